@@ -1,0 +1,35 @@
+/** The stable codes of {@link UsmLiteError}. */
+export type UsmLiteErrorCode =
+  | "INVALID_ARGUMENT"
+  | "TENSOR_RELEASED"
+  | "OUT_OF_MEMORY"
+  | "FILE_NOT_FOUND"
+  | "FILE_UNREADABLE"
+  | "BAD_AUDIO"
+  | "BAD_CHECKPOINT"
+  | "BAD_CONFIG"
+  | "BAD_MANIFEST"
+  | "BAD_RECIPE"
+  | "BAD_TOKENIZER"
+  | "UNSUPPORTED_MODEL"
+  | "UNSUPPORTED_SPEC"
+  | "AUDIO_TOO_LONG"
+  | "TRAINING_DIVERGED"
+  | "ABORTED"
+  | "INTERNAL";
+
+/**
+ * The one error class of this package. `code` is stable and meant for programs; `message` says what is wrong and what
+ * would be right, and names the file (and line) where there is one.
+ */
+export class UsmLiteError extends Error {
+  override readonly name = "UsmLiteError";
+
+  constructor(
+    readonly code: UsmLiteErrorCode,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}

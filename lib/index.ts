@@ -1,0 +1,8 @@
+/** usm-lite: the public API. */
+export { UsmLiteError, type UsmLiteErrorCode } from "./errors.js";
+export * from "./native/runtime.js";
+export { Tensor, type DType } from "./tensor/tensor.js";
+export { keep, tidy } from "./tensor/scope.js";
+export { SequenceOffsets } from "./tensor/sequence_offsets.js";
+export { Tape } from "./ops/tape.js";
+export { scaledSum } from "./ops/elementwise.js";

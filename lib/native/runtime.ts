@@ -1,0 +1,41 @@
+/** Process-wide settings of the native code: threads, instruction set, memory. */
+import { addon } from "./addon.js";
+
+/** `reference` is plain C++, slow, and what the others are tested against. */
+export type InstructionSet = "reference" | "avx2" | "avx512";
+
+/** Bytes of tensor memory of the whole process, all workers together. */
+export interface MemoryStatistics {
+  bytesInUse: number;
+  peakBytes: number;
+  bytesCached: number;
+  allocations: number;
+}
+
+interface RuntimeBindings {
+  threadCount(): number;
+  setThreadCount(count: number): void;
+  instructionSet(): InstructionSet;
+  setInstructionSet(name: InstructionSet): void;
+  availableInstructionSets(): InstructionSet[];
+  memoryStatistics(): MemoryStatistics;
+  resetPeakMemory(): void;
+  trimMemory(): void;
+}
+
+const native = addon as RuntimeBindings;
+
+/** Threads used by one operation; `USMLITE_THREADS` sets the default. */
+export const threadCount = (): number => native.threadCount();
+/** @throws UsmLiteError INVALID_ARGUMENT outside 1..256 */
+export const setThreadCount = (count: number): void => native.setThreadCount(count);
+/** The instruction set in use; `USMLITE_ISA` sets the default. */
+export const instructionSet = (): InstructionSet => native.instructionSet();
+/** @throws UsmLiteError INVALID_ARGUMENT when this processor lacks it */
+export const setInstructionSet = (name: InstructionSet): void => native.setInstructionSet(name);
+/** What this processor can run, slowest first. */
+export const availableInstructionSets = (): InstructionSet[] => native.availableInstructionSets();
+export const memoryStatistics = (): MemoryStatistics => native.memoryStatistics();
+export const resetPeakMemory = (): void => native.resetPeakMemory();
+/** Gives cached blocks back to the operating system. */
+export const trimMemory = (): void => native.trimMemory();

@@ -1,0 +1,29 @@
+/** Elementwise arithmetic. */
+import { addon } from "../native/addon.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { recordStep } from "./tape.js";
+
+interface ElementwiseBindings {
+  addInPlace(sum: TensorHandle, addend: TensorHandle): void;
+  scaledSum(x: TensorHandle, a: number, y: TensorHandle, b: number): TensorHandle;
+}
+
+const native = addon as ElementwiseBindings;
+
+/** `sum += addend`; not differentiable. */
+export function addInPlace(sum: Tensor, addend: Tensor): void {
+  native.addInPlace(sum.handle, addend.handle);
+}
+
+/** `a * x + b * y`, the residual connection of a Conformer block. Shapes must be equal. */
+export function scaledSum(x: Tensor, a: number, y: Tensor, b: number): Tensor {
+  const sum = new Tensor(native.scaledSum(x.handle, a, y.handle, b));
+  return recordStep(sum, [x, y], (gradient, tape) => {
+    tape.accumulate(x, scaled(gradient, a));
+    tape.accumulate(y, scaled(gradient, b));
+  });
+}
+
+function scaled(x: Tensor, factor: number): Tensor {
+  return new Tensor(native.scaledSum(x.handle, factor, x.handle, 0));
+}

@@ -1,0 +1,107 @@
+/** Reverse-mode differentiation: operations record how to carry gradients back while a tape is open. */
+import { UsmLiteError } from "../errors.js";
+import { keep, tidy } from "../tensor/scope.js";
+import { Tensor } from "../tensor/tensor.js";
+import { addInPlace } from "./elementwise.js";
+
+interface Step {
+  readonly output: Tensor;
+  /** Given the gradient of `output`, adds to the gradients of the inputs through {@link Tape.accumulate}. */
+  readonly backward: (gradient: Tensor, tape: Tape) => void;
+}
+
+let active: Tape | undefined;
+
+/** The recording tape, if any. */
+export const activeTape = (): Tape | undefined => active;
+
+/**
+ * Records operations between {@link Tape.record} and {@link Tape.backward}. Each operation that sees an input with
+ * `requiresGrad` calls {@link recordStep} with its backward function.
+ *
+ * @example
+ * const tape = new Tape();
+ * const loss = tape.record(() => meanSquare(linear(input, weight)));
+ * tape.backward(loss);
+ * tape.gradientOf(weight); // same shape as weight
+ */
+export class Tape {
+  private readonly steps: Step[] = [];
+  private readonly gradients = new Map<Tensor, Tensor>();
+
+  /** Runs `body` with this tape recording. Tapes do not nest. */
+  record<Result>(body: () => Result): Result {
+    if (active) throw new UsmLiteError("INVALID_ARGUMENT", "a tape is already recording; tapes do not nest");
+    active = this;
+    try {
+      return body();
+    } finally {
+      active = undefined;
+    }
+  }
+
+  add(step: Step): void {
+    this.steps.push(step);
+  }
+
+  /**
+   * Carries gradients back from `output` to everything it depends on.
+   * @param seed gradient of `output`; ones when absent
+   */
+  backward(output: Tensor, seed?: Tensor): void {
+    this.gradients.set(output, keep(seed ?? Tensor.from(new Float32Array(output.size).fill(1), output.shape)));
+    for (let index = this.steps.length - 1; index >= 0; index--) {
+      const step = this.steps[index] as Step;
+      const gradient = this.gradients.get(step.output);
+      if (!gradient) continue;
+      tidy(() => step.backward(gradient, this));
+      this.release(step.output); // no later step adds to it
+    }
+    this.steps.length = 0;
+  }
+
+  /** Adds `gradient` (which this tape now owns) to the gradient of `tensor`; ignored when it requires none. */
+  accumulate(tensor: Tensor, gradient: Tensor): void {
+    if (!tensor.requiresGrad) return;
+    const sum = this.gradients.get(tensor);
+    if (sum) addInPlace(sum, gradient);
+    else this.gradients.set(tensor, keep(gradient));
+  }
+
+  /** The gradient of a parameter after {@link Tape.backward}, if it took part. */
+  gradientOf(tensor: Tensor): Tensor | undefined {
+    return this.gradients.get(tensor);
+  }
+
+  /** Releases all gradients. */
+  dispose(): void {
+    for (const gradient of this.gradients.values()) gradient.dispose();
+    this.gradients.clear();
+    this.steps.length = 0;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  private release(tensor: Tensor): void {
+    this.gradients.get(tensor)?.dispose();
+    this.gradients.delete(tensor);
+  }
+}
+
+/**
+ * Called by every operation: marks `output` as dependent and stores its backward function, when a tape records and
+ * one of `inputs` requires a gradient. Returns `output`.
+ */
+export function recordStep(
+  output: Tensor,
+  inputs: readonly (Tensor | undefined)[],
+  backward: (gradient: Tensor, tape: Tape) => void,
+): Tensor {
+  if (active && inputs.some((input) => input?.requiresGrad)) {
+    output.requiresGrad = true;
+    active.add({ output, backward });
+  }
+  return output;
+}

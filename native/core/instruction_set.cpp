@@ -1,0 +1,67 @@
+#include "core/instruction_set.hpp"
+
+#include <atomic>
+#include <cstdlib>
+
+#include "core/error.hpp"
+
+namespace usmlite {
+namespace {
+
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+}
+
+// The AVX-512 kernels use VNNI and VBMI throughout: Ice Lake, Zen 4 and later.
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
+}
+
+InstructionSet parse(const std::string& name) {
+  for (const std::string& available : available_instruction_sets()) {
+    if (available != name) continue;
+    if (name == "avx512") return InstructionSet::kAvx512;
+    if (name == "avx2") return InstructionSet::kAvx2;
+    return InstructionSet::kReference;
+  }
+  std::string choices;
+  for (const std::string& available : available_instruction_sets()) choices += (choices.empty() ? "" : ", ") + available;
+  throw Error(error_code::kInvalidArgument,
+              "instruction set \"" + name + "\" is not available on this processor; choose one of " + choices);
+}
+
+InstructionSet initial() {
+  if (const char* name = std::getenv("USMLITE_ISA"); name && *name) return parse(name);
+  if (has_avx512()) return InstructionSet::kAvx512;
+  return has_avx2() ? InstructionSet::kAvx2 : InstructionSet::kReference;
+}
+
+std::atomic<InstructionSet>& active() {
+  static std::atomic<InstructionSet> set{initial()};
+  return set;
+}
+
+}  // namespace
+
+InstructionSet active_instruction_set() { return active().load(std::memory_order_relaxed); }
+
+void set_instruction_set(const std::string& name) { active().store(parse(name), std::memory_order_relaxed); }
+
+std::vector<std::string> available_instruction_sets() {
+  std::vector<std::string> names{"reference"};
+  if (has_avx2()) names.push_back("avx2");
+  if (has_avx512()) names.push_back("avx512");
+  return names;
+}
+
+const char* name_of(InstructionSet set) {
+  switch (set) {
+    case InstructionSet::kAvx512: return "avx512";
+    case InstructionSet::kAvx2: return "avx2";
+    default: return "reference";
+  }
+}
+
+}  // namespace usmlite

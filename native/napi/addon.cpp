@@ -1,0 +1,41 @@
+// Entry point of the addon. Context aware: every worker thread that loads it gets its own Environment.
+#include <napi.h>
+
+#include "core/instruction_set.hpp"
+#include "napi/arguments.hpp"
+#include "napi/environment.hpp"
+#include "napi/groups.hpp"
+#include "napi/tensor_binding.hpp"
+
+namespace usmlite::binding {
+namespace {
+
+Napi::Value set_error_constructor(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "setErrorConstructor", 1);
+  if (!info[0].IsFunction()) arguments.fail("the error constructor must be a function");
+  info.Env().GetInstanceData<Environment>()->error_constructor = Napi::Persistent(info[0].As<Napi::Function>());
+  return info.Env().Undefined();
+}
+
+Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new Environment);
+  define<set_error_constructor>(exports, "setErrorConstructor");
+  define_tensor(env, exports);
+  define_runtime(exports);
+  define_elementwise(exports);
+  return exports;
+}
+
+}  // namespace
+}  // namespace usmlite::binding
+
+Napi::Object initialise_addon(Napi::Env env, Napi::Object exports) {
+  try {
+    usmlite::active_instruction_set();  // a wrong USMLITE_ISA is reported when the addon loads
+    return usmlite::binding::initialise(env, exports);
+  } catch (const usmlite::Error& error) {
+    usmlite::binding::throw_javascript_error(env, error.code(), error.what());
+  }
+}
+
+NODE_API_MODULE(usm_lite, initialise_addon)

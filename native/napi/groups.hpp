@@ -1,0 +1,10 @@
+// The groups of bindings; each is defined in the file of its name.
+#pragma once
+#include <napi.h>
+
+namespace usmlite::binding {
+
+void define_elementwise(Napi::Object exports);
+void define_runtime(Napi::Object exports);
+
+}  // namespace usmlite::binding
