@@ -6,3 +6,4 @@ export { keep, tidy } from "./tensor/scope.js";
 export { SequenceOffsets } from "./tensor/sequence_offsets.js";
 export { Tape } from "./ops/tape.js";
 export { scaledSum } from "./ops/elementwise.js";
+export type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext, WeightTransform } from "./train/trainable_model.js";

@@ -1,0 +1,54 @@
+/** What the trainer asks of a model: its parameters, its buffers and the loss of one batch. */
+import type { RandomStream } from "../ops/random_stream.js";
+import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import type { Tensor } from "../tensor/tensor.js";
+
+/** Utterances of one batch, packed: no padding. */
+export interface TrainingBatch {
+  /** float32 (frames, mel bins): log-mel features of all utterances, one after another. */
+  readonly features: Tensor;
+  /** Where each utterance begins and ends in `features`. */
+  readonly offsets: SequenceOffsets;
+  /** Token ids of each utterance's transcript, without blanks. */
+  readonly targets: readonly (readonly number[])[];
+  /** Seconds of audio in the batch, for throughput. */
+  readonly audioSeconds: number;
+}
+
+/**
+ * Maps a stored linear weight to the one the forward pass multiplies by, differentiably: `fakeQuantize(mask * w)` in
+ * quantization-aware training. The model calls it for every name in {@link TrainableModel.linearWeights}.
+ */
+export type WeightTransform = (name: string, weight: Tensor) => Tensor;
+
+/** What one forward pass may depend on besides weights and batch. */
+export interface TrainingContext {
+  /** True while training: dropout is active and batch norm uses (and updates) batch statistics. */
+  readonly training: boolean;
+  /** Seeds for dropout, layer drop and other noise; saved with checkpoints. */
+  readonly random: RandomStream;
+  /** Number of optimizer steps taken before this one. */
+  readonly step: number;
+  /** Absent: weights are used as they are. */
+  readonly transformWeight?: WeightTransform;
+}
+
+/** The loss of one batch. */
+export interface BatchLoss {
+  /** float32 (1), recorded on the active tape. */
+  readonly loss: Tensor;
+  /** Utterances left out because their transcript is longer than any alignment of their frames allows. */
+  readonly infeasible?: number;
+}
+
+/** A model that {@link Trainer} can train. */
+export interface TrainableModel {
+  /** All trainable tensors by checkpoint name, in a fixed order; each has `requiresGrad` set. */
+  parameters(): ReadonlyMap<string, Tensor>;
+  /** Tensors the forward pass updates in place (running statistics of batch norm), by checkpoint name. */
+  buffers(): ReadonlyMap<string, Tensor>;
+  /** Names among {@link TrainableModel.parameters} that pruning and quantization apply to. */
+  linearWeights(): readonly string[];
+  /** The loss of `batch`, inside an open tape when training. */
+  loss(batch: TrainingBatch, context: TrainingContext): BatchLoss;
+}
