@@ -7,3 +7,4 @@ export { SequenceOffsets } from "./tensor/sequence_offsets.js";
 export { Tape } from "./ops/tape.js";
 export { scaledSum } from "./ops/elementwise.js";
 export type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext, WeightTransform } from "./train/trainable_model.js";
+export { ctcLoss, type CtcLossOptions, type CtcLossResult } from "./ops/ctc_loss.js";
