@@ -5,6 +5,7 @@ export type UsmLiteErrorCode =
   | "OUT_OF_MEMORY"
   | "FILE_NOT_FOUND"
   | "FILE_UNREADABLE"
+  | "FILE_UNWRITABLE"
   | "BAD_AUDIO"
   | "BAD_CHECKPOINT"
   | "BAD_CONFIG"
