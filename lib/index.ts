@@ -8,3 +8,4 @@ export { Tape } from "./ops/tape.js";
 export { scaledSum } from "./ops/elementwise.js";
 export type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext, WeightTransform } from "./train/trainable_model.js";
 export { ctcLoss, type CtcLossOptions, type CtcLossResult } from "./ops/ctc_loss.js";
+export { readSafetensors, writeSafetensors, SafetensorsFile, type SafetensorsEntry } from "./checkpoint/safetensors.js";
