@@ -9,3 +9,6 @@ export { scaledSum } from "./ops/elementwise.js";
 export type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext, WeightTransform } from "./train/trainable_model.js";
 export { ctcLoss, type CtcLossOptions, type CtcLossResult } from "./ops/ctc_loss.js";
 export { readSafetensors, writeSafetensors, SafetensorsFile, type SafetensorsEntry } from "./checkpoint/safetensors.js";
+export { AdamW, globalNorm, type AdamWOptions, type ParameterSettings } from "./train/optimizer.js";
+export { WeightAverage } from "./train/weight_average.js";
+export { warmupConstant, warmupCosine, warmupInverseSquareRoot, type LearningRateSchedule } from "./train/schedule.js";

@@ -39,6 +39,7 @@ inline Vector multiply_add(Vector a, Vector b, Vector c) { return {_mm512_fmadd_
 inline Vector maximum(Vector a, Vector b) { return {_mm512_max_ps(a.value, b.value)}; }
 inline Vector minimum(Vector a, Vector b) { return {_mm512_min_ps(a.value, b.value)}; }
 inline Vector absolute(Vector a) { return {_mm512_abs_ps(a.value)}; }
+inline Vector square_root(Vector a) { return {_mm512_sqrt_ps(a.value)}; }
 /// Nearest integer, ties to even.
 inline Vector round(Vector a) {
   return {_mm512_roundscale_ps(a.value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
@@ -97,6 +98,7 @@ inline Vector multiply_add(Vector a, Vector b, Vector c) { return {_mm256_fmadd_
 inline Vector maximum(Vector a, Vector b) { return {_mm256_max_ps(a.value, b.value)}; }
 inline Vector minimum(Vector a, Vector b) { return {_mm256_min_ps(a.value, b.value)}; }
 inline Vector absolute(Vector a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.value)}; }
+inline Vector square_root(Vector a) { return {_mm256_sqrt_ps(a.value)}; }
 /// Nearest integer, ties to even.
 inline Vector round(Vector a) {
   return {_mm256_round_ps(a.value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};

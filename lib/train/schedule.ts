@@ -1,0 +1,53 @@
+/** Learning rate schedules: pure functions of the step. */
+import { UsmLiteError } from "../errors.js";
+
+/** Learning rate by the number of steps taken so far. */
+export type LearningRateSchedule = (step: number) => number;
+
+interface WarmUp {
+  /** Highest learning rate, reached at the end of the warm-up. */
+  readonly peak: number;
+  /** Steps over which the rate rises linearly from `peak / warmupSteps`. */
+  readonly warmupSteps: number;
+}
+
+/** Linear warm-up, then half a cosine down to `final` (default 0) at `totalSteps`, and `final` from there on. */
+export function warmupCosine(options: WarmUp & { totalSteps: number; final?: number }): LearningRateSchedule {
+  const { peak, warmupSteps, totalSteps, final = 0 } = options;
+  check(options);
+  if (!(totalSteps > warmupSteps)) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `totalSteps is ${totalSteps}; it must exceed warmupSteps, ${warmupSteps}`);
+  }
+  return (step) => {
+    if (step < warmupSteps) return (peak * (step + 1)) / warmupSteps;
+    const progress = Math.min(1, (step - warmupSteps) / (totalSteps - warmupSteps));
+    return final + (peak - final) * 0.5 * (1 + Math.cos(Math.PI * progress));
+  };
+}
+
+/** Linear warm-up, then decay with the inverse square root of the step (Vaswani et al., 2017), not below `final`. */
+export function warmupInverseSquareRoot(options: WarmUp & { final?: number }): LearningRateSchedule {
+  const { peak, warmupSteps, final = 0 } = options;
+  check(options);
+  const start = Math.max(warmupSteps, 1);
+  return (step) => {
+    if (step < warmupSteps) return (peak * (step + 1)) / warmupSteps;
+    return Math.max(final, peak * Math.sqrt(start / Math.max(step + 1, start)));
+  };
+}
+
+/** Linear warm-up, then `peak`. */
+export function warmupConstant(options: WarmUp): LearningRateSchedule {
+  const { peak, warmupSteps } = options;
+  check(options);
+  return (step) => (step < warmupSteps ? (peak * (step + 1)) / warmupSteps : peak);
+}
+
+function check({ peak, warmupSteps }: WarmUp): void {
+  if (!(peak > 0) || !Number.isFinite(peak)) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `the peak learning rate is ${peak}; it must be positive`);
+  }
+  if (!Number.isInteger(warmupSteps) || warmupSteps < 0) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `warmupSteps is ${warmupSteps}; it must be a whole number from 0`);
+  }
+}

@@ -1,0 +1,69 @@
+/** The moving average of weights. */
+import { UsmLiteError } from "../errors.js";
+import { addon } from "../native/addon.js";
+import { keep } from "../tensor/scope.js";
+import type { Tensor, TensorHandle } from "../tensor/tensor.js";
+
+interface AverageBindings {
+  updateAverage(averages: TensorHandle[], parameters: TensorHandle[], decay: number): void;
+}
+
+const native = addon as AverageBindings;
+
+/**
+ * Exponential moving average of weights (Polyak and Juditsky, 1992), often better than the last weights themselves.
+ * The decay begins small, min(decay, (1 + t) / (10 + t)), so that the random start is forgotten soon.
+ */
+export class WeightAverage {
+  private readonly averages = new Map<string, Tensor>();
+  /** Updates so far; a checkpoint keeps it beside {@link WeightAverage.weights}. */
+  updates = 0;
+
+  constructor(
+    private readonly parameters: ReadonlyMap<string, Tensor>,
+    readonly decay: number,
+  ) {
+    if (!(decay > 0 && decay < 1)) {
+      throw new UsmLiteError("INVALID_ARGUMENT", `the decay of the weight average is ${decay}; it must be between 0 and 1`);
+    }
+    for (const [name, parameter] of parameters) this.averages.set(name, keep(parameter.clone()));
+  }
+
+  /** Call after each optimizer step. */
+  update(): void {
+    const decay = Math.min(this.decay, (1 + this.updates) / (10 + this.updates));
+    this.updates++;
+    native.updateAverage(handles(this.averages), handles(this.parameters), decay);
+  }
+
+  /** The averaged weights by parameter name. */
+  weights(): ReadonlyMap<string, Tensor> {
+    return this.averages;
+  }
+
+  /** Runs `body` with the averaged weights in place of the parameters. */
+  async use<Result>(body: () => Result | Promise<Result>): Promise<Result> {
+    this.exchange();
+    try {
+      return await body();
+    } finally {
+      this.exchange();
+    }
+  }
+
+  dispose(): void {
+    for (const average of this.averages.values()) average.dispose();
+  }
+
+  private exchange(): void {
+    for (const [name, parameter] of this.parameters) {
+      const average = this.averages.get(name) as Tensor;
+      const values = parameter.toArray();
+      parameter.write(average.toArray());
+      average.write(values);
+    }
+  }
+}
+
+const handles = (tensors: ReadonlyMap<string, Tensor>): TensorHandle[] =>
+  Array.from(tensors.values(), (tensor) => tensor.handle);
