@@ -12,3 +12,5 @@ export { readSafetensors, writeSafetensors, SafetensorsFile, type SafetensorsEnt
 export { AdamW, globalNorm, type AdamWOptions, type ParameterSettings } from "./train/optimizer.js";
 export { WeightAverage } from "./train/weight_average.js";
 export { warmupConstant, warmupCosine, warmupInverseSquareRoot, type LearningRateSchedule } from "./train/schedule.js";
+export { matmul, type MatmulOptions } from "./ops/matmul.js";
+export { linear, type Activation, type LinearOptions } from "./ops/linear.js";

@@ -25,6 +25,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_elementwise(exports);
   define_optimizer(exports);
   define_ctc_loss(exports);
+  define_matmul(exports);
   return exports;
 }
 

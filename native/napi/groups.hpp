@@ -7,6 +7,7 @@ namespace usmlite::binding {
 void define_ctc_loss(Napi::Object exports);
 void define_elementwise(Napi::Object exports);
 void define_optimizer(Napi::Object exports);
+void define_matmul(Napi::Object exports);
 void define_runtime(Napi::Object exports);
 
 }  // namespace usmlite::binding

@@ -1,0 +1,117 @@
+/** Linear layers: a matrix product with bias, activation, dropout and residual connection in the same pass. */
+import { addon } from "../native/addon.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { scaledSum } from "./elementwise.js";
+import { accumulateProduct, asMatrix } from "./matmul.js";
+import { activeTape, recordStep } from "./tape.js";
+
+export type Activation = "none" | "relu" | "silu";
+
+export interface LinearOptions {
+  /** (out) */
+  bias?: Tensor | undefined;
+  /** `silu(x) = x / (1 + e^-x)`; "none" by default. */
+  activation?: Activation;
+  /** Factor of what the layer adds to the residual: 0.5 in a Conformer's feed-forward modules. */
+  scale?: number;
+  /** (frames, out), added to the result. */
+  residual?: Tensor | undefined;
+  /** Factor of the residual; 1 by default. */
+  residualScale?: number;
+  /** Zeroes elements of the activation with this probability in [0, 1) and divides the others by 1 - probability. */
+  dropout?: { probability: number; seed: number } | undefined;
+}
+
+interface LinearBindings {
+  linear(
+    x: TensorHandle,
+    weight: TensorHandle,
+    bias: TensorHandle | undefined,
+    activation: Activation,
+    scale: number,
+    residual: TensorHandle | undefined,
+    residualScale: number,
+    dropoutProbability: number,
+    seed: number,
+    keepPreActivation: boolean,
+  ): [output: TensorHandle, preActivation?: TensorHandle];
+  linearGradient(
+    gradient: TensorHandle,
+    preActivation: TensorHandle | undefined,
+    activation: Activation,
+    scale: number,
+    dropoutProbability: number,
+    seed: number,
+    wantSum: boolean,
+    wantBias: boolean,
+  ): [sumGradient: TensorHandle | undefined, biasGradient: TensorHandle | undefined];
+}
+
+const native = addon as LinearBindings;
+
+/**
+ * `residualScale * residual + scale * dropout(activation(x·Wᵀ + bias))`, (frames, out).
+ *
+ * @param x (frames, in)
+ * @param weight (out, in), or (out, in, 1) as a pointwise convolution stores it
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
+ */
+export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): Tensor {
+  const { bias, activation = "none", scale = 1, residual, residualScale = 1, dropout } = options;
+  const probability = dropout?.probability ?? 0;
+  const seed = dropout?.seed ?? 0;
+  const recording = activeTape() !== undefined && [x, weight, bias].some((tensor) => tensor?.requiresGrad);
+  // relu's slope can be read off its result, unless something was added to or taken from it afterwards.
+  const outputTellsSlope = activation === "relu" && !residual && probability === 0 && scale > 0;
+  const keepPreActivation = recording && activation !== "none" && !outputTellsSlope;
+
+  const [outputHandle, preActivationHandle] = native.linear(
+    x.handle,
+    weight.handle,
+    bias?.handle,
+    activation,
+    scale,
+    residual?.handle,
+    residualScale,
+    probability,
+    seed,
+    keepPreActivation,
+  );
+  const output = new Tensor(outputHandle);
+  const preActivation = outputTellsSlope ? output : preActivationHandle && new Tensor(preActivationHandle);
+
+  return recordStep(output, [x, weight, bias, residual], (gradient, tape) => {
+    if (recording) {
+      // Without activation and dropout the gradient of the sum is the incoming one times `scale`, a factor that the
+      // matrix products apply.
+      const sameGradient = activation === "none" && probability === 0;
+      const wantBias = bias?.requiresGrad ?? false;
+      const [sumHandle, biasHandle] =
+        sameGradient && !wantBias
+          ? [undefined, undefined]
+          : native.linearGradient(
+              gradient.handle,
+              preActivation?.handle,
+              activation,
+              scale,
+              probability,
+              seed,
+              !sameGradient,
+              wantBias,
+            );
+      const sumGradient = sumHandle ? new Tensor(sumHandle) : gradient;
+      const factor = sameGradient ? scale : 1;
+      if (bias && biasHandle) tape.accumulate(bias, new Tensor(biasHandle));
+      accumulateProduct(tape, x, sumGradient, false, asMatrix(weight), false, factor);
+      accumulateProduct(tape, weight, sumGradient, true, x, false, factor);
+    }
+    if (residual?.requiresGrad) {
+      // Last: the residual takes over the memory of `gradient`, and what is added to it later goes there.
+      const unscaled = residualScale === 1;
+      tape.accumulate(
+        residual,
+        unscaled ? gradient.reshape(gradient.shape) : scaledSum(gradient, residualScale, gradient, 0),
+      );
+    }
+  });
+}

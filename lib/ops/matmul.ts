@@ -1,0 +1,68 @@
+/** Dense float32 matrix products. */
+import { addon } from "../native/addon.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { recordStep, type Tape } from "./tape.js";
+
+interface MatmulBindings {
+  matmul(a: TensorHandle, transposeA: boolean, b: TensorHandle, transposeB: boolean, scale: number): TensorHandle;
+  matmul(
+    a: TensorHandle,
+    transposeA: boolean,
+    b: TensorHandle,
+    transposeB: boolean,
+    scale: number,
+    sum: TensorHandle,
+  ): void;
+}
+
+const native = addon as MatmulBindings;
+
+export interface MatmulOptions {
+  /** `a` is stored as (k, m). */
+  transposeA?: boolean;
+  /** `b` is stored as (n, k), as the weight of a linear layer is. */
+  transposeB?: boolean;
+  /** Factor of the product; 1 by default. */
+  scale?: number;
+}
+
+/**
+ * `scale * op(a)·op(b)` (m, n) of matrices op(a) (m, k) and op(b) (k, n).
+ * @throws UsmLiteError INVALID_ARGUMENT when the shapes do not multiply
+ */
+export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
+  const { transposeA = false, transposeB = false, scale = 1 } = options;
+  const product = new Tensor(native.matmul(a.handle, transposeA, b.handle, transposeB, scale));
+  return recordStep(product, [a, b], (gradient, tape) => {
+    // With C = A·B: dA = dC·Bᵀ and dB = Aᵀ·dC; a transposed operand wants the transpose of that.
+    if (transposeA) accumulateProduct(tape, a, b, transposeB, gradient, true, scale);
+    else accumulateProduct(tape, a, gradient, false, b, !transposeB, scale);
+    if (transposeB) accumulateProduct(tape, b, gradient, true, a, transposeA, scale);
+    else accumulateProduct(tape, b, a, !transposeA, gradient, false, scale);
+  });
+}
+
+/** Adds `scale * op(left)·op(right)` to the gradient of `tensor`, in place where there is one already. */
+export function accumulateProduct(
+  tape: Tape,
+  tensor: Tensor,
+  left: Tensor,
+  transposeLeft: boolean,
+  right: Tensor,
+  transposeRight: boolean,
+  scale: number,
+): void {
+  if (!tensor.requiresGrad) return;
+  const sum = tape.gradientOf(tensor);
+  if (sum) {
+    native.matmul(left.handle, transposeLeft, right.handle, transposeRight, scale, asMatrix(sum).handle);
+    return;
+  }
+  const product = new Tensor(native.matmul(left.handle, transposeLeft, right.handle, transposeRight, scale));
+  tape.accumulate(tensor, tensor.shape.length === 2 ? product : product.reshape(tensor.shape));
+}
+
+/** A weight (out, in) or (out, in, 1) as (out, in), sharing memory. */
+export function asMatrix(weight: Tensor): Tensor {
+  return weight.shape.length === 2 ? weight : weight.reshape([weight.dim(0), weight.size / weight.dim(0)]);
+}

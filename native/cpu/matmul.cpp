@@ -1,0 +1,212 @@
+// Blocked matrix product after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008):
+// panels of b stay in the first-level cache, a block of a in the second, while a register tile of c accumulates.
+#include "cpu/matmul.hpp"
+
+#include <algorithm>
+
+#include "core/allocator.hpp"
+#include "core/thread_pool.hpp"
+#include "cpu/matmul_finish.hpp"
+#include "cpu/matmul_pack.hpp"
+#include "cpu/simd.hpp"
+
+namespace usmlite::cpu::USMLITE_ISA {
+namespace {
+
+// The register tile: kTileRows * 2 accumulators, 2 vectors of b and one broadcast of a fill the register file
+// (16 registers with AVX2, 32 with AVX-512).
+constexpr int64_t kTileRows = Vector::kLanes == 16 ? 12 : 6;
+constexpr int64_t kTileColumns = 2 * Vector::kLanes;
+// Depth of a block: a panel of b (kDepth x kTileColumns) takes 24 or 32 KB, most of a first-level cache.
+constexpr int64_t kDepth = Vector::kLanes == 16 ? 256 : 384;
+// Rows of a block of a: kRows x kDepth takes about 220 KB, half of a second-level cache.
+constexpr int64_t kRows = 144;
+// Packed b is made for this many elements at a time, so that it stays in the last-level cache.
+constexpr int64_t kPackedElements = 1 << 20;
+// With fewer rows than this per thread, threads divide the columns instead and each packs its own part of b.
+constexpr int64_t kRowsPerThread = 48;
+// Multiply-adds below which waking a thread costs more than it saves.
+constexpr int64_t kWorkPerThread = 1 << 17;
+
+constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+struct Product {
+  bool transpose_a, transpose_b;
+  int64_t m, n, k;
+  const float* a;
+  int64_t lda;
+  const float* b;
+  int64_t ldb;
+  float beta;
+  float* c;
+  int64_t ldc;
+  const MatmulEpilogue* epilogue;
+};
+
+// tile (Rows, kTileColumns) = a panel (Rows) . b panel, over `depth`.
+template <int64_t Rows>
+void multiply_tile(int64_t depth, const float* a, const float* b, float* tile) {
+  Vector sum[Rows][2];
+#pragma GCC unroll 16
+  for (int64_t r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = Vector::zero();
+  for (int64_t k = 0; k < depth; ++k) {
+    const Vector b0 = Vector::load(b), b1 = Vector::load(b + Vector::kLanes);
+#pragma GCC unroll 16
+    for (int64_t r = 0; r < Rows; ++r) {
+      const Vector broadcast = Vector::all(a[r]);
+      sum[r][0] = multiply_add(broadcast, b0, sum[r][0]);
+      sum[r][1] = multiply_add(broadcast, b1, sum[r][1]);
+    }
+    a += Rows;
+    b += kTileColumns;
+  }
+#pragma GCC unroll 16
+  for (int64_t r = 0; r < Rows; ++r) {
+    sum[r][0].store(tile + r * kTileColumns);
+    sum[r][1].store(tile + r * kTileColumns + Vector::kLanes);
+  }
+}
+
+template <int64_t Rows = kTileRows>
+void multiply_tile(int64_t rows, int64_t depth, const float* a, const float* b, float* tile) {
+  if constexpr (Rows > 1) {
+    if (rows < Rows) return multiply_tile<Rows - 1>(rows, depth, a, b, tile);
+  }
+  multiply_tile<Rows>(depth, a, b, tile);
+}
+
+// Blocks of the depth. They depend on k alone: the order of summation must not depend on the other sizes.
+int64_t depth_block(int64_t k) { return divide_up(k, std::max<int64_t>(divide_up(k, kDepth), 1)); }
+
+// Packed b of columns [first, first + width): for every depth block, one panel of kTileColumns after the other.
+size_t packed_b_size(int64_t width, int64_t k) {
+  return static_cast<size_t>(divide_up(width, kTileColumns) * kTileColumns * k + kPanelSlack);
+}
+
+void pack_b_panel(const Product& p, int64_t column, int64_t last, int64_t k0, int64_t depth, float* out) {
+  const int64_t count = std::min(kTileColumns, last - column);
+  if (p.transpose_b) {
+    pack_contiguous_vectors(p.b + column * p.ldb + k0, p.ldb, count, depth, kTileColumns, out);
+  } else {
+    pack_interleaved_vectors(p.b + k0 * p.ldb + column, p.ldb, count, depth, kTileColumns, out);
+  }
+}
+
+// Panels [first_panel, last_panel) of every depth block of columns [begin, end).
+void pack_b(const Product& p, int64_t begin, int64_t end, int64_t first_panel, int64_t last_panel, float* packed) {
+  const int64_t padded = divide_up(end - begin, kTileColumns) * kTileColumns, block = depth_block(p.k);
+  for (int64_t k0 = 0; k0 < p.k; k0 += block) {
+    const int64_t depth = std::min(block, p.k - k0);
+    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+      pack_b_panel(p, begin + panel * kTileColumns, end, k0, depth,
+                   packed + k0 * padded + panel * kTileColumns * depth);
+    }
+  }
+}
+
+// Rows [row, row + rows) of op(a) in panels of kTileRows, the last one narrower.
+void pack_a(const Product& p, int64_t row, int64_t rows, int64_t k0, int64_t depth, float* out) {
+  for (int64_t i = 0; i < rows; i += kTileRows) {
+    const int64_t width = std::min(kTileRows, rows - i);
+    if (p.transpose_a) {
+      pack_interleaved_vectors(p.a + k0 * p.lda + row + i, p.lda, width, depth, width, out + i * depth);
+    } else {
+      pack_contiguous_vectors(p.a + (row + i) * p.lda + k0, p.lda, width, depth, width, out + i * depth);
+    }
+  }
+}
+
+// Puts one depth block's sums into c. Until the last block c holds the partial sums, unless c is added to: then every
+// block adds its share.
+void store_tile(const Product& p, float* tile, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                bool first_block, bool last_block) {
+  static const MatmulEpilogue plain;
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t at = (row + r) * p.ldc + column;
+    float* sums = tile + r * kTileColumns;
+    if (p.beta != 0.0f) {
+      finish_row(sums, columns, row + r, column, p.n, at, first_block ? p.beta : 1.0f, p.c, *p.epilogue);
+      continue;
+    }
+    if (!first_block) {
+      for_each_vector(columns, [&](int64_t i, int64_t lanes) {
+        (Vector::load(p.c + at + i, lanes) + Vector::load(sums + i)).store(sums + i);
+      });
+    }
+    finish_row(sums, columns, row + r, column, p.n, at, 0.0f, p.c, last_block ? *p.epilogue : plain);
+  }
+}
+
+// Rows [first_row, last_row) by columns [begin, end) of c, whose b is packed.
+void multiply_block(const Product& p, int64_t first_row, int64_t last_row, int64_t begin, int64_t end,
+                    const float* packed_b) {
+  const int64_t padded = divide_up(end - begin, kTileColumns) * kTileColumns, block = depth_block(p.k);
+  Scratch<float> packed_a(static_cast<size_t>(std::min(kRows, last_row - first_row) * block + kPanelSlack));
+  alignas(64) float tile[kTileRows * kTileColumns];
+  for (int64_t k0 = 0; k0 < p.k; k0 += block) {
+    const int64_t depth = std::min(block, p.k - k0);
+    for (int64_t row = first_row; row < last_row; row += kRows) {
+      const int64_t rows = std::min(kRows, last_row - row);
+      pack_a(p, row, rows, k0, depth, packed_a.data());
+      for (int64_t column = begin; column < end; column += kTileColumns) {
+        const float* panel = packed_b + k0 * padded + (column - begin) * depth;
+        for (int64_t i = 0; i < rows; i += kTileRows) {
+          const int64_t tile_rows = std::min(kTileRows, rows - i);
+          multiply_tile(tile_rows, depth, packed_a.data() + i * depth, panel, tile);
+          store_tile(p, tile, row + i, tile_rows, column, std::min(kTileColumns, end - column), k0 == 0,
+                     k0 + depth == p.k);
+        }
+      }
+    }
+  }
+}
+
+// Few rows: threads divide the columns, and each packs the part of b that it needs.
+void multiply_by_columns(const Product& p) {
+  const int64_t grain = std::max(kTileColumns, divide_up(kWorkPerThread, std::max<int64_t>(p.m * p.k, 1)));
+  parallel_for(divide_up(p.n, kTileColumns), divide_up(grain, kTileColumns), [&](int64_t first, int64_t last) {
+    const int64_t width = std::clamp(kPackedElements / 8 / p.k / kTileColumns, int64_t{1}, last - first);
+    Scratch<float> packed(packed_b_size(width * kTileColumns, p.k));
+    for (int64_t panel = first; panel < last; panel += width) {
+      const int64_t begin = panel * kTileColumns, end = std::min({(panel + width), last}) * kTileColumns;
+      const int64_t limit = std::min(end, p.n);
+      pack_b(p, begin, limit, 0, divide_up(limit - begin, kTileColumns), packed.data());
+      multiply_block(p, 0, p.m, begin, limit, packed.data());
+    }
+  });
+}
+
+// Many rows: threads pack b together, then divide the rows.
+void multiply_by_rows(const Product& p) {
+  const int64_t width = std::max(kTileColumns, kPackedElements / p.k / kTileColumns * kTileColumns);
+  Scratch<float> packed(packed_b_size(std::min(width, p.n), p.k));
+  for (int64_t begin = 0; begin < p.n; begin += width) {
+    const int64_t end = std::min(begin + width, p.n);
+    parallel_for(divide_up(end - begin, kTileColumns), 1, [&](int64_t first, int64_t last) {
+      pack_b(p, begin, end, first, last, packed.data());
+    });
+    parallel_for(divide_up(p.m, kTileRows), 1, [&](int64_t first, int64_t last) {
+      multiply_block(p, first * kTileRows, std::min(last * kTileRows, p.m), begin, end, packed.data());
+    });
+  }
+}
+
+// A sum over no elements is zero.
+void finish_empty_sums(int64_t m, int64_t n, float beta, float* c, int64_t ldc, const MatmulEpilogue& epilogue) {
+  Scratch<float> zeros(static_cast<size_t>(n));
+  std::fill_n(zeros.data(), n, 0.0f);
+  for (int64_t row = 0; row < m; ++row) finish_row(zeros.data(), n, row, 0, n, row * ldc, beta, c, epilogue);
+}
+
+}  // namespace
+
+void matmul(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
+            const float* b, int64_t ldb, float beta, float* c, int64_t ldc, const MatmulEpilogue& epilogue) {
+  if (m <= 0 || n <= 0) return;
+  if (k <= 0) return finish_empty_sums(m, n, beta, c, ldc, epilogue);
+  const Product p{transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc, &epilogue};
+  if (m < kRowsPerThread * thread_count()) multiply_by_columns(p);
+  else multiply_by_rows(p);
+}
+
+}  // namespace usmlite::cpu::USMLITE_ISA

@@ -1,0 +1,22 @@
+// What a linear layer does to the matrix product before it is stored, shared by all matrix-product kernels.
+#pragma once
+#include <cstdint>
+
+namespace usmlite::cpu {
+
+enum class Activation { kNone, kRelu, kSilu };
+
+/// c = residual_scale * residual + scale * dropout(activation(ab + bias)); with the defaults c = ab.
+/// `pre_activation` and `residual` are (m, n) with the leading dimension of c.
+struct MatmulEpilogue {
+  const float* bias = nullptr;  // (n)
+  Activation activation = Activation::kNone;
+  float* pre_activation = nullptr;   // receives ab + bias, which the backward pass of silu needs
+  float dropout_probability = 0.0f;  // element (row, column) is dropped by random_uniform(seed, row * n + column)
+  uint64_t dropout_seed = 0;
+  float scale = 1.0f;
+  const float* residual = nullptr;
+  float residual_scale = 1.0f;
+};
+
+}  // namespace usmlite::cpu

@@ -1,0 +1,38 @@
+// The epilogue of a matrix product over float vectors.
+#pragma once
+#include "cpu/matmul_epilogue.hpp"
+#include "cpu/simd.hpp"
+#include "cpu/simd_random.hpp"
+
+namespace usmlite::cpu::USMLITE_ISA {
+
+/// max(x, 0); NaN stays NaN, because the second operand of max is returned when either is NaN.
+inline Vector relu(Vector x) { return maximum(Vector::zero(), x); }
+
+inline Vector silu(Vector x) { return x * sigmoid(x); }
+
+/// c[at..] = beta * c[at..] + epilogue(sums) for `count` sums of one row, the first of them in `column` of n.
+/// `at` is the place of that element in c, pre_activation and residual.
+inline void finish_row(const float* sums, int64_t count, int64_t row, int64_t column, int64_t n, int64_t at, float beta,
+                       float* c, const MatmulEpilogue& epilogue) {
+  const Vector scale = Vector::all(epilogue.scale);
+  for_each_vector(count, [&](int64_t i, int64_t lanes) {
+    Vector x = Vector::load(sums + i, lanes);
+    if (epilogue.bias) x = x + Vector::load(epilogue.bias + column + i, lanes);
+    if (epilogue.pre_activation) x.store(epilogue.pre_activation + at + i, lanes);
+    if (epilogue.activation == Activation::kRelu) x = relu(x);
+    if (epilogue.activation == Activation::kSilu) x = silu(x);
+    if (epilogue.dropout_probability > 0.0f) {
+      x = x * dropout_factors(epilogue.dropout_seed, static_cast<uint64_t>(row * n + column + i),
+                              epilogue.dropout_probability);
+    }
+    x = x * scale;
+    if (epilogue.residual) {
+      x = multiply_add(Vector::all(epilogue.residual_scale), Vector::load(epilogue.residual + at + i, lanes), x);
+    }
+    if (beta != 0.0f) x = multiply_add(Vector::all(beta), Vector::load(c + at + i, lanes), x);
+    x.store(c + at + i, lanes);
+  });
+}
+
+}  // namespace usmlite::cpu::USMLITE_ISA

@@ -1,0 +1,68 @@
+// Packing: the rows of op(a) or the columns of op(b) that one register tile multiplies, rearranged so that the tile
+// reads consecutive memory. A panel of `width` vectors holds element k of all of them next to each other.
+#pragma once
+#include <algorithm>
+
+#include "cpu/simd.hpp"
+
+namespace usmlite::cpu::USMLITE_ISA {
+
+/// Eight rows of eight floats become eight columns: out[i * stride + r] = rows[r][i]. Rows from `count` on are
+/// repetitions of the last one.
+inline void transpose_8x8(const float* const rows[8], float* out, int64_t stride) {
+  // Two rows four apart share a register from the start, so no shuffle has to cross 128-bit halves afterwards.
+  const auto pair = [&](int low, int offset) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(rows[low] + offset)),
+                                _mm_loadu_ps(rows[low + 4] + offset), 1);
+  };
+  for (int half = 0; half < 2; ++half) {
+    const __m256 r0 = pair(0, 4 * half), r1 = pair(1, 4 * half), r2 = pair(2, 4 * half), r3 = pair(3, 4 * half);
+    const __m256 t0 = _mm256_unpacklo_ps(r0, r1), t1 = _mm256_unpackhi_ps(r0, r1);
+    const __m256 t2 = _mm256_unpacklo_ps(r2, r3), t3 = _mm256_unpackhi_ps(r2, r3);
+    float* to = out + 4 * half * stride;
+    _mm256_storeu_ps(to, _mm256_shuffle_ps(t0, t2, _MM_SHUFFLE(1, 0, 1, 0)));
+    _mm256_storeu_ps(to + stride, _mm256_shuffle_ps(t0, t2, _MM_SHUFFLE(3, 2, 3, 2)));
+    _mm256_storeu_ps(to + 2 * stride, _mm256_shuffle_ps(t1, t3, _MM_SHUFFLE(1, 0, 1, 0)));
+    _mm256_storeu_ps(to + 3 * stride, _mm256_shuffle_ps(t1, t3, _MM_SHUFFLE(3, 2, 3, 2)));
+  }
+}
+
+/// Floats a panel may write behind its last element, overwritten or ignored by whoever comes next.
+inline constexpr int64_t kPanelSlack = 8;
+
+/// out[k * width + i] = vectors[i * stride + k] for k < depth, i < count; i in count..width-1 repeats the last vector.
+/// Writes up to kPanelSlack floats more.
+inline void pack_contiguous_vectors(const float* vectors, int64_t stride, int64_t count, int64_t depth, int64_t width,
+                                    float* out) {
+  int64_t k = 0;
+  for (; k + 8 <= depth; k += 8) {
+    // Last group first: what a group writes beyond `width` is then overwritten by the groups before it.
+    for (int64_t first = (width - 1) / 8 * 8; first >= 0; first -= 8) {
+      const float* rows[8];
+      for (int64_t i = 0; i < 8; ++i) rows[i] = vectors + std::min(first + i, count - 1) * stride + k;
+      transpose_8x8(rows, out + k * width + first, width);
+    }
+  }
+  for (; k < depth; ++k) {
+    for (int64_t i = 0; i < width; ++i) out[k * width + i] = vectors[std::min(i, count - 1) * stride + k];
+  }
+}
+
+/// out[k * width + i] = rows[k * stride + i] for k < depth, i < count; zeros for i in count..width-1.
+/// Writes up to kPanelSlack floats more.
+inline void pack_interleaved_vectors(const float* rows, int64_t stride, int64_t count, int64_t depth, int64_t width,
+                                     float* out) {
+  constexpr int64_t lanes = Vector::kLanes;
+  for (int64_t k = 0; k < depth; ++k) {
+    const float* from = rows + k * stride;
+    float* to = out + k * width;
+    int64_t i = 0;
+    for (; i + lanes <= count; i += lanes) Vector::load(from + i).store(to + i);
+    if (i < width) {
+      const int64_t left = std::max<int64_t>(count - i, 0);
+      for (int64_t j = 0; j < width - i; ++j) to[i + j] = j < left ? from[i + j] : 0.0f;
+    }
+  }
+}
+
+}  // namespace usmlite::cpu::USMLITE_ISA
