@@ -14,3 +14,4 @@ export { WeightAverage } from "./train/weight_average.js";
 export { warmupConstant, warmupCosine, warmupInverseSquareRoot, type LearningRateSchedule } from "./train/schedule.js";
 export { matmul, type MatmulOptions } from "./ops/matmul.js";
 export { linear, type Activation, type LinearOptions } from "./ops/linear.js";
+export { Tokenizer, trainTokenizer } from "./text/tokenizer.js";
