@@ -43,13 +43,22 @@ struct Product {
   const MatmulEpilogue* epilogue;
 };
 
-// tile (Rows, kTileColumns) = a panel (Rows) . b panel, over `depth`.
+// tile (Rows, kTileColumns) = a panel (Rows) . b panel, over `depth` >= 1. Kept out of line: inlined into loops that need
+// registers themselves, the compiler keeps some of the sums in memory.
 template <int64_t Rows>
-void multiply_tile(int64_t depth, const float* a, const float* b, float* tile) {
+[[gnu::noinline]] void multiply_tile(int64_t depth, const float* a, const float* b, float* tile) {
   Vector sum[Rows][2];
+  // The first step starts the sums; starting them with zeros would become a memset of an array in memory.
+  const Vector first0 = Vector::load(b), first1 = Vector::load(b + Vector::kLanes);
 #pragma GCC unroll 16
-  for (int64_t r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = Vector::zero();
-  for (int64_t k = 0; k < depth; ++k) {
+  for (int64_t r = 0; r < Rows; ++r) {
+    const Vector broadcast = Vector::all(a[r]);
+    sum[r][0] = broadcast * first0;
+    sum[r][1] = broadcast * first1;
+  }
+  for (int64_t k = 1; k < depth; ++k) {
+    a += Rows;
+    b += kTileColumns;
     const Vector b0 = Vector::load(b), b1 = Vector::load(b + Vector::kLanes);
 #pragma GCC unroll 16
     for (int64_t r = 0; r < Rows; ++r) {
@@ -57,8 +66,6 @@ void multiply_tile(int64_t depth, const float* a, const float* b, float* tile) {
       sum[r][0] = multiply_add(broadcast, b0, sum[r][0]);
       sum[r][1] = multiply_add(broadcast, b1, sum[r][1]);
     }
-    a += Rows;
-    b += kTileColumns;
   }
 #pragma GCC unroll 16
   for (int64_t r = 0; r < Rows; ++r) {
