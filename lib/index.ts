@@ -15,3 +15,16 @@ export { warmupConstant, warmupCosine, warmupInverseSquareRoot, type LearningRat
 export { matmul, type MatmulOptions } from "./ops/matmul.js";
 export { linear, type Activation, type LinearOptions } from "./ops/linear.js";
 export { Tokenizer, trainTokenizer } from "./text/tokenizer.js";
+export {
+  bitsPerWeight,
+  formatWeightSpec,
+  packedBytes,
+  parseWeightSpec,
+  type PackedBytes,
+  type Sparsity,
+  type WeightSpec,
+} from "./quant/weight_spec.js";
+export { fakeQuantize, type FakeQuantizeOptions } from "./quant/fake_quantize.js";
+export { packWeight, unpackWeight, type PackedWeight } from "./quant/packed_weight.js";
+export { magnitudeMask } from "./sparse/mask.js";
+export { checkMaskSchedule, isPruned, maskFrozenFrom, recomputesMask, type MaskSchedule } from "./sparse/schedule.js";

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <cstring>
 
 namespace usmlite::cpu::USMLITE_ISA {
 
@@ -20,6 +21,11 @@ struct Vector {
   static Vector load(const float* from, int64_t count) {
     if (__builtin_constant_p(count) && count == kLanes) return load(from);
     return {_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from)};
+  }
+  /// The first `count` (0..kLanes) bytes as numbers 0..255, zeros behind.
+  static Vector load_bytes(const uint8_t* from, int64_t count) {
+    const __m128i bytes = _mm_maskz_loadu_epi8(static_cast<__mmask16>((1u << count) - 1), from);
+    return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))};
   }
   void store(float* to) const { _mm512_storeu_ps(to, value); }
   void store(float* to, int64_t count) const {
@@ -71,6 +77,12 @@ struct Vector {
   static Vector load(const float* from, int64_t count) {
     if (__builtin_constant_p(count) && count == kLanes) return load(from);
     return {_mm256_maskload_ps(from, first(count))};
+  }
+  /// The first `count` (0..kLanes) bytes as numbers 0..255, zeros behind.
+  static Vector load_bytes(const uint8_t* from, int64_t count) {
+    int64_t bytes = 0;
+    std::memcpy(&bytes, from, static_cast<size_t>(count));
+    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes)))};
   }
   void store(float* to) const { _mm256_storeu_ps(to, value); }
   void store(float* to, int64_t count) const {

@@ -22,10 +22,12 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define<set_error_constructor>(exports, "setErrorConstructor");
   define_tensor(env, exports);
   define_runtime(exports);
+  define_codec(exports);
   define_elementwise(exports);
   define_optimizer(exports);
   define_ctc_loss(exports);
   define_matmul(exports);
+  define_fake_quantize(exports);
   return exports;
 }
 

@@ -1,0 +1,87 @@
+/** Weights as they lie in a packed checkpoint; docs/format.md describes the bytes. */
+import { UsmLiteError } from "../errors.js";
+import { addon } from "../native/addon.js";
+import { magnitudeMask, matrixShape } from "../sparse/mask.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { parseWeightSpec } from "./weight_spec.js";
+
+/** One packed matrix: the tensors that follow its name in the file. */
+export interface PackedWeight {
+  /** Canonical weight spec. */
+  readonly spec: string;
+  /** `weight_shape`: (out, in) or (out, in, 1). */
+  readonly shape: readonly number[];
+  /** `weight_packed`: int32 (out, words) for dense integers, uint8 (bytes) for sparse ones, float32 otherwise. */
+  readonly packed: Tensor;
+  /** `weight_scale`: float32 (out, scales per row); absent for float32. */
+  readonly scale?: Tensor;
+  /** `weight_mask`: uint8 (bytes); absent for dense. */
+  readonly mask?: Tensor;
+}
+
+interface CodecBindings {
+  packWeight(
+    weight: TensorHandle,
+    spec: string,
+    mask?: TensorHandle,
+  ): { packed: TensorHandle; scale?: TensorHandle; mask?: TensorHandle };
+  unpackWeight(
+    spec: string,
+    rows: number,
+    columns: number,
+    packed: TensorHandle,
+    scale?: TensorHandle,
+    mask?: TensorHandle,
+  ): { weight: TensorHandle; mask: TensorHandle };
+}
+
+const native = addon as CodecBindings;
+
+/**
+ * Quantizes and packs a weight: `scale = max |w * mask| / (2^(bits-1) - 1)` per output channel or group,
+ * `code = round(w * mask / scale)` with ties to even (the symmetric quantizer of google/praxis).
+ * @param weight float32 (out, in) or (out, in, 1)
+ * @param mask uint8, same shape, for sparse specs: what training pruned to; absent: {@link magnitudeMask}
+ * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for NaN or infinite weights, or a mask that keeps more than N of M
+ */
+export function packWeight(weight: Tensor, spec: string, mask?: Tensor): PackedWeight {
+  const { text, sparsity } = parseWeightSpec(spec);
+  if (mask && !sparsity) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `packWeight: ${text} is dense and takes no mask; add a sparsity, for example ${text}+2:4`);
+  }
+  const matrix = matrixShape(weight);
+  using view = weight.reshape(matrix);
+  const own = sparsity && !mask ? magnitudeMask(weight, sparsity.kept, sparsity.of) : undefined;
+  using maskView = (mask ?? own)?.reshape(matrix) ?? null;
+  const parts = native.packWeight(view.handle, text, maskView?.handle);
+  own?.dispose();
+  return {
+    spec: text,
+    shape: weight.shape,
+    packed: new Tensor(parts.packed),
+    ...(parts.scale ? { scale: new Tensor(parts.scale) } : {}),
+    ...(parts.mask ? { mask: new Tensor(parts.mask) } : {}),
+  };
+}
+
+/**
+ * The dequantized weight, float32 of the packed weight's shape, and the positions it stores (uint8, same shape). A mask
+ * that kept fewer than N of a group comes back with zeros of the lowest pruned inputs counted as stored.
+ * @throws UsmLiteError BAD_CHECKPOINT when the parts do not fit together or hold impossible values
+ */
+export function unpackWeight(weight: PackedWeight): { weight: Tensor; mask: Tensor } {
+  const [rows, columns] = packedMatrixShape(weight);
+  const parts = native.unpackWeight(weight.spec, rows, columns, weight.packed.handle, weight.scale?.handle, weight.mask?.handle);
+  using values = new Tensor(parts.weight);
+  using mask = new Tensor(parts.mask);
+  return { weight: values.reshape(weight.shape), mask: mask.reshape(weight.shape) };
+}
+
+/** (out, in) of a packed weight. @throws UsmLiteError BAD_CHECKPOINT for another shape than (out, in) or (out, in, 1) */
+export function packedMatrixShape(weight: PackedWeight): [rows: number, columns: number] {
+  const [rows, columns, last = 1] = weight.shape;
+  if (rows === undefined || columns === undefined || last !== 1 || weight.shape.length > 3 || rows < 1 || columns < 1) {
+    throw new UsmLiteError("BAD_CHECKPOINT", `weight_shape is (${weight.shape.join(", ")}); packed weights are (out, in) or (out, in, 1)`);
+  }
+  return [rows, columns];
+}

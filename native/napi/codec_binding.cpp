@@ -1,0 +1,151 @@
+// Weight specs, N:M masks, packing and unpacking of weights.
+#include <algorithm>
+#include <vector>
+
+#include "codec/pack.hpp"
+#include "codec/quantize.hpp"
+#include "core/thread_pool.hpp"
+#include "napi/arguments.hpp"
+#include "napi/codec_arguments.hpp"
+#include "napi/groups.hpp"
+#include "napi/tensor_binding.hpp"
+
+namespace usmlite::binding {
+namespace {
+
+constexpr int64_t kRowGrain = 16;  // rows per thread
+
+// parseWeightSpec(text)
+Napi::Value parse_spec(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "parseWeightSpec", 1);
+  const codec::WeightSpec spec = codec::parse_weight_spec(arguments.text(0, "spec"));
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("text", codec::to_text(spec));
+  result.Set("bits", spec.bits);
+  result.Set("groupSize", static_cast<double>(spec.group_size));
+  result.Set("kept", spec.kept);
+  result.Set("of", spec.of);
+  return result;
+}
+
+// packedBytes(spec, rows, columns): bytes of codes, scales and mask
+Napi::Value packed_bytes(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "packedBytes", 3);
+  const codec::PackedLayout layout(codec::parse_weight_spec(arguments.text(0, "spec")),
+                                   arguments.integer(1, "rows", 0, kMaximumRows),
+                                   arguments.integer(2, "columns", 0, kMaximumColumns));
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("codes", static_cast<double>(layout.code_bytes));
+  result.Set("scales", static_cast<double>(layout.scale_count * 4));
+  result.Set("mask", static_cast<double>(layout.mask_bytes));
+  return result;
+}
+
+// magnitudeMask(weight (rows, columns), kept, of) -> uint8 (rows, columns)
+Napi::Value magnitude_mask(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "magnitudeMask", 3);
+  const Tensor& weight = arguments.tensor(0, "weight", DType::kFloat32, {kAny, kAny});
+  const int of = static_cast<int>(arguments.integer(2, "m", 2, 16));
+  const int kept = static_cast<int>(arguments.integer(1, "n", 1, of - 1));
+  Tensor mask(DType::kUint8, weight.shape());
+  const int64_t columns = weight.dim(1);
+  parallel_for(weight.dim(0), kRowGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      codec::magnitude_mask(weight.f32() + row * columns, columns, kept, of, mask.data<uint8_t>() + row * columns);
+    }
+  });
+  return TensorHandle::wrap(info.Env(), std::move(mask));
+}
+
+// The tensors of a packed matrix in the types and shapes of the file format.
+Tensor code_tensor(const codec::PackedLayout& layout) {
+  const codec::WeightSpec& spec = layout.spec;
+  if (!spec.is_integer() && spec.is_sparse()) return Tensor(DType::kFloat32, {layout.code_bytes / 4});
+  if (!spec.is_integer()) return Tensor(DType::kFloat32, {layout.rows, layout.columns});
+  if (spec.is_sparse()) return Tensor(DType::kUint8, {layout.code_bytes});
+  return Tensor(DType::kInt32, {layout.rows, layout.row_bits / 32});
+}
+
+// packWeight(weight (rows, columns), spec, mask?) -> { packed, scale, mask }
+Napi::Value pack_weight(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "packWeight", 2);
+  const Tensor& weight = arguments.tensor(0, "weight", DType::kFloat32, {kAny, kAny});
+  const codec::WeightSpec spec = codec::parse_weight_spec(arguments.text(1, "spec"));
+  const int64_t rows = weight.dim(0), columns = weight.dim(1);
+  const Tensor* mask = arguments.optional_tensor(2, "mask", DType::kUint8, {rows, columns});
+  if (weight.count() == 0) arguments.fail("the weight is empty; it must have at least one row and one column");
+  if (spec.is_sparse() && !mask) arguments.fail(codec::to_text(spec) + " needs a mask");
+  const codec::PackedLayout layout(spec, rows, columns);
+  Tensor packed = code_tensor(layout);
+  Tensor scale(DType::kFloat32, {rows, spec.scales_per_row(columns)});
+  Tensor packed_mask(DType::kUint8, {layout.mask_bytes});
+  std::fill_n(packed.data<uint8_t>(), packed.bytes(), uint8_t{0});
+  std::fill_n(packed_mask.data<uint8_t>(), packed_mask.bytes(), uint8_t{0});
+
+  codec::Packer packer(layout, {{packed.data<uint8_t>(), packed.bytes()},
+                                {scale.f32(), static_cast<size_t>(scale.count())},
+                                {packed_mask.data<uint8_t>(), packed_mask.bytes()}});
+  std::vector<int32_t> codes(static_cast<size_t>(columns));
+  std::vector<float> scales(static_cast<size_t>(spec.scales_per_row(columns)));
+  for (int64_t row = 0; row < rows; ++row) {
+    const uint8_t* row_mask = mask ? mask->data<uint8_t>() + row * columns : nullptr;
+    codec::quantize_row(spec, weight.f32() + row * columns, row_mask, columns, codes.data(), scales.data());
+    packer.pack_row(row, codes.data(), scales.data(), row_mask);
+  }
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("packed", TensorHandle::wrap(info.Env(), std::move(packed)));
+  if (spec.is_integer()) result.Set("scale", TensorHandle::wrap(info.Env(), std::move(scale)));
+  if (spec.is_sparse()) result.Set("mask", TensorHandle::wrap(info.Env(), std::move(packed_mask)));
+  return result;
+}
+
+// unpackWeight(spec, rows, columns, packed, scale?, mask?) -> { weight, mask }, both (rows, columns)
+Napi::Value unpack_weight(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "unpackWeight", 4);
+  const codec::Unpacker unpacker = packed_argument(arguments, 0);
+  const codec::PackedLayout& layout = unpacker.layout();
+  Tensor weight(DType::kFloat32, {layout.rows, layout.columns});
+  Tensor mask(DType::kUint8, {layout.rows, layout.columns});
+  parallel_for(layout.rows, kRowGrain, [&](int64_t begin, int64_t end) {
+    std::vector<int32_t> codes(static_cast<size_t>(layout.columns));
+    for (int64_t row = begin; row < end; ++row) {
+      unpacker.unpack_row(row, codes.data(), mask.data<uint8_t>() + row * layout.columns);
+      codec::dequantize_row(layout.spec, codes.data(), unpacker.scales(row), layout.columns,
+                            weight.f32() + row * layout.columns);
+    }
+  });
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("weight", TensorHandle::wrap(info.Env(), std::move(weight)));
+  result.Set("mask", TensorHandle::wrap(info.Env(), std::move(mask)));
+  return result;
+}
+
+}  // namespace
+
+codec::Unpacker packed_argument(const Arguments& arguments, size_t first) {
+  const codec::PackedLayout layout(codec::parse_weight_spec(arguments.text(first, "spec")),
+                                   arguments.integer(first + 1, "rows", 0, kMaximumRows),
+                                   arguments.integer(first + 2, "columns", 0, kMaximumColumns));
+  const Tensor& packed = arguments.any_tensor(first + 3, "weight_packed");
+  std::span<const float> scales;
+  std::span<const uint8_t> mask;
+  if (arguments.has(first + 4)) {
+    const Tensor& tensor = arguments.tensor(first + 4, "weight_scale", DType::kFloat32);
+    scales = {tensor.f32(), static_cast<size_t>(tensor.count())};
+  }
+  if (arguments.has(first + 5)) {
+    const Tensor& tensor = arguments.tensor(first + 5, "weight_mask", DType::kUint8);
+    mask = {tensor.data<uint8_t>(), tensor.bytes()};
+  }
+  return codec::Unpacker(layout, {{packed.data<uint8_t>(), packed.bytes()}, scales, mask});
+}
+
+void define_codec(Napi::Object exports) {
+  define<parse_spec>(exports, "parseWeightSpec");
+  define<packed_bytes>(exports, "packedBytes");
+  define<magnitude_mask>(exports, "magnitudeMask");
+  define<pack_weight>(exports, "packWeight");
+  define<unpack_weight>(exports, "unpackWeight");
+}
+
+}  // namespace usmlite::binding

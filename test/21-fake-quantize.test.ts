@@ -1,0 +1,145 @@
+import test from "ava";
+import {
+  availableInstructionSets,
+  fakeQuantize,
+  isPruned,
+  magnitudeMask,
+  maskFrozenFrom,
+  type MaskSchedule,
+  packWeight,
+  checkMaskSchedule,
+  recomputesMask,
+  setInstructionSet,
+  Tape,
+  Tensor,
+  unpackWeight,
+} from "../lib/index.js";
+import { randomTensor, randomValues } from "./gradient.js";
+
+const specs = ["int8", "int4", "int3", "int2", "int4/g32", "int2/g64", "int4+2:4", "int8+1:4", "int2/g32+3:5", "2:4"];
+const shapes = [
+  [1, 1],
+  [3, 7],
+  [5, 100],
+  [4, 64, 1],
+  [300, 130],
+];
+
+test.afterEach.always(() => setInstructionSet(availableInstructionSets().at(-1) ?? "reference"));
+
+test.serial("the forward pass is what packing makes of the weight, to the bit", (t) => {
+  for (const set of availableInstructionSets()) {
+    setInstructionSet(set);
+    for (const spec of specs) {
+      for (const [index, shape] of shapes.entries()) {
+        const weight = randomTensor(shape, index + 5);
+        const faked = fakeQuantize(weight, spec);
+        t.deepEqual(faked.shape, shape);
+        const packed = unpackWeight(packWeight(weight, spec)).weight;
+        const bits = (tensor: Tensor): Int32Array => new Int32Array(tensor.toArray().buffer);
+        t.deepEqual(bits(faked), bits(packed), `${set} ${spec} (${shape})`);
+      }
+    }
+  }
+});
+
+test.serial("a mask that is given decides, also with a dense spec", (t) => {
+  for (const set of availableInstructionSets()) {
+    setInstructionSet(set);
+    const weight = Tensor.from([100, 2, 3, 7], [1, 4]);
+    const mask = Tensor.from([0, 1, 255, 1], [1, 4], "uint8");
+    t.deepEqual([...fakeQuantize(weight, "int4", { mask }).toArray()], [0, 2, 3, 7]);
+    t.deepEqual([...fakeQuantize(weight, "float32", { mask }).toArray()], [0, 2, 3, 7]);
+    t.is(fakeQuantize(weight, "float32"), weight);
+  }
+});
+
+/** Gradients of sum(upstream * fakeQuantize(weight)). */
+function gradients(weight: Tensor, upstream: Tensor, spec: string, options: Parameters<typeof fakeQuantize>[2] = {}): Float32Array {
+  using tape = new Tape();
+  weight.requiresGrad = true;
+  tape.backward(tape.record(() => fakeQuantize(weight, spec, options)), upstream.clone());
+  return (tape.gradientOf(weight) as Tensor).toArray();
+}
+
+test.serial("gradients are those of the straight-through surrogate", (t) => {
+  // With the rounding error r - u held constant, y_i = scale(w) * (w_i / scale(w) + (r_i - u_i)) = w_i + scale(w) * (r_i - u_i)
+  // is differentiable: the derivative of the scale with respect to the largest weight is found by differences.
+  const qmax: Record<string, number> = { int8: 127, int4: 7, "int4+2:4": 7, "int2+1:4": 1 };
+  for (const set of availableInstructionSets()) {
+    setInstructionSet(set);
+    for (const [spec, limit] of Object.entries(qmax)) {
+      const [rows, columns] = [3, 37];
+      const weight = randomTensor([rows, columns], 11);
+      const upstream = randomTensor([rows, columns], 12);
+      const values = weight.toArray();
+      const g = upstream.toArray();
+      const mask = spec.includes("+") ? magnitudeMask(weight, Number(spec.at(-3)), 4).toArray() : new Uint8Array(values.length).fill(1);
+      const scaleOf = (w: Float32Array | number[], row: number): number => {
+        let largest = 0;
+        for (let i = row * columns; i < (row + 1) * columns; i++) if (mask[i]) largest = Math.max(largest, Math.abs(w[i] as number));
+        return largest / limit;
+      };
+      const errors = [...values].map((w, i) => {
+        const ratio = mask[i] ? w / scaleOf(values, Math.floor(i / columns)) : 0;
+        return Math.round(ratio) - ratio;
+      });
+      const surrogate = (w: number[], row: number): number => {
+        let sum = 0;
+        for (let i = row * columns; i < (row + 1) * columns; i++) {
+          if (mask[i]) sum += (g[i] as number) * ((w[i] as number) + scaleOf(w, row) * (errors[i] as number));
+        }
+        return sum;
+      };
+      const analytic = gradients(weight, upstream, spec);
+      const constant = gradients(weight, upstream, spec, { stopScaleGradient: true });
+      for (let i = 0; i < values.length; i++) {
+        const row = Math.floor(i / columns);
+        const step = 1e-4;
+        const moved = (by: number): number => surrogate([...values].map((w, j) => (i === j ? w + by : w)), row);
+        const numeric = (moved(step) - moved(-step)) / (2 * step);
+        t.true(Math.abs(numeric - (analytic[i] as number)) < 1e-4, `${set} ${spec} [${i}]: ${analytic[i]} against ${numeric}`);
+        t.is((constant[i] as number) + 0, (mask[i] ? g[i] : 0) as number); // + 0: -0 is fine
+      }
+    }
+  }
+});
+
+test.serial("instruction sets agree on gradients, with groups, ties, zeros and masks", (t) => {
+  for (const spec of specs) {
+    const values = randomValues(6 * 130, 3).map((value, i) => (i < 130 ? 0 : i < 260 ? 0.5 : value));
+    const weight = Tensor.from(values, [6, 130, 1]);
+    const upstream = randomTensor([6, 130, 1], 4);
+    setInstructionSet("reference");
+    const expected = gradients(weight, upstream, spec);
+    for (const set of availableInstructionSets()) {
+      setInstructionSet(set);
+      const actual = gradients(weight, upstream, spec);
+      actual.forEach((value, i) => t.true(Math.abs(value - (expected[i] as number)) <= 1e-5 * Math.max(1, Math.abs(value)), `${set} ${spec} [${i}]`));
+    }
+  }
+});
+
+test("misuse is a coded error", (t) => {
+  const weight = Tensor.zeros([2, 8]);
+  t.throws(() => fakeQuantize(weight, "int5"), { code: "UNSUPPORTED_SPEC" });
+  t.throws(() => fakeQuantize(weight, "int4", { mask: Tensor.zeros([2, 4], "uint8") }), { code: "INVALID_ARGUMENT" });
+  t.throws(() => fakeQuantize(weight, "int4", { mask: Tensor.zeros([2, 8]) }), { code: "INVALID_ARGUMENT", message: /uint8/ });
+  t.throws(() => fakeQuantize(Tensor.zeros([2, 8, 3]), "int4"), { code: "INVALID_ARGUMENT" });
+});
+
+test("mask schedules", (t) => {
+  const steps = (schedule: MaskSchedule): number[] => [...Array(12).keys()].filter((step) => recomputesMask(schedule, step));
+  t.deepEqual(steps({ kind: "one-shot", step: 3 }), [3]);
+  t.deepEqual(steps({ kind: "few-shot", start: 2, shots: 3, interval: 4 }), [2, 6, 10]);
+  t.deepEqual(steps({ kind: "every-step", start: 9 }), [9, 10, 11]);
+  t.deepEqual(steps({ kind: "frozen" }), []);
+  t.false(isPruned({ kind: "one-shot", step: 3 }, 2));
+  t.true(isPruned({ kind: "one-shot", step: 3 }, 7));
+  t.true(isPruned({ kind: "frozen" }, 0));
+  t.is(maskFrozenFrom({ kind: "few-shot", start: 2, shots: 3, interval: 4 }), 11);
+  t.is(maskFrozenFrom({ kind: "every-step", start: 0 }), undefined);
+  t.throws(() => checkMaskSchedule({ kind: "few-shot", start: 0, shots: 0, interval: 1 }), { code: "INVALID_ARGUMENT", message: /shots/ });
+  t.throws(() => checkMaskSchedule({ kind: "one-shot", step: 0.5 }), { code: "INVALID_ARGUMENT" });
+  t.notThrows(() => checkMaskSchedule({ kind: "every-step", start: 0 }));
+});
