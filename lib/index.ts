@@ -28,3 +28,6 @@ export { fakeQuantize, type FakeQuantizeOptions } from "./quant/fake_quantize.js
 export { packWeight, unpackWeight, type PackedWeight } from "./quant/packed_weight.js";
 export { magnitudeMask } from "./sparse/mask.js";
 export { checkMaskSchedule, isPruned, maskFrozenFrom, recomputesMask, type MaskSchedule } from "./sparse/schedule.js";
+export { decodeAudio, readAudio, type DecodedAudio, type DecodeOptions } from "./audio/decode.js";
+export { resample, StreamResampler } from "./audio/resample.js";
+export { LogMel, logMelConfigFrom, type LogMelConfig } from "./audio/log_mel.js";

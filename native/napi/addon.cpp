@@ -23,6 +23,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_tensor(env, exports);
   define_runtime(exports);
   define_codec(exports);
+  define_audio(exports);
   define_elementwise(exports);
   define_optimizer(exports);
   define_ctc_loss(exports);

@@ -5,6 +5,7 @@
 namespace usmlite::binding {
 
 void define_ctc_loss(Napi::Object exports);
+void define_audio(Napi::Object exports);
 void define_elementwise(Napi::Object exports);
 void define_optimizer(Napi::Object exports);
 void define_matmul(Napi::Object exports);

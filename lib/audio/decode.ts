@@ -1,0 +1,106 @@
+/** From an audio file of any common format to mono samples at the rate a model wants. */
+import { UsmLiteError } from "../errors.js";
+import { ByteSource } from "./byte_source.js";
+import { detectFormat } from "./container.js";
+import { badAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
+import { StreamResampler } from "./resample.js";
+
+/** Two hours: 460 MB of samples at 16 kHz. */
+export const defaultMaximumSeconds = 7200;
+
+export interface DecodeOptions {
+  /** Sampling rate of the result in Hz; 16000 when absent. */
+  readonly targetRate?: number;
+  /** Longer audio is an `AUDIO_TOO_LONG` error; {@link defaultMaximumSeconds} when absent. */
+  readonly maximumSeconds?: number;
+  /** Take what a file holds that ends too early, instead of a `BAD_AUDIO` error. */
+  readonly allowTruncated?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+export interface DecodedAudio {
+  /** Mono (the mean of all channels), full scale 1. */
+  readonly samples: Float32Array;
+  /** Hz */
+  readonly sampleRate: number;
+  readonly durationSeconds: number;
+}
+
+/**
+ * Decodes a whole file (or its bytes). The format is recognised by its content. Decoding computes in the calling
+ * thread; a server calls this from a worker.
+ *
+ * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE, BAD_AUDIO (empty, truncated, damaged, not audio),
+ * AUDIO_TOO_LONG, ABORTED, INVALID_ARGUMENT
+ */
+export async function decodeAudio(input: string | Uint8Array, options: DecodeOptions = {}): Promise<DecodedAudio> {
+  const { targetRate = 16000, maximumSeconds = defaultMaximumSeconds } = options;
+  const pieces: Float32Array[] = [];
+  let count = 0;
+  for await (const piece of readAudio(input, { ...options, targetRate, maximumSeconds })) {
+    pieces.push(piece);
+    count += piece.length;
+  }
+  const samples = pieces.length === 1 ? (pieces[0] as Float32Array) : new Float32Array(count);
+  if (pieces.length > 1) {
+    let at = 0;
+    for (const piece of pieces) {
+      samples.set(piece, at);
+      at += piece.length;
+    }
+  }
+  return { samples, sampleRate: targetRate, durationSeconds: count / targetRate };
+}
+
+/**
+ * The samples of {@link decodeAudio} piece by piece (of no particular length), for audio of any length: what is held
+ * in memory does not grow with it. `maximumSeconds` is unlimited when absent.
+ *
+ * @throws UsmLiteError as {@link decodeAudio}, possibly after some pieces
+ */
+export async function* readAudio(input: string | Uint8Array, options: DecodeOptions = {}): AsyncGenerator<Float32Array> {
+  const { targetRate = 16000, maximumSeconds = Infinity, allowTruncated = false, signal } = options;
+  if (!Number.isInteger(targetRate) || targetRate < 1 || targetRate > 1_000_000) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `targetRate is ${targetRate}; it must be a whole number from 1 to 1000000 Hz`);
+  }
+  if (!(maximumSeconds > 0)) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `maximumSeconds is ${maximumSeconds}; it must be above 0`);
+  }
+  const source = await ByteSource.open(input, signal);
+  try {
+    const stream = await openStream(source, { targetRate, allowTruncated });
+    const tooLong = (seconds: number): UsmLiteError =>
+      new UsmLiteError(
+        "AUDIO_TOO_LONG",
+        `${source.name} holds ${seconds.toFixed(1)} s of audio, at most ${maximumSeconds} s are allowed; ` +
+          `raise maximumSeconds, or read it piece by piece with readAudio`,
+      );
+    const declaredSeconds = (stream.declaredSamples ?? 0) / stream.sampleRate;
+    // Half a second of grace: what a header says may count samples that are trimmed.
+    if (declaredSeconds > maximumSeconds + 0.5) throw tooLong(declaredSeconds);
+
+    const resampler = stream.sampleRate === targetRate ? undefined : new StreamResampler(stream.sampleRate, targetRate);
+    let received = 0;
+    for await (const block of stream.blocks) {
+      received += block.length;
+      if (received > maximumSeconds * stream.sampleRate) throw tooLong(received / stream.sampleRate);
+      const piece = resampler ? resampler.push(block) : block;
+      if (piece.length > 0) yield piece;
+    }
+    if (received === 0) throw badAudio(source.name, "holds no samples; give a file with audio in it");
+    const rest = resampler?.finish();
+    if (rest && rest.length > 0) yield rest;
+  } finally {
+    await source.close();
+  }
+}
+
+async function openStream(source: ByteSource, request: DecodeRequest): Promise<PcmStream> {
+  const format = await detectFormat(source);
+  switch (format) {
+    case "ogg-opus":
+      return (await import("./opus.js")).decodeOpus(source, request);
+    default:
+      throw badAudio(source.name, "is not audio in a known format");
+  }
+}

@@ -1,0 +1,47 @@
+/** What every decoder makes of a file. */
+import { UsmLiteError } from "../errors.js";
+
+/** Decoded audio in pieces. */
+export interface PcmStream {
+  /** Hz */
+  readonly sampleRate: number;
+  /** Samples per channel that the file says it holds, where it says so. */
+  readonly declaredSamples: number | undefined;
+  /** Mono (the mean of all channels), full scale 1. */
+  readonly blocks: AsyncIterable<Float32Array>;
+}
+
+/** What a decoder is asked for. */
+export interface DecodeRequest {
+  /** The sampling rate wanted in the end, in Hz: a decoder that can give it directly does. */
+  readonly targetRate: number;
+  /** A file that ends early gives what it has instead of an error. */
+  readonly allowTruncated: boolean;
+}
+
+/** A BAD_AUDIO error about the file `name`. */
+export function badAudio(name: string, sentence: string, cause?: unknown): UsmLiteError {
+  return new UsmLiteError("BAD_AUDIO", `${name}: ${sentence}`, cause === undefined ? undefined : { cause });
+}
+
+/** The error for a file that ends in the middle; `found` counts samples per channel. */
+export function truncatedAudio(name: string, what: string, found: number, sampleRate: number): UsmLiteError {
+  const seconds = (found / sampleRate).toFixed(2);
+  return badAudio(
+    name,
+    `the ${what} ends too early: ${found} samples (${seconds} s) were found; ` +
+      `use the complete file, or allowTruncated to take what is there`,
+  );
+}
+
+/** The mean of `channels`, each of which must have `length` samples or more. */
+export function mixToMono(channels: readonly Float32Array[], begin: number, end: number): Float32Array {
+  if (channels.length === 1) return (channels[0] as Float32Array).subarray(begin, end);
+  const mono = new Float32Array(end - begin);
+  for (let i = 0; i < mono.length; i++) {
+    let sum = 0;
+    for (const channel of channels) sum += channel[begin + i] as number;
+    mono[i] = sum / channels.length;
+  }
+  return mono;
+}

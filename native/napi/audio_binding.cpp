@@ -1,0 +1,121 @@
+#include <memory>
+
+#include "audio/log_mel_plan.hpp"
+#include "audio/resampler.hpp"
+#include "cpu/log_mel.hpp"
+#include "napi/arguments.hpp"
+#include "napi/groups.hpp"
+#include "napi/tensor_binding.hpp"
+
+namespace usmlite::binding {
+namespace {
+
+constexpr napi_type_tag kLogMelTag = {0x3b6a0f6de55c4b0aull, 0x8e7a5c11d2049f63ull};
+constexpr napi_type_tag kResamplerTag = {0x62c8e0b94d1f4a77ull, 0xa9915f3be08d24c5ull};
+
+// A native object that JavaScript holds and passes back; freed by the garbage collector.
+template <typename T>
+Napi::Value wrap(Napi::Env env, std::unique_ptr<T> object, const napi_type_tag& tag) {
+  auto external = Napi::External<T>::New(env, object.get(), [](Napi::Env, T* owned) { delete owned; });
+  object.release();
+  external.TypeTag(&tag);
+  return external;
+}
+
+template <typename T>
+T& unwrap(const Arguments& arguments, Napi::Value value, const napi_type_tag& tag, const char* what) {
+  if (!value.IsExternal() || !value.As<Napi::External<T>>().CheckTypeTag(&tag)) arguments.fail(std::string("the first argument must be ") + what);
+  return *value.As<Napi::External<T>>().Data();
+}
+
+struct Samples {
+  const float* data;
+  int64_t count;
+};
+
+Samples samples_from(const Arguments& arguments, Napi::Value value) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float32_array) {
+    arguments.fail("samples must be a Float32Array");
+  }
+  Napi::Float32Array array = value.As<Napi::Float32Array>();
+  return {array.Data(), static_cast<int64_t>(array.ElementLength())};
+}
+
+// logMelCreate(sampleRate, windowLength, hopLength, fftLength, melBins, lowerEdge, upperEdge, floor)
+Napi::Value log_mel_create(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "logMelCreate", 8);
+  audio::LogMelSettings settings;
+  settings.sample_rate = arguments.number(0, "sampleRate", 1, 1e6);
+  settings.window_length = arguments.integer(1, "windowLength", 2, 1 << 16);
+  settings.hop_length = arguments.integer(2, "hopLength", 1, 1 << 16);
+  settings.fft_length = arguments.integer(3, "fftLength", 8, 1 << 16);
+  settings.mel_bins = arguments.integer(4, "melBins", 1, 1 << 12);
+  settings.lower_edge = arguments.number(5, "lowerEdge", 0, 1e6);
+  settings.upper_edge = arguments.number(6, "upperEdge", 0, 1e6);
+  settings.floor = arguments.number(7, "floor", 1e-30, 1);
+  return wrap(info.Env(), std::make_unique<audio::LogMelPlan>(settings), kLogMelTag);
+}
+
+// logMel(plan, samples) -> tensor (frames, melBins)
+Napi::Value log_mel(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "logMel", 2);
+  const auto& plan = unwrap<audio::LogMelPlan>(arguments, info[0], kLogMelTag, "a log-mel plan");
+  const Samples samples = samples_from(arguments, info[1]);
+  Tensor features(DType::kFloat32, {plan.frames(samples.count), plan.settings.mel_bins});
+  cpu::log_mel(plan, samples.data, features.dim(0), features.f32());
+  return TensorHandle::wrap(info.Env(), std::move(features));
+}
+
+// resamplerCreate(fromRate, toRate)
+Napi::Value resampler_create(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "resample", 2);
+  const int64_t from = arguments.integer(0, "fromRate", 1, 1'000'000);
+  const int64_t to = arguments.integer(1, "toRate", 1, 1'000'000);
+  return wrap(info.Env(), std::make_unique<audio::Resampler>(from, to), kResamplerTag);
+}
+
+// resamplerPush(resampler, samples) -> Float32Array
+Napi::Value resampler_push(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "resample", 2);
+  auto& resampler = unwrap<audio::Resampler>(arguments, info[0], kResamplerTag, "a resampler");
+  const Samples samples = samples_from(arguments, info[1]);
+  Napi::Float32Array output = Napi::Float32Array::New(info.Env(), resampler.ready(samples.count, false));
+  resampler.push(samples.data, samples.count, output.Data());
+  return output;
+}
+
+// resamplerFinish(resampler) -> Float32Array
+Napi::Value resampler_finish(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "resample", 1);
+  auto& resampler = unwrap<audio::Resampler>(arguments, info[0], kResamplerTag, "a resampler");
+  Napi::Float32Array output = Napi::Float32Array::New(info.Env(), resampler.ready(0, true));
+  resampler.finish(output.Data());
+  return output;
+}
+
+// resample(samples, fromRate, toRate) -> Float32Array
+Napi::Value resample(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "resample", 3);
+  const Samples samples = samples_from(arguments, info[0]);
+  audio::Resampler resampler(arguments.integer(1, "fromRate", 1, 1'000'000), arguments.integer(2, "toRate", 1, 1'000'000));
+  const int64_t body = resampler.ready(samples.count, false);
+  const int64_t total = audio::resample_plan(info[1].As<Napi::Number>().Int64Value(), info[2].As<Napi::Number>().Int64Value())
+                            ->output_length(samples.count);
+  Napi::Float32Array output = Napi::Float32Array::New(info.Env(), total);
+  resampler.push(samples.data, samples.count, output.Data());
+  resampler.finish(output.Data() + body);
+  return output;
+}
+
+}  // namespace
+
+void define_audio(Napi::Object exports) {
+  define<log_mel_create>(exports, "logMelCreate");
+  define<log_mel>(exports, "logMel");
+  define<resampler_create>(exports, "resamplerCreate");
+  define<resampler_push>(exports, "resamplerPush");
+  define<resampler_finish>(exports, "resamplerFinish");
+  define<resample>(exports, "resample");
+}
+
+}  // namespace usmlite::binding

@@ -1,0 +1,65 @@
+import test from "ava";
+import { availableInstructionSets, LogMel, setInstructionSet, UsmLiteError } from "../lib/index.js";
+import { sine } from "./audio_signals.js";
+import { randomValues } from "./gradient.js";
+
+test.serial("every instruction set agrees with the plain transform, whatever the lengths", (t) => {
+  for (const config of [{}, { fftLength: 1024, windowLength: 401, hopLength: 77, featureSize: 80 }, { fftLength: 2048, featureSize: 40 }]) {
+    const frontEnd = new LogMel(config);
+    for (const samples of [0, 399, 400, 559, 560, 401, 5000]) {
+      const signal = randomValues(samples, samples);
+      const results = availableInstructionSets().map((set) => {
+        setInstructionSet(set);
+        const features = frontEnd.logMel(signal);
+        t.deepEqual(features.shape, [frontEnd.frames(samples), frontEnd.config.featureSize]);
+        return features.toArray();
+      });
+      for (const result of results) {
+        result.forEach((value, i) => t.true(Math.abs(value - ((results[0] as Float32Array)[i] as number)) < 1e-5));
+      }
+    }
+  }
+});
+
+test("a tone is loudest in the filter around it, and silence is the floor", (t) => {
+  const frontEnd = new LogMel();
+  const features = frontEnd.logMel(sine(1000, 16000, 1600)).toArray();
+  const mel = (hertz: number): number => 1127 * Math.log(1 + hertz / 700);
+  const wanted = Math.round(((mel(1000) - mel(125)) / (mel(7500) - mel(125))) * 129) - 1;
+  const frame = features.subarray(0, 128);
+  t.is(frame.indexOf(Math.max(...frame)), wanted);
+  const silence = frontEnd.logMel(new Float32Array(1600)).toArray();
+  t.true(silence.every((value) => Math.abs(value - Math.log(1e-5)) < 1e-5));
+});
+
+test("a frame does not depend on its neighbours", (t) => {
+  const frontEnd = new LogMel();
+  const signal = randomValues(16000, 8);
+  const whole = frontEnd.logMel(signal).toArray();
+  for (const frame of [0, 1, 7, 50, 97]) {
+    const alone = frontEnd.logMel(signal.slice(frame * 160, frame * 160 + 400)).toArray();
+    t.deepEqual(alone, whole.slice(frame * 128, (frame + 1) * 128));
+  }
+});
+
+test("settings that would make other features are refused", (t) => {
+  const valid = { feature_extractor_type: "LasrFeatureExtractor", feature_size: 80, padding_side: "right", padding_value: 0, return_attention_mask: true };
+  t.is(LogMel.fromJson(valid).config.featureSize, 80);
+  const wrong: [unknown, RegExp][] = [
+    [[], /JSON object/],
+    [null, /JSON object/],
+    [{ ...valid, feature_extractor_type: "WhisperFeatureExtractor" }, /feature_extractor_type/],
+    [{ ...valid, feature_size: "80" }, /feature_size/],
+    [{ ...valid, hop_length: 0 }, /hop_length/],
+    [{ ...valid, n_fft: 500 }, /power of two/],
+    [{ ...valid, win_length: 600 }, /window length/],
+    [{ ...valid, sampling_rate: 8000 }, /half the sample rate/],
+    [{ ...valid, preemphasis: 0.97 }, /preemphasis/],
+    [{ ...valid, do_normalize: true }, /do_normalize/],
+    [{ ...valid, top_db: 80 }, /"top_db"/],
+  ];
+  for (const [json, message] of wrong) {
+    t.throws(() => LogMel.fromJson(json, "model/preprocessor_config.json"), { instanceOf: UsmLiteError, code: "BAD_CONFIG", message });
+  }
+  t.throws(() => new LogMel().logMel([0] as unknown as Float32Array), { code: "INVALID_ARGUMENT" });
+});

@@ -1,0 +1,79 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test from "ava";
+import { decodeAudio, readAudio } from "../lib/index.js";
+import { audioFixture, audioFixtureBytes, signalToNoise, twoTones } from "./audio_signals.js";
+import { sharedFolder } from "./shared.js";
+
+const shared = sharedFolder();
+const folder = mkdtempSync(join(tmpdir(), "usm-lite-opus-"));
+test.after.always(() => rmSync(folder, { recursive: true, force: true }));
+
+test("Ogg-Opus is decoded at any rate, without pre-skip and padding", async (t) => {
+  for (const targetRate of [16000, 48000, 22050]) {
+    const audio = await decodeAudio(audioFixture("two_tones.opus"), { targetRate });
+    t.is(audio.samples.length, Math.round(0.7 * targetRate));
+    t.is(audio.sampleRate, targetRate);
+    t.is(audio.durationSeconds, 0.7);
+    // The codec is lossy, and at 16 kHz its delay is 0.04 ms longer.
+    const edge = Math.round(targetRate * 0.05);
+    const quality = signalToNoise(audio.samples, twoTones(targetRate, audio.samples.length), edge, audio.samples.length - edge);
+    t.true(quality > 12, `${targetRate} Hz: ${quality.toFixed(1)} dB`);
+  }
+});
+
+test("bytes and a file of any name give the same", async (t) => {
+  const bytes = audioFixtureBytes("two_tones.opus");
+  const path = join(folder, "speech.txt");
+  writeFileSync(path, bytes);
+  t.deepEqual(await decodeAudio(bytes), await decodeAudio(path));
+});
+
+test("a chain of two streams is one recording", async (t) => {
+  const bytes = audioFixtureBytes("two_tones.opus");
+  const once = (await decodeAudio(bytes)).samples;
+  const twice = (await decodeAudio(Buffer.concat([bytes, bytes]))).samples;
+  t.deepEqual(twice.subarray(0, once.length), once);
+  t.deepEqual(twice.subarray(once.length), once);
+});
+
+test("truncated, damaged and patched files are coded errors that name the file", async (t) => {
+  const bytes = audioFixtureBytes("two_tones.opus");
+  const fails = (input: Uint8Array, message: RegExp) => t.throwsAsync(decodeAudio(input), { code: "BAD_AUDIO", message });
+  await fails(bytes.subarray(0, 5000), /ends too early: \d+ samples .* were found/);
+  await fails(bytes.subarray(0, 100), /ends too early: 0 samples/);
+  const damaged = Uint8Array.from(bytes);
+  damaged[6000] = (damaged[6000] as number) ^ 1;
+  await fails(damaged, /checksum/);
+  const path = join(folder, "cut.opus");
+  writeFileSync(path, bytes.subarray(0, bytes.length - 10));
+  await t.throwsAsync(decodeAudio(path), { code: "BAD_AUDIO", message: new RegExp(`^${path}: `) });
+});
+
+test("limits are kept before anything is decoded", async (t) => {
+  const path = audioFixture("two_tones.opus");
+  await t.throwsAsync(decodeAudio(path, { maximumSeconds: 0.1 }), { code: "AUDIO_TOO_LONG", message: /two_tones\.opus holds 0\.7 s/ });
+  await t.throwsAsync(decodeAudio(path, { targetRate: 0 }), { code: "INVALID_ARGUMENT" });
+  await t.throwsAsync(decodeAudio(path, { maximumSeconds: -1 }), { code: "INVALID_ARGUMENT" });
+  await t.throwsAsync(decodeAudio(path, { signal: AbortSignal.abort() }), { code: "ABORTED" });
+  await t.throwsAsync(decodeAudio(join(folder, "absent.opus")), { code: "FILE_NOT_FOUND", message: /absent\.opus/ });
+  await t.throwsAsync(decodeAudio(folder), { code: "FILE_UNREADABLE", message: /folder/ });
+});
+
+test("reading in pieces gives the same samples", async (t) => {
+  const path = audioFixture("two_tones.opus");
+  const pieces: number[] = [];
+  for await (const piece of readAudio(path, { targetRate: 22050 })) pieces.push(...piece);
+  t.deepEqual(Float32Array.from(pieces), (await decodeAudio(path, { targetRate: 22050 })).samples);
+});
+
+(shared ? test : test.skip)("real recordings have the length their manifest says", async (t) => {
+  const speech = join(shared as string, "speech");
+  const lines = readFileSync(join(speech, "test.jsonl"), "utf8").trim().split("\n").filter((_, index) => index % 250 === 0);
+  for (const line of lines) {
+    const { audio_filepath: path, duration } = JSON.parse(line) as { audio_filepath: string; duration: number };
+    const audio = await decodeAudio(join(speech, path));
+    t.true(Math.abs(audio.durationSeconds - duration) < 0.002, `${path}: ${audio.durationSeconds} s, not ${duration}`);
+  }
+});
