@@ -31,3 +31,6 @@ export { checkMaskSchedule, isPruned, maskFrozenFrom, recomputesMask, type MaskS
 export { decodeAudio, readAudio, type DecodedAudio, type DecodeOptions } from "./audio/decode.js";
 export { resample, StreamResampler } from "./audio/resample.js";
 export { LogMel, logMelConfigFrom, type LogMelConfig } from "./audio/log_mel.js";
+export { Trainer, type TrainedCompression, type TrainerOptions, type TrainingResult, type Validation } from "./train/trainer.js";
+export type { StepMetrics } from "./train/training_log.js";
+export type { BatchSource } from "./data/batch_source.js";

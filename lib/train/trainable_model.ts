@@ -43,7 +43,7 @@ export interface BatchLoss {
 
 /** A model that {@link Trainer} can train. */
 export interface TrainableModel {
-  /** All trainable tensors by checkpoint name, in a fixed order; each has `requiresGrad` set. */
+  /** All trainable tensors by checkpoint name, in a fixed order; {@link Trainer} sets their `requiresGrad`. */
   parameters(): ReadonlyMap<string, Tensor>;
   /** Tensors the forward pass updates in place (running statistics of batch norm), by checkpoint name. */
   buffers(): ReadonlyMap<string, Tensor>;
@@ -51,4 +51,6 @@ export interface TrainableModel {
   linearWeights(): readonly string[];
   /** The loss of `batch`, inside an open tape when training. */
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss;
+  /** Called after parameters changed by other means than a training step: averaged or restored ones. */
+  weightsChanged?(): void;
 }

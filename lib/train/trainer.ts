@@ -1,0 +1,304 @@
+/** The training loop of every model. */
+import { join } from "node:path";
+import type { BatchSource } from "../data/batch_source.js";
+import { UsmLiteError } from "../errors.js";
+import { RandomStream } from "../ops/random_stream.js";
+import { Tape } from "../ops/tape.js";
+import { tidy } from "../tensor/scope.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { AdamW, type AdamWOptions } from "./optimizer.js";
+import type { LearningRateSchedule } from "./schedule.js";
+import type { TrainableModel, TrainingContext, WeightTransform } from "./trainable_model.js";
+import { CheckpointFolder, restoreCheckpoint, type TrainingPosition, type TrainingState } from "./training_checkpoint.js";
+import { MetricsFile, TrainingProgress, type StepMetrics } from "./training_log.js";
+import { WeightAverage } from "./weight_average.js";
+
+/** Pruning and quantization during training. */
+export interface TrainedCompression {
+  /** Called before each step with the number of steps done, for example to recompute masks. */
+  beforeStep(step: number): void;
+  readonly transformWeight: WeightTransform;
+  /** Tensors that must be saved and restored with the run. */
+  state(): ReadonlyMap<string, Tensor>;
+}
+
+/** Measures the model now and then; its weights are the averaged ones when the run averages. */
+export interface Validation {
+  /** Steps between measurements. */
+  readonly everySteps: number;
+  /** @param transformWeight how compressed layers see their weights, to be passed to the forward pass */
+  run(step: number, transformWeight: WeightTransform | undefined): Promise<Readonly<Record<string, number>>>;
+}
+
+export interface TrainerOptions {
+  /** Receives `metrics.jsonl` and `checkpoints/`. */
+  readonly folder: string;
+  readonly totalSteps: number;
+  readonly schedule: LearningRateSchedule;
+  /** Seeds dropout and other noise; default 1. */
+  readonly seed?: number;
+  readonly optimizer?: AdamWOptions;
+  /** Gradients are scaled down to this global norm when theirs is larger; default 1. */
+  readonly maximumNorm?: number;
+  /** Batches whose gradients are averaged into one step; default 1. */
+  readonly accumulate?: number;
+  /** Decay of the moving average of weights; absent: no average is kept. */
+  readonly averageDecay?: number;
+  readonly compression?: TrainedCompression;
+  /** A checkpoint is written at the end and whenever one of these has passed; defaults: 10 minutes, keep 3. */
+  readonly checkpoints?: { readonly everySteps?: number; readonly everyMinutes?: number; readonly keep?: number };
+  readonly validation?: Validation;
+  /** Steps in a row without finite loss and gradients before the run is given up; default 5. */
+  readonly maximumSkips?: number;
+  /** Called after each step. */
+  readonly onStep?: (metrics: StepMetrics) => void;
+}
+
+export interface TrainingResult {
+  /** Steps done. */
+  readonly step: number;
+  /** False when a signal stopped the run; it continues from the checkpoint. */
+  readonly completed: boolean;
+  /** The last checkpoint. */
+  readonly checkpoint: string;
+}
+
+/**
+ * Trains a model: AdamW, gradient clipping and accumulation, weight averaging, checkpoints from which a run continues
+ * to the same bits, metrics, validation. The loop computes in the calling thread and lets the event loop run between
+ * steps; servers should run it in a worker.
+ *
+ * @example
+ * const trainer = new Trainer(model, batches, { folder, totalSteps: 10_000, schedule });
+ * trainer.resume();
+ * await trainer.run({ handleSignals: true });
+ */
+export class Trainer {
+  private readonly optimizer: AdamW;
+  private readonly average: WeightAverage | undefined;
+  private readonly random: RandomStream;
+  private readonly checkpoints: CheckpointFolder;
+  private step = 0;
+  private epoch = 0;
+  private batch = 0;
+  private skipsInARow = 0;
+
+  constructor(
+    private readonly model: TrainableModel,
+    private readonly batches: BatchSource,
+    private readonly options: TrainerOptions,
+  ) {
+    for (const [key, value] of Object.entries({ totalSteps: options.totalSteps, accumulate: options.accumulate ?? 1 })) {
+      if (!Number.isInteger(value) || value < 1) {
+        throw new UsmLiteError("INVALID_ARGUMENT", `Trainer: ${key} is ${value}; it must be a whole number from 1`);
+      }
+    }
+    const parameters = model.parameters();
+    for (const parameter of parameters.values()) parameter.requiresGrad = true;
+    this.optimizer = new AdamW(parameters, options.optimizer);
+    this.average = options.averageDecay ? new WeightAverage(parameters, options.averageDecay) : undefined;
+    this.random = new RandomStream(options.seed ?? 1);
+    this.checkpoints = new CheckpointFolder(join(options.folder, "checkpoints"), options.checkpoints?.keep ?? 3);
+  }
+
+  /** Steps done. */
+  get steps(): number {
+    return this.step;
+  }
+
+  /** The averaged weights by parameter name, or the weights themselves when none are averaged. */
+  weights(): ReadonlyMap<string, Tensor> {
+    return this.average?.weights() ?? this.model.parameters();
+  }
+
+  /**
+   * Continues from a checkpoint: `path`, or the newest in the run's folder. Returns false when there is none.
+   * @throws UsmLiteError BAD_CHECKPOINT when it belongs to another model, configuration or seed
+   */
+  resume(path = this.checkpoints.latest()): boolean {
+    if (path === undefined) return false;
+    const position = restoreCheckpoint(path, this.state());
+    if (position.seed !== this.random.seed) {
+      throw new UsmLiteError("BAD_CHECKPOINT", `${path} was written with seed ${position.seed}; this run has seed ${this.random.seed}`);
+    }
+    ({ step: this.step, epoch: this.epoch, batch: this.batch } = position);
+    this.random.position = position.randomPosition;
+    this.optimizer.steps = position.optimizerSteps;
+    if (this.average) this.average.updates = position.averageUpdates;
+    this.model.weightsChanged?.();
+    return true;
+  }
+
+  /** Writes a checkpoint and returns its path. */
+  save(): string {
+    const position: TrainingPosition = {
+      step: this.step,
+      epoch: this.epoch,
+      batch: this.batch,
+      seed: this.random.seed,
+      randomPosition: this.random.position,
+      optimizerSteps: this.optimizer.steps,
+      averageUpdates: this.average?.updates ?? 0,
+    };
+    return this.checkpoints.save(position, this.state());
+  }
+
+  /**
+   * Trains until `totalSteps` or until stopped; either way a checkpoint is written last.
+   * @param control.signal stops after the step in hand
+   * @param control.handleSignals SIGINT and SIGTERM stop in the same way, a second one at once
+   * @throws UsmLiteError TRAINING_DIVERGED
+   */
+  async run(control: { signal?: AbortSignal; handleSignals?: boolean } = {}): Promise<TrainingResult> {
+    const { folder, totalSteps, validation, onStep } = this.options;
+    const { everySteps = Infinity, everyMinutes = 10 } = this.options.checkpoints ?? {};
+    const metricsFile = new MetricsFile(join(folder, "metrics.jsonl"), this.step);
+    const progress = new TrainingProgress(totalSteps, this.step);
+    const interruption = new Interruption(control.signal, control.handleSignals ?? false);
+    let checkpoint: string | undefined;
+    let savedAt = performance.now();
+    try {
+      while (this.step < totalSteps && !interruption.requested) {
+        const metrics = this.trainStep();
+        metricsFile.write(metrics);
+        progress.update(metrics);
+        onStep?.(metrics);
+        checkpoint = undefined;
+        this.checkDivergence(metrics);
+        if (validation && this.step % validation.everySteps === 0) {
+          metricsFile.write({ step: this.step, validation: await this.validate(validation) });
+        }
+        if (this.step % everySteps === 0 || performance.now() - savedAt > everyMinutes * 60_000) {
+          checkpoint = this.save();
+          savedAt = performance.now();
+        }
+        await new Promise((resolve) => setImmediate(resolve)); // signals are delivered between steps
+      }
+      checkpoint ??= this.save();
+    } finally {
+      interruption.dispose();
+      progress.stop();
+    }
+    return { step: this.step, completed: this.step >= totalSteps, checkpoint };
+  }
+
+  /** One step over `accumulate` batches. */
+  private trainStep(): StepMetrics {
+    const { accumulate = 1, compression, schedule, maximumNorm = 1 } = this.options;
+    const started = performance.now();
+    const epoch = this.epoch;
+    const learningRate = schedule(this.step);
+    const buffers = Array.from(this.model.buffers().values(), (buffer) => [buffer, buffer.toArray()] as const);
+    compression?.beforeStep(this.step);
+    const context: TrainingContext = {
+      training: true,
+      random: this.random,
+      step: this.step,
+      ...(compression ? { transformWeight: compression.transformWeight } : {}),
+    };
+    using tape = new Tape();
+    let loss = 0;
+    let audioSeconds = 0;
+    let infeasible = 0;
+    for (let i = 0; i < accumulate; i++) {
+      tidy(() => {
+        const batch = this.nextBatch();
+        const result = tape.record(() => this.model.loss(batch, context));
+        const value = result.loss.toArray()[0] as number;
+        loss += value / accumulate;
+        audioSeconds += batch.audioSeconds;
+        infeasible += result.infeasible ?? 0;
+        if (Number.isFinite(value)) tape.backward(result.loss);
+      });
+    }
+    const gradientOf = (parameter: Tensor): Tensor | undefined => tape.gradientOf(parameter);
+    const gradientNorm = Number.isFinite(loss)
+      ? this.optimizer.step(gradientOf, learningRate, { maximumNorm, gradientScale: 1 / accumulate })
+      : NaN;
+    const skipped = !Number.isFinite(gradientNorm);
+    if (skipped) for (const [buffer, values] of buffers) buffer.write(values);
+    else this.average?.update();
+    this.skipsInARow = skipped ? this.skipsInARow + 1 : 0;
+    this.step++;
+    const audioPerSecond = audioSeconds / ((performance.now() - started) / 1000);
+    return { step: this.step, epoch, loss, learningRate, gradientNorm, audioPerSecond, infeasible, skipped };
+  }
+
+  private nextBatch(): ReturnType<BatchSource["batch"]> {
+    const batch = this.batches.batch(this.epoch, this.batch);
+    this.batch++;
+    if (this.batch >= this.batches.count(this.epoch)) {
+      this.epoch++;
+      this.batch = 0;
+    }
+    return batch;
+  }
+
+  private checkDivergence(metrics: StepMetrics): void {
+    const { maximumSkips = 5 } = this.options;
+    if (this.skipsInARow < maximumSkips) return;
+    const latest = this.checkpoints.latest();
+    throw new UsmLiteError(
+      "TRAINING_DIVERGED",
+      `loss or gradients were not finite in ${this.skipsInARow} steps in a row up to step ${metrics.step} (learning rate ` +
+        `${metrics.learningRate}); lower the learning rate or lengthen the warm-up, and start again` +
+        (latest ? ` or continue from ${latest}` : ""),
+    );
+  }
+
+  private async validate(validation: Validation): Promise<Readonly<Record<string, number>>> {
+    const transformWeight = this.options.compression?.transformWeight;
+    const measure = (): Promise<Readonly<Record<string, number>>> => {
+      this.model.weightsChanged?.();
+      return validation.run(this.step, transformWeight);
+    };
+    try {
+      return await (this.average ? this.average.use(measure) : measure());
+    } finally {
+      this.model.weightsChanged?.();
+    }
+  }
+
+  private state(): TrainingState {
+    const { compression } = this.options;
+    return new Map<string, ReadonlyMap<string, Tensor>>([
+      ["parameter", this.model.parameters()],
+      ["buffer", this.model.buffers()],
+      ["optimizer", this.optimizer.state()],
+      ...(this.average ? [["average", this.average.weights()] as const] : []),
+      ...(compression ? [["compression", compression.state()] as const] : []),
+    ]);
+  }
+
+  /** Releases the optimizer's state and the averaged weights. */
+  dispose(): void {
+    this.optimizer.dispose();
+    this.average?.dispose();
+  }
+}
+
+/** Listens for a wish to stop. */
+class Interruption {
+  requested = false;
+  private readonly request = (): void => {
+    this.requested = true;
+  };
+
+  constructor(
+    private readonly signal: AbortSignal | undefined,
+    private readonly handleSignals: boolean,
+  ) {
+    this.requested = signal?.aborted ?? false;
+    signal?.addEventListener("abort", this.request, { once: true });
+    if (!handleSignals) return;
+    process.once("SIGINT", this.request);
+    process.once("SIGTERM", this.request);
+  }
+
+  dispose(): void {
+    this.signal?.removeEventListener("abort", this.request);
+    if (!this.handleSignals) return;
+    process.off("SIGINT", this.request);
+    process.off("SIGTERM", this.request);
+  }
+}

@@ -1,0 +1,113 @@
+/** Training checkpoints: one safetensors file each, complete or absent, holding all that a run depends on. */
+import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { readSafetensors, writeSafetensors, type SafetensorsFile } from "../checkpoint/safetensors.js";
+import { UsmLiteError } from "../errors.js";
+import type { Tensor } from "../tensor/tensor.js";
+
+const metadataKey = "usm_lite_training";
+
+const count = z.number().int().nonnegative();
+const positionSchema = z.strictObject({
+  step: count,
+  epoch: count,
+  batch: count,
+  seed: count,
+  randomPosition: count,
+  optimizerSteps: count,
+  averageUpdates: count,
+});
+
+/** Where a run stands. */
+export interface TrainingPosition {
+  /** Steps done, skipped ones included. */
+  readonly step: number;
+  /** Epoch and batch within it that come next. */
+  readonly epoch: number;
+  readonly batch: number;
+  readonly seed: number;
+  /** Position of the run's random stream. */
+  readonly randomPosition: number;
+  readonly optimizerSteps: number;
+  readonly averageUpdates: number;
+}
+
+/** Tensors of a run by section and name: `parameter`, `buffer`, `optimizer`, `average`, `mask`. */
+export type TrainingState = ReadonlyMap<string, ReadonlyMap<string, Tensor>>;
+
+/** The folder of a run's checkpoints, named by their step. */
+export class CheckpointFolder {
+  /** @param keep how many of the newest checkpoints stay */
+  constructor(
+    readonly path: string,
+    private readonly keep: number,
+  ) {}
+
+  /** Writes a checkpoint, then removes those beyond the newest `keep`. Returns its path. @throws UsmLiteError FILE_UNWRITABLE */
+  save(position: TrainingPosition, state: TrainingState): string {
+    mkdirSync(this.path, { recursive: true });
+    const path = join(this.path, `step-${String(position.step).padStart(8, "0")}.safetensors`);
+    const entries = [...state].flatMap(([section, tensors]) =>
+      Array.from(tensors, ([name, tensor]) => [`${section}.${name}`, tensor] as const),
+    );
+    writeSafetensors(path, entries, { [metadataKey]: JSON.stringify(position) });
+    for (const old of this.list().slice(0, -this.keep)) rmSync(old, { force: true });
+    return path;
+  }
+
+  /** Paths of all checkpoints, oldest first. */
+  list(): string[] {
+    let names: string[];
+    try {
+      names = readdirSync(this.path);
+    } catch {
+      return [];
+    }
+    return names
+      .filter((name) => /^step-\d{8,}\.safetensors$/.test(name))
+      .sort((a, b) => stepOf(a) - stepOf(b))
+      .map((name) => join(this.path, name));
+  }
+
+  latest(): string | undefined {
+    return this.list().at(-1);
+  }
+}
+
+/**
+ * Reads a checkpoint into the tensors of `state`, all of which it must hold with the same shapes. Nothing is changed
+ * unless everything fits.
+ * @throws UsmLiteError FILE_NOT_FOUND, BAD_CHECKPOINT
+ */
+export function restoreCheckpoint(path: string, state: TrainingState): TrainingPosition {
+  using file = readSafetensors(path);
+  const position = positionOf(file);
+  const wanted = [...state].flatMap(([section, tensors]) =>
+    Array.from(tensors, ([name, tensor]) => [`${section}.${name}`, tensor] as const),
+  );
+  for (const [name, tensor] of wanted) {
+    if (!file.has(name)) {
+      throw new UsmLiteError("BAD_CHECKPOINT", `${path} has no tensor "${name}": it belongs to another model or training configuration`);
+    }
+    const found = file.shape(name);
+    if (found.join() !== tensor.shape.join()) {
+      throw new UsmLiteError(
+        "BAD_CHECKPOINT",
+        `${path}: tensor "${name}" has shape (${found.join(", ")}) but this run needs (${tensor.shape.join(", ")})`,
+      );
+    }
+  }
+  for (const [name, tensor] of wanted) tensor.write(file.values(name));
+  return position;
+}
+
+function positionOf(file: SafetensorsFile): TrainingPosition {
+  try {
+    return positionSchema.parse(JSON.parse(file.metadata[metadataKey] ?? ""));
+  } catch (cause) {
+    throw new UsmLiteError("BAD_CHECKPOINT", `${file.path} is not a training checkpoint: its metadata lacks a valid "${metadataKey}"`, { cause });
+  }
+}
+
+const stepOf = (name: string): number => Number(name.replace(/\D/g, ""));
