@@ -34,3 +34,4 @@ export { LogMel, logMelConfigFrom, type LogMelConfig } from "./audio/log_mel.js"
 export { Trainer, type TrainedCompression, type TrainerOptions, type TrainingResult, type Validation } from "./train/trainer.js";
 export type { StepMetrics } from "./train/training_log.js";
 export type { BatchSource } from "./data/batch_source.js";
+export { WeightCompression, type WeightCompressionOptions } from "./train/weight_compression.js";
