@@ -35,3 +35,5 @@ export { Trainer, type TrainedCompression, type TrainerOptions, type TrainingRes
 export type { StepMetrics } from "./train/training_log.js";
 export type { BatchSource } from "./data/batch_source.js";
 export { WeightCompression, type WeightCompressionOptions } from "./train/weight_compression.js";
+export { characterErrorRate, relativeChange, wordErrorRate, type ErrorRate, type Transcription } from "./text/word_error_rate.js";
+export { normalizeText } from "./text/normalize.js";
