@@ -37,3 +37,6 @@ export type { BatchSource } from "./data/batch_source.js";
 export { WeightCompression, type WeightCompressionOptions } from "./train/weight_compression.js";
 export { characterErrorRate, relativeChange, wordErrorRate, type ErrorRate, type Transcription } from "./text/word_error_rate.js";
 export { normalizeText } from "./text/normalize.js";
+export { ctcGreedy } from "./decode/ctc_greedy.js";
+export { CtcBeamSearch, ctcBeamSearch, type BeamHypothesis, type BeamSearchOptions } from "./decode/ctc_beam_search.js";
+export type { DecodedToken, DecodedWord, FrameTimes, Hypothesis, LogProbabilities } from "./decode/hypothesis.js";

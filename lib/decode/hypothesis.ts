@@ -1,0 +1,90 @@
+/** What a decoder returns: text with the time and the confidence of every token and word. */
+import { WORD_BEGIN, type Tokenizer } from "../text/tokenizer.js";
+
+/** The output of a CTC head: natural logarithms of probabilities, row by row. */
+export interface LogProbabilities {
+  /** (frames, tokens) row major. */
+  readonly values: Float32Array;
+  readonly frames: number;
+  /** Number of token ids, the blank included. */
+  readonly tokens: number;
+}
+
+/** How frames become seconds. */
+export interface FrameTimes {
+  /** Length of one frame of the CTC head; 0.04 for the `lasr_ctc` family. */
+  readonly secondsPerFrame: number;
+  /** Time of the first frame; default 0. */
+  readonly startSeconds?: number;
+}
+
+export interface DecodedToken {
+  readonly id: number;
+  /** Frames [firstFrame, endFrame) that emit this token. */
+  readonly firstFrame: number;
+  readonly endFrame: number;
+  /** Highest probability of the token in these frames, in [0, 1]. */
+  readonly confidence: number;
+}
+
+export interface DecodedWord {
+  readonly word: string;
+  /** Seconds. */
+  readonly start: number;
+  /** Seconds. */
+  readonly end: number;
+  /** Geometric mean of the confidences of its tokens, in [0, 1]. */
+  readonly confidence: number;
+}
+
+export interface Hypothesis {
+  /** The words, with single spaces between them. */
+  readonly text: string;
+  readonly tokens: readonly DecodedToken[];
+  readonly words: readonly DecodedWord[];
+  /**
+   * Natural logarithm of the acoustic probability: of the best alignment when decoding greedily, of all alignments
+   * within the beam when searching. Language model and bonuses are not in it.
+   */
+  readonly logProbability: number;
+}
+
+/** Groups tokens into words at pieces that begin with U+2581 and gives them times. */
+export function hypothesisOf(
+  tokens: readonly DecodedToken[],
+  logProbability: number,
+  tokenizer: Tokenizer,
+  times: FrameTimes,
+): Hypothesis {
+  const words: DecodedWord[] = [];
+  let members: DecodedToken[] = [];
+  let text = "";
+  const closeWord = (): void => {
+    const first = members[0];
+    const last = members.at(-1);
+    if (text && first && last) words.push({ word: text, ...span(first, last, times), confidence: geometricMean(members) });
+    members = [];
+    text = "";
+  };
+  for (const token of tokens) {
+    if (tokenizer.isSpecial(token.id)) continue;
+    const piece = tokenizer.piece(token.id);
+    if (piece.startsWith(WORD_BEGIN)) closeWord();
+    const letters = piece.replaceAll(WORD_BEGIN, "");
+    // A lone U+2581 is the silence before a word, not its beginning.
+    if (letters) members.push(token);
+    text += letters;
+  }
+  closeWord();
+  return { text: words.map(({ word }) => word).join(" "), tokens, words, logProbability };
+}
+
+function span(first: DecodedToken, last: DecodedToken, { secondsPerFrame, startSeconds = 0 }: FrameTimes) {
+  const milliseconds = (frame: number): number => Math.round((startSeconds + frame * secondsPerFrame) * 1000) / 1000;
+  return { start: milliseconds(first.firstFrame), end: milliseconds(last.endFrame) };
+}
+
+function geometricMean(tokens: readonly DecodedToken[]): number {
+  const logarithms = tokens.reduce((sum, { confidence }) => sum + Math.log(confidence), 0);
+  return Math.exp(logarithms / tokens.length);
+}
