@@ -25,6 +25,8 @@ constexpr int64_t kRows = 144;
 constexpr int64_t kPackedElements = 1 << 20;
 // With fewer rows than this per thread, threads divide the columns instead and each packs its own part of b.
 constexpr int64_t kRowsPerThread = 48;
+// Panels packed side by side where the vectors are interleaved in memory.
+constexpr int64_t kPanelGroup = 8;
 // Multiply-adds below which waking a thread costs more than it saves.
 constexpr int64_t kWorkPerThread = 1 << 17;
 
@@ -41,6 +43,7 @@ struct Product {
   float* c;
   int64_t ldc;
   const MatmulEpilogue* epilogue;
+  bool plain;  // the epilogue changes nothing
 };
 
 // tile (Rows, kTileColumns) = a panel (Rows) . b panel, over `depth` >= 1. Kept out of line: inlined into loops that need
@@ -90,35 +93,42 @@ size_t packed_b_size(int64_t width, int64_t k) {
   return static_cast<size_t>(divide_up(width, kTileColumns) * kTileColumns * k + kPanelSlack);
 }
 
-void pack_b_panel(const Product& p, int64_t column, int64_t last, int64_t k0, int64_t depth, float* out) {
-  const int64_t count = std::min(kTileColumns, last - column);
+// `count` columns from `column` on, over one depth block, in panels of kTileColumns.
+void pack_b_panels(const Product& p, int64_t column, int64_t count, int64_t k0, int64_t depth, float* out) {
   if (p.transpose_b) {
     pack_contiguous_vectors(p.b + column * p.ldb + k0, p.ldb, count, depth, kTileColumns, out);
   } else {
-    pack_interleaved_vectors(p.b + k0 * p.ldb + column, p.ldb, count, depth, kTileColumns, out);
+    pack_interleaved_vectors<2>(p.b + k0 * p.ldb + column, p.ldb, count, depth, kTileColumns, true, out);
   }
 }
 
 // Panels [first_panel, last_panel) of every depth block of columns [begin, end).
 void pack_b(const Product& p, int64_t begin, int64_t end, int64_t first_panel, int64_t last_panel, float* packed) {
   const int64_t padded = divide_up(end - begin, kTileColumns) * kTileColumns, block = depth_block(p.k);
+  const int64_t step = p.transpose_b ? 1 : kPanelGroup;
   for (int64_t k0 = 0; k0 < p.k; k0 += block) {
     const int64_t depth = std::min(block, p.k - k0);
-    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-      pack_b_panel(p, begin + panel * kTileColumns, end, k0, depth,
-                   packed + k0 * padded + panel * kTileColumns * depth);
+    for (int64_t panel = first_panel; panel < last_panel; panel += step) {
+      const int64_t column = begin + panel * kTileColumns;
+      const int64_t limit = std::min(begin + std::min(panel + step, last_panel) * kTileColumns, end);
+      pack_b_panels(p, column, limit - column, k0, depth, packed + k0 * padded + panel * kTileColumns * depth);
     }
   }
 }
 
-// Rows [row, row + rows) of op(a) in panels of kTileRows, the last one narrower.
+// Rows of the tiles that `rows` rows are divided into: 8 rows are better done as 4 + 4 than as 6 + 2.
+int64_t tile_height(int64_t rows) { return divide_up(rows, divide_up(rows, kTileRows)); }
+
+// Rows [row, row + rows) of op(a) in panels of tile_height(rows), the last one narrower.
 void pack_a(const Product& p, int64_t row, int64_t rows, int64_t k0, int64_t depth, float* out) {
-  for (int64_t i = 0; i < rows; i += kTileRows) {
-    const int64_t width = std::min(kTileRows, rows - i);
+  const int64_t height = tile_height(rows);
+  const int64_t step = p.transpose_a ? height * kPanelGroup : height;
+  for (int64_t i = 0; i < rows; i += step) {
+    const int64_t count = std::min(step, rows - i);
     if (p.transpose_a) {
-      pack_interleaved_vectors(p.a + k0 * p.lda + row + i, p.lda, width, depth, width, out + i * depth);
+      pack_interleaved_vectors<1>(p.a + k0 * p.lda + row + i, p.lda, count, depth, height, false, out + i * depth);
     } else {
-      pack_contiguous_vectors(p.a + (row + i) * p.lda + k0, p.lda, width, depth, width, out + i * depth);
+      pack_contiguous_vectors(p.a + (row + i) * p.lda + k0, p.lda, count, depth, count, out + i * depth);
     }
   }
 }
@@ -127,10 +137,17 @@ void pack_a(const Product& p, int64_t row, int64_t rows, int64_t k0, int64_t dep
 // block adds its share.
 void store_tile(const Product& p, float* tile, int64_t row, int64_t rows, int64_t column, int64_t columns,
                 bool first_block, bool last_block) {
-  static const MatmulEpilogue plain;
+  const bool unfinished = p.beta == 0.0f && (p.plain || !last_block);
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t at = (row + r) * p.ldc + column;
     float* sums = tile + r * kTileColumns;
+    if (unfinished && columns == kTileColumns) {
+      for (int64_t i = 0; i < kTileColumns; i += Vector::kLanes) {
+        const Vector sum = Vector::load(sums + i);
+        (first_block ? sum : Vector::load(p.c + at + i) + sum).store(p.c + at + i);
+      }
+      continue;
+    }
     if (p.beta != 0.0f) {
       finish_row(sums, columns, row + r, column, p.n, at, first_block ? p.beta : 1.0f, p.c, *p.epilogue);
       continue;
@@ -140,7 +157,29 @@ void store_tile(const Product& p, float* tile, int64_t row, int64_t rows, int64_
         (Vector::load(p.c + at + i, lanes) + Vector::load(sums + i)).store(sums + i);
       });
     }
-    finish_row(sums, columns, row + r, column, p.n, at, 0.0f, p.c, last_block ? *p.epilogue : plain);
+    finish_row(sums, columns, row + r, column, p.n, at, 0.0f, p.c, unfinished ? MatmulEpilogue{} : *p.epilogue);
+  }
+}
+
+// Brings the tile's part of c closer while the sums are being made.
+void prefetch_tile(const Product& p, int64_t row, int64_t rows, int64_t column) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const char* line = reinterpret_cast<const char*>(p.c + (row + r) * p.ldc + column);
+    _mm_prefetch(line, _MM_HINT_T0);
+    _mm_prefetch(line + kTileColumns * sizeof(float) - 1, _MM_HINT_T0);
+  }
+}
+
+// Rows [row, row + rows) by one panel of columns, over one depth block.
+void multiply_panel(const Product& p, int64_t row, int64_t rows, int64_t column, int64_t k0, int64_t depth,
+                    const float* packed_a, const float* packed_b) {
+  alignas(64) float tile[kTileRows * kTileColumns];
+  const int64_t height = tile_height(rows), columns = std::min(kTileColumns, p.n - column);
+  for (int64_t i = 0; i < rows; i += height) {
+    const int64_t tile_rows = std::min(height, rows - i);
+    prefetch_tile(p, row + i, tile_rows, column);
+    multiply_tile(tile_rows, depth, packed_a + i * depth, packed_b, tile);
+    store_tile(p, tile, row + i, tile_rows, column, columns, k0 == 0, k0 + depth == p.k);
   }
 }
 
@@ -149,7 +188,6 @@ void multiply_block(const Product& p, int64_t first_row, int64_t last_row, int64
                     const float* packed_b) {
   const int64_t padded = divide_up(end - begin, kTileColumns) * kTileColumns, block = depth_block(p.k);
   Scratch<float> packed_a(static_cast<size_t>(std::min(kRows, last_row - first_row) * block + kPanelSlack));
-  alignas(64) float tile[kTileRows * kTileColumns];
   for (int64_t k0 = 0; k0 < p.k; k0 += block) {
     const int64_t depth = std::min(block, p.k - k0);
     for (int64_t row = first_row; row < last_row; row += kRows) {
@@ -157,28 +195,27 @@ void multiply_block(const Product& p, int64_t first_row, int64_t last_row, int64
       pack_a(p, row, rows, k0, depth, packed_a.data());
       for (int64_t column = begin; column < end; column += kTileColumns) {
         const float* panel = packed_b + k0 * padded + (column - begin) * depth;
-        for (int64_t i = 0; i < rows; i += kTileRows) {
-          const int64_t tile_rows = std::min(kTileRows, rows - i);
-          multiply_tile(tile_rows, depth, packed_a.data() + i * depth, panel, tile);
-          store_tile(p, tile, row + i, tile_rows, column, std::min(kTileColumns, end - column), k0 == 0,
-                     k0 + depth == p.k);
-        }
+        multiply_panel(p, row, rows, column, k0, depth, packed_a.data(), panel);
       }
     }
   }
 }
 
-// Few rows: threads divide the columns, and each packs the part of b that it needs.
+// Few rows: threads divide the columns. All rows fit in the second-level cache, so each panel of b is packed, used by
+// all of them while it is in the first, and forgotten.
 void multiply_by_columns(const Product& p) {
-  const int64_t grain = std::max(kTileColumns, divide_up(kWorkPerThread, std::max<int64_t>(p.m * p.k, 1)));
-  parallel_for(divide_up(p.n, kTileColumns), divide_up(grain, kTileColumns), [&](int64_t first, int64_t last) {
-    const int64_t width = std::clamp(kPackedElements / 8 / p.k / kTileColumns, int64_t{1}, last - first);
-    Scratch<float> packed(packed_b_size(width * kTileColumns, p.k));
-    for (int64_t panel = first; panel < last; panel += width) {
-      const int64_t begin = panel * kTileColumns, end = std::min({(panel + width), last}) * kTileColumns;
-      const int64_t limit = std::min(end, p.n);
-      pack_b(p, begin, limit, 0, divide_up(limit - begin, kTileColumns), packed.data());
-      multiply_block(p, 0, p.m, begin, limit, packed.data());
+  const int64_t block = depth_block(p.k);
+  const int64_t grain = divide_up(kWorkPerThread, p.m * p.k * kTileColumns);
+  parallel_for(divide_up(p.n, kTileColumns), grain, [&](int64_t first, int64_t last) {
+    Scratch<float> packed_a(static_cast<size_t>(p.m * block + kPanelSlack));
+    Scratch<float> packed_b(packed_b_size(kTileColumns, block));
+    for (int64_t k0 = 0; k0 < p.k; k0 += block) {
+      const int64_t depth = std::min(block, p.k - k0);
+      pack_a(p, 0, p.m, k0, depth, packed_a.data());
+      for (int64_t column = first * kTileColumns; column < std::min(last * kTileColumns, p.n); column += kTileColumns) {
+        pack_b_panels(p, column, std::min(kTileColumns, p.n - column), k0, depth, packed_b.data());
+        multiply_panel(p, 0, p.m, column, k0, depth, packed_a.data(), packed_b.data());
+      }
     }
   });
 }
@@ -198,6 +235,11 @@ void multiply_by_rows(const Product& p) {
   }
 }
 
+bool changes_nothing(const MatmulEpilogue& epilogue) {
+  return !epilogue.bias && epilogue.activation == Activation::kNone && !epilogue.pre_activation &&
+         epilogue.dropout_probability == 0.0f && epilogue.scale == 1.0f && !epilogue.residual;
+}
+
 // A sum over no elements is zero.
 void finish_empty_sums(int64_t m, int64_t n, float beta, float* c, int64_t ldc, const MatmulEpilogue& epilogue) {
   Scratch<float> zeros(static_cast<size_t>(n));
@@ -211,7 +253,8 @@ void matmul(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
             const float* b, int64_t ldb, float beta, float* c, int64_t ldc, const MatmulEpilogue& epilogue) {
   if (m <= 0 || n <= 0) return;
   if (k <= 0) return finish_empty_sums(m, n, beta, c, ldc, epilogue);
-  const Product p{transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc, &epilogue};
+  const Product p{transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc, &epilogue,
+                  changes_nothing(epilogue)};
   if (m < kRowsPerThread * thread_count()) multiply_by_columns(p);
   else multiply_by_rows(p);
 }

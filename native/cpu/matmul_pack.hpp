@@ -34,33 +34,47 @@ inline constexpr int64_t kPanelSlack = 8;
 /// Writes up to kPanelSlack floats more.
 inline void pack_contiguous_vectors(const float* vectors, int64_t stride, int64_t count, int64_t depth, int64_t width,
                                     float* out) {
-  int64_t k = 0;
-  for (; k + 8 <= depth; k += 8) {
-    // Last group first: what a group writes beyond `width` is then overwritten by the groups before it.
-    for (int64_t first = (width - 1) / 8 * 8; first >= 0; first -= 8) {
-      const float* rows[8];
-      for (int64_t i = 0; i < 8; ++i) rows[i] = vectors + std::min(first + i, count - 1) * stride + k;
+  const int64_t whole = depth / 8 * 8;
+  // Eight vectors over the whole depth before the next eight: vectors a power of two apart share one set of the cache,
+  // which has eight ways. Last group first: what it writes beyond `width` is overwritten by the groups before it.
+  for (int64_t first = (width - 1) / 8 * 8; first >= 0; first -= 8) {
+    const float* rows[8];
+    for (int64_t i = 0; i < 8; ++i) rows[i] = vectors + std::min(first + i, count - 1) * stride;
+    for (int64_t k = 0; k < whole; k += 8) {
       transpose_8x8(rows, out + k * width + first, width);
+      for (int64_t i = 0; i < 8; ++i) rows[i] += 8;
     }
   }
-  for (; k < depth; ++k) {
+  for (int64_t k = whole; k < depth; ++k) {
     for (int64_t i = 0; i < width; ++i) out[k * width + i] = vectors[std::min(i, count - 1) * stride + k];
   }
 }
 
-/// out[k * width + i] = rows[k * stride + i] for k < depth, i < count; zeros for i in count..width-1.
-/// Writes up to kPanelSlack floats more.
+/// Panels of `width` vectors each, one after the other, the last one padded with zeros where `padded`, else narrower:
+/// element k of vector i is rows[k * stride + i]. Writes up to kPanelSlack floats behind the last panel.
+/// Registers * kLanes >= width.
+template <int Registers>
 inline void pack_interleaved_vectors(const float* rows, int64_t stride, int64_t count, int64_t depth, int64_t width,
-                                     float* out) {
+                                     bool padded, float* out) {
   constexpr int64_t lanes = Vector::kLanes;
   for (int64_t k = 0; k < depth; ++k) {
     const float* from = rows + k * stride;
     float* to = out + k * width;
-    int64_t i = 0;
-    for (; i + lanes <= count; i += lanes) Vector::load(from + i).store(to + i);
-    if (i < width) {
-      const int64_t left = std::max<int64_t>(count - i, 0);
-      for (int64_t j = 0; j < width - i; ++j) to[i + j] = j < left ? from[i + j] : 0.0f;
+    int64_t first = 0;
+    // What is stored beyond `width` belongs to the next k, which is written afterwards.
+    if (k + 1 < depth) {
+      for (; first + Registers * lanes <= count; first += width) {
+        for (int i = 0; i < Registers; ++i) Vector::load(from + first + i * lanes).store(to + first * depth + i * lanes);
+      }
+    }
+    // The last k of a panel must not reach into the next panel, nor a load beyond the last vector.
+    for (; first < count; first += width) {
+      const int64_t valid = std::min(width, count - first), stored = padded ? width : valid;
+      float* panel = out + first * depth + k * stored;
+      for (int i = 0; i < Registers; ++i) {
+        const Vector values = Vector::load(from + first + i * lanes, std::clamp<int64_t>(valid - i * lanes, 0, lanes));
+        values.store(panel + i * lanes, std::clamp<int64_t>(stored - i * lanes, 0, lanes));
+      }
     }
   }
 }
