@@ -27,6 +27,7 @@ constexpr int64_t kPackedElements = 1 << 20;
 constexpr int64_t kRowsPerThread = 48;
 // Panels packed side by side where the vectors are interleaved in memory.
 constexpr int64_t kPanelGroup = 8;
+constexpr int64_t kTurns = 4;
 // Multiply-adds below which waking a thread costs more than it saves.
 constexpr int64_t kWorkPerThread = 1 << 17;
 
@@ -220,17 +221,25 @@ void multiply_by_columns(const Product& p) {
   });
 }
 
-// Many rows: threads pack b together, then divide the rows.
+// Rows that a thread takes at a time: several turns each, so that one that is held up by another program does not hold
+// up all, but not so few that packed b is read in vain.
+int64_t rows_per_turn(int64_t m) {
+  if (thread_count() == 1) return m;
+  return std::clamp(divide_up(m, thread_count() * kTurns * kTileRows) * kTileRows, kTileRows * 4, kRows);
+}
+
+// Many rows: threads pack b together, then share out the rows.
 void multiply_by_rows(const Product& p) {
   const int64_t width = std::max(kTileColumns, kPackedElements / p.k / kTileColumns * kTileColumns);
+  const int64_t rows = rows_per_turn(p.m);
   Scratch<float> packed(packed_b_size(std::min(width, p.n), p.k));
   for (int64_t begin = 0; begin < p.n; begin += width) {
     const int64_t end = std::min(begin + width, p.n);
     parallel_for(divide_up(end - begin, kTileColumns), 1, [&](int64_t first, int64_t last) {
       pack_b(p, begin, end, first, last, packed.data());
     });
-    parallel_for(divide_up(p.m, kTileRows), 1, [&](int64_t first, int64_t last) {
-      multiply_block(p, first * kTileRows, std::min(last * kTileRows, p.m), begin, end, packed.data());
+    parallel_dynamic(divide_up(p.m, rows), [&](int64_t turn) {
+      multiply_block(p, turn * rows, std::min((turn + 1) * rows, p.m), begin, end, packed.data());
     });
   }
 }
