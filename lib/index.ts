@@ -40,3 +40,4 @@ export { normalizeText } from "./text/normalize.js";
 export { ctcGreedy } from "./decode/ctc_greedy.js";
 export { CtcBeamSearch, ctcBeamSearch, type BeamHypothesis, type BeamSearchOptions } from "./decode/ctc_beam_search.js";
 export type { DecodedToken, DecodedWord, FrameTimes, Hypothesis, LogProbabilities } from "./decode/hypothesis.js";
+export { readManifest, type Utterance } from "./data/manifest.js";

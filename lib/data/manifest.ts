@@ -1,0 +1,92 @@
+/** NeMo manifests: one JSON object per line, one utterance each. */
+import { existsSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { z } from "zod";
+import { readTextFile } from "../checkpoint/json_file.js";
+import { UsmLiteError } from "../errors.js";
+
+/** One utterance of a manifest. */
+export interface Utterance {
+  /** Path of the audio file, absolute. */
+  readonly audioPath: string;
+  /** Seconds. */
+  readonly duration: number;
+  /** Transcript; may be empty. */
+  readonly text: string;
+  /** Seconds into the file at which the utterance begins; absent: it is the whole file. */
+  readonly offset?: number;
+  readonly speaker?: string;
+  /** Which corpus it comes from. */
+  readonly dataset?: string;
+  /** "FILE:LINE", for messages. */
+  readonly source: string;
+}
+
+const example = '{"audio_filepath": "clip.wav", "duration": 1.5, "text": "HELLO"}';
+
+const lineSchema = z.looseObject({
+  audio_filepath: z.string().min(1),
+  duration: z.number().positive(),
+  text: z.string(),
+  offset: z.number().nonnegative().nullish(),
+  speaker: z.union([z.string(), z.number()]).nullish(),
+  dataset: z.string().nullish(),
+});
+
+/**
+ * Reads a manifest. `audio_filepath` is relative to the manifest's folder; unknown keys and empty lines are ignored.
+ * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE; BAD_MANIFEST naming file and line when a line is no JSON object,
+ *   lacks a key or has one of another type, when an audio file does not exist, or when there is no utterance at all
+ */
+export function readManifest(path: string): Utterance[] {
+  const utterances: Utterance[] = [];
+  const existing = new Set<string>();
+  readTextFile(path, "BAD_MANIFEST")
+    .split("\n")
+    .forEach((line, index) => {
+      if (line.trim() === "") return;
+      const source = `${path}:${index + 1}`;
+      const utterance = parseLine(line, source, dirname(path));
+      if (!existing.has(utterance.audioPath)) {
+        if (!existsSync(utterance.audioPath)) {
+          throw new UsmLiteError(
+            "BAD_MANIFEST",
+            `${source}: audio file ${utterance.audioPath} does not exist; audio_filepath is relative to the manifest's folder`,
+          );
+        }
+        existing.add(utterance.audioPath);
+      }
+      utterances.push(utterance);
+    });
+  if (utterances.length === 0) {
+    throw new UsmLiteError("BAD_MANIFEST", `${path} holds no utterance; each line must be an object such as ${example}`);
+  }
+  return utterances;
+}
+
+function parseLine(line: string, source: string, folder: string): Utterance {
+  const fail = (problem: string, cause?: unknown): never => {
+    throw new UsmLiteError("BAD_MANIFEST", `${source}: ${problem}; a line must be an object such as ${example}`, { cause });
+  };
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch (cause) {
+    fail(`is not JSON (${(cause as Error).message})`, cause);
+  }
+  const result = lineSchema.safeParse(value);
+  if (!result.success) {
+    const issue = result.error.issues[0];
+    return fail(issue?.path.length ? `key "${issue.path.join(".")}": ${issue.message}` : "is not a JSON object");
+  }
+  const { audio_filepath, duration, text, offset, speaker, dataset } = result.data;
+  return {
+    audioPath: resolve(folder, audio_filepath),
+    duration,
+    text,
+    ...(offset === undefined || offset === null ? {} : { offset }),
+    ...(speaker === undefined || speaker === null ? {} : { speaker: String(speaker) }),
+    ...(dataset === undefined || dataset === null ? {} : { dataset }),
+    source,
+  };
+}

@@ -1,0 +1,54 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test from "ava";
+import { readManifest, UsmLiteError } from "../lib/index.js";
+import { sharedFolder } from "./shared.js";
+
+const folder = mkdtempSync(join(tmpdir(), "usm-lite-manifest-"));
+test.after.always(() => rmSync(folder, { recursive: true, force: true }));
+writeFileSync(join(folder, "a.wav"), "");
+
+function manifest(...lines: string[]): string {
+  const path = join(folder, "m.jsonl");
+  writeFileSync(path, lines.join("\n"));
+  return path;
+}
+
+const good = '{"audio_filepath": "a.wav", "duration": 1.5, "text": "HI"}';
+
+test.serial("utterances come with absolute paths and their line", (t) => {
+  const path = manifest(good, "", '{"audio_filepath": "./a.wav", "duration": 2, "text": "", "offset": 3.5, "speaker": 7, "dataset": "d", "lang": "en"}', "");
+  t.deepEqual(readManifest(path), [
+    { audioPath: join(folder, "a.wav"), duration: 1.5, text: "HI", source: `${path}:1` },
+    { audioPath: join(folder, "a.wav"), duration: 2, text: "", offset: 3.5, speaker: "7", dataset: "d", source: `${path}:3` },
+  ]);
+});
+
+test.serial("a bad line is an error that names file, line and what would be right", (t) => {
+  const cases: [string, RegExp][] = [
+    ["audio.wav HELLO", /:2: is not JSON/],
+    ["[1, 2]", /:2: is not a JSON object/],
+    ["null", /:2: is not a JSON object/],
+    ['{"duration": 1, "text": "A"}', /:2: key "audio_filepath"/],
+    ['{"audio_filepath": "a.wav", "text": "A"}', /:2: key "duration"/],
+    ['{"audio_filepath": "a.wav", "duration": -1, "text": "A"}', /:2: key "duration"/],
+    ['{"audio_filepath": "a.wav", "duration": 1e999, "text": "A"}', /:2: key "duration"/],
+    ['{"audio_filepath": "a.wav", "duration": 1}', /:2: key "text"/],
+    ['{"audio_filepath": "a.wav", "duration": 1, "text": "A", "offset": "1"}', /:2: key "offset"/],
+    ['{"audio_filepath": "missing.wav", "duration": 1, "text": "A"}', /:2: audio file .*missing.wav does not exist; .*relative to/],
+  ];
+  for (const [line, message] of cases) {
+    const error = t.throws(() => readManifest(manifest(good, line, good)), { instanceOf: UsmLiteError, code: "BAD_MANIFEST", message });
+    t.regex(error?.message ?? "", /m\.jsonl/);
+  }
+  t.throws(() => readManifest(manifest("", "")), { code: "BAD_MANIFEST", message: /no utterance/ });
+  t.throws(() => readManifest(join(folder, "none.jsonl")), { code: "FILE_NOT_FOUND" });
+});
+
+const shared = sharedFolder();
+(shared ? test : test.skip)("the training speech is read", (t) => {
+  const utterances = readManifest(join(shared as string, "speech", "train.jsonl"));
+  t.is(utterances.length, 6593);
+  t.true(Math.abs(utterances.reduce((sum, { duration }) => sum + duration, 0) / 3600 - 5.6) < 0.1);
+});
