@@ -5,9 +5,12 @@ import { Tensor } from "../tensor/tensor.js";
 import { addInPlace } from "./elementwise.js";
 
 interface Step {
-  readonly output: Tensor;
-  /** Given the gradient of `output`, adds to the gradients of the inputs through {@link Tape.accumulate}. */
-  readonly backward: (gradient: Tensor, tape: Tape) => void;
+  readonly outputs: readonly Tensor[];
+  /**
+   * Given the gradient of each output (`undefined` where nothing used it), adds to the gradients of the inputs through
+   * {@link Tape.accumulate}. Called when at least one of them is there.
+   */
+  readonly backward: (gradients: readonly (Tensor | undefined)[], tape: Tape) => void;
 }
 
 let active: Tape | undefined;
@@ -52,10 +55,10 @@ export class Tape {
     this.gradients.set(output, keep(seed ?? Tensor.from(new Float32Array(output.size).fill(1), output.shape)));
     for (let index = this.steps.length - 1; index >= 0; index--) {
       const step = this.steps[index] as Step;
-      const gradient = this.gradients.get(step.output);
-      if (!gradient) continue;
-      tidy(() => step.backward(gradient, this));
-      this.release(step.output); // no later step adds to it
+      const gradients = step.outputs.map((tensor) => this.gradients.get(tensor));
+      if (gradients.every((gradient) => gradient === undefined)) continue;
+      tidy(() => step.backward(gradients, this));
+      for (const tensor of step.outputs) this.release(tensor); // no later step adds to them
     }
     this.steps.length = 0;
   }
@@ -90,6 +93,11 @@ export class Tape {
   }
 }
 
+/** Whether an operation on `inputs` must be recorded: a tape is open and one of them requires a gradient. */
+export function isRecording(inputs: readonly (Tensor | undefined)[]): boolean {
+  return active !== undefined && inputs.some((input) => input?.requiresGrad);
+}
+
 /**
  * Called by every operation: marks `output` as dependent and stores its backward function, when a tape records and
  * one of `inputs` requires a gradient. Returns `output`.
@@ -99,9 +107,20 @@ export function recordStep(
   inputs: readonly (Tensor | undefined)[],
   backward: (gradient: Tensor, tape: Tape) => void,
 ): Tensor {
-  if (active && inputs.some((input) => input?.requiresGrad)) {
-    output.requiresGrad = true;
-    active.add({ output, backward });
-  }
+  recordStepOf([output], inputs, ([gradient], tape) => backward(gradient as Tensor, tape));
   return output;
+}
+
+/**
+ * {@link recordStep} for an operation with several outputs. `backward` receives one gradient per output, `undefined`
+ * for an output that nothing used.
+ */
+export function recordStepOf(
+  outputs: readonly Tensor[],
+  inputs: readonly (Tensor | undefined)[],
+  backward: (gradients: readonly (Tensor | undefined)[], tape: Tape) => void,
+): void {
+  if (!active || !isRecording(inputs)) return;
+  for (const output of outputs) output.requiresGrad = true;
+  active.add({ outputs, backward });
 }

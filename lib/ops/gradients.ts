@@ -1,0 +1,20 @@
+/** What backward functions share. */
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import type { Tape } from "./tape.js";
+
+/** Gives each input the gradient that a native backward pass returned for it, where it did. */
+export function accumulateAll(
+  tape: Tape,
+  inputs: readonly (Tensor | undefined)[],
+  handles: readonly (TensorHandle | undefined)[],
+): void {
+  handles.forEach((handle, index) => {
+    if (!handle) return;
+    const gradient = new Tensor(handle); // owned by the scope unless the tape keeps it
+    const input = inputs[index];
+    if (input) tape.accumulate(input, gradient);
+  });
+}
+
+/** Whether a backward pass needs to compute the gradient of this input. */
+export const wants = (input: Tensor | undefined): boolean => input?.requiresGrad ?? false;
