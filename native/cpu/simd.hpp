@@ -32,6 +32,11 @@ struct Vector {
     if (__builtin_constant_p(count) && count == kLanes) return store(to);
     _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), value);
   }
+  /// The first `count` lanes of this and the others of `rest`.
+  Vector head(int64_t count, Vector rest) const {
+    if (__builtin_constant_p(count) && count == kLanes) return *this;
+    return {_mm512_mask_mov_ps(rest.value, static_cast<__mmask16>((1u << count) - 1), value)};
+  }
   float sum() const { return _mm512_reduce_add_ps(value); }
   float maximum() const { return _mm512_reduce_max_ps(value); }
 };
@@ -88,6 +93,11 @@ struct Vector {
   void store(float* to, int64_t count) const {
     if (__builtin_constant_p(count) && count == kLanes) return store(to);
     _mm256_maskstore_ps(to, first(count), value);
+  }
+  /// The first `count` lanes of this and the others of `rest`.
+  Vector head(int64_t count, Vector rest) const {
+    if (__builtin_constant_p(count) && count == kLanes) return *this;
+    return {_mm256_blendv_ps(rest.value, value, _mm256_castsi256_ps(first(count)))};
   }
   float sum() const {
     const __m128 half = _mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
@@ -147,6 +157,12 @@ inline Vector exponential(Vector x) {
 /// 1 / (1 + e^-x)
 inline Vector sigmoid(Vector x) {
   return Vector::all(1.0f) / (Vector::all(1.0f) + exponential(Vector::zero() - x));
+}
+
+/// d/dx (x sigmoid(x))
+inline Vector silu_derivative(Vector x) {
+  const Vector s = sigmoid(x);
+  return s * multiply_add(x, Vector::all(1.0f) - s, Vector::all(1.0f));
 }
 
 /// Calls step(index, lanes) over [0, count) in steps of kLanes; the last may have fewer lanes.

@@ -29,6 +29,12 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_ctc_loss(exports);
   define_matmul(exports);
   define_fake_quantize(exports);
+  define_activation(exports);
+  define_attention(exports);
+  define_batch_norm(exports);
+  define_depthwise_convolution(exports);
+  define_layer_norm(exports);
+  define_softmax(exports);
   return exports;
 }
 

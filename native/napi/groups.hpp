@@ -11,6 +11,12 @@ void define_optimizer(Napi::Object exports);
 void define_matmul(Napi::Object exports);
 void define_codec(Napi::Object exports);
 void define_fake_quantize(Napi::Object exports);
+void define_activation(Napi::Object exports);
+void define_attention(Napi::Object exports);
+void define_batch_norm(Napi::Object exports);
+void define_depthwise_convolution(Napi::Object exports);
+void define_layer_norm(Napi::Object exports);
+void define_softmax(Napi::Object exports);
 void define_runtime(Napi::Object exports);
 
 }  // namespace usmlite::binding

@@ -1,0 +1,57 @@
+/** Activations and dropout. */
+import { addon } from "../native/addon.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { recordStep } from "./tape.js";
+
+interface ActivationBindings {
+  silu(x: TensorHandle, probability: number, seed: number): TensorHandle;
+  siluBackward(x: TensorHandle, gradient: TensorHandle, probability: number, seed: number): TensorHandle;
+  dropout(x: TensorHandle, probability: number, seed: number): TensorHandle;
+  glu(x: TensorHandle): TensorHandle;
+  gluBackward(x: TensorHandle, gradient: TensorHandle): TensorHandle;
+}
+
+const native = addon as ActivationBindings;
+
+/**
+ * Inverted dropout: an element is zero with this probability, otherwise divided by one minus it. The probability is
+ * rounded to a multiple of 2^-16. The same seed gives the same mask.
+ */
+export interface DropoutOptions {
+  /** in [0, 1) */
+  probability: number;
+  /** a whole number in [0, 2^53), see {@link RandomStream} */
+  seed: number;
+}
+
+/**
+ * `x * sigmoid(x)` (Hendrycks, Gimpel 2016; Ramachandran et al. 2017), with dropout after it in the same pass.
+ * Any shape.
+ */
+export function silu(x: Tensor, { dropout }: { dropout?: DropoutOptions | undefined } = {}): Tensor {
+  const { probability, seed } = dropout ?? { probability: 0, seed: 0 };
+  const y = new Tensor(native.silu(x.handle, probability, seed));
+  return recordStep(y, [x], (gradient, tape) => {
+    tape.accumulate(x, new Tensor(native.siluBackward(x.handle, gradient.handle, probability, seed)));
+  });
+}
+
+/** Inverted dropout (Srivastava et al. 2014) of a tensor of any shape; the mask is computed again for the gradient. */
+export function dropout(x: Tensor, { probability, seed }: DropoutOptions): Tensor {
+  const y = new Tensor(native.dropout(x.handle, probability, seed));
+  return recordStep(y, [x], (gradient, tape) => {
+    tape.accumulate(x, new Tensor(native.dropout(gradient.handle, probability, seed)));
+  });
+}
+
+/**
+ * Gated linear unit (Dauphin et al. 2017): the first half of the columns times the sigmoid of the second.
+ * @param x (frames, 2 * channels)
+ * @returns (frames, channels)
+ */
+export function glu(x: Tensor): Tensor {
+  const y = new Tensor(native.glu(x.handle));
+  return recordStep(y, [x], (gradient, tape) => {
+    tape.accumulate(x, new Tensor(native.gluBackward(x.handle, gradient.handle)));
+  });
+}

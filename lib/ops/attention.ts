@@ -1,0 +1,83 @@
+/** Softmax attention within each sequence of a packed batch. */
+import { addon } from "../native/addon.js";
+import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import type { DropoutOptions } from "./activation.js";
+import { accumulateAll } from "./gradients.js";
+import { isRecording, recordStep } from "./tape.js";
+
+type Operands = [
+  query: TensorHandle,
+  key: TensorHandle,
+  value: TensorHandle,
+  offsets: TensorHandle,
+  heads: number,
+  keyValueHeads: number,
+  ropeTheta: number | undefined,
+  scale: number,
+  probability: number,
+  seed: number,
+];
+
+interface AttentionBindings {
+  attention(...operands: [...Operands, wantsLogSum: boolean]): [out: TensorHandle, logSum: TensorHandle | undefined];
+  attentionBackward(
+    ...operands: [...Operands, out: TensorHandle, logSum: TensorHandle, gradient: TensorHandle]
+  ): TensorHandle[];
+}
+
+const native = addon as AttentionBindings;
+
+export interface AttentionOptions {
+  heads: number;
+  /** Query head h reads key and value head floor(h * keyValueHeads / heads). Default: as many as heads. */
+  keyValueHeads?: number;
+  /**
+   * Base of the rotary position embedding (Su et al. 2021) applied to queries and keys, positions from 0 in each
+   * sequence, with the two halves of a head as the pairs ("rotate half"). Absent: no embedding.
+   */
+  ropeTheta?: number;
+  /** multiplies the scores; default headDim^-0.5 */
+  scale?: number;
+  /** of the attention probabilities */
+  dropout?: DropoutOptions | undefined;
+}
+
+/**
+ * `softmax(scale * q k^T) v` for each head within each sequence (Vaswani et al. 2017), every frame attending to the
+ * whole of its sequence. Scores are made block by block and never stored (Dao et al. 2022), so memory grows with the
+ * number of frames, not with its square.
+ * @param query (frames, heads * headDim)
+ * @param key (frames, keyValueHeads * headDim)
+ * @param value (frames, keyValueHeads * headDim)
+ * @returns (frames, heads * headDim)
+ */
+export function attention(
+  query: Tensor,
+  key: Tensor,
+  value: Tensor,
+  offsets: SequenceOffsets,
+  { heads, keyValueHeads = heads, ropeTheta, scale, dropout }: AttentionOptions,
+): Tensor {
+  const recording = isRecording([query, key, value]);
+  const operands: Operands = [
+    query.handle,
+    key.handle,
+    value.handle,
+    offsets.tensor.handle,
+    heads,
+    keyValueHeads,
+    ropeTheta,
+    scale ?? (query.dim(-1) / heads) ** -0.5,
+    dropout?.probability ?? 0,
+    dropout?.seed ?? 0,
+  ];
+  const [outHandle, logSumHandle] = native.attention(...operands, recording);
+  const out = new Tensor(outHandle);
+  if (!logSumHandle) return out;
+  const logSum = new Tensor(logSumHandle);
+  return recordStep(out, [query, key, value], (gradient, tape) => {
+    const gradients = native.attentionBackward(...operands, out.handle, logSum.handle, gradient.handle);
+    accumulateAll(tape, [query, key, value], gradients);
+  });
+}

@@ -1,0 +1,105 @@
+/** Batch normalisation of packed sequences, and its disappearance into the convolution before it. */
+import { addon } from "../native/addon.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { accumulateAll } from "./gradients.js";
+import { recordStep } from "./tape.js";
+
+interface BatchNormBindings {
+  batchNorm(
+    x: TensorHandle,
+    weight: TensorHandle,
+    bias: TensorHandle,
+    epsilon: number,
+    silu: boolean,
+    training: boolean,
+    momentum: number,
+    runningMean: TensorHandle,
+    runningVariance: TensorHandle,
+  ): [y: TensorHandle, mean: TensorHandle, reciprocalDeviation: TensorHandle];
+  batchNormBackward(
+    x: TensorHandle,
+    weight: TensorHandle,
+    bias: TensorHandle,
+    mean: TensorHandle,
+    reciprocalDeviation: TensorHandle,
+    gradient: TensorHandle,
+    silu: boolean,
+    training: boolean,
+  ): TensorHandle[];
+}
+
+const native = addon as BatchNormBindings;
+
+export interface BatchNormOptions {
+  /** added to the variance */
+  epsilon: number;
+  /** applied to the result in the same pass */
+  activation?: "none" | "silu";
+  /** true: statistics of this batch, and the running ones are updated; false: the running ones are used */
+  training: boolean;
+  /** (channels), updated in place when training */
+  runningMean: Tensor;
+  /** (channels), unbiased, updated in place when training */
+  runningVariance: Tensor;
+  /** `running = (1 - momentum) * running + momentum * batch` */
+  momentum: number;
+}
+
+/**
+ * `(x - mean) / sqrt(variance + epsilon) * weight + bias` per channel over all frames of the batch (Ioffe, Szegedy
+ * 2015). The batch is packed, so statistics are of real frames only.
+ * @param x (frames, channels); at least two frames when training
+ * @param weight (channels)
+ * @param bias (channels)
+ * @returns (frames, channels)
+ */
+export function batchNorm(x: Tensor, weight: Tensor, bias: Tensor, options: BatchNormOptions): Tensor {
+  const { epsilon, activation = "none", training, runningMean, runningVariance, momentum } = options;
+  const fused = activation === "silu";
+  const handles = native.batchNorm(
+    x.handle, weight.handle, bias.handle, epsilon, fused, training, momentum, runningMean.handle, runningVariance.handle,
+  );
+  const [y, mean, reciprocalDeviation] = handles.map((handle) => new Tensor(handle)) as [Tensor, Tensor, Tensor];
+  return recordStep(y, [x, weight, bias], (gradient, tape) => {
+    const gradients = native.batchNormBackward(
+      x.handle, weight.handle, bias.handle, mean.handle, reciprocalDeviation.handle, gradient.handle, fused, training,
+    );
+    accumulateAll(tape, [x, weight, bias], gradients);
+  });
+}
+
+/** What {@link foldBatchNorm} needs to know of a normalisation. */
+export interface FrozenBatchNorm {
+  weight: Tensor;
+  bias: Tensor;
+  runningMean: Tensor;
+  runningVariance: Tensor;
+  epsilon: number;
+}
+
+/**
+ * The depthwise convolution that does what `convolution` and an inference-time batch normalisation after it do:
+ * `weight' = weight * s` and `bias' = (bias - mean) * s + shift` with `s = scale / sqrt(variance + epsilon)`.
+ * @param convolutionWeight (channels, kernel) or (channels, 1, kernel)
+ * @param convolutionBias (channels); absent means zero
+ * @returns new tensors, not differentiable
+ */
+export function foldBatchNorm(
+  convolutionWeight: Tensor,
+  convolutionBias: Tensor | undefined,
+  norm: FrozenBatchNorm,
+): { weight: Tensor; bias: Tensor } {
+  const weight = convolutionWeight.toArray();
+  const [scale, shift, mean, variance] = [norm.weight, norm.bias, norm.runningMean, norm.runningVariance].map((tensor) =>
+    tensor.toArray(),
+  ) as [Float32Array, Float32Array, Float32Array, Float32Array];
+  const channels = scale.length;
+  const kernel = weight.length / channels;
+  const bias = convolutionBias?.toArray() ?? new Float32Array(channels);
+  for (let c = 0; c < channels; c++) {
+    const factor = (scale[c] as number) / Math.sqrt((variance[c] as number) + norm.epsilon);
+    for (let k = 0; k < kernel; k++) (weight[c * kernel + k] as number) *= factor;
+    bias[c] = ((bias[c] as number) - (mean[c] as number)) * factor + (shift[c] as number);
+  }
+  return { weight: Tensor.from(weight, convolutionWeight.shape), bias: Tensor.from(bias) };
+}

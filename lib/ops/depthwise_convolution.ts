@@ -1,0 +1,70 @@
+/** Depthwise convolution over time. */
+import { addon } from "../native/addon.js";
+import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { silu } from "./activation.js";
+import { accumulateAll, wants } from "./gradients.js";
+import { isRecording, recordStep } from "./tape.js";
+
+interface DepthwiseBindings {
+  depthwiseConvolution(
+    x: TensorHandle,
+    weight: TensorHandle,
+    offsets: TensorHandle,
+    leftPadding: number,
+    bias: TensorHandle | undefined,
+    silu: boolean,
+  ): TensorHandle;
+  depthwiseConvolutionBackward(
+    x: TensorHandle,
+    weight: TensorHandle,
+    offsets: TensorHandle,
+    leftPadding: number,
+    gradient: TensorHandle,
+    wantsX: boolean,
+    wantsWeight: boolean,
+    wantsBias: boolean,
+  ): (TensorHandle | undefined)[];
+}
+
+const native = addon as DepthwiseBindings;
+
+export interface DepthwiseConvolutionOptions {
+  /** (channels); absent means zero */
+  bias?: Tensor | undefined;
+  /** applied to the result in the same pass */
+  activation?: "none" | "silu";
+  /** Zeros before each sequence, 0 .. kernel - 1; the rest of kernel - 1 lies behind it. Default: half, rounded down. */
+  leftPadding?: number;
+}
+
+/**
+ * Convolves each channel with its own kernel along time, within each sequence: as many frames come out as go in, and
+ * zeros lie outside ("same" padding: an even kernel of 32 pads 15 before and 16 behind).
+ * @param x (frames, channels)
+ * @param weight (channels, kernel) or (channels, 1, kernel)
+ * @returns (frames, channels)
+ */
+export function depthwiseConvolution(
+  x: Tensor,
+  weight: Tensor,
+  offsets: SequenceOffsets,
+  { bias, activation = "none", leftPadding }: DepthwiseConvolutionOptions = {},
+): Tensor {
+  // While recording the activation is a step of its own: its gradient needs the values before it.
+  const recording = isRecording([x, weight, bias]);
+  if (recording && activation === "silu") {
+    return silu(depthwiseConvolution(x, weight, offsets, { bias, ...(leftPadding !== undefined && { leftPadding }) }));
+  }
+  const left = leftPadding ?? Math.floor((weight.dim(-1) - 1) / 2);
+  const fused = activation === "silu";
+  const y = new Tensor(
+    native.depthwiseConvolution(x.handle, weight.handle, offsets.tensor.handle, left, bias?.handle, fused),
+  );
+  return recordStep(y, [x, weight, bias], (gradient, tape) => {
+    const gradients = native.depthwiseConvolutionBackward(
+      x.handle, weight.handle, offsets.tensor.handle, left, gradient.handle, wants(x), wants(weight), wants(bias),
+    );
+    accumulateAll(tape, [x, weight, bias], gradients);
+  });
+}

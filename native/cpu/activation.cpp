@@ -1,0 +1,93 @@
+#include "cpu/activation.hpp"
+
+#include <algorithm>
+
+#include "core/thread_pool.hpp"
+#include "cpu/dropout_mask.hpp"
+#include "cpu/simd.hpp"
+
+namespace usmlite::cpu::USMLITE_ISA {
+namespace {
+
+constexpr int64_t kGrain = 8192;  // elements per thread below which waking one costs more than it saves
+
+// Calls step(index, lanes) for all elements, in parallel; a vector never begins inside a dropout hash.
+template <typename Step>
+void parallel_vectors(int64_t count, const Step& step) {
+  parallel_for((count + kDropoutGroup - 1) / kDropoutGroup, kGrain / kDropoutGroup, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kDropoutGroup;
+    for_each_vector(std::min(end * kDropoutGroup, count) - first,
+                    [&](int64_t i, int64_t lanes) __attribute__((always_inline)) { step(first + i, lanes); });
+  });
+}
+
+}  // namespace
+
+void silu_forward(const float* x, const Dropout& dropout, float* y, int64_t count) {
+  const DropoutMask mask(dropout);
+  const auto silu = [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
+    const Vector value = Vector::load(x + i, lanes);
+    return value * sigmoid(value);
+  };
+  if (!mask.active()) {
+    parallel_vectors(count, [&](int64_t i, int64_t lanes)
+                                __attribute__((always_inline)) { silu(i, lanes).store(y + i, lanes); });
+  } else {
+    parallel_vectors(count, [&](int64_t i, int64_t lanes)
+                                __attribute__((always_inline)) { (silu(i, lanes) * mask.at(i)).store(y + i, lanes); });
+  }
+}
+
+void silu_backward(const float* x, const float* gradient, const Dropout& dropout, float* gradient_x, int64_t count) {
+  const DropoutMask mask(dropout);
+  const auto through = [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
+    return Vector::load(gradient + i, lanes) * silu_derivative(Vector::load(x + i, lanes));
+  };
+  if (!mask.active()) {
+    parallel_vectors(count, [&](int64_t i, int64_t lanes)
+                                __attribute__((always_inline)) { through(i, lanes).store(gradient_x + i, lanes); });
+  } else {
+    parallel_vectors(count, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
+      (through(i, lanes) * mask.at(i)).store(gradient_x + i, lanes);
+    });
+  }
+}
+
+void apply_dropout(const float* x, const Dropout& dropout, float* y, int64_t count) {
+  const DropoutMask mask(dropout);
+  parallel_vectors(count, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
+    (Vector::load(x + i, lanes) * mask.at(i)).store(y + i, lanes);
+  });
+}
+
+void glu_forward(const float* x, float* y, int64_t frames, int64_t channels) {
+  parallel_for(frames, std::max<int64_t>(1, kGrain / std::max<int64_t>(channels, 1)), [&](int64_t begin, int64_t end) {
+    for (int64_t frame = begin; frame < end; ++frame) {
+      const float* value = x + frame * 2 * channels;
+      const float* gate = value + channels;
+      float* to = y + frame * channels;
+      for_each_vector(channels, [&](int64_t c, int64_t lanes) __attribute__((always_inline)) {
+        (Vector::load(value + c, lanes) * sigmoid(Vector::load(gate + c, lanes))).store(to + c, lanes);
+      });
+    }
+  });
+}
+
+void glu_backward(const float* x, const float* gradient, float* gradient_x, int64_t frames, int64_t channels) {
+  parallel_for(frames, std::max<int64_t>(1, kGrain / std::max<int64_t>(channels, 1)), [&](int64_t begin, int64_t end) {
+    for (int64_t frame = begin; frame < end; ++frame) {
+      const float* value = x + frame * 2 * channels;
+      const float* gate = value + channels;
+      const float* from = gradient + frame * channels;
+      float* to = gradient_x + frame * 2 * channels;
+      for_each_vector(channels, [&](int64_t c, int64_t lanes) __attribute__((always_inline)) {
+        const Vector s = sigmoid(Vector::load(gate + c, lanes));
+        const Vector gs = Vector::load(from + c, lanes) * s;
+        gs.store(to + c, lanes);
+        (gs * Vector::load(value + c, lanes) * (Vector::all(1.0f) - s)).store(to + channels + c, lanes);
+      });
+    }
+  });
+}
+
+}  // namespace usmlite::cpu::USMLITE_ISA
