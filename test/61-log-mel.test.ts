@@ -1,7 +1,34 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import test from "ava";
-import { availableInstructionSets, LogMel, setInstructionSet, UsmLiteError } from "../lib/index.js";
+import { readSafetensors } from "../lib/checkpoint/safetensors.js";
+import { availableInstructionSets, decodeAudio, LogMel, setInstructionSet, UsmLiteError } from "../lib/index.js";
 import { sine } from "./audio_signals.js";
 import { randomValues } from "./gradient.js";
+import { sharedFolder } from "./shared.js";
+
+const shared = sharedFolder();
+
+(shared ? test : test.skip)("agrees with transformers' features of the reference clips", async (t) => {
+  const reference = join(shared as string, "reference");
+  const frontEnd = LogMel.fromJson(JSON.parse(readFileSync(join(reference, "lasr_ctc", "preprocessor_config.json"), "utf8")));
+  const file = readSafetensors(join(reference, "lasr_ctc", "expected.safetensors"));
+  const wanted = file.tensor("input_features").toArray();
+  const mask = file.tensor("attention_mask").toArray();
+  const [, frames, bins] = file.shape("input_features") as [number, number, number];
+  const clips = readdirSync(join(reference, "audio")).sort();
+  for (const [index, clip] of clips.entries()) {
+    const { samples } = await decodeAudio(join(reference, "audio", clip));
+    const features = frontEnd.logMel(samples);
+    const valid = mask.subarray(index * frames, (index + 1) * frames).reduce((sum, value) => sum + value, 0);
+    t.deepEqual(features.shape, [valid, bins]);
+    let worst = 0;
+    features.toArray().forEach((value, i) => {
+      worst = Math.max(worst, Math.abs(value - (wanted[index * frames * bins + i] as number)));
+    });
+    t.true(worst < 1e-4, `${clip}: ${worst}`);
+  }
+});
 
 test.serial("every instruction set agrees with the plain transform, whatever the lengths", (t) => {
   for (const config of [{}, { fftLength: 1024, windowLength: 401, hopLength: 77, featureSize: 80 }, { fftLength: 2048, featureSize: 40 }]) {

@@ -4,11 +4,12 @@ import { UsmLiteError } from "../errors.js";
 
 const blockBytes = 1 << 18;
 
-/** Reads up to `block.length` bytes, at `position` or else where the last read ended; 0 at the end. */
-type ReadInto = (block: Uint8Array, position?: number) => Promise<number>;
+/** Reads up to `block.length` bytes from `position` on (a stream: wherever it is); 0 at the end. */
+type ReadInto = (block: Uint8Array, position: number) => Promise<number>;
 
-/** Bytes in order, with a look ahead; every block passes through memory once. */
+/** Bytes in order, with a look ahead; what is held in memory does not grow with the file. */
 export class ByteSource implements AsyncDisposable {
+  /** Read, but not taken yet. */
   private ahead: Uint8Array = new Uint8Array(0);
   private ended = false;
   /** Bytes taken so far. */
@@ -17,13 +18,10 @@ export class ByteSource implements AsyncDisposable {
   private constructor(
     /** What messages call it: the path, or "audio in memory". */
     readonly name: string,
-    /** Bytes in all, when they are known before the end. */
+    /** Bytes in all; undefined for a stream, which can only be read in order. */
     readonly size: number | undefined,
     private readonly readInto: ReadInto,
-    /** Can read at any position. */
-    private readonly seekable: boolean,
-    /** The open file, for a program that reads it itself. */
-    readonly file: FileHandle | undefined,
+    private readonly file: FileHandle | undefined,
     private readonly signal: AbortSignal | undefined,
   ) {}
 
@@ -32,14 +30,12 @@ export class ByteSource implements AsyncDisposable {
     if (input instanceof Uint8Array) return ByteSource.fromMemory(input, signal);
     let file: FileHandle | undefined;
     try {
-      file = await open(input, "r");
-      const status = await file.stat();
+      const opened = (file = await open(input, "r"));
+      const status = await opened.stat();
       if (status.isDirectory()) throw new UsmLiteError("FILE_UNREADABLE", `${input} is a folder; an audio file is expected`);
-      const handle = file;
       const read: ReadInto = async (block, position) =>
-        (await handle.read(block, 0, block.length, position ?? null)).bytesRead;
-      const size = status.isFile() ? status.size : undefined;
-      return new ByteSource(input, size, read, status.isFile(), file, signal);
+        (await opened.read(block, 0, block.length, status.isFile() ? position : null)).bytesRead;
+      return new ByteSource(input, status.isFile() ? status.size : undefined, read, opened, signal);
     } catch (error) {
       await file?.close();
       throw unreadable(input, error);
@@ -47,15 +43,12 @@ export class ByteSource implements AsyncDisposable {
   }
 
   private static fromMemory(bytes: Uint8Array, signal?: AbortSignal): ByteSource {
-    let next = 0;
     const read: ReadInto = (block, position) => {
-      const begin = position ?? next;
-      const part = bytes.subarray(begin, begin + block.length);
+      const part = bytes.subarray(position, position + block.length);
       block.set(part);
-      if (position === undefined) next += part.length;
       return Promise.resolve(part.length);
     };
-    return new ByteSource("audio in memory", bytes.length, read, true, undefined, signal);
+    return new ByteSource("audio in memory", bytes.length, read, undefined, signal);
   }
 
   /** What another program writes; `name` is whose audio it is. */
@@ -73,7 +66,7 @@ export class ByteSource implements AsyncDisposable {
       rest = rest.subarray(part.length);
       return part.length;
     };
-    return new ByteSource(name, undefined, read, false, undefined, signal);
+    return new ByteSource(name, undefined, read, undefined, signal);
   }
 
   /** The next bytes without taking them: `count`, fewer only at the end. */
@@ -96,12 +89,22 @@ export class ByteSource implements AsyncDisposable {
     return this.take(this.ahead.length);
   }
 
-  /** The last `count` bytes, taking none; undefined where only reading in order is possible. */
+  /** The last `count` bytes, taking none; undefined for a stream. */
   async tail(count: number): Promise<Uint8Array | undefined> {
-    if (!this.seekable || this.size === undefined) return undefined;
+    if (this.size === undefined) return undefined;
     const block = new Uint8Array(Math.min(count, this.size));
     const bytes = await this.read(block, this.size - block.length);
     return block.subarray(0, bytes);
+  }
+
+  /** Begins again; false for a stream from which something was taken. */
+  rewind(): boolean {
+    if (this.position === 0) return true;
+    if (this.size === undefined) return false;
+    this.ahead = new Uint8Array(0);
+    this.ended = false;
+    this.position = 0;
+    return true;
   }
 
   async close(): Promise<void> {
@@ -116,13 +119,13 @@ export class ByteSource implements AsyncDisposable {
     if (this.ended) return false;
     const block = new Uint8Array(this.ahead.length + blockBytes);
     block.set(this.ahead);
-    const bytes = await this.read(block.subarray(this.ahead.length));
+    const bytes = await this.read(block.subarray(this.ahead.length), this.position + this.ahead.length);
     this.ended = bytes === 0;
     this.ahead = block.subarray(0, this.ahead.length + bytes);
     return !this.ended;
   }
 
-  private async read(block: Uint8Array, position?: number): Promise<number> {
+  private async read(block: Uint8Array, position: number): Promise<number> {
     if (this.signal?.aborted) throw new UsmLiteError("ABORTED", `${this.name}: decoding was aborted`);
     try {
       return await this.readInto(block, position);

@@ -2,8 +2,10 @@
 import { UsmLiteError } from "../errors.js";
 import { ByteSource } from "./byte_source.js";
 import { detectFormat } from "./container.js";
+import { decodeWithFfmpeg } from "./ffmpeg.js";
 import { badAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
 import { StreamResampler } from "./resample.js";
+import { decodeWavOrFlac } from "./wav_flac.js";
 
 /** Two hours: 460 MB of samples at 16 kHz. */
 export const defaultMaximumSeconds = 7200;
@@ -97,10 +99,21 @@ export async function* readAudio(input: string | Uint8Array, options: DecodeOpti
 
 async function openStream(source: ByteSource, request: DecodeRequest): Promise<PcmStream> {
   const format = await detectFormat(source);
+  // The decoders are loaded when first needed: compiling one takes longer than decoding a short clip.
   switch (format) {
+    case "wav":
+    case "flac": {
+      const stream = await decodeWavOrFlac(source, format, request);
+      return typeof stream === "string" ? decodeWithFfmpeg(source, stream, request) : stream;
+    }
     case "ogg-opus":
       return (await import("./opus.js")).decodeOpus(source, request);
-    default:
-      throw badAudio(source.name, "is not audio in a known format");
+    case "ogg-vorbis":
+      return (await import("./vorbis.js")).decodeVorbis(source, request);
+    case "mp3":
+      return (await import("./mp3.js")).decodeMp3(source, request);
+    case undefined:
+      if ((await source.peek(1)).length === 0) throw badAudio(source.name, "is empty; give a file with audio in it");
+      return decodeWithFfmpeg(source, "not audio in a format known here", request);
   }
 }

@@ -10,6 +10,8 @@ const capturePattern = 0x4f676753; // "OggS"
 /** The packets that end on one page of the logical stream that is read. */
 export interface OggPage {
   readonly packets: readonly Uint8Array[];
+  /** The whole page as it is in the file. */
+  readonly bytes: Uint8Array;
   /** Codec-defined position of the last packet that ends here; -1 when none does. */
   readonly granule: number;
   readonly first: boolean;
@@ -25,6 +27,7 @@ interface RawPage {
   readonly lengths: readonly number[];
   readonly unfinished: boolean;
   readonly body: Uint8Array;
+  readonly bytes: Uint8Array;
 }
 
 /**
@@ -65,7 +68,7 @@ export async function* oggPages(source: ByteSource, accept: (firstPacket: Uint8A
       pieces = [];
     });
     const last = (raw.flags & 4) !== 0;
-    yield { packets: whole, granule: raw.granule, first, last };
+    yield { packets: whole, bytes: raw.bytes, granule: raw.granule, first, last };
     if (last) serial = undefined;
   }
 }
@@ -115,6 +118,7 @@ async function readPage(source: ByteSource): Promise<RawPage | undefined> {
     lengths,
     unfinished: segments > 0 && table[segments - 1] === 255,
     body: page.subarray(pageHeaderBytes + segments),
+    bytes: page,
   };
 }
 

@@ -1,7 +1,11 @@
+#include <algorithm>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "audio/log_mel_plan.hpp"
 #include "audio/resampler.hpp"
+#include "audio/stream_decoder.hpp"
 #include "cpu/log_mel.hpp"
 #include "napi/arguments.hpp"
 #include "napi/groups.hpp"
@@ -11,6 +15,7 @@ namespace usmlite::binding {
 namespace {
 
 constexpr napi_type_tag kLogMelTag = {0x3b6a0f6de55c4b0aull, 0x8e7a5c11d2049f63ull};
+constexpr napi_type_tag kDecoderTag = {0xd1b47e5520c94f38ull, 0x9f06b2a8c3e1745dull};
 constexpr napi_type_tag kResamplerTag = {0x62c8e0b94d1f4a77ull, 0xa9915f3be08d24c5ull};
 
 // A native object that JavaScript holds and passes back; freed by the garbage collector.
@@ -24,7 +29,9 @@ Napi::Value wrap(Napi::Env env, std::unique_ptr<T> object, const napi_type_tag& 
 
 template <typename T>
 T& unwrap(const Arguments& arguments, Napi::Value value, const napi_type_tag& tag, const char* what) {
-  if (!value.IsExternal() || !value.As<Napi::External<T>>().CheckTypeTag(&tag)) arguments.fail(std::string("the first argument must be ") + what);
+  if (!value.IsExternal() || !value.As<Napi::External<T>>().CheckTypeTag(&tag)) {
+    arguments.fail(std::string("the first argument must be ") + what);
+  }
   return *value.As<Napi::External<T>>().Data();
 }
 
@@ -97,19 +104,70 @@ Napi::Value resampler_finish(const Napi::CallbackInfo& info) {
 Napi::Value resample(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "resample", 3);
   const Samples samples = samples_from(arguments, info[0]);
-  audio::Resampler resampler(arguments.integer(1, "fromRate", 1, 1'000'000), arguments.integer(2, "toRate", 1, 1'000'000));
+  const int64_t from = arguments.integer(1, "fromRate", 1, 1'000'000);
+  const int64_t to = arguments.integer(2, "toRate", 1, 1'000'000);
+  audio::Resampler resampler(from, to);
   const int64_t body = resampler.ready(samples.count, false);
-  const int64_t total = audio::resample_plan(info[1].As<Napi::Number>().Int64Value(), info[2].As<Napi::Number>().Int64Value())
-                            ->output_length(samples.count);
+  const int64_t total = audio::resample_plan(from, to)->output_length(samples.count);
   Napi::Float32Array output = Napi::Float32Array::New(info.Env(), total);
   resampler.push(samples.data, samples.count, output.Data());
   resampler.finish(output.Data() + body);
   return output;
 }
 
+// audioDecoderCreate(format, fileBytes, allowTruncated); fileBytes is -1 when unknown
+Napi::Value audio_decoder_create(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "audioDecoderCreate", 3);
+  const std::string format = arguments.text(0, "format");
+  const int64_t file_bytes = arguments.integer(1, "fileBytes", -1, int64_t{1} << 53);
+  return wrap(info.Env(), audio::make_stream_decoder(format, file_bytes, arguments.boolean(2, "allowTruncated")), kDecoderTag);
+}
+
+// audioDecoderPush(decoder, bytes)
+Napi::Value audio_decoder_push(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "audioDecoderPush", 2);
+  const auto bytes = arguments.bytes(1, "bytes");
+  unwrap<audio::StreamDecoder>(arguments, info[0], kDecoderTag, "an audio decoder").push(bytes.data, bytes.size);
+  return info.Env().Undefined();
+}
+
+// audioDecoderEnd(decoder)
+Napi::Value audio_decoder_end(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "audioDecoderEnd", 1);
+  unwrap<audio::StreamDecoder>(arguments, info[0], kDecoderTag, "an audio decoder").end();
+  return info.Env().Undefined();
+}
+
+// audioDecoderNext(decoder) -> Float32Array, empty when more bytes are needed
+Napi::Value audio_decoder_next(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "audioDecoderNext", 1);
+  std::vector<float> samples;
+  unwrap<audio::StreamDecoder>(arguments, info[0], kDecoderTag, "an audio decoder").next(samples);
+  Napi::Float32Array output = Napi::Float32Array::New(info.Env(), samples.size());
+  std::copy(samples.begin(), samples.end(), output.Data());
+  return output;
+}
+
+// audioDecoderInfo(decoder) -> {sampleRate, declaredSamples, unsupported}, or undefined before the header is read
+Napi::Value audio_decoder_info(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "audioDecoderInfo", 1);
+  const auto* stream = unwrap<audio::StreamDecoder>(arguments, info[0], kDecoderTag, "an audio decoder").info();
+  if (!stream) return info.Env().Undefined();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("sampleRate", static_cast<double>(stream->sample_rate));
+  result.Set("declaredSamples", static_cast<double>(stream->declared_samples));
+  result.Set("unsupported", stream->unsupported);
+  return result;
+}
+
 }  // namespace
 
 void define_audio(Napi::Object exports) {
+  define<audio_decoder_create>(exports, "audioDecoderCreate");
+  define<audio_decoder_push>(exports, "audioDecoderPush");
+  define<audio_decoder_end>(exports, "audioDecoderEnd");
+  define<audio_decoder_next>(exports, "audioDecoderNext");
+  define<audio_decoder_info>(exports, "audioDecoderInfo");
   define<log_mel_create>(exports, "logMelCreate");
   define<log_mel>(exports, "logMel");
   define<resampler_create>(exports, "resamplerCreate");
