@@ -21,8 +21,9 @@ constexpr int64_t kTileColumns = 2 * Vector::kLanes;
 constexpr int64_t kDepth = Vector::kLanes == 16 ? 256 : 384;
 // Rows of a block of a: kRows x kDepth takes about 220 KB, half of a second-level cache.
 constexpr int64_t kRows = 144;
-// Packed b is made for this many elements at a time, so that it stays in the last-level cache.
-constexpr int64_t kPackedElements = 1 << 20;
+// Packed b is made for this many elements at a time (2 MB), so that it stays in the last-level cache.
+constexpr int64_t kPackedElements = 1 << 19;
+constexpr int64_t kPackedColumns = 1024;
 // With fewer rows than this per thread, threads divide the columns instead and each packs its own part of b.
 constexpr int64_t kRowsPerThread = 48;
 // Panels packed side by side where the vectors are interleaved in memory.
@@ -36,15 +37,15 @@ constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 struct Product {
   bool transpose_a, transpose_b;
   int64_t m, n, k;
-  const float* a;
-  int64_t lda;
-  const float* b;
-  int64_t ldb;
+  Rows a, b;  // as stored
   float beta;
   float* c;
   int64_t ldc;
+  const int64_t* c_starts;  // may be null
   const MatmulEpilogue* epilogue;
   bool plain;  // the epilogue changes nothing
+
+  int64_t c_row(int64_t row) const { return c_starts ? c_starts[row] : row * ldc; }
 };
 
 // tile (Rows, kTileColumns) = a panel (Rows) . b panel, over `depth` >= 1. Kept out of line: inlined into loops that need
@@ -89,30 +90,36 @@ void multiply_tile(int64_t rows, int64_t depth, const float* a, const float* b, 
 // Blocks of the depth. They depend on k alone: the order of summation must not depend on the other sizes.
 int64_t depth_block(int64_t k) { return divide_up(k, std::max<int64_t>(divide_up(k, kDepth), 1)); }
 
-// Packed b of columns [first, first + width): for every depth block, one panel of kTileColumns after the other.
-size_t packed_b_size(int64_t width, int64_t k) {
-  return static_cast<size_t>(divide_up(width, kTileColumns) * kTileColumns * k + kPanelSlack);
-}
+// Packed b: columns [begin, end) of depth [k_begin, k_end), whole depth blocks; for each of them one panel of
+// kTileColumns after the other.
+struct PackedB {
+  int64_t begin, end, k_begin, k_end;
+  float* data;
+
+  int64_t panels() const { return divide_up(end - begin, kTileColumns); }
+  float* panel(int64_t index, int64_t k0, int64_t depth) const {
+    return data + (k0 - k_begin) * panels() * kTileColumns + index * kTileColumns * depth;
+  }
+};
 
 // `count` columns from `column` on, over one depth block, in panels of kTileColumns.
 void pack_b_panels(const Product& p, int64_t column, int64_t count, int64_t k0, int64_t depth, float* out) {
   if (p.transpose_b) {
-    pack_contiguous_vectors(p.b + column * p.ldb + k0, p.ldb, count, depth, kTileColumns, out);
+    pack_contiguous_vectors(p.b, column, count, k0, depth, kTileColumns, out);
   } else {
-    pack_interleaved_vectors<2>(p.b + k0 * p.ldb + column, p.ldb, count, depth, kTileColumns, true, out);
+    pack_interleaved_vectors<2>(p.b, column, count, k0, depth, kTileColumns, true, out);
   }
 }
 
-// Panels [first_panel, last_panel) of every depth block of columns [begin, end).
-void pack_b(const Product& p, int64_t begin, int64_t end, int64_t first_panel, int64_t last_panel, float* packed) {
-  const int64_t padded = divide_up(end - begin, kTileColumns) * kTileColumns, block = depth_block(p.k);
-  const int64_t step = p.transpose_b ? 1 : kPanelGroup;
-  for (int64_t k0 = 0; k0 < p.k; k0 += block) {
-    const int64_t depth = std::min(block, p.k - k0);
-    for (int64_t panel = first_panel; panel < last_panel; panel += step) {
-      const int64_t column = begin + panel * kTileColumns;
-      const int64_t limit = std::min(begin + std::min(panel + step, last_panel) * kTileColumns, end);
-      pack_b_panels(p, column, limit - column, k0, depth, packed + k0 * padded + panel * kTileColumns * depth);
+// Panels [first, last) of every depth block.
+void pack_b(const Product& p, const PackedB& packed, int64_t first, int64_t last) {
+  const int64_t block = depth_block(p.k), step = p.transpose_b ? 1 : kPanelGroup;
+  for (int64_t k0 = packed.k_begin; k0 < packed.k_end; k0 += block) {
+    const int64_t depth = std::min(block, packed.k_end - k0);
+    for (int64_t panel = first; panel < last; panel += step) {
+      const int64_t column = packed.begin + panel * kTileColumns;
+      const int64_t limit = std::min(packed.begin + std::min(panel + step, last) * kTileColumns, packed.end);
+      pack_b_panels(p, column, limit - column, k0, depth, packed.panel(panel, k0, depth));
     }
   }
 }
@@ -127,9 +134,9 @@ void pack_a(const Product& p, int64_t row, int64_t rows, int64_t k0, int64_t dep
   for (int64_t i = 0; i < rows; i += step) {
     const int64_t count = std::min(step, rows - i);
     if (p.transpose_a) {
-      pack_interleaved_vectors<1>(p.a + k0 * p.lda + row + i, p.lda, count, depth, height, false, out + i * depth);
+      pack_interleaved_vectors<1>(p.a, row + i, count, k0, depth, height, false, out + i * depth);
     } else {
-      pack_contiguous_vectors(p.a + (row + i) * p.lda + k0, p.lda, count, depth, count, out + i * depth);
+      pack_contiguous_vectors(p.a, row + i, count, k0, depth, count, out + i * depth);
     }
   }
 }
@@ -140,7 +147,7 @@ void store_tile(const Product& p, float* tile, int64_t row, int64_t rows, int64_
                 bool first_block, bool last_block) {
   const bool unfinished = p.beta == 0.0f && (p.plain || !last_block);
   for (int64_t r = 0; r < rows; ++r) {
-    const int64_t at = (row + r) * p.ldc + column;
+    const int64_t at = p.c_row(row + r) + column;
     float* sums = tile + r * kTileColumns;
     if (unfinished && columns == kTileColumns) {
       for (int64_t i = 0; i < kTileColumns; i += Vector::kLanes) {
@@ -165,7 +172,7 @@ void store_tile(const Product& p, float* tile, int64_t row, int64_t rows, int64_
 // Brings the tile's part of c closer while the sums are being made.
 void prefetch_tile(const Product& p, int64_t row, int64_t rows, int64_t column) {
   for (int64_t r = 0; r < rows; ++r) {
-    const char* line = reinterpret_cast<const char*>(p.c + (row + r) * p.ldc + column);
+    const char* line = reinterpret_cast<const char*>(p.c + p.c_row(row + r) + column);
     _mm_prefetch(line, _MM_HINT_T0);
     _mm_prefetch(line + kTileColumns * sizeof(float) - 1, _MM_HINT_T0);
   }
@@ -184,19 +191,18 @@ void multiply_panel(const Product& p, int64_t row, int64_t rows, int64_t column,
   }
 }
 
-// Rows [first_row, last_row) by columns [begin, end) of c, whose b is packed.
-void multiply_block(const Product& p, int64_t first_row, int64_t last_row, int64_t begin, int64_t end,
-                    const float* packed_b) {
-  const int64_t padded = divide_up(end - begin, kTileColumns) * kTileColumns, block = depth_block(p.k);
-  Scratch<float> packed_a(static_cast<size_t>(std::min(kRows, last_row - first_row) * block + kPanelSlack));
-  for (int64_t k0 = 0; k0 < p.k; k0 += block) {
-    const int64_t depth = std::min(block, p.k - k0);
-    for (int64_t row = first_row; row < last_row; row += kRows) {
-      const int64_t rows = std::min(kRows, last_row - row);
+// Rows [first, last) by the columns and the depth of `packed`.
+void multiply_block(const Product& p, int64_t first, int64_t last, const PackedB& packed) {
+  const int64_t block = depth_block(p.k);
+  Scratch<float> packed_a(static_cast<size_t>(std::min(kRows, last - first) * block + kPanelSlack));
+  for (int64_t k0 = packed.k_begin; k0 < packed.k_end; k0 += block) {
+    const int64_t depth = std::min(block, packed.k_end - k0);
+    for (int64_t row = first; row < last; row += kRows) {
+      const int64_t rows = std::min(kRows, last - row);
       pack_a(p, row, rows, k0, depth, packed_a.data());
-      for (int64_t column = begin; column < end; column += kTileColumns) {
-        const float* panel = packed_b + k0 * padded + (column - begin) * depth;
-        multiply_panel(p, row, rows, column, k0, depth, packed_a.data(), panel);
+      for (int64_t panel = 0; panel < packed.panels(); ++panel) {
+        multiply_panel(p, row, rows, packed.begin + panel * kTileColumns, k0, depth, packed_a.data(),
+                       packed.panel(panel, k0, depth));
       }
     }
   }
@@ -209,7 +215,7 @@ void multiply_by_columns(const Product& p) {
   const int64_t grain = divide_up(kWorkPerThread, p.m * p.k * kTileColumns);
   parallel_for(divide_up(p.n, kTileColumns), grain, [&](int64_t first, int64_t last) {
     Scratch<float> packed_a(static_cast<size_t>(p.m * block + kPanelSlack));
-    Scratch<float> packed_b(packed_b_size(kTileColumns, block));
+    Scratch<float> packed_b(static_cast<size_t>(kTileColumns * block));
     for (int64_t k0 = 0; k0 < p.k; k0 += block) {
       const int64_t depth = std::min(block, p.k - k0);
       pack_a(p, 0, p.m, k0, depth, packed_a.data());
@@ -228,19 +234,20 @@ int64_t rows_per_turn(int64_t m) {
   return std::clamp(divide_up(m, thread_count() * kTurns * kTileRows) * kTileRows, kTileRows * 4, kRows);
 }
 
-// Many rows: threads pack b together, then share out the rows.
+// Many rows: threads pack a part of b together, then share out the rows.
 void multiply_by_rows(const Product& p) {
-  const int64_t width = std::max(kTileColumns, kPackedElements / p.k / kTileColumns * kTileColumns);
-  const int64_t rows = rows_per_turn(p.m);
-  Scratch<float> packed(packed_b_size(std::min(width, p.n), p.k));
+  const int64_t block = depth_block(p.k), rows = rows_per_turn(p.m);
+  const int64_t width = std::min(divide_up(p.n, kTileColumns) * kTileColumns, kPackedColumns);
+  const int64_t span = std::max(kPackedElements / width / block, int64_t{1}) * block;
+  Scratch<float> data(static_cast<size_t>(width * std::min(span, p.k)));
   for (int64_t begin = 0; begin < p.n; begin += width) {
-    const int64_t end = std::min(begin + width, p.n);
-    parallel_for(divide_up(end - begin, kTileColumns), 1, [&](int64_t first, int64_t last) {
-      pack_b(p, begin, end, first, last, packed.data());
-    });
-    parallel_dynamic(divide_up(p.m, rows), [&](int64_t turn) {
-      multiply_block(p, turn * rows, std::min((turn + 1) * rows, p.m), begin, end, packed.data());
-    });
+    for (int64_t k_begin = 0; k_begin < p.k; k_begin += span) {
+      const PackedB packed{begin, std::min(begin + width, p.n), k_begin, std::min(k_begin + span, p.k), data.data()};
+      parallel_for(packed.panels(), 1, [&](int64_t first, int64_t last) { pack_b(p, packed, first, last); });
+      parallel_dynamic(divide_up(p.m, rows), [&](int64_t turn) {
+        multiply_block(p, turn * rows, std::min((turn + 1) * rows, p.m), packed);
+      });
+    }
   }
 }
 
@@ -250,21 +257,25 @@ bool changes_nothing(const MatmulEpilogue& epilogue) {
 }
 
 // A sum over no elements is zero.
-void finish_empty_sums(int64_t m, int64_t n, float beta, float* c, int64_t ldc, const MatmulEpilogue& epilogue) {
-  Scratch<float> zeros(static_cast<size_t>(n));
-  std::fill_n(zeros.data(), n, 0.0f);
-  for (int64_t row = 0; row < m; ++row) finish_row(zeros.data(), n, row, 0, n, row * ldc, beta, c, epilogue);
+void finish_empty_sums(const Product& p) {
+  Scratch<float> zeros(static_cast<size_t>(p.n));
+  std::fill_n(zeros.data(), p.n, 0.0f);
+  for (int64_t row = 0; row < p.m; ++row) {
+    finish_row(zeros.data(), p.n, row, 0, p.n, p.c_row(row), p.beta, p.c, *p.epilogue);
+  }
 }
 
 }  // namespace
 
 void matmul(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
-            const float* b, int64_t ldb, float beta, float* c, int64_t ldc, const MatmulEpilogue& epilogue) {
+            const float* b, int64_t ldb, float beta, float* c, int64_t ldc, const MatmulEpilogue& epilogue,
+            const MatmulRows& rows) {
   if (m <= 0 || n <= 0) return;
-  if (k <= 0) return finish_empty_sums(m, n, beta, c, ldc, epilogue);
-  const Product p{transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc, &epilogue,
+  const Product p{transpose_a,     transpose_b, m,   n,      k,         {a, lda, rows.a},
+                  {b, ldb, rows.b}, beta,        c,   ldc,    rows.c,    &epilogue,
                   changes_nothing(epilogue)};
-  if (m < kRowsPerThread * thread_count()) multiply_by_columns(p);
+  if (k <= 0) finish_empty_sums(p);
+  else if (m < kRowsPerThread * thread_count()) multiply_by_columns(p);
   else multiply_by_rows(p);
 }
 

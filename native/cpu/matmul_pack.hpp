@@ -7,6 +7,14 @@
 
 namespace usmlite::cpu::USMLITE_ISA {
 
+/// The rows of a stored matrix, `stride` apart or each with a start of its own.
+struct Rows {
+  const float* base;
+  int64_t stride;
+  const int64_t* starts;  // may be null
+  const float* operator[](int64_t i) const { return base + (starts ? starts[i] : i * stride); }
+};
+
 /// Eight rows of eight floats become eight columns: out[i * stride + r] = rows[r][i]. Rows from `count` on are
 /// repetitions of the last one.
 inline void transpose_8x8(const float* const rows[8], float* out, int64_t stride) {
@@ -30,35 +38,36 @@ inline void transpose_8x8(const float* const rows[8], float* out, int64_t stride
 /// Floats a panel may write behind its last element, overwritten or ignored by whoever comes next.
 inline constexpr int64_t kPanelSlack = 8;
 
-/// out[k * width + i] = vectors[i * stride + k] for k < depth, i < count; i in count..width-1 repeats the last vector.
-/// Writes up to kPanelSlack floats more.
-inline void pack_contiguous_vectors(const float* vectors, int64_t stride, int64_t count, int64_t depth, int64_t width,
-                                    float* out) {
+/// One panel of vectors that are parts of rows: out[k * width + i] = rows[first + i][k0 + k] for k < depth, i < count;
+/// i in count..width-1 repeats the last vector. Writes up to kPanelSlack floats more.
+inline void pack_contiguous_vectors(const Rows& rows, int64_t first, int64_t count, int64_t k0, int64_t depth,
+                                    int64_t width, float* out) {
+  const auto vector = [&](int64_t i) { return rows[first + std::min(i, count - 1)] + k0; };
   const int64_t whole = depth / 8 * 8;
   // Eight vectors over the whole depth before the next eight: vectors a power of two apart share one set of the cache,
   // which has eight ways. Last group first: what it writes beyond `width` is overwritten by the groups before it.
-  for (int64_t first = (width - 1) / 8 * 8; first >= 0; first -= 8) {
-    const float* rows[8];
-    for (int64_t i = 0; i < 8; ++i) rows[i] = vectors + std::min(first + i, count - 1) * stride;
+  for (int64_t group = (width - 1) / 8 * 8; group >= 0; group -= 8) {
+    const float* from[8];
+    for (int64_t i = 0; i < 8; ++i) from[i] = vector(group + i);
     for (int64_t k = 0; k < whole; k += 8) {
-      transpose_8x8(rows, out + k * width + first, width);
-      for (int64_t i = 0; i < 8; ++i) rows[i] += 8;
+      transpose_8x8(from, out + k * width + group, width);
+      for (int64_t i = 0; i < 8; ++i) from[i] += 8;
     }
   }
   for (int64_t k = whole; k < depth; ++k) {
-    for (int64_t i = 0; i < width; ++i) out[k * width + i] = vectors[std::min(i, count - 1) * stride + k];
+    for (int64_t i = 0; i < width; ++i) out[k * width + i] = vector(i)[k];
   }
 }
 
-/// Panels of `width` vectors each, one after the other, the last one padded with zeros where `padded`, else narrower:
-/// element k of vector i is rows[k * stride + i]. Writes up to kPanelSlack floats behind the last panel.
+/// Panels of `width` vectors that run across rows, one panel after the other, the last one padded with zeros where
+/// `padded`, else narrower: element k of vector i is rows[k0 + k][column + i]. Writes up to kPanelSlack floats behind the last panel.
 /// Registers * kLanes >= width.
 template <int Registers>
-inline void pack_interleaved_vectors(const float* rows, int64_t stride, int64_t count, int64_t depth, int64_t width,
-                                     bool padded, float* out) {
+inline void pack_interleaved_vectors(const Rows& rows, int64_t column, int64_t count, int64_t k0, int64_t depth,
+                                     int64_t width, bool padded, float* out) {
   constexpr int64_t lanes = Vector::kLanes;
   for (int64_t k = 0; k < depth; ++k) {
-    const float* from = rows + k * stride;
+    const float* from = rows[k0 + k] + column;
     float* to = out + k * width;
     int64_t first = 0;
     // What is stored beyond `width` belongs to the next k, which is written afterwards.
