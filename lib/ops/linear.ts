@@ -2,6 +2,7 @@
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { scaledSum } from "./elementwise.js";
+import { linearGradient } from "./linear_gradient.js";
 import { accumulateProduct, asMatrix } from "./matmul.js";
 import { activeTape, recordStep } from "./tape.js";
 
@@ -35,16 +36,6 @@ interface LinearBindings {
     seed: number,
     keepPreActivation: boolean,
   ): [output: TensorHandle, preActivation?: TensorHandle];
-  linearGradient(
-    gradient: TensorHandle,
-    preActivation: TensorHandle | undefined,
-    activation: Activation,
-    scale: number,
-    dropoutProbability: number,
-    seed: number,
-    wantSum: boolean,
-    wantBias: boolean,
-  ): [sumGradient: TensorHandle | undefined, biasGradient: TensorHandle | undefined];
 }
 
 const native = addon as LinearBindings;
@@ -82,26 +73,14 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
 
   return recordStep(output, [x, weight, bias, residual], (gradient, tape) => {
     if (recording) {
-      // Without activation and dropout the gradient of the sum is the incoming one times `scale`, a factor that the
-      // matrix products apply.
-      const sameGradient = activation === "none" && probability === 0;
-      const wantBias = bias?.requiresGrad ?? false;
-      const [sumHandle, biasHandle] =
-        sameGradient && !wantBias
-          ? [undefined, undefined]
-          : native.linearGradient(
-              gradient.handle,
-              preActivation?.handle,
-              activation,
-              scale,
-              probability,
-              seed,
-              !sameGradient,
-              wantBias,
-            );
-      const sumGradient = sumHandle ? new Tensor(sumHandle) : gradient;
-      const factor = sameGradient ? scale : 1;
-      if (bias && biasHandle) tape.accumulate(bias, new Tensor(biasHandle));
+      const { sumGradient, factor, biasGradient } = linearGradient(gradient, {
+        activation,
+        preActivation,
+        scale,
+        dropout,
+        wantBias: bias?.requiresGrad ?? false,
+      });
+      if (bias && biasGradient) tape.accumulate(bias, biasGradient);
       accumulateProduct(tape, x, sumGradient, false, asMatrix(weight), false, factor);
       accumulateProduct(tape, weight, sumGradient, true, x, false, factor);
     }

@@ -28,6 +28,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_optimizer(exports);
   define_ctc_loss(exports);
   define_matmul(exports);
+  define_subsampling_convolution(exports);
   define_fake_quantize(exports);
   define_activation(exports);
   define_attention(exports);

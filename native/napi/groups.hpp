@@ -9,6 +9,7 @@ void define_audio(Napi::Object exports);
 void define_elementwise(Napi::Object exports);
 void define_optimizer(Napi::Object exports);
 void define_matmul(Napi::Object exports);
+void define_subsampling_convolution(Napi::Object exports);
 void define_codec(Napi::Object exports);
 void define_fake_quantize(Napi::Object exports);
 void define_activation(Napi::Object exports);

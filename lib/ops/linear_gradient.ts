@@ -1,0 +1,58 @@
+/** The backward pass of what follows a matrix product in the same kernel: activation, dropout, scale and bias. */
+import { addon } from "../native/addon.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import type { Activation } from "./linear.js";
+
+interface LinearGradientBindings {
+  linearGradient(
+    gradient: TensorHandle,
+    preActivation: TensorHandle | undefined,
+    activation: Activation,
+    scale: number,
+    dropoutProbability: number,
+    seed: number,
+    wantSum: boolean,
+    wantBias: boolean,
+  ): [sumGradient: TensorHandle | undefined, biasGradient: TensorHandle | undefined];
+}
+
+const native = addon as LinearGradientBindings;
+
+export interface LinearGradientOptions {
+  activation: Activation;
+  /** (frames, out): the sums that the activation saw; for relu anything of the same sign. */
+  preActivation: Tensor | undefined;
+  scale: number;
+  dropout: { probability: number; seed: number } | undefined;
+  wantBias: boolean;
+}
+
+/**
+ * From the gradient (frames, out) of a layer's output: that of the sum which its activation saw, times a remaining
+ * `factor` for the matrix products to apply, and that of the bias (out).
+ */
+export function linearGradient(
+  gradient: Tensor,
+  options: LinearGradientOptions,
+): { sumGradient: Tensor; factor: number; biasGradient: Tensor | undefined } {
+  const { activation, preActivation, scale, dropout, wantBias } = options;
+  const probability = dropout?.probability ?? 0;
+  // Without activation and dropout nothing but a factor lies between the two gradients: no pass over memory.
+  const onlyScaled = activation === "none" && probability === 0;
+  if (onlyScaled && !wantBias) return { sumGradient: gradient, factor: scale, biasGradient: undefined };
+  const [sum, bias] = native.linearGradient(
+    gradient.handle,
+    preActivation?.handle,
+    activation,
+    scale,
+    probability,
+    dropout?.seed ?? 0,
+    !onlyScaled,
+    wantBias,
+  );
+  return {
+    sumGradient: sum ? new Tensor(sum) : gradient,
+    factor: sum ? 1 : scale,
+    biasGradient: bias && new Tensor(bias),
+  };
+}

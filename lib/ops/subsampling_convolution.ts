@@ -1,0 +1,99 @@
+/** The strided convolution that shortens a sequence of frames before the encoder. */
+import { addon } from "../native/addon.js";
+import { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { linearGradient } from "./linear_gradient.js";
+import { recordStep } from "./tape.js";
+
+interface SubsamplingConvolutionBindings {
+  subsamplingConvolution(
+    x: TensorHandle,
+    weight: TensorHandle,
+    bias: TensorHandle | undefined,
+    offsets: TensorHandle,
+    outputOffsets: TensorHandle,
+    stride: number,
+    activation: "none" | "relu",
+  ): TensorHandle;
+  subsamplingConvolutionInputGradient(
+    gradient: TensorHandle,
+    weight: TensorHandle,
+    offsets: TensorHandle,
+    outputOffsets: TensorHandle,
+    stride: number,
+  ): TensorHandle;
+  subsamplingConvolutionWeightGradient(
+    gradient: TensorHandle,
+    x: TensorHandle,
+    offsets: TensorHandle,
+    outputOffsets: TensorHandle,
+    stride: number,
+    kernel: number,
+  ): TensorHandle;
+}
+
+const native = addon as SubsamplingConvolutionBindings;
+
+export interface SubsamplingConvolutionOptions {
+  /** Input frames per output frame. */
+  stride: number;
+  /** "none" by default. */
+  activation?: "none" | "relu";
+}
+
+/** Output frames of a sequence of `length` frames: `floor((length - kernel) / stride) + 1`, or 0 if it is too short. */
+export function subsampledLength(length: number, kernel: number, stride: number): number {
+  return length < kernel ? 0 : Math.floor((length - kernel) / stride) + 1;
+}
+
+/**
+ * Valid (unpadded) convolution along the frames of every sequence of a packed batch.
+ *
+ * @param x (frames, in)
+ * @param weight (out, in, kernel), as Conv1d of PyTorch stores it
+ * @param bias (out)
+ * @returns `output` (output frames, out) and where its sequences begin
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
+ */
+export function subsamplingConvolution(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | undefined,
+  offsets: SequenceOffsets,
+  options: SubsamplingConvolutionOptions,
+): { output: Tensor; offsets: SequenceOffsets } {
+  const { stride, activation = "none" } = options;
+  const kernel = weight.dim(-1);
+  const outputOffsets = new SequenceOffsets(offsets.lengths.map((length) => subsampledLength(length, kernel, stride)));
+  const output = new Tensor(
+    native.subsamplingConvolution(
+      x.handle,
+      weight.handle,
+      bias?.handle,
+      offsets.tensor.handle,
+      outputOffsets.tensor.handle,
+      stride,
+      activation,
+    ),
+  );
+  recordStep(output, [x, weight, bias], (gradient, tape) => {
+    const { sumGradient, biasGradient } = linearGradient(gradient, {
+      activation,
+      preActivation: output, // as long as relu is the only choice, the output tells its slope
+      scale: 1,
+      dropout: undefined,
+      wantBias: bias?.requiresGrad ?? false,
+    });
+    const where = [offsets.tensor.handle, outputOffsets.tensor.handle, stride] as const;
+    if (bias && biasGradient) tape.accumulate(bias, biasGradient);
+    if (x.requiresGrad) {
+      const xGradient = native.subsamplingConvolutionInputGradient(sumGradient.handle, weight.handle, ...where);
+      tape.accumulate(x, new Tensor(xGradient));
+    }
+    if (weight.requiresGrad) {
+      const weightGradient = native.subsamplingConvolutionWeightGradient(sumGradient.handle, x.handle, ...where, kernel);
+      tape.accumulate(weight, new Tensor(weightGradient));
+    }
+  });
+  return { output, offsets: outputOffsets };
+}
