@@ -48,3 +48,8 @@ export { batchNorm, foldBatchNorm, type BatchNormOptions, type FrozenBatchNorm }
 export { depthwiseConvolution, type DepthwiseConvolutionOptions } from "./ops/depthwise_convolution.js";
 export { addLayerNorm, layerNorm, type LayerNormOptions } from "./ops/layer_norm.js";
 export { logSoftmax, softmax } from "./ops/softmax.js";
+export { planBatches, type BatchingOptions } from "./data/batching.js";
+export { FeatureCache, type Features, type PrepareOptions } from "./data/feature_cache.js";
+export { noiseAugment, type NoiseAugmentOptions } from "./data/noise_augment.js";
+export { specAugment, type SpecAugmentOptions } from "./data/spec_augment.js";
+export { SpeechBatches, type SpeechBatchesOptions } from "./data/speech_batches.js";

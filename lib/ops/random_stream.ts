@@ -7,6 +7,11 @@ export class RandomStream {
     public position = 0,
   ) {}
 
+  /** A stream of its own for each list of keys, such as (seed, epoch, batch): noise that depends on nothing else. */
+  static derived(seed: number, ...keys: readonly number[]): RandomStream {
+    return new RandomStream(keys.reduce((derived, key) => new RandomStream(derived, key).nextSeed(), seed));
+  }
+
   /** A fresh seed for one native operation: an integer in [0, 2^53). */
   nextSeed(): number {
     const high = mix(this.seed, this.position * 2);

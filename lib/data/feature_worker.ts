@@ -1,0 +1,57 @@
+/** The worker thread of a {@link FeatureCache}: audio files in, feature files out. */
+import { renameSync, writeFileSync } from "node:fs";
+import { parentPort, threadId, workerData } from "node:worker_threads";
+import { decodeAudio } from "../audio/decode.js";
+import { LogMel, type LogMelConfig } from "../audio/log_mel.js";
+import { resample } from "../audio/resample.js";
+import { UsmLiteError } from "../errors.js";
+import type { FeatureJob, FeatureJobDone } from "./feature_cache.js";
+import { encodeFeatures } from "./feature_file.js";
+
+if (!parentPort) throw new UsmLiteError("INTERNAL", "this module runs only in a worker thread");
+const port = parentPort;
+const frontEnd = new LogMel(workerData as LogMelConfig);
+
+port.on("message", (job: FeatureJob) => {
+  void extract(job).then((answer) => port.postMessage(answer));
+});
+
+async function extract(job: FeatureJob): Promise<FeatureJobDone> {
+  const first = job.segments[0]?.source ?? job.audioPath;
+  try {
+    const { samples, sampleRate } = await decodeAudio(job.audioPath, { targetRate: frontEnd.config.samplingRate });
+    for (const segment of job.segments) write(segment, cut(segment, samples, sampleRate));
+    return {};
+  } catch (error) {
+    if (error instanceof UsmLiteError) return { code: error.code, message: error.code === "BAD_MANIFEST" ? error.message : `${first}: ${error.message}` };
+    return { code: "INTERNAL", message: `${first}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}` };
+  }
+}
+
+function cut({ offset, duration, source }: FeatureJob["segments"][number], samples: Float32Array, rate: number): Float32Array {
+  if (offset === undefined) return samples;
+  const begin = Math.round(offset * rate);
+  const end = begin + Math.round(duration * rate);
+  if (end > samples.length + rate / 10) {
+    throw new UsmLiteError(
+      "BAD_MANIFEST",
+      `${source}: offset ${offset} and duration ${duration} reach beyond the end of the audio, ${(samples.length / rate).toFixed(2)} s`,
+    );
+  }
+  return samples.subarray(begin, end);
+}
+
+function write({ outputs, source }: FeatureJob["segments"][number], samples: Float32Array): void {
+  for (const { speed, path } of outputs) {
+    const permille = Math.round(1000 * speed);
+    using features = frontEnd.logMel(permille === 1000 ? samples : resample(samples, permille, 1000));
+    const [frames, bins] = [features.dim(0), features.dim(1)];
+    if (frames === 0) {
+      throw new UsmLiteError("BAD_MANIFEST", `${source}: its audio is shorter than one frame of ${frontEnd.config.windowLength} samples; leave it out`);
+    }
+    // Atomic but not synced: after a crash a file that is not whole is computed again.
+    const temporary = `${path}.${process.pid}-${threadId}.partial`;
+    writeFileSync(temporary, encodeFeatures({ values: features.toArray(), frames, bins }));
+    renameSync(temporary, path);
+  }
+}

@@ -1,0 +1,45 @@
+/** SpecAugment: masks over time and frequency (Park et al., Interspeech 2019; adaptive to length: ICASSP 2020). */
+import type { RandomStream } from "../ops/random_stream.js";
+
+export interface SpecAugmentOptions {
+  /** Number of frequency masks; default 2. */
+  readonly frequencyMasks?: number;
+  /** Each hides up to this share of the mel bins; default 0.25. */
+  readonly frequencyMaskShare?: number;
+  /** Number of time masks per frame of the utterance; default 0.04. */
+  readonly timeMasksPerFrame?: number;
+  /** At most so many time masks; default 20. */
+  readonly maximumTimeMasks?: number;
+  /** Each hides up to this share of the utterance; default 0.04. */
+  readonly timeMaskShare?: number;
+}
+
+/**
+ * Replaces random bands and stretches by the mean of the utterance, in place.
+ * @param features (frames, bins) log-mel of one utterance
+ */
+export function specAugment(features: Float32Array, bins: number, random: RandomStream, options: SpecAugmentOptions = {}): void {
+  const { frequencyMasks = 2, frequencyMaskShare = 0.25, timeMasksPerFrame = 0.04, maximumTimeMasks = 20, timeMaskShare = 0.04 } = options;
+  const frames = features.length / bins;
+  if (frames === 0) return;
+  let sum = 0;
+  for (let i = 0; i < features.length; i++) sum += features[i] as number;
+  const mean = sum / features.length;
+
+  for (let mask = 0; mask < frequencyMasks; mask++) {
+    const [begin, end] = interval(bins, frequencyMaskShare, random);
+    for (let frame = 0; frame < frames; frame++) features.fill(mean, frame * bins + begin, frame * bins + end);
+  }
+  const timeMasks = Math.min(maximumTimeMasks, Math.round(timeMasksPerFrame * frames));
+  for (let mask = 0; mask < timeMasks; mask++) {
+    const [begin, end] = interval(frames, timeMaskShare, random);
+    features.fill(mean, begin * bins, end * bins);
+  }
+}
+
+// A width from 0 to share * extent, then a place for it; both uniform.
+function interval(extent: number, share: number, random: RandomStream): [begin: number, end: number] {
+  const width = random.integer(Math.floor(share * extent) + 1);
+  const begin = random.integer(extent - width + 1);
+  return [begin, begin + width];
+}

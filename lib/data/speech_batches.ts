@@ -1,0 +1,97 @@
+/** Training batches of recorded speech: cached features, speed perturbation, noise, SpecAugment. */
+import { UsmLiteError } from "../errors.js";
+import { RandomStream } from "../ops/random_stream.js";
+import { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import { Tensor } from "../tensor/tensor.js";
+import type { TrainingBatch } from "../train/trainable_model.js";
+import type { BatchSource } from "./batch_source.js";
+import { planBatches, type BatchingOptions } from "./batching.js";
+import type { FeatureCache } from "./feature_cache.js";
+import type { Utterance } from "./manifest.js";
+import { noiseAugment, type NoiseAugmentOptions } from "./noise_augment.js";
+import { specAugment, type SpecAugmentOptions } from "./spec_augment.js";
+
+export interface SpeechBatchesOptions extends BatchingOptions {
+  /** Speeds drawn from, each equally likely, anew in each epoch; default [1]. The cache must hold them. */
+  readonly speeds?: readonly number[];
+  /** Absent: no masks. */
+  readonly specAugment?: SpecAugmentOptions;
+  /** Absent: no noise. */
+  readonly noise?: NoiseAugmentOptions;
+}
+
+// Which stream of (seed, epoch, ..) is used for what.
+const speedKey = 1;
+const augmentKey = 2;
+const energyFloor = Math.log(1e-5); // of the log-mel front end
+
+/** Batches over the utterances of manifests. All randomness comes from (seed, epoch, utterance). */
+export class SpeechBatches implements BatchSource {
+  private readonly targets: readonly (readonly number[])[];
+  private plan: { epoch: number; batches: number[][]; speeds: number[] } | undefined;
+
+  /**
+   * @param encode token ids of a transcript
+   * @throws UsmLiteError BAD_MANIFEST when an utterance has no transcript
+   */
+  constructor(
+    private readonly utterances: readonly Utterance[],
+    encode: (text: string) => readonly number[],
+    private readonly cache: FeatureCache,
+    private readonly options: SpeechBatchesOptions,
+  ) {
+    this.targets = utterances.map(({ text, source }) => {
+      const ids = encode(text);
+      if (ids.length === 0) throw new UsmLiteError("BAD_MANIFEST", `${source}: its transcript is empty; leave it out for training`);
+      return ids;
+    });
+  }
+
+  count(epoch: number): number {
+    return this.planOf(epoch).batches.length;
+  }
+
+  batch(epoch: number, index: number): TrainingBatch {
+    const { batches, speeds } = this.planOf(epoch);
+    const indices = batches[index];
+    if (!indices) throw new UsmLiteError("INVALID_ARGUMENT", `epoch ${epoch} has ${batches.length} batches, not one with index ${index}`);
+    const features = indices.map((utterance) => this.augmented(utterance, speeds[utterance] as number, epoch));
+    const bins = features[0]?.bins as number;
+    const values = new Float32Array(features.reduce((sum, one) => sum + one.values.length, 0));
+    let at = 0;
+    for (const one of features) {
+      values.set(one.values, at);
+      at += one.values.length;
+    }
+    return {
+      features: Tensor.from(values, [values.length / bins, bins]),
+      offsets: new SequenceOffsets(features.map(({ frames }) => frames)),
+      targets: indices.map((utterance) => this.targets[utterance] as readonly number[]),
+      audioSeconds: indices.reduce((sum, utterance) => sum + this.seconds(utterance, speeds[utterance] as number), 0),
+    };
+  }
+
+  private augmented(index: number, speed: number, epoch: number): ReturnType<FeatureCache["read"]> {
+    const features = this.cache.read(this.utterances[index] as Utterance, speed);
+    const random = RandomStream.derived(this.options.seed, epoch, augmentKey, index);
+    const { noise, specAugment: masks } = this.options;
+    if (noise) noiseAugment(features.values, features.bins, energyFloor, random, noise);
+    if (masks) specAugment(features.values, features.bins, random, masks);
+    return features;
+  }
+
+  private planOf(epoch: number): { batches: number[][]; speeds: number[] } {
+    if (this.plan?.epoch !== epoch) {
+      const { speeds = [1], seed } = this.options;
+      const random = RandomStream.derived(seed, epoch, speedKey);
+      const drawn = this.utterances.map(() => speeds[random.integer(speeds.length)] as number);
+      const durations = drawn.map((speed, index) => this.seconds(index, speed));
+      this.plan = { epoch, batches: planBatches(durations, epoch, this.options), speeds: drawn };
+    }
+    return this.plan;
+  }
+
+  private seconds(index: number, speed: number): number {
+    return (this.utterances[index] as Utterance).duration / speed;
+  }
+}
