@@ -12,6 +12,7 @@ export type UsmLiteErrorCode =
   | "BAD_MANIFEST"
   | "BAD_RECIPE"
   | "BAD_TOKENIZER"
+  | "BAD_LANGUAGE_MODEL"
   | "UNSUPPORTED_MODEL"
   | "UNSUPPORTED_SPEC"
   | "AUDIO_TOO_LONG"

@@ -53,3 +53,10 @@ export { FeatureCache, type Features, type PrepareOptions } from "./data/feature
 export { noiseAugment, type NoiseAugmentOptions } from "./data/noise_augment.js";
 export { specAugment, type SpecAugmentOptions } from "./data/spec_augment.js";
 export { SpeechBatches, type SpeechBatchesOptions } from "./data/speech_batches.js";
+export { trainLanguageModel } from "./decode/kneser_ney.js";
+export { readLanguageModel, writeLanguageModel } from "./decode/ngram_file.js";
+export { NgramLanguageModel } from "./decode/ngram_language_model.js";
+export { LanguageModelScorer, type LanguageModelWeights } from "./decode/language_model_scorer.js";
+export { HotwordScorer } from "./decode/hotword_scorer.js";
+export { joinChunks, planChunks, type Chunk } from "./decode/overlap.js";
+export { formatTranscript, transcriptFormats, type Transcript, type TranscriptFormat } from "./text/transcript_formats.js";

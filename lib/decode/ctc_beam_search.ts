@@ -23,6 +23,9 @@ export interface BeamSearchOptions {
   readonly scorers?: readonly PrefixScorer[];
 }
 
+// Scorers are not asked about a token when the sequence would not survive even if they added this many nats.
+const SCORER_HEADROOM = 6;
+
 export interface BeamHypothesis extends Hypothesis {
   /** What hypotheses are ranked by: `logProbability` plus what the scorers add. */
   readonly score: number;
@@ -48,6 +51,7 @@ export class CtcBeamSearch {
   private readonly tokenThreshold: number;
   private readonly maximumTokens: number;
   private readonly scorer: PrefixScorer;
+  private readonly headroom: number;
   private readonly allowed: readonly number[];
   private beam: Prefix[];
   private frame = 0;
@@ -62,6 +66,7 @@ export class CtcBeamSearch {
     this.tokenThreshold = atLeast("tokenThreshold", options.tokenThreshold ?? 8, 0);
     this.maximumTokens = atLeast("maximumTokens", options.maximumTokens ?? 20, 1);
     this.scorer = combineScorers(options.scorers ?? []);
+    this.headroom = options.scorers?.length ? SCORER_HEADROOM : 0;
     this.allowed = tokenizer.pieces.flatMap((_, id) => (tokenizer.isSpecial(id) ? [] : [id]));
     this.beam = [Prefix.empty(tokenizer.blankId, this.scorer.start())];
   }
@@ -113,19 +118,17 @@ export class CtcBeamSearch {
   }
 
   private step(row: Float32Array): void {
+    for (const prefix of this.beam) this.stay(prefix, row);
+    const floor = this.floor();
     const tokens = this.tokensOf(row);
     const born: Prefix[] = [];
-    for (const prefix of this.beam) this.stay(prefix, row);
     for (const prefix of this.beam) {
-      for (const id of tokens) this.extend(prefix, id, row[id] as number, born);
+      for (const id of tokens) this.extend(prefix, id, row[id] as number, floor, born);
     }
     const candidates = this.beam.concat(born);
-    let best = -Infinity;
-    for (const prefix of candidates) {
-      prefix.advance();
-      if (prefix.score > best) best = prefix.score;
-    }
-    const survivors = candidates.filter((prefix) => prefix.score >= best - this.beamThreshold);
+    for (const prefix of candidates) prefix.advance();
+    const least = candidates.reduce((best, { score }) => Math.max(best, score), -Infinity) - this.beamThreshold;
+    const survivors = candidates.filter(({ score }) => score >= least);
     if (survivors.length === 0) throw new UsmLiteError("INVALID_ARGUMENT", `the log-probabilities of frame ${this.frame} are not numbers`);
     survivors.sort((a, b) => b.score - a.score);
     survivors.length = Math.min(survivors.length, this.beamWidth);
@@ -134,6 +137,15 @@ export class CtcBeamSearch {
     for (const prefix of this.beam) if (!kept.has(prefix)) prefix.deactivate();
     this.beam = survivors;
     this.frame++;
+  }
+
+  /** A score that every survivor of this frame will reach, as the sequences that stay as they are already do. */
+  private floor(): number {
+    const scores = this.beam.map(({ nextEndingInBlank, nextEndingInToken, state }) =>
+      logAdd(nextEndingInBlank.total, nextEndingInToken.total) + state.score,
+    );
+    scores.sort((a, b) => b - a);
+    return Math.max((scores[0] as number) - this.beamThreshold, scores[this.beamWidth - 1] ?? -Infinity);
   }
 
   /** Tokens worth trying: within the threshold of the best of the frame, and not too many. */
@@ -168,13 +180,18 @@ export class CtcBeamSearch {
   }
 
   /** One more token. A token equal to the last one needs a blank between them. */
-  private extend(prefix: Prefix, id: number, score: number, born: Prefix[]): void {
+  private extend(prefix: Prefix, id: number, score: number, floor: number, born: Prefix[]): void {
     const repeats = id === prefix.id && prefix.parent !== undefined;
     const total = (repeats ? prefix.endingInBlank.total : prefix.total) + score;
     if (total === -Infinity) return;
     let child = prefix.child(id);
-    if (!child) child = new Prefix(prefix, id, this.scorer.extend(prefix.state, id));
-    if (!child.active) born.push(child);
+    if (!child?.active) {
+      if (total + prefix.state.score + this.headroom < floor) return;
+      const state = child?.state ?? this.scorer.extend(prefix.state, id);
+      if (total + state.score < floor) return;
+      child ??= new Prefix(prefix, id, state);
+      born.push(child);
+    }
     const { endingInBlank: blank, endingInToken: token } = prefix;
     const from: PathSum = repeats || blank.best > token.best ? blank : token;
     const next = child.nextEndingInToken;

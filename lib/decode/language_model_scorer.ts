@@ -1,0 +1,120 @@
+/**
+ * Shallow fusion of a word n-gram with a search over sub-words. A word is scored where it ends; until then its prefix
+ * counts as the best word it can still become (look-ahead), so that unlikely beginnings leave the beam early. Prefixes
+ * of no known word go on under the spelling model.
+ */
+import { WORD_BEGIN, type Tokenizer } from "../text/tokenizer.js";
+import { Lexicon } from "./lexicon.js";
+import { FIRST_WORD, TEXT_END, type NgramLanguageModel } from "./ngram_language_model.js";
+import type { PrefixScorer, PrefixState } from "./prefix_scorer.js";
+
+export interface LanguageModelWeights {
+  /** Weight of ln P(text) beside the acoustic ln P; default 0.5. */
+  readonly alpha?: number;
+  /** Added for every word, against the model's liking for few words; default 1. */
+  readonly beta?: number;
+}
+
+interface LanguageState extends PrefixState {
+  /** `alpha` ln P of all closed words, and `beta` for these and the open one. */
+  readonly closedScore: number;
+  /** Context of the n-gram before the open word. */
+  readonly context: number;
+  /** Letters of the open word; 0 when none is open. */
+  readonly letters: number;
+  /** Node of the lexicon, or -1 when no known word begins like the open one. */
+  readonly lexiconNode: number;
+  readonly spellingState: number;
+  /** ln P of the letters of the open word. */
+  readonly spelled: number;
+  /** What closing the open word gives: computed when first asked for, as many tokens ask. */
+  closed?: { readonly score: number; readonly context: number };
+}
+
+interface PieceLetters {
+  readonly beginsWord: boolean;
+  /** Symbols of the spelling model. */
+  readonly symbols: readonly number[];
+}
+
+export class LanguageModelScorer implements PrefixScorer<LanguageState> {
+  private readonly alpha: number;
+  private readonly beta: number;
+  private readonly pieces: readonly PieceLetters[];
+  private readonly lexicon: Lexicon;
+
+  constructor(
+    private readonly model: NgramLanguageModel,
+    tokenizer: Tokenizer,
+    weights: LanguageModelWeights = {},
+  ) {
+    this.alpha = weights.alpha ?? 0.5;
+    this.beta = weights.beta ?? 1;
+    const { spelling } = model;
+    const symbolsOf = (text: string): number[] => Array.from(text, (character) => spelling.symbolOf(character));
+    this.pieces = tokenizer.pieces.map(([piece]) => ({
+      beginsWord: piece.startsWith(WORD_BEGIN),
+      symbols: symbolsOf(piece.replaceAll(WORD_BEGIN, "")),
+    }));
+    const { words } = model.tree;
+    this.lexicon = new Lexicon(
+      words.map(symbolsOf),
+      words.map((_, index) => model.unigramScore(index + FIRST_WORD)),
+      spelling.characters.length,
+    );
+  }
+
+  start(): LanguageState {
+    return this.betweenWords(0, this.model.start);
+  }
+
+  extend(state: LanguageState, id: number): LanguageState {
+    const { beginsWord, symbols } = this.pieces[id] as PieceLetters;
+    let before = state;
+    if (beginsWord && state.letters > 0) {
+      const { score, context } = this.close(state);
+      before = this.betweenWords(score, context);
+    }
+    if (symbols.length === 0) return before;
+    let { closedScore, lexiconNode, spellingState, spelled } = before;
+    if (before.letters === 0) closedScore += this.beta;
+    for (const symbol of symbols) {
+      if (lexiconNode >= 0) lexiconNode = this.lexicon.next(lexiconNode, symbol);
+      spelled += this.model.spelling.score(spellingState, symbol);
+      spellingState = this.model.spelling.next(spellingState, symbol);
+    }
+    const known = lexiconNode < 0 ? -Infinity : (this.lexicon.bestBelow[lexiconNode] as number);
+    const lookAhead = Math.max(known, this.model.unknownScore + spelled);
+    return {
+      score: closedScore + this.alpha * lookAhead,
+      closedScore,
+      context: before.context,
+      letters: before.letters + symbols.length,
+      lexiconNode,
+      spellingState,
+      spelled,
+    };
+  }
+
+  finish(state: LanguageState): number {
+    const { score, context } = state.letters > 0 ? this.close(state) : { score: state.closedScore, context: state.context };
+    return score + this.alpha * this.model.predict(context, TEXT_END).score;
+  }
+
+  private betweenWords(score: number, context: number): LanguageState {
+    return { score, closedScore: score, context, letters: 0, lexiconNode: 0, spellingState: this.model.spelling.start, spelled: 0 };
+  }
+
+  private close(state: LanguageState): { score: number; context: number } {
+    if (!state.closed) {
+      const { spelling } = this.model;
+      const word = state.lexiconNode < 0 ? -1 : (this.lexicon.wordAt[state.lexiconNode] as number);
+      const { score, context } =
+        word >= 0
+          ? this.model.predict(state.context, word + FIRST_WORD)
+          : this.model.predictUnknown(state.context, state.spelled + spelling.score(state.spellingState, spelling.endSymbol));
+      state.closed = { score: state.closedScore + this.alpha * score, context };
+    }
+    return state.closed;
+  }
+}

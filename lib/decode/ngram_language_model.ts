@@ -1,0 +1,148 @@
+/**
+ * Word n-gram language models with back-off, over words of normalised text. Below the unigrams lies a model of spelling,
+ * so every word has a probability. Trained by {@link trainLanguageModel}, stored in a file of its own (docs/format.md).
+ */
+import { UsmLiteError } from "../errors.js";
+import { SpellingModel } from "./spelling_model.js";
+
+/** Word id of the beginning of a text: only ever a context. */
+export const TEXT_BEGIN = 0;
+/** Word id of the end of a text: only ever predicted. */
+export const TEXT_END = 1;
+/** Ids below this are not words. */
+export const FIRST_WORD = 2;
+
+/** Logarithms are stored in one byte: minus code / 16 nats. */
+export const CODES_PER_NAT = 16;
+
+/** A tree of n-grams in breadth-first order: node 0 is the empty one, then all unigrams by word id, and so on. */
+export interface NgramTree {
+  /** Longest n-gram. */
+  readonly order: number;
+  /** Words in the order of their ids, which begin at {@link FIRST_WORD}; ascending by code unit. */
+  readonly words: readonly string[];
+  /** Last word of each node; ascending among the children of one node. */
+  readonly word: Int32Array;
+  /** First child of each node, and one more entry: the children of `node` are [first[node], first[node + 1]). */
+  readonly firstChild: Int32Array;
+  /** Code of P(last word | words before). */
+  readonly probability: Uint8Array;
+  /** Code of the share that each context leaves to words it was not seen with. */
+  readonly backoff: Uint8Array;
+}
+
+/** What a word costs and where it leads. */
+export interface Prediction {
+  /** ln P(word | context). */
+  readonly score: number;
+  /** The context after the word. */
+  readonly context: number;
+}
+
+export class NgramLanguageModel {
+  readonly spelling: SpellingModel;
+  /** The context at the beginning of a text. */
+  readonly start: number;
+  private readonly ids: ReadonlyMap<string, number>;
+  // The node of the same n-gram without its first word.
+  private readonly suffix: Int32Array;
+  private readonly firstOfLongest: number;
+
+  constructor(readonly tree: NgramTree) {
+    this.spelling = new SpellingModel(tree.words);
+    this.ids = new Map(tree.words.map((word, index) => [word, index + FIRST_WORD]));
+    this.start = 1 + TEXT_BEGIN;
+    this.suffix = this.suffixes();
+    let begin = 0;
+    for (let length = 0, end = 1; length < tree.order; length++) [begin, end] = [end, tree.firstChild[end] as number];
+    this.firstOfLongest = begin;
+  }
+
+  /** Number of words, without the beginning and end of texts. */
+  get vocabularySize(): number {
+    return this.tree.words.length;
+  }
+
+  /** Undefined for a word that the training text lacked. */
+  wordId(word: string): number | undefined {
+    return this.ids.get(word);
+  }
+
+  /** ln P(word) without context. */
+  unigramScore(id: number): number {
+    return -(this.tree.probability[1 + id] as number) / CODES_PER_NAT;
+  }
+
+  /** ln of the share of all unknown words together, in the empty context. */
+  get unknownScore(): number {
+    return -(this.tree.backoff[0] as number) / CODES_PER_NAT;
+  }
+
+  /** A known word or {@link TEXT_END} after `context`. */
+  predict(context: number, id: number): Prediction {
+    let score = 0;
+    for (let node = context; ; node = this.suffix[node] as number) {
+      const child = this.childOf(node, id);
+      if (child >= 0) {
+        return {
+          score: score - (this.tree.probability[child] as number) / CODES_PER_NAT,
+          context: child >= this.firstOfLongest ? (this.suffix[child] as number) : child,
+        };
+      }
+      score -= (this.tree.backoff[node] as number) / CODES_PER_NAT;
+    }
+  }
+
+  /** A word that the training text lacked; `spelling` is ln P of its letters and its end. */
+  predictUnknown(context: number, spelling: number): Prediction {
+    let score = spelling;
+    for (let node = context; ; node = this.suffix[node] as number) {
+      score -= (this.tree.backoff[node] as number) / CODES_PER_NAT;
+      if (node === 0) return { score, context: 0 };
+    }
+  }
+
+  /** ln P of a whole normalised text, its end included; words are separated by single spaces. */
+  textScore(text: string): number {
+    let score = 0;
+    let context = this.start;
+    for (const word of text.split(" ")) {
+      if (word === "") continue;
+      const id = this.ids.get(word);
+      const prediction =
+        id === undefined ? this.predictUnknown(context, this.spelling.wordScore(word)) : this.predict(context, id);
+      score += prediction.score;
+      context = prediction.context;
+    }
+    return score + this.predict(context, TEXT_END).score;
+  }
+
+  private childOf(node: number, id: number): number {
+    const { firstChild, word } = this.tree;
+    if (node === 0) return 1 + id;
+    let low = firstChild[node] as number;
+    let high = (firstChild[node + 1] as number) - 1;
+    while (low <= high) {
+      const middle = (low + high) >> 1;
+      const found = word[middle] as number;
+      if (found === id) return middle;
+      if (found < id) low = middle + 1;
+      else high = middle - 1;
+    }
+    return -1;
+  }
+
+  private suffixes(): Int32Array {
+    const { word, firstChild } = this.tree;
+    const suffix = new Int32Array(word.length);
+    // Breadth first: the suffix of the parent is known when its children are reached.
+    for (let node = 1; node < word.length; node++) {
+      for (let child = firstChild[node] as number; child < (firstChild[node + 1] as number); child++) {
+        const same = this.childOf(suffix[node] as number, word[child] as number);
+        if (same < 0) throw new UsmLiteError("BAD_LANGUAGE_MODEL", "the language model holds an n-gram without its own suffix");
+        suffix[child] = same;
+      }
+    }
+    return suffix;
+  }
+}
