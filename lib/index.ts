@@ -60,3 +60,5 @@ export { LanguageModelScorer, type LanguageModelWeights } from "./decode/languag
 export { HotwordScorer } from "./decode/hotword_scorer.js";
 export { joinChunks, planChunks, type Chunk } from "./decode/overlap.js";
 export { formatTranscript, transcriptFormats, type Transcript, type TranscriptFormat } from "./text/transcript_formats.js";
+export { PackedMatrix } from "./quant/packed_matrix.js";
+export { packedLinear, type PackedLinearOptions } from "./ops/packed_linear.js";

@@ -36,6 +36,8 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_depthwise_convolution(exports);
   define_layer_norm(exports);
   define_softmax(exports);
+  define_packed_matrix(env, exports);
+  define_packed_matmul(exports);
   return exports;
 }
 

@@ -7,6 +7,7 @@ namespace usmlite::binding {
 struct Environment {
   Napi::FunctionReference error_constructor;   // UsmLiteError(code, message)
   Napi::FunctionReference tensor_constructor;  // TensorHandle
+  Napi::FunctionReference packed_matrix_constructor;  // PackedMatrixHandle
 };
 
 }  // namespace usmlite::binding

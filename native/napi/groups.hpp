@@ -18,6 +18,8 @@ void define_batch_norm(Napi::Object exports);
 void define_depthwise_convolution(Napi::Object exports);
 void define_layer_norm(Napi::Object exports);
 void define_softmax(Napi::Object exports);
+void define_packed_matrix(Napi::Env env, Napi::Object exports);
+void define_packed_matmul(Napi::Object exports);
 void define_runtime(Napi::Object exports);
 
 }  // namespace usmlite::binding

@@ -3,6 +3,7 @@
 #include "cpu/linear_gradient.hpp"
 #include "napi/arguments.hpp"
 #include "napi/groups.hpp"
+#include "napi/matmul_arguments.hpp"
 #include "napi/tensor_binding.hpp"
 
 namespace usmlite::binding {
@@ -12,24 +13,10 @@ using cpu::Activation;
 using cpu::LinearGradient;
 using cpu::MatmulEpilogue;
 
-constexpr double kLargestFactor = 1e30;
-
-float factor(const Arguments& arguments, size_t index, const char* name) {
-  return static_cast<float>(arguments.number(index, name, -kLargestFactor, kLargestFactor));
-}
-
 float dropout_probability(const Arguments& arguments, size_t index) {
   const float probability = static_cast<float>(arguments.number(index, "dropout probability", 0, 1));
   if (probability >= 1.0f) arguments.fail("the dropout probability must be below 1");
   return probability;
-}
-
-Activation activation(const Arguments& arguments, size_t index) {
-  const std::string name = arguments.text(index, "activation");
-  if (name == "none") return Activation::kNone;
-  if (name == "relu") return Activation::kRelu;
-  if (name == "silu") return Activation::kSilu;
-  arguments.fail("activation \"" + name + "\" is unknown; choose none, relu or silu");
 }
 
 // A weight (out, in) or, as a pointwise convolution stores it, (out, in, 1).
@@ -57,10 +44,10 @@ Napi::Value linear(const Napi::CallbackInfo& info) {
 
   MatmulEpilogue epilogue;
   epilogue.bias = bias ? bias->f32() : nullptr;
-  epilogue.activation = activation(arguments, 3);
-  epilogue.scale = factor(arguments, 4, "scale");
+  epilogue.activation = activation_argument(arguments, 3);
+  epilogue.scale = factor_argument(arguments, 4, "scale");
   epilogue.residual = residual ? residual->f32() : nullptr;
-  epilogue.residual_scale = factor(arguments, 6, "residualScale");
+  epilogue.residual_scale = factor_argument(arguments, 6, "residualScale");
   epilogue.dropout_probability = dropout_probability(arguments, 7);
   epilogue.dropout_seed = arguments.seed(8);
 
@@ -88,12 +75,12 @@ Napi::Value linear_gradient(const Napi::CallbackInfo& info) {
   layer.gradient = gradient.f32();
   const Tensor* pre_activation =
       arguments.optional_tensor(1, "preActivation", DType::kFloat32, {layer.frames, layer.features});
-  layer.activation = activation(arguments, 2);
+  layer.activation = activation_argument(arguments, 2);
   if (layer.activation != Activation::kNone && !pre_activation) {
     arguments.fail("preActivation is needed for the gradient of an activation");
   }
   layer.pre_activation = pre_activation ? pre_activation->f32() : nullptr;
-  layer.scale = factor(arguments, 3, "scale");
+  layer.scale = factor_argument(arguments, 3, "scale");
   layer.dropout_probability = dropout_probability(arguments, 4);
   layer.dropout_seed = arguments.seed(5);
 
@@ -123,7 +110,7 @@ Napi::Value matmul(const Napi::CallbackInfo& info) {
                    std::to_string(k) + " columns against " + std::to_string(b_depth) + " rows");
   }
   MatmulEpilogue epilogue;
-  epilogue.scale = factor(arguments, 4, "scale");
+  epilogue.scale = factor_argument(arguments, 4, "scale");
   const Tensor* sum = arguments.optional_tensor(5, "sum", DType::kFloat32, {m, n});
   Tensor product = sum ? *sum : Tensor(DType::kFloat32, {m, n});
   cpu::matmul(transpose_a, transpose_b, m, n, k, a.f32(), a.dim(1), b.f32(), b.dim(1), sum ? 1.0f : 0.0f,

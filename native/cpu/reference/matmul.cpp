@@ -1,34 +1,8 @@
 #include "cpu/matmul.hpp"
 
-#include <cmath>
-
-#include "core/random.hpp"
+#include "cpu/reference/matmul_finish.hpp"
 
 namespace usmlite::cpu::reference {
-namespace {
-
-float activate(float x, Activation activation) {
-  switch (activation) {
-    case Activation::kRelu: return x < 0.0f ? 0.0f : x;
-    case Activation::kSilu: return x / (1.0f + std::exp(-x));
-    default: return x;
-  }
-}
-
-float finish(float sum, int64_t at, int64_t row, int64_t column, int64_t n, const MatmulEpilogue& epilogue) {
-  if (epilogue.bias) sum += epilogue.bias[column];
-  if (epilogue.pre_activation) epilogue.pre_activation[at] = sum;
-  float result = activate(sum, epilogue.activation);
-  if (epilogue.dropout_probability > 0.0f) {
-    const bool dropped = random_uniform(epilogue.dropout_seed, row * n + column) < epilogue.dropout_probability;
-    result *= dropped ? 0.0f : 1.0f / (1.0f - epilogue.dropout_probability);
-  }
-  result *= epilogue.scale;
-  if (epilogue.residual) result += epilogue.residual_scale * epilogue.residual[at];
-  return result;
-}
-
-}  // namespace
 
 void matmul(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
             const float* b, int64_t ldb, float beta, float* c, int64_t ldc, const MatmulEpilogue& epilogue,

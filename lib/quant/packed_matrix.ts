@@ -1,0 +1,87 @@
+/** Packed weights made ready for multiplication, shared by all workers of the process. */
+import { UsmLiteError } from "../errors.js";
+import { addon } from "../native/addon.js";
+import { packedMatrixShape, type PackedWeight } from "./packed_weight.js";
+import type { TensorHandle } from "../tensor/tensor.js";
+
+/** The native object behind a packed matrix; operations pass it to the addon. */
+export interface PackedMatrixHandle {
+  readonly released: boolean;
+  describe(): { spec: string; rows: number; columns: number; residentBytes: number } | undefined;
+  release(): void;
+}
+
+interface PackedMatrixBindings {
+  packedMatrixCreate(
+    spec: string,
+    rows: number,
+    columns: number,
+    packed: TensorHandle,
+    scale?: TensorHandle,
+    mask?: TensorHandle,
+  ): PackedMatrixHandle;
+  packedMatrixShare(handle: PackedMatrixHandle): number;
+  packedMatrixFromShared(id: number): PackedMatrixHandle;
+}
+
+const native = addon as PackedMatrixBindings;
+
+/**
+ * One immutable weight (out, in), rearranged once for the kernels of {@link packedLinear}. Its memory is given back when
+ * the last object that refers to it, in whatever worker, is disposed of (or collected). Scopes do not track it.
+ */
+export class PackedMatrix implements Disposable {
+  /** Canonical weight spec. */
+  readonly spec: string;
+  /** Output channels. */
+  readonly rows: number;
+  /** Inputs. */
+  readonly columns: number;
+  /** Bytes it keeps in memory; counted once however many objects refer to it. */
+  readonly residentBytes: number;
+
+  private constructor(readonly handle: PackedMatrixHandle) {
+    const description = handle.describe();
+    if (!description) throw new UsmLiteError("INTERNAL", "a new packed matrix is already released");
+    this.spec = description.spec;
+    this.rows = description.rows;
+    this.columns = description.columns;
+    this.residentBytes = description.residentBytes;
+  }
+
+  /**
+   * @throws UsmLiteError BAD_CHECKPOINT when the parts of `weight` do not fit together or hold impossible values;
+   * INVALID_ARGUMENT with more than 65,536 inputs
+   */
+  static from(weight: PackedWeight): PackedMatrix {
+    const [rows, columns] = packedMatrixShape(weight);
+    const { spec, packed, scale, mask } = weight;
+    return new PackedMatrix(native.packedMatrixCreate(spec, rows, columns, packed.handle, scale?.handle, mask?.handle));
+  }
+
+  /**
+   * The matrix that another worker of this process shares as `id`.
+   * @throws UsmLiteError INVALID_ARGUMENT when nobody keeps it any more
+   */
+  static fromShared(id: number): PackedMatrix {
+    return new PackedMatrix(native.packedMatrixFromShared(id));
+  }
+
+  /** A number to send to other workers. It keeps nothing alive: hold on to this object until they have called {@link PackedMatrix.fromShared}. */
+  share(): number {
+    return native.packedMatrixShare(this.handle);
+  }
+
+  get released(): boolean {
+    return this.handle.released;
+  }
+
+  /** Lets go of the matrix. Safe to call twice. */
+  dispose(): void {
+    this.handle.release();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

@@ -1,0 +1,252 @@
+// Register tiles of whole-number products for AVX2. Activations are unsigned bytes, weights signed ones of at most four
+// bits, so vpmaddubsw's sums of two products need 13 bits and many of them can be added in 16 before they are widened:
+// PackedMatrix::runs() says after how many windows, from the weights themselves, so nothing can saturate.
+// Codes of more than four bits are two factors, 16 * high + low, multiplied one after the other.
+#pragma once
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "codec/packed_matrix.hpp"
+#include "cpu/simd.hpp"
+
+namespace usmlite::cpu::USMLITE_ISA {
+
+using codec::PackedMatrix;
+using codec::PackedOrder;
+
+inline constexpr int64_t kDenseTileRows = 6;    // x 16 channels: 12 accumulators, 2 of weights, activations, product
+inline constexpr int64_t kGatherTileRows = 10;  // x 8 channels: 10 accumulators, 2 of weights, 2 of inputs, ..
+inline constexpr int64_t kLargestTileRows = 10;
+
+inline bool is_gather(const PackedMatrix& matrix) {
+  return matrix.order() == PackedOrder::kGather4 || matrix.order() == PackedOrder::kGather8;
+}
+inline int64_t tile_rows(const PackedMatrix& matrix) { return is_gather(matrix) ? kGatherTileRows : kDenseTileRows; }
+inline int64_t plane_count(const PackedMatrix& matrix) { return matrix.spec().bits > 4 ? 2 : 1; }
+/// Bytes of one panel of one plane, expanded.
+inline int64_t plane_bytes(const PackedMatrix& matrix) {
+  return matrix.windows() * matrix.units() * PackedMatrix::kUnitBytes * (is_gather(matrix) ? 2 : 1);
+}
+inline int64_t expanded_bytes(const PackedMatrix& matrix) { return plane_count(matrix) * plane_bytes(matrix); }
+
+inline __m256i load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
+inline void store(void* to, __m256i value) { _mm256_storeu_si256(static_cast<__m256i*>(to), value); }
+inline __m256i low_nibbles(__m256i bytes) { return _mm256_and_si256(bytes, _mm256_set1_epi8(15)); }
+inline __m256i high_nibbles(__m256i bytes) { return low_nibbles(_mm256_srli_epi16(bytes, 4)); }
+inline __m256i less_8(__m256i bytes) { return _mm256_sub_epi8(bytes, _mm256_set1_epi8(8)); }
+/// codec::low_part and codec::high_part of every byte.
+inline __m256i low_parts(__m256i codes) { return less_8(_mm256_xor_si256(low_nibbles(codes), _mm256_set1_epi8(8))); }
+inline __m256i high_parts(__m256i codes) {
+  const __m256i carry = _mm256_and_si256(_mm256_srli_epi16(codes, 3), _mm256_set1_epi8(1));
+  return _mm256_add_epi8(less_8(high_nibbles(_mm256_xor_si256(codes, _mm256_set1_epi8(-128)))), carry);
+}
+
+// Dense: unit after unit, 64 bytes each; a matrix of two planes has the low parts first, then the high ones.
+inline void expand_dense(const PackedMatrix& matrix, const uint8_t* codes, uint8_t* to) {
+  const int64_t bytes = plane_bytes(matrix);
+  if (matrix.order() == PackedOrder::kDense4) {
+    for (int64_t i = 0; i < bytes; i += 128, codes += 64) {
+      for (int64_t half = 0; half < 64; half += 32) {
+        const __m256i pair = load(codes + half);
+        store(to + i + half, less_8(low_nibbles(pair)));
+        store(to + i + half + 64, less_8(high_nibbles(pair)));
+      }
+    }
+    return;
+  }
+  for (int64_t i = 0; i < bytes; i += 32) {
+    const __m256i own = load(codes + i);
+    store(to + i, low_parts(own));
+    store(to + bytes + i, high_parts(own));
+  }
+}
+
+// Gathered: per plane and half of the channels, for every window the codes of its units, 32 bytes each, then the places
+// of their inputs.
+template <int64_t Units>
+void expand_gather(const PackedMatrix& matrix, const uint8_t* codes, const uint8_t* inputs, uint8_t* to) {
+  constexpr int64_t kWindowBytes = Units * 64;
+  const int64_t half_bytes = matrix.windows() * kWindowBytes, plane = plane_bytes(matrix);
+  const bool four_bits = matrix.order() == PackedOrder::kGather4;
+  for (int64_t window = 0; window < matrix.windows(); ++window, to += kWindowBytes) {
+    for (int64_t unit = 0; unit < Units; ++unit, codes += 64) {
+      const int64_t pair = window * Units + unit;
+      for (int64_t half = 0; half < 2; ++half) {
+        const __m256i own = load(codes + half * 32);
+        uint8_t* out = to + half * half_bytes + unit * 32;
+        if (four_bits) {
+          store(out, less_8(high_nibbles(own)));
+          store(out + Units * 32, low_nibbles(own));
+        } else {
+          const __m256i both = load(inputs + pair / 2 * 64 + half * 32);
+          const __m256i places = pair % 2 ? high_nibbles(both) : low_nibbles(both);
+          store(out, low_parts(own));
+          store(out + Units * 32, places);
+          store(out + plane, high_parts(own));
+          store(out + plane + Units * 32, places);
+        }
+      }
+    }
+  }
+}
+
+inline const uint8_t* expand_panel(const PackedMatrix& matrix, int64_t panel, uint8_t* to) {
+  const uint8_t* codes = matrix.codes(panel);
+  if (!is_gather(matrix)) expand_dense(matrix, codes, to);
+  else if (matrix.units() == 1) expand_gather<1>(matrix, codes, matrix.inputs(panel), to);
+  else expand_gather<2>(matrix, codes, matrix.inputs(panel), to);
+  return to;
+}
+
+/// Keeps the compiler from moving work on one row of a tile in front of another's: it would run out of registers and
+/// keep sums in memory.
+inline void finish_before_next(__m256i& sum) { asm volatile("" : "+x"(sum)); }
+
+/// to = sum, or += sum
+inline void put_sums(int32_t* to, __m256i sum, bool add) { store(to, add ? _mm256_add_epi32(load(to), sum) : sum); }
+
+// sums (Rows, 16) = or += a (Rows, windows of the runs) . w. Out of line, so that the sums have all registers.
+template <int64_t Rows>
+[[gnu::noinline]] void multiply_dense(const uint8_t* a, int64_t lda, const uint8_t* w, const uint16_t* runs,
+                                      int64_t run_count, bool add, int32_t* sums) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  for (int64_t run = 0; run < run_count; ++run) {
+    __m256i sum[Rows][2];
+#pragma GCC unroll 16
+    for (int64_t r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
+    const uint8_t* const end = w + runs[run] * int64_t{256};
+    for (; w != end; w += 64, a += 4) {
+      const __m256i w0 = load(w), w1 = load(w + 32);
+#pragma GCC unroll 16
+      for (int64_t r = 0; r < Rows; ++r) {
+        int32_t four;
+        std::memcpy(&four, a + r * lda, 4);
+        const __m256i inputs = _mm256_set1_epi32(four);
+        sum[r][0] = _mm256_add_epi16(sum[r][0], _mm256_maddubs_epi16(inputs, w0));
+        sum[r][1] = _mm256_add_epi16(sum[r][1], _mm256_maddubs_epi16(inputs, w1));
+        finish_before_next(sum[r][0]);
+        finish_before_next(sum[r][1]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int64_t r = 0; r < Rows; ++r) {
+      put_sums(sums + r * 16, _mm256_madd_epi16(sum[r][0], ones), add);
+      put_sums(sums + r * 16 + 8, _mm256_madd_epi16(sum[r][1], ones), add);
+    }
+    add = true;
+  }
+}
+
+// sums (Rows, 8 of 16) = or += the gathered products of one half of the channels: for each channel vpshufb picks the
+// activations that its codes multiply out of the 16 of a window.
+template <int64_t Rows, int64_t Units>
+[[gnu::noinline]] void multiply_gathered(const uint8_t* a, int64_t lda, const uint8_t* w, const uint16_t* runs,
+                                         int64_t run_count, bool add, int32_t* sums) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  for (int64_t run = 0; run < run_count; ++run) {
+    __m256i sum[Rows];
+#pragma GCC unroll 16
+    for (int64_t r = 0; r < Rows; ++r) sum[r] = _mm256_setzero_si256();
+    const uint8_t* const end = w + runs[run] * (Units * 64);
+    for (; w != end; w += Units * 64, a += PackedMatrix::kWindow) {
+      const __m256i w0 = load(w), places0 = load(w + Units * 32);
+      const __m256i w1 = load(w + (Units - 1) * 32), places1 = load(w + (2 * Units - 1) * 32);
+#pragma GCC unroll 16
+      for (int64_t r = 0; r < Rows; ++r) {
+        const __m256i inputs = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a + r * lda)));
+        sum[r] = _mm256_add_epi16(sum[r], _mm256_maddubs_epi16(_mm256_shuffle_epi8(inputs, places0), w0));
+        if constexpr (Units == 2) {
+          sum[r] = _mm256_add_epi16(sum[r], _mm256_maddubs_epi16(_mm256_shuffle_epi8(inputs, places1), w1));
+        }
+        finish_before_next(sum[r]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int64_t r = 0; r < Rows; ++r) {
+      put_sums(sums + r * 16, _mm256_madd_epi16(sum[r], ones), add);
+    }
+    add = true;
+  }
+}
+
+/// The windows and runs that one scale group covers.
+struct GroupSpan {
+  int64_t window, windows;
+  int64_t run, runs;
+};
+
+/// Calls body(group, GroupSpan) for every scale group of a panel.
+template <typename Body>
+void for_each_scale_group(const PackedMatrix& matrix, int64_t panel, Body&& body) {
+  const auto runs = matrix.runs(panel);
+  GroupSpan span{};
+  for (int64_t group = 0; group < matrix.scale_groups(); ++group) {
+    span.windows = std::min(matrix.windows_per_scale(), matrix.windows() - span.window);
+    span.runs = 0;
+    for (int64_t covered = 0; covered < span.windows; ++span.runs) covered += runs[span.run + span.runs];
+    body(group, span);
+    span.window += span.windows;
+    span.run += span.runs;
+  }
+}
+
+template <int64_t Rows>
+void multiply_plane(const PackedMatrix& matrix, int64_t panel, const GroupSpan& span, const uint8_t* a, int64_t lda,
+                    const uint8_t* plane, bool add, int32_t* sums) {
+  const uint16_t* runs = matrix.runs(panel).data() + span.run;
+  a += span.window * PackedMatrix::kWindow;
+  if (!is_gather(matrix)) {
+    return multiply_dense<std::min(Rows, kDenseTileRows)>(a, lda, plane + span.window * 256, runs, span.runs, add, sums);
+  }
+  const int64_t window_bytes = matrix.units() * 64;
+  for (int64_t half = 0; half < 2; ++half) {
+    const uint8_t* w = plane + (half * matrix.windows() + span.window) * window_bytes;
+    if (matrix.units() == 1) multiply_gathered<Rows, 1>(a, lda, w, runs, span.runs, add, sums + 8 * half);
+    else multiply_gathered<Rows, 2>(a, lda, w, runs, span.runs, add, sums + 8 * half);
+  }
+}
+
+/// sums (rows, 16) = a (rows, windows of the scale group) . panel, rows at most tile_rows().
+template <int64_t Rows = kLargestTileRows>
+void multiply_tile(const PackedMatrix& matrix, int64_t panel, const GroupSpan& span, int64_t rows, const uint8_t* a,
+                   int64_t lda, const uint8_t* expanded, int32_t* sums) {
+  if constexpr (Rows > 1) {
+    if (rows < Rows) return multiply_tile<Rows - 1>(matrix, panel, span, rows, a, lda, expanded, sums);
+  }
+  const bool split = plane_count(matrix) == 2;
+  if (split) {
+    multiply_plane<Rows>(matrix, panel, span, a, lda, expanded + plane_bytes(matrix), false, sums);
+    for (int64_t i = 0; i < Rows * 16; i += 8) store(sums + i, _mm256_slli_epi32(load(sums + i), 4));
+  }
+  multiply_plane<Rows>(matrix, panel, span, a, lda, expanded, split, sums);
+}
+
+/// float(sums[i] - offsets[i])
+inline Vector sums_to_float(const int32_t* sums, const int32_t* offsets) {
+  return {_mm256_cvtepi32_ps(_mm256_sub_epi32(load(sums), load(offsets)))};
+}
+
+/// The bits of the largest |x|: as whole numbers they are in the order of the magnitudes, NaN above infinity.
+inline int32_t largest_magnitude_bits(const float* x, int64_t count) {
+  const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
+  __m256i largest = _mm256_setzero_si256();
+  for_each_vector(count, [&](int64_t i, int64_t lanes) {
+    const __m256i bits = _mm256_castps_si256(Vector::load(x + i, lanes).value);
+    largest = _mm256_max_epi32(largest, _mm256_and_si256(bits, magnitude));
+  });
+  alignas(32) int32_t lanes[8];
+  store(lanes, largest);
+  return *std::max_element(lanes, lanes + 8);
+}
+
+/// Rounds to nearest, ties to even, and stores the whole numbers (within -128..127) plus 128 as bytes.
+inline void store_codes(Vector x, uint8_t* to) {
+  const __m256i wide = _mm256_cvtps_epi32(x.value);
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+  const __m128i bytes = _mm_xor_si128(_mm_packs_epi16(words, words), _mm_set1_epi8(-128));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(to), bytes);
+}
+
+}  // namespace usmlite::cpu::USMLITE_ISA

@@ -1,0 +1,79 @@
+#include "cpu/packed_matmul.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "cpu/reference/matmul_finish.hpp"
+
+namespace usmlite::cpu::reference {
+namespace {
+
+using codec::PackedMatrix;
+
+struct QuantizedRow {
+  std::vector<int32_t> codes;
+  float scale;
+};
+
+QuantizedRow quantize(const float* x, int64_t count) {
+  float largest = 0.0f;
+  bool finite = true;
+  for (int64_t i = 0; i < count; ++i) {
+    largest = std::max(largest, std::fabs(x[i]));
+    finite = finite && std::isfinite(x[i]);
+  }
+  QuantizedRow row{std::vector<int32_t>(static_cast<size_t>(count)), 0.0f};
+  if (!finite) row.scale = std::numeric_limits<float>::quiet_NaN();
+  if (!finite || largest < kSmallestActivation) return row;
+  row.scale = largest / 127.0f;
+  const float inverse = 127.0f / largest;
+  for (int64_t i = 0; i < count; ++i) row.codes[i] = static_cast<int32_t>(std::nearbyint(x[i] * inverse));
+  return row;
+}
+
+}  // namespace
+
+void packed_matmul_int8(const PackedMatrix& weight, int64_t m, const float* x, float* y,
+                        const MatmulEpilogue& epilogue) {
+  const int64_t rows = weight.rows(), columns = weight.columns();
+  const int64_t group_columns = weight.windows_per_scale() * PackedMatrix::kWindow;
+  std::vector<QuantizedRow> inputs;
+  for (int64_t frame = 0; frame < m; ++frame) inputs.push_back(quantize(x + frame * columns, columns));
+  std::vector<int32_t> codes(static_cast<size_t>(columns));
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = 0; i < columns; ++i) codes[i] = weight.code(row, i);
+    for (int64_t frame = 0; frame < m; ++frame) {
+      float sum = 0.0f;
+      for (int64_t group = 0; group < weight.scale_groups(); ++group) {
+        const int64_t end = std::min((group + 1) * group_columns, columns);
+        int32_t products = 0;
+        for (int64_t i = group * group_columns; i < end; ++i) products += inputs[frame].codes[i] * codes[i];
+        const float scale = weight.scales(row / PackedMatrix::kChannels, group)[row % PackedMatrix::kChannels];
+        sum = std::fma(static_cast<float>(products), scale, sum);
+      }
+      const int64_t at = frame * rows + row;
+      y[at] = finish(sum * inputs[frame].scale, at, frame, row, rows, epilogue);
+    }
+  }
+}
+
+void packed_matmul_float(const PackedMatrix& weight, int64_t m, const float* x, float* y,
+                         const MatmulEpilogue& epilogue) {
+  const int64_t rows = weight.rows(), columns = weight.columns();
+  std::vector<float> weights(static_cast<size_t>(weight.panels() * PackedMatrix::kChannels * columns));
+  for (int64_t panel = 0; panel < weight.panels(); ++panel) {
+    weight.dequantize_panel(panel, weights.data() + panel * PackedMatrix::kChannels * columns, columns);
+  }
+  for (int64_t frame = 0; frame < m; ++frame) {
+    for (int64_t row = 0; row < rows; ++row) {
+      float sum = 0.0f;
+      for (int64_t i = 0; i < columns; ++i) sum += x[frame * columns + i] * weights[row * columns + i];
+      const int64_t at = frame * rows + row;
+      y[at] = finish(sum, at, frame, row, rows, epilogue);
+    }
+  }
+}
+
+}  // namespace usmlite::cpu::reference

@@ -1,0 +1,47 @@
+#include "cpu/packed_matmul.hpp"
+
+#include "napi/arguments.hpp"
+#include "napi/groups.hpp"
+#include "napi/matmul_arguments.hpp"
+#include "napi/packed_matrix_binding.hpp"
+#include "napi/tensor_binding.hpp"
+
+namespace usmlite::binding {
+namespace {
+
+// packedLinear(x, matrix, bias?, activation, scale, residual?, residualScale, activations)
+Napi::Value packed_linear(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "packedLinear", 8);
+  const Tensor& x = arguments.tensor(0, "x", DType::kFloat32, {kAny, kAny});
+  const auto weight = PackedMatrixHandle::from(arguments, info[1]);
+  const int64_t frames = x.dim(0);
+  if (x.dim(1) != weight->columns()) {
+    arguments.fail("the weight (" + std::to_string(weight->rows()) + ", " + std::to_string(weight->columns()) +
+                   ") takes " + std::to_string(weight->columns()) + " features but x has " + std::to_string(x.dim(1)));
+  }
+  const Tensor* bias = arguments.optional_tensor(2, "bias", DType::kFloat32, {weight->rows()});
+  const Tensor* residual = arguments.optional_tensor(5, "residual", DType::kFloat32, {frames, weight->rows()});
+  cpu::MatmulEpilogue epilogue;
+  epilogue.bias = bias ? bias->f32() : nullptr;
+  epilogue.activation = activation_argument(arguments, 3);
+  epilogue.scale = factor_argument(arguments, 4, "scale");
+  epilogue.residual = residual ? residual->f32() : nullptr;
+  epilogue.residual_scale = factor_argument(arguments, 6, "residualScale");
+  const std::string activations = arguments.text(7, "activations");
+  if (activations != "float32" && activations != "int8") {
+    arguments.fail("activations \"" + activations + "\" are unknown; choose float32 or int8");
+  }
+  Tensor output(DType::kFloat32, {frames, weight->rows()});
+  if (activations == "int8" && weight->spec().is_integer()) {
+    cpu::packed_matmul_int8(*weight, frames, x.f32(), output.f32(), epilogue);
+  } else {
+    cpu::packed_matmul_float(*weight, frames, x.f32(), output.f32(), epilogue);
+  }
+  return TensorHandle::wrap(info.Env(), std::move(output));
+}
+
+}  // namespace
+
+void define_packed_matmul(Napi::Object exports) { define<packed_linear>(exports, "packedLinear"); }
+
+}  // namespace usmlite::binding

@@ -1,0 +1,128 @@
+#include "napi/packed_matrix_binding.hpp"
+
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "napi/codec_arguments.hpp"
+#include "napi/environment.hpp"
+#include "napi/groups.hpp"
+
+namespace usmlite::binding {
+namespace {
+
+constexpr napi_type_tag kPackedMatrixTag = {0x52e1a9d7c04b4f6aull, 0xb3d80e75f19c2a46ull};
+
+// Matrices that workers may ask for by number. A number does not keep its matrix alive: handles do.
+class SharedMatrices {
+ public:
+  uint64_t share(const std::shared_ptr<const codec::PackedMatrix>& matrix) {
+    std::lock_guard lock(mutex_);
+    std::erase_if(matrices_, [](const auto& entry) { return entry.second.expired(); });
+    for (const auto& [id, shared] : matrices_) {
+      if (shared.lock() == matrix) return id;
+    }
+    matrices_[next_] = matrix;
+    return next_++;
+  }
+  std::shared_ptr<const codec::PackedMatrix> find(uint64_t id) {
+    std::lock_guard lock(mutex_);
+    const auto entry = matrices_.find(id);
+    return entry == matrices_.end() ? nullptr : entry->second.lock();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<uint64_t, std::weak_ptr<const codec::PackedMatrix>> matrices_;
+  uint64_t next_ = 1;
+};
+
+SharedMatrices& shared_matrices() {
+  static auto* matrices = new SharedMatrices;  // leaked: workers may end after static destructors have run
+  return *matrices;
+}
+
+// packedMatrixCreate(spec, rows, columns, packed, scale?, mask?)
+Napi::Value create(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "PackedMatrix.create", 4);
+  return PackedMatrixHandle::wrap(info.Env(), std::make_shared<codec::PackedMatrix>(packed_argument(arguments, 0)));
+}
+
+// packedMatrixShare(matrix): the number under which any worker of this process finds it
+Napi::Value share(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "PackedMatrix.share", 1);
+  return Napi::Number::New(info.Env(), static_cast<double>(shared_matrices().share(PackedMatrixHandle::from(arguments, info[0]))));
+}
+
+// packedMatrixFromShared(number)
+Napi::Value from_shared(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "PackedMatrix.fromShared", 1);
+  const int64_t id = arguments.integer(0, "id", 0, (int64_t{1} << 53) - 1);
+  auto matrix = shared_matrices().find(static_cast<uint64_t>(id));
+  if (!matrix) {
+    arguments.fail("no packed matrix is shared as " + std::to_string(id) +
+                   "; whoever shares one must keep it until all workers have it");
+  }
+  return PackedMatrixHandle::wrap(info.Env(), std::move(matrix));
+}
+
+}  // namespace
+
+PackedMatrixHandle::PackedMatrixHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<PackedMatrixHandle>(info) {
+  napi_type_tag_object(info.Env(), info.This(), &kPackedMatrixTag);
+}
+
+void PackedMatrixHandle::define(Napi::Env env, Napi::Object exports) {
+  Napi::Function constructor = DefineClass(env, "PackedMatrixHandle",
+                                           {InstanceMethod<&PackedMatrixHandle::describe>("describe"),
+                                            InstanceAccessor<&PackedMatrixHandle::is_released>("released"),
+                                            InstanceMethod<&PackedMatrixHandle::release>("release")});
+  env.GetInstanceData<Environment>()->packed_matrix_constructor = Napi::Persistent(constructor);
+  exports.Set("PackedMatrixHandle", constructor);
+}
+
+Napi::Object PackedMatrixHandle::wrap(Napi::Env env, std::shared_ptr<const codec::PackedMatrix> matrix) {
+  Napi::Object object = env.GetInstanceData<Environment>()->packed_matrix_constructor.New({});
+  Unwrap(object)->matrix_ = std::move(matrix);
+  return object;
+}
+
+std::shared_ptr<const codec::PackedMatrix> PackedMatrixHandle::from(const Arguments& arguments, Napi::Value value) {
+  bool tagged = false;
+  if (!value.IsObject() || napi_check_object_type_tag(value.Env(), value, &kPackedMatrixTag, &tagged) != napi_ok || !tagged) {
+    arguments.fail("the weight must be a packed matrix");
+  }
+  auto matrix = Unwrap(value.As<Napi::Object>())->matrix_;
+  if (!matrix) throw Error(error_code::kTensorReleased, "the packed matrix was disposed of; keep it while it is used");
+  return matrix;
+}
+
+Napi::Value PackedMatrixHandle::describe(const Napi::CallbackInfo& info) {
+  if (!matrix_) return info.Env().Undefined();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("spec", codec::to_text(matrix_->spec()));
+  result.Set("rows", static_cast<double>(matrix_->rows()));
+  result.Set("columns", static_cast<double>(matrix_->columns()));
+  result.Set("residentBytes", static_cast<double>(matrix_->resident_bytes()));
+  return result;
+}
+
+Napi::Value PackedMatrixHandle::is_released(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), matrix_ == nullptr);
+}
+
+// Lets go of the matrix; its memory is given back when the last handle of the process has. Releasing twice is allowed.
+Napi::Value PackedMatrixHandle::release(const Napi::CallbackInfo& info) {
+  matrix_.reset();
+  return info.Env().Undefined();
+}
+
+void define_packed_matrix(Napi::Env env, Napi::Object exports) {
+  PackedMatrixHandle::define(env, exports);
+  binding::define<create>(exports, "packedMatrixCreate");
+  binding::define<share>(exports, "packedMatrixShare");
+  binding::define<from_shared>(exports, "packedMatrixFromShared");
+}
+
+}  // namespace usmlite::binding

@@ -1,0 +1,194 @@
+import test from "ava";
+import {
+  availableInstructionSets,
+  linear,
+  PackedMatrix,
+  packedLinear,
+  type PackedLinearOptions,
+  packWeight,
+  setInstructionSet,
+  setThreadCount,
+  Tensor,
+  threadCount,
+  unpackWeight,
+  UsmLiteError,
+} from "../lib/index.js";
+import { randomTensor, randomValues } from "./gradient.js";
+
+const threads = threadCount();
+const sets = availableInstructionSets();
+const fast = sets.filter((set) => set !== "reference");
+const specs = ["int8", "int4", "int3", "int2", "int4/g32", "int8/g64", "int8+2:4", "int4+2:4", "int2+2:4", "int4+1:4", "int8+1:4",
+  "int4/g32+2:4", "int8/g128+1:4", "int4+3:5", "int4+3:4", "int4+2:16"];
+
+test.afterEach.always(() => {
+  setInstructionSet(sets.at(-1) ?? "reference");
+  setThreadCount(threads);
+});
+
+function packedMatrix(weight: Tensor, spec: string): PackedMatrix {
+  return PackedMatrix.from(packWeight(weight, spec));
+}
+
+function onSet(set: (typeof sets)[number], x: Tensor, weight: PackedMatrix, options?: PackedLinearOptions): Float32Array {
+  setInstructionSet(set);
+  return packedLinear(x, weight, options).toArray();
+}
+
+function assertClose(t: { true(value: boolean, message?: string): unknown }, actual: Float32Array, expected: Float32Array, tolerance: number, what: string): void {
+  const scale = expected.reduce((largest, value) => Math.max(largest, Math.abs(value)), 1e-6);
+  const worst = actual.reduce((largest, value, i) => Math.max(largest, Math.abs(value - (expected[i] as number))), 0);
+  t.true(actual.length === expected.length && worst <= tolerance * scale, `${what}: differs by ${worst} of ${scale}`);
+}
+
+test.serial("whole-number products are what the definition gives", (t) => {
+  for (const [index, spec] of specs.entries()) {
+    const [frames, out, columns] = [3, 18, 101];
+    const packed = packWeight(randomTensor([out, columns], index), spec);
+    const weight = unpackWeight(packed).weight.toArray();
+    const x = randomTensor([frames, columns], index + 50);
+    const expected = Float32Array.from({ length: frames * out }, (_, at) => {
+      const [frame, row] = [Math.floor(at / out), at % out];
+      const values = x.toArray().subarray(frame * columns, (frame + 1) * columns);
+      const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+      const sum = values.reduce((total, value, i) => total + Math.round((value * 127) / largest) * (weight[row * columns + i] as number), 0);
+      return (sum * largest) / 127;
+    });
+    using matrix = PackedMatrix.from(packed);
+    for (const set of sets) assertClose(t, onSet(set, x, matrix), expected, 1e-5, `${set} ${spec}`);
+  }
+});
+
+test.serial("float products are those of the dequantized weight", (t) => {
+  for (const [index, spec] of [...specs, "float32", "2:4", "1:3"].entries()) {
+    for (const [frames, out, columns] of [[1, 1, 1], [5, 33, 70], [17, 130, 128]] as const) {
+      const packed = packWeight(randomTensor([out, columns], index), spec);
+      const x = randomTensor([frames, columns], index + 50);
+      const bias = randomTensor([out], 7);
+      const residual = randomTensor([frames, out], 8);
+      const options = { bias, activation: "silu", scale: 0.5, residual, residualScale: 2 } as const;
+      const expected = linear(x, unpackWeight(packed).weight, options).toArray();
+      using matrix = PackedMatrix.from(packed);
+      for (const set of sets) {
+        assertClose(t, onSet(set, x, matrix, { ...options, activations: "float32" }), expected, 1e-5, `${set} ${spec} (${frames}, ${out}, ${columns})`);
+      }
+    }
+  }
+});
+
+test.serial("fast whole-number products equal the reference's bit for bit", (t) => {
+  for (const [index, spec] of specs.entries()) {
+    for (const [frames, out, columns] of [[1, 16, 16], [2, 17, 4], [4, 5, 333], [11, 40, 64], [29, 50, 200]] as const) {
+      using matrix = packedMatrix(randomTensor([out, columns, 1], index), spec);
+      const x = randomTensor([frames, columns], index + 50);
+      const expected = onSet("reference", x, matrix);
+      for (const set of fast) t.deepEqual(onSet(set, x, matrix), expected, `${set} ${spec} (${frames}, ${out}, ${columns})`);
+    }
+  }
+});
+
+test.serial("nothing saturates at the extremes", (t) => {
+  const [frames, out, columns] = [7, 16, 3000];
+  const sign = (i: number): number => (i % 3 === 0 ? -1 : 1);
+  const weights: Record<string, (row: number, i: number) => number> = {
+    "all largest": () => 1,
+    "all smallest": () => -1,
+    alternating: (_, i) => (i % 2 ? 1 : -1),
+    "rows differ": (row, i) => (row % 2 ? sign(i) : 1),
+    "low part -8": (_, i) => (i === 0 ? 1 : 120 / 127), // 120 = 16 * 8 - 8 when coded in eight bits
+    "low part 7": (_, i) => (i === 0 ? 1 : -121 / 127),
+  };
+  const inputs: Record<string, (i: number) => number> = { largest: () => 3, smallest: () => -3, alternating: (i) => (i % 2 ? 3 : -3) };
+  for (const spec of ["int8", "int4", "int3", "int2", "int8+2:4", "int4+2:4", "int4+1:4", "int4/g128"]) {
+    for (const [weightName, weightOf] of Object.entries(weights)) {
+      const values = Float32Array.from({ length: out * columns }, (_, at) => weightOf(Math.floor(at / columns), at % columns));
+      using matrix = packedMatrix(Tensor.from(values, [out, columns]), spec);
+      for (const [inputName, inputOf] of Object.entries(inputs)) {
+        const x = Tensor.from(Float32Array.from({ length: frames * columns }, (_, at) => inputOf(at % columns)), [frames, columns]);
+        const expected = onSet("reference", x, matrix);
+        for (const set of fast) t.deepEqual(onSet(set, x, matrix), expected, `${set} ${spec} ${weightName} times ${inputName}`);
+      }
+    }
+  }
+});
+
+test.serial("bias, activation, scale and residual", (t) => {
+  const [frames, out, columns] = [13, 37, 90];
+  const bias = randomTensor([out], 1);
+  const residual = randomTensor([frames, out], 2);
+  const x = randomTensor([frames, columns], 3);
+  const every: PackedLinearOptions[] = [
+    { bias },
+    { activation: "relu", bias },
+    { activation: "silu" },
+    { scale: 0.5, residual },
+    { residual, residualScale: -2 },
+    { bias, activation: "silu", scale: 3, residual, residualScale: 0.25 },
+  ];
+  for (const spec of ["int4+2:4", "int8", "int4/g32"]) {
+    using matrix = packedMatrix(randomTensor([out, columns], 4), spec);
+    for (const options of every) {
+      const expected = onSet("reference", x, matrix, options);
+      for (const set of fast) assertClose(t, onSet(set, x, matrix, options), expected, 1e-5, `${set} ${spec}`);
+    }
+  }
+});
+
+test.serial("a row depends neither on the other rows nor on the number of threads", (t) => {
+  const [frames, out, columns] = [700, 150, 320];
+  const x = randomTensor([frames, columns], 5);
+  for (const spec of ["int4+2:4", "int4", "int8"]) {
+    using matrix = packedMatrix(randomTensor([out, columns], 6), spec);
+    const all = packedLinear(x, matrix).toArray();
+    for (const count of [1, 2, 3]) {
+      setThreadCount(count);
+      t.deepEqual(packedLinear(x, matrix).toArray(), all);
+    }
+    for (const [begin, end] of [[0, 1], [5, 8], [333, 344], [690, 700]] as const) {
+      t.deepEqual(packedLinear(x.rows(begin, end), matrix).toArray(), all.slice(begin * out, end * out));
+    }
+  }
+});
+
+test.serial("rows of zeros, denormals, huge values, NaN and infinity", (t) => {
+  const columns = 40;
+  const rows = [() => 0, () => 1e-40, () => 2e-31, (i: number) => (i % 2 ? 3e36 : -3e36), (i: number) => (i === 39 ? NaN : 1),
+    (i: number) => (i === 3 ? -Infinity : 1), (i: number) => i - 20];
+  const x = Tensor.from(Float32Array.from({ length: rows.length * columns }, (_, at) => rows[Math.floor(at / columns)]?.(at % columns) as number), [rows.length, columns]);
+  for (const spec of ["int4+2:4", "int4", "int8"]) {
+    using matrix = packedMatrix(Tensor.from(randomValues(5 * columns, 3), [5, columns]), spec);
+    const expected = onSet("reference", x, matrix);
+    for (const set of fast) t.deepEqual(onSet(set, x, matrix), expected, `${set} ${spec}`);
+    t.true(expected.subarray(0, 15).every((value) => value === 0));
+    t.true(expected.subarray(15, 20).every((value) => Number.isFinite(value)));
+    t.true(expected.subarray(20, 30).every((value) => Number.isNaN(value)));
+    t.true(expected.subarray(30).every((value) => Number.isFinite(value) && value !== 0));
+  }
+});
+
+test.serial("no frames, and fewer bytes than the float weight", (t) => {
+  using matrix = packedMatrix(randomTensor([256, 512], 1), "int4+2:4");
+  t.deepEqual(packedLinear(Tensor.zeros([0, 512]), matrix).shape, [0, 256]);
+  t.deepEqual([matrix.spec, matrix.rows, matrix.columns], ["int4+2:4", 256, 512]);
+  t.true(matrix.residentBytes < (256 * 512 * 4) / 7);
+});
+
+test("misuse is a coded error", (t) => {
+  const packed = packWeight(randomTensor([4, 8], 1), "int4");
+  const matrix = PackedMatrix.from(packed);
+  const x = Tensor.zeros([2, 8]);
+  const invalid = { instanceOf: UsmLiteError, code: "INVALID_ARGUMENT" };
+  t.throws(() => packedLinear(Tensor.zeros([2, 7]), matrix), { ...invalid, message: /takes 8 features but x has 7/ });
+  t.throws(() => packedLinear(x, matrix, { bias: Tensor.zeros([5]) }), invalid);
+  t.throws(() => packedLinear(x, matrix, { residual: Tensor.zeros([2, 5]) }), invalid);
+  t.throws(() => packedLinear(x, matrix, { activations: "int4" as "int8" }), { ...invalid, message: /choose float32 or int8/ });
+  t.throws(() => packedLinear(x, { handle: x.handle } as unknown as PackedMatrix), { ...invalid, message: /packed matrix/ });
+  t.throws(() => PackedMatrix.fromShared(123456), { ...invalid, message: /no packed matrix/ });
+  t.throws(() => PackedMatrix.from({ ...packed, shape: [4, 9] }), { code: "BAD_CHECKPOINT" });
+  t.throws(() => PackedMatrix.from(packWeight(Tensor.zeros([1, 65537]), "int8")), { ...invalid, message: /at most 65536/ });
+  matrix.dispose();
+  matrix.dispose();
+  t.true(matrix.released);
+  t.throws(() => packedLinear(x, matrix), { code: "TENSOR_RELEASED" });
+  t.throws(() => matrix.share(), { code: "TENSOR_RELEASED" });
+});
