@@ -81,9 +81,10 @@ export async function* readAudio(input: string | Uint8Array, options: DecodeOpti
     // Half a second of grace: what a header says may count samples that are trimmed.
     if (declaredSeconds > maximumSeconds + 0.5) throw tooLong(declaredSeconds);
 
-    const resampler = stream.sampleRate === targetRate ? undefined : new StreamResampler(stream.sampleRate, targetRate);
+    const resampler = stream.sampleRate === targetRate ? undefined : resamplerFor(source.name, stream.sampleRate, targetRate);
     let received = 0;
     for await (const block of stream.blocks) {
+      checkFinite(source.name, block, received);
       received += block.length;
       if (received > maximumSeconds * stream.sampleRate) throw tooLong(received / stream.sampleRate);
       const piece = resampler ? resampler.push(block) : block;
@@ -94,6 +95,23 @@ export async function* readAudio(input: string | Uint8Array, options: DecodeOpti
     if (rest && rest.length > 0) yield rest;
   } finally {
     await source.close();
+  }
+}
+
+// Float files and damaged compressed ones can hold what no arithmetic survives.
+function checkFinite(name: string, block: Float32Array, begin: number): void {
+  for (let i = 0; i < block.length; i++) {
+    if (!Number.isFinite(block[i])) {
+      throw badAudio(name, `sample ${begin + i} is ${block[i]}; samples must be finite numbers, -1 to 1 being full scale`);
+    }
+  }
+}
+
+function resamplerFor(name: string, fromRate: number, toRate: number): StreamResampler {
+  try {
+    return new StreamResampler(fromRate, toRate);
+  } catch (error) {
+    throw badAudio(name, `its sampling rate of ${fromRate} Hz cannot be converted to ${toRate} Hz: ${(error as Error).message}`, error);
   }
 }
 

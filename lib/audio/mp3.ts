@@ -3,7 +3,7 @@ import { MPEGDecoder } from "mpg123-decoder";
 import type { ByteSource } from "./byte_source.js";
 import { id3Bytes } from "./container.js";
 import { mp3FrameHeader, mp3Information, type Mp3FrameHeader, type Mp3Information } from "./mp3_frame.js";
-import { badAudio, mixToMono, truncatedAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
+import { badAudio, freeQuietly, mixToMono, truncatedAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
 
 const framesPerBlock = 64;
 const maximumFrameBytes = 1 << 12;
@@ -80,7 +80,12 @@ async function* mp3Blocks(
       if (frames.length === 0) break;
 
       const decoded = decoder.decodeFrames(frames);
-      if (decoded.errors[0]) throw badAudio(source.name, `an MP3 frame is damaged (${decoded.errors[0].message}); use an undamaged file`);
+      // Only the first frames may give less: they may need bits of frames before the beginning of the recording.
+      const missed = passed > 0 && decoded.samplesDecoded < frames.length * first.samples;
+      if (decoded.errors[0] || missed) {
+        const reason = decoded.errors[0]?.message ?? "it gives no samples";
+        throw badAudio(source.name, `an MP3 frame near ${(passed / first.sampleRate).toFixed(2)} s is damaged (${reason}); use an undamaged file`);
+      }
       const begin = Math.min(Math.max(skipStart - passed, 0), decoded.samplesDecoded);
       passed += decoded.samplesDecoded;
       const mono = mixToMono(decoded.channelData, begin, decoded.samplesDecoded);
@@ -92,7 +97,7 @@ async function* mp3Blocks(
       held = known.subarray(certain);
     }
   } finally {
-    decoder.free();
+    freeQuietly(decoder);
   }
 }
 

@@ -2,12 +2,13 @@
 import { OpusDecoder, type OpusDecoderSampleRate } from "opus-decoder";
 import type { ByteSource } from "./byte_source.js";
 import { lastGranule, oggPages, type OggPage } from "./ogg.js";
-import { badAudio, mixToMono, truncatedAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
+import { badAudio, freeQuietly, mixToMono, truncatedAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
 
 // Positions in the file count samples at 48 kHz, whatever rate is decoded.
 const granuleRate = 48000;
 const decoderRates: readonly number[] = [8000, 12000, 16000, 24000, 48000];
 const maximumPacketBytesPerChannel = 3840; // what the decoder's input buffer holds: 120 ms at 256 kbit/s
+const maximumPacketSamples = 5760; // 120 ms
 
 interface OpusHead {
   readonly channels: number;
@@ -44,7 +45,7 @@ async function* opusBlocks(source: ByteSource, sampleRate: number, allowTruncate
     for await (const page of oggPages(source, isOpusHead)) {
       if (page.first) {
         stream?.free();
-        stream = await OpusStream.open(source.name, page.packets[0] as Uint8Array, sampleRate);
+        stream = await OpusStream.open(source.name, page.packets[0] ?? new Uint8Array(0), sampleRate);
       }
       const samples = stream?.decode(page);
       if (samples && samples.length > 0) {
@@ -127,7 +128,7 @@ class OpusStream {
   }
 
   free(): void {
-    this.decoder.free();
+    freeQuietly(this.decoder);
   }
 
   private decodePackets(packets: readonly Uint8Array[]): ReturnType<OpusDecoder["decodeFrames"]> {
@@ -153,6 +154,9 @@ class OpusStream {
           ? ([480, 960][configuration & 1] as number)
           : 120 << (configuration & 3);
     const frames = (toc & 3) === 0 ? 1 : (toc & 3) < 3 ? 2 : count & 63;
+    if (frames === 0 || frame * frames > maximumPacketSamples) {
+      throw badAudio(this.name, `an Opus packet near ${this.seconds()} s says it has ${frames} frames; 120 ms are the limit`);
+    }
     return frame * frames;
   }
 

@@ -45,3 +45,15 @@ export function mixToMono(channels: readonly Float32Array[], begin: number, end:
   }
   return mono;
 }
+
+/**
+ * Frees a WebAssembly decoder. Damaged packets can leave its heap in disorder, so that this fails; the heap is the
+ * decoder's own and goes with it.
+ */
+export function freeQuietly(decoder: { free(): void }): void {
+  try {
+    decoder.free();
+  } catch {
+    // nothing else refers to it
+  }
+}

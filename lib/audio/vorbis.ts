@@ -2,7 +2,7 @@
 import { OggVorbisDecoder, type OggVorbisDecodedAudio } from "@wasm-audio-decoders/ogg-vorbis";
 import type { ByteSource } from "./byte_source.js";
 import { lastGranule, oggPages } from "./ogg.js";
-import { badAudio, mixToMono, truncatedAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
+import { badAudio, freeQuietly, mixToMono, truncatedAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
 
 const maximumChannels = 8;
 
@@ -59,7 +59,7 @@ async function* vorbisBlocks(source: ByteSource, sampleRate: number, allowTrunca
       if (rest.length > 0) yield rest;
     }
   } finally {
-    decoder.free();
+    freeQuietly(decoder);
   }
 }
 

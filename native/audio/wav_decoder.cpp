@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstring>
 
 namespace usmlite::audio {
@@ -207,12 +206,6 @@ void WavDecoder::convert(const uint8_t* bytes, int64_t frames, std::vector<float
       }
       if (sample_bytes_ == 4) each_frame(1.0 / 2147483648.0, [](const uint8_t* b) { return static_cast<int32_t>(u32(b)); });
       break;
-  }
-  if (coding_ != Coding::kFloat32 && coding_ != Coding::kFloat64) return;
-  for (size_t i = begin; i < output.size(); ++i) {
-    if (!std::isfinite(output[i])) {
-      fail("sample " + std::to_string(found_ + static_cast<int64_t>(i - begin)) + " is not a finite number; float samples must lie around -1 to 1");
-    }
   }
 }
 
