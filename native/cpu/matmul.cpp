@@ -227,16 +227,17 @@ void multiply_by_columns(const Product& p) {
   });
 }
 
-// Rows that a thread takes at a time: several turns each, so that one that is held up by another program does not hold
-// up all, but not so few that packed b is read in vain.
-int64_t rows_per_turn(int64_t m) {
-  if (thread_count() == 1) return m;
-  return std::clamp(divide_up(m, thread_count() * kTurns * kTileRows) * kTileRows, kTileRows * 4, kRows);
+// Parts that the rows are divided into. Each thread takes several in turn, so that one that is held up by another program
+// does not hold up all, but none so small that reading packed b for it is not worth while.
+int64_t row_parts(int64_t m) {
+  const int64_t threads = thread_count();
+  if (threads == 1) return 1;
+  return std::max(std::min(kTurns, m / (threads * kRowsPerThread)), int64_t{1}) * threads;
 }
 
 // Many rows: threads pack a part of b together, then share out the rows.
 void multiply_by_rows(const Product& p) {
-  const int64_t block = depth_block(p.k), rows = rows_per_turn(p.m);
+  const int64_t block = depth_block(p.k), tiles = divide_up(p.m, kTileRows), parts = row_parts(p.m);
   const int64_t width = std::min(divide_up(p.n, kTileColumns) * kTileColumns, kPackedColumns);
   const int64_t span = std::max(kPackedElements / width / block, int64_t{1}) * block;
   Scratch<float> data(static_cast<size_t>(width * std::min(span, p.k)));
@@ -244,8 +245,9 @@ void multiply_by_rows(const Product& p) {
     for (int64_t k_begin = 0; k_begin < p.k; k_begin += span) {
       const PackedB packed{begin, std::min(begin + width, p.n), k_begin, std::min(k_begin + span, p.k), data.data()};
       parallel_for(packed.panels(), 1, [&](int64_t first, int64_t last) { pack_b(p, packed, first, last); });
-      parallel_dynamic(divide_up(p.m, rows), [&](int64_t turn) {
-        multiply_block(p, turn * rows, std::min((turn + 1) * rows, p.m), packed);
+      parallel_dynamic(parts, [&](int64_t part) {
+        const int64_t first = tiles * part / parts * kTileRows, last = tiles * (part + 1) / parts * kTileRows;
+        multiply_block(p, first, std::min(last, p.m), packed);
       });
     }
   }
