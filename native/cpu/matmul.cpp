@@ -107,7 +107,7 @@ void pack_b_panels(const Product& p, int64_t column, int64_t count, int64_t k0, 
   if (p.transpose_b) {
     pack_contiguous_vectors(p.b, column, count, k0, depth, kTileColumns, out);
   } else {
-    pack_interleaved_vectors<2>(p.b, column, count, k0, depth, kTileColumns, true, out);
+    pack_interleaved_vectors<2>(p.b, column, count, count, k0, depth, kTileColumns, true, kTileColumns * depth, out);
   }
 }
 
@@ -127,17 +127,25 @@ void pack_b(const Product& p, const PackedB& packed, int64_t first, int64_t last
 // Rows of the tiles that `rows` rows are divided into: 8 rows are better done as 4 + 4 than as 6 + 2.
 int64_t tile_height(int64_t rows) { return divide_up(rows, divide_up(rows, kTileRows)); }
 
+// Between the panels of a: the slack of each. It also keeps panels of a depth that is a power of two from sharing one
+// set of the cache, where writing them side by side would evict them.
+int64_t a_panel_stride(int64_t height, int64_t depth) { return height * depth + kPanelSlack; }
+
+// Room for up to `rows` rows: fewer rows than a multiple of kTileRows may make panels that are lower, but not more.
+size_t packed_a_capacity(int64_t rows, int64_t depth) {
+  return static_cast<size_t>(divide_up(rows, kTileRows) * a_panel_stride(kTileRows, depth));
+}
+
 // Rows [row, row + rows) of op(a) in panels of tile_height(rows), the last one narrower.
 void pack_a(const Product& p, int64_t row, int64_t rows, int64_t k0, int64_t depth, float* out) {
-  const int64_t height = tile_height(rows);
-  const int64_t step = p.transpose_a ? height * kPanelGroup : height;
-  for (int64_t i = 0; i < rows; i += step) {
-    const int64_t count = std::min(step, rows - i);
-    if (p.transpose_a) {
-      pack_interleaved_vectors<1>(p.a, row + i, count, k0, depth, height, false, out + i * depth);
-    } else {
-      pack_contiguous_vectors(p.a, row + i, count, k0, depth, count, out + i * depth);
-    }
+  const int64_t height = tile_height(rows), stride = a_panel_stride(height, depth);
+  if (p.transpose_a) {
+    pack_interleaved_vectors<1>(p.a, row, rows, p.m - row, k0, depth, height, false, stride, out);
+    return;
+  }
+  for (int64_t i = 0; i < rows; i += height, out += stride) {
+    const int64_t count = std::min(height, rows - i);
+    pack_contiguous_vectors(p.a, row + i, count, k0, depth, count, out);
   }
 }
 
@@ -183,10 +191,10 @@ void multiply_panel(const Product& p, int64_t row, int64_t rows, int64_t column,
                     const float* packed_a, const float* packed_b) {
   alignas(64) float tile[kTileRows * kTileColumns];
   const int64_t height = tile_height(rows), columns = std::min(kTileColumns, p.n - column);
-  for (int64_t i = 0; i < rows; i += height) {
+  for (int64_t i = 0; i < rows; i += height, packed_a += a_panel_stride(height, depth)) {
     const int64_t tile_rows = std::min(height, rows - i);
     prefetch_tile(p, row + i, tile_rows, column);
-    multiply_tile(tile_rows, depth, packed_a + i * depth, packed_b, tile);
+    multiply_tile(tile_rows, depth, packed_a, packed_b, tile);
     store_tile(p, tile, row + i, tile_rows, column, columns, k0 == 0, k0 + depth == p.k);
   }
 }
@@ -194,7 +202,7 @@ void multiply_panel(const Product& p, int64_t row, int64_t rows, int64_t column,
 // Rows [first, last) by the columns and the depth of `packed`.
 void multiply_block(const Product& p, int64_t first, int64_t last, const PackedB& packed) {
   const int64_t block = depth_block(p.k);
-  Scratch<float> packed_a(static_cast<size_t>(std::min(kRows, last - first) * block + kPanelSlack));
+  Scratch<float> packed_a(packed_a_capacity(std::min(kRows, last - first), block));
   for (int64_t k0 = packed.k_begin; k0 < packed.k_end; k0 += block) {
     const int64_t depth = std::min(block, packed.k_end - k0);
     for (int64_t row = first; row < last; row += kRows) {
@@ -214,7 +222,7 @@ void multiply_by_columns(const Product& p) {
   const int64_t block = depth_block(p.k);
   const int64_t grain = divide_up(kWorkPerThread, p.m * p.k * kTileColumns);
   parallel_for(divide_up(p.n, kTileColumns), grain, [&](int64_t first, int64_t last) {
-    Scratch<float> packed_a(static_cast<size_t>(p.m * block + kPanelSlack));
+    Scratch<float> packed_a(packed_a_capacity(p.m, block));
     Scratch<float> packed_b(static_cast<size_t>(kTileColumns * block));
     for (int64_t k0 = 0; k0 < p.k; k0 += block) {
       const int64_t depth = std::min(block, p.k - k0);

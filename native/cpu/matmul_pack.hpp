@@ -35,8 +35,8 @@ inline void transpose_8x8(const float* const rows[8], float* out, int64_t stride
   }
 }
 
-/// Floats a panel may write behind its last element, overwritten or ignored by whoever comes next.
-inline constexpr int64_t kPanelSlack = 8;
+/// Floats that packing a panel may write behind its last element.
+inline constexpr int64_t kPanelSlack = 16;
 
 /// One panel of vectors that are parts of rows: out[k * width + i] = rows[first + i][k0 + k] for k < depth, i < count;
 /// i in count..width-1 repeats the last vector. Writes up to kPanelSlack floats more.
@@ -59,30 +59,29 @@ inline void pack_contiguous_vectors(const Rows& rows, int64_t first, int64_t cou
   }
 }
 
-/// Panels of `width` vectors that run across rows, one panel after the other, the last one padded with zeros where
-/// `padded`, else narrower: element k of vector i is rows[k0 + k][column + i]. Writes up to kPanelSlack floats behind the last panel.
-/// Registers * kLanes >= width.
+/// Panels of `width` vectors that run across rows, `panel_stride` apart, the last one padded with zeros where `padded`,
+/// else narrower: element k of vector i is rows[k0 + k][column + i]. `readable` (>= count) floats of every row may be
+/// read from `column` on. Writes up to kPanelSlack floats behind every panel. Registers * kLanes >= width.
 template <int Registers>
-inline void pack_interleaved_vectors(const Rows& rows, int64_t column, int64_t count, int64_t k0, int64_t depth,
-                                     int64_t width, bool padded, float* out) {
+inline void pack_interleaved_vectors(const Rows& rows, int64_t column, int64_t count, int64_t readable, int64_t k0,
+                                     int64_t depth, int64_t width, bool padded, int64_t panel_stride, float* out) {
   constexpr int64_t lanes = Vector::kLanes;
+  constexpr int64_t kAhead = 8;  // rows are far apart, which the processor's own prefetching does not follow
   for (int64_t k = 0; k < depth; ++k) {
     const float* from = rows[k0 + k] + column;
-    float* to = out + k * width;
-    int64_t first = 0;
-    // What is stored beyond `width` belongs to the next k, which is written afterwards.
-    if (k + 1 < depth) {
-      for (; first + Registers * lanes <= count; first += width) {
-        for (int i = 0; i < Registers; ++i) Vector::load(from + first + i * lanes).store(to + first * depth + i * lanes);
-      }
-    }
-    // The last k of a panel must not reach into the next panel, nor a load beyond the last vector.
-    for (; first < count; first += width) {
-      const int64_t valid = std::min(width, count - first), stored = padded ? width : valid;
-      float* panel = out + first * depth + k * stored;
-      for (int i = 0; i < Registers; ++i) {
-        const Vector values = Vector::load(from + first + i * lanes, std::clamp<int64_t>(valid - i * lanes, 0, lanes));
-        values.store(panel + i * lanes, std::clamp<int64_t>(stored - i * lanes, 0, lanes));
+    const char* ahead = reinterpret_cast<const char*>(rows[k0 + std::min(k + kAhead, depth - 1)] + column);
+    for (int64_t i = 0; i < count; i += 16) _mm_prefetch(ahead + i * static_cast<int64_t>(sizeof(float)), _MM_HINT_T0);
+    // What is stored beyond a panel's width belongs to its next k, which is written afterwards.
+    float* panel = out;
+    for (int64_t first = 0; first < count; first += width, panel += panel_stride) {
+      const int64_t valid = std::min(width, count - first);
+      float* to = panel + k * (padded ? width : valid);
+      if (first + Registers * lanes <= readable) {
+        for (int i = 0; i < Registers; ++i) Vector::load(from + first + i * lanes).store(to + i * lanes);
+      } else {
+        for (int i = 0; i < Registers; ++i) {
+          Vector::load(from + first + i * lanes, std::clamp<int64_t>(valid - i * lanes, 0, lanes)).store(to + i * lanes);
+        }
       }
     }
   }
