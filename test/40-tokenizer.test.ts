@@ -68,6 +68,13 @@ test("a saved tokenizer is the same when loaded", (t) => {
   t.is(config["tokenizer_class"], "LasrTokenizer");
 });
 
+test("added tokens may follow the pieces of the model", (t) => {
+  const added_tokens = [{ id: 0, content: "<pad>", special: true }, { id: 15, content: "<extra>", special: true }]; // prettier-ignore
+  const tokenizer = Tokenizer.load(folderWith({ model: { unk_id: 3, vocab: pieces }, added_tokens }));
+  t.is(tokenizer.size, 16);
+  t.is(tokenizer.decode([4, 15, 9]), "THEHE");
+});
+
 const sentences = [
   "she sells sea shells on the sea shore",
   "the shells she sells are sea shells, I'm sure",
@@ -109,7 +116,8 @@ test("corrupt tokenizer files are coded errors that name the file", (t) => {
   refuse({ model: { ...model, vocab: [...pieces, ["E", 0]] } }, /twice/);
   refuse({ model: { ...model, vocab: pieces.slice(1) } }, /CTC blank/);
   refuse({ model: { ...model, unk_id: 99 } }, /unk_id/);
-  refuse({ model, added_tokens: [{ id: 15, content: "<x>" }] }, /must repeat/);
+  refuse({ model, added_tokens: [{ id: 16, content: "<x>" }] }, /must repeat/);
+  refuse({ model, added_tokens: [{ id: 15, content: "E" }] }, /must repeat/);
   refuse({ model, added_tokens: 1 }, /added_tokens/);
   refuse({ model, normalizer: { type: "Lowercase" } }, /normalizer of type "Lowercase"/);
   t.throws(() => Tokenizer.load(join(folder, "none")), { code: "FILE_NOT_FOUND" });

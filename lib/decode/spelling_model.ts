@@ -5,11 +5,9 @@
 
 /** Characters seen at once, the predicted one included. */
 const ORDER = 5;
-const START = "\u0002";
-const END = "\u0003";
 
 export class SpellingModel {
-  /** Characters by symbol; the last symbols are the end of the word and "any other character". */
+  /** Characters by symbol; the next symbols are the end of the word and "any other character". */
   readonly characters: readonly string[];
   readonly endSymbol: number;
   readonly otherSymbol: number;
@@ -21,29 +19,28 @@ export class SpellingModel {
   private readonly scores: Float32Array;
   private readonly following: Int32Array;
 
-  constructor(words: Iterable<string>) {
-    const { contexts, characters } = countContexts(words);
-    this.characters = characters;
-    this.symbols = new Map(characters.map((character, symbol) => [character, symbol]));
-    this.endSymbol = characters.length;
-    this.otherSymbol = characters.length + 1;
-    this.width = characters.length + 2;
-    // Short contexts first: each is smoothed with the one that lacks its first character.
-    const ordered = [...contexts].sort(([a], [b]) => a.length - b.length || (a < b ? -1 : 1));
-    const ids = new Map(ordered.map(([context], id) => [context, id]));
-    this.start = ids.get(START) ?? 0;
-    this.scores = new Float32Array(ordered.length * this.width);
-    this.following = new Int32Array(ordered.length * this.width);
-    ordered.forEach(([context, counts], id) => {
-      const shorter = context === "" ? -1 : (ids.get(context.slice(1)) as number);
-      this.fillScores(id, shorter, counts);
-      characters.forEach((character, symbol) => {
-        const longer = context.length === ORDER - 1 ? undefined : ids.get(context + character);
-        // From the empty context an unknown character leads back to it.
-        const next = longer ?? (shorter < 0 ? id : (this.following[shorter * this.width + symbol] as number));
+  constructor(words: readonly string[]) {
+    this.characters = [...new Set(words.flatMap((word) => [...word]))].sort();
+    this.symbols = new Map(this.characters.map((character, symbol) => [character, symbol]));
+    this.endSymbol = this.characters.length;
+    this.otherSymbol = this.endSymbol + 1;
+    this.width = this.endSymbol + 2;
+
+    const spelled = words.map((word) => [...Array.from(word, (character) => this.symbolOf(character)), this.endSymbol]);
+    const contexts = new Contexts(spelled, this.width);
+    this.start = contexts.idOf(1, Contexts.START) ?? 0;
+    const probabilities = new Float64Array(contexts.count * this.width);
+    this.following = new Int32Array(contexts.count * this.width);
+    contexts.forEachSymbol((id, symbol) => (probabilities[id * this.width + symbol] = (probabilities[id * this.width + symbol] as number) + 1));
+    contexts.forEach((id, shorter, longer) => {
+      this.smooth(probabilities, id, shorter);
+      for (let symbol = 0; symbol < this.endSymbol; symbol++) {
+        // From the empty context a character that begins none leads back to it.
+        const next = longer(symbol) ?? (shorter < 0 ? id : (this.following[shorter * this.width + symbol] as number));
         this.following[id * this.width + symbol] = next;
-      });
+      }
     });
+    this.scores = Float32Array.from(probabilities, Math.log);
   }
 
   /** {@link SpellingModel.otherSymbol} for a character that no word has. */
@@ -72,36 +69,81 @@ export class SpellingModel {
     return score + this.score(state, this.endSymbol);
   }
 
-  // P(s | context) = (count(s) + types * P(s | shorter context)) / (total + types)
-  private fillScores(id: number, shorter: number, counts: ReadonlyMap<string, number>): void {
-    const types = counts.size;
-    const total = [...counts.values()].reduce((sum, count) => sum + count, 0);
-    const countOf = (symbol: number): number =>
-      counts.get(symbol === this.endSymbol ? END : (this.characters[symbol] ?? "")) ?? 0;
-    for (let symbol = 0; symbol < this.width; symbol++) {
-      const base = shorter < 0 ? 1 / this.width : Math.exp(this.score(shorter, symbol));
-      // No words at all: uniform.
-      const probability = total === 0 ? base : (countOf(symbol) + types * base) / (total + types);
-      this.scores[id * this.width + symbol] = Math.log(probability);
+  // Turns counts into P(s | context) = (count(s) + types * P(s | shorter context)) / (total + types).
+  private smooth(probabilities: Float64Array, id: number, shorter: number): void {
+    const { width } = this;
+    const row = probabilities.subarray(id * width, (id + 1) * width);
+    let types = 0;
+    let total = 0;
+    for (let symbol = 0; symbol < width; symbol++) {
+      const count = row[symbol] as number;
+      total += count;
+      if (count > 0) types++;
+    }
+    if (total === 0) types = 1; // no words at all: uniform
+    for (let symbol = 0; symbol < width; symbol++) {
+      const base = shorter < 0 ? 1 / width : (probabilities[shorter * width + symbol] as number);
+      row[symbol] = ((row[symbol] as number) + types * base) / (total + types);
     }
   }
 }
 
-function countContexts(words: Iterable<string>) {
-  const contexts = new Map<string, Map<string, number>>([["", new Map()]]);
-  const seen = new Set<string>();
-  for (const word of words) {
-    const characters = [START, ...word, END];
-    for (const character of word) seen.add(character);
-    for (let position = 1; position < characters.length; position++) {
-      const symbol = characters[position] as string;
-      for (let length = 0; length < ORDER && length <= position; length++) {
-        const context = characters.slice(position - length, position).join("");
-        let counts = contexts.get(context);
-        if (!counts) contexts.set(context, (counts = new Map()));
-        counts.set(symbol, (counts.get(symbol) ?? 0) + 1);
+/**
+ * All rows of up to ORDER - 1 symbols that precede a symbol in some word, shorter ones first. Each is a number: its
+ * symbols, from 2, and the beginning of the word, 1, are the digits.
+ */
+class Contexts {
+  static readonly START = 1;
+  count = 0;
+  private readonly ids: Map<number, number>[] = [];
+  private readonly radix: number;
+
+  constructor(
+    private readonly words: readonly (readonly number[])[],
+    width: number,
+  ) {
+    this.radix = width + 2;
+    for (let length = 0; length < ORDER; length++) {
+      const ids = new Map<number, number>();
+      this.ids.push(ids);
+      this.forEachKey(length, (key) => {
+        if (!ids.has(key)) ids.set(key, this.count++);
+      });
+    }
+    if (this.count === 0) this.ids[0]?.set(0, this.count++);
+  }
+
+  idOf(length: number, key: number): number | undefined {
+    return this.ids[length]?.get(key);
+  }
+
+  /** Every symbol of every word with each of its contexts. */
+  forEachSymbol(visit: (id: number, symbol: number) => void): void {
+    this.ids.forEach((ids, length) => this.forEachKey(length, (key, symbol) => visit(ids.get(key) as number, symbol)));
+  }
+
+  /** Each context with the one that lacks its first symbol (-1 for the empty one) and those with one more symbol. */
+  forEach(visit: (id: number, shorter: number, longer: (symbol: number) => number | undefined) => void): void {
+    this.ids.forEach((ids, length) => {
+      const highest = this.radix ** (length - 1);
+      for (const [key, id] of ids) {
+        const shorter = length === 0 ? -1 : (this.ids[length - 1]?.get(key % highest) as number);
+        visit(id, shorter, (symbol) => this.ids[length + 1]?.get(key * this.radix + symbol + 2));
+      }
+    });
+  }
+
+  private forEachKey(length: number, visit: (key: number, symbol: number) => void): void {
+    const limit = this.radix ** length;
+    const longest = this.radix ** (ORDER - 1);
+    for (const word of this.words) {
+      let key = Contexts.START;
+      for (let position = 0; position < word.length; position++) {
+        const symbol = word[position] as number;
+        // The beginning of the word is a symbol of its context, so `position + 1` symbols precede.
+        if (length <= position + 1) visit(key % limit, symbol);
+        key = (key * this.radix + symbol + 2) % longest;
       }
     }
   }
-  return { contexts, characters: [...seen].sort() };
 }

@@ -23,6 +23,7 @@ export class Tokenizer {
   readonly blankId: number;
   private readonly model: UnigramModel;
   private readonly specialIds: ReadonlySet<number>;
+  private readonly normalization: "none" | "nfkc";
   private readonly cache = new Map<string, number[]>();
 
   constructor(
@@ -37,8 +38,6 @@ export class Tokenizer {
     if (blank === undefined) throw new UsmLiteError("BAD_TOKENIZER", `a tokenizer needs the piece "<pad>", the CTC blank`);
     this.blankId = blank;
   }
-
-  private readonly normalization: "none" | "nfkc";
 
   /** Number of ids, the width of a CTC head. */
   get size(): number {
@@ -192,12 +191,14 @@ function tokenizerFromJson(json: JsonObject, path: string): Tokenizer {
   if (!Array.isArray(addedTokens)) return fail('must have a list "added_tokens"');
   const special = new Set<string>(SPECIAL_PIECES);
   for (const entry of addedTokens) {
-    const added = object(entry, "added_tokens[...]");
-    const { id, content } = added;
-    if (typeof content !== "string" || typeof id !== "number" || pieces[id]?.[0] !== content) {
-      fail(`has the added token ${JSON.stringify(entry).slice(0, 100)}, which must repeat an id and piece of "model.vocab"`);
+    const { id, content, special: isSpecial } = object(entry, "added_tokens[...]");
+    // Added tokens name pieces of the model, or follow them one by one.
+    if (typeof content === "string" && id === pieces.length && !names.has(content)) pieces.push([content, 0]);
+    else if (typeof content !== "string" || typeof id !== "number" || pieces[id]?.[0] !== content) {
+      return fail(`has the added token ${JSON.stringify(entry).slice(0, 100)}, which must repeat an id and piece of "model.vocab" or follow the last`);
     }
-    if (added["special"] === true) special.add(content as string);
+    names.add(content);
+    if (isSpecial === true) special.add(content);
   }
   return new Tokenizer(pieces, { unknownId, specialPieces: special, normalization: normalizationOf(json["normalizer"], fail) });
 }
