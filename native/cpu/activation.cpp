@@ -10,53 +10,40 @@ namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
 constexpr int64_t kGrain = 8192;  // elements per thread below which waking one costs more than it saves
+constexpr int64_t kGroup = 64;
 
-// Calls step(index, lanes) for all elements, in parallel; a vector never begins inside a dropout hash.
+// Calls step(index, lanes, dropout multipliers) for all elements, in parallel.
 template <typename Step>
-void parallel_vectors(int64_t count, const Step& step) {
-  parallel_for((count + kDropoutGroup - 1) / kDropoutGroup, kGrain / kDropoutGroup, [&](int64_t begin, int64_t end) {
-    const int64_t first = begin * kDropoutGroup;
-    for_each_vector(std::min(end * kDropoutGroup, count) - first,
-                    [&](int64_t i, int64_t lanes) __attribute__((always_inline)) { step(first + i, lanes); });
+void parallel_masked(const Dropout& dropout, int64_t count, const Step& step) {
+  const DropoutMask mask(dropout);
+  // Parts begin at whole hashes of the mask.
+  parallel_for((count + kGroup - 1) / kGroup, kGrain / kGroup, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kGroup;
+    for_each_masked(mask, first, std::min(end * kGroup, count) - first,
+                    [&](int64_t i, int64_t lanes, Vector multiplier)
+                        __attribute__((always_inline)) { step(first + i, lanes, multiplier); });
   });
 }
 
 }  // namespace
 
 void silu_forward(const float* x, const Dropout& dropout, float* y, int64_t count) {
-  const DropoutMask mask(dropout);
-  const auto silu = [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
+  parallel_masked(dropout, count, [=](int64_t i, int64_t lanes, Vector multiplier) __attribute__((always_inline)) {
     const Vector value = Vector::load(x + i, lanes);
-    return value * sigmoid(value);
-  };
-  if (!mask.active()) {
-    parallel_vectors(count, [&](int64_t i, int64_t lanes)
-                                __attribute__((always_inline)) { silu(i, lanes).store(y + i, lanes); });
-  } else {
-    parallel_vectors(count, [&](int64_t i, int64_t lanes)
-                                __attribute__((always_inline)) { (silu(i, lanes) * mask.at(i)).store(y + i, lanes); });
-  }
+    (value * sigmoid(value) * multiplier).store(y + i, lanes);
+  });
 }
 
 void silu_backward(const float* x, const float* gradient, const Dropout& dropout, float* gradient_x, int64_t count) {
-  const DropoutMask mask(dropout);
-  const auto through = [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
-    return Vector::load(gradient + i, lanes) * silu_derivative(Vector::load(x + i, lanes));
-  };
-  if (!mask.active()) {
-    parallel_vectors(count, [&](int64_t i, int64_t lanes)
-                                __attribute__((always_inline)) { through(i, lanes).store(gradient_x + i, lanes); });
-  } else {
-    parallel_vectors(count, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
-      (through(i, lanes) * mask.at(i)).store(gradient_x + i, lanes);
-    });
-  }
+  parallel_masked(dropout, count, [=](int64_t i, int64_t lanes, Vector multiplier) __attribute__((always_inline)) {
+    const Vector through = Vector::load(gradient + i, lanes) * multiplier;
+    (through * silu_derivative(Vector::load(x + i, lanes))).store(gradient_x + i, lanes);
+  });
 }
 
 void apply_dropout(const float* x, const Dropout& dropout, float* y, int64_t count) {
-  const DropoutMask mask(dropout);
-  parallel_vectors(count, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
-    (Vector::load(x + i, lanes) * mask.at(i)).store(y + i, lanes);
+  parallel_masked(dropout, count, [=](int64_t i, int64_t lanes, Vector multiplier) __attribute__((always_inline)) {
+    (Vector::load(x + i, lanes) * multiplier).store(y + i, lanes);
   });
 }
 

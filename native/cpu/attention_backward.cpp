@@ -13,15 +13,10 @@ constexpr int64_t kQueryRows = 48;
 void soften_backward(float* scores, float* gradients, int64_t keys, float log_sum, float mean, const DropoutMask& mask,
                      uint64_t index) {
   const Vector shift = Vector::all(log_sum), centre = Vector::all(mean);
-  for_each_vector(keys, [&](int64_t i, int64_t lanes) {
+  for_each_masked(mask, index, keys, [&](int64_t i, int64_t lanes, Vector multiplier) __attribute__((always_inline)) {
     const Vector probability = exponential(Vector::load(scores + i, lanes) - shift);
-    Vector gradient = Vector::load(gradients + i, lanes), kept = probability;
-    if (mask.active()) {
-      const Vector multiplier = mask.at(index + i);
-      gradient = gradient * multiplier;
-      kept = kept * multiplier;
-    }
-    kept.store(scores + i, lanes);
+    const Vector gradient = multiplier * Vector::load(gradients + i, lanes);
+    (probability * multiplier).store(scores + i, lanes);
     (probability * (gradient - centre)).store(gradients + i, lanes);
   });
 }

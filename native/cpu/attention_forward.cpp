@@ -31,10 +31,10 @@ float soften(float* scores, int64_t keys, RowState& state, const DropoutMask& ma
   const float rescale = std::exp(state.maximum - top);
   const Vector shift = Vector::all(top);
   Vector sum = Vector::zero();
-  for_each_vector(keys, [&](int64_t i, int64_t lanes) {
+  for_each_masked(mask, index, keys, [&](int64_t i, int64_t lanes, Vector multiplier) __attribute__((always_inline)) {
     const Vector power = exponential(Vector::load(scores + i, lanes) - shift);
     sum = sum + power.head(lanes, Vector::zero());
-    (mask.active() ? power * mask.at(index + i) : power).store(scores + i, lanes);
+    (power * multiplier).store(scores + i, lanes);
   });
   state.maximum = top;
   state.sum = state.sum * rescale + sum.sum();

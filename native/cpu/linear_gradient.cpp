@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "core/thread_pool.hpp"
+#include "cpu/dropout_mask.hpp"
 #include "cpu/simd.hpp"
-#include "cpu/simd_random.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
@@ -27,17 +27,16 @@ void linear_gradient(const LinearGradient& layer, float* sum_gradient, float* bi
   const int64_t grain = std::max<int64_t>(1, kGrain / kColumnBlock / std::max<int64_t>(layer.frames, 1));
   if (bias_gradient) std::fill_n(bias_gradient, features, 0.0f);
   const Vector scale = Vector::all(layer.scale);
+  const DropoutMask mask(layer.dropout);
   parallel_for(blocks, grain, [&](int64_t first, int64_t last) {
     const int64_t begin = first * kColumnBlock, end = std::min(last * kColumnBlock, features);
     for (int64_t frame = 0; frame < layer.frames; ++frame) {
-      for_each_vector(end - begin, [&](int64_t i, int64_t lanes) {
-        const int64_t column = begin + i, at = frame * features + column;
-        Vector value = Vector::load(layer.gradient + at, lanes) * scale;
+      const int64_t row = frame * features + begin;
+      for_each_masked(mask, row, end - begin, [&](int64_t i, int64_t lanes, Vector multiplier) __attribute__((always_inline)) {
+        const int64_t column = begin + i, at = row + i;
+        Vector value = Vector::load(layer.gradient + at, lanes) * (scale * multiplier);
         if (layer.activation != Activation::kNone) {
           value = value * slope(Vector::load(layer.pre_activation + at, lanes), layer.activation);
-        }
-        if (layer.dropout_probability > 0.0f) {
-          value = value * dropout_factors(layer.dropout_seed, static_cast<uint64_t>(at), layer.dropout_probability);
         }
         if (sum_gradient) value.store(sum_gradient + at, lanes);
         if (bias_gradient) {

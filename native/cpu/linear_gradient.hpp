@@ -14,8 +14,7 @@ struct LinearGradient {
   // (frames, features): x.W + bias. For relu anything with the same sign will do. Unused without an activation.
   const float* pre_activation = nullptr;
   Activation activation = Activation::kNone;
-  float dropout_probability = 0.0f;
-  uint64_t dropout_seed = 0;
+  Dropout dropout;
   float scale = 1.0f;
 };
 

@@ -263,7 +263,7 @@ void multiply_by_rows(const Product& p) {
 
 bool changes_nothing(const MatmulEpilogue& epilogue) {
   return !epilogue.bias && epilogue.activation == Activation::kNone && !epilogue.pre_activation &&
-         epilogue.dropout_probability == 0.0f && epilogue.scale == 1.0f && !epilogue.residual;
+         !epilogue.dropout.active() && epilogue.scale == 1.0f && !epilogue.residual;
 }
 
 // A sum over no elements is zero.

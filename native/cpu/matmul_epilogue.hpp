@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "core/dropout.hpp"
+
 namespace usmlite::cpu {
 
 enum class Activation { kNone, kRelu, kSilu };
@@ -12,8 +14,7 @@ struct MatmulEpilogue {
   const float* bias = nullptr;  // (n)
   Activation activation = Activation::kNone;
   float* pre_activation = nullptr;   // receives ab + bias, which the backward pass of silu needs
-  float dropout_probability = 0.0f;  // element (row, column) is dropped by random_uniform(seed, row * n + column)
-  uint64_t dropout_seed = 0;
+  Dropout dropout;                   // element (row, column) has index row * n + column
   float scale = 1.0f;
   const float* residual = nullptr;
   float residual_scale = 1.0f;

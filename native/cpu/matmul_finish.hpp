@@ -1,8 +1,8 @@
 // The epilogue of a matrix product over float vectors.
 #pragma once
+#include "cpu/dropout_mask.hpp"
 #include "cpu/matmul_epilogue.hpp"
 #include "cpu/simd.hpp"
-#include "cpu/simd_random.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
 
@@ -16,17 +16,14 @@ inline Vector silu(Vector x) { return x * sigmoid(x); }
 inline void finish_row(const float* sums, int64_t count, int64_t row, int64_t column, int64_t n, int64_t at, float beta,
                        float* c, const MatmulEpilogue& epilogue) {
   const Vector scale = Vector::all(epilogue.scale);
-  for_each_vector(count, [&](int64_t i, int64_t lanes) {
+  const DropoutMask mask(epilogue.dropout);
+  for_each_masked(mask, row * n + column, count, [&](int64_t i, int64_t lanes, Vector multiplier) __attribute__((always_inline)) {
     Vector x = Vector::load(sums + i, lanes);
     if (epilogue.bias) x = x + Vector::load(epilogue.bias + column + i, lanes);
     if (epilogue.pre_activation) x.store(epilogue.pre_activation + at + i, lanes);
     if (epilogue.activation == Activation::kRelu) x = relu(x);
     if (epilogue.activation == Activation::kSilu) x = silu(x);
-    if (epilogue.dropout_probability > 0.0f) {
-      x = x * dropout_factors(epilogue.dropout_seed, static_cast<uint64_t>(row * n + column + i),
-                              epilogue.dropout_probability);
-    }
-    x = x * scale;
+    x = x * (scale * multiplier);
     if (epilogue.residual) {
       x = multiply_add(Vector::all(epilogue.residual_scale), Vector::load(epilogue.residual + at + i, lanes), x);
     }

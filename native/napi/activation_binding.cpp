@@ -7,10 +7,6 @@
 namespace usmlite::binding {
 namespace {
 
-Dropout dropout_from(const Arguments& arguments, size_t index) {
-  return {arguments.number(index, "dropout probability", 0.0, 1.0 - 1.0 / 65536.0), arguments.seed(index + 1)};
-}
-
 void check_same_shape(const Arguments& arguments, const Tensor& x, const Tensor& gradient) {
   if (x.shape() != gradient.shape()) {
     arguments.fail("gradient must have the shape of the input, " + shape_text(x.shape()) + ", but has " +
@@ -22,7 +18,7 @@ void check_same_shape(const Arguments& arguments, const Tensor& x, const Tensor&
 Napi::Value silu(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "silu", 3);
   const Tensor& x = arguments.tensor(0, "x", DType::kFloat32);
-  const Dropout dropout = dropout_from(arguments, 1);
+  const Dropout dropout = arguments.dropout(1);
   Tensor y(DType::kFloat32, x.shape());
   cpu::silu_forward(x.f32(), dropout, y.f32(), y.count());
   return TensorHandle::wrap(info.Env(), std::move(y));
@@ -34,7 +30,7 @@ Napi::Value silu_backward(const Napi::CallbackInfo& info) {
   const Tensor& x = arguments.tensor(0, "x", DType::kFloat32);
   const Tensor& gradient = arguments.tensor(1, "gradient", DType::kFloat32);
   check_same_shape(arguments, x, gradient);
-  const Dropout dropout = dropout_from(arguments, 2);
+  const Dropout dropout = arguments.dropout(2);
   Tensor gradient_x(DType::kFloat32, x.shape());
   cpu::silu_backward(x.f32(), gradient.f32(), dropout, gradient_x.f32(), x.count());
   return TensorHandle::wrap(info.Env(), std::move(gradient_x));
@@ -44,7 +40,7 @@ Napi::Value silu_backward(const Napi::CallbackInfo& info) {
 Napi::Value dropout(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "dropout", 3);
   const Tensor& x = arguments.tensor(0, "x", DType::kFloat32);
-  const Dropout dropout = dropout_from(arguments, 1);
+  const Dropout dropout = arguments.dropout(1);
   Tensor y(DType::kFloat32, x.shape());
   cpu::apply_dropout(x.f32(), dropout, y.f32(), y.count());
   return TensorHandle::wrap(info.Env(), std::move(y));

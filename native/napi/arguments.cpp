@@ -97,6 +97,12 @@ uint64_t Arguments::seed(size_t index) const {
   return static_cast<uint64_t>(integer(index, "seed", 0, (int64_t{1} << 53) - 1));
 }
 
+Dropout Arguments::dropout(size_t index) const {
+  const double probability = number(index, "dropout probability", 0.0, 1.0);
+  if (probability == 1.0) fail("the dropout probability must be below 1");
+  return {probability, seed(index + 1)};
+}
+
 bool Arguments::boolean(size_t index, const char* name) const {
   if (!info_[index].IsBoolean()) fail(std::string(name) + " must be true or false");
   return info_[index].As<Napi::Boolean>().Value();

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/dropout.hpp"
 #include "core/error.hpp"
 #include "core/tensor.hpp"
 
@@ -37,6 +38,7 @@ class Arguments {
   double number(size_t index, const char* name, double low, double high) const;
   int64_t integer(size_t index, const char* name, int64_t low, int64_t high) const;
   uint64_t seed(size_t index) const;  // a non-negative safe integer
+  Dropout dropout(size_t index) const;  // a probability in [0, 1), then a seed
   bool boolean(size_t index, const char* name) const;
   std::string text(size_t index, const char* name) const;
   std::vector<int64_t> integers(size_t index, const char* name, int64_t low, int64_t high) const;

@@ -52,7 +52,7 @@ Operands operands_from(const Arguments& arguments) {
     rotary = rotary_table(static_cast<float>(arguments.number(6, "ropeTheta", 1e-3, 1e12)), head_dim, longest);
   }
   const float scale = static_cast<float>(arguments.number(7, "scale", -1e6, 1e6));
-  const Dropout dropout(arguments.number(8, "dropout probability", 0.0, 1.0 - 1.0 / 65536.0), arguments.seed(9));
+  const Dropout dropout = arguments.dropout(8);
   const RotaryTable* table = rotary.get();
   return {query, key, value, std::move(rotary),
           {offsets.i32(), offsets.count() - 1, heads, key_value_heads, head_dim, scale, table, dropout, query.f32(),

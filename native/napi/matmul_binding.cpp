@@ -13,12 +13,6 @@ using cpu::Activation;
 using cpu::LinearGradient;
 using cpu::MatmulEpilogue;
 
-float dropout_probability(const Arguments& arguments, size_t index) {
-  const float probability = static_cast<float>(arguments.number(index, "dropout probability", 0, 1));
-  if (probability >= 1.0f) arguments.fail("the dropout probability must be below 1");
-  return probability;
-}
-
 // A weight (out, in) or, as a pointwise convolution stores it, (out, in, 1).
 const Tensor& weight_matrix(const Arguments& arguments, size_t index, int64_t in) {
   const Tensor& weight = arguments.tensor(index, "weight", DType::kFloat32);
@@ -48,8 +42,7 @@ Napi::Value linear(const Napi::CallbackInfo& info) {
   epilogue.scale = factor_argument(arguments, 4, "scale");
   epilogue.residual = residual ? residual->f32() : nullptr;
   epilogue.residual_scale = factor_argument(arguments, 6, "residualScale");
-  epilogue.dropout_probability = dropout_probability(arguments, 7);
-  epilogue.dropout_seed = arguments.seed(8);
+  epilogue.dropout = arguments.dropout(7);
 
   Tensor output(DType::kFloat32, {frames, out});
   Napi::Array results = Napi::Array::New(info.Env());
@@ -81,8 +74,7 @@ Napi::Value linear_gradient(const Napi::CallbackInfo& info) {
   }
   layer.pre_activation = pre_activation ? pre_activation->f32() : nullptr;
   layer.scale = factor_argument(arguments, 3, "scale");
-  layer.dropout_probability = dropout_probability(arguments, 4);
-  layer.dropout_seed = arguments.seed(5);
+  layer.dropout = arguments.dropout(4);
 
   Tensor sum_gradient, bias_gradient;
   if (arguments.boolean(6, "wantSum")) sum_gradient = Tensor(DType::kFloat32, gradient.shape());

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/random.hpp"
-
 namespace usmlite::cpu::reference {
 namespace {
 
@@ -22,10 +20,7 @@ void linear_gradient(const LinearGradient& layer, float* sum_gradient, float* bi
   for (int64_t at = 0; at < layer.frames * layer.features; ++at) {
     float value = layer.gradient[at] * layer.scale;
     if (layer.activation != Activation::kNone) value *= slope(layer.pre_activation[at], layer.activation);
-    if (layer.dropout_probability > 0.0f) {
-      const bool dropped = random_uniform(layer.dropout_seed, at) < layer.dropout_probability;
-      value *= dropped ? 0.0f : 1.0f / (1.0f - layer.dropout_probability);
-    }
+    value *= layer.dropout.multiplier(at);
     if (sum_gradient) sum_gradient[at] = value;
     if (bias_gradient) bias_gradient[at % layer.features] += value;
   }

@@ -2,7 +2,6 @@
 #pragma once
 #include <cmath>
 
-#include "core/random.hpp"
 #include "cpu/matmul_epilogue.hpp"
 
 namespace usmlite::cpu::reference {
@@ -20,10 +19,7 @@ inline float finish(float sum, int64_t at, int64_t row, int64_t column, int64_t 
   if (epilogue.bias) sum += epilogue.bias[column];
   if (epilogue.pre_activation) epilogue.pre_activation[at] = sum;
   float result = activate(sum, epilogue.activation);
-  if (epilogue.dropout_probability > 0.0f) {
-    const bool dropped = random_uniform(epilogue.dropout_seed, row * n + column) < epilogue.dropout_probability;
-    result *= dropped ? 0.0f : 1.0f / (1.0f - epilogue.dropout_probability);
-  }
+  result *= epilogue.dropout.multiplier(row * n + column);
   result *= epilogue.scale;
   if (epilogue.residual) result += epilogue.residual_scale * epilogue.residual[at];
   return result;
