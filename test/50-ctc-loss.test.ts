@@ -87,7 +87,7 @@ test.serial("instruction sets agree on random and extreme batches", (t) => {
         t.true(Math.abs(loss - wanted) <= 1e-5 * Math.max(1, wanted), `${set}, case ${which}: loss ${loss}, not ${wanted}`);
       });
       const worst = actual.gradient.reduce((most, g, i) => Math.max(most, Math.abs(g - (expected.gradient[i] as number))), 0);
-      t.true(worst < 2e-3, `${set}, case ${which}: gradient differs by ${worst}`);
+      t.true(worst < 5e-4, `${set}, case ${which}: gradient differs by ${worst}`);
     }
   });
 });
