@@ -62,3 +62,4 @@ export { joinChunks, planChunks, type Chunk } from "./decode/overlap.js";
 export { formatTranscript, transcriptFormats, type Transcript, type TranscriptFormat } from "./text/transcript_formats.js";
 export { PackedMatrix } from "./quant/packed_matrix.js";
 export { packedLinear, type PackedLinearOptions } from "./ops/packed_linear.js";
+export { tuneFusion, type FusionWeights, type TuningUtterance } from "./decode/fusion_tuning.js";

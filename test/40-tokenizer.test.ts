@@ -69,7 +69,10 @@ test("a saved tokenizer is the same when loaded", (t) => {
 });
 
 test("added tokens may follow the pieces of the model", (t) => {
-  const added_tokens = [{ id: 0, content: "<pad>", special: true }, { id: 15, content: "<extra>", special: true }]; // prettier-ignore
+  const added_tokens = [
+    { id: 0, content: "<pad>", special: true },
+    { id: 15, content: "<extra>", special: true },
+  ];
   const tokenizer = Tokenizer.load(folderWith({ model: { unk_id: 3, vocab: pieces }, added_tokens }));
   t.is(tokenizer.size, 16);
   t.is(tokenizer.decode([4, 15, 9]), "THEHE");
@@ -103,7 +106,11 @@ test("a trained tokenizer has the size asked for, writes every word, and prefers
 test("corrupt tokenizer files are coded errors that name the file", (t) => {
   const model = { type: "Unigram", unk_id: 3, vocab: pieces };
   const refuse = (json: unknown, message: RegExp): void => {
-    const error = t.throws(() => Tokenizer.load(folderWith(json)), { instanceOf: UsmLiteError, code: "BAD_TOKENIZER", message });
+    const error = t.throws(() => Tokenizer.load(folderWith(json)), {
+      instanceOf: UsmLiteError,
+      code: "BAD_TOKENIZER",
+      message,
+    });
     t.true(error?.message.includes("tokenizer.json"));
   };
   refuse("", /not valid JSON/);
@@ -131,12 +138,14 @@ test("mutated tokenizer files load or are refused, never anything else", (t) => 
   for (let trial = 0; trial < 400; trial++) {
     const bytes = Buffer.from(original);
     bytes[Math.floor((noise[trial * 3] as number) * bytes.length)] = Math.floor((noise[trial * 3 + 1] as number) * 256);
-    const end = (noise[trial * 3 + 2] as number) < 0.2 ? Math.floor((noise[trial * 3] as number) * bytes.length) : bytes.length;
+    const end =
+      (noise[trial * 3 + 2] as number) < 0.2 ? Math.floor((noise[trial * 3] as number) * bytes.length) : bytes.length;
     writeFileSync(join(path, "tokenizer.json"), bytes.subarray(0, end));
     try {
       Tokenizer.load(path).encode("THE HEAT");
     } catch (error) {
-      if (!(error instanceof UsmLiteError) || error.code !== "BAD_TOKENIZER") t.fail(`trial ${trial}: ${String(error)}`);
+      if (!(error instanceof UsmLiteError) || error.code !== "BAD_TOKENIZER")
+        t.fail(`trial ${trial}: ${String(error)}`);
     }
   }
   t.pass();

@@ -19,12 +19,18 @@ test("edits are counted as substitutions, deletions and insertions", (t) => {
 test("the number of edits is the least possible", (t) => {
   const least = (a: string, b: string): number => {
     if (!a || !b) return a.length + b.length;
-    return Math.min(least(a.slice(1), b) + 1, least(a, b.slice(1)) + 1, least(a.slice(1), b.slice(1)) + (a[0] === b[0] ? 0 : 1));
+    return Math.min(
+      least(a.slice(1), b) + 1,
+      least(a, b.slice(1)) + 1,
+      least(a.slice(1), b.slice(1)) + (a[0] === b[0] ? 0 : 1),
+    );
   };
   const noise = randomValues(600, 3);
   for (let trial = 0; trial < 50; trial++) {
     const word = (from: number): string =>
-      Array.from(noise.subarray(trial * 12 + from, trial * 12 + from + 6), (value) => (value < -0.6 ? "" : value < 0.2 ? "a" : "b")).join("");
+      Array.from(noise.subarray(trial * 12 + from, trial * 12 + from + 6), (value) =>
+        value < -0.6 ? "" : value < 0.2 ? "a" : "b",
+      ).join("");
     const [reference, hypothesis] = [word(0), word(6)];
     const { substitutions, deletions, insertions } = countEdits([...reference], [...hypothesis]);
     t.is(substitutions + deletions + insertions, least(reference, hypothesis));
@@ -33,7 +39,10 @@ test("the number of edits is the least possible", (t) => {
 });
 
 const system = (errorEvery: number) =>
-  Array.from({ length: 200 }, (_, i) => ({ reference: "one two, three four", hypothesis: i % errorEvery ? "ONE TWO THREE FOUR" : "ONE TWO FREE" }));
+  Array.from({ length: 200 }, (_, i) => ({
+    reference: "one two, three four",
+    hypothesis: i % errorEvery ? "ONE TWO THREE FOUR" : "ONE TWO FREE",
+  }));
 
 test("rates are over all words, with an interval that repeats for a seed", (t) => {
   const rate = wordErrorRate(system(4));
@@ -46,7 +55,13 @@ test("rates are over all words, with an interval that repeats for a seed", (t) =
   t.deepEqual(wordErrorRate(system(4)).interval, rate.interval);
   t.notDeepEqual(wordErrorRate(system(4), { seed: 1 }).interval, rate.interval);
   t.is(characterErrorRate([{ reference: "AB C", hypothesis: "AC" }]).rate, 2 / 4);
-  t.is(wordErrorRate([{ reference: "", hypothesis: "A" }, { reference: "A B", hypothesis: "A B" }]).rate, 0.5); // prettier-ignore
+  t.is(
+    wordErrorRate([
+      { reference: "", hypothesis: "A" },
+      { reference: "A B", hypothesis: "A B" },
+    ]).rate,
+    0.5,
+  );
   t.throws(() => wordErrorRate([{ reference: "...", hypothesis: "A" }]), { code: "INVALID_ARGUMENT" });
 });
 
@@ -56,5 +71,7 @@ test("the relative change of two systems is paired", (t) => {
   t.true(change.interval[0] > 0.6 && change.interval[1] < 1.7);
   const same = relativeChange(wordErrorRate(system(4)), wordErrorRate(system(4)));
   t.deepEqual(same, { relativeChange: 0, interval: [0, 0] });
-  t.throws(() => relativeChange(wordErrorRate(system(4)), wordErrorRate(system(4).slice(1))), { code: "INVALID_ARGUMENT" });
+  t.throws(() => relativeChange(wordErrorRate(system(4)), wordErrorRate(system(4).slice(1))), {
+    code: "INVALID_ARGUMENT",
+  });
 });

@@ -10,10 +10,29 @@ const exact = { beamWidth: 1e6, beamThreshold: Infinity, tokenThreshold: Infinit
 test("greedy decoding merges repeats, removes blanks and says when each word was spoken", (t) => {
   //                                    A  A     B     C     C  C  B
   const lattice = clearLattice([0, 1, 1, 0, 2, 0, 3, 0, 3, 3, 2, 0], 4);
-  const { text, tokens, words, logProbability } = ctcGreedy(lattice, letters, { secondsPerFrame: 0.04, startSeconds: 10 });
+  const { text, tokens, words, logProbability } = ctcGreedy(lattice, letters, {
+    secondsPerFrame: 0.04,
+    startSeconds: 10,
+  });
   t.is(text, "AB C CB");
-  t.deepEqual(tokens.map(({ id, firstFrame, endFrame }) => [id, firstFrame, endFrame]), [[1, 1, 3], [2, 4, 5], [3, 6, 7], [3, 8, 10], [2, 10, 11]]); // prettier-ignore
-  t.deepEqual(words.map(({ word, start, end }) => [word, start, end]), [["AB", 10.04, 10.2], ["C", 10.24, 10.28], ["CB", 10.32, 10.44]]); // prettier-ignore
+  t.deepEqual(
+    tokens.map(({ id, firstFrame, endFrame }) => [id, firstFrame, endFrame]),
+    [
+      [1, 1, 3],
+      [2, 4, 5],
+      [3, 6, 7],
+      [3, 8, 10],
+      [2, 10, 11],
+    ],
+  );
+  t.deepEqual(
+    words.map(({ word, start, end }) => [word, start, end]),
+    [
+      ["AB", 10.04, 10.2],
+      ["C", 10.24, 10.28],
+      ["CB", 10.32, 10.44],
+    ],
+  );
   t.true(words.every(({ confidence }) => Math.abs(confidence - 0.97) < 1e-6));
   t.true(Math.abs(logProbability - 12 * Math.log(0.97)) < 1e-5);
   t.deepEqual(ctcGreedy({ values: new Float32Array(0), frames: 0, tokens: 4 }, letters, times).words, []);
@@ -30,7 +49,10 @@ test("beam search without limits finds the sum of all alignments of every sequen
       t.true(Math.abs(logProbability - expected) < 1e-5);
       t.is(score, logProbability);
     }
-    t.deepEqual(found.map(({ score }) => score), found.map(({ score }) => score).sort((a, b) => b - a)); // prettier-ignore
+    t.deepEqual(
+      found.map(({ score }) => score),
+      found.map(({ score }) => score).sort((a, b) => b - a),
+    );
   }
 });
 
@@ -68,7 +90,12 @@ test("searching piece by piece gives what searching at once gives", (t) => {
   const lattice = randomLattice(40, 4, 5, 4);
   const whole = ctcBeamSearch(lattice, letters, times, {}, 5);
   const search = new CtcBeamSearch(letters, times);
-  for (const [begin, end] of [[0, 1], [1, 17], [17, 17], [17, 40]] as const) { // prettier-ignore
+  for (const [begin, end] of [
+    [0, 1],
+    [1, 17],
+    [17, 17],
+    [17, 40],
+  ] as const) {
     search.advance({ values: lattice.values.subarray(begin * 4, end * 4), frames: end - begin, tokens: 4 });
     search.best();
   }
@@ -82,7 +109,10 @@ test("different tokens of the same text add up, and a lone space is no word", (t
   const sums = exhaustiveSums(lattice);
   const found = ctcBeamSearch(lattice, tokenizer, times, exact, 1e6);
   const a = found.find(({ text }) => text === "A");
-  const expected = ["2", "3", "1 2", "2 1", "1 2 1", "1 3", "3 1", "1 3 1"].reduce((sum, key) => sum + (sums.get(key) ?? 0), 0);
+  const expected = ["2", "3", "1 2", "2 1", "1 2 1", "1 3", "3 1", "1 3 1"].reduce(
+    (sum, key) => sum + (sums.get(key) ?? 0),
+    0,
+  );
   t.true(Math.abs(Math.exp(a?.logProbability ?? 0) - expected) < 1e-6);
   t.is(new Set(found.map(({ text }) => text)).size, found.length);
 });
@@ -115,11 +145,23 @@ test("special tokens are never decoded by the search", (t) => {
 
 test("misuse is a coded error", (t) => {
   const lattice = randomLattice(3, 4, 1);
-  t.throws(() => ctcGreedy({ ...lattice, tokens: 3 }, letters, times), { code: "INVALID_ARGUMENT", message: /tokenizer has 4/ });
-  t.throws(() => ctcGreedy({ ...lattice, frames: 4 }, letters, times), { code: "INVALID_ARGUMENT", message: /are 16 numbers, got 12/ });
-  t.throws(() => ctcBeamSearch(lattice, letters, times, { beamWidth: 0 }), { code: "INVALID_ARGUMENT", message: /beamWidth/ });
+  t.throws(() => ctcGreedy({ ...lattice, tokens: 3 }, letters, times), {
+    code: "INVALID_ARGUMENT",
+    message: /tokenizer has 4/,
+  });
+  t.throws(() => ctcGreedy({ ...lattice, frames: 4 }, letters, times), {
+    code: "INVALID_ARGUMENT",
+    message: /are 16 numbers, got 12/,
+  });
+  t.throws(() => ctcBeamSearch(lattice, letters, times, { beamWidth: 0 }), {
+    code: "INVALID_ARGUMENT",
+    message: /beamWidth/,
+  });
   t.throws(() => ctcBeamSearch(lattice, letters, times, { tokenThreshold: NaN }), { code: "INVALID_ARGUMENT" });
   const broken = { ...lattice, values: new Float32Array(12).fill(NaN) };
-  t.throws(() => ctcBeamSearch(broken, letters, times), { code: "INVALID_ARGUMENT", message: /frame 0 are not numbers/ });
+  t.throws(() => ctcBeamSearch(broken, letters, times), {
+    code: "INVALID_ARGUMENT",
+    message: /frame 0 are not numbers/,
+  });
   t.is(ctcBeamSearch({ values: new Float32Array(0), frames: 0, tokens: 4 }, letters, times)[0]?.text, "");
 });

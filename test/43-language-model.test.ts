@@ -3,7 +3,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32, deflateRawSync, inflateRawSync } from "node:zlib";
 import test from "ava";
-import { ctcBeamSearch, LanguageModelScorer, readLanguageModel, trainLanguageModel, trainTokenizer, UsmLiteError, writeLanguageModel } from "../lib/index.js"; // prettier-ignore
+import {
+  ctcBeamSearch,
+  LanguageModelScorer,
+  readLanguageModel,
+  trainLanguageModel,
+  trainTokenizer,
+  UsmLiteError,
+  writeLanguageModel,
+} from "../lib/index.js";
 import { decodeLanguageModel, encodeLanguageModel } from "../lib/decode/ngram_file.js";
 import { FIRST_WORD, TEXT_END, type NgramLanguageModel } from "../lib/decode/ngram_language_model.js";
 import { SpellingModel } from "../lib/decode/spelling_model.js";
@@ -99,7 +107,11 @@ test("misuse and damaged files are coded errors", (t) => {
   t.throws(() => trainLanguageModel([]), { code: "INVALID_ARGUMENT" });
   t.throws(() => trainLanguageModel(texts, { order: 7 }), { code: "INVALID_ARGUMENT", message: /1 to 6/ });
   const refuse = (bytes: Uint8Array, message: RegExp): void => {
-    t.throws(() => decodeLanguageModel(bytes, "x.ngram"), { instanceOf: UsmLiteError, code: "BAD_LANGUAGE_MODEL", message });
+    t.throws(() => decodeLanguageModel(bytes, "x.ngram"), {
+      instanceOf: UsmLiteError,
+      code: "BAD_LANGUAGE_MODEL",
+      message,
+    });
   };
   const good = Buffer.from(encodeLanguageModel(model));
   refuse(new Uint8Array(0), /x\.ngram is not a language model/);
@@ -126,9 +138,12 @@ test("mutated language models are read or refused, never anything else", (t) => 
     header.writeUInt32LE(mutant.length, 8);
     header.writeUInt32LE(crc32(mutant), 12);
     try {
-      decodeLanguageModel(Buffer.concat([header, deflateRawSync(mutant, { level: 1 })]), "x.ngram").textScore("THE CAT SAT ON A MAT");
+      decodeLanguageModel(Buffer.concat([header, deflateRawSync(mutant, { level: 1 })]), "x.ngram").textScore(
+        "THE CAT SAT ON A MAT",
+      );
     } catch (error) {
-      if (!(error instanceof UsmLiteError) || error.code !== "BAD_LANGUAGE_MODEL") t.fail(`trial ${trial}: ${String(error)}`);
+      if (!(error instanceof UsmLiteError) || error.code !== "BAD_LANGUAGE_MODEL")
+        t.fail(`trial ${trial}: ${String(error)}`);
       refused++;
     }
   }

@@ -18,7 +18,10 @@ test("text and json hold the text", (t) => {
   const transcript = transcriptOf('HELLO | "WORLD"');
   t.is(formatTranscript(transcript, "text"), 'HELLO "WORLD"\n');
   t.is(formatTranscript(transcript, "json"), '{"text":"HELLO \\"WORLD\\""}');
-  t.throws(() => formatTranscript(transcript, "xml" as TranscriptFormat), { code: "INVALID_ARGUMENT", message: /choose text, json/ });
+  t.throws(() => formatTranscript(transcript, "xml" as TranscriptFormat), {
+    code: "INVALID_ARGUMENT",
+    message: /choose text, json/,
+  });
 });
 
 test("srt numbers its cues and vtt has a header and escapes", (t) => {
@@ -37,20 +40,31 @@ test("srt numbers its cues and vtt has a header and escapes", (t) => {
 });
 
 test("segments end at pauses, at seven seconds and when two lines of 42 characters are full", (t) => {
-  const long = transcriptOf(Array.from({ length: 60 }, (_, i) => "ABCDEFGHIJKLM".slice(0, 2 + (i % 11))).join(" ")).words;
+  const long = transcriptOf(
+    Array.from({ length: 60 }, (_, i) => "ABCDEFGHIJKLM".slice(0, 2 + (i % 11))).join(" "),
+  ).words;
   const segments = segmentWords(long);
   t.true(segments.length > 5);
-  t.deepEqual(segments.flatMap(({ words }) => words), long); // prettier-ignore
+  t.deepEqual(
+    segments.flatMap(({ words }) => words),
+    long,
+  );
   for (const { lines, words, start, end } of segments) {
     t.true(lines.length <= 2 && lines.every((line) => line.length <= 42), lines.join("/"));
     t.is(lines.join(" "), words.map(({ word }) => word).join(" "));
     t.true(end - start <= 7 && end > start);
   }
-  t.deepEqual(segmentWords(transcriptOf("A B | C D").words).map(({ lines }) => lines), [["A B"], ["C D"]]); // prettier-ignore
+  t.deepEqual(
+    segmentWords(transcriptOf("A B | C D").words).map(({ lines }) => lines),
+    [["A B"], ["C D"]],
+  );
   t.is(segmentWords(transcriptOf("A B | C D").words, { pause: 3 }).length, 1);
   t.is(segmentWords(transcriptOf("A B C D").words, { maximumSeconds: 1 }).length, 2);
   const huge = "X".repeat(90);
-  t.deepEqual(segmentWords(transcriptOf(`A ${huge} B`).words).map(({ lines }) => lines), [["A", huge], ["B"]]); // prettier-ignore
+  t.deepEqual(
+    segmentWords(transcriptOf(`A ${huge} B`).words).map(({ lines }) => lines),
+    [["A", huge], ["B"]],
+  );
 });
 
 test("two lines are balanced", (t) => {
@@ -59,12 +73,23 @@ test("two lines are balanced", (t) => {
 });
 
 test("verbose_json has OpenAI's fields", (t) => {
-  const transcript = { ...transcriptOf("HELLO THERE | WORLD"), tokens: [{ id: 7, start: 0 }, { id: 8, start: 0.4 }, { id: 9, start: 2.9 }] }; // prettier-ignore
+  const transcript = {
+    ...transcriptOf("HELLO THERE | WORLD"),
+    tokens: [
+      { id: 7, start: 0 },
+      { id: 8, start: 0.4 },
+      { id: 9, start: 2.9 },
+    ],
+  };
   const json = JSON.parse(formatTranscript(transcript, "verbose_json")) as Record<string, unknown>;
   t.deepEqual(Object.keys(json), ["duration", "language", "text", "segments", "words", "usage"]);
   t.is(json["language"], "english");
   t.deepEqual(json["usage"], { type: "duration", seconds: 4 });
-  t.deepEqual(json["words"], [{ word: "HELLO", start: 0, end: 0.3 }, { word: "THERE", start: 0.4, end: 0.7 }, { word: "WORLD", start: 2.9, end: 3.1999999999999997 }]); // prettier-ignore
+  t.deepEqual(json["words"], [
+    { word: "HELLO", start: 0, end: 0.3 },
+    { word: "THERE", start: 0.4, end: 0.7 },
+    { word: "WORLD", start: 2.9, end: 3.1999999999999997 },
+  ]);
   const [first, second] = json["segments"] as Record<string, unknown>[];
   t.deepEqual(first, {
     id: 0,

@@ -3,7 +3,11 @@ import { ctcGreedy, joinChunks, planChunks } from "../lib/index.js";
 import { clearLattice, randomLattice, tokenizerOf } from "./lattice.js";
 
 test("chunks cover everything, overlap as asked, and fall on multiples", (t) => {
-  t.deepEqual(planChunks(100, 40, 10), [{ begin: 0, end: 40 }, { begin: 30, end: 70 }, { begin: 60, end: 100 }]); // prettier-ignore
+  t.deepEqual(planChunks(100, 40, 10), [
+    { begin: 0, end: 40 },
+    { begin: 30, end: 70 },
+    { begin: 60, end: 100 },
+  ]);
   t.deepEqual(planChunks(40, 40, 10), [{ begin: 0, end: 40 }]);
   t.deepEqual(planChunks(0, 40, 10), [{ begin: 0, end: 0 }]);
   for (let length = 1; length < 300; length += 7) {
@@ -42,7 +46,10 @@ test("a token near the cut is neither lost nor said twice, though chunks place i
 });
 
 test("chunks that leave gaps or are out of order are coded errors", (t) => {
-  const chunk = (firstFrame: number, frames: number, tokens = 4) => ({ ...randomLattice(frames, tokens, 1), firstFrame });
+  const chunk = (firstFrame: number, frames: number, tokens = 4) => ({
+    ...randomLattice(frames, tokens, 1),
+    firstFrame,
+  });
   t.throws(() => joinChunks([]), { code: "INVALID_ARGUMENT" });
   t.throws(() => joinChunks([chunk(0, 5), chunk(6, 5)]), { code: "INVALID_ARGUMENT", message: /does not continue/ });
   t.throws(() => joinChunks([chunk(5, 5), chunk(0, 7)]), { code: "INVALID_ARGUMENT" });

@@ -14,7 +14,8 @@ const newPath = (): string => join(folder, `${files++}.safetensors`);
 
 /** A file of the given header and data; `length` overrides what the prefix says. */
 function fileOf(header: unknown, data = new Uint8Array(0), length?: bigint): string {
-  const text = header instanceof Buffer ? header : Buffer.from(typeof header === "string" ? header : JSON.stringify(header));
+  const text =
+    header instanceof Buffer ? header : Buffer.from(typeof header === "string" ? header : JSON.stringify(header));
   const prefix = Buffer.alloc(8);
   prefix.writeBigUInt64LE(length ?? BigInt(text.length));
   const path = newPath();
@@ -22,7 +23,11 @@ function fileOf(header: unknown, data = new Uint8Array(0), length?: bigint): str
   return path;
 }
 
-const f32 = (begin: number, end: number, shape = [(end - begin) / 4]) => ({ dtype: "F32", shape, data_offsets: [begin, end] });
+const f32 = (begin: number, end: number, shape = [(end - begin) / 4]) => ({
+  dtype: "F32",
+  shape,
+  data_offsets: [begin, end],
+});
 
 test("what is written is read back", (t) => {
   const path = newPath();
@@ -66,7 +71,10 @@ test("half precision becomes float32 exactly, integers are checked", (t) => {
     ["float8", { dtype: "F8_E4M3", shape: [1], data: Uint8Array.of(1) }],
   ]);
   using file = readSafetensors(path);
-  t.deepEqual([...file.tensor("half").toArray()], [0, -0, 1, -5, 2 ** -24, -1023 * 2 ** -24, 65504, Infinity, -Infinity, NaN]);
+  t.deepEqual(
+    [...file.tensor("half").toArray()],
+    [0, -0, 1, -5, 2 ** -24, -1023 * 2 ** -24, 65504, Infinity, -Infinity, NaN],
+  );
   t.is(file.tensor("double").toArray()[0], Math.fround(0.1));
   t.throws(() => file.tensor("large"), { code: "BAD_CHECKPOINT", message: /2147483648 does not fit in 32 bits/ });
   t.throws(() => file.tensor("float8"), { code: "BAD_CHECKPOINT", message: /F8_E4M3, which cannot be converted/ });
@@ -79,8 +87,17 @@ test("a failed write leaves the old file and nothing else", (t) => {
   const released = Tensor.from([2]);
   released.dispose();
   t.throws(() => writeSafetensors(path, [["b", released]]), { code: "TENSOR_RELEASED" });
-  t.throws(() => writeSafetensors(path, [["b", { dtype: "F32", shape: [2], data: new Uint8Array(3) }]]), { code: "INVALID_ARGUMENT" });
-  t.throws(() => writeSafetensors(path, [["a", Tensor.from([1])], ["a", Tensor.from([1])]]), { code: "INVALID_ARGUMENT" }); // prettier-ignore
+  t.throws(() => writeSafetensors(path, [["b", { dtype: "F32", shape: [2], data: new Uint8Array(3) }]]), {
+    code: "INVALID_ARGUMENT",
+  });
+  t.throws(
+    () =>
+      writeSafetensors(path, [
+        ["a", Tensor.from([1])],
+        ["a", Tensor.from([1])],
+      ]),
+    { code: "INVALID_ARGUMENT" },
+  );
   t.throws(() => writeSafetensors(join(inner, "none", "m"), []), { code: "FILE_UNWRITABLE" });
   t.deepEqual(readdirSync(inner), ["model.safetensors"]);
   using file = readSafetensors(path);
@@ -103,41 +120,85 @@ const attacks: Record<string, [path: () => string, message: RegExp]> = {
   "a header that begins with a space": [() => fileOf(" {}"), /begin with "\{"/],
   "a header that is not JSON": [() => fileOf("{a}"), /not valid JSON/],
   "a header that is not UTF-8": [() => fileOf(Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d])), /not UTF-8/],
-  "a deeply nested header": [() => fileOf(`{"a":${"[".repeat(1e5)}${"]".repeat(1e5)}}`), /not valid JSON|must be an object/],
-  "a repeated name": [() => fileOf('{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"\\u0061":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', new Uint8Array(1)), /"a" twice/], // prettier-ignore
-  "a repeated field": [() => fileOf('{"a":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}}', new Uint8Array(1)), /"dtype" twice/], // prettier-ignore
+  "a deeply nested header": [
+    () => fileOf(`{"a":${"[".repeat(1e5)}${"]".repeat(1e5)}}`),
+    /not valid JSON|must be an object/,
+  ],
+  "a repeated name": [
+    () =>
+      fileOf(
+        '{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"\\u0061":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
+        new Uint8Array(1),
+      ),
+    /"a" twice/,
+  ],
+  "a repeated field": [
+    () => fileOf('{"a":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}}', new Uint8Array(1)),
+    /"dtype" twice/,
+  ],
   "an unknown dtype": [() => fileOf({ a: { ...f32(0, 4), dtype: "F33" } }, new Uint8Array(4)), /unknown dtype "F33"/],
-  "a dtype named like an object property": [() => fileOf({ a: { ...f32(0, 4), dtype: "constructor" } }, new Uint8Array(4)), /unknown dtype/],
+  "a dtype named like an object property": [
+    () => fileOf({ a: { ...f32(0, 4), dtype: "constructor" } }, new Uint8Array(4)),
+    /unknown dtype/,
+  ],
   "a tensor that is not an object": [() => fileOf({ a: null }), /must be an object/],
   "a negative extent": [() => fileOf({ a: f32(0, 4, [-1]) }, new Uint8Array(4)), /whole numbers from 0/],
   "a fractional extent": [() => fileOf({ a: f32(0, 4, [1.5]) }, new Uint8Array(4)), /whole numbers from 0/],
-  "an infinite extent": [() => fileOf('{"a":{"dtype":"F32","shape":[1e999],"data_offsets":[0,4]}}', new Uint8Array(4)), /whole numbers/],
-  "a product that overflows": [() => fileOf({ a: f32(0, 4, [2 ** 40, 2 ** 40]) }, new Uint8Array(4)), /larger than any file/],
-  "a product that wraps to the right size in 64 bits": [() => fileOf({ a: f32(0, 4, [2 ** 32, 2 ** 32, 1]) }, new Uint8Array(4)), /larger than any file/], // prettier-ignore
+  "an infinite extent": [
+    () => fileOf('{"a":{"dtype":"F32","shape":[1e999],"data_offsets":[0,4]}}', new Uint8Array(4)),
+    /whole numbers/,
+  ],
+  "a product that overflows": [
+    () => fileOf({ a: f32(0, 4, [2 ** 40, 2 ** 40]) }, new Uint8Array(4)),
+    /larger than any file/,
+  ],
+  "a product that wraps to the right size in 64 bits": [
+    () => fileOf({ a: f32(0, 4, [2 ** 32, 2 ** 32, 1]) }, new Uint8Array(4)),
+    /larger than any file/,
+  ],
   "a shape of another size than the bytes": [() => fileOf({ a: f32(0, 8, [3]) }, new Uint8Array(8)), /needs 12 bytes/],
-  "three offsets": [() => fileOf({ a: { dtype: "U8", shape: [1], data_offsets: [0, 1, 2] } }, new Uint8Array(1)), /begin <= end/],
-  "offsets in the wrong order": [() => fileOf({ a: { dtype: "U8", shape: [1], data_offsets: [1, 0] } }, new Uint8Array(1)), /begin <= end/],
+  "three offsets": [
+    () => fileOf({ a: { dtype: "U8", shape: [1], data_offsets: [0, 1, 2] } }, new Uint8Array(1)),
+    /begin <= end/,
+  ],
+  "offsets in the wrong order": [
+    () => fileOf({ a: { dtype: "U8", shape: [1], data_offsets: [1, 0] } }, new Uint8Array(1)),
+    /begin <= end/,
+  ],
   "offsets beyond the file": [() => fileOf({ a: f32(0, 8) }, new Uint8Array(4)), /need exactly 8/],
   "overlapping tensors": [() => fileOf({ a: f32(0, 8), b: f32(4, 12) }, new Uint8Array(12)), /overlaps or holes/],
-  "two names for the same bytes": [() => fileOf({ a: f32(0, 4), b: f32(0, 4) }, new Uint8Array(4)), /overlaps or holes/],
+  "two names for the same bytes": [
+    () => fileOf({ a: f32(0, 4), b: f32(0, 4) }, new Uint8Array(4)),
+    /overlaps or holes/,
+  ],
   "a hole between tensors": [() => fileOf({ a: f32(0, 4), b: f32(8, 12) }, new Uint8Array(12)), /overlaps or holes/],
   "a hole at the beginning": [() => fileOf({ a: f32(4, 8) }, new Uint8Array(8)), /overlaps or holes/],
   "bytes after the last tensor": [() => fileOf({ a: f32(0, 4) }, new Uint8Array(5)), /need exactly 4/],
-  "a half byte": [() => fileOf({ a: { dtype: "F4", shape: [3], data_offsets: [0, 2] } }, new Uint8Array(2)), /needs 1.5 bytes/],
+  "a half byte": [
+    () => fileOf({ a: { dtype: "F4", shape: [3], data_offsets: [0, 2] } }, new Uint8Array(2)),
+    /needs 1.5 bytes/,
+  ],
   "metadata that is not text": [() => fileOf({ __metadata__: { a: 1 } }), /object of strings/],
   "metadata that is a list": [() => fileOf({ __metadata__: ["a"] }), /object of strings/],
 };
 
 for (const [name, [path, message]] of Object.entries(attacks)) {
   test(`a hostile file: ${name}`, (t) => {
-    const error = t.throws(() => readSafetensors(path()), { instanceOf: UsmLiteError, code: "BAD_CHECKPOINT", message });
+    const error = t.throws(() => readSafetensors(path()), {
+      instanceOf: UsmLiteError,
+      code: "BAD_CHECKPOINT",
+      message,
+    });
     t.true(error?.message.includes(folder), "names the file");
     t.true((error?.message.length ?? 0) < 1000);
   });
 }
 
 test("a missing file and a folder are coded errors", (t) => {
-  t.throws(() => readSafetensors(join(folder, "missing")), { code: "FILE_NOT_FOUND", message: /missing does not exist/ });
+  t.throws(() => readSafetensors(join(folder, "missing")), {
+    code: "FILE_NOT_FOUND",
+    message: /missing does not exist/,
+  });
   t.throws(() => readSafetensors(folder), { code: "FILE_UNREADABLE" });
 });
 
@@ -150,25 +211,43 @@ test("a file that shrinks after it was opened is a coded error", (t) => {
 
 test("mutated files are read or refused, never anything else", (t) => {
   const path = newPath();
-  writeSafetensors(path, [["weight", Tensor.from([1, 2, 3, 4], [2, 2])], ["bias", Tensor.from(Uint8Array.of(1, 2))]], { a: "b" }); // prettier-ignore
+  writeSafetensors(
+    path,
+    [
+      ["weight", Tensor.from([1, 2, 3, 4], [2, 2])],
+      ["bias", Tensor.from(Uint8Array.of(1, 2))],
+    ],
+    { a: "b" },
+  );
   const original = readFileSync(path);
   const mutant = newPath();
   let refused = 0;
   const noise = randomValues(12_000, 7).map((value) => (value + 1) / 2);
   for (let trial = 0; trial < 3000; trial++) {
-    const [how, where, what, extra] = noise.subarray(trial * 4, trial * 4 + 4) as unknown as [number, number, number, number];
+    const [how, where, what, extra] = noise.subarray(trial * 4, trial * 4 + 4) as unknown as [
+      number,
+      number,
+      number,
+      number,
+    ];
     const at = Math.floor(where * original.length);
     let bytes = Buffer.from(original);
     if (how < 0.6) bytes[at] = Math.floor(what * 256);
     else if (how < 0.7) bytes = bytes.subarray(0, at);
     else if (how < 0.85) bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + 1 + Math.floor(extra * 4))]);
-    else bytes = Buffer.concat([bytes.subarray(0, at), Buffer.from('"[]{},:0123-e.\\'[Math.floor(what * 15)] as string), bytes.subarray(at)]);
+    else
+      bytes = Buffer.concat([
+        bytes.subarray(0, at),
+        Buffer.from('"[]{},:0123-e.\\'[Math.floor(what * 15)] as string),
+        bytes.subarray(at),
+      ]);
     writeFileSync(mutant, bytes);
     try {
       using file = readSafetensors(mutant);
       for (const name of file.names()) file.values(name);
     } catch (error) {
-      if (!(error instanceof UsmLiteError) || error.code !== "BAD_CHECKPOINT") t.fail(`trial ${trial}: ${String(error)}`);
+      if (!(error instanceof UsmLiteError) || error.code !== "BAD_CHECKPOINT")
+        t.fail(`trial ${trial}: ${String(error)}`);
       refused++;
     }
   }
@@ -184,7 +263,12 @@ const shared = sharedFolder();
       const copy = newPath();
       writeSafetensors(
         copy,
-        file.names().map((tensor) => [tensor, { dtype: file.dtype(tensor), shape: file.shape(tensor), data: file.bytes(tensor) }]),
+        file
+          .names()
+          .map((tensor) => [
+            tensor,
+            { dtype: file.dtype(tensor), shape: file.shape(tensor), data: file.bytes(tensor) },
+          ]),
         file.metadata,
       );
       t.true(readFileSync(copy).equals(readFileSync(path)), `${family}/${name}`);

@@ -13,7 +13,10 @@ export function randomLattice(frames: number, tokens: number, seed: number, cont
   for (let frame = 0; frame < frames; frame++) {
     const row = values.subarray(frame * tokens, (frame + 1) * tokens).map((value) => value * contrast);
     const sum = Math.log(row.reduce((total, value) => total + Math.exp(value), 0));
-    values.set(row.map((value) => value - sum), frame * tokens);
+    values.set(
+      row.map((value) => value - sum),
+      frame * tokens,
+    );
   }
   return { values, frames, tokens };
 }

@@ -50,11 +50,17 @@ export function parseJsonObject(text: string, path: string, code: UsmLiteErrorCo
     throw new UsmLiteError(code, `${path} is not valid JSON: ${(error as Error).message}`, { cause: error });
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new UsmLiteError(code, `${path} must hold a JSON object {...}, not ${Array.isArray(value) ? "an array" : String(value)}`);
+    throw new UsmLiteError(
+      code,
+      `${path} must hold a JSON object {...}, not ${Array.isArray(value) ? "an array" : String(value)}`,
+    );
   }
   const repeated = repeatedKey(text);
   if (repeated !== undefined) {
-    throw new UsmLiteError(code, `${path} has the key ${JSON.stringify(repeated.slice(0, 200))} twice in one object; each may appear once`);
+    throw new UsmLiteError(
+      code,
+      `${path} has the key ${JSON.stringify(repeated.slice(0, 200))} twice in one object; each may appear once`,
+    );
   }
   return value as JsonObject;
 }

@@ -38,7 +38,12 @@ const order = Object.keys(bitsOfDtype) as SafetensorsDtype[];
 export const compareDtypes = (a: SafetensorsDtype, b: SafetensorsDtype): number => order.indexOf(b) - order.indexOf(a);
 
 /** What a tensor of ours is called in a file. */
-export const dtypeOfTensor: Readonly<Record<DType, SafetensorsDtype>> = { float32: "F32", int32: "I32", int8: "I8", uint8: "U8" };
+export const dtypeOfTensor: Readonly<Record<DType, SafetensorsDtype>> = {
+  float32: "F32",
+  int32: "I32",
+  int8: "I8",
+  uint8: "U8",
+};
 
 /**
  * The values behind little-endian `bytes`: floats as float32 (F16, BF16 exactly; F64 rounded), integers as int32, int8
@@ -96,7 +101,13 @@ function float32FromHalf(halves: Uint16Array): Float32Array {
     const exponent = (bits >> 10) & 31;
     const fraction = bits & 1023;
     const magnitude =
-      exponent === 0 ? fraction * 2 ** -24 : exponent === 31 ? (fraction ? NaN : Infinity) : (1024 + fraction) * 2 ** (exponent - 25);
+      exponent === 0
+        ? fraction * 2 ** -24
+        : exponent === 31
+          ? fraction
+            ? NaN
+            : Infinity
+          : (1024 + fraction) * 2 ** (exponent - 25);
     return bits & 0x8000 ? -magnitude : magnitude;
   });
   const floats = new Float32Array(halves.length);

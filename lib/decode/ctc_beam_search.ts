@@ -5,7 +5,13 @@
  */
 import { UsmLiteError } from "../errors.js";
 import type { Tokenizer } from "../text/tokenizer.js";
-import { hypothesisOf, type DecodedToken, type FrameTimes, type Hypothesis, type LogProbabilities } from "./hypothesis.js";
+import {
+  hypothesisOf,
+  type DecodedToken,
+  type FrameTimes,
+  type Hypothesis,
+  type LogProbabilities,
+} from "./hypothesis.js";
 import { checkLogProbabilities, logAdd } from "./log_probabilities.js";
 import { PathSum, Prefix } from "./prefix.js";
 import { combineScorers, type PrefixScorer } from "./prefix_scorer.js";
@@ -97,7 +103,11 @@ export class CtcBeamSearch {
       texts.set(
         hypothesis.text,
         rival
-          ? { ...rival, logProbability: logAdd(rival.logProbability, hypothesis.logProbability), score: logAdd(rival.score, score) }
+          ? {
+              ...rival,
+              logProbability: logAdd(rival.logProbability, hypothesis.logProbability),
+              score: logAdd(rival.score, score),
+            }
           : hypothesis,
       );
     }
@@ -129,7 +139,8 @@ export class CtcBeamSearch {
     for (const prefix of candidates) prefix.advance();
     const least = candidates.reduce((best, { score }) => Math.max(best, score), -Infinity) - this.beamThreshold;
     const survivors = candidates.filter(({ score }) => score >= least);
-    if (survivors.length === 0) throw new UsmLiteError("INVALID_ARGUMENT", `the log-probabilities of frame ${this.frame} are not numbers`);
+    if (survivors.length === 0)
+      throw new UsmLiteError("INVALID_ARGUMENT", `the log-probabilities of frame ${this.frame} are not numbers`);
     survivors.sort((a, b) => b.score - a.score);
     survivors.length = Math.min(survivors.length, this.beamWidth);
     const kept = new Set(survivors);
@@ -141,8 +152,9 @@ export class CtcBeamSearch {
 
   /** A score that every survivor of this frame will reach, as the sequences that stay as they are already do. */
   private floor(): number {
-    const scores = this.beam.map(({ nextEndingInBlank, nextEndingInToken, state }) =>
-      logAdd(nextEndingInBlank.total, nextEndingInToken.total) + state.score,
+    const scores = this.beam.map(
+      ({ nextEndingInBlank, nextEndingInToken, state }) =>
+        logAdd(nextEndingInBlank.total, nextEndingInToken.total) + state.score,
     );
     scores.sort((a, b) => b - a);
     return Math.max((scores[0] as number) - this.beamThreshold, scores[this.beamWidth - 1] ?? -Infinity);

@@ -1,6 +1,12 @@
 /** The most probable token of every frame, repeats merged and blanks removed (Graves et al. 2006, best path decoding). */
 import type { Tokenizer } from "../text/tokenizer.js";
-import { hypothesisOf, type DecodedToken, type FrameTimes, type Hypothesis, type LogProbabilities } from "./hypothesis.js";
+import {
+  hypothesisOf,
+  type DecodedToken,
+  type FrameTimes,
+  type Hypothesis,
+  type LogProbabilities,
+} from "./hypothesis.js";
 import { checkLogProbabilities } from "./log_probabilities.js";
 
 /** @throws UsmLiteError INVALID_ARGUMENT when the sizes do not fit the tokenizer */

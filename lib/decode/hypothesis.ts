@@ -62,7 +62,8 @@ export function hypothesisOf(
   const closeWord = (): void => {
     const first = members[0];
     const last = members.at(-1);
-    if (text && first && last) words.push({ word: text, ...span(first, last, times), confidence: geometricMean(members) });
+    if (text && first && last)
+      words.push({ word: text, ...span(first, last, times), confidence: geometricMean(members) });
     members = [];
     text = "";
   };

@@ -5,7 +5,14 @@
  */
 import { UsmLiteError } from "../errors.js";
 import { normalizeText } from "../text/normalize.js";
-import { CODES_PER_NAT, FIRST_WORD, NgramLanguageModel, TEXT_BEGIN, TEXT_END, type NgramTree } from "./ngram_language_model.js";
+import {
+  CODES_PER_NAT,
+  FIRST_WORD,
+  NgramLanguageModel,
+  TEXT_BEGIN,
+  TEXT_END,
+  type NgramTree,
+} from "./ngram_language_model.js";
 import { SpellingModel } from "./spelling_model.js";
 
 export interface LanguageModelTrainingOptions {
@@ -30,13 +37,22 @@ interface Node {
  * Learns a language model from transcripts ({@link normalizeText} is applied).
  * @throws UsmLiteError INVALID_ARGUMENT when there is no text or an option is out of range
  */
-export function trainLanguageModel(texts: Iterable<string>, options: LanguageModelTrainingOptions = {}): NgramLanguageModel {
+export function trainLanguageModel(
+  texts: Iterable<string>,
+  options: LanguageModelTrainingOptions = {},
+): NgramLanguageModel {
   const { order = 3, minimumCount = 1 } = options;
   if (!Number.isInteger(order) || order < 1 || order > 6) {
-    throw new UsmLiteError("INVALID_ARGUMENT", `the order of a language model must be a whole number from 1 to 6, got ${order}`);
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `the order of a language model must be a whole number from 1 to 6, got ${order}`,
+    );
   }
-  const sentences = Array.from(texts, (text) => normalizeText(text).split(" ").filter(Boolean)).filter(({ length }) => length > 0);
-  if (sentences.length === 0) throw new UsmLiteError("INVALID_ARGUMENT", "there are no words to learn a language model from");
+  const sentences = Array.from(texts, (text) => normalizeText(text).split(" ").filter(Boolean)).filter(
+    ({ length }) => length > 0,
+  );
+  if (sentences.length === 0)
+    throw new UsmLiteError("INVALID_ARGUMENT", "there are no words to learn a language model from");
   const words = [...new Set(sentences.flat())].sort();
   const ids = new Map(words.map((word, index) => [word, index + FIRST_WORD]));
 
@@ -47,7 +63,8 @@ export function trainLanguageModel(texts: Iterable<string>, options: LanguageMod
   }
   countLeftContexts(root, [], root);
   const spelling = new SpellingModel(words);
-  const baseline = (id: number): number => (id < FIRST_WORD ? 0 : Math.exp(spelling.wordScore(words[id - FIRST_WORD] as string)));
+  const baseline = (id: number): number =>
+    id < FIRST_WORD ? 0 : Math.exp(spelling.wordScore(words[id - FIRST_WORD] as string));
   for (let length = 1; length <= order; length++) estimate(root, length, length === order, baseline, minimumCount);
   return new NgramLanguageModel(treeOf(root, order, words));
 }
@@ -86,7 +103,13 @@ function find(root: Node, path: readonly number[]): Node | undefined {
 }
 
 /** Fills in the probabilities of all n-grams of `length` and the back-off shares of their contexts. */
-function estimate(root: Node, length: number, longest: boolean, baseline: (id: number) => number, minimumCount: number): void {
+function estimate(
+  root: Node,
+  length: number,
+  longest: boolean,
+  baseline: (id: number) => number,
+  minimumCount: number,
+): void {
   const contexts: [context: Node, path: number[]][] = [];
   const collect = (node: Node, path: number[]): void => {
     if (path.length === length - 1) contexts.push([node, path]);
@@ -157,4 +180,5 @@ function treeOf(root: Node, order: number, words: readonly string[]): NgramTree 
   };
 }
 
-const codeOf = (probability: number): number => Math.min(255, Math.max(0, Math.round(-Math.log(probability) * CODES_PER_NAT)));
+const codeOf = (probability: number): number =>
+  Math.min(255, Math.max(0, Math.round(-Math.log(probability) * CODES_PER_NAT)));

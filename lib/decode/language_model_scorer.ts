@@ -97,12 +97,21 @@ export class LanguageModelScorer implements PrefixScorer<LanguageState> {
   }
 
   finish(state: LanguageState): number {
-    const { score, context } = state.letters > 0 ? this.close(state) : { score: state.closedScore, context: state.context };
+    const { score, context } =
+      state.letters > 0 ? this.close(state) : { score: state.closedScore, context: state.context };
     return score + this.alpha * this.model.predict(context, TEXT_END).score;
   }
 
   private betweenWords(score: number, context: number): LanguageState {
-    return { score, closedScore: score, context, letters: 0, lexiconNode: 0, spellingState: this.model.spelling.start, spelled: 0 };
+    return {
+      score,
+      closedScore: score,
+      context,
+      letters: 0,
+      lexiconNode: 0,
+      spellingState: this.model.spelling.start,
+      spelled: 0,
+    };
   }
 
   private close(state: LanguageState): { score: number; context: number } {
@@ -112,7 +121,10 @@ export class LanguageModelScorer implements PrefixScorer<LanguageState> {
       const { score, context } =
         word >= 0
           ? this.model.predict(state.context, word + FIRST_WORD)
-          : this.model.predictUnknown(state.context, state.spelled + spelling.score(state.spellingState, spelling.endSymbol));
+          : this.model.predictUnknown(
+              state.context,
+              state.spelled + spelling.score(state.spellingState, spelling.endSymbol),
+            );
       state.closed = { score: state.closedScore + this.alpha * score, context };
     }
     return state.closed;

@@ -70,7 +70,10 @@ export function joinChunks(chunks: readonly Chunk[], blankId = 0): LogProbabilit
   const values = new Float32Array(frames * tokens);
   chunks.forEach((chunk, i) => {
     const range = kept[i] as Range;
-    const rows = chunk.values.subarray((range.begin - chunk.firstFrame) * tokens, (range.end - chunk.firstFrame) * tokens);
+    const rows = chunk.values.subarray(
+      (range.begin - chunk.firstFrame) * tokens,
+      (range.end - chunk.firstFrame) * tokens,
+    );
     values.set(rows, (range.begin - first.firstFrame) * tokens);
   });
   return { values, frames, tokens };

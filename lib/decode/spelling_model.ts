@@ -31,7 +31,10 @@ export class SpellingModel {
     this.start = contexts.idOf(1, Contexts.START) ?? 0;
     const probabilities = new Float64Array(contexts.count * this.width);
     this.following = new Int32Array(contexts.count * this.width);
-    contexts.forEachSymbol((id, symbol) => (probabilities[id * this.width + symbol] = (probabilities[id * this.width + symbol] as number) + 1));
+    contexts.forEachSymbol(
+      (id, symbol) =>
+        (probabilities[id * this.width + symbol] = (probabilities[id * this.width + symbol] as number) + 1),
+    );
     contexts.forEach((id, shorter, longer) => {
       this.smooth(probabilities, id, shorter);
       for (let symbol = 0; symbol < this.endSymbol; symbol++) {

@@ -35,7 +35,8 @@ export class Tokenizer {
     const special = new Set(options.specialPieces ?? SPECIAL_PIECES);
     this.specialIds = new Set(pieces.flatMap(([piece], id) => (special.has(piece) ? [id] : [])));
     const blank = this.model.idOf(SPECIAL_PIECES[0]);
-    if (blank === undefined) throw new UsmLiteError("BAD_TOKENIZER", `a tokenizer needs the piece "<pad>", the CTC blank`);
+    if (blank === undefined)
+      throw new UsmLiteError("BAD_TOKENIZER", `a tokenizer needs the piece "<pad>", the CTC blank`);
     this.blankId = blank;
   }
 
@@ -47,7 +48,8 @@ export class Tokenizer {
   /** The text of one id, with {@link WORD_BEGIN} for a space. */
   piece(id: number): string {
     const piece = this.pieces[id];
-    if (!piece) throw new UsmLiteError("INVALID_ARGUMENT", `id ${id} does not exist: this tokenizer has ids 0..${this.size - 1}`);
+    if (!piece)
+      throw new UsmLiteError("INVALID_ARGUMENT", `id ${id} does not exist: this tokenizer has ids 0..${this.size - 1}`);
     return piece[0];
   }
 
@@ -142,7 +144,10 @@ export function trainTokenizer(texts: Iterable<string>, size: number): Tokenizer
   const characters = [WORD_BEGIN, "'", ..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"];
   const smallest = SPECIAL_PIECES.length + characters.length;
   if (!Number.isInteger(size) || size < smallest || size > 65536) {
-    throw new UsmLiteError("INVALID_ARGUMENT", `the vocabulary size must be a whole number from ${smallest} to 65536, got ${size}`);
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `the vocabulary size must be a whole number from ${smallest} to 65536, got ${size}`,
+    );
   }
   const words = new Map<string, number>();
   for (const text of texts) {
@@ -164,7 +169,9 @@ function tokenizerFromJson(json: JsonObject, path: string): Tokenizer {
     throw new UsmLiteError("BAD_TOKENIZER", `${path} ${problem}`);
   };
   const object = (value: JsonValue | undefined, name: string): JsonObject =>
-    typeof value === "object" && value !== null && !Array.isArray(value) ? value : fail(`must have an object "${name}"`);
+    typeof value === "object" && value !== null && !Array.isArray(value)
+      ? value
+      : fail(`must have an object "${name}"`);
 
   const model = object(json["model"], "model");
   if (model["type"] !== undefined && model["type"] !== "Unigram") {
@@ -195,12 +202,18 @@ function tokenizerFromJson(json: JsonObject, path: string): Tokenizer {
     // Added tokens name pieces of the model, or follow them one by one.
     if (typeof content === "string" && id === pieces.length && !names.has(content)) pieces.push([content, 0]);
     else if (typeof content !== "string" || typeof id !== "number" || pieces[id]?.[0] !== content) {
-      return fail(`has the added token ${JSON.stringify(entry).slice(0, 100)}, which must repeat an id and piece of "model.vocab" or follow the last`);
+      return fail(
+        `has the added token ${JSON.stringify(entry).slice(0, 100)}, which must repeat an id and piece of "model.vocab" or follow the last`,
+      );
     }
     names.add(content);
     if (isSpecial === true) special.add(content);
   }
-  return new Tokenizer(pieces, { unknownId, specialPieces: special, normalization: normalizationOf(json["normalizer"], fail) });
+  return new Tokenizer(pieces, {
+    unknownId,
+    specialPieces: special,
+    normalization: normalizationOf(json["normalizer"], fail),
+  });
 }
 
 function normalizationOf(normalizer: JsonValue | undefined, fail: (problem: string) => never): "none" | "nfkc" {

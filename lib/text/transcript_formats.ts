@@ -52,7 +52,8 @@ export function segmentWords(words: readonly TimedWord[], options: SegmentOption
   const close = (): void => {
     const first = open[0];
     const last = open.at(-1);
-    if (first && last) segments.push({ start: first.start, end: Math.max(first.start, last.end), words: open, lines: linesOf(open) });
+    if (first && last)
+      segments.push({ start: first.start, end: Math.max(first.start, last.end), words: open, lines: linesOf(open) });
     open = [];
   };
   for (const word of words) {
@@ -61,7 +62,9 @@ export function segmentWords(words: readonly TimedWord[], options: SegmentOption
     if (
       first &&
       last &&
-      (word.start - last.end >= pause || word.end - first.start > maximumSeconds || linesOf([...open, word]).length > LINES)
+      (word.start - last.end >= pause ||
+        word.end - first.start > maximumSeconds ||
+        linesOf([...open, word]).length > LINES)
     ) {
       close();
     }
@@ -75,7 +78,11 @@ export function segmentWords(words: readonly TimedWord[], options: SegmentOption
  * Renders a transcript. All formats but `json` and `verbose_json` end with a line break.
  * @throws UsmLiteError INVALID_ARGUMENT for an unknown format
  */
-export function formatTranscript(transcript: Transcript, format: TranscriptFormat, options: SegmentOptions = {}): string {
+export function formatTranscript(
+  transcript: Transcript,
+  format: TranscriptFormat,
+  options: SegmentOptions = {},
+): string {
   switch (format) {
     case "text":
       return `${transcript.text}\n`;
@@ -85,7 +92,10 @@ export function formatTranscript(transcript: Transcript, format: TranscriptForma
       return JSON.stringify(verboseTranscript(transcript, options));
     case "srt":
       return segmentWords(transcript.words, options)
-        .map(({ start, end, lines }, index) => `${index + 1}\n${clock(start, ",")} --> ${clock(end, ",")}\n${lines.join("\n")}\n`)
+        .map(
+          ({ start, end, lines }, index) =>
+            `${index + 1}\n${clock(start, ",")} --> ${clock(end, ",")}\n${lines.join("\n")}\n`,
+        )
         .join("\n");
     case "vtt":
       return ["WEBVTT\n"]
@@ -96,7 +106,10 @@ export function formatTranscript(transcript: Transcript, format: TranscriptForma
         )
         .join("\n");
     default:
-      throw new UsmLiteError("INVALID_ARGUMENT", `format ${JSON.stringify(format)} is unknown; choose ${transcriptFormats.join(", ")}`);
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        `format ${JSON.stringify(format)} is unknown; choose ${transcriptFormats.join(", ")}`,
+      );
   }
 }
 
@@ -120,7 +133,9 @@ export function verboseTranscript(transcript: Transcript, options: SegmentOption
         start,
         end,
         text,
-        tokens: (transcript.tokens ?? []).filter((token) => token.start >= from && token.start < next).map((token) => token.id),
+        tokens: (transcript.tokens ?? [])
+          .filter((token) => token.start >= from && token.start < next)
+          .map((token) => token.id),
         temperature: 0,
         avg_logprob: words.reduce((sum, { confidence }) => sum + Math.log(confidence), 0) / words.length,
         compression_ratio: compressionRatio(text),
@@ -167,4 +182,5 @@ function clock(seconds: number, separator: string): string {
   return `${part(3_600_000, Infinity, 2)}:${part(60_000, 60, 2)}:${part(1000, 60, 2)}${separator}${part(1, 1000, 3)}`;
 }
 
-const escapeCue = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+const escapeCue = (text: string): string =>
+  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");

@@ -49,12 +49,20 @@ export function characterErrorRate(transcriptions: Iterable<Transcription>, opti
 }
 
 /** How much better or worse `current` is than `baseline`, measured on the same utterances in the same order. */
-export function relativeChange(baseline: ErrorRate, current: ErrorRate, options: BootstrapOptions = {}): RelativeChange {
+export function relativeChange(
+  baseline: ErrorRate,
+  current: ErrorRate,
+  options: BootstrapOptions = {},
+): RelativeChange {
   const count = baseline.utterances.length;
   if (current.utterances.length !== count || current.referenceLength !== baseline.referenceLength) {
-    throw new UsmLiteError("INVALID_ARGUMENT", "two systems are compared on the same utterances; these were measured on different ones");
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      "two systems are compared on the same utterances; these were measured on different ones",
+    );
   }
-  if (errors(baseline) === 0) throw new UsmLiteError("INVALID_ARGUMENT", "no change is relative to a baseline without errors");
+  if (errors(baseline) === 0)
+    throw new UsmLiteError("INVALID_ARGUMENT", "no change is relative to a baseline without errors");
   const before = baseline.utterances.map(errors);
   const after = current.utterances.map(errors);
   const changes = resample(count, options, (draw) => {
@@ -114,9 +122,11 @@ function errorRate(
   const utterances = Array.from(transcriptions, ({ reference, hypothesis }) =>
     countEdits(split(normalizeText(reference)), split(normalizeText(hypothesis))),
   );
-  const sum = (value: (counts: EditCounts) => number): number => utterances.reduce((total, counts) => total + value(counts), 0);
+  const sum = (value: (counts: EditCounts) => number): number =>
+    utterances.reduce((total, counts) => total + value(counts), 0);
   const referenceLength = sum((counts) => counts.referenceLength);
-  if (referenceLength === 0) throw new UsmLiteError("INVALID_ARGUMENT", "an error rate needs at least one reference word");
+  if (referenceLength === 0)
+    throw new UsmLiteError("INVALID_ARGUMENT", "an error rate needs at least one reference word");
   const rates = resample(utterances.length, options, (draw) => {
     let edits = 0;
     let length = 0;
