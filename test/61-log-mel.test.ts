@@ -1,5 +1,7 @@
+import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { Worker } from "node:worker_threads";
 import test from "ava";
 import { readSafetensors } from "../lib/checkpoint/safetensors.js";
 import { availableInstructionSets, decodeAudio, LogMel, setInstructionSet, UsmLiteError } from "../lib/index.js";
@@ -67,6 +69,20 @@ test("a frame does not depend on its neighbours", (t) => {
     const alone = frontEnd.logMel(signal.slice(frame * 160, frame * 160 + 400)).toArray();
     t.deepEqual(alone, whole.slice(frame * 128, (frame + 1) * 128));
   }
+});
+
+test("worker threads compute the same features", async (t) => {
+  const library = new URL("../lib/index.js", import.meta.url).href;
+  const program = `
+    const { parentPort, workerData } = require("node:worker_threads");
+    import(${JSON.stringify(library)}).then(({ LogMel }) => parentPort.postMessage(new LogMel().logMel(workerData).toArray()));
+  `;
+  const signal = randomValues(16000, 11);
+  const here = new LogMel().logMel(signal).toArray();
+  const workers = [0, 1, 2].map(() => new Worker(program, { eval: true, workerData: signal }));
+  const messages = await Promise.all(workers.map((worker) => once(worker, "message")));
+  for (const [there] of messages) t.deepEqual(there, here);
+  await Promise.all(workers.map((worker) => worker.terminate()));
 });
 
 test("settings that would make other features are refused", (t) => {

@@ -117,9 +117,11 @@ export class ByteSource implements AsyncDisposable {
 
   private async readMore(): Promise<boolean> {
     if (this.ended) return false;
-    const block = new Uint8Array(this.ahead.length + blockBytes);
+    const begin = this.position + this.ahead.length;
+    const wanted = Math.min(blockBytes, (this.size ?? Infinity) - begin);
+    const block = new Uint8Array(this.ahead.length + Math.max(wanted, 0));
     block.set(this.ahead);
-    const bytes = await this.read(block.subarray(this.ahead.length), this.position + this.ahead.length);
+    const bytes = wanted > 0 ? await this.read(block.subarray(this.ahead.length), begin) : 0;
     this.ended = bytes === 0;
     this.ahead = block.subarray(0, this.ahead.length + bytes);
     return !this.ended;

@@ -10,14 +10,17 @@ import { decodeWavOrFlac } from "./wav_flac.js";
 /** Two hours: 460 MB of samples at 16 kHz. */
 export const defaultMaximumSeconds = 7200;
 
+// What a header says may be false: beyond this, memory is taken as samples come.
+const maximumReserved = 1 << 26;
+
 export interface DecodeOptions {
   /** Sampling rate of the result in Hz; 16000 when absent. */
-  readonly targetRate?: number;
+  readonly targetRate?: number | undefined;
   /** Longer audio is an `AUDIO_TOO_LONG` error; {@link defaultMaximumSeconds} when absent. */
-  readonly maximumSeconds?: number;
+  readonly maximumSeconds?: number | undefined;
   /** Take what a file holds that ends too early, instead of a `BAD_AUDIO` error. */
-  readonly allowTruncated?: boolean;
-  readonly signal?: AbortSignal;
+  readonly allowTruncated?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface DecodedAudio {
@@ -37,21 +40,21 @@ export interface DecodedAudio {
  */
 export async function decodeAudio(input: string | Uint8Array, options: DecodeOptions = {}): Promise<DecodedAudio> {
   const { targetRate = 16000, maximumSeconds = defaultMaximumSeconds } = options;
-  const pieces: Float32Array[] = [];
+  let samples: Float32Array = new Float32Array(0);
   let count = 0;
-  for await (const piece of readAudio(input, { ...options, targetRate, maximumSeconds })) {
-    pieces.push(piece);
+  const expect = (expected: number): void => {
+    samples = new Float32Array(Math.min(expected, maximumReserved));
+  };
+  for await (const piece of pieces(input, { ...options, targetRate, maximumSeconds }, expect)) {
+    if (count + piece.length > samples.length) {
+      const larger = new Float32Array(Math.max(count + piece.length, Math.ceil(samples.length * 1.5)));
+      larger.set(samples.subarray(0, count));
+      samples = larger;
+    }
+    samples.set(piece, count);
     count += piece.length;
   }
-  const samples = pieces.length === 1 ? (pieces[0] as Float32Array) : new Float32Array(count);
-  if (pieces.length > 1) {
-    let at = 0;
-    for (const piece of pieces) {
-      samples.set(piece, at);
-      at += piece.length;
-    }
-  }
-  return { samples, sampleRate: targetRate, durationSeconds: count / targetRate };
+  return { samples: samples.length === count ? samples : samples.slice(0, count), sampleRate: targetRate, durationSeconds: count / targetRate };
 }
 
 /**
@@ -60,7 +63,16 @@ export async function decodeAudio(input: string | Uint8Array, options: DecodeOpt
  *
  * @throws UsmLiteError as {@link decodeAudio}, possibly after some pieces
  */
-export async function* readAudio(input: string | Uint8Array, options: DecodeOptions = {}): AsyncGenerator<Float32Array> {
+export function readAudio(input: string | Uint8Array, options: DecodeOptions = {}): AsyncGenerator<Float32Array> {
+  return pieces(input, options, () => undefined);
+}
+
+/** Calls `expect` with the number of samples that are likely to come, when the file says so. */
+async function* pieces(
+  input: string | Uint8Array,
+  options: DecodeOptions,
+  expect: (samples: number) => void,
+): AsyncGenerator<Float32Array> {
   const { targetRate = 16000, maximumSeconds = Infinity, allowTruncated = false, signal } = options;
   if (!Number.isInteger(targetRate) || targetRate < 1 || targetRate > 1_000_000) {
     throw new UsmLiteError("INVALID_ARGUMENT", `targetRate is ${targetRate}; it must be a whole number from 1 to 1000000 Hz`);
@@ -69,8 +81,9 @@ export async function* readAudio(input: string | Uint8Array, options: DecodeOpti
     throw new UsmLiteError("INVALID_ARGUMENT", `maximumSeconds is ${maximumSeconds}; it must be above 0`);
   }
   const source = await ByteSource.open(input, signal);
+  let stream: PcmStream | undefined;
   try {
-    const stream = await openStream(source, { targetRate, allowTruncated });
+    stream = await openStream(source, { targetRate, allowTruncated });
     const tooLong = (seconds: number): UsmLiteError =>
       new UsmLiteError(
         "AUDIO_TOO_LONG",
@@ -80,6 +93,7 @@ export async function* readAudio(input: string | Uint8Array, options: DecodeOpti
     const declaredSeconds = (stream.declaredSamples ?? 0) / stream.sampleRate;
     // Half a second of grace: what a header says may count samples that are trimmed.
     if (declaredSeconds > maximumSeconds + 0.5) throw tooLong(declaredSeconds);
+    if (declaredSeconds > 0) expect(Math.round(declaredSeconds * targetRate));
 
     const resampler = stream.sampleRate === targetRate ? undefined : resamplerFor(source.name, stream.sampleRate, targetRate);
     let received = 0;
@@ -94,6 +108,7 @@ export async function* readAudio(input: string | Uint8Array, options: DecodeOpti
     const rest = resampler?.finish();
     if (rest && rest.length > 0) yield rest;
   } finally {
+    stream?.close?.();
     await source.close();
   }
 }

@@ -25,7 +25,7 @@ export async function decodeWithFfmpeg(source: ByteSource, what: string, request
   try {
     const stream = await decodeWavOrFlac(pcm, "wav", request);
     if (typeof stream === "string") throw badAudio(source.name, `ffmpeg gave ${stream}`);
-    return { ...stream, blocks: program.killedAfter(stream.blocks) };
+    return { ...stream, close: () => program.kill() };
   } catch (error) {
     program.kill();
     throw error;
@@ -76,14 +76,6 @@ class Ffmpeg {
     const message = this.messages.split("\n").find((line) => line !== "" && !line.startsWith("[cache @")) ?? "";
     if (exit !== 0 || (message !== "" && !request.allowTruncated)) {
       throw badAudio(name, `is ${what}, and ffmpeg cannot decode it: ${message}`);
-    }
-  }
-
-  async *killedAfter<Item>(items: AsyncIterable<Item>): AsyncGenerator<Item> {
-    try {
-      yield* items;
-    } finally {
-      this.kill();
     }
   }
 

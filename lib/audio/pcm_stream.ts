@@ -9,6 +9,8 @@ export interface PcmStream {
   readonly declaredSamples: number | undefined;
   /** Mono (the mean of all channels), full scale 1. */
   readonly blocks: AsyncIterable<Float32Array>;
+  /** Ends what still runs, whether or not the blocks were read. */
+  close?(): void;
 }
 
 /** What a decoder is asked for. */
