@@ -14,6 +14,7 @@ export type UsmLiteErrorCode =
   | "BAD_TOKENIZER"
   | "BAD_LANGUAGE_MODEL"
   | "UNSUPPORTED_MODEL"
+  | "NO_GPU"
   | "UNSUPPORTED_SPEC"
   | "AUDIO_TOO_LONG"
   | "TRAINING_DIVERGED"

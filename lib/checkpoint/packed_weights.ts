@@ -1,0 +1,52 @@
+/** Packed weights inside a safetensors file: docs/format.md, "Packed weights". */
+import { UsmLiteError } from "../errors.js";
+import type { PackedWeight } from "../quant/packed_weight.js";
+import type { WeightSpec } from "../quant/weight_spec.js";
+import { Tensor } from "../tensor/tensor.js";
+import type { SafetensorsEntry, SafetensorsFile } from "./safetensors.js";
+
+/** The tensors that hold the packed weight `name`: its codes, then scales and mask where `spec` has them. */
+export function packedTensorNames(name: string, spec: WeightSpec): string[] {
+  return [
+    `${name}_packed`,
+    ...(spec.bits < 32 ? [`${name}_scale`] : []),
+    ...(spec.sparsity ? [`${name}_mask`] : []),
+  ];
+}
+
+/** The shape of the packed weight `name`: (out, in), or (out, in, 1). */
+export function packedShape(file: SafetensorsFile, name: string): number[] {
+  if (!file.has(`${name}_shape`)) {
+    throw new UsmLiteError("BAD_CHECKPOINT", `${file.path} has no tensor "${name}_shape", which every packed weight has`);
+  }
+  return [...file.values(`${name}_shape`)];
+}
+
+/**
+ * Reads one packed weight; its bytes are checked when it is unpacked or made a matrix to multiply by.
+ * @throws UsmLiteError BAD_CHECKPOINT when a tensor is missing
+ */
+export function readPackedWeight(file: SafetensorsFile, name: string, spec: WeightSpec): PackedWeight {
+  const part = (suffix: string): Tensor => {
+    if (file.has(name + suffix)) return file.tensor(name + suffix);
+    throw new UsmLiteError("BAD_CHECKPOINT", `${file.path} has no tensor "${name}${suffix}", which ${spec.text} needs`);
+  };
+  return {
+    spec: spec.text,
+    shape: packedShape(file, name),
+    packed: part("_packed"),
+    ...(spec.bits < 32 ? { scale: part("_scale") } : {}),
+    ...(spec.sparsity ? { mask: part("_mask") } : {}),
+  };
+}
+
+/** What to write for the packed weight `name`. */
+export function packedEntries(name: string, weight: PackedWeight): [string, SafetensorsEntry][] {
+  const entries: [string, SafetensorsEntry][] = [
+    [`${name}_packed`, weight.packed],
+    [`${name}_shape`, Tensor.from(Int32Array.from(weight.shape))],
+  ];
+  if (weight.scale) entries.push([`${name}_scale`, weight.scale]);
+  if (weight.mask) entries.push([`${name}_mask`, weight.mask]);
+  return entries;
+}

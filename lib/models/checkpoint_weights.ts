@@ -1,0 +1,65 @@
+/** Weights read from a safetensors checkpoint, float or packed. */
+import { packedShape, packedTensorNames, readPackedWeight } from "../checkpoint/packed_weights.js";
+import type { SafetensorsFile } from "../checkpoint/safetensors.js";
+import { UsmLiteError } from "../errors.js";
+import { checkShape, type WeightSource } from "../nn/weight_source.js";
+import { PackedMatrix } from "../quant/packed_matrix.js";
+import { unpackWeight } from "../quant/packed_weight.js";
+import type { WeightSpec } from "../quant/weight_spec.js";
+import { keep, tidy } from "../tensor/scope.js";
+import type { Tensor } from "../tensor/tensor.js";
+
+/** Whether packed weights are multiplied as they are, or turned into float32 first (to compare, or to train on). */
+export type WeightForm = "packed" | "float32";
+
+// Written by torch for every batch normalisation; nothing depends on it.
+const ignored = /\.num_batches_tracked$/;
+
+export class CheckpointWeights implements WeightSource {
+  private readonly used = new Set<string>();
+
+  /** @param specs spec of each packed weight, by checkpoint name */
+  constructor(
+    private readonly file: SafetensorsFile,
+    private readonly specs: ReadonlyMap<string, WeightSpec>,
+    private readonly form: WeightForm,
+  ) {}
+
+  tensor(name: string, shape: readonly number[]): Tensor {
+    this.used.add(name);
+    if (!this.file.has(name)) throw this.missing(name);
+    checkShape(this.file.path, name, this.file.shape(name), shape);
+    const tensor = keep(this.file.tensor(name));
+    if (tensor.dtype === "float32") return tensor;
+    throw new UsmLiteError(
+      "BAD_CHECKPOINT",
+      `${this.file.path}: tensor "${name}" has dtype ${this.file.dtype(name)}; weights must be F32, F16 or BF16`,
+    );
+  }
+
+  matrix(name: string, shape: readonly number[]): Tensor | PackedMatrix {
+    const spec = this.specs.get(name);
+    if (!spec) return this.tensor(name, shape);
+    for (const part of [...packedTensorNames(name, spec), `${name}_shape`]) this.used.add(part);
+    checkShape(this.file.path, name, packedShape(this.file, name), shape);
+    return tidy(() => {
+      const packed = readPackedWeight(this.file, name, spec);
+      return this.form === "packed" ? PackedMatrix.from(packed) : keep(unpackWeight(packed).weight);
+    });
+  }
+
+  /** @throws UsmLiteError BAD_CHECKPOINT when the file holds tensors that the model has no place for */
+  checkAllUsed(): void {
+    const unexpected = this.file.names().filter((name) => !this.used.has(name) && !ignored.test(name));
+    if (unexpected.length === 0) return;
+    throw new UsmLiteError(
+      "BAD_CHECKPOINT",
+      `${this.file.path}: ${unexpected.length} tensors have no place in the model that config.json describes, ` +
+        `the first is "${unexpected[0]}"`,
+    );
+  }
+
+  private missing(name: string): UsmLiteError {
+    return new UsmLiteError("BAD_CHECKPOINT", `${this.file.path} has no tensor "${name}", which config.json asks for`);
+  }
+}

@@ -1,0 +1,85 @@
+/** The Conformer encoder of the LASR family (Google's public Conformer, `LasrEncoder` in transformers). */
+import { ConformerBlock } from "../../nn/conformer_block.js";
+import { ConvolutionSubsampling } from "../../nn/convolution_subsampling.js";
+import { dropoutOptions, type ForwardContext } from "../../nn/forward_context.js";
+import type { Linear } from "../../nn/linear.js";
+import type { WeightScope } from "../../nn/weight_source.js";
+import { dropout } from "../../ops/activation.js";
+import { layerNorm } from "../../ops/layer_norm.js";
+import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
+import type { Tensor } from "../../tensor/tensor.js";
+import { headDimension, type LasrEncoderConfig } from "./lasr_config.js";
+
+export class LasrEncoder {
+  readonly subsampler: ConvolutionSubsampling;
+  readonly blocks: readonly ConformerBlock[];
+  private readonly outputNorm: Tensor;
+
+  constructor(
+    scope: WeightScope,
+    private readonly config: LasrEncoderConfig,
+  ) {
+    const hidden = config.hidden_size;
+    this.subsampler = new ConvolutionSubsampling(scope.scope("subsampler"), {
+      melBins: config.num_mel_bins,
+      hidden,
+      channels: config.subsampling_conv_channels,
+      kernel: config.subsampling_conv_kernel_size,
+      stride: config.subsampling_conv_stride,
+    });
+    const sizes = {
+      hidden,
+      intermediate: config.intermediate_size,
+      heads: config.num_attention_heads,
+      headDimension: headDimension(config),
+      kernel: config.conv_kernel_size,
+      bias: false,
+      attentionBias: config.attention_bias,
+      convolutionBias: config.convolution_bias,
+      ropeTheta: config.rope_parameters?.rope_theta ?? 10_000,
+      layerNormEpsilon: config.layer_norm_eps,
+      batchNormMomentum: config.batch_norm_momentum,
+      feedForwardResidualWeights: config.feed_forward_residual_weights,
+      convolutionResidualWeights: config.conv_residual_weights,
+      activationDropout: config.activation_dropout,
+      attentionDropout: config.attention_dropout,
+    };
+    this.blocks = Array.from(
+      { length: config.num_hidden_layers },
+      (_, index) => new ConformerBlock(scope.scope(`layers.${index}`), sizes),
+    );
+    this.outputNorm = scope.tensor("out_norm.weight", [hidden], "ones");
+  }
+
+  /**
+   * @param features (frames, mel bins) log-mel frames of all sequences
+   * @param inspectLayer given (hidden frames, hidden) after each block: for losses on inner layers
+   * @returns (hidden frames, hidden) and where each sequence lies in them
+   */
+  forward(
+    features: Tensor,
+    offsets: SequenceOffsets,
+    context: ForwardContext,
+    inspectLayer?: (hidden: Tensor, layer: number) => void,
+  ): { hidden: Tensor; offsets: SequenceOffsets } {
+    const subsampled = this.subsampler.forward(features, offsets, context);
+    let x = subsampled.output;
+    const { dropout: inputDropout } = dropoutOptions(context, this.config.dropout);
+    if (inputDropout) x = dropout(x, inputDropout);
+    this.blocks.forEach((block, index) => {
+      // LayerDrop (Fan et al. 2019): a dropped block is the identity.
+      if (context.random && context.random.uniform() < this.config.layerdrop) return;
+      x = block.forward(x, subsampled.offsets, context);
+      inspectLayer?.(x, index);
+    });
+    return {
+      hidden: layerNorm(x, this.outputNorm, { epsilon: this.config.layer_norm_eps }),
+      offsets: subsampled.offsets,
+    };
+  }
+
+  /** The linear layers of the Conformer blocks: what compression applies to. */
+  get linears(): Linear[] {
+    return this.blocks.flatMap((block) => block.linears);
+  }
+}

@@ -1,0 +1,96 @@
+/** LASR encoder with a CTC head: `LasrForCTC` of transformers, for inference and training. */
+import type { ForwardContext } from "../../nn/forward_context.js";
+import { Linear } from "../../nn/linear.js";
+import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
+import { ctcLoss, type CtcLossOptions } from "../../ops/ctc_loss.js";
+import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
+import { Tensor } from "../../tensor/tensor.js";
+import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import type { LasrConfig } from "./lasr_config.js";
+import { LasrEncoder } from "./lasr_encoder.js";
+
+export class LasrForCtc implements TrainableModel {
+  readonly encoder: LasrEncoder;
+  private readonly head: Linear;
+  private readonly trained = new Map<string, Tensor>();
+  private readonly statistics = new Map<string, Tensor>();
+
+  /**
+   * @param source gives the weights by their name in transformers
+   * @throws UsmLiteError BAD_CHECKPOINT when a weight is missing or has another shape than `config` asks for
+   */
+  constructor(
+    readonly config: LasrConfig,
+    source: WeightSource,
+  ) {
+    const scope = new WeightScope({
+      tensor: (name, shape, initialisation) => {
+        const tensor = source.tensor(name, shape, initialisation);
+        (name.includes("running_") ? this.statistics : this.trained).set(name, tensor);
+        return tensor;
+      },
+      matrix: (name, shape) => {
+        const matrix = source.matrix(name, shape);
+        if (matrix instanceof Tensor) this.trained.set(name, matrix);
+        return matrix;
+      },
+    });
+    const { vocab_size, encoder_config } = config;
+    this.encoder = new LasrEncoder(scope.scope("encoder"), encoder_config);
+    this.head = new Linear(scope, "ctc_head", [vocab_size, encoder_config.hidden_size, 1], { bias: true });
+  }
+
+  /**
+   * @param features (frames, mel bins) log-mel frames of all sequences, packed
+   * @param inspectLayer given (hidden frames, hidden) after each block: for losses on inner layers
+   * @returns `hidden` (hidden frames, hidden) and `logits` (hidden frames, vocabulary), one row per 40 ms
+   */
+  forward(
+    features: Tensor,
+    offsets: SequenceOffsets,
+    context: ForwardContext = {},
+    inspectLayer?: (hidden: Tensor, layer: number) => void,
+  ): { hidden: Tensor; logits: Tensor; offsets: SequenceOffsets } {
+    const encoded = this.encoder.forward(features, offsets, context, inspectLayer);
+    return { ...encoded, logits: this.head.forward(encoded.hidden, context) };
+  }
+
+  parameters(): ReadonlyMap<string, Tensor> {
+    return this.trained;
+  }
+
+  buffers(): ReadonlyMap<string, Tensor> {
+    return this.statistics;
+  }
+
+  linearWeights(): readonly string[] {
+    return this.encoder.linears.map((layer) => layer.name);
+  }
+
+  loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
+    const { logits, offsets } = this.forward(batch.features, batch.offsets, forwardContextOf(context));
+    return ctcLoss(logits, offsets, batch.targets, this.ctcOptions);
+  }
+
+  /** What `config.json` says about the loss. */
+  get ctcOptions(): CtcLossOptions {
+    return {
+      blank: this.config.pad_token_id,
+      zeroInfinity: this.config.ctc_zero_infinity,
+      reduction: this.config.ctc_loss_reduction,
+    };
+  }
+
+  /** To be called after weights changed by other means than a training step, such as loading averaged ones. */
+  weightsChanged(): void {
+    for (const block of this.encoder.blocks) block.convolution.forgetFolded();
+  }
+}
+
+/** The forward pass of a training (or validation) step. */
+export function forwardContextOf(context: TrainingContext): ForwardContext {
+  return {
+    ...(context.training ? { random: context.random } : {}),
+    ...(context.transformWeight ? { transformWeight: context.transformWeight } : {}),
+  };
+}

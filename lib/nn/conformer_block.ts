@@ -1,0 +1,74 @@
+/** One Conformer block: half feed-forward, self-attention, convolution, half feed-forward (Gulati et al. 2020). */
+import { layerNorm } from "../ops/layer_norm.js";
+import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { ConvolutionModule, type ConvolutionModuleSizes } from "./convolution_module.js";
+import { FeedForward } from "./feed_forward.js";
+import type { ForwardContext } from "./forward_context.js";
+import type { Linear } from "./linear.js";
+import { SelfAttention, type SelfAttentionSizes } from "./self_attention.js";
+import type { WeightScope } from "./weight_source.js";
+
+export interface ConformerBlockSizes extends SelfAttentionSizes, ConvolutionModuleSizes {
+  readonly intermediate: number;
+  readonly attentionBias: boolean;
+  readonly convolutionBias: boolean;
+  readonly layerNormEpsilon: number;
+  /** [residual, output] of both feed-forward modules: 1.5 and 0.5 in LASR. */
+  readonly feedForwardResidualWeights: readonly [number, number];
+  /** [residual, output] of the convolution module: 2 and 1 in LASR. */
+  readonly convolutionResidualWeights: readonly [number, number];
+  readonly activationDropout: number;
+  readonly attentionDropout: number;
+}
+
+export class ConformerBlock {
+  readonly convolution: ConvolutionModule;
+  private readonly feedForward1: FeedForward;
+  private readonly selfAttention: SelfAttention;
+  private readonly feedForward2: FeedForward;
+  private readonly norms: Record<"feedForward1" | "selfAttention" | "convolution" | "feedForward2" | "output", Tensor>;
+
+  constructor(
+    scope: WeightScope,
+    private readonly sizes: ConformerBlockSizes,
+  ) {
+    const { hidden, intermediate, attentionBias, convolutionBias, activationDropout, attentionDropout } = sizes;
+    const norm = (name: string): Tensor => scope.tensor(`${name}.weight`, [hidden], "ones");
+    const feedForwardSizes = { hidden, intermediate, bias: attentionBias };
+    this.feedForward1 = new FeedForward(scope.scope("feed_forward1"), feedForwardSizes, activationDropout);
+    this.selfAttention = new SelfAttention(scope.scope("self_attn"), { ...sizes, bias: attentionBias }, attentionDropout);
+    this.convolution = new ConvolutionModule(scope.scope("conv"), { ...sizes, bias: convolutionBias });
+    this.feedForward2 = new FeedForward(scope.scope("feed_forward2"), feedForwardSizes, activationDropout);
+    this.norms = {
+      feedForward1: norm("norm_feed_forward1"),
+      selfAttention: norm("norm_self_att"),
+      convolution: norm("norm_conv"),
+      feedForward2: norm("norm_feed_forward2"),
+      output: norm("norm_out"),
+    };
+  }
+
+  /** @param x (frames, hidden); returns the same shape */
+  forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
+    const { feedForwardResidualWeights, convolutionResidualWeights } = this.sizes;
+    const normalize = (input: Tensor, weight: Tensor): Tensor =>
+      layerNorm(input, weight, { epsilon: this.sizes.layerNormEpsilon });
+
+    x = this.feedForward1.forward(normalize(x, this.norms.feedForward1), x, feedForwardResidualWeights, context);
+    x = this.selfAttention.forward(normalize(x, this.norms.selfAttention), x, offsets, context);
+    x = this.convolution.forward(normalize(x, this.norms.convolution), x, offsets, convolutionResidualWeights, context);
+    x = this.feedForward2.forward(normalize(x, this.norms.feedForward2), x, feedForwardResidualWeights, context);
+    return normalize(x, this.norms.output);
+  }
+
+  /** The layers that compression applies to. */
+  get linears(): Linear[] {
+    return [
+      ...this.feedForward1.linears,
+      ...this.selfAttention.linears,
+      ...this.convolution.linears,
+      ...this.feedForward2.linears,
+    ];
+  }
+}

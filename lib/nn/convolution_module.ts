@@ -1,0 +1,105 @@
+/** The convolution module of a Conformer block (Gulati et al. 2020, section 2.2), with batch normalisation. */
+import { batchNorm, foldBatchNorm } from "../ops/batch_norm.js";
+import { depthwiseConvolution } from "../ops/depthwise_convolution.js";
+import { glu } from "../ops/activation.js";
+import { keep } from "../tensor/scope.js";
+import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { ForwardContext } from "./forward_context.js";
+import { Linear } from "./linear.js";
+import type { WeightScope } from "./weight_source.js";
+
+export interface ConvolutionModuleSizes {
+  readonly hidden: number;
+  readonly kernel: number;
+  readonly bias: boolean;
+  /** Share of a training batch in the running statistics. */
+  readonly batchNormMomentum: number;
+}
+
+// torch.nn.BatchNorm1d's default, which this model family does not configure.
+const batchNormEpsilon = 1e-5;
+
+export class ConvolutionModule {
+  private readonly pointwise1: Linear;
+  private readonly depthwise: { weight: Tensor; bias: Tensor | undefined };
+  private readonly norm: { weight: Tensor; bias: Tensor; runningMean: Tensor; runningVariance: Tensor };
+  private readonly pointwise2: Linear;
+  private folded: { weight: Tensor; bias: Tensor } | undefined;
+
+  constructor(
+    scope: WeightScope,
+    private readonly sizes: ConvolutionModuleSizes,
+  ) {
+    const { hidden, kernel, bias } = sizes;
+    this.pointwise1 = new Linear(scope, "pointwise_conv1", [2 * hidden, hidden, 1], { bias });
+    this.depthwise = {
+      weight: scope.tensor("depthwise_conv.weight", [hidden, 1, kernel]),
+      bias: bias ? scope.tensor("depthwise_conv.bias", [hidden], "zeros") : undefined,
+    };
+    this.norm = {
+      weight: scope.tensor("norm.weight", [hidden], "ones"),
+      bias: scope.tensor("norm.bias", [hidden], "zeros"),
+      runningMean: scope.tensor("norm.running_mean", [hidden], "zeros"),
+      runningVariance: scope.tensor("norm.running_var", [hidden], "ones"),
+    };
+    this.pointwise2 = new Linear(scope, "pointwise_conv2", [hidden, hidden, 1], { bias });
+  }
+
+  /**
+   * `residualScale * residual + scale * P2 silu(batchNorm(depthwise(glu(P1 normalized))))`
+   * @param normalized (frames, hidden)
+   * @param residual (frames, hidden)
+   */
+  forward(
+    normalized: Tensor,
+    residual: Tensor,
+    offsets: SequenceOffsets,
+    [residualScale, scale]: readonly [number, number],
+    context: ForwardContext,
+  ): Tensor {
+    const gated = glu(this.pointwise1.forward(normalized, context)); // (frames, hidden)
+    const convolved = context.random ? this.trainingConvolution(gated, offsets) : this.inferenceConvolution(gated, offsets);
+    return this.pointwise2.forward(convolved, context, { residual, residualScale, scale });
+  }
+
+  get linears(): Linear[] {
+    return [this.pointwise1, this.pointwise2];
+  }
+
+  /** To be called when weights or running statistics changed by other means than training through this object. */
+  forgetFolded(): void {
+    this.folded?.weight.dispose();
+    this.folded?.bias.dispose();
+    this.folded = undefined;
+  }
+
+  private trainingConvolution(gated: Tensor, offsets: SequenceOffsets): Tensor {
+    this.forgetFolded();
+    const { weight, bias } = this.depthwise;
+    return batchNorm(
+      depthwiseConvolution(gated, weight, offsets, bias ? { bias } : {}),
+      this.norm.weight,
+      this.norm.bias,
+      {
+        epsilon: batchNormEpsilon,
+        momentum: this.sizes.batchNormMomentum,
+        activation: "silu",
+        training: true,
+        runningMean: this.norm.runningMean,
+        runningVariance: this.norm.runningVariance,
+      },
+    );
+  }
+
+  private inferenceConvolution(gated: Tensor, offsets: SequenceOffsets): Tensor {
+    if (!this.folded) {
+      const { weight, bias } = foldBatchNorm(this.depthwise.weight, this.depthwise.bias, {
+        ...this.norm,
+        epsilon: batchNormEpsilon,
+      });
+      this.folded = { weight: keep(weight), bias: keep(bias) };
+    }
+    return depthwiseConvolution(gated, this.folded.weight, offsets, { bias: this.folded.bias, activation: "silu" });
+  }
+}

@@ -1,0 +1,19 @@
+/** What a forward pass is told besides its input. */
+import type { RandomStream } from "../ops/random_stream.js";
+import type { Tensor } from "../tensor/tensor.js";
+
+export interface ForwardContext {
+  /** Present while training: seeds dropout. Without it a forward pass is deterministic inference. */
+  readonly random?: RandomStream;
+  /** Maps a linear layer's stored weight to the one multiplied by, such as its pruned and quantized version. */
+  readonly transformWeight?: (name: string, weight: Tensor) => Tensor;
+}
+
+/** Options for an operation's `dropout`, or nothing outside training. */
+export function dropoutOptions(
+  context: ForwardContext,
+  probability: number,
+): { dropout?: { probability: number; seed: number } } {
+  if (!context.random || probability === 0) return {};
+  return { dropout: { probability, seed: context.random.nextSeed() } };
+}

@@ -1,0 +1,48 @@
+/** Where layers get their weights from: a checkpoint that is read, or a fresh initialisation. */
+import { UsmLiteError } from "../errors.js";
+import type { PackedMatrix } from "../quant/packed_matrix.js";
+import type { Tensor } from "../tensor/tensor.js";
+
+/** How a fresh parameter is filled. `fanIn` draws from a uniform distribution with variance 1 / inputs. */
+export type Initialisation = "zeros" | "ones" | "fanIn";
+
+/** Gives tensors by their full checkpoint name. */
+export interface WeightSource {
+  /** A float32 tensor of exactly this shape. */
+  tensor(name: string, shape: readonly number[], initialisation: Initialisation): Tensor;
+  /** The weight of a linear layer, which a compressed checkpoint holds packed. */
+  matrix(name: string, shape: readonly number[]): Tensor | PackedMatrix;
+}
+
+/** Names below a prefix: `scope("encoder").scope("layers.0").tensor("norm_out.weight", ..)`. */
+export class WeightScope implements WeightSource {
+  constructor(
+    private readonly source: WeightSource,
+    private readonly prefix = "",
+  ) {}
+
+  scope(name: string): WeightScope {
+    return new WeightScope(this.source, this.nameOf(name));
+  }
+
+  nameOf(name: string): string {
+    return this.prefix ? `${this.prefix}.${name}` : name;
+  }
+
+  tensor(name: string, shape: readonly number[], initialisation: Initialisation = "fanIn"): Tensor {
+    return this.source.tensor(this.nameOf(name), shape, initialisation);
+  }
+
+  matrix(name: string, shape: readonly number[]): Tensor | PackedMatrix {
+    return this.source.matrix(this.nameOf(name), shape);
+  }
+}
+
+/** Throws unless a stored tensor has the shape that the configuration asks for. */
+export function checkShape(file: string, name: string, found: readonly number[], wanted: readonly number[]): void {
+  if (found.length === wanted.length && found.every((extent, axis) => extent === wanted[axis])) return;
+  throw new UsmLiteError(
+    "BAD_CHECKPOINT",
+    `${file}: tensor "${name}" has shape (${found.join(", ")}) but config.json asks for (${wanted.join(", ")})`,
+  );
+}
