@@ -1,0 +1,34 @@
+/** `usm-lite compress`: prune, quantize, fine-tune and pack a model as a recipe says. */
+import { Command } from "commander";
+import { compressModel } from "../compress/compress_model.js";
+import { readRecipe } from "../compress/recipe.js";
+import { formatSizeReport, measureModel } from "../compress/size_report.js";
+
+interface CompressOptions {
+  model: string;
+  recipe: string;
+  data?: string;
+  out: string;
+}
+
+export function compressCommand(): Command {
+  return new Command("compress")
+    .description("Prune, quantize, fine-tune and pack a float model.")
+    .requiredOption("--model <folder>", "folder of the float model")
+    .requiredOption("--recipe <file>", "YAML file; docs/recipes.md lists its keys")
+    .option("--data <manifest>", "training speech, for recipes with fineTuning")
+    .requiredOption("--out <folder>", "folder to make; a run that was stopped goes on when called again")
+    .action(async (options: CompressOptions) => {
+      const recipe = readRecipe(options.recipe);
+      const completed = await compressModel({
+        model: options.model,
+        recipe,
+        recipeSource: options.recipe,
+        manifest: options.data,
+        out: options.out,
+        onStatus: (sentence) => console.error(sentence),
+      });
+      if (completed) process.stdout.write(formatSizeReport(measureModel(options.out)));
+      else console.error("stopped; call again to continue");
+    });
+}

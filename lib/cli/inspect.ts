@@ -1,0 +1,16 @@
+/** `usm-lite inspect`: how each weight of a model is coded and what it costs. */
+import { Command } from "commander";
+import { formatSizeReport, measureModel } from "../compress/size_report.js";
+import { modelOption } from "./options.js";
+
+export function inspectCommand(): Command {
+  return new Command("inspect")
+    .description("Show spec, bytes and bits per weight of every layer.")
+    .argument("[folder]", "model folder")
+    .addOption(modelOption().hideHelp())
+    .option("--json", "machine-readable output")
+    .action((folder: string | undefined, options: { model: string; json?: boolean }) => {
+      const report = measureModel(folder ?? options.model);
+      process.stdout.write(options.json ? `${JSON.stringify(report, null, 2)}\n` : formatSizeReport(report));
+    });
+}

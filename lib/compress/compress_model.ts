@@ -1,0 +1,100 @@
+/** From a float model folder to a packed one: what `usm-lite compress` does. */
+import { existsSync } from "node:fs";
+import { FeatureCache } from "../data/feature_cache.js";
+import { readManifest } from "../data/manifest.js";
+import { SpeechBatches } from "../data/speech_batches.js";
+import { UsmLiteError } from "../errors.js";
+import { loadModel, type SpeechModel } from "../models/model_folder.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { warmupCosine } from "../train/schedule.js";
+import { Trainer } from "../train/trainer.js";
+import { WeightCompression } from "../train/weight_compression.js";
+import { planCompression } from "./compression_plan.js";
+import { exportModel } from "./export.js";
+import type { FineTuning, Recipe } from "./recipe.js";
+
+export interface CompressModelOptions {
+  /** Folder of the float model. */
+  readonly model: string;
+  readonly recipe: Recipe;
+  /** Name of the recipe's file, for messages. */
+  readonly recipeSource: string;
+  /** Manifest of training speech; needed when the recipe has fine-tuning. */
+  readonly manifest: string | undefined;
+  /** Folder to make. Checkpoints and features lie in `OUT.run` until it is done. */
+  readonly out: string;
+  readonly onStatus?: (sentence: string) => void;
+}
+
+/**
+ * Compresses a model. Returns false when a signal stopped fine-tuning: called again it goes on.
+ * @throws UsmLiteError BAD_RECIPE, BAD_CHECKPOINT, BAD_MANIFEST, INVALID_ARGUMENT when `out` exists
+ */
+export async function compressModel(options: CompressModelOptions): Promise<boolean> {
+  const { recipe, recipeSource, manifest, out, onStatus = () => {} } = options;
+  if (existsSync(out)) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `${out} exists; name a folder that does not, so that nothing is overwritten`);
+  }
+  if (recipe.fineTuning && !manifest) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `${recipeSource} has fineTuning, which needs --data with a manifest of training speech`);
+  }
+  const model = loadModel(options.model);
+  if (model.compression.specs.size > 0) {
+    throw new UsmLiteError("BAD_CHECKPOINT", `${options.model} is compressed already; compress the float model it was made from`);
+  }
+  const plan = planCompression(recipe, model.network.linearWeights(), recipeSource);
+  const write = (weights: ReadonlyMap<string, Tensor>, masks: ReadonlyMap<string, Tensor>): void =>
+    exportModel(model.network, { from: options.model, to: out, plan, weights, masks });
+
+  if (!recipe.fineTuning || !manifest) {
+    write(model.network.parameters(), new Map());
+    return true;
+  }
+  const compression = new WeightCompression(model.network, plan, {
+    masks: recipe.mask,
+    stopScaleGradient: recipe.stopScaleGradient,
+  });
+  const trainer = await fineTuner(model, recipe.fineTuning, compression, manifest, `${out}.run`, onStatus);
+  if (trainer.resume()) onStatus(`continuing from step ${trainer.steps} of ${recipe.fineTuning.steps}`);
+  const { completed } = await trainer.run({ handleSignals: true });
+  if (completed) write(trainer.weights(), compression.masks());
+  trainer.dispose();
+  compression.dispose();
+  return completed;
+}
+
+async function fineTuner(
+  { network, tokenizer, frontEnd, folder }: SpeechModel,
+  settings: FineTuning,
+  compression: WeightCompression,
+  manifest: string,
+  run: string,
+  onStatus: (sentence: string) => void,
+): Promise<Trainer> {
+  if (!tokenizer) throw new UsmLiteError("BAD_TOKENIZER", `${folder} has no tokenizer.json, which fine-tuning needs`);
+  const utterances = readManifest(manifest);
+  const speeds = settings.speedPerturbation ? [0.9, 1, 1.1] : [1];
+  const cache = new FeatureCache(settings.features ?? `${run}/features`, frontEnd.config);
+  onStatus(`computing features of ${utterances.length} utterances`);
+  await cache.prepare(utterances, speeds);
+  const batches = new SpeechBatches(utterances, (text) => tokenizer.encode(text), cache, {
+    seed: settings.seed,
+    batchSeconds: settings.batchSeconds,
+    speeds,
+    ...(settings.specAugment ? { specAugment: { frequencyMaskShare: 0.1, timeMasksPerFrame: 0.005, maximumTimeMasks: 4 } } : {}),
+  });
+  return new Trainer(network, batches, {
+    folder: run,
+    totalSteps: settings.steps,
+    schedule: warmupCosine({
+      peak: settings.learningRate,
+      warmupSteps: Math.min(settings.warmUpSteps, settings.steps - 1),
+      totalSteps: settings.steps,
+      final: settings.learningRate / 100,
+    }),
+    seed: settings.seed,
+    optimizer: { weightDecay: settings.weightDecay },
+    compression,
+    ...(settings.emaDecay > 0 ? { averageDecay: settings.emaDecay } : {}),
+  });
+}

@@ -1,0 +1,51 @@
+/** Writing a compressed model: packed weights, the float remainder, and the files that came with the original. */
+import { copyFileSync, existsSync } from "node:fs";
+import { join } from "node:path";
+import { writeFolderAtomically } from "../checkpoint/atomic_folder.js";
+import { readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
+import { packedEntries } from "../checkpoint/packed_weights.js";
+import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors.js";
+import { compressionSection } from "../models/compression_config.js";
+import type { LasrForCtc } from "../models/lasr/lasr_for_ctc.js";
+import { modelFiles } from "../models/model_folder.js";
+import { packWeight } from "../quant/packed_weight.js";
+import { tidy } from "../tensor/scope.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { CompressionPlan } from "./compression_plan.js";
+
+export interface ExportOptions {
+  /** Folder of the float model: its config, tokenizer and language model are taken over. */
+  readonly from: string;
+  /** Folder to make; must not exist. */
+  readonly to: string;
+  readonly plan: CompressionPlan;
+  /** The weights to pack, by name: those of `network`, or their average over training. */
+  readonly weights: ReadonlyMap<string, Tensor>;
+  /** Masks that training froze, by weight name; without one a sparse weight is pruned by magnitude. */
+  readonly masks: ReadonlyMap<string, Tensor>;
+}
+
+/**
+ * Writes `network` as a model folder, whole or not at all.
+ * @throws UsmLiteError INVALID_ARGUMENT when the folder exists
+ */
+export function exportModel(network: LasrForCtc, { from, to, plan, weights, masks }: ExportOptions): void {
+  writeFolderAtomically(to, (folder) => {
+    const config = { ...readJsonFile(join(from, modelFiles.config), "BAD_CONFIG") };
+    if (plan.size > 0) config["usm_lite"] = compressionSection(plan);
+    writeJsonFile(join(folder, modelFiles.config), config);
+    tidy(() => {
+      const entries: [string, SafetensorsEntry][] = [...network.buffers()];
+      for (const name of network.parameters().keys()) {
+        const weight = weights.get(name) as Tensor;
+        const spec = plan.get(name);
+        if (!spec) entries.push([name, weight]);
+        else entries.push(...packedEntries(name, packWeight(weight, spec.text, spec.sparsity && masks.get(name))));
+      }
+      writeSafetensors(join(folder, modelFiles.weights), entries, { format: "pt" });
+    });
+    for (const file of [modelFiles.preprocessor, modelFiles.tokenizer, modelFiles.languageModel, "tokenizer_config.json"]) {
+      if (existsSync(join(from, file))) copyFileSync(join(from, file), join(folder, file));
+    }
+  });
+}

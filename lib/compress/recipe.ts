@@ -1,0 +1,107 @@
+/** Recipes: what `usm-lite compress` does to a model, as a YAML file. docs/recipes.md describes every key. */
+import { readFileSync } from "node:fs";
+import { parseDocument } from "yaml";
+import { z } from "zod";
+import { UsmLiteError } from "../errors.js";
+import { parseWeightSpec, type WeightSpec } from "../quant/weight_spec.js";
+import type { MaskSchedule } from "../sparse/schedule.js";
+
+const step = z.number().int().nonnegative();
+
+const maskSchema = z
+  .discriminatedUnion("schedule", [
+    z.strictObject({ schedule: z.literal("one-shot"), start: step.default(0) }),
+    z.strictObject({
+      schedule: z.literal("few-shot"),
+      start: step.default(0),
+      shots: z.number().int().positive().default(4),
+      interval: z.number().int().positive().default(100),
+    }),
+    z.strictObject({ schedule: z.literal("every-step"), start: step.default(0) }),
+  ])
+  .default({ schedule: "one-shot", start: 0 })
+  .transform(({ schedule: kind, start, ...rest }): MaskSchedule =>
+    kind === "one-shot" ? { kind, step: start } : ({ kind, start, ...rest } as MaskSchedule),
+  );
+
+const fineTuningSchema = z.strictObject({
+  steps: z.number().int().positive(),
+  learningRate: z.number().positive().default(3e-4),
+  warmUpSteps: step.default(50),
+  batchSeconds: z.number().positive().default(60),
+  weightDecay: z.number().nonnegative().default(1e-3),
+  seed: z.number().int().nonnegative().default(1),
+  emaDecay: z.number().min(0).lt(1).default(0),
+  specAugment: z.boolean().default(true),
+  speedPerturbation: z.boolean().default(true),
+  features: z.string().optional(),
+});
+
+const recipeSchema = z.strictObject({
+  spec: z.string(),
+  layers: z.array(z.strictObject({ pattern: z.string().min(1), spec: z.string() })).default([]),
+  exclude: z.array(z.string().min(1)).default([]),
+  stopScaleGradient: z.boolean().default(false),
+  mask: maskSchema,
+  fineTuning: fineTuningSchema.optional(),
+});
+
+/** Training with the compressed weights in the forward pass. */
+export type FineTuning = z.infer<typeof fineTuningSchema>;
+
+/** A checked recipe. */
+export interface Recipe {
+  /** How every linear layer of the encoder blocks is coded unless `layers` or `exclude` says otherwise. */
+  readonly spec: WeightSpec;
+  /** The first matching pattern decides; `*` stands for any run of characters. */
+  readonly layers: readonly { readonly pattern: string; readonly spec: WeightSpec }[];
+  /** Patterns of layers that stay float32. */
+  readonly exclude: readonly string[];
+  /** Whether the quantization scale is a constant in the backward pass. */
+  readonly stopScaleGradient: boolean;
+  readonly mask: MaskSchedule;
+  readonly fineTuning: FineTuning | undefined;
+}
+
+/**
+ * @param file path of a YAML file
+ * @throws UsmLiteError FILE_NOT_FOUND, BAD_RECIPE (naming file, line or key), UNSUPPORTED_SPEC
+ */
+export function readRecipe(file: string): Recipe {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (cause) {
+    throw new UsmLiteError("FILE_NOT_FOUND", `recipe ${file} cannot be read: ${(cause as Error).message}`, { cause });
+  }
+  return parseRecipe(text, file);
+}
+
+/** @param source name of the file, for error messages */
+export function parseRecipe(text: string, source: string): Recipe {
+  const document = parseDocument(text);
+  const syntaxError = document.errors[0];
+  if (syntaxError) throw new UsmLiteError("BAD_RECIPE", `${source}: ${syntaxError.message}`);
+  const result = recipeSchema.safeParse(document.toJS());
+  if (!result.success) {
+    const issue = result.error.issues[0];
+    throw new UsmLiteError(
+      "BAD_RECIPE",
+      `${source}: key "${issue?.path.join(".") ?? ""}": ${issue?.message ?? "invalid"}; docs/recipes.md lists the keys`,
+    );
+  }
+  const spec = (value: string, key: string): WeightSpec => {
+    try {
+      return parseWeightSpec(value);
+    } catch (cause) {
+      throw new UsmLiteError("UNSUPPORTED_SPEC", `${source}: key "${key}": ${(cause as Error).message}`, { cause });
+    }
+  };
+  const { fineTuning, layers, ...rest } = result.data;
+  return {
+    ...rest,
+    spec: spec(result.data.spec, "spec"),
+    layers: layers.map((layer, index) => ({ ...layer, spec: spec(layer.spec, `layers.${index}.spec`) })),
+    fineTuning,
+  };
+}

@@ -1,0 +1,96 @@
+/** What a model costs on disk, layer by layer, against float32. */
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import { readJsonFile } from "../checkpoint/json_file.js";
+import { packedShape, packedTensorNames } from "../checkpoint/packed_weights.js";
+import { readSafetensors, type SafetensorsFile } from "../checkpoint/safetensors.js";
+import { readCompression } from "../models/compression_config.js";
+import { modelFiles } from "../models/model_folder.js";
+
+export interface LayerSize {
+  /** Checkpoint name of the weight. */
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly spec: string;
+  readonly weights: number;
+  /** Codes, masks and scales as stored. */
+  readonly bytes: number;
+  readonly bitsPerWeight: number;
+  /** Of the same weight in float32. */
+  readonly percentOfFloat32: number;
+}
+
+export interface ModelSize {
+  /** Weights that compression applies to. */
+  readonly linear: Omit<LayerSize, "name" | "shape" | "spec">;
+  /** Everything in model.safetensors. */
+  readonly file: { readonly bytes: number; readonly parameters: number; readonly percentOfFloat32: number };
+  readonly layers: readonly LayerSize[];
+}
+
+/** @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG, BAD_CHECKPOINT */
+export function measureModel(folder: string): ModelSize {
+  const configPath = join(folder, modelFiles.config);
+  const { specs } = readCompression(readJsonFile(configPath, "BAD_CONFIG"), configPath);
+  const weightsPath = join(folder, modelFiles.weights);
+  using file = readSafetensors(weightsPath);
+  const layers = linearWeights(file, specs.keys()).map((name): LayerSize => {
+    const spec = specs.get(name);
+    const shape = spec ? packedShape(file, name) : file.shape(name);
+    const bytes = (spec ? packedTensorNames(name, spec) : [name]).reduce((sum, part) => sum + storedBytes(file, part), 0);
+    return { name, shape, spec: spec?.text ?? "float32", ...cost(product(shape), bytes) };
+  });
+  const total = (key: "weights" | "bytes"): number => layers.reduce((sum, layer) => sum + layer[key], 0);
+  const packedNames = new Set([...specs].flatMap(([name, spec]) => [...packedTensorNames(name, spec), `${name}_shape`]));
+  const parameters =
+    layers.filter(({ spec }) => spec !== "float32").reduce((sum, layer) => sum + layer.weights, 0) +
+    file.names().reduce((sum, name) => sum + (packedNames.has(name) ? 0 : product(file.shape(name))), 0);
+  const bytes = statSync(weightsPath).size;
+  return {
+    linear: cost(total("weights"), total("bytes")),
+    file: { bytes, parameters, percentOfFloat32: (100 * bytes) / (4 * parameters) },
+    layers,
+  };
+}
+
+/** A table for people. */
+export function formatSizeReport({ layers, linear, file }: ModelSize): string {
+  const rows = layers.map((layer) => [
+    layer.name,
+    layer.shape.join("x"),
+    layer.spec,
+    String(layer.bytes),
+    layer.bitsPerWeight.toFixed(3),
+    `${layer.percentOfFloat32.toFixed(2)} %`,
+  ]);
+  const header = ["weight", "shape", "spec", "bytes", "bits/weight", "of float32"];
+  const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => (row[column] as string).length)));
+  const line = (row: readonly string[]): string =>
+    row.map((cell, column) => (column < 3 ? cell.padEnd(widths[column] as number) : cell.padStart(widths[column] as number))).join("  ");
+  return [
+    line(header),
+    ...rows.map(line),
+    "",
+    `linear weights: ${linear.weights} weights in ${linear.bytes} bytes, ${linear.bitsPerWeight.toFixed(3)} bits per weight, ` +
+      `${linear.percentOfFloat32.toFixed(2)} % of float32`,
+    `whole file: ${file.parameters} parameters in ${file.bytes} bytes, ${file.percentOfFloat32.toFixed(2)} % of float32`,
+    "",
+  ].join("\n");
+}
+
+// In a float checkpoint: the matrices of the encoder blocks, which are what a recipe would compress.
+function linearWeights(file: SafetensorsFile, packed: Iterable<string>): string[] {
+  const float = file.names().filter((name) => /^encoder\.layers\..*(linear\d|_proj|pointwise_conv\d)\.weight$/.test(name));
+  return [...new Set([...packed, ...float])].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+}
+
+const product = (shape: readonly number[]): number => shape.reduce((result, extent) => result * extent, 1);
+
+const storedBytes = (file: SafetensorsFile, name: string): number => file.bytes(name).byteLength;
+
+const cost = (weights: number, bytes: number): Omit<LayerSize, "name" | "shape" | "spec"> => ({
+  weights,
+  bytes,
+  bitsPerWeight: (8 * bytes) / weights,
+  percentOfFloat32: (100 * bytes) / (4 * weights),
+});
