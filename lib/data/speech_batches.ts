@@ -14,6 +14,10 @@ import { specAugment, type SpecAugmentOptions } from "./spec_augment.js";
 export interface SpeechBatchesOptions extends BatchingOptions {
   /** Speeds drawn from, each equally likely, anew in each epoch; default [1]. The cache must hold them. */
   readonly speeds?: readonly number[];
+  /** In the first so many epochs there are neither masks nor noise; default 0. */
+  readonly plainEpochs?: number;
+  /** Labels of a transcript for a second loss on an inner layer. */
+  readonly encodeInner?: (text: string) => readonly number[];
   /** Absent: no masks. */
   readonly specAugment?: SpecAugmentOptions;
   /** Absent: no noise. */
@@ -28,6 +32,7 @@ const energyFloor = Math.log(1e-5); // of the log-mel front end
 /** Batches over the utterances of manifests. All randomness comes from (seed, epoch, utterance). */
 export class SpeechBatches implements BatchSource {
   private readonly targets: readonly (readonly number[])[];
+  private readonly innerTargets: readonly (readonly number[])[] | undefined;
   private plan: { epoch: number; batches: number[][]; speeds: number[] } | undefined;
 
   /**
@@ -45,6 +50,8 @@ export class SpeechBatches implements BatchSource {
       if (ids.length === 0) throw new UsmLiteError("BAD_MANIFEST", `${source}: its transcript is empty; leave it out for training`);
       return ids;
     });
+    const { encodeInner } = options;
+    this.innerTargets = encodeInner && utterances.map(({ text }) => encodeInner(text));
   }
 
   count(epoch: number): number {
@@ -67,6 +74,9 @@ export class SpeechBatches implements BatchSource {
       features: Tensor.from(values, [values.length / bins, bins]),
       offsets: new SequenceOffsets(features.map(({ frames }) => frames)),
       targets: indices.map((utterance) => this.targets[utterance] as readonly number[]),
+      ...(this.innerTargets
+        ? { innerTargets: indices.map((utterance) => (this.innerTargets as readonly (readonly number[])[])[utterance] as readonly number[]) }
+        : {}),
       audioSeconds: indices.reduce((sum, utterance) => sum + this.seconds(utterance, speeds[utterance] as number), 0),
     };
   }
@@ -74,7 +84,8 @@ export class SpeechBatches implements BatchSource {
   private augmented(index: number, speed: number, epoch: number): ReturnType<FeatureCache["read"]> {
     const features = this.cache.read(this.utterances[index] as Utterance, speed);
     const random = RandomStream.derived(this.options.seed, epoch, augmentKey, index);
-    const { noise, specAugment: masks } = this.options;
+    const { noise, specAugment: masks, plainEpochs = 0 } = this.options;
+    if (epoch < plainEpochs) return features;
     if (noise) noiseAugment(features.values, features.bins, energyFloor, random, noise);
     if (masks) specAugment(features.values, features.bins, random, masks);
     return features;

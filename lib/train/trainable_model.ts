@@ -11,6 +11,8 @@ export interface TrainingBatch {
   readonly offsets: SequenceOffsets;
   /** Token ids of each utterance's transcript, without blanks. */
   readonly targets: readonly (readonly number[])[];
+  /** What a second loss on an inner layer is to align with instead of `targets`: phones, for instance. */
+  readonly innerTargets?: readonly (readonly number[])[];
   /** Seconds of audio in the batch, for throughput. */
   readonly audioSeconds: number;
 }

@@ -1,0 +1,20 @@
+/** `usm-lite train`: a float model from manifests of speech with transcripts. */
+import { Command } from "commander";
+import { trainFloatModel } from "../train/float_training.js";
+import { readTrainingConfig } from "../train/training_config.js";
+
+export function trainCommand(): Command {
+  return new Command("train")
+    .description("Train a float Conformer-CTC model.")
+    .requiredOption("--config <file>", "YAML file; docs/training.md lists its keys")
+    .requiredOption("--out <folder>", "folder of the run: checkpoints, metrics, and in the end model/")
+    .option("--resume", "continue from the newest checkpoint in the folder")
+    .action(async (options: { config: string; out: string; resume?: boolean }) => {
+      const { step, completed } = await trainFloatModel(readTrainingConfig(options.config), {
+        out: options.out,
+        resume: options.resume ?? false,
+        onStatus: (sentence) => console.error(sentence),
+      });
+      console.error(completed ? `done after ${step} steps` : `stopped at step ${step}; continue with --resume`);
+    });
+}

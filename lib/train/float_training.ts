@@ -1,0 +1,178 @@
+/** Training a float model from manifests: what `usm-lite train` does. */
+import { existsSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { defaultLogMelConfig } from "../audio/log_mel.js";
+import { writeFolderAtomically } from "../checkpoint/atomic_folder.js";
+import { writeJsonFile } from "../checkpoint/json_file.js";
+import { FeatureCache } from "../data/feature_cache.js";
+import { readManifest, type Utterance } from "../data/manifest.js";
+import { SpeechBatches } from "../data/speech_batches.js";
+import { writeSafetensors } from "../checkpoint/safetensors.js";
+import { foldFeatureStatistics, measureFeatures } from "../models/lasr/feature_statistics.js";
+import { parseLasrConfig, type LasrConfig } from "../models/lasr/lasr_config.js";
+import { LasrForCtc } from "../models/lasr/lasr_for_ctc.js";
+import { modelFiles } from "../models/model_folder.js";
+import { trainLanguageModel } from "../decode/kneser_ney.js";
+import { writeLanguageModel } from "../decode/ngram_file.js";
+import type { NgramLanguageModel } from "../decode/ngram_language_model.js";
+import { FreshWeights } from "../nn/fresh_weights.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { PronouncingDictionary } from "../text/pronouncing_dictionary.js";
+import { Tokenizer, trainTokenizer } from "../text/tokenizer.js";
+import { IntermediateCtc } from "./intermediate_ctc.js";
+import { warmupConstant, warmupCosine, warmupInverseSquareRoot, type LearningRateSchedule } from "./schedule.js";
+import type { TrainableModel } from "./trainable_model.js";
+import type { TrainingConfig } from "./training_config.js";
+import { Trainer, type TrainingResult } from "./trainer.js";
+
+export interface FloatTrainingOptions {
+  /** Folder of the run: checkpoints, metrics, and in the end `model/`. */
+  readonly out: string;
+  /** Continue from the newest checkpoint in `out`. */
+  readonly resume: boolean;
+  readonly onStatus?: (sentence: string) => void;
+}
+
+/**
+ * Prepares features, learns a tokenizer, trains, and writes the model folder `out/model`.
+ * @throws UsmLiteError BAD_CONFIG, BAD_MANIFEST, BAD_AUDIO, TRAINING_DIVERGED
+ */
+export async function trainFloatModel(config: TrainingConfig, options: FloatTrainingOptions): Promise<TrainingResult> {
+  const { out, resume, onStatus = () => {} } = options;
+  mkdirSync(out, { recursive: true });
+  const utterances = config.data.train.flatMap(readManifest);
+  const tokenizer = tokenizerOf(out, utterances, config.vocabularySize, resume);
+  const modelConfig = modelConfigOf(config, tokenizer);
+
+  onStatus(`computing features of ${utterances.length} utterances at ${config.data.speeds.length} speeds`);
+  const cache = new FeatureCache(config.data.features ?? join(out, "features"), {
+    ...defaultLogMelConfig,
+    featureSize: modelConfig.encoder_config.num_mel_bins,
+  });
+  await cache.prepare(utterances, config.data.speeds);
+
+  const network = new LasrForCtc(modelConfig, new FreshWeights(config.seed));
+  foldFeatureStatistics(network, measureFeatures(cache, utterances, config.data.speeds[0] as number));
+  const { intermediateLoss } = config;
+  const dictionary = intermediateLoss?.pronunciations ? PronouncingDictionary.read(intermediateLoss.pronunciations) : undefined;
+  const batches = batchesOf(config, utterances, tokenizer, dictionary, cache);
+  const model: TrainableModel = intermediateLoss
+    ? new IntermediateCtc(network, { ...intermediateLoss, vocabulary: dictionary?.symbols.length ?? tokenizer.size })
+    : network;
+  const totalSteps = Array.from({ length: config.epochs }, (_, epoch) => batches.count(epoch)).reduce((a, b) => a + b, 0);
+  const trainer = new Trainer(model, batches, {
+    folder: out,
+    totalSteps,
+    schedule: scheduleOf(config, totalSteps),
+    seed: config.seed,
+    optimizer: { weightDecay: config.optimizer.weightDecay },
+    maximumNorm: config.optimizer.maximumNorm,
+    ...(config.averageDecay > 0 ? { averageDecay: config.averageDecay } : {}),
+    checkpoints: { everyMinutes: config.checkpointMinutes },
+  });
+  if (resume && trainer.resume()) onStatus(`continuing from step ${trainer.steps} of ${totalSteps}`);
+  const result = await trainer.run({ handleSignals: true });
+  onStatus(`writing ${join(out, "model")}`);
+  const texts = utterances.map(({ text }) => text);
+  const order = config.languageModelOrder;
+  const languageModel = order > 0 ? trainLanguageModel(texts, { order }) : undefined;
+  writeFloatModel(join(out, "model"), { network, weights: trainer.weights(), tokenizer, languageModel });
+  trainer.dispose();
+  return result;
+}
+
+function tokenizerOf(out: string, utterances: readonly Utterance[], size: number, resume: boolean): Tokenizer {
+  if (resume && existsSync(join(out, modelFiles.tokenizer))) return Tokenizer.load(out);
+  const tokenizer = trainTokenizer(
+    utterances.map(({ text }) => text),
+    size,
+  );
+  tokenizer.save(out);
+  return tokenizer;
+}
+
+function modelConfigOf(config: TrainingConfig, tokenizer: Tokenizer): LasrConfig {
+  return parseLasrConfig(
+    {
+      architectures: ["LasrForCTC"],
+      model_type: "lasr_ctc",
+      dtype: "float32",
+      vocab_size: tokenizer.size,
+      pad_token_id: tokenizer.blankId,
+      encoder_config: config.model,
+    },
+    'the "model" section of the training configuration',
+  );
+}
+
+function batchesOf(
+  { seed, data }: TrainingConfig,
+  utterances: readonly Utterance[],
+  tokenizer: Tokenizer,
+  dictionary: PronouncingDictionary | undefined,
+  cache: FeatureCache,
+): SpeechBatches {
+  return new SpeechBatches(utterances, (text) => tokenizer.encode(text), cache, {
+    seed,
+    batchSeconds: data.batchSeconds,
+    shortestFirstEpochs: data.shortestFirstEpochs,
+    plainEpochs: data.shortestFirstEpochs,
+    speeds: data.speeds,
+    ...(data.specAugment ? { specAugment: definedOnly(data.specAugment) } : {}),
+    ...(data.noise ? { noise: definedOnly(data.noise) } : {}),
+    ...(dictionary ? { encodeInner: (text: string) => dictionary.encode(text) } : {}),
+  });
+}
+
+/** Without the keys that a configuration left out. */
+function definedOnly<Options extends object>(options: Options): { [Key in keyof Options]: NonNullable<Options[Key]> } {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as {
+    [Key in keyof Options]: NonNullable<Options[Key]>;
+  };
+}
+
+function scheduleOf({ optimizer }: TrainingConfig, totalSteps: number): LearningRateSchedule {
+  const warmUp = { peak: optimizer.learningRate, warmupSteps: Math.min(optimizer.warmUpSteps, totalSteps - 1) };
+  if (optimizer.decay === "cosine") return warmupCosine({ ...warmUp, totalSteps, final: optimizer.learningRate / 100 });
+  return optimizer.decay === "none" ? warmupConstant(warmUp) : warmupInverseSquareRoot(warmUp);
+}
+
+/** The folder in the layout of transformers: config, weights, feature extractor, tokenizer. */
+function writeFloatModel(
+  folder: string,
+  { network, weights, tokenizer, languageModel }: {
+    network: LasrForCtc;
+    weights: ReadonlyMap<string, Tensor>;
+    tokenizer: Tokenizer;
+    languageModel: NgramLanguageModel | undefined;
+  },
+): void {
+  writeFolderAtomically(
+    folder,
+    (temporary) => {
+      writeJsonFile(join(temporary, modelFiles.config), network.config);
+      writeJsonFile(join(temporary, modelFiles.preprocessor), lasrPreprocessorConfig(network.config.encoder_config.num_mel_bins));
+      tokenizer.save(temporary);
+      if (languageModel) writeLanguageModel(join(temporary, modelFiles.languageModel), languageModel);
+      const names = [...network.parameters().keys()];
+      writeSafetensors(
+        join(temporary, modelFiles.weights),
+        [...names.map((name) => [name, weights.get(name) as Tensor] as const), ...network.buffers()],
+        { format: "pt" },
+      );
+    },
+    { replace: true },
+  );
+}
+
+const lasrPreprocessorConfig = (melBins: number): Record<string, unknown> => ({
+  feature_extractor_type: "LasrFeatureExtractor",
+  feature_size: melBins,
+  hop_length: defaultLogMelConfig.hopLength,
+  n_fft: defaultLogMelConfig.fftLength,
+  padding_side: "right",
+  padding_value: 0,
+  return_attention_mask: true,
+  sampling_rate: defaultLogMelConfig.samplingRate,
+  win_length: defaultLogMelConfig.windowLength,
+});
