@@ -63,3 +63,12 @@ export { formatTranscript, transcriptFormats, type Transcript, type TranscriptFo
 export { PackedMatrix } from "./quant/packed_matrix.js";
 export { packedLinear, type PackedLinearOptions } from "./ops/packed_linear.js";
 export { tuneFusion, type FusionWeights, type TuningUtterance } from "./decode/fusion_tuning.js";
+export { loadModel, type LoadOptions, type SpeechModel } from "./models/model_folder.js";
+export { Transcriber, type AudioInput, type TranscriberOptions } from "./transcribe/transcriber.js";
+export { Recognizer, type RecognizerOptions, type RecognizedSpeech } from "./transcribe/recognizer.js";
+export { evaluate, type Evaluation } from "./transcribe/evaluation.js";
+export { compressModel } from "./compress/compress_model.js";
+export { parseRecipe, readRecipe, type Recipe } from "./compress/recipe.js";
+export { measureModel, type ModelSize } from "./compress/size_report.js";
+export { trainFloatModel } from "./train/float_training.js";
+export { readTrainingConfig, type TrainingConfig } from "./train/training_config.js";

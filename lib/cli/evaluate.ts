@@ -1,0 +1,64 @@
+/** `usm-lite evaluate`: error rates and speed on a manifest. */
+import { Command, Option } from "commander";
+import { writeJsonFile } from "../checkpoint/json_file.js";
+import { readManifest } from "../data/manifest.js";
+import { loadModel } from "../models/model_folder.js";
+import { evaluate, type Evaluation, type EvaluationPart } from "../transcribe/evaluation.js";
+import { Recognizer } from "../transcribe/recognizer.js";
+import { deviceOption, modelOption, positiveInteger } from "./options.js";
+
+interface EvaluateOptions {
+  model: string;
+  data: string;
+  json?: boolean;
+  decoder?: "greedy" | "beam";
+  beam?: number;
+  weights: "packed" | "float32";
+  transcripts?: string;
+}
+
+export function evaluateCommand(): Command {
+  return new Command("evaluate")
+    .description("Measure word error rate and speed on a manifest of audio with transcripts.")
+    .addOption(modelOption())
+    .addOption(deviceOption())
+    .requiredOption("--data <manifest>", "JSON lines with audio_filepath, duration and text")
+    .option("--json", "machine-readable output")
+    .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
+    .option("--beam <width>", "hypotheses kept by the beam search", positiveInteger("--beam"))
+    .addOption(
+      new Option("--weights <form>", "float32 unpacks compressed weights first, to compare")
+        .choices(["packed", "float32"])
+        .default("packed"),
+    )
+    .option("--transcripts <file>", "also write reference and hypothesis of every utterance, as JSON")
+    .action(async (options: EvaluateOptions) => {
+      const { weights, decoder, beam } = options;
+      const recognizer = new Recognizer(loadModel(options.model, { weights }), {
+        ...(decoder ? { decoder } : {}),
+        ...(beam ? { beamWidth: beam } : {}),
+      });
+      const utterances = readManifest(options.data);
+      const { transcripts, ...result } = await evaluate(recognizer, utterances, {
+        onProgress: (done) => {
+          if (process.stderr.isTTY) process.stderr.write(`\r${done} of ${utterances.length} utterances`);
+        },
+      });
+      if (process.stderr.isTTY) process.stderr.write("\n");
+      if (options.transcripts) writeJsonFile(options.transcripts, transcripts);
+      process.stdout.write(options.json ? `${JSON.stringify(result, null, 2)}\n` : formatEvaluation(result));
+    });
+}
+
+function formatEvaluation(result: Omit<Evaluation, "transcripts">): string {
+  const percent = (value: number): string => `${(100 * value).toFixed(1)} %`;
+  const line = (name: string, part: EvaluationPart): string =>
+    `${name}: WER ${percent(part.wer)} (95 % interval ${part.werInterval.map(percent).join(" to ")}), CER ${percent(part.cer)}, ` +
+    `${part.words} words in ${part.utterances} utterances\n`;
+  return [
+    ...Object.entries(result.datasets).map(([name, part]) => line(name, part)),
+    line("all", result),
+    `${result.audioSeconds.toFixed(0)} s of audio in ${result.wallSeconds.toFixed(1)} s on ${result.threads} threads: ` +
+      `RTFx ${result.rtfx.toFixed(1)}; peak memory ${(result.peakBytes / 2 ** 20).toFixed(0)} MiB\n`,
+  ].join("");
+}

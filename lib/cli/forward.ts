@@ -1,0 +1,20 @@
+/** `usm-lite forward`: what the network computes, under transformers' tensor names, to compare implementations. */
+import { Command } from "commander";
+import { readSafetensors, writeSafetensors } from "../checkpoint/safetensors.js";
+import { loadModel } from "../models/model_folder.js";
+import { paddedForward } from "../models/padded_forward.js";
+import { deviceOption, modelOption } from "./options.js";
+
+export function forwardCommand(): Command {
+  return new Command("forward")
+    .description("Run the network on recorded features and write encoder output, logits and tokens.")
+    .addOption(modelOption())
+    .addOption(deviceOption())
+    .requiredOption("--input <file>", "safetensors with input_features (batch, frames, mel) and attention_mask")
+    .requiredOption("--output <file>", "safetensors to write")
+    .action((options: { model: string; input: string; output: string }) => {
+      const model = loadModel(options.model);
+      using input = readSafetensors(options.input);
+      writeSafetensors(options.output, paddedForward(model.network, input), { format: "pt" });
+    });
+}

@@ -1,0 +1,48 @@
+#!/usr/bin/env node
+/** The `usm-lite` command. Exit status: 0 done, 1 failed, 2 misuse. */
+import { createRequire } from "node:module";
+import { Command, CommanderError } from "commander";
+import { UsmLiteError } from "../errors.js";
+import { compressCommand } from "./compress.js";
+import { evaluateCommand } from "./evaluate.js";
+import { forwardCommand } from "./forward.js";
+import { inspectCommand } from "./inspect.js";
+import { trainCommand } from "./train.js";
+import { transcribeCommand } from "./transcribe.js";
+
+const { version } = createRequire(import.meta.url)("usm-lite/package.json") as { version: string };
+
+const program = new Command("usm-lite")
+  .description("Compress speech recognition models and transcribe with them.")
+  .version(version)
+  .showHelpAfterError()
+  .exitOverride();
+
+for (const command of [
+  transcribeCommand(),
+  evaluateCommand(),
+  compressCommand(),
+  trainCommand(),
+  inspectCommand(),
+  forwardCommand(),
+]) {
+  program.addCommand(command.exitOverride());
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = report(error);
+}
+
+/** Writes one line for a failure and returns the exit status. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has written its message
+  if (error instanceof UsmLiteError) {
+    console.error(`usm-lite: ${error.message} [${error.code}]`);
+    return error.code === "INVALID_ARGUMENT" ? 2 : 1;
+  }
+  console.error("usm-lite: unexpected failure; please report it with this trace:");
+  console.error(error);
+  return 1;
+}

@@ -1,0 +1,68 @@
+/** `usm-lite transcribe`: audio files to text on standard output, or to one file each. */
+import { mkdirSync } from "node:fs";
+import { basename, extname, join } from "node:path";
+import { Command, Option } from "commander";
+import { writeTextFile } from "../checkpoint/atomic_file.js";
+import { UsmLiteError } from "../errors.js";
+import { formatTranscript, transcriptFormats, type TranscriptFormat } from "../text/transcript_formats.js";
+import { Transcriber } from "../transcribe/transcriber.js";
+import { deviceOption, modelOption, positiveInteger } from "./options.js";
+
+interface TranscribeOptions {
+  model: string;
+  format: TranscriptFormat;
+  decoder?: "greedy" | "beam";
+  beam?: number;
+  outputDir?: string;
+}
+
+export function transcribeCommand(): Command {
+  return new Command("transcribe")
+    .description("Print what is said in audio files.")
+    .argument("<file...>", "audio files: WAV, FLAC, Opus, Vorbis, MP3; anything else if ffmpeg is installed")
+    .addOption(modelOption())
+    .addOption(deviceOption())
+    .addOption(new Option("--format <format>", "output format").choices([...transcriptFormats]).default("text"))
+    .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
+    .option("--beam <width>", "hypotheses kept by the beam search", positiveInteger("--beam"))
+    .option("--output-dir <folder>", "write one file per audio file instead of standard output")
+    .action(transcribeFiles);
+}
+
+async function transcribeFiles(files: string[], options: TranscribeOptions): Promise<void> {
+  const subtitles = options.format === "srt" || options.format === "vtt";
+  if (subtitles && files.length > 1 && !options.outputDir) {
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `--format ${options.format} with ${files.length} files needs --output-dir: each gets a file of its own`,
+    );
+  }
+  if (options.outputDir) mkdirSync(options.outputDir, { recursive: true });
+  await using transcriber = await Transcriber.load({
+    model: options.model,
+    ...(options.decoder ? { decoder: options.decoder } : {}),
+    ...(options.beam ? { beamWidth: options.beam } : {}),
+  });
+  for (const file of files) {
+    try {
+      const transcript = await transcriber.transcribe(file);
+      const text = lineEnded(formatTranscript(transcript, options.format));
+      if (options.outputDir) writeTextFile(outputPath(options.outputDir, file, options.format), text);
+      else if (options.format === "text" && files.length > 1) process.stdout.write(`${file}: ${text}`);
+      else process.stdout.write(text);
+    } catch (error) {
+      // One bad file does not keep the others from being transcribed.
+      if (!(error instanceof UsmLiteError)) throw error;
+      console.error(`usm-lite: ${error.message} [${error.code}]`);
+      process.exitCode = 1;
+    }
+  }
+}
+
+/** JSON comes without the line break that ends the output of every command. */
+const lineEnded = (text: string): string => (text.endsWith("\n") ? text : `${text}\n`);
+
+function outputPath(folder: string, file: string, format: TranscriptFormat): string {
+  const extension = { text: "txt", json: "json", verbose_json: "json", srt: "srt", vtt: "vtt" }[format];
+  return join(folder, `${basename(file, extname(file))}.${extension}`);
+}

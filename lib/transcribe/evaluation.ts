@@ -1,0 +1,120 @@
+/** Word error rate and speed of a model on a manifest. */
+import { decodeAudio } from "../audio/decode.js";
+import type { Utterance } from "../data/manifest.js";
+import { UsmLiteError } from "../errors.js";
+import { memoryStatistics, resetPeakMemory, threadCount } from "../native/runtime.js";
+import { characterErrorRate, wordErrorRate, type ErrorRate } from "../text/word_error_rate.js";
+import type { Recognizer } from "./recognizer.js";
+
+/** Rates are fractions; intervals are 95 % bootstrap intervals over utterances. */
+export interface EvaluationPart {
+  readonly utterances: number;
+  readonly words: number;
+  readonly wer: number;
+  readonly werInterval: readonly [low: number, high: number];
+  readonly cer: number;
+  readonly audioSeconds: number;
+}
+
+export interface Evaluation extends EvaluationPart {
+  /** Reading and decoding of audio files, which any recogniser needs. */
+  readonly audioDecodeSeconds: number;
+  /** Log-mel, network and decoder. */
+  readonly wallSeconds: number;
+  /** Seconds of audio recognised in a second: audioSeconds / wallSeconds. */
+  readonly rtfx: number;
+  /** Highest tensor memory, weights included, in bytes. */
+  readonly peakBytes: number;
+  readonly threads: number;
+  /** By the manifest's `dataset` field, where it has one. */
+  readonly datasets: Readonly<Record<string, EvaluationPart>>;
+  /** Every utterance, in manifest order. */
+  readonly transcripts: readonly { readonly audio: string; readonly reference: string; readonly hypothesis: string }[];
+}
+
+export interface EvaluationOptions {
+  /** Seconds of audio recognised in one forward pass; default 60. */
+  readonly batchSeconds?: number;
+  /** Called after every batch. */
+  readonly onProgress?: (utterancesDone: number) => void;
+}
+
+/**
+ * @throws UsmLiteError BAD_MANIFEST when no utterance has a transcript; errors of audio files name manifest line and file
+ */
+export async function evaluate(
+  recognizer: Recognizer,
+  utterances: readonly Utterance[],
+  { batchSeconds = 60, onProgress }: EvaluationOptions = {},
+): Promise<Evaluation> {
+  const hypotheses = new Map<Utterance, string>();
+  let audioDecodeSeconds = 0;
+  let wallSeconds = 0;
+  let audioSeconds = 0;
+  resetPeakMemory();
+  for (const batch of batchesByLength(utterances, batchSeconds)) {
+    const decodeStarted = performance.now();
+    const samples = await Promise.all(batch.map(readUtterance));
+    const started = performance.now();
+    recognizer.transcribeBatch(samples).forEach(({ text }, index) => hypotheses.set(batch[index] as Utterance, text));
+    audioDecodeSeconds += (started - decodeStarted) / 1000;
+    wallSeconds += (performance.now() - started) / 1000;
+    audioSeconds += samples.reduce((sum, { length }) => sum + length, 0) / recognizer.model.frontEnd.config.samplingRate;
+    onProgress?.(hypotheses.size);
+  }
+  const measure = (part: readonly Utterance[]): { summary: EvaluationPart; wordErrors: ErrorRate } => {
+    const pairs = part.map((utterance) => ({ reference: utterance.text, hypothesis: hypotheses.get(utterance) ?? "" }));
+    const words = wordErrorRate(pairs);
+    const summary = {
+      utterances: part.length,
+      words: words.referenceLength,
+      wer: words.rate,
+      werInterval: words.interval,
+      cer: characterErrorRate(pairs).rate,
+      audioSeconds: part.reduce((sum, { duration }) => sum + duration, 0),
+    };
+    return { summary, wordErrors: words };
+  };
+  const datasets = [...new Set(utterances.flatMap(({ dataset }) => dataset ?? []))];
+  return {
+    ...measure(utterances).summary,
+    audioSeconds,
+    audioDecodeSeconds,
+    wallSeconds,
+    rtfx: audioSeconds / wallSeconds,
+    peakBytes: memoryStatistics().peakBytes,
+    threads: threadCount(),
+    datasets: Object.fromEntries(
+      datasets.map((name) => [name, measure(utterances.filter(({ dataset }) => dataset === name)).summary]),
+    ),
+    transcripts: utterances.map((utterance) => ({
+      audio: utterance.audioPath,
+      reference: utterance.text,
+      hypothesis: hypotheses.get(utterance) ?? "",
+    })),
+  };
+}
+
+/** Similar lengths together, longest first: shared passes then hold about `seconds` of audio each. */
+function batchesByLength(utterances: readonly Utterance[], seconds: number): Utterance[][] {
+  const batches: Utterance[][] = [];
+  let room = 0;
+  for (const utterance of [...utterances].sort((a, b) => b.duration - a.duration)) {
+    if (room < utterance.duration) {
+      batches.push([]);
+      room = seconds;
+    }
+    batches.at(-1)?.push(utterance);
+    room -= utterance.duration;
+  }
+  return batches;
+}
+
+async function readUtterance(utterance: Utterance): Promise<Float32Array> {
+  const { samples, sampleRate } = await decodeAudio(utterance.audioPath).catch((cause: unknown) => {
+    if (!(cause instanceof UsmLiteError)) throw cause;
+    throw new UsmLiteError(cause.code, `${utterance.source}: ${cause.message}`, { cause });
+  });
+  const begin = Math.round((utterance.offset ?? 0) * sampleRate);
+  return utterance.offset === undefined ? samples : samples.subarray(begin, begin + Math.round(utterance.duration * sampleRate));
+}

@@ -1,0 +1,48 @@
+/** The worker thread of a {@link Transcriber}: loads the model once, then answers requests in order. */
+import { parentPort, workerData } from "node:worker_threads";
+import { decodeAudio } from "../audio/decode.js";
+import { UsmLiteError } from "../errors.js";
+import { loadModel } from "../models/model_folder.js";
+import { Recognizer } from "./recognizer.js";
+import type { TranscriberOptions, TranscriptionAnswer, TranscriptionRequest } from "./transcriber.js";
+
+const defaultMaximumSeconds = 4 * 3600;
+
+if (!parentPort) throw new UsmLiteError("INTERNAL", "this module runs only in a worker thread");
+const port = parentPort;
+const options = workerData as TranscriberOptions & { model: string };
+
+function post(answer: TranscriptionAnswer): void {
+  port.postMessage(answer);
+}
+
+function failure(error: unknown): { code: UsmLiteError["code"]; message: string } {
+  if (error instanceof UsmLiteError) return { code: error.code, message: error.message };
+  return { code: "INTERNAL", message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+}
+
+try {
+  const recognizer = new Recognizer(loadModel(options.model, options), options);
+  let queue = Promise.resolve();
+  port.on("message", (request: TranscriptionRequest) => {
+    queue = queue.then(() => answer(recognizer, request));
+  });
+  post({ kind: "ready" });
+} catch (error) {
+  post({ kind: "failed", ...failure(error) });
+  port.close();
+}
+
+async function answer(recognizer: Recognizer, { id, audio, aborted }: TranscriptionRequest): Promise<void> {
+  const isAborted = (): boolean => Atomics.load(aborted, 0) === 1;
+  try {
+    if (isAborted()) return;
+    const samples =
+      audio instanceof Float32Array
+        ? audio
+        : (await decodeAudio(audio, { maximumSeconds: options.maximumSeconds ?? defaultMaximumSeconds })).samples;
+    post({ kind: "done", id, transcript: recognizer.transcribe(samples, isAborted) });
+  } catch (error) {
+    post({ kind: "failed", id, ...failure(error) });
+  }
+}
