@@ -14,7 +14,7 @@ import { specAugment, type SpecAugmentOptions } from "./spec_augment.js";
 export interface SpeechBatchesOptions extends BatchingOptions {
   /** Speeds drawn from, each equally likely, anew in each epoch; default [1]. The cache must hold them. */
   readonly speeds?: readonly number[];
-  /** In the first so many epochs there are neither masks nor noise; default 0. */
+  /** In the first so many epochs there is no augmentation, speed included, and models drop nothing; default 0. */
   readonly plainEpochs?: number;
   /** Labels of a transcript for a second loss on an inner layer. */
   readonly encodeInner?: (text: string) => readonly number[];
@@ -77,6 +77,7 @@ export class SpeechBatches implements BatchSource {
       ...(this.innerTargets
         ? { innerTargets: indices.map((utterance) => (this.innerTargets as readonly (readonly number[])[])[utterance] as readonly number[]) }
         : {}),
+      plain: epoch < (this.options.plainEpochs ?? 0),
       audioSeconds: indices.reduce((sum, utterance) => sum + this.seconds(utterance, speeds[utterance] as number), 0),
     };
   }
@@ -93,7 +94,8 @@ export class SpeechBatches implements BatchSource {
 
   private planOf(epoch: number): { batches: number[][]; speeds: number[] } {
     if (this.plan?.epoch !== epoch) {
-      const { speeds = [1], seed } = this.options;
+      const { speeds: allSpeeds = [1], seed, plainEpochs = 0 } = this.options;
+      const speeds = epoch < plainEpochs && allSpeeds.includes(1) ? [1] : allSpeeds;
       const random = RandomStream.derived(seed, epoch, speedKey);
       const drawn = this.utterances.map(() => speeds[random.integer(speeds.length)] as number);
       const durations = drawn.map((speed, index) => this.seconds(index, speed));

@@ -5,6 +5,8 @@ import type { Tensor } from "../tensor/tensor.js";
 export interface ForwardContext {
   /** Present while training: seeds dropout. Without it a forward pass is deterministic inference. */
   readonly random?: RandomStream;
+  /** While training: leaves out dropout and dropped layers. */
+  readonly withoutDropout?: boolean;
   /** Maps a linear layer's stored weight to the one multiplied by, such as its pruned and quantized version. */
   readonly transformWeight?: (name: string, weight: Tensor) => Tensor;
 }
@@ -14,6 +16,6 @@ export function dropoutOptions(
   context: ForwardContext,
   probability: number,
 ): { dropout?: { probability: number; seed: number } } {
-  if (!context.random || probability === 0) return {};
+  if (!context.random || context.withoutDropout || probability === 0) return {};
   return { dropout: { probability, seed: context.random.nextSeed() } };
 }

@@ -67,7 +67,7 @@ export class IntermediateCtc implements TrainableModel {
 
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
     let inner: Tensor | undefined;
-    const { logits, offsets } = this.network.forward(batch.features, batch.offsets, forwardContextOf(context), (x, block) => {
+    const { logits, offsets } = this.network.forward(batch.features, batch.offsets, forwardContextOf(batch, context), (x, block) => {
       if (block + 1 === this.options.layer) inner = x;
     });
     const outer = ctcLoss(logits, offsets, batch.targets, this.network.ctcOptions);

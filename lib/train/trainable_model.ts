@@ -13,6 +13,8 @@ export interface TrainingBatch {
   readonly targets: readonly (readonly number[])[];
   /** What a second loss on an inner layer is to align with instead of `targets`: phones, for instance. */
   readonly innerTargets?: readonly (readonly number[])[];
+  /** The features are not augmented, and the model should not drop anything either: easy batches at the beginning. */
+  readonly plain?: boolean;
   /** Seconds of audio in the batch, for throughput. */
   readonly audioSeconds: number;
 }

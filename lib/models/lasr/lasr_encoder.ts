@@ -68,7 +68,7 @@ export class LasrEncoder {
     if (inputDropout) x = dropout(x, inputDropout);
     this.blocks.forEach((block, index) => {
       // LayerDrop (Fan et al. 2019): a dropped block is the identity.
-      if (context.random && context.random.uniform() < this.config.layerdrop) return;
+      if (context.random && !context.withoutDropout && context.random.uniform() < this.config.layerdrop) return;
       x = block.forward(x, subsampled.offsets, context);
       inspectLayer?.(x, index);
     });

@@ -68,7 +68,7 @@ export class LasrForCtc implements TrainableModel {
   }
 
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
-    const { logits, offsets } = this.forward(batch.features, batch.offsets, forwardContextOf(context));
+    const { logits, offsets } = this.forward(batch.features, batch.offsets, forwardContextOf(batch, context));
     return ctcLoss(logits, offsets, batch.targets, this.ctcOptions);
   }
 
@@ -88,9 +88,9 @@ export class LasrForCtc implements TrainableModel {
 }
 
 /** The forward pass of a training (or validation) step. */
-export function forwardContextOf(context: TrainingContext): ForwardContext {
+export function forwardContextOf(batch: TrainingBatch, context: TrainingContext): ForwardContext {
   return {
-    ...(context.training ? { random: context.random } : {}),
+    ...(context.training ? { random: context.random, withoutDropout: batch.plain ?? false } : {}),
     ...(context.transformWeight ? { transformWeight: context.transformWeight } : {}),
   };
 }
