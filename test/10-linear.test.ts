@@ -1,6 +1,7 @@
 import test from "ava";
 import {
   availableInstructionSets,
+  dropout,
   linear,
   matmul,
   setInstructionSet,
@@ -132,6 +133,7 @@ test("dropout keeps its share, scales the rest and depends on the seed alone", (
   t.true(Math.abs(kept.length / first.length - 0.75) < 0.02);
   t.true(kept.every((value) => Math.abs(value - 4 / 3) < 1e-6));
   t.deepEqual(dropped(1), first);
+  t.deepEqual(dropout(linear(x, weight), { probability: 0.25, seed: 1 }).toArray(), first);
   t.notDeepEqual(dropped(2), first);
 });
 

@@ -1,6 +1,7 @@
 /** Linear layers: a matrix product with bias, activation, dropout and residual connection in the same pass. */
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import type { DropoutOptions } from "./activation.js";
 import { scaledSum } from "./elementwise.js";
 import { linearGradient } from "./linear_gradient.js";
 import { accumulateProduct, asMatrix } from "./matmul.js";
@@ -20,7 +21,7 @@ export interface LinearOptions {
   /** Factor of the residual; 1 by default. */
   residualScale?: number;
   /** Zeroes elements of the activation with this probability in [0, 1) and divides the others by 1 - probability. */
-  dropout?: { probability: number; seed: number } | undefined;
+  dropout?: DropoutOptions | undefined;
 }
 
 interface LinearBindings {

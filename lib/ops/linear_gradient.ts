@@ -1,6 +1,7 @@
 /** The backward pass of what follows a matrix product in the same kernel: activation, dropout, scale and bias. */
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import type { DropoutOptions } from "./activation.js";
 import type { Activation } from "./linear.js";
 
 interface LinearGradientBindings {
@@ -23,7 +24,7 @@ export interface LinearGradientOptions {
   /** (frames, out): the sums that the activation saw; for relu anything of the same sign. */
   preActivation: Tensor | undefined;
   scale: number;
-  dropout: { probability: number; seed: number } | undefined;
+  dropout: DropoutOptions | undefined;
   wantBias: boolean;
 }
 
