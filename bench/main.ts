@@ -1,0 +1,82 @@
+/** `npm run bench -- [--filter SUITE] [--threads 1,2] [--json FILE] [--machine NAME]` */
+import { readFileSync, writeFileSync } from "node:fs";
+import { cpus, loadavg } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { packageRoot } from "./package_root.js";
+import type { BenchmarkContext, BenchmarkRecord, BenchmarkReport, BenchmarkSuite } from "./record.js";
+import { matmulCpu } from "./suites/matmul_cpu.js";
+
+const suites: readonly BenchmarkSuite[] = [matmulCpu];
+
+const usage = `usage: npm run bench -- [--filter SUITE] [--threads 1,2] [--json FILE] [--machine NAME]
+suites: ${suites.map((suite) => suite.name).join(", ")}`;
+
+function misuse(sentence: string): never {
+  console.error(`${sentence}\n${usage}`);
+  process.exit(2);
+}
+
+function parse(): { filter: string; threads: number[]; json: string | undefined; machine: string } {
+  try {
+    const { values } = parseArgs({
+      options: {
+        filter: { type: "string", default: "" },
+        threads: { type: "string", default: [...new Set([1, cpus().length])].join(",") },
+        json: { type: "string" },
+        machine: { type: "string", default: `${cpus()[0]?.model.trim() ?? "unknown"}, ${cpus().length} cores` },
+      },
+    });
+    const threads = values.threads.split(",").map(Number);
+    if (threads.some((count) => !Number.isInteger(count) || count < 1 || count > 256)) {
+      misuse(`--threads ${values.threads} must be numbers from 1 to 256 with commas between them`);
+    }
+    return { filter: values.filter, threads, json: values.json, machine: values.machine };
+  } catch (error) {
+    return misuse((error as Error).message);
+  }
+}
+
+function line(record: BenchmarkRecord): string {
+  const speed = record.gops === undefined ? "" : `${record.gops.toFixed(1).padStart(8)} Gop/s`;
+  const range = `${record.ms_min.toFixed(3)}..${record.ms_max.toFixed(3)}`;
+  return [
+    record.case.padEnd(34),
+    `${record.threads} thr`,
+    record.impl.padEnd(24),
+    record.spec.padEnd(12),
+    `${record.ms.toFixed(3).padStart(10)} ms`,
+    speed,
+    ` (${range}, ${record.runs} runs)`,
+  ].join(" ");
+}
+
+const options = parse();
+const chosen = suites.filter((suite) => suite.name.includes(options.filter));
+if (chosen.length === 0) misuse(`no suite has "${options.filter}" in its name`);
+
+const [load = 0] = loadavg();
+const busy = load > 0.5 ? `load average ${load.toFixed(1)} when measuring began` : undefined;
+if (busy) console.error(`other programs are running (${busy}); figures will be worse than the machine's best`);
+
+const records: BenchmarkRecord[] = [];
+for (const suite of chosen) {
+  console.log(`${suite.name} on ${options.machine}`);
+  const context: BenchmarkContext = {
+    threads: options.threads,
+    log: (text) => console.log(text),
+    record: (record) => {
+      const note = [record.note, busy].filter(Boolean).join("; ");
+      records.push(note ? { ...record, note } : record);
+      console.log(line(record));
+    },
+  };
+  await suite.run(context);
+}
+
+if (options.json) {
+  const { version } = JSON.parse(readFileSync(join(packageRoot, "package.json"), "utf8")) as { version: string };
+  const report: BenchmarkReport = { machine: options.machine, date: new Date().toISOString(), version, records };
+  writeFileSync(options.json, `${JSON.stringify(report, undefined, 2)}\n`);
+  console.log(`wrote ${options.json}`);
+}

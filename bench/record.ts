@@ -1,0 +1,46 @@
+/** What a benchmark produces. */
+
+/** One implementation on one piece of work. Peers of a case share `case` and `shape`. */
+export interface BenchmarkRecord {
+  suite: string;
+  case: string;
+  /** "usm-lite", or the peer's name with version. */
+  impl: string;
+  /** How the weight is coded: "float32", "int4+2:4".. */
+  spec: string;
+  device: "cpu" | "cuda";
+  threads: number;
+  /** Result (m, n), summed over k. */
+  shape?: { m: number; n: number; k: number };
+  /** Median of the runs. */
+  ms: number;
+  ms_min: number;
+  ms_max: number;
+  runs: number;
+  /** Thousand million operations per second at the median; a multiply-add counts as two. */
+  gops?: number;
+  note?: string;
+}
+
+/** What `--json FILE` writes. */
+export interface BenchmarkReport {
+  machine: string;
+  /** ISO 8601 */
+  date: string;
+  version: string;
+  records: BenchmarkRecord[];
+}
+
+export interface BenchmarkContext {
+  /** Thread counts to measure with. */
+  threads: readonly number[];
+  /** A line for the person who waits. */
+  log(line: string): void;
+  /** Called with every finished record, so that it can be shown at once. */
+  record(record: BenchmarkRecord): void;
+}
+
+export interface BenchmarkSuite {
+  readonly name: string;
+  run(context: BenchmarkContext): Promise<void>;
+}

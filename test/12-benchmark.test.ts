@@ -1,0 +1,43 @@
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import test from "ava";
+import { measureInTurn, median } from "../bench/measure.js";
+import { packageRoot } from "../bench/package_root.js";
+
+test("contestants take turns and get the median of their runs", async (t) => {
+  const order: string[] = [];
+  const contestant = (impl: string, ms: number) => ({
+    impl,
+    spec: "float32",
+    run: (repetitions: number) => {
+      order.push(impl);
+      return Array.from({ length: repetitions }, () => ms);
+    },
+    dispose: () => order.push(`${impl} disposed`),
+  });
+  const timings = await measureInTurn([contestant("a", 20), contestant("b", 40)], {
+    rounds: 2,
+    millisecondsPerTurn: 60,
+  });
+  t.deepEqual(timings, [
+    { ms: 20, ms_min: 20, ms_max: 20, runs: 6 },
+    { ms: 40, ms_min: 40, ms_max: 40, runs: 4 },
+  ]);
+  t.deepEqual(order.slice(4), ["a", "a", "b", "b", "a", "a", "b", "b", "a disposed", "b disposed"]);
+  t.is(median([3, 1, 2]), 2);
+  t.is(median([4, 1, 2, 3]), 2.5);
+});
+
+test("a wrong command line ends with 2 and says what would be right", (t) => {
+  for (const [words, message] of [
+    [["--filter", "nothing"], /no suite has "nothing"/],
+    [["--threads", "0"], /numbers from 1 to 256/],
+    [["--what"], /usage: npm run bench/],
+  ] as const) {
+    const { status, stderr } = spawnSync(process.execPath, [join(packageRoot, "dist/bench/main.js"), ...words], {
+      encoding: "utf8",
+    });
+    t.is(status, 2);
+    t.regex(stderr, message);
+  }
+});
