@@ -21,9 +21,11 @@ namespace {
 
 constexpr int64_t kPanel = PackedMatrix::kChannels;
 // Bytes of activations multiplied by one expanded panel after the other: part of a second-level cache.
-constexpr int64_t kBlockBytes = 192 << 10;
-// Panels expanded by one task.
+constexpr int64_t kBlockBytes = 160 << 10;
+// Panels multiplied by one task. Their sums are kept aside until all are there, because single lines of y, whose rows
+// often lie a power of two apart, would push each other out of the caches half-written.
 constexpr int64_t kPanelsPerTask = 4;
+constexpr int64_t kSumStride = kPanelsPerTask * kPanel;
 // Multiply-adds below which waking a thread costs more than it saves.
 constexpr int64_t kWorkPerThread = 1 << 18;
 // Weights turned to floats at a time, so that they stay in the last-level cache.
@@ -62,73 +64,53 @@ struct QuantizedRows {
   }
 };
 
-// A tile of results: rows [row, row + rows) of y by the channels of one panel.
-struct OutputTile {
-  const PackedMatrix& weight;
-  int64_t panel, row, rows;
-  const float* row_scales;  // of the activations
-  float* y;
-  const MatmulEpilogue& epilogue;
-};
+// sums[r * kSumStride + i] = x (rows, columns of the weight) . row i of the panel, as floats.
+void multiply_panel_tile(const PackedMatrix& weight, int64_t panel, const uint8_t* expanded, int64_t rows,
+                         const uint8_t* x, int64_t stride, const float* row_scales, float* sums) {
+  alignas(64) int32_t products[kLargestTileRows * kPanel];
+  const int64_t last = weight.scale_groups() - 1;
+  for_each_scale_group(weight, panel, [&](int64_t group, const GroupSpan& span) {
+    multiply_tile(weight, panel, span, rows, x, stride, expanded, products);
+    for (int64_t channel = 0; channel < kPanel; channel += Vector::kLanes) {
+      const Vector scale = Vector::load(weight.scales(panel, group) + channel);
+      const int32_t* offsets = weight.offsets(panel, group) + channel;
+      for (int64_t r = 0; r < rows; ++r) {
+        float* to = sums + r * kSumStride + channel;
+        const Vector before = group == 0 ? Vector::zero() : Vector::load(to);
+        Vector sum = multiply_add(products_to_float(products + r * kPanel + channel, offsets), scale, before);
+        if (group == last) sum = sum * Vector::all(row_scales[r]);
+        sum.store(to);
+      }
+    }
+  });
+}
 
-// y = epilogue(sum(i, channel) * row scale), where `sum` gives the vector of sums that begins at element i of the tile, in
-// channel `channel` of the panel. Each column of vectors keeps what belongs to its channels in registers.
-template <Activation kActivation, typename Sum>
-void finish_tile(const OutputTile& tile, Sum&& sum) {
-  const MatmulEpilogue& epilogue = tile.epilogue;
-  const int64_t n = tile.weight.rows(), first = tile.panel * kPanel, channels = std::min(kPanel, n - first);
+// Rows [row, row + rows) of y from channel `column` on: the epilogue of `channels` sums each.
+template <Activation kActivation>
+void finish_sums(const float* sums, int64_t row, int64_t rows, int64_t column, int64_t channels, int64_t n, float* y,
+                 const MatmulEpilogue& shared) {
+  const MatmulEpilogue epilogue = shared;  // a copy of our own, which stores to y cannot change
   const Vector scale = Vector::all(epilogue.scale), residual_scale = Vector::all(epilogue.residual_scale);
-  for (int64_t channel = 0; channel < channels; channel += Vector::kLanes) {
-    const int64_t lanes = std::min(Vector::kLanes, channels - channel);
-    const Vector bias = epilogue.bias ? Vector::load(epilogue.bias + first + channel, lanes) : Vector::zero();
-    for (int64_t r = 0; r < tile.rows; ++r) {
-      const int64_t at = (tile.row + r) * n + first + channel;
-      Vector x = sum(r * kPanel + channel, channel) * Vector::all(tile.row_scales[tile.row + r]) + bias;
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t at = (row + r) * n + column;
+    for_each_vector(channels, [&](int64_t i, int64_t lanes) {
+      Vector x = Vector::load(sums + r * kSumStride + i);
+      if (epilogue.bias) x = x + Vector::load(epilogue.bias + column + i, lanes);
       if constexpr (kActivation == Activation::kRelu) x = relu(x);
       if constexpr (kActivation == Activation::kSilu) x = silu(x);
       x = x * scale;
-      if (epilogue.residual) x = multiply_add(residual_scale, Vector::load(epilogue.residual + at, lanes), x);
-      if (lanes == Vector::kLanes) x.store(tile.y + at);
-      else x.store(tile.y + at, lanes);
-    }
-  }
-}
-
-template <typename Sum>
-void finish_tile(const OutputTile& tile, Sum&& sum) {
-  switch (tile.epilogue.activation) {
-    case Activation::kRelu: return finish_tile<Activation::kRelu>(tile, sum);
-    case Activation::kSilu: return finish_tile<Activation::kSilu>(tile, sum);
-    default: return finish_tile<Activation::kNone>(tile, sum);
-  }
-}
-
-void multiply_rows(const OutputTile& tile, const uint8_t* expanded, const uint8_t* x, int64_t stride) {
-  alignas(64) int32_t sums[kLargestTileRows * kPanel];
-  alignas(64) float results[kLargestTileRows * kPanel];
-  const PackedMatrix& weight = tile.weight;
-  // The sums of the scale group in hand, scaled and added to those of the groups before.
-  const float* scales = nullptr;
-  const int32_t* offsets = nullptr;
-  const auto scaled_sum = [&](int64_t i, int64_t channel, Vector before) {
-    return multiply_add(sums_to_float(sums + i, offsets + channel), Vector::load(scales + channel), before);
-  };
-  const int64_t last = weight.scale_groups() - 1;
-  for_each_scale_group(weight, tile.panel, [&](int64_t group, const GroupSpan& span) {
-    multiply_tile(weight, tile.panel, span, tile.rows, x + tile.row * stride, stride, expanded, sums);
-    scales = weight.scales(tile.panel, group);
-    offsets = weight.offsets(tile.panel, group);
-    if (group == last) return;
-    for (int64_t i = 0; i < tile.rows * kPanel; i += Vector::kLanes) {
-      scaled_sum(i, i % kPanel, group == 0 ? Vector::zero() : Vector::load(results + i)).store(results + i);
-    }
-  });
-  if (last == 0) {
-    finish_tile(tile, [=, &sums](int64_t i, int64_t channel) {
-      return sums_to_float(sums + i, offsets + channel) * Vector::load(scales + channel);
+      if (epilogue.residual) x = multiply_add(residual_scale, Vector::load(epilogue.residual + at + i, lanes), x);
+      x.store(y + at + i, lanes);
     });
-  } else {
-    finish_tile(tile, [&](int64_t i, int64_t channel) { return scaled_sum(i, channel, Vector::load(results + i)); });
+  }
+}
+
+void finish_sums(const float* sums, int64_t row, int64_t rows, int64_t column, int64_t channels, int64_t n, float* y,
+                 const MatmulEpilogue& epilogue) {
+  switch (epilogue.activation) {
+    case Activation::kRelu: return finish_sums<Activation::kRelu>(sums, row, rows, column, channels, n, y, epilogue);
+    case Activation::kSilu: return finish_sums<Activation::kSilu>(sums, row, rows, column, channels, n, y, epilogue);
+    default: return finish_sums<Activation::kNone>(sums, row, rows, column, channels, n, y, epilogue);
   }
 }
 
@@ -141,23 +123,30 @@ void packed_matmul_int8(const PackedMatrix& weight, int64_t m, const float* x, f
   const int64_t tile = tile_rows(weight);
   const int64_t block = std::max<int64_t>(kBlockBytes / rows.stride / tile, 1) * tile;
   const int64_t blocks = divide_up(m, block);
-  // Too little work for two threads: one task.
-  const bool small = m * weight.rows() * weight.columns() < 2 * kWorkPerThread;
-  const int64_t panels_per_task = small ? weight.panels() : kPanelsPerTask;
-  const int64_t chunks = divide_up(weight.panels(), panels_per_task);
-  parallel_dynamic(blocks * chunks, [&](int64_t task) {
+  const int64_t chunks = divide_up(weight.panels(), kPanelsPerTask);
+  const auto run_task = [&](int64_t task) {
     Scratch<uint8_t> expanded(static_cast<size_t>(expanded_bytes(weight)));
-    const int64_t first_row = task / chunks * block, last_row = std::min(first_row + block, m);
-    const int64_t first_panel = task % chunks * panels_per_task;
-    const int64_t last_panel = std::min(first_panel + panels_per_task, weight.panels());
-    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-      const uint8_t* codes = expand_panel(weight, panel, expanded.data());
-      for (int64_t row = first_row; row < last_row; row += tile) {
-        multiply_rows({weight, panel, row, std::min(tile, last_row - row), rows.scales.data(), y, epilogue}, codes,
-                      rows.codes.data(), rows.stride);
+    const int64_t first_row = task / chunks * block, row_count = std::min(block, m - first_row);
+    const int64_t first_panel = task % chunks * kPanelsPerTask;
+    const int64_t panel_count = std::min(kPanelsPerTask, weight.panels() - first_panel);
+    Scratch<float> sums(static_cast<size_t>(row_count * kSumStride));
+    for (int64_t i = 0; i < panel_count; ++i) {
+      const uint8_t* codes = expand_panel(weight, first_panel + i, expanded.data());
+      for (int64_t r = 0; r < row_count; r += tile) {
+        const int64_t row = first_row + r;
+        multiply_panel_tile(weight, first_panel + i, codes, std::min(tile, row_count - r),
+                            rows.codes.data() + row * rows.stride, rows.stride, rows.scales.data() + row,
+                            sums.data() + r * kSumStride + i * kPanel);
       }
     }
-  });
+    const int64_t n = weight.rows(), column = first_panel * kPanel, channels = std::min(panel_count * kPanel, n - column);
+    finish_sums(sums.data(), first_row, row_count, column, channels, n, y, epilogue);
+  };
+  if (m * weight.rows() * weight.columns() < 2 * kWorkPerThread) {
+    for (int64_t task = 0; task < blocks * chunks; ++task) run_task(task);
+  } else {
+    parallel_dynamic(blocks * chunks, run_task);
+  }
 }
 
 void packed_matmul_float(const PackedMatrix& weight, int64_t m, const float* x, float* y,

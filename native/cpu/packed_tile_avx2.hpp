@@ -223,9 +223,9 @@ void multiply_tile(const PackedMatrix& matrix, int64_t panel, const GroupSpan& s
   multiply_plane<Rows>(matrix, panel, span, a, lda, expanded, split, sums);
 }
 
-/// float(sums[i] - offsets[i])
-inline Vector sums_to_float(const int32_t* sums, const int32_t* offsets) {
-  return {_mm256_cvtepi32_ps(_mm256_sub_epi32(load(sums), load(offsets)))};
+/// float(products[i] - offsets[i])
+inline Vector products_to_float(const int32_t* products, const int32_t* offsets) {
+  return {_mm256_cvtepi32_ps(_mm256_sub_epi32(load(products), load(offsets)))};
 }
 
 /// The bits of the largest |x|: as whole numbers they are in the order of the magnitudes, NaN above infinity.
