@@ -25,7 +25,7 @@ constexpr int64_t kBlockBytes = 160 << 10;
 // Panels multiplied by one task. Their sums are kept aside until all are there, because single lines of y, whose rows
 // often lie a power of two apart, would push each other out of the caches half-written.
 constexpr int64_t kPanelsPerTask = 4;
-constexpr int64_t kSumStride = kPanelsPerTask * kPanel;
+static_assert(kSumStride == kPanelsPerTask * kPanel);
 // Multiply-adds below which waking a thread costs more than it saves.
 constexpr int64_t kWorkPerThread = 1 << 18;
 // Weights turned to floats at a time, so that they stay in the last-level cache.
@@ -58,59 +58,88 @@ struct QuantizedRows {
     scales[row] = finite ? (zero ? 0.0f : largest / 127.0f) : std::numeric_limits<float>::quiet_NaN();
     const Vector inverse = Vector::all(finite && !zero ? 127.0f / largest : 0.0f);
     uint8_t* to = codes.data() + row * stride;
-    for (int64_t i = 0; i < padded; i += Vector::kLanes) {
-      store_codes(Vector::load(x + i, std::clamp<int64_t>(columns - i, 0, Vector::kLanes)) * inverse, to + i);
-    }
+    for (int64_t i = 0; i < padded; i += kCodesAtOnce) store_codes(x + i, columns - i, inverse, to + i);
   }
 };
 
-// sums[r * kSumStride + i] = x (rows, columns of the weight) . row i of the panel, as floats.
-void multiply_panel_tile(const PackedMatrix& weight, int64_t panel, const uint8_t* expanded, int64_t rows,
-                         const uint8_t* x, int64_t stride, const float* row_scales, float* sums) {
-  alignas(64) int32_t products[kLargestTileRows * kPanel];
-  const int64_t last = weight.scale_groups() - 1;
-  for_each_scale_group(weight, panel, [&](int64_t group, const GroupSpan& span) {
-    multiply_tile(weight, panel, span, rows, x, stride, expanded, products);
-    for (int64_t channel = 0; channel < kPanel; channel += Vector::kLanes) {
-      const Vector scale = Vector::load(weight.scales(panel, group) + channel);
-      const int32_t* offsets = weight.offsets(panel, group) + channel;
-      for (int64_t r = 0; r < rows; ++r) {
-        float* to = sums + r * kSumStride + channel;
-        const Vector before = group == 0 ? Vector::zero() : Vector::load(to);
-        Vector sum = multiply_add(products_to_float(products + r * kPanel + channel, offsets), scale, before);
-        if (group == last) sum = sum * Vector::all(row_scales[r]);
-        sum.store(to);
-      }
-    }
-  });
-}
+// The block of y that one task computes: rows [row, row + rows) by channels [column, column + channels).
+struct OutputBlock {
+  int64_t row, rows, column, channels, n;
+  const float* row_scales;  // of the activations, of the whole product
+  float* y;
+};
 
-// Rows [row, row + rows) of y from channel `column` on: the epilogue of `channels` sums each.
-template <Activation kActivation>
-void finish_sums(const float* sums, int64_t row, int64_t rows, int64_t column, int64_t channels, int64_t n, float* y,
-                 const MatmulEpilogue& shared) {
+// y = epilogue(sum(i, channel) * row scale), where sum(i, channel) gives the vector of sums at element i of the block,
+// which begins in channel `channel` of it.
+template <Activation kActivation, typename Sum>
+void finish_block(const OutputBlock& block, const MatmulEpilogue& shared, Sum&& sum) {
   const MatmulEpilogue epilogue = shared;  // a copy of our own, which stores to y cannot change
   const Vector scale = Vector::all(epilogue.scale), residual_scale = Vector::all(epilogue.residual_scale);
-  for (int64_t r = 0; r < rows; ++r) {
-    const int64_t at = (row + r) * n + column;
-    for_each_vector(channels, [&](int64_t i, int64_t lanes) {
-      Vector x = Vector::load(sums + r * kSumStride + i);
-      if (epilogue.bias) x = x + Vector::load(epilogue.bias + column + i, lanes);
+  for (int64_t r = 0; r < block.rows; ++r) {
+    const int64_t at = (block.row + r) * block.n + block.column;
+    const Vector row_scale = Vector::all(block.row_scales[block.row + r]);
+    for_each_vector(block.channels, [&](int64_t i, int64_t lanes) {
+      Vector x = sum(r * kSumStride + i, i) * row_scale;
+      if (epilogue.bias) x = x + Vector::load(epilogue.bias + block.column + i, lanes);
       if constexpr (kActivation == Activation::kRelu) x = relu(x);
       if constexpr (kActivation == Activation::kSilu) x = silu(x);
       x = x * scale;
       if (epilogue.residual) x = multiply_add(residual_scale, Vector::load(epilogue.residual + at + i, lanes), x);
-      x.store(y + at + i, lanes);
+      x.store(block.y + at + i, lanes);
     });
   }
 }
 
-void finish_sums(const float* sums, int64_t row, int64_t rows, int64_t column, int64_t channels, int64_t n, float* y,
-                 const MatmulEpilogue& epilogue) {
+template <typename Sum>
+void finish_block(const OutputBlock& block, const MatmulEpilogue& epilogue, Sum&& sum) {
   switch (epilogue.activation) {
-    case Activation::kRelu: return finish_sums<Activation::kRelu>(sums, row, rows, column, channels, n, y, epilogue);
-    case Activation::kSilu: return finish_sums<Activation::kSilu>(sums, row, rows, column, channels, n, y, epilogue);
-    default: return finish_sums<Activation::kNone>(sums, row, rows, column, channels, n, y, epilogue);
+    case Activation::kRelu: return finish_block<Activation::kRelu>(block, epilogue, sum);
+    case Activation::kSilu: return finish_block<Activation::kSilu>(block, epilogue, sum);
+    default: return finish_block<Activation::kNone>(block, epilogue, sum);
+  }
+}
+
+// sums (rows, 16 of kSumStride) += products * scales of one scale group, or = for the first.
+void add_scaled(const PackedMatrix& weight, int64_t panel, int64_t group, int64_t rows, const int32_t* products,
+                float* sums) {
+  for (int64_t channel = 0; channel < kPanel; channel += Vector::kLanes) {
+    const Vector scale = Vector::load(weight.scales(panel, group) + channel);
+    const int32_t* offsets = weight.offsets(panel, group) + channel;
+    for (int64_t i = channel; i < rows * kSumStride; i += kSumStride) {
+      const Vector before = group == 0 ? Vector::zero() : Vector::load(sums + i);
+      multiply_add(products_to_float(products + i, offsets), scale, before).store(sums + i);
+    }
+  }
+}
+
+void multiply_block(const PackedMatrix& weight, const OutputBlock& block, QuantizedRows& x,
+                    const MatmulEpilogue& epilogue) {
+  const int64_t first_panel = block.column / kPanel, tile = tile_rows(weight);
+  const size_t size = static_cast<size_t>(block.rows * kSumStride);
+  const bool one_scale = weight.scale_groups() == 1;
+  Scratch<uint8_t> expanded(static_cast<size_t>(expanded_bytes(weight)));
+  Scratch<int32_t> products(size);
+  Scratch<float> sums(one_scale ? 0 : size);
+  for (int64_t i = 0; i * kPanel < block.channels; ++i) {
+    const int64_t panel = first_panel + i;
+    const uint8_t* codes = expand_panel(weight, panel, expanded.data());
+    for (int64_t r = 0; r < block.rows; r += tile) {
+      const int64_t rows = std::min(tile, block.rows - r), at = r * kSumStride + i * kPanel;
+      const uint8_t* inputs = x.codes.data() + (block.row + r) * x.stride;
+      for_each_scale_group(weight, panel, [&](int64_t group, const GroupSpan& span) {
+        multiply_tile(weight, panel, span, rows, inputs, x.stride, codes, products.data() + at);
+        if (!one_scale) add_scaled(weight, panel, group, rows, products.data() + at, sums.data() + at);
+      });
+    }
+  }
+  if (one_scale) {
+    const float* scales = weight.scales(first_panel, 0);
+    const int32_t* offsets = weight.offsets(first_panel, 0);
+    finish_block(block, epilogue, [=, from = products.data()](int64_t i, int64_t channel) {
+      return products_to_float(from + i, offsets + channel) * Vector::load(scales + channel);
+    });
+  } else {
+    finish_block(block, epilogue, [from = sums.data()](int64_t i, int64_t) { return Vector::load(from + i); });
   }
 }
 
@@ -120,32 +149,18 @@ void packed_matmul_int8(const PackedMatrix& weight, int64_t m, const float* x, f
                         const MatmulEpilogue& epilogue) {
   if (m <= 0) return;
   QuantizedRows rows(x, m, weight.columns(), weight.windows());
-  const int64_t tile = tile_rows(weight);
-  const int64_t block = std::max<int64_t>(kBlockBytes / rows.stride / tile, 1) * tile;
-  const int64_t blocks = divide_up(m, block);
-  const int64_t chunks = divide_up(weight.panels(), kPanelsPerTask);
+  const int64_t n = weight.rows(), tile = tile_rows(weight);
+  const int64_t block_rows = std::max<int64_t>(kBlockBytes / rows.stride / tile, 1) * tile;
+  const int64_t width = kPanelsPerTask * kPanel, chunks = divide_up(n, width), tasks = divide_up(m, block_rows) * chunks;
   const auto run_task = [&](int64_t task) {
-    Scratch<uint8_t> expanded(static_cast<size_t>(expanded_bytes(weight)));
-    const int64_t first_row = task / chunks * block, row_count = std::min(block, m - first_row);
-    const int64_t first_panel = task % chunks * kPanelsPerTask;
-    const int64_t panel_count = std::min(kPanelsPerTask, weight.panels() - first_panel);
-    Scratch<float> sums(static_cast<size_t>(row_count * kSumStride));
-    for (int64_t i = 0; i < panel_count; ++i) {
-      const uint8_t* codes = expand_panel(weight, first_panel + i, expanded.data());
-      for (int64_t r = 0; r < row_count; r += tile) {
-        const int64_t row = first_row + r;
-        multiply_panel_tile(weight, first_panel + i, codes, std::min(tile, row_count - r),
-                            rows.codes.data() + row * rows.stride, rows.stride, rows.scales.data() + row,
-                            sums.data() + r * kSumStride + i * kPanel);
-      }
-    }
-    const int64_t n = weight.rows(), column = first_panel * kPanel, channels = std::min(panel_count * kPanel, n - column);
-    finish_sums(sums.data(), first_row, row_count, column, channels, n, y, epilogue);
+    const int64_t row = task / chunks * block_rows, column = task % chunks * width;
+    const OutputBlock block{row, std::min(block_rows, m - row), column, std::min(width, n - column), n, rows.scales.data(), y};
+    multiply_block(weight, block, rows, epilogue);
   };
-  if (m * weight.rows() * weight.columns() < 2 * kWorkPerThread) {
-    for (int64_t task = 0; task < blocks * chunks; ++task) run_task(task);
+  if (m * n * weight.columns() < 2 * kWorkPerThread) {
+    for (int64_t task = 0; task < tasks; ++task) run_task(task);
   } else {
-    parallel_dynamic(blocks * chunks, run_task);
+    parallel_dynamic(tasks, run_task);
   }
 }
 

@@ -19,6 +19,8 @@ using codec::PackedOrder;
 inline constexpr int64_t kDenseTileRows = 6;    // x 16 channels: 12 accumulators, 2 of weights, activations, product
 inline constexpr int64_t kGatherTileRows = 10;  // x 8 channels: 10 accumulators, 2 of weights, 2 of inputs, ..
 inline constexpr int64_t kLargestTileRows = 10;
+/// Distance between the sums of two rows.
+inline constexpr int64_t kSumStride = 64;
 
 inline bool is_gather(const PackedMatrix& matrix) {
   return matrix.order() == PackedOrder::kGather4 || matrix.order() == PackedOrder::kGather8;
@@ -107,7 +109,7 @@ inline void finish_before_next(__m256i& sum) { asm volatile("" : "+x"(sum)); }
 /// to = sum, or += sum
 inline void put_sums(int32_t* to, __m256i sum, bool add) { store(to, add ? _mm256_add_epi32(load(to), sum) : sum); }
 
-// sums (Rows, 16) = or += a (Rows, windows of the runs) . w. Out of line, so that the sums have all registers.
+// sums (Rows, 16 of kSumStride) = or += a (Rows, windows of the runs) . w. Out of line, so that the sums have all registers.
 template <int64_t Rows>
 [[gnu::noinline]] void multiply_dense(const uint8_t* a, int64_t lda, const uint8_t* w, const uint16_t* runs,
                                       int64_t run_count, bool add, int32_t* sums) {
@@ -132,14 +134,14 @@ template <int64_t Rows>
     }
 #pragma GCC unroll 16
     for (int64_t r = 0; r < Rows; ++r) {
-      put_sums(sums + r * 16, _mm256_madd_epi16(sum[r][0], ones), add);
-      put_sums(sums + r * 16 + 8, _mm256_madd_epi16(sum[r][1], ones), add);
+      put_sums(sums + r * kSumStride, _mm256_madd_epi16(sum[r][0], ones), add);
+      put_sums(sums + r * kSumStride + 8, _mm256_madd_epi16(sum[r][1], ones), add);
     }
     add = true;
   }
 }
 
-// sums (Rows, 8 of 16) = or += the gathered products of one half of the channels: for each channel vpshufb picks the
+// sums (Rows, 8 of kSumStride) = or += the gathered products of one half of the channels: for each channel vpshufb picks the
 // activations that its codes multiply out of the 16 of a window.
 template <int64_t Rows, int64_t Units>
 [[gnu::noinline]] void multiply_gathered(const uint8_t* a, int64_t lda, const uint8_t* w, const uint16_t* runs,
@@ -165,7 +167,7 @@ template <int64_t Rows, int64_t Units>
     }
 #pragma GCC unroll 16
     for (int64_t r = 0; r < Rows; ++r) {
-      put_sums(sums + r * 16, _mm256_madd_epi16(sum[r], ones), add);
+      put_sums(sums + r * kSumStride, _mm256_madd_epi16(sum[r], ones), add);
     }
     add = true;
   }
@@ -208,7 +210,7 @@ void multiply_plane(const PackedMatrix& matrix, int64_t panel, const GroupSpan& 
   }
 }
 
-/// sums (rows, 16) = a (rows, windows of the scale group) . panel, rows at most tile_rows().
+/// sums (rows, 16 of kSumStride) = a (rows, windows of the scale group) . panel, rows at most tile_rows().
 template <int64_t Rows = kLargestTileRows>
 void multiply_tile(const PackedMatrix& matrix, int64_t panel, const GroupSpan& span, int64_t rows, const uint8_t* a,
                    int64_t lda, const uint8_t* expanded, int32_t* sums) {
@@ -218,7 +220,10 @@ void multiply_tile(const PackedMatrix& matrix, int64_t panel, const GroupSpan& s
   const bool split = plane_count(matrix) == 2;
   if (split) {
     multiply_plane<Rows>(matrix, panel, span, a, lda, expanded + plane_bytes(matrix), false, sums);
-    for (int64_t i = 0; i < Rows * 16; i += 8) store(sums + i, _mm256_slli_epi32(load(sums + i), 4));
+    for (int64_t i = 0; i < Rows * 2; ++i) {
+      int32_t* high = sums + i / 2 * kSumStride + i % 2 * 8;
+      store(high, _mm256_slli_epi32(load(high), 4));
+    }
   }
   multiply_plane<Rows>(matrix, panel, span, a, lda, expanded, split, sums);
 }
@@ -231,22 +236,37 @@ inline Vector products_to_float(const int32_t* products, const int32_t* offsets)
 /// The bits of the largest |x|: as whole numbers they are in the order of the magnitudes, NaN above infinity.
 inline int32_t largest_magnitude_bits(const float* x, int64_t count) {
   const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
-  __m256i largest = _mm256_setzero_si256();
-  for_each_vector(count, [&](int64_t i, int64_t lanes) {
+  __m256i largest[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+  const auto take = [&](int64_t i, int64_t lanes, __m256i& most) {
     const __m256i bits = _mm256_castps_si256(Vector::load(x + i, lanes).value);
-    largest = _mm256_max_epi32(largest, _mm256_and_si256(bits, magnitude));
-  });
+    most = _mm256_max_epi32(most, _mm256_and_si256(bits, magnitude));
+  };
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    take(i, 8, largest[0]);
+    take(i + 8, 8, largest[1]);
+  }
+  for_each_vector(count - i, [&](int64_t rest, int64_t lanes) { take(i + rest, lanes, largest[0]); });
   alignas(32) int32_t lanes[8];
-  store(lanes, largest);
+  store(lanes, _mm256_max_epi32(largest[0], largest[1]));
   return *std::max_element(lanes, lanes + 8);
 }
 
-/// Rounds to nearest, ties to even, and stores the whole numbers (within -128..127) plus 128 as bytes.
-inline void store_codes(Vector x, uint8_t* to) {
-  const __m256i wide = _mm256_cvtps_epi32(x.value);
-  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
-  const __m128i bytes = _mm_xor_si128(_mm_packs_epi16(words, words), _mm_set1_epi8(-128));
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(to), bytes);
+/// 32 floats, scaled, rounded to nearest with ties to even, as bytes plus 128; `count` of them are read, the others are
+/// zeros. Scaled values must lie within -128..127.
+inline void store_codes(const float* x, int64_t count, Vector scale, uint8_t* to) {
+  __m256i wide[4];
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < 4; ++i) {
+    const Vector part = count >= 32 ? Vector::load(x + 8 * i) : Vector::load(x + 8 * i, std::clamp<int64_t>(count - 8 * i, 0, 8));
+    wide[i] = _mm256_cvtps_epi32((part * scale).value);
+  }
+  // Packing works within halves of 128 bits: four codes at a time end up in the order 0 2 4 6 1 3 5 7.
+  const __m256i words0 = _mm256_packs_epi32(wide[0], wide[1]), words1 = _mm256_packs_epi32(wide[2], wide[3]);
+  const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(words0, words1), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  store(to, _mm256_xor_si256(bytes, _mm256_set1_epi8(-128)));
 }
+
+inline constexpr int64_t kCodesAtOnce = 32;
 
 }  // namespace usmlite::cpu::USMLITE_ISA

@@ -17,6 +17,8 @@ using codec::PackedOrder;
 inline constexpr int64_t kLargestTileRows = 14;  // accumulators of 16 channels; the rest of 32 for weights and inputs
 // Fewer rows than this cannot hide vpdpbusd's latency behind each other: each unit of a window gets its own accumulator.
 inline constexpr int64_t kFewRows = 4;
+/// Distance between the sums of two rows.
+inline constexpr int64_t kSumStride = 64;
 
 inline bool is_gather(const PackedMatrix& matrix) {
   return matrix.order() == PackedOrder::kGather4 || matrix.order() == PackedOrder::kGather8;
@@ -55,7 +57,7 @@ inline const uint8_t* expand_panel(const PackedMatrix& matrix, int64_t panel, ui
   return to;
 }
 
-// sums (Rows, 16) = a (Rows, windows) . w. Kept out of line so that all accumulators stay in registers.
+// sums (Rows, 16 of kSumStride) = a (Rows, windows) . w. Kept out of line so that all accumulators stay in registers.
 template <int64_t Rows>
 [[gnu::noinline]] void multiply_dense(const uint8_t* a, int64_t lda, const uint8_t* w, int64_t windows, int32_t* sums) {
   constexpr int64_t kUnits = 4, kParts = Rows < kFewRows ? kUnits : 1;
@@ -82,7 +84,7 @@ template <int64_t Rows>
   for (int64_t r = 0; r < Rows; ++r) {
 #pragma GCC unroll 4
     for (int64_t part = 1; part < kParts; ++part) sum[r][0] = _mm512_add_epi32(sum[r][0], sum[r][part]);
-    store(sums + r * 16, sum[r][0]);
+    store(sums + r * kSumStride, sum[r][0]);
   }
 }
 
@@ -112,7 +114,7 @@ template <int64_t Rows, int64_t Units>
   }
 #pragma GCC unroll 16
   for (int64_t r = 0; r < Rows; ++r) {
-    store(sums + r * 16, kParts == 2 ? _mm512_add_epi32(sum[r][0], sum[r][kParts - 1]) : sum[r][0]);
+    store(sums + r * kSumStride, kParts == 2 ? _mm512_add_epi32(sum[r][0], sum[r][kParts - 1]) : sum[r][0]);
   }
 }
 
@@ -130,7 +132,7 @@ void for_each_scale_group(const PackedMatrix& matrix, int64_t, Body&& body) {
   }
 }
 
-/// sums (rows, 16) = a (rows, windows of the scale group) . panel, rows at most tile_rows().
+/// sums (rows, 16 of kSumStride) = a (rows, windows of the scale group) . panel, rows at most tile_rows().
 template <int64_t Rows = kLargestTileRows>
 void multiply_tile(const PackedMatrix& matrix, int64_t panel, const GroupSpan& span, int64_t rows, const uint8_t* a,
                    int64_t lda, const uint8_t* expanded, int32_t* sums) {
@@ -160,10 +162,14 @@ inline int32_t largest_magnitude_bits(const float* x, int64_t count) {
   return _mm512_reduce_max_epi32(largest);
 }
 
-/// Rounds to nearest, ties to even, and stores the whole numbers (within -128..127) plus 128 as bytes.
-inline void store_codes(Vector x, uint8_t* to) {
-  const __m128i bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x.value));
+/// 16 floats, scaled, rounded to nearest with ties to even, as bytes plus 128; `count` of them are read, the others are
+/// zeros. Scaled values must lie within -128..127.
+inline void store_codes(const float* x, int64_t count, Vector scale, uint8_t* to) {
+  const Vector values = Vector::load(x, std::clamp<int64_t>(count, 0, 16)) * scale;
+  const __m128i bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(values.value));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_xor_si128(bytes, _mm_set1_epi8(-128)));
 }
+
+inline constexpr int64_t kCodesAtOnce = 16;
 
 }  // namespace usmlite::cpu::USMLITE_ISA
