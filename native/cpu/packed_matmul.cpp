@@ -8,6 +8,7 @@
 #include "core/thread_pool.hpp"
 #include "cpu/matmul.hpp"
 #include "cpu/matmul_finish.hpp"
+#include "cpu/packed_dequantize.hpp"
 #include "cpu/simd.hpp"
 
 #if defined(__AVX512F__)
@@ -176,7 +177,7 @@ void packed_matmul_float(const PackedMatrix& weight, int64_t m, const float* x, 
     const int64_t count = std::min(panels, weight.panels() - panel), first = panel * kPanel;
     parallel_for(count, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        weight.dequantize_panel(panel + i, weights.data() + i * kPanel * columns, columns);
+        dequantize_panel(weight, panel + i, weights.data() + i * kPanel * columns, columns);
       }
     });
     MatmulEpilogue part = epilogue;

@@ -27,6 +27,10 @@ struct Vector {
     const __m128i bytes = _mm_maskz_loadu_epi8(static_cast<__mmask16>((1u << count) - 1), from);
     return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))};
   }
+  /// kLanes signed bytes.
+  static Vector load_signed_bytes(const int8_t* from) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))))};
+  }
   void store(float* to) const { _mm512_storeu_ps(to, value); }
   void store(float* to, int64_t count) const {
     if (__builtin_constant_p(count) && count == kLanes) return store(to);
@@ -88,6 +92,10 @@ struct Vector {
     int64_t bytes = 0;
     std::memcpy(&bytes, from, static_cast<size_t>(count));
     return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes)))};
+  }
+  /// kLanes signed bytes.
+  static Vector load_signed_bytes(const int8_t* from) {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))))};
   }
   void store(float* to) const { _mm256_storeu_ps(to, value); }
   void store(float* to, int64_t count) const {
