@@ -4,6 +4,7 @@ import {
   dropout,
   linear,
   matmul,
+  scaledSum,
   setInstructionSet,
   setThreadCount,
   Tape,
@@ -179,6 +180,31 @@ test("gradients flow without bias and residual, through a shared input and to a 
     randomTensor([5, 6], 33),
     randomTensor([6, 6], 34),
   ]);
+});
+
+test("gradients that reach a tensor by two ways are added in place", (t) => {
+  const x = randomTensor([900, 37], 1);
+  const weight = randomTensor([41, 37], 2);
+  x.requiresGrad = weight.requiresGrad = true;
+  const gradients = (uses: number): Float32Array[] => {
+    using tape = new Tape();
+    const output = tape.record(() => {
+      const once = linear(x, weight, { scale: 0.5 });
+      return uses === 1 ? once : scaledSum(once, 1, linear(x, weight, { scale: 0.5 }), 1);
+    });
+    tape.backward(output, randomTensor(output.shape, 3));
+    return [x, weight].map((tensor) => tape.gradientOf(tensor)?.toArray() ?? new Float32Array());
+  };
+  for (const set of availableInstructionSets()) {
+    setInstructionSet(set);
+    const once = gradients(1);
+    gradients(2).forEach((twice, which) => {
+      twice.forEach((value, i) => {
+        if (Math.abs(value - 2 * (once[which]?.[i] as number)) > 2e-4) t.fail(`${set}: input ${which}[${i}]`);
+      });
+    });
+  }
+  t.pass();
 });
 
 test("nothing is computed for inputs that need no gradient", (t) => {

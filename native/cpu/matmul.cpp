@@ -43,7 +43,7 @@ struct Product {
   int64_t ldc;
   const int64_t* c_starts;  // may be null
   const MatmulEpilogue* epilogue;
-  bool plain;  // the epilogue changes nothing
+  bool only_scales;  // the epilogue does
 
   int64_t c_row(int64_t row) const { return c_starts ? c_starts[row] : row * ldc; }
 };
@@ -149,31 +149,37 @@ void pack_a(const Product& p, int64_t row, int64_t rows, int64_t k0, int64_t dep
   }
 }
 
-// Puts one depth block's sums into c. Until the last block c holds the partial sums, unless c is added to: then every
-// block adds its share.
+// c = keep * c + scale * tile. Not reading c when keep is 0 lets it be uninitialised.
+void add_tile(const Product& p, const float* tile, int64_t row, int64_t rows, int64_t column, int64_t columns,
+              float keep, float scale) {
+  const Vector keep_all = Vector::all(keep), scale_all = Vector::all(scale);
+  for (int64_t r = 0; r < rows; ++r) {
+    float* c = p.c + p.c_row(row + r) + column;
+    for_each_vector(columns, [&](int64_t i, int64_t lanes) {
+      Vector sum = Vector::load(tile + r * kTileColumns + i) * scale_all;
+      if (keep != 0.0f) sum = multiply_add(keep_all, Vector::load(c + i, lanes), sum);
+      sum.store(c + i, lanes);
+    });
+  }
+}
+
+// Puts one depth block's sums into c. An epilogue that only scales is applied block by block; for any other, c holds
+// the partial sums until the last block.
 void store_tile(const Product& p, float* tile, int64_t row, int64_t rows, int64_t column, int64_t columns,
                 bool first_block, bool last_block) {
-  const bool unfinished = p.beta == 0.0f && (p.plain || !last_block);
+  if (p.only_scales) {
+    return add_tile(p, tile, row, rows, column, columns, first_block ? p.beta : 1.0f, p.epilogue->scale);
+  }
+  if (!last_block) return add_tile(p, tile, row, rows, column, columns, first_block ? 0.0f : 1.0f, 1.0f);
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t at = p.c_row(row + r) + column;
     float* sums = tile + r * kTileColumns;
-    if (unfinished && columns == kTileColumns) {
-      for (int64_t i = 0; i < kTileColumns; i += Vector::kLanes) {
-        const Vector sum = Vector::load(sums + i);
-        (first_block ? sum : Vector::load(p.c + at + i) + sum).store(p.c + at + i);
-      }
-      continue;
-    }
-    if (p.beta != 0.0f) {
-      finish_row(sums, columns, row + r, column, p.n, at, first_block ? p.beta : 1.0f, p.c, *p.epilogue);
-      continue;
-    }
     if (!first_block) {
       for_each_vector(columns, [&](int64_t i, int64_t lanes) {
         (Vector::load(p.c + at + i, lanes) + Vector::load(sums + i)).store(sums + i);
       });
     }
-    finish_row(sums, columns, row + r, column, p.n, at, 0.0f, p.c, unfinished ? MatmulEpilogue{} : *p.epilogue);
+    finish_row(sums, columns, row + r, column, p.n, at, p.c, *p.epilogue);
   }
 }
 
@@ -261,17 +267,19 @@ void multiply_by_rows(const Product& p) {
   }
 }
 
-bool changes_nothing(const MatmulEpilogue& epilogue) {
+bool only_scales(const MatmulEpilogue& epilogue) {
   return !epilogue.bias && epilogue.activation == Activation::kNone && !epilogue.pre_activation &&
-         !epilogue.dropout.active() && epilogue.scale == 1.0f && !epilogue.residual;
+         !epilogue.dropout.active() && !epilogue.residual;
 }
 
 // A sum over no elements is zero.
 void finish_empty_sums(const Product& p) {
-  Scratch<float> zeros(static_cast<size_t>(p.n));
-  std::fill_n(zeros.data(), p.n, 0.0f);
+  alignas(64) float zeros[kTileRows * kTileColumns];
   for (int64_t row = 0; row < p.m; ++row) {
-    finish_row(zeros.data(), p.n, row, 0, p.n, p.c_row(row), p.beta, p.c, *p.epilogue);
+    for (int64_t column = 0; column < p.n; column += kTileColumns) {
+      std::fill_n(zeros, kTileColumns, 0.0f);
+      store_tile(p, zeros, row, 1, column, std::min(kTileColumns, p.n - column), true, true);
+    }
   }
 }
 
@@ -283,7 +291,7 @@ void matmul(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
   if (m <= 0 || n <= 0) return;
   const Product p{transpose_a,     transpose_b, m,   n,      k,         {a, lda, rows.a},
                   {b, ldb, rows.b}, beta,        c,   ldc,    rows.c,    &epilogue,
-                  changes_nothing(epilogue)};
+                  only_scales(epilogue)};
   if (k <= 0) finish_empty_sums(p);
   else if (m < kRowsPerThread * thread_count()) multiply_by_columns(p);
   else multiply_by_rows(p);

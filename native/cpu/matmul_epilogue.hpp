@@ -9,7 +9,7 @@ namespace usmlite::cpu {
 enum class Activation { kNone, kRelu, kSilu };
 
 /// c = residual_scale * residual + scale * dropout(activation(ab + bias)); with the defaults c = ab.
-/// `pre_activation` and `residual` are (m, n) with the leading dimension of c.
+/// `pre_activation` and `residual` are (m, n) with the leading dimension of c, and not c itself.
 struct MatmulEpilogue {
   const float* bias = nullptr;  // (n)
   Activation activation = Activation::kNone;

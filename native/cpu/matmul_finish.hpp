@@ -11,13 +11,13 @@ inline Vector relu(Vector x) { return maximum(Vector::zero(), x); }
 
 inline Vector silu(Vector x) { return x * sigmoid(x); }
 
-/// c[at..] = beta * c[at..] + epilogue(sums) for `count` sums of one row, the first of them in `column` of n.
-/// `at` is the place of that element in c, pre_activation and residual.
-inline void finish_row(const float* sums, int64_t count, int64_t row, int64_t column, int64_t n, int64_t at, float beta,
-                       float* c, const MatmulEpilogue& epilogue) {
+/// c[at..] = epilogue(sums) for `count` sums of one row, the first of them in `column` of n. `at` is the place of that
+/// element in c, pre_activation and residual.
+inline void finish_row(const float* sums, int64_t count, int64_t row, int64_t column, int64_t n, int64_t at, float* c,
+                       const MatmulEpilogue& epilogue) {
   const Vector scale = Vector::all(epilogue.scale);
   const DropoutMask mask(epilogue.dropout);
-  for_each_masked(mask, row * n + column, count, [&](int64_t i, int64_t lanes, Vector multiplier) __attribute__((always_inline)) {
+  const auto finish = [&](int64_t i, int64_t lanes, Vector multiplier) __attribute__((always_inline)) {
     Vector x = Vector::load(sums + i, lanes);
     if (epilogue.bias) x = x + Vector::load(epilogue.bias + column + i, lanes);
     if (epilogue.pre_activation) x.store(epilogue.pre_activation + at + i, lanes);
@@ -27,9 +27,9 @@ inline void finish_row(const float* sums, int64_t count, int64_t row, int64_t co
     if (epilogue.residual) {
       x = multiply_add(Vector::all(epilogue.residual_scale), Vector::load(epilogue.residual + at + i, lanes), x);
     }
-    if (beta != 0.0f) x = multiply_add(Vector::all(beta), Vector::load(c + at + i, lanes), x);
     x.store(c + at + i, lanes);
-  });
+  };
+  for_each_masked(mask, row * n + column, count, finish);
 }
 
 }  // namespace usmlite::cpu::USMLITE_ISA
