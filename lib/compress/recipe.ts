@@ -1,7 +1,7 @@
 /** Recipes: what `usm-lite compress` does to a model, as a YAML file. docs/recipes.md describes every key. */
-import { readFileSync } from "node:fs";
-import { parseDocument } from "yaml";
 import { z } from "zod";
+import { checkedValue, parseYaml } from "../checkpoint/checked_value.js";
+import { readTextFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import { parseWeightSpec, type WeightSpec } from "../quant/weight_spec.js";
 import type { MaskSchedule } from "../sparse/schedule.js";
@@ -65,31 +65,19 @@ export interface Recipe {
 
 /**
  * @param file path of a YAML file
- * @throws UsmLiteError FILE_NOT_FOUND, BAD_RECIPE (naming file, line or key), UNSUPPORTED_SPEC
+ * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE, BAD_RECIPE (naming file, line or key), UNSUPPORTED_SPEC
  */
 export function readRecipe(file: string): Recipe {
-  let text: string;
-  try {
-    text = readFileSync(file, "utf8");
-  } catch (cause) {
-    throw new UsmLiteError("FILE_NOT_FOUND", `recipe ${file} cannot be read: ${(cause as Error).message}`, { cause });
-  }
-  return parseRecipe(text, file);
+  return parseRecipe(readTextFile(file, "BAD_RECIPE"), file);
 }
 
 /** @param source name of the file, for error messages */
 export function parseRecipe(text: string, source: string): Recipe {
-  const document = parseDocument(text);
-  const syntaxError = document.errors[0];
-  if (syntaxError) throw new UsmLiteError("BAD_RECIPE", `${source}: ${syntaxError.message}`);
-  const result = recipeSchema.safeParse(document.toJS());
-  if (!result.success) {
-    const issue = result.error.issues[0];
-    throw new UsmLiteError(
-      "BAD_RECIPE",
-      `${source}: key "${issue?.path.join(".") ?? ""}": ${issue?.message ?? "invalid"}; docs/recipes.md lists the keys`,
-    );
-  }
+  const recipe = checkedValue(recipeSchema, parseYaml(text, source, "BAD_RECIPE"), {
+    source,
+    code: "BAD_RECIPE",
+    hint: "docs/recipes.md lists the keys",
+  });
   const spec = (value: string, key: string): WeightSpec => {
     try {
       return parseWeightSpec(value);
@@ -97,10 +85,10 @@ export function parseRecipe(text: string, source: string): Recipe {
       throw new UsmLiteError("UNSUPPORTED_SPEC", `${source}: key "${key}": ${(cause as Error).message}`, { cause });
     }
   };
-  const { fineTuning, layers, ...rest } = result.data;
+  const { fineTuning, layers, ...rest } = recipe;
   return {
     ...rest,
-    spec: spec(result.data.spec, "spec"),
+    spec: spec(recipe.spec, "spec"),
     layers: layers.map((layer, index) => ({ ...layer, spec: spec(layer.spec, `layers.${index}.spec`) })),
     fineTuning,
   };

@@ -1,5 +1,6 @@
 /** The `usm_lite` section of config.json: which weights are packed, and how. */
 import { z } from "zod";
+import { checkedValue } from "../checkpoint/checked_value.js";
 import { UsmLiteError } from "../errors.js";
 import { parseWeightSpec, type WeightSpec } from "../quant/weight_spec.js";
 
@@ -12,6 +13,9 @@ export interface Compression {
   readonly specs: ReadonlyMap<string, WeightSpec>;
 }
 
+// Read first: a newer version may have other keys, and it is the version that must be named then.
+const versionSchema = z.looseObject({ format_version: z.number().int() });
+
 const schema = z.strictObject({
   format_version: z.number().int(),
   /** Weight names by spec, so that a layer's spec is read off without decoding anything. */
@@ -22,26 +26,31 @@ const schema = z.strictObject({
 export function readCompression(config: Readonly<Record<string, unknown>>, source: string): Compression {
   const section = config["usm_lite"];
   if (section === undefined) return { specs: new Map() };
-  const result = schema.safeParse(section);
-  if (!result.success) {
-    const issue = result.error.issues[0];
-    throw new UsmLiteError("BAD_CONFIG", `${source}: key "usm_lite.${issue?.path.join(".")}": ${issue?.message}`);
-  }
-  if (result.data.format_version !== formatVersion) {
+  const version = checkedValue(versionSchema, section, { source, code: "BAD_CONFIG", key: "usm_lite" }).format_version;
+  if (version !== formatVersion) {
     throw new UsmLiteError(
       "BAD_CONFIG",
-      `${source}: usm_lite.format_version is ${result.data.format_version}; this version reads ${formatVersion}`,
+      `${source}: key "usm_lite.format_version" is ${version}; this version of usm-lite reads ${formatVersion}`,
     );
   }
+  const { weights } = checkedValue(schema, section, { source, code: "BAD_CONFIG", key: "usm_lite" });
   const specs = new Map<string, WeightSpec>();
-  for (const [text, names] of Object.entries(result.data.weights)) {
-    const spec = parseWeightSpec(text);
+  for (const [text, names] of Object.entries(weights)) {
+    const spec = specOf(text, source);
     for (const name of names) {
       if (specs.has(name)) throw new UsmLiteError("BAD_CONFIG", `${source}: weight "${name}" has two specs in usm_lite.weights`);
       specs.set(name, spec);
     }
   }
   return { specs };
+}
+
+function specOf(text: string, source: string): WeightSpec {
+  try {
+    return parseWeightSpec(text);
+  } catch (cause) {
+    throw new UsmLiteError("UNSUPPORTED_SPEC", `${source}: key "usm_lite.weights": ${(cause as Error).message}`, { cause });
+  }
 }
 
 /** The section to write for weights coded as `specs` says. */

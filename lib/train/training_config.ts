@@ -1,9 +1,9 @@
 /** The YAML file of `usm-lite train`. docs/training.md describes every key. */
 import { dirname, resolve } from "node:path";
-import { parseDocument } from "yaml";
 import { z } from "zod";
+import { checkedValue, parseYaml } from "../checkpoint/checked_value.js";
 import { readTextFile } from "../checkpoint/json_file.js";
-import { UsmLiteError } from "../errors.js";
+import { encoderSchema } from "../models/lasr/lasr_config.js";
 
 const count = z.number().int().positive();
 const whole = z.number().int().nonnegative();
@@ -12,7 +12,7 @@ const share = z.number().min(0).max(1);
 const schema = z.strictObject({
   seed: whole.default(1),
   /** Keys of `encoder_config` in config.json. */
-  model: z.record(z.string(), z.unknown()),
+  model: z.strictObject(encoderSchema.shape),
   /** Sub-words learned from the transcripts; 31 is characters alone. */
   vocabularySize: count.default(31),
   /** Words of context of the n-gram language model, itself included; 0 makes none. */
@@ -49,7 +49,7 @@ const schema = z.strictObject({
     .prefault({}),
   epochs: count,
   /** Decay of the moving average of weights that is exported; 0 exports the last weights. */
-  averageDecay: share.default(0.999),
+  averageDecay: z.number().min(0).lt(1).default(0.999),
   /** A second loss on an inner block, in training only. */
   intermediateLoss: z
     .strictObject({
@@ -70,19 +70,13 @@ export type TrainingConfig = z.infer<typeof schema>;
  * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG naming file and key
  */
 export function readTrainingConfig(file: string): TrainingConfig {
-  const document = parseDocument(readTextFile(file, "BAD_CONFIG"));
-  const syntaxError = document.errors[0];
-  if (syntaxError) throw new UsmLiteError("BAD_CONFIG", `${file}: ${syntaxError.message}`);
-  const result = schema.safeParse(document.toJS());
-  if (!result.success) {
-    const issue = result.error.issues[0];
-    throw new UsmLiteError(
-      "BAD_CONFIG",
-      `${file}: key "${issue?.path.join(".") ?? ""}": ${issue?.message ?? "invalid"}; docs/training.md lists the keys`,
-    );
-  }
+  const config = checkedValue(schema, parseYaml(readTextFile(file, "BAD_CONFIG"), file, "BAD_CONFIG"), {
+    source: file,
+    code: "BAD_CONFIG",
+    hint: "docs/training.md lists the keys",
+  });
   const absolute = (path: string): string => resolve(dirname(file), path);
-  const { data, intermediateLoss, ...rest } = result.data;
+  const { data, intermediateLoss, ...rest } = config;
   return {
     ...rest,
     data: {

@@ -1,13 +1,17 @@
 /** `config.json` of the `lasr_ctc` family: every key that changes the output is honoured or refused. */
 import { z } from "zod";
+import { checkedValue } from "../../checkpoint/checked_value.js";
 import { UsmLiteError } from "../../errors.js";
 
 const positive = z.number().int().positive().max(1_000_000);
 const probability = z.number().min(0).max(1);
 const pair = z.tuple([z.number(), z.number()]);
 
-// Keys that describe the file rather than the network are let through by looseObject and kept when saving.
-const encoderSchema = z.looseObject({
+/**
+ * `encoder_config`. Keys that describe the file rather than the network are let through by looseObject and kept when
+ * saving.
+ */
+export const encoderSchema = z.looseObject({
   model_type: z.literal("lasr_encoder").default("lasr_encoder"),
   hidden_size: positive.default(512),
   num_hidden_layers: positive.default(17),
@@ -58,12 +62,7 @@ export type LasrEncoderConfig = LasrConfig["encoder_config"];
  * @throws UsmLiteError BAD_CONFIG naming the key that is wrong
  */
 export function parseLasrConfig(json: unknown, source: string): LasrConfig {
-  const result = configSchema.safeParse(json);
-  if (!result.success) {
-    const issue = result.error.issues[0];
-    throw new UsmLiteError("BAD_CONFIG", `${source}: key "${issue?.path.join(".") ?? ""}": ${issue?.message ?? "invalid"}`);
-  }
-  const config = result.data;
+  const config = checkedValue(configSchema, json, { source, code: "BAD_CONFIG" });
   const encoder = config.encoder_config;
   const refuse = (key: string, sentence: string): never => {
     throw new UsmLiteError("BAD_CONFIG", `${source}: key "${key}" ${sentence}`);

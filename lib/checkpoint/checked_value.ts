@@ -1,0 +1,36 @@
+/** Values from JSON and YAML files, checked against a schema; what does not fit is an error that names file and key. */
+import { parseDocument } from "yaml";
+import type { z } from "zod";
+import { UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
+
+/**
+ * `value` as `schema` describes it, defaults filled in.
+ * @param source name of the file, for error messages
+ * @param options.key where in the file `value` lies; absent: it is all of it
+ * @param options.hint what to add to an error message
+ * @throws UsmLiteError `code`, naming file and key
+ */
+export function checkedValue<Schema extends z.ZodType>(
+  schema: Schema,
+  value: unknown,
+  { source, code, key, hint }: { source: string; code: UsmLiteErrorCode; key?: string; hint?: string },
+): z.output<Schema> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  const path = [...(key ? [key] : []), ...(issue?.path ?? [])].join(".");
+  throw new UsmLiteError(code, `${source}: ${path ? `key "${path}": ` : ""}${issue?.message}${hint ? `; ${hint}` : ""}`);
+}
+
+/** @throws UsmLiteError `code`, naming file and line, when `text` is not one YAML document */
+export function parseYaml(text: string, source: string, code: UsmLiteErrorCode): unknown {
+  const document = parseDocument(text);
+  const [syntaxError] = document.errors;
+  if (syntaxError) throw new UsmLiteError(code, `${source}: ${syntaxError.message}`);
+  try {
+    return document.toJS();
+  } catch (cause) {
+    // Aliases without an anchor, or so many that they would fill the memory.
+    throw new UsmLiteError(code, `${source}: ${(cause as Error).message}`, { cause });
+  }
+}
