@@ -2,7 +2,7 @@
 import { UsmLiteError } from "../errors.js";
 import type { PackedWeight } from "../quant/packed_weight.js";
 import type { WeightSpec } from "../quant/weight_spec.js";
-import { Tensor } from "../tensor/tensor.js";
+import type { Tensor } from "../tensor/tensor.js";
 import type { SafetensorsEntry, SafetensorsFile } from "./safetensors.js";
 
 /** The tensors that hold the packed weight `name`: its codes, then scales and mask where `spec` has them. */
@@ -44,7 +44,7 @@ export function readPackedWeight(file: SafetensorsFile, name: string, spec: Weig
 export function packedEntries(name: string, weight: PackedWeight): [string, SafetensorsEntry][] {
   const entries: [string, SafetensorsEntry][] = [
     [`${name}_packed`, weight.packed],
-    [`${name}_shape`, Tensor.from(Int32Array.from(weight.shape))],
+    [`${name}_shape`, { dtype: "I64", shape: [weight.shape.length], data: BigInt64Array.from(weight.shape, BigInt) }],
   ];
   if (weight.scale) entries.push([`${name}_scale`, weight.scale]);
   if (weight.mask) entries.push([`${name}_mask`, weight.mask]);

@@ -44,12 +44,26 @@ export class CheckpointWeights implements WeightSource {
     checkShape(this.file.path, name, packedShape(this.file, name), shape);
     return tidy(() => {
       const packed = readPackedWeight(this.file, name, spec);
-      return this.form === "packed" ? PackedMatrix.from(packed) : keep(unpackWeight(packed).weight);
+      try {
+        return this.form === "packed" ? PackedMatrix.from(packed) : keep(unpackWeight(packed).weight);
+      } catch (cause) {
+        if (!(cause instanceof UsmLiteError)) throw cause;
+        // What the codec calls a wrong argument came from the file.
+        const code = cause.code === "INVALID_ARGUMENT" ? "BAD_CHECKPOINT" : cause.code;
+        throw new UsmLiteError(code, `${this.file.path}: packed weight "${name}": ${cause.message}`, { cause });
+      }
     });
   }
 
-  /** @throws UsmLiteError BAD_CHECKPOINT when the file holds tensors that the model has no place for */
+  /** @throws UsmLiteError BAD_CHECKPOINT when file or specs name tensors that the model has no place for */
   checkAllUsed(): void {
+    const unpackable = [...this.specs.keys()].find((name) => !this.used.has(`${name}_shape`));
+    if (unpackable !== undefined) {
+      throw new UsmLiteError(
+        "BAD_CHECKPOINT",
+        `${this.file.path}: config.json gives "${unpackable}" a weight spec, but the model has no linear weight of that name`,
+      );
+    }
     const unexpected = this.file.names().filter((name) => !this.used.has(name) && !ignored.test(name));
     if (unexpected.length === 0) return;
     throw new UsmLiteError(

@@ -22,7 +22,13 @@ export function paddedForward(network: LasrForCtc, input: SafetensorsFile): [str
         `the model takes (batch, frames, ${melBins})`,
     );
   }
-  const values = input.values("input_features") as Float32Array;
+  const values = input.values("input_features");
+  if (!(values instanceof Float32Array)) {
+    throw new UsmLiteError(
+      "BAD_CHECKPOINT",
+      `${input.path}: input_features has dtype ${input.dtype("input_features")}; it must be F32, F16 or BF16`,
+    );
+  }
   const lengths = maskedLengths(input, batch, frames);
 
   return tidy(() => {
