@@ -3,10 +3,19 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } fro
 import { basename, dirname, join, resolve } from "node:path";
 import { UsmLiteError } from "../errors.js";
 
+/** Makes `folder` and those above it where they do not exist. @throws UsmLiteError FILE_UNWRITABLE */
+export function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true });
+  } catch (cause) {
+    throw new UsmLiteError("FILE_UNWRITABLE", `folder ${folder} cannot be made: ${(cause as Error).message}`, { cause });
+  }
+}
+
 /**
  * Makes `folder` of what `fill` writes into a temporary one beside it.
  * @param options.replace an existing folder is exchanged for the new one; otherwise it is an error
- * @throws UsmLiteError INVALID_ARGUMENT when the folder exists
+ * @throws UsmLiteError INVALID_ARGUMENT when the folder exists, FILE_UNWRITABLE
  */
 export function writeFolderAtomically(
   folder: string,
@@ -17,7 +26,7 @@ export function writeFolderAtomically(
   if (!replace && existsSync(target)) {
     throw new UsmLiteError("INVALID_ARGUMENT", `${folder} exists; name a folder that does not, so that nothing is overwritten`);
   }
-  mkdirSync(dirname(target), { recursive: true });
+  makeFolder(dirname(target));
   const temporary = mkdtempSync(join(dirname(target), `.${basename(target)}-`));
   try {
     fill(temporary);

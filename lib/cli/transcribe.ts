@@ -1,8 +1,8 @@
 /** `usm-lite transcribe`: audio files to text on standard output, or to one file each. */
-import { mkdirSync } from "node:fs";
 import { basename, extname, join } from "node:path";
 import { Command, Option } from "commander";
 import { writeTextFile } from "../checkpoint/atomic_file.js";
+import { makeFolder } from "../checkpoint/atomic_folder.js";
 import { UsmLiteError } from "../errors.js";
 import { formatTranscript, transcriptFormats, type TranscriptFormat } from "../text/transcript_formats.js";
 import { Transcriber } from "../transcribe/transcriber.js";
@@ -37,7 +37,10 @@ async function transcribeFiles(files: string[], options: TranscribeOptions): Pro
       `--format ${options.format} with ${files.length} files needs --output-dir: each gets a file of its own`,
     );
   }
-  if (options.outputDir) mkdirSync(options.outputDir, { recursive: true });
+  if (options.outputDir) {
+    checkOutputPaths(options.outputDir, files, options.format);
+    makeFolder(options.outputDir);
+  }
   await using transcriber = await Transcriber.load({
     model: options.model,
     ...(options.decoder ? { decoder: options.decoder } : {}),
@@ -56,6 +59,19 @@ async function transcribeFiles(files: string[], options: TranscribeOptions): Pro
       console.error(`usm-lite: ${error.message} [${error.code}]`);
       process.exitCode = 1;
     }
+  }
+}
+
+/** Two audio files must not write the same transcript. */
+function checkOutputPaths(folder: string, files: readonly string[], format: TranscriptFormat): void {
+  const writers = new Map<string, string>();
+  for (const file of files) {
+    const path = outputPath(folder, file, format);
+    const other = writers.get(path);
+    if (other !== undefined) {
+      throw new UsmLiteError("INVALID_ARGUMENT", `${other} and ${file} would both write ${path}; give them different names`);
+    }
+    writers.set(path, file);
   }
 }
 

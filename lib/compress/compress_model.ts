@@ -1,5 +1,9 @@
 /** From a float model folder to a packed one: what `usm-lite compress` does. */
 import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import { makeFolder } from "../checkpoint/atomic_folder.js";
+import { readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
 import { FeatureCache } from "../data/feature_cache.js";
 import { readManifest } from "../data/manifest.js";
 import { SpeechBatches } from "../data/speech_batches.js";
@@ -21,7 +25,7 @@ export interface CompressModelOptions {
   readonly recipeSource: string;
   /** Manifest of training speech; needed when the recipe has fine-tuning. */
   readonly manifest: string | undefined;
-  /** Folder to make. Checkpoints and features lie in `OUT.run` until it is done. */
+  /** Folder to make. Checkpoints, metrics and features of fine-tuning lie in `OUT.run`, which may be deleted afterwards. */
   readonly out: string;
   readonly onStatus?: (sentence: string) => void;
 }
@@ -54,6 +58,7 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
     masks: recipe.mask,
     stopScaleGradient: recipe.stopScaleGradient,
   });
+  claimRunFolder(`${out}.run`, options, manifest);
   const trainer = await fineTuner(model, recipe.fineTuning, compression, manifest, `${out}.run`, onStatus);
   if (trainer.resume()) onStatus(`continuing from step ${trainer.steps} of ${recipe.fineTuning.steps}`);
   const { completed } = await trainer.run({ handleSignals: true });
@@ -61,6 +66,24 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
   trainer.dispose();
   compression.dispose();
   return completed;
+}
+
+/**
+ * Notes in the run's folder what it was begun with: its checkpoints are good for nothing else.
+ * @throws UsmLiteError INVALID_ARGUMENT when it was begun with another model, recipe or manifest
+ */
+function claimRunFolder(run: string, { model, recipe }: CompressModelOptions, manifest: string): void {
+  const path = join(run, "run.json");
+  const origin: unknown = JSON.parse(JSON.stringify({ model: resolve(model), manifest: resolve(manifest), recipe }));
+  if (!existsSync(path)) {
+    makeFolder(run);
+    writeJsonFile(path, origin);
+  } else if (!isDeepStrictEqual(readJsonFile(path, "BAD_CONFIG"), origin)) {
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `${run} holds a run with another model, recipe or manifest; delete it, or name another output folder`,
+    );
+  }
 }
 
 async function fineTuner(

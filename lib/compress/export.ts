@@ -5,10 +5,12 @@ import { writeFolderAtomically } from "../checkpoint/atomic_folder.js";
 import { readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
 import { packedEntries } from "../checkpoint/packed_weights.js";
 import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors.js";
+import { UsmLiteError } from "../errors.js";
 import { compressionSection } from "../models/compression_config.js";
 import type { LasrForCtc } from "../models/lasr/lasr_for_ctc.js";
 import { modelFiles } from "../models/model_folder.js";
-import { packWeight } from "../quant/packed_weight.js";
+import { packWeight, type PackedWeight } from "../quant/packed_weight.js";
+import type { WeightSpec } from "../quant/weight_spec.js";
 import { tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { CompressionPlan } from "./compression_plan.js";
@@ -23,6 +25,15 @@ export interface ExportOptions {
   readonly weights: ReadonlyMap<string, Tensor>;
   /** Masks that training froze, by weight name; without one a sparse weight is pruned by magnitude. */
   readonly masks: ReadonlyMap<string, Tensor>;
+}
+
+function pack(name: string, weight: Tensor, spec: WeightSpec, mask: Tensor | undefined): PackedWeight {
+  try {
+    return packWeight(weight, spec.text, mask);
+  } catch (cause) {
+    if (!(cause instanceof UsmLiteError)) throw cause;
+    throw new UsmLiteError(cause.code, `weight "${name}": ${cause.message}`, { cause });
+  }
 }
 
 /**
@@ -40,7 +51,7 @@ export function exportModel(network: LasrForCtc, { from, to, plan, weights, mask
         const weight = weights.get(name) as Tensor;
         const spec = plan.get(name);
         if (!spec) entries.push([name, weight]);
-        else entries.push(...packedEntries(name, packWeight(weight, spec.text, spec.sparsity && masks.get(name))));
+        else entries.push(...packedEntries(name, pack(name, weight, spec, spec.sparsity && masks.get(name))));
       }
       writeSafetensors(join(folder, modelFiles.weights), entries, { format: "pt" });
     });

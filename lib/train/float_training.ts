@@ -1,8 +1,8 @@
 /** Training a float model from manifests: what `usm-lite train` does. */
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { defaultLogMelConfig } from "../audio/log_mel.js";
-import { writeFolderAtomically } from "../checkpoint/atomic_folder.js";
+import { makeFolder, writeFolderAtomically } from "../checkpoint/atomic_folder.js";
 import { writeJsonFile } from "../checkpoint/json_file.js";
 import { FeatureCache } from "../data/feature_cache.js";
 import { readManifest, type Utterance } from "../data/manifest.js";
@@ -15,6 +15,7 @@ import { modelFiles } from "../models/model_folder.js";
 import { trainLanguageModel } from "../decode/kneser_ney.js";
 import { writeLanguageModel } from "../decode/ngram_file.js";
 import type { NgramLanguageModel } from "../decode/ngram_language_model.js";
+import { UsmLiteError } from "../errors.js";
 import { FreshWeights } from "../nn/fresh_weights.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { PronouncingDictionary } from "../text/pronouncing_dictionary.js";
@@ -23,6 +24,7 @@ import { IntermediateCtc } from "./intermediate_ctc.js";
 import { warmupConstant, warmupCosine, warmupInverseSquareRoot, type LearningRateSchedule } from "./schedule.js";
 import type { TrainableModel } from "./trainable_model.js";
 import type { TrainingConfig } from "./training_config.js";
+import { CheckpointFolder } from "./training_checkpoint.js";
 import { Trainer, type TrainingResult } from "./trainer.js";
 
 export interface FloatTrainingOptions {
@@ -35,11 +37,14 @@ export interface FloatTrainingOptions {
 
 /**
  * Prepares features, learns a tokenizer, trains, and writes the model folder `out/model`.
- * @throws UsmLiteError BAD_CONFIG, BAD_MANIFEST, BAD_AUDIO, TRAINING_DIVERGED
+ * @throws UsmLiteError INVALID_ARGUMENT when `out` holds a run that is not to be resumed; BAD_CONFIG, BAD_MANIFEST, BAD_AUDIO, TRAINING_DIVERGED
  */
 export async function trainFloatModel(config: TrainingConfig, options: FloatTrainingOptions): Promise<TrainingResult> {
   const { out, resume, onStatus = () => {} } = options;
-  mkdirSync(out, { recursive: true });
+  if (!resume && new CheckpointFolder(join(out, "checkpoints"), 1).latest()) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `${out} holds checkpoints of a run; continue it with --resume or name another folder`);
+  }
+  makeFolder(out);
   const utterances = config.data.train.flatMap(readManifest);
   const tokenizer = tokenizerOf(out, utterances, config.vocabularySize, resume);
   const modelConfig = modelConfigOf(config, tokenizer);
