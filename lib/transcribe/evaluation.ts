@@ -3,6 +3,7 @@ import { decodeAudio } from "../audio/decode.js";
 import type { Utterance } from "../data/manifest.js";
 import { UsmLiteError } from "../errors.js";
 import { memoryStatistics, resetPeakMemory, threadCount } from "../native/runtime.js";
+import { normalizeText } from "../text/normalize.js";
 import { characterErrorRate, wordErrorRate, type ErrorRate } from "../text/word_error_rate.js";
 import type { Recognizer } from "./recognizer.js";
 
@@ -26,7 +27,7 @@ export interface Evaluation extends EvaluationPart {
   /** Highest tensor memory, weights included, in bytes. */
   readonly peakBytes: number;
   readonly threads: number;
-  /** By the manifest's `dataset` field, where it has one. */
+  /** By the manifest's `dataset` field, where it has one; those without a word have no error rate and are left out. */
   readonly datasets: Readonly<Record<string, EvaluationPart>>;
   /** Every utterance, in manifest order. */
   readonly transcripts: readonly { readonly audio: string; readonly reference: string; readonly hypothesis: string }[];
@@ -47,6 +48,9 @@ export async function evaluate(
   utterances: readonly Utterance[],
   { batchSeconds = 60, onProgress }: EvaluationOptions = {},
 ): Promise<Evaluation> {
+  if (!utterances.some(hasWords)) {
+    throw new UsmLiteError("BAD_MANIFEST", "no utterance of the manifest has words in its transcript, so there is no error rate");
+  }
   const hypotheses = new Map<Utterance, string>();
   let audioDecodeSeconds = 0;
   let wallSeconds = 0;
@@ -75,7 +79,7 @@ export async function evaluate(
     };
     return { summary, wordErrors: words };
   };
-  const datasets = [...new Set(utterances.flatMap(({ dataset }) => dataset ?? []))];
+  const datasets = [...new Set(utterances.filter(hasWords).flatMap(({ dataset }) => dataset ?? []))];
   return {
     ...measure(utterances).summary,
     audioSeconds,
@@ -94,6 +98,8 @@ export async function evaluate(
     })),
   };
 }
+
+const hasWords = ({ text }: Utterance): boolean => normalizeText(text) !== "";
 
 /** Similar lengths together, longest first: shared passes then hold about `seconds` of audio each. */
 function batchesByLength(utterances: readonly Utterance[], seconds: number): Utterance[][] {

@@ -138,7 +138,7 @@ export class Recognizer {
     const times = { secondsPerFrame: this.model.secondsPerFrame };
     if (this.decoder === "greedy") return ctcGreedy(input, this.tokenizer, times);
     const { beamWidth } = this.options;
-    const [best] = ctcBeamSearch(input, this.tokenizer, times, { scorers: this.scorers, ...(beamWidth ? { beamWidth } : {}) });
+    const [best] = ctcBeamSearch(input, this.tokenizer, times, { scorers: this.scorers, ...(beamWidth === undefined ? {} : { beamWidth }) });
     return best as Hypothesis;
   }
 }

@@ -61,10 +61,15 @@ export class Transcriber implements AsyncDisposable {
         else transcriber.settle(answer);
       });
       worker.on("error", (error) => {
-        transcriber.fail(new UsmLiteError("INTERNAL", `the transcription worker failed: ${error.message}`, { cause: error }));
-        reject(error);
+        const failure = new UsmLiteError("INTERNAL", `the transcription worker failed: ${error.message}`, { cause: error });
+        transcriber.fail(failure);
+        reject(failure);
       });
-      worker.on("exit", () => transcriber.fail(new UsmLiteError("ABORTED", "the transcriber was closed")));
+      worker.on("exit", (status) => {
+        transcriber.fail(new UsmLiteError("ABORTED", "the transcriber was closed"));
+        // Without effect unless the worker ended before it was ready.
+        reject(new UsmLiteError("INTERNAL", `the transcription worker ended with status ${status} before it was ready`));
+      });
     });
     return transcriber;
   }

@@ -7,6 +7,7 @@ import { Recognizer } from "./recognizer.js";
 import type { TranscriberOptions, TranscriptionAnswer, TranscriptionRequest } from "./transcriber.js";
 
 const defaultMaximumSeconds = 4 * 3600;
+const sampleRate = 16_000;
 
 if (!parentPort) throw new UsmLiteError("INTERNAL", "this module runs only in a worker thread");
 const port = parentPort;
@@ -37,12 +38,21 @@ async function answer(recognizer: Recognizer, { id, audio, aborted }: Transcript
   const isAborted = (): boolean => Atomics.load(aborted, 0) === 1;
   try {
     if (isAborted()) return;
+    const maximumSeconds = options.maximumSeconds ?? defaultMaximumSeconds;
     const samples =
-      audio instanceof Float32Array
-        ? audio
-        : (await decodeAudio(audio, { maximumSeconds: options.maximumSeconds ?? defaultMaximumSeconds })).samples;
+      audio instanceof Float32Array ? checkedSamples(audio, maximumSeconds) : (await decodeAudio(audio, { maximumSeconds })).samples;
     post({ kind: "done", id, transcript: recognizer.transcribe(samples, isAborted) });
   } catch (error) {
     post({ kind: "failed", id, ...failure(error) });
   }
+}
+
+/** Samples from the caller meet the limits that decoded files do. */
+function checkedSamples(samples: Float32Array, maximumSeconds: number): Float32Array {
+  if (samples.length > maximumSeconds * sampleRate) {
+    throw new UsmLiteError("AUDIO_TOO_LONG", `${samples.length / sampleRate} s of samples are more than the limit of ${maximumSeconds} s`);
+  }
+  const bad = samples.findIndex((value) => !Number.isFinite(value));
+  if (bad < 0) return samples;
+  throw new UsmLiteError("BAD_AUDIO", `sample ${bad} is ${samples[bad]}; samples must be finite numbers, -1 to 1 being full scale`);
 }
