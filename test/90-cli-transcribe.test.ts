@@ -1,0 +1,126 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import test from "ava";
+import { formatTranscript, loadModel, Recognizer } from "../lib/index.js";
+import { usmLite } from "./command_line.js";
+import { temporaryFolder, tones, writeTinyModel, writeWav } from "./tiny_model.js";
+
+const folder = temporaryFolder("cli-transcribe");
+test.after.always(folder.clean);
+const model = writeTinyModel(join(folder.path, "model"));
+const first = writeWav(join(folder.path, "first.wav"), tones(1.5, 1));
+const second = writeWav(join(folder.path, "second.wav"), tones(2, 2));
+const recognizer = new Recognizer(loadModel(model));
+const read = (path: string): Float32Array => {
+  const bytes = readFileSync(path);
+  return Float32Array.from({ length: (bytes.length - 44) / 2 }, (_, i) => bytes.readInt16LE(44 + 2 * i) / 32768);
+};
+const expected = recognizer.transcribe(read(first));
+const transcribe = (...args: string[]) => usmLite("transcribe", "--model", model, ...args);
+
+test("each format goes to standard output", async (t) => {
+  for (const format of ["text", "json", "verbose_json", "srt", "vtt"] as const) {
+    const { status, stdout, stderr } = await transcribe("--format", format, first);
+    t.deepEqual([status, stderr], [0, ""]);
+    t.is(stdout.trimEnd(), formatTranscript(expected, format).trimEnd());
+    t.true(stdout.endsWith("\n"));
+    if (format === "verbose_json") {
+      t.like(JSON.parse(stdout), { duration: 1.5, text: expected.text });
+      t.is((JSON.parse(stdout) as { words: unknown[] }).words.length, expected.words.length);
+    }
+  }
+});
+
+test("several files are named, and a bad one does not keep the others from being transcribed", async (t) => {
+  const empty = join(folder.path, "empty.wav");
+  const truncated = join(folder.path, "truncated.wav");
+  const text = join(folder.path, "text.wav");
+  const missing = join(folder.path, "missing.wav");
+  writeFileSync(empty, "");
+  writeFileSync(truncated, readFileSync(first).subarray(0, 30));
+  writeFileSync(text, "these are words, not sound\n".repeat(20));
+  const { status, stdout, stderr } = await transcribe(first, empty, truncated, text, missing, folder.path, second);
+  t.is(status, 1);
+  t.is(stdout, `${first}: ${expected.text}\n${second}: ${recognizer.transcribe(read(second)).text}\n`);
+  const lines = stderr.trimEnd().split("\n");
+  t.is(lines.length, 5, stderr);
+  for (const [index, [file, code]] of [
+    [empty, "BAD_AUDIO"],
+    [truncated, "BAD_AUDIO"],
+    [text, "BAD_AUDIO"],
+    [missing, "FILE_NOT_FOUND"],
+    [folder.path, "FILE_UNREADABLE"],
+  ].entries()) {
+    t.true(lines[index]?.startsWith("usm-lite: ") && lines[index]?.includes(file as string) && lines[index]?.endsWith(`[${code}]`), lines[index]);
+  }
+});
+
+test("--output-dir writes a file for each", async (t) => {
+  const out = join(folder.path, "subtitles", "here");
+  const { status, stdout } = await transcribe("--format", "srt", "--output-dir", out, first, second);
+  t.deepEqual([status, stdout], [0, ""]);
+  t.deepEqual(readdirSync(out).sort(), ["first.srt", "second.srt"]);
+  t.is(readFileSync(join(out, "first.srt"), "utf8").trimEnd(), formatTranscript(expected, "srt").trimEnd());
+});
+
+test("two files that would write the same transcript are refused before anything is written", async (t) => {
+  mkdirSync(join(folder.path, "other"));
+  const same = writeWav(join(folder.path, "other", "first.wav"), tones(1, 3));
+  const out = join(folder.path, "clash");
+  const { status, stderr } = await transcribe("--output-dir", out, first, same);
+  t.is(status, 2);
+  t.regex(stderr, /first\.wav and .*other\/first\.wav would both write .*first\.txt.*\[INVALID_ARGUMENT\]/);
+  t.false(existsSync(out));
+  t.like(await transcribe("--output-dir", first, second), { status: 1 });
+});
+
+test("silence shorter than a frame is no error and no text", async (t) => {
+  const silence = writeWav(join(folder.path, "silence.wav"), new Float32Array(100));
+  t.like(await transcribe(silence), { status: 0, stdout: "\n" });
+  t.is((await transcribe("--format", "vtt", silence)).stdout, "WEBVTT\n");
+});
+
+test("decoders and their width can be chosen", async (t) => {
+  const greedy = new Recognizer(loadModel(model), { decoder: "greedy" }).transcribe(read(first));
+  t.is((await transcribe("--decoder", "greedy", first)).stdout, `${greedy.text}\n`);
+  const beam = new Recognizer(loadModel(model), { beamWidth: 2 }).transcribe(read(first));
+  t.is((await transcribe("--beam", "2", "--device", "cpu", first)).stdout, `${beam.text}\n`);
+});
+
+test("misuse ends with status 2 and says what would be right", async (t) => {
+  const cases: [string[], RegExp][] = [
+    [["transcribe"], /missing required argument 'file'/],
+    [["transcribe", "--format", "docx", first], /Allowed choices are text, json, verbose_json, srt, vtt/],
+    [["transcribe", "--decoder", "magic", first], /Allowed choices are greedy, beam/],
+    [["transcribe", "--beam", "0", first], /--beam 0: must be a whole number from 1.*\[INVALID_ARGUMENT\]/],
+    [["transcribe", "--device", "tpu", first], /--device tpu is unknown; choose auto, cpu or cuda/],
+    [["transcribe", "--format", "srt", first, second], /--format srt with 2 files needs --output-dir/],
+    [["transcribe", "--colour", first], /unknown option '--colour'/],
+    [["transcribed", first], /unknown command 'transcribed'.*transcribe/s],
+    [[], /Usage: usm-lite/],
+  ];
+  await Promise.all(
+    cases.map(async ([args, message]) => {
+      const { status, stdout, stderr } = await usmLite(...args);
+      t.is(status, 2, args.join(" "));
+      t.is(stdout, "");
+      t.regex(stderr, message);
+    }),
+  );
+});
+
+test("a device or model that is not there ends with status 1", async (t) => {
+  t.like(await transcribe("--device", "cuda", first), { status: 1, stdout: "" });
+  t.regex((await transcribe("--device", "cuda:0", first)).stderr, /--device cuda:0: this version computes on the CPU only.*\[NO_GPU\]/);
+  const { status, stderr } = await usmLite("transcribe", "--model", join(folder.path, "none"), first);
+  t.is(status, 1);
+  t.regex(stderr, /model folder .*none does not exist.*\[FILE_NOT_FOUND\]/);
+});
+
+test("help and version are no errors", async (t) => {
+  const help = await usmLite("--help");
+  t.is(help.status, 0);
+  for (const command of ["transcribe", "evaluate", "compress", "train", "inspect", "forward"]) t.true(help.stdout.includes(command));
+  t.like(await usmLite("transcribe", "--help"), { status: 0, stderr: "" });
+  t.regex((await usmLite("--version")).stdout, /^\d+\.\d+\.\d+\n$/);
+});
