@@ -100,6 +100,7 @@ test.serial("misuse is a coded error and leaves nothing behind", async (t) => {
   await refuse("spec: int4", { model: join(folder.path, "none") }, "FILE_NOT_FOUND", /none does not exist/);
   await refuse("spec: int4\nexclude: [nothing]", {}, "BAD_RECIPE", /r\.yaml: pattern "nothing" matches no layer/);
   await refuse("spec: int4\nfineTuning: {steps: 1}", {}, "INVALID_ARGUMENT", /needs --data/);
+  await refuse('spec: "2:4"\nmask: {schedule: one-shot, start: 4}\nfineTuning: {steps: 4}', { manifest }, "BAD_RECIPE", /key "mask\.start" must be below fineTuning\.steps, 4/);
   const damaged = writeTinyModel(join(folder.path, "damaged"));
   editWeights(damaged, (entries) => {
     const entry = entries.get("encoder.layers.1.self_attn.v_proj.weight")?.data as Uint8Array;

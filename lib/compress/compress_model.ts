@@ -9,11 +9,12 @@ import { readManifest } from "../data/manifest.js";
 import { SpeechBatches } from "../data/speech_batches.js";
 import { UsmLiteError } from "../errors.js";
 import { loadModel, type SpeechModel } from "../models/model_folder.js";
+import { isPruned } from "../sparse/schedule.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { warmupCosine } from "../train/schedule.js";
 import { Trainer } from "../train/trainer.js";
 import { WeightCompression } from "../train/weight_compression.js";
-import { planCompression } from "./compression_plan.js";
+import { planCompression, type CompressionPlan } from "./compression_plan.js";
 import { exportModel } from "./export.js";
 import type { FineTuning, Recipe } from "./recipe.js";
 
@@ -47,6 +48,7 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
     throw new UsmLiteError("BAD_CHECKPOINT", `${options.model} is compressed already; compress the float model it was made from`);
   }
   const plan = planCompression(recipe, model.network.linearWeights(), recipeSource);
+  checkMaskStart(recipe, plan, recipeSource);
   const write = (weights: ReadonlyMap<string, Tensor>, masks: ReadonlyMap<string, Tensor>): void =>
     exportModel(model.network, { from: options.model, to: out, plan, weights, masks });
 
@@ -66,6 +68,16 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
   trainer.dispose();
   compression.dispose();
   return completed;
+}
+
+/** Weights that training never pruned cannot be packed as sparse ones: better said before training than after. */
+function checkMaskStart({ mask, fineTuning }: Recipe, plan: CompressionPlan, source: string): void {
+  const sparse = [...plan.values()].some(({ sparsity }) => sparsity);
+  if (!sparse || !fineTuning || isPruned(mask, fineTuning.steps - 1)) return;
+  throw new UsmLiteError(
+    "BAD_RECIPE",
+    `${source}: key "mask.start" must be below fineTuning.steps, ${fineTuning.steps}; otherwise nothing is pruned in training`,
+  );
 }
 
 /**
