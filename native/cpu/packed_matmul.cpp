@@ -169,7 +169,7 @@ void packed_matmul_float(const PackedMatrix& weight, int64_t m, const float* x, 
                          const MatmulEpilogue& epilogue) {
   const int64_t n = weight.rows(), columns = weight.columns();
   if (weight.order() == PackedOrder::kFloat) {
-    return matmul(false, true, m, n, columns, x, columns, weight.floats(), columns, 0.0f, y, n, epilogue);
+    return USMLITE_ISA::matmul(false, true, m, n, columns, x, columns, weight.floats(), columns, 0.0f, y, n, epilogue);
   }
   const int64_t panels = std::clamp<int64_t>(kFloatWeights / columns / kPanel, 1, weight.panels());
   Scratch<float> weights(static_cast<size_t>(panels * kPanel * columns));
@@ -183,7 +183,7 @@ void packed_matmul_float(const PackedMatrix& weight, int64_t m, const float* x, 
     MatmulEpilogue part = epilogue;
     if (epilogue.bias) part.bias = epilogue.bias + first;
     if (epilogue.residual) part.residual = epilogue.residual + first;
-    matmul(false, true, m, std::min(count * kPanel, n - first), columns, x, columns, weights.data(), columns, 0.0f,
+    USMLITE_ISA::matmul(false, true, m, std::min(count * kPanel, n - first), columns, x, columns, weights.data(), columns, 0.0f,
            y + first, n, part);
   }
 }
