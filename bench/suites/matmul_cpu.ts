@@ -4,6 +4,8 @@ import { measureInTurn, timed, type Contestant } from "../measure.js";
 import { OnnxRuntime } from "../peers/onnxruntime.js";
 import { OpenBlas, type MatmulWork } from "../peers/openblas.js";
 import type { BenchmarkContext, BenchmarkSuite } from "../record.js";
+import { values } from "../values.js";
+import { packedProducts } from "./packed_products.js";
 
 interface MatmulCase extends MatmulWork {
   name: string;
@@ -36,25 +38,19 @@ const cases: readonly MatmulCase[] = [
   forward(256, 1024, 1024),
   forward(1000, 512, 2048),
   forward(1000, 2048, 512),
+  forward(1500, 512, 2048),
   forward(1500, 256, 1024),
+  forward(400, 256, 1024),
   forward(100, 256, 1024),
   forward(1, 1024, 1024),
+  forward(1, 4096, 4096),
   inputGradient(1000, 2048, 512),
   weightGradient(2048, 1000, 512),
   weightGradient(256, 4000, 256),
 ];
 
-/** Deterministic values in [-1, 1). */
-function values(count: number): Float32Array {
-  let state = 1;
-  return Float32Array.from({ length: count }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 31 - 1;
-  });
-}
-
 /** This package's kernels; one that cannot do a piece of work (only forward products, say) returns undefined. */
-const ours: readonly ((work: MatmulCase) => Contestant | undefined)[] = [float32Product];
+const ours: readonly ((work: MatmulCase) => Contestant | undefined)[] = [float32Product, ...packedProducts];
 
 function float32Product(work: MatmulCase): Contestant {
   const { transposeA, transposeB, m, n, k } = work;
