@@ -6,8 +6,10 @@ import { parseArgs } from "node:util";
 import { packageRoot } from "./package_root.js";
 import type { BenchmarkContext, BenchmarkRecord, BenchmarkReport, BenchmarkSuite } from "./record.js";
 import { matmulCpu } from "./suites/matmul_cpu.js";
+import { trainStep } from "./suites/train_step.js";
+import { transcribe } from "./suites/transcribe.js";
 
-const suites: readonly BenchmarkSuite[] = [matmulCpu];
+const suites: readonly BenchmarkSuite[] = [matmulCpu, transcribe, trainStep];
 
 const usage = `usage: npm run bench -- [--filter SUITE] [--threads 1,2] [--json FILE] [--machine NAME]
 suites: ${suites.map((suite) => suite.name).join(", ")}`;

@@ -81,6 +81,13 @@ export class LasrForCtc implements TrainableModel {
     };
   }
 
+  /** Gives the memory of all weights back. */
+  dispose(): void {
+    this.weightsChanged();
+    for (const tensor of [...this.trained.values(), ...this.statistics.values()]) tensor.dispose();
+    for (const { weight } of this.encoder.linears) weight.dispose();
+  }
+
   /** To be called after weights changed by other means than a training step, such as loading averaged ones. */
   weightsChanged(): void {
     for (const block of this.encoder.blocks) block.convolution.forgetFolded();

@@ -1,0 +1,50 @@
+/** Conformers with random weights: speed does not depend on what a model has learned. */
+import { parseLasrConfig } from "../lib/models/lasr/lasr_config.js";
+import { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
+import { FreshWeights } from "../lib/nn/fresh_weights.js";
+import { PackedMatrix } from "../lib/quant/packed_matrix.js";
+import { packWeight } from "../lib/quant/packed_weight.js";
+import { tidy } from "../lib/tensor/scope.js";
+import type { Tensor } from "../lib/tensor/tensor.js";
+
+export interface NetworkSize {
+  readonly hidden: number;
+  readonly layers: number;
+  readonly heads: number;
+  readonly vocabulary: number;
+  readonly convolutionKernel: number;
+}
+
+/** @param spec how the linear layers of the blocks are coded; "float32" leaves them as they are */
+export function randomNetwork(size: NetworkSize, spec: string): LasrForCtc {
+  const config = parseLasrConfig(
+    {
+      model_type: "lasr_ctc",
+      vocab_size: size.vocabulary,
+      encoder_config: {
+        hidden_size: size.hidden,
+        intermediate_size: 4 * size.hidden,
+        num_hidden_layers: size.layers,
+        num_attention_heads: size.heads,
+        conv_kernel_size: size.convolutionKernel,
+        subsampling_conv_channels: Math.min(size.hidden, 256),
+        layerdrop: 0,
+      },
+    },
+    "the benchmark",
+  );
+  const fresh = new FreshWeights(1);
+  return new LasrForCtc(config, {
+    tensor: (name, shape, initialisation) => fresh.tensor(name, shape, initialisation),
+    matrix: (name, shape) => {
+      const weight = fresh.matrix(name, shape);
+      return spec !== "float32" && name.startsWith("encoder.layers.") ? packed(weight, spec) : weight;
+    },
+  });
+}
+
+function packed(weight: Tensor, spec: string): PackedMatrix {
+  const matrix = tidy(() => PackedMatrix.from(packWeight(weight, spec)));
+  weight.dispose();
+  return matrix;
+}

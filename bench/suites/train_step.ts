@@ -1,0 +1,108 @@
+/** Suite `train-step`: forward, backward and AdamW on one batch, beside transformers' LasrForCTC in PyTorch. */
+import { spawn, spawnSync, type ChildProcessWithoutNullStreams } from "node:child_process";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { setThreadCount, threadCount } from "../../lib/native/runtime.js";
+import { RandomStream } from "../../lib/ops/random_stream.js";
+import { Tape } from "../../lib/ops/tape.js";
+import { SequenceOffsets } from "../../lib/tensor/sequence_offsets.js";
+import { tidy } from "../../lib/tensor/scope.js";
+import { Tensor } from "../../lib/tensor/tensor.js";
+import { AdamW } from "../../lib/train/optimizer.js";
+import { measureInTurn, timed, type Contestant } from "../measure.js";
+import { packageRoot } from "../package_root.js";
+import { randomNetwork } from "../random_network.js";
+import type { BenchmarkContext, BenchmarkSuite } from "../record.js";
+
+const size = { hidden: 144, layers: 8, heads: 4, vocabulary: 64, convolutionKernel: 15 };
+// 60 s of speech: utterances of equal length, so that the peer pads nothing.
+const seconds = Array.from({ length: 15 }, () => 4);
+const labelsPerUtterance = 40;
+
+export const trainStep: BenchmarkSuite = {
+  name: "train-step",
+  async run(context: BenchmarkContext): Promise<void> {
+    const threadsBefore = threadCount();
+    for (const threads of context.threads) {
+      setThreadCount(threads);
+      const peer = await startPeer(threads, context.log);
+      const contestants = [ours(), ...(peer ? [peer] : [])];
+      const timings = await measureInTurn(contestants, { rounds: 5, millisecondsPerTurn: 1500 });
+      timings.forEach((timing, index) => {
+        const { impl, note } = contestants[index] as Contestant;
+        context.record({
+          suite: "train-step",
+          case: "4M parameters, 60 s",
+          impl,
+          spec: "float32",
+          device: "cpu",
+          threads,
+          ...timing,
+          ...(note ? { note } : {}),
+        });
+      });
+    }
+    setThreadCount(threadsBefore);
+  },
+};
+
+function ours(): Contestant {
+  const network = randomNetwork(size, "float32");
+  for (const parameter of network.parameters().values()) parameter.requiresGrad = true;
+  const optimizer = new AdamW(network.parameters());
+  const random = new RandomStream(1);
+  const lengths = seconds.map((length) => length * 100);
+  const frames = lengths.reduce((a, b) => a + b, 0);
+  const features = Float32Array.from({ length: frames * 128 }, (_, i) => Math.sin(i * 0.37));
+  const targets = lengths.map((_, item) =>
+    Array.from({ length: labelsPerUtterance }, (_, i) => 1 + ((i * 7 + item) % (size.vocabulary - 1))),
+  );
+  const step = (): void => {
+    using tape = new Tape();
+    tidy(() => {
+      const batch = {
+        features: Tensor.from(features, [frames, 128]),
+        offsets: new SequenceOffsets(lengths),
+        targets,
+        audioSeconds: frames / 100,
+      };
+      tape.backward(tape.record(() => network.loss(batch, { training: true, random, step: 0 })).loss);
+    });
+    optimizer.step((parameter) => tape.gradientOf(parameter), 1e-4, { maximumNorm: 1 });
+  };
+  return {
+    impl: "usm-lite",
+    spec: "float32",
+    run: (repetitions) => timed(step, repetitions),
+    dispose: () => {
+      optimizer.dispose();
+      network.dispose();
+    },
+  };
+}
+
+/** PyTorch in a process of its own; `USMLITE_PYTHON` names a Python that has torch and transformers. */
+async function startPeer(threads: number, log: (line: string) => void): Promise<Contestant | undefined> {
+  const python = process.env["USMLITE_PYTHON"] ?? "python3";
+  if (spawnSync(python, ["-c", "import torch, transformers"], { stdio: "ignore" }).status !== 0) {
+    log(`PyTorch skipped: ${python} has no torch and transformers; set USMLITE_PYTHON to one that has`);
+    return undefined;
+  }
+  const script = join(packageRoot, "bench", "peers", "train_step.py");
+  const shape = [size.hidden, size.layers, size.vocabulary, ...seconds].map(String);
+  const child = spawn(python, [script, String(threads), ...shape], { stdio: ["pipe", "pipe", "ignore"] }) as unknown as
+    ChildProcessWithoutNullStreams;
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const answer = async (): Promise<unknown> => JSON.parse(((await lines.next()) as IteratorResult<string, string>).value);
+  const { torch, parameters } = (await answer()) as { torch: string; parameters: number };
+  return {
+    impl: `PyTorch ${torch}`,
+    spec: "float32",
+    note: `transformers LasrForCTC, ${parameters} parameters`,
+    run: async (repetitions) => {
+      child.stdin.write(`${repetitions}\n`);
+      return (await answer()) as number[];
+    },
+    dispose: () => void child.kill(),
+  };
+}
