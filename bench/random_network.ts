@@ -36,8 +36,8 @@ export function randomNetwork(size: NetworkSize, spec: string): LasrForCtc {
   const fresh = new FreshWeights(1);
   return new LasrForCtc(config, {
     tensor: (name, shape, initialisation) => fresh.tensor(name, shape, initialisation),
-    matrix: (name, shape) => {
-      const weight = fresh.matrix(name, shape);
+    matrix: (name, shape, initialisation) => {
+      const weight = fresh.matrix(name, shape, initialisation);
       return spec !== "float32" && name.startsWith("encoder.layers.") ? packed(weight, spec) : weight;
     },
   });

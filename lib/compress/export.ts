@@ -1,12 +1,14 @@
 /** Writing a compressed model: packed weights, the float remainder, and the files that came with the original. */
 import { copyFileSync, existsSync } from "node:fs";
 import { join } from "node:path";
+import { writeTextFile } from "../checkpoint/atomic_file.js";
 import { writeFolderAtomically } from "../checkpoint/atomic_folder.js";
-import { readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
+import { readJsonFile } from "../checkpoint/json_file.js";
 import { packedEntries } from "../checkpoint/packed_weights.js";
 import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors.js";
 import { UsmLiteError } from "../errors.js";
 import { compressionSection } from "../models/compression_config.js";
+import { formatLasrConfig } from "../models/lasr/lasr_config.js";
 import type { LasrForCtc } from "../models/lasr/lasr_for_ctc.js";
 import { modelFiles } from "../models/model_folder.js";
 import { packWeight, type PackedWeight } from "../quant/packed_weight.js";
@@ -44,7 +46,7 @@ export function exportModel(network: LasrForCtc, { from, to, plan, weights, mask
   writeFolderAtomically(to, (folder) => {
     const config = { ...readJsonFile(join(from, modelFiles.config), "BAD_CONFIG") };
     if (plan.size > 0) config["usm_lite"] = compressionSection(plan);
-    writeJsonFile(join(folder, modelFiles.config), config);
+    writeTextFile(join(folder, modelFiles.config), formatLasrConfig(config));
     tidy(() => {
       const entries: [string, SafetensorsEntry][] = [...network.buffers()];
       for (const name of network.parameters().keys()) {

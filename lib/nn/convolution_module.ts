@@ -34,7 +34,7 @@ export class ConvolutionModule {
     const { hidden, kernel, bias } = sizes;
     this.pointwise1 = new Linear(scope, "pointwise_conv1", [2 * hidden, hidden, 1], { bias });
     this.depthwise = {
-      weight: scope.tensor("depthwise_conv.weight", [hidden, 1, kernel]),
+      weight: scope.tensor("depthwise_conv.weight", [hidden, 1, kernel], "fanIn"),
       bias: bias ? scope.tensor("depthwise_conv.bias", [hidden], "zeros") : undefined,
     };
     this.norm = {

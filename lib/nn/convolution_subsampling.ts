@@ -25,9 +25,9 @@ export class ConvolutionSubsampling {
     private readonly sizes: ConvolutionSubsamplingSizes,
   ) {
     const { melBins, hidden, channels, kernel } = sizes;
-    this.dense0 = new Linear(scope, "dense_0", [hidden, melBins], { bias: true });
+    this.dense0 = new Linear(scope, "dense_0", [hidden, melBins], { bias: true, initialisation: "he" });
     this.convolutions = [hidden, channels].map((outputs, index) => ({
-      weight: scope.tensor(`conv_${index}.weight`, [outputs, hidden, kernel]),
+      weight: scope.tensor(`conv_${index}.weight`, [outputs, hidden, kernel], "he"),
       bias: scope.tensor(`conv_${index}.bias`, [outputs], "zeros"),
     }));
     this.dense1 = new Linear(scope, "dense_1", [hidden, channels], { bias: true });

@@ -16,16 +16,29 @@ export class FreshWeights implements WeightSource {
     const size = shape.reduce((product, extent) => product * extent, 1);
     const values = new Float32Array(size);
     if (initialisation === "ones") values.fill(1);
-    if (initialisation === "fanIn") {
-      // Uniform with variance 1 / fan-in keeps the variance of a linear layer's output at that of its input.
-      const fanIn = shape.slice(1).reduce((product, extent) => product * extent, 1);
-      const bound = Math.sqrt(3 / fanIn);
-      for (let i = 0; i < size; i++) values[i] = (2 * this.random.uniform() - 1) * bound;
-    }
+    const bound = uniformBound(shape, initialisation);
+    if (bound > 0) for (let i = 0; i < size; i++) values[i] = (2 * this.random.uniform() - 1) * bound;
     return keep(Tensor.from(values, shape));
   }
 
-  matrix(name: string, shape: readonly number[]): Tensor {
-    return this.tensor(name, shape, "fanIn");
+  matrix(name: string, shape: readonly number[], initialisation: Initialisation): Tensor {
+    return this.tensor(name, shape, initialisation);
+  }
+}
+
+/** Largest magnitude of uniform values; a uniform distribution up to b has variance b² / 3. */
+function uniformBound([outputs = 1, ...rest]: readonly number[], initialisation: Initialisation): number {
+  const inputs = rest.reduce((product, extent) => product * extent, 1);
+  switch (initialisation) {
+    case "glorot":
+      return Math.sqrt(6 / (inputs + outputs));
+    case "he":
+      return Math.sqrt(6 / inputs);
+    case "fanIn":
+      return 1 / Math.sqrt(inputs);
+    case "small":
+      return 0.02 * Math.sqrt(3);
+    default:
+      return 0;
   }
 }

@@ -4,7 +4,7 @@ import { packedLinear } from "../ops/packed_linear.js";
 import { PackedMatrix } from "../quant/packed_matrix.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ForwardContext } from "./forward_context.js";
-import type { WeightScope } from "./weight_source.js";
+import type { Initialisation, WeightScope } from "./weight_source.js";
 
 /** `y = x·Wᵀ + b`. The weight has the shape of its checkpoint: (out, in), or (out, in, 1) for a pointwise convolution. */
 export class Linear {
@@ -17,10 +17,10 @@ export class Linear {
     scope: WeightScope,
     name: string,
     readonly shape: readonly number[],
-    options: { bias: boolean },
+    options: { bias: boolean; initialisation?: Initialisation },
   ) {
     this.name = scope.nameOf(`${name}.weight`);
-    this.weight = scope.matrix(`${name}.weight`, shape);
+    this.weight = scope.matrix(`${name}.weight`, shape, options.initialisation ?? "glorot");
     this.bias = options.bias ? scope.tensor(`${name}.bias`, [shape[0] as number], "zeros") : undefined;
   }
 

@@ -3,15 +3,19 @@ import { UsmLiteError } from "../errors.js";
 import type { PackedMatrix } from "../quant/packed_matrix.js";
 import type { Tensor } from "../tensor/tensor.js";
 
-/** How a fresh parameter is filled. `fanIn` draws from a uniform distribution with variance 1 / inputs. */
-export type Initialisation = "zeros" | "ones" | "fanIn";
+/**
+ * How a fresh parameter is filled. `glorot` keeps the variance of signals and gradients through a linear layer (Glorot
+ * and Bengio 2010), `he` that of signals through a layer with ReLU (He et al. 2015), `fanIn` is uniform up to
+ * 1 / sqrt(inputs), and `small` lets a classifier begin with nearly equal probabilities.
+ */
+export type Initialisation = "zeros" | "ones" | "glorot" | "he" | "fanIn" | "small";
 
 /** Gives tensors by their full checkpoint name. */
 export interface WeightSource {
   /** A float32 tensor of exactly this shape. */
   tensor(name: string, shape: readonly number[], initialisation: Initialisation): Tensor;
   /** The weight of a linear layer, which a compressed checkpoint holds packed. */
-  matrix(name: string, shape: readonly number[]): Tensor | PackedMatrix;
+  matrix(name: string, shape: readonly number[], initialisation: Initialisation): Tensor | PackedMatrix;
 }
 
 /** Names below a prefix: `scope("encoder").scope("layers.0").tensor("norm_out.weight", ..)`. */
@@ -29,12 +33,12 @@ export class WeightScope implements WeightSource {
     return this.prefix ? `${this.prefix}.${name}` : name;
   }
 
-  tensor(name: string, shape: readonly number[], initialisation: Initialisation = "fanIn"): Tensor {
+  tensor(name: string, shape: readonly number[], initialisation: Initialisation): Tensor {
     return this.source.tensor(this.nameOf(name), shape, initialisation);
   }
 
-  matrix(name: string, shape: readonly number[]): Tensor | PackedMatrix {
-    return this.source.matrix(this.nameOf(name), shape);
+  matrix(name: string, shape: readonly number[], initialisation: Initialisation): Tensor | PackedMatrix {
+    return this.source.matrix(this.nameOf(name), shape, initialisation);
   }
 }
 

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { defaultLogMelConfig } from "../audio/log_mel.js";
+import { writeTextFile } from "../checkpoint/atomic_file.js";
 import { makeFolder, writeFolderAtomically } from "../checkpoint/atomic_folder.js";
 import { writeJsonFile } from "../checkpoint/json_file.js";
 import { FeatureCache } from "../data/feature_cache.js";
@@ -9,7 +10,7 @@ import { readManifest, type Utterance } from "../data/manifest.js";
 import { SpeechBatches } from "../data/speech_batches.js";
 import { writeSafetensors } from "../checkpoint/safetensors.js";
 import { foldFeatureStatistics, measureFeatures } from "../models/lasr/feature_statistics.js";
-import { parseLasrConfig, type LasrConfig } from "../models/lasr/lasr_config.js";
+import { formatLasrConfig, parseLasrConfig, type LasrConfig } from "../models/lasr/lasr_config.js";
 import { LasrForCtc } from "../models/lasr/lasr_for_ctc.js";
 import { modelFiles } from "../models/model_folder.js";
 import { trainLanguageModel } from "../decode/kneser_ney.js";
@@ -155,7 +156,7 @@ function writeFloatModel(
   writeFolderAtomically(
     folder,
     (temporary) => {
-      writeJsonFile(join(temporary, modelFiles.config), network.config);
+      writeTextFile(join(temporary, modelFiles.config), formatLasrConfig(network.config));
       writeJsonFile(join(temporary, modelFiles.preprocessor), lasrPreprocessorConfig(network.config.encoder_config.num_mel_bins));
       tokenizer.save(temporary);
       if (languageModel) writeLanguageModel(join(temporary, modelFiles.languageModel), languageModel);

@@ -88,3 +88,14 @@ export function parseLasrConfig(json: unknown, source: string): LasrConfig {
 /** Features of one attention head. */
 export const headDimension = (encoder: LasrEncoderConfig): number =>
   encoder.head_dim ?? encoder.hidden_size / encoder.num_attention_heads;
+
+/**
+ * The text of `config.json`. transformers checks types strictly: where it wants floats, a whole number such as 2 must be
+ * written 2.0, which JSON.stringify does not do.
+ */
+export function formatLasrConfig(config: LasrConfig | Readonly<Record<string, unknown>>): string {
+  const floats = ["feed_forward_residual_weights", "conv_residual_weights", "batch_norm_momentum", "layer_norm_eps"];
+  const text = JSON.stringify(config, null, 2);
+  const values = new RegExp(`("(?:${floats.join("|")})": )(\\[[^\\]]*\\]|[^,\\n]+)`, "g");
+  return `${text.replace(values, (_, key: string, value: string) => key + value.replace(/(?<![\d.e-])\d+(?![\d.e])/g, "$&.0"))}\n`;
+}

@@ -29,15 +29,18 @@ export class LasrForCtc implements TrainableModel {
         (name.includes("running_") ? this.statistics : this.trained).set(name, tensor);
         return tensor;
       },
-      matrix: (name, shape) => {
-        const matrix = source.matrix(name, shape);
+      matrix: (name, shape, initialisation) => {
+        const matrix = source.matrix(name, shape, initialisation);
         if (matrix instanceof Tensor) this.trained.set(name, matrix);
         return matrix;
       },
     });
     const { vocab_size, encoder_config } = config;
     this.encoder = new LasrEncoder(scope.scope("encoder"), encoder_config);
-    this.head = new Linear(scope, "ctc_head", [vocab_size, encoder_config.hidden_size, 1], { bias: true });
+    this.head = new Linear(scope, "ctc_head", [vocab_size, encoder_config.hidden_size, 1], {
+      bias: true,
+      initialisation: "small",
+    });
   }
 
   /**
