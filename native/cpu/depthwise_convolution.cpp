@@ -15,7 +15,8 @@ namespace {
 constexpr int64_t kVectors = 2;
 constexpr int64_t kBlock = kVectors * Vector::kLanes;
 constexpr int64_t kChunk = 128;  // frames
-constexpr int kTile = 6;         // frames (or taps) x 2 vectors of accumulators stay in registers
+constexpr int kTile = 8;         // results that are summed in registers at a time
+constexpr int kStep = 4;         // factors that are held in registers meanwhile
 
 struct Chunk {
   int64_t begin, end;                    // frames computed
@@ -48,7 +49,7 @@ struct Block {
   }
 };
 
-// packed[i] = x[chunk.begin - left + i] for i < frames + kernel - 1, zero outside the sequence. (.., kBlock)
+// packed[i] = x[chunk.begin - left + i] for i < frames + kernel - 1, zero outside the sequence and behind. (.., kBlock)
 void pack(const float* x, int64_t channels, const Block& block, const Chunk& chunk, int64_t left, int64_t kernel,
           float* packed) {
   const int64_t begin = chunk.begin - left, end = chunk.end - left + kernel - 1;
@@ -58,6 +59,7 @@ void pack(const float* x, int64_t channels, const Block& block, const Chunk& chu
       (inside ? block.load(x + t * channels, j) : Vector::zero()).store(packed + j * Vector::kLanes);
     }
   }
+  std::fill_n(packed, (kTile - 1) * kBlock, 0.0f);
 }
 
 // The taps of a block of channels as (kernel, kBlock), reversed in time for the gradient of the input.
@@ -70,67 +72,65 @@ void pack_weight(const float* weight, int64_t kernel, const Block& block, bool r
   }
 }
 
-// R frames: y[r] = activation(bias + sum_k weight[k] packed[r + k])
-template <int R>
-void convolve_tile(const float* packed, const float* weight, int64_t kernel, const Vector (&bias)[kVectors], bool silu,
-                   const Block& block, float* y, int64_t channels) {
-  Vector sums[R][kVectors];
-  for (int r = 0; r < R; ++r) {
-    for (int j = 0; j < kVectors; ++j) sums[r][j] = bias[j];
+// to[r] = start[r] + sum_j factors[j] x[r + j] for kTile results r and `count` factors j, all rows of kBlock channels. Each
+// x loaded meets kStep factors in registers: otherwise loads, not arithmetic, would set the pace. Both the convolution
+// (results are frames, factors taps) and the gradient of its weight (results are taps, factors gradients) are this sum.
+[[gnu::noinline]] void slide(const float* x, const float* factors, int64_t count, const float* start,
+                             int64_t start_stride, float* to) {
+  for (int64_t lane = 0; lane < kBlock; lane += Vector::kLanes) {
+    Vector sums[kTile];
+#pragma GCC unroll 8
+    for (int r = 0; r < kTile; ++r) sums[r] = Vector::load(start + r * start_stride + lane);
+    int64_t j = 0;
+    for (; j + kStep <= count; j += kStep) {
+      Vector held[kStep];
+#pragma GCC unroll 4
+      for (int i = 0; i < kStep; ++i) held[i] = Vector::load(factors + (j + i) * kBlock + lane);
+#pragma GCC unroll 16
+      for (int row = 0; row < kTile + kStep - 1; ++row) {
+        const Vector value = Vector::load(x + (j + row) * kBlock + lane);
+#pragma GCC unroll 4
+        for (int i = 0; i < kStep; ++i) {
+          if (row - i >= 0 && row - i < kTile) sums[row - i] = multiply_add(held[i], value, sums[row - i]);
+        }
+      }
+    }
+    for (; j < count; ++j) {
+      const Vector factor = Vector::load(factors + j * kBlock + lane);
+#pragma GCC unroll 8
+      for (int r = 0; r < kTile; ++r) {
+        sums[r] = multiply_add(factor, Vector::load(x + (j + r) * kBlock + lane), sums[r]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kTile; ++r) sums[r].store(to + r * kBlock + lane);
   }
-  for (int64_t k = 0; k < kernel; ++k, packed += kBlock, weight += kBlock) {
-    for (int j = 0; j < kVectors; ++j) {
-      const Vector w = Vector::load(weight + j * Vector::kLanes);
-      for (int r = 0; r < R; ++r) {
-        sums[r][j] = multiply_add(w, Vector::load(packed + r * kBlock + j * Vector::kLanes), sums[r][j]);
+}
+
+// Convolves one chunk; bias is (kBlock), y the row of its first frame.
+void convolve(const float* packed, const float* weight, int64_t kernel, const float* bias, bool silu, const Block& block,
+              int64_t frames, float* y, int64_t channels) {
+  alignas(64) float tile[kTile * kBlock];
+  for (int64_t t = 0; t < frames; t += kTile) {
+    slide(packed + t * kBlock, weight, kernel, bias, 0, tile);
+    for (int64_t r = 0; r < std::min<int64_t>(kTile, frames - t); ++r) {
+      for (int64_t j = 0; j < kVectors; ++j) {
+        const Vector sum = Vector::load(tile + r * kBlock + j * Vector::kLanes);
+        block.store(silu ? sum * sigmoid(sum) : sum, y + (t + r) * channels, j);
       }
     }
   }
-  for (int r = 0; r < R; ++r) {
-    for (int j = 0; j < kVectors; ++j) {
-      const Vector v = silu ? sums[r][j] * sigmoid(sums[r][j]) : sums[r][j];
-      block.store(v, y + r * channels, j);
-    }
-  }
 }
 
-// One chunk; y is the row of its first frame.
-void convolve(const float* packed, const float* weight, int64_t kernel, const Vector (&bias)[kVectors], bool silu,
-              const Block& block, int64_t frames, float* y, int64_t channels) {
-  int64_t t = 0;
-  for (; t + kTile <= frames; t += kTile) {
-    convolve_tile<kTile>(packed + t * kBlock, weight, kernel, bias, silu, block, y + t * channels, channels);
-  }
-  for (; t < frames; ++t) {
-    convolve_tile<1>(packed + t * kBlock, weight, kernel, bias, silu, block, y + t * channels, channels);
-  }
-}
-
-// sums[r] += sum_t gradient[t] packed[t + r] for R neighbouring taps; gradient and packed are (.., kBlock).
-template <int R>
-void correlate_tile(const float* gradient, const float* packed, int64_t frames, float* sums) {
-  Vector total[R][kVectors];
-  for (int r = 0; r < R; ++r) {
-    for (int j = 0; j < kVectors; ++j) total[r][j] = Vector::load(sums + r * kBlock + j * Vector::kLanes);
-  }
-  for (int64_t t = 0; t < frames; ++t, gradient += kBlock, packed += kBlock) {
-    for (int j = 0; j < kVectors; ++j) {
-      const Vector g = Vector::load(gradient + j * Vector::kLanes);
-      for (int r = 0; r < R; ++r) {
-        total[r][j] = multiply_add(g, Vector::load(packed + r * kBlock + j * Vector::kLanes), total[r][j]);
-      }
-    }
-  }
-  for (int r = 0; r < R; ++r) {
-    for (int j = 0; j < kVectors; ++j) total[r][j].store(sums + r * kBlock + j * Vector::kLanes);
-  }
-}
-
+// sums[k] += sum_t gradient[t] packed[t + k] for all taps k, and a few behind them.
 void correlate(const float* gradient, const float* packed, int64_t frames, int64_t kernel, float* sums) {
-  int64_t k = 0;
-  for (; k + kTile <= kernel; k += kTile) correlate_tile<kTile>(gradient, packed + k * kBlock, frames, sums + k * kBlock);
-  for (; k < kernel; ++k) correlate_tile<1>(gradient, packed + k * kBlock, frames, sums + k * kBlock);
+  for (int64_t k = 0; k < kernel; k += kTile) {
+    slide(packed + k * kBlock, gradient, frames, sums + k * kBlock, kBlock, sums + k * kBlock);
+  }
 }
+
+// Floats of a packed chunk; tiles may read kTile - 1 frames behind the last one they need.
+size_t packed_size(int64_t kernel) { return static_cast<size_t>((kChunk + kernel - 1 + kTile - 1) * kBlock); }
 
 }  // namespace
 
@@ -139,14 +139,14 @@ void depthwise_forward(const DepthwiseShape& s, const float* x, const float* wei
   const std::vector<Chunk> chunks = chunks_of(s);
   const int64_t blocks = (s.channels + kBlock - 1) / kBlock, count = static_cast<int64_t>(chunks.size());
   parallel_for(blocks * count, 2, [&](int64_t begin, int64_t end) {
-    Scratch<float> packed(static_cast<size_t>((kChunk + s.kernel - 1) * kBlock));
+    Scratch<float> packed(packed_size(s.kernel));
     Scratch<float> taps(static_cast<size_t>(s.kernel * kBlock));
     for (int64_t unit = begin; unit < end; ++unit) {
       const Block block(unit / count, s.channels);
       const Chunk& chunk = chunks[unit % count];
       if (unit == begin || unit % count == 0) pack_weight(weight, s.kernel, block, false, taps.data());
-      Vector start[kVectors];
-      for (int j = 0; j < kVectors; ++j) start[j] = bias ? block.load(bias, j) : Vector::zero();
+      alignas(64) float start[kBlock] = {};
+      if (bias) std::copy_n(bias + block.first, block.width, start);
       pack(x, s.channels, block, chunk, s.left, s.kernel, packed.data());
       convolve(packed.data(), taps.data(), s.kernel, start, silu, block, chunk.end - chunk.begin,
                y + chunk.begin * s.channels, s.channels);
@@ -160,14 +160,15 @@ void depthwise_backward(const DepthwiseShape& s, const float* x, const float* we
   const int64_t right = s.kernel - 1 - s.left;
   // A block of channels belongs to one thread from first to last frame: no sum crosses threads.
   parallel_for((s.channels + kBlock - 1) / kBlock, 1, [&](int64_t begin, int64_t end) {
-    const size_t packed_size = static_cast<size_t>((kChunk + s.kernel - 1) * kBlock);
-    Scratch<float> packed_x(packed_size), packed_gradient(packed_size);
-    Scratch<float> taps(static_cast<size_t>(s.kernel * kBlock)), sums(static_cast<size_t>(s.kernel * kBlock));
-    const Vector zero[kVectors] = {Vector::zero(), Vector::zero()};
+    Scratch<float> packed_x(packed_size(s.kernel)), packed_gradient(packed_size(s.kernel));
+    Scratch<float> taps(static_cast<size_t>(s.kernel * kBlock));
+    const int64_t sums_size = (s.kernel + kTile - 1) * kBlock;  // taps, and what the last tile adds behind them
+    Scratch<float> sums(static_cast<size_t>(sums_size));
+    alignas(64) const float zero[kBlock] = {};
     for (int64_t index = begin; index < end; ++index) {
       const Block block(index, s.channels);
       pack_weight(weight, s.kernel, block, true, taps.data());
-      std::fill_n(sums.data(), s.kernel * kBlock, 0.0f);
+      std::fill_n(sums.data(), sums_size, 0.0f);
       Vector bias[kVectors] = {Vector::zero(), Vector::zero()};
       for (const Chunk& chunk : chunks) {
         const int64_t frames = chunk.end - chunk.begin;
