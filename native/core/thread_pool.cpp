@@ -27,7 +27,7 @@ thread_local bool inside_pool_job = false;
 
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads) {
+  explicit ThreadPool(int threads) : claims_(static_cast<size_t>(threads)) {
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
   }
   ~ThreadPool() {
@@ -41,19 +41,24 @@ class ThreadPool {
   }
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Runs job(index) for index 0..parts-1, part 0 here. One caller at a time (holds run_mutex).
+  // Runs job(index) for index 0..parts-1. Each thread takes its own part first, whose data its cache may hold, then any
+  // that nobody has begun: a part never waits for a thread that sleeps or that the system runs something else on.
+  // One caller at a time (holds run_mutex).
   void run(int parts, const std::function<void(int)>& job) {
+    const uint64_t generation = generation_.load(std::memory_order_relaxed) + 1;
     job_ = &job;
-    parts_ = parts;
     failure_ = nullptr;
-    pending_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    finished_.store(0, std::memory_order_relaxed);
+    // A late worker of an earlier generation fails to claim from here on.
+    for (int part = 0; part < parts; ++part) claims_[part].store(open(generation), std::memory_order_release);
     {
       std::lock_guard lock(mutex_);
-      generation_.fetch_add(1, std::memory_order_release);
+      parts_.store(parts, std::memory_order_relaxed);
+      generation_.store(generation, std::memory_order_release);
     }
     wake_.notify_all();
-    execute(0);
-    for (int spins = 0; pending_.load(std::memory_order_acquire) != 0; ++spins) {
+    execute(0, parts, generation);
+    for (int spins = 0; finished_.load(std::memory_order_acquire) != parts; ++spins) {
       if (spins < kSpinIterations) _mm_pause();
       else std::this_thread::yield();
     }
@@ -63,16 +68,27 @@ class ThreadPool {
   std::mutex run_mutex;
 
  private:
-  void execute(int index) {
-    if (index >= parts_) return;
-    inside_pool_job = true;
-    try {
-      (*job_)(index);
-    } catch (...) {
-      std::lock_guard lock(failure_mutex_);
-      if (!failure_) failure_ = std::current_exception();
+  // What a part's claim holds: its generation, and whether a thread has begun it.
+  static uint64_t open(uint64_t generation) { return generation << 1; }
+  static uint64_t begun(uint64_t generation) { return generation << 1 | 1; }
+
+  // Takes parts of this generation, beginning with its own, until all have been taken. A part that is claimed keeps run()
+  // waiting, so that job_ is valid meanwhile.
+  void execute(int own, int parts, uint64_t generation) {
+    for (int i = 0; i < parts; ++i) {
+      const int part = (own + i) % parts;
+      uint64_t expected = open(generation);
+      if (!claims_[part].compare_exchange_strong(expected, begun(generation), std::memory_order_acq_rel)) continue;
+      inside_pool_job = true;
+      try {
+        (*job_)(part);
+      } catch (...) {
+        std::lock_guard lock(failure_mutex_);
+        if (!failure_) failure_ = std::current_exception();
+      }
+      inside_pool_job = false;
+      finished_.fetch_add(1, std::memory_order_release);
     }
-    inside_pool_job = false;
   }
 
   void work(int index) {
@@ -89,20 +105,22 @@ class ThreadPool {
       }
       seen = generation_.load(std::memory_order_acquire);
       if (stopping_) return;
-      execute(index);
-      pending_.fetch_sub(1, std::memory_order_release);
+      // Claims of another generation than `seen` are refused, so a newer number of parts does no harm.
+      const int parts = parts_.load(std::memory_order_relaxed);
+      if (index < parts) execute(index, parts, seen);
     }
   }
 
   std::vector<std::thread> workers_;
+  std::vector<std::atomic<uint64_t>> claims_;  // one for each part
   std::mutex mutex_;
   std::mutex failure_mutex_;
   std::condition_variable wake_;
   std::atomic<uint64_t> generation_{0};
-  std::atomic<int> pending_{0};
+  std::atomic<int> parts_{0};
+  std::atomic<int> finished_{0};
   std::atomic<bool> stopping_{false};
   const std::function<void(int)>* job_ = nullptr;
-  int parts_ = 0;
   std::exception_ptr failure_;
 };
 
