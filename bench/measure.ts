@@ -34,7 +34,7 @@ const LARGEST_TURN = 2000;
 /** Lets each contestant work in turn, `rounds` times. Results are in the order of `contestants`. */
 export async function measureInTurn(
   contestants: readonly Contestant[],
-  { rounds = 9, millisecondsPerTurn = 60 }: MeasureOptions = {},
+  { rounds = 25, millisecondsPerTurn = 25 }: MeasureOptions = {},
 ): Promise<Timing[]> {
   const times = contestants.map((): number[] => []);
   const repetitions: number[] = [];
