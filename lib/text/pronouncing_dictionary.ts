@@ -27,7 +27,7 @@ export class PronouncingDictionary {
       .split("\n")
       .forEach((line, index) => {
         if (line.trim() === "" || line.startsWith(";;;")) return;
-        const [word = "", ...phones] = line.trim().split(/\s+/);
+        const [word = "", ...phones] = line.replace(/ #.*$/, "").trim().split(/\s+/); // "# foreign" and the like
         if (phones.length === 0) {
           throw new UsmLiteError("BAD_CONFIG", `${path}:${index + 1}: "${word}" has no phones; a line is WORD PHONE PHONE ..`);
         }
