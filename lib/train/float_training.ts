@@ -8,7 +8,7 @@ import { writeJsonFile } from "../checkpoint/json_file.js";
 import { FeatureCache } from "../data/feature_cache.js";
 import { readManifest, type Utterance } from "../data/manifest.js";
 import { SpeechBatches } from "../data/speech_batches.js";
-import { writeSafetensors } from "../checkpoint/safetensors.js";
+import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors.js";
 import { foldFeatureStatistics, measureFeatures } from "../models/lasr/feature_statistics.js";
 import { formatLasrConfig, parseLasrConfig, type LasrConfig } from "../models/lasr/lasr_config.js";
 import { LasrForCtc } from "../models/lasr/lasr_for_ctc.js";
@@ -122,7 +122,7 @@ function batchesOf(
     seed,
     batchSeconds: data.batchSeconds,
     shortestFirstEpochs: data.shortestFirstEpochs,
-    plainEpochs: data.shortestFirstEpochs,
+    plainEpochs: data.plainEpochs,
     speeds: data.speeds,
     ...(data.specAugment ? { specAugment: definedOnly(data.specAugment) } : {}),
     ...(data.noise ? { noise: definedOnly(data.noise) } : {}),
@@ -142,6 +142,15 @@ function scheduleOf({ optimizer }: TrainingConfig, totalSteps: number): Learning
   if (optimizer.decay === "cosine") return warmupCosine({ ...warmUp, totalSteps, final: optimizer.learningRate / 100 });
   return optimizer.decay === "none" ? warmupConstant(warmUp) : warmupInverseSquareRoot(warmUp);
 }
+
+/** torch counts the batches that a batch normalisation has seen; nothing depends on it, but its loader asks for it. */
+const batchCounters = (network: LasrForCtc): [string, SafetensorsEntry][] =>
+  [...network.buffers().keys()]
+    .filter((name) => name.endsWith("running_mean"))
+    .map((name) => [
+      name.replace("running_mean", "num_batches_tracked"),
+      { dtype: "I64", shape: [], data: new BigInt64Array(1) },
+    ]);
 
 /** The folder in the layout of transformers: config, weights, feature extractor, tokenizer. */
 function writeFloatModel(
@@ -163,7 +172,7 @@ function writeFloatModel(
       const names = [...network.parameters().keys()];
       writeSafetensors(
         join(temporary, modelFiles.weights),
-        [...names.map((name) => [name, weights.get(name) as Tensor] as const), ...network.buffers()],
+        [...names.map((name) => [name, weights.get(name) as Tensor] as const), ...network.buffers(), ...batchCounters(network)],
         { format: "pt" },
       );
     },

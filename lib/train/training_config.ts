@@ -25,6 +25,8 @@ const schema = z.strictObject({
     batchSeconds: z.number().positive().default(60),
     /** Epochs at the beginning that go from short to long utterances. */
     shortestFirstEpochs: whole.default(1),
+    /** Epochs at the beginning without dropout and augmentation. */
+    plainEpochs: whole.default(1),
     specAugment: z
       .strictObject({
         frequencyMasks: whole.optional(),
