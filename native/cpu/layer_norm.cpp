@@ -13,6 +13,23 @@ namespace {
 // Frames per thread below which waking one costs more than it saves.
 int64_t grain(int64_t hidden) { return std::max<int64_t>(1, 8192 / std::max<int64_t>(hidden, 1)); }
 
+// Sum of term(i, lanes) over a row. Four partial sums: one would make every addition wait for the one before.
+template <typename Term>
+[[gnu::always_inline]] inline float sum_over_row(int64_t count, const Term& term) {
+  constexpr int64_t kLanes = Vector::kLanes;
+  Vector a = Vector::zero(), b = Vector::zero(), c = Vector::zero(), d = Vector::zero();
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+    a = a + term(i, kLanes);
+    b = b + term(i + kLanes, kLanes);
+    c = c + term(i + 2 * kLanes, kLanes);
+    d = d + term(i + 3 * kLanes, kLanes);
+  }
+  for (; i + kLanes <= count; i += kLanes) a = a + term(i, kLanes);
+  if (i < count) b = b + term(i, count - i);
+  return ((a + b) + (c + d)).sum();
+}
+
 struct Moments {
   Vector mean, reciprocal_deviation;
 };
@@ -20,19 +37,17 @@ struct Moments {
 // `total` is the sum of the row. The variance takes a second pass over a row that lies in the first-level cache.
 Moments moments(const float* row, float total, int64_t hidden, float epsilon) {
   const Vector mean = Vector::all(total / static_cast<float>(hidden));
-  Vector squares = Vector::zero();
-  for_each_vector(hidden, [&](int64_t i, int64_t lanes) {
+  const float squares = sum_over_row(hidden, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
     const Vector difference = Vector::load(row + i, lanes).head(lanes, mean) - mean;
-    squares = multiply_add(difference, difference, squares);
+    return difference * difference;
   });
-  const float variance = squares.sum() / static_cast<float>(hidden);
-  return {mean, Vector::all(1.0f / std::sqrt(variance + epsilon))};
+  return {mean, Vector::all(1.0f / std::sqrt(squares / static_cast<float>(hidden) + epsilon))};
 }
 
 float row_sum(const float* row, int64_t hidden) {
-  Vector total = Vector::zero();
-  for_each_vector(hidden, [&](int64_t i, int64_t lanes) { total = total + Vector::load(row + i, lanes); });
-  return total.sum();
+  return sum_over_row(hidden, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
+    return Vector::load(row + i, lanes);
+  });
 }
 
 }  // namespace
@@ -45,19 +60,17 @@ void layer_norm_forward(const LayerNormForward& p) {
       float total;
       if (p.y) {
         const Vector a = Vector::all(p.a), b = Vector::all(p.b);
-        Vector totals = Vector::zero();
-        for_each_vector(p.hidden, [&](int64_t i, int64_t lanes) {
+        total = sum_over_row(p.hidden, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
           const Vector sum = multiply_add(a, Vector::load(p.x + at + i, lanes), b * Vector::load(p.y + at + i, lanes));
           sum.store(p.sum + at + i, lanes);
-          totals = totals + sum;
+          return sum;
         });
-        total = totals.sum();
         row = p.sum + at;
       } else {
         total = row_sum(row, p.hidden);
       }
       const Moments m = moments(row, total, p.hidden, p.epsilon);
-      for_each_vector(p.hidden, [&](int64_t i, int64_t lanes) {
+      for_each_vector(p.hidden, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
         const Vector normal = (Vector::load(row + i, lanes) - m.mean) * m.reciprocal_deviation;
         const Vector bias = p.bias ? Vector::load(p.bias + i, lanes) : Vector::zero();
         multiply_add(normal, Vector::load(p.weight + i, lanes), bias).store(p.normalized + at + i, lanes);
@@ -81,7 +94,7 @@ void layer_norm_backward(const LayerNormBackward& p) {
       if (p.gradient_normalized) {
         const Moments m = moments(p.sum + at, row_sum(p.sum + at, p.hidden), p.hidden, p.epsilon);
         Vector gradient_total = Vector::zero(), product_total = Vector::zero();
-        for_each_vector(p.hidden, [&](int64_t i, int64_t lanes) {
+        for_each_vector(p.hidden, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
           const Vector normal = (Vector::load(p.sum + at + i, lanes) - m.mean) * m.reciprocal_deviation;
           const Vector gradient = Vector::load(p.gradient_normalized + at + i, lanes);
           const Vector weighted = gradient * Vector::load(p.weight + i, lanes);
@@ -98,7 +111,7 @@ void layer_norm_backward(const LayerNormBackward& p) {
         deviation = Vector::zero() - r * r * Vector::all(product_total.sum()) * count;
         offset = Vector::zero() - r * Vector::all(gradient_total.sum()) * count;
       }
-      for_each_vector(p.hidden, [&](int64_t i, int64_t lanes) {
+      for_each_vector(p.hidden, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
         Vector total = p.gradient_sum ? Vector::load(p.gradient_sum + at + i, lanes) : Vector::zero();
         if (p.gradient_normalized) {
           const Vector weighted = Vector::load(p.gradient_normalized + at + i, lanes) * Vector::load(p.weight + i, lanes);

@@ -59,10 +59,10 @@ inline Vector square_root(Vector a) { return {_mm512_sqrt_ps(a.value)}; }
 inline Vector round(Vector a) {
   return {_mm512_roundscale_ps(a.value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
-/// 2^n for integral n in -126..127.
-inline Vector power_of_two(Vector n) {
-  const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n.value), _mm512_set1_epi32(127));
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23))};
+/// Adds the low bits of `n`, taken as integers, to the exponents of `a`.
+inline Vector add_to_exponent(Vector a, Vector n) {
+  const __m512i shifted = _mm512_slli_epi32(_mm512_castps_si512(n.value), 23);
+  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.value), shifted))};
 }
 /// Lane by lane: a > b ? x : y
 inline Vector select_greater(Vector a, Vector b, Vector x, Vector y) {
@@ -133,10 +133,10 @@ inline Vector square_root(Vector a) { return {_mm256_sqrt_ps(a.value)}; }
 inline Vector round(Vector a) {
   return {_mm256_round_ps(a.value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
-/// 2^n for integral n in -126..127.
-inline Vector power_of_two(Vector n) {
-  const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n.value), _mm256_set1_epi32(127));
-  return {_mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23))};
+/// Adds the low bits of `n`, taken as integers, to the exponents of `a`.
+inline Vector add_to_exponent(Vector a, Vector n) {
+  const __m256i shifted = _mm256_slli_epi32(_mm256_castps_si256(n.value), 23);
+  return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.value), shifted))};
 }
 /// Lane by lane: a > b ? x : y
 inline Vector select_greater(Vector a, Vector b, Vector x, Vector y) {
@@ -145,21 +145,24 @@ inline Vector select_greater(Vector a, Vector b, Vector x, Vector y) {
 
 #endif
 
-/// e^x with a relative error below 2e-7 for x in -87..88, clamped outside (Cephes' polynomial and range reduction).
+/// e^x with a relative error below 1e-7 for x in -87..88, clamped outside; NaN stays NaN. e^x = 2^n 2^f with n = round(x
+/// log2 e); for 2^f, f in -1/2..1/2, the polynomial of degree 6 with the least relative error (2e-9).
 inline Vector exponential(Vector x) {
-  x = minimum(maximum(x, Vector::all(-87.0f)), Vector::all(88.0f));
-  const Vector n = round(x * Vector::all(1.44269504088896341f));
-  // ln 2 in two parts, so that x - n ln 2 keeps all its bits.
-  Vector r = multiply_add(n, Vector::all(-0.693359375f), x);
-  r = multiply_add(n, Vector::all(2.12194440e-4f), r);
-  Vector p = Vector::all(1.9875691500e-4f);
-  p = multiply_add(p, r, Vector::all(1.3981999507e-3f));
-  p = multiply_add(p, r, Vector::all(8.3334519073e-3f));
-  p = multiply_add(p, r, Vector::all(4.1665795894e-2f));
-  p = multiply_add(p, r, Vector::all(1.6666665459e-1f));
-  p = multiply_add(p, r, Vector::all(5.0000001201e-1f));
-  p = multiply_add(p * r, r, r + Vector::all(1.0f));
-  return p * power_of_two(n);
+  // max and min return their second operand when either is NaN.
+  x = minimum(Vector::all(88.0f), maximum(Vector::all(-87.0f), x));
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
+  const Vector magic = Vector::all(12582912.0f), log2_e = Vector::all(1.44269504f);
+  const Vector shifted = multiply_add(x, log2_e, magic);
+  Vector f = multiply_add(x, log2_e, magic - shifted);
+  f = multiply_add(x, Vector::all(1.92596299e-8f), f);  // log2 e as two floats
+  Vector p = Vector::all(1.5353362e-4f);
+  p = multiply_add(p, f, Vector::all(1.3398874e-3f));
+  p = multiply_add(p, f, Vector::all(9.6184370e-3f));
+  p = multiply_add(p, f, Vector::all(5.5503324e-2f));
+  p = multiply_add(p, f, Vector::all(2.4022648e-1f));
+  p = multiply_add(p, f, Vector::all(6.9314720e-1f));
+  p = multiply_add(p, f, Vector::all(1.0f));
+  return add_to_exponent(p, shifted);
 }
 
 /// 1 / (1 + e^-x)
