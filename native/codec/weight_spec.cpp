@@ -10,9 +10,16 @@ namespace {
 
 constexpr int kMaximumGroup = 16;  // M of N:M: a mask has at most 16 bits
 
+std::string quoted(std::string_view text) {
+  std::string result(1, '"');
+  result += text;
+  result += '"';
+  return result;
+}
+
 [[noreturn]] void fail(const std::string& text, const std::string& problem) {
   throw Error(error_code::kUnsupportedSpec,
-              "weight spec \"" + text + "\": " + problem +
+              "weight spec " + quoted(text) + ": " + problem +
                   "; write float32, int8, int4, int3 or int2, then for integers optionally /g32, /g64 or /g128, then "
                   "optionally +N:M with 1 <= N < M <= 16, for example int4+2:4");
 }
@@ -30,7 +37,7 @@ void parse_sparsity(const std::string& text, std::string_view part, WeightSpec& 
   spec.kept = whole_number(part.substr(0, colon));
   spec.of = colon == std::string_view::npos ? -1 : whole_number(part.substr(colon + 1));
   if (spec.kept < 1 || spec.of <= spec.kept || spec.of > kMaximumGroup) {
-    fail(text, "\"" + std::string(part) + "\" is not a sparsity N:M");
+    fail(text, quoted(part) + " is not a sparsity N:M");
   }
 }
 
@@ -58,21 +65,22 @@ WeightSpec parse_weight_spec(const std::string& text) {
   else if (rest == "int4") spec.bits = 4;
   else if (rest == "int3") spec.bits = 3;
   else if (rest == "int2") spec.bits = 2;
-  else if (rest != "float32") fail(text, "\"" + std::string(rest) + "\" is not a number format");
+  else if (rest != "float32") fail(text, quoted(rest) + " is not a number format");
   if (grouped) {
     if (!spec.is_integer()) fail(text, "float32 has no scales, so no group size");
     if (group == "g32") spec.group_size = 32;
     else if (group == "g64") spec.group_size = 64;
     else if (group == "g128") spec.group_size = 128;
-    else fail(text, "\"/" + std::string(group) + "\" is not a group size");
+    else fail(text, quoted(group) + " is not a group size");
   }
   return spec;
 }
 
 std::string to_text(const WeightSpec& spec) {
-  std::string text = spec.is_integer() ? "int" + std::to_string(spec.bits) : "float32";
-  if (spec.group_size) text += "/g" + std::to_string(spec.group_size);
-  if (spec.is_sparse()) text += "+" + std::to_string(spec.kept) + ":" + std::to_string(spec.of);
+  std::string text(spec.is_integer() ? "int" : "float32");
+  if (spec.is_integer()) text += std::to_string(spec.bits);
+  if (spec.group_size) text.append("/g").append(std::to_string(spec.group_size));
+  if (spec.is_sparse()) text.append("+").append(std::to_string(spec.kept)).append(":").append(std::to_string(spec.of));
   return text;
 }
 
