@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kDenseUnits = 4;          // per window
 constexpr int64_t kCodesPerUnit = 4;        // per channel
+constexpr int64_t kLongestRun = 64;         // windows: kernels work through a run with its codes in the nearest cache
 constexpr int32_t kLargestActivation = 255;
 constexpr int32_t kLargestRunSum = 32767 / kLargestActivation;  // 128
 
@@ -172,7 +173,7 @@ void PackedMatrix::find_runs(int64_t panel) {
     }
     const bool fits = std::ranges::max(longer.positive) <= kLargestRunSum &&
                       std::ranges::max(longer.negative) <= kLargestRunSum;
-    if (length > 0 && (!fits || window % windows_per_scale_ == 0)) {
+    if (length > 0 && (!fits || window % windows_per_scale_ == 0 || length == kLongestRun)) {
       runs_.push_back(static_cast<uint16_t>(length));
       for (int64_t i = 0; i < 2 * kLanes; ++i) {
         longer.positive[i] -= run.positive[i];

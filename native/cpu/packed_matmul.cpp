@@ -115,22 +115,20 @@ void add_scaled(const PackedMatrix& weight, int64_t panel, int64_t group, int64_
 
 void multiply_block(const PackedMatrix& weight, const OutputBlock& block, QuantizedRows& x,
                     const MatmulEpilogue& epilogue) {
-  const int64_t first_panel = block.column / kPanel, tile = tile_rows(weight);
+  const int64_t first_panel = block.column / kPanel;
   const size_t size = static_cast<size_t>(block.rows * kSumStride);
   const bool one_scale = weight.scale_groups() == 1;
   Scratch<uint8_t> expanded(static_cast<size_t>(expanded_bytes(weight)));
   Scratch<int32_t> products(size);
   Scratch<float> sums(one_scale ? 0 : size);
-  for (int64_t i = 0; i * kPanel < block.channels; ++i) {
-    const int64_t panel = first_panel + i;
+  const uint8_t* inputs = x.codes.data() + block.row * x.stride;
+  for (int64_t at = 0; at < block.channels; at += kPanel) {
+    const int64_t panel = first_panel + at / kPanel;
     const uint8_t* codes = expand_panel(weight, panel, expanded.data());
-    for (int64_t r = 0; r < block.rows; r += tile) {
-      const int64_t rows = std::min(tile, block.rows - r), at = r * kSumStride + i * kPanel;
-      const uint8_t* inputs = x.codes.data() + (block.row + r) * x.stride;
-      for_each_scale_group(weight, panel, [&](int64_t group, const GroupSpan& span) {
-        multiply_tile(weight, panel, span, rows, inputs, x.stride, codes, products.data() + at);
-        if (!one_scale) add_scaled(weight, panel, group, rows, products.data() + at, sums.data() + at);
-      });
+    int64_t run = 0;
+    for (int64_t group = 0; group < weight.scale_groups(); ++group) {
+      multiply_group(weight, panel, group, run, block.rows, inputs, x.stride, codes, products.data() + at);
+      if (!one_scale) add_scaled(weight, panel, group, block.rows, products.data() + at, sums.data() + at);
     }
   }
   if (one_scale) {

@@ -19,6 +19,8 @@ using codec::PackedOrder;
 inline constexpr int64_t kDenseTileRows = 6;    // x 16 channels: 12 accumulators, 2 of weights, activations, product
 inline constexpr int64_t kGatherTileRows = 10;  // x 8 channels: 10 accumulators, 2 of weights, 2 of inputs, ..
 inline constexpr int64_t kLargestTileRows = 10;
+/// Windows multiplied by all rows before the next ones are.
+inline constexpr int64_t kWindowsPerBlock = 64;
 /// Distance between the sums of two rows.
 inline constexpr int64_t kSumStride = 64;
 
@@ -109,123 +111,142 @@ inline void finish_before_next(__m256i& sum) { asm volatile("" : "+x"(sum)); }
 /// to = sum, or += sum
 inline void put_sums(int32_t* to, __m256i sum, bool add) { store(to, add ? _mm256_add_epi32(load(to), sum) : sum); }
 
-// sums (Rows, 16 of kSumStride) = or += a (Rows, windows of the runs) . w. Out of line, so that the sums have all registers.
-template <int64_t Rows>
-[[gnu::noinline]] void multiply_dense(const uint8_t* a, int64_t lda, const uint8_t* w, const uint16_t* runs,
-                                      int64_t run_count, bool add, int32_t* sums) {
-  const __m256i ones = _mm256_set1_epi16(1);
-  for (int64_t run = 0; run < run_count; ++run) {
-    __m256i sum[Rows][2];
-#pragma GCC unroll 16
-    for (int64_t r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
-    const uint8_t* const end = w + runs[run] * int64_t{256};
-    for (; w != end; w += 64, a += 4) {
-      const __m256i w0 = load(w), w1 = load(w + 32);
-#pragma GCC unroll 16
-      for (int64_t r = 0; r < Rows; ++r) {
-        int32_t four;
-        std::memcpy(&four, a + r * lda, 4);
-        const __m256i inputs = _mm256_set1_epi32(four);
-        sum[r][0] = _mm256_add_epi16(sum[r][0], _mm256_maddubs_epi16(inputs, w0));
-        sum[r][1] = _mm256_add_epi16(sum[r][1], _mm256_maddubs_epi16(inputs, w1));
-        finish_before_next(sum[r][0]);
-        finish_before_next(sum[r][1]);
-      }
-    }
-#pragma GCC unroll 16
-    for (int64_t r = 0; r < Rows; ++r) {
-      put_sums(sums + r * kSumStride, _mm256_madd_epi16(sum[r][0], ones), add);
-      put_sums(sums + r * kSumStride + 8, _mm256_madd_epi16(sum[r][1], ones), add);
-    }
-    add = true;
-  }
-}
-
-// sums (Rows, 8 of kSumStride) = or += the gathered products of one half of the channels: for each channel vpshufb picks the
-// activations that its codes multiply out of the 16 of a window.
-template <int64_t Rows, int64_t Units>
-[[gnu::noinline]] void multiply_gathered(const uint8_t* a, int64_t lda, const uint8_t* w, const uint16_t* runs,
-                                         int64_t run_count, bool add, int32_t* sums) {
-  const __m256i ones = _mm256_set1_epi16(1);
-  for (int64_t run = 0; run < run_count; ++run) {
-    __m256i sum[Rows];
-#pragma GCC unroll 16
-    for (int64_t r = 0; r < Rows; ++r) sum[r] = _mm256_setzero_si256();
-    const uint8_t* const end = w + runs[run] * (Units * 64);
-    for (; w != end; w += Units * 64, a += PackedMatrix::kWindow) {
-      const __m256i w0 = load(w), places0 = load(w + Units * 32);
-      const __m256i w1 = load(w + (Units - 1) * 32), places1 = load(w + (2 * Units - 1) * 32);
-#pragma GCC unroll 16
-      for (int64_t r = 0; r < Rows; ++r) {
-        const __m256i inputs = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a + r * lda)));
-        sum[r] = _mm256_add_epi16(sum[r], _mm256_maddubs_epi16(_mm256_shuffle_epi8(inputs, places0), w0));
-        if constexpr (Units == 2) {
-          sum[r] = _mm256_add_epi16(sum[r], _mm256_maddubs_epi16(_mm256_shuffle_epi8(inputs, places1), w1));
-        }
-        finish_before_next(sum[r]);
-      }
-    }
-#pragma GCC unroll 16
-    for (int64_t r = 0; r < Rows; ++r) {
-      put_sums(sums + r * kSumStride, _mm256_madd_epi16(sum[r], ones), add);
-    }
-    add = true;
-  }
-}
-
-/// The windows and runs that one scale group covers.
-struct GroupSpan {
-  int64_t window, windows;
-  int64_t run, runs;
+/// Some of the windows of a panel, and the runs that cover them.
+struct Span {
+  const uint16_t* runs;
+  int64_t run_count;
 };
 
-/// Calls body(group, GroupSpan) for every scale group of a panel.
-template <typename Body>
-void for_each_scale_group(const PackedMatrix& matrix, int64_t panel, Body&& body) {
-  const auto runs = matrix.runs(panel);
-  GroupSpan span{};
-  for (int64_t group = 0; group < matrix.scale_groups(); ++group) {
-    span.windows = std::min(matrix.windows_per_scale(), matrix.windows() - span.window);
-    span.runs = 0;
-    for (int64_t covered = 0; covered < span.windows; ++span.runs) covered += runs[span.run + span.runs];
-    body(group, span);
-    span.window += span.windows;
-    span.run += span.runs;
+// sums (tiles * Rows, 16 of kSumStride) = or += a (tiles * Rows, windows of the span) . w. Out of line, so that the sums
+// have all registers.
+template <int64_t Rows>
+[[gnu::noinline]] void multiply_dense(int64_t tiles, const uint8_t* a, int64_t lda, const uint8_t* w, Span span, bool add,
+                                      int32_t* sums) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  for (; tiles > 0; --tiles, a += Rows * lda, sums += Rows * kSumStride) {
+    const uint8_t* inputs = a;
+    const uint8_t* codes = w;
+    bool added = add;
+    for (int64_t run = 0; run < span.run_count; ++run) {
+      __m256i sum[Rows][2];
+#pragma GCC unroll 16
+      for (int64_t r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
+      const uint8_t* const end = codes + span.runs[run] * int64_t{256};
+      for (; codes != end; codes += 64, inputs += 4) {
+        const __m256i w0 = load(codes), w1 = load(codes + 32);
+#pragma GCC unroll 16
+        for (int64_t r = 0; r < Rows; ++r) {
+          int32_t four;
+          std::memcpy(&four, inputs + r * lda, 4);
+          const __m256i x = _mm256_set1_epi32(four);
+          sum[r][0] = _mm256_add_epi16(sum[r][0], _mm256_maddubs_epi16(x, w0));
+          sum[r][1] = _mm256_add_epi16(sum[r][1], _mm256_maddubs_epi16(x, w1));
+          finish_before_next(sum[r][0]);
+          finish_before_next(sum[r][1]);
+        }
+      }
+#pragma GCC unroll 16
+      for (int64_t r = 0; r < Rows; ++r) {
+        put_sums(sums + r * kSumStride, _mm256_madd_epi16(sum[r][0], ones), added);
+        put_sums(sums + r * kSumStride + 8, _mm256_madd_epi16(sum[r][1], ones), added);
+      }
+      added = true;
+    }
+  }
+}
+
+// sums (tiles * Rows, 8 of kSumStride) = or += the gathered products of one half of the channels: for each channel vpshufb
+// picks the activations that its codes multiply out of the 16 of a window.
+template <int64_t Rows, int64_t Units>
+[[gnu::noinline]] void multiply_gathered(int64_t tiles, const uint8_t* a, int64_t lda, const uint8_t* w, Span span,
+                                         bool add, int32_t* sums) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  for (; tiles > 0; --tiles, a += Rows * lda, sums += Rows * kSumStride) {
+    const uint8_t* inputs = a;
+    const uint8_t* codes = w;
+    bool added = add;
+    for (int64_t run = 0; run < span.run_count; ++run) {
+      __m256i sum[Rows];
+#pragma GCC unroll 16
+      for (int64_t r = 0; r < Rows; ++r) sum[r] = _mm256_setzero_si256();
+      const uint8_t* const end = codes + span.runs[run] * (Units * 64);
+      for (; codes != end; codes += Units * 64, inputs += PackedMatrix::kWindow) {
+        const __m256i w0 = load(codes), places0 = load(codes + Units * 32);
+        const __m256i w1 = load(codes + (Units - 1) * 32), places1 = load(codes + (2 * Units - 1) * 32);
+#pragma GCC unroll 16
+        for (int64_t r = 0; r < Rows; ++r) {
+          const __m256i x = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(inputs + r * lda)));
+          sum[r] = _mm256_add_epi16(sum[r], _mm256_maddubs_epi16(_mm256_shuffle_epi8(x, places0), w0));
+          if constexpr (Units == 2) {
+            sum[r] = _mm256_add_epi16(sum[r], _mm256_maddubs_epi16(_mm256_shuffle_epi8(x, places1), w1));
+          }
+          finish_before_next(sum[r]);
+        }
+      }
+#pragma GCC unroll 16
+      for (int64_t r = 0; r < Rows; ++r) {
+        put_sums(sums + r * kSumStride, _mm256_madd_epi16(sum[r], ones), added);
+      }
+      added = true;
+    }
   }
 }
 
 template <int64_t Rows>
-void multiply_plane(const PackedMatrix& matrix, int64_t panel, const GroupSpan& span, const uint8_t* a, int64_t lda,
-                    const uint8_t* plane, bool add, int32_t* sums) {
-  const uint16_t* runs = matrix.runs(panel).data() + span.run;
-  a += span.window * PackedMatrix::kWindow;
-  if (!is_gather(matrix)) {
-    return multiply_dense<std::min(Rows, kDenseTileRows)>(a, lda, plane + span.window * 256, runs, span.runs, add, sums);
+void multiply_tiles(const PackedMatrix& matrix, int64_t tiles, const uint8_t* a, int64_t lda, const uint8_t* plane,
+                    int64_t window, Span span, bool add, int32_t* sums) {
+  a += window * PackedMatrix::kWindow;
+  if constexpr (Rows <= kDenseTileRows) {
+    if (!is_gather(matrix)) return multiply_dense<Rows>(tiles, a, lda, plane + window * 256, span, add, sums);
   }
   const int64_t window_bytes = matrix.units() * 64;
   for (int64_t half = 0; half < 2; ++half) {
-    const uint8_t* w = plane + (half * matrix.windows() + span.window) * window_bytes;
-    if (matrix.units() == 1) multiply_gathered<Rows, 1>(a, lda, w, runs, span.runs, add, sums + 8 * half);
-    else multiply_gathered<Rows, 2>(a, lda, w, runs, span.runs, add, sums + 8 * half);
+    const uint8_t* w = plane + (half * matrix.windows() + window) * window_bytes;
+    if (matrix.units() == 1) multiply_gathered<Rows, 1>(tiles, a, lda, w, span, add, sums + 8 * half);
+    else multiply_gathered<Rows, 2>(tiles, a, lda, w, span, add, sums + 8 * half);
   }
 }
 
-/// sums (rows, 16 of kSumStride) = a (rows, windows of the scale group) . panel, rows at most tile_rows().
+// Any number of rows: full tiles, then one with the rows that are left.
 template <int64_t Rows = kLargestTileRows>
-void multiply_tile(const PackedMatrix& matrix, int64_t panel, const GroupSpan& span, int64_t rows, const uint8_t* a,
-                   int64_t lda, const uint8_t* expanded, int32_t* sums) {
+void multiply_rows(const PackedMatrix& matrix, int64_t rows, const uint8_t* a, int64_t lda, const uint8_t* plane,
+                   int64_t window, Span span, bool add, int32_t* sums) {
+  const int64_t tiles = Rows <= tile_rows(matrix) ? rows / Rows : 0, done = tiles * Rows;
+  if (tiles > 0) multiply_tiles<Rows>(matrix, tiles, a, lda, plane, window, span, add, sums);
   if constexpr (Rows > 1) {
-    if (rows < Rows) return multiply_tile<Rows - 1>(matrix, panel, span, rows, a, lda, expanded, sums);
-  }
-  const bool split = plane_count(matrix) == 2;
-  if (split) {
-    multiply_plane<Rows>(matrix, panel, span, a, lda, expanded + plane_bytes(matrix), false, sums);
-    for (int64_t i = 0; i < Rows * 2; ++i) {
-      int32_t* high = sums + i / 2 * kSumStride + i % 2 * 8;
-      store(high, _mm256_slli_epi32(load(high), 4));
+    if (rows > done) {
+      multiply_rows<Rows - 1>(matrix, rows - done, a + done * lda, lda, plane, window, span, add, sums + done * kSumStride);
     }
   }
-  multiply_plane<Rows>(matrix, panel, span, a, lda, expanded, split, sums);
+}
+
+/// sums (rows, 16 of kSumStride) = a (rows, windows of a scale group) . panel. `run` is the first run of the group and
+/// becomes that of the next.
+inline void multiply_group(const PackedMatrix& matrix, int64_t panel, int64_t group, int64_t& run, int64_t rows,
+                           const uint8_t* a, int64_t lda, const uint8_t* expanded, int32_t* sums) {
+  const auto runs = matrix.runs(panel);
+  const int64_t begin = group * matrix.windows_per_scale(), end = std::min(begin + matrix.windows_per_scale(), matrix.windows());
+  const int64_t first_run = run;
+  bool add = false;
+  for (int64_t plane = plane_count(matrix) - 1; plane >= 0; --plane) {
+    run = first_run;
+    for (int64_t window = begin; window < end;) {
+      // Blocks of windows small enough to stay in the first-level cache while all rows go by.
+      Span span{runs.data() + run, 0};
+      int64_t windows = 0;
+      for (; windows < kWindowsPerBlock && window + windows < end; ++run) {
+        windows += runs[run];
+        ++span.run_count;
+      }
+      multiply_rows(matrix, rows, a, lda, expanded + plane * plane_bytes(matrix), window, span, add, sums);
+      window += windows;
+      add = true;
+    }
+    if (plane == 0) continue;
+    for (int64_t r = 0; r < rows; ++r) {  // the sums of the high parts so far
+      for (int32_t* to = sums + r * kSumStride; to < sums + r * kSumStride + 16; to += 8) store(to, _mm256_slli_epi32(load(to), 4));
+    }
+  }
 }
 
 /// float(products[i] - offsets[i])

@@ -57,93 +57,101 @@ inline const uint8_t* expand_panel(const PackedMatrix& matrix, int64_t panel, ui
   return to;
 }
 
-// sums (Rows, 16 of kSumStride) = a (Rows, windows) . w. Kept out of line so that all accumulators stay in registers.
+// sums (tiles * Rows, 16 of kSumStride) = a (tiles * Rows, windows) . w. Out of line, so that the sums have all registers.
 template <int64_t Rows>
-[[gnu::noinline]] void multiply_dense(const uint8_t* a, int64_t lda, const uint8_t* w, int64_t windows, int32_t* sums) {
+[[gnu::noinline]] void multiply_dense(int64_t tiles, const uint8_t* a, int64_t lda, const uint8_t* w, int64_t windows,
+                                      int32_t* sums) {
   constexpr int64_t kUnits = 4, kParts = Rows < kFewRows ? kUnits : 1;
-  __m512i sum[Rows][kParts];
+  for (; tiles > 0; --tiles, a += Rows * lda, sums += Rows * kSumStride) {
+    const uint8_t* inputs = a;
+    const uint8_t* next = w;
+    __m512i sum[Rows][kParts];
 #pragma GCC unroll 16
-  for (int64_t r = 0; r < Rows; ++r) {
+    for (int64_t r = 0; r < Rows; ++r) {
 #pragma GCC unroll 4
-    for (int64_t part = 0; part < kParts; ++part) sum[r][part] = _mm512_setzero_si512();
-  }
-  for (int64_t window = 0; window < windows; ++window) {
+      for (int64_t part = 0; part < kParts; ++part) sum[r][part] = _mm512_setzero_si512();
+    }
+    for (int64_t window = 0; window < windows; ++window) {
 #pragma GCC unroll 4
-    for (int64_t unit = 0; unit < kUnits; ++unit, w += 64, a += 4) {
-      const __m512i codes = load(w);
+      for (int64_t unit = 0; unit < kUnits; ++unit, next += 64, inputs += 4) {
+        const __m512i codes = load(next);
 #pragma GCC unroll 16
-      for (int64_t r = 0; r < Rows; ++r) {
-        int32_t four;
-        std::memcpy(&four, a + r * lda, 4);
-        __m512i& total = sum[r][unit % kParts];
-        total = _mm512_dpbusd_epi32(total, _mm512_set1_epi32(four), codes);
+        for (int64_t r = 0; r < Rows; ++r) {
+          int32_t four;
+          std::memcpy(&four, inputs + r * lda, 4);
+          __m512i& total = sum[r][unit % kParts];
+          total = _mm512_dpbusd_epi32(total, _mm512_set1_epi32(four), codes);
+        }
       }
     }
-  }
 #pragma GCC unroll 16
-  for (int64_t r = 0; r < Rows; ++r) {
+    for (int64_t r = 0; r < Rows; ++r) {
 #pragma GCC unroll 4
-    for (int64_t part = 1; part < kParts; ++part) sum[r][0] = _mm512_add_epi32(sum[r][0], sum[r][part]);
-    store(sums + r * kSumStride, sum[r][0]);
+      for (int64_t part = 1; part < kParts; ++part) sum[r][0] = _mm512_add_epi32(sum[r][0], sum[r][part]);
+      store(sums + r * kSumStride, sum[r][0]);
+    }
   }
 }
 
 // The same for gathered codes: for each channel vpshufb picks the activations that its codes multiply out of the 16 of a
 // window.
 template <int64_t Rows, int64_t Units>
-[[gnu::noinline]] void multiply_gathered(const uint8_t* a, int64_t lda, const uint8_t* w, int64_t windows, int32_t* sums) {
+[[gnu::noinline]] void multiply_gathered(int64_t tiles, const uint8_t* a, int64_t lda, const uint8_t* w, int64_t windows,
+                                         int32_t* sums) {
   constexpr int64_t kParts = Rows < kFewRows ? Units : 1;
-  __m512i sum[Rows][kParts];
-#pragma GCC unroll 16
-  for (int64_t r = 0; r < Rows; ++r) {
-#pragma GCC unroll 2
-    for (int64_t part = 0; part < kParts; ++part) sum[r][part] = _mm512_setzero_si512();
-  }
-  for (int64_t window = 0; window < windows; ++window, w += Units * 128, a += PackedMatrix::kWindow) {
-    const __m512i codes0 = load(w), places0 = load(w + 64);
-    const __m512i codes1 = load(w + (Units - 1) * 128), places1 = load(w + (Units - 1) * 128 + 64);
+  for (; tiles > 0; --tiles, a += Rows * lda, sums += Rows * kSumStride) {
+    const uint8_t* inputs = a;
+    const uint8_t* next = w;
+    __m512i sum[Rows][kParts];
 #pragma GCC unroll 16
     for (int64_t r = 0; r < Rows; ++r) {
-      const __m512i inputs = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a + r * lda)));
-      sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], _mm512_shuffle_epi8(inputs, places0), codes0);
-      if constexpr (Units == 2) {
-        __m512i& total = sum[r][kParts - 1];
-        total = _mm512_dpbusd_epi32(total, _mm512_shuffle_epi8(inputs, places1), codes1);
+#pragma GCC unroll 2
+      for (int64_t part = 0; part < kParts; ++part) sum[r][part] = _mm512_setzero_si512();
+    }
+    for (int64_t window = 0; window < windows; ++window, next += Units * 128, inputs += PackedMatrix::kWindow) {
+      const __m512i codes0 = load(next), places0 = load(next + 64);
+      const __m512i codes1 = load(next + (Units - 1) * 128), places1 = load(next + (Units - 1) * 128 + 64);
+#pragma GCC unroll 16
+      for (int64_t r = 0; r < Rows; ++r) {
+        const __m512i x = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(inputs + r * lda)));
+        sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], _mm512_shuffle_epi8(x, places0), codes0);
+        if constexpr (Units == 2) {
+          __m512i& total = sum[r][kParts - 1];
+          total = _mm512_dpbusd_epi32(total, _mm512_shuffle_epi8(x, places1), codes1);
+        }
       }
     }
-  }
 #pragma GCC unroll 16
-  for (int64_t r = 0; r < Rows; ++r) {
-    store(sums + r * kSumStride, kParts == 2 ? _mm512_add_epi32(sum[r][0], sum[r][kParts - 1]) : sum[r][0]);
+    for (int64_t r = 0; r < Rows; ++r) {
+      store(sums + r * kSumStride, kParts == 2 ? _mm512_add_epi32(sum[r][0], sum[r][kParts - 1]) : sum[r][0]);
+    }
   }
 }
 
-/// The windows that one scale group covers.
-struct GroupSpan {
-  int64_t window, windows;
-};
-
-/// Calls body(group, GroupSpan) for every scale group of a panel.
-template <typename Body>
-void for_each_scale_group(const PackedMatrix& matrix, int64_t, Body&& body) {
-  for (int64_t group = 0; group < matrix.scale_groups(); ++group) {
-    const int64_t window = group * matrix.windows_per_scale();
-    body(group, GroupSpan{window, std::min(matrix.windows_per_scale(), matrix.windows() - window)});
-  }
-}
-
-/// sums (rows, 16 of kSumStride) = a (rows, windows of the scale group) . panel, rows at most tile_rows().
+// Any number of rows: full tiles, then one with the rows that are left.
 template <int64_t Rows = kLargestTileRows>
-void multiply_tile(const PackedMatrix& matrix, int64_t panel, const GroupSpan& span, int64_t rows, const uint8_t* a,
-                   int64_t lda, const uint8_t* expanded, int32_t* sums) {
-  if constexpr (Rows > 1) {
-    if (rows < Rows) return multiply_tile<Rows - 1>(matrix, panel, span, rows, a, lda, expanded, sums);
+void multiply_rows(const PackedMatrix& matrix, int64_t rows, const uint8_t* a, int64_t lda, const uint8_t* w,
+                   int64_t windows, int32_t* sums) {
+  const int64_t tiles = rows / Rows, done = tiles * Rows;
+  if (tiles > 0) {
+    if (!is_gather(matrix)) multiply_dense<Rows>(tiles, a, lda, w, windows, sums);
+    else if (matrix.units() == 1) multiply_gathered<Rows, 1>(tiles, a, lda, w, windows, sums);
+    else multiply_gathered<Rows, 2>(tiles, a, lda, w, windows, sums);
   }
-  a += span.window * PackedMatrix::kWindow;
-  const uint8_t* w = expanded + span.window * matrix.units() * (is_gather(matrix) ? 128 : 64);
-  if (!is_gather(matrix)) multiply_dense<Rows>(a, lda, w, span.windows, sums);
-  else if (matrix.units() == 1) multiply_gathered<Rows, 1>(a, lda, w, span.windows, sums);
-  else multiply_gathered<Rows, 2>(a, lda, w, span.windows, sums);
+  if constexpr (Rows > 1) {
+    if (rows > done) {
+      multiply_rows<Rows - 1>(matrix, rows - done, a + done * lda, lda, w, windows, sums + done * kSumStride);
+    }
+  }
+}
+
+/// sums (rows, 16 of kSumStride) = a (rows, windows of a scale group) . panel. Runs are not needed: 32 bits hold any sum.
+inline void multiply_group(const PackedMatrix& matrix, int64_t, int64_t group, int64_t&, int64_t rows, const uint8_t* a,
+                           int64_t lda, const uint8_t* expanded, int32_t* sums) {
+  const int64_t window = group * matrix.windows_per_scale();
+  const int64_t windows = std::min(matrix.windows_per_scale(), matrix.windows() - window);
+  const uint8_t* w = expanded + window * matrix.units() * (is_gather(matrix) ? 128 : 64);
+  multiply_rows(matrix, rows, a + window * PackedMatrix::kWindow, lda, w, windows, sums);
 }
 
 /// float(products[i] - offsets[i])
