@@ -10,8 +10,9 @@ function multiplyInWorker(id: number, x: Float32Array): Promise<Float32Array> {
     import { parentPort, workerData } from "node:worker_threads";
     const { PackedMatrix, packedLinear, Tensor } = await import(${JSON.stringify(index)});
     const matrix = PackedMatrix.fromShared(workerData.id);
-    parentPort.postMessage(packedLinear(Tensor.from(workerData.x, [workerData.x.length / matrix.columns, matrix.columns]), matrix).toArray());
-    matrix.dispose();`;
+    const y = packedLinear(Tensor.from(workerData.x, [workerData.x.length / matrix.columns, matrix.columns]), matrix).toArray();
+    matrix.dispose(); // before the answer, so that who has it knows that this user is gone
+    parentPort.postMessage(y);`;
   return new Promise((resolve, reject) => {
     const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`), { workerData: { id, x } });
     worker.once("message", resolve);
