@@ -11,7 +11,7 @@ export { ctcLoss, type CtcLossOptions, type CtcLossResult } from "./ops/ctc_loss
 export { readSafetensors, writeSafetensors, SafetensorsFile, type SafetensorsEntry } from "./checkpoint/safetensors.js";
 export { AdamW, globalNorm, type AdamWOptions, type ParameterSettings } from "./train/optimizer.js";
 export { WeightAverage } from "./train/weight_average.js";
-export { warmupConstant, warmupCosine, warmupInverseSquareRoot, type LearningRateSchedule } from "./train/schedule.js";
+export { warmupConstant, warmupCosine, warmupInverseSquareRoot, withCoolDown, type LearningRateSchedule } from "./train/schedule.js";
 export { matmul, type MatmulOptions } from "./ops/matmul.js";
 export { linear, type Activation, type LinearOptions } from "./ops/linear.js";
 export { subsampledLength, subsamplingConvolution, type SubsamplingConvolutionOptions } from "./ops/subsampling_convolution.js";

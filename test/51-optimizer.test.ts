@@ -10,6 +10,7 @@ import {
   warmupConstant,
   warmupCosine,
   warmupInverseSquareRoot,
+  withCoolDown,
   WeightAverage,
 } from "../lib/index.js";
 import { randomTensor, randomValues } from "./gradient.js";
@@ -132,6 +133,8 @@ test("schedules rise linearly, then fall", (t) => {
   const root = warmupInverseSquareRoot({ peak: 2, warmupSteps: 4, final: 0.01 });
   t.deepEqual([root(0), root(3), root(15), root(1e9)], [0.5, 2, 1, 0.01]);
   t.is(warmupInverseSquareRoot({ peak: 2, warmupSteps: 0 })(0), 2);
+  const cooled = withCoolDown(warmupConstant({ peak: 4, warmupSteps: 2 }), { totalSteps: 100, share: 0.4 });
+  t.deepEqual([0, 60, 80, 100, 101].map(cooled), [2, 4, 2, 0, 0]);
   t.deepEqual([0, 1, 2, 900].map(warmupConstant({ peak: 3, warmupSteps: 3 })), [1, 2, 3, 3]);
 });
 
@@ -139,6 +142,7 @@ test("misuse is a coded error", (t) => {
   t.throws(() => warmupCosine({ peak: 1, warmupSteps: 10, totalSteps: 5 }), { code: "INVALID_ARGUMENT" });
   t.throws(() => warmupConstant({ peak: -1, warmupSteps: 1 }), { code: "INVALID_ARGUMENT" });
   t.throws(() => warmupConstant({ peak: 1, warmupSteps: 0.5 }), { code: "INVALID_ARGUMENT" });
+  t.throws(() => withCoolDown(warmupConstant({ peak: 1, warmupSteps: 1 }), { totalSteps: 9, share: 1.5 }), { code: "INVALID_ARGUMENT" });
   t.throws(() => new AdamW(new Map(), { betas: [1, 0.9] }), { code: "INVALID_ARGUMENT" });
   t.throws(() => new WeightAverage(new Map(), 1), { code: "INVALID_ARGUMENT" });
   const optimizer = new AdamW(new Map([["w", Tensor.zeros([2, 3])]]));

@@ -22,7 +22,7 @@ import type { Tensor } from "../tensor/tensor.js";
 import { PronouncingDictionary } from "../text/pronouncing_dictionary.js";
 import { Tokenizer, trainTokenizer } from "../text/tokenizer.js";
 import { IntermediateCtc } from "./intermediate_ctc.js";
-import { warmupConstant, warmupCosine, warmupInverseSquareRoot, type LearningRateSchedule } from "./schedule.js";
+import { warmupConstant, warmupCosine, warmupInverseSquareRoot, withCoolDown, type LearningRateSchedule } from "./schedule.js";
 import type { TrainableModel } from "./trainable_model.js";
 import type { TrainingConfig } from "./training_config.js";
 import { CheckpointFolder } from "./training_checkpoint.js";
@@ -139,8 +139,12 @@ function definedOnly<Options extends object>(options: Options): { [Key in keyof 
 
 function scheduleOf({ optimizer }: TrainingConfig, totalSteps: number): LearningRateSchedule {
   const warmUp = { peak: optimizer.learningRate, warmupSteps: Math.min(optimizer.warmUpSteps, totalSteps - 1) };
-  if (optimizer.decay === "cosine") return warmupCosine({ ...warmUp, totalSteps, final: optimizer.learningRate / 100 });
-  return optimizer.decay === "none" ? warmupConstant(warmUp) : warmupInverseSquareRoot(warmUp);
+  const schedules = {
+    cosine: () => warmupCosine({ ...warmUp, totalSteps, final: optimizer.learningRate / 100 }),
+    "inverse-square-root": () => warmupInverseSquareRoot({ ...warmUp, final: optimizer.lowestLearningRate }),
+    none: () => warmupConstant(warmUp),
+  };
+  return withCoolDown(schedules[optimizer.decay](), { totalSteps, share: optimizer.coolDownShare });
 }
 
 /** torch counts the batches that a batch normalisation has seen; nothing depends on it, but its loader asks for it. */

@@ -43,6 +43,20 @@ export function warmupConstant(options: WarmUp): LearningRateSchedule {
   return (step) => (step < warmupSteps ? (peak * (step + 1)) / warmupSteps : peak);
 }
 
+/**
+ * `schedule`, times a factor that falls linearly from 1 to 0 over the last `share` of `totalSteps`. Until the cool-down
+ * begins nothing depends on `totalSteps`, so a run can be made longer from any checkpoint before it
+ * (Hägele et al., 2024, "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations").
+ */
+export function withCoolDown(schedule: LearningRateSchedule, options: { totalSteps: number; share: number }): LearningRateSchedule {
+  const { totalSteps, share } = options;
+  if (!(share >= 0 && share <= 1)) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `the share of the cool-down is ${share}; it must be from 0 to 1`);
+  }
+  const length = share * totalSteps;
+  return (step) => schedule(step) * (length > 0 ? Math.min(1, Math.max(0, totalSteps - step) / length) : 1);
+}
+
 function check({ peak, warmupSteps }: WarmUp): void {
   if (!(peak > 0) || !Number.isFinite(peak)) {
     throw new UsmLiteError("INVALID_ARGUMENT", `the peak learning rate is ${peak}; it must be positive`);

@@ -45,6 +45,10 @@ const schema = z.strictObject({
       learningRate: z.number().positive().default(1e-3),
       warmUpSteps: whole.default(100),
       decay: z.enum(["cosine", "inverse-square-root", "none"]).default("cosine"),
+      /** `inverse-square-root` does not go below this rate. */
+      lowestLearningRate: z.number().nonnegative().default(0),
+      /** Share of all steps, the last ones, over which the rate falls linearly to zero. */
+      coolDownShare: share.default(0),
       weightDecay: z.number().nonnegative().default(0.01),
       maximumNorm: z.number().positive().default(1),
     })
