@@ -1,5 +1,6 @@
 /** One Conformer block: half feed-forward, self-attention, convolution, half feed-forward (Gulati et al. 2020). */
 import { layerNorm } from "../ops/layer_norm.js";
+import { releaseUnlessRecording } from "../ops/tape.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { ConvolutionModule, type ConvolutionModuleSizes } from "./convolution_module.js";
@@ -54,12 +55,14 @@ export class ConformerBlock {
     const { feedForwardResidualWeights, convolutionResidualWeights } = this.sizes;
     const normalize = (input: Tensor, weight: Tensor): Tensor =>
       layerNorm(input, weight, { epsilon: this.sizes.layerNormEpsilon });
-
-    x = this.feedForward1.forward(normalize(x, this.norms.feedForward1), x, feedForwardResidualWeights, context);
-    x = this.selfAttention.forward(normalize(x, this.norms.selfAttention), x, offsets, context);
-    x = this.convolution.forward(normalize(x, this.norms.convolution), x, offsets, convolutionResidualWeights, context);
-    x = this.feedForward2.forward(normalize(x, this.norms.feedForward2), x, feedForwardResidualWeights, context);
-    return normalize(x, this.norms.output);
+    const modules = [
+      (x: Tensor) => this.feedForward1.forward(normalize(x, this.norms.feedForward1), x, feedForwardResidualWeights, context),
+      (x: Tensor) => this.selfAttention.forward(normalize(x, this.norms.selfAttention), x, offsets, context),
+      (x: Tensor) => this.convolution.forward(normalize(x, this.norms.convolution), x, offsets, convolutionResidualWeights, context),
+      (x: Tensor) => this.feedForward2.forward(normalize(x, this.norms.feedForward2), x, feedForwardResidualWeights, context),
+      (x: Tensor) => normalize(x, this.norms.output),
+    ];
+    return releaseUnlessRecording(() => modules.reduce((hidden, module) => releaseUnlessRecording(() => module(hidden)), x));
   }
 
   /** The layers that compression applies to. */

@@ -93,6 +93,14 @@ export class Tape {
   }
 }
 
+/**
+ * Runs `body`. While no tape records, nothing goes back through what it made, so all of it but the result is released
+ * at once: a forward pass then needs the memory of its largest module, not of all of them.
+ */
+export function releaseUnlessRecording<Result>(body: () => Result): Result {
+  return active ? body() : tidy(body);
+}
+
 /** Whether an operation on `inputs` must be recorded: a tape is open and one of them requires a gradient. */
 export function isRecording(inputs: readonly (Tensor | undefined)[]): boolean {
   return active !== undefined && inputs.some((input) => input?.requiresGrad);

@@ -38,7 +38,7 @@ export interface RecognizedSpeech extends Transcript {
 const chunkSeconds = 20;
 const overlapSeconds = 4;
 // Frames of one forward pass: bounds memory whatever the length of the audio.
-const secondsPerPass = 80;
+const secondsPerPass = 30;
 
 export class Recognizer {
   private readonly tokenizer: Tokenizer;

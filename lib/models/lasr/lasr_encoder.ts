@@ -6,6 +6,7 @@ import type { Linear } from "../../nn/linear.js";
 import type { WeightScope } from "../../nn/weight_source.js";
 import { dropout } from "../../ops/activation.js";
 import { layerNorm } from "../../ops/layer_norm.js";
+import { activeTape } from "../../ops/tape.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import { headDimension, type LasrEncoderConfig } from "./lasr_config.js";
@@ -69,8 +70,10 @@ export class LasrEncoder {
     this.blocks.forEach((block, index) => {
       // LayerDrop (Fan et al. 2019): a dropped block is the identity.
       if (context.random && !context.withoutDropout && context.random.uniform() < this.config.layerdrop) return;
-      x = block.forward(x, subsampled.offsets, context);
-      inspectLayer?.(x, index);
+      const input = x;
+      x = block.forward(input, subsampled.offsets, context);
+      if (inspectLayer) inspectLayer(x, index);
+      else if (!activeTape()) input.dispose();
     });
     return {
       hidden: layerNorm(x, this.outputNorm, { epsilon: this.config.layer_norm_eps }),
