@@ -14,7 +14,7 @@ export { WeightAverage } from "./train/weight_average.js";
 export { warmupConstant, warmupCosine, warmupInverseSquareRoot, withCoolDown, type LearningRateSchedule } from "./train/schedule.js";
 export { matmul, type MatmulOptions } from "./ops/matmul.js";
 export { linear, type Activation, type LinearOptions } from "./ops/linear.js";
-export { subsampledLength, subsamplingConvolution, type SubsamplingConvolutionOptions } from "./ops/subsampling_convolution.js";
+export { packedSubsamplingConvolution, subsampledLength, subsamplingConvolution, type SubsamplingConvolutionOptions } from "./ops/subsampling_convolution.js";
 export { Tokenizer, trainTokenizer } from "./text/tokenizer.js";
 export {
   bitsPerWeight,

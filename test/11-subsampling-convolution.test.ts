@@ -1,11 +1,15 @@
 import test from "ava";
 import {
   availableInstructionSets,
+  PackedMatrix,
+  packedSubsamplingConvolution,
+  packWeight,
   SequenceOffsets,
   setInstructionSet,
   subsamplingConvolution,
   Tape,
   Tensor,
+  unpackWeight,
   UsmLiteError,
 } from "../lib/index.js";
 import { checkGradients, randomTensor } from "./gradient.js";
@@ -115,4 +119,39 @@ test("misuse of subsamplingConvolution is a coded error", (t) => {
     ...invalid,
     message: /none or relu/,
   });
+});
+
+test("a packed convolution computes what its unpacked weight computes", (t) => {
+  for (const [lengths, inputs, outputs, kernel, stride] of cases) {
+    const offsets = new SequenceOffsets(lengths);
+    const x = randomTensor([offsets.frames, inputs], 1);
+    const bias = randomTensor([outputs], 3);
+    const options = { stride, activation: "relu" } as const;
+    for (const spec of ["int8", "int4", "int4/g32", "int4+2:4", "2:4"]) {
+      const packed = packWeight(randomTensor([outputs, inputs, kernel], 2), spec);
+      const { output: expected, offsets: expectedOffsets } = subsamplingConvolution(x, unpackWeight(packed).weight, bias, offsets, options);
+      using matrix = PackedMatrix.from(packed);
+      for (const set of availableInstructionSets()) {
+        setInstructionSet(set);
+        const { output, offsets: outputOffsets } = packedSubsamplingConvolution(x, matrix, bias, offsets, options);
+        t.deepEqual(outputOffsets.lengths, expectedOffsets.lengths);
+        t.deepEqual(output.shape, expected.shape);
+        const wanted = expected.toArray();
+        const largest = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
+        const worst = output.toArray().reduce((most, value, i) => Math.max(most, Math.abs(value - (wanted[i] as number))), 0);
+        // Windows are rounded to 127 steps of their largest magnitude.
+        t.true(worst <= largest * (spec === "2:4" ? 1e-5 : 0.02), `${set} ${spec}, lengths ${lengths}: ${worst} of ${largest}`);
+      }
+      setInstructionSet(availableInstructionSets().at(-1) ?? "reference");
+    }
+  }
+});
+
+test("a packed convolution refuses frames that its windows are not made of", (t) => {
+  using matrix = PackedMatrix.from(packWeight(randomTensor([3, 4, 5], 1), "int8"));
+  const convolve = (features: number): unknown =>
+    packedSubsamplingConvolution(randomTensor([9, features], 2), matrix, undefined, new SequenceOffsets([9]), { stride: 2 });
+  t.throws(() => convolve(3), { code: "INVALID_ARGUMENT", message: /windows of 20 values, which is no multiple of the 3 features/ });
+  matrix.dispose();
+  t.throws(() => convolve(4), { code: "TENSOR_RELEASED" });
 });

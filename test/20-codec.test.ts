@@ -117,7 +117,9 @@ test("magnitude masks break ties to the lower index and cut the last group", (t)
   t.deepEqual([...magnitudeMask(Tensor.from([1, -1, 1, 1, 0, 0, 0, 2, -3, 5], [1, 10]), 2, 4).toArray()], [1, 1, 0, 0, 1, 0, 0, 1, 1, 1]);
   t.deepEqual([...magnitudeMask(Tensor.from([1, 2, 3, 4, 5, 6], [1, 6, 1]), 1, 4).toArray()], [0, 0, 0, 1, 0, 1]);
   t.throws(() => magnitudeMask(Tensor.zeros([2, 4]), 4, 4), { code: "INVALID_ARGUMENT" });
-  t.throws(() => magnitudeMask(Tensor.zeros([2, 4, 3]), 2, 4), { code: "INVALID_ARGUMENT", message: /\(out, in\)/ });
+  // Adjacent inputs of a convolution (out, in, kernel) are those of one tap.
+  t.deepEqual([...magnitudeMask(Tensor.from([1, 8, 2, 7, 3, 6, 4, 5], [1, 4, 2]), 2, 4).toArray()], [0, 1, 0, 1, 1, 0, 1, 0]);
+  t.throws(() => magnitudeMask(Tensor.zeros([2, 4, 3, 1]), 2, 4), { code: "INVALID_ARGUMENT", message: /\(out, in\)/ });
 });
 
 test("a mask from training is kept, also where it keeps fewer than N", (t) => {

@@ -22,6 +22,7 @@ const shapes = [
   [3, 7],
   [5, 100],
   [4, 64, 1],
+  [6, 20, 5],
   [300, 130],
 ];
 
@@ -105,6 +106,23 @@ test.serial("gradients are those of the straight-through surrogate", (t) => {
   }
 });
 
+test.serial("a convolution gets the gradients of its matrix (out, kernel * in)", (t) => {
+  const [out, inputs, kernel] = [3, 8, 5];
+  const weight = randomTensor([out, inputs, kernel], 1);
+  const upstream = randomTensor([out, inputs, kernel], 2);
+  const byTap = (tensor: Tensor): Tensor => {
+    const values = tensor.toArray();
+    const at = (o: number, k: number, i: number): number => values[(o * inputs + i) * kernel + k] as number;
+    const order = [...Array(out).keys()].flatMap((o) => [...Array(kernel).keys()].flatMap((k) => [...Array(inputs).keys()].map((i) => at(o, k, i))));
+    return Tensor.from(order, [out, kernel * inputs]);
+  };
+  for (const spec of ["int4", "int4+2:4", "int4/g32"]) {
+    const found = Tensor.from(gradients(weight, upstream, spec), weight.shape);
+    t.deepEqual(byTap(found).toArray(), gradients(byTap(weight), byTap(upstream), spec), spec);
+    t.deepEqual(byTap(fakeQuantize(weight, spec)).toArray(), fakeQuantize(byTap(weight), spec).toArray(), spec);
+  }
+});
+
 test.serial("instruction sets agree on gradients, with groups, ties, zeros and masks", (t) => {
   for (const spec of specs) {
     const values = randomValues(6 * 130, 3).map((value, i) => (i < 130 ? 0 : i < 260 ? 0.5 : value));
@@ -125,7 +143,7 @@ test("misuse is a coded error", (t) => {
   t.throws(() => fakeQuantize(weight, "int5"), { code: "UNSUPPORTED_SPEC" });
   t.throws(() => fakeQuantize(weight, "int4", { mask: Tensor.zeros([2, 4], "uint8") }), { code: "INVALID_ARGUMENT" });
   t.throws(() => fakeQuantize(weight, "int4", { mask: Tensor.zeros([2, 8]) }), { code: "INVALID_ARGUMENT", message: /uint8/ });
-  t.throws(() => fakeQuantize(Tensor.zeros([2, 8, 3]), "int4"), { code: "INVALID_ARGUMENT" });
+  t.throws(() => fakeQuantize(Tensor.zeros([2, 8, 3, 1]), "int4"), { code: "INVALID_ARGUMENT" });
 });
 
 test("mask schedules", (t) => {

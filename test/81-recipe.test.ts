@@ -77,12 +77,18 @@ test("recipe files that cannot be read are coded errors", (t) => {
 });
 
 test("patterns choose layers: exclusion first, then the first that matches", (t) => {
-  const weights = ["encoder.layers.0.a.weight", "encoder.layers.0.b.weight", "encoder.layers.1.a.weight", "encoder.layers.10.a.weight"];
+  const blocks = ["encoder.layers.0.a.weight", "encoder.layers.0.b.weight", "encoder.layers.1.a.weight", "encoder.layers.10.a.weight"];
+  const weights = { linearWeights: () => [...blocks, "encoder.subsampler.conv_0.weight", "ctc_head.weight"], blockWeights: () => blocks };
   const plan = (text: string) => Object.fromEntries([...planCompression(parseRecipe(text, "r.yaml"), weights, "r.yaml")].map(([name, spec]) => [name, spec.text]));
   t.deepEqual(
     plan('spec: int4\nlayers: [{pattern: "encoder.layers.0.*", spec: int8}, {pattern: "*.a", spec: "2:4"}]\nexclude: ["encoder.layers.1.*"]'),
     { "encoder.layers.0.a.weight": "int8", "encoder.layers.0.b.weight": "int8", "encoder.layers.10.a.weight": "float32+2:4" },
   );
+  t.deepEqual(
+    plan('spec: int4\nlayers: [{pattern: "*.conv_0", spec: int8}]\nexclude: ["encoder.layers.1*", "*.b"]'),
+    { "encoder.subsampler.conv_0.weight": "int8", "encoder.layers.0.a.weight": "int4" },
+  );
+  t.deepEqual(plan("spec: float32"), {});
   for (const pattern of ["encoder.layers.7.*", "encoder.layers.0.a.weight", "encoder_layers.0.a", "[", ".*"]) {
     t.throws(
       () => plan(`spec: int4\nexclude: [${JSON.stringify(pattern)}]`),

@@ -43,7 +43,7 @@ test.serial("every spec packs to the size it promises and computes what its floa
     const out = join(folder.path, spec.replace(":", "-"));
     t.true(await compress(`spec: ${JSON.stringify(spec)}`, out));
     const size = measureModel(out);
-    t.is(size.layers.length, loadModel(float).network.linearWeights().length);
+    t.is(size.layers.length, loadModel(float).network.blockWeights().length);
     for (const layer of size.layers) {
       const [rows, columns] = layer.shape as [number, number];
       t.is(layer.bitsPerWeight, bitsPerWeight(layer.spec, rows, columns));
@@ -68,13 +68,22 @@ test.serial("every spec packs to the size it promises and computes what its floa
 
 test.serial("layers of one recipe differ, and what is excluded stays float32", async (t) => {
   const out = join(folder.path, "mixed");
-  await compress('spec: int4\nlayers: [{pattern: "encoder.layers.1.*", spec: int8+2:4}]\nexclude: ["*.o_proj"]', out);
+  await compress(
+    'spec: int4\nlayers: [{pattern: "encoder.layers.1.*", spec: int8+2:4}, {pattern: "*.conv_*", spec: int4+2:4}, ' +
+      '{pattern: "*.dense_1", spec: int8}, {pattern: ctc_head, spec: int8}]\nexclude: ["*.o_proj"]',
+    out,
+  );
   const specs = new Map(measureModel(out).layers.map(({ name, spec }) => [name, spec]));
   t.is(specs.get("encoder.layers.0.self_attn.q_proj.weight"), "int4");
   t.is(specs.get("encoder.layers.1.self_attn.q_proj.weight"), "int8+2:4");
   t.is(specs.get("encoder.layers.0.self_attn.o_proj.weight"), "float32");
   t.is(specs.get("encoder.layers.1.self_attn.o_proj.weight"), "float32");
-  t.true(Number.isFinite(logitsOf(loadModel(out))[0]));
+  t.is(specs.get("encoder.subsampler.conv_0.weight"), "int4+2:4");
+  t.is(specs.get("encoder.subsampler.dense_1.weight"), "int8");
+  t.is(specs.get("ctc_head.weight"), "int8");
+  t.false(specs.has("encoder.subsampler.dense_0.weight"));
+  const packed = logitsOf(loadModel(out));
+  t.true(difference(packed, logitsOf(loadModel(out, { weights: "float32" }))) < 0.05);
   for (const file of ["tokenizer.json", "language_model.bin", "preprocessor_config.json"]) {
     t.deepEqual(readFileSync(join(out, file)), readFileSync(join(float, file)));
   }

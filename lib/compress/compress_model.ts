@@ -47,7 +47,7 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
   if (model.compression.specs.size > 0) {
     throw new UsmLiteError("BAD_CHECKPOINT", `${options.model} is compressed already; compress the float model it was made from`);
   }
-  const plan = planCompression(recipe, model.network.linearWeights(), recipeSource);
+  const plan = planCompression(recipe, model.network, recipeSource);
   checkMaskStart(recipe, plan, recipeSource);
   const write = (weights: ReadonlyMap<string, Tensor>, masks: ReadonlyMap<string, Tensor>): void =>
     exportModel(model.network, { from: options.model, to: out, plan, weights, masks });

@@ -6,12 +6,21 @@ import type { Recipe } from "./recipe.js";
 /** Spec of each compressed linear weight, by checkpoint name; what is absent stays float32. */
 export type CompressionPlan = ReadonlyMap<string, WeightSpec>;
 
+/** A model's weights that can be compressed, by checkpoint name. */
+export interface CompressibleWeights {
+  linearWeights(): readonly string[];
+  /** Those that the recipe's `spec` covers; the others are compressed only where a pattern of `layers` names them. */
+  blockWeights(): readonly string[];
+}
+
 /**
- * Applies the patterns of a recipe to the linear weights of a model.
+ * Applies the patterns of a recipe to the weights of a model.
  * @param source name of the recipe, for error messages
  * @throws UsmLiteError BAD_RECIPE when a pattern matches no layer
  */
-export function planCompression(recipe: Recipe, linearWeights: readonly string[], source: string): CompressionPlan {
+export function planCompression(recipe: Recipe, weights: CompressibleWeights, source: string): CompressionPlan {
+  const linearWeights = weights.linearWeights();
+  const covered = new Set(weights.blockWeights());
   const matchers = new Map<string, RegExp>();
   for (const pattern of [...recipe.exclude, ...recipe.layers.map((layer) => layer.pattern)]) {
     const expression = globExpression(pattern);
@@ -28,7 +37,8 @@ export function planCompression(recipe: Recipe, linearWeights: readonly string[]
   for (const name of linearWeights) {
     if (recipe.exclude.some((pattern) => matches(pattern, name))) continue;
     const override = recipe.layers.find((layer) => matches(layer.pattern, name));
-    plan.set(name, override?.spec ?? recipe.spec);
+    const spec = override?.spec ?? (covered.has(name) ? recipe.spec : undefined);
+    if (spec && spec.text !== "float32") plan.set(name, spec);
   }
   return plan;
 }

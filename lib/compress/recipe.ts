@@ -51,7 +51,7 @@ export type FineTuning = z.infer<typeof fineTuningSchema>;
 
 /** A checked recipe. */
 export interface Recipe {
-  /** How every linear layer of the encoder blocks is coded unless `layers` or `exclude` says otherwise. */
+  /** How every linear layer of the Conformer blocks is coded unless `layers` or `exclude` says otherwise. */
   readonly spec: WeightSpec;
   /** The first matching pattern decides; `*` stands for any run of characters. */
   readonly layers: readonly { readonly pattern: string; readonly spec: WeightSpec }[];

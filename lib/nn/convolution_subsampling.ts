@@ -1,9 +1,10 @@
 /** The front of the LASR encoder: log-mel frames at 10 ms become hidden frames at 40 ms. */
-import { subsamplingConvolution } from "../ops/subsampling_convolution.js";
+import { activeTape } from "../ops/tape.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ForwardContext } from "./forward_context.js";
 import { Linear } from "./linear.js";
+import { StridedConvolution } from "./strided_convolution.js";
 import type { WeightScope } from "./weight_source.js";
 
 export interface ConvolutionSubsamplingSizes {
@@ -17,19 +18,18 @@ export interface ConvolutionSubsamplingSizes {
 /** Linear, two unpadded strided convolutions, linear; ReLU after each but the last. */
 export class ConvolutionSubsampling {
   private readonly dense0: Linear;
-  private readonly convolutions: { weight: Tensor; bias: Tensor }[];
+  private readonly convolutions: readonly StridedConvolution[];
   private readonly dense1: Linear;
 
   constructor(
     scope: WeightScope,
     private readonly sizes: ConvolutionSubsamplingSizes,
   ) {
-    const { melBins, hidden, channels, kernel } = sizes;
+    const { melBins, hidden, channels, kernel, stride } = sizes;
     this.dense0 = new Linear(scope, "dense_0", [hidden, melBins], { bias: true, initialisation: "he" });
-    this.convolutions = [hidden, channels].map((outputs, index) => ({
-      weight: scope.tensor(`conv_${index}.weight`, [outputs, hidden, kernel], "he"),
-      bias: scope.tensor(`conv_${index}.bias`, [outputs], "zeros"),
-    }));
+    this.convolutions = [hidden, channels].map(
+      (outputs, index) => new StridedConvolution(scope, `conv_${index}`, [outputs, hidden, kernel], stride),
+    );
     this.dense1 = new Linear(scope, "dense_1", [hidden, channels], { bias: true });
   }
 
@@ -40,11 +40,10 @@ export class ConvolutionSubsampling {
     context: ForwardContext,
   ): { output: Tensor; offsets: SequenceOffsets } {
     let x = this.dense0.forward(features, context, { activation: "relu" });
-    for (const { weight, bias } of this.convolutions) {
-      ({ output: x, offsets } = subsamplingConvolution(x, weight, bias, offsets, {
-        stride: this.sizes.stride,
-        activation: "relu",
-      }));
+    for (const convolution of this.convolutions) {
+      const input = x;
+      ({ output: x, offsets } = convolution.forward(input, offsets, context));
+      if (!activeTape()) input.dispose(); // at 100 frames a second the largest tensors of a forward pass
     }
     return { output: this.dense1.forward(x, context), offsets };
   }
@@ -57,7 +56,8 @@ export class ConvolutionSubsampling {
     return frames;
   }
 
-  get linears(): Linear[] {
-    return [this.dense0, this.dense1];
+  /** All layers with a weight, in their order. */
+  get layers(): readonly (Linear | StridedConvolution)[] {
+    return [this.dense0, ...this.convolutions, this.dense1];
   }
 }

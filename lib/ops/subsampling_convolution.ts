@@ -1,5 +1,6 @@
 /** The strided convolution that shortens a sequence of frames before the encoder. */
 import { addon } from "../native/addon.js";
+import type { PackedMatrix, PackedMatrixHandle } from "../quant/packed_matrix.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { linearGradient } from "./linear_gradient.js";
@@ -9,6 +10,15 @@ interface SubsamplingConvolutionBindings {
   subsamplingConvolution(
     x: TensorHandle,
     weight: TensorHandle,
+    bias: TensorHandle | undefined,
+    offsets: TensorHandle,
+    outputOffsets: TensorHandle,
+    stride: number,
+    activation: "none" | "relu",
+  ): TensorHandle;
+  packedSubsamplingConvolution(
+    x: TensorHandle,
+    weight: PackedMatrixHandle,
     bias: TensorHandle | undefined,
     offsets: TensorHandle,
     outputOffsets: TensorHandle,
@@ -96,4 +106,31 @@ export function subsamplingConvolution(
     }
   });
   return { output, offsets: outputOffsets };
+}
+
+/**
+ * {@link subsamplingConvolution} with a packed weight (out, kernel * in); not differentiable. Integer weights are
+ * multiplied by windows of `x` rounded to 255 steps of their largest magnitude.
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit, TENSOR_RELEASED when the weight was disposed of
+ */
+export function packedSubsamplingConvolution(
+  x: Tensor,
+  weight: PackedMatrix,
+  bias: Tensor | undefined,
+  offsets: SequenceOffsets,
+  options: SubsamplingConvolutionOptions,
+): { output: Tensor; offsets: SequenceOffsets } {
+  const { stride, activation = "none" } = options;
+  const kernel = Math.floor(weight.columns / x.dim(1));
+  const outputOffsets = new SequenceOffsets(offsets.lengths.map((length) => subsampledLength(length, kernel, stride)));
+  const output = native.packedSubsamplingConvolution(
+    x.handle,
+    weight.handle,
+    bias?.handle,
+    offsets.tensor.handle,
+    outputOffsets.tensor.handle,
+    stride,
+    activation,
+  );
+  return { output: new Tensor(output), offsets: outputOffsets };
 }

@@ -1,8 +1,9 @@
 /** Quantization-aware training: the weights as they will be after packing, differentiable. */
 import { addon } from "../native/addon.js";
 import { recordStep } from "../ops/tape.js";
-import { magnitudeMask, matrixShape } from "../sparse/mask.js";
+import { magnitudeMask } from "../sparse/mask.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { weightMatrix, weightOfMatrix } from "./weight_matrix.js";
 import { parseWeightSpec } from "./weight_spec.js";
 
 interface FakeQuantizeBindings {
@@ -36,7 +37,7 @@ export interface FakeQuantizeOptions {
  * `sign(w) / qmax * sum(g * (round(w / scale) - w / scale))`. Prune, then quantize: USM-Lite (arXiv 2312.08553) with
  * the quantizer of google/praxis.
  *
- * @param weight float32 (out, in) or (out, in, 1)
+ * @param weight float32 (out, in) or (out, in, kernel), of which {@link weightMatrix} is quantized
  * @returns float32, the weight's shape; for plain `float32` without a mask the weight itself
  * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for a mask of another shape
  */
@@ -44,17 +45,16 @@ export function fakeQuantize(weight: Tensor, spec: string, options: FakeQuantize
   const { text, bits, sparsity } = parseWeightSpec(spec);
   const mask = options.mask ?? (sparsity && magnitudeMask(weight, sparsity.kept, sparsity.of));
   if (bits === 32 && !mask) return weight;
-  const matrix = matrixShape(weight);
-  using weightView = weight.reshape(matrix);
-  using maskView = mask?.reshape(matrix) ?? null;
-  using quantized = new Tensor(native.fakeQuantize(weightView.handle, text, maskView?.handle));
-  return recordStep(quantized.reshape(weight.shape), [weight], (gradient, tape) => {
-    using weightView = weight.reshape(matrix);
-    using gradientView = gradient.reshape(matrix);
-    using maskView = mask?.reshape(matrix) ?? null;
+  using matrix = weightMatrix(weight);
+  using maskMatrix = mask ? weightMatrix(mask) : null;
+  using quantized = new Tensor(native.fakeQuantize(matrix.handle, text, maskMatrix?.handle));
+  return recordStep(weightOfMatrix(quantized, weight.shape), [weight], (gradient, tape) => {
+    using matrix = weightMatrix(weight);
+    using gradientMatrix = weightMatrix(gradient);
+    using maskMatrix = mask ? weightMatrix(mask) : null;
     using result = new Tensor(
-      native.fakeQuantizeBackward(gradientView.handle, weightView.handle, text, maskView?.handle, !options.stopScaleGradient),
+      native.fakeQuantizeBackward(gradientMatrix.handle, matrix.handle, text, maskMatrix?.handle, !options.stopScaleGradient),
     );
-    tape.accumulate(weight, result.reshape(weight.shape));
+    tape.accumulate(weight, weightOfMatrix(result, weight.shape));
   });
 }

@@ -1,15 +1,16 @@
 /** Weights as they lie in a packed checkpoint; docs/format.md describes the bytes. */
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
-import { magnitudeMask, matrixShape } from "../sparse/mask.js";
+import { magnitudeMask } from "../sparse/mask.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { weightMatrix, weightMatrixShape, weightOfMatrix } from "./weight_matrix.js";
 import { parseWeightSpec } from "./weight_spec.js";
 
 /** One packed matrix: the tensors that follow its name in the file. */
 export interface PackedWeight {
   /** Canonical weight spec. */
   readonly spec: string;
-  /** `weight_shape`: (out, in) or (out, in, 1). */
+  /** `weight_shape`: (out, in) or (out, in, kernel). */
   readonly shape: readonly number[];
   /** `weight_packed`: int32 (out, words) for dense integers, uint8 (bytes) for sparse ones, float32 otherwise. */
   readonly packed: Tensor;
@@ -40,7 +41,7 @@ const native = addon as CodecBindings;
 /**
  * Quantizes and packs a weight: `scale = max |w * mask| / (2^(bits-1) - 1)` per output channel or group,
  * `code = round(w * mask / scale)` with ties to even (the symmetric quantizer of google/praxis).
- * @param weight float32 (out, in) or (out, in, 1)
+ * @param weight float32 (out, in) or (out, in, kernel), of which {@link weightMatrix} is packed
  * @param mask uint8, same shape, for sparse specs: what training pruned to; absent: {@link magnitudeMask}
  * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for NaN or infinite weights, or a mask that keeps more than N of M
  */
@@ -49,11 +50,11 @@ export function packWeight(weight: Tensor, spec: string, mask?: Tensor): PackedW
   if (mask && !sparsity) {
     throw new UsmLiteError("INVALID_ARGUMENT", `packWeight: ${text} is dense and takes no mask; add a sparsity, for example ${text}+2:4`);
   }
-  const matrix = matrixShape(weight);
-  using view = weight.reshape(matrix);
+  using matrix = weightMatrix(weight);
   const own = sparsity && !mask ? magnitudeMask(weight, sparsity.kept, sparsity.of) : undefined;
-  using maskView = (mask ?? own)?.reshape(matrix) ?? null;
-  const parts = native.packWeight(view.handle, text, maskView?.handle);
+  const used = mask ?? own;
+  using maskMatrix = used ? weightMatrix(used) : null;
+  const parts = native.packWeight(matrix.handle, text, maskMatrix?.handle);
   own?.dispose();
   return {
     spec: text,
@@ -74,14 +75,13 @@ export function unpackWeight(weight: PackedWeight): { weight: Tensor; mask: Tens
   const parts = native.unpackWeight(weight.spec, rows, columns, weight.packed.handle, weight.scale?.handle, weight.mask?.handle);
   using values = new Tensor(parts.weight);
   using mask = new Tensor(parts.mask);
-  return { weight: values.reshape(weight.shape), mask: mask.reshape(weight.shape) };
+  return { weight: weightOfMatrix(values, weight.shape), mask: weightOfMatrix(mask, weight.shape) };
 }
 
-/** (out, in) of a packed weight. @throws UsmLiteError BAD_CHECKPOINT for another shape than (out, in) or (out, in, 1) */
-export function packedMatrixShape(weight: PackedWeight): [rows: number, columns: number] {
-  const [rows, columns, last = 1] = weight.shape;
-  if (rows === undefined || columns === undefined || last !== 1 || weight.shape.length > 3 || rows < 1 || columns < 1) {
-    throw new UsmLiteError("BAD_CHECKPOINT", `weight_shape is (${weight.shape.join(", ")}); packed weights are (out, in) or (out, in, 1)`);
+/** Shape of a packed weight's matrix. @throws UsmLiteError BAD_CHECKPOINT for another shape than (out, in) or (out, in, kernel) */
+export function packedMatrixShape({ shape }: PackedWeight): [rows: number, columns: number] {
+  if (shape.length < 2 || shape.length > 3 || shape.some((extent) => extent < 1)) {
+    throw new UsmLiteError("BAD_CHECKPOINT", `weight_shape is (${shape.join(", ")}); packed weights are (out, in) or (out, in, kernel)`);
   }
-  return [rows, columns];
+  return weightMatrixShape(shape);
 }

@@ -36,13 +36,13 @@ constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Rows of activations in whole numbers.
 struct QuantizedRows {
-  QuantizedRows(const float* x, int64_t rows, int64_t columns, int64_t windows)
+  QuantizedRows(const float* x, const int64_t* starts, int64_t rows, int64_t columns, int64_t windows)
       : stride(divide_up(windows * PackedMatrix::kWindow, 64) * 64 | 64),  // odd in lines: rows fall into different sets
         codes(static_cast<size_t>(rows * stride)), scales(static_cast<size_t>(rows)) {
     const int64_t grain = std::max<int64_t>(kWorkPerThread / 16 / std::max<int64_t>(columns, 1), 1);
     parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
-        quantize(x + row * columns, columns, windows * PackedMatrix::kWindow, row);
+        quantize(x + (starts ? starts[row] : row * columns), columns, windows * PackedMatrix::kWindow, row);
       }
     });
   }
@@ -145,9 +145,9 @@ void multiply_block(const PackedMatrix& weight, const OutputBlock& block, Quanti
 }  // namespace
 
 void packed_matmul_int8(const PackedMatrix& weight, int64_t m, const float* x, float* y,
-                        const MatmulEpilogue& epilogue) {
+                        const MatmulEpilogue& epilogue, const int64_t* starts) {
   if (m <= 0) return;
-  QuantizedRows rows(x, m, weight.columns(), weight.windows());
+  QuantizedRows rows(x, starts, m, weight.columns(), weight.windows());
   const int64_t n = weight.rows(), tile = tile_rows(weight);
   const int64_t block_rows = std::max<int64_t>(kBlockBytes / rows.stride / tile, 1) * tile;
   const int64_t width = kPanelsPerTask * kPanel, chunks = divide_up(n, width), tasks = divide_up(m, block_rows) * chunks;
@@ -164,10 +164,12 @@ void packed_matmul_int8(const PackedMatrix& weight, int64_t m, const float* x, f
 }
 
 void packed_matmul_float(const PackedMatrix& weight, int64_t m, const float* x, float* y,
-                         const MatmulEpilogue& epilogue) {
+                         const MatmulEpilogue& epilogue, const int64_t* starts) {
   const int64_t n = weight.rows(), columns = weight.columns();
+  MatmulRows rows;
+  rows.a = starts;
   if (weight.order() == PackedOrder::kFloat) {
-    return USMLITE_ISA::matmul(false, true, m, n, columns, x, columns, weight.floats(), columns, 0.0f, y, n, epilogue);
+    return USMLITE_ISA::matmul(false, true, m, n, columns, x, columns, weight.floats(), columns, 0.0f, y, n, epilogue, rows);
   }
   const int64_t panels = std::clamp<int64_t>(kFloatWeights / columns / kPanel, 1, weight.panels());
   Scratch<float> weights(static_cast<size_t>(panels * kPanel * columns));
@@ -182,7 +184,7 @@ void packed_matmul_float(const PackedMatrix& weight, int64_t m, const float* x, 
     if (epilogue.bias) part.bias = epilogue.bias + first;
     if (epilogue.residual) part.residual = epilogue.residual + first;
     USMLITE_ISA::matmul(false, true, m, std::min(count * kPanel, n - first), columns, x, columns, weights.data(), columns, 0.0f,
-           y + first, n, part);
+           y + first, n, part, rows);
   }
 }
 

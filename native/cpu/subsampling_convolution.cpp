@@ -2,14 +2,15 @@
 
 #include <algorithm>
 
+#include "codec/window_order.hpp"
 #include "core/allocator.hpp"
-#include "core/thread_pool.hpp"
 #include "cpu/matmul.hpp"
+#include "cpu/packed_matmul.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
-constexpr int64_t kGrain = 16;  // output channels per thread below which waking one costs more than it saves
+using codec::swap_last_axes;
 
 // Where the window of every output frame begins in x (frames, in). The window is one row of kernel * in elements,
 // because frames follow each other.
@@ -20,20 +21,6 @@ void window_starts(const SubsamplingConvolution& c, int64_t* starts) {
       starts[row] = (c.offsets[sequence] + (row - begin) * c.stride) * c.in;
     }
   }
-}
-
-// (out, rows, columns) -> (out, columns, rows): between the stored order of a weight (out, in, kernel) and that of a
-// window (kernel, in).
-void swap_last_axes(const float* from, int64_t out, int64_t rows, int64_t columns, float* to) {
-  parallel_for(out, kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t o = begin; o < end; ++o) {
-      const float* source = from + o * rows * columns;
-      float* target = to + o * rows * columns;
-      for (int64_t column = 0; column < columns; ++column) {
-        for (int64_t row = 0; row < rows; ++row) target[column * rows + row] = source[row * columns + column];
-      }
-    }
-  });
 }
 
 }  // namespace
@@ -52,6 +39,17 @@ void subsampling_convolution(const SubsamplingConvolution& c, const float* x, co
   rows.a = starts.data();
   matmul(false, true, c.output_frames(), c.out, window, x, 0, by_tap.data(), window, 0.0f, output, c.out, epilogue,
          rows);
+}
+
+void packed_subsampling_convolution(const SubsamplingConvolution& c, const float* x, const codec::PackedMatrix& weight,
+                                    const float* bias, Activation activation, float* output) {
+  Scratch<int64_t> starts(static_cast<size_t>(c.output_frames()));
+  window_starts(c, starts.data());
+  MatmulEpilogue epilogue;
+  epilogue.bias = bias;
+  epilogue.activation = activation;
+  const auto multiply = weight.spec().is_integer() ? USMLITE_ISA::packed_matmul_int8 : USMLITE_ISA::packed_matmul_float;
+  multiply(weight, c.output_frames(), x, output, epilogue, starts.data());
 }
 
 void subsampling_convolution_input_gradient(const SubsamplingConvolution& c, const float* gradient,

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "codec/packed_matrix.hpp"
 #include "core/instruction_set.hpp"
 #include "cpu/matmul_epilogue.hpp"
 
@@ -24,6 +25,11 @@ USMLITE_FOR_EACH_ISA(
   // output (output frames, out) = activation(weight (out, in, kernel) * x (frames, in) + bias (out), which may be null)
   void subsampling_convolution(const SubsamplingConvolution& convolution, const float* x, const float* weight,
                                const float* bias, Activation activation, float* output);
+  // The same with a weight packed as (out, kernel * in): integers times windows of x in whole numbers, as
+  // packed_matmul_int8 multiplies rows, floats times floats.
+  void packed_subsampling_convolution(const SubsamplingConvolution& convolution, const float* x,
+                                      const codec::PackedMatrix& weight, const float* bias, Activation activation,
+                                      float* output);
   // x_gradient (frames, in), from the gradient (output frames, out) of the sum before the activation
   void subsampling_convolution_input_gradient(const SubsamplingConvolution& convolution, const float* gradient,
                                               const float* weight, float* x_gradient);
@@ -32,6 +38,7 @@ USMLITE_FOR_EACH_ISA(
                                                const float* x, float* weight_gradient);
 )
 USMLITE_DISPATCH(subsampling_convolution)
+USMLITE_DISPATCH(packed_subsampling_convolution)
 USMLITE_DISPATCH(subsampling_convolution_input_gradient)
 USMLITE_DISPATCH(subsampling_convolution_weight_gradient)
 

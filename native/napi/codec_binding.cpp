@@ -4,6 +4,7 @@
 
 #include "codec/pack.hpp"
 #include "codec/quantize.hpp"
+#include "codec/window_order.hpp"
 #include "core/thread_pool.hpp"
 #include "napi/arguments.hpp"
 #include "napi/codec_arguments.hpp"
@@ -120,6 +121,19 @@ Napi::Value unpack_weight(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// swapLastAxes(x (a, b, c)): (a, c, b), of floats or bytes
+Napi::Value swap_last_axes(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "swapLastAxes", 1);
+  const Tensor& x = arguments.any_tensor(0, "x");
+  if (x.rank() != 3 || (x.dtype() != DType::kFloat32 && x.dtype() != DType::kUint8)) {
+    arguments.fail("x must be a float32 or uint8 tensor of rank 3");
+  }
+  Tensor swapped(x.dtype(), {x.dim(0), x.dim(2), x.dim(1)});
+  if (x.dtype() == DType::kFloat32) codec::swap_last_axes(x.f32(), x.dim(0), x.dim(1), x.dim(2), swapped.f32());
+  else codec::swap_last_axes(x.data<uint8_t>(), x.dim(0), x.dim(1), x.dim(2), swapped.data<uint8_t>());
+  return TensorHandle::wrap(info.Env(), std::move(swapped));
+}
+
 }  // namespace
 
 codec::Unpacker packed_argument(const Arguments& arguments, size_t first) {
@@ -146,6 +160,7 @@ void define_codec(Napi::Object exports) {
   define<magnitude_mask>(exports, "magnitudeMask");
   define<pack_weight>(exports, "packWeight");
   define<unpack_weight>(exports, "unpackWeight");
+  define<swap_last_axes>(exports, "swapLastAxes");
 }
 
 }  // namespace usmlite::binding

@@ -2,6 +2,7 @@
 
 #include "napi/arguments.hpp"
 #include "napi/groups.hpp"
+#include "napi/packed_matrix_binding.hpp"
 #include "napi/tensor_binding.hpp"
 
 namespace usmlite::binding {
@@ -43,6 +44,14 @@ int64_t last_offset(const Arguments& arguments, size_t index, const char* name) 
   return offsets.count() ? offsets.i32()[offsets.count() - 1] : 0;
 }
 
+Activation activation_of(const Arguments& arguments, size_t index) {
+  const std::string activation = arguments.text(index, "activation");
+  if (activation != "none" && activation != "relu") {
+    arguments.fail("activation \"" + activation + "\" is unknown; choose none or relu");
+  }
+  return activation == "relu" ? Activation::kRelu : Activation::kNone;
+}
+
 // subsamplingConvolution(x, weight, bias?, offsets, outputOffsets, stride, activation): output
 Napi::Value subsampling_convolution(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "subsamplingConvolution", 7);
@@ -53,13 +62,30 @@ Napi::Value subsampling_convolution(const Napi::CallbackInfo& info) {
   const int64_t output_frames = last_offset(arguments, 4, "outputOffsets");
   const SubsamplingConvolution c =
       convolution_of(arguments, 3, x.dim(1), out, weight.dim(2), x.dim(0), output_frames);
-  const std::string activation = arguments.text(6, "activation");
-  if (activation != "none" && activation != "relu") {
-    arguments.fail("activation \"" + activation + "\" is unknown; choose none or relu");
-  }
+  const Activation activation = activation_of(arguments, 6);
   Tensor output(DType::kFloat32, {output_frames, out});
-  cpu::subsampling_convolution(c, x.f32(), weight.f32(), bias ? bias->f32() : nullptr,
-                               activation == "relu" ? Activation::kRelu : Activation::kNone, output.f32());
+  cpu::subsampling_convolution(c, x.f32(), weight.f32(), bias ? bias->f32() : nullptr, activation, output.f32());
+  return TensorHandle::wrap(info.Env(), std::move(output));
+}
+
+// packedSubsamplingConvolution(x, matrix, bias?, offsets, outputOffsets, stride, activation): output. The kernel is as
+// long as the inputs of the matrix (out, kernel * in) say.
+Napi::Value packed_subsampling_convolution(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "packedSubsamplingConvolution", 7);
+  const Tensor& x = arguments.tensor(0, "x", DType::kFloat32, {kAny, kAny});
+  const auto weight = PackedMatrixHandle::from(arguments, info[1]);
+  const int64_t in = x.dim(1), out = weight->rows();
+  if (in < 1 || weight->columns() % in != 0) {
+    arguments.fail("the weight takes windows of " + std::to_string(weight->columns()) + " values, which is no multiple of the " +
+                   std::to_string(in) + " features of x");
+  }
+  const Tensor* bias = arguments.optional_tensor(2, "bias", DType::kFloat32, {out});
+  const int64_t output_frames = last_offset(arguments, 4, "outputOffsets");
+  const SubsamplingConvolution c =
+      convolution_of(arguments, 3, in, out, weight->columns() / in, x.dim(0), output_frames);
+  const Activation activation = activation_of(arguments, 6);
+  Tensor output(DType::kFloat32, {output_frames, out});
+  cpu::packed_subsampling_convolution(c, x.f32(), *weight, bias ? bias->f32() : nullptr, activation, output.f32());
   return TensorHandle::wrap(info.Env(), std::move(output));
 }
 
@@ -93,6 +119,7 @@ Napi::Value weight_gradient(const Napi::CallbackInfo& info) {
 
 void define_subsampling_convolution(Napi::Object exports) {
   define<subsampling_convolution>(exports, "subsamplingConvolution");
+  define<packed_subsampling_convolution>(exports, "packedSubsamplingConvolution");
   define<input_gradient>(exports, "subsamplingConvolutionInputGradient");
   define<weight_gradient>(exports, "subsamplingConvolutionWeightGradient");
 }

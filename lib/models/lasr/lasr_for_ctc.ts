@@ -2,6 +2,7 @@
 import type { ForwardContext } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
+import type { PackedMatrix } from "../../quant/packed_matrix.js";
 import { ctcLoss, type CtcLossOptions } from "../../ops/ctc_loss.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import { Tensor } from "../../tensor/tensor.js";
@@ -67,6 +68,11 @@ export class LasrForCtc implements TrainableModel {
   }
 
   linearWeights(): readonly string[] {
+    return this.layers.map((layer) => layer.name);
+  }
+
+  /** Those of {@link LasrForCtc.linearWeights} in the Conformer blocks, nearly all of the model: what a recipe's `spec` covers. */
+  blockWeights(): readonly string[] {
     return this.encoder.linears.map((layer) => layer.name);
   }
 
@@ -88,12 +94,16 @@ export class LasrForCtc implements TrainableModel {
   dispose(): void {
     this.weightsChanged();
     for (const tensor of [...this.trained.values(), ...this.statistics.values()]) tensor.dispose();
-    for (const { weight } of this.encoder.linears) weight.dispose();
+    for (const { weight } of this.layers) weight.dispose();
   }
 
   /** To be called after weights changed by other means than a training step, such as loading averaged ones. */
   weightsChanged(): void {
     for (const block of this.encoder.blocks) block.convolution.forgetFolded();
+  }
+
+  private get layers(): readonly { readonly name: string; readonly weight: Tensor | PackedMatrix }[] {
+    return [...this.encoder.subsampler.layers, ...this.encoder.linears, this.head];
   }
 }
 

@@ -36,11 +36,11 @@ QuantizedRow quantize(const float* x, int64_t count) {
 }  // namespace
 
 void packed_matmul_int8(const PackedMatrix& weight, int64_t m, const float* x, float* y,
-                        const MatmulEpilogue& epilogue) {
+                        const MatmulEpilogue& epilogue, const int64_t* starts) {
   const int64_t rows = weight.rows(), columns = weight.columns();
   const int64_t group_columns = weight.windows_per_scale() * PackedMatrix::kWindow;
   std::vector<QuantizedRow> inputs;
-  for (int64_t frame = 0; frame < m; ++frame) inputs.push_back(quantize(x + frame * columns, columns));
+  for (int64_t frame = 0; frame < m; ++frame) inputs.push_back(quantize(x + (starts ? starts[frame] : frame * columns), columns));
   std::vector<int32_t> codes(static_cast<size_t>(columns));
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t i = 0; i < columns; ++i) codes[i] = weight.code(row, i);
@@ -60,16 +60,17 @@ void packed_matmul_int8(const PackedMatrix& weight, int64_t m, const float* x, f
 }
 
 void packed_matmul_float(const PackedMatrix& weight, int64_t m, const float* x, float* y,
-                         const MatmulEpilogue& epilogue) {
+                         const MatmulEpilogue& epilogue, const int64_t* starts) {
   const int64_t rows = weight.rows(), columns = weight.columns();
   std::vector<float> weights(static_cast<size_t>(weight.panels() * PackedMatrix::kChannels * columns));
   for (int64_t panel = 0; panel < weight.panels(); ++panel) {
     weight.dequantize_panel(panel, weights.data() + panel * PackedMatrix::kChannels * columns, columns);
   }
   for (int64_t frame = 0; frame < m; ++frame) {
+    const float* inputs = x + (starts ? starts[frame] : frame * columns);
     for (int64_t row = 0; row < rows; ++row) {
       float sum = 0.0f;
-      for (int64_t i = 0; i < columns; ++i) sum += x[frame * columns + i] * weights[row * columns + i];
+      for (int64_t i = 0; i < columns; ++i) sum += inputs[i] * weights[row * columns + i];
       const int64_t at = frame * rows + row;
       y[at] = finish(sum, at, frame, row, rows, epilogue);
     }

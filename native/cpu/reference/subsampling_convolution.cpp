@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
+
+#include "cpu/packed_matmul.hpp"
 
 namespace usmlite::cpu::reference {
 namespace {
@@ -34,6 +37,19 @@ void subsampling_convolution(const SubsamplingConvolution& c, const float* x, co
     const float sum = output[at];
     output[at] = activation == Activation::kSilu ? sum / (1.0f + std::exp(-sum)) : sum < 0.0f ? 0.0f : sum;
   }
+}
+
+void packed_subsampling_convolution(const SubsamplingConvolution& c, const float* x, const codec::PackedMatrix& weight,
+                                    const float* bias, Activation activation, float* output) {
+  std::vector<int64_t> starts(static_cast<size_t>(c.output_frames()));
+  for_each_tap(c, [&](int64_t row, int64_t frame, int64_t k) {
+    if (k == 0) starts[static_cast<size_t>(row)] = frame * c.in;
+  });
+  MatmulEpilogue epilogue;
+  epilogue.bias = bias;
+  epilogue.activation = activation;
+  const auto multiply = weight.spec().is_integer() ? packed_matmul_int8 : packed_matmul_float;
+  multiply(weight, c.output_frames(), x, output, epilogue, starts.data());
 }
 
 void subsampling_convolution_input_gradient(const SubsamplingConvolution& c, const float* gradient,

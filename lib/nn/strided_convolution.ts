@@ -1,0 +1,35 @@
+/** A strided convolution over float, fake-quantized or packed weights. */
+import { packedSubsamplingConvolution, subsamplingConvolution } from "../ops/subsampling_convolution.js";
+import { PackedMatrix } from "../quant/packed_matrix.js";
+import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { ForwardContext } from "./forward_context.js";
+import type { WeightScope } from "./weight_source.js";
+
+/** Unpadded convolution along the frames of each sequence, then ReLU. */
+export class StridedConvolution {
+  /** Name of the weight in checkpoints, recipes and `inspect`. */
+  readonly name: string;
+  readonly weight: Tensor | PackedMatrix;
+  private readonly bias: Tensor;
+
+  /** @param shape (out, in, kernel) */
+  constructor(
+    scope: WeightScope,
+    name: string,
+    readonly shape: readonly [out: number, inputs: number, kernel: number],
+    private readonly stride: number,
+  ) {
+    this.name = scope.nameOf(`${name}.weight`);
+    this.weight = scope.matrix(`${name}.weight`, shape, "he");
+    this.bias = scope.tensor(`${name}.bias`, [shape[0]], "zeros");
+  }
+
+  /** @param x (frames, in); returns (output frames, out) and where each sequence now lies */
+  forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext): { output: Tensor; offsets: SequenceOffsets } {
+    const options = { stride: this.stride, activation: "relu" } as const;
+    if (this.weight instanceof PackedMatrix) return packedSubsamplingConvolution(x, this.weight, this.bias, offsets, options);
+    const weight = context.transformWeight?.(this.name, this.weight) ?? this.weight;
+    return subsamplingConvolution(x, weight, this.bias, offsets, options);
+  }
+}
