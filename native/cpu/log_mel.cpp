@@ -3,7 +3,6 @@
 #include "cpu/log_mel.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/allocator.hpp"
 #include "core/thread_pool.hpp"
@@ -17,6 +16,21 @@ constexpr int64_t kLanes = 8;
 constexpr int64_t kLanes = 4;
 #endif
 typedef double Doubles __attribute__((vector_size(8 * kLanes)));
+
+typedef uint64_t Words __attribute__((vector_size(8 * kLanes)));
+
+// ln x of positive normal numbers, to 1e-9; infinity and NaN stay what they are. With x = 2^e m, m in sqrt(1/2)..sqrt(2),
+// and s = (m - 1) / (m + 1): ln x = e ln 2 + 2 (s + s^3 / 3 + s^5 / 5 + ..).
+inline Doubles logarithm(Doubles x) {
+  constexpr uint64_t kOne = 0x3FF0000000000000, kRootHalf = 0x3FE6A09E667F3BCD, kMantissa = 0x000FFFFFFFFFFFFF;
+  constexpr uint64_t kTwo52 = 0x4330000000000000;  // 2^52, whose mantissa is a whole number
+  const Words bits = (Words)x + (kOne - kRootHalf);
+  const Doubles exponent = (Doubles)((bits >> 52) + kTwo52) - (0x1p52 + 1023.0);
+  const Doubles m = (Doubles)((bits & kMantissa) + kRootHalf);
+  const Doubles s = (m - 1.0) / (m + 1.0), t = s * s;
+  const Doubles series = 2.0 * s * (1.0 + t * (1.0 / 3 + t * (1.0 / 5 + t * (1.0 / 7 + t * (1.0 / 9)))));
+  return x - x == 0.0 ? exponent * 0.69314718055994531 + series : x;
+}
 
 struct Complex {
   Doubles re, im;
@@ -116,9 +130,8 @@ void log_mel(const audio::LogMelPlan& plan, const float* samples, int64_t frames
         Doubles energy = {};
         const Doubles* bins = power.data() + plan.first[m] - plan.begin[m];
         for (int32_t i = plan.begin[m]; i < plan.begin[m + 1]; ++i) energy += plan.weights[i] * bins[i];
-        for (int64_t lane = 0; lane < lanes; ++lane) {
-          features[(frame + lane) * s.mel_bins + m] = static_cast<float>(std::log(std::max(energy[lane], s.floor)));
-        }
+        const Doubles logs = logarithm(energy < s.floor ? s.floor + Doubles{} : energy);
+        for (int64_t lane = 0; lane < lanes; ++lane) features[(frame + lane) * s.mel_bins + m] = static_cast<float>(logs[lane]);
       }
     }
   });
