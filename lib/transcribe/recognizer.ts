@@ -118,13 +118,12 @@ export class Recognizer {
     const { featureSize } = this.model.frontEnd.config;
     return tidy(() => {
       const offsets = new SequenceOffsets(chunks.map(({ begin, end }) => end - begin));
-      const packed = new Float32Array(offsets.frames * featureSize);
-      let row = 0;
-      for (const { begin, end, utterance } of chunks) {
-        packed.set((features[utterance] as Float32Array).subarray(begin * featureSize, end * featureSize), row * featureSize);
-        row += end - begin;
-      }
-      const result = this.model.network.forward(Tensor.from(packed, [offsets.frames, featureSize]), offsets);
+      const packed = Tensor.zeros([offsets.frames, featureSize]);
+      chunks.forEach(({ begin, end, utterance }, index) => {
+        const values = (features[utterance] as Float32Array).subarray(begin * featureSize, end * featureSize);
+        packed.rows(offsets.begin(index), offsets.begin(index) + end - begin).write(values);
+      });
+      const result = this.model.network.forward(packed, offsets);
       const values = logSoftmax(result.logits).toArray();
       const vocabulary = result.logits.dim(1);
       return result.offsets.lengths.map((length, index) => {
