@@ -134,3 +134,20 @@ test("forward writes what the network computes, under transformers' names", asyn
     t.false(existsSync(inFolder("no.safetensors")));
   }
 });
+
+test("tune keeps the weights of the language model in the model folder", async (t) => {
+  const tuned = writeTinyModel(inFolder("tuned"));
+  t.is(loadModel(tuned).languageModelWeights, undefined);
+  const run = await usmLite("tune", "--model", tuned, "--data", manifest, "--text", manifest);
+  t.is(run.status, 2, "nothing is left of the text");
+  t.regex(run.stderr, /text|words/);
+  const { status, stdout } = await usmLite("tune", "--model", tuned, "--data", manifest);
+  t.is(status, 0);
+  const [best] = stdout.split("\n").map((line) => /^alpha ([\d.]+), beta (-?[\d.]+): WER [\d.]+ %$/.exec(line));
+  t.deepEqual(loadModel(tuned).languageModelWeights, { alpha: Number(best?.[1]), beta: Number(best?.[2]) });
+
+  writeFileSync(join(tuned, "language_model.json"), '{"alpha": -1, "beta": 0}');
+  t.throws(() => loadModel(tuned), { code: "BAD_CONFIG", message: /language_model\.json: key "alpha"/ });
+  const silent = writeTinyModel(inFolder("silent"), { languageModel: false });
+  t.like(await usmLite("tune", "--model", silent, "--data", manifest), { status: 2, stdout: "" });
+});

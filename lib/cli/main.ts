@@ -8,6 +8,7 @@ import { evaluateCommand } from "./evaluate.js";
 import { forwardCommand } from "./forward.js";
 import { inspectCommand } from "./inspect.js";
 import { trainCommand } from "./train.js";
+import { tuneCommand } from "./tune.js";
 import { transcribeCommand } from "./transcribe.js";
 
 const { version } = createRequire(import.meta.url)("usm-lite/package.json") as { version: string };
@@ -23,6 +24,7 @@ for (const command of [
   evaluateCommand(),
   compressCommand(),
   trainCommand(),
+  tuneCommand(),
   inspectCommand(),
   forwardCommand(),
 ]) {

@@ -57,7 +57,8 @@ export function exportModel(network: LasrForCtc, { from, to, plan, weights, mask
       }
       writeSafetensors(join(folder, modelFiles.weights), entries, { format: "pt" });
     });
-    for (const file of [modelFiles.preprocessor, modelFiles.tokenizer, modelFiles.languageModel, "tokenizer_config.json"]) {
+    const { preprocessor, tokenizer, languageModel, languageModelWeights } = modelFiles;
+    for (const file of [preprocessor, tokenizer, languageModel, languageModelWeights, "tokenizer_config.json"]) {
       if (existsSync(join(from, file))) copyFileSync(join(from, file), join(folder, file));
     }
   });

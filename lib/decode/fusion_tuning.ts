@@ -20,9 +20,9 @@ export interface FusionWeights {
 }
 
 export interface FusionTuningOptions extends Omit<BeamSearchOptions, "scorers"> {
-  /** Default 0.2, 0.4, 0.6, 0.8. */
+  /** Default 0.3, 0.4, 0.5, 0.6, 0.8. */
   readonly alphas?: readonly number[];
-  /** Default 0, 1, 2, 3. */
+  /** Default -1, 0, 1, 2. */
   readonly betas?: readonly number[];
 }
 
@@ -38,7 +38,7 @@ export function tuneFusion(
   tokenizer: Tokenizer,
   options: FusionTuningOptions = {},
 ): [FusionWeights, ...FusionWeights[]] {
-  const { alphas = [0.2, 0.4, 0.6, 0.8], betas = [0, 1, 2, 3], ...search } = options;
+  const { alphas = [0.3, 0.4, 0.5, 0.6, 0.8], betas = [-1, 0, 1, 2], ...search } = options;
   const tried = alphas.flatMap((alpha) =>
     betas.map((beta): FusionWeights => {
       const scorers = [new LanguageModelScorer(model, tokenizer, { alpha, beta })];

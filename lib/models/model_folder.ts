@@ -6,11 +6,13 @@ import { LogMel } from "../audio/log_mel.js";
 import { readJsonFile } from "../checkpoint/json_file.js";
 import { readSafetensors } from "../checkpoint/safetensors.js";
 import { readLanguageModel } from "../decode/ngram_file.js";
+import type { LanguageModelWeights } from "../decode/language_model_scorer.js";
 import type { NgramLanguageModel } from "../decode/ngram_language_model.js";
 import { UsmLiteError } from "../errors.js";
 import { Tokenizer } from "../text/tokenizer.js";
 import { CheckpointWeights, type WeightForm } from "./checkpoint_weights.js";
 import { readCompression, type Compression } from "./compression_config.js";
+import { readLanguageModelWeights } from "./language_model_weights.js";
 import { parseLasrConfig } from "./lasr/lasr_config.js";
 import { LasrForCtc } from "./lasr/lasr_for_ctc.js";
 
@@ -24,6 +26,7 @@ export const modelFiles = {
   preprocessor: "preprocessor_config.json",
   tokenizer: "tokenizer.json",
   languageModel: "language_model.bin",
+  languageModelWeights: "language_model.json",
 } as const;
 
 /** A loaded model. */
@@ -34,6 +37,8 @@ export interface SpeechModel {
   /** Absent when the folder has no tokenizer.json: such a model gives tokens but no text. */
   readonly tokenizer: Tokenizer | undefined;
   readonly languageModel: NgramLanguageModel | undefined;
+  /** Absent: the defaults of the decoder. */
+  readonly languageModelWeights: LanguageModelWeights | undefined;
   /** How each compressed weight is coded; empty for a float model. */
   readonly compression: Compression;
   /** Audio seconds per encoder frame. */
@@ -80,6 +85,7 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
     frontEnd,
     tokenizer: existsSync(path("tokenizer")) ? Tokenizer.load(folder) : undefined,
     languageModel: existsSync(path("languageModel")) ? readLanguageModel(path("languageModel")) : undefined,
+    languageModelWeights: readLanguageModelWeights(path("languageModelWeights")),
     compression,
     secondsPerFrame: (frontEnd.config.hopLength * config.encoder_config.subsampling_conv_stride ** 2) / frontEnd.config.samplingRate,
   };

@@ -20,7 +20,7 @@ export interface RecognizerOptions {
   readonly decoder?: "greedy" | "beam";
   /** Hypotheses kept by the beam search; default 16. */
   readonly beamWidth?: number;
-  /** Weight of the language model and bonus for each word. */
+  /** Weight of the language model and bonus for each word; default: what the model folder says. */
   readonly languageModelWeights?: LanguageModelWeights;
   /** `float32` unpacks compressed weights first, to compare. */
   readonly weights?: WeightForm;
@@ -62,7 +62,8 @@ export class Recognizer {
     }
     this.tokenizer = tokenizer;
     this.decoder = options.decoder ?? (languageModel ? "beam" : "greedy");
-    this.scorers = languageModel ? [new LanguageModelScorer(languageModel, tokenizer, options.languageModelWeights)] : [];
+    const weights = options.languageModelWeights ?? model.languageModelWeights;
+    this.scorers = languageModel ? [new LanguageModelScorer(languageModel, tokenizer, weights)] : [];
   }
 
   /**
