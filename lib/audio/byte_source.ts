@@ -2,7 +2,7 @@
 import { open, type FileHandle } from "node:fs/promises";
 import { UsmLiteError } from "../errors.js";
 
-const blockBytes = 1 << 18;
+const defaultBlockBytes = 1 << 18;
 
 /** Reads up to `block.length` bytes from `position` on (a stream: wherever it is); 0 at the end. */
 type ReadInto = (block: Uint8Array, position: number) => Promise<number>;
@@ -23,10 +23,14 @@ export class ByteSource implements AsyncDisposable {
     private readonly readInto: ReadInto,
     private readonly file: FileHandle | undefined,
     private readonly signal: AbortSignal | undefined,
+    private readonly blockBytes = defaultBlockBytes,
   ) {}
 
-  /** @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE */
-  static async open(input: string | Uint8Array, signal?: AbortSignal): Promise<ByteSource> {
+  /**
+   * `blockBytes` is what one read takes from a file: a small number serves who wants its header alone.
+   * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE
+   */
+  static async open(input: string | Uint8Array, signal?: AbortSignal, blockBytes?: number): Promise<ByteSource> {
     if (input instanceof Uint8Array) return ByteSource.fromMemory(input, signal);
     let file: FileHandle | undefined;
     try {
@@ -35,7 +39,7 @@ export class ByteSource implements AsyncDisposable {
       if (status.isDirectory()) throw new UsmLiteError("FILE_UNREADABLE", `${input} is a folder; an audio file is expected`);
       const read: ReadInto = async (block, position) =>
         (await opened.read(block, 0, block.length, status.isFile() ? position : null)).bytesRead;
-      return new ByteSource(input, status.isFile() ? status.size : undefined, read, opened, signal);
+      return new ByteSource(input, status.isFile() ? status.size : undefined, read, opened, signal, blockBytes);
     } catch (error) {
       await file?.close();
       throw unreadable(input, error);
@@ -118,7 +122,7 @@ export class ByteSource implements AsyncDisposable {
   private async readMore(): Promise<boolean> {
     if (this.ended) return false;
     const begin = this.position + this.ahead.length;
-    const wanted = Math.min(blockBytes, (this.size ?? Infinity) - begin);
+    const wanted = Math.min(this.blockBytes, (this.size ?? Infinity) - begin);
     const block = new Uint8Array(this.ahead.length + Math.max(wanted, 0));
     block.set(this.ahead);
     const bytes = wanted > 0 ? await this.read(block.subarray(this.ahead.length), begin) : 0;

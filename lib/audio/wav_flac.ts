@@ -47,6 +47,24 @@ export async function decodeWavOrFlac(
   };
 }
 
+/**
+ * Seconds that the header declares, read no further than it; undefined when the header does not say so, or when the
+ * coding is not decoded here. A WAV file shorter than its header says is an error, a FLAC file is not looked through.
+ *
+ * @throws UsmLiteError BAD_AUDIO
+ */
+export async function declaredSeconds(source: ByteSource, format: "wav" | "flac"): Promise<number | undefined> {
+  const decoder = native.audioDecoderCreate(format, source.size ?? -1, false);
+  for (;;) {
+    const bytes = await source.takeBlock();
+    if (bytes.length === 0) native.audioDecoderEnd(decoder);
+    else native.audioDecoderPush(decoder, bytes);
+    nextSamples(source.name, decoder);
+    const info = native.audioDecoderInfo(decoder);
+    if (info) return info.unsupported !== "" || info.declaredSamples < 0 ? undefined : info.declaredSamples / info.sampleRate;
+  }
+}
+
 async function* decodedBlocks(source: ByteSource, decoder: DecoderHandle): AsyncGenerator<Float32Array> {
   for (let ended = false; !ended; ) {
     const bytes = await source.takeBlock();
