@@ -9,6 +9,7 @@ export type UsmLiteErrorCode =
   | "BAD_AUDIO"
   | "BAD_CHECKPOINT"
   | "BAD_CONFIG"
+  | "BAD_CORPUS"
   | "BAD_MANIFEST"
   | "BAD_RECIPE"
   | "BAD_TOKENIZER"

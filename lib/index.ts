@@ -30,6 +30,7 @@ export { packWeight, unpackWeight, type PackedWeight } from "./quant/packed_weig
 export { magnitudeMask } from "./sparse/mask.js";
 export { checkMaskSchedule, isPruned, maskFrozenFrom, recomputesMask, type MaskSchedule } from "./sparse/schedule.js";
 export { decodeAudio, readAudio, type DecodedAudio, type DecodeOptions } from "./audio/decode.js";
+export { audioDuration } from "./audio/duration.js";
 export { resample, StreamResampler } from "./audio/resample.js";
 export { LogMel, logMelConfigFrom, type LogMelConfig } from "./audio/log_mel.js";
 export { Trainer, type TrainedCompression, type TrainerOptions, type TrainingResult, type Validation } from "./train/trainer.js";
@@ -41,7 +42,9 @@ export { normalizeText } from "./text/normalize.js";
 export { ctcGreedy } from "./decode/ctc_greedy.js";
 export { CtcBeamSearch, ctcBeamSearch, type BeamHypothesis, type BeamSearchOptions } from "./decode/ctc_beam_search.js";
 export type { DecodedToken, DecodedWord, FrameTimes, Hypothesis, LogProbabilities } from "./decode/hypothesis.js";
-export { readManifest, type Utterance } from "./data/manifest.js";
+export { readManifest, writeManifest, type Utterance } from "./data/manifest.js";
+export { corpusNames, readCorpus, type CorpusName, type ReadCorpusOptions } from "./data/corpora/read_corpus.js";
+export type { CorpusPart } from "./data/corpora/corpus.js";
 export { dropout, glu, silu, type DropoutOptions } from "./ops/activation.js";
 export { attention, type AttentionOptions } from "./ops/attention.js";
 export { batchNorm, foldBatchNorm, type BatchNormOptions, type FrozenBatchNorm } from "./ops/batch_norm.js";

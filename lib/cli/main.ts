@@ -7,6 +7,7 @@ import { compressCommand } from "./compress.js";
 import { evaluateCommand } from "./evaluate.js";
 import { forwardCommand } from "./forward.js";
 import { inspectCommand } from "./inspect.js";
+import { manifestCommand } from "./manifest.js";
 import { trainCommand } from "./train.js";
 import { tuneCommand } from "./tune.js";
 import { transcribeCommand } from "./transcribe.js";
@@ -23,6 +24,7 @@ for (const command of [
   transcribeCommand(),
   evaluateCommand(),
   compressCommand(),
+  manifestCommand(),
   trainCommand(),
   tuneCommand(),
   inspectCommand(),

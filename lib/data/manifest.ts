@@ -1,7 +1,8 @@
 /** NeMo manifests: one JSON object per line, one utterance each. */
 import { existsSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { dirname, relative, resolve, sep } from "node:path";
 import { z } from "zod";
+import { writeTextFile } from "../checkpoint/atomic_file.js";
 import { readTextFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 
@@ -62,6 +63,22 @@ export function readManifest(path: string): Utterance[] {
     throw new UsmLiteError("BAD_MANIFEST", `${path} holds no utterance; each line must be an object such as ${example}`);
   }
   return utterances;
+}
+
+/**
+ * Writes a manifest that {@link readManifest} reads, whole or not at all. Audio below the manifest's folder is named
+ * relative to it, so that the folder can be moved; other audio by its absolute path.
+ * @throws UsmLiteError FILE_UNWRITABLE
+ */
+export function writeManifest(path: string, utterances: readonly Utterance[]): void {
+  const folder = resolve(dirname(path));
+  const lines = utterances.map(({ audioPath, duration, text, offset, speaker, dataset }) => {
+    const below = relative(folder, audioPath);
+    const outside = below === ".." || below.startsWith(`..${sep}`);
+    const audio_filepath = outside ? resolve(audioPath) : below;
+    return `${JSON.stringify({ audio_filepath, duration, text, offset, speaker, dataset })}\n`;
+  });
+  writeTextFile(path, lines.join(""));
 }
 
 function parseLine(line: string, source: string, folder: string): Utterance {

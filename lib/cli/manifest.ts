@@ -1,0 +1,32 @@
+/** `usm-lite manifest`: a manifest of a speech corpus in the layout in which it is published. */
+import { Command, Option } from "commander";
+import type { CorpusPart } from "../data/corpora/corpus.js";
+import { corpusNames, readCorpus, type CorpusName } from "../data/corpora/read_corpus.js";
+import { writeManifest } from "../data/manifest.js";
+
+interface ManifestOptions {
+  corpus: CorpusName;
+  part?: CorpusPart;
+  out: string;
+}
+
+export function manifestCommand(): Command {
+  return new Command("manifest")
+    .description("Write the manifest of a speech corpus, for train, compress and evaluate.")
+    .argument("<folder>", "folder that the corpus unpacks to")
+    .addOption(new Option("--corpus <name>", "kaldi: any folder with text, wav.scp and utt2spk").choices(corpusNames).makeOptionMandatory())
+    .addOption(new Option("--part <part>", "part of the official split").choices(["train", "test"]))
+    .requiredOption("--out <manifest>", "file to write")
+    .action(async (folder: string, { corpus, part, out }: ManifestOptions) => {
+      const utterances = await readCorpus(corpus, folder, {
+        part,
+        onProgress: (done, total) => {
+          if (!process.stderr.isTTY || (done % 100 !== 0 && done < total)) return;
+          process.stderr.write(`\r${done} of ${total} utterances${done < total ? "" : "\n"}`);
+        },
+      });
+      writeManifest(out, utterances);
+      const hours = utterances.reduce((sum, { duration }) => sum + duration, 0) / 3600;
+      process.stdout.write(`${out}: ${utterances.length} utterances, ${hours.toFixed(2)} hours\n`);
+    });
+}
