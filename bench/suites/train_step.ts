@@ -1,7 +1,4 @@
 /** Suite `train-step`: forward, backward and AdamW on one batch, beside transformers' LasrForCTC in PyTorch. */
-import { spawn, spawnSync, type ChildProcessWithoutNullStreams } from "node:child_process";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { setThreadCount, threadCount } from "../../lib/native/runtime.js";
 import { RandomStream } from "../../lib/ops/random_stream.js";
 import { Tape } from "../../lib/ops/tape.js";
@@ -10,7 +7,7 @@ import { tidy } from "../../lib/tensor/scope.js";
 import { Tensor } from "../../lib/tensor/tensor.js";
 import { AdamW } from "../../lib/train/optimizer.js";
 import { measureInTurn, timed, type Contestant } from "../measure.js";
-import { packageRoot } from "../package_root.js";
+import { PytorchPeer } from "../peers/pytorch.js";
 import { randomNetwork } from "../random_network.js";
 import type { BenchmarkContext, BenchmarkSuite } from "../record.js";
 
@@ -81,28 +78,16 @@ function ours(): Contestant {
   };
 }
 
-/** PyTorch in a process of its own; `USMLITE_PYTHON` names a Python that has torch and transformers. */
 async function startPeer(threads: number, log: (line: string) => void): Promise<Contestant | undefined> {
-  const python = process.env["USMLITE_PYTHON"] ?? "python3";
-  if (spawnSync(python, ["-c", "import torch, transformers"], { stdio: "ignore" }).status !== 0) {
-    log(`PyTorch skipped: ${python} has no torch and transformers; set USMLITE_PYTHON to one that has`);
-    return undefined;
-  }
-  const script = join(packageRoot, "bench", "peers", "train_step.py");
-  const shape = [size.hidden, size.layers, size.vocabulary, ...seconds].map(String);
-  const child = spawn(python, [script, String(threads), ...shape], { stdio: ["pipe", "pipe", "ignore"] }) as unknown as
-    ChildProcessWithoutNullStreams;
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const answer = async (): Promise<unknown> => JSON.parse(((await lines.next()) as IteratorResult<string, string>).value);
-  const { torch, parameters } = (await answer()) as { torch: string; parameters: number };
+  const words = [threads, size.hidden, size.layers, size.vocabulary, ...seconds].map(String);
+  const peer = await PytorchPeer.start("train_step.py", words, log);
+  if (!peer) return undefined;
+  const { torch, parameters } = peer.introduction as { torch: string; parameters: number };
   return {
     impl: `PyTorch ${torch}`,
     spec: "float32",
     note: `transformers LasrForCTC, ${parameters} parameters`,
-    run: async (repetitions) => {
-      child.stdin.write(`${repetitions}\n`);
-      return (await answer()) as number[];
-    },
-    dispose: () => void child.kill(),
+    run: async (repetitions) => (await peer.ask(String(repetitions))) as number[],
+    dispose: () => peer.stop(),
   };
 }
