@@ -41,6 +41,8 @@ function parse(): { filter: string; threads: number[]; json: string | undefined;
 
 function line(record: BenchmarkRecord): string {
   const speed = record.gops === undefined ? "" : `${record.gops.toFixed(1).padStart(8)} Gop/s`;
+  const audio = record.rtfx === undefined ? "" : `${record.rtfx.toFixed(0).padStart(6)} RTFx`;
+  const memory = record.peakBytes === undefined ? "" : `${(record.peakBytes / 2 ** 20).toFixed(1).padStart(6)} MiB`;
   const range = `${record.ms_min.toFixed(3)}..${record.ms_max.toFixed(3)}`;
   return [
     record.case.padEnd(34),
@@ -48,7 +50,8 @@ function line(record: BenchmarkRecord): string {
     record.impl.padEnd(24),
     record.spec.padEnd(12),
     `${record.ms.toFixed(3).padStart(10)} ms`,
-    speed,
+    speed + audio,
+    memory,
     ` (${range}, ${record.runs} runs)`,
   ].join(" ");
 }

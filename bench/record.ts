@@ -19,6 +19,12 @@ export interface BenchmarkRecord {
   runs: number;
   /** Thousand million operations per second at the median; a multiply-add counts as two. */
   gops?: number;
+  /** Seconds of audio that a second of work gets through, at the median. */
+  rtfx?: number;
+  /** Tensor memory at its highest during the work, weights included. */
+  peakBytes?: number;
+  /** Tensor memory of the weights alone, as they lie in memory. */
+  weightBytes?: number;
   note?: string;
 }
 
