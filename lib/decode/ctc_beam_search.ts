@@ -17,7 +17,7 @@ import { PathSum, Prefix } from "./prefix.js";
 import { combineScorers, type PrefixScorer } from "./prefix_scorer.js";
 
 export interface BeamSearchOptions {
-  /** Sequences kept after each frame; default 16. */
+  /** Sequences kept after each frame; default 32. */
   readonly beamWidth?: number;
   /** Sequences this far (in nats) below the best are dropped; default 14. */
   readonly beamThreshold?: number;
@@ -67,7 +67,7 @@ export class CtcBeamSearch {
     private readonly times: FrameTimes,
     options: BeamSearchOptions = {},
   ) {
-    this.beamWidth = atLeast("beamWidth", options.beamWidth ?? 16, 1);
+    this.beamWidth = atLeast("beamWidth", options.beamWidth ?? 32, 1);
     this.beamThreshold = atLeast("beamThreshold", options.beamThreshold ?? 14, 0);
     this.tokenThreshold = atLeast("tokenThreshold", options.tokenThreshold ?? 8, 0);
     this.maximumTokens = atLeast("maximumTokens", options.maximumTokens ?? 20, 1);

@@ -18,7 +18,7 @@ import type { WeightForm } from "../models/checkpoint_weights.js";
 export interface RecognizerOptions {
   /** `beam` uses the model's language model when it has one, and is the default then; else `greedy`. */
   readonly decoder?: "greedy" | "beam";
-  /** Hypotheses kept by the beam search; default 16. */
+  /** Hypotheses kept by the beam search; default 32. */
   readonly beamWidth?: number;
   /** Weight of the language model and bonus for each word; default: what the model folder says. */
   readonly languageModelWeights?: LanguageModelWeights;
