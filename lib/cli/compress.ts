@@ -1,8 +1,5 @@
 /** `usm-lite compress`: prune, quantize, fine-tune and pack a model as a recipe says. */
 import { Command } from "commander";
-import { compressModel } from "../compress/compress_model.js";
-import { readRecipe } from "../compress/recipe.js";
-import { formatSizeReport, measureModel } from "../compress/size_report.js";
 
 interface CompressOptions {
   model: string;
@@ -19,6 +16,9 @@ export function compressCommand(): Command {
     .option("--data <manifest>", "training speech, for recipes with fineTuning")
     .requiredOption("--out <folder>", "folder to make; a run that was stopped goes on when called again")
     .action(async (options: CompressOptions) => {
+      const { compressModel } = await import("../compress/compress_model.js");
+      const { readRecipe } = await import("../compress/recipe.js");
+      const { formatSizeReport, measureModel } = await import("../compress/size_report.js");
       const recipe = readRecipe(options.recipe);
       const completed = await compressModel({
         model: options.model,

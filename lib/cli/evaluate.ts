@@ -1,10 +1,7 @@
 /** `usm-lite evaluate`: error rates and speed on a manifest. */
 import { Command, Option } from "commander";
 import { writeJsonFile } from "../checkpoint/json_file.js";
-import { readManifest } from "../data/manifest.js";
-import { loadModel } from "../models/model_folder.js";
-import { evaluate, type Evaluation, type EvaluationPart } from "../transcribe/evaluation.js";
-import { Recognizer } from "../transcribe/recognizer.js";
+import type { Evaluation, EvaluationPart } from "../transcribe/evaluation.js";
 import { deviceOption, modelOption, positiveInteger } from "./options.js";
 
 interface EvaluateOptions {
@@ -33,6 +30,10 @@ export function evaluateCommand(): Command {
     )
     .option("--transcripts <file>", "also write reference and hypothesis of every utterance, as JSON")
     .action(async (options: EvaluateOptions) => {
+      const { readManifest } = await import("../data/manifest.js");
+      const { loadModel } = await import("../models/model_folder.js");
+      const { evaluate } = await import("../transcribe/evaluation.js");
+      const { Recognizer } = await import("../transcribe/recognizer.js");
       const { weights, decoder, beam } = options;
       const recognizer = new Recognizer(loadModel(options.model, { weights }), {
         ...(decoder ? { decoder } : {}),

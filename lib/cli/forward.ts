@@ -1,8 +1,5 @@
 /** `usm-lite forward`: what the network computes, under transformers' tensor names, to compare implementations. */
 import { Command } from "commander";
-import { readSafetensors, writeSafetensors } from "../checkpoint/safetensors.js";
-import { loadModel } from "../models/model_folder.js";
-import { paddedForward } from "../models/padded_forward.js";
 import { deviceOption, modelOption } from "./options.js";
 
 export function forwardCommand(): Command {
@@ -12,7 +9,10 @@ export function forwardCommand(): Command {
     .addOption(deviceOption())
     .requiredOption("--input <file>", "safetensors with input_features (batch, frames, mel) and attention_mask")
     .requiredOption("--output <file>", "safetensors to write")
-    .action((options: { model: string; input: string; output: string }) => {
+    .action(async (options: { model: string; input: string; output: string }) => {
+      const { readSafetensors, writeSafetensors } = await import("../checkpoint/safetensors.js");
+      const { loadModel } = await import("../models/model_folder.js");
+      const { paddedForward } = await import("../models/padded_forward.js");
       const model = loadModel(options.model);
       using input = readSafetensors(options.input);
       writeSafetensors(options.output, paddedForward(model.network, input), { format: "pt" });

@@ -1,6 +1,5 @@
 /** `usm-lite inspect`: how each weight of a model is coded and what it costs. */
 import { Command } from "commander";
-import { formatSizeReport, measureModel } from "../compress/size_report.js";
 import { modelOption } from "./options.js";
 
 export function inspectCommand(): Command {
@@ -9,7 +8,8 @@ export function inspectCommand(): Command {
     .argument("[folder]", "model folder")
     .addOption(modelOption().hideHelp())
     .option("--json", "machine-readable output")
-    .action((folder: string | undefined, options: { model: string; json?: boolean }) => {
+    .action(async (folder: string | undefined, options: { model: string; json?: boolean }) => {
+      const { formatSizeReport, measureModel } = await import("../compress/size_report.js");
       const report = measureModel(folder ?? options.model);
       process.stdout.write(options.json ? `${JSON.stringify(report, null, 2)}\n` : formatSizeReport(report));
     });

@@ -1,5 +1,9 @@
 #!/usr/bin/env node
-/** The `usm-lite` command. Exit status: 0 done, 1 failed, 2 misuse. */
+/**
+ * The `usm-lite` command. Exit status: 0 done, 1 failed, 2 misuse.
+ *
+ * The actions import what they compute with when they run, so that help and refusals do not wait for it.
+ */
 import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { UsmLiteError } from "../errors.js";

@@ -1,7 +1,7 @@
 /** Options that several commands share, and their checks. */
 import { Option } from "commander";
 import { UsmLiteError } from "../errors.js";
-import { defaultModelFolder } from "../models/model_folder.js";
+import { defaultModelFolder } from "../models/default_model.js";
 
 export const modelOption = (): Option =>
   new Option("--model <folder>", "model folder").default(defaultModelFolder, "the model of this package");

@@ -1,7 +1,5 @@
 /** `usm-lite train`: a float model from manifests of speech with transcripts. */
 import { Command } from "commander";
-import { trainFloatModel } from "../train/float_training.js";
-import { readTrainingConfig } from "../train/training_config.js";
 
 export function trainCommand(): Command {
   return new Command("train")
@@ -10,6 +8,8 @@ export function trainCommand(): Command {
     .requiredOption("--out <folder>", "folder of the run: checkpoints, metrics, and in the end model/")
     .option("--resume", "continue from the newest checkpoint in the folder")
     .action(async (options: { config: string; out: string; resume?: boolean }) => {
+      const { trainFloatModel } = await import("../train/float_training.js");
+      const { readTrainingConfig } = await import("../train/training_config.js");
       const { step, completed } = await trainFloatModel(readTrainingConfig(options.config), {
         out: options.out,
         resume: options.resume ?? false,

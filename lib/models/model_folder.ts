@@ -1,7 +1,6 @@
 /** A model on disk: config.json, model.safetensors and what comes with them, in the layout of Hugging Face. */
 import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { LogMel } from "../audio/log_mel.js";
 import { readJsonFile } from "../checkpoint/json_file.js";
 import { readSafetensors } from "../checkpoint/safetensors.js";
@@ -15,9 +14,6 @@ import { readCompression, type Compression } from "./compression_config.js";
 import { readLanguageModelWeights } from "./language_model_weights.js";
 import { parseLasrConfig } from "./lasr/lasr_config.js";
 import { LasrForCtc } from "./lasr/lasr_for_ctc.js";
-
-/** The model that ships with this package. */
-export const defaultModelFolder = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..", "models", "default");
 
 /** File names inside a model folder. */
 export const modelFiles = {

@@ -1,7 +1,7 @@
 /** Transcription off the event loop: a worker thread holds the model, the caller awaits. */
 import { Worker } from "node:worker_threads";
 import { UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
-import { defaultModelFolder } from "../models/model_folder.js";
+import { defaultModelFolder } from "../models/default_model.js";
 import type { RecognizedSpeech, RecognizerOptions } from "./recognizer.js";
 
 /** A path, the bytes of an audio file, or mono samples at 16 kHz in [-1, 1]. */
