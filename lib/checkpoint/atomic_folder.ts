@@ -15,7 +15,7 @@ export function makeFolder(folder: string): void {
 /**
  * Makes `folder` of what `fill` writes into a temporary one beside it.
  * @param options.replace an existing folder is exchanged for the new one; otherwise it is an error
- * @throws UsmLiteError INVALID_ARGUMENT when the folder exists, FILE_UNWRITABLE
+ * @throws UsmLiteError INVALID_ARGUMENT when the folder exists, FILE_UNWRITABLE; what is there then stays as it was
  */
 export function writeFolderAtomically(
   folder: string,
@@ -32,12 +32,22 @@ export function writeFolderAtomically(
     fill(temporary);
     // mkdtemp makes folders for the owner alone.
     chmodSync(temporary, 0o755);
-    const old = `${temporary}-old`;
-    if (existsSync(target)) renameSync(target, old);
-    renameSync(temporary, target);
-    rmSync(old, { recursive: true, force: true });
+    exchange(temporary, target);
   } catch (error) {
     rmSync(temporary, { recursive: true, force: true });
     throw error;
   }
+}
+
+/** Renames `from` to `target`. A folder that is there goes, or comes back when the renaming fails. */
+function exchange(from: string, target: string): void {
+  const old = existsSync(target) ? `${from}-old` : undefined;
+  if (old) renameSync(target, old);
+  try {
+    renameSync(from, target);
+  } catch (error) {
+    if (old) renameSync(old, target);
+    throw error;
+  }
+  if (old) rmSync(old, { recursive: true, force: true });
 }
