@@ -76,6 +76,18 @@ test("recipe files that cannot be read are coded errors", (t) => {
   t.throws(() => readRecipe(join(folder.path, "bytes.yaml")), { code: "BAD_RECIPE", message: /bytes\.yaml is not UTF-8/ });
 });
 
+test("the folder of features is relative to the recipe's", (t) => {
+  const recipe = (features: string): string => `spec: int4\nfineTuning: {steps: 1, features: ${features}}`;
+  const read = (features: string) => {
+    writeFileSync(join(folder.path, "features.yaml"), recipe(features));
+    return readRecipe(join(folder.path, "features.yaml")).fineTuning?.features;
+  };
+  t.is(read("cache"), join(folder.path, "cache"));
+  t.is(read("../cache"), join(folder.path, "..", "cache"));
+  t.is(read("/cache"), "/cache");
+  t.is(parseRecipe(recipe("cache"), "r.yaml").fineTuning?.features, "cache");
+});
+
 test("patterns choose layers: exclusion first, then the first that matches", (t) => {
   const blocks = ["encoder.layers.0.a.weight", "encoder.layers.0.b.weight", "encoder.layers.1.a.weight", "encoder.layers.10.a.weight"];
   const weights = { linearWeights: () => [...blocks, "encoder.subsampler.conv_0.weight", "ctc_head.weight"], blockWeights: () => blocks };

@@ -1,4 +1,5 @@
 /** Recipes: what `usm-lite compress` does to a model, as a YAML file. docs/recipes.md describes every key. */
+import { dirname, resolve } from "node:path";
 import { z } from "zod";
 import { checkedValue, parseYaml } from "../checkpoint/checked_value.js";
 import { readTextFile } from "../checkpoint/json_file.js";
@@ -34,6 +35,7 @@ const fineTuningSchema = z.strictObject({
   emaDecay: z.number().min(0).lt(1).default(0),
   specAugment: z.boolean().default(true),
   speedPerturbation: z.boolean().default(true),
+  /** Features of all utterances are kept here; default: `features` in the folder of the run. */
   features: z.string().optional(),
 });
 
@@ -64,14 +66,21 @@ export interface Recipe {
 }
 
 /**
+ * Reads a recipe. Relative paths in it are relative to its folder.
  * @param file path of a YAML file
  * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE, BAD_RECIPE (naming file, line or key), UNSUPPORTED_SPEC
  */
 export function readRecipe(file: string): Recipe {
-  return parseRecipe(readTextFile(file, "BAD_RECIPE"), file);
+  const recipe = parseRecipe(readTextFile(file, "BAD_RECIPE"), file);
+  const { fineTuning } = recipe;
+  if (fineTuning?.features === undefined) return recipe;
+  return { ...recipe, fineTuning: { ...fineTuning, features: resolve(dirname(file), fineTuning.features) } };
 }
 
-/** @param source name of the file, for error messages */
+/**
+ * A recipe that is no file: relative paths in it stay as they are.
+ * @param source what error messages call it
+ */
 export function parseRecipe(text: string, source: string): Recipe {
   const recipe = checkedValue(recipeSchema, parseYaml(text, source, "BAD_RECIPE"), {
     source,
