@@ -11,29 +11,55 @@ import { checkLogProbabilities } from "./log_probabilities.js";
 
 /** @throws UsmLiteError INVALID_ARGUMENT when the sizes do not fit the tokenizer */
 export function ctcGreedy(input: LogProbabilities, tokenizer: Tokenizer, times: FrameTimes): Hypothesis {
-  checkLogProbabilities(input, tokenizer);
-  const { values, frames, tokens: width } = input;
-  const tokens: { -readonly [Key in keyof DecodedToken]: DecodedToken[Key] }[] = [];
-  let previous = tokenizer.blankId;
-  let logProbability = 0;
-  for (let frame = 0; frame < frames; frame++) {
-    const row = frame * width;
-    let best = 0;
-    for (let id = 1; id < width; id++) {
-      if ((values[row + id] as number) > (values[row + best] as number)) best = id;
-    }
-    const score = values[row + best] as number;
-    logProbability += score;
-    if (best !== tokenizer.blankId) {
-      const open = tokens.at(-1);
-      if (best === previous && open) {
-        open.endFrame = frame + 1;
-        open.confidence = Math.max(open.confidence, Math.exp(score));
-      } else {
-        tokens.push({ id: best, firstFrame: frame, endFrame: frame + 1, confidence: Math.exp(score) });
-      }
-    }
-    previous = best;
+  const search = new CtcGreedySearch(tokenizer, times);
+  search.advance(input);
+  return search.best()[0];
+}
+
+/** Greedy decoding that takes its input piece by piece. */
+export class CtcGreedySearch {
+  private readonly tokens: { -readonly [Key in keyof DecodedToken]: DecodedToken[Key] }[] = [];
+  private previous: number;
+  private logProbability = 0;
+  private frame = 0;
+
+  constructor(
+    private readonly tokenizer: Tokenizer,
+    private readonly times: FrameTimes,
+  ) {
+    this.previous = tokenizer.blankId;
   }
-  return hypothesisOf(tokens, logProbability, tokenizer, times);
+
+  /** @throws UsmLiteError INVALID_ARGUMENT when the sizes do not fit the tokenizer */
+  advance(input: LogProbabilities): void {
+    checkLogProbabilities(input, this.tokenizer);
+    const { values, frames, tokens: width } = input;
+    for (let row = 0; row < frames * width; row += width, this.frame++) {
+      let best = 0;
+      for (let id = 1; id < width; id++) {
+        if ((values[row + id] as number) > (values[row + best] as number)) best = id;
+      }
+      this.step(best, values[row + best] as number);
+    }
+  }
+
+  /** The text if the utterance ended here; the search can go on afterwards. An array of one, as a beam search's. */
+  best(): [Hypothesis] {
+    const tokens = this.tokens.map((token) => ({ ...token }));
+    return [hypothesisOf(tokens, this.logProbability, this.tokenizer, this.times)];
+  }
+
+  private step(id: number, score: number): void {
+    const { frame, previous } = this;
+    this.logProbability += score;
+    this.previous = id;
+    if (id === this.tokenizer.blankId) return;
+    const open = this.tokens.at(-1);
+    if (id === previous && open) {
+      open.endFrame = frame + 1;
+      open.confidence = Math.max(open.confidence, Math.exp(score));
+    } else {
+      this.tokens.push({ id, firstFrame: frame, endFrame: frame + 1, confidence: Math.exp(score) });
+    }
+  }
 }

@@ -16,28 +16,92 @@ export interface Range {
   readonly end: number;
 }
 
+/** {@link planChunks} for a recording that arrives piece by piece, of a length not known before its end. */
+export class ChunkPlan {
+  private begin = 0;
+
+  /** @throws UsmLiteError INVALID_ARGUMENT unless 0 <= overlap < chunkLength, both multiples of `multiple` */
+  constructor(
+    private readonly chunkLength: number,
+    private readonly overlap: number,
+    private readonly multiple = 1,
+  ) {
+    const valid = [chunkLength, overlap, multiple].every((value) => Number.isInteger(value) && value >= 0);
+    if (!valid || overlap >= chunkLength || chunkLength % multiple !== 0 || overlap % multiple !== 0) {
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        `chunks need whole lengths with 0 <= overlap < chunk length, both multiples of ${multiple}; got ${chunkLength} and ${overlap}`,
+      );
+    }
+  }
+
+  /** The chunks after those given before that are certain once `length` samples (or frames) are there. */
+  advance(length: number): Range[] {
+    const chunks: Range[] = [];
+    for (; this.begin + this.chunkLength < length; this.begin += this.chunkLength - this.overlap) {
+      chunks.push({ begin: this.begin, end: this.begin + this.chunkLength });
+    }
+    return chunks;
+  }
+
+  /** The last chunk of a recording that has `length` in all. `advance(length)` goes before. */
+  finish(length: number): Range {
+    const last = Math.max(0, Math.ceil((length - this.chunkLength) / this.multiple) * this.multiple);
+    return { begin: Math.min(this.begin, last), end: length };
+  }
+}
+
 /**
  * Splits `length` samples (or frames) into chunks of `chunkLength` that share `overlap` with the next one. The last
  * chunk begins where it is as long as the others, so it shares more. Begins are multiples of `multiple`, so that chunks
  * fall on frames of the model.
- * @throws UsmLiteError INVALID_ARGUMENT unless 0 <= overlap < chunkLength, both multiples of `multiple`
+ * @throws UsmLiteError INVALID_ARGUMENT as {@link ChunkPlan}
  */
 export function planChunks(length: number, chunkLength: number, overlap: number, multiple = 1): Range[] {
-  const valid = [length, chunkLength, overlap, multiple].every((value) => Number.isInteger(value) && value >= 0);
-  if (!valid || overlap >= chunkLength || chunkLength % multiple !== 0 || overlap % multiple !== 0) {
-    throw new UsmLiteError(
-      "INVALID_ARGUMENT",
-      `chunks need whole lengths with 0 <= overlap < chunk length, both multiples of ${multiple}; got ${chunkLength} and ${overlap}`,
-    );
-  }
-  const chunks: Range[] = [];
-  for (let begin = 0; ; begin += chunkLength - overlap) {
-    if (begin + chunkLength >= length) {
-      const last = Math.max(0, Math.ceil((length - chunkLength) / multiple) * multiple);
-      chunks.push({ begin: Math.min(begin, last), end: length });
-      return chunks;
+  const plan = new ChunkPlan(chunkLength, overlap, multiple);
+  return [...plan.advance(length), plan.finish(length)];
+}
+
+/** {@link joinChunks} for chunks that arrive one after another: gives rows as soon as no later chunk can change them. */
+export class ChunkJoiner {
+  private count = 0;
+  private last: Chunk | undefined;
+  /** Rows of `last` before this frame of the recording were given, or belong to the chunk before. */
+  private begin = 0;
+
+  constructor(private readonly blankId = 0) {}
+
+  /**
+   * The rows that the next chunk settles: those up to the cut in its overlap with the chunk before.
+   * @throws UsmLiteError INVALID_ARGUMENT when it is not in order, or frames between the two are missing
+   */
+  push(chunk: Chunk): LogProbabilities {
+    const { last } = this;
+    let settled: LogProbabilities = { values: new Float32Array(0), frames: 0, tokens: chunk.tokens };
+    if (!last) {
+      this.begin = chunk.firstFrame;
+    } else {
+      const end = endOf(last);
+      if (chunk.tokens !== last.tokens || chunk.firstFrame < last.firstFrame || chunk.firstFrame > end || endOf(chunk) < end) {
+        throw new UsmLiteError(
+          "INVALID_ARGUMENT",
+          `chunk ${this.count} (frames ${chunk.firstFrame} to ${endOf(chunk)}, ${chunk.tokens} tokens) does not continue ` +
+            `chunk ${this.count - 1} (frames ${last.firstFrame} to ${end}, ${last.tokens} tokens)`,
+        );
+      }
+      const cut = bestCut(last, chunk, Math.max(this.begin, chunk.firstFrame), end, this.blankId);
+      settled = rows(last, this.begin, cut);
+      this.begin = cut;
     }
-    chunks.push({ begin, end: begin + chunkLength });
+    this.last = chunk;
+    this.count++;
+    return settled;
+  }
+
+  /** The rows of the last chunk. @throws UsmLiteError INVALID_ARGUMENT when there was none */
+  finish(): LogProbabilities {
+    if (!this.last) throw new UsmLiteError("INVALID_ARGUMENT", "there are no chunks to join");
+    return rows(this.last, this.begin, endOf(this.last));
   }
 }
 
@@ -47,36 +111,24 @@ export function planChunks(length: number, chunkLength: number, overlap: number,
  * @throws UsmLiteError INVALID_ARGUMENT when there is no chunk, they are not in order, or frames between them are missing
  */
 export function joinChunks(chunks: readonly Chunk[], blankId = 0): LogProbabilities {
-  const [first] = chunks;
-  if (!first) throw new UsmLiteError("INVALID_ARGUMENT", "there are no chunks to join");
-  const { tokens } = first;
-  const kept: Range[] = chunks.map(({ firstFrame, frames }) => ({ begin: firstFrame, end: firstFrame + frames }));
-  for (let i = 1; i < chunks.length; i++) {
-    const [before, after] = [chunks[i - 1] as Chunk, chunks[i] as Chunk];
-    const [left, right] = [kept[i - 1] as Range, kept[i] as Range];
-    if (after.tokens !== tokens || right.begin < before.firstFrame || right.begin > left.end || right.end < left.end) {
-      throw new UsmLiteError(
-        "INVALID_ARGUMENT",
-        `chunk ${i} (frames ${right.begin} to ${right.end}, ${after.tokens} tokens) does not continue chunk ${i - 1} ` +
-          `(frames ${before.firstFrame} to ${left.end}, ${tokens} tokens)`,
-      );
-    }
-    const cut = bestCut(before, after, Math.max(left.begin, right.begin), left.end, blankId);
-    kept[i - 1] = { begin: left.begin, end: cut };
-    kept[i] = { begin: cut, end: right.end };
-  }
-  const end = (kept.at(-1) as Range).end;
-  const frames = end - first.firstFrame;
+  const joiner = new ChunkJoiner(blankId);
+  const parts = [...chunks.map((chunk) => joiner.push(chunk)), joiner.finish()];
+  const { tokens } = parts[0] as LogProbabilities;
+  const frames = parts.reduce((sum, part) => sum + part.frames, 0);
   const values = new Float32Array(frames * tokens);
-  chunks.forEach((chunk, i) => {
-    const range = kept[i] as Range;
-    const rows = chunk.values.subarray(
-      (range.begin - chunk.firstFrame) * tokens,
-      (range.end - chunk.firstFrame) * tokens,
-    );
-    values.set(rows, (range.begin - first.firstFrame) * tokens);
-  });
+  let frame = 0;
+  for (const part of parts) {
+    values.set(part.values, frame * tokens);
+    frame += part.frames;
+  }
   return { values, frames, tokens };
+}
+
+const endOf = ({ firstFrame, frames }: Chunk): number => firstFrame + frames;
+
+/** Frames [begin, end) of the recording, which `chunk` has. */
+function rows({ values, tokens, firstFrame }: Chunk, begin: number, end: number): LogProbabilities {
+  return { values: values.subarray((begin - firstFrame) * tokens, (end - firstFrame) * tokens), frames: end - begin, tokens };
 }
 
 /** Blank enough to cut at: both chunks give it at least this probability. */

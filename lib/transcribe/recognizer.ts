@@ -1,9 +1,9 @@
 /** From samples to text on the calling thread: log-mel, network over packed chunks, decoding. */
-import { ctcBeamSearch } from "../decode/ctc_beam_search.js";
-import { ctcGreedy } from "../decode/ctc_greedy.js";
-import type { Hypothesis, LogProbabilities } from "../decode/hypothesis.js";
+import { CtcBeamSearch } from "../decode/ctc_beam_search.js";
+import { CtcGreedySearch } from "../decode/ctc_greedy.js";
+import type { LogProbabilities } from "../decode/hypothesis.js";
 import { LanguageModelScorer, type LanguageModelWeights } from "../decode/language_model_scorer.js";
-import { joinChunks, planChunks, type Chunk, type Range } from "../decode/overlap.js";
+import { ChunkPlan, joinChunks, type Chunk } from "../decode/overlap.js";
 import type { PrefixScorer } from "../decode/prefix_scorer.js";
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
@@ -12,8 +12,9 @@ import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { Tokenizer } from "../text/tokenizer.js";
-import type { Transcript } from "../text/transcript_formats.js";
 import type { WeightForm } from "../models/checkpoint_weights.js";
+import { Decoding, type RecognizedSpeech } from "./decoding.js";
+import { FeatureChunks, type FeatureChunk } from "./feature_chunks.js";
 
 export interface RecognizerOptions {
   /** `beam` uses the model's language model when it has one, and is the default then; else `greedy`. */
@@ -26,18 +27,11 @@ export interface RecognizerOptions {
   readonly weights?: WeightForm;
 }
 
-/** What was said. Times in seconds from the beginning of the audio. */
-export interface RecognizedSpeech extends Transcript {
-  readonly tokens: readonly { readonly id: number; readonly start: number; readonly end: number; readonly confidence: number }[];
-  /** As in {@link Hypothesis}. */
-  readonly logProbability: number;
-}
-
 // Chunks of 20 s see 2 s of context beyond their part on either side: well past the reach of the convolutions, and
 // attention over 20 s is what the model met in training.
 const chunkSeconds = 20;
 const overlapSeconds = 4;
-// Frames of one forward pass: bounds memory whatever the length of the audio.
+// Of one forward pass over several short utterances; a chunk of a long one is a pass of its own.
 const secondsPerPass = 30;
 
 export class Recognizer {
@@ -76,90 +70,132 @@ export class Recognizer {
 
   /** Several utterances in shared forward passes; each result is what it would be alone. */
   transcribeBatch(utterances: readonly Float32Array[], isAborted: () => boolean = () => false): RecognizedSpeech[] {
-    return this.logProbabilities(utterances, isAborted).map((logProbabilities, index) => {
-      if (isAborted()) throw new UsmLiteError("ABORTED", "the transcription was aborted");
-      const duration = (utterances[index] as Float32Array).length / this.model.frontEnd.config.samplingRate;
-      const { secondsPerFrame } = this.model;
-      const { text, words, tokens, logProbability } = this.decode(logProbabilities);
-      const timed = tokens.map(({ id, firstFrame, endFrame, confidence }) => ({
-        id,
-        start: firstFrame * secondsPerFrame,
-        end: endFrame * secondsPerFrame,
-        confidence,
-      }));
-      return { text, words, tokens: timed, logProbability, duration };
-    });
+    const decodings = utterances.map(() => this.decoding());
+    for (const { utterance, chunk } of this.chunks(utterances, isAborted)) decodings[utterance]?.push(chunk);
+    return decodings.map((decoding, index) => decoding.finish((utterances[index] as Float32Array).length));
+  }
+
+  /**
+   * {@link transcribe} for samples that arrive in blocks of any length, such as those of {@link readAudio}: the same
+   * result, and memory that hardly grows with the length of the audio.
+   */
+  async transcribeStream(
+    blocks: AsyncIterable<Float32Array> | Iterable<Float32Array>,
+    isAborted: () => boolean = () => false,
+  ): Promise<RecognizedSpeech> {
+    const decoding = this.decoding();
+    const features = this.featureChunks();
+    const hear = (chunk: FeatureChunk): void => {
+      checkAborted(isAborted);
+      this.forward([chunk]).forEach((heard) => decoding.push(heard));
+    };
+    for await (const block of blocks) {
+      for (const chunk of features.push(block)) hear(chunk);
+    }
+    hear(features.finish());
+    return decoding.finish(features.samples);
   }
 
   /** Log-probabilities of each utterance, one frame per {@link SpeechModel.secondsPerFrame}. */
   logProbabilities(utterances: readonly Float32Array[], isAborted: () => boolean = () => false): LogProbabilities[] {
-    const { frontEnd, network, secondsPerFrame } = this.model;
-    const melRate = frontEnd.config.samplingRate / frontEnd.config.hopLength; // log-mel frames per second
-    const stride = Math.round(secondsPerFrame * melRate); // log-mel frames per encoder frame
-    const features = utterances.map((samples) => tidy(() => frontEnd.logMel(samples).toArray()));
-    const pieces = features.flatMap((values, utterance) =>
-      planChunks(values.length / frontEnd.config.featureSize, chunkSeconds * melRate, overlapSeconds * melRate, stride).map(
-        (range) => ({ ...range, utterance }),
-      ),
-    );
     const chunks: Chunk[][] = utterances.map(() => []);
-    for (const group of groupRanges(pieces, secondsPerPass * melRate)) {
-      if (isAborted()) throw new UsmLiteError("ABORTED", "the transcription was aborted");
-      this.forward(group, features).forEach((values, index) => {
-        const { utterance, begin } = group[index] as UtteranceRange;
-        const tokens = network.config.vocab_size;
-        chunks[utterance]?.push({ firstFrame: begin / stride, frames: values.length / tokens, tokens, values });
-      });
+    for (const { utterance, chunk } of this.chunks(utterances, isAborted)) chunks[utterance]?.push(chunk);
+    return chunks.map((ofUtterance) => joinChunks(ofUtterance, this.model.network.config.pad_token_id));
+  }
+
+  /** Log-mel frames per second. */
+  private get melRate(): number {
+    const { samplingRate, hopLength } = this.model.frontEnd.config;
+    return samplingRate / hopLength;
+  }
+
+  /** Log-mel frames per encoder frame. */
+  private get stride(): number {
+    return Math.round(this.model.secondsPerFrame * this.melRate);
+  }
+
+  private featureChunks(): FeatureChunks {
+    const plan = new ChunkPlan(chunkSeconds * this.melRate, overlapSeconds * this.melRate, this.stride);
+    return new FeatureChunks(this.model.frontEnd, plan);
+  }
+
+  /** What the network says about every chunk of every utterance. */
+  private *chunks(
+    utterances: readonly Float32Array[],
+    isAborted: () => boolean,
+  ): Generator<{ utterance: number; chunk: Chunk }> {
+    for (const pass of passes(this.utteranceChunks(utterances), secondsPerPass * this.melRate)) {
+      checkAborted(isAborted);
+      for (const [index, chunk] of this.forward(pass).entries()) {
+        yield { utterance: (pass[index] as UtteranceChunk).utterance, chunk };
+      }
     }
-    return chunks.map((ofUtterance) => joinChunks(ofUtterance, network.config.pad_token_id));
+  }
+
+  private *utteranceChunks(utterances: readonly Float32Array[]): Generator<UtteranceChunk> {
+    for (const [utterance, samples] of utterances.entries()) {
+      const features = this.featureChunks();
+      for (const chunk of features.push(samples)) yield { ...chunk, utterance };
+      yield { ...features.finish(), utterance };
+    }
   }
 
   /** One pass over packed chunks; log-probabilities of each. */
-  private forward(chunks: readonly UtteranceRange[], features: readonly Float32Array[]): Float32Array[] {
-    const { featureSize } = this.model.frontEnd.config;
+  private forward(chunks: readonly FeatureChunk[]): Chunk[] {
     return tidy(() => {
-      const offsets = new SequenceOffsets(chunks.map(({ begin, end }) => end - begin));
-      const packed = Tensor.zeros([offsets.frames, featureSize]);
-      chunks.forEach(({ begin, end, utterance }, index) => {
-        const values = (features[utterance] as Float32Array).subarray(begin * featureSize, end * featureSize);
-        packed.rows(offsets.begin(index), offsets.begin(index) + end - begin).write(values);
+      const offsets = new SequenceOffsets(chunks.map(({ frames }) => frames));
+      const packed = Tensor.zeros([offsets.frames, this.model.frontEnd.config.featureSize]);
+      chunks.forEach(({ frames, values }, index) => {
+        packed.rows(offsets.begin(index), offsets.begin(index) + frames).write(values);
       });
       const result = this.model.network.forward(packed, offsets);
       const values = logSoftmax(result.logits).toArray();
-      const vocabulary = result.logits.dim(1);
-      return result.offsets.lengths.map((length, index) => {
-        const first = result.offsets.begin(index) * vocabulary;
-        return values.slice(first, first + length * vocabulary);
+      const tokens = result.logits.dim(1);
+      return result.offsets.lengths.map((frames, index) => {
+        const first = result.offsets.begin(index) * tokens;
+        return {
+          firstFrame: (chunks[index] as FeatureChunk).firstFrame / this.stride,
+          frames,
+          tokens,
+          values: values.slice(first, first + frames * tokens),
+        };
       });
     });
   }
 
-  private decode(input: LogProbabilities): Hypothesis {
-    const times = { secondsPerFrame: this.model.secondsPerFrame };
-    if (this.decoder === "greedy") return ctcGreedy(input, this.tokenizer, times);
+  private decoding(): Decoding {
+    const { secondsPerFrame, network, frontEnd } = this.model;
+    const times = { secondsPerFrame };
     const { beamWidth } = this.options;
-    const [best] = ctcBeamSearch(input, this.tokenizer, times, { scorers: this.scorers, ...(beamWidth === undefined ? {} : { beamWidth }) });
-    return best as Hypothesis;
+    const search =
+      this.decoder === "greedy"
+        ? new CtcGreedySearch(this.tokenizer, times)
+        : new CtcBeamSearch(this.tokenizer, times, { scorers: this.scorers, ...(beamWidth === undefined ? {} : { beamWidth }) });
+    return new Decoding(search, network.config.pad_token_id, secondsPerFrame, frontEnd.config.samplingRate);
   }
 }
 
-/** Log-mel frames of one of several utterances. */
-interface UtteranceRange extends Range {
+function checkAborted(isAborted: () => boolean): void {
+  if (isAborted()) throw new UsmLiteError("ABORTED", "the transcription was aborted");
+}
+
+/** A chunk of one of several utterances. */
+interface UtteranceChunk extends FeatureChunk {
   readonly utterance: number;
 }
 
-/** Groups consecutive ranges so that one forward pass sees at most `maximumFrames`: this bounds memory. */
-function groupRanges(ranges: readonly UtteranceRange[], maximumFrames: number): UtteranceRange[][] {
-  const groups: UtteranceRange[][] = [];
-  let frames = Infinity;
-  for (const range of ranges) {
-    const length = range.end - range.begin;
-    if (frames + length > maximumFrames) {
-      groups.push([]);
+/** Groups consecutive chunks so that one forward pass sees at most `maximumFrames`: this bounds memory. */
+function* passes(chunks: Iterable<UtteranceChunk>, maximumFrames: number): Generator<UtteranceChunk[]> {
+  let pass: UtteranceChunk[] = [];
+  let frames = 0;
+  for (const chunk of chunks) {
+    if (pass.length > 0 && frames + chunk.frames > maximumFrames) {
+      yield pass;
+      pass = [];
       frames = 0;
     }
-    groups.at(-1)?.push(range);
-    frames += length;
+    pass.push(chunk);
+    frames += chunk.frames;
   }
-  return groups;
+  if (pass.length > 0) yield pass;
 }

@@ -2,15 +2,19 @@
 import { Worker } from "node:worker_threads";
 import { UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
 import { defaultModelFolder } from "../models/default_model.js";
-import type { RecognizedSpeech, RecognizerOptions } from "./recognizer.js";
+import type { RecognizedSpeech } from "./decoding.js";
+import type { RecognizerOptions } from "./recognizer.js";
 
 /** A path, the bytes of an audio file, or mono samples at 16 kHz in [-1, 1]. */
 export type AudioInput = string | Uint8Array | Float32Array;
 
+/** Longer audio is refused unless `maximumSeconds` allows it: a guard against input without end, not a matter of memory. */
+export const defaultMaximumHours = 4;
+
 export interface TranscriberOptions extends RecognizerOptions {
   /** Model folder; the model of this package when absent. */
   readonly model?: string;
-  /** Longest audio accepted, in seconds; four hours when absent. */
+  /** Longest audio accepted, in seconds; {@link defaultMaximumHours} when absent, Infinity for no limit. */
   readonly maximumSeconds?: number;
 }
 
@@ -75,6 +79,8 @@ export class Transcriber implements AsyncDisposable {
   }
 
   /**
+   * Files are read piece by piece, so that memory hardly grows with their length.
+   *
    * @param signal gives up: the promise rejects at once with `ABORTED`, and the worker stops at the next chunk
    * @throws UsmLiteError BAD_AUDIO, FILE_NOT_FOUND, FILE_UNREADABLE, AUDIO_TOO_LONG, ABORTED
    */

@@ -1,13 +1,10 @@
 /** The worker thread of a {@link Transcriber}: loads the model once, then answers requests in order. */
 import { parentPort, workerData } from "node:worker_threads";
-import { decodeAudio } from "../audio/decode.js";
+import { readAudio } from "../audio/decode.js";
 import { UsmLiteError } from "../errors.js";
 import { loadModel } from "../models/model_folder.js";
 import { Recognizer } from "./recognizer.js";
-import type { TranscriberOptions, TranscriptionAnswer, TranscriptionRequest } from "./transcriber.js";
-
-const defaultMaximumSeconds = 4 * 3600;
-const sampleRate = 16_000;
+import { defaultMaximumHours, type TranscriberOptions, type TranscriptionAnswer, type TranscriptionRequest } from "./transcriber.js";
 
 if (!parentPort) throw new UsmLiteError("INTERNAL", "this module runs only in a worker thread");
 const port = parentPort;
@@ -38,19 +35,25 @@ async function answer(recognizer: Recognizer, { id, audio, aborted }: Transcript
   const isAborted = (): boolean => Atomics.load(aborted, 0) === 1;
   try {
     if (isAborted()) return;
-    const maximumSeconds = options.maximumSeconds ?? defaultMaximumSeconds;
-    const samples =
-      audio instanceof Float32Array ? checkedSamples(audio, maximumSeconds) : (await decodeAudio(audio, { maximumSeconds })).samples;
-    post({ kind: "done", id, transcript: recognizer.transcribe(samples, isAborted) });
+    const maximumSeconds = options.maximumSeconds ?? defaultMaximumHours * 3600;
+    const targetRate = recognizer.model.frontEnd.config.samplingRate;
+    const transcript =
+      audio instanceof Float32Array
+        ? recognizer.transcribe(checkedSamples(audio, maximumSeconds, targetRate), isAborted)
+        : await recognizer.transcribeStream(readAudio(audio, { maximumSeconds, targetRate }), isAborted);
+    post({ kind: "done", id, transcript });
   } catch (error) {
     post({ kind: "failed", id, ...failure(error) });
   }
 }
 
 /** Samples from the caller meet the limits that decoded files do. */
-function checkedSamples(samples: Float32Array, maximumSeconds: number): Float32Array {
+function checkedSamples(samples: Float32Array, maximumSeconds: number, sampleRate: number): Float32Array {
   if (samples.length > maximumSeconds * sampleRate) {
-    throw new UsmLiteError("AUDIO_TOO_LONG", `${samples.length / sampleRate} s of samples are more than the limit of ${maximumSeconds} s`);
+    throw new UsmLiteError(
+      "AUDIO_TOO_LONG",
+      `${samples.length / sampleRate} s of samples are more than the limit of ${maximumSeconds} s; raise maximumSeconds`,
+    );
   }
   const bad = samples.findIndex((value) => !Number.isFinite(value));
   if (bad < 0) return samples;

@@ -1,0 +1,68 @@
+/** Log-mel features of audio that arrives in blocks, in overlapping chunks: what is held does not grow with the audio. */
+import type { LogMel } from "../audio/log_mel.js";
+import { ChunkPlan, type Range } from "../decode/overlap.js";
+import { tidy } from "../tensor/scope.js";
+
+/** Log-mel frames from `firstFrame` of the audio on. */
+export interface FeatureChunk {
+  readonly firstFrame: number;
+  readonly frames: number;
+  /** (frames, featureSize) */
+  readonly values: Float32Array;
+}
+
+/** One recording. A frame depends only on its own window, so chunks hold the same bits as features of the whole. */
+export class FeatureChunks {
+  /** Samples so far. */
+  samples = 0;
+  /** Those from the first frame after `last` on, in order. */
+  private held: Float32Array[] = [];
+  private last: FeatureChunk = { firstFrame: 0, frames: 0, values: new Float32Array(0) };
+
+  constructor(
+    private readonly frontEnd: LogMel,
+    private readonly plan: ChunkPlan,
+  ) {}
+
+  /** Takes a block of samples of any length and gives the chunks that it completes; take all before going on. */
+  *push(block: Float32Array): Generator<FeatureChunk> {
+    this.held.push(block);
+    this.samples += block.length;
+    for (const range of this.plan.advance(this.frontEnd.frames(this.samples))) yield this.chunk(range);
+  }
+
+  /** The last chunk, which is the only one when the audio is short. */
+  finish(): FeatureChunk {
+    return this.chunk(this.plan.finish(this.frontEnd.frames(this.samples)));
+  }
+
+  private chunk({ begin, end }: Range): FeatureChunk {
+    const { featureSize } = this.frontEnd.config;
+    const { firstFrame, frames, values: before } = this.last;
+    const shared = before.subarray((begin - firstFrame) * featureSize);
+    const values = new Float32Array((end - begin) * featureSize);
+    values.set(shared);
+    values.set(this.nextFrames(end - (firstFrame + frames)), shared.length);
+    return (this.last = { firstFrame: begin, frames: end - begin, values });
+  }
+
+  /** Features of the next `count` frames, whose samples are held no longer. */
+  private nextFrames(count: number): Float32Array {
+    const { hopLength, windowLength } = this.frontEnd.config;
+    const samples = joined(this.held);
+    this.held = [samples.subarray(count * hopLength)];
+    return tidy(() => this.frontEnd.logMel(samples.subarray(0, (count - 1) * hopLength + windowLength)).toArray());
+  }
+}
+
+function joined(blocks: readonly Float32Array[]): Float32Array {
+  const [first] = blocks;
+  if (first && blocks.length === 1) return first;
+  const all = new Float32Array(blocks.reduce((sum, { length }) => sum + length, 0));
+  let count = 0;
+  for (const block of blocks) {
+    all.set(block, count);
+    count += block.length;
+  }
+  return all;
+}
