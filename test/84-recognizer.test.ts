@@ -1,8 +1,9 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { compressModel, evaluate, loadModel, parseRecipe, readManifest, Recognizer, Transcriber, UsmLiteError } from "../lib/index.js";
 import { temporaryFolder, tones, writeTinyCorpus, writeTinyModel, writeWav } from "./tiny_model.js";
+import { wavFile } from "./wav_writer.js";
 
 const folder = temporaryFolder("recognizer");
 test.after.always(folder.clean);
@@ -107,6 +108,25 @@ test("what cannot be transcribed is a coded error, and the transcriber goes on",
   await t.throwsAsync(transcriber.transcribe(tones(6, 1)), { code: "AUDIO_TOO_LONG" });
   await t.throwsAsync(transcriber.transcribe(Float32Array.of(0, NaN, 0)), { code: "BAD_AUDIO", message: /NaN/ });
   t.deepEqual(await transcriber.transcribe(tones(2, 1)), recognizer.transcribe(tones(2, 1)));
+});
+
+test("ten hours are refused unless allowed, and a file that only promises them is truncated", async (t) => {
+  const path = join(folder.path, "ten_hours.wav");
+  writeFileSync(path, wavFile([[]], { sampleRate: 16000, coding: "u8", dataSize: 36_000 * 16_000 }).subarray(0, 44));
+  await using patient = await Transcriber.load({ model: float, maximumSeconds: 40_000 });
+  await t.throwsAsync(patient.transcribe(path), { code: "BAD_AUDIO", message: /ten_hours\.wav: .*ends too early/ });
+  truncateSync(path, 44 + 36_000 * 16_000); // a hole in the file: no disk is used
+  await using transcriber = await Transcriber.load({ model: float });
+  await t.throwsAsync(transcriber.transcribe(path), {
+    code: "AUDIO_TOO_LONG",
+    message: /ten_hours\.wav holds 36000\.0 s .* at most 14400 s .*maximumSeconds .*--max-hours/,
+  });
+  const controller = new AbortController();
+  const long = t.throwsAsync(patient.transcribe(path, { signal: controller.signal }), { code: "ABORTED", message: /signal/ });
+  const next = patient.transcribe(tones(2, 1));
+  controller.abort();
+  await long;
+  t.deepEqual(await next, recognizer.transcribe(tones(2, 1)), "the worker leaves the long file");
 });
 
 test("evaluation counts what the recognizer says, by dataset", async (t) => {

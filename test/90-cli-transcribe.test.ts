@@ -1,9 +1,10 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { formatTranscript, loadModel, Recognizer } from "../lib/index.js";
 import { usmLite } from "./command_line.js";
 import { temporaryFolder, tones, writeTinyModel, writeWav } from "./tiny_model.js";
+import { wavFile } from "./wav_writer.js";
 
 const folder = temporaryFolder("cli-transcribe");
 test.after.always(folder.clean);
@@ -36,20 +37,24 @@ test("several files are named, and a bad one does not keep the others from being
   const truncated = join(folder.path, "truncated.wav");
   const text = join(folder.path, "text.wav");
   const missing = join(folder.path, "missing.wav");
+  const tenHours = join(folder.path, "ten_hours.wav");
   writeFileSync(empty, "");
   writeFileSync(truncated, readFileSync(first).subarray(0, 30));
   writeFileSync(text, "these are words, not sound\n".repeat(20));
-  const { status, stdout, stderr } = await transcribe(first, empty, truncated, text, missing, folder.path, second);
+  writeFileSync(tenHours, wavFile([[]], { sampleRate: 16000, coding: "u8", dataSize: 36_000 * 16_000 }).subarray(0, 44));
+  truncateSync(tenHours, 44 + 36_000 * 16_000); // a hole in the file: no disk is used
+  const { status, stdout, stderr } = await transcribe(first, empty, truncated, text, missing, folder.path, tenHours, second);
   t.is(status, 1);
   t.is(stdout, `${first}: ${expected.text}\n${second}: ${recognizer.transcribe(read(second)).text}\n`);
   const lines = stderr.trimEnd().split("\n");
-  t.is(lines.length, 5, stderr);
+  t.is(lines.length, 6, stderr);
   for (const [index, [file, code]] of [
     [empty, "BAD_AUDIO"],
     [truncated, "BAD_AUDIO"],
     [text, "BAD_AUDIO"],
     [missing, "FILE_NOT_FOUND"],
     [folder.path, "FILE_UNREADABLE"],
+    [tenHours, "AUDIO_TOO_LONG"],
   ].entries()) {
     t.true(lines[index]?.startsWith("usm-lite: ") && lines[index]?.includes(file as string) && lines[index]?.endsWith(`[${code}]`), lines[index]);
   }
@@ -87,12 +92,20 @@ test("decoders and their width can be chosen", async (t) => {
   t.is((await transcribe("--beam", "2", "--device", "cpu", first)).stdout, `${beam.text}\n`);
 });
 
+test("longer audio than --max-hours is refused", async (t) => {
+  const { status, stdout, stderr } = await transcribe("--max-hours", "0.0005", first, second); // 1.8 s
+  t.is(status, 1);
+  t.is(stdout, `${first}: ${expected.text}\n`);
+  t.regex(stderr, /second\.wav holds 2\.0 s of audio, at most 1\.8 s .*--max-hours.*\[AUDIO_TOO_LONG\]\n$/);
+});
+
 test("misuse ends with status 2 and says what would be right", async (t) => {
   const cases: [string[], RegExp][] = [
     [["transcribe"], /missing required argument 'file'/],
     [["transcribe", "--format", "docx", first], /Allowed choices are text, json, verbose_json, srt, vtt/],
     [["transcribe", "--decoder", "magic", first], /Allowed choices are greedy, beam/],
     [["transcribe", "--beam", "0", first], /--beam 0: must be a whole number from 1.*\[INVALID_ARGUMENT\]/],
+    [["transcribe", "--max-hours", "none", first], /--max-hours none: must be a number above 0.*\[INVALID_ARGUMENT\]/],
     [["transcribe", "--device", "tpu", first], /--device tpu is unknown; choose auto, cpu or cuda/],
     [["transcribe", "--format", "srt", first, second], /--format srt with 2 files needs --output-dir/],
     [["transcribe", "--colour", first], /unknown option '--colour'/],

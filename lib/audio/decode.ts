@@ -88,7 +88,7 @@ async function* pieces(
       new UsmLiteError(
         "AUDIO_TOO_LONG",
         `${source.name} holds ${seconds.toFixed(1)} s of audio, at most ${maximumSeconds} s are allowed; ` +
-          `raise maximumSeconds, or read it piece by piece with readAudio`,
+          `raise maximumSeconds (usm-lite transcribe: --max-hours)`,
       );
     const declaredSeconds = (stream.declaredSamples ?? 0) / stream.sampleRate;
     // Half a second of grace: what a header says may count samples that are trimmed.

@@ -16,6 +16,15 @@ export const deviceOption = (): Option =>
     throw new UsmLiteError("INVALID_ARGUMENT", `--device ${value} is unknown; choose auto, cpu or cuda`);
   });
 
+/** A number above 0, for options such as `--max-hours`. */
+export function positiveNumber(name: string): (value: string) => number {
+  return (value) => {
+    const number = Number(value);
+    if (number > 0 && number < Infinity) return number;
+    throw new UsmLiteError("INVALID_ARGUMENT", `${name} ${value}: must be a number above 0`);
+  };
+}
+
 /** A whole number from 1, for options such as `--beam`. */
 export function positiveInteger(name: string): (value: string) => number {
   return (value) => {

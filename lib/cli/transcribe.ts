@@ -5,14 +5,15 @@ import { writeTextFile } from "../checkpoint/atomic_file.js";
 import { makeFolder } from "../checkpoint/atomic_folder.js";
 import { UsmLiteError } from "../errors.js";
 import { formatTranscript, transcriptFormats, type TranscriptFormat } from "../text/transcript_formats.js";
-import { Transcriber } from "../transcribe/transcriber.js";
-import { deviceOption, modelOption, positiveInteger } from "./options.js";
+import { defaultMaximumHours, Transcriber } from "../transcribe/transcriber.js";
+import { deviceOption, modelOption, positiveInteger, positiveNumber } from "./options.js";
 
 interface TranscribeOptions {
   model: string;
   format: TranscriptFormat;
   decoder?: "greedy" | "beam";
   beam?: number;
+  maxHours: number;
   outputDir?: string;
 }
 
@@ -25,6 +26,7 @@ export function transcribeCommand(): Command {
     .addOption(new Option("--format <format>", "output format").choices([...transcriptFormats]).default("text"))
     .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
     .option("--beam <width>", "hypotheses kept by the beam search", positiveInteger("--beam"))
+    .option("--max-hours <hours>", "refuse longer audio", positiveNumber("--max-hours"), defaultMaximumHours)
     .option("--output-dir <folder>", "write one file per audio file instead of standard output")
     .action(transcribeFiles);
 }
@@ -43,6 +45,7 @@ async function transcribeFiles(files: string[], options: TranscribeOptions): Pro
   }
   await using transcriber = await Transcriber.load({
     model: options.model,
+    maximumSeconds: options.maxHours * 3600,
     ...(options.decoder ? { decoder: options.decoder } : {}),
     ...(options.beam ? { beamWidth: options.beam } : {}),
   });
