@@ -1,0 +1,49 @@
+/** Finds the weights of a model's language model on held-out speech. */
+import { join } from "node:path";
+import { decodeAudio } from "../audio/decode.js";
+import { readManifest } from "../data/manifest.js";
+import { tuneFusion, type FusionWeights, type TuningUtterance } from "../decode/fusion_tuning.js";
+import { trainLanguageModel } from "../decode/kneser_ney.js";
+import { UsmLiteError } from "../errors.js";
+import { writeLanguageModelWeights } from "../models/language_model_weights.js";
+import { loadModel, modelFiles } from "../models/model_folder.js";
+import { Recognizer } from "./recognizer.js";
+
+export interface LanguageModelTuningOptions {
+  /** Model folder with a language model; the weights are written into it. */
+  readonly model: string;
+  /** Manifest of speech that the model was not trained on, nor will be tested on. */
+  readonly data: string;
+  /** While tuning, a language model of these transcripts without those of `data` is used. */
+  readonly text?: string;
+}
+
+/**
+ * Returns all weights tried, best first, and keeps the best in the model folder.
+ * @throws UsmLiteError INVALID_ARGUMENT when the model has no language model
+ */
+export async function tuneLanguageModel(options: LanguageModelTuningOptions): Promise<readonly FusionWeights[]> {
+  const { data, text } = options;
+  const model = loadModel(options.model);
+  const { tokenizer, folder } = model;
+  if (!model.languageModel || !tokenizer) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `${folder} has no ${modelFiles.languageModel}, whose weights could be tuned`);
+  }
+  const utterances = readManifest(data);
+  const heldOut = new Set(utterances.map((utterance) => utterance.text));
+  const languageModel = text
+    ? trainLanguageModel(
+        readManifest(text).flatMap((utterance) => (heldOut.has(utterance.text) ? [] : utterance.text)),
+        { order: model.languageModel.tree.order },
+      )
+    : model.languageModel;
+  const recognizer = new Recognizer(model);
+  const prepared: TuningUtterance[] = [];
+  for (const { audioPath, text: reference } of utterances) {
+    const [logProbabilities] = recognizer.logProbabilities([(await decodeAudio(audioPath)).samples]);
+    if (logProbabilities) prepared.push({ logProbabilities, reference });
+  }
+  const tried = tuneFusion(prepared, languageModel, tokenizer);
+  writeLanguageModelWeights(join(folder, modelFiles.languageModelWeights), tried[0]);
+  return tried;
+}
