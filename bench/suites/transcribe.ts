@@ -4,7 +4,8 @@
  * Every pass goes over the same utterances: one at a time ("batch 1") or all in one call.
  */
 import type { LasrForCtc } from "../../lib/models/lasr/lasr_for_ctc.js";
-import { defaultModelFolder, loadModel, type SpeechModel } from "../../lib/models/model_folder.js";
+import { defaultModelFolder } from "../../lib/models/default_model.js";
+import { loadModel, type SpeechModel } from "../../lib/models/model_folder.js";
 import { setThreadCount, threadCount } from "../../lib/native/runtime.js";
 import { SequenceOffsets } from "../../lib/tensor/sequence_offsets.js";
 import { tidy } from "../../lib/tensor/scope.js";
