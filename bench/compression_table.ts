@@ -7,13 +7,13 @@
 import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { Command } from "commander";
-import { decodeAudio } from "../lib/audio/decode.js";
 import { writeTextFile } from "../lib/checkpoint/atomic_file.js";
 import { readJsonFile, writeJsonFile } from "../lib/checkpoint/json_file.js";
 import { compressModel } from "../lib/compress/compress_model.js";
 import { parseRecipe } from "../lib/compress/recipe.js";
 import { measureModel } from "../lib/compress/size_report.js";
 import { readManifest } from "../lib/data/manifest.js";
+import { readUtterance } from "../lib/data/utterance_audio.js";
 import { ctcBeamSearch } from "../lib/decode/ctc_beam_search.js";
 import { ctcGreedy } from "../lib/decode/ctc_greedy.js";
 import type { LogProbabilities } from "../lib/decode/hypothesis.js";
@@ -123,7 +123,7 @@ async function measureSpec(spec: string, folder: string): Promise<Row> {
 
 /** The texts that each decoder gives for every test utterance. */
 async function transcribeAll(model: SpeechModel): Promise<Record<string, string[]>> {
-  if (audio.length === 0) for (const { audioPath } of utterances) audio.push((await decodeAudio(audioPath)).samples);
+  if (audio.length === 0) for (const utterance of utterances) audio.push(await readUtterance(utterance));
   const recognizer = new Recognizer(model);
   const tokenizer = model.tokenizer as Tokenizer;
   const { languageModel, languageModelWeights, secondsPerFrame } = model;

@@ -1,6 +1,6 @@
 /** Word error rate and speed of a model on a manifest. */
-import { decodeAudio } from "../audio/decode.js";
 import type { Utterance } from "../data/manifest.js";
+import { readUtterance } from "../data/utterance_audio.js";
 import { UsmLiteError } from "../errors.js";
 import { memoryStatistics, resetPeakMemory, threadCount } from "../native/runtime.js";
 import { normalizeText } from "../text/normalize.js";
@@ -114,13 +114,4 @@ function batchesByLength(utterances: readonly Utterance[], seconds: number): Utt
     room -= utterance.duration;
   }
   return batches;
-}
-
-async function readUtterance(utterance: Utterance): Promise<Float32Array> {
-  const { samples, sampleRate } = await decodeAudio(utterance.audioPath).catch((cause: unknown) => {
-    if (!(cause instanceof UsmLiteError)) throw cause;
-    throw new UsmLiteError(cause.code, `${utterance.source}: ${cause.message}`, { cause });
-  });
-  const begin = Math.round((utterance.offset ?? 0) * sampleRate);
-  return utterance.offset === undefined ? samples : samples.subarray(begin, begin + Math.round(utterance.duration * sampleRate));
 }

@@ -1,7 +1,7 @@
 /** Finds the weights of a model's language model on held-out speech. */
 import { join } from "node:path";
-import { decodeAudio } from "../audio/decode.js";
 import { readManifest } from "../data/manifest.js";
+import { readUtterance } from "../data/utterance_audio.js";
 import { tuneFusion, type FusionWeights, type TuningUtterance } from "../decode/fusion_tuning.js";
 import { trainLanguageModel } from "../decode/kneser_ney.js";
 import { UsmLiteError } from "../errors.js";
@@ -20,7 +20,7 @@ export interface LanguageModelTuningOptions {
 
 /**
  * Returns all weights tried, best first, and keeps the best in the model folder.
- * @throws UsmLiteError INVALID_ARGUMENT when the model has no language model
+ * @throws UsmLiteError INVALID_ARGUMENT when the model has no language model; errors of audio files name manifest line and file
  */
 export async function tuneLanguageModel(options: LanguageModelTuningOptions): Promise<readonly FusionWeights[]> {
   const { data, text } = options;
@@ -39,9 +39,9 @@ export async function tuneLanguageModel(options: LanguageModelTuningOptions): Pr
     : model.languageModel;
   const recognizer = new Recognizer(model);
   const prepared: TuningUtterance[] = [];
-  for (const { audioPath, text: reference } of utterances) {
-    const [logProbabilities] = recognizer.logProbabilities([(await decodeAudio(audioPath)).samples]);
-    if (logProbabilities) prepared.push({ logProbabilities, reference });
+  for (const utterance of utterances) {
+    const [logProbabilities] = recognizer.logProbabilities([await readUtterance(utterance)]);
+    if (logProbabilities) prepared.push({ logProbabilities, reference: utterance.text });
   }
   const tried = tuneFusion(prepared, languageModel, tokenizer);
   writeLanguageModelWeights(join(folder, modelFiles.languageModelWeights), tried[0]);
