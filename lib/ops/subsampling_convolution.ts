@@ -56,6 +56,9 @@ export function subsampledLength(length: number, kernel: number, stride: number)
   return length < kernel ? 0 : Math.floor((length - kernel) / stride) + 1;
 }
 
+const subsampledOffsets = (offsets: SequenceOffsets, kernel: number, stride: number): SequenceOffsets =>
+  new SequenceOffsets(offsets.lengths.map((length) => subsampledLength(length, kernel, stride)));
+
 /**
  * Valid (unpadded) convolution along the frames of every sequence of a packed batch.
  *
@@ -74,7 +77,7 @@ export function subsamplingConvolution(
 ): { output: Tensor; offsets: SequenceOffsets } {
   const { stride, activation = "none" } = options;
   const kernel = weight.dim(-1);
-  const outputOffsets = new SequenceOffsets(offsets.lengths.map((length) => subsampledLength(length, kernel, stride)));
+  const outputOffsets = subsampledOffsets(offsets, kernel, stride);
   const output = new Tensor(
     native.subsamplingConvolution(
       x.handle,
@@ -121,8 +124,7 @@ export function packedSubsamplingConvolution(
   options: SubsamplingConvolutionOptions,
 ): { output: Tensor; offsets: SequenceOffsets } {
   const { stride, activation = "none" } = options;
-  const kernel = Math.floor(weight.columns / x.dim(1));
-  const outputOffsets = new SequenceOffsets(offsets.lengths.map((length) => subsampledLength(length, kernel, stride)));
+  const outputOffsets = subsampledOffsets(offsets, Math.floor(weight.columns / x.dim(1)), stride);
   const output = native.packedSubsamplingConvolution(
     x.handle,
     weight.handle,
