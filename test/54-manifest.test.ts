@@ -2,8 +2,10 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
-import { readManifest, UsmLiteError } from "../lib/index.js";
+import { readUtterance } from "../lib/data/utterance_audio.js";
+import { readManifest, UsmLiteError, type Utterance } from "../lib/index.js";
 import { sharedFolder } from "./shared.js";
+import { wavFile } from "./wav_writer.js";
 
 const folder = mkdtempSync(join(tmpdir(), "usm-lite-manifest-"));
 test.after.always(() => rmSync(folder, { recursive: true, force: true }));
@@ -51,4 +53,19 @@ const shared = sharedFolder();
   const utterances = readManifest(join(shared as string, "speech", "train.jsonl"));
   t.is(utterances.length, 6593);
   t.true(Math.abs(utterances.reduce((sum, { duration }) => sum + duration, 0) / 3600 - 5.6) < 0.1);
+});
+
+test.serial("of a longer recording, an utterance is the part that offset and duration name", async (t) => {
+  const samples = Float32Array.from({ length: 32000 }, (_, i) => (i % 1000) / 1000 - 0.5);
+  writeFileSync(join(folder, "long.wav"), wavFile([samples], { coding: "f32", sampleRate: 16000 }));
+  const [whole, part, broken] = readManifest(
+    manifest(
+      '{"audio_filepath": "long.wav", "duration": 2, "text": "HI"}',
+      '{"audio_filepath": "long.wav", "offset": 0.5, "duration": 0.25, "text": "HI"}',
+      good,
+    ),
+  ) as [Utterance, Utterance, Utterance];
+  t.deepEqual(await readUtterance(whole), samples);
+  t.deepEqual(await readUtterance(part), samples.slice(8000, 12000));
+  await t.throwsAsync(readUtterance(broken), { code: "BAD_AUDIO", message: /m\.jsonl:3.*a\.wav/ });
 });
