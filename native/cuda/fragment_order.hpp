@@ -1,0 +1,63 @@
+// How a weight matrix lies in device memory: in the order in which the threads of a warp hold it for a tensor-core
+// product, so that each of them reads its part with wide, adjacent loads and nothing is rearranged on the device.
+//
+// The weight (channels, inputs) is the left operand, yᵀ = W xᵀ. It is cut into *blocks* of 64 channels (what a warpgroup
+// multiplies at once) and *slices* of inputs: 64 inputs when dense, 128 when 2:4 sparse, so that a slice always holds 64
+// stored values per channel. Both are padded with zeros. A *tile* is 16 channels of one slice, 1,024 stored values, 32
+// for each lane of a warp. Tiles are ordered (block, slice, four tiles of the block): one block streams contiguously.
+//
+// Lane l = 4 g + t of a tile holds, for 16-bit arithmetic, 4 steps of 16 stored columns, for 8-bit arithmetic 2 steps of
+// 32. Value (step, r, i) of it, r the register 0..3 of the `a` fragment and i the place in the register, is
+//   16-bit: channel g + 8 (r % 2), stored column 16 step + 2 t + i + 8 (r / 2),  i in 0..1
+//    8-bit: channel g + 8 (r % 2), stored column 32 step + 4 t + i + 16 (r / 2), i in 0..3
+// In bytes a tile is one or more *planes*, each 32 lanes times 4, 8 or 16 bytes. Which bits hold which value:
+//
+//   arithmetic, codes       planes        bit field of value (step, r, i)
+//   16-bit, 16-bit floats   4 x 16 bytes  plane = step, word r, bits 16 i..
+//   16-bit, int8            2 x 16 bytes  plane = step / 2, word 2 (step % 2) + r / 2, byte (r % 2) + 2 i; code + 128
+//   16-bit, int4 or nf4     1 x 16 bytes  word step, bits 16 i + 4 r..; code + 8 (nf4: index)
+//   16-bit, int3            8, 4 bytes    low two bits of code + 4 as int2's, the high one as int1's
+//   16-bit, int2, ternary   1 x 8 bytes   word step / 2, bits 16 i + 2 (r + 4 (step % 2))..; code + 2
+//   16-bit, int1            1 x 4 bytes   bit 16 i + r + 4 step; 1 is +scale, 0 is -scale
+//    8-bit, int8            2 x 16 bytes  plane = step, word r, byte i; two's complement
+//    8-bit, int4            1 x 16 bytes  word 2 step + r / 2, nibble 2 i + r % 2 (bits 8 i + 4 (r % 2)..); two's complement
+//    8-bit, e4m3            2 x 16 bytes  as 8-bit int8
+//
+// A 2:4 sparse weight also has metadata, 8 bytes per lane and tile: word s holds, in the layout of ptx_mma.cuh, for
+//   16-bit: logical steps 2 s and 2 s + 1 (32 inputs each): lanes t < 2 the first (selector 0), t >= 2 the second (selector 1)
+//    8-bit: logical step s (64 inputs)
+// With fewer than two non-zero values in a group of four, zeros at the lowest free places fill it up.
+//
+// Scales per group of inputs (32, 64 or 128; logical inputs, so a 2:4 slice of 128 inputs may span several groups) are
+// 16-bit floats in the order (block, group, 64 channels). Scales per output channel are float32 (channels padded to 64).
+#pragma once
+#include <cstdint>
+
+namespace usmlite::cuda {
+
+enum class Codes : uint8_t { kFloat16Bit, kInt8, kInt4, kInt3, kInt2, kInt1, kNormalFloat4, kFloat8 };
+/// What the tensor cores multiply: bfloat16, float16, whole numbers of 8 bits, or e4m3 floats.
+enum class Arithmetic : uint8_t { kBFloat16, kFloat16, kInt8, kFloat8 };
+
+inline constexpr int kBlockChannels = 64;
+inline constexpr int kTileChannels = 16;
+inline constexpr int kStoredPerSlice = 64;
+inline constexpr int kValuesPerLane = 32;
+inline constexpr int kMetadataBytesPerTile = 32 * 8;
+
+constexpr int slice_inputs(bool sparse) { return sparse ? 128 : 64; }
+
+/// Bytes of codes of a tile.
+constexpr int tile_bytes(Codes codes) {
+  switch (codes) {
+    case Codes::kFloat16Bit: return 2048;
+    case Codes::kInt8: case Codes::kFloat8: return 1024;
+    case Codes::kInt4: case Codes::kNormalFloat4: return 512;
+    case Codes::kInt3: return 384;
+    case Codes::kInt2: return 256;
+    case Codes::kInt1: return 128;
+  }
+  return 0;
+}
+
+}  // namespace usmlite::cuda

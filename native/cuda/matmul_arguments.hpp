@@ -1,0 +1,47 @@
+// One product of activations with a weight in fragment order: what every matmul kernel of this folder is given.
+#pragma once
+#include <cstdint>
+
+#include "cuda/fragment_order.hpp"
+
+namespace usmlite::cuda {
+
+enum class Activation : uint8_t { kNone, kSilu, kRelu, kGelu, kGlu };
+
+/// A weight in device memory, as fragment_order.hpp describes it.
+struct WeightView {
+  Codes codes;
+  Arithmetic arithmetic;
+  bool sparse;                    // 2:4
+  int channels, inputs;           // without padding
+  int blocks, slices;             // with it
+  int group_size;                 // inputs per group scale; 0: one scale per channel
+  const uint8_t* tiles;           // (blocks, slices, 4, tile_bytes)
+  const uint8_t* metadata;        // (blocks, slices, 4, kMetadataBytesPerTile); null when dense
+  const uint16_t* group_scales;   // (blocks, groups, 64) 16-bit floats of the arithmetic; null without groups
+  const float* channel_scales;    // (64 blocks); null: 1 (with groups, or 16-bit float codes)
+};
+
+/// y (tokens, channels) = activation(x . Wᵀ * channel scale * row scale + bias) * scale + residual * residual_scale.
+/// With kGlu, y is (tokens, channels / 2): the weight's channels were interleaved when packed so that, in each tile of 16,
+/// channels 0..7 are values and 8..15 their gates; y = value * sigmoid(gate). Bias is in the same order.
+struct MatmulArguments {
+  WeightView weight;
+  int tokens;
+  const void* x;                  // (tokens, x_stride): 16-bit floats, or int8 / e4m3 with row_scales; rows aligned to 16 bytes
+  int64_t x_stride;               // elements
+  const float* row_scales;        // (tokens) of int8 or e4m3 activations; null otherwise
+  void* y;                        // (tokens, y_stride) 16-bit floats: the weight's float arithmetic, bfloat16 for kInt8 and kFloat8
+  int64_t y_stride;
+  const float* bias;              // (channels padded to 64) or null
+  const void* residual;           // like y, same stride, or null
+  float scale, residual_scale;
+  Activation activation;
+  // Splitting the inputs over several blocks (only outside the batch-invariant mode): partial sums and one counter per
+  // output tile, zero before and after. Null: not allowed.
+  float* partial_sums;
+  int64_t partial_sum_count;      // floats available
+  int* counters;
+};
+
+}  // namespace usmlite::cuda
