@@ -1,0 +1,83 @@
+// What becomes of the sums of a matrix product before they are stored (MatmulArguments): shared by all matmul kernels.
+//
+// Lane 4 g + t holds sums of the channels g and g + 8 of tiles of 16. All arithmetic is in float32; the result is rounded
+// to 16 bits once, at the end.
+#pragma once
+
+#include "cuda/dequantize.cuh"
+#include "cuda/matmul_arguments.hpp"
+
+namespace usmlite::cuda {
+
+/// The type of outputs and residuals.
+template <Arithmetic A> struct OutputOf { using Type = BFloat16; };
+template <> struct OutputOf<Arithmetic::kFloat16> { using Type = Float16; };
+template <Arithmetic A> using Output = typename OutputOf<A>::Type;
+
+/// Scale and bias of the channels g and g + 8 of a tile.
+struct ChannelPair {
+  float scale[2], bias[2];
+};
+
+/// `channel` is the first of the two, padding included (both arrays are padded).
+__device__ __forceinline__ ChannelPair load_channel_pair(const MatmulArguments& m, int channel) {
+  ChannelPair pair;
+  const float factor = code_factor(m.weight.codes, m.weight.arithmetic);
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    pair.scale[i] = m.weight.channel_scales ? m.weight.channel_scales[channel + 8 * i] * factor : factor;
+    pair.bias[i] = m.bias ? m.bias[channel + 8 * i] : 0.0f;
+  }
+  return pair;
+}
+
+__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + ptx::exponential(-x)); }
+
+/// Not for kGlu, which takes two channels.
+__device__ __forceinline__ float activate(Activation activation, float x) {
+  switch (activation) {
+    case Activation::kSilu: return x * sigmoid(x);
+    case Activation::kRelu: return x < 0.0f ? 0.0f : x;  // keeps NaN
+    case Activation::kGelu: return 0.5f * x * (1.0f + ptx::error_function(x * 0.70710678118654752f));
+    default: return x;
+  }
+}
+
+/// The outputs of channels g and g + 8 for a token, but for the residual, from their sums; with kGlu there is one output,
+/// in both members. `row_scale`: of the token, 1 without row scales.
+__device__ __forceinline__ float2 finish_sums(const MatmulArguments& m, const ChannelPair& pair, float row_scale, float sum_g,
+                                              float sum_g8) {
+  const float x = sum_g * (pair.scale[0] * row_scale) + pair.bias[0];
+  const float x8 = sum_g8 * (pair.scale[1] * row_scale) + pair.bias[1];
+  if (m.activation == Activation::kGlu) {
+    const float y = x * sigmoid(x8) * m.scale;
+    return {y, y};
+  }
+  return {activate(m.activation, x) * m.scale, activate(m.activation, x8) * m.scale};
+}
+
+/// Adds the residual to an output, rounds and stores it, if it is within y. `channel`: of y.
+template <typename T>
+__device__ __forceinline__ void store_output(const MatmulArguments& m, int token, int channel, float value) {
+  const int channels = m.activation == Activation::kGlu ? m.weight.channels / 2 : m.weight.channels;
+  if (token >= m.tokens || channel >= channels) return;
+  const int64_t index = token * m.y_stride + channel;
+  if (m.residual) value += ptx::to_float<T>(static_cast<const uint16_t*>(m.residual)[index]) * m.residual_scale;
+  static_cast<uint16_t*>(m.y)[index] = ptx::from_float<T>(value);
+}
+
+/// Finishes and stores the sums of a token for channels g and g + 8 of the tile that starts at `tile_channel`.
+template <typename T>
+__device__ __forceinline__ void finish_and_store(const MatmulArguments& m, const ChannelPair& pair, int token, int tile_channel,
+                                                 int g, float sum_g, float sum_g8) {
+  const float row_scale = m.row_scales && token < m.tokens ? m.row_scales[token] : 1.0f;
+  const float2 y = finish_sums(m, pair, row_scale, sum_g, sum_g8);
+  if (m.activation == Activation::kGlu) {
+    store_output<T>(m, token, tile_channel / 2 + g, y.x);
+  } else {
+    store_output<T>(m, token, tile_channel + g, y.x);
+    store_output<T>(m, token, tile_channel + g + 8, y.y);
+  }
+}
+
+}  // namespace usmlite::cuda
