@@ -16,7 +16,8 @@ import {
 } from "../lib/index.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
-const specs = ["int8", "int4", "int3", "int2", "int4/g32", "int2/g64", "int4+2:4", "int8+1:4", "int2/g32+3:5", "2:4"];
+const specs = ["int8", "int4", "int3", "int2", "int4/g32", "int2/g64", "int4+2:4", "int8+1:4", "int2/g32+3:5", "2:4",
+  "int6", "int1", "int1+2:4", "uint4", "uint3/g64+2:4", "midrise8", "midrise2+2:4", "ternary", "ternary/g128+1:4", "nf4/g64", "nf4+2:4"];
 const shapes = [
   [1, 1],
   [3, 7],
@@ -66,29 +67,31 @@ function gradients(weight: Tensor, upstream: Tensor, spec: string, options: Para
 test.serial("gradients are those of the straight-through surrogate", (t) => {
   // With the rounding error r - u held constant, y_i = scale(w) * (w_i / scale(w) + (r_i - u_i)) = w_i + scale(w) * (r_i - u_i)
   // is differentiable: the derivative of the scale with respect to the largest weight is found by differences.
-  const qmax: Record<string, number> = { int8: 127, int4: 7, "int4+2:4": 7, "int2+1:4": 1 };
+  const kept = (values: number[], mask: boolean[]): number[] => values.filter((_, i) => mask[i]);
+  const largest = (limit: number) => (w: number[], mask: boolean[]): number => Math.max(...kept(w, mask).map(Math.abs)) / limit;
+  const mean = (w: number[], mask: boolean[]): number => kept(w, mask).reduce((sum, x) => sum + Math.abs(x), 0) / kept(w, mask).length;
+  const range = (limit: number) => (w: number[], mask: boolean[]): number => (Math.max(...kept(w, mask)) - Math.min(...kept(w, mask))) / limit;
+  const scales: Record<string, (w: number[], mask: boolean[]) => number> = {
+    int8: largest(127), int4: largest(7), "int4+2:4": largest(7), "int2+1:4": largest(1), nf4: largest(127), "midrise2+2:4": largest(3),
+    ternary: mean, "int1+2:4": mean, uint4: range(15), "uint3+2:4": range(7),
+  };
   for (const set of availableInstructionSets()) {
     setInstructionSet(set);
-    for (const [spec, limit] of Object.entries(qmax)) {
+    for (const [spec, scaleOf] of Object.entries(scales)) {
       const [rows, columns] = [3, 37];
       const weight = randomTensor([rows, columns], 11);
       const upstream = randomTensor([rows, columns], 12);
-      const values = weight.toArray();
+      const values = [...weight.toArray()];
       const g = upstream.toArray();
       const mask = spec.includes("+") ? magnitudeMask(weight, Number(spec.at(-3)), 4).toArray() : new Uint8Array(values.length).fill(1);
-      const scaleOf = (w: Float32Array | number[], row: number): number => {
-        let largest = 0;
-        for (let i = row * columns; i < (row + 1) * columns; i++) if (mask[i]) largest = Math.max(largest, Math.abs(w[i] as number));
-        return largest / limit;
-      };
-      const errors = [...values].map((w, i) => {
-        const ratio = mask[i] ? w / scaleOf(values, Math.floor(i / columns)) : 0;
-        return Math.round(ratio) - ratio;
-      });
+      const rowOf = (w: number[], row: number): [number[], boolean[]] =>
+        [w.slice(row * columns, (row + 1) * columns), [...mask.subarray(row * columns, (row + 1) * columns)].map(Boolean)];
+      const faked = fakeQuantize(weight, spec).toArray();
+      const errors = values.map((w, i) => ((faked[i] as number) - w) / scaleOf(...rowOf(values, Math.floor(i / columns))));
       const surrogate = (w: number[], row: number): number => {
         let sum = 0;
         for (let i = row * columns; i < (row + 1) * columns; i++) {
-          if (mask[i]) sum += (g[i] as number) * ((w[i] as number) + scaleOf(w, row) * (errors[i] as number));
+          if (mask[i]) sum += (g[i] as number) * ((w[i] as number) + scaleOf(...rowOf(w, row)) * (errors[i] as number));
         }
         return sum;
       };
@@ -97,7 +100,7 @@ test.serial("gradients are those of the straight-through surrogate", (t) => {
       for (let i = 0; i < values.length; i++) {
         const row = Math.floor(i / columns);
         const step = 1e-4;
-        const moved = (by: number): number => surrogate([...values].map((w, j) => (i === j ? w + by : w)), row);
+        const moved = (by: number): number => surrogate(values.map((w, j) => (i === j ? w + by : w)), row);
         const numeric = (moved(step) - moved(-step)) / (2 * step);
         t.true(Math.abs(numeric - (analytic[i] as number)) < 1e-4, `${set} ${spec} [${i}]: ${analytic[i]} against ${numeric}`);
         t.is((constant[i] as number) + 0, (mask[i] ? g[i] : 0) as number); // + 0: -0 is fine
@@ -140,7 +143,7 @@ test.serial("instruction sets agree on gradients, with groups, ties, zeros and m
 
 test("misuse is a coded error", (t) => {
   const weight = Tensor.zeros([2, 8]);
-  t.throws(() => fakeQuantize(weight, "int5"), { code: "UNSUPPORTED_SPEC" });
+  t.throws(() => fakeQuantize(weight, "int7"), { code: "UNSUPPORTED_SPEC" });
   t.throws(() => fakeQuantize(weight, "int4", { mask: Tensor.zeros([2, 4], "uint8") }), { code: "INVALID_ARGUMENT" });
   t.throws(() => fakeQuantize(weight, "int4", { mask: Tensor.zeros([2, 8]) }), { code: "INVALID_ARGUMENT", message: /uint8/ });
   t.throws(() => fakeQuantize(Tensor.zeros([2, 8, 3, 1]), "int4"), { code: "INVALID_ARGUMENT" });

@@ -19,7 +19,9 @@ const threads = threadCount();
 const sets = availableInstructionSets();
 const fast = sets.filter((set) => set !== "reference");
 const specs = ["int8", "int4", "int3", "int2", "int4/g32", "int8/g64", "int8+2:4", "int4+2:4", "int2+2:4", "int4+1:4", "int8+1:4",
-  "int4/g32+2:4", "int8/g128+1:4", "int4+3:5", "int4+3:4", "int4+2:16"];
+  "int4/g32+2:4", "int8/g128+1:4", "int4+3:5", "int4+3:4", "int4+2:16", "int6", "int5+2:4", "int1", "int1/g32+2:4", "uint8", "uint4/g64",
+  "uint3+2:4", "midrise8", "midrise8+2:4", "midrise4+2:4", "midrise2/g32", "midrise3+1:4", "ternary", "ternary/g128+2:4", "ternary+1:4",
+  "nf4", "nf4/g64+2:4", "nf4+1:4"];
 
 test.afterEach.always(() => {
   setInstructionSet(sets.at(-1) ?? "reference");

@@ -40,7 +40,7 @@ test("mask schedules", (t) => {
 
 test("what is wrong in a recipe is named with file and key", (t) => {
   const cases: [string, string, RegExp][] = [
-    ["spec: int5", "UNSUPPORTED_SPEC", /r\.yaml: key "spec": .*int5.*int8, int4/],
+    ["spec: int7", "UNSUPPORTED_SPEC", /r\.yaml: key "spec": .*int7.*int1, ternary/],
     ["spec: int4+4:4", "UNSUPPORTED_SPEC", /key "spec"/],
     ["spec: int4\nlayers: [{pattern: a, spec: int9}]", "UNSUPPORTED_SPEC", /key "layers\.0\.spec": .*int9/],
     ["spec: int4\nlayers: [{pattern: a}]", "BAD_RECIPE", /key "layers\.0\.spec": .*expected string/],

@@ -79,7 +79,7 @@ test("what is wrong in a recipe, manifest or configuration is named with its pla
     [["evaluate", "--model", model, "--data", broken], 1, /broken\.jsonl:1: .*a\.wav.*\[BAD_AUDIO\]/],
     [["evaluate", "--model", model], 2, /required option '--data <manifest>'/],
     [recipe("layer.yaml", "spec: int4\nlayers: [{pattern: decoder.*, spec: int8}]"), 1, /layer\.yaml: pattern "decoder\.\*" matches no layer; layers are named like.*\[BAD_RECIPE\]/],
-    [recipe("spec.yaml", "spec: int5"), 1, /spec\.yaml: key "spec": .*int5.*\[UNSUPPORTED_SPEC\]/],
+    [recipe("spec.yaml", "spec: int7"), 1, /spec\.yaml: key "spec": .*int7.*\[UNSUPPORTED_SPEC\]/],
     [recipe("tune.yaml", "spec: int4\nfineTuning: {steps: 2}"), 2, /tune\.yaml has fineTuning, which needs --data.*\[INVALID_ARGUMENT\]/],
     [[...recipe("tuned.yaml", "spec: int4\nfineTuning: {steps: 2}"), "--data", bad], 1, /bad\.jsonl:2: is not JSON.*\[BAD_MANIFEST\]/],
     [["compress", "--model", model, "--out", out], 2, /required option '--recipe <file>'/],

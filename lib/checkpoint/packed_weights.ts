@@ -1,15 +1,16 @@
 /** Packed weights inside a safetensors file: docs/format.md, "Packed weights". */
 import { UsmLiteError } from "../errors.js";
 import type { PackedWeight } from "../quant/packed_weight.js";
-import type { WeightSpec } from "../quant/weight_spec.js";
+import { hasZeroPoints, type WeightSpec } from "../quant/weight_spec.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { SafetensorsEntry, SafetensorsFile } from "./safetensors.js";
 
-/** The tensors that hold the packed weight `name`: its codes, then scales and mask where `spec` has them. */
+/** The tensors that hold the packed weight `name`: its codes, then scales, zero points and mask where `spec` has them. */
 export function packedTensorNames(name: string, spec: WeightSpec): string[] {
   return [
     `${name}_packed`,
     ...(spec.bits < 32 ? [`${name}_scale`] : []),
+    ...(hasZeroPoints(spec) ? [`${name}_zero_point`] : []),
     ...(spec.sparsity ? [`${name}_mask`] : []),
   ];
 }
@@ -36,6 +37,7 @@ export function readPackedWeight(file: SafetensorsFile, name: string, spec: Weig
     shape: packedShape(file, name),
     packed: part("_packed"),
     ...(spec.bits < 32 ? { scale: part("_scale") } : {}),
+    ...(hasZeroPoints(spec) ? { zeroPoint: part("_zero_point") } : {}),
     ...(spec.sparsity ? { mask: part("_mask") } : {}),
   };
 }
@@ -47,6 +49,7 @@ export function packedEntries(name: string, weight: PackedWeight): [string, Safe
     [`${name}_shape`, { dtype: "I64", shape: [weight.shape.length], data: BigInt64Array.from(weight.shape, BigInt) }],
   ];
   if (weight.scale) entries.push([`${name}_scale`, weight.scale]);
+  if (weight.zeroPoint) entries.push([`${name}_zero_point`, weight.zeroPoint]);
   if (weight.mask) entries.push([`${name}_mask`, weight.mask]);
   return entries;
 }

@@ -32,10 +32,11 @@ export interface FakeQuantizeOptions {
 
 /**
  * What {@link packWeight} and {@link unpackWeight} would make of `weight`, to the bit, with straight-through gradients:
- * rounding counts as the identity, pruned weights get none, and the scale, `max |w * mask| / qmax`, is differentiated
- * unless `stopScaleGradient`: the largest weight of each channel (or group) also gets
- * `sign(w) / qmax * sum(g * (round(w / scale) - w / scale))`. Prune, then quantize: USM-Lite (arXiv 2312.08553) with
- * the quantizer of google/praxis.
+ * rounding counts as the identity, pruned weights get none, and the scale is differentiated unless `stopScaleGradient`:
+ * the weights that it was computed from also get what flows through it, `sum(g * (level - zeroPoint - w / scale))` times
+ * the derivative of the scale. `int`, `midrise`, `nf4`: `sign(w) / largest level` for the largest |w| of each channel (or
+ * group); `ternary`, `int1`: `sign(w) / count` for every one; `uint`: `1 / largest level` for the largest w and the
+ * negative for the least. Prune, then quantize: USM-Lite (arXiv 2312.08553) with the quantizer of google/praxis.
  *
  * @param weight float32 (out, in) or (out, in, kernel), of which {@link weightMatrix} is quantized
  * @returns float32, the weight's shape; for plain `float32` without a mask the weight itself

@@ -19,6 +19,7 @@ interface PackedMatrixBindings {
     packed: TensorHandle,
     scale?: TensorHandle,
     mask?: TensorHandle,
+    zeroPoint?: TensorHandle,
   ): PackedMatrixHandle;
   packedMatrixShare(handle: PackedMatrixHandle): number;
   packedMatrixFromShared(id: number): PackedMatrixHandle;
@@ -55,8 +56,10 @@ export class PackedMatrix implements Disposable {
    */
   static from(weight: PackedWeight): PackedMatrix {
     const [rows, columns] = packedMatrixShape(weight);
-    const { spec, packed, scale, mask } = weight;
-    return new PackedMatrix(native.packedMatrixCreate(spec, rows, columns, packed.handle, scale?.handle, mask?.handle));
+    const { spec, packed, scale, mask, zeroPoint } = weight;
+    return new PackedMatrix(
+      native.packedMatrixCreate(spec, rows, columns, packed.handle, scale?.handle, mask?.handle, zeroPoint?.handle),
+    );
   }
 
   /**

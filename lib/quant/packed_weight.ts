@@ -12,10 +12,12 @@ export interface PackedWeight {
   readonly spec: string;
   /** `weight_shape`: (out, in) or (out, in, kernel). */
   readonly shape: readonly number[];
-  /** `weight_packed`: int32 (out, words) for dense integers, uint8 (bytes) for sparse ones, float32 otherwise. */
+  /** `weight_packed`: int32 (out, words) for dense codes, uint8 for ternary and for sparse ones, float32 otherwise. */
   readonly packed: Tensor;
   /** `weight_scale`: float32 (out, scales per row); absent for float32. */
   readonly scale?: Tensor;
+  /** `weight_zero_point`: float32 (out, scales per row); `uint` formats only. */
+  readonly zeroPoint?: Tensor;
   /** `weight_mask`: uint8 (bytes); absent for dense. */
   readonly mask?: Tensor;
 }
@@ -25,7 +27,7 @@ interface CodecBindings {
     weight: TensorHandle,
     spec: string,
     mask?: TensorHandle,
-  ): { packed: TensorHandle; scale?: TensorHandle; mask?: TensorHandle };
+  ): { packed: TensorHandle; scale?: TensorHandle; zeroPoint?: TensorHandle; mask?: TensorHandle };
   unpackWeight(
     spec: string,
     rows: number,
@@ -33,17 +35,20 @@ interface CodecBindings {
     packed: TensorHandle,
     scale?: TensorHandle,
     mask?: TensorHandle,
+    zeroPoint?: TensorHandle,
   ): { weight: TensorHandle; mask: TensorHandle };
 }
 
 const native = addon as CodecBindings;
 
 /**
- * Quantizes and packs a weight: `scale = max |w * mask| / (2^(bits-1) - 1)` per output channel or group,
- * `code = round(w * mask / scale)` with ties to even (the symmetric quantizer of google/praxis).
+ * Quantizes and packs a weight. Scales, per output channel or group, over the weights that are kept: `max |w| / largest
+ * level` (`int`, `midrise`, `nf4`; the symmetric quantizer of google/praxis), `mean |w|` (`ternary`, BitNet b1.58; `int1`,
+ * XNOR-Net), `(max w - min w) / largest level` (`uint`). Each weight becomes the nearest level, ties to even.
  * @param weight float32 (out, in) or (out, in, kernel), of which {@link weightMatrix} is packed
  * @param mask uint8, same shape, for sparse specs: what training pruned to; absent: {@link magnitudeMask}
- * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for NaN or infinite weights, or a mask that keeps more than N of M
+ * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for NaN or infinite weights, or a mask that keeps
+ * more than N of M (`uint`, `midrise`, `int1`: another number than N)
  */
 export function packWeight(weight: Tensor, spec: string, mask?: Tensor): PackedWeight {
   const { text, sparsity } = parseWeightSpec(spec);
@@ -61,6 +66,7 @@ export function packWeight(weight: Tensor, spec: string, mask?: Tensor): PackedW
     shape: weight.shape,
     packed: new Tensor(parts.packed),
     ...(parts.scale ? { scale: new Tensor(parts.scale) } : {}),
+    ...(parts.zeroPoint ? { zeroPoint: new Tensor(parts.zeroPoint) } : {}),
     ...(parts.mask ? { mask: new Tensor(parts.mask) } : {}),
   };
 }
@@ -72,7 +78,8 @@ export function packWeight(weight: Tensor, spec: string, mask?: Tensor): PackedW
  */
 export function unpackWeight(weight: PackedWeight): { weight: Tensor; mask: Tensor } {
   const [rows, columns] = packedMatrixShape(weight);
-  const parts = native.unpackWeight(weight.spec, rows, columns, weight.packed.handle, weight.scale?.handle, weight.mask?.handle);
+  const { spec, packed, scale, mask: storedMask, zeroPoint } = weight;
+  const parts = native.unpackWeight(spec, rows, columns, packed.handle, scale?.handle, storedMask?.handle, zeroPoint?.handle);
   using values = new Tensor(parts.weight);
   using mask = new Tensor(parts.mask);
   return { weight: weightOfMatrix(values, weight.shape), mask: weightOfMatrix(mask, weight.shape) };

@@ -8,13 +8,24 @@ export interface Sparsity {
 }
 
 /**
- * A parsed weight spec: `float32`, `int8`, `int4`, `int3` or `int2`; for integers optionally a scale per group of inputs
- * (`/g32`, `/g64`, `/g128`) instead of one per output channel; optionally N:M sparsity (`+2:4`, any 1 <= N < M <= 16).
+ * A parsed weight spec: a number format; for all but `float32` optionally a scale per group of inputs (`/g32`, `/g64`,
+ * `/g128`) instead of one per output channel; optionally N:M sparsity (`+2:4`, any 1 <= N < M <= 16).
+ *
+ * | format | weights are scale times |
+ * |---|---|
+ * | `float32` | (the weights themselves) |
+ * | `int8`, `int6`, .. `int2` | whole numbers, symmetric around zero |
+ * | `uint8`, `uint6`, .. `uint2` | whole numbers minus a float zero point |
+ * | `midrise8`, `midrise6`, .. `midrise2`, `int1` | odd numbers, symmetric around zero, which is none of them: for weights that sparsity has kept |
+ * | `ternary` | -1, 0 or 1; five weights in a byte |
+ * | `nf4` | the 16 quantiles of NormalFloat (QLoRA, arXiv 2305.14314), as multiples of 1/127 |
  */
 export interface WeightSpec {
   /** The canonical text; `2:4` becomes `float32+2:4`. */
   readonly text: string;
-  /** Bits per stored code; 32 means float32 values. */
+  /** The number format alone. */
+  readonly format: string;
+  /** Bits per stored code; 32 means float32 values, 1.6 ternary ones. */
   readonly bits: number;
   /** Inputs that share a scale; absent: all inputs of an output channel do. */
   readonly groupSize?: number;
@@ -25,12 +36,13 @@ export interface WeightSpec {
 /** Bytes of one packed matrix, as in the file. */
 export interface PackedBytes {
   readonly codes: number;
+  /** With the zero points. */
   readonly scales: number;
   readonly mask: number;
 }
 
 interface WeightSpecBindings {
-  parseWeightSpec(text: string): { text: string; bits: number; groupSize: number; kept: number; of: number };
+  parseWeightSpec(text: string): { text: string; format: string; bits: number; groupSize: number; kept: number; of: number };
   packedBytes(spec: string, rows: number, columns: number): PackedBytes;
 }
 
@@ -41,21 +53,26 @@ const native = addon as WeightSpecBindings;
  * @throws UsmLiteError UNSUPPORTED_SPEC naming what is wrong and what can be written
  */
 export function parseWeightSpec(text: string): WeightSpec {
-  const { text: canonical, bits, groupSize, kept, of } = native.parseWeightSpec(text);
+  const { text: canonical, format, bits, groupSize, kept, of } = native.parseWeightSpec(text);
   return {
     text: canonical,
+    format,
     bits,
     ...(groupSize ? { groupSize } : {}),
     ...(of ? { sparsity: { kept, of } } : {}),
   };
 }
 
+/** Whether a zero point lies beside each scale. */
+export function hasZeroPoints(spec: WeightSpec): boolean {
+  return spec.format.startsWith("uint");
+}
+
 /** The text of a spec put together by hand, checked. @throws UsmLiteError UNSUPPORTED_SPEC */
-export function formatWeightSpec(spec: Omit<WeightSpec, "text">): string {
-  const format = spec.bits === 32 ? "float32" : `int${spec.bits}`;
+export function formatWeightSpec(spec: Omit<WeightSpec, "text" | "bits">): string {
   const group = spec.groupSize ? `/g${spec.groupSize}` : "";
   const sparsity = spec.sparsity ? `+${spec.sparsity.kept}:${spec.sparsity.of}` : "";
-  return parseWeightSpec(format + group + sparsity).text;
+  return parseWeightSpec(spec.format + group + sparsity).text;
 }
 
 /** Bytes that a (rows, columns) matrix takes when packed: codes, scales and mask as they lie in the file. */

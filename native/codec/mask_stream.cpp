@@ -3,7 +3,6 @@
 #include <bit>
 #include <string>
 
-#include "codec/bit_stream.hpp"
 #include "core/error.hpp"
 
 namespace usmlite::codec {
@@ -19,6 +18,13 @@ MaskStream::MaskStream(int kept, int of) : ranks_(size_t{1} << of) {
     places_.push_back(static_cast<uint32_t>(place));
   }
   if (static_cast<int>(places_.size()) * rank_bits_ <= 8) places_.clear();
+  for (uint32_t byte = 0; byte < 256 && !places_.empty(); ++byte) {
+    for (const uint32_t place : places_) {
+      const uint32_t rest = byte / place;
+      // The last digit is not reduced, so that a byte beyond the last combination is found out.
+      digits_.push_back(static_cast<uint16_t>(place == places_.back() ? rest : rest % masks_.size()));
+    }
+  }
 }
 
 int64_t MaskStream::bytes(int64_t groups) const {
@@ -38,23 +44,10 @@ void MaskStream::write(uint8_t* stream, int64_t group, uint32_t mask) const {
   }
 }
 
-uint32_t MaskStream::read(const uint8_t* stream, int64_t stream_bytes, int64_t group) const {
-  uint32_t rank;
-  if (places_.empty()) {
-    rank = read_bits(stream, stream_bytes, group * rank_bits_, rank_bits_);
-  } else {
-    const int64_t per_byte = static_cast<int64_t>(places_.size());
-    // The last digit is not reduced, so that a byte beyond the last combination is found out.
-    const uint32_t digits = stream[group / per_byte] / places_[group % per_byte];
-    const bool last = group % per_byte == per_byte - 1;
-    rank = last ? digits : digits % static_cast<uint32_t>(masks_.size());
-  }
-  if (rank >= masks_.size()) {
-    throw Error(error_code::kBadCheckpoint, "weight mask of group " + std::to_string(group) + " has rank " +
-                                                std::to_string(rank) + "; there are only " +
-                                                std::to_string(masks_.size()) + " masks");
-  }
-  return masks_[rank];
+void MaskStream::fail(int64_t group, uint32_t rank) const {
+  throw Error(error_code::kBadCheckpoint, "weight mask of group " + std::to_string(group) + " has rank " +
+                                              std::to_string(rank) + "; there are only " +
+                                              std::to_string(masks_.size()) + " masks");
 }
 
 }  // namespace usmlite::codec

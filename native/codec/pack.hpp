@@ -3,22 +3,24 @@
 #include <cstdint>
 #include <span>
 
+#include "codec/code_stream.hpp"
 #include "codec/mask_stream.hpp"
 #include "codec/weight_spec.hpp"
 
 namespace usmlite::codec {
 
-/// Sizes of the three parts of a packed (rows, columns) matrix.
+/// Sizes of the parts of a packed (rows, columns) matrix.
 struct PackedLayout {
   PackedLayout(const WeightSpec& spec, int64_t rows, int64_t columns);
 
   WeightSpec spec;
   int64_t rows;
   int64_t columns;
-  int64_t row_bits;      // from one row's codes to the next's: dense rows begin at a 32-bit word, sparse ones do not
-  int64_t code_bytes;    // weight_packed
-  int64_t scale_count;   // weight_scale, float32
-  int64_t mask_bytes;    // weight_mask
+  int64_t row_bytes;         // from one row's codes to the next's; 0 for sparse rows, which share bytes
+  int64_t code_bytes;        // weight_packed
+  int64_t scale_count;       // weight_scale, float32
+  int64_t zero_point_count;  // weight_zero_point, float32
+  int64_t mask_bytes;        // weight_mask
 };
 
 /// Packed bytes in memory owned by others.
@@ -27,38 +29,60 @@ struct PackedParts {
   std::span<Byte> codes;
   std::span<Float> scales;
   std::span<Byte> mask;
+  std::span<Float> zero_points = {};
+};
+
+/// One row as its quantizer leaves it.
+struct QuantizedRow {
+  const int32_t* levels;     // (columns); float32: the bits of the weights
+  const float* scales;       // (scales per row)
+  const float* zero_points;  // (zero points per row)
+  const uint8_t* mask;       // (columns), of sparse specs: what is kept
 };
 
 /// Writes rows into zeroed memory. Rows of sparse matrices share bytes: pack them one after another.
 class Packer {
  public:
   Packer(const PackedLayout& layout, PackedParts<uint8_t, float> parts);
-  /// Of each N:M group `mask` may keep at most N inputs; a pruned input must have code 0. With fewer than N kept the
-  /// free places hold zeros of the lowest pruned inputs. Throws INVALID_ARGUMENT when the mask keeps more than N.
-  void pack_row(int64_t row, const int32_t* codes, const float* scales, const uint8_t* mask);
+  /// Of each N:M group the mask may keep at most N inputs; a pruned input must have level 0. With fewer than N kept the
+  /// free places hold zeros of the lowest pruned inputs. Throws INVALID_ARGUMENT when the mask keeps more than N, or
+  /// fewer in a format that has no zero.
+  void pack_row(int64_t row, const QuantizedRow& values);
 
  private:
+  void pack_group(int64_t row, int64_t group, const QuantizedRow& values);
+
   PackedLayout layout_;
   PackedParts<uint8_t, float> parts_;
+  CodeStream stream_;
   MaskStream masks_;
 };
 
-/// Reads rows, in any order and from several threads at once.
+/// Reads rows, in any order and from several threads at once. From it everything that multiplies by packed weights makes
+/// its own arrangement.
 class Unpacker {
  public:
-  /// Throws BAD_CHECKPOINT when a part has another size than the layout asks for, or a scale is not a positive number.
+  /// Throws BAD_CHECKPOINT when a part has another size than the layout asks for, a scale is not a positive number or a
+  /// zero point not finite.
   Unpacker(const PackedLayout& layout, PackedParts<const uint8_t, const float> parts);
-  /// The codes of one row, zero where pruned, and its mask (may be null). Throws BAD_CHECKPOINT for a code outside
-  /// +-maximum_code, a NaN or infinite float32, an impossible mask, or a weight beyond the last column.
-  void unpack_row(int64_t row, int32_t* codes, uint8_t* mask) const;
+  /// The levels of one row (float32: the bits of its weights), zero where pruned, and its mask (may be null: 1 where a
+  /// weight is stored). Throws BAD_CHECKPOINT for a code that stands for nothing, a NaN or infinite float32, an
+  /// impossible mask, or a weight beyond the last column.
+  void unpack_row(int64_t row, int32_t* levels, uint8_t* mask) const;
   const float* scales(int64_t row) const { return parts_.scales.data() + row * scales_per_row_; }
+  /// Null without zero points.
+  const float* zero_points(int64_t row) const {
+    return layout_.spec.has_zero_points() ? parts_.zero_points.data() + row * scales_per_row_ : nullptr;
+  }
   const PackedLayout& layout() const { return layout_; }
 
  private:
-  int32_t read_code(int64_t row, int64_t position) const;
+  void levels_of(int64_t row, int32_t* codes, int64_t count) const;
+  void spread(int64_t row, const int32_t* stored, int32_t* levels, uint8_t* mask) const;
 
   PackedLayout layout_;
   PackedParts<const uint8_t, const float> parts_;
+  CodeStream stream_;
   MaskStream masks_;
   int64_t scales_per_row_;
 };

@@ -60,8 +60,15 @@ PackedMatrix::PackedMatrix(const Unpacker& source)
   if (!spec_.is_integer()) {
     codes_ = Tensor(DType::kFloat32, {rows_, columns_});
     unpack_rows([&](int64_t row, const int32_t* codes) {
-      dequantize_row(spec_, codes, nullptr, columns_, codes_.f32() + row * columns_);
+      dequantize_row(spec_, codes, nullptr, nullptr, nullptr, columns_, codes_.f32() + row * columns_);
     });
+    return;
+  }
+  windows_per_scale_ = spec_.group_size ? spec_.group_size / kWindow : windows();
+  scale_groups_ = (windows() + windows_per_scale_ - 1) / windows_per_scale_;
+  take_scales(source);
+  if (spec_.format != NumberFormat::kSymmetric && spec_.format != NumberFormat::kTernary) {
+    fill_rows(source);
     return;
   }
   std::vector<int8_t> codes(static_cast<size_t>(rows_ * columns_));
@@ -72,20 +79,16 @@ PackedMatrix::PackedMatrix(const Unpacker& source)
   units_ = gather ? (largest <= kCodesPerUnit ? 1 : 2) : kDenseUnits;
   if (gather) order_ = four_bits ? PackedOrder::kGather4 : PackedOrder::kGather8;
   else order_ = four_bits ? PackedOrder::kDense4 : PackedOrder::kDense8;
-  windows_per_scale_ = spec_.group_size ? spec_.group_size / kWindow : windows();
-  scale_groups_ = (windows() + windows_per_scale_ - 1) / windows_per_scale_;
 
   const int64_t unit_pairs = (windows() * units_ + 1) / 2;
   code_bytes_ = (order_ == PackedOrder::kDense4 ? unit_pairs : windows() * units_) * kUnitBytes;
   input_bytes_ = order_ == PackedOrder::kGather8 ? unit_pairs * kUnitBytes : 0;
   codes_ = zeros(DType::kUint8, panels() * code_bytes_);
   inputs_ = zeros(DType::kUint8, panels() * input_bytes_);
-  scales_ = zeros(DType::kFloat32, panels() * scale_groups() * kChannels);
   offsets_ = zeros(DType::kInt32, panels() * scale_groups() * kChannels);
   for (int64_t row = 0; row < rows_; ++row) {
     for (int64_t group = 0; group < scale_groups(); ++group) {
       const int64_t at = (row / kChannels * scale_groups() + group) * kChannels + row % kChannels;
-      scales_.f32()[at] = source.scales(row)[group];
       const int64_t begin = group * windows_per_scale_ * kWindow;
       const int64_t end = std::min(begin + windows_per_scale_ * kWindow, columns_);
       int32_t sum = 0;
@@ -98,6 +101,32 @@ PackedMatrix::PackedMatrix(const Unpacker& source)
   });
   run_begin_.push_back(0);
   for (int64_t panel = 0; panel < panels(); ++panel) find_runs(panel);
+}
+
+void PackedMatrix::take_scales(const Unpacker& source) {
+  scales_ = zeros(DType::kFloat32, panels() * scale_groups() * kChannels);
+  if (spec_.has_zero_points()) zero_points_ = zeros(DType::kFloat32, scales_.count());
+  for (int64_t row = 0; row < rows_; ++row) {
+    for (int64_t group = 0; group < scale_groups(); ++group) {
+      const int64_t at = (row / kChannels * scale_groups() + group) * kChannels + row % kChannels;
+      scales_.f32()[at] = source.scales(row)[group];
+      if (spec_.has_zero_points()) zero_points_.f32()[at] = source.zero_points(row)[group];
+    }
+  }
+}
+
+void PackedMatrix::fill_rows(const Unpacker& source) {
+  order_ = PackedOrder::kRows;
+  codes_ = Tensor(DType::kUint8, {rows_ * columns_ * int64_t{sizeof(int16_t)}});
+  parallel_for(rows_, 16, [&](int64_t begin, int64_t end) {
+    std::vector<int32_t> levels(static_cast<size_t>(columns_));
+    std::vector<uint8_t> mask(static_cast<size_t>(columns_));
+    for (int64_t row = begin; row < end; ++row) {
+      source.unpack_row(row, levels.data(), mask.data());
+      int16_t* to = codes_.data<int16_t>() + row * columns_;
+      for (int64_t i = 0; i < columns_; ++i) to[i] = mask[i] ? static_cast<int16_t>(levels[i]) : kPruned;
+    }
+  });
 }
 
 void PackedMatrix::fill_panel(int64_t panel, const int8_t* codes) {
@@ -188,12 +217,27 @@ void PackedMatrix::find_runs(int64_t panel) {
   run_begin_.push_back(static_cast<int64_t>(runs_.size()));
 }
 
+void PackedMatrix::dequantize_rows(int64_t panel, int64_t channels, float* weights, int64_t stride) const {
+  std::vector<int32_t> levels(static_cast<size_t>(columns_));
+  std::vector<uint8_t> mask(static_cast<size_t>(columns_));
+  std::vector<float> scales(static_cast<size_t>(scale_groups())), zero_points(scales.size());
+  for (int64_t channel = 0; channel < channels; ++channel) {
+    unpack_row(panel * kChannels + channel, levels.data(), mask.data());
+    for (int64_t group = 0; group < scale_groups(); ++group) {
+      scales[group] = this->scales(panel, group)[channel];
+      if (spec_.has_zero_points()) zero_points[group] = this->zero_points(panel, group)[channel];
+    }
+    dequantize_row(spec_, levels.data(), scales.data(), zero_points.data(), mask.data(), columns_, weights + channel * stride);
+  }
+}
+
 void PackedMatrix::dequantize_panel(int64_t panel, float* weights, int64_t stride) const {
   const int64_t channels = std::min(kChannels, rows_ - panel * kChannels);
   if (order_ == PackedOrder::kFloat) {
     for (int64_t i = 0; i < channels; ++i) std::copy_n(floats() + (panel * kChannels + i) * columns_, columns_, weights + i * stride);
     return;
   }
+  if (order_ == PackedOrder::kRows) return dequantize_rows(panel, channels, weights, stride);
   for (int64_t i = 0; i < channels; ++i) std::fill_n(weights + i * stride, columns_, 0.0f);
   for (int64_t unit = 0; unit < windows() * units_; ++unit) {
     const float* unit_scales = scales(panel, unit / units_ / windows_per_scale_);
@@ -205,20 +249,29 @@ void PackedMatrix::dequantize_panel(int64_t panel, float* weights, int64_t strid
   }
 }
 
-int32_t PackedMatrix::code(int64_t row, int64_t column) const {
-  const int64_t panel = row / kChannels, channel = row % kChannels, window = column / kWindow;
-  for (int64_t unit = window * units_; unit < (window + 1) * units_; ++unit) {
+void PackedMatrix::unpack_row(int64_t row, int32_t* levels, uint8_t* mask) const {
+  if (order_ == PackedOrder::kRows) {
+    const int16_t* from = codes_.data<int16_t>() + row * columns_;
+    for (int64_t i = 0; i < columns_; ++i) {
+      mask[i] = from[i] != kPruned;
+      levels[i] = mask[i] ? from[i] : 0;
+    }
+    return;
+  }
+  std::fill_n(levels, columns_, 0);
+  std::fill_n(mask, columns_, uint8_t{1});
+  const int64_t panel = row / kChannels, channel = row % kChannels;
+  for (int64_t unit = 0; unit < windows() * units_; ++unit) {
     for (int64_t place = channel * kCodesPerUnit; place < (channel + 1) * kCodesPerUnit; ++place) {
-      const int32_t code = unit_code(panel, unit, place);
-      if (code != 0 && unit_input(panel, unit, place) == column) return code;
+      const int64_t input = unit_input(panel, unit, place);
+      if (input < columns_) levels[input] += unit_code(panel, unit, place);  // unused places hold code 0
     }
   }
-  return 0;
 }
 
 int64_t PackedMatrix::resident_bytes() const {
   int64_t bytes = static_cast<int64_t>(sizeof *this + runs_.size() * sizeof(uint16_t) + run_begin_.size() * sizeof(int64_t));
-  for (const Tensor* tensor : {&codes_, &inputs_, &scales_, &offsets_}) {
+  for (const Tensor* tensor : {&codes_, &inputs_, &scales_, &zero_points_, &offsets_}) {
     if (tensor->storage()) bytes += static_cast<int64_t>(tensor->bytes());
   }
   return bytes;

@@ -18,6 +18,7 @@ enum class PackedOrder {
   kDense8,   // the same in bytes of two's complement, 64 bytes per unit
   kGather4,  // `units` per window hold the non-zero codes and where they are: byte = (code + 8) << 4 | input % 16
   kGather8,  // the same with the codes in bytes, and the input % 16 of two units in the nibbles of 64 bytes
+  kRows,     // row-major int16 levels, kPruned where nothing is kept: what no fast kernel takes
 };
 
 /// One immutable matrix. Windows in which no row has more than 8 non-zero codes (2:4) or 4 (1:4) are stored as gathers.
@@ -26,6 +27,7 @@ class PackedMatrix {
   static constexpr int64_t kChannels = 16;  // of a panel
   static constexpr int64_t kWindow = 16;    // inputs
   static constexpr int64_t kUnitBytes = 64;
+  static constexpr int16_t kPruned = INT16_MIN;  // among the levels of kRows
   /// With more inputs an int32 sum of products of 8-bit numbers could overflow.
   static constexpr int64_t kMaximumColumns = 65536;
 
@@ -43,6 +45,11 @@ class PackedMatrix {
   /// Windows that share a scale.
   int64_t windows_per_scale() const { return windows_per_scale_; }
   int64_t scale_groups() const { return scale_groups_; }
+
+  /// Zero points, like scales; null in formats without.
+  const float* zero_points(int64_t panel, int64_t group) const {
+    return spec_.has_zero_points() ? zero_points_.f32() + (panel * scale_groups() + group) * kChannels : nullptr;
+  }
 
   const float* floats() const { return codes_.f32(); }
   const uint8_t* codes(int64_t panel) const { return codes_.data<uint8_t>() + panel * code_bytes_; }
@@ -66,11 +73,14 @@ class PackedMatrix {
   /// The weights of one panel as floats: channel i of the panel begins at weights[i * stride]. Rows beyond the last are
   /// left out.
   void dequantize_panel(int64_t panel, float* weights, int64_t stride) const;
-  /// The code at one place of an integer matrix; slow.
-  int32_t code(int64_t row, int64_t column) const;
+  /// The levels of one row of an integer matrix, zero where pruned, and what is kept; slow.
+  void unpack_row(int64_t row, int32_t* levels, uint8_t* mask) const;
   int64_t resident_bytes() const;
 
  private:
+  void take_scales(const Unpacker& source);
+  void fill_rows(const Unpacker& source);
+  void dequantize_rows(int64_t panel, int64_t channels, float* weights, int64_t stride) const;
   void fill_panel(int64_t panel, const int8_t* codes);
   void find_runs(int64_t panel);
   int32_t unit_code(int64_t panel, int64_t unit, int64_t place) const;
@@ -83,7 +93,7 @@ class PackedMatrix {
   int64_t windows_per_scale_ = 0;
   int64_t scale_groups_ = 0;
   int64_t code_bytes_ = 0, input_bytes_ = 0;  // of a panel
-  Tensor codes_, inputs_, scales_, offsets_;
+  Tensor codes_, inputs_, scales_, zero_points_, offsets_;
   std::vector<uint16_t> runs_;
   std::vector<int64_t> run_begin_;
 };

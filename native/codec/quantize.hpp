@@ -1,4 +1,4 @@
-// Weights to codes and back, one row (output channel) at a time: what "int4+2:4" means in numbers.
+// Weights to levels and back, one row (output channel) at a time: what "int4+2:4" means in numbers.
 #pragma once
 #include <cstdint>
 
@@ -10,13 +10,30 @@ namespace usmlite::codec {
 /// A last, incomplete group keeps at most `kept` of its inputs.
 void magnitude_mask(const float* weights, int64_t columns, int kept, int of, uint8_t* mask);
 
-/// scale = max |w * mask| / maximum_code over each scale group (1 where that is zero), code = w * mask / scale rounded
-/// to nearest, ties to even, and clipped to +-maximum_code. `mask` may be null: all kept. float32: codes are the bits.
-/// Throws INVALID_ARGUMENT when a weight is NaN or infinite.
-void quantize_row(const WeightSpec& spec, const float* weights, const uint8_t* mask, int64_t columns, int32_t* codes,
-                  float* scales);
+/// What the weights of one scale group are measured by. `scale` is 1 where the formula gives 0.
+struct GroupScale {
+  float scale;
+  float zero_point;  // 0 in formats without
+  bool constant;     // the scale does not depend on the weights, as where all are zero
+};
 
-/// weight = code * scale; never -0.
-void dequantize_row(const WeightSpec& spec, const int32_t* codes, const float* scales, int64_t columns, float* weights);
+/// Over the kept weights of a group (`mask` may be null: all):
+///   symmetric, mid-rise, nf4   scale = max |w| / highest level
+///   ternary, int1              scale = mean |w| (BitNet b1.58, arXiv 2402.17764; XNOR-Net, arXiv 1603.05279)
+///   asymmetric                 scale = (max w - min w) / highest level, zero point = -min w / scale
+GroupScale group_scale(const WeightSpec& spec, const float* weights, const uint8_t* mask, int64_t count);
+
+/// The level nearest to w / scale (+ zero point). Halfway: whole numbers to the even one; odd ones so that (level - 1) / 2
+/// is even; nf4 to the lower one.
+float nearest_level(const WeightSpec& spec, float weight, const GroupScale& group);
+
+/// Levels, scales and zero points of a row; `mask` may be null: all kept. Pruned inputs have level 0. float32: levels are
+/// the bits. Throws INVALID_ARGUMENT when a weight is NaN or infinite.
+void quantize_row(const WeightSpec& spec, const float* weights, const uint8_t* mask, int64_t columns, int32_t* levels,
+                  float* scales, float* zero_points);
+
+/// weight = scale * (level - zero point), zero where the mask (may be null) is; never -0.
+void dequantize_row(const WeightSpec& spec, const int32_t* levels, const float* scales, const float* zero_points,
+                    const uint8_t* mask, int64_t columns, float* weights);
 
 }  // namespace usmlite::codec

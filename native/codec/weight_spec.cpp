@@ -1,7 +1,9 @@
 #include "codec/weight_spec.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <string_view>
+#include <utility>
 
 #include "core/error.hpp"
 
@@ -9,6 +11,10 @@ namespace usmlite::codec {
 namespace {
 
 constexpr int kMaximumGroup = 16;  // M of N:M: a mask has at most 16 bits
+
+// Formats that come in several widths.
+constexpr std::pair<std::string_view, NumberFormat> kFamilies[] = {
+    {"int", NumberFormat::kSymmetric}, {"uint", NumberFormat::kAsymmetric}, {"midrise", NumberFormat::kMidRise}};
 
 std::string quoted(std::string_view text) {
   std::string result(1, '"');
@@ -20,8 +26,9 @@ std::string quoted(std::string_view text) {
 [[noreturn]] void fail(const std::string& text, const std::string& problem) {
   throw Error(error_code::kUnsupportedSpec,
               "weight spec " + quoted(text) + ": " + problem +
-                  "; write float32, int8, int4, int3 or int2, then for integers optionally /g32, /g64 or /g128, then "
-                  "optionally +N:M with 1 <= N < M <= 16, for example int4+2:4");
+                  "; write float32, intB, uintB or midriseB with B of 2, 3, 4, 5, 6 or 8 bits, int1, ternary or nf4, then "
+                  "for all but float32 optionally /g32, /g64 or /g128, then optionally +N:M with 1 <= N < M <= 16, "
+                  "for example int4+2:4");
 }
 
 // A number without sign or leading zeros; -1 when `text` is anything else.
@@ -30,6 +37,23 @@ int whole_number(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   const bool plain = !text.empty() && text.size() <= 3 && text[0] >= '1' && text[0] <= '9';
   return plain && error == std::errc() && end == text.data() + text.size() ? value : -1;
+}
+
+void parse_format(const std::string& text, std::string_view part, WeightSpec& spec) {
+  if (part == "float32") return;
+  const auto set = [&](NumberFormat format, int bits) {
+    spec.format = format;
+    spec.bits = bits;
+  };
+  if (part == "ternary") return set(NumberFormat::kTernary, 2);
+  if (part == "nf4") return set(NumberFormat::kNormalFloat4, 4);
+  if (part == "int1") return set(NumberFormat::kMidRise, 1);
+  for (const auto& [name, format] : kFamilies) {
+    if (!part.starts_with(name)) continue;
+    const int bits = whole_number(part.substr(name.size()));
+    if ((bits >= 2 && bits <= 6) || bits == 8) return set(format, bits);
+  }
+  fail(text, quoted(part) + " is not a number format");
 }
 
 void parse_sparsity(const std::string& text, std::string_view part, WeightSpec& spec) {
@@ -42,6 +66,17 @@ void parse_sparsity(const std::string& text, std::string_view part, WeightSpec& 
 }
 
 }  // namespace
+
+uint32_t WeightSpec::raw(int32_t level) const {
+  switch (format) {
+    case NumberFormat::kSymmetric: return static_cast<uint32_t>(level + (1 << (bits - 1)));
+    case NumberFormat::kMidRise: return static_cast<uint32_t>(level + highest_level()) / 2;
+    case NumberFormat::kTernary: return static_cast<uint32_t>(level + 1);
+    case NumberFormat::kNormalFloat4:
+      return static_cast<uint32_t>(std::ranges::lower_bound(kNormalFloat4Levels, level) - kNormalFloat4Levels.begin());
+    default: return static_cast<uint32_t>(level);
+  }
+}
 
 WeightSpec parse_weight_spec(const std::string& text) {
   WeightSpec spec;
@@ -61,11 +96,7 @@ WeightSpec parse_weight_spec(const std::string& text) {
     group = rest.substr(slash + 1);
     rest = rest.substr(0, slash);
   }
-  if (rest == "int8") spec.bits = 8;
-  else if (rest == "int4") spec.bits = 4;
-  else if (rest == "int3") spec.bits = 3;
-  else if (rest == "int2") spec.bits = 2;
-  else if (rest != "float32") fail(text, quoted(rest) + " is not a number format");
+  parse_format(text, rest, spec);
   if (grouped) {
     if (!spec.is_integer()) fail(text, "float32 has no scales, so no group size");
     if (group == "g32") spec.group_size = 32;
@@ -76,9 +107,22 @@ WeightSpec parse_weight_spec(const std::string& text) {
   return spec;
 }
 
+std::string format_text(const WeightSpec& spec) {
+  switch (spec.format) {
+    case NumberFormat::kFloat32: return "float32";
+    case NumberFormat::kTernary: return "ternary";
+    case NumberFormat::kNormalFloat4: return "nf4";
+    default: break;
+  }
+  if (spec.format == NumberFormat::kMidRise && spec.bits == 1) return "int1";
+  for (const auto& [name, format] : kFamilies) {
+    if (format == spec.format) return std::string(name) + std::to_string(spec.bits);
+  }
+  return {};
+}
+
 std::string to_text(const WeightSpec& spec) {
-  std::string text(spec.is_integer() ? "int" : "float32");
-  if (spec.is_integer()) text += std::to_string(spec.bits);
+  std::string text = format_text(spec);
   if (spec.group_size) text.append("/g").append(std::to_string(spec.group_size));
   if (spec.is_sparse()) text.append("+").append(std::to_string(spec.kept)).append(":").append(std::to_string(spec.of));
   return text;

@@ -1,9 +1,10 @@
 #include "cpu/fake_quantize.hpp"
 
 #include <algorithm>
-#include <cmath>
 
+#include "codec/quantize.hpp"
 #include "core/thread_pool.hpp"
+#include "cpu/scale_gradient.hpp"
 #include "cpu/simd.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
@@ -29,17 +30,42 @@ float largest_magnitude(const FakeQuantization& q, int64_t begin, int64_t count)
   return largest.maximum();
 }
 
-// Calls body(begin, count, largest magnitude, scale) for every scale group, rows spread over threads.
+// codec::group_scale, the common case with vectors.
+codec::GroupScale group_scale(const FakeQuantization& q, int64_t begin, int64_t count) {
+  if (q.spec.format != codec::NumberFormat::kSymmetric) {
+    return codec::group_scale(q.spec, q.weight + begin, q.mask ? q.mask + begin : nullptr, count);
+  }
+  const float scale = largest_magnitude(q, begin, count) / static_cast<float>(q.spec.highest_level());
+  return {scale == 0.0f ? 1.0f : scale, 0.0f, scale == 0.0f};
+}
+
+// codec::nearest_level
+Vector nearest_level(const codec::WeightSpec& spec, Vector weight, const codec::GroupScale& group) {
+  const Vector ratio = weight / Vector::all(group.scale);
+  if (spec.format == codec::NumberFormat::kNormalFloat4) {
+    const auto& levels = codec::kNormalFloat4Levels;
+    Vector level = Vector::all(levels[0]);
+    for (size_t i = 0; i + 1 < levels.size(); ++i) {
+      const Vector middle = Vector::all(0.5f * static_cast<float>(levels[i] + levels[i + 1]));
+      level = select_greater(ratio, middle, Vector::all(levels[i + 1]), level);
+    }
+    return level;
+  }
+  const bool odd = spec.format == codec::NumberFormat::kMidRise;
+  const Vector one = Vector::all(1.0f), half = Vector::all(0.5f);
+  const Vector level = odd ? Vector::all(2.0f) * round((ratio - one) * half) + one : round(ratio + Vector::all(group.zero_point));
+  return maximum(minimum(level, Vector::all(static_cast<float>(spec.highest_level()))),
+                 Vector::all(static_cast<float>(spec.lowest_level())));
+}
+
+// Calls body(begin, count, scale) for every scale group, rows spread over threads.
 template <typename Body>
 void for_each_group(const FakeQuantization& q, Body&& body) {
   parallel_for(q.rows, std::max<int64_t>(kGrain / std::max<int64_t>(q.columns, 1), 1), [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) {
-      for (int64_t column = 0; column < q.columns; column += q.group) {
-        const int64_t begin = row * q.columns + column;
-        const int64_t count = std::min(q.group, q.columns - column);
-        const float largest = largest_magnitude(q, begin, count);
-        const float scale = largest / q.limit;
-        body(begin, count, largest, scale == 0.0f ? 1.0f : scale);
+      for (int64_t column = 0; column < q.columns; column += q.group()) {
+        const int64_t begin = row * q.columns + column, count = std::min(q.group(), q.columns - column);
+        body(begin, count, group_scale(q, begin, count));
       }
     }
   });
@@ -48,35 +74,30 @@ void for_each_group(const FakeQuantization& q, Body&& body) {
 }  // namespace
 
 void fake_quantize(const FakeQuantization& q, float* output) {
-  const Vector high = Vector::all(q.limit), low = Vector::all(-q.limit);
-  for_each_group(q, [&](int64_t begin, int64_t count, float, float group_scale) {
-    const Vector scale = Vector::all(group_scale);
+  for_each_group(q, [&](int64_t begin, int64_t count, const codec::GroupScale& group) {
+    const Vector scale = Vector::all(group.scale), zero_point = Vector::all(group.zero_point);
     for_each_vector(count, [&](int64_t i, int64_t lanes) {
-      const Vector rounded = round(masked(q, q.weight, begin + i, lanes) / scale);
-      const Vector code = maximum(minimum(rounded, high), low) + Vector::zero();  // + 0: codes have no -0
-      (code * scale).store(output + begin + i, lanes);
+      const int64_t at = begin + i;
+      const Vector level = nearest_level(q.spec, Vector::load(q.weight + at, lanes), group);
+      const Vector weight = (level - zero_point) * scale;
+      ((q.mask ? weight * load_mask(q.mask + at, lanes) : weight) + Vector::zero()).store(output + at, lanes);  // + 0: no -0
     });
   });
 }
 
 void fake_quantize_backward(const FakeQuantization& q, const float* output_gradient, bool scale_gradient,
                             float* weight_gradient) {
-  for_each_group(q, [&](int64_t begin, int64_t count, float largest, float group_scale) {
-    const Vector scale = Vector::all(group_scale);
+  for_each_group(q, [&](int64_t begin, int64_t count, const codec::GroupScale& group) {
+    const Vector scale = Vector::all(group.scale), zero_point = Vector::all(group.zero_point);
     Vector sum = Vector::zero();
     for_each_vector(count, [&](int64_t i, int64_t lanes) {
-      const Vector gradient = masked(q, output_gradient, begin + i, lanes);
-      gradient.store(weight_gradient + begin + i, lanes);
-      const Vector ratio = masked(q, q.weight, begin + i, lanes) / scale;
-      sum = multiply_add(gradient, round(ratio) - ratio, sum);
+      const int64_t at = begin + i;
+      const Vector gradient = masked(q, output_gradient, at, lanes);
+      gradient.store(weight_gradient + at, lanes);
+      const Vector weight = Vector::load(q.weight + at, lanes);
+      sum = multiply_add(gradient, nearest_level(q.spec, weight, group) - zero_point - weight / scale, sum);
     });
-    if (!scale_gradient || largest / q.limit == 0.0f) return;
-    const float through_scale = sum.sum() / q.limit;
-    for (int64_t i = begin; i < begin + count; ++i) {
-      if ((q.mask && !q.mask[i]) || std::abs(q.weight[i]) != largest) continue;
-      weight_gradient[i] += q.weight[i] < 0.0f ? -through_scale : through_scale;
-      return;
-    }
+    if (scale_gradient && !group.constant) add_scale_gradient(q, begin, count, sum.sum(), weight_gradient);
   });
 }
 

@@ -2,25 +2,28 @@
 #pragma once
 #include <cstdint>
 
+#include "codec/weight_spec.hpp"
 #include "core/instruction_set.hpp"
 
 namespace usmlite::cpu {
 
-/// A (rows, columns) weight with one scale per `group` columns, codes in -limit..limit; `mask` (0 or 1) may be null.
+/// A (rows, columns) weight and how it is coded; `mask` (0 or 1) may be null.
 struct FakeQuantization {
   const float* weight;
   const uint8_t* mask;
   int64_t rows, columns;
-  int64_t group;
-  float limit;
+  codec::WeightSpec spec;  // not float32; its sparsity is in the mask
+
+  int64_t group() const { return spec.group_size ? spec.group_size : columns; }
 };
 
 USMLITE_FOR_EACH_ISA(
-  // output[i] = round(mask * weight / scale) * scale, scale = max |mask * weight| / limit: to the bit what
-  // codec::quantize_row and dequantize_row make of it.
+  // To the bit what codec::quantize_row and dequantize_row make of the weight.
   void fake_quantize(const FakeQuantization& quantization, float* output);
-  // The rounding counts as the identity; the mask stops gradients. With `scale_gradient` the largest |w| of each group
-  // also gets what flows through the scale: sign(w) / limit * sum_i mask_i g_i (round(w_i / scale) - w_i / scale).
+  // The rounding counts as the identity; the mask stops gradients. With `scale_gradient` the weights that a group's scale
+  // was computed from also get what flows through it, S = sum_i mask_i g_i (level_i - zero point - w_i / scale):
+  // sign(w) / highest level * S for the largest |w|; sign(w) / count * S for each w where the scale is a mean; with zero
+  // points S / highest level for the largest w and its negative for the least.
   void fake_quantize_backward(const FakeQuantization& quantization, const float* output_gradient, bool scale_gradient,
                               float* weight_gradient);
   // output[i] = mask[i] ? x[i] : 0

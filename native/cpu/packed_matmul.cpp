@@ -147,6 +147,7 @@ void multiply_block(const PackedMatrix& weight, const OutputBlock& block, Quanti
 void packed_matmul_int8(const PackedMatrix& weight, int64_t m, const float* x, float* y,
                         const MatmulEpilogue& epilogue, const int64_t* starts) {
   if (m <= 0) return;
+  if (weight.order() == PackedOrder::kRows) return reference::packed_matmul_int8(weight, m, x, y, epilogue, starts);
   QuantizedRows rows(x, starts, m, weight.columns(), weight.windows());
   const int64_t n = weight.rows(), tile = tile_rows(weight);
   const int64_t block_rows = std::max<int64_t>(kBlockBytes / rows.stride / tile, 1) * tile;
@@ -177,7 +178,9 @@ void packed_matmul_float(const PackedMatrix& weight, int64_t m, const float* x, 
     const int64_t count = std::min(panels, weight.panels() - panel), first = panel * kPanel;
     parallel_for(count, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        dequantize_panel(weight, panel + i, weights.data() + i * kPanel * columns, columns);
+        float* to = weights.data() + i * kPanel * columns;
+        if (weight.order() == PackedOrder::kRows) weight.dequantize_panel(panel + i, to, columns);
+        else dequantize_panel(weight, panel + i, to, columns);
       }
     });
     MatmulEpilogue part = epilogue;

@@ -22,14 +22,15 @@ Napi::Value parse_spec(const Napi::CallbackInfo& info) {
   const codec::WeightSpec spec = codec::parse_weight_spec(arguments.text(0, "spec"));
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("text", codec::to_text(spec));
-  result.Set("bits", spec.bits);
+  result.Set("format", codec::format_text(spec));
+  result.Set("bits", spec.format == codec::NumberFormat::kTernary ? 1.6 : spec.bits);
   result.Set("groupSize", static_cast<double>(spec.group_size));
   result.Set("kept", spec.kept);
   result.Set("of", spec.of);
   return result;
 }
 
-// packedBytes(spec, rows, columns): bytes of codes, scales and mask
+// packedBytes(spec, rows, columns): bytes of codes, scales with zero points, and mask
 Napi::Value packed_bytes(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "packedBytes", 3);
   const codec::PackedLayout layout(codec::parse_weight_spec(arguments.text(0, "spec")),
@@ -37,7 +38,7 @@ Napi::Value packed_bytes(const Napi::CallbackInfo& info) {
                                    arguments.integer(2, "columns", 0, kMaximumColumns));
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("codes", static_cast<double>(layout.code_bytes));
-  result.Set("scales", static_cast<double>(layout.scale_count * 4));
+  result.Set("scales", static_cast<double>((layout.scale_count + layout.zero_point_count) * 4));
   result.Set("mask", static_cast<double>(layout.mask_bytes));
   return result;
 }
@@ -64,10 +65,11 @@ Tensor code_tensor(const codec::PackedLayout& layout) {
   if (!spec.is_integer() && spec.is_sparse()) return Tensor(DType::kFloat32, {layout.code_bytes / 4});
   if (!spec.is_integer()) return Tensor(DType::kFloat32, {layout.rows, layout.columns});
   if (spec.is_sparse()) return Tensor(DType::kUint8, {layout.code_bytes});
-  return Tensor(DType::kInt32, {layout.rows, layout.row_bits / 32});
+  if (spec.format == codec::NumberFormat::kTernary) return Tensor(DType::kUint8, {layout.rows, layout.row_bytes});
+  return Tensor(DType::kInt32, {layout.rows, layout.row_bytes / 4});
 }
 
-// packWeight(weight (rows, columns), spec, mask?) -> { packed, scale, mask }
+// packWeight(weight (rows, columns), spec, mask?) -> { packed, scale, zeroPoint, mask }
 Napi::Value pack_weight(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "packWeight", 2);
   const Tensor& weight = arguments.tensor(0, "weight", DType::kFloat32, {kAny, kAny});
@@ -79,28 +81,32 @@ Napi::Value pack_weight(const Napi::CallbackInfo& info) {
   const codec::PackedLayout layout(spec, rows, columns);
   Tensor packed = code_tensor(layout);
   Tensor scale(DType::kFloat32, {rows, spec.scales_per_row(columns)});
+  Tensor zero_point(DType::kFloat32, {rows, spec.zero_points_per_row(columns)});
   Tensor packed_mask(DType::kUint8, {layout.mask_bytes});
   std::fill_n(packed.data<uint8_t>(), packed.bytes(), uint8_t{0});
   std::fill_n(packed_mask.data<uint8_t>(), packed_mask.bytes(), uint8_t{0});
 
   codec::Packer packer(layout, {{packed.data<uint8_t>(), packed.bytes()},
                                 {scale.f32(), static_cast<size_t>(scale.count())},
-                                {packed_mask.data<uint8_t>(), packed_mask.bytes()}});
-  std::vector<int32_t> codes(static_cast<size_t>(columns));
-  std::vector<float> scales(static_cast<size_t>(spec.scales_per_row(columns)));
+                                {packed_mask.data<uint8_t>(), packed_mask.bytes()},
+                                {zero_point.f32(), static_cast<size_t>(zero_point.count())}});
+  std::vector<int32_t> levels(static_cast<size_t>(columns));
+  std::vector<float> scales(static_cast<size_t>(spec.scales_per_row(columns))), zero_points(scales.size());
   for (int64_t row = 0; row < rows; ++row) {
     const uint8_t* row_mask = mask ? mask->data<uint8_t>() + row * columns : nullptr;
-    codec::quantize_row(spec, weight.f32() + row * columns, row_mask, columns, codes.data(), scales.data());
-    packer.pack_row(row, codes.data(), scales.data(), row_mask);
+    codec::quantize_row(spec, weight.f32() + row * columns, row_mask, columns, levels.data(), scales.data(),
+                        zero_points.data());
+    packer.pack_row(row, {levels.data(), scales.data(), zero_points.data(), row_mask});
   }
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("packed", TensorHandle::wrap(info.Env(), std::move(packed)));
   if (spec.is_integer()) result.Set("scale", TensorHandle::wrap(info.Env(), std::move(scale)));
+  if (spec.has_zero_points()) result.Set("zeroPoint", TensorHandle::wrap(info.Env(), std::move(zero_point)));
   if (spec.is_sparse()) result.Set("mask", TensorHandle::wrap(info.Env(), std::move(packed_mask)));
   return result;
 }
 
-// unpackWeight(spec, rows, columns, packed, scale?, mask?) -> { weight, mask }, both (rows, columns)
+// unpackWeight(spec, rows, columns, packed, scale?, mask?, zeroPoint?) -> { weight, mask }, both (rows, columns)
 Napi::Value unpack_weight(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "unpackWeight", 4);
   const codec::Unpacker unpacker = packed_argument(arguments, 0);
@@ -108,11 +114,12 @@ Napi::Value unpack_weight(const Napi::CallbackInfo& info) {
   Tensor weight(DType::kFloat32, {layout.rows, layout.columns});
   Tensor mask(DType::kUint8, {layout.rows, layout.columns});
   parallel_for(layout.rows, kRowGrain, [&](int64_t begin, int64_t end) {
-    std::vector<int32_t> codes(static_cast<size_t>(layout.columns));
+    std::vector<int32_t> levels(static_cast<size_t>(layout.columns));
     for (int64_t row = begin; row < end; ++row) {
-      unpacker.unpack_row(row, codes.data(), mask.data<uint8_t>() + row * layout.columns);
-      codec::dequantize_row(layout.spec, codes.data(), unpacker.scales(row), layout.columns,
-                            weight.f32() + row * layout.columns);
+      uint8_t* row_mask = mask.data<uint8_t>() + row * layout.columns;
+      unpacker.unpack_row(row, levels.data(), row_mask);
+      codec::dequantize_row(layout.spec, levels.data(), unpacker.scales(row), unpacker.zero_points(row), row_mask,
+                            layout.columns, weight.f32() + row * layout.columns);
     }
   });
   Napi::Object result = Napi::Object::New(info.Env());
@@ -143,6 +150,7 @@ codec::Unpacker packed_argument(const Arguments& arguments, size_t first) {
   const Tensor& packed = arguments.any_tensor(first + 3, "weight_packed");
   std::span<const float> scales;
   std::span<const uint8_t> mask;
+  std::span<const float> zero_points;
   if (arguments.has(first + 4)) {
     const Tensor& tensor = arguments.tensor(first + 4, "weight_scale", DType::kFloat32);
     scales = {tensor.f32(), static_cast<size_t>(tensor.count())};
@@ -151,7 +159,11 @@ codec::Unpacker packed_argument(const Arguments& arguments, size_t first) {
     const Tensor& tensor = arguments.tensor(first + 5, "weight_mask", DType::kUint8);
     mask = {tensor.data<uint8_t>(), tensor.bytes()};
   }
-  return codec::Unpacker(layout, {{packed.data<uint8_t>(), packed.bytes()}, scales, mask});
+  if (arguments.has(first + 6)) {
+    const Tensor& tensor = arguments.tensor(first + 6, "weight_zero_point", DType::kFloat32);
+    zero_points = {tensor.f32(), static_cast<size_t>(tensor.count())};
+  }
+  return codec::Unpacker(layout, {{packed.data<uint8_t>(), packed.bytes()}, scales, mask, zero_points});
 }
 
 void define_codec(Napi::Object exports) {

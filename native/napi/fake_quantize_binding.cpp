@@ -9,8 +9,7 @@ namespace usmlite::binding {
 namespace {
 
 cpu::FakeQuantization quantization_of(const codec::WeightSpec& spec, const Tensor& weight, const Tensor* mask) {
-  return {weight.f32(), mask ? mask->data<uint8_t>() : nullptr, weight.dim(0), weight.dim(1),
-          spec.group_size ? spec.group_size : weight.dim(1), static_cast<float>(spec.maximum_code())};
+  return {weight.f32(), mask ? mask->data<uint8_t>() : nullptr, weight.dim(0), weight.dim(1), spec};
 }
 
 // fakeQuantize(weight (rows, columns), spec, mask?)

@@ -43,7 +43,7 @@ SharedMatrices& shared_matrices() {
   return *matrices;
 }
 
-// packedMatrixCreate(spec, rows, columns, packed, scale?, mask?)
+// packedMatrixCreate(spec, rows, columns, packed, scale?, mask?, zeroPoint?)
 Napi::Value create(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "PackedMatrix.create", 4);
   return PackedMatrixHandle::wrap(info.Env(), std::make_shared<codec::PackedMatrix>(packed_argument(arguments, 0)));

@@ -41,17 +41,25 @@ void packed_matmul_int8(const PackedMatrix& weight, int64_t m, const float* x, f
   const int64_t group_columns = weight.windows_per_scale() * PackedMatrix::kWindow;
   std::vector<QuantizedRow> inputs;
   for (int64_t frame = 0; frame < m; ++frame) inputs.push_back(quantize(x + (starts ? starts[frame] : frame * columns), columns));
-  std::vector<int32_t> codes(static_cast<size_t>(columns));
+  std::vector<int32_t> levels(static_cast<size_t>(columns));
+  std::vector<uint8_t> mask(static_cast<size_t>(columns));
   for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t i = 0; i < columns; ++i) codes[i] = weight.code(row, i);
+    const int64_t panel = row / PackedMatrix::kChannels, channel = row % PackedMatrix::kChannels;
+    weight.unpack_row(row, levels.data(), mask.data());
     for (int64_t frame = 0; frame < m; ++frame) {
       float sum = 0.0f;
       for (int64_t group = 0; group < weight.scale_groups(); ++group) {
         const int64_t end = std::min((group + 1) * group_columns, columns);
-        int32_t products = 0;
-        for (int64_t i = group * group_columns; i < end; ++i) products += inputs[frame].codes[i] * codes[i];
-        const float scale = weight.scales(row / PackedMatrix::kChannels, group)[row % PackedMatrix::kChannels];
-        sum = std::fma(static_cast<float>(products), scale, sum);
+        int32_t products = 0, kept = 0;  // kept: sum of the inputs whose weight is
+        for (int64_t i = group * group_columns; i < end; ++i) {
+          products += inputs[frame].codes[i] * levels[i];
+          if (mask[i]) kept += inputs[frame].codes[i];
+        }
+        float whole = static_cast<float>(products);
+        if (weight.zero_points(panel, group)) {
+          whole = std::fma(-weight.zero_points(panel, group)[channel], static_cast<float>(kept), whole);
+        }
+        sum = std::fma(whole, weight.scales(panel, group)[channel], sum);
       }
       const int64_t at = frame * rows + row;
       y[at] = finish(sum * inputs[frame].scale, at, frame, row, rows, epilogue);
