@@ -132,6 +132,35 @@ __device__ __forceinline__ void tensor_copy(void* shared, const TensorMap* map, 
   asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
                ::"r"(shared_address(shared)), "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier)) : "memory");
 }
+/// As tensor_copy, into the shared memory of every block of the cluster whose bit in `blocks` is set: at the same place in
+/// each, reporting to the barrier at the same place.
+__device__ __forceinline__ void tensor_copy_multicast(void* shared, const TensorMap* map, int column, int row, uint64_t* barrier,
+                                                      uint16_t blocks) {
+  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
+               " [%0], [%1, {%2, %3}], [%4], %5;"
+               ::"r"(shared_address(shared)), "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier)), "h"(blocks) : "memory");
+}
+/// The place of this block in its cluster.
+__device__ __forceinline__ int cluster_rank() {
+  uint32_t rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return static_cast<int>(rank);
+}
+/// Waits for all threads of the cluster.
+__device__ __forceinline__ void cluster_sync() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+/// Arrives at the barrier at the same place in block `rank` of the cluster.
+__device__ __forceinline__ void barrier_arrive_cluster(uint64_t* barrier, int rank) {
+  asm volatile(
+      "{ .reg .b32 remote; mapa.shared::cluster.u32 remote, %0, %1;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote]; }"
+      ::"r"(shared_address(barrier)), "r"(rank) : "memory");
+}
+/// Waits until the kernels before this one in the stream have ended; before it, only what they do not write may be read.
+__device__ __forceinline__ void previous_kernel_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+/// Lets the next kernel of the stream start its blocks.
+__device__ __forceinline__ void next_kernel_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
 __device__ __forceinline__ void prefetch_tensor_map(const TensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
