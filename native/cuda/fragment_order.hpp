@@ -45,6 +45,9 @@ inline constexpr int kStoredPerSlice = 64;
 inline constexpr int kValuesPerLane = 32;
 inline constexpr int kMetadataBytesPerTile = 32 * 8;
 
+/// Group scales of a channel: groups begin within the inputs proper, without padding.
+constexpr int group_count(int inputs, int group_size) { return group_size ? (inputs + group_size - 1) / group_size : 0; }
+
 constexpr int slice_inputs(bool sparse) { return sparse ? 128 : 64; }
 
 /// Bytes of codes of a tile.
