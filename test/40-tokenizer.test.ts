@@ -116,7 +116,7 @@ test("corrupt tokenizer files are coded errors that name the file", (t) => {
   refuse("", /not valid JSON/);
   refuse("[]", /JSON object/);
   refuse({}, /object "model"/);
-  refuse({ model: { type: "BPE" } }, /only "Unigram"/);
+  refuse({ model: { type: "WordLevel" } }, /supported are "Unigram" and "BPE"/);
   refuse({ model: { ...model, vocab: {} } }, /non-empty list/);
   refuse({ model: { ...model, vocab: [["<pad>", "0"]] } }, /entry 0 .* must be \[piece, score\]/);
   refuse({ model: { ...model, vocab: [...pieces, ["", 0]] } }, /entry 15/);
@@ -126,7 +126,7 @@ test("corrupt tokenizer files are coded errors that name the file", (t) => {
   refuse({ model, added_tokens: [{ id: 16, content: "<x>" }] }, /must repeat/);
   refuse({ model, added_tokens: [{ id: 15, content: "E" }] }, /must repeat/);
   refuse({ model, added_tokens: 1 }, /added_tokens/);
-  refuse({ model, normalizer: { type: "Lowercase" } }, /normalizer of type "Lowercase"/);
+  refuse({ model, normalizer: { type: "Nmt" } }, /normalizer of type "Nmt"/);
   t.throws(() => Tokenizer.load(join(folder, "none")), { code: "FILE_NOT_FOUND" });
 });
 

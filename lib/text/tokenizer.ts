@@ -1,43 +1,67 @@
 /**
- * Sub-word tokenizers in the layout of `transformers`' LasrTokenizer: `tokenizer.json` with a unigram model over words
- * that begin with U+2581, `<pad>` (the CTC blank) at 0, `</s>` at 1, `<unk>` at 2, and U+2581 itself at 3.
+ * Sub-word tokenizers whose words begin with U+2581. Those trained here have the layout of `transformers`'
+ * LasrTokenizer: a unigram model with `<pad>` (the CTC blank) at 0, `</s>` at 1, `<unk>` at 2, and U+2581 itself at 3.
  */
 import { join } from "node:path";
-import { readJsonFile, writeJsonFile, type JsonObject, type JsonValue } from "../checkpoint/json_file.js";
+import { readJsonFile, writeJsonFile, type JsonObject } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
+import { byteOfPiece, type Segmentation } from "./bpe_model.js";
 import { normalizeText } from "./normalize.js";
+import { WORD_BEGIN, wordPipeline, type TextPipeline } from "./text_pipeline.js";
+import { SPECIAL_PIECES, tokenizerFromJson } from "./tokenizer_json.js";
 import { UnigramModel, type ScoredPiece } from "./unigram_model.js";
 import { trainUnigram } from "./unigram_training.js";
 
-/** Stands for the space before a word. */
-export const WORD_BEGIN = "\u2581";
+export { WORD_BEGIN } from "./text_pipeline.js";
+
 const FILE_NAME = "tokenizer.json";
-const SPECIAL_PIECES = ["<pad>", "</s>", "<unk>"] as const;
 // LasrTokenizer hands characters outside of its pieces id 3 whatever stands there; here it is a space.
 const UNKNOWN_ID = 3;
-// What Rust's char::is_whitespace splits at; JavaScript's \s differs at U+0085 and U+FEFF.
-const WHITESPACE = /[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/;
+
+/** What pieces mean and how text becomes pieces. */
+export interface TokenizerOptions {
+  /** What characters outside of all pieces become; 3 by default, as LasrTokenizer does whatever stands there. */
+  readonly unknownId?: number;
+  /** Pieces that are no text; default `<pad>`, `</s>`, `<unk>`. */
+  readonly specialPieces?: Iterable<string>;
+  /** What CTC or a transducer emits between symbols; default the id of `<pad>`. The number of pieces: an id after them. */
+  readonly blankId?: number | undefined;
+  /** Default: {@link UnigramModel} over the scores of the pieces. */
+  readonly segmentation?: Segmentation;
+  /** Default: {@link wordPipeline}. */
+  readonly pipeline?: TextPipeline;
+  /** The file it was read from, written again by {@link Tokenizer.save}. */
+  readonly json?: JsonObject;
+}
 
 export class Tokenizer {
+  readonly pieces: readonly ScoredPiece[];
   /** What CTC emits between symbols. */
   readonly blankId: number;
-  private readonly model: UnigramModel;
+  private readonly model: Segmentation;
   private readonly specialIds: ReadonlySet<number>;
-  private readonly normalization: "none" | "nfkc";
+  private readonly unknownId: number;
   private readonly cache = new Map<string, number[]>();
 
   constructor(
-    readonly pieces: readonly ScoredPiece[],
-    options: { unknownId?: number; specialPieces?: Iterable<string>; normalization?: "none" | "nfkc" } = {},
+    pieces: readonly ScoredPiece[],
+    private readonly options: TokenizerOptions = {},
   ) {
-    this.normalization = options.normalization ?? "none";
-    this.model = new UnigramModel(pieces, options.unknownId ?? UNKNOWN_ID);
+    const blankId = options.blankId ?? pieces.findIndex(([piece]) => piece === SPECIAL_PIECES[0]);
+    if (blankId < 0 || blankId > pieces.length) {
+      throw new UsmLiteError(
+        "BAD_TOKENIZER",
+        options.blankId === undefined
+          ? `a tokenizer needs the piece "<pad>", the CTC blank`
+          : `the blank, ${blankId}, must be an id of the tokenizer, which has ${pieces.length}, or the next one`,
+      );
+    }
+    this.blankId = blankId;
+    this.pieces = blankId === pieces.length ? [...pieces, ["<blank>", 0]] : pieces;
+    this.unknownId = options.unknownId ?? UNKNOWN_ID;
+    this.model = options.segmentation ?? new UnigramModel(pieces, this.unknownId);
     const special = new Set(options.specialPieces ?? SPECIAL_PIECES);
-    this.specialIds = new Set(pieces.flatMap(([piece], id) => (special.has(piece) ? [id] : [])));
-    const blank = this.model.idOf(SPECIAL_PIECES[0]);
-    if (blank === undefined)
-      throw new UsmLiteError("BAD_TOKENIZER", `a tokenizer needs the piece "<pad>", the CTC blank`);
-    this.blankId = blank;
+    this.specialIds = new Set(this.pieces.flatMap(([piece], id) => (id === blankId || special.has(piece) ? [id] : [])));
   }
 
   /** Number of ids, the width of a CTC head. */
@@ -57,60 +81,82 @@ export class Tokenizer {
     return this.model.idOf(piece);
   }
 
-  /** `<pad>`, `</s>`, `<unk>`: ids that are no text. */
+  /** `<pad>`, `</s>`, `<unk>` and the blank: ids that are no text. */
   isSpecial(id: number): boolean {
     return this.specialIds.has(id);
   }
 
-  /** As LasrTokenizer without special tokens, `tokenizer(text, add_special_tokens=False)`. */
+  /** As the tokenizer of transformers without special tokens, `tokenizer(text, add_special_tokens=False)`. */
   encode(text: string): number[] {
-    const words = (this.normalization === "nfkc" ? text.normalize("NFKC") : text).split(WHITESPACE);
-    return words.flatMap((word) => (word === "" ? [] : this.encodeWord(word)));
+    return (this.options.pipeline ?? wordPipeline)(text).flatMap((part) => this.encodePart(part));
   }
 
   /** As `tokenizer.decode(ids, skip_special_tokens=True, group_tokens=False)`: repeated ids are repeated text. */
   decode(ids: Iterable<number>): string {
     let text = "";
     let first = true;
+    let bytes: number[] = [];
+    const endBytes = (): void => {
+      if (bytes.length > 0) text += new TextDecoder().decode(Uint8Array.from(bytes));
+      bytes = [];
+    };
     for (const id of ids) {
       const piece = this.piece(id);
       if (this.specialIds.has(id)) continue;
-      text += piece.replaceAll(WORD_BEGIN, first ? "" : " ");
+      const byte = byteOfPiece(piece);
+      if (byte !== undefined) {
+        bytes.push(byte);
+      } else {
+        endBytes();
+        text += piece.replaceAll(WORD_BEGIN, first ? "" : " ");
+      }
       first = false;
     }
+    endBytes();
     return text;
   }
 
-  private encodeWord(word: string): number[] {
-    let ids = this.cache.get(word);
+  private encodePart(part: string): number[] {
+    let ids = this.cache.get(part);
     if (!ids) {
-      const marked = word.startsWith(WORD_BEGIN) ? word : WORD_BEGIN + word;
-      ids = marked.split(new RegExp(`(?=${WORD_BEGIN})`)).flatMap((part) => this.model.segment(part));
-      if (this.cache.size < 100_000) this.cache.set(word, ids);
+      ids = this.model.segment(part);
+      if (this.cache.size < 100_000) this.cache.set(part, ids);
     }
     return ids;
   }
 
-  /** Reads `tokenizer.json` in `folder`. @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE, BAD_TOKENIZER */
-  static load(folder: string): Tokenizer {
+  /**
+   * Reads `tokenizer.json` in `folder`.
+   * @param blankId the blank of the network that the tokenizer belongs to; default its `<pad>`
+   * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE, BAD_TOKENIZER
+   */
+  static load(folder: string, blankId?: number): Tokenizer {
     const path = join(folder, FILE_NAME);
-    return tokenizerFromJson(readJsonFile(path, "BAD_TOKENIZER"), path);
+    const json = readJsonFile(path, "BAD_TOKENIZER");
+    const { pieces, ...options } = tokenizerFromJson(json, path);
+    try {
+      return new Tokenizer(pieces, { ...options, blankId, json });
+    } catch (error) {
+      if (!(error instanceof UsmLiteError)) throw error;
+      throw new UsmLiteError(error.code, `${path}: ${error.message}`, { cause: error });
+    }
   }
 
   /** Writes `tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer` loads. @throws UsmLiteError FILE_UNWRITABLE */
   save(folder: string): void {
     const special = [...this.specialIds];
-    writeJsonFile(join(folder, FILE_NAME), {
+    const own = {
       version: "1.0",
       truncation: null,
       padding: null,
       added_tokens: special.map((id) => addedToken(id, this.piece(id))),
-      normalizer: this.normalization === "nfkc" ? { type: "NFKC" } : null,
+      normalizer: null,
       pre_tokenizer: { type: "Sequence", pretokenizers: [{ type: "WhitespaceSplit" }, METASPACE] },
       post_processor: null,
       decoder: METASPACE,
-      model: { type: "Unigram", unk_id: this.model.unknownId, vocab: this.pieces, byte_fallback: false },
-    });
+      model: { type: "Unigram", unk_id: this.unknownId, vocab: this.pieces, byte_fallback: false },
+    };
+    writeJsonFile(join(folder, FILE_NAME), this.options.json ?? own);
     writeJsonFile(join(folder, "tokenizer_config.json"), {
       tokenizer_class: "LasrTokenizer",
       pad_token: SPECIAL_PIECES[0],
@@ -162,64 +208,4 @@ export function trainTokenizer(texts: Iterable<string>, size: number): Tokenizer
   const space = rounded.filter(([piece]) => piece === WORD_BEGIN);
   const others = rounded.filter(([piece]) => piece !== WORD_BEGIN);
   return new Tokenizer([...SPECIAL_PIECES.map((piece): ScoredPiece => [piece, 0]), ...space, ...others]);
-}
-
-function tokenizerFromJson(json: JsonObject, path: string): Tokenizer {
-  const fail = (problem: string): never => {
-    throw new UsmLiteError("BAD_TOKENIZER", `${path} ${problem}`);
-  };
-  const object = (value: JsonValue | undefined, name: string): JsonObject =>
-    typeof value === "object" && value !== null && !Array.isArray(value)
-      ? value
-      : fail(`must have an object "${name}"`);
-
-  const model = object(json["model"], "model");
-  if (model["type"] !== undefined && model["type"] !== "Unigram") {
-    fail(`has a model of type ${JSON.stringify(model["type"])}; only "Unigram" is supported`);
-  }
-  const vocabulary = model["vocab"];
-  if (!Array.isArray(vocabulary) || vocabulary.length === 0) return fail('must have a non-empty list "model.vocab"');
-  const pieces = vocabulary.map((entry, id): ScoredPiece => {
-    const [piece, score] = Array.isArray(entry) && entry.length === 2 ? entry : [];
-    if (typeof piece !== "string" || piece === "" || typeof score !== "number" || !Number.isFinite(score)) {
-      return fail(`entry ${id} of "model.vocab" must be [piece, score], got ${JSON.stringify(entry).slice(0, 100)}`);
-    }
-    return [piece, score];
-  });
-  const names = new Set(pieces.map(([piece]) => piece));
-  if (names.size !== pieces.length) fail('names a piece of "model.vocab" twice');
-  if (!names.has(SPECIAL_PIECES[0])) fail('has no piece "<pad>", which must be there as the CTC blank');
-
-  const unknownId = model["unk_id"] ?? UNKNOWN_ID;
-  if (typeof unknownId !== "number" || !Number.isInteger(unknownId) || unknownId < 0 || unknownId >= pieces.length) {
-    return fail(`has "model.unk_id" ${JSON.stringify(unknownId)}, which must be an id from 0 to ${pieces.length - 1}`);
-  }
-  const addedTokens = json["added_tokens"] ?? [];
-  if (!Array.isArray(addedTokens)) return fail('must have a list "added_tokens"');
-  const special = new Set<string>(SPECIAL_PIECES);
-  for (const entry of addedTokens) {
-    const { id, content, special: isSpecial } = object(entry, "added_tokens[...]");
-    // Added tokens name pieces of the model, or follow them one by one.
-    if (typeof content === "string" && id === pieces.length && !names.has(content)) pieces.push([content, 0]);
-    else if (typeof content !== "string" || typeof id !== "number" || pieces[id]?.[0] !== content) {
-      return fail(
-        `has the added token ${JSON.stringify(entry).slice(0, 100)}, which must repeat an id and piece of "model.vocab" or follow the last`,
-      );
-    }
-    names.add(content);
-    if (isSpecial === true) special.add(content);
-  }
-  return new Tokenizer(pieces, {
-    unknownId,
-    specialPieces: special,
-    normalization: normalizationOf(json["normalizer"], fail),
-  });
-}
-
-function normalizationOf(normalizer: JsonValue | undefined, fail: (problem: string) => never): "none" | "nfkc" {
-  if (normalizer === undefined || normalizer === null) return "none";
-  const type = typeof normalizer === "object" && !Array.isArray(normalizer) ? normalizer["type"] : undefined;
-  // SentencePiece's precompiled map is NFKC with small additions for control characters.
-  if (type === "NFKC" || type === "Precompiled") return "nfkc";
-  return fail(`has a normalizer of type ${JSON.stringify(type)}; supported are none, "NFKC" and "Precompiled"`);
 }

@@ -1,0 +1,114 @@
+/**
+ * Byte-pair encoding (Sennrich et al. 2016): a word is cut into characters, and neighbours are merged in the order in
+ * which training learnt the merges. Agrees with the `BPE` model of Hugging Face tokenizers.
+ */
+
+/** Cuts words into pieces. */
+export interface Segmentation {
+  /** Ids of the pieces of one part of text. */
+  segment(part: string): number[];
+  idOf(piece: string): number | undefined;
+}
+
+export interface BpeOptions {
+  /** What characters outside of all pieces become; absent: they are left out. */
+  readonly unknownId?: number | undefined;
+  /** Neighbouring unknown characters become one id. */
+  readonly fuseUnknown?: boolean;
+  /** Unknown characters become their UTF-8 bytes, pieces like `<0xE2>`, where all of them exist. */
+  readonly byteFallback?: boolean;
+}
+
+/** Two pieces that become one; the lower its rank, the sooner. Without ranks, the first in the list has the lowest. */
+export type RankedMerge = readonly [left: string, right: string, rank?: number];
+
+interface Merge {
+  readonly rank: number;
+  readonly id: number;
+}
+
+export class BpeModel implements Segmentation {
+  private readonly merges = new Map<string, Merge>();
+
+  /**
+   * @param ids id of each piece
+   * @param merges pairs of pieces; each pair and what it becomes must be pieces
+   * @throws RangeError when they are not
+   */
+  constructor(
+    private readonly ids: ReadonlyMap<string, number>,
+    merges: Iterable<RankedMerge>,
+    private readonly options: BpeOptions = {},
+  ) {
+    let index = 0;
+    for (const [left, right, rank = index] of merges) {
+      const [leftId, rightId, id] = [left, right, left + right].map((piece) => ids.get(piece));
+      if (leftId === undefined || rightId === undefined || id === undefined) {
+        throw new RangeError(`the merge of ${JSON.stringify(left)} and ${JSON.stringify(right)} names no piece of the vocabulary`);
+      }
+      const key = pairKey(leftId, rightId);
+      if (!this.merges.has(key)) this.merges.set(key, { rank, id });
+      index++;
+    }
+  }
+
+  idOf(piece: string): number | undefined {
+    return this.ids.get(piece);
+  }
+
+  segment(part: string): number[] {
+    const symbols = this.characters(part);
+    for (;;) {
+      let best: Merge | undefined;
+      let at = 0;
+      for (let i = 0; i + 1 < symbols.length; i++) {
+        const merge = this.merges.get(pairKey(symbols[i] as number, symbols[i + 1] as number));
+        if (merge && (!best || merge.rank < best.rank)) [best, at] = [merge, i];
+      }
+      if (!best) return symbols;
+      symbols.splice(at, 2, best.id);
+    }
+  }
+
+  private characters(part: string): number[] {
+    const { unknownId, fuseUnknown = false, byteFallback = false } = this.options;
+    const symbols: number[] = [];
+    // Held back until a known character follows, so bytes of later characters overtake it, as in the library.
+    let pending = false;
+    const endUnknown = (): void => {
+      if (pending && unknownId !== undefined) symbols.push(unknownId);
+      pending = false;
+    };
+    for (const character of part) {
+      const id = this.ids.get(character);
+      const bytes = id === undefined && byteFallback ? this.bytes(character) : undefined;
+      if (id !== undefined) {
+        endUnknown();
+        symbols.push(id);
+      } else if (bytes) {
+        symbols.push(...bytes);
+      } else {
+        if (!fuseUnknown) endUnknown();
+        pending = true;
+      }
+    }
+    endUnknown();
+    return symbols;
+  }
+
+  private bytes(character: string): number[] | undefined {
+    const ids = Array.from(new TextEncoder().encode(character), (byte) => this.ids.get(bytePiece(byte)));
+    return ids.every((id) => id !== undefined) ? (ids as number[]) : undefined;
+  }
+}
+
+/** `<0x0A>`, the piece of a byte. */
+const bytePiece = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
+
+/** The byte that a piece like `<0x0A>` stands for. */
+export function byteOfPiece(piece: string): number | undefined {
+  const [, digits] = /^<0x([0-9A-F]{2})>$/.exec(piece) ?? [];
+  return digits === undefined ? undefined : parseInt(digits, 16);
+}
+
+const pairKey = (left: number, right: number): string => `${left},${right}`;

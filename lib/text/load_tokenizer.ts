@@ -1,0 +1,32 @@
+/** The tokenizer of a model folder, whatever files it comes in. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { loadCtcVocabulary } from "./ctc_vocabulary.js";
+import { loadSentencePiece } from "./sentencepiece_model.js";
+import { Tokenizer } from "./tokenizer.js";
+
+const sentencePieceNames = ["tokenizer.model", "sentencepiece.model", "sentencepiece.bpe.model", "spiece.model", "spm.model"];
+
+/** Files that a tokenizer may consist of: they go where the model goes. */
+export const tokenizerFiles = [
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "vocab.json",
+  "merges.txt",
+  ...sentencePieceNames,
+];
+
+/**
+ * Reads `tokenizer.json`, else a SentencePiece model, else `vocab.json`; undefined when there is none of them.
+ * @param blankId the network's blank
+ * @throws UsmLiteError BAD_TOKENIZER naming the file
+ */
+export function loadTokenizer(folder: string, blankId: number): Tokenizer | undefined {
+  if (existsSync(join(folder, "tokenizer.json"))) return Tokenizer.load(folder, blankId);
+  const sentencePiece = sentencePieceNames.find((name) => existsSync(join(folder, name)));
+  if (sentencePiece) return loadSentencePiece(join(folder, sentencePiece), blankId);
+  if (existsSync(join(folder, "vocab.json"))) return loadCtcVocabulary(folder, blankId);
+  return undefined;
+}

@@ -1,0 +1,144 @@
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import test from "ava";
+import { Tokenizer, UsmLiteError } from "../lib/index.js";
+import { ByteLevelTokenizer } from "../lib/text/byte_level_tokenizer.js";
+import { loadTokenizer } from "../lib/text/load_tokenizer.js";
+import { loadSentencePiece } from "../lib/text/sentencepiece_model.js";
+import { randomValues } from "./gradient.js";
+import { temporaryFolder } from "./tiny_model.js";
+
+const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text");
+const recorded = JSON.parse(readFileSync(join(fixtures, "recorded.json"), "utf8")) as Record<string, [string, number[], string][]> & {
+  bpe_size: number;
+  unigram_size: number;
+};
+const folder = temporaryFolder("tokenizers");
+test.after.always(folder.clean);
+let folders = 0;
+
+/** A folder with these files: text, JSON, or a fixture to copy. */
+function folderWith(files: Record<string, unknown>): string {
+  const path = join(folder.path, String(folders++));
+  mkdirSync(path);
+  for (const [name, content] of Object.entries(files)) {
+    if (typeof content === "string" && content.startsWith("fixture:")) copyFileSync(join(fixtures, content.slice(8)), join(path, name));
+    else writeFileSync(join(path, name), typeof content === "string" || content instanceof Uint8Array ? content : JSON.stringify(content));
+  }
+  return path;
+}
+
+const json = (fixture: string): Record<string, never> => JSON.parse(readFileSync(join(fixtures, fixture), "utf8")) as Record<string, never>;
+
+test("byte-pair encoding over words agrees with Hugging Face tokenizers", (t) => {
+  const tokenizer = loadTokenizer(folderWith({ "tokenizer.json": "fixture:tokenizer_metaspace.json" }), 60) as Tokenizer;
+  t.is(tokenizer.size, 61, "the blank comes after the pieces");
+  t.true(tokenizer.isSpecial(60));
+  for (const [text, ids, decoded] of recorded["metaspace"] as [string, number[], string][]) {
+    t.deepEqual(tokenizer.encode(text), ids, text);
+    t.is(tokenizer.decode([60, ...ids, 60]), decoded);
+  }
+});
+
+test("byte-level encoding agrees with Hugging Face tokenizers, from one file and from three", (t) => {
+  const { model, added_tokens } = json("tokenizer_byte_level.json") as unknown as {
+    model: { vocab: Record<string, number>; merges: [string, string][] };
+    added_tokens: { id: number; content: string }[];
+  };
+  const three = folderWith({
+    "vocab.json": model.vocab,
+    "merges.txt": `#version: 0.2\n${model.merges.map((pair) => pair.join(" ")).join("\n")}\n`,
+    "added_tokens.json": Object.fromEntries(added_tokens.map(({ id, content }) => [content, id])),
+  });
+  for (const path of [folderWith({ "tokenizer.json": "fixture:tokenizer_byte_level.json" }), three]) {
+    const tokenizer = ByteLevelTokenizer.load(path);
+    t.is(tokenizer.size, 303);
+    for (const [text, ids, decoded] of recorded["bytelevel"] as [string, number[], string][]) {
+      t.deepEqual(tokenizer.encode(text), ids, text);
+      t.is(tokenizer.decode(ids), decoded);
+    }
+    const special = ["<|endoftext|>", "<|en|>", "<|0.00|>"].map((piece) => tokenizer.idOf(piece) as number);
+    t.deepEqual(special, [300, 301, 302]);
+    t.true(special.every((id) => tokenizer.isSpecial(id)));
+    t.is(tokenizer.decode([301, ...tokenizer.encode("sea"), 300]), "sea");
+    t.is(tokenizer.decode([162]), "\ufffd", "part of a character");
+  }
+});
+
+for (const kind of ["bpe", "unigram"] as const) {
+  test(`SentencePiece ${kind} models give the ids of the library`, (t) => {
+    const size = recorded[`${kind}_size`];
+    const tokenizer = loadSentencePiece(join(fixtures, `sentencepiece_${kind}.model`), size);
+    t.is(tokenizer.size, size + 1);
+    for (const [text, ids, decoded] of recorded[kind] as [string, number[], string][]) {
+      t.deepEqual(tokenizer.encode(text), ids, text);
+      if (!decoded.includes("⁇")) t.is(tokenizer.decode(ids), decoded);
+    }
+  });
+}
+
+test("vocab.json gives characters, with a piece for the space between words", (t) => {
+  const vocabulary = { "<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, A: 5, B: 6, "'": 7 };
+  const path = folderWith({ "vocab.json": vocabulary, "added_tokens.json": { "<x>": 8 }, "tokenizer_config.json": { do_lower_case: true } });
+  const tokenizer = loadTokenizer(path, 0) as Tokenizer;
+  t.deepEqual(tokenizer.encode("ab a'?"), [5, 6, 4, 5, 7, 3]);
+  t.is(tokenizer.decode([0, 5, 6, 0, 4, 4, 5, 3, 2]), "AB  A");
+  t.is(tokenizer.blankId, 0);
+  t.is(tokenizer.size, 9);
+  const other = { "vocab.json": { "[PAD]": 2, " ": 0, a: 1 }, "tokenizer_config.json": { pad_token: { content: "[PAD]" }, word_delimiter_token: " " } };
+  t.deepEqual((loadTokenizer(folderWith(other), 2) as Tokenizer).encode("a a"), [1, 0, 1]);
+});
+
+test("a folder without tokenizer has none; tokenizer.json comes first", (t) => {
+  t.is(loadTokenizer(folderWith({}), 0), undefined);
+  const both = folderWith({ "tokenizer.json": "fixture:tokenizer_metaspace.json", "tokenizer.model": "fixture:sentencepiece_bpe.model" });
+  t.is(loadTokenizer(both, 1)?.size, 60);
+  t.is(loadTokenizer(folderWith({ "spm.model": "fixture:sentencepiece_bpe.model" }), 0)?.size, recorded.bpe_size);
+});
+
+test("tokenizer files that cannot be honoured are coded errors that name file and key", (t) => {
+  const metaspace = json("tokenizer_metaspace.json") as Record<string, unknown>;
+  const model = metaspace["model"] as Record<string, unknown>;
+  const refuse = (files: Record<string, unknown>, message: RegExp, blankId = 0): void => {
+    const path = folderWith(files);
+    const error = t.throws(() => loadTokenizer(path, blankId), { instanceOf: UsmLiteError, code: "BAD_TOKENIZER", message });
+    t.true(error?.message.includes(path));
+  };
+  const refuseJson = (change: Record<string, unknown>, message: RegExp): void => refuse({ "tokenizer.json": { ...metaspace, ...change } }, message);
+  refuseJson({ model: { ...model, type: "WordPiece" } }, /model of type "WordPiece"; supported are "Unigram" and "BPE"/);
+  refuseJson({ model: { ...model, merges: [["x", "q", "z"]] } }, /entry 0 of "model.merges" must be two pieces/);
+  refuseJson({ model: { ...model, merges: ["s 日"] } }, /names no piece/);
+  refuseJson({ model: { ...model, vocab: { a: 0, b: 0 } } }, /gives "b" of "model.vocab" the id 0; ids must be 0..1/);
+  refuseJson({ model: { ...model, vocab: { a: 1 } } }, /the id 1; ids must be 0\.\.0/);
+  refuseJson({ model: { ...model, unk_token: "<none>" } }, /unk_token" "<none>", which is no piece/);
+  refuseJson({ model: { ...model, end_of_word_suffix: "</w>" } }, /end_of_word_suffix/);
+  refuseJson({ normalizer: { type: "BertNormalizer" } }, /normalizer of type "BertNormalizer"/);
+  refuseJson({ normalizer: { type: "Replace", pattern: { Regex: "(" }, content: "" } }, /no regular expression/);
+  refuseJson({ pre_tokenizer: { type: "ByteLevel" } }, /pre_tokenizer of type "ByteLevel"/);
+  refuseJson({ pre_tokenizer: { type: "Metaspace", replacement: "_" } }, /replacement "_"/);
+  refuse({ "tokenizer.json": metaspace }, /blank, 61, must be an id of the tokenizer, which has 60, or the next one/, 61);
+  refuse({ "vocab.json": { en: { A: 0 } } }, /one vocabulary for each language/);
+  refuse({ "tokenizer.model": "" }, /holds no pieces/);
+  refuse({ "tokenizer.model": "not a model" }, /tokenizer\.model: /);
+  t.throws(() => ByteLevelTokenizer.load(folderWith({ "tokenizer.json": metaspace })), { code: "BAD_TOKENIZER", message: /no ByteLevel/ });
+  t.throws(() => ByteLevelTokenizer.load(folderWith({})), { code: "FILE_NOT_FOUND", message: /vocab\.json/ });
+  t.throws(() => loadSentencePiece(join(folder.path, "none.model"), 0), { code: "FILE_NOT_FOUND" });
+});
+
+test("mutated SentencePiece models load or are refused, never anything else", (t) => {
+  const original = readFileSync(join(fixtures, "sentencepiece_unigram.model"));
+  const path = join(folderWith({}), "tokenizer.model");
+  const noise = randomValues(900, 8).map((value) => (value + 1) / 2);
+  for (let trial = 0; trial < 300; trial++) {
+    const bytes = Buffer.from(original);
+    bytes[Math.floor((noise[trial * 3] as number) * bytes.length)] = Math.floor((noise[trial * 3 + 1] as number) * 256);
+    writeFileSync(path, bytes.subarray(0, trial % 5 === 0 ? Math.floor((noise[trial * 3 + 2] as number) * bytes.length) : bytes.length));
+    try {
+      loadSentencePiece(path, 0).encode("sea shells");
+    } catch (error) {
+      if (!(error instanceof UsmLiteError) || error.code !== "BAD_TOKENIZER") t.fail(`trial ${trial}: ${String(error)}`);
+    }
+  }
+  t.pass();
+});
