@@ -3,7 +3,8 @@ import { UsmLiteError } from "../errors.js";
 import type { PackedWeight } from "../quant/packed_weight.js";
 import { hasZeroPoints, type WeightSpec } from "../quant/weight_spec.js";
 import type { Tensor } from "../tensor/tensor.js";
-import type { SafetensorsEntry, SafetensorsFile } from "./safetensors.js";
+import type { SafetensorsEntry } from "./safetensors.js";
+import type { TensorFile } from "./tensor_file.js";
 
 /** The tensors that hold the packed weight `name`: its codes, then scales, zero points and mask where `spec` has them. */
 export function packedTensorNames(name: string, spec: WeightSpec): string[] {
@@ -16,7 +17,7 @@ export function packedTensorNames(name: string, spec: WeightSpec): string[] {
 }
 
 /** The shape of the packed weight `name`: (out, in), or (out, in, 1). */
-export function packedShape(file: SafetensorsFile, name: string): number[] {
+export function packedShape(file: TensorFile, name: string): number[] {
   if (!file.has(`${name}_shape`)) {
     throw new UsmLiteError("BAD_CHECKPOINT", `${file.path} has no tensor "${name}_shape", which every packed weight has`);
   }
@@ -27,7 +28,7 @@ export function packedShape(file: SafetensorsFile, name: string): number[] {
  * Reads one packed weight; its bytes are checked when it is unpacked or made a matrix to multiply by.
  * @throws UsmLiteError BAD_CHECKPOINT when a tensor is missing
  */
-export function readPackedWeight(file: SafetensorsFile, name: string, spec: WeightSpec): PackedWeight {
+export function readPackedWeight(file: TensorFile, name: string, spec: WeightSpec): PackedWeight {
   const part = (suffix: string): Tensor => {
     if (file.has(name + suffix)) return file.tensor(name + suffix);
     throw new UsmLiteError("BAD_CHECKPOINT", `${file.path} has no tensor "${name}${suffix}", which ${spec.text} needs`);

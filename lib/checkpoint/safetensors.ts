@@ -16,6 +16,7 @@ import {
   isSafetensorsDtype,
   type SafetensorsDtype,
 } from "./safetensors_dtype.js";
+import type { TensorFile } from "./tensor_file.js";
 
 const LENGTH_BYTES = 8;
 const MAXIMUM_HEADER_BYTES = 100_000_000;
@@ -49,7 +50,7 @@ export function readSafetensors(path: string): SafetensorsFile {
 }
 
 /** An open safetensors file. Make one with {@link readSafetensors}. */
-export class SafetensorsFile implements Disposable {
+export class SafetensorsFile implements TensorFile {
   /** The free text pairs of the header. */
   readonly metadata: Readonly<Record<string, string>>;
   private readonly entries: ReadonlyMap<string, Entry>;

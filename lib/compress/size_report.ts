@@ -3,7 +3,8 @@ import { statSync } from "node:fs";
 import { join } from "node:path";
 import { readJsonFile } from "../checkpoint/json_file.js";
 import { packedShape, packedTensorNames } from "../checkpoint/packed_weights.js";
-import { readSafetensors, type SafetensorsFile } from "../checkpoint/safetensors.js";
+import { readSafetensors } from "../checkpoint/safetensors.js";
+import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { readCompression } from "../models/compression_config.js";
 import { modelFiles } from "../models/model_folder.js";
 
@@ -79,14 +80,14 @@ export function formatSizeReport({ layers, linear, file }: ModelSize): string {
 }
 
 // In a float checkpoint: the matrices of the encoder blocks, which are what a recipe would compress.
-function linearWeights(file: SafetensorsFile, packed: Iterable<string>): string[] {
+function linearWeights(file: TensorFile, packed: Iterable<string>): string[] {
   const float = file.names().filter((name) => /^encoder\.layers\..*(linear\d|_proj|pointwise_conv\d)\.weight$/.test(name));
   return [...new Set([...packed, ...float])].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
 }
 
 const product = (shape: readonly number[]): number => shape.reduce((result, extent) => result * extent, 1);
 
-const storedBytes = (file: SafetensorsFile, name: string): number => file.bytes(name).byteLength;
+const storedBytes = (file: TensorFile, name: string): number => file.bytes(name).byteLength;
 
 const cost = (weights: number, bytes: number): Omit<LayerSize, "name" | "shape" | "spec"> => ({
   weights,

@@ -1,6 +1,6 @@
 /** Weights read from a safetensors checkpoint, float or packed. */
 import { packedShape, packedTensorNames, readPackedWeight } from "../checkpoint/packed_weights.js";
-import type { SafetensorsFile } from "../checkpoint/safetensors.js";
+import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { UsmLiteError } from "../errors.js";
 import { checkShape, type WeightSource } from "../nn/weight_source.js";
 import { PackedMatrix } from "../quant/packed_matrix.js";
@@ -20,7 +20,7 @@ export class CheckpointWeights implements WeightSource {
 
   /** @param specs spec of each packed weight, by checkpoint name */
   constructor(
-    private readonly file: SafetensorsFile,
+    private readonly file: TensorFile,
     private readonly specs: ReadonlyMap<string, WeightSpec>,
     private readonly form: WeightForm,
   ) {}

@@ -34,6 +34,14 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_attention(exports);
   define_batch_norm(exports);
   define_depthwise_convolution(exports);
+  define_cached_attention(exports);
+  define_gelu(exports);
+  define_grouped_convolution(exports);
+  define_instance_norm(exports);
+  define_lstm_cell(exports);
+  define_plane_convolution(exports);
+  define_relative_attention(exports);
+  define_row_copies(exports);
   define_layer_norm(exports);
   define_softmax(exports);
   define_packed_matrix(env, exports);

@@ -1,0 +1,14 @@
+/** Gaussian error linear unit. */
+import { addon } from "../native/addon.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+
+interface GeluBindings {
+  gelu(x: TensorHandle): TensorHandle;
+}
+
+const native = addon as GeluBindings;
+
+/** `x Φ(x)` with the normal distribution function Φ, exact (Hendrycks, Gimpel 2016). Any shape. Not differentiable. */
+export function gelu(x: Tensor): Tensor {
+  return new Tensor(native.gelu(x.handle));
+}

@@ -1,0 +1,69 @@
+/** Depthwise convolution over the plane of time and frequency. */
+import { addon } from "../native/addon.js";
+import { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+
+interface PlaneConvolutionBindings {
+  planeConvolution(
+    x: TensorHandle,
+    weight: TensorHandle,
+    bias: TensorHandle,
+    offsets: TensorHandle,
+    outputOffsets: TensorHandle,
+    features: number,
+    stride: number,
+    padding: number,
+    relu: boolean,
+  ): TensorHandle;
+}
+
+const native = addon as PlaneConvolutionBindings;
+
+export interface PlaneConvolutionOptions {
+  /** Extent of the frequency axis of `x`. */
+  features: number;
+  /** Of both axes. */
+  stride: number;
+  /** Zeros on either side of both axes. */
+  padding: number;
+  /** "none" by default. */
+  activation?: "none" | "relu";
+}
+
+/** Extent of an axis after convolution; an empty axis stays empty. */
+export function convolvedLength(length: number, kernel: number, { stride, padding }: { stride: number; padding: number }): number {
+  return length === 0 || length + 2 * padding < kernel ? 0 : Math.floor((length + 2 * padding - kernel) / stride) + 1;
+}
+
+/**
+ * Convolves each channel of a plane with its own square kernel, within each sequence; when `x` has a single channel, all kernels see
+ * that one. Not differentiable.
+ * @param x (frames, features * channels), or (frames, features): the channels of a feature lie together
+ * @param weight (channels, 1, kernel, kernel)
+ * @param bias (channels)
+ * @returns `output` (output frames, output features * channels), where its sequences begin, and its extent along frequency
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
+ */
+export function planeConvolution(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor,
+  offsets: SequenceOffsets,
+  options: PlaneConvolutionOptions,
+): { output: Tensor; offsets: SequenceOffsets; features: number } {
+  const { features, stride, padding, activation = "none" } = options;
+  const kernel = weight.dim(-1);
+  const outputOffsets = new SequenceOffsets(offsets.lengths.map((length) => convolvedLength(length, kernel, options)));
+  const output = native.planeConvolution(
+    x.handle,
+    weight.handle,
+    bias.handle,
+    offsets.tensor.handle,
+    outputOffsets.tensor.handle,
+    features,
+    stride,
+    padding,
+    activation === "relu",
+  );
+  return { output: new Tensor(output), offsets: outputOffsets, features: convolvedLength(features, kernel, options) };
+}

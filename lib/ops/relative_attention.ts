@@ -1,0 +1,83 @@
+/** Self-attention with relative positions (Dai et al. 2019, Transformer-XL), over whole sequences or a window. */
+import { addon } from "../native/addon.js";
+import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+
+interface RelativeAttentionBindings {
+  relativeAttention(
+    query: TensorHandle,
+    key: TensorHandle,
+    value: TensorHandle,
+    offsets: TensorHandle,
+    heads: number,
+    keyValueHeads: number,
+    scale: number,
+    positions: TensorHandle,
+    origin: number,
+    contentBias: TensorHandle,
+    positionBias: TensorHandle,
+    left: number,
+    right: number,
+  ): TensorHandle;
+}
+
+const native = addon as RelativeAttentionBindings;
+
+/** Keys for the distances between a frame and the frames it sees. */
+export interface RelativePositions {
+  /** (distances, heads * headDim): row n is for the distance `origin - n`, counted from the frame seen to the frame itself. */
+  readonly keys: Tensor;
+  readonly origin: number;
+}
+
+export interface RelativeAttentionOptions {
+  heads: number;
+  /** Default: as many as heads. */
+  keyValueHeads?: number;
+  /** (heads * headDim), added to queries before they meet keys. */
+  contentBias: Tensor;
+  /** (heads * headDim), added to queries before they meet positions. */
+  positionBias: Tensor;
+  /** Frames before and after a frame that it sees. Absent: all of its sequence. */
+  context?: readonly [left: number, right: number] | undefined;
+  /** multiplies the scores; default headDim^-0.5 */
+  scale?: number;
+}
+
+/**
+ * `softmax(scale * ((q_i + u) k_j + (q_i + v) p(i - j))) v_j` for each head within each sequence. Scores are made block by block
+ * and never stored; with `context` only blocks inside the window are made, so time grows with the number of frames. Not
+ * differentiable.
+ * @param query (frames, heads * headDim)
+ * @param key (frames, keyValueHeads * headDim)
+ * @param value (frames, keyValueHeads * headDim)
+ * @returns (frames, heads * headDim)
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit or positions for some distance are missing
+ */
+export function relativeAttention(
+  query: Tensor,
+  key: Tensor,
+  value: Tensor,
+  positions: RelativePositions,
+  offsets: SequenceOffsets,
+  { heads, keyValueHeads = heads, contentBias, positionBias, context, scale }: RelativeAttentionOptions,
+): Tensor {
+  const [left, right] = context ?? [-1, -1];
+  return new Tensor(
+    native.relativeAttention(
+      query.handle,
+      key.handle,
+      value.handle,
+      offsets.tensor.handle,
+      heads,
+      keyValueHeads,
+      scale ?? (query.dim(-1) / heads) ** -0.5,
+      positions.keys.handle,
+      positions.origin,
+      contentBias.handle,
+      positionBias.handle,
+      left,
+      right,
+    ),
+  );
+}

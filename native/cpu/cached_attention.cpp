@@ -1,0 +1,67 @@
+#include "cpu/cached_attention.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "core/allocator.hpp"
+#include "core/thread_pool.hpp"
+#include "cpu/simd.hpp"
+
+namespace usmlite::cpu::USMLITE_ISA {
+namespace {
+
+float dot(const float* x, const float* y, int64_t count) {
+  Vector sum = Vector::zero();
+  for_each_vector(count, [&](int64_t i, int64_t lanes) {
+    sum = multiply_add(Vector::load(x + i, lanes), Vector::load(y + i, lanes), sum);
+  });
+  return sum.sum();
+}
+
+// scores -> exp(score - maximum); returns their sum
+float soften(float* scores, int64_t count) {
+  const Vector lowest = Vector::all(-std::numeric_limits<float>::infinity());
+  Vector largest = lowest;
+  for_each_vector(count, [&](int64_t i, int64_t lanes) {
+    largest = maximum(largest, Vector::load(scores + i, lanes).head(lanes, lowest));
+  });
+  const Vector shift = Vector::all(largest.maximum());
+  Vector sum = Vector::zero();
+  for_each_vector(count, [&](int64_t i, int64_t lanes) {
+    const Vector power = exponential(Vector::load(scores + i, lanes) - shift);
+    sum = sum + power.head(lanes, Vector::zero());
+    power.store(scores + i, lanes);
+  });
+  return sum.sum();
+}
+
+}  // namespace
+
+void cached_attention(const CachedAttentionProblem& p, float* out) {
+  // Few queries: there is no copy of keys to share, so every head of every sequence reads them where they lie.
+  parallel_dynamic(p.sequences * p.heads, [&](int64_t unit) {
+    const int64_t sequence = unit / p.heads, column = unit % p.heads * p.head_dim;
+    const int64_t first = p.query_offsets[sequence], queries = p.query_offsets[sequence + 1] - first;
+    const int64_t begin = p.key_offsets[sequence], keys = p.key_offsets[sequence + 1] - begin;
+    if (queries == 0) return;
+    Scratch<float> scores(static_cast<size_t>(std::max<int64_t>(keys, 1)));
+    for (int64_t i = 0; i < queries; ++i) {
+      const int64_t visible = p.visible(i, queries, keys);
+      const float* query = p.query + (first + i) * p.width() + column;
+      for (int64_t j = 0; j < visible; ++j) {
+        scores[j] = p.scale * dot(query, p.key + p.row(begin + j) * p.width() + column, p.head_dim);
+      }
+      const float factor = 1.0f / soften(scores.data(), visible);
+      float* to = out + (first + i) * p.width() + column;
+      for_each_vector(p.head_dim, [&](int64_t c, int64_t lanes) {
+        Vector sum = Vector::zero();
+        for (int64_t j = 0; j < visible; ++j) {
+          sum = multiply_add(Vector::all(scores[j]), Vector::load(p.value + p.row(begin + j) * p.width() + column + c, lanes), sum);
+        }
+        (Vector::all(factor) * sum).store(to + c, lanes);
+      });
+    }
+  });
+}
+
+}  // namespace usmlite::cpu::USMLITE_ISA

@@ -1,0 +1,48 @@
+#include "core/row_copies.hpp"
+
+#include "napi/arguments.hpp"
+#include "napi/groups.hpp"
+#include "napi/tensor_binding.hpp"
+
+namespace usmlite::binding {
+namespace {
+
+constexpr int64_t kLargestPadding = 1 << 20;
+
+// gatherRows(x, indices) -> tensor (indices, width)
+Napi::Value gather_rows(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "gatherRows", 2);
+  const Tensor& x = arguments.tensor(0, "x", DType::kFloat32, {kAny, kAny});
+  const Tensor& indices = arguments.tensor(1, "indices", DType::kInt32, {kAny});
+  for (int64_t i = 0; i < indices.count(); ++i) {
+    const int32_t index = indices.i32()[i];
+    if (index < 0 || index >= x.dim(0)) {
+      arguments.fail("index " + std::to_string(i) + " is " + std::to_string(index) + " but x has rows 0.." + std::to_string(x.dim(0) - 1));
+    }
+  }
+  Tensor rows(DType::kFloat32, {indices.count(), x.dim(1)});
+  usmlite::gather_rows(x.f32(), x.dim(1), indices.i32(), indices.count(), rows.f32());
+  return TensorHandle::wrap(info.Env(), std::move(rows));
+}
+
+// padSequences(x, offsets, before, after) -> tensor (frames + sequences * (before + after), width)
+Napi::Value pad_sequences(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "padSequences", 4);
+  const Tensor& x = arguments.tensor(0, "x", DType::kFloat32, {kAny, kAny});
+  const Tensor& offsets = arguments.offsets(1, "offsets", x.dim(0));
+  const int64_t before = arguments.integer(2, "before", 0, kLargestPadding);
+  const int64_t after = arguments.integer(3, "after", 0, kLargestPadding);
+  const int64_t sequences = offsets.count() - 1;
+  Tensor padded(DType::kFloat32, {x.dim(0) + sequences * (before + after), x.dim(1)});
+  usmlite::pad_sequences(x.f32(), x.dim(1), offsets.i32(), sequences, before, after, padded.f32());
+  return TensorHandle::wrap(info.Env(), std::move(padded));
+}
+
+}  // namespace
+
+void define_row_copies(Napi::Object exports) {
+  define<gather_rows>(exports, "gatherRows");
+  define<pad_sequences>(exports, "padSequences");
+}
+
+}  // namespace usmlite::binding
