@@ -8,6 +8,7 @@
 
 #include <bit>
 
+#include "codec/weight_spec.hpp"
 #include "cuda/fragment_order.hpp"
 #include "cuda/ptx.cuh"
 
@@ -150,12 +151,6 @@ template <Arithmetic A> struct Dequantizer<Codes::kInt1, A> {
   }
 };
 
-/// The levels of NF4 (Dettmers et al., "QLoRA", arXiv 2305.14314, appendix E).
-inline constexpr float kNormalFloat4Levels[16] = {
-    -1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f, -0.18477343022823334f,
-    -0.09105003625154495f, 0.0f, 0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f,
-    0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f};
-
 /// Bits of a 16-bit float nearest to `value`, which is 0 or a normal number of the type.
 template <typename T> constexpr uint32_t constant_bits(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value), sign = bits >> 31 << 15, magnitude = bits & 0x7fffffffu;
@@ -168,7 +163,7 @@ template <typename T> constexpr uint32_t constant_bits(float value) {
 /// Byte `Byte` of the 16-bit levels Begin..Begin + 3: a quarter of a table for byte_permute.
 template <typename T, int Begin, int Byte> inline constexpr uint32_t kLevelBytes = [] {
   uint32_t word = 0;
-  for (int i = 0; i < 4; ++i) word |= (constant_bits<T>(kNormalFloat4Levels[Begin + i]) >> (8 * Byte) & 0xff) << (8 * i);
+  for (int i = 0; i < 4; ++i) word |= (constant_bits<T>(codec::kNormalFloat4Levels[Begin + i]) >> (8 * Byte) & 0xff) << (8 * i);
   return word;
 }();
 

@@ -15,7 +15,7 @@
 //   arithmetic, codes       planes        bit field of value (step, r, i)
 //   16-bit, 16-bit floats   4 x 16 bytes  plane = step, word r, bits 16 i..
 //   16-bit, int8            2 x 16 bytes  plane = step / 2, word 2 (step % 2) + r / 2, byte (r % 2) + 2 i; code + 128
-//   16-bit, int4 or nf4     1 x 16 bytes  word step, bits 16 i + 4 r..; code + 8 (nf4: index)
+//   16-bit, int4 or nf4     1 x 16 bytes  word step, bits 16 i + 4 r..; code + 8 (nf4: place of the level)
 //   16-bit, int3            8, 4 bytes    low two bits of code + 4 as int2's, the high one as int1's
 //   16-bit, int2, ternary   1 x 8 bytes   word step / 2, bits 16 i + 2 (r + 4 (step % 2))..; code + 2
 //   16-bit, int1            1 x 4 bytes   bit 16 i + r + 4 step; 1 is +scale, 0 is -scale
@@ -29,7 +29,8 @@
 // With fewer than two non-zero values in a group of four, zeros at the lowest free places fill it up.
 //
 // Scales per group of inputs (32, 64 or 128; logical inputs, so a 2:4 slice of 128 inputs may span several groups) are
-// 16-bit floats in the order (block, group, 64 channels). Scales per output channel are float32 (channels padded to 64).
+// 16-bit floats in the order (block, group, 64 channels). Scales per output channel are float32 (channels padded to 64);
+// with groups they are powers of two that keep float16 scales in range.
 #pragma once
 #include <cstdint>
 

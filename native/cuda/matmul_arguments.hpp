@@ -18,8 +18,8 @@ struct WeightView {
   int group_size;                 // inputs per group scale; 0: one scale per channel
   const uint8_t* tiles;           // (blocks, slices, 4, tile_bytes)
   const uint8_t* metadata;        // (blocks, slices, 4, kMetadataBytesPerTile); null when dense
-  const uint16_t* group_scales;   // (blocks, groups, 64) 16-bit floats of the arithmetic; null without groups
-  const float* channel_scales;    // (64 blocks); null: 1 (with groups, or 16-bit float codes)
+  const uint16_t* group_scales;   // (blocks, group_count(), 64) 16-bit floats of the arithmetic; null without groups
+  const float* channel_scales;    // (64 blocks); null: 1 (16-bit float codes, groups of bfloat16)
 };
 
 /// y (tokens, channels) = activation(x . Wᵀ * channel scale * row scale + bias) * scale + residual * residual_scale.
