@@ -23,6 +23,9 @@ inline constexpr const char* kBadAudio = "BAD_AUDIO";
 inline constexpr const char* kBadCheckpoint = "BAD_CHECKPOINT";
 inline constexpr const char* kUnsupportedSpec = "UNSUPPORTED_SPEC";
 inline constexpr const char* kTensorReleased = "TENSOR_RELEASED";
+inline constexpr const char* kNoGpu = "NO_GPU";
+inline constexpr const char* kDriverTooOld = "DRIVER_TOO_OLD";
+inline constexpr const char* kGpuFailed = "GPU_FAILED";
 }  // namespace error_code
 
 }  // namespace usmlite

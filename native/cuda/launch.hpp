@@ -1,0 +1,68 @@
+// Launching kernels: on the GPU through the CUDA runtime, or on the emulator, where a launch is over when it returns.
+#pragma once
+#include <cstddef>
+#include <source_location>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "cuda/kernel_language.cuh"
+
+#ifdef __CUDACC__
+#include "core/error.hpp"
+#else
+#include "emu/block.hpp"
+#endif
+
+namespace usmlite::cuda {
+
+/// A queue of work of the GPU: a cudaStream_t.
+using StreamHandle = void*;
+
+struct LaunchShape {
+  unsigned grid_x, grid_y, grid_z;
+  unsigned threads;                // of a block: whole warps
+  size_t shared_bytes;             // of a block
+  unsigned cluster_x = 1;          // blocks next to each other in x that run together (sm_90)
+  bool overlaps_previous = false;  // may begin before the kernel before it has ended, up to previous_kernel_wait (sm_90)
+  std::source_location where = std::source_location::current();  // names the kernel in messages
+};
+
+#ifdef __CUDACC__
+
+/// Throws GPU_FAILED when the driver refuses.
+void launch_on_device(const void* kernel, const LaunchShape& shape, StreamHandle stream, void** arguments);
+
+/// Gives a kernel to the stream. Throws GPU_FAILED.
+template <typename... P, typename... A>
+void launch(void (*kernel)(P...), const LaunchShape& shape, StreamHandle stream, A&&... arguments) {
+  std::tuple<std::remove_cv_t<P>...> values(std::forward<A>(arguments)...);
+  std::apply(
+      [&](auto&... value) {
+        void* pointers[] = {&value..., nullptr};
+        launch_on_device(reinterpret_cast<const void*>(kernel), shape, stream, pointers);
+      },
+      values);
+}
+
+#else
+
+/// Runs a kernel. Throws GPU_FAILED with what the emulator found wrong.
+template <typename... P, typename... A>
+void launch(void (*kernel)(P...), const LaunchShape& shape, StreamHandle, A&&... arguments) {
+  struct Call {
+    void (*kernel)(P...);
+    std::tuple<std::remove_cv_t<P>...> values;
+  };
+  const Call call{kernel, {std::forward<A>(arguments)...}};
+  emu::run_grid({shape.where.function_name(), {shape.grid_x, shape.grid_y, shape.grid_z}, shape.threads, shape.shared_bytes,
+                 [](const void* memory) {
+                   const Call& of = *static_cast<const Call*>(memory);
+                   std::apply([&of](const auto&... value) { of.kernel(value...); }, of.values);
+                 },
+                 &call});
+}
+
+#endif
+
+}  // namespace usmlite::cuda

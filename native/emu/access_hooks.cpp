@@ -1,0 +1,73 @@
+// Ordinary reads and writes of kernels: the functions that a compiler calls before each of them with -fsanitize=thread.
+//
+// Only kernels are compiled so; nothing is linked of that sanitizer. Compilers leave out accesses to variables whose
+// address stays within a function.
+#include <cstddef>
+#include <cstdint>
+
+#include "emu/block.hpp"
+#include "emu/global_memory.hpp"
+#include "emu/warpgroup_product.hpp"
+
+namespace usmlite::emu {
+
+namespace {
+
+inline void access(const void* pointer, size_t bytes, bool writes) {
+  if (!running_thread) return;  // the host's own
+  Block& machine = block();
+  const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
+  const char* const operation = writes ? "write" : "read";
+  if (machine.stacks().contain(address)) {
+    if (machine.products().are_under_way(address, bytes))
+      machine.fail(std::string(operation) + " of an accumulator of a product that is under way; wgmma_wait comes first");
+  } else if (machine.shared().is_near(address)) {
+    SharedMemory& shared = machine.shared();
+    const uint32_t offset = shared.offset_of(pointer, static_cast<uint32_t>(bytes), 1, operation);
+    if (writes) {
+      shared.write(running_thread->id, offset, static_cast<uint32_t>(bytes), operation);
+    } else {
+      shared.read(running_thread->id, offset, static_cast<uint32_t>(bytes), operation);
+    }
+  } else {
+    global_memory::check(pointer, bytes, 1, operation, !writes);
+  }
+}
+
+}  // namespace
+
+}  // namespace usmlite::emu
+
+extern "C" {
+
+#define USMLITE_HOOKS(SIZE)                                                                         \
+  void __tsan_read##SIZE(void* address) { usmlite::emu::access(address, SIZE, false); }             \
+  void __tsan_write##SIZE(void* address) { usmlite::emu::access(address, SIZE, true); }             \
+  void __tsan_unaligned_read##SIZE(void* address) { usmlite::emu::access(address, SIZE, false); }   \
+  void __tsan_unaligned_write##SIZE(void* address) { usmlite::emu::access(address, SIZE, true); }   \
+  void __tsan_volatile_read##SIZE(void* address) { usmlite::emu::access(address, SIZE, false); }    \
+  void __tsan_volatile_write##SIZE(void* address) { usmlite::emu::access(address, SIZE, true); }
+USMLITE_HOOKS(1)
+USMLITE_HOOKS(2)
+USMLITE_HOOKS(4)
+USMLITE_HOOKS(8)
+USMLITE_HOOKS(16)
+#undef USMLITE_HOOKS
+void __tsan_read_range(void* address, unsigned long bytes) { usmlite::emu::access(address, bytes, false); }
+void __tsan_write_range(void* address, unsigned long bytes) { usmlite::emu::access(address, bytes, true); }
+void __tsan_init() {}
+void __tsan_func_entry(void*) {}
+void __tsan_func_exit() {}
+void __tsan_vptr_read(void**) {}
+void __tsan_vptr_update(void**, void*) {}
+void* __tsan_memcpy(void* to, const void* from, unsigned long bytes) {
+  usmlite::emu::access(from, bytes, false);
+  usmlite::emu::access(to, bytes, true);
+  return __builtin_memcpy(to, from, bytes);
+}
+void* __tsan_memset(void* to, int value, unsigned long bytes) {
+  usmlite::emu::access(to, bytes, true);
+  return __builtin_memset(to, value, bytes);
+}
+
+}

@@ -1,0 +1,106 @@
+#include "emu/global_memory.hpp"
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "emu/block.hpp"
+
+namespace usmlite::emu::global_memory {
+
+namespace {
+
+constexpr size_t kDeviceBytes = size_t{8} << 30;
+// Addresses are never given out twice until all have been, so that a released buffer's are known to be nobody's.
+constexpr size_t kAddressBytes = size_t{1} << 40;
+constexpr size_t kPage = 4096, kGap = 64 * 1024;
+constexpr int kUnwritten = 0xcb;
+
+struct Memory {
+  std::mutex mutex;
+  uintptr_t begin = 0;  // 0: nothing reserved yet
+  size_t next = kGap, used = 0;
+  std::map<uintptr_t, size_t> buffers;
+  uintptr_t recent_begin = 0;  // the buffer used last
+  size_t recent_bytes = 0;
+};
+
+Memory& memory() {
+  static Memory* const instance = new Memory;
+  return *instance;
+}
+
+size_t mapped_bytes(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+}  // namespace
+
+void* allocate(size_t bytes) {
+  Memory& m = memory();
+  const std::lock_guard lock(m.mutex);
+  if (m.begin == 0) {
+    void* reserved = mmap(nullptr, kAddressBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reserved == MAP_FAILED) return nullptr;
+    m.begin = reinterpret_cast<uintptr_t>(reserved);
+  }
+  if (bytes > kDeviceBytes - m.used || m.next + mapped_bytes(bytes) + kGap > kAddressBytes) return nullptr;
+  void* const buffer = reinterpret_cast<void*>(m.begin + m.next);
+  if (mprotect(buffer, mapped_bytes(bytes), PROT_READ | PROT_WRITE) != 0) return nullptr;
+  m.next += mapped_bytes(bytes) + kGap;
+  m.used += bytes;
+  m.buffers.emplace(reinterpret_cast<uintptr_t>(buffer), bytes);
+  std::memset(buffer, kUnwritten, bytes);
+  return buffer;
+}
+
+void release(void* buffer) noexcept {
+  if (!buffer) return;
+  Memory& m = memory();
+  const std::lock_guard lock(m.mutex);
+  const auto found = m.buffers.find(reinterpret_cast<uintptr_t>(buffer));
+  if (found == m.buffers.end()) return;
+  // A new mapping in place of the old gives its pages back.
+  mmap(buffer, mapped_bytes(found->second), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  m.used -= found->second;
+  m.buffers.erase(found);
+  m.recent_bytes = 0;
+}
+
+size_t free_bytes() noexcept {
+  Memory& m = memory();
+  const std::lock_guard lock(m.mutex);
+  return kDeviceBytes - m.used;
+}
+
+void check(const void* pointer, size_t bytes, size_t alignment, const char* operation, bool constants) {
+  Memory& m = memory();
+  const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
+  if (address % alignment != 0)
+    block().fail(std::string(operation) + " at a global address that is not a multiple of " + std::to_string(alignment));
+  uintptr_t before = 0;
+  size_t size = 0;
+  {
+    const std::lock_guard lock(m.mutex);
+    if (address - m.recent_begin < m.recent_bytes && bytes <= m.recent_bytes - (address - m.recent_begin)) return;
+    const bool ours = m.begin != 0 && address - m.begin < kAddressBytes;
+    if (!ours && constants) return;
+    auto found = m.buffers.upper_bound(address);
+    if (ours && found != m.buffers.begin()) {
+      --found;
+      before = found->first;
+      size = found->second;
+      if (address - before < size && bytes <= size - (address - before)) {
+        m.recent_begin = before;
+        m.recent_bytes = size;
+        return;
+      }
+    }
+  }
+  block().fail(std::string(operation) + " of " + std::to_string(bytes) + " bytes at " +
+               (size > 0 ? "offset " + std::to_string(address - before) + " of a device buffer of " + std::to_string(size) + " bytes"
+                         : "an address that is in no device buffer"));
+}
+
+}  // namespace usmlite::emu::global_memory

@@ -1,0 +1,181 @@
+#include "emu/shared_memory.hpp"
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <new>
+#include <string>
+
+#include "emu/block.hpp"
+
+namespace usmlite::cuda {
+
+unsigned char* shared_memory() { return emu::block().shared().data(); }
+
+}  // namespace usmlite::cuda
+
+namespace usmlite::emu {
+
+namespace {
+
+/// What unwritten bytes hold: not a number in every float type, and rarely right as a whole number.
+constexpr int kPoison = 0xff;
+
+std::string byte(uint32_t index) { return "byte " + std::to_string(index * 4) + " of shared memory"; }
+
+}  // namespace
+
+SharedMemory::SharedMemory() : words_(kMostBytes / 4 + 1), fence_(FiberStacks::kStacks) {
+  void* memory = mmap(nullptr, kReservedBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  reservation_ = static_cast<unsigned char*>(memory);
+  data_ = reservation_ + kDataOffset;
+  mprotect(data_, (kMostBytes + 4095) & ~4095u, PROT_READ | PROT_WRITE);
+}
+
+SharedMemory::~SharedMemory() { munmap(reservation_, kReservedBytes); }
+
+void SharedMemory::begin_block(uint32_t bytes, MemoryOrder& order) {
+  bytes_ = bytes;
+  order_ = &order;
+  if (++generation_ == 0) {
+    std::fill(words_.begin(), words_.end(), Word{});
+    generation_ = 1;
+  }
+  std::memset(data_, kPoison, bytes);
+  std::fill_n(fence_.begin(), order.threads(), 0);
+}
+
+uint32_t SharedMemory::offset_of(const void* address, uint32_t bytes, uint32_t alignment, const char* operation) const {
+  const int64_t offset = static_cast<const unsigned char*>(address) - data_;
+  if (offset < 0 || offset + bytes > bytes_) {
+    const bool near = is_near(reinterpret_cast<uintptr_t>(address));
+    block().fail(std::string(operation) + " of " + std::to_string(bytes) + " bytes at " +
+                 (near ? "offset " + std::to_string(offset) + " of shared memory, which has " + std::to_string(bytes_) + " bytes"
+                       : "an address that is not in shared memory"));
+  }
+  if (offset % alignment != 0)
+    block().fail(std::string(operation) + " at offset " + std::to_string(offset) + " of shared memory, which is not a multiple of " + std::to_string(alignment));
+  return static_cast<uint32_t>(offset);
+}
+
+template <typename Visit> void SharedMemory::for_each_word(uint32_t offset, uint32_t bytes, Visit&& visit) {
+  const uint32_t end = offset + bytes;
+  for (uint32_t index = offset / 4; index * 4 < end; ++index) {
+    uint8_t mask = 0xf;
+    if (index * 4 < offset) mask &= 0xf << (offset - index * 4);
+    if (index * 4 + 4 > end) mask &= 0xf >> (index * 4 + 4 - end);
+    visit(word(index), mask, index);
+  }
+}
+
+void SharedMemory::report_race(uint32_t index, const char* operation, const char* other, int party) const {
+  const int barriers = party - order_->threads(), warps = barriers - MemoryOrder::kMostBarriers;
+  const std::string who = barriers < 0 ? "thread " + std::to_string(party)
+                          : warps < 0  ? "an asynchronous copy"
+                                       : "warp " + std::to_string(warps);
+  block().fail("race: " + std::string(operation) + " of " + byte(index) + " and a " + other + " by " + who + " have no barrier between them");
+}
+
+void SharedMemory::check_read(const Word& w, uint8_t mask, uint32_t index, int thread, Proxy proxy, const char* operation) const {
+  if (w.state == State::kArriving) block().fail(std::string(operation) + " of " + byte(index) + ", into which an asynchronous copy is under way");
+  if (w.state == State::kBarrier) block().fail(std::string(operation) + " of " + byte(index) + ", which is in an mbarrier");
+  if ((w.written & mask) != mask) block().fail(std::string(operation) + " of " + byte(index) + ", which nothing has been written to");
+  if ((w.write_mask & mask) && !order_->known(w.writer, w.write_clock, thread)) report_race(index, operation, "write", w.writer);
+  if (proxy == Proxy::kAsynchronous && w.write_proxy == Proxy::kGeneric && w.write_clock > fence_[thread] &&
+      (w.writer >= order_->threads() || w.write_clock > fence_[w.writer]))
+    block().fail(std::string(operation) + " of " + byte(index) + ", which thread " + std::to_string(w.writer) + " wrote without async_proxy_fence after it");
+}
+
+void SharedMemory::check_write(const Word& w, uint8_t mask, uint32_t index, int thread, const char* operation) const {
+  if (w.state == State::kArriving) block().fail(std::string(operation) + " of " + byte(index) + ", into which an asynchronous copy is under way");
+  if (w.state == State::kBarrier) block().fail(std::string(operation) + " of " + byte(index) + ", which is in an mbarrier");
+  if (w.products > 0) block().fail(std::string(operation) + " of " + byte(index) + ", which a product that is under way reads");
+  if ((w.write_mask & mask) && !order_->known(w.writer, w.write_clock, thread)) report_race(index, operation, "write", w.writer);
+  for (int i = 0; i < 2; ++i)
+    if ((w.read_mask[i] & mask) && !order_->known(w.reader[i], w.read_clock[i], thread)) report_race(index, operation, "read", w.reader[i]);
+}
+
+void SharedMemory::record_read(Word& w, uint8_t mask, int party, uint32_t clock, int thread) {
+  int slot = -1;
+  for (int i = 0; i < 2; ++i)
+    if (w.reader[i] == party && w.read_mask[i]) slot = i;
+  for (int i = 0; i < 2 && slot < 0; ++i)
+    if (!w.read_mask[i] || order_->known(w.reader[i], w.read_clock[i], thread)) slot = i;
+  if (slot < 0) slot = w.next_reader ^= 1;
+  w.read_mask[slot] = w.reader[slot] == party && w.read_clock[slot] == clock ? w.read_mask[slot] | mask : mask;
+  w.reader[slot] = static_cast<uint16_t>(party);
+  w.read_clock[slot] = clock;
+}
+
+void SharedMemory::read(int thread, uint32_t offset, uint32_t bytes, const char* operation) {
+  const uint32_t clock = order_->clock(thread);
+  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) {
+    check_read(w, mask, index, thread, Proxy::kGeneric, operation);
+    record_read(w, mask, thread, clock, thread);
+  });
+}
+
+void SharedMemory::read_by_warp(int thread, int warp, uint32_t clock, uint32_t offset, uint32_t bytes, const char* operation) {
+  const int party = order_->warp(warp);
+  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) {
+    check_read(w, mask, index, thread, Proxy::kGeneric, operation);
+    record_read(w, mask, party, clock, thread);
+  });
+}
+
+void SharedMemory::write(int thread, uint32_t offset, uint32_t bytes, const char* operation) {
+  const uint32_t clock = order_->clock(thread);
+  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) {
+    check_write(w, mask, index, thread, operation);
+    w.write_mask = w.writer == thread && w.write_clock == clock ? w.write_mask | mask : mask;
+    w.writer = static_cast<uint16_t>(thread);
+    w.write_clock = clock;
+    w.write_proxy = Proxy::kGeneric;
+    w.written |= mask;
+  });
+}
+
+void SharedMemory::begin_arrival(int thread, uint32_t offset, uint32_t bytes, const char* operation) {
+  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) {
+    check_write(w, mask, index, thread, operation);
+    w.state = State::kArriving;
+  });
+  std::memset(data_ + offset, kPoison, bytes);
+}
+
+void SharedMemory::end_arrival(uint32_t offset, uint32_t bytes, int party, uint32_t clock, Proxy proxy) {
+  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t) {
+    w.state = State::kOrdinary;
+    w.writer = static_cast<uint16_t>(party);
+    w.write_clock = clock;
+    w.write_mask = mask;
+    w.write_proxy = proxy;
+    w.written |= mask;
+  });
+}
+
+void SharedMemory::check_product_read(int thread, uint32_t offset, uint32_t bytes, const char* operation) {
+  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) { check_read(w, mask, index, thread, Proxy::kAsynchronous, operation); });
+}
+
+void SharedMemory::begin_use(uint32_t offset, uint32_t bytes) {
+  for_each_word(offset, bytes, [](Word& w, uint8_t, uint32_t) { ++w.products; });
+}
+
+void SharedMemory::end_use(uint32_t offset, uint32_t bytes, int warp, uint32_t clock, bool last) {
+  const int party = order_->warp(warp);
+  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t) {
+    if (last) --w.products;
+    record_read(w, mask, party, clock, warp * 32);
+  });
+}
+
+void SharedMemory::place_barrier(int thread, uint32_t offset) {
+  for_each_word(offset, 8, [&](Word& w, uint8_t mask, uint32_t index) {
+    check_write(w, mask, index, thread, "barrier_init");
+    w.state = State::kBarrier;
+  });
+}
+
+}  // namespace usmlite::emu

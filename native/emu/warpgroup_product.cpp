@@ -1,0 +1,221 @@
+#include "emu/warpgroup_product.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.hpp"
+#include "emu/block.hpp"
+#include "emu/ptx_wgmma.hpp"
+
+namespace usmlite::emu {
+
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kLeftRows = 64;
+
+/// The fields of a matrix descriptor that are used here (PTX ISA, "Matrix descriptor").
+struct Descriptor {
+  explicit Descriptor(uint64_t bits)
+      : address(static_cast<uint32_t>(bits & 0x3fff) << 4), eight_rows(static_cast<uint32_t>(bits >> 32 & 0x3fff) << 4),
+        base_offset(bits >> 49 & 7), swizzle(static_cast<int>(bits >> 62)) {}
+
+  /// Where `columns..columns + 15` bytes of a row are, as an offset in shared memory.
+  uint32_t chunk(int row, uint32_t column) const {
+    const uint32_t linear = address + row / 8 * eight_rows + row % 8 * 128 + column;
+    return (linear ^ (linear >> 7 & 7) << 4) - SharedMemory::kFirstAddress;
+  }
+
+  uint32_t address, eight_rows;
+  uint64_t base_offset;
+  int swizzle;  // 1: 128 bytes
+};
+
+void check(uint64_t bits, int row_bytes) {
+  const Descriptor descriptor(bits);
+  if (descriptor.swizzle != 1 || descriptor.base_offset != 0 || descriptor.eight_rows % 1024 != 0)
+    block().fail("wgmma with a matrix descriptor that swizzled_descriptor does not make");
+  if (descriptor.address % 128 + row_bytes > 128)
+    block().fail("wgmma reads " + std::to_string(row_bytes) + " bytes of each row from byte " + std::to_string(descriptor.address % 128) + " on, beyond its 128");
+  if (descriptor.address / 128 % 8 != 0) block().fail("wgmma with a tile that does not begin at a multiple of 1024 bytes");
+}
+
+}  // namespace
+
+void AsynchronousProducts::begin_block(int threads) {
+  warpgroups_.clear();
+  warpgroups_.resize(threads / kThreads);
+  threads_.assign(threads, ThreadState{});
+}
+
+void AsynchronousProducts::end_block(const std::string& place) const {
+  for (const Warpgroup& warpgroup : warpgroups_)
+    if (!warpgroup.products.empty())
+      throw Error(error_code::kGpuFailed, place + ": the block ended while products of a warpgroup were under way; commit and wait for them first");
+}
+
+/// Visits each piece of 16 bytes that a product reads of shared memory.
+template <typename Visit> void AsynchronousProducts::for_each_row(const ProductShape& shape, Visit&& visit) const {
+  const auto visit_tile = [&](uint64_t bits, int rows, uint32_t row_bytes) {
+    const Descriptor descriptor(bits);
+    for (int row = 0; row < rows; ++row)
+      for (uint32_t column = 0; column < row_bytes; column += 16) visit(descriptor.chunk(row, column));
+  };
+  if (shape.left_in_shared) visit_tile(shape.left, kLeftRows, 32);
+  visit_tile(shape.right, shape.columns, shape.sparse ? 64 : 32);
+}
+
+void AsynchronousProducts::fence() { threads_[block().current().id].fenced = true; }
+
+void AsynchronousProducts::issue(const ProductShape& shape, void* d, const uint32_t* a, uint32_t metadata) {
+  const int self = block().current().id;
+  const int warpgroup = self / kThreads, lane = self % kThreads;
+  if (warpgroup >= static_cast<int>(warpgroups_.size())) block().fail("wgmma needs a warpgroup of 128 threads, and this thread is in none");
+  Warpgroup& group = warpgroups_[warpgroup];
+  ThreadState& own = threads_[self];
+  if (!own.fenced) block().fail("wgmma without wgmma_fence since the registers it uses were last free to change");
+  const size_t place = static_cast<size_t>(own.issued - group.computed);
+  const bool first = place == group.products.size();
+  if (first) {
+    check(shape.right, shape.sparse ? 64 : 32);
+    if (shape.left_in_shared) check(shape.left, 32);
+    group.products.push_back({shape, std::vector<void*>(kThreads), std::vector<uint32_t>(4 * kThreads), std::vector<uint32_t>(kThreads)});
+  }
+  Product& product = group.products[place];
+  if (product.shape != shape) block().fail("wgmma differs from the one that other threads of its warpgroup gave; all must give the same");
+  SharedMemory& shared = block().shared();
+  if (first || lane % 32 == 0) {
+    for_each_row(shape, [&](uint32_t offset) {
+      shared.offset_of(shared.data() + offset, 16, 16, "wgmma");
+      shared.check_product_read(self, offset, 16, "wgmma");
+      if (first) shared.begin_use(offset, 16);
+    });
+  }
+  product.d[lane] = d;
+  product.metadata[lane] = metadata;
+  if (a) std::memcpy(&product.a[4 * lane], a, 16);
+  ++own.issued;
+}
+
+void AsynchronousProducts::commit() {
+  ThreadState& own = threads_[block().current().id];
+  own.groups.push_back(own.issued);
+}
+
+void AsynchronousProducts::wait(int pending) {
+  int operand = pending;
+  block().meet_warpgroup("wgmma_wait", &operand, perform_wait);
+  threads_[block().current().id].fenced = false;
+}
+
+void AsynchronousProducts::perform_wait(int warpgroup, void* const* operands) {
+  AsynchronousProducts& self = block().products();
+  MemoryOrder& order = block().order();
+  Warpgroup& group = self.warpgroups_[warpgroup];
+  const ThreadState& first = self.threads_[warpgroup * kThreads];
+  const int pending = *static_cast<const int*>(operands[0]);
+  for (int lane = 1; lane < kThreads; ++lane) {
+    const ThreadState& other = self.threads_[warpgroup * kThreads + lane];
+    if (other.issued != first.issued || other.groups != first.groups || *static_cast<const int*>(operands[lane]) != pending)
+      block().fail("wgmma_wait after other products or groups than other threads of its warpgroup gave; all must give the same");
+  }
+  const int64_t ended = static_cast<int64_t>(first.groups.size()) > pending ? first.groups[first.groups.size() - pending - 1] : first.finished;
+  uint32_t clocks[4];
+  for (uint32_t& clock : clocks) clock = order.tick();
+  for (; group.computed < ended; ++group.computed) {
+    const Product& product = group.products.front();
+    self.compute(product);
+    self.for_each_row(product.shape, [&](uint32_t offset) {
+      for (int warp = 0; warp < 4; ++warp) block().shared().end_use(offset, 16, warpgroup * 4 + warp, clocks[warp], warp == 3);
+    });
+    group.products.pop_front();
+  }
+  for (int lane = 0; lane < kThreads; ++lane) {
+    const int thread = warpgroup * kThreads + lane, warp = warpgroup * 4 + lane / 32;
+    order.learn(thread, order.warp(warp), clocks[lane / 32]);
+    ThreadState& state = self.threads_[thread];
+    while (static_cast<int>(state.groups.size()) > pending) state.groups.pop_front();
+    state.finished = ended;
+  }
+}
+
+void AsynchronousProducts::compute(const Product& product) {
+  const ProductShape& shape = product.shape;
+  const SharedMemory& shared = block().shared();
+  const int columns = shape.columns, step = step_inputs(shape.element), inputs = shape.sparse ? 2 * step : step;
+
+  // The right operand (inputs, columns).
+  const Descriptor right(shape.right);
+  std::vector<float> b(static_cast<size_t>(inputs) * columns);
+  const auto read_row = [&](const Descriptor& tile, int row, int bytes, float* values) {
+    unsigned char line[64];
+    for (int column = 0; column < bytes; column += 16) std::memcpy(line + column, shared.data() + tile.chunk(row, column), 16);
+    for (int column = 0; column < bytes; column += 32) decode(shape.element, line + column, values + column / element_bytes(shape.element));
+  };
+  for (int n = 0; n < columns; ++n) {
+    float values[64];
+    read_row(right, n, shape.sparse ? 64 : 32, values);
+    for (int k = 0; k < inputs; ++k) b[static_cast<size_t>(k) * columns + n] = values[k];
+  }
+
+  std::vector<float> sums(16 * static_cast<size_t>(columns));
+  for (int warp = 0; warp < 4; ++warp) {
+    LeftRows left;
+    if (shape.left_in_shared) {
+      const Descriptor tile(shape.left);
+      left.stored = step;
+      for (int row = 0; row < 16; ++row) {
+        read_row(tile, 16 * warp + row, 32, left.values[row]);
+        for (int s = 0; s < step; ++s) left.inputs[row][s] = static_cast<uint8_t>(s);
+      }
+    } else {
+      const uint32_t* registers[32];
+      for (int lane = 0; lane < 32; ++lane) registers[lane] = &product.a[4 * (32 * warp + lane)];
+      gather_left(shape.element, registers, shape.sparse ? &product.metadata[32 * warp] : nullptr, shape.selector, left);
+    }
+    multiply(left, b.data(), columns, sums.data());
+    for (int lane = 0; lane < 32; ++lane) {
+      void* const d = product.d[32 * warp + lane];
+      const int g = lane / 4, t = lane % 4;
+      for (int j = 0; j < columns / 8; ++j)
+        for (int i = 0; i < 4; ++i) {
+          const float sum = sums[static_cast<size_t>(g + 8 * (i / 2)) * columns + 8 * j + 2 * t + i % 2];
+          if (shape.element == Element::kInt8) {
+            int32_t& to = static_cast<int32_t*>(d)[4 * j + i];
+            to = static_cast<int32_t>((shape.accumulate ? static_cast<uint32_t>(to) : 0u) + static_cast<uint32_t>(static_cast<int32_t>(sum)));
+          } else {
+            float& to = static_cast<float*>(d)[4 * j + i];
+            to = shape.accumulate ? to + sum : sum;
+          }
+        }
+    }
+  }
+}
+
+bool AsynchronousProducts::are_under_way(uintptr_t address, size_t bytes) const {
+  const int self = block().current().id;
+  const ThreadState& own = threads_[self];
+  if (own.issued == own.finished) return false;
+  const Warpgroup& group = warpgroups_[self / kThreads];
+  for (int64_t i = own.finished; i < own.issued; ++i) {
+    const Product& product = group.products[static_cast<size_t>(i - group.computed)];
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(product.d[self % kThreads]);
+    if (address < begin + product.shape.columns / 2 * sizeof(float) && begin < address + bytes) return true;
+  }
+  return false;
+}
+
+}  // namespace usmlite::emu
+
+namespace usmlite::cuda::ptx {
+
+namespace {
+emu::AsynchronousProducts& products() { return emu::block().products(); }
+}  // namespace
+
+void wgmma_fence() { products().fence(); }
+void wgmma_commit() { products().commit(); }
+void wait_for_products(int pending) { products().wait(pending); }
+void issue_product(const emu::ProductShape& shape, void* d, const uint32_t* a, uint32_t metadata) { products().issue(shape, d, a, metadata); }
+
+}  // namespace usmlite::cuda::ptx
