@@ -60,6 +60,7 @@ export class CtcBeamSearch {
   private readonly headroom: number;
   private readonly allowed: readonly number[];
   private beam: Prefix[];
+  private settled: Prefix;
   private frame = 0;
 
   constructor(
@@ -74,7 +75,8 @@ export class CtcBeamSearch {
     this.scorer = combineScorers(options.scorers ?? []);
     this.headroom = options.scorers?.length ? SCORER_HEADROOM : 0;
     this.allowed = tokenizer.pieces.flatMap((_, id) => (tokenizer.isSpecial(id) ? [] : [id]));
-    this.beam = [Prefix.empty(tokenizer.blankId, this.scorer.start())];
+    this.settled = Prefix.empty(tokenizer.blankId, this.scorer.start());
+    this.beam = [this.settled];
   }
 
   /** Frames seen so far. */
@@ -112,6 +114,16 @@ export class CtcBeamSearch {
       );
     }
     return [...texts.values()].sort((a, b) => b.score - a.score).slice(0, atLeast("nBest", nBest, 1));
+  }
+
+  /** What every text in the beam begins with: later input only ever adds to it. */
+  settledText(): string {
+    this.settled = this.settled.settled();
+    const tokens: DecodedToken[] = [];
+    for (let prefix = this.settled; prefix.parent; prefix = prefix.parent) {
+      tokens.push({ id: prefix.id, firstFrame: 0, endFrame: 0, confidence: 1 });
+    }
+    return hypothesisOf(tokens.reverse(), 0, this.tokenizer, this.times).text;
   }
 
   private hypothesis(prefix: Prefix): Hypothesis {

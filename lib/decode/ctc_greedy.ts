@@ -49,6 +49,11 @@ export class CtcGreedySearch {
     return [hypothesisOf(tokens, this.logProbability, this.tokenizer, this.times)];
   }
 
+  /** The text so far, which later input only ever adds to. */
+  settledText(): string {
+    return this.best()[0].text;
+  }
+
   private step(id: number, score: number): void {
     const { frame, previous } = this;
     this.logProbability += score;

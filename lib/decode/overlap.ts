@@ -16,8 +16,16 @@ export interface Range {
   readonly end: number;
 }
 
+/** Says which parts of a recording make chunks while it arrives. Neither begins nor ends of chunks ever go back. */
+export interface ChunkPlanner {
+  /** The chunks after those given before that are due once `length` samples (or frames) are there. */
+  advance(length: number): Range[];
+  /** The last chunk of a recording that has `length` in all. `advance(length)` goes before. */
+  finish(length: number): Range;
+}
+
 /** {@link planChunks} for a recording that arrives piece by piece, of a length not known before its end. */
-export class ChunkPlan {
+export class ChunkPlan implements ChunkPlanner {
   private begin = 0;
 
   /** @throws UsmLiteError INVALID_ARGUMENT unless 0 <= overlap < chunkLength, both multiples of `multiple` */
@@ -35,7 +43,6 @@ export class ChunkPlan {
     }
   }
 
-  /** The chunks after those given before that are certain once `length` samples (or frames) are there. */
   advance(length: number): Range[] {
     const chunks: Range[] = [];
     for (; this.begin + this.chunkLength < length; this.begin += this.chunkLength - this.overlap) {
@@ -44,7 +51,6 @@ export class ChunkPlan {
     return chunks;
   }
 
-  /** The last chunk of a recording that has `length` in all. `advance(length)` goes before. */
   finish(length: number): Range {
     const last = Math.max(0, Math.ceil((length - this.chunkLength) / this.multiple) * this.multiple);
     return { begin: Math.min(this.begin, last), end: length };

@@ -76,6 +76,13 @@ export class Prefix {
     }
   }
 
+  /** The longest sequence that everything in the beam begins with; called on the prefix without tokens. */
+  settled(): Prefix {
+    let prefix: Prefix = this;
+    while (!prefix.active && prefix.children.length === 1) prefix = prefix.children[0] as Prefix;
+    return prefix;
+  }
+
   /** Makes the sums of the frame at hand the current ones. */
   advance(): void {
     [this.endingInBlank, this.nextEndingInBlank] = [this.nextEndingInBlank, this.endingInBlank];

@@ -15,14 +15,23 @@ export type WeightForm = "packed" | "float32";
 // Written by torch for every batch normalisation; nothing depends on it.
 const ignored = /\.num_batches_tracked$/;
 
+/** Numbers of packed matrices that workers of one process share, by checkpoint name. */
+export type SharedMatrices = Readonly<Record<string, number>>;
+
 export class CheckpointWeights implements WeightSource {
   private readonly used = new Set<string>();
+  /** The packed weights given so far, by checkpoint name. */
+  readonly matrices = new Map<string, PackedMatrix>();
 
-  /** @param specs spec of each packed weight, by checkpoint name */
+  /**
+   * @param specs spec of each packed weight, by checkpoint name
+   * @param shared packed weights that another worker holds ({@link PackedMatrix.share}), by checkpoint name
+   */
   constructor(
     private readonly file: TensorFile,
     private readonly specs: ReadonlyMap<string, WeightSpec>,
     private readonly form: WeightForm,
+    private readonly shared: SharedMatrices = {},
   ) {}
 
   tensor(name: string, shape: readonly number[]): Tensor {
@@ -42,6 +51,17 @@ export class CheckpointWeights implements WeightSource {
     if (!spec) return this.tensor(name, shape);
     for (const part of [...packedTensorNames(name, spec), `${name}_shape`]) this.used.add(part);
     checkShape(this.file.path, name, packedShape(this.file, name), shape);
+    const matrix = this.sharedMatrix(name) ?? this.readMatrix(name, spec);
+    if (matrix instanceof PackedMatrix) this.matrices.set(name, matrix);
+    return matrix;
+  }
+
+  private sharedMatrix(name: string): PackedMatrix | undefined {
+    const id = this.shared[name];
+    return id === undefined ? undefined : PackedMatrix.fromShared(id);
+  }
+
+  private readMatrix(name: string, spec: WeightSpec): Tensor | PackedMatrix {
     return tidy(() => {
       const packed = readPackedWeight(this.file, name, spec);
       try {

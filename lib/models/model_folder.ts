@@ -9,7 +9,7 @@ import type { LanguageModelWeights } from "../decode/language_model_scorer.js";
 import type { NgramLanguageModel } from "../decode/ngram_language_model.js";
 import { UsmLiteError } from "../errors.js";
 import { Tokenizer } from "../text/tokenizer.js";
-import { CheckpointWeights, type WeightForm } from "./checkpoint_weights.js";
+import { CheckpointWeights, type SharedMatrices, type WeightForm } from "./checkpoint_weights.js";
 import { readCompression, type Compression } from "./compression_config.js";
 import { readLanguageModelWeights } from "./language_model_weights.js";
 import { parseLasrConfig } from "./lasr/lasr_config.js";
@@ -39,11 +39,15 @@ export interface SpeechModel {
   readonly compression: Compression;
   /** Audio seconds per encoder frame. */
   readonly secondsPerFrame: number;
+  /** Makes the packed weights available to other workers of this process, for {@link LoadOptions.sharedMatrices}. */
+  shareMatrices(): SharedMatrices;
 }
 
 export interface LoadOptions {
   /** `packed` (the default) multiplies by packed weights; `float32` unpacks them first. */
   readonly weights?: WeightForm;
+  /** What {@link SpeechModel.shareMatrices} gave in another worker, which must still hold the same model. */
+  readonly sharedMatrices?: SharedMatrices;
 }
 
 /**
@@ -64,7 +68,7 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
   const config = parseLasrConfig(json, path("config"));
   const compression = readCompression(json, path("config"));
   using file = readSafetensors(path("weights"));
-  const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed");
+  const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed", options.sharedMatrices);
   const network = new LasrForCtc(config, weights);
   weights.checkAllUsed();
   const frontEnd = LogMel.fromJson(readJsonFile(path("preprocessor"), "BAD_CONFIG"), path("preprocessor"));
@@ -84,5 +88,6 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
     languageModelWeights: readLanguageModelWeights(path("languageModelWeights")),
     compression,
     secondsPerFrame: (frontEnd.config.hopLength * config.encoder_config.subsampling_conv_stride ** 2) / frontEnd.config.samplingRate,
+    shareMatrices: () => Object.fromEntries([...weights.matrices].map(([name, matrix]) => [name, matrix.share()])),
   };
 }

@@ -15,6 +15,8 @@ export interface CtcSearch {
   advance(input: LogProbabilities): void;
   /** The best hypotheses if the recording ended here; at least one. */
   best(): Hypothesis[];
+  /** What the text will begin with, whatever comes. */
+  settledText(): string;
 }
 
 /** One recording: of its log-probabilities, only those of the newest chunk are kept. */
@@ -32,6 +34,11 @@ export class Decoding {
 
   push(chunk: Chunk): void {
     this.search.advance(this.joiner.push(chunk));
+  }
+
+  /** What the text will begin with, whatever chunks come. */
+  settledText(): string {
+    return this.search.settledText();
   }
 
   /** @param samples length of the recording */

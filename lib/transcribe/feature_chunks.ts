@@ -1,6 +1,6 @@
 /** Log-mel features of audio that arrives in blocks, in overlapping chunks: what is held does not grow with the audio. */
 import type { LogMel } from "../audio/log_mel.js";
-import { ChunkPlan, type Range } from "../decode/overlap.js";
+import type { ChunkPlanner, Range } from "../decode/overlap.js";
 import { tidy } from "../tensor/scope.js";
 
 /** Log-mel frames from `firstFrame` of the audio on. */
@@ -21,7 +21,7 @@ export class FeatureChunks {
 
   constructor(
     private readonly frontEnd: LogMel,
-    private readonly plan: ChunkPlan,
+    private readonly plan: ChunkPlanner,
   ) {}
 
   /** Takes a block of samples of any length and gives the chunks that it completes; take all before going on. */

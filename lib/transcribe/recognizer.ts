@@ -2,6 +2,7 @@
 import { CtcBeamSearch } from "../decode/ctc_beam_search.js";
 import { CtcGreedySearch } from "../decode/ctc_greedy.js";
 import type { LogProbabilities } from "../decode/hypothesis.js";
+import { HotwordScorer } from "../decode/hotword_scorer.js";
 import { LanguageModelScorer, type LanguageModelWeights } from "../decode/language_model_scorer.js";
 import { ChunkPlan, joinChunks, type Chunk } from "../decode/overlap.js";
 import type { PrefixScorer } from "../decode/prefix_scorer.js";
@@ -13,7 +14,7 @@ import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { Tokenizer } from "../text/tokenizer.js";
 import type { WeightForm } from "../models/checkpoint_weights.js";
-import { Decoding, type RecognizedSpeech } from "./decoding.js";
+import { Decoding, type CtcSearch, type RecognizedSpeech } from "./decoding.js";
 import { FeatureChunks, type FeatureChunk } from "./feature_chunks.js";
 
 export interface RecognizerOptions {
@@ -25,6 +26,15 @@ export interface RecognizerOptions {
   readonly languageModelWeights?: LanguageModelWeights;
   /** `float32` unpacks compressed weights first, to compare. */
   readonly weights?: WeightForm;
+}
+
+/** What one recording may ask for. */
+export interface RecordingOptions {
+  /**
+   * Phrases that are likely to be said ({@link HotwordScorer}). They make a greedy recognizer search with a beam for
+   * this recording.
+   */
+  readonly hotwords?: readonly string[];
 }
 
 // Chunks of 20 s see 2 s of context beyond their part on either side: well past the reach of the convolutions, and
@@ -104,17 +114,18 @@ export class Recognizer {
   }
 
   /** Log-mel frames per second. */
-  private get melRate(): number {
+  get melRate(): number {
     const { samplingRate, hopLength } = this.model.frontEnd.config;
     return samplingRate / hopLength;
   }
 
   /** Log-mel frames per encoder frame. */
-  private get stride(): number {
+  get stride(): number {
     return Math.round(this.model.secondsPerFrame * this.melRate);
   }
 
-  private featureChunks(): FeatureChunks {
+  /** The features of one recording, in the chunks that {@link Recognizer.transcribe} hears. */
+  featureChunks(): FeatureChunks {
     const plan = new ChunkPlan(chunkSeconds * this.melRate, overlapSeconds * this.melRate, this.stride);
     return new FeatureChunks(this.model.frontEnd, plan);
   }
@@ -140,8 +151,8 @@ export class Recognizer {
     }
   }
 
-  /** One pass over packed chunks; log-probabilities of each. */
-  private forward(chunks: readonly FeatureChunk[]): Chunk[] {
+  /** One pass over packed chunks, of one recording or several; what is said about each does not depend on the others. */
+  forward(chunks: readonly FeatureChunk[]): Chunk[] {
     return tidy(() => {
       const offsets = new SequenceOffsets(chunks.map(({ frames }) => frames));
       const packed = Tensor.zeros([offsets.frames, this.model.frontEnd.config.featureSize]);
@@ -163,15 +174,19 @@ export class Recognizer {
     });
   }
 
-  private decoding(): Decoding {
+  /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
+  decoding(options?: RecordingOptions): Decoding {
     const { secondsPerFrame, network, frontEnd } = this.model;
-    const times = { secondsPerFrame };
+    return new Decoding(this.search(options), network.config.pad_token_id, secondsPerFrame, frontEnd.config.samplingRate);
+  }
+
+  /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
+  search({ hotwords = [] }: RecordingOptions = {}): CtcSearch {
+    const times = { secondsPerFrame: this.model.secondsPerFrame };
+    if (this.decoder === "greedy" && hotwords.length === 0) return new CtcGreedySearch(this.tokenizer, times);
     const { beamWidth } = this.options;
-    const search =
-      this.decoder === "greedy"
-        ? new CtcGreedySearch(this.tokenizer, times)
-        : new CtcBeamSearch(this.tokenizer, times, { scorers: this.scorers, ...(beamWidth === undefined ? {} : { beamWidth }) });
-    return new Decoding(search, network.config.pad_token_id, secondsPerFrame, frontEnd.config.samplingRate);
+    const scorers = hotwords.length === 0 ? this.scorers : [...this.scorers, new HotwordScorer(hotwords, this.tokenizer)];
+    return new CtcBeamSearch(this.tokenizer, times, { scorers, ...(beamWidth === undefined ? {} : { beamWidth }) });
   }
 }
 

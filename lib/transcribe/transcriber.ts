@@ -1,43 +1,43 @@
 /** Transcription off the event loop: a worker thread holds the model, the caller awaits. */
 import { Worker } from "node:worker_threads";
-import { UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
+import { UsmLiteError } from "../errors.js";
 import { defaultModelFolder } from "../models/default_model.js";
 import type { RecognizedSpeech } from "./decoding.js";
-import type { RecognizerOptions } from "./recognizer.js";
+import type { BatchingOptions } from "./forward_batcher.js";
+import type { PartialText } from "./partial_recognition.js";
+import type { RecognizerOptions, RecordingOptions } from "./recognizer.js";
+import type { AudioInput, RecordingRequest, WorkerAnswer, WorkerOptions, WorkerRequest } from "./worker_messages.js";
 
-/** A path, the bytes of an audio file, or mono samples at 16 kHz in [-1, 1]. */
-export type AudioInput = string | Uint8Array | Float32Array;
+export type { AudioInput } from "./worker_messages.js";
 
 /** Longer audio is refused unless `maximumSeconds` allows it: a guard against input without end, not a matter of memory. */
 export const defaultMaximumHours = 4;
 
-export interface TranscriberOptions extends RecognizerOptions {
+export interface TranscriberOptions extends RecognizerOptions, BatchingOptions {
   /** Model folder; the model of this package when absent. */
   readonly model?: string;
   /** Longest audio accepted, in seconds; {@link defaultMaximumHours} when absent, Infinity for no limit. */
   readonly maximumSeconds?: number;
 }
 
-/** What the worker is asked. `aborted` is shared memory: it becomes 1 when the caller gives up. */
-export interface TranscriptionRequest {
-  readonly id: number;
-  readonly audio: AudioInput;
-  readonly aborted: Int32Array;
+export interface TranscribeOptions extends RecordingOptions {
+  /** Gives up: the promise rejects at once with `ABORTED`, and the worker leaves the recording at the next chunk. */
+  readonly signal?: AbortSignal;
 }
 
-/** What the worker answers: first `ready`, then one answer for each request. */
-export type TranscriptionAnswer =
-  | { readonly kind: "ready" }
-  | { readonly kind: "done"; readonly id: number; readonly transcript: RecognizedSpeech }
-  | { readonly kind: "failed"; readonly id?: number; readonly code: UsmLiteErrorCode; readonly message: string };
+/** What {@link Transcriber.stream} yields: text that grows, and last of all the transcript. */
+export type StreamedText =
+  | ({ readonly final: false } & PartialText)
+  | { readonly final: true; readonly text: string; readonly transcript: RecognizedSpeech };
 
 interface Pending {
+  onPartial?(partial: PartialText): void;
   resolve(transcript: RecognizedSpeech): void;
   reject(error: Error): void;
 }
 
 /**
- * Holds one model in a worker thread; requests are served in order, each on all threads.
+ * Holds one model in a worker thread. Requests that overlap share passes of the network; no result depends on that.
  *
  * @example
  * await using transcriber = await Transcriber.load();
@@ -55,14 +55,18 @@ export class Transcriber implements AsyncDisposable {
    * @throws UsmLiteError as {@link loadModel} does
    */
   static async load(options: TranscriberOptions = {}): Promise<Transcriber> {
-    const workerData = { ...options, model: options.model ?? defaultModelFolder };
+    const workerData: WorkerOptions = {
+      ...options,
+      model: options.model ?? defaultModelFolder,
+      maximumSeconds: options.maximumSeconds ?? defaultMaximumHours * 3600,
+    };
     const worker = new Worker(new URL("./transcription_worker.js", import.meta.url), { workerData });
     const transcriber = new Transcriber(worker);
     await new Promise<void>((resolve, reject) => {
-      worker.on("message", (answer: TranscriptionAnswer) => {
+      worker.on("message", (answer: WorkerAnswer) => {
         if (answer.kind === "ready") resolve();
         else if (answer.kind === "failed" && answer.id === undefined) reject(new UsmLiteError(answer.code, answer.message));
-        else transcriber.settle(answer);
+        else transcriber.receive(answer);
       });
       worker.on("error", (error) => {
         const failure = new UsmLiteError("INTERNAL", `the transcription worker failed: ${error.message}`, { cause: error });
@@ -80,29 +84,45 @@ export class Transcriber implements AsyncDisposable {
 
   /**
    * Files are read piece by piece, so that memory hardly grows with their length.
-   *
-   * @param signal gives up: the promise rejects at once with `ABORTED`, and the worker stops at the next chunk
-   * @throws UsmLiteError BAD_AUDIO, FILE_NOT_FOUND, FILE_UNREADABLE, AUDIO_TOO_LONG, ABORTED
+   * @throws UsmLiteError BAD_AUDIO, FILE_NOT_FOUND, FILE_UNREADABLE, AUDIO_TOO_LONG, INVALID_ARGUMENT, ABORTED
    */
-  transcribe(audio: AudioInput, { signal }: { signal?: AbortSignal } = {}): Promise<RecognizedSpeech> {
-    if (this.failure) return Promise.reject(this.failure);
-    if (signal?.aborted) return Promise.reject(aborted());
-    const id = this.nextId++;
-    const flag = new Int32Array(new SharedArrayBuffer(4));
-    return new Promise<RecognizedSpeech>((resolve, reject) => {
-      const giveUp = (): void => {
-        Atomics.store(flag, 0, 1);
-        this.pending.delete(id);
-        reject(aborted());
-      };
-      signal?.addEventListener("abort", giveUp, { once: true });
-      const settled = (): void => signal?.removeEventListener("abort", giveUp);
-      this.pending.set(id, {
-        resolve: (transcript) => (settled(), resolve(transcript)),
-        reject: (error) => (settled(), reject(error)),
-      });
-      this.worker.postMessage({ id, audio, aborted: flag } satisfies TranscriptionRequest);
-    });
+  transcribe(audio: AudioInput, { signal, ...options }: TranscribeOptions = {}): Promise<RecognizedSpeech> {
+    return this.request((id) => ({ kind: "transcribe", id, audio, options }), signal).result;
+  }
+
+  /**
+   * Recognises speech while it arrives: partial texts while `blocks` go on, each beginning with the one before, and in
+   * the end the transcript, the same as {@link Transcriber.transcribe} gives for all samples. It is not bound to begin
+   * with the partial texts: those were computed with less context.
+   *
+   * @param blocks mono samples at 16 kHz in [-1, 1], in blocks of any length
+   * @throws UsmLiteError INVALID_ARGUMENT, ABORTED; and whatever `blocks` throws
+   */
+  async *stream(
+    blocks: AsyncIterable<Float32Array> | Iterable<Float32Array>,
+    { signal, ...options }: TranscribeOptions = {},
+  ): AsyncGenerator<StreamedText, void, undefined> {
+    const partials: PartialText[] = [];
+    let wake: () => void = () => undefined;
+    const onPartial = (partial: PartialText): void => (partials.push(partial), wake());
+    const listen = (id: number): WorkerRequest => ({ kind: "listen", id, options: { ...options, partials: true } satisfies RecordingRequest });
+    const { id, result, abort } = this.request(listen, signal, onPartial);
+    let transcript: RecognizedSpeech | undefined;
+    let failure: { error: unknown } | undefined;
+    const failed = (error: unknown): void => (abort(), (failure ??= { error }), wake());
+    result.then((speech) => ((transcript = speech), wake()), failed);
+    this.send(id, blocks, () => failure !== undefined).catch(failed);
+    try {
+      for (;;) {
+        if (failure) throw failure.error;
+        const partial = partials.shift();
+        if (partial) yield { final: false, ...partial };
+        else if (transcript) return void (yield { final: true, text: transcript.text, transcript });
+        else await new Promise<void>((resolve) => (wake = resolve));
+      }
+    } finally {
+      if (!transcript) abort();
+    }
   }
 
   /** Stops the worker; pending requests are rejected with `ABORTED`. */
@@ -114,8 +134,50 @@ export class Transcriber implements AsyncDisposable {
     await this.close();
   }
 
-  private settle(answer: Exclude<TranscriptionAnswer, { kind: "ready" }>): void {
+  private async send(id: number, blocks: AsyncIterable<Float32Array> | Iterable<Float32Array>, stopped: () => boolean): Promise<void> {
+    for await (const samples of blocks) {
+      if (stopped()) return;
+      this.post({ kind: "samples", id, samples });
+    }
+    this.post({ kind: "end", id });
+  }
+
+  private request(
+    message: (id: number) => WorkerRequest,
+    signal: AbortSignal | undefined,
+    onPartial?: (partial: PartialText) => void,
+  ): { id: number; result: Promise<RecognizedSpeech>; abort: () => void } {
+    const id = this.nextId++;
+    let abort = (): void => undefined;
+    const result = new Promise<RecognizedSpeech>((resolve, reject) => {
+      if (this.failure) return reject(this.failure);
+      if (signal?.aborted) return reject(aborted());
+      abort = () => {
+        if (!this.pending.delete(id)) return;
+        this.post({ kind: "abort", id });
+        settled();
+        reject(aborted());
+      };
+      const settled = (): void => signal?.removeEventListener("abort", abort);
+      signal?.addEventListener("abort", abort, { once: true });
+      this.pending.set(id, {
+        ...(onPartial ? { onPartial } : {}),
+        resolve: (transcript) => (settled(), resolve(transcript)),
+        reject: (error) => (settled(), reject(error)),
+      });
+      this.post(message(id));
+    });
+    return { id, result, abort: () => abort() };
+  }
+
+  private post(request: WorkerRequest): void {
+    this.worker.postMessage(request);
+  }
+
+  private receive(answer: WorkerAnswer): void {
+    if (answer.kind === "ready" || answer.kind === "pass") return;
     const request = this.pending.get(answer.id as number);
+    if (answer.kind === "partial") return request?.onPartial?.(answer);
     this.pending.delete(answer.id as number);
     if (answer.kind === "done") request?.resolve(answer.transcript);
     else request?.reject(new UsmLiteError(answer.code, answer.message));

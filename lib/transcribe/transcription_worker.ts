@@ -1,16 +1,43 @@
-/** The worker thread of a {@link Transcriber}: loads the model once, then answers requests in order. */
+/** A recognition worker thread: loads the model once, then recognises recordings, several at a time. */
 import { parentPort, workerData } from "node:worker_threads";
 import { readAudio } from "../audio/decode.js";
 import { UsmLiteError } from "../errors.js";
-import { loadModel } from "../models/model_folder.js";
+import { loadModel, type SpeechModel } from "../models/model_folder.js";
+import { memoryStatistics } from "../native/runtime.js";
+import { AudioFeed } from "./audio_feed.js";
+import type { RecognizedSpeech } from "./decoding.js";
+import { ForwardBatcher } from "./forward_batcher.js";
 import { Recognizer } from "./recognizer.js";
-import { defaultMaximumHours, type TranscriberOptions, type TranscriptionAnswer, type TranscriptionRequest } from "./transcriber.js";
+import { recognizeFile, recognizeLive, type Recording } from "./recording.js";
+import type { AudioInput, RecordingRequest, WorkerAnswer, WorkerOptions, WorkerRequest } from "./worker_messages.js";
 
 if (!parentPort) throw new UsmLiteError("INTERNAL", "this module runs only in a worker thread");
 const port = parentPort;
-const options = workerData as TranscriberOptions & { model: string };
+const options = workerData as WorkerOptions;
 
-function post(answer: TranscriptionAnswer): void {
+/** A recording under way. */
+interface Active {
+  readonly controller: AbortController;
+  /** Of a recording whose samples are sent. */
+  readonly feed?: AudioFeed;
+}
+
+const active = new Map<number, Active>();
+
+try {
+  const model = loadOrShare();
+  const recognizer = new Recognizer(model, options);
+  const batcher = new ForwardBatcher(recognizer, options, (statistics) =>
+    post({ kind: "pass", ...statistics, tensorBytes: memoryStatistics().bytesInUse }),
+  );
+  port.on("message", (request: WorkerRequest) => receive(request, recognizer, batcher));
+  post({ kind: "ready", sharedMatrices: model.shareMatrices() });
+} catch (error) {
+  post({ kind: "failed", ...failure(error) });
+  port.close();
+}
+
+function post(answer: WorkerAnswer): void {
   port.postMessage(answer);
 }
 
@@ -19,36 +46,76 @@ function failure(error: unknown): { code: UsmLiteError["code"]; message: string 
   return { code: "INTERNAL", message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
 }
 
-try {
-  const recognizer = new Recognizer(loadModel(options.model, options), options);
-  let queue = Promise.resolve();
-  port.on("message", (request: TranscriptionRequest) => {
-    queue = queue.then(() => answer(recognizer, request));
-  });
-  post({ kind: "ready" });
-} catch (error) {
-  post({ kind: "failed", ...failure(error) });
-  port.close();
-}
-
-async function answer(recognizer: Recognizer, { id, audio, aborted }: TranscriptionRequest): Promise<void> {
-  const isAborted = (): boolean => Atomics.load(aborted, 0) === 1;
+function loadOrShare(): SpeechModel {
   try {
-    if (isAborted()) return;
-    const maximumSeconds = options.maximumSeconds ?? defaultMaximumHours * 3600;
-    const targetRate = recognizer.model.frontEnd.config.samplingRate;
-    const transcript =
-      audio instanceof Float32Array
-        ? recognizer.transcribe(checkedSamples(audio, maximumSeconds, targetRate), isAborted)
-        : await recognizer.transcribeStream(readAudio(audio, { maximumSeconds, targetRate }), isAborted);
-    post({ kind: "done", id, transcript });
+    return loadModel(options.model, options);
   } catch (error) {
-    post({ kind: "failed", id, ...failure(error) });
+    // Whoever shared the weights may be gone.
+    if (options.sharedMatrices) return loadModel(options.model, { ...options, sharedMatrices: {} });
+    throw error;
   }
 }
 
+function receive(request: WorkerRequest, recognizer: Recognizer, batcher: ForwardBatcher): void {
+  switch (request.kind) {
+    case "transcribe": {
+      const { id, audio, options: recording } = request;
+      start(id, recording, undefined, (shared) => recognizeFile(blocksOf(audio, recognizer, shared.signal), shared), recognizer, batcher);
+      break;
+    }
+    case "listen": {
+      const feed = new AudioFeed();
+      start(request.id, request.options, feed, (shared) => recognizeLive(feed, shared), recognizer, batcher);
+      break;
+    }
+    case "samples":
+      active.get(request.id)?.feed?.push(request.samples);
+      break;
+    case "end":
+      active.get(request.id)?.feed?.end();
+      break;
+    case "abort": {
+      const recording = active.get(request.id);
+      recording?.controller.abort();
+      recording?.feed?.fail(new UsmLiteError("ABORTED", "the transcription was aborted"));
+      break;
+    }
+  }
+}
+
+function start(
+  id: number,
+  { partials, ...recording }: RecordingRequest,
+  feed: AudioFeed | undefined,
+  recognize: (recording: Recording) => Promise<RecognizedSpeech>,
+  recognizer: Recognizer,
+  batcher: ForwardBatcher,
+): void {
+  const controller = new AbortController();
+  active.set(id, { controller, ...(feed ? { feed } : {}) });
+  const onPartial: Recording["onPartial"] = partials ? (partial) => post({ kind: "partial", id, ...partial }) : undefined;
+  recognize({ recognizer, batcher, options: recording, signal: controller.signal, onPartial })
+    .then((transcript): WorkerAnswer => ({ kind: "done", id, transcript }))
+    .catch((error: unknown): WorkerAnswer => ({ kind: "failed", id, ...failure(error) }))
+    .then((answer) => {
+      active.delete(id);
+      post(answer);
+    });
+}
+
+function blocksOf(
+  audio: AudioInput,
+  recognizer: Recognizer,
+  signal: AbortSignal,
+): AsyncIterable<Float32Array> | Iterable<Float32Array> {
+  const { maximumSeconds } = options;
+  const targetRate = recognizer.model.frontEnd.config.samplingRate;
+  if (audio instanceof Float32Array) return checkedSamples(audio, maximumSeconds, targetRate);
+  return readAudio(audio, { maximumSeconds, targetRate, signal });
+}
+
 /** Samples from the caller meet the limits that decoded files do. */
-function checkedSamples(samples: Float32Array, maximumSeconds: number, sampleRate: number): Float32Array {
+function* checkedSamples(samples: Float32Array, maximumSeconds: number, sampleRate: number): Generator<Float32Array> {
   if (samples.length > maximumSeconds * sampleRate) {
     throw new UsmLiteError(
       "AUDIO_TOO_LONG",
@@ -56,6 +123,9 @@ function checkedSamples(samples: Float32Array, maximumSeconds: number, sampleRat
     );
   }
   const bad = samples.findIndex((value) => !Number.isFinite(value));
-  if (bad < 0) return samples;
-  throw new UsmLiteError("BAD_AUDIO", `sample ${bad} is ${samples[bad]}; samples must be finite numbers, -1 to 1 being full scale`);
+  if (bad >= 0) {
+    throw new UsmLiteError("BAD_AUDIO", `sample ${bad} is ${samples[bad]}; samples must be finite numbers, -1 to 1 being full scale`);
+  }
+  // A second at a time: the features of hours at once would be large.
+  for (let begin = 0; begin < samples.length; begin += sampleRate) yield samples.subarray(begin, begin + sampleRate);
 }

@@ -1,0 +1,48 @@
+/** Audio that is pushed from outside, as a sequence to read from. */
+
+/** What was pushed since the last read comes as one block, so that a slow reader catches up. */
+export class AudioFeed implements AsyncIterable<Float32Array> {
+  private blocks: Float32Array[] = [];
+  private ended = false;
+  private failure: Error | undefined;
+  private wake: () => void = () => undefined;
+
+  /** Without effect after the end. */
+  push(samples: Float32Array): void {
+    if (this.ended || samples.length === 0) return;
+    this.blocks.push(samples);
+    this.wake();
+  }
+
+  end(): void {
+    this.ended = true;
+    this.wake();
+  }
+
+  /** Whoever reads gets `error`; what was pushed and not read is dropped. */
+  fail(error: Error): void {
+    this.failure ??= error;
+    this.end();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Float32Array> {
+    for (;;) {
+      if (this.failure) throw this.failure;
+      if (this.blocks.length > 0) yield joined(this.blocks.splice(0));
+      else if (this.ended) return;
+      else await new Promise<void>((resolve) => (this.wake = resolve));
+    }
+  }
+}
+
+function joined(blocks: readonly Float32Array[]): Float32Array {
+  const [first] = blocks;
+  if (first && blocks.length === 1) return first;
+  const all = new Float32Array(blocks.reduce((sum, { length }) => sum + length, 0));
+  let count = 0;
+  for (const block of blocks) {
+    all.set(block, count);
+    count += block.length;
+  }
+  return all;
+}

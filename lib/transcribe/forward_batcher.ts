@@ -1,0 +1,143 @@
+/**
+ * Shared forward passes for recordings that are recognised at the same time. Each hands in one chunk after another and
+ * waits for what the network says about it; whichever chunks wait when a pass begins are heard together. A recording
+ * may join or end at any pass, so a short one never waits for a long one to end (continuous batching, as in Orca, Yu et
+ * al., OSDI 2022).
+ */
+import type { Chunk } from "../decode/overlap.js";
+import { UsmLiteError } from "../errors.js";
+import type { FeatureChunk } from "./feature_chunks.js";
+
+export interface BatchingOptions {
+  /** Most chunks of one pass; default 8. */
+  readonly maximumBatch?: number;
+  /** Longest wait of a pass, in milliseconds, for recordings that are being read; default 5. */
+  readonly maximumWaitMs?: number;
+}
+
+export const defaultBatching = { maximumBatch: 8, maximumWaitMs: 5 } as const;
+
+// Of one pass, unless a chunk alone has more: bounds memory, and how long a chunk that is in a hurry may have to wait.
+const secondsPerPass = 60;
+
+/** What one pass did. */
+export interface PassStatistics {
+  readonly chunks: number;
+  readonly audioSeconds: number;
+  readonly milliseconds: number;
+}
+
+/** What computes: a {@link Recognizer}. */
+export interface ForwardPass {
+  forward(chunks: readonly FeatureChunk[]): Chunk[];
+  /** Log-mel frames per second. */
+  readonly melRate: number;
+}
+
+export interface HearOptions {
+  /** Of chunks that do not fit into one pass, those with the earliest deadline go first; {@link performance.now} scale. */
+  readonly deadline: number;
+  readonly signal?: AbortSignal;
+}
+
+interface Waiting extends HearOptions {
+  readonly chunk: FeatureChunk;
+  /** Counted by {@link ForwardBatcher.join}. */
+  readonly expected: boolean;
+  resolve(heard: Chunk): void;
+  reject(error: unknown): void;
+}
+
+export class ForwardBatcher {
+  private readonly maximumBatch: number;
+  private readonly maximumWaitMs: number;
+  private waiting: Waiting[] = [];
+  private joined = 0;
+  private timer: NodeJS.Timeout | undefined;
+  private scheduled: NodeJS.Immediate | undefined;
+
+  constructor(
+    private readonly network: ForwardPass,
+    options: BatchingOptions = {},
+    private readonly onPass: (statistics: PassStatistics) => void = () => undefined,
+  ) {
+    this.maximumBatch = options.maximumBatch ?? defaultBatching.maximumBatch;
+    this.maximumWaitMs = options.maximumWaitMs ?? defaultBatching.maximumWaitMs;
+  }
+
+  /** Announces a recording whose chunks are worth waiting for, until {@link ForwardBatcher.leave}. */
+  join(): void {
+    this.joined++;
+  }
+
+  leave(): void {
+    this.joined--;
+    this.schedule();
+  }
+
+  /**
+   * What the network says about `chunk`, which does not depend on what else is in the pass.
+   * @param expected of a recording that joined
+   * @throws UsmLiteError ABORTED when the signal was aborted before the pass began
+   */
+  hear(chunk: FeatureChunk, options: HearOptions, expected = true): Promise<Chunk> {
+    return new Promise((resolve, reject) => {
+      this.waiting.push({ ...options, chunk, expected, resolve, reject });
+      this.schedule();
+    });
+  }
+
+  /** Messages and files are attended to between passes: a pass begins in a turn of the event loop of its own. */
+  private schedule(): void {
+    if (this.waiting.length === 0 || this.scheduled) return;
+    if (this.complete()) {
+      clearTimeout(this.timer);
+      this.timer = undefined;
+      this.scheduled = setImmediate(() => this.pass());
+    } else {
+      this.timer ??= setTimeout(() => {
+        this.timer = undefined;
+        if (this.waiting.length > 0) this.scheduled ??= setImmediate(() => this.pass());
+      }, this.maximumWaitMs);
+    }
+  }
+
+  /** Nothing is gained by waiting: the pass is full, or everyone who is expected is here. */
+  private complete(): boolean {
+    return this.waiting.length >= this.maximumBatch || this.waiting.filter(({ expected }) => expected).length >= this.joined;
+  }
+
+  private pass(): void {
+    this.scheduled = undefined;
+    const batch = this.take();
+    if (batch.length > 0) {
+      const started = performance.now();
+      try {
+        const heard = this.network.forward(batch.map(({ chunk }) => chunk));
+        const frames = batch.reduce((sum, { chunk }) => sum + chunk.frames, 0);
+        const audioSeconds = frames / this.network.melRate;
+        this.onPass({ chunks: batch.length, audioSeconds, milliseconds: performance.now() - started });
+        batch.forEach(({ resolve }, index) => resolve(heard[index] as Chunk));
+      } catch (error) {
+        for (const { reject } of batch) reject(error);
+      }
+    }
+    // After what was heard has been searched, and the recordings have handed in what comes next if they have it.
+    setImmediate(() => this.schedule());
+  }
+
+  private take(): Waiting[] {
+    const aborted = new UsmLiteError("ABORTED", "the transcription was aborted");
+    this.waiting = this.waiting.filter(({ signal, reject }) => !signal?.aborted || void reject(aborted));
+    this.waiting.sort((a, b) => a.deadline - b.deadline);
+    const most = secondsPerPass * this.network.melRate;
+    let frames = 0;
+    let count = 0;
+    while (count < Math.min(this.maximumBatch, this.waiting.length)) {
+      frames += (this.waiting[count] as Waiting).chunk.frames;
+      if (count > 0 && frames > most) break;
+      count++;
+    }
+    return this.waiting.splice(0, count);
+  }
+}

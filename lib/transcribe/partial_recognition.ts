@@ -1,0 +1,85 @@
+/**
+ * Text while somebody speaks. The encoder's attention is confined to chunks: each sees some seconds before what is new
+ * and a short look ahead, and only what it says about frames with that look ahead behind them counts (chunk-wise
+ * attention with left and right context, as in Chen et al. 2021, "Developing Real-time Streaming Transformer
+ * Transducer"). The text so far only ever grows.
+ */
+import type { Chunk, ChunkPlanner, Range } from "../decode/overlap.js";
+import type { CtcSearch } from "./decoding.js";
+import { FeatureChunks, type FeatureChunk } from "./feature_chunks.js";
+import type { Recognizer, RecordingOptions } from "./recognizer.js";
+
+/** Seconds; multiples of an encoder frame. Measured in docs/serving.md. */
+export const streaming = { step: 0.48, leftContext: 5.12, lookAhead: 0.64 } as const;
+
+/** What can be said before the end. */
+export interface PartialText {
+  /** Begins with the text of the partial before. */
+  readonly text: string;
+  /** Seconds of audio, from the beginning, that it covers. */
+  readonly settledSeconds: number;
+  /** Seconds of audio that were there when it was computed. */
+  readonly heardSeconds: number;
+}
+
+/** Ranges of log-mel frames: [settled - left context, all there is), once a step is new. */
+class StreamingPlan implements ChunkPlanner {
+  /** Frames before this one have been heard with enough look ahead. */
+  settled = 0;
+
+  /** @param stride log-mel frames per encoder frame, of which all lengths are multiples */
+  constructor(
+    private readonly lengths: { readonly step: number; readonly leftContext: number; readonly lookAhead: number },
+    private readonly stride: number,
+  ) {}
+
+  advance(length: number): Range[] {
+    const { step, leftContext, lookAhead } = this.lengths;
+    const end = Math.floor(length / this.stride) * this.stride;
+    if (end < this.settled + step + lookAhead) return [];
+    const begin = Math.max(0, this.settled - leftContext);
+    this.settled = end - lookAhead;
+    return [{ begin, end }];
+  }
+
+  finish(length: number): Range {
+    return { begin: Math.max(0, this.settled - this.lengths.leftContext), end: length };
+  }
+}
+
+export class PartialRecognition {
+  private readonly plan: StreamingPlan;
+  private readonly features: FeatureChunks;
+  private readonly search: CtcSearch;
+  private readonly stride: number;
+  private readonly melRate: number;
+  /** Encoder frames that were searched. */
+  private searched = 0;
+
+  /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
+  constructor(recognizer: Recognizer, options?: RecordingOptions) {
+    this.stride = recognizer.stride;
+    this.melRate = recognizer.melRate;
+    const frames = (seconds: number): number => Math.round((seconds * this.melRate) / this.stride) * this.stride;
+    const lengths = { step: frames(streaming.step), leftContext: frames(streaming.leftContext), lookAhead: frames(streaming.lookAhead) };
+    this.plan = new StreamingPlan(lengths, this.stride);
+    this.features = new FeatureChunks(recognizer.model.frontEnd, this.plan);
+    this.search = recognizer.search(options);
+  }
+
+  /** Takes a block of samples and gives the chunk to be heard now, if there is enough for one. */
+  push(block: Float32Array): FeatureChunk | undefined {
+    const [chunk] = [...this.features.push(block)];
+    return chunk;
+  }
+
+  /** Takes what the network says about the chunk that {@link PartialRecognition.push} gave. */
+  heard({ firstFrame, frames, tokens, values }: Chunk): PartialText {
+    const end = Math.min(this.plan.settled / this.stride, firstFrame + frames);
+    const rows = values.subarray((this.searched - firstFrame) * tokens, (end - firstFrame) * tokens);
+    this.search.advance({ values: rows, frames: end - this.searched, tokens });
+    this.searched = end;
+    const seconds = this.stride / this.melRate;
+    return { text: this.search.settledText(), settledSeconds: end * seconds, heardSeconds: (firstFrame + frames) * seconds };
+  }
+}

@@ -1,0 +1,70 @@
+/** One recording from its samples to text, with forward passes shared with other recordings. */
+import type { Chunk } from "../decode/overlap.js";
+import type { RecognizedSpeech } from "./decoding.js";
+import type { FeatureChunk } from "./feature_chunks.js";
+import type { ForwardBatcher } from "./forward_batcher.js";
+import { PartialRecognition, type PartialText } from "./partial_recognition.js";
+import type { Recognizer, RecordingOptions } from "./recognizer.js";
+
+export interface Recording {
+  readonly recognizer: Recognizer;
+  readonly batcher: ForwardBatcher;
+  readonly options: RecordingOptions;
+  readonly signal: AbortSignal;
+  readonly onPartial?: ((partial: PartialText) => void) | undefined;
+}
+
+// Milliseconds until a chunk should have been heard: who speaks waits for the end of what they said first of all.
+const allowed = { file: 2000, partial: 200, last: 100 } as const;
+
+/**
+ * A recording that is read as fast as it is recognised, such as a file.
+ * @throws UsmLiteError ABORTED, INVALID_ARGUMENT, and whatever reading `blocks` throws
+ */
+export async function recognizeFile(
+  blocks: AsyncIterable<Float32Array> | Iterable<Float32Array>,
+  { recognizer, batcher, options, signal, onPartial }: Recording,
+): Promise<RecognizedSpeech> {
+  const decoding = recognizer.decoding(options);
+  const features = recognizer.featureChunks();
+  let heardSeconds = 0;
+  const hear = async (chunk: FeatureChunk): Promise<void> => {
+    const heard = await batcher.hear(chunk, { deadline: performance.now() + allowed.file, signal });
+    decoding.push(heard);
+    heardSeconds = (chunk.firstFrame + chunk.frames) / recognizer.melRate;
+    onPartial?.({ text: decoding.settledText(), settledSeconds: chunk.firstFrame / recognizer.melRate, heardSeconds });
+  };
+  batcher.join();
+  try {
+    for await (const block of blocks) {
+      for (const chunk of features.push(block)) await hear(chunk);
+    }
+    await hear(features.finish());
+  } finally {
+    batcher.leave();
+  }
+  return decoding.finish(features.samples);
+}
+
+/**
+ * A recording that arrives while it is spoken. Partial texts come from chunk-wise attention; the result is what
+ * {@link recognizeFile} gives for the same samples.
+ * @throws UsmLiteError as {@link recognizeFile}
+ */
+export async function recognizeLive(
+  blocks: AsyncIterable<Float32Array>,
+  { recognizer, batcher, options, signal, onPartial }: Recording,
+): Promise<RecognizedSpeech> {
+  const decoding = recognizer.decoding(options);
+  const features = recognizer.featureChunks();
+  const partial = onPartial && new PartialRecognition(recognizer, options);
+  const hear = (chunk: FeatureChunk, milliseconds: number): Promise<Chunk> =>
+    batcher.hear(chunk, { deadline: performance.now() + milliseconds, signal }, false);
+  for await (const block of blocks) {
+    for (const chunk of features.push(block)) decoding.push(await hear(chunk, allowed.partial));
+    const chunk = partial?.push(block);
+    if (chunk) onPartial?.((partial as PartialRecognition).heard(await hear(chunk, allowed.partial)));
+  }
+  decoding.push(await hear(features.finish(), allowed.last));
+  return decoding.finish(features.samples);
+}
