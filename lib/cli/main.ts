@@ -13,6 +13,7 @@ import { forwardCommand } from "./forward.js";
 import { inspectCommand } from "./inspect.js";
 import { manifestCommand } from "./manifest.js";
 import { trainCommand } from "./train.js";
+import { serveCommand } from "./serve.js";
 import { tuneCommand } from "./tune.js";
 import { transcribeCommand } from "./transcribe.js";
 
@@ -26,6 +27,7 @@ const program = new Command("usm-lite")
 
 for (const command of [
   transcribeCommand(),
+  serveCommand(),
   evaluateCommand(),
   compressCommand(),
   manifestCommand(),

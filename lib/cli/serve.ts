@@ -1,0 +1,139 @@
+/** `usm-lite serve`: the HTTP and WebSocket service, until SIGTERM. */
+import { Command, InvalidArgumentError, Option } from "commander";
+import { UsmLiteError } from "../errors.js";
+import { serveDefaults } from "../serve/serve_options.js";
+import { deviceOption, modelOption, positiveInteger, positiveNumber } from "./options.js";
+
+interface CommandOptions {
+  model: string;
+  modelName?: string;
+  modelAlias: string[];
+  language: string;
+  host: string;
+  port: number;
+  apiKeys?: string;
+  tlsCert?: string;
+  tlsKey?: string;
+  tlsClientCa?: string;
+  workers?: number;
+  threads?: number;
+  maxBatch: number;
+  maxWaitMs: number;
+  maxQueue: number;
+  maxStreams: number;
+  maxUploadMb: number;
+  maxAudioHours: number;
+  uploadTimeout: number;
+  recognitionTimeout: number;
+  drainTimeout: number;
+  decoder?: "greedy" | "beam";
+  beam?: number;
+  spool?: string;
+  logLevel: "silent" | "error" | "warn" | "info" | "debug";
+  logTranscripts?: boolean;
+}
+
+export function serveCommand(): Command {
+  const { maximumUploadBytes, maximumAudioSeconds } = serveDefaults;
+  return new Command("serve")
+    .description("Serve speech recognition over HTTP and WebSocket, with the interface of OpenAI's API.")
+    .addOption(modelOption())
+    .addOption(deviceOption())
+    .option("--model-name <name>", "what clients call the model; default: the name of its folder")
+    .option("--model-alias <name>", `another name for it, any number of times (default: ${serveDefaults.modelAliases.join(", ")})`, append, [])
+    .option("--language <code>", "ISO 639-1 code of what the model recognises", serveDefaults.language)
+    .option("--host <address>", "address to listen on; 0.0.0.0 for all", serveDefaults.host)
+    .option("--port <number>", "port to listen on; 0 for any", port, serveDefaults.port)
+    .option("--api-keys <file>", "JSON file of API keys; without it (and USMLITE_API_KEY) everyone is let in")
+    .option("--tls-cert <file>", "certificate chain (PEM): HTTPS and WSS")
+    .option("--tls-key <file>", "private key of the certificate (PEM)")
+    .option("--tls-client-ca <file>", "let only clients in whose certificate these authorities (PEM) signed")
+    .option("--workers <count>", "worker threads; default: one per core", positiveInteger("--workers"))
+    .option("--threads <count>", "threads of one operation while no other worker computes; default: one per core", positiveInteger("--threads"))
+    .option("--max-batch <count>", "recordings a worker recognises at once", positiveInteger("--max-batch"), serveDefaults.maximumBatch)
+    .option("--max-wait-ms <ms>", "longest wait of a pass for recordings being read", nonNegativeNumber("--max-wait-ms"), serveDefaults.maximumWaitMs)
+    .option("--max-queue <count>", "recordings that may wait; more get status 429", positiveInteger("--max-queue"), serveDefaults.maximumQueue)
+    .option("--max-streams <count>", "WebSocket connections", positiveInteger("--max-streams"), serveDefaults.maximumStreams)
+    .option("--max-upload-mb <MiB>", "largest file", positiveNumber("--max-upload-mb"), maximumUploadBytes / 2 ** 20)
+    .option("--max-audio-hours <hours>", "longest audio", positiveNumber("--max-audio-hours"), maximumAudioSeconds / 3600)
+    .option("--upload-timeout <s>", "seconds in which a request must have arrived", positiveNumber("--upload-timeout"), serveDefaults.uploadTimeoutSeconds)
+    .option("--recognition-timeout <s>", "seconds a worker may spend on a recording", positiveNumber("--recognition-timeout"), serveDefaults.recognitionTimeoutSeconds)
+    .option("--drain-timeout <s>", "seconds for accepted requests after SIGTERM", positiveNumber("--drain-timeout"), serveDefaults.drainTimeoutSeconds)
+    .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
+    .option("--beam <width>", "hypotheses kept by the beam search", positiveInteger("--beam"))
+    .option("--spool <folder>", "where uploads lie while they wait; default: the system's temporary folder")
+    .addOption(new Option("--log-level <level>", "JSON lines on standard error").choices(["silent", "error", "warn", "info", "debug"]).default(serveDefaults.logLevel))
+    .option("--log-transcripts", "write what was said into the log")
+    .action(serve);
+}
+
+async function serve(options: CommandOptions): Promise<void> {
+  const { Server } = await import("../serve/server.js");
+  const apiKeys = await keys(options);
+  const tls = tlsOf(options);
+  const server = await Server.start({
+    model: options.model,
+    language: options.language,
+    host: options.host,
+    port: options.port,
+    maximumBatch: options.maxBatch,
+    maximumWaitMs: options.maxWaitMs,
+    maximumQueue: options.maxQueue,
+    maximumStreams: options.maxStreams,
+    maximumUploadBytes: Math.round(options.maxUploadMb * 2 ** 20),
+    maximumAudioSeconds: options.maxAudioHours * 3600,
+    uploadTimeoutSeconds: options.uploadTimeout,
+    recognitionTimeoutSeconds: options.recognitionTimeout,
+    drainTimeoutSeconds: options.drainTimeout,
+    logLevel: options.logLevel,
+    logTranscripts: options.logTranscripts ?? false,
+    ...(options.modelName === undefined ? {} : { modelName: options.modelName }),
+    ...(options.modelAlias.length === 0 ? {} : { modelAliases: options.modelAlias }),
+    ...(options.workers === undefined ? {} : { workers: options.workers }),
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+    ...(options.decoder === undefined ? {} : { decoder: options.decoder }),
+    ...(options.beam === undefined ? {} : { beamWidth: options.beam }),
+    ...(options.spool === undefined ? {} : { spoolFolder: options.spool }),
+    ...(apiKeys ? { apiKeys } : {}),
+    ...(tls ? { tls } : {}),
+  });
+  process.stdout.write(`usm-lite serves ${server.model.name} at ${server.url}\n`);
+  process.on("SIGHUP", () => void server.reload().catch(() => undefined)); // the log says why it failed
+  await new Promise<void>((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      let asked = false;
+      process.on(signal, () => {
+        // Who asks twice does not want to wait.
+        void (asked ? server.close() : server.drain()).then(resolve);
+        asked = true;
+      });
+    }
+  });
+}
+
+const append = (value: string, before: string[]): string[] => [...before, value];
+
+function port(value: string): number {
+  const number = Number(value);
+  if (Number.isInteger(number) && number >= 0 && number <= 65_535) return number;
+  throw new InvalidArgumentError("must be a whole number from 0 to 65535");
+}
+
+function nonNegativeNumber(name: string): (value: string) => number {
+  return (value) => (Number(value) === 0 ? 0 : positiveNumber(name)(value));
+}
+
+async function keys({ apiKeys }: CommandOptions) {
+  const single = process.env["USMLITE_API_KEY"];
+  if (!apiKeys) return single ? [{ name: "USMLITE_API_KEY", key: single }] : undefined;
+  const { readApiKeys } = await import("../serve/api_keys.js");
+  return readApiKeys(apiKeys);
+}
+
+function tlsOf({ tlsCert, tlsKey, tlsClientCa }: CommandOptions) {
+  if (tlsCert === undefined && tlsKey === undefined && tlsClientCa === undefined) return undefined;
+  if (tlsCert === undefined || tlsKey === undefined) {
+    throw new UsmLiteError("INVALID_ARGUMENT", "TLS needs both --tls-cert and --tls-key");
+  }
+  return { certificate: tlsCert, key: tlsKey, ...(tlsClientCa === undefined ? {} : { clientAuthority: tlsClientCa }) };
+}

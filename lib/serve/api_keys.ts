@@ -1,0 +1,134 @@
+/** Who may use the service, and how much. Keys are compared in constant time, and never logged. */
+import { createHash, timingSafeEqual } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { z } from "zod";
+import { unreadableFile } from "../checkpoint/json_file.js";
+import { UsmLiteError } from "../errors.js";
+import { ServiceError } from "./service_error.js";
+
+const apiKeySchema = z.strictObject({
+  /** What logs and metrics call its owner. */
+  name: z.string().min(1).max(100),
+  /** The key itself, or `sha256`. */
+  key: z.string().min(16, "keys need 16 characters or more").optional(),
+  /** SHA-256 of the key in hexadecimal, so that the file need not hold it. */
+  sha256: z.string().regex(/^[0-9a-fA-F]{64}$/, "64 hexadecimal digits are needed").optional(),
+  requestsPerMinute: z.number().positive().optional(),
+  /** Requests and streams at the same time. */
+  concurrent: z.int().positive().optional(),
+});
+
+export type ApiKey = z.input<typeof apiKeySchema>;
+
+/**
+ * Reads a JSON file: `[{"name", "key" or "sha256", "requestsPerMinute", "concurrent"}]`.
+ * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE, BAD_CONFIG
+ */
+export function readApiKeys(path: string): ApiKey[] {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    throw unreadableFile(path, error);
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    // The parser's message may quote the file, and with it a key.
+    throw new UsmLiteError("BAD_CONFIG", `${path} is not JSON; it must hold an array of API keys`);
+  }
+  return checkApiKeys(json, path);
+}
+
+/** @throws UsmLiteError BAD_CONFIG */
+export function checkApiKeys(json: unknown, source: string): ApiKey[] {
+  const result = z.array(apiKeySchema).min(1).safeParse(json);
+  if (!result.success) {
+    const issue = result.error.issues[0];
+    throw new UsmLiteError("BAD_CONFIG", `${source}: ${issue?.path.join(".")}: ${issue?.message}`);
+  }
+  const both = result.data.find(({ key, sha256 }) => (key === undefined) === (sha256 === undefined));
+  if (both) throw new UsmLiteError("BAD_CONFIG", `${source}: the key of "${both.name}" must have either "key" or "sha256"`);
+  return result.data;
+}
+
+/** A client as the service sees it. */
+export interface Client {
+  readonly name: string;
+  /**
+   * Counts a request; call what it returns when the request ends.
+   * @throws ServiceError rate_limit_exceeded, too_many_concurrent_requests
+   */
+  enter(): () => void;
+}
+
+interface Owner extends Client {
+  readonly digest: Buffer;
+}
+
+const digestOf = (key: string): Buffer => createHash("sha256").update(key, "utf8").digest();
+
+export class ApiKeys {
+  private readonly owners: readonly Owner[];
+
+  /** @throws UsmLiteError BAD_CONFIG */
+  constructor(keys: readonly ApiKey[], now: () => number = () => performance.now()) {
+    this.owners = checkApiKeys(keys, "API keys").map((key) => {
+      const digest = key.sha256 === undefined ? digestOf(key.key as string) : Buffer.from(key.sha256, "hex");
+      return Object.assign(new Allowance(key, now), { digest });
+    });
+  }
+
+  /** The owner of a key. Takes the same time whichever it is, and whether or not there is one. */
+  find(key: string): Client | undefined {
+    const digest = digestOf(key);
+    let found: Client | undefined;
+    for (const owner of this.owners) if (timingSafeEqual(digest, owner.digest)) found = owner;
+    return found;
+  }
+}
+
+/** A token bucket that holds up to a minute's requests, and a count of requests under way. */
+class Allowance implements Client {
+  readonly name: string;
+  private tokens: number;
+  private filled: number;
+  private running = 0;
+
+  constructor(
+    private readonly limits: Pick<ApiKey, "name" | "requestsPerMinute" | "concurrent">,
+    private readonly now: () => number,
+  ) {
+    this.name = limits.name;
+    this.tokens = limits.requestsPerMinute ?? Infinity;
+    this.filled = now();
+  }
+
+  enter(): () => void {
+    const { requestsPerMinute = Infinity, concurrent = Infinity } = this.limits;
+    if (this.running >= concurrent) {
+      throw new ServiceError("too_many_concurrent_requests", `this API key may have ${concurrent} requests under way at a time`, 1);
+    }
+    const now = this.now();
+    if (requestsPerMinute < Infinity) {
+      const perMs = requestsPerMinute / 60_000;
+      this.tokens = Math.min(Math.max(1, requestsPerMinute), this.tokens + (now - this.filled) * perMs);
+      this.filled = now;
+      if (this.tokens < 1) {
+        const seconds = Math.ceil((1 - this.tokens) / perMs / 1000);
+        throw new ServiceError("rate_limit_exceeded", `this API key may make ${requestsPerMinute} requests a minute`, seconds);
+      }
+      this.tokens--;
+    }
+    this.running++;
+    let left = false;
+    return () => {
+      if (!left) this.running--;
+      left = true;
+    };
+  }
+}
+
+/** Everyone, when there are no keys: told apart by address, so that the queue is fair. */
+export const anonymous = (address: string): Client => ({ name: address, enter: () => () => undefined });

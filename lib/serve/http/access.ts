@@ -1,0 +1,38 @@
+/** Lets clients in: their key, its limits, and whether the service still takes requests. */
+import type { IncomingMessage } from "node:http";
+import type { FastifyInstance } from "fastify";
+import { anonymous, type Client } from "../api_keys.js";
+import type { Service } from "../service.js";
+import { ServiceError } from "../service_error.js";
+import { RequestError } from "./openai_error.js";
+
+/**
+ * Who sends a request.
+ * @throws RequestError 401
+ */
+export function clientOf(request: IncomingMessage, { apiKeys }: Pick<Service, "apiKeys">): Client {
+  if (!apiKeys) return anonymous(request.socket.remoteAddress ?? "unknown");
+  const [scheme, key] = (request.headers.authorization ?? "").split(" ");
+  const given = scheme?.toLowerCase() === "bearer" && key ? key : undefined;
+  const client = given === undefined ? undefined : apiKeys.find(given);
+  if (client) return client;
+  const message = given === undefined ? "send an API key: Authorization: Bearer KEY" : "this API key is not valid here";
+  throw new RequestError(401, "invalid_api_key", message);
+}
+
+/** Guards every route of `app` whose path begins with /v1. */
+export function guard(app: FastifyInstance, service: Service): void {
+  app.decorateRequest("notes");
+  app.addHook("onRequest", (request, reply, done) => {
+    request.notes = {};
+    if (!request.url.startsWith("/v1/")) return done();
+    const client = clientOf(request.raw, service);
+    request.notes.client = client;
+    if (service.draining && request.method === "POST") {
+      throw new ServiceError("shutting_down", "this server is shutting down; another one takes over", 1);
+    }
+    const leave = client.enter();
+    reply.raw.once("close", leave);
+    done();
+  });
+}

@@ -1,0 +1,63 @@
+/** The HTTP side of the service: Fastify with its limits, hooks and routes. */
+import { randomUUID } from "node:crypto";
+import multipart from "@fastify/multipart";
+import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from "fastify";
+import type { Service } from "../service.js";
+import { guard } from "./access.js";
+import { handleErrors, onClientError } from "./error_handling.js";
+import { healthRoutes, metricsRoute, modelRoutes } from "./information_routes.js";
+import { transcriptionRoute } from "./transcription_route.js";
+
+/** Milliseconds in which the headers of a request must have arrived. */
+const headersTimeoutMs = 15_000;
+/** How often connections are checked for that. */
+const connectionsCheckingMs = 2000;
+
+export interface ApplicationOptions {
+  readonly log: FastifyBaseLogger;
+  /** PEM texts. */
+  readonly tls: { readonly cert: string; readonly key: string; readonly ca?: string; readonly requestCert?: boolean } | undefined;
+  readonly requestTimeoutMs: number;
+}
+
+export async function application(service: Service, { log, tls, requestTimeoutMs }: ApplicationOptions): Promise<FastifyInstance> {
+  // The upload has a time limit of its own that answers better; this one is for what never gets so far.
+  const timeouts = { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: connectionsCheckingMs };
+  const app = fastify({
+    loggerInstance: log,
+    logController: new LogController({ disableRequestLogging: true }),
+    genReqId: () => randomUUID(),
+    requestTimeout: requestTimeoutMs,
+    return503OnClosing: false,
+    clientErrorHandler: onClientError,
+    ...(tls ? { https: { ...tls, ...timeouts } } : { http: timeouts }),
+  }) as unknown as FastifyInstance;
+  guard(app, service);
+  handleErrors(app, service);
+  observe(app, service);
+  await app.register(multipart);
+  transcriptionRoute(app, service);
+  modelRoutes(app, service);
+  healthRoutes(app, service);
+  metricsRoute(app, service);
+  return app;
+}
+
+/** One line of log and one count for every request. What was said is in neither. */
+function observe(app: FastifyInstance, { metrics }: Service): void {
+  app.addHook("onRequest", (request, reply, done) => {
+    reply.header("x-request-id", request.id);
+    done();
+  });
+  app.addHook("onResponse", (request, reply, done) => {
+    const route = request.routeOptions.url ?? "unknown";
+    const seconds = reply.elapsedTime / 1000;
+    const status = reply.raw.statusCode;
+    metrics.requests.inc({ route, status: String(status) });
+    if (route === "/v1/audio/transcriptions") metrics.requestSeconds.observe({ route }, seconds);
+    const quiet = route.startsWith("/health") || route === "/metrics";
+    const { client, ...notes } = request.notes;
+    request.log[quiet ? "debug" : "info"]({ route, method: request.method, status, seconds, client: client?.name, ...notes }, "request");
+    done();
+  });
+}

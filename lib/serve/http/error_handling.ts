@@ -1,0 +1,67 @@
+/** Whatever goes wrong becomes a response in OpenAI's shape. */
+import type { Socket } from "node:net";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { Service } from "../service.js";
+import { errorResponse, RequestError, type ErrorResponse } from "./openai_error.js";
+
+/** A client that still sends what nobody wants gets so long to read why. */
+const lingerMs = 5000;
+
+export function handleErrors(app: FastifyInstance, service: Service): void {
+  app.setErrorHandler((error, request, reply) => {
+    const response = errorResponse(error);
+    const { status, body } = response;
+    if (reply.raw.destroyed) return; // the client has gone
+    if (status >= 500 && status !== 503) request.log.error({ err: error }, "request failed");
+    if (status === 429 || status === 413 || status === 503) service.metrics.rejected.inc({ code: body.error.code ?? "unknown" });
+    send(request, reply, response);
+  });
+  app.setNotFoundHandler((request, reply) => {
+    const error = new RequestError(404, "unknown_url", `there is no ${request.method} ${request.url.split("?")[0]} here`);
+    send(request, reply, errorResponse(error));
+  });
+}
+
+function send(request: FastifyRequest, reply: FastifyReply, { status, body, retryAfterSeconds }: ErrorResponse): void {
+  if (status === 401) reply.header("www-authenticate", "Bearer");
+  if (retryAfterSeconds !== undefined) reply.header("retry-after", retryAfterSeconds);
+  const idle = request.raw.complete || (request.headers["content-length"] ?? "0") === "0" && !request.headers["transfer-encoding"];
+  if (idle) return void reply.status(status).send(body);
+  // The request is still being sent. To close the connection now would reset it, and the answer might be lost with it: the
+  // answer is written whole, and the rest of the request read and dropped for a while.
+  const { raw } = reply;
+  const text = JSON.stringify(body);
+  reply.hijack();
+  raw.writeHead(status, {
+    ...(reply.getHeaders() as Record<string, string>),
+    "content-type": "application/json; charset=utf-8",
+    "content-length": Buffer.byteLength(text),
+    connection: "close",
+  });
+  raw.write(text);
+  const end = (): void => {
+    clearTimeout(timer);
+    raw.end();
+  };
+  const timer = setTimeout(end, status === 408 ? 0 : lingerMs);
+  raw.once("close", () => clearTimeout(timer));
+  request.raw.unpipe();
+  request.raw.once("end", end).once("error", end).resume();
+}
+
+/** Answers what is not even HTTP, or does not come to an end; see `clientErrorHandler` of Fastify. */
+export function onClientError(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === "ECONNRESET" || socket.destroyed) return;
+  const [status, reason, code] =
+    error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+      ? [408, "Request Timeout", "request_timeout"]
+      : error.code === "HPE_HEADER_OVERFLOW"
+        ? [431, "Request Header Fields Too Large", "headers_too_large"]
+        : [400, "Bad Request", "malformed_request"];
+  const body = JSON.stringify(errorResponse(new RequestError(status as number, code as string, `the request is not valid HTTP: ${reason}`)).body);
+  if (socket.writable) {
+    const head = `HTTP/1.1 ${status} ${reason}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}`;
+    socket.write(`${head}\r\nConnection: close\r\n\r\n${body}`);
+  }
+  socket.destroySoon();
+}

@@ -1,0 +1,75 @@
+/** Errors in the shape of OpenAI's API: `{"error": {"message", "type", "param", "code"}}`, with the status that says the same. */
+import { UsmLiteError, type UsmLiteErrorCode } from "../../errors.js";
+import { ServiceError, type ServiceErrorCode } from "../service_error.js";
+
+export interface OpenAiErrorBody {
+  readonly error: { readonly message: string; readonly type: string; readonly param: string | null; readonly code: string | null };
+}
+
+/** A response that is an error. */
+export interface ErrorResponse {
+  readonly status: number;
+  readonly body: OpenAiErrorBody;
+  readonly retryAfterSeconds?: number;
+}
+
+/** A request that something is wrong with. */
+export class RequestError extends Error {
+  override readonly name = "RequestError";
+
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+    /** The field that is wrong. */
+    readonly param: string | null = null,
+  ) {
+    super(message);
+  }
+}
+
+const serviceStatus: Record<ServiceErrorCode, number> = {
+  queue_full: 429,
+  too_many_streams: 429,
+  rate_limit_exceeded: 429,
+  too_many_concurrent_requests: 429,
+  shutting_down: 503,
+  recognition_timeout: 504,
+  worker_lost: 500,
+};
+
+/** Errors of recognition that are the recording's or the request's fault. */
+const recordingStatus: Partial<Record<UsmLiteErrorCode, { status: number; code: string; param: string }>> = {
+  BAD_AUDIO: { status: 400, code: "invalid_audio", param: "file" },
+  AUDIO_TOO_LONG: { status: 413, code: "audio_too_long", param: "file" },
+  INVALID_ARGUMENT: { status: 400, code: "invalid_value", param: "keywords" },
+};
+
+const typeOf = (status: number): string => {
+  if (status === 401) return "authentication_error";
+  if (status === 429) return "rate_limit_error";
+  return status >= 500 ? "server_error" : "invalid_request_error";
+};
+
+const response = (status: number, code: string | null, message: string, param: string | null = null): ErrorResponse => ({
+  status,
+  body: { error: { message, type: typeOf(status), param, code } },
+});
+
+/** What to answer when `error` was thrown. Of what nobody foresaw, the client learns nothing but that it happened. */
+export function errorResponse(error: unknown): ErrorResponse {
+  if (error instanceof RequestError) return response(error.status, error.code, error.message, error.param);
+  if (error instanceof ServiceError) {
+    const { code, message, retryAfterSeconds } = error;
+    return { ...response(serviceStatus[code], code, message), ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }) };
+  }
+  if (error instanceof UsmLiteError) {
+    const known = recordingStatus[error.code];
+    if (known) return response(known.status, known.code, error.message, known.param);
+  }
+  const { statusCode, message, code } = error as { statusCode?: number; message?: string; code?: string };
+  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
+    return response(statusCode, code?.toLowerCase() ?? null, message ?? "the request is not valid");
+  }
+  return response(500, "internal_error", "the server failed to handle this request; its log says why");
+}

@@ -1,0 +1,107 @@
+/** Receives a multipart request: its file goes to disk as it comes, so that memory does not grow with what clients send. */
+import { randomUUID } from "node:crypto";
+import { createWriteStream } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import type { FastifyRequest } from "fastify";
+import { RequestError } from "./openai_error.js";
+
+export interface UploadLimits {
+  readonly maximumBytes: number;
+  readonly timeoutSeconds: number;
+  readonly folder: string;
+}
+
+export interface Upload extends AsyncDisposable {
+  /** Where the file lies until it is disposed of. */
+  readonly path: string;
+  /** What the client calls it. */
+  readonly name: string;
+  readonly bytes: number;
+  /** Values by field name, `[]` at the end of the name removed. */
+  readonly fields: ReadonlyMap<string, readonly string[]>;
+}
+
+const maximumFields = 300;
+const maximumFieldBytes = 16 * 1024;
+
+/** Multipart headers and the other fields come on top of the file. */
+const allowanceBytes = 1 << 20;
+
+/**
+ * What can be refused before anything is received.
+ * @throws RequestError 413, 415
+ */
+export function checkUploadHeaders(request: FastifyRequest, limits: UploadLimits): void {
+  if (!request.isMultipart()) {
+    throw new RequestError(415, "unsupported_content_type", "send the audio as multipart/form-data, in a field called file");
+  }
+  if (Number(request.headers["content-length"] ?? 0) > limits.maximumBytes + allowanceBytes) throw tooLarge(limits);
+}
+
+/**
+ * @throws RequestError 400 (truncated, no file), 408 (too slow), 413
+ */
+export async function receiveUpload(request: FastifyRequest, limits: UploadLimits, signal: AbortSignal): Promise<Upload> {
+  checkUploadHeaders(request, limits);
+  const path = join(limits.folder, `upload-${randomUUID()}`);
+  const discard = (): Promise<void> => rm(path, { force: true });
+  const fields = new Map<string, string[]>();
+  let file: { name: string; bytes: number } | undefined;
+  const timeout = AbortSignal.timeout(limits.timeoutSeconds * 1000);
+  const stop = AbortSignal.any([signal, timeout]);
+  // What waits for the next part does not hear of the signal otherwise.
+  const stopped = new Promise<never>((_, reject) => {
+    stop.addEventListener("abort", () => reject(stop.reason as Error), { once: true });
+  });
+  stopped.catch(() => undefined);
+  const receive = async (): Promise<void> => {
+    const parts = request.parts({
+      limits: { fileSize: limits.maximumBytes, files: 1, fields: maximumFields, fieldSize: maximumFieldBytes },
+    });
+    for await (const part of parts) {
+      if (part.type === "field") {
+        if (part.valueTruncated) throw new RequestError(413, "field_too_large", `field ${part.fieldname} has more than ${maximumFieldBytes} bytes`);
+        const name = part.fieldname.replace(/\[\]$/, "");
+        fields.set(name, [...(fields.get(name) ?? []), String(part.value)]);
+      } else if (part.fieldname === "file") {
+        let bytes = 0;
+        part.file.on("data", (block: Buffer) => (bytes += block.length));
+        await pipeline(part.file, createWriteStream(path), { signal: stop });
+        if (part.file.truncated) throw tooLarge(limits);
+        file = { name: part.filename, bytes };
+      } else {
+        throw new RequestError(400, "unknown_file_field", `there is a file in field ${part.fieldname}; the audio belongs into field file`);
+      }
+    }
+  };
+  try {
+    await Promise.race([receive(), stopped]);
+    if (!file) throw new RequestError(400, "missing_required_parameter", "there is no file: send the audio in field file", "file");
+  } catch (error) {
+    await discard();
+    throw uploadError(error, timeout, limits);
+  }
+  return { path, ...file, fields, [Symbol.asyncDispose]: discard };
+}
+
+const tooLarge = ({ maximumBytes }: UploadLimits): RequestError =>
+  new RequestError(413, "file_too_large", `the file has more than ${maximumBytes} bytes, the limit of this server`, "file");
+
+function uploadError(error: unknown, timeout: AbortSignal, limits: UploadLimits): unknown {
+  if (timeout.aborted) {
+    return new RequestError(408, "upload_timeout", `the request did not arrive within ${limits.timeoutSeconds} s`);
+  }
+  if (error instanceof RequestError) return error;
+  const { code, message } = error as { code?: string; message?: string };
+  if (code === "FST_REQ_FILE_TOO_LARGE") return tooLarge(limits);
+  if (code?.startsWith("FST_") && code.endsWith("_LIMIT")) {
+    return new RequestError(413, "too_many_fields", `the request has more than one file, or more than ${maximumFields} fields`);
+  }
+  // What the parser says of a request that ends too early or is not what its header says.
+  if (code === "FST_MP_PREMATURE_CLOSE" || /form|multipart|boundary|header/i.test(message ?? "")) {
+    return new RequestError(400, "invalid_multipart", `the multipart request is damaged or ends too early: ${message}`);
+  }
+  return error;
+}

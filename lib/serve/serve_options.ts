@@ -1,0 +1,65 @@
+/** What a server can be told; `usm-lite serve --help` lists the same. */
+import type { RecognizerOptions } from "../transcribe/recognizer.js";
+import type { ApiKey } from "./api_keys.js";
+
+export interface ServeOptions extends Pick<RecognizerOptions, "decoder" | "beamWidth"> {
+  /** Model folder; the model of this package when absent. */
+  readonly model?: string;
+  /** What `/v1/models` calls it; the folder's name when absent. */
+  readonly modelName?: string;
+  /** Other names under which clients may ask for it. */
+  readonly modelAliases?: readonly string[];
+  /** ISO 639-1 code of what it recognises. */
+  readonly language?: string;
+  readonly host?: string;
+  /** 0 takes any that is free. */
+  readonly port?: number;
+  /** PEM files; HTTPS and WSS instead of HTTP and WS. Read again on reload. */
+  readonly tls?: { readonly certificate: string; readonly key: string; readonly clientAuthority?: string };
+  /** Who may use it; everyone when absent. */
+  readonly apiKeys?: readonly ApiKey[];
+  /** Worker threads; one per core when absent. */
+  readonly workers?: number;
+  /** Threads that one operation may use while no other worker computes; one per core when absent. */
+  readonly threads?: number;
+  /** Recordings that a worker recognises at once. */
+  readonly maximumBatch?: number;
+  readonly maximumWaitMs?: number;
+  /** Recordings that may wait for a worker. */
+  readonly maximumQueue?: number;
+  /** Connections that stream audio. */
+  readonly maximumStreams?: number;
+  readonly maximumUploadBytes?: number;
+  readonly maximumAudioSeconds?: number;
+  /** Seconds in which a request must have arrived. */
+  readonly uploadTimeoutSeconds?: number;
+  /** Seconds in which a recording must be recognised, once a worker has it. */
+  readonly recognitionTimeoutSeconds?: number;
+  /** Seconds that {@link Server.drain} waits for what was accepted. */
+  readonly drainTimeoutSeconds?: number;
+  /** Where uploads lie while they wait; a folder of its own under the system's temporary one when absent. */
+  readonly spoolFolder?: string;
+  /** `silent` for none. */
+  readonly logLevel?: "silent" | "error" | "warn" | "info" | "debug";
+  /** Write transcripts into the log. They are what people said: off unless asked for. */
+  readonly logTranscripts?: boolean;
+}
+
+export const serveDefaults = {
+  language: "en",
+  modelAliases: ["whisper-1"],
+  host: "127.0.0.1",
+  port: 8080,
+  maximumBatch: 8,
+  maximumWaitMs: 5,
+  maximumQueue: 256,
+  maximumStreams: 64,
+  maximumUploadBytes: 100 * 2 ** 20,
+  maximumAudioSeconds: 4 * 3600,
+  uploadTimeoutSeconds: 120,
+  recognitionTimeoutSeconds: 600,
+  drainTimeoutSeconds: 60,
+  logLevel: "info",
+} as const satisfies ServeOptions;
+
+export type ResolvedServeOptions = ServeOptions & Required<Pick<ServeOptions, keyof typeof serveDefaults>>;

@@ -1,0 +1,239 @@
+/** Speech recognition as a service: starts, reloads its model, and ends without losing what it accepted. */
+import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import type { AddressInfo } from "node:net";
+import { availableParallelism, tmpdir } from "node:os";
+import { basename, join, resolve } from "node:path";
+import type { Server as TlsServer } from "node:tls";
+import type { FastifyInstance } from "fastify";
+import { pino, type Logger } from "pino";
+import { UsmLiteError } from "../errors.js";
+import { defaultModelFolder } from "../models/default_model.js";
+import { Tokenizer } from "../text/tokenizer.js";
+import { ApiKeys } from "./api_keys.js";
+import { Dispatcher } from "./engine/dispatcher.js";
+import { Engine, type EngineEvents } from "./engine/engine.js";
+import { application } from "./http/application.js";
+import type { UploadLimits } from "./http/upload.js";
+import { Metrics } from "./metrics.js";
+import type { LoadedModel, Service } from "./service.js";
+import { serveDefaults, type ResolvedServeOptions, type ServeOptions } from "./serve_options.js";
+
+/**
+ * @example
+ * await using server = await Server.start({ port: 8080 });
+ * process.once("SIGTERM", () => void server.drain());
+ */
+export class Server implements Service, AsyncDisposable {
+  readonly metrics: Metrics;
+  readonly apiKeys: ApiKeys | undefined;
+  readonly uploads: UploadLimits;
+  readonly dispatcher: Dispatcher;
+  draining = false;
+  model: LoadedModel;
+  private app: FastifyInstance | undefined;
+  private engineBytes = 0;
+  private tensorBytes = 0;
+  private reloading: Promise<void> = Promise.resolve();
+  private closing: Promise<void> | undefined;
+
+  private constructor(
+    readonly options: ResolvedServeOptions,
+    readonly log: Logger,
+    private engine: Engine,
+    folder: string,
+  ) {
+    const { maximumBatch, maximumQueue, recognitionTimeoutSeconds, maximumUploadBytes, uploadTimeoutSeconds } = options;
+    this.model = readModel(options);
+    this.apiKeys = options.apiKeys && new ApiKeys(options.apiKeys);
+    this.uploads = { maximumBytes: maximumUploadBytes, timeoutSeconds: uploadTimeoutSeconds, folder };
+    this.dispatcher = new Dispatcher(engine, { maximumBatch, maximumQueue, timeoutMs: recognitionTimeoutSeconds * 1000 });
+    this.metrics = new Metrics({
+      receiving: () => this.dispatcher.receiving,
+      queued: () => this.dispatcher.queued,
+      active: () => this.dispatcher.active,
+      streams: () => 0,
+      readyWorkers: () => this.readyWorkers,
+      engineBytes: () => this.engineBytes,
+      tensorBytes: () => this.tensorBytes,
+    });
+  }
+
+  /**
+   * Resolves when requests are answered.
+   * @throws UsmLiteError what {@link loadModel} throws; FILE_NOT_FOUND and others for keys and certificates;
+   * INVALID_ARGUMENT when the address cannot be listened on
+   */
+  static async start(given: ServeOptions = {}): Promise<Server> {
+    const options: ResolvedServeOptions = { ...serveDefaults, ...given };
+    const log = pino({ name: "usm-lite", level: options.logLevel }, pino.destination(2)); // standard output is for results
+    const folder = await spoolFolder(options);
+    let server: Server | undefined;
+    let engine: Engine | undefined;
+    const events = (): EngineEvents => ({
+      onReady: () => server?.dispatcher.pump(),
+      onPass: ({ chunks, audioSeconds, milliseconds, tensorBytes }) => {
+        if (!server) return;
+        server.tensorBytes = tensorBytes;
+        server.metrics.batchSize.observe(chunks);
+        server.metrics.passSeconds.observe(milliseconds / 1000);
+        server.metrics.networkAudioSeconds.inc(audioSeconds);
+      },
+      onMemory: (bytes) => server && (server.engineBytes = bytes),
+      onCrash: (what, message) => {
+        log.error({ what, reason: message }, "engine ended; its recordings go to another worker");
+        server?.metrics.crashes.inc({ what });
+      },
+    });
+    try {
+      engine = await startEngine(options, events());
+      server = new Server(options, log, engine, folder);
+      server.newEngine = () => startEngine(options, events());
+      await server.listen();
+      log.info({ url: server.url, model: server.model.name, workers: engine.readyWorkers }, "ready");
+      return server;
+    } catch (error) {
+      await server?.app?.close();
+      await engine?.close();
+      await rm(folder, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  /** Where it listens, such as `http://127.0.0.1:8080`. */
+  get url(): string {
+    const { address, port, family } = this.app?.server.address() as AddressInfo;
+    return `${this.options.tls ? "https" : "http"}://${family === "IPv6" ? `[${address}]` : address}:${port}`;
+  }
+
+  get readyWorkers(): number {
+    return this.engine.readyWorkers;
+  }
+
+  /** The process that holds the workers. */
+  get enginePid(): number | undefined {
+    return this.engine.pid;
+  }
+
+  /**
+   * Loads the model folder (and the certificate) again, beside the one in use, then sends new recordings to it. What is
+   * under way ends where it began. When loading fails the old model stays.
+   * @throws UsmLiteError as {@link Server.start}
+   */
+  reload(): Promise<void> {
+    this.reloading = this.reloading.catch(() => undefined).then(() => this.replaceModel());
+    return this.reloading;
+  }
+
+  /** Takes no new requests, finishes those it accepted, and ends. What takes longer than the drain timeout is cut off. */
+  drain(): Promise<void> {
+    this.draining = true;
+    return (this.closing ??= this.end(this.options.drainTimeoutSeconds * 1000));
+  }
+
+  /** Ends at once. */
+  async close(): Promise<void> {
+    this.draining = true;
+    this.app?.server.closeAllConnections();
+    await (this.closing ??= this.end(0));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  private newEngine: () => Promise<Engine> = () => Promise.reject(new UsmLiteError("INTERNAL", "the server has not started"));
+
+  private async listen(): Promise<void> {
+    const tls = await readTls(this.options);
+    const { host, port, uploadTimeoutSeconds } = this.options;
+    const app = await application(this, { log: this.log, tls, requestTimeoutMs: (uploadTimeoutSeconds + 10) * 1000 });
+    this.app = app;
+    try {
+      await app.listen({ host, port });
+    } catch (error) {
+      throw new UsmLiteError("INVALID_ARGUMENT", `cannot listen on ${host}:${port}: ${(error as Error).message}`, { cause: error });
+    }
+  }
+
+  private async replaceModel(): Promise<void> {
+    try {
+      const model = readModel(this.options);
+      const tls = await readTls(this.options);
+      const engine = await this.newEngine();
+      if (this.closing) return await engine.close();
+      if (tls) (this.app?.server as unknown as TlsServer).setSecureContext(tls);
+      this.model = model;
+      this.engine = engine;
+      const old = this.dispatcher.replaceEngine(engine);
+      this.metrics.reloads.inc({ result: "done" });
+      this.log.info({ model: model.name }, "model reloaded");
+      void old.idle().then(() => old.close());
+    } catch (error) {
+      this.metrics.reloads.inc({ result: "failed" });
+      this.log.error({ err: error }, "the model was not reloaded; the old one stays");
+      throw error;
+    }
+  }
+
+  private async end(timeoutMs: number): Promise<void> {
+    this.log.info("draining");
+    // Connections that clients keep open for later would keep the server open.
+    const idle = setInterval(() => this.app?.server.closeIdleConnections(), 50);
+    const cutOff = setTimeout(() => this.app?.server.closeAllConnections(), timeoutMs);
+    try {
+      await this.app?.close();
+    } finally {
+      clearInterval(idle);
+      clearTimeout(cutOff);
+      await this.engine.close();
+      await rm(this.uploads.folder, { recursive: true, force: true });
+      this.log.info("ended");
+    }
+  }
+}
+
+function startEngine(options: ResolvedServeOptions, events: EngineEvents): Promise<Engine> {
+  const { decoder, beamWidth, maximumBatch, maximumWaitMs, maximumAudioSeconds } = options;
+  const cores = availableParallelism();
+  return Engine.start(
+    {
+      model: options.model ?? defaultModelFolder,
+      workers: options.workers ?? cores,
+      maximumBatch,
+      maximumWaitMs,
+      maximumSeconds: maximumAudioSeconds,
+      ...(decoder ? { decoder } : {}),
+      ...(beamWidth === undefined ? {} : { beamWidth }),
+    },
+    options.threads ?? cores,
+    events,
+  );
+}
+
+function readModel({ model = defaultModelFolder, modelName, modelAliases, language }: ResolvedServeOptions): LoadedModel {
+  const name = modelName ?? (model === defaultModelFolder ? "usm-lite-default" : basename(resolve(model)));
+  return { name, aliases: modelAliases.filter((alias) => alias !== name), language, tokenizer: Tokenizer.load(model), created: Math.floor(Date.now() / 1000) };
+}
+
+async function readTls({ tls }: ResolvedServeOptions) {
+  if (!tls) return undefined;
+  const [cert, key] = [await pem(tls.certificate), await pem(tls.key)];
+  return { cert, key, ...(tls.clientAuthority === undefined ? {} : { ca: await pem(tls.clientAuthority), requestCert: true }) };
+}
+
+async function pem(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    throw new UsmLiteError("FILE_UNREADABLE", `${path} cannot be read: ${(cause as Error).message}; name a PEM file`, { cause });
+  }
+}
+
+async function spoolFolder({ spoolFolder: parent = tmpdir() }: ResolvedServeOptions): Promise<string> {
+  try {
+    await mkdir(parent, { recursive: true });
+    return await mkdtemp(join(parent, "usm-lite-serve-"));
+  } catch (cause) {
+    throw new UsmLiteError("FILE_UNWRITABLE", `no folder for uploads can be made in ${parent}: ${(cause as Error).message}`, { cause });
+  }
+}

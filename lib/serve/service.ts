@@ -1,0 +1,44 @@
+/** What the routes share: the model that is served, the way to its workers, and what was measured. */
+import type { FastifyBaseLogger } from "fastify";
+import type { Tokenizer } from "../text/tokenizer.js";
+import type { ApiKeys, Client } from "./api_keys.js";
+import type { Dispatcher, JobReport } from "./engine/dispatcher.js";
+import type { ServedModel } from "./http/transcription_request.js";
+import type { UploadLimits } from "./http/upload.js";
+import type { Metrics } from "./metrics.js";
+import type { ResolvedServeOptions } from "./serve_options.js";
+
+export interface LoadedModel extends ServedModel {
+  readonly tokenizer: Tokenizer;
+  /** Seconds since 1970 at which it was loaded. */
+  readonly created: number;
+}
+
+export interface Service {
+  readonly options: ResolvedServeOptions;
+  readonly dispatcher: Dispatcher;
+  readonly metrics: Metrics;
+  readonly apiKeys: ApiKeys | undefined;
+  readonly uploads: UploadLimits;
+  readonly log: FastifyBaseLogger;
+  /** Changes when the model is reloaded. */
+  readonly model: LoadedModel;
+  /** What was accepted is finished, nothing new is accepted. */
+  readonly draining: boolean;
+  /** Workers that can take work. */
+  readonly readyWorkers: number;
+}
+
+/** What the log says about a request beside its status. */
+export interface RequestNotes {
+  client?: Client;
+  audioSeconds?: number;
+  job?: JobReport;
+  transcript?: string;
+}
+
+declare module "fastify" {
+  interface FastifyRequest {
+    notes: RequestNotes;
+  }
+}
