@@ -140,6 +140,11 @@ __device__ __forceinline__ void tensor_copy_multicast(void* shared, const Tensor
                " [%0], [%1, {%2, %3}], [%4], %5;"
                ::"r"(shared_address(shared)), "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier)), "h"(blocks) : "memory");
 }
+/// As bulk_copy, into every block of the cluster whose bit in `blocks` is set, as tensor_copy_multicast does.
+__device__ __forceinline__ void bulk_copy_multicast(void* shared, const void* global, uint32_t bytes, uint64_t* barrier, uint16_t blocks) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;"
+               ::"r"(shared_address(shared)), "l"(global), "r"(bytes), "r"(shared_address(barrier)), "h"(blocks) : "memory");
+}
 /// The place of this block in its cluster.
 __device__ __forceinline__ int cluster_rank() {
   uint32_t rank;

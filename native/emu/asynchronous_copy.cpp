@@ -224,6 +224,10 @@ void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barri
 void tensor_copy(void* shared, const TensorMap* map, int column, int row, uint64_t* barrier) {
   copies().tensor_copy(shared, *map, column, row, barrier);
 }
+void bulk_copy_multicast(void* shared, const void* global, uint32_t bytes, uint64_t* barrier, uint16_t blocks) {
+  if (blocks != 1) emu::block().fail("bulk_copy_multicast to blocks that are not in the cluster");
+  copies().bulk_copy(shared, global, bytes, barrier);
+}
 void tensor_copy_multicast(void* shared, const TensorMap* map, int column, int row, uint64_t* barrier, uint16_t blocks) {
   if (blocks != 1) emu::block().fail("tensor_copy_multicast to blocks that are not in the cluster");
   copies().tensor_copy(shared, *map, column, row, barrier);

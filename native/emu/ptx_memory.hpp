@@ -57,6 +57,7 @@ void barrier_arrive_expect(uint64_t* barrier, uint32_t bytes);
 void barrier_wait(uint64_t* barrier, uint32_t parity);
 void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier);
 void tensor_copy(void* shared, const TensorMap* map, int column, int row, uint64_t* barrier);
+void bulk_copy_multicast(void* shared, const void* global, uint32_t bytes, uint64_t* barrier, uint16_t blocks);
 void tensor_copy_multicast(void* shared, const TensorMap* map, int column, int row, uint64_t* barrier, uint16_t blocks);
 int cluster_rank();
 void cluster_sync();
