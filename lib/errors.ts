@@ -16,6 +16,8 @@ export type UsmLiteErrorCode =
   | "BAD_LANGUAGE_MODEL"
   | "UNSUPPORTED_MODEL"
   | "NO_GPU"
+  | "DRIVER_TOO_OLD"
+  | "GPU_FAILED"
   | "UNSUPPORTED_SPEC"
   | "AUDIO_TOO_LONG"
   | "TRAINING_DIVERGED"

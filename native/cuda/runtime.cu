@@ -1,0 +1,226 @@
+#include "cuda/runtime.hpp"
+
+#include <cuda_runtime.h>
+
+#include "core/error.hpp"
+
+namespace usmlite::cuda {
+namespace {
+
+constexpr int kOldestComputeCapability = 80;
+
+std::string version_text(int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); }
+
+void check(cudaError_t status, const char* doing) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // forgets it, so that a failure one can go on after is not reported twice
+  throw Error(error_code::kGpuFailed, std::string("the GPU failed while ") + doing + ": " + cudaGetErrorString(status) +
+                                          "; what was computed since the last successful wait is lost. When it stays so, "
+                                          "restart the process and look at nvidia-smi and the kernel log");
+}
+
+struct Gpu {
+  GpuAvailability availability;
+  GpuProperties properties;
+};
+
+Gpu find_gpu() {
+  Gpu gpu;
+  GpuProperties& properties = gpu.properties;
+  properties.emulated = false;
+  cudaRuntimeGetVersion(&properties.runtime_version);
+  cudaDriverGetVersion(&properties.driver_version);
+  if (properties.driver_version == 0) {
+    gpu.availability = {error_code::kNoGpu, "no NVIDIA driver is installed: libcuda.so.1 was not found; install the driver of "
+                                            "the GPU, or compute on the CPU"};
+    return gpu;
+  }
+  if (properties.driver_version / 1000 < properties.runtime_version / 1000) {
+    gpu.availability = {error_code::kDriverTooOld,
+                        "the NVIDIA driver supports CUDA " + version_text(properties.driver_version) + "; this build needs " +
+                            std::to_string(properties.runtime_version / 1000) + ".0 or later: update the driver, or build "
+                            "with an older nvcc"};
+    return gpu;
+  }
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess || count == 0) {
+    cudaGetLastError();
+    gpu.availability = {error_code::kNoGpu, std::string("the NVIDIA driver shows no GPU") +
+                                                (status == cudaSuccess ? "" : std::string(" (") + cudaGetErrorString(status) + ")") +
+                                                "; look at nvidia-smi and CUDA_VISIBLE_DEVICES, or compute on the CPU"};
+    return gpu;
+  }
+  cudaDeviceProp found;
+  if (const cudaError_t asked = cudaGetDeviceProperties(&found, 0); asked != cudaSuccess) {
+    cudaGetLastError();
+    gpu.availability = {error_code::kNoGpu, std::string("the GPU does not answer (") + cudaGetErrorString(asked) +
+                                                "); look at nvidia-smi, or compute on the CPU"};
+    return gpu;
+  }
+  properties.name = found.name;
+  properties.compute_capability = 10 * found.major + found.minor;
+  properties.multiprocessors = found.multiProcessorCount;
+  properties.memory_bytes = static_cast<int64_t>(found.totalGlobalMem);
+  properties.second_level_cache_bytes = found.l2CacheSize;
+  properties.shared_bytes_per_block = static_cast<int>(found.sharedMemPerBlockOptin);
+  if (properties.compute_capability < kOldestComputeCapability) {
+    gpu.availability = {error_code::kNoGpu, properties.name + " has compute capability " + std::to_string(found.major) + "." +
+                                                std::to_string(found.minor) +
+                                                "; 8.0 (Ampere) or later is needed: choose another GPU with "
+                                                "CUDA_VISIBLE_DEVICES, or compute on the CPU"};
+  }
+  return gpu;
+}
+
+const Gpu& gpu() {
+  static const Gpu found = find_gpu();
+  return found;
+}
+
+cudaStream_t stream_of(StreamHandle stream) { return static_cast<cudaStream_t>(stream); }
+
+}  // namespace
+
+const GpuAvailability& gpu_availability() { return gpu().availability; }
+
+const GpuProperties& gpu_properties() {
+  const Gpu& found = gpu();
+  if (found.availability.code) throw Error(found.availability.code, found.availability.sentence);
+  return found.properties;
+}
+
+namespace driver {
+
+void* allocate(size_t bytes) {
+  gpu_properties();
+  void* memory = nullptr;
+  const cudaError_t status = cudaMalloc(&memory, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  check(status, "allocating memory");
+  return memory;
+}
+
+void release(void* memory) noexcept {
+  if (cudaFree(memory) != cudaSuccess) cudaGetLastError();
+}
+
+size_t allocation_granularity() { return 512; }
+
+int64_t free_memory() {
+  gpu_properties();
+  size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "asking for its free memory");
+  return static_cast<int64_t>(free);
+}
+
+StreamHandle create_stream() {
+  gpu_properties();
+  cudaStream_t stream;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
+  return stream;
+}
+
+void destroy_stream(StreamHandle stream) noexcept {
+  if (cudaStreamDestroy(stream_of(stream)) != cudaSuccess) cudaGetLastError();
+}
+
+void synchronize(StreamHandle stream) { check(cudaStreamSynchronize(stream_of(stream)), "finishing the work it was given"); }
+
+void synchronize_all() { check(cudaDeviceSynchronize(), "finishing the work it was given"); }
+
+void wait_for(StreamHandle stream, StreamHandle other) {
+  cudaEvent_t event;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
+  cudaError_t status = cudaEventRecord(event, stream_of(other));
+  if (status == cudaSuccess) status = cudaStreamWaitEvent(stream_of(stream), event, 0);
+  cudaEventDestroy(event);  // the driver keeps what is still waited for
+  check(status, "making one stream wait for another");
+}
+
+void copy_to_device(void* device, size_t device_stride, const void* host, size_t host_stride, size_t row_bytes, size_t rows,
+                    StreamHandle stream) {
+  if (row_bytes == 0 || rows == 0) return;
+  const bool contiguous = device_stride == row_bytes && host_stride == row_bytes;
+  check(contiguous ? cudaMemcpyAsync(device, host, row_bytes * rows, cudaMemcpyHostToDevice, stream_of(stream))
+                   : cudaMemcpy2DAsync(device, device_stride, host, host_stride, row_bytes, rows, cudaMemcpyHostToDevice,
+                                       stream_of(stream)),
+        "copying to it");
+}
+
+void copy_to_host(void* host, size_t host_stride, const void* device, size_t device_stride, size_t row_bytes, size_t rows,
+                  StreamHandle stream) {
+  if (row_bytes != 0 && rows != 0) {
+    const bool contiguous = device_stride == row_bytes && host_stride == row_bytes;
+    check(contiguous ? cudaMemcpyAsync(host, device, row_bytes * rows, cudaMemcpyDeviceToHost, stream_of(stream))
+                     : cudaMemcpy2DAsync(host, host_stride, device, device_stride, row_bytes, rows, cudaMemcpyDeviceToHost,
+                                         stream_of(stream)),
+          "copying from it");
+  }
+  synchronize(stream);
+}
+
+void copy_on_device(void* to, const void* from, size_t bytes, StreamHandle stream) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_of(stream)), "copying within its memory");
+}
+
+void fill(void* device, uint8_t byte, size_t bytes, StreamHandle stream) {
+  check(cudaMemsetAsync(device, byte, bytes, stream_of(stream)), "filling memory");
+}
+
+Event::Event() {
+  gpu_properties();
+  cudaEvent_t event;
+  check(cudaEventCreate(&event), "making an event");
+  event_ = event;
+}
+
+Event::~Event() { cudaEventDestroy(static_cast<cudaEvent_t>(event_)); }
+
+void Event::record(StreamHandle stream) {
+  check(cudaEventRecord(static_cast<cudaEvent_t>(event_), stream_of(stream)), "recording an event");
+}
+
+double Event::milliseconds_since(const Event& earlier) const {
+  float milliseconds = 0.0f;
+  check(cudaEventSynchronize(static_cast<cudaEvent_t>(event_)), "finishing the work it was given");
+  check(cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(earlier.event_), static_cast<cudaEvent_t>(event_)),
+        "measuring time");
+  return milliseconds;
+}
+
+void RecordedWork::begin(StreamHandle stream) {
+  gpu_properties();
+  check(cudaStreamBeginCapture(stream_of(stream), cudaStreamCaptureModeThreadLocal), "recording work");
+}
+
+void RecordedWork::end(StreamHandle stream) {
+  cudaGraph_t graph = nullptr;
+  check(cudaStreamEndCapture(stream_of(stream), &graph), "recording work");
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
+  cudaGraphDestroy(graph);
+  check(status, "preparing recorded work");
+  graph_ = executable;
+}
+
+void RecordedWork::abandon(StreamHandle stream) noexcept {
+  cudaGraph_t graph = nullptr;
+  cudaStreamEndCapture(stream_of(stream), &graph);
+  if (graph) cudaGraphDestroy(graph);
+  cudaGetLastError();
+}
+
+RecordedWork::~RecordedWork() {
+  if (graph_) cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph_));
+}
+
+void RecordedWork::run(StreamHandle stream) {
+  check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph_), stream_of(stream)), "running recorded work");
+}
+
+}  // namespace driver
+}  // namespace usmlite::cuda

@@ -1,0 +1,107 @@
+// What this package asks of a GPU's driver: memory, copies, streams, timing. runtime.cu has it from the CUDA runtime,
+// native/emu/runtime.cpp from the emulator. Everything here may be called from any thread.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace usmlite::cuda {
+
+/// A queue of work of the GPU: a cudaStream_t.
+using StreamHandle = void*;
+
+struct GpuProperties {
+  std::string name;
+  int compute_capability;  // 90 for 9.0
+  int multiprocessors;
+  int64_t memory_bytes;
+  int64_t second_level_cache_bytes;
+  int shared_bytes_per_block;  // the most a kernel may ask for
+  int driver_version;          // the CUDA version it supports: 13000 for 13.0; 0 for the emulator
+  int runtime_version;         // the CUDA version this was built with
+  bool emulated;
+};
+
+/// Whether there is a GPU to compute on: `code` is null, or that of the error that says what is missing.
+struct GpuAvailability {
+  const char* code = nullptr;
+  std::string sentence;
+};
+/// Found out once per process. It is the first GPU that the driver shows; CUDA_VISIBLE_DEVICES chooses another.
+const GpuAvailability& gpu_availability();
+/// Throws NO_GPU or DRIVER_TOO_OLD.
+const GpuProperties& gpu_properties();
+
+/// Functions throw GPU_FAILED, with what was being done, when the driver reports a failure. Failures of kernels and
+/// copies that run on their own show in the next call that waits.
+namespace driver {
+
+/// Null when there is not that much memory. Aligned to 256 bytes, not zeroed.
+void* allocate(size_t bytes);
+void release(void* memory) noexcept;
+/// Blocks of memory are worth keeping for reuse only when they come in few sizes: multiples of this.
+size_t allocation_granularity();
+int64_t free_memory();
+
+StreamHandle create_stream();
+void destroy_stream(StreamHandle stream) noexcept;
+void synchronize(StreamHandle stream);
+/// Waits for all streams.
+void synchronize_all();
+/// Work that `stream` is given from now on begins after all that `other` has been given so far.
+void wait_for(StreamHandle stream, StreamHandle other);
+
+/// Copies between host and device rows of `row_bytes`; strides in bytes. The host memory may be reused on return; copying
+/// to the host waits.
+void copy_to_device(void* device, size_t device_stride, const void* host, size_t host_stride, size_t row_bytes, size_t rows,
+                    StreamHandle stream);
+void copy_to_host(void* host, size_t host_stride, const void* device, size_t device_stride, size_t row_bytes, size_t rows,
+                  StreamHandle stream);
+void copy_on_device(void* to, const void* from, size_t bytes, StreamHandle stream);
+void fill(void* device, uint8_t byte, size_t bytes, StreamHandle stream);
+
+/// A moment in a stream.
+class Event {
+ public:
+  Event();
+  ~Event();
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void record(StreamHandle stream);
+  /// Waits for this moment; the time between them.
+  double milliseconds_since(const Event& earlier) const;
+
+ private:
+  void* event_;
+};
+
+/// Work recorded once, to be run again without the cost of asking for each kernel: for timing.
+class RecordedWork {
+ public:
+  /// Records what `work` gives to `stream`; nothing of it runs.
+  template <typename Work>
+  RecordedWork(StreamHandle stream, Work&& work) {
+    begin(stream);
+    try {
+      work();
+    } catch (...) {
+      abandon(stream);
+      throw;
+    }
+    end(stream);
+  }
+  ~RecordedWork();
+  RecordedWork(const RecordedWork&) = delete;
+  RecordedWork& operator=(const RecordedWork&) = delete;
+  void run(StreamHandle stream);
+
+ private:
+  void begin(StreamHandle stream);
+  void end(StreamHandle stream);
+  void abandon(StreamHandle stream) noexcept;
+  void* graph_ = nullptr;
+};
+
+}  // namespace driver
+}  // namespace usmlite::cuda

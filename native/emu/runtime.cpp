@@ -1,0 +1,162 @@
+// The emulated device seen as a driver: memory of the process, and streams whose work is done when it is given.
+//
+// To test what happens when something is missing or fails, the environment may describe another device:
+//   USMLITE_EMULATED_GPU      none, old-driver or old (a GPU before compute capability 8.0)
+//   USMLITE_EMULATED_MEMORY   bytes of memory
+//   USMLITE_EMULATED_FAILURE  after how many waits the GPU fails for good
+#include "cuda/runtime.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <string_view>
+
+#include "core/error.hpp"
+#include "emu/global_memory.hpp"
+
+namespace usmlite::cuda {
+namespace {
+
+int64_t number_from(const char* variable, int64_t otherwise) {
+  const char* text = std::getenv(variable);
+  return text ? std::atoll(text) : otherwise;
+}
+
+struct Gpu {
+  GpuAvailability availability;
+  GpuProperties properties;
+};
+
+Gpu find_gpu() {
+  Gpu gpu;
+  gpu.properties = {"emulated GPU", 90, 4, number_from("USMLITE_EMULATED_MEMORY", int64_t{1} << 30), 1 << 20, 227 * 1024, 0, 0, true};
+  const char* kind = std::getenv("USMLITE_EMULATED_GPU");
+  const std::string_view missing = kind ? kind : "";
+  if (missing == "none") gpu.availability = {error_code::kNoGpu, "the emulated driver shows no GPU"};
+  if (missing == "old-driver") gpu.availability = {error_code::kDriverTooOld, "the emulated driver is too old"};
+  if (missing == "old") gpu.availability = {error_code::kNoGpu, "the emulated GPU has compute capability 7.5; 8.0 (Ampere) or later is needed"};
+  return gpu;
+}
+
+const Gpu& gpu() {
+  static const Gpu found = find_gpu();
+  return found;
+}
+
+struct Memory {
+  std::mutex mutex;
+  std::map<void*, size_t> blocks;
+  int64_t used = 0;
+};
+
+Memory& memory() {
+  static auto* instance = new Memory;  // leaked: tensors may go after static destructors have run
+  return *instance;
+}
+
+// A GPU that has failed fails in every later wait too.
+void wait() {
+  static std::atomic<int64_t> waits_left{number_from("USMLITE_EMULATED_FAILURE", INT64_MAX)};
+  if (waits_left.fetch_sub(1) > 0) return;
+  waits_left = 0;
+  throw Error(error_code::kGpuFailed, "the GPU failed while finishing the work it was given: emulated failure");
+}
+
+void copy_rows(void* to, size_t to_stride, const void* from, size_t from_stride, size_t row_bytes, size_t rows) {
+  for (size_t row = 0; row < rows; ++row) {
+    std::memcpy(static_cast<char*>(to) + row * to_stride, static_cast<const char*>(from) + row * from_stride, row_bytes);
+  }
+}
+
+int64_t nanoseconds() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+const GpuAvailability& gpu_availability() { return gpu().availability; }
+
+const GpuProperties& gpu_properties() {
+  const Gpu& found = gpu();
+  if (found.availability.code) throw Error(found.availability.code, found.availability.sentence);
+  return found.properties;
+}
+
+namespace driver {
+
+void* allocate(size_t bytes) {
+  Memory& m = memory();
+  std::lock_guard lock(m.mutex);
+  if (m.used + static_cast<int64_t>(bytes) > gpu_properties().memory_bytes) return nullptr;
+  void* block = emu::global_memory::allocate(bytes);
+  if (!block) return nullptr;
+  m.blocks[block] = bytes;
+  m.used += static_cast<int64_t>(bytes);
+  return block;
+}
+
+void release(void* block) noexcept {
+  Memory& m = memory();
+  std::lock_guard lock(m.mutex);
+  const auto entry = m.blocks.find(block);
+  m.used -= static_cast<int64_t>(entry->second);
+  m.blocks.erase(entry);
+  emu::global_memory::release(block);
+}
+
+size_t allocation_granularity() { return 1; }
+
+int64_t free_memory() {
+  Memory& m = memory();
+  std::lock_guard lock(m.mutex);
+  return gpu_properties().memory_bytes - m.used;
+}
+
+StreamHandle create_stream() {
+  gpu_properties();
+  return new char;
+}
+
+void destroy_stream(StreamHandle stream) noexcept { delete static_cast<char*>(stream); }
+
+void synchronize(StreamHandle) { wait(); }
+
+void synchronize_all() { wait(); }
+
+void wait_for(StreamHandle, StreamHandle) {}
+
+void copy_to_device(void* device, size_t device_stride, const void* host, size_t host_stride, size_t row_bytes, size_t rows,
+                    StreamHandle) {
+  copy_rows(device, device_stride, host, host_stride, row_bytes, rows);
+}
+
+void copy_to_host(void* host, size_t host_stride, const void* device, size_t device_stride, size_t row_bytes, size_t rows,
+                  StreamHandle) {
+  wait();
+  copy_rows(host, host_stride, device, device_stride, row_bytes, rows);
+}
+
+void copy_on_device(void* to, const void* from, size_t bytes, StreamHandle) { std::memcpy(to, from, bytes); }
+
+void fill(void* device, uint8_t byte, size_t bytes, StreamHandle) { std::memset(device, byte, bytes); }
+
+Event::Event() : event_(new int64_t(0)) {}
+Event::~Event() { delete static_cast<int64_t*>(event_); }
+void Event::record(StreamHandle) { *static_cast<int64_t*>(event_) = nanoseconds(); }
+double Event::milliseconds_since(const Event& earlier) const {
+  wait();
+  return static_cast<double>(*static_cast<int64_t*>(event_) - *static_cast<int64_t*>(earlier.event_)) / 1e6;
+}
+
+// Nothing can be recorded here: the work is done at once, and running it again does nothing.
+void RecordedWork::begin(StreamHandle) {}
+void RecordedWork::end(StreamHandle) {}
+void RecordedWork::abandon(StreamHandle) noexcept {}
+RecordedWork::~RecordedWork() = default;
+void RecordedWork::run(StreamHandle) {}
+
+}  // namespace driver
+}  // namespace usmlite::cuda
