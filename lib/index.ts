@@ -76,3 +76,7 @@ export { parseRecipe, readRecipe, type Recipe } from "./compress/recipe.js";
 export { measureModel, type ModelSize } from "./compress/size_report.js";
 export { trainFloatModel } from "./train/float_training.js";
 export { readTrainingConfig, type TrainingConfig } from "./train/training_config.js";
+export { gpuFreeMemory, gpuInformation, gpuMemoryStatistics, hasGpu, resetPeakGpuMemory, trimGpuMemory, type GpuInformation } from "./device/gpu.js";
+export { DeviceStream, synchronizeGpu } from "./device/device_stream.js";
+export { DeviceTensor, type DeviceType } from "./device/device_tensor.js";
+export { DeviceWeight, type ArrangedBytes, type Arithmetic, type DeviceWeightOptions } from "./device/device_weight.js";

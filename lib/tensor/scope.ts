@@ -1,17 +1,22 @@
 /** Scopes: tensors made inside one are released together at its end, without waiting for the garbage collector. */
-import type { Tensor } from "./tensor.js";
 
-type Scope = Set<Tensor>;
+/** What scopes release: tensors, on the host or on a GPU. */
+export interface Releasable {
+  readonly handle: object;
+  dispose(): void;
+}
+
+type Scope = Set<Releasable>;
 
 const scopes: Scope[] = [];
 
 /** Called for every new tensor. */
-export function trackInScope(tensor: Tensor): void {
+export function trackInScope(tensor: Releasable): void {
   scopes.at(-1)?.add(tensor);
 }
 
 /** Takes `tensor` out of every open scope: its owner disposes of it. Returns it. */
-export function keep<T extends Tensor>(tensor: T): T {
+export function keep<T extends Releasable>(tensor: T): T {
   for (const scope of scopes) scope.delete(tensor);
   return tensor;
 }
@@ -38,10 +43,10 @@ export function tidy<Result>(body: () => Result): Result {
   }
 }
 
-function* tensorsIn(value: unknown): Generator<Tensor> {
+function* tensorsIn(value: unknown): Generator<Releasable> {
   if (typeof value !== "object" || value === null) return;
   if ("handle" in value && "dispose" in value) {
-    yield value as Tensor;
+    yield value as Releasable;
   } else if (value instanceof Map) {
     for (const element of value.values()) yield* tensorsIn(element);
   } else if (Array.isArray(value)) {

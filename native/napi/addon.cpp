@@ -46,6 +46,11 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_softmax(exports);
   define_packed_matrix(env, exports);
   define_packed_matmul(exports);
+#ifdef USMLITE_GPU
+  define_gpu(env, exports);
+  define_device_tensor(exports);
+  define_device_weight(exports);
+#endif
   return exports;
 }
 

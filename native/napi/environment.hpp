@@ -8,6 +8,9 @@ struct Environment {
   Napi::FunctionReference error_constructor;   // UsmLiteError(code, message)
   Napi::FunctionReference tensor_constructor;  // TensorHandle
   Napi::FunctionReference packed_matrix_constructor;  // PackedMatrixHandle
+  Napi::FunctionReference stream_constructor;         // the three of cuda_handles.hpp
+  Napi::FunctionReference device_tensor_constructor;
+  Napi::FunctionReference device_weight_constructor;
 };
 
 }  // namespace usmlite::binding

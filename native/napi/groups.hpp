@@ -30,4 +30,9 @@ void define_packed_matrix(Napi::Env env, Napi::Object exports);
 void define_packed_matmul(Napi::Object exports);
 void define_runtime(Napi::Object exports);
 
+// Of modules with a GPU, real or emulated.
+void define_gpu(Napi::Env env, Napi::Object exports);
+void define_device_tensor(Napi::Object exports);
+void define_device_weight(Napi::Object exports);
+
 }  // namespace usmlite::binding

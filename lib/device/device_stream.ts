@@ -1,0 +1,49 @@
+/** Streams: queues of work of the GPU. */
+import { gpuAddon } from "./gpu.js";
+
+/** The native object behind a stream. */
+export interface StreamHandle {
+  readonly released: boolean;
+  release(): void;
+}
+
+interface StreamBindings {
+  streamCreate(): StreamHandle;
+  streamSynchronize(handle?: StreamHandle): void;
+}
+
+/**
+ * Work given to one stream is done in order; that of two streams may overlap. A tensor may be used on any: a stream waits
+ * for what is under way on the tensor elsewhere, so results do not depend on streams.
+ */
+export class DeviceStream implements Disposable {
+  readonly handle: StreamHandle;
+
+  /** @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD */
+  constructor() {
+    this.handle = gpuAddon<StreamBindings>().streamCreate();
+  }
+
+  /** Waits until all work given to it is done. @throws UsmLiteError GPU_FAILED when some of it failed */
+  synchronize(): void {
+    gpuAddon<StreamBindings>().streamSynchronize(this.handle);
+  }
+
+  get released(): boolean {
+    return this.handle.released;
+  }
+
+  /** Lets go of the stream; tensors last used on it keep it until they go. Safe to call twice. */
+  dispose(): void {
+    this.handle.release();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** Waits for the work of the default stream. @throws UsmLiteError GPU_FAILED when some of it failed */
+export function synchronizeGpu(): void {
+  gpuAddon<StreamBindings>().streamSynchronize();
+}

@@ -1,0 +1,85 @@
+/** Tensors in the memory of the GPU. */
+import { trackInScope } from "../tensor/scope.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import type { DeviceStream, StreamHandle } from "./device_stream.js";
+import { gpuAddon } from "./gpu.js";
+
+/** `float8` is e4m3. */
+export type DeviceType = "float32" | "bfloat16" | "float16" | "int8" | "float8";
+
+/** The native object behind a tensor on the GPU; operations pass it to the addon. */
+export interface DeviceTensorHandle {
+  readonly released: boolean;
+  release(): void;
+}
+
+interface DeviceTensorBindings {
+  deviceTensorCreate(shape: readonly number[], type: DeviceType, byte: number, stream?: StreamHandle): DeviceTensorHandle;
+  deviceTensorUpload(values: TensorHandle, type: DeviceType, stream?: StreamHandle): DeviceTensorHandle;
+  deviceTensorCast(tensor: DeviceTensorHandle, type: DeviceType, stream?: StreamHandle): DeviceTensorHandle;
+  deviceTensorDownload(tensor: DeviceTensorHandle, stream?: StreamHandle): TensorHandle;
+  deviceTensorDescribe(tensor: DeviceTensorHandle): { shape: number[]; type: DeviceType; bytes: number };
+}
+
+const native = (): DeviceTensorBindings => gpuAddon<DeviceTensorBindings>();
+
+/**
+ * A matrix or vector in the memory of the GPU. Its memory is given back when the scope it was made in ends
+ * ({@link tidy}), when {@link DeviceTensor.dispose} is called, or by `using`; using it afterwards throws `TENSOR_RELEASED`.
+ * Operations return before the GPU has done them; {@link DeviceTensor.toTensor} waits.
+ */
+export class DeviceTensor implements Disposable {
+  readonly shape: readonly number[];
+  readonly type: DeviceType;
+  /** Of GPU memory; rows begin at multiples of 16 bytes. */
+  readonly bytes: number;
+
+  /** Takes over a handle that an operation of the addon returned. */
+  constructor(readonly handle: DeviceTensorHandle) {
+    const { shape, type, bytes } = native().deviceTensorDescribe(handle);
+    this.shape = shape;
+    this.type = type;
+    this.bytes = bytes;
+    trackInScope(this);
+  }
+
+  /**
+   * Copies a tensor to the GPU, rounded to `type`, to nearest with ties to even.
+   * @param values float32, one or two axes
+   * @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY; INVALID_ARGUMENT for other shapes and types
+   */
+  static from(values: Tensor, type: "float32" | "bfloat16" | "float16" = "bfloat16", stream?: DeviceStream): DeviceTensor {
+    return new DeviceTensor(native().deviceTensorUpload(values.handle, type, stream?.handle));
+  }
+
+  /** @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY; INVALID_ARGUMENT for another number of axes than one or two */
+  static zeros(shape: readonly number[], type: DeviceType = "bfloat16", stream?: DeviceStream): DeviceTensor {
+    return new DeviceTensor(native().deviceTensorCreate(shape, type, 0, stream?.handle));
+  }
+
+  /** Between float32 and bfloat16 or float16. @throws UsmLiteError INVALID_ARGUMENT for other types */
+  cast(type: "float32" | "bfloat16" | "float16", stream?: DeviceStream): DeviceTensor {
+    return new DeviceTensor(native().deviceTensorCast(this.handle, type, stream?.handle));
+  }
+
+  /**
+   * Waits, and copies the values back: floats of 16 or 32 bits as float32, int8 as int8, float8 as its bytes (uint8).
+   * @throws UsmLiteError GPU_FAILED when work that led to them failed
+   */
+  toTensor(stream?: DeviceStream): Tensor {
+    return new Tensor(native().deviceTensorDownload(this.handle, stream?.handle));
+  }
+
+  get released(): boolean {
+    return this.handle.released;
+  }
+
+  /** Gives the memory back, once the work under way on it is done. Safe to call twice. */
+  dispose(): void {
+    this.handle.release();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

@@ -1,0 +1,117 @@
+/** Packed weights in the memory of the GPU, in the order in which its tensor cores take them. */
+import { packedMatrixShape, type PackedWeight } from "../quant/packed_weight.js";
+import type { Tensor, TensorHandle } from "../tensor/tensor.js";
+import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
+import { gpuAddon } from "./gpu.js";
+
+/**
+ * What the tensor cores multiply. `bfloat16` and `float16`: the weights are widened on the way. `int8`: weights of whole
+ * numbers with one scale per channel, by activations that are rounded row by row. `float8` (e4m3): float32 weights,
+ * rounded with a scale per channel, by activations rounded likewise.
+ */
+export type Arithmetic = "bfloat16" | "float16" | "int8" | "float8";
+
+/** The native object behind a weight on the GPU. */
+export interface DeviceWeightHandle {
+  readonly released: boolean;
+  release(): void;
+}
+
+interface DeviceWeightBindings {
+  deviceWeightCreate(
+    arithmetic: Arithmetic,
+    glu: boolean,
+    spec: string,
+    rows: number,
+    columns: number,
+    packed: TensorHandle,
+    scale?: TensorHandle,
+    mask?: TensorHandle,
+    zeroPoint?: TensorHandle,
+  ): DeviceWeightHandle;
+  deviceWeightDescribe(weight: DeviceWeightHandle): { bytes: number; paddedChannels: number };
+  deviceWeightRead(weight: DeviceWeightHandle): ArrangedBytes;
+  deviceWeightArrangeBias(weight: DeviceWeightHandle, bias: TensorHandle): DeviceTensorHandle;
+}
+
+/** The bytes of a weight on the GPU; native/cuda/fragment_order.hpp describes them. */
+export interface ArrangedBytes {
+  readonly tiles: Uint8Array;
+  readonly metadata: Uint8Array;
+  /** 16-bit floats */
+  readonly groupScales: Uint8Array;
+  /** float32 */
+  readonly channelScales: Uint8Array;
+}
+
+export interface DeviceWeightOptions {
+  /** "bfloat16" by default. */
+  arithmetic?: Arithmetic;
+  /** The first half of the rows are values, the second half their gates: for the activation "glu" of {@link deviceLinear}. */
+  glu?: boolean;
+}
+
+const native = (): DeviceWeightBindings => gpuAddon<DeviceWeightBindings>();
+
+/** One immutable weight (out, in) on the GPU. Scopes do not track it: dispose of it with the model it belongs to. */
+export class DeviceWeight implements Disposable {
+  /** Bytes of GPU memory. */
+  readonly bytes: number;
+
+  private constructor(
+    readonly handle: DeviceWeightHandle,
+    /** Canonical weight spec. */
+    readonly spec: string,
+    /** Output channels, gates included. */
+    readonly rows: number,
+    /** Inputs. */
+    readonly columns: number,
+    readonly arithmetic: Arithmetic,
+    readonly glu: boolean,
+  ) {
+    this.bytes = native().deviceWeightDescribe(handle).bytes;
+  }
+
+  /**
+   * Arranges a packed weight and copies it to the GPU.
+   * @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY; UNSUPPORTED_SPEC when no kernel takes this spec in this
+   * arithmetic (zero points, N:M other than 2:4 and 1:M, groups in int8); BAD_CHECKPOINT when the parts do not fit together
+   */
+  static from(weight: PackedWeight, { arithmetic = "bfloat16", glu = false }: DeviceWeightOptions = {}): DeviceWeight {
+    const [rows, columns] = packedMatrixShape(weight);
+    const { spec, packed, scale, mask, zeroPoint } = weight;
+    const parts = [packed.handle, scale?.handle, mask?.handle, zeroPoint?.handle] as const;
+    return new DeviceWeight(native().deviceWeightCreate(arithmetic, glu, spec, rows, columns, ...parts), spec, rows, columns, arithmetic, glu);
+  }
+
+  /** Columns of a product with this weight: `rows`, or half of them with `glu`. */
+  get outputs(): number {
+    return this.glu ? this.rows / 2 : this.rows;
+  }
+
+  /**
+   * A bias on the GPU in the order of this weight's channels, for {@link deviceLinear}.
+   * @param bias float32 (rows)
+   */
+  arrangeBias(bias: Tensor): DeviceTensor {
+    return new DeviceTensor(native().deviceWeightArrangeBias(this.handle, bias.handle));
+  }
+
+  /** A copy of what lies on the GPU. */
+  read(): ArrangedBytes {
+    return native().deviceWeightRead(this.handle);
+  }
+
+  get released(): boolean {
+    return this.handle.released;
+  }
+
+  /** Waits for the GPU and gives the memory back. Safe to call twice. */
+  dispose(): void {
+    this.handle.release();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

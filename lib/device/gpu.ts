@@ -1,0 +1,72 @@
+/** The GPU of this process: whether there is one, what it is, its memory. */
+import { UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
+import { addon } from "../native/addon.js";
+import type { MemoryStatistics } from "../native/runtime.js";
+
+export interface GpuInformation {
+  readonly name: string;
+  /** 9.0 for Hopper. */
+  readonly computeCapability: number;
+  readonly multiprocessors: number;
+  readonly memoryBytes: number;
+  /** Of the second-level cache. */
+  readonly cacheBytes: number;
+  /** CUDA version that the driver supports, 13.0 for example; 0 for the emulator. */
+  readonly driverVersion: number;
+  /** CUDA version of the compiler that built this package; 0 for the emulator. */
+  readonly runtimeVersion: number;
+  /** Whether it is the emulator of the tests. */
+  readonly emulated: boolean;
+}
+
+interface GpuBindings {
+  gpuStatus(): GpuInformation | { code: UsmLiteErrorCode; message: string };
+  gpuFreeMemory(): number;
+  gpuMemoryStatistics(): MemoryStatistics;
+  gpuResetPeakMemory(): void;
+  gpuTrimMemory(): void;
+}
+
+/**
+ * The functions that a build with GPU kernels has.
+ * @throws UsmLiteError NO_GPU when this build has none
+ */
+export function gpuAddon<Bindings>(): Bindings {
+  if (typeof (addon as Partial<GpuBindings>).gpuStatus !== "function") {
+    throw new UsmLiteError(
+      "NO_GPU",
+      "this build has no GPU kernels, because nvcc was not found when it was made; install CUDA 13 (or 12.4 and later), put nvcc in PATH and reinstall, or compute on the CPU",
+    );
+  }
+  return addon as Bindings;
+}
+
+/**
+ * What the GPU is that everything on a GPU uses: the first that the driver shows (`CUDA_VISIBLE_DEVICES` chooses).
+ * @throws UsmLiteError NO_GPU when this build has no kernels, no driver is installed, or no GPU from compute capability
+ * 8.0 on is there; DRIVER_TOO_OLD
+ */
+export function gpuInformation(): GpuInformation {
+  const status = gpuAddon<GpuBindings>().gpuStatus();
+  if ("code" in status) throw new UsmLiteError(status.code, status.message);
+  return status;
+}
+
+/** Whether {@link gpuInformation} finds a GPU. */
+export function hasGpu(): boolean {
+  try {
+    gpuInformation();
+    return true;
+  } catch (error) {
+    if (error instanceof UsmLiteError) return false;
+    throw error;
+  }
+}
+
+/** Bytes of the GPU that no process uses. @throws UsmLiteError as {@link gpuInformation} */
+export const gpuFreeMemory = (): number => gpuAddon<GpuBindings>().gpuFreeMemory();
+/** Bytes of tensors and weights of this process on the GPU. @throws UsmLiteError NO_GPU when this build has no kernels */
+export const gpuMemoryStatistics = (): MemoryStatistics => gpuAddon<GpuBindings>().gpuMemoryStatistics();
+export const resetPeakGpuMemory = (): void => gpuAddon<GpuBindings>().gpuResetPeakMemory();
+/** Gives blocks that were kept for reuse back to the driver; waits for the GPU. */
+export const trimGpuMemory = (): void => gpuAddon<GpuBindings>().gpuTrimMemory();

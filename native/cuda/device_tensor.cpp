@@ -1,0 +1,77 @@
+#include "cuda/device_tensor.hpp"
+
+#include <utility>
+
+#include "cuda/cast.hpp"
+
+namespace usmlite::cuda {
+namespace {
+
+constexpr int64_t kRowAlignment = 16;  // bytes
+
+}  // namespace
+
+size_t size_of(DeviceType type) {
+  switch (type) {
+    case DeviceType::kFloat32: return 4;
+    case DeviceType::kBFloat16: case DeviceType::kFloat16: return 2;
+    case DeviceType::kInt8: case DeviceType::kFloat8: return 1;
+  }
+  return 0;
+}
+
+const char* name_of(DeviceType type) {
+  switch (type) {
+    case DeviceType::kFloat32: return "float32";
+    case DeviceType::kBFloat16: return "bfloat16";
+    case DeviceType::kFloat16: return "float16";
+    case DeviceType::kInt8: return "int8";
+    case DeviceType::kFloat8: return "float8";
+  }
+  return "unknown";
+}
+
+DeviceTensor::DeviceTensor(DeviceType type, std::vector<int64_t> shape, const std::shared_ptr<Stream>& stream)
+    : type_(type), shape_(std::move(shape)) {
+  const int64_t element = static_cast<int64_t>(size_of(type));
+  const int64_t row_bytes = (columns() * element + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
+  row_stride_ = row_bytes / element;
+  memory_ = std::make_shared<DeviceMemory>(static_cast<size_t>(rows() * row_bytes), stream);
+  if (row_stride_ != columns() && memory_->bytes()) driver::fill(memory_->data(), 0, memory_->bytes(), stream->handle());
+}
+
+DeviceTensor upload(const Tensor& values, DeviceType type, const std::shared_ptr<Stream>& stream) {
+  DeviceTensor floats(DeviceType::kFloat32, values.shape(), stream);
+  upload_bytes(floats, values.data<uint8_t>(), stream);
+  if (type == DeviceType::kFloat32) return floats;
+  DeviceTensor rounded(type, values.shape(), stream);
+  cast(floats, rounded, stream);
+  return rounded;
+}
+
+void upload_bytes(const DeviceTensor& tensor, const uint8_t* bytes, const std::shared_ptr<Stream>& stream) {
+  const size_t element = size_of(tensor.type());
+  const size_t row_bytes = static_cast<size_t>(tensor.columns()) * element;
+  driver::copy_to_device(tensor.use_on<uint8_t>(stream), static_cast<size_t>(tensor.row_stride()) * element, bytes, row_bytes,
+                         row_bytes, static_cast<size_t>(tensor.rows()), stream->handle());
+}
+
+Tensor download(const DeviceTensor& tensor, const std::shared_ptr<Stream>& stream) {
+  if (tensor.type() == DeviceType::kBFloat16 || tensor.type() == DeviceType::kFloat16) {
+    DeviceTensor floats(DeviceType::kFloat32, tensor.shape(), stream);
+    cast(tensor, floats, stream);
+    return download(floats, stream);
+  }
+  const DType type = tensor.type() == DeviceType::kFloat32 ? DType::kFloat32
+                     : tensor.type() == DeviceType::kInt8  ? DType::kInt8
+                                                           : DType::kUint8;
+  Tensor values(type, tensor.shape());
+  const size_t element = size_of(tensor.type());
+  const size_t row_bytes = static_cast<size_t>(tensor.columns()) * element;
+  driver::copy_to_host(values.data<uint8_t>(), row_bytes, tensor.use_on<uint8_t>(stream),
+                       static_cast<size_t>(tensor.row_stride()) * element, row_bytes, static_cast<size_t>(tensor.rows()),
+                       stream->handle());
+  return values;
+}
+
+}  // namespace usmlite::cuda

@@ -1,0 +1,59 @@
+#include "cuda/device_weight.hpp"
+
+#include "core/error.hpp"
+
+namespace usmlite::cuda {
+namespace {
+
+/// Each part begins where wide loads and bulk copies may begin.
+size_t aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+template <typename T> size_t bytes_of(const std::vector<T>& values) { return values.size() * sizeof(T); }
+
+}  // namespace
+
+DeviceWeight::DeviceWeight(const ArrangedWeight& arranged)
+    : view_(arranged.view), order_(arranged.order), tile_bytes_(bytes_of(arranged.tiles)),
+      metadata_bytes_(bytes_of(arranged.metadata)), group_scale_bytes_(bytes_of(arranged.group_scales)),
+      channel_scale_bytes_(bytes_of(arranged.channel_scales)),
+      memory_(aligned(tile_bytes_) + aligned(metadata_bytes_) + aligned(group_scale_bytes_) + aligned(channel_scale_bytes_),
+              default_stream()) {
+  const StreamHandle stream = default_stream()->handle();
+  uint8_t* place = memory_.data();
+  const auto put = [&](const void* part, size_t bytes) -> uint8_t* {
+    if (bytes == 0) return nullptr;
+    uint8_t* begin = place;
+    driver::copy_to_device(begin, bytes, part, bytes, bytes, 1, stream);
+    place += aligned(bytes);
+    return begin;
+  };
+  view_.tiles = put(arranged.tiles.data(), tile_bytes_);
+  view_.metadata = put(arranged.metadata.data(), metadata_bytes_);
+  view_.group_scales = reinterpret_cast<const uint16_t*>(put(arranged.group_scales.data(), group_scale_bytes_));
+  view_.channel_scales = reinterpret_cast<const float*>(put(arranged.channel_scales.data(), channel_scale_bytes_));
+  driver::synchronize(stream);
+}
+
+DeviceWeight::~DeviceWeight() {
+  try {
+    driver::synchronize_all();
+  } catch (const Error&) {
+    // A GPU that has failed says so to whoever asks it for results.
+  }
+}
+
+ArrangedWeight DeviceWeight::read_back() const {
+  ArrangedWeight weight{view_, order_, {}, {}, {}, {}};
+  const StreamHandle stream = default_stream()->handle();
+  const auto get = [&](const auto* part, auto& values, size_t bytes) {
+    values.resize(bytes / sizeof(values[0]));
+    if (bytes) driver::copy_to_host(values.data(), bytes, part, bytes, bytes, 1, stream);
+  };
+  get(view_.tiles, weight.tiles, tile_bytes_);
+  get(view_.metadata, weight.metadata, metadata_bytes_);
+  get(view_.group_scales, weight.group_scales, group_scale_bytes_);
+  get(view_.channel_scales, weight.channel_scales, channel_scale_bytes_);
+  return weight;
+}
+
+}  // namespace usmlite::cuda

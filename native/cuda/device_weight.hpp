@@ -1,0 +1,34 @@
+// Weights in the memory of the GPU, as fragment_order.hpp describes them.
+#pragma once
+#include <cstdint>
+
+#include "cuda/arranged_weight.hpp"
+#include "cuda/device_memory.hpp"
+
+namespace usmlite::cuda {
+
+/// One immutable weight, in one block of memory. May be used on any stream at any time once it exists.
+class DeviceWeight {
+ public:
+  /// Returns when the weight is on the GPU. Throws OUT_OF_MEMORY.
+  explicit DeviceWeight(const ArrangedWeight& arranged);
+  /// Waits for all work of the GPU, since any of it may read the weight.
+  ~DeviceWeight();
+
+  const WeightView& view() const { return view_; }
+  ChannelOrder order() const { return order_; }
+  /// Columns of a product with it.
+  int64_t outputs() const { return order_ == ChannelOrder::kGlu ? view_.channels / 2 : view_.channels; }
+  int64_t padded_channels() const { return int64_t{view_.blocks} * kBlockChannels; }
+  int64_t bytes() const { return static_cast<int64_t>(memory_.bytes()); }
+  /// What is in the memory of the GPU now.
+  ArrangedWeight read_back() const;
+
+ private:
+  WeightView view_;
+  ChannelOrder order_;
+  size_t tile_bytes_, metadata_bytes_, group_scale_bytes_, channel_scale_bytes_;
+  DeviceMemory memory_;
+};
+
+}  // namespace usmlite::cuda

@@ -1,0 +1,98 @@
+// Tensors in the memory of the GPU: made, filled, copied there and back.
+#include "cuda/cast.hpp"
+#include "napi/arguments.hpp"
+#include "napi/cuda_handles.hpp"
+#include "napi/groups.hpp"
+#include "napi/tensor_binding.hpp"
+
+namespace usmlite::binding {
+namespace {
+
+constexpr int64_t kMaximumExtent = int64_t{1} << 31;
+
+std::vector<int64_t> shape_argument(const Arguments& arguments, size_t index) {
+  std::vector<int64_t> shape = arguments.integers(index, "shape", 0, kMaximumExtent);
+  if (shape.empty() || shape.size() > 2) arguments.fail("shape " + shape_text(shape) + ": a tensor on the GPU has one or two axes");
+  return shape;
+}
+
+cuda::DeviceType type_argument(const Arguments& arguments, size_t index) {
+  const std::string name = arguments.text(index, "type");
+  for (cuda::DeviceType type : {cuda::DeviceType::kFloat32, cuda::DeviceType::kBFloat16, cuda::DeviceType::kFloat16,
+                                cuda::DeviceType::kInt8, cuda::DeviceType::kFloat8}) {
+    if (name == cuda::name_of(type)) return type;
+  }
+  arguments.fail("type \"" + name + "\" is unknown; choose float32, bfloat16, float16, int8 or float8");
+}
+
+// deviceTensorCreate(shape, type, byte, stream?): every byte is `byte`
+Napi::Value create(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceTensor.create", 3);
+  const auto stream = stream_argument(arguments, info, 3);
+  cuda::DeviceTensor tensor(type_argument(arguments, 1), shape_argument(arguments, 0), stream);
+  const auto byte = static_cast<uint8_t>(arguments.integer(2, "byte", 0, 255));
+  if (tensor.memory()->bytes()) cuda::driver::fill(tensor.use_on<uint8_t>(stream), byte, tensor.memory()->bytes(), stream->handle());
+  return wrap(info.Env(), std::move(tensor));
+}
+
+// deviceTensorUpload(values float32 (rows, columns) or (columns), type, stream?)
+Napi::Value upload(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceTensor.from", 2);
+  const Tensor& values = arguments.tensor(0, "values", DType::kFloat32);
+  const cuda::DeviceType type = type_argument(arguments, 1);
+  if (values.rank() < 1 || values.rank() > 2) {
+    arguments.fail("values have shape " + shape_text(values.shape()) + "; a tensor on the GPU has one or two axes");
+  }
+  if (cuda::size_of(type) == 1) {
+    arguments.fail(std::string("floats become ") + cuda::name_of(type) + " with a scale per row: use quantizeRows");
+  }
+  return wrap(info.Env(), cuda::upload(values, type, stream_argument(arguments, info, 2)));
+}
+
+// deviceTensorCast(tensor, type, stream?): float32 to bfloat16 or float16, or back
+Napi::Value cast(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceTensor.cast", 2);
+  const auto tensor = DeviceTensorObject::from(arguments, info[0], "tensor");
+  const cuda::DeviceType type = type_argument(arguments, 1);
+  const auto is_wide = [](cuda::DeviceType t) { return t == cuda::DeviceType::kFloat32; };
+  if (is_wide(tensor->type()) == is_wide(type) || cuda::size_of(type) == 1 || cuda::size_of(tensor->type()) == 1) {
+    arguments.fail(std::string("from ") + cuda::name_of(tensor->type()) + " to " + cuda::name_of(type) +
+                   ": casts are between float32 and bfloat16 or float16");
+  }
+  const auto stream = stream_argument(arguments, info, 2);
+  cuda::DeviceTensor result(type, tensor->shape(), stream);
+  cuda::cast(*tensor, result, stream);
+  return wrap(info.Env(), std::move(result));
+}
+
+// deviceTensorDownload(tensor, stream?): float32, int8 or (float8) uint8, on the host; waits
+Napi::Value download(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceTensor.toTensor", 1);
+  const auto tensor = DeviceTensorObject::from(arguments, info[0], "tensor");
+  return TensorHandle::wrap(info.Env(), cuda::download(*tensor, stream_argument(arguments, info, 1)));
+}
+
+// deviceTensorDescribe(tensor): { shape, type, bytes }
+Napi::Value describe(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceTensor.describe", 1);
+  const auto tensor = DeviceTensorObject::from(arguments, info[0], "tensor");
+  Napi::Object result = Napi::Object::New(info.Env());
+  Napi::Array shape = Napi::Array::New(info.Env());
+  for (int64_t extent : tensor->shape()) shape.Set(shape.Length(), static_cast<double>(extent));
+  result.Set("shape", shape);
+  result.Set("type", cuda::name_of(tensor->type()));
+  result.Set("bytes", static_cast<double>(tensor->memory()->bytes()));
+  return result;
+}
+
+}  // namespace
+
+void define_device_tensor(Napi::Object exports) {
+  define<create>(exports, "deviceTensorCreate");
+  define<upload>(exports, "deviceTensorUpload");
+  define<cast>(exports, "deviceTensorCast");
+  define<download>(exports, "deviceTensorDownload");
+  define<describe>(exports, "deviceTensorDescribe");
+}
+
+}  // namespace usmlite::binding

@@ -1,0 +1,82 @@
+// Weights in the memory of the GPU.
+#include <cstring>
+
+#include "napi/arguments.hpp"
+#include "napi/codec_arguments.hpp"
+#include "napi/cuda_handles.hpp"
+#include "napi/groups.hpp"
+
+namespace usmlite::binding {
+namespace {
+
+cuda::Arithmetic arithmetic_argument(const Arguments& arguments, size_t index) {
+  const std::string name = arguments.text(index, "arithmetic");
+  if (name == "bfloat16") return cuda::Arithmetic::kBFloat16;
+  if (name == "float16") return cuda::Arithmetic::kFloat16;
+  if (name == "int8") return cuda::Arithmetic::kInt8;
+  if (name == "float8") return cuda::Arithmetic::kFloat8;
+  arguments.fail("arithmetic \"" + name + "\" is unknown; choose bfloat16, float16, int8 or float8");
+}
+
+template <typename T> Napi::Value byte_array(Napi::Env env, const std::vector<T>& values) {
+  Napi::Uint8Array bytes = Napi::Uint8Array::New(env, values.size() * sizeof(T));
+  if (!values.empty()) std::memcpy(bytes.Data(), values.data(), values.size() * sizeof(T));
+  return bytes;
+}
+
+// deviceWeightCreate(arithmetic, glu, spec, rows, columns, packed, scale?, mask?, zeroPoint?)
+Napi::Value create(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceWeight.from", 6);
+  cuda::gpu_properties();  // without a GPU nothing is arranged in vain
+  const cuda::Arithmetic arithmetic = arithmetic_argument(arguments, 0);
+  const cuda::ChannelOrder order = arguments.boolean(1, "glu") ? cuda::ChannelOrder::kGlu : cuda::ChannelOrder::kPlain;
+  return DeviceWeightObject::wrap(
+      info.Env(), std::make_shared<cuda::DeviceWeight>(cuda::arrange_weight(packed_argument(arguments, 2), arithmetic, order)));
+}
+
+// deviceWeightDescribe(weight): { bytes, paddedChannels }
+Napi::Value describe(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceWeight.describe", 1);
+  const auto weight = DeviceWeightObject::from(arguments, info[0], "weight");
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("bytes", static_cast<double>(weight->bytes()));
+  result.Set("paddedChannels", static_cast<double>(weight->padded_channels()));
+  return result;
+}
+
+// deviceWeightRead(weight): the bytes on the GPU, { tiles, metadata, groupScales, channelScales }
+Napi::Value read(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceWeight.read", 1);
+  const cuda::ArrangedWeight weight = DeviceWeightObject::from(arguments, info[0], "weight")->read_back();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("tiles", byte_array(info.Env(), weight.tiles));
+  result.Set("metadata", byte_array(info.Env(), weight.metadata));
+  result.Set("groupScales", byte_array(info.Env(), weight.group_scales));
+  result.Set("channelScales", byte_array(info.Env(), weight.channel_scales));
+  return result;
+}
+
+// deviceWeightArrangeBias(weight, bias (rows)): on the GPU, in the order of the weight's channels and padded like them
+Napi::Value arrange_bias(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceWeight.arrangeBias", 2);
+  const auto weight = DeviceWeightObject::from(arguments, info[0], "weight");
+  const int64_t rows = weight->view().channels;
+  const Tensor& bias = arguments.tensor(1, "bias", DType::kFloat32, {rows});
+  Tensor arranged(DType::kFloat32, {weight->padded_channels()});
+  std::memset(arranged.f32(), 0, arranged.bytes());
+  for (int64_t row = 0; row < rows; ++row) {
+    arranged.f32()[cuda::arranged_channel(weight->order(), rows, row)] = bias.f32()[row];
+  }
+  return wrap(info.Env(), cuda::upload(arranged, cuda::DeviceType::kFloat32, cuda::default_stream()));
+}
+
+}  // namespace
+
+void define_device_weight(Napi::Object exports) {
+  define<create>(exports, "deviceWeightCreate");
+  define<describe>(exports, "deviceWeightDescribe");
+  define<read>(exports, "deviceWeightRead");
+  define<arrange_bias>(exports, "deviceWeightArrangeBias");
+}
+
+}  // namespace usmlite::binding
