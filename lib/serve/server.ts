@@ -54,7 +54,7 @@ export class Server implements Service, AsyncDisposable {
       receiving: () => this.dispatcher.receiving,
       queued: () => this.dispatcher.queued,
       active: () => this.dispatcher.active,
-      streams: () => this.realtime.active,
+      streams: () => this.streams,
       readyWorkers: () => this.readyWorkers,
       engineBytes: () => this.engineBytes,
       tensorBytes: () => this.tensorBytes,
@@ -111,6 +111,10 @@ export class Server implements Service, AsyncDisposable {
 
   get readyWorkers(): number {
     return this.engine.readyWorkers;
+  }
+
+  get streams(): number {
+    return this.realtime.active;
   }
 
   /** The process that holds the workers. */
