@@ -1,7 +1,8 @@
 // Ordinary reads and writes of kernels: the functions that a compiler calls before each of them with -fsanitize=thread.
 //
-// Only kernels are compiled so; nothing is linked of that sanitizer. Compilers leave out accesses to variables whose
-// address stays within a function.
+// Only files with kernels are compiled so; nothing is linked of that sanitizer, and they are linked last, so that templates
+// of the standard library that the emulator uses too are taken from files without hooks. Compilers leave out accesses to
+// variables whose address stays within a function.
 #include <cstddef>
 #include <cstdint>
 

@@ -30,6 +30,7 @@ std::string Block::place() const {
 }
 
 void Block::fail(const std::string& sentence) {
+  running_thread = nullptr;
   failure_ = std::make_exception_ptr(
       Error(error_code::kGpuFailed, place() + ", thread " + std::to_string(current_->id) + ": " + sentence));
   FiberContext abandoned;
