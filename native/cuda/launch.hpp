@@ -11,7 +11,7 @@
 #ifdef __CUDACC__
 #include "core/error.hpp"
 #else
-#include "emu/block.hpp"
+#include "emu/machine.hpp"
 #endif
 
 namespace usmlite::cuda {
@@ -55,7 +55,7 @@ void launch(void (*kernel)(P...), const LaunchShape& shape, StreamHandle, A&&...
     std::tuple<std::remove_cv_t<P>...> values;
   };
   const Call call{kernel, {std::forward<A>(arguments)...}};
-  emu::run_grid({shape.where.function_name(), {shape.grid_x, shape.grid_y, shape.grid_z}, shape.threads, shape.shared_bytes,
+  emu::run_grid({shape.where.function_name(), {shape.grid_x, shape.grid_y, shape.grid_z}, shape.cluster_x, shape.threads, shape.shared_bytes,
                  [](const void* memory) {
                    const Call& of = *static_cast<const Call*>(memory);
                    std::apply([&of](const auto&... value) { of.kernel(value...); }, of.values);

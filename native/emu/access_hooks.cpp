@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "emu/block.hpp"
+#include "emu/machine.hpp"
 #include "emu/global_memory.hpp"
 #include "emu/warpgroup_product.hpp"
 
@@ -16,7 +16,7 @@ namespace {
 
 inline void access(const void* pointer, size_t bytes, bool writes) {
   if (!running_thread) return;  // the host's own
-  Block& machine = block();
+  Machine& machine = emu::machine();
   const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
   const char* const operation = writes ? "write" : "read";
   if (machine.stacks().contain(address)) {

@@ -4,23 +4,23 @@
 #include <cstring>
 
 #include "core/error.hpp"
-#include "emu/block.hpp"
+#include "emu/machine.hpp"
 #include "emu/global_memory.hpp"
 
 namespace usmlite::emu {
 
-void AsynchronousCopies::begin_block(int threads) {
+void AsynchronousCopies::begin(int blocks, int threads) {
   threads_.resize(threads);
   for (ThreadCopies& thread : threads_) {
     thread.copies.clear();
     thread.groups.clear();
     thread.uncommitted = 0;
   }
-  barriers_.clear();
+  barriers_.assign(blocks, {});
   under_way_.clear();
 }
 
-void AsynchronousCopies::end_block(const std::string& place) {
+void AsynchronousCopies::end(const std::string& place) {
   if (!under_way_.empty())
     throw Error(error_code::kGpuFailed, place + ": the block ended while copies to its shared memory were under way; wait for their mbarrier first");
 }
@@ -28,24 +28,24 @@ void AsynchronousCopies::end_block(const std::string& place) {
 // ---- cp.async ----
 
 void AsynchronousCopies::copy_16(void* shared, const void* global, bool valid) {
-  const int self = block().current().id;
-  const uint32_t offset = block().shared().offset_of(shared, 16, 16, "copy_async_16");
+  const int self = machine().current().id;
+  const uint32_t offset = machine().shared().offset_of(shared, 16, 16, "copy_async_16");
   if (valid) global_memory::check(global, 16, 16, "copy_async_16");
-  block().shared().begin_arrival(self, offset, 16, "copy_async_16");
+  machine().shared().begin_arrival(self, offset, 16, "copy_async_16");
   threads_[self].copies.push_back({offset, global, valid});
   ++threads_[self].uncommitted;
 }
 
 void AsynchronousCopies::commit() {
-  ThreadCopies& own = threads_[block().current().id];
+  ThreadCopies& own = threads_[machine().current().id];
   own.groups.push_back(own.uncommitted);
   own.uncommitted = 0;
 }
 
 void AsynchronousCopies::wait(int pending) {
-  const int self = block().current().id;
+  const int self = machine().current().id;
   ThreadCopies& own = threads_[self];
-  SharedMemory& shared = block().shared();
+  SharedMemory& shared = machine().shared();
   while (static_cast<int>(own.groups.size()) > pending) {
     for (size_t left = own.groups.front(); left > 0; --left) {
       const Copy16& copy = own.copies.front();
@@ -54,7 +54,7 @@ void AsynchronousCopies::wait(int pending) {
       } else {
         std::memset(shared.data() + copy.offset, 0, 16);
       }
-      shared.end_arrival(copy.offset, 16, self, block().order().clock(self), Proxy::kGeneric);
+      shared.end_arrival(copy.offset, 16, self, machine().order().clock(self), Proxy::kGeneric);
       own.copies.pop_front();
     }
     own.groups.pop_front();
@@ -64,34 +64,42 @@ void AsynchronousCopies::wait(int pending) {
 // ---- mbarriers ----
 
 void AsynchronousCopies::init(uint64_t* barrier, uint32_t arrivals) {
-  const int self = block().current().id;
-  SharedMemory& shared = block().shared();
+  const int self = machine().current().id;
+  SharedMemory& shared = machine().shared();
   const uint32_t offset = shared.offset_of(barrier, 8, 8, "barrier_init");
-  if (arrivals == 0 || arrivals >= 1u << 20) block().fail("barrier_init with " + std::to_string(arrivals) + " arrivals; from 1 to 2^20 - 1 are possible");
-  if (barriers_.size() == MemoryOrder::kMostBarriers) block().fail("more mbarriers than the emulator follows (" + std::to_string(MemoryOrder::kMostBarriers) + ")");
+  if (arrivals == 0 || arrivals >= 1u << 20) machine().fail("barrier_init with " + std::to_string(arrivals) + " arrivals; from 1 to 2^20 - 1 are possible");
+  std::vector<Barrier>& barriers = barriers_[machine().current().block];
+  if (barriers.size() == MemoryOrder::kMostBarriers) machine().fail("more mbarriers than the emulator follows (" + std::to_string(MemoryOrder::kMostBarriers) + ")");
   shared.place_barrier(self, offset);
   Barrier made{};
   made.offset = offset;
   made.arrivals = made.missing = arrivals;
   made.creator = self;
-  made.creation_clock = block().order().clock(self);
-  barriers_.push_back(std::move(made));
+  made.creation_clock = machine().order().clock(self);
+  barriers.push_back(std::move(made));
 }
 
 void AsynchronousCopies::init_fence() {
-  for (Barrier& barrier : barriers_)
-    if (barrier.creator == block().current().id) barrier.fenced = true;
+  for (Barrier& barrier : barriers_[machine().current().block])
+    if (barrier.creator == machine().current().id) barrier.fenced = true;
+}
+
+AsynchronousCopies::Barrier& AsynchronousCopies::find(uint64_t* barrier, const char* operation, int place) {
+  const uint32_t offset = machine().shared().offset_of(barrier, 8, 8, operation);
+  if (place < 0 || place >= machine().blocks())
+    machine().fail(std::string(operation) + " for block " + std::to_string(place) + " of a cluster of " + std::to_string(machine().blocks()));
+  if (machine().block(place).alive == 0) machine().fail(std::string(operation) + " for block " + std::to_string(place) + " of the cluster, which has ended");
+  for (Barrier& known : barriers_[place]) {
+    if (known.offset != offset) continue;
+    if (!machine().order().known(known.creator, known.creation_clock, machine().current().id))
+      machine().fail(std::string(operation) + " on the mbarrier at byte " + std::to_string(offset) + " of shared memory, with no barrier between that and barrier_init by " + machine().describe(known.creator));
+    return known;
+  }
+  machine().fail(std::string(operation) + " at byte " + std::to_string(offset) + " of shared memory, where no mbarrier was initialised");
 }
 
 AsynchronousCopies::Barrier& AsynchronousCopies::find(uint64_t* barrier, const char* operation) {
-  const uint32_t offset = block().shared().offset_of(barrier, 8, 8, operation);
-  for (Barrier& known : barriers_) {
-    if (known.offset != offset) continue;
-    if (!block().order().known(known.creator, known.creation_clock, block().current().id))
-      block().fail(std::string(operation) + " on the mbarrier at byte " + std::to_string(offset) + " of shared memory, and no block_sync since barrier_init by thread " + std::to_string(known.creator));
-    return known;
-  }
-  block().fail(std::string(operation) + " at byte " + std::to_string(offset) + " of shared memory, where no mbarrier was initialised");
+  return find(barrier, operation, machine().current().block);
 }
 
 void AsynchronousCopies::end_phase_if_complete(Barrier& barrier) {
@@ -102,8 +110,8 @@ void AsynchronousCopies::end_phase_if_complete(Barrier& barrier) {
   std::vector<std::pair<int, uint32_t>> still;
   for (const auto& [thread, parity] : barrier.waiting) {
     if ((barrier.phase & 1) != parity) {
-      block().order().acquire(thread, barrier.released);
-      block().resume(thread);
+      machine().order().acquire(thread, barrier.released);
+      machine().resume(thread);
     } else {
       still.emplace_back(thread, parity);
     }
@@ -111,11 +119,11 @@ void AsynchronousCopies::end_phase_if_complete(Barrier& barrier) {
   barrier.waiting = std::move(still);
 }
 
-void AsynchronousCopies::arrive(uint64_t* pointer, uint32_t expected_bytes) {
-  Barrier& barrier = find(pointer, "barrier_arrive");
+void AsynchronousCopies::arrive(uint64_t* pointer, uint32_t expected_bytes, int place) {
+  Barrier& barrier = find(pointer, "barrier_arrive", place);
   if (barrier.missing == 0)
-    block().fail("one more arrival at the mbarrier at byte " + std::to_string(barrier.offset) + " of shared memory than the " + std::to_string(barrier.arrivals) + " of its phase");
-  block().order().release(block().current().id, barrier.arriving);
+    machine().fail("one more arrival at the mbarrier at byte " + std::to_string(barrier.offset) + " of shared memory than the " + std::to_string(barrier.arrivals) + " of its phase");
+  machine().order().release(machine().current().id, barrier.arriving);
   barrier.missing_bytes += expected_bytes;
   --barrier.missing;
   end_phase_if_complete(barrier);
@@ -123,66 +131,70 @@ void AsynchronousCopies::arrive(uint64_t* pointer, uint32_t expected_bytes) {
 
 void AsynchronousCopies::wait(uint64_t* pointer, uint32_t parity) {
   Barrier& barrier = find(pointer, "barrier_wait");
-  const int self = block().current().id;
-  if (parity > 1) block().fail("barrier_wait for parity " + std::to_string(parity) + "; it is 0 or 1");
+  const int self = machine().current().id;
+  if (parity > 1) machine().fail("barrier_wait for parity " + std::to_string(parity) + "; it is 0 or 1");
   if ((barrier.phase & 1) != parity) {
-    block().order().acquire(self, barrier.released);
+    machine().order().acquire(self, barrier.released);
     return;
   }
   barrier.waiting.emplace_back(self, parity);
-  block().wait("barrier_wait");
+  machine().wait("barrier_wait");
 }
 
 // ---- bulk and tensor copies ----
 
-void AsynchronousCopies::start(BulkCopy copy, const char* operation) {
-  const Barrier& barrier = barriers_[copy.barrier];
-  if (!barrier.fenced) block().fail(std::string(operation) + " with an mbarrier that was initialised without barrier_init_fence after it");
-  block().shared().begin_arrival(block().current().id, copy.offset, copy.row_bytes * static_cast<uint32_t>(copy.rows.size()), operation);
-  under_way_.push_back(std::move(copy));
+void AsynchronousCopies::start(BulkCopy copy, uint64_t* pointer, uint32_t blocks, const char* operation) {
+  if (blocks == 0 || blocks >> machine().blocks()) machine().fail(std::string(operation) + " to blocks that are not in the cluster");
+  for (int place = 0; place < machine().blocks(); ++place) {
+    if (!(blocks >> place & 1)) continue;
+    const Barrier& barrier = find(pointer, operation, place);
+    if (!barrier.fenced) machine().fail(std::string(operation) + " with an mbarrier that was initialised without barrier_init_fence after it");
+    copy.block = place;
+    copy.barrier = static_cast<int>(&barrier - barriers_[place].data());
+    machine().block(place).shared.begin_arrival(machine().current().id, copy.offset, copy.row_bytes * static_cast<uint32_t>(copy.rows.size()), operation);
+    under_way_.push_back(copy);
+  }
 }
 
-void AsynchronousCopies::bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* pointer) {
-  Barrier& barrier = find(pointer, "bulk_copy");
-  if (bytes == 0 || bytes % 16 != 0) block().fail("bulk_copy of " + std::to_string(bytes) + " bytes, which is not a positive multiple of 16");
+void AsynchronousCopies::bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier, uint32_t blocks) {
+  if (bytes == 0 || bytes % 16 != 0) machine().fail("bulk_copy of " + std::to_string(bytes) + " bytes, which is not a positive multiple of 16");
   global_memory::check(global, bytes, 16, "bulk_copy");
   BulkCopy copy{};
-  copy.offset = block().shared().offset_of(shared, bytes, 16, "bulk_copy");
+  copy.offset = machine().shared().offset_of(shared, bytes, 16, "bulk_copy");
   copy.rows = {static_cast<const unsigned char*>(global)};
   copy.row_bytes = copy.valid_bytes = bytes;
-  copy.barrier = static_cast<int>(&barrier - barriers_.data());
-  start(std::move(copy), "bulk_copy");
+  start(std::move(copy), barrier, blocks, "bulk_copy");
 }
 
-void AsynchronousCopies::tensor_copy(void* shared, const cuda::TensorMap& map, int column, int row, uint64_t* pointer) {
-  Barrier& barrier = find(pointer, "tensor_copy");
-  const uint32_t row_bytes = static_cast<uint32_t>(map.box_row_bytes);
-  // The swizzle follows the address, so a box begins where its pattern does.
-  const uint32_t offset = block().shared().offset_of(shared, row_bytes * map.box_rows, 1024, "tensor_copy");
+void AsynchronousCopies::tensor_copy(void* shared, const cuda::TensorMap& map, int column, int row, uint64_t* barrier, uint32_t blocks) {
+  const int64_t row_bytes = map.box_row_bytes;
   BulkCopy copy{};
-  copy.offset = offset;
-  copy.row_bytes = row_bytes;
+  // The swizzle follows the address, so a box begins where its pattern does.
+  copy.offset = machine().shared().offset_of(shared, static_cast<uint32_t>(row_bytes * map.box_rows), 1024, "tensor_copy");
+  copy.row_bytes = static_cast<uint32_t>(row_bytes);
   copy.swizzled = true;
-  copy.barrier = static_cast<int>(&barrier - barriers_.data());
-  const int64_t first = int64_t{column} * map.element_bytes;
+  const int64_t first = int64_t{column} * map.element_bytes;  // may lie beyond either edge
   const int64_t begin = std::clamp<int64_t>(first, 0, map.row_bytes), end = std::clamp<int64_t>(first + row_bytes, 0, map.row_bytes);
-  copy.skipped_bytes = static_cast<uint32_t>(begin - first > row_bytes ? row_bytes : begin - first < 0 ? 0 : begin - first);
+  copy.skipped_bytes = static_cast<uint32_t>(std::clamp<int64_t>(begin - first, 0, row_bytes));
   copy.valid_bytes = static_cast<uint32_t>(end - begin);
   for (int r = 0; r < map.box_rows; ++r) {
     const int64_t from = int64_t{row} + r;
     const bool inside = from >= 0 && from < map.rows && copy.valid_bytes > 0;
-    const unsigned char* const address = map.base + from * map.row_stride_bytes + begin;
+    const unsigned char* const address = inside ? map.base + from * map.row_stride_bytes + begin : nullptr;
     if (inside) global_memory::check(address, copy.valid_bytes, 1, "tensor_copy");
-    copy.rows.push_back(inside ? address : nullptr);
+    copy.rows.push_back(address);
   }
-  start(std::move(copy), "tensor_copy");
+  start(std::move(copy), barrier, blocks, "tensor_copy");
 }
 
 bool AsynchronousCopies::deliver_oldest() {
   if (under_way_.empty()) return false;
   const BulkCopy copy = std::move(under_way_.front());
   under_way_.pop_front();
-  SharedMemory& shared = block().shared();
+  Block& block = machine().block(copy.block);
+  if (block.alive == 0)
+    throw Error(error_code::kGpuFailed, "block (" + std::to_string(block.index.x) + ", " + std::to_string(block.index.y) + ", " + std::to_string(block.index.z) + ") ended while a copy to its shared memory was under way; wait for its mbarrier first");
+  SharedMemory& shared = block.shared;
   const uint32_t bytes = copy.row_bytes * static_cast<uint32_t>(copy.rows.size());
   std::vector<unsigned char> line(copy.row_bytes);
   for (size_t r = 0; r < copy.rows.size(); ++r) {
@@ -194,9 +206,9 @@ bool AsynchronousCopies::deliver_oldest() {
       std::memcpy(shared.data() + ((to + c) ^ swizzle), line.data() + c, 16);
     }
   }
-  Barrier& barrier = barriers_[copy.barrier];
-  MemoryOrder& order = block().order();
-  const int party = order.copies_of(copy.barrier);
+  Barrier& barrier = barriers_[copy.block][copy.barrier];
+  MemoryOrder& order = machine().order();
+  const int party = order.copies_of(copy.block, copy.barrier);
   const uint32_t clock = order.release_copy(party, barrier.arriving);
   shared.end_arrival(copy.offset, bytes, party, clock, Proxy::kAsynchronous);
   barrier.missing_bytes -= bytes;
@@ -209,7 +221,8 @@ bool AsynchronousCopies::deliver_oldest() {
 namespace usmlite::cuda::ptx {
 
 namespace {
-emu::AsynchronousCopies& copies() { return emu::block().copies(); }
+emu::AsynchronousCopies& copies() { return emu::machine().copies(); }
+uint32_t own_block() { return 1u << emu::machine().current().block; }
 }  // namespace
 
 void copy_async_16(void* shared, const void* global, bool valid) { copies().copy_16(shared, global, valid); }
@@ -217,27 +230,24 @@ void copy_async_commit() { copies().commit(); }
 void wait_for_copies(int pending) { copies().wait(pending); }
 void barrier_init(uint64_t* barrier, uint32_t arrivals) { copies().init(barrier, arrivals); }
 void barrier_init_fence() { copies().init_fence(); }
-void barrier_arrive(uint64_t* barrier) { copies().arrive(barrier, 0); }
-void barrier_arrive_expect(uint64_t* barrier, uint32_t bytes) { copies().arrive(barrier, bytes); }
+void barrier_arrive(uint64_t* barrier) { copies().arrive(barrier, 0, cluster_rank()); }
+void barrier_arrive_expect(uint64_t* barrier, uint32_t bytes) { copies().arrive(barrier, bytes, cluster_rank()); }
 void barrier_wait(uint64_t* barrier, uint32_t parity) { copies().wait(barrier, parity); }
-void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) { copies().bulk_copy(shared, global, bytes, barrier); }
+void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
+  copies().bulk_copy(shared, global, bytes, barrier, own_block());
+}
 void tensor_copy(void* shared, const TensorMap* map, int column, int row, uint64_t* barrier) {
-  copies().tensor_copy(shared, *map, column, row, barrier);
+  copies().tensor_copy(shared, *map, column, row, barrier, own_block());
 }
 void bulk_copy_multicast(void* shared, const void* global, uint32_t bytes, uint64_t* barrier, uint16_t blocks) {
-  if (blocks != 1) emu::block().fail("bulk_copy_multicast to blocks that are not in the cluster");
-  copies().bulk_copy(shared, global, bytes, barrier);
+  copies().bulk_copy(shared, global, bytes, barrier, blocks);
 }
 void tensor_copy_multicast(void* shared, const TensorMap* map, int column, int row, uint64_t* barrier, uint16_t blocks) {
-  if (blocks != 1) emu::block().fail("tensor_copy_multicast to blocks that are not in the cluster");
-  copies().tensor_copy(shared, *map, column, row, barrier);
+  copies().tensor_copy(shared, *map, column, row, barrier, blocks);
 }
-int cluster_rank() { return 0; }
-void cluster_sync() { emu::block().block_barrier(); }
-void barrier_arrive_cluster(uint64_t* barrier, int rank) {
-  if (rank != 0) emu::block().fail("barrier_arrive_cluster in a block that is not in the cluster");
-  copies().arrive(barrier, 0);
-}
-void async_proxy_fence() { emu::block().shared().fence(emu::block().current().id); }
+int cluster_rank() { return emu::machine().current().block; }
+void cluster_sync() { emu::machine().cluster_barrier(); }
+void barrier_arrive_cluster(uint64_t* barrier, int rank) { copies().arrive(barrier, 0, rank); }
+void async_proxy_fence() { emu::machine().shared().fence(emu::machine().current().id); }
 
 }  // namespace usmlite::cuda::ptx

@@ -13,9 +13,9 @@ namespace usmlite::emu {
 
 class AsynchronousCopies {
  public:
-  void begin_block(int threads);
+  void begin(int blocks, int threads);
   /// Fails when copies to an mbarrier are still under way; those of threads may be.
-  void end_block(const std::string& place);
+  void end(const std::string& place);
 
   // cp.async of the running thread
   void copy_16(void* shared, const void* global, bool valid);
@@ -25,10 +25,12 @@ class AsynchronousCopies {
   // mbarriers
   void init(uint64_t* barrier, uint32_t arrivals);
   void init_fence();
-  void arrive(uint64_t* barrier, uint32_t expected_bytes);
+  /// At the barrier at the same place in block `place` of the cluster.
+  void arrive(uint64_t* barrier, uint32_t expected_bytes, int place);
   void wait(uint64_t* barrier, uint32_t parity);
-  void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier);
-  void tensor_copy(void* shared, const cuda::TensorMap& map, int column, int row, uint64_t* barrier);
+  /// To the blocks of the cluster whose bit in `blocks` is set.
+  void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier, uint32_t blocks);
+  void tensor_copy(void* shared, const cuda::TensorMap& map, int column, int row, uint64_t* barrier, uint32_t blocks);
   /// False when none is under way.
   bool deliver_oldest();
 
@@ -58,15 +60,16 @@ class AsynchronousCopies {
     std::vector<const unsigned char*> rows;  // null: beyond the tensor's edge, zeros
     uint32_t row_bytes, valid_bytes, skipped_bytes;  // zeros but for `valid_bytes` after `skipped_bytes`
     bool swizzled;
-    int barrier;
+    int block, barrier;
   };
 
+  Barrier& find(uint64_t* barrier, const char* operation, int place);
   Barrier& find(uint64_t* barrier, const char* operation);
   void end_phase_if_complete(Barrier& barrier);
-  void start(BulkCopy copy, const char* operation);
+  void start(BulkCopy copy, uint64_t* barrier, uint32_t blocks, const char* operation);
 
   std::vector<ThreadCopies> threads_;
-  std::vector<Barrier> barriers_;
+  std::vector<std::vector<Barrier>> barriers_;  // of each block
   std::deque<BulkCopy> under_way_;
 };
 

@@ -19,7 +19,7 @@ class FiberStacks {
  public:
   static constexpr size_t kStackBytes = 128 * 1024;
   static constexpr size_t kGuardBytes = 4096;
-  static constexpr int kStacks = 1024;
+  static constexpr int kStacks = 4096;
 
   FiberStacks();
   ~FiberStacks();

@@ -7,7 +7,7 @@
 #include <mutex>
 #include <string>
 
-#include "emu/block.hpp"
+#include "emu/machine.hpp"
 
 namespace usmlite::emu::global_memory {
 
@@ -78,7 +78,7 @@ void check(const void* pointer, size_t bytes, size_t alignment, const char* oper
   Memory& m = memory();
   const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
   if (address % alignment != 0)
-    block().fail(std::string(operation) + " at a global address that is not a multiple of " + std::to_string(alignment));
+    machine().fail(std::string(operation) + " at a global address that is not a multiple of " + std::to_string(alignment));
   uintptr_t before = 0;
   size_t size = 0;
   {
@@ -98,7 +98,7 @@ void check(const void* pointer, size_t bytes, size_t alignment, const char* oper
       }
     }
   }
-  block().fail(std::string(operation) + " of " + std::to_string(bytes) + " bytes at " +
+  machine().fail(std::string(operation) + " of " + std::to_string(bytes) + " bytes at " +
                (size > 0 ? "offset " + std::to_string(address - before) + " of a device buffer of " + std::to_string(size) + " bytes"
                          : "an address that is in no device buffer"));
 }

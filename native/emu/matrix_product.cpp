@@ -4,7 +4,7 @@
 #include <array>
 #include <cstring>
 
-#include "emu/block.hpp"
+#include "emu/machine.hpp"
 #include "emu/numbers.hpp"
 
 namespace usmlite::emu {
@@ -15,7 +15,7 @@ namespace {
 void read_positions(uint32_t four_bits, uint8_t* inputs, int group) {
   const uint32_t first = four_bits & 3, second = four_bits >> 2 & 3;
   if (first >= second)
-    block().fail("sparse metadata " + std::to_string(four_bits) + " keeps positions " + std::to_string(first) + " and " +
+    machine().fail("sparse metadata " + std::to_string(four_bits) + " keeps positions " + std::to_string(first) + " and " +
                  std::to_string(second) + "; the first must be the lower");
   inputs[2 * group] = static_cast<uint8_t>(4 * group + first);
   inputs[2 * group + 1] = static_cast<uint8_t>(4 * group + second);
@@ -135,7 +135,7 @@ void multiply(const LeftRows& left, const float* right, int columns, float* sums
 }
 
 void warp_product(WarpProduct& product) {
-  block().meet_warp(product.sparse ? "mma_sparse" : "mma", &product, perform_warp_product);
+  machine().meet_warp(product.sparse ? "mma_sparse" : "mma", &product, perform_warp_product);
 }
 
 }  // namespace usmlite::emu

@@ -14,28 +14,32 @@ void merge(VectorClock& into, const VectorClock& from) {
 
 }  // namespace
 
-void MemoryOrder::begin_block(int threads) {
-  const size_t parties = static_cast<size_t>(threads + kMostBarriers + (threads + 31) / 32);
-  threads_ = threads;
+void MemoryOrder::begin(int blocks, int threads_per_block) {
+  threads_per_block_ = threads_per_block;
+  threads_ = blocks * threads_per_block;
+  first_warp_ = threads_ + blocks * kMostBarriers;
+  const size_t parties = static_cast<size_t>(first_warp_ + threads_ / 32);
   ++now_;
-  floor_.assign(parties, now_);
-  // Knowledge of earlier blocks is below the floor.
-  if (known_.size() < static_cast<size_t>(threads)) known_.resize(threads);
-  if (known_[0].size() != parties) for (VectorClock& known : known_) known.assign(parties, 0);
-  clock_.assign(threads, ++now_);
+  floors_.resize(blocks);
+  for (VectorClock& floor : floors_) floor.assign(parties, now_);
+  // What threads knew of those before them is below the floor.
+  if (known_.size() < static_cast<size_t>(threads_)) known_.resize(threads_);
+  if (known_[0].size() != parties || known_[threads_ - 1].size() != parties)
+    for (VectorClock& known : known_) known.assign(parties, 0);
+  clock_.assign(threads_, ++now_);
 }
 
 void MemoryOrder::learn(int thread, int party, uint32_t clock) { known_[thread][party] = std::max(known_[thread][party], clock); }
 
 void MemoryOrder::release(int thread, VectorClock& clock) {
-  clock.resize(floor_.size());
+  clock.resize(floors_[0].size());
   merge(clock, known_[thread]);
   clock[thread] = std::max(clock[thread], clock_[thread]);
   clock_[thread] = tick();
 }
 
 uint32_t MemoryOrder::release_copy(int party, VectorClock& clock) {
-  clock.resize(floor_.size());
+  clock.resize(floors_[0].size());
   return clock[party] = tick();
 }
 
@@ -49,13 +53,24 @@ void MemoryOrder::synchronize(const std::vector<int>& threads) {
   for (const int thread : threads) known_[thread] = all;
 }
 
-void MemoryOrder::synchronize_all() {
-  // Threads and warps: all that happened. Copies: what any thread waited for.
-  for (int party = threads_; party < threads_ + kMostBarriers; ++party)
-    for (int thread = 0; thread < threads_; ++thread) floor_[party] = std::max(floor_[party], known_[thread][party]);
-  const uint32_t before = now_;
-  for (int thread = 0; thread < threads_; ++thread) floor_[thread] = before;
-  for (size_t party = threads_ + kMostBarriers; party < floor_.size(); ++party) floor_[party] = before;
+void MemoryOrder::raise_floor(int block, int first_thread, int threads, uint32_t before) {
+  VectorClock& floor = floors_[block];
+  // Of copies, and of other blocks, what any thread learned; of threads and warps that meet, all that happened.
+  for (int thread = first_thread; thread < first_thread + threads; ++thread) merge(floor, known_[thread]);
+  std::fill_n(floor.begin() + first_thread, threads, before);
+  std::fill_n(floor.begin() + first_warp_ + first_thread / 32, threads / 32, before);
+}
+
+void MemoryOrder::synchronize_block(int block) {
+  const int first = block * threads_per_block_;
+  raise_floor(block, first, threads_per_block_, now_);
+  std::fill_n(clock_.begin() + first, threads_per_block_, tick());
+}
+
+void MemoryOrder::synchronize_cluster() {
+  for (const VectorClock& floor : floors_) merge(floors_[0], floor);
+  raise_floor(0, 0, threads_, now_);
+  for (VectorClock& floor : floors_) floor = floors_[0];
   std::fill(clock_.begin(), clock_.end(), tick());
 }
 

@@ -1,8 +1,9 @@
 // Which accesses to shared memory are ordered, by vector clocks: a thread's access is known to another thread once a
 // barrier, named barrier, mbarrier or warp_sync leads from the one to the other.
 //
-// Besides the threads there are parties that act for several of them: each mbarrier's copies, and each warp as a whole
-// (matrix loads, asynchronous products), whose reads are over for all lanes when they are for one.
+// Threads are those of all blocks of a cluster. Besides them there are parties that act for several: each mbarrier's
+// copies, and each warp as a whole (matrix loads, asynchronous products), whose reads are over for all lanes when they are
+// for one.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -14,18 +15,20 @@ using VectorClock = std::vector<uint32_t>;
 
 class MemoryOrder {
  public:
-  static constexpr int kMostBarriers = 64;
+  static constexpr int kMostBarriers = 32;  // per block
 
-  void begin_block(int threads);
+  void begin(int blocks, int threads_per_block);
 
-  int copies_of(int barrier) const { return threads_ + barrier; }
-  int warp(int index) const { return threads_ + kMostBarriers + index; }
+  int copies_of(int block, int barrier) const { return threads_ + block * kMostBarriers + barrier; }
+  int warp(int index) const { return first_warp_ + index; }
   int threads() const { return threads_; }
+  /// The warp that is this party, or -1.
+  int warp_of(int party) const { return party < first_warp_ ? -1 : party - first_warp_; }
 
   /// What accesses of `thread` are stamped with.
   uint32_t clock(int thread) const { return clock_[thread]; }
   bool known(int party, uint32_t clock, int thread) const {
-    return clock <= floor_[party] || party == thread || known_[thread][party] >= clock;
+    return party == thread || known_[thread][party] >= clock || clock <= floors_[thread / threads_per_block_][party];
   }
 
   /// A new moment, later than all others.
@@ -41,13 +44,17 @@ class MemoryOrder {
   void acquire(int thread, const VectorClock& clock);
   /// These threads meet.
   void synchronize(const std::vector<int>& threads);
-  /// All threads meet.
-  void synchronize_all();
+  /// All threads of a block meet, or of all blocks.
+  void synchronize_block(int block);
+  void synchronize_cluster();
 
  private:
-  int threads_ = 0;
+  /// What threads from `first` on know of parties is added to what all threads of `block` know.
+  void raise_floor(int block, int first_thread, int threads, uint32_t before);
+
+  int threads_ = 0, threads_per_block_ = 0, first_warp_ = 0;
   uint32_t now_ = 0;
-  VectorClock floor_;  // what every thread knows
+  std::vector<VectorClock> floors_;  // what every thread of a block knows
   std::vector<uint32_t> clock_;
   std::vector<VectorClock> known_;
 };

@@ -4,12 +4,12 @@
 #include <string>
 #include <vector>
 
-#include "emu/block.hpp"
+#include "emu/machine.hpp"
 #include "emu/global_memory.hpp"
 
 namespace usmlite::cuda::ptx {
 
-using emu::block;
+using emu::machine;
 using emu::SharedMemory;
 
 namespace {
@@ -27,18 +27,19 @@ struct MatrixOperands {
 };
 
 /// Reads `Matrices` 8x8 matrices of 16-bit values; lane 8 i + r gave row r of matrix i.
-template <int Matrices, bool Transposed> void perform_load(int warp, void* const* operands) {
-  emu::MemoryOrder& order = block().order();
+template <int Matrices, bool Transposed> void perform_load(int first_thread, void* const* operands) {
+  emu::MemoryOrder& order = machine().order();
   const uint32_t clock = order.tick();
+  const int warp = first_thread / 32;
   uint16_t values[Matrices][8][8];
   for (int lane = 0; lane < 8 * Matrices; ++lane) {
     const auto& given = *static_cast<const MatrixOperands*>(operands[lane]);
-    SharedMemory& shared = block().shared();
-    shared.read_by_warp(warp * 32 + lane, warp, clock, shared.offset_of(given.row, 16, 16, "ldmatrix"), 16, "ldmatrix");
+    SharedMemory& shared = machine().shared();
+    shared.read_by_warp(first_thread + lane, warp, clock, shared.offset_of(given.row, 16, 16, "ldmatrix"), 16, "ldmatrix");
     std::memcpy(values[lane / 8][lane % 8], given.row, 16);
   }
   for (int lane = 0; lane < 32; ++lane) {
-    order.learn(warp * 32 + lane, order.warp(warp), clock);
+    order.learn(first_thread + lane, order.warp(warp), clock);
     const int g = lane / 4, t = lane % 4;
     uint32_t* registers = static_cast<MatrixOperands*>(operands[lane])->registers;
     for (int i = 0; i < Matrices; ++i) {
@@ -49,8 +50,8 @@ template <int Matrices, bool Transposed> void perform_load(int warp, void* const
   }
 }
 
-void perform_transposed_store(int warp, void* const* operands) {
-  SharedMemory& shared = block().shared();
+void perform_transposed_store(int first_thread, void* const* operands) {
+  SharedMemory& shared = machine().shared();
   for (int lane = 0; lane < 32; ++lane) {
     const auto& given = *static_cast<const MatrixOperands*>(operands[lane]);
     const int matrix = lane / 8, row = lane % 8;
@@ -58,7 +59,7 @@ void perform_transposed_store(int warp, void* const* operands) {
     for (int g = 0; g < 8; ++g)
       values[g] = static_cast<uint16_t>(static_cast<const MatrixOperands*>(operands[4 * g + row / 2])->registers[matrix] >> 16 * (row % 2));
     const uint32_t offset = shared.offset_of(given.row, 16, 16, "stmatrix");
-    shared.write(warp * 32 + lane, offset, 16, "stmatrix");
+    shared.write(first_thread + lane, offset, 16, "stmatrix");
     std::memcpy(shared.data() + offset, values, 16);
   }
 }
@@ -79,28 +80,28 @@ void perform_exchange(int, void* const* operands) {
 }  // namespace
 
 uint32_t shared_address(const void* pointer) {
-  return block().shared().offset_of(pointer, 0, 1, "shared_address") + SharedMemory::kFirstAddress;
+  return machine().shared().offset_of(pointer, 0, 1, "shared_address") + SharedMemory::kFirstAddress;
 }
 
-void block_sync() { block().block_barrier(); }
-void named_barrier_sync(int id, int threads) { block().named_barrier(id, threads); }
+void block_sync() { machine().block_barrier(); }
+void named_barrier_sync(int id, int threads) { machine().named_barrier(id, threads); }
 void warp_sync() {
-  block().meet_warp("warp_sync", nullptr, [](int warp, void* const*) {
+  machine().meet_warp("warp_sync", nullptr, [](int first_thread, void* const*) {
     std::vector<int> lanes(32);
-    for (int lane = 0; lane < 32; ++lane) lanes[lane] = warp * 32 + lane;
-    block().order().synchronize(lanes);
+    for (int lane = 0; lane < 32; ++lane) lanes[lane] = first_thread + lane;
+    machine().order().synchronize(lanes);
   });
 }
 void exchange(const void* value, void* result, int bytes, int source) {
   ExchangeOperands operands{value, result, bytes, source};
-  block().meet_warp("shuffle", &operands, perform_exchange);
+  machine().meet_warp("shuffle", &operands, perform_exchange);
 }
 
 uint4 load_once(const uint4* address) { return load(address, "load_once"); }
 uint2 load_once(const uint2* address) { return load(address, "load_once"); }
 uint32_t load_once(const uint32_t* address) { return load(address, "load_once"); }
 int load_acquire(const int* address) {
-  block().note_spin();
+  machine().note_spin();
   return load(address, "load_acquire");
 }
 void store_release(int* address, int value) {
@@ -116,19 +117,19 @@ void atomic_add(float* address, float value) { *address = load(address, "atomic_
 
 void load_matrix_x4(uint32_t (&r)[4], const void* row) {
   MatrixOperands operands{r, row};
-  block().meet_warp("load_matrix_x4", &operands, perform_load<4, false>);
+  machine().meet_warp("load_matrix_x4", &operands, perform_load<4, false>);
 }
 void load_matrix_x2(uint32_t (&r)[2], const void* row) {
   MatrixOperands operands{r, row};
-  block().meet_warp("load_matrix_x2", &operands, perform_load<2, false>);
+  machine().meet_warp("load_matrix_x2", &operands, perform_load<2, false>);
 }
 void load_matrix_transposed_x4(uint32_t (&r)[4], const void* row) {
   MatrixOperands operands{r, row};
-  block().meet_warp("load_matrix_transposed_x4", &operands, perform_load<4, true>);
+  machine().meet_warp("load_matrix_transposed_x4", &operands, perform_load<4, true>);
 }
 void store_matrix_transposed_x4(void* row, const uint32_t (&r)[4]) {
   MatrixOperands operands{const_cast<uint32_t*>(r), row};
-  block().meet_warp("store_matrix_transposed_x4", &operands, perform_transposed_store);
+  machine().meet_warp("store_matrix_transposed_x4", &operands, perform_transposed_store);
 }
 
 }  // namespace usmlite::cuda::ptx

@@ -6,11 +6,11 @@
 #include <new>
 #include <string>
 
-#include "emu/block.hpp"
+#include "emu/machine.hpp"
 
 namespace usmlite::cuda {
 
-unsigned char* shared_memory() { return emu::block().shared().data(); }
+unsigned char* shared_memory() { return emu::machine().block().shared.data(); }
 
 }  // namespace usmlite::cuda
 
@@ -25,7 +25,7 @@ std::string byte(uint32_t index) { return "byte " + std::to_string(index * 4) + 
 
 }  // namespace
 
-SharedMemory::SharedMemory() : words_(kMostBytes / 4 + 1), fence_(FiberStacks::kStacks) {
+SharedMemory::SharedMemory() : words_(kMostBytes / 4 + 1) {
   void* memory = mmap(nullptr, kReservedBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   reservation_ = static_cast<unsigned char*>(memory);
@@ -35,7 +35,7 @@ SharedMemory::SharedMemory() : words_(kMostBytes / 4 + 1), fence_(FiberStacks::k
 
 SharedMemory::~SharedMemory() { munmap(reservation_, kReservedBytes); }
 
-void SharedMemory::begin_block(uint32_t bytes, MemoryOrder& order) {
+void SharedMemory::begin(uint32_t bytes, MemoryOrder& order) {
   bytes_ = bytes;
   order_ = &order;
   if (++generation_ == 0) {
@@ -43,19 +43,19 @@ void SharedMemory::begin_block(uint32_t bytes, MemoryOrder& order) {
     generation_ = 1;
   }
   std::memset(data_, kPoison, bytes);
-  std::fill_n(fence_.begin(), order.threads(), 0);
+  fence_.assign(order.threads(), 0);
 }
 
 uint32_t SharedMemory::offset_of(const void* address, uint32_t bytes, uint32_t alignment, const char* operation) const {
   const int64_t offset = static_cast<const unsigned char*>(address) - data_;
   if (offset < 0 || offset + bytes > bytes_) {
     const bool near = is_near(reinterpret_cast<uintptr_t>(address));
-    block().fail(std::string(operation) + " of " + std::to_string(bytes) + " bytes at " +
+    machine().fail(std::string(operation) + " of " + std::to_string(bytes) + " bytes at " +
                  (near ? "offset " + std::to_string(offset) + " of shared memory, which has " + std::to_string(bytes_) + " bytes"
                        : "an address that is not in shared memory"));
   }
   if (offset % alignment != 0)
-    block().fail(std::string(operation) + " at offset " + std::to_string(offset) + " of shared memory, which is not a multiple of " + std::to_string(alignment));
+    machine().fail(std::string(operation) + " at offset " + std::to_string(offset) + " of shared memory, which is not a multiple of " + std::to_string(alignment));
   return static_cast<uint32_t>(offset);
 }
 
@@ -70,27 +70,27 @@ template <typename Visit> void SharedMemory::for_each_word(uint32_t offset, uint
 }
 
 void SharedMemory::report_race(uint32_t index, const char* operation, const char* other, int party) const {
-  const int barriers = party - order_->threads(), warps = barriers - MemoryOrder::kMostBarriers;
-  const std::string who = barriers < 0 ? "thread " + std::to_string(party)
-                          : warps < 0  ? "an asynchronous copy"
-                                       : "warp " + std::to_string(warps);
-  block().fail("race: " + std::string(operation) + " of " + byte(index) + " and a " + other + " by " + who + " have no barrier between them");
+  const int warp = order_->warp_of(party);
+  const std::string who = party < order_->threads() ? machine().describe(party)
+                          : warp < 0                ? "an asynchronous copy"
+                                                    : "the warp of " + machine().describe(warp * 32);
+  machine().fail("race: " + std::string(operation) + " of " + byte(index) + " and a " + other + " by " + who + " have no barrier between them");
 }
 
 void SharedMemory::check_read(const Word& w, uint8_t mask, uint32_t index, int thread, Proxy proxy, const char* operation) const {
-  if (w.state == State::kArriving) block().fail(std::string(operation) + " of " + byte(index) + ", into which an asynchronous copy is under way");
-  if (w.state == State::kBarrier) block().fail(std::string(operation) + " of " + byte(index) + ", which is in an mbarrier");
-  if ((w.written & mask) != mask) block().fail(std::string(operation) + " of " + byte(index) + ", which nothing has been written to");
+  if (w.state == State::kArriving) machine().fail(std::string(operation) + " of " + byte(index) + ", into which an asynchronous copy is under way");
+  if (w.state == State::kBarrier) machine().fail(std::string(operation) + " of " + byte(index) + ", which is in an mbarrier");
+  if ((w.written & mask) != mask) machine().fail(std::string(operation) + " of " + byte(index) + ", which nothing has been written to");
   if ((w.write_mask & mask) && !order_->known(w.writer, w.write_clock, thread)) report_race(index, operation, "write", w.writer);
   if (proxy == Proxy::kAsynchronous && w.write_proxy == Proxy::kGeneric && w.write_clock > fence_[thread] &&
       (w.writer >= order_->threads() || w.write_clock > fence_[w.writer]))
-    block().fail(std::string(operation) + " of " + byte(index) + ", which thread " + std::to_string(w.writer) + " wrote without async_proxy_fence after it");
+    machine().fail(std::string(operation) + " of " + byte(index) + ", which " + machine().describe(w.writer) + " wrote without async_proxy_fence after it");
 }
 
 void SharedMemory::check_write(const Word& w, uint8_t mask, uint32_t index, int thread, const char* operation) const {
-  if (w.state == State::kArriving) block().fail(std::string(operation) + " of " + byte(index) + ", into which an asynchronous copy is under way");
-  if (w.state == State::kBarrier) block().fail(std::string(operation) + " of " + byte(index) + ", which is in an mbarrier");
-  if (w.products > 0) block().fail(std::string(operation) + " of " + byte(index) + ", which a product that is under way reads");
+  if (w.state == State::kArriving) machine().fail(std::string(operation) + " of " + byte(index) + ", into which an asynchronous copy is under way");
+  if (w.state == State::kBarrier) machine().fail(std::string(operation) + " of " + byte(index) + ", which is in an mbarrier");
+  if (w.products > 0) machine().fail(std::string(operation) + " of " + byte(index) + ", which a product that is under way reads");
   if ((w.write_mask & mask) && !order_->known(w.writer, w.write_clock, thread)) report_race(index, operation, "write", w.writer);
   for (int i = 0; i < 2; ++i)
     if ((w.read_mask[i] & mask) && !order_->known(w.reader[i], w.read_clock[i], thread)) report_race(index, operation, "read", w.reader[i]);

@@ -1,4 +1,4 @@
-// The shared memory of the block that runs, with a record of who wrote and read each word last.
+// The shared memory of a block, with a record of who wrote and read each word last.
 //
 // Reported: accesses outside of what the launch asked for; reads of bytes that this block has not written; two accesses
 // to a byte of which one writes and which no barrier orders; any access to what an asynchronous copy is filling; writes
@@ -29,7 +29,7 @@ class SharedMemory {
   SharedMemory(const SharedMemory&) = delete;
   SharedMemory& operator=(const SharedMemory&) = delete;
 
-  void begin_block(uint32_t bytes, MemoryOrder& order);
+  void begin(uint32_t bytes, MemoryOrder& order);
 
   unsigned char* data() const { return data_; }
   uint32_t bytes() const { return bytes_; }

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "core/error.hpp"
-#include "emu/block.hpp"
+#include "emu/machine.hpp"
 #include "emu/ptx_wgmma.hpp"
 
 namespace usmlite::emu {
@@ -34,21 +34,21 @@ struct Descriptor {
 void check(uint64_t bits, int row_bytes) {
   const Descriptor descriptor(bits);
   if (descriptor.swizzle != 1 || descriptor.base_offset != 0 || descriptor.eight_rows % 1024 != 0)
-    block().fail("wgmma with a matrix descriptor that swizzled_descriptor does not make");
+    machine().fail("wgmma with a matrix descriptor that swizzled_descriptor does not make");
   if (descriptor.address % 128 + row_bytes > 128)
-    block().fail("wgmma reads " + std::to_string(row_bytes) + " bytes of each row from byte " + std::to_string(descriptor.address % 128) + " on, beyond its 128");
-  if (descriptor.address / 128 % 8 != 0) block().fail("wgmma with a tile that does not begin at a multiple of 1024 bytes");
+    machine().fail("wgmma reads " + std::to_string(row_bytes) + " bytes of each row from byte " + std::to_string(descriptor.address % 128) + " on, beyond its 128");
+  if (descriptor.address / 128 % 8 != 0) machine().fail("wgmma with a tile that does not begin at a multiple of 1024 bytes");
 }
 
 }  // namespace
 
-void AsynchronousProducts::begin_block(int threads) {
+void AsynchronousProducts::begin(int threads) {
   warpgroups_.clear();
-  warpgroups_.resize(threads / kThreads);
+  warpgroups_.resize(threads / 32);
   threads_.assign(threads, ThreadState{});
 }
 
-void AsynchronousProducts::end_block(const std::string& place) const {
+void AsynchronousProducts::end(const std::string& place) const {
   for (const Warpgroup& warpgroup : warpgroups_)
     if (!warpgroup.products.empty())
       throw Error(error_code::kGpuFailed, place + ": the block ended while products of a warpgroup were under way; commit and wait for them first");
@@ -65,15 +65,14 @@ template <typename Visit> void AsynchronousProducts::for_each_row(const ProductS
   visit_tile(shape.right, shape.columns, shape.sparse ? 64 : 32);
 }
 
-void AsynchronousProducts::fence() { threads_[block().current().id].fenced = true; }
+void AsynchronousProducts::fence() { threads_[machine().current().id].fenced = true; }
 
 void AsynchronousProducts::issue(const ProductShape& shape, void* d, const uint32_t* a, uint32_t metadata) {
-  const int self = block().current().id;
-  const int warpgroup = self / kThreads, lane = self % kThreads;
-  if (warpgroup >= static_cast<int>(warpgroups_.size())) block().fail("wgmma needs a warpgroup of 128 threads, and this thread is in none");
-  Warpgroup& group = warpgroups_[warpgroup];
+  const int self = machine().current().id;
+  const int first_thread = machine().warpgroup("wgmma"), lane = self - first_thread;
+  Warpgroup& group = warpgroups_[first_thread / 32];
   ThreadState& own = threads_[self];
-  if (!own.fenced) block().fail("wgmma without wgmma_fence since the registers it uses were last free to change");
+  if (!own.fenced) machine().fail("wgmma without wgmma_fence since the registers it uses were last free to change");
   const size_t place = static_cast<size_t>(own.issued - group.computed);
   const bool first = place == group.products.size();
   if (first) {
@@ -82,8 +81,8 @@ void AsynchronousProducts::issue(const ProductShape& shape, void* d, const uint3
     group.products.push_back({shape, std::vector<void*>(kThreads), std::vector<uint32_t>(4 * kThreads), std::vector<uint32_t>(kThreads)});
   }
   Product& product = group.products[place];
-  if (product.shape != shape) block().fail("wgmma differs from the one that other threads of its warpgroup gave; all must give the same");
-  SharedMemory& shared = block().shared();
+  if (product.shape != shape) machine().fail("wgmma differs from the one that other threads of its warpgroup gave; all must give the same");
+  SharedMemory& shared = machine().shared();
   if (first || lane % 32 == 0) {
     for_each_row(shape, [&](uint32_t offset) {
       shared.offset_of(shared.data() + offset, 16, 16, "wgmma");
@@ -98,26 +97,26 @@ void AsynchronousProducts::issue(const ProductShape& shape, void* d, const uint3
 }
 
 void AsynchronousProducts::commit() {
-  ThreadState& own = threads_[block().current().id];
+  ThreadState& own = threads_[machine().current().id];
   own.groups.push_back(own.issued);
 }
 
 void AsynchronousProducts::wait(int pending) {
   int operand = pending;
-  block().meet_warpgroup("wgmma_wait", &operand, perform_wait);
-  threads_[block().current().id].fenced = false;
+  machine().meet_warpgroup("wgmma_wait", &operand, perform_wait);
+  threads_[machine().current().id].fenced = false;
 }
 
-void AsynchronousProducts::perform_wait(int warpgroup, void* const* operands) {
-  AsynchronousProducts& self = block().products();
-  MemoryOrder& order = block().order();
-  Warpgroup& group = self.warpgroups_[warpgroup];
-  const ThreadState& first = self.threads_[warpgroup * kThreads];
+void AsynchronousProducts::perform_wait(int first_thread, void* const* operands) {
+  AsynchronousProducts& self = machine().products();
+  MemoryOrder& order = machine().order();
+  Warpgroup& group = self.warpgroups_[first_thread / 32];
+  const ThreadState& first = self.threads_[first_thread];
   const int pending = *static_cast<const int*>(operands[0]);
   for (int lane = 1; lane < kThreads; ++lane) {
-    const ThreadState& other = self.threads_[warpgroup * kThreads + lane];
+    const ThreadState& other = self.threads_[first_thread + lane];
     if (other.issued != first.issued || other.groups != first.groups || *static_cast<const int*>(operands[lane]) != pending)
-      block().fail("wgmma_wait after other products or groups than other threads of its warpgroup gave; all must give the same");
+      machine().fail("wgmma_wait after other products or groups than other threads of its warpgroup gave; all must give the same");
   }
   const int64_t ended = static_cast<int64_t>(first.groups.size()) > pending ? first.groups[first.groups.size() - pending - 1] : first.finished;
   uint32_t clocks[4];
@@ -126,12 +125,12 @@ void AsynchronousProducts::perform_wait(int warpgroup, void* const* operands) {
     const Product& product = group.products.front();
     self.compute(product);
     self.for_each_row(product.shape, [&](uint32_t offset) {
-      for (int warp = 0; warp < 4; ++warp) block().shared().end_use(offset, 16, warpgroup * 4 + warp, clocks[warp], warp == 3);
+      for (int warp = 0; warp < 4; ++warp) machine().shared().end_use(offset, 16, first_thread / 32 + warp, clocks[warp], warp == 3);
     });
     group.products.pop_front();
   }
   for (int lane = 0; lane < kThreads; ++lane) {
-    const int thread = warpgroup * kThreads + lane, warp = warpgroup * 4 + lane / 32;
+    const int thread = first_thread + lane, warp = thread / 32;
     order.learn(thread, order.warp(warp), clocks[lane / 32]);
     ThreadState& state = self.threads_[thread];
     while (static_cast<int>(state.groups.size()) > pending) state.groups.pop_front();
@@ -141,7 +140,7 @@ void AsynchronousProducts::perform_wait(int warpgroup, void* const* operands) {
 
 void AsynchronousProducts::compute(const Product& product) {
   const ProductShape& shape = product.shape;
-  const SharedMemory& shared = block().shared();
+  const SharedMemory& shared = machine().shared();
   const int columns = shape.columns, step = step_inputs(shape.element), inputs = shape.sparse ? 2 * step : step;
 
   // The right operand (inputs, columns).
@@ -193,13 +192,14 @@ void AsynchronousProducts::compute(const Product& product) {
 }
 
 bool AsynchronousProducts::are_under_way(uintptr_t address, size_t bytes) const {
-  const int self = block().current().id;
+  const int self = machine().current().id;
   const ThreadState& own = threads_[self];
   if (own.issued == own.finished) return false;
-  const Warpgroup& group = warpgroups_[self / kThreads];
+  const int first_thread = machine().warpgroup("wgmma");
+  const Warpgroup& group = warpgroups_[first_thread / 32];
   for (int64_t i = own.finished; i < own.issued; ++i) {
     const Product& product = group.products[static_cast<size_t>(i - group.computed)];
-    const uintptr_t begin = reinterpret_cast<uintptr_t>(product.d[self % kThreads]);
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(product.d[self - first_thread]);
     if (address < begin + product.shape.columns / 2 * sizeof(float) && begin < address + bytes) return true;
   }
   return false;
@@ -210,7 +210,7 @@ bool AsynchronousProducts::are_under_way(uintptr_t address, size_t bytes) const 
 namespace usmlite::cuda::ptx {
 
 namespace {
-emu::AsynchronousProducts& products() { return emu::block().products(); }
+emu::AsynchronousProducts& products() { return emu::machine().products(); }
 }  // namespace
 
 void wgmma_fence() { products().fence(); }

@@ -25,8 +25,8 @@ struct ProductShape {
 
 class AsynchronousProducts {
  public:
-  void begin_block(int threads);
-  void end_block(const std::string& place) const;
+  void begin(int threads);
+  void end(const std::string& place) const;
 
   void fence();
   /// `a` is null when the left operand is in shared memory. Its words are taken at once; `d` is read and written later.
@@ -54,11 +54,11 @@ class AsynchronousProducts {
     bool fenced;
   };
 
-  static void perform_wait(int warpgroup, void* const* operands);
+  static void perform_wait(int first_thread, void* const* operands);
   void compute(const Product& product);
   template <typename Visit> void for_each_row(const ProductShape& shape, Visit&& visit) const;
 
-  std::vector<Warpgroup> warpgroups_;
+  std::vector<Warpgroup> warpgroups_;  // at the place of its first warp
   std::vector<ThreadState> threads_;
 };
 

@@ -1,6 +1,6 @@
-// Runs a kernel: blocks one after another, the threads of a block as fibers in turn. A fiber runs until it has to wait for
-// others. When none can run, copies under way arrive, oldest first; when there are none either, the block is stuck, which
-// is an error that says who waits where.
+// Runs a kernel: clusters one after another (mostly of one block), the threads of all blocks of a cluster as fibers in turn.
+// A fiber runs until it has to wait for others. When none can run, copies under way arrive, oldest first; when there are
+// none either, the cluster is stuck, which is an error that says who waits where.
 #pragma once
 #include <cstdint>
 #include <exception>
@@ -20,7 +20,8 @@ class AsynchronousProducts;  // warpgroup_product.hpp
 
 struct Thread {
   FiberContext context;
-  int id;
+  int id;     // among all threads of the cluster
+  int block;  // in the cluster
   bool done;
   const char* waits_at;  // the operation; null when it can run
 };
@@ -29,28 +30,49 @@ struct Thread {
 struct Grid {
   const char* kernel;  // for messages
   dim3 blocks;
+  unsigned int cluster;  // blocks in x
   unsigned int threads;
   size_t shared_bytes;
   void (*call)(const void* arguments);
   const void* arguments;
 };
 
-class Block {
+/// A block that runs.
+struct Block {
+  static constexpr int kNamedBarriers = 16;
+  struct NamedBarrier {
+    int expected = 0;
+    std::vector<int> waiting;
+  };
+
+  uint3 index;
+  int first_thread, alive;
+  std::vector<int> at_barrier;
+  NamedBarrier named_barriers[kNamedBarriers];
+  SharedMemory shared;
+};
+
+class Machine {
  public:
-  Block();
-  ~Block();
+  Machine();
+  ~Machine();
 
   /// Runs all blocks of a grid; throws GPU_FAILED on the first error.
   void run(const Grid& grid);
 
   Thread& current() { return *current_; }
-  int threads() const { return static_cast<int>(threads_.size()); }
+  /// The running thread's.
+  Block& block() { return *blocks_[current_->block]; }
+  Block& block(int place) { return *blocks_[place]; }
+  int blocks() const { return static_cast<int>(grid_->cluster); }
+  int threads_per_block() const { return static_cast<int>(grid_->threads); }
   MemoryOrder& order() { return order_; }
-  SharedMemory& shared() { return shared_; }
+  SharedMemory& shared() { return block().shared; }
   AsynchronousCopies& copies() { return *copies_; }
   AsynchronousProducts& products() { return *products_; }
   const FiberStacks& stacks() const { return stacks_; }
-  const Thread& thread(int id) const { return threads_[id]; }
+  /// A thread as messages name it.
+  std::string describe(int thread) const;
 
   /// The running thread waits until `resume` is called for it.
   void wait(const char* operation);
@@ -60,13 +82,18 @@ class Block {
   [[noreturn]] void fail(const std::string& sentence);
 
   /// A step of all 32 lanes of the running thread's warp, given in any order; the last to come performs it for all, with
-  /// the pointers that the lanes gave.
-  void meet_warp(const char* operation, void* operands, void (*perform)(int warp, void* const* operands));
+  /// the pointers that the lanes gave and the first lane's thread.
+  void meet_warp(const char* operation, void* operands, void (*perform)(int first_thread, void* const* operands));
   /// The same for the 128 threads of a warpgroup.
-  void meet_warpgroup(const char* operation, void* operands, void (*perform)(int warpgroup, void* const* operands));
-  /// Barrier 0 for all threads that have not ended, others for the number given.
+  void meet_warpgroup(const char* operation, void* operands, void (*perform)(int first_thread, void* const* operands));
+  /// The first thread of the running thread's warpgroup; fails when its block ends within it.
+  int warpgroup(const char* operation);
+  /// Barrier 0 for all threads of the block that have not ended, others for the number given.
   void block_barrier();
   void named_barrier(int id, int threads);
+  /// For all threads of the cluster.
+  void cluster_barrier();
+  /// Lets the other threads run; fails when nothing else seems to happen.
   void note_spin();
 
  private:
@@ -75,19 +102,13 @@ class Block {
     int arrived;
     void* operands[128];
   };
-  struct NamedBarrier {
-    int expected;
-    std::vector<int> waiting;
-  };
-  static constexpr int kNamedBarriers = 16;
-
-  void run_block();
+  void run_cluster(uint3 first_block);
   static void enter_fiber();
   void finish_current();
   void switch_to_next(FiberContext* from);
   void meet(Meeting& meeting, int first, int size, const char* operation, void* operands,
-            void (*perform)(int group, void* const* operands));
-  void complete_block_barrier();
+            void (*perform)(int first_thread, void* const* operands));
+  void complete_block_barrier(Block& block);
   [[noreturn]] void report_stuck();
   std::string place() const;
 
@@ -99,19 +120,18 @@ class Block {
   std::vector<int> ready_;  // a ring of thread ids
   size_t ready_first_ = 0, ready_count_ = 0;
   int alive_ = 0;
-  std::vector<Meeting> warps_, warpgroups_;
-  std::vector<int> at_block_barrier_;
-  NamedBarrier named_barriers_[kNamedBarriers];
+  std::vector<Meeting> warps_, warpgroups_;  // a warpgroup's at the place of its first warp
+  std::vector<int> at_cluster_barrier_;
   uint64_t spins_ = 0;
   std::exception_ptr failure_;
   MemoryOrder order_;
-  SharedMemory shared_;
+  std::vector<std::unique_ptr<Block>> blocks_;
   std::unique_ptr<AsynchronousCopies> copies_;
   std::unique_ptr<AsynchronousProducts> products_;
 };
 
 /// The one machine of the process; it runs one kernel at a time.
-Block& block();
+Machine& machine();
 /// Null when no kernel runs.
 extern Thread* running_thread;
 
