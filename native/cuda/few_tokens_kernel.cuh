@@ -1,0 +1,362 @@
+// The product of a weight in fragment order with few tokens, for any GPU from sm_80 on (see few_tokens_plan.hpp).
+//
+// Codes, metadata, scales and activations of a team's chunks come through a ring in shared memory (cp.async), several
+// chunks ahead. A warp holds the sums of 32 channels, two tiles, for all tokens; codes become fragments in registers
+// (dequantize.cuh). Scales of groups multiply float32 sums of their group, so that weights enter the product exactly.
+#pragma once
+
+#include <utility>
+
+#include "cuda/dequantize.cuh"
+#include "cuda/few_tokens_plan.hpp"
+#include "cuda/matmul_epilogue.cuh"
+
+namespace usmlite::cuda {
+
+template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
+  using T = Element<A>;
+  static constexpr bool kWhole = A == Arithmetic::kInt8;
+  using Sum = std::conditional_t<kWhole, int32_t, float>;
+
+  static constexpr int kSlices = slices_per_chunk(C, kSparse), kInputs = chunk_inputs(C, kSparse);
+  static constexpr int kSteps = kStepsPerTile<A>;
+  static constexpr int kTileBytes = tile_bytes(C), kCodeBytes = chunk_code_bytes(C, kSparse);
+  static constexpr int kMetadataBytes = chunk_metadata_bytes(kSparse);
+  static constexpr int kRowBytes = chunk_row_bytes(C, A, kSparse), kRowUnits = kRowBytes / 16;
+  static constexpr int kElementBytes = element_bytes(A), kInputsPerUnit = 16 / kElementBytes;  // of activations
+  static constexpr int kStages = chunk_stages(C, kSparse);
+  static constexpr int kColumns = kTokens / 8;  // products side by side
+  static constexpr int kTiles = 2;              // of a warp
+  static constexpr int kGroupSteps = kSparse ? 1 : 2;  // a group of inputs may end after every so many steps
+
+  /// Where this thread works, and the place of things in a stage of its team's ring.
+  struct Place {
+    int lane, team, team_thread, team_threads;
+    int block_of_band, first_tile;  // of this warp
+    int band_shift, group_shift;    // logarithms of the blocks of a band and of the inputs of a group
+    int chunk_groups, groups;       // scales of a channel, in a chunk and in all; 0 without groups
+    int stage_bytes, metadata_offset, x_offset, scale_offset;
+    unsigned char* ring;
+  };
+
+  static __device__ __forceinline__ Place place(const WeightView& w, const FewTokensPlan& plan) {
+    Place p;
+    p.band_shift = plan.band_blocks == 4 ? 2 : plan.band_blocks - 1;
+    const int group_size = kIs16Bit<A> ? w.group_size : 0;
+    p.group_shift = group_size == 32 ? 5 : group_size == 64 ? 6 : 7;
+    p.chunk_groups = group_size == 0 ? 0 : group_size >= kInputs ? 1 : kInputs >> p.group_shift;
+    p.groups = group_size == 0 ? 0 : (w.inputs + group_size - 1) >> p.group_shift;
+    const int team_warps = 2 << p.band_shift, warp = ptx::warp_id(), warp_of_team = warp & (team_warps - 1);
+    p.lane = ptx::lane_id();
+    p.team = warp >> (1 + p.band_shift);
+    p.team_thread = warp_of_team * 32 + p.lane, p.team_threads = team_warps * 32;
+    p.block_of_band = warp_of_team / 2, p.first_tile = warp_of_team % 2 * kTiles;
+    p.metadata_offset = plan.band_blocks * kCodeBytes;
+    p.x_offset = p.metadata_offset + plan.band_blocks * kMetadataBytes;
+    p.scale_offset = p.x_offset + kTokens * kRowBytes;
+    p.stage_bytes = p.scale_offset + p.chunk_groups * plan.band_blocks * kBlockChannels * 2;
+    p.ring = shared_memory() + p.team * kStages * p.stage_bytes;
+    return p;
+  }
+
+  /// Activations are stored with the 16-byte units of a row permuted, so that eight rows of a unit lie in different banks.
+  static __device__ __forceinline__ int swizzled_unit(int row, int unit) {
+    return kRowUnits >= 8 ? unit ^ (row & 7) : unit ^ (row / 2 & 3);
+  }
+
+  /// Starts the copies of chunk `chunk` of band `band` to `stage`; beyond `chunks`, and beyond the matrices, zeros.
+  static __device__ __forceinline__ void fetch(const MatmulArguments& m, const FewTokensPlan& plan, const Place& p, int band,
+                                               int chunk, int first_token, unsigned char* stage) {
+    const WeightView& w = m.weight;
+    {  // codes and metadata of a block: by the 64 threads of its two warps
+      const int block = band * plan.band_blocks + p.block_of_band, thread = p.team_thread % 64;
+      const int64_t first_slice = static_cast<int64_t>(block) * w.slices + chunk * kSlices;
+      constexpr int kUnitsPerSlice = 4 * kTileBytes / 16;
+      const uint8_t* codes = w.tiles + first_slice * (4 * kTileBytes) + thread * 16;
+      unsigned char* to = stage + p.block_of_band * kCodeBytes + thread * 16;
+      const int slices = block < w.blocks ? w.slices - chunk * kSlices : 0;
+#pragma unroll
+      for (int i = 0; i < kCodeBytes / 1024; ++i) {
+        ptx::copy_async_16(to + i * 1024, codes + i * 1024, (i * 64 + thread) / kUnitsPerSlice < slices);
+      }
+      if constexpr (kSparse) {
+        ptx::copy_async_16(stage + p.metadata_offset + p.block_of_band * kMetadataBytes + thread * 16,
+                           w.metadata + first_slice * kMetadataBytes + thread * 16, slices > 0);
+      }
+    }
+    for (int unit = p.team_thread; unit < kTokens * kRowUnits; unit += p.team_threads) {
+      const int row = unit / kRowUnits, column = unit % kRowUnits;
+      const int token = first_token + row, input = chunk * kInputs + column * kInputsPerUnit;
+      const int64_t offset = (token * m.x_stride + input) * kElementBytes;
+      ptx::copy_async_16(stage + p.x_offset + row * kRowBytes + swizzled_unit(row, column) * 16,
+                         static_cast<const uint8_t*>(m.x) + offset, token < m.tokens && input < w.inputs);
+    }
+    if constexpr (kIs16Bit<A>) {
+      for (int unit = p.team_thread; unit < p.chunk_groups << (p.band_shift + 3); unit += p.team_threads) {
+        const int block = (band << p.band_shift) + (unit >> 3 & (plan.band_blocks - 1));
+        const int group = (chunk * kInputs >> p.group_shift) + (unit >> (p.band_shift + 3));
+        const int64_t offset = (static_cast<int64_t>(block) * p.groups + group) * kBlockChannels + unit % 8 * 8;
+        ptx::copy_async_16(stage + p.scale_offset + unit * 16, w.group_scales + offset, block < w.blocks && group < p.groups);
+      }
+    }
+  }
+  using Sums = Sum[kTiles][kColumns][4];
+
+  template <int kStep>
+  static __device__ __forceinline__ void multiply(Sum (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[4], const uint2& metadata) {
+    if constexpr (kSparse) {
+      if constexpr (kWhole) ptx::mma_sparse_int8(d, a, b, kStep ? metadata.y : metadata.x);
+      else if constexpr (kIs16Bit<A>) ptx::mma_sparse<T, kStep % 2>(d, a, b, kStep / 2 ? metadata.y : metadata.x);
+      else ptx::mma_sparse<T, 0>(d, a, b, kStep ? metadata.y : metadata.x);
+    } else {
+      const uint32_t half[2] = {b[2 * (kStep % 2)], b[2 * (kStep % 2) + 1]};
+      if constexpr (kWhole) ptx::mma_int8(d, a, half);
+      else ptx::mma<T>(d, a, half);
+    }
+  }
+
+  /// Planes are read when a step first needs them: all at once when there is one, which all steps share.
+  template <int kStep>
+  static __device__ __forceinline__ void read_step(uint32_t (&words)[kCodeWords<C>], const unsigned char* tile, int lane) {
+    if constexpr (kCodeWords<C> >= 8) {
+      constexpr int kPlanes = kCodeWords<C> / 4, kStepsPerPlane = kSteps / kPlanes;
+      if constexpr (kStep % kStepsPerPlane == 0) {
+        constexpr int kPlane = kStep / kStepsPerPlane;
+        const uint4 v = reinterpret_cast<const uint4*>(tile)[kPlane * 32 + lane];
+        words[4 * kPlane] = v.x, words[4 * kPlane + 1] = v.y, words[4 * kPlane + 2] = v.z, words[4 * kPlane + 3] = v.w;
+      }
+    } else if constexpr (kStep == 0) {
+      read_codes<C>(words, tile, lane, [](const auto* address) { return *address; });
+    }
+  }
+
+  /// total += sums * scales of a group, sums = 0.
+  static __device__ __forceinline__ void add_group(Sums& total, Sums& sums, const unsigned char* scales, int lane) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const uint16_t* channel = reinterpret_cast<const uint16_t*>(scales) + tile * kTileChannels + lane / 4;
+      const float scale[2] = {ptx::to_float<T>(channel[0]), ptx::to_float<T>(channel[8])};
+#pragma unroll
+      for (int column = 0; column < kColumns; ++column) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          total[tile][column][i] += sums[tile][column][i] * scale[i / 2];
+          sums[tile][column][i] = 0;
+        }
+      }
+    }
+  }
+
+  /// Adds the products of a chunk. Bit `kSteps slice + step` of `group_ends`: a group ends with this step.
+  static __device__ __forceinline__ void multiply_chunk(const Place& p, const unsigned char* stage, uint32_t group_ends,
+                                                        int group_bytes, Sums& total, Sums& sums) {
+    const unsigned char* scales = stage + p.scale_offset + (p.block_of_band * kBlockChannels + p.first_tile * kTileChannels) * 2;
+    // ldmatrix: lane 8 i + r gives row r of matrix i, the i-th of four units of a row
+    const int row = p.lane % 8, unit = p.lane / 8;
+    const unsigned char* x_row = stage + p.x_offset + row * kRowBytes;
+#pragma unroll 1
+    for (int slice = 0; slice < kSlices; ++slice) {
+      const unsigned char* tiles = stage + p.block_of_band * kCodeBytes + (4 * slice + p.first_tile) * kTileBytes;
+      uint2 metadata[kTiles] = {};
+      if constexpr (kSparse) {
+#pragma unroll
+        for (int tile = 0; tile < kTiles; ++tile) {
+          metadata[tile] = reinterpret_cast<const uint2*>(stage + p.metadata_offset + p.block_of_band * kMetadataBytes +
+                                                          (p.first_tile + tile) * kMetadataBytesPerTile)[p.lane];
+        }
+      }
+      uint32_t words[kTiles][kCodeWords<C>];
+      uint32_t b[kColumns][4];
+      const auto step = [&]<int kStep>() {
+        constexpr int kLoads = kSparse ? 1 : 2;  // steps per load of b
+        if constexpr (kStep % kLoads == 0) {
+          constexpr int kUnitsPerSlice = kRowUnits / kSlices;
+          const int first = slice * kUnitsPerSlice + kStep / kLoads * 4;
+          const unsigned char* address = x_row + swizzled_unit(row, first + unit) * 16;
+#pragma unroll
+          for (int column = 0; column < kColumns; ++column) ptx::load_matrix_x4(b[column], address + column * 8 * kRowBytes);
+        }
+#pragma unroll
+        for (int tile = 0; tile < kTiles; ++tile) {
+          read_step<kStep>(words[tile], tiles + tile * kTileBytes, p.lane);
+          uint32_t a[4];
+          Dequantizer<C, A>::template fragment<kStep>(words[tile], a);
+#pragma unroll
+          for (int column = 0; column < kColumns; ++column) multiply<kStep>(sums[tile][column], a, b[column], metadata[tile]);
+        }
+        if constexpr (kIs16Bit<A> && (kStep + 1) % kGroupSteps == 0) {
+          if (group_ends >> (slice * kSteps + kStep) & 1) {
+            add_group(total, sums, scales, p.lane);
+            scales += group_bytes;
+          }
+        }
+      };
+      [&]<int... kStep>(std::integer_sequence<int, kStep...>) { (step.template operator()<kStep>(), ...); }(
+          std::make_integer_sequence<int, kSteps>());
+    }
+  }
+
+  /// Adds the sums of the other teams to those of team 0, in order, through the ring, which nobody uses meanwhile.
+  static __device__ __forceinline__ void add_teams(const FewTokensPlan& plan, const Place& p, Sums& sums) {
+    constexpr int kQuads = kTiles * kColumns;
+    struct alignas(16) Quad { Sum value[4]; };
+    Quad* exchange = reinterpret_cast<Quad*>(shared_memory());
+    ptx::block_sync();
+    if (p.team > 0) {
+#pragma unroll
+      for (int quad = 0; quad < kQuads; ++quad) {
+        const Sum* s = sums[quad / kColumns][quad % kColumns];
+        exchange[((p.team - 1) * kQuads + quad) * p.team_threads + p.team_thread] = Quad{{s[0], s[1], s[2], s[3]}};
+      }
+    }
+    ptx::block_sync();
+    if (p.team == 0) {
+      for (int team = 1; team < plan.teams; ++team) {
+#pragma unroll
+        for (int quad = 0; quad < kQuads; ++quad) {
+          const Quad other = exchange[((team - 1) * kQuads + quad) * p.team_threads + p.team_thread];
+#pragma unroll
+          for (int i = 0; i < 4; ++i) sums[quad / kColumns][quad % kColumns][i] += other.value[i];
+        }
+      }
+    }
+    ptx::block_sync();
+  }
+
+  /// The thread block that has unit `unit` of the sequence (band, chunk), and the first unit of a thread block.
+  static __device__ __forceinline__ int owner(const FewTokensPlan& plan, int64_t unit) {
+    return static_cast<int>(((unit + 1) * plan.thread_blocks - 1) / (static_cast<int64_t>(plan.bands) * plan.chunks));
+  }
+  static __device__ __forceinline__ int first_unit(const FewTokensPlan& plan, int thread_block) {
+    return static_cast<int>(static_cast<int64_t>(plan.bands) * plan.chunks * thread_block / plan.thread_blocks);
+  }
+
+  /// Leaves this thread block's sums in memory. The last of a band's thread blocks to come returns true, with the sums
+  /// of all of them. Team 0.
+  static __device__ __forceinline__ bool combine(const MatmulArguments& m, const FewTokensPlan& plan, const Place& p, int band,
+                                                 int* flag, Sums& sums) {
+    constexpr int kQuads = kTiles * kColumns;
+    struct alignas(16) Quad { Sum value[4]; };
+    const int band_begin = band * plan.chunks;
+    const int first = owner(plan, band_begin), last = owner(plan, band_begin + plan.chunks - 1);
+    // A thread block has a part in at most two bands that it shares: where it begins and where it ends.
+    const auto place_of = [&](int thread_block) {
+      const int64_t slot = (static_cast<int64_t>(blockIdx.y) * plan.thread_blocks + thread_block) * 2 +
+                           (first_unit(plan, thread_block) < band_begin);
+      return reinterpret_cast<Quad*>(m.partial_sums) + slot * kQuads * p.team_threads + p.team_thread;
+    };
+    Quad* own = place_of(static_cast<int>(blockIdx.x));
+#pragma unroll
+    for (int quad = 0; quad < kQuads; ++quad) {
+      const Sum* s = sums[quad / kColumns][quad % kColumns];
+      own[quad * p.team_threads] = Quad{{s[0], s[1], s[2], s[3]}};
+    }
+    ptx::global_fence();
+    ptx::named_barrier_sync(1, p.team_threads);
+    int* counter = m.counters + blockIdx.y * plan.bands + band;
+    if (p.team_thread == 0) *flag = ptx::atomic_add(counter, 1) == last - first;
+    ptx::named_barrier_sync(1, p.team_threads);
+    if (!*flag) return false;
+    ptx::global_fence();
+    if (p.team_thread == 0) *counter = 0;
+#pragma unroll
+    for (int quad = 0; quad < kQuads; ++quad) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums[quad / kColumns][quad % kColumns][i] = 0;
+    }
+    for (int thread_block = first; thread_block <= last; ++thread_block) {
+      const Quad* from = place_of(thread_block);
+#pragma unroll
+      for (int quad = 0; quad < kQuads; ++quad) {
+        const Quad part = from[quad * p.team_threads];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sums[quad / kColumns][quad % kColumns][i] += part.value[i];
+      }
+    }
+    return true;
+  }
+
+  static __device__ __forceinline__ void store(const MatmulArguments& m, const FewTokensPlan& plan, const Place& p, int band,
+                                               int first_token, const Sums& sums) {
+    const int block = band * plan.band_blocks + p.block_of_band, g = p.lane / 4, t = p.lane % 4;
+    if (block >= m.weight.blocks) return;
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const int channel = block * kBlockChannels + (p.first_tile + tile) * kTileChannels;
+      const ChannelPair pair = load_channel_pair(m, channel + g);
+#pragma unroll
+      for (int column = 0; column < kColumns; ++column) {
+        const int token = first_token + column * 8 + 2 * t;
+        const Sum* s = sums[tile][column];
+        finish_and_store<Output<A>>(m, pair, token, channel, g, static_cast<float>(s[0]), static_cast<float>(s[2]));
+        finish_and_store<Output<A>>(m, pair, token + 1, channel, g, static_cast<float>(s[1]), static_cast<float>(s[3]));
+      }
+    }
+  }
+
+  static __device__ __forceinline__ void run(const MatmulArguments& m, const FewTokensPlan& plan) {
+    const int group_size = kIs16Bit<A> ? m.weight.group_size : 0;
+    uint32_t group_ends = 0;
+    if (group_size) {
+      constexpr int kStepInputs = kInputs / (kSlices * kSteps);
+      for (int step = 0; step < kSlices * kSteps; ++step) {
+        if ((step + 1) * kStepInputs % min(group_size, kInputs) == 0) group_ends |= 1u << step;
+      }
+    }
+    const Place p = place(m.weight, plan);
+    const int group_bytes = plan.band_blocks * kBlockChannels * 2;
+    const int first_token = static_cast<int>(blockIdx.y) * kTokens;
+    int* flag = reinterpret_cast<int*>(shared_memory() + plan.teams * kStages * p.stage_bytes);
+
+    int unit = first_unit(plan, static_cast<int>(blockIdx.x));
+    const int last_unit = first_unit(plan, static_cast<int>(blockIdx.x) + 1);
+    while (unit < last_unit) {
+      const int band = unit / plan.chunks, begin = unit % plan.chunks;
+      const int end = min(plan.chunks, begin + last_unit - unit);
+      int next = begin + p.team;  // chunk to fetch
+#pragma unroll
+      for (int stage = 0; stage < kStages - 1; ++stage, next += plan.teams) {
+        if (next < end) fetch(m, plan, p, band, next, first_token, p.ring + stage * p.stage_bytes);
+        ptx::copy_async_commit();
+      }
+      Sums total = {}, sums = {};
+      int stage = 0, fetched_stage = kStages - 1;
+      for (int chunk = begin + p.team; chunk < end; chunk += plan.teams, next += plan.teams) {
+        ptx::copy_async_wait<kStages - 2>();
+        ptx::named_barrier_sync(1 + p.team, p.team_threads);  // the chunk has come for all, and the one before is read
+        if (next < end) fetch(m, plan, p, band, next, first_token, p.ring + fetched_stage * p.stage_bytes);
+        ptx::copy_async_commit();
+        if (band * plan.band_blocks + p.block_of_band < m.weight.blocks) {  // the last band may be narrower
+          multiply_chunk(p, p.ring + stage * p.stage_bytes, group_ends, group_bytes, total, sums);
+        }
+        stage = stage + 1 == kStages ? 0 : stage + 1;
+        fetched_stage = fetched_stage + 1 == kStages ? 0 : fetched_stage + 1;
+      }
+      ptx::copy_async_wait<0>();
+      if (group_size) {
+#pragma unroll
+        for (int quad = 0; quad < kTiles * kColumns; ++quad) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) sums[quad / kColumns][quad % kColumns][i] = total[quad / kColumns][quad % kColumns][i];
+        }
+      }
+      add_teams(plan, p, sums);
+      if (p.team == 0) {
+        const bool whole = begin == 0 && end == plan.chunks;
+        if (whole || combine(m, plan, p, band, flag, sums)) store(m, plan, p, band, first_token, sums);
+      }
+      unit += end - begin;
+    }
+  }
+};
+
+template <Codes C, Arithmetic A, bool kSparse, int kTokens>
+__global__ void __launch_bounds__(kFewTokensThreads, 1) few_tokens_kernel(const MatmulArguments m, const FewTokensPlan plan) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 890
+  if constexpr (A != Arithmetic::kFloat8) FewTokens<C, A, kSparse, kTokens>::run(m, plan);
+#else
+  FewTokens<C, A, kSparse, kTokens>::run(m, plan);
+#endif
+}
+
+}  // namespace usmlite::cuda
