@@ -15,6 +15,7 @@ export type UsmLiteErrorCode =
   | "BAD_TOKENIZER"
   | "BAD_LANGUAGE_MODEL"
   | "UNSUPPORTED_MODEL"
+  | "SERVICE_UNREACHABLE"
   | "NO_GPU"
   | "DRIVER_TOO_OLD"
   | "GPU_FAILED"

@@ -106,7 +106,7 @@ test("a chunk whose recording was given up is not heard, and a failing pass fail
   await faulty.hear(chunk(3), { deadline: 0 }, false);
 });
 
-test("workers share one copy of packed weights", async (t) => {
+test.serial("workers share one copy of packed weights", async (t) => {
   const packed = join(folder.path, "packed");
   await compressModel({ model: folder.model, recipe: parseRecipe("spec: int4+2:4", "r"), recipeSource: "r", manifest: undefined, out: packed });
   const first = loadModel(packed);
@@ -123,7 +123,7 @@ test("workers share one copy of packed weights", async (t) => {
   t.deepEqual(new Set(texts), new Set([new Recognizer(first).transcribe(asDecoded(samples)).text]));
 });
 
-test("killing the engine loses no recording", async (t) => {
+test.serial("killing the engine loses no recording", async (t) => {
   await using server = await startServer(folder.model, { workers: 2 });
   const clips = Array.from({ length: 6 }, (_, seed) => tones(20 + seed, seed));
   const answers = clips.map((clip) => textOf(post(server, form(wav(clip)))));
@@ -136,7 +136,7 @@ test("killing the engine loses no recording", async (t) => {
   t.is(server.dispatcher.active, 0);
 });
 
-test("while no worker is ready, the service says so and keeps what it was sent", async (t) => {
+test.serial("while no worker is ready, the service says so and keeps what it was sent", async (t) => {
   await using server = await startServer(folder.model);
   const samples = tones(1, 1);
   const away = join(folder.path, "away");
@@ -157,7 +157,7 @@ test("while no worker is ready, the service says so and keeps what it was sent",
   t.is(await ready(), 200);
 });
 
-test("the model is reloaded while requests go on", async (t) => {
+test.serial("the model is reloaded while requests go on", async (t) => {
   const served = join(folder.path, "served");
   const one = writeTinyModel(join(folder.path, "one"), { seed: 1 });
   const two = writeTinyModel(join(folder.path, "two"), { seed: 2 });
@@ -189,7 +189,7 @@ test("the model is reloaded while requests go on", async (t) => {
   t.is(await ask(), after);
 });
 
-test("draining finishes what was accepted, and leaves nothing", async (t) => {
+test.serial("draining finishes what was accepted, and leaves nothing", async (t) => {
   const server = await startServer(folder.model);
   const clips = Array.from({ length: 3 }, (_, seed) => tones(60, seed));
   const answers = clips.map((clip) => textOf(post(server, form(wav(clip)))));
@@ -204,7 +204,7 @@ test("draining finishes what was accepted, and leaves nothing", async (t) => {
   await server.close();
 });
 
-test("a recording that takes too long is given up", async (t) => {
+test.serial("a recording that takes too long is given up", async (t) => {
   await using server = await startServer(folder.model, { recognitionTimeoutSeconds: 0.05 });
   const response = await post(server, form(wav(tones(600, 1))));
   t.is(response.status, 504);

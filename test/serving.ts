@@ -39,7 +39,7 @@ export const post = (server: Server, body: FormData, init: RequestInit = {}): Pr
 
 /** Resolves when `condition` holds. */
 export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + 90_000;
+  const deadline = performance.now() + 150_000;
   while (!(await condition())) {
     if (performance.now() > deadline) throw new Error(`it never came true: ${condition.toString()}`);
     await sleep(5);

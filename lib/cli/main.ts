@@ -7,6 +7,7 @@
 import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { UsmLiteError } from "../errors.js";
+import { batchCommand } from "./batch.js";
 import { compressCommand } from "./compress.js";
 import { evaluateCommand } from "./evaluate.js";
 import { forwardCommand } from "./forward.js";
@@ -28,6 +29,7 @@ const program = new Command("usm-lite")
 for (const command of [
   transcribeCommand(),
   serveCommand(),
+  batchCommand(),
   evaluateCommand(),
   compressCommand(),
   manifestCommand(),

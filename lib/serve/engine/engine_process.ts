@@ -21,6 +21,7 @@ let sharedMatrices: SharedMatrices | undefined;
 process.on("SIGINT", () => undefined);
 process.on("SIGTERM", () => undefined);
 process.on("disconnect", () => process.exit(0));
+if (!process.connected) process.exit(0); // the server ended while this module was loaded
 process.on("message", (message: ToEngine) => {
   if (message.kind === "start") startAll(message.options);
   else workers[message.worker]?.postMessage(message.request);
