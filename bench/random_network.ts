@@ -40,6 +40,7 @@ export function randomNetwork(size: NetworkSize, spec: string): LasrForCtc {
       const weight = fresh.matrix(name, shape, initialisation);
       return spec !== "float32" && name.startsWith("encoder.layers.") ? packed(weight, spec) : weight;
     },
+    has: () => false,
   });
 }
 

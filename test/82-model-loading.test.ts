@@ -51,7 +51,7 @@ test("a configuration that the network cannot honour is refused by key", (t) => 
   };
   const encoder = (key: string, value: never | number | string, message: RegExp): void =>
     refuse((json) => ((json["encoder_config"] as Record<string, unknown>)[key] = value), message.source.startsWith("key") ? "BAD_CONFIG" : "BAD_CHECKPOINT", message);
-  refuse((json) => (json["model_type"] = "whisper"), "UNSUPPORTED_MODEL", /config\.json: model_type "whisper".*lasr_ctc is/);
+  refuse((json) => (json["model_type"] = "wavlm"), "UNSUPPORTED_MODEL", /config\.json: model_type "wavlm" is not supported; these are: lasr_ctc, parakeet_ctc/);
   refuse((json) => delete json["model_type"], "UNSUPPORTED_MODEL", /model_type undefined/);
   refuse((json) => (json["pad_token_id"] = 31), "BAD_CONFIG", /config\.json: key "pad_token_id" must be below vocab_size/);
   refuse((json) => (json["vocab_size"] = "many"), "BAD_CONFIG", /key "vocab_size"/);

@@ -1,3 +1,4 @@
+import type { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import test from "ava";
@@ -22,7 +23,7 @@ const compress = (text: string, out: string, options: { model?: string; manifest
 const offsets = new SequenceOffsets([90, 41]);
 const features = randomValues(offsets.frames * 128, 3).map((value) => 4 * value - 4);
 const logitsOf = ({ network }: SpeechModel): Float32Array =>
-  tidy(() => network.forward(Tensor.from(features, [offsets.frames, 128]), offsets).logits.toArray());
+  tidy(() => (network as LasrForCtc).forward(Tensor.from(features, [offsets.frames, 128]), offsets).logits.toArray());
 
 /** Root mean square of the difference, relative to that of `wanted`. */
 function difference(found: Float32Array, wanted: Float32Array): number {

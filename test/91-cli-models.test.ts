@@ -1,3 +1,4 @@
+import type { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
@@ -110,7 +111,7 @@ test("forward writes what the network computes, under transformers' names", asyn
   t.is(written.dtype("tokens"), "I64");
   const offsets = new SequenceOffsets([frames, 45]);
   const packed = Tensor.from(values.subarray(0, offsets.frames * 128), [offsets.frames, 128]);
-  const direct = loadModel(model).network.forward(packed, offsets);
+  const direct = (loadModel(model).network as LasrForCtc).forward(packed, offsets);
   const [, hidden = 0, width = 0] = written.shape("logits");
   const logits = written.values("logits") as Float32Array;
   t.deepEqual(logits.slice(0, hidden * width), direct.logits.toArray().slice(0, hidden * width));

@@ -1,3 +1,4 @@
+import type { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
@@ -36,7 +37,7 @@ test.serial("a float model is trained, and a resumed run gives the same bits", a
   t.deepEqual(steps("straight"), Array.from({ length: count }, (_, i) => i + 1));
 
   const model = loadModel(join(folder.path, "straight", "model"));
-  t.is(model.network.config.encoder_config.hidden_size, 32);
+  t.is((model.network as LasrForCtc).config.encoder_config.hidden_size, 32);
   t.truthy(model.languageModel);
   t.is(new Recognizer(model).transcribe(tones(1, 1)).duration, 1);
 

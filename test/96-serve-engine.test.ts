@@ -1,3 +1,4 @@
+import type { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { existsSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
@@ -114,7 +115,7 @@ test.serial("workers share one copy of packed weights", async (t) => {
   const second = loadModel(packed, { sharedMatrices: first.shareMatrices() });
   const shared = memoryStatistics().bytesInUse - before;
   const alone = (loadModel(packed), memoryStatistics().bytesInUse - before - shared);
-  const packedBytes = first.network.encoder.linears.reduce((sum, { weight }) => sum + (weight as PackedMatrix).residentBytes, 0);
+  const packedBytes = (first.network as LasrForCtc).encoder.linears.reduce((sum, { weight }) => sum + (weight as PackedMatrix).residentBytes, 0);
   t.true(alone - shared >= 0.7 * packedBytes, `${shared} shared, ${alone} alone, ${packedBytes} packed`);
   const samples = tones(2, 1);
   t.deepEqual(new Recognizer(second).transcribe(samples), new Recognizer(first).transcribe(samples));

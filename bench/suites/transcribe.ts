@@ -58,7 +58,7 @@ async function defaultModel(context: BenchmarkContext): Promise<void> {
   const { utterances, seconds } = await exampleSpeech();
   const models = (["packed", "float32"] as const).map((weights) => loaded(weights, utterances));
   const { model, network } = models[1] as LoadedModel;
-  const features = utterances.map((samples) => tidy(() => model.frontEnd.logMel(samples).toArray()));
+  const features = utterances.map((samples) => tidy(() => model.frontEnd.features(samples).toArray()));
   const peer = new PytorchTranscription(network, features);
   try {
     for (const threads of context.threads) {
@@ -106,7 +106,7 @@ function loaded(weights: "packed" | "float32", utterances: readonly Float32Array
   );
   const specs = [...model.compression.specs.values()].map(({ text }) => text);
   const spec = weights === "float32" ? weights : [...new Set(specs)].join(", ");
-  return { spec, model, network: model.network, weightBytes };
+  return { spec, model, network: model.network as LasrForCtc, weightBytes };
 }
 
 /** Samples to text. @param batch utterances of one call: one, or all */

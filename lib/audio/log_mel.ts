@@ -1,26 +1,8 @@
 /** The log-mel front end of the `lasr` family (Google's Conformer-CTC). */
-import { UsmLiteError } from "../errors.js";
-import { addon } from "../native/addon.js";
-import { Tensor, type TensorHandle } from "../tensor/tensor.js";
-
-/** The native tables of a front end. */
-type LogMelPlan = object;
-
-interface LogMelBindings {
-  logMelCreate(
-    sampleRate: number,
-    windowLength: number,
-    hopLength: number,
-    fftLength: number,
-    melBins: number,
-    lowerEdge: number,
-    upperEdge: number,
-    floor: number,
-  ): LogMelPlan;
-  logMel(plan: LogMelPlan, samples: Float32Array): TensorHandle;
-}
-
-const native = addon as LogMelBindings;
+import type { Tensor } from "../tensor/tensor.js";
+import type { FrontEnd } from "./front_end.js";
+import { LogMelPlan } from "./log_mel_plan.js";
+import { preprocessorValues } from "./preprocessor_config.js";
 
 // The family fixes these (transformers, models/lasr/feature_extraction_lasr.py).
 const lowerEdgeHertz = 125;
@@ -44,24 +26,6 @@ export const defaultLogMelConfig: LogMelConfig = {
   windowLength: 400,
 };
 
-const numericKeys = {
-  feature_size: "featureSize",
-  sampling_rate: "samplingRate",
-  hop_length: "hopLength",
-  n_fft: "fftLength",
-  win_length: "windowLength",
-} as const;
-
-// How batches are padded is of no concern here: there is no padding.
-const ignoredKeys = new Set(["padding_side", "padding_value", "return_attention_mask", "processor_class"]);
-// Allowed only with the value that changes nothing.
-const neutralKeys: Readonly<Record<string, readonly unknown[]>> = {
-  feature_extractor_type: ["LasrFeatureExtractor"],
-  do_normalize: [false, null],
-  dither: [0, null],
-  preemphasis: [0, null],
-};
-
 /**
  * Reads the parsed content of a `preprocessor_config.json`.
  *
@@ -69,27 +33,23 @@ const neutralKeys: Readonly<Record<string, readonly unknown[]>> = {
  * @throws UsmLiteError BAD_CONFIG for anything that would make other features than this front end's
  */
 export function logMelConfigFrom(json: unknown, source = "preprocessor_config.json"): LogMelConfig {
-  const fail = (sentence: string): never => {
-    throw new UsmLiteError("BAD_CONFIG", `${source}: ${sentence}`);
+  const { numbers } = preprocessorValues(json, source, "LasrFeatureExtractor", {
+    numbers: { feature_size: 128, sampling_rate: 16000, hop_length: 160, n_fft: 512, win_length: 400 },
+    ignored: [],
+    neutral: {
+      feature_extractor_type: ["LasrFeatureExtractor"],
+      do_normalize: [false, null],
+      dither: [0, null],
+      preemphasis: [0, null],
+    },
+  });
+  return {
+    featureSize: numbers["feature_size"] as number,
+    samplingRate: numbers["sampling_rate"] as number,
+    hopLength: numbers["hop_length"] as number,
+    fftLength: numbers["n_fft"] as number,
+    windowLength: numbers["win_length"] as number,
   };
-  if (typeof json !== "object" || json === null || Array.isArray(json)) return fail("must be a JSON object");
-  const config: Record<string, number> = { ...defaultLogMelConfig };
-  for (const [key, value] of Object.entries(json)) {
-    if (Object.hasOwn(numericKeys, key)) {
-      if (!Number.isInteger(value) || (value as number) <= 0) {
-        fail(`${key} is ${JSON.stringify(value)}; it must be a whole number from 1`);
-      }
-      config[numericKeys[key as keyof typeof numericKeys]] = value as number;
-    } else if (Object.hasOwn(neutralKeys, key)) {
-      const allowed = neutralKeys[key] as readonly unknown[];
-      if (!allowed.includes(value)) {
-        fail(`${key} is ${JSON.stringify(value)}; this front end only knows ${JSON.stringify(allowed[0])}`);
-      }
-    } else if (!ignoredKeys.has(key)) {
-      fail(`"${key}" is not known to the LasrFeatureExtractor front end; remove it if it does not change the features`);
-    }
-  }
-  return config as unknown as LogMelConfig;
 }
 
 /**
@@ -101,29 +61,23 @@ export function logMelConfigFrom(json: unknown, source = "preprocessor_config.js
  * const frontEnd = new LogMel();
  * const features = frontEnd.logMel(samples); // (frames, 128)
  */
-export class LogMel {
+export class LogMel implements FrontEnd {
   readonly config: LogMelConfig;
   private readonly plan: LogMelPlan;
 
   /** @throws UsmLiteError BAD_CONFIG when the numbers make no sense together */
   constructor(config: Partial<LogMelConfig> = {}, source = "log-mel configuration") {
     this.config = { ...defaultLogMelConfig, ...config };
-    const { samplingRate, windowLength, hopLength, fftLength, featureSize } = this.config;
-    try {
-      this.plan = native.logMelCreate(
-        samplingRate,
-        windowLength,
-        hopLength,
-        fftLength,
-        featureSize,
-        lowerEdgeHertz,
-        upperEdgeHertz,
-        energyFloor,
-      );
-    } catch (error) {
-      if (!(error instanceof UsmLiteError)) throw error;
-      throw new UsmLiteError("BAD_CONFIG", `${source}: ${error.message}`, { cause: error });
-    }
+    this.plan = new LogMelPlan(
+      {
+        ...this.config,
+        edges: [lowerEdgeHertz, upperEdgeHertz],
+        melScale: "htk",
+        hannWindow: "symmetric",
+        floor: { smallest: energyFloor },
+      },
+      source,
+    );
   }
 
   /** The front end that a parsed `preprocessor_config.json` describes. @throws UsmLiteError BAD_CONFIG */
@@ -133,8 +87,7 @@ export class LogMel {
 
   /** Frames that `samples` samples give: floor((samples - windowLength) / hopLength) + 1, or 0. */
   frames(samples: number): number {
-    const { windowLength, hopLength } = this.config;
-    return samples < windowLength ? 0 : Math.floor((samples - windowLength) / hopLength) + 1;
+    return this.plan.frames(samples);
   }
 
   /**
@@ -142,6 +95,10 @@ export class LogMel {
    * @returns float32 (frames, featureSize); frame f covers the `windowLength` samples from f * hopLength on
    */
   logMel(samples: Float32Array): Tensor {
-    return new Tensor(native.logMel(this.plan, samples));
+    return this.plan.compute(samples);
+  }
+
+  features(samples: Float32Array): Tensor {
+    return this.logMel(samples);
   }
 }

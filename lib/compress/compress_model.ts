@@ -2,12 +2,14 @@
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
+import { LogMel } from "../audio/log_mel.js";
 import { makeFolder } from "../checkpoint/atomic_folder.js";
 import { readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
 import { FeatureCache } from "../data/feature_cache.js";
 import { readManifest } from "../data/manifest.js";
 import { SpeechBatches } from "../data/speech_batches.js";
 import { UsmLiteError } from "../errors.js";
+import { LasrForCtc } from "../models/lasr/lasr_for_ctc.js";
 import { loadModel, type SpeechModel } from "../models/model_folder.js";
 import { isPruned } from "../sparse/schedule.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -56,12 +58,19 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
     write(model.network.parameters(), new Map());
     return true;
   }
-  const compression = new WeightCompression(model.network, plan, {
+  const { network, frontEnd } = model;
+  if (!(network instanceof LasrForCtc && frontEnd instanceof LogMel)) {
+    throw new UsmLiteError(
+      "UNSUPPORTED_MODEL",
+      `${recipeSource} has fineTuning, which is supported for lasr_ctc models; leave it out to compress ${options.model} in one shot`,
+    );
+  }
+  const compression = new WeightCompression(network, plan, {
     masks: recipe.mask,
     stopScaleGradient: recipe.stopScaleGradient,
   });
   claimRunFolder(`${out}.run`, options, manifest);
-  const trainer = await fineTuner(model, recipe.fineTuning, compression, manifest, `${out}.run`, onStatus);
+  const trainer = await fineTuner({ ...model, network, frontEnd }, recipe.fineTuning, compression, manifest, `${out}.run`, onStatus);
   if (trainer.resume()) onStatus(`continuing from step ${trainer.steps} of ${recipe.fineTuning.steps}`);
   const { completed } = await trainer.run({ handleSignals: true });
   if (completed) write(trainer.weights(), compression.masks());
@@ -99,7 +108,7 @@ function claimRunFolder(run: string, { model, recipe }: CompressModelOptions, ma
 }
 
 async function fineTuner(
-  { network, tokenizer, frontEnd, folder }: SpeechModel,
+  { network, tokenizer, frontEnd, folder }: SpeechModel & { network: LasrForCtc; frontEnd: LogMel },
   settings: FineTuning,
   compression: WeightCompression,
   manifest: string,

@@ -9,11 +9,12 @@ import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetenso
 import { UsmLiteError } from "../errors.js";
 import { compressionSection } from "../models/compression_config.js";
 import { formatLasrConfig } from "../models/lasr/lasr_config.js";
-import type { LasrForCtc } from "../models/lasr/lasr_for_ctc.js";
 import { modelFiles } from "../models/model_folder.js";
+import type { SpeechNetwork } from "../models/speech_network.js";
 import { packWeight, type PackedWeight } from "../quant/packed_weight.js";
 import type { WeightSpec } from "../quant/weight_spec.js";
 import { tidy } from "../tensor/scope.js";
+import { tokenizerFiles } from "../text/load_tokenizer.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { CompressionPlan } from "./compression_plan.js";
 
@@ -42,7 +43,7 @@ function pack(name: string, weight: Tensor, spec: WeightSpec, mask: Tensor | und
  * Writes `network` as a model folder, whole or not at all.
  * @throws UsmLiteError INVALID_ARGUMENT when the folder exists
  */
-export function exportModel(network: LasrForCtc, { from, to, plan, weights, masks }: ExportOptions): void {
+export function exportModel(network: SpeechNetwork, { from, to, plan, weights, masks }: ExportOptions): void {
   writeFolderAtomically(to, (folder) => {
     const config = { ...readJsonFile(join(from, modelFiles.config), "BAD_CONFIG") };
     if (plan.size > 0) config["usm_lite"] = compressionSection(plan);
@@ -57,8 +58,9 @@ export function exportModel(network: LasrForCtc, { from, to, plan, weights, mask
       }
       writeSafetensors(join(folder, modelFiles.weights), entries, { format: "pt" });
     });
-    const { preprocessor, tokenizer, languageModel, languageModelWeights } = modelFiles;
-    for (const file of [preprocessor, tokenizer, languageModel, languageModelWeights, "tokenizer_config.json"]) {
+    const { preprocessor, languageModel, languageModelWeights } = modelFiles;
+    const others = ["processor_config.json", "generation_config.json"];
+    for (const file of [preprocessor, languageModel, languageModelWeights, ...others, ...tokenizerFiles]) {
       if (existsSync(join(from, file))) copyFileSync(join(from, file), join(folder, file));
     }
   });

@@ -75,7 +75,8 @@ export class ChunkJoiner {
   /** Rows of `last` before this frame of the recording were given, or belong to the chunk before. */
   private begin = 0;
 
-  constructor(private readonly blankId = 0) {}
+  /** @param blankId column of the blank; undefined where there is none: then overlaps are cut in the middle */
+  constructor(private readonly blankId: number | undefined = 0) {}
 
   /**
    * The rows that the next chunk settles: those up to the cut in its overlap with the chunk before.
@@ -141,8 +142,9 @@ function rows({ values, tokens, firstFrame }: Chunk, begin: number, end: number)
 const SURE_BLANK = Math.log(0.9);
 
 /** The frame of [begin, end) where `after` takes over. */
-function bestCut(before: Chunk, after: Chunk, begin: number, end: number, blankId: number): number {
+function bestCut(before: Chunk, after: Chunk, begin: number, end: number, blankId: number | undefined): number {
   const middle = (begin + end) >> 1;
+  if (blankId === undefined) return middle;
   const reach = (end - begin) >> 2; // near the ends of the overlap one of the chunks lacks context
   let best = middle;
   let bestBlank = -Infinity;

@@ -75,6 +75,10 @@ export class CheckpointWeights implements WeightSource {
     });
   }
 
+  has(name: string): boolean {
+    return this.file.has(name) || this.specs.has(name);
+  }
+
   /** @throws UsmLiteError BAD_CHECKPOINT when file or specs name tensors that the model has no place for */
   checkAllUsed(): void {
     const unpackable = [...this.specs.keys()].find((name) => !this.used.has(`${name}_shape`));

@@ -1,19 +1,21 @@
 /** A model on disk: config.json, model.safetensors and what comes with them, in the layout of Hugging Face. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { LogMel } from "../audio/log_mel.js";
-import { readJsonFile } from "../checkpoint/json_file.js";
-import { readSafetensors } from "../checkpoint/safetensors.js";
+import type { FrontEnd } from "../audio/front_end.js";
+import { readPreprocessorConfig } from "../audio/preprocessor_config.js";
+import { readJsonFile, type JsonObject } from "../checkpoint/json_file.js";
+import { readWeights } from "../checkpoint/sharded_safetensors.js";
 import { readLanguageModel } from "../decode/ngram_file.js";
 import type { LanguageModelWeights } from "../decode/language_model_scorer.js";
 import type { NgramLanguageModel } from "../decode/ngram_language_model.js";
 import { UsmLiteError } from "../errors.js";
-import { Tokenizer } from "../text/tokenizer.js";
+import { loadTokenizer } from "../text/load_tokenizer.js";
+import type { Tokenizer } from "../text/tokenizer.js";
 import { CheckpointWeights, type SharedMatrices, type WeightForm } from "./checkpoint_weights.js";
 import { readCompression, type Compression } from "./compression_config.js";
+import { families, type ModelDescription } from "./families.js";
 import { readLanguageModelWeights } from "./language_model_weights.js";
-import { parseLasrConfig } from "./lasr/lasr_config.js";
-import { LasrForCtc } from "./lasr/lasr_for_ctc.js";
+import type { SpeechNetwork } from "./speech_network.js";
 
 /** File names inside a model folder. */
 export const modelFiles = {
@@ -28,9 +30,9 @@ export const modelFiles = {
 /** A loaded model. */
 export interface SpeechModel {
   readonly folder: string;
-  readonly network: LasrForCtc;
-  readonly frontEnd: LogMel;
-  /** Absent when the folder has no tokenizer.json: such a model gives tokens but no text. */
+  readonly network: SpeechNetwork;
+  readonly frontEnd: FrontEnd;
+  /** Absent when the folder has no file of one: such a model gives tokens but no text. */
   readonly tokenizer: Tokenizer | undefined;
   readonly languageModel: NgramLanguageModel | undefined;
   /** Absent: the defaults of the decoder. */
@@ -59,35 +61,40 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
   }
   const path = (file: keyof typeof modelFiles): string => join(folder, modelFiles[file]);
   const json = readJsonFile(path("config"), "BAD_CONFIG");
-  if (json["model_type"] !== "lasr_ctc") {
-    throw new UsmLiteError(
-      "UNSUPPORTED_MODEL",
-      `${path("config")}: model_type ${JSON.stringify(json["model_type"])} is not supported; lasr_ctc is`,
-    );
-  }
-  const config = parseLasrConfig(json, path("config"));
+  const description = describeModel(json, path("config"));
   const compression = readCompression(json, path("config"));
-  using file = readSafetensors(path("weights"));
+  using file = readWeights(folder);
   const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed", options.sharedMatrices);
-  const network = new LasrForCtc(config, weights);
+  const network = description.network(weights);
   weights.checkAllUsed();
-  const frontEnd = LogMel.fromJson(readJsonFile(path("preprocessor"), "BAD_CONFIG"), path("preprocessor"));
-  if (frontEnd.config.featureSize !== config.encoder_config.num_mel_bins) {
+  const preprocessor = readPreprocessorConfig(folder);
+  const frontEnd = description.frontEnd(preprocessor.json, preprocessor.path);
+  if (frontEnd.config.featureSize !== network.featureSize) {
     throw new UsmLiteError(
       "BAD_CONFIG",
-      `${path("preprocessor")}: feature_size is ${frontEnd.config.featureSize} but config.json has num_mel_bins ` +
-        `${config.encoder_config.num_mel_bins}`,
+      `${preprocessor.path}: feature_size is ${frontEnd.config.featureSize} but config.json has num_mel_bins ${network.featureSize}`,
     );
   }
   return {
     folder,
     network,
     frontEnd,
-    tokenizer: existsSync(path("tokenizer")) ? Tokenizer.load(folder) : undefined,
+    tokenizer: loadTokenizer(folder, network.blankId),
     languageModel: existsSync(path("languageModel")) ? readLanguageModel(path("languageModel")) : undefined,
     languageModelWeights: readLanguageModelWeights(path("languageModelWeights")),
     compression,
-    secondsPerFrame: (frontEnd.config.hopLength * config.encoder_config.subsampling_conv_stride ** 2) / frontEnd.config.samplingRate,
+    secondsPerFrame: (frontEnd.config.hopLength * description.stride) / frontEnd.config.samplingRate,
     shareMatrices: () => Object.fromEntries([...weights.matrices].map(([name, matrix]) => [name, matrix.share()])),
   };
+}
+
+/** @throws UsmLiteError UNSUPPORTED_MODEL, or BAD_CONFIG naming the key that is wrong */
+export function describeModel(config: JsonObject, source: string): ModelDescription {
+  const type = config["model_type"];
+  const family = typeof type === "string" && Object.hasOwn(families, type) ? families[type] : undefined;
+  if (family) return family(config, source);
+  throw new UsmLiteError(
+    "UNSUPPORTED_MODEL",
+    `${source}: model_type ${JSON.stringify(type)} is not supported; these are: ${Object.keys(families).join(", ")}`,
+  );
 }

@@ -1,69 +1,103 @@
-/** The network on a padded batch, as transformers runs it: input and output of `usm-lite forward`. */
-import type { SafetensorsFile, SafetensorsEntry } from "../checkpoint/safetensors.js";
+/** A network on a padded batch, as transformers runs it: input and output of `usm-lite forward`. */
+import type { SafetensorsEntry } from "../checkpoint/safetensors.js";
+import type { TensorFile } from "../checkpoint/tensor_file.js";
+import { transducerGreedy } from "../decode/transducer_greedy.js";
 import { UsmLiteError } from "../errors.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
-import type { LasrForCtc } from "./lasr/lasr_for_ctc.js";
+import type { CtcNetwork, SpeechNetwork, TransducerNetwork } from "./speech_network.js";
+
+type Entries = [string, SafetensorsEntry][];
+
+/** Sequences without padding, and the batch that they come from. */
+interface Batch {
+  readonly features: Tensor;
+  readonly offsets: SequenceOffsets;
+  readonly size: number;
+  /** Hidden frames of the longest row, padding included. */
+  readonly hiddenFrames: number;
+}
 
 /**
- * Reads `input_features` (batch, frames, mel bins) and, if there, `attention_mask` (batch, frames); gives
- * `encoder_last_hidden_state` and `logits` (batch, hidden frames, ..), zero in padded frames, and `tokens`, the best
- * token of each frame (0 in padded ones).
+ * Reads `input_features` (batch, frames, mel bins), or `input_values` (batch, samples), and, if there, `attention_mask` (batch, frames
+ * or samples). Gives `encoder_last_hidden_state` (batch, hidden frames, hidden), zero in padded frames; for CTC also `logits` and
+ * `tokens`, the best token of each frame (the blank in padded ones); for transducers `tokens`, the steps of greedy decoding after
+ * the blank that begins it, blanks behind.
  * @throws UsmLiteError BAD_CHECKPOINT when the input lacks a tensor or has one of another shape
  */
-export function paddedForward(network: LasrForCtc, input: SafetensorsFile): [string, SafetensorsEntry][] {
-  const melBins = network.config.encoder_config.num_mel_bins;
-  const [batch, frames, bins] = input.shape("input_features");
-  if (batch === undefined || frames === undefined || bins !== melBins || input.shape("input_features").length !== 3) {
-    throw new UsmLiteError(
-      "BAD_CHECKPOINT",
-      `${input.path}: input_features has shape (${input.shape("input_features").join(", ")}); ` +
-        `the model takes (batch, frames, ${melBins})`,
-    );
-  }
-  const values = input.values("input_features");
-  if (!(values instanceof Float32Array)) {
-    throw new UsmLiteError(
-      "BAD_CHECKPOINT",
-      `${input.path}: input_features has dtype ${input.dtype("input_features")}; it must be F32, F16 or BF16`,
-    );
-  }
-  const lengths = maskedLengths(input, batch, frames);
-
+export function paddedForward(network: SpeechNetwork, input: TensorFile): Entries {
   return tidy(() => {
-    const rows = lengths.map((length, item) => values.subarray(item * frames * bins, (item * frames + length) * bins));
-    const offsets = new SequenceOffsets(lengths);
-    const packed = new Float32Array(offsets.frames * bins);
-    rows.forEach((row, item) => packed.set(row, offsets.begin(item) * bins));
-    const result = network.forward(Tensor.from(packed, [offsets.frames, bins]), offsets);
-
-    const hiddenFrames = network.encoder.subsampler.outputLength(frames);
-    const pad = (tensor: Tensor): Float32Array => {
-      const width = tensor.dim(1);
-      const source = tensor.toArray();
-      const padded = new Float32Array(batch * hiddenFrames * width);
-      result.offsets.lengths.forEach((length, item) => {
-        const begin = result.offsets.begin(item) * width;
-        padded.set(source.subarray(begin, begin + length * width), item * hiddenFrames * width);
-      });
-      return padded;
-    };
-    const entry = (tensor: Tensor): SafetensorsEntry => ({
-      dtype: "F32",
-      shape: [batch, hiddenFrames, tensor.dim(1)],
-      data: pad(tensor),
-    });
-    const logits = entry(result.logits);
-    return [
-      ["encoder_last_hidden_state", entry(result.hidden)],
-      ["logits", logits],
-      ["tokens", bestTokens(pad(result.logits), [batch, hiddenFrames, result.logits.dim(1)], result.offsets.lengths)],
-    ];
+    const batch = readBatch(network, input);
+    return network.kind === "ctc" ? ctcForward(network, batch) : transducerForward(network, batch);
   });
 }
 
-function maskedLengths(input: SafetensorsFile, batch: number, frames: number): number[] {
+function ctcForward(network: CtcNetwork, batch: Batch): Entries {
+  const { hidden, logits, offsets } = network.forward(batch.features, batch.offsets);
+  const padded = paddedEntry(logits, offsets, batch);
+  const tokens = bestTokens(padded.data as Float32Array, padded.shape, offsets.lengths, network.blankId);
+  return [
+    ["encoder_last_hidden_state", paddedEntry(hidden, offsets, batch)],
+    ["logits", padded],
+    ["tokens", { dtype: "I64", shape: [batch.size, batch.hiddenFrames], data: tokens }],
+  ];
+}
+
+function transducerForward(network: TransducerNetwork, batch: Batch): Entries {
+  const { hidden, projected, offsets } = network.encode(batch.features, batch.offsets);
+  const inputs = offsets.lengths.map((frames, item) => {
+    const begin = offsets.begin(item);
+    return { values: projected.rows(begin, begin + frames).toArray(), frames };
+  });
+  const paths = transducerGreedy(network, inputs);
+  const steps = 1 + Math.max(...paths.map((path) => path.steps.length));
+  const tokens = new BigInt64Array(batch.size * steps).fill(BigInt(network.blankId));
+  paths.forEach((path, item) => path.steps.forEach(({ id }, step) => (tokens[item * steps + 1 + step] = BigInt(id))));
+  return [
+    ["encoder_last_hidden_state", paddedEntry(hidden, offsets, batch)],
+    ["tokens", { dtype: "I64", shape: [batch.size, steps], data: tokens }],
+  ];
+}
+
+function readBatch(network: SpeechNetwork, input: TensorFile): Batch {
+  const { featureSize } = network;
+  const samples = featureSize === 1;
+  const name = samples ? "input_values" : "input_features";
+  const fail = (problem: string): never => {
+    throw new UsmLiteError("BAD_CHECKPOINT", `${input.path}: ${problem}`);
+  };
+  if (!input.has(name)) fail(`has no tensor "${name}", which this model takes`);
+  const shape = input.shape(name);
+  const [size, frames] = shape;
+  if (size === undefined || frames === undefined || shape.length !== (samples ? 2 : 3) || (!samples && shape[2] !== featureSize)) {
+    return fail(`${name} has shape (${shape.join(", ")}); the model takes (batch, ${samples ? "samples" : `frames, ${featureSize}`})`);
+  }
+  const values = input.values(name);
+  if (!(values instanceof Float32Array)) return fail(`${name} has dtype ${input.dtype(name)}; it must be F32, F16 or BF16`);
+  const lengths = maskedLengths(input, size, frames);
+  const offsets = new SequenceOffsets(lengths);
+  const packed = new Float32Array(offsets.frames * featureSize);
+  lengths.forEach((length, item) => {
+    const begin = item * frames * featureSize;
+    packed.set(values.subarray(begin, begin + length * featureSize), offsets.begin(item) * featureSize);
+  });
+  return { features: Tensor.from(packed, [offsets.frames, featureSize]), offsets, size, hiddenFrames: network.hiddenFrames(frames) };
+}
+
+/** Rows of packed sequences as (batch, hidden frames, width). */
+function paddedEntry(tensor: Tensor, offsets: SequenceOffsets, { size, hiddenFrames }: Batch): { dtype: "F32"; shape: number[]; data: Float32Array } {
+  const width = tensor.dim(1);
+  const source = tensor.toArray();
+  const data = new Float32Array(size * hiddenFrames * width);
+  offsets.lengths.forEach((length, item) => {
+    const begin = offsets.begin(item) * width;
+    data.set(source.subarray(begin, begin + length * width), item * hiddenFrames * width);
+  });
+  return { dtype: "F32", shape: [size, hiddenFrames, width], data };
+}
+
+function maskedLengths(input: TensorFile, batch: number, frames: number): number[] {
   if (!input.has("attention_mask")) return Array.from({ length: batch }, () => frames);
   const shape = input.shape("attention_mask");
   if (shape.length !== 2 || shape[0] !== batch || shape[1] !== frames) {
@@ -77,9 +111,9 @@ function maskedLengths(input: SafetensorsFile, batch: number, frames: number): n
   });
 }
 
-function bestTokens(logits: Float32Array, shape: readonly number[], lengths: readonly number[]): SafetensorsEntry {
+function bestTokens(logits: Float32Array, shape: readonly number[], lengths: readonly number[], padding: number): BigInt64Array {
   const [batch, frames, vocabulary] = shape as [number, number, number];
-  const tokens = new BigInt64Array(batch * frames);
+  const tokens = new BigInt64Array(batch * frames).fill(BigInt(padding));
   lengths.forEach((length, item) => {
     for (let frame = 0; frame < length; frame++) {
       const begin = (item * frames + frame) * vocabulary;
@@ -90,5 +124,5 @@ function bestTokens(logits: Float32Array, shape: readonly number[], lengths: rea
       tokens[item * frames + frame] = BigInt(best);
     }
   });
-  return { dtype: "I64", shape: [batch, frames], data: tokens };
+  return tokens;
 }

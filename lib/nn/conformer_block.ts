@@ -7,38 +7,58 @@ import { ConvolutionModule, type ConvolutionModuleSizes } from "./convolution_mo
 import { FeedForward } from "./feed_forward.js";
 import type { ForwardContext } from "./forward_context.js";
 import type { Linear } from "./linear.js";
-import { SelfAttention, type SelfAttentionSizes } from "./self_attention.js";
 import type { WeightScope } from "./weight_source.js";
 
-export interface ConformerBlockSizes extends SelfAttentionSizes, ConvolutionModuleSizes {
+/** The self-attention of a block; families differ in how it knows positions. */
+export interface AttentionModule {
+  /**
+   * `residual + Wo attention(normalized)` within each sequence.
+   * @param normalized (frames, hidden)
+   * @param residual (frames, hidden)
+   */
+  forward(normalized: Tensor, residual: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor;
+  readonly linears: readonly Linear[];
+}
+
+export interface ConformerBlockSizes extends ConvolutionModuleSizes {
   readonly intermediate: number;
-  readonly attentionBias: boolean;
+  /** Of the feed-forward modules. */
+  readonly feedForwardBias: boolean;
   readonly convolutionBias: boolean;
+  readonly normBias: boolean;
   readonly layerNormEpsilon: number;
   /** [residual, output] of both feed-forward modules: 1.5 and 0.5 in LASR. */
   readonly feedForwardResidualWeights: readonly [number, number];
   /** [residual, output] of the convolution module: 2 and 1 in LASR. */
   readonly convolutionResidualWeights: readonly [number, number];
   readonly activationDropout: number;
-  readonly attentionDropout: number;
+}
+
+interface Norm {
+  readonly weight: Tensor;
+  readonly bias?: Tensor;
 }
 
 export class ConformerBlock {
   readonly convolution: ConvolutionModule;
   private readonly feedForward1: FeedForward;
-  private readonly selfAttention: SelfAttention;
+  private readonly selfAttention: AttentionModule;
   private readonly feedForward2: FeedForward;
-  private readonly norms: Record<"feedForward1" | "selfAttention" | "convolution" | "feedForward2" | "output", Tensor>;
+  private readonly norms: Record<"feedForward1" | "selfAttention" | "convolution" | "feedForward2" | "output", Norm>;
 
   constructor(
     scope: WeightScope,
     private readonly sizes: ConformerBlockSizes,
+    selfAttention: (scope: WeightScope) => AttentionModule,
   ) {
-    const { hidden, intermediate, attentionBias, convolutionBias, activationDropout, attentionDropout } = sizes;
-    const norm = (name: string): Tensor => scope.tensor(`${name}.weight`, [hidden], "ones");
-    const feedForwardSizes = { hidden, intermediate, bias: attentionBias };
+    const { hidden, intermediate, feedForwardBias, convolutionBias, normBias, activationDropout } = sizes;
+    const norm = (name: string): Norm => ({
+      weight: scope.tensor(`${name}.weight`, [hidden], "ones"),
+      ...(normBias ? { bias: scope.tensor(`${name}.bias`, [hidden], "zeros") } : {}),
+    });
+    const feedForwardSizes = { hidden, intermediate, bias: feedForwardBias };
     this.feedForward1 = new FeedForward(scope.scope("feed_forward1"), feedForwardSizes, activationDropout);
-    this.selfAttention = new SelfAttention(scope.scope("self_attn"), { ...sizes, bias: attentionBias }, attentionDropout);
+    this.selfAttention = selfAttention(scope.scope("self_attn"));
     this.convolution = new ConvolutionModule(scope.scope("conv"), { ...sizes, bias: convolutionBias });
     this.feedForward2 = new FeedForward(scope.scope("feed_forward2"), feedForwardSizes, activationDropout);
     this.norms = {
@@ -53,8 +73,8 @@ export class ConformerBlock {
   /** @param x (frames, hidden); returns the same shape */
   forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
     const { feedForwardResidualWeights, convolutionResidualWeights } = this.sizes;
-    const normalize = (input: Tensor, weight: Tensor): Tensor =>
-      layerNorm(input, weight, { epsilon: this.sizes.layerNormEpsilon });
+    const normalize = (input: Tensor, { weight, bias }: Norm): Tensor =>
+      layerNorm(input, weight, { bias, epsilon: this.sizes.layerNormEpsilon });
     const modules = [
       (x: Tensor) => this.feedForward1.forward(normalize(x, this.norms.feedForward1), x, feedForwardResidualWeights, context),
       (x: Tensor) => this.selfAttention.forward(normalize(x, this.norms.selfAttention), x, offsets, context),

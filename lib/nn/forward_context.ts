@@ -1,6 +1,7 @@
 /** What a forward pass is told besides its input. */
 import type { RandomStream } from "../ops/random_stream.js";
 import type { Tensor } from "../tensor/tensor.js";
+import type { PositionTable } from "./relative_positions.js";
 
 export interface ForwardContext {
   /** Present while training: seeds dropout. Without it a forward pass is deterministic inference. */
@@ -9,6 +10,8 @@ export interface ForwardContext {
   readonly withoutDropout?: boolean;
   /** Maps a linear layer's stored weight to the one multiplied by, such as its pruned and quantized version. */
   readonly transformWeight?: (name: string, weight: Tensor) => Tensor;
+  /** Where attention knows positions by the distance between frames: their embeddings. */
+  readonly positions?: PositionTable;
 }
 
 /** Options for an operation's `dropout`, or nothing outside training. */

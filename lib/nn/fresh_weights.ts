@@ -24,6 +24,10 @@ export class FreshWeights implements WeightSource {
   matrix(name: string, shape: readonly number[], initialisation: Initialisation): Tensor {
     return this.tensor(name, shape, initialisation);
   }
+
+  has(): boolean {
+    return false;
+  }
 }
 
 /** Largest magnitude of uniform values; a uniform distribution up to b has variance b² / 3. */

@@ -16,6 +16,8 @@ export interface WeightSource {
   tensor(name: string, shape: readonly number[], initialisation: Initialisation): Tensor;
   /** The weight of a linear layer, which a compressed checkpoint holds packed. */
   matrix(name: string, shape: readonly number[], initialisation: Initialisation): Tensor | PackedMatrix;
+  /** Whether there is a weight of this name: some can be written in two ways. A source without weights of its own says no. */
+  has(name: string): boolean;
 }
 
 /** Names below a prefix: `scope("encoder").scope("layers.0").tensor("norm_out.weight", ..)`. */
@@ -39,6 +41,10 @@ export class WeightScope implements WeightSource {
 
   matrix(name: string, shape: readonly number[], initialisation: Initialisation): Tensor | PackedMatrix {
     return this.source.matrix(this.nameOf(name), shape, initialisation);
+  }
+
+  has(name: string): boolean {
+    return this.source.has(this.nameOf(name));
   }
 }
 

@@ -15,6 +15,7 @@ import { Engine, type EngineEvents } from "./engine/engine.js";
 import { application } from "./http/application.js";
 import type { UploadLimits } from "./http/upload.js";
 import { Metrics } from "./metrics.js";
+import { RealtimeServer } from "./realtime/realtime_server.js";
 import type { LoadedModel, Service } from "./service.js";
 import { serveDefaults, type ResolvedServeOptions, type ServeOptions } from "./serve_options.js";
 
@@ -30,6 +31,7 @@ export class Server implements Service, AsyncDisposable {
   readonly dispatcher: Dispatcher;
   draining = false;
   model: LoadedModel;
+  private readonly realtime: RealtimeServer;
   private app: FastifyInstance | undefined;
   private engineBytes = 0;
   private tensorBytes = 0;
@@ -47,11 +49,12 @@ export class Server implements Service, AsyncDisposable {
     this.apiKeys = options.apiKeys && new ApiKeys(options.apiKeys);
     this.uploads = { maximumBytes: maximumUploadBytes, timeoutSeconds: uploadTimeoutSeconds, folder };
     this.dispatcher = new Dispatcher(engine, { maximumBatch, maximumQueue, timeoutMs: recognitionTimeoutSeconds * 1000 });
+    this.realtime = new RealtimeServer(this);
     this.metrics = new Metrics({
       receiving: () => this.dispatcher.receiving,
       queued: () => this.dispatcher.queued,
       active: () => this.dispatcher.active,
-      streams: () => 0,
+      streams: () => this.streams,
       readyWorkers: () => this.readyWorkers,
       engineBytes: () => this.engineBytes,
       tensorBytes: () => this.tensorBytes,
@@ -92,6 +95,7 @@ export class Server implements Service, AsyncDisposable {
       log.info({ url: server.url, model: server.model.name, workers: engine.readyWorkers }, "ready");
       return server;
     } catch (error) {
+      server?.realtime.close();
       await server?.app?.close();
       await engine?.close();
       await rm(folder, { recursive: true, force: true });
@@ -107,6 +111,10 @@ export class Server implements Service, AsyncDisposable {
 
   get readyWorkers(): number {
     return this.engine.readyWorkers;
+  }
+
+  get streams(): number {
+    return this.realtime.active;
   }
 
   /** The process that holds the workers. */
@@ -133,7 +141,7 @@ export class Server implements Service, AsyncDisposable {
   /** Ends at once. */
   async close(): Promise<void> {
     this.draining = true;
-    this.app?.server.closeAllConnections();
+    this.cutOff();
     await (this.closing ??= this.end(0));
   }
 
@@ -148,6 +156,7 @@ export class Server implements Service, AsyncDisposable {
     const { host, port, uploadTimeoutSeconds } = this.options;
     const app = await application(this, { log: this.log, tls, requestTimeoutMs: (uploadTimeoutSeconds + 10) * 1000 });
     this.app = app;
+    this.realtime.attach(app.server);
     try {
       await app.listen({ host, port });
     } catch (error) {
@@ -175,16 +184,22 @@ export class Server implements Service, AsyncDisposable {
     }
   }
 
+  private cutOff(): void {
+    this.realtime.close();
+    this.app?.server.closeAllConnections();
+  }
+
   private async end(timeoutMs: number): Promise<void> {
     this.log.info("draining");
     // Connections that clients keep open for later would keep the server open.
     const idle = setInterval(() => this.app?.server.closeIdleConnections(), 50);
-    const cutOff = setTimeout(() => this.app?.server.closeAllConnections(), timeoutMs);
+    const cutOff = setTimeout(() => this.cutOff(), timeoutMs);
     try {
-      await this.app?.close();
+      await Promise.all([this.realtime.drain(), this.app?.close()]);
     } finally {
       clearInterval(idle);
       clearTimeout(cutOff);
+      this.realtime.close();
       await this.engine.close();
       await rm(this.uploads.folder, { recursive: true, force: true });
       this.log.info("ended");

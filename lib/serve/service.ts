@@ -27,6 +27,8 @@ export interface Service {
   readonly draining: boolean;
   /** Workers that can take work. */
   readonly readyWorkers: number;
+  /** Connections that stream audio. */
+  readonly streams: number;
 }
 
 /** What the log says about a request beside its status. */

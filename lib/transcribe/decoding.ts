@@ -10,8 +10,8 @@ export interface RecognizedSpeech extends Transcript {
   readonly logProbability: number;
 }
 
-/** A search over log-probabilities that takes them piece by piece. */
-export interface CtcSearch {
+/** A search over what the network says of each frame, taken piece by piece. */
+export interface Search {
   advance(input: LogProbabilities): void;
   /** The best hypotheses if the recording ended here; at least one. */
   best(): Hypothesis[];
@@ -19,13 +19,14 @@ export interface CtcSearch {
   settledText(): string;
 }
 
-/** One recording: of its log-probabilities, only those of the newest chunk are kept. */
+/** One recording: of what the network says, only what it says of the newest chunk is kept. */
 export class Decoding {
   private readonly joiner: ChunkJoiner;
 
+  /** @param blankId as {@link ChunkJoiner} takes it */
   constructor(
-    private readonly search: CtcSearch,
-    blankId: number,
+    readonly search: Search,
+    blankId: number | undefined,
     private readonly secondsPerFrame: number,
     private readonly samplingRate: number,
   ) {
@@ -41,9 +42,19 @@ export class Decoding {
     return this.search.settledText();
   }
 
+  /** What remains to be searched when the recording has ended. */
+  rest(): LogProbabilities {
+    return this.joiner.finish();
+  }
+
   /** @param samples length of the recording */
   finish(samples: number): RecognizedSpeech {
-    this.search.advance(this.joiner.finish());
+    this.search.advance(this.rest());
+    return this.result(samples);
+  }
+
+  /** {@link Decoding.finish} after the search was advanced over {@link Decoding.rest}. */
+  result(samples: number): RecognizedSpeech {
     const { text, words, tokens, logProbability } = this.search.best()[0] as Hypothesis;
     const timed = tokens.map(({ id, firstFrame, endFrame, confidence }) => ({
       id,

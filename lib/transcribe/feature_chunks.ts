@@ -2,6 +2,7 @@
 import type { LogMel } from "../audio/log_mel.js";
 import type { ChunkPlanner, Range } from "../decode/overlap.js";
 import { tidy } from "../tensor/scope.js";
+import { joined } from "./sample_chunks.js";
 
 /** Log-mel frames from `firstFrame` of the audio on. */
 export interface FeatureChunk {
@@ -11,8 +12,18 @@ export interface FeatureChunk {
   readonly values: Float32Array;
 }
 
+/** The features of one recording, chunk by chunk. */
+export interface AudioChunks {
+  /** Samples so far. */
+  readonly samples: number;
+  /** Takes a block of samples of any length and gives the chunks that it completes; take all before going on. */
+  push(block: Float32Array): Iterable<FeatureChunk>;
+  /** The last chunk, which is the only one when the audio is short. */
+  finish(): FeatureChunk;
+}
+
 /** One recording. A frame depends only on its own window, so chunks hold the same bits as features of the whole. */
-export class FeatureChunks {
+export class FeatureChunks implements AudioChunks {
   /** Samples so far. */
   samples = 0;
   /** Those from the first frame after `last` on, in order. */
@@ -53,16 +64,4 @@ export class FeatureChunks {
     this.held = [samples.subarray(count * hopLength)];
     return tidy(() => this.frontEnd.logMel(samples.subarray(0, (count - 1) * hopLength + windowLength)).toArray());
   }
-}
-
-function joined(blocks: readonly Float32Array[]): Float32Array {
-  const [first] = blocks;
-  if (first && blocks.length === 1) return first;
-  const all = new Float32Array(blocks.reduce((sum, { length }) => sum + length, 0));
-  let count = 0;
-  for (const block of blocks) {
-    all.set(block, count);
-    count += block.length;
-  }
-  return all;
 }

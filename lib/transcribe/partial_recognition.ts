@@ -5,8 +5,8 @@
  * Transducer"). The text so far only ever grows.
  */
 import type { Chunk, ChunkPlanner, Range } from "../decode/overlap.js";
-import type { CtcSearch } from "./decoding.js";
-import { FeatureChunks, type FeatureChunk } from "./feature_chunks.js";
+import type { Search } from "./decoding.js";
+import type { AudioChunks, FeatureChunk } from "./feature_chunks.js";
 import type { Recognizer, RecordingOptions } from "./recognizer.js";
 
 /** Seconds; multiples of an encoder frame. Measured in docs/serving.md. */
@@ -22,12 +22,12 @@ export interface PartialText {
   readonly heardSeconds: number;
 }
 
-/** Ranges of log-mel frames: [settled - left context, all there is), once a step is new. */
+/** Ranges of frames of features: [settled - left context, all there is), once a step is new. */
 class StreamingPlan implements ChunkPlanner {
   /** Frames before this one have been heard with enough look ahead. */
   settled = 0;
 
-  /** @param stride log-mel frames per encoder frame, of which all lengths are multiples */
+  /** @param stride frames of features per encoder frame, of which all lengths are multiples */
   constructor(
     private readonly lengths: { readonly step: number; readonly leftContext: number; readonly lookAhead: number },
     private readonly stride: number,
@@ -49,8 +49,8 @@ class StreamingPlan implements ChunkPlanner {
 
 export class PartialRecognition {
   private readonly plan: StreamingPlan;
-  private readonly features: FeatureChunks;
-  private readonly search: CtcSearch;
+  private readonly features: AudioChunks;
+  private readonly search: Search;
   private readonly stride: number;
   private readonly melRate: number;
   /** Encoder frames that were searched. */
@@ -63,7 +63,7 @@ export class PartialRecognition {
     const frames = (seconds: number): number => Math.round((seconds * this.melRate) / this.stride) * this.stride;
     const lengths = { step: frames(streaming.step), leftContext: frames(streaming.leftContext), lookAhead: frames(streaming.lookAhead) };
     this.plan = new StreamingPlan(lengths, this.stride);
-    this.features = new FeatureChunks(recognizer.model.frontEnd, this.plan);
+    this.features = recognizer.chunksOf(this.plan);
     this.search = recognizer.search(options);
   }
 

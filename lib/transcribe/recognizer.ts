@@ -1,10 +1,11 @@
-/** From samples to text on the calling thread: log-mel, network over packed chunks, decoding. */
+/** From samples to text on the calling thread: features, network over packed chunks, decoding. */
+import { LogMel } from "../audio/log_mel.js";
 import { CtcBeamSearch } from "../decode/ctc_beam_search.js";
 import { CtcGreedySearch } from "../decode/ctc_greedy.js";
 import type { LogProbabilities } from "../decode/hypothesis.js";
 import { HotwordScorer } from "../decode/hotword_scorer.js";
 import { LanguageModelScorer, type LanguageModelWeights } from "../decode/language_model_scorer.js";
-import { ChunkPlan, joinChunks, type Chunk } from "../decode/overlap.js";
+import { ChunkPlan, joinChunks, type Chunk, type ChunkPlanner } from "../decode/overlap.js";
 import type { PrefixScorer } from "../decode/prefix_scorer.js";
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
@@ -14,8 +15,10 @@ import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { Tokenizer } from "../text/tokenizer.js";
 import type { WeightForm } from "../models/checkpoint_weights.js";
-import { Decoding, type CtcSearch, type RecognizedSpeech } from "./decoding.js";
-import { FeatureChunks, type FeatureChunk } from "./feature_chunks.js";
+import { Decoding, type RecognizedSpeech, type Search } from "./decoding.js";
+import { FeatureChunks, type AudioChunks, type FeatureChunk } from "./feature_chunks.js";
+import { SampleChunks } from "./sample_chunks.js";
+import { BeamTransducerSearch, GreedyTransducerSearch } from "./transducer_search.js";
 
 export interface RecognizerOptions {
   /** `beam` uses the model's language model when it has one, and is the default then; else `greedy`. */
@@ -41,6 +44,9 @@ export interface RecordingOptions {
 // attention over 20 s is what the model met in training.
 const chunkSeconds = 20;
 const overlapSeconds = 4;
+// Where features are normalised over the audio, chunks are as long as memory allows, so that most audio is one.
+const longChunkSeconds = 120;
+const longOverlapSeconds = 8;
 // Of one forward pass over several short utterances; a chunk of a long one is a pass of its own.
 const secondsPerPass = 30;
 
@@ -58,10 +64,10 @@ export class Recognizer {
     if (!tokenizer) {
       throw new UsmLiteError("BAD_TOKENIZER", `model folder ${folder} has no tokenizer.json, so it cannot give text`);
     }
-    if (tokenizer.size !== network.config.vocab_size) {
+    if (tokenizer.size !== network.vocabularySize) {
       throw new UsmLiteError(
         "BAD_TOKENIZER",
-        `${folder}: tokenizer.json has ${tokenizer.size} tokens but config.json has vocab_size ${network.config.vocab_size}`,
+        `${folder}: tokenizer.json has ${tokenizer.size} tokens but config.json has vocab_size ${network.vocabularySize}`,
       );
     }
     this.tokenizer = tokenizer;
@@ -82,7 +88,8 @@ export class Recognizer {
   transcribeBatch(utterances: readonly Float32Array[], isAborted: () => boolean = () => false): RecognizedSpeech[] {
     const decodings = utterances.map(() => this.decoding());
     for (const { utterance, chunk } of this.chunks(utterances, isAborted)) decodings[utterance]?.push(chunk);
-    return decodings.map((decoding, index) => decoding.finish((utterances[index] as Float32Array).length));
+    this.searchRest(decodings);
+    return decodings.map((decoding, index) => decoding.result((utterances[index] as Float32Array).length));
   }
 
   /**
@@ -106,28 +113,43 @@ export class Recognizer {
     return decoding.finish(features.samples);
   }
 
-  /** Log-probabilities of each utterance, one frame per {@link SpeechModel.secondsPerFrame}. */
+  /**
+   * Log-probabilities of each utterance, one frame per {@link SpeechModel.secondsPerFrame}.
+   * @throws UsmLiteError INVALID_ARGUMENT when the model is no CTC model
+   */
   logProbabilities(utterances: readonly Float32Array[], isAborted: () => boolean = () => false): LogProbabilities[] {
+    if (this.model.network.kind !== "ctc") {
+      throw new UsmLiteError("INVALID_ARGUMENT", `${this.model.folder} is no CTC model, which alone has a probability for each frame and token`);
+    }
+    const { blankId } = this.model.network;
     const chunks: Chunk[][] = utterances.map(() => []);
     for (const { utterance, chunk } of this.chunks(utterances, isAborted)) chunks[utterance]?.push(chunk);
-    return chunks.map((ofUtterance) => joinChunks(ofUtterance, this.model.network.config.pad_token_id));
+    return chunks.map((ofUtterance) => joinChunks(ofUtterance, blankId));
   }
 
-  /** Log-mel frames per second. */
+  /** Frames of features per second. */
   get melRate(): number {
     const { samplingRate, hopLength } = this.model.frontEnd.config;
     return samplingRate / hopLength;
   }
 
-  /** Log-mel frames per encoder frame. */
+  /** Frames of features per encoder frame. */
   get stride(): number {
     return Math.round(this.model.secondsPerFrame * this.melRate);
   }
 
   /** The features of one recording, in the chunks that {@link Recognizer.transcribe} hears. */
-  featureChunks(): FeatureChunks {
-    const plan = new ChunkPlan(chunkSeconds * this.melRate, overlapSeconds * this.melRate, this.stride);
-    return new FeatureChunks(this.model.frontEnd, plan);
+  featureChunks(): AudioChunks {
+    const local = this.model.frontEnd instanceof LogMel;
+    const frames = (seconds: number): number => Math.ceil((seconds * this.melRate) / this.stride) * this.stride;
+    const [length, overlap] = local ? [chunkSeconds, overlapSeconds] : [longChunkSeconds, longOverlapSeconds];
+    return this.chunksOf(new ChunkPlan(frames(length), frames(overlap), this.stride));
+  }
+
+  /** The features of one recording, in the chunks of a plan that counts frames of features. */
+  chunksOf(plan: ChunkPlanner): AudioChunks {
+    const { frontEnd } = this.model;
+    return frontEnd instanceof LogMel ? new FeatureChunks(frontEnd, plan) : new SampleChunks(frontEnd, plan);
   }
 
   /** What the network says about every chunk of every utterance. */
@@ -151,7 +173,10 @@ export class Recognizer {
     }
   }
 
-  /** One pass over packed chunks, of one recording or several; what is said about each does not depend on the others. */
+  /**
+   * One pass over packed chunks, of one recording or several; what is said about each does not depend on the others. Log-probabilities,
+   * or, of a transducer, what its joint network takes.
+   */
   forward(chunks: readonly FeatureChunk[]): Chunk[] {
     return tidy(() => {
       const offsets = new SequenceOffsets(chunks.map(({ frames }) => frames));
@@ -159,11 +184,11 @@ export class Recognizer {
       chunks.forEach(({ frames, values }, index) => {
         packed.rows(offsets.begin(index), offsets.begin(index) + frames).write(values);
       });
-      const result = this.model.network.forward(packed, offsets);
-      const values = logSoftmax(result.logits).toArray();
-      const tokens = result.logits.dim(1);
-      return result.offsets.lengths.map((frames, index) => {
-        const first = result.offsets.begin(index) * tokens;
+      const { output, offsets: hidden } = this.encode(packed, offsets);
+      const values = output.toArray();
+      const tokens = output.dim(1);
+      return hidden.lengths.map((frames, index) => {
+        const first = hidden.begin(index) * tokens;
         return {
           firstFrame: (chunks[index] as FeatureChunk).firstFrame / this.stride,
           frames,
@@ -177,16 +202,41 @@ export class Recognizer {
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
   decoding(options?: RecordingOptions): Decoding {
     const { secondsPerFrame, network, frontEnd } = this.model;
-    return new Decoding(this.search(options), network.config.pad_token_id, secondsPerFrame, frontEnd.config.samplingRate);
+    const blankId = network.kind === "ctc" ? network.blankId : undefined;
+    return new Decoding(this.search(options), blankId, secondsPerFrame, frontEnd.config.samplingRate);
   }
 
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
-  search({ hotwords = [] }: RecordingOptions = {}): CtcSearch {
-    const times = { secondsPerFrame: this.model.secondsPerFrame };
-    if (this.decoder === "greedy" && hotwords.length === 0) return new CtcGreedySearch(this.tokenizer, times);
+  search({ hotwords = [] }: RecordingOptions = {}): Search {
+    const { network, secondsPerFrame } = this.model;
+    const times = { secondsPerFrame };
+    const greedy = this.decoder === "greedy" && hotwords.length === 0;
     const { beamWidth } = this.options;
     const scorers = hotwords.length === 0 ? this.scorers : [...this.scorers, new HotwordScorer(hotwords, this.tokenizer)];
-    return new CtcBeamSearch(this.tokenizer, times, { scorers, ...(beamWidth === undefined ? {} : { beamWidth }) });
+    const beam = { scorers, ...(beamWidth === undefined ? {} : { beamWidth }) };
+    if (network.kind === "ctc") {
+      return greedy ? new CtcGreedySearch(this.tokenizer, times) : new CtcBeamSearch(this.tokenizer, times, beam);
+    }
+    return greedy ? new GreedyTransducerSearch(network, this.tokenizer, times) : new BeamTransducerSearch(network, this.tokenizer, times, beam);
+  }
+
+  private encode(features: Tensor, offsets: SequenceOffsets): { output: Tensor; offsets: SequenceOffsets } {
+    const { network } = this.model;
+    if (network.kind === "ctc") {
+      const { logits, offsets: hidden } = network.forward(features, offsets);
+      return { output: logSoftmax(logits), offsets: hidden };
+    }
+    const { projected, offsets: hidden } = network.encode(features, offsets);
+    return { output: projected, offsets: hidden };
+  }
+
+  /** Searches what remains of each recording; transducers take their steps together. */
+  private searchRest(decodings: readonly Decoding[]): void {
+    const searches = decodings.map(({ search }) => search);
+    const rests = decodings.map((decoding) => decoding.rest());
+    const greedy = searches.filter((search) => search instanceof GreedyTransducerSearch);
+    if (greedy.length === searches.length) GreedyTransducerSearch.advanceTogether(greedy, rests);
+    else searches.forEach((search, index) => search.advance(rests[index] as LogProbabilities));
   }
 }
 

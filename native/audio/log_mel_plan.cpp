@@ -1,7 +1,6 @@
 #include "audio/log_mel_plan.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <numbers>
 #include <string>
@@ -14,10 +13,26 @@ namespace {
 // The mel scale of HTK and Kaldi: m = 1127 ln(1 + f / 700).
 double mel_of(double hertz) { return 1127.0 * std::log(1.0 + hertz / 700.0); }
 
+// Slaney's: 15 mel at 1000 Hz, straight below, and 27 mel for a factor of 6.4 above.
+double slaney_mel_of(double hertz) {
+  return hertz < 1000.0 ? hertz * 3.0 / 200.0 : 15.0 + 27.0 * std::log(hertz / 1000.0) / std::log(6.4);
+}
+
+double hertz_of_slaney_mel(double mel) {
+  return mel < 15.0 ? mel * 200.0 / 3.0 : 1000.0 * std::exp((mel - 15.0) * std::log(6.4) / 27.0);
+}
+
+bool has_fast_transform(int64_t length) {
+  if (length < 8 || length % 2 != 0) return false;
+  while (length % 2 == 0) length /= 2;
+  while (length % 5 == 0) length /= 5;
+  return length == 1;
+}
+
 void check(const LogMelSettings& s) {
   const auto fail = [](const std::string& sentence) { throw Error(error_code::kInvalidArgument, "log-mel: " + sentence); };
-  if (s.fft_length < 8 || !std::has_single_bit(static_cast<uint64_t>(s.fft_length))) {
-    fail("the transform length is " + std::to_string(s.fft_length) + "; it must be a power of two from 8");
+  if (!has_fast_transform(s.fft_length)) {
+    fail("the transform length is " + std::to_string(s.fft_length) + "; it must be even, from 8, and a product of twos and fives");
   }
   if (s.window_length < 2 || s.window_length > s.fft_length) {
     fail("the window length is " + std::to_string(s.window_length) + "; it must be between 2 and the transform length, " +
@@ -37,9 +52,9 @@ LogMelPlan::LogMelPlan(const LogMelSettings& given) : settings(given) {
   const double two_pi = 2 * std::numbers::pi;
 
   window.resize(settings.window_length);
-  for (int64_t i = 0; i < settings.window_length; ++i) {
-    window[i] = 0.5 - 0.5 * std::cos(two_pi * static_cast<double>(i) / static_cast<double>(settings.window_length - 1));
-  }
+  const bool symmetric = settings.hann_window == HannWindow::kSymmetric;
+  const double period = static_cast<double>(settings.window_length - (symmetric ? 1 : 0));
+  for (int64_t i = 0; i < settings.window_length; ++i) window[i] = 0.5 - 0.5 * std::cos(two_pi * static_cast<double>(i) / period);
 
   const int64_t half = settings.fft_length / 2;
   for (int64_t k = 0; k <= half; ++k) {
@@ -48,16 +63,23 @@ LogMelPlan::LogMelPlan(const LogMelSettings& given) : settings(given) {
     sine.push_back(-std::sin(angle));
   }
 
-  // Triangles with corners evenly spaced in mel; slopes are straight in mel too. The DC bin takes no part.
-  const double low = mel_of(settings.lower_edge), high = mel_of(settings.upper_edge);
-  const auto edge = [&](int64_t i) { return low + (high - low) * static_cast<double>(i) / static_cast<double>(settings.mel_bins + 1); };
+  // The DC bin takes no part: the first corner lies at 0 Hz or above.
+  const bool slaney = settings.mel_scale == MelScale::kSlaney;
+  const auto mel = [&](double hertz) { return slaney ? slaney_mel_of(hertz) : mel_of(hertz); };
+  const double low = mel(settings.lower_edge), high = mel(settings.upper_edge);
+  const auto corner = [&](int64_t i) {
+    const double at = low + (high - low) * static_cast<double>(i) / static_cast<double>(settings.mel_bins + 1);
+    return slaney ? hertz_of_slaney_mel(at) : at;
+  };
   begin.push_back(0);
   for (int64_t m = 0; m < settings.mel_bins; ++m) {
-    const double left = edge(m), centre = edge(m + 1), right = edge(m + 2);
+    const double left = corner(m), centre = corner(m + 1), right = corner(m + 2);
+    const double height = slaney ? 2.0 / (right - left) : 1.0;
     int32_t first_bin = 0;
     for (int64_t bin = 1; bin <= half; ++bin) {
-      const double mel = mel_of(settings.sample_rate / 2 * static_cast<double>(bin) / static_cast<double>(half));
-      const double weight = std::min((mel - left) / (centre - left), (right - mel) / (right - centre));
+      const double hertz = settings.sample_rate / 2 * static_cast<double>(bin) / static_cast<double>(half);
+      const double at = slaney ? hertz : mel_of(hertz);
+      const double weight = height * std::min((at - left) / (centre - left), (right - at) / (right - centre));
       if (weight <= 0) continue;
       if (first_bin == 0) first_bin = static_cast<int32_t>(bin);
       weights.push_back(weight);

@@ -5,15 +5,26 @@
 
 namespace usmlite::audio {
 
+/// Where the corners of the filters lie: evenly spaced on the scale of HTK and Kaldi, straight on it too and 1 high; or on that of
+/// Slaney's Auditory Toolbox, straight in Hz and of equal area, as in librosa.
+enum class MelScale { kHtk, kSlaney };
+/// Symmetric: the last sample equals the first. Periodic: the one after the last would.
+enum class HannWindow { kSymmetric, kPeriodic };
+/// What keeps the logarithm finite: a smallest energy, or a number added to every energy.
+enum class EnergyFloor { kSmallest, kAdded };
+
 struct LogMelSettings {
   double sample_rate = 16000;   // Hz
   int64_t window_length = 400;  // samples
   int64_t hop_length = 160;     // samples
-  int64_t fft_length = 512;     // samples; a power of two, frames are padded with zeros at their end
+  int64_t fft_length = 512;     // samples; 2^a 5^b and even, frames are padded with zeros at their end
   int64_t mel_bins = 128;
   double lower_edge = 125;   // Hz
   double upper_edge = 7500;  // Hz
-  double floor = 1e-5;       // smallest energy of which the logarithm is taken
+  double floor = 1e-5;       // of the energies
+  MelScale mel_scale = MelScale::kHtk;
+  HannWindow hann_window = HannWindow::kSymmetric;
+  EnergyFloor energy_floor = EnergyFloor::kSmallest;
 };
 
 struct LogMelPlan {
@@ -26,7 +37,7 @@ struct LogMelPlan {
   }
 
   LogMelSettings settings;
-  std::vector<double> window;  // (window_length), symmetric Hann
+  std::vector<double> window;  // (window_length)
   // exp(-2 pi i k / fft_length) for k in 0 .. fft_length / 2
   std::vector<double> cosine, sine;
   // Filter m has weights[begin[m] .. begin[m + 1]) for the spectrum bins from first[m] on.

@@ -51,12 +51,43 @@ struct Twiddles {
   int64_t half() const { return plan.settings.fft_length / 2; }
 };
 
-// Stockham's self-sorting transform of `length` complex values, radix 4 with one radix-2 step where needed
-// (Van Loan, Computational Frameworks for the Fast Fourier Transform, 1992). Returns whichever buffer holds the result.
+// One step of radix 5: y gets the transforms of every fifth value of x. `turn` takes an index to the table.
+void fifths(const Twiddles& twiddles, int64_t turn, int64_t fifth, int64_t stride, const Complex* x, Complex* y) {
+  constexpr double kCos1 = 0.30901699437494742, kCos2 = -0.80901699437494742;  // of a fifth and two fifths of a turn
+  constexpr double kSin1 = 0.95105651629515357, kSin2 = 0.58778525229247313;
+  for (int64_t p = 0; p < fifth; ++p) {
+    const int64_t k = turn * p;
+    for (int64_t q = 0; q < stride; ++q) {
+      const Complex* from = x + q + stride * p;
+      const int64_t step = stride * fifth;
+      const Complex a = from[0];
+      const Complex sum1 = from[step] + from[4 * step], difference1 = from[step] - from[4 * step];
+      const Complex sum2 = from[2 * step] + from[3 * step], difference2 = from[2 * step] - from[3 * step];
+      const Complex even1 = {a.re + kCos1 * sum1.re + kCos2 * sum2.re, a.im + kCos1 * sum1.im + kCos2 * sum2.im};
+      const Complex even2 = {a.re + kCos2 * sum1.re + kCos1 * sum2.re, a.im + kCos2 * sum1.im + kCos1 * sum2.im};
+      // -i times the odd parts
+      const Complex odd1 = {kSin1 * difference1.im + kSin2 * difference2.im, -kSin1 * difference1.re - kSin2 * difference2.re};
+      const Complex odd2 = {kSin2 * difference1.im - kSin1 * difference2.im, -kSin2 * difference1.re + kSin1 * difference2.re};
+      Complex* to = y + q + stride * 5 * p;
+      to[0] = a + sum1 + sum2;
+      to[stride] = turned(even1 + odd1, twiddles.re(k), twiddles.im(k));
+      to[2 * stride] = turned(even2 + odd2, twiddles.re(2 * k), twiddles.im(2 * k));
+      to[3 * stride] = turned(even2 - odd2, twiddles.re(3 * k), twiddles.im(3 * k));
+      to[4 * stride] = turned(even1 - odd1, twiddles.re(4 * k), twiddles.im(4 * k));
+    }
+  }
+}
+
+// Stockham's self-sorting transform of `length` complex values, radix 5 and 4 with one radix-2 step where needed (Van Loan,
+// Computational Frameworks for the Fast Fourier Transform, 1992). Returns whichever buffer holds the result.
 Complex* transform(const Twiddles& twiddles, int64_t length, Complex* x, Complex* y) {
   const int64_t turn = 2;  // the table is for twice this length
   int64_t stride = 1;
   int64_t n = length;
+  for (; n % 5 == 0; n /= 5, stride *= 5) {
+    fifths(twiddles, turn * stride, n / 5, stride, x, y);
+    std::swap(x, y);
+  }
   for (; n >= 4; n /= 4, stride *= 4) {
     const int64_t quarter = n / 4;
     for (int64_t p = 0; p < quarter; ++p) {
@@ -109,6 +140,7 @@ void real_power(const Twiddles& twiddles, const Complex* z, int64_t n, Doubles* 
 void log_mel(const audio::LogMelPlan& plan, const float* samples, int64_t frames, float* features) {
   const auto& s = plan.settings;
   const int64_t half = s.fft_length / 2;
+  const bool added = s.energy_floor == audio::EnergyFloor::kAdded;
   const Twiddles twiddles{plan};
   const int64_t groups = (frames + kLanes - 1) / kLanes;
   parallel_for(groups, 8, [&](int64_t first_group, int64_t last_group) {
@@ -130,7 +162,7 @@ void log_mel(const audio::LogMelPlan& plan, const float* samples, int64_t frames
         Doubles energy = {};
         const Doubles* bins = power.data() + plan.first[m] - plan.begin[m];
         for (int32_t i = plan.begin[m]; i < plan.begin[m + 1]; ++i) energy += plan.weights[i] * bins[i];
-        const Doubles logs = logarithm(energy < s.floor ? s.floor + Doubles{} : energy);
+        const Doubles logs = logarithm(added ? energy + s.floor : energy < s.floor ? s.floor + Doubles{} : energy);
         for (int64_t lane = 0; lane < lanes; ++lane) features[(frame + lane) * s.mel_bins + m] = static_cast<float>(logs[lane]);
       }
     }

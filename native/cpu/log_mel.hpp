@@ -6,7 +6,7 @@
 namespace usmlite::cpu {
 
 USMLITE_FOR_EACH_ISA(
-  // features (frames, mel_bins): ln(max(floor, filters * |FFT(window * frame)|^2)); frame f begins at samples[f * hop]
+  // features (frames, mel_bins): the logarithm of the floored filters * |FFT(window * frame)|^2; frame f begins at samples[f * hop]
   void log_mel(const audio::LogMelPlan& plan, const float* samples, int64_t frames, float* features);
 )
 USMLITE_DISPATCH(log_mel)

@@ -48,9 +48,10 @@ Samples samples_from(const Arguments& arguments, Napi::Value value) {
   return {array.Data(), static_cast<int64_t>(array.ElementLength())};
 }
 
-// logMelCreate(sampleRate, windowLength, hopLength, fftLength, melBins, lowerEdge, upperEdge, floor)
+// logMelCreate(sampleRate, windowLength, hopLength, fftLength, melBins, lowerEdge, upperEdge, floor, slaneyMel, periodicWindow,
+// addedFloor)
 Napi::Value log_mel_create(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "logMelCreate", 8);
+  Arguments arguments(info, "logMelCreate", 11);
   audio::LogMelSettings settings;
   settings.sample_rate = arguments.number(0, "sampleRate", 1, 1e6);
   settings.window_length = arguments.integer(1, "windowLength", 2, 1 << 16);
@@ -60,6 +61,9 @@ Napi::Value log_mel_create(const Napi::CallbackInfo& info) {
   settings.lower_edge = arguments.number(5, "lowerEdge", 0, 1e6);
   settings.upper_edge = arguments.number(6, "upperEdge", 0, 1e6);
   settings.floor = arguments.number(7, "floor", 1e-30, 1);
+  if (arguments.boolean(8, "slaneyMel")) settings.mel_scale = audio::MelScale::kSlaney;
+  if (arguments.boolean(9, "periodicWindow")) settings.hann_window = audio::HannWindow::kPeriodic;
+  if (arguments.boolean(10, "addedFloor")) settings.energy_floor = audio::EnergyFloor::kAdded;
   return wrap(info.Env(), std::make_unique<audio::LogMelPlan>(settings), kLogMelTag);
 }
 

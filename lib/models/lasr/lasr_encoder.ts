@@ -3,6 +3,7 @@ import { ConformerBlock } from "../../nn/conformer_block.js";
 import { ConvolutionSubsampling } from "../../nn/convolution_subsampling.js";
 import { dropoutOptions, type ForwardContext } from "../../nn/forward_context.js";
 import type { Linear } from "../../nn/linear.js";
+import { SelfAttention } from "../../nn/self_attention.js";
 import type { WeightScope } from "../../nn/weight_source.js";
 import { dropout } from "../../ops/activation.js";
 import { layerNorm } from "../../ops/layer_norm.js";
@@ -31,23 +32,28 @@ export class LasrEncoder {
     const sizes = {
       hidden,
       intermediate: config.intermediate_size,
-      heads: config.num_attention_heads,
-      headDimension: headDimension(config),
       kernel: config.conv_kernel_size,
       bias: false,
-      attentionBias: config.attention_bias,
+      feedForwardBias: config.attention_bias,
       convolutionBias: config.convolution_bias,
-      ropeTheta: config.rope_parameters?.rope_theta ?? 10_000,
+      normBias: false,
       layerNormEpsilon: config.layer_norm_eps,
       batchNormMomentum: config.batch_norm_momentum,
       feedForwardResidualWeights: config.feed_forward_residual_weights,
       convolutionResidualWeights: config.conv_residual_weights,
       activationDropout: config.activation_dropout,
-      attentionDropout: config.attention_dropout,
     };
+    const attentionSizes = {
+      hidden,
+      heads: config.num_attention_heads,
+      headDimension: headDimension(config),
+      bias: config.attention_bias,
+      ropeTheta: config.rope_parameters?.rope_theta ?? 10_000,
+    };
+    const selfAttention = (inner: WeightScope): SelfAttention => new SelfAttention(inner, attentionSizes, config.attention_dropout);
     this.blocks = Array.from(
       { length: config.num_hidden_layers },
-      (_, index) => new ConformerBlock(scope.scope(`layers.${index}`), sizes),
+      (_, index) => new ConformerBlock(scope.scope(`layers.${index}`), sizes, selfAttention),
     );
     this.outputNorm = scope.tensor("out_norm.weight", [hidden], "ones");
   }

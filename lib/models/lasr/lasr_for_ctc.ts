@@ -1,20 +1,21 @@
 /** LASR encoder with a CTC head: `LasrForCTC` of transformers, for inference and training. */
 import type { ForwardContext } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
+import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
-import type { PackedMatrix } from "../../quant/packed_matrix.js";
 import { ctcLoss, type CtcLossOptions } from "../../ops/ctc_loss.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
-import { Tensor } from "../../tensor/tensor.js";
+import type { Tensor } from "../../tensor/tensor.js";
 import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import type { CtcNetwork } from "../speech_network.js";
 import type { LasrConfig } from "./lasr_config.js";
 import { LasrEncoder } from "./lasr_encoder.js";
 
-export class LasrForCtc implements TrainableModel {
+export class LasrForCtc implements TrainableModel, CtcNetwork {
+  readonly kind = "ctc";
   readonly encoder: LasrEncoder;
   private readonly head: Linear;
-  private readonly trained = new Map<string, Tensor>();
-  private readonly statistics = new Map<string, Tensor>();
+  private readonly weights: WeightRegistry;
 
   /**
    * @param source gives the weights by their name in transformers
@@ -24,18 +25,8 @@ export class LasrForCtc implements TrainableModel {
     readonly config: LasrConfig,
     source: WeightSource,
   ) {
-    const scope = new WeightScope({
-      tensor: (name, shape, initialisation) => {
-        const tensor = source.tensor(name, shape, initialisation);
-        (name.includes("running_") ? this.statistics : this.trained).set(name, tensor);
-        return tensor;
-      },
-      matrix: (name, shape, initialisation) => {
-        const matrix = source.matrix(name, shape, initialisation);
-        if (matrix instanceof Tensor) this.trained.set(name, matrix);
-        return matrix;
-      },
-    });
+    this.weights = new WeightRegistry(source);
+    const scope = new WeightScope(this.weights);
     const { vocab_size, encoder_config } = config;
     this.encoder = new LasrEncoder(scope.scope("encoder"), encoder_config);
     this.head = new Linear(scope, "ctc_head", [vocab_size, encoder_config.hidden_size, 1], {
@@ -59,12 +50,28 @@ export class LasrForCtc implements TrainableModel {
     return { ...encoded, logits: this.head.forward(encoded.hidden, context) };
   }
 
+  get vocabularySize(): number {
+    return this.config.vocab_size;
+  }
+
+  get featureSize(): number {
+    return this.config.encoder_config.num_mel_bins;
+  }
+
+  get blankId(): number {
+    return this.config.pad_token_id;
+  }
+
+  hiddenFrames(featureFrames: number): number {
+    return this.encoder.subsampler.outputLength(featureFrames);
+  }
+
   parameters(): ReadonlyMap<string, Tensor> {
-    return this.trained;
+    return this.weights.parameters;
   }
 
   buffers(): ReadonlyMap<string, Tensor> {
-    return this.statistics;
+    return this.weights.buffers;
   }
 
   linearWeights(): readonly string[] {
@@ -93,8 +100,7 @@ export class LasrForCtc implements TrainableModel {
   /** Gives the memory of all weights back. */
   dispose(): void {
     this.weightsChanged();
-    for (const tensor of [...this.trained.values(), ...this.statistics.values()]) tensor.dispose();
-    for (const { weight } of this.layers) weight.dispose();
+    this.weights.dispose();
   }
 
   /** To be called after weights changed by other means than a training step, such as loading averaged ones. */
@@ -102,7 +108,7 @@ export class LasrForCtc implements TrainableModel {
     for (const block of this.encoder.blocks) block.convolution.forgetFolded();
   }
 
-  private get layers(): readonly { readonly name: string; readonly weight: Tensor | PackedMatrix }[] {
+  private get layers(): readonly { readonly name: string }[] {
     return [...this.encoder.subsampler.layers, ...this.encoder.linears, this.head];
   }
 }

@@ -6,6 +6,7 @@ import type { Service } from "../service.js";
 import { guard } from "./access.js";
 import { handleErrors, onClientError } from "./error_handling.js";
 import { healthRoutes, metricsRoute, modelRoutes } from "./information_routes.js";
+import { statusPage } from "./status_page.js";
 import { transcriptionRoute } from "./transcription_route.js";
 
 /** Milliseconds in which the headers of a request must have arrived. */
@@ -40,6 +41,7 @@ export async function application(service: Service, { log, tls, requestTimeoutMs
   modelRoutes(app, service);
   healthRoutes(app, service);
   metricsRoute(app, service);
+  statusPage(app, service);
   return app;
 }
 
@@ -55,7 +57,7 @@ function observe(app: FastifyInstance, { metrics }: Service): void {
     const status = reply.raw.statusCode;
     metrics.requests.inc({ route, status: String(status) });
     if (route === "/v1/audio/transcriptions") metrics.requestSeconds.observe({ route }, seconds);
-    const quiet = route.startsWith("/health") || route === "/metrics";
+    const quiet = route.startsWith("/health") || route === "/metrics" || route === "/status";
     const { client, ...notes } = request.notes;
     request.log[quiet ? "debug" : "info"]({ route, method: request.method, status, seconds, client: client?.name, ...notes }, "request");
     done();

@@ -27,7 +27,8 @@ void log_mel(const audio::LogMelPlan& plan, const float* samples, int64_t frames
       for (int32_t i = plan.begin[m]; i < plan.begin[m + 1]; ++i) {
         energy += plan.weights[i] * power[plan.first[m] + i - plan.begin[m]];
       }
-      features[f * s.mel_bins + m] = static_cast<float>(std::log(std::max(energy, s.floor)));
+      const bool added = s.energy_floor == audio::EnergyFloor::kAdded;
+      features[f * s.mel_bins + m] = static_cast<float>(std::log(added ? energy + s.floor : std::max(energy, s.floor)));
     }
   }
 }

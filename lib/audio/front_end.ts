@@ -1,0 +1,23 @@
+/** From samples to what a network takes. */
+import type { Tensor } from "../tensor/tensor.js";
+
+export interface FrontEndConfig {
+  /** Hz */
+  readonly samplingRate: number;
+  /** Values in a frame: mel bins, or 1 where the network takes samples. */
+  readonly featureSize: number;
+  /** Samples from the beginning of one frame to that of the next. */
+  readonly hopLength: number;
+}
+
+/** Each family of models has its own. */
+export interface FrontEnd {
+  readonly config: FrontEndConfig;
+  /** Frames that this many samples give. */
+  frames(samples: number): number;
+  /**
+   * @param samples mono, at `config.samplingRate`, full scale 1
+   * @returns float32 (frames, featureSize)
+   */
+  features(samples: Float32Array): Tensor;
+}

@@ -1,0 +1,93 @@
+/** The log-mel front end of NVIDIA's Parakeet models. */
+import { Tensor } from "../tensor/tensor.js";
+import type { FrontEnd, FrontEndConfig } from "./front_end.js";
+import { LogMelPlan } from "./log_mel_plan.js";
+import { preprocessorValues } from "./preprocessor_config.js";
+
+/** What `preprocessor_config.json` says; lengths in samples. */
+export interface ParakeetFeaturesConfig extends FrontEndConfig {
+  readonly fftLength: number;
+  readonly windowLength: number;
+  /** Share of the sample before that is taken off each sample. */
+  readonly preemphasis: number;
+}
+
+// The family fixes these (transformers, models/parakeet/feature_extraction_parakeet.py).
+const addedEnergy = 2 ** -24;
+const addedDeviation = 1e-5;
+
+/** @throws UsmLiteError BAD_CONFIG for anything that would make other features than this front end's */
+export function parakeetFeaturesFrom(json: unknown, source: string, extractor = "ParakeetFeatureExtractor"): ParakeetFeatures {
+  const { numbers, fractions } = preprocessorValues(json, source, extractor, {
+    numbers: { feature_size: 80, sampling_rate: 16000, hop_length: 160, n_fft: 512, win_length: 400 },
+    fractions: { preemphasis: 0.97 },
+    ignored: [],
+    neutral: { feature_extractor_type: [extractor], do_normalize: [true, null], dither: [0, null] },
+  });
+  const config = {
+    featureSize: numbers["feature_size"] as number,
+    samplingRate: numbers["sampling_rate"] as number,
+    hopLength: numbers["hop_length"] as number,
+    fftLength: numbers["n_fft"] as number,
+    windowLength: numbers["win_length"] as number,
+    preemphasis: fractions["preemphasis"] as number,
+  };
+  return new ParakeetFeatures(config, source);
+}
+
+/**
+ * Log-mel energies as transformers' `ParakeetFeatureExtractor` computes them: pre-emphasis, frames centred on multiples of the hop
+ * with zeros beyond the audio, symmetric Hann window, librosa's mel filters, and each bin normalised to mean 0 and deviation 1 over the
+ * frames. A frame's features therefore depend on the whole audio.
+ */
+export class ParakeetFeatures implements FrontEnd {
+  private readonly plan: LogMelPlan;
+
+  /** @throws UsmLiteError BAD_CONFIG when the numbers make no sense together */
+  constructor(
+    readonly config: ParakeetFeaturesConfig,
+    source = "log-mel configuration",
+  ) {
+    this.plan = new LogMelPlan(
+      {
+        ...config,
+        edges: [0, config.samplingRate / 2],
+        melScale: "slaney",
+        hannWindow: "symmetric",
+        floor: { added: addedEnergy },
+      },
+      source,
+    );
+  }
+
+  /** floor(samples / hopLength) */
+  frames(samples: number): number {
+    return Math.floor(samples / this.config.hopLength);
+  }
+
+  features(samples: Float32Array): Tensor {
+    const { windowLength, hopLength, preemphasis, featureSize } = this.config;
+    const frames = this.frames(samples.length);
+    if (frames === 0) return Tensor.zeros([0, featureSize]);
+    // The window is centred in the transform, so what lies before it in the first frame is half a window.
+    const before = Math.floor(windowLength / 2);
+    const padded = new Float32Array(Math.max(before + samples.length, (frames - 1) * hopLength + windowLength));
+    for (let i = samples.length - 1; i > 0; i--) padded[before + i] = (samples[i] as number) - preemphasis * (samples[i - 1] as number);
+    padded[before] = samples[0] as number;
+    using energies = this.plan.compute(padded.subarray(0, (frames - 1) * hopLength + windowLength));
+    return Tensor.from(normalized(energies.toArray(), frames, featureSize), [frames, featureSize]);
+  }
+}
+
+/** Each of `bins` columns with mean 0 and (nearly) deviation 1; the deviation is that of a sample, over frames - 1. */
+function normalized(values: Float32Array, frames: number, bins: number): Float32Array {
+  const mean = new Float64Array(bins);
+  const square = new Float64Array(bins);
+  for (let i = 0; i < values.length; i++) mean[i % bins] = (mean[i % bins] as number) + (values[i] as number) / frames;
+  for (let i = 0; i < values.length; i++) {
+    const difference = (values[i] as number) - (mean[i % bins] as number);
+    square[i % bins] = (square[i % bins] as number) + difference * difference;
+  }
+  const deviation = square.map((sum) => Math.sqrt(sum / Math.max(frames - 1, 1)) + addedDeviation);
+  return values.map((value, i) => (value - (mean[i % bins] as number)) / (deviation[i % bins] as number));
+}

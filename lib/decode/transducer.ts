@@ -1,0 +1,58 @@
+/** What decoding of transducers needs: a network that scores tokens, and the frames of an utterance. */
+import type { Prediction } from "../nn/prediction_network.js";
+
+/** Scores every id, the blank included, for a frame and the tokens so far (Graves 2012), and, with `durations`, by how many frames to go on (Xu et al. 2023). */
+export interface TransducerScorer {
+  readonly blankId: number;
+  readonly vocabularySize: number;
+  /** Frames to go on that the network chooses from; empty for RNN-T, which goes on by one frame after a blank. */
+  readonly durations: readonly number[];
+  /** Tokens after which the decoder goes on to the next frame. */
+  readonly maximumSymbolsPerFrame: number;
+  /** One more token for each of several hypotheses; the blank begins. */
+  predict(tokens: readonly number[], before: readonly (Prediction | undefined)[]): Prediction[];
+  /** Scores of ids, then of durations, before softmax: for each row of `frames` (joint) with the prediction beside it. */
+  scores(frames: readonly Float32Array[], predictions: readonly Prediction[]): Float32Array;
+}
+
+/** Frames of one utterance, projected for the joint network. */
+export interface TransducerInput {
+  /** (frames, joint) row major */
+  readonly values: Float32Array;
+  readonly frames: number;
+}
+
+/** The frames of a recording that arrive piece by piece; only the newest piece is kept. */
+export class HeardFrames {
+  /** Frames heard so far. */
+  end = 0;
+  private begin = 0;
+  private values: Float32Array = new Float32Array(0);
+
+  push({ values, frames }: TransducerInput): void {
+    if (frames === 0) return;
+    this.values = values;
+    this.begin = this.end;
+    this.end += frames;
+  }
+
+  /** (joint), of a frame of the newest piece. */
+  frame(index: number): Float32Array {
+    const width = this.values.length / (this.end - this.begin);
+    return this.values.subarray((index - this.begin) * width, (index - this.begin + 1) * width);
+  }
+}
+
+export function bestIndex(scores: Float32Array): number {
+  let index = 0;
+  for (let i = 1; i < scores.length; i++) if ((scores[i] as number) > (scores[index] as number)) index = i;
+  return index;
+}
+
+/** ln(sum(e^scores)) */
+export function logSumExp(scores: Float32Array): number {
+  const largest = scores[bestIndex(scores)] as number;
+  let sum = 0;
+  for (let i = 0; i < scores.length; i++) sum += Math.exp((scores[i] as number) - largest);
+  return largest + Math.log(sum);
+}

@@ -1,0 +1,93 @@
+/**
+ * Greedy decoding of transducers (Graves 2012; token-and-duration transducers: Xu et al. 2023), several utterances in step: each step
+ * takes the best token of every utterance that has frames left. What one utterance gives does not depend on the others.
+ */
+import { UsmLiteError } from "../errors.js";
+import type { Prediction } from "../nn/prediction_network.js";
+import type { DecodedToken } from "./hypothesis.js";
+import { bestIndex, HeardFrames, logSumExp, type TransducerInput, type TransducerScorer } from "./transducer.js";
+
+export interface TransducerPath {
+  readonly tokens: readonly DecodedToken[];
+  /** Every step, blanks included, with its duration in frames: what transformers' `generate` returns after the start token. */
+  readonly steps: readonly { readonly id: number; readonly duration: number }[];
+  /** Natural logarithm of the probability of the tokens and blanks taken, durations not included. */
+  readonly logProbability: number;
+}
+
+/** Takes the frames of utterances piece by piece. */
+export class TransducerGreedySearch {
+  private readonly tokens: DecodedToken[] = [];
+  private readonly steps: { id: number; duration: number }[] = [];
+  private logProbability = 0;
+  private prediction: Prediction | undefined;
+  /** Of the recording; may lie beyond what has been heard. */
+  private frame = 0;
+  private symbolsAtFrame = 0;
+  private readonly heard = new HeardFrames();
+
+  constructor(private readonly network: TransducerScorer) {}
+
+  /** The next frames of each of several utterances; the searches advance together. */
+  static advance(searches: readonly TransducerGreedySearch[], inputs: readonly TransducerInput[]): void {
+    searches.forEach((search, index) => search.heard.push(inputs[index] as TransducerInput));
+    for (let running = searches.filter((search) => search.hasFrames); running.length > 0; running = running.filter((search) => search.hasFrames)) {
+      const { network } = running[0] as TransducerGreedySearch;
+      const fresh = running.filter(({ prediction }) => prediction === undefined);
+      if (fresh.length > 0) {
+        const started = network.predict(fresh.map(() => network.blankId), fresh.map(() => undefined));
+        fresh.forEach((search, index) => (search.prediction = started[index]));
+      }
+      const scores = network.scores(
+        running.map((search) => search.heard.frame(search.frame)),
+        running.map(({ prediction }) => prediction as Prediction),
+      );
+      const width = network.vocabularySize + network.durations.length;
+      running.forEach((search, row) => search.step(scores.subarray(row * width, (row + 1) * width)));
+      const said = running.filter((search) => search.last !== network.blankId);
+      if (said.length === 0) continue;
+      const predictions = network.predict(said.map(({ last }) => last), said.map(({ prediction }) => prediction));
+      said.forEach((search, index) => (search.prediction = predictions[index]));
+    }
+  }
+
+  /** What was said if the recording ended here; the search can go on. */
+  path(): TransducerPath {
+    return { tokens: [...this.tokens], steps: [...this.steps], logProbability: this.logProbability };
+  }
+
+  private get last(): number {
+    return (this.steps.at(-1) as { id: number }).id;
+  }
+
+  private get hasFrames(): boolean {
+    return this.frame < this.heard.end;
+  }
+
+  private step(scores: Float32Array): void {
+    const { blankId, vocabularySize, durations, maximumSymbolsPerFrame } = this.network;
+    const ids = scores.subarray(0, vocabularySize);
+    const id = bestIndex(ids);
+    const logProbability = (ids[id] as number) - logSumExp(ids);
+    if (Number.isNaN(logProbability)) throw new UsmLiteError("BAD_CHECKPOINT", `the scores of frame ${this.frame} are not numbers`);
+    this.logProbability += logProbability;
+    let duration = durations.length > 0 ? (durations[bestIndex(scores.subarray(vocabularySize))] as number) : 0;
+    if (id === blankId) {
+      duration = Math.max(1, duration);
+    } else {
+      this.tokens.push({ id, firstFrame: this.frame, endFrame: this.frame + Math.max(1, duration), confidence: Math.exp(logProbability) });
+    }
+    // As in NeMo; transformers lets a token-and-duration transducer stay at a frame for as long as it likes.
+    this.symbolsAtFrame = duration > 0 ? 0 : this.symbolsAtFrame + 1;
+    if (this.symbolsAtFrame >= maximumSymbolsPerFrame) [duration, this.symbolsAtFrame] = [1, 0];
+    this.steps.push({ id, duration });
+    this.frame += duration;
+  }
+}
+
+/** Decodes whole utterances. */
+export function transducerGreedy(network: TransducerScorer, inputs: readonly TransducerInput[]): TransducerPath[] {
+  const searches = inputs.map(() => new TransducerGreedySearch(network));
+  TransducerGreedySearch.advance(searches, inputs);
+  return searches.map((search) => search.path());
+}

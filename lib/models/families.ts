@@ -1,0 +1,50 @@
+/** The families of models that can be loaded: what their `model_type` means. */
+import type { FrontEnd } from "../audio/front_end.js";
+import { LogMel } from "../audio/log_mel.js";
+import { parakeetFeaturesFrom } from "../audio/parakeet_features.js";
+import type { JsonObject } from "../checkpoint/json_file.js";
+import type { WeightSource } from "../nn/weight_source.js";
+import { parseLasrConfig } from "./lasr/lasr_config.js";
+import { LasrForCtc } from "./lasr/lasr_for_ctc.js";
+import { parseParakeetCtcConfig, parseParakeetTransducerConfig } from "./parakeet/parakeet_config.js";
+import { ParakeetForCtc } from "./parakeet/parakeet_for_ctc.js";
+import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
+import type { SpeechNetwork } from "./speech_network.js";
+
+/** A model that a `config.json` describes, before it has weights. */
+export interface ModelDescription {
+  /** Frames of features per hidden frame. */
+  readonly stride: number;
+  /** @throws UsmLiteError BAD_CHECKPOINT when a weight is missing or has a wrong shape */
+  network(source: WeightSource): SpeechNetwork;
+  /** @throws UsmLiteError BAD_CONFIG for a `preprocessor_config.json` that this family cannot honour */
+  frontEnd(preprocessor: JsonObject, source: string): FrontEnd;
+}
+
+type Family = (config: JsonObject, source: string) => ModelDescription;
+
+function parakeet(config: JsonObject, source: string): ModelDescription {
+  const ctc = config["model_type"] === "parakeet_ctc" ? parseParakeetCtcConfig(config, source) : undefined;
+  const transducer = ctc ? undefined : parseParakeetTransducerConfig(config, source);
+  const encoder = (ctc ?? transducer)?.encoder_config as NonNullable<typeof ctc>["encoder_config"];
+  return {
+    stride: encoder.subsampling_factor,
+    network: (weights) => (ctc ? new ParakeetForCtc(ctc, weights) : new ParakeetTransducer(transducer as NonNullable<typeof transducer>, weights)),
+    frontEnd: (preprocessor, path) => parakeetFeaturesFrom(preprocessor, path),
+  };
+}
+
+/** By `model_type`. */
+export const families: Readonly<Record<string, Family>> = {
+  lasr_ctc: (json, source) => {
+    const config = parseLasrConfig(json, source);
+    return {
+      stride: config.encoder_config.subsampling_conv_stride ** 2,
+      network: (weights) => new LasrForCtc(config, weights),
+      frontEnd: (preprocessor, path) => LogMel.fromJson(preprocessor, path),
+    };
+  },
+  parakeet_ctc: parakeet,
+  parakeet_rnnt: parakeet,
+  parakeet_tdt: parakeet,
+};

@@ -1,0 +1,114 @@
+/** The FastConformer encoder of NVIDIA's Parakeet models (`ParakeetEncoder` in transformers). */
+import { UsmLiteError } from "../../errors.js";
+import { ConformerBlock } from "../../nn/conformer_block.js";
+import { DepthwiseStridingSubsampling } from "../../nn/depthwise_striding_subsampling.js";
+import type { Linear } from "../../nn/linear.js";
+import { RelativePositions } from "../../nn/relative_positions.js";
+import { RelativeSelfAttention, type RelativeSelfAttentionSizes } from "../../nn/relative_self_attention.js";
+import type { WeightScope } from "../../nn/weight_source.js";
+import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
+import { tidy } from "../../tensor/scope.js";
+import type { Tensor } from "../../tensor/tensor.js";
+import type { Encoded } from "../speech_network.js";
+import { attentionContext, type ParakeetEncoderConfig } from "./parakeet_config.js";
+
+// Fixed in this family; torch's default of layer normalisation.
+const layerNormEpsilon = 1e-5;
+
+const names = {
+  query: "q_proj",
+  key: "k_proj",
+  value: "v_proj",
+  output: "o_proj",
+  position: "relative_k_proj",
+  contentBias: "bias_u",
+  positionBias: "bias_v",
+} as const;
+
+export class ParakeetEncoder {
+  readonly subsampling: DepthwiseStridingSubsampling;
+  readonly blocks: readonly ConformerBlock[];
+  private readonly positions: RelativePositions;
+  private readonly context: readonly [number, number] | undefined;
+
+  constructor(
+    scope: WeightScope,
+    private readonly config: ParakeetEncoderConfig,
+  ) {
+    const hidden = config.hidden_size;
+    this.context = attentionContext(config);
+    this.positions = new RelativePositions(hidden);
+    this.subsampling = new DepthwiseStridingSubsampling(scope.scope("subsampling"), {
+      melBins: config.num_mel_bins,
+      hidden,
+      channels: config.subsampling_conv_channels,
+      factor: config.subsampling_factor,
+    });
+    const sizes = {
+      hidden,
+      intermediate: config.intermediate_size,
+      kernel: config.conv_kernel_size,
+      bias: config.convolution_bias,
+      feedForwardBias: config.attention_bias,
+      convolutionBias: config.convolution_bias,
+      normBias: true,
+      layerNormEpsilon,
+      batchNormMomentum: 0.1,
+      feedForwardResidualWeights: [1, 0.5],
+      convolutionResidualWeights: [1, 1],
+      activationDropout: 0,
+    } as const;
+    const attentionSizes: RelativeSelfAttentionSizes = {
+      hidden,
+      heads: config.num_attention_heads,
+      keyValueHeads: config.num_key_value_heads ?? config.num_attention_heads,
+      headDimension: config.head_dim ?? hidden / config.num_attention_heads,
+      bias: config.attention_bias,
+      context: this.context,
+      names,
+    };
+    this.blocks = Array.from(
+      { length: config.num_hidden_layers },
+      (_, index) =>
+        new ConformerBlock(scope.scope(`layers.${index}`), sizes, (inner) => new RelativeSelfAttention(inner, attentionSizes)),
+    );
+  }
+
+  /**
+   * @param features (frames, mel bins) log-mel frames of all sequences
+   * @returns (hidden frames, hidden) and where each sequence lies in them
+   * @throws UsmLiteError INVALID_ARGUMENT when a sequence has more frames than full attention allows
+   */
+  forward(features: Tensor, offsets: SequenceOffsets): Encoded {
+    const { hidden_size, scale_input, max_position_embeddings } = this.config;
+    const subsampled = this.subsampling.forward(features, offsets, {}, scale_input ? Math.sqrt(hidden_size) : 1);
+    const longest = Math.max(1, ...subsampled.offsets.lengths);
+    if (!this.context && longest > max_position_embeddings) {
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        `a sequence has ${longest} hidden frames; config.json allows ${max_position_embeddings} with attention_type rel_pos`,
+      );
+    }
+    const [before, after] = this.context ?? [longest - 1, longest - 1];
+    const positions = this.positions.forDistances(before, after);
+    let x = subsampled.output;
+    for (const block of this.blocks) {
+      const input = x;
+      x = tidy(() => block.forward(input, subsampled.offsets, { positions }));
+      input.dispose();
+    }
+    positions.embeddings.dispose();
+    return { hidden: x, offsets: subsampled.offsets };
+  }
+
+  /** The linear layers of the Conformer blocks. */
+  get linears(): Linear[] {
+    return this.blocks.flatMap((block) => block.linears);
+  }
+
+  /** Gives back the memory of what was made from weights and for positions. */
+  dispose(): void {
+    this.positions.dispose();
+    for (const block of this.blocks) block.convolution.forgetFolded();
+  }
+}

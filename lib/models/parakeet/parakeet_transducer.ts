@@ -1,0 +1,99 @@
+/** Parakeet encoder with a transducer: `ParakeetForRNNT` and `ParakeetForTDT` of transformers, for inference. */
+import { Linear } from "../../nn/linear.js";
+import { PredictionNetwork, type Prediction } from "../../nn/prediction_network.js";
+import { WeightRegistry } from "../../nn/weight_registry.js";
+import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
+import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
+import { tidy } from "../../tensor/scope.js";
+import { Tensor } from "../../tensor/tensor.js";
+import type { Encoded, TransducerNetwork } from "../speech_network.js";
+import type { ParakeetTransducerConfig } from "./parakeet_config.js";
+import { ParakeetEncoder } from "./parakeet_encoder.js";
+
+export class ParakeetTransducer implements TransducerNetwork {
+  readonly kind = "transducer";
+  readonly encoder: ParakeetEncoder;
+  private readonly weights: WeightRegistry;
+  private readonly encoderProjector: Linear;
+  private readonly prediction: PredictionNetwork;
+  private readonly head: Linear;
+
+  /** @throws UsmLiteError BAD_CHECKPOINT when a weight is missing or has another shape than `config` asks for */
+  constructor(
+    readonly config: ParakeetTransducerConfig,
+    source: WeightSource,
+  ) {
+    this.weights = new WeightRegistry(source);
+    const scope = new WeightScope(this.weights);
+    const { vocab_size: vocabulary, decoder_hidden_size: hidden, num_decoder_layers: layers, durations, encoder_config } = config;
+    this.encoder = new ParakeetEncoder(scope.scope("encoder"), encoder_config);
+    this.encoderProjector = new Linear(scope, "encoder_projector", [hidden, encoder_config.hidden_size], { bias: true });
+    this.prediction = new PredictionNetwork(scope.scope("decoder"), { vocabulary, hidden, layers });
+    this.head = new Linear(scope, "joint.head", [vocabulary + durations.length, hidden], { bias: true });
+  }
+
+  encode(features: Tensor, offsets: SequenceOffsets): Encoded & { readonly projected: Tensor } {
+    const encoded = this.encoder.forward(features, offsets);
+    return { ...encoded, projected: this.encoderProjector.forward(encoded.hidden, {}) };
+  }
+
+  predict(tokens: readonly number[], before: readonly (Prediction | undefined)[]): Prediction[] {
+    return this.prediction.predict(tokens, before);
+  }
+
+  scores(frames: readonly Float32Array[], predictions: readonly Prediction[]): Float32Array {
+    const hidden = this.config.decoder_hidden_size;
+    const joint = new Float32Array(frames.length * hidden);
+    frames.forEach((frame, row) => {
+      const { output } = predictions[row] as Prediction;
+      for (let i = 0; i < hidden; i++) joint[row * hidden + i] = Math.max(0, (frame[i] as number) + (output[i] as number));
+    });
+    return tidy(() => this.head.forward(Tensor.from(joint, [frames.length, hidden]), {}).toArray());
+  }
+
+  hiddenFrames(featureFrames: number): number {
+    return this.encoder.subsampling.outputLength(featureFrames);
+  }
+
+  get vocabularySize(): number {
+    return this.config.vocab_size;
+  }
+
+  get featureSize(): number {
+    return this.config.encoder_config.num_mel_bins;
+  }
+
+  get blankId(): number {
+    return this.config.blank_token_id;
+  }
+
+  get durations(): readonly number[] {
+    return this.config.durations;
+  }
+
+  get maximumSymbolsPerFrame(): number {
+    return this.config.max_symbols_per_step;
+  }
+
+  parameters(): ReadonlyMap<string, Tensor> {
+    return this.weights.parameters;
+  }
+
+  buffers(): ReadonlyMap<string, Tensor> {
+    return this.weights.buffers;
+  }
+
+  linearWeights(): readonly string[] {
+    const encoder = [this.encoder.subsampling.output, ...this.encoder.linears, this.encoderProjector].map((layer) => layer.name);
+    return [...encoder, ...this.prediction.weightNames, this.head.name];
+  }
+
+  blockWeights(): readonly string[] {
+    return this.encoder.linears.map((layer) => layer.name);
+  }
+
+  dispose(): void {
+    this.encoder.dispose();
+    this.weights.dispose();
+  }
+}

@@ -1,0 +1,58 @@
+/** What loading, compressing and transcribing ask of the networks of all families. */
+import type { TransducerScorer } from "../decode/transducer.js";
+import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import type { Tensor } from "../tensor/tensor.js";
+
+interface Network {
+  /** Trainable tensors by checkpoint name; packed ones are not among them. */
+  parameters(): ReadonlyMap<string, Tensor>;
+  /** Running statistics by checkpoint name. */
+  buffers(): ReadonlyMap<string, Tensor>;
+  /** Names of the weights that pruning and quantization apply to. */
+  linearWeights(): readonly string[];
+  /** Those of them in the blocks of encoder and decoder, nearly all of the model: what a recipe's `spec` covers. */
+  blockWeights(): readonly string[];
+  /** Number of ids that the network gives scores for. */
+  readonly vocabularySize: number;
+  /** Values in a frame of features: mel bins, or 1 where the network takes samples. */
+  readonly featureSize: number;
+  /** Gives the memory of all weights back. */
+  dispose(): void;
+}
+
+/** What an encoder makes of packed sequences of features. */
+export interface Encoded {
+  /** (hidden frames, hidden) */
+  readonly hidden: Tensor;
+  /** Where each sequence lies in `hidden`. */
+  readonly offsets: SequenceOffsets;
+}
+
+/** Scores every id, the blank included, for every frame (Graves et al. 2006). */
+export interface CtcNetwork extends Network {
+  readonly kind: "ctc";
+  readonly blankId: number;
+  /**
+   * @param features (frames, feature size) of all sequences, packed
+   * @returns also `logits` (hidden frames, vocabulary)
+   */
+  forward(features: Tensor, offsets: SequenceOffsets): Encoded & { readonly logits: Tensor };
+  /** Hidden frames made of this many frames of features. */
+  hiddenFrames(featureFrames: number): number;
+}
+
+/** An encoder, and a network that scores tokens for its frames. */
+export interface TransducerNetwork extends Network, TransducerScorer {
+  readonly kind: "transducer";
+  readonly vocabularySize: number;
+  /**
+   * @param features (frames, feature size) of all sequences, packed
+   * @returns also `projected` (hidden frames, joint), what {@link TransducerScorer.scores} takes
+   */
+  encode(features: Tensor, offsets: SequenceOffsets): Encoded & { readonly projected: Tensor };
+  /** Hidden frames made of this many frames of features. */
+  hiddenFrames(featureFrames: number): number;
+}
+
+/** The networks that {@link loadModel} gives; `kind` tells which decoder they need. */
+export type SpeechNetwork = CtcNetwork | TransducerNetwork;

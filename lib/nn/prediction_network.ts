@@ -1,0 +1,99 @@
+/** The prediction network of a transducer (Graves 2012): an LSTM over the tokens so far. For inference. */
+import { linear } from "../ops/linear.js";
+import { packedLinear } from "../ops/packed_linear.js";
+import { lstmCell } from "../ops/lstm_cell.js";
+import { gatherRows } from "../ops/row_copies.js";
+import { PackedMatrix } from "../quant/packed_matrix.js";
+import { tidy } from "../tensor/scope.js";
+import { Tensor } from "../tensor/tensor.js";
+import { Linear } from "./linear.js";
+import type { WeightScope } from "./weight_source.js";
+
+export interface PredictionNetworkSizes {
+  readonly vocabulary: number;
+  readonly hidden: number;
+  readonly layers: number;
+}
+
+/** What the network knows after some tokens. */
+export interface Prediction {
+  /** (hidden), projected for the joint network. */
+  readonly output: Float32Array;
+  /** Hidden and cell state of each layer. */
+  readonly state: Float32Array;
+}
+
+interface Layer {
+  readonly name: string;
+  readonly input: Tensor | PackedMatrix;
+  readonly recurrent: Tensor | PackedMatrix;
+  readonly inputBias: Tensor;
+  readonly recurrentBias: Tensor;
+}
+
+export class PredictionNetwork {
+  private readonly embedding: Tensor;
+  private readonly layers: readonly Layer[];
+  private readonly projector: Linear;
+
+  constructor(
+    private readonly scope: WeightScope,
+    private readonly sizes: PredictionNetworkSizes,
+  ) {
+    const { vocabulary, hidden, layers } = sizes;
+    this.embedding = scope.tensor("embedding.weight", [vocabulary, hidden], "small");
+    const lstm = scope.scope("lstm");
+    this.layers = Array.from({ length: layers }, (_, index) => ({
+      name: `l${index}`,
+      input: lstm.matrix(`weight_ih_l${index}`, [4 * hidden, hidden], "fanIn"),
+      recurrent: lstm.matrix(`weight_hh_l${index}`, [4 * hidden, hidden], "fanIn"),
+      inputBias: lstm.tensor(`bias_ih_l${index}`, [4 * hidden], "zeros"),
+      recurrentBias: lstm.tensor(`bias_hh_l${index}`, [4 * hidden], "zeros"),
+    }));
+    this.projector = new Linear(scope, "decoder_projector", [hidden, hidden], { bias: true });
+  }
+
+  /**
+   * One more token for each of several hypotheses; the result for one does not depend on the others.
+   * @param tokens last token of each
+   * @param before what was known before it; absent: nothing
+   */
+  predict(tokens: readonly number[], before: readonly (Prediction | undefined)[]): Prediction[] {
+    const { hidden, layers } = this.sizes;
+    const rows = tokens.length;
+    const stateOf = (slot: number): Tensor => {
+      const values = new Float32Array(rows * hidden);
+      before.forEach((prediction, row) => {
+        if (prediction) values.set(prediction.state.subarray(slot * hidden, (slot + 1) * hidden), row * hidden);
+      });
+      return Tensor.from(values, [rows, hidden]);
+    };
+    return tidy(() => {
+      let x = gatherRows(this.embedding, tokens);
+      const states: Float32Array[] = [];
+      this.layers.forEach((layer, index) => {
+        const fromInput = multiply(x, layer.input, { bias: layer.inputBias });
+        const gates = multiply(stateOf(2 * index), layer.recurrent, { bias: layer.recurrentBias, residual: fromInput });
+        const next = lstmCell(gates, stateOf(2 * index + 1));
+        x = next.hidden;
+        states.push(next.hidden.toArray(), next.cell.toArray());
+      });
+      const outputs = this.projector.forward(x, {}).toArray();
+      return tokens.map((_, row): Prediction => {
+        const state = new Float32Array(2 * layers * hidden);
+        states.forEach((values, slot) => state.set(values.subarray(row * hidden, (row + 1) * hidden), slot * hidden));
+        return { output: outputs.slice(row * hidden, (row + 1) * hidden), state };
+      });
+    });
+  }
+
+  /** Names of the weights that compression applies to. */
+  get weightNames(): string[] {
+    const lstm = this.layers.flatMap(({ name }) => [`lstm.weight_ih_${name}`, `lstm.weight_hh_${name}`]);
+    return [...lstm.map((name) => this.scope.nameOf(name)), this.projector.name];
+  }
+}
+
+function multiply(x: Tensor, weight: Tensor | PackedMatrix, options: { bias: Tensor; residual?: Tensor }): Tensor {
+  return weight instanceof PackedMatrix ? packedLinear(x, weight, options) : linear(x, weight, options);
+}

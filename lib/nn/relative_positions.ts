@@ -1,0 +1,50 @@
+/** Sinusoidal embeddings of the distance between two frames (Dai et al. 2019), as the Conformers of NeMo use them. */
+import { keep } from "../tensor/scope.js";
+import { Tensor } from "../tensor/tensor.js";
+
+/** Embeddings of distances: row n belongs to the distance `origin - n` between a frame and the frame that it sees. */
+export interface PositionTable {
+  /** (distances, hidden) */
+  readonly embeddings: Tensor;
+  readonly origin: number;
+}
+
+/** Makes tables, and remembers the longest. */
+export class RelativePositions {
+  private longest = 0;
+  private table: Tensor | undefined;
+
+  constructor(private readonly hidden: number) {}
+
+  /** For distances from `before` down to `-after`. What it returns shares memory with this object. */
+  forDistances(before: number, after: number): PositionTable {
+    const reach = Math.max(before, after);
+    if (!this.table || reach > this.longest) {
+      this.dispose();
+      this.table = keep(sinusoids(reach, this.hidden));
+      this.longest = reach;
+    }
+    return { embeddings: this.table.rows(this.longest - before, this.longest + after + 1), origin: before };
+  }
+
+  dispose(): void {
+    this.table?.dispose();
+    this.table = undefined;
+  }
+}
+
+/** (2 reach + 1, hidden) for distances reach .. -reach: sin and cos of d / 10000^(i / hidden) in turn, i = 0, 2, .. */
+function sinusoids(reach: number, hidden: number): Tensor {
+  const rows = 2 * reach + 1;
+  const values = new Float32Array(rows * hidden);
+  const pairs = Math.ceil(hidden / 2);
+  const frequencies = Float32Array.from({ length: pairs }, (_, pair) => 1 / 10_000 ** ((2 * pair) / hidden));
+  for (let row = 0; row < rows; row++) {
+    for (let pair = 0; pair < pairs; pair++) {
+      const angle = Math.fround((reach - row) * (frequencies[pair] as number));
+      values[row * hidden + 2 * pair] = Math.sin(angle);
+      if (2 * pair + 1 < hidden) values[row * hidden + 2 * pair + 1] = Math.cos(angle);
+    }
+  }
+  return Tensor.from(values, [rows, hidden]);
+}

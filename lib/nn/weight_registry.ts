@@ -1,0 +1,36 @@
+/** Keeps account of the weights that a network takes from its source. */
+import type { PackedMatrix } from "../quant/packed_matrix.js";
+import { Tensor } from "../tensor/tensor.js";
+import type { Initialisation, WeightSource } from "./weight_source.js";
+
+export class WeightRegistry implements WeightSource {
+  /** Trainable tensors by checkpoint name, in the order in which they were asked for. */
+  readonly parameters = new Map<string, Tensor>();
+  /** Running statistics by checkpoint name. */
+  readonly buffers = new Map<string, Tensor>();
+  private readonly packed: PackedMatrix[] = [];
+
+  constructor(private readonly source: WeightSource) {}
+
+  tensor(name: string, shape: readonly number[], initialisation: Initialisation): Tensor {
+    const tensor = this.source.tensor(name, shape, initialisation);
+    (name.includes("running_") ? this.buffers : this.parameters).set(name, tensor);
+    return tensor;
+  }
+
+  matrix(name: string, shape: readonly number[], initialisation: Initialisation): Tensor | PackedMatrix {
+    const matrix = this.source.matrix(name, shape, initialisation);
+    if (matrix instanceof Tensor) this.parameters.set(name, matrix);
+    else this.packed.push(matrix);
+    return matrix;
+  }
+
+  has(name: string): boolean {
+    return this.source.has(name);
+  }
+
+  /** Gives the memory of all weights back. */
+  dispose(): void {
+    for (const weight of [...this.parameters.values(), ...this.buffers.values(), ...this.packed]) weight.dispose();
+  }
+}

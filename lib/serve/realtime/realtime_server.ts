@@ -1,0 +1,100 @@
+/** Accepts WebSocket connections to `/v1/realtime`, as many as allowed. */
+import { STATUS_CODES, type IncomingMessage, type Server as HttpServer } from "node:http";
+import type { Duplex } from "node:stream";
+import { WebSocketServer, type WebSocket } from "ws";
+import { clientOf } from "../http/access.js";
+import { errorResponse, RequestError } from "../http/openai_error.js";
+import type { Service } from "../service.js";
+import { ServiceError } from "../service_error.js";
+import { RealtimeSession } from "./realtime_session.js";
+
+const largestMessageBytes = 4 * 2 ** 20;
+/** A connection that does not answer a ping until the next one is dead. */
+const pingMs = 30_000;
+/** How browsers, which cannot set headers, say their key: a subprotocol, as in OpenAI's API. */
+const keyProtocol = "openai-insecure-api-key.";
+
+export class RealtimeServer {
+  private readonly sockets = new WebSocketServer({
+    noServer: true,
+    maxPayload: largestMessageBytes,
+    handleProtocols: (protocols) => (protocols.has("realtime") ? "realtime" : false),
+  });
+  private readonly sessions = new Map<WebSocket, RealtimeSession>();
+  private readonly timer: NodeJS.Timeout;
+
+  constructor(private readonly service: Service) {
+    this.timer = setInterval(() => this.ping(), pingMs);
+  }
+
+  /** Connections that are open. */
+  get active(): number {
+    return this.sessions.size;
+  }
+
+  attach(server: HttpServer): void {
+    server.on("upgrade", (request, socket, head) => {
+      socket.on("error", () => socket.destroy());
+      try {
+        this.upgrade(request, socket, head);
+      } catch (error) {
+        refuse(socket, error);
+      }
+    });
+  }
+
+  /** Answers what was said so far, then closes every connection. */
+  async drain(): Promise<void> {
+    await Promise.all([...this.sessions.values()].map((session) => session.drain()));
+  }
+
+  close(): void {
+    clearInterval(this.timer);
+    for (const socket of this.sessions.keys()) socket.terminate();
+    this.sockets.close();
+  }
+
+  private upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    const path = (request.url ?? "").split("?")[0];
+    if (path !== "/v1/realtime") throw new RequestError(404, "unknown_url", `there is no WebSocket at ${path}; /v1/realtime is one`);
+    const client = clientOf(withKeyOfProtocol(request), this.service);
+    if (this.service.draining) throw new ServiceError("shutting_down", "this server is shutting down; another one takes over", 1);
+    const { maximumStreams } = this.service.options;
+    if (this.sessions.size >= maximumStreams) {
+      throw new ServiceError("too_many_streams", `${maximumStreams} streams are open, which is as many as this server takes`, 5);
+    }
+    const leave = client.enter();
+    socket.once("close", leave);
+    this.sockets.handleUpgrade(request, socket, head, (webSocket) => {
+      webSocket.on("error", () => webSocket.terminate()); // a message too large, or not WebSocket
+      webSocket.on("close", () => this.sessions.delete(webSocket));
+      webSocket.on("pong", () => this.answered.add(webSocket));
+      this.answered.add(webSocket);
+      this.sessions.set(webSocket, new RealtimeSession(webSocket, client, this.service));
+    });
+  }
+
+  private readonly answered = new WeakSet<WebSocket>();
+
+  private ping(): void {
+    for (const socket of this.sessions.keys()) {
+      if (this.answered.delete(socket)) socket.ping();
+      else if (!socket.isPaused) socket.terminate();
+    }
+  }
+}
+
+function withKeyOfProtocol(request: IncomingMessage): IncomingMessage {
+  const protocols = (request.headers["sec-websocket-protocol"] ?? "").split(",").map((name) => name.trim());
+  const key = protocols.find((name) => name.startsWith(keyProtocol))?.slice(keyProtocol.length);
+  if (key !== undefined) request.headers.authorization ??= `Bearer ${key}`;
+  return request;
+}
+
+function refuse(socket: Duplex, error: unknown): void {
+  const { status, body, retryAfterSeconds } = errorResponse(error);
+  const text = JSON.stringify(body);
+  const retry = retryAfterSeconds === undefined ? "" : `Retry-After: ${retryAfterSeconds}\r\n`;
+  const head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Type: application/json\r\n`;
+  socket.end(`${head}${retry}Content-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`);
+}

@@ -1,0 +1,61 @@
+/** Features of audio that arrives in blocks, chunk by chunk, where a frame's features depend on all samples of its chunk. */
+import type { FrontEnd } from "../audio/front_end.js";
+import type { ChunkPlanner, Range } from "../decode/overlap.js";
+import { tidy } from "../tensor/scope.js";
+import type { AudioChunks, FeatureChunk } from "./feature_chunks.js";
+
+/** One recording. Audio no longer than a chunk gets the features that it would get as a whole. */
+export class SampleChunks implements AudioChunks {
+  /** Samples so far. */
+  samples = 0;
+  /** Those from `firstHeld` on, in order. */
+  private held: Float32Array[] = [];
+  private firstHeld = 0;
+
+  /** @param plan in frames; a frame is as many samples as frames are apart */
+  constructor(
+    private readonly frontEnd: FrontEnd,
+    private readonly plan: ChunkPlanner,
+  ) {}
+
+  /** Takes a block of samples of any length and gives the chunks that it completes; take all before going on. */
+  *push(block: Float32Array): Generator<FeatureChunk> {
+    this.held.push(block);
+    this.samples += block.length;
+    const { hopLength } = this.frontEnd.config;
+    for (const { begin, end } of this.plan.advance(Math.floor(this.samples / hopLength))) {
+      yield this.chunk({ begin: begin * hopLength, end: end * hopLength });
+    }
+  }
+
+  /** The last chunk, which is the only one when the audio is short. */
+  finish(): FeatureChunk {
+    const { hopLength } = this.frontEnd.config;
+    const { begin } = this.plan.finish(Math.floor(this.samples / hopLength));
+    return this.chunk({ begin: begin * hopLength, end: this.samples });
+  }
+
+  /** @param range in samples */
+  private chunk({ begin, end }: Range): FeatureChunk {
+    const all = joined(this.held);
+    const samples = all.subarray(begin - this.firstHeld, end - this.firstHeld);
+    // Later chunks begin later than this one.
+    this.held = [all.subarray(begin - this.firstHeld)];
+    this.firstHeld = begin;
+    const values = tidy(() => this.frontEnd.features(samples).toArray());
+    const { featureSize, hopLength } = this.frontEnd.config;
+    return { firstFrame: begin / hopLength, frames: values.length / featureSize, values };
+  }
+}
+
+export function joined(blocks: readonly Float32Array[]): Float32Array {
+  const [first] = blocks;
+  if (first && blocks.length === 1) return first;
+  const all = new Float32Array(blocks.reduce((sum, { length }) => sum + length, 0));
+  let count = 0;
+  for (const block of blocks) {
+    all.set(block, count);
+    count += block.length;
+  }
+  return all;
+}
