@@ -1,12 +1,13 @@
 import test from "ava";
 import { SequenceOffsets, Tensor } from "../lib/index.js";
 import { cachedAttention } from "../lib/ops/cached_attention.js";
-import { gelu } from "../lib/ops/gelu.js";
+import { gelu, geluInPlace } from "../lib/ops/gelu.js";
 import { groupedConvolution } from "../lib/ops/grouped_convolution.js";
 import { instanceNorm } from "../lib/ops/instance_norm.js";
 import { lstmCell } from "../lib/ops/lstm_cell.js";
 import { planeConvolution } from "../lib/ops/plane_convolution.js";
 import { relativeAttention } from "../lib/ops/relative_attention.js";
+import { rotateRows } from "../lib/ops/rotary_embedding.js";
 import { gatherRows, padSequences } from "../lib/ops/row_copies.js";
 import { randomTensor, randomValues } from "./gradient.js";
 import { agreeOnAllInstructionSets } from "./instruction_sets.js";
@@ -138,6 +139,10 @@ test("gelu is x times the normal distribution function", (t) => {
   const y = gelu(Tensor.from([-1, 0, 1, 3, -40, 40])).toArray();
   [-0.15865525, 0, 0.84134475, 2.9959503, 0, 40].forEach((value, i) => t.true(Math.abs((y[i] as number) - value) < 1e-6, `${y[i]}`));
   agreeOnAllInstructionSets(t, "gelu", () => [gelu(scaledTensor([1003], 1, 6)), gelu(scaledTensor([37, 3], 2, 0.01))], 1e-6);
+  const x = randomTensor([40], 3);
+  const expected = gelu(x).toArray();
+  geluInPlace(x);
+  t.deepEqual(x.toArray(), expected);
   t.true(Number.isNaN(gelu(Tensor.from([NaN])).toArray()[0]));
 });
 
@@ -209,6 +214,13 @@ test("instanceNorm agrees on every instruction set and normalises each sequence 
   });
   const y = instanceNorm(Tensor.from([1, 3, 100], [3, 1]), Tensor.from([2]), Tensor.from([1]), new SequenceOffsets([2, 1]), 0.0000001);
   y.toArray().forEach((value, i) => t.true(Math.abs(value - ([-1, 3, 1][i] as number)) < 1e-3));
+});
+
+test("rotateRows turns the halves of each head by the position in the sequence", (t) => {
+  const x = Tensor.from([1, 0, 1, 0, 1, 0], [3, 2]);
+  const y = rotateRows(x, new SequenceOffsets([2, 1]), 1, 10000).toArray();
+  [1, 0, Math.cos(1), Math.sin(1), 1, 0].forEach((value, i) => t.true(Math.abs(value - (y[i] as number)) < 1e-6));
+  t.throws(() => rotateRows(x, new SequenceOffsets([3]), 2, 10000), { code: "INVALID_ARGUMENT", message: /even size/ });
 });
 
 test("gatherRows and padSequences copy rows, and refuse those that are not there", (t) => {

@@ -8,6 +8,8 @@ export interface FrontEndConfig {
   readonly featureSize: number;
   /** Samples from the beginning of one frame to that of the next. */
   readonly hopLength: number;
+  /** False: the model was trained on padded batches without a mask, and takes padding for silence. Absent: it is told what is padding. */
+  readonly attentionMask?: boolean;
 }
 
 /** Each family of models has its own. */

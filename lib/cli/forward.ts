@@ -15,6 +15,6 @@ export function forwardCommand(): Command {
       const { paddedForward } = await import("../models/padded_forward.js");
       const model = loadModel(options.model);
       using input = readSafetensors(options.input);
-      writeSafetensors(options.output, paddedForward(model.network, input), { format: "pt" });
+      writeSafetensors(options.output, paddedForward(model.network, input, model.frontEnd.config), { format: "pt" });
     });
 }

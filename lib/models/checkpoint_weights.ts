@@ -79,8 +79,11 @@ export class CheckpointWeights implements WeightSource {
     return this.file.has(name) || this.specs.has(name);
   }
 
-  /** @throws UsmLiteError BAD_CHECKPOINT when file or specs name tensors that the model has no place for */
-  checkAllUsed(): void {
+  /**
+   * @param unused names of tensors that may be there for nothing
+   * @throws UsmLiteError BAD_CHECKPOINT when file or specs name tensors that the model has no place for
+   */
+  checkAllUsed(unused?: RegExp): void {
     const unpackable = [...this.specs.keys()].find((name) => !this.used.has(`${name}_shape`));
     if (unpackable !== undefined) {
       throw new UsmLiteError(
@@ -88,7 +91,7 @@ export class CheckpointWeights implements WeightSource {
         `${this.file.path}: config.json gives "${unpackable}" a weight spec, but the model has no linear weight of that name`,
       );
     }
-    const unexpected = this.file.names().filter((name) => !this.used.has(name) && !ignored.test(name));
+    const unexpected = this.file.names().filter((name) => !this.used.has(name) && !ignored.test(name) && !unused?.test(name));
     if (unexpected.length === 0) return;
     throw new UsmLiteError(
       "BAD_CHECKPOINT",

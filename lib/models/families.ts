@@ -2,6 +2,7 @@
 import type { FrontEnd } from "../audio/front_end.js";
 import { LogMel } from "../audio/log_mel.js";
 import { parakeetFeaturesFrom } from "../audio/parakeet_features.js";
+import { rawSamplesFrom } from "../audio/raw_samples.js";
 import type { JsonObject } from "../checkpoint/json_file.js";
 import type { WeightSource } from "../nn/weight_source.js";
 import { parseLasrConfig } from "./lasr/lasr_config.js";
@@ -10,6 +11,8 @@ import { parseParakeetCtcConfig, parseParakeetTransducerConfig } from "./parakee
 import { ParakeetForCtc } from "./parakeet/parakeet_for_ctc.js";
 import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
 import type { SpeechNetwork } from "./speech_network.js";
+import { parseWav2Vec2Config, samplesPerFrame } from "./wav2vec2/wav2vec2_config.js";
+import { Wav2Vec2ForCtc } from "./wav2vec2/wav2vec2_for_ctc.js";
 
 /** A model that a `config.json` describes, before it has weights. */
 export interface ModelDescription {
@@ -17,6 +20,8 @@ export interface ModelDescription {
   readonly stride: number;
   /** @throws UsmLiteError BAD_CHECKPOINT when a weight is missing or has a wrong shape */
   network(source: WeightSource): SpeechNetwork;
+  /** Tensors of the checkpoint that inference has no use for. */
+  readonly unusedWeights?: RegExp;
   /** @throws UsmLiteError BAD_CONFIG for a `preprocessor_config.json` that this family cannot honour */
   frontEnd(preprocessor: JsonObject, source: string): FrontEnd;
 }
@@ -34,6 +39,20 @@ function parakeet(config: JsonObject, source: string): ModelDescription {
   };
 }
 
+function wav2vec2(json: JsonObject, source: string): ModelDescription {
+  const config = parseWav2Vec2Config(json, source);
+  return {
+    stride: samplesPerFrame(config),
+    network: (weights) => new Wav2Vec2ForCtc(config, weights),
+    // The mask is for training, frequencies follow from their base; the Conformer passes the others' positional convolution by.
+    unusedWeights:
+      config.model_type === "wav2vec2-conformer"
+        ? /\.masked_spec_embed$|\.encoder\.pos_conv_embed\.|\.embed_positions\.inv_freq$/
+        : /\.masked_spec_embed$/,
+    frontEnd: (preprocessor, path) => rawSamplesFrom(preprocessor, path),
+  };
+}
+
 /** By `model_type`. */
 export const families: Readonly<Record<string, Family>> = {
   lasr_ctc: (json, source) => {
@@ -47,4 +66,7 @@ export const families: Readonly<Record<string, Family>> = {
   parakeet_ctc: parakeet,
   parakeet_rnnt: parakeet,
   parakeet_tdt: parakeet,
+  wav2vec2,
+  hubert: wav2vec2,
+  "wav2vec2-conformer": wav2vec2,
 };

@@ -66,7 +66,7 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
   using file = readWeights(folder);
   const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed", options.sharedMatrices);
   const network = description.network(weights);
-  weights.checkAllUsed();
+  weights.checkAllUsed(description.unusedWeights);
   const preprocessor = readPreprocessorConfig(folder);
   const frontEnd = description.frontEnd(preprocessor.json, preprocessor.path);
   if (frontEnd.config.featureSize !== network.featureSize) {

@@ -19,6 +19,11 @@ interface Batch {
   readonly hiddenFrames: number;
 }
 
+export interface PaddedForwardOptions {
+  /** False: padding is taken for silence, as {@link FrontEndConfig} may say of a model. */
+  readonly attentionMask?: boolean | undefined;
+}
+
 /**
  * Reads `input_features` (batch, frames, mel bins), or `input_values` (batch, samples), and, if there, `attention_mask` (batch, frames
  * or samples). Gives `encoder_last_hidden_state` (batch, hidden frames, hidden), zero in padded frames; for CTC also `logits` and
@@ -26,9 +31,9 @@ interface Batch {
  * the blank that begins it, blanks behind.
  * @throws UsmLiteError BAD_CHECKPOINT when the input lacks a tensor or has one of another shape
  */
-export function paddedForward(network: SpeechNetwork, input: TensorFile): Entries {
+export function paddedForward(network: SpeechNetwork, input: TensorFile, { attentionMask = true }: PaddedForwardOptions = {}): Entries {
   return tidy(() => {
-    const batch = readBatch(network, input);
+    const batch = readBatch(network, input, attentionMask);
     return network.kind === "ctc" ? ctcForward(network, batch) : transducerForward(network, batch);
   });
 }
@@ -60,7 +65,7 @@ function transducerForward(network: TransducerNetwork, batch: Batch): Entries {
   ];
 }
 
-function readBatch(network: SpeechNetwork, input: TensorFile): Batch {
+function readBatch(network: SpeechNetwork, input: TensorFile, attentionMask: boolean): Batch {
   const { featureSize } = network;
   const samples = featureSize === 1;
   const name = samples ? "input_values" : "input_features";
@@ -75,7 +80,7 @@ function readBatch(network: SpeechNetwork, input: TensorFile): Batch {
   }
   const values = input.values(name);
   if (!(values instanceof Float32Array)) return fail(`${name} has dtype ${input.dtype(name)}; it must be F32, F16 or BF16`);
-  const lengths = maskedLengths(input, size, frames);
+  const lengths = attentionMask ? maskedLengths(input, size, frames) : new Array<number>(size).fill(frames);
   const offsets = new SequenceOffsets(lengths);
   const packed = new Float32Array(offsets.frames * featureSize);
   lengths.forEach((length, item) => {

@@ -3,6 +3,7 @@ import { layerNorm } from "../ops/layer_norm.js";
 import { releaseUnlessRecording } from "../ops/tape.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
+import type { ConformerNames } from "./conformer_names.js";
 import { ConvolutionModule, type ConvolutionModuleSizes } from "./convolution_module.js";
 import { FeedForward } from "./feed_forward.js";
 import type { ForwardContext } from "./forward_context.js";
@@ -20,7 +21,8 @@ export interface AttentionModule {
   readonly linears: readonly Linear[];
 }
 
-export interface ConformerBlockSizes extends ConvolutionModuleSizes {
+export interface ConformerBlockSizes extends Omit<ConvolutionModuleSizes, "batchNormName"> {
+  readonly names: ConformerNames;
   readonly intermediate: number;
   /** Of the feed-forward modules. */
   readonly feedForwardBias: boolean;
@@ -51,22 +53,26 @@ export class ConformerBlock {
     private readonly sizes: ConformerBlockSizes,
     selfAttention: (scope: WeightScope) => AttentionModule,
   ) {
-    const { hidden, intermediate, feedForwardBias, convolutionBias, normBias, activationDropout } = sizes;
+    const { hidden, intermediate, feedForwardBias, convolutionBias, normBias, activation, activationDropout, names } = sizes;
     const norm = (name: string): Norm => ({
       weight: scope.tensor(`${name}.weight`, [hidden], "ones"),
       ...(normBias ? { bias: scope.tensor(`${name}.bias`, [hidden], "zeros") } : {}),
     });
-    const feedForwardSizes = { hidden, intermediate, bias: feedForwardBias };
-    this.feedForward1 = new FeedForward(scope.scope("feed_forward1"), feedForwardSizes, activationDropout);
-    this.selfAttention = selfAttention(scope.scope("self_attn"));
-    this.convolution = new ConvolutionModule(scope.scope("conv"), { ...sizes, bias: convolutionBias });
-    this.feedForward2 = new FeedForward(scope.scope("feed_forward2"), feedForwardSizes, activationDropout);
+    const feedForwardSizes = { hidden, intermediate, bias: feedForwardBias, activation, names };
+    this.feedForward1 = new FeedForward(scope.scope(names.feedForward1), feedForwardSizes, activationDropout);
+    this.selfAttention = selfAttention(scope.scope(names.selfAttention));
+    this.convolution = new ConvolutionModule(scope.scope(names.convolution), {
+      ...sizes,
+      bias: convolutionBias,
+      batchNormName: names.batchNorm,
+    });
+    this.feedForward2 = new FeedForward(scope.scope(names.feedForward2), feedForwardSizes, activationDropout);
     this.norms = {
-      feedForward1: norm("norm_feed_forward1"),
-      selfAttention: norm("norm_self_att"),
-      convolution: norm("norm_conv"),
-      feedForward2: norm("norm_feed_forward2"),
-      output: norm("norm_out"),
+      feedForward1: norm(names.norms.feedForward1),
+      selfAttention: norm(names.norms.selfAttention),
+      convolution: norm(names.norms.convolution),
+      feedForward2: norm(names.norms.feedForward2),
+      output: norm(names.norms.output),
     };
   }
 

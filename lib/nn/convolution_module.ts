@@ -2,6 +2,7 @@
 import { batchNorm, foldBatchNorm } from "../ops/batch_norm.js";
 import { depthwiseConvolution } from "../ops/depthwise_convolution.js";
 import { glu } from "../ops/activation.js";
+import { geluInPlace } from "../ops/gelu.js";
 import { keep } from "../tensor/scope.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -15,6 +16,10 @@ export interface ConvolutionModuleSizes {
   readonly bias: boolean;
   /** Share of a training batch in the running statistics. */
   readonly batchNormMomentum: number;
+  /** After the batch normalisation. */
+  readonly activation: "silu" | "gelu";
+  /** What the checkpoint calls the batch normalisation. */
+  readonly batchNormName: string;
 }
 
 // torch.nn.BatchNorm1d's default, which this model family does not configure.
@@ -31,23 +36,23 @@ export class ConvolutionModule {
     scope: WeightScope,
     private readonly sizes: ConvolutionModuleSizes,
   ) {
-    const { hidden, kernel, bias } = sizes;
+    const { hidden, kernel, bias, batchNormName } = sizes;
     this.pointwise1 = new Linear(scope, "pointwise_conv1", [2 * hidden, hidden, 1], { bias });
     this.depthwise = {
       weight: scope.tensor("depthwise_conv.weight", [hidden, 1, kernel], "fanIn"),
       bias: bias ? scope.tensor("depthwise_conv.bias", [hidden], "zeros") : undefined,
     };
     this.norm = {
-      weight: scope.tensor("norm.weight", [hidden], "ones"),
-      bias: scope.tensor("norm.bias", [hidden], "zeros"),
-      runningMean: scope.tensor("norm.running_mean", [hidden], "zeros"),
-      runningVariance: scope.tensor("norm.running_var", [hidden], "ones"),
+      weight: scope.tensor(`${batchNormName}.weight`, [hidden], "ones"),
+      bias: scope.tensor(`${batchNormName}.bias`, [hidden], "zeros"),
+      runningMean: scope.tensor(`${batchNormName}.running_mean`, [hidden], "zeros"),
+      runningVariance: scope.tensor(`${batchNormName}.running_var`, [hidden], "ones"),
     };
     this.pointwise2 = new Linear(scope, "pointwise_conv2", [hidden, hidden, 1], { bias });
   }
 
   /**
-   * `residualScale * residual + scale * P2 silu(batchNorm(depthwise(glu(P1 normalized))))`
+   * `residualScale * residual + scale * P2 activation(batchNorm(depthwise(glu(P1 normalized))))`
    * @param normalized (frames, hidden)
    * @param residual (frames, hidden)
    */
@@ -100,6 +105,10 @@ export class ConvolutionModule {
       });
       this.folded = { weight: keep(weight), bias: keep(bias) };
     }
-    return depthwiseConvolution(gated, this.folded.weight, offsets, { bias: this.folded.bias, activation: "silu" });
+    const { activation } = this.sizes;
+    const options = { bias: this.folded.bias, activation: activation === "silu" ? activation : "none" } as const;
+    const convolved = depthwiseConvolution(gated, this.folded.weight, offsets, options);
+    if (activation === "gelu") geluInPlace(convolved);
+    return convolved;
   }
 }

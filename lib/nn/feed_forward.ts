@@ -1,8 +1,17 @@
 /** The feed-forward module of a Conformer block (Gulati et al. 2020, section 2.3). */
 import type { Tensor } from "../tensor/tensor.js";
+import { activatedLinear, type ActivationName } from "./activated_linear.js";
 import { dropoutOptions, type ForwardContext } from "./forward_context.js";
 import { Linear } from "./linear.js";
 import type { WeightScope } from "./weight_source.js";
+
+export interface FeedForwardSizes {
+  readonly hidden: number;
+  readonly intermediate: number;
+  readonly bias: boolean;
+  readonly activation: ActivationName;
+  readonly names: { readonly inner: string; readonly outer: string };
+}
 
 export class FeedForward {
   private readonly linear1: Linear;
@@ -10,15 +19,15 @@ export class FeedForward {
 
   constructor(
     scope: WeightScope,
-    sizes: { hidden: number; intermediate: number; bias: boolean },
+    private readonly sizes: FeedForwardSizes,
     private readonly activationDropout: number,
   ) {
-    this.linear1 = new Linear(scope, "linear1", [sizes.intermediate, sizes.hidden], sizes);
-    this.linear2 = new Linear(scope, "linear2", [sizes.hidden, sizes.intermediate], sizes);
+    this.linear1 = new Linear(scope, sizes.names.inner, [sizes.intermediate, sizes.hidden], sizes);
+    this.linear2 = new Linear(scope, sizes.names.outer, [sizes.hidden, sizes.intermediate], sizes);
   }
 
   /**
-   * `residualWeight * residual + outputWeight * W2 silu(W1 normalized)`
+   * `residualWeight * residual + outputWeight * W2 activation(W1 normalized)`
    * @param normalized (frames, hidden), the layer-normalised input
    * @param residual (frames, hidden), the input itself
    */
@@ -28,10 +37,11 @@ export class FeedForward {
     [residualScale, scale]: readonly [number, number],
     context: ForwardContext,
   ): Tensor {
-    const inner = this.linear1.forward(normalized, context, {
-      activation: "silu",
-      ...dropoutOptions(context, this.activationDropout),
-    });
+    const { activation } = this.sizes;
+    const inner =
+      activation === "gelu"
+        ? activatedLinear(this.linear1, normalized, activation, context)
+        : this.linear1.forward(normalized, context, { activation, ...dropoutOptions(context, this.activationDropout) });
     return this.linear2.forward(inner, context, { residual, residualScale, scale });
   }
 

@@ -6,12 +6,12 @@ import type { Tensor } from "../tensor/tensor.js";
 import type { ForwardContext } from "./forward_context.js";
 import type { WeightScope } from "./weight_source.js";
 
-/** Unpadded convolution along the frames of each sequence, then ReLU. */
+/** Unpadded convolution along the frames of each sequence, then ReLU unless told otherwise. */
 export class StridedConvolution {
   /** Name of the weight in checkpoints, recipes and `inspect`. */
   readonly name: string;
   readonly weight: Tensor | PackedMatrix;
-  private readonly bias: Tensor;
+  private readonly bias: Tensor | undefined;
 
   /** @param shape (out, in, kernel) */
   constructor(
@@ -19,15 +19,16 @@ export class StridedConvolution {
     name: string,
     readonly shape: readonly [out: number, inputs: number, kernel: number],
     private readonly stride: number,
+    private readonly options: { readonly activation: "none" | "relu"; readonly bias: boolean } = { activation: "relu", bias: true },
   ) {
     this.name = scope.nameOf(`${name}.weight`);
     this.weight = scope.matrix(`${name}.weight`, shape, "he");
-    this.bias = scope.tensor(`${name}.bias`, [shape[0]], "zeros");
+    this.bias = options.bias ? scope.tensor(`${name}.bias`, [shape[0]], "zeros") : undefined;
   }
 
   /** @param x (frames, in); returns (output frames, out) and where each sequence now lies */
   forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext): { output: Tensor; offsets: SequenceOffsets } {
-    const options = { stride: this.stride, activation: "relu" } as const;
+    const options = { stride: this.stride, activation: this.options.activation };
     if (this.weight instanceof PackedMatrix) return packedSubsamplingConvolution(x, this.weight, this.bias, offsets, options);
     const weight = context.transformWeight?.(this.name, this.weight) ?? this.weight;
     return subsamplingConvolution(x, weight, this.bias, offsets, options);

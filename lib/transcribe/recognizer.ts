@@ -1,5 +1,6 @@
 /** From samples to text on the calling thread: features, network over packed chunks, decoding. */
 import { LogMel } from "../audio/log_mel.js";
+import { RawSamples } from "../audio/raw_samples.js";
 import { CtcBeamSearch } from "../decode/ctc_beam_search.js";
 import { CtcGreedySearch } from "../decode/ctc_greedy.js";
 import type { LogProbabilities } from "../decode/hypothesis.js";
@@ -47,6 +48,9 @@ const overlapSeconds = 4;
 // Where features are normalised over the audio, chunks are as long as memory allows, so that most audio is one.
 const longChunkSeconds = 120;
 const longOverlapSeconds = 8;
+// Samples become hidden frames of their own in the network, thousands a second at first: chunks are shorter.
+const sampleChunkSeconds = 30;
+const sampleOverlapSeconds = 4;
 // Of one forward pass over several short utterances; a chunk of a long one is a pass of its own.
 const secondsPerPass = 30;
 
@@ -140,9 +144,14 @@ export class Recognizer {
 
   /** The features of one recording, in the chunks that {@link Recognizer.transcribe} hears. */
   featureChunks(): AudioChunks {
-    const local = this.model.frontEnd instanceof LogMel;
+    const { frontEnd } = this.model;
     const frames = (seconds: number): number => Math.ceil((seconds * this.melRate) / this.stride) * this.stride;
-    const [length, overlap] = local ? [chunkSeconds, overlapSeconds] : [longChunkSeconds, longOverlapSeconds];
+    const [length, overlap] =
+      frontEnd instanceof LogMel
+        ? [chunkSeconds, overlapSeconds]
+        : frontEnd instanceof RawSamples
+          ? [sampleChunkSeconds, sampleOverlapSeconds]
+          : [longChunkSeconds, longOverlapSeconds];
     return this.chunksOf(new ChunkPlan(frames(length), frames(overlap), this.stride));
   }
 

@@ -17,4 +17,22 @@ void pad_sequences(const float* from, int64_t width, const int32_t* offsets, int
   }
 }
 
+void rotate_rows(const float* from, int64_t heads, int64_t head_dim, const int32_t* offsets, int64_t sequences, const RotaryTable& table,
+                 float* to) {
+  const int64_t half = head_dim / 2;
+  for (int64_t sequence = 0; sequence < sequences; ++sequence) {
+    for (int64_t row = offsets[sequence]; row < offsets[sequence + 1]; ++row) {
+      const float* cosine = table.cosine.data() + (row - offsets[sequence]) * half;
+      const float* sine = table.sine.data() + (row - offsets[sequence]) * half;
+      for (int64_t at = row * heads * head_dim; at < (row + 1) * heads * head_dim; at += head_dim) {
+        for (int64_t i = 0; i < half; ++i) {
+          const float first = from[at + i], second = from[at + half + i];
+          to[at + i] = first * cosine[i] - second * sine[i];
+          to[at + half + i] = second * cosine[i] + first * sine[i];
+        }
+      }
+    }
+  }
+}
+
 }  // namespace usmlite

@@ -1,6 +1,8 @@
-// Copies of rows: embeddings, caches, and zeros around sequences.
+// Copies of rows: embeddings, caches, zeros around sequences, rotated positions.
 #pragma once
 #include <cstdint>
+
+#include "core/rotary_table.hpp"
 
 namespace usmlite {
 
@@ -9,5 +11,9 @@ void gather_rows(const float* from, int64_t width, const int32_t* indices, int64
 
 /// Copies each of `sequences` packed sequences of rows of `width` floats with `before` and `after` rows of zeros around it.
 void pad_sequences(const float* from, int64_t width, const int32_t* offsets, int64_t sequences, int64_t before, int64_t after, float* to);
+
+/// Copies packed sequences of rows of heads * head_dim floats, the halves of each head turned by the row's position.
+void rotate_rows(const float* from, int64_t heads, int64_t head_dim, const int32_t* offsets, int64_t sequences, const RotaryTable& table,
+                 float* to);
 
 }  // namespace usmlite

@@ -7,13 +7,14 @@
 namespace usmlite::binding {
 namespace {
 
-// gelu(x) -> y of the same shape
+// gelu(x, inPlace) -> y of the same shape, or nothing
 Napi::Value gelu(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "gelu", 1);
+  Arguments arguments(info, "gelu", 2);
   const Tensor& x = arguments.tensor(0, "x", DType::kFloat32);
-  Tensor y(DType::kFloat32, x.shape());
+  const bool in_place = arguments.boolean(1, "inPlace");
+  Tensor y = in_place ? x : Tensor(DType::kFloat32, x.shape());
   cpu::gelu(x.f32(), y.f32(), x.count());
-  return TensorHandle::wrap(info.Env(), std::move(y));
+  return in_place ? info.Env().Undefined() : TensorHandle::wrap(info.Env(), std::move(y));
 }
 
 }  // namespace

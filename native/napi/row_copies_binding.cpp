@@ -1,5 +1,7 @@
 #include "core/row_copies.hpp"
 
+#include <algorithm>
+
 #include "napi/arguments.hpp"
 #include "napi/groups.hpp"
 #include "napi/tensor_binding.hpp"
@@ -38,11 +40,29 @@ Napi::Value pad_sequences(const Napi::CallbackInfo& info) {
   return TensorHandle::wrap(info.Env(), std::move(padded));
 }
 
+// rotateRows(x, offsets, heads, theta) -> tensor like x
+Napi::Value rotate_rows(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "rotateRows", 4);
+  const Tensor& x = arguments.tensor(0, "x", DType::kFloat32, {kAny, kAny});
+  const Tensor& offsets = arguments.offsets(1, "offsets", x.dim(0));
+  const int64_t heads = arguments.integer(2, "heads", 1, 1 << 20);
+  if (x.dim(1) == 0 || x.dim(1) % (2 * heads) != 0) {
+    arguments.fail("x must hold " + std::to_string(heads) + " heads of an even size but has shape " + shape_text(x.shape()));
+  }
+  int64_t longest = 0;
+  for (int64_t i = 1; i < offsets.count(); ++i) longest = std::max<int64_t>(longest, offsets.i32()[i] - offsets.i32()[i - 1]);
+  const auto table = rotary_table(static_cast<float>(arguments.number(3, "theta", 1e-3, 1e12)), x.dim(1) / heads, longest);
+  Tensor rotated(DType::kFloat32, x.shape());
+  usmlite::rotate_rows(x.f32(), heads, x.dim(1) / heads, offsets.i32(), offsets.count() - 1, *table, rotated.f32());
+  return TensorHandle::wrap(info.Env(), std::move(rotated));
+}
+
 }  // namespace
 
 void define_row_copies(Napi::Object exports) {
   define<gather_rows>(exports, "gatherRows");
   define<pad_sequences>(exports, "padSequences");
+  define<rotate_rows>(exports, "rotateRows");
 }
 
 }  // namespace usmlite::binding

@@ -1,5 +1,6 @@
 /** The Conformer encoder of the LASR family (Google's public Conformer, `LasrEncoder` in transformers). */
 import { ConformerBlock } from "../../nn/conformer_block.js";
+import { conformerNames } from "../../nn/conformer_names.js";
 import { ConvolutionSubsampling } from "../../nn/convolution_subsampling.js";
 import { dropoutOptions, type ForwardContext } from "../../nn/forward_context.js";
 import type { Linear } from "../../nn/linear.js";
@@ -30,6 +31,8 @@ export class LasrEncoder {
       stride: config.subsampling_conv_stride,
     });
     const sizes = {
+      names: conformerNames,
+      activation: "silu",
       hidden,
       intermediate: config.intermediate_size,
       kernel: config.conv_kernel_size,
@@ -42,7 +45,7 @@ export class LasrEncoder {
       feedForwardResidualWeights: config.feed_forward_residual_weights,
       convolutionResidualWeights: config.conv_residual_weights,
       activationDropout: config.activation_dropout,
-    };
+    } as const;
     const attentionSizes = {
       hidden,
       heads: config.num_attention_heads,

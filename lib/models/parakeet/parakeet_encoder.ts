@@ -1,6 +1,7 @@
 /** The FastConformer encoder of NVIDIA's Parakeet models (`ParakeetEncoder` in transformers). */
 import { UsmLiteError } from "../../errors.js";
 import { ConformerBlock } from "../../nn/conformer_block.js";
+import { conformerNames } from "../../nn/conformer_names.js";
 import { DepthwiseStridingSubsampling } from "../../nn/depthwise_striding_subsampling.js";
 import type { Linear } from "../../nn/linear.js";
 import { RelativePositions } from "../../nn/relative_positions.js";
@@ -45,6 +46,8 @@ export class ParakeetEncoder {
       factor: config.subsampling_factor,
     });
     const sizes = {
+      names: conformerNames,
+      activation: "silu",
       hidden,
       intermediate: config.intermediate_size,
       kernel: config.conv_kernel_size,

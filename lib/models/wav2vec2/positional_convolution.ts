@@ -1,0 +1,61 @@
+/** What wav2vec 2.0 has instead of positions: a wide grouped convolution with weight normalisation (Salimans, Kingma 2016). */
+import type { WeightScope } from "../../nn/weight_source.js";
+import { geluInPlace } from "../../ops/gelu.js";
+import { groupedConvolution } from "../../ops/grouped_convolution.js";
+import { swapLastAxes } from "../../ops/swap_axes.js";
+import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
+import { keep } from "../../tensor/scope.js";
+import { Tensor } from "../../tensor/tensor.js";
+
+// The same two tensors have other names since PyTorch 2.
+const spellings = [
+  { gain: "parametrizations.weight.original0", direction: "parametrizations.weight.original1" },
+  { gain: "weight_g", direction: "weight_v" },
+] as const;
+
+export class PositionalConvolution {
+  private readonly gain: Tensor;
+  private readonly direction: Tensor;
+  private readonly bias: Tensor;
+  /** (out, kernel, in / groups), made of the two when first used. */
+  private weight: Tensor | undefined;
+
+  constructor(
+    scope: WeightScope,
+    hidden: number,
+    private readonly kernel: number,
+    private readonly groups: number,
+  ) {
+    const names = spellings.find(({ direction }) => scope.has(direction)) ?? spellings[0];
+    this.gain = scope.tensor(names.gain, [1, 1, kernel], "ones");
+    this.direction = scope.tensor(names.direction, [hidden, hidden / groups, kernel], "fanIn");
+    this.bias = scope.tensor("bias", [hidden], "zeros");
+  }
+
+  /** `gelu(convolution(x))`, (frames, hidden) */
+  forward(x: Tensor, offsets: SequenceOffsets): Tensor {
+    this.weight ??= keep(this.normalizedWeight());
+    // An even kernel gives one frame too many, of which the last is dropped: all zeros but half a kernel lie before a sequence.
+    const leftPadding = Math.floor(this.kernel / 2);
+    const y = groupedConvolution(x, this.weight, this.bias, offsets, { groups: this.groups, leftPadding });
+    geluInPlace(y);
+    return y;
+  }
+
+  dispose(): void {
+    this.weight?.dispose();
+    this.weight = undefined;
+  }
+
+  /** Each tap has the length that `gain` says over all outputs and inputs. */
+  private normalizedWeight(): Tensor {
+    const gains = this.gain.toArray();
+    const weight = this.direction.toArray();
+    const squares = new Float64Array(this.kernel);
+    weight.forEach((value, i) => (squares[i % this.kernel] = (squares[i % this.kernel] as number) + value * value));
+    const factors = squares.map((square, tap) => (gains[tap] as number) / Math.sqrt(square));
+    for (let i = 0; i < weight.length; i++) weight[i] = (weight[i] as number) * (factors[i % this.kernel] as number);
+    using byInput = Tensor.from(weight, this.direction.shape);
+    return swapLastAxes(byInput);
+  }
+}

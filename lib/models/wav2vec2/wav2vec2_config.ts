@@ -1,0 +1,75 @@
+/** `config.json` of the `wav2vec2`, `hubert` and `wav2vec2-conformer` families with a CTC head: keys that change the output are honoured or refused. */
+import { z } from "zod";
+import { checkedValue } from "../../checkpoint/checked_value.js";
+import { UsmLiteError } from "../../errors.js";
+
+const positive = z.number().int().positive().max(1_000_000);
+const activation = z
+  .enum(["gelu", "relu", "silu", "swish"])
+  .default("gelu")
+  .transform((name) => (name === "swish" ? "silu" : name));
+
+const configSchema = z.looseObject({
+  model_type: z.literal(["wav2vec2", "hubert", "wav2vec2-conformer"]),
+  architectures: z.array(z.string()).nullish(),
+  vocab_size: positive.default(32),
+  pad_token_id: z.number().int().nonnegative().default(0),
+  hidden_size: positive.default(768),
+  num_hidden_layers: positive.default(12),
+  num_attention_heads: positive.default(12),
+  intermediate_size: positive.default(3072),
+  hidden_act: activation,
+  layer_norm_eps: z.number().positive().default(1e-5),
+  feat_extract_norm: z.enum(["group", "layer"]).default("group"),
+  feat_extract_activation: z.literal("gelu").default("gelu"),
+  conv_dim: z.array(positive).default([512, 512, 512, 512, 512, 512, 512]),
+  conv_stride: z.array(positive).default([5, 2, 2, 2, 2, 2, 2]),
+  conv_kernel: z.array(positive).default([10, 3, 3, 3, 3, 2, 2]),
+  conv_bias: z.boolean().default(false),
+  num_conv_pos_embeddings: positive.default(128),
+  num_conv_pos_embedding_groups: positive.default(16),
+  do_stable_layer_norm: z.boolean().default(false),
+  feat_proj_layer_norm: z.boolean().default(true),
+  conv_pos_batch_norm: z.literal(false).default(false),
+  add_adapter: z.literal(false).default(false),
+  adapter_attn_dim: z.null().optional(),
+  position_embeddings_type: z.enum(["relative", "rotary"]).nullable().default("relative"),
+  rotary_embedding_base: z.number().positive().default(10_000),
+  conv_depthwise_kernel_size: positive.default(31),
+});
+
+/** The contents of `config.json`, with defaults filled in; `pad_token_id` is the CTC blank. */
+export type Wav2Vec2Config = z.infer<typeof configSchema>;
+
+/** @throws UsmLiteError BAD_CONFIG naming `source` and the key that is wrong */
+export function parseWav2Vec2Config(json: unknown, source: string): Wav2Vec2Config {
+  const config = checkedValue(configSchema, json, { source, code: "BAD_CONFIG" });
+  const refuse = (key: string, sentence: string): never => {
+    throw new UsmLiteError("BAD_CONFIG", `${source}: key "${key}" ${sentence}`);
+  };
+  const [architecture] = config.architectures ?? [];
+  if (architecture !== undefined && !architecture.endsWith("ForCTC")) {
+    refuse("architectures", `is ${architecture}; only models with a CTC head (ForCTC) give text`);
+  }
+  const { conv_dim, conv_stride, conv_kernel } = config;
+  if (conv_dim.length === 0 || conv_stride.length !== conv_dim.length || conv_kernel.length !== conv_dim.length) {
+    refuse("conv_dim", "must have as many entries as conv_stride and conv_kernel, at least one");
+  }
+  if (config.hidden_size % config.num_attention_heads !== 0) {
+    refuse("hidden_size", `must be divisible by num_attention_heads, ${config.num_attention_heads}`);
+  }
+  if (config.hidden_size % config.num_conv_pos_embedding_groups !== 0) {
+    refuse("hidden_size", `must be divisible by num_conv_pos_embedding_groups, ${config.num_conv_pos_embedding_groups}`);
+  }
+  if (config.pad_token_id >= config.vocab_size) refuse("pad_token_id", `must be below vocab_size, ${config.vocab_size}: it is the CTC blank`);
+  if (config.model_type === "wav2vec2-conformer") {
+    if (config.conv_depthwise_kernel_size % 2 === 0) refuse("conv_depthwise_kernel_size", "must be odd");
+    if (config.hidden_act === "relu") refuse("hidden_act", "must be gelu or swish in this family");
+    const headSize = config.hidden_size / config.num_attention_heads;
+    if (config.position_embeddings_type === "rotary" && headSize % 2 !== 0) refuse("num_attention_heads", "must give heads of an even size");
+  }
+  return config;
+}
+
+/** Samples per hidden frame. */
+export const samplesPerFrame = ({ conv_stride }: Wav2Vec2Config): number => conv_stride.reduce((product, stride) => product * stride, 1);

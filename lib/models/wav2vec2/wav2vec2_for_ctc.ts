@@ -1,0 +1,87 @@
+/** wav2vec 2.0, HuBERT or wav2vec2-conformer with a CTC head (`Wav2Vec2ForCTC`, .. in transformers), for inference. */
+import { Linear } from "../../nn/linear.js";
+import { Norm } from "../../nn/transformer_block.js";
+import { WeightRegistry } from "../../nn/weight_registry.js";
+import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
+import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
+import { tidy } from "../../tensor/scope.js";
+import type { Tensor } from "../../tensor/tensor.js";
+import type { CtcNetwork, Encoded } from "../speech_network.js";
+import { FeatureEncoder } from "./feature_encoder.js";
+import type { Wav2Vec2Config } from "./wav2vec2_config.js";
+import { Wav2Vec2ConformerEncoder, Wav2Vec2Encoder, type Encoder } from "./wav2vec2_encoder.js";
+
+/** Prefix of the weights below the head. */
+const prefixes = { wav2vec2: "wav2vec2", hubert: "hubert", "wav2vec2-conformer": "wav2vec2_conformer" } as const;
+
+export class Wav2Vec2ForCtc implements CtcNetwork {
+  readonly kind = "ctc";
+  readonly featureSize = 1;
+  private readonly weights: WeightRegistry;
+  private readonly features: FeatureEncoder;
+  private readonly featureNorm: Norm | undefined;
+  private readonly projection: Linear;
+  private readonly encoder: Encoder;
+  private readonly head: Linear;
+
+  /** @throws UsmLiteError BAD_CHECKPOINT when a weight is missing or has another shape than `config` asks for */
+  constructor(
+    readonly config: Wav2Vec2Config,
+    source: WeightSource,
+  ) {
+    this.weights = new WeightRegistry(source);
+    const root = new WeightScope(this.weights);
+    const scope = root.scope(prefixes[config.model_type]);
+    const channels = config.conv_dim.at(-1) as number;
+    const projection = scope.scope("feature_projection");
+    this.features = new FeatureEncoder(scope.scope("feature_extractor"), config);
+    const normalizes = config.model_type !== "hubert" || config.feat_proj_layer_norm;
+    this.featureNorm = normalizes ? new Norm(projection, "layer_norm", channels, config.layer_norm_eps) : undefined;
+    this.projection = new Linear(projection, "projection", [config.hidden_size, channels], { bias: true });
+    const conformer = config.model_type === "wav2vec2-conformer";
+    this.encoder = new (conformer ? Wav2Vec2ConformerEncoder : Wav2Vec2Encoder)(scope.scope("encoder"), config);
+    this.head = new Linear(root, "lm_head", [config.vocab_size, config.hidden_size], { bias: true });
+  }
+
+  forward(samples: Tensor, offsets: SequenceOffsets): Encoded & { readonly logits: Tensor } {
+    const { output, offsets: where } = this.features.forward(samples, offsets);
+    const x = tidy(() => this.projection.forward(this.featureNorm?.forward(output) ?? output, {}));
+    output.dispose();
+    const hidden = this.encoder.forward(x, where);
+    x.dispose();
+    return { hidden, logits: this.head.forward(hidden, {}), offsets: where };
+  }
+
+  hiddenFrames(samples: number): number {
+    return this.features.outputLength(samples);
+  }
+
+  get vocabularySize(): number {
+    return this.config.vocab_size;
+  }
+
+  get blankId(): number {
+    return this.config.pad_token_id;
+  }
+
+  parameters(): ReadonlyMap<string, Tensor> {
+    return this.weights.parameters;
+  }
+
+  buffers(): ReadonlyMap<string, Tensor> {
+    return this.weights.buffers;
+  }
+
+  linearWeights(): readonly string[] {
+    return [...this.features.convolutions, this.projection, ...this.encoder.linears, this.head].map(({ name }) => name);
+  }
+
+  blockWeights(): readonly string[] {
+    return this.encoder.linears.map(({ name }) => name);
+  }
+
+  dispose(): void {
+    this.encoder.dispose();
+    this.weights.dispose();
+  }
+}

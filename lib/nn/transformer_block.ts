@@ -1,0 +1,107 @@
+/** One block of a Transformer encoder (Vaswani et al. 2017), normalised before or after its modules, for inference. */
+import { attention } from "../ops/attention.js";
+import { layerNorm } from "../ops/layer_norm.js";
+import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import { tidy } from "../tensor/scope.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { activatedLinear, type ActivationName } from "./activated_linear.js";
+import { Linear } from "./linear.js";
+import type { WeightScope } from "./weight_source.js";
+
+/** What the parts are called in checkpoints. */
+export interface TransformerNames {
+  readonly attention: string;
+  readonly query: string;
+  readonly key: string;
+  readonly value: string;
+  readonly output: string;
+  readonly attentionNorm: string;
+  readonly inner: string;
+  readonly outer: string;
+  readonly feedForwardNorm: string;
+}
+
+export interface TransformerBlockSizes {
+  readonly hidden: number;
+  readonly heads: number;
+  readonly intermediate: number;
+  readonly activation: ActivationName;
+  readonly layerNormEpsilon: number;
+  /** Normalises what goes into attention and feed-forward module (true), or the sums after them. */
+  readonly normalizeFirst: boolean;
+  readonly keyBias: boolean;
+  readonly names: TransformerNames;
+}
+
+/** Layer normalisation with its weights. */
+export class Norm {
+  private readonly weight: Tensor;
+  private readonly bias: Tensor;
+
+  constructor(
+    scope: WeightScope,
+    name: string,
+    size: number,
+    private readonly epsilon: number,
+  ) {
+    this.weight = scope.tensor(`${name}.weight`, [size], "ones");
+    this.bias = scope.tensor(`${name}.bias`, [size], "zeros");
+  }
+
+  forward(x: Tensor): Tensor {
+    return layerNorm(x, this.weight, { bias: this.bias, epsilon: this.epsilon });
+  }
+}
+
+export class TransformerBlock {
+  private readonly query: Linear;
+  private readonly key: Linear;
+  private readonly value: Linear;
+  private readonly output: Linear;
+  private readonly attentionNorm: Norm;
+  private readonly inner: Linear;
+  private readonly outer: Linear;
+  private readonly feedForwardNorm: Norm;
+
+  constructor(
+    scope: WeightScope,
+    private readonly sizes: TransformerBlockSizes,
+  ) {
+    const { hidden, intermediate, layerNormEpsilon, names } = sizes;
+    const inner = scope.scope(names.attention);
+    const square = [hidden, hidden];
+    this.query = new Linear(inner, names.query, square, { bias: true });
+    this.key = new Linear(inner, names.key, square, { bias: sizes.keyBias });
+    this.value = new Linear(inner, names.value, square, { bias: true });
+    this.output = new Linear(inner, names.output, square, { bias: true });
+    this.attentionNorm = new Norm(scope, names.attentionNorm, hidden, layerNormEpsilon);
+    this.inner = new Linear(scope, names.inner, [intermediate, hidden], { bias: true });
+    this.outer = new Linear(scope, names.outer, [hidden, intermediate], { bias: true });
+    this.feedForwardNorm = new Norm(scope, names.feedForwardNorm, hidden, layerNormEpsilon);
+  }
+
+  /** @param x (frames, hidden); returns the same shape */
+  forward(x: Tensor, offsets: SequenceOffsets): Tensor {
+    return tidy(() => {
+      if (this.sizes.normalizeFirst) {
+        const attended = tidy(() => this.attend(this.attentionNorm.forward(x), x, offsets));
+        return tidy(() => this.feedForward(this.feedForwardNorm.forward(attended), attended));
+      }
+      const attended = tidy(() => this.attentionNorm.forward(this.attend(x, x, offsets)));
+      return tidy(() => this.feedForwardNorm.forward(this.feedForward(attended, attended)));
+    });
+  }
+
+  get linears(): Linear[] {
+    return [this.query, this.key, this.value, this.output, this.inner, this.outer];
+  }
+
+  private attend(x: Tensor, residual: Tensor, offsets: SequenceOffsets): Tensor {
+    const [query, key, value] = [this.query, this.key, this.value].map((layer) => layer.forward(x, {})) as [Tensor, Tensor, Tensor];
+    return this.output.forward(attention(query, key, value, offsets, { heads: this.sizes.heads }), {}, { residual });
+  }
+
+  private feedForward(x: Tensor, residual: Tensor): Tensor {
+    return this.outer.forward(activatedLinear(this.inner, x, this.sizes.activation, {}), {}, { residual });
+  }
+}

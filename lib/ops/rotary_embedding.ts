@@ -1,0 +1,19 @@
+/** Rotary position embedding of rows (Su et al. 2021). */
+import { addon } from "../native/addon.js";
+import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+
+interface RotaryBindings {
+  rotateRows(x: TensorHandle, offsets: TensorHandle, heads: number, theta: number): TensorHandle;
+}
+
+const native = addon as RotaryBindings;
+
+/**
+ * Turns the pairs of each head (its two halves, "rotate half") by the position of the row in its sequence. Not differentiable; where
+ * queries and keys themselves are turned, {@link attention} does so without a copy.
+ * @param x (frames, heads * headDim)
+ */
+export function rotateRows(x: Tensor, offsets: SequenceOffsets, heads: number, theta: number): Tensor {
+  return new Tensor(native.rotateRows(x.handle, offsets.tensor.handle, heads, theta));
+}
