@@ -64,7 +64,7 @@ export { HotwordScorer } from "./decode/hotword_scorer.js";
 export { joinChunks, planChunks, type Chunk } from "./decode/overlap.js";
 export { formatTranscript, transcriptFormats, type Transcript, type TranscriptFormat } from "./text/transcript_formats.js";
 export { PackedMatrix } from "./quant/packed_matrix.js";
-export { packedLinear, type PackedLinearOptions } from "./ops/packed_linear.js";
+export { packedLinear, type ActivationCoding, type PackedActivation, type PackedLinearOptions } from "./ops/packed_linear.js";
 export { tuneFusion, type FusionWeights, type TuningUtterance } from "./decode/fusion_tuning.js";
 export { loadModel, type LoadOptions, type SpeechModel } from "./models/model_folder.js";
 export { Transcriber, type AudioInput, type StreamedText, type TranscribeOptions, type TranscriberOptions } from "./transcribe/transcriber.js";

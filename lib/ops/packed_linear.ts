@@ -4,13 +4,25 @@ import type { PackedMatrix, PackedMatrixHandle } from "../quant/packed_matrix.js
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import type { Activation, LinearOptions } from "./linear.js";
 
-export interface PackedLinearOptions extends Omit<LinearOptions, "dropout"> {
+/**
+ * `gelu`: x times the normal distribution function of x. `glu` halves the channels: channel i is multiplied by the sigmoid
+ * of channel i + out / 2 (Dauphin et al., arXiv 1612.08083).
+ */
+export type PackedActivation = Activation | "gelu" | "glu";
+
+/**
+ * How every row of `x` becomes whole numbers: `int8`, 255 steps symmetric around zero; `int8-asymmetric`, 255 steps from
+ * its least to its largest value; `int4`, 15 symmetric steps. `float32`: the weights become floats instead.
+ */
+export type ActivationCoding = "float32" | "int8" | "int8-asymmetric" | "int4";
+
+export interface PackedLinearOptions extends Omit<LinearOptions, "dropout" | "activation"> {
+  activation?: PackedActivation;
   /**
-   * What the weights are multiplied by. `int8`, the default: every row of `x` is rounded to 255 steps of its largest
-   * magnitude and whole numbers are multiplied, several times faster. `float32`: the weights become floats. Weights that
-   * are floats themselves always use `float32`.
+   * What the weights are multiplied by; default `int8`. Whole numbers are multiplied several times faster than floats.
+   * Weights that are floats themselves always use `float32`.
    */
-  activations?: "float32" | "int8";
+  activations?: ActivationCoding;
 }
 
 interface PackedLinearBindings {
@@ -18,18 +30,18 @@ interface PackedLinearBindings {
     x: TensorHandle,
     weight: PackedMatrixHandle,
     bias: TensorHandle | undefined,
-    activation: Activation,
+    activation: PackedActivation,
     scale: number,
     residual: TensorHandle | undefined,
     residualScale: number,
-    activations: "float32" | "int8",
+    activations: ActivationCoding,
   ): TensorHandle;
 }
 
 const native = addon as PackedLinearBindings;
 
 /**
- * `residualScale * residual + scale * activation(x·Wᵀ + bias)`, (frames, out), as {@link linear} computes it; not
+ * `residualScale * residual + scale * activation(x·Wᵀ + bias)`, (frames, out), or (frames, out / 2) after `glu`; not
  * differentiable. A row of `x` that holds NaN or infinity gives a row of NaN.
  *
  * @param x float32 (frames, in)

@@ -1,9 +1,12 @@
 #include "codec/packed_matrix.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <string>
+#include <vector>
 
+#include "codec/panel_codes.hpp"
 #include "codec/quantize.hpp"
 #include "core/error.hpp"
 #include "core/thread_pool.hpp"
@@ -11,27 +14,10 @@
 namespace usmlite::codec {
 namespace {
 
-constexpr int64_t kDenseUnits = 4;          // per window
-constexpr int64_t kCodesPerUnit = 4;        // per channel
-constexpr int64_t kLongestRun = 64;         // windows: kernels work through a run with its codes in the nearest cache
-constexpr int32_t kLargestActivation = 255;
-constexpr int32_t kLargestRunSum = 32767 / kLargestActivation;  // 128
+constexpr int64_t kUnits = 4;  // of a dense window
+constexpr int32_t kActivationOffset = 128;
 
-bool is_gather(PackedOrder order) { return order == PackedOrder::kGather4 || order == PackedOrder::kGather8; }
-
-// Most non-zero codes of any row in any window.
-int64_t largest_window(const int8_t* codes, int64_t rows, int64_t columns) {
-  int64_t largest = 0;
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t begin = 0; begin < columns; begin += PackedMatrix::kWindow) {
-      const int64_t end = std::min(begin + PackedMatrix::kWindow, columns);
-      int64_t count = 0;
-      for (int64_t i = begin; i < end; ++i) count += codes[row * columns + i] != 0;
-      largest = std::max(largest, count);
-    }
-  }
-  return largest;
-}
+constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 Tensor zeros(DType dtype, int64_t count) {
   Tensor tensor(dtype, {count});
@@ -39,218 +25,125 @@ Tensor zeros(DType dtype, int64_t count) {
   return tensor;
 }
 
+// One panel while it is rearranged.
+struct PanelScratch {
+  explicit PanelScratch(const PackedMatrix& matrix)
+      : inputs(std::max(matrix.windows() * PackedMatrix::kWindow, matrix.columns())), levels(static_cast<size_t>(inputs)),
+        mask(static_cast<size_t>(inputs)), codes(static_cast<size_t>(inputs)),
+        units(static_cast<size_t>(is_dense(matrix.order()) ? inputs * PackedMatrix::kChannels : 0)) {}
+
+  int64_t inputs;  // up to the end of the last window
+  std::vector<int32_t> levels;
+  std::vector<uint8_t> mask, codes, units;
+};
+
 }  // namespace
 
 PackedMatrix::PackedMatrix(const Unpacker& source)
-    : spec_(source.layout().spec), rows_(source.layout().rows), columns_(source.layout().columns) {
+    : spec_(source.layout().spec), rows_(source.layout().rows), columns_(source.layout().columns),
+      arrangement_(arrangement_of(spec_)) {
   if (columns_ > kMaximumColumns) {
     throw Error(error_code::kInvalidArgument, "the weight has " + std::to_string(columns_) +
                                                   " inputs; packed products take at most " +
                                                   std::to_string(kMaximumColumns));
   }
-  const auto unpack_rows = [&](auto&& take_row) {
-    parallel_for(rows_, 16, [&](int64_t begin, int64_t end) {
-      std::vector<int32_t> row_codes(static_cast<size_t>(columns_));
-      for (int64_t row = begin; row < end; ++row) {
-        source.unpack_row(row, row_codes.data(), nullptr);
-        take_row(row, row_codes.data());
-      }
-    });
-  };
-  if (!spec_.is_integer()) {
-    codes_ = Tensor(DType::kFloat32, {rows_, columns_});
-    unpack_rows([&](int64_t row, const int32_t* codes) {
-      dequantize_row(spec_, codes, nullptr, nullptr, nullptr, columns_, codes_.f32() + row * columns_);
-    });
-    return;
-  }
-  windows_per_scale_ = spec_.group_size ? spec_.group_size / kWindow : windows();
-  scale_groups_ = (windows() + windows_per_scale_ - 1) / windows_per_scale_;
-  take_scales(source);
-  if (spec_.format != NumberFormat::kSymmetric && spec_.format != NumberFormat::kTernary) {
-    fill_rows(source);
-    return;
-  }
-  std::vector<int8_t> codes(static_cast<size_t>(rows_ * columns_));
-  unpack_rows([&](int64_t row, const int32_t* from) { std::copy_n(from, columns_, codes.begin() + row * columns_); });
+  const int64_t block = arrangement_.block_windows();
+  windows_ = divide_up(divide_up(columns_, kWindow), block) * block;
+  windows_per_scale_ = spec_.group_size ? spec_.group_size / kWindow : windows_;
+  scale_groups_ = divide_up(divide_up(columns_, kWindow), std::max<int64_t>(windows_per_scale_, 1));
+  panel_bytes_ = windows_ / block * arrangement_.block_bytes();
+  const bool looked_up = spec_.format == NumberFormat::kNormalFloat4;
+  if (arrangement_.biased) first_level_ = -128;
+  else if (looked_up) first_level_ = spec_.lowest_level();
+  else first_level_ = spec_.level(0), level_step_ = spec_.level(1) - spec_.level(0);
 
-  const int64_t largest = largest_window(codes.data(), rows_, columns_);
-  const bool gather = largest <= 2 * kCodesPerUnit, four_bits = spec_.bits <= 4;
-  units_ = gather ? (largest <= kCodesPerUnit ? 1 : 2) : kDenseUnits;
-  if (gather) order_ = four_bits ? PackedOrder::kGather4 : PackedOrder::kGather8;
-  else order_ = four_bits ? PackedOrder::kDense4 : PackedOrder::kDense8;
-
-  const int64_t unit_pairs = (windows() * units_ + 1) / 2;
-  code_bytes_ = (order_ == PackedOrder::kDense4 ? unit_pairs : windows() * units_) * kUnitBytes;
-  input_bytes_ = order_ == PackedOrder::kGather8 ? unit_pairs * kUnitBytes : 0;
-  codes_ = zeros(DType::kUint8, panels() * code_bytes_);
-  inputs_ = zeros(DType::kUint8, panels() * input_bytes_);
-  offsets_ = zeros(DType::kInt32, panels() * scale_groups() * kChannels);
-  for (int64_t row = 0; row < rows_; ++row) {
-    for (int64_t group = 0; group < scale_groups(); ++group) {
-      const int64_t at = (row / kChannels * scale_groups() + group) * kChannels + row % kChannels;
-      const int64_t begin = group * windows_per_scale_ * kWindow;
-      const int64_t end = std::min(begin + windows_per_scale_ * kWindow, columns_);
-      int32_t sum = 0;
-      for (int64_t i = begin; i < end; ++i) sum += codes[row * columns_ + i];
-      offsets_.i32()[at] = 128 * sum;
-    }
-  }
+  if (order() == PackedOrder::kFloat) codes_ = Tensor(DType::kFloat32, {rows_, columns_});
+  else if (order() == PackedOrder::kRows) codes_ = Tensor(DType::kUint8, {rows_ * columns_ * int64_t{sizeof(int16_t)}});
+  else codes_ = Tensor(DType::kUint8, {panels() * panel_bytes_});
+  if (spec_.is_integer()) take_scales(source);
   parallel_for(panels(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t panel = begin; panel < end; ++panel) fill_panel(panel, codes.data());
+    for (int64_t panel = begin; panel < end; ++panel) take_panel(source, panel);
   });
-  run_begin_.push_back(0);
-  for (int64_t panel = 0; panel < panels(); ++panel) find_runs(panel);
 }
 
 void PackedMatrix::take_scales(const Unpacker& source) {
-  scales_ = zeros(DType::kFloat32, panels() * scale_groups() * kChannels);
+  scales_ = zeros(DType::kFloat32, panels() * scale_groups_ * kChannels);
+  sums_ = zeros(DType::kFloat32, panels() * kChannels);
   if (spec_.has_zero_points()) zero_points_ = zeros(DType::kFloat32, scales_.count());
+  if (is_gather(order())) offsets_ = zeros(DType::kInt32, scales_.count());
   for (int64_t row = 0; row < rows_; ++row) {
-    for (int64_t group = 0; group < scale_groups(); ++group) {
-      const int64_t at = (row / kChannels * scale_groups() + group) * kChannels + row % kChannels;
-      scales_.f32()[at] = source.scales(row)[group];
-      if (spec_.has_zero_points()) zero_points_.f32()[at] = source.zero_points(row)[group];
+    for (int64_t group = 0; group < scale_groups_; ++group) {
+      const int64_t to = at(row / kChannels, group) + row % kChannels;
+      scales_.f32()[to] = source.scales(row)[group];
+      if (spec_.has_zero_points()) zero_points_.f32()[to] = source.zero_points(row)[group];
     }
   }
 }
 
-void PackedMatrix::fill_rows(const Unpacker& source) {
-  order_ = PackedOrder::kRows;
-  codes_ = Tensor(DType::kUint8, {rows_ * columns_ * int64_t{sizeof(int16_t)}});
-  parallel_for(rows_, 16, [&](int64_t begin, int64_t end) {
-    std::vector<int32_t> levels(static_cast<size_t>(columns_));
-    std::vector<uint8_t> mask(static_cast<size_t>(columns_));
-    for (int64_t row = begin; row < end; ++row) {
-      source.unpack_row(row, levels.data(), mask.data());
-      int16_t* to = codes_.data<int16_t>() + row * columns_;
-      for (int64_t i = 0; i < columns_; ++i) to[i] = mask[i] ? static_cast<int16_t>(levels[i]) : kPruned;
+// Sums over the weights of a row, group by group.
+void PackedMatrix::take_sums(int64_t row, const int32_t* levels, const uint8_t* mask) {
+  float sum = 0.0f;
+  for (int64_t group = 0; group < scale_groups_; ++group) {
+    const int64_t to = at(row / kChannels, group) + row % kChannels;
+    const int64_t begin = group * windows_per_scale_ * kWindow, end = std::min(begin + windows_per_scale_ * kWindow, columns_);
+    int32_t level_sum = 0, count = end - begin;
+    for (int64_t i = begin; i < end; ++i) level_sum += levels[i];
+    float whole = static_cast<float>(level_sum);
+    if (spec_.has_zero_points()) {
+      if (spec_.is_sparse()) count = static_cast<int32_t>(std::count(mask + begin, mask + end, uint8_t{1}));
+      whole = std::fma(-zero_points_.f32()[to], static_cast<float>(count), whole);
     }
-  });
-}
-
-void PackedMatrix::fill_panel(int64_t panel, const int8_t* codes) {
-  uint8_t* const to = codes_.data<uint8_t>() + panel * code_bytes_;
-  uint8_t* const input_nibbles = inputs_.data<uint8_t>() + panel * input_bytes_;
-  if (order_ == PackedOrder::kDense4) std::fill_n(to, code_bytes_, uint8_t{0x88});
-  if (order_ == PackedOrder::kGather4) std::fill_n(to, code_bytes_, uint8_t{0x80});
-  for (int64_t channel = 0; channel < kChannels; ++channel) {
-    const int64_t row = panel * kChannels + channel;
-    if (row >= rows_) break;
-    for (int64_t window = 0; window < windows(); ++window) {
-      int64_t place = 0;  // among the codes of this channel and window
-      for (int64_t i = 0; i < kWindow && window * kWindow + i < columns_; ++i) {
-        const int8_t code = codes[row * columns_ + window * kWindow + i];
-        if (is_gather(order_) && code == 0) continue;
-        const int64_t unit = window * units_ + place / kCodesPerUnit;
-        const int64_t byte = channel * kCodesPerUnit + place % kCodesPerUnit;
-        const int64_t own = unit * kUnitBytes + byte, paired = unit / 2 * kUnitBytes + byte;
-        const int shift = unit % 2 ? 4 : 0;
-        if (order_ == PackedOrder::kDense4) {
-          to[paired] = static_cast<uint8_t>((to[paired] & (0xF0 >> shift)) | (code + 8) << shift);
-        } else if (order_ == PackedOrder::kGather4) {
-          to[own] = static_cast<uint8_t>((code + 8) << 4 | i);
-        } else {
-          to[own] = static_cast<uint8_t>(code);
-          if (order_ == PackedOrder::kGather8) input_nibbles[paired] = static_cast<uint8_t>(input_nibbles[paired] | i << shift);
-        }
-        ++place;
-      }
-    }
+    sum = std::fma(whole, scales_.f32()[to], sum);
+    if (is_gather(order())) offsets_.i32()[to] = kActivationOffset * level_sum;
   }
+  sums_.f32()[row] = sum;
 }
 
-int32_t PackedMatrix::unit_code(int64_t panel, int64_t unit, int64_t place) const {
-  const uint8_t* bytes = codes(panel);
-  switch (order_) {
-    case PackedOrder::kDense4: return (bytes[unit / 2 * kUnitBytes + place] >> (unit % 2 ? 4 : 0) & 15) - 8;
-    case PackedOrder::kGather4: return (bytes[unit * kUnitBytes + place] >> 4) - 8;
-    default: return static_cast<int8_t>(bytes[unit * kUnitBytes + place]);
-  }
-}
-
-int64_t PackedMatrix::unit_input(int64_t panel, int64_t unit, int64_t place) const {
-  const int64_t window = unit / units_ * kWindow;
-  switch (order_) {
-    case PackedOrder::kGather4: return window + (codes(panel)[unit * kUnitBytes + place] & 15);
-    case PackedOrder::kGather8: return window + (inputs(panel)[unit / 2 * kUnitBytes + place] >> (unit % 2 ? 4 : 0) & 15);
-    default: return window + unit % units_ * kCodesPerUnit + place % kCodesPerUnit;
-  }
-}
-
-// A 16-bit lane sums the products of two neighbouring codes of each unit. Activations are not negative, so at any point
-// of a run its sum lies between 255 times the negative and 255 times the positive codes so far.
-void PackedMatrix::find_runs(int64_t panel) {
-  constexpr int64_t kLanes = kUnitBytes / 2;
-  struct Sums {
-    int32_t positive[2 * kLanes] = {}, negative[2 * kLanes] = {};  // of the codes, or of both their parts
-  };
-  Sums run;
-  int64_t length = 0;
-  for (int64_t window = 0; window < windows(); ++window) {
-    Sums longer = run;
-    for (int64_t unit = window * units_; unit < (window + 1) * units_; ++unit) {
-      for (int64_t place = 0; place < kUnitBytes; ++place) {
-        const int32_t code = unit_code(panel, unit, place);
-        const bool split = spec_.bits > 4;
-        const int32_t parts[2] = {split ? low_part(code) : code, split ? high_part(code) : 0};
-        for (int64_t part = 0; part < 2; ++part) {
-          longer.positive[part * kLanes + place / 2] += std::max(parts[part], 0);
-          longer.negative[part * kLanes + place / 2] += std::max(-parts[part], 0);
-        }
-      }
-    }
-    const bool fits = std::ranges::max(longer.positive) <= kLargestRunSum &&
-                      std::ranges::max(longer.negative) <= kLargestRunSum;
-    if (length > 0 && (!fits || window % windows_per_scale_ == 0 || length == kLongestRun)) {
-      runs_.push_back(static_cast<uint16_t>(length));
-      for (int64_t i = 0; i < 2 * kLanes; ++i) {
-        longer.positive[i] -= run.positive[i];
-        longer.negative[i] -= run.negative[i];
-      }
-      length = 0;
-    }
-    run = longer;
-    ++length;
-  }
-  runs_.push_back(static_cast<uint16_t>(length));
-  run_begin_.push_back(static_cast<int64_t>(runs_.size()));
-}
-
-void PackedMatrix::dequantize_rows(int64_t panel, int64_t channels, float* weights, int64_t stride) const {
-  std::vector<int32_t> levels(static_cast<size_t>(columns_));
-  std::vector<uint8_t> mask(static_cast<size_t>(columns_));
-  std::vector<float> scales(static_cast<size_t>(scale_groups())), zero_points(scales.size());
+void PackedMatrix::take_panel(const Unpacker& source, int64_t panel) {
+  PanelScratch scratch(*this);
+  const int64_t first = panel * kChannels, channels = std::min(kChannels, rows_ - first);
+  int32_t* const levels = scratch.levels.data();
+  uint8_t* const mask = scratch.mask.data();
+  uint8_t* const codes = scratch.codes.data();
+  uint8_t* const blocks = codes_.data<uint8_t>() + panel * panel_bytes_;
+  const bool gathered = is_gather(order()), nf4 = spec_.format == NumberFormat::kNormalFloat4;
+  if (gathered) clear_gathered(arrangement_, nf4 ? uint8_t{0x77} : uint8_t{0}, panel_bytes_, blocks);
   for (int64_t channel = 0; channel < channels; ++channel) {
-    unpack_row(panel * kChannels + channel, levels.data(), mask.data());
-    for (int64_t group = 0; group < scale_groups(); ++group) {
-      scales[group] = this->scales(panel, group)[channel];
-      if (spec_.has_zero_points()) zero_points[group] = this->zero_points(panel, group)[channel];
+    const int64_t row = first + channel;
+    source.unpack_row(row, levels, spec_.is_sparse() ? mask : nullptr);
+    if (order() == PackedOrder::kFloat) {
+      dequantize_row(spec_, levels, nullptr, nullptr, nullptr, columns_, codes_.f32() + row * columns_);
+      continue;
     }
-    dequantize_row(spec_, levels.data(), scales.data(), zero_points.data(), mask.data(), columns_, weights + channel * stride);
-  }
-}
-
-void PackedMatrix::dequantize_panel(int64_t panel, float* weights, int64_t stride) const {
-  const int64_t channels = std::min(kChannels, rows_ - panel * kChannels);
-  if (order_ == PackedOrder::kFloat) {
-    for (int64_t i = 0; i < channels; ++i) std::copy_n(floats() + (panel * kChannels + i) * columns_, columns_, weights + i * stride);
-    return;
-  }
-  if (order_ == PackedOrder::kRows) return dequantize_rows(panel, channels, weights, stride);
-  for (int64_t i = 0; i < channels; ++i) std::fill_n(weights + i * stride, columns_, 0.0f);
-  for (int64_t unit = 0; unit < windows() * units_; ++unit) {
-    const float* unit_scales = scales(panel, unit / units_ / windows_per_scale_);
-    for (int64_t place = 0; place < channels * kCodesPerUnit; ++place) {
-      const int64_t channel = place / kCodesPerUnit, input = unit_input(panel, unit, place);
-      const int32_t code = unit_code(panel, unit, place);
-      if (code != 0) weights[channel * stride + input] = static_cast<float>(code) * unit_scales[channel];
+    take_sums(row, levels, mask);
+    if (order() == PackedOrder::kRows) {
+      int16_t* to = codes_.data<int16_t>() + row * columns_;
+      for (int64_t i = 0; i < columns_; ++i) to[i] = !spec_.is_sparse() || mask[i] ? static_cast<int16_t>(levels[i]) : kPruned;
+      continue;
+    }
+    if (order() == PackedOrder::kGather4 && !nf4) {
+      const int32_t halved = spec_.format == NumberFormat::kMidRise;
+      for (int64_t i = 0; i < columns_; ++i) codes[i] = static_cast<uint8_t>((levels[i] >> halved) & 15);
+    } else if (order() == PackedOrder::kGather8) {
+      for (int64_t i = 0; i < columns_; ++i) codes[i] = static_cast<uint8_t>(levels[i]);
+    } else if (nf4) {
+      for (int64_t i = 0; i < columns_; ++i) codes[i] = static_cast<uint8_t>(spec_.raw(levels[i]));
+    } else {
+      for (int64_t i = 0; i < columns_; ++i) codes[i] = static_cast<uint8_t>((levels[i] - first_level_) >> (level_step_ - 1));
+    }
+    if (gathered) {
+      std::fill(mask + columns_, mask + scratch.inputs, uint8_t{0});
+      write_gathered(arrangement_, channel, codes, mask, windows_, blocks);
+    } else {
+      uint8_t* to = scratch.units.data() + channel * 4;
+      for (int64_t unit = 0; unit < windows_ * kUnits; ++unit) std::memcpy(to + unit * kUnitBytes, codes + unit * 4, 4);
     }
   }
+  if (is_dense(order())) compress_dense(order(), scratch.units.data(), windows_ * kUnits, blocks);
 }
 
 void PackedMatrix::unpack_row(int64_t row, int32_t* levels, uint8_t* mask) const {
-  if (order_ == PackedOrder::kRows) {
+  if (order() == PackedOrder::kRows) {
     const int16_t* from = codes_.data<int16_t>() + row * columns_;
     for (int64_t i = 0; i < columns_; ++i) {
       mask[i] = from[i] != kPruned;
@@ -258,20 +151,48 @@ void PackedMatrix::unpack_row(int64_t row, int32_t* levels, uint8_t* mask) const
     }
     return;
   }
+  const bool gathered = is_gather(order()), nf4 = spec_.format == NumberFormat::kNormalFloat4;
   std::fill_n(levels, columns_, 0);
   std::fill_n(mask, columns_, uint8_t{1});
-  const int64_t panel = row / kChannels, channel = row % kChannels;
-  for (int64_t unit = 0; unit < windows() * units_; ++unit) {
-    for (int64_t place = channel * kCodesPerUnit; place < (channel + 1) * kCodesPerUnit; ++place) {
-      const int64_t input = unit_input(panel, unit, place);
-      if (input < columns_) levels[input] += unit_code(panel, unit, place);  // unused places hold code 0
+  const uint8_t* blocks = codes(row / kChannels, 0);
+  const int64_t first = row % kChannels * 4;
+  for (int64_t unit = 0; unit < windows_ * arrangement_.units; ++unit) {
+    for (int64_t place = first; place < first + 4; ++place) {
+      const int64_t input = input_at(arrangement_, blocks, unit, place);
+      if (input >= columns_) continue;
+      const uint32_t code = code_at(arrangement_, blocks, unit, place);
+      int32_t level;
+      if (nf4) level = kNormalFloat4Levels[code];
+      else if (!gathered) level = level_step_ * static_cast<int32_t>(code) + first_level_;
+      else if (order() == PackedOrder::kGather8) level = static_cast<int8_t>(code);
+      else level = (static_cast<int8_t>(code << 4) + nibble_rest()) >> nibble_shift();
+      levels[input] += level;  // unused places hold level 0
     }
   }
 }
 
+void PackedMatrix::dequantize_panel(int64_t panel, float* weights, int64_t stride) const {
+  const int64_t channels = std::min(kChannels, rows_ - panel * kChannels);
+  if (order() == PackedOrder::kFloat) {
+    for (int64_t i = 0; i < channels; ++i) std::copy_n(floats() + (panel * kChannels + i) * columns_, columns_, weights + i * stride);
+    return;
+  }
+  std::vector<int32_t> levels(static_cast<size_t>(columns_));
+  std::vector<uint8_t> mask(static_cast<size_t>(columns_));
+  std::vector<float> scales(static_cast<size_t>(scale_groups_)), zero_points(scales.size());
+  for (int64_t channel = 0; channel < channels; ++channel) {
+    unpack_row(panel * kChannels + channel, levels.data(), mask.data());
+    for (int64_t group = 0; group < scale_groups_; ++group) {
+      scales[group] = this->scales(panel, group)[channel];
+      if (spec_.has_zero_points()) zero_points[group] = this->zero_points(panel, group)[channel];
+    }
+    dequantize_row(spec_, levels.data(), scales.data(), zero_points.data(), mask.data(), columns_, weights + channel * stride);
+  }
+}
+
 int64_t PackedMatrix::resident_bytes() const {
-  int64_t bytes = static_cast<int64_t>(sizeof *this + runs_.size() * sizeof(uint16_t) + run_begin_.size() * sizeof(int64_t));
-  for (const Tensor* tensor : {&codes_, &inputs_, &scales_, &zero_points_, &offsets_}) {
+  int64_t bytes = static_cast<int64_t>(sizeof *this);
+  for (const Tensor* tensor : {&codes_, &scales_, &zero_points_, &offsets_, &sums_}) {
     if (tensor->storage()) bytes += static_cast<int64_t>(tensor->bytes());
   }
   return bytes;

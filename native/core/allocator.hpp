@@ -35,7 +35,9 @@ class Scratch {
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   T* data() { return data_; }
+  const T* data() const { return data_; }
   T& operator[](size_t index) { return data_[index]; }
+  const T& operator[](size_t index) const { return data_[index]; }
 
  private:
   size_t bytes_;

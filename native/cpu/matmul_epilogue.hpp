@@ -6,9 +6,12 @@
 
 namespace usmlite::cpu {
 
-enum class Activation { kNone, kRelu, kSilu };
+/// kGelu is x times the normal distribution function of x. kGlu (packed products only) halves the channels: channel i is
+/// multiplied by the sigmoid of channel i + n / 2.
+enum class Activation { kNone, kRelu, kSilu, kGelu, kGlu };
 
 /// c = residual_scale * residual + scale * dropout(activation(ab + bias)); with the defaults c = ab.
+/// After kGlu, c and the residual have n / 2 columns.
 /// `pre_activation` and `residual` are (m, n) with the leading dimension of c, and not c itself.
 struct MatmulEpilogue {
   const float* bias = nullptr;  // (n)

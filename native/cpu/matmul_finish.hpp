@@ -11,6 +11,18 @@ inline Vector relu(Vector x) { return maximum(Vector::zero(), x); }
 
 inline Vector silu(Vector x) { return x * sigmoid(x); }
 
+/// x times the normal distribution function of x, to about 2e-7 |x|: erf after Abramowitz and Stegun, 7.1.26.
+inline Vector gelu(Vector x) {
+  const Vector one = Vector::all(1.0f), z = absolute(x) * Vector::all(0.70710678f);
+  const Vector t = one / multiply_add(Vector::all(0.3275911f), z, one);
+  Vector p = Vector::all(1.061405429f);
+  for (const float coefficient : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f}) {
+    p = multiply_add(p, t, Vector::all(coefficient));
+  }
+  const Vector tail = p * t * exponential(Vector::zero() - z * z) * Vector::all(0.5f);  // 1 - the function, at |x|
+  return x * select_greater(Vector::zero(), x, tail, one - tail);
+}
+
 /// c[at..] = epilogue(sums) for `count` sums of one row, the first of them in `column` of n. `at` is the place of that
 /// element in c, pre_activation and residual.
 inline void finish_row(const float* sums, int64_t count, int64_t row, int64_t column, int64_t n, int64_t at, float* c,
@@ -23,6 +35,7 @@ inline void finish_row(const float* sums, int64_t count, int64_t row, int64_t co
     if (epilogue.pre_activation) x.store(epilogue.pre_activation + at + i, lanes);
     if (epilogue.activation == Activation::kRelu) x = relu(x);
     if (epilogue.activation == Activation::kSilu) x = silu(x);
+    if (epilogue.activation == Activation::kGelu) x = gelu(x);
     x = x * (scale * multiplier);
     if (epilogue.residual) {
       x = multiply_add(Vector::all(epilogue.residual_scale), Vector::load(epilogue.residual + at + i, lanes), x);

@@ -3,69 +3,32 @@
 #include <algorithm>
 #include <cstring>
 
-#include "codec/packed_matrix.hpp"
-#include "cpu/simd.hpp"
+#include "core/allocator.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
 
-/// The codes of one window of a panel, channel by channel: codes (16 channels, 16 inputs).
-inline void decode_window(const codec::PackedMatrix& matrix, int64_t panel, int64_t window, int8_t* codes) {
-  using codec::PackedOrder;
-  constexpr int64_t kUnit = codec::PackedMatrix::kUnitBytes, kWindow = codec::PackedMatrix::kWindow;
-  const PackedOrder order = matrix.order();
-  const bool gather = order == PackedOrder::kGather4 || order == PackedOrder::kGather8;
-  if (gather) std::memset(codes, 0, kUnit * 4);
-  const int64_t first = window * matrix.units();
-  for (int64_t unit = first; unit < first + matrix.units(); ++unit) {
-    const bool paired = order == PackedOrder::kDense4;
-    const uint8_t* bytes = matrix.codes(panel) + (paired ? unit / 2 : unit) * kUnit;
-    const int shift = unit % 2 ? 4 : 0;
-    int8_t decoded[kUnit];
-    uint8_t places[kUnit];
-    switch (order) {
-      case PackedOrder::kDense4:
-        for (int64_t i = 0; i < kUnit; ++i) decoded[i] = static_cast<int8_t>((bytes[i] >> shift & 15) - 8);
-        break;
-      case PackedOrder::kGather4:
-        for (int64_t i = 0; i < kUnit; ++i) decoded[i] = static_cast<int8_t>((bytes[i] >> 4) - 8);
-        for (int64_t i = 0; i < kUnit; ++i) places[i] = bytes[i] & 15;
-        break;
-      default: std::memcpy(decoded, bytes, kUnit);
-    }
-    if (order == PackedOrder::kGather8) {
-      const uint8_t* inputs = matrix.inputs(panel) + unit / 2 * kUnit;
-      for (int64_t i = 0; i < kUnit; ++i) places[i] = inputs[i] >> shift & 15;
-    }
-    for (int64_t channel = 0; channel < codec::PackedMatrix::kChannels; ++channel) {
-      int8_t* to = codes + channel * kWindow;
-      if (!gather) {
-        std::memcpy(to + (unit - first) * 4, decoded + channel * 4, 4);
-        continue;
-      }
-      // Unused places hold code 0 at input 0, which may belong to another: adding leaves that one alone.
-      for (int64_t i = channel * 4; i < channel * 4 + 4; ++i) to[places[i]] = static_cast<int8_t>(to[places[i]] + decoded[i]);
-    }
-  }
-}
-
-/// Like codec::PackedMatrix::dequantize_panel, for integer matrices.
-inline void dequantize_panel(const codec::PackedMatrix& matrix, int64_t panel, float* weights, int64_t stride) {
-  constexpr int64_t kWindow = codec::PackedMatrix::kWindow, kChannels = codec::PackedMatrix::kChannels;
+/// Like codec::PackedMatrix::dequantize_panel, faster.
+inline void dequantize_panel(const PackedMatrix& matrix, int64_t panel, float* weights, int64_t stride) {
+  constexpr int64_t kWindow = PackedMatrix::kWindow, kChannels = PackedMatrix::kChannels;
+  if (gathers(matrix) || matrix.order() == PackedOrder::kRows) return matrix.dequantize_panel(panel, weights, stride);
   const int64_t channels = std::min(kChannels, matrix.rows() - panel * kChannels);
-  int8_t codes[kChannels * kWindow];
-  for (int64_t window = 0; window < matrix.windows(); ++window) {
-    decode_window(matrix, panel, window, codes);
-    const float* scales = matrix.scales(panel, window / matrix.windows_per_scale());
+  const Vector step = Vector::all(static_cast<float>(level_step(matrix))), first = Vector::all(static_cast<float>(first_level(matrix)));
+  Scratch<uint8_t> expanded(static_cast<size_t>(matrix.windows() * expanded_window_bytes(matrix)));
+  const uint8_t* units = expand_panel(matrix, panel, expanded.data());
+  for (int64_t window = 0; window < matrix.windows(); ++window, units += 4 * PackedMatrix::kUnitBytes) {
+    const int64_t group = window / matrix.windows_per_scale();
     const int64_t inputs = std::min(kWindow, matrix.columns() - window * kWindow);
     for (int64_t channel = 0; channel < channels; ++channel) {
-      const Vector scale = Vector::all(scales[channel]);
+      int8_t codes[kWindow + Vector::kLanes] = {};
+      for (int64_t unit = 0; unit < 4; ++unit) std::memcpy(codes + unit * 4, units + unit * PackedMatrix::kUnitBytes + channel * 4, 4);
+      const Vector scale = Vector::all(matrix.scales(panel, group)[channel]);
+      const Vector zero_point = Vector::all(matrix.zero_points(panel, group) ? matrix.zero_points(panel, group)[channel] : 0.0f);
       float* to = weights + channel * stride + window * kWindow;
-      const int8_t* from = codes + channel * kWindow;
-      if (inputs == kWindow) {
-        for (int64_t i = 0; i < kWindow; i += Vector::kLanes) (Vector::load_signed_bytes(from + i) * scale).store(to + i);
-      } else {
-        for (int64_t i = 0; i < inputs; ++i) to[i] = static_cast<float>(from[i]) * scales[channel];
-      }
+      for_each_vector(inputs, [&](int64_t i, int64_t lanes) {
+        const Vector code = expands_signed(matrix) ? Vector::load_signed_bytes(codes + i) : Vector::load_bytes(reinterpret_cast<const uint8_t*>(codes) + i, lanes);
+        const Vector level = multiply_add(code, step, first);
+        ((level - zero_point) * scale).store(to + i, lanes);
+      });
     }
   }
 }

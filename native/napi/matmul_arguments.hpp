@@ -21,4 +21,13 @@ inline cpu::Activation activation_argument(const Arguments& arguments, size_t in
   arguments.fail("activation \"" + name + "\" is unknown; choose none, relu or silu");
 }
 
+/// Of packed products, which are for inference alone.
+inline cpu::Activation packed_activation_argument(const Arguments& arguments, size_t index) {
+  const std::string name = arguments.text(index, "activation");
+  if (name == "gelu") return cpu::Activation::kGelu;
+  if (name == "glu") return cpu::Activation::kGlu;
+  if (name == "none" || name == "relu" || name == "silu") return activation_argument(arguments, index);
+  arguments.fail("activation \"" + name + "\" is unknown; choose none, relu, silu, gelu or glu");
+}
+
 }  // namespace usmlite::binding

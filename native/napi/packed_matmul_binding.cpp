@@ -9,6 +9,13 @@
 namespace usmlite::binding {
 namespace {
 
+cpu::ActivationCoding coding_of(const Arguments& arguments, const std::string& name) {
+  if (name == "int8") return cpu::ActivationCoding::kInt8;
+  if (name == "int8-asymmetric") return cpu::ActivationCoding::kInt8Asymmetric;
+  if (name == "int4") return cpu::ActivationCoding::kInt4;
+  arguments.fail("activations \"" + name + "\" are unknown; choose float32, int8, int8-asymmetric or int4");
+}
+
 // packedLinear(x, matrix, bias?, activation, scale, residual?, residualScale, activations)
 Napi::Value packed_linear(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "packedLinear", 8);
@@ -19,21 +26,25 @@ Napi::Value packed_linear(const Napi::CallbackInfo& info) {
     arguments.fail("the weight (" + std::to_string(weight->rows()) + ", " + std::to_string(weight->columns()) +
                    ") takes " + std::to_string(weight->columns()) + " features but x has " + std::to_string(x.dim(1)));
   }
-  const Tensor* bias = arguments.optional_tensor(2, "bias", DType::kFloat32, {weight->rows()});
-  const Tensor* residual = arguments.optional_tensor(5, "residual", DType::kFloat32, {frames, weight->rows()});
   cpu::MatmulEpilogue epilogue;
+  epilogue.activation = packed_activation_argument(arguments, 3);
+  const bool gated = epilogue.activation == cpu::Activation::kGlu;
+  if (gated && weight->rows() % 2 != 0) {
+    arguments.fail("glu halves the output channels, but the weight has " + std::to_string(weight->rows()) + ", an odd number");
+  }
+  const int64_t columns = gated ? weight->rows() / 2 : weight->rows();
+  const Tensor* bias = arguments.optional_tensor(2, "bias", DType::kFloat32, {weight->rows()});
+  const Tensor* residual = arguments.optional_tensor(5, "residual", DType::kFloat32, {frames, columns});
   epilogue.bias = bias ? bias->f32() : nullptr;
-  epilogue.activation = activation_argument(arguments, 3);
   epilogue.scale = factor_argument(arguments, 4, "scale");
   epilogue.residual = residual ? residual->f32() : nullptr;
   epilogue.residual_scale = factor_argument(arguments, 6, "residualScale");
   const std::string activations = arguments.text(7, "activations");
-  if (activations != "float32" && activations != "int8") {
-    arguments.fail("activations \"" + activations + "\" are unknown; choose float32 or int8");
-  }
-  Tensor output(DType::kFloat32, {frames, weight->rows()});
-  if (activations == "int8" && weight->spec().is_integer()) {
-    cpu::packed_matmul_int8(*weight, frames, x.f32(), output.f32(), epilogue);
+  const bool floats = activations == "float32";
+  const auto coding = floats ? cpu::ActivationCoding::kInt8 : coding_of(arguments, activations);
+  Tensor output(DType::kFloat32, {frames, columns});
+  if (!floats && weight->spec().is_integer()) {
+    cpu::packed_matmul_int8(*weight, frames, x.f32(), output.f32(), epilogue, nullptr, coding);
   } else {
     cpu::packed_matmul_float(*weight, frames, x.f32(), output.f32(), epilogue);
   }

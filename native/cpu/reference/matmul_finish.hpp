@@ -10,6 +10,7 @@ inline float activate(float x, Activation activation) {
   switch (activation) {
     case Activation::kRelu: return x < 0.0f ? 0.0f : x;
     case Activation::kSilu: return x / (1.0f + std::exp(-x));
+    case Activation::kGelu: return 0.5f * x * (1.0f + std::erf(x * 0.70710678f));
     default: return x;
   }
 }

@@ -48,8 +48,8 @@ void packed_subsampling_convolution(const SubsamplingConvolution& c, const float
   MatmulEpilogue epilogue;
   epilogue.bias = bias;
   epilogue.activation = activation;
-  const auto multiply = weight.spec().is_integer() ? packed_matmul_int8 : packed_matmul_float;
-  multiply(weight, c.output_frames(), x, output, epilogue, starts.data());
+  if (weight.spec().is_integer()) packed_matmul_int8(weight, c.output_frames(), x, output, epilogue, starts.data());
+  else packed_matmul_float(weight, c.output_frames(), x, output, epilogue, starts.data());
 }
 
 void subsampling_convolution_input_gradient(const SubsamplingConvolution& c, const float* gradient,
