@@ -56,6 +56,7 @@ void launch(void (*kernel)(P...), const LaunchShape& shape, StreamHandle, A&&...
   };
   const Call call{kernel, {std::forward<A>(arguments)...}};
   emu::run_grid({shape.where.function_name(), {shape.grid_x, shape.grid_y, shape.grid_z}, shape.cluster_x, shape.threads, shape.shared_bytes,
+                 shape.overlaps_previous,
                  [](const void* memory) {
                    const Call& of = *static_cast<const Call*>(memory);
                    std::apply([&of](const auto&... value) { of.kernel(value...); }, of.values);

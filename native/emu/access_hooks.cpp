@@ -31,7 +31,7 @@ inline void access(const void* pointer, size_t bytes, bool writes) {
       shared.read(running_thread->id, offset, static_cast<uint32_t>(bytes), operation);
     }
   } else {
-    global_memory::check(pointer, bytes, 1, operation, !writes);
+    global_memory::check(pointer, bytes, 1, writes ? global_memory::Access::kWrite : global_memory::Access::kReadOrConstant, operation);
   }
 }
 

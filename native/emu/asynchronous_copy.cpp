@@ -30,7 +30,7 @@ void AsynchronousCopies::end(const std::string& place) {
 void AsynchronousCopies::copy_16(void* shared, const void* global, bool valid) {
   const int self = machine().current().id;
   const uint32_t offset = machine().shared().offset_of(shared, 16, 16, "copy_async_16");
-  if (valid) global_memory::check(global, 16, 16, "copy_async_16");
+  if (valid) global_memory::check(global, 16, 16, global_memory::Access::kRead, "copy_async_16");
   machine().shared().begin_arrival(self, offset, 16, "copy_async_16");
   threads_[self].copies.push_back({offset, global, valid});
   ++threads_[self].uncommitted;
@@ -158,7 +158,7 @@ void AsynchronousCopies::start(BulkCopy copy, uint64_t* pointer, uint32_t blocks
 
 void AsynchronousCopies::bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier, uint32_t blocks) {
   if (bytes == 0 || bytes % 16 != 0) machine().fail("bulk_copy of " + std::to_string(bytes) + " bytes, which is not a positive multiple of 16");
-  global_memory::check(global, bytes, 16, "bulk_copy");
+  global_memory::check(global, bytes, 16, global_memory::Access::kRead, "bulk_copy");
   BulkCopy copy{};
   copy.offset = machine().shared().offset_of(shared, bytes, 16, "bulk_copy");
   copy.rows = {static_cast<const unsigned char*>(global)};
@@ -181,7 +181,7 @@ void AsynchronousCopies::tensor_copy(void* shared, const cuda::TensorMap& map, i
     const int64_t from = int64_t{row} + r;
     const bool inside = from >= 0 && from < map.rows && copy.valid_bytes > 0;
     const unsigned char* const address = inside ? map.base + from * map.row_stride_bytes + begin : nullptr;
-    if (inside) global_memory::check(address, copy.valid_bytes, 1, "tensor_copy");
+    if (inside) global_memory::check(address, copy.valid_bytes, 1, global_memory::Access::kRead, "tensor_copy");
     copy.rows.push_back(address);
   }
   start(std::move(copy), barrier, blocks, "tensor_copy");

@@ -19,13 +19,18 @@ constexpr size_t kAddressBytes = size_t{1} << 40;
 constexpr size_t kPage = 4096, kGap = 64 * 1024;
 constexpr int kUnwritten = 0xcb;
 
+struct Buffer {
+  size_t bytes;
+  uint64_t written_by = 0;  // number of the last kernel that wrote to it
+};
+
 struct Memory {
   std::mutex mutex;
   uintptr_t begin = 0;  // 0: nothing reserved yet
   size_t next = kGap, used = 0;
-  std::map<uintptr_t, size_t> buffers;
-  uintptr_t recent_begin = 0;  // the buffer used last
-  size_t recent_bytes = 0;
+  std::map<uintptr_t, Buffer> buffers;
+  std::pair<const uintptr_t, Buffer>* recent = nullptr;  // the buffer used last
+  uint64_t kernel = 1;
 };
 
 Memory& memory() {
@@ -50,7 +55,7 @@ void* allocate(size_t bytes) {
   if (mprotect(buffer, mapped_bytes(bytes), PROT_READ | PROT_WRITE) != 0) return nullptr;
   m.next += mapped_bytes(bytes) + kGap;
   m.used += bytes;
-  m.buffers.emplace(reinterpret_cast<uintptr_t>(buffer), bytes);
+  m.buffers.emplace(reinterpret_cast<uintptr_t>(buffer), Buffer{bytes});
   std::memset(buffer, kUnwritten, bytes);
   return buffer;
 }
@@ -62,10 +67,10 @@ void release(void* buffer) noexcept {
   const auto found = m.buffers.find(reinterpret_cast<uintptr_t>(buffer));
   if (found == m.buffers.end()) return;
   // A new mapping in place of the old gives its pages back.
-  mmap(buffer, mapped_bytes(found->second), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-  m.used -= found->second;
+  mmap(buffer, mapped_bytes(found->second.bytes), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  m.used -= found->second.bytes;
   m.buffers.erase(found);
-  m.recent_bytes = 0;
+  m.recent = nullptr;
 }
 
 size_t free_bytes() noexcept {
@@ -74,33 +79,48 @@ size_t free_bytes() noexcept {
   return kDeviceBytes - m.used;
 }
 
-void check(const void* pointer, size_t bytes, size_t alignment, const char* operation, bool constants) {
+void begin_kernel() {
+  Memory& m = memory();
+  const std::lock_guard lock(m.mutex);
+  ++m.kernel;
+}
+
+void check(const void* pointer, size_t bytes, size_t alignment, Access access, const char* operation) {
   Memory& m = memory();
   const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
   if (address % alignment != 0)
     machine().fail(std::string(operation) + " at a global address that is not a multiple of " + std::to_string(alignment));
-  uintptr_t before = 0;
-  size_t size = 0;
+  std::string problem;
   {
     const std::lock_guard lock(m.mutex);
-    if (address - m.recent_begin < m.recent_bytes && bytes <= m.recent_bytes - (address - m.recent_begin)) return;
-    const bool ours = m.begin != 0 && address - m.begin < kAddressBytes;
-    if (!ours && constants) return;
-    auto found = m.buffers.upper_bound(address);
-    if (ours && found != m.buffers.begin()) {
-      --found;
-      before = found->first;
-      size = found->second;
-      if (address - before < size && bytes <= size - (address - before)) {
-        m.recent_begin = before;
-        m.recent_bytes = size;
+    const auto holds = [&](const std::pair<const uintptr_t, Buffer>& entry) {
+      const size_t offset = address - entry.first;
+      return offset < entry.second.bytes && bytes <= entry.second.bytes - offset;
+    };
+    if (!m.recent || !holds(*m.recent)) {
+      const bool ours = m.begin != 0 && address - m.begin < kAddressBytes;
+      if (!ours && access == Access::kReadOrConstant) return;
+      auto found = m.buffers.upper_bound(address);
+      if (!ours || found == m.buffers.begin()) {
+        problem = " at an address that is in no device buffer";
+      } else if (--found; holds(*found)) {
+        m.recent = &*found;
+      } else {
+        problem = " at offset " + std::to_string(address - found->first) + " of a device buffer of " + std::to_string(found->second.bytes) + " bytes";
+      }
+    }
+    if (problem.empty()) {
+      Buffer& buffer = m.recent->second;
+      const bool waited = machine().block().waited_for_previous;
+      if (!waited && (access == Access::kWrite || buffer.written_by == m.kernel - 1)) {
+        problem = " of a device buffer before previous_kernel_wait, while the kernel before this one may still use it";
+      } else {
+        if (access == Access::kWrite) buffer.written_by = m.kernel;
         return;
       }
     }
   }
-  machine().fail(std::string(operation) + " of " + std::to_string(bytes) + " bytes at " +
-               (size > 0 ? "offset " + std::to_string(address - before) + " of a device buffer of " + std::to_string(size) + " bytes"
-                         : "an address that is in no device buffer"));
+  machine().fail(std::string(operation) + " of " + std::to_string(bytes) + " bytes" + problem);
 }
 
 }  // namespace usmlite::emu::global_memory

@@ -11,8 +11,13 @@ void* allocate(size_t bytes);
 void release(void* memory) noexcept;
 size_t free_bytes() noexcept;
 
-/// For a running kernel: fails unless these bytes lie in one buffer. Bytes outside of all device memory may be read where
-/// `constants` are allowed (tables in the program), never written.
-void check(const void* address, size_t bytes, size_t alignment, const char* operation, bool constants = false);
+/// Constants are tables in the program, outside of the device's memory.
+enum class Access : uint8_t { kRead, kReadOrConstant, kWrite };
+
+/// A kernel begins: what earlier kernels wrote is from before it.
+void begin_kernel();
+/// For a running kernel: fails unless these bytes lie in one buffer, and when the kernel before this one wrote to it and
+/// may still run.
+void check(const void* address, size_t bytes, size_t alignment, Access access, const char* operation);
 
 }  // namespace usmlite::emu::global_memory

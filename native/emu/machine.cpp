@@ -7,6 +7,7 @@
 
 #include "core/error.hpp"
 #include "emu/asynchronous_copy.hpp"
+#include "emu/global_memory.hpp"
 #include "emu/warpgroup_product.hpp"
 
 uint3 threadIdx, blockIdx;
@@ -35,9 +36,9 @@ std::string Machine::describe(int thread) const {
   return block == current_->block ? name : name + " of block " + std::to_string(block) + " of the cluster";
 }
 
-void Machine::fail(const std::string& sentence) {
+void Machine::fail(const std::string& sentence, int thread) {
   running_thread = nullptr;
-  failure_ = std::make_exception_ptr(Error(error_code::kGpuFailed, place() + ", " + describe(current_->id) + ": " + sentence));
+  failure_ = std::make_exception_ptr(Error(error_code::kGpuFailed, place() + ", " + describe(thread) + ": " + sentence));
   FiberContext abandoned;
   usmlite_switch_fiber(&abandoned, scheduler_);
   __builtin_unreachable();
@@ -58,6 +59,7 @@ void Machine::run(const Grid& grid) {
   const int threads = static_cast<int>(grid.cluster * grid.threads);
   if (threads > FiberStacks::kStacks) refuse("a cluster of " + std::to_string(threads) + " threads is more than the emulator can run");
 
+  global_memory::begin_kernel();
   threads_.resize(threads);
   ready_.resize(threads);
   while (blocks_.size() < grid.cluster) blocks_.push_back(std::make_unique<Block>());
@@ -81,6 +83,7 @@ void Machine::run_cluster(uint3 first_block) {
     block.index = {first_block.x + static_cast<unsigned int>(place), first_block.y, first_block.z};
     block.first_thread = place * threads_per_block();
     block.alive = threads_per_block();
+    block.waited_for_previous = !grid_->overlaps_previous;
     block.at_barrier.clear();
     for (Block::NamedBarrier& barrier : block.named_barriers) barrier.waiting.clear();
     block.shared.begin(static_cast<uint32_t>(grid_->shared_bytes), order_);

@@ -33,6 +33,7 @@ struct Grid {
   unsigned int cluster;  // blocks in x
   unsigned int threads;
   size_t shared_bytes;
+  bool overlaps_previous;  // kernel, whose results may be missing until the block waits for it
   void (*call)(const void* arguments);
   const void* arguments;
 };
@@ -47,6 +48,7 @@ struct Block {
 
   uint3 index;
   int first_thread, alive;
+  bool waited_for_previous;  // kernel
   std::vector<int> at_barrier;
   NamedBarrier named_barriers[kNamedBarriers];
   SharedMemory shared;
@@ -78,8 +80,9 @@ class Machine {
   void wait(const char* operation);
   void resume(int thread);
 
-  /// Ends the run with an error, said to be of the running thread. Nothing on its stack is unwound.
-  [[noreturn]] void fail(const std::string& sentence);
+  /// Ends the run with an error of a thread, by default the running one. Nothing on its stack is unwound.
+  [[noreturn]] void fail(const std::string& sentence) { fail(sentence, current_->id); }
+  [[noreturn]] void fail(const std::string& sentence, int thread);
 
   /// A step of all 32 lanes of the running thread's warp, given in any order; the last to come performs it for all, with
   /// the pointers that the lanes gave and the first lane's thread.
@@ -95,6 +98,8 @@ class Machine {
   void cluster_barrier();
   /// Lets the other threads run; fails when nothing else seems to happen.
   void note_spin();
+  /// The running thread's block has waited for the kernel before.
+  void wait_for_previous_kernel() { block().waited_for_previous = true; }
 
  private:
   struct Meeting {

@@ -14,8 +14,10 @@ using emu::SharedMemory;
 
 namespace {
 
-template <typename T> T load(const T* address, const char* operation) {
-  emu::global_memory::check(address, sizeof(T), sizeof(T), operation);
+using emu::global_memory::Access;
+
+template <typename T> T load(const T* address, Access access, const char* operation) {
+  emu::global_memory::check(address, sizeof(T), sizeof(T), access, operation);
   return *address;
 }
 
@@ -83,6 +85,7 @@ uint32_t shared_address(const void* pointer) {
   return machine().shared().offset_of(pointer, 0, 1, "shared_address") + SharedMemory::kFirstAddress;
 }
 
+void previous_kernel_wait() { machine().wait_for_previous_kernel(); }
 void block_sync() { machine().block_barrier(); }
 void named_barrier_sync(int id, int threads) { machine().named_barrier(id, threads); }
 void warp_sync() {
@@ -97,23 +100,23 @@ void exchange(const void* value, void* result, int bytes, int source) {
   machine().meet_warp("shuffle", &operands, perform_exchange);
 }
 
-uint4 load_once(const uint4* address) { return load(address, "load_once"); }
-uint2 load_once(const uint2* address) { return load(address, "load_once"); }
-uint32_t load_once(const uint32_t* address) { return load(address, "load_once"); }
+uint4 load_once(const uint4* address) { return load(address, Access::kRead, "load_once"); }
+uint2 load_once(const uint2* address) { return load(address, Access::kRead, "load_once"); }
+uint32_t load_once(const uint32_t* address) { return load(address, Access::kRead, "load_once"); }
 int load_acquire(const int* address) {
   machine().note_spin();
-  return load(address, "load_acquire");
+  return load(address, Access::kRead, "load_acquire");
 }
 void store_release(int* address, int value) {
-  emu::global_memory::check(address, sizeof(int), sizeof(int), "store_release");
+  emu::global_memory::check(address, sizeof(int), sizeof(int), Access::kWrite, "store_release");
   *address = value;
 }
 int atomic_add(int* address, int value) {
-  const int before = load(address, "atomic_add");
+  const int before = load(address, Access::kWrite, "atomic_add");
   *address = static_cast<int>(static_cast<uint32_t>(before) + static_cast<uint32_t>(value));
   return before;
 }
-void atomic_add(float* address, float value) { *address = load(address, "atomic_add") + value; }
+void atomic_add(float* address, float value) { *address = load(address, Access::kWrite, "atomic_add") + value; }
 
 void load_matrix_x4(uint32_t (&r)[4], const void* row) {
   MatrixOperands operands{r, row};

@@ -62,7 +62,7 @@ void tensor_copy_multicast(void* shared, const TensorMap* map, int column, int r
 int cluster_rank();
 void cluster_sync();
 void barrier_arrive_cluster(uint64_t* barrier, int rank);
-inline void previous_kernel_wait() {}
+void previous_kernel_wait();
 inline void next_kernel_start() {}
 inline void prefetch_tensor_map(const TensorMap*) {}
 void async_proxy_fence();

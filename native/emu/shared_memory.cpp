@@ -69,31 +69,36 @@ template <typename Visit> void SharedMemory::for_each_word(uint32_t offset, uint
   }
 }
 
-void SharedMemory::report_race(uint32_t index, const char* operation, const char* other, int party) const {
+void SharedMemory::report_race(uint32_t index, int thread, const char* operation, const char* other, int party) const {
   const int warp = order_->warp_of(party);
   const std::string who = party < order_->threads() ? machine().describe(party)
                           : warp < 0                ? "an asynchronous copy"
                                                     : "the warp of " + machine().describe(warp * 32);
-  machine().fail("race: " + std::string(operation) + " of " + byte(index) + " and a " + other + " by " + who + " have no barrier between them");
+  machine().fail("race: " + std::string(operation) + " of " + byte(index) + " and a " + other + " by " + who + " have no barrier between them", thread);
+}
+
+void SharedMemory::check_state(const Word& w, uint32_t index, int thread, const char* operation) const {
+  if (w.state == State::kArriving)
+    machine().fail(std::string(operation) + " of " + byte(index) + ", into which an asynchronous copy is under way", thread);
+  if (w.state == State::kBarrier) machine().fail(std::string(operation) + " of " + byte(index) + ", which is in an mbarrier", thread);
 }
 
 void SharedMemory::check_read(const Word& w, uint8_t mask, uint32_t index, int thread, Proxy proxy, const char* operation) const {
-  if (w.state == State::kArriving) machine().fail(std::string(operation) + " of " + byte(index) + ", into which an asynchronous copy is under way");
-  if (w.state == State::kBarrier) machine().fail(std::string(operation) + " of " + byte(index) + ", which is in an mbarrier");
-  if ((w.written & mask) != mask) machine().fail(std::string(operation) + " of " + byte(index) + ", which nothing has been written to");
-  if ((w.write_mask & mask) && !order_->known(w.writer, w.write_clock, thread)) report_race(index, operation, "write", w.writer);
+  check_state(w, index, thread, operation);
+  if ((w.written & mask) != mask) machine().fail(std::string(operation) + " of " + byte(index) + ", which nothing has been written to", thread);
+  if ((w.write_mask & mask) && !order_->known(w.writer, w.write_clock, thread)) report_race(index, thread, operation, "write", w.writer);
+  // Either the writer's own fence or one of the reader, after it learned of the write, will do.
   if (proxy == Proxy::kAsynchronous && w.write_proxy == Proxy::kGeneric && w.write_clock > fence_[thread] &&
       (w.writer >= order_->threads() || w.write_clock > fence_[w.writer]))
-    machine().fail(std::string(operation) + " of " + byte(index) + ", which " + machine().describe(w.writer) + " wrote without async_proxy_fence after it");
+    machine().fail(std::string(operation) + " of " + byte(index) + ", which " + machine().describe(w.writer) + " wrote without async_proxy_fence after it", thread);
 }
 
 void SharedMemory::check_write(const Word& w, uint8_t mask, uint32_t index, int thread, const char* operation) const {
-  if (w.state == State::kArriving) machine().fail(std::string(operation) + " of " + byte(index) + ", into which an asynchronous copy is under way");
-  if (w.state == State::kBarrier) machine().fail(std::string(operation) + " of " + byte(index) + ", which is in an mbarrier");
-  if (w.products > 0) machine().fail(std::string(operation) + " of " + byte(index) + ", which a product that is under way reads");
-  if ((w.write_mask & mask) && !order_->known(w.writer, w.write_clock, thread)) report_race(index, operation, "write", w.writer);
+  check_state(w, index, thread, operation);
+  if (w.products > 0) machine().fail(std::string(operation) + " of " + byte(index) + ", which a product that is under way reads", thread);
+  if ((w.write_mask & mask) && !order_->known(w.writer, w.write_clock, thread)) report_race(index, thread, operation, "write", w.writer);
   for (int i = 0; i < 2; ++i)
-    if ((w.read_mask[i] & mask) && !order_->known(w.reader[i], w.read_clock[i], thread)) report_race(index, operation, "read", w.reader[i]);
+    if ((w.read_mask[i] & mask) && !order_->known(w.reader[i], w.read_clock[i], thread)) report_race(index, thread, operation, "read", w.reader[i]);
 }
 
 void SharedMemory::record_read(Word& w, uint8_t mask, int party, uint32_t clock, int thread) {

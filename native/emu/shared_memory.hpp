@@ -86,7 +86,8 @@ class SharedMemory {
   void check_read(const Word& w, uint8_t mask, uint32_t index, int thread, Proxy proxy, const char* operation) const;
   void check_write(const Word& w, uint8_t mask, uint32_t index, int thread, const char* operation) const;
   void record_read(Word& w, uint8_t mask, int party, uint32_t clock, int thread);
-  [[noreturn]] void report_race(uint32_t index, const char* operation, const char* other, int party) const;
+  void check_state(const Word& w, uint32_t index, int thread, const char* operation) const;
+  [[noreturn]] void report_race(uint32_t index, int thread, const char* operation, const char* other, int party) const;
 
   unsigned char* reservation_;
   unsigned char* data_;
