@@ -80,3 +80,4 @@ export { gpuFreeMemory, gpuInformation, gpuMemoryStatistics, hasGpu, resetPeakGp
 export { DeviceStream, synchronizeGpu } from "./device/device_stream.js";
 export { DeviceTensor, type DeviceType } from "./device/device_tensor.js";
 export { DeviceWeight, type ArrangedBytes, type Arithmetic, type DeviceWeightOptions } from "./device/device_weight.js";
+export { deviceLinear, quantizeRows, type DeviceActivation, type DeviceLinearOptions, type QuantizedRows } from "./device/device_linear.js";

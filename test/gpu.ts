@@ -5,6 +5,8 @@
 import type { ExecutionContext } from "ava";
 
 export const realGpu = process.env["USMLITE_TEST_GPU"] === "1";
+/** Whether larger shapes are to be left out, for compute-sanitizer. */
+export const onlySmall = process.env["USMLITE_TEST_SMALL"] === "1";
 if (!realGpu) process.env["USMLITE_EMULATE_GPU"] = "1";
 
 /** Deterministic whole numbers in [0, limit). */

@@ -25,17 +25,19 @@ bool is_16_bit(Arithmetic arithmetic) { return arithmetic == Arithmetic::kBFloat
 /// At most two of four adjacent inputs are kept: 2:4, and every 1:M, since four inputs meet at most two groups of M.
 bool fits_sparse_tensor_cores(const codec::WeightSpec& spec) { return spec.kept == 1 || (spec.kept == 2 && spec.of == 4); }
 
-/// The fewest bits that hold every level of a format of whole numbers.
+/// The fewest bits that hold every level of a format of whole numbers and that the kernels take; they take fewer kinds of
+/// sparse weights.
 Codes codes_for_levels(const codec::WeightSpec& spec, Arithmetic arithmetic) {
   const int32_t highest = spec.highest_level();
   if (spec.has_zero_points()) unsupported(spec, "there are no kernels for zero points; use a symmetric format, or compute on the CPU");
   if (highest > 127) unsupported(spec, "levels up to " + std::to_string(highest) + " do not fit in a byte; use fewer bits");
   if (!is_16_bit(arithmetic)) return highest <= 7 ? Codes::kInt4 : Codes::kInt8;
-  if (spec.format == codec::NumberFormat::kNormalFloat4) return Codes::kNormalFloat4;
-  // A single bit has no zero for what a sparse format prunes, but where 2:4 always keeps two.
-  const bool never_zero = !spec.has_zero() && (!spec.is_sparse() || spec.kept == 2);
-  if (highest == 1) return never_zero ? Codes::kInt1 : Codes::kInt2;
-  if (highest <= 3) return Codes::kInt3;
+  if (!spec.is_sparse()) {
+    if (spec.format == codec::NumberFormat::kNormalFloat4) return Codes::kNormalFloat4;
+    if (!spec.has_zero() && highest == 1) return Codes::kInt1;
+    if (highest > 1 && highest <= 3) return Codes::kInt3;
+  }
+  if (highest == 1) return Codes::kInt2;
   return highest <= 7 ? Codes::kInt4 : Codes::kInt8;
 }
 

@@ -34,6 +34,33 @@ DeviceWeight::DeviceWeight(const ArrangedWeight& arranged)
   driver::synchronize(stream);
 }
 
+DeviceWeight::DeviceWeight(const DeviceWeight& weight, int times)
+    : view_(weight.view_), order_(weight.order_), tile_bytes_(weight.tile_bytes_ * times),
+      metadata_bytes_(weight.metadata_bytes_ * times), group_scale_bytes_(weight.group_scale_bytes_ * times),
+      channel_scale_bytes_(weight.channel_scale_bytes_ * times),
+      memory_(aligned(tile_bytes_) + aligned(metadata_bytes_) + aligned(group_scale_bytes_) + aligned(channel_scale_bytes_),
+              default_stream()) {
+  if (times < 1 || view_.channels % kBlockChannels != 0) {
+    throw Error(error_code::kInvalidArgument, "only a weight with a multiple of 64 channels can be repeated, at least once");
+  }
+  view_.channels *= times;
+  view_.blocks *= times;
+  const StreamHandle stream = default_stream()->handle();
+  uint8_t* place = memory_.data();
+  const auto repeat = [&](const void* part, size_t bytes) -> uint8_t* {  // blocks come first in the order of every part
+    if (bytes == 0) return nullptr;
+    uint8_t* begin = place;
+    for (int i = 0; i < times; ++i) driver::copy_on_device(begin + bytes * static_cast<size_t>(i), part, bytes, stream);
+    place += aligned(bytes * static_cast<size_t>(times));
+    return begin;
+  };
+  view_.tiles = repeat(weight.view_.tiles, weight.tile_bytes_);
+  view_.metadata = repeat(weight.view_.metadata, weight.metadata_bytes_);
+  view_.group_scales = reinterpret_cast<const uint16_t*>(repeat(weight.view_.group_scales, weight.group_scale_bytes_));
+  view_.channel_scales = reinterpret_cast<const float*>(repeat(weight.view_.channel_scales, weight.channel_scale_bytes_));
+  driver::synchronize(stream);
+}
+
 DeviceWeight::~DeviceWeight() {
   try {
     driver::synchronize_all();

@@ -12,6 +12,9 @@ class DeviceWeight {
  public:
   /// Returns when the weight is on the GPU. Throws OUT_OF_MEMORY.
   explicit DeviceWeight(const ArrangedWeight& arranged);
+  /// `times` copies of `weight`, whose channels fill its blocks, one below the other: large weights for measuring, without
+  /// arranging them.
+  DeviceWeight(const DeviceWeight& weight, int times);
   /// Waits for all work of the GPU, since any of it may read the weight.
   ~DeviceWeight();
 

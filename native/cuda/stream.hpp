@@ -1,6 +1,7 @@
 // Streams: queues of work of the GPU, run in order within each and side by side otherwise.
 #pragma once
 #include <memory>
+#include <mutex>
 
 #include "cuda/runtime.hpp"
 
@@ -16,9 +17,14 @@ class Stream {
 
   StreamHandle handle() const { return handle_; }
   void synchronize() const { driver::synchronize(handle_); }
+  /// At least `count` counters for the kernels of this stream, zero between kernels. Valid until more are asked for.
+  int* counters(int count);
 
  private:
   StreamHandle handle_;
+  std::mutex mutex_;
+  int* counters_ = nullptr;
+  int counter_count_ = 0;
 };
 
 /// The stream of everything that names none. Throws NO_GPU or DRIVER_TOO_OLD.

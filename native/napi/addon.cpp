@@ -50,6 +50,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_gpu(env, exports);
   define_device_tensor(exports);
   define_device_weight(exports);
+  define_device_linear(exports);
 #endif
   return exports;
 }

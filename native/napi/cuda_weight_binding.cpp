@@ -34,6 +34,14 @@ Napi::Value create(const Napi::CallbackInfo& info) {
       info.Env(), std::make_shared<cuda::DeviceWeight>(cuda::arrange_weight(packed_argument(arguments, 2), arithmetic, order)));
 }
 
+// deviceWeightRepeat(weight, times): `times` copies of a weight, one below the other, for measuring
+Napi::Value repeat(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceWeight.repeat", 2);
+  const auto weight = DeviceWeightObject::from(arguments, info[0], "weight");
+  const int times = static_cast<int>(arguments.integer(1, "times", 1, 1 << 16));
+  return DeviceWeightObject::wrap(info.Env(), std::make_shared<cuda::DeviceWeight>(*weight, times));
+}
+
 // deviceWeightDescribe(weight): { bytes, paddedChannels }
 Napi::Value describe(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceWeight.describe", 1);
@@ -74,6 +82,7 @@ Napi::Value arrange_bias(const Napi::CallbackInfo& info) {
 
 void define_device_weight(Napi::Object exports) {
   define<create>(exports, "deviceWeightCreate");
+  define<repeat>(exports, "deviceWeightRepeat");
   define<describe>(exports, "deviceWeightDescribe");
   define<read>(exports, "deviceWeightRead");
   define<arrange_bias>(exports, "deviceWeightArrangeBias");

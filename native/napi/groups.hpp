@@ -34,5 +34,6 @@ void define_runtime(Napi::Object exports);
 void define_gpu(Napi::Env env, Napi::Object exports);
 void define_device_tensor(Napi::Object exports);
 void define_device_weight(Napi::Object exports);
+void define_device_linear(Napi::Object exports);
 
 }  // namespace usmlite::binding

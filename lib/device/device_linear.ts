@@ -1,0 +1,103 @@
+/** Linear layers on the GPU, for inference. */
+import { UsmLiteError } from "../errors.js";
+import type { DeviceStream, StreamHandle } from "./device_stream.js";
+import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
+import type { DeviceWeight, DeviceWeightHandle } from "./device_weight.js";
+import { gpuAddon } from "./gpu.js";
+
+/** `gelu` is x Φ(x); `glu` multiplies values with the sigmoids of their gates, for weights made with `glu: true`. */
+export type DeviceActivation = "none" | "silu" | "relu" | "gelu" | "glu";
+
+export interface DeviceLinearOptions {
+  /** Of {@link DeviceWeight.arrangeBias}. */
+  bias?: DeviceTensor | undefined;
+  /** "none" by default. */
+  activation?: DeviceActivation;
+  /** Factor of what the layer adds to the residual: 0.5 in a Conformer's feed-forward modules. */
+  scale?: number;
+  /** (tokens, outputs) of the result's type, added to it. */
+  residual?: DeviceTensor | undefined;
+  /** Factor of the residual; 1 by default. */
+  residualScale?: number;
+  /**
+   * Whether a token's result must be the same bits however many tokens are multiplied at once; false by default. It is the
+   * same whatever the other tokens are in any case; without this, the number of tokens decides which kernel is used.
+   */
+  batchInvariant?: boolean;
+  stream?: DeviceStream | undefined;
+}
+
+/** Rows of 8-bit codes with a scale for each: x = codes * scales. */
+export interface QuantizedRows {
+  /** int8 or float8 (rows, columns) */
+  readonly codes: DeviceTensor;
+  /** float32 (rows) */
+  readonly scales: DeviceTensor;
+}
+
+type LinearArguments = [
+  x: DeviceTensorHandle,
+  rowScales: DeviceTensorHandle | undefined,
+  weight: DeviceWeightHandle,
+  bias: DeviceTensorHandle | undefined,
+  activation: DeviceActivation,
+  scale: number,
+  residual: DeviceTensorHandle | undefined,
+  residualScale: number,
+  batchInvariant: boolean,
+  stream: StreamHandle | undefined,
+];
+
+interface DeviceLinearBindings {
+  deviceLinear(...words: LinearArguments): DeviceTensorHandle;
+  quantizeRows(x: DeviceTensorHandle, type: "int8" | "float8", stream?: StreamHandle): [DeviceTensorHandle, DeviceTensorHandle];
+}
+
+const native = (): DeviceLinearBindings => gpuAddon<DeviceLinearBindings>();
+
+/**
+ * `residualScale * residual + scale * activation(x·Wᵀ + bias)`, (tokens, outputs), summed in float32 (whole numbers in
+ * int32) and rounded once, to float16 where the weight's arithmetic is float16 and to bfloat16 otherwise.
+ *
+ * NaN and infinity in a token spread to its outputs, but for those of a sparse weight that have pruned the input.
+ *
+ * @param x (tokens, in), `in` a multiple of 8: bfloat16 or float16, as the weight's arithmetic is. For arithmetic of 8 bits either type, whose rows
+ * are rounded as {@link quantizeRows} does; or rows that were
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit; UNSUPPORTED_SPEC when there is no kernel for this
+ * weight or GPU; OUT_OF_MEMORY; TENSOR_RELEASED
+ */
+export function deviceLinear(x: DeviceTensor | QuantizedRows, weight: DeviceWeight, options: DeviceLinearOptions = {}): DeviceTensor {
+  return new DeviceTensor(native().deviceLinear(...deviceLinearArguments(x, weight, options)));
+}
+
+/** What the addon is given for {@link deviceLinear}. */
+export function deviceLinearArguments(x: DeviceTensor | QuantizedRows, weight: DeviceWeight, options: DeviceLinearOptions): LinearArguments {
+  const { bias, activation = "none", scale = 1, residual, residualScale = 1, batchInvariant = false, stream } = options;
+  const [codes, scales] = "codes" in x ? [x.codes, x.scales] : [x, undefined];
+  return [
+    codes.handle,
+    scales?.handle,
+    weight.handle,
+    bias?.handle,
+    activation,
+    scale,
+    residual?.handle,
+    residualScale,
+    batchInvariant,
+    stream?.handle,
+  ];
+}
+
+/**
+ * Rounds every row to codes of 8 bits: `scale = max |x| / 127` (int8) or `/ 448` (float8, e4m3), `code = x / scale` to
+ * nearest, ties to even. A row of zeros has scale 0, one with NaN or infinity scale NaN.
+ * @param x bfloat16 or float16 (rows, columns)
+ * @throws UsmLiteError INVALID_ARGUMENT for another type or shape
+ */
+export function quantizeRows(x: DeviceTensor, type: "int8" | "float8", stream?: DeviceStream): QuantizedRows {
+  if (x.shape.length !== 2) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `quantizeRows: x has shape (${x.shape.join(", ")}); it must have rows and columns`);
+  }
+  const [codes, scales] = native().quantizeRows(x.handle, type, stream?.handle);
+  return { codes: new DeviceTensor(codes), scales: new DeviceTensor(scales) };
+}

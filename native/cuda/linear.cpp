@@ -1,0 +1,119 @@
+#include "cuda/linear.hpp"
+
+#include <limits>
+#include <string>
+
+#include "core/error.hpp"
+#include "cuda/quantize_rows.hpp"
+
+namespace usmlite::cuda {
+namespace {
+
+[[noreturn]] void invalid(const std::string& sentence) { throw Error(error_code::kInvalidArgument, "deviceLinear: " + sentence); }
+
+bool is_float16_bit(DeviceType type) { return type == DeviceType::kBFloat16 || type == DeviceType::kFloat16; }
+
+/// The type of activations that an arithmetic multiplies.
+DeviceType operand_type(Arithmetic arithmetic) {
+  switch (arithmetic) {
+    case Arithmetic::kBFloat16: return DeviceType::kBFloat16;
+    case Arithmetic::kFloat16: return DeviceType::kFloat16;
+    case Arithmetic::kInt8: return DeviceType::kInt8;
+    case Arithmetic::kFloat8: return DeviceType::kFloat8;
+  }
+  return DeviceType::kBFloat16;
+}
+
+void quantize(const DeviceTensor& x, const QuantizedRows& rows, const std::shared_ptr<Stream>& stream) {
+  QuantizeRowsArguments arguments{};
+  arguments.rows = static_cast<int>(x.rows());
+  arguments.columns = static_cast<int>(x.columns());
+  arguments.from = x.type() == DeviceType::kBFloat16 ? RowFloats::kBFloat16 : RowFloats::kFloat16;
+  arguments.x = x.use_on<uint8_t>(stream);
+  arguments.x_stride = x.row_stride();
+  arguments.to = rows.codes.type() == DeviceType::kInt8 ? RowCodes::kInt8 : RowCodes::kFloat8;
+  arguments.codes = rows.codes.use_on<uint8_t>(stream);
+  arguments.codes_stride = rows.codes.row_stride();
+  arguments.scales = rows.scales.use_on<float>(stream);
+  quantize_rows(arguments, stream->handle());
+}
+
+QuantizedRows unfilled_rows(const DeviceTensor& x, DeviceType type, const std::shared_ptr<Stream>& stream) {
+  return {DeviceTensor(type, x.shape(), stream), DeviceTensor(DeviceType::kFloat32, {x.rows()}, stream)};
+}
+
+}  // namespace
+
+QuantizedRows quantize_rows(const DeviceTensor& x, DeviceType type, const std::shared_ptr<Stream>& stream) {
+  QuantizedRows rows = unfilled_rows(x, type, stream);
+  quantize(x, rows, stream);
+  return rows;
+}
+
+Linear::Linear(const DeviceTensor& x, const DeviceTensor* row_scales, const DeviceWeight& weight, const LinearOptions& options,
+               const std::shared_ptr<Stream>& stream)
+    : stream_(stream), arguments_{}, kernel_(options.kernel) {
+  const WeightView& view = weight.view();
+  const DeviceType operand = operand_type(view.arithmetic);
+  if (x.shape().size() != 2 || x.columns() != view.inputs) {
+    invalid("the weight (" + std::to_string(view.channels) + ", " + std::to_string(view.inputs) + ") takes (tokens, " +
+            std::to_string(view.inputs) + ") but x has shape " + shape_text(x.shape()));
+  }
+  if (x.rows() > std::numeric_limits<int>::max() / 2) invalid("x has more than 2^30 rows");
+  const bool quantizes = !is_float16_bit(operand) && is_float16_bit(x.type());
+  if (!quantizes && x.type() != operand) {
+    invalid(std::string("the weight's arithmetic multiplies ") + name_of(operand) + " but x is " + name_of(x.type()) +
+            (is_float16_bit(operand) ? "; cast it" : "; give bfloat16 or float16, or use quantizeRows"));
+  }
+  if (!is_float16_bit(operand) && !quantizes && (!row_scales || row_scales->type() != DeviceType::kFloat32 ||
+                                                 row_scales->shape() != std::vector<int64_t>{x.rows()})) {
+    invalid("x of 8 bits needs a float32 scale for each of its " + std::to_string(x.rows()) + " rows");
+  }
+  if ((options.activation == Activation::kGlu) != (weight.order() == ChannelOrder::kGlu)) {
+    invalid(weight.order() == ChannelOrder::kGlu ? "the weight was arranged for the activation glu; use that"
+                                                 : "the activation glu takes a weight made with { glu: true }");
+  }
+  const DeviceType output = operand == DeviceType::kFloat16 ? DeviceType::kFloat16 : DeviceType::kBFloat16;
+  const std::vector<int64_t> output_shape{x.rows(), weight.outputs()};
+  if (options.bias && (options.bias->type() != DeviceType::kFloat32 ||
+                       options.bias->shape() != std::vector<int64_t>{weight.padded_channels()})) {
+    invalid("bias must come from this weight's arrangeBias: float32 (" + std::to_string(weight.padded_channels()) + ")");
+  }
+  if (options.residual && (options.residual->type() != output || options.residual->shape() != output_shape)) {
+    invalid(std::string("residual must be ") + name_of(output) + " " + shape_text(output_shape) + " but is " +
+            name_of(options.residual->type()) + " " + shape_text(options.residual->shape()));
+  }
+
+  output_ = DeviceTensor(output, output_shape, stream);
+  if (quantizes) {
+    x_ = x;
+    quantized_ = unfilled_rows(x, operand, stream);
+  }
+  const DeviceTensor& multiplied = quantizes ? quantized_.codes : x;
+  arguments_.tokens = static_cast<int>(x.rows());
+  arguments_.x = multiplied.use_on<uint8_t>(stream);
+  arguments_.x_stride = multiplied.row_stride();
+  arguments_.row_scales = quantizes ? quantized_.scales.use_on<float>(stream) : row_scales ? row_scales->use_on<float>(stream) : nullptr;
+  arguments_.y = output_.use_on<uint8_t>(stream);
+  arguments_.y_stride = output_.row_stride();
+  arguments_.bias = options.bias ? options.bias->use_on<float>(stream) : nullptr;
+  arguments_.residual = options.residual ? options.residual->use_on<uint8_t>(stream) : nullptr;
+  arguments_.scale = options.scale;
+  arguments_.residual_scale = options.residual_scale;
+  arguments_.activation = options.activation;
+  const MatmulWorkspace workspace = matmul_workspace(view, arguments_.tokens, kernel_);
+  if (workspace.partial_sums > 0) {
+    partial_sums_ = std::make_unique<DeviceMemory>(static_cast<size_t>(workspace.partial_sums) * sizeof(float), stream);
+    arguments_.partial_sums = reinterpret_cast<float*>(partial_sums_->data());
+    arguments_.partial_sum_count = workspace.partial_sums;
+    arguments_.counters = stream->counters(workspace.counters);
+  }
+}
+
+void Linear::run(const DeviceWeight& weight) {
+  if (!x_.released()) quantize(x_, quantized_, stream_);
+  arguments_.weight = weight.view();
+  matmul(arguments_, stream_->handle(), kernel_);
+}
+
+}  // namespace usmlite::cuda

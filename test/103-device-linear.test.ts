@@ -1,0 +1,267 @@
+import { assertClose, onlySmall, RandomIntegers, realGpu } from "./gpu.js";
+import test from "ava";
+import {
+  type Arithmetic,
+  type DeviceActivation,
+  deviceLinear,
+  DeviceStream,
+  DeviceTensor,
+  DeviceWeight,
+  gpuMemoryStatistics,
+  linear,
+  packWeight,
+  quantizeRows,
+  Tensor,
+  tidy,
+  unpackWeight,
+  UsmLiteError,
+} from "../lib/index.js";
+import { randomTensor, randomValues } from "./gradient.js";
+
+/** How far from the exact product, relative to the largest output: y is rounded to 8 (bfloat16) or 11 bits, group scales too. */
+const tolerance = (arithmetic: Arithmetic, spec: string): number =>
+  (arithmetic === "float16" ? 2 ** -10 : 2 ** -8) * (spec.includes("/g") ? 2 : 1) + (arithmetic === "float8" ? 2 ** -4 : 0);
+
+interface Case {
+  spec: string;
+  arithmetic: Arithmetic;
+}
+
+const cases: readonly Case[] = [
+  ...["float32", "int8", "int4", "int3", "int2", "ternary", "int1", "nf4", "midrise2"].map((spec) => ({ spec, arithmetic: "bfloat16" as const })),
+  ...["float32+2:4", "int8+2:4", "int4+2:4", "int2+2:4", "int4+1:4", "ternary+2:4"].map((spec) => ({ spec, arithmetic: "bfloat16" as const })),
+  ...["int4/g32", "int8/g64", "int4/g128", "nf4/g64", "int1/g128", "int4/g32+2:4", "int4/g128+2:4"].map((spec) => ({ spec, arithmetic: "bfloat16" as const })),
+  ...["float32", "int4", "int8", "int3/g64", "int4/g128", "int4+2:4"].map((spec) => ({ spec, arithmetic: "float16" as const })),
+  ...["int8", "int4", "int8+2:4", "int4+2:4", "int2", "nf4"].map((spec) => ({ spec, arithmetic: "int8" as const })),
+  { spec: "float32", arithmetic: "float8" },
+];
+
+/** (tokens, outputs, inputs) */
+const shapes = [[1, 64, 64], [3, 70, 136], [17, 40, 264]] as const;
+const largeShapes = [[33, 512, 1024], [257, 320, 520], [1000, 1024, 512]] as const;
+
+/** float32 values as they are after rounding to the type of activations. */
+function rounded(x: Tensor, type: "bfloat16" | "float16"): Tensor {
+  using device = DeviceTensor.from(x, type);
+  return device.toTensor();
+}
+
+/** As quantizeRows rounds: the values that codes and scales stand for. */
+function quantized(x: Tensor, type: "int8" | "float8"): Tensor {
+  using device = DeviceTensor.from(x, "bfloat16");
+  const { codes, scales } = quantizeRows(device, type);
+  const [rows, columns] = x.shape as [number, number];
+  const scaleValues = scales.toTensor().toArray();
+  const values = codes.toTensor().toArray();
+  codes.dispose();
+  scales.dispose();
+  const of = (code: number): number => {
+    if (type === "int8") return code;
+    const [exponent, mantissa] = [(code >> 3) & 15, code & 7];
+    const magnitude = exponent === 0 ? mantissa * 2 ** -9 : (8 + mantissa) * 2 ** (exponent - 10);
+    return code & 128 ? -magnitude : magnitude;
+  };
+  return Tensor.from(Float32Array.from({ length: rows * columns }, (_, i) => of(values[i] as number) * (scaleValues[Math.floor(i / columns)] as number)), [rows, columns]);
+}
+
+function operand(x: Tensor, arithmetic: Arithmetic): Tensor {
+  return arithmetic === "int8" || arithmetic === "float8" ? quantized(x, arithmetic) : rounded(x, arithmetic);
+}
+
+const activationType = (arithmetic: Arithmetic): "bfloat16" | "float16" => (arithmetic === "float16" ? "float16" : "bfloat16");
+
+test("products are those of the dequantized weight", (t) => {
+  for (const [index, { spec, arithmetic }] of cases.entries()) {
+    for (const [tokens, outputs, inputs] of realGpu && !onlySmall ? [...shapes, ...largeShapes] : shapes) {
+      tidy(() => {
+        const packed = packWeight(randomTensor([outputs, inputs], index), spec);
+        const x = randomTensor([tokens, inputs], index + 50);
+        const expected = linear(operand(x, arithmetic), unpackWeight(packed).weight).toArray();
+        using weight = DeviceWeight.from(packed, { arithmetic });
+        const y = deviceLinear(DeviceTensor.from(x, activationType(arithmetic)), weight);
+        t.is(y.type, activationType(arithmetic));
+        const what = `${spec} in ${arithmetic}, (${tokens}, ${outputs}, ${inputs})`;
+        assertClose(t, y.toTensor().toArray(), expected, tolerance(arithmetic, spec), what);
+        const invariant = deviceLinear(DeviceTensor.from(x, activationType(arithmetic)), weight, { batchInvariant: true });
+        assertClose(t, invariant.toTensor().toArray(), expected, tolerance(arithmetic, spec), `${what}, batch invariant`);
+      });
+    }
+  }
+});
+
+test("bias, activation, scale and residual", (t) => {
+  const random = new RandomIntegers(1);
+  for (const { spec, arithmetic } of [
+    { spec: "int4+2:4", arithmetic: "bfloat16" },
+    { spec: "int4/g64", arithmetic: "float16" },
+    { spec: "int8", arithmetic: "int8" },
+  ] as const) {
+    for (const activation of ["none", "silu", "relu", "gelu", "glu"] as const satisfies readonly DeviceActivation[]) {
+      tidy(() => {
+        const [tokens, rows, inputs] = [1 + random.below(20), 16 * (1 + random.below(6)), 8 * (1 + random.below(30))];
+        const glu = activation === "glu";
+        const outputs = glu ? rows / 2 : rows;
+        const packed = packWeight(randomTensor([rows, inputs], 4), spec);
+        const [x, bias, residual] = [randomTensor([tokens, inputs], 5), randomTensor([rows], 6), rounded(randomTensor([tokens, outputs], 7), activationType(arithmetic))];
+        const sums = linear(operand(x, arithmetic), unpackWeight(packed).weight, { bias }).toArray();
+        const expected = Float32Array.from({ length: tokens * outputs }, (_, i) => {
+          const at = Math.floor(i / outputs) * rows + (i % outputs);
+          const gate = glu ? (sums[at + outputs] as number) : 0;
+          return 0.5 * activate(activation, sums[at] as number, gate) - 1.5 * (residual.toArray()[i] as number);
+        });
+        using weight = DeviceWeight.from(packed, { arithmetic, glu });
+        const type = activationType(arithmetic);
+        const y = deviceLinear(DeviceTensor.from(x, type), weight, {
+          bias: weight.arrangeBias(bias),
+          activation,
+          scale: 0.5,
+          residual: DeviceTensor.from(residual, type),
+          residualScale: -1.5,
+        });
+        assertClose(t, y.toTensor().toArray(), expected, tolerance(arithmetic, spec), `${spec} in ${arithmetic}, ${activation}, (${tokens}, ${rows}, ${inputs})`);
+      });
+    }
+  }
+});
+
+function activate(activation: DeviceActivation, x: number, gate: number): number {
+  const sigmoid = (v: number): number => 1 / (1 + Math.exp(-v));
+  switch (activation) {
+    case "silu":
+      return x * sigmoid(x);
+    case "relu":
+      return Math.max(x, 0);
+    case "gelu":
+      return 0.5 * x * (1 + errorFunction(x / Math.SQRT2));
+    case "glu":
+      return x * sigmoid(gate);
+    default:
+      return x;
+  }
+}
+
+/** By its series; |x| below 4. */
+function errorFunction(x: number): number {
+  if (Math.abs(x) > 4) return Math.sign(x);
+  let [term, sum] = [x, x];
+  for (let n = 1; n < 80; n++) {
+    term *= (-x * x) / n;
+    sum += term / (2 * n + 1);
+  }
+  return (2 / Math.sqrt(Math.PI)) * sum;
+}
+
+test("a token's result depends neither on the other tokens nor, batch invariant, on their number", (t) => {
+  const [tokens, outputs, inputs] = [realGpu && !onlySmall ? 700 : 21, 72, 256];
+  for (const { spec, arithmetic } of [{ spec: "int4+2:4", arithmetic: "bfloat16" }, { spec: "int4", arithmetic: "float16" }, { spec: "int8", arithmetic: "int8" }] as const) {
+    tidy(() => {
+      using weight = DeviceWeight.from(packWeight(randomTensor([outputs, inputs], 6), spec), { arithmetic });
+      const x = randomTensor([tokens, inputs], 5);
+      const multiply = (rows: Tensor): Float32Array => deviceLinear(DeviceTensor.from(rows, activationType(arithmetic)), weight, { batchInvariant: true }).toTensor().toArray();
+      const all = multiply(x);
+      t.deepEqual(multiply(x), all);
+      for (const [begin, end] of [[0, 1], [3, 8], [1, 19], [tokens - 2, tokens]] as const) {
+        t.deepEqual(multiply(x.rows(begin, end)), all.slice(begin * outputs, end * outputs), `${spec} in ${arithmetic}, tokens ${begin} to ${end}`);
+      }
+    });
+  }
+});
+
+test("NaN and infinity stay in their rows", (t) => {
+  const [tokens, outputs, inputs] = [6, 20, 64];
+  const values = randomValues(tokens * inputs, 3);
+  [values[2 * inputs + 5], values[4 * inputs + 63]] = [NaN, -Infinity];
+  for (const { spec, arithmetic } of [{ spec: "int4", arithmetic: "bfloat16" }, { spec: "int8+2:4", arithmetic: "float16" }, { spec: "int4", arithmetic: "int8" }] as const) {
+    tidy(() => {
+      const packed = packWeight(randomTensor([outputs, inputs], 8), spec);
+      using weight = DeviceWeight.from(packed, { arithmetic });
+      const y = deviceLinear(DeviceTensor.from(Tensor.from(values, [tokens, inputs]), activationType(arithmetic)), weight).toTensor().toArray();
+      for (let row = 0; row < tokens; row++) {
+        const finite = y.slice(row * outputs, (row + 1) * outputs).filter((value) => Number.isFinite(value)).length;
+        // What is pruned is not multiplied at all.
+        if (row === 2 && !spec.includes("+")) t.is(finite, 0, `${spec} in ${arithmetic}`);
+        else if (row === 2 || row === 4) t.true(finite < outputs);
+        else t.is(finite, outputs, `${spec} in ${arithmetic}, row ${row}`);
+      }
+    });
+  }
+});
+
+test("the largest codes and activations overflow nowhere", (t) => {
+  const [tokens, outputs, inputs] = [3, 16, 2048];
+  const ones = Tensor.from(new Float32Array(outputs * inputs).fill(1), [outputs, inputs]);
+  const x = Tensor.from(new Float32Array(tokens * inputs).fill(-1), [tokens, inputs]);
+  for (const { spec, arithmetic } of [{ spec: "int8", arithmetic: "int8" }, { spec: "int4", arithmetic: "int8" }, { spec: "int8", arithmetic: "bfloat16" }, { spec: "int2", arithmetic: "bfloat16" }] as const) {
+    tidy(() => {
+      using weight = DeviceWeight.from(packWeight(ones, spec), { arithmetic });
+      const y = deviceLinear(DeviceTensor.from(x), weight).toTensor().toArray();
+      assertClose(t, y, new Float32Array(tokens * outputs).fill(-inputs), 2 ** -8, `${spec} in ${arithmetic}`);
+    });
+  }
+});
+
+test("rows are rounded to codes as on the CPU", (t) => {
+  const [rows, columns] = [5, 40];
+  const values = randomValues(rows * columns, 9);
+  values.fill(0, columns, 2 * columns);
+  values[3 * columns + 7] = NaN;
+  const x = rounded(Tensor.from(values, [rows, columns]), "bfloat16").toArray();
+  tidy(() => {
+    const { codes, scales } = quantizeRows(DeviceTensor.from(Tensor.from(values, [rows, columns])), "int8");
+    const [actual, scaleValues] = [codes.toTensor().toArray(), scales.toTensor().toArray()];
+    for (let row = 0; row < rows; row++) {
+      const of = x.subarray(row * columns, (row + 1) * columns);
+      const largest = of.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+      if (row === 3) t.true(Number.isNaN(scaleValues[row]));
+      else t.true(Math.abs((scaleValues[row] as number) - largest / 127) <= largest * 1e-6);
+      for (let i = 0; i < columns; i++) {
+        const exact = row === 3 || largest === 0 ? 0 : ((of[i] as number) * 127) / largest;
+        t.true(Math.abs((actual[row * columns + i] as number) - exact) <= 0.5001, `row ${row}, column ${i}`);
+      }
+    }
+  });
+});
+
+test("streams, no tokens, and no memory left behind", (t) => {
+  using weight = DeviceWeight.from(packWeight(randomTensor([64, 64], 1), "int4"));
+  const x = randomTensor([4, 64], 2);
+  const expected = tidy(() => deviceLinear(DeviceTensor.from(x), weight).toTensor()).toArray();
+  using stream = new DeviceStream();
+  const before = gpuMemoryStatistics().bytesInUse;
+  for (let repeat = 0; repeat < 5; repeat++) {
+    tidy(() => {
+      const onStream = DeviceTensor.from(x, "bfloat16", stream);
+      t.deepEqual(deviceLinear(onStream, weight, { stream }).toTensor(stream).toArray(), expected);
+      t.deepEqual(deviceLinear(onStream, weight).toTensor(stream).toArray(), expected);
+      t.deepEqual(deviceLinear(DeviceTensor.zeros([0, 64]), weight).toTensor().shape, [0, 64]);
+    });
+  }
+  t.true(gpuMemoryStatistics().bytesInUse - before <= 4 * 4096 * 2); // the streams' counters
+});
+
+test("misuse is a coded error", (t) => {
+  const invalid = { instanceOf: UsmLiteError, code: "INVALID_ARGUMENT" };
+  const packed = packWeight(randomTensor([32, 64], 1), "int8");
+  const weight = DeviceWeight.from(packed);
+  using whole = DeviceWeight.from(packed, { arithmetic: "int8" });
+  using gated = DeviceWeight.from(packed, { glu: true });
+  tidy(() => {
+    const x = DeviceTensor.zeros([2, 64]);
+    t.throws(() => deviceLinear(DeviceTensor.zeros([2, 63]), weight), { ...invalid, message: /takes \(tokens, 64\)/ });
+    t.throws(() => deviceLinear(DeviceTensor.zeros([64]), weight), invalid);
+    t.throws(() => deviceLinear(DeviceTensor.zeros([2, 64], "float16"), weight), { ...invalid, message: /cast it/ });
+    t.throws(() => deviceLinear(DeviceTensor.zeros([2, 64], "int8"), whole), { ...invalid, message: /scale for each/ });
+    t.throws(() => deviceLinear(DeviceTensor.zeros([2, 64], "float32"), whole), { ...invalid, message: /quantizeRows/ });
+    t.throws(() => deviceLinear(x, weight, { activation: "glu" }), { ...invalid, message: /glu: true/ });
+    t.throws(() => deviceLinear(x, gated), { ...invalid, message: /arranged for the activation glu/ });
+    t.throws(() => deviceLinear(x, weight, { activation: "tanh" as "relu" }), { ...invalid, message: /choose none/ });
+    t.throws(() => deviceLinear(x, weight, { bias: DeviceTensor.zeros([32], "float32") }), { ...invalid, message: /arrangeBias/ });
+    t.throws(() => deviceLinear(x, weight, { residual: DeviceTensor.zeros([2, 31]) }), { ...invalid, message: /residual must be/ });
+    t.throws(() => deviceLinear(x, weight, { scale: NaN }), invalid);
+    t.throws(() => deviceLinear(x, { handle: x.handle } as unknown as DeviceWeight), { ...invalid, message: /weight on the GPU/ });
+    t.throws(() => quantizeRows(DeviceTensor.zeros([64]), "int8"), { ...invalid, message: /rows and columns/ });
+    t.throws(() => quantizeRows(x, "int4" as "int8"), { ...invalid, message: /choose int8 or float8/ });
+    weight.dispose();
+    t.throws(() => deviceLinear(x, weight), { instanceOf: UsmLiteError, code: "TENSOR_RELEASED" });
+  });
+});
