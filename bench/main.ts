@@ -6,10 +6,11 @@ import { parseArgs } from "node:util";
 import { packageRoot } from "./package_root.js";
 import type { BenchmarkContext, BenchmarkRecord, BenchmarkReport, BenchmarkSuite } from "./record.js";
 import { matmulCpu } from "./suites/matmul_cpu.js";
+import { matmulCuda } from "./suites/matmul_cuda.js";
 import { trainStep } from "./suites/train_step.js";
 import { transcribe } from "./suites/transcribe.js";
 
-const suites: readonly BenchmarkSuite[] = [matmulCpu, transcribe, trainStep];
+const suites: readonly BenchmarkSuite[] = [matmulCpu, matmulCuda, transcribe, trainStep];
 
 const usage = `usage: npm run bench -- [--filter SUITE] [--threads 1,2] [--json FILE] [--machine NAME]
 suites: ${suites.map((suite) => suite.name).join(", ")}`;
@@ -42,6 +43,7 @@ function parse(): { filter: string; threads: number[]; json: string | undefined;
 function line(record: BenchmarkRecord): string {
   const speed = record.gops === undefined ? "" : `${record.gops.toFixed(1).padStart(8)} Gop/s`;
   const audio = record.rtfx === undefined ? "" : `${record.rtfx.toFixed(0).padStart(6)} RTFx`;
+  const share = record.share === undefined ? "" : `${(100 * record.share).toFixed(0).padStart(4)} % of ceiling`;
   const memory = record.peakBytes === undefined ? "" : `${(record.peakBytes / 2 ** 20).toFixed(1).padStart(6)} MiB`;
   const range = `${record.ms_min.toFixed(3)}..${record.ms_max.toFixed(3)}`;
   return [
@@ -50,7 +52,7 @@ function line(record: BenchmarkRecord): string {
     record.impl.padEnd(24),
     record.spec.padEnd(12),
     `${record.ms.toFixed(3).padStart(10)} ms`,
-    speed + audio,
+    speed + audio + share,
     memory,
     ` (${range}, ${record.runs} runs)`,
   ].join(" ");

@@ -25,16 +25,16 @@ export interface MeasureOptions {
   rounds?: number;
   /** Length of a turn. */
   millisecondsPerTurn?: number;
+  /** Pause before a turn; threads of a contestant that wait for work by spinning have gone to sleep after 30, the default. */
+  millisecondsBetween?: number;
 }
 
-// Threads of a contestant that wait for work by spinning have gone to sleep after this long.
-const MILLISECONDS_BETWEEN_TURNS = 30;
 const LARGEST_TURN = 2000;
 
 /** Lets each contestant work in turn, `rounds` times. Results are in the order of `contestants`. */
 export async function measureInTurn(
   contestants: readonly Contestant[],
-  { rounds = 25, millisecondsPerTurn = 25 }: MeasureOptions = {},
+  { rounds = 25, millisecondsPerTurn = 25, millisecondsBetween = 30 }: MeasureOptions = {},
 ): Promise<Timing[]> {
   const times = contestants.map((): number[] => []);
   const repetitions: number[] = [];
@@ -45,7 +45,7 @@ export async function measureInTurn(
   }
   for (let round = 0; round < rounds; round++) {
     for (const [index, contestant] of contestants.entries()) {
-      await sleep(MILLISECONDS_BETWEEN_TURNS);
+      await sleep(millisecondsBetween);
       await contestant.run(1);
       times[index]?.push(...(await contestant.run(repetitions[index] as number)));
     }

@@ -19,6 +19,8 @@ export interface BenchmarkRecord {
   runs: number;
   /** Thousand million operations per second at the median; a multiply-add counts as two. */
   gops?: number;
+  /** Of what this GPU reaches at best, in memory traffic or arithmetic, whichever bounds the work: 1 is the ceiling. */
+  share?: number;
   /** Seconds of audio that a second of work gets through, at the median. */
   rtfx?: number;
   /** Tensor memory at its highest during the work, weights included. */
