@@ -3,6 +3,7 @@ import type { FrontEnd } from "../audio/front_end.js";
 import { LogMel } from "../audio/log_mel.js";
 import { parakeetFeaturesFrom } from "../audio/parakeet_features.js";
 import { rawSamplesFrom } from "../audio/raw_samples.js";
+import { whisperFeaturesFrom } from "../audio/whisper_features.js";
 import type { JsonObject } from "../checkpoint/json_file.js";
 import type { WeightSource } from "../nn/weight_source.js";
 import { parseLasrConfig } from "./lasr/lasr_config.js";
@@ -13,6 +14,8 @@ import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
 import type { SpeechNetwork } from "./speech_network.js";
 import { parseWav2Vec2Config, samplesPerFrame } from "./wav2vec2/wav2vec2_config.js";
 import { Wav2Vec2ForCtc } from "./wav2vec2/wav2vec2_for_ctc.js";
+import { parseWhisperConfig, parseWhisperGeneration } from "./whisper/whisper_config.js";
+import { WhisperNetwork } from "./whisper/whisper_network.js";
 
 /** A model that a `config.json` describes, before it has weights. */
 export interface ModelDescription {
@@ -26,7 +29,8 @@ export interface ModelDescription {
   frontEnd(preprocessor: JsonObject, source: string): FrontEnd;
 }
 
-type Family = (config: JsonObject, source: string) => ModelDescription;
+/** @param generation the parsed `generation_config.json`, empty where there is none */
+type Family = (config: JsonObject, source: string, generation: JsonObject) => ModelDescription;
 
 function parakeet(config: JsonObject, source: string): ModelDescription {
   const ctc = config["model_type"] === "parakeet_ctc" ? parseParakeetCtcConfig(config, source) : undefined;
@@ -53,6 +57,18 @@ function wav2vec2(json: JsonObject, source: string): ModelDescription {
   };
 }
 
+function whisper(json: JsonObject, source: string, generation: JsonObject): ModelDescription {
+  const config = parseWhisperConfig(json, source);
+  const generationConfig = parseWhisperGeneration(generation, config, source.replace(/config\.json$/, "generation_config.json"));
+  return {
+    stride: 2,
+    network: (weights) => new WhisperNetwork(config, generationConfig, weights),
+    // Written by older versions although it is the token embedding again.
+    ...(config.tie_word_embeddings ? { unusedWeights: /^proj_out\.weight$/ } : {}),
+    frontEnd: (preprocessor, path) => whisperFeaturesFrom(preprocessor, path),
+  };
+}
+
 /** By `model_type`. */
 export const families: Readonly<Record<string, Family>> = {
   lasr_ctc: (json, source) => {
@@ -69,4 +85,5 @@ export const families: Readonly<Record<string, Family>> = {
   wav2vec2,
   hubert: wav2vec2,
   "wav2vec2-conformer": wav2vec2,
+  whisper,
 };

@@ -9,6 +9,7 @@ import { readLanguageModel } from "../decode/ngram_file.js";
 import type { LanguageModelWeights } from "../decode/language_model_scorer.js";
 import type { NgramLanguageModel } from "../decode/ngram_language_model.js";
 import { UsmLiteError } from "../errors.js";
+import { ByteLevelTokenizer } from "../text/byte_level_tokenizer.js";
 import { loadTokenizer } from "../text/load_tokenizer.js";
 import type { Tokenizer } from "../text/tokenizer.js";
 import { CheckpointWeights, type SharedMatrices, type WeightForm } from "./checkpoint_weights.js";
@@ -22,6 +23,7 @@ export const modelFiles = {
   config: "config.json",
   weights: "model.safetensors",
   preprocessor: "preprocessor_config.json",
+  generation: "generation_config.json",
   tokenizer: "tokenizer.json",
   languageModel: "language_model.bin",
   languageModelWeights: "language_model.json",
@@ -34,6 +36,8 @@ export interface SpeechModel {
   readonly frontEnd: FrontEnd;
   /** Absent when the folder has no file of one: such a model gives tokens but no text. */
   readonly tokenizer: Tokenizer | undefined;
+  /** The same of a sequence-to-sequence model, which writes bytes. */
+  readonly byteLevelTokenizer: ByteLevelTokenizer | undefined;
   readonly languageModel: NgramLanguageModel | undefined;
   /** Absent: the defaults of the decoder. */
   readonly languageModelWeights: LanguageModelWeights | undefined;
@@ -61,7 +65,7 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
   }
   const path = (file: keyof typeof modelFiles): string => join(folder, modelFiles[file]);
   const json = readJsonFile(path("config"), "BAD_CONFIG");
-  const description = describeModel(json, path("config"));
+  const description = describeModel(json, path("config"), optionalJson(path("generation")));
   const compression = readCompression(json, path("config"));
   using file = readWeights(folder);
   const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed", options.sharedMatrices);
@@ -79,7 +83,8 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
     folder,
     network,
     frontEnd,
-    tokenizer: loadTokenizer(folder, network.blankId),
+    tokenizer: network.kind === "sequence-to-sequence" ? undefined : loadTokenizer(folder, network.blankId),
+    byteLevelTokenizer: network.kind === "sequence-to-sequence" ? optionalByteLevelTokenizer(folder) : undefined,
     languageModel: existsSync(path("languageModel")) ? readLanguageModel(path("languageModel")) : undefined,
     languageModelWeights: readLanguageModelWeights(path("languageModelWeights")),
     compression,
@@ -89,12 +94,19 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
 }
 
 /** @throws UsmLiteError UNSUPPORTED_MODEL, or BAD_CONFIG naming the key that is wrong */
-export function describeModel(config: JsonObject, source: string): ModelDescription {
+export function describeModel(config: JsonObject, source: string, generation: JsonObject = {}): ModelDescription {
   const type = config["model_type"];
   const family = typeof type === "string" && Object.hasOwn(families, type) ? families[type] : undefined;
-  if (family) return family(config, source);
+  if (family) return family(config, source, generation);
   throw new UsmLiteError(
     "UNSUPPORTED_MODEL",
     `${source}: model_type ${JSON.stringify(type)} is not supported; these are: ${Object.keys(families).join(", ")}`,
   );
+}
+
+const optionalJson = (path: string): JsonObject => (existsSync(path) ? readJsonFile(path, "BAD_CONFIG") : {});
+
+function optionalByteLevelTokenizer(folder: string): ByteLevelTokenizer | undefined {
+  const files = ["tokenizer.json", "vocab.json"];
+  return files.some((file) => existsSync(join(folder, file))) ? ByteLevelTokenizer.load(folder) : undefined;
 }

@@ -6,7 +6,7 @@ import { UsmLiteError } from "../errors.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
-import type { CtcNetwork, SpeechNetwork, TransducerNetwork } from "./speech_network.js";
+import type { CtcNetwork, SequenceToSequenceNetwork, SpeechNetwork, TransducerNetwork } from "./speech_network.js";
 
 type Entries = [string, SafetensorsEntry][];
 
@@ -28,13 +28,15 @@ export interface PaddedForwardOptions {
  * Reads `input_features` (batch, frames, mel bins), or `input_values` (batch, samples), and, if there, `attention_mask` (batch, frames
  * or samples). Gives `encoder_last_hidden_state` (batch, hidden frames, hidden), zero in padded frames; for CTC also `logits` and
  * `tokens`, the best token of each frame (the blank in padded ones); for transducers `tokens`, the steps of greedy decoding after
- * the blank that begins it, blanks behind.
+ * the blank that begins it, blanks behind; for Whisper, given `decoder_input_ids` (batch, tokens), `logits` and `tokens`, the best
+ * token after each of them. Whisper's `input_features` are (batch, mel bins, frames).
  * @throws UsmLiteError BAD_CHECKPOINT when the input lacks a tensor or has one of another shape
  */
 export function paddedForward(network: SpeechNetwork, input: TensorFile, { attentionMask = true }: PaddedForwardOptions = {}): Entries {
   return tidy(() => {
     const batch = readBatch(network, input, attentionMask);
-    return network.kind === "ctc" ? ctcForward(network, batch) : transducerForward(network, batch);
+    if (network.kind === "ctc") return ctcForward(network, batch);
+    return network.kind === "transducer" ? transducerForward(network, batch) : sequenceForward(network, batch, input);
   });
 }
 
@@ -65,6 +67,40 @@ function transducerForward(network: TransducerNetwork, batch: Batch): Entries {
   ];
 }
 
+function sequenceForward(network: SequenceToSequenceNetwork, batch: Batch, input: TensorFile): Entries {
+  const encoded = network.encode(batch.features, batch.offsets);
+  const entries: Entries = [["encoder_last_hidden_state", paddedEntry(encoded.hidden, encoded.offsets, batch)]];
+  if (!input.has("decoder_input_ids")) return entries;
+  const [size, length = 0] = input.shape("decoder_input_ids");
+  const ids = [...input.values("decoder_input_ids")];
+  if (size !== batch.size || length === 0 || ids.some((id) => id < 0 || id >= network.vocabularySize)) {
+    throw new UsmLiteError("BAD_CHECKPOINT", `${input.path}: decoder_input_ids must be ids below ${network.vocabularySize} of shape (${batch.size}, tokens)`);
+  }
+  using memory = network.remember(encoded);
+  using session = network.session(memory);
+  const { hidden } = session.advance(Array.from({ length: size }, (_, item) => ({ past: [], tokens: ids.slice(item * length, (item + 1) * length), item })));
+  const logits = network.scores(hidden).toArray();
+  const shape = [size, length, network.vocabularySize];
+  return [
+    ...entries,
+    ["logits", { dtype: "F32", shape, data: logits }],
+    ["tokens", { dtype: "I64", shape: [size, length], data: bestTokens(logits, shape, new Array<number>(size).fill(length), 0) }],
+  ];
+}
+
+/** (batch, mel bins, frames) as (batch, frames, mel bins), which is how Whisper's features are not laid out. */
+function framesFirst(values: Float32Array, [size, bins, frames]: readonly [number, number, number]): Float32Array {
+  const turned = new Float32Array(values.length);
+  for (let item = 0; item < size; item++) {
+    for (let bin = 0; bin < bins; bin++) {
+      for (let frame = 0; frame < frames; frame++) {
+        turned[(item * frames + frame) * bins + bin] = values[(item * bins + bin) * frames + frame] as number;
+      }
+    }
+  }
+  return turned;
+}
+
 function readBatch(network: SpeechNetwork, input: TensorFile, attentionMask: boolean): Batch {
   const { featureSize } = network;
   const samples = featureSize === 1;
@@ -73,14 +109,18 @@ function readBatch(network: SpeechNetwork, input: TensorFile, attentionMask: boo
     throw new UsmLiteError("BAD_CHECKPOINT", `${input.path}: ${problem}`);
   };
   if (!input.has(name)) fail(`has no tensor "${name}", which this model takes`);
-  const shape = input.shape(name);
+  // Whisper's features are laid out the other way round.
+  const turned = network.kind === "sequence-to-sequence";
+  const stored = input.shape(name);
+  const shape = turned && stored.length === 3 ? [stored[0] as number, stored[2] as number, stored[1] as number] : stored;
   const [size, frames] = shape;
   if (size === undefined || frames === undefined || shape.length !== (samples ? 2 : 3) || (!samples && shape[2] !== featureSize)) {
     return fail(`${name} has shape (${shape.join(", ")}); the model takes (batch, ${samples ? "samples" : `frames, ${featureSize}`})`);
   }
-  const values = input.values(name);
-  if (!(values instanceof Float32Array)) return fail(`${name} has dtype ${input.dtype(name)}; it must be F32, F16 or BF16`);
-  const lengths = attentionMask ? maskedLengths(input, size, frames) : new Array<number>(size).fill(frames);
+  const read = input.values(name);
+  if (!(read instanceof Float32Array)) return fail(`${name} has dtype ${input.dtype(name)}; it must be F32, F16 or BF16`);
+  const values = turned ? framesFirst(read, stored as [number, number, number]) : read;
+  const lengths = attentionMask && !turned ? maskedLengths(input, size, frames) : new Array<number>(size).fill(frames);
   const offsets = new SequenceOffsets(lengths);
   const packed = new Float32Array(offsets.frames * featureSize);
   lengths.forEach((length, item) => {

@@ -1,7 +1,10 @@
 /** What loading, compressing and transcribing ask of the networks of all families. */
+import type { SequenceScorer } from "../decode/sequence_search.js";
 import type { TransducerScorer } from "../decode/transducer.js";
+import type { DecoderMemory } from "../nn/sequence_decoder.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
+import type { WhisperGeneration } from "./whisper/whisper_config.js";
 
 interface Network {
   /** Trainable tensors by checkpoint name; packed ones are not among them. */
@@ -54,5 +57,17 @@ export interface TransducerNetwork extends Network, TransducerScorer {
   hiddenFrames(featureFrames: number): number;
 }
 
+/** An encoder, and a decoder that looks at all of its frames while it writes token after token (Radford et al. 2023). */
+export interface SequenceToSequenceNetwork extends Network, SequenceScorer {
+  readonly kind: "sequence-to-sequence";
+  /** @param features (frames, feature size) of windows of the model's length, packed */
+  encode(features: Tensor, offsets: SequenceOffsets): Encoded;
+  /** What the decoder makes of encoded windows: to be disposed of. */
+  remember(encoded: Encoded): DecoderMemory;
+  readonly generation: WhisperGeneration;
+  /** Hidden frames made of this many frames of features. */
+  hiddenFrames(featureFrames: number): number;
+}
+
 /** The networks that {@link loadModel} gives; `kind` tells which decoder they need. */
-export type SpeechNetwork = CtcNetwork | TransducerNetwork;
+export type SpeechNetwork = CtcNetwork | TransducerNetwork | SequenceToSequenceNetwork;

@@ -1,6 +1,8 @@
 /** From samples to text on the calling thread: features, network over packed chunks, decoding. */
 import { LogMel } from "../audio/log_mel.js";
+import type { FrontEnd } from "../audio/front_end.js";
 import { RawSamples } from "../audio/raw_samples.js";
+import type { WhisperFeatures } from "../audio/whisper_features.js";
 import { CtcBeamSearch } from "../decode/ctc_beam_search.js";
 import { CtcGreedySearch } from "../decode/ctc_greedy.js";
 import type { LogProbabilities } from "../decode/hypothesis.js";
@@ -14,14 +16,17 @@ import { logSoftmax } from "../ops/softmax.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
+import type { ByteLevelTokenizer } from "../text/byte_level_tokenizer.js";
 import type { Tokenizer } from "../text/tokenizer.js";
 import type { WeightForm } from "../models/checkpoint_weights.js";
 import { Decoding, type RecognizedSpeech, type Search } from "./decoding.js";
 import { FeatureChunks, type AudioChunks, type FeatureChunk } from "./feature_chunks.js";
 import { SampleChunks } from "./sample_chunks.js";
+import { WindowDecoder, type WindowDecodingOptions } from "./window_decoding.js";
+import { WindowSearch } from "./window_search.js";
 import { BeamTransducerSearch, GreedyTransducerSearch } from "./transducer_search.js";
 
-export interface RecognizerOptions {
+export interface RecognizerOptions extends Pick<WindowDecodingOptions, "language" | "task"> {
   /** `beam` uses the model's language model when it has one, and is the default then; else `greedy`. */
   readonly decoder?: "greedy" | "beam";
   /** Hypotheses kept by the beam search; default 32. */
@@ -55,7 +60,9 @@ const sampleOverlapSeconds = 4;
 const secondsPerPass = 30;
 
 export class Recognizer {
-  private readonly tokenizer: Tokenizer;
+  /** Undefined where windows are decoded instead of frames. */
+  private readonly tokenizer: Tokenizer | undefined;
+  private readonly windows: WindowDecoder | undefined;
   private readonly decoder: "greedy" | "beam";
   private readonly scorers: readonly PrefixScorer[];
 
@@ -64,20 +71,22 @@ export class Recognizer {
     readonly model: SpeechModel,
     private readonly options: RecognizerOptions = {},
   ) {
-    const { tokenizer, languageModel, folder, network } = model;
-    if (!tokenizer) {
+    const { tokenizer, byteLevelTokenizer, languageModel, folder, network, frontEnd } = model;
+    if (!(tokenizer ?? byteLevelTokenizer)) {
       throw new UsmLiteError("BAD_TOKENIZER", `model folder ${folder} has no tokenizer.json, so it cannot give text`);
     }
-    if (tokenizer.size !== network.vocabularySize) {
+    if (tokenizer && tokenizer.size !== network.vocabularySize) {
       throw new UsmLiteError(
         "BAD_TOKENIZER",
         `${folder}: tokenizer.json has ${tokenizer.size} tokens but config.json has vocab_size ${network.vocabularySize}`,
       );
     }
+    const windowed = network.kind === "sequence-to-sequence" && byteLevelTokenizer;
+    this.windows = windowed ? new WindowDecoder(network, frontEnd, byteLevelTokenizer, options) : undefined;
     this.tokenizer = tokenizer;
     this.decoder = options.decoder ?? (languageModel ? "beam" : "greedy");
     const weights = options.languageModelWeights ?? model.languageModelWeights;
-    this.scorers = languageModel ? [new LanguageModelScorer(languageModel, tokenizer, weights)] : [];
+    this.scorers = languageModel && tokenizer ? [new LanguageModelScorer(languageModel, tokenizer, weights)] : [];
   }
 
   /**
@@ -131,33 +140,42 @@ export class Recognizer {
     return chunks.map((ofUtterance) => joinChunks(ofUtterance, blankId));
   }
 
+  /** What the frames of chunks are: features, or samples where windows are decoded. */
+  private get chunkFrontEnd(): FrontEnd {
+    const { frontEnd, network } = this.model;
+    if (network.kind !== "sequence-to-sequence") return frontEnd;
+    return new RawSamples(frontEnd.config.samplingRate, { normalizes: false, attentionMask: false });
+  }
+
   /** Frames of features per second. */
   get melRate(): number {
-    const { samplingRate, hopLength } = this.model.frontEnd.config;
+    const { samplingRate, hopLength } = this.chunkFrontEnd.config;
     return samplingRate / hopLength;
   }
 
   /** Frames of features per encoder frame. */
   get stride(): number {
-    return Math.round(this.model.secondsPerFrame * this.melRate);
+    return this.model.network.kind === "sequence-to-sequence" ? 1 : Math.round(this.model.secondsPerFrame * this.melRate);
   }
 
   /** The features of one recording, in the chunks that {@link Recognizer.transcribe} hears. */
   featureChunks(): AudioChunks {
-    const { frontEnd } = this.model;
+    const { frontEnd, network } = this.model;
     const frames = (seconds: number): number => Math.ceil((seconds * this.melRate) / this.stride) * this.stride;
     const [length, overlap] =
       frontEnd instanceof LogMel
         ? [chunkSeconds, overlapSeconds]
-        : frontEnd instanceof RawSamples
-          ? [sampleChunkSeconds, sampleOverlapSeconds]
-          : [longChunkSeconds, longOverlapSeconds];
+        : network.kind === "sequence-to-sequence"
+          ? [sampleChunkSeconds, 0]
+          : frontEnd instanceof RawSamples
+            ? [sampleChunkSeconds, sampleOverlapSeconds]
+            : [longChunkSeconds, longOverlapSeconds];
     return this.chunksOf(new ChunkPlan(frames(length), frames(overlap), this.stride));
   }
 
   /** The features of one recording, in the chunks of a plan that counts frames of features. */
   chunksOf(plan: ChunkPlanner): AudioChunks {
-    const { frontEnd } = this.model;
+    const frontEnd = this.chunkFrontEnd;
     return frontEnd instanceof LogMel ? new FeatureChunks(frontEnd, plan) : new SampleChunks(frontEnd, plan);
   }
 
@@ -187,6 +205,8 @@ export class Recognizer {
    * or, of a transducer, what its joint network takes.
    */
   forward(chunks: readonly FeatureChunk[]): Chunk[] {
+    // The search hears windows itself, which begin where the one before ended.
+    if (this.windows) return chunks.map((chunk) => ({ ...chunk, tokens: 1 }));
     return tidy(() => {
       const offsets = new SequenceOffsets(chunks.map(({ frames }) => frames));
       const packed = Tensor.zeros([offsets.frames, this.model.frontEnd.config.featureSize]);
@@ -217,16 +237,25 @@ export class Recognizer {
 
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
   search({ hotwords = [] }: RecordingOptions = {}): Search {
-    const { network, secondsPerFrame } = this.model;
+    const { network, secondsPerFrame, byteLevelTokenizer, frontEnd } = this.model;
+    const { tokenizer } = this;
+    if (network.kind === "sequence-to-sequence") {
+      if (hotwords.length > 0) throw new UsmLiteError("INVALID_ARGUMENT", "this model takes no hotwords");
+      const { samplingRate } = frontEnd.config;
+      const windowSamples = (frontEnd as WhisperFeatures).config.windowSamples;
+      const settings = { samplingRate, windowSamples, secondsPerFrame };
+      return new WindowSearch(this.windows as WindowDecoder, byteLevelTokenizer as ByteLevelTokenizer, settings);
+    }
+    if (!tokenizer) throw new UsmLiteError("INTERNAL", "a recognizer of frames has a tokenizer");
     const times = { secondsPerFrame };
     const greedy = this.decoder === "greedy" && hotwords.length === 0;
     const { beamWidth } = this.options;
-    const scorers = hotwords.length === 0 ? this.scorers : [...this.scorers, new HotwordScorer(hotwords, this.tokenizer)];
+    const scorers = hotwords.length === 0 ? this.scorers : [...this.scorers, new HotwordScorer(hotwords, tokenizer)];
     const beam = { scorers, ...(beamWidth === undefined ? {} : { beamWidth }) };
     if (network.kind === "ctc") {
-      return greedy ? new CtcGreedySearch(this.tokenizer, times) : new CtcBeamSearch(this.tokenizer, times, beam);
+      return greedy ? new CtcGreedySearch(tokenizer, times) : new CtcBeamSearch(tokenizer, times, beam);
     }
-    return greedy ? new GreedyTransducerSearch(network, this.tokenizer, times) : new BeamTransducerSearch(network, this.tokenizer, times, beam);
+    return greedy ? new GreedyTransducerSearch(network, tokenizer, times) : new BeamTransducerSearch(network, tokenizer, times, beam);
   }
 
   private encode(features: Tensor, offsets: SequenceOffsets): { output: Tensor; offsets: SequenceOffsets } {
@@ -235,6 +264,7 @@ export class Recognizer {
       const { logits, offsets: hidden } = network.forward(features, offsets);
       return { output: logSoftmax(logits), offsets: hidden };
     }
+    if (network.kind !== "transducer") throw new UsmLiteError("INTERNAL", "windows are not encoded here");
     const { projected, offsets: hidden } = network.encode(features, offsets);
     return { output: projected, offsets: hidden };
   }

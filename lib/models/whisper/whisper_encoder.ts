@@ -1,0 +1,94 @@
+/** The Transformer encoder of Whisper (Radford et al. 2023), for inference. */
+import { UsmLiteError } from "../../errors.js";
+import type { Linear } from "../../nn/linear.js";
+import { StridedConvolution } from "../../nn/strided_convolution.js";
+import { Norm, TransformerBlock } from "../../nn/transformer_block.js";
+import type { WeightScope } from "../../nn/weight_source.js";
+import { addInPlace } from "../../ops/elementwise.js";
+import { geluInPlace } from "../../ops/gelu.js";
+import { padSequences } from "../../ops/row_copies.js";
+import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
+import { tidy } from "../../tensor/scope.js";
+import type { Tensor } from "../../tensor/tensor.js";
+import type { Encoded } from "../speech_network.js";
+import type { WhisperConfig } from "./whisper_config.js";
+
+export const whisperLayerNormEpsilon = 1e-5;
+
+const names = {
+  attention: "self_attn",
+  query: "q_proj",
+  key: "k_proj",
+  value: "v_proj",
+  output: "out_proj",
+  attentionNorm: "self_attn_layer_norm",
+  inner: "fc1",
+  outer: "fc2",
+  feedForwardNorm: "final_layer_norm",
+} as const;
+
+export class WhisperEncoder {
+  readonly convolutions: readonly StridedConvolution[];
+  private readonly positions: Tensor;
+  private readonly blocks: readonly TransformerBlock[];
+  private readonly norm: Norm;
+
+  constructor(
+    scope: WeightScope,
+    private readonly config: WhisperConfig,
+  ) {
+    const { d_model: hidden, num_mel_bins, max_source_positions } = config;
+    const options = { activation: "none", bias: true } as const;
+    this.convolutions = [
+      new StridedConvolution(scope, "conv1", [hidden, num_mel_bins, 3], 1, options),
+      new StridedConvolution(scope, "conv2", [hidden, hidden, 3], 2, options),
+    ];
+    this.positions = scope.tensor("embed_positions.weight", [max_source_positions, hidden], "small");
+    const sizes = {
+      hidden,
+      heads: config.encoder_attention_heads,
+      intermediate: config.encoder_ffn_dim,
+      activation: config.activation_function,
+      layerNormEpsilon: whisperLayerNormEpsilon,
+      normalizeFirst: true,
+      keyBias: false,
+      names,
+    };
+    this.blocks = Array.from({ length: config.encoder_layers }, (_, index) => new TransformerBlock(scope.scope(`layers.${index}`), sizes));
+    this.norm = new Norm(scope, "layer_norm", hidden, whisperLayerNormEpsilon);
+  }
+
+  /**
+   * @param features (frames, mel bins) of windows of 2 * max_source_positions frames
+   * @returns (hidden frames, hidden), max_source_positions for each window
+   * @throws UsmLiteError INVALID_ARGUMENT for windows of another length
+   */
+  forward(features: Tensor, offsets: SequenceOffsets): Encoded {
+    const wanted = 2 * this.config.max_source_positions;
+    const wrong = offsets.lengths.find((length) => length !== wanted);
+    if (wrong !== undefined) throw new UsmLiteError("INVALID_ARGUMENT", `a window has ${wrong} frames of features; this model takes ${wanted}`);
+    let x = features;
+    for (const convolution of this.convolutions) {
+      const padded = padSequences(x, offsets, [1, 1]);
+      const convolved = convolution.forward(padded.output, padded.offsets, {});
+      padded.output.dispose();
+      if (x !== features) x.dispose();
+      x = convolved.output;
+      offsets = convolved.offsets;
+      geluInPlace(x);
+    }
+    offsets.lengths.forEach((length, item) => addInPlace(x.rows(offsets.begin(item), offsets.begin(item) + length), this.positions));
+    for (const block of this.blocks) {
+      const input = x;
+      x = tidy(() => block.forward(input, offsets));
+      input.dispose();
+    }
+    const hidden = this.norm.forward(x);
+    x.dispose();
+    return { hidden, offsets };
+  }
+
+  get linears(): Linear[] {
+    return this.blocks.flatMap((block) => block.linears);
+  }
+}

@@ -1,0 +1,215 @@
+/** One window of audio through a sequence-to-sequence model: language, text, times, and another try where the text looks wrong. */
+import { deflateSync } from "node:zlib";
+import { writeSequence, type SequenceConstraint, type WrittenSequence } from "../decode/sequence_search.js";
+import { timestampConstraint } from "../decode/timestamp_rules.js";
+import { UsmLiteError } from "../errors.js";
+import type { FrontEnd } from "../audio/front_end.js";
+import type { SequenceToSequenceNetwork } from "../models/speech_network.js";
+import type { DecoderMemory } from "../nn/sequence_decoder.js";
+import { RandomStream } from "../ops/random_stream.js";
+import { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import { tidy } from "../tensor/scope.js";
+import type { ByteLevelTokenizer } from "../text/byte_level_tokenizer.js";
+
+export interface WindowDecodingOptions {
+  /** Code such as "en"; absent: what the model hears in the first window. */
+  readonly language?: string | undefined;
+  /** `translate` writes English whatever is spoken; default `transcribe`. */
+  readonly task?: "transcribe" | "translate" | undefined;
+  /** Hypotheses kept; default: what the model asks for. */
+  readonly beamWidth?: number | undefined;
+}
+
+/** A part of a window between two times. */
+export interface WindowSegment {
+  /** Seconds from the beginning of the window. */
+  readonly start: number;
+  readonly end: number;
+  /** Of text, without times. */
+  readonly tokens: readonly number[];
+  readonly logProbabilities: readonly number[];
+}
+
+export interface DecodedWindow {
+  readonly segments: readonly WindowSegment[];
+  /** Seconds after which the next window begins: where the last complete segment ends. */
+  readonly advance: number;
+  readonly language: string | undefined;
+}
+
+const secondsPerTime = 0.02;
+// The original's defaults: a text that repeats itself or is unlikely is tried again, hotter each time (section 4.5).
+const temperatures = [0, 0.2, 0.4, 0.6, 0.8, 1];
+const largestCompression = 2.4;
+const leastMeanLogProbability = -1;
+const largestSilence = 0.6;
+
+export class WindowDecoder {
+  private readonly languages: ReadonlyMap<string, number>;
+  private readonly noTimestampsId: number | undefined;
+  private readonly silenceId: number | undefined;
+  private readonly constrain: SequenceConstraint;
+
+  /** @throws UsmLiteError INVALID_ARGUMENT for a language or task that the model does not know */
+  constructor(
+    private readonly network: SequenceToSequenceNetwork,
+    private readonly frontEnd: FrontEnd,
+    private readonly tokenizer: ByteLevelTokenizer,
+    private readonly options: WindowDecodingOptions,
+  ) {
+    const { generation } = network;
+    this.languages = generation.languages.size > 0 ? generation.languages : languagesOf(tokenizer);
+    this.noTimestampsId = generation.noTimestampsId ?? tokenizer.idOf("<|notimestamps|>");
+    this.silenceId = tokenizer.idOf("<|nospeech|>") ?? tokenizer.idOf("<|nocaptions|>");
+    const { language, task } = options;
+    if (language !== undefined && !this.languages.has(language)) {
+      const known = [...this.languages.keys()].join(", ");
+      throw new UsmLiteError("INVALID_ARGUMENT", `the model knows no language "${language}"; it knows ${known || "English only, and takes no language"}`);
+    }
+    if (task !== undefined && this.languages.size > 0 && this.taskId(task) === undefined) {
+      throw new UsmLiteError("INVALID_ARGUMENT", `the model knows no task "${task}"`);
+    }
+    if (task === "translate" && this.languages.size === 0) {
+      throw new UsmLiteError("INVALID_ARGUMENT", "the model knows English only, so there is nothing to translate");
+    }
+    this.constrain = this.constraint();
+  }
+
+  /** @param samples at most a window @param heard language of earlier windows */
+  decode(samples: Float32Array, heard: string | undefined): DecodedWindow {
+    const seconds = samples.length / this.frontEnd.config.samplingRate;
+    using memory = this.listen(samples);
+    const begin = this.begin(memory);
+    const language = this.options.language ?? heard ?? this.loudest(begin);
+    const silence = this.silenceId === undefined ? 0 : probability(begin, this.silenceId);
+    const written = this.write(memory, this.prompt(language), silence);
+    const silent = silence > largestSilence && meanLogProbability(written) < leastMeanLogProbability;
+    if (silent) return { segments: [], advance: seconds, language };
+    return { ...this.segments(written, seconds), language };
+  }
+
+  private listen(samples: Float32Array): DecoderMemory {
+    return tidy(() => {
+      const features = this.frontEnd.features(samples);
+      return this.network.remember(this.network.encode(features, new SequenceOffsets([features.dim(0)])));
+    });
+  }
+
+  /** Scores after the token that begins everything: they tell language and silence. */
+  private begin(memory: DecoderMemory): Float32Array {
+    const { startId } = this.network.generation;
+    using session = this.network.session(memory);
+    return tidy(() => this.network.scores(session.advance([{ past: [], tokens: [startId], item: 0 }]).hidden).toArray());
+  }
+
+  private loudest(scores: Float32Array): string | undefined {
+    const [first] = [...this.languages].sort(([, a], [, b]) => (scores[b] as number) - (scores[a] as number));
+    return first?.[0];
+  }
+
+  private prompt(language: string | undefined): number[] {
+    const { startId, forced } = this.network.generation;
+    const prompt = [startId];
+    if (language !== undefined) prompt.push(this.languages.get(language) as number);
+    const task = this.languages.size > 0 ? this.taskId(this.options.task ?? "transcribe") : undefined;
+    if (task !== undefined) prompt.push(task);
+    // Older configurations prescribe the tokens themselves, of which those that forbid times are ours to choose.
+    for (let id = forced.get(prompt.length); id !== undefined && id !== this.noTimestampsId; id = forced.get(prompt.length)) prompt.push(id);
+    return prompt;
+  }
+
+  private taskId(task: string): number | undefined {
+    return this.network.generation.tasks.get(task) ?? this.tokenizer.idOf(`<|${task}|>`);
+  }
+
+  private write(memory: DecoderMemory, prompt: readonly number[], silence: number): WrittenSequence {
+    const { generation } = this.network;
+    const random = new RandomStream(1);
+    let written: WrittenSequence | undefined;
+    for (const temperature of temperatures) {
+      written = writeSequence(this.network, memory, 0, {
+        prompt,
+        endId: generation.endId,
+        maximumLength: generation.maximumLength,
+        constrain: this.constrain,
+        beamWidth: this.options.beamWidth ?? generation.beams,
+        sampling: temperature > 0 ? { temperature, random } : undefined,
+      });
+      const mean = meanLogProbability(written);
+      const repeats = compression(this.tokenizer.decode(written.tokens)) > largestCompression;
+      const unlikely = mean < leastMeanLogProbability && silence <= largestSilence;
+      if (!repeats && !unlikely) break;
+    }
+    return written as WrittenSequence;
+  }
+
+  private constraint(): SequenceConstraint {
+    const { suppressed, suppressedFirst, endId, latestFirstTime } = this.network.generation;
+    const { noTimestampsId, tokenizer } = this;
+    const times = noTimestampsId === undefined ? undefined : timestampConstraint({ noTimestampsId, endId, latestFirstTime });
+    // No token is a language, a task or a beginning in the middle of a text.
+    const firstTime = noTimestampsId === undefined ? Infinity : noTimestampsId + 1;
+    const special = Array.from({ length: this.network.vocabularySize }, (_, id) => id).filter(
+      (id) => id !== endId && id < firstTime && id < tokenizer.size && tokenizer.isSpecial(id),
+    );
+    const never = [...new Set([...suppressed, ...special])].filter((id) => id !== endId);
+    return (scores, written) => {
+      for (const id of never) scores[id] = -Infinity;
+      if (written.length === 0) for (const id of suppressedFirst) scores[id] = -Infinity;
+      times?.(scores, written);
+    };
+  }
+
+  /** Text between times; what follows the last pair of times is left for the next window. */
+  private segments({ tokens, logProbabilities }: WrittenSequence, seconds: number): Omit<DecodedWindow, "language"> {
+    const firstTime = this.noTimestampsId === undefined ? Infinity : this.noTimestampsId + 1;
+    const isTime = (id: number | undefined): id is number => id !== undefined && id >= firstTime;
+    const timeOf = (id: number): number => Math.min(seconds, (id - firstTime) * secondsPerTime);
+    const segments: WindowSegment[] = [];
+    let start = 0;
+    let begin = 0;
+    let complete = 0;
+    const close = (end: number, at: number): void => {
+      const kept = [...tokens.keys()].slice(begin, at).filter((index) => !isTime(tokens[index]));
+      if (kept.length > 0) {
+        segments.push({ start, end, tokens: kept.map((i) => tokens[i] as number), logProbabilities: kept.map((i) => logProbabilities[i] as number) });
+      }
+    };
+    tokens.forEach((id, index) => {
+      if (!isTime(id)) return;
+      const text = [...tokens.keys()].slice(begin, index).some((at) => !isTime(tokens[at]));
+      if (text) {
+        close(timeOf(id), index);
+        complete = timeOf(id);
+        begin = index;
+      }
+      start = timeOf(id);
+    });
+    const pairs = tokens.some((id, index) => isTime(id) && isTime(tokens[index + 1]));
+    const endsWithOneTime = isTime(tokens.at(-1)) && !isTime(tokens.at(-2));
+    if (pairs && !endsWithOneTime && complete > 0) return { segments, advance: complete };
+    close(seconds, tokens.length);
+    return { segments, advance: seconds };
+  }
+}
+
+const languagesOf = (tokenizer: ByteLevelTokenizer): ReadonlyMap<string, number> =>
+  new Map(
+    Array.from({ length: tokenizer.size }, (_, id) => [/^<\|([a-z]{2,3})\|>$/.exec(tokenizer.piece(id))?.[1], id] as const).filter(
+      (entry): entry is readonly [string, number] => entry[0] !== undefined,
+    ),
+  );
+
+const meanLogProbability = ({ logProbability, tokens }: WrittenSequence): number => logProbability / (tokens.length + 1);
+
+function probability(scores: Float32Array, id: number): number {
+  const largest = scores.reduce((most, score) => Math.max(most, score), -Infinity);
+  const sum = scores.reduce((total, score) => total + Math.exp(score - largest), 0);
+  return Math.exp((scores[id] as number) - largest) / sum;
+}
+
+/** How many times shorter a text becomes when it is compressed: high for one that repeats itself. */
+function compression(text: string): number {
+  const bytes = Buffer.from(text, "utf8");
+  return bytes.length === 0 ? 0 : bytes.length / deflateSync(bytes).length;
+}

@@ -1,0 +1,111 @@
+/** A recording of any length through a model that hears windows: each begins where the last complete segment of the one before ended. */
+import type { DecodedToken, DecodedWord, Hypothesis, LogProbabilities } from "../decode/hypothesis.js";
+import type { ByteLevelTokenizer } from "../text/byte_level_tokenizer.js";
+import type { Search } from "./decoding.js";
+import { joined } from "./sample_chunks.js";
+import type { WindowDecoder, WindowSegment } from "./window_decoding.js";
+
+/** A segment at its place in the recording. */
+interface PlacedSegment extends WindowSegment {
+  /** Seconds of the recording before the segment's window. */
+  readonly offset: number;
+}
+
+interface Progress {
+  readonly segments: readonly PlacedSegment[];
+  /** Samples that no window needs any more. */
+  readonly done: number;
+  readonly language: string | undefined;
+}
+
+// Less is no speech: the end of a recording.
+const shortestSeconds = 0.1;
+
+export interface WindowSearchSettings {
+  readonly samplingRate: number;
+  /** Samples of a window. */
+  readonly windowSamples: number;
+  /** Seconds that a frame of the hypotheses' tokens stands for. */
+  readonly secondsPerFrame: number;
+}
+
+/** Takes samples as rows of width one. */
+export class WindowSearch implements Search {
+  private held: Float32Array[] = [];
+  private progress: Progress = { segments: [], done: 0, language: undefined };
+
+  constructor(
+    private readonly decoder: WindowDecoder,
+    private readonly tokenizer: ByteLevelTokenizer,
+    private readonly settings: WindowSearchSettings,
+  ) {}
+
+  advance({ values }: LogProbabilities): void {
+    this.held.push(values.slice());
+    const before = this.progress.done;
+    const samples = joined(this.held);
+    this.progress = this.decode(samples, false);
+    this.held = [samples.subarray(this.progress.done - before)];
+  }
+
+  settledText(): string {
+    return this.text(this.progress.segments);
+  }
+
+  best(): Hypothesis[] {
+    const { segments } = this.decode(joined(this.held), true);
+    const { secondsPerFrame } = this.settings;
+    const tokens = segments.flatMap((segment) =>
+      segment.tokens.map((id, index): DecodedToken => {
+        const [start, end] = share(segment, index, index + 1, segment.tokens.length);
+        const confidence = Math.exp(segment.logProbabilities[index] as number);
+        return { id, firstFrame: Math.round(start / secondsPerFrame), endFrame: Math.round(end / secondsPerFrame), confidence };
+      }),
+    );
+    const logProbability = segments.flatMap((segment) => segment.logProbabilities).reduce((sum, value) => sum + value, 0);
+    return [{ text: this.text(segments), tokens, words: segments.flatMap((segment) => this.words(segment)), logProbability }];
+  }
+
+  /** Goes through whole windows of what is held, and through what remains when it is the end. */
+  private decode(samples: Float32Array, isEnd: boolean): Progress {
+    const { samplingRate, windowSamples } = this.settings;
+    const segments = [...this.progress.segments];
+    let { done, language } = this.progress;
+    const first = done;
+    const least = isEnd ? shortestSeconds * samplingRate : windowSamples;
+    for (let left = samples.length; left >= least; left = samples.length - (done - first)) {
+      const begin = done - first;
+      const window = this.decoder.decode(samples.subarray(begin, begin + windowSamples), language);
+      const offset = done / samplingRate;
+      segments.push(...window.segments.map((segment) => ({ ...segment, offset })));
+      language = window.language;
+      done += Math.max(1, Math.round(window.advance * samplingRate));
+    }
+    return { segments, done, language };
+  }
+
+  private text(segments: readonly PlacedSegment[]): string {
+    return segments
+      .map(({ tokens }) => this.tokenizer.decode(tokens))
+      .join("")
+      .trim();
+  }
+
+  /** The model says when segments begin and end; times of words are in proportion to their letters. */
+  private words(segment: PlacedSegment): DecodedWord[] {
+    const text = this.tokenizer.decode(segment.tokens);
+    const confidence = Math.exp(segment.logProbabilities.reduce((sum, value) => sum + value, 0) / segment.logProbabilities.length);
+    return Array.from(text.matchAll(/\S+/g), ({ 0: word, index }): DecodedWord => {
+      const [start, end] = share(segment, index, index + word.length, text.length);
+      return { word, start: milliseconds(start), end: milliseconds(end), confidence };
+    });
+  }
+}
+
+/** Parts [begin, end) of `count` equal parts of a segment, in seconds of the recording. */
+function share({ offset, start, end }: PlacedSegment, first: number, last: number, count: number): [number, number] {
+  const at = (part: number): number => offset + start + ((end - start) * part) / count;
+  return [at(first), at(last)];
+}
+
+const milliseconds = (seconds: number): number => Math.round(seconds * 1000) / 1000;

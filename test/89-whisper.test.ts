@@ -1,0 +1,199 @@
+import { copyFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import test from "ava";
+import { whisperFeaturesFrom } from "../lib/audio/whisper_features.js";
+import { writeSequence, type SequenceScorer } from "../lib/decode/sequence_search.js";
+import { timestampConstraint } from "../lib/decode/timestamp_rules.js";
+import { availableInstructionSets, Recognizer, setInstructionSet, SequenceOffsets, Tensor, tidy } from "../lib/index.js";
+import { describeModel, loadModel, type SpeechModel } from "../lib/models/model_folder.js";
+import { paddedForward } from "../lib/models/padded_forward.js";
+import type { SequenceToSequenceNetwork } from "../lib/models/speech_network.js";
+import type { DecoderMemory, DecoderSession } from "../lib/nn/sequence_decoder.js";
+import { RandomStream } from "../lib/ops/random_stream.js";
+import { randomValues } from "./gradient.js";
+import { writeRandomModel } from "./random_model.js";
+import { readExpected, referenceClips, referenceFolder, relativeError, throughFile } from "./reference.js";
+import { temporaryFolder, tones } from "./tiny_model.js";
+
+const reference = referenceFolder("whisper");
+const withReference = reference ? test : test.skip;
+const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text");
+
+withReference("features agree with transformers", async (t) => {
+  const { frontEnd } = loadModel(reference as string);
+  using expected = readExpected(reference as string);
+  const wanted = expected.values("input_features") as Float32Array;
+  const [, bins = 0, frames = 0] = expected.shape("input_features");
+  (await referenceClips()).forEach((clip, item) => {
+    using features = frontEnd.features(clip);
+    t.deepEqual(features.shape, [frames, bins]);
+    const ours = features.toArray();
+    const turned = Float32Array.from({ length: ours.length }, (_, i) => wanted[item * bins * frames + (i % bins) * frames + Math.floor(i / bins)] as number);
+    const error = relativeError(ours, turned, frames, [frames]);
+    t.log(`relative error ${error}`);
+    t.true(error < 1e-3, `clip ${item}: ${error}`);
+  });
+});
+
+(reference ? test.serial : test.skip)("forward agrees with transformers on every instruction set", (t) => {
+  const { network } = loadModel(reference as string);
+  using expected = readExpected(reference as string);
+  for (const set of availableInstructionSets().filter((name) => name !== "reference")) {
+    setInstructionSet(set);
+    throughFile(paddedForward(network, expected), (ours) => {
+      for (const name of ["encoder_last_hidden_state", "logits"]) {
+        t.deepEqual(ours.shape(name), expected.shape(name));
+        const [batch = 0, rows = 0] = ours.shape(name);
+        const error = relativeError(ours.values(name) as Float32Array, expected.values(name) as Float32Array, rows, new Array<number>(batch).fill(rows));
+        t.log(`${name} on ${set}: relative error ${error}`);
+        t.true(error < 1e-3, `${name} on ${set}: relative error ${error}`);
+      }
+      t.deepEqual(ours.values("tokens"), expected.values("tokens"));
+    });
+  }
+});
+
+const folder = temporaryFolder("whisper");
+test.after.always(folder.clean);
+
+// Ids of the byte-level fixture: 0..299 text, 300 end, 301 <|en|>, 302 <|0.00|>; what follows is ours.
+const config = {
+  model_type: "whisper",
+  vocab_size: 400,
+  num_mel_bins: 80,
+  d_model: 16,
+  encoder_layers: 1,
+  encoder_attention_heads: 2,
+  encoder_ffn_dim: 24,
+  decoder_layers: 2,
+  decoder_attention_heads: 2,
+  decoder_ffn_dim: 24,
+  max_source_positions: 50,
+  max_target_positions: 24,
+};
+const generation = { decoder_start_token_id: 310, eos_token_id: 300, no_timestamps_token_id: 311, max_initial_timestamp_index: 10, lang_to_id: { "<|en|>": 301, "<|de|>": 305 }, task_to_id: { transcribe: 306, translate: 307 }, suppress_tokens: [5, 6], begin_suppress_tokens: [7] };
+const preprocessor = { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 80, chunk_length: 1 };
+
+const model = writeRandomModel(join(folder.path, "random"), config, preprocessor, { seed: 3, generation });
+copyFileSync(join(fixtures, "tokenizer_byte_level.json"), join(model, "tokenizer.json"));
+
+test("cached decoding gives what decoding of the whole gives, alone and beside others", (t) => {
+  const network = loadModel(model).network as SequenceToSequenceNetwork;
+  const features = Tensor.from(randomValues(200 * 80, 1), [200, 80]);
+  const offsets = new SequenceOffsets([100, 100]);
+  const tokens = [310, 301, 306, 12, 40, 41, 13, 100];
+  using memory = network.remember(network.encode(features, offsets));
+  using whole = network.session(memory);
+  const wanted = whole.advance([{ past: [], tokens, item: 1 }]).hidden.toArray();
+  using session = network.session(memory);
+  const first = session.advance([{ past: [], tokens: tokens.slice(0, 3), item: 0 }, { past: [], tokens: tokens.slice(0, 3), item: 1 }]);
+  const parts = [first.hidden.rows(3, 6).toArray()];
+  let rows = first.rows[1] as number[];
+  // Two continuations share their past; the first goes astray.
+  for (const id of tokens.slice(3)) {
+    const next = session.advance([{ past: rows, tokens: [50], item: 1 }, { past: rows, tokens: [id], item: 1 }]);
+    parts.push(next.hidden.rows(1, 2).toArray());
+    rows = next.rows[1] as number[];
+  }
+  const error = relativeError(Float32Array.from(parts.flatMap((part) => [...part])), wanted, tokens.length, [tokens.length]);
+  t.true(error < 1e-5, `${error}`);
+  using alone = network.remember(tidy(() => network.encode(features.rows(100, 200), new SequenceOffsets([100]))));
+  using one = network.session(alone);
+  t.deepEqual(one.advance([{ past: [], tokens, item: 0 }]).hidden.toArray(), wanted, "an item alone gives the same bits");
+});
+
+test("recordings of any length are written window by window, with times that go on", (t) => {
+  const recognizer = new Recognizer(loadModel(model));
+  const samples = tones(2.6, 2);
+  const speech = recognizer.transcribe(samples);
+  t.is(speech.duration, 2.6);
+  t.true(speech.tokens.length > 0 && speech.tokens.every(({ id }) => id < 300 && id !== 5 && id !== 6));
+  speech.tokens.reduce((end, token) => {
+    t.true(token.start >= end - 1e-9 && token.end >= token.start && token.end <= 2.6 + 1e-9);
+    return token.start;
+  }, 0);
+  t.is(speech.words.map(({ word }) => word).join(""), speech.text.replace(/\s+/g, ""));
+  t.deepEqual(recognizer.transcribeBatch([tones(1, 1), samples])[1], speech, "beside another");
+});
+
+test("language and task choose the prompt, and unknown ones are refused", (t) => {
+  const loaded = loadModel(model);
+  const samples = tones(1, 3);
+  const texts = [{}, { language: "en" }, { language: "de" }, { language: "de", task: "translate" as const }].map((options) => new Recognizer(loaded, options).transcribe(samples).logProbability);
+  t.true(texts[0] === texts[1] || texts[0] === texts[2], "what is heard is one of the two");
+  t.is(new Set(texts.slice(1)).size, 3);
+  t.throws(() => new Recognizer(loaded, { language: "xx" }), { code: "INVALID_ARGUMENT", message: /no language "xx"; it knows en, de/ });
+  t.throws(() => new Recognizer(loaded).search({ hotwords: ["a"] }), { code: "INVALID_ARGUMENT", message: /no hotwords/ });
+  t.true(new Recognizer(loaded, { beamWidth: 3 }).transcribe(samples).tokens.length > 0);
+});
+
+test("times follow Whisper's rules", (t) => {
+  // 0..9 text, 8 the end, 10 no times, 11.. times.
+  const constrain = timestampConstraint({ noTimestampsId: 10, endId: 8, latestFirstTime: 2 });
+  const allowed = (written: number[], scores: Float32Array = new Float32Array(20)): number[] => {
+    constrain(scores, written);
+    return [...scores.keys()].filter((id) => scores[id] !== -Infinity);
+  };
+  const text = (value: number): Float32Array => Float32Array.from({ length: 20 }, (_, id) => (id < 10 ? value : 0));
+  t.deepEqual(allowed([]), [11, 12, 13], "a time begins, and not a late one");
+  t.deepEqual(allowed([12], text(9)), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], "text follows the first time");
+  t.deepEqual(allowed([12, 3], text(9)), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15, 16, 17, 18, 19], "times only go on");
+  t.deepEqual(allowed([12, 3, 15], text(9)), [8, 9, 15, 16, 17, 18, 19], "the end of a segment is followed by a beginning or the end of all");
+  t.deepEqual(allowed([12, 3, 15, 15], text(9)), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], "after a pair comes text");
+  t.deepEqual(allowed([12, 3]), [13, 14, 15, 16, 17, 18, 19], "seven times together are likelier than any text");
+});
+
+/** Scores that depend on the last token alone. */
+function tableNetwork(table: Record<number, number[]>): SequenceScorer {
+  let used = 0;
+  const session = {
+    advance: (steps: readonly { past: readonly number[]; tokens: readonly number[] }[]) => {
+      const rows = steps.map(({ past, tokens }) => [...past, ...tokens.map(() => used++)]);
+      const hidden = Tensor.from(steps.flatMap(({ tokens }) => tokens), [steps.reduce((sum, { tokens }) => sum + tokens.length, 0), 1]);
+      return { hidden, rows };
+    },
+    [Symbol.dispose]: () => undefined,
+  };
+  return {
+    vocabularySize: 4,
+    session: () => session as unknown as DecoderSession,
+    scores: (hidden) => Tensor.from((table[hidden.toArray()[0] as number] as number[]).map(Math.log), [1, 4]),
+  };
+}
+
+test("a beam finds what greedy search misses; sampling follows the probabilities", (t) => {
+  // From 0: 1 is likelier, but then everything is unsure; 2 is followed by the end (3) for certain.
+  const network = tableNetwork({ 0: [0, 0.6, 0.4, 0], 1: [0.34, 0.33, 0.33, 0], 2: [0, 0, 0, 1] });
+  const options = { prompt: [0], endId: 3, maximumLength: 4 };
+  const memory = {} as DecoderMemory;
+  t.is(writeSequence(network, memory, 0, options).tokens[0], 1);
+  const beam = writeSequence(network, memory, 0, { ...options, beamWidth: 2 });
+  t.deepEqual(beam.tokens, [2]);
+  t.true(Math.abs(beam.logProbability - Math.log(0.4)) < 1e-6);
+  const random = new RandomStream(4);
+  const firsts = Array.from({ length: 400 }, () => writeSequence(network, memory, 0, { ...options, sampling: { temperature: 1, random } }).tokens[0]);
+  const share = firsts.filter((id) => id === 1).length / 400;
+  t.true(Math.abs(share - 0.6) < 0.1, `${share}`);
+  const forbidden = writeSequence(network, memory, 0, { ...options, constrain: (scores) => scores.fill(-Infinity, 1, 2) });
+  t.deepEqual(forbidden.tokens, [2]);
+  t.true(Math.abs((forbidden.logProbabilities[0] as number) - Math.log(0.4)) < 1e-6, "probabilities are those before the constraint");
+});
+
+test("configurations that cannot be honoured are refused by key", (t) => {
+  const refuse = (change: object, generationChange: object, message: RegExp): void => {
+    t.throws(() => describeModel({ ...config, ...change } as never, "x/config.json", { ...generation, ...generationChange } as never), { code: "BAD_CONFIG", message });
+  };
+  refuse({ d_model: 17 }, {}, /"d_model" must be divisible by encoder_attention_heads/);
+  refuse({ activation_function: "gelu_new" }, {}, /"activation_function"/);
+  refuse({}, { repetition_penalty: 1.2 }, /x\/generation_config\.json: key "repetition_penalty" is 1\.2/);
+  refuse({}, { no_repeat_ngram_size: 3 }, /"no_repeat_ngram_size"/);
+  refuse({}, { do_sample: true }, /"do_sample"/);
+  refuse({}, { decoder_start_token_id: 400 }, /"decoder_start_token_id" must be below vocab_size/);
+  refuse({}, { suppress_tokens: "all" }, /"suppress_tokens"/);
+  t.throws(() => whisperFeaturesFrom({ dither: 0.1 }, "p.json"), { code: "BAD_CONFIG", message: /dither/ });
+  t.throws(() => whisperFeaturesFrom({ n_fft: 300 }, "p.json"), { code: "BAD_CONFIG", message: /twos and fives/ });
+  const loaded: SpeechModel = loadModel(model);
+  const wrong = new SequenceOffsets([90]);
+  t.throws(() => (loaded.network as SequenceToSequenceNetwork).encode(Tensor.zeros([90, 80]), wrong), { code: "INVALID_ARGUMENT", message: /90 frames of features; this model takes 100/ });
+});
