@@ -166,6 +166,32 @@ test("while searching, a text is scored as the model scores it, however it is cu
   }
 });
 
+test("a word's beginning counts at least as much as any word it can become after the same words, and not much more", (t) => {
+  for (const order of [1, 2, 3, 4]) {
+    const trained = trainLanguageModel(texts, { order });
+    const { words } = trained.tree;
+    const contexts = [trained.start, 0];
+    for (const text of texts) {
+      let context = trained.start;
+      for (const word of text.toUpperCase().split(" ")) {
+        context = trained.predict(context, trained.wordId(word) as number).context;
+        contexts.push(context);
+      }
+    }
+    for (const context of contexts) {
+      for (let first = 0; first < words.length; first++) {
+        for (let end = first + 1; end <= words.length; end++) {
+          const ids = words.slice(first, end).map((_, index) => first + index + FIRST_WORD);
+          const unigram = Math.max(...ids.map((id) => trained.unigramScore(id)));
+          const best = trained.bestScore(context, first + FIRST_WORD, end + FIRST_WORD, unigram);
+          const exact = Math.max(...ids.map((id) => trained.predict(context, id).score));
+          t.true(best >= exact - 1e-9 && best < exact + 1, `order ${order}: ${best}, ${exact}`);
+        }
+      }
+    }
+  }
+});
+
 test("the search takes the likelier word, and unknown words where the sound is clear", (t) => {
   const tokenizer = tokenizerOf(["▁", ..."ABCDEGHMNORSTX"]);
   const scorer = new LanguageModelScorer(model, tokenizer);

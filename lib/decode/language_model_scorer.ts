@@ -1,7 +1,7 @@
 /**
  * Shallow fusion of a word n-gram with a search over sub-words. A word is scored where it ends; until then its prefix
- * counts as the best word it can still become (look-ahead), so that unlikely beginnings leave the beam early. Prefixes
- * of no known word go on under the spelling model.
+ * counts as the best word it can still become after the words before it (look-ahead), so that unlikely beginnings leave
+ * the beam early. Prefixes of no known word go on under the spelling model.
  */
 import { WORD_BEGIN, type Tokenizer } from "../text/tokenizer.js";
 import { Lexicon } from "./lexicon.js";
@@ -37,11 +37,15 @@ interface PieceLetters {
   readonly symbols: readonly number[];
 }
 
+const rememberedLookAheads = 100_000;
+
 export class LanguageModelScorer implements PrefixScorer<LanguageState> {
   private readonly alpha: number;
   private readonly beta: number;
   private readonly pieces: readonly PieceLetters[];
   private readonly lexicon: Lexicon;
+  // Look-ahead by context and node of the lexicon: contexts come back, within a text and from text to text.
+  private readonly lookAheads = new Map<number, number>();
 
   constructor(
     private readonly model: NgramLanguageModel,
@@ -83,8 +87,7 @@ export class LanguageModelScorer implements PrefixScorer<LanguageState> {
       spelled += this.model.spelling.score(spellingState, symbol);
       spellingState = this.model.spelling.next(spellingState, symbol);
     }
-    const known = lexiconNode < 0 ? -Infinity : (this.lexicon.bestBelow[lexiconNode] as number);
-    const lookAhead = Math.max(known, this.model.unknownScore + spelled);
+    const lookAhead = Math.max(this.bestWord(before.context, lexiconNode), this.model.unknownScore + spelled);
     return {
       score: closedScore + this.alpha * lookAhead,
       closedScore,
@@ -100,6 +103,21 @@ export class LanguageModelScorer implements PrefixScorer<LanguageState> {
     const { score, context } =
       state.letters > 0 ? this.close(state) : { score: state.closedScore, context: state.context };
     return score + this.alpha * this.model.predict(context, TEXT_END).score;
+  }
+
+  /** ln P of the best word that begins like this, after `context`. */
+  private bestWord(context: number, lexiconNode: number): number {
+    if (lexiconNode < 0) return -Infinity;
+    const { bestBelow, firstBelow, endBelow } = this.lexicon;
+    const key = context * bestBelow.length + lexiconNode;
+    let best = this.lookAheads.get(key);
+    if (best === undefined) {
+      const [first, end] = [firstBelow[lexiconNode] as number, endBelow[lexiconNode] as number];
+      best = this.model.bestScore(context, first + FIRST_WORD, end + FIRST_WORD, bestBelow[lexiconNode] as number);
+      if (this.lookAheads.size >= rememberedLookAheads) this.lookAheads.clear();
+      this.lookAheads.set(key, best);
+    }
+    return best;
   }
 
   private betweenWords(score: number, context: number): LanguageState {

@@ -1,15 +1,18 @@
-/** The words of a language model as a tree of characters, each node knowing the best word below it. */
+/** The words of a language model as a tree of characters, each node knowing which words are below it. */
 
 export class Lexicon {
   /** Word at each node, or -1. */
   readonly wordAt: Int32Array;
   /** Highest score of any word at or below each node. */
   readonly bestBelow: Float32Array;
+  /** The words at or below each node are [firstBelow, endBelow). */
+  readonly firstBelow: Int32Array;
+  readonly endBelow: Int32Array;
   // (nodes, symbols): child, or -1
   private readonly children: Int32Array;
 
   /**
-   * @param words distinct words as symbols from 0 to `symbols` - 1
+   * @param words distinct words as symbols from 0 to `symbols` - 1, those with the same beginning side by side
    * @param scores of each word
    */
   constructor(
@@ -21,20 +24,28 @@ export class Lexicon {
     const children = new Int32Array(nodes * symbols).fill(-1);
     this.wordAt = new Int32Array(nodes).fill(-1);
     this.bestBelow = new Float32Array(nodes).fill(-Infinity);
+    this.firstBelow = new Int32Array(nodes).fill(-1);
+    this.endBelow = new Int32Array(nodes);
     let count = 1;
     words.forEach((word, index) => {
       let node = 0;
       const score = scores[index] as number;
-      this.bestBelow[0] = Math.max(this.bestBelow[0] as number, score);
+      this.include(0, index, score);
       for (const symbol of word) {
         const edge = node * symbols + symbol;
         if (children[edge] === -1) children[edge] = count++;
         node = children[edge] as number;
-        this.bestBelow[node] = Math.max(this.bestBelow[node] as number, score);
+        this.include(node, index, score);
       }
       this.wordAt[node] = index;
     });
     this.children = children.slice(0, count * symbols);
+  }
+
+  private include(node: number, word: number, score: number): void {
+    this.bestBelow[node] = Math.max(this.bestBelow[node] as number, score);
+    if (this.firstBelow[node] === -1) this.firstBelow[node] = word;
+    this.endBelow[node] = word + 1;
   }
 
   /** The node after one more symbol; -1 when no word goes on like this. Node 0 is the root. */

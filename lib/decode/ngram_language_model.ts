@@ -93,6 +93,27 @@ export class NgramLanguageModel {
     }
   }
 
+  /**
+   * The most that {@link NgramLanguageModel.predict} gives any word with an id in [first, end), or a little more: a word
+   * may count by a shorter context although a longer one, which knows it, gives less.
+   * @param unigram the highest unigram score of these words
+   */
+  bestScore(context: number, first: number, end: number, unigram: number): number {
+    const { word, firstChild, probability, backoff } = this.tree;
+    let best = -Infinity;
+    let score = 0;
+    for (let node = context; node !== 0; node = this.suffix[node] as number) {
+      const last = firstChild[node + 1] as number;
+      let code = Infinity;
+      for (let child = this.lowerBound(node, first); child < last && (word[child] as number) < end; child++) {
+        code = Math.min(code, probability[child] as number);
+      }
+      best = Math.max(best, score - code / CODES_PER_NAT);
+      score -= (backoff[node] as number) / CODES_PER_NAT;
+    }
+    return Math.max(best, score + unigram);
+  }
+
   /** A word that the training text lacked; `spelling` is ln P of its letters and its end. */
   predictUnknown(context: number, spelling: number): Prediction {
     let score = spelling;
@@ -118,18 +139,22 @@ export class NgramLanguageModel {
   }
 
   private childOf(node: number, id: number): number {
-    const { firstChild, word } = this.tree;
     if (node === 0) return 1 + id;
+    const child = this.lowerBound(node, id);
+    return child < (this.tree.firstChild[node + 1] as number) && this.tree.word[child] === id ? child : -1;
+  }
+
+  /** The first child of `node` whose word is `id` or a later one; the end of its children when there is none. */
+  private lowerBound(node: number, id: number): number {
+    const { firstChild, word } = this.tree;
     let low = firstChild[node] as number;
-    let high = (firstChild[node + 1] as number) - 1;
-    while (low <= high) {
+    let high = firstChild[node + 1] as number;
+    while (low < high) {
       const middle = (low + high) >> 1;
-      const found = word[middle] as number;
-      if (found === id) return middle;
-      if (found < id) low = middle + 1;
-      else high = middle - 1;
+      if ((word[middle] as number) < id) low = middle + 1;
+      else high = middle;
     }
-    return -1;
+    return low;
   }
 
   private suffixes(): Int32Array {
