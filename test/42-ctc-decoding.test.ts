@@ -65,6 +65,16 @@ test("beam search within limits agrees on the best sequence where it is likely",
   }
 });
 
+test("a blank penalty is taken from the blank of every frame", (t) => {
+  for (let trial = 0; trial < 10; trial++) {
+    const lattice = randomLattice(1 + (trial % 5), 4, 100 + trial);
+    const changed = { ...lattice, values: lattice.values.map((value, index) => (index % 4 === letters.blankId ? value - 1.5 : value)) };
+    const expected = ctcBeamSearch(changed, letters, times, exact, 1e6);
+    t.deepEqual(ctcBeamSearch(lattice, letters, times, { ...exact, blankPenalty: 1.5 }, 1e6), expected);
+  }
+  t.throws(() => new CtcBeamSearch(letters, times, { blankPenalty: -1 }), { code: "INVALID_ARGUMENT", message: /blankPenalty/ });
+});
+
 test("beam search prefers a sum of alignments over the best single one", (t) => {
   // Two frames, blank 0.6: the best alignment is two blanks (0.36), but "A" sums to 0.4 * 0.6 * 2 + 0.16 = 0.64.
   const values = Float32Array.from([0.6, 0.4, 0.6, 0.4], Math.log);

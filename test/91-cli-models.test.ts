@@ -144,8 +144,12 @@ test("tune keeps the weights of the language model in the model folder", async (
   t.regex(run.stderr, /text|words/);
   const { status, stdout } = await usmLite("tune", "--model", tuned, "--data", manifest);
   t.is(status, 0);
-  const [best] = stdout.split("\n").map((line) => /^alpha ([\d.]+), beta (-?[\d.]+): WER [\d.]+ %$/.exec(line));
-  t.deepEqual(loadModel(tuned).languageModelWeights, { alpha: Number(best?.[1]), beta: Number(best?.[2]) });
+  const [best] = stdout.split("\n").map((line) => /^alpha ([\d.]+), beta (-?[\d.]+), blank penalty ([\d.]+): WER [\d.]+ %$/.exec(line));
+  t.deepEqual(loadModel(tuned).languageModelWeights, {
+    alpha: Number(best?.[1]),
+    beta: Number(best?.[2]),
+    blankPenalty: Number(best?.[3]),
+  });
 
   writeFileSync(join(tuned, "language_model.json"), '{"alpha": -1, "beta": 0}');
   t.throws(() => loadModel(tuned), { code: "BAD_CONFIG", message: /language_model\.json: key "alpha"/ });

@@ -15,8 +15,8 @@ export function tuneCommand(): Command {
     .option("--text <manifest>", "while tuning, use a language model of these transcripts without those of --data")
     .action(async (options: TuneOptions) => {
       const { tuneLanguageModel } = await import("../transcribe/language_model_tuning.js");
-      for (const { alpha, beta, wordErrorRate } of await tuneLanguageModel(options)) {
-        process.stdout.write(`alpha ${alpha}, beta ${beta}: WER ${(100 * wordErrorRate).toFixed(1)} %\n`);
+      for (const { alpha, beta, blankPenalty, wordErrorRate } of await tuneLanguageModel(options)) {
+        process.stdout.write(`alpha ${alpha}, beta ${beta}, blank penalty ${blankPenalty}: WER ${(100 * wordErrorRate).toFixed(1)} %\n`);
       }
     });
 }

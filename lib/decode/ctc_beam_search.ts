@@ -25,6 +25,11 @@ export interface BeamSearchOptions {
   readonly tokenThreshold?: number;
   /** At most so many tokens are tried per frame; default 20. */
   readonly maximumTokens?: number;
+  /**
+   * Taken from ln P of the blank in every frame, against the deletions of models that are too sure of it; default 0.
+   * `logProbability` of a hypothesis is then that of the changed model.
+   */
+  readonly blankPenalty?: number;
   /** What is added to the acoustic score: {@link LanguageModelScorer}, {@link HotwordScorer}. */
   readonly scorers?: readonly PrefixScorer[];
 }
@@ -56,6 +61,7 @@ export class CtcBeamSearch {
   private readonly beamThreshold: number;
   private readonly tokenThreshold: number;
   private readonly maximumTokens: number;
+  private readonly blankPenalty: number;
   private readonly scorer: PrefixScorer;
   private readonly headroom: number;
   private readonly allowed: readonly number[];
@@ -72,6 +78,7 @@ export class CtcBeamSearch {
     this.beamThreshold = atLeast("beamThreshold", options.beamThreshold ?? 14, 0);
     this.tokenThreshold = atLeast("tokenThreshold", options.tokenThreshold ?? 8, 0);
     this.maximumTokens = atLeast("maximumTokens", options.maximumTokens ?? 20, 1);
+    this.blankPenalty = atLeast("blankPenalty", options.blankPenalty ?? 0, 0);
     this.scorer = combineScorers(options.scorers ?? []);
     this.headroom = options.scorers?.length ? SCORER_HEADROOM : 0;
     this.allowed = tokenizer.pieces.flatMap((_, id) => (tokenizer.isSpecial(id) ? [] : [id]));
@@ -88,7 +95,9 @@ export class CtcBeamSearch {
   advance(input: LogProbabilities): void {
     checkLogProbabilities(input, this.tokenizer);
     for (let row = 0; row < input.frames; row++) {
-      this.step(input.values.subarray(row * input.tokens, (row + 1) * input.tokens));
+      const frame = input.values.slice(row * input.tokens, (row + 1) * input.tokens);
+      frame[this.tokenizer.blankId] = (frame[this.tokenizer.blankId] as number) - this.blankPenalty;
+      this.step(frame);
     }
   }
 

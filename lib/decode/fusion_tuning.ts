@@ -15,21 +15,24 @@ export interface TuningUtterance {
 export interface FusionWeights {
   readonly alpha: number;
   readonly beta: number;
+  readonly blankPenalty: number;
   /** Word error rate with these weights. */
   readonly wordErrorRate: number;
 }
 
-export interface FusionTuningOptions extends Omit<BeamSearchOptions, "scorers"> {
+export interface FusionTuningOptions extends Omit<BeamSearchOptions, "scorers" | "blankPenalty"> {
   /** Default 0.3, 0.4, 0.5, 0.6, 0.8. */
   readonly alphas?: readonly number[];
   /** Default -1, 0, 1, 2. */
   readonly betas?: readonly number[];
+  /** Default 0, 0.5, 1, 1.5, 2. */
+  readonly blankPenalties?: readonly number[];
 }
 
 /**
- * Decodes all utterances with every pair of weights. Use speech that neither the acoustic nor the language model was
- * trained on, and not the test set.
- * @returns all pairs, fewest errors first; of equal ones the smallest `alpha`, then `beta`
+ * Decodes all utterances with every blank penalty and the middle one of the other weights, then with every pair of those
+ * and the best penalty. Use speech that neither the acoustic nor the language model was trained on, and not the test set.
+ * @returns all that was tried, fewest errors first; of equal ones the smallest `blankPenalty`, then `alpha`, then `beta`
  * @throws UsmLiteError INVALID_ARGUMENT when there are no utterances or no weights
  */
 export function tuneFusion(
@@ -38,21 +41,34 @@ export function tuneFusion(
   tokenizer: Tokenizer,
   options: FusionTuningOptions = {},
 ): [FusionWeights, ...FusionWeights[]] {
-  const { alphas = [0.3, 0.4, 0.5, 0.6, 0.8], betas = [-1, 0, 1, 2], ...search } = options;
-  const tried = alphas.flatMap((alpha) =>
-    betas.map((beta): FusionWeights => {
-      const scorers = [new LanguageModelScorer(model, tokenizer, { alpha, beta })];
-      const transcriptions = utterances.map(({ logProbabilities, reference }) => ({
-        reference,
-        hypothesis:
-          ctcBeamSearch(logProbabilities, tokenizer, { secondsPerFrame: 1 }, { ...search, scorers })[0]?.text ?? "",
-      }));
-      return { alpha, beta, wordErrorRate: wordErrorRate(transcriptions, { resamples: 1 }).rate };
-    }),
-  );
-  const [best, ...others] = tried.sort(
-    (a, b) => a.wordErrorRate - b.wordErrorRate || a.alpha - b.alpha || a.beta - b.beta,
-  );
-  if (!best) throw new UsmLiteError("INVALID_ARGUMENT", "there are no weights to try");
-  return [best, ...others];
+  const {
+    alphas = [0.3, 0.4, 0.5, 0.6, 0.8],
+    betas = [-1, 0, 1, 2],
+    blankPenalties = [0, 0.5, 1, 1.5, 2],
+    ...search
+  } = options;
+  const tried: FusionWeights[] = [];
+  const attempt = (alpha: number, beta: number, blankPenalty: number): void => {
+    if (tried.some((one) => one.alpha === alpha && one.beta === beta && one.blankPenalty === blankPenalty)) return;
+    const scorers = [new LanguageModelScorer(model, tokenizer, { alpha, beta })];
+    const transcriptions = utterances.map(({ logProbabilities, reference }) => ({
+      reference,
+      hypothesis:
+        ctcBeamSearch(logProbabilities, tokenizer, { secondsPerFrame: 1 }, { ...search, scorers, blankPenalty })[0]?.text ?? "",
+    }));
+    const wordErrorRateOf = wordErrorRate(transcriptions, { resamples: 1 }).rate;
+    tried.push({ alpha, beta, blankPenalty, wordErrorRate: wordErrorRateOf });
+    tried.sort(
+      (a, b) => a.wordErrorRate - b.wordErrorRate || a.blankPenalty - b.blankPenalty || a.alpha - b.alpha || a.beta - b.beta,
+    );
+  };
+  const middle = (values: readonly number[]): readonly number[] => values.slice(values.length >> 1).slice(0, 1);
+  for (const alpha of middle(alphas)) {
+    for (const beta of middle(betas)) for (const penalty of blankPenalties) attempt(alpha, beta, penalty);
+  }
+  const best = tried[0]?.blankPenalty ?? 0;
+  for (const alpha of alphas) for (const beta of betas) attempt(alpha, beta, best);
+  const [first, ...others] = tried;
+  if (!first) throw new UsmLiteError("INVALID_ARGUMENT", "there are no weights to try");
+  return [first, ...others];
 }

@@ -13,6 +13,8 @@ export interface LanguageModelWeights {
   readonly alpha?: number;
   /** Added for every word, against the model's liking for few words; default 1. */
   readonly beta?: number;
+  /** As in {@link BeamSearchOptions}: what the search that uses these weights takes from ln P of the blank; default 0. */
+  readonly blankPenalty?: number;
 }
 
 interface LanguageState extends PrefixState {

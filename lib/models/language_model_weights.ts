@@ -5,7 +5,11 @@ import { checkedValue } from "../checkpoint/checked_value.js";
 import { readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
 import type { LanguageModelWeights } from "../decode/language_model_scorer.js";
 
-const schema = z.strictObject({ alpha: z.number().min(0).max(10), beta: z.number().min(-100).max(100) });
+const schema = z.strictObject({
+  alpha: z.number().min(0).max(10),
+  beta: z.number().min(-100).max(100),
+  blankPenalty: z.number().min(0).max(100).default(0),
+});
 
 /** Undefined when there is no such file. @throws UsmLiteError BAD_CONFIG naming file and key */
 export function readLanguageModelWeights(path: string): LanguageModelWeights | undefined {
@@ -14,6 +18,6 @@ export function readLanguageModelWeights(path: string): LanguageModelWeights | u
 }
 
 /** @throws UsmLiteError FILE_UNWRITABLE */
-export function writeLanguageModelWeights(path: string, { alpha, beta }: Required<LanguageModelWeights>): void {
-  writeJsonFile(path, { alpha, beta });
+export function writeLanguageModelWeights(path: string, { alpha, beta, blankPenalty }: Required<LanguageModelWeights>): void {
+  writeJsonFile(path, { alpha, beta, blankPenalty });
 }

@@ -65,6 +65,7 @@ export class Recognizer {
   private readonly windows: WindowDecoder | undefined;
   private readonly decoder: "greedy" | "beam";
   private readonly scorers: readonly PrefixScorer[];
+  private readonly blankPenalty: number;
 
   /** @throws UsmLiteError BAD_TOKENIZER when the model has no tokenizer, or one of another size than its vocabulary */
   constructor(
@@ -87,6 +88,7 @@ export class Recognizer {
     this.decoder = options.decoder ?? (languageModel ? "beam" : "greedy");
     const weights = options.languageModelWeights ?? model.languageModelWeights;
     this.scorers = languageModel && tokenizer ? [new LanguageModelScorer(languageModel, tokenizer, weights)] : [];
+    this.blankPenalty = languageModel ? (weights?.blankPenalty ?? 0) : 0;
   }
 
   /**
@@ -253,7 +255,8 @@ export class Recognizer {
     const scorers = hotwords.length === 0 ? this.scorers : [...this.scorers, new HotwordScorer(hotwords, tokenizer)];
     const beam = { scorers, ...(beamWidth === undefined ? {} : { beamWidth }) };
     if (network.kind === "ctc") {
-      return greedy ? new CtcGreedySearch(tokenizer, times) : new CtcBeamSearch(tokenizer, times, beam);
+      const { blankPenalty } = this;
+      return greedy ? new CtcGreedySearch(tokenizer, times) : new CtcBeamSearch(tokenizer, times, { ...beam, blankPenalty });
     }
     return greedy ? new GreedyTransducerSearch(network, tokenizer, times) : new BeamTransducerSearch(network, tokenizer, times, beam);
   }
