@@ -93,6 +93,12 @@ export class SafetensorsFile implements TensorFile {
     return this.entry(name).dtype;
   }
 
+  /** Length of a tensor in the file. */
+  byteLength(name: string): number {
+    const { begin, end } = this.entry(name);
+    return end - begin;
+  }
+
   /** A copy of the bytes of a tensor, as they are in the file. */
   bytes(name: string): Uint8Array {
     const { begin, end } = this.entry(name);
@@ -261,36 +267,58 @@ export function writeSafetensors(
       dtype: entry instanceof Tensor ? dtypeOfTensor[entry.dtype] : entry.dtype,
     }))
     .sort((a, b) => compareDtypes(a.dtype, b.dtype) || compareText(a.name, b.name));
-  const header: [string, unknown][] = Object.keys(metadata).length > 0 ? [[METADATA, metadata]] : [];
-  const names = new Set<string>([METADATA]);
-  let position = 0;
-  for (const { name, entry, dtype } of ordered) {
-    if (names.has(name))
-      throw new UsmLiteError("INVALID_ARGUMENT", `${path}: the tensor name "${name}" is used twice or reserved`);
-    names.add(name);
-    const bytes = entry.shape.reduce((product, extent) => product * extent, bitsOfDtype[dtype]) / 8;
-    if (!(entry instanceof Tensor) && entry.data.byteLength !== bytes) {
-      throw new UsmLiteError(
-        "INVALID_ARGUMENT",
-        `${path}: tensor "${name}" of ${dtype} (${entry.shape.join(", ")}) needs ${bytes} bytes, got ${entry.data.byteLength}`,
-      );
-    }
-    header.push([name, { dtype, shape: entry.shape, data_offsets: [position, position + bytes] }]);
-    position += bytes;
-  }
-  const text = Buffer.from(JSON.stringify(Object.fromEntries(header)), "utf8");
-  const padded = Buffer.alloc(Math.ceil(text.length / 8) * 8, " "); // the data begins at a multiple of eight
-  padded.set(text);
-  const prefix = Buffer.alloc(LENGTH_BYTES);
-  prefix.writeBigUInt64LE(BigInt(padded.length));
+  const header = safetensorsHeader(
+    path,
+    ordered.map(({ name, entry, dtype }): HeaderEntry => {
+      const bytes = entry.shape.reduce((product, extent) => product * extent, bitsOfDtype[dtype]) / 8;
+      if (!(entry instanceof Tensor) && entry.data.byteLength !== bytes) {
+        throw new UsmLiteError(
+          "INVALID_ARGUMENT",
+          `${path}: tensor "${name}" of ${dtype} (${entry.shape.join(", ")}) needs ${bytes} bytes, got ${entry.data.byteLength}`,
+        );
+      }
+      return { name, dtype, shape: entry.shape, bytes };
+    }),
+    metadata,
+  );
   writeFileAtomically(path, (append) => {
-    append(prefix);
-    append(padded);
+    append(header);
     for (const { entry } of ordered) {
       const data: ArrayBufferView = entry instanceof Tensor ? entry.toArray() : entry.data;
       append(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     }
   });
+}
+
+/** A tensor as the header names it. */
+export interface HeaderEntry {
+  readonly name: string;
+  readonly dtype: SafetensorsDtype;
+  readonly shape: readonly number[];
+  readonly bytes: number;
+}
+
+/**
+ * The bytes before the data of tensors that follow each other in this order.
+ * @param path for messages
+ * @throws UsmLiteError INVALID_ARGUMENT for a name that is used twice or reserved
+ */
+export function safetensorsHeader(path: string, entries: readonly HeaderEntry[], metadata: Readonly<Record<string, string>>): Uint8Array {
+  const header: [string, unknown][] = Object.keys(metadata).length > 0 ? [[METADATA, metadata]] : [];
+  const names = new Set<string>([METADATA]);
+  let position = 0;
+  for (const { name, dtype, shape, bytes } of entries) {
+    if (names.has(name)) throw new UsmLiteError("INVALID_ARGUMENT", `${path}: the tensor name "${name}" is used twice or reserved`);
+    names.add(name);
+    header.push([name, { dtype, shape, data_offsets: [position, position + bytes] }]);
+    position += bytes;
+  }
+  const text = Buffer.from(JSON.stringify(Object.fromEntries(header)), "utf8");
+  const length = Math.ceil(text.length / 8) * 8; // the data begins at a multiple of eight
+  const bytes = Buffer.alloc(LENGTH_BYTES + length, " ");
+  bytes.writeBigUInt64LE(BigInt(length));
+  bytes.set(text, LENGTH_BYTES);
+  return bytes;
 }
 
 // By code unit, independent of the locale.

@@ -24,6 +24,15 @@ export function readWeights(folder: string): TensorFile {
   return !existsSync(single) && existsSync(index) ? new ShardedSafetensors(index) : readSafetensors(single);
 }
 
+/** Paths of the files that hold the weights of a model folder. */
+export function weightFiles(folder: string): string[] {
+  const single = join(folder, WEIGHTS);
+  const index = join(folder, INDEX);
+  if (existsSync(single) || !existsSync(index)) return [single];
+  const map = readJsonFile(index, "BAD_CHECKPOINT")["weight_map"] ?? {};
+  return [...new Set(Object.values(map as object))].map((shard) => join(folder, String(shard)));
+}
+
 class ShardedSafetensors implements TensorFile {
   private readonly files = new Map<string, SafetensorsFile>();
   private readonly fileOf = new Map<string, SafetensorsFile>();
@@ -66,6 +75,10 @@ class ShardedSafetensors implements TensorFile {
 
   dtype(name: string): SafetensorsDtype {
     return this.file(name).dtype(name);
+  }
+
+  byteLength(name: string): number {
+    return this.file(name).byteLength(name);
   }
 
   bytes(name: string): Uint8Array {

@@ -9,6 +9,7 @@ export interface TensorFile extends Disposable {
   has(name: string): boolean;
   shape(name: string): readonly number[];
   dtype(name: string): SafetensorsDtype;
+  byteLength(name: string): number;
   bytes(name: string): Uint8Array;
   tensor(name: string): Tensor;
   values(name: string): TensorValues;

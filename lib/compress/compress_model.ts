@@ -10,14 +10,15 @@ import { readManifest } from "../data/manifest.js";
 import { SpeechBatches } from "../data/speech_batches.js";
 import { UsmLiteError } from "../errors.js";
 import { LasrForCtc } from "../models/lasr/lasr_for_ctc.js";
-import { loadModel, type SpeechModel } from "../models/model_folder.js";
+import type { Compression } from "../models/compression_config.js";
+import { loadModel, outlineModel, type SpeechModel } from "../models/model_folder.js";
 import { isPruned } from "../sparse/schedule.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { warmupCosine } from "../train/schedule.js";
 import { Trainer } from "../train/trainer.js";
 import { WeightCompression } from "../train/weight_compression.js";
 import { planCompression, type CompressionPlan } from "./compression_plan.js";
-import { exportModel } from "./export.js";
+import { exportInOneShot, exportModel } from "./export.js";
 import type { FineTuning, Recipe } from "./recipe.js";
 
 export interface CompressModelOptions {
@@ -45,19 +46,21 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
   if (recipe.fineTuning && !manifest) {
     throw new UsmLiteError("INVALID_ARGUMENT", `${recipeSource} has fineTuning, which needs --data with a manifest of training speech`);
   }
-  const model = loadModel(options.model);
-  if (model.compression.specs.size > 0) {
-    throw new UsmLiteError("BAD_CHECKPOINT", `${options.model} is compressed already; compress the float model it was made from`);
+  if (!recipe.fineTuning || !manifest) {
+    const outline = outlineModel(options.model);
+    using file = outline.file;
+    checkFloat(outline.compression, options.model);
+    const plan = planCompression(recipe, outline.network, recipeSource);
+    exportInOneShot(file, { from: options.model, to: out, plan });
+    return true;
   }
+  const model = loadModel(options.model);
+  checkFloat(model.compression, options.model);
   const plan = planCompression(recipe, model.network, recipeSource);
   checkMaskStart(recipe, plan, recipeSource);
   const write = (weights: ReadonlyMap<string, Tensor>, masks: ReadonlyMap<string, Tensor>): void =>
     exportModel(model.network, { from: options.model, to: out, plan, weights, masks });
 
-  if (!recipe.fineTuning || !manifest) {
-    write(model.network.parameters(), new Map());
-    return true;
-  }
   const { network, frontEnd } = model;
   if (!(network instanceof LasrForCtc && frontEnd instanceof LogMel)) {
     throw new UsmLiteError(
@@ -77,6 +80,11 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
   trainer.dispose();
   compression.dispose();
   return completed;
+}
+
+function checkFloat({ specs }: Compression, folder: string): void {
+  if (specs.size === 0) return;
+  throw new UsmLiteError("BAD_CHECKPOINT", `${folder} is compressed already; compress the float model it was made from`);
 }
 
 /** Weights that training never pruned cannot be packed as sparse ones: better said before training than after. */

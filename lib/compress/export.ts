@@ -6,6 +6,8 @@ import { writeFolderAtomically } from "../checkpoint/atomic_folder.js";
 import { readJsonFile } from "../checkpoint/json_file.js";
 import { packedEntries } from "../checkpoint/packed_weights.js";
 import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors.js";
+import { SafetensorsStream } from "../checkpoint/safetensors_stream.js";
+import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { UsmLiteError } from "../errors.js";
 import { compressionSection } from "../models/compression_config.js";
 import { formatLasrConfig } from "../models/lasr/lasr_config.js";
@@ -40,14 +42,32 @@ function pack(name: string, weight: Tensor, spec: WeightSpec, mask: Tensor | und
 }
 
 /**
+ * Packs the weights of a checkpoint one after another: memory holds one at a time. What is not packed keeps its bytes.
+ * @throws UsmLiteError INVALID_ARGUMENT when the folder exists; BAD_CHECKPOINT for weights that are not finite
+ */
+export function exportInOneShot(file: TensorFile, { from, to, plan }: Pick<ExportOptions, "from" | "to" | "plan">): void {
+  writeFolderAtomically(to, (folder) => {
+    writeCompanions(from, folder, plan);
+    using stream = new SafetensorsStream(join(folder, modelFiles.weights));
+    for (const name of file.names()) {
+      const spec = plan.get(name);
+      if (spec) {
+        tidy(() => packedEntries(name, pack(name, file.tensor(name), spec, undefined)).forEach(([part, entry]) => stream.append(part, entry)));
+      } else {
+        stream.append(name, { dtype: file.dtype(name), shape: file.shape(name), data: file.bytes(name) });
+      }
+    }
+    stream.finish({ format: "pt" });
+  });
+}
+
+/**
  * Writes `network` as a model folder, whole or not at all.
  * @throws UsmLiteError INVALID_ARGUMENT when the folder exists
  */
 export function exportModel(network: SpeechNetwork, { from, to, plan, weights, masks }: ExportOptions): void {
   writeFolderAtomically(to, (folder) => {
-    const config = { ...readJsonFile(join(from, modelFiles.config), "BAD_CONFIG") };
-    if (plan.size > 0) config["usm_lite"] = compressionSection(plan);
-    writeTextFile(join(folder, modelFiles.config), formatLasrConfig(config));
+    writeCompanions(from, folder, plan);
     tidy(() => {
       const entries: [string, SafetensorsEntry][] = [...network.buffers()];
       for (const name of network.parameters().keys()) {
@@ -58,10 +78,16 @@ export function exportModel(network: SpeechNetwork, { from, to, plan, weights, m
       }
       writeSafetensors(join(folder, modelFiles.weights), entries, { format: "pt" });
     });
-    const { preprocessor, languageModel, languageModelWeights } = modelFiles;
-    const others = ["processor_config.json", "generation_config.json"];
-    for (const file of [preprocessor, languageModel, languageModelWeights, ...others, ...tokenizerFiles]) {
-      if (existsSync(join(from, file))) copyFileSync(join(from, file), join(folder, file));
-    }
   });
+}
+
+/** config.json with what the plan says, and the files that stay as they are. */
+function writeCompanions(from: string, folder: string, plan: CompressionPlan): void {
+  const config = { ...readJsonFile(join(from, modelFiles.config), "BAD_CONFIG") };
+  if (plan.size > 0) config["usm_lite"] = compressionSection(plan);
+  writeTextFile(join(folder, modelFiles.config), formatLasrConfig(config));
+  const { preprocessor, generation, languageModel, languageModelWeights } = modelFiles;
+  for (const file of [preprocessor, "processor_config.json", generation, languageModel, languageModelWeights, ...tokenizerFiles]) {
+    if (existsSync(join(from, file))) copyFileSync(join(from, file), join(folder, file));
+  }
 }

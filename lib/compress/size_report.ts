@@ -1,12 +1,8 @@
 /** What a model costs on disk, layer by layer, against float32. */
 import { statSync } from "node:fs";
-import { join } from "node:path";
-import { readJsonFile } from "../checkpoint/json_file.js";
 import { packedShape, packedTensorNames } from "../checkpoint/packed_weights.js";
-import { readSafetensors } from "../checkpoint/safetensors.js";
-import type { TensorFile } from "../checkpoint/tensor_file.js";
-import { readCompression } from "../models/compression_config.js";
-import { modelFiles } from "../models/model_folder.js";
+import { weightFiles } from "../checkpoint/sharded_safetensors.js";
+import { outlineModel } from "../models/model_folder.js";
 
 export interface LayerSize {
   /** Checkpoint name of the weight. */
@@ -31,14 +27,13 @@ export interface ModelSize {
 
 /** @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG, BAD_CHECKPOINT */
 export function measureModel(folder: string): ModelSize {
-  const configPath = join(folder, modelFiles.config);
-  const { specs } = readCompression(readJsonFile(configPath, "BAD_CONFIG"), configPath);
-  const weightsPath = join(folder, modelFiles.weights);
-  using file = readSafetensors(weightsPath);
-  const layers = linearWeights(file, specs.keys()).map((name): LayerSize => {
+  const { network, compression, file: opened } = outlineModel(folder);
+  using file = opened;
+  const { specs } = compression;
+  const layers = inOrder([...specs.keys(), ...network.blockWeights()]).map((name): LayerSize => {
     const spec = specs.get(name);
     const shape = spec ? packedShape(file, name) : file.shape(name);
-    const bytes = (spec ? packedTensorNames(name, spec) : [name]).reduce((sum, part) => sum + storedBytes(file, part), 0);
+    const bytes = (spec ? packedTensorNames(name, spec) : [name]).reduce((sum, part) => sum + file.byteLength(part), 0);
     return { name, shape, spec: spec?.text ?? "float32", ...cost(product(shape), bytes) };
   });
   const total = (key: "weights" | "bytes"): number => layers.reduce((sum, layer) => sum + layer[key], 0);
@@ -46,7 +41,7 @@ export function measureModel(folder: string): ModelSize {
   const parameters =
     layers.filter(({ spec }) => spec !== "float32").reduce((sum, layer) => sum + layer.weights, 0) +
     file.names().reduce((sum, name) => sum + (packedNames.has(name) ? 0 : product(file.shape(name))), 0);
-  const bytes = statSync(weightsPath).size;
+  const bytes = weightFiles(folder).reduce((sum, path) => sum + statSync(path).size, 0);
   return {
     linear: cost(total("weights"), total("bytes")),
     file: { bytes, parameters, percentOfFloat32: (100 * bytes) / (4 * parameters) },
@@ -79,15 +74,10 @@ export function formatSizeReport({ layers, linear, file }: ModelSize): string {
   ].join("\n");
 }
 
-// In a float checkpoint: the matrices of the encoder blocks, which are what a recipe would compress.
-function linearWeights(file: TensorFile, packed: Iterable<string>): string[] {
-  const float = file.names().filter((name) => /^encoder\.layers\..*(linear\d|_proj|pointwise_conv\d)\.weight$/.test(name));
-  return [...new Set([...packed, ...float])].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
-}
+const inOrder = (names: readonly string[]): string[] =>
+  [...new Set(names)].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
 
 const product = (shape: readonly number[]): number => shape.reduce((result, extent) => result * extent, 1);
-
-const storedBytes = (file: TensorFile, name: string): number => file.bytes(name).byteLength;
 
 const cost = (weights: number, bytes: number): Omit<LayerSize, "name" | "shape" | "spec"> => ({
   weights,

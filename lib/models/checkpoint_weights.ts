@@ -7,7 +7,7 @@ import { PackedMatrix } from "../quant/packed_matrix.js";
 import { unpackWeight } from "../quant/packed_weight.js";
 import type { WeightSpec } from "../quant/weight_spec.js";
 import { keep, tidy } from "../tensor/scope.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { Tensor } from "../tensor/tensor.js";
 
 /** Whether packed weights are multiplied as they are, or turned into float32 first (to compare, or to train on). */
 export type WeightForm = "packed" | "float32";
@@ -20,6 +20,7 @@ export type SharedMatrices = Readonly<Record<string, number>>;
 
 export class CheckpointWeights implements WeightSource {
   private readonly used = new Set<string>();
+  private none: Tensor | undefined;
   /** The packed weights given so far, by checkpoint name. */
   readonly matrices = new Map<string, PackedMatrix>();
 
@@ -30,7 +31,7 @@ export class CheckpointWeights implements WeightSource {
   constructor(
     private readonly file: TensorFile,
     private readonly specs: ReadonlyMap<string, WeightSpec>,
-    private readonly form: WeightForm,
+    private readonly form: WeightForm | "shapes",
     private readonly shared: SharedMatrices = {},
   ) {}
 
@@ -38,6 +39,7 @@ export class CheckpointWeights implements WeightSource {
     this.used.add(name);
     if (!this.file.has(name)) throw this.missing(name);
     checkShape(this.file.path, name, this.file.shape(name), shape);
+    if (this.form === "shapes") return this.placeholder;
     const tensor = keep(this.file.tensor(name));
     if (tensor.dtype === "float32") return tensor;
     throw new UsmLiteError(
@@ -51,9 +53,14 @@ export class CheckpointWeights implements WeightSource {
     if (!spec) return this.tensor(name, shape);
     for (const part of [...packedTensorNames(name, spec), `${name}_shape`]) this.used.add(part);
     checkShape(this.file.path, name, packedShape(this.file, name), shape);
+    if (this.form === "shapes") return this.placeholder;
     const matrix = this.sharedMatrix(name) ?? this.readMatrix(name, spec);
     if (matrix instanceof PackedMatrix) this.matrices.set(name, matrix);
     return matrix;
+  }
+
+  private get placeholder(): Tensor {
+    return (this.none ??= keep(Tensor.zeros([0])));
   }
 
   private sharedMatrix(name: string): PackedMatrix | undefined {

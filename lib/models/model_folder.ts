@@ -5,6 +5,7 @@ import type { FrontEnd } from "../audio/front_end.js";
 import { readPreprocessorConfig } from "../audio/preprocessor_config.js";
 import { readJsonFile, type JsonObject } from "../checkpoint/json_file.js";
 import { readWeights } from "../checkpoint/sharded_safetensors.js";
+import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { readLanguageModel } from "../decode/ngram_file.js";
 import type { LanguageModelWeights } from "../decode/language_model_scorer.js";
 import type { NgramLanguageModel } from "../decode/ngram_language_model.js";
@@ -60,9 +61,7 @@ export interface LoadOptions {
  * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG, BAD_CHECKPOINT, BAD_TOKENIZER, UNSUPPORTED_MODEL; each names the file
  */
 export function loadModel(folder: string, options: LoadOptions = {}): SpeechModel {
-  if (!existsSync(folder)) {
-    throw new UsmLiteError("FILE_NOT_FOUND", `model folder ${folder} does not exist; name a folder with a config.json`);
-  }
+  checkFolder(folder);
   const path = (file: keyof typeof modelFiles): string => join(folder, modelFiles[file]);
   const json = readJsonFile(path("config"), "BAD_CONFIG");
   const description = describeModel(json, path("config"), optionalJson(path("generation")));
@@ -93,6 +92,37 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
   };
 }
 
+/** What a model folder holds, without its weights. */
+export interface ModelOutline {
+  /** Knows names and shapes, and cannot compute. */
+  readonly network: SpeechNetwork;
+  readonly compression: Compression;
+  /** The open weights. */
+  readonly file: TensorFile;
+}
+
+/**
+ * Checks that the weights are those that `config.json` asks for, and reads none. Close its `file`.
+ * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG, BAD_CHECKPOINT, UNSUPPORTED_MODEL; each names the file
+ */
+export function outlineModel(folder: string): ModelOutline {
+  checkFolder(folder);
+  const path = join(folder, modelFiles.config);
+  const json = readJsonFile(path, "BAD_CONFIG");
+  const description = describeModel(json, path, optionalJson(join(folder, modelFiles.generation)));
+  const compression = readCompression(json, path);
+  const file = readWeights(folder);
+  try {
+    const weights = new CheckpointWeights(file, compression.specs, "shapes");
+    const network = description.network(weights);
+    weights.checkAllUsed(description.unusedWeights);
+    return { network, compression, file };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
 /** @throws UsmLiteError UNSUPPORTED_MODEL, or BAD_CONFIG naming the key that is wrong */
 export function describeModel(config: JsonObject, source: string, generation: JsonObject = {}): ModelDescription {
   const type = config["model_type"];
@@ -102,6 +132,11 @@ export function describeModel(config: JsonObject, source: string, generation: Js
     "UNSUPPORTED_MODEL",
     `${source}: model_type ${JSON.stringify(type)} is not supported; these are: ${Object.keys(families).join(", ")}`,
   );
+}
+
+function checkFolder(folder: string): void {
+  if (existsSync(folder)) return;
+  throw new UsmLiteError("FILE_NOT_FOUND", `model folder ${folder} does not exist; name a folder with a config.json`);
 }
 
 const optionalJson = (path: string): JsonObject => (existsSync(path) ? readJsonFile(path, "BAD_CONFIG") : {});

@@ -1,0 +1,184 @@
+/**
+ * Published models at their size, with random weights: how much memory compression needs, how large the packed model is, how long it loads
+ * and how fast it transcribes. Each step is a process of its own, so that its peak memory is its own.
+ *
+ * usage: node dist/bench/full_size.js --model parakeet-tdt-0.6b --folder BUILD [--json FILE]
+ */
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { SafetensorsStream } from "../lib/checkpoint/safetensors_stream.js";
+import type { JsonObject } from "../lib/checkpoint/json_file.js";
+import { writeSequence } from "../lib/decode/sequence_search.js";
+import type { TransducerInput } from "../lib/decode/transducer.js";
+import { transducerGreedy } from "../lib/decode/transducer_greedy.js";
+import { compressModel, loadModel, measureModel, parseRecipe, SequenceOffsets, threadCount, tidy, type SpeechModel } from "../lib/index.js";
+import { describeModel } from "../lib/models/model_folder.js";
+import type { DecoderMemory } from "../lib/nn/sequence_decoder.js";
+import type { WeightSource } from "../lib/nn/weight_source.js";
+import { keep } from "../lib/tensor/scope.js";
+import { Tensor } from "../lib/tensor/tensor.js";
+import { exampleSpeech } from "./example_speech.js";
+
+interface FullSizeModel {
+  readonly config: object;
+  readonly generation: object;
+  readonly preprocessor: object;
+  readonly recipe: string;
+}
+
+const parakeetEncoder = { model_type: "parakeet_encoder", hidden_size: 1024, num_hidden_layers: 24, num_attention_heads: 8, intermediate_size: 4096, conv_kernel_size: 9, subsampling_conv_channels: 256, num_mel_bins: 128, attention_bias: false, convolution_bias: false, scale_input: false };
+
+const models: Readonly<Record<string, FullSizeModel>> = {
+  "parakeet-tdt-0.6b": {
+    config: { model_type: "parakeet_tdt", vocab_size: 8193, blank_token_id: 8192, pad_token_id: 2, decoder_hidden_size: 640, num_decoder_layers: 2, durations: [0, 1, 2, 3, 4], encoder_config: parakeetEncoder },
+    generation: {},
+    preprocessor: { feature_extractor_type: "ParakeetFeatureExtractor", feature_size: 128 },
+    recipe: 'spec: int4+2:4\nlayers:\n  - {pattern: "decoder.*", spec: int8}\n  - {pattern: "joint.head", spec: int8}\n  - {pattern: "encoder_projector", spec: int8}\n  - {pattern: "encoder.subsampling.linear", spec: int4+2:4}',
+  },
+  "whisper-large-v3-turbo": {
+    config: { model_type: "whisper", vocab_size: 51866, num_mel_bins: 128, d_model: 1280, encoder_layers: 32, encoder_attention_heads: 20, encoder_ffn_dim: 5120, decoder_layers: 4, decoder_attention_heads: 20, decoder_ffn_dim: 5120, max_source_positions: 1500, max_target_positions: 448 },
+    generation: { decoder_start_token_id: 50258, eos_token_id: 50257, no_timestamps_token_id: 50364, max_length: 448 },
+    preprocessor: { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 128 },
+    recipe: 'spec: int4+2:4\nlayers:\n  - {pattern: "model.encoder.conv*", spec: int8}',
+  },
+};
+
+/** Writes each weight as it is asked for: memory holds one. */
+class WrittenWeights implements WeightSource {
+  private readonly block = Float32Array.from({ length: 1 << 20 }, (_, i) => Math.sin(i * 12.9898) * 0.04);
+  private readonly placeholder = keep(Tensor.zeros([0]));
+
+  constructor(private readonly stream: SafetensorsStream) {}
+
+  tensor(name: string, shape: readonly number[], initialisation: string): Tensor {
+    const size = shape.reduce((product, extent) => product * extent, 1);
+    const values = new Float32Array(size);
+    if (initialisation === "ones") values.fill(1);
+    else if (initialisation !== "zeros") for (let at = 0; at < size; at += this.block.length) values.set(this.block.subarray(0, Math.min(this.block.length, size - at)), at);
+    this.stream.append(name, { dtype: "F32", shape, data: values });
+    return this.placeholder;
+  }
+
+  matrix(name: string, shape: readonly number[], initialisation: string): Tensor {
+    return this.tensor(name, shape, initialisation);
+  }
+
+  has(): boolean {
+    return false;
+  }
+}
+
+/** Highest resident memory of this process so far, in bytes. */
+const peakMemory = (): number => Number(/VmHWM:\s+(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))?.[1]) * 1024;
+
+type Step = (name: string, folder: string) => Promise<object>;
+
+const seconds = async (work: () => unknown): Promise<number> => {
+  const started = performance.now();
+  await work();
+  return Math.round(performance.now() - started) / 1000;
+};
+
+const steps: Readonly<Record<string, Step>> = {
+  write: async (name, folder) => {
+    const { config, generation, preprocessor } = models[name] as FullSizeModel;
+    const path = join(folder, "float");
+    mkdirSync(path, { recursive: true });
+    for (const [file, content] of Object.entries({ config, generation_config: generation, preprocessor_config: preprocessor })) {
+      writeFileSync(join(path, `${file}.json`), JSON.stringify(content));
+    }
+    using stream = new SafetensorsStream(join(path, "model.safetensors"));
+    describeModel(config as JsonObject, "config.json", generation as JsonObject).network(new WrittenWeights(stream));
+    stream.finish();
+    return { floatBytes: statSync(join(path, "model.safetensors")).size };
+  },
+  compress: async (name, folder) => {
+    const { recipe } = models[name] as FullSizeModel;
+    const out = join(folder, "packed");
+    const compressSeconds = await seconds(() =>
+      compressModel({ model: join(folder, "float"), recipe: parseRecipe(recipe, name), recipeSource: name, manifest: undefined, out }),
+    );
+    const { file, linear } = measureModel(out);
+    return {
+      compressSeconds,
+      compressPeakBytes: peakMemory(),
+      packedBytes: file.bytes,
+      parameters: file.parameters,
+      packedPercentOfFloat32: file.percentOfFloat32,
+      linearBitsPerWeight: linear.bitsPerWeight,
+    };
+  },
+  float: (_, folder) => transcription(join(folder, "float"), "float"),
+  packed: (_, folder) => transcription(join(folder, "packed"), "packed"),
+};
+
+/** 30 s of speech through encoder and decoder. Random weights give no text, so the decoder's steps are counted beside its time. */
+async function transcription(folder: string, label: string): Promise<object> {
+  let model: SpeechModel | undefined;
+  const loadSeconds = await seconds(() => (model = loadModel(folder)));
+  const loaded = model as SpeechModel;
+  const { utterances } = await exampleSpeech();
+  const speech = utterances[0] as Float32Array;
+  const samples = Float32Array.from({ length: 30 * 16000 }, (_, i) => speech[i % speech.length] as number);
+  const runs: { encoder: number; decoder: number; decoderSteps: number }[] = [];
+  for (let run = 0; run < 3; run++) runs.push(await transcribeOnce(loaded, samples));
+  const { encoder, decoder, decoderSteps } = runs.sort((a, b) => a.encoder - b.encoder)[1] as (typeof runs)[0];
+  const rtfx = (duration: number): number => Math.round(3000 / duration) / 100;
+  return {
+    [label]: { loadSeconds, encoderSeconds: encoder, encoderRtfx: rtfx(encoder), decoderSeconds: decoder, decoderSteps, rtfx: rtfx(encoder + decoder), peakBytes: peakMemory() },
+  };
+}
+
+async function transcribeOnce({ network, frontEnd }: SpeechModel, samples: Float32Array): Promise<{ encoder: number; decoder: number; decoderSteps: number }> {
+  const features = frontEnd.features(samples);
+  const offsets = new SequenceOffsets([features.dim(0)]);
+  let decoderSteps = 0;
+  let encoder = 0;
+  let decoder = 0;
+  if (network.kind === "transducer") {
+    let input: TransducerInput = { values: new Float32Array(0), frames: 0 };
+    encoder = await seconds(() => (input = tidy(() => ({ values: network.encode(features, offsets).projected.toArray(), frames: network.hiddenFrames(features.dim(0)) }))));
+    decoder = await seconds(() => (decoderSteps = transducerGreedy(network, [input])[0]?.steps.length ?? 0));
+  } else if (network.kind === "sequence-to-sequence") {
+    const { startId, endId } = network.generation;
+    let memory: DecoderMemory | undefined;
+    encoder = await seconds(() => (memory = tidy(() => network.remember(network.encode(features, offsets)))));
+    using remembered = memory as DecoderMemory;
+    const options = { prompt: [startId], endId, maximumLength: 65 };
+    decoder = await seconds(() => (decoderSteps = writeSequence(network, remembered, 0, options).tokens.length));
+  } else {
+    encoder = await seconds(() => tidy(() => network.forward(features, offsets).logits.toArray()));
+  }
+  features.dispose();
+  return { encoder, decoder, decoderSteps };
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: { model: { type: "string" }, folder: { type: "string" }, step: { type: "string" }, json: { type: "string" }, keep: { type: "boolean" } },
+  });
+  const name = values.model ?? "parakeet-tdt-0.6b";
+  const folder = join(values.folder ?? "build/full-size", name);
+  if (values.step) {
+    process.stdout.write(JSON.stringify(await (steps[values.step] as Step)(name, folder)));
+    return;
+  }
+  rmSync(folder, { recursive: true, force: true });
+  const script = fileURLToPath(import.meta.url);
+  const result: Record<string, unknown> = { model: name, machine: cpus()[0]?.model, threads: threadCount(), date: new Date().toISOString().slice(0, 10) };
+  for (const step of Object.keys(steps)) {
+    const output = execFileSync(process.execPath, [script, "--model", name, "--folder", values.folder ?? "build/full-size", "--step", step], { encoding: "utf8" });
+    Object.assign(result, JSON.parse(output));
+    console.error(`${step}: ${output}`);
+  }
+  if (!values.keep && existsSync(folder)) rmSync(folder, { recursive: true });
+  const text = `${JSON.stringify(result, null, 2)}\n`;
+  if (values.json) writeFileSync(values.json, text);
+  else process.stdout.write(text);
+}
+
+await main();

@@ -1,0 +1,216 @@
+import { cpSync, copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import test from "ava";
+import { readWeights } from "../lib/checkpoint/sharded_safetensors.js";
+import { compressModel, loadModel, measureModel, parseRecipe, readSafetensors, Recognizer, writeSafetensors, type SafetensorsEntry } from "../lib/index.js";
+import { paddedForward } from "../lib/models/padded_forward.js";
+import { randomValues } from "./gradient.js";
+import { writeRandomModel } from "./random_model.js";
+import { temporaryFolder, tones } from "./tiny_model.js";
+
+const folder = temporaryFolder("families");
+test.after.always(folder.clean);
+const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text");
+
+const parakeetEncoder = { hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, subsampling_conv_channels: 8, num_mel_bins: 80 };
+const parakeetFeatures = { feature_extractor_type: "ParakeetFeatureExtractor", feature_size: 80 };
+const transformer = { hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, conv_dim: [16, 16], conv_kernel: [10, 3], conv_stride: [8, 5], num_conv_pos_embeddings: 8, num_conv_pos_embedding_groups: 2, vocab_size: 9 };
+const samples = { feature_extractor_type: "Wav2Vec2FeatureExtractor", return_attention_mask: true };
+const transducer = { vocab_size: 61, blank_token_id: 60, decoder_hidden_size: 16, encoder_config: parakeetEncoder };
+const vocabulary = { "<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, A: 5, B: 6, C: 7, D: 8 };
+
+interface Case {
+  config: object;
+  preprocessor: object;
+  generation?: object;
+  tokenizer: "tokenizer_metaspace.json" | "tokenizer_byte_level.json" | "vocab.json";
+}
+
+const families: Record<string, Case> = {
+  parakeet_ctc: { config: { vocab_size: 61, pad_token_id: 60, encoder_config: parakeetEncoder }, preprocessor: parakeetFeatures, tokenizer: "tokenizer_metaspace.json" },
+  parakeet_rnnt: { config: transducer, preprocessor: parakeetFeatures, tokenizer: "tokenizer_metaspace.json" },
+  parakeet_tdt: {
+    config: { ...transducer, encoder_config: { ...parakeetEncoder, attention_type: "rel_pos_local_attn", attention_context_size: [4, 2] } },
+    preprocessor: parakeetFeatures,
+    tokenizer: "tokenizer_metaspace.json",
+  },
+  wav2vec2: { config: { ...transformer, feat_extract_norm: "layer", do_stable_layer_norm: true }, preprocessor: samples, tokenizer: "vocab.json" },
+  hubert: { config: transformer, preprocessor: samples, tokenizer: "vocab.json" },
+  "wav2vec2-conformer": { config: { ...transformer, conv_depthwise_kernel_size: 5, hidden_act: "swish" }, preprocessor: samples, tokenizer: "vocab.json" },
+  whisper: {
+    config: { vocab_size: 320, d_model: 32, encoder_layers: 1, encoder_attention_heads: 2, encoder_ffn_dim: 64, decoder_layers: 1, decoder_attention_heads: 2, decoder_ffn_dim: 64, max_source_positions: 50, max_target_positions: 16 },
+    preprocessor: { feature_extractor_type: "WhisperFeatureExtractor", chunk_length: 1 },
+    generation: { decoder_start_token_id: 310, eos_token_id: 300, no_timestamps_token_id: 311, is_multilingual: false },
+    tokenizer: "tokenizer_byte_level.json",
+  },
+};
+
+function write(family: string, name = family): string {
+  const { config, preprocessor, generation, tokenizer } = families[family] as Case;
+  const path = writeRandomModel(join(folder.path, name), { model_type: family, ...config }, preprocessor, generation ? { generation } : {});
+  if (tokenizer === "vocab.json") writeFileSync(join(path, tokenizer), JSON.stringify(vocabulary));
+  else copyFileSync(join(fixtures, tokenizer), join(path, "tokenizer.json"));
+  return path;
+}
+
+/** Half a second of features (or samples) for `forward`, the second of two items shorter. */
+function inputOf(family: string, path: string): string {
+  const shape = family === "whisper" ? [1, 80, 100] : family.startsWith("parakeet") ? [2, 60, 80] : [2, 4000];
+  const size = shape.reduce((product, extent) => product * extent, 1);
+  const [, length] = shape as [number, number];
+  const mask = Int32Array.from({ length: 2 * length }, (_, i) => (i < length + length / 2 ? 1 : 0));
+  const entries: [string, SafetensorsEntry][] = [[shape.length === 2 ? "input_values" : "input_features", { dtype: "F32", shape, data: randomValues(size, 4) }]];
+  if (family === "whisper") entries.push(["decoder_input_ids", { dtype: "I64", shape: [1, 3], data: BigInt64Array.of(310n, 40n, 41n) }]);
+  else entries.push(["attention_mask", { dtype: "I32", shape: [2, length], data: mask }]);
+  writeSafetensors(path, entries);
+  return path;
+}
+
+const forward = (model: string, input: string, weights: "packed" | "float32" = "packed"): Map<string, Float32Array> => {
+  using file = readSafetensors(input);
+  return new Map(paddedForward(loadModel(model, { weights }).network, file).map(([name, entry]) => [name, (entry as unknown as { data: Float32Array }).data]));
+};
+
+/** Root mean square of the difference, relative to that of `wanted`. */
+function difference(found: Float32Array, wanted: Float32Array): number {
+  let error = 0;
+  let power = 0;
+  wanted.forEach((value, i) => {
+    error += (value - (found[i] as number)) ** 2;
+    power += value ** 2;
+  });
+  return Math.sqrt(error / power);
+}
+
+for (const family of Object.keys(families)) {
+  test(`${family}: packs, loads, computes and transcribes`, async (t) => {
+    const model = write(family);
+    const input = inputOf(family, join(folder.path, `${family}.input`));
+    const hidden = "encoder_last_hidden_state";
+    const original = forward(model, input).get(hidden) as Float32Array;
+    const errors: number[] = [];
+    for (const spec of ["int8", "int4+2:4"]) {
+      const out = join(folder.path, `${family}-${spec.replace(":", "-")}`);
+      t.true(await compressModel({ model, recipe: parseRecipe(`spec: ${JSON.stringify(spec)}`, "r"), recipeSource: "r", manifest: undefined, out }));
+      t.true(existsSync(join(out, "preprocessor_config.json")) && readdirSync(out).every((name) => !name.endsWith(".partial")));
+      const size = measureModel(out);
+      t.true(size.layers.length > 0 && size.layers.every((layer) => layer.spec === spec));
+      t.true(size.linear.bitsPerWeight < { int8: 9.1, "int4+2:4": 3.7 }[spec as "int8"], `${size.linear.bitsPerWeight}`);
+      const packed = forward(out, input).get(hidden) as Float32Array;
+      const unpacked = forward(out, input, "float32").get(hidden) as Float32Array;
+      t.true(difference(packed, unpacked) < 0.05, `${spec} packed against unpacked: ${difference(packed, unpacked)}`);
+      errors.push(difference(unpacked, original));
+      const speech = new Recognizer(loadModel(out)).transcribe(tones(1.2, 2));
+      t.is(speech.duration, 1.2);
+      t.deepEqual(new Recognizer(loadModel(out)).transcribeBatch([tones(0.7, 1), tones(1.2, 2)])[1], speech, "beside another");
+    }
+    t.true((errors[0] as number) < 0.05 && (errors[0] as number) < (errors[1] as number), errors.join(", "));
+  });
+}
+
+test("a transducer's other layers are packed where a pattern names them, and the beam search reads them", async (t) => {
+  const model = write("parakeet_tdt", "patterns");
+  const recipe = parseRecipe('spec: int4+2:4\nlayers:\n  - {pattern: "decoder.*", spec: int8}\n  - {pattern: joint.head, spec: int8}\n  - {pattern: "encoder_projector", spec: int8}', "r");
+  const out = join(folder.path, "patterns-packed");
+  await compressModel({ model, recipe, recipeSource: "r", manifest: undefined, out });
+  const names = measureModel(out).layers.filter(({ spec }) => spec === "int8").map(({ name }) => name);
+  t.deepEqual(names.sort(), ["decoder.decoder_projector.weight", "decoder.lstm.weight_hh_l0", "decoder.lstm.weight_hh_l1", "decoder.lstm.weight_ih_l0", "decoder.lstm.weight_ih_l1", "encoder_projector.weight", "joint.head.weight"]);
+  const loaded = loadModel(out);
+  for (const decoder of ["greedy", "beam"] as const) t.is(new Recognizer(loaded, { decoder }).transcribe(tones(1, 1)).duration, 1);
+});
+
+/** Rewrites the weights with other element types, or in several files. */
+function rewrite(model: string, name: string, change: (entries: [string, SafetensorsEntry][]) => [string, SafetensorsEntry][][]): string {
+  const copy = join(folder.path, name);
+  cpSync(model, copy, { recursive: true });
+  const path = join(copy, "model.safetensors");
+  using file = readSafetensors(path);
+  const shards = change(file.names().map((tensor) => [tensor, { dtype: file.dtype(tensor), shape: file.shape(tensor), data: file.bytes(tensor) }]));
+  rmSync(path);
+  if (shards.length === 1) {
+    writeSafetensors(path, shards[0] as [string, SafetensorsEntry][]);
+    return copy;
+  }
+  const map: Record<string, string> = {};
+  shards.forEach((entries, index) => {
+    const shard = `model-0000${index + 1}-of-0000${shards.length}.safetensors`;
+    writeSafetensors(join(copy, shard), entries);
+    for (const [tensor] of entries) map[tensor] = shard;
+  });
+  writeFileSync(join(copy, "model.safetensors.index.json"), JSON.stringify({ metadata: { total_size: 1 }, weight_map: map }));
+  return copy;
+}
+
+test("weights in several files give what one file gives", async (t) => {
+  const model = write("parakeet_ctc", "whole");
+  const sharded = rewrite(model, "sharded", (entries) => [entries.filter((_, i) => i % 3 === 0), entries.filter((_, i) => i % 3 === 1), entries.filter((_, i) => i % 3 === 2)]);
+  const input = inputOf("parakeet_ctc", join(folder.path, "sharded.input"));
+  t.deepEqual(forward(sharded, input), forward(model, input));
+  t.is(measureModel(sharded).file.parameters, measureModel(model).file.parameters);
+  const out = join(folder.path, "sharded-packed");
+  await compressModel({ model: sharded, recipe: parseRecipe("spec: int8", "r"), recipeSource: "r", manifest: undefined, out });
+  t.true(forward(out, input).has("logits"));
+
+  const index = join(sharded, "model.safetensors.index.json");
+  const json = JSON.parse(readFileSync(index, "utf8")) as { weight_map: Record<string, string> };
+  const refuse = (map: unknown, message: RegExp): void => {
+    writeFileSync(index, JSON.stringify({ weight_map: map }));
+    t.throws(() => readWeights(sharded), { code: "BAD_CHECKPOINT", message });
+  };
+  const [first = ""] = Object.keys(json.weight_map);
+  refuse(undefined, /must have an object "weight_map"/);
+  refuse({ ...json.weight_map, [first]: "../model.safetensors" }, /no safetensors file beside it/);
+  refuse({ ...json.weight_map, "not.there": json.weight_map[first] as string }, /which has none of that name/);
+  const { [first]: _, ...others } = json.weight_map;
+  refuse(others, /does not say that tensor/);
+  writeFileSync(index, JSON.stringify({ weight_map: { ...json.weight_map, [first]: "none.safetensors" } }));
+  t.throws(() => readWeights(sharded), { code: "FILE_NOT_FOUND", message: /none\.safetensors/ });
+});
+
+test("float16 and bfloat16 weights give nearly what float32 gives, and keep their type", async (t) => {
+  const model = write("whisper", "wide");
+  const input = inputOf("whisper", join(folder.path, "half.input"));
+  const wanted = forward(model, input).get("logits") as Float32Array;
+  for (const [dtype, tolerance] of [["F16", 2e-3], ["BF16", 2e-2]] as const) {
+    const half = rewrite(model, dtype, (entries) => [
+      entries.map(([name, entry]) => {
+        const { shape, data } = entry as unknown as { shape: number[]; data: Uint8Array };
+        return [name, { dtype, shape, data: (dtype === "F16" ? halves : brainFloats)(new Float32Array(data.slice().buffer)) }];
+      }),
+    ]);
+    const error = difference(forward(half, input).get("logits") as Float32Array, wanted);
+    t.true(error > 0 && error < tolerance, `${dtype}: ${error}`);
+    const out = join(folder.path, `${dtype}-packed`);
+    await compressModel({ model: half, recipe: parseRecipe("spec: int8", "r"), recipeSource: "r", manifest: undefined, out });
+    using file = readSafetensors(join(out, "model.safetensors"));
+    t.is(file.dtype("model.decoder.embed_tokens.weight"), dtype);
+  }
+});
+
+const brainFloats = (values: Float32Array): Uint16Array => Uint16Array.from(new Uint32Array(values.buffer), (bits) => (bits + 0x8000) >>> 16);
+
+/** Normal float16 values of moderate size, rounded; anything smaller becomes zero. */
+const halves = (values: Float32Array): Uint16Array =>
+  Uint16Array.from(new Uint32Array(values.buffer), (bits) => {
+    const rounded = bits + 0x1000;
+    const exponent = ((rounded >>> 23) & 255) - 112;
+    return ((rounded >>> 16) & 0x8000) | (exponent <= 0 ? 0 : (exponent << 10) | ((rounded >>> 13) & 1023));
+  });
+
+test("missing, extra and wrongly shaped tensors are named, whatever the family", (t) => {
+  const model = write("hubert", "damaged");
+  const refuse = (name: string, change: (entries: [string, SafetensorsEntry][]) => [string, SafetensorsEntry][], message: RegExp): void => {
+    const damaged = rewrite(model, name, (entries) => [change(entries)]);
+    t.throws(() => loadModel(damaged), { code: "BAD_CHECKPOINT", message });
+    t.throws(() => measureModel(damaged), { code: "BAD_CHECKPOINT", message });
+  };
+  refuse("missing", (entries) => entries.filter(([name]) => name !== "lm_head.bias"), /no tensor "lm_head\.bias", which config\.json asks for/);
+  refuse("extra", (entries) => [...entries, ["quantizer.codevectors", { dtype: "F32", shape: [1], data: new Float32Array(1) }]], /have no place .* the first is "quantizer\.codevectors"/);
+  refuse("shape", (entries) => entries.map(([name, entry]) => [name, name === "lm_head.bias" ? { dtype: "F32", shape: [8], data: new Float32Array(8) } : entry]), /"lm_head\.bias" has shape \(8\) but config\.json asks for \(9\)/);
+  const other = join(folder.path, "other");
+  cpSync(model, other, { recursive: true });
+  const config = JSON.parse(readFileSync(join(other, "config.json"), "utf8")) as Record<string, unknown>;
+  writeFileSync(join(other, "config.json"), JSON.stringify({ ...config, model_type: "wav2vec2" }));
+  t.throws(() => loadModel(other), { code: "BAD_CHECKPOINT", message: /no tensor "wav2vec2\..*", which config\.json asks for/ });
+});
