@@ -78,6 +78,16 @@ export { trainFloatModel } from "./train/float_training.js";
 export { readTrainingConfig, type TrainingConfig } from "./train/training_config.js";
 export { gpuFreeMemory, gpuInformation, gpuMemoryStatistics, hasGpu, resetPeakGpuMemory, trimGpuMemory, type GpuInformation } from "./device/gpu.js";
 export { DeviceStream, synchronizeGpu } from "./device/device_stream.js";
+export { DeviceSequences } from "./device/device_sequences.js";
+export {
+  deviceAttention,
+  deviceDepthwiseConvolution,
+  deviceGlu,
+  deviceLayerNorm,
+  deviceRotateHeads,
+  type DeviceAttentionOptions,
+  type DeviceDepthwiseConvolutionOptions,
+} from "./device/encoder_operations.js";
 export { DeviceTensor, type DeviceType } from "./device/device_tensor.js";
 export { DeviceWeight, type ArrangedBytes, type Arithmetic, type DeviceWeightOptions } from "./device/device_weight.js";
 export { deviceLinear, quantizeRows, type DeviceActivation, type DeviceLinearOptions, type QuantizedRows } from "./device/device_linear.js";

@@ -48,6 +48,10 @@ template <typename T> __device__ __forceinline__ float to_float(uint16_t bits) {
 template <typename T> __device__ __forceinline__ uint16_t from_float(float value) { return static_cast<uint16_t>(round2<T>(value, 0.0f)); }
 
 __device__ __forceinline__ float exponential(float x) { return __expf(x); }
+__device__ __forceinline__ float exponential_base_2(float x) { return exp2f(x); }
+__device__ __forceinline__ float reciprocal_square_root(float x) { return rsqrtf(x); }
+/// Of an angle in radians.
+__device__ __forceinline__ void sine_cosine(float angle, float& sine, float& cosine) { sincosf(angle, &sine, &cosine); }
 __device__ __forceinline__ int round_to_int(float x) { return __float2int_rn(x); }  // ties to even
 __device__ __forceinline__ float error_function(float x) { return erff(x); }
 __device__ __forceinline__ uint32_t bits_of(float x) { return __float_as_uint(x); }

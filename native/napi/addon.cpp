@@ -51,6 +51,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_device_tensor(exports);
   define_device_weight(exports);
   define_device_linear(exports);
+  define_device_encoder(env, exports);
 #endif
   return exports;
 }

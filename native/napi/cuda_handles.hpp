@@ -8,6 +8,7 @@
 
 #include "cuda/device_tensor.hpp"
 #include "cuda/device_weight.hpp"
+#include "cuda/packed_sequences.hpp"
 #include "cuda/stream.hpp"
 #include "napi/arguments.hpp"
 #include "napi/environment.hpp"
@@ -30,6 +31,11 @@ template <> struct GpuKind<cuda::DeviceWeight> {
   static constexpr const char* kName = "weight on the GPU";
   static constexpr napi_type_tag kTag = {0x93f0d5be7a214c68ull, 0x95b7e34a1fd2086cull};
   static constexpr auto kConstructor = &Environment::device_weight_constructor;
+};
+template <> struct GpuKind<cuda::DeviceSequences> {
+  static constexpr const char* kName = "set of sequences on the GPU";
+  static constexpr napi_type_tag kTag = {0x4d0be8713fc2a695ull, 0xe72a50c94bd8361full};
+  static constexpr auto kConstructor = &Environment::device_sequences_constructor;
 };
 
 template <typename T> class GpuHandle : public Napi::ObjectWrap<GpuHandle<T>> {
@@ -81,6 +87,7 @@ template <typename T> class GpuHandle : public Napi::ObjectWrap<GpuHandle<T>> {
 using StreamObject = GpuHandle<cuda::Stream>;
 using DeviceTensorObject = GpuHandle<cuda::DeviceTensor>;
 using DeviceWeightObject = GpuHandle<cuda::DeviceWeight>;
+using DeviceSequencesObject = GpuHandle<cuda::DeviceSequences>;
 
 /// The stream at argument `index`, or the default one where that is absent.
 inline std::shared_ptr<cuda::Stream> stream_argument(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index) {

@@ -1,0 +1,155 @@
+/**
+ * What an encoder does on the GPU besides products with weights. Frames are 16-bit floats, `bfloat16` or `float16`;
+ * arithmetic inside an operation is in float32 (attention multiplies 16-bit floats). Operations return before the GPU has
+ * done them, and throw UsmLiteError INVALID_ARGUMENT when shapes or types do not fit, UNSUPPORTED_SPEC for sizes that the
+ * kernels do not have.
+ */
+import type { DeviceSequences, DeviceSequencesHandle } from "./device_sequences.js";
+import type { DeviceStream, StreamHandle } from "./device_stream.js";
+import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
+import { gpuAddon } from "./gpu.js";
+
+interface EncoderBindings {
+  deviceLayerNorm(
+    x: DeviceTensorHandle,
+    weight: DeviceTensorHandle,
+    bias: DeviceTensorHandle | undefined,
+    epsilon: number,
+    stream?: StreamHandle,
+  ): DeviceTensorHandle;
+  deviceGlu(x: DeviceTensorHandle, stream?: StreamHandle): DeviceTensorHandle;
+  deviceDepthwiseConvolution(
+    x: DeviceTensorHandle,
+    weight: DeviceTensorHandle,
+    bias: DeviceTensorHandle | undefined,
+    leftPadding: number,
+    silu: boolean,
+    sequences: DeviceSequencesHandle,
+    stream?: StreamHandle,
+  ): DeviceTensorHandle;
+  deviceRotateHeads(x: DeviceTensorHandle, heads: number, theta: number, sequences: DeviceSequencesHandle, stream?: StreamHandle): void;
+  deviceAttention(
+    query: DeviceTensorHandle,
+    key: DeviceTensorHandle,
+    value: DeviceTensorHandle,
+    heads: number,
+    scale: number,
+    sequences: DeviceSequencesHandle,
+    positions: DeviceTensorHandle | undefined,
+    contentBias: DeviceTensorHandle | undefined,
+    positionBias: DeviceTensorHandle | undefined,
+    stream?: StreamHandle,
+  ): DeviceTensorHandle;
+}
+
+const native = (): EncoderBindings => gpuAddon<EncoderBindings>();
+
+/**
+ * `(x - mean) / sqrt(variance + epsilon) * weight + bias` over the values of each frame (Ba, Kiros, Hinton 2016).
+ * @param x (frames, hidden)
+ * @param weight float32 (hidden)
+ */
+export function deviceLayerNorm(
+  x: DeviceTensor,
+  weight: DeviceTensor,
+  { bias, epsilon, stream }: { bias?: DeviceTensor | undefined; epsilon: number; stream?: DeviceStream | undefined },
+): DeviceTensor {
+  return new DeviceTensor(native().deviceLayerNorm(x.handle, weight.handle, bias?.handle, epsilon, stream?.handle));
+}
+
+/**
+ * Gated linear unit (Dauphin et al. 2017): the first half of the columns times the sigmoid of the second.
+ * {@link deviceLinear} with a weight made for "glu" does this within the product.
+ * @param x (frames, 2 * channels); returns (frames, channels)
+ */
+export function deviceGlu(x: DeviceTensor, stream?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceGlu(x.handle, stream?.handle));
+}
+
+export interface DeviceDepthwiseConvolutionOptions {
+  /** float32 (channels) */
+  bias?: DeviceTensor | undefined;
+  /** Zeros before each sequence; by default as many as make the output as long as the input, one less on the left for even kernels. */
+  leftPadding?: number;
+  activation?: "none" | "silu";
+  stream?: DeviceStream | undefined;
+}
+
+/**
+ * `y[t, c] = activation(bias[c] + sum over k of weight[c, k] * x[t + k - leftPadding, c])`, zeros outside a sequence.
+ * @param x (frames, channels)
+ * @param weight float32 (channels, kernel), at most 128 frames
+ */
+export function deviceDepthwiseConvolution(
+  x: DeviceTensor,
+  weight: DeviceTensor,
+  sequences: DeviceSequences,
+  options: DeviceDepthwiseConvolutionOptions = {},
+): DeviceTensor {
+  const { bias, activation = "none", stream } = options;
+  const leftPadding = options.leftPadding ?? Math.floor(((weight.shape[1] ?? 1) - 1) / 2);
+  return new DeviceTensor(
+    native().deviceDepthwiseConvolution(
+      x.handle, weight.handle, bias?.handle, leftPadding, activation === "silu", sequences.handle, stream?.handle,
+    ),
+  );
+}
+
+/**
+ * Rotary position embedding (Su et al. 2021) of queries or keys, in place: positions from 0 in each sequence, the two
+ * halves of a head are the pairs.
+ * @param x (frames, heads * headDim)
+ */
+export function deviceRotateHeads(
+  x: DeviceTensor,
+  sequences: DeviceSequences,
+  { heads, theta, stream }: { heads: number; theta: number; stream?: DeviceStream | undefined },
+): void {
+  native().deviceRotateHeads(x.handle, heads, theta, sequences.handle, stream?.handle);
+}
+
+export interface DeviceAttentionOptions {
+  heads: number;
+  /** multiplies the scores; default headDim^-0.5 */
+  scale?: number;
+  /** Relative positions (Transformer-XL, Dai et al. 2019): scores are `(q + u) k + (q + v) p`. */
+  relative?: {
+    /** p, (2 * longest - 1, heads * headDim): of keys from `longest - 1` frames before a query to as many after it. */
+    positions: DeviceTensor;
+    /** u (heads * headDim) */
+    contentBias: DeviceTensor;
+    /** v (heads * headDim) */
+    positionBias: DeviceTensor;
+  };
+  stream?: DeviceStream | undefined;
+}
+
+/**
+ * `softmax(scale * scores) v` for each head within each sequence (Vaswani et al. 2017); scores are never stored (Dao et al.
+ * 2022). A sequence's result does not depend on the rest of the batch.
+ * @param query (frames, heads * headDim); headDim a multiple of 8 up to 160
+ * @param key like query
+ * @param value like query
+ */
+export function deviceAttention(
+  query: DeviceTensor,
+  key: DeviceTensor,
+  value: DeviceTensor,
+  sequences: DeviceSequences,
+  { heads, scale, relative, stream }: DeviceAttentionOptions,
+): DeviceTensor {
+  return new DeviceTensor(
+    native().deviceAttention(
+      query.handle,
+      key.handle,
+      value.handle,
+      heads,
+      scale ?? ((query.shape[1] ?? heads) / heads) ** -0.5,
+      sequences.handle,
+      relative?.positions.handle,
+      relative?.contentBias.handle,
+      relative?.positionBias.handle,
+      stream?.handle,
+    ),
+  );
+}

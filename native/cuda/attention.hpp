@@ -1,0 +1,27 @@
+// Softmax attention within each sequence of a packed batch: scores are made tile by tile and never stored (Dao et al. 2022).
+#pragma once
+#include "cuda/device_tensor.hpp"
+#include "cuda/packed_sequences.hpp"
+
+namespace usmlite::cuda {
+
+/// For every sequence and head, with i and j frames of the sequence:
+///   out_i = sum_j softmax_j(scale * score(i, j)) v_j,   score(i, j) = q_i . k_j
+/// or, with relative positions (Transformer-XL, Dai et al. 2019), (q_i + u) . k_j + (q_i + v) . p(longest - 1 - i + j).
+struct AttentionArguments {
+  const DeviceTensor *query, *key, *value;  // (frames, heads * head_dim) 16-bit floats of one type
+  int heads;
+  float scale;
+  // Relative positions, all null without:
+  const DeviceTensor* positions;      // p (2 longest - 1, heads * head_dim): from `longest - 1` frames before to as many after
+  const DeviceTensor* content_bias;   // u (heads * head_dim), 16-bit floats
+  const DeviceTensor* position_bias;  // v (heads * head_dim)
+};
+
+/// Head dimensions are multiples of 8 up to 160.
+inline constexpr int kLargestHeadDimension = 160;
+
+void attention(const AttentionArguments& arguments, const PackedSequences& sequences, const DeviceTensor& out,
+               const std::shared_ptr<Stream>& stream);
+
+}  // namespace usmlite::cuda

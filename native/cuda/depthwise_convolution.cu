@@ -1,0 +1,90 @@
+#include "cuda/depthwise_convolution.hpp"
+
+#include "cuda/launch.hpp"
+#include "cuda/matmul_epilogue.cuh"
+#include "cuda/ptx.cuh"
+
+namespace usmlite::cuda {
+namespace {
+
+// A block makes kFrames frames of kChannels channels of a sequence: a warp 16 frames of 64 channels, two a lane.
+constexpr int kChannels = 64, kFrames = 64, kFramesPerWarp = 16, kThreads = 128;
+
+struct DepthwiseArguments {
+  const uint16_t* x;
+  uint16_t* y;
+  const float *weight, *bias;
+  const int32_t* offsets;
+  int64_t x_stride, y_stride, weight_stride;
+  int channels, kernel, left;
+  bool silu;
+};
+
+// Shared memory: x (kFrames + kernel - 1, kChannels) 16-bit floats, then weights (kernel, kChannels) float32.
+template <typename T> __global__ void __launch_bounds__(kThreads) depthwise_kernel(const DepthwiseArguments a) {
+  const int begin = a.offsets[blockIdx.z], end = a.offsets[blockIdx.z + 1];
+  const int first = begin + static_cast<int>(blockIdx.x) * kFrames;
+  if (first >= end) return;
+  const int channel = static_cast<int>(blockIdx.y) * kChannels;
+  const int rows = kFrames + a.kernel - 1;
+  auto* frames = reinterpret_cast<uint32_t*>(shared_memory());  // (rows, kChannels / 2) pairs
+  auto* weights = reinterpret_cast<float*>(frames + rows * (kChannels / 2));
+  for (int i = static_cast<int>(threadIdx.x); i < rows * (kChannels / 2); i += kThreads) {
+    const int frame = first - a.left + i / (kChannels / 2), at = channel + 2 * (i % (kChannels / 2));
+    uint32_t pair = 0;
+    if (frame >= begin && frame < end && at < a.channels) pair = *reinterpret_cast<const uint32_t*>(a.x + frame * a.x_stride + at);
+    frames[i] = pair;
+  }
+  for (int i = static_cast<int>(threadIdx.x); i < a.kernel * kChannels; i += kThreads) {
+    const int at = channel + i % kChannels;
+    weights[i] = at < a.channels ? a.weight[at * a.weight_stride + i / kChannels] : 0.0f;
+  }
+  ptx::block_sync();
+
+  const int lane = ptx::lane_id(), mine = channel + 2 * lane;
+  const int base = ptx::warp_id() * kFramesPerWarp;
+  float2 sums[kFramesPerWarp];
+#pragma unroll
+  for (int f = 0; f < kFramesPerWarp; ++f) {
+    sums[f].x = a.bias && mine < a.channels ? a.bias[mine] : 0.0f;
+    sums[f].y = a.bias && mine + 1 < a.channels ? a.bias[mine + 1] : 0.0f;
+  }
+  for (int k = 0; k < a.kernel; ++k) {
+    const float2 w = reinterpret_cast<const float2*>(weights)[k * (kChannels / 2) + lane];
+#pragma unroll
+    for (int f = 0; f < kFramesPerWarp; ++f) {
+      const float2 v = ptx::floats2<T>(frames[(base + f + k) * (kChannels / 2) + lane]);
+      sums[f].x += w.x * v.x;
+      sums[f].y += w.y * v.y;
+    }
+  }
+  if (mine >= a.channels) return;
+#pragma unroll
+  for (int f = 0; f < kFramesPerWarp; ++f) {
+    const int frame = first + base + f;
+    if (frame >= end) break;
+    float2 v = sums[f];
+    if (a.silu) v = {activate(Activation::kSilu, v.x), activate(Activation::kSilu, v.y)};
+    // With an odd number of channels the second half goes to the gap between rows, which stays zero.
+    *reinterpret_cast<uint32_t*>(a.y + frame * a.y_stride + mine) = ptx::round2<T>(v.x, mine + 1 < a.channels ? v.y : 0.0f);
+  }
+}
+
+}  // namespace
+
+void depthwise_convolution(const DeviceTensor& x, const DeviceTensor& weight, const DeviceTensor* bias, int left, bool silu,
+                           const PackedSequences& sequences, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+  if (x.rows() == 0) return;
+  const DepthwiseArguments arguments{
+      x.use_on<uint16_t>(stream), y.use_on<uint16_t>(stream), weight.use_on<float>(stream),
+      bias ? bias->use_on<float>(stream) : nullptr, sequences.offsets, x.row_stride(), y.row_stride(), weight.row_stride(),
+      static_cast<int>(x.columns()), static_cast<int>(weight.columns()), left, silu};
+  const LaunchShape shape{
+      static_cast<unsigned>((sequences.longest + kFrames - 1) / kFrames),
+      static_cast<unsigned>((x.columns() + kChannels - 1) / kChannels), static_cast<unsigned>(sequences.count), kThreads,
+      static_cast<size_t>((kFrames + arguments.kernel - 1) * kChannels * 2 + arguments.kernel * kChannels * 4)};
+  launch(x.type() == DeviceType::kBFloat16 ? depthwise_kernel<BFloat16> : depthwise_kernel<Float16>, shape, stream->handle(),
+         arguments);
+}
+
+}  // namespace usmlite::cuda

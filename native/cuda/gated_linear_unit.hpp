@@ -1,0 +1,10 @@
+// The gated linear unit as an operation of its own; a product whose weight was packed for it does it at no cost instead.
+#pragma once
+#include "cuda/device_tensor.hpp"
+
+namespace usmlite::cuda {
+
+/// y = x[:, :channels] * sigmoid(x[:, channels:]). x (frames, 2 channels), y (frames, channels): 16-bit floats of one type.
+void gated_linear_unit(const DeviceTensor& x, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
+
+}  // namespace usmlite::cuda

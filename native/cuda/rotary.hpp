@@ -1,0 +1,13 @@
+// Rotary position embedding (Su et al. 2021) of queries or keys.
+#pragma once
+#include "cuda/device_tensor.hpp"
+#include "cuda/packed_sequences.hpp"
+
+namespace usmlite::cuda {
+
+/// In place: rotates the pairs (i, i + head_dim / 2) of every head by position * theta^(-2 i / head_dim), positions from 0
+/// in each sequence. x (frames, heads * head_dim): 16-bit floats; head_dim even.
+void rotate_heads(const DeviceTensor& x, int heads, float theta, const PackedSequences& sequences,
+                  const std::shared_ptr<Stream>& stream);
+
+}  // namespace usmlite::cuda

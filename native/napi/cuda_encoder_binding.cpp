@@ -1,0 +1,196 @@
+// Operations of an encoder on the GPU other than products with weights.
+#include "cuda/attention.hpp"
+#include "cuda/depthwise_convolution.hpp"
+#include "cuda/gated_linear_unit.hpp"
+#include "cuda/layer_norm.hpp"
+#include "cuda/packed_sequences.hpp"
+#include "cuda/rotary.hpp"
+#include "napi/arguments.hpp"
+#include "napi/cuda_handles.hpp"
+#include "napi/groups.hpp"
+
+namespace usmlite::binding {
+namespace {
+
+using cuda::DeviceTensor;
+using cuda::DeviceType;
+
+/// Checked operands: tensors on the GPU of the shape and type that an operation needs.
+class Operands {
+ public:
+  Operands(const Arguments& arguments, const Napi::CallbackInfo& info) : arguments_(arguments), info_(info) {}
+
+  /// A matrix of 16-bit floats.
+  const DeviceTensor& floats(size_t index, const char* name) { return held(index, name, false); }
+  /// The same, of the type and shape of another.
+  const DeviceTensor& like(size_t index, const char* name, const DeviceTensor& other, std::vector<int64_t> shape) {
+    const DeviceTensor& tensor = held(index, name, false);
+    if (tensor.type() != other.type()) {
+      arguments_.fail(std::string(name) + " is " + cuda::name_of(tensor.type()) + "; it must be " + cuda::name_of(other.type()) +
+                      " like the others");
+    }
+    check_shape(tensor, name, shape);
+    return tensor;
+  }
+  /// float32 weights.
+  const DeviceTensor& weights(size_t index, const char* name, std::vector<int64_t> shape) {
+    const DeviceTensor& tensor = held(index, name, true);
+    check_shape(tensor, name, shape);
+    return tensor;
+  }
+  const DeviceTensor* optional_weights(size_t index, const char* name, std::vector<int64_t> shape) {
+    return arguments_.has(index) ? &weights(index, name, std::move(shape)) : nullptr;
+  }
+  /// Sequences that cover `frames` rows.
+  cuda::PackedSequences sequences(size_t index, int64_t frames, const std::shared_ptr<cuda::Stream>& stream) {
+    sequences_ = DeviceSequencesObject::from(arguments_, info_[index], "sequences");
+    if (sequences_->frames() != frames) {
+      arguments_.fail("the sequences have " + std::to_string(sequences_->frames()) + " frames but x has " + std::to_string(frames));
+    }
+    return sequences_->use_on(stream);
+  }
+
+ private:
+  const DeviceTensor& held(size_t index, const char* name, bool wide) {
+    held_.push_back(DeviceTensorObject::from(arguments_, info_[index], name));
+    const DeviceTensor& tensor = *held_.back();
+    const bool is_half = tensor.type() == DeviceType::kBFloat16 || tensor.type() == DeviceType::kFloat16;
+    if (wide ? tensor.type() != DeviceType::kFloat32 : !is_half) {
+      arguments_.fail(std::string(name) + " is " + cuda::name_of(tensor.type()) + "; it must be " +
+                      (wide ? "float32" : "bfloat16 or float16"));
+    }
+    return tensor;
+  }
+  void check_shape(const DeviceTensor& tensor, const char* name, const std::vector<int64_t>& shape) const {
+    if (tensor.shape() != shape) {
+      arguments_.fail(std::string(name) + " must have shape " + shape_text(shape) + " but has " + shape_text(tensor.shape()));
+    }
+  }
+
+  const Arguments& arguments_;
+  const Napi::CallbackInfo& info_;
+  std::vector<std::shared_ptr<DeviceTensor>> held_;
+  std::shared_ptr<cuda::DeviceSequences> sequences_;
+};
+
+// deviceSequencesCreate(offsets int32 (sequences + 1), stream?)
+Napi::Value sequences_create(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceSequences", 1);
+  const Tensor& offsets = arguments.tensor(0, "offsets", DType::kInt32, {kAny});
+  const int64_t frames = offsets.count() ? offsets.i32()[offsets.count() - 1] : 0;
+  arguments.offsets(0, "offsets", frames);
+  return DeviceSequencesObject::wrap(
+      info.Env(), std::make_shared<cuda::DeviceSequences>(std::vector<int32_t>(offsets.i32(), offsets.i32() + offsets.count()),
+                                                          stream_argument(arguments, info, 1)));
+}
+
+// deviceLayerNorm(x, weight, bias?, epsilon, stream?)
+Napi::Value layer_norm(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceLayerNorm", 4);
+  Operands operands(arguments, info);
+  const DeviceTensor& x = operands.floats(0, "x");
+  const DeviceTensor& weight = operands.weights(1, "weight", {x.columns()});
+  const DeviceTensor* bias = operands.optional_weights(2, "bias", {x.columns()});
+  const auto epsilon = static_cast<float>(arguments.number(3, "epsilon", 0.0, 1.0));
+  const auto stream = stream_argument(arguments, info, 4);
+  DeviceTensor y(x.type(), x.shape(), stream);
+  cuda::layer_norm(x, weight, bias, epsilon, y, stream);
+  return wrap(info.Env(), std::move(y));
+}
+
+// deviceGlu(x, stream?)
+Napi::Value glu(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceGlu", 1);
+  Operands operands(arguments, info);
+  const DeviceTensor& x = operands.floats(0, "x");
+  if (x.columns() % 2 != 0) arguments.fail("x has " + std::to_string(x.columns()) + " columns; values and gates must be as many");
+  const auto stream = stream_argument(arguments, info, 1);
+  DeviceTensor y(x.type(), {x.rows(), x.columns() / 2}, stream);
+  cuda::gated_linear_unit(x, y, stream);
+  return wrap(info.Env(), std::move(y));
+}
+
+// deviceDepthwiseConvolution(x, weight (channels, kernel), bias?, leftPadding, silu, sequences, stream?)
+Napi::Value depthwise_convolution(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceDepthwiseConvolution", 6);
+  Operands operands(arguments, info);
+  const DeviceTensor& x = operands.floats(0, "x");
+  const auto kernel = DeviceTensorObject::from(arguments, info[1], "weight")->columns();
+  const DeviceTensor& weight = operands.weights(1, "weight", {x.columns(), kernel});
+  const DeviceTensor* bias = operands.optional_weights(2, "bias", {x.columns()});
+  if (kernel < 1 || kernel > cuda::kLongestDepthwiseKernel) {
+    throw Error(error_code::kUnsupportedSpec, "the kernel spans " + std::to_string(kernel) + " frames; on the GPU it can be 1 to " +
+                                                  std::to_string(cuda::kLongestDepthwiseKernel));
+  }
+  const auto left = static_cast<int>(arguments.integer(3, "leftPadding", 0, kernel - 1));
+  const bool silu = arguments.boolean(4, "silu");
+  const auto stream = stream_argument(arguments, info, 6);
+  const cuda::PackedSequences sequences = operands.sequences(5, x.rows(), stream);
+  DeviceTensor y(x.type(), x.shape(), stream);
+  cuda::depthwise_convolution(x, weight, bias, left, silu, sequences, y, stream);
+  return wrap(info.Env(), std::move(y));
+}
+
+int64_t head_dimension(const Arguments& arguments, const DeviceTensor& x, int64_t heads) {
+  if (x.columns() % heads != 0) {
+    arguments.fail("x must hold " + std::to_string(heads) + " heads of equal size but has shape " + shape_text(x.shape()));
+  }
+  return x.columns() / heads;
+}
+
+// deviceRotateHeads(x, heads, theta, sequences, stream?): in place
+Napi::Value rotate_heads(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceRotateHeads", 4);
+  Operands operands(arguments, info);
+  const DeviceTensor& x = operands.floats(0, "x");
+  const int64_t heads = arguments.integer(1, "heads", 1, 1 << 20);
+  const int64_t head_dim = head_dimension(arguments, x, heads);
+  if (head_dim % 2 != 0) arguments.fail("rotary embedding needs an even head size but it is " + std::to_string(head_dim));
+  const auto theta = static_cast<float>(arguments.number(2, "theta", 1e-3, 1e12));
+  const auto stream = stream_argument(arguments, info, 4);
+  cuda::rotate_heads(x, static_cast<int>(heads), theta, operands.sequences(3, x.rows(), stream), stream);
+  return info.Env().Undefined();
+}
+
+// deviceAttention(query, key, value, heads, scale, sequences, positions?, contentBias?, positionBias?, stream?)
+Napi::Value attention(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceAttention", 6);
+  Operands operands(arguments, info);
+  cuda::AttentionArguments attention{};
+  const DeviceTensor& query = operands.floats(0, "query");
+  attention.query = &query;
+  attention.key = &operands.like(1, "key", query, query.shape());
+  attention.value = &operands.like(2, "value", query, query.shape());
+  const int64_t heads = arguments.integer(3, "heads", 1, 65535);
+  const int64_t head_dim = head_dimension(arguments, query, heads);
+  if (head_dim % 8 != 0 || head_dim > cuda::kLargestHeadDimension) {
+    throw Error(error_code::kUnsupportedSpec, "heads have " + std::to_string(head_dim) + " values; on the GPU they can have 8, 16, .. " +
+                                                  std::to_string(cuda::kLargestHeadDimension));
+  }
+  attention.heads = static_cast<int>(heads);
+  attention.scale = static_cast<float>(arguments.number(4, "scale", -1e6, 1e6));
+  const auto stream = stream_argument(arguments, info, 9);
+  const cuda::PackedSequences sequences = operands.sequences(5, query.rows(), stream);
+  if (arguments.has(6)) {
+    attention.positions = &operands.like(6, "positions", query, {2 * int64_t{sequences.longest} - 1, query.columns()});
+    attention.content_bias = &operands.like(7, "contentBias", query, {query.columns()});
+    attention.position_bias = &operands.like(8, "positionBias", query, {query.columns()});
+  }
+  DeviceTensor out(query.type(), query.shape(), stream);
+  cuda::attention(attention, sequences, out, stream);
+  return wrap(info.Env(), std::move(out));
+}
+
+}  // namespace
+
+void define_device_encoder(Napi::Env env, Napi::Object exports) {
+  DeviceSequencesObject::define(env, exports, "DeviceSequencesHandle");
+  define<sequences_create>(exports, "deviceSequencesCreate");
+  define<layer_norm>(exports, "deviceLayerNorm");
+  define<glu>(exports, "deviceGlu");
+  define<depthwise_convolution>(exports, "deviceDepthwiseConvolution");
+  define<rotate_heads>(exports, "deviceRotateHeads");
+  define<attention>(exports, "deviceAttention");
+}
+
+}  // namespace usmlite::binding

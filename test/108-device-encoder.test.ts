@@ -1,0 +1,157 @@
+import { assertClose } from "./gpu.js";
+import test from "ava";
+import {
+  attention,
+  depthwiseConvolution,
+  deviceAttention,
+  deviceDepthwiseConvolution,
+  deviceGlu,
+  deviceLayerNorm,
+  deviceRotateHeads,
+  DeviceSequences,
+  DeviceTensor,
+  glu,
+  layerNorm,
+  SequenceOffsets,
+  Tensor,
+  UsmLiteError,
+} from "../lib/index.js";
+import { relativeAttention } from "../lib/ops/relative_attention.js";
+import { randomTensor, randomValues } from "./gradient.js";
+
+const types = [["bfloat16", 2 ** -7], ["float16", 2 ** -10]] as const;
+
+/** A tensor on the GPU and, as the CPU sees it, what it was rounded to. */
+function rounded(values: Tensor, type: "bfloat16" | "float16"): { device: DeviceTensor; host: Tensor } {
+  const device = DeviceTensor.from(values, type);
+  return { device, host: device.toTensor() };
+}
+
+test("layer normalisation", (t) => {
+  for (const [type, tolerance] of types) {
+    for (const [frames, hidden] of [[1, 1], [3, 7], [5, 192], [9, 1030]] as const) {
+      const x = rounded(Tensor.from(randomValues(frames * hidden, 1).map((v) => 5 + 3 * v), [frames, hidden]), type);
+      const [weight, bias] = [randomTensor([hidden], 2), randomTensor([hidden], 3)];
+      const onGpu = { weight: DeviceTensor.from(weight, "float32"), bias: DeviceTensor.from(bias, "float32") };
+      const y = deviceLayerNorm(x.device, onGpu.weight, { bias: onGpu.bias, epsilon: 1e-5 });
+      assertClose(t, y.toTensor().toArray(), layerNorm(x.host, weight, { bias, epsilon: 1e-5 }).toArray(), tolerance, `${type} ${frames} x ${hidden}`);
+      const plain = deviceLayerNorm(x.device, onGpu.weight, { epsilon: 1e-5 });
+      assertClose(t, plain.toTensor().toArray(), layerNorm(x.host, weight, { epsilon: 1e-5 }).toArray(), tolerance, `${type} without bias`);
+    }
+  }
+});
+
+test("gated linear unit", (t) => {
+  for (const [type, tolerance] of types) {
+    for (const [frames, channels] of [[1, 1], [4, 33], [3, 256]] as const) {
+      const x = rounded(Tensor.from(randomValues(frames * 2 * channels, 4).map((v) => 4 * v), [frames, 2 * channels]), type);
+      assertClose(t, deviceGlu(x.device).toTensor().toArray(), glu(x.host).toArray(), tolerance, `${type} ${frames} x ${channels}`);
+    }
+  }
+});
+
+test("depthwise convolution stays within its sequence", (t) => {
+  for (const [type, tolerance] of types) {
+    for (const [lengths, channels, kernel, leftPadding] of [
+      [[1], 1, 1, 0],
+      [[5, 0, 70, 3], 66, 15, undefined],
+      [[130], 7, 9, 8],
+      [[64, 65], 130, 4, 0],
+    ] as const) {
+      const offsets = new SequenceOffsets(lengths);
+      const x = rounded(randomTensor([offsets.frames, channels], 5), type);
+      const [weight, bias] = [randomTensor([channels, kernel], 6), randomTensor([channels], 7)];
+      const onGpu = { weight: DeviceTensor.from(weight, "float32"), bias: DeviceTensor.from(bias, "float32") };
+      using sequences = new DeviceSequences(offsets);
+      for (const activation of ["none", "silu"] as const) {
+        const options = { activation, ...(leftPadding !== undefined && { leftPadding }) };
+        const y = deviceDepthwiseConvolution(x.device, onGpu.weight, sequences, { bias: onGpu.bias, ...options });
+        const expected = depthwiseConvolution(x.host, weight, offsets, { bias, ...options });
+        assertClose(t, y.toTensor().toArray(), expected.toArray(), tolerance, `${type} [${lengths.join(", ")}] x ${channels}, kernel ${kernel}`);
+      }
+    }
+  }
+});
+
+const attentionCases = [
+  { lengths: [1], heads: 1, headDim: 8 },
+  { lengths: [7, 0, 65, 1], heads: 2, headDim: 48 },
+  { lengths: [64, 130], heads: 1, headDim: 64 },
+  { lengths: [70], heads: 2, headDim: 128 },
+  { lengths: [33], heads: 1, headDim: 160 },
+];
+
+test("attention with rotary positions", (t) => {
+  for (const [type, tolerance] of types) {
+    for (const { lengths, heads, headDim } of attentionCases) {
+      const offsets = new SequenceOffsets(lengths);
+      using sequences = new DeviceSequences(offsets);
+      const [q, k, v] = [1, 2, 3].map((seed) => rounded(Tensor.from(randomValues(offsets.frames * heads * headDim, seed).map((x) => 2 * x), [offsets.frames, heads * headDim]), type)) as [ReturnType<typeof rounded>, ReturnType<typeof rounded>, ReturnType<typeof rounded>];
+      const expected = attention(q.host, k.host, v.host, offsets, { heads, ropeTheta: 10000 });
+      for (const x of [q, k]) deviceRotateHeads(x.device, sequences, { heads, theta: 10000 });
+      const out = deviceAttention(q.device, k.device, v.device, sequences, { heads });
+      assertClose(t, out.toTensor().toArray(), expected.toArray(), 3 * tolerance, `${type} [${lengths.join(", ")}], ${heads} heads of ${headDim}`);
+    }
+  }
+});
+
+test("attention with relative positions", (t) => {
+  for (const [type, tolerance] of types) {
+    for (const { lengths, heads, headDim } of attentionCases) {
+      const offsets = new SequenceOffsets(lengths);
+      using sequences = new DeviceSequences(offsets);
+      const width = heads * headDim;
+      const make = (shape: number[], seed: number): ReturnType<typeof rounded> => rounded(randomTensor(shape, seed), type);
+      const [q, k, v] = [make([offsets.frames, width], 1), make([offsets.frames, width], 2), make([offsets.frames, width], 3)];
+      const [p, contentBias, positionBias] = [make([2 * sequences.longest - 1, width], 4), make([width], 5), make([width], 6)];
+      const expected = relativeAttention(q.host, k.host, v.host, { keys: p.host, origin: sequences.longest - 1 }, offsets, {
+        heads, contentBias: contentBias.host, positionBias: positionBias.host,
+      });
+      const relative = { positions: p.device, contentBias: contentBias.device, positionBias: positionBias.device };
+      const out = deviceAttention(q.device, k.device, v.device, sequences, { heads, relative });
+      assertClose(t, out.toTensor().toArray(), expected.toArray(), 3 * tolerance, `${type} [${lengths.join(", ")}], ${heads} heads of ${headDim}`);
+    }
+  }
+});
+
+test("a sequence gives the same bits whatever else is in the batch", (t) => {
+  const offsets = new SequenceOffsets([5, 90, 70]);
+  using sequences = new DeviceSequences(offsets);
+  using alone = new DeviceSequences(new SequenceOffsets([90]));
+  const [q, k, v] = [1, 2, 3].map((seed) => randomTensor([165, 32], seed)) as [Tensor, Tensor, Tensor];
+  const [all, one] = [[0, 165], [5, 95]].map(([begin, end]) => [q, k, v].map((x) => DeviceTensor.from(x.rows(begin as number, end as number)))) as [DeviceTensor[], DeviceTensor[]];
+  const run = ([query, key, value]: DeviceTensor[], within: DeviceSequences): Float32Array =>
+    deviceAttention(query as DeviceTensor, key as DeviceTensor, value as DeviceTensor, within, { heads: 2 }).toTensor().toArray();
+  t.deepEqual(run(one, alone), run(all, sequences).slice(5 * 32, 95 * 32));
+});
+
+test("NaN and infinity come out where they belong", (t) => {
+  const offsets = new SequenceOffsets([3, 3]);
+  using sequences = new DeviceSequences(offsets);
+  const values = randomValues(6 * 16, 1);
+  values[0] = NaN;
+  const x = DeviceTensor.from(Tensor.from(values, [6, 16]));
+  const out = deviceAttention(x, x, x, sequences, { heads: 1 }).toTensor().toArray();
+  t.true(out.subarray(0, 48).some(Number.isNaN));
+  t.true(out.subarray(48).every(Number.isFinite));
+});
+
+test("misuse is a coded error", (t) => {
+  const invalid = { instanceOf: UsmLiteError, code: "INVALID_ARGUMENT" };
+  const x = DeviceTensor.zeros([4, 12]);
+  const weight = DeviceTensor.zeros([12], "float32");
+  using sequences = new DeviceSequences(new SequenceOffsets([4]));
+  using others = new DeviceSequences(new SequenceOffsets([5]));
+  t.throws(() => deviceLayerNorm(x, x, { epsilon: 1e-5 }), { ...invalid, message: /weight is bfloat16; it must be float32/ });
+  t.throws(() => deviceLayerNorm(x, DeviceTensor.zeros([11], "float32"), { epsilon: 1e-5 }), { ...invalid, message: /weight must have shape \(12\)/ });
+  t.throws(() => deviceLayerNorm(weight, weight, { epsilon: 1e-5 }), { ...invalid, message: /x is float32/ });
+  t.throws(() => deviceGlu(DeviceTensor.zeros([2, 5])), { ...invalid, message: /5 columns/ });
+  t.throws(() => deviceDepthwiseConvolution(x, DeviceTensor.zeros([12, 3], "float32"), others), { ...invalid, message: /5 frames but x has 4/ });
+  t.throws(() => deviceDepthwiseConvolution(x, DeviceTensor.zeros([12, 129], "float32"), sequences), { code: "UNSUPPORTED_SPEC", message: /129 frames/ });
+  t.throws(() => deviceAttention(x, x, x, sequences, { heads: 5 }), { ...invalid, message: /5 heads of equal size/ });
+  t.throws(() => deviceAttention(x, x, x, sequences, { heads: 3 }), { code: "UNSUPPORTED_SPEC", message: /heads have 4 values/ });
+  t.throws(() => deviceAttention(x, x, DeviceTensor.zeros([4, 12], "float16"), sequences, { heads: 1 }), { ...invalid, message: /value is float16/ });
+  t.throws(() => deviceRotateHeads(x, sequences, { heads: 4, theta: 10000 }), { ...invalid, message: /even head size but it is 3/ });
+  sequences.dispose();
+  t.throws(() => deviceRotateHeads(x, sequences, { heads: 1, theta: 10000 }), { code: "TENSOR_RELEASED" });
+});
