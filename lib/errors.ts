@@ -21,6 +21,7 @@ export type UsmLiteErrorCode =
   | "GPU_FAILED"
   | "UNSUPPORTED_SPEC"
   | "AUDIO_TOO_LONG"
+  | "DOWNLOAD_FAILED"
   | "TRAINING_DIVERGED"
   | "ABORTED"
   | "INTERNAL";

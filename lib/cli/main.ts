@@ -13,6 +13,7 @@ import { evaluateCommand } from "./evaluate.js";
 import { forwardCommand } from "./forward.js";
 import { inspectCommand } from "./inspect.js";
 import { manifestCommand } from "./manifest.js";
+import { pullCommand } from "./pull.js";
 import { trainCommand } from "./train.js";
 import { serveCommand } from "./serve.js";
 import { tuneCommand } from "./tune.js";
@@ -33,6 +34,7 @@ for (const command of [
   evaluateCommand(),
   compressCommand(),
   manifestCommand(),
+  pullCommand(),
   trainCommand(),
   tuneCommand(),
   inspectCommand(),

@@ -1,0 +1,31 @@
+/** `usm-lite pull`: a model from a hub. */
+import { Command } from "commander";
+
+interface PullCommandOptions {
+  revision: string;
+  endpoint?: string;
+  cache?: string;
+  offline?: boolean;
+}
+
+export function pullCommand(): Command {
+  return new Command("pull")
+    .description("Download a model, unless it is there, and print its folder.")
+    .argument("<model>", "ORG/MODEL on the hub")
+    .option("--revision <revision>", "branch, tag or commit", "main")
+    .option("--endpoint <url>", "of the hub; HF_ENDPOINT sets the default")
+    .option("--cache <folder>", "where models are kept; USMLITE_CACHE sets the default")
+    .option("--offline", "ask no server: find what was pulled before")
+    .action(async (model: string, options: PullCommandOptions) => {
+      const { pullModel } = await import("../hub/pull.js");
+      const terminal = process.stderr.isTTY;
+      const folder = await pullModel(model, {
+        ...options,
+        onStatus: (sentence) => console.error(sentence),
+        onProgress: (_, bytes, size) => {
+          if (terminal && size) process.stderr.write(`\r${((100 * bytes) / size).toFixed(0)} %${bytes >= size ? "\n" : ""}`);
+        },
+      });
+      process.stdout.write(`${folder}\n`);
+    });
+}

@@ -1,0 +1,66 @@
+/** Models from a hub, kept in a folder of this machine: what `usm-lite pull` does. */
+import { existsSync, readFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { writeTextFile } from "../checkpoint/atomic_file.js";
+import { makeFolder } from "../checkpoint/atomic_folder.js";
+import { UsmLiteError } from "../errors.js";
+import { download } from "./download.js";
+import { checkRepositoryName, defaultEndpoint, modelFilesOf, readRevision } from "./repository.js";
+
+export interface PullOptions {
+  /** Branch, tag or commit; default `main`. */
+  readonly revision?: string | undefined;
+  /** Default: `HF_ENDPOINT`, else the Hugging Face hub. */
+  readonly endpoint?: string | undefined;
+  /** Where models are kept; default `USMLITE_CACHE`, else `~/.cache/usm-lite`. */
+  readonly cache?: string | undefined;
+  /** Asks no server: only what was pulled before is found. */
+  readonly offline?: boolean | undefined;
+  readonly onStatus?: ((sentence: string) => void) | undefined;
+  readonly onProgress?: ((name: string, bytes: number, size: number | undefined) => void) | undefined;
+}
+
+/**
+ * The folder of a model, downloaded unless it is there. A revision that was pulled is not downloaded again; one that broke off goes
+ * on where it stopped.
+ * @param repository ORG/MODEL
+ * @throws UsmLiteError INVALID_ARGUMENT, DOWNLOAD_FAILED; FILE_NOT_FOUND when it is not there and `offline`
+ */
+export async function pullModel(repository: string, options: PullOptions = {}): Promise<string> {
+  const { revision = "main", endpoint = defaultEndpoint, offline = false, onStatus, onProgress } = options;
+  checkRepositoryName(repository);
+  const home = join(options.cache ?? process.env["USMLITE_CACHE"] ?? join(homedir(), ".cache", "usm-lite"), repository.replace("/", "--"));
+  const reference = join(home, `${encodeURIComponent(revision)}.ref`);
+  const folderOf = (commit: string): string => join(home, commit);
+  if (offline) {
+    const folder = existsSync(reference) ? folderOf(readFileSync(reference, "utf8").trim()) : folderOf(revision);
+    if (existsSync(join(folder, COMPLETE))) return folder;
+    throw new UsmLiteError("FILE_NOT_FOUND", `${repository} (${revision}) was never pulled to ${home}; pull it once without --offline`);
+  }
+  const token = process.env["HF_TOKEN"];
+  const headers: Record<string, string> = token ? { authorization: `Bearer ${token}` } : {};
+  const remote = await readRevision(endpoint, repository, revision, headers);
+  const folder = folderOf(remote.commit);
+  if (!existsSync(join(folder, COMPLETE))) {
+    const files = modelFilesOf(remote);
+    for (const needed of ["config.json", "safetensors"]) {
+      if (files.some(({ name }) => name.endsWith(needed))) continue;
+      throw new UsmLiteError("DOWNLOAD_FAILED", `${repository} has no ${needed === "safetensors" ? "weights in safetensors files" : needed}`);
+    }
+    makeFolder(folder);
+    for (const file of files) {
+      const path = join(folder, file.name);
+      if (existsSync(path)) continue;
+      onStatus?.(`${file.name}${file.size === undefined ? "" : `, ${(file.size / 1e6).toFixed(1)} MB`}`);
+      const url = `${endpoint}/${repository}/resolve/${remote.commit}/${encodeURIComponent(file.name)}`;
+      await download(url, path, file, { headers, onProgress: (bytes) => onProgress?.(file.name, bytes, file.size) });
+    }
+    writeTextFile(join(folder, COMPLETE), `${repository} ${remote.commit}\n`);
+  }
+  writeTextFile(reference, `${remote.commit}\n`);
+  return folder;
+}
+
+/** There when all files are. */
+const COMPLETE = ".complete";

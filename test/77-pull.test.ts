@@ -1,0 +1,136 @@
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import test from "ava";
+import { loadModel } from "../lib/index.js";
+import { pullModel } from "../lib/hub/pull.js";
+import { usmLite } from "./command_line.js";
+import { temporaryFolder, writeTinyModel } from "./tiny_model.js";
+
+const folder = temporaryFolder("pull");
+test.after.always(folder.clean);
+const model = writeTinyModel(join(folder.path, "model"), { languageModel: false });
+const commit = "0123456789abcdef0123456789abcdef01234567";
+
+/** What a test wants the hub to do wrong. */
+interface Faults {
+  /** Bytes of a file after which the connection breaks, once. */
+  breakAfter?: number;
+  /** Sends everything although a part was asked for. */
+  withoutRanges?: boolean;
+  /** Files with other bytes than promised. */
+  corrupt?: string;
+  extraFiles?: string[];
+}
+
+/** A hub on this machine that has one model; `requests` are those that came. */
+async function hub(faults: Faults = {}): Promise<{ endpoint: string; requests: string[]; server: Server }> {
+  const files = readdirSync(model);
+  const requests: string[] = [];
+  const sibling = (name: string): object => {
+    const bytes = readFileSync(join(model, name));
+    const hash = (kind: string, ...parts: (string | Buffer)[]): string => parts.reduce((sum, part) => sum.update(part), createHash(kind)).digest("hex");
+    const large = name.endsWith(".safetensors");
+    return { rfilename: name, size: bytes.length, blobId: hash("sha1", `blob ${bytes.length}\0`, bytes), ...(large ? { lfs: { sha256: hash("sha256", bytes), size: bytes.length } } : {}) };
+  };
+  const server = createServer((message, response) => {
+    const path = decodeURIComponent((message.url as string).split("?")[0] as string);
+    requests.push(`${path}${message.headers.range ? ` ${message.headers.range}` : ""}`);
+    if (/^\/api\/models\/org\/model\/revision\/(main|v1)$/.test(path)) {
+      const others = ["pytorch_model.bin", "README.md", "../evil.json", "sub/config.json", ...(faults.extraFiles ?? [])].map((name) => ({ rfilename: name, size: 3 }));
+      response.end(JSON.stringify({ sha: commit, siblings: [...files.map(sibling), ...others] }));
+      return;
+    }
+    const name = path.replace(`/org/model/resolve/${commit}/`, "");
+    if (!files.includes(name)) {
+      response.writeHead(404).end();
+      return;
+    }
+    let bytes = readFileSync(join(model, name));
+    if (faults.corrupt === name) bytes = Buffer.concat([bytes.subarray(0, -1), Buffer.from([(bytes.at(-1) as number) ^ 1])]);
+    const begin = faults.withoutRanges ? 0 : Number(/bytes=(\d+)-/.exec(message.headers.range ?? "")?.[1] ?? 0);
+    response.writeHead(begin > 0 ? 206 : 200, { "content-length": bytes.length - begin });
+    if (faults.breakAfter !== undefined && name === "model.safetensors") {
+      response.write(bytes.subarray(begin, begin + faults.breakAfter), () => setTimeout(() => message.socket.destroy(), 20));
+      delete faults.breakAfter;
+      return;
+    }
+    response.end(bytes.subarray(begin));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return { endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests, server };
+}
+
+let caches = 0;
+const freshCache = (): string => join(folder.path, `cache${caches++}`);
+
+test("a model is downloaded once, loads, and is found offline", async (t) => {
+  const { endpoint, requests, server } = await hub();
+  t.teardown(() => server.close());
+  const cache = freshCache();
+  const pulled = await pullModel("org/model", { endpoint, cache });
+  t.truthy(loadModel(pulled).tokenizer);
+  t.deepEqual(readFileSync(join(pulled, "model.safetensors")), readFileSync(join(model, "model.safetensors")));
+  t.false(existsSync(join(pulled, "pytorch_model.bin")) || existsSync(join(pulled, "..", "evil.json")) || existsSync(join(pulled, "README.md")));
+  const before = requests.length;
+  t.is(await pullModel("org/model", { endpoint, cache }), pulled);
+  t.is(requests.length, before + 1, "the second time only asks for the commit");
+  t.is(await pullModel("org/model", { endpoint: "http://127.0.0.1:1", cache, offline: true }), pulled);
+  t.is(await pullModel("org/model", { cache, offline: true, revision: commit }), pulled, "by its commit");
+  await t.throwsAsync(pullModel("org/model", { cache, offline: true, revision: "v2" }), { code: "FILE_NOT_FOUND", message: /never pulled/ });
+});
+
+test("a download that broke off goes on where it stopped", async (t) => {
+  const { endpoint, requests, server } = await hub({ breakAfter: 1000 });
+  t.teardown(() => server.close());
+  const pulled = await pullModel("org/model", { endpoint, cache: freshCache() });
+  t.deepEqual(readFileSync(join(pulled, "model.safetensors")), readFileSync(join(model, "model.safetensors")));
+  t.true(requests.some((line) => line.endsWith("model.safetensors bytes=1000-")), requests.join("\n"));
+  t.deepEqual(readdirSync(pulled).filter((name) => name.endsWith(".partial")), []);
+});
+
+test("a server that sends everything again is understood", async (t) => {
+  const { endpoint, server } = await hub({ breakAfter: 500, withoutRanges: true });
+  t.teardown(() => server.close());
+  const pulled = await pullModel("org/model", { endpoint, cache: freshCache() });
+  t.deepEqual(readFileSync(join(pulled, "model.safetensors")), readFileSync(join(model, "model.safetensors")));
+});
+
+test("files that are not what the hub promises are refused, small and large", async (t) => {
+  for (const corrupt of ["model.safetensors", "tokenizer.json"]) {
+    const { endpoint, server } = await hub({ corrupt });
+    const cache = freshCache();
+    await t.throwsAsync(pullModel("org/model", { endpoint, cache }), { code: "DOWNLOAD_FAILED", message: new RegExp(`${corrupt} is not what the hub promises: its checksum differs`) });
+    await t.throwsAsync(pullModel("org/model", { cache, offline: true }), { code: "FILE_NOT_FOUND" }, "what is not whole is not found");
+    server.close();
+  }
+});
+
+test("what cannot be had is one coded error", async (t) => {
+  const { endpoint, server } = await hub();
+  t.teardown(() => server.close());
+  const cache = freshCache();
+  const refuse = (name: string, options: object, code: string, message: RegExp) => t.throwsAsync(pullModel(name, { endpoint, cache, ...options }), { code, message });
+  await refuse("org/none", {}, "DOWNLOAD_FAILED", /answered 404; there is no such model/);
+  await refuse("org/model", { revision: "none" }, "DOWNLOAD_FAILED", /404/);
+  await refuse("model", {}, "INVALID_ARGUMENT", /name it as ORG\/MODEL/);
+  await refuse("../x/y", {}, "INVALID_ARGUMENT", /ORG\/MODEL/);
+  await refuse("org/model", { endpoint: "http://127.0.0.1:1" }, "DOWNLOAD_FAILED", /cannot be reached/);
+});
+
+test("usm-lite pull prints the folder", async (t) => {
+  const { endpoint, server } = await hub();
+  t.teardown(() => server.close());
+  const cache = freshCache();
+  const result = await usmLite("pull", "org/model", "--endpoint", endpoint, "--cache", cache);
+  t.is(result.status, 0, result.stderr);
+  t.is(result.stdout, `${join(cache, "org--model", commit)}\n`);
+  t.regex(result.stderr, /model\.safetensors, \d+\.\d MB/);
+  writeFileSync(join(cache, "org--model", commit, ".complete"), "");
+  t.is((await usmLite("pull", "org/model", "--cache", cache, "--offline")).status, 0);
+  t.is((await usmLite("pull", "nothing", "--cache", cache)).status, 2);
+});
