@@ -20,7 +20,7 @@ inline void access(const void* pointer, size_t bytes, bool writes) {
   const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
   const char* const operation = writes ? "write" : "read";
   if (machine.stacks().contain(address)) {
-    if (machine.products().are_under_way(address, bytes))
+    if (running_thread->awaits_products && machine.products().are_under_way(address, bytes))
       machine.fail(std::string(operation) + " of an accumulator of a product that is under way; wgmma_wait comes first");
   } else if (machine.shared().is_near(address)) {
     SharedMemory& shared = machine.shared();
@@ -31,7 +31,8 @@ inline void access(const void* pointer, size_t bytes, bool writes) {
       shared.read(running_thread->id, offset, static_cast<uint32_t>(bytes), operation);
     }
   } else {
-    global_memory::check(pointer, bytes, 1, writes ? global_memory::Access::kWrite : global_memory::Access::kReadOrConstant, operation);
+    global_memory::check(pointer, bytes, 1, writes ? global_memory::Access::kWrite : global_memory::Access::kReadOrConstant,
+                         operation);
   }
 }
 
@@ -41,12 +42,12 @@ inline void access(const void* pointer, size_t bytes, bool writes) {
 
 extern "C" {
 
-#define USMLITE_HOOKS(SIZE)                                                                         \
-  void __tsan_read##SIZE(void* address) { usmlite::emu::access(address, SIZE, false); }             \
-  void __tsan_write##SIZE(void* address) { usmlite::emu::access(address, SIZE, true); }             \
-  void __tsan_unaligned_read##SIZE(void* address) { usmlite::emu::access(address, SIZE, false); }   \
-  void __tsan_unaligned_write##SIZE(void* address) { usmlite::emu::access(address, SIZE, true); }   \
-  void __tsan_volatile_read##SIZE(void* address) { usmlite::emu::access(address, SIZE, false); }    \
+#define USMLITE_HOOKS(SIZE)                                                                       \
+  void __tsan_read##SIZE(void* address) { usmlite::emu::access(address, SIZE, false); }           \
+  void __tsan_write##SIZE(void* address) { usmlite::emu::access(address, SIZE, true); }           \
+  void __tsan_unaligned_read##SIZE(void* address) { usmlite::emu::access(address, SIZE, false); } \
+  void __tsan_unaligned_write##SIZE(void* address) { usmlite::emu::access(address, SIZE, true); } \
+  void __tsan_volatile_read##SIZE(void* address) { usmlite::emu::access(address, SIZE, false); }  \
   void __tsan_volatile_write##SIZE(void* address) { usmlite::emu::access(address, SIZE, true); }
 USMLITE_HOOKS(1)
 USMLITE_HOOKS(2)
@@ -70,5 +71,4 @@ void* __tsan_memset(void* to, int value, unsigned long bytes) {
   usmlite::emu::access(to, bytes, true);
   return __builtin_memset(to, value, bytes);
 }
-
 }

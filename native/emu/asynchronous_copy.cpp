@@ -22,7 +22,8 @@ void AsynchronousCopies::begin(int blocks, int threads) {
 
 void AsynchronousCopies::end(const std::string& place) {
   if (!under_way_.empty())
-    throw Error(error_code::kGpuFailed, place + ": the block ended while copies to its shared memory were under way; wait for their mbarrier first");
+    throw Error(error_code::kGpuFailed,
+                place + ": the block ended while copies to its shared memory were under way; wait for their mbarrier first");
 }
 
 // ---- cp.async ----
@@ -67,9 +68,11 @@ void AsynchronousCopies::init(uint64_t* barrier, uint32_t arrivals) {
   const int self = machine().current().id;
   SharedMemory& shared = machine().shared();
   const uint32_t offset = shared.offset_of(barrier, 8, 8, "barrier_init");
-  if (arrivals == 0 || arrivals >= 1u << 20) machine().fail("barrier_init with " + std::to_string(arrivals) + " arrivals; from 1 to 2^20 - 1 are possible");
+  if (arrivals == 0 || arrivals >= 1u << 20)
+    machine().fail("barrier_init with " + std::to_string(arrivals) + " arrivals; from 1 to 2^20 - 1 are possible");
   std::vector<Barrier>& barriers = barriers_[machine().current().block];
-  if (barriers.size() == MemoryOrder::kMostBarriers) machine().fail("more mbarriers than the emulator follows (" + std::to_string(MemoryOrder::kMostBarriers) + ")");
+  if (barriers.size() == MemoryOrder::kMostBarriers)
+    machine().fail("more mbarriers than the emulator follows (" + std::to_string(MemoryOrder::kMostBarriers) + ")");
   shared.place_barrier(self, offset);
   Barrier made{};
   made.offset = offset;
@@ -87,15 +90,20 @@ void AsynchronousCopies::init_fence() {
 AsynchronousCopies::Barrier& AsynchronousCopies::find(uint64_t* barrier, const char* operation, int place) {
   const uint32_t offset = machine().shared().offset_of(barrier, 8, 8, operation);
   if (place < 0 || place >= machine().blocks())
-    machine().fail(std::string(operation) + " for block " + std::to_string(place) + " of a cluster of " + std::to_string(machine().blocks()));
-  if (machine().block(place).alive == 0) machine().fail(std::string(operation) + " for block " + std::to_string(place) + " of the cluster, which has ended");
+    machine().fail(std::string(operation) + " for block " + std::to_string(place) + " of a cluster of " +
+                   std::to_string(machine().blocks()));
+  if (machine().block(place).alive == 0)
+    machine().fail(std::string(operation) + " for block " + std::to_string(place) + " of the cluster, which has ended");
   for (Barrier& known : barriers_[place]) {
     if (known.offset != offset) continue;
     if (!machine().order().known(known.creator, known.creation_clock, machine().current().id))
-      machine().fail(std::string(operation) + " on the mbarrier at byte " + std::to_string(offset) + " of shared memory, with no barrier between that and barrier_init by " + machine().describe(known.creator));
+      machine().fail(std::string(operation) + " on the mbarrier at byte " + std::to_string(offset) +
+                     " of shared memory, with no barrier between that and barrier_init by " +
+                     machine().describe(known.creator));
     return known;
   }
-  machine().fail(std::string(operation) + " at byte " + std::to_string(offset) + " of shared memory, where no mbarrier was initialised");
+  machine().fail(std::string(operation) + " at byte " + std::to_string(offset) +
+                 " of shared memory, where no mbarrier was initialised");
 }
 
 AsynchronousCopies::Barrier& AsynchronousCopies::find(uint64_t* barrier, const char* operation) {
@@ -122,7 +130,8 @@ void AsynchronousCopies::end_phase_if_complete(Barrier& barrier) {
 void AsynchronousCopies::arrive(uint64_t* pointer, uint32_t expected_bytes, int place) {
   Barrier& barrier = find(pointer, "barrier_arrive", place);
   if (barrier.missing == 0)
-    machine().fail("one more arrival at the mbarrier at byte " + std::to_string(barrier.offset) + " of shared memory than the " + std::to_string(barrier.arrivals) + " of its phase");
+    machine().fail("one more arrival at the mbarrier at byte " + std::to_string(barrier.offset) +
+                   " of shared memory than the " + std::to_string(barrier.arrivals) + " of its phase");
   machine().order().release(machine().current().id, barrier.arriving);
   barrier.missing_bytes += expected_bytes;
   --barrier.missing;
@@ -144,20 +153,24 @@ void AsynchronousCopies::wait(uint64_t* pointer, uint32_t parity) {
 // ---- bulk and tensor copies ----
 
 void AsynchronousCopies::start(BulkCopy copy, uint64_t* pointer, uint32_t blocks, const char* operation) {
-  if (blocks == 0 || blocks >> machine().blocks()) machine().fail(std::string(operation) + " to blocks that are not in the cluster");
+  if (blocks == 0 || blocks >> machine().blocks())
+    machine().fail(std::string(operation) + " to blocks that are not in the cluster");
   for (int place = 0; place < machine().blocks(); ++place) {
     if (!(blocks >> place & 1)) continue;
     const Barrier& barrier = find(pointer, operation, place);
-    if (!barrier.fenced) machine().fail(std::string(operation) + " with an mbarrier that was initialised without barrier_init_fence after it");
+    if (!barrier.fenced)
+      machine().fail(std::string(operation) + " with an mbarrier that was initialised without barrier_init_fence after it");
     copy.block = place;
     copy.barrier = static_cast<int>(&barrier - barriers_[place].data());
-    machine().block(place).shared.begin_arrival(machine().current().id, copy.offset, copy.row_bytes * static_cast<uint32_t>(copy.rows.size()), operation);
+    machine().block(place).shared.begin_arrival(machine().current().id, copy.offset,
+                                                copy.row_bytes * static_cast<uint32_t>(copy.rows.size()), operation);
     under_way_.push_back(copy);
   }
 }
 
 void AsynchronousCopies::bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier, uint32_t blocks) {
-  if (bytes == 0 || bytes % 16 != 0) machine().fail("bulk_copy of " + std::to_string(bytes) + " bytes, which is not a positive multiple of 16");
+  if (bytes == 0 || bytes % 16 != 0)
+    machine().fail("bulk_copy of " + std::to_string(bytes) + " bytes, which is not a positive multiple of 16");
   global_memory::check(global, bytes, 16, global_memory::Access::kRead, "bulk_copy");
   BulkCopy copy{};
   copy.offset = machine().shared().offset_of(shared, bytes, 16, "bulk_copy");
@@ -166,7 +179,8 @@ void AsynchronousCopies::bulk_copy(void* shared, const void* global, uint32_t by
   start(std::move(copy), barrier, blocks, "bulk_copy");
 }
 
-void AsynchronousCopies::tensor_copy(void* shared, const cuda::TensorMap& map, int column, int row, uint64_t* barrier, uint32_t blocks) {
+void AsynchronousCopies::tensor_copy(void* shared, const cuda::TensorMap& map, int column, int row, uint64_t* barrier,
+                                     uint32_t blocks) {
   const int64_t row_bytes = map.box_row_bytes;
   BulkCopy copy{};
   // The swizzle follows the address, so a box begins where its pattern does.
@@ -174,7 +188,8 @@ void AsynchronousCopies::tensor_copy(void* shared, const cuda::TensorMap& map, i
   copy.row_bytes = static_cast<uint32_t>(row_bytes);
   copy.swizzled = true;
   const int64_t first = int64_t{column} * map.element_bytes;  // may lie beyond either edge
-  const int64_t begin = std::clamp<int64_t>(first, 0, map.row_bytes), end = std::clamp<int64_t>(first + row_bytes, 0, map.row_bytes);
+  const int64_t begin = std::clamp<int64_t>(first, 0, map.row_bytes),
+                end = std::clamp<int64_t>(first + row_bytes, 0, map.row_bytes);
   copy.skipped_bytes = static_cast<uint32_t>(std::clamp<int64_t>(begin - first, 0, row_bytes));
   copy.valid_bytes = static_cast<uint32_t>(end - begin);
   for (int r = 0; r < map.box_rows; ++r) {
@@ -193,7 +208,10 @@ bool AsynchronousCopies::deliver_oldest() {
   under_way_.pop_front();
   Block& block = machine().block(copy.block);
   if (block.alive == 0)
-    throw Error(error_code::kGpuFailed, "block (" + std::to_string(block.index.x) + ", " + std::to_string(block.index.y) + ", " + std::to_string(block.index.z) + ") ended while a copy to its shared memory was under way; wait for its mbarrier first");
+    throw Error(error_code::kGpuFailed,
+                "block (" + std::to_string(block.index.x) + ", " + std::to_string(block.index.y) + ", " +
+                    std::to_string(block.index.z) +
+                    ") ended while a copy to its shared memory was under way; wait for its mbarrier first");
   SharedMemory& shared = block.shared;
   const uint32_t bytes = copy.row_bytes * static_cast<uint32_t>(copy.rows.size());
   std::vector<unsigned char> line(copy.row_bytes);

@@ -57,7 +57,7 @@ class AsynchronousCopies {
   };
   struct BulkCopy {
     uint32_t offset;
-    std::vector<const unsigned char*> rows;  // null: beyond the tensor's edge, zeros
+    std::vector<const unsigned char*> rows;          // null: beyond the tensor's edge, zeros
     uint32_t row_bytes, valid_bytes, skipped_bytes;  // zeros but for `valid_bytes` after `skipped_bytes`
     bool swizzled;
     int block, barrier;

@@ -39,7 +39,8 @@ FiberStacks::FiberStacks() {
   void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   begin_ = reinterpret_cast<uintptr_t>(memory);
-  for (int i = 0; i < kStacks; ++i) mprotect(reinterpret_cast<void*>(begin_ + i * (kStackBytes + kGuardBytes)), kGuardBytes, PROT_NONE);
+  for (int i = 0; i < kStacks; ++i)
+    mprotect(reinterpret_cast<void*>(begin_ + i * (kStackBytes + kGuardBytes)), kGuardBytes, PROT_NONE);
 }
 
 FiberStacks::~FiberStacks() { munmap(reinterpret_cast<void*>(begin_), kBytes); }

@@ -106,7 +106,8 @@ void check(const void* pointer, size_t bytes, size_t alignment, Access access, c
       } else if (--found; holds(*found)) {
         m.recent = &*found;
       } else {
-        problem = " at offset " + std::to_string(address - found->first) + " of a device buffer of " + std::to_string(found->second.bytes) + " bytes";
+        problem = " at offset " + std::to_string(address - found->first) + " of a device buffer of " +
+                  std::to_string(found->second.bytes) + " bytes";
       }
     }
     if (problem.empty()) {

@@ -47,17 +47,22 @@ void Machine::fail(const std::string& sentence, int thread) {
 void Machine::run(const Grid& grid) {
   constexpr unsigned int kMostThreads = 1024, kMostBlocks = 8, kMostInYOrZ = 65535;
   grid_ = &grid;
-  const auto refuse = [&](const std::string& sentence) { throw Error(error_code::kGpuFailed, std::string(grid.kernel) + ": " + sentence); };
+  const auto refuse = [&](const std::string& sentence) {
+    throw Error(error_code::kGpuFailed, std::string(grid.kernel) + ": " + sentence);
+  };
   if (grid.threads == 0 || grid.threads > kMostThreads || grid.threads % 32 != 0)
     refuse("a block must have whole warps and at most 1024 threads, not " + std::to_string(grid.threads) + " threads");
   if (grid.shared_bytes > SharedMemory::kMostBytes)
-    refuse(std::to_string(grid.shared_bytes) + " bytes of shared memory are more than the " + std::to_string(SharedMemory::kMostBytes) + " of a block");
+    refuse(std::to_string(grid.shared_bytes) + " bytes of shared memory are more than the " +
+           std::to_string(SharedMemory::kMostBytes) + " of a block");
   if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) refuse("the grid has no blocks");
   if (grid.blocks.y > kMostInYOrZ || grid.blocks.z > kMostInYOrZ) refuse("a grid may have at most 65535 blocks in y and z");
   if (grid.cluster == 0 || grid.cluster > kMostBlocks || grid.blocks.x % grid.cluster != 0)
-    refuse("a cluster of " + std::to_string(grid.cluster) + " blocks; a cluster has 1 to 8, and they divide the grid in x, which has " + std::to_string(grid.blocks.x));
+    refuse("a cluster of " + std::to_string(grid.cluster) +
+           " blocks; a cluster has 1 to 8, and they divide the grid in x, which has " + std::to_string(grid.blocks.x));
   const int threads = static_cast<int>(grid.cluster * grid.threads);
-  if (threads > FiberStacks::kStacks) refuse("a cluster of " + std::to_string(threads) + " threads is more than the emulator can run");
+  if (threads > FiberStacks::kStacks)
+    refuse("a cluster of " + std::to_string(threads) + " threads is more than the emulator can run");
 
   global_memory::begin_kernel();
   threads_.resize(threads);
@@ -89,7 +94,7 @@ void Machine::run_cluster(uint3 first_block) {
     block.shared.begin(static_cast<uint32_t>(grid_->shared_bytes), order_);
   }
   for (int id = 0; id < count; ++id) {
-    threads_[id] = {stacks_.prepare(id, enter_fiber), id, id / threads_per_block(), false, nullptr};
+    threads_[id] = {stacks_.prepare(id, enter_fiber), id, id / threads_per_block(), false, nullptr, false};
     ready_[id] = id;
   }
   ready_first_ = 0;
@@ -165,8 +170,8 @@ void Machine::meet(Meeting& meeting, int first, int size, const char* operation,
   if (meeting.arrived == 0) {
     meeting.operation = operation;
   } else if (meeting.operation != operation) {
-    fail("came to " + std::string(operation) + " while other threads of its " + (size == 32 ? "warp" : "warpgroup") + " wait at " +
-         meeting.operation + "; all must take part in the same");
+    fail("came to " + std::string(operation) + " while other threads of its " + (size == 32 ? "warp" : "warpgroup") +
+         " wait at " + meeting.operation + "; all must take part in the same");
   }
   const int lane = current_->id - first;
   meeting.operands[lane] = operands;
@@ -187,7 +192,8 @@ void Machine::meet_warp(const char* operation, void* operands, void (*perform)(i
 
 int Machine::warpgroup(const char* operation) {
   const int in_block = current_->id - block().first_thread, first = in_block / 128 * 128;
-  if (first + 128 > threads_per_block()) fail(std::string(operation) + " needs a warpgroup of 128 threads, and this thread is in none");
+  if (first + 128 > threads_per_block())
+    fail(std::string(operation) + " needs a warpgroup of 128 threads, and this thread is in none");
   return block().first_thread + first;
 }
 
@@ -221,7 +227,8 @@ void Machine::named_barrier(int id, int count) {
   Block::NamedBarrier& barrier = block().named_barriers[id];
   if (barrier.waiting.empty()) barrier.expected = count;
   if (barrier.expected != count)
-    fail("waits at named barrier " + std::to_string(id) + " for " + std::to_string(count) + " threads where others wait for " + std::to_string(barrier.expected));
+    fail("waits at named barrier " + std::to_string(id) + " for " + std::to_string(count) + " threads where others wait for " +
+         std::to_string(barrier.expected));
   barrier.waiting.push_back(current_->id);
   if (static_cast<int>(barrier.waiting.size()) < count) {
     wait("named_barrier_sync");
@@ -255,7 +262,8 @@ void Machine::note_spin() {
 }
 
 void Machine::report_stuck() {
-  std::string waits = blocks() == 1 ? "nothing in this block can go on:" : "nothing in this cluster can go on (threads are numbered through its blocks):";
+  std::string waits = blocks() == 1 ? "nothing in this block can go on:"
+                                    : "nothing in this cluster can go on (threads are numbered through its blocks):";
   // Threads next to each other that wait at the same place are named together.
   const int count = static_cast<int>(threads_.size());
   for (int first = 0; first < count;) {
@@ -263,7 +271,8 @@ void Machine::report_stuck() {
     int last = first;
     while (last + 1 < count && std::string_view(where(last + 1)) == where(first)) ++last;
     waits += std::string(first == 0 ? " thread" : "; thread") + (last > first ? "s " : " ") + std::to_string(first) +
-             (last > first ? " to " + std::to_string(last) : "") + (threads_[first].done ? " ended" : std::string(" wait") + (last > first ? "" : "s") + " at " + where(first));
+             (last > first ? " to " + std::to_string(last) : "") +
+             (threads_[first].done ? " ended" : std::string(" wait") + (last > first ? "" : "s") + " at " + where(first));
     first = last + 1;
   }
   throw Error(error_code::kGpuFailed, place() + ": " + waits);

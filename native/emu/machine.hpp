@@ -1,6 +1,13 @@
 // Runs a kernel: clusters one after another (mostly of one block), the threads of all blocks of a cluster as fibers in turn.
 // A fiber runs until it has to wait for others. When none can run, copies under way arrive, oldest first; when there are
 // none either, the cluster is stuck, which is an error that says who waits where.
+//
+// A run either gives the kernel's results or one error, GPU_FAILED, that names the place of the launch, the block and the
+// thread. What is noticed: misuse of shared memory (shared_memory.hpp), of global memory beyond its buffers or before the
+// kernel before has ended (global_memory.hpp), of copies and mbarriers (asynchronous_copy.hpp), of products that are under
+// way (warpgroup_product.hpp), and threads that never come. What is not: races in global memory, between blocks or within
+// one, and order that only global memory gives (load_acquire); left operands in registers that are changed while a product
+// is under way (they are taken when it is given); anything about time.
 #pragma once
 #include <cstdint>
 #include <exception>
@@ -24,6 +31,7 @@ struct Thread {
   int block;  // in the cluster
   bool done;
   const char* waits_at;  // the operation; null when it can run
+  bool awaits_products;  // some of its warpgroup's are under way (warpgroup_product.hpp)
 };
 
 /// What runs: made by `launch`.

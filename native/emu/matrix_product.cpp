@@ -16,7 +16,7 @@ void read_positions(uint32_t four_bits, uint8_t* inputs, int group) {
   const uint32_t first = four_bits & 3, second = four_bits >> 2 & 3;
   if (first >= second)
     machine().fail("sparse metadata " + std::to_string(four_bits) + " keeps positions " + std::to_string(first) + " and " +
-                 std::to_string(second) + "; the first must be the lower");
+                   std::to_string(second) + "; the first must be the lower");
   inputs[2 * group] = static_cast<uint8_t>(4 * group + first);
   inputs[2 * group + 1] = static_cast<uint8_t>(4 * group + second);
 }
@@ -115,7 +115,8 @@ void gather_left(Element element, const uint32_t* const* registers, const uint32
       for (int s = 0; s < left.stored; ++s) left.inputs[row][s] = static_cast<uint8_t>(s);
     } else if (element_bytes(element) == 2) {
       for (int group = 0; group < 8; ++group)
-        read_positions(metadata[4 * g + 2 * selector + group / 4] >> (16 * (row / 8) + 4 * (group % 4)) & 15, left.inputs[row], group);
+        read_positions(metadata[4 * g + 2 * selector + group / 4] >> (16 * (row / 8) + 4 * (group % 4)) & 15, left.inputs[row],
+                       group);
     } else {
       for (int group = 0; group < 16; ++group)
         read_positions(metadata[4 * g + row / 8 + 2 * (group / 8)] >> 4 * (group % 8) & 15, left.inputs[row], group);

@@ -29,7 +29,9 @@ void MemoryOrder::begin(int blocks, int threads_per_block) {
   clock_.assign(threads_, ++now_);
 }
 
-void MemoryOrder::learn(int thread, int party, uint32_t clock) { known_[thread][party] = std::max(known_[thread][party], clock); }
+void MemoryOrder::learn(int thread, int party, uint32_t clock) {
+  known_[thread][party] = std::max(known_[thread][party], clock);
+}
 
 void MemoryOrder::release(int thread, VectorClock& clock) {
   clock.resize(floors_[0].size());

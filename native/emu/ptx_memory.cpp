@@ -59,7 +59,8 @@ void perform_transposed_store(int first_thread, void* const* operands) {
     const int matrix = lane / 8, row = lane % 8;
     uint16_t values[8];  // of row `row`: column g is held by lane 4 g + row / 2
     for (int g = 0; g < 8; ++g)
-      values[g] = static_cast<uint16_t>(static_cast<const MatrixOperands*>(operands[4 * g + row / 2])->registers[matrix] >> 16 * (row % 2));
+      values[g] = static_cast<uint16_t>(static_cast<const MatrixOperands*>(operands[4 * g + row / 2])->registers[matrix] >>
+                                        16 * (row % 2));
     const uint32_t offset = shared.offset_of(given.row, 16, 16, "stmatrix");
     shared.write(first_thread + lane, offset, 16, "stmatrix");
     std::memcpy(shared.data() + offset, values, 16);

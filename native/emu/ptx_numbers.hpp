@@ -39,7 +39,8 @@ template <> struct Format<Float16> {
 /// Applies `operation`, from doubles to a double, to each half of the words.
 template <typename T, typename Operation, typename... Words> inline uint32_t each_half(Operation&& operation, Words... words) {
   const uint16_t low = Format<T>::round(operation(static_cast<double>(Format<T>::decode(static_cast<uint16_t>(words)))...));
-  const uint16_t high = Format<T>::round(operation(static_cast<double>(Format<T>::decode(static_cast<uint16_t>(words >> 16)))...));
+  const uint16_t high =
+      Format<T>::round(operation(static_cast<double>(Format<T>::decode(static_cast<uint16_t>(words >> 16)))...));
   return static_cast<uint32_t>(high) << 16 | low;
 }
 template <typename T> inline uint32_t fma2(uint32_t a, uint32_t b, uint32_t c) {

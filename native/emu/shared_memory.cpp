@@ -50,12 +50,14 @@ uint32_t SharedMemory::offset_of(const void* address, uint32_t bytes, uint32_t a
   const int64_t offset = static_cast<const unsigned char*>(address) - data_;
   if (offset < 0 || offset + bytes > bytes_) {
     const bool near = is_near(reinterpret_cast<uintptr_t>(address));
-    machine().fail(std::string(operation) + " of " + std::to_string(bytes) + " bytes at " +
-                 (near ? "offset " + std::to_string(offset) + " of shared memory, which has " + std::to_string(bytes_) + " bytes"
-                       : "an address that is not in shared memory"));
+    machine().fail(
+        std::string(operation) + " of " + std::to_string(bytes) + " bytes at " +
+        (near ? "offset " + std::to_string(offset) + " of shared memory, which has " + std::to_string(bytes_) + " bytes"
+              : "an address that is not in shared memory"));
   }
   if (offset % alignment != 0)
-    machine().fail(std::string(operation) + " at offset " + std::to_string(offset) + " of shared memory, which is not a multiple of " + std::to_string(alignment));
+    machine().fail(std::string(operation) + " at offset " + std::to_string(offset) +
+                   " of shared memory, which is not a multiple of " + std::to_string(alignment));
   return static_cast<uint32_t>(offset);
 }
 
@@ -74,31 +76,42 @@ void SharedMemory::report_race(uint32_t index, int thread, const char* operation
   const std::string who = party < order_->threads() ? machine().describe(party)
                           : warp < 0                ? "an asynchronous copy"
                                                     : "the warp of " + machine().describe(warp * 32);
-  machine().fail("race: " + std::string(operation) + " of " + byte(index) + " and a " + other + " by " + who + " have no barrier between them", thread);
+  machine().fail("race: " + std::string(operation) + " of " + byte(index) + " and a " + other + " by " + who +
+                     " have no barrier between them",
+                 thread);
 }
 
 void SharedMemory::check_state(const Word& w, uint32_t index, int thread, const char* operation) const {
   if (w.state == State::kArriving)
     machine().fail(std::string(operation) + " of " + byte(index) + ", into which an asynchronous copy is under way", thread);
-  if (w.state == State::kBarrier) machine().fail(std::string(operation) + " of " + byte(index) + ", which is in an mbarrier", thread);
+  if (w.state == State::kBarrier)
+    machine().fail(std::string(operation) + " of " + byte(index) + ", which is in an mbarrier", thread);
 }
 
-void SharedMemory::check_read(const Word& w, uint8_t mask, uint32_t index, int thread, Proxy proxy, const char* operation) const {
+void SharedMemory::check_read(const Word& w, uint8_t mask, uint32_t index, int thread, Proxy proxy,
+                              const char* operation) const {
   check_state(w, index, thread, operation);
-  if ((w.written & mask) != mask) machine().fail(std::string(operation) + " of " + byte(index) + ", which nothing has been written to", thread);
-  if ((w.write_mask & mask) && !order_->known(w.writer, w.write_clock, thread)) report_race(index, thread, operation, "write", w.writer);
+  if ((w.written & mask) != mask)
+    machine().fail(std::string(operation) + " of " + byte(index) + ", which nothing has been written to", thread);
+  if ((w.write_mask & mask) && !order_->known(w.writer, w.write_clock, thread))
+    report_race(index, thread, operation, "write", w.writer);
   // Either the writer's own fence or one of the reader, after it learned of the write, will do.
   if (proxy == Proxy::kAsynchronous && w.write_proxy == Proxy::kGeneric && w.write_clock > fence_[thread] &&
       (w.writer >= order_->threads() || w.write_clock > fence_[w.writer]))
-    machine().fail(std::string(operation) + " of " + byte(index) + ", which " + machine().describe(w.writer) + " wrote without async_proxy_fence after it", thread);
+    machine().fail(std::string(operation) + " of " + byte(index) + ", which " + machine().describe(w.writer) +
+                       " wrote without async_proxy_fence after it",
+                   thread);
 }
 
 void SharedMemory::check_write(const Word& w, uint8_t mask, uint32_t index, int thread, const char* operation) const {
   check_state(w, index, thread, operation);
-  if (w.products > 0) machine().fail(std::string(operation) + " of " + byte(index) + ", which a product that is under way reads", thread);
-  if ((w.write_mask & mask) && !order_->known(w.writer, w.write_clock, thread)) report_race(index, thread, operation, "write", w.writer);
+  if (w.products > 0)
+    machine().fail(std::string(operation) + " of " + byte(index) + ", which a product that is under way reads", thread);
+  if ((w.write_mask & mask) && !order_->known(w.writer, w.write_clock, thread))
+    report_race(index, thread, operation, "write", w.writer);
   for (int i = 0; i < 2; ++i)
-    if ((w.read_mask[i] & mask) && !order_->known(w.reader[i], w.read_clock[i], thread)) report_race(index, thread, operation, "read", w.reader[i]);
+    if ((w.read_mask[i] & mask) && !order_->known(w.reader[i], w.read_clock[i], thread))
+      report_race(index, thread, operation, "read", w.reader[i]);
 }
 
 void SharedMemory::record_read(Word& w, uint8_t mask, int party, uint32_t clock, int thread) {
@@ -161,7 +174,9 @@ void SharedMemory::end_arrival(uint32_t offset, uint32_t bytes, int party, uint3
 }
 
 void SharedMemory::check_product_read(int thread, uint32_t offset, uint32_t bytes, const char* operation) {
-  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) { check_read(w, mask, index, thread, Proxy::kAsynchronous, operation); });
+  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) {
+    check_read(w, mask, index, thread, Proxy::kAsynchronous, operation);
+  });
 }
 
 void SharedMemory::begin_use(uint32_t offset, uint32_t bytes) {

@@ -17,8 +17,10 @@ constexpr int kLeftRows = 64;
 /// The fields of a matrix descriptor that are used here (PTX ISA, "Matrix descriptor").
 struct Descriptor {
   explicit Descriptor(uint64_t bits)
-      : address(static_cast<uint32_t>(bits & 0x3fff) << 4), eight_rows(static_cast<uint32_t>(bits >> 32 & 0x3fff) << 4),
-        base_offset(bits >> 49 & 7), swizzle(static_cast<int>(bits >> 62)) {}
+      : address(static_cast<uint32_t>(bits & 0x3fff) << 4),
+        eight_rows(static_cast<uint32_t>(bits >> 32 & 0x3fff) << 4),
+        base_offset(bits >> 49 & 7),
+        swizzle(static_cast<int>(bits >> 62)) {}
 
   /// Where `columns..columns + 15` bytes of a row are, as an offset in shared memory.
   uint32_t chunk(int row, uint32_t column) const {
@@ -36,7 +38,8 @@ void check(uint64_t bits, int row_bytes) {
   if (descriptor.swizzle != 1 || descriptor.base_offset != 0 || descriptor.eight_rows % 1024 != 0)
     machine().fail("wgmma with a matrix descriptor that swizzled_descriptor does not make");
   if (descriptor.address % 128 + row_bytes > 128)
-    machine().fail("wgmma reads " + std::to_string(row_bytes) + " bytes of each row from byte " + std::to_string(descriptor.address % 128) + " on, beyond its 128");
+    machine().fail("wgmma reads " + std::to_string(row_bytes) + " bytes of each row from byte " +
+                   std::to_string(descriptor.address % 128) + " on, beyond its 128");
   if (descriptor.address / 128 % 8 != 0) machine().fail("wgmma with a tile that does not begin at a multiple of 1024 bytes");
 }
 
@@ -51,7 +54,8 @@ void AsynchronousProducts::begin(int threads) {
 void AsynchronousProducts::end(const std::string& place) const {
   for (const Warpgroup& warpgroup : warpgroups_)
     if (!warpgroup.products.empty())
-      throw Error(error_code::kGpuFailed, place + ": the block ended while products of a warpgroup were under way; commit and wait for them first");
+      throw Error(error_code::kGpuFailed,
+                  place + ": the block ended while products of a warpgroup were under way; commit and wait for them first");
 }
 
 /// Visits each piece of 16 bytes that a product reads of shared memory.
@@ -65,23 +69,28 @@ template <typename Visit> void AsynchronousProducts::for_each_row(const ProductS
   visit_tile(shape.right, shape.columns, shape.sparse ? 64 : 32);
 }
 
-void AsynchronousProducts::fence() { threads_[machine().current().id].fenced = true; }
+void AsynchronousProducts::fence() {
+  ThreadState& own = threads_[machine().current().id];
+  own.fenced = own.ever_fenced = true;
+}
 
 void AsynchronousProducts::issue(const ProductShape& shape, void* d, const uint32_t* a, uint32_t metadata) {
   const int self = machine().current().id;
   const int first_thread = machine().warpgroup("wgmma"), lane = self - first_thread;
   Warpgroup& group = warpgroups_[first_thread / 32];
   ThreadState& own = threads_[self];
-  if (!own.fenced) machine().fail("wgmma without wgmma_fence since the registers it uses were last free to change");
+  if (!(a ? own.fenced : own.ever_fenced)) machine().fail("wgmma without wgmma_fence after its registers were written");
   const size_t place = static_cast<size_t>(own.issued - group.computed);
   const bool first = place == group.products.size();
   if (first) {
     check(shape.right, shape.sparse ? 64 : 32);
     if (shape.left_in_shared) check(shape.left, 32);
-    group.products.push_back({shape, std::vector<void*>(kThreads), std::vector<uint32_t>(4 * kThreads), std::vector<uint32_t>(kThreads)});
+    group.products.push_back(
+        {shape, std::vector<void*>(kThreads), std::vector<uint32_t>(4 * kThreads), std::vector<uint32_t>(kThreads)});
   }
   Product& product = group.products[place];
-  if (product.shape != shape) machine().fail("wgmma differs from the one that other threads of its warpgroup gave; all must give the same");
+  if (product.shape != shape)
+    machine().fail("wgmma differs from the one that other threads of its warpgroup gave; all must give the same");
   SharedMemory& shared = machine().shared();
   if (first || lane % 32 == 0) {
     for_each_row(shape, [&](uint32_t offset) {
@@ -94,6 +103,7 @@ void AsynchronousProducts::issue(const ProductShape& shape, void* d, const uint3
   product.metadata[lane] = metadata;
   if (a) std::memcpy(&product.a[4 * lane], a, 16);
   ++own.issued;
+  machine().current().awaits_products = true;
 }
 
 void AsynchronousProducts::commit() {
@@ -104,7 +114,9 @@ void AsynchronousProducts::commit() {
 void AsynchronousProducts::wait(int pending) {
   int operand = pending;
   machine().meet_warpgroup("wgmma_wait", &operand, perform_wait);
-  threads_[machine().current().id].fenced = false;
+  ThreadState& own = threads_[machine().current().id];
+  own.fenced = false;
+  machine().current().awaits_products = own.issued > own.finished;
 }
 
 void AsynchronousProducts::perform_wait(int first_thread, void* const* operands) {
@@ -116,16 +128,19 @@ void AsynchronousProducts::perform_wait(int first_thread, void* const* operands)
   for (int lane = 1; lane < kThreads; ++lane) {
     const ThreadState& other = self.threads_[first_thread + lane];
     if (other.issued != first.issued || other.groups != first.groups || *static_cast<const int*>(operands[lane]) != pending)
-      machine().fail("wgmma_wait after other products or groups than other threads of its warpgroup gave; all must give the same");
+      machine().fail(
+          "wgmma_wait after other products or groups than other threads of its warpgroup gave; all must give the same");
   }
-  const int64_t ended = static_cast<int64_t>(first.groups.size()) > pending ? first.groups[first.groups.size() - pending - 1] : first.finished;
+  const int64_t ended =
+      static_cast<int64_t>(first.groups.size()) > pending ? first.groups[first.groups.size() - pending - 1] : first.finished;
   uint32_t clocks[4];
   for (uint32_t& clock : clocks) clock = order.tick();
   for (; group.computed < ended; ++group.computed) {
     const Product& product = group.products.front();
     self.compute(product);
     self.for_each_row(product.shape, [&](uint32_t offset) {
-      for (int warp = 0; warp < 4; ++warp) machine().shared().end_use(offset, 16, first_thread / 32 + warp, clocks[warp], warp == 3);
+      for (int warp = 0; warp < 4; ++warp)
+        machine().shared().end_use(offset, 16, first_thread / 32 + warp, clocks[warp], warp == 3);
     });
     group.products.pop_front();
   }
@@ -149,7 +164,8 @@ void AsynchronousProducts::compute(const Product& product) {
   const auto read_row = [&](const Descriptor& tile, int row, int bytes, float* values) {
     unsigned char line[64];
     for (int column = 0; column < bytes; column += 16) std::memcpy(line + column, shared.data() + tile.chunk(row, column), 16);
-    for (int column = 0; column < bytes; column += 32) decode(shape.element, line + column, values + column / element_bytes(shape.element));
+    for (int column = 0; column < bytes; column += 32)
+      decode(shape.element, line + column, values + column / element_bytes(shape.element));
   };
   for (int n = 0; n < columns; ++n) {
     float values[64];
@@ -181,7 +197,8 @@ void AsynchronousProducts::compute(const Product& product) {
           const float sum = sums[static_cast<size_t>(g + 8 * (i / 2)) * columns + 8 * j + 2 * t + i % 2];
           if (shape.element == Element::kInt8) {
             int32_t& to = static_cast<int32_t*>(d)[4 * j + i];
-            to = static_cast<int32_t>((shape.accumulate ? static_cast<uint32_t>(to) : 0u) + static_cast<uint32_t>(static_cast<int32_t>(sum)));
+            to = static_cast<int32_t>((shape.accumulate ? static_cast<uint32_t>(to) : 0u) +
+                                      static_cast<uint32_t>(static_cast<int32_t>(sum)));
           } else {
             float& to = static_cast<float*>(d)[4 * j + i];
             to = shape.accumulate ? to + sum : sum;
@@ -194,7 +211,6 @@ void AsynchronousProducts::compute(const Product& product) {
 bool AsynchronousProducts::are_under_way(uintptr_t address, size_t bytes) const {
   const int self = machine().current().id;
   const ThreadState& own = threads_[self];
-  if (own.issued == own.finished) return false;
   const int first_thread = machine().warpgroup("wgmma");
   const Warpgroup& group = warpgroups_[first_thread / 32];
   for (int64_t i = own.finished; i < own.issued; ++i) {
@@ -216,6 +232,8 @@ emu::AsynchronousProducts& products() { return emu::machine().products(); }
 void wgmma_fence() { products().fence(); }
 void wgmma_commit() { products().commit(); }
 void wait_for_products(int pending) { products().wait(pending); }
-void issue_product(const emu::ProductShape& shape, void* d, const uint32_t* a, uint32_t metadata) { products().issue(shape, d, a, metadata); }
+void issue_product(const emu::ProductShape& shape, void* d, const uint32_t* a, uint32_t metadata) {
+  products().issue(shape, d, a, metadata);
+}
 
 }  // namespace usmlite::cuda::ptx

@@ -40,8 +40,8 @@ class AsynchronousProducts {
  private:
   struct Product {
     ProductShape shape;
-    std::vector<void*> d;           // per thread of the warpgroup
-    std::vector<uint32_t> a;        // four words per thread
+    std::vector<void*> d;     // per thread of the warpgroup
+    std::vector<uint32_t> a;  // four words per thread
     std::vector<uint32_t> metadata;
   };
   struct Warpgroup {
@@ -51,7 +51,9 @@ class AsynchronousProducts {
   struct ThreadState {
     int64_t issued, finished;    // products
     std::deque<int64_t> groups;  // `issued` at the end of each committed group that is under way
-    bool fenced;
+    // Since the last wgmma_wait, and ever: a fence must follow what was written to registers, which is only known of left
+    // operands (new ones after each wait) and of first accumulators.
+    bool fenced, ever_fenced;
   };
 
   static void perform_wait(int first_thread, void* const* operands);

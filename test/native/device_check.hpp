@@ -27,7 +27,8 @@ template <typename T> class DeviceArray {
   explicit DeviceArray(const std::vector<T>& values) : size_(values.size()) {
     const size_t bytes = size_ * sizeof(T);
 #ifdef __CUDACC__
-    if (cudaMalloc(reinterpret_cast<void**>(&data_), bytes) != cudaSuccess) throw Error(error_code::kOutOfMemory, "no device memory");
+    if (cudaMalloc(reinterpret_cast<void**>(&data_), bytes) != cudaSuccess)
+      throw Error(error_code::kOutOfMemory, "no device memory");
     cudaMemcpy(data_, values.data(), bytes, cudaMemcpyHostToDevice);
 #else
     data_ = static_cast<T*>(emu::global_memory::allocate(bytes));
@@ -84,7 +85,9 @@ inline void report(const std::string& name, const std::function<std::string()>& 
   std::fflush(stdout);
 }
 
-inline int random_between(std::mt19937& random, int least, int most) { return std::uniform_int_distribution<int>(least, most)(random); }
+inline int random_between(std::mt19937& random, int least, int most) {
+  return std::uniform_int_distribution<int>(least, most)(random);
+}
 
 /// Elements of tensor cores that hold small whole numbers exactly, and the numbers used to check them.
 template <typename T> struct Encoding;

@@ -204,7 +204,8 @@ void attempt(const std::string& name, const std::function<void()>& body) {
 constexpr size_t kSharedBytes = 4096;
 
 /// Runs a kernel on `threads` threads, with a device array of 64 words.
-void attempt_kernel(const std::string& name, void (*kernel)(uint32_t*), unsigned threads = 64, unsigned blocks = 1, unsigned cluster = 1) {
+void attempt_kernel(const std::string& name, void (*kernel)(uint32_t*), unsigned threads = 64, unsigned blocks = 1,
+                    unsigned cluster = 1) {
   attempt(name, [&] {
     const DeviceArray<uint32_t> array(std::vector<uint32_t>(64));
     launch(kernel, {blocks, 1, 1, threads, kSharedBytes, cluster}, nullptr, array.data());

@@ -56,8 +56,7 @@ std::string check_ring() {
 }
 
 /// Blocks of a cluster fetch a half of the box's rows each, for all of them. A cluster of one fetches it whole.
-template <int Cluster>
-__global__ void tensor_kernel(const __grid_constant__ TensorMap map, int column, int row, uint4* to) {
+template <int Cluster> __global__ void tensor_kernel(const __grid_constant__ TensorMap map, int column, int row, uint4* to) {
 #if USMLITE_SM90A
   unsigned char* const tile = shared_memory();
   uint64_t* const full = reinterpret_cast<uint64_t*>(tile + kBoxBytes * Cluster);
@@ -83,7 +82,8 @@ __global__ void tensor_kernel(const __grid_constant__ TensorMap map, int column,
     }
   }
   ptx::barrier_wait(full, 0);
-  for (int i = thread; i < kBoxBytes * Cluster / 16; i += 64) to[rank * kBoxBytes * Cluster / 16 + i] = reinterpret_cast<const uint4*>(tile)[i];
+  for (int i = thread; i < kBoxBytes * Cluster / 16; i += 64)
+    to[rank * kBoxBytes * Cluster / 16 + i] = reinterpret_cast<const uint4*>(tile)[i];
   // Nobody leaves before all have arrived here: the barrier of every block hears of one thread of each warp of each.
   ptx::warp_sync();
   if constexpr (Cluster > 1) {
@@ -99,8 +99,8 @@ template <int Cluster, int ElementBytes> std::string check_tensor_copy() {
   std::vector<uint8_t> matrix(kRows * kStrideBytes);
   for (size_t i = 0; i < matrix.size(); ++i) matrix[i] = static_cast<uint8_t>(1 + i % 251);
   const DeviceArray<uint8_t> source(matrix);
-  const TensorMap map = make_tensor_map(source.data(), ElementBytes, kRows, kColumnBytes / ElementBytes, kStrideBytes / ElementBytes,
-                                        kBoxRows, kRowBytes / ElementBytes);
+  const TensorMap map = make_tensor_map(source.data(), ElementBytes, kRows, kColumnBytes / ElementBytes,
+                                        kStrideBytes / ElementBytes, kBoxRows, kRowBytes / ElementBytes);
   // Inside, across each edge, outside.
   const int places[][2] = {{0, 0}, {32, 7}, {128, 40}, {-16, -3}, {300, 5}, {0, 70}};  // byte column, row
   for (const auto& [byte_column, row] : places) {
@@ -110,13 +110,15 @@ template <int Cluster, int ElementBytes> std::string check_tensor_copy() {
         for (int c = 0; c < kRowBytes; ++c) {
           const int from_row = row + r, from_column = byte_column + c;
           const bool inside = from_row >= 0 && from_row < kRows && from_column >= 0 && from_column < kColumnBytes;
-          expected[(rank * kRowCount + r) * kRowBytes + (c / 16 ^ r % 8) * 16 + c % 16] = inside ? matrix[from_row * kStrideBytes + from_column] : 0;
+          expected[(rank * kRowCount + r) * kRowBytes + (c / 16 ^ r % 8) * 16 + c % 16] =
+              inside ? matrix[from_row * kStrideBytes + from_column] : 0;
         }
     const DeviceArray<uint8_t> to(std::vector<uint8_t>(expected.size(), 0xee));
-    launch(tensor_kernel<Cluster>, {Cluster, 1, 1, 64, kBoxBytes * Cluster + 16, Cluster}, nullptr, map, byte_column / ElementBytes, row,
-           reinterpret_cast<uint4*>(to.data()));
+    launch(tensor_kernel<Cluster>, {Cluster, 1, 1, 64, kBoxBytes * Cluster + 16, Cluster}, nullptr, map,
+           byte_column / ElementBytes, row, reinterpret_cast<uint4*>(to.data()));
     const std::string problem = difference(to.values(), expected);
-    if (!problem.empty()) return "box at byte column " + std::to_string(byte_column) + ", row " + std::to_string(row) + ": " + problem;
+    if (!problem.empty())
+      return "box at byte column " + std::to_string(byte_column) + ", row " + std::to_string(row) + ": " + problem;
   }
   return "";
 }

@@ -87,7 +87,8 @@ std::string check_copy_async() {
     for (int j = 0; j < 4; ++j) expected[4 * i + j] = source % 64 % 3 != 0 ? from[4 * source + j] : 0;
   }
   const DeviceArray<uint32_t> source(from), to{std::vector<uint32_t>(from.size())};
-  launch(copy_async_kernel, {1, 1, 1, 64, 3072}, nullptr, reinterpret_cast<const uint4*>(source.data()), reinterpret_cast<uint4*>(to.data()));
+  launch(copy_async_kernel, {1, 1, 1, 64, 3072}, nullptr, reinterpret_cast<const uint4*>(source.data()),
+         reinterpret_cast<uint4*>(to.data()));
   return difference(to.values(), expected);
 }
 

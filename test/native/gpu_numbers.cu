@@ -82,15 +82,19 @@ template <typename T> std::string check_pairs() {
       const bool product_sign = (x ^ y) >> 15, z_sign = z >> 15, x_sign = x >> 15;
       const bool zero_signs[3] = {product_sign && z_sign, product_sign, x_sign && !z_sign};
       for (int which = 0; which < 3; ++which)
-        expected[2 * (which * kCount + i) + half] = sums[which] == 0 ? (zero_signs[which] ? 0x8000 : 0) : nearest<kBits>(sums[which]);
+        expected[2 * (which * kCount + i) + half] =
+            sums[which] == 0 ? (zero_signs[which] ? 0x8000 : 0) : nearest<kBits>(sums[which]);
       a[i] |= static_cast<uint32_t>(x) << 16 * half;
       b[i] |= static_cast<uint32_t>(y) << 16 * half;
       c[i] |= static_cast<uint32_t>(z) << 16 * half;
     }
   // What is no number, and too large.
-  const uint32_t infinity = kBits == 10 ? 0x7c00 : 0x7f80, one = kBits == 10 ? 0x3c00 : 0x3f80, most = infinity - 1, nan = 0x7fff;
-  const uint32_t special[][6] = {{infinity, one, one, infinity, infinity, infinity}, {infinity, 0, one, nan, nan, infinity},
-                                 {most, most, one, infinity, infinity, most},        {infinity, one, infinity | 0x8000, nan, infinity, infinity},
+  const uint32_t infinity = kBits == 10 ? 0x7c00 : 0x7f80, one = kBits == 10 ? 0x3c00 : 0x3f80, most = infinity - 1,
+                 nan = 0x7fff;
+  const uint32_t special[][6] = {{infinity, one, one, infinity, infinity, infinity},
+                                 {infinity, 0, one, nan, nan, infinity},
+                                 {most, most, one, infinity, infinity, most},
+                                 {infinity, one, infinity | 0x8000, nan, infinity, infinity},
                                  {nan, one, one, nan, nan, nan}};
   for (int i = 0; i < 5; ++i) {
     a[i] = special[i][0], b[i] = special[i][1], c[i] = special[i][2];
@@ -102,20 +106,23 @@ template <typename T> std::string check_pairs() {
   std::vector<uint32_t> words(kCount * 3);
   std::memcpy(words.data(), expected.data(), words.size() * 4);
   const DeviceArray<uint32_t> device_a(a), device_b(b), device_c(c), to(std::vector<uint32_t>(words.size()));
-  launch(pairs_kernel<T>, {1, 1, 1, kThreads, 0}, nullptr, device_a.data(), device_b.data(), device_c.data(), to.data(), kCount);
+  launch(pairs_kernel<T>, {1, 1, 1, kThreads, 0}, nullptr, device_a.data(), device_b.data(), device_c.data(), to.data(),
+         kCount);
   const std::vector<uint32_t> actual = to.values();
   for (size_t i = 0; i < words.size(); ++i)
     if (actual[i] != words[i]) {
       char sentence[200];
       static const char* const names[] = {"fma2", "multiply2", "subtract2"};
-      std::snprintf(sentence, sizeof(sentence), "%s of %08x, %08x, %08x is %08x, not %08x", names[i / kCount], a[i % kCount], b[i % kCount], c[i % kCount], actual[i], words[i]);
+      std::snprintf(sentence, sizeof(sentence), "%s of %08x, %08x, %08x is %08x, not %08x", names[i / kCount], a[i % kCount],
+                    b[i % kCount], c[i % kCount], actual[i], words[i]);
       return sentence;
     }
   return "";
 }
 
 template <typename T> __global__ void round_kernel(const float* from, uint32_t* rounded, float* decoded, int count) {
-  for (int i = static_cast<int>(threadIdx.x); i < count / 2; i += kThreads) rounded[i] = ptx::round2<T>(from[2 * i], from[2 * i + 1]);
+  for (int i = static_cast<int>(threadIdx.x); i < count / 2; i += kThreads)
+    rounded[i] = ptx::round2<T>(from[2 * i], from[2 * i + 1]);
   for (int i = static_cast<int>(threadIdx.x); i < 65536; i += kThreads) decoded[i] = ptx::to_float<T>(static_cast<uint16_t>(i));
 }
 template <typename T> std::string check_rounding() {
@@ -125,8 +132,11 @@ template <typename T> std::string check_rounding() {
   std::vector<uint16_t> expected(kCount);
   for (int i = 0; i < kCount; ++i) {
     // Half of them at or right beside the middle between two 16-bit floats.
-    uint32_t bits = (static_cast<uint32_t>(127 + random_between(random, kBits == 10 ? -26 : -30, kBits == 10 ? 17 : 30)) << 23) | (random() & 0x7fffff) | (random() & 0x80000000u);
-    if (i % 2) bits = (bits & ~((1u << (23 - kBits)) - 1)) + (1u << (22 - kBits)) + static_cast<uint32_t>(random_between(random, -1, 1));
+    uint32_t bits =
+        (static_cast<uint32_t>(127 + random_between(random, kBits == 10 ? -26 : -30, kBits == 10 ? 17 : 30)) << 23) |
+        (random() & 0x7fffff) | (random() & 0x80000000u);
+    if (i % 2)
+      bits = (bits & ~((1u << (23 - kBits)) - 1)) + (1u << (22 - kBits)) + static_cast<uint32_t>(random_between(random, -1, 1));
     from[i] = std::bit_cast<float>(bits);
     expected[i] = nearest<kBits>(static_cast<Exact>(std::ldexp(static_cast<double>(from[i]), kFractionBits)));
   }
@@ -144,10 +154,14 @@ template <typename T> std::string check_rounding() {
   if (!problem.empty()) return "round2: " + problem;
   const std::vector<float> values = decoded.values();
   for (uint32_t bits = 0; bits < 65536; ++bits) {
-    const int exponent = static_cast<int>((bits & 0x7fff) >> kBits), mantissa = static_cast<int>(bits & ((1u << kBits) - 1)), largest = (1 << (15 - kBits)) - 1;
-    if (exponent == largest && mantissa != 0 ? values[bits] == values[bits]
-                                             : values[bits] != (bits & 0x8000 ? -1.0f : 1.0f) * (exponent == largest ? INFINITY
-                                                                  : std::ldexp(static_cast<float>(mantissa + (exponent ? 1 << kBits : 0)), std::max(exponent, 1) - (1 << (14 - kBits)) + 1 - kBits)))
+    const int exponent = static_cast<int>((bits & 0x7fff) >> kBits), mantissa = static_cast<int>(bits & ((1u << kBits) - 1)),
+              largest = (1 << (15 - kBits)) - 1;
+    if (exponent == largest && mantissa != 0
+            ? values[bits] == values[bits]
+            : values[bits] != (bits & 0x8000 ? -1.0f : 1.0f) *
+                                  (exponent == largest ? INFINITY
+                                                       : std::ldexp(static_cast<float>(mantissa + (exponent ? 1 << kBits : 0)),
+                                                                    std::max(exponent, 1) - (1 << (14 - kBits)) + 1 - kBits)))
       return "to_float of " + std::to_string(bits) + " is " + std::to_string(values[bits]);
   }
   return "";
@@ -203,7 +217,8 @@ std::string check_functions() {
   from[0] = 3e10f, whole[0] = INT32_MAX;
   const DeviceArray<float> source(from), exponentials{std::vector<float>(kCount)}, errors{std::vector<float>(kCount)};
   const DeviceArray<int> rounded{std::vector<int>(kCount)};
-  launch(functions_kernel, {1, 1, 1, kThreads, 0}, nullptr, source.data(), exponentials.data(), errors.data(), rounded.data(), kCount);
+  launch(functions_kernel, {1, 1, 1, kThreads, 0}, nullptr, source.data(), exponentials.data(), errors.data(), rounded.data(),
+         kCount);
   const std::string problem = difference(rounded.values(), whole);
   if (!problem.empty()) return "round_to_int: " + problem;
   const std::vector<float> e = exponentials.values(), f = errors.values();
@@ -212,7 +227,8 @@ std::string check_functions() {
     const double exact_exponential = std::exp(static_cast<double>(from[i]));
     if (!(std::abs(e[i] - exact_exponential) <= exact_exponential * 0x1p-23 * (3 + 1.2 * std::abs(from[i]))))
       return "exponential of " + std::to_string(from[i]) + " is " + std::to_string(e[i]);
-    if (!(std::abs(f[i] - std::erf(static_cast<double>(from[i]))) <= 3e-7)) return "error_function of " + std::to_string(from[i]) + " is " + std::to_string(f[i]);
+    if (!(std::abs(f[i] - std::erf(static_cast<double>(from[i]))) <= 3e-7))
+      return "error_function of " + std::to_string(from[i]) + " is " + std::to_string(f[i]);
   }
   return "";
 }

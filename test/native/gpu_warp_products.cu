@@ -55,7 +55,8 @@ template <typename T, bool Sparse, int Selector> std::string check_product() {
   for (int lane = 0; lane < 32; ++lane)
     for (int i = 0; i < kRight * kPerWord; ++i) {
       const int row = Encoding<T>::kBytes == 2 ? kRight16[lane % 4][i] : kRight8[lane % 4][i];
-      b[kRight * lane + i / kPerWord] |= Encoding<T>::bits(right[row * kColumns + lane / 4]) << (32 / kPerWord * (i % kPerWord));
+      b[kRight * lane + i / kPerWord] |= Encoding<T>::bits(right[row * kColumns + lane / 4])
+                                         << (32 / kPerWord * (i % kPerWord));
     }
   std::vector<Sum<T>> before(128), expected(128);
   for (int lane = 0; lane < 32; ++lane)
@@ -70,7 +71,8 @@ template <typename T, bool Sparse, int Selector> std::string check_product() {
   const DeviceArray<uint32_t> device_a(std::vector<uint32_t>(&a[0][0], &a[0][0] + 128)), device_b(b),
       device_metadata(std::vector<uint32_t>(metadata, metadata + 32));
   const DeviceArray<Sum<T>> device_d(before);
-  launch(product_kernel<T, Sparse, Selector>, {1, 1, 1, 32, 0}, nullptr, device_a.data(), device_b.data(), device_metadata.data(), device_d.data());
+  launch(product_kernel<T, Sparse, Selector>, {1, 1, 1, 32, 0}, nullptr, device_a.data(), device_b.data(),
+         device_metadata.data(), device_d.data());
   return difference(device_d.values(), expected);
 }
 

@@ -13,8 +13,8 @@ constexpr int kThreads = 128, kRows = 64, kRowBytes = 128, kSteps = 2;
 enum class Form { kRegisters, kShared, kSparse };
 
 /// `left`: four words per thread and step, or the tile; `right`: the tile.
-template <typename T, int N, Form F>
-__global__ void __launch_bounds__(kThreads) product_kernel(const uint32_t* left, const uint32_t* metadata, const uint4* right, Sum<T>* d) {
+template <typename T, int N, Form F> __global__ void __launch_bounds__(kThreads)
+    product_kernel(const uint32_t* left, const uint32_t* metadata, const uint4* right, Sum<T>* d) {
 #if USMLITE_SM90A
   const int thread = static_cast<int>(threadIdx.x);
   unsigned char* const right_tile = shared_memory();
@@ -67,7 +67,8 @@ template <typename T> std::vector<uint32_t> swizzled_tile(const std::vector<int>
       const int column = k * Encoding<T>::kBytes;
       const uint32_t bits = Encoding<T>::bits(values[static_cast<size_t>(row) * inputs + k]);
       for (int byte = 0; byte < Encoding<T>::kBytes; ++byte)
-        bytes[row * kRowBytes + (column / 16 ^ row % 8) * 16 + column % 16 + byte] = static_cast<unsigned char>(bits >> 8 * byte);
+        bytes[row * kRowBytes + (column / 16 ^ row % 8) * 16 + column % 16 + byte] =
+            static_cast<unsigned char>(bits >> 8 * byte);
     }
   std::vector<uint32_t> words(bytes.size() / 4);
   std::memcpy(words.data(), bytes.data(), bytes.size());
@@ -76,7 +77,8 @@ template <typename T> std::vector<uint32_t> swizzled_tile(const std::vector<int>
 
 template <typename T, int N, Form F> std::string check_product() {
   std::mt19937 random(11);
-  constexpr int kStored = 32 / Encoding<T>::kBytes, kStep = F == Form::kSparse ? 2 * kStored : kStored, kInputs = kSteps * kStep;
+  constexpr int kStored = 32 / Encoding<T>::kBytes, kStep = F == Form::kSparse ? 2 * kStored : kStored,
+                kInputs = kSteps * kStep;
   const int most = Encoding<T>::kMost;
   const LeftOperand left(random, kRows, kInputs, F == Form::kSparse, most);
   std::vector<int> right(static_cast<size_t>(N) * kInputs);  // (columns, inputs)
@@ -91,7 +93,9 @@ template <typename T, int N, Form F> std::string check_product() {
         uint32_t a[32][4];
         left_registers<T>(left, 16 * warp, step * kStored, a);
         left_words.insert(left_words.end(), &a[0][0], &a[0][0] + 128);
-        if (F == Form::kSparse) add_metadata<T>(left, 16 * warp, step * kStep, Encoding<T>::kBytes == 2 ? step : 0, &metadata[step * kThreads + 32 * warp]);
+        if (F == Form::kSparse)
+          add_metadata<T>(left, 16 * warp, step * kStep, Encoding<T>::kBytes == 2 ? step : 0,
+                          &metadata[step * kThreads + 32 * warp]);
       }
   }
   const std::vector<uint32_t> right_words = swizzled_tile<T>(right, N, kInputs);
@@ -104,13 +108,15 @@ template <typename T, int N, Form F> std::string check_product() {
       const Place place = kSums[thread % 4][i % 4];
       const int row = thread / 32 * 16 + thread % 32 / 4 + place.row, column = 8 * (i / 4) + place.column;
       int sum = 0;
-      for (int k = 0; k < kInputs; ++k) sum += left.values[static_cast<size_t>(row) * kInputs + k] * right[static_cast<size_t>(column) * kInputs + k];
+      for (int k = 0; k < kInputs; ++k)
+        sum += left.values[static_cast<size_t>(row) * kInputs + k] * right[static_cast<size_t>(column) * kInputs + k];
       expected[thread * (N / 2) + i] = static_cast<Sum<T>>(sum);
     }
   const DeviceArray<uint32_t> device_left(left_words), device_metadata(metadata);
   const DeviceArray<uint4> device_right(right_pieces);
   const DeviceArray<Sum<T>> device_d(std::vector<Sum<T>>(expected.size()));
-  launch(product_kernel<T, N, F>, {1, 1, 1, kThreads, (N + kRows) * kRowBytes}, nullptr, device_left.data(), device_metadata.data(), device_right.data(), device_d.data());
+  launch(product_kernel<T, N, F>, {1, 1, 1, kThreads, (N + kRows) * kRowBytes}, nullptr, device_left.data(),
+         device_metadata.data(), device_right.data(), device_d.data());
   return difference(device_d.values(), expected);
 }
 

@@ -57,7 +57,8 @@ template <typename T> void add_metadata(const LeftOperand& left, int first_row, 
     for (int p = 0; p < 4; ++p) {
       const MetadataPlace& place = places[p];
       for (int pair = 0; pair < place.columns / 2; ++pair) {
-        const size_t kept = static_cast<size_t>(first_row + place.row + g) * left.stored() + (first + place.first_column) / 2 + pair;
+        const size_t kept =
+            static_cast<size_t>(first_row + place.row + g) * left.stored() + (first + place.first_column) / 2 + pair;
         words[4 * g + place.lane] |= static_cast<uint32_t>(left.positions[kept]) << (place.shift + 2 * pair);
       }
     }
