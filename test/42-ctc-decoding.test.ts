@@ -175,3 +175,28 @@ test("misuse is a coded error", (t) => {
   });
   t.is(ctcBeamSearch({ values: new Float32Array(0), frames: 0, tokens: 4 }, letters, times)[0]?.text, "");
 });
+
+test("what is decided for stays, and later input adds to it", (t) => {
+  const tokenizer = tokenizerOf(["▁A", "▁B", "C", "D"]);
+  for (let seed = 0; seed < 20; seed++) {
+    const search = new CtcBeamSearch(tokenizer, { secondsPerFrame: 0.04 }, { beamWidth: 8 });
+    const free = new CtcBeamSearch(tokenizer, { secondsPerFrame: 0.04 }, { beamWidth: 8 });
+    let settled = "";
+    let freely = "";
+    for (let piece = 0; piece < 8; piece++) {
+      const input = randomLattice(6, tokenizer.size, 100 * seed + piece);
+      search.advance(input);
+      free.advance(input);
+      const best = search.best()[0]?.text ?? "";
+      search.settleBefore(search.frames);
+      t.true(search.settledText().startsWith(settled));
+      settled = search.settledText();
+      t.true(best.startsWith(settled) || search.best()[0]?.text.startsWith(settled));
+      t.true(free.settledText().startsWith(freely), "without decisions, what all agree on");
+      freely = free.settledText();
+    }
+    t.true(search.best()[0]?.text.startsWith(settled));
+    t.true(free.best().every(({ text }) => text.startsWith(freely)));
+    t.true(settled.length >= freely.length);
+  }
+});

@@ -13,7 +13,7 @@ import {
   type LogProbabilities,
 } from "./hypothesis.js";
 import { checkLogProbabilities, logAdd } from "./log_probabilities.js";
-import { PathSum, Prefix } from "./prefix.js";
+import { PathSum, Prefix, type Alignment } from "./prefix.js";
 import { combineScorers, type PrefixScorer } from "./prefix_scorer.js";
 
 export interface BeamSearchOptions {
@@ -133,6 +133,22 @@ export class CtcBeamSearch {
       tokens.push({ id: prefix.id, firstFrame: 0, endFrame: 0, confidence: 1 });
     }
     return hypothesisOf(tokens.reverse(), 0, this.tokenizer, this.times).text;
+  }
+
+  /**
+   * Decides for what the best sequence says before `frame`: sequences that say otherwise leave the beam (fixed-lag
+   * decoding, the forced decision of truncated Viterbi searches).
+   */
+  settleBefore(frame: number): void {
+    let decided = this.beam.reduce((best, prefix) => (prefix.score > best.score ? prefix : best));
+    const { alignments } = decided.path();
+    for (let last = alignments.length - 1; last >= 0 && (alignments[last] as Alignment).firstFrame >= frame; last--) {
+      decided = decided.parent as Prefix;
+    }
+    const kept = this.beam.filter((prefix) => prefix.descendsFrom(decided));
+    const keptSet = new Set(kept);
+    for (const prefix of this.beam) if (!keptSet.has(prefix)) prefix.deactivate();
+    this.beam = kept;
   }
 
   private hypothesis(prefix: Prefix): Hypothesis {

@@ -76,6 +76,12 @@ export class Prefix {
     }
   }
 
+  /** It begins with `other`, or is it. */
+  descendsFrom(other: Prefix): boolean {
+    for (let prefix: Prefix | undefined = this; prefix; prefix = prefix.parent) if (prefix === other) return true;
+    return false;
+  }
+
   /** The longest sequence that everything in the beam begins with; called on the prefix without tokens. */
   settled(): Prefix {
     let prefix: Prefix = this;

@@ -9,8 +9,11 @@ import type { Search } from "./decoding.js";
 import type { AudioChunks, FeatureChunk } from "./feature_chunks.js";
 import type { Recognizer, RecordingOptions } from "./recognizer.js";
 
-/** Seconds; multiples of an encoder frame. Measured in docs/serving.md. */
-export const streaming = { step: 0.48, leftContext: 5.12, lookAhead: 0.64 } as const;
+/**
+ * Seconds; multiples of an encoder frame. A chunk is heard for every `step`. Words are decided for `decisionLag` after
+ * they were heard, even if the search has not come to agree on them. Measured in docs/serving.md.
+ */
+export const streaming = { step: 0.48, leftContext: 5.12, lookAhead: 0.64, decisionLag: 0.4 } as const;
 
 /** What can be said before the end. */
 export interface PartialText {
@@ -80,6 +83,8 @@ export class PartialRecognition {
     this.search.advance({ values: rows, frames: end - this.searched, tokens });
     this.searched = end;
     const seconds = this.stride / this.melRate;
-    return { text: this.search.settledText(), settledSeconds: end * seconds, heardSeconds: (firstFrame + frames) * seconds };
+    const decided = Math.max(0, end - Math.round(streaming.decisionLag / seconds));
+    this.search.settleBefore(decided);
+    return { text: this.search.settledText(), settledSeconds: decided * seconds, heardSeconds: (firstFrame + frames) * seconds };
   }
 }

@@ -1,0 +1,57 @@
+/**
+ * What text is worth before a turn ends: word error rates of partial texts (chunk-wise attention) and of transcripts of
+ * the whole, on the same speech.
+ *
+ * `node dist/bench/partial_texts.js --data MANIFEST.jsonl [--utterances N] [--model DIR]`
+ */
+import { parseArgs } from "node:util";
+import { readManifest } from "../lib/data/manifest.js";
+import { readUtterance } from "../lib/data/utterance_audio.js";
+import { defaultModelFolder } from "../lib/models/default_model.js";
+import { loadModel } from "../lib/models/model_folder.js";
+import { wordErrorRate } from "../lib/text/word_error_rate.js";
+import { PartialRecognition, streaming } from "../lib/transcribe/partial_recognition.js";
+import { Recognizer } from "../lib/transcribe/recognizer.js";
+
+const { values } = parseArgs({
+  options: { data: { type: "string" }, utterances: { type: "string", default: "200" }, model: { type: "string", default: defaultModelFolder } },
+});
+if (values.data === undefined) {
+  console.error("name a manifest with --data");
+  process.exit(2);
+}
+const recognizer = new Recognizer(loadModel(values.model));
+const rate = recognizer.model.frontEnd.config.samplingRate;
+const all = readManifest(values.data).filter(({ duration }) => duration >= 2);
+const every = Math.max(1, Math.floor(all.length / Number(values.utterances)));
+const utterances = all.filter((_, index) => index % every === 0);
+const partials: string[] = [];
+const wholes: string[] = [];
+/** Seconds by which text lags behind the audio that it is about, each time there is some. */
+const lags: number[] = [];
+for (const utterance of utterances) {
+  const samples = await readUtterance(utterance);
+  wholes.push(recognizer.transcribe(samples).text);
+  // Silence behind it, so that the partial text comes to cover all of it.
+  const padded = new Float32Array(samples.length + Math.ceil((streaming.step + streaming.lookAhead + 0.1) * rate));
+  padded.set(samples);
+  const partial = new PartialRecognition(recognizer);
+  let text = "";
+  for (let begin = 0; begin < padded.length; begin += rate / 10) {
+    const chunk = partial.push(padded.subarray(begin, begin + rate / 10));
+    if (!chunk) continue;
+    const heard = partial.heard(recognizer.forward([chunk])[0] as Parameters<PartialRecognition["heard"]>[0]);
+    if (heard.text !== text) lags.push(Math.min(begin + rate / 10, padded.length) / rate - heard.settledSeconds);
+    text = heard.text;
+  }
+  partials.push(text);
+}
+const errors = (hypotheses: readonly string[], references: readonly string[]): string => {
+  const { rate, interval } = wordErrorRate(hypotheses.map((hypothesis, index) => ({ reference: references[index] as string, hypothesis })));
+  return `${(100 * rate).toFixed(1)} % (${interval.map((value) => (100 * value).toFixed(1)).join(" to ")} %)`;
+};
+const references = utterances.map(({ text }) => text);
+console.log(`${utterances.length} utterances of ${values.data}; ${JSON.stringify(streaming)}`);
+console.log(`word errors: whole ${errors(wholes, references)}, partial texts ${errors(partials, references)}`);
+console.log(`words in which partial texts differ from the whole: ${errors(partials, wholes)}`);
+console.log(`audio of which the newest text speaks is ${(lags.reduce((a, b) => a + b, 0) / lags.length).toFixed(2)} s old on average`);
