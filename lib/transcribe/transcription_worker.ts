@@ -3,7 +3,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { readAudio } from "../audio/decode.js";
 import { UsmLiteError } from "../errors.js";
 import { loadModel, type SpeechModel } from "../models/model_folder.js";
-import { memoryStatistics } from "../native/runtime.js";
+import { memoryStatistics, trimMemory } from "../native/runtime.js";
 import { AudioFeed } from "./audio_feed.js";
 import type { RecognizedSpeech } from "./decoding.js";
 import { ForwardBatcher } from "./forward_batcher.js";
@@ -14,6 +14,9 @@ import type { AudioInput, RecordingRequest, WorkerAnswer, WorkerOptions, WorkerR
 if (!parentPort) throw new UsmLiteError("INTERNAL", "this module runs only in a worker thread");
 const port = parentPort;
 const options = workerData as WorkerOptions;
+
+// Passes of ever other lengths leave blocks of ever other sizes behind.
+const maximumCachedBytes = 64 * 2 ** 20;
 
 /** A recording under way. */
 interface Active {
@@ -27,9 +30,11 @@ const active = new Map<number, Active>();
 try {
   const model = loadOrShare();
   const recognizer = new Recognizer(model, options);
-  const batcher = new ForwardBatcher(recognizer, options, (statistics) =>
-    post({ kind: "pass", ...statistics, tensorBytes: memoryStatistics().bytesInUse }),
-  );
+  const batcher = new ForwardBatcher(recognizer, options, (statistics) => {
+    const { bytesInUse, bytesCached } = memoryStatistics();
+    if (bytesCached > maximumCachedBytes) trimMemory();
+    post({ kind: "pass", ...statistics, tensorBytes: bytesInUse });
+  });
   port.on("message", (request: WorkerRequest) => receive(request, recognizer, batcher));
   post({ kind: "ready", sharedMatrices: model.shareMatrices() });
 } catch (error) {
