@@ -27,6 +27,14 @@ export interface BenchmarkRecord {
   peakBytes?: number;
   /** Tensor memory of the weights alone, as they lie in memory. */
   weightBytes?: number;
+  /** Of requests to a server, in milliseconds; `ms` is the median too. */
+  latency?: { p50: number; p95: number; p99: number };
+  /** Requests with a transcript, refused because the queue was full, and failed in any other way. */
+  requests?: { answered: number; refused: number; failed: number };
+  /** Seconds of audio per second of processor time, of all processes that take part: does not depend on what else runs. */
+  audioPerCpuSecond?: number;
+  /** Resident memory of all processes of a server: after its first turn, after its last, and the most. */
+  residentBytes?: { first: number; last: number; most: number };
   note?: string;
 }
 

@@ -3,6 +3,7 @@ import { createRequire } from "node:module";
 import { matmulModel } from "./onnx_model.js";
 
 interface OnnxTensor {
+  readonly data?: unknown;
   dispose?(): void;
 }
 
@@ -31,6 +32,18 @@ export class OnnxRuntime {
 
   get impl(): string {
     return `onnxruntime-node ${this.module.env.versions.node ?? this.module.env.versions.common ?? ""}`;
+  }
+
+  /** Runs a model that takes and gives float32. */
+  async session(
+    model: Uint8Array,
+    threads: number,
+  ): Promise<(inputs: Readonly<Record<string, { values: Float32Array; shape: readonly number[] }>>, output: string) => Promise<Float32Array>> {
+    const session = await this.module.InferenceSession.create(model, { intraOpNumThreads: threads, interOpNumThreads: 1 });
+    return async (inputs, output) => {
+      const feeds = Object.entries(inputs).map(([name, { values, shape }]) => [name, new this.module.Tensor("float32", values, shape)] as const);
+      return (await session.run(Object.fromEntries(feeds)))[output]?.data as Float32Array;
+    };
   }
 
   /** A timed `x (m, k) · weight (k, n)`. */
