@@ -8,6 +8,7 @@ import multipart from "@fastify/multipart";
 import fastify from "fastify";
 import { decodeAudio } from "../../lib/audio/decode.js";
 import { defaultModelFolder } from "../../lib/models/default_model.js";
+import type { LasrForCtc } from "../../lib/models/lasr/lasr_for_ctc.js";
 import { loadModel } from "../../lib/models/model_folder.js";
 import { logSoftmax } from "../../lib/ops/softmax.js";
 import { tidy } from "../../lib/tensor/scope.js";
@@ -26,8 +27,9 @@ if (!runtime) {
   console.log(JSON.stringify({ missing: "onnxruntime-node" }));
   process.exit(0);
 }
-const { network, frontEnd, ...model } = loadModel(defaultModelFolder, { weights: "float32" });
-const recognizer = new Recognizer({ ...model, network, frontEnd });
+const model = loadModel(defaultModelFolder, { weights: "float32" });
+const network = model.network as LasrForCtc;
+const recognizer = new Recognizer(model);
 const run = await runtime.session(conformerModel(network, spec), Number(threads));
 const tables = rotaryTables(network, longestFrames);
 const dimension = tables.cosine.length / longestFrames;
@@ -40,7 +42,7 @@ async function logits(features: Float32Array): Promise<Float32Array> {
   return run({ features: { values: features, shape: [frames, melBins] }, cosine: table(tables.cosine), sine: table(tables.sine) }, "logits");
 }
 
-const featuresOf = (samples: Float32Array): Float32Array => tidy(() => frontEnd.logMel(samples).toArray());
+const featuresOf = (samples: Float32Array): Float32Array => tidy(() => model.frontEnd.features(samples).toArray());
 
 async function transcribe(samples: Float32Array): Promise<string> {
   const scores = await logits(featuresOf(samples));

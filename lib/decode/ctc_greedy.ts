@@ -54,9 +54,6 @@ export class CtcGreedySearch {
     return this.best()[0].text;
   }
 
-  /** It never takes anything back. */
-  settleBefore(): void {}
-
   private step(id: number, score: number): void {
     const { frame, previous } = this;
     this.logProbability += score;

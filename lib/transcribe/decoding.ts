@@ -17,8 +17,8 @@ export interface Search {
   best(): Hypothesis[];
   /** What the text will begin with, whatever comes. */
   settledText(): string;
-  /** Decides for what is most likely before `frame`, whatever comes later. */
-  settleBefore(frame: number): void;
+  /** Decides for what is most likely before `frame`, whatever comes later; absent where nothing is ever taken back. */
+  settleBefore?(frame: number): void;
 }
 
 /** One recording: of what the network says, only what it says of the newest chunk is kept. */

@@ -84,7 +84,7 @@ export class PartialRecognition {
     this.searched = end;
     const seconds = this.stride / this.melRate;
     const decided = Math.max(0, end - Math.round(streaming.decisionLag / seconds));
-    this.search.settleBefore(decided);
+    this.search.settleBefore?.(decided);
     return { text: this.search.settledText(), settledSeconds: decided * seconds, heardSeconds: (firstFrame + frames) * seconds };
   }
 }
