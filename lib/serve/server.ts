@@ -8,7 +8,6 @@ import type { FastifyInstance } from "fastify";
 import { pino, type Logger } from "pino";
 import { UsmLiteError } from "../errors.js";
 import { defaultModelFolder } from "../models/default_model.js";
-import { Tokenizer } from "../text/tokenizer.js";
 import { ApiKeys } from "./api_keys.js";
 import { Dispatcher } from "./engine/dispatcher.js";
 import { Engine, type EngineEvents } from "./engine/engine.js";
@@ -45,7 +44,7 @@ export class Server implements Service, AsyncDisposable {
     folder: string,
   ) {
     const { maximumBatch, maximumQueue, recognitionTimeoutSeconds, maximumUploadBytes, uploadTimeoutSeconds } = options;
-    this.model = readModel(options);
+    this.model = loadedModel(options, engine);
     this.apiKeys = options.apiKeys && new ApiKeys(options.apiKeys);
     this.uploads = { maximumBytes: maximumUploadBytes, timeoutSeconds: uploadTimeoutSeconds, folder };
     this.dispatcher = new Dispatcher(engine, { maximumBatch, maximumQueue, timeoutMs: recognitionTimeoutSeconds * 1000 });
@@ -166,16 +165,15 @@ export class Server implements Service, AsyncDisposable {
 
   private async replaceModel(): Promise<void> {
     try {
-      const model = readModel(this.options);
       const tls = await readTls(this.options);
       const engine = await this.newEngine();
       if (this.closing) return await engine.close();
       if (tls) (this.app?.server as unknown as TlsServer).setSecureContext(tls);
-      this.model = model;
+      this.model = loadedModel(this.options, engine);
       this.engine = engine;
       const old = this.dispatcher.replaceEngine(engine);
       this.metrics.reloads.inc({ result: "done" });
-      this.log.info({ model: model.name }, "model reloaded");
+      this.log.info({ model: this.model.name }, "model reloaded");
       void old.idle().then(() => old.close());
     } catch (error) {
       this.metrics.reloads.inc({ result: "failed" });
@@ -225,9 +223,9 @@ function startEngine(options: ResolvedServeOptions, events: EngineEvents): Promi
   );
 }
 
-function readModel({ model = defaultModelFolder, modelName, modelAliases, language }: ResolvedServeOptions): LoadedModel {
+function loadedModel({ model = defaultModelFolder, modelName, modelAliases, language }: ResolvedServeOptions, { vocabulary }: Engine): LoadedModel {
   const name = modelName ?? (model === defaultModelFolder ? "usm-lite-default" : basename(resolve(model)));
-  return { name, aliases: modelAliases.filter((alias) => alias !== name), language, tokenizer: Tokenizer.load(model), created: Math.floor(Date.now() / 1000) };
+  return { name, aliases: modelAliases.filter((alias) => alias !== name), language, vocabulary, created: Math.floor(Date.now() / 1000) };
 }
 
 async function readTls({ tls }: ResolvedServeOptions) {

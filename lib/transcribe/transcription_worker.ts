@@ -4,12 +4,13 @@ import { readAudio } from "../audio/decode.js";
 import { UsmLiteError } from "../errors.js";
 import { loadModel, type SpeechModel } from "../models/model_folder.js";
 import { memoryStatistics, trimMemory } from "../native/runtime.js";
+import { WORD_BEGIN } from "../text/tokenizer.js";
 import { AudioFeed } from "./audio_feed.js";
 import type { RecognizedSpeech } from "./decoding.js";
 import { ForwardBatcher } from "./forward_batcher.js";
 import { Recognizer } from "./recognizer.js";
 import { recognizeFile, recognizeLive, type Recording } from "./recording.js";
-import type { AudioInput, RecordingRequest, WorkerAnswer, WorkerOptions, WorkerRequest } from "./worker_messages.js";
+import type { AudioInput, RecordingRequest, Vocabulary, WorkerAnswer, WorkerOptions, WorkerRequest } from "./worker_messages.js";
 
 if (!parentPort) throw new UsmLiteError("INTERNAL", "this module runs only in a worker thread");
 const port = parentPort;
@@ -36,7 +37,7 @@ try {
     post({ kind: "pass", ...statistics, tensorBytes: bytesInUse });
   });
   port.on("message", (request: WorkerRequest) => receive(request, recognizer, batcher));
-  post({ kind: "ready", sharedMatrices: model.shareMatrices() });
+  post({ kind: "ready", sharedMatrices: model.shareMatrices(), vocabulary: vocabularyOf(model) });
 } catch (error) {
   post({ kind: "failed", ...failure(error) });
   port.close();
@@ -49,6 +50,13 @@ function post(answer: WorkerAnswer): void {
 function failure(error: unknown): { code: UsmLiteError["code"]; message: string } {
   if (error instanceof UsmLiteError) return { code: error.code, message: error.message };
   return { code: "INTERNAL", message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+}
+
+function vocabularyOf({ tokenizer, byteLevelTokenizer }: SpeechModel): Vocabulary {
+  const tokens = tokenizer ?? byteLevelTokenizer;
+  if (!tokens) return [];
+  const text = (id: number): string => tokenizer?.piece(id).replaceAll(WORD_BEGIN, " ") ?? tokens.decode([id]);
+  return Array.from({ length: tokens.size }, (_, id) => (tokens.isSpecial(id) ? null : text(id)));
 }
 
 function loadOrShare(): SpeechModel {

@@ -32,9 +32,12 @@ export type WorkerRequest =
   /** No answer follows but `failed` with `ABORTED`, unless the recording was already answered. */
   | { readonly kind: "abort"; readonly id: number };
 
+/** The text of each token id, null for those that stand for none. */
+export type Vocabulary = readonly (string | null)[];
+
 /** First `ready`, or `failed` without id; then for each recording any number of `partial` and one `done` or `failed`. */
 export type WorkerAnswer =
-  | { readonly kind: "ready"; readonly sharedMatrices: SharedMatrices }
+  | { readonly kind: "ready"; readonly sharedMatrices: SharedMatrices; readonly vocabulary: Vocabulary }
   | ({ readonly kind: "partial"; readonly id: number } & PartialText)
   | { readonly kind: "done"; readonly id: number; readonly transcript: RecognizedSpeech }
   | { readonly kind: "failed"; readonly id?: number; readonly code: UsmLiteErrorCode; readonly message: string }

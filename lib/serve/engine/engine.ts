@@ -1,7 +1,7 @@
 /** The server's side of an engine process: starts it, starts it again when it ends, and knows who works on what. */
 import { fork, type ChildProcess } from "node:child_process";
 import { UsmLiteError } from "../../errors.js";
-import type { WorkerAnswer, WorkerRequest } from "../../transcribe/worker_messages.js";
+import type { Vocabulary, WorkerAnswer, WorkerRequest } from "../../transcribe/worker_messages.js";
 import type { EngineOptions, FromEngine, ToEngine } from "./engine_messages.js";
 
 /** What the engine reports to whoever gave it work. */
@@ -47,6 +47,8 @@ export class Engine {
   private restartDelayMs = firstRestartDelayMs;
   private restartTimer: NodeJS.Timeout | undefined;
   private onIdle: () => void = () => undefined;
+  /** Of the model that it holds; known once it has started. */
+  vocabulary: Vocabulary = [];
   private startup: { resolve(): void; reject(error: Error): void } | undefined;
 
   private constructor(
@@ -173,6 +175,7 @@ export class Engine {
     const { answer } = message;
     if (answer.kind === "ready") {
       state.ready = true;
+      this.vocabulary = answer.vocabulary;
       this.restartDelayMs = firstRestartDelayMs;
       if (this.readyWorkers === this.workers.length) this.startup?.resolve();
       this.events.onReady();

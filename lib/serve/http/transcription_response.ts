@@ -1,7 +1,7 @@
 /** What a transcription request gets back, in each of the formats of OpenAI's API. */
 import type { RecognizedSpeech } from "../../transcribe/decoding.js";
 import { formatTranscript, verboseTranscript } from "../../text/transcript_formats.js";
-import type { Tokenizer } from "../../text/tokenizer.js";
+import type { Vocabulary } from "../../transcribe/worker_messages.js";
 import type { TranscriptionRequest } from "./transcription_request.js";
 
 export interface Rendered {
@@ -19,11 +19,11 @@ const contentTypes = {
 export function renderTranscript(
   speech: RecognizedSpeech,
   request: TranscriptionRequest,
-  tokenizer: Tokenizer,
+  vocabulary: Vocabulary,
   language: string,
 ): Rendered {
   const { format, granularities, logprobs } = request;
-  if (format === "json") return json({ text: speech.text, ...(logprobs ? { logprobs: logprobsOf(speech, tokenizer) } : {}), usage: usageOf(speech) });
+  if (format === "json") return json({ text: speech.text, ...(logprobs ? { logprobs: logprobsOf(speech, vocabulary) } : {}), usage: usageOf(speech) });
   if (format === "verbose_json") {
     const { segments, words, ...verbose } = verboseTranscript({ ...speech, language });
     return json({
@@ -41,11 +41,10 @@ const json = (value: unknown): Rendered => ({ contentType: "application/json; ch
 export const usageOf = ({ duration }: RecognizedSpeech) => ({ type: "duration" as const, seconds: Math.ceil(duration) });
 
 /** Each token with its UTF-8 bytes and the natural logarithm of its confidence. */
-export function logprobsOf({ tokens }: RecognizedSpeech, tokenizer: Tokenizer) {
-  return tokens
-    .filter(({ id }) => !tokenizer.isSpecial(id))
-    .map(({ id, confidence }) => {
-      const token = tokenizer.piece(id).replaceAll("\u2581", " ");
-      return { token, bytes: [...Buffer.from(token, "utf8")], logprob: Math.log(Math.max(confidence, 1e-30)) };
-    });
+export function logprobsOf({ tokens }: RecognizedSpeech, vocabulary: Vocabulary) {
+  return tokens.flatMap(({ id, confidence }) => {
+    const token = vocabulary[id] ?? null;
+    if (token === null) return [];
+    return { token, bytes: [...Buffer.from(token, "utf8")], logprob: Math.log(Math.max(confidence, 1e-30)) };
+  });
 }

@@ -31,7 +31,7 @@ export function transcriptionRoute(app: FastifyInstance, service: Service): void
       };
       if (wanted.stream) return await streamed(request, reply, service, wanted, submit);
       const speech = await submit();
-      const { contentType, body } = renderTranscript(speech, wanted, service.model.tokenizer, languageName(service.model.language));
+      const { contentType, body } = renderTranscript(speech, wanted, service.model.vocabulary, languageName(service.model.language));
       return await reply.type(contentType).send(body);
     } finally {
       release();
@@ -113,7 +113,7 @@ async function streamed(
     events.send({
       type: "transcript.text.done",
       text: speech.text,
-      ...(logprobs ? { logprobs: logprobsOf(speech, service.model.tokenizer) } : {}),
+      ...(logprobs ? { logprobs: logprobsOf(speech, service.model.vocabulary) } : {}),
       usage: usageOf(speech),
     } as { type: string });
   } catch (error) {

@@ -173,7 +173,7 @@ export class RealtimeSession {
           ...about,
           transcript: speech.text,
           usage: usageOf(speech),
-          ...(this.config.logprobs ? { logprobs: logprobsOf(speech, this.service.model.tokenizer) } : {}),
+          ...(this.config.logprobs ? { logprobs: logprobsOf(speech, this.service.model.vocabulary) } : {}),
         }),
       onFailed: (error) => {
         const { status, body } = errorResponse(error);
