@@ -2,7 +2,7 @@
  * Published models at their size, with random weights: how much memory compression needs, how large the packed model is, how long it loads
  * and how fast it transcribes. Each step is a process of its own, so that its peak memory is its own.
  *
- * usage: node dist/bench/full_size.js --model parakeet-tdt-0.6b --folder BUILD [--json FILE]
+ * usage: node dist/bench/full_size.js --model parakeet-tdt-0.6b --folder BUILD [--steps write,compress,float,packed] [--json FILE]
  */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -32,12 +32,20 @@ interface FullSizeModel {
 
 const parakeetEncoder = { model_type: "parakeet_encoder", hidden_size: 1024, num_hidden_layers: 24, num_attention_heads: 8, intermediate_size: 4096, conv_kernel_size: 9, subsampling_conv_channels: 256, num_mel_bins: 128, attention_bias: false, convolution_bias: false, scale_input: false };
 
+const cohereEncoder = { hidden_size: 1280, num_hidden_layers: 48, num_attention_heads: 8, intermediate_size: 5120, subsampling_conv_channels: 256, num_mel_bins: 128, scale_input: false };
+
 const models: Readonly<Record<string, FullSizeModel>> = {
   "parakeet-tdt-0.6b": {
     config: { model_type: "parakeet_tdt", vocab_size: 8193, blank_token_id: 8192, pad_token_id: 2, decoder_hidden_size: 640, num_decoder_layers: 2, durations: [0, 1, 2, 3, 4], encoder_config: parakeetEncoder },
     generation: {},
     preprocessor: { feature_extractor_type: "ParakeetFeatureExtractor", feature_size: 128 },
     recipe: 'spec: int4+2:4\nlayers:\n  - {pattern: "decoder.*", spec: int8}\n  - {pattern: "joint.head", spec: int8}\n  - {pattern: "encoder_projector", spec: int8}\n  - {pattern: "encoder.subsampling.linear", spec: int4+2:4}',
+  },
+  "cohere-2b": {
+    config: { model_type: "cohere_asr", vocab_size: 16384, hidden_size: 1024, num_hidden_layers: 8, num_attention_heads: 8, intermediate_size: 4096, encoder_config: cohereEncoder },
+    generation: {},
+    preprocessor: { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 128 },
+    recipe: 'spec: int4+2:4\nlayers:\n  - {pattern: "model.decoder.proj", spec: int8}\n  - {pattern: proj_out, spec: int8}\n  - {pattern: "model.encoder.subsampling.linear", spec: int4+2:4}',
   },
   "whisper-large-v3-turbo": {
     config: { model_type: "whisper", vocab_size: 51866, num_mel_bins: 128, d_model: 1280, encoder_layers: 32, encoder_attention_heads: 20, encoder_ffn_dim: 5120, decoder_layers: 4, decoder_attention_heads: 20, decoder_ffn_dim: 5120, max_source_positions: 1500, max_target_positions: 448 },
@@ -159,7 +167,7 @@ async function transcribeOnce({ network, frontEnd }: SpeechModel, samples: Float
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { model: { type: "string" }, folder: { type: "string" }, step: { type: "string" }, json: { type: "string" }, keep: { type: "boolean" } },
+    options: { model: { type: "string" }, folder: { type: "string" }, step: { type: "string" }, steps: { type: "string" }, json: { type: "string" }, keep: { type: "boolean" } },
   });
   const name = values.model ?? "parakeet-tdt-0.6b";
   const folder = join(values.folder ?? "build/full-size", name);
@@ -170,7 +178,7 @@ async function main(): Promise<void> {
   rmSync(folder, { recursive: true, force: true });
   const script = fileURLToPath(import.meta.url);
   const result: Record<string, unknown> = { model: name, machine: cpus()[0]?.model, threads: threadCount(), date: new Date().toISOString().slice(0, 10) };
-  for (const step of Object.keys(steps)) {
+  for (const step of values.steps?.split(",") ?? Object.keys(steps)) {
     const output = execFileSync(process.execPath, [script, "--model", name, "--folder", values.folder ?? "build/full-size", "--step", step], { encoding: "utf8" });
     Object.assign(result, JSON.parse(output));
     console.error(`${step}: ${output}`);

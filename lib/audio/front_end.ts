@@ -10,6 +10,12 @@ export interface FrontEndConfig {
   readonly hopLength: number;
   /** False: the model was trained on padded batches without a mask, and takes padding for silence. Absent: it is told what is padding. */
   readonly attentionMask?: boolean;
+  /** Samples of the windows that a sequence-to-sequence model hears. */
+  readonly windowSamples?: number;
+  /** Where windows are cut at a quiet place: within so many samples before the end of a full one. */
+  readonly cutSamples?: number;
+  /** Samples over which quietness is measured. */
+  readonly quietSamples?: number;
 }
 
 /** Each family of models has its own. */

@@ -17,14 +17,39 @@ const addedEnergy = 2 ** -24;
 const addedDeviation = 1e-5;
 
 /** @throws UsmLiteError BAD_CONFIG for anything that would make other features than this front end's */
-export function parakeetFeaturesFrom(json: unknown, source: string, extractor = "ParakeetFeatureExtractor"): ParakeetFeatures {
-  const { numbers, fractions } = preprocessorValues(json, source, extractor, {
-    numbers: { feature_size: 80, sampling_rate: 16000, hop_length: 160, n_fft: 512, win_length: 400 },
+export function parakeetFeaturesFrom(json: unknown, source: string): ParakeetFeatures {
+  const { numbers, fractions } = preprocessorValues(json, source, "ParakeetFeatureExtractor", {
+    numbers: { feature_size: 80, ...lengths },
     fractions: { preemphasis: 0.97 },
     ignored: [],
-    neutral: { feature_extractor_type: [extractor], do_normalize: [true, null], dither: [0, null] },
+    neutral: { feature_extractor_type: ["ParakeetFeatureExtractor"], do_normalize: [true, null], dither: [0, null] },
   });
-  const config = {
+  return new ParakeetFeatures(configOf(numbers, fractions), source);
+}
+
+/**
+ * The front end of `cohere_asr`: Parakeet's, for audio of at most a window. Noise of the strength `dither`, far below what can be heard,
+ * is not added, since no two libraries draw the same.
+ * @throws UsmLiteError BAD_CONFIG for anything that would make other features than this front end's
+ */
+export function cohereFeaturesFrom(json: unknown, source: string): ParakeetFeatures {
+  const { numbers, fractions } = preprocessorValues(json, source, "CohereAsrFeatureExtractor", {
+    numbers: { feature_size: 128, ...lengths, min_energy_window_samples: 1600 },
+    fractions: { preemphasis: 0.97, max_audio_clip_s: 35, overlap_chunk_second: 5, dither: 1e-5 },
+    ignored: [],
+    neutral: { feature_extractor_type: ["CohereAsrFeatureExtractor"], do_normalize: [true, null] },
+  });
+  const { samplingRate, ...config } = configOf(numbers, fractions);
+  const samples = (key: string): number => Math.max(1, Math.round((fractions[key] as number) * samplingRate));
+  const quietSamples = numbers["min_energy_window_samples"] as number;
+  const windows = { windowSamples: samples("max_audio_clip_s"), cutSamples: samples("overlap_chunk_second"), quietSamples };
+  return new ParakeetFeatures({ samplingRate, ...config, ...windows }, source);
+}
+
+const lengths = { sampling_rate: 16000, hop_length: 160, n_fft: 512, win_length: 400 };
+
+function configOf(numbers: Readonly<Record<string, number>>, fractions: Readonly<Record<string, number>>): ParakeetFeaturesConfig {
+  return {
     featureSize: numbers["feature_size"] as number,
     samplingRate: numbers["sampling_rate"] as number,
     hopLength: numbers["hop_length"] as number,
@@ -32,7 +57,6 @@ export function parakeetFeaturesFrom(json: unknown, source: string, extractor = 
     windowLength: numbers["win_length"] as number,
     preemphasis: fractions["preemphasis"] as number,
   };
-  return new ParakeetFeatures(config, source);
 }
 
 /**

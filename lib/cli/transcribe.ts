@@ -13,6 +13,8 @@ interface TranscribeOptions {
   format: TranscriptFormat;
   decoder?: "greedy" | "beam";
   beam?: number;
+  language?: string;
+  task?: "transcribe" | "translate";
   maxHours: number;
   outputDir?: string;
 }
@@ -26,6 +28,8 @@ export function transcribeCommand(): Command {
     .addOption(new Option("--format <format>", "output format").choices([...transcriptFormats]).default("text"))
     .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
     .option("--beam <width>", "hypotheses kept by the beam search", positiveInteger("--beam"))
+    .option("--language <code>", "of a sequence-to-sequence model, such as en; some hear it themselves")
+    .addOption(new Option("--task <task>", "translate writes English whatever is spoken").choices(["transcribe", "translate"]))
     .option("--max-hours <hours>", "refuse longer audio", positiveNumber("--max-hours"), defaultMaximumHours)
     .option("--output-dir <folder>", "write one file per audio file instead of standard output")
     .action(transcribeFiles);
@@ -48,6 +52,8 @@ async function transcribeFiles(files: string[], options: TranscribeOptions): Pro
     maximumSeconds: options.maxHours * 3600,
     ...(options.decoder ? { decoder: options.decoder } : {}),
     ...(options.beam ? { beamWidth: options.beam } : {}),
+    ...(options.language ? { language: options.language } : {}),
+    ...(options.task ? { task: options.task } : {}),
   });
   for (const file of files) {
     try {

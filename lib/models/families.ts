@@ -1,11 +1,14 @@
 /** The families of models that can be loaded: what their `model_type` means. */
 import type { FrontEnd } from "../audio/front_end.js";
 import { LogMel } from "../audio/log_mel.js";
-import { parakeetFeaturesFrom } from "../audio/parakeet_features.js";
+import { cohereFeaturesFrom, parakeetFeaturesFrom } from "../audio/parakeet_features.js";
 import { rawSamplesFrom } from "../audio/raw_samples.js";
 import { whisperFeaturesFrom } from "../audio/whisper_features.js";
 import type { JsonObject } from "../checkpoint/json_file.js";
 import type { WeightSource } from "../nn/weight_source.js";
+import { parseCohereConfig, parseCohereGeneration } from "./cohere/cohere_config.js";
+import { cohereName } from "./cohere/cohere_names.js";
+import { CohereNetwork } from "./cohere/cohere_network.js";
 import { parseLasrConfig } from "./lasr/lasr_config.js";
 import { LasrForCtc } from "./lasr/lasr_for_ctc.js";
 import { parseParakeetCtcConfig, parseParakeetTransducerConfig } from "./parakeet/parakeet_config.js";
@@ -23,6 +26,8 @@ export interface ModelDescription {
   readonly stride: number;
   /** @throws UsmLiteError BAD_CHECKPOINT when a weight is missing or has a wrong shape */
   network(source: WeightSource): SpeechNetwork;
+  /** What transformers calls a tensor that a checkpoint may have under another name. */
+  readonly rename?: (name: string) => string;
   /** Tensors of the checkpoint that inference has no use for. */
   readonly unusedWeights?: RegExp;
   /** @throws UsmLiteError BAD_CONFIG for a `preprocessor_config.json` that this family cannot honour */
@@ -69,6 +74,18 @@ function whisper(json: JsonObject, source: string, generation: JsonObject): Mode
   };
 }
 
+function cohere(json: JsonObject, source: string, generation: JsonObject): ModelDescription {
+  const config = parseCohereConfig(json, source);
+  const generationConfig = parseCohereGeneration(generation, config, source.replace(/config\.json$/, "generation_config.json"));
+  return {
+    stride: config.encoder_config.subsampling_factor,
+    rename: cohereName,
+    network: (weights) => new CohereNetwork(config, generationConfig, weights),
+    ...(config.tie_word_embeddings ? { unusedWeights: /^proj_out\.weight$/ } : {}),
+    frontEnd: (preprocessor, path) => cohereFeaturesFrom(preprocessor, path),
+  };
+}
+
 /** By `model_type`. */
 export const families: Readonly<Record<string, Family>> = {
   lasr_ctc: (json, source) => {
@@ -86,4 +103,5 @@ export const families: Readonly<Record<string, Family>> = {
   hubert: wav2vec2,
   "wav2vec2-conformer": wav2vec2,
   whisper,
+  cohere_asr: cohere,
 };

@@ -4,14 +4,15 @@ import { join } from "node:path";
 import type { FrontEnd } from "../audio/front_end.js";
 import { readPreprocessorConfig } from "../audio/preprocessor_config.js";
 import { readJsonFile, type JsonObject } from "../checkpoint/json_file.js";
+import { RenamedTensors } from "../checkpoint/renamed_tensors.js";
 import { readWeights } from "../checkpoint/sharded_safetensors.js";
 import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { readLanguageModel } from "../decode/ngram_file.js";
 import type { LanguageModelWeights } from "../decode/language_model_scorer.js";
 import type { NgramLanguageModel } from "../decode/ngram_language_model.js";
 import { UsmLiteError } from "../errors.js";
-import { ByteLevelTokenizer } from "../text/byte_level_tokenizer.js";
-import { loadTokenizer } from "../text/load_tokenizer.js";
+import { loadTextTokenizer, loadTokenizer } from "../text/load_tokenizer.js";
+import type { TextTokenizer } from "../text/text_tokenizer.js";
 import type { Tokenizer } from "../text/tokenizer.js";
 import { CheckpointWeights, type SharedMatrices, type WeightForm } from "./checkpoint_weights.js";
 import { readCompression, type Compression } from "./compression_config.js";
@@ -37,8 +38,8 @@ export interface SpeechModel {
   readonly frontEnd: FrontEnd;
   /** Absent when the folder has no file of one: such a model gives tokens but no text. */
   readonly tokenizer: Tokenizer | undefined;
-  /** The same of a sequence-to-sequence model, which writes bytes. */
-  readonly byteLevelTokenizer: ByteLevelTokenizer | undefined;
+  /** The same of a sequence-to-sequence model. */
+  readonly textTokenizer: TextTokenizer | undefined;
   readonly languageModel: NgramLanguageModel | undefined;
   /** Absent: the defaults of the decoder. */
   readonly languageModelWeights: LanguageModelWeights | undefined;
@@ -66,7 +67,7 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
   const json = readJsonFile(path("config"), "BAD_CONFIG");
   const description = describeModel(json, path("config"), optionalJson(path("generation")));
   const compression = readCompression(json, path("config"));
-  using file = readWeights(folder);
+  using file = openWeights(folder, description);
   const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed", options.sharedMatrices);
   const network = description.network(weights);
   weights.checkAllUsed(description.unusedWeights);
@@ -83,7 +84,7 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
     network,
     frontEnd,
     tokenizer: network.kind === "sequence-to-sequence" ? undefined : loadTokenizer(folder, network.blankId),
-    byteLevelTokenizer: network.kind === "sequence-to-sequence" ? optionalByteLevelTokenizer(folder) : undefined,
+    textTokenizer: network.kind === "sequence-to-sequence" ? loadTextTokenizer(folder, network.generation.endId) : undefined,
     languageModel: existsSync(path("languageModel")) ? readLanguageModel(path("languageModel")) : undefined,
     languageModelWeights: readLanguageModelWeights(path("languageModelWeights")),
     compression,
@@ -111,7 +112,7 @@ export function outlineModel(folder: string): ModelOutline {
   const json = readJsonFile(path, "BAD_CONFIG");
   const description = describeModel(json, path, optionalJson(join(folder, modelFiles.generation)));
   const compression = readCompression(json, path);
-  const file = readWeights(folder);
+  const file = openWeights(folder, description);
   try {
     const weights = new CheckpointWeights(file, compression.specs, "shapes");
     const network = description.network(weights);
@@ -139,9 +140,9 @@ function checkFolder(folder: string): void {
   throw new UsmLiteError("FILE_NOT_FOUND", `model folder ${folder} does not exist; name a folder with a config.json`);
 }
 
-const optionalJson = (path: string): JsonObject => (existsSync(path) ? readJsonFile(path, "BAD_CONFIG") : {});
-
-function optionalByteLevelTokenizer(folder: string): ByteLevelTokenizer | undefined {
-  const files = ["tokenizer.json", "vocab.json"];
-  return files.some((file) => existsSync(join(folder, file))) ? ByteLevelTokenizer.load(folder) : undefined;
+function openWeights(folder: string, { rename }: ModelDescription): TensorFile {
+  const file = readWeights(folder);
+  return rename ? new RenamedTensors(file, rename) : file;
 }
+
+const optionalJson = (path: string): JsonObject => (existsSync(path) ? readJsonFile(path, "BAD_CONFIG") : {});

@@ -109,8 +109,7 @@ function readBatch(network: SpeechNetwork, input: TensorFile, attentionMask: boo
     throw new UsmLiteError("BAD_CHECKPOINT", `${input.path}: ${problem}`);
   };
   if (!input.has(name)) fail(`has no tensor "${name}", which this model takes`);
-  // Whisper's features are laid out the other way round.
-  const turned = network.kind === "sequence-to-sequence";
+  const turned = network.kind === "sequence-to-sequence" && network.fixedWindow;
   const stored = input.shape(name);
   const shape = turned && stored.length === 3 ? [stored[0] as number, stored[2] as number, stored[1] as number] : stored;
   const [size, frames] = shape;

@@ -4,7 +4,7 @@ import type { TransducerScorer } from "../decode/transducer.js";
 import type { DecoderMemory } from "../nn/sequence_decoder.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
-import type { WhisperGeneration } from "./whisper/whisper_config.js";
+import type { SequenceGeneration } from "./sequence_generation.js";
 
 interface Network {
   /** Trainable tensors by checkpoint name; packed ones are not among them. */
@@ -64,7 +64,9 @@ export interface SequenceToSequenceNetwork extends Network, SequenceScorer {
   encode(features: Tensor, offsets: SequenceOffsets): Encoded;
   /** What the decoder makes of encoded windows: to be disposed of. */
   remember(encoded: Encoded): DecoderMemory;
-  readonly generation: WhisperGeneration;
+  readonly generation: SequenceGeneration;
+  /** Windows are always of one length, silence behind shorter audio; transformers lays their features out as (mel bins, frames). */
+  readonly fixedWindow: boolean;
   /** Hidden frames made of this many frames of features. */
   hiddenFrames(featureFrames: number): number;
 }

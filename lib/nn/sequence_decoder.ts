@@ -20,7 +20,33 @@ export interface SequenceDecoderSizes {
   readonly keyBias: boolean;
   /** Factor of the token embeddings. */
   readonly embeddingScale: number;
+  /** Names of the weights in the checkpoint. */
+  readonly names: SequenceDecoderNames;
+  /** Whether query, value and output layers have a bias; default true. */
+  readonly bias?: boolean;
 }
+
+export interface SequenceDecoderNames {
+  /** Of both attentions. */
+  readonly output: string;
+  readonly selfNorm: string;
+  readonly crossNorm: string;
+  readonly feedForwardNorm: string;
+  readonly inner: string;
+  readonly outer: string;
+  /** After the last layer. */
+  readonly norm: string;
+}
+
+export const whisperDecoderNames: SequenceDecoderNames = {
+  output: "out_proj",
+  selfNorm: "self_attn_layer_norm",
+  crossNorm: "encoder_attn_layer_norm",
+  feedForwardNorm: "final_layer_norm",
+  inner: "fc1",
+  outer: "fc2",
+  norm: "layer_norm",
+};
 
 /** The embeddings of tokens and of positions, which lie under names of the family. */
 export interface SequenceEmbeddings {
@@ -28,6 +54,8 @@ export interface SequenceEmbeddings {
   readonly tokens: Tensor;
   /** (longest sequence, hidden) */
   readonly positions: Tensor;
+  /** Of their sum, where the family has one. */
+  readonly norm?: Norm;
 }
 
 /** Keys and values that the layers make of an encoder's output: computed once for all tokens. */
@@ -57,10 +85,11 @@ class Attention {
   constructor(scope: WeightScope, name: string, norm: string, private readonly sizes: SequenceDecoderSizes) {
     const square = [sizes.hidden, sizes.hidden];
     const inner = scope.scope(name);
-    this.query = new Linear(inner, "q_proj", square, { bias: true });
+    const bias = { bias: sizes.bias ?? true };
+    this.query = new Linear(inner, "q_proj", square, bias);
     this.key = new Linear(inner, "k_proj", square, { bias: sizes.keyBias });
-    this.value = new Linear(inner, "v_proj", square, { bias: true });
-    this.output = new Linear(inner, "out_proj", square, { bias: true });
+    this.value = new Linear(inner, "v_proj", square, bias);
+    this.output = new Linear(inner, sizes.names.output, square, bias);
     this.norm = new Norm(scope, norm, sizes.hidden, sizes.layerNormEpsilon);
   }
 
@@ -82,11 +111,12 @@ class Block {
   private readonly norm: Norm;
 
   constructor(scope: WeightScope, private readonly sizes: SequenceDecoderSizes) {
-    this.selfAttention = new Attention(scope, "self_attn", "self_attn_layer_norm", sizes);
-    this.crossAttention = new Attention(scope, "encoder_attn", "encoder_attn_layer_norm", sizes);
-    this.inner = new Linear(scope, "fc1", [sizes.intermediate, sizes.hidden], { bias: true });
-    this.outer = new Linear(scope, "fc2", [sizes.hidden, sizes.intermediate], { bias: true });
-    this.norm = new Norm(scope, "final_layer_norm", sizes.hidden, sizes.layerNormEpsilon);
+    const { names } = sizes;
+    this.selfAttention = new Attention(scope, "self_attn", names.selfNorm, sizes);
+    this.crossAttention = new Attention(scope, "encoder_attn", names.crossNorm, sizes);
+    this.inner = new Linear(scope, names.inner, [sizes.intermediate, sizes.hidden], { bias: true });
+    this.outer = new Linear(scope, names.outer, [sizes.hidden, sizes.intermediate], { bias: true });
+    this.norm = new Norm(scope, names.feedForwardNorm, sizes.hidden, sizes.layerNormEpsilon);
   }
 
   feedForward(x: Tensor): Tensor {
@@ -109,7 +139,7 @@ export class SequenceDecoder {
     private readonly embeddings: SequenceEmbeddings,
   ) {
     this.blocks = Array.from({ length: sizes.layers }, (_, index) => new Block(scope.scope(`layers.${index}`), sizes));
-    this.norm = new Norm(scope, "layer_norm", sizes.hidden, sizes.layerNormEpsilon);
+    this.norm = new Norm(scope, sizes.names.norm, sizes.hidden, sizes.layerNormEpsilon);
   }
 
   /** @param encoded (frames, hidden); @param offsets where each item lies in it */
@@ -177,7 +207,8 @@ export class DecoderSession implements Disposable {
       const cross = { offsets: new SequenceOffsets(lengths), rows: Tensor.from(this.memoryRows(steps, lengths)) };
       const positions = steps.flatMap(({ past, tokens }) => tokens.map((_, index) => past.length + index));
       const tokens = gatherRows(this.embeddings.tokens, steps.flatMap((step) => step.tokens));
-      let x = scaledSum(tokens, this.sizes.embeddingScale, gatherRows(this.embeddings.positions, positions), 1);
+      const placed = scaledSum(tokens, this.sizes.embeddingScale, gatherRows(this.embeddings.positions, positions), 1);
+      let x = this.embeddings.norm?.forward(placed) ?? placed;
       this.blocks.forEach((block, layer) => {
         x = tidy(() => this.throughBlock(block, layer, x, queries, own, cross));
       });

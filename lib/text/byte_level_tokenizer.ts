@@ -8,13 +8,15 @@ import { readJsonFile, readTextFile, type JsonObject } from "../checkpoint/json_
 import { UsmLiteError } from "../errors.js";
 import { BpeModel } from "./bpe_model.js";
 import type { Fail } from "./text_pipeline.js";
+import type { TextTokenizer } from "./text_tokenizer.js";
 import { mergesOf, objectOf, rankedVocabulary, withAddedTokens } from "./tokenizer_json.js";
 import type { ScoredPiece } from "./unigram_model.js";
 
 // Contractions, words, numbers and runs of other characters, each with the space before it; then white space.
 const WORDS = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
 
-export class ByteLevelTokenizer {
+export class ByteLevelTokenizer implements TextTokenizer {
+  readonly separator = "";
   private readonly ids: ReadonlyMap<string, number>;
   private readonly bytes: readonly Uint8Array[];
   private readonly model: BpeModel;

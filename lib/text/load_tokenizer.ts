@@ -1,8 +1,11 @@
 /** The tokenizer of a model folder, whatever files it comes in. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { readTextFile } from "../checkpoint/json_file.js";
+import { ByteLevelTokenizer } from "./byte_level_tokenizer.js";
 import { loadCtcVocabulary } from "./ctc_vocabulary.js";
 import { loadSentencePiece } from "./sentencepiece_model.js";
+import type { TextTokenizer } from "./text_tokenizer.js";
 import { Tokenizer } from "./tokenizer.js";
 
 const sentencePieceNames = ["tokenizer.model", "sentencepiece.model", "sentencepiece.bpe.model", "spiece.model", "spm.model"];
@@ -29,4 +32,15 @@ export function loadTokenizer(folder: string, blankId: number): Tokenizer | unde
   if (sentencePiece) return loadSentencePiece(join(folder, sentencePiece), blankId);
   if (existsSync(join(folder, "vocab.json"))) return loadCtcVocabulary(folder, blankId);
   return undefined;
+}
+
+/**
+ * Reads the tokenizer of a sequence-to-sequence model: of bytes, or of words; undefined when there is none.
+ * @param endId ends a text, and is none
+ * @throws UsmLiteError BAD_TOKENIZER naming the file
+ */
+export function loadTextTokenizer(folder: string, endId: number): TextTokenizer | undefined {
+  const json = join(folder, "tokenizer.json");
+  const isBytes = existsSync(json) ? readTextFile(json, "BAD_TOKENIZER").includes('"ByteLevel"') : existsSync(join(folder, "merges.txt"));
+  return isBytes ? ByteLevelTokenizer.load(folder) : loadTokenizer(folder, endId);
 }

@@ -9,6 +9,7 @@ import { byteOfPiece, type Segmentation } from "./bpe_model.js";
 import { normalizeText } from "./normalize.js";
 import { WORD_BEGIN, wordPipeline, type TextPipeline } from "./text_pipeline.js";
 import { SPECIAL_PIECES, tokenizerFromJson } from "./tokenizer_json.js";
+import type { TextTokenizer } from "./text_tokenizer.js";
 import { UnigramModel, type ScoredPiece } from "./unigram_model.js";
 import { trainUnigram } from "./unigram_training.js";
 
@@ -34,7 +35,8 @@ export interface TokenizerOptions {
   readonly json?: JsonObject;
 }
 
-export class Tokenizer {
+export class Tokenizer implements TextTokenizer {
+  readonly separator = " ";
   readonly pieces: readonly ScoredPiece[];
   /** What CTC emits between symbols. */
   readonly blankId: number;

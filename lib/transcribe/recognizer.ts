@@ -2,7 +2,6 @@
 import { LogMel } from "../audio/log_mel.js";
 import type { FrontEnd } from "../audio/front_end.js";
 import { RawSamples } from "../audio/raw_samples.js";
-import type { WhisperFeatures } from "../audio/whisper_features.js";
 import { CtcBeamSearch } from "../decode/ctc_beam_search.js";
 import { CtcGreedySearch } from "../decode/ctc_greedy.js";
 import type { LogProbabilities } from "../decode/hypothesis.js";
@@ -16,7 +15,7 @@ import { logSoftmax } from "../ops/softmax.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
-import type { ByteLevelTokenizer } from "../text/byte_level_tokenizer.js";
+import type { TextTokenizer } from "../text/text_tokenizer.js";
 import type { Tokenizer } from "../text/tokenizer.js";
 import type { WeightForm } from "../models/checkpoint_weights.js";
 import { Decoding, type RecognizedSpeech, type Search } from "./decoding.js";
@@ -72,8 +71,8 @@ export class Recognizer {
     readonly model: SpeechModel,
     private readonly options: RecognizerOptions = {},
   ) {
-    const { tokenizer, byteLevelTokenizer, languageModel, folder, network, frontEnd } = model;
-    if (!(tokenizer ?? byteLevelTokenizer)) {
+    const { tokenizer, textTokenizer, languageModel, folder, network, frontEnd } = model;
+    if (!(tokenizer ?? textTokenizer)) {
       throw new UsmLiteError("BAD_TOKENIZER", `model folder ${folder} has no tokenizer.json, so it cannot give text`);
     }
     if (tokenizer && tokenizer.size !== network.vocabularySize) {
@@ -82,8 +81,8 @@ export class Recognizer {
         `${folder}: tokenizer.json has ${tokenizer.size} tokens but config.json has vocab_size ${network.vocabularySize}`,
       );
     }
-    const windowed = network.kind === "sequence-to-sequence" && byteLevelTokenizer;
-    this.windows = windowed ? new WindowDecoder(network, frontEnd, byteLevelTokenizer, options) : undefined;
+    const windowed = network.kind === "sequence-to-sequence" && textTokenizer;
+    this.windows = windowed ? new WindowDecoder(network, frontEnd, textTokenizer, options) : undefined;
     this.tokenizer = tokenizer;
     this.decoder = options.decoder ?? (languageModel ? "beam" : "greedy");
     const weights = options.languageModelWeights ?? model.languageModelWeights;
@@ -239,14 +238,14 @@ export class Recognizer {
 
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
   search({ hotwords = [] }: RecordingOptions = {}): Search {
-    const { network, secondsPerFrame, byteLevelTokenizer, frontEnd } = this.model;
+    const { network, secondsPerFrame, textTokenizer, frontEnd } = this.model;
     const { tokenizer } = this;
     if (network.kind === "sequence-to-sequence") {
       if (hotwords.length > 0) throw new UsmLiteError("INVALID_ARGUMENT", "this model takes no hotwords");
-      const { samplingRate } = frontEnd.config;
-      const windowSamples = (frontEnd as WhisperFeatures).config.windowSamples;
-      const settings = { samplingRate, windowSamples, secondsPerFrame };
-      return new WindowSearch(this.windows as WindowDecoder, byteLevelTokenizer as ByteLevelTokenizer, settings);
+      const { samplingRate, windowSamples = 30 * samplingRate, cutSamples, quietSamples } = frontEnd.config;
+      const cut = cutSamples && quietSamples ? { within: cutSamples, quiet: quietSamples } : undefined;
+      const settings = { samplingRate, windowSamples, secondsPerFrame, cut };
+      return new WindowSearch(this.windows as WindowDecoder, textTokenizer as TextTokenizer, settings);
     }
     if (!tokenizer) throw new UsmLiteError("INTERNAL", "a recognizer of frames has a tokenizer");
     const times = { secondsPerFrame };

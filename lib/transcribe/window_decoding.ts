@@ -9,7 +9,7 @@ import type { DecoderMemory } from "../nn/sequence_decoder.js";
 import { RandomStream } from "../ops/random_stream.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
-import type { ByteLevelTokenizer } from "../text/byte_level_tokenizer.js";
+import type { TextTokenizer } from "../text/text_tokenizer.js";
 
 export interface WindowDecodingOptions {
   /** Code such as "en"; absent: what the model hears in the first window. */
@@ -50,23 +50,30 @@ export class WindowDecoder {
   private readonly silenceId: number | undefined;
   private readonly constrain: SequenceConstraint;
 
-  /** @throws UsmLiteError INVALID_ARGUMENT for a language or task that the model does not know */
+  /**
+   * @throws UsmLiteError INVALID_ARGUMENT for a language or task that the model does not know, or without a language that it must be told;
+   * BAD_TOKENIZER when the tokenizer lacks a piece of the prompt
+   */
   constructor(
     private readonly network: SequenceToSequenceNetwork,
     private readonly frontEnd: FrontEnd,
-    private readonly tokenizer: ByteLevelTokenizer,
+    private readonly tokenizer: TextTokenizer,
     private readonly options: WindowDecodingOptions,
   ) {
     const { generation } = network;
     this.languages = generation.languages.size > 0 ? generation.languages : languagesOf(tokenizer);
-    this.noTimestampsId = generation.noTimestampsId ?? tokenizer.idOf("<|notimestamps|>");
+    this.noTimestampsId = generation.promptPieces ? undefined : (generation.noTimestampsId ?? tokenizer.idOf("<|notimestamps|>"));
     this.silenceId = tokenizer.idOf("<|nospeech|>") ?? tokenizer.idOf("<|nocaptions|>");
     const { language, task } = options;
     if (language !== undefined && !this.languages.has(language)) {
       const known = [...this.languages.keys()].join(", ");
       throw new UsmLiteError("INVALID_ARGUMENT", `the model knows no language "${language}"; it knows ${known || "English only, and takes no language"}`);
     }
-    if (task !== undefined && this.languages.size > 0 && this.taskId(task) === undefined) {
+    if (generation.promptPieces && language === undefined) {
+      throw new UsmLiteError("INVALID_ARGUMENT", `the model must be told the language; it knows ${[...this.languages.keys()].join(", ")}`);
+    }
+    if (generation.promptPieces && task === "translate") throw new UsmLiteError("INVALID_ARGUMENT", `the model knows no task "translate"`);
+    if (!generation.promptPieces && task !== undefined && this.languages.size > 0 && this.taskId(task) === undefined) {
       throw new UsmLiteError("INVALID_ARGUMENT", `the model knows no task "${task}"`);
     }
     if (task === "translate" && this.languages.size === 0) {
@@ -79,9 +86,9 @@ export class WindowDecoder {
   decode(samples: Float32Array, heard: string | undefined): DecodedWindow {
     const seconds = samples.length / this.frontEnd.config.samplingRate;
     using memory = this.listen(samples);
-    const begin = this.begin(memory);
-    const language = this.options.language ?? heard ?? this.loudest(begin);
-    const silence = this.silenceId === undefined ? 0 : probability(begin, this.silenceId);
+    const begin = this.network.generation.promptPieces ? undefined : this.begin(memory);
+    const language = this.options.language ?? heard ?? (begin && this.loudest(begin));
+    const silence = begin && this.silenceId !== undefined ? probability(begin, this.silenceId) : 0;
     const written = this.write(memory, this.prompt(language), silence);
     const silent = silence > largestSilence && meanLogProbability(written) < leastMeanLogProbability;
     if (silent) return { segments: [], advance: seconds, language };
@@ -108,7 +115,8 @@ export class WindowDecoder {
   }
 
   private prompt(language: string | undefined): number[] {
-    const { startId, forced } = this.network.generation;
+    const { startId, forced, promptPieces } = this.network.generation;
+    if (promptPieces) return promptPieces(language as string).map((piece) => this.pieceId(piece));
     const prompt = [startId];
     if (language !== undefined) prompt.push(this.languages.get(language) as number);
     const task = this.languages.size > 0 ? this.taskId(this.options.task ?? "transcribe") : undefined;
@@ -116,6 +124,12 @@ export class WindowDecoder {
     // Older configurations prescribe the tokens themselves, of which those that forbid times are ours to choose.
     for (let id = forced.get(prompt.length); id !== undefined && id !== this.noTimestampsId; id = forced.get(prompt.length)) prompt.push(id);
     return prompt;
+  }
+
+  private pieceId(piece: string): number {
+    const id = this.tokenizer.idOf(piece);
+    if (id === undefined) throw new UsmLiteError("BAD_TOKENIZER", `the tokenizer has no piece "${piece}", which this model's prompt needs`);
+    return id;
   }
 
   private taskId(task: string): number | undefined {
@@ -193,7 +207,7 @@ export class WindowDecoder {
   }
 }
 
-const languagesOf = (tokenizer: ByteLevelTokenizer): ReadonlyMap<string, number> =>
+const languagesOf = (tokenizer: TextTokenizer): ReadonlyMap<string, number> =>
   new Map(
     Array.from({ length: tokenizer.size }, (_, id) => [/^<\|([a-z]{2,3})\|>$/.exec(tokenizer.piece(id))?.[1], id] as const).filter(
       (entry): entry is readonly [string, number] => entry[0] !== undefined,

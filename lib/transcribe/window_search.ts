@@ -1,6 +1,6 @@
 /** A recording of any length through a model that hears windows: each begins where the last complete segment of the one before ended. */
 import type { DecodedToken, DecodedWord, Hypothesis, LogProbabilities } from "../decode/hypothesis.js";
-import type { ByteLevelTokenizer } from "../text/byte_level_tokenizer.js";
+import type { TextTokenizer } from "../text/text_tokenizer.js";
 import type { Search } from "./decoding.js";
 import { joined } from "./sample_chunks.js";
 import type { WindowDecoder, WindowSegment } from "./window_decoding.js";
@@ -25,6 +25,8 @@ export interface WindowSearchSettings {
   readonly samplingRate: number;
   /** Samples of a window. */
   readonly windowSamples: number;
+  /** Cuts a full window with more behind it at a quiet place near its end. */
+  readonly cut?: { readonly within: number; readonly quiet: number } | undefined;
   /** Seconds that a frame of the hypotheses' tokens stands for. */
   readonly secondsPerFrame: number;
 }
@@ -36,7 +38,7 @@ export class WindowSearch implements Search {
 
   constructor(
     private readonly decoder: WindowDecoder,
-    private readonly tokenizer: ByteLevelTokenizer,
+    private readonly tokenizer: TextTokenizer,
     private readonly settings: WindowSearchSettings,
   ) {}
 
@@ -68,14 +70,17 @@ export class WindowSearch implements Search {
 
   /** Goes through whole windows of what is held, and through what remains when it is the end. */
   private decode(samples: Float32Array, isEnd: boolean): Progress {
-    const { samplingRate, windowSamples } = this.settings;
+    const { samplingRate, windowSamples, cut } = this.settings;
     const segments = [...this.progress.segments];
     let { done, language } = this.progress;
     const first = done;
-    const least = isEnd ? shortestSeconds * samplingRate : windowSamples;
+    // A window that may be cut waits for what comes behind it.
+    const least = isEnd ? shortestSeconds * samplingRate : cut ? windowSamples + 1 : windowSamples;
     for (let left = samples.length; left >= least; left = samples.length - (done - first)) {
       const begin = done - first;
-      const window = this.decoder.decode(samples.subarray(begin, begin + windowSamples), language);
+      const full = left > windowSamples && cut !== undefined;
+      const length = full ? quietCut(samples.subarray(begin, begin + windowSamples), cut) : windowSamples;
+      const window = this.decoder.decode(samples.subarray(begin, begin + length), language);
       const offset = done / samplingRate;
       segments.push(...window.segments.map((segment) => ({ ...segment, offset })));
       language = window.language;
@@ -87,7 +92,7 @@ export class WindowSearch implements Search {
   private text(segments: readonly PlacedSegment[]): string {
     return segments
       .map(({ tokens }) => this.tokenizer.decode(tokens))
-      .join("")
+      .join(this.tokenizer.separator)
       .trim();
   }
 
@@ -100,6 +105,18 @@ export class WindowSearch implements Search {
       return { word, start: milliseconds(start), end: milliseconds(end), confidence };
     });
   }
+}
+
+/** Samples before the quietest stretch of the end of a window. */
+function quietCut(window: Float32Array, { within, quiet }: { within: number; quiet: number }): number {
+  const first = Math.max(0, window.length - within);
+  let best = first;
+  let least = Infinity;
+  for (let begin = first; begin + quiet < window.length; begin += quiet) {
+    const energy = window.subarray(begin, begin + quiet).reduce((sum, value) => sum + value * value, 0);
+    if (energy < least) [best, least] = [begin, energy];
+  }
+  return Math.max(1, best);
 }
 
 /** Parts [begin, end) of `count` equal parts of a segment, in seconds of the recording. */

@@ -6,7 +6,8 @@ import { UsmLiteError } from "../../errors.js";
 const positive = z.number().int().positive().max(1_000_000);
 const id = z.number().int().nonnegative();
 
-const encoderSchema = z.looseObject({
+/** `encoder_config` of this family and of those that share its encoder. */
+export const parakeetEncoderSchema = z.looseObject({
   model_type: z.literal("parakeet_encoder").default("parakeet_encoder"),
   hidden_size: positive.default(1024),
   num_hidden_layers: positive.default(24),
@@ -33,7 +34,7 @@ const ctcSchema = z.looseObject({
   model_type: z.literal("parakeet_ctc"),
   vocab_size: positive.default(1025),
   pad_token_id: id.default(1024),
-  encoder_config: encoderSchema.prefault({}),
+  encoder_config: parakeetEncoderSchema.prefault({}),
 });
 
 const transducerSchema = z.looseObject({
@@ -46,10 +47,10 @@ const transducerSchema = z.looseObject({
   hidden_act: z.literal("relu").default("relu"),
   max_symbols_per_step: positive.default(10),
   durations: z.array(z.number().int().nonnegative().max(1000)).optional(),
-  encoder_config: encoderSchema.prefault({}),
+  encoder_config: parakeetEncoderSchema.prefault({}),
 });
 
-export type ParakeetEncoderConfig = z.infer<typeof encoderSchema>;
+export type ParakeetEncoderConfig = z.infer<typeof parakeetEncoderSchema>;
 /** The contents of `config.json` with defaults filled in; `pad_token_id` is the CTC blank. */
 export type ParakeetCtcConfig = z.infer<typeof ctcSchema>;
 /** The contents of `config.json` with defaults filled in; `durations` is empty but for `parakeet_tdt`. */
@@ -58,7 +59,7 @@ export type ParakeetTransducerConfig = z.infer<typeof transducerSchema> & { read
 /** @throws UsmLiteError BAD_CONFIG naming `source` and the key that is wrong */
 export function parseParakeetCtcConfig(json: unknown, source: string): ParakeetCtcConfig {
   const config = checkedValue(ctcSchema, json, { source, code: "BAD_CONFIG" });
-  checkEncoder(config.encoder_config, source);
+  checkParakeetEncoder(config.encoder_config, source);
   checkBlank("pad_token_id", config.pad_token_id, config.vocab_size, source);
   return config;
 }
@@ -66,7 +67,7 @@ export function parseParakeetCtcConfig(json: unknown, source: string): ParakeetC
 /** @throws UsmLiteError BAD_CONFIG naming `source` and the key that is wrong */
 export function parseParakeetTransducerConfig(json: unknown, source: string): ParakeetTransducerConfig {
   const config = checkedValue(transducerSchema, json, { source, code: "BAD_CONFIG" });
-  checkEncoder(config.encoder_config, source);
+  checkParakeetEncoder(config.encoder_config, source);
   checkBlank("blank_token_id", config.blank_token_id, config.vocab_size, source);
   const durations = config.model_type === "parakeet_tdt" ? (config.durations ?? [0, 1, 2, 3, 4]) : [];
   if (config.model_type === "parakeet_tdt" && !durations.some((duration) => duration > 0)) {
@@ -80,7 +81,8 @@ function checkBlank(key: string, blank: number, size: number, source: string): v
   throw new UsmLiteError("BAD_CONFIG", `${source}: key "${key}" must be below vocab_size, ${size}: it is the blank`);
 }
 
-function checkEncoder(encoder: ParakeetEncoderConfig, source: string): void {
+/** @throws UsmLiteError BAD_CONFIG naming `source` and the key that is wrong */
+export function checkParakeetEncoder(encoder: ParakeetEncoderConfig, source: string): void {
   const refuse = (key: string, sentence: string): never => {
     throw new UsmLiteError("BAD_CONFIG", `${source}: key "encoder_config.${key}" ${sentence}`);
   };

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { checkedValue } from "../../checkpoint/checked_value.js";
 import { UsmLiteError } from "../../errors.js";
+import { checkGenerationKeys, type SequenceGeneration } from "../sequence_generation.js";
 
 const positive = z.number().int().positive().max(1_000_000);
 const id = z.number().int().nonnegative();
@@ -59,61 +60,13 @@ const generationSchema = z.looseObject({
   num_beams: positive.nullish(),
 });
 
-/** What decoding needs to know besides the network. */
-export interface WhisperGeneration {
-  /** `<|startoftranscript|>` */
-  readonly startId: number;
-  /** `<|endoftext|>` */
-  readonly endId: number;
-  /** Never said. */
-  readonly suppressed: readonly number[];
-  /** Never said first. */
-  readonly suppressedFirst: readonly number[];
-  /** Follows the start unless times are wanted; the ids after it are times, 0.02 s apart. Undefined: the model knows no times. */
-  readonly noTimestampsId: number | undefined;
-  /** Latest first time, as an index of times. */
-  readonly latestFirstTime: number | undefined;
-  /** Most tokens of a window, prompt included. */
-  readonly maximumLength: number;
-  /** By code, such as "en"; empty for an English-only model. */
-  readonly languages: ReadonlyMap<string, number>;
-  /** By name: "transcribe" and "translate". */
-  readonly tasks: ReadonlyMap<string, number>;
-  /** Ids at positions after the start that older configurations prescribe. */
-  readonly forced: ReadonlyMap<number, number>;
-  /** Hypotheses that the model asks for; 1 is greedy. */
-  readonly beams: number;
-}
-
-/** Keys that would change the output, with the values that do not. */
-const neutral: Readonly<Record<string, readonly unknown[]>> = {
-  repetition_penalty: [1, null],
-  no_repeat_ngram_size: [0, null],
-  encoder_no_repeat_ngram_size: [0, null],
-  encoder_repetition_penalty: [1, null],
-  length_penalty: [1, null],
-  bad_words_ids: [null],
-  sequence_bias: [null],
-  min_length: [0, null],
-  min_new_tokens: [0, null],
-  do_sample: [false, null],
-  num_beam_groups: [1, null],
-  penalty_alpha: [null],
-  exponential_decay_length_penalty: [null],
-};
-
 /**
  * @param json the parsed `generation_config.json`, empty where there is none
  * @throws UsmLiteError BAD_CONFIG naming `source` and the key that is wrong
  */
-export function parseWhisperGeneration(json: object, config: WhisperConfig, source: string): WhisperGeneration {
+export function parseWhisperGeneration(json: object, config: WhisperConfig, source: string): SequenceGeneration {
   const generation = checkedValue(generationSchema, json, { source, code: "BAD_CONFIG" });
-  for (const [key, values] of Object.entries(neutral)) {
-    const value = generation[key];
-    if (value !== undefined && !values.includes(value)) {
-      throw new UsmLiteError("BAD_CONFIG", `${source}: key "${key}" is ${JSON.stringify(value)}, which is not supported; ${JSON.stringify(values[0])} is`);
-    }
-  }
+  checkGenerationKeys(generation, source);
   const [endId] = [generation.eos_token_id ?? config.eos_token_id ?? 50257].flat() as [number];
   const startId = generation.decoder_start_token_id ?? config.decoder_start_token_id ?? 50258;
   const forced = generation.forced_decoder_ids ?? config.forced_decoder_ids ?? [];

@@ -1,18 +1,20 @@
 /** Whisper (`WhisperForConditionalGeneration` of transformers), for inference. */
 import { linear } from "../../ops/linear.js";
 import { packedLinear } from "../../ops/packed_linear.js";
-import { SequenceDecoder, type DecoderMemory, type DecoderSession } from "../../nn/sequence_decoder.js";
+import { SequenceDecoder, whisperDecoderNames, type DecoderMemory, type DecoderSession } from "../../nn/sequence_decoder.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
 import { PackedMatrix } from "../../quant/packed_matrix.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import type { Tensor } from "../../tensor/tensor.js";
+import type { SequenceGeneration } from "../sequence_generation.js";
 import type { Encoded, SequenceToSequenceNetwork } from "../speech_network.js";
-import type { WhisperConfig, WhisperGeneration } from "./whisper_config.js";
+import type { WhisperConfig } from "./whisper_config.js";
 import { WhisperEncoder, whisperLayerNormEpsilon } from "./whisper_encoder.js";
 
 export class WhisperNetwork implements SequenceToSequenceNetwork {
   readonly kind = "sequence-to-sequence";
+  readonly fixedWindow = true;
   private readonly weights: WeightRegistry;
   private readonly encoder: WhisperEncoder;
   private readonly decoder: SequenceDecoder;
@@ -22,7 +24,7 @@ export class WhisperNetwork implements SequenceToSequenceNetwork {
   /** @throws UsmLiteError BAD_CHECKPOINT when a weight is missing or has another shape than `config` asks for */
   constructor(
     readonly config: WhisperConfig,
-    readonly generation: WhisperGeneration,
+    readonly generation: SequenceGeneration,
     source: WeightSource,
   ) {
     this.weights = new WeightRegistry(source);
@@ -43,6 +45,7 @@ export class WhisperNetwork implements SequenceToSequenceNetwork {
         layerNormEpsilon: whisperLayerNormEpsilon,
         keyBias: false,
         embeddingScale: config.scale_embedding ? Math.sqrt(hidden) : 1,
+        names: whisperDecoderNames,
       },
       { tokens, positions },
     );

@@ -1,0 +1,55 @@
+/** How text is written by a sequence-to-sequence model: what its `generation_config.json` says, in the form that decoding takes. */
+import { UsmLiteError } from "../errors.js";
+
+export interface SequenceGeneration {
+  /** Begins everything: Whisper's `<|startoftranscript|>`. */
+  readonly startId: number;
+  /** Ends the text: Whisper's `<|endoftext|>`. */
+  readonly endId: number;
+  /** Never said. */
+  readonly suppressed: readonly number[];
+  /** Never said first. */
+  readonly suppressedFirst: readonly number[];
+  /** Follows the start unless times are wanted; the ids after it are times, 0.02 s apart. Undefined: the tokenizer may know. */
+  readonly noTimestampsId: number | undefined;
+  /** Latest first time, as an index of times. */
+  readonly latestFirstTime: number | undefined;
+  /** Most tokens of a window, prompt included. */
+  readonly maximumLength: number;
+  /** By code, such as "en"; empty: those that the tokenizer knows. */
+  readonly languages: ReadonlyMap<string, number>;
+  /** By name: "transcribe" and "translate". */
+  readonly tasks: ReadonlyMap<string, number>;
+  /** Ids at positions after the start that older configurations prescribe. */
+  readonly forced: ReadonlyMap<number, number>;
+  /** Hypotheses that the model asks for; 1 is greedy. */
+  readonly beams: number;
+  /** Where the prompt is another than Whisper's: its pieces for a language, which then must be named. The model knows no times. */
+  readonly promptPieces?: ((language: string) => readonly string[]) | undefined;
+}
+
+/** Keys that would change the output, with the values that do not. */
+const neutral: Readonly<Record<string, readonly unknown[]>> = {
+  repetition_penalty: [1, null],
+  no_repeat_ngram_size: [0, null],
+  encoder_no_repeat_ngram_size: [0, null],
+  encoder_repetition_penalty: [1, null],
+  length_penalty: [1, null],
+  bad_words_ids: [null],
+  sequence_bias: [null],
+  min_length: [0, null],
+  min_new_tokens: [0, null],
+  do_sample: [false, null],
+  num_beam_groups: [1, null],
+  penalty_alpha: [null],
+  exponential_decay_length_penalty: [null],
+};
+
+/** @throws UsmLiteError BAD_CONFIG for a key of `generation_config.json` that would change the output and is not supported */
+export function checkGenerationKeys(generation: Readonly<Record<string, unknown>>, source: string): void {
+  for (const [key, values] of Object.entries(neutral)) {
+    const value = generation[key];
+    if (value === undefined || values.includes(value)) continue;
+    throw new UsmLiteError("BAD_CONFIG", `${source}: key "${key}" is ${JSON.stringify(value)}, which is not supported; ${JSON.stringify(values[0])} is`);
+  }
+}

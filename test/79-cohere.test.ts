@@ -1,0 +1,98 @@
+import { writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import test from "ava";
+import { cohereFeaturesFrom } from "../lib/audio/parakeet_features.js";
+import { availableInstructionSets, compressModel, parseRecipe, Recognizer, setInstructionSet } from "../lib/index.js";
+import { cohereName } from "../lib/models/cohere/cohere_names.js";
+import { describeModel, loadModel } from "../lib/models/model_folder.js";
+import { paddedForward } from "../lib/models/padded_forward.js";
+import { writeRandomModel } from "./random_model.js";
+import { temporaryFolder, tones } from "./tiny_model.js";
+import { maskLengths, readExpected, relativeError, throughFile } from "./reference.js";
+
+const fixture = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "models", "cohere_asr");
+
+test.serial("forward agrees with transformers on every instruction set", (t) => {
+  const { network } = loadModel(fixture);
+  using expected = readExpected(fixture);
+  const lengths = maskLengths(expected, "encoder_mask");
+  for (const set of availableInstructionSets()) {
+    setInstructionSet(set);
+    throughFile(paddedForward(network, expected), (ours) => {
+      for (const [name, counted] of [["encoder_last_hidden_state", lengths], ["logits", [5, 5]]] as const) {
+        t.deepEqual(ours.shape(name), expected.shape(name));
+        const [, rows = 0] = ours.shape(name);
+        const error = relativeError(ours.values(name) as Float32Array, expected.values(name) as Float32Array, rows, counted);
+        t.log(`${name} on ${set}: relative error ${error}`);
+        t.true(error < 1e-3, `${name} on ${set}: relative error ${error}`);
+      }
+      t.deepEqual(ours.values("tokens"), expected.values("tokens"));
+    });
+  }
+});
+
+test("configurations that cannot be honoured are refused by key", (t) => {
+  const refuse = (change: object, message: RegExp): void => {
+    t.throws(() => describeModel({ model_type: "cohere_asr", ...change } as never, "config.json"), { code: "BAD_CONFIG", message });
+  };
+  refuse({ hidden_size: 1023 }, /"hidden_size" must be divisible/);
+  refuse({ num_key_value_heads: 2 }, /"num_key_value_heads" must equal/);
+  refuse({ head_dim: 64 }, /"head_dim" must be hidden_size/);
+  refuse({ hidden_act: "tanh" }, /"hidden_act"/);
+  refuse({ encoder_config: { conv_kernel_size: 8 } }, /"encoder_config\.conv_kernel_size" must be odd/);
+  refuse({ encoder_config: { hidden_act: "gelu" } }, /"encoder_config\.hidden_act"/);
+  t.throws(() => cohereFeaturesFrom({ feature_extractor_type: "ParakeetFeatureExtractor" }, "p.json"), { code: "BAD_CONFIG", message: /feature_extractor_type/ });
+});
+
+const folder = temporaryFolder("cohere");
+test.after.always(folder.clean);
+
+const pieces = ["<|startofcontext|>", "<|startoftranscript|>", "<|emo:undefined|>", "<|en|>", "<|de|>", "<|pnc|>", "<|noitn|>", "<|notimestamp|>", "<|nodiarize|>", "<|endoftext|>"];
+
+/** A random model whose tokenizer has the pieces of the prompt. */
+function writeModel(): string {
+  const encoder_config = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 16, subsampling_conv_channels: 4, num_mel_bins: 16 };
+  const config = { model_type: "cohere_asr", vocab_size: 40, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 16, max_position_embeddings: 24, eos_token_id: 9, encoder_config };
+  const windows = { max_audio_clip_s: 1, overlap_chunk_second: 0.4, min_energy_window_samples: 800 };
+  const model = writeRandomModel(join(folder.path, "model"), config, { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 16, ...windows });
+  const letters = Array.from({ length: 30 }, (_, i) => (i === 0 ? "▁" : String.fromCharCode(96 + i)));
+  const vocab = Object.fromEntries([...pieces, ...letters].map((piece, id) => [piece, id]));
+  const added_tokens = pieces.map((content, id) => ({ id, content, special: true }));
+  writeFileSync(join(model, "tokenizer.json"), JSON.stringify({ model: { type: "BPE", vocab, merges: [] }, added_tokens, pre_tokenizer: { type: "Metaspace" } }));
+  return model;
+}
+
+test("recordings of any length are written window by window, in the language that is named", async (t) => {
+  const model = writeModel();
+  const recognizer = new Recognizer(loadModel(model), { language: "en" });
+  const samples = tones(2.7, 1);
+  const speech = recognizer.transcribe(samples);
+  t.is(speech.duration, 2.7);
+  t.true(speech.tokens.length > 0 && speech.tokens.every(({ id }) => id >= pieces.length));
+  t.deepEqual(recognizer.transcribeBatch([tones(0.5, 2), samples])[1], speech, "beside another");
+  t.deepEqual(await recognizer.transcribeStream([samples.subarray(0, 20000), samples.subarray(20000)]), speech, "in pieces");
+  t.throws(() => new Recognizer(loadModel(model)), { code: "INVALID_ARGUMENT", message: /must be told the language; it knows en, de/ });
+  t.throws(() => new Recognizer(loadModel(model), { language: "fr" }), { code: "INVALID_ARGUMENT", message: /no language "fr"/ });
+  t.throws(() => new Recognizer(loadModel(model), { language: "en", task: "translate" }), { code: "INVALID_ARGUMENT", message: /no task "translate"/ });
+  const out = join(folder.path, "packed");
+  await compressModel({ model, recipe: parseRecipe("spec: int4+2:4", "r"), recipeSource: "r", manifest: undefined, out });
+  t.is(new Recognizer(loadModel(out), { language: "de" }).transcribe(samples).duration, 2.7);
+});
+
+test("published names become those of transformers", (t) => {
+  const cases = {
+    "encoder.pre_encode.conv.3.weight": "model.encoder.subsampling.layers.3.weight",
+    "encoder.layers.7.self_attn.linear_pos.weight": "model.encoder.layers.7.self_attn.relative_k_proj.weight",
+    "model.encoder.layers.7.conv.batch_norm.running_var": "model.encoder.layers.7.conv.norm.running_var",
+    "transf_decoder._decoder.layers.0.second_sub_layer.key_net.bias": "model.decoder.layers.0.encoder_attn.k_proj.bias",
+    "transf_decoder._decoder.final_layer_norm.weight": "model.decoder.norm.weight",
+    "transf_decoder._decoder.layers.1.layer_norm_3.bias": "model.decoder.layers.1.final_layernorm.bias",
+    "log_softmax.mlp.layer0.weight": "proj_out.weight",
+    "encoder_decoder_proj.bias": "model.decoder.proj.bias",
+  };
+  for (const [published, name] of Object.entries(cases)) {
+    t.is(cohereName(published), name);
+    t.is(cohereName(name), name, "a name of transformers stays");
+  }
+});
