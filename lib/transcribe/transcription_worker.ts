@@ -52,8 +52,8 @@ function failure(error: unknown): { code: UsmLiteError["code"]; message: string 
   return { code: "INTERNAL", message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
 }
 
-function vocabularyOf({ tokenizer, byteLevelTokenizer }: SpeechModel): Vocabulary {
-  const tokens = tokenizer ?? byteLevelTokenizer;
+function vocabularyOf({ tokenizer, textTokenizer }: SpeechModel): Vocabulary {
+  const tokens = tokenizer ?? textTokenizer;
   if (!tokens) return [];
   const text = (id: number): string => tokenizer?.piece(id).replaceAll(WORD_BEGIN, " ") ?? tokens.decode([id]);
   return Array.from({ length: tokens.size }, (_, id) => (tokens.isSpecial(id) ? null : text(id)));
