@@ -71,19 +71,8 @@ template <typename T> std::string difference(const std::vector<T>& actual, const
   return "";
 }
 
-/// Prints OK or FAIL with the sentence that `body` returns or the message it throws.
-inline int failures = 0;
-inline void report(const std::string& name, const std::function<std::string()>& body) {
-  std::string problem;
-  try {
-    problem = body();
-  } catch (const std::exception& error) {
-    problem = error.what();
-  }
-  if (!problem.empty()) ++failures;
-  std::printf("%s %s%s%s\n", problem.empty() ? "OK" : "FAIL", name.c_str(), problem.empty() ? "" : ": ", problem.c_str());
-  std::fflush(stdout);
-}
+/// One check: runs `body`, which returns what is wrong or throws, and prints a line, OK or FAIL.
+void report(const std::string& name, const std::function<std::string()>& body);
 
 inline int random_between(std::mt19937& random, int least, int most) {
   return std::uniform_int_distribution<int>(least, most)(random);

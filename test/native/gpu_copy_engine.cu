@@ -94,33 +94,31 @@ template <int Cluster> __global__ void tensor_kernel(const __grid_constant__ Ten
   }
 #endif
 }
-template <int Cluster, int ElementBytes> std::string check_tensor_copy() {
+template <int Cluster, int ElementBytes> std::string check_tensor_copy(int byte_column, int row) {
   constexpr int kRows = 61, kColumnBytes = 208, kStrideBytes = 224, kRowCount = kBoxRows * Cluster;
-  std::vector<uint8_t> matrix(kRows * kStrideBytes);
+  std::vector<uint8_t> matrix(kRows * kStrideBytes), expected(Cluster * kRowCount * kRowBytes);
   for (size_t i = 0; i < matrix.size(); ++i) matrix[i] = static_cast<uint8_t>(1 + i % 251);
-  const DeviceArray<uint8_t> source(matrix);
+  for (int rank = 0; rank < Cluster; ++rank)
+    for (int r = 0; r < kRowCount; ++r)
+      for (int c = 0; c < kRowBytes; ++c) {
+        const int from_row = row + r, from_column = byte_column + c;
+        const bool inside = from_row >= 0 && from_row < kRows && from_column >= 0 && from_column < kColumnBytes;
+        expected[(rank * kRowCount + r) * kRowBytes + (c / 16 ^ r % 8) * 16 + c % 16] =
+            inside ? matrix[from_row * kStrideBytes + from_column] : 0;
+      }
+  const DeviceArray<uint8_t> source(matrix), to(std::vector<uint8_t>(expected.size(), 0xee));
   const TensorMap map = make_tensor_map(source.data(), ElementBytes, kRows, kColumnBytes / ElementBytes,
                                         kStrideBytes / ElementBytes, kBoxRows, kRowBytes / ElementBytes);
-  // Inside, across each edge, outside.
-  const int places[][2] = {{0, 0}, {32, 7}, {128, 40}, {-16, -3}, {300, 5}, {0, 70}};  // byte column, row
-  for (const auto& [byte_column, row] : places) {
-    std::vector<uint8_t> expected(Cluster * kRowCount * kRowBytes);
-    for (int rank = 0; rank < Cluster; ++rank)
-      for (int r = 0; r < kRowCount; ++r)
-        for (int c = 0; c < kRowBytes; ++c) {
-          const int from_row = row + r, from_column = byte_column + c;
-          const bool inside = from_row >= 0 && from_row < kRows && from_column >= 0 && from_column < kColumnBytes;
-          expected[(rank * kRowCount + r) * kRowBytes + (c / 16 ^ r % 8) * 16 + c % 16] =
-              inside ? matrix[from_row * kStrideBytes + from_column] : 0;
-        }
-    const DeviceArray<uint8_t> to(std::vector<uint8_t>(expected.size(), 0xee));
-    launch(tensor_kernel<Cluster>, {Cluster, 1, 1, 64, kBoxBytes * Cluster + 16, Cluster}, nullptr, map,
-           byte_column / ElementBytes, row, reinterpret_cast<uint4*>(to.data()));
-    const std::string problem = difference(to.values(), expected);
-    if (!problem.empty())
-      return "box at byte column " + std::to_string(byte_column) + ", row " + std::to_string(row) + ": " + problem;
-  }
-  return "";
+  launch(tensor_kernel<Cluster>, {Cluster, 1, 1, 64, kBoxBytes * Cluster + 16, Cluster}, nullptr, map,
+         byte_column / ElementBytes, row, reinterpret_cast<uint4*>(to.data()));
+  return difference(to.values(), expected);
+}
+/// Inside, across each edge, outside.
+template <int Cluster, int ElementBytes> void check_tensor_copies(const std::string& name) {
+  constexpr int kPlaces[][2] = {{0, 0}, {32, 7}, {128, 40}, {-16, -3}, {300, 5}, {0, 70}};  // byte column, row
+  for (const auto& place : kPlaces)
+    report("tensor copy, " + name + ", at byte " + std::to_string(place[0]) + " of row " + std::to_string(place[1]),
+           [&] { return check_tensor_copy<Cluster, ElementBytes>(place[0], place[1]); });
 }
 
 /// One warpgroup gives registers up so that two others may have more.
@@ -167,9 +165,9 @@ std::string check_registers() {
 
 void check_copy_engine() {
   report("mbarrier ring of bulk copies", check_ring);
-  report("tensor copy, 2-byte elements", check_tensor_copy<1, 2>);
-  report("tensor copy, 1-byte elements", check_tensor_copy<1, 1>);
-  report("tensor copy, multicast in a cluster of 2", check_tensor_copy<2, 2>);
+  check_tensor_copies<1, 2>("2-byte elements");
+  check_tensor_copies<1, 1>("1-byte elements");
+  check_tensor_copies<2, 2>("multicast in a cluster of 2");
   report("setmaxnreg", check_registers);
 }
 
