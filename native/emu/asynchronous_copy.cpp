@@ -188,6 +188,8 @@ void AsynchronousCopies::tensor_copy(void* shared, const cuda::TensorMap& map, i
   copy.row_bytes = static_cast<uint32_t>(row_bytes);
   copy.swizzled = true;
   const int64_t first = int64_t{column} * map.element_bytes;  // may lie beyond either edge
+  if (first % 16 != 0)
+    machine().fail("tensor_copy from byte " + std::to_string(first) + " of rows, which is not a multiple of 16");
   const int64_t begin = std::clamp<int64_t>(first, 0, map.row_bytes),
                 end = std::clamp<int64_t>(first + row_bytes, 0, map.row_bytes);
   copy.skipped_bytes = static_cast<uint32_t>(std::clamp<int64_t>(begin - first, 0, row_bytes));

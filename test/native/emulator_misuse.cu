@@ -154,6 +154,10 @@ __global__ void tensor_to_odd_place(const __grid_constant__ TensorMap map) {
   make_barriers(1);
   if (self() == 0) ptx::tensor_copy(shared_memory() + 128, &map, 0, 0, barriers());
 }
+__global__ void tensor_from_odd_place(const __grid_constant__ TensorMap map) {
+  make_barriers(1);
+  if (self() == 0) ptx::tensor_copy(shared_memory(), &map, 12, 0, barriers());
+}
 __global__ void arrives_at_ended_block(uint32_t* to) {
   make_barriers(1);
   ptx::cluster_sync();
@@ -253,10 +257,12 @@ void attempt_all() {
   attempt_kernel("barrier not initialised", barrier_not_initialised);
   attempt_kernel("barrier before block_sync", barrier_before_block_sync);
   attempt_kernel("barrier overwritten", barrier_overwritten);
-  attempt("tensor to odd place", [] {
-    const DeviceArray<uint32_t> array(std::vector<uint32_t>(1024));
-    launch(tensor_to_odd_place, {1, 1, 1, 32, kSharedBytes}, nullptr, make_tensor_map(array.data(), 2, 16, 64, 128, 8, 64));
-  });
+  for (const bool odd_source : {false, true})
+    attempt(odd_source ? "tensor from odd place" : "tensor to odd place", [&] {
+      const DeviceArray<uint32_t> array(std::vector<uint32_t>(1024));
+      launch(odd_source ? tensor_from_odd_place : tensor_to_odd_place, {1, 1, 1, 32, kSharedBytes}, nullptr,
+             make_tensor_map(array.data(), 2, 16, 64, 128, 8, 64));
+    });
   attempt_kernel("arrives at ended block", arrives_at_ended_block, 32, 2, 2);
 
   attempt_kernel("unordered metadata", unordered_metadata, 32);
