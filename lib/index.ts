@@ -82,6 +82,7 @@ export { DeviceSequences } from "./device/device_sequences.js";
 export {
   deviceAttention,
   deviceDepthwiseConvolution,
+  deviceGatherWindows,
   deviceGlu,
   deviceLayerNorm,
   deviceRotateHeads,

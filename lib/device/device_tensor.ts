@@ -1,6 +1,5 @@
 /** Tensors in the memory of the GPU. */
-import { trackInScope } from "../tensor/scope.js";
-import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { Tensor, type DType, type TensorHandle } from "../tensor/tensor.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { gpuAddon } from "./gpu.js";
 
@@ -23,24 +22,31 @@ interface DeviceTensorBindings {
 
 const native = (): DeviceTensorBindings => gpuAddon<DeviceTensorBindings>();
 
+// Tensor without its static functions, which make tensors of other types from other values than those here.
+const TensorInstance: new (...words: ConstructorParameters<typeof Tensor>) => Tensor = Tensor;
+
 /**
  * A matrix or vector in the memory of the GPU. Its memory is given back when the scope it was made in ends
- * ({@link tidy}), when {@link DeviceTensor.dispose} is called, or by `using`; using it afterwards throws `TENSOR_RELEASED`.
- * Operations return before the GPU has done them; {@link DeviceTensor.toTensor} waits.
+ * ({@link tidy}), when it is disposed of, or by `using`; using it afterwards throws `TENSOR_RELEASED`.
+ * Operations of inference take it like any tensor and return before the GPU has done them; reading values waits.
  */
-export class DeviceTensor implements Disposable {
-  readonly shape: readonly number[];
+export class DeviceTensor extends TensorInstance {
+  declare readonly handle: DeviceTensorHandle & TensorHandle;
+  /** How elements are stored; `dtype` is what they are read as. */
   readonly type: DeviceType;
   /** Of GPU memory; rows begin at multiples of 16 bytes. */
   readonly bytes: number;
 
   /** Takes over a handle that an operation of the addon returned. */
-  constructor(readonly handle: DeviceTensorHandle) {
+  constructor(handle: DeviceTensorHandle) {
     const { shape, type, bytes } = native().deviceTensorDescribe(handle);
-    this.shape = shape;
+    super(handle as DeviceTensorHandle & TensorHandle, { shape, dtype: readAs(type) });
     this.type = type;
     this.bytes = bytes;
-    trackInScope(this);
+  }
+
+  override get device(): "cuda" {
+    return "cuda";
   }
 
   /**
@@ -70,16 +76,14 @@ export class DeviceTensor implements Disposable {
     return new Tensor(native().deviceTensorDownload(this.handle, stream?.handle));
   }
 
-  get released(): boolean {
-    return this.handle.released;
+  /** A copy of the values; waits. */
+  override toArray(): Float32Array {
+    using values = this.toTensor();
+    return values.toArray();
   }
+}
 
-  /** Gives the memory back, once the work under way on it is done. Safe to call twice. */
-  dispose(): void {
-    this.handle.release();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
+function readAs(type: DeviceType): DType {
+  if (type === "int8") return "int8";
+  return type === "float8" ? "uint8" : "float32";
 }

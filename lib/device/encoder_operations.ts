@@ -27,6 +27,14 @@ interface EncoderBindings {
     sequences: DeviceSequencesHandle,
     stream?: StreamHandle,
   ): DeviceTensorHandle;
+  deviceGatherWindows(
+    x: DeviceTensorHandle,
+    sequences: DeviceSequencesHandle,
+    kernel: number,
+    stride: number,
+    outputs: DeviceSequencesHandle,
+    stream?: StreamHandle,
+  ): DeviceTensorHandle;
   deviceRotateHeads(x: DeviceTensorHandle, heads: number, theta: number, sequences: DeviceSequencesHandle, stream?: StreamHandle): void;
   deviceAttention(
     query: DeviceTensorHandle,
@@ -93,6 +101,20 @@ export function deviceDepthwiseConvolution(
       x.handle, weight.handle, bias?.handle, leftPadding, activation === "silu", sequences.handle, stream?.handle,
     ),
   );
+}
+
+/**
+ * The windows of a strided convolution as rows, for {@link deviceLinear} with its weight (out, kernel * channels).
+ * @param x (frames, channels), channels a multiple of 8
+ * @param outputs windows of each sequence; none may reach beyond it
+ * @returns (windows, kernel * channels)
+ */
+export function deviceGatherWindows(
+  x: DeviceTensor,
+  sequences: DeviceSequences,
+  { kernel, stride, outputs, on }: { kernel: number; stride: number; outputs: DeviceSequences; on?: DeviceStream | undefined },
+): DeviceTensor {
+  return new DeviceTensor(native().deviceGatherWindows(x.handle, sequences.handle, kernel, stride, outputs.handle, on?.handle));
 }
 
 /**

@@ -1,6 +1,7 @@
 /** Weights read from a safetensors checkpoint, float or packed. */
 import { packedShape, packedTensorNames, readPackedWeight } from "../checkpoint/packed_weights.js";
 import type { TensorFile } from "../checkpoint/tensor_file.js";
+import { placeOnGpu } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
 import { checkShape, type WeightSource } from "../nn/weight_source.js";
 import { PackedMatrix } from "../quant/packed_matrix.js";
@@ -27,12 +28,14 @@ export class CheckpointWeights implements WeightSource {
   /**
    * @param specs spec of each packed weight, by checkpoint name
    * @param shared packed weights that another worker holds ({@link PackedMatrix.share}), by checkpoint name
+   * @param device "cuda": packed weights go to the GPU as well
    */
   constructor(
     private readonly file: TensorFile,
     private readonly specs: ReadonlyMap<string, WeightSpec>,
     private readonly form: WeightForm | "shapes",
     private readonly shared: SharedMatrices = {},
+    private readonly device: "cpu" | "cuda" = "cpu",
   ) {}
 
   tensor(name: string, shape: readonly number[]): Tensor {
@@ -72,7 +75,10 @@ export class CheckpointWeights implements WeightSource {
     return tidy(() => {
       const packed = readPackedWeight(this.file, name, spec);
       try {
-        return this.form === "packed" ? PackedMatrix.from(packed) : keep(unpackWeight(packed).weight);
+        if (this.form !== "packed") return keep(unpackWeight(packed).weight);
+        const matrix = PackedMatrix.from(packed);
+        if (this.device === "cuda") placeOnGpu(matrix, packed);
+        return matrix;
       } catch (cause) {
         if (!(cause instanceof UsmLiteError)) throw cause;
         // What the codec calls a wrong argument came from the file.

@@ -54,6 +54,8 @@ export interface SpeechModel {
 export interface LoadOptions {
   /** `packed` (the default) multiplies by packed weights; `float32` unpacks them first. */
   readonly weights?: WeightForm;
+  /** "cuda": packed weights go to the GPU as well, for forward passes with features there. */
+  readonly device?: "cpu" | "cuda";
   /** What {@link SpeechModel.shareMatrices} gave in another worker, which must still hold the same model. */
   readonly sharedMatrices?: SharedMatrices;
 }
@@ -68,7 +70,7 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
   const description = describeModel(json, path("config"), optionalJson(path("generation")));
   const compression = readCompression(json, path("config"));
   using file = openWeights(folder, description);
-  const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed", options.sharedMatrices);
+  const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed", options.sharedMatrices, options.device);
   const network = description.network(weights);
   weights.checkAllUsed(description.unusedWeights);
   const preprocessor = readPreprocessorConfig(folder);

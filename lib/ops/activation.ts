@@ -1,4 +1,6 @@
 /** Activations and dropout. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { gluOnGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { recordStep } from "./tape.js";
@@ -50,6 +52,7 @@ export function dropout(x: Tensor, { probability, seed }: DropoutOptions): Tenso
  * @returns (frames, channels)
  */
 export function glu(x: Tensor): Tensor {
+  if (x instanceof DeviceTensor) return gluOnGpu(x);
   const y = new Tensor(native.glu(x.handle));
   return recordStep(y, [x], (gradient, tape) => {
     tape.accumulate(x, new Tensor(native.gluBackward(x.handle, gradient.handle)));

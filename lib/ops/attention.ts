@@ -1,4 +1,6 @@
 /** Softmax attention within each sequence of a packed batch. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { attentionOnGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
@@ -59,6 +61,7 @@ export function attention(
   offsets: SequenceOffsets,
   { heads, keyValueHeads = heads, ropeTheta, scale, dropout }: AttentionOptions,
 ): Tensor {
+  if (query instanceof DeviceTensor) return attentionOnGpu(query, key, value, offsets, { heads, keyValueHeads, ropeTheta, scale });
   const recording = isRecording([query, key, value]);
   const operands: Operands = [
     query.handle,

@@ -1,4 +1,6 @@
 /** Depthwise convolution over time. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { depthwiseConvolutionOnGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
@@ -51,12 +53,15 @@ export function depthwiseConvolution(
   offsets: SequenceOffsets,
   { bias, activation = "none", leftPadding }: DepthwiseConvolutionOptions = {},
 ): Tensor {
+  const left = leftPadding ?? Math.floor((weight.dim(-1) - 1) / 2);
+  if (x instanceof DeviceTensor) {
+    return depthwiseConvolutionOnGpu(x, weight, offsets, { bias, leftPadding: left, silu: activation === "silu" });
+  }
   // While recording the activation is a step of its own: its gradient needs the values before it.
   const recording = isRecording([x, weight, bias]);
   if (recording && activation === "silu") {
     return silu(depthwiseConvolution(x, weight, offsets, { bias, ...(leftPadding !== undefined && { leftPadding }) }));
   }
-  const left = leftPadding ?? Math.floor((weight.dim(-1) - 1) / 2);
   const fused = activation === "silu";
   const y = new Tensor(
     native.depthwiseConvolution(x.handle, weight.handle, offsets.tensor.handle, left, bias?.handle, fused),

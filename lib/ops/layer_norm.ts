@@ -1,4 +1,6 @@
 /** Layer normalisation, alone and fused with the residual sum before it. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { layerNormOnGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { accumulateAll, wants } from "./gradients.js";
@@ -47,6 +49,7 @@ export interface LayerNormOptions {
  * @returns (frames, hidden)
  */
 export function layerNorm(x: Tensor, weight: Tensor, { bias, epsilon }: LayerNormOptions): Tensor {
+  if (x instanceof DeviceTensor) return layerNormOnGpu(x, weight, bias, epsilon);
   const normalized = new Tensor(native.layerNorm(x.handle, weight.handle, bias?.handle, epsilon));
   return recordStep(normalized, [x, weight, bias], (gradient, tape) => {
     const gradients = native.layerNormBackward(

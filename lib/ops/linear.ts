@@ -1,4 +1,6 @@
 /** Linear layers: a matrix product with bias, activation, dropout and residual connection in the same pass. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { linearOnGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import type { DropoutOptions } from "./activation.js";
@@ -49,6 +51,7 @@ const native = addon as LinearBindings;
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
  */
 export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): Tensor {
+  if (x instanceof DeviceTensor) return linearOnGpu(x, weight, options);
   const { bias, activation = "none", scale = 1, residual, residualScale = 1, dropout } = options;
   const probability = dropout?.probability ?? 0;
   const seed = dropout?.seed ?? 0;

@@ -1,4 +1,6 @@
 /** Linear layers with packed weights, for inference. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { linearOnGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import type { PackedMatrix, PackedMatrixHandle } from "../quant/packed_matrix.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
@@ -48,6 +50,7 @@ const native = addon as PackedLinearBindings;
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit, TENSOR_RELEASED when the weight was disposed of
  */
 export function packedLinear(x: Tensor, weight: PackedMatrix, options: PackedLinearOptions = {}): Tensor {
+  if (x instanceof DeviceTensor) return linearOnGpu(x, weight, options);
   const { bias, activation = "none", scale = 1, residual, residualScale = 1, activations = "int8" } = options;
   return new Tensor(
     native.packedLinear(x.handle, weight.handle, bias?.handle, activation, scale, residual?.handle, residualScale, activations),

@@ -1,4 +1,6 @@
 /** The strided convolution that shortens a sequence of frames before the encoder. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { subsamplingConvolutionOnGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import type { PackedMatrix, PackedMatrixHandle } from "../quant/packed_matrix.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
@@ -78,6 +80,10 @@ export function subsamplingConvolution(
   const { stride, activation = "none" } = options;
   const kernel = weight.dim(-1);
   const outputOffsets = subsampledOffsets(offsets, kernel, stride);
+  if (x instanceof DeviceTensor) {
+    const output = subsamplingConvolutionOnGpu(x, weight, bias, offsets, outputOffsets, { kernel, stride, activation });
+    return { output, offsets: outputOffsets };
+  }
   const output = new Tensor(
     native.subsamplingConvolution(
       x.handle,
@@ -124,7 +130,12 @@ export function packedSubsamplingConvolution(
   options: SubsamplingConvolutionOptions,
 ): { output: Tensor; offsets: SequenceOffsets } {
   const { stride, activation = "none" } = options;
-  const outputOffsets = subsampledOffsets(offsets, Math.floor(weight.columns / x.dim(1)), stride);
+  const kernel = Math.floor(weight.columns / x.dim(1));
+  const outputOffsets = subsampledOffsets(offsets, kernel, stride);
+  if (x instanceof DeviceTensor) {
+    const output = subsamplingConvolutionOnGpu(x, weight, bias, offsets, outputOffsets, { kernel, stride, activation });
+    return { output, offsets: outputOffsets };
+  }
   const output = native.packedSubsamplingConvolution(
     x.handle,
     weight.handle,

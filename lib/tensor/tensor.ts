@@ -35,11 +35,19 @@ export class Tensor implements Disposable {
   /** Set on trainable parameters, and by operations on what depends on them while a tape records. */
   requiresGrad = false;
 
-  /** Takes over a handle that an operation of the addon returned. */
-  constructor(readonly handle: TensorHandle) {
-    this.shape = handle.shape;
-    this.dtype = handle.dtype;
+  /** Takes over a handle that an operation of the addon returned, and says what it is unless it does itself. */
+  constructor(
+    readonly handle: TensorHandle,
+    { shape, dtype }: { readonly shape: readonly number[]; readonly dtype: DType } = handle,
+  ) {
+    this.shape = shape;
+    this.dtype = dtype;
     trackInScope(this);
+  }
+
+  /** Where its memory is. Operations on a tensor run there. */
+  get device(): "cpu" | "cuda" {
+    return "cpu";
   }
 
   static zeros(shape: readonly number[], dtype: DType = "float32"): Tensor {

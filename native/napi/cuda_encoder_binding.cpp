@@ -2,6 +2,7 @@
 #include "cuda/attention.hpp"
 #include "cuda/depthwise_convolution.hpp"
 #include "cuda/gated_linear_unit.hpp"
+#include "cuda/gather_windows.hpp"
 #include "cuda/layer_norm.hpp"
 #include "cuda/packed_sequences.hpp"
 #include "cuda/rotary.hpp"
@@ -131,6 +132,31 @@ Napi::Value depthwise_convolution(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(y));
 }
 
+// deviceGatherWindows(x, sequences, kernel, stride, outputs, stream?)
+Napi::Value gather_windows(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceGatherWindows", 5);
+  Operands operands(arguments, info);
+  const DeviceTensor& x = operands.floats(0, "x");
+  if (x.columns() % 8 != 0) {
+    throw Error(error_code::kUnsupportedSpec, "frames have " + std::to_string(x.columns()) +
+                                                  " channels; windows on the GPU are made of a multiple of 8");
+  }
+  const int64_t kernel = arguments.integer(2, "kernel", 1, 1 << 16), stride = arguments.integer(3, "stride", 1, 1 << 16);
+  const auto outputs = DeviceSequencesObject::from(arguments, info[4], "outputs");
+  const auto inputs = DeviceSequencesObject::from(arguments, info[1], "sequences");
+  const auto stream = stream_argument(arguments, info, 5);
+  const cuda::PackedSequences sequences = operands.sequences(1, x.rows(), stream);
+  bool fits = inputs->offsets().size() == outputs->offsets().size();
+  for (size_t i = 1; fits && i < inputs->offsets().size(); ++i) {
+    const int64_t frames = inputs->offsets()[i] - inputs->offsets()[i - 1], windows = outputs->offsets()[i] - outputs->offsets()[i - 1];
+    fits = windows == 0 || (windows - 1) * stride + kernel <= frames;
+  }
+  if (!fits) arguments.fail("the windows reach beyond the sequences of x");
+  DeviceTensor y(x.type(), {outputs->frames(), kernel * x.columns()}, stream);
+  cuda::gather_windows(x, sequences, static_cast<int>(stride), outputs->use_on(stream), y, stream);
+  return wrap(info.Env(), std::move(y));
+}
+
 int64_t head_dimension(const Arguments& arguments, const DeviceTensor& x, int64_t heads) {
   if (x.columns() % heads != 0) {
     arguments.fail("x must hold " + std::to_string(heads) + " heads of equal size but has shape " + shape_text(x.shape()));
@@ -189,6 +215,7 @@ void define_device_encoder(Napi::Env env, Napi::Object exports) {
   define<layer_norm>(exports, "deviceLayerNorm");
   define<glu>(exports, "deviceGlu");
   define<depthwise_convolution>(exports, "deviceDepthwiseConvolution");
+  define<gather_windows>(exports, "deviceGatherWindows");
   define<rotate_heads>(exports, "deviceRotateHeads");
   define<attention>(exports, "deviceAttention");
 }

@@ -1,0 +1,51 @@
+import { assertClose, realGpu } from "./gpu.js";
+import test from "ava";
+import { join } from "node:path";
+import { DeviceTensor, loadModel, SequenceOffsets, Tensor, tidy } from "../lib/index.js";
+import { defaultModelFolder } from "../lib/models/default_model.js";
+import type { CtcNetwork } from "../lib/models/speech_network.js";
+import { randomValues } from "./gradient.js";
+import { temporaryFolder, writeTinyModel } from "./tiny_model.js";
+
+/** Logits of a model on the CPU in float32, and on the GPU in bfloat16. */
+function logits(folder: string, lengths: readonly number[]): { cpu: Float32Array; gpu: Float32Array; classes: number } {
+  return tidy(() => {
+    const onGpu = loadModel(folder, { device: "cuda" }).network as CtcNetwork;
+    const onCpu = loadModel(folder, { weights: "float32" }).network as CtcNetwork;
+    const offsets = new SequenceOffsets(lengths);
+    const features = Tensor.from(randomValues(offsets.frames * 128, 1), [offsets.frames, 128]);
+    const cpu = onCpu.forward(features, offsets).logits;
+    const gpu = onGpu.forward(DeviceTensor.from(features), offsets).logits;
+    return { cpu: cpu.toArray(), gpu: gpu.toArray(), classes: cpu.dim(1) };
+  });
+}
+
+function agree(t: Parameters<typeof assertClose>[0], { cpu, gpu, classes }: ReturnType<typeof logits>, what: string): void {
+  assertClose(t, gpu, cpu, 2e-2, what);
+  const best = (values: Float32Array): number[] =>
+    Array.from({ length: values.length / classes }, (_, frame) => {
+      const row = values.subarray(frame * classes, (frame + 1) * classes);
+      return row.indexOf(row.reduce((most, value) => Math.max(most, value)));
+    });
+  const [a, b] = [best(cpu), best(gpu)];
+  const same = a.filter((token, frame) => token === b[frame]).length;
+  t.true(same >= 0.95 * a.length, `${what}: ${same} of ${a.length} frames have the same best token`);
+}
+
+test("a model of float weights computes on the GPU what it computes on the CPU", (t) => {
+  const folder = temporaryFolder("device-model");
+  t.teardown(folder.clean);
+  agree(t, logits(writeTinyModel(join(folder.path, "model")), [40, 61]), "two sequences");
+});
+
+test("so does the model of the package, with packed weights", (t) => {
+  agree(t, logits(defaultModelFolder, realGpu ? [1000, 370, 2100] : [40]), "default model");
+});
+
+test("operands have to be on the same device", (t) => {
+  const network = loadModel(defaultModelFolder).network as CtcNetwork;
+  t.throws(() => network.forward(DeviceTensor.zeros([40, 128]), new SequenceOffsets([40])), {
+    code: "INVALID_ARGUMENT",
+    message: /load the model with device "cuda"/,
+  });
+});
