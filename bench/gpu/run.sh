@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # Tests and measures on a machine with a GPU: a driver, Python with torch for the peers, no Node.js, no network.
 # FOLDER comes from pack.sh; logs and figures go to RESULTS.
-# usage: run.sh FOLDER RESULTS quick|all|tests|bench      quick: at most 60 seconds, all: 150
+# usage: run.sh FOLDER RESULTS quick|all|tests|sanitizer|bench [SECONDS]      quick: at most 60 seconds, all: 150
 set -u
-folder=$(cd "${1:?usage: run.sh FOLDER RESULTS quick|all|tests|bench}" && pwd)
+folder=$(cd "${1:?usage: run.sh FOLDER RESULTS quick|all|tests|sanitizer|bench}" && pwd)
 mkdir -p "${2:?the folder for results is missing}"
 results=$(cd "$2" && pwd)
 mode=${3:-quick}
 case $mode in
   quick) test_seconds=25 sanitizer_seconds=12 bench_seconds=18 ;;
   all) test_seconds=40 sanitizer_seconds=30 bench_seconds=75 ;;
-  tests) test_seconds=60 sanitizer_seconds=40 bench_seconds=0 ;;
-  bench) test_seconds=0 sanitizer_seconds=0 bench_seconds=100 ;;
-  *) echo "the last word is quick, all, tests or bench, not $mode" >&2; exit 2 ;;
+  tests) test_seconds=40 sanitizer_seconds=0 bench_seconds=0 ;;
+  sanitizer) test_seconds=0 sanitizer_seconds=60 bench_seconds=0 ;;
+  bench) test_seconds=0 sanitizer_seconds=0 bench_seconds=${4:-60} ;;
+  *) echo "the last word is quick, all, tests, sanitizer or bench, not $mode" >&2; exit 2 ;;
 esac
 begin=$SECONDS
 say() { printf '[%3d s] %s\n' $((SECONDS - begin)) "$*"; }

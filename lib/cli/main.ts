@@ -9,6 +9,7 @@ import { Command, CommanderError } from "commander";
 import { UsmLiteError } from "../errors.js";
 import { batchCommand } from "./batch.js";
 import { compressCommand } from "./compress.js";
+import { doctorCommand } from "./doctor.js";
 import { evaluateCommand } from "./evaluate.js";
 import { forwardCommand } from "./forward.js";
 import { inspectCommand } from "./inspect.js";
@@ -38,6 +39,7 @@ for (const command of [
   trainCommand(),
   tuneCommand(),
   inspectCommand(),
+  doctorCommand(),
   forwardCommand(),
 ]) {
   program.addCommand(command.exitOverride());

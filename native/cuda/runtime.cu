@@ -192,34 +192,30 @@ double Event::milliseconds_since(const Event& earlier) const {
   return milliseconds;
 }
 
-void RecordedWork::begin(StreamHandle stream) {
+RecordedWork::RecordedWork(StreamHandle stream, std::function<void()> work) {
   gpu_properties();
   check(cudaStreamBeginCapture(stream_of(stream), cudaStreamCaptureModeThreadLocal), "recording work");
-}
-
-void RecordedWork::end(StreamHandle stream) {
   cudaGraph_t graph = nullptr;
+  try {
+    work();
+  } catch (...) {
+    cudaStreamEndCapture(stream_of(stream), &graph);
+    if (graph) cudaGraphDestroy(graph);
+    cudaGetLastError();
+    throw;
+  }
   check(cudaStreamEndCapture(stream_of(stream), &graph), "recording work");
   cudaGraphExec_t executable = nullptr;
   const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
   cudaGraphDestroy(graph);
   check(status, "preparing recorded work");
-  graph_ = executable;
+  recorded_ = executable;
 }
 
-void RecordedWork::abandon(StreamHandle stream) noexcept {
-  cudaGraph_t graph = nullptr;
-  cudaStreamEndCapture(stream_of(stream), &graph);
-  if (graph) cudaGraphDestroy(graph);
-  cudaGetLastError();
-}
-
-RecordedWork::~RecordedWork() {
-  if (graph_) cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph_));
-}
+RecordedWork::~RecordedWork() { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recorded_)); }
 
 void RecordedWork::run(StreamHandle stream) {
-  check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph_), stream_of(stream)), "running recorded work");
+  check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(recorded_), stream_of(stream)), "running recorded work");
 }
 
 }  // namespace driver

@@ -3,7 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <functional>
 #include <string>
 
 namespace usmlite::cuda {
@@ -79,28 +79,15 @@ class Event {
 /// Work recorded once, to be run again without the cost of asking for each kernel: for timing.
 class RecordedWork {
  public:
-  /// Records what `work` gives to `stream`; nothing of it runs.
-  template <typename Work>
-  RecordedWork(StreamHandle stream, Work&& work) {
-    begin(stream);
-    try {
-      work();
-    } catch (...) {
-      abandon(stream);
-      throw;
-    }
-    end(stream);
-  }
+  /// Records what `work` gives to `stream`. It may only start kernels: no allocation, no waiting.
+  RecordedWork(StreamHandle stream, std::function<void()> work);
   ~RecordedWork();
   RecordedWork(const RecordedWork&) = delete;
   RecordedWork& operator=(const RecordedWork&) = delete;
   void run(StreamHandle stream);
 
  private:
-  void begin(StreamHandle stream);
-  void end(StreamHandle stream);
-  void abandon(StreamHandle stream) noexcept;
-  void* graph_ = nullptr;
+  void* recorded_ = nullptr;
 };
 
 }  // namespace driver

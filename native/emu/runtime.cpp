@@ -13,6 +13,7 @@
 #include <map>
 #include <mutex>
 #include <string_view>
+#include <utility>
 
 #include "core/error.hpp"
 #include "emu/global_memory.hpp"
@@ -151,12 +152,9 @@ double Event::milliseconds_since(const Event& earlier) const {
   return static_cast<double>(*static_cast<int64_t*>(event_) - *static_cast<int64_t*>(earlier.event_)) / 1e6;
 }
 
-// Nothing can be recorded here: the work is done at once, and running it again does nothing.
-void RecordedWork::begin(StreamHandle) {}
-void RecordedWork::end(StreamHandle) {}
-void RecordedWork::abandon(StreamHandle) noexcept {}
-RecordedWork::~RecordedWork() = default;
-void RecordedWork::run(StreamHandle) {}
+RecordedWork::RecordedWork(StreamHandle, std::function<void()> work) : recorded_(new std::function<void()>(std::move(work))) {}
+RecordedWork::~RecordedWork() { delete static_cast<std::function<void()>*>(recorded_); }
+void RecordedWork::run(StreamHandle) { (*static_cast<std::function<void()>*>(recorded_))(); }
 
 }  // namespace driver
 }  // namespace usmlite::cuda
