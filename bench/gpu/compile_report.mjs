@@ -65,7 +65,7 @@ async function demangle(names) {
   return (await child).stdout
     .trim()
     .split("\n")
-    .map((name) => name.replace(/^void /, "").replaceAll("usmlite::cuda::", "").replaceAll("(anonymous namespace)::", "").replace(/\(.*$/, ""));
+    .map((name) => name.replace(/^void /, "").replaceAll("usmlite::cuda::", "").replaceAll("(anonymous namespace)::", "").replace(/>\(.*$/, ">").replace(/^(\w+)\(.*$/, "$1"));
 }
 
 let spilling = 0;
