@@ -1,10 +1,11 @@
 import { assertClose, realGpu } from "./gpu.js";
 import test from "ava";
 import { join } from "node:path";
-import { DeviceTensor, loadModel, SequenceOffsets, Tensor, tidy } from "../lib/index.js";
+import { decodeAudio, DeviceTensor, loadModel, Recognizer, SequenceOffsets, Tensor, tidy } from "../lib/index.js";
 import { defaultModelFolder } from "../lib/models/default_model.js";
 import type { CtcNetwork } from "../lib/models/speech_network.js";
 import { randomValues } from "./gradient.js";
+import { sharedFolder } from "./shared.js";
 import { temporaryFolder, writeTinyModel } from "./tiny_model.js";
 
 /** Logits of a model on the CPU in float32, and on the GPU in bfloat16. */
@@ -40,6 +41,23 @@ test("a model of float weights computes on the GPU what it computes on the CPU",
 
 test("so does the model of the package, with packed weights", (t) => {
   agree(t, logits(defaultModelFolder, realGpu ? [1000, 370, 2100] : [40]), "default model");
+});
+
+test("speech is transcribed alike on both", async (t) => {
+  const clip = join(defaultModelFolder, "..", "..", "examples", "librispeech-1089-134691-0000.flac");
+  const { samples } = await decodeAudio(clip);
+  const heard = (device: "cpu" | "cuda"): string => {
+    const model = loadModel(defaultModelFolder, { device, weights: device === "cuda" ? "packed" : "float32" });
+    return new Recognizer(model, { decoder: "greedy" }).transcribe(realGpu ? samples : samples.subarray(0, 20_000)).text;
+  };
+  t.true(heard("cpu").length > 5);
+  t.is(heard("cuda"), heard("cpu"));
+});
+
+const parakeet = sharedFolder() && join(sharedFolder() as string, "reference", "parakeet_ctc");
+
+(parakeet ? test : test.skip)("families without a GPU form are refused", (t) => {
+  t.throws(() => loadModel(parakeet as string, { device: "cuda" }), { code: "UNSUPPORTED_MODEL", message: /parakeet_ctc computes on the CPU only/ });
 });
 
 test("operands have to be on the same device", (t) => {

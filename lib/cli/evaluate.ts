@@ -6,6 +6,7 @@ import { deviceOption, modelOption, positiveInteger } from "./options.js";
 
 interface EvaluateOptions {
   model: string;
+  device: "cpu" | "cuda";
   data: string;
   json?: boolean;
   decoder?: "greedy" | "beam";
@@ -18,7 +19,7 @@ export function evaluateCommand(): Command {
   return new Command("evaluate")
     .description("Measure word error rate and speed on a manifest of audio with transcripts.")
     .addOption(modelOption())
-    .addOption(deviceOption())
+    .addOption(deviceOption({ gpu: true }))
     .requiredOption("--data <manifest>", "JSON lines with audio_filepath, duration and text")
     .option("--json", "machine-readable output")
     .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
@@ -34,8 +35,8 @@ export function evaluateCommand(): Command {
       const { loadModel } = await import("../models/model_folder.js");
       const { evaluate } = await import("../transcribe/evaluation.js");
       const { Recognizer } = await import("../transcribe/recognizer.js");
-      const { weights, decoder, beam } = options;
-      const recognizer = new Recognizer(loadModel(options.model, { weights }), {
+      const { weights, decoder, beam, device } = options;
+      const recognizer = new Recognizer(loadModel(options.model, { weights, device }), {
         ...(decoder ? { decoder } : {}),
         ...(beam ? { beamWidth: beam } : {}),
       });

@@ -10,6 +10,7 @@ import { deviceOption, modelOption, positiveInteger, positiveNumber } from "./op
 
 interface TranscribeOptions {
   model: string;
+  device: "cpu" | "cuda";
   format: TranscriptFormat;
   decoder?: "greedy" | "beam";
   beam?: number;
@@ -24,7 +25,7 @@ export function transcribeCommand(): Command {
     .description("Print what is said in audio files.")
     .argument("<file...>", "audio files: WAV, FLAC, Opus, Vorbis, MP3; anything else if ffmpeg is installed")
     .addOption(modelOption())
-    .addOption(deviceOption())
+    .addOption(deviceOption({ gpu: true }))
     .addOption(new Option("--format <format>", "output format").choices([...transcriptFormats]).default("text"))
     .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
     .option("--beam <width>", "hypotheses kept by the beam search", positiveInteger("--beam"))
@@ -49,6 +50,7 @@ async function transcribeFiles(files: string[], options: TranscribeOptions): Pro
   }
   await using transcriber = await Transcriber.load({
     model: options.model,
+    device: options.device,
     maximumSeconds: options.maxHours * 3600,
     ...(options.decoder ? { decoder: options.decoder } : {}),
     ...(options.beam ? { beamWidth: options.beam } : {}),

@@ -68,7 +68,7 @@ export class CheckpointWeights implements WeightSource {
 
   private sharedMatrix(name: string): PackedMatrix | undefined {
     const id = this.shared[name];
-    return id === undefined ? undefined : PackedMatrix.fromShared(id);
+    return id === undefined || this.device === "cuda" ? undefined : PackedMatrix.fromShared(id);
   }
 
   private readMatrix(name: string, spec: WeightSpec): Tensor | PackedMatrix {

@@ -30,6 +30,8 @@ export interface ModelDescription {
   readonly rename?: (name: string) => string;
   /** Tensors of the checkpoint that inference has no use for. */
   readonly unusedWeights?: RegExp;
+  /** Whether forward passes can be made on a GPU. */
+  readonly runsOnGpu?: boolean;
   /** @throws UsmLiteError BAD_CONFIG for a `preprocessor_config.json` that this family cannot honour */
   frontEnd(preprocessor: JsonObject, source: string): FrontEnd;
 }
@@ -91,6 +93,7 @@ export const families: Readonly<Record<string, Family>> = {
   lasr_ctc: (json, source) => {
     const config = parseLasrConfig(json, source);
     return {
+      runsOnGpu: true,
       stride: config.encoder_config.subsampling_conv_stride ** 2,
       network: (weights) => new LasrForCtc(config, weights),
       frontEnd: (preprocessor, path) => LogMel.fromJson(preprocessor, path),

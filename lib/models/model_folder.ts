@@ -10,6 +10,7 @@ import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { readLanguageModel } from "../decode/ngram_file.js";
 import type { LanguageModelWeights } from "../decode/language_model_scorer.js";
 import type { NgramLanguageModel } from "../decode/ngram_language_model.js";
+import { gpuInformation } from "../device/gpu.js";
 import { UsmLiteError } from "../errors.js";
 import { loadTextTokenizer, loadTokenizer } from "../text/load_tokenizer.js";
 import type { TextTokenizer } from "../text/text_tokenizer.js";
@@ -35,6 +36,8 @@ export const modelFiles = {
 export interface SpeechModel {
   readonly folder: string;
   readonly network: SpeechNetwork;
+  /** Where forward passes are made; the rest happens on the CPU. */
+  readonly device: "cpu" | "cuda";
   readonly frontEnd: FrontEnd;
   /** Absent when the folder has no file of one: such a model gives tokens but no text. */
   readonly tokenizer: Tokenizer | undefined;
@@ -54,14 +57,15 @@ export interface SpeechModel {
 export interface LoadOptions {
   /** `packed` (the default) multiplies by packed weights; `float32` unpacks them first. */
   readonly weights?: WeightForm;
-  /** "cuda": packed weights go to the GPU as well, for forward passes with features there. */
+  /** "cuda": forward passes are made on the GPU, in bfloat16. "cpu" by default. */
   readonly device?: "cpu" | "cuda";
   /** What {@link SpeechModel.shareMatrices} gave in another worker, which must still hold the same model. */
   readonly sharedMatrices?: SharedMatrices;
 }
 
 /**
- * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG, BAD_CHECKPOINT, BAD_TOKENIZER, UNSUPPORTED_MODEL; each names the file
+ * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG, BAD_CHECKPOINT, BAD_TOKENIZER, UNSUPPORTED_MODEL; each names the file. NO_GPU,
+ * DRIVER_TOO_OLD, OUT_OF_MEMORY with device "cuda"
  */
 export function loadModel(folder: string, options: LoadOptions = {}): SpeechModel {
   checkFolder(folder);
@@ -69,8 +73,10 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
   const json = readJsonFile(path("config"), "BAD_CONFIG");
   const description = describeModel(json, path("config"), optionalJson(path("generation")));
   const compression = readCompression(json, path("config"));
+  const { device = "cpu" } = options;
+  if (device === "cuda") checkGpu(description, json, path("config"));
   using file = openWeights(folder, description);
-  const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed", options.sharedMatrices, options.device);
+  const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed", options.sharedMatrices, device);
   const network = description.network(weights);
   weights.checkAllUsed(description.unusedWeights);
   const preprocessor = readPreprocessorConfig(folder);
@@ -84,6 +90,7 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
   return {
     folder,
     network,
+    device,
     frontEnd,
     tokenizer: network.kind === "sequence-to-sequence" ? undefined : loadTokenizer(folder, network.blankId),
     textTokenizer: network.kind === "sequence-to-sequence" ? loadTextTokenizer(folder, network.generation.endId) : undefined,
@@ -135,6 +142,14 @@ export function describeModel(config: JsonObject, source: string, generation: Js
     "UNSUPPORTED_MODEL",
     `${source}: model_type ${JSON.stringify(type)} is not supported; these are: ${Object.keys(families).join(", ")}`,
   );
+}
+
+/** @throws UsmLiteError UNSUPPORTED_MODEL for a family that has no GPU form; NO_GPU, DRIVER_TOO_OLD */
+function checkGpu({ runsOnGpu }: ModelDescription, json: JsonObject, source: string): void {
+  if (!runsOnGpu) {
+    throw new UsmLiteError("UNSUPPORTED_MODEL", `${source}: ${String(json["model_type"])} computes on the CPU only; use device "cpu"`);
+  }
+  gpuInformation();
 }
 
 function checkFolder(folder: string): void {

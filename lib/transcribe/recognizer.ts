@@ -9,6 +9,7 @@ import { HotwordScorer } from "../decode/hotword_scorer.js";
 import { LanguageModelScorer, type LanguageModelWeights } from "../decode/language_model_scorer.js";
 import { ChunkPlan, joinChunks, type Chunk, type ChunkPlanner } from "../decode/overlap.js";
 import type { PrefixScorer } from "../decode/prefix_scorer.js";
+import { DeviceTensor } from "../device/device_tensor.js";
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
 import { logSoftmax } from "../ops/softmax.js";
@@ -34,6 +35,8 @@ export interface RecognizerOptions extends Pick<WindowDecodingOptions, "language
   readonly languageModelWeights?: LanguageModelWeights;
   /** `float32` unpacks compressed weights first, to compare. */
   readonly weights?: WeightForm;
+  /** "cuda" makes the forward passes on the GPU; "cpu" by default. */
+  readonly device?: "cpu" | "cuda";
 }
 
 /** What one recording may ask for. */
@@ -261,10 +264,10 @@ export class Recognizer {
   }
 
   private encode(features: Tensor, offsets: SequenceOffsets): { output: Tensor; offsets: SequenceOffsets } {
-    const { network } = this.model;
+    const { network, device } = this.model;
     if (network.kind === "ctc") {
-      const { logits, offsets: hidden } = network.forward(features, offsets);
-      return { output: logSoftmax(logits), offsets: hidden };
+      const { logits, offsets: hidden } = network.forward(device === "cuda" ? DeviceTensor.from(features) : features, offsets);
+      return { output: logSoftmax(logits instanceof DeviceTensor ? logits.toTensor() : logits), offsets: hidden };
     }
     if (network.kind !== "transducer") throw new UsmLiteError("INTERNAL", "windows are not encoded here");
     const { projected, offsets: hidden } = network.encode(features, offsets);
