@@ -68,6 +68,14 @@ const busy = load > 0.5 ? `load average ${load.toFixed(1)} when measuring began`
 if (busy) console.error(`other programs are running (${busy}); figures will be worse than the machine's best`);
 
 const records: BenchmarkRecord[] = [];
+
+/** After every record, so that a run that is stopped leaves what it has. */
+function write(file: string): void {
+  const { version } = JSON.parse(readFileSync(join(packageRoot, "package.json"), "utf8")) as { version: string };
+  const report: BenchmarkReport = { machine: options.machine, date: new Date().toISOString(), version, records };
+  writeFileSync(file, `${JSON.stringify(report, undefined, 2)}\n`);
+}
+
 for (const suite of chosen) {
   console.log(`${suite.name} on ${options.machine}`);
   const context: BenchmarkContext = {
@@ -76,6 +84,7 @@ for (const suite of chosen) {
     record: (record) => {
       const note = [record.note, busy].filter(Boolean).join("; ");
       records.push(note ? { ...record, note } : record);
+      if (options.json) write(options.json);
       console.log(line(record));
     },
   };
@@ -83,8 +92,6 @@ for (const suite of chosen) {
 }
 
 if (options.json) {
-  const { version } = JSON.parse(readFileSync(join(packageRoot, "package.json"), "utf8")) as { version: string };
-  const report: BenchmarkReport = { machine: options.machine, date: new Date().toISOString(), version, records };
-  writeFileSync(options.json, `${JSON.stringify(report, undefined, 2)}\n`);
+  write(options.json);
   console.log(`wrote ${options.json}`);
 }

@@ -61,8 +61,8 @@ fi
 # ---- the small ones with every access to memory checked ----
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -1)
 if [ $sanitizer_seconds -gt 0 ] && [ -n "$sanitizer" ]; then
-  USMLITE_TEST_GPU=1 USMLITE_TEST_SMALL=1 timeout --kill-after=5 $sanitizer_seconds "$sanitizer" --tool memcheck --target-processes all \
-    --error-exitcode 99 node $ava --serial --no-color --timeout=5m dist/test/103-*.test.js > "$results/sanitizer.log" 2>&1
+  timeout --kill-after=5 $sanitizer_seconds "$sanitizer" --tool memcheck --target-processes all \
+    --error-exitcode 99 node dist/bench/gpu/small_products.js > "$results/sanitizer.log" 2>&1
   code=$?
   grep -E 'ERROR SUMMARY|Invalid|✘' "$results/sanitizer.log" | sort | uniq -c | head -10
   case $code in

@@ -1,4 +1,5 @@
 /** Suite `matmul-cuda`: products with packed weights on a GPU, beside cuBLASLt and cuSPARSELt in turn on the same GPU. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { DeviceTensor, DeviceWeight, gpuInformation, hasGpu, packWeight, quantizeRows, synchronizeGpu, Tensor, tidy, trimGpuMemory, type Arithmetic, type QuantizedRows } from "../../lib/index.js";
 import { deviceLinearArguments } from "../../lib/device/device_linear.js";
 import type { DeviceWeightHandle } from "../../lib/device/device_weight.js";
@@ -83,7 +84,8 @@ const cacheBytes = 160 * 2 ** 20; // what the copies of a weight should exceed: 
 const mostCopies = 64;
 const patternRows = 64;
 const millisecondsPerTurn = 2;
-const rounds = 5;
+const rounds = 7;
+const mostSecondsOfPeer = 20;
 
 const native = (): MeasuringBindings => gpuAddon<MeasuringBindings>();
 
@@ -148,13 +150,24 @@ interface PeerAnswer {
   graph?: boolean;
 }
 
+/** A library that does not come back is given up, and with it all others of its process. */
+async function answerOf(python: PytorchPeer, request: object): Promise<PeerAnswer> {
+  const late = new AbortController();
+  const tooLate = sleep(1000 * mostSecondsOfPeer, { error: `no answer within ${mostSecondsOfPeer} seconds` }, { signal: late.signal });
+  tooLate.catch(() => {});
+  const answer = python.ask(JSON.stringify(request)).catch((error: Error) => ({ error: error.message }));
+  const first = (await Promise.race([answer, tooLate])) as PeerAnswer;
+  late.abort();
+  if (first.error?.startsWith("no answer")) python.stop();
+  return first;
+}
+
 /** Peers that cannot do the work are left out, with a line of log. */
 async function peerContestants(work: CudaCase, python: PytorchPeer, context: BenchmarkContext): Promise<(Contestant & { bytes: number; peak: Parameters<typeof peakOf>[0]; sparse: boolean })[]> {
   const { m, n, k } = work;
   const list = [];
   for (const peer of work.peers) {
-    const ask = async (rounds: number): Promise<PeerAnswer> =>
-      (await python.ask(JSON.stringify({ peer, m, n, k, milliseconds: millisecondsPerTurn, rounds }))) as PeerAnswer;
+    const ask = (rounds: number): Promise<PeerAnswer> => answerOf(python, { peer, m, n, k, milliseconds: millisecondsPerTurn, rounds });
     const first = await ask(1);
     if (!first.ms) {
       context.log(`${peer} is left out of ${m}x${n}x${k}: ${first.error}`);
@@ -205,7 +218,7 @@ async function run(context: BenchmarkContext): Promise<void> {
   const gpu = gpuInformation();
   context.log(`${gpu.name}, CUDA ${gpu.driverVersion}`);
   const python = gpu.emulated ? undefined : await PytorchPeer.start("cuda_matmul.py", [], context.log);
-  const ceilings = ((await python?.ask('{"ceilings": true}')) ?? { bytesPerSecond: Infinity, bfloat16: Infinity }) as Ceilings;
+  const ceilings = ((await python?.ask('{"ceilings": true}').catch(() => undefined)) ?? { bytesPerSecond: Infinity, bfloat16: Infinity }) as Ceilings;
   if (python) context.log(`ceilings: ${JSON.stringify(ceilings)}`);
   for (const work of gpu.emulated ? emulatedCases : cases) {
     if (performance.now() > deadline) {
@@ -219,7 +232,7 @@ async function run(context: BenchmarkContext): Promise<void> {
     trimGpuMemory();
     contestants.forEach(({ impl, spec, note, bytes, peak, sparse: isSparse }, index) => {
       const timing = timings[index];
-      if (!timing) return;
+      if (!timing || !Number.isFinite(timing.ms)) return;
       const operations = 2 * m * n * k;
       const moved = bytes + 2 * m * (n + k);
       const share = python ? shareOfCeiling(timing.ms, moved, operations, peakOf(peak, isSparse, ceilings), ceilings) : undefined;
