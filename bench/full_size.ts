@@ -45,13 +45,13 @@ const models: Readonly<Record<string, FullSizeModel>> = {
     config: { model_type: "cohere_asr", vocab_size: 16384, hidden_size: 1024, num_hidden_layers: 8, num_attention_heads: 8, intermediate_size: 4096, encoder_config: cohereEncoder },
     generation: {},
     preprocessor: { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 128 },
-    recipe: 'spec: int4+2:4\nlayers:\n  - {pattern: "model.decoder.proj", spec: int8}\n  - {pattern: proj_out, spec: int8}\n  - {pattern: "model.encoder.subsampling.linear", spec: int4+2:4}',
+    recipe: 'spec: int4+2:4\nlayers:\n  - {pattern: "model.decoder.proj", spec: int8}\n  - {pattern: proj_out, spec: int8}\n  - {pattern: model.decoder.embed_tokens, spec: int8}\n  - {pattern: "model.encoder.subsampling.linear", spec: int4+2:4}',
   },
   "whisper-large-v3-turbo": {
     config: { model_type: "whisper", vocab_size: 51866, num_mel_bins: 128, d_model: 1280, encoder_layers: 32, encoder_attention_heads: 20, encoder_ffn_dim: 5120, decoder_layers: 4, decoder_attention_heads: 20, decoder_ffn_dim: 5120, max_source_positions: 1500, max_target_positions: 448 },
     generation: { decoder_start_token_id: 50258, eos_token_id: 50257, no_timestamps_token_id: 50364, max_length: 448 },
     preprocessor: { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 128 },
-    recipe: 'spec: int4+2:4\nlayers:\n  - {pattern: "model.encoder.conv*", spec: int8}',
+    recipe: 'spec: int4+2:4\nlayers:\n  - {pattern: "model.encoder.conv*", spec: int8}\n  - {pattern: model.decoder.embed_tokens, spec: int8}',
   },
 };
 

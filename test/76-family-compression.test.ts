@@ -120,6 +120,20 @@ test("a transducer's other layers are packed where a pattern names them, and the
   for (const decoder of ["greedy", "beam"] as const) t.is(new Recognizer(loaded, { decoder }).transcribe(tones(1, 1)).duration, 1);
 });
 
+test("Whisper's embedding is packed where a pattern names it, and scores tokens packed", async (t) => {
+  const model = write("whisper", "embedding");
+  const recipe = parseRecipe('spec: int8\nlayers:\n  - {pattern: model.decoder.embed_tokens, spec: int8}\n  - {pattern: "model.encoder.conv*", spec: int8}', "r");
+  const out = join(folder.path, "embedding-packed");
+  await compressModel({ model, recipe, recipeSource: "r", manifest: undefined, out });
+  t.true(measureModel(out).layers.some(({ name, spec }) => name === "model.decoder.embed_tokens.weight" && spec === "int8"));
+  const input = inputOf("whisper", join(folder.path, "embedding.input"));
+  const wanted = forward(model, input).get("logits") as Float32Array;
+  for (const weights of ["packed", "float32"] as const) {
+    const error = difference(forward(out, input, weights).get("logits") as Float32Array, wanted);
+    t.true(error > 0 && error < 0.05, `${weights}: ${error}`);
+  }
+});
+
 /** Rewrites the weights with other element types, or in several files. */
 function rewrite(model: string, name: string, change: (entries: [string, SafetensorsEntry][]) => [string, SafetensorsEntry][][]): string {
   const copy = join(folder.path, name);

@@ -39,6 +39,8 @@ export class CheckpointWeights implements WeightSource {
   ) {}
 
   tensor(name: string, shape: readonly number[]): Tensor {
+    const spec = this.specs.get(name);
+    if (spec && !this.file.has(name)) return this.unpacked(name, shape, spec);
     this.used.add(name);
     if (!this.file.has(name)) throw this.missing(name);
     checkShape(this.file.path, name, this.file.shape(name), shape);
@@ -62,6 +64,13 @@ export class CheckpointWeights implements WeightSource {
     return matrix;
   }
 
+  /** A packed weight as float32, for what looks rows up in it. */
+  private unpacked(name: string, shape: readonly number[], spec: WeightSpec): Tensor {
+    for (const part of [...packedTensorNames(name, spec), `${name}_shape`]) this.used.add(part);
+    checkShape(this.file.path, name, packedShape(this.file, name), shape);
+    return this.form === "shapes" ? this.placeholder : (this.readMatrix(name, spec, "float32") as Tensor);
+  }
+
   private get placeholder(): Tensor {
     return (this.none ??= keep(Tensor.zeros([0])));
   }
@@ -71,11 +80,11 @@ export class CheckpointWeights implements WeightSource {
     return id === undefined || this.device === "cuda" ? undefined : PackedMatrix.fromShared(id);
   }
 
-  private readMatrix(name: string, spec: WeightSpec): Tensor | PackedMatrix {
+  private readMatrix(name: string, spec: WeightSpec, form = this.form): Tensor | PackedMatrix {
     return tidy(() => {
       const packed = readPackedWeight(this.file, name, spec);
       try {
-        if (this.form !== "packed") return keep(unpackWeight(packed).weight);
+        if (form !== "packed") return keep(unpackWeight(packed).weight);
         const matrix = PackedMatrix.from(packed);
         if (this.device === "cuda") placeOnGpu(matrix, packed);
         return matrix;

@@ -51,7 +51,9 @@ export class CohereNetwork implements SequenceToSequenceNetwork {
     this.encoder = new ParakeetEncoder(root.scope("model.encoder"), encoder_config);
     const scope = root.scope("model.decoder");
     this.projection = new Linear(scope, "proj", [hidden, encoder_config.hidden_size], { bias: true });
-    const tokens = scope.tensor("embed_tokens.weight", [vocab_size, hidden], "small");
+    // The same weight scores tokens, packed if it is, and has its rows looked up, as floats.
+    const embedding = scope.matrix("embed_tokens.weight", [vocab_size, hidden], "small");
+    const tokens = embedding instanceof PackedMatrix ? scope.tensor("embed_tokens.weight", [vocab_size, hidden], "small") : embedding;
     const positions = scope.tensor("pos_emb.weight", [max_position_embeddings, hidden], "small");
     const norm = new Norm(scope, "embedding_layernorm", hidden, layerNormEpsilon);
     const sizes = {
@@ -67,7 +69,7 @@ export class CohereNetwork implements SequenceToSequenceNetwork {
       names,
     };
     this.decoder = new SequenceDecoder(scope, sizes, { tokens, positions, norm });
-    this.head = config.tie_word_embeddings ? tokens : root.matrix("proj_out.weight", [vocab_size, hidden], "small");
+    this.head = config.tie_word_embeddings ? embedding : root.matrix("proj_out.weight", [vocab_size, hidden], "small");
     this.headBias = root.tensor("proj_out.bias", [vocab_size], "zeros");
   }
 
@@ -111,7 +113,7 @@ export class CohereNetwork implements SequenceToSequenceNetwork {
 
   linearWeights(): readonly string[] {
     const own = this.config.tie_word_embeddings ? [] : ["proj_out.weight"];
-    return [this.encoder.subsampling.output.name, this.projection.name, ...this.blockWeights(), ...own];
+    return [this.encoder.subsampling.output.name, this.projection.name, ...this.blockWeights(), "model.decoder.embed_tokens.weight", ...own];
   }
 
   blockWeights(): readonly string[] {

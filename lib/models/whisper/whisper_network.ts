@@ -32,7 +32,9 @@ export class WhisperNetwork implements SequenceToSequenceNetwork {
     const { d_model: hidden, vocab_size, max_target_positions } = config;
     this.encoder = new WhisperEncoder(root.scope("model.encoder"), config);
     const scope = root.scope("model.decoder");
-    const tokens = scope.tensor("embed_tokens.weight", [vocab_size, hidden], "small");
+    // The same weight scores tokens, packed if it is, and has its rows looked up, as floats.
+    const embedding = scope.matrix("embed_tokens.weight", [vocab_size, hidden], "small");
+    const tokens = embedding instanceof PackedMatrix ? scope.tensor("embed_tokens.weight", [vocab_size, hidden], "small") : embedding;
     const positions = scope.tensor("embed_positions.weight", [max_target_positions, hidden], "small");
     this.decoder = new SequenceDecoder(
       scope,
@@ -49,7 +51,7 @@ export class WhisperNetwork implements SequenceToSequenceNetwork {
       },
       { tokens, positions },
     );
-    this.head = config.tie_word_embeddings ? tokens : root.matrix("proj_out.weight", [vocab_size, hidden], "small");
+    this.head = config.tie_word_embeddings ? embedding : root.matrix("proj_out.weight", [vocab_size, hidden], "small");
   }
 
   encode(features: Tensor, offsets: SequenceOffsets): Encoded {
@@ -90,7 +92,7 @@ export class WhisperNetwork implements SequenceToSequenceNetwork {
 
   linearWeights(): readonly string[] {
     const own = this.config.tie_word_embeddings ? [] : ["proj_out.weight"];
-    return [...this.encoder.convolutions.map(({ name }) => name), ...this.blockWeights(), ...own];
+    return [...this.encoder.convolutions.map(({ name }) => name), ...this.blockWeights(), "model.decoder.embed_tokens.weight", ...own];
   }
 
   blockWeights(): readonly string[] {
