@@ -3,7 +3,8 @@ import { copyFileSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import { writeTextFile } from "../checkpoint/atomic_file.js";
 import { writeFolderAtomically } from "../checkpoint/atomic_folder.js";
-import { readJsonFile } from "../checkpoint/json_file.js";
+import { readJsonFile, type JsonObject } from "../checkpoint/json_file.js";
+import { quantizationConfig } from "../checkpoint/compressed_tensors.js";
 import { packedEntries } from "../checkpoint/packed_weights.js";
 import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors.js";
 import { SafetensorsStream } from "../checkpoint/safetensors_stream.js";
@@ -47,7 +48,7 @@ function pack(name: string, weight: Tensor, spec: WeightSpec, mask: Tensor | und
  */
 export function exportInOneShot(file: TensorFile, { from, to, plan }: Pick<ExportOptions, "from" | "to" | "plan">): void {
   writeFolderAtomically(to, (folder) => {
-    writeCompanions(from, folder, plan);
+    writeCompanions(from, folder, plan, (name) => file.shape(name));
     using stream = new SafetensorsStream(join(folder, modelFiles.weights));
     for (const name of file.names()) {
       const spec = plan.get(name);
@@ -67,7 +68,7 @@ export function exportInOneShot(file: TensorFile, { from, to, plan }: Pick<Expor
  */
 export function exportModel(network: SpeechNetwork, { from, to, plan, weights, masks }: ExportOptions): void {
   writeFolderAtomically(to, (folder) => {
-    writeCompanions(from, folder, plan);
+    writeCompanions(from, folder, plan, (name) => (weights.get(name) as Tensor).shape);
     tidy(() => {
       const entries: [string, SafetensorsEntry][] = [...network.buffers()];
       for (const name of network.parameters().keys()) {
@@ -82,9 +83,13 @@ export function exportModel(network: SpeechNetwork, { from, to, plan, weights, m
 }
 
 /** config.json with what the plan says, and the files that stay as they are. */
-function writeCompanions(from: string, folder: string, plan: CompressionPlan): void {
+function writeCompanions(from: string, folder: string, plan: CompressionPlan, shapeOf: (name: string) => readonly number[]): void {
   const config = { ...readJsonFile(join(from, modelFiles.config), "BAD_CONFIG") };
+  // What it says of how the weights were stored before is over.
+  delete config["quantization_config"];
   if (plan.size > 0) config["usm_lite"] = compressionSection(plan);
+  const forOthers = quantizationConfig(plan, shapeOf);
+  if (forOthers) config["quantization_config"] = forOthers as JsonObject;
   writeTextFile(join(folder, modelFiles.config), formatLasrConfig(config));
   const { preprocessor, generation, languageModel, languageModelWeights } = modelFiles;
   for (const file of [preprocessor, "processor_config.json", generation, languageModel, languageModelWeights, ...tokenizerFiles]) {

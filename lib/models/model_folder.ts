@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { FrontEnd } from "../audio/front_end.js";
 import { readPreprocessorConfig } from "../audio/preprocessor_config.js";
 import { readJsonFile, type JsonObject } from "../checkpoint/json_file.js";
+import { DequantizedTensors, integerWeightsOf } from "../checkpoint/compressed_tensors.js";
 import { RenamedTensors } from "../checkpoint/renamed_tensors.js";
 import { readWeights } from "../checkpoint/sharded_safetensors.js";
 import type { TensorFile } from "../checkpoint/tensor_file.js";
@@ -75,7 +76,7 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
   const compression = readCompression(json, path("config"));
   const { device = "cpu" } = options;
   if (device === "cuda") checkGpu(description, json, path("config"));
-  using file = openWeights(folder, description);
+  using file = openWeights(folder, description, json);
   const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed", options.sharedMatrices, device);
   const network = description.network(weights);
   weights.checkAllUsed(description.unusedWeights);
@@ -121,7 +122,7 @@ export function outlineModel(folder: string): ModelOutline {
   const json = readJsonFile(path, "BAD_CONFIG");
   const description = describeModel(json, path, optionalJson(join(folder, modelFiles.generation)));
   const compression = readCompression(json, path);
-  const file = openWeights(folder, description);
+  const file = openWeights(folder, description, json);
   try {
     const weights = new CheckpointWeights(file, compression.specs, "shapes");
     const network = description.network(weights);
@@ -157,9 +158,17 @@ function checkFolder(folder: string): void {
   throw new UsmLiteError("FILE_NOT_FOUND", `model folder ${folder} does not exist; name a folder with a config.json`);
 }
 
-function openWeights(folder: string, { rename }: ModelDescription): TensorFile {
-  const file = readWeights(folder);
-  return rename ? new RenamedTensors(file, rename) : file;
+function openWeights(folder: string, { rename }: ModelDescription, config: JsonObject): TensorFile {
+  // Our own section says more of the same weights.
+  const integers = config["usm_lite"] === undefined ? integerWeightsOf(config, join(folder, modelFiles.config)) : undefined;
+  const stored = readWeights(folder);
+  try {
+    const file = integers ? new DequantizedTensors(stored, integers) : stored;
+    return rename ? new RenamedTensors(file, rename) : file;
+  } catch (error) {
+    stored.close();
+    throw error;
+  }
 }
 
 const optionalJson = (path: string): JsonObject => (existsSync(path) ? readJsonFile(path, "BAD_CONFIG") : {});
