@@ -17,15 +17,18 @@ namespace {
 // (16 registers with AVX2, 32 with AVX-512).
 constexpr int64_t kTileRows = Vector::kLanes == 16 ? 12 : 6;
 constexpr int64_t kTileColumns = 2 * Vector::kLanes;
-// Depth of a block: a panel of b (kDepth x kTileColumns) takes 24 or 32 KB, most of a first-level cache.
-constexpr int64_t kDepth = Vector::kLanes == 16 ? 256 : 384;
-// Rows of a block of a: kRows x kDepth takes about 220 KB, half of a second-level cache.
+// Depth of a block. AVX2: a panel of b (kDepth x kTileColumns) takes 24 KB, most of a first-level cache. AVX-512: the panel
+// of a (kTileRows x kDepth) takes as much, and b comes from the second level, 128 bytes in twelve cycles.
+constexpr int64_t kDepth = Vector::kLanes == 16 ? 512 : 384;
+// Rows of a block of a: kRows x kDepth takes about 220 KB (AVX-512: 290 KB), part of a second-level cache.
 constexpr int64_t kRows = 144;
 // Packed b is made for this many elements at a time (2 MB), so that it stays in the last-level cache.
 constexpr int64_t kPackedElements = 1 << 19;
 constexpr int64_t kPackedColumns = 1024;
 // With fewer rows than this per thread, threads divide the columns instead and each packs its own part of b.
 constexpr int64_t kRowsPerThread = 48;
+// Elements of a below which all of it is packed at once (256 KB).
+constexpr int64_t kFewElements = 1 << 16;
 // Panels packed side by side where the vectors are interleaved in memory.
 constexpr int64_t kPanelGroup = 8;
 constexpr int64_t kTurns = 4;
@@ -209,10 +212,12 @@ void multiply_panel(const Product& p, int64_t row, int64_t rows, int64_t column,
 void multiply_block(const Product& p, int64_t first, int64_t last, const PackedB& packed) {
   const int64_t block = depth_block(p.k);
   Scratch<float> packed_a(packed_a_capacity(std::min(kRows, last - first), block));
+  // Blocks of rows of nearly equal height, whole tiles.
+  const int64_t step = divide_up(divide_up(last - first, divide_up(last - first, kRows)), kTileRows) * kTileRows;
   for (int64_t k0 = packed.k_begin; k0 < packed.k_end; k0 += block) {
     const int64_t depth = std::min(block, packed.k_end - k0);
-    for (int64_t row = first; row < last; row += kRows) {
-      const int64_t rows = std::min(kRows, last - row);
+    for (int64_t row = first; row < last; row += step) {
+      const int64_t rows = std::min(step, last - row);
       pack_a(p, row, rows, k0, depth, packed_a.data());
       for (int64_t panel = 0; panel < packed.panels(); ++panel) {
         multiply_panel(p, row, rows, packed.begin + panel * kTileColumns, k0, depth, packed_a.data(),
@@ -220,6 +225,108 @@ void multiply_block(const Product& p, int64_t first, int64_t last, const PackedB
       }
     }
   }
+}
+
+#if defined(__AVX512F__)
+// tile (Rows, kTileColumns) = rows of a . columns of b stored as rows, over one depth block: columns are transposed in
+// registers and used there, because writing them to a panel would cost more than multiplying by so few rows.
+template <int64_t Rows>
+[[gnu::noinline]] void multiply_transposed(const float* b, int64_t ldb, const float* const* a, int64_t depth, float* tile) {
+  constexpr int64_t kGroups = kTileColumns / 16;
+  Vector sum[Rows][kGroups];
+#pragma GCC unroll 4
+  for (int64_t r = 0; r < Rows; ++r) {
+#pragma GCC unroll 2
+    for (int64_t group = 0; group < kGroups; ++group) sum[r][group] = Vector::all(-0.0f);  // adding to it changes nothing
+  }
+  int64_t k = 0;
+  for (; k + 16 <= depth; k += 16) {
+#pragma GCC unroll 2
+    for (int64_t group = 0; group < kGroups; ++group) {
+      const float* from = b + group * 16 * ldb + k;
+      Vector columns[16];
+      prefetch_rows(from, ldb);
+      transpose_16x16(from, ldb, columns);
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < 16; ++i) {
+#pragma GCC unroll 4
+        for (int64_t r = 0; r < Rows; ++r) sum[r][group] = multiply_add(Vector::all(a[r][k + i]), columns[i], sum[r][group]);
+      }
+    }
+  }
+  for (; k < depth; ++k) {
+    for (int64_t group = 0; group < kGroups; ++group) {
+      alignas(64) float column[16];
+      for (int64_t i = 0; i < 16; ++i) column[i] = b[(group * 16 + i) * ldb + k];
+      for (int64_t r = 0; r < Rows; ++r) sum[r][group] = multiply_add(Vector::all(a[r][k]), Vector::load(column), sum[r][group]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int64_t r = 0; r < Rows; ++r) {
+#pragma GCC unroll 2
+    for (int64_t group = 0; group < kGroups; ++group) sum[r][group].store(tile + r * kTileColumns + group * 16);
+  }
+}
+
+constexpr int64_t kTransposedRows = 4;
+
+template <int64_t Rows = kTransposedRows>
+void multiply_transposed(int64_t rows, const Product& p, int64_t column, int64_t k0, int64_t depth, float* tile) {
+  if constexpr (Rows > 1) {
+    if (rows < Rows) return multiply_transposed<Rows - 1>(rows, p, column, k0, depth, tile);
+  }
+  const float* a[Rows];
+  for (int64_t r = 0; r < Rows; ++r) a[r] = p.a[r] + k0;
+  multiply_transposed<Rows>(p.b[column] + k0, p.b.stride, a, depth, tile);
+}
+
+// Up to kTransposedRows rows, neither factor packed.
+void multiply_by_transposed_columns(const Product& p) {
+  const int64_t block = depth_block(p.k), panels = divide_up(p.n, kTileColumns);
+  const int64_t parts = std::min(divide_up(panels, divide_up(kWorkPerThread, p.m * p.k * kTileColumns)), 2 * kTurns * thread_count());
+  parallel_dynamic(parts, [&](int64_t part) {
+    alignas(64) float tile[kTransposedRows * kTileColumns];
+    Scratch<float> packed_a(packed_a_capacity(p.m, block)), packed_b(static_cast<size_t>(kTileColumns * block));  // for the last
+    for (int64_t panel = panels * part / parts; panel < panels * (part + 1) / parts; ++panel) {
+      const int64_t column = panel * kTileColumns, columns = std::min(kTileColumns, p.n - column);
+      for (int64_t k0 = 0; k0 < p.k; k0 += block) {
+        const int64_t depth = std::min(block, p.k - k0);
+        if (columns == kTileColumns) {
+          multiply_transposed(p.m, p, column, k0, depth, tile);
+        } else {
+          pack_b_panels(p, column, columns, k0, depth, packed_b.data());
+          pack_a(p, 0, p.m, k0, depth, packed_a.data());
+          multiply_tile(p.m, depth, packed_a.data(), packed_b.data(), tile);
+        }
+        store_tile(p, tile, 0, p.m, column, columns, k0 == 0, k0 + depth == p.k);
+      }
+    }
+  });
+}
+#endif
+
+// So few rows that all of a, packed, takes part of a second-level cache: each panel of b is read along its whole depth, as
+// memory likes it, and a block of it used as soon as it is packed.
+void multiply_few_rows(const Product& p) {
+  const int64_t block = depth_block(p.k), a_stride = static_cast<int64_t>(packed_a_capacity(p.m, block));
+  const int64_t grain = divide_up(kWorkPerThread, p.m * p.k * kTileColumns);
+  Scratch<float> packed_a(static_cast<size_t>(a_stride * divide_up(p.k, block)));
+  for (int64_t k0 = 0; k0 < p.k; k0 += block) {
+    pack_a(p, 0, p.m, k0, std::min(block, p.k - k0), packed_a.data() + k0 / block * a_stride);
+  }
+  const int64_t panels = divide_up(p.n, kTileColumns);
+  const int64_t parts = std::min(divide_up(panels, grain), kTurns * thread_count());
+  parallel_dynamic(parts, [&](int64_t part) {
+    Scratch<float> packed_b(static_cast<size_t>(kTileColumns * block));
+    for (int64_t panel = panels * part / parts; panel < panels * (part + 1) / parts; ++panel) {
+      const int64_t column = panel * kTileColumns;
+      for (int64_t k0 = 0; k0 < p.k; k0 += block) {
+        const int64_t depth = std::min(block, p.k - k0);
+        pack_b_panels(p, column, std::min(kTileColumns, p.n - column), k0, depth, packed_b.data());
+        multiply_panel(p, 0, p.m, column, k0, depth, packed_a.data() + k0 / block * a_stride, packed_b.data());
+      }
+    }
+  });
 }
 
 // Few rows: threads divide the columns. All rows fit in the second-level cache, so each panel of b is packed, used by
@@ -293,6 +400,10 @@ void matmul(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
                   {b, ldb, rows.b}, beta,        c,   ldc,    rows.c,    &epilogue,
                   only_scales(epilogue)};
   if (k <= 0) finish_empty_sums(p);
+#if defined(__AVX512F__)
+  else if (transpose_b && !transpose_a && !rows.b && m <= kTransposedRows) multiply_by_transposed_columns(p);
+#endif
+  else if (m * k <= kFewElements && m < kRowsPerThread) multiply_few_rows(p);
   else if (m < kRowsPerThread * thread_count()) multiply_by_columns(p);
   else multiply_by_rows(p);
 }

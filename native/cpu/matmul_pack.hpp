@@ -35,6 +35,43 @@ inline void transpose_8x8(const float* const rows[8], float* out, int64_t stride
   }
 }
 
+#if defined(__AVX512F__)
+/// Sixteen rows of sixteen floats, `stride` apart, become sixteen columns: lane r of columns[i] = rows[r * stride + i].
+inline void transpose_16x16(const float* rows, int64_t stride, Vector columns[16]) {
+  __m512 pairs[16], fours[16];
+#pragma GCC unroll 8
+  for (int r = 0; r < 16; r += 2) {
+    const __m512 even = _mm512_loadu_ps(rows + r * stride), odd = _mm512_loadu_ps(rows + (r + 1) * stride);
+    pairs[r] = _mm512_unpacklo_ps(even, odd);
+    pairs[r + 1] = _mm512_unpackhi_ps(even, odd);
+  }
+  // fours[r + i]: element 4 * quarter + i of rows r..r+3, in each quarter of the register.
+#pragma GCC unroll 4
+  for (int r = 0; r < 16; r += 4) {
+    fours[r] = _mm512_shuffle_ps(pairs[r], pairs[r + 2], _MM_SHUFFLE(1, 0, 1, 0));
+    fours[r + 1] = _mm512_shuffle_ps(pairs[r], pairs[r + 2], _MM_SHUFFLE(3, 2, 3, 2));
+    fours[r + 2] = _mm512_shuffle_ps(pairs[r + 1], pairs[r + 3], _MM_SHUFFLE(1, 0, 1, 0));
+    fours[r + 3] = _mm512_shuffle_ps(pairs[r + 1], pairs[r + 3], _MM_SHUFFLE(3, 2, 3, 2));
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const __m512 low0 = _mm512_shuffle_f32x4(fours[i], fours[i + 4], 0x44), high0 = _mm512_shuffle_f32x4(fours[i], fours[i + 4], 0xEE);
+    const __m512 low1 = _mm512_shuffle_f32x4(fours[i + 8], fours[i + 12], 0x44), high1 = _mm512_shuffle_f32x4(fours[i + 8], fours[i + 12], 0xEE);
+    columns[i] = {_mm512_shuffle_f32x4(low0, low1, 0x88)};
+    columns[i + 4] = {_mm512_shuffle_f32x4(low0, low1, 0xDD)};
+    columns[i + 8] = {_mm512_shuffle_f32x4(high0, high1, 0x88)};
+    columns[i + 12] = {_mm512_shuffle_f32x4(high0, high1, 0xDD)};
+  }
+}
+
+/// Sixteen rows, soon to be transposed; they are far apart, and more than the processor follows by itself.
+inline void prefetch_rows(const float* rows, int64_t stride) {
+  constexpr int64_t kAhead = 64;  // floats
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < 16; ++i) _mm_prefetch(reinterpret_cast<const char*>(rows + i * stride + kAhead), _MM_HINT_T0);
+}
+#endif
+
 /// Floats that packing a panel may write behind its last element.
 inline constexpr int64_t kPanelSlack = 16;
 
@@ -43,6 +80,25 @@ inline constexpr int64_t kPanelSlack = 16;
 inline void pack_contiguous_vectors(const Rows& rows, int64_t first, int64_t count, int64_t k0, int64_t depth,
                                     int64_t width, float* out) {
   const auto vector = [&](int64_t i) { return rows[first + std::min(i, count - 1)] + k0; };
+#if defined(__AVX512F__)
+  if (width % 16 == 0 && count == width && !rows.starts) {
+    const int64_t tiles = depth / 16 * 16;
+    for (int64_t group = 0; group < width; group += 16) {
+      const float* from = vector(group);
+      for (int64_t k = 0; k < tiles; k += 16, from += 16) {
+        Vector columns[16];
+        prefetch_rows(from, rows.stride);
+        transpose_16x16(from, rows.stride, columns);
+#pragma GCC unroll 16
+        for (int64_t i = 0; i < 16; ++i) columns[i].store(out + (k + i) * width + group);
+      }
+    }
+    for (int64_t k = tiles; k < depth; ++k) {
+      for (int64_t i = 0; i < width; ++i) out[k * width + i] = vector(i)[k];
+    }
+    return;
+  }
+#endif
   const int64_t whole = depth / 8 * 8;
   // Eight vectors over the whole depth before the next eight: vectors a power of two apart share one set of the cache,
   // which has eight ways. Last group first: what it writes beyond `width` is overwritten by the groups before it.
