@@ -4,7 +4,10 @@ const VARINT = 0;
 const BYTES = 2;
 const FIXED32 = 5;
 /** TensorProto.DataType */
-const dataTypes = { float32: 1, int8: 3, int64: 7 } as const;
+const dataTypes = { float32: 1, uint8: 2, int8: 3, int64: 7 } as const;
+/** Operators that ONNX Runtime adds to the standard ones. */
+const contributed: ReadonlySet<string> = new Set(["DynamicQuantizeMatMul", "MatMulNBits"]);
+const contributedDomain = "com.microsoft";
 const attributeTypes = { float: 1, int: 2, ints: 7 } as const;
 
 function varint(value: number): number[] {
@@ -39,11 +42,12 @@ export class OnnxGraph {
   private readonly parts: Buffer[] = [];
   private count = 0;
 
-  /** A constant. BigInt64Array for shapes, Int8Array for quantized weights. */
-  constant(values: Float32Array | Int8Array | readonly number[], shape: readonly number[]): string {
+  /** A constant. BigInt64Array for shapes, Int8Array and Uint8Array for quantized weights. */
+  constant(values: Float32Array | Int8Array | Uint8Array | readonly number[], shape: readonly number[]): string {
     const name = this.name("constant");
-    const typed = Array.isArray(values) ? BigInt64Array.from(values as number[], BigInt) : (values as Float32Array | Int8Array);
-    const type = typed instanceof Float32Array ? "float32" : typed instanceof Int8Array ? "int8" : "int64";
+    const typed = Array.isArray(values) ? BigInt64Array.from(values as number[], BigInt) : (values as Float32Array | Int8Array | Uint8Array);
+    const bytesOf = typed instanceof Int8Array ? "int8" : typed instanceof Uint8Array ? "uint8" : "int64";
+    const type = typed instanceof Float32Array ? "float32" : bytesOf;
     const raw = Buffer.from(typed.buffer, typed.byteOffset, typed.byteLength);
     // GraphProto.initializer = 5; TensorProto {dims = 1, data_type = 2, name = 8, raw_data = 9}
     this.parts.push(message(5, ...shape.map((extent) => integer(1, extent)), integer(2, dataTypes[type]), bytes(8, name), bytes(9, raw)));
@@ -63,9 +67,9 @@ export class OnnxGraph {
 
   /** A node whose outputs have these names. */
   named(op: string, inputs: readonly string[], outputs: readonly string[], attributes: Readonly<Record<string, OnnxAttribute>> = {}): void {
-    // GraphProto.node = 1; NodeProto {input = 1, output = 2, op_type = 4, attribute = 5}
+    // GraphProto.node = 1; NodeProto {input = 1, output = 2, op_type = 4, attribute = 5, domain = 7}
     const fields = Object.entries(attributes).map(([name, value]) => message(5, bytes(1, name), attribute(value)));
-    this.parts.push(message(1, ...inputs.map((name) => bytes(1, name)), ...outputs.map((name) => bytes(2, name)), bytes(4, op), ...fields));
+    this.parts.push(message(1, ...inputs.map((name) => bytes(1, name)), ...outputs.map((name) => bytes(2, name)), bytes(4, op), ...fields, ...(contributed.has(op) ? [bytes(7, contributedDomain)] : [])));
   }
 
   /** The model with float32 inputs and outputs of these shapes. */
@@ -73,8 +77,8 @@ export class OnnxGraph {
     const values = (field: number, shapes: Readonly<Record<string, OnnxShape>>): Buffer[] =>
       Object.entries(shapes).map(([name, shape]) => valueInfo(field, name, shape));
     const graph = message(7, ...this.parts, bytes(2, "graph"), ...values(11, inputs), ...values(12, outputs));
-    // ModelProto {ir_version = 1, graph = 7, opset_import = 8 {version = 2}}
-    return Buffer.concat([integer(1, 8), graph, message(8, integer(2, 17))]);
+    // ModelProto {ir_version = 1, graph = 7, opset_import = 8 {domain = 1, version = 2}}
+    return Buffer.concat([integer(1, 8), graph, message(8, integer(2, 17)), message(8, bytes(1, contributedDomain), integer(2, 1))]);
   }
 
   private name(kind: string): string {

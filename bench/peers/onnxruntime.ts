@@ -1,6 +1,7 @@
 /** onnxruntime-node, where it can be resolved; it is no dependency of this package (NODE_PATH may point at it). */
 import { createRequire } from "node:module";
-import { matmulModel } from "./onnx_model.js";
+import { values } from "../values.js";
+import { dynamicQuantizeMatmulModel, matmulModel, matmulNBitsModel } from "./onnx_model.js";
 
 interface OnnxTensor {
   readonly data?: unknown;
@@ -16,6 +17,11 @@ interface OnnxRuntimeModule {
   InferenceSession: { create(model: Uint8Array, options: object): Promise<OnnxSession> };
   Tensor: new (type: "float32", values: Float32Array, shape: readonly number[]) => OnnxTensor;
   env: { versions: { node?: string; common?: string } };
+}
+
+interface OnnxProduct {
+  run(repetitions: number): Promise<number[]>;
+  dispose(): void;
 }
 
 export class OnnxRuntime {
@@ -46,18 +52,29 @@ export class OnnxRuntime {
     };
   }
 
-  /** A timed `x (m, k) · weight (k, n)`. */
-  async matmul(
-    shape: { m: number; k: number; n: number },
-    values: { x: Float32Array; weight: Float32Array },
-    threads: number,
-  ): Promise<{ run(repetitions: number): Promise<number[]>; dispose(): void }> {
+  /** Timed products x (m, k) · weight (k, n), by weight spec; of these, those that this version can run. */
+  async matmuls(shape: { m: number; k: number; n: number }, threads: number): Promise<({ spec: string } & OnnxProduct)[]> {
     const { m, k, n } = shape;
-    const session = await this.module.InferenceSession.create(matmulModel(m, k, n, values.weight), {
-      intraOpNumThreads: threads,
-      interOpNumThreads: 1,
-    });
-    const x = new this.module.Tensor("float32", values.x, [m, k]);
+    const models: [spec: string, model: () => Uint8Array][] = [
+      ["float32", () => matmulModel(shape, values(k * n))],
+      ["int8-dynamic", () => dynamicQuantizeMatmulModel(shape)],
+      ["int8/g128", () => matmulNBitsModel(shape, 8)],
+      ["int4/g128", () => matmulNBitsModel(shape, 4)],
+    ];
+    const products: ({ spec: string } & OnnxProduct)[] = [];
+    for (const [spec, model] of models) {
+      try {
+        products.push({ spec, ...(await this.product(model(), values(m * k), [m, k], threads)) });
+      } catch {
+        continue; // an operator or width that this version lacks
+      }
+    }
+    return products;
+  }
+
+  private async product(model: Uint8Array, input: Float32Array, shape: readonly number[], threads: number): Promise<OnnxProduct> {
+    const session = await this.module.InferenceSession.create(model, { intraOpNumThreads: threads, interOpNumThreads: 1, logSeverityLevel: 4 });
+    const x = new this.module.Tensor("float32", input, shape);
     const run = async (repetitions: number): Promise<number[]> => {
       const times: number[] = [];
       for (let i = 0; i < repetitions; i++) {

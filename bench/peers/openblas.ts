@@ -1,9 +1,5 @@
 /** OpenBLAS in a process of its own, compiled on demand where its development package is installed. */
-import { execFileSync, spawn, type ChildProcessWithoutNullStreams } from "node:child_process";
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
-import { createInterface, type Interface } from "node:readline";
-import { packageRoot } from "../package_root.js";
+import { NativePeer } from "./native_peer.js";
 
 export interface MatmulWork {
   transposeA: boolean;
@@ -14,50 +10,28 @@ export interface MatmulWork {
 }
 
 export class OpenBlas {
-  private constructor(
-    /** "openblas 0.3.21" */
-    readonly impl: string,
-    private readonly process: ChildProcessWithoutNullStreams,
-    private readonly lines: AsyncIterator<string>,
-    private readonly reader: Interface,
-  ) {}
+  private constructor(private readonly peer: NativePeer) {}
 
-  /** Compiles the peer; says why not when that fails. */
   static compile(): { path: string } | { reason: string } {
-    const folder = join(packageRoot, "build", "bench");
-    const path = join(folder, "openblas");
-    mkdirSync(folder, { recursive: true });
-    try {
-      const source = join(packageRoot, "bench", "peers", "openblas.cpp");
-      execFileSync("g++", ["-O2", "-std=c++20", source, "-lopenblas", "-o", path], { stdio: "pipe" });
-      return { path };
-    } catch {
-      return { reason: "it does not compile; on Debian: apt-get install libopenblas-dev" };
-    }
+    return NativePeer.compile("openblas", ["-lopenblas"], "libopenblas-dev");
   }
 
   static async start(path: string, threads: number): Promise<OpenBlas> {
-    const process_ = spawn(path, {
-      // 2^12 cycles instead of 2^26: its threads must not spin while another contestant has its turn.
-      env: { ...process.env, OPENBLAS_NUM_THREADS: String(threads), OPENBLAS_THREAD_TIMEOUT: "12" },
-      stdio: "pipe",
-    });
-    const reader = createInterface({ input: process_.stdout });
-    const lines = reader[Symbol.asyncIterator]();
-    const configuration = String((await lines.next()).value);
-    const version = /OpenBLAS (\S+)/.exec(configuration)?.[1] ?? "";
-    return new OpenBlas(`openblas ${version}`, process_, lines, reader);
+    // 2^12 cycles instead of 2^26: its threads must not spin while another contestant has its turn.
+    return new OpenBlas(await NativePeer.start(path, { OPENBLAS_NUM_THREADS: String(threads), OPENBLAS_THREAD_TIMEOUT: "12" }));
+  }
+
+  /** "openblas 0.3.21" */
+  get impl(): string {
+    return `openblas ${/OpenBLAS (\S+)/.exec(this.peer.introduction)?.[1] ?? ""}`;
   }
 
   /** Milliseconds of each of `repetitions` products. */
-  async run(work: MatmulWork, repetitions: number): Promise<number[]> {
-    const { transposeA, transposeB, m, n, k } = work;
-    this.process.stdin.write(`${Number(transposeA)} ${Number(transposeB)} ${m} ${n} ${k} ${repetitions}\n`);
-    return String((await this.lines.next()).value).split(" ").map(Number);
+  run({ transposeA, transposeB, m, n, k }: MatmulWork, repetitions: number): Promise<number[]> {
+    return this.peer.ask(`${Number(transposeA)} ${Number(transposeB)} ${m} ${n} ${k} ${repetitions}`);
   }
 
   stop(): void {
-    this.process.stdin.end();
-    this.reader.close();
+    this.peer.stop();
   }
 }

@@ -1,6 +1,8 @@
-/** Suite `matmul-cpu`: matrix products at the sizes of a Conformer's layers, beside OpenBLAS and onnxruntime. */
+/** Suite `matmul-cpu`: matrix products at the sizes of a Conformer's layers, beside OpenBLAS, oneDNN, onnxruntime and ggml. */
 import { matmul, setThreadCount, Tensor, threadCount } from "../../lib/index.js";
 import { measureInTurn, timed, type Contestant } from "../measure.js";
+import { Ggml } from "../peers/ggml.js";
+import { OneDnn } from "../peers/onednn.js";
 import { OnnxRuntime } from "../peers/onnxruntime.js";
 import { OpenBlas, type MatmulWork } from "../peers/openblas.js";
 import type { BenchmarkContext, BenchmarkSuite } from "../record.js";
@@ -44,6 +46,8 @@ const cases: readonly MatmulCase[] = [
   forward(100, 256, 1024),
   forward(1, 1024, 1024),
   forward(1, 4096, 4096),
+  forward(4, 4096, 4096),
+  forward(16, 4096, 4096),
   inputGradient(1000, 2048, 512),
   weightGradient(2048, 1000, 512),
   weightGradient(256, 4000, 256),
@@ -67,37 +71,67 @@ function float32Product(work: MatmulCase): Contestant {
   };
 }
 
-async function contestants(
-  work: MatmulCase,
-  threads: number,
-  openBlas: OpenBlas | undefined,
-  onnxRuntime: OnnxRuntime | undefined,
-): Promise<Contestant[]> {
+/** What is installed beside this package. */
+interface Peers {
+  openBlas: OpenBlas | undefined;
+  oneDnn: OneDnn | undefined;
+  ggml: Ggml | undefined;
+  onnxRuntime: OnnxRuntime | undefined;
+}
+
+const ggmlTypes = { q4_0: "int4/g32", tq2_0: "ternary/g256" };
+
+async function contestants(work: MatmulCase, threads: number, peers: Peers): Promise<Contestant[]> {
   const list = ours.map((make) => make(work)).filter((contestant) => contestant !== undefined);
+  const { openBlas, oneDnn, ggml, onnxRuntime } = peers;
   if (openBlas) {
     list.push({ impl: openBlas.impl, spec: "float32", run: (repetitions) => openBlas.run(work, repetitions) });
   }
-  if (onnxRuntime && !work.transposeA) {
-    const { m, k, n } = work;
-    const product = await onnxRuntime.matmul(work, { x: values(m * k), weight: values(k * n) }, threads);
-    list.push({ impl: onnxRuntime.impl, spec: "float32", ...product });
+  if (work.transposeA || !work.transposeB) return list;
+  if (oneDnn) {
+    list.push({ impl: oneDnn.impl, spec: "float32", note: "weights in its own layout", run: (repetitions) => oneDnn.run("f32", work, repetitions) });
+    list.push({ impl: oneDnn.impl, spec: "int8", note: "whole-number product alone: nothing is rounded or scaled", run: (repetitions) => oneDnn.run("u8s8", work, repetitions) });
+  }
+  if (ggml && work.m <= 256) {
+    for (const [type, spec] of Object.entries(ggmlTypes)) {
+      list.push({ impl: ggml.impl, spec, note: type, run: (repetitions) => ggml.run(type, work, repetitions) });
+    }
+  }
+  if (onnxRuntime) {
+    for (const { spec, ...product } of await onnxRuntime.matmuls(work, threads)) list.push({ impl: onnxRuntime.impl, spec, ...product });
   }
   return list;
 }
 
+/** Starts a peer that was compiled, or says why it is left out. */
+async function started<Peer>(
+  name: string,
+  compiled: { path: string } | { reason: string },
+  start: (path: string) => Promise<Peer>,
+  log: (line: string) => void,
+): Promise<Peer | undefined> {
+  if ("path" in compiled) return start(compiled.path);
+  log(`${name} is left out: ${compiled.reason}`);
+  return undefined;
+}
+
 async function run(context: BenchmarkContext): Promise<void> {
-  const compiled = OpenBlas.compile();
-  if ("reason" in compiled) context.log(`OpenBLAS is left out: ${compiled.reason}`);
   const onnxRuntime = OnnxRuntime.load();
   if (!onnxRuntime) context.log("onnxruntime-node is left out: it is not installed where Node.js can find it");
+  const compiled = { openBlas: OpenBlas.compile(), oneDnn: OneDnn.compile(), ggml: Ggml.compile() };
   const threadsBefore = threadCount();
   for (const threads of context.threads) {
     setThreadCount(threads);
-    const openBlas = "path" in compiled ? await OpenBlas.start(compiled.path, threads) : undefined;
+    const peers: Peers = {
+      openBlas: await started("OpenBLAS", compiled.openBlas, (path) => OpenBlas.start(path, threads), context.log),
+      oneDnn: await started("oneDNN", compiled.oneDnn, (path) => OneDnn.start(path, threads), context.log),
+      ggml: await started("ggml", compiled.ggml, (path) => Ggml.start(path, threads), context.log),
+      onnxRuntime,
+    };
     for (const work of cases) {
       const { name, m, n, k } = work;
-      const list = await contestants(work, threads, openBlas, onnxRuntime);
-      const timings = await measureInTurn(list);
+      const list = await contestants(work, threads, peers);
+      const timings = await measureInTurn(list, { rounds: 12, millisecondsPerTurn: 20 });
       list.forEach(({ impl, spec, note }, index) => {
         const timing = timings[index];
         if (!timing) return;
@@ -115,7 +149,7 @@ async function run(context: BenchmarkContext): Promise<void> {
         });
       });
     }
-    openBlas?.stop();
+    for (const peer of [peers.openBlas, peers.oneDnn, peers.ggml]) peer?.stop();
   }
   setThreadCount(threadsBefore);
 }

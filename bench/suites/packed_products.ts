@@ -4,7 +4,7 @@ import { timed, type Contestant } from "../measure.js";
 import type { MatmulWork } from "../peers/openblas.js";
 import { values } from "../values.js";
 
-const specs = ["int8", "int4", "int8+2:4", "int4+2:4", "int4+1:4"];
+const specs = ["int8", "int4", "int4/g128", "int2", "ternary", "int1", "nf4", "int8+2:4", "int4+2:4", "int4+1:4"];
 
 function packedProduct({ transposeA, transposeB, m, n, k }: MatmulWork, spec: string): Contestant | undefined {
   if (transposeA || !transposeB) return undefined;

@@ -1,5 +1,7 @@
 #include "core/instruction_set.hpp"
 
+#include <cpuid.h>
+
 #include <atomic>
 #include <cstdlib>
 
@@ -10,6 +12,12 @@ namespace {
 
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+}
+
+// AVX-VNNI has no name among those that GCC 12 knows: leaf 7, sub-leaf 1, bit 4 of EAX.
+bool has_avx2_vnni() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return has_avx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1);
 }
 
 // The AVX-512 kernels use VNNI and VBMI throughout: Ice Lake, Zen 4 and later.
@@ -23,6 +31,7 @@ InstructionSet parse(const std::string& name) {
   for (const std::string& available : available_instruction_sets()) {
     if (available != name) continue;
     if (name == "avx512") return InstructionSet::kAvx512;
+    if (name == "avx2vnni") return InstructionSet::kAvx2Vnni;
     if (name == "avx2") return InstructionSet::kAvx2;
     return InstructionSet::kReference;
   }
@@ -35,6 +44,7 @@ InstructionSet parse(const std::string& name) {
 InstructionSet initial() {
   if (const char* name = std::getenv("USMLITE_ISA"); name && *name) return parse(name);
   if (has_avx512()) return InstructionSet::kAvx512;
+  if (has_avx2_vnni()) return InstructionSet::kAvx2Vnni;
   return has_avx2() ? InstructionSet::kAvx2 : InstructionSet::kReference;
 }
 
@@ -52,6 +62,7 @@ void set_instruction_set(const std::string& name) { active().store(parse(name), 
 std::vector<std::string> available_instruction_sets() {
   std::vector<std::string> names{"reference"};
   if (has_avx2()) names.push_back("avx2");
+  if (has_avx2_vnni()) names.push_back("avx2vnni");
   if (has_avx512()) names.push_back("avx512");
   return names;
 }
@@ -59,6 +70,7 @@ std::vector<std::string> available_instruction_sets() {
 const char* name_of(InstructionSet set) {
   switch (set) {
     case InstructionSet::kAvx512: return "avx512";
+    case InstructionSet::kAvx2Vnni: return "avx2vnni";
     case InstructionSet::kAvx2: return "avx2";
     default: return "reference";
   }

@@ -5,10 +5,11 @@
 
 namespace usmlite {
 
-/// kReference is plain C++ without intrinsics: slow, short, and what the other two are tested against.
-enum class InstructionSet { kReference, kAvx2, kAvx512 };
+/// kReference is plain C++ without intrinsics: slow, short, and what the others are tested against. kAvx2Vnni differs from
+/// kAvx2 in products of whole numbers.
+enum class InstructionSet { kReference, kAvx2, kAvx2Vnni, kAvx512 };
 
-/// The best the processor has, or what USMLITE_ISA (reference, avx2, avx512) or set_instruction_set asked for.
+/// The best the processor has, or what USMLITE_ISA (reference, avx2, avx2vnni, avx512) or set_instruction_set asked for.
 InstructionSet active_instruction_set();
 /// Throws INVALID_ARGUMENT for an unknown name or one this processor lacks.
 void set_instruction_set(const std::string& name);
@@ -26,11 +27,29 @@ const char* name_of(InstructionSet set);
   namespace avx2 { __VA_ARGS__ }      \
   namespace avx512 { __VA_ARGS__ }
 
+// Of operations on whole numbers there is one more:
+//   USMLITE_FOR_EACH_VNNI_ISA(..)  USMLITE_DISPATCH_VNNI(..)
+#define USMLITE_FOR_EACH_VNNI_ISA(...)    \
+  USMLITE_FOR_EACH_ISA(__VA_ARGS__)       \
+  namespace avx2vnni { __VA_ARGS__ }
+
 #define USMLITE_DISPATCH(function)                                                                         \
   template <typename... Arguments>                                                                         \
   inline auto function(Arguments&&... arguments) {                                                         \
     switch (::usmlite::active_instruction_set()) {                                                         \
       case ::usmlite::InstructionSet::kAvx512: return avx512::function(std::forward<Arguments>(arguments)...); \
+      case ::usmlite::InstructionSet::kAvx2Vnni:                                                           \
+      case ::usmlite::InstructionSet::kAvx2: return avx2::function(std::forward<Arguments>(arguments)...);  \
+      default: return reference::function(std::forward<Arguments>(arguments)...);                          \
+    }                                                                                                      \
+  }
+
+#define USMLITE_DISPATCH_VNNI(function)                                                                    \
+  template <typename... Arguments>                                                                         \
+  inline auto function(Arguments&&... arguments) {                                                         \
+    switch (::usmlite::active_instruction_set()) {                                                         \
+      case ::usmlite::InstructionSet::kAvx512: return avx512::function(std::forward<Arguments>(arguments)...); \
+      case ::usmlite::InstructionSet::kAvx2Vnni: return avx2vnni::function(std::forward<Arguments>(arguments)...); \
       case ::usmlite::InstructionSet::kAvx2: return avx2::function(std::forward<Arguments>(arguments)...);  \
       default: return reference::function(std::forward<Arguments>(arguments)...);                          \
     }                                                                                                      \

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/allocator.hpp"
+#include "cpu/packed_tile.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
 

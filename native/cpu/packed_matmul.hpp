@@ -22,6 +22,8 @@ USMLITE_FOR_EACH_ISA(
   // may overlap.
   void packed_matmul_float(const codec::PackedMatrix& weight, int64_t m, const float* x, float* y,
                            const MatmulEpilogue& epilogue, const int64_t* starts = nullptr);
+)
+USMLITE_FOR_EACH_VNNI_ISA(
   // The same in whole numbers:
   // x . w = scale * (sum over scale groups of (whole products summed exactly) * scale of the weights).
   // A row with NaN or infinity gives NaN; magnitudes (asymmetric: ranges) below 1e-30 count as zero. The weight must have
@@ -31,7 +33,7 @@ USMLITE_FOR_EACH_ISA(
                           ActivationCoding coding = ActivationCoding::kInt8);
 )
 USMLITE_DISPATCH(packed_matmul_float)
-USMLITE_DISPATCH(packed_matmul_int8)
+USMLITE_DISPATCH_VNNI(packed_matmul_int8)
 
 /// Rows whose largest magnitude is below this count as zero.
 inline constexpr float kSmallestActivation = 1e-30f;

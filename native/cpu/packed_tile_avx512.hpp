@@ -162,15 +162,15 @@ template <int64_t Rows, int64_t Units>
   }
 }
 
-// Straight from blocks. Up to two rows get a sum for each unit: fewer sums could not hide vpdpbusd's latency, and codes
-// need not be shifted one by one.
-template <int64_t Rows>
-inline constexpr bool kSumPerUnit = Rows <= 2;
+// Straight from blocks. Few rows get a sum for each unit: fewer sums could not hide vpdpbusd's latency, and codes need not
+// be shifted one by one. Half of the registers hold sums.
+template <int64_t Rows, typename Decoder>
+inline constexpr bool kSumPerUnit = Rows * Decoder::kUnits <= 16;
 
 // sums (Rows, Panels * 16 of 32) = x . blocks of one panel or two, which share the loads of activations.
 template <int64_t Rows, int64_t Panels, typename Decoder, typename Levels>
 [[gnu::noinline]] void multiply_dense_blocks(const TileOperands o, float* sums) {
-  constexpr int64_t kUnits = Decoder::kUnits, kParts = kSumPerUnit<Rows> ? kUnits : 1;
+  constexpr int64_t kUnits = Decoder::kUnits, kParts = kSumPerUnit<Rows, Decoder> ? kUnits : 1;
   const uint8_t* x = o.x;
   const uint8_t* block[2] = {o.w[0], o.w[1]};
   for (int64_t group = 0, begun = 0; begun < o.windows; ++group, begun += o.windows_per_group) {
