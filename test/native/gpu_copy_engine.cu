@@ -121,6 +121,39 @@ template <int Cluster, int ElementBytes> void check_tensor_copies(const std::str
            [&] { return check_tensor_copy<Cluster, ElementBytes>(place[0], place[1]); });
 }
 
+/// Each of two blocks copies a half of a row of words to both.
+__global__ void multicast_kernel(const uint32_t* from, uint32_t* to) {
+#if USMLITE_SM90A
+  constexpr uint32_t kHalf = kPieceBytes / 2;
+  unsigned char* const piece = shared_memory();
+  uint64_t* const full = reinterpret_cast<uint64_t*>(piece + kPieceBytes);
+  const int thread = static_cast<int>(threadIdx.x), rank = ptx::cluster_rank();
+  if (thread == 0) {
+    ptx::barrier_init(full, 1);
+    ptx::barrier_init_fence();
+  }
+  ptx::cluster_sync();
+  if (thread == 0) {
+    ptx::barrier_arrive_expect(full, kPieceBytes);
+    ptx::bulk_copy_multicast(piece + rank * kHalf, from + rank * kHalf / 4, kHalf, full, 3);
+  }
+  ptx::barrier_wait(full, 0);
+  to[rank * 64 + thread] = reinterpret_cast<const uint32_t*>(piece)[thread] + static_cast<uint32_t>(rank);
+  ptx::cluster_sync();
+#endif
+}
+std::string check_multicast() {
+  std::vector<uint32_t> from(64), expected(128);
+  for (uint32_t i = 0; i < 64; ++i) {
+    from[i] = i * 2654435761u;
+    expected[i] = from[i];
+    expected[64 + i] = from[i] + 1;
+  }
+  const DeviceArray<uint32_t> source(from), to{std::vector<uint32_t>(128)};
+  launch(multicast_kernel, {2, 1, 1, 64, kPieceBytes + 8, 2}, nullptr, source.data(), to.data());
+  return difference(to.values(), expected);
+}
+
 /// One warpgroup gives registers up so that two others may have more.
 __global__ void __launch_bounds__(384, 1) registers_kernel(const float* from, float* to) {
 #if USMLITE_SM90A
@@ -165,6 +198,7 @@ std::string check_registers() {
 
 void check_copy_engine() {
   report("mbarrier ring of bulk copies", check_ring);
+  report("bulk copy, multicast in a cluster of 2", check_multicast);
   check_tensor_copies<1, 2>("2-byte elements");
   check_tensor_copies<1, 1>("1-byte elements");
   check_tensor_copies<2, 2>("multicast in a cluster of 2");
