@@ -19,6 +19,10 @@ void MemoryOrder::begin(int blocks, int threads_per_block) {
   threads_ = blocks * threads_per_block;
   first_warp_ = threads_ + blocks * kMostBarriers;
   const size_t parties = static_cast<size_t>(first_warp_ + threads_ / 32);
+  if (now_ > UINT32_MAX / 2) {  // so that moments never begin anew within a kernel
+    now_ = 0;
+    known_.clear();
+  }
   ++now_;
   floors_.resize(blocks);
   for (VectorClock& floor : floors_) floor.assign(parties, now_);

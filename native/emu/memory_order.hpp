@@ -33,7 +33,6 @@ class MemoryOrder {
 
   /// A new moment, later than all others.
   uint32_t tick() { return ++now_; }
-  uint32_t now() const { return now_; }
   /// `thread` learns of what `party` did up to `clock`.
   void learn(int thread, int party, uint32_t clock);
 

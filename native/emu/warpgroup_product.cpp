@@ -22,7 +22,7 @@ struct Descriptor {
         base_offset(bits >> 49 & 7),
         swizzle(static_cast<int>(bits >> 62)) {}
 
-  /// Where `columns..columns + 15` bytes of a row are, as an offset in shared memory.
+  /// Where the bytes from `column` to `column` + 15 of a row are, as an offset in shared memory.
   uint32_t chunk(int row, uint32_t column) const {
     const uint32_t linear = address + row / 8 * eight_rows + row % 8 * 128 + column;
     return (linear ^ (linear >> 7 & 7) << 4) - SharedMemory::kFirstAddress;
