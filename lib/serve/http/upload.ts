@@ -49,11 +49,18 @@ export async function receiveUpload(request: FastifyRequest, limits: UploadLimit
   const discard = (): Promise<void> => rm(path, { force: true });
   const fields = new Map<string, string[]>();
   let file: { name: string; bytes: number } | undefined;
-  const timeout = AbortSignal.timeout(limits.timeoutSeconds * 1000);
-  const stop = AbortSignal.any([signal, timeout]);
+  // A timer that ends with the upload: AbortSignal.timeout would hold on to all of it until its time has come.
+  const stop = new AbortController();
+  let timedOut = false;
+  const timer = setTimeout(() => {
+    timedOut = true;
+    stop.abort();
+  }, limits.timeoutSeconds * 1000);
+  const leave = (): void => stop.abort(signal.reason);
+  signal.addEventListener("abort", leave, { once: true });
   // What waits for the next part does not hear of the signal otherwise.
   const stopped = new Promise<never>((_, reject) => {
-    stop.addEventListener("abort", () => reject(stop.reason as Error), { once: true });
+    stop.signal.addEventListener("abort", () => reject(stop.signal.reason as Error), { once: true });
   });
   stopped.catch(() => undefined);
   const receive = async (): Promise<void> => {
@@ -68,7 +75,7 @@ export async function receiveUpload(request: FastifyRequest, limits: UploadLimit
       } else if (part.fieldname === "file") {
         let bytes = 0;
         part.file.on("data", (block: Buffer) => (bytes += block.length));
-        await pipeline(part.file, createWriteStream(path), { signal: stop });
+        await pipeline(part.file, createWriteStream(path), { signal: stop.signal });
         if (part.file.truncated) throw tooLarge(limits);
         file = { name: part.filename, bytes };
       } else {
@@ -81,7 +88,10 @@ export async function receiveUpload(request: FastifyRequest, limits: UploadLimit
     if (!file) throw new RequestError(400, "missing_required_parameter", "there is no file: send the audio in field file", "file");
   } catch (error) {
     await discard();
-    throw uploadError(error, timeout, limits);
+    throw uploadError(error, timedOut, limits);
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", leave);
   }
   return { path, ...file, fields, [Symbol.asyncDispose]: discard };
 }
@@ -89,8 +99,8 @@ export async function receiveUpload(request: FastifyRequest, limits: UploadLimit
 const tooLarge = ({ maximumBytes }: UploadLimits): RequestError =>
   new RequestError(413, "file_too_large", `the file has more than ${maximumBytes} bytes, the limit of this server`, "file");
 
-function uploadError(error: unknown, timeout: AbortSignal, limits: UploadLimits): unknown {
-  if (timeout.aborted) {
+function uploadError(error: unknown, timedOut: boolean, limits: UploadLimits): unknown {
+  if (timedOut) {
     return new RequestError(408, "upload_timeout", `the request did not arrive within ${limits.timeoutSeconds} s`);
   }
   if (error instanceof RequestError) return error;
