@@ -1,10 +1,11 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test, { type ExecutionContext } from "ava";
+import { parseAllDocuments } from "yaml";
 import { loadModel, Recognizer } from "../lib/index.js";
 import { usmLite } from "./command_line.js";
 import { asDecoded, form, servingFolder, until, wav } from "./serving.js";
@@ -96,4 +97,24 @@ test("what cannot be served is said before anything listens", async (t) => {
     t.deepEqual([result.status, result.stdout], [status, ""], `${args.join(" ")}: ${result.stderr}`);
     t.regex(result.stderr, message);
   }
+});
+
+test("the example manifests are YAML, and use options that there are", async (t) => {
+  const manifests = join(dirname(main), "..", "..", "..", "examples", "kubernetes");
+  const help = { serve: (await usmLite("serve", "--help")).stdout, batch: (await usmLite("batch", "work", "--help")).stdout };
+  let options = 0;
+  for (const file of readdirSync(manifests).filter((name) => name.endsWith(".yaml"))) {
+    for (const document of parseAllDocuments(readFileSync(join(manifests, file), "utf8"))) {
+      t.deepEqual(document.errors, [], file);
+      const { kind, spec } = document.toJS() as { kind: string; spec: { template: { spec: { containers: { args: string[] }[] } } } };
+      if (kind !== "Deployment") continue;
+      for (const { args } of spec.template.spec.containers) {
+        for (const option of args.filter((arg) => arg.startsWith("--"))) {
+          t.true(help[args[0] as "serve" | "batch"].includes(`${option.split("=")[0]} `), option);
+          options++;
+        }
+      }
+    }
+  }
+  t.true(options > 5);
 });

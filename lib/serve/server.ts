@@ -18,9 +18,12 @@ import { RealtimeServer } from "./realtime/realtime_server.js";
 import type { LoadedModel, Service } from "./service.js";
 import { serveDefaults, type ResolvedServeOptions, type ServeOptions } from "./serve_options.js";
 
+export type { ServeOptions } from "./serve_options.js";
+
 /**
  * @example
- * await using server = await Server.start({ port: 8080 });
+ * import { Server } from "usm-lite/serve";
+ * const server = await Server.start({ port: 8080 });
  * process.once("SIGTERM", () => void server.drain());
  */
 export class Server implements Service, AsyncDisposable {
