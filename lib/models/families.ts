@@ -11,7 +11,7 @@ import { cohereName } from "./cohere/cohere_names.js";
 import { CohereNetwork } from "./cohere/cohere_network.js";
 import { parseLasrConfig } from "./lasr/lasr_config.js";
 import { LasrForCtc } from "./lasr/lasr_for_ctc.js";
-import { parseParakeetCtcConfig, parseParakeetTransducerConfig } from "./parakeet/parakeet_config.js";
+import { checkParakeetGeneration, parseParakeetCtcConfig, parseParakeetTransducerConfig } from "./parakeet/parakeet_config.js";
 import { ParakeetForCtc } from "./parakeet/parakeet_for_ctc.js";
 import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
 import type { SpeechNetwork } from "./speech_network.js";
@@ -39,9 +39,10 @@ export interface ModelDescription {
 /** @param generation the parsed `generation_config.json`, empty where there is none */
 type Family = (config: JsonObject, source: string, generation: JsonObject) => ModelDescription;
 
-function parakeet(config: JsonObject, source: string): ModelDescription {
+function parakeet(config: JsonObject, source: string, generation: JsonObject): ModelDescription {
   const ctc = config["model_type"] === "parakeet_ctc" ? parseParakeetCtcConfig(config, source) : undefined;
   const transducer = ctc ? undefined : parseParakeetTransducerConfig(config, source);
+  if (transducer) checkParakeetGeneration(generation, transducer, source.replace(/config\.json$/, "generation_config.json"));
   const encoder = (ctc ?? transducer)?.encoder_config as NonNullable<typeof ctc>["encoder_config"];
   return {
     stride: encoder.subsampling_factor,

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { checkedValue } from "../../checkpoint/checked_value.js";
 import { UsmLiteError } from "../../errors.js";
+import { checkGenerationKeys } from "../sequence_generation.js";
 
 const positive = z.number().int().positive().max(1_000_000);
 const id = z.number().int().nonnegative();
@@ -74,6 +75,25 @@ export function parseParakeetTransducerConfig(json: unknown, source: string): Pa
     throw new UsmLiteError("BAD_CONFIG", `${source}: key "durations" is [${durations.join(", ")}]; one of them must be above 0`);
   }
   return { ...config, durations };
+}
+
+const generationSchema = z.looseObject({ decoder_start_token_id: id.nullish(), suppress_tokens: z.array(id).nullish() });
+
+/**
+ * Refuses what would make greedy decoding give other tokens.
+ * @param json the parsed `generation_config.json`, empty where there is none
+ * @throws UsmLiteError BAD_CONFIG naming `source` and the key that is wrong
+ */
+export function checkParakeetGeneration(json: object, config: ParakeetTransducerConfig, source: string): void {
+  const { decoder_start_token_id: start, suppress_tokens: suppressed, ...others } = checkedValue(generationSchema, json, { source, code: "BAD_CONFIG" });
+  checkGenerationKeys(others, source);
+  if (start !== undefined && start !== null && start !== config.blank_token_id) {
+    throw new UsmLiteError("BAD_CONFIG", `${source}: key "decoder_start_token_id" is ${start}; it must be the blank, ${config.blank_token_id}`);
+  }
+  // Ids behind the vocabulary are durations, which are no tokens anyway.
+  const token = suppressed?.find((suppressedId) => suppressedId < config.vocab_size);
+  if (token === undefined) return;
+  throw new UsmLiteError("BAD_CONFIG", `${source}: key "suppress_tokens" names the token ${token}; leaving out tokens is not supported in this family`);
 }
 
 function checkBlank(key: string, blank: number, size: number, source: string): void {
