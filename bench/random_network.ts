@@ -1,4 +1,5 @@
 /** Conformers with random weights: speed does not depend on what a model has learned. */
+import { placeOnGpu } from "../lib/device/placement.js";
 import { parseLasrConfig } from "../lib/models/lasr/lasr_config.js";
 import { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { FreshWeights } from "../lib/nn/fresh_weights.js";
@@ -15,8 +16,11 @@ export interface NetworkSize {
   readonly convolutionKernel: number;
 }
 
-/** @param spec how the linear layers of the blocks are coded; "float32" leaves them as they are */
-export function randomNetwork(size: NetworkSize, spec: string): LasrForCtc {
+/**
+ * @param spec how the linear layers of the blocks are coded; "float32" leaves them as they are
+ * @param device "cuda" places packed layers on the GPU
+ */
+export function randomNetwork(size: NetworkSize, spec: string, device: "cpu" | "cuda" = "cpu"): LasrForCtc {
   const config = parseLasrConfig(
     {
       model_type: "lasr_ctc",
@@ -38,14 +42,19 @@ export function randomNetwork(size: NetworkSize, spec: string): LasrForCtc {
     tensor: (name, shape, initialisation) => fresh.tensor(name, shape, initialisation),
     matrix: (name, shape, initialisation) => {
       const weight = fresh.matrix(name, shape, initialisation);
-      return spec !== "float32" && name.startsWith("encoder.layers.") ? packed(weight, spec) : weight;
+      return spec !== "float32" && name.startsWith("encoder.layers.") ? packed(weight, spec, device) : weight;
     },
     has: () => false,
   });
 }
 
-function packed(weight: Tensor, spec: string): PackedMatrix {
-  const matrix = tidy(() => PackedMatrix.from(packWeight(weight, spec)));
+function packed(weight: Tensor, spec: string, device: "cpu" | "cuda"): PackedMatrix {
+  const matrix = tidy(() => {
+    const parts = packWeight(weight, spec);
+    const made = PackedMatrix.from(parts);
+    if (device === "cuda") placeOnGpu(made, parts);
+    return made;
+  });
   weight.dispose();
   return matrix;
 }
