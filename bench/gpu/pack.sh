@@ -47,7 +47,7 @@ SCRIPT
 # shellcheck disable=SC2086  # one word for each folder
 tar --create --directory "$root" --sort=name --owner=0 --group=0 \
   --exclude='*.map' --exclude='*.d.ts' --exclude='*.d.cts' --exclude='*.d.mts' --exclude='*.md' --exclude='.tsbuildinfo' --exclude='src' \
-  package.json build/Release/usm_lite.node dist bench/peers models/default $modules |
+  package.json build/Release/usm_lite.node dist bench/peers models/default examples $modules |
   xz -6 --threads=2 --stdout > "$folder/package.tar.xz"
 cp "$root/bench/gpu/run.sh" "$folder/run.sh"
 
