@@ -64,42 +64,67 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
     return kRowUnits >= 8 ? unit ^ (row & 7) : unit ^ (row / 2 & 3);
   }
 
-  /// Starts the copies of chunk `chunk` of band `band` to `stage`; beyond `chunks`, and beyond the matrices, zeros.
-  static __device__ __forceinline__ void fetch(const MatmulArguments& m, const FewTokensPlan& plan, const Place& p, int band,
-                                               int chunk, int first_token, unsigned char* stage) {
+  /// What this thread copies of each chunk of a band: from where, for chunk 0.
+  struct Source {
+    const uint8_t* codes;     // its 16 bytes of every 1,024 of its block
+    const uint8_t* metadata;
+    const uint8_t* x;         // its unit of every few rows
+    const uint16_t* scales;   // its unit; null where it has none
+    int slices;               // of codes that there are: 0 beyond the last block
+    int x_row, x_unit, scale_group;
+  };
+
+  static __device__ __forceinline__ Source source(const MatmulArguments& m, const FewTokensPlan& plan, const Place& p, int band,
+                                                  int first_token) {
     const WeightView& w = m.weight;
-    {  // codes and metadata of a block: by the 64 threads of its two warps
-      const int block = band * plan.band_blocks + p.block_of_band, thread = p.team_thread % 64;
-      const int64_t first_slice = static_cast<int64_t>(block) * w.slices + chunk * kSlices;
-      constexpr int kUnitsPerSlice = 4 * kTileBytes / 16;
-      const uint8_t* codes = w.tiles + first_slice * (4 * kTileBytes) + thread * 16;
-      unsigned char* to = stage + p.block_of_band * kCodeBytes + thread * 16;
-      const int slices = block < w.blocks ? w.slices - chunk * kSlices : 0;
-#pragma unroll
-      for (int i = 0; i < kCodeBytes / 1024; ++i) {
-        ptx::copy_async_16(to + i * 1024, codes + i * 1024, (i * 64 + thread) / kUnitsPerSlice < slices);
-      }
-      if constexpr (kSparse) {
-        ptx::copy_async_16(stage + p.metadata_offset + p.block_of_band * kMetadataBytes + thread * 16,
-                           w.metadata + first_slice * kMetadataBytes + thread * 16, slices > 0);
-      }
+    Source s;
+    const int block = (band << p.band_shift) + p.block_of_band, thread = p.team_thread % 64;  // of the two warps of a block
+    s.slices = block < w.blocks ? w.slices : 0;
+    s.codes = w.tiles + static_cast<int64_t>(block) * w.slices * (4 * kTileBytes) + thread * 16;
+    s.metadata = kSparse ? w.metadata + static_cast<int64_t>(block) * w.slices * kMetadataBytes + thread * 16 : nullptr;
+    s.x_row = p.team_thread / kRowUnits, s.x_unit = p.team_thread % kRowUnits;
+    s.x = static_cast<const uint8_t*>(m.x) + ((first_token + s.x_row) * m.x_stride + s.x_unit * kInputsPerUnit) * kElementBytes;
+    s.scales = nullptr;
+    s.scale_group = p.team_thread >> (p.band_shift + 3);
+    const int scaled_block = (band << p.band_shift) + (p.team_thread >> 3 & (plan.band_blocks - 1));
+    if (s.scale_group < p.chunk_groups && scaled_block < w.blocks) {
+      s.scales = w.group_scales + static_cast<int64_t>(scaled_block) * p.groups * kBlockChannels + p.team_thread % 8 * 8;
     }
-    for (int unit = p.team_thread; unit < kTokens * kRowUnits; unit += p.team_threads) {
-      const int row = unit / kRowUnits, column = unit % kRowUnits;
-      const int token = first_token + row, input = chunk * kInputs + column * kInputsPerUnit;
-      const int64_t offset = (token * m.x_stride + input) * kElementBytes;
-      ptx::copy_async_16(stage + p.x_offset + row * kRowBytes + swizzled_unit(row, column) * 16,
-                         static_cast<const uint8_t*>(m.x) + offset, token < m.tokens && input < w.inputs);
+    return s;
+  }
+
+  /// Starts the copies of chunk `chunk` to `stage`; beyond the matrices, zeros.
+  static __device__ __forceinline__ void fetch(const MatmulArguments& m, const Place& p, const Source& s, int chunk, int first_token,
+                                               unsigned char* stage) {
+    const WeightView& w = m.weight;
+    const int thread = p.team_thread % 64, slices = s.slices - chunk * kSlices;
+    constexpr int kUnitsPerSlice = 4 * kTileBytes / 16;
+    const uint8_t* codes = s.codes + static_cast<int64_t>(chunk) * kCodeBytes;
+    unsigned char* to = stage + p.block_of_band * kCodeBytes + thread * 16;
+#pragma unroll
+    for (int i = 0; i < kCodeBytes / 1024; ++i) {
+      ptx::copy_async_16(to + i * 1024, codes + i * 1024, (kUnitsPerSlice < 64 ? thread : i * 64) / kUnitsPerSlice < slices);
+    }
+    if constexpr (kSparse) {
+      ptx::copy_async_16(stage + p.metadata_offset + p.block_of_band * kMetadataBytes + thread * 16,
+                         s.metadata + static_cast<int64_t>(chunk) * kMetadataBytes, slices > 0);
+    }
+    const uint8_t* x = s.x + static_cast<int64_t>(chunk) * kRowBytes;
+    const bool within = chunk * kInputs + s.x_unit * kInputsPerUnit < w.inputs;
+    const int rows = p.team_threads / kRowUnits;  // at once
+    for (int row = s.x_row; row < kTokens; row += rows, x += rows * m.x_stride * kElementBytes) {
+      ptx::copy_async_16(stage + p.x_offset + row * kRowBytes + swizzled_unit(row, s.x_unit) * 16, x,
+                         within && first_token + row < m.tokens);
     }
     if constexpr (kIs16Bit<A>) {
-      for (int unit = p.team_thread; unit < p.chunk_groups << (p.band_shift + 3); unit += p.team_threads) {
-        const int block = (band << p.band_shift) + (unit >> 3 & (plan.band_blocks - 1));
-        const int group = (chunk * kInputs >> p.group_shift) + (unit >> (p.band_shift + 3));
-        const int64_t offset = (static_cast<int64_t>(block) * p.groups + group) * kBlockChannels + unit % 8 * 8;
-        ptx::copy_async_16(stage + p.scale_offset + unit * 16, w.group_scales + offset, block < w.blocks && group < p.groups);
+      if (s.scale_group < p.chunk_groups) {
+        const int group = (chunk * kInputs >> p.group_shift) + s.scale_group;
+        ptx::copy_async_16(stage + p.scale_offset + p.team_thread * 16, s.scales + group * kBlockChannels,
+                           s.scales != nullptr && group < p.groups);
       }
     }
   }
+
   using Sums = Sum[kTiles][kColumns][4];
 
   template <int kStep>
@@ -154,7 +179,7 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
     // ldmatrix: lane 8 i + r gives row r of matrix i, the i-th of four units of a row
     const int row = p.lane % 8, unit = p.lane / 8;
     const unsigned char* x_row = stage + p.x_offset + row * kRowBytes;
-#pragma unroll 1
+#pragma unroll (kTokens <= 16 ? kSlices : 1)
     for (int slice = 0; slice < kSlices; ++slice) {
       const unsigned char* tiles = stage + p.block_of_band * kCodeBytes + (4 * slice + p.first_tile) * kTileBytes;
       uint2 metadata[kTiles] = {};
@@ -313,10 +338,11 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
     while (unit < last_unit) {
       const int band = unit / plan.chunks, begin = unit % plan.chunks;
       const int end = min(plan.chunks, begin + last_unit - unit);
+      const Source from = source(m, plan, p, band, first_token);
       int next = begin + p.team;  // chunk to fetch
 #pragma unroll
       for (int stage = 0; stage < kStages - 1; ++stage, next += plan.teams) {
-        if (next < end) fetch(m, plan, p, band, next, first_token, p.ring + stage * p.stage_bytes);
+        if (next < end) fetch(m, p, from, next, first_token, p.ring + stage * p.stage_bytes);
         ptx::copy_async_commit();
       }
       Sums total = {}, sums = {};
@@ -324,7 +350,7 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
       for (int chunk = begin + p.team; chunk < end; chunk += plan.teams, next += plan.teams) {
         ptx::copy_async_wait<kStages - 2>();
         ptx::named_barrier_sync(1 + p.team, p.team_threads);  // the chunk has come for all, and the one before is read
-        if (next < end) fetch(m, plan, p, band, next, first_token, p.ring + fetched_stage * p.stage_bytes);
+        if (next < end) fetch(m, p, from, next, first_token, p.ring + fetched_stage * p.stage_bytes);
         ptx::copy_async_commit();
         if (band * plan.band_blocks + p.block_of_band < m.weight.blocks) {  // the last band may be narrower
           multiply_chunk(p, p.ring + stage * p.stage_bytes, group_ends, group_bytes, total, sums);
