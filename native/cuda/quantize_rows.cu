@@ -67,7 +67,8 @@ __global__ void __launch_bounds__(kMostThreads) quantize_rows_kernel(const Quant
 
   for (int mask = 16; mask > 0; mask /= 2) largest = max(largest, ptx::shuffle_xor(largest, mask));
   uint32_t* of_warps = reinterpret_cast<uint32_t*>(shared_memory());
-  if (ptx::lane_id() == 0) of_warps[ptx::warp_id()] = largest;
+  const int own_warp = ptx::warp_id();  // asks all lanes
+  if (ptx::lane_id() == 0) of_warps[own_warp] = largest;
   ptx::block_sync();
   for (int warp = 0; warp < threads / 32; ++warp) largest = max(largest, of_warps[warp]);
 
