@@ -24,7 +24,6 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
   static constexpr int kMetadataBytes = chunk_metadata_bytes(kSparse);
   static constexpr int kRowBytes = chunk_row_bytes(C, A, kSparse), kRowUnits = kRowBytes / 16;
   static constexpr int kElementBytes = element_bytes(A), kInputsPerUnit = 16 / kElementBytes;  // of activations
-  static constexpr int kStages = chunk_stages(C, kSparse);
   static constexpr int kColumns = kTokens / 8;  // products side by side
   static constexpr int kTiles = 2;              // of a warp
   static constexpr int kGroupSteps = kSparse ? 1 : 2;  // a group of inputs may end after every so many steps
@@ -39,7 +38,7 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
     unsigned char* ring;
   };
 
-  static __device__ __forceinline__ Place place(const WeightView& w, const FewTokensPlan& plan) {
+  static __device__ __forceinline__ Place place(const WeightView& w, const FewTokensPlan& plan, int stages) {
     Place p;
     p.band_shift = plan.band_blocks == 4 ? 2 : plan.band_blocks - 1;
     const int group_size = kIs16Bit<A> ? w.group_size : 0;
@@ -55,7 +54,7 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
     p.x_offset = p.metadata_offset + plan.band_blocks * kMetadataBytes;
     p.scale_offset = p.x_offset + kTokens * kRowBytes;
     p.stage_bytes = p.scale_offset + p.chunk_groups * plan.band_blocks * kBlockChannels * 2;
-    p.ring = shared_memory() + p.team * kStages * p.stage_bytes;
+    p.ring = shared_memory() + kRingOffset + p.team * stages * p.stage_bytes;
     return p;
   }
 
@@ -93,10 +92,8 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
     return s;
   }
 
-  /// Starts the copies of chunk `chunk` to `stage`; beyond the matrices, zeros.
-  static __device__ __forceinline__ void fetch(const MatmulArguments& m, const Place& p, const Source& s, int chunk, int first_token,
-                                               unsigned char* stage) {
-    const WeightView& w = m.weight;
+  /// Starts the copies of a chunk's codes, metadata and scales to `stage`; beyond the weight, zeros.
+  static __device__ __forceinline__ void fetch_weight(const Place& p, const Source& s, int chunk, unsigned char* stage) {
     const int thread = p.team_thread % 64, slices = s.slices - chunk * kSlices;
     constexpr int kUnitsPerSlice = 4 * kTileBytes / 16;
     const uint8_t* codes = s.codes + static_cast<int64_t>(chunk) * kCodeBytes;
@@ -109,19 +106,35 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
       ptx::copy_async_16(stage + p.metadata_offset + p.block_of_band * kMetadataBytes + thread * 16,
                          s.metadata + static_cast<int64_t>(chunk) * kMetadataBytes, slices > 0);
     }
-    const uint8_t* x = s.x + static_cast<int64_t>(chunk) * kRowBytes;
-    const bool within = chunk * kInputs + s.x_unit * kInputsPerUnit < w.inputs;
-    const int rows = p.team_threads / kRowUnits;  // at once
-    for (int row = s.x_row; row < kTokens; row += rows, x += rows * m.x_stride * kElementBytes) {
-      ptx::copy_async_16(stage + p.x_offset + row * kRowBytes + swizzled_unit(row, s.x_unit) * 16, x,
-                         within && first_token + row < m.tokens);
-    }
     if constexpr (kIs16Bit<A>) {
       if (s.scale_group < p.chunk_groups) {
         const int group = (chunk * kInputs >> p.group_shift) + s.scale_group;
         ptx::copy_async_16(stage + p.scale_offset + p.team_thread * 16, s.scales + group * kBlockChannels,
                            s.scales != nullptr && group < p.groups);
       }
+    }
+  }
+
+  /// The same for its activations.
+  static __device__ __forceinline__ void fetch_activations(const MatmulArguments& m, const Place& p, const Source& s, int chunk,
+                                                           int first_token, unsigned char* stage) {
+    const uint8_t* x = s.x + static_cast<int64_t>(chunk) * kRowBytes;
+    const bool within = chunk * kInputs + s.x_unit * kInputsPerUnit < m.weight.inputs;
+    const int rows = p.team_threads / kRowUnits;  // at once
+    for (int row = s.x_row; row < kTokens; row += rows, x += rows * m.x_stride * kElementBytes) {
+      ptx::copy_async_16(stage + p.x_offset + row * kRowBytes + swizzled_unit(row, s.x_unit) * 16, x,
+                         within && first_token + row < m.tokens);
+    }
+  }
+
+  /// Until this thread's copies of the oldest chunk have come.
+  static __device__ __forceinline__ void wait_for_chunk(int stages) {
+    switch (stages) {
+      case 2: return ptx::copy_async_wait<0>();
+      case 3: return ptx::copy_async_wait<1>();
+      case 4: return ptx::copy_async_wait<2>();
+      case 5: return ptx::copy_async_wait<3>();
+      default: return ptx::copy_async_wait<kMostStages - 2>();
     }
   }
 
@@ -155,17 +168,25 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
     }
   }
 
-  /// total += sums * scales of a group, sums = 0.
-  static __device__ __forceinline__ void add_group(Sums& total, Sums& sums, const unsigned char* scales, int lane) {
+  using GroupScales = float[kTiles][2];
+
+  static __device__ __forceinline__ void read_group_scales(GroupScales& scale, const unsigned char* scales, int lane) {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       const uint16_t* channel = reinterpret_cast<const uint16_t*>(scales) + tile * kTileChannels + lane / 4;
-      const float scale[2] = {ptx::to_float<T>(channel[0]), ptx::to_float<T>(channel[8])};
+      scale[tile][0] = ptx::to_float<T>(channel[0]), scale[tile][1] = ptx::to_float<T>(channel[8]);
+    }
+  }
+
+  /// total += sums * scale, sums = 0.
+  static __device__ __forceinline__ void add_group(Sums& total, Sums& sums, const GroupScales& scale) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
       for (int column = 0; column < kColumns; ++column) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          total[tile][column][i] += sums[tile][column][i] * scale[i / 2];
+          total[tile][column][i] += sums[tile][column][i] * scale[tile][i / 2];
           sums[tile][column][i] = 0;
         }
       }
@@ -192,6 +213,11 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
       }
       uint32_t words[kTiles][kCodeWords<C>];
       uint32_t b[kColumns][4];
+      const uint32_t ends = group_ends >> (slice * kSteps);  // of this slice in the low kSteps bits
+      GroupScales scale;
+      if constexpr (kIs16Bit<A>) {
+        if (ends & ((1u << kSteps) - 1)) read_group_scales(scale, scales, p.lane);
+      }
       const auto step = [&]<int kStep>() {
         constexpr int kLoads = kSparse ? 1 : 2;  // steps per load of b
         if constexpr (kStep % kLoads == 0) {
@@ -210,42 +236,16 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
           for (int column = 0; column < kColumns; ++column) multiply<kStep>(sums[tile][column], a, b[column], metadata[tile]);
         }
         if constexpr (kIs16Bit<A> && (kStep + 1) % kGroupSteps == 0) {
-          if (group_ends >> (slice * kSteps + kStep) & 1) {
-            add_group(total, sums, scales, p.lane);
+          if (ends >> kStep & 1) {
+            add_group(total, sums, scale);
             scales += group_bytes;
+            if (ends >> (kStep + 1) & ((1u << (kSteps - 1 - kStep)) - 1)) read_group_scales(scale, scales, p.lane);
           }
         }
       };
       [&]<int... kStep>(std::integer_sequence<int, kStep...>) { (step.template operator()<kStep>(), ...); }(
           std::make_integer_sequence<int, kSteps>());
     }
-  }
-
-  /// Adds the sums of the other teams to those of team 0, in order, through the ring, which nobody uses meanwhile.
-  static __device__ __forceinline__ void add_teams(const FewTokensPlan& plan, const Place& p, Sums& sums) {
-    constexpr int kQuads = kTiles * kColumns;
-    struct alignas(16) Quad { Sum value[4]; };
-    Quad* exchange = reinterpret_cast<Quad*>(shared_memory());
-    ptx::block_sync();
-    if (p.team > 0) {
-#pragma unroll
-      for (int quad = 0; quad < kQuads; ++quad) {
-        const Sum* s = sums[quad / kColumns][quad % kColumns];
-        exchange[((p.team - 1) * kQuads + quad) * p.team_threads + p.team_thread] = Quad{{s[0], s[1], s[2], s[3]}};
-      }
-    }
-    ptx::block_sync();
-    if (p.team == 0) {
-      for (int team = 1; team < plan.teams; ++team) {
-#pragma unroll
-        for (int quad = 0; quad < kQuads; ++quad) {
-          const Quad other = exchange[((team - 1) * kQuads + quad) * p.team_threads + p.team_thread];
-#pragma unroll
-          for (int i = 0; i < 4; ++i) sums[quad / kColumns][quad % kColumns][i] += other.value[i];
-        }
-      }
-    }
-    ptx::block_sync();
   }
 
   /// The thread block that has unit `unit` of the sequence (band, chunk), and the first unit of a thread block.
@@ -256,70 +256,102 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
     return static_cast<int>(static_cast<int64_t>(plan.bands) * plan.chunks * thread_block / plan.thread_blocks);
   }
 
-  /// Leaves this thread block's sums in memory. The last of a band's thread blocks to come returns true, with the sums
-  /// of all of them. Team 0.
-  static __device__ __forceinline__ bool combine(const MatmulArguments& m, const FewTokensPlan& plan, const Place& p, int band,
-                                                 int* flag, Sums& sums) {
-    constexpr int kQuads = kTiles * kColumns;
-    struct alignas(16) Quad { Sum value[4]; };
-    const int band_begin = band * plan.chunks;
-    const int first = owner(plan, band_begin), last = owner(plan, band_begin + plan.chunks - 1);
-    // A thread block has a part in at most two bands that it shares: where it begins and where it ends.
-    const auto place_of = [&](int thread_block) {
-      const int64_t slot = (static_cast<int64_t>(blockIdx.y) * plan.thread_blocks + thread_block) * 2 +
-                           (first_unit(plan, thread_block) < band_begin);
-      return reinterpret_cast<Quad*>(m.partial_sums) + slot * kQuads * p.team_threads + p.team_thread;
-    };
-    Quad* own = place_of(static_cast<int>(blockIdx.x));
-#pragma unroll
-    for (int quad = 0; quad < kQuads; ++quad) {
-      const Sum* s = sums[quad / kColumns][quad % kColumns];
-      own[quad * p.team_threads] = Quad{{s[0], s[1], s[2], s[3]}};
-    }
-    ptx::global_fence();
-    ptx::named_barrier_sync(1, p.team_threads);
-    int* counter = m.counters + blockIdx.y * plan.bands + band;
-    if (p.team_thread == 0) *flag = ptx::atomic_add(counter, 1) == last - first;
-    ptx::named_barrier_sync(1, p.team_threads);
-    if (!*flag) return false;
-    ptx::global_fence();
-    if (p.team_thread == 0) *counter = 0;
-#pragma unroll
-    for (int quad = 0; quad < kQuads; ++quad) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) sums[quad / kColumns][quad % kColumns][i] = 0;
-    }
-    for (int thread_block = first; thread_block <= last; ++thread_block) {
-      const Quad* from = place_of(thread_block);
-#pragma unroll
-      for (int quad = 0; quad < kQuads; ++quad) {
-        const Quad part = from[quad * p.team_threads];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) sums[quad / kColumns][quad % kColumns][i] += part.value[i];
-      }
-    }
-    return true;
-  }
+  /// Sums of two adjacent channels.
+  struct alignas(8) TwoSums {
+    Sum first, second;
+  };
 
-  static __device__ __forceinline__ void store(const MatmulArguments& m, const FewTokensPlan& plan, const Place& p, int band,
-                                               int first_token, const Sums& sums) {
-    const int block = band * plan.band_blocks + p.block_of_band, g = p.lane / 4, t = p.lane % 4;
-    if (block >= m.weight.blocks) return;
+  /// Adds the sums of all teams, in order, and of all thread blocks that have a part in the band (`whole`: it is this one
+  /// alone), in order; finishes and stores them. Goes through the ring, which is free again in the end.
+  static __device__ __forceinline__ void finish_band(const MatmulArguments& m, const FewTokensPlan& plan, const Place& p, int band,
+                                                     int first_token, bool whole, const Sums& sums, int* flag) {
+    // Rows of a token's channels, 16 bytes longer than these so that a warp's writes go to different banks.
+    const int channels = kBlockChannels << p.band_shift, row = channels + 4;
+    Sum* const exchange = reinterpret_cast<Sum*>(shared_memory() + kRingOffset);
+    ptx::block_sync();
+    Sum* own = exchange + (p.team * kTokens + p.lane % 4 * 2) * row + p.block_of_band * kBlockChannels +
+               p.first_tile * kTileChannels + p.lane / 4;
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
-      const int channel = block * kBlockChannels + (p.first_tile + tile) * kTileChannels;
-      const ChannelPair pair = load_channel_pair(m, channel + g);
 #pragma unroll
       for (int column = 0; column < kColumns; ++column) {
-        const int token = first_token + column * 8 + 2 * t;
-        const Sum* s = sums[tile][column];
-        finish_and_store<Output<A>>(m, pair, token, channel, g, static_cast<float>(s[0]), static_cast<float>(s[2]));
-        finish_and_store<Output<A>>(m, pair, token + 1, channel, g, static_cast<float>(s[1]), static_cast<float>(s[3]));
+#pragma unroll
+        for (int i = 0; i < 4; ++i) own[(column * 8 + i % 2) * row + tile * kTileChannels + 8 * (i / 2)] = sums[tile][column][i];
       }
     }
+    ptx::block_sync();
+
+    // From here on a thread has two channels and every few tokens.
+    const int thread = static_cast<int>(threadIdx.x), channel = thread % (channels / 2) * 2;
+    const int first_row = thread / (channels / 2), rows = 2 * plan.teams, tokens = min(kTokens, m.tokens - first_token);
+    const auto of_teams = [&](int token, int at) {
+      TwoSums sum = {};
+      for (int team = 0; team < plan.teams; ++team) {
+        const TwoSums part = *reinterpret_cast<const TwoSums*>(exchange + (team * kTokens + token) * row + at);
+        sum.first += part.first, sum.second += part.second;
+      }
+      return sum;
+    };
+    const int band_begin = band * plan.chunks;
+    const int first_block = owner(plan, band_begin), last_block = owner(plan, band_begin + plan.chunks - 1);
+    // A thread block has a part in at most two bands that it shares: in one it begins, in the other, if any, it ends.
+    const int begins_before = first_unit(plan, first_block) < band_begin;
+    const auto partial_sums = [&](int block) {
+      const int64_t slot = (static_cast<int64_t>(blockIdx.y) * plan.thread_blocks + block) * 2 + (block == first_block && begins_before);
+      return reinterpret_cast<Sum*>(m.partial_sums) + slot * kTokens * channels;
+    };
+    bool store = whole;
+    if (!whole) {
+      Sum* to = partial_sums(static_cast<int>(blockIdx.x)) + channel;
+      for (int token = first_row; token < tokens; token += rows) {
+        *reinterpret_cast<TwoSums*>(to + token * channels) = of_teams(token, channel);
+      }
+      ptx::global_fence();
+      ptx::block_sync();
+      int* counter = m.counters + blockIdx.y * plan.bands + band;
+      if (thread == 0) {
+        *flag = ptx::atomic_add(counter, 1) == last_block - first_block;
+        if (*flag) *counter = 0;
+      }
+      ptx::block_sync();
+      store = *flag;  // the last to come
+      ptx::global_fence();
+    }
+    const auto of_blocks = [&](int token, int at) {
+      TwoSums sum = {};
+#pragma unroll 4
+      for (int block = first_block; block <= last_block; ++block) {
+        const TwoSums part = *reinterpret_cast<const TwoSums*>(partial_sums(block) + token * channels + at);
+        sum.first += part.first, sum.second += part.second;
+      }
+      return sum;
+    };
+    const bool gated = m.activation == Activation::kGlu, aligned = pairs_are_aligned(m);
+    const int channel_of_weight = band * channels + channel;
+    if (store && channel_of_weight < m.weight.channels && !(gated && channel % kTileChannels >= 8)) {
+      const auto at = [&](int token, int of) { return whole ? of_teams(token, of) : of_blocks(token, of); };
+      // Two outputs: of two channels, or of two values and their gates.
+      const ChannelPair pair = load_channel_pair(m, channel_of_weight, channel_of_weight + (gated ? 8 : 1));
+      const ChannelPair second = gated ? load_channel_pair(m, channel_of_weight + 1) : pair;
+      const int output = gated ? channel_of_weight / kTileChannels * 8 + channel % 8 : channel_of_weight;
+      for (int token = first_row; token < tokens; token += rows) {
+        const float row_scale = m.row_scales ? m.row_scales[first_token + token] : 1.0f;
+        const TwoSums sum = at(token, channel);
+        float2 y;
+        if (gated) {
+          const TwoSums gate = at(token, channel + 8);
+          y.x = finish_sums(m, pair, row_scale, static_cast<float>(sum.first), static_cast<float>(gate.first)).x;
+          y.y = finish_sums(m, second, row_scale, static_cast<float>(sum.second), static_cast<float>(gate.second)).x;
+        } else {
+          y = finish_sums(m, pair, row_scale, static_cast<float>(sum.first), static_cast<float>(sum.second));
+        }
+        store_output_pair<Output<A>>(m, first_token + token, output, y, aligned);
+      }
+    }
+    ptx::block_sync();
   }
 
-  static __device__ __forceinline__ void run(const MatmulArguments& m, const FewTokensPlan& plan) {
+  static __device__ __forceinline__ void run(const MatmulArguments& m, const FewTokensPlan& plan, int stages) {
     const int group_size = kIs16Bit<A> ? m.weight.group_size : 0;
     uint32_t group_ends = 0;
     if (group_size) {
@@ -328,11 +360,15 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
         if ((step + 1) * kStepInputs % min(group_size, kInputs) == 0) group_ends |= 1u << step;
       }
     }
-    const Place p = place(m.weight, plan);
+    const Place p = place(m.weight, plan, stages);
     const int group_bytes = plan.band_blocks * kBlockChannels * 2;
     const int first_token = static_cast<int>(blockIdx.y) * kTokens;
-    int* flag = reinterpret_cast<int*>(shared_memory() + plan.teams * kStages * p.stage_bytes);
+    int* flag = reinterpret_cast<int*>(shared_memory());
 
+#if __CUDA_ARCH__ >= 900
+    ptx::next_kernel_start();
+#endif
+    bool previous_kernel_ended = false;  // before, only the weight may be read
     int unit = first_unit(plan, static_cast<int>(blockIdx.x));
     const int last_unit = first_unit(plan, static_cast<int>(blockIdx.x) + 1);
     while (unit < last_unit) {
@@ -340,23 +376,33 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
       const int end = min(plan.chunks, begin + last_unit - unit);
       const Source from = source(m, plan, p, band, first_token);
       int next = begin + p.team;  // chunk to fetch
-#pragma unroll
-      for (int stage = 0; stage < kStages - 1; ++stage, next += plan.teams) {
-        if (next < end) fetch(m, p, from, next, first_token, p.ring + stage * p.stage_bytes);
+#pragma unroll 1
+      for (int stage = 0; stage < stages - 1; ++stage, next += plan.teams) {
+        if (next < end) fetch_weight(p, from, next, p.ring + stage * p.stage_bytes);
+        if (!previous_kernel_ended) {
+#if __CUDA_ARCH__ >= 900
+          ptx::previous_kernel_wait();
+#endif
+          previous_kernel_ended = true;
+        }
+        if (next < end) fetch_activations(m, p, from, next, first_token, p.ring + stage * p.stage_bytes);
         ptx::copy_async_commit();
       }
       Sums total = {}, sums = {};
-      int stage = 0, fetched_stage = kStages - 1;
+      int stage = 0, fetched_stage = stages - 1;
       for (int chunk = begin + p.team; chunk < end; chunk += plan.teams, next += plan.teams) {
-        ptx::copy_async_wait<kStages - 2>();
+        wait_for_chunk(stages);
         ptx::named_barrier_sync(1 + p.team, p.team_threads);  // the chunk has come for all, and the one before is read
-        if (next < end) fetch(m, p, from, next, first_token, p.ring + fetched_stage * p.stage_bytes);
+        if (next < end) {
+          fetch_weight(p, from, next, p.ring + fetched_stage * p.stage_bytes);
+          fetch_activations(m, p, from, next, first_token, p.ring + fetched_stage * p.stage_bytes);
+        }
         ptx::copy_async_commit();
         if (band * plan.band_blocks + p.block_of_band < m.weight.blocks) {  // the last band may be narrower
           multiply_chunk(p, p.ring + stage * p.stage_bytes, group_ends, group_bytes, total, sums);
         }
-        stage = stage + 1 == kStages ? 0 : stage + 1;
-        fetched_stage = fetched_stage + 1 == kStages ? 0 : fetched_stage + 1;
+        stage = stage + 1 == stages ? 0 : stage + 1;
+        fetched_stage = fetched_stage + 1 == stages ? 0 : fetched_stage + 1;
       }
       ptx::copy_async_wait<0>();
       if (group_size) {
@@ -366,22 +412,19 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
           for (int i = 0; i < 4; ++i) sums[quad / kColumns][quad % kColumns][i] = total[quad / kColumns][quad % kColumns][i];
         }
       }
-      add_teams(plan, p, sums);
-      if (p.team == 0) {
-        const bool whole = begin == 0 && end == plan.chunks;
-        if (whole || combine(m, plan, p, band, flag, sums)) store(m, plan, p, band, first_token, sums);
-      }
+      finish_band(m, plan, p, band, first_token, begin == 0 && end == plan.chunks, sums, flag);
       unit += end - begin;
     }
   }
 };
 
 template <Codes C, Arithmetic A, bool kSparse, int kTokens>
-__global__ void __launch_bounds__(kFewTokensThreads, 1) few_tokens_kernel(const MatmulArguments m, const FewTokensPlan plan) {
+__global__ void __launch_bounds__(kFewTokensThreads, 1) few_tokens_kernel(const MatmulArguments m, const FewTokensPlan plan,
+                                                                              const int stages) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 890
-  if constexpr (A != Arithmetic::kFloat8) FewTokens<C, A, kSparse, kTokens>::run(m, plan);
+  if constexpr (A != Arithmetic::kFloat8) FewTokens<C, A, kSparse, kTokens>::run(m, plan, stages);
 #else
-  FewTokens<C, A, kSparse, kTokens>::run(m, plan);
+  FewTokens<C, A, kSparse, kTokens>::run(m, plan, stages);
 #endif
 }
 

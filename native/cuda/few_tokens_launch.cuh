@@ -13,18 +13,20 @@ bool launch_few_tokens_bfloat16(const MatmulArguments& arguments, const FewToken
 bool launch_few_tokens_float16(const MatmulArguments& arguments, const FewTokensPlan& plan, StreamHandle stream);
 bool launch_few_tokens_8bit(const MatmulArguments& arguments, const FewTokensPlan& plan, StreamHandle stream);
 
+/// The kernel begins to read its weight before the kernel before it in the stream has ended, where the GPU can do that.
 template <Codes C, Arithmetic A, bool kSparse>
 void launch_few_tokens(const MatmulArguments& arguments, const FewTokensPlan& plan, StreamHandle stream) {
-  const int tile = few_tokens_tile(arguments.tokens);
+  const int tile = few_tokens_tile(arguments.tokens), stages = few_tokens_stages(arguments.weight, plan, tile);
   const LaunchShape shape{.grid_x = static_cast<unsigned>(plan.thread_blocks),
                           .grid_y = static_cast<unsigned>((arguments.tokens + tile - 1) / tile),
                           .grid_z = 1,
                           .threads = static_cast<unsigned>(plan.threads()),
-                          .shared_bytes = few_tokens_shared_bytes(arguments.weight, plan, tile)};
+                          .shared_bytes = few_tokens_shared_bytes(arguments.weight, plan, tile, stages),
+                          .overlaps_previous = gpu_properties().compute_capability >= 90};
   switch (tile) {
-    case 8: return launch(few_tokens_kernel<C, A, kSparse, 8>, shape, stream, arguments, plan);
-    case 16: return launch(few_tokens_kernel<C, A, kSparse, 16>, shape, stream, arguments, plan);
-    default: return launch(few_tokens_kernel<C, A, kSparse, 32>, shape, stream, arguments, plan);
+    case 8: return launch(few_tokens_kernel<C, A, kSparse, 8>, shape, stream, arguments, plan, stages);
+    case 16: return launch(few_tokens_kernel<C, A, kSparse, 16>, shape, stream, arguments, plan, stages);
+    default: return launch(few_tokens_kernel<C, A, kSparse, 32>, shape, stream, arguments, plan, stages);
   }
 }
 

@@ -12,9 +12,10 @@ constexpr double kMemoryBandwidth = 3000.0;
 constexpr double kCacheBandwidth = 5500.0;         // of the second-level cache, all multiprocessors together
 constexpr double kMultiprocessorBandwidth = 45.0;  // one alone
 constexpr double kChunkLatency = 120.0;            // of a team, between barriers
-constexpr double kInstructionsPerTime = 4.0;       // warps' instructions on a multiprocessor, sustained
-constexpr double kSharingTime = 1800.0;            // leaving partial sums and adding them
-constexpr double kSegmentTime = 900.0;             // filling the ring once more
+constexpr double kInstructionsPerTime = 3.6;       // warps' instructions on a multiprocessor, sustained
+constexpr double kSharingTime = 2500.0;            // leaving partial sums,
+constexpr double kPartTime = 150.0;                // and adding those of each part
+constexpr double kSegmentTime = 2000.0;            // ending a band and filling the ring once more
 constexpr int kNominalTokens = 16;                 // of activations that are read with each band
 
 /// Instructions of a warp that make a fragment (four registers) of codes.
@@ -51,10 +52,14 @@ double expected_time(const WeightView& w, const FewTokensPlan& plan, int multipr
                               (4.0 * steps * (fragment_instructions(w.codes, w.arithmetic) + 4) + 120.0);
   const double busiest = waves * std::max({most_units * weight_bytes / rate, most_units * instructions / kInstructionsPerTime,
                                            kChunkLatency * ((most_units + plan.teams - 1) / plan.teams)});
-  const bool shares = shares_bands(plan);
-  const bool crosses = shares && (units % plan.thread_blocks != 0 || plan.chunks % (units / plan.thread_blocks) != 0);
-  return std::max({memory, cache, busiest}) + (shares ? kSharingTime : 0.0) + (crosses ? kSegmentTime : 0.0) +
-         (waves - 1) * kSegmentTime;
+  double more = (waves - 1) * kSegmentTime;
+  if (shares_bands(plan)) {
+    more += kSharingTime + kPartTime * (1.0 + static_cast<double>(plan.thread_blocks) / plan.bands);
+    // Parts that are not equal cross from one band to the next.
+    const bool equal = units % plan.thread_blocks == 0 && plan.chunks % most_units == 0;
+    if (!equal) more += kSegmentTime * (1.0 + static_cast<double>(most_units / plan.chunks));
+  }
+  return std::max({memory, cache, busiest}) + more;
 }
 
 }  // namespace
@@ -70,8 +75,10 @@ FewTokensPlan plan_few_tokens(const WeightView& weight, int multiprocessors, siz
     FewTokensPlan plan{};
     plan.band_blocks = band_blocks;
     plan.teams = kFewTokensThreads / (64 * band_blocks);
-    while (plan.teams > 1 && few_tokens_shared_bytes(weight, plan, kMostFewTokens) > shared_bytes) --plan.teams;
-    if (few_tokens_shared_bytes(weight, plan, kMostFewTokens) > shared_bytes) continue;
+    plan.shared_bytes = shared_bytes;
+    const auto fits = [&] { return few_tokens_shared_bytes(weight, plan, kMostFewTokens, kFewestStages) <= shared_bytes; };
+    while (plan.teams > 1 && !fits()) --plan.teams;
+    if (!fits()) continue;
     plan.bands = (weight.blocks + band_blocks - 1) / band_blocks;
     plan.chunks = (weight.slices + slices_per_chunk(weight.codes, weight.sparse) - 1) / slices_per_chunk(weight.codes, weight.sparse);
     plan.thread_blocks = plan.bands;  // each its own band

@@ -38,19 +38,15 @@ constexpr int chunk_row_bytes(Codes codes, Arithmetic arithmetic, bool sparse) {
   return chunk_inputs(codes, sparse) * element_bytes(arithmetic);
 }
 
-/// Chunks of a team in shared memory at once: while one is multiplied, 64 KiB or more are on their way to the
-/// multiprocessor, which is what its share of the memory's bandwidth takes at the memory's latency.
-constexpr int chunk_stages(Codes codes, bool sparse) {
-  const int bytes = 8 * (chunk_code_bytes(codes, sparse) + chunk_metadata_bytes(sparse));  // 16 warps, two for each block
-  const int stages = 1 + (72 * 1024 + bytes / 2) / bytes;
-  return stages < 2 ? 2 : stages > 6 ? 6 : stages;
-}
+/// Chunks of a team in shared memory at once: while one is multiplied, the others are on their way.
+inline constexpr int kFewestStages = 2, kMostStages = 6;
 
 struct FewTokensPlan {
   int band_blocks;    // 1, 2 or 4
   int teams;
   int bands, chunks;
-  int thread_blocks;  // that share a band's or several bands' chunks
+  int thread_blocks;    // that share a band's or several bands' chunks
+  size_t shared_bytes;  // that a thread block may use
   int threads() const { return teams * band_blocks * 64; }
 };
 
@@ -68,9 +64,18 @@ inline size_t few_tokens_stage_bytes(const WeightView& w, int band_blocks, int t
                                              chunk_groups(w) * kBlockChannels * 2) +
          static_cast<size_t>(tokens) * chunk_row_bytes(w.codes, w.arithmetic, w.sparse);
 }
-inline constexpr size_t kFewTokensFlagBytes = 16;
-inline size_t few_tokens_shared_bytes(const WeightView& w, const FewTokensPlan& plan, int tokens) {
-  return chunk_stages(w.codes, w.sparse) * plan.teams * few_tokens_stage_bytes(w, plan.band_blocks, tokens) + kFewTokensFlagBytes;
+/// Before the rings there is a word that the thread block shares; after the last chunk the teams' sums take their place.
+inline constexpr int kRingOffset = 16;
+inline size_t few_tokens_shared_bytes(const WeightView& w, const FewTokensPlan& plan, int tokens, int stages) {
+  const size_t rings = stages * few_tokens_stage_bytes(w, plan.band_blocks, tokens);
+  const size_t sums = static_cast<size_t>(tokens) * (plan.band_blocks * kBlockChannels + 4) * 4;
+  return kRingOffset + plan.teams * (rings > sums ? rings : sums);
+}
+/// As many as there is memory for; they do not change results.
+inline int few_tokens_stages(const WeightView& w, const FewTokensPlan& plan, int tokens) {
+  int stages = kMostStages;
+  while (stages > kFewestStages && few_tokens_shared_bytes(w, plan, tokens, stages) > plan.shared_bytes) --stages;
+  return stages;
 }
 
 /// Whether thread blocks share bands, and so need partial sums and a counter for each band.

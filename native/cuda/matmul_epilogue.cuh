@@ -14,21 +14,27 @@ template <Arithmetic A> struct OutputOf { using Type = BFloat16; };
 template <> struct OutputOf<Arithmetic::kFloat16> { using Type = Float16; };
 template <Arithmetic A> using Output = typename OutputOf<A>::Type;
 
-/// Scale and bias of the channels g and g + 8 of a tile.
+/// Scale and bias of two channels.
 struct ChannelPair {
   float scale[2], bias[2];
 };
 
-/// `channel` is the first of the two, padding included (both arrays are padded).
-__device__ __forceinline__ ChannelPair load_channel_pair(const MatmulArguments& m, int channel) {
+/// Channels in the padding may be asked for (both arrays are padded).
+__device__ __forceinline__ ChannelPair load_channel_pair(const MatmulArguments& m, int first, int second) {
   ChannelPair pair;
   const float factor = code_factor(m.weight.codes, m.weight.arithmetic);
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    pair.scale[i] = m.weight.channel_scales ? m.weight.channel_scales[channel + 8 * i] * factor : factor;
-    pair.bias[i] = m.bias ? m.bias[channel + 8 * i] : 0.0f;
+    const int channel = i ? second : first;
+    pair.scale[i] = m.weight.channel_scales ? m.weight.channel_scales[channel] * factor : factor;
+    pair.bias[i] = m.bias ? m.bias[channel] : 0.0f;
   }
   return pair;
+}
+
+/// The channels g and g + 8 of a tile, of which `channel` is the first.
+__device__ __forceinline__ ChannelPair load_channel_pair(const MatmulArguments& m, int channel) {
+  return load_channel_pair(m, channel, channel + 8);
 }
 
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + ptx::exponential(-x)); }
@@ -43,8 +49,8 @@ __device__ __forceinline__ float activate(Activation activation, float x) {
   }
 }
 
-/// The outputs of channels g and g + 8 for a token, but for the residual, from their sums; with kGlu there is one output,
-/// in both members. `row_scale`: of the token, 1 without row scales.
+/// The outputs of two channels for a token, but for the residual, from their sums; with kGlu they are a value and its gate,
+/// and there is one output, in both members. `row_scale`: of the token, 1 without row scales.
 __device__ __forceinline__ float2 finish_sums(const MatmulArguments& m, const ChannelPair& pair, float row_scale, float sum_g,
                                               float sum_g8) {
   const float x = sum_g * (pair.scale[0] * row_scale) + pair.bias[0];
@@ -64,6 +70,28 @@ __device__ __forceinline__ void store_output(const MatmulArguments& m, int token
   const int64_t index = token * m.y_stride + channel;
   if (m.residual) value += ptx::to_float<T>(static_cast<const uint16_t*>(m.residual)[index]) * m.residual_scale;
   static_cast<uint16_t*>(m.y)[index] = ptx::from_float<T>(value);
+}
+
+/// Adjacent outputs of a token, `channel` an even one. `aligned`: y and the residual are aligned to 4 bytes at even channels.
+template <typename T>
+__device__ __forceinline__ void store_output_pair(const MatmulArguments& m, int token, int channel, float2 value, bool aligned) {
+  const int channels = m.activation == Activation::kGlu ? m.weight.channels / 2 : m.weight.channels;
+  if (!aligned || channel + 1 >= channels) {
+    store_output<T>(m, token, channel, value.x);
+    store_output<T>(m, token, channel + 1, value.y);
+    return;
+  }
+  const int64_t index = token * m.y_stride + channel;
+  if (m.residual) {
+    const float2 residual = ptx::floats2<T>(*reinterpret_cast<const uint32_t*>(static_cast<const uint16_t*>(m.residual) + index));
+    value.x += residual.x * m.residual_scale, value.y += residual.y * m.residual_scale;
+  }
+  *reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(m.y) + index) = ptx::round2<T>(value.x, value.y);
+}
+
+/// Whether store_output_pair's `aligned` holds.
+__device__ __forceinline__ bool pairs_are_aligned(const MatmulArguments& m) {
+  return m.y_stride % 2 == 0 && (reinterpret_cast<uintptr_t>(m.y) | reinterpret_cast<uintptr_t>(m.residual)) % 4 == 0;
 }
 
 /// Finishes and stores the sums of a token for channels g and g + 8 of the tile that starts at `tile_channel`.
