@@ -23,7 +23,7 @@ class Augmentation:
     frequency_masks: int = 2
     frequency_mask_bins: int = 30
     time_masks_per_frame: float = 0.025
-    time_mask_share: float = 0.05  # of the sequence, each mask
+    time_mask_share: float = 0.04  # of the sequence, each mask
     time_mask_frames: int = 40  # and at most so many
 
 

@@ -97,6 +97,7 @@ const phones = [];
 const phoneWords = [];
 const values = [];
 const stride = Math.round(model.secondsPerFrame * 100);
+const centre = stride / 2 + 6; // halfway to the next hidden frame; each sees 13 frames
 const heldOut = new Set(options["held-out"].split(",").filter(Boolean));
 const datasets = [...new Set(utterances.map(({ dataset }) => dataset ?? ""))];
 const speakers = [...new Set(utterances.map(({ speaker }) => speaker ?? ""))];
@@ -112,7 +113,7 @@ utterances.forEach((utterance, index) => {
     // The token before the letters stands for a space, which may be anywhere between the words.
     const letter = first && first[token + Math.min(1, ids.length - 1)];
     const before = first && token > 0 ? first[token - 1] : 0;
-    wordFrames.push(word === 0 ? 0 : first ? Math.round(stride * (before + letter + 1) / 2 + stride / 2) : -1);
+    wordFrames.push(word === 0 ? 0 : first ? Math.round((stride * (before + letter)) / 2 + centre) : -1);
     tokenWords.push(tokens.length);
     tokens.push(...ids);
     phoneWords.push(phones.length);

@@ -151,7 +151,7 @@ class Batches(torch.utils.data.IterableDataset):
 def held_out_batches(speech: Speech, batch_frames: int):
     """Whole utterances of the held-out speakers, as lists of their numbers, similar lengths together."""
     batch = []
-    for utterance in sorted(np.flatnonzero(speech.held_out), key=lambda index: speech.frames[index + 1] - speech.frames[index]):
+    for utterance in sorted(np.flatnonzero(speech.held_out == 1), key=lambda index: speech.frames[index + 1] - speech.frames[index]):
         if batch and (len(batch) + 1) * (speech.frames[utterance + 1] - speech.frames[utterance]) > batch_frames:
             yield batch
             batch = []

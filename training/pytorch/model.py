@@ -35,6 +35,11 @@ class Sizes:
     layerdrop: float = 0.0
     batch_norm_momentum: float = 0.02
     residual_dropout: float = field(default=0.1, metadata={"exported": False})
+    plain: bool = field(default=False, metadata={"exported": False})  # nothing is dropped, whatever the probabilities say
+
+
+def drop(x, probability: float, module: nn.Module):
+    return F.dropout(x, probability, module.training and not module.sizes.plain)
 
 
 def hidden_length(frames):
@@ -90,10 +95,10 @@ class FeedForward(nn.Module):
         super().__init__()
         self.linear1 = nn.Linear(sizes.hidden_size, sizes.intermediate_size, bias=False)
         self.linear2 = nn.Linear(sizes.intermediate_size, sizes.hidden_size, bias=False)
-        self.dropout = sizes.activation_dropout
+        self.sizes = sizes
 
     def forward(self, x):
-        return self.linear2(F.dropout(F.silu(self.linear1(x)), self.dropout, self.training))
+        return self.linear2(drop(F.silu(self.linear1(x)), self.sizes.activation_dropout, self))
 
 
 class SelfAttention(nn.Module):
@@ -101,7 +106,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         hidden = sizes.hidden_size
         self.heads = sizes.num_attention_heads
-        self.dropout = sizes.attention_dropout
+        self.sizes = sizes
         self.q_proj = nn.Linear(hidden, hidden, bias=False)
         self.k_proj = nn.Linear(hidden, hidden, bias=False)
         self.v_proj = nn.Linear(hidden, hidden, bias=False)
@@ -114,9 +119,8 @@ class SelfAttention(nn.Module):
             projection(x).view(split).transpose(1, 2) for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         query, key = rotate(query, rotary), rotate(key, rotary)
-        attended = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=padding.keys, dropout_p=self.dropout if self.training else 0.0
-        )
+        dropped = self.sizes.attention_dropout if self.training and not self.sizes.plain else 0.0
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=padding.keys, dropout_p=dropped)
         return self.o_proj(attended.transpose(1, 2).reshape(batch, frames, hidden))
 
 
@@ -161,17 +165,17 @@ class Block(nn.Module):
         self.feed_forward2 = FeedForward(sizes)
         for name in ("feed_forward1", "self_att", "conv", "feed_forward2", "out"):
             setattr(self, f"norm_{name}", nn.LayerNorm(sizes.hidden_size, LAYER_NORM_EPSILON, bias=False))
-        self.residual_dropout = sizes.residual_dropout
+        self.sizes = sizes
 
     def forward(self, x, padding: Padding, rotary):
-        def drop(branch):
-            return F.dropout(branch, self.residual_dropout, self.training)
+        def branch(value):
+            return drop(value, self.sizes.residual_dropout, self)
 
         kept, added = FEED_FORWARD_RESIDUAL
-        x = kept * x + added * drop(self.feed_forward1(self.norm_feed_forward1(x)))
-        x = x + drop(self.self_attn(self.norm_self_att(x), padding, rotary))
-        x = CONVOLUTION_RESIDUAL[0] * x + CONVOLUTION_RESIDUAL[1] * drop(self.conv(self.norm_conv(x), padding))
-        x = kept * x + added * drop(self.feed_forward2(self.norm_feed_forward2(x)))
+        x = kept * x + added * branch(self.feed_forward1(self.norm_feed_forward1(x)))
+        x = x + branch(self.self_attn(self.norm_self_att(x), padding, rotary))
+        x = CONVOLUTION_RESIDUAL[0] * x + CONVOLUTION_RESIDUAL[1] * branch(self.conv(self.norm_conv(x), padding))
+        x = kept * x + added * branch(self.feed_forward2(self.norm_feed_forward2(x)))
         return self.norm_out(x)
 
 
@@ -188,12 +192,12 @@ class Encoder(nn.Module):
         features (sequences, frames, mel bins); lengths: hidden frames of each, on the CPU.
         Returns the output, the output of block `inner_layer` (counted from 1), and the padding of both.
         """
-        x = F.dropout(self.subsampler(features), self.sizes.dropout, self.training)
+        x = drop(self.subsampler(features), self.sizes.dropout, self)
         padding = Padding.of(lengths, x.shape[1], x.device)
         rotary = rotary_positions(x.shape[1], self.sizes.hidden_size // self.sizes.num_attention_heads, x.device)
         inner = x
         for number, layer in enumerate(self.layers, start=1):
-            if not (self.training and random.random() < self.sizes.layerdrop):
+            if not (self.training and not self.sizes.plain and random.random() < self.sizes.layerdrop):
                 x = layer(x, padding, rotary)
             if number == inner_layer:
                 inner = x
@@ -211,9 +215,9 @@ class LasrForCTC(nn.Module):
         self.inner_layer = max(1, sizes.num_hidden_layers // 2)
         self.inner_head = nn.Linear(sizes.hidden_size, inner_vocabulary)
         for name, weight in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(weight)
-            elif name.startswith(("ctc_head", "inner_head")):
+            if name.endswith("bias") or name.startswith("inner_head"):
+                nn.init.zeros_(weight)  # a head that knows nothing yet does not disturb the blocks below it
+            elif name.startswith("ctc_head"):
                 nn.init.normal_(weight, std=0.02)
             elif "depthwise" in name:
                 nn.init.uniform_(weight, -1 / math.sqrt(weight[0].numel()), 1 / math.sqrt(weight[0].numel()))

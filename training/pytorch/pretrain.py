@@ -18,7 +18,7 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from augment import Augmentation, augment  # noqa: E402
@@ -32,6 +32,7 @@ def parse_arguments():
     add("--data", required=True, help="file that training/pytorch/data.js wrote")
     add("--tokenizer", required=True, help="folder with tokenizer.json, tokenizer_config.json and preprocessor_config.json")
     add("--out", required=True, help="model folder to write, in the layout of transformers")
+    add("--initial", help="model folder of the same sizes to start from; without it weights are random")
     add("--seconds", type=float, default=240, help="wall-clock time from start to finished model")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--seed", type=int, default=1)
@@ -42,6 +43,7 @@ def parse_arguments():
     add("--warm-up", type=float, default=0.03, help="share of the time in which the learning rate rises")
     add("--plain", type=float, default=0.05, help="share of the time, at the beginning, without augmentation; up to four "
         "times as long while the loss stands still")
+    add("--ramp", type=float, default=0.05, help="share of the time over which augmentation grows to its full strength")
     add("--plateau", type=float, default=1.8, help="loss per token under which the model has begun to learn")
     add("--precision", choices=("bfloat16", "float32"), default="bfloat16", help="of products on a GPU")
     add("--consistency", type=float, default=0.2, help="weight of the agreement of the two views")
@@ -52,7 +54,8 @@ def parse_arguments():
     add("--weights", default="speechocean762=1.5,ljspeech=0.8,asterisk-core-sounds-en=0.5,fsdd=0.1",
         help="how often utterances of a dataset are drawn; 1 for others")
     for size in dataclasses.fields(Sizes):
-        add("--" + size.name.replace("_", "-"), type=size.type, default=size.default)
+        if size.name != "plain":
+            add("--" + size.name.replace("_", "-"), type=size.type, default=size.default)
     return parser.parse_args()
 
 
@@ -150,11 +153,11 @@ class Trainer:
         torch.backends.cudnn.enabled = False  # it plans anew for each shape, and nearly every step has another one
         torch.backends.cuda.enable_cudnn_sdp(False)
         self.speech = Speech(options.data)
-        self.sizes = Sizes(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Sizes)})
+        self.sizes = Sizes(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Sizes) if field.name != "plain"})
         self.augmentation = Augmentation()
         weights = {name: float(weight) for name, weight in (pair.split("=") for pair in options.weights.split(",") if pair)}
-        self.plain = multiprocessing.Value("i", 1, lock=False)
-        self.augmented_from = 1.0  # progress at which augmentation set in
+        self.plain = multiprocessing.Value("i", int(options.plain > 0), lock=False)
+        self.augmented_from = 1.0 if options.plain > 0 else 0.0  # progress at which augmentation set in
         batches = Batches(
             self.speech, weights, int(options.batch_seconds * FRAMES_PER_SECOND), options.splice, options.speed,
             self.plain, options.seed,
@@ -171,10 +174,23 @@ class Trainer:
         self.features = torch.from_numpy(np.array(self.speech.features)).to(self.device)
         make = lambda: LasrForCTC(self.sizes, self.speech.vocabulary, self.speech.phone_count).to(self.device)
         self.model = make()
+        if options.initial:
+            self.start_from(os.path.join(options.initial, "model.safetensors"))
         self.flat = FlatParameters(self.model, options.weight_decay)
         self.average = Average(self.model, self.flat, make)
         self.optimizer = torch.optim.AdamW(self.flat.groups, lr=0.0, betas=(0.9, 0.98), fused=on_gpu)
         self.steps, self.audio_seconds = 0, 0.0
+
+    def start_from(self, path: str):
+        """The inverse of what save() does to the first layer; the head of the inner loss stays random."""
+        weights = {name: tensor.to(self.device) for name, tensor in load_file(path).items()}
+        first = "encoder.subsampler.dense_0."
+        weights[first + "bias"] = weights[first + "bias"] + weights[first + "weight"] @ self.mean
+        weights[first + "weight"] = weights[first + "weight"] * self.deviation
+        missing, unexpected = self.model.load_state_dict(weights, strict=False)
+        missing = [name for name in missing if not name.startswith("inner_head") and not name.endswith("num_batches_tracked")]
+        if missing or unexpected:
+            sys.exit(f"{path} is not a model of these sizes: it lacks {missing[:3]}, and {unexpected[:3]} are not known")
 
     def autocast(self):
         return torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda" and self.options.precision == "bfloat16")
@@ -195,7 +211,8 @@ class Trainer:
     def step(self, batch, progress: float):
         options = self.options
         views = 1 if batch["plain"] else 2
-        strength = 0.0 if batch["plain"] else min(1.0, 0.25 + max(0.0, progress - self.augmented_from) / options.plain)
+        self.sizes.plain = batch["plain"]
+        strength = 0.0 if batch["plain"] else min(1.0, 0.25 + max(0.0, progress - self.augmented_from) / options.ramp)
         frames = batch["frames"] * views
         lengths = [hidden_length(count) for count in frames]
         symbols = lambda name: (batch[name][0].to(self.device, non_blocking=True).repeat(views), batch[name][1] * views)
@@ -269,7 +286,7 @@ class Trainer:
                 bad = 0 if math.isfinite(norm) else bad + 1
                 if bad == 3:
                     sys.exit("the loss is not finite any more")
-                error = self.held_out_error() if len(np.flatnonzero(self.speech.held_out)) else math.nan
+                error = self.held_out_error() if len(np.flatnonzero(self.speech.held_out == 1)) else math.nan
                 print(
                     f"{now - self.started:6.1f} s  step {self.steps}  {self.audio_seconds / epoch:.1f} epochs  loss {token_loss:.3f}"
                     f"  phones {phone_loss:.3f}  disagreement {agreement:.3f}  gradient {norm:.2f}  rate {self.learning_rate(progress):.2e}"
