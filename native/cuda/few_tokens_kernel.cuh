@@ -100,7 +100,8 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
     unsigned char* to = stage + p.block_of_band * kCodeBytes + thread * 16;
 #pragma unroll
     for (int i = 0; i < kCodeBytes / 1024; ++i) {
-      ptx::copy_async_16(to + i * 1024, codes + i * 1024, (kUnitsPerSlice < 64 ? thread : i * 64) / kUnitsPerSlice < slices);
+      const int unit = kUnitsPerSlice % 64 == 0 ? i * 64 : i * 64 + thread;  // often a matter of i alone
+      ptx::copy_async_16(to + i * 1024, codes + i * 1024, unit / kUnitsPerSlice < slices);
     }
     if constexpr (kSparse) {
       ptx::copy_async_16(stage + p.metadata_offset + p.block_of_band * kMetadataBytes + thread * 16,
