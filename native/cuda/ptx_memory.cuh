@@ -145,6 +145,17 @@ __device__ __forceinline__ void bulk_copy_multicast(void* shared, const void* gl
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;"
                ::"r"(shared_address(shared)), "l"(global), "r"(bytes), "r"(shared_address(barrier)), "h"(blocks) : "memory");
 }
+/// Copies a box from shared memory to (column, row) of the tensor, what lies beyond its edges not, as part of the group
+/// that bulk_store_commit ends.
+__device__ __forceinline__ void tensor_store(const TensorMap* map, int column, int row, const void* shared) {
+  asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];"
+               ::"l"(map), "r"(column), "r"(row), "r"(shared_address(shared)) : "memory");
+}
+__device__ __forceinline__ void bulk_store_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+/// Waits until this thread's bulk stores have read shared memory.
+__device__ __forceinline__ void bulk_store_wait_read() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+/// Waits until they are done.
+__device__ __forceinline__ void bulk_store_wait() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 /// The place of this block in its cluster.
 __device__ __forceinline__ int cluster_rank() {
   uint32_t rank;
@@ -159,7 +170,7 @@ __device__ __forceinline__ void cluster_sync() {
 __device__ __forceinline__ void barrier_arrive_cluster(uint64_t* barrier, int rank) {
   asm volatile(
       "{ .reg .b32 remote; mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote]; }"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote]; }"
       ::"r"(shared_address(barrier)), "r"(rank) : "memory");
 }
 /// Waits until the kernels before this one in the stream have ended; before it, only what they do not write may be read.

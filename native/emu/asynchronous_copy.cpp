@@ -14,7 +14,8 @@ void AsynchronousCopies::begin(int blocks, int threads) {
   for (ThreadCopies& thread : threads_) {
     thread.copies.clear();
     thread.groups.clear();
-    thread.uncommitted = 0;
+    thread.uncommitted = thread.uncommitted_stores = 0;
+    thread.stores.clear();
   }
   barriers_.assign(blocks, {});
   under_way_.clear();
@@ -204,6 +205,42 @@ void AsynchronousCopies::tensor_copy(void* shared, const cuda::TensorMap& map, i
   start(std::move(copy), barrier, blocks, "tensor_copy");
 }
 
+void AsynchronousCopies::tensor_store(const cuda::TensorMap& map, int column, int row, const void* pointer) {
+  const int self = machine().current().id;
+  SharedMemory& shared = machine().shared();
+  const uint32_t row_bytes = static_cast<uint32_t>(map.box_row_bytes), bytes = row_bytes * static_cast<uint32_t>(map.box_rows);
+  const uint32_t offset = shared.offset_of(pointer, bytes, 1024, "tensor_store");
+  shared.check_product_read(self, offset, bytes, "tensor_store");
+  shared.begin_use(offset, bytes);
+  for (int r = 0; r < map.box_rows; ++r) {
+    const int64_t to = int64_t{row} + r;
+    if (to < 0 || to >= map.rows) continue;
+    for (uint32_t c = 0; c < row_bytes; c += static_cast<uint32_t>(map.element_bytes)) {
+      const int64_t at = int64_t{column} * map.element_bytes + c;
+      if (at < 0 || at >= map.row_bytes) continue;
+      unsigned char* const address = const_cast<unsigned char*>(map.base) + to * map.row_stride_bytes + at;
+      global_memory::check(address, map.element_bytes, 1, global_memory::Access::kWrite, "tensor_store");
+      const uint32_t from = offset + static_cast<uint32_t>(r) * row_bytes + c;
+      std::memcpy(address, shared.data() + (from ^ (from >> 7 & 7) << 4), map.element_bytes);
+    }
+  }
+  threads_[self].stores.emplace_back(offset, bytes);
+  ++threads_[self].uncommitted_stores;
+}
+
+void AsynchronousCopies::commit_stores() { threads_[machine().current().id].uncommitted_stores = 0; }
+
+void AsynchronousCopies::wait_for_stores() {
+  const int self = machine().current().id;
+  ThreadCopies& own = threads_[self];
+  if (own.uncommitted_stores > 0) machine().fail("waiting for bulk stores of which some were not committed");
+  MemoryOrder& order = machine().order();
+  const uint32_t clock = order.tick();
+  for (const auto& [offset, bytes] : own.stores) machine().shared().end_use(offset, bytes, self / 32, clock, true);
+  order.learn(self, order.warp(self / 32), clock);
+  own.stores.clear();
+}
+
 bool AsynchronousCopies::deliver_oldest() {
   if (under_way_.empty()) return false;
   const BulkCopy copy = std::move(under_way_.front());
@@ -265,6 +302,9 @@ void bulk_copy_multicast(void* shared, const void* global, uint32_t bytes, uint6
 void tensor_copy_multicast(void* shared, const TensorMap* map, int column, int row, uint64_t* barrier, uint16_t blocks) {
   copies().tensor_copy(shared, *map, column, row, barrier, blocks);
 }
+void tensor_store(const TensorMap* map, int column, int row, const void* shared) { copies().tensor_store(*map, column, row, shared); }
+void bulk_store_commit() { copies().commit_stores(); }
+void bulk_store_wait_read() { copies().wait_for_stores(); }
 int cluster_rank() { return emu::machine().current().block; }
 void cluster_sync() { emu::machine().cluster_barrier(); }
 void barrier_arrive_cluster(uint64_t* barrier, int rank) { copies().arrive(barrier, 0, rank); }

@@ -31,6 +31,10 @@ class AsynchronousCopies {
   /// To the blocks of the cluster whose bit in `blocks` is set.
   void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier, uint32_t blocks);
   void tensor_copy(void* shared, const cuda::TensorMap& map, int column, int row, uint64_t* barrier, uint32_t blocks);
+  /// Written at once; the shared memory is in use until the thread waits.
+  void tensor_store(const cuda::TensorMap& map, int column, int row, const void* shared);
+  void commit_stores();
+  void wait_for_stores();
   /// False when none is under way.
   bool deliver_oldest();
 
@@ -44,6 +48,8 @@ class AsynchronousCopies {
     std::deque<Copy16> copies;
     std::deque<size_t> groups;  // copies of each committed group
     size_t uncommitted = 0;
+    std::vector<std::pair<uint32_t, uint32_t>> stores;  // offset, bytes
+    size_t uncommitted_stores = 0;
   };
   struct Barrier {
     uint32_t offset, arrivals, missing;

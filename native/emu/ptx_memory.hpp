@@ -59,6 +59,10 @@ void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barri
 void tensor_copy(void* shared, const TensorMap* map, int column, int row, uint64_t* barrier);
 void bulk_copy_multicast(void* shared, const void* global, uint32_t bytes, uint64_t* barrier, uint16_t blocks);
 void tensor_copy_multicast(void* shared, const TensorMap* map, int column, int row, uint64_t* barrier, uint16_t blocks);
+void tensor_store(const TensorMap* map, int column, int row, const void* shared);
+void bulk_store_commit();
+void bulk_store_wait_read();
+inline void bulk_store_wait() { bulk_store_wait_read(); }
 int cluster_rank();
 void cluster_sync();
 void barrier_arrive_cluster(uint64_t* barrier, int rank);
