@@ -5,6 +5,7 @@
 
 #include "core/error.hpp"
 #include "cuda/matmul_few_tokens.hpp"
+#include "cuda/matmul_many_tokens_sm90.hpp"
 
 namespace usmlite::cuda {
 
@@ -68,22 +69,35 @@ int token_tiles(int tokens) {
   return (tokens + tile - 1) / tile;
 }
 
+/// Whether the kernels for many tokens, which are Hopper's, are asked for or faster.
+bool takes_many_tokens(const WeightView& weight, int tokens, MatmulKernel kernel) {
+  if (kernel == MatmulKernel::kFewTokens || gpu_properties().compute_capability != 90) return false;
+  return kernel == MatmulKernel::kManyTokens || tokens > most_few_tokens(weight);
+}
+
 /// More tiles than these would take too much memory for partial sums; they also keep all multiprocessors busy without.
 constexpr int kMostSharingTiles = 2;
 
 }  // namespace
 
-MatmulWorkspace matmul_workspace(const WeightView& weight, int tokens, MatmulKernel) {
+int most_few_tokens(const WeightView&) { return 64; }
+
+MatmulWorkspace matmul_workspace(const WeightView& weight, int tokens, MatmulKernel kernel) {
+  if (takes_many_tokens(weight, tokens, kernel)) return {0, 0};
   const FewTokensPlan plan = plan_for(weight, true);
   if (tokens <= 0 || !shares_bands(plan)) return {0, 0};
   const int tiles = std::min(token_tiles(tokens), kMostSharingTiles);
   return {tiles * partial_sum_count(plan, few_tokens_tile(tokens)), tiles * plan.bands};
 }
 
-void matmul(const MatmulArguments& arguments, StreamHandle stream, MatmulKernel) {
+void matmul(const MatmulArguments& arguments, StreamHandle stream, MatmulKernel kernel) {
   check_weight(arguments.weight);
   check_activations(arguments);
   if (arguments.tokens <= 0) return;
+  if (takes_many_tokens(arguments.weight, arguments.tokens, kernel)) {
+    const ManyTokensTile tile = many_tokens_tile(arguments.weight, arguments.tokens, gpu_properties().multiprocessors);
+    if (matmul_many_tokens_sm90(arguments, tile, stream)) return;
+  }
   const bool has_workspace = arguments.partial_sums && arguments.counters;
   const FewTokensPlan plan = plan_for(arguments.weight, has_workspace);
   // Parts of at most kMostSharingTiles tiles use the same partial sums one after another.

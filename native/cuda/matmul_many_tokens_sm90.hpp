@@ -1,0 +1,20 @@
+// Products of a weight in fragment order with many tokens on Hopper: bound by the tensor cores and the second-level cache.
+#pragma once
+
+#include "cuda/launch.hpp"
+#include "cuda/matmul_arguments.hpp"
+
+namespace usmlite::cuda {
+
+/// What one block of threads computes at a time, and how many of them share what they fetch (many_tokens_tiles.hpp).
+enum class ManyTokensTile : uint8_t { kSmall, kMedium, kLarge };
+
+/// The fastest one for a GPU with that many multiprocessors.
+ManyTokensTile many_tokens_tile(const WeightView& weight, int tokens, int multiprocessors);
+
+/// Starts the product in a stream; false where there is no kernel for the weight's codes and arithmetic. Only for a GPU of
+/// compute capability 9.0. A token's result does not depend on the other tokens, their number or the tile. Codes that are
+/// rarely used have one tile and take it whatever is asked for.
+bool matmul_many_tokens_sm90(const MatmulArguments& arguments, ManyTokensTile tile, StreamHandle stream);
+
+}  // namespace usmlite::cuda
