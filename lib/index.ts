@@ -91,6 +91,7 @@ export {
 } from "./device/encoder_operations.js";
 export { DeviceTensor, type DeviceType } from "./device/device_tensor.js";
 export { DeviceWeight, type ArrangedBytes, type Arithmetic, type DeviceWeightOptions } from "./device/device_weight.js";
+export { deviceMatmul } from "./device/device_matmul.js";
 export { deviceLinear, quantizeRows, type DeviceActivation, type DeviceLinearOptions, type QuantizedRows } from "./device/device_linear.js";
 export { pullModel, type PullOptions } from "./hub/pull.js";
 export type { CtcNetwork, SequenceToSequenceNetwork, SpeechNetwork, TransducerNetwork } from "./models/speech_network.js";

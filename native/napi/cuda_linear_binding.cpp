@@ -1,4 +1,5 @@
 // Linear layers on the GPU.
+#include "cuda/dense_product.hpp"
 #include "cuda/linear.hpp"
 #include "napi/arguments.hpp"
 #include "napi/cuda_handles.hpp"
@@ -84,6 +85,14 @@ Napi::Value device_linear_times(const Napi::CallbackInfo& info) {
   return times;
 }
 
+// deviceMatmul(x, w, stream?)
+Napi::Value device_matmul(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceMatmul", 2);
+  const auto x = DeviceTensorObject::from(arguments, info[0], "x");
+  const auto w = DeviceTensorObject::from(arguments, info[1], "w");
+  return wrap(info.Env(), cuda::dense_product(*x, *w, stream_argument(arguments, info, 2)));
+}
+
 // quantizeRows(x, type, stream?): [codes, scales]
 Napi::Value quantize_rows(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "quantizeRows", 2);
@@ -106,6 +115,7 @@ Napi::Value quantize_rows(const Napi::CallbackInfo& info) {
 void define_device_linear(Napi::Object exports) {
   define<device_linear>(exports, "deviceLinear");
   define<device_linear_times>(exports, "deviceLinearTimes");
+  define<device_matmul>(exports, "deviceMatmul");
   define<quantize_rows>(exports, "quantizeRows");
 }
 

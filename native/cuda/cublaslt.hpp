@@ -1,0 +1,39 @@
+// NVIDIA's library of dense products, cuBLASLt, where the machine has it: found at run time, never needed.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "cuda/matmul_arguments.hpp"
+
+namespace usmlite::cuda {
+
+/// y (tokens, channels) = x (tokens, inputs) Wᵀ of row-major matrices of one 16-bit float type, prepared for one shape.
+class CublasLtProduct {
+ public:
+  static constexpr size_t kWorkspaceBytes = 32 << 20;
+
+  struct Shape {
+    Arithmetic arithmetic;  // kBFloat16 or kFloat16
+    int tokens, inputs, channels;
+    int64_t x_stride, w_stride, y_stride;  // elements
+  };
+
+  /// Null when the library is not there or knows no way.
+  static std::unique_ptr<CublasLtProduct> prepare(const Shape& shape);
+  ~CublasLtProduct();
+  CublasLtProduct(const CublasLtProduct&) = delete;
+  CublasLtProduct& operator=(const CublasLtProduct&) = delete;
+
+  /// Ways of computing it, the one that the library expects to be fastest first.
+  int ways() const;
+  /// Whether the work was given to the stream.
+  bool run(int way, const void* x, const void* w, void* y, void* workspace, void* stream) const;
+
+ private:
+  struct State;
+  explicit CublasLtProduct(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace usmlite::cuda

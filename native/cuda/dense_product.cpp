@@ -1,0 +1,73 @@
+#include "cuda/dense_product.hpp"
+
+#include <limits>
+#include <map>
+#include <mutex>
+#include <string>
+#include <tuple>
+
+#include "core/error.hpp"
+#include "cuda/cublaslt.hpp"
+#include "cuda/dense_gemm_sm90.hpp"
+#include "cuda/runtime.hpp"
+
+namespace usmlite::cuda {
+namespace {
+
+/// The library's plan for a shape, made once; null when it has none. Plans stay until the process ends.
+const CublasLtProduct* plan_for(const CublasLtProduct::Shape& s) {
+  if (gpu_properties().emulated) return nullptr;
+  using Key = std::tuple<Arithmetic, int, int, int, int64_t, int64_t, int64_t>;
+  static std::mutex mutex;
+  static auto* const plans = new std::map<Key, std::unique_ptr<CublasLtProduct>>;  // leaked: the driver may end before statics
+  const std::lock_guard lock(mutex);
+  const auto [entry, fresh] = plans->try_emplace({s.arithmetic, s.tokens, s.inputs, s.channels, s.x_stride, s.w_stride, s.y_stride});
+  if (fresh) entry->second = CublasLtProduct::prepare(s);
+  return entry->second.get();
+}
+
+}  // namespace
+
+DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const std::shared_ptr<Stream>& stream) {
+  const auto invalid = [](const std::string& sentence) { throw Error(error_code::kInvalidArgument, "deviceMatmul: " + sentence); };
+  const bool floats = x.type() == DeviceType::kBFloat16 || x.type() == DeviceType::kFloat16;
+  if (!floats || w.type() != x.type()) {
+    invalid(std::string("x and w must both be bfloat16 or both float16, not ") + name_of(x.type()) + " and " + name_of(w.type()));
+  }
+  if (x.shape().size() != 2 || w.shape().size() != 2 || x.columns() != w.columns()) {
+    invalid("x (tokens, inputs) and w (channels, inputs) must have as many inputs, not the shapes " + shape_text(x.shape()) + " and " +
+            shape_text(w.shape()));
+  }
+  if (x.rows() > std::numeric_limits<int>::max() / 2 || w.rows() > std::numeric_limits<int>::max() / 2) {
+    invalid("matrices of more than 2^30 rows");
+  }
+  DeviceTensor y(x.type(), {x.rows(), w.rows()}, stream);
+  if (x.rows() == 0 || w.rows() == 0) return y;
+  const Arithmetic arithmetic = x.type() == DeviceType::kBFloat16 ? Arithmetic::kBFloat16 : Arithmetic::kFloat16;
+  const int tokens = static_cast<int>(x.rows()), channels = static_cast<int>(w.rows()), inputs = static_cast<int>(x.columns());
+  const CublasLtProduct::Shape shape{arithmetic, tokens, inputs, channels, x.row_stride(), w.row_stride(), y.row_stride()};
+  const uint8_t* const x_data = x.use_on<uint8_t>(stream);
+  const uint8_t* const w_data = w.use_on<uint8_t>(stream);
+  uint8_t* const y_data = y.use_on<uint8_t>(stream);
+  if (const CublasLtProduct* plan = plan_for(shape)) {
+    DeviceMemory workspace(CublasLtProduct::kWorkspaceBytes, stream);
+    if (plan->run(0, x_data, w_data, y_data, workspace.data(), stream->handle())) return y;
+  }
+  if (gpu_properties().compute_capability != 90) {
+    throw Error(error_code::kUnsupportedSpec, "products of two dense matrices need cuBLASLt (libcublasLt.so) or a Hopper GPU");
+  }
+  MatmulArguments m{};
+  m.weight.codes = Codes::kFloat16Bit;
+  m.weight.arithmetic = arithmetic;
+  m.weight.channels = channels, m.weight.inputs = inputs;
+  m.weight.blocks = (channels + kBlockChannels - 1) / kBlockChannels;
+  m.weight.slices = (inputs + kStoredPerSlice - 1) / kStoredPerSlice;
+  m.tokens = tokens;
+  m.x = x_data, m.x_stride = x.row_stride();
+  m.y = y_data, m.y_stride = y.row_stride();
+  m.scale = 1.0f;
+  dense_gemm_sm90(m, w_data, w.row_stride(), many_tokens_tile(m.weight, tokens, gpu_properties().multiprocessors), stream->handle());
+  return y;
+}
+
+}  // namespace usmlite::cuda
