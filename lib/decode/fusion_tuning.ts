@@ -21,9 +21,9 @@ export interface FusionWeights {
 }
 
 export interface FusionTuningOptions extends Omit<BeamSearchOptions, "scorers" | "blankPenalty"> {
-  /** Default 0.3, 0.4, 0.5, 0.6, 0.8. */
+  /** Default 0.4, 0.6, 0.8, 1. */
   readonly alphas?: readonly number[];
-  /** Default -1, 0, 1, 2. */
+  /** Default 0, 1, 2. */
   readonly betas?: readonly number[];
   /** Default 0, 0.5, 1, 1.5, 2. */
   readonly blankPenalties?: readonly number[];
@@ -31,7 +31,7 @@ export interface FusionTuningOptions extends Omit<BeamSearchOptions, "scorers" |
 
 /**
  * Decodes all utterances with every blank penalty and the middle one of the other weights, then with every pair of those
- * and the best penalty. Use speech that neither the acoustic nor the language model was trained on, and not the test set.
+ * and the best penalty, then with every penalty and the best pair. Use speech that neither the acoustic nor the language model was trained on, and not the test set.
  * @returns all that was tried, fewest errors first; of equal ones the smallest `blankPenalty`, then `alpha`, then `beta`
  * @throws UsmLiteError INVALID_ARGUMENT when there are no utterances or no weights
  */
@@ -42,8 +42,8 @@ export function tuneFusion(
   options: FusionTuningOptions = {},
 ): [FusionWeights, ...FusionWeights[]] {
   const {
-    alphas = [0.3, 0.4, 0.5, 0.6, 0.8],
-    betas = [-1, 0, 1, 2],
+    alphas = [0.4, 0.6, 0.8, 1],
+    betas = [0, 1, 2],
     blankPenalties = [0, 0.5, 1, 1.5, 2],
     ...search
   } = options;
@@ -68,6 +68,8 @@ export function tuneFusion(
   }
   const best = tried[0]?.blankPenalty ?? 0;
   for (const alpha of alphas) for (const beta of betas) attempt(alpha, beta, best);
+  const pair = tried[0];
+  if (pair) for (const penalty of blankPenalties) attempt(pair.alpha, pair.beta, penalty);
   const [first, ...others] = tried;
   if (!first) throw new UsmLiteError("INVALID_ARGUMENT", "there are no weights to try");
   return [first, ...others];
