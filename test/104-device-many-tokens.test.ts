@@ -29,7 +29,7 @@ const product = (x: Tensor, weight: DeviceWeight, arithmetic: Arithmetic): Float
 
 test("tiles of every size give the product of the dequantized weight", (t) => {
   const shapes = [[130, 136, 264], [300, 200, 136]] as const;
-  const largeShapes = [[257, 1032, 1024], [1030, 1000, 520], [4096, 1024, 3072]] as const;
+  const largeShapes = [[257, 1032, 520], [1030, 1000, 264]] as const;
   for (const [index, { spec, arithmetic }] of cases.entries()) {
     for (const [tokens, outputs, inputs] of realGpu && !onlySmall ? [...shapes, ...largeShapes] : [shapes[index % 2] as (typeof shapes)[number]]) {
       tidy(() => {
@@ -45,7 +45,7 @@ test("tiles of every size give the product of the dequantized weight", (t) => {
 });
 
 test("a token's result is the same bits in tiles of every size", (t) => {
-  const [tokens, outputs, inputs] = realGpu && !onlySmall ? [5000, 1032, 1024] : [280, 136, 200];
+  const [tokens, outputs, inputs] = realGpu && !onlySmall ? [2100, 1032, 512] : [280, 136, 200];
   for (const { spec, arithmetic } of [{ spec: "int4+2:4", arithmetic: "bfloat16" }, { spec: "float32", arithmetic: "bfloat16" }, { spec: "int8+2:4", arithmetic: "int8" }] as const) {
     tidy(() => {
       using weight = DeviceWeight.from(packWeight(randomTensor([outputs, inputs], 6), spec), { arithmetic });
