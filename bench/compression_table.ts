@@ -127,12 +127,13 @@ async function transcribeAll(model: SpeechModel): Promise<Record<string, string[
   const recognizer = new Recognizer(model);
   const tokenizer = model.tokenizer as Tokenizer;
   const { languageModel, languageModelWeights, secondsPerFrame } = model;
+  const { blankPenalty = 0 } = languageModelWeights ?? {};
   const scorers = languageModel ? [new LanguageModelScorer(languageModel, tokenizer, languageModelWeights)] : [];
   const texts: { greedy: string[]; beam: string[] } = { greedy: [], beam: [] };
   for (const samples of audio) {
     const [logProbabilities] = recognizer.logProbabilities([samples]) as [LogProbabilities];
     texts.greedy.push(ctcGreedy(logProbabilities, tokenizer, { secondsPerFrame }).text);
-    texts.beam.push(ctcBeamSearch(logProbabilities, tokenizer, { secondsPerFrame }, { scorers })[0]?.text ?? "");
+    texts.beam.push(ctcBeamSearch(logProbabilities, tokenizer, { secondsPerFrame }, { scorers, blankPenalty })[0]?.text ?? "");
   }
   return texts;
 }
