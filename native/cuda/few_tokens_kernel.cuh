@@ -68,9 +68,10 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
     const uint8_t* codes;     // its 16 bytes of every 1,024 of its block
     const uint8_t* metadata;
     const uint8_t* x;         // its unit of every few rows
-    const uint16_t* scales;   // its unit; null where it has none
+    const uint16_t* scales;   // its unit
     int slices;               // of codes that there are: 0 beyond the last block
-    int x_row, x_unit, scale_group;
+    int x_row, x_unit;
+    int scale_group, scale_groups;  // of its unit in a chunk, and where zeros begin; negative where it copies no scales
   };
 
   static __device__ __forceinline__ Source source(const MatmulArguments& m, const FewTokensPlan& plan, const Place& p, int band,
@@ -83,12 +84,10 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
     s.metadata = kSparse ? w.metadata + static_cast<int64_t>(block) * w.slices * kMetadataBytes + thread * 16 : nullptr;
     s.x_row = p.team_thread / kRowUnits, s.x_unit = p.team_thread % kRowUnits;
     s.x = static_cast<const uint8_t*>(m.x) + ((first_token + s.x_row) * m.x_stride + s.x_unit * kInputsPerUnit) * kElementBytes;
-    s.scales = nullptr;
     s.scale_group = p.team_thread >> (p.band_shift + 3);
     const int scaled_block = (band << p.band_shift) + (p.team_thread >> 3 & (plan.band_blocks - 1));
-    if (s.scale_group < p.chunk_groups && scaled_block < w.blocks) {
-      s.scales = w.group_scales + static_cast<int64_t>(scaled_block) * p.groups * kBlockChannels + p.team_thread % 8 * 8;
-    }
+    s.scale_groups = s.scale_group >= p.chunk_groups ? -1 : scaled_block < w.blocks ? p.groups : 0;
+    s.scales = w.group_scales + static_cast<int64_t>(scaled_block) * p.groups * kBlockChannels + p.team_thread % 8 * 8;
     return s;
   }
 
@@ -108,10 +107,9 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
                          s.metadata + static_cast<int64_t>(chunk) * kMetadataBytes, slices > 0);
     }
     if constexpr (kIs16Bit<A>) {
-      if (s.scale_group < p.chunk_groups) {
+      if (s.scale_groups >= 0) {
         const int group = (chunk * kInputs >> p.group_shift) + s.scale_group;
-        ptx::copy_async_16(stage + p.scale_offset + p.team_thread * 16, s.scales + group * kBlockChannels,
-                           s.scales != nullptr && group < p.groups);
+        ptx::copy_async_16(stage + p.scale_offset + p.team_thread * 16, s.scales + group * kBlockChannels, group < s.scale_groups);
       }
     }
   }
@@ -265,10 +263,11 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
   /// Adds the sums of all teams, in order, and of all thread blocks that have a part in the band (`whole`: it is this one
   /// alone), in order; finishes and stores them. Goes through the ring, which is free again in the end.
   static __device__ __forceinline__ void finish_band(const MatmulArguments& m, const FewTokensPlan& plan, const Place& p, int band,
-                                                     int first_token, bool whole, const Sums& sums, int* flag) {
+                                                     int first_token, bool whole, const Sums& sums) {
     // Rows of a token's channels, 16 bytes longer than these so that a warp's writes go to different banks.
     const int channels = kBlockChannels << p.band_shift, row = channels + 4;
     Sum* const exchange = reinterpret_cast<Sum*>(shared_memory() + kRingOffset);
+    int* const flag = reinterpret_cast<int*>(shared_memory());
     ptx::block_sync();
     Sum* own = exchange + (p.team * kTokens + p.lane % 4 * 2) * row + p.block_of_band * kBlockChannels +
                p.first_tile * kTileChannels + p.lane / 4;
@@ -364,7 +363,6 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
     const Place p = place(m.weight, plan, stages);
     const int group_bytes = plan.band_blocks * kBlockChannels * 2;
     const int first_token = static_cast<int>(blockIdx.y) * kTokens;
-    int* flag = reinterpret_cast<int*>(shared_memory());
 
 #if __CUDA_ARCH__ >= 900
     ptx::next_kernel_start();
@@ -413,14 +411,14 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens {
           for (int i = 0; i < 4; ++i) sums[quad / kColumns][quad % kColumns][i] = total[quad / kColumns][quad % kColumns][i];
         }
       }
-      finish_band(m, plan, p, band, first_token, begin == 0 && end == plan.chunks, sums, flag);
+      finish_band(m, plan, p, band, first_token, begin == 0 && end == plan.chunks, sums);
       unit += end - begin;
     }
   }
 };
 
 template <Codes C, Arithmetic A, bool kSparse, int kTokens>
-__global__ void __launch_bounds__(kFewTokensThreads, 1) few_tokens_kernel(const MatmulArguments m, const FewTokensPlan plan,
+__global__ void __launch_bounds__(few_tokens_threads(A), 1) few_tokens_kernel(const MatmulArguments m, const FewTokensPlan plan,
                                                                               const int stages) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 890
   if constexpr (A != Arithmetic::kFloat8) FewTokens<C, A, kSparse, kTokens>::run(m, plan, stages);

@@ -74,7 +74,7 @@ FewTokensPlan plan_few_tokens(const WeightView& weight, int multiprocessors, siz
   for (const int band_blocks : {4, 2, 1}) {
     FewTokensPlan plan{};
     plan.band_blocks = band_blocks;
-    plan.teams = kFewTokensThreads / (64 * band_blocks);
+    plan.teams = few_tokens_threads(weight.arithmetic) / (64 * band_blocks);
     plan.shared_bytes = shared_bytes;
     const auto fits = [&] { return few_tokens_shared_bytes(weight, plan, kMostFewTokens, kFewestStages) <= shared_bytes; };
     while (plan.teams > 1 && !fits()) --plan.teams;

@@ -21,7 +21,9 @@ namespace usmlite::cuda {
 
 /// Tokens that a thread block multiplies at once, at most.
 inline constexpr int kMostFewTokens = 32;
-inline constexpr int kFewTokensThreads = 512;
+/// Threads of a block, at most: what a thread's registers leave room for. Products of e4m3 numbers take twice as many, since
+/// Hopper widens them for `mma.sync`.
+constexpr int few_tokens_threads(Arithmetic arithmetic) { return arithmetic == Arithmetic::kFloat8 ? 256 : 512; }
 
 constexpr int element_bytes(Arithmetic arithmetic) {
   return arithmetic == Arithmetic::kBFloat16 || arithmetic == Arithmetic::kFloat16 ? 2 : 1;
