@@ -24,8 +24,19 @@ export interface SequenceGeneration {
   readonly forced: ReadonlyMap<number, number>;
   /** Hypotheses that the model asks for; 1 is greedy. */
   readonly beams: number;
+  /** Absent: the model cannot tell when it heard a word. */
+  readonly alignment?: SequenceAlignment | undefined;
   /** Where the prompt is another than Whisper's: its pieces for a language, which then must be named. The model knows no times. */
   readonly promptPieces?: ((language: string) => readonly string[]) | undefined;
+}
+
+/** How the decoder's cross-attention tells when a token was said. */
+export interface SequenceAlignment {
+  /** Heads that look at what is being said. */
+  readonly heads: readonly (readonly [layer: number, head: number])[];
+  readonly headsPerLayer: number;
+  /** Frames of the median filter that their weights are smoothed with; odd. */
+  readonly filterWidth: number;
 }
 
 /** Keys that would change the output, with the values that do not. */

@@ -75,6 +75,9 @@ export interface SequenceStep {
   readonly item: number;
 }
 
+/** Sees what the cross-attention of a layer compares: queries (new tokens, hidden) and keys (frames of all items, hidden). */
+export type CrossAttentionObserver = (layer: number, queries: Tensor, keys: Tensor) => void;
+
 class Attention {
   readonly query: Linear;
   readonly key: Linear;
@@ -193,9 +196,10 @@ export class DecoderSession implements Disposable {
 
   /**
    * Adds tokens to sequences; what one gives does not depend on the others. Several may share their past.
+   * @param observe is called for every layer, with tensors that live as long as the call
    * @returns `hidden` (tokens, hidden) of all new tokens in order, and the rows that each sequence now consists of
    */
-  advance(steps: readonly SequenceStep[]): { hidden: Tensor; rows: number[][] } {
+  advance(steps: readonly SequenceStep[], observe?: CrossAttentionObserver): { hidden: Tensor; rows: number[][] } {
     const added = steps.reduce((sum, { tokens }) => sum + tokens.length, 0);
     this.reserve(this.used + added);
     let next = this.used;
@@ -210,7 +214,7 @@ export class DecoderSession implements Disposable {
       const placed = scaledSum(tokens, this.sizes.embeddingScale, gatherRows(this.embeddings.positions, positions), 1);
       let x = this.embeddings.norm?.forward(placed) ?? placed;
       this.blocks.forEach((block, layer) => {
-        x = tidy(() => this.throughBlock(block, layer, x, queries, own, cross));
+        x = tidy(() => this.throughBlock(block, layer, x, queries, own, cross, observe));
       });
       return this.norm.forward(x);
     });
@@ -229,6 +233,7 @@ export class DecoderSession implements Disposable {
     queries: SequenceOffsets,
     own: { offsets: SequenceOffsets; rows: Tensor },
     cross: { offsets: SequenceOffsets; rows: Tensor },
+    observe: CrossAttentionObserver | undefined,
   ): Tensor {
     const cache = this.caches[layer] as LayerCache;
     const { selfAttention, crossAttention } = block;
@@ -238,7 +243,9 @@ export class DecoderSession implements Disposable {
     cache.values.rows(this.used, end).write(selfAttention.value.forward(normalized, {}).toArray());
     const attended = selfAttention.attend(normalized, x, queries, { ...cache, ...own }, true);
     const memory = { ...(this.memory.layers[layer] as LayerCache), ...cross };
-    return block.feedForward(crossAttention.attend(crossAttention.normalize(attended), attended, queries, memory, false));
+    const looking = crossAttention.normalize(attended);
+    observe?.(layer, crossAttention.query.forward(looking, {}), memory.keys);
+    return block.feedForward(crossAttention.attend(looking, attended, queries, memory, false));
   }
 
   /** Rows of the memory that each sequence looks at. */

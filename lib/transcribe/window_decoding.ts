@@ -1,6 +1,7 @@
 /** One window of audio through a sequence-to-sequence model: language, text, times, and another try where the text looks wrong. */
 import { deflateSync } from "node:zlib";
 import { writeSequence, type SequenceConstraint, type WrittenSequence } from "../decode/sequence_search.js";
+import { attentionWeights, tokenBegins, type AttentionWeights } from "../decode/token_alignment.js";
 import { timestampConstraint } from "../decode/timestamp_rules.js";
 import { UsmLiteError } from "../errors.js";
 import type { FrontEnd } from "../audio/front_end.js";
@@ -28,6 +29,8 @@ export interface WindowSegment {
   /** Of text, without times. */
   readonly tokens: readonly number[];
   readonly logProbabilities: readonly number[];
+  /** When each token was said, in seconds from the beginning of the window, and the last one's end; absent where the model cannot tell. */
+  readonly tokenTimes?: readonly number[] | undefined;
 }
 
 export interface DecodedWindow {
@@ -92,7 +95,35 @@ export class WindowDecoder {
     const written = this.write(memory, this.prompt(language), silence);
     const silent = silence > largestSilence && meanLogProbability(written) < leastMeanLogProbability;
     if (silent) return { segments: [], advance: seconds, language };
-    return { ...this.segments(written, seconds), language };
+    const { segments, advance } = this.segments(written, seconds);
+    return { segments: this.timed(segments, memory, language, seconds), advance, language };
+  }
+
+  /** Reads the text of all segments again, now with an eye on where the decoder looks. */
+  private timed(segments: readonly WindowSegment[], memory: DecoderMemory, language: string | undefined, seconds: number): readonly WindowSegment[] {
+    const { alignment, maximumLength } = this.network.generation;
+    if (!alignment || segments.length === 0 || this.noTimestampsId === undefined) return segments;
+    const prompt = [...this.prompt(language), this.noTimestampsId];
+    const text = segments.flatMap(({ tokens }) => tokens);
+    if (prompt.length + text.length > maximumLength) return segments;
+    const frames = Math.max(1, Math.min(memory.lengths[0] as number, Math.round(seconds / secondsPerTime)));
+    const weights: AttentionWeights[] = [];
+    using session = this.network.session(memory);
+    tidy(() => {
+      session.advance([{ past: [], tokens: [...prompt, ...text], item: 0 }], (layer, queries, keys) => {
+        // A token's row is the one that it was predicted from; what follows the last one is its end.
+        const said = queries.rows(prompt.length - 1, queries.dim(0));
+        for (const [of, head] of alignment.heads) if (of === layer) weights.push(attentionWeights(said, keys, alignment.headsPerLayer, head));
+      });
+    });
+    const times = tokenBegins(weights, frames, alignment.filterWidth).map((frame) => frame * secondsPerTime);
+    let first = 0;
+    return segments.map((segment) => {
+      const last = first + segment.tokens.length;
+      const tokenTimes = times.slice(first, last + 1).map((time) => Math.min(Math.max(time, segment.start), segment.end));
+      first = last;
+      return { ...segment, tokenTimes };
+    });
   }
 
   private listen(samples: Float32Array): DecoderMemory {

@@ -59,7 +59,7 @@ export class WindowSearch implements Search {
     const { secondsPerFrame } = this.settings;
     const tokens = segments.flatMap((segment) =>
       segment.tokens.map((id, index): DecodedToken => {
-        const [start, end] = share(segment, index, index + 1, segment.tokens.length);
+        const [start, end] = tokenSpan(segment, index, index);
         const confidence = Math.exp(segment.logProbabilities[index] as number);
         return { id, firstFrame: Math.round(start / secondsPerFrame), endFrame: Math.round(end / secondsPerFrame), confidence };
       }),
@@ -96,12 +96,17 @@ export class WindowSearch implements Search {
       .trim();
   }
 
-  /** The model says when segments begin and end; times of words are in proportion to their letters. */
   private words(segment: PlacedSegment): DecodedWord[] {
-    const text = this.tokenizer.decode(segment.tokens);
-    const confidence = Math.exp(segment.logProbabilities.reduce((sum, value) => sum + value, 0) / segment.logProbabilities.length);
+    const { tokens, logProbabilities } = segment;
+    // Characters written after each token: tells which tokens spell a word.
+    const written = tokens.map((_, index) => this.tokenizer.decode(tokens.slice(0, index + 1)).length);
+    const tokenOf = (character: number): number => Math.max(0, written.findIndex((count) => count > character));
+    const text = this.tokenizer.decode(tokens);
     return Array.from(text.matchAll(/\S+/g), ({ 0: word, index }): DecodedWord => {
-      const [start, end] = share(segment, index, index + word.length, text.length);
+      const [first, last] = [tokenOf(index), tokenOf(index + word.length - 1)];
+      const spelled = logProbabilities.slice(first, last + 1);
+      const confidence = Math.exp(spelled.reduce((sum, value) => sum + value, 0) / spelled.length);
+      const [start, end] = segment.tokenTimes ? tokenSpan(segment, first, last) : share(segment, index, index + word.length, text.length);
       return { word, start: milliseconds(start), end: milliseconds(end), confidence };
     });
   }
@@ -117,6 +122,13 @@ function quietCut(window: Float32Array, { within, quiet }: { within: number; qui
     if (energy < least) [best, least] = [begin, energy];
   }
   return Math.max(1, best);
+}
+
+/** Seconds of the recording from the beginning of one token to the end of another: as the model aligned them, or in equal parts. */
+function tokenSpan(segment: PlacedSegment, first: number, last: number): [number, number] {
+  const { offset, tokens, tokenTimes: times } = segment;
+  if (!times) return share(segment, first, last + 1, tokens.length);
+  return [offset + (times[first] as number), offset + (times[last + 1] as number)];
 }
 
 /** Parts [begin, end) of `count` equal parts of a segment, in seconds of the recording. */

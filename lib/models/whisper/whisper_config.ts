@@ -31,6 +31,7 @@ const configSchema = z.looseObject({
   suppress_tokens: z.array(id).nullish(),
   begin_suppress_tokens: z.array(id).nullish(),
   forced_decoder_ids: z.array(z.tuple([id, id.nullable()])).nullish(),
+  median_filter_width: positive.max(99).refine((width) => width % 2 === 1, "must be odd").default(7),
 });
 
 /** The contents of `config.json`, with defaults filled in. */
@@ -58,6 +59,7 @@ const generationSchema = z.looseObject({
   lang_to_id: z.record(z.string(), id).nullish(),
   task_to_id: z.record(z.string(), id).nullish(),
   num_beams: positive.nullish(),
+  alignment_heads: z.array(z.tuple([id, id])).min(1).nullish(),
 });
 
 /**
@@ -73,6 +75,12 @@ export function parseWhisperGeneration(json: object, config: WhisperConfig, sour
   for (const [name, value] of [["decoder_start_token_id", startId], ["eos_token_id", endId]] as const) {
     if (value >= config.vocab_size) throw new UsmLiteError("BAD_CONFIG", `${source}: key "${name}" must be below vocab_size, ${config.vocab_size}`);
   }
+  const alignmentHeads = generation.alignment_heads ?? upperHalf(config);
+  const noHead = alignmentHeads.find(([layer, head]) => layer >= config.decoder_layers || head >= config.decoder_attention_heads);
+  if (noHead) {
+    const sizes = `${config.decoder_layers} layers of ${config.decoder_attention_heads} heads`;
+    throw new UsmLiteError("BAD_CONFIG", `${source}: key "alignment_heads" names layer ${noHead[0]}, head ${noHead[1]}; the decoder has ${sizes}`);
+  }
   return {
     startId,
     endId,
@@ -85,5 +93,12 @@ export function parseWhisperGeneration(json: object, config: WhisperConfig, sour
     tasks: new Map(Object.entries(generation.task_to_id ?? {})),
     forced: new Map(forced.flatMap(([position, value]) => (value === null ? [] : [[position, value] as const]))),
     beams: generation.num_beams ?? 1,
+    alignment: { heads: alignmentHeads, headsPerLayer: config.decoder_attention_heads, filterWidth: config.median_filter_width },
   };
+}
+
+/** All heads of the upper half of the decoder: what the original takes for a model whose best heads are not known. */
+function upperHalf({ decoder_layers: layers, decoder_attention_heads: heads }: WhisperConfig): [number, number][] {
+  const first = layers >> 1;
+  return Array.from({ length: (layers - first) * heads }, (_, index) => [first + Math.floor(index / heads), index % heads]);
 }
