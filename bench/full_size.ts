@@ -2,7 +2,7 @@
  * Published models at their size, with random weights: how much memory compression needs, how large the packed model is, how long it loads
  * and how fast it transcribes. Each step is a process of its own, so that its peak memory is its own.
  *
- * usage: node dist/bench/full_size.js --model parakeet-tdt-0.6b --folder BUILD [--steps write,compress,float,packed] [--json FILE]
+ * usage: node dist/bench/full_size.js --model parakeet-tdt-0.6b --folder BUILD [--steps write,compress,float,packed,peer] [--json FILE]
  */
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -10,6 +10,7 @@ import { cpus } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { writeSafetensors } from "../lib/checkpoint/safetensors.js";
 import { SafetensorsStream } from "../lib/checkpoint/safetensors_stream.js";
 import type { JsonObject } from "../lib/checkpoint/json_file.js";
 import { writeSequence } from "../lib/decode/sequence_search.js";
@@ -22,6 +23,7 @@ import type { WeightSource } from "../lib/nn/weight_source.js";
 import { keep } from "../lib/tensor/scope.js";
 import { Tensor } from "../lib/tensor/tensor.js";
 import { exampleSpeech } from "./example_speech.js";
+import { packageRoot } from "./package_root.js";
 
 interface FullSizeModel {
   readonly config: object;
@@ -122,16 +124,40 @@ const steps: Readonly<Record<string, Step>> = {
   },
   float: (_, folder) => transcription(join(folder, "float"), "float"),
   packed: (_, folder) => transcription(join(folder, "packed"), "packed"),
+  peer: async (_, folder) => ({ peer: await transformersEncoder(join(folder, "float"), join(folder, "features.safetensors")) }),
 };
+
+/** The same checkpoint and the same features in transformers; says why where it cannot run. */
+async function transformersEncoder(folder: string, recorded: string): Promise<unknown> {
+  const { frontEnd, network } = loadModel(folder);
+  const features = frontEnd.features(await halfAMinute());
+  const [frames, width] = features.shape as [number, number];
+  const values = features.toArray();
+  // Whisper's encoder takes (mel bins, frames).
+  const turned = network.kind === "sequence-to-sequence" && network.fixedWindow;
+  const data = turned ? Float32Array.from(values, (_, i) => values[(i % frames) * width + Math.floor(i / frames)] as number) : values;
+  writeSafetensors(recorded, [["input_features", { dtype: "F32", shape: turned ? [1, width, frames] : [1, frames, width], data }]]);
+  network.dispose();
+  const script = join(packageRoot, "bench", "peers", "full_size.py");
+  try {
+    return JSON.parse(execFileSync(process.env["USMLITE_PYTHON"] ?? "python3", [script, String(threadCount()), folder, recorded], { encoding: "utf8" }));
+  } catch (error) {
+    return { skipped: (error as Error).message.split("\n").filter(Boolean).at(-1) };
+  }
+}
+
+async function halfAMinute(): Promise<Float32Array> {
+  const { utterances } = await exampleSpeech();
+  const speech = utterances[0] as Float32Array;
+  return Float32Array.from({ length: 30 * 16000 }, (_, i) => speech[i % speech.length] as number);
+}
 
 /** 30 s of speech through encoder and decoder. Random weights give no text, so the decoder's steps are counted beside its time. */
 async function transcription(folder: string, label: string): Promise<object> {
   let model: SpeechModel | undefined;
   const loadSeconds = await seconds(() => (model = loadModel(folder)));
   const loaded = model as SpeechModel;
-  const { utterances } = await exampleSpeech();
-  const speech = utterances[0] as Float32Array;
-  const samples = Float32Array.from({ length: 30 * 16000 }, (_, i) => speech[i % speech.length] as number);
+  const samples = await halfAMinute();
   const runs: { encoder: number; decoder: number; decoderSteps: number }[] = [];
   for (let run = 0; run < 3; run++) runs.push(await transcribeOnce(loaded, samples));
   const { encoder, decoder, decoderSteps } = runs.sort((a, b) => a.encoder - b.encoder)[1] as (typeof runs)[0];
