@@ -2,7 +2,7 @@
 import { batchNorm, foldBatchNorm } from "../ops/batch_norm.js";
 import { depthwiseConvolution } from "../ops/depthwise_convolution.js";
 import { glu } from "../ops/activation.js";
-import { geluInPlace } from "../ops/gelu.js";
+import { gelu, geluInPlace } from "../ops/gelu.js";
 import { keep } from "../tensor/scope.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -16,6 +16,8 @@ export interface ConvolutionModuleSizes {
   readonly bias: boolean;
   /** Share of a training batch in the running statistics. */
   readonly batchNormMomentum: number;
+  /** Training keeps the running statistics and normalises with them, as inference does: batches of a fine-tuning run are small. */
+  readonly frozenStatistics?: boolean;
   /** After the batch normalisation. */
   readonly activation: "silu" | "gelu";
   /** What the checkpoint calls the batch normalisation. */
@@ -82,19 +84,21 @@ export class ConvolutionModule {
   private trainingConvolution(gated: Tensor, offsets: SequenceOffsets): Tensor {
     this.forgetFolded();
     const { weight, bias } = this.depthwise;
-    return batchNorm(
+    const { activation, batchNormMomentum, frozenStatistics = false } = this.sizes;
+    const normalized = batchNorm(
       depthwiseConvolution(gated, weight, offsets, bias ? { bias } : {}),
       this.norm.weight,
       this.norm.bias,
       {
         epsilon: batchNormEpsilon,
-        momentum: this.sizes.batchNormMomentum,
-        activation: "silu",
-        training: true,
+        momentum: batchNormMomentum,
+        activation: activation === "silu" ? activation : "none",
+        training: !frozenStatistics,
         runningMean: this.norm.runningMean,
         runningVariance: this.norm.runningVariance,
       },
     );
+    return activation === "gelu" ? gelu(normalized) : normalized;
   }
 
   private inferenceConvolution(gated: Tensor, offsets: SequenceOffsets): Tensor {

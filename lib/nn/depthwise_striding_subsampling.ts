@@ -1,11 +1,13 @@
 /**
  * The front of FastConformer (Rekesh et al. 2023): strided two-dimensional convolutions, depthwise but the first, make one hidden
- * frame of eight log-mel frames. For inference.
+ * frame of eight log-mel frames.
  */
 import { UsmLiteError } from "../errors.js";
 import { convolvedLength, planeConvolution } from "../ops/plane_convolution.js";
 import { linear } from "../ops/linear.js";
+import { reshape } from "../ops/reshape.js";
 import { swapLastAxes } from "../ops/swap_axes.js";
+import { activeTape } from "../ops/tape.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
@@ -69,6 +71,8 @@ export class DepthwiseStridingSubsampling {
    */
   forward(features: Tensor, offsets: SequenceOffsets, context: ForwardContext, scale = 1): { output: Tensor; offsets: SequenceOffsets } {
     const outputOffsets = new SequenceOffsets(offsets.lengths.map((length) => this.outputLength(length)));
+    // Blocks would leave the tape; batches in training are short.
+    if (activeTape()) return { output: this.output.forward(this.planes(features, offsets), context, { scale }), offsets: outputOffsets };
     const rows = new Float32Array(outputOffsets.frames * this.sizes.hidden);
     let row = 0;
     offsets.lengths.forEach((length, sequence) => {
@@ -95,9 +99,15 @@ export class DepthwiseStridingSubsampling {
   ): Tensor {
     // What lies before a block reaches only its first hidden frame: one more is computed and left out.
     const spare = begin > 0 ? 1 : 0;
+    const input = features.rows(first + (begin - spare) * this.sizes.factor, first + Math.min(end * this.sizes.factor, length));
+    const planes = this.planes(input, new SequenceOffsets([input.dim(0)]));
+    return this.output.forward(planes.rows(spare, spare + end - begin), context, { scale });
+  }
+
+  /** (hidden frames, channels * mel bins left): what the output layer takes. */
+  private planes(features: Tensor, frames: SequenceOffsets): Tensor {
     const { factor, channels } = this.sizes;
-    const input = features.rows(first + (begin - spare) * factor, first + Math.min(end * factor, length));
-    let plane = planeConvolution(input, this.first.weight, this.first.bias, new SequenceOffsets([input.dim(0)]), {
+    let plane = planeConvolution(features, this.first.weight, this.first.bias, frames, {
       features: this.sizes.melBins,
       ...steps,
       activation: "relu",
@@ -107,16 +117,15 @@ export class DepthwiseStridingSubsampling {
         features: plane.features,
         ...steps,
       });
-      const cells = output.reshape([offsets.frames * bins, channels]);
-      const mixed = linear(cells, pointwise.weight.reshape([channels, channels]), { bias: pointwise.bias, activation: "relu" });
-      plane = { output: mixed.reshape([offsets.frames, bins * channels]), offsets, features: bins };
+      const cells = reshape(output, [offsets.frames * bins, channels]);
+      const mixed = linear(cells, reshape(pointwise.weight, [channels, channels]), { bias: pointwise.bias, activation: "relu" });
+      plane = { output: reshape(mixed, [offsets.frames, bins * channels]), offsets, features: bins };
     }
     const { output, offsets, features: bins } = plane;
     if (bins !== Math.floor(this.sizes.melBins / factor)) {
       throw new UsmLiteError("BAD_CONFIG", `${this.sizes.melBins} mel bins do not shrink to a whole number by a factor of ${factor}`);
     }
     // The checkpoint's weight goes channel by channel.
-    const byChannel = swapLastAxes(output.reshape([offsets.frames, bins, channels])).reshape([offsets.frames, channels * bins]);
-    return this.output.forward(byChannel.rows(spare, spare + end - begin), context, { scale });
+    return reshape(swapLastAxes(reshape(output, [offsets.frames, bins, channels])), [offsets.frames, channels * bins]);
   }
 }

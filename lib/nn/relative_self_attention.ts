@@ -1,4 +1,4 @@
-/** Multi-head self-attention with relative positions (Dai et al. 2019), for inference. */
+/** Multi-head self-attention with relative positions (Dai et al. 2019). */
 import { UsmLiteError } from "../errors.js";
 import { relativeAttention } from "../ops/relative_attention.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
@@ -64,7 +64,6 @@ export class RelativeSelfAttention implements AttentionModule {
   forward(normalized: Tensor, residual: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
     if (!context.positions) throw new UsmLiteError("INTERNAL", "relative self-attention needs positions in its forward context");
     const { embeddings, origin } = context.positions;
-    const inner = this.sizes.heads * this.sizes.headDimension;
     const attended = relativeAttention(
       this.query.forward(normalized, context),
       this.key.forward(normalized, context),
@@ -74,8 +73,8 @@ export class RelativeSelfAttention implements AttentionModule {
       {
         heads: this.sizes.heads,
         keyValueHeads: this.sizes.keyValueHeads,
-        contentBias: this.contentBias.reshape([inner]),
-        positionBias: this.positionBias.reshape([inner]),
+        contentBias: this.contentBias,
+        positionBias: this.positionBias,
         context: this.sizes.context,
       },
     );

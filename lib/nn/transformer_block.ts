@@ -1,10 +1,11 @@
-/** One block of a Transformer encoder (Vaswani et al. 2017), normalised before or after its modules, for inference. */
+/** One block of a Transformer encoder (Vaswani et al. 2017), normalised before or after its modules. */
 import { attention } from "../ops/attention.js";
 import { layerNorm } from "../ops/layer_norm.js";
+import { releaseUnlessRecording } from "../ops/tape.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
-import { tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { activatedLinear, type ActivationName } from "./activated_linear.js";
+import type { ForwardContext } from "./forward_context.js";
 import { Linear } from "./linear.js";
 import type { WeightScope } from "./weight_source.js";
 
@@ -81,27 +82,29 @@ export class TransformerBlock {
   }
 
   /** @param x (frames, hidden); returns the same shape */
-  forward(x: Tensor, offsets: SequenceOffsets): Tensor {
-    return tidy(() => {
-      if (this.sizes.normalizeFirst) {
-        const attended = tidy(() => this.attend(this.attentionNorm.forward(x), x, offsets));
-        return tidy(() => this.feedForward(this.feedForwardNorm.forward(attended), attended));
-      }
-      const attended = tidy(() => this.attentionNorm.forward(this.attend(x, x, offsets)));
-      return tidy(() => this.feedForwardNorm.forward(this.feedForward(attended, attended)));
-    });
+  forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}): Tensor {
+    const modules = this.sizes.normalizeFirst
+      ? [
+          (x: Tensor) => this.attend(this.attentionNorm.forward(x), x, offsets, context),
+          (x: Tensor) => this.feedForward(this.feedForwardNorm.forward(x), x, context),
+        ]
+      : [
+          (x: Tensor) => this.attentionNorm.forward(this.attend(x, x, offsets, context)),
+          (x: Tensor) => this.feedForwardNorm.forward(this.feedForward(x, x, context)),
+        ];
+    return releaseUnlessRecording(() => modules.reduce((hidden, module) => releaseUnlessRecording(() => module(hidden)), x));
   }
 
   get linears(): Linear[] {
     return [this.query, this.key, this.value, this.output, this.inner, this.outer];
   }
 
-  private attend(x: Tensor, residual: Tensor, offsets: SequenceOffsets): Tensor {
-    const [query, key, value] = [this.query, this.key, this.value].map((layer) => layer.forward(x, {})) as [Tensor, Tensor, Tensor];
-    return this.output.forward(attention(query, key, value, offsets, { heads: this.sizes.heads }), {}, { residual });
+  private attend(x: Tensor, residual: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
+    const [query, key, value] = [this.query, this.key, this.value].map((layer) => layer.forward(x, context)) as [Tensor, Tensor, Tensor];
+    return this.output.forward(attention(query, key, value, offsets, { heads: this.sizes.heads }), context, { residual });
   }
 
-  private feedForward(x: Tensor, residual: Tensor): Tensor {
-    return this.outer.forward(activatedLinear(this.inner, x, this.sizes.activation, {}), {}, { residual });
+  private feedForward(x: Tensor, residual: Tensor, context: ForwardContext): Tensor {
+    return this.outer.forward(activatedLinear(this.inner, x, this.sizes.activation, context), context, { residual });
   }
 }

@@ -2,6 +2,8 @@
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { accumulateAll, wants } from "./gradients.js";
+import { recordStep } from "./tape.js";
 
 interface GroupedConvolutionBindings {
   groupedConvolution(
@@ -12,6 +14,17 @@ interface GroupedConvolutionBindings {
     groups: number,
     leftPadding: number,
   ): TensorHandle;
+  groupedConvolutionBackward(
+    x: TensorHandle,
+    weight: TensorHandle,
+    bias: TensorHandle | undefined,
+    offsets: TensorHandle,
+    groups: number,
+    leftPadding: number,
+    gradient: TensorHandle,
+    wantsX: boolean,
+    wantsWeight: boolean,
+  ): (TensorHandle | undefined)[];
 }
 
 const native = addon as GroupedConvolutionBindings;
@@ -23,7 +36,7 @@ export interface GroupedConvolutionOptions {
 }
 
 /**
- * As many frames come out as go in; output channel o sees the input channels of its group. Not differentiable.
+ * As many frames come out as go in; output channel o sees the input channels of its group.
  * @param x (frames, in)
  * @param weight (out, kernel, in / groups): tap after tap, as windows of frames lie in memory
  * @param bias (out)
@@ -37,7 +50,11 @@ export function groupedConvolution(
   offsets: SequenceOffsets,
   { groups, leftPadding }: GroupedConvolutionOptions,
 ): Tensor {
-  return new Tensor(
-    native.groupedConvolution(x.handle, weight.handle, bias?.handle, offsets.tensor.handle, groups, leftPadding),
-  );
+  const y = new Tensor(native.groupedConvolution(x.handle, weight.handle, bias?.handle, offsets.tensor.handle, groups, leftPadding));
+  return recordStep(y, [x, weight, bias], (gradient, tape) => {
+    const gradients = native.groupedConvolutionBackward(
+      x.handle, weight.handle, bias?.handle, offsets.tensor.handle, groups, leftPadding, gradient.handle, wants(x), wants(weight) || wants(bias),
+    );
+    accumulateAll(tape, [x, weight, bias], gradients);
+  });
 }

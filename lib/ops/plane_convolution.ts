@@ -2,19 +2,26 @@
 import { addon } from "../native/addon.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { accumulateAll, wants } from "./gradients.js";
+import { recordStep } from "./tape.js";
+
+type Operands = [
+  x: TensorHandle,
+  weight: TensorHandle,
+  bias: TensorHandle,
+  offsets: TensorHandle,
+  outputOffsets: TensorHandle,
+  features: number,
+  stride: number,
+  padding: number,
+  relu: boolean,
+];
 
 interface PlaneConvolutionBindings {
-  planeConvolution(
-    x: TensorHandle,
-    weight: TensorHandle,
-    bias: TensorHandle,
-    offsets: TensorHandle,
-    outputOffsets: TensorHandle,
-    features: number,
-    stride: number,
-    padding: number,
-    relu: boolean,
-  ): TensorHandle;
+  planeConvolution(...operands: Operands): TensorHandle;
+  planeConvolutionBackward(
+    ...operands: [...Operands, y: TensorHandle, gradient: TensorHandle, wantsX: boolean]
+  ): (TensorHandle | undefined)[];
 }
 
 const native = addon as PlaneConvolutionBindings;
@@ -37,7 +44,7 @@ export function convolvedLength(length: number, kernel: number, { stride, paddin
 
 /**
  * Convolves each channel of a plane with its own square kernel, within each sequence; when `x` has a single channel, all kernels see
- * that one. Not differentiable.
+ * that one.
  * @param x (frames, features * channels), or (frames, features): the channels of a feature lie together
  * @param weight (channels, 1, kernel, kernel)
  * @param bias (channels)
@@ -54,7 +61,7 @@ export function planeConvolution(
   const { features, stride, padding, activation = "none" } = options;
   const kernel = weight.dim(-1);
   const outputOffsets = new SequenceOffsets(offsets.lengths.map((length) => convolvedLength(length, kernel, options)));
-  const output = native.planeConvolution(
+  const operands: Operands = [
     x.handle,
     weight.handle,
     bias.handle,
@@ -64,6 +71,10 @@ export function planeConvolution(
     stride,
     padding,
     activation === "relu",
-  );
-  return { output: new Tensor(output), offsets: outputOffsets, features: convolvedLength(features, kernel, options) };
+  ];
+  const y = new Tensor(native.planeConvolution(...operands));
+  const output = recordStep(y, [x, weight, bias], (gradient, tape) => {
+    accumulateAll(tape, [x, weight, bias], native.planeConvolutionBackward(...operands, y.handle, gradient.handle, wants(x)));
+  });
+  return { output, offsets: outputOffsets, features: convolvedLength(features, kernel, options) };
 }

@@ -2,23 +2,28 @@
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { accumulateAll } from "./gradients.js";
+import { recordStep } from "./tape.js";
+
+type Operands = [
+  query: TensorHandle,
+  key: TensorHandle,
+  value: TensorHandle,
+  offsets: TensorHandle,
+  heads: number,
+  keyValueHeads: number,
+  scale: number,
+  positions: TensorHandle,
+  origin: number,
+  contentBias: TensorHandle,
+  positionBias: TensorHandle,
+  left: number,
+  right: number,
+];
 
 interface RelativeAttentionBindings {
-  relativeAttention(
-    query: TensorHandle,
-    key: TensorHandle,
-    value: TensorHandle,
-    offsets: TensorHandle,
-    heads: number,
-    keyValueHeads: number,
-    scale: number,
-    positions: TensorHandle,
-    origin: number,
-    contentBias: TensorHandle,
-    positionBias: TensorHandle,
-    left: number,
-    right: number,
-  ): TensorHandle;
+  relativeAttention(...operands: Operands): TensorHandle;
+  relativeAttentionBackward(...operands: [...Operands, out: TensorHandle, gradient: TensorHandle]): TensorHandle[];
 }
 
 const native = addon as RelativeAttentionBindings;
@@ -34,9 +39,9 @@ export interface RelativeAttentionOptions {
   heads: number;
   /** Default: as many as heads. */
   keyValueHeads?: number;
-  /** (heads * headDim), added to queries before they meet keys. */
+  /** (heads * headDim) or (heads, headDim), added to queries before they meet keys. */
   contentBias: Tensor;
-  /** (heads * headDim), added to queries before they meet positions. */
+  /** (heads * headDim) or (heads, headDim), added to queries before they meet positions. */
   positionBias: Tensor;
   /** Frames before and after a frame that it sees. Absent: all of its sequence. */
   context?: readonly [left: number, right: number] | undefined;
@@ -46,8 +51,8 @@ export interface RelativeAttentionOptions {
 
 /**
  * `softmax(scale * ((q_i + u) k_j + (q_i + v) p(i - j))) v_j` for each head within each sequence. Scores are made block by block
- * and never stored; with `context` only blocks inside the window are made, so time grows with the number of frames. Not
- * differentiable.
+ * and never stored; with `context` only blocks inside the window are made, so time grows with the number of frames. The gradient
+ * needs the scores of one head and sequence per thread, all pairs of frames.
  * @param query (frames, heads * headDim)
  * @param key (frames, keyValueHeads * headDim)
  * @param value (frames, keyValueHeads * headDim)
@@ -63,21 +68,24 @@ export function relativeAttention(
   { heads, keyValueHeads = heads, contentBias, positionBias, context, scale }: RelativeAttentionOptions,
 ): Tensor {
   const [left, right] = context ?? [-1, -1];
-  return new Tensor(
-    native.relativeAttention(
-      query.handle,
-      key.handle,
-      value.handle,
-      offsets.tensor.handle,
-      heads,
-      keyValueHeads,
-      scale ?? (query.dim(-1) / heads) ** -0.5,
-      positions.keys.handle,
-      positions.origin,
-      contentBias.handle,
-      positionBias.handle,
-      left,
-      right,
-    ),
-  );
+  const operands: Operands = [
+    query.handle,
+    key.handle,
+    value.handle,
+    offsets.tensor.handle,
+    heads,
+    keyValueHeads,
+    scale ?? (query.dim(-1) / heads) ** -0.5,
+    positions.keys.handle,
+    positions.origin,
+    contentBias.handle,
+    positionBias.handle,
+    left,
+    right,
+  ];
+  const out = new Tensor(native.relativeAttention(...operands));
+  const inputs = [query, key, value, positions.keys, contentBias, positionBias];
+  return recordStep(out, inputs, (gradient, tape) => {
+    accumulateAll(tape, inputs, native.relativeAttentionBackward(...operands, out.handle, gradient.handle));
+  });
 }

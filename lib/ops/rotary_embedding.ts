@@ -2,18 +2,20 @@
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { recordStep } from "./tape.js";
 
 interface RotaryBindings {
-  rotateRows(x: TensorHandle, offsets: TensorHandle, heads: number, theta: number): TensorHandle;
+  rotateRows(x: TensorHandle, offsets: TensorHandle, heads: number, theta: number, back: boolean): TensorHandle;
 }
 
 const native = addon as RotaryBindings;
 
 /**
- * Turns the pairs of each head (its two halves, "rotate half") by the position of the row in its sequence. Not differentiable; where
- * queries and keys themselves are turned, {@link attention} does so without a copy.
+ * Turns the pairs of each head (its two halves, "rotate half") by the position of the row in its sequence. Where queries
+ * and keys themselves are turned, {@link attention} does so without a copy.
  * @param x (frames, heads * headDim)
  */
 export function rotateRows(x: Tensor, offsets: SequenceOffsets, heads: number, theta: number): Tensor {
-  return new Tensor(native.rotateRows(x.handle, offsets.tensor.handle, heads, theta));
+  const turned = (from: Tensor, back: boolean): Tensor => new Tensor(native.rotateRows(from.handle, offsets.tensor.handle, heads, theta, back));
+  return recordStep(turned(x, false), [x], (gradient, tape) => tape.accumulate(x, turned(gradient, true)));
 }

@@ -2,8 +2,10 @@
 import { addon } from "../native/addon.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { isRecording, recordStep } from "./tape.js";
 
 interface RowCopiesBindings {
+  addRows(x: TensorHandle, indices: TensorHandle, rows: TensorHandle): void;
   gatherRows(x: TensorHandle, indices: TensorHandle): TensorHandle;
   padSequences(x: TensorHandle, offsets: TensorHandle, before: number, after: number): TensorHandle;
 }
@@ -11,14 +13,20 @@ interface RowCopiesBindings {
 const native = addon as RowCopiesBindings;
 
 /**
- * Rows `indices` of `x`, in that order. Not differentiable.
+ * Rows `indices` of `x`, in that order.
  * @param x (rows, width)
  * @returns (indices, width)
  * @throws UsmLiteError INVALID_ARGUMENT when there is no row of an index
  */
 export function gatherRows(x: Tensor, indices: readonly number[] | Int32Array): Tensor {
-  using tensor = Tensor.from(Int32Array.from(indices));
-  return new Tensor(native.gatherRows(x.handle, tensor.handle));
+  const tensor = Tensor.from(Int32Array.from(indices));
+  const rows = new Tensor(native.gatherRows(x.handle, tensor.handle));
+  if (!isRecording([x])) tensor.dispose();
+  return recordStep(rows, [x], (gradient, tape) => {
+    const sum = Tensor.zeros(x.shape);
+    native.addRows(sum.handle, tensor.handle, gradient.handle);
+    tape.accumulate(x, sum);
+  });
 }
 
 /**

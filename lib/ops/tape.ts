@@ -101,6 +101,17 @@ export function releaseUnlessRecording<Result>(body: () => Result): Result {
   return active ? body() : tidy(body);
 }
 
+/** Runs `body` as if no tape recorded: nothing that it computes is trained. */
+export function withoutRecording<Result>(body: () => Result): Result {
+  const suspended = active;
+  active = undefined;
+  try {
+    return body();
+  } finally {
+    active = suspended;
+  }
+}
+
 /** Whether an operation on `inputs` must be recorded: a tape is open and one of them requires a gradient. */
 export function isRecording(inputs: readonly (Tensor | undefined)[]): boolean {
   return active !== undefined && inputs.some((input) => input?.requiresGrad);

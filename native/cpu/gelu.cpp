@@ -22,18 +22,35 @@ inline Vector tail(Vector x) {
   return p * t * exponential(Vector::zero() - z * z);
 }
 
-}  // namespace
+inline Vector distribution(Vector x) {
+  const Vector half = Vector::all(0.5f) * tail(x);
+  return select_greater(x, Vector::zero(), Vector::all(1.0f) - half, half);
+}
 
-void gelu(const float* x, float* y, int64_t count) {
+// Calls step(index, lanes) over [0, count), in whole vectors for each thread.
+template <typename Step>
+void for_each_in_parallel(int64_t count, const Step& step) {
   const int64_t lanes = Vector::kLanes;
   parallel_for((count + lanes - 1) / lanes, kGrain / lanes, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * lanes;
-    for_each_vector(std::min(end * lanes, count) - first, [&](int64_t i, int64_t width) {
-      const Vector value = Vector::load(x + first + i, width);
-      const Vector half = Vector::all(0.5f) * tail(value);
-      const Vector probability = select_greater(value, Vector::zero(), Vector::all(1.0f) - half, half);
-      (value * probability).store(y + first + i, width);
-    });
+    for_each_vector(std::min(end * lanes, count) - first, [&](int64_t i, int64_t width) { step(first + i, width); });
+  });
+}
+
+}  // namespace
+
+void gelu(const float* x, float* y, int64_t count) {
+  for_each_in_parallel(count, [&](int64_t i, int64_t lanes) {
+    const Vector value = Vector::load(x + i, lanes);
+    (value * distribution(value)).store(y + i, lanes);
+  });
+}
+
+void gelu_backward(const float* x, const float* gradient, float* gradient_x, int64_t count) {
+  for_each_in_parallel(count, [&](int64_t i, int64_t lanes) {
+    const Vector value = Vector::load(x + i, lanes);
+    const Vector density = Vector::all(0.39894228f) * exponential(Vector::all(-0.5f) * value * value);
+    (Vector::load(gradient + i, lanes) * multiply_add(value, density, distribution(value))).store(gradient_x + i, lanes);
   });
 }
 

@@ -20,7 +20,11 @@ USMLITE_FOR_EACH_ISA(
   // y(frames, out) = bias(out) + weight (out, kernel, in / groups) over the frames of each sequence of x(frames, in); bias may be
   // null
   void grouped_convolution(const GroupedConvolution& convolution, const float* x, const float* weight, const float* bias, float* y);
+  // From the gradient of y: that of x (null where not wanted); those of weight and bias are added to (null where not wanted).
+  void grouped_convolution_backward(const GroupedConvolution& convolution, const float* x, const float* weight, const float* gradient,
+                                    float* gradient_x, float* gradient_weight, float* gradient_bias);
 )
 USMLITE_DISPATCH(grouped_convolution)
+USMLITE_DISPATCH(grouped_convolution_backward)
 
 }  // namespace usmlite::cpu

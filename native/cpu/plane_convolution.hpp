@@ -24,7 +24,12 @@ USMLITE_FOR_EACH_ISA(
   // y(output frames, output_features, channels) from x(frames, features, input channels), weight (channels, kernel, kernel)
   // and bias (channels)
   void plane_convolution(const PlaneConvolution& convolution, const float* x, const float* weight, const float* bias, float* y);
+  // From the gradient of y, and y itself, which tells where relu let values through: those of x (null where not wanted), weight and
+  // bias.
+  void plane_convolution_backward(const PlaneConvolution& convolution, const float* x, const float* y, const float* weight,
+                                  const float* gradient, float* gradient_x, float* gradient_weight, float* gradient_bias);
 )
 USMLITE_DISPATCH(plane_convolution)
+USMLITE_DISPATCH(plane_convolution_backward)
 
 }  // namespace usmlite::cpu

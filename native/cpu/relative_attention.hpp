@@ -19,9 +19,23 @@ struct RelativeAttentionProblem : AttentionProblem {
   int64_t left, right;        // frame i sees i - left .. i + right; negative: no limit
 };
 
+/// Gradients of what a problem holds, each of its shape. Those of positions and biases are added to.
+struct RelativeAttentionGradients {
+  float* query;
+  float* key;
+  float* value;
+  float* positions;
+  float* content_bias;
+  float* position_bias;
+};
+
 USMLITE_FOR_EACH_ISA(
   void relative_attention(const RelativeAttentionProblem& problem, float* out);
+  // `out` is what the forward pass gave, `gradient` that of it. One head's scores of one sequence exist at a time and thread.
+  void relative_attention_backward(const RelativeAttentionProblem& problem, const float* out, const float* gradient,
+                                   const RelativeAttentionGradients& gradients);
 )
 USMLITE_DISPATCH(relative_attention)
+USMLITE_DISPATCH(relative_attention_backward)
 
 }  // namespace usmlite::cpu

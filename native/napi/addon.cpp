@@ -39,11 +39,14 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_grouped_convolution(exports);
   define_instance_norm(exports);
   define_lstm_cell(exports);
+  define_lstm_sequence(exports);
   define_plane_convolution(exports);
   define_relative_attention(exports);
   define_row_copies(exports);
   define_layer_norm(exports);
   define_softmax(exports);
+  define_softmax_divergence(exports);
+  define_transducer_loss(exports);
   define_packed_matrix(env, exports);
   define_packed_matmul(exports);
 #ifdef USMLITE_GPU

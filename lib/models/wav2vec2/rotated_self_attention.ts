@@ -1,6 +1,6 @@
 /**
  * The self-attention of wav2vec2-conformer without relative positions: none at all, or rotary ones (Su et al. 2021) that turn what goes
- * into the query and key layers instead of what comes out of them. For inference.
+ * into the query and key layers instead of what comes out of them.
  */
 import type { AttentionModule } from "../../nn/conformer_block.js";
 import type { ForwardContext } from "../../nn/forward_context.js";

@@ -1,0 +1,38 @@
+/** A long short-term memory layer over whole sequences. */
+import { addon } from "../native/addon.js";
+import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { accumulateAll } from "./gradients.js";
+import { recordStep } from "./tape.js";
+
+interface LstmSequenceBindings {
+  lstmSequence(inputs: TensorHandle, recurrent: TensorHandle, offsets: TensorHandle): [hidden: TensorHandle, cells: TensorHandle, gates: TensorHandle];
+  lstmSequenceBackward(
+    gates: TensorHandle,
+    recurrent: TensorHandle,
+    offsets: TensorHandle,
+    hidden: TensorHandle,
+    cells: TensorHandle,
+    gradient: TensorHandle,
+  ): TensorHandle[];
+}
+
+const native = addon as LstmSequenceBindings;
+
+/**
+ * Hidden states of a layer (Hochreiter, Schmidhuber 1997), each sequence from a state of zeros. Sequences advance together.
+ * @param inputs (rows, 4 * hidden): what inputs and biases give to the gates i, f, g, o, in PyTorch's order
+ * @param recurrent (4 * hidden, hidden), multiplied by the state before
+ * @returns (rows, hidden)
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
+ */
+export function lstmSequence(inputs: Tensor, recurrent: Tensor, offsets: SequenceOffsets): Tensor {
+  const handles = native.lstmSequence(inputs.handle, recurrent.handle, offsets.tensor.handle);
+  const [hidden, cells, gates] = handles.map((handle) => new Tensor(handle)) as [Tensor, Tensor, Tensor];
+  return recordStep(hidden, [inputs, recurrent], (gradient, tape) => {
+    const gradients = native.lstmSequenceBackward(
+      gates.handle, recurrent.handle, offsets.tensor.handle, hidden.handle, cells.handle, gradient.handle,
+    );
+    accumulateAll(tape, [inputs, recurrent], gradients);
+  });
+}

@@ -1,0 +1,123 @@
+/** Loss of transducers (Graves 2012) and token-and-duration transducers (Xu et al., ICML 2023), joint network included. */
+import { UsmLiteError } from "../errors.js";
+import { addon } from "../native/addon.js";
+import { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { accumulateAll } from "./gradients.js";
+import { isRecording, recordStep } from "./tape.js";
+
+type Operands = [
+  frames: TensorHandle,
+  offsets: TensorHandle,
+  predictions: TensorHandle,
+  predictionOffsets: TensorHandle,
+  weight: TensorHandle,
+  bias: TensorHandle,
+  targets: TensorHandle,
+  blank: number,
+  durations: TensorHandle,
+  undernormalization: number,
+];
+
+interface TransducerLossBindings {
+  transducerLoss(...operands: Operands): [losses: TensorHandle, lattice: TensorHandle];
+  transducerLossBackward(...operands: [...Operands, losses: TensorHandle, lattice: TensorHandle, factors: TensorHandle]): TensorHandle[];
+}
+
+const native = addon as TransducerLossBindings;
+
+/** What scores a token for a pair of a frame and a prefix: `weight relu(frame + prediction) + bias`. */
+export interface Joint {
+  /** (vocabulary + durations, joint) */
+  readonly weight: Tensor;
+  /** (vocabulary + durations) */
+  readonly bias: Tensor;
+}
+
+export interface TransducerLossOptions {
+  /** Label of the blank. */
+  readonly blank: number;
+  /** Frames that a token or blank may take, scored behind the vocabulary; empty (default): the plain transducer. */
+  readonly durations?: readonly number[];
+  /** Taken from the logarithm of every token's probability, which favours long durations (sigma of Xu et al.); default 0. */
+  readonly undernormalization?: number;
+  /** Infinite losses (no path takes exactly the frames there are) become zero with zero gradient; default true. */
+  readonly zeroInfinity?: boolean;
+  /**
+   * `mean`: each loss divided by its number of labels (at least 1), then the mean over the batch; `mean-volume` (default): the sum of
+   * losses divided by the number of labels in the batch, as NeMo trains Parakeet; `sum`; or `none`, one loss per sequence.
+   */
+  readonly reduction?: "mean" | "mean-volume" | "sum" | "none";
+}
+
+export interface TransducerLossResult {
+  /** float32 (1), or (sequences) without reduction. */
+  readonly loss: Tensor;
+  /** Number of sequences whose labels no path can say in their frames. */
+  readonly infeasible: number;
+}
+
+/**
+ * `-ln p(targets | frames)`, summed over all paths. Exact; logits of all pairs of frames and prefixes are never stored: they exist for
+ * a few thousand pairs of one utterance at a time and are computed again for the gradient, where pairs that less than 1e-9 of the
+ * probability of all paths passes through are left out.
+ *
+ * @param frames (frames, joint) projected encoder output
+ * @param offsets where each sequence begins and ends in `frames`
+ * @param predictions (labels + sequences, joint) projected output of the prediction network after each prefix of each transcript, the
+ *   empty one first
+ * @param targets labels of each sequence, without blanks; may be empty
+ * @throws UsmLiteError INVALID_ARGUMENT for labels outside the vocabulary or equal to the blank, or shapes that do not fit
+ */
+export function transducerLoss(
+  frames: Tensor,
+  offsets: SequenceOffsets,
+  predictions: Tensor,
+  targets: readonly (readonly number[])[],
+  { weight, bias }: Joint,
+  options: TransducerLossOptions,
+): TransducerLossResult {
+  const { blank, durations = [], undernormalization = 0, zeroInfinity = true, reduction = "mean-volume" } = options;
+  if (targets.length !== offsets.lengths.length) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `transducerLoss: there are ${offsets.lengths.length} sequences of frames but ${targets.length} targets`);
+  }
+  const inputs = [frames, predictions, weight, bias];
+  const operands: Operands = [
+    frames.handle,
+    offsets.tensor.handle,
+    predictions.handle,
+    new SequenceOffsets(targets.map((labels) => labels.length + 1)).tensor.handle,
+    weight.handle,
+    bias.handle,
+    Tensor.from(Int32Array.from(targets.flat())).handle,
+    blank,
+    Tensor.from(Int32Array.from(durations)).handle,
+    undernormalization,
+  ];
+  const [lossHandle, latticeHandle] = native.transducerLoss(...operands);
+  const losses = new Tensor(lossHandle);
+  const lattice = new Tensor(latticeHandle);
+  if (!isRecording(inputs)) lattice.dispose();
+
+  const values = losses.toArray();
+  const infeasible = values.filter((loss) => loss === Infinity).length;
+  if (zeroInfinity) values.forEach((loss, index) => (values[index] = loss === Infinity ? 0 : loss));
+  const weights = sequenceWeights(targets, reduction);
+  const output =
+    reduction === "none" ? Tensor.from(values) : Tensor.from([values.reduce((sum, loss, index) => sum + loss * (weights[index] as number), 0)]);
+  const loss = recordStep(output, inputs, (gradient, tape) => {
+    const upstream = gradient.toArray();
+    const factors = Tensor.from(weights.map((share, index) => share * (upstream[reduction === "none" ? index : 0] as number)));
+    accumulateAll(tape, inputs, native.transducerLossBackward(...operands, losses.handle, lattice.handle, factors.handle));
+  });
+  return { loss, infeasible };
+}
+
+/** What each sequence's loss is multiplied by. */
+function sequenceWeights(targets: readonly (readonly number[])[], reduction: TransducerLossOptions["reduction"]): number[] {
+  const labels = Math.max(1, targets.reduce((sum, { length }) => sum + length, 0));
+  return targets.map(({ length }) => {
+    if (reduction === "mean") return 1 / (Math.max(length, 1) * targets.length);
+    return reduction === "mean-volume" ? 1 / labels : 1;
+  });
+}
