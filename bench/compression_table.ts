@@ -10,7 +10,7 @@ import { Command } from "commander";
 import { writeTextFile } from "../lib/checkpoint/atomic_file.js";
 import { readJsonFile, writeJsonFile } from "../lib/checkpoint/json_file.js";
 import { compressModel } from "../lib/compress/compress_model.js";
-import { parseRecipe } from "../lib/compress/recipe.js";
+import { parseRecipe, type Recipe } from "../lib/compress/recipe.js";
 import { measureModel } from "../lib/compress/size_report.js";
 import { readManifest } from "../lib/data/manifest.js";
 import { readUtterance } from "../lib/data/utterance_audio.js";
@@ -21,8 +21,10 @@ import { LanguageModelScorer } from "../lib/decode/language_model_scorer.js";
 import { loadModel, type SpeechModel } from "../lib/models/model_folder.js";
 import type { Tokenizer } from "../lib/text/tokenizer.js";
 import { relativeChange, wordErrorRate, type ErrorRate } from "../lib/text/word_error_rate.js";
+import { parseWeightSpec } from "../lib/quant/weight_spec.js";
 import { Recognizer } from "../lib/transcribe/recognizer.js";
 
+const subsamplingLayers = ["encoder.subsampler.conv_*", "encoder.subsampler.dense_1"];
 const specs = ["float32", "int8", "int4", "int3", "int2", "2:4", "1:4", "int4+2:4", "int2+2:4", "int4+1:4"];
 
 interface Options {
@@ -81,27 +83,11 @@ process.stdout.write(table(rows));
 
 async function measureSpec(spec: string, folder: string): Promise<Row> {
   const seed = 1;
-  const source = `the recipe of ${spec}`;
-  const recipe = parseRecipe(
-    JSON.stringify({
-      spec,
-      layers: subsamplingLayers(spec),
-      mask: { schedule: "few-shot", start: 0, shots: 4, interval: Math.max(1, Math.floor(options.steps / 10)) },
-      fineTuning: {
-        steps: options.steps,
-        learningRate: options.learningRate,
-        batchSeconds: options.batchSeconds,
-        seed,
-        ...(options.features ? { features: options.features } : {}),
-      },
-    }),
-    source,
-  );
+  const recipe = fineTuningRecipe(spec, seed);
   if (!existsSync(folder)) {
     const completed = await compressModel({
       model: options.model,
       recipe,
-      recipeSource: source,
       manifest: options.train,
       out: folder,
       onStatus: (sentence) => console.error(`${spec}: ${sentence}`),
@@ -154,12 +140,20 @@ function rateOf(row: Row, decoder: string): ErrorRate {
   return wordErrorRate(pairs.filter((_, index) => counted[index]));
 }
 
-/** The layers before the blocks, a fourteenth of the weights, are more sensitive: dense, and not below four bits. */
-function subsamplingLayers(spec: string): { pattern: string; spec: string }[] {
-  const codes = spec.split("+")[0] as string;
-  if (!codes.startsWith("int")) return [];
-  const own = codes === "int8" ? "int8" : "int4";
-  return ["conv_*", "dense_1"].map((layer) => ({ pattern: `encoder.subsampler.${layer}`, spec: own }));
+/** Quantization and pruning of the blocks in training, masks computed four times in the first four tenths of it. */
+function fineTuningRecipe(spec: string, seed: number): Recipe {
+  const { sparsity, format } = parseWeightSpec(spec);
+  const modifiers = [
+    ...(format === "float32" ? [] : [{ type: "quantization", spec: format }]),
+    // The layers before the blocks, a fourteenth of the weights, are more sensitive: dense, and not below four bits.
+    ...(format.startsWith("int") ? [{ type: "quantization", targets: subsamplingLayers, spec: format === "int8" ? "int8" : "int4" }] : []),
+    ...(sparsity
+      ? [{ type: "sparsity", pattern: `${sparsity.kept}:${sparsity.of}`, schedule: "few-shot", shots: 4, interval: Math.max(1, Math.floor(options.steps / 10)) }]
+      : []),
+  ];
+  const { steps, learningRate, batchSeconds, features } = options;
+  const training = { steps, learningRate, batchSeconds, seed, ...(features ? { features } : {}) };
+  return parseRecipe(JSON.stringify({ stages: [{ name: "fine-tune", modifiers, training }] }), `the recipe of ${spec}`);
 }
 
 function table(done: readonly Row[]): string {

@@ -30,17 +30,19 @@ export {
   type WeightSpec,
 } from "./quant/weight_spec.js";
 export { fakeQuantize, type FakeQuantizeOptions } from "./quant/fake_quantize.js";
-export { packWeight, unpackWeight, type PackedWeight } from "./quant/packed_weight.js";
+export { packWeight, unpackWeight, type GivenScales, type PackedWeight } from "./quant/packed_weight.js";
 export { magnitudeMask } from "./sparse/mask.js";
 export { checkMaskSchedule, isPruned, maskFrozenFrom, recomputesMask, type MaskSchedule } from "./sparse/schedule.js";
 export { decodeAudio, readAudio, type DecodedAudio, type DecodeOptions } from "./audio/decode.js";
 export { audioDuration } from "./audio/duration.js";
 export { resample, StreamResampler } from "./audio/resample.js";
 export { LogMel, logMelConfigFrom, type LogMelConfig } from "./audio/log_mel.js";
-export { Trainer, type TrainedCompression, type TrainerOptions, type TrainingResult, type Validation } from "./train/trainer.js";
+export { Trainer, type TrainerOptions, type TrainingResult, type Validation } from "./train/trainer.js";
 export type { StepMetrics } from "./train/training_log.js";
 export type { BatchSource } from "./data/batch_source.js";
-export { WeightCompression, type WeightCompressionOptions } from "./train/weight_compression.js";
+export type { TrainingModifier } from "./train/training_modifier.js";
+export { WeightPruning, type MasksInForce, type WeightPruningOptions } from "./train/weight_pruning.js";
+export { WeightQuantization, type WeightQuantizationOptions } from "./train/weight_quantization.js";
 export { characterErrorRate, relativeChange, wordErrorRate, type ErrorRate, type Transcription } from "./text/word_error_rate.js";
 export { normalizeText } from "./text/normalize.js";
 export { ctcGreedy } from "./decode/ctc_greedy.js";
@@ -76,7 +78,9 @@ export { Recognizer, type RecognizerOptions, type RecordingOptions } from "./tra
 export type { RecognizedSpeech } from "./transcribe/decoding.js";
 export { evaluate, type Evaluation } from "./transcribe/evaluation.js";
 export { compressModel } from "./compress/compress_model.js";
-export { parseRecipe, readRecipe, type Recipe } from "./compress/recipe.js";
+export { parseRecipe, readRecipe, type Recipe, type Stage, type Training } from "./compress/recipe.js";
+export { resolveSpecs, type CompressionPlan } from "./compress/compression_plan.js";
+export type { Modifier } from "./compress/modifier.js";
 export { measureModel, type ModelSize } from "./compress/size_report.js";
 export { trainFloatModel } from "./train/float_training.js";
 export { readTrainingConfig, type TrainingConfig } from "./train/training_config.js";

@@ -46,15 +46,15 @@ test.serial("six steps are three, a checkpoint and three more, bit for bit", asy
     const straight = new SmallCtcModel();
     const straightFolder = temporaryFolder();
     const compressed = fakeRounding(straight);
-    const whole = new Trainer(straight, new SmallBatches(), { ...options(straightFolder, 6), accumulate, compression: compressed });
+    const whole = new Trainer(straight, new SmallBatches(), { ...options(straightFolder, 6), accumulate, modifiers: [compressed] });
     await whole.run();
 
     const folder = temporaryFolder();
     const before = new SmallCtcModel();
-    await new Trainer(before, new SmallBatches(), { ...options(folder, 3), accumulate, compression: fakeRounding(before) }).run();
+    await new Trainer(before, new SmallBatches(), { ...options(folder, 3), accumulate, modifiers: [fakeRounding(before)] }).run();
     const after = new SmallCtcModel(16, 55); // other weights, which the checkpoint replaces
     const batches = new SmallBatches();
-    const continued = new Trainer(after, batches, { ...options(folder, 6), accumulate, compression: fakeRounding(after) });
+    const continued = new Trainer(after, batches, { ...options(folder, 6), accumulate, modifiers: [fakeRounding(after)] });
     t.true(continued.resume());
     t.is(continued.steps, 3);
     await continued.run();

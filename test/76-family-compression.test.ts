@@ -3,10 +3,11 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
 import { readWeights } from "../lib/checkpoint/sharded_safetensors.js";
-import { compressModel, loadModel, measureModel, parseRecipe, readSafetensors, Recognizer, writeSafetensors, type SafetensorsEntry } from "../lib/index.js";
+import { compressModel, loadModel, measureModel, readSafetensors, Recognizer, writeSafetensors, type SafetensorsEntry } from "../lib/index.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
 import { randomValues } from "./gradient.js";
 import { writeRandomModel } from "./random_model.js";
+import { roundToNearest } from "./recipes.js";
 import { temporaryFolder, tones } from "./tiny_model.js";
 
 const folder = temporaryFolder("families");
@@ -92,7 +93,7 @@ for (const family of Object.keys(families)) {
     const errors: number[] = [];
     for (const spec of ["int8", "int4+2:4"]) {
       const out = join(folder.path, `${family}-${spec.replace(":", "-")}`);
-      t.true(await compressModel({ model, recipe: parseRecipe(`spec: ${JSON.stringify(spec)}`, "r"), recipeSource: "r", manifest: undefined, out }));
+      t.true(await compressModel({ model, recipe: roundToNearest(spec), manifest: undefined, out }));
       t.true(existsSync(join(out, "preprocessor_config.json")) && readdirSync(out).every((name) => !name.endsWith(".partial")));
       const size = measureModel(out);
       t.true(size.layers.length > 0 && size.layers.every((layer) => layer.spec === spec));
@@ -111,9 +112,9 @@ for (const family of Object.keys(families)) {
 
 test("a transducer's other layers are packed where a pattern names them, and the beam search reads them", async (t) => {
   const model = write("parakeet_tdt", "patterns");
-  const recipe = parseRecipe('spec: int4+2:4\nlayers:\n  - {pattern: "decoder.*", spec: int8}\n  - {pattern: joint.head, spec: int8}\n  - {pattern: "encoder_projector", spec: int8}', "r");
+  const recipe = roundToNearest("int4+2:4", { "decoder.*": "int8", "joint.head": "int8", encoder_projector: "int8" });
   const out = join(folder.path, "patterns-packed");
-  await compressModel({ model, recipe, recipeSource: "r", manifest: undefined, out });
+  await compressModel({ model, recipe, manifest: undefined, out });
   const names = measureModel(out).layers.filter(({ spec }) => spec === "int8").map(({ name }) => name);
   t.deepEqual(names.sort(), ["decoder.decoder_projector.weight", "decoder.lstm.weight_hh_l0", "decoder.lstm.weight_hh_l1", "decoder.lstm.weight_ih_l0", "decoder.lstm.weight_ih_l1", "encoder_projector.weight", "joint.head.weight"]);
   const loaded = loadModel(out);
@@ -122,9 +123,9 @@ test("a transducer's other layers are packed where a pattern names them, and the
 
 test("Whisper's embedding is packed where a pattern names it, and scores tokens packed", async (t) => {
   const model = write("whisper", "embedding");
-  const recipe = parseRecipe('spec: int8\nlayers:\n  - {pattern: model.decoder.embed_tokens, spec: int8}\n  - {pattern: "model.encoder.conv*", spec: int8}', "r");
+  const recipe = roundToNearest("int8", { "model.decoder.embed_tokens": "int8", "model.encoder.conv*": "int8" });
   const out = join(folder.path, "embedding-packed");
-  await compressModel({ model, recipe, recipeSource: "r", manifest: undefined, out });
+  await compressModel({ model, recipe, manifest: undefined, out });
   t.true(measureModel(out).layers.some(({ name, spec }) => name === "model.decoder.embed_tokens.weight" && spec === "int8"));
   const input = inputOf("whisper", join(folder.path, "embedding.input"));
   const wanted = forward(model, input).get("logits") as Float32Array;
@@ -163,7 +164,7 @@ test("weights in several files give what one file gives", async (t) => {
   t.deepEqual(forward(sharded, input), forward(model, input));
   t.is(measureModel(sharded).file.parameters, measureModel(model).file.parameters);
   const out = join(folder.path, "sharded-packed");
-  await compressModel({ model: sharded, recipe: parseRecipe("spec: int8", "r"), recipeSource: "r", manifest: undefined, out });
+  await compressModel({ model: sharded, recipe: roundToNearest("int8"), manifest: undefined, out });
   t.true(forward(out, input).has("logits"));
 
   const index = join(sharded, "model.safetensors.index.json");
@@ -196,7 +197,7 @@ test("float16 and bfloat16 weights give nearly what float32 gives, and keep thei
     const error = difference(forward(half, input).get("logits") as Float32Array, wanted);
     t.true(error > 0 && error < tolerance, `${dtype}: ${error}`);
     const out = join(folder.path, `${dtype}-packed`);
-    await compressModel({ model: half, recipe: parseRecipe("spec: int8", "r"), recipeSource: "r", manifest: undefined, out });
+    await compressModel({ model: half, recipe: roundToNearest("int8"), manifest: undefined, out });
     using file = readSafetensors(join(out, "model.safetensors"));
     t.is(file.dtype("model.decoder.embed_tokens.weight"), dtype);
   }

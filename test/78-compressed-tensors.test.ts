@@ -1,8 +1,9 @@
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { compressModel, loadModel, measureModel, parseRecipe, readSafetensors, writeSafetensors, type SafetensorsEntry } from "../lib/index.js";
+import { compressModel, loadModel, measureModel, readSafetensors, writeSafetensors, type SafetensorsEntry } from "../lib/index.js";
 import { writeRandomModel } from "./random_model.js";
+import { roundToNearest } from "./recipes.js";
 import { editWeights, temporaryFolder } from "./tiny_model.js";
 
 const folder = temporaryFolder("compressed-tensors");
@@ -14,7 +15,7 @@ let folders = 0;
 
 async function packed(spec: string): Promise<string> {
   const out = join(folder.path, String(folders++));
-  await compressModel({ model, recipe: parseRecipe(`spec: ${JSON.stringify(spec)}`, "r"), recipeSource: "r", manifest: undefined, out });
+  await compressModel({ model, recipe: roundToNearest(spec), manifest: undefined, out });
   return out;
 }
 
@@ -49,7 +50,7 @@ for (const spec of ["int8", "int4", "int3", "int5", "int4/g32"]) {
 test("what other programs could not read is not announced to them", async (t) => {
   t.is(read(await packed("int4+2:4"))["quantization_config"], undefined);
   const mixed = join(folder.path, "mixed");
-  await compressModel({ model, recipe: parseRecipe("spec: int4\nlayers:\n  - {pattern: model.decoder*, spec: int8}", "r"), recipeSource: "r", manifest: undefined, out: mixed });
+  await compressModel({ model, recipe: roundToNearest("int4", { "model.decoder*": "int8" }), manifest: undefined, out: mixed });
   t.is(read(mixed)["quantization_config"], undefined);
 });
 

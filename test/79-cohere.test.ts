@@ -3,11 +3,12 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
 import { cohereFeaturesFrom } from "../lib/audio/parakeet_features.js";
-import { availableInstructionSets, compressModel, parseRecipe, Recognizer, setInstructionSet } from "../lib/index.js";
+import { availableInstructionSets, compressModel, Recognizer, setInstructionSet } from "../lib/index.js";
 import { cohereName } from "../lib/models/cohere/cohere_names.js";
 import { describeModel, loadModel } from "../lib/models/model_folder.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
 import { writeRandomModel } from "./random_model.js";
+import { roundToNearest } from "./recipes.js";
 import { temporaryFolder, tones } from "./tiny_model.js";
 import { maskLengths, readExpected, relativeError, throughFile } from "./reference.js";
 
@@ -76,7 +77,7 @@ test("recordings of any length are written window by window, in the language tha
   t.throws(() => new Recognizer(loadModel(model), { language: "fr" }), { code: "INVALID_ARGUMENT", message: /no language "fr"/ });
   t.throws(() => new Recognizer(loadModel(model), { language: "en", task: "translate" }), { code: "INVALID_ARGUMENT", message: /no task "translate"/ });
   const out = join(folder.path, "packed");
-  await compressModel({ model, recipe: parseRecipe("spec: int4+2:4", "r"), recipeSource: "r", manifest: undefined, out });
+  await compressModel({ model, recipe: roundToNearest("int4+2:4"), manifest: undefined, out });
   t.is(new Recognizer(loadModel(out), { language: "de" }).transcribe(samples).duration, 2.7);
 });
 

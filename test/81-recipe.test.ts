@@ -1,23 +1,19 @@
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import test from "ava";
-import { parseRecipe, readRecipe, UsmLiteError } from "../lib/index.js";
-import { planCompression } from "../lib/compress/compression_plan.js";
+import { parseRecipe, readRecipe, resolveSpecs, UsmLiteError } from "../lib/index.js";
 import { temporaryFolder } from "./tiny_model.js";
 
 const folder = temporaryFolder("recipe");
 test.after.always(folder.clean);
 
-test("a recipe of one line has the defaults of the documentation", (t) => {
-  t.like(parseRecipe("spec: int4+2:4", "r.yaml"), {
-    spec: { text: "int4+2:4", bits: 4, sparsity: { kept: 2, of: 4 } },
-    layers: [],
-    exclude: [],
-    stopScaleGradient: false,
-    mask: { kind: "one-shot", step: 0 },
-    fineTuning: undefined,
-  });
-  t.deepEqual(parseRecipe("spec: int8\nfineTuning: {steps: 10}", "r.yaml").fineTuning, {
+test("a short recipe has the defaults of the documentation", (t) => {
+  const { stages } = parseRecipe("stages:\n  - modifiers: [{type: round-to-nearest, spec: int4+2:4}]\n  - training: {steps: 10}", "r.yaml");
+  t.deepEqual(stages.map(({ name }) => name), ["stage-1", "stage-2"]);
+  t.like(stages[0]?.modifiers[0], { type: "round-to-nearest", selection: { targets: undefined, ignore: [] }, source: "r.yaml:2" });
+  t.is(stages[0]?.training, undefined);
+  t.deepEqual(stages[1]?.training, {
     steps: 10,
     learningRate: 3e-4,
     warmUpSteps: 50,
@@ -27,43 +23,49 @@ test("a recipe of one line has the defaults of the documentation", (t) => {
     emaDecay: 0,
     specAugment: true,
     speedPerturbation: true,
+    freeze: [],
+    learningRates: [],
   });
 });
 
-test("mask schedules", (t) => {
-  const mask = (text: string) => parseRecipe(`spec: "2:4"\nmask: {${text}}`, "r.yaml").mask;
-  t.deepEqual(mask("schedule: one-shot, start: 7"), { kind: "one-shot", step: 7 });
-  t.deepEqual(mask("schedule: few-shot"), { kind: "few-shot", start: 0, shots: 4, interval: 100 });
-  t.deepEqual(mask("schedule: few-shot, start: 5, shots: 2, interval: 10"), { kind: "few-shot", start: 5, shots: 2, interval: 10 });
-  t.deepEqual(mask("schedule: every-step, start: 3"), { kind: "every-step", start: 3 });
-});
-
-test("what is wrong in a recipe is named with file and key", (t) => {
+test("what is wrong in a recipe is named with file, line and key", (t) => {
+  const modifier = (text: string): string => `stages:\n  - name: a\n    modifiers:\n      - {${text}}\n    training: {steps: 1}`;
+  const once = (text: string): string => `stages:\n  - modifiers:\n      - {${text}}`;
+  const training = (text: string): string => `stages:\n  - training:\n      ${text}`;
   const cases: [string, string, RegExp][] = [
-    ["spec: int7", "UNSUPPORTED_SPEC", /r\.yaml: key "spec": .*int7.*int1, ternary/],
-    ["spec: int4+4:4", "UNSUPPORTED_SPEC", /key "spec"/],
-    ["spec: int4\nlayers: [{pattern: a, spec: int9}]", "UNSUPPORTED_SPEC", /key "layers\.0\.spec": .*int9/],
-    ["spec: int4\nlayers: [{pattern: a}]", "BAD_RECIPE", /key "layers\.0\.spec": .*expected string/],
-    ["spec: int4\nlayers: {a: int4}", "BAD_RECIPE", /key "layers": .*expected array/],
-    ["spec: [int4", "BAD_RECIPE", /r\.yaml: .*line 1/],
+    [once("type: round-to-nearest, spec: int7"), "UNSUPPORTED_SPEC", /r\.yaml:3: key "stages\.0\.modifiers\.0\.spec": .*int7.*int1, ternary/],
+    [once("type: round-to-nearest, spec: int4+4:4"), "UNSUPPORTED_SPEC", /:3: key "stages\.0\.modifiers\.0\.spec"/],
+    [once("type: round-to-nearest, spec: 4"), "BAD_RECIPE", /spec": .*expected string, received number/],
+    [once("type: round-to-nearest"), "BAD_RECIPE", /spec": .*expected string/],
+    [once("type: round-to-nearest, spec: int4, specs: int8"), "BAD_RECIPE", /:3: .*Unrecognized key: "specs"; docs\/recipes\.md lists the keys/],
+    [once("type: round-to-nearest, spec: int4, targets: a"), "BAD_RECIPE", /targets": .*expected array/],
+    [once("type: round-to-nearest, spec: int4, ignore: ['re:(']"), "BAD_RECIPE", /ignore\.0": "re:\(" is no regular expression/],
+    [once("type: sparsity, pattern: '2:4'"), "BAD_RECIPE", /sparsity works in training; its stage needs the key "training"/],
+    [once("type: prune"), "BAD_RECIPE", /:3: .*there is no modifier "prune"; these are: round-to-nearest, /],
+    [once("spec: int4"), "BAD_RECIPE", /modifiers\.0\.type": .*expected string/],
+    [modifier("type: round-to-nearest, spec: int4"), "BAD_RECIPE", /:4: .*belongs in a stage without training/],
+    [modifier("type: quantization, spec: int4+2:4"), "BAD_RECIPE", /:4: .*a dense number format is needed/],
+    [modifier("type: quantization, spec: float32"), "BAD_RECIPE", /a dense number format is needed/],
+    [modifier("type: sparsity, pattern: '4:4'"), "BAD_RECIPE", /"4:4" is no pattern; it is N:M/],
+    [modifier("type: sparsity, pattern: '2:4', schedule: sometimes"), "BAD_RECIPE", /schedule"/],
+    [modifier("type: sparsity, pattern: '2:4', schedule: few-shot, shots: 0"), "BAD_RECIPE", /shots"/],
+    [modifier("type: sparsity, pattern: '2:4', start: -1"), "BAD_RECIPE", /start"/],
+    ["stages:\n  - name: a\n  - {name: a}", "BAD_RECIPE", /:3: key "stages\.1\.name": another stage is called "a" too/],
+    ["stages: [{name: a b}]", "BAD_RECIPE", /a name has letters/],
+    ["stages: []", "BAD_RECIPE", /key "stages"/],
+    ["stages: [int4", "BAD_RECIPE", /r\.yaml: .*line 1/],
     ["a: b: c: d", "BAD_RECIPE", /r\.yaml: .*line 1/],
-    ["spec: int4\nspec: int8", "BAD_RECIPE", /r\.yaml: .*unique.*line 2/s],
-    ["spec: *nothing", "BAD_RECIPE", /r\.yaml: .*nothing/],
-    ["", "BAD_RECIPE", /r\.yaml: .*expected object.*docs\/recipes\.md/],
+    ["stages: []\nstages: []", "BAD_RECIPE", /r\.yaml: .*unique.*line 2/s],
+    ["stages: *nothing", "BAD_RECIPE", /r\.yaml: .*nothing/],
+    ["", "BAD_RECIPE", /r\.yaml:1: .*expected object.*docs\/recipes\.md/],
     ["int4+2:4", "BAD_RECIPE", /expected object/],
-    ["layers: []", "BAD_RECIPE", /key "spec": .*expected string/],
-    ["spec: 4", "BAD_RECIPE", /key "spec": .*expected string, received number/],
-    ["spec: int4\nspecs: int8", "BAD_RECIPE", /r\.yaml: Unrecognized key: "specs"; docs\/recipes\.md lists the keys/],
-    ["spec: int4\nexclude: a", "BAD_RECIPE", /key "exclude"/],
-    ["spec: int4\nmask: {schedule: sometimes}", "BAD_RECIPE", /key "mask\.schedule"/],
-    ["spec: int4\nmask: {schedule: one-shot, shots: 3}", "BAD_RECIPE", /key "mask": .*"shots"/],
-    ["spec: int4\nmask: {schedule: few-shot, shots: 0}", "BAD_RECIPE", /key "mask\.shots"/],
-    ["spec: int4\nmask: {schedule: every-step, start: -1}", "BAD_RECIPE", /key "mask\.start"/],
-    ["spec: int4\nfineTuning: {}", "BAD_RECIPE", /key "fineTuning\.steps"/],
-    ["spec: int4\nfineTuning: {steps: 1.5}", "BAD_RECIPE", /key "fineTuning\.steps"/],
-    ["spec: int4\nfineTuning: {steps: 1, learningRate: fast}", "BAD_RECIPE", /key "fineTuning\.learningRate": .*expected number/],
-    ["spec: int4\nfineTuning: {steps: 1, emaDecay: 1}", "BAD_RECIPE", /key "fineTuning\.emaDecay"/],
-    ["spec: int4\nfineTuning: {steps: 1, learningrate: 1}", "BAD_RECIPE", /key "fineTuning": .*"learningrate"/],
+    ["spec: int4", "BAD_RECIPE", /key "stages": .*expected array/],
+    [training("{}"), "BAD_RECIPE", /:2: key "stages\.0\.training\.steps"/],
+    [training("steps: 1.5"), "BAD_RECIPE", /training\.steps"/],
+    [training("steps: 1\n      learningRate: fast"), "BAD_RECIPE", /:4: key "stages\.0\.training\.learningRate": .*expected number/],
+    [training("steps: 1\n      emaDecay: 1"), "BAD_RECIPE", /training\.emaDecay"/],
+    [training("steps: 1\n      learningrate: 1"), "BAD_RECIPE", /:4: key "stages\.0\.training": .*"learningrate"/],
+    [training("steps: 1\n      freeze: ['re:[']"), "BAD_RECIPE", /freeze\.0": "re:\[" is no regular expression/],
   ];
   for (const [text, code, message] of cases) t.throws(() => parseRecipe(text, "r.yaml"), { instanceOf: UsmLiteError, code, message }, text);
 });
@@ -77,35 +79,56 @@ test("recipe files that cannot be read are coded errors", (t) => {
 });
 
 test("the folder of features is relative to the recipe's", (t) => {
-  const recipe = (features: string): string => `spec: int4\nfineTuning: {steps: 1, features: ${features}}`;
+  const recipe = (features: string): string => `stages: [{training: {steps: 1, features: ${features}}}]`;
   const read = (features: string) => {
     writeFileSync(join(folder.path, "features.yaml"), recipe(features));
-    return readRecipe(join(folder.path, "features.yaml")).fineTuning?.features;
+    return readRecipe(join(folder.path, "features.yaml")).stages[0]?.training?.features;
   };
   t.is(read("cache"), join(folder.path, "cache"));
   t.is(read("../cache"), join(folder.path, "..", "cache"));
   t.is(read("/cache"), "/cache");
-  t.is(parseRecipe(recipe("cache"), "r.yaml").fineTuning?.features, "cache");
+  t.is(parseRecipe(recipe("cache"), "r.yaml").stages[0]?.training?.features, "cache");
 });
 
-test("patterns choose layers: exclusion first, then the first that matches", (t) => {
-  const blocks = ["encoder.layers.0.a.weight", "encoder.layers.0.b.weight", "encoder.layers.1.a.weight", "encoder.layers.10.a.weight"];
-  const weights = { linearWeights: () => [...blocks, "encoder.subsampler.conv_0.weight", "ctc_head.weight"], blockWeights: () => blocks };
-  const plan = (text: string) => Object.fromEntries([...planCompression(parseRecipe(text, "r.yaml"), weights, "r.yaml")].map(([name, spec]) => [name, spec.text]));
+const blocks = ["encoder.layers.0.a.weight", "encoder.layers.0.b.weight", "encoder.layers.1.a.weight", "encoder.layers.10.a.weight"];
+const weights = { linearWeights: () => ["encoder.subsampler.conv_0.weight", ...blocks, "ctc_head.weight"], blockWeights: () => blocks };
+const plan = (stages: object[]): Record<string, string> =>
+  Object.fromEntries([...resolveSpecs(parseRecipe(JSON.stringify({ stages }), "r.yaml"), weights)].map(([name, spec]) => [name, spec.text]));
+const round = (spec: string, selection: object = {}): object => ({ type: "round-to-nearest", spec, ...selection });
+
+test("patterns choose layers: the last modifier of a type that names a layer has it", (t) => {
   t.deepEqual(
-    plan('spec: int4\nlayers: [{pattern: "encoder.layers.0.*", spec: int8}, {pattern: "*.a", spec: "2:4"}]\nexclude: ["encoder.layers.1.*"]'),
+    plan([{ modifiers: [round("int4", { ignore: ["encoder.layers.1.*"] }), round("2:4", { targets: ["*.a"], ignore: ["*.1.a"] }), round("int8", { targets: ["re:encoder\\.layers\\.0\\..*"] })] }]),
     { "encoder.layers.0.a.weight": "int8", "encoder.layers.0.b.weight": "int8", "encoder.layers.10.a.weight": "float32+2:4" },
   );
-  t.deepEqual(
-    plan('spec: int4\nlayers: [{pattern: "*.conv_0", spec: int8}]\nexclude: ["encoder.layers.1*", "*.b"]'),
-    { "encoder.subsampler.conv_0.weight": "int8", "encoder.layers.0.a.weight": "int4" },
-  );
-  t.deepEqual(plan("spec: float32"), {});
-  for (const pattern of ["encoder.layers.7.*", "encoder.layers.0.a.weight", "encoder_layers.0.a", "[", ".*"]) {
+  t.deepEqual(plan([{ modifiers: [round("int4", { ignore: ["encoder.layers.1*", "*.b"] }), round("int8", { targets: ["*.conv_0"] })] }]), {
+    "encoder.subsampler.conv_0.weight": "int8",
+    "encoder.layers.0.a.weight": "int4",
+  });
+  t.deepEqual(plan([{ modifiers: [round("float32")] }]), {});
+  for (const pattern of ["encoder.layers.7.*", "encoder.layers.0.a.weight", "encoder_layers.0.a", "[", ".*", "re:layers"]) {
     t.throws(
-      () => plan(`spec: int4\nexclude: [${JSON.stringify(pattern)}]`),
-      { code: "BAD_RECIPE", message: /r\.yaml: pattern .* matches no layer; layers are named like "encoder\.layers\.0\.a"/ },
+      () => plan([{ modifiers: [round("int4", { ignore: [pattern] })] }]),
+      { code: "BAD_RECIPE", message: /r\.yaml:1: pattern .* matches no layer; layers are named like "encoder\.subsampler\.conv_0"/ },
       pattern,
     );
   }
+});
+
+test("number format and sparsity of a layer come from different modifiers and stages", (t) => {
+  const training = { steps: 1 };
+  const only = { ignore: ["*.b", "*.1*.a"] };
+  const quantization = { type: "quantization", ...only };
+  const sparsity = { type: "sparsity", pattern: "2:4", ...only };
+  const layer = "encoder.layers.0.a.weight";
+  t.deepEqual(plan([{ modifiers: [{ ...quantization, spec: "int4/g32" }, sparsity], training }]), { [layer]: "int4/g32+2:4" });
+  t.deepEqual(plan([{ modifiers: [sparsity], training }]), { [layer]: "float32+2:4" });
+  t.deepEqual(plan([{ modifiers: [sparsity], training }, { modifiers: [{ ...quantization, spec: "int8" }], training }]), { [layer]: "int8+2:4" });
+  t.deepEqual(plan([{ modifiers: [round("int4+1:4", only)] }, { modifiers: [quantization], training }]), { [layer]: "int4+1:4" });
+  t.throws(() => plan([{ modifiers: [quantization], training }]), { code: "BAD_RECIPE", message: /r\.yaml:1: quantization of "encoder\.layers\.0\.a\.weight": no stage before gave it a number format/ });
+});
+
+test("every recipe of recipes/ is one", (t) => {
+  const place = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "recipes");
+  for (const file of readdirSync(place)) t.notThrows(() => readRecipe(join(place, file)), file);
 });

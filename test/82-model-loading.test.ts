@@ -1,7 +1,8 @@
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { compressModel, loadModel, measureModel, parseRecipe, Recognizer, UsmLiteError } from "../lib/index.js";
+import { compressModel, loadModel, measureModel, Recognizer, UsmLiteError } from "../lib/index.js";
+import { roundToNearest } from "./recipes.js";
 import { editJson, editWeights, temporaryFolder, tones, writeTinyModel } from "./tiny_model.js";
 
 const folder = temporaryFolder("loading");
@@ -10,7 +11,7 @@ test.after.always(folder.clean);
 const float = writeTinyModel(join(folder.path, "float"));
 const packed = join(folder.path, "packed");
 test.before(async () => {
-  await compressModel({ model: float, recipe: parseRecipe("spec: int4+2:4", "r"), recipeSource: "r", manifest: undefined, out: packed });
+  await compressModel({ model: float, recipe: roundToNearest("int4+2:4"), manifest: undefined, out: packed });
 });
 
 const qProjection = "encoder.layers.0.self_attn.q_proj.weight";

@@ -2,7 +2,8 @@ import type { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import test from "ava";
-import { bitsPerWeight, compressModel, loadModel, measureModel, parseRecipe, SequenceOffsets, Tensor, tidy, type SpeechModel } from "../lib/index.js";
+import { bitsPerWeight, compressModel, loadModel, measureModel, parseRecipe, SequenceOffsets, Tensor, tidy, type Recipe, type SpeechModel } from "../lib/index.js";
+import { roundToNearest } from "./recipes.js";
 import { editWeights, temporaryFolder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 import { randomValues } from "./gradient.js";
 
@@ -11,14 +12,12 @@ test.after.always(folder.clean);
 const float = writeTinyModel(join(folder.path, "float"));
 const manifest = writeTinyCorpus(join(folder.path, "corpus"), 6);
 
-const compress = (text: string, out: string, options: { model?: string; manifest?: string } = {}): Promise<boolean> =>
-  compressModel({
-    model: options.model ?? float,
-    recipe: parseRecipe(text, "r.yaml"),
-    recipeSource: "r.yaml",
-    manifest: options.manifest,
-    out,
-  });
+const compress = (recipe: Recipe, out: string, options: { model?: string; manifest?: string } = {}): Promise<boolean> =>
+  compressModel({ model: options.model ?? float, recipe, manifest: options.manifest, out });
+
+/** A stage of fine-tuning. */
+const fineTuning = (modifiers: readonly object[], training: object): Recipe =>
+  parseRecipe(JSON.stringify({ stages: [{ modifiers, training: { speedPerturbation: false, ...training } }] }), "r.yaml");
 
 const offsets = new SequenceOffsets([90, 41]);
 const features = randomValues(offsets.frames * 128, 3).map((value) => 4 * value - 4);
@@ -42,7 +41,7 @@ test.serial("every spec packs to the size it promises and computes what its floa
   const error = new Map<string, number>();
   for (const [spec, bits] of Object.entries(largest)) {
     const out = join(folder.path, spec.replace(":", "-"));
-    t.true(await compress(`spec: ${JSON.stringify(spec)}`, out));
+    t.true(await compress(roundToNearest(spec), out));
     const size = measureModel(out);
     t.is(size.layers.length, loadModel(float).network.blockWeights().length);
     for (const layer of size.layers) {
@@ -70,8 +69,21 @@ test.serial("every spec packs to the size it promises and computes what its floa
 test.serial("layers of one recipe differ, and what is excluded stays float32", async (t) => {
   const out = join(folder.path, "mixed");
   await compress(
-    'spec: int4\nlayers: [{pattern: "encoder.layers.1.*", spec: int8+2:4}, {pattern: "*.conv_*", spec: int4+2:4}, ' +
-      '{pattern: "*.dense_1", spec: int8}, {pattern: ctc_head, spec: int8}]\nexclude: ["*.o_proj"]',
+    parseRecipe(
+      JSON.stringify({
+        stages: [
+          {
+            modifiers: [
+              { type: "round-to-nearest", spec: "int4", ignore: ["*.o_proj"] },
+              { type: "round-to-nearest", spec: "int8+2:4", targets: ["encoder.layers.1.*"], ignore: ["*.o_proj"] },
+              { type: "round-to-nearest", spec: "int4+2:4", targets: ["*.conv_*"] },
+              { type: "round-to-nearest", spec: "int8", targets: ["*.dense_1", "ctc_head"] },
+            ],
+          },
+        ],
+      }),
+      "r.yaml",
+    ),
     out,
   );
   const specs = new Map(measureModel(out).layers.map(({ name, spec }) => [name, spec]));
@@ -91,7 +103,7 @@ test.serial("layers of one recipe differ, and what is excluded stays float32", a
 });
 
 test.serial("compressing again gives the same bytes", async (t) => {
-  await compress("spec: int4+2:4", join(folder.path, "again"));
+  await compress(roundToNearest("int4+2:4"), join(folder.path, "again"));
   t.deepEqual(readFileSync(join(folder.path, "again", "model.safetensors")), readFileSync(join(folder.path, "int4+2-4", "model.safetensors")));
 });
 
@@ -99,30 +111,35 @@ test.serial("misuse is a coded error and leaves nothing behind", async (t) => {
   const place = join(folder.path, "misuse");
   mkdirSync(join(place, "there"), { recursive: true });
   writeFileSync(join(place, "there", "mine.txt"), "mine");
-  const refuse = async (text: string, options: Parameters<typeof compress>[2] & { out?: string }, code: string, message: RegExp): Promise<void> => {
-    await t.throwsAsync(compress(text, options.out ?? join(place, "out"), options), { code, message });
+  const refuse = async (recipe: Recipe, options: Parameters<typeof compress>[2] & { out?: string }, code: string, message: RegExp): Promise<void> => {
+    await t.throwsAsync(compress(recipe, options.out ?? join(place, "out"), options), { code, message });
     t.deepEqual(readdirSync(place), ["there"]);
   };
-  await refuse("spec: int4", { out: join(place, "there") }, "INVALID_ARGUMENT", /there exists; name a folder that does not/);
+  const int4 = roundToNearest("int4");
+  const sparsity = { type: "sparsity", pattern: "2:4", start: 4 };
+  await refuse(int4, { out: join(place, "there") }, "INVALID_ARGUMENT", /there exists; name a folder that does not/);
   t.deepEqual(readdirSync(join(place, "there")), ["mine.txt"]);
-  await refuse("spec: int4", { out: join(place, "there", "mine.txt", "out") }, "FILE_UNWRITABLE", /mine\.txt/);
-  await refuse("spec: int4", { model: join(folder.path, "int8") }, "BAD_CHECKPOINT", /int8 is compressed already/);
-  await refuse("spec: int4", { model: join(folder.path, "none") }, "FILE_NOT_FOUND", /none does not exist/);
-  await refuse("spec: int4\nexclude: [nothing]", {}, "BAD_RECIPE", /r\.yaml: pattern "nothing" matches no layer/);
-  await refuse("spec: int4\nfineTuning: {steps: 1}", {}, "INVALID_ARGUMENT", /needs --data/);
-  await refuse('spec: "2:4"\nmask: {schedule: one-shot, start: 4}\nfineTuning: {steps: 4}', { manifest }, "BAD_RECIPE", /key "mask\.start" must be below fineTuning\.steps, 4/);
+  await refuse(int4, { out: join(place, "there", "mine.txt", "out") }, "FILE_UNWRITABLE", /mine\.txt/);
+  await refuse(int4, { model: join(folder.path, "int8") }, "BAD_CHECKPOINT", /int8 is compressed already/);
+  await refuse(int4, { model: join(folder.path, "none") }, "FILE_NOT_FOUND", /none does not exist/);
+  await refuse(roundToNearest("int4", { nothing: "int8" }), {}, "BAD_RECIPE", /r:1: pattern "nothing" matches no layer/);
+  await refuse(fineTuning([], { steps: 1 }), {}, "INVALID_ARGUMENT", /needs --data/);
+  await refuse(fineTuning([sparsity], { steps: 4 }), { manifest }, "BAD_RECIPE", /r\.yaml:1: sparsity: start must be below the steps of training, 4/);
+  await refuse(fineTuning([], { steps: 4, freeze: ["nothing"] }), { manifest }, "BAD_RECIPE", /pattern "nothing" matches no/);
   const damaged = writeTinyModel(join(folder.path, "damaged"));
   editWeights(damaged, (entries) => {
     const entry = entries.get("encoder.layers.1.self_attn.v_proj.weight")?.data as Uint8Array;
     entry.set(new Uint8Array(Float32Array.of(NaN).buffer));
   });
-  await refuse("spec: int4", { model: damaged }, "INVALID_ARGUMENT", /v_proj\.weight.*(NaN|finite)/);
+  await refuse(int4, { model: damaged }, "INVALID_ARGUMENT", /v_proj\.weight.*(NaN|finite)/);
 });
 
 test.serial("fine-tuning trains, resumes to the same bytes, and refuses the run of another recipe", async (t) => {
-  const recipe = (steps: number, spec = "int4+2:4"): string =>
-    `spec: ${spec}\nmask: {schedule: few-shot, shots: 2, interval: 2}\n` +
-    `fineTuning: {steps: ${steps}, learningRate: 1.0e-3, warmUpSteps: 1, batchSeconds: 5, speedPerturbation: false, features: ${join(folder.path, "features")}}`;
+  const recipe = (steps: number, spec = "int4"): Recipe =>
+    fineTuning(
+      [{ type: "quantization", spec }, { type: "sparsity", pattern: "2:4", schedule: "few-shot", shots: 2, interval: 2 }],
+      { steps, learningRate: 1e-3, warmUpSteps: 1, batchSeconds: 5, features: join(folder.path, "features") },
+    );
   const straight = join(folder.path, "straight");
   t.true(await compress(recipe(4), straight, { manifest }));
   t.is(readFileSync(join(`${straight}.run`, "metrics.jsonl"), "utf8").trim().split("\n").length, 4);
@@ -136,7 +153,7 @@ test.serial("fine-tuning trains, resumes to the same bytes, and refuses the run 
   clearInterval(stop);
   t.false(completed);
   t.false(existsSync(stopped));
-  await t.throwsAsync(compress(recipe(4, "int4"), stopped, { manifest }), { code: "INVALID_ARGUMENT", message: /stopped\.run holds a run with another model, recipe/ });
+  await t.throwsAsync(compress(recipe(4, "int8"), stopped, { manifest }), { code: "INVALID_ARGUMENT", message: /stopped\.run holds a run with another model, recipe/ });
   t.true(await compress(recipe(4), stopped, { manifest }));
   t.deepEqual(readFileSync(join(stopped, "model.safetensors")), readFileSync(join(straight, "model.safetensors")));
   t.notDeepEqual(readFileSync(join(stopped, "model.safetensors")), readFileSync(join(folder.path, "int4+2-4", "model.safetensors")));

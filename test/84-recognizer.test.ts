@@ -1,7 +1,8 @@
 import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { compressModel, evaluate, loadModel, parseRecipe, readManifest, Recognizer, Transcriber, UsmLiteError } from "../lib/index.js";
+import { compressModel, evaluate, loadModel, readManifest, Recognizer, Transcriber, UsmLiteError } from "../lib/index.js";
+import { roundToNearest } from "./recipes.js";
 import { temporaryFolder, tones, writeTinyCorpus, writeTinyModel, writeWav } from "./tiny_model.js";
 import { wavFile } from "./wav_writer.js";
 
@@ -11,7 +12,7 @@ const float = writeTinyModel(join(folder.path, "float"));
 const packed = join(folder.path, "packed");
 const recognizer = new Recognizer(loadModel(float));
 test.before(async () => {
-  await compressModel({ model: float, recipe: parseRecipe("spec: int4+2:4", "r"), recipeSource: "r", manifest: undefined, out: packed });
+  await compressModel({ model: float, recipe: roundToNearest("int4+2:4"), manifest: undefined, out: packed });
 });
 
 test("a batch gives each utterance what it gets alone, float or packed, greedy or beam", (t) => {

@@ -2,10 +2,11 @@ import type { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { existsSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { compressModel, loadModel, memoryStatistics, parseRecipe, Recognizer, type PackedMatrix } from "../lib/index.js";
+import { compressModel, loadModel, memoryStatistics, Recognizer, type PackedMatrix } from "../lib/index.js";
 import { FairQueue } from "../lib/serve/engine/fair_queue.js";
 import type { FeatureChunk } from "../lib/transcribe/feature_chunks.js";
 import { ForwardBatcher } from "../lib/transcribe/forward_batcher.js";
+import { roundToNearest } from "./recipes.js";
 import { asDecoded, form, metric, post, servingFolder, startServer, until, wav } from "./serving.js";
 import { tones, writeTinyModel } from "./tiny_model.js";
 
@@ -109,7 +110,7 @@ test("a chunk whose recording was given up is not heard, and a failing pass fail
 
 test.serial("workers share one copy of packed weights", async (t) => {
   const packed = join(folder.path, "packed");
-  await compressModel({ model: folder.model, recipe: parseRecipe("spec: int4+2:4", "r"), recipeSource: "r", manifest: undefined, out: packed });
+  await compressModel({ model: folder.model, recipe: roundToNearest("int4+2:4"), manifest: undefined, out: packed });
   const first = loadModel(packed);
   const before = memoryStatistics().bytesInUse;
   const second = loadModel(packed, { sharedMatrices: first.shareMatrices() });

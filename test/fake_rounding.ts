@@ -1,10 +1,10 @@
 /** A stand-in for pruning and quantization: masks redrawn at even steps. */
-import { keep, Tensor, type TrainedCompression } from "../lib/index.js";
+import { keep, Tensor, type TrainingModifier } from "../lib/index.js";
 import { recordStep } from "../lib/ops/tape.js";
 import type { SmallCtcModel } from "./small_ctc_model.js";
 
 /** Multiplies each linear weight by a mask of its larger half, recomputed before every second step. */
-export function fakeRounding(model: SmallCtcModel): TrainedCompression {
+export function fakeRounding(model: SmallCtcModel): TrainingModifier {
   const weights = model.linearWeights().map((name) => [name, model.parameters().get(name) as Tensor] as const);
   const masks = new Map(weights.map(([name, weight]) => [name, keep(Tensor.zeros(weight.shape))]));
   const masked = (weight: Tensor, mask: Tensor): Tensor => {

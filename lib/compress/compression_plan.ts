@@ -1,52 +1,53 @@
 /** Which layer of a model gets which WeightSpec. */
 import { UsmLiteError } from "../errors.js";
-import type { WeightSpec } from "../quant/weight_spec.js";
-import type { Recipe } from "./recipe.js";
+import { parseWeightSpec, type WeightSpec } from "../quant/weight_spec.js";
+import { selectWeights, type CompressibleWeights } from "./layer_selection.js";
+import type { Modifier } from "./modifier.js";
+import { assignedWeights, type Recipe, type Stage } from "./recipe.js";
 
 /** Spec of each compressed linear weight, by checkpoint name; what is absent stays float32. */
 export type CompressionPlan = ReadonlyMap<string, WeightSpec>;
 
-/** A model's weights that can be compressed, by checkpoint name. */
-export interface CompressibleWeights {
-  linearWeights(): readonly string[];
-  /** Those that the recipe's `spec` covers; the others are compressed only where a pattern of `layers` names them. */
-  blockWeights(): readonly string[];
+/** A stage with the weights of its modifiers. */
+export interface PlannedStage {
+  readonly stage: Stage;
+  /** Weights of each modifier, in the order of the model. */
+  readonly weights: ReadonlyMap<Modifier, readonly string[]>;
+  /** Specs of all weights after the stage. */
+  readonly plan: CompressionPlan;
 }
+
+const floatSpec = parseWeightSpec("float32");
 
 /**
  * Applies the patterns of a recipe to the weights of a model.
- * @param source name of the recipe, for error messages
- * @throws UsmLiteError BAD_RECIPE when a pattern matches no layer
+ * @throws UsmLiteError BAD_RECIPE when a pattern matches no layer, or a modifier needs a spec that nothing before gave
  */
-export function planCompression(recipe: Recipe, weights: CompressibleWeights, source: string): CompressionPlan {
-  const linearWeights = weights.linearWeights();
-  const covered = new Set(weights.blockWeights());
-  const matchers = new Map<string, RegExp>();
-  for (const pattern of [...recipe.exclude, ...recipe.layers.map((layer) => layer.pattern)]) {
-    const expression = globExpression(pattern);
-    if (!linearWeights.some((name) => expression.test(layerName(name)))) {
-      throw new UsmLiteError(
-        "BAD_RECIPE",
-        `${source}: pattern "${pattern}" matches no layer; layers are named like "${layerName(linearWeights[0] ?? "")}"`,
-      );
+export function planStages(recipe: Recipe, weights: CompressibleWeights): readonly PlannedStage[] {
+  const specs = new Map<string, WeightSpec>();
+  return recipe.stages.map((stage) => {
+    const assigned = assignedWeights(stage, ({ selection, source }) => selectWeights(selection, weights, source));
+    for (const [modifier, names] of assigned) {
+      for (const name of names) {
+        const before = specs.get(name) ?? floatSpec;
+        specs.set(name, specAfter(modifier, before, name));
+      }
     }
-    matchers.set(pattern, expression);
-  }
-  const matches = (pattern: string, name: string): boolean => matchers.get(pattern)?.test(layerName(name)) ?? false;
-  const plan = new Map<string, WeightSpec>();
-  for (const name of linearWeights) {
-    if (recipe.exclude.some((pattern) => matches(pattern, name))) continue;
-    const override = recipe.layers.find((layer) => matches(layer.pattern, name));
-    const spec = override?.spec ?? (covered.has(name) ? recipe.spec : undefined);
-    if (spec && spec.text !== "float32") plan.set(name, spec);
-  }
-  return plan;
+    const order = weights.linearWeights().filter((name) => (specs.get(name) ?? floatSpec).text !== "float32");
+    return { stage, weights: assigned, plan: new Map(order.map((name) => [name, specs.get(name) as WeightSpec])) };
+  });
 }
 
-/** "encoder.layers.0.self_attn.q_proj.weight" is the layer "encoder.layers.0.self_attn.q_proj". */
-export const layerName = (weightName: string): string => weightName.replace(/\.weight$/, "");
+/** Spec of each weight when a recipe is done. @throws UsmLiteError as {@link planStages} */
+export function resolveSpecs(recipe: Recipe, weights: CompressibleWeights): CompressionPlan {
+  return planStages(recipe, weights).at(-1)?.plan ?? new Map();
+}
 
-function globExpression(pattern: string): RegExp {
-  const escaped = pattern.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*");
-  return new RegExp(`^${escaped}$`);
+function specAfter({ specOf, source, type }: Modifier, before: WeightSpec, name: string): WeightSpec {
+  try {
+    return specOf?.(before) ?? before;
+  } catch (cause) {
+    if (!(cause instanceof UsmLiteError)) throw cause;
+    throw new UsmLiteError("BAD_RECIPE", `${source}: ${type} of "${name}": ${cause.message}`, { cause });
+  }
 }

@@ -15,11 +15,13 @@ import { formatLasrConfig } from "../models/lasr/lasr_config.js";
 import { modelFiles } from "../models/model_folder.js";
 import type { SpeechNetwork } from "../models/speech_network.js";
 import { packWeight, type PackedWeight } from "../quant/packed_weight.js";
-import type { WeightSpec } from "../quant/weight_spec.js";
+import { parseWeightSpec, type WeightSpec } from "../quant/weight_spec.js";
 import { tidy } from "../tensor/scope.js";
 import { tokenizerFiles } from "../text/load_tokenizer.js";
 import type { Tensor } from "../tensor/tensor.js";
-import type { CompressionPlan } from "./compression_plan.js";
+import type { LayerCoding } from "../quant/layer_coding.js";
+import type { CompressionPlan, PlannedStage } from "./compression_plan.js";
+import type { CompressionState, LayerState } from "./compression_state.js";
 
 export interface ExportOptions {
   /** Folder of the float model: its config, tokenizer and language model are taken over. */
@@ -27,15 +29,13 @@ export interface ExportOptions {
   /** Folder to make; must not exist. */
   readonly to: string;
   readonly plan: CompressionPlan;
-  /** The weights to pack, by name: those of `network`, or their average over training. */
-  readonly weights: ReadonlyMap<string, Tensor>;
-  /** Masks that training froze, by weight name; without one a sparse weight is pruned by magnitude. */
-  readonly masks: ReadonlyMap<string, Tensor>;
+  /** Weights, masks and scales; a sparse weight without a mask is pruned by magnitude. */
+  readonly state: CompressionState;
 }
 
-function pack(name: string, weight: Tensor, spec: WeightSpec, mask: Tensor | undefined): PackedWeight {
+function pack(name: string, weight: Tensor, spec: WeightSpec, { mask, scale, zeroPoint }: LayerCoding): PackedWeight {
   try {
-    return packWeight(weight, spec.text, mask);
+    return packWeight(weight, spec.text, mask, { ...(scale ? { scale } : {}), ...(zeroPoint ? { zeroPoint } : {}) });
   } catch (cause) {
     if (!(cause instanceof UsmLiteError)) throw cause;
     throw new UsmLiteError(cause.code, `weight "${name}": ${cause.message}`, { cause });
@@ -46,14 +46,21 @@ function pack(name: string, weight: Tensor, spec: WeightSpec, mask: Tensor | und
  * Packs the weights of a checkpoint one after another: memory holds one at a time. What is not packed keeps its bytes.
  * @throws UsmLiteError INVALID_ARGUMENT when the folder exists; BAD_CHECKPOINT for weights that are not finite
  */
-export function exportInOneShot(file: TensorFile, { from, to, plan }: Pick<ExportOptions, "from" | "to" | "plan">): void {
+export function exportInOneShot(
+  file: TensorFile,
+  { from, to, stages }: Pick<ExportOptions, "from" | "to"> & { readonly stages: readonly PlannedStage[] },
+): void {
+  const plan = stages.at(-1)?.plan ?? new Map<string, WeightSpec>();
   writeFolderAtomically(to, (folder) => {
     writeCompanions(from, folder, plan, (name) => file.shape(name));
     using stream = new SafetensorsStream(join(folder, modelFiles.weights));
     for (const name of file.names()) {
       const spec = plan.get(name);
       if (spec) {
-        tidy(() => packedEntries(name, pack(name, file.tensor(name), spec, undefined)).forEach(([part, entry]) => stream.append(part, entry)));
+        tidy(() => {
+          const { weight, ...coding } = compressed(name, file.tensor(name), stages);
+          packedEntries(name, pack(name, weight, spec, coding)).forEach(([part, entry]) => stream.append(part, entry));
+        });
       } else {
         stream.append(name, { dtype: file.dtype(name), shape: file.shape(name), data: file.bytes(name) });
       }
@@ -66,20 +73,32 @@ export function exportInOneShot(file: TensorFile, { from, to, plan }: Pick<Expor
  * Writes `network` as a model folder, whole or not at all.
  * @throws UsmLiteError INVALID_ARGUMENT when the folder exists
  */
-export function exportModel(network: SpeechNetwork, { from, to, plan, weights, masks }: ExportOptions): void {
+export function exportModel(network: SpeechNetwork, { from, to, plan, state }: ExportOptions): void {
   writeFolderAtomically(to, (folder) => {
-    writeCompanions(from, folder, plan, (name) => (weights.get(name) as Tensor).shape);
+    writeCompanions(from, folder, plan, (name) => state.layer(name).weight.shape);
     tidy(() => {
       const entries: [string, SafetensorsEntry][] = [...network.buffers()];
       for (const name of network.parameters().keys()) {
-        const weight = weights.get(name) as Tensor;
+        const { weight, ...coding } = state.layer(name);
         const spec = plan.get(name);
         if (!spec) entries.push([name, weight]);
-        else entries.push(...packedEntries(name, pack(name, weight, spec, spec.sparsity && masks.get(name))));
+        else entries.push(...packedEntries(name, pack(name, weight, spec, coding)));
       }
       writeSafetensors(join(folder, modelFiles.weights), entries, { format: "pt" });
     });
   });
+}
+
+/** A weight after the modifiers of all stages, which look at nothing else. */
+function compressed(name: string, weight: Tensor, stages: readonly PlannedStage[]): LayerState {
+  let layer: LayerState = { weight, spec: parseWeightSpec("float32") };
+  for (const { weights, plan } of stages) {
+    const spec = plan.get(name) ?? layer.spec;
+    for (const [{ compressWeight }, names] of weights) {
+      if (names.includes(name)) layer = { ...layer, spec, ...compressWeight?.({ ...layer, spec }) };
+    }
+  }
+  return layer;
 }
 
 /** config.json with what the plan says, and the files that stay as they are. */

@@ -1,80 +1,78 @@
 /** Recipes: what `usm-lite compress` does to a model, as a YAML file. docs/recipes.md describes every key. */
 import { dirname, resolve } from "node:path";
 import { z } from "zod";
-import { checkedValue, parseYaml } from "../checkpoint/checked_value.js";
 import { readTextFile } from "../checkpoint/json_file.js";
-import { UsmLiteError } from "../errors.js";
-import { parseWeightSpec, type WeightSpec } from "../quant/weight_spec.js";
-import type { MaskSchedule } from "../sparse/schedule.js";
+import { YamlDocument, type YamlPath } from "../checkpoint/yaml_document.js";
+import { patternSchema } from "./layer_selection.js";
+import type { Modifier } from "./modifier.js";
+import { modifierTypes } from "./modifiers/index.js";
 
-const step = z.number().int().nonnegative();
+const whole = z.number().int().nonnegative();
 
-const maskSchema = z
-  .discriminatedUnion("schedule", [
-    z.strictObject({ schedule: z.literal("one-shot"), start: step.default(0) }),
-    z.strictObject({
-      schedule: z.literal("few-shot"),
-      start: step.default(0),
-      shots: z.number().int().positive().default(4),
-      interval: z.number().int().positive().default(100),
-    }),
-    z.strictObject({ schedule: z.literal("every-step"), start: step.default(0) }),
-  ])
-  .default({ schedule: "one-shot", start: 0 })
-  .transform(({ schedule: kind, start, ...rest }): MaskSchedule =>
-    kind === "one-shot" ? { kind, step: start } : ({ kind, start, ...rest } as MaskSchedule),
-  );
-
-const fineTuningSchema = z.strictObject({
+const trainingSchema = z.strictObject({
   steps: z.number().int().positive(),
   learningRate: z.number().positive().default(3e-4),
-  warmUpSteps: step.default(50),
+  warmUpSteps: whole.default(50),
   batchSeconds: z.number().positive().default(60),
   weightDecay: z.number().nonnegative().default(1e-3),
-  seed: z.number().int().nonnegative().default(1),
+  seed: whole.default(1),
+  /** Decay of the moving average of weights; 0: none. */
   emaDecay: z.number().min(0).lt(1).default(0),
   specAugment: z.boolean().default(true),
   speedPerturbation: z.boolean().default(true),
+  /** Parameters that stay as they are. */
+  freeze: z.array(patternSchema).default([]),
+  /** Factors of the learning rate; the last pattern that matches a parameter decides. */
+  learningRates: z.array(z.strictObject({ targets: z.array(patternSchema).min(1), scale: z.number().positive() })).default([]),
   /** Features of all utterances are kept here; default: `features` in the folder of the run. */
   features: z.string().optional(),
 });
 
-const recipeSchema = z.strictObject({
-  spec: z.string(),
-  layers: z.array(z.strictObject({ pattern: z.string().min(1), spec: z.string() })).default([]),
-  exclude: z.array(z.string().min(1)).default([]),
-  stopScaleGradient: z.boolean().default(false),
-  mask: maskSchema,
-  fineTuning: fineTuningSchema.optional(),
+const stageSchema = z.strictObject({
+  name: z
+    .string()
+    .regex(/^[\w-]+$/, "a name has letters, digits, - and _ only")
+    .optional(),
+  modifiers: z.array(z.looseObject({ type: z.string() })).default([]),
+  training: trainingSchema.optional(),
 });
 
-/** Training with the compressed weights in the forward pass. */
-export type FineTuning = z.infer<typeof fineTuningSchema>;
+const recipeSchema = z.strictObject({ stages: z.array(z.unknown()).min(1) });
+
+/** Fine-tuning with the modifiers of a stage in the forward pass. */
+export type Training = z.infer<typeof trainingSchema>;
+
+/** One step of a recipe. */
+export interface Stage {
+  /** Unique within the recipe. */
+  readonly name: string;
+  readonly modifiers: readonly Modifier[];
+  /** Absent: the modifiers change the weights once, in the order of the recipe. */
+  readonly training: Training | undefined;
+}
 
 /** A checked recipe. */
 export interface Recipe {
-  /** How every linear layer of the Conformer blocks is coded unless `layers` or `exclude` says otherwise. */
-  readonly spec: WeightSpec;
-  /** The first matching pattern decides; `*` stands for any run of characters. */
-  readonly layers: readonly { readonly pattern: string; readonly spec: WeightSpec }[];
-  /** Patterns of layers that stay float32. */
-  readonly exclude: readonly string[];
-  /** Whether the quantization scale is a constant in the backward pass. */
-  readonly stopScaleGradient: boolean;
-  readonly mask: MaskSchedule;
-  readonly fineTuning: FineTuning | undefined;
+  /** What error messages call it. */
+  readonly source: string;
+  readonly stages: readonly Stage[];
+  /** As in the file, to tell recipes apart. */
+  readonly document: unknown;
 }
 
 /**
  * Reads a recipe. Relative paths in it are relative to its folder.
  * @param file path of a YAML file
- * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE, BAD_RECIPE (naming file, line or key), UNSUPPORTED_SPEC
+ * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE; BAD_RECIPE, UNSUPPORTED_SPEC naming file, line and key
+ *
+ * @example
+ * await compressModel({ model: "float", recipe: readRecipe("recipes/usm-lite.yaml"), manifest: "train.jsonl", out: "packed" });
  */
 export function readRecipe(file: string): Recipe {
   const recipe = parseRecipe(readTextFile(file, "BAD_RECIPE"), file);
-  const { fineTuning } = recipe;
-  if (fineTuning?.features === undefined) return recipe;
-  return { ...recipe, fineTuning: { ...fineTuning, features: resolve(dirname(file), fineTuning.features) } };
+  const absolute = (training: Training): Training =>
+    training.features === undefined ? training : { ...training, features: resolve(dirname(file), training.features) };
+  return { ...recipe, stages: recipe.stages.map((stage) => (stage.training ? { ...stage, training: absolute(stage.training) } : stage)) };
 }
 
 /**
@@ -82,23 +80,50 @@ export function readRecipe(file: string): Recipe {
  * @param source what error messages call it
  */
 export function parseRecipe(text: string, source: string): Recipe {
-  const recipe = checkedValue(recipeSchema, parseYaml(text, source, "BAD_RECIPE"), {
-    source,
-    code: "BAD_RECIPE",
-    hint: "docs/recipes.md lists the keys",
-  });
-  const spec = (value: string, key: string): WeightSpec => {
-    try {
-      return parseWeightSpec(value);
-    } catch (cause) {
-      throw new UsmLiteError("UNSUPPORTED_SPEC", `${source}: key "${key}": ${(cause as Error).message}`, { cause });
-    }
-  };
-  const { fineTuning, layers, ...rest } = recipe;
+  const document = new YamlDocument(text, source, { code: "BAD_RECIPE", hint: "docs/recipes.md lists the keys" });
+  const { stages } = document.check(recipeSchema);
+  const names = new Set<string>();
   return {
-    ...rest,
-    spec: spec(recipe.spec, "spec"),
-    layers: layers.map((layer, index) => ({ ...layer, spec: spec(layer.spec, `layers.${index}.spec`) })),
-    fineTuning,
+    source,
+    document: document.value,
+    stages: stages.map((_, index) => {
+      const path = ["stages", index];
+      const stage = document.check(stageSchema, path);
+      const name = stage.name ?? `stage-${index + 1}`;
+      if (names.has(name)) throw document.error([...path, "name"], `another stage is called "${name}" too`);
+      names.add(name);
+      const modifiers = stage.modifiers.map(({ type }, place) => parseModifier(document, type, [...path, "modifiers", place], stage.training !== undefined));
+      return { name, modifiers, training: stage.training };
+    }),
   };
+}
+
+function parseModifier(document: YamlDocument, type: string, path: YamlPath, training: boolean): Modifier {
+  const found = modifierTypes.find((one) => one.type === type);
+  if (!found) {
+    throw document.error([...path, "type"], `there is no modifier "${type}"; these are: ${modifierTypes.map((one) => one.type).join(", ")}`);
+  }
+  const { selection, methods } = found.create(document.check(found.schema, path));
+  if (training ? methods.compressWeight ?? methods.calibrate : methods.train) {
+    const wrong = training ? !methods.train : !(methods.compressWeight ?? methods.calibrate);
+    if (wrong) {
+      throw document.error(
+        [...path, "type"],
+        training ? `${type} changes weights once; it belongs in a stage without training` : `${type} works in training; its stage needs the key "training"`,
+      );
+    }
+  }
+  return { ...methods, type, selection, source: document.place(path) };
+}
+
+/** Whether a recipe needs speech. */
+export const needsTrainingSpeech = ({ stages }: Recipe): boolean =>
+  stages.some(({ training, modifiers }) => training !== undefined || modifiers.some(({ calibrate }) => calibrate));
+
+/** Of the modifiers of one type in a stage, the last that names a weight has it: each modifier with the weights it has. */
+export function assignedWeights(stage: Stage, selected: (modifier: Modifier) => readonly string[]): ReadonlyMap<Modifier, readonly string[]> {
+  const owner = new Map<string, Modifier>();
+  const all = new Map(stage.modifiers.map((modifier) => [modifier, selected(modifier)]));
+  for (const [modifier, names] of all) for (const name of names) owner.set(`${modifier.type} ${name}`, modifier);
+  return new Map([...all].map(([modifier, names]) => [modifier, names.filter((name) => owner.get(`${modifier.type} ${name}`) === modifier)]));
 }

@@ -10,6 +10,8 @@ export interface ForwardContext {
   readonly withoutDropout?: boolean;
   /** Maps a linear layer's stored weight to the one multiplied by, such as its pruned and quantized version. */
   readonly transformWeight?: (name: string, weight: Tensor) => Tensor;
+  /** Told what each linear layer is about to multiply: the name of its weight and x (frames, in). */
+  readonly observeInput?: (name: string, x: Tensor) => void;
   /** Where attention knows positions by the distance between frames: their embeddings. */
   readonly positions?: PositionTable;
 }

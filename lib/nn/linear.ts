@@ -27,6 +27,7 @@ export class Linear {
   /** @param x (frames, in); returns (frames, out) */
   forward(x: Tensor, context: ForwardContext, options: Omit<LinearOptions, "bias"> = {}): Tensor {
     const withBias = this.bias ? { ...options, bias: this.bias } : options;
+    context.observeInput?.(this.name, x);
     if (this.weight instanceof PackedMatrix) return packedLinear(x, this.weight, withBias);
     return linear(x, context.transformWeight?.(this.name, this.weight) ?? this.weight, withBias);
   }

@@ -22,11 +22,21 @@ export interface PackedWeight {
   readonly mask?: Tensor;
 }
 
+/** Scales that something else than the rule of the format has chosen: learned, searched or calibrated ones. */
+export interface GivenScales {
+  /** float32 (out, scales per row) of {@link weightMatrix}, positive and finite. */
+  readonly scale?: Tensor;
+  /** float32, as `scale`: with `uint` formats, and then only beside `scale`. */
+  readonly zeroPoint?: Tensor;
+}
+
 interface CodecBindings {
   packWeight(
     weight: TensorHandle,
     spec: string,
     mask?: TensorHandle,
+    scale?: TensorHandle,
+    zeroPoint?: TensorHandle,
   ): { packed: TensorHandle; scale?: TensorHandle; zeroPoint?: TensorHandle; mask?: TensorHandle };
   unpackWeight(
     spec: string,
@@ -47,10 +57,11 @@ const native = addon as CodecBindings;
  * XNOR-Net), `(max w - min w) / largest level` (`uint`). Each weight becomes the nearest level, ties to even.
  * @param weight float32 (out, in) or (out, in, kernel), of which {@link weightMatrix} is packed
  * @param mask uint8, same shape, for sparse specs: what training pruned to; absent: {@link magnitudeMask}
- * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for NaN or infinite weights, or a mask that keeps
- * more than N of M (`uint`, `midrise`, `int1`: another number than N)
+ * @param scales scales (out, scales per row) to use instead of those, and of `uint` formats zero points as well
+ * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for NaN or infinite weights, scales that are not positive and
+ * finite, or a mask that keeps more than N of M (`uint`, `midrise`, `int1`: another number than N)
  */
-export function packWeight(weight: Tensor, spec: string, mask?: Tensor): PackedWeight {
+export function packWeight(weight: Tensor, spec: string, mask?: Tensor, { scale, zeroPoint }: GivenScales = {}): PackedWeight {
   const { text, sparsity } = parseWeightSpec(spec);
   if (mask && !sparsity) {
     throw new UsmLiteError("INVALID_ARGUMENT", `packWeight: ${text} is dense and takes no mask; add a sparsity, for example ${text}+2:4`);
@@ -59,7 +70,7 @@ export function packWeight(weight: Tensor, spec: string, mask?: Tensor): PackedW
   const own = sparsity && !mask ? magnitudeMask(weight, sparsity.kept, sparsity.of) : undefined;
   const used = mask ?? own;
   using maskMatrix = used ? weightMatrix(used) : null;
-  const parts = native.packWeight(matrix.handle, text, maskMatrix?.handle);
+  const parts = native.packWeight(matrix.handle, text, maskMatrix?.handle, scale?.handle, zeroPoint?.handle);
   own?.dispose();
   return {
     spec: text,

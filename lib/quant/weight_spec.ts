@@ -85,3 +85,8 @@ export function bitsPerWeight(spec: string, rows: number, columns: number): numb
   const { codes, scales, mask } = packedBytes(spec, rows, columns);
   return ((codes + scales + mask) * 8) / (rows * columns);
 }
+
+/** `spec` with another sparsity, or without. */
+export function withSparsity({ format, groupSize }: WeightSpec, sparsity: Sparsity | undefined): WeightSpec {
+  return parseWeightSpec(formatWeightSpec({ format, ...(groupSize ? { groupSize } : {}), ...(sparsity ? { sparsity } : {}) }));
+}

@@ -30,6 +30,8 @@ export interface ParameterSettings {
   readonly learningRateScale?: number;
   /** Default: that of the optimizer for matrices, 0 for vectors (biases and norms). */
   readonly weightDecay?: number;
+  /** It stays as it is, and no gradient is computed for it. */
+  readonly frozen?: boolean;
 }
 
 export interface AdamWOptions {
@@ -76,6 +78,7 @@ export class AdamW {
     }
     for (const [name, parameter] of parameters) {
       const settings = options.settingsOf?.(name, parameter) ?? {};
+      if (settings.frozen) continue;
       this.slots.push({
         name,
         parameter,

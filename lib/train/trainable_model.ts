@@ -35,6 +35,20 @@ export interface TrainingContext {
   readonly step: number;
   /** Absent: weights are used as they are. */
   readonly transformWeight?: WeightTransform;
+  /** Told what each linear layer is about to multiply: the name of its weight and x (frames, in). */
+  readonly observeInput?: (name: string, x: Tensor) => void;
+  /** Whether {@link BatchLoss.outputs} shall have the hidden frames after each block. */
+  readonly keepHidden?: boolean;
+}
+
+/** What a forward pass gave besides its loss, on the same tape: for losses that compare it with something else. */
+export interface ForwardOutputs {
+  /** (hidden frames, vocabulary) */
+  readonly logits: Tensor;
+  /** Where each utterance lies in `logits`. */
+  readonly offsets: SequenceOffsets;
+  /** (hidden frames, hidden) after each block, with {@link TrainingContext.keepHidden}; undefined where a block was dropped. */
+  readonly hidden?: readonly (Tensor | undefined)[];
 }
 
 /** The loss of one batch. */
@@ -43,6 +57,8 @@ export interface BatchLoss {
   readonly loss: Tensor;
   /** Utterances left out because their transcript is longer than any alignment of their frames allows. */
   readonly infeasible?: number;
+  /** Absent for models whose loss is no function of logits by frame. */
+  readonly outputs?: ForwardOutputs;
 }
 
 /** A model that {@link Trainer} can train. */
@@ -53,6 +69,8 @@ export interface TrainableModel {
   buffers(): ReadonlyMap<string, Tensor>;
   /** Names among {@link TrainableModel.parameters} that pruning and quantization apply to. */
   linearWeights(): readonly string[];
+  /** Those of them that are compressed unless a recipe says otherwise. Absent: all. */
+  blockWeights?(): readonly string[];
   /** The loss of `batch`, inside an open tape when training. */
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss;
   /** Called after parameters changed by other means than a training step: averaged or restored ones. */

@@ -6,21 +6,13 @@ import { RandomStream } from "../ops/random_stream.js";
 import { Tape } from "../ops/tape.js";
 import { tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { AdamW, type AdamWOptions } from "./optimizer.js";
+import { AdamW, type AdamWOptions, type ParameterSettings } from "./optimizer.js";
 import type { LearningRateSchedule } from "./schedule.js";
-import type { TrainableModel, TrainingContext, WeightTransform } from "./trainable_model.js";
+import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext, WeightTransform } from "./trainable_model.js";
 import { CheckpointFolder, restoreCheckpoint, type TrainingPosition, type TrainingState } from "./training_checkpoint.js";
 import { MetricsFile, TrainingProgress, type StepMetrics } from "./training_log.js";
+import type { TrainingModifier } from "./training_modifier.js";
 import { WeightAverage } from "./weight_average.js";
-
-/** Pruning and quantization during training. */
-export interface TrainedCompression {
-  /** Called before each step with the number of steps done, for example to recompute masks. */
-  beforeStep(step: number): void;
-  readonly transformWeight: WeightTransform;
-  /** Tensors that must be saved and restored with the run. */
-  state(): ReadonlyMap<string, Tensor>;
-}
 
 /** Measures the model now and then; its weights are the averaged ones when the run averages. */
 export interface Validation {
@@ -44,7 +36,8 @@ export interface TrainerOptions {
   readonly accumulate?: number;
   /** Decay of the moving average of weights; absent: no average is kept. */
   readonly averageDecay?: number;
-  readonly compression?: TrainedCompression;
+  /** Pruning, quantization, distillation and the like. The trainer disposes of them. */
+  readonly modifiers?: readonly TrainingModifier[];
   /** A checkpoint is written at the end and whenever one of these has passed; defaults: 10 minutes, keep 3. */
   readonly checkpoints?: { readonly everySteps?: number; readonly everyMinutes?: number; readonly keep?: number };
   readonly validation?: Validation;
@@ -78,6 +71,9 @@ export class Trainer {
   private readonly average: WeightAverage | undefined;
   private readonly random: RandomStream;
   private readonly checkpoints: CheckpointFolder;
+  private readonly modifiers: readonly TrainingModifier[];
+  private readonly transformWeight: WeightTransform | undefined;
+  private readonly parameters: ReadonlyMap<string, Tensor>;
   private step = 0;
   private epoch = 0;
   private batch = 0;
@@ -93,10 +89,13 @@ export class Trainer {
         throw new UsmLiteError("INVALID_ARGUMENT", `Trainer: ${key} is ${value}; it must be a whole number from 1`);
       }
     }
-    const parameters = model.parameters();
-    for (const parameter of parameters.values()) parameter.requiresGrad = true;
-    this.optimizer = new AdamW(parameters, options.optimizer);
-    this.average = options.averageDecay ? new WeightAverage(parameters, options.averageDecay) : undefined;
+    this.modifiers = options.modifiers ?? [];
+    this.transformWeight = transformOf(this.modifiers);
+    this.parameters = new Map([...model.parameters(), ...this.modifiers.flatMap((modifier) => [...(modifier.parameters?.() ?? [])])]);
+    const settings = new Map([...this.parameters].map(([name, parameter]) => [name, this.settingsOf(name, parameter)]));
+    for (const [name, parameter] of this.parameters) parameter.requiresGrad = !settings.get(name)?.frozen;
+    this.optimizer = new AdamW(this.parameters, { ...options.optimizer, settingsOf: (name) => settings.get(name) ?? {} });
+    this.average = options.averageDecay ? new WeightAverage(this.parameters, options.averageDecay) : undefined;
     this.random = new RandomStream(options.seed ?? 1);
     this.checkpoints = new CheckpointFolder(join(options.folder, "checkpoints"), options.checkpoints?.keep ?? 3);
   }
@@ -108,7 +107,14 @@ export class Trainer {
 
   /** The averaged weights by parameter name, or the weights themselves when none are averaged. */
   weights(): ReadonlyMap<string, Tensor> {
-    return this.average?.weights() ?? this.model.parameters();
+    return this.average?.weights() ?? this.parameters;
+  }
+
+  /** Overwrites the weights with the averaged ones, after the run. */
+  adoptAverage(): void {
+    if (!this.average) return;
+    for (const [name, average] of this.average.weights()) this.parameters.get(name)?.write(average.toArray());
+    this.model.weightsChanged?.();
   }
 
   /**
@@ -184,17 +190,17 @@ export class Trainer {
 
   /** One step over `accumulate` batches. */
   private trainStep(): StepMetrics {
-    const { accumulate = 1, compression, schedule, maximumNorm = 1 } = this.options;
+    const { accumulate = 1, schedule, maximumNorm = 1 } = this.options;
     const started = performance.now();
     const epoch = this.epoch;
     const learningRate = schedule(this.step);
     const buffers = Array.from(this.model.buffers().values(), (buffer) => [buffer, buffer.toArray()] as const);
-    compression?.beforeStep(this.step);
+    for (const modifier of this.modifiers) modifier.beforeStep?.(this.step, this.random);
     const context: TrainingContext = {
       training: true,
       random: this.random,
       step: this.step,
-      ...(compression ? { transformWeight: compression.transformWeight } : {}),
+      ...(this.transformWeight ? { transformWeight: this.transformWeight } : {}),
     };
     using tape = new Tape();
     let loss = 0;
@@ -203,7 +209,7 @@ export class Trainer {
     for (let i = 0; i < accumulate; i++) {
       tidy(() => {
         const batch = this.nextBatch();
-        const result = tape.record(() => this.model.loss(batch, context));
+        const result = tape.record(() => this.lossOf(batch, context));
         const value = result.loss.toArray()[0] as number;
         loss += value / accumulate;
         audioSeconds += batch.audioSeconds;
@@ -218,10 +224,28 @@ export class Trainer {
     const skipped = !Number.isFinite(gradientNorm);
     if (skipped) for (const [buffer, values] of buffers) buffer.write(values);
     else this.average?.update();
+    for (const modifier of this.modifiers) modifier.afterStep?.(this.step);
     this.skipsInARow = skipped ? this.skipsInARow + 1 : 0;
     this.step++;
     const audioPerSecond = audioSeconds / ((performance.now() - started) / 1000);
-    return { step: this.step, epoch, loss, learningRate, gradientNorm, audioPerSecond, infeasible, skipped };
+    const own = Object.assign({}, ...this.modifiers.map((modifier) => modifier.metrics?.() ?? {})) as Record<string, number>;
+    return { ...own, step: this.step, epoch, loss, learningRate, gradientNorm, audioPerSecond, infeasible, skipped };
+  }
+
+  /** The model's loss with what the modifiers put around it. */
+  private lossOf(batch: TrainingBatch, context: TrainingContext): BatchLoss {
+    const chain = this.modifiers.reduceRight<(context: TrainingContext) => BatchLoss>(
+      (next, modifier) => (modifier.loss ? (inner) => modifier.loss?.(batch, inner, next) as BatchLoss : next),
+      (inner) => this.model.loss(batch, inner),
+    );
+    return chain(context);
+  }
+
+  /** The last modifier that says something about a parameter decides. */
+  private settingsOf(name: string, parameter: Tensor): ParameterSettings {
+    const { optimizer } = this.options;
+    const all = [optimizer?.settingsOf?.(name, parameter), ...this.modifiers.map((modifier) => modifier.settingsOf?.(name, parameter))];
+    return Object.assign({}, ...all) as ParameterSettings;
   }
 
   private nextBatch(): ReturnType<BatchSource["batch"]> {
@@ -247,10 +271,9 @@ export class Trainer {
   }
 
   private async validate(validation: Validation): Promise<Readonly<Record<string, number>>> {
-    const transformWeight = this.options.compression?.transformWeight;
     const measure = (): Promise<Readonly<Record<string, number>>> => {
       this.model.weightsChanged?.();
-      return validation.run(this.step, transformWeight);
+      return validation.run(this.step, this.transformWeight);
     };
     try {
       return await (this.average ? this.average.use(measure) : measure());
@@ -260,21 +283,29 @@ export class Trainer {
   }
 
   private state(): TrainingState {
-    const { compression } = this.options;
+    const states = this.modifiers.flatMap((modifier) => [...(modifier.state?.() ?? [])]);
     return new Map<string, ReadonlyMap<string, Tensor>>([
-      ["parameter", this.model.parameters()],
+      ["parameter", this.parameters],
       ["buffer", this.model.buffers()],
       ["optimizer", this.optimizer.state()],
       ...(this.average ? [["average", this.average.weights()] as const] : []),
-      ...(compression ? [["compression", compression.state()] as const] : []),
+      ...(states.length > 0 ? [["modifier", new Map(states)] as const] : []),
     ]);
   }
 
-  /** Releases the optimizer's state and the averaged weights. */
+  /** Releases the optimizer's state, the averaged weights and the modifiers. */
   dispose(): void {
     this.optimizer.dispose();
     this.average?.dispose();
+    for (const modifier of this.modifiers) modifier.dispose?.();
   }
+}
+
+/** The transforms of all modifiers, one after another. */
+function transformOf(modifiers: readonly TrainingModifier[]): WeightTransform | undefined {
+  const transforming = modifiers.filter(({ transformWeight }) => transformWeight);
+  if (transforming.length === 0) return undefined;
+  return (name, weight) => transforming.reduce((made, modifier) => modifier.transformWeight?.(name, made) ?? made, weight);
 }
 
 /** Listens for a wish to stop. */

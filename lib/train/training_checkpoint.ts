@@ -33,7 +33,7 @@ export interface TrainingPosition {
   readonly averageUpdates: number;
 }
 
-/** Tensors of a run by section and name: `parameter`, `buffer`, `optimizer`, `average`, `mask`. */
+/** Tensors of a run by section and name: `parameter`, `buffer`, `optimizer`, `average`, `modifier`. */
 export type TrainingState = ReadonlyMap<string, ReadonlyMap<string, Tensor>>;
 
 /** The folder of a run's checkpoints, named by their step. */

@@ -83,7 +83,7 @@ float nearest_level(const WeightSpec& spec, float weight, const GroupScale& grou
 }
 
 void quantize_row(const WeightSpec& spec, const float* weights, const uint8_t* mask, int64_t columns, int32_t* levels,
-                  float* scales, float* zero_points) {
+                  float* scales, float* zero_points, bool scales_given) {
   for (int64_t i = 0; i < columns; ++i) {
     if (!std::isfinite(weights[i])) {
       throw Error(error_code::kInvalidArgument, "a weight is NaN or infinite; only finite weights can be packed");
@@ -97,7 +97,9 @@ void quantize_row(const WeightSpec& spec, const float* weights, const uint8_t* m
   const int64_t group = spec.group_size ? spec.group_size : columns;
   for (int64_t begin = 0; begin < columns; begin += group) {
     const int64_t end = std::min(begin + group, columns);
-    const GroupScale measure = group_scale(spec, weights + begin, mask ? mask + begin : nullptr, end - begin);
+    const GroupScale measure =
+        scales_given ? GroupScale{scales[begin / group], spec.has_zero_points() ? zero_points[begin / group] : 0.0f, true}
+                     : group_scale(spec, weights + begin, mask ? mask + begin : nullptr, end - begin);
     scales[begin / group] = measure.scale;
     if (spec.has_zero_points()) zero_points[begin / group] = measure.zero_point;
     for (int64_t i = begin; i < end; ++i) {

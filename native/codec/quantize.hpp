@@ -28,9 +28,10 @@ GroupScale group_scale(const WeightSpec& spec, const float* weights, const uint8
 float nearest_level(const WeightSpec& spec, float weight, const GroupScale& group);
 
 /// Levels, scales and zero points of a row; `mask` may be null: all kept. Pruned inputs have level 0. float32: levels are
-/// the bits. Throws INVALID_ARGUMENT when a weight is NaN or infinite.
+/// the bits. With `scales_given` the scales and zero points are not computed but used as they are. Throws INVALID_ARGUMENT
+/// when a weight is NaN or infinite.
 void quantize_row(const WeightSpec& spec, const float* weights, const uint8_t* mask, int64_t columns, int32_t* levels,
-                  float* scales, float* zero_points);
+                  float* scales, float* zero_points, bool scales_given = false);
 
 /// weight = scale * (level - zero point), zero where the mask (may be null) is; never -0.
 void dequantize_row(const WeightSpec& spec, const int32_t* levels, const float* scales, const float* zero_points,

@@ -1,5 +1,6 @@
 // Weight specs, N:M masks, packing and unpacking of weights.
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "codec/pack.hpp"
@@ -69,13 +70,31 @@ Tensor code_tensor(const codec::PackedLayout& layout) {
   return Tensor(DType::kInt32, {layout.rows, layout.row_bytes / 4});
 }
 
-// packWeight(weight (rows, columns), spec, mask?) -> { packed, scale, zeroPoint, mask }
+void check_given_scales(const Arguments& arguments, const codec::WeightSpec& spec, const Tensor* scale,
+                        const Tensor* zero_point) {
+  if (!scale && !zero_point) return;
+  const std::string text = codec::to_text(spec);
+  if (!spec.is_integer()) arguments.fail(text + " has no scales; leave them out");
+  if (!scale || (zero_point != nullptr) != spec.has_zero_points()) {
+    arguments.fail(spec.has_zero_points() ? text + " takes scales and zero points, or neither" : text + " takes scales alone");
+  }
+  for (int64_t i = 0; i < scale->count(); ++i) {
+    if (!(scale->f32()[i] > 0.0f && std::isfinite(scale->f32()[i]))) arguments.fail("a scale is not positive and finite");
+    if (zero_point && !std::isfinite(zero_point->f32()[i])) arguments.fail("a zero point is not finite");
+  }
+}
+
+// packWeight(weight (rows, columns), spec, mask?, scale?, zeroPoint?) -> { packed, scale, zeroPoint, mask }
 Napi::Value pack_weight(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "packWeight", 2);
   const Tensor& weight = arguments.tensor(0, "weight", DType::kFloat32, {kAny, kAny});
   const codec::WeightSpec spec = codec::parse_weight_spec(arguments.text(1, "spec"));
   const int64_t rows = weight.dim(0), columns = weight.dim(1);
   const Tensor* mask = arguments.optional_tensor(2, "mask", DType::kUint8, {rows, columns});
+  const Tensor* given_scale = arguments.optional_tensor(3, "scale", DType::kFloat32, {rows, spec.scales_per_row(columns)});
+  const Tensor* given_zero_point =
+      arguments.optional_tensor(4, "zeroPoint", DType::kFloat32, {rows, spec.zero_points_per_row(columns)});
+  check_given_scales(arguments, spec, given_scale, given_zero_point);
   if (weight.count() == 0) arguments.fail("the weight is empty; it must have at least one row and one column");
   if (spec.is_sparse() && !mask) arguments.fail(codec::to_text(spec) + " needs a mask");
   const codec::PackedLayout layout(spec, rows, columns);
@@ -94,8 +113,11 @@ Napi::Value pack_weight(const Napi::CallbackInfo& info) {
   std::vector<float> scales(static_cast<size_t>(spec.scales_per_row(columns))), zero_points(scales.size());
   for (int64_t row = 0; row < rows; ++row) {
     const uint8_t* row_mask = mask ? mask->data<uint8_t>() + row * columns : nullptr;
+    const int64_t width = static_cast<int64_t>(scales.size());
+    if (given_scale) std::copy_n(given_scale->f32() + row * width, width, scales.data());
+    if (given_zero_point) std::copy_n(given_zero_point->f32() + row * width, width, zero_points.data());
     codec::quantize_row(spec, weight.f32() + row * columns, row_mask, columns, levels.data(), scales.data(),
-                        zero_points.data());
+                        zero_points.data(), given_scale != nullptr);
     packer.pack_row(row, {levels.data(), scales.data(), zero_points.data(), row_mask});
   }
   Napi::Object result = Napi::Object::New(info.Env());

@@ -84,8 +84,13 @@ export class LasrForCtc implements TrainableModel, CtcNetwork {
   }
 
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
-    const { logits, offsets } = this.forward(batch.features, batch.offsets, forwardContextOf(batch, context));
-    return ctcLoss(logits, offsets, batch.targets, this.ctcOptions);
+    const hidden: (Tensor | undefined)[] = this.encoder.blocks.map(() => undefined);
+    const inspect = context.keepHidden ? (x: Tensor, block: number) => void (hidden[block] = x) : undefined;
+    const { logits, offsets } = this.forward(batch.features, batch.offsets, forwardContextOf(batch, context), inspect);
+    return {
+      ...ctcLoss(logits, offsets, batch.targets, this.ctcOptions),
+      outputs: { logits, offsets, ...(inspect ? { hidden } : {}) },
+    };
   }
 
   /** What `config.json` says about the loss. */
@@ -118,5 +123,6 @@ export function forwardContextOf(batch: TrainingBatch, context: TrainingContext)
   return {
     ...(context.training ? { random: context.random, withoutDropout: batch.plain ?? false } : {}),
     ...(context.transformWeight ? { transformWeight: context.transformWeight } : {}),
+    ...(context.observeInput ? { observeInput: context.observeInput } : {}),
   };
 }

@@ -1,0 +1,86 @@
+/** YAML files checked against schemas piece by piece: what does not fit is an error that names file, line and key. */
+import { isMap, isScalar, isSeq, LineCounter, parseDocument, type Document } from "yaml";
+import type { z } from "zod";
+import { UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
+
+/** Where a value lies in a document: keys of maps and places in lists. */
+export type YamlPath = readonly (string | number)[];
+
+export class YamlDocument {
+  private readonly document: Document;
+  private readonly lines = new LineCounter();
+  /** The document as JavaScript values. */
+  readonly value: unknown;
+
+  /**
+   * @param source name of the file, for error messages
+   * @param options.code of the errors thrown
+   * @param options.hint what to add to the message when a value does not fit
+   * @throws UsmLiteError `code`, naming file and line, when `text` is not one YAML document
+   */
+  constructor(
+    text: string,
+    readonly source: string,
+    private readonly options: { readonly code: UsmLiteErrorCode; readonly hint: string },
+  ) {
+    this.document = parseDocument(text, { lineCounter: this.lines });
+    const [syntaxError] = this.document.errors;
+    if (syntaxError) throw new UsmLiteError(options.code, `${source}: ${syntaxError.message}`);
+    try {
+      this.value = this.document.toJS();
+    } catch (cause) {
+      // Aliases without an anchor, or so many that they would fill the memory.
+      throw new UsmLiteError(options.code, `${source}: ${(cause as Error).message}`, { cause });
+    }
+  }
+
+  /**
+   * The value at `path` as `schema` describes it, defaults filled in. A refinement may give its issue another code by
+   * `params: { code }`.
+   * @throws UsmLiteError naming file, line and key
+   */
+  check<Schema extends z.ZodType>(schema: Schema, path: YamlPath = []): z.output<Schema> {
+    const value = path.reduce<unknown>((inner, key) => (inner as Record<string | number, unknown> | undefined)?.[key], this.value);
+    const result = schema.safeParse(value);
+    if (result.success) return result.data;
+    const [issue] = result.error.issues;
+    const inner = (issue?.path ?? []).map((key) => (typeof key === "symbol" ? String(key) : key));
+    const at = [...path, ...inner];
+    const unknownKey = issue?.code === "unrecognized_keys" ? issue.keys[0] : undefined;
+    const code = issue?.code === "custom" ? (issue.params?.["code"] as UsmLiteErrorCode | undefined) : undefined;
+    throw this.error(at, `${issue?.message}; ${this.options.hint}`, { code, line: this.lineOf(unknownKey === undefined ? at : [...at, unknownKey]) });
+  }
+
+  /** An error about the value at `path`. */
+  error(path: YamlPath, message: string, { code, line = this.lineOf(path) }: { code?: UsmLiteErrorCode | undefined; line?: number } = {}): UsmLiteError {
+    const key = path.length > 0 ? `key "${path.join(".")}": ` : "";
+    return new UsmLiteError(code ?? this.options.code, `${this.source}:${line}: ${key}${message}`);
+  }
+
+  /** File and line of the value at `path`, as "recipe.yaml:7". */
+  place(path: YamlPath): string {
+    return `${this.source}:${this.lineOf(path)}`;
+  }
+
+  /** The line, from 1, of the value at `path`, or of the innermost map or list around it that is there. */
+  private lineOf(path: YamlPath): number {
+    let node: unknown = this.document.contents;
+    let offset = startOf(node) ?? 0;
+    for (const key of path) {
+      let next: unknown;
+      if (isMap(node)) {
+        const pair = node.items.find((item) => (isScalar(item.key) ? item.key.value : undefined) === key);
+        offset = startOf(pair?.key) ?? offset;
+        next = pair?.value;
+      } else if (isSeq(node)) {
+        next = node.items[Number(key)];
+        offset = startOf(next) ?? offset;
+      }
+      if (next === undefined || next === null) break;
+      node = next;
+    }
+    return this.lines.linePos(offset).line;
+  }
+}
+
+const startOf = (node: unknown): number | undefined => (node as { range?: readonly number[] | null } | null | undefined)?.range?.[0];

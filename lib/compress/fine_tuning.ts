@@ -1,0 +1,159 @@
+/** The stages of a recipe that train: modifiers in the forward pass of fine-tuning on speech. */
+import { LogMel } from "../audio/log_mel.js";
+import { FeatureCache } from "../data/feature_cache.js";
+import { readManifest } from "../data/manifest.js";
+import { SpeechBatches } from "../data/speech_batches.js";
+import { UsmLiteError } from "../errors.js";
+import { LasrForCtc } from "../models/lasr/lasr_for_ctc.js";
+import type { SpeechModel } from "../models/model_folder.js";
+import type { ParameterSettings } from "../train/optimizer.js";
+import { warmupCosine } from "../train/schedule.js";
+import { Trainer } from "../train/trainer.js";
+import type { TrainableModel, TrainingBatch } from "../train/trainable_model.js";
+import type { TrainingModifier } from "../train/training_modifier.js";
+import { WeightPruning, type MasksInForce } from "../train/weight_pruning.js";
+import type { PlannedStage } from "./compression_plan.js";
+import type { CompressionState } from "./compression_state.js";
+import { matcher } from "./layer_selection.js";
+import { modifierTypes } from "./modifiers/index.js";
+import type { Training } from "./recipe.js";
+
+/** A model that can be trained, on speech that it can be trained on. */
+export interface TrainableSpeech {
+  readonly model: SpeechModel;
+  readonly network: TrainableModel;
+  /** Manifest of training speech. */
+  readonly manifest: string;
+}
+
+/** @throws UsmLiteError UNSUPPORTED_MODEL, BAD_TOKENIZER */
+export function trainableSpeech(model: SpeechModel, manifest: string, source: string): TrainableSpeech {
+  const { network, frontEnd, tokenizer, folder } = model;
+  if (!(network instanceof LasrForCtc && frontEnd instanceof LogMel)) {
+    throw new UsmLiteError(
+      "UNSUPPORTED_MODEL",
+      `${source} needs a model in training, which is supported for lasr_ctc models; without such stages ${folder} is compressed in one shot`,
+    );
+  }
+  if (!tokenizer) throw new UsmLiteError("BAD_TOKENIZER", `${folder} has no tokenizer.json, which fine-tuning needs`);
+  return { model, network, manifest };
+}
+
+/** Batches of the speech, whose features lie in `cacheFolder`. */
+export async function speechBatches(
+  { model, manifest }: TrainableSpeech,
+  settings: Pick<Training, "seed" | "batchSeconds" | "specAugment" | "speedPerturbation">,
+  cacheFolder: string,
+  onStatus: (sentence: string) => void,
+): Promise<SpeechBatches> {
+  const { tokenizer, frontEnd } = model as SpeechModel & { frontEnd: LogMel };
+  const utterances = readManifest(manifest);
+  const speeds = settings.speedPerturbation ? [0.9, 1, 1.1] : [1];
+  const cache = new FeatureCache(cacheFolder, frontEnd.config);
+  onStatus(`computing features of ${utterances.length} utterances`);
+  await cache.prepare(utterances, speeds);
+  return new SpeechBatches(utterances, (text) => tokenizer?.encode(text) ?? [], cache, {
+    seed: settings.seed,
+    batchSeconds: settings.batchSeconds,
+    speeds,
+    ...(settings.specAugment ? { specAugment: { frequencyMaskShare: 0.1, timeMasksPerFrame: 0.005, maximumTimeMasks: 4 } } : {}),
+  });
+}
+
+/** Batches of `count` utterances drawn from the speech, without augmentation. */
+export async function calibrationBatches(
+  speech: TrainableSpeech,
+  { utterances: count, seed }: { readonly utterances: number; readonly seed: number },
+  cacheFolder: string,
+): Promise<readonly TrainingBatch[]> {
+  const settings = { seed, batchSeconds: 60, specAugment: false, speedPerturbation: false };
+  const batches = await speechBatches(speech, settings, cacheFolder, () => {});
+  const chosen: TrainingBatch[] = [];
+  let utterances = 0;
+  for (let index = 0; index < batches.count(0) && utterances < count; index++) {
+    const batch = batches.batch(0, index);
+    chosen.push({ ...batch, plain: true });
+    utterances += batch.targets.length;
+  }
+  return chosen;
+}
+
+/** The modifiers of a stage as a trainer takes them, those for masks of earlier stages included. */
+export function trainingModifiers(
+  { weights, plan }: PlannedStage,
+  setup: { readonly speech: TrainableSpeech; readonly state: CompressionState; readonly training: Training; readonly onStatus: (sentence: string) => void },
+): readonly TrainingModifier[] {
+  const { state, training, speech, onStatus } = setup;
+  const model = speech.network;
+  const masks: MasksInForce = new Map([...plan.keys()].flatMap((name) => entry(name, state.coding(name).mask)));
+  const pruned = new Set([...weights].flatMap(([{ type }, names]) => (type === "sparsity" ? names : [])));
+  const left = new Map([...masks.keys()].filter((name) => !pruned.has(name)).flatMap((name) => entry(name, plan.get(name)?.sparsity)));
+  const order = (type: string): number => modifierTypes.findIndex((one) => one.type === type);
+  const made = [...weights]
+    .filter(([{ train }, layers]) => train && layers.length > 0)
+    .sort(([a], [b]) => order(a.type) - order(b.type))
+    .map(([modifier, layers]) => {
+      const specs = new Map(layers.flatMap((name) => entry(name, plan.get(name))));
+      try {
+        return modifier.train?.({
+          model, state, layers, specs, masks, onStatus, totalSteps: training.steps, seed: training.seed, modelFolder: speech.model.folder,
+        }) as TrainingModifier;
+      } catch (cause) {
+        if (!(cause instanceof UsmLiteError)) throw cause;
+        throw new UsmLiteError(cause.code, `${modifier.source}: ${modifier.type}: ${cause.message}`, { cause });
+      }
+    });
+  const kept = left.size > 0 ? [new WeightPruning(model, left, { schedule: { kind: "frozen" }, masks })] : [];
+  return [...kept, ...made];
+}
+
+/** The trainer of a stage, whose run lies in `options.folder`. */
+export async function fineTuner(
+  speech: TrainableSpeech,
+  settings: Training,
+  options: {
+    readonly folder: string;
+    readonly modifiers: readonly TrainingModifier[];
+    /** What {@link parameterSettings} gave. */
+    readonly settingsOf: (name: string) => ParameterSettings;
+    /** Folder of features unless the recipe names one. */
+    readonly features: string;
+    readonly onStatus: (sentence: string) => void;
+  },
+): Promise<Trainer> {
+  const batches = await speechBatches(speech, settings, settings.features ?? options.features, options.onStatus);
+  const { folder, modifiers, settingsOf } = options;
+  return new Trainer(speech.network, batches, {
+    folder,
+    totalSteps: settings.steps,
+    schedule: warmupCosine({
+      peak: settings.learningRate,
+      warmupSteps: Math.min(settings.warmUpSteps, settings.steps - 1),
+      totalSteps: settings.steps,
+      final: settings.learningRate / 100,
+    }),
+    seed: settings.seed,
+    optimizer: { weightDecay: settings.weightDecay, settingsOf },
+    modifiers,
+    ...(settings.emaDecay > 0 ? { averageDecay: settings.emaDecay } : {}),
+  });
+}
+
+/** How parameters are trained where it is not as the rest. @throws UsmLiteError BAD_RECIPE when a pattern matches no parameter */
+export function parameterSettings(
+  { freeze, learningRates }: Pick<Training, "freeze" | "learningRates">,
+  model: TrainableModel,
+  source: string,
+): (name: string) => ParameterSettings {
+  const matches = matcher([...freeze, ...learningRates.flatMap(({ targets }) => targets)], [...model.parameters().keys()], source);
+  return (name) => {
+    const rate = learningRates.findLast(({ targets }) => targets.some((pattern) => matches(pattern, name)));
+    return {
+      ...(freeze.some((pattern) => matches(pattern, name)) ? { frozen: true } : {}),
+      ...(rate ? { learningRateScale: rate.scale } : {}),
+    };
+  };
+}
+
+const entry = <Value>(name: string, value: Value | undefined): [string, Value][] => (value === undefined ? [] : [[name, value]]);
+

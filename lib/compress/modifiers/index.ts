@@ -1,0 +1,10 @@
+/**
+ * The modifiers that recipes may name. In training they are applied in the order of this table, whatever the order in the
+ * recipe: weights are pruned before they are quantized (Harma et al., ICLR 2025, arXiv 2405.20935).
+ */
+import type { ModifierType } from "../modifier.js";
+import { quantization } from "./quantization.js";
+import { roundToNearest } from "./round_to_nearest.js";
+import { sparsity } from "./sparsity.js";
+
+export const modifierTypes: readonly ModifierType[] = [roundToNearest, sparsity, quantization];

@@ -1,0 +1,45 @@
+/** What a finished stage left, in a file, so that a recipe with several stages goes on after the last finished one. */
+import { join } from "node:path";
+import { readSafetensors, writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors.js";
+import { UsmLiteError } from "../errors.js";
+import { tidy } from "../tensor/scope.js";
+import { Tensor } from "../tensor/tensor.js";
+import type { CompressionPlan } from "./compression_plan.js";
+import type { CompressionState } from "./compression_state.js";
+
+const parts = ["mask", "scale", "zeroPoint"] as const;
+
+export const stageFile = (run: string, index: number, name: string): string => join(run, `${index + 1}-${name}.safetensors`);
+
+/** Writes weights, masks and scales, whole or not at all. */
+export function saveStage(path: string, state: CompressionState, buffers: ReadonlyMap<string, Tensor>): void {
+  const entries: [string, SafetensorsEntry][] = [];
+  for (const [name, weight] of [...state.parameters, ...buffers]) entries.push([`weight.${name}`, weight]);
+  for (const name of state.parameters.keys()) {
+    const coding = state.coding(name);
+    for (const part of parts) if (coding[part]) entries.push([`${part}.${name}`, coding[part]]);
+  }
+  writeSafetensors(path, entries, { format: "pt" });
+}
+
+/** Reads what {@link saveStage} wrote. @throws UsmLiteError BAD_CHECKPOINT */
+export function restoreStage(path: string, state: CompressionState, buffers: ReadonlyMap<string, Tensor>, plan: CompressionPlan): void {
+  using file = readSafetensors(path);
+  for (const [name, weight] of [...state.parameters, ...buffers]) {
+    if (file.shape(`weight.${name}`).join() !== weight.shape.join()) {
+      throw new UsmLiteError("BAD_CHECKPOINT", `${path}: tensor "weight.${name}" has another shape than the model's; delete the folder of the run`);
+    }
+    weight.write(file.values(`weight.${name}`));
+  }
+  tidy(() => {
+    for (const [name, spec] of plan) {
+      const tensors = parts.filter((part) => file.has(`${part}.${name}`)).map((part) => [part, readPart(file, part, name)] as const);
+      state.update(name, { spec, ...Object.fromEntries(tensors) });
+    }
+  });
+}
+
+function readPart(file: ReturnType<typeof readSafetensors>, part: (typeof parts)[number], name: string): Tensor {
+  const key = `${part}.${name}`;
+  return part === "mask" ? Tensor.from(file.bytes(key), file.shape(key), "uint8") : Tensor.from(file.values(key), file.shape(key));
+}

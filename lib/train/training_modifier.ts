@@ -1,0 +1,33 @@
+/** What changes a training run beyond its model: pruning, quantization, distillation, adapters. */
+import type { RandomStream } from "../ops/random_stream.js";
+import type { LayerCoding } from "../quant/layer_coding.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { ParameterSettings } from "./optimizer.js";
+import type { BatchLoss, TrainingBatch, TrainingContext } from "./trainable_model.js";
+
+/** All methods may be left out. Several modifiers of a run are called one after another, in the order given to the trainer. */
+export interface TrainingModifier {
+  /**
+   * Before the forward passes of a step.
+   * @param step steps done
+   * @param random the run's stream, whose position checkpoints keep
+   */
+  beforeStep?(step: number, random: RandomStream): void;
+  /** Maps a weight to the one multiplied by, differentiably; what the modifier before made is `weight` here. */
+  transformWeight?(name: string, weight: Tensor): Tensor;
+  /** The loss of a batch, around that of the model: calls `next` at least once. The first modifier is the outermost. */
+  loss?(batch: TrainingBatch, context: TrainingContext, next: (context: TrainingContext) => BatchLoss): BatchLoss;
+  /** After the optimizer changed the weights. */
+  afterStep?(step: number): void;
+  /** Trainable tensors of its own, such as learned scales; averaged as weights are. Names must differ from the model's. */
+  parameters?(): ReadonlyMap<string, Tensor>;
+  /** Other tensors that must be saved and restored with the run. */
+  state?(): ReadonlyMap<string, Tensor>;
+  /** How a parameter of the model, or of its own, is trained. */
+  settingsOf?(name: string, parameter: Tensor): ParameterSettings | undefined;
+  /** Numbers for the line of the step in `metrics.jsonl`. */
+  metrics?(): Readonly<Record<string, number>>;
+  /** After the run, when all parameters have their final values: how weights are coded that this modifier trained. */
+  finish?(): ReadonlyMap<string, LayerCoding>;
+  dispose?(): void;
+}
