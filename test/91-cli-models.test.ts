@@ -20,7 +20,7 @@ const file = (name: string, text: string): string => {
 
 test("compress writes a model that inspect and evaluate read", async (t) => {
   const out = inFolder("packed");
-  const recipe = file("int4.yaml", "spec: int4+2:4\n");
+  const recipe = file("int4.yaml", "stages: [{modifiers: [{type: round-to-nearest, spec: int4+2:4}]}]\n");
   const compressed = await usmLite("compress", "--model", model, "--recipe", recipe, "--out", out);
   t.like(compressed, { status: 0, stderr: "" });
   t.regex(compressed.stdout, /encoder\.layers\.0\.self_attn\.q_proj\.weight +32x32 +int4\+2:4/);
@@ -79,10 +79,10 @@ test("what is wrong in a recipe, manifest or configuration is named with its pla
     [["evaluate", "--model", model, "--data", bad], 1, /bad\.jsonl:2: is not JSON.*"audio_filepath".*\[BAD_MANIFEST\]/],
     [["evaluate", "--model", model, "--data", broken], 1, /broken\.jsonl:1: .*a\.wav.*\[BAD_AUDIO\]/],
     [["evaluate", "--model", model], 2, /required option '--data <manifest>'/],
-    [recipe("layer.yaml", "spec: int4\nlayers: [{pattern: decoder.*, spec: int8}]"), 1, /layer\.yaml: pattern "decoder\.\*" matches no layer; layers are named like.*\[BAD_RECIPE\]/],
-    [recipe("spec.yaml", "spec: int7"), 1, /spec\.yaml: key "spec": .*int7.*\[UNSUPPORTED_SPEC\]/],
-    [recipe("tune.yaml", "spec: int4\nfineTuning: {steps: 2}"), 2, /tune\.yaml has fineTuning, which needs --data.*\[INVALID_ARGUMENT\]/],
-    [[...recipe("tuned.yaml", "spec: int4\nfineTuning: {steps: 2}"), "--data", bad], 1, /bad\.jsonl:2: is not JSON.*\[BAD_MANIFEST\]/],
+    [recipe("layer.yaml", "stages: [{modifiers: [{type: round-to-nearest, targets: [decoder.*], spec: int8}]}]"), 1, /layer\.yaml:1: pattern "decoder\.\*" matches no layer; layers are named like.*\[BAD_RECIPE\]/],
+    [recipe("spec.yaml", "stages:\n  - modifiers:\n      - type: round-to-nearest\n        spec: int7"), 1, /spec\.yaml:4: key "stages\.0\.modifiers\.0\.spec": .*int7.*\[UNSUPPORTED_SPEC\]/],
+    [recipe("tune.yaml", "stages: [{training: {steps: 2}}]"), 2, /tune\.yaml trains or calibrates, which needs --data.*\[INVALID_ARGUMENT\]/],
+    [[...recipe("tuned.yaml", "stages: [{training: {steps: 2}}]"), "--data", bad], 1, /bad\.jsonl:2: is not JSON.*\[BAD_MANIFEST\]/],
     [["compress", "--model", model, "--out", out], 2, /required option '--recipe <file>'/],
     [["inspect", inFolder("corpus")], 1, /config\.json does not exist.*\[FILE_NOT_FOUND\]/],
   ];
