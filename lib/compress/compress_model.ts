@@ -48,7 +48,7 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
   const model = loadModel(options.model);
   checkFloat(model.compression, options.model);
   const stages = planStages(recipe, model.network);
-  const speech = trainableSpeech(model, manifest, recipe.source);
+  const speech = trainableSpeech(model, manifest);
   using state = new CompressionState(model.network.parameters());
   const run = `${out}.run`;
   for (const [index, planned] of stages.entries()) {

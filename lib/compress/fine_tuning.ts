@@ -1,11 +1,14 @@
 /** The stages of a recipe that train: modifiers in the forward pass of fine-tuning on speech. */
+import { join } from "node:path";
 import { LogMel } from "../audio/log_mel.js";
-import { FeatureCache } from "../data/feature_cache.js";
+import { readPreprocessorConfig } from "../audio/preprocessor_config.js";
+import { readJsonFile } from "../checkpoint/json_file.js";
+import { FeatureCache, type FrontEndSource } from "../data/feature_cache.js";
 import { readManifest } from "../data/manifest.js";
 import { SpeechBatches } from "../data/speech_batches.js";
 import { UsmLiteError } from "../errors.js";
-import { LasrForCtc } from "../models/lasr/lasr_for_ctc.js";
-import type { SpeechModel } from "../models/model_folder.js";
+import { modelFiles, type SpeechModel } from "../models/model_folder.js";
+import { trainableNetwork } from "../models/trainable.js";
 import type { ParameterSettings } from "../train/optimizer.js";
 import { warmupCosine } from "../train/schedule.js";
 import { Trainer } from "../train/trainer.js";
@@ -27,14 +30,9 @@ export interface TrainableSpeech {
 }
 
 /** @throws UsmLiteError UNSUPPORTED_MODEL, BAD_TOKENIZER */
-export function trainableSpeech(model: SpeechModel, manifest: string, source: string): TrainableSpeech {
-  const { network, frontEnd, tokenizer, folder } = model;
-  if (!(network instanceof LasrForCtc && frontEnd instanceof LogMel)) {
-    throw new UsmLiteError(
-      "UNSUPPORTED_MODEL",
-      `${source} needs a model in training, which is supported for lasr_ctc models; without such stages ${folder} is compressed in one shot`,
-    );
-  }
+export function trainableSpeech(model: SpeechModel, manifest: string): TrainableSpeech {
+  const { tokenizer, folder } = model;
+  const network = trainableNetwork(model);
   if (!tokenizer) throw new UsmLiteError("BAD_TOKENIZER", `${folder} has no tokenizer.json, which fine-tuning needs`);
   return { model, network, manifest };
 }
@@ -46,10 +44,10 @@ export async function speechBatches(
   cacheFolder: string,
   onStatus: (sentence: string) => void,
 ): Promise<SpeechBatches> {
-  const { tokenizer, frontEnd } = model as SpeechModel & { frontEnd: LogMel };
+  const { tokenizer } = model;
   const utterances = readManifest(manifest);
   const speeds = settings.speedPerturbation ? [0.9, 1, 1.1] : [1];
-  const cache = new FeatureCache(cacheFolder, frontEnd.config);
+  const cache = new FeatureCache(cacheFolder, frontEndSource(model));
   onStatus(`computing features of ${utterances.length} utterances`);
   await cache.prepare(utterances, speeds);
   return new SpeechBatches(utterances, (text) => tokenizer?.encode(text) ?? [], cache, {
@@ -58,6 +56,11 @@ export async function speechBatches(
     speeds,
     ...(settings.specAugment ? { specAugment: { frequencyMaskShare: 0.1, timeMasksPerFrame: 0.005, maximumTimeMasks: 4 } } : {}),
   });
+}
+
+function frontEndSource({ frontEnd, folder }: SpeechModel): FrontEndSource {
+  if (frontEnd instanceof LogMel) return frontEnd.config;
+  return { model: readJsonFile(join(folder, modelFiles.config), "BAD_CONFIG"), preprocessor: readPreprocessorConfig(folder).json };
 }
 
 /** Batches of `count` utterances drawn from the speech, without augmentation. */

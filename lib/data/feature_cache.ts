@@ -1,9 +1,10 @@
-/** Log-mel features of a corpus, computed once and kept on disk, so that epochs decode no audio. */
+/** Features of a corpus, computed once and kept on disk, so that epochs decode no audio. */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import type { LogMelConfig } from "../audio/log_mel.js";
+import type { JsonObject } from "../checkpoint/json_file.js";
 import { UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
 import { threadCount } from "../native/runtime.js";
 import { decodeFeatures, isFeatureFile } from "./feature_file.js";
@@ -11,6 +12,9 @@ import type { Utterance } from "./manifest.js";
 
 // Part of every key: raise it when the features of the same audio change.
 const version = 1;
+
+/** What makes the features: the log-mel front end of LASR, or that of a model folder by its `config.json` and `preprocessor_config.json`. */
+export type FrontEndSource = LogMelConfig | { readonly model: JsonObject; readonly preprocessor: JsonObject };
 
 /** Features of one utterance. */
 export interface Features {
@@ -55,7 +59,7 @@ export class FeatureCache {
 
   constructor(
     private readonly folder: string,
-    private readonly frontEnd: LogMelConfig,
+    private readonly frontEnd: FrontEndSource,
   ) {}
 
   /**
@@ -108,7 +112,9 @@ export class FeatureCache {
     let path = this.paths.get(key);
     if (!path) {
       const { size, mtimeMs } = statSync(audioPath);
-      const hash = createHash("sha256").update(JSON.stringify([version, key, size, mtimeMs, this.frontEnd])).digest("hex");
+      // Of the model nothing but its family matters to features.
+      const frontEnd = "model" in this.frontEnd ? [this.frontEnd.model["model_type"], this.frontEnd.preprocessor] : this.frontEnd;
+      const hash = createHash("sha256").update(JSON.stringify([version, key, size, mtimeMs, frontEnd])).digest("hex");
       path = join(this.folder, hash.slice(0, 2), `${hash.slice(2, 34)}.features`);
       this.paths.set(key, path);
     }
@@ -119,7 +125,7 @@ export class FeatureCache {
 /** Feeds one worker from `queue` until that is empty. */
 function runWorker(
   queue: IterableIterator<FeatureJob>,
-  frontEnd: LogMelConfig,
+  frontEnd: FrontEndSource,
   signal: AbortSignal | undefined,
   onDone: () => void,
 ): Promise<void> {

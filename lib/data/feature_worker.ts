@@ -2,19 +2,26 @@
 import { renameSync, writeFileSync } from "node:fs";
 import { parentPort, threadId, workerData } from "node:worker_threads";
 import { decodeAudio } from "../audio/decode.js";
-import { LogMel, type LogMelConfig } from "../audio/log_mel.js";
+import type { FrontEnd } from "../audio/front_end.js";
+import { LogMel } from "../audio/log_mel.js";
 import { resample } from "../audio/resample.js";
 import { UsmLiteError } from "../errors.js";
-import type { FeatureJob, FeatureJobDone } from "./feature_cache.js";
+import { describeModel } from "../models/model_folder.js";
+import type { FeatureJob, FeatureJobDone, FrontEndSource } from "./feature_cache.js";
 import { encodeFeatures } from "./feature_file.js";
 
 if (!parentPort) throw new UsmLiteError("INTERNAL", "this module runs only in a worker thread");
 const port = parentPort;
-const frontEnd = new LogMel(workerData as LogMelConfig);
+const frontEnd = frontEndOf(workerData as FrontEndSource);
 
 port.on("message", (job: FeatureJob) => {
   void extract(job).then((answer) => port.postMessage(answer));
 });
+
+function frontEndOf(source: FrontEndSource): FrontEnd {
+  if (!("model" in source)) return new LogMel(source);
+  return describeModel(source.model, "config.json").frontEnd(source.preprocessor, "preprocessor_config.json");
+}
 
 async function extract(job: FeatureJob): Promise<FeatureJobDone> {
   const first = job.segments[0]?.source ?? job.audioPath;
@@ -44,10 +51,10 @@ function cut({ offset, duration, source }: FeatureJob["segments"][number], sampl
 function write({ outputs, source }: FeatureJob["segments"][number], samples: Float32Array): void {
   for (const { speed, path } of outputs) {
     const permille = Math.round(1000 * speed);
-    using features = frontEnd.logMel(permille === 1000 ? samples : resample(samples, permille, 1000));
+    using features = frontEnd.features(permille === 1000 ? samples : resample(samples, permille, 1000));
     const [frames, bins] = [features.dim(0), features.dim(1)];
     if (frames === 0) {
-      throw new UsmLiteError("BAD_MANIFEST", `${source}: its audio is shorter than one frame of ${frontEnd.config.windowLength} samples; leave it out`);
+      throw new UsmLiteError("BAD_MANIFEST", `${source}: its audio is shorter than one frame; leave it out`);
     }
     // Atomic but not synced: after a crash a file that is not whole is computed again.
     const temporary = `${path}.${process.pid}-${threadId}.partial`;

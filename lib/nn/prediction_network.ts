@@ -1,11 +1,16 @@
-/** The prediction network of a transducer (Graves 2012): an LSTM over the tokens so far. For inference. */
+/** The prediction network of a transducer (Graves 2012): an LSTM over the tokens so far. */
 import { linear } from "../ops/linear.js";
 import { packedLinear } from "../ops/packed_linear.js";
 import { lstmCell } from "../ops/lstm_cell.js";
+import { lstmSequence } from "../ops/lstm_sequence.js";
+import { scaledSum } from "../ops/elementwise.js";
 import { gatherRows } from "../ops/row_copies.js";
 import { PackedMatrix } from "../quant/packed_matrix.js";
+import { UsmLiteError } from "../errors.js";
+import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
+import type { ForwardContext } from "./forward_context.js";
 import { Linear } from "./linear.js";
 import type { WeightScope } from "./weight_source.js";
 
@@ -85,6 +90,30 @@ export class PredictionNetwork {
         return { output: outputs.slice(row * hidden, (row + 1) * hidden), state };
       });
     });
+  }
+
+  /**
+   * What the network makes of every prefix of known transcripts, differentiably: for training, with float weights.
+   * @param targets token ids of each transcript
+   * @param start what stands before the first token
+   * @returns (tokens + transcripts, hidden): of each transcript its prefixes, the empty one first
+   */
+  forward(targets: readonly (readonly number[])[], start: number, context: ForwardContext): Tensor {
+    const offsets = new SequenceOffsets(targets.map((labels) => labels.length + 1));
+    let x = gatherRows(this.embedding, targets.flatMap((labels) => [start, ...labels]));
+    for (const layer of this.layers) {
+      const [input, recurrent] = (["ih", "hh"] as const).map((part) => {
+        const weight = part === "ih" ? layer.input : layer.recurrent;
+        if (weight instanceof PackedMatrix) throw new UsmLiteError("UNSUPPORTED_MODEL", "packed weights cannot be trained; load the model with float weights");
+        return context.transformWeight?.(this.scope.nameOf(`lstm.weight_${part}_${layer.name}`), weight) ?? weight;
+      }) as [Tensor, Tensor];
+      context.observeInput?.(this.scope.nameOf(`lstm.weight_ih_${layer.name}`), x);
+      const gates = linear(x, input, { bias: scaledSum(layer.inputBias, 1, layer.recurrentBias, 1) });
+      x = lstmSequence(gates, recurrent, offsets);
+      // The states of all steps but the last are what the next ones multiply.
+      context.observeInput?.(this.scope.nameOf(`lstm.weight_hh_${layer.name}`), x);
+    }
+    return this.projector.forward(x, context);
   }
 
   /** Names of the weights that compression applies to. */

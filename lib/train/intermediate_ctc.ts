@@ -4,7 +4,8 @@
  * exists in training only.
  */
 import { UsmLiteError } from "../errors.js";
-import { forwardContextOf, type LasrForCtc } from "../models/lasr/lasr_for_ctc.js";
+import { forwardContextOf } from "../models/ctc_training.js";
+import type { LasrForCtc } from "../models/lasr/lasr_for_ctc.js";
 import { ctcLoss } from "../ops/ctc_loss.js";
 import { scaledSum } from "../ops/elementwise.js";
 import { linear } from "../ops/linear.js";

@@ -43,9 +43,9 @@ export interface TrainingContext {
 
 /** What a forward pass gave besides its loss, on the same tape: for losses that compare it with something else. */
 export interface ForwardOutputs {
-  /** (hidden frames, vocabulary) */
-  readonly logits: Tensor;
-  /** Where each utterance lies in `logits`. */
+  /** (hidden frames, vocabulary); absent for models that score tokens by more than the frame. */
+  readonly logits?: Tensor;
+  /** Where each utterance lies in `logits` and `hidden`. */
   readonly offsets: SequenceOffsets;
   /** (hidden frames, hidden) after each block, with {@link TrainingContext.keepHidden}; undefined where a block was dropped. */
   readonly hidden?: readonly (Tensor | undefined)[];
@@ -57,7 +57,6 @@ export interface BatchLoss {
   readonly loss: Tensor;
   /** Utterances left out because their transcript is longer than any alignment of their frames allows. */
   readonly infeasible?: number;
-  /** Absent for models whose loss is no function of logits by frame. */
   readonly outputs?: ForwardOutputs;
 }
 

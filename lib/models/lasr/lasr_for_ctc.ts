@@ -3,10 +3,11 @@ import type { ForwardContext } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
-import { ctcLoss, type CtcLossOptions } from "../../ops/ctc_loss.js";
+import type { CtcLossOptions } from "../../ops/ctc_loss.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import { ctcTrainingLoss } from "../ctc_training.js";
 import type { CtcNetwork } from "../speech_network.js";
 import type { LasrConfig } from "./lasr_config.js";
 import { LasrEncoder } from "./lasr_encoder.js";
@@ -84,13 +85,7 @@ export class LasrForCtc implements TrainableModel, CtcNetwork {
   }
 
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
-    const hidden: (Tensor | undefined)[] = this.encoder.blocks.map(() => undefined);
-    const inspect = context.keepHidden ? (x: Tensor, block: number) => void (hidden[block] = x) : undefined;
-    const { logits, offsets } = this.forward(batch.features, batch.offsets, forwardContextOf(batch, context), inspect);
-    return {
-      ...ctcLoss(logits, offsets, batch.targets, this.ctcOptions),
-      outputs: { logits, offsets, ...(inspect ? { hidden } : {}) },
-    };
+    return ctcTrainingLoss(this, batch, context, this.ctcOptions);
   }
 
   /** What `config.json` says about the loss. */
@@ -116,13 +111,4 @@ export class LasrForCtc implements TrainableModel, CtcNetwork {
   private get layers(): readonly { readonly name: string }[] {
     return [...this.encoder.subsampler.layers, ...this.encoder.linears, this.head];
   }
-}
-
-/** The forward pass of a training (or validation) step. */
-export function forwardContextOf(batch: TrainingBatch, context: TrainingContext): ForwardContext {
-  return {
-    ...(context.training ? { random: context.random, withoutDropout: batch.plain ?? false } : {}),
-    ...(context.transformWeight ? { transformWeight: context.transformWeight } : {}),
-    ...(context.observeInput ? { observeInput: context.observeInput } : {}),
-  };
 }

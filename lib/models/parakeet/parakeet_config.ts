@@ -35,6 +35,8 @@ const ctcSchema = z.looseObject({
   model_type: z.literal("parakeet_ctc"),
   vocab_size: positive.default(1025),
   pad_token_id: id.default(1024),
+  ctc_loss_reduction: z.enum(["mean", "sum"]).default("mean"),
+  ctc_zero_infinity: z.boolean().default(true),
   encoder_config: parakeetEncoderSchema.prefault({}),
 });
 

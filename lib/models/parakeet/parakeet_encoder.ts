@@ -8,7 +8,8 @@ import { RelativePositions } from "../../nn/relative_positions.js";
 import { RelativeSelfAttention, type RelativeSelfAttentionSizes } from "../../nn/relative_self_attention.js";
 import type { WeightScope } from "../../nn/weight_source.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
-import { tidy } from "../../tensor/scope.js";
+import type { ForwardContext } from "../../nn/forward_context.js";
+import { activeTape } from "../../ops/tape.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { Encoded } from "../speech_network.js";
 import { attentionContext, type ParakeetEncoderConfig } from "./parakeet_config.js";
@@ -57,6 +58,7 @@ export class ParakeetEncoder {
       normBias: true,
       layerNormEpsilon,
       batchNormMomentum: 0.1,
+      frozenStatistics: true,
       feedForwardResidualWeights: [1, 0.5],
       convolutionResidualWeights: [1, 1],
       activationDropout: 0,
@@ -79,12 +81,18 @@ export class ParakeetEncoder {
 
   /**
    * @param features (frames, mel bins) log-mel frames of all sequences
+   * @param inspectLayer given (hidden frames, hidden) after each block: for losses on inner layers
    * @returns (hidden frames, hidden) and where each sequence lies in them
    * @throws UsmLiteError INVALID_ARGUMENT when a sequence has more frames than full attention allows
    */
-  forward(features: Tensor, offsets: SequenceOffsets): Encoded {
+  forward(
+    features: Tensor,
+    offsets: SequenceOffsets,
+    context: ForwardContext = {},
+    inspectLayer?: (hidden: Tensor, layer: number) => void,
+  ): Encoded {
     const { hidden_size, scale_input, max_position_embeddings } = this.config;
-    const subsampled = this.subsampling.forward(features, offsets, {}, scale_input ? Math.sqrt(hidden_size) : 1);
+    const subsampled = this.subsampling.forward(features, offsets, context, scale_input ? Math.sqrt(hidden_size) : 1);
     const longest = Math.max(1, ...subsampled.offsets.lengths);
     if (!this.context && longest > max_position_embeddings) {
       throw new UsmLiteError(
@@ -95,12 +103,13 @@ export class ParakeetEncoder {
     const [before, after] = this.context ?? [longest - 1, longest - 1];
     const positions = this.positions.forDistances(before, after);
     let x = subsampled.output;
-    for (const block of this.blocks) {
+    this.blocks.forEach((block, index) => {
       const input = x;
-      x = tidy(() => block.forward(input, subsampled.offsets, { positions }));
-      input.dispose();
-    }
-    positions.embeddings.dispose();
+      x = block.forward(input, subsampled.offsets, { ...context, positions });
+      inspectLayer?.(x, index);
+      if (!activeTape() && !inspectLayer) input.dispose();
+    });
+    if (!activeTape()) positions.embeddings.dispose();
     return { hidden: x, offsets: subsampled.offsets };
   }
 
@@ -109,9 +118,14 @@ export class ParakeetEncoder {
     return this.blocks.flatMap((block) => block.linears);
   }
 
+  /** To be called after weights changed by other means than a training step. */
+  weightsChanged(): void {
+    for (const block of this.blocks) block.convolution.forgetFolded();
+  }
+
   /** Gives back the memory of what was made from weights and for positions. */
   dispose(): void {
     this.positions.dispose();
-    for (const block of this.blocks) block.convolution.forgetFolded();
+    this.weightsChanged();
   }
 }

@@ -1,14 +1,17 @@
-/** Parakeet encoder with a CTC head: `ParakeetForCTC` of transformers, for inference. */
+/** Parakeet encoder with a CTC head: `ParakeetForCTC` of transformers, for inference and training. */
+import type { ForwardContext } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import type { Tensor } from "../../tensor/tensor.js";
+import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import { ctcTrainingLoss } from "../ctc_training.js";
 import type { CtcNetwork, Encoded } from "../speech_network.js";
 import type { ParakeetCtcConfig } from "./parakeet_config.js";
 import { ParakeetEncoder } from "./parakeet_encoder.js";
 
-export class ParakeetForCtc implements CtcNetwork {
+export class ParakeetForCtc implements CtcNetwork, TrainableModel {
   readonly kind = "ctc";
   readonly encoder: ParakeetEncoder;
   private readonly weights: WeightRegistry;
@@ -25,9 +28,25 @@ export class ParakeetForCtc implements CtcNetwork {
     this.head = new Linear(scope, "ctc_head", [config.vocab_size, config.encoder_config.hidden_size, 1], { bias: true });
   }
 
-  forward(features: Tensor, offsets: SequenceOffsets): Encoded & { readonly logits: Tensor } {
-    const encoded = this.encoder.forward(features, offsets);
-    return { ...encoded, logits: this.head.forward(encoded.hidden, {}) };
+  /** @param inspectLayer given (hidden frames, hidden) after each block: for losses on inner layers */
+  forward(
+    features: Tensor,
+    offsets: SequenceOffsets,
+    context: ForwardContext = {},
+    inspectLayer?: (hidden: Tensor, layer: number) => void,
+  ): Encoded & { readonly logits: Tensor } {
+    const encoded = this.encoder.forward(features, offsets, context, inspectLayer);
+    return { ...encoded, logits: this.head.forward(encoded.hidden, context) };
+  }
+
+  /** Batch normalisation keeps the statistics of the checkpoint. */
+  loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
+    const { ctc_loss_reduction: reduction, ctc_zero_infinity: zeroInfinity } = this.config;
+    return ctcTrainingLoss(this, batch, context, { blank: this.blankId, reduction, zeroInfinity });
+  }
+
+  weightsChanged(): void {
+    this.encoder.weightsChanged();
   }
 
   hiddenFrames(featureFrames: number): number {

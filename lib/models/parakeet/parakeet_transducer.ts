@@ -1,16 +1,22 @@
-/** Parakeet encoder with a transducer: `ParakeetForRNNT` and `ParakeetForTDT` of transformers, for inference. */
+/** Parakeet encoder with a transducer: `ParakeetForRNNT` and `ParakeetForTDT` of transformers, for inference and training. */
+import { UsmLiteError } from "../../errors.js";
+import type { ForwardContext } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import { PredictionNetwork, type Prediction } from "../../nn/prediction_network.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
+import { transducerLoss } from "../../ops/transducer_loss.js";
+import { PackedMatrix } from "../../quant/packed_matrix.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import { tidy } from "../../tensor/scope.js";
 import { Tensor } from "../../tensor/tensor.js";
+import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import { forwardContextOf } from "../ctc_training.js";
 import type { Encoded, TransducerNetwork } from "../speech_network.js";
 import type { ParakeetTransducerConfig } from "./parakeet_config.js";
 import { ParakeetEncoder } from "./parakeet_encoder.js";
 
-export class ParakeetTransducer implements TransducerNetwork {
+export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
   readonly kind = "transducer";
   readonly encoder: ParakeetEncoder;
   private readonly weights: WeightRegistry;
@@ -32,9 +38,42 @@ export class ParakeetTransducer implements TransducerNetwork {
     this.head = new Linear(scope, "joint.head", [vocabulary + durations.length, hidden], { bias: true });
   }
 
-  encode(features: Tensor, offsets: SequenceOffsets): Encoded & { readonly projected: Tensor } {
-    const encoded = this.encoder.forward(features, offsets);
-    return { ...encoded, projected: this.encoderProjector.forward(encoded.hidden, {}) };
+  /** @param inspectLayer given (hidden frames, hidden) after each block: for losses on inner layers */
+  encode(
+    features: Tensor,
+    offsets: SequenceOffsets,
+    context: ForwardContext = {},
+    inspectLayer?: (hidden: Tensor, layer: number) => void,
+  ): Encoded & { readonly projected: Tensor } {
+    const encoded = this.encoder.forward(features, offsets, context, inspectLayer);
+    return { ...encoded, projected: this.encoderProjector.forward(encoded.hidden, context) };
+  }
+
+  /**
+   * The loss that NeMo trains these models with: per label of the batch for the plain transducer, mean over utterances of the loss per
+   * label with durations. Batch normalisation keeps the statistics of the checkpoint.
+   * @throws UsmLiteError UNSUPPORTED_MODEL when weights are packed
+   */
+  loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
+    const { weight: stored, bias, name } = this.head;
+    if (stored instanceof PackedMatrix) throw new UsmLiteError("UNSUPPORTED_MODEL", "packed weights cannot be trained; load the model with float weights");
+    const forward = forwardContextOf(batch, context);
+    const hidden: (Tensor | undefined)[] = this.encoder.blocks.map(() => undefined);
+    const inspect = context.keepHidden ? (x: Tensor, block: number) => void (hidden[block] = x) : undefined;
+    const { projected, offsets } = this.encode(batch.features, batch.offsets, forward, inspect);
+    const predictions = this.prediction.forward(batch.targets, this.blankId, forward);
+    const weight = context.transformWeight?.(name, stored) ?? stored;
+    const { durations } = this.config;
+    const result = transducerLoss(projected, offsets, predictions, batch.targets, { weight, bias: bias as Tensor }, {
+      blank: this.blankId,
+      durations,
+      reduction: durations.length > 0 ? "mean" : "mean-volume",
+    });
+    return { ...result, outputs: { offsets, ...(inspect ? { hidden } : {}) } };
+  }
+
+  weightsChanged(): void {
+    this.encoder.weightsChanged();
   }
 
   predict(tokens: readonly number[], before: readonly (Prediction | undefined)[]): Prediction[] {

@@ -1,10 +1,12 @@
-/** The convolutions that make hidden frames of samples (Baevski et al. 2020, wav2vec 2.0), for inference. */
+/** The convolutions that make hidden frames of samples (Baevski et al. 2020, wav2vec 2.0). Training leaves them as they are. */
+import type { ForwardContext } from "../../nn/forward_context.js";
 import { StridedConvolution } from "../../nn/strided_convolution.js";
 import { Norm } from "../../nn/transformer_block.js";
 import type { WeightScope } from "../../nn/weight_source.js";
 import { geluInPlace } from "../../ops/gelu.js";
 import { instanceNorm } from "../../ops/instance_norm.js";
 import { subsampledLength } from "../../ops/subsampling_convolution.js";
+import { withoutRecording } from "../../ops/tape.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { Wav2Vec2Config } from "./wav2vec2_config.js";
@@ -40,11 +42,19 @@ export class FeatureEncoder {
     return conv_kernel.reduce((length, kernel, index) => subsampledLength(length, kernel, conv_stride[index] as number), samples);
   }
 
-  /** @param samples (samples, 1); returns (hidden frames, channels) and where each sequence now lies */
-  forward(samples: Tensor, offsets: SequenceOffsets): { output: Tensor; offsets: SequenceOffsets } {
+  /**
+   * Not recorded on a tape: fine-tuning keeps these layers, as is usual.
+   * @param samples (samples, 1)
+   * @returns (hidden frames, channels) and where each sequence now lies
+   */
+  forward(samples: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}): { output: Tensor; offsets: SequenceOffsets } {
+    return withoutRecording(() => this.convolve(samples, offsets, context));
+  }
+
+  private convolve(samples: Tensor, offsets: SequenceOffsets, context: ForwardContext): { output: Tensor; offsets: SequenceOffsets } {
     let x = samples;
     for (const { convolution, normalize } of this.layers) {
-      const { output, offsets: where } = convolution.forward(x, offsets, {});
+      const { output, offsets: where } = convolution.forward(x, offsets, context);
       const normalized = normalize(output, where);
       geluInPlace(normalized);
       // The largest tensors of a forward pass.

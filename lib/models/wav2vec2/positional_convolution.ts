@@ -1,11 +1,13 @@
 /** What wav2vec 2.0 has instead of positions: a wide grouped convolution with weight normalisation (Salimans, Kingma 2016). */
 import type { WeightScope } from "../../nn/weight_source.js";
-import { geluInPlace } from "../../ops/gelu.js";
+import { geluOf } from "../../ops/gelu.js";
 import { groupedConvolution } from "../../ops/grouped_convolution.js";
 import { swapLastAxes } from "../../ops/swap_axes.js";
+import { activeTape } from "../../ops/tape.js";
+import { weightNorm } from "../../ops/weight_norm.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
-import { keep } from "../../tensor/scope.js";
-import { Tensor } from "../../tensor/tensor.js";
+import { keep, tidy } from "../../tensor/scope.js";
+import type { Tensor } from "../../tensor/tensor.js";
 
 // The same two tensors have other names since PyTorch 2.
 const spellings = [
@@ -34,28 +36,27 @@ export class PositionalConvolution {
 
   /** `gelu(convolution(x))`, (frames, hidden) */
   forward(x: Tensor, offsets: SequenceOffsets): Tensor {
-    this.weight ??= keep(this.normalizedWeight());
     // An even kernel gives one frame too many, of which the last is dropped: all zeros but half a kernel lie before a sequence.
     const leftPadding = Math.floor(this.kernel / 2);
-    const y = groupedConvolution(x, this.weight, this.bias, offsets, { groups: this.groups, leftPadding });
-    geluInPlace(y);
-    return y;
+    return geluOf(groupedConvolution(x, this.currentWeight(), this.bias, offsets, { groups: this.groups, leftPadding }));
   }
 
-  dispose(): void {
+  /** Gives back the memory of what was made from weights; to be called when they changed. */
+  forgetWeight(): void {
     this.weight?.dispose();
     this.weight = undefined;
   }
 
+  private currentWeight(): Tensor {
+    if (activeTape()) {
+      this.forgetWeight();
+      return this.normalizedWeight();
+    }
+    return (this.weight ??= keep(tidy(() => this.normalizedWeight())));
+  }
+
   /** Each tap has the length that `gain` says over all outputs and inputs. */
   private normalizedWeight(): Tensor {
-    const gains = this.gain.toArray();
-    const weight = this.direction.toArray();
-    const squares = new Float64Array(this.kernel);
-    weight.forEach((value, i) => (squares[i % this.kernel] = (squares[i % this.kernel] as number) + value * value));
-    const factors = squares.map((square, tap) => (gains[tap] as number) / Math.sqrt(square));
-    for (let i = 0; i < weight.length; i++) weight[i] = (weight[i] as number) * (factors[i % this.kernel] as number);
-    using byInput = Tensor.from(weight, this.direction.shape);
-    return swapLastAxes(byInput);
+    return swapLastAxes(weightNorm(this.gain, this.direction));
   }
 }

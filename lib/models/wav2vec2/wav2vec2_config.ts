@@ -14,6 +14,8 @@ const configSchema = z.looseObject({
   architectures: z.array(z.string()).nullish(),
   vocab_size: positive.default(32),
   pad_token_id: z.number().int().nonnegative().default(0),
+  ctc_loss_reduction: z.enum(["mean", "sum"]).default("sum"),
+  ctc_zero_infinity: z.boolean().default(false),
   hidden_size: positive.default(768),
   num_hidden_layers: positive.default(12),
   num_attention_heads: positive.default(12),

@@ -1,24 +1,32 @@
-/** The Transformer and Conformer encoders of wav2vec 2.0 and HuBERT (`Wav2Vec2Encoder`, .. in transformers), for inference. */
+/** The Transformer and Conformer encoders of wav2vec 2.0 and HuBERT (`Wav2Vec2Encoder`, .. in transformers). */
 import { ConformerBlock } from "../../nn/conformer_block.js";
 import { wav2vec2ConformerNames } from "../../nn/conformer_names.js";
+import type { ForwardContext } from "../../nn/forward_context.js";
 import type { Linear } from "../../nn/linear.js";
 import { RelativePositions } from "../../nn/relative_positions.js";
 import { RelativeSelfAttention } from "../../nn/relative_self_attention.js";
 import { Norm, TransformerBlock } from "../../nn/transformer_block.js";
 import type { WeightScope } from "../../nn/weight_source.js";
 import { scaledSum } from "../../ops/elementwise.js";
+import { activeTape, releaseUnlessRecording } from "../../ops/tape.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
-import { tidy } from "../../tensor/scope.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import { PositionalConvolution } from "./positional_convolution.js";
 import { RotatedSelfAttention } from "./rotated_self_attention.js";
 import type { Wav2Vec2Config } from "./wav2vec2_config.js";
 
+/** Given (frames, hidden) after each block. */
+export type InspectLayer = (hidden: Tensor, layer: number) => void;
+
 export interface Encoder {
   /** @param x (frames, hidden); returns the same shape */
-  forward(x: Tensor, offsets: SequenceOffsets): Tensor;
+  forward(x: Tensor, offsets: SequenceOffsets, context?: ForwardContext, inspectLayer?: InspectLayer): Tensor;
+  /** Number of blocks. */
+  readonly depth: number;
   /** The linear layers of the blocks. */
   readonly linears: readonly Linear[];
+  /** To be called after weights changed by other means than a training step. */
+  weightsChanged(): void;
   /** Gives back the memory of what was made from weights and for positions. */
   dispose(): void;
 }
@@ -62,21 +70,30 @@ export class Wav2Vec2Encoder implements Encoder {
     this.blocks = Array.from({ length: config.num_hidden_layers }, (_, index) => new TransformerBlock(scope.scope(`layers.${index}`), sizes));
   }
 
-  forward(x: Tensor, offsets: SequenceOffsets): Tensor {
-    return tidy(() => {
+  forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Tensor {
+    return releaseUnlessRecording(() => {
       const placed = scaledSum(x, 1, this.positions.forward(x, offsets), 1);
       const { do_stable_layer_norm: normalizeFirst } = this.config;
-      const y = throughBlocks(this.blocks, normalizeFirst ? placed : this.norm.forward(placed), (block, input) => block.forward(input, offsets));
+      const step = (block: TransformerBlock, input: Tensor): Tensor => block.forward(input, offsets, context);
+      const y = throughBlocks(this.blocks, normalizeFirst ? placed : this.norm.forward(placed), step, inspectLayer);
       return normalizeFirst ? this.norm.forward(y) : y;
     });
+  }
+
+  get depth(): number {
+    return this.blocks.length;
   }
 
   get linears(): Linear[] {
     return this.blocks.flatMap((block) => block.linears);
   }
 
+  weightsChanged(): void {
+    this.positions.forgetWeight();
+  }
+
   dispose(): void {
-    this.positions.dispose();
+    this.weightsChanged();
   }
 }
 
@@ -103,6 +120,7 @@ export class Wav2Vec2ConformerEncoder implements Encoder {
       normBias: true,
       layerNormEpsilon: 1e-5, // torch's default, which the blocks of this family keep
       batchNormMomentum: 0.1,
+      frozenStatistics: true,
       feedForwardResidualWeights: [1, 0.5],
       convolutionResidualWeights: [1, 1],
       activationDropout: 0,
@@ -118,21 +136,29 @@ export class Wav2Vec2ConformerEncoder implements Encoder {
     );
   }
 
-  forward(x: Tensor, offsets: SequenceOffsets): Tensor {
+  forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Tensor {
     const longest = Math.max(1, ...offsets.lengths);
-    return tidy(() => {
-      const context = this.positions ? { positions: this.positions.forDistances(longest - 1, longest - 1) } : {};
-      return this.norm.forward(throughBlocks(this.blocks, x, (block, input) => block.forward(input, offsets, context)));
+    return releaseUnlessRecording(() => {
+      const placed = this.positions ? { ...context, positions: this.positions.forDistances(longest - 1, longest - 1) } : context;
+      return this.norm.forward(throughBlocks(this.blocks, x, (block, input) => block.forward(input, offsets, placed), inspectLayer));
     });
+  }
+
+  get depth(): number {
+    return this.blocks.length;
   }
 
   get linears(): Linear[] {
     return this.blocks.flatMap((block) => block.linears);
   }
 
+  weightsChanged(): void {
+    for (const block of this.blocks) block.convolution.forgetFolded();
+  }
+
   dispose(): void {
     this.positions?.dispose();
-    for (const block of this.blocks) block.convolution.forgetFolded();
+    this.weightsChanged();
   }
 }
 
@@ -146,11 +172,12 @@ const relativeNames = {
   positionBias: "pos_bias_v",
 } as const;
 
-/** Block after block, each input released once its output is there. */
-function throughBlocks<Block>(blocks: readonly Block[], x: Tensor, step: (block: Block, x: Tensor) => Tensor): Tensor {
-  return blocks.reduce((input, block) => {
-    const output = tidy(() => step(block, input));
-    if (input !== x) input.dispose();
+/** Block after block, each input released once its output is there unless something else may need it. */
+function throughBlocks<Block>(blocks: readonly Block[], x: Tensor, step: (block: Block, x: Tensor) => Tensor, inspectLayer?: InspectLayer): Tensor {
+  return blocks.reduce((input, block, index) => {
+    const output = releaseUnlessRecording(() => step(block, input));
+    inspectLayer?.(output, index);
+    if (input !== x && !inspectLayer && !activeTape()) input.dispose();
     return output;
   }, x);
 }

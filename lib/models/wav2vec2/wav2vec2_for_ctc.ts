@@ -1,20 +1,23 @@
-/** wav2vec 2.0, HuBERT or wav2vec2-conformer with a CTC head (`Wav2Vec2ForCTC`, .. in transformers), for inference. */
+/** wav2vec 2.0, HuBERT or wav2vec2-conformer with a CTC head (`Wav2Vec2ForCTC`, .. in transformers), for inference and training. */
+import type { ForwardContext } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import { Norm } from "../../nn/transformer_block.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
-import { tidy } from "../../tensor/scope.js";
+import { activeTape, releaseUnlessRecording } from "../../ops/tape.js";
 import type { Tensor } from "../../tensor/tensor.js";
+import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import { ctcTrainingLoss } from "../ctc_training.js";
 import type { CtcNetwork, Encoded } from "../speech_network.js";
 import { FeatureEncoder } from "./feature_encoder.js";
 import type { Wav2Vec2Config } from "./wav2vec2_config.js";
-import { Wav2Vec2ConformerEncoder, Wav2Vec2Encoder, type Encoder } from "./wav2vec2_encoder.js";
+import { Wav2Vec2ConformerEncoder, Wav2Vec2Encoder, type Encoder, type InspectLayer } from "./wav2vec2_encoder.js";
 
 /** Prefix of the weights below the head. */
 const prefixes = { wav2vec2: "wav2vec2", hubert: "hubert", "wav2vec2-conformer": "wav2vec2_conformer" } as const;
 
-export class Wav2Vec2ForCtc implements CtcNetwork {
+export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
   readonly kind = "ctc";
   readonly featureSize = 1;
   private readonly weights: WeightRegistry;
@@ -43,13 +46,23 @@ export class Wav2Vec2ForCtc implements CtcNetwork {
     this.head = new Linear(root, "lm_head", [config.vocab_size, config.hidden_size], { bias: true });
   }
 
-  forward(samples: Tensor, offsets: SequenceOffsets): Encoded & { readonly logits: Tensor } {
-    const { output, offsets: where } = this.features.forward(samples, offsets);
-    const x = tidy(() => this.projection.forward(this.featureNorm?.forward(output) ?? output, {}));
-    output.dispose();
-    const hidden = this.encoder.forward(x, where);
-    x.dispose();
-    return { hidden, logits: this.head.forward(hidden, {}), offsets: where };
+  forward(samples: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Encoded & { readonly logits: Tensor } {
+    const { output, offsets: where } = this.features.forward(samples, offsets, context);
+    const x = releaseUnlessRecording(() => this.projection.forward(this.featureNorm?.forward(output) ?? output, context));
+    if (!activeTape()) output.dispose();
+    const hidden = this.encoder.forward(x, where, context, inspectLayer);
+    if (!activeTape()) x.dispose();
+    return { hidden, logits: this.head.forward(hidden, context), offsets: where };
+  }
+
+  /** The convolutions below the projection are not trained, and batch normalisation keeps the statistics of the checkpoint. */
+  loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
+    const { ctc_loss_reduction: reduction, ctc_zero_infinity: zeroInfinity } = this.config;
+    return ctcTrainingLoss(this, batch, context, { blank: this.blankId, reduction, zeroInfinity });
+  }
+
+  weightsChanged(): void {
+    this.encoder.weightsChanged();
   }
 
   hiddenFrames(samples: number): number {
