@@ -88,15 +88,19 @@ export { readTrainingConfig, type TrainingConfig } from "./train/training_config
 export { gpuFreeMemory, gpuInformation, gpuMemoryStatistics, hasGpu, resetPeakGpuMemory, trimGpuMemory, type GpuInformation } from "./device/gpu.js";
 export { DeviceStream, synchronizeGpu } from "./device/device_stream.js";
 export { DeviceSequences } from "./device/device_sequences.js";
+export { Recording } from "./device/recording.js";
 export {
   deviceAttention,
   deviceDepthwiseConvolution,
   deviceGatherWindows,
   deviceGlu,
   deviceLayerNorm,
+  devicePlaneConvolution,
   deviceRotateHeads,
+  deviceSwapColumnAxes,
   type DeviceAttentionOptions,
   type DeviceDepthwiseConvolutionOptions,
+  type DevicePlaneConvolutionOptions,
 } from "./device/encoder_operations.js";
 export { DeviceTensor, type DeviceType } from "./device/device_tensor.js";
 export { DeviceWeight, type ArrangedBytes, type Arithmetic, type DeviceWeightOptions } from "./device/device_weight.js";

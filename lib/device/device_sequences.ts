@@ -13,7 +13,17 @@ export interface DeviceSequencesHandle {
 
 interface DeviceSequencesBindings {
   deviceSequencesCreate(offsets: TensorHandle, stream?: StreamHandle): DeviceSequencesHandle;
+  deviceSequencesRefill(sequences: DeviceSequencesHandle, offsets: TensorHandle, stream?: StreamHandle): void;
+  deviceSequencesShorten(
+    sequences: DeviceSequencesHandle,
+    kernel: number,
+    stride: number,
+    padding: number,
+    stream?: StreamHandle,
+  ): DeviceSequencesHandle;
 }
+
+const native = (): DeviceSequencesBindings => gpuAddon<DeviceSequencesBindings>();
 
 /** {@link SequenceOffsets} in the memory of the GPU. Given back when its scope ends, by `dispose`, or by `using`. */
 export class DeviceSequences implements Disposable {
@@ -23,9 +33,16 @@ export class DeviceSequences implements Disposable {
   /** Frames of all sequences. */
   readonly frames: number;
 
-  /** @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY */
-  constructor(offsets: SequenceOffsets, stream?: DeviceStream) {
-    this.handle = gpuAddon<DeviceSequencesBindings>().deviceSequencesCreate(offsets.tensor.handle, stream?.handle);
+  /**
+   * @param handle one that an operation of the addon returned, instead of a new one
+   * @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY
+   */
+  constructor(
+    offsets: SequenceOffsets,
+    stream?: DeviceStream,
+    handle: DeviceSequencesHandle = native().deviceSequencesCreate(offsets.tensor.handle, stream?.handle),
+  ) {
+    this.handle = handle;
     this.lengths = offsets.lengths;
     this.frames = offsets.frames;
     trackInScope(this);
@@ -34,6 +51,22 @@ export class DeviceSequences implements Disposable {
   /** Frames of the longest sequence. */
   get longest(): number {
     return Math.max(...this.lengths);
+  }
+
+  /**
+   * Where the sequences lie after a convolution, worked out on the GPU: right as well after {@link DeviceSequences.refill}.
+   * @param outputs the same, worked out here
+   */
+  shorten(outputs: SequenceOffsets, { kernel, stride, padding }: { kernel: number; stride: number; padding: number }): DeviceSequences {
+    return new DeviceSequences(outputs, undefined, native().deviceSequencesShorten(this.handle, kernel, stride, padding));
+  }
+
+  /**
+   * Puts other sequences, as many, in the place of these, for the work that follows; `lengths` and `frames` stay, as the room there is.
+   * @throws UsmLiteError INVALID_ARGUMENT when one is longer than {@link DeviceSequences.longest} or all have more frames
+   */
+  refill(offsets: SequenceOffsets, stream?: DeviceStream): void {
+    native().deviceSequencesRefill(this.handle, offsets.tensor.handle, stream?.handle);
   }
 
   get released(): boolean {

@@ -16,6 +16,9 @@ interface DeviceTensorBindings {
   deviceTensorCreate(shape: readonly number[], type: DeviceType, byte: number, stream?: StreamHandle): DeviceTensorHandle;
   deviceTensorUpload(values: TensorHandle, type: DeviceType, stream?: StreamHandle): DeviceTensorHandle;
   deviceTensorCast(tensor: DeviceTensorHandle, type: DeviceType, stream?: StreamHandle): DeviceTensorHandle;
+  deviceTensorReshape(tensor: DeviceTensorHandle, shape: readonly number[]): DeviceTensorHandle;
+  deviceTensorRows(tensor: DeviceTensorHandle, begin: number, end: number): DeviceTensorHandle;
+  deviceTensorCopy(from: DeviceTensorHandle, to: DeviceTensorHandle, stream?: StreamHandle): void;
   deviceTensorDownload(tensor: DeviceTensorHandle, stream?: StreamHandle): TensorHandle;
   deviceTensorDescribe(tensor: DeviceTensorHandle): { shape: number[]; type: DeviceType; bytes: number };
 }
@@ -66,6 +69,31 @@ export class DeviceTensor extends TensorInstance {
   /** Between float32 and bfloat16 or float16. @throws UsmLiteError INVALID_ARGUMENT for other types */
   cast(type: "float32" | "bfloat16" | "float16", stream?: DeviceStream): DeviceTensor {
     return new DeviceTensor(native().deviceTensorCast(this.handle, type, stream?.handle));
+  }
+
+  /**
+   * The same memory as another matrix of as many elements.
+   * @throws UsmLiteError INVALID_ARGUMENT for another number; UNSUPPORTED_SPEC where rows, old or new, are no multiples of 16 bytes
+   */
+  override reshape(shape: readonly number[]): DeviceTensor {
+    return new DeviceTensor(native().deviceTensorReshape(this.handle, shape));
+  }
+
+  /** Rows [begin, end) of a matrix, sharing memory. */
+  override rows(begin: number, end: number): DeviceTensor {
+    return new DeviceTensor(native().deviceTensorRows(this.handle, begin, end));
+  }
+
+  /** Copies all rows into the first of `target`, of as many columns and the same type. */
+  copyTo(target: DeviceTensor, stream?: DeviceStream): void {
+    native().deviceTensorCopy(this.handle, target.handle, stream?.handle);
+  }
+
+  /** A copy in memory of its own. */
+  override clone(stream?: DeviceStream): DeviceTensor {
+    const copy = DeviceTensor.zeros(this.shape, this.type, stream);
+    this.copyTo(copy, stream);
+    return copy;
   }
 
   /**

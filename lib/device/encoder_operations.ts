@@ -35,6 +35,19 @@ interface EncoderBindings {
     outputs: DeviceSequencesHandle,
     stream?: StreamHandle,
   ): DeviceTensorHandle;
+  devicePlaneConvolution(
+    x: DeviceTensorHandle,
+    weight: DeviceTensorHandle,
+    bias: DeviceTensorHandle,
+    features: number,
+    stride: number,
+    padding: number,
+    relu: boolean,
+    sequences: DeviceSequencesHandle,
+    outputs: DeviceSequencesHandle,
+    on?: StreamHandle,
+  ): DeviceTensorHandle;
+  deviceSwapColumnAxes(x: DeviceTensorHandle, outer: number, stream?: StreamHandle): DeviceTensorHandle;
   deviceRotateHeads(x: DeviceTensorHandle, heads: number, theta: number, sequences: DeviceSequencesHandle, stream?: StreamHandle): void;
   deviceAttention(
     query: DeviceTensorHandle,
@@ -115,6 +128,46 @@ export function deviceGatherWindows(
   { kernel, stride, outputs, on }: { kernel: number; stride: number; outputs: DeviceSequences; on?: DeviceStream | undefined },
 ): DeviceTensor {
   return new DeviceTensor(native().deviceGatherWindows(x.handle, sequences.handle, kernel, stride, outputs.handle, on?.handle));
+}
+
+export interface DevicePlaneConvolutionOptions {
+  /** float32 (channels) */
+  bias: DeviceTensor;
+  /** Extent of the frequency axis of `x`. */
+  features: number;
+  /** Of both axes. */
+  stride: number;
+  /** Zeros on either side of both axes, 0 to 2. */
+  padding: number;
+  activation?: "none" | "relu";
+  /** What {@link DeviceSequences.shorten} gives for this convolution. */
+  outputs: DeviceSequences;
+  on?: DeviceStream | undefined;
+}
+
+/**
+ * Convolves each channel of the plane of time and frequency with its own kernel of 3 by 3, within each sequence; when `x` has a
+ * single channel, all kernels see that one.
+ * @param x (frames, features * channels), the channels of a feature together, or (frames, features)
+ * @param weight float32 (channels, 9): time by frequency; channels a multiple of 8
+ * @returns (output frames, output features * channels)
+ */
+export function devicePlaneConvolution(
+  x: DeviceTensor,
+  weight: DeviceTensor,
+  sequences: DeviceSequences,
+  { bias, features, stride, padding, activation = "none", outputs, on }: DevicePlaneConvolutionOptions,
+): DeviceTensor {
+  return new DeviceTensor(
+    native().devicePlaneConvolution(
+      x.handle, weight.handle, bias.handle, features, stride, padding, activation === "relu", sequences.handle, outputs.handle, on?.handle,
+    ),
+  );
+}
+
+/** (rows, outer * inner) as (rows, inner * outer): each row is a matrix that is transposed. */
+export function deviceSwapColumnAxes(x: DeviceTensor, outer: number, stream?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceSwapColumnAxes(x.handle, outer, stream?.handle));
 }
 
 /**

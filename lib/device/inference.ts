@@ -1,19 +1,22 @@
 /** The operations of inference, for activations on the GPU: what those of lib/ops call when they are given such. */
 import { UsmLiteError } from "../errors.js";
 import type { PackedMatrix } from "../quant/packed_matrix.js";
-import { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { deviceLinear, type DeviceActivation } from "./device_linear.js";
+import type { DeviceSequences } from "./device_sequences.js";
 import { DeviceTensor } from "./device_tensor.js";
+import type { DeviceWeight } from "./device_weight.js";
 import {
   deviceAttention,
   deviceDepthwiseConvolution,
   deviceGatherWindows,
   deviceGlu,
   deviceLayerNorm,
+  devicePlaneConvolution,
   deviceRotateHeads,
 } from "./encoder_operations.js";
-import { biasOnGpu, sequencesOnGpu, vectorOnGpu, weightOnGpu } from "./placement.js";
+import { biasOnGpu, placeSequences, queryBiasOnGpu, sequencesOnGpu, vectorOnGpu, weightOnGpu } from "./placement.js";
 
 /** `x` as a tensor on the GPU, for operands that have to be where the first one is. */
 function onGpu(x: Tensor, name: string): DeviceTensor {
@@ -29,7 +32,7 @@ export interface LinearOnGpuOptions {
   residualScale?: number;
 }
 
-export function linearOnGpu(x: DeviceTensor, weight: Tensor | PackedMatrix, options: LinearOnGpuOptions): DeviceTensor {
+export function linearOnGpu(x: DeviceTensor, weight: Tensor | PackedMatrix | DeviceWeight, options: LinearOnGpuOptions): DeviceTensor {
   const placed = weightOnGpu(weight);
   const { bias, residual, activation = "none", scale = 1, residualScale = 1 } = options;
   return deviceLinear(x, placed, {
@@ -43,6 +46,13 @@ export function linearOnGpu(x: DeviceTensor, weight: Tensor | PackedMatrix, opti
 
 export const layerNormOnGpu = (x: DeviceTensor, weight: Tensor, bias: Tensor | undefined, epsilon: number): DeviceTensor =>
   deviceLayerNorm(x, vectorOnGpu(weight), { bias: bias && vectorOnGpu(bias), epsilon });
+
+/** Where sequences lie after a convolution: worked out on the GPU, where those before it are. */
+function shortenedOnGpu(offsets: SequenceOffsets, outputs: SequenceOffsets, shape: { kernel: number; stride: number; padding: number }): DeviceSequences {
+  const shortened = sequencesOnGpu(offsets).shorten(outputs, shape);
+  placeSequences(outputs, shortened);
+  return shortened;
+}
 
 export const gluOnGpu = (x: DeviceTensor): DeviceTensor => deviceGlu(x);
 
@@ -76,15 +86,58 @@ export function attentionOnGpu(
   return deviceAttention(query, keys, values, sequences, { heads, ...(scale !== undefined && { scale }) });
 }
 
+export function relativeAttentionOnGpu(
+  query: DeviceTensor,
+  key: Tensor,
+  value: Tensor,
+  positions: Tensor,
+  offsets: SequenceOffsets,
+  { heads, scale, contentBias, positionBias }: { heads: number; scale: number; contentBias: Tensor; positionBias: Tensor },
+): DeviceTensor {
+  return deviceAttention(query, onGpu(key, "key"), onGpu(value, "value"), sequencesOnGpu(offsets), {
+    heads,
+    scale,
+    relative: {
+      positions: onGpu(positions, "positions"),
+      contentBias: queryBiasOnGpu(contentBias),
+      positionBias: queryBiasOnGpu(positionBias),
+    },
+  });
+}
+
+export function planeConvolutionOnGpu(
+  x: DeviceTensor,
+  weight: Tensor,
+  bias: Tensor,
+  offsets: SequenceOffsets,
+  outputs: SequenceOffsets,
+  { features, stride, padding, activation }: { features: number; stride: number; padding: number; activation: "none" | "relu" },
+): DeviceTensor {
+  const kernel = weight.dim(-1);
+  if (kernel !== 3) throw new UsmLiteError("UNSUPPORTED_MODEL", `the kernels of a convolution on the GPU are 3 by 3, not ${kernel} by ${kernel}`);
+  return devicePlaneConvolution(x, vectorOnGpu(weight), sequencesOnGpu(offsets), {
+    bias: vectorOnGpu(bias),
+    features,
+    stride,
+    padding,
+    activation,
+    outputs: shortenedOnGpu(offsets, outputs, { kernel, stride, padding }),
+  });
+}
+
 /** A product of its weight with windows of frames. */
 export function subsamplingConvolutionOnGpu(
   x: DeviceTensor,
-  weight: Tensor | PackedMatrix,
+  weight: Tensor | PackedMatrix | DeviceWeight,
   bias: Tensor | undefined,
   offsets: SequenceOffsets,
   outputs: SequenceOffsets,
   { kernel, stride, activation }: { kernel: number; stride: number; activation: "none" | "relu" },
 ): DeviceTensor {
-  using windows = deviceGatherWindows(x, sequencesOnGpu(offsets), { kernel, stride, outputs: sequencesOnGpu(outputs) });
+  using windows = deviceGatherWindows(x, sequencesOnGpu(offsets), {
+    kernel,
+    stride,
+    outputs: shortenedOnGpu(offsets, outputs, { kernel, stride, padding: 0 }),
+  });
   return linearOnGpu(windows, weight, { bias, activation });
 }

@@ -3,7 +3,7 @@
  * are there, and stay as long as the model.
  */
 import { UsmLiteError } from "../errors.js";
-import { packWeight, type PackedWeight } from "../quant/packed_weight.js";
+import { packWeight } from "../quant/packed_weight.js";
 import { PackedMatrix } from "../quant/packed_matrix.js";
 import { keep, tidy } from "../tensor/scope.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
@@ -12,8 +12,8 @@ import { DeviceSequences } from "./device_sequences.js";
 import { DeviceTensor } from "./device_tensor.js";
 import { DeviceWeight } from "./device_weight.js";
 
-const weights = new WeakMap<Tensor | PackedMatrix, DeviceWeight>();
-const vectors = new WeakMap<Tensor, DeviceTensor>();
+const weights = new WeakMap<Tensor, DeviceWeight>();
+const vectors = { float32: new WeakMap<Tensor, DeviceTensor>(), bfloat16: new WeakMap<Tensor, DeviceTensor>() };
 const biases = new WeakMap<Tensor, DeviceTensor>();
 const sequences = new WeakMap<SequenceOffsets, DeviceSequences>();
 
@@ -24,44 +24,63 @@ function once<Key extends object, Value>(map: WeakMap<Key, Value>, key: Key, mak
   return value;
 }
 
-/**
- * Places a packed weight on the GPU for the products with `matrix`, whose bytes are in another order by now.
- * @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY; UNSUPPORTED_SPEC when the GPU has no kernel for this spec
- */
-export function placeOnGpu(matrix: PackedMatrix, packed: PackedWeight): void {
-  weights.set(matrix, DeviceWeight.from(packed));
+/** `x` for an operation of the CPU; waits for the GPU where it comes from there, and takes it from there. */
+export function onCpu(x: Tensor): Tensor {
+  if (!(x instanceof DeviceTensor)) return x;
+  const values = x.toTensor();
+  x.dispose();
+  return values;
 }
 
-/** Gives the memory of a weight on the GPU back; nothing happens for one that is not there. */
-export function removeFromGpu(weight: Tensor | PackedMatrix): void {
-  weights.get(weight)?.dispose();
-  weights.delete(weight);
+/** `x`, copied to the GPU unless it is to stay or is there. */
+export const onDevice = (x: Tensor, device: "cpu" | "cuda"): Tensor =>
+  device === "cpu" || x instanceof DeviceTensor ? x : DeviceTensor.from(x);
+
+/** Gives back what a weight or vector has on the GPU; nothing happens for one that has nothing there. */
+export function removeFromGpu(weight: Tensor): void {
+  for (const map of [weights, vectors.float32, vectors.bfloat16, biases]) {
+    map.get(weight)?.dispose();
+    map.delete(weight);
+  }
 }
 
 /**
- * A linear weight on the GPU: float weights (out, in) or (out, in, kernel) are rounded to bfloat16.
- * @throws UsmLiteError INVALID_ARGUMENT for a packed weight that {@link placeOnGpu} was not called for
+ * A linear weight on the GPU: float weights (out, in) or (out, in, kernel), of which all but two extents may be 1, are rounded to bfloat16.
+ * @throws UsmLiteError INVALID_ARGUMENT for a packed weight that is on the CPU
  */
-export function weightOnGpu(weight: Tensor | PackedMatrix): DeviceWeight {
+export function weightOnGpu(weight: Tensor | PackedMatrix | DeviceWeight): DeviceWeight {
+  if (weight instanceof DeviceWeight) return weight;
   if (weight instanceof PackedMatrix) {
-    const placed = weights.get(weight);
-    if (placed) return placed;
     throw new UsmLiteError("INVALID_ARGUMENT", 'a packed weight is not on the GPU; load the model with device "cuda"');
   }
-  return once(weights, weight, () => tidy(() => DeviceWeight.from(packWeight(weight, "float32"))));
+  return once(weights, weight, () =>
+    tidy(() => DeviceWeight.from(packWeight(weight.shape.length > 3 ? weight.reshape(weight.shape.slice(0, 3)) : weight, "float32"))),
+  );
 }
 
 /** A bias on the GPU, in the order of its weight. */
 export const biasOnGpu = (bias: Tensor | undefined, weight: DeviceWeight): DeviceTensor | undefined =>
   bias && once(biases, bias, () => keep(weight.arrangeBias(bias)));
 
-/** The float32 weights of a norm or a depthwise convolution on the GPU, with at most two axes. */
+/** The float32 weights of a norm or a depthwise convolution on the GPU: a vector, or a matrix with all axes after the first in one. */
 export const vectorOnGpu = (values: Tensor): DeviceTensor =>
-  once(vectors, values, () => {
-    const shape = values.shape.filter((extent, axis) => axis === 0 || extent !== 1);
-    using matrix = values.reshape(shape);
+  once(vectors.float32, values, () => {
+    const [first = 0, ...others] = values.shape;
+    using matrix = values.reshape(others.length ? [first, others.reduce((product, extent) => product * extent, 1)] : [first]);
     return keep(DeviceTensor.from(matrix, "float32"));
   });
+
+/** What is added to the queries of attention, rounded to bfloat16, on the GPU: a vector, whatever its axes. */
+export const queryBiasOnGpu = (values: Tensor): DeviceTensor =>
+  once(vectors.bfloat16, values, () => {
+    using vector = values.reshape([values.size]);
+    return keep(DeviceTensor.from(vector, "bfloat16"));
+  });
+
+/** Says what `offsets` are on the GPU, instead of having them copied there. */
+export function placeSequences(offsets: SequenceOffsets, placed: DeviceSequences): void {
+  sequences.set(offsets, placed);
+}
 
 /** Offsets on the GPU. They go with the scope they were first needed in, and come back when needed again. */
 export function sequencesOnGpu(offsets: SequenceOffsets): DeviceSequences {

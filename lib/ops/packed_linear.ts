@@ -1,8 +1,10 @@
 /** Linear layers with packed weights, for inference. */
 import { DeviceTensor } from "../device/device_tensor.js";
+import type { DeviceWeight } from "../device/device_weight.js";
 import { linearOnGpu } from "../device/inference.js";
+import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
-import type { PackedMatrix, PackedMatrixHandle } from "../quant/packed_matrix.js";
+import { PackedMatrix, type PackedMatrixHandle } from "../quant/packed_matrix.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import type { Activation, LinearOptions } from "./linear.js";
 
@@ -49,10 +51,17 @@ const native = addon as PackedLinearBindings;
  * @param x float32 (frames, in)
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit, TENSOR_RELEASED when the weight was disposed of
  */
-export function packedLinear(x: Tensor, weight: PackedMatrix, options: PackedLinearOptions = {}): Tensor {
+export function packedLinear(x: Tensor, weight: PackedMatrix | DeviceWeight, options: PackedLinearOptions = {}): Tensor {
   if (x instanceof DeviceTensor) return linearOnGpu(x, weight, options);
+  checkOnCpu(weight);
   const { bias, activation = "none", scale = 1, residual, residualScale = 1, activations = "int8" } = options;
   return new Tensor(
     native.packedLinear(x.handle, weight.handle, bias?.handle, activation, scale, residual?.handle, residualScale, activations),
   );
+}
+
+/** Operands have to be on the same device. @throws UsmLiteError INVALID_ARGUMENT */
+export function checkOnCpu(weight: PackedMatrix | DeviceWeight): asserts weight is PackedMatrix {
+  if (weight instanceof PackedMatrix) return;
+  throw new UsmLiteError("INVALID_ARGUMENT", "the weight is on the GPU but x is on the CPU; copy x with DeviceTensor.from");
 }

@@ -1,4 +1,6 @@
 /** Depthwise convolution over the plane of time and frequency. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { planeConvolutionOnGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
@@ -61,6 +63,11 @@ export function planeConvolution(
   const { features, stride, padding, activation = "none" } = options;
   const kernel = weight.dim(-1);
   const outputOffsets = new SequenceOffsets(offsets.lengths.map((length) => convolvedLength(length, kernel, options)));
+  const outputFeatures = convolvedLength(features, kernel, options);
+  if (x instanceof DeviceTensor) {
+    const output = planeConvolutionOnGpu(x, weight, bias, offsets, outputOffsets, { features, stride, padding, activation });
+    return { output, offsets: outputOffsets, features: outputFeatures };
+  }
   const operands: Operands = [
     x.handle,
     weight.handle,
@@ -76,5 +83,5 @@ export function planeConvolution(
   const output = recordStep(y, [x, weight, bias], (gradient, tape) => {
     accumulateAll(tape, [x, weight, bias], native.planeConvolutionBackward(...operands, y.handle, gradient.handle, wants(x)));
   });
-  return { output, offsets: outputOffsets, features: convolvedLength(features, kernel, options) };
+  return { output, offsets: outputOffsets, features: outputFeatures };
 }

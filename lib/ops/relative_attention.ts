@@ -1,4 +1,7 @@
 /** Self-attention with relative positions (Dai et al. 2019, Transformer-XL), over whole sequences or a window. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { relativeAttentionOnGpu } from "../device/inference.js";
+import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
@@ -67,6 +70,18 @@ export function relativeAttention(
   offsets: SequenceOffsets,
   { heads, keyValueHeads = heads, contentBias, positionBias, context, scale }: RelativeAttentionOptions,
 ): Tensor {
+  const factor = scale ?? (query.dim(-1) / heads) ** -0.5;
+  if (query instanceof DeviceTensor) {
+    if (context || keyValueHeads !== heads) {
+      throw new UsmLiteError(
+        "UNSUPPORTED_MODEL",
+        context
+          ? "attention over a window of frames runs on the CPU only; use device \"cpu\""
+          : `attention on the GPU needs a key for each of ${heads} heads, not ${keyValueHeads}; use device "cpu"`,
+      );
+    }
+    return relativeAttentionOnGpu(query, key, value, positions.keys, offsets, { heads, scale: factor, contentBias, positionBias });
+  }
   const [left, right] = context ?? [-1, -1];
   const operands: Operands = [
     query.handle,
@@ -75,7 +90,7 @@ export function relativeAttention(
     offsets.tensor.handle,
     heads,
     keyValueHeads,
-    scale ?? (query.dim(-1) / heads) ** -0.5,
+    factor,
     positions.keys.handle,
     positions.origin,
     contentBias.handle,

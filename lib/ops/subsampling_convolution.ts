@@ -1,11 +1,13 @@
 /** The strided convolution that shortens a sequence of frames before the encoder. */
 import { DeviceTensor } from "../device/device_tensor.js";
+import type { DeviceWeight } from "../device/device_weight.js";
 import { subsamplingConvolutionOnGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import type { PackedMatrix, PackedMatrixHandle } from "../quant/packed_matrix.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { linearGradient } from "./linear_gradient.js";
+import { checkOnCpu } from "./packed_linear.js";
 import { recordStep } from "./tape.js";
 
 interface SubsamplingConvolutionBindings {
@@ -124,7 +126,7 @@ export function subsamplingConvolution(
  */
 export function packedSubsamplingConvolution(
   x: Tensor,
-  weight: PackedMatrix,
+  weight: PackedMatrix | DeviceWeight,
   bias: Tensor | undefined,
   offsets: SequenceOffsets,
   options: SubsamplingConvolutionOptions,
@@ -136,6 +138,7 @@ export function packedSubsamplingConvolution(
     const output = subsamplingConvolutionOnGpu(x, weight, bias, offsets, outputOffsets, { kernel, stride, activation });
     return { output, offsets: outputOffsets };
   }
+  checkOnCpu(weight);
   const output = native.packedSubsamplingConvolution(
     x.handle,
     weight.handle,

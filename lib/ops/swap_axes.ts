@@ -1,4 +1,6 @@
 /** The last two axes of a tensor, swapped. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { deviceSwapColumnAxes } from "../device/encoder_operations.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { recordStep } from "./tape.js";
@@ -13,4 +15,13 @@ const native = addon as SwapAxesBindings;
 export function swapLastAxes(x: Tensor): Tensor {
   const y = new Tensor(native.swapLastAxes(x.handle));
   return recordStep(y, [x], (gradient, tape) => tape.accumulate(x, new Tensor(native.swapLastAxes(gradient.handle))));
+}
+
+/** (rows, outer * inner) as (rows, inner * outer), copied: each row is a matrix that is transposed. Not differentiable. */
+export function swapColumnAxes(x: Tensor, outer: number): Tensor {
+  if (x instanceof DeviceTensor) return deviceSwapColumnAxes(x, outer);
+  const [rows, columns] = [x.dim(0), x.dim(1)];
+  using matrices = x.reshape([rows, outer, columns / outer]);
+  using swapped = swapLastAxes(matrices);
+  return swapped.reshape([rows, columns]);
 }

@@ -4,6 +4,7 @@
 #include <bit>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,7 +19,8 @@ using FreeBlocks = std::map<size_t, std::vector<void*>>;  // size class -> block
 
 struct State {
   std::mutex mutex;
-  std::map<StreamHandle, FreeBlocks> free_blocks;  // by the stream that used them last; null: idle, for any stream
+  std::map<Owner, FreeBlocks> free_blocks;  // by who used them last; null: idle, for anyone
+  std::set<Owner> pinned;
   MemoryStatistics statistics;
 };
 
@@ -37,9 +39,9 @@ size_t size_class(size_t bytes) {
   return (rounded + step - 1) / step * step;
 }
 
-void* take(State& s, StreamHandle stream, size_t size) {
-  for (StreamHandle owner : {stream, StreamHandle{nullptr}}) {
-    const auto blocks = s.free_blocks.find(owner);
+void* take(State& s, Owner owner, size_t size) {
+  for (Owner from : {owner, Owner{nullptr}}) {
+    const auto blocks = s.free_blocks.find(from);
     if (blocks == s.free_blocks.end()) continue;
     const auto entry = blocks->second.find(size);
     if (entry == blocks->second.end() || entry->second.empty()) continue;
@@ -53,24 +55,25 @@ void* take(State& s, StreamHandle stream, size_t size) {
 
 // Freeing waits for the GPU, so that no block goes that is still in use.
 void trim_locked(State& s) {
-  for (auto& [stream, sizes] : s.free_blocks) {
+  for (auto& [owner, sizes] : s.free_blocks) {
+    if (s.pinned.contains(owner)) continue;
     for (auto& [size, blocks] : sizes) {
       for (void* block : blocks) driver::release(block);
       s.statistics.bytes_cached -= static_cast<int64_t>(size * blocks.size());
     }
   }
-  s.free_blocks.clear();
+  std::erase_if(s.free_blocks, [&](const auto& entry) { return !s.pinned.contains(entry.first); });
 }
 
 std::string mebibytes(int64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
 
 }  // namespace
 
-void* allocate(size_t bytes, StreamHandle stream) {
+void* allocate(size_t bytes, Owner owner) {
   const size_t size = size_class(bytes);
   State& s = state();
   std::lock_guard lock(s.mutex);
-  void* block = take(s, stream, size);
+  void* block = take(s, owner, size);
   if (!block) block = driver::allocate(size);
   if (!block) {
     trim_locked(s);
@@ -88,25 +91,32 @@ void* allocate(size_t bytes, StreamHandle stream) {
   return block;
 }
 
-void release(void* block, size_t bytes, StreamHandle stream) noexcept {
+void release(void* block, size_t bytes, Owner owner) noexcept {
   const size_t size = size_class(bytes);
   State& s = state();
   std::lock_guard lock(s.mutex);
   s.statistics.bytes_in_use -= static_cast<int64_t>(size);
-  s.free_blocks[stream][size].push_back(block);
+  s.free_blocks[owner][size].push_back(block);
   s.statistics.bytes_cached += static_cast<int64_t>(size);
 }
 
-void adopt_blocks_of(StreamHandle stream) noexcept {
+void adopt_blocks_of(Owner owner) noexcept {
   State& s = state();
   std::lock_guard lock(s.mutex);
-  const auto blocks = s.free_blocks.find(stream);
+  const auto blocks = s.free_blocks.find(owner);
   if (blocks == s.free_blocks.end()) return;
   for (auto& [size, list] : blocks->second) {
     std::vector<void*>& idle = s.free_blocks[nullptr][size];
     idle.insert(idle.end(), list.begin(), list.end());
   }
   s.free_blocks.erase(blocks);
+}
+
+void pin_blocks_of(Owner owner, bool pinned) noexcept {
+  State& s = state();
+  std::lock_guard lock(s.mutex);
+  if (pinned) s.pinned.insert(owner);
+  else s.pinned.erase(owner);
 }
 
 void trim() noexcept {
@@ -129,13 +139,38 @@ MemoryStatistics statistics() noexcept {
 
 }  // namespace device_allocator
 
-DeviceMemory::DeviceMemory(size_t bytes, std::shared_ptr<Stream> stream)
-    : bytes_(bytes), stream_(std::move(stream)),
-      data_(static_cast<uint8_t*>(device_allocator::allocate(bytes, stream_->handle()))) {}
+namespace {
+thread_local RecordingMemory* recording = nullptr;
+}  // namespace
 
-DeviceMemory::~DeviceMemory() { device_allocator::release(data_, bytes_, stream_->handle()); }
+RecordingPool::RecordingPool(std::shared_ptr<Stream> stream) : stream_(std::move(stream)) { device_allocator::pin_blocks_of(this, true); }
+
+RecordingPool::~RecordingPool() {
+  try {
+    stream_->synchronize();
+  } catch (const Error&) {
+    // A GPU that has failed says so to whoever asks it for results.
+  }
+  device_allocator::pin_blocks_of(this, false);
+  device_allocator::adopt_blocks_of(this);
+}
+
+RecordingMemory::RecordingMemory(std::shared_ptr<RecordingPool> pool) : pool_(std::move(pool)) { recording = this; }
+RecordingMemory::~RecordingMemory() { recording = nullptr; }
+RecordingMemory* RecordingMemory::current() { return recording; }
+
+DeviceMemory::DeviceMemory(size_t bytes, std::shared_ptr<Stream> stream)
+    : bytes_(bytes), stream_(std::move(stream)), pool_(recording ? recording->pool() : nullptr),
+      data_(static_cast<uint8_t*>(device_allocator::allocate(bytes, owner()))) {}
+
+DeviceMemory::~DeviceMemory() { device_allocator::release(data_, bytes_, owner()); }
+
+device_allocator::Owner DeviceMemory::owner() const { return pool_ ? static_cast<device_allocator::Owner>(pool_.get()) : stream_->handle(); }
 
 uint8_t* DeviceMemory::use_on(const std::shared_ptr<Stream>& stream) {
+  if (recording && pool_ != recording->pool()) {
+    if (std::shared_ptr<DeviceMemory> self = weak_from_this().lock()) recording->note(std::move(self));
+  }
   if (stream != stream_) {
     driver::wait_for(stream->handle(), stream_->handle());
     stream_ = stream;

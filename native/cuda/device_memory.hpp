@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <unordered_set>
 
 #include "core/allocator.hpp"
 #include "cuda/stream.hpp"
@@ -11,23 +12,64 @@ namespace usmlite::cuda {
 
 namespace device_allocator {
 
+/// Whose blocks those are that wait for reuse: a stream, whose work uses them in order, or the pool of recorded work.
+using Owner = const void*;
+
 /// Thread safe. Throws OUT_OF_MEMORY when even giving back all kept blocks does not help. The block is for work of
-/// `stream`, to which it may have belonged before; other streams have to wait for that one first.
-void* allocate(size_t bytes, StreamHandle stream);
-/// `bytes` must be the size asked for; `stream` the one whose work uses the block last.
-void release(void* block, size_t bytes, StreamHandle stream) noexcept;
-/// The free blocks of an idle stream that is about to go may be used by any other.
-void adopt_blocks_of(StreamHandle stream) noexcept;
-/// Gives all kept blocks back to the driver.
+/// `owner`, to which it may have belonged before; other streams have to wait for that one first.
+void* allocate(size_t bytes, Owner owner);
+/// `bytes` must be the size asked for; `owner` the one whose work uses the block last.
+void release(void* block, size_t bytes, Owner owner) noexcept;
+/// The free blocks of an idle owner that is about to go may be used by any other.
+void adopt_blocks_of(Owner owner) noexcept;
+/// Whether the free blocks of an owner have to stay as they are: recorded work writes to them whenever it is run.
+void pin_blocks_of(Owner owner, bool pinned) noexcept;
+/// Gives all kept blocks back to the driver, but for pinned ones.
 void trim() noexcept;
 void reset_peak() noexcept;
 MemoryStatistics statistics() noexcept;
 
 }  // namespace device_allocator
 
+class DeviceMemory;
+
+/// The memory that recorded work passes its intermediate results in. Recordings of one stream, which never run at the same
+/// time, share a pool; nothing else may get its blocks.
+class RecordingPool {
+ public:
+  explicit RecordingPool(std::shared_ptr<Stream> stream);
+  /// Waits for the stream.
+  ~RecordingPool();
+  RecordingPool(const RecordingPool&) = delete;
+  RecordingPool& operator=(const RecordingPool&) = delete;
+
+ private:
+  std::shared_ptr<Stream> stream_;
+};
+
+/// While it lives, memory that this thread asks for comes from a pool, and memory from elsewhere that is used is noted:
+/// recorded work needs it whenever it is run.
+class RecordingMemory {
+ public:
+  explicit RecordingMemory(std::shared_ptr<RecordingPool> pool);
+  ~RecordingMemory();
+  RecordingMemory(const RecordingMemory&) = delete;
+  RecordingMemory& operator=(const RecordingMemory&) = delete;
+
+  const std::shared_ptr<RecordingPool>& pool() const { return pool_; }
+  void note(std::shared_ptr<DeviceMemory> memory) { noted_.insert(std::move(memory)); }
+  std::unordered_set<std::shared_ptr<DeviceMemory>> take_noted() { return std::move(noted_); }
+  /// Of this thread; null when it records nothing.
+  static RecordingMemory* current();
+
+ private:
+  std::shared_ptr<RecordingPool> pool_;
+  std::unordered_set<std::shared_ptr<DeviceMemory>> noted_;
+};
+
 /// One block, with the stream that works on it. Used on another stream, that one first waits for what is under way on
 /// the block, so that results never depend on which streams are used.
-class DeviceMemory {
+class DeviceMemory : public std::enable_shared_from_this<DeviceMemory> {
  public:
   DeviceMemory(size_t bytes, std::shared_ptr<Stream> stream);
   ~DeviceMemory();
@@ -42,8 +84,11 @@ class DeviceMemory {
   const std::shared_ptr<Stream>& stream() const { return stream_; }
 
  private:
+  device_allocator::Owner owner() const;
+
   size_t bytes_;
   std::shared_ptr<Stream> stream_;
+  std::shared_ptr<RecordingPool> pool_;  // null outside of recordings
   uint8_t* data_;
 };
 

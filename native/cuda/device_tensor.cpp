@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "core/error.hpp"
 #include "cuda/cast.hpp"
 
 namespace usmlite::cuda {
@@ -38,6 +39,25 @@ DeviceTensor::DeviceTensor(DeviceType type, std::vector<int64_t> shape, const st
   row_stride_ = row_bytes / element;
   memory_ = std::make_shared<DeviceMemory>(static_cast<size_t>(rows() * row_bytes), stream);
   if (row_stride_ != columns() && memory_->bytes()) driver::fill(memory_->data(), 0, memory_->bytes(), stream->handle());
+}
+
+DeviceTensor DeviceTensor::reshaped(std::vector<int64_t> shape) const {
+  DeviceTensor view = *this;
+  view.shape_ = std::move(shape);
+  const bool ends_alike = row_stride_ == columns() && view.columns() * static_cast<int64_t>(size_of(type_)) % kRowAlignment == 0;
+  if (view.columns() != columns() && !ends_alike) {
+    throw Error(error_code::kUnsupportedSpec, "a tensor on the GPU of shape " + shape_text(shape_) + " cannot become " +
+                                                  shape_text(view.shape_) + ": rows of both must be multiples of 16 bytes");
+  }
+  if (view.columns() != columns()) view.row_stride_ = view.columns();
+  return view;
+}
+
+DeviceTensor DeviceTensor::slice(int64_t begin, int64_t end) const {
+  DeviceTensor view = *this;
+  view.shape_[0] = end - begin;
+  view.offset_ += begin * row_stride_ * static_cast<int64_t>(size_of(type_));
+  return view;
 }
 
 DeviceTensor upload(const Tensor& values, DeviceType type, const std::shared_ptr<Stream>& stream) {

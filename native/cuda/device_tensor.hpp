@@ -31,13 +31,19 @@ class DeviceTensor {
   bool released() const { return memory_ == nullptr; }
   const std::shared_ptr<DeviceMemory>& memory() const { return memory_; }
   template <typename T> T* use_on(const std::shared_ptr<Stream>& stream) const {
-    return reinterpret_cast<T*>(memory_->use_on(stream));
+    return reinterpret_cast<T*>(memory_->use_on(stream) + offset_);
   }
+  /// The same memory as another matrix (rows, columns) of as many elements. Throws UNSUPPORTED_SPEC where rows, old or new,
+  /// do not end at multiples of 16 bytes.
+  DeviceTensor reshaped(std::vector<int64_t> shape) const;
+  /// Rows [begin, end) of a matrix, in the same memory.
+  DeviceTensor slice(int64_t begin, int64_t end) const;
 
  private:
   DeviceType type_ = DeviceType::kFloat32;
   std::vector<int64_t> shape_;
   int64_t row_stride_ = 0;
+  int64_t offset_ = 0;  // bytes
   std::shared_ptr<DeviceMemory> memory_;
 };
 

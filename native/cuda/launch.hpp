@@ -11,7 +11,7 @@
 #ifdef __CUDACC__
 #include "core/error.hpp"
 #else
-#include "emu/machine.hpp"
+#include "emu/recorded_launches.hpp"
 #endif
 
 namespace usmlite::cuda {
@@ -54,14 +54,15 @@ void launch(void (*kernel)(P...), const LaunchShape& shape, StreamHandle, A&&...
     void (*kernel)(P...);
     std::tuple<std::remove_cv_t<P>...> values;
   };
-  const Call call{kernel, {std::forward<A>(arguments)...}};
-  emu::run_grid({shape.where.function_name(), {shape.grid_x, shape.grid_y, shape.grid_z}, shape.cluster_x, shape.threads, shape.shared_bytes,
-                 shape.overlaps_previous,
-                 [](const void* memory) {
-                   const Call& of = *static_cast<const Call*>(memory);
-                   std::apply([&of](const auto&... value) { of.kernel(value...); }, of.values);
-                 },
-                 &call});
+  emu::perform([call = Call{kernel, {std::forward<A>(arguments)...}}, shape] {
+    emu::run_grid({shape.where.function_name(), {shape.grid_x, shape.grid_y, shape.grid_z}, shape.cluster_x, shape.threads,
+                   shape.shared_bytes, shape.overlaps_previous,
+                   [](const void* memory) {
+                     const Call& of = *static_cast<const Call*>(memory);
+                     std::apply([&of](const auto&... value) { of.kernel(value...); }, of.values);
+                   },
+                   &call});
+  });
 }
 
 #endif

@@ -1,9 +1,7 @@
 // Several sequences of frames, one after another in one matrix.
 #pragma once
-#include <algorithm>
 #include <cstdint>
 #include <memory>
-#include <utility>
 #include <vector>
 
 #include "cuda/device_memory.hpp"
@@ -17,27 +15,33 @@ struct PackedSequences {
   int longest;  // frames
 };
 
-/// Keeps the offsets of packed sequences on the GPU and on the host.
+/// How a convolution shortens sequences: n frames become (n + 2 padding - kernel) / stride + 1, rounded down, or none.
+struct Shortening {
+  int kernel, stride, padding;
+  int64_t length(int64_t frames) const;
+};
+
+/// Keeps the offsets of packed sequences on the GPU and on the host. Those of the host may be an upper bound: for recorded
+/// work, which is run again with other sequences, they say how much room there is.
 class DeviceSequences {
  public:
   /// `offsets` begin with 0, never decrease, and are at least one.
-  DeviceSequences(std::vector<int32_t> offsets, const std::shared_ptr<Stream>& stream)
-      : offsets_(std::move(offsets)), memory_(offsets_.size() * sizeof(int32_t), stream) {
-    for (size_t i = 1; i < offsets_.size(); ++i) longest_ = std::max(longest_, offsets_[i] - offsets_[i - 1]);
-    driver::copy_to_device(memory_.use_on(stream), memory_.bytes(), offsets_.data(), memory_.bytes(), memory_.bytes(), 1,
-                           stream->handle());
-  }
-  PackedSequences use_on(const std::shared_ptr<Stream>& stream) {
-    return {reinterpret_cast<const int32_t*>(memory_.use_on(stream)), static_cast<int>(offsets_.size()) - 1, longest_};
-  }
+  DeviceSequences(std::vector<int32_t> offsets, const std::shared_ptr<Stream>& stream);
+  /// Where sequences lie after a convolution; worked out on the GPU from where they lay there.
+  DeviceSequences(DeviceSequences& before, const Shortening& shortening, const std::shared_ptr<Stream>& stream);
+
+  /// Other sequences, as many, for the work that follows; the host goes on telling the room there is.
+  void refill(const std::vector<int32_t>& offsets, const std::shared_ptr<Stream>& stream);
+  PackedSequences use_on(const std::shared_ptr<Stream>& stream);
   const std::vector<int32_t>& offsets() const { return offsets_; }
   int64_t frames() const { return offsets_.back(); }
+  int count() const { return static_cast<int>(offsets_.size()) - 1; }
   int longest() const { return longest_; }
 
  private:
   std::vector<int32_t> offsets_;
   int longest_ = 0;
-  DeviceMemory memory_;
+  std::shared_ptr<DeviceMemory> memory_;
 };
 
 }  // namespace usmlite::cuda

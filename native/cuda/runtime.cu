@@ -2,6 +2,9 @@
 
 #include <cuda_runtime.h>
 
+#include <mutex>
+#include <shared_mutex>
+
 #include "core/error.hpp"
 
 namespace usmlite::cuda {
@@ -78,6 +81,13 @@ const Gpu& gpu() {
   return found;
 }
 
+/// The driver refuses to wait for a device that has work being recorded, and drops the recording. Held by recordings, shared by waits.
+std::shared_mutex& recordings() {
+  static std::shared_mutex mutex;
+  return mutex;
+}
+thread_local bool is_recording = false;
+
 cudaStream_t stream_of(StreamHandle stream) { return static_cast<cudaStream_t>(stream); }
 
 }  // namespace
@@ -130,7 +140,11 @@ void destroy_stream(StreamHandle stream) noexcept {
 
 void synchronize(StreamHandle stream) { check(cudaStreamSynchronize(stream_of(stream)), "finishing the work it was given"); }
 
-void synchronize_all() { check(cudaDeviceSynchronize(), "finishing the work it was given"); }
+void synchronize_all() {
+  if (is_recording) throw Error(error_code::kGpuFailed, "the GPU cannot be waited for while work is recorded");
+  const std::shared_lock lock(recordings());
+  check(cudaDeviceSynchronize(), "finishing the work it was given");
+}
 
 void wait_for(StreamHandle stream, StreamHandle other) {
   cudaEvent_t event;
@@ -194,11 +208,15 @@ double Event::milliseconds_since(const Event& earlier) const {
 
 RecordedWork::RecordedWork(StreamHandle stream, std::function<void()> work) {
   gpu_properties();
-  check(cudaStreamBeginCapture(stream_of(stream), cudaStreamCaptureModeThreadLocal), "recording work");
+  const std::unique_lock lock(recordings());
+  check(cudaStreamBeginCapture(stream_of(stream), cudaStreamCaptureModeRelaxed), "recording work");
   cudaGraph_t graph = nullptr;
+  is_recording = true;
   try {
     work();
+    is_recording = false;
   } catch (...) {
+    is_recording = false;
     cudaStreamEndCapture(stream_of(stream), &graph);
     if (graph) cudaGraphDestroy(graph);
     cudaGetLastError();

@@ -76,10 +76,12 @@ class Event {
   void* event_;
 };
 
-/// Work recorded once, to be run again without the cost of asking for each kernel: for timing.
+/// Work recorded once, to be run again without the cost of asking for each kernel.
 class RecordedWork {
  public:
-  /// Records what `work` gives to `stream`. It may only start kernels: no allocation, no waiting.
+  /// Records what `work` gives to `stream`: kernels, copies and fills on the device. It may not copy from or to the host, wait,
+  /// or use other streams. Memory that it asks for has to be kept as long as the recording. What other threads do is not
+  /// recorded; those that wait for all streams do so after the recording.
   RecordedWork(StreamHandle stream, std::function<void()> work);
   ~RecordedWork();
   RecordedWork(const RecordedWork&) = delete;

@@ -23,6 +23,9 @@ Stream::~Stream() {
 int* Stream::counters(int count) {
   std::lock_guard lock(mutex_);
   if (count > counter_count_) {
+    if (RecordingMemory::current()) {
+      throw Error(error_code::kGpuFailed, "recorded work needs more counters than its stream has: run the work once before it is recorded");
+    }
     constexpr int kFewest = 4096;
     const int grown = std::max({count, 2 * counter_count_, kFewest});
     const size_t bytes = sizeof(int) * static_cast<size_t>(grown);
@@ -37,9 +40,8 @@ int* Stream::counters(int count) {
 }
 
 const std::shared_ptr<Stream>& default_stream() {
-  // Leaked: tensors of worker threads may go after static destructors have run.
-  static const auto* stream = new std::shared_ptr<Stream>(std::make_shared<Stream>());
-  return *stream;
+  thread_local const std::shared_ptr<Stream> stream = std::make_shared<Stream>();
+  return stream;
 }
 
 }  // namespace usmlite::cuda

@@ -27,7 +27,8 @@ class Stream {
   int counter_count_ = 0;
 };
 
-/// The stream of everything that names none. Throws NO_GPU or DRIVER_TOO_OLD.
+/// The stream of everything that names none: each thread has its own, so that what one records is not mixed with the work of
+/// another. Throws NO_GPU or DRIVER_TOO_OLD.
 const std::shared_ptr<Stream>& default_stream();
 
 }  // namespace usmlite::cuda

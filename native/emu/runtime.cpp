@@ -17,6 +17,7 @@
 
 #include "core/error.hpp"
 #include "emu/global_memory.hpp"
+#include "emu/recorded_launches.hpp"
 
 namespace usmlite::cuda {
 namespace {
@@ -58,8 +59,13 @@ Memory& memory() {
   return *instance;
 }
 
+void refuse_while_recording(const char* what) {
+  if (emu::is_recording()) throw Error(error_code::kGpuFailed, std::string("the GPU failed while recording work: it cannot ") + what);
+}
+
 // A GPU that has failed fails in every later wait too.
 void wait() {
+  refuse_while_recording("be waited for");
   static std::atomic<int64_t> waits_left{number_from("USMLITE_EMULATED_FAILURE", INT64_MAX)};
   if (waits_left.fetch_sub(1) > 0) return;
   waits_left = 0;
@@ -127,10 +133,11 @@ void synchronize(StreamHandle) { wait(); }
 
 void synchronize_all() { wait(); }
 
-void wait_for(StreamHandle, StreamHandle) {}
+void wait_for(StreamHandle, StreamHandle) { refuse_while_recording("wait for another stream"); }
 
 void copy_to_device(void* device, size_t device_stride, const void* host, size_t host_stride, size_t row_bytes, size_t rows,
                     StreamHandle) {
+  refuse_while_recording("copy from the host");
   copy_rows(device, device_stride, host, host_stride, row_bytes, rows);
 }
 
@@ -140,9 +147,13 @@ void copy_to_host(void* host, size_t host_stride, const void* device, size_t dev
   copy_rows(host, host_stride, device, device_stride, row_bytes, rows);
 }
 
-void copy_on_device(void* to, const void* from, size_t bytes, StreamHandle) { std::memcpy(to, from, bytes); }
+void copy_on_device(void* to, const void* from, size_t bytes, StreamHandle) {
+  emu::perform([=] { std::memcpy(to, from, bytes); });
+}
 
-void fill(void* device, uint8_t byte, size_t bytes, StreamHandle) { std::memset(device, byte, bytes); }
+void fill(void* device, uint8_t byte, size_t bytes, StreamHandle) {
+  emu::perform([=] { std::memset(device, byte, bytes); });
+}
 
 Event::Event() : event_(new int64_t(0)) {}
 Event::~Event() { delete static_cast<int64_t*>(event_); }
@@ -152,9 +163,11 @@ double Event::milliseconds_since(const Event& earlier) const {
   return static_cast<double>(*static_cast<int64_t*>(event_) - *static_cast<int64_t*>(earlier.event_)) / 1e6;
 }
 
-RecordedWork::RecordedWork(StreamHandle, std::function<void()> work) : recorded_(new std::function<void()>(std::move(work))) {}
-RecordedWork::~RecordedWork() { delete static_cast<std::function<void()>*>(recorded_); }
-void RecordedWork::run(StreamHandle) { (*static_cast<std::function<void()>*>(recorded_))(); }
+RecordedWork::RecordedWork(StreamHandle, std::function<void()> work) : recorded_(new emu::RecordedLaunches(emu::record(work))) {}
+RecordedWork::~RecordedWork() { delete static_cast<emu::RecordedLaunches*>(recorded_); }
+void RecordedWork::run(StreamHandle) {
+  for (const auto& launch : *static_cast<emu::RecordedLaunches*>(recorded_)) launch();
+}
 
 }  // namespace driver
 }  // namespace usmlite::cuda

@@ -55,6 +55,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_device_weight(exports);
   define_device_linear(exports);
   define_device_encoder(env, exports);
+  define_device_recording(env, exports);
 #endif
   return exports;
 }

@@ -5,7 +5,9 @@
 #include "cuda/gather_windows.hpp"
 #include "cuda/layer_norm.hpp"
 #include "cuda/packed_sequences.hpp"
+#include "cuda/plane_convolution.hpp"
 #include "cuda/rotary.hpp"
+#include "cuda/swap_column_axes.hpp"
 #include "napi/arguments.hpp"
 #include "napi/cuda_handles.hpp"
 #include "napi/groups.hpp"
@@ -74,15 +76,45 @@ class Operands {
   std::shared_ptr<cuda::DeviceSequences> sequences_;
 };
 
+std::vector<int32_t> offsets_argument(const Arguments& arguments, size_t index) {
+  const Tensor& offsets = arguments.tensor(index, "offsets", DType::kInt32, {kAny});
+  const int64_t frames = offsets.count() ? offsets.i32()[offsets.count() - 1] : 0;
+  arguments.offsets(index, "offsets", frames);
+  return {offsets.i32(), offsets.i32() + offsets.count()};
+}
+
 // deviceSequencesCreate(offsets int32 (sequences + 1), stream?)
 Napi::Value sequences_create(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceSequences", 1);
-  const Tensor& offsets = arguments.tensor(0, "offsets", DType::kInt32, {kAny});
-  const int64_t frames = offsets.count() ? offsets.i32()[offsets.count() - 1] : 0;
-  arguments.offsets(0, "offsets", frames);
   return DeviceSequencesObject::wrap(
-      info.Env(), std::make_shared<cuda::DeviceSequences>(std::vector<int32_t>(offsets.i32(), offsets.i32() + offsets.count()),
-                                                          stream_argument(arguments, info, 1)));
+      info.Env(), std::make_shared<cuda::DeviceSequences>(offsets_argument(arguments, 0), stream_argument(arguments, info, 1)));
+}
+
+// deviceSequencesRefill(sequences, offsets int32 (sequences + 1), stream?): other sequences, none longer than what there is room for
+Napi::Value sequences_refill(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceSequences.refill", 2);
+  const auto sequences = DeviceSequencesObject::from(arguments, info[0], "sequences");
+  const std::vector<int32_t> offsets = offsets_argument(arguments, 1);
+  bool fits = offsets.size() == sequences->offsets().size() && offsets.back() <= sequences->frames();
+  for (size_t i = 1; fits && i < offsets.size(); ++i) fits = offsets[i] - offsets[i - 1] <= sequences->longest();
+  if (!fits) {
+    arguments.fail("there is room for " + std::to_string(sequences->count()) + " sequences of at most " +
+                   std::to_string(sequences->longest()) + " frames, " + std::to_string(sequences->frames()) + " in all");
+  }
+  sequences->refill(offsets, stream_argument(arguments, info, 2));
+  return info.Env().Undefined();
+}
+
+// deviceSequencesShorten(sequences, kernel, stride, padding, stream?): where they lie after a convolution
+Napi::Value sequences_shorten(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceSequences.shorten", 4);
+  const auto sequences = DeviceSequencesObject::from(arguments, info[0], "sequences");
+  const auto number = [&](size_t index, const char* name, int64_t least) {
+    return static_cast<int>(arguments.integer(index, name, least, 1 << 16));
+  };
+  const cuda::Shortening shortening{number(1, "kernel", 1), number(2, "stride", 1), number(3, "padding", 0)};
+  return DeviceSequencesObject::wrap(
+      info.Env(), std::make_shared<cuda::DeviceSequences>(*sequences, shortening, stream_argument(arguments, info, 4)));
 }
 
 // deviceLayerNorm(x, weight, bias?, epsilon, stream?)
@@ -157,6 +189,60 @@ Napi::Value gather_windows(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(y));
 }
 
+// devicePlaneConvolution(x, weight (channels, 9), bias, features, stride, padding, relu, sequences, outputs, stream?)
+Napi::Value plane_convolution(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "devicePlaneConvolution", 9);
+  Operands operands(arguments, info);
+  cuda::PlaneConvolutionArguments plane{};
+  const DeviceTensor& x = operands.floats(0, "x");
+  plane.x = &x;
+  const int64_t channels = DeviceTensorObject::from(arguments, info[1], "weight")->rows();
+  constexpr int64_t kTaps = cuda::kPlaneKernel * cuda::kPlaneKernel;
+  plane.weight = &operands.weights(1, "weight", {channels, kTaps});
+  plane.bias = &operands.weights(2, "bias", {channels});
+  if (channels % 8 != 0) {
+    throw Error(error_code::kUnsupportedSpec, "a convolution over time and frequency has " + std::to_string(channels) +
+                                                  " channels; on the GPU it can have a multiple of 8");
+  }
+  const int64_t features = arguments.integer(3, "features", 1, 1 << 16);
+  plane.depthwise = x.columns() != features;
+  if (plane.depthwise && x.columns() != features * channels) {
+    arguments.fail("x has " + std::to_string(x.columns()) + " columns; they must be " + std::to_string(features) + " features, or " +
+                   std::to_string(channels) + " channels of each");
+  }
+  plane.features = static_cast<int>(features);
+  plane.stride = static_cast<int>(arguments.integer(4, "stride", 1, 1 << 16));
+  plane.padding = static_cast<int>(arguments.integer(5, "padding", 0, cuda::kPlaneKernel - 1));
+  plane.relu = arguments.boolean(6, "relu");
+  const cuda::Shortening shortening{cuda::kPlaneKernel, plane.stride, plane.padding};
+  plane.output_features = static_cast<int>(shortening.length(features));
+  const auto inputs = DeviceSequencesObject::from(arguments, info[7], "sequences");
+  const auto outputs = DeviceSequencesObject::from(arguments, info[8], "outputs");
+  bool fits = inputs->count() == outputs->count();
+  for (int i = 0; fits && i < inputs->count(); ++i) {
+    fits = outputs->offsets()[i + 1] - outputs->offsets()[i] == shortening.length(inputs->offsets()[i + 1] - inputs->offsets()[i]);
+  }
+  if (!fits) arguments.fail("the outputs are not what this convolution makes of the sequences of x");
+  const auto stream = stream_argument(arguments, info, 9);
+  const cuda::PackedSequences sequences = operands.sequences(7, x.rows(), stream);
+  DeviceTensor y(x.type(), {outputs->frames(), plane.output_features * channels}, stream);
+  cuda::plane_convolution(plane, sequences, outputs->use_on(stream), y, stream);
+  return wrap(info.Env(), std::move(y));
+}
+
+// deviceSwapColumnAxes(x, outer, stream?): (rows, outer * inner) as (rows, inner * outer)
+Napi::Value swap_column_axes(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceSwapColumnAxes", 2);
+  Operands operands(arguments, info);
+  const DeviceTensor& x = operands.floats(0, "x");
+  const int64_t outer = arguments.integer(1, "outer", 1, 1 << 20);
+  if (x.columns() % outer != 0) arguments.fail("x has " + std::to_string(x.columns()) + " columns, no multiple of " + std::to_string(outer));
+  const auto stream = stream_argument(arguments, info, 2);
+  DeviceTensor y(x.type(), x.shape(), stream);
+  cuda::swap_column_axes(x, static_cast<int>(outer), y, stream);
+  return wrap(info.Env(), std::move(y));
+}
+
 int64_t head_dimension(const Arguments& arguments, const DeviceTensor& x, int64_t heads) {
   if (x.columns() % heads != 0) {
     arguments.fail("x must hold " + std::to_string(heads) + " heads of equal size but has shape " + shape_text(x.shape()));
@@ -212,6 +298,10 @@ Napi::Value attention(const Napi::CallbackInfo& info) {
 void define_device_encoder(Napi::Env env, Napi::Object exports) {
   DeviceSequencesObject::define(env, exports, "DeviceSequencesHandle");
   define<sequences_create>(exports, "deviceSequencesCreate");
+  define<sequences_refill>(exports, "deviceSequencesRefill");
+  define<sequences_shorten>(exports, "deviceSequencesShorten");
+  define<plane_convolution>(exports, "devicePlaneConvolution");
+  define<swap_column_axes>(exports, "deviceSwapColumnAxes");
   define<layer_norm>(exports, "deviceLayerNorm");
   define<glu>(exports, "deviceGlu");
   define<depthwise_convolution>(exports, "deviceDepthwiseConvolution");

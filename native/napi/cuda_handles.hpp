@@ -9,6 +9,7 @@
 #include "cuda/device_tensor.hpp"
 #include "cuda/device_weight.hpp"
 #include "cuda/packed_sequences.hpp"
+#include "cuda/recording.hpp"
 #include "cuda/stream.hpp"
 #include "napi/arguments.hpp"
 #include "napi/environment.hpp"
@@ -36,6 +37,11 @@ template <> struct GpuKind<cuda::DeviceSequences> {
   static constexpr const char* kName = "set of sequences on the GPU";
   static constexpr napi_type_tag kTag = {0x4d0be8713fc2a695ull, 0xe72a50c94bd8361full};
   static constexpr auto kConstructor = &Environment::device_sequences_constructor;
+};
+template <> struct GpuKind<cuda::Recording> {
+  static constexpr const char* kName = "recording of work of the GPU";
+  static constexpr napi_type_tag kTag = {0x2f7d61c30b9e4a58ull, 0xb81c05e6d3f74a92ull};
+  static constexpr auto kConstructor = &Environment::recording_constructor;
 };
 
 template <typename T> class GpuHandle : public Napi::ObjectWrap<GpuHandle<T>> {
@@ -88,6 +94,7 @@ using StreamObject = GpuHandle<cuda::Stream>;
 using DeviceTensorObject = GpuHandle<cuda::DeviceTensor>;
 using DeviceWeightObject = GpuHandle<cuda::DeviceWeight>;
 using DeviceSequencesObject = GpuHandle<cuda::DeviceSequences>;
+using RecordingObject = GpuHandle<cuda::Recording>;
 
 /// The stream at argument `index`, or the default one where that is absent.
 inline std::shared_ptr<cuda::Stream> stream_argument(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index) {

@@ -72,6 +72,42 @@ Napi::Value download(const Napi::CallbackInfo& info) {
   return TensorHandle::wrap(info.Env(), cuda::download(*tensor, stream_argument(arguments, info, 1)));
 }
 
+// deviceTensorReshape(tensor, shape): the same memory
+Napi::Value reshape(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceTensor.reshape", 2);
+  const auto tensor = DeviceTensorObject::from(arguments, info[0], "tensor");
+  std::vector<int64_t> shape = shape_argument(arguments, 1);
+  int64_t elements = 1;
+  for (int64_t extent : shape) elements *= extent;
+  if (elements != tensor->rows() * tensor->columns()) {
+    arguments.fail("shape " + shape_text(tensor->shape()) + " cannot become " + shape_text(shape) + ", which has other elements");
+  }
+  return wrap(info.Env(), tensor->reshaped(std::move(shape)));
+}
+
+// deviceTensorRows(tensor, begin, end): the same memory
+Napi::Value rows(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceTensor.rows", 3);
+  const auto tensor = DeviceTensorObject::from(arguments, info[0], "tensor");
+  if (tensor->shape().size() != 2) arguments.fail("the tensor has shape " + shape_text(tensor->shape()) + "; only a matrix has rows");
+  const int64_t begin = arguments.integer(1, "begin", 0, tensor->rows());
+  return wrap(info.Env(), tensor->slice(begin, arguments.integer(2, "end", begin, tensor->rows())));
+}
+
+// deviceTensorCopy(from, to, stream?): into the first rows of `to`
+Napi::Value copy(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceTensor.copyTo", 2);
+  const auto from = DeviceTensorObject::from(arguments, info[0], "from"), to = DeviceTensorObject::from(arguments, info[1], "to");
+  if (from->type() != to->type() || from->columns() != to->columns() || from->rows() > to->rows()) {
+    arguments.fail(std::string(cuda::name_of(from->type())) + " " + shape_text(from->shape()) + " does not fit into " +
+                   cuda::name_of(to->type()) + " " + shape_text(to->shape()));
+  }
+  const auto stream = stream_argument(arguments, info, 2);
+  const auto bytes = static_cast<size_t>(from->rows() * from->row_stride()) * cuda::size_of(from->type());
+  if (bytes) cuda::driver::copy_on_device(to->use_on<uint8_t>(stream), from->use_on<uint8_t>(stream), bytes, stream->handle());
+  return info.Env().Undefined();
+}
+
 // deviceTensorDescribe(tensor): { shape, type, bytes }
 Napi::Value describe(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceTensor.describe", 1);
@@ -92,6 +128,9 @@ void define_device_tensor(Napi::Object exports) {
   define<upload>(exports, "deviceTensorUpload");
   define<cast>(exports, "deviceTensorCast");
   define<download>(exports, "deviceTensorDownload");
+  define<reshape>(exports, "deviceTensorReshape");
+  define<rows>(exports, "deviceTensorRows");
+  define<copy>(exports, "deviceTensorCopy");
   define<describe>(exports, "deviceTensorDescribe");
 }
 

@@ -8,10 +8,11 @@ struct Environment {
   Napi::FunctionReference error_constructor;   // UsmLiteError(code, message)
   Napi::FunctionReference tensor_constructor;  // TensorHandle
   Napi::FunctionReference packed_matrix_constructor;  // PackedMatrixHandle
-  Napi::FunctionReference stream_constructor;         // the four of cuda_handles.hpp
+  Napi::FunctionReference stream_constructor;         // the five of cuda_handles.hpp
   Napi::FunctionReference device_tensor_constructor;
   Napi::FunctionReference device_weight_constructor;
   Napi::FunctionReference device_sequences_constructor;
+  Napi::FunctionReference recording_constructor;
 };
 
 }  // namespace usmlite::binding

@@ -1,4 +1,6 @@
 /** The Conformer encoder of the LASR family (Google's public Conformer, `LasrEncoder` in transformers). */
+import { DeviceTensor } from "../../device/device_tensor.js";
+import { RecordedPasses } from "../../device/recorded_passes.js";
 import { ConformerBlock } from "../../nn/conformer_block.js";
 import { conformerNames } from "../../nn/conformer_names.js";
 import { ConvolutionSubsampling } from "../../nn/convolution_subsampling.js";
@@ -17,6 +19,11 @@ export class LasrEncoder {
   readonly subsampler: ConvolutionSubsampling;
   readonly blocks: readonly ConformerBlock[];
   private readonly outputNorm: Tensor;
+  /** Forward passes on the GPU, which are all for inference. */
+  private readonly passes = new RecordedPasses({
+    forward: (features, offsets) => this.compute(features, offsets, {}),
+    hiddenFrames: (frames) => this.subsampler.outputLength(frames),
+  });
 
   constructor(
     scope: WeightScope,
@@ -72,6 +79,16 @@ export class LasrEncoder {
     context: ForwardContext,
     inspectLayer?: (hidden: Tensor, layer: number) => void,
   ): { hidden: Tensor; offsets: SequenceOffsets } {
+    if (features instanceof DeviceTensor && !inspectLayer) return this.passes.run(features, offsets);
+    return this.compute(features, offsets, context, inspectLayer);
+  }
+
+  private compute(
+    features: Tensor,
+    offsets: SequenceOffsets,
+    context: ForwardContext,
+    inspectLayer?: (hidden: Tensor, layer: number) => void,
+  ): { hidden: Tensor; offsets: SequenceOffsets } {
     const subsampled = this.subsampler.forward(features, offsets, context);
     let x = subsampled.output;
     const { dropout: inputDropout } = dropoutOptions(context, this.config.dropout);
@@ -88,6 +105,12 @@ export class LasrEncoder {
       hidden: layerNorm(x, this.outputNorm, { epsilon: this.config.layer_norm_eps }),
       offsets: subsampled.offsets,
     };
+  }
+
+  /** To be called when weights changed or are about to go. */
+  weightsChanged(): void {
+    this.passes.dispose();
+    for (const block of this.blocks) block.convolution.forgetFolded();
   }
 
   /** The linear layers of the Conformer blocks: what compression applies to. */

@@ -105,7 +105,7 @@ export class LasrForCtc implements TrainableModel, CtcNetwork {
 
   /** To be called after weights changed by other means than a training step, such as loading averaged ones. */
   weightsChanged(): void {
-    for (const block of this.encoder.blocks) block.convolution.forgetFolded();
+    this.encoder.weightsChanged();
   }
 
   private get layers(): readonly { readonly name: string }[] {

@@ -1,0 +1,50 @@
+/** Work of the GPU, recorded once and run again without the cost of asking for each kernel: a CUDA graph. */
+import { gpuAddon } from "./gpu.js";
+
+interface RecordingHandle {
+  readonly released: boolean;
+  release(): void;
+}
+
+interface RecordingBindings {
+  recordingCreate(work: () => void): RecordingHandle;
+  recordingRun(recording: RecordingHandle): void;
+}
+
+const native = (): RecordingBindings => gpuAddon<RecordingBindings>();
+
+/**
+ * Everything that a function gives to the default stream. Tensors that it makes and keeps are filled again by each run; what it
+ * reads has to stay where it is, and what it releases is memory of the recording, or of other recordings, which never run at the
+ * same time.
+ */
+export class Recording implements Disposable {
+  private readonly handle: RecordingHandle;
+
+  /**
+   * Records, and computes nothing yet. `work` must have been done once before, so that weights are in their place; it may
+   * neither read values back nor bring new ones.
+   * @throws UsmLiteError GPU_FAILED when it does; NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY
+   */
+  constructor(work: () => void) {
+    this.handle = native().recordingCreate(work);
+  }
+
+  /** Returns before the GPU has done it. */
+  run(): void {
+    native().recordingRun(this.handle);
+  }
+
+  get released(): boolean {
+    return this.handle.released;
+  }
+
+  /** Waits until it no longer runs. Safe to call twice. */
+  dispose(): void {
+    this.handle.release();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

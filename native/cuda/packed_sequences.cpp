@@ -1,0 +1,53 @@
+#include "cuda/packed_sequences.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "cuda/shorten_sequences.hpp"
+
+namespace usmlite::cuda {
+namespace {
+
+int longest_of(const std::vector<int32_t>& offsets) {
+  int longest = 0;
+  for (size_t i = 1; i < offsets.size(); ++i) longest = std::max(longest, offsets[i] - offsets[i - 1]);
+  return longest;
+}
+
+std::vector<int32_t> shortened(const std::vector<int32_t>& offsets, const Shortening& shortening) {
+  std::vector<int32_t> after{0};
+  for (size_t i = 1; i < offsets.size(); ++i) {
+    after.push_back(after.back() + static_cast<int32_t>(shortening.length(offsets[i] - offsets[i - 1])));
+  }
+  return after;
+}
+
+}  // namespace
+
+int64_t Shortening::length(int64_t frames) const {
+  const int64_t free = frames + 2 * int64_t{padding} - kernel;
+  return frames <= 0 || free < 0 ? 0 : free / stride + 1;
+}
+
+DeviceSequences::DeviceSequences(std::vector<int32_t> offsets, const std::shared_ptr<Stream>& stream)
+    : offsets_(std::move(offsets)), longest_(longest_of(offsets_)),
+      memory_(std::make_shared<DeviceMemory>(offsets_.size() * sizeof(int32_t), stream)) {
+  refill(offsets_, stream);
+}
+
+DeviceSequences::DeviceSequences(DeviceSequences& before, const Shortening& shortening, const std::shared_ptr<Stream>& stream)
+    : offsets_(shortened(before.offsets_, shortening)), longest_(longest_of(offsets_)),
+      memory_(std::make_shared<DeviceMemory>(offsets_.size() * sizeof(int32_t), stream)) {
+  shorten_sequences(before.use_on(stream), shortening, reinterpret_cast<int32_t*>(memory_->use_on(stream)), stream->handle());
+}
+
+void DeviceSequences::refill(const std::vector<int32_t>& offsets, const std::shared_ptr<Stream>& stream) {
+  driver::copy_to_device(memory_->use_on(stream), memory_->bytes(), offsets.data(), memory_->bytes(), memory_->bytes(), 1,
+                         stream->handle());
+}
+
+PackedSequences DeviceSequences::use_on(const std::shared_ptr<Stream>& stream) {
+  return {reinterpret_cast<const int32_t*>(memory_->use_on(stream)), count(), longest_};
+}
+
+}  // namespace usmlite::cuda

@@ -1,0 +1,29 @@
+#include "cuda/shorten_sequences.hpp"
+
+#include "cuda/launch.hpp"
+
+namespace usmlite::cuda {
+namespace {
+
+constexpr int kThreads = 128;  // a thread makes an offset, adding up what lies before it: sequences are few
+
+__global__ void __launch_bounds__(kThreads) shorten_kernel(const int32_t* before, int count, int kernel, int stride, int padding,
+                                                           int32_t* after) {
+  const int mine = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
+  if (mine > count) return;
+  int sum = 0;
+  for (int i = 0; i < mine; ++i) {
+    const int frames = before[i + 1] - before[i], free = frames + 2 * padding - kernel;
+    if (frames > 0 && free >= 0) sum += free / stride + 1;
+  }
+  after[mine] = sum;
+}
+
+}  // namespace
+
+void shorten_sequences(const PackedSequences& before, const Shortening& shortening, int32_t* after, StreamHandle stream) {
+  launch(shorten_kernel, LaunchShape{static_cast<unsigned>(before.count / kThreads + 1), 1, 1, kThreads, 0}, stream, before.offsets,
+         before.count, shortening.kernel, shortening.stride, shortening.padding, after);
+}
+
+}  // namespace usmlite::cuda
