@@ -1,5 +1,5 @@
 /** Conformers with random weights: speed does not depend on what a model has learned. */
-import { placeOnGpu } from "../lib/device/placement.js";
+import { DeviceWeight } from "../lib/device/device_weight.js";
 import { parseLasrConfig } from "../lib/models/lasr/lasr_config.js";
 import { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { FreshWeights } from "../lib/nn/fresh_weights.js";
@@ -48,13 +48,8 @@ export function randomNetwork(size: NetworkSize, spec: string, device: "cpu" | "
   });
 }
 
-function packed(weight: Tensor, spec: string, device: "cpu" | "cuda"): PackedMatrix {
-  const matrix = tidy(() => {
-    const parts = packWeight(weight, spec);
-    const made = PackedMatrix.from(parts);
-    if (device === "cuda") placeOnGpu(made, parts);
-    return made;
-  });
+function packed(weight: Tensor, spec: string, device: "cpu" | "cuda"): PackedMatrix | DeviceWeight {
+  const matrix = tidy(() => (device === "cuda" ? DeviceWeight.from(packWeight(weight, spec)) : PackedMatrix.from(packWeight(weight, spec))));
   weight.dispose();
   return matrix;
 }

@@ -29,9 +29,21 @@ interface DeviceWeightBindings {
     mask?: TensorHandle,
     zeroPoint?: TensorHandle,
   ): DeviceWeightHandle;
-  deviceWeightDescribe(weight: DeviceWeightHandle): { bytes: number; paddedChannels: number };
+  deviceWeightDescribe(weight: DeviceWeightHandle): WeightDescription;
+  deviceWeightRepeat(weight: DeviceWeightHandle, times: number): DeviceWeightHandle;
+  deviceWeightShare(weight: DeviceWeightHandle): number;
+  deviceWeightFromShared(id: number): DeviceWeightHandle;
   deviceWeightRead(weight: DeviceWeightHandle): ArrangedBytes;
   deviceWeightArrangeBias(weight: DeviceWeightHandle, bias: TensorHandle): DeviceTensorHandle;
+}
+
+interface WeightDescription {
+  readonly spec: string;
+  readonly rows: number;
+  readonly columns: number;
+  readonly arithmetic: Arithmetic;
+  readonly glu: boolean;
+  readonly bytes: number;
 }
 
 /** The bytes of a weight on the GPU; native/cuda/fragment_order.hpp describes them. */
@@ -53,23 +65,25 @@ export interface DeviceWeightOptions {
 
 const native = (): DeviceWeightBindings => gpuAddon<DeviceWeightBindings>();
 
-/** One immutable weight (out, in) on the GPU. Scopes do not track it: dispose of it with the model it belongs to. */
+/**
+ * One immutable weight (out, in) on the GPU. Its memory is given back when the last object that refers to it, in whatever
+ * worker, is disposed of. Scopes do not track it: dispose of it with the model it belongs to.
+ */
 export class DeviceWeight implements Disposable {
-  /** Bytes of GPU memory. */
+  /** Canonical weight spec. */
+  readonly spec: string;
+  /** Output channels, gates included. */
+  readonly rows: number;
+  /** Inputs. */
+  readonly columns: number;
+  readonly arithmetic: Arithmetic;
+  readonly glu: boolean;
+  /** Bytes of GPU memory; counted once however many objects refer to it. */
   readonly bytes: number;
 
-  private constructor(
-    readonly handle: DeviceWeightHandle,
-    /** Canonical weight spec. */
-    readonly spec: string,
-    /** Output channels, gates included. */
-    readonly rows: number,
-    /** Inputs. */
-    readonly columns: number,
-    readonly arithmetic: Arithmetic,
-    readonly glu: boolean,
-  ) {
-    this.bytes = native().deviceWeightDescribe(handle).bytes;
+  private constructor(readonly handle: DeviceWeightHandle) {
+    ({ spec: this.spec, rows: this.rows, columns: this.columns, arithmetic: this.arithmetic, glu: this.glu, bytes: this.bytes } =
+      native().deviceWeightDescribe(handle));
   }
 
   /**
@@ -81,7 +95,25 @@ export class DeviceWeight implements Disposable {
     const [rows, columns] = packedMatrixShape(weight);
     const { spec, packed, scale, mask, zeroPoint } = weight;
     const parts = [packed.handle, scale?.handle, mask?.handle, zeroPoint?.handle] as const;
-    return new DeviceWeight(native().deviceWeightCreate(arithmetic, glu, spec, rows, columns, ...parts), spec, rows, columns, arithmetic, glu);
+    return new DeviceWeight(native().deviceWeightCreate(arithmetic, glu, spec, rows, columns, ...parts));
+  }
+
+  /**
+   * The weight that another worker of this process shares as `id`.
+   * @throws UsmLiteError INVALID_ARGUMENT when nobody keeps it any more
+   */
+  static fromShared(id: number): DeviceWeight {
+    return new DeviceWeight(native().deviceWeightFromShared(id));
+  }
+
+  /** A number to send to other workers. It keeps nothing alive: hold on to this object until they have called {@link DeviceWeight.fromShared}. */
+  share(): number {
+    return native().deviceWeightShare(this.handle);
+  }
+
+  /** A copy in memory of its own, made on the GPU; `rows` a multiple of 64. */
+  clone(): DeviceWeight {
+    return new DeviceWeight(native().deviceWeightRepeat(this.handle, 1));
   }
 
   /** Columns of a product with this weight: `rows`, or half of them with `glu`. */

@@ -1,9 +1,9 @@
 /** Weights read from a safetensors checkpoint, float or packed. */
 import { packedShape, packedTensorNames, readPackedWeight } from "../checkpoint/packed_weights.js";
 import type { TensorFile } from "../checkpoint/tensor_file.js";
-import { placeOnGpu } from "../device/placement.js";
+import { DeviceWeight } from "../device/device_weight.js";
 import { UsmLiteError } from "../errors.js";
-import { checkShape, type WeightSource } from "../nn/weight_source.js";
+import { checkShape, type MatrixWeight, type WeightSource } from "../nn/weight_source.js";
 import { PackedMatrix } from "../quant/packed_matrix.js";
 import { unpackWeight } from "../quant/packed_weight.js";
 import type { WeightSpec } from "../quant/weight_spec.js";
@@ -16,26 +16,26 @@ export type WeightForm = "packed" | "float32";
 // Written by torch for every batch normalisation; nothing depends on it.
 const ignored = /\.num_batches_tracked$/;
 
-/** Numbers of packed matrices that workers of one process share, by checkpoint name. */
+/** Numbers of packed weights, on the CPU or the GPU, that workers of one process share, by checkpoint name. */
 export type SharedMatrices = Readonly<Record<string, number>>;
 
 export class CheckpointWeights implements WeightSource {
   private readonly used = new Set<string>();
   private none: Tensor | undefined;
   /** The packed weights given so far, by checkpoint name. */
-  readonly matrices = new Map<string, PackedMatrix>();
+  readonly matrices = new Map<string, PackedMatrix | DeviceWeight>();
 
   /**
    * @param specs spec of each packed weight, by checkpoint name
    * @param shared packed weights that another worker holds ({@link PackedMatrix.share}), by checkpoint name
-   * @param device "cuda": packed weights go to the GPU as well
+   * @param onGpu names of the packed weights that go to the GPU
    */
   constructor(
     private readonly file: TensorFile,
     private readonly specs: ReadonlyMap<string, WeightSpec>,
     private readonly form: WeightForm | "shapes",
     private readonly shared: SharedMatrices = {},
-    private readonly device: "cpu" | "cuda" = "cpu",
+    private readonly onGpu?: RegExp,
   ) {}
 
   tensor(name: string, shape: readonly number[]): Tensor {
@@ -53,14 +53,14 @@ export class CheckpointWeights implements WeightSource {
     );
   }
 
-  matrix(name: string, shape: readonly number[]): Tensor | PackedMatrix {
+  matrix(name: string, shape: readonly number[]): MatrixWeight {
     const spec = this.specs.get(name);
     if (!spec) return this.tensor(name, shape);
     for (const part of [...packedTensorNames(name, spec), `${name}_shape`]) this.used.add(part);
     checkShape(this.file.path, name, packedShape(this.file, name), shape);
     if (this.form === "shapes") return this.placeholder;
     const matrix = this.sharedMatrix(name) ?? this.readMatrix(name, spec);
-    if (matrix instanceof PackedMatrix) this.matrices.set(name, matrix);
+    if (!(matrix instanceof Tensor)) this.matrices.set(name, matrix);
     return matrix;
   }
 
@@ -75,19 +75,18 @@ export class CheckpointWeights implements WeightSource {
     return (this.none ??= keep(Tensor.zeros([0])));
   }
 
-  private sharedMatrix(name: string): PackedMatrix | undefined {
+  private sharedMatrix(name: string): PackedMatrix | DeviceWeight | undefined {
     const id = this.shared[name];
-    return id === undefined || this.device === "cuda" ? undefined : PackedMatrix.fromShared(id);
+    if (id === undefined) return undefined;
+    return this.onGpu?.test(name) ? DeviceWeight.fromShared(id) : PackedMatrix.fromShared(id);
   }
 
-  private readMatrix(name: string, spec: WeightSpec, form = this.form): Tensor | PackedMatrix {
+  private readMatrix(name: string, spec: WeightSpec, form = this.form): MatrixWeight {
     return tidy(() => {
       const packed = readPackedWeight(this.file, name, spec);
       try {
         if (form !== "packed") return keep(unpackWeight(packed).weight);
-        const matrix = PackedMatrix.from(packed);
-        if (this.device === "cuda") placeOnGpu(matrix, packed);
-        return matrix;
+        return this.onGpu?.test(name) ? DeviceWeight.from(packed) : PackedMatrix.from(packed);
       } catch (cause) {
         if (!(cause instanceof UsmLiteError)) throw cause;
         // What the codec calls a wrong argument came from the file.

@@ -11,7 +11,13 @@ import { cohereName } from "./cohere/cohere_names.js";
 import { CohereNetwork } from "./cohere/cohere_network.js";
 import { parseLasrConfig } from "./lasr/lasr_config.js";
 import { LasrForCtc } from "./lasr/lasr_for_ctc.js";
-import { checkParakeetGeneration, parseParakeetCtcConfig, parseParakeetTransducerConfig } from "./parakeet/parakeet_config.js";
+import {
+  attentionContext,
+  checkParakeetGeneration,
+  parseParakeetCtcConfig,
+  parseParakeetTransducerConfig,
+  type ParakeetEncoderConfig,
+} from "./parakeet/parakeet_config.js";
 import { ParakeetForCtc } from "./parakeet/parakeet_for_ctc.js";
 import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
 import type { SpeechNetwork } from "./speech_network.js";
@@ -30,8 +36,8 @@ export interface ModelDescription {
   readonly rename?: (name: string) => string;
   /** Tensors of the checkpoint that inference has no use for. */
   readonly unusedWeights?: RegExp;
-  /** Whether forward passes can be made on a GPU. */
-  readonly runsOnGpu?: boolean;
+  /** Names of the weights that compute on a GPU, those of the encoder and what follows it frame by frame. Absent: there is no such form. */
+  readonly gpuWeights?: RegExp;
   /** @throws UsmLiteError BAD_CONFIG for a `preprocessor_config.json` that this family cannot honour */
   frontEnd(preprocessor: JsonObject, source: string): FrontEnd;
 }
@@ -46,9 +52,16 @@ function parakeet(config: JsonObject, source: string, generation: JsonObject): M
   const encoder = (ctc ?? transducer)?.encoder_config as NonNullable<typeof ctc>["encoder_config"];
   return {
     stride: encoder.subsampling_factor,
+    ...gpuWeightsOf(encoder, ctc ? /^/ : /^encoder/),
     network: (weights) => (ctc ? new ParakeetForCtc(ctc, weights) : new ParakeetTransducer(transducer as NonNullable<typeof transducer>, weights)),
     frontEnd: (preprocessor, path) => parakeetFeaturesFrom(preprocessor, path),
   };
+}
+
+/** The GPU has no attention over windows, nor with fewer keys than queries. */
+function gpuWeightsOf(encoder: ParakeetEncoderConfig, names: RegExp): { gpuWeights?: RegExp } {
+  const { num_attention_heads: heads, num_key_value_heads: keyValueHeads = heads } = encoder;
+  return attentionContext(encoder) || keyValueHeads !== heads ? {} : { gpuWeights: names };
 }
 
 function wav2vec2(json: JsonObject, source: string): ModelDescription {
@@ -83,6 +96,7 @@ function cohere(json: JsonObject, source: string, generation: JsonObject): Model
   return {
     stride: config.encoder_config.subsampling_factor,
     rename: cohereName,
+    ...gpuWeightsOf(config.encoder_config, /^model\.encoder\./),
     network: (weights) => new CohereNetwork(config, generationConfig, weights),
     ...(config.tie_word_embeddings ? { unusedWeights: /^proj_out\.weight$/ } : {}),
     frontEnd: (preprocessor, path) => cohereFeaturesFrom(preprocessor, path),
@@ -94,7 +108,7 @@ export const families: Readonly<Record<string, Family>> = {
   lasr_ctc: (json, source) => {
     const config = parseLasrConfig(json, source);
     return {
-      runsOnGpu: true,
+      gpuWeights: /^/,
       stride: config.encoder_config.subsampling_conv_stride ** 2,
       network: (weights) => new LasrForCtc(config, weights),
       frontEnd: (preprocessor, path) => LogMel.fromJson(preprocessor, path),

@@ -37,7 +37,7 @@ export const modelFiles = {
 export interface SpeechModel {
   readonly folder: string;
   readonly network: SpeechNetwork;
-  /** Where forward passes are made; the rest happens on the CPU. */
+  /** Where the encoder computes and, with CTC, its head; the rest happens on the CPU. */
   readonly device: "cpu" | "cuda";
   readonly frontEnd: FrontEnd;
   /** Absent when the folder has no file of one: such a model gives tokens but no text. */
@@ -58,7 +58,7 @@ export interface SpeechModel {
 export interface LoadOptions {
   /** `packed` (the default) multiplies by packed weights; `float32` unpacks them first. */
   readonly weights?: WeightForm;
-  /** "cuda": forward passes are made on the GPU, in bfloat16. "cpu" by default. */
+  /** "cuda": the encoder and, with CTC, its head compute on the GPU, in bfloat16. "cpu" by default. */
   readonly device?: "cpu" | "cuda";
   /** What {@link SpeechModel.shareMatrices} gave in another worker, which must still hold the same model. */
   readonly sharedMatrices?: SharedMatrices;
@@ -77,7 +77,7 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
   const { device = "cpu" } = options;
   if (device === "cuda") checkGpu(description, json, path("config"));
   using file = openWeights(folder, description, json);
-  const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed", options.sharedMatrices, device);
+  const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed", options.sharedMatrices, device === "cuda" ? description.gpuWeights : undefined);
   const network = description.network(weights);
   weights.checkAllUsed(description.unusedWeights);
   const preprocessor = readPreprocessorConfig(folder);
@@ -146,9 +146,9 @@ export function describeModel(config: JsonObject, source: string, generation: Js
 }
 
 /** @throws UsmLiteError UNSUPPORTED_MODEL for a family that has no GPU form; NO_GPU, DRIVER_TOO_OLD */
-function checkGpu({ runsOnGpu }: ModelDescription, json: JsonObject, source: string): void {
-  if (!runsOnGpu) {
-    throw new UsmLiteError("UNSUPPORTED_MODEL", `${source}: ${String(json["model_type"])} computes on the CPU only; use device "cpu"`);
+function checkGpu({ gpuWeights }: ModelDescription, json: JsonObject, source: string): void {
+  if (!gpuWeights) {
+    throw new UsmLiteError("UNSUPPORTED_MODEL", `${source}: a model like this of ${String(json["model_type"])} computes on the CPU only; use device "cpu"`);
   }
   gpuInformation();
 }

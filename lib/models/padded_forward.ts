@@ -2,6 +2,7 @@
 import type { SafetensorsEntry } from "../checkpoint/safetensors.js";
 import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { transducerGreedy } from "../decode/transducer_greedy.js";
+import { onDevice } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
@@ -22,6 +23,8 @@ interface Batch {
 export interface PaddedForwardOptions {
   /** False: padding is taken for silence, as {@link FrontEndConfig} may say of a model. */
   readonly attentionMask?: boolean | undefined;
+  /** Where the network's encoder computes; "cpu" by default. */
+  readonly device?: "cpu" | "cuda";
 }
 
 /**
@@ -32,9 +35,10 @@ export interface PaddedForwardOptions {
  * token after each of them. Whisper's `input_features` are (batch, mel bins, frames).
  * @throws UsmLiteError BAD_CHECKPOINT when the input lacks a tensor or has one of another shape
  */
-export function paddedForward(network: SpeechNetwork, input: TensorFile, { attentionMask = true }: PaddedForwardOptions = {}): Entries {
+export function paddedForward(network: SpeechNetwork, input: TensorFile, { attentionMask = true, device = "cpu" }: PaddedForwardOptions = {}): Entries {
   return tidy(() => {
-    const batch = readBatch(network, input, attentionMask);
+    const onCpu = readBatch(network, input, attentionMask);
+    const batch = { ...onCpu, features: onDevice(onCpu.features, device) };
     if (network.kind === "ctc") return ctcForward(network, batch);
     return network.kind === "transducer" ? transducerForward(network, batch) : sequenceForward(network, batch, input);
   });

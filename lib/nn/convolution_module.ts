@@ -3,6 +3,7 @@ import { batchNorm, foldBatchNorm } from "../ops/batch_norm.js";
 import { depthwiseConvolution } from "../ops/depthwise_convolution.js";
 import { glu } from "../ops/activation.js";
 import { gelu, geluInPlace } from "../ops/gelu.js";
+import { removeFromGpu } from "../device/placement.js";
 import { keep } from "../tensor/scope.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -76,8 +77,10 @@ export class ConvolutionModule {
 
   /** To be called when weights or running statistics changed by other means than training through this object. */
   forgetFolded(): void {
-    this.folded?.weight.dispose();
-    this.folded?.bias.dispose();
+    for (const part of this.folded ? [this.folded.weight, this.folded.bias] : []) {
+      removeFromGpu(part);
+      part.dispose();
+    }
     this.folded = undefined;
   }
 

@@ -3,10 +3,11 @@
  * frame of eight log-mel frames.
  */
 import { UsmLiteError } from "../errors.js";
+import { DeviceTensor } from "../device/device_tensor.js";
 import { convolvedLength, planeConvolution } from "../ops/plane_convolution.js";
 import { linear } from "../ops/linear.js";
 import { reshape } from "../ops/reshape.js";
-import { swapLastAxes } from "../ops/swap_axes.js";
+import { swapColumnAxes } from "../ops/swap_axes.js";
 import { activeTape } from "../ops/tape.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
@@ -70,9 +71,16 @@ export class DepthwiseStridingSubsampling {
    * @returns (hidden frames, hidden) and where each sequence now lies
    */
   forward(features: Tensor, offsets: SequenceOffsets, context: ForwardContext, scale = 1): { output: Tensor; offsets: SequenceOffsets } {
+    // On the GPU there is memory for all frames at once.
+    if (features instanceof DeviceTensor) {
+      const { output: planes, offsets: outputOffsets } = this.planes(features, offsets);
+      const output = this.output.forward(planes, context, { scale });
+      planes.dispose();
+      return { output, offsets: outputOffsets };
+    }
     const outputOffsets = new SequenceOffsets(offsets.lengths.map((length) => this.outputLength(length)));
     // Blocks would leave the tape; batches in training are short.
-    if (activeTape()) return { output: this.output.forward(this.planes(features, offsets), context, { scale }), offsets: outputOffsets };
+    if (activeTape()) return { output: this.output.forward(this.planes(features, offsets).output, context, { scale }), offsets: outputOffsets };
     const rows = new Float32Array(outputOffsets.frames * this.sizes.hidden);
     let row = 0;
     offsets.lengths.forEach((length, sequence) => {
@@ -100,12 +108,12 @@ export class DepthwiseStridingSubsampling {
     // What lies before a block reaches only its first hidden frame: one more is computed and left out.
     const spare = begin > 0 ? 1 : 0;
     const input = features.rows(first + (begin - spare) * this.sizes.factor, first + Math.min(end * this.sizes.factor, length));
-    const planes = this.planes(input, new SequenceOffsets([input.dim(0)]));
+    const planes = this.planes(input, new SequenceOffsets([input.dim(0)])).output;
     return this.output.forward(planes.rows(spare, spare + end - begin), context, { scale });
   }
 
-  /** (hidden frames, channels * mel bins left): what the output layer takes. */
-  private planes(features: Tensor, frames: SequenceOffsets): Tensor {
+  /** (hidden frames, channels * mel bins left), channel by channel: what the output layer takes; and where each sequence now lies. */
+  private planes(features: Tensor, frames: SequenceOffsets): { output: Tensor; offsets: SequenceOffsets } {
     const { factor, channels } = this.sizes;
     let plane = planeConvolution(features, this.first.weight, this.first.bias, frames, {
       features: this.sizes.melBins,
@@ -118,14 +126,21 @@ export class DepthwiseStridingSubsampling {
         ...steps,
       });
       const cells = reshape(output, [offsets.frames * bins, channels]);
-      const mixed = linear(cells, reshape(pointwise.weight, [channels, channels]), { bias: pointwise.bias, activation: "relu" });
+      const mixed = linear(cells, pointwise.weight, { bias: pointwise.bias, activation: "relu" });
+      releaseNow(plane.output, output, cells); // before there are tensors for the next layer
       plane = { output: reshape(mixed, [offsets.frames, bins * channels]), offsets, features: bins };
+      releaseNow(mixed);
     }
     const { output, offsets, features: bins } = plane;
     if (bins !== Math.floor(this.sizes.melBins / factor)) {
       throw new UsmLiteError("BAD_CONFIG", `${this.sizes.melBins} mel bins do not shrink to a whole number by a factor of ${factor}`);
     }
-    // The checkpoint's weight goes channel by channel.
-    return reshape(swapLastAxes(reshape(output, [offsets.frames, bins, channels])), [offsets.frames, channels * bins]);
+    const byChannel = swapColumnAxes(output, bins);
+    releaseNow(output);
+    return { output: byChannel, offsets };
   }
+}
+
+function releaseNow(...tensors: readonly Tensor[]): void {
+  if (!activeTape()) for (const tensor of tensors) tensor.dispose();
 }

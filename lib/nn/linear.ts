@@ -1,16 +1,15 @@
 /** A linear layer over float, fake-quantized or packed weights. */
 import { linear, type LinearOptions } from "../ops/linear.js";
 import { packedLinear } from "../ops/packed_linear.js";
-import { PackedMatrix } from "../quant/packed_matrix.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { Tensor } from "../tensor/tensor.js";
 import type { ForwardContext } from "./forward_context.js";
-import type { Initialisation, WeightScope } from "./weight_source.js";
+import type { Initialisation, MatrixWeight, WeightScope } from "./weight_source.js";
 
 /** `y = x·Wᵀ + b`. The weight has the shape of its checkpoint: (out, in), or (out, in, 1) for a pointwise convolution. */
 export class Linear {
   /** Name of the weight in checkpoints, recipes and `inspect`: "encoder.layers.0.self_attn.q_proj.weight". */
   readonly name: string;
-  readonly weight: Tensor | PackedMatrix;
+  readonly weight: MatrixWeight;
   readonly bias: Tensor | undefined;
 
   constructor(
@@ -28,7 +27,7 @@ export class Linear {
   forward(x: Tensor, context: ForwardContext, options: Omit<LinearOptions, "bias"> = {}): Tensor {
     const withBias = this.bias ? { ...options, bias: this.bias } : options;
     context.observeInput?.(this.name, x);
-    if (this.weight instanceof PackedMatrix) return packedLinear(x, this.weight, withBias);
+    if (!(this.weight instanceof Tensor)) return packedLinear(x, this.weight, withBias);
     return linear(x, context.transformWeight?.(this.name, this.weight) ?? this.weight, withBias);
   }
 }

@@ -5,14 +5,13 @@ import { lstmCell } from "../ops/lstm_cell.js";
 import { lstmSequence } from "../ops/lstm_sequence.js";
 import { scaledSum } from "../ops/elementwise.js";
 import { gatherRows } from "../ops/row_copies.js";
-import { PackedMatrix } from "../quant/packed_matrix.js";
 import { UsmLiteError } from "../errors.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { ForwardContext } from "./forward_context.js";
 import { Linear } from "./linear.js";
-import type { WeightScope } from "./weight_source.js";
+import type { MatrixWeight, WeightScope } from "./weight_source.js";
 
 export interface PredictionNetworkSizes {
   readonly vocabulary: number;
@@ -30,8 +29,8 @@ export interface Prediction {
 
 interface Layer {
   readonly name: string;
-  readonly input: Tensor | PackedMatrix;
-  readonly recurrent: Tensor | PackedMatrix;
+  readonly input: MatrixWeight;
+  readonly recurrent: MatrixWeight;
   readonly inputBias: Tensor;
   readonly recurrentBias: Tensor;
 }
@@ -104,7 +103,7 @@ export class PredictionNetwork {
     for (const layer of this.layers) {
       const [input, recurrent] = (["ih", "hh"] as const).map((part) => {
         const weight = part === "ih" ? layer.input : layer.recurrent;
-        if (weight instanceof PackedMatrix) throw new UsmLiteError("UNSUPPORTED_MODEL", "packed weights cannot be trained; load the model with float weights");
+        if (!(weight instanceof Tensor)) throw new UsmLiteError("UNSUPPORTED_MODEL", "packed weights cannot be trained; load the model with float weights");
         return context.transformWeight?.(this.scope.nameOf(`lstm.weight_${part}_${layer.name}`), weight) ?? weight;
       }) as [Tensor, Tensor];
       context.observeInput?.(this.scope.nameOf(`lstm.weight_ih_${layer.name}`), x);
@@ -123,6 +122,6 @@ export class PredictionNetwork {
   }
 }
 
-function multiply(x: Tensor, weight: Tensor | PackedMatrix, options: { bias: Tensor; residual?: Tensor }): Tensor {
-  return weight instanceof PackedMatrix ? packedLinear(x, weight, options) : linear(x, weight, options);
+function multiply(x: Tensor, weight: MatrixWeight, options: { bias: Tensor; residual?: Tensor }): Tensor {
+  return weight instanceof Tensor ? linear(x, weight, options) : packedLinear(x, weight, options);
 }

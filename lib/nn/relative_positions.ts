@@ -1,5 +1,6 @@
 /** Sinusoidal embeddings of the distance between two frames (Dai et al. 2019), as the Conformers of NeMo use them. */
-import { keep } from "../tensor/scope.js";
+import { onDevice } from "../device/placement.js";
+import { keep, tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 
 /** Embeddings of distances: row n belongs to the distance `origin - n` between a frame and the frame that it sees. */
@@ -11,25 +12,32 @@ export interface PositionTable {
 
 /** Makes tables, and remembers the longest. */
 export class RelativePositions {
-  private longest = 0;
-  private table: Tensor | undefined;
+  /** By device. */
+  private readonly tables = new Map<Tensor["device"], { readonly table: Tensor; readonly reach: number }>();
 
   constructor(private readonly hidden: number) {}
 
-  /** For distances from `before` down to `-after`. What it returns shares memory with this object. */
-  forDistances(before: number, after: number): PositionTable {
-    const reach = Math.max(before, after);
-    if (!this.table || reach > this.longest) {
-      this.dispose();
-      this.table = keep(sinusoids(reach, this.hidden));
-      this.longest = reach;
-    }
-    return { embeddings: this.table.rows(this.longest - before, this.longest + after + 1), origin: before };
+  /**
+   * For distances from `before` down to `-after`. What it returns shares memory with this object.
+   * @param device where the table is to be
+   */
+  forDistances(before: number, after: number, device: Tensor["device"] = "cpu"): PositionTable {
+    const { table, reach } = this.tableFor(Math.max(before, after), device);
+    return { embeddings: table.rows(reach - before, reach + after + 1), origin: before };
   }
 
   dispose(): void {
-    this.table?.dispose();
-    this.table = undefined;
+    for (const { table } of this.tables.values()) table.dispose();
+    this.tables.clear();
+  }
+
+  private tableFor(reach: number, device: Tensor["device"]): { readonly table: Tensor; readonly reach: number } {
+    const known = this.tables.get(device);
+    if (known && known.reach >= reach) return known;
+    known?.table.dispose();
+    const made = { table: keep(tidy(() => onDevice(sinusoids(reach, this.hidden), device))), reach };
+    this.tables.set(device, made);
+    return made;
   }
 }
 

@@ -1,16 +1,15 @@
 /** A strided convolution over float, fake-quantized or packed weights. */
 import { packedSubsamplingConvolution, subsamplingConvolution } from "../ops/subsampling_convolution.js";
-import { PackedMatrix } from "../quant/packed_matrix.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { Tensor } from "../tensor/tensor.js";
 import type { ForwardContext } from "./forward_context.js";
-import type { WeightScope } from "./weight_source.js";
+import type { MatrixWeight, WeightScope } from "./weight_source.js";
 
 /** Unpadded convolution along the frames of each sequence, then ReLU unless told otherwise. */
 export class StridedConvolution {
   /** Name of the weight in checkpoints, recipes and `inspect`. */
   readonly name: string;
-  readonly weight: Tensor | PackedMatrix;
+  readonly weight: MatrixWeight;
   private readonly bias: Tensor | undefined;
 
   /** @param shape (out, in, kernel) */
@@ -29,7 +28,7 @@ export class StridedConvolution {
   /** @param x (frames, in); returns (output frames, out) and where each sequence now lies */
   forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext): { output: Tensor; offsets: SequenceOffsets } {
     const options = { stride: this.stride, activation: this.options.activation };
-    if (this.weight instanceof PackedMatrix) return packedSubsamplingConvolution(x, this.weight, this.bias, offsets, options);
+    if (!(this.weight instanceof Tensor)) return packedSubsamplingConvolution(x, this.weight, this.bias, offsets, options);
     const weight = context.transformWeight?.(this.name, this.weight) ?? this.weight;
     return subsamplingConvolution(x, weight, this.bias, offsets, options);
   }

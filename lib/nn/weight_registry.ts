@@ -1,14 +1,16 @@
 /** Keeps account of the weights that a network takes from its source. */
+import type { DeviceWeight } from "../device/device_weight.js";
+import { removeFromGpu } from "../device/placement.js";
 import type { PackedMatrix } from "../quant/packed_matrix.js";
 import { Tensor } from "../tensor/tensor.js";
-import type { Initialisation, WeightSource } from "./weight_source.js";
+import type { Initialisation, MatrixWeight, WeightSource } from "./weight_source.js";
 
 export class WeightRegistry implements WeightSource {
   /** Trainable tensors by checkpoint name, in the order in which they were asked for. */
   readonly parameters = new Map<string, Tensor>();
   /** Running statistics by checkpoint name. */
   readonly buffers = new Map<string, Tensor>();
-  private readonly packed: PackedMatrix[] = [];
+  private readonly packed: (PackedMatrix | DeviceWeight)[] = [];
 
   constructor(private readonly source: WeightSource) {}
 
@@ -18,7 +20,7 @@ export class WeightRegistry implements WeightSource {
     return tensor;
   }
 
-  matrix(name: string, shape: readonly number[], initialisation: Initialisation): Tensor | PackedMatrix {
+  matrix(name: string, shape: readonly number[], initialisation: Initialisation): MatrixWeight {
     const matrix = this.source.matrix(name, shape, initialisation);
     if (matrix instanceof Tensor) this.parameters.set(name, matrix);
     else this.packed.push(matrix);
@@ -31,6 +33,10 @@ export class WeightRegistry implements WeightSource {
 
   /** Gives the memory of all weights back. */
   dispose(): void {
-    for (const weight of [...this.parameters.values(), ...this.buffers.values(), ...this.packed]) weight.dispose();
+    for (const weight of [...this.parameters.values(), ...this.buffers.values()]) {
+      removeFromGpu(weight);
+      weight.dispose();
+    }
+    for (const weight of this.packed) weight.dispose();
   }
 }

@@ -1,5 +1,6 @@
 /** Where layers get their weights from: a checkpoint that is read, or a fresh initialisation. */
 import { UsmLiteError } from "../errors.js";
+import type { DeviceWeight } from "../device/device_weight.js";
 import type { PackedMatrix } from "../quant/packed_matrix.js";
 import type { Tensor } from "../tensor/tensor.js";
 
@@ -10,12 +11,15 @@ import type { Tensor } from "../tensor/tensor.js";
  */
 export type Initialisation = "zeros" | "ones" | "glorot" | "he" | "fanIn" | "small";
 
+/** The weight of a linear layer: float, packed for the CPU, or packed and on the GPU. */
+export type MatrixWeight = Tensor | PackedMatrix | DeviceWeight;
+
 /** Gives tensors by their full checkpoint name. */
 export interface WeightSource {
   /** A float32 tensor of exactly this shape. */
   tensor(name: string, shape: readonly number[], initialisation: Initialisation): Tensor;
   /** The weight of a linear layer, which a compressed checkpoint holds packed. */
-  matrix(name: string, shape: readonly number[], initialisation: Initialisation): Tensor | PackedMatrix;
+  matrix(name: string, shape: readonly number[], initialisation: Initialisation): MatrixWeight;
   /** Whether there is a weight of this name: some can be written in two ways. A source without weights of its own says no. */
   has(name: string): boolean;
 }
@@ -39,7 +43,7 @@ export class WeightScope implements WeightSource {
     return this.source.tensor(this.nameOf(name), shape, initialisation);
   }
 
-  matrix(name: string, shape: readonly number[], initialisation: Initialisation): Tensor | PackedMatrix {
+  matrix(name: string, shape: readonly number[], initialisation: Initialisation): MatrixWeight {
     return this.source.matrix(this.nameOf(name), shape, initialisation);
   }
 

@@ -7,6 +7,7 @@ import type { DropoutOptions } from "./activation.js";
 import { scaledSum } from "./elementwise.js";
 import { linearGradient } from "./linear_gradient.js";
 import { accumulateProduct, asMatrix } from "./matmul.js";
+import { reshape } from "./reshape.js";
 import { activeTape, recordStep } from "./tape.js";
 
 export type Activation = "none" | "relu" | "silu";
@@ -47,15 +48,12 @@ const native = addon as LinearBindings;
  * `residualScale * residual + scale * dropout(activation(x·Wᵀ + bias))`, (frames, out).
  *
  * @param x (frames, in)
- * @param weight (out, in), or (out, in, 1), or (out, in, 1, 1) for inference, as pointwise convolutions store it
+ * @param weight (out, in), or (out, in, 1), or (out, in, 1, 1), as pointwise convolutions store it
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
  */
 export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): Tensor {
   if (x instanceof DeviceTensor) return linearOnGpu(x, weight, options);
-  if (weight.shape.length > 3) {
-    using matrix = weight.reshape(weight.shape.slice(0, 3));
-    return linear(x, matrix, options);
-  }
+  if (weight.shape.length > 3) return linear(x, reshape(weight, weight.shape.slice(0, 3)), options);
   const { bias, activation = "none", scale = 1, residual, residualScale = 1, dropout } = options;
   const probability = dropout?.probability ?? 0;
   const seed = dropout?.seed ?? 0;

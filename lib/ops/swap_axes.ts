@@ -3,6 +3,7 @@ import { DeviceTensor } from "../device/device_tensor.js";
 import { deviceSwapColumnAxes } from "../device/encoder_operations.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { reshape } from "./reshape.js";
 import { recordStep } from "./tape.js";
 
 interface SwapAxesBindings {
@@ -17,11 +18,9 @@ export function swapLastAxes(x: Tensor): Tensor {
   return recordStep(y, [x], (gradient, tape) => tape.accumulate(x, new Tensor(native.swapLastAxes(gradient.handle))));
 }
 
-/** (rows, outer * inner) as (rows, inner * outer), copied: each row is a matrix that is transposed. Not differentiable. */
+/** (rows, outer * inner) as (rows, inner * outer), copied: each row is a matrix that is transposed. */
 export function swapColumnAxes(x: Tensor, outer: number): Tensor {
   if (x instanceof DeviceTensor) return deviceSwapColumnAxes(x, outer);
   const [rows, columns] = [x.dim(0), x.dim(1)];
-  using matrices = x.reshape([rows, outer, columns / outer]);
-  using swapped = swapLastAxes(matrices);
-  return swapped.reshape([rows, columns]);
+  return reshape(swapLastAxes(reshape(x, [rows, outer, columns / outer])), [rows, columns]);
 }

@@ -9,7 +9,7 @@ import { HotwordScorer } from "../decode/hotword_scorer.js";
 import { LanguageModelScorer, type LanguageModelWeights } from "../decode/language_model_scorer.js";
 import { ChunkPlan, joinChunks, type Chunk, type ChunkPlanner } from "../decode/overlap.js";
 import type { PrefixScorer } from "../decode/prefix_scorer.js";
-import { DeviceTensor } from "../device/device_tensor.js";
+import { onCpu, onDevice } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
 import { logSoftmax } from "../ops/softmax.js";
@@ -85,7 +85,7 @@ export class Recognizer {
       );
     }
     const windowed = network.kind === "sequence-to-sequence" && textTokenizer;
-    this.windows = windowed ? new WindowDecoder(network, frontEnd, textTokenizer, options) : undefined;
+    this.windows = windowed ? new WindowDecoder(network, frontEnd, textTokenizer, options, model.device) : undefined;
     this.tokenizer = tokenizer;
     this.decoder = options.decoder ?? (languageModel ? "beam" : "greedy");
     const weights = options.languageModelWeights ?? model.languageModelWeights;
@@ -266,12 +266,12 @@ export class Recognizer {
   private encode(features: Tensor, offsets: SequenceOffsets): { output: Tensor; offsets: SequenceOffsets } {
     const { network, device } = this.model;
     if (network.kind === "ctc") {
-      const { logits, offsets: hidden } = network.forward(device === "cuda" ? DeviceTensor.from(features) : features, offsets);
-      return { output: logSoftmax(logits instanceof DeviceTensor ? logits.toTensor() : logits), offsets: hidden };
+      const { logits, offsets: hidden } = network.forward(onDevice(features, device), offsets);
+      return { output: logSoftmax(onCpu(logits)), offsets: hidden };
     }
     if (network.kind !== "transducer") throw new UsmLiteError("INTERNAL", "windows are not encoded here");
-    const { projected, offsets: hidden } = network.encode(features, offsets);
-    return { output: projected, offsets: hidden };
+    const { projected, offsets: hidden } = network.encode(onDevice(features, device), offsets);
+    return { output: onCpu(projected), offsets: hidden };
   }
 
   /** Searches what remains of each recording; transducers take their steps together. */

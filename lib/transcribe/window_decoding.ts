@@ -3,6 +3,7 @@ import { deflateSync } from "node:zlib";
 import { writeSequence, type SequenceConstraint, type WrittenSequence } from "../decode/sequence_search.js";
 import { attentionWeights, tokenBegins, type AttentionWeights } from "../decode/token_alignment.js";
 import { timestampConstraint } from "../decode/timestamp_rules.js";
+import { onDevice } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
 import type { FrontEnd } from "../audio/front_end.js";
 import type { SequenceToSequenceNetwork } from "../models/speech_network.js";
@@ -62,6 +63,8 @@ export class WindowDecoder {
     private readonly frontEnd: FrontEnd,
     private readonly tokenizer: TextTokenizer,
     private readonly options: WindowDecodingOptions,
+    /** Where the encoder computes. */
+    private readonly device: "cpu" | "cuda" = "cpu",
   ) {
     const { generation } = network;
     this.languages = generation.languages.size > 0 ? generation.languages : languagesOf(tokenizer);
@@ -129,7 +132,7 @@ export class WindowDecoder {
   private listen(samples: Float32Array): DecoderMemory {
     return tidy(() => {
       const features = this.frontEnd.features(samples);
-      return this.network.remember(this.network.encode(features, new SequenceOffsets([features.dim(0)])));
+      return this.network.remember(this.network.encode(onDevice(features, this.device), new SequenceOffsets([features.dim(0)])));
     });
   }
 

@@ -12,8 +12,8 @@ template <typename T> size_t bytes_of(const std::vector<T>& values) { return val
 
 }  // namespace
 
-DeviceWeight::DeviceWeight(const ArrangedWeight& arranged)
-    : view_(arranged.view), order_(arranged.order), tile_bytes_(bytes_of(arranged.tiles)),
+DeviceWeight::DeviceWeight(const ArrangedWeight& arranged, std::string spec)
+    : view_(arranged.view), order_(arranged.order), spec_(std::move(spec)), tile_bytes_(bytes_of(arranged.tiles)),
       metadata_bytes_(bytes_of(arranged.metadata)), group_scale_bytes_(bytes_of(arranged.group_scales)),
       channel_scale_bytes_(bytes_of(arranged.channel_scales)),
       memory_(aligned(tile_bytes_) + aligned(metadata_bytes_) + aligned(group_scale_bytes_) + aligned(channel_scale_bytes_),
@@ -35,7 +35,7 @@ DeviceWeight::DeviceWeight(const ArrangedWeight& arranged)
 }
 
 DeviceWeight::DeviceWeight(const DeviceWeight& weight, int times)
-    : view_(weight.view_), order_(weight.order_), tile_bytes_(weight.tile_bytes_ * times),
+    : view_(weight.view_), order_(weight.order_), spec_(weight.spec_), tile_bytes_(weight.tile_bytes_ * times),
       metadata_bytes_(weight.metadata_bytes_ * times), group_scale_bytes_(weight.group_scale_bytes_ * times),
       channel_scale_bytes_(weight.channel_scale_bytes_ * times),
       memory_(aligned(tile_bytes_) + aligned(metadata_bytes_) + aligned(group_scale_bytes_) + aligned(channel_scale_bytes_),

@@ -1,6 +1,8 @@
 // Weights in the memory of the GPU, as fragment_order.hpp describes them.
 #pragma once
 #include <cstdint>
+#include <string>
+#include <utility>
 
 #include "cuda/arranged_weight.hpp"
 #include "cuda/device_memory.hpp"
@@ -11,7 +13,7 @@ namespace usmlite::cuda {
 class DeviceWeight {
  public:
   /// Returns when the weight is on the GPU. Throws OUT_OF_MEMORY.
-  explicit DeviceWeight(const ArrangedWeight& arranged);
+  explicit DeviceWeight(const ArrangedWeight& arranged, std::string spec = "");
   /// `times` copies of `weight`, whose channels fill its blocks, one below the other: large weights for measuring, without
   /// arranging them.
   DeviceWeight(const DeviceWeight& weight, int times);
@@ -20,6 +22,8 @@ class DeviceWeight {
 
   const WeightView& view() const { return view_; }
   ChannelOrder order() const { return order_; }
+  /// Canonical weight spec, or empty.
+  const std::string& spec() const { return spec_; }
   /// Columns of a product with it.
   int64_t outputs() const { return order_ == ChannelOrder::kGlu ? view_.channels / 2 : view_.channels; }
   int64_t padded_channels() const { return int64_t{view_.blocks} * kBlockChannels; }
@@ -30,6 +34,7 @@ class DeviceWeight {
  private:
   WeightView view_;
   ChannelOrder order_;
+  std::string spec_;
   size_t tile_bytes_, metadata_bytes_, group_scale_bytes_, channel_scale_bytes_;
   DeviceMemory memory_;
 };

@@ -5,6 +5,7 @@
 #include "napi/codec_arguments.hpp"
 #include "napi/cuda_handles.hpp"
 #include "napi/groups.hpp"
+#include "napi/shared_objects.hpp"
 
 namespace usmlite::binding {
 namespace {
@@ -31,7 +32,8 @@ Napi::Value create(const Napi::CallbackInfo& info) {
   const cuda::Arithmetic arithmetic = arithmetic_argument(arguments, 0);
   const cuda::ChannelOrder order = arguments.boolean(1, "glu") ? cuda::ChannelOrder::kGlu : cuda::ChannelOrder::kPlain;
   return DeviceWeightObject::wrap(
-      info.Env(), std::make_shared<cuda::DeviceWeight>(cuda::arrange_weight(packed_argument(arguments, 2), arithmetic, order)));
+      info.Env(), std::make_shared<cuda::DeviceWeight>(cuda::arrange_weight(packed_argument(arguments, 2), arithmetic, order),
+                                                      arguments.text(2, "spec")));
 }
 
 // deviceWeightRepeat(weight, times): `times` copies of a weight, one below the other, for measuring
@@ -42,11 +44,44 @@ Napi::Value repeat(const Napi::CallbackInfo& info) {
   return DeviceWeightObject::wrap(info.Env(), std::make_shared<cuda::DeviceWeight>(*weight, times));
 }
 
-// deviceWeightDescribe(weight): { bytes, paddedChannels }
+// deviceWeightShare(weight): the number under which any worker of this process finds it
+Napi::Value share(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceWeight.share", 1);
+  const auto weight = DeviceWeightObject::from(arguments, info[0], "weight");
+  return Napi::Number::New(info.Env(), static_cast<double>(SharedObjects<cuda::DeviceWeight>::all().share(weight)));
+}
+
+// deviceWeightFromShared(number)
+Napi::Value from_shared(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceWeight.fromShared", 1);
+  const int64_t id = arguments.integer(0, "id", 0, (int64_t{1} << 53) - 1);
+  auto weight = SharedObjects<cuda::DeviceWeight>::all().find(static_cast<uint64_t>(id));
+  if (!weight) {
+    arguments.fail("no weight on the GPU is shared as " + std::to_string(id) + "; whoever shares one must keep it until all workers have it");
+  }
+  return DeviceWeightObject::wrap(info.Env(), std::move(weight));
+}
+
+const char* name_of(cuda::Arithmetic arithmetic) {
+  switch (arithmetic) {
+    case cuda::Arithmetic::kBFloat16: return "bfloat16";
+    case cuda::Arithmetic::kFloat16: return "float16";
+    case cuda::Arithmetic::kInt8: return "int8";
+    case cuda::Arithmetic::kFloat8: return "float8";
+  }
+  return "unknown";
+}
+
+// deviceWeightDescribe(weight): { spec, rows, columns, arithmetic, glu, bytes, paddedChannels }
 Napi::Value describe(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceWeight.describe", 1);
   const auto weight = DeviceWeightObject::from(arguments, info[0], "weight");
   Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("spec", weight->spec());
+  result.Set("rows", static_cast<double>(weight->view().channels));
+  result.Set("columns", static_cast<double>(weight->view().inputs));
+  result.Set("arithmetic", name_of(weight->view().arithmetic));
+  result.Set("glu", weight->order() == cuda::ChannelOrder::kGlu);
   result.Set("bytes", static_cast<double>(weight->bytes()));
   result.Set("paddedChannels", static_cast<double>(weight->padded_channels()));
   return result;
@@ -83,6 +118,8 @@ Napi::Value arrange_bias(const Napi::CallbackInfo& info) {
 void define_device_weight(Napi::Object exports) {
   define<create>(exports, "deviceWeightCreate");
   define<repeat>(exports, "deviceWeightRepeat");
+  define<share>(exports, "deviceWeightShare");
+  define<from_shared>(exports, "deviceWeightFromShared");
   define<describe>(exports, "deviceWeightDescribe");
   define<read>(exports, "deviceWeightRead");
   define<arrange_bias>(exports, "deviceWeightArrangeBias");

@@ -1,47 +1,19 @@
 #include "napi/packed_matrix_binding.hpp"
 
-#include <map>
-#include <mutex>
 #include <string>
 #include <utility>
 
 #include "napi/codec_arguments.hpp"
 #include "napi/environment.hpp"
 #include "napi/groups.hpp"
+#include "napi/shared_objects.hpp"
 
 namespace usmlite::binding {
 namespace {
 
 constexpr napi_type_tag kPackedMatrixTag = {0x52e1a9d7c04b4f6aull, 0xb3d80e75f19c2a46ull};
 
-// Matrices that workers may ask for by number. A number does not keep its matrix alive: handles do.
-class SharedMatrices {
- public:
-  uint64_t share(const std::shared_ptr<const codec::PackedMatrix>& matrix) {
-    std::lock_guard lock(mutex_);
-    std::erase_if(matrices_, [](const auto& entry) { return entry.second.expired(); });
-    for (const auto& [id, shared] : matrices_) {
-      if (shared.lock() == matrix) return id;
-    }
-    matrices_[next_] = matrix;
-    return next_++;
-  }
-  std::shared_ptr<const codec::PackedMatrix> find(uint64_t id) {
-    std::lock_guard lock(mutex_);
-    const auto entry = matrices_.find(id);
-    return entry == matrices_.end() ? nullptr : entry->second.lock();
-  }
-
- private:
-  std::mutex mutex_;
-  std::map<uint64_t, std::weak_ptr<const codec::PackedMatrix>> matrices_;
-  uint64_t next_ = 1;
-};
-
-SharedMatrices& shared_matrices() {
-  static auto* matrices = new SharedMatrices;  // leaked: workers may end after static destructors have run
-  return *matrices;
-}
+using SharedMatrices = SharedObjects<const codec::PackedMatrix>;
 
 // packedMatrixCreate(spec, rows, columns, packed, scale?, mask?, zeroPoint?)
 Napi::Value create(const Napi::CallbackInfo& info) {
@@ -52,14 +24,14 @@ Napi::Value create(const Napi::CallbackInfo& info) {
 // packedMatrixShare(matrix): the number under which any worker of this process finds it
 Napi::Value share(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "PackedMatrix.share", 1);
-  return Napi::Number::New(info.Env(), static_cast<double>(shared_matrices().share(PackedMatrixHandle::from(arguments, info[0]))));
+  return Napi::Number::New(info.Env(), static_cast<double>(SharedMatrices::all().share(PackedMatrixHandle::from(arguments, info[0]))));
 }
 
 // packedMatrixFromShared(number)
 Napi::Value from_shared(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "PackedMatrix.fromShared", 1);
   const int64_t id = arguments.integer(0, "id", 0, (int64_t{1} << 53) - 1);
-  auto matrix = shared_matrices().find(static_cast<uint64_t>(id));
+  auto matrix = SharedMatrices::all().find(static_cast<uint64_t>(id));
   if (!matrix) {
     arguments.fail("no packed matrix is shared as " + std::to_string(id) +
                    "; whoever shares one must keep it until all workers have it");

@@ -1,14 +1,14 @@
 /** Cohere's speech recognition (`CohereAsrForConditionalGeneration` of transformers): Parakeet's encoder, a Transformer decoder. For inference. */
+import { onCpu } from "../../device/placement.js";
 import { Linear } from "../../nn/linear.js";
 import { SequenceDecoder, type DecoderMemory, type DecoderSession } from "../../nn/sequence_decoder.js";
 import { Norm } from "../../nn/transformer_block.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
-import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
+import { WeightScope, type MatrixWeight, type WeightSource } from "../../nn/weight_source.js";
 import { linear } from "../../ops/linear.js";
 import { packedLinear } from "../../ops/packed_linear.js";
-import { PackedMatrix } from "../../quant/packed_matrix.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
-import type { Tensor } from "../../tensor/tensor.js";
+import { Tensor } from "../../tensor/tensor.js";
 import { ParakeetEncoder } from "../parakeet/parakeet_encoder.js";
 import type { SequenceGeneration } from "../sequence_generation.js";
 import type { Encoded, SequenceToSequenceNetwork } from "../speech_network.js";
@@ -36,7 +36,7 @@ export class CohereNetwork implements SequenceToSequenceNetwork {
   private readonly projection: Linear;
   private readonly decoder: SequenceDecoder;
   /** (vocabulary, hidden) */
-  private readonly head: Tensor | PackedMatrix;
+  private readonly head: MatrixWeight;
   private readonly headBias: Tensor;
 
   /** @throws UsmLiteError BAD_CHECKPOINT when a weight is missing or has another shape than `config` asks for */
@@ -53,7 +53,7 @@ export class CohereNetwork implements SequenceToSequenceNetwork {
     this.projection = new Linear(scope, "proj", [hidden, encoder_config.hidden_size], { bias: true });
     // The same weight scores tokens, packed if it is, and has its rows looked up, as floats.
     const embedding = scope.matrix("embed_tokens.weight", [vocab_size, hidden], "small");
-    const tokens = embedding instanceof PackedMatrix ? scope.tensor("embed_tokens.weight", [vocab_size, hidden], "small") : embedding;
+    const tokens = embedding instanceof Tensor ? embedding : scope.tensor("embed_tokens.weight", [vocab_size, hidden], "small");
     const positions = scope.tensor("pos_emb.weight", [max_position_embeddings, hidden], "small");
     const norm = new Norm(scope, "embedding_layernorm", hidden, layerNormEpsilon);
     const sizes = {
@@ -74,7 +74,8 @@ export class CohereNetwork implements SequenceToSequenceNetwork {
   }
 
   encode(features: Tensor, offsets: SequenceOffsets): Encoded {
-    return this.encoder.forward(features, offsets);
+    const { hidden, offsets: hiddenOffsets } = this.encoder.forward(features, offsets);
+    return { hidden: onCpu(hidden), offsets: hiddenOffsets }; // the decoder computes there
   }
 
   remember({ hidden, offsets }: Encoded): DecoderMemory {
@@ -88,7 +89,7 @@ export class CohereNetwork implements SequenceToSequenceNetwork {
 
   scores(hidden: Tensor): Tensor {
     const bias = { bias: this.headBias };
-    return this.head instanceof PackedMatrix ? packedLinear(hidden, this.head, bias) : linear(hidden, this.head, bias);
+    return this.head instanceof Tensor ? linear(hidden, this.head, bias) : packedLinear(hidden, this.head, bias);
   }
 
   hiddenFrames(featureFrames: number): number {

@@ -1,4 +1,6 @@
 /** The FastConformer encoder of NVIDIA's Parakeet models (`ParakeetEncoder` in transformers). */
+import { DeviceTensor } from "../../device/device_tensor.js";
+import { RecordedPasses } from "../../device/recorded_passes.js";
 import { UsmLiteError } from "../../errors.js";
 import { ConformerBlock } from "../../nn/conformer_block.js";
 import { conformerNames } from "../../nn/conformer_names.js";
@@ -31,6 +33,11 @@ export class ParakeetEncoder {
   readonly subsampling: DepthwiseStridingSubsampling;
   readonly blocks: readonly ConformerBlock[];
   private readonly positions: RelativePositions;
+  /** Forward passes on the GPU, which are all for inference. */
+  private readonly passes = new RecordedPasses({
+    forward: (features, offsets) => this.compute(features, offsets, {}),
+    hiddenFrames: (frames) => this.subsampling.outputLength(frames),
+  });
   private readonly context: readonly [number, number] | undefined;
 
   constructor(
@@ -91,17 +98,31 @@ export class ParakeetEncoder {
     context: ForwardContext = {},
     inspectLayer?: (hidden: Tensor, layer: number) => void,
   ): Encoded {
-    const { hidden_size, scale_input, max_position_embeddings } = this.config;
-    const subsampled = this.subsampling.forward(features, offsets, context, scale_input ? Math.sqrt(hidden_size) : 1);
-    const longest = Math.max(1, ...subsampled.offsets.lengths);
+    const { max_position_embeddings } = this.config;
+    const longest = this.subsampling.outputLength(Math.max(...offsets.lengths));
     if (!this.context && longest > max_position_embeddings) {
       throw new UsmLiteError(
         "INVALID_ARGUMENT",
         `a sequence has ${longest} hidden frames; config.json allows ${max_position_embeddings} with attention_type rel_pos`,
       );
     }
+    if (features instanceof DeviceTensor && !inspectLayer) return this.passes.run(features, offsets);
+    return this.compute(features, offsets, context, inspectLayer);
+  }
+
+  /** {@link ParakeetEncoder.forward} of sequences that attention allows. */
+  private compute(
+    features: Tensor,
+    offsets: SequenceOffsets,
+    context: ForwardContext,
+    inspectLayer?: (hidden: Tensor, layer: number) => void,
+  ): Encoded {
+    const { hidden_size, scale_input } = this.config;
+    const subsampled = this.subsampling.forward(features, offsets, context, scale_input ? Math.sqrt(hidden_size) : 1);
+    if (subsampled.offsets.frames === 0) return { hidden: subsampled.output, offsets: subsampled.offsets };
+    const longest = Math.max(...subsampled.offsets.lengths);
     const [before, after] = this.context ?? [longest - 1, longest - 1];
-    const positions = this.positions.forDistances(before, after);
+    const positions = this.positions.forDistances(before, after, features.device);
     let x = subsampled.output;
     this.blocks.forEach((block, index) => {
       const input = x;
@@ -120,12 +141,13 @@ export class ParakeetEncoder {
 
   /** To be called after weights changed by other means than a training step. */
   weightsChanged(): void {
+    this.passes.dispose();
     for (const block of this.blocks) block.convolution.forgetFolded();
   }
 
   /** Gives back the memory of what was made from weights and for positions. */
   dispose(): void {
-    this.positions.dispose();
     this.weightsChanged();
+    this.positions.dispose();
   }
 }

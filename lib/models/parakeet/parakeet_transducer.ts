@@ -6,7 +6,6 @@ import { PredictionNetwork, type Prediction } from "../../nn/prediction_network.
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
 import { transducerLoss } from "../../ops/transducer_loss.js";
-import { PackedMatrix } from "../../quant/packed_matrix.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import { tidy } from "../../tensor/scope.js";
 import { Tensor } from "../../tensor/tensor.js";
@@ -56,7 +55,7 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
    */
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
     const { weight: stored, bias, name } = this.head;
-    if (stored instanceof PackedMatrix) throw new UsmLiteError("UNSUPPORTED_MODEL", "packed weights cannot be trained; load the model with float weights");
+    if (!(stored instanceof Tensor)) throw new UsmLiteError("UNSUPPORTED_MODEL", "packed weights cannot be trained; load the model with float weights");
     const forward = forwardContextOf(batch, context);
     const hidden: (Tensor | undefined)[] = this.encoder.blocks.map(() => undefined);
     const inspect = context.keepHidden ? (x: Tensor, block: number) => void (hidden[block] = x) : undefined;

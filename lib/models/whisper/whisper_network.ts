@@ -3,10 +3,9 @@ import { linear } from "../../ops/linear.js";
 import { packedLinear } from "../../ops/packed_linear.js";
 import { SequenceDecoder, whisperDecoderNames, type DecoderMemory, type DecoderSession } from "../../nn/sequence_decoder.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
-import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
-import { PackedMatrix } from "../../quant/packed_matrix.js";
+import { WeightScope, type MatrixWeight, type WeightSource } from "../../nn/weight_source.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
-import type { Tensor } from "../../tensor/tensor.js";
+import { Tensor } from "../../tensor/tensor.js";
 import type { SequenceGeneration } from "../sequence_generation.js";
 import type { Encoded, SequenceToSequenceNetwork } from "../speech_network.js";
 import type { WhisperConfig } from "./whisper_config.js";
@@ -19,7 +18,7 @@ export class WhisperNetwork implements SequenceToSequenceNetwork {
   private readonly encoder: WhisperEncoder;
   private readonly decoder: SequenceDecoder;
   /** (vocabulary, hidden): the token embeddings unless the checkpoint has scores of their own. */
-  private readonly head: Tensor | PackedMatrix;
+  private readonly head: MatrixWeight;
 
   /** @throws UsmLiteError BAD_CHECKPOINT when a weight is missing or has another shape than `config` asks for */
   constructor(
@@ -34,7 +33,7 @@ export class WhisperNetwork implements SequenceToSequenceNetwork {
     const scope = root.scope("model.decoder");
     // The same weight scores tokens, packed if it is, and has its rows looked up, as floats.
     const embedding = scope.matrix("embed_tokens.weight", [vocab_size, hidden], "small");
-    const tokens = embedding instanceof PackedMatrix ? scope.tensor("embed_tokens.weight", [vocab_size, hidden], "small") : embedding;
+    const tokens = embedding instanceof Tensor ? embedding : scope.tensor("embed_tokens.weight", [vocab_size, hidden], "small");
     const positions = scope.tensor("embed_positions.weight", [max_target_positions, hidden], "small");
     this.decoder = new SequenceDecoder(
       scope,
@@ -67,7 +66,7 @@ export class WhisperNetwork implements SequenceToSequenceNetwork {
   }
 
   scores(hidden: Tensor): Tensor {
-    return this.head instanceof PackedMatrix ? packedLinear(hidden, this.head) : linear(hidden, this.head);
+    return this.head instanceof Tensor ? linear(hidden, this.head) : packedLinear(hidden, this.head);
   }
 
   hiddenFrames(featureFrames: number): number {
