@@ -111,9 +111,9 @@ export class DeviceWeight implements Disposable {
     return native().deviceWeightShare(this.handle);
   }
 
-  /** A copy in memory of its own, made on the GPU; `rows` a multiple of 64. */
-  clone(): DeviceWeight {
-    return new DeviceWeight(native().deviceWeightRepeat(this.handle, 1));
+  /** Copies of this weight, one below the other, made on the GPU: large random weights in no time. `rows` a multiple of 64. */
+  repeat(times: number): DeviceWeight {
+    return new DeviceWeight(native().deviceWeightRepeat(this.handle, times));
   }
 
   /** Columns of a product with this weight: `rows`, or half of them with `glu`. */

@@ -88,6 +88,11 @@ std::shared_mutex& recordings() {
 }
 thread_local bool is_recording = false;
 
+/// What would end up in the recording with an address of the host, or end it.
+void refuse_while_recording(const char* what) {
+  if (is_recording) throw Error(error_code::kGpuFailed, std::string("the GPU failed while recording work: it cannot ") + what);
+}
+
 cudaStream_t stream_of(StreamHandle stream) { return static_cast<cudaStream_t>(stream); }
 
 }  // namespace
@@ -138,15 +143,19 @@ void destroy_stream(StreamHandle stream) noexcept {
   if (cudaStreamDestroy(stream_of(stream)) != cudaSuccess) cudaGetLastError();
 }
 
-void synchronize(StreamHandle stream) { check(cudaStreamSynchronize(stream_of(stream)), "finishing the work it was given"); }
+void synchronize(StreamHandle stream) {
+  refuse_while_recording("be waited for");
+  check(cudaStreamSynchronize(stream_of(stream)), "finishing the work it was given");
+}
 
 void synchronize_all() {
-  if (is_recording) throw Error(error_code::kGpuFailed, "the GPU cannot be waited for while work is recorded");
+  refuse_while_recording("be waited for");
   const std::shared_lock lock(recordings());
   check(cudaDeviceSynchronize(), "finishing the work it was given");
 }
 
 void wait_for(StreamHandle stream, StreamHandle other) {
+  refuse_while_recording("wait for another stream");
   cudaEvent_t event;
   check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
   cudaError_t status = cudaEventRecord(event, stream_of(other));
@@ -157,6 +166,7 @@ void wait_for(StreamHandle stream, StreamHandle other) {
 
 void copy_to_device(void* device, size_t device_stride, const void* host, size_t host_stride, size_t row_bytes, size_t rows,
                     StreamHandle stream) {
+  refuse_while_recording("copy from the host");
   if (row_bytes == 0 || rows == 0) return;
   const bool contiguous = device_stride == row_bytes && host_stride == row_bytes;
   check(contiguous ? cudaMemcpyAsync(device, host, row_bytes * rows, cudaMemcpyHostToDevice, stream_of(stream))
@@ -167,6 +177,7 @@ void copy_to_device(void* device, size_t device_stride, const void* host, size_t
 
 void copy_to_host(void* host, size_t host_stride, const void* device, size_t device_stride, size_t row_bytes, size_t rows,
                   StreamHandle stream) {
+  refuse_while_recording("be waited for");
   if (row_bytes != 0 && rows != 0) {
     const bool contiguous = device_stride == row_bytes && host_stride == row_bytes;
     check(contiguous ? cudaMemcpyAsync(host, device, row_bytes * rows, cudaMemcpyDeviceToHost, stream_of(stream))
