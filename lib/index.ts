@@ -31,8 +31,12 @@ export {
 } from "./quant/weight_spec.js";
 export { fakeQuantize, type FakeQuantizeOptions } from "./quant/fake_quantize.js";
 export { packWeight, unpackWeight, type GivenScales, type PackedWeight } from "./quant/packed_weight.js";
-export { magnitudeMask } from "./sparse/mask.js";
-export { checkMaskSchedule, isPruned, maskFrozenFrom, recomputesMask, type MaskSchedule } from "./sparse/schedule.js";
+export { groupScales, type ScaleRule, type ScaleStatistic } from "./quant/scale_rule.js";
+export type { LayerCoding } from "./quant/layer_coding.js";
+export { magnitudeMask, unstructuredMask } from "./sparse/mask.js";
+export { applyMask, prune, type PruneOptions } from "./sparse/prune.js";
+export { ActivationNorms } from "./sparse/activation_norms.js";
+export { checkMaskSchedule, gradualShare, isPruned, maskFrozenFrom, recomputesMask, type MaskSchedule } from "./sparse/schedule.js";
 export { decodeAudio, readAudio, type DecodedAudio, type DecodeOptions } from "./audio/decode.js";
 export { audioDuration } from "./audio/duration.js";
 export { resample, StreamResampler } from "./audio/resample.js";
@@ -41,7 +45,7 @@ export { Trainer, type TrainerOptions, type TrainingResult, type Validation } fr
 export type { StepMetrics } from "./train/training_log.js";
 export type { BatchSource } from "./data/batch_source.js";
 export type { TrainingModifier } from "./train/training_modifier.js";
-export { WeightPruning, type MasksInForce, type WeightPruningOptions } from "./train/weight_pruning.js";
+export { WeightPruning, type MasksInForce, type PruningPattern, type WeightPruningOptions } from "./train/weight_pruning.js";
 export { WeightQuantization, type WeightQuantizationOptions } from "./train/weight_quantization.js";
 export { characterErrorRate, relativeChange, wordErrorRate, type ErrorRate, type Transcription } from "./text/word_error_rate.js";
 export { normalizeText } from "./text/normalize.js";

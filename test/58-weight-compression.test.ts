@@ -43,7 +43,7 @@ class Compression {
   }
 
   readonly transform = (name: string, weight: Tensor): Tensor =>
-    this.modifiers.reduce((made, modifier) => modifier.transformWeight?.(name, made) ?? made, weight);
+    this.modifiers.reduce((made, modifier) => modifier.transformWeight?.(name, made, "evaluation") ?? made, weight);
 
   mask(name: string): Tensor | undefined {
     return this.pruning?.finish().get(name)?.mask;

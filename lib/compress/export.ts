@@ -35,7 +35,7 @@ export interface ExportOptions {
 
 function pack(name: string, weight: Tensor, spec: WeightSpec, { mask, scale, zeroPoint }: LayerCoding): PackedWeight {
   try {
-    return packWeight(weight, spec.text, mask, { ...(scale ? { scale } : {}), ...(zeroPoint ? { zeroPoint } : {}) });
+    return packWeight(weight, spec.text, spec.sparsity && mask, { ...(scale ? { scale } : {}), ...(zeroPoint ? { zeroPoint } : {}) });
   } catch (cause) {
     if (!(cause instanceof UsmLiteError)) throw cause;
     throw new UsmLiteError(cause.code, `weight "${name}": ${cause.message}`, { cause });

@@ -1,61 +1,154 @@
 /** Quantization-aware training: the weights as they will be after packing, differentiable. */
+import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
-import { recordStep } from "../ops/tape.js";
+import { recordStep, type Tape } from "../ops/tape.js";
 import { magnitudeMask } from "../sparse/mask.js";
+import { prune } from "../sparse/prune.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import type { GivenScales } from "./packed_weight.js";
+import { groupScales, ruleArguments, type RuleArguments, type ScaleRule } from "./scale_rule.js";
 import { weightMatrix, weightOfMatrix } from "./weight_matrix.js";
 import { parseWeightSpec } from "./weight_spec.js";
 
+type Rounding = "nearest" | "stochastic" | "noise" | "threshold" | "centred";
+type Quantization = [
+  weight: TensorHandle,
+  spec: string,
+  mask: TensorHandle | undefined,
+  scale: TensorHandle,
+  zeroPoint: TensorHandle | undefined,
+  rounding: Rounding,
+  seed: number,
+];
+
 interface FakeQuantizeBindings {
-  fakeQuantize(weight: TensorHandle, spec: string, mask?: TensorHandle): TensorHandle;
+  fakeQuantize(...quantization: Quantization): TensorHandle;
   fakeQuantizeBackward(
-    outputGradient: TensorHandle,
+    ...parameters: [...Quantization, outputGradient: TensorHandle, clipped: boolean, throughMask: boolean]
+  ): { weight: TensorHandle; scale: TensorHandle; zeroPoint?: TensorHandle };
+  addScaleGradients(
     weight: TensorHandle,
     spec: string,
     mask: TensorHandle | undefined,
-    scaleGradient: boolean,
-  ): TensorHandle;
+    ...parameters: [
+      ...RuleArguments,
+      scale: TensorHandle,
+      scaleGradient: TensorHandle,
+      zeroPointGradient: TensorHandle | undefined,
+      weightGradient: TensorHandle,
+    ]
+  ): void;
 }
 
 const native = addon as FakeQuantizeBindings;
 
-export interface FakeQuantizeOptions {
+export interface FakeQuantizeOptions extends GivenScales {
   /**
    * uint8, the weight's shape: 0 prunes. Absent: a sparse spec prunes to {@link magnitudeMask} of the current weights,
-   * a dense one prunes nothing. Pruned weights keep their value and get no gradient. The caller keeps it alive until
-   * the backward pass.
+   * a dense one prunes nothing. The caller keeps it alive until the backward pass.
    */
-  mask?: Tensor;
+  mask?: Tensor | undefined;
+  /** How scales are found; with {@link GivenScales} it only says how weights are rounded. */
+  rule?: ScaleRule;
   /** Treat the scale as a constant, so that the largest weight of a channel gets no gradient through it. */
   stopScaleGradient?: boolean;
+  /**
+   * `nearest` (the default), which is what packing does; `stochastic`: up or down, right on average; `noise`: not rounded, but
+   * uniform noise as wide as the distance of two levels is added (pseudo-quantization noise).
+   */
+  rounding?: "nearest" | "stochastic" | "noise";
+  /** Of `stochastic` and `noise`. */
+  seed?: number;
+  /** Weights beyond the outermost levels get no gradient. */
+  clipGradient?: boolean;
+  /** Pruned weights get the gradient that they would get if they were kept. */
+  throughMask?: boolean;
+  /** Multiplies the gradient of a given scale: 1 / sqrt(weights per scale * highest level) in LSQ. Default 1. */
+  scaleGradientFactor?: number;
+  /** Added to the gradient of every scale: the derivative of a penalty on them. Default 0. */
+  scaleDecay?: number;
 }
 
 /**
  * What {@link packWeight} and {@link unpackWeight} would make of `weight`, to the bit, with straight-through gradients:
  * rounding counts as the identity, pruned weights get none, and the scale is differentiated unless `stopScaleGradient`:
- * the weights that it was computed from also get what flows through it, `sum(g * (level - zeroPoint - w / scale))` times
- * the derivative of the scale. `int`, `midrise`, `nf4`: `sign(w) / largest level` for the largest |w| of each channel (or
+ * it gets `sum(g * (level - zeroPoint - w / scale))`, and the weights that it was computed from get that times the
+ * derivative of the scale. `int`, `midrise`, `nf4`: `sign(w) / largest level` for the largest |w| of each channel (or
  * group); `ternary`, `int1`: `sign(w) / count` for every one; `uint`: `1 / largest level` for the largest w and the
  * negative for the least. Prune, then quantize: USM-Lite (arXiv 2312.08553) with the quantizer of google/praxis.
  *
+ * A scale that is given and requires a gradient is learned (LSQ, arXiv 1902.08153; with a zero point LSQ+, 2004.09576).
+ *
  * @param weight float32 (out, in) or (out, in, kernel), of which {@link weightMatrix} is quantized
  * @returns float32, the weight's shape; for plain `float32` without a mask the weight itself
- * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for a mask of another shape
+ * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for a mask or scales of another shape, or a rule that the format
+ * does not have
  */
 export function fakeQuantize(weight: Tensor, spec: string, options: FakeQuantizeOptions = {}): Tensor {
   const { text, bits, sparsity } = parseWeightSpec(spec);
   const mask = options.mask ?? (sparsity && magnitudeMask(weight, sparsity.kept, sparsity.of));
-  if (bits === 32 && !mask) return weight;
+  if (bits === 32) {
+    if (!mask) return weight;
+    checkMask(weight, mask);
+    return prune(weight, mask, { straightThrough: options.throughMask ?? false });
+  }
+  const { rule = {}, seed = 0 } = options;
+  const given = options.scale !== undefined;
+  const scales: GivenScales & { scale: Tensor } = given ? (options as GivenScales & { scale: Tensor }) : groupScales(weight, text, { mask, rule });
+  const quantization = (matrix: Tensor, maskMatrix: Tensor | null): Quantization => [
+    matrix.handle,
+    text,
+    maskMatrix?.handle,
+    scales.scale.handle,
+    scales.zeroPoint?.handle,
+    roundingOf(options),
+    seed,
+  ];
   using matrix = weightMatrix(weight);
   using maskMatrix = mask ? weightMatrix(mask) : null;
-  using quantized = new Tensor(native.fakeQuantize(matrix.handle, text, maskMatrix?.handle));
-  return recordStep(weightOfMatrix(quantized, weight.shape), [weight], (gradient, tape) => {
-    using matrix = weightMatrix(weight);
-    using gradientMatrix = weightMatrix(gradient);
-    using maskMatrix = mask ? weightMatrix(mask) : null;
-    using result = new Tensor(
-      native.fakeQuantizeBackward(gradientMatrix.handle, matrix.handle, text, maskMatrix?.handle, !options.stopScaleGradient),
-    );
-    tape.accumulate(weight, weightOfMatrix(result, weight.shape));
+  using quantized = new Tensor(native.fakeQuantize(...quantization(matrix, maskMatrix)));
+  const output = weightOfMatrix(quantized, weight.shape);
+  return recordStep(output, [weight, options.scale, options.zeroPoint], (gradient, tape) => {
+    using weights = weightMatrix(weight);
+    using masks = mask ? weightMatrix(mask) : null;
+    using upstream = weightMatrix(gradient);
+    const { clipGradient = false, throughMask = false, stopScaleGradient = false } = options;
+    const parts = native.fakeQuantizeBackward(...quantization(weights, masks), upstream.handle, clipGradient, throughMask);
+    using weightGradient = new Tensor(parts.weight);
+    const scaleGradient = new Tensor(parts.scale);
+    const zeroPointGradient = parts.zeroPoint && new Tensor(parts.zeroPoint);
+    const { scaleDecay = 0 } = options;
+    if (scaleDecay !== 0) scaleGradient.write(scaleGradient.toArray().map((value) => value + scaleDecay));
+    if (given) {
+      learn(tape, options.scale, scaleGradient, options.scaleGradientFactor);
+      learn(tape, options.zeroPoint, zeroPointGradient, options.scaleGradientFactor);
+    } else if (!stopScaleGradient) {
+      native.addScaleGradients(
+        weights.handle, text, masks?.handle, ...ruleArguments(rule),
+        scales.scale.handle, scaleGradient.handle, zeroPointGradient?.handle, weightGradient.handle,
+      );
+    }
+    tape.accumulate(weight, weightOfMatrix(weightGradient, weight.shape));
   });
+}
+
+function roundingOf({ rounding = "nearest", rule }: FakeQuantizeOptions): Rounding {
+  const { statistic } = rule ?? {};
+  if (statistic !== "threshold" && statistic !== "centred") return rounding;
+  if (rounding === "nearest") return statistic;
+  throw new UsmLiteError("INVALID_ARGUMENT", `fakeQuantize: with the scale "${statistic}" weights are rounded to the nearest side of its threshold, not "${rounding}"`);
+}
+
+function learn(tape: Tape, parameter: Tensor | undefined, gradient: Tensor | undefined, factor = 1): void {
+  if (!parameter?.requiresGrad || !gradient) return;
+  if (factor !== 1) gradient.write(gradient.toArray().map((value) => factor * value));
+  tape.accumulate(parameter, gradient);
+}
+
+function checkMask(weight: Tensor, mask: Tensor): void {
+  if (mask.dtype === "uint8" && mask.shape.join() === weight.shape.join()) return;
+  throw new UsmLiteError(
+    "INVALID_ARGUMENT",
+    `fakeQuantize: the mask is ${mask.dtype} (${mask.shape.join(", ")}); it must be uint8 (${weight.shape.join(", ")})`,
+  );
 }

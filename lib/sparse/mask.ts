@@ -1,4 +1,5 @@
 /** N:M masks: which inputs of every group of M adjacent ones a pruned weight keeps. */
+import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { weightMatrix, weightOfMatrix } from "../quant/weight_matrix.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
@@ -20,4 +21,28 @@ export function magnitudeMask(weight: Tensor, n: number, m: number): Tensor {
   using matrix = weightMatrix(weight);
   using mask = new Tensor(native.magnitudeMask(matrix.handle, n, m));
   return weightOfMatrix(mask, weight.shape);
+}
+
+/**
+ * Prunes `share` of the weights, those with the least |w|, wherever they are; ties go to the lower index. For comparison with N:M: no
+ * packed format profits from it.
+ * @returns uint8 of the weight's shape, 1 where kept
+ * @throws UsmLiteError INVALID_ARGUMENT unless 0 <= share < 1
+ */
+export function unstructuredMask(weight: Tensor, share: number): Tensor {
+  if (!(share >= 0 && share < 1)) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `unstructuredMask: share is ${share}; it must be at least 0 and below 1`);
+  }
+  const magnitudes = weight.toArray().map(Math.abs);
+  const pruned = Math.round(share * magnitudes.length);
+  const limit = pruned > 0 ? (magnitudes.slice().sort()[pruned - 1] as number) : -1;
+  const mask = Uint8Array.from(magnitudes, (value) => (value > limit ? 1 : 0));
+  // Of those equal to the limit as many are kept as there is room for.
+  let room = magnitudes.length - pruned - mask.reduce((sum, kept) => sum + kept, 0);
+  for (let i = 0; room > 0; i++) {
+    if (magnitudes[i] !== limit) continue;
+    mask[i] = 1;
+    room--;
+  }
+  return Tensor.from(mask, weight.shape, "uint8");
 }

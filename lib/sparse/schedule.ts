@@ -70,3 +70,13 @@ export function maskFrozenFrom(schedule: MaskSchedule): number | undefined {
       return 0;
   }
 }
+
+/**
+ * How much of the way to the full sparsity a few-shot schedule has gone with the mask of step `step`, evenly from shot to shot:
+ * 1 / shots at the first, 1 at the last. Of other schedules 1. (Structure decay, arXiv 2209.07617.)
+ */
+export function gradualShare(schedule: MaskSchedule, step: number): number {
+  if (schedule.kind !== "few-shot") return 1;
+  const shot = Math.floor((step - schedule.start) / schedule.interval);
+  return Math.min(1, (Math.max(shot, 0) + 1) / schedule.shots);
+}

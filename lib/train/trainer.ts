@@ -11,7 +11,7 @@ import type { LearningRateSchedule } from "./schedule.js";
 import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext, WeightTransform } from "./trainable_model.js";
 import { CheckpointFolder, restoreCheckpoint, type TrainingPosition, type TrainingState } from "./training_checkpoint.js";
 import { MetricsFile, TrainingProgress, type StepMetrics } from "./training_log.js";
-import type { TrainingModifier } from "./training_modifier.js";
+import type { TrainingModifier, WeightPurpose } from "./training_modifier.js";
 import { WeightAverage } from "./weight_average.js";
 
 /** Measures the model now and then; its weights are the averaged ones when the run averages. */
@@ -90,7 +90,7 @@ export class Trainer {
       }
     }
     this.modifiers = options.modifiers ?? [];
-    this.transformWeight = transformOf(this.modifiers);
+    this.transformWeight = transformOf(this.modifiers, "training");
     this.parameters = new Map([...model.parameters(), ...this.modifiers.flatMap((modifier) => [...(modifier.parameters?.() ?? [])])]);
     const settings = new Map([...this.parameters].map(([name, parameter]) => [name, this.settingsOf(name, parameter)]));
     for (const [name, parameter] of this.parameters) parameter.requiresGrad = !settings.get(name)?.frozen;
@@ -273,7 +273,7 @@ export class Trainer {
   private async validate(validation: Validation): Promise<Readonly<Record<string, number>>> {
     const measure = (): Promise<Readonly<Record<string, number>>> => {
       this.model.weightsChanged?.();
-      return validation.run(this.step, this.transformWeight);
+      return validation.run(this.step, transformOf(this.modifiers, "evaluation"));
     };
     try {
       return await (this.average ? this.average.use(measure) : measure());
@@ -302,10 +302,10 @@ export class Trainer {
 }
 
 /** The transforms of all modifiers, one after another. */
-function transformOf(modifiers: readonly TrainingModifier[]): WeightTransform | undefined {
+function transformOf(modifiers: readonly TrainingModifier[], purpose: WeightPurpose): WeightTransform | undefined {
   const transforming = modifiers.filter(({ transformWeight }) => transformWeight);
   if (transforming.length === 0) return undefined;
-  return (name, weight) => transforming.reduce((made, modifier) => modifier.transformWeight?.(name, made) ?? made, weight);
+  return (name, weight) => transforming.reduce((made, modifier) => modifier.transformWeight?.(name, made, purpose) ?? made, weight);
 }
 
 /** Listens for a wish to stop. */

@@ -5,6 +5,9 @@ import type { Tensor } from "../tensor/tensor.js";
 import type { ParameterSettings } from "./optimizer.js";
 import type { BatchLoss, TrainingBatch, TrainingContext } from "./trainable_model.js";
 
+/** What a weight is transformed for. */
+export type WeightPurpose = "training" | "evaluation";
+
 /** All methods may be left out. Several modifiers of a run are called one after another, in the order given to the trainer. */
 export interface TrainingModifier {
   /**
@@ -13,8 +16,11 @@ export interface TrainingModifier {
    * @param random the run's stream, whose position checkpoints keep
    */
   beforeStep?(step: number, random: RandomStream): void;
-  /** Maps a weight to the one multiplied by, differentiably; what the modifier before made is `weight` here. */
-  transformWeight?(name: string, weight: Tensor): Tensor;
+  /**
+   * Maps a weight to the one multiplied by, differentiably; what the modifier before made is `weight` here. In evaluation it is
+   * the one that will be packed, without the noise that training may have.
+   */
+  transformWeight?(name: string, weight: Tensor, purpose: WeightPurpose): Tensor;
   /** The loss of a batch, around that of the model: calls `next` at least once. The first modifier is the outermost. */
   loss?(batch: TrainingBatch, context: TrainingContext, next: (context: TrainingContext) => BatchLoss): BatchLoss;
   /** After the optimizer changed the weights. */
@@ -27,7 +33,10 @@ export interface TrainingModifier {
   settingsOf?(name: string, parameter: Tensor): ParameterSettings | undefined;
   /** Numbers for the line of the step in `metrics.jsonl`. */
   metrics?(): Readonly<Record<string, number>>;
-  /** After the run, when all parameters have their final values: how weights are coded that this modifier trained. */
-  finish?(): ReadonlyMap<string, LayerCoding>;
+  /**
+   * After the run, when all parameters have their final values: how the weights are coded that this modifier trained, and the
+   * values that they take from here on, where these are others. New tensors belong to the scope of the caller.
+   */
+  finish?(): ReadonlyMap<string, LayerCoding & { readonly weight?: Tensor }>;
   dispose?(): void;
 }

@@ -1,44 +1,179 @@
 /** Quantization-aware training: `w_eff = fakeQuantize(mask * w)` (USM-Lite, arXiv 2312.08553). */
-import { fakeQuantize } from "../quant/fake_quantize.js";
+import { UsmLiteError } from "../errors.js";
+import type { RandomStream } from "../ops/random_stream.js";
+import { fakeQuantize, type FakeQuantizeOptions } from "../quant/fake_quantize.js";
+import type { LayerCoding } from "../quant/layer_coding.js";
+import { groupScales, type ScaleRule } from "../quant/scale_rule.js";
 import { withSparsity, type WeightSpec } from "../quant/weight_spec.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { keep, tidy } from "../tensor/scope.js";
+import { Tensor } from "../tensor/tensor.js";
+import type { ParameterSettings } from "./optimizer.js";
 import type { TrainableModel } from "./trainable_model.js";
-import type { TrainingModifier } from "./training_modifier.js";
+import type { TrainingModifier, WeightPurpose } from "./training_modifier.js";
 import { linearWeight, type MasksInForce } from "./weight_pruning.js";
 
 export interface WeightQuantizationOptions {
   /** Masks that the weights were multiplied by, such as {@link WeightPruning.masks}. */
   readonly masks?: MasksInForce;
-  /** Treat the quantization scale as a constant in the backward pass; default false. */
+  /** How scales are found; default: the rule of the format. */
+  readonly rule?: ScaleRule;
+  /** Scales, and zero points, are trained, from what `rule` gives before the first step (LSQ, arXiv 1902.08153). */
+  readonly learned?: boolean;
+  /** Scales are moving averages with this decay over the steps, and constants in the backward pass; 0: they are not. */
+  readonly scaleAverage?: number;
+  /** First step that quantizes; default 0. */
+  readonly start?: number;
+  /** See {@link FakeQuantizeOptions}. Evaluation and packing round to the nearest level, whatever this says. */
+  readonly rounding?: "nearest" | "stochastic" | "noise";
   readonly stopScaleGradient?: boolean;
+  /** Default: with `learned` alone. */
+  readonly clipGradient?: boolean;
+  readonly scaleDecay?: number;
 }
+
+/** Scale and zero point that outlast a step: learned or averaged ones. */
+interface KeptScales {
+  readonly scale: Tensor;
+  readonly zeroPoint?: Tensor;
+}
+
+interface QuantizedWeight {
+  readonly weight: Tensor;
+  readonly sparse: WeightSpec;
+  readonly dense: WeightSpec;
+  readonly scales: KeptScales | undefined;
+  /** Of this step. */
+  seed: number;
+}
+
+/** Learned scales carry this prefix before the name of their weight. */
+export const scalePrefix = "quantization_scale.";
+/** And learned zero points this one. */
+export const zeroPointPrefix = "quantization_zero_point.";
+
+/** No learned scale falls below this: a scale must be positive. */
+const leastScale = 1e-8;
 
 /** Quantizes weights in every forward pass; gradients pass straight through the rounding. */
 export class WeightQuantization implements TrainingModifier {
-  private readonly specs = new Map<string, { readonly sparse: WeightSpec; readonly dense: WeightSpec }>();
+  private readonly weights = new Map<string, QuantizedWeight>();
+  private readonly masks: MasksInForce;
+  private readonly rule: ScaleRule;
+  private step = 0;
 
   /**
    * @param specs spec of each quantized weight by parameter name; its sparsity counts where a mask is in force
-   * @throws UsmLiteError INVALID_ARGUMENT for a name that is no linear weight of the model
+   * @throws UsmLiteError INVALID_ARGUMENT for a name that is no linear weight of the model, or a rule that a format does not have
    */
   constructor(
     model: TrainableModel,
     specs: ReadonlyMap<string, WeightSpec>,
     private readonly options: WeightQuantizationOptions = {},
   ) {
+    this.masks = options.masks ?? new Map<string, Tensor>();
+    this.rule = options.rule ?? {};
+    const { learned = false, scaleAverage = 0 } = options;
+    if (learned && scaleAverage > 0) throw new UsmLiteError("INVALID_ARGUMENT", "scales are either learned or averaged, not both");
+    if (!(scaleAverage >= 0 && scaleAverage < 1)) {
+      throw new UsmLiteError("INVALID_ARGUMENT", `the decay of averaged scales is ${scaleAverage}; it must be at least 0 and below 1`);
+    }
     for (const [name, spec] of specs) {
-      linearWeight(model, name);
-      this.specs.set(name, { sparse: spec, dense: withSparsity(spec, undefined) });
+      const weight = linearWeight(model, name);
+      const scales = tidy(() => groupScales(learned || scaleAverage > 0 ? weight : Tensor.zeros([1, 1]), spec.text, { rule: this.rule }));
+      const kept = learned || scaleAverage > 0 ? scales : undefined;
+      for (const tensor of Object.values(kept ?? {})) keep(tensor);
+      this.weights.set(name, { weight, sparse: spec, dense: withSparsity(spec, undefined), scales: kept, seed: 0 });
     }
   }
 
-  transformWeight(name: string, weight: Tensor): Tensor {
-    const spec = this.specs.get(name);
-    if (!spec) return weight;
-    const mask = this.options.masks?.get(name);
-    return fakeQuantize(weight, (mask ? spec.sparse : spec.dense).text, {
-      stopScaleGradient: this.options.stopScaleGradient ?? false,
-      ...(mask ? { mask } : {}),
+  beforeStep(step: number, random: RandomStream): void {
+    this.step = step;
+    const { learned = false, scaleAverage = 0, rounding = "nearest", start = 0 } = this.options;
+    for (const [name, quantized] of this.weights) {
+      if (rounding !== "nearest") quantized.seed = random.nextSeed();
+      // Learned scales begin with what the masks of the first quantized step leave.
+      if (learned && step === start) this.blendScales(name, quantized, 0);
+      else if (scaleAverage > 0 && step >= start) this.blendScales(name, quantized, step === start ? 0 : scaleAverage);
+    }
+  }
+
+  /** kept = decay * kept + (1 - decay) * what the rule gives now */
+  private blendScales(name: string, { weight, dense, scales }: QuantizedWeight, decay: number): void {
+    tidy(() => {
+      const now = groupScales(weight, dense.text, { mask: this.masks.get(name), rule: this.rule });
+      for (const part of ["scale", "zeroPoint"] as const) {
+        const [kept, fresh] = [scales?.[part], now[part]?.toArray()];
+        if (kept && fresh) kept.write(kept.toArray().map((value, i) => decay * value + (1 - decay) * (fresh[i] as number)));
+      }
     });
   }
+
+  transformWeight(name: string, weight: Tensor, purpose: WeightPurpose): Tensor {
+    const quantized = this.weights.get(name);
+    if (!quantized || this.step < (this.options.start ?? 0)) return weight;
+    const { rounding = "nearest", stopScaleGradient = false, clipGradient = this.options.learned ?? false, scaleDecay = 0 } = this.options;
+    return this.quantize(name, weight, {
+      rounding: purpose === "training" ? rounding : "nearest",
+      seed: quantized.seed,
+      stopScaleGradient,
+      clipGradient,
+      scaleDecay,
+      throughMask: true, // whoever made the mask says what passes it
+      scaleGradientFactor: lsqFactor(quantized),
+    });
+  }
+
+  private quantize(name: string, weight: Tensor, options: FakeQuantizeOptions): Tensor {
+    const { sparse, dense, scales } = this.weights.get(name) as QuantizedWeight;
+    const mask = this.masks.get(name);
+    return fakeQuantize(weight, (mask ? sparse : dense).text, { ...options, rule: this.rule, ...scales, ...(mask ? { mask } : {}) });
+  }
+
+  afterStep(): void {
+    if (!this.options.learned) return;
+    for (const { scales } of this.weights.values()) scales?.scale.write(scales.scale.toArray().map((scale) => Math.max(scale, leastScale)));
+  }
+
+  parameters(): ReadonlyMap<string, Tensor> {
+    return this.options.learned ? this.keptScales() : new Map<string, Tensor>();
+  }
+
+  state(): ReadonlyMap<string, Tensor> {
+    return this.options.learned ? new Map<string, Tensor>() : this.keptScales();
+  }
+
+  settingsOf(name: string): ParameterSettings | undefined {
+    return name.startsWith(scalePrefix) || name.startsWith(zeroPointPrefix) ? { weightDecay: 0 } : undefined;
+  }
+
+  finish(): ReadonlyMap<string, LayerCoding & { readonly weight?: Tensor }> {
+    const { statistic } = this.rule;
+    const finished = [...this.weights].map(([name, { weight, dense, scales }]) => {
+      const mask = this.masks.get(name);
+      const coding = scales ?? groupScales(weight, dense.text, { mask, rule: this.rule });
+      // Packing rounds to the nearest level, these two do not: what they make of the weight is handed on.
+      const rounded = statistic === "threshold" || statistic === "centred";
+      return [name, { ...coding, ...(rounded ? { weight: this.quantize(name, weight, {}) } : {}) }] as const;
+    });
+    return new Map(finished);
+  }
+
+  dispose(): void {
+    for (const tensor of this.keptScales().values()) tensor.dispose();
+  }
+
+  private keptScales(): Map<string, Tensor> {
+    const entries = [...this.weights].flatMap(([name, { scales }]): [string, Tensor][] => [
+      ...(scales ? [[`${scalePrefix}${name}`, scales.scale] as [string, Tensor]] : []),
+      ...(scales?.zeroPoint ? [[`${zeroPointPrefix}${name}`, scales.zeroPoint] as [string, Tensor]] : []),
+    ]);
+    return new Map(entries);
+  }
+}
+
+/** 1 / sqrt(weights per scale * highest level), which makes the steps of scales fit those of weights. */
+function lsqFactor({ weight, scales, dense }: QuantizedWeight): number {
+  if (!scales) return 1;
+  const highest = dense.format.startsWith("int") && dense.bits > 1 ? 2 ** (dense.bits - 1) - 1 : dense.format === "ternary" ? 1 : 2 ** dense.bits - 1;
+  return 1 / Math.sqrt((weight.size / scales.scale.size) * highest);
 }

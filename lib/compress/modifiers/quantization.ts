@@ -4,19 +4,48 @@ import { UsmLiteError } from "../../errors.js";
 import { withSparsity } from "../../quant/weight_spec.js";
 import { WeightQuantization } from "../../train/weight_quantization.js";
 import { modifierType, specSchema } from "../modifier.js";
+import { scaleKeys, scaleRuleOf } from "./scale_keys.js";
 
 const keys = {
   /** Number format and group; absent: that of the stages before. The N:M part is that of `sparsity`. */
   spec: specSchema.refine(({ sparsity, bits }) => !sparsity && bits !== 32, "a dense number format is needed; N:M is for the modifier sparsity").optional(),
+  ...scaleKeys,
+  /** Scales are trained, from those of the rule. */
+  learned: z.boolean().default(false),
+  /** Above 0: scales are moving averages over the steps with this decay. */
+  scaleAverage: z.number().min(0).lt(1).default(0),
   /** The scale is a constant in the backward pass. */
   stopScaleGradient: z.boolean().default(false),
+  /** Whether weights beyond the outermost levels get a gradient; default: unless scales are learned. */
+  gradient: z.enum(["plain", "clipped"]).optional(),
+  rounding: z.enum(["nearest", "stochastic", "noise"]).default("nearest"),
+  /** Added to the gradient of every scale. */
+  scaleDecay: z.number().nonnegative().default(0),
+  /** First step that quantizes. */
+  start: z.number().int().nonnegative().default(0),
 };
 
-export const quantization = modifierType("quantization", keys, ({ spec, stopScaleGradient }) => ({
+export const quantization = modifierType("quantization", keys, (settings) => ({
   specOf: (before) => {
-    if (spec) return withSparsity(spec, before.sparsity);
+    if (settings.spec) return withSparsity(settings.spec, before.sparsity);
     if (before.bits === 32) throw new UsmLiteError("BAD_RECIPE", "no stage before gave it a number format; name one as `spec`");
     return before;
   },
-  train: ({ model, specs, masks }) => new WeightQuantization(model, specs, { masks, stopScaleGradient }),
+  train: ({ model, specs, masks, totalSteps }) => {
+    const { learned, scaleAverage, stopScaleGradient, gradient, rounding, scaleDecay, start } = settings;
+    if (start >= totalSteps) {
+      throw new UsmLiteError("BAD_RECIPE", `start must be below the steps of training, ${totalSteps}; otherwise nothing is quantized in training`);
+    }
+    return new WeightQuantization(model, specs, {
+      masks,
+      rule: scaleRuleOf(settings),
+      learned,
+      scaleAverage,
+      stopScaleGradient,
+      rounding,
+      scaleDecay,
+      start,
+      ...(gradient ? { clipGradient: gradient === "clipped" } : {}),
+    });
+  },
 }));

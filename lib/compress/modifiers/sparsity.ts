@@ -1,19 +1,24 @@
-/** `sparsity`: N:M pruning in training. */
+/** `sparsity`: pruning in training. */
 import { z } from "zod";
+import { UsmLiteError } from "../../errors.js";
 import { withSparsity, type Sparsity } from "../../quant/weight_spec.js";
 import type { MaskSchedule } from "../../sparse/schedule.js";
-import { WeightPruning } from "../../train/weight_pruning.js";
+import { WeightPruning, type PruningPattern } from "../../train/weight_pruning.js";
 import { modifierType } from "../modifier.js";
 
 const step = z.number().int().nonnegative();
 
 const keys = {
-  pattern: z.string().transform((text, context): Sparsity => {
+  /** N:M, or the share of weights that is pruned wherever they are, such as "50%". */
+  pattern: z.string().transform((text, context): PruningPattern => {
     const [, kept, of] = /^(\d+):(\d+)$/.exec(text) ?? [];
     if (kept && of && Number(kept) >= 1 && Number(kept) < Number(of) && Number(of) <= 16) return { kept: Number(kept), of: Number(of) };
-    context.addIssue({ code: "custom", message: `"${text}" is no pattern; it is N:M with 1 <= N < M <= 16, such as 2:4` });
+    const [, percent] = /^(\d+(?:\.\d+)?)\s*%$/.exec(text) ?? [];
+    if (percent && Number(percent) > 0 && Number(percent) < 100) return { share: Number(percent) / 100 };
+    context.addIssue({ code: "custom", message: `"${text}" is no pattern; it is N:M with 1 <= N < M <= 16, such as 2:4, or a share, such as 50%` });
     return z.NEVER;
   }),
+  score: z.enum(["magnitude", "wanda", "learned"]).default("magnitude"),
   schedule: z.enum(["one-shot", "few-shot", "every-step"]).default("one-shot"),
   /** First step that computes masks. */
   start: step.default(0),
@@ -21,16 +26,40 @@ const keys = {
   shots: z.number().int().positive().default(4),
   /** Of few-shot: steps from one to the next. */
   interval: z.number().int().positive().default(100),
+  /** Of few-shot: each shot prunes more than the one before. */
+  gradual: z.boolean().default(false),
+  /** What pruned weights get: no gradient, that of a kept weight, or that and a pull towards zero. */
+  gradient: z.enum(["none", "straight-through", "sr-ste"]).default("none"),
+  /** Of sr-ste: the strength of the pull. */
+  decay: z.number().nonnegative().default(2e-4),
+  fadeSteps: step.default(0),
 };
 
-export const sparsity = modifierType("sparsity", keys, ({ pattern, schedule, start, shots, interval }) => ({
-  specOf: (before) => withSparsity(before, pattern),
-  train: ({ model, layers, masks, totalSteps }) => {
-    const schedules: Record<typeof schedule, MaskSchedule> = {
-      "one-shot": { kind: "one-shot", step: start },
-      "few-shot": { kind: "few-shot", start, shots, interval },
-      "every-step": { kind: "every-step", start },
-    };
-    return new WeightPruning(model, new Map(layers.map((name) => [name, pattern])), { schedule: schedules[schedule], masks, totalSteps });
-  },
-}));
+export const sparsity = modifierType("sparsity", keys, (settings) => {
+  const { pattern, score, schedule, start, shots, interval, gradual, gradient, decay, fadeSteps } = settings;
+  const structured: Sparsity | undefined = "share" in pattern ? undefined : pattern;
+  const schedules: Record<typeof schedule, MaskSchedule> = {
+    "one-shot": { kind: "one-shot", step: start },
+    "few-shot": { kind: "few-shot", start, shots, interval },
+    "every-step": { kind: "every-step", start },
+  };
+  return {
+    specOf: (before) => withSparsity(before, structured),
+    train: ({ model, layers, specs, masks, totalSteps }) => {
+      const withoutZero = [...specs.values()].find(({ format }) => /^(uint|midrise|int1$)/.test(format));
+      if (!structured && withoutZero) {
+        throw new UsmLiteError("BAD_RECIPE", `${withoutZero.text} has no zero for weights that are pruned anywhere; prune N:M or take an int format`);
+      }
+      return new WeightPruning(model, new Map(layers.map((name) => [name, pattern])), {
+        schedule: schedules[schedule],
+        masks,
+        totalSteps,
+        score,
+        gradual,
+        straightThrough: gradient !== "none",
+        decay: gradient === "sr-ste" ? decay : 0,
+        fadeSteps,
+      });
+    },
+  };
+});

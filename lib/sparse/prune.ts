@@ -1,0 +1,39 @@
+/** Multiplying by masks, and what gradients pass to the weights that are pruned. */
+import { addon } from "../native/addon.js";
+import { scaledSum } from "../ops/elementwise.js";
+import { recordStep } from "../ops/tape.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+
+interface PruneBindings {
+  applyMask(x: TensorHandle, mask: TensorHandle, pruned: number): TensorHandle;
+}
+
+const native = addon as PruneBindings;
+
+/** `x` where the mask (uint8, same shape) is set, `pruned * x` elsewhere; not differentiable. */
+export function applyMask(x: Tensor, mask: Tensor, pruned = 0): Tensor {
+  return new Tensor(native.applyMask(x.handle, mask.handle, pruned));
+}
+
+export interface PruneOptions {
+  /** What is left of pruned weights: 0 (the default) to 1. */
+  readonly remainder?: number;
+  /** Pruned weights get the gradient that they would get if they were kept (the straight-through estimator). Default: `remainder` of it. */
+  readonly straightThrough?: boolean;
+  /** Pruned weights also get `decay` times themselves, which shrinks them (SR-STE, arXiv 2102.04010: 2e-4). Default 0. */
+  readonly decay?: number;
+}
+
+/**
+ * `weight` times `mask`, differentiable.
+ * @param mask uint8, the weight's shape; the caller keeps it alive until the backward pass
+ * @throws UsmLiteError INVALID_ARGUMENT for a mask of another shape
+ */
+export function prune(weight: Tensor, mask: Tensor, { remainder = 0, straightThrough = false, decay = 0 }: PruneOptions = {}): Tensor {
+  return recordStep(applyMask(weight, mask, remainder), [weight], (gradient, tape) => {
+    tape.accumulate(weight, applyMask(gradient, mask, straightThrough ? 1 : remainder));
+    if (decay === 0) return;
+    using kept = applyMask(weight, mask);
+    tape.accumulate(weight, scaledSum(weight, decay, kept, -decay));
+  });
+}

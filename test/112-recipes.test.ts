@@ -1,0 +1,74 @@
+import { join } from "node:path";
+import test from "ava";
+import { compressModel, loadModel, measureModel, parseRecipe, readSafetensors } from "../lib/index.js";
+import { temporaryFolder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
+
+const folder = temporaryFolder("recipes");
+test.after.always(folder.clean);
+const float = writeTinyModel(join(folder.path, "float"));
+const manifest = writeTinyCorpus(join(folder.path, "corpus"), 4);
+const training = { steps: 2, warmUpSteps: 1, batchSeconds: 5, speedPerturbation: false, features: join(folder.path, "features") };
+
+const compress = async (name: string, stages: readonly object[]): Promise<string> => {
+  const out = join(folder.path, name);
+  const completed = await compressModel({ model: float, recipe: parseRecipe(JSON.stringify({ stages }), "r.yaml"), manifest, out });
+  if (!completed) throw new Error("the run was stopped");
+  return out;
+};
+const weightsOf = (path: string): Map<string, Float32Array> =>
+  new Map([...loadModel(path, { weights: "float32" }).network.parameters()].map(([name, tensor]) => [name, tensor.toArray()]));
+
+const layer = "encoder.layers.0.self_attn.q_proj.weight";
+const levels = (values: Float32Array): number => new Set(values.subarray(0, 32).map((x) => Math.round(1e6 * x))).size;
+
+test.serial("what each method trained is what is packed", async (t) => {
+  const methods: [string, object, number][] = [
+    ["edge", { spec: "int2", scale: "edge" }, 3],
+    ["learned", { spec: "int3", learned: true }, 7],
+    ["threshold", { spec: "ternary", scale: "threshold" }, 3],
+    ["centred", { spec: "int1", scale: "centred" }, 2],
+    ["asymmetric", { spec: "uint2", clip: 0.6, scaleAverage: 0.5 }, 4],
+    ["noise", { spec: "int4", rounding: "noise", scaleDecay: 1e-3 }, 15],
+  ];
+  for (const [name, settings, most] of methods) {
+    const out = await compress(name, [{ modifiers: [{ type: "quantization", ...settings }], training }]);
+    const values = weightsOf(out).get(layer) as Float32Array;
+    const found = levels(values);
+    t.true(found > 1 && found <= most, `${name}: ${found}`);
+  }
+});
+
+test.serial("stages hand on masks and scales: a mask of the first is that of the last", async (t) => {
+  const rounded = { modifiers: [{ type: "round-to-nearest", spec: "int4+2:4" }] };
+  const once = weightsOf(await compress("once", [rounded])).get(layer) as Float32Array;
+  const tuned = await compress("tuned", [rounded, { name: "tune", modifiers: [{ type: "quantization", spec: "int8" }], training }]);
+  const twice = weightsOf(tuned).get(layer) as Float32Array;
+  t.is(new Map(measureModel(tuned).layers.map(({ name, spec }) => [name, spec])).get(layer), "int8+2:4");
+  once.forEach((value, i) => t.true(value === 0 || twice[i] !== 0 || Math.abs(value) < 1e-3));
+  t.true(twice.filter((x) => x === 0).length >= twice.length / 2);
+  t.notDeepEqual(twice, once);
+});
+
+test.serial("what is frozen comes out as it went in, and an unstructured share is zero", async (t) => {
+  const out = await compress("frozen", [
+    { modifiers: [{ type: "sparsity", pattern: "50%", targets: [layer.replace(".weight", "")] }], training: { ...training, freeze: ["*norm*", "ctc_head*"], learningRates: [{ targets: ["re:.*conv.*"], scale: 0.1 }] } },
+  ]);
+  const [before, after] = [weightsOf(float), weightsOf(out)];
+  for (const name of ["ctc_head.weight", "encoder.out_norm.weight"]) t.deepEqual(after.get(name), before.get(name), name);
+  t.notDeepEqual(after.get("encoder.layers.1.self_attn.q_proj.weight"), before.get("encoder.layers.1.self_attn.q_proj.weight"));
+  const values = after.get(layer) as Float32Array;
+  t.is(values.filter((x) => x === 0).length, values.length / 2);
+  using file = readSafetensors(join(out, "model.safetensors"));
+  t.true(file.has(layer), "no packed format holds a mask without structure");
+});
+
+test.serial("what a recipe asks for and cannot be is named with its line", async (t) => {
+  const refuse = async (modifiers: readonly object[], message: RegExp): Promise<void> =>
+    void (await t.throwsAsync(compress("refused", [{ modifiers, training }]), { message }));
+  await refuse([{ type: "quantization", spec: "int4", scale: "threshold" }], /r\.yaml:1: quantization: .*threshold is for ternary/);
+  await refuse([{ type: "quantization", spec: "int4", start: 2 }], /start must be below the steps of training, 2/);
+  await refuse([{ type: "quantization", spec: "uint4" }, { type: "sparsity", pattern: "50%" }], /uint4 has no zero/);
+  await refuse([{ type: "sparsity", pattern: "2:4", score: "wanda" }], /r\.yaml:1: sparsity: wanda .* start must be at least 1/);
+  await refuse([{ type: "sparsity", pattern: "2:4", targets: ["re:nothing"] }], /pattern "re:nothing" matches no layer/);
+});
+
