@@ -108,7 +108,7 @@ export class WeightQuantization implements TrainingModifier {
     });
   }
 
-  transformWeight(name: string, weight: Tensor, purpose: WeightPurpose): Tensor {
+  transformWeight(name: string, weight: Tensor, purpose: WeightPurpose = "training"): Tensor {
     const quantized = this.weights.get(name);
     if (!quantized || this.step < (this.options.start ?? 0)) return weight;
     const { rounding = "nearest", stopScaleGradient = false, clipGradient = this.options.learned ?? false, scaleDecay = 0 } = this.options;
