@@ -77,6 +77,8 @@ export { PackedMatrix } from "./quant/packed_matrix.js";
 export { packedLinear, type ActivationCoding, type PackedActivation, type PackedLinearOptions } from "./ops/packed_linear.js";
 export { tuneFusion, type FusionWeights, type TuningUtterance } from "./decode/fusion_tuning.js";
 export { loadModel, type LoadOptions, type SpeechModel } from "./models/model_folder.js";
+export { Distillation, type DistillationOptions, type DistillationTerms } from "./train/distillation.js";
+export { ManySizes, type ManySizesOptions, type Size } from "./train/many_sizes.js";
 export { trainableNetwork, type TrainableNetwork } from "./models/trainable.js";
 export { Transcriber, type AudioInput, type StreamedText, type TranscribeOptions, type TranscriberOptions } from "./transcribe/transcriber.js";
 export { Recognizer, type RecognizerOptions, type RecordingOptions } from "./transcribe/recognizer.js";

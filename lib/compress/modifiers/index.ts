@@ -3,8 +3,10 @@
  * recipe: weights are pruned before they are quantized (Harma et al., ICLR 2025, arXiv 2405.20935).
  */
 import type { ModifierType } from "../modifier.js";
+import { distillation } from "./distillation.js";
+import { manySizes } from "./many_sizes.js";
 import { quantization } from "./quantization.js";
 import { roundToNearest } from "./round_to_nearest.js";
 import { sparsity } from "./sparsity.js";
 
-export const modifierTypes: readonly ModifierType[] = [roundToNearest, sparsity, quantization];
+export const modifierTypes: readonly ModifierType[] = [roundToNearest, manySizes, distillation, sparsity, quantization];
