@@ -4,6 +4,7 @@
 
 #include "core/random.hpp"
 #include "core/thread_pool.hpp"
+#include "cpu/nearest_level.hpp"
 #include "cpu/simd.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
@@ -38,23 +39,6 @@ Vector floor_of(Vector x) {
 Vector within(const codec::WeightSpec& spec, Vector level) {
   return maximum(minimum(level, Vector::all(static_cast<float>(spec.highest_level()))),
                  Vector::all(static_cast<float>(spec.lowest_level())));
-}
-
-// codec::nearest_level
-Vector nearest_level(const codec::WeightSpec& spec, Vector weight, const codec::GroupScale& group) {
-  const Vector ratio = weight / Vector::all(group.scale);
-  if (spec.format == codec::NumberFormat::kNormalFloat4) {
-    const auto& levels = codec::kNormalFloat4Levels;
-    Vector level = Vector::all(levels[0]);
-    for (size_t i = 0; i + 1 < levels.size(); ++i) {
-      const Vector middle = Vector::all(0.5f * static_cast<float>(levels[i] + levels[i + 1]));
-      level = select_greater(ratio, middle, Vector::all(levels[i + 1]), level);
-    }
-    return level;
-  }
-  const bool odd = spec.format == codec::NumberFormat::kMidRise;
-  const Vector one = Vector::all(1.0f), half = Vector::all(0.5f);
-  return within(spec, odd ? Vector::all(2.0f) * round((ratio - one) * half) + one : round(ratio + Vector::all(group.zero_point)));
 }
 
 // Uniform numbers in [0, 1) for the weights from `at` on.

@@ -25,6 +25,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_codec(exports);
   define_audio(exports);
   define_elementwise(exports);
+  define_one_shot(exports);
   define_optimizer(exports);
   define_ctc_loss(exports);
   define_matmul(exports);
@@ -38,7 +39,6 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_gelu(exports);
   define_grouped_convolution(exports);
   define_instance_norm(exports);
-  define_low_rank(exports);
   define_lstm_cell(exports);
   define_lstm_sequence(exports);
   define_plane_convolution(exports);

@@ -7,6 +7,7 @@ namespace usmlite::binding {
 void define_ctc_loss(Napi::Object exports);
 void define_audio(Napi::Object exports);
 void define_elementwise(Napi::Object exports);
+void define_one_shot(Napi::Object exports);
 void define_optimizer(Napi::Object exports);
 void define_matmul(Napi::Object exports);
 void define_subsampling_convolution(Napi::Object exports);
@@ -20,7 +21,6 @@ void define_cached_attention(Napi::Object exports);
 void define_gelu(Napi::Object exports);
 void define_grouped_convolution(Napi::Object exports);
 void define_instance_norm(Napi::Object exports);
-void define_low_rank(Napi::Object exports);
 void define_lstm_cell(Napi::Object exports);
 void define_lstm_sequence(Napi::Object exports);
 void define_plane_convolution(Napi::Object exports);
