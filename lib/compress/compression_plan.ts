@@ -21,16 +21,17 @@ const floatSpec = parseWeightSpec("float32");
 
 /**
  * Applies the patterns of a recipe to the weights of a model.
+ * @param chosen the specs that modifiers have chosen in view of speech, as far as that is done
  * @throws UsmLiteError BAD_RECIPE when a pattern matches no layer, or a modifier needs a spec that nothing before gave
  */
-export function planStages(recipe: Recipe, weights: CompressibleWeights): readonly PlannedStage[] {
+export function planStages(recipe: Recipe, weights: CompressibleWeights, chosen: CompressionPlan = new Map()): readonly PlannedStage[] {
   const specs = new Map<string, WeightSpec>();
   return recipe.stages.map((stage) => {
     const assigned = assignedWeights(stage, ({ selection, source }) => selectWeights(selection, weights, source));
     for (const [modifier, names] of assigned) {
       for (const name of names) {
         const before = specs.get(name) ?? floatSpec;
-        specs.set(name, specAfter(modifier, before, name));
+        specs.set(name, (modifier.chooseSpecs && chosen.get(name)) ?? specAfter(modifier, before, name));
       }
     }
     const order = weights.linearWeights().filter((name) => (specs.get(name) ?? floatSpec).text !== "float32");

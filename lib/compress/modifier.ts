@@ -5,6 +5,7 @@ import { parseWeightSpec, type WeightSpec } from "../quant/weight_spec.js";
 import type { TrainableModel, TrainingBatch } from "../train/trainable_model.js";
 import type { TrainingModifier } from "../train/training_modifier.js";
 import type { MasksInForce } from "../train/weight_pruning.js";
+import type { CompressionPlan } from "./compression_plan.js";
 import type { CompressionState, LayerState } from "./compression_state.js";
 import { selectionKeys, type LayerSelection } from "./layer_selection.js";
 
@@ -16,7 +17,7 @@ export interface Modifier extends ModifierMethods {
   readonly source: string;
 }
 
-/** What a modifier does. Those without any of the last three may only change specs. */
+/** What a modifier does. Those without any of the last four may only change specs. */
 export interface ModifierMethods {
   /** Spec of a selected layer, given what came before ("float32" at first). Absent: specs stay. */
   specOf?(before: WeightSpec): WeightSpec;
@@ -27,6 +28,11 @@ export interface ModifierMethods {
   compressWeight?(layer: LayerState): Partial<LayerState>;
   /** In a stage without training: changes weights in view of the model and of speech. */
   calibrate?(setup: CalibrationSetup): void | Promise<void>;
+  /**
+   * Specs that depend on speech: takes the place of what {@link ModifierMethods.specOf} said, which then only is the most
+   * that a layer may become. In a stage without training.
+   */
+  chooseSpecs?(setup: CalibrationSetup): Promise<CompressionPlan>;
   /** In a stage with training: what takes part in its steps. */
   train?(setup: TrainingSetup): TrainingModifier;
 }
@@ -50,7 +56,18 @@ interface LayersSetup {
   readonly onStatus: (sentence: string) => void;
 }
 
+/** What a modifier did to one layer: a line of `layers.jsonl`. Errors are relative squares over the calibration speech. */
+export interface LayerRecord {
+  readonly layer: string;
+  readonly spec: string;
+  readonly weightError: number;
+  readonly outputError: number;
+  readonly seconds: number;
+}
+
 export interface CalibrationSetup extends LayersSetup {
+  /** Notes what was done to a layer, for the report of the run. */
+  record(layer: LayerRecord): void;
   /**
    * Batches of training speech without augmentation. Their tensors belong to the scope of the caller.
    * @throws UsmLiteError INVALID_ARGUMENT without `--data`

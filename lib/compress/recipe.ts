@@ -104,8 +104,9 @@ function parseModifier(document: YamlDocument, type: string, path: YamlPath, tra
     throw document.error([...path, "type"], `there is no modifier "${type}"; these are: ${modifierTypes.map((one) => one.type).join(", ")}`);
   }
   const { selection, methods } = found.create(document.check(found.schema, path));
-  if (training ? methods.compressWeight ?? methods.calibrate : methods.train) {
-    const wrong = training ? !methods.train : !(methods.compressWeight ?? methods.calibrate);
+  const once = methods.compressWeight ?? methods.calibrate ?? methods.chooseSpecs;
+  if (training ? once : methods.train) {
+    const wrong = training ? !methods.train : !once;
     if (wrong) {
       throw document.error(
         [...path, "type"],
@@ -118,7 +119,7 @@ function parseModifier(document: YamlDocument, type: string, path: YamlPath, tra
 
 /** Whether a recipe needs speech. */
 export const needsTrainingSpeech = ({ stages }: Recipe): boolean =>
-  stages.some(({ training, modifiers }) => training !== undefined || modifiers.some(({ calibrate }) => calibrate));
+  stages.some(({ training, modifiers }) => training !== undefined || modifiers.some(({ calibrate, chooseSpecs }) => calibrate ?? chooseSpecs));
 
 /** Of the modifiers of one type in a stage, the last that names a weight has it: each modifier with the weights it has. */
 export function assignedWeights(stage: Stage, selected: (modifier: Modifier) => readonly string[]): ReadonlyMap<Modifier, readonly string[]> {

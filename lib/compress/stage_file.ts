@@ -1,9 +1,12 @@
 /** What a finished stage left, in a file, so that a recipe with several stages goes on after the last finished one. */
+import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
 import { readSafetensors, writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors.js";
 import { UsmLiteError } from "../errors.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
+import { parseWeightSpec } from "../quant/weight_spec.js";
 import type { CompressionPlan } from "./compression_plan.js";
 import type { CompressionState } from "./compression_state.js";
 
@@ -42,4 +45,17 @@ export function restoreStage(path: string, state: CompressionState, buffers: Rea
 function readPart(file: ReturnType<typeof readSafetensors>, part: (typeof parts)[number], name: string): Tensor {
   const key = `${part}.${name}`;
   return part === "mask" ? Tensor.from(file.bytes(key), file.shape(key), "uint8") : Tensor.from(file.values(key), file.shape(key));
+}
+
+const chosenFile = (run: string): string => join(run, "chosen_specs.json");
+
+/** Specs that modifiers of the run have chosen in view of speech, by weight name; those of later modifiers count. */
+export function chosenSpecs(run: string): CompressionPlan {
+  if (!existsSync(chosenFile(run))) return new Map();
+  return new Map(Object.entries(readJsonFile(chosenFile(run), "BAD_CONFIG")).map(([name, text]) => [name, parseWeightSpec(String(text))]));
+}
+
+/** Adds to {@link chosenSpecs}. */
+export function chooseSpecs(run: string, plan: CompressionPlan): void {
+  writeJsonFile(chosenFile(run), Object.fromEntries([...chosenSpecs(run), ...plan].map(([name, { text }]) => [name, text])));
 }
