@@ -57,12 +57,15 @@ PackedMatrix::PackedMatrix(const Unpacker& source)
   else if (looked_up) first_level_ = spec_.lowest_level();
   else first_level_ = spec_.level(0), level_step_ = spec_.level(1) - spec_.level(0);
 
-  if (order() == PackedOrder::kFloat) codes_ = Tensor(DType::kFloat32, {rows_, columns_});
+  if (order() == PackedOrder::kFloat) codes_ = Tensor(DType::kFloat32, {divide_up(rows_, kFloatChannels) * kFloatChannels * columns_});
   else if (order() == PackedOrder::kRows) codes_ = Tensor(DType::kUint8, {rows_ * columns_ * int64_t{sizeof(int16_t)}});
   else codes_ = Tensor(DType::kUint8, {panels() * panel_bytes_});
   if (spec_.is_integer()) take_scales(source);
   parallel_for(panels(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t panel = begin; panel < end; ++panel) take_panel(source, panel);
+    for (int64_t panel = begin; panel < end; ++panel) {
+      if (order() == PackedOrder::kFloat) take_float_panel(source, panel);
+      else take_panel(source, panel);
+    }
   });
 }
 
@@ -99,6 +102,19 @@ void PackedMatrix::take_sums(int64_t row, const int32_t* levels, const uint8_t* 
   sums_.f32()[row] = sum;
 }
 
+void PackedMatrix::take_float_panel(const Unpacker& source, int64_t panel) {
+  const int64_t first = panel * kChannels, channels = std::min(kChannels, rows_ - first);
+  const bool last = panel + 1 == panels();
+  const int64_t room = last ? kFloatChannels - first % kFloatChannels : kChannels;  // to the end of the panel of 32
+  std::vector<int32_t> bits(static_cast<size_t>(channels * columns_));
+  for (int64_t i = 0; i < channels; ++i) source.unpack_row(first + i, bits.data() + i * columns_, nullptr);
+  float* to = float_panel(panel);
+  for (int64_t column = 0; column < columns_; ++column, to += kFloatChannels) {
+    for (int64_t i = 0; i < channels; ++i) std::memcpy(to + i, bits.data() + i * columns_ + column, sizeof(float));
+    std::fill(to + channels, to + room, 0.0f);
+  }
+}
+
 void PackedMatrix::take_panel(const Unpacker& source, int64_t panel) {
   PanelScratch scratch(*this);
   const int64_t first = panel * kChannels, channels = std::min(kChannels, rows_ - first);
@@ -111,10 +127,6 @@ void PackedMatrix::take_panel(const Unpacker& source, int64_t panel) {
   for (int64_t channel = 0; channel < channels; ++channel) {
     const int64_t row = first + channel;
     source.unpack_row(row, levels, spec_.is_sparse() ? mask : nullptr);
-    if (order() == PackedOrder::kFloat) {
-      dequantize_row(spec_, levels, nullptr, nullptr, nullptr, columns_, codes_.f32() + row * columns_);
-      continue;
-    }
     take_sums(row, levels, mask);
     if (order() == PackedOrder::kRows) {
       int16_t* to = codes_.data<int16_t>() + row * columns_;
@@ -174,7 +186,10 @@ void PackedMatrix::unpack_row(int64_t row, int32_t* levels, uint8_t* mask) const
 void PackedMatrix::dequantize_panel(int64_t panel, float* weights, int64_t stride) const {
   const int64_t channels = std::min(kChannels, rows_ - panel * kChannels);
   if (order() == PackedOrder::kFloat) {
-    for (int64_t i = 0; i < channels; ++i) std::copy_n(floats() + (panel * kChannels + i) * columns_, columns_, weights + i * stride);
+    const float* from = float_panel(panel);
+    for (int64_t i = 0; i < channels; ++i) {
+      for (int64_t column = 0; column < columns_; ++column) weights[i * stride + column] = from[column * kFloatChannels + i];
+    }
     return;
   }
   std::vector<int32_t> levels(static_cast<size_t>(columns_));

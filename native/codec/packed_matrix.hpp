@@ -15,6 +15,7 @@ class PackedMatrix {
   static constexpr int64_t kChannels = 16;  // of a panel
   static constexpr int64_t kWindow = 16;    // inputs
   static constexpr int64_t kUnitBytes = 64;
+  static constexpr int64_t kFloatChannels = 32;  // of a panel of kFloat
   static constexpr int16_t kPruned = INT16_MIN;  // among the levels of kRows
   /// With more inputs an int32 sum of products of 8-bit numbers could overflow.
   static constexpr int64_t kMaximumColumns = 65536;
@@ -34,6 +35,7 @@ class PackedMatrix {
   int64_t windows_per_scale() const { return windows_per_scale_; }
   int64_t scale_groups() const { return scale_groups_; }
 
+  /// kFloat: (panels of kFloatChannels, columns, kFloatChannels), zeros behind the last channel.
   const float* floats() const { return codes_.f32(); }
   /// The blocks of a panel from the one of `window` on.
   const uint8_t* codes(int64_t panel, int64_t window) const {
@@ -69,6 +71,11 @@ class PackedMatrix {
   int64_t at(int64_t panel, int64_t group) const { return (panel * scale_groups_ + group) * kChannels; }
   void take_scales(const Unpacker& source);
   void take_panel(const Unpacker& source, int64_t panel);
+  /// Where channels of a panel of 16 begin in a matrix of kFloat; the next input is kFloatChannels further.
+  float* float_panel(int64_t panel) const {
+    return const_cast<float*>(floats()) + panel * kChannels / kFloatChannels * kFloatChannels * columns_ + panel * kChannels % kFloatChannels;
+  }
+  void take_float_panel(const Unpacker& source, int64_t panel);
   void take_sums(int64_t row, const int32_t* levels, const uint8_t* mask);
 
   WeightSpec spec_;

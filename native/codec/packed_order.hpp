@@ -12,7 +12,7 @@ namespace usmlite::codec {
 /// adjacent inputs, unsigned; gathered ones hold what is kept of four or two groups of four inputs, and where in its
 /// group each is.
 enum class PackedOrder {
-  kFloat,    // row-major float32
+  kFloat,    // float32 in panels of 32 channels: (panels, inputs, 32)
   kRows,     // row-major int16 levels, kPruned where nothing is kept: what no fast kernel takes
   kDense1,   // the eight units of two windows in 64 bytes, the first in the lowest bit of each
   kDense2,   // the four units of a window in 64 bytes, the first in the lowest two bits

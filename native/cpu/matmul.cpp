@@ -19,7 +19,7 @@ void multiply_panel(const Product& p, int64_t row, int64_t rows, int64_t column,
   for (int64_t i = 0; i < rows; i += height, packed_a += a_panel_stride(height, depth)) {
     const int64_t tile_rows = std::min(height, rows - i);
     prefetch_tile(p, row + i, tile_rows, column);
-    multiply_tile(tile_rows, depth, packed_a, packed_b, tile);
+    multiply_tile(tile_rows, depth, packed_a, packed_b, p.b_step(), tile);
     store_tile(p, tile, row + i, tile_rows, column, columns, k0 == 0, k0 + depth == p.k);
   }
 }
@@ -36,8 +36,9 @@ void multiply_block(const Product& p, int64_t first, int64_t last, const PackedB
       const int64_t rows = std::min(step, last - row);
       pack_a(p, row, rows, k0, depth, packed_a.data());
       for (int64_t panel = 0; panel < packed.panels(); ++panel) {
-        multiply_panel(p, row, rows, packed.begin + panel * kTileColumns, k0, depth, packed_a.data(),
-                       packed.panel(panel, k0, depth));
+        const int64_t column = packed.begin + panel * kTileColumns;
+        const float* b = p.prepacked ? b_panel(p, column, k0, depth, nullptr) : packed.panel(panel, k0, depth);
+        multiply_panel(p, row, rows, column, k0, depth, packed_a.data(), b);
       }
     }
   }
@@ -112,7 +113,7 @@ void multiply_by_transposed_columns(const Product& p) {
         } else {
           pack_b_panels(p, column, columns, k0, depth, packed_b.data());
           pack_a(p, 0, p.m, k0, depth, packed_a.data());
-          multiply_tile(p.m, depth, packed_a.data(), packed_b.data(), tile);
+          multiply_tile(p.m, depth, packed_a.data(), packed_b.data(), kTileColumns, tile);
         }
         store_tile(p, tile, 0, p.m, column, columns, k0 == 0, k0 + depth == p.k);
       }
@@ -138,8 +139,8 @@ void multiply_few_rows(const Product& p) {
       const int64_t column = panel * kTileColumns;
       for (int64_t k0 = 0; k0 < p.k; k0 += block) {
         const int64_t depth = std::min(block, p.k - k0);
-        pack_b_panels(p, column, std::min(kTileColumns, p.n - column), k0, depth, packed_b.data());
-        multiply_panel(p, 0, p.m, column, k0, depth, packed_a.data() + k0 / block * a_stride, packed_b.data());
+        const float* b = b_panel(p, column, k0, depth, packed_b.data());
+        multiply_panel(p, 0, p.m, column, k0, depth, packed_a.data() + k0 / block * a_stride, b);
       }
     }
   });
@@ -157,8 +158,8 @@ void multiply_by_columns(const Product& p) {
       const int64_t depth = std::min(block, p.k - k0);
       pack_a(p, 0, p.m, k0, depth, packed_a.data());
       for (int64_t column = first * kTileColumns; column < std::min(last * kTileColumns, p.n); column += kTileColumns) {
-        pack_b_panels(p, column, std::min(kTileColumns, p.n - column), k0, depth, packed_b.data());
-        multiply_panel(p, 0, p.m, column, k0, depth, packed_a.data(), packed_b.data());
+        const float* b = b_panel(p, column, k0, depth, packed_b.data());
+        multiply_panel(p, 0, p.m, column, k0, depth, packed_a.data(), b);
       }
     }
   });
@@ -172,9 +173,19 @@ int64_t row_parts(int64_t m) {
   return std::max(std::min(kTurns, m / (threads * kRowsPerThread)), int64_t{1}) * threads;
 }
 
+// Shares out the rows by `packed`.
+void multiply_row_parts(const Product& p, const PackedB& packed) {
+  const int64_t tiles = divide_up(p.m, kTileRows), parts = row_parts(p.m);
+  parallel_dynamic(parts, [&](int64_t part) {
+    const int64_t first = tiles * part / parts * kTileRows, last = tiles * (part + 1) / parts * kTileRows;
+    multiply_block(p, first, std::min(last, p.m), packed);
+  });
+}
+
 // Many rows: threads pack a part of b together, then share out the rows.
 void multiply_by_rows(const Product& p) {
-  const int64_t block = depth_block(p.k), tiles = divide_up(p.m, kTileRows), parts = row_parts(p.m);
+  if (p.prepacked) return multiply_row_parts(p, {0, p.n, 0, p.k, nullptr});
+  const int64_t block = depth_block(p.k);
   const int64_t width = std::min(divide_up(p.n, kTileColumns) * kTileColumns, kPackedColumns);
   const int64_t span = std::max(kPackedElements / width / block, int64_t{1}) * block;
   Scratch<float> data(static_cast<size_t>(width * std::min(span, p.k)));
@@ -182,10 +193,7 @@ void multiply_by_rows(const Product& p) {
     for (int64_t k_begin = 0; k_begin < p.k; k_begin += span) {
       const PackedB packed{begin, std::min(begin + width, p.n), k_begin, std::min(k_begin + span, p.k), data.data()};
       parallel_for(packed.panels(), 1, [&](int64_t first, int64_t last) { pack_b(p, packed, first, last); });
-      parallel_dynamic(parts, [&](int64_t part) {
-        const int64_t first = tiles * part / parts * kTileRows, last = tiles * (part + 1) / parts * kTileRows;
-        multiply_block(p, first, std::min(last, p.m), packed);
-      });
+      multiply_row_parts(p, packed);
     }
   }
 }
@@ -206,6 +214,13 @@ void finish_empty_sums(const Product& p) {
   }
 }
 
+void multiply(const Product& p) {
+  if (p.k <= 0) finish_empty_sums(p);
+  else if (p.m * p.k <= kFewElements && p.m < kRowsPerThread) multiply_few_rows(p);
+  else if (p.m < kRowsPerThread * thread_count()) multiply_by_columns(p);
+  else multiply_by_rows(p);
+}
+
 }  // namespace
 
 void matmul(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
@@ -215,13 +230,16 @@ void matmul(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
   const Product p{transpose_a,     transpose_b, m,   n,      k,         {a, lda, rows.a},
                   {b, ldb, rows.b}, beta,        c,   ldc,    rows.c,    &epilogue,
                   only_scales(epilogue)};
-  if (k <= 0) finish_empty_sums(p);
 #if defined(__AVX512F__)
-  else if (transpose_b && !transpose_a && !rows.b && m <= kTransposedRows) multiply_by_transposed_columns(p);
+  if (k > 0 && transpose_b && !transpose_a && !rows.b && m <= kTransposedRows) return multiply_by_transposed_columns(p);
 #endif
-  else if (m * k <= kFewElements && m < kRowsPerThread) multiply_few_rows(p);
-  else if (m < kRowsPerThread * thread_count()) multiply_by_columns(p);
-  else multiply_by_rows(p);
+  multiply(p);
+}
+
+void matmul_prepacked(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, float* c, int64_t ldc,
+                      const MatmulEpilogue& epilogue, const MatmulRows& rows) {
+  if (m <= 0 || n <= 0) return;
+  multiply({false, true, m, n, k, {a, lda, rows.a}, {nullptr, 0, nullptr}, 0.0f, c, ldc, rows.c, &epilogue, only_scales(epilogue), b});
 }
 
 }  // namespace usmlite::cpu::USMLITE_ISA

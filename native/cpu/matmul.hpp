@@ -26,7 +26,15 @@ USMLITE_FOR_EACH_ISA(
   void matmul(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
               const float* b, int64_t ldb, float beta, float* c, int64_t ldc, const MatmulEpilogue& epilogue = {},
               const MatmulRows& rows = {});
+
+  // c (m, n) = epilogue(a (m, k) . bᵀ), b (n, k) in panels of kPrepackedColumns of its rows: (panels, k, kPrepackedColumns).
+  // The same bits as matmul.
+  void matmul_prepacked(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, float* c, int64_t ldc,
+                        const MatmulEpilogue& epilogue = {}, const MatmulRows& rows = {});
 )
 USMLITE_DISPATCH(matmul)
+USMLITE_DISPATCH(matmul_prepacked)
+
+inline constexpr int64_t kPrepackedColumns = 32;
 
 }  // namespace usmlite::cpu

@@ -32,6 +32,9 @@ constexpr int64_t kFewElements = 1 << 16;
 // Panels packed side by side where the vectors are interleaved in memory.
 constexpr int64_t kPanelGroup = 8;
 constexpr int64_t kTurns = 4;
+// Tiles of so few rows wait for b: floats of it that are fetched ahead, beyond the page where the processor's own prefetching ends.
+constexpr int64_t kStreamedRows = 8;
+constexpr int64_t kStreamAhead = 4096;
 // Multiply-adds below which waking a thread costs more than it saves.
 constexpr int64_t kWorkPerThread = 1 << 17;
 
@@ -47,14 +50,17 @@ struct Product {
   const int64_t* c_starts;  // may be null
   const MatmulEpilogue* epilogue;
   bool only_scales;  // the epilogue does
+  const float* prepacked = nullptr;  // b in panels of kPrepackedColumns, then `b` is not read
 
   int64_t c_row(int64_t row) const { return c_starts ? c_starts[row] : row * ldc; }
+  // From one depth to the next of a panel of b.
+  int64_t b_step() const { return prepacked ? kPrepackedColumns : kTileColumns; }
 };
 
-// tile (Rows, kTileColumns) = a panel (Rows) . b panel, over `depth` >= 1. Kept out of line: inlined into loops that need
+// tile (Rows, kTileColumns) = a panel (Rows) . b panel, whose rows are b_step apart, over `depth` >= 1. Kept out of line: inlined into loops that need
 // registers themselves, the compiler keeps some of the sums in memory.
 template <int64_t Rows>
-[[gnu::noinline]] void multiply_tile(int64_t depth, const float* a, const float* b, float* tile) {
+[[gnu::noinline]] void multiply_tile(int64_t depth, const float* a, const float* b, int64_t b_step, float* tile) {
   Vector sum[Rows][2];
   // The first step starts the sums; starting them with zeros would become a memset of an array in memory.
   const Vector first0 = Vector::load(b), first1 = Vector::load(b + Vector::kLanes);
@@ -66,7 +72,11 @@ template <int64_t Rows>
   }
   for (int64_t k = 1; k < depth; ++k) {
     a += Rows;
-    b += kTileColumns;
+    b += b_step;
+    if constexpr (Rows <= kStreamedRows) {
+      _mm_prefetch(reinterpret_cast<const char*>(b + kStreamAhead), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(b + kStreamAhead + Vector::kLanes), _MM_HINT_T0);
+    }
     const Vector b0 = Vector::load(b), b1 = Vector::load(b + Vector::kLanes);
 #pragma GCC unroll 16
     for (int64_t r = 0; r < Rows; ++r) {
@@ -83,11 +93,11 @@ template <int64_t Rows>
 }
 
 template <int64_t Rows = kTileRows>
-void multiply_tile(int64_t rows, int64_t depth, const float* a, const float* b, float* tile) {
+void multiply_tile(int64_t rows, int64_t depth, const float* a, const float* b, int64_t b_step, float* tile) {
   if constexpr (Rows > 1) {
-    if (rows < Rows) return multiply_tile<Rows - 1>(rows, depth, a, b, tile);
+    if (rows < Rows) return multiply_tile<Rows - 1>(rows, depth, a, b, b_step, tile);
   }
-  multiply_tile<Rows>(depth, a, b, tile);
+  multiply_tile<Rows>(depth, a, b, b_step, tile);
 }
 
 // Blocks of the depth. They depend on k alone: the order of summation must not depend on the other sizes.
@@ -112,6 +122,13 @@ void pack_b_panels(const Product& p, int64_t column, int64_t count, int64_t k0, 
   } else {
     pack_interleaved_vectors<2>(p.b, column, count, count, k0, depth, kTileColumns, true, kTileColumns * depth, out);
   }
+}
+
+// The panel of columns that begins at `column`, over one depth block: as it lies, or packed into `room`.
+const float* b_panel(const Product& p, int64_t column, int64_t k0, int64_t depth, float* room) {
+  if (p.prepacked) return p.prepacked + column / kPrepackedColumns * kPrepackedColumns * p.k + k0 * kPrepackedColumns + column % kPrepackedColumns;
+  pack_b_panels(p, column, std::min(kTileColumns, p.n - column), k0, depth, room);
+  return room;
 }
 
 // Panels [first, last) of every depth block.

@@ -28,7 +28,8 @@ void packed_matmul_float(const PackedMatrix& weight, int64_t m, const float* x, 
   MatmulRows rows;
   rows.a = starts;
   if (weight.order() == PackedOrder::kFloat) {
-    return USMLITE_ISA::matmul(false, true, m, n, columns, x, columns, weight.floats(), columns, 0.0f, y, n, epilogue, rows);
+    static_assert(kPrepackedColumns == PackedMatrix::kFloatChannels);
+    return USMLITE_ISA::matmul_prepacked(m, n, columns, x, columns, weight.floats(), y, n, epilogue, rows);
   }
   const int64_t panels = std::clamp<int64_t>(kFloatWeights / columns / kPanel, 1, weight.panels());
   Scratch<float> weights(static_cast<size_t>(panels * kPanel * columns));

@@ -22,4 +22,18 @@ void matmul(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
   }
 }
 
+void matmul_prepacked(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, float* c, int64_t ldc,
+                      const MatmulEpilogue& epilogue, const MatmulRows& rows) {
+  for (int64_t row = 0; row < m; ++row) {
+    const float* inputs = a + (rows.a ? rows.a[row] : row * lda);
+    for (int64_t column = 0; column < n; ++column) {
+      const float* panel = b + column / kPrepackedColumns * kPrepackedColumns * k + column % kPrepackedColumns;
+      float sum = 0.0f;
+      for (int64_t i = 0; i < k; ++i) sum += inputs[i] * panel[i * kPrepackedColumns];
+      const int64_t at = (rows.c ? rows.c[row] : row * ldc) + column;
+      c[at] = finish(sum, at, row, column, n, epilogue);
+    }
+  }
+}
+
 }  // namespace usmlite::cpu::reference
