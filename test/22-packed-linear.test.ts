@@ -21,7 +21,7 @@ const fast = sets.filter((set) => set !== "reference");
 const specs = ["int8", "int4", "int3", "int2", "int4/g32", "int8/g64", "int8+2:4", "int4+2:4", "int2+2:4", "int4+1:4", "int8+1:4",
   "int4/g32+2:4", "int8/g128+1:4", "int4+3:5", "int4+3:4", "int4+2:16", "int6", "int5+2:4", "int1", "int1/g32+2:4", "uint8", "uint4/g64",
   "uint3+2:4", "midrise8", "midrise8+2:4", "midrise4+2:4", "midrise2/g32", "midrise3+1:4", "ternary", "ternary/g128+2:4", "ternary+1:4",
-  "nf4", "nf4/g64+2:4", "nf4+1:4"];
+  "nf4", "nf4/g64+2:4", "nf4+1:4", "uint8+2:4", "uint4/g32+1:4", "uint2+1:2", "uint5/g64+2:4", "uint4+3:5", "midrise8/g32+1:4", "midrise8+3:4"];
 
 test.afterEach.always(() => {
   setInstructionSet(sets.at(-1) ?? "reference");
@@ -92,7 +92,7 @@ test.serial("fast whole-number products equal the reference's bit for bit", (t) 
 test.serial("every number of rows, with every kind of activation", (t) => {
   const columns = 150;
   const x = randomTensor([30, columns], 9);
-  for (const spec of ["int8", "int4/g32", "int2", "int1", "uint4", "midrise4", "ternary/g64", "nf4", "int4+2:4", "int8+1:4", "int1+2:4", "uint4+2:4"]) {
+  for (const spec of ["int8", "int4/g32", "int2", "int1", "uint4", "midrise4", "ternary/g64", "nf4", "int4+2:4", "int8+1:4", "int1+2:4", "uint4+2:4", "uint8+1:4", "midrise8+2:4"]) {
     using matrix = packedMatrix(randomTensor([37, columns], 10), spec);
     for (const activations of ["int8", "int8-asymmetric", "int4"] as const) {
       const expected = onSet("reference", x, matrix, { activations });
@@ -182,7 +182,7 @@ test.serial("nothing saturates at the extremes", (t) => {
     "rows differ": (row, i) => (row % 2 ? sign(i) : 1),
   };
   const inputs: Record<string, (i: number) => number> = { largest: () => 3, smallest: () => -3, alternating: (i) => (i % 2 ? 3 : -3) };
-  for (const spec of ["int8", "int4", "int2", "uint8", "midrise8", "nf4", "ternary", "int8+2:4", "int4+2:4", "midrise4+2:4", "int4+1:4", "int4/g128"]) {
+  for (const spec of ["int8", "int4", "int2", "uint8", "midrise8", "nf4", "ternary", "int8+2:4", "int4+2:4", "midrise4+2:4", "int4+1:4", "int4/g128", "uint8+2:4", "uint4+2:4", "midrise8+2:4"]) {
     for (const [weightName, weightOf] of Object.entries(weights)) {
       const values = Float32Array.from({ length: out * columns }, (_, at) => weightOf(Math.floor(at / columns), at % columns));
       using matrix = packedMatrix(Tensor.from(values, [out, columns]), spec);

@@ -53,7 +53,8 @@ PackedMatrix::PackedMatrix(const Unpacker& source)
   scale_groups_ = divide_up(divide_up(columns_, kWindow), std::max<int64_t>(windows_per_scale_, 1));
   panel_bytes_ = windows_ / block * arrangement_.block_bytes();
   const bool looked_up = spec_.format == NumberFormat::kNormalFloat4;
-  if (arrangement_.biased) first_level_ = -128;
+  if (arrangement_.sums_kept) set_gathered_levels();
+  else if (arrangement_.biased) first_level_ = -128;
   else if (looked_up) first_level_ = spec_.lowest_level();
   else first_level_ = spec_.level(0), level_step_ = spec_.level(1) - spec_.level(0);
 
@@ -69,11 +70,18 @@ PackedMatrix::PackedMatrix(const Unpacker& source)
   });
 }
 
+// Codes are signed nibbles or bytes.
+void PackedMatrix::set_gathered_levels() {
+  if (spec_.format == NumberFormat::kMidRise) first_level_ = 1, level_step_ = 2;
+  else if (spec_.bits == (order() == PackedOrder::kGather4 ? 4 : 8)) first_level_ = 1 << (spec_.bits - 1);
+}
+
 void PackedMatrix::take_scales(const Unpacker& source) {
   scales_ = zeros(DType::kFloat32, panels() * scale_groups_ * kChannels);
   sums_ = zeros(DType::kFloat32, panels() * kChannels);
   if (spec_.has_zero_points()) zero_points_ = zeros(DType::kFloat32, scales_.count());
   if (is_gather(order())) offsets_ = zeros(DType::kInt32, scales_.count());
+  if (arrangement_.sums_kept) kept_offsets_ = zeros(DType::kInt32, scales_.count());
   for (int64_t row = 0; row < rows_; ++row) {
     for (int64_t group = 0; group < scale_groups_; ++group) {
       const int64_t to = at(row / kChannels, group) + row % kChannels;
@@ -92,12 +100,17 @@ void PackedMatrix::take_sums(int64_t row, const int32_t* levels, const uint8_t* 
     int32_t level_sum = 0, count = end - begin;
     for (int64_t i = begin; i < end; ++i) level_sum += levels[i];
     float whole = static_cast<float>(level_sum);
+    if (spec_.is_sparse()) count = static_cast<int32_t>(std::count(mask + begin, mask + end, uint8_t{1}));
     if (spec_.has_zero_points()) {
-      if (spec_.is_sparse()) count = static_cast<int32_t>(std::count(mask + begin, mask + end, uint8_t{1}));
       whole = std::fma(-zero_points_.f32()[to], static_cast<float>(count), whole);
     }
     sum = std::fma(whole, scales_.f32()[to], sum);
-    if (is_gather(order())) offsets_.i32()[to] = kActivationOffset * level_sum;
+    if (arrangement_.sums_kept) {
+      kept_offsets_.i32()[to] = kActivationOffset * count;
+      offsets_.i32()[to] = kActivationOffset * ((level_sum - first_level_ * count) / level_step_);
+    } else if (is_gather(order())) {
+      offsets_.i32()[to] = kActivationOffset * level_sum;
+    }
   }
   sums_.f32()[row] = sum;
 }
@@ -133,7 +146,10 @@ void PackedMatrix::take_panel(const Unpacker& source, int64_t panel) {
       for (int64_t i = 0; i < columns_; ++i) to[i] = !spec_.is_sparse() || mask[i] ? static_cast<int16_t>(levels[i]) : kPruned;
       continue;
     }
-    if (order() == PackedOrder::kGather4 && !nf4) {
+    if (arrangement_.sums_kept) {
+      const uint8_t code_mask = order() == PackedOrder::kGather4 ? 15 : 255;
+      for (int64_t i = 0; i < columns_; ++i) codes[i] = static_cast<uint8_t>((levels[i] - first_level_) >> (level_step_ - 1)) & code_mask;
+    } else if (order() == PackedOrder::kGather4 && !nf4) {
       const int32_t halved = spec_.format == NumberFormat::kMidRise;
       for (int64_t i = 0; i < columns_; ++i) codes[i] = static_cast<uint8_t>((levels[i] >> halved) & 15);
     } else if (order() == PackedOrder::kGather8) {
@@ -165,7 +181,7 @@ void PackedMatrix::unpack_row(int64_t row, int32_t* levels, uint8_t* mask) const
   }
   const bool gathered = is_gather(order()), nf4 = spec_.format == NumberFormat::kNormalFloat4;
   std::fill_n(levels, columns_, 0);
-  std::fill_n(mask, columns_, uint8_t{1});
+  std::fill_n(mask, columns_, static_cast<uint8_t>(!arrangement_.sums_kept));
   const uint8_t* blocks = codes(row / kChannels, 0);
   const int64_t first = row % kChannels * 4;
   for (int64_t unit = 0; unit < windows_ * arrangement_.units; ++unit) {
@@ -178,7 +194,11 @@ void PackedMatrix::unpack_row(int64_t row, int32_t* levels, uint8_t* mask) const
       else if (!gathered) level = level_step_ * static_cast<int32_t>(code) + first_level_;
       else if (order() == PackedOrder::kGather8) level = static_cast<int8_t>(code);
       else level = (static_cast<int8_t>(code << 4) + nibble_rest()) >> nibble_shift();
-      levels[input] += level;  // unused places hold level 0
+      if (arrangement_.sums_kept) {
+        level = level_step_ * level + first_level_;
+        mask[input] = 1;
+      }
+      levels[input] += level;  // unused places hold level 0, or lie beyond the row
     }
   }
 }
@@ -207,7 +227,7 @@ void PackedMatrix::dequantize_panel(int64_t panel, float* weights, int64_t strid
 
 int64_t PackedMatrix::resident_bytes() const {
   int64_t bytes = static_cast<int64_t>(sizeof *this);
-  for (const Tensor* tensor : {&codes_, &scales_, &zero_points_, &offsets_, &sums_}) {
+  for (const Tensor* tensor : {&codes_, &scales_, &zero_points_, &offsets_, &kept_offsets_, &sums_}) {
     if (tensor->storage()) bytes += static_cast<int64_t>(tensor->bytes());
   }
   return bytes;

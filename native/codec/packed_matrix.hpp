@@ -47,16 +47,18 @@ class PackedMatrix {
   const float* zero_points(int64_t panel, int64_t group) const {
     return spec_.has_zero_points() ? zero_points_.f32() + at(panel, group) : nullptr;
   }
-  /// Gathered orders: 128 times the sum of the levels of each channel of a panel in one scale group, what an activation
+  /// Gathered orders: 128 times the sum of the codes of each channel of a panel in one scale group, what an activation
   /// stored as x + 128 adds to the product.
   const int32_t* offsets(int64_t panel, int64_t group) const { return offsets_.i32() + at(panel, group); }
+  /// 128 times the number of weights of each channel of a panel that are kept in one scale group, where arrangement().sums_kept.
+  const int32_t* kept_offsets(int64_t panel, int64_t group) const { return kept_offsets_.i32() + at(panel, group); }
   /// The sum of the weights of each channel of a panel: what a constant added to all inputs multiplies.
   const float* sums(int64_t panel) const { return sums_.f32() + panel * kChannels; }
 
-  /// Dense orders: level = level_step * stored value + first_level. nf4 is looked up first: stored value = level + 127.
+  /// Dense orders, and gathered ones where arrangement().sums_kept: level = level_step * code + first_level. nf4 is looked up first: stored value = level + 127.
   int32_t level_step() const { return level_step_; }
   int32_t first_level() const { return first_level_; }
-  /// kGather4 but nf4: a code c (-8..7) stands for level (16 c + rest) >> shift.
+  /// kGather4 but nf4: a code c (-8..7) stands for level (with sums_kept, code) (16 c + rest) >> shift.
   int32_t nibble_rest() const { return spec_.format == NumberFormat::kMidRise ? 8 : 0; }
   int32_t nibble_shift() const { return spec_.format == NumberFormat::kMidRise ? 3 : 4; }
 
@@ -69,6 +71,7 @@ class PackedMatrix {
 
  private:
   int64_t at(int64_t panel, int64_t group) const { return (panel * scale_groups_ + group) * kChannels; }
+  void set_gathered_levels();
   void take_scales(const Unpacker& source);
   void take_panel(const Unpacker& source, int64_t panel);
   /// Where channels of a panel of 16 begin in a matrix of kFloat; the next input is kFloatChannels further.
@@ -86,7 +89,7 @@ class PackedMatrix {
   int64_t scale_groups_ = 0;
   int64_t panel_bytes_ = 0;
   int32_t level_step_ = 1, first_level_ = 0;
-  Tensor codes_, scales_, zero_points_, offsets_, sums_;
+  Tensor codes_, scales_, zero_points_, offsets_, kept_offsets_, sums_;
 };
 
 }  // namespace usmlite::codec

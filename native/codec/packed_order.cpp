@@ -23,15 +23,20 @@ int most_of_four(const WeightSpec& spec) {
   return most;
 }
 
+// Whether a pruned weight is no code: zero is (0 - zero point) there, or levels do not fit a byte without a step of two.
+bool sums_kept(const WeightSpec& spec) {
+  return spec.has_zero_points() || (spec.format == NumberFormat::kMidRise && spec.bits == 8);
+}
+
 // Whether every such four keep exactly that many, so that no place of a unit is left over.
 bool fills_units(const WeightSpec& spec) { return kGroup % spec.of == 0; }
 
 Arrangement sparse_arrangement(const WeightSpec& spec, const FastPath& path) {
-  if (path.gather == PackedOrder::kRows) return {PackedOrder::kRows};
   const int units = most_of_four(spec);
-  const Arrangement gathered{path.gather, units};
+  const Arrangement gathered{path.gather, units, false, sums_kept(spec)};
   const bool whole_groups = spec.group_size / kWindow % std::max<int64_t>(gathered.block_windows(), 1) == 0;
   if (units <= 2 && (spec.has_zero() || fills_units(spec)) && whole_groups) return gathered;
+  if (sums_kept(spec)) return {PackedOrder::kRows};
   if (spec.has_zero()) return {path.dense};
   return {PackedOrder::kDense8, 4, true};
 }

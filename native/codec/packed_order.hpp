@@ -33,21 +33,19 @@ struct FastPath {
   PackedOrder dense, gather;
 };
 
-/// What is not in this table, or in it as kRows, runs on the reference, and so do sparse weights without a zero that
-/// neither can be gathered nor have levels that fit a byte: `arrangement_of` decides.
-inline constexpr std::array<FastPath, 13> kFastPaths = {{
+/// What is not in this table runs on the reference, and so do sparse weights of asymmetric formats and of midrise8 that
+/// cannot be gathered: `arrangement_of` decides.
+inline constexpr std::array<FastPath, 12> kFastPaths = {{
     {NumberFormat::kSymmetric, 2, 2, PackedOrder::kDense2, PackedOrder::kGather4},
     {NumberFormat::kSymmetric, 3, 4, PackedOrder::kDense4, PackedOrder::kGather4},
     {NumberFormat::kSymmetric, 5, 8, PackedOrder::kDense8, PackedOrder::kGather8},
-    // A pruned weight of an asymmetric format is zero, but every code stands for something else.
-    {NumberFormat::kAsymmetric, 2, 2, PackedOrder::kDense2, PackedOrder::kRows},
-    {NumberFormat::kAsymmetric, 3, 4, PackedOrder::kDense4, PackedOrder::kRows},
-    {NumberFormat::kAsymmetric, 5, 8, PackedOrder::kDense8, PackedOrder::kRows},
+    {NumberFormat::kAsymmetric, 2, 2, PackedOrder::kDense2, PackedOrder::kGather4},
+    {NumberFormat::kAsymmetric, 3, 4, PackedOrder::kDense4, PackedOrder::kGather4},
+    {NumberFormat::kAsymmetric, 5, 8, PackedOrder::kDense8, PackedOrder::kGather8},
     {NumberFormat::kMidRise, 1, 1, PackedOrder::kDense1, PackedOrder::kGather4},
     {NumberFormat::kMidRise, 2, 2, PackedOrder::kDense2, PackedOrder::kGather4},
     {NumberFormat::kMidRise, 3, 4, PackedOrder::kDense4, PackedOrder::kGather4},
-    {NumberFormat::kMidRise, 5, 6, PackedOrder::kDense8, PackedOrder::kGather8},
-    {NumberFormat::kMidRise, 8, 8, PackedOrder::kDense8, PackedOrder::kRows},
+    {NumberFormat::kMidRise, 5, 8, PackedOrder::kDense8, PackedOrder::kGather8},
     {NumberFormat::kTernary, 2, 2, PackedOrder::kDense2, PackedOrder::kGather4},
     {NumberFormat::kNormalFloat4, 4, 4, PackedOrder::kDense4, PackedOrder::kGather4},
 }};
@@ -57,6 +55,9 @@ struct Arrangement {
   PackedOrder order = PackedOrder::kFloat;
   int64_t units = 4;    // per window: 4 when dense, 2 or 1 when gathered
   bool biased = false;  // kDense8: bytes are level + 128 instead of stored values, because pruned weights have none
+  /// Gathered: levels are level_step * code + first_level, which no pruned weight has, so that besides the products the sum
+  /// of the inputs whose weights are kept is wanted.
+  bool sums_kept = false;
 
   /// Windows that lie together: blocks of them begin at whole numbers of blocks.
   int64_t block_windows() const { return is_gather(order) ? 4 / units : order == PackedOrder::kDense1 ? 2 : 1; }

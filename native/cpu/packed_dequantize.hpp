@@ -11,7 +11,7 @@ namespace usmlite::cpu::USMLITE_ISA {
 /// Like codec::PackedMatrix::dequantize_panel, faster.
 inline void dequantize_panel(const PackedMatrix& matrix, int64_t panel, float* weights, int64_t stride) {
   constexpr int64_t kWindow = PackedMatrix::kWindow, kChannels = PackedMatrix::kChannels;
-  if (gathers(matrix) || matrix.order() == PackedOrder::kRows) return matrix.dequantize_panel(panel, weights, stride);
+  if (codec::is_gather(matrix.order()) || matrix.order() == PackedOrder::kRows) return matrix.dequantize_panel(panel, weights, stride);
   const int64_t channels = std::min(kChannels, matrix.rows() - panel * kChannels);
   const Vector step = Vector::all(static_cast<float>(level_step(matrix))), first = Vector::all(static_cast<float>(first_level(matrix)));
   Scratch<uint8_t> expanded(static_cast<size_t>(matrix.windows() * expanded_window_bytes(matrix)));
