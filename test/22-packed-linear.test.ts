@@ -269,6 +269,11 @@ test("misuse is a coded error", (t) => {
   t.throws(() => PackedMatrix.fromShared(123456), { ...invalid, message: /no packed matrix/ });
   t.throws(() => PackedMatrix.from({ ...packed, shape: [4, 9] }), { code: "BAD_CHECKPOINT" });
   t.throws(() => PackedMatrix.from(packWeight(Tensor.zeros([1, 65537]), "int8")), { ...invalid, message: /at most 65536/ });
+  for (const spec of ["int4", "int4+2:4", "int8+1:4", "int4+3:5"]) {
+    const zeros = packWeight(randomTensor([4, 9], 1), spec);
+    const message = /code -\d+ is outside/; // what the stored value 0 stands for
+    t.throws(() => PackedMatrix.from({ ...zeros, packed: Tensor.from(zeros.packed.toArray().fill(0), zeros.packed.shape) }), { code: "BAD_CHECKPOINT", message });
+  }
   matrix.dispose();
   matrix.dispose();
   t.true(matrix.released);

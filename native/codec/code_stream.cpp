@@ -51,22 +51,33 @@ void CodeStream::write(uint8_t* stream, int64_t row, int64_t index, uint32_t raw
   }
 }
 
-template <int kBits>
-void CodeStream::read_bits_of_row(const uint8_t* stream, int64_t position, uint32_t* raw) const {
+template <int kBits, typename Raw>
+void CodeStream::read_bits_of_row(const uint8_t* stream, int64_t position, Raw* raw) const {
   // As many codes at a time as eight bytes hold, whatever bit the first begins at.
   constexpr int64_t kCodes = 57 / kBits;
   constexpr uint64_t kMask = (uint64_t{1} << kBits) - 1;
   int64_t i = 0;
+  if constexpr (8 % kBits == 0) {  // whole bytes, a loop that compilers turn into vector instructions
+    constexpr int64_t kPerByte = 8 / kBits;
+    const uint8_t* bytes = stream + position / 8;
+    const int64_t whole = position % 8 == 0 ? codes_per_row_ / kPerByte : 0;
+    for (int64_t byte = 0; byte < whole; ++byte) {
+      for (int64_t code = 0; code < kPerByte; ++code) raw[byte * kPerByte + code] = static_cast<Raw>(bytes[byte] >> (code * kBits) & kMask);
+    }
+    i = whole * kPerByte;
+    position += whole * 8;
+  }
   for (; i + kCodes <= codes_per_row_ && position / 8 + 8 <= bytes_; i += kCodes, position += kCodes * kBits) {
     uint64_t window;
     std::memcpy(&window, stream + position / 8, 8);
     window >>= position % 8;
-    for (int64_t code = 0; code < kCodes; ++code) raw[i + code] = static_cast<uint32_t>(window >> (code * kBits) & kMask);
+    for (int64_t code = 0; code < kCodes; ++code) raw[i + code] = static_cast<Raw>(window >> (code * kBits) & kMask);
   }
-  for (; i < codes_per_row_; ++i, position += kBits) raw[i] = read_bits(stream, bytes_, position, kBits);
+  for (; i < codes_per_row_; ++i, position += kBits) raw[i] = static_cast<Raw>(read_bits(stream, bytes_, position, kBits));
 }
 
-void CodeStream::read_trits(const uint8_t* stream, int64_t row, uint32_t* raw) const {
+template <typename Raw>
+void CodeStream::read_trits(const uint8_t* stream, int64_t row, Raw* raw) const {
   stream += row * row_bytes_;
   int64_t place = first_code(row) % kTritsPerByte;
   const uint8_t* next = stream + first_code(row) / kTritsPerByte;
@@ -81,7 +92,8 @@ void CodeStream::read_trits(const uint8_t* stream, int64_t row, uint32_t* raw) c
   }
 }
 
-void CodeStream::read_row(const uint8_t* stream, int64_t row, uint32_t* raw) const {
+template <typename Raw>
+void CodeStream::read(const uint8_t* stream, int64_t row, Raw* raw) const {
   if (ternary_) return read_trits(stream, row, raw);
   const int64_t position = row * row_bytes_ * 8 + first_code(row) * bits_;
   switch (bits_) {
@@ -92,8 +104,11 @@ void CodeStream::read_row(const uint8_t* stream, int64_t row, uint32_t* raw) con
     case 5: return read_bits_of_row<5>(stream, position, raw);
     case 6: return read_bits_of_row<6>(stream, position, raw);
     case 8: return read_bits_of_row<8>(stream, position, raw);
-    default: return read_bits_of_row<32>(stream, position, raw);
+    default: if constexpr (sizeof(Raw) == 4) read_bits_of_row<32>(stream, position, raw);
   }
 }
+
+void CodeStream::read_row(const uint8_t* stream, int64_t row, uint32_t* raw) const { read(stream, row, raw); }
+void CodeStream::read_row(const uint8_t* stream, int64_t row, uint8_t* raw) const { read(stream, row, raw); }
 
 }  // namespace usmlite::codec

@@ -19,13 +19,18 @@ class CodeStream {
   int64_t codes_per_row() const { return codes_per_row_; }
   /// Codes of rows that are written must come in order, into memory that is zero.
   void write(uint8_t* stream, int64_t row, int64_t index, uint32_t raw) const;
-  /// The stored values of all codes of a row. Throws BAD_CHECKPOINT for a byte that is no five ternary codes.
+  /// The stored values of all codes of a row, as bytes where they have at most eight bits. Throws BAD_CHECKPOINT for a byte
+  /// that is no five ternary codes.
   void read_row(const uint8_t* stream, int64_t row, uint32_t* raw) const;
+  void read_row(const uint8_t* stream, int64_t row, uint8_t* raw) const;
 
  private:
-  template <int kBits>
-  void read_bits_of_row(const uint8_t* stream, int64_t position, uint32_t* raw) const;
-  void read_trits(const uint8_t* stream, int64_t row, uint32_t* raw) const;
+  template <int kBits, typename Raw>
+  void read_bits_of_row(const uint8_t* stream, int64_t position, Raw* raw) const;
+  template <typename Raw>
+  void read_trits(const uint8_t* stream, int64_t row, Raw* raw) const;
+  template <typename Raw>
+  void read(const uint8_t* stream, int64_t row, Raw* raw) const;
   int64_t first_code(int64_t row) const { return dense_ ? 0 : row * codes_per_row_; }
 
   int bits_;

@@ -24,6 +24,11 @@ void check_size(const char* part, size_t actual, int64_t expected, const PackedL
   throw Error(error_code::kBadCheckpoint, "weight_packed, row " + std::to_string(row) + ": " + problem);
 }
 
+// Symmetric formats do not use the stored value 0.
+[[noreturn]] void bad_code(int64_t row, const WeightSpec& spec) {
+  bad_row(row, "code " + std::to_string(spec.level(0)) + " is outside +-" + std::to_string(spec.highest_level()));
+}
+
 }  // namespace
 
 PackedLayout::PackedLayout(const WeightSpec& spec, int64_t rows, int64_t columns)
@@ -102,7 +107,7 @@ void Unpacker::levels_of(int64_t row, int32_t* codes, int64_t count) const {
   if (spec.format == NumberFormat::kSymmetric) {
     int32_t lowest = 1;
     for (int64_t i = 0; i < count; ++i) lowest = std::min(lowest, codes[i]);
-    if (lowest == 0) bad_row(row, "code " + std::to_string(spec.level(0)) + " is outside +-" + std::to_string(spec.highest_level()));
+    if (lowest == 0) bad_code(row, spec);
   }
   if (spec.format == NumberFormat::kNormalFloat4) {
     for (int64_t i = 0; i < count; ++i) codes[i] = kNormalFloat4Levels[static_cast<size_t>(codes[i])];
@@ -112,20 +117,32 @@ void Unpacker::levels_of(int64_t row, int32_t* codes, int64_t count) const {
   for (int64_t i = 0; i < count; ++i) codes[i] = first + step * codes[i];
 }
 
+void Unpacker::read_codes(int64_t row, uint8_t* raw) const {
+  stream_.read_row(parts_.codes.data(), row, raw);
+  if (layout_.spec.format != NumberFormat::kSymmetric) return;
+  uint8_t lowest = 255;
+  for (int64_t i = 0; i < stream_.codes_per_row(); ++i) lowest = std::min(lowest, raw[i]);
+  if (lowest == 0) bad_code(row, layout_.spec);
+}
+
+void Unpacker::fail_beyond_row(int64_t row) const {
+  bad_row(row, "a weight beyond the last of " + std::to_string(layout_.columns) + " inputs is not zero");
+}
+
 // Puts the stored levels of a sparse row where its masks say.
 void Unpacker::spread(int64_t row, const int32_t* stored, int32_t* levels, uint8_t* mask) const {
   const WeightSpec& spec = layout_.spec;
-  const int64_t columns = layout_.columns, groups = spec.groups_per_row(columns), whole = columns / spec.of;
+  const int64_t columns = layout_.columns, whole = columns / spec.of;
   std::fill_n(levels, columns, 0);
   if (mask) std::fill_n(mask, columns, uint8_t{0});
-  masks_.read(parts_.mask.data(), layout_.mask_bytes, row * groups, groups, [&](int64_t group, uint32_t kept) {
+  read_masks(row, [&](int64_t group, uint32_t kept) {
     for (; kept; kept &= kept - 1, ++stored) {
       const int64_t column = group * spec.of + std::countr_zero(kept);
       if (group < whole || column < columns) {
         levels[column] = *stored;
         if (mask) mask[column] = 1;
       } else if (*stored != 0 && spec.has_zero()) {
-        bad_row(row, "a weight beyond the last of " + std::to_string(columns) + " inputs is not zero");
+        fail_beyond_row(row);
       }
     }
   });

@@ -69,6 +69,17 @@ class Unpacker {
   /// weight is stored). Throws BAD_CHECKPOINT for a code that stands for nothing, a NaN or infinite float32, an
   /// impossible mask, or a weight beyond the last column.
   void unpack_row(int64_t row, int32_t* levels, uint8_t* mask) const;
+  /// The stored values of all codes of a row of an integer spec. Throws BAD_CHECKPOINT for a code that stands for nothing.
+  void read_codes(int64_t row, uint8_t* raw) const;
+  /// Calls take(group, mask) for every N:M group of a row of a sparse spec: bits that are set are kept. The last group may
+  /// reach beyond the row. Throws BAD_CHECKPOINT for an impossible mask.
+  template <typename Take>
+  void read_masks(int64_t row, Take&& take) const {
+    const int64_t groups = layout_.spec.groups_per_row(layout_.columns);
+    masks_.read(parts_.mask.data(), layout_.mask_bytes, row * groups, groups, take);
+  }
+  /// Throws BAD_CHECKPOINT: the weight of a place beyond the row is not zero.
+  [[noreturn]] void fail_beyond_row(int64_t row) const;
   const float* scales(int64_t row) const { return parts_.scales.data() + row * scales_per_row_; }
   /// Null without zero points.
   const float* zero_points(int64_t row) const {

@@ -65,6 +65,7 @@ PackedMatrix::PackedMatrix(const Unpacker& source)
   parallel_for(panels(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t panel = begin; panel < end; ++panel) {
       if (order() == PackedOrder::kFloat) take_float_panel(source, panel);
+      else if (lies_as_stored()) take_stored_panel(source, panel);
       else take_panel(source, panel);
     }
   });
@@ -95,24 +96,27 @@ void PackedMatrix::take_scales(const Unpacker& source) {
 void PackedMatrix::take_sums(int64_t row, const int32_t* levels, const uint8_t* mask) {
   float sum = 0.0f;
   for (int64_t group = 0; group < scale_groups_; ++group) {
-    const int64_t to = at(row / kChannels, group) + row % kChannels;
     const int64_t begin = group * windows_per_scale_ * kWindow, end = std::min(begin + windows_per_scale_ * kWindow, columns_);
     int32_t level_sum = 0, count = end - begin;
     for (int64_t i = begin; i < end; ++i) level_sum += levels[i];
-    float whole = static_cast<float>(level_sum);
     if (spec_.is_sparse()) count = static_cast<int32_t>(std::count(mask + begin, mask + end, uint8_t{1}));
-    if (spec_.has_zero_points()) {
-      whole = std::fma(-zero_points_.f32()[to], static_cast<float>(count), whole);
-    }
-    sum = std::fma(whole, scales_.f32()[to], sum);
-    if (arrangement_.sums_kept) {
-      kept_offsets_.i32()[to] = kActivationOffset * count;
-      offsets_.i32()[to] = kActivationOffset * ((level_sum - first_level_ * count) / level_step_);
-    } else if (is_gather(order())) {
-      offsets_.i32()[to] = kActivationOffset * level_sum;
-    }
+    put_sums(row, group, level_sum, count, sum);
   }
   sums_.f32()[row] = sum;
+}
+
+// `count` weights of one scale group are kept, with levels of that sum; adds them to `sum`, of the row.
+void PackedMatrix::put_sums(int64_t row, int64_t group, int32_t levels, int32_t count, float& sum) {
+  const int64_t to = at(row / kChannels, group) + row % kChannels;
+  float whole = static_cast<float>(levels);
+  if (spec_.has_zero_points()) whole = std::fma(-zero_points_.f32()[to], static_cast<float>(count), whole);
+  sum = std::fma(whole, scales_.f32()[to], sum);
+  if (arrangement_.sums_kept) {
+    kept_offsets_.i32()[to] = kActivationOffset * count;
+    offsets_.i32()[to] = kActivationOffset * ((levels - first_level_ * count) / level_step_);
+  } else if (is_gather(order())) {
+    offsets_.i32()[to] = kActivationOffset * levels;
+  }
 }
 
 void PackedMatrix::take_float_panel(const Unpacker& source, int64_t panel) {

@@ -80,6 +80,19 @@ class PackedMatrix {
   }
   void take_float_panel(const Unpacker& source, int64_t panel);
   void take_sums(int64_t row, const int32_t* levels, const uint8_t* mask);
+  void put_sums(int64_t row, int64_t group, int32_t levels, int32_t count, float& sum);
+  // packed_matrix_codes.cpp
+  bool lies_as_stored() const;
+  struct GatherCode {
+    int step, zero;
+  };
+  /// Code of a gathered order = step * stored value - zero, of which nibbles keep four bits.
+  GatherCode gather_code() const;
+  void take_stored_panel(const Unpacker& source, int64_t panel);
+  void take_places(const Unpacker& source, int64_t row, const uint8_t* raw, uint8_t* places);
+  void take_stored_sums(int64_t row, const uint8_t* raw, int64_t whole, int64_t rest_levels, int64_t rest_count);
+  int64_t level_sum(const uint8_t* raw, int64_t count) const;
+  void drop_beyond_row(uint8_t* codes, uint8_t* places, uint8_t nothing) const;
 
   WeightSpec spec_;
   int64_t rows_, columns_;

@@ -38,18 +38,35 @@ GatheredPlace gathered_place(PackedOrder order, int64_t unit, int64_t place) {
   return {block + in_block * kUnit + place, block + 4 * kUnit + place, 0, place_shift};
 }
 
+template <int kBits>
+void compress_units(const uint8_t* units, int64_t unit_count, uint8_t* blocks) {
+  constexpr int64_t kPerByte = 8 / kBits;  // units that share 64 bytes
+  constexpr uint8_t kMask = (1 << kBits) - 1;
+  for (int64_t unit = 0; unit < unit_count; unit += kPerByte, blocks += kUnit, units += kPerByte * kUnit) {
+    for (int64_t i = 0; i < kUnit; ++i) {
+      uint8_t byte = 0;
+      for (int64_t part = 0; part < kPerByte; ++part) byte |= static_cast<uint8_t>((units[part * kUnit + i] & kMask) << (part * kBits));
+      blocks[i] = byte;
+    }
+  }
+}
+
 }  // namespace
 
 void compress_dense(PackedOrder order, const uint8_t* units, int64_t unit_count, uint8_t* blocks) {
-  const int64_t bits = bits_of(order);
-  const int64_t per_byte = 8 / bits;  // units that share 64 bytes
-  for (int64_t unit = 0; unit < unit_count; unit += per_byte, blocks += kUnit) {
-    for (int64_t i = 0; i < kUnit; ++i) {
-      uint32_t byte = 0;
-      for (int64_t part = 0; part < per_byte; ++part) byte |= static_cast<uint32_t>(units[(unit + part) * kUnit + i]) << (part * bits);
-      blocks[i] = static_cast<uint8_t>(byte);
-    }
+  switch (order) {
+    case PackedOrder::kDense1: return compress_units<1>(units, unit_count, blocks);
+    case PackedOrder::kDense2: return compress_units<2>(units, unit_count, blocks);
+    case PackedOrder::kDense4: return compress_units<4>(units, unit_count, blocks);
+    default: return compress_units<8>(units, unit_count, blocks);
   }
+}
+
+void compress_gathered(PackedOrder order, const uint8_t* codes, const uint8_t* places, uint8_t* block) {
+  const bool nibbles = order == PackedOrder::kGather4;
+  if (nibbles) compress_units<4>(codes, kUnits, block);
+  else compress_units<8>(codes, kUnits, block);
+  compress_units<2>(places, kUnits, block + (nibbles ? 2 : 4) * kUnit);
 }
 
 void clear_gathered(const Arrangement& arrangement, uint8_t nothing, int64_t bytes, uint8_t* blocks) {

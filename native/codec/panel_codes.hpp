@@ -9,6 +9,9 @@ namespace usmlite::codec {
 /// Units of a dense panel one byte per code, (units, 16 channels, 4 inputs), as blocks of `order`.
 void compress_dense(PackedOrder order, const uint8_t* units, int64_t unit_count, uint8_t* blocks);
 
+/// One gathered block of four units: codes, one byte each, of which nibbles keep four bits, and places 0..3.
+void compress_gathered(PackedOrder order, const uint8_t* codes, const uint8_t* places, uint8_t* block);
+
 /// Fills gathered blocks with unused codes: `nothing`, and the last place, which lies beyond the row in formats whose code
 /// `nothing` is not zero.
 void clear_gathered(const Arrangement& arrangement, uint8_t nothing, int64_t bytes, uint8_t* blocks);
