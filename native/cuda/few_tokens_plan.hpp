@@ -40,8 +40,9 @@ constexpr int chunk_row_bytes(Codes codes, Arithmetic arithmetic, bool sparse) {
   return chunk_inputs(codes, sparse) * element_bytes(arithmetic);
 }
 
-/// Chunks of a team in shared memory at once: while one is multiplied, the others are on their way.
-inline constexpr int kFewestStages = 2, kMostStages = 6;
+/// Chunks of a team in shared memory at once: while one is multiplied, the others are on their way. More than four gain
+/// nothing on an H100.
+inline constexpr int kFewestStages = 2, kMostStages = 4;
 
 struct FewTokensPlan {
   int band_blocks;    // 1, 2 or 4
@@ -67,7 +68,9 @@ inline size_t few_tokens_stage_bytes(const WeightView& w, int band_blocks, int t
          static_cast<size_t>(tokens) * chunk_row_bytes(w.codes, w.arithmetic, w.sparse);
 }
 /// Before the rings there is a word that the thread block shares; after the last chunk the teams' sums take their place.
-inline constexpr int kRingOffset = 16;
+/// Stages lie at multiples of 128 bytes: off these, where each row of a copy takes two passes over the banks, an H100 needs
+/// a sixth to a third more time.
+inline constexpr int kRingOffset = 128;
 inline size_t few_tokens_shared_bytes(const WeightView& w, const FewTokensPlan& plan, int tokens, int stages) {
   const size_t rings = stages * few_tokens_stage_bytes(w, plan.band_blocks, tokens);
   const size_t sums = static_cast<size_t>(tokens) * (plan.band_blocks * kBlockChannels + 4) * 4;
