@@ -25,17 +25,22 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens : F
   static constexpr int kSteps = kStepsPerTile<A>;
   static constexpr int kColumns = kTokens / 8;         // products side by side
   static constexpr int kGroupSteps = kSparse ? 1 : 2;  // a group of inputs may end after every so many steps
+  // Activations are loaded as four matrices of 8 tokens by 16 bytes: of one column for a sparse step or two dense ones, or,
+  // where that takes too many registers, of two columns for one dense step.
+  static constexpr bool kLoadsPairs = !kSparse && kColumns == 4 && kCodeWords<C> >= 8;
+  static constexpr bool kReadsAhead = kColumns < 4 || kSparse == (kCodeWords<C> >= 8);  // scales of groups, where registers are left
 
   using Sums = Sum[kTiles][kColumns][4];
 
-  template <int kStep>
+  /// Dense: with half `kPart` of b.
+  template <int kStep, int kPart>
   static __device__ __forceinline__ void multiply(Sum (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[4], const uint2& metadata) {
     if constexpr (kSparse) {
       if constexpr (kWhole) ptx::mma_sparse_int8(d, a, b, kStep ? metadata.y : metadata.x);
       else if constexpr (kIs16Bit<A>) ptx::mma_sparse<T, kStep % 2>(d, a, b, kStep / 2 ? metadata.y : metadata.x);
       else ptx::mma_sparse<T, 0>(d, a, b, kStep ? metadata.y : metadata.x);
     } else {
-      const uint32_t half[2] = {b[2 * (kStep % 2)], b[2 * (kStep % 2) + 1]};
+      const uint32_t half[2] = {b[2 * (kPart % 2)], b[2 * (kPart % 2) + 1]};
       if constexpr (kWhole) ptx::mma_int8(d, a, half);
       else ptx::mma<T>(d, a, half);
     }
@@ -86,7 +91,7 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens : F
                                                         int group_bytes, Sums& total, Sums& sums) {
     const unsigned char* scales = stage + p.scale_offset + (p.block_of_band * kBlockChannels + p.first_tile * kTileChannels) * 2;
     // ldmatrix: lane 8 i + r gives row r of matrix i, the i-th of four units of a row
-    const int row = p.lane % 8, unit = p.lane / 8;
+    const int row = p.lane % 8 + (kLoadsPairs ? p.lane / 16 * 8 : 0), unit = kLoadsPairs ? p.lane / 8 % 2 : p.lane / 8;
     const unsigned char* x_row = stage + p.x_offset + row * kRowBytes;
 #pragma unroll (kTokens <= 16 ? kSlices : 1)
     for (int slice = 0; slice < kSlices; ++slice) {
@@ -100,20 +105,22 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens : F
         }
       }
       uint32_t words[kTiles][kCodeWords<C>];
-      uint32_t b[kColumns][4];
+      uint32_t b[kLoadsPairs ? kColumns / 2 : kColumns][4];
       const uint32_t ends = group_ends >> (slice * kSteps);  // of this slice in the low kSteps bits
       GroupScales scale;
       if constexpr (kIs16Bit<A>) {
-        if (ends & ((1u << kSteps) - 1)) read_group_scales(scale, scales, p.lane);
+        if (kReadsAhead && ends & ((1u << kSteps) - 1)) read_group_scales(scale, scales, p.lane);
       }
       const auto step = [&]<int kStep>() {  // GCC 12 finds names of a base there only with its name
-        constexpr int kLoads = kSparse ? 1 : 2;  // steps per load of b
-        if constexpr (kStep % kLoads == 0) {
+        constexpr int kStepUnits = kSparse ? 4 : 2, kLoadColumns = kLoadsPairs ? 2 : 1;
+        if constexpr (kSparse || kLoadsPairs || kStep % 2 == 0) {
           constexpr int kUnitsPerSlice = Ring::kRowUnits / Ring::kSlices;
-          const int first = slice * kUnitsPerSlice + kStep / kLoads * 4;
+          const int first = slice * kUnitsPerSlice + kStep * kStepUnits;
           const unsigned char* address = x_row + Ring::swizzled_unit(row, first + unit) * 16;
 #pragma unroll
-          for (int column = 0; column < kColumns; ++column) ptx::load_matrix_x4(b[column], address + column * 8 * Ring::kRowBytes);
+          for (int load = 0; load < kColumns / kLoadColumns; ++load) {
+            ptx::load_matrix_x4(b[load], address + load * kLoadColumns * 8 * Ring::kRowBytes);
+          }
         }
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
@@ -121,13 +128,19 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens : F
           uint32_t a[4];
           Dequantizer<C, A>::template fragment<kStep>(words[tile], a);
 #pragma unroll
-          for (int column = 0; column < kColumns; ++column) multiply<kStep>(sums[tile][column], a, b[column], metadata[tile]);
+          for (int column = 0; column < kColumns; column += 2) {
+            multiply<kStep, kLoadsPairs ? 0 : kStep>(sums[tile][column], a, b[kLoadsPairs ? column / 2 : column], metadata[tile]);
+            if constexpr (kColumns > 1) {
+              multiply<kStep, kLoadsPairs ? 1 : kStep>(sums[tile][column + 1], a, b[kLoadsPairs ? column / 2 : column + 1], metadata[tile]);
+            }
+          }
         }
         if constexpr (kIs16Bit<A> && (kStep + 1) % kGroupSteps == 0) {
           if (ends >> kStep & 1) {
+            if (!kReadsAhead) read_group_scales(scale, scales, p.lane);
             add_group(total, sums, scale);
             scales += group_bytes;
-            if (ends >> (kStep + 1) & ((1u << (kSteps - 1 - kStep)) - 1)) read_group_scales(scale, scales, p.lane);
+            if (kReadsAhead && ends >> (kStep + 1) & ((1u << (kSteps - 1 - kStep)) - 1)) read_group_scales(scale, scales, p.lane);
           }
         }
       };

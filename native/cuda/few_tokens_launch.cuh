@@ -16,7 +16,7 @@ bool launch_few_tokens_8bit(const MatmulArguments& arguments, const FewTokensPla
 /// The kernel begins to read its weight before the kernel before it in the stream has ended, where the GPU can do that.
 template <Codes C, Arithmetic A, bool kSparse>
 void launch_few_tokens(const MatmulArguments& arguments, const FewTokensPlan& plan, StreamHandle stream) {
-  const int tile = few_tokens_tile(arguments.tokens), stages = few_tokens_stages(arguments.weight, plan, tile);
+  const int tile = few_tokens_tile(arguments.weight, arguments.tokens), stages = few_tokens_stages(arguments.weight, plan, tile);
   const LaunchShape shape{.grid_x = static_cast<unsigned>(plan.thread_blocks),
                           .grid_y = static_cast<unsigned>((arguments.tokens + tile - 1) / tile),
                           .grid_z = 1,
@@ -26,7 +26,8 @@ void launch_few_tokens(const MatmulArguments& arguments, const FewTokensPlan& pl
   switch (tile) {
     case 8: return launch(few_tokens_kernel<C, A, kSparse, 8>, shape, stream, arguments, plan, stages);
     case 16: return launch(few_tokens_kernel<C, A, kSparse, 16>, shape, stream, arguments, plan, stages);
-    default: return launch(few_tokens_kernel<C, A, kSparse, 32>, shape, stream, arguments, plan, stages);
+    default:
+      if constexpr (A != Arithmetic::kFloat8 || !kSparse) launch(few_tokens_kernel<C, A, kSparse, 32>, shape, stream, arguments, plan, stages);
   }
 }
 

@@ -64,8 +64,8 @@ FewTokensPlan plan_for(const WeightView& weight, bool may_share) {
   return plan;
 }
 
-int token_tiles(int tokens) {
-  const int tile = few_tokens_tile(tokens);
+int token_tiles(const WeightView& weight, int tokens) {
+  const int tile = few_tokens_tile(weight, tokens);
   return (tokens + tile - 1) / tile;
 }
 
@@ -86,8 +86,8 @@ MatmulWorkspace matmul_workspace(const WeightView& weight, int tokens, MatmulKer
   if (takes_many_tokens(weight, tokens, kernel)) return {0, 0};
   const FewTokensPlan plan = plan_for(weight, true);
   if (tokens <= 0 || !shares_bands(plan)) return {0, 0};
-  const int tiles = std::min(token_tiles(tokens), kMostSharingTiles);
-  return {tiles * partial_sum_count(plan, few_tokens_tile(tokens)), tiles * plan.bands};
+  const int tiles = std::min(token_tiles(weight, tokens), kMostSharingTiles);
+  return {tiles * partial_sum_count(plan, few_tokens_tile(weight, tokens)), tiles * plan.bands};
 }
 
 void matmul(const MatmulArguments& arguments, StreamHandle stream, MatmulKernel kernel) {
@@ -102,7 +102,7 @@ void matmul(const MatmulArguments& arguments, StreamHandle stream, MatmulKernel 
   const FewTokensPlan plan = plan_for(arguments.weight, has_workspace);
   // Parts of at most kMostSharingTiles tiles use the same partial sums one after another.
   MatmulArguments part = arguments;
-  const int step = shares_bands(plan) ? kMostSharingTiles * kMostFewTokens : arguments.tokens;
+  const int step = shares_bands(plan) ? kMostSharingTiles * few_tokens_tile(arguments.weight, arguments.tokens) : arguments.tokens;
   const int output_bytes = 2, input_bytes = element_bytes(arguments.weight.arithmetic);
   for (int first = 0; first < arguments.tokens; first += step) {
     part.tokens = std::min(step, arguments.tokens - first);

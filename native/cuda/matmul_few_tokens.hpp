@@ -9,12 +9,15 @@ namespace usmlite::cuda {
 
 /// Starts the product in a stream. More tokens than kMostFewTokens are multiplied in tiles, each of which reads the weight.
 /// The plan is plan_few_tokens's; where it shares bands, `partial_sums` holds partial_sum_count floats for each tile of
-/// few_tokens_tile(tokens) tokens, and `counters` an int for each band and tile, zero before and after.
+/// few_tokens_tile(weight, tokens) tokens, and `counters` an int for each band and tile, zero before and after.
 /// A token's result does not depend on the other tokens, nor on their number.
 /// Throws UNSUPPORTED_SPEC for codes that the arithmetic has no kernel for.
 void matmul_few_tokens(const MatmulArguments& arguments, const FewTokensPlan& plan, StreamHandle stream);
 
-/// The tokens of a tile: 8, 16 or 32.
-constexpr int few_tokens_tile(int tokens) { return tokens <= 8 ? 8 : tokens <= 16 ? 16 : 32; }
+/// The tokens of a tile: 8, 16 or 32. Of 2:4 products of e4m3 numbers at most 16: `mma.sp` of these takes many registers.
+inline int few_tokens_tile(const WeightView& weight, int tokens) {
+  if (tokens <= 8) return 8;
+  return tokens <= 16 || (weight.arithmetic == Arithmetic::kFloat8 && weight.sparse) ? 16 : 32;
+}
 
 }  // namespace usmlite::cuda
