@@ -65,6 +65,7 @@ const mistakes: Readonly<Record<string, RegExp>> = {
   "barrier overwritten": /thread 0: write of byte 2048 of shared memory, which is in an mbarrier$/,
   "tensor to odd place": /: tensor_copy at offset 128 of shared memory, which is not a multiple of 1024$/,
   "tensor from odd place": /: tensor_copy from byte 24 of rows, which is not a multiple of 16$/,
+  "tensor store of odd rows": /: tensor_store into rows of 122 bytes, not a multiple of 16: it would write beyond their end$/,
   "arrives at ended block": /block \(0, 0, 0\), thread \d+: barrier_arrive for block 1 of the cluster, which has ended$/,
   "unordered metadata": /: sparse metadata 2 keeps positions 2 and 0; the first must be the lower$/,
   "wgmma without fence": /: wgmma without wgmma_fence /,

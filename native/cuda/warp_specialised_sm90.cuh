@@ -58,14 +58,15 @@ constexpr int staging_bytes(int tokens) {
 }
 
 /// The outputs as the copy engine stores them: boxes of 64 channels by N tokens. `plain`: they are outputs without
-/// activation and residual in rows that it can store.
+/// activation and residual in rows that it can store, which end at a multiple of 16 bytes: it stores no less at once.
 struct OutputMap {
   TensorMap map;
   bool plain;
 };
 inline OutputMap output_map(const MatmulArguments& m, int tokens) {
   OutputMap y{};
-  y.plain = m.activation == Activation::kNone && !m.residual && m.y_stride % 8 == 0 && reinterpret_cast<uintptr_t>(m.y) % 16 == 0;
+  y.plain = m.activation == Activation::kNone && !m.residual && m.weight.channels % 8 == 0 && m.y_stride % 8 == 0 &&
+            reinterpret_cast<uintptr_t>(m.y) % 16 == 0;
   if (y.plain) y.map = make_tensor_map(m.y, 2, m.tokens, m.weight.channels, m.y_stride, tokens, kBlockChannels);
   return y;
 }

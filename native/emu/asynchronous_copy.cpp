@@ -210,6 +210,9 @@ void AsynchronousCopies::tensor_store(const cuda::TensorMap& map, int column, in
   SharedMemory& shared = machine().shared();
   const uint32_t row_bytes = static_cast<uint32_t>(map.box_row_bytes), bytes = row_bytes * static_cast<uint32_t>(map.box_rows);
   const uint32_t offset = shared.offset_of(pointer, bytes, 1024, "tensor_store");
+  if (map.row_bytes % 16 != 0) {  // an H100 writes beyond the end of such rows
+    machine().fail("tensor_store into rows of " + std::to_string(map.row_bytes) + " bytes, not a multiple of 16: it would write beyond their end");
+  }
   shared.check_product_read(self, offset, bytes, "tensor_store");
   shared.begin_use(offset, bytes);
   for (int r = 0; r < map.box_rows; ++r) {

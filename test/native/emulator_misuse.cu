@@ -158,6 +158,12 @@ __global__ void tensor_from_odd_place(const __grid_constant__ TensorMap map) {
   make_barriers(1);
   if (self() == 0) ptx::tensor_copy(shared_memory(), &map, 12, 0, barriers());
 }
+__global__ void tensor_store_of_odd_rows(const __grid_constant__ TensorMap map) {
+  words()[self()] = 1;
+  ptx::async_proxy_fence();
+  ptx::warp_sync();
+  if (self() == 0) ptx::tensor_store(&map, 0, 0, shared_memory());
+}
 __global__ void arrives_at_ended_block(uint32_t* to) {
   make_barriers(1);
   ptx::cluster_sync();
@@ -263,6 +269,10 @@ void attempt_all() {
       launch(odd_source ? tensor_from_odd_place : tensor_to_odd_place, {1, 1, 1, 32, kSharedBytes}, nullptr,
              make_tensor_map(array.data(), 2, 16, 64, 128, 8, 64));
     });
+  attempt("tensor store of odd rows", [&] {
+    const DeviceArray<uint32_t> array(std::vector<uint32_t>(1024));
+    launch(tensor_store_of_odd_rows, {1, 1, 1, 32, kSharedBytes}, nullptr, make_tensor_map(array.data(), 2, 1, 61, 64, 1, 64));
+  });
   attempt_kernel("arrives at ended block", arrives_at_ended_block, 32, 2, 2);
 
   attempt_kernel("unordered metadata", unordered_metadata, 32);
