@@ -67,13 +67,13 @@ test("every family learns an utterance by heart", async (t) => {
     const losses: number[] = [];
     const trainer = new Trainer(network, new OneBatch(network), {
       folder: join(folder.path, name),
-      totalSteps: 25,
+      totalSteps: 12,
       schedule: warmupConstant({ peak: 0.01, warmupSteps: 2 }),
       onStep: ({ loss }) => losses.push(loss),
     });
     await trainer.run();
     trainer.dispose();
-    t.true((losses[24] as number) < 0.6 * (losses[0] as number), `${name}: ${losses[0]} to ${losses[24]}`);
+    t.true((losses[11] as number) < 0.7 * (losses[0] as number), `${name}: ${losses[0]} to ${losses[11]}`);
     // Batch normalisation keeps what the checkpoint says, except in the family that is trained from scratch.
     if (name !== "lasr_ctc") t.deepEqual([...network.buffers()].map(([, tensor]) => [...tensor.toArray()]), before);
   }
@@ -110,7 +110,7 @@ test("compress fine-tunes a transducer with binary weights", async (t) => {
       stages: [
         {
           modifiers: [{ type: "quantization", spec: "int1" }, { type: "quantization", targets: ["decoder.lstm.*", "joint.head"], spec: "int4" }],
-          training: { steps: 12, learningRate: 3e-3, warmUpSteps: 0, batchSeconds: 20, speedPerturbation: false, specAugment: false },
+          training: { steps: 6, learningRate: 3e-3, warmUpSteps: 0, batchSeconds: 20, speedPerturbation: false, specAugment: false },
         },
       ],
     }),
@@ -119,7 +119,7 @@ test("compress fine-tunes a transducer with binary weights", async (t) => {
   const out = join(folder.path, "rnnt-packed");
   t.true(await compressModel({ model: from, recipe, manifest, out }));
   const losses = readFileSync(join(`${out}.run`, "metrics.jsonl"), "utf8").trim().split("\n").map((line) => (JSON.parse(line) as { loss: number }).loss);
-  t.true((losses[11] as number) < (losses[0] as number), losses.join(" "));
+  t.true((losses[5] as number) < (losses[0] as number), losses.join(" "));
   const { compression, network } = loadModel(out);
   t.is(compression.specs.get("decoder.lstm.weight_hh_l1")?.text, "int4");
   t.is(compression.specs.get("encoder.layers.0.self_attn.q_proj.weight")?.text, "int1");

@@ -8,11 +8,11 @@ import { FreshWeights } from "../lib/nn/fresh_weights.js";
 import { randomValues } from "./gradient.js";
 import { tinyEncoder } from "./tiny_model.js";
 
-const encoder = { hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 32, subsampling_conv_channels: 4, num_mel_bins: 16 };
+const encoder = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32, subsampling_conv_channels: 4, num_mel_bins: 16 };
 const local = { attention_type: "rel_pos_local_attn", attention_context_size: [3, 2] };
 const transducer = { vocab_size: 7, blank_token_id: 6, decoder_hidden_size: 12, num_decoder_layers: 2, encoder_config: encoder };
 const transformer = {
-  hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 32, conv_dim: [8, 8], conv_kernel: [10, 3], conv_stride: [8, 5],
+  hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32, conv_dim: [8, 8], conv_kernel: [10, 3], conv_stride: [8, 5],
   num_conv_pos_embeddings: 6, num_conv_pos_embedding_groups: 2, vocab_size: 7, ctc_loss_reduction: "mean",
 };
 

@@ -13,6 +13,7 @@ interface EvaluateOptions {
   beam?: number;
   weights: "packed" | "float32";
   transcripts?: string;
+  adapter?: string;
 }
 
 export function evaluateCommand(): Command {
@@ -29,6 +30,7 @@ export function evaluateCommand(): Command {
         .choices(["packed", "float32"])
         .default("packed"),
     )
+    .option("--adapter <folder>", "adapter of the speaker, which usm-lite adapt wrote")
     .option("--transcripts <file>", "also write reference and hypothesis of every utterance, as JSON")
     .action(async (options: EvaluateOptions) => {
       const { readManifest } = await import("../data/manifest.js");
@@ -39,6 +41,7 @@ export function evaluateCommand(): Command {
       const recognizer = new Recognizer(loadModel(options.model, { weights, device }), {
         ...(decoder ? { decoder } : {}),
         ...(beam ? { beamWidth: beam } : {}),
+        ...(options.adapter === undefined ? {} : { adapter: options.adapter }),
       });
       const utterances = readManifest(options.data);
       const { transcripts, ...result } = await evaluate(recognizer, utterances, {

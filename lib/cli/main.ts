@@ -7,6 +7,7 @@
 import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { UsmLiteError } from "../errors.js";
+import { adaptCommand } from "./adapt.js";
 import { batchCommand } from "./batch.js";
 import { compressCommand } from "./compress.js";
 import { doctorCommand } from "./doctor.js";
@@ -37,6 +38,7 @@ for (const command of [
   manifestCommand(),
   pullCommand(),
   trainCommand(),
+  adaptCommand(),
   tuneCommand(),
   inspectCommand(),
   doctorCommand(),

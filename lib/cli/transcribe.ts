@@ -18,6 +18,7 @@ interface TranscribeOptions {
   task?: "transcribe" | "translate";
   maxHours: number;
   outputDir?: string;
+  adapter?: string;
 }
 
 export function transcribeCommand(): Command {
@@ -31,6 +32,7 @@ export function transcribeCommand(): Command {
     .option("--beam <width>", "hypotheses kept by the beam search", positiveInteger("--beam"))
     .option("--language <code>", "of a sequence-to-sequence model, such as en; some hear it themselves")
     .addOption(new Option("--task <task>", "translate writes English whatever is spoken").choices(["transcribe", "translate"]))
+    .option("--adapter <folder>", "adapter of the speaker, which usm-lite adapt wrote")
     .option("--max-hours <hours>", "refuse longer audio", positiveNumber("--max-hours"), defaultMaximumHours)
     .option("--output-dir <folder>", "write one file per audio file instead of standard output")
     .action(transcribeFiles);
@@ -54,6 +56,7 @@ async function transcribeFiles(files: string[], options: TranscribeOptions): Pro
     maximumSeconds: options.maxHours * 3600,
     ...(options.decoder ? { decoder: options.decoder } : {}),
     ...(options.beam ? { beamWidth: options.beam } : {}),
+    ...(options.adapter === undefined ? {} : { adapter: options.adapter }),
     ...(options.language ? { language: options.language } : {}),
     ...(options.task ? { task: options.task } : {}),
   });

@@ -8,10 +8,12 @@ import { UsmLiteError } from "../errors.js";
 import type { Compression } from "../models/compression_config.js";
 import { loadModel, outlineModel } from "../models/model_folder.js";
 import { tidy } from "../tensor/scope.js";
+import type { TrainingModifier } from "../train/training_modifier.js";
 import { planStages, type PlannedStage } from "./compression_plan.js";
 import { CompressionState } from "./compression_state.js";
-import { exportInOneShot, exportModel } from "./export.js";
+import { exportInOneShot, exportModel, exportVariants } from "./export.js";
 import { calibrationBatches, fineTuner, parameterSettings, trainableSpeech, trainingModifiers, type TrainableSpeech } from "./fine_tuning.js";
+import { layerName } from "./layer_selection.js";
 import { needsTrainingSpeech, type Recipe, type Training } from "./recipe.js";
 import type { CalibrationSetup } from "./modifier.js";
 import { chooseSpecs, chosenSpecs, restoreStage, saveStage, stageFile } from "./stage_file.js";
@@ -62,9 +64,11 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
       speech.network.weightsChanged?.();
       continue;
     }
-    const finished = await runStage(planned, { options, speech, state, run, onStatus });
-    if (!finished) return false;
-    if (index + 1 < stages.length) saveStage(file, state, model.network.buffers());
+    const last = index + 1 === stages.length;
+    const outcome = await runStage(planned, { options, speech, state, run, last, onStatus });
+    if (outcome === "stopped") return false;
+    if (outcome === "written") return true;
+    if (!last) saveStage(file, state, model.network.buffers());
   }
   exportModel(model.network, { from: options.model, to: out, plan: state.plan, state });
   return true;
@@ -76,11 +80,15 @@ interface StageSetup {
   readonly state: CompressionState;
   /** Folder of the run. */
   readonly run: string;
+  /** No stage follows. */
+  readonly last: boolean;
   readonly onStatus: (sentence: string) => void;
 }
 
-/** Returns false when a signal stopped it. */
-async function runStage(planned: PlannedStage, setup: StageSetup): Promise<boolean> {
+/** What became of a stage: a signal stopped it, the weights are what it makes of them, or it wrote its models itself. */
+type StageOutcome = "stopped" | "done" | "written";
+
+async function runStage(planned: PlannedStage, setup: StageSetup): Promise<StageOutcome> {
   const { stage, weights } = planned;
   if (stage.training) return trainStage(planned, stage.training, setup);
   const { speech, state, run } = setup;
@@ -109,13 +117,14 @@ async function runStage(planned: PlannedStage, setup: StageSetup): Promise<boole
     speech.network.weightsChanged?.();
   }
   for (const [name, spec] of plan) if (state.layer(name).spec.text !== spec.text) state.update(name, { ...state.coding(name), spec });
-  return true;
+  return "done";
 }
 
-async function trainStage(planned: PlannedStage, training: Training, setup: StageSetup): Promise<boolean> {
+async function trainStage(planned: PlannedStage, training: Training, setup: StageSetup): Promise<StageOutcome> {
   const { options, speech, state, run, onStatus } = setup;
   const { recipe } = options;
   const modifiers = trainingModifiers(planned, { speech, state, training, onStatus });
+  checkVariants(planned, modifiers, setup.last);
   const settingsOf = parameterSettings(training, speech.network, recipe.source);
   claimRunFolder(run, options);
   const folder = recipe.stages.length === 1 ? run : join(run, planned.stage.name);
@@ -123,16 +132,34 @@ async function trainStage(planned: PlannedStage, training: Training, setup: Stag
   try {
     if (trainer.resume()) onStatus(`continuing from step ${trainer.steps} of ${training.steps}`);
     const { completed } = await trainer.run({ handleSignals: true });
-    if (!completed) return false;
+    if (!completed) return "stopped";
     trainer.adoptAverage();
     for (const [name, spec] of planned.plan) {
       const { mask } = state.coding(name);
       state.update(name, { weight: state.layer(name).weight, spec, ...(mask ? { mask } : {}) });
     }
     for (const modifier of modifiers) tidy(() => modifier.finish?.().forEach((coding, name) => state.update(name, coding)));
-    return true;
+    return tidy((): StageOutcome => {
+      const variants = modifiers.flatMap((modifier) => modifier.variants?.() ?? []);
+      if (variants.length === 0) return "done";
+      exportVariants(speech.model.network, variants, { from: options.model, to: options.out, state });
+      return "written";
+    });
   } finally {
     trainer.dispose();
+  }
+}
+
+/** Several models can be written but not go on, and what codes their weights must be alone. @throws UsmLiteError BAD_RECIPE */
+function checkVariants({ weights, stage }: PlannedStage, modifiers: readonly TrainingModifier[], last: boolean): void {
+  if (!modifiers.some(({ variants }) => variants)) return;
+  const [several] = [...weights].find(([{ type }]) => type === "many-sizes") ?? [];
+  const source = several?.source ?? stage.name;
+  if (!last) throw new UsmLiteError("BAD_RECIPE", `${source}: many-sizes gives several models; its stage must be the last`);
+  const coded = new Set(several && weights.get(several));
+  for (const [{ type, source: other }, names] of weights) {
+    const twice = type === "sparsity" || type === "quantization" ? names.find((name) => coded.has(name)) : undefined;
+    if (twice) throw new UsmLiteError("BAD_RECIPE", `${other}: "${layerName(twice)}" is coded by many-sizes; give ${type} other targets`);
   }
 }
 

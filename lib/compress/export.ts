@@ -21,7 +21,8 @@ import { tokenizerFiles } from "../text/load_tokenizer.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { LayerCoding } from "../quant/layer_coding.js";
 import type { CompressionPlan, PlannedStage } from "./compression_plan.js";
-import type { CompressionState, LayerState } from "./compression_state.js";
+import type { ModelVariant } from "../train/training_modifier.js";
+import { CompressionState, type LayerState } from "./compression_state.js";
 
 export interface ExportOptions {
   /** Folder of the float model: its config, tokenizer and language model are taken over. */
@@ -86,6 +87,26 @@ export function exportModel(network: SpeechNetwork, { from, to, plan, state }: E
       }
       writeSafetensors(join(folder, modelFiles.weights), entries, { format: "pt" });
     });
+  });
+}
+
+/**
+ * Writes `network` once for each variant, in folders of their names below `to`, all or none.
+ * @param state of the weights that no variant codes
+ * @throws UsmLiteError INVALID_ARGUMENT when the folder exists
+ */
+export function exportVariants(network: SpeechNetwork, variants: readonly ModelVariant[], { from, to, state }: Omit<ExportOptions, "plan">): void {
+  writeFolderAtomically(to, (folder) => {
+    for (const { name, layers, buffers } of variants) {
+      using own = new CompressionState(network.parameters());
+      // What is packed for one size must not be what the next one is made of.
+      const shared = [...layers].flatMap(([layer, { weight }]) => (weight ? [own.layer(layer).weight] : [])).map((parameter) => [parameter, parameter.toArray()] as const);
+      for (const [layer, spec] of state.plan) if (!layers.has(layer)) own.update(layer, { ...state.coding(layer), spec });
+      for (const [layer, coding] of layers) own.update(layer, coding);
+      for (const [buffer, tensor] of network.buffers()) tensor.write((buffers.get(buffer) ?? tensor).toArray());
+      exportModel(network, { from, to: join(folder, name), plan: own.plan, state: own });
+      for (const [parameter, values] of shared) parameter.write(values);
+    }
   });
 }
 

@@ -24,6 +24,8 @@ export class CheckpointWeights implements WeightSource {
   private none: Tensor | undefined;
   /** The packed weights given so far, by checkpoint name. */
   readonly matrices = new Map<string, PackedMatrix | DeviceWeight>();
+  /** Shapes of the weights given to linear layers so far, packed or not, by checkpoint name. */
+  readonly linearShapes = new Map<string, readonly number[]>();
 
   /**
    * @param specs spec of each packed weight, by checkpoint name
@@ -54,6 +56,7 @@ export class CheckpointWeights implements WeightSource {
   }
 
   matrix(name: string, shape: readonly number[]): MatrixWeight {
+    this.linearShapes.set(name, shape);
     const spec = this.specs.get(name);
     if (!spec) return this.tensor(name, shape);
     for (const part of [...packedTensorNames(name, spec), `${name}_shape`]) this.used.add(part);

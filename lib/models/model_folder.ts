@@ -49,6 +49,8 @@ export interface SpeechModel {
   readonly languageModelWeights: LanguageModelWeights | undefined;
   /** How each compressed weight is coded; empty for a float model. */
   readonly compression: Compression;
+  /** Shapes of the weights of linear layers and convolutions over time, packed or not, by checkpoint name. */
+  readonly linearShapes: ReadonlyMap<string, readonly number[]>;
   /** Audio seconds per encoder frame. */
   readonly secondsPerFrame: number;
   /** Makes the packed weights available to other workers of this process, for {@link LoadOptions.sharedMatrices}. */
@@ -98,6 +100,7 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
     languageModel: existsSync(path("languageModel")) ? readLanguageModel(path("languageModel")) : undefined,
     languageModelWeights: readLanguageModelWeights(path("languageModelWeights")),
     compression,
+    linearShapes: weights.linearShapes,
     secondsPerFrame: (frontEnd.config.hopLength * description.stride) / frontEnd.config.samplingRate,
     shareMatrices: () => Object.fromEntries([...weights.matrices].map(([name, matrix]) => [name, matrix.share()])),
   };

@@ -1,7 +1,10 @@
 /** A linear layer over float, fake-quantized or packed weights. */
 import { linear, type LinearOptions } from "../ops/linear.js";
 import { packedLinear } from "../ops/packed_linear.js";
+import { activeTape } from "../ops/tape.js";
 import { Tensor } from "../tensor/tensor.js";
+import { adaptedLinear } from "./adapted_linear.js";
+import { activeAdapters, adapts } from "./adapter_scope.js";
 import type { ForwardContext } from "./forward_context.js";
 import type { Initialisation, MatrixWeight, WeightScope } from "./weight_source.js";
 
@@ -25,8 +28,10 @@ export class Linear {
 
   /** @param x (frames, in); returns (frames, out) */
   forward(x: Tensor, context: ForwardContext, options: Omit<LinearOptions, "bias"> = {}): Tensor {
-    const withBias = this.bias ? { ...options, bias: this.bias } : options;
     context.observeInput?.(this.name, x);
+    const adapters = activeAdapters();
+    if (adapters && (adapts(adapters, this.name) || (activeTape() && x.requiresGrad))) return adaptedLinear(this, x, options, adapters);
+    const withBias = this.bias ? { ...options, bias: this.bias } : options;
     if (!(this.weight instanceof Tensor)) return packedLinear(x, this.weight, withBias);
     return linear(x, context.transformWeight?.(this.name, this.weight) ?? this.weight, withBias);
   }

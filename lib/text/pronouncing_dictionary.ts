@@ -37,6 +37,11 @@ export class PronouncingDictionary {
     return new PronouncingDictionary(words);
   }
 
+  /** Whether the word, in upper case, is in the dictionary. */
+  has(word: string): boolean {
+    return this.words.has(word);
+  }
+
   /** Symbols of a transcript. A word that is not in the dictionary is spelled with letter symbols. */
   encode(text: string): number[] {
     return normalizeText(text)

@@ -72,6 +72,8 @@ export interface TrainableModel {
   blockWeights?(): readonly string[];
   /** The loss of `batch`, inside an open tape when training. */
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss;
+  /** What {@link TrainableModel.loss} gives as outputs, for models where the loss itself costs much. */
+  outputs?(batch: TrainingBatch, context: TrainingContext): ForwardOutputs;
   /** Called after parameters changed by other means than a training step: averaged or restored ones. */
   weightsChanged?(): void;
 }

@@ -1,12 +1,21 @@
 /** What changes a training run beyond its model: pruning, quantization, distillation, adapters. */
 import type { RandomStream } from "../ops/random_stream.js";
 import type { LayerCoding } from "../quant/layer_coding.js";
+import type { WeightSpec } from "../quant/weight_spec.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ParameterSettings } from "./optimizer.js";
 import type { BatchLoss, TrainingBatch, TrainingContext } from "./trainable_model.js";
 
 /** What a weight is transformed for. */
 export type WeightPurpose = "training" | "evaluation";
+
+/** One of several models that a run gave: its name, how it codes weights, and its running statistics. */
+export interface ModelVariant {
+  readonly name: string;
+  /** With `weight` where what is packed is another one than the parameter. */
+  readonly layers: ReadonlyMap<string, LayerCoding & { readonly spec: WeightSpec; readonly weight?: Tensor }>;
+  readonly buffers: ReadonlyMap<string, Tensor>;
+}
 
 /** All methods may be left out. Several modifiers of a run are called one after another, in the order given to the trainer. */
 export interface TrainingModifier {
@@ -38,5 +47,7 @@ export interface TrainingModifier {
    * values that they take from here on, where these are others. New tensors belong to the scope of the caller.
    */
   finish?(): ReadonlyMap<string, LayerCoding & { readonly weight?: Tensor }>;
+  /** After the run: the models that it gave, where that is more than one. New tensors belong to the scope of the caller. */
+  variants?(): readonly ModelVariant[];
   dispose?(): void;
 }

@@ -6,7 +6,7 @@
  */
 import type { Chunk } from "../decode/overlap.js";
 import { UsmLiteError } from "../errors.js";
-import type { FeatureChunk } from "./feature_chunks.js";
+import type { HeardChunk } from "./recognizer.js";
 
 export interface BatchingOptions {
   /** Most chunks of one pass; default 8. */
@@ -29,7 +29,7 @@ export interface PassStatistics {
 
 /** What computes: a {@link Recognizer}. */
 export interface ForwardPass {
-  forward(chunks: readonly FeatureChunk[]): Chunk[];
+  forward(chunks: readonly HeardChunk[]): Chunk[];
   /** Log-mel frames per second. */
   readonly melRate: number;
 }
@@ -41,7 +41,7 @@ export interface HearOptions {
 }
 
 interface Waiting extends HearOptions {
-  readonly chunk: FeatureChunk;
+  readonly chunk: HeardChunk;
   /** Counted by {@link ForwardBatcher.join}. */
   readonly expected: boolean;
   resolve(heard: Chunk): void;
@@ -80,7 +80,7 @@ export class ForwardBatcher {
    * @param expected of a recording that joined
    * @throws UsmLiteError ABORTED when the signal was aborted before the pass began
    */
-  hear(chunk: FeatureChunk, options: HearOptions, expected = true): Promise<Chunk> {
+  hear(chunk: HeardChunk, options: HearOptions, expected = true): Promise<Chunk> {
     return new Promise((resolve, reject) => {
       this.waiting.push({ ...options, chunk, expected, resolve, reject });
       this.schedule();

@@ -7,7 +7,7 @@
 import type { Chunk, ChunkPlanner, Range } from "../decode/overlap.js";
 import type { Search } from "./decoding.js";
 import type { AudioChunks, FeatureChunk } from "./feature_chunks.js";
-import type { Recognizer, RecordingOptions } from "./recognizer.js";
+import type { HearingOptions, Recognizer } from "./recognizer.js";
 
 /**
  * Seconds; multiples of an encoder frame. A chunk is heard for every `step`. Words are decided for `decisionLag` after
@@ -60,7 +60,7 @@ export class PartialRecognition {
   private searched = 0;
 
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
-  constructor(recognizer: Recognizer, options?: RecordingOptions) {
+  constructor(recognizer: Recognizer, options?: HearingOptions) {
     this.stride = recognizer.stride;
     this.melRate = recognizer.melRate;
     const frames = (seconds: number): number => Math.round((seconds * this.melRate) / this.stride) * this.stride;

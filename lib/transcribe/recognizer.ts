@@ -1,4 +1,7 @@
 /** From samples to text on the calling thread: features, network over packed chunks, decoding. */
+import type { Adapter } from "../adapt/adapter.js";
+import { AdapterBase } from "../adapt/adapter_base.js";
+import { readAdapter } from "../adapt/adapter_file.js";
 import { LogMel } from "../audio/log_mel.js";
 import type { FrontEnd } from "../audio/front_end.js";
 import { RawSamples } from "../audio/raw_samples.js";
@@ -12,6 +15,7 @@ import type { PrefixScorer } from "../decode/prefix_scorer.js";
 import { onCpu, onDevice } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
+import { withAdapters } from "../nn/adapter_scope.js";
 import { logSoftmax } from "../ops/softmax.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
@@ -19,6 +23,7 @@ import { Tensor } from "../tensor/tensor.js";
 import type { TextTokenizer } from "../text/text_tokenizer.js";
 import type { Tokenizer } from "../text/tokenizer.js";
 import type { WeightForm } from "../models/checkpoint_weights.js";
+import { AdaptedSearch } from "./adapted_search.js";
 import { Decoding, type RecognizedSpeech, type Search } from "./decoding.js";
 import { FeatureChunks, type AudioChunks, type FeatureChunk } from "./feature_chunks.js";
 import { SampleChunks } from "./sample_chunks.js";
@@ -37,6 +42,8 @@ export interface RecognizerOptions extends Pick<WindowDecodingOptions, "language
   readonly weights?: WeightForm;
   /** "cuda" makes the forward passes on the GPU; "cpu" by default. */
   readonly device?: "cpu" | "cuda";
+  /** Folder of an adapter that all recordings are heard with, unless they ask for another; see docs/adaptation.md. */
+  readonly adapter?: string;
 }
 
 /** What one recording may ask for. */
@@ -46,6 +53,14 @@ export interface RecordingOptions {
    * this recording.
    */
   readonly hotwords?: readonly string[];
+  /** Whose adapter of the folder of adapters it is heard with; without one, with the model as it is. */
+  readonly speaker?: string;
+}
+
+/** The same, and what a speaker's name stands for. */
+export interface HearingOptions extends Omit<RecordingOptions, "speaker"> {
+  /** In place of the recognizer's own; it must stay until the recording was recognised. */
+  readonly adapter?: Adapter | undefined;
 }
 
 // Chunks of 20 s see 2 s of context beyond their part on either side: well past the reach of the convolutions, and
@@ -68,8 +83,12 @@ export class Recognizer {
   private readonly decoder: "greedy" | "beam";
   private readonly scorers: readonly PrefixScorer[];
   private readonly blankPenalty: number;
+  private readonly adapter: Adapter | undefined;
 
-  /** @throws UsmLiteError BAD_TOKENIZER when the model has no tokenizer, or one of another size than its vocabulary */
+  /**
+   * @throws UsmLiteError BAD_TOKENIZER when the model has no tokenizer, or one of another size than its vocabulary; for an adapter
+   *   as {@link readAdapter}, and INVALID_ARGUMENT on a GPU
+   */
   constructor(
     readonly model: SpeechModel,
     private readonly options: RecognizerOptions = {},
@@ -90,6 +109,10 @@ export class Recognizer {
     this.decoder = options.decoder ?? (languageModel ? "beam" : "greedy");
     const weights = options.languageModelWeights ?? model.languageModelWeights;
     this.scorers = languageModel && tokenizer ? [new LanguageModelScorer(languageModel, tokenizer, weights)] : [];
+    if (options.adapter !== undefined && model.device === "cuda") {
+      throw new UsmLiteError("INVALID_ARGUMENT", 'adapters compute on the CPU only; use device "cpu"');
+    }
+    this.adapter = options.adapter === undefined ? undefined : readAdapter(options.adapter, new AdapterBase(model));
     this.blankPenalty = languageModel ? (weights?.blankPenalty ?? 0) : 0;
   }
 
@@ -101,10 +124,18 @@ export class Recognizer {
     return this.transcribeBatch([samples], isAborted)[0] as RecognizedSpeech;
   }
 
-  /** Several utterances in shared forward passes; each result is what it would be alone. */
-  transcribeBatch(utterances: readonly Float32Array[], isAborted: () => boolean = () => false): RecognizedSpeech[] {
-    const decodings = utterances.map(() => this.decoding());
-    for (const { utterance, chunk } of this.chunks(utterances, isAborted)) decodings[utterance]?.push(chunk);
+  /**
+   * Several utterances in shared forward passes; each result is what it would be alone.
+   * @param adapter what they are heard with; one for all, or one for each
+   */
+  transcribeBatch(
+    utterances: readonly Float32Array[],
+    isAborted: () => boolean = () => false,
+    adapter: Adapter | readonly (Adapter | undefined)[] | undefined = this.adapter,
+  ): RecognizedSpeech[] {
+    const adapters = utterances.map((_, index) => (adapter instanceof Array ? adapter[index] : (adapter as Adapter | undefined)));
+    const decodings = adapters.map((one) => this.decoding({ adapter: one }));
+    for (const { utterance, chunk } of this.chunks(utterances, isAborted, adapters)) decodings[utterance]?.push(chunk);
     this.searchRest(decodings);
     return decodings.map((decoding, index) => decoding.result((utterances[index] as Float32Array).length));
   }
@@ -121,7 +152,7 @@ export class Recognizer {
     const features = this.featureChunks();
     const hear = (chunk: FeatureChunk): void => {
       checkAborted(isAborted);
-      this.forward([chunk]).forEach((heard) => decoding.push(heard));
+      this.forward([{ ...chunk, adapter: this.adapter }]).forEach((heard) => decoding.push(heard));
     };
     for await (const block of blocks) {
       for (const chunk of features.push(block)) hear(chunk);
@@ -177,6 +208,13 @@ export class Recognizer {
     return this.chunksOf(new ChunkPlan(frames(length), frames(overlap), this.stride));
   }
 
+  /** The one chunk of samples that are not longer than a chunk. */
+  featureChunk(samples: Float32Array): FeatureChunk {
+    const features = this.featureChunks();
+    for (const _ of features.push(samples)) throw new UsmLiteError("INVALID_ARGUMENT", `${samples.length} samples are more than one chunk`);
+    return features.finish();
+  }
+
   /** The features of one recording, in the chunks of a plan that counts frames of features. */
   chunksOf(plan: ChunkPlanner): AudioChunks {
     const frontEnd = this.chunkFrontEnd;
@@ -187,8 +225,9 @@ export class Recognizer {
   private *chunks(
     utterances: readonly Float32Array[],
     isAborted: () => boolean,
+    adapters: readonly (Adapter | undefined)[] = utterances.map(() => this.adapter),
   ): Generator<{ utterance: number; chunk: Chunk }> {
-    for (const pass of passes(this.utteranceChunks(utterances), secondsPerPass * this.melRate)) {
+    for (const pass of passes(this.utteranceChunks(utterances, adapters), secondsPerPass * this.melRate)) {
       checkAborted(isAborted);
       for (const [index, chunk] of this.forward(pass).entries()) {
         yield { utterance: (pass[index] as UtteranceChunk).utterance, chunk };
@@ -196,11 +235,12 @@ export class Recognizer {
     }
   }
 
-  private *utteranceChunks(utterances: readonly Float32Array[]): Generator<UtteranceChunk> {
+  private *utteranceChunks(utterances: readonly Float32Array[], adapters: readonly (Adapter | undefined)[]): Generator<UtteranceChunk> {
     for (const [utterance, samples] of utterances.entries()) {
       const features = this.featureChunks();
-      for (const chunk of features.push(samples)) yield { ...chunk, utterance };
-      yield { ...features.finish(), utterance };
+      const adapter = adapters[utterance];
+      for (const chunk of features.push(samples)) yield { ...chunk, utterance, adapter };
+      yield { ...features.finish(), utterance, adapter };
     }
   }
 
@@ -208,7 +248,7 @@ export class Recognizer {
    * One pass over packed chunks, of one recording or several; what is said about each does not depend on the others. Log-probabilities,
    * or, of a transducer, what its joint network takes.
    */
-  forward(chunks: readonly FeatureChunk[]): Chunk[] {
+  forward(chunks: readonly HeardChunk[]): Chunk[] {
     // The search hears windows itself, which begin where the one before ended.
     if (this.windows) return chunks.map((chunk) => ({ ...chunk, tokens: 1 }));
     return tidy(() => {
@@ -217,7 +257,7 @@ export class Recognizer {
       chunks.forEach(({ frames, values }, index) => {
         packed.rows(offsets.begin(index), offsets.begin(index) + frames).write(values);
       });
-      const { output, offsets: hidden } = this.encode(packed, offsets);
+      const { output, offsets: hidden } = this.adapted(chunks, () => this.encode(packed, offsets));
       const values = output.toArray();
       const tokens = output.dim(1);
       return hidden.lengths.map((frames, index) => {
@@ -232,15 +272,24 @@ export class Recognizer {
     });
   }
 
+  /** A pass in which each chunk has its own adapter; where none has one, the pass is what it always was. */
+  private adapted<Result>(chunks: readonly HeardChunk[], pass: () => Result): Result {
+    const adapters = chunks.map(({ adapter }) => adapter?.factors);
+    if (adapters.every((factors) => factors === undefined)) return pass();
+    const { network } = this.model;
+    const offsets = new SequenceOffsets(chunks.map(({ frames }) => network.hiddenFrames(frames)));
+    return withAdapters({ kind: "sequences", offsets, adapters }, pass);
+  }
+
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
-  decoding(options?: RecordingOptions): Decoding {
+  decoding(options?: HearingOptions): Decoding {
     const { secondsPerFrame, network, frontEnd } = this.model;
     const blankId = network.kind === "ctc" ? network.blankId : undefined;
     return new Decoding(this.search(options), blankId, secondsPerFrame, frontEnd.config.samplingRate);
   }
 
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
-  search({ hotwords = [] }: RecordingOptions = {}): Search {
+  search({ hotwords = [], adapter = this.adapter }: HearingOptions = {}): Search {
     const { network, secondsPerFrame, textTokenizer, frontEnd } = this.model;
     const { tokenizer } = this;
     if (network.kind === "sequence-to-sequence") {
@@ -248,7 +297,8 @@ export class Recognizer {
       const { samplingRate, windowSamples = 30 * samplingRate, cutSamples, quietSamples } = frontEnd.config;
       const cut = cutSamples && quietSamples ? { within: cutSamples, quiet: quietSamples } : undefined;
       const settings = { samplingRate, windowSamples, secondsPerFrame, cut };
-      return new WindowSearch(this.windows as WindowDecoder, textTokenizer as TextTokenizer, settings);
+      const search = new WindowSearch(this.windows as WindowDecoder, textTokenizer as TextTokenizer, settings);
+      return adapter ? new AdaptedSearch(search, adapter) : search;
     }
     if (!tokenizer) throw new UsmLiteError("INTERNAL", "a recognizer of frames has a tokenizer");
     const times = { secondsPerFrame };
@@ -274,6 +324,11 @@ export class Recognizer {
     return { output: onCpu(projected), offsets: hidden };
   }
 
+  /** What recordings are heard with that bring nothing of their own. */
+  get ownAdapter(): Adapter | undefined {
+    return this.adapter;
+  }
+
   /** Searches what remains of each recording; transducers take their steps together. */
   private searchRest(decodings: readonly Decoding[]): void {
     const searches = decodings.map(({ search }) => search);
@@ -288,8 +343,13 @@ function checkAborted(isAborted: () => boolean): void {
   if (isAborted()) throw new UsmLiteError("ABORTED", "the transcription was aborted");
 }
 
+/** A chunk, and what it is heard with. */
+export interface HeardChunk extends FeatureChunk {
+  readonly adapter?: Adapter | undefined;
+}
+
 /** A chunk of one of several utterances. */
-interface UtteranceChunk extends FeatureChunk {
+interface UtteranceChunk extends HeardChunk {
   readonly utterance: number;
 }
 

@@ -4,12 +4,12 @@ import type { RecognizedSpeech } from "./decoding.js";
 import type { FeatureChunk } from "./feature_chunks.js";
 import type { ForwardBatcher } from "./forward_batcher.js";
 import { PartialRecognition, type PartialText } from "./partial_recognition.js";
-import type { Recognizer, RecordingOptions } from "./recognizer.js";
+import type { HearingOptions, Recognizer } from "./recognizer.js";
 
 export interface Recording {
   readonly recognizer: Recognizer;
   readonly batcher: ForwardBatcher;
-  readonly options: RecordingOptions;
+  readonly options: HearingOptions;
   readonly signal: AbortSignal;
   readonly onPartial?: ((partial: PartialText) => void) | undefined;
 }
@@ -28,8 +28,9 @@ export async function recognizeFile(
   const decoding = recognizer.decoding(options);
   const features = recognizer.featureChunks();
   let heardSeconds = 0;
+  const { adapter = recognizer.ownAdapter } = options;
   const hear = async (chunk: FeatureChunk): Promise<void> => {
-    const heard = await batcher.hear(chunk, { deadline: performance.now() + allowed.file, signal });
+    const heard = await batcher.hear({ ...chunk, adapter }, { deadline: performance.now() + allowed.file, signal });
     decoding.push(heard);
     heardSeconds = (chunk.firstFrame + chunk.frames) / recognizer.melRate;
     onPartial?.({ text: decoding.settledText(), settledSeconds: chunk.firstFrame / recognizer.melRate, heardSeconds });
@@ -58,8 +59,9 @@ export async function recognizeLive(
   const decoding = recognizer.decoding(options);
   const features = recognizer.featureChunks();
   const partial = onPartial && new PartialRecognition(recognizer, options);
+  const { adapter = recognizer.ownAdapter } = options;
   const hear = (chunk: FeatureChunk, milliseconds: number): Promise<Chunk> =>
-    batcher.hear(chunk, { deadline: performance.now() + milliseconds, signal }, false);
+    batcher.hear({ ...chunk, adapter }, { deadline: performance.now() + milliseconds, signal }, false);
   for await (const block of blocks) {
     for (const chunk of features.push(block)) decoding.push(await hear(chunk, allowed.partial));
     const chunk = partial?.push(block);

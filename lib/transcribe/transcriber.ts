@@ -16,6 +16,8 @@ export const defaultMaximumHours = 4;
 export interface TranscriberOptions extends RecognizerOptions, BatchingOptions {
   /** Model folder; the model of this package when absent. */
   readonly model?: string;
+  /** Folder of adapters, one folder for each speaker, that {@link RecordingOptions.speaker} chooses among. */
+  readonly adapters?: string;
   /** Longest audio accepted, in seconds; {@link defaultMaximumHours} when absent, Infinity for no limit. */
   readonly maximumSeconds?: number;
 }
@@ -52,7 +54,7 @@ export class Transcriber implements AsyncDisposable {
 
   /**
    * Starts the worker and loads the model.
-   * @throws UsmLiteError as {@link loadModel} does
+   * @throws UsmLiteError as {@link loadModel} does; for an adapter FILE_NOT_FOUND, BAD_ADAPTER, ADAPTER_MISMATCH
    */
   static async load(options: TranscriberOptions = {}): Promise<Transcriber> {
     const workerData: WorkerOptions = {
@@ -84,7 +86,8 @@ export class Transcriber implements AsyncDisposable {
 
   /**
    * Files are read piece by piece, so that memory hardly grows with their length.
-   * @throws UsmLiteError BAD_AUDIO, FILE_NOT_FOUND, FILE_UNREADABLE, AUDIO_TOO_LONG, INVALID_ARGUMENT, ABORTED
+   * @throws UsmLiteError BAD_AUDIO, FILE_NOT_FOUND, FILE_UNREADABLE, AUDIO_TOO_LONG, INVALID_ARGUMENT, ABORTED; for a speaker
+   *   UNKNOWN_SPEAKER, BAD_ADAPTER, ADAPTER_MISMATCH
    */
   transcribe(audio: AudioInput, { signal, ...options }: TranscribeOptions = {}): Promise<RecognizedSpeech> {
     return this.request((id) => ({ kind: "transcribe", id, audio, options }), signal).result;

@@ -1,5 +1,7 @@
 /** A recognition worker thread: loads the model once, then recognises recordings, several at a time. */
 import { parentPort, workerData } from "node:worker_threads";
+import { AdapterBase } from "../adapt/adapter_base.js";
+import { AdapterStore, type AdapterLease } from "../adapt/adapter_store.js";
 import { readAudio } from "../audio/decode.js";
 import { UsmLiteError } from "../errors.js";
 import { loadModel, type SpeechModel } from "../models/model_folder.js";
@@ -31,12 +33,13 @@ const active = new Map<number, Active>();
 try {
   const model = loadOrShare();
   const recognizer = new Recognizer(model, options);
+  const adapters = storeOf(model);
   const batcher = new ForwardBatcher(recognizer, options, (statistics) => {
     const { bytesInUse, bytesCached } = memoryStatistics();
     if (bytesCached > maximumCachedBytes) trimMemory();
     post({ kind: "pass", ...statistics, tensorBytes: bytesInUse });
   });
-  port.on("message", (request: WorkerRequest) => receive(request, recognizer, batcher));
+  port.on("message", (request: WorkerRequest) => receive(request, { recognizer, batcher, adapters }));
   post({ kind: "ready", sharedMatrices: model.shareMatrices(), vocabulary: vocabularyOf(model) });
 } catch (error) {
   post({ kind: "failed", ...failure(error) });
@@ -69,16 +72,29 @@ function loadOrShare(): SpeechModel {
   }
 }
 
-function receive(request: WorkerRequest, recognizer: Recognizer, batcher: ForwardBatcher): void {
+function storeOf(model: SpeechModel): AdapterStore | undefined {
+  if (options.adapters === undefined) return undefined;
+  if (model.device === "cuda") throw new UsmLiteError("INVALID_ARGUMENT", 'adapters compute on the CPU only; use device "cpu"');
+  return new AdapterStore(options.adapters, new AdapterBase(model));
+}
+
+/** What all recordings share. */
+interface Shared {
+  readonly recognizer: Recognizer;
+  readonly batcher: ForwardBatcher;
+  readonly adapters: AdapterStore | undefined;
+}
+
+function receive(request: WorkerRequest, shared: Shared): void {
   switch (request.kind) {
     case "transcribe": {
       const { id, audio, options: recording } = request;
-      start(id, recording, undefined, (shared) => recognizeFile(blocksOf(audio, recognizer, shared.signal), shared), recognizer, batcher);
+      start(id, recording, undefined, (one) => recognizeFile(blocksOf(audio, shared.recognizer, one.signal), one), shared);
       break;
     }
     case "listen": {
       const feed = new AudioFeed();
-      start(request.id, request.options, feed, (shared) => recognizeLive(feed, shared), recognizer, batcher);
+      start(request.id, request.options, feed, (one) => recognizeLive(feed, one), shared);
       break;
     }
     case "samples":
@@ -98,22 +114,35 @@ function receive(request: WorkerRequest, recognizer: Recognizer, batcher: Forwar
 
 function start(
   id: number,
-  { partials, ...recording }: RecordingRequest,
+  { partials, speaker, ...recording }: RecordingRequest,
   feed: AudioFeed | undefined,
   recognize: (recording: Recording) => Promise<RecognizedSpeech>,
-  recognizer: Recognizer,
-  batcher: ForwardBatcher,
+  { recognizer, batcher, adapters }: Shared,
 ): void {
   const controller = new AbortController();
   active.set(id, { controller, ...(feed ? { feed } : {}) });
   const onPartial: Recording["onPartial"] = partials ? (partial) => post({ kind: "partial", id, ...partial }) : undefined;
-  recognize({ recognizer, batcher, options: recording, signal: controller.signal, onPartial })
+  let lease: AdapterLease | undefined;
+  const recognized = async (): Promise<RecognizedSpeech> => {
+    lease = leaseOf(speaker, adapters);
+    const hearing = { ...recording, adapter: lease?.adapter };
+    return recognize({ recognizer, batcher, options: hearing, signal: controller.signal, onPartial });
+  };
+  recognized()
     .then((transcript): WorkerAnswer => ({ kind: "done", id, transcript }))
     .catch((error: unknown): WorkerAnswer => ({ kind: "failed", id, ...failure(error) }))
     .then((answer) => {
+      lease?.release();
       active.delete(id);
       post(answer);
     });
+}
+
+/** The adapter of a speaker, which stays until the recording was recognised. */
+function leaseOf(speaker: string | undefined, adapters: AdapterStore | undefined): AdapterLease | undefined {
+  if (speaker === undefined) return undefined;
+  if (adapters) return adapters.lease(speaker);
+  throw new UsmLiteError("UNKNOWN_SPEAKER", `there is no adapter of speaker ${JSON.stringify(speaker.slice(0, 200))}: no folder of adapters was named`);
 }
 
 function blocksOf(

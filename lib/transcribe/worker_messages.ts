@@ -14,6 +14,8 @@ export interface WorkerOptions extends RecognizerOptions, BatchingOptions {
   readonly model: string;
   /** Longest audio accepted, in seconds. */
   readonly maximumSeconds: number;
+  /** Folder of adapters, one folder for each speaker. */
+  readonly adapters?: string;
   /** The model's packed weights, where another worker of this process holds them. */
   readonly sharedMatrices?: SharedMatrices;
 }

@@ -39,6 +39,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_gelu(exports);
   define_grouped_convolution(exports);
   define_instance_norm(exports);
+  define_low_rank(exports);
   define_lstm_cell(exports);
   define_lstm_sequence(exports);
   define_plane_convolution(exports);

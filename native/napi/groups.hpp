@@ -21,6 +21,7 @@ void define_cached_attention(Napi::Object exports);
 void define_gelu(Napi::Object exports);
 void define_grouped_convolution(Napi::Object exports);
 void define_instance_norm(Napi::Object exports);
+void define_low_rank(Napi::Object exports);
 void define_lstm_cell(Napi::Object exports);
 void define_lstm_sequence(Napi::Object exports);
 void define_plane_convolution(Napi::Object exports);

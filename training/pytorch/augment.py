@@ -5,6 +5,7 @@ import torch
 
 DECIBEL = 0.2302585  # of power, in nats
 ENERGY_FLOOR = -11.512925  # ln 1e-5, the lowest value of the front end
+SILENCE = -30.0  # of noise that is not there: far below the floor
 LOWEST_HERTZ, HIGHEST_HERTZ = 125.0, 7500.0
 
 
@@ -31,7 +32,7 @@ def uniform(low, high, shape, device):
     return torch.rand(shape, device=device) * (high - low) + low
 
 
-def warp_frequencies(x, extent: float):
+def warp_frequencies(x, extent):
     """Vocal tract length perturbation (Jaitly and Hinton 2013): scales the frequency axis of each sequence."""
     count, _, bins = x.shape
     mel = torch.linspace(hertz_to_mel(LOWEST_HERTZ), hertz_to_mel(HIGHEST_HERTZ), bins, device=x.device)
@@ -48,7 +49,7 @@ def hertz_to_mel(hertz: float) -> float:
     return float(1127.0 * torch.log1p(torch.tensor(hertz / 700.0)))
 
 
-def colour(x, options: Augmentation, strength: float):
+def colour(x, options: Augmentation, strength):
     """A random loudness and a smooth random frequency response, as of another microphone."""
     count, _, bins = x.shape
     axis = torch.linspace(-0.5, 0.5, bins, device=x.device)[None, :]
@@ -58,7 +59,7 @@ def colour(x, options: Augmentation, strength: float):
     return x + response[:, None, :]
 
 
-def add_noise(x, real, options: Augmentation, strength: float):
+def add_noise(x, real, options: Augmentation, strength):
     """Powers of uncorrelated sounds add: ln(e^x + e^n). Noise in one cell has an exponentially distributed power."""
     count, _, bins = x.shape
     mean = (x.exp() * real).sum((1, 2)) / (real.sum((1, 2)) * bins).clamp(min=1)
@@ -66,16 +67,16 @@ def add_noise(x, real, options: Augmentation, strength: float):
     axis = torch.linspace(-0.5, 0.5, bins, device=x.device)[None, :]
     spectrum = level - uniform(*options.noise_ratio, (count, 1), x.device) * DECIBEL
     spectrum = spectrum + uniform(-20, 20, (count, 1), x.device) * DECIBEL * axis
-    spectrum = torch.where(torch.rand((count, 1), device=x.device) < options.noise_share * strength, spectrum, -30.0)
+    spectrum = spectrum.masked_fill(torch.rand((count, 1), device=x.device) >= options.noise_share * strength, SILENCE)
     cell = torch.empty_like(x).exponential_().clamp(min=1e-6).log()
     x = torch.logaddexp(x, spectrum[:, None, :] + cell)
     babble = x.roll(1, 0) - uniform(*options.babble_ratio, (count, 1, 1), x.device) * DECIBEL
     quiet = torch.rand((count, 1, 1), device=x.device) >= options.babble_share * strength
-    babble = torch.where(quiet, -30.0, babble + (level - level.roll(1, 0))[:, :, None])
+    babble = (babble + (level - level.roll(1, 0))[:, :, None]).masked_fill(quiet, SILENCE)
     return torch.logaddexp(x, babble)
 
 
-def spec_augment(x, lengths, options: Augmentation, strength: float):
+def spec_augment(x, lengths, options: Augmentation, strength):
     """Zeroes bands and stretches of normalised features (Park et al. 2019; adaptive to length: 2020)."""
     count, frames, bins = x.shape
     device = x.device
@@ -94,18 +95,18 @@ def spec_augment(x, lengths, options: Augmentation, strength: float):
     return x.masked_fill(hidden_bins[:, None, :] | hidden_frames[:, :, None], 0.0)
 
 
-def augment(x, lengths, mean, deviation, options: Augmentation, strength: float):
+def augment(x, lengths, mean, deviation, options: Augmentation, strength):
     """
     From log-mel features to normalised, augmented ones.
-    lengths (sequences) frames of each, on the device; strength 0 only normalises.
+    lengths (sequences) frames of each, on the device; strength: between 0 and 1, on the device, or None to normalise only.
     """
     frames = torch.arange(x.shape[1], device=x.device)
     real = (frames[None, :] < lengths[:, None])[:, :, None]
-    if strength > 0:
+    if strength is not None:
         x = warp_frequencies(x, options.vocal_tract * strength)
         x = colour(x, options, strength)
         x = add_noise(x, real, options, strength).clamp(min=ENERGY_FLOOR)
     x = (x - mean) / deviation
-    if strength > 0:
+    if strength is not None:
         x = spec_augment(x, lengths, options, strength)
     return x * real

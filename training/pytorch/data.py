@@ -1,5 +1,7 @@
-"""Speech from training/pytorch/data.js, and batches of it that worker processes put together."""
+"""Speech from training/pytorch/data.js and synthesize.py, and batches of it that worker processes put together."""
 import json
+import lzma
+import os
 import struct
 from dataclasses import dataclass
 
@@ -10,6 +12,7 @@ from model import hidden_length
 
 DTYPES = {"I16": np.int16, "I32": np.int32}
 FRAMES_PER_SECOND = 100
+SYNTHETIC = "synthetic"
 
 
 class Speech:
@@ -29,7 +32,46 @@ class Speech:
             dtype = np.dtype(DTYPES[entry["dtype"]])
             array = np.memmap(path, dtype, "r", 8 + length + begin, ((end - begin) // dtype.itemsize,))
             setattr(self, name, array.reshape(entry["shape"]) if name == "features" else np.array(array))
-        self.count = len(self.dataset)
+        self.feature_files = [self.features]
+
+    @property
+    def count(self) -> int:
+        return len(self.dataset)
+
+    def add_synthetic(self, folder: str, text: str, words: str):
+        """
+        What synthesize.py wrote to `folder` from the file `text`. `words` (JSON) has tokens and phones of each word; both may be
+        compressed with xz. Nothing is known of where words begin.
+        """
+        read = lambda path: (lzma.open if path.endswith(".xz") else open)(path, "rt").read()
+        spelled, sentences = json.loads(read(words)), [line.split(" ") for line in read(text).splitlines()]
+        counts, lengths, symbols = [], [], {"tokens": [], "phones": []}
+        for name in sorted(name for name in os.listdir(folder) if name.endswith(".lines")):
+            with open(os.path.join(folder, name)) as file:
+                utterances = [(int(line), int(frames)) for line, _, frames in (row.split() for row in file.read().splitlines())]
+            if not utterances:
+                continue
+            total = sum(frames for _, frames in utterances)
+            path = os.path.join(folder, name.replace(".lines", ".features"))
+            self.feature_files.append(np.memmap(path, np.int16, "r").reshape(-1, self.features.shape[1])[:total])
+            for line, frames in utterances:
+                lengths.append(frames)
+                counts.append(len(sentences[line]))
+                for word in sentences[line]:
+                    symbols["tokens"].append(spelled[word][0])
+                    symbols["phones"].append(spelled[word][1])
+        after = lambda begins, more: np.concatenate((begins, begins[-1] + np.cumsum(more))).astype(np.int64)
+        self.frames, self.words = after(self.frames, lengths), after(self.words, counts)
+        self.word_frames = np.concatenate((self.word_frames, np.full(sum(counts), -1, np.int32)))
+        for kind, begins in (("tokens", "token_words"), ("phones", "phone_words")):
+            flat = np.array([symbol for word in symbols[kind] for symbol in word], np.int32)
+            setattr(self, kind, np.concatenate((getattr(self, kind), flat)))
+            setattr(self, begins, after(getattr(self, begins), [len(word) for word in symbols[kind]]))
+        new = len(lengths)
+        self.dataset = np.concatenate((self.dataset, np.full(new, len(self.datasets), np.int32)))
+        self.datasets.append(SYNTHETIC)
+        self.speaker = np.concatenate((self.speaker, np.full(new, -1, np.int32)))
+        self.held_out = np.concatenate((self.held_out, np.zeros(new, np.int32)))
 
     def word_range(self, utterance: int) -> range:
         return range(self.words[utterance], self.words[utterance + 1])
@@ -57,20 +99,76 @@ class Pieces:
             [begin + np.arange(frames) * self.speed for (begin, _), frames in zip(self.spans, self.span_frames)]
         )
 
+    def symbols(self, symbols: np.ndarray, begins: np.ndarray) -> np.ndarray:
+        return np.concatenate([symbols[begins[word] : begins[word + 1]] for word in self.words])
+
+    def count(self, begins: np.ndarray) -> int:
+        return int(sum(begins[word + 1] - begins[word] for word in self.words))
+
+
+@dataclass
+class Bucket:
+    """The fixed shape of a batch: sequences of up to so many frames and labels. Batches of one shape replay one CUDA graph."""
+
+    frames: int
+    sequences: int
+    plain: bool
+
+    @property
+    def labels(self) -> int:
+        return max(8, self.frames // 5)  # 20 a second: nobody spells faster
+
+    @property
+    def width(self) -> int:
+        return 2 * self.frames + 2 * self.labels + 3
+
+    def pack(self, speech: Speech, batch: list) -> torch.Tensor:
+        """int32 (sequences, width): where frames lie (first, share between it and the next), tokens, phones, the three lengths."""
+        packed = np.zeros((self.sequences, self.width), np.int32)
+        shares = packed[:, self.frames : 2 * self.frames].view(np.float32)
+        tokens = packed[:, 2 * self.frames : 2 * self.frames + self.labels]
+        phones = packed[:, 2 * self.frames + self.labels : -3]
+        for row, pieces in enumerate(batch):
+            positions = pieces.positions()
+            first = np.floor(positions)
+            packed[row, : pieces.frames] = first
+            shares[row, : pieces.frames] = positions - first
+            spelled, sounds = pieces.symbols(speech.tokens, speech.token_words), pieces.symbols(speech.phones, speech.phone_words)
+            tokens[row, : len(spelled)], phones[row, : len(sounds)] = spelled, sounds
+            packed[row, -3:] = pieces.frames, len(spelled), len(sounds)
+        return torch.from_numpy(packed)
+
+    def unpack(self, packed: torch.Tensor):
+        """(first, share, tokens, phones, frames, token counts, phone counts) of what `pack` made, on any device."""
+        frames, labels = self.frames, self.labels
+        first, shares, tokens, phones, lengths = packed.split((frames, frames, labels, labels, 3), 1)
+        counts = lengths.long()
+        return first.long(), shares.contiguous().view(torch.float32), tokens.long(), phones.long(), *counts.unbind(1)
+
 
 class Batches(torch.utils.data.IterableDataset):
     """
-    Endless random batches of about `batch_frames` frames, padding included.
+    Endless random batches (number of the bucket, packed batch), of about `batch_frames` frames each.
     plain: shared value; while it is not 0, sequences are a few words at their own speed, on which a model starts to learn.
+    synthetic: shared value, share of samples that are synthesized.
     weights: how often utterances of each dataset are drawn, relative to each other.
-    splice: share of samples that join words of several utterances of one speaker, so that no sentence is learned by heart.
+    splice: share of real samples that join words of several utterances of one speaker, so that no sentence is learned by heart.
     """
 
-    def __init__(self, speech: Speech, weights: dict, batch_frames: int, splice: float, speed: float, plain, seed: int):
+    PLAIN_FRAMES = (70, 110, 160, 220, 300, 420)
+    FRAMES = (180, 250, 320, 400, 480, 580, 700, 900, 1200, 1700)
+
+    def __init__(self, speech: Speech, weights: dict, batch_frames: int, splice: float, speed: float, plain, synthetic, seed: int):
         super().__init__()
-        self.speech, self.batch_frames, self.splice, self.speed = speech, batch_frames, splice, speed
-        self.plain, self.seed = plain, seed
-        train = np.flatnonzero(speech.held_out == 0)
+        self.speech, self.splice, self.speed = speech, splice, speed
+        self.plain, self.synthetic, self.seed = plain, synthetic, seed
+        self.buckets = [
+            Bucket(frames, max(1, batch_frames // frames), kind)
+            for kind, all_frames in ((True, self.PLAIN_FRAMES), (False, self.FRAMES)) for frames in all_frames
+        ]
+        made = np.array([name == SYNTHETIC for name in speech.datasets])[speech.dataset]
+        self.made = np.flatnonzero(made)
+        train = np.flatnonzero((speech.held_out == 0) & ~made)
         chance = np.array([weights.get(speech.datasets[speech.dataset[index]], 1.0) for index in train])
         self.train, self.chance = train, np.cumsum(chance) / chance.sum()
         aligned = [index for index in train if all(speech.word_frames[word] >= 0 for word in speech.word_range(index))]
@@ -82,35 +180,38 @@ class Batches(torch.utils.data.IterableDataset):
     def __iter__(self):
         worker = torch.utils.data.get_worker_info()
         random = np.random.default_rng((self.seed, worker.id if worker else 0))
+        waiting = [[] for _ in self.buckets]
         while True:
             plain = self.plain.value != 0
-            pool, frames = [], 0
-            while frames < 10 * self.batch_frames:
-                pieces = self.sample(random, plain)
-                if hidden_length(pieces.frames) >= 2:
-                    pool.append(pieces)
-                    frames += pieces.frames
-            pool.sort(key=lambda pieces: pieces.frames)
-            batches, batch = [], []
-            for pieces in pool:
-                if batch and (len(batch) + 1) * pieces.frames > self.batch_frames:
-                    batches.append(batch)
-                    batch = []
-                batch.append(pieces)
-            # What is left over at the end are the longest: a batch too.
-            for index in random.permutation(len(batches) + 1):
-                yield self.collate((batches + [batch])[index], plain)
+            pieces = self.sample(random, plain)
+            number = self.bucket_of(pieces, plain)
+            if number is None:
+                continue
+            waiting[number].append(pieces)
+            if len(waiting[number]) == self.buckets[number].sequences:
+                yield number, self.buckets[number].pack(self.speech, waiting[number])
+                waiting[number] = []
 
-    def draw(self, random) -> int:
-        return int(self.train[np.searchsorted(self.chance, random.random())])
+    def bucket_of(self, pieces: Pieces, plain: bool):
+        """Number of the narrowest bucket that holds a sample; None for one that cannot be learned from."""
+        labels = max(pieces.count(self.speech.token_words), pieces.count(self.speech.phone_words))
+        if hidden_length(pieces.frames) < 2 or labels > hidden_length(pieces.frames):
+            return None
+        for number, bucket in enumerate(self.buckets):
+            if bucket.plain == plain and pieces.frames <= bucket.frames and labels <= bucket.labels:
+                return number
+        return None
 
     def sample(self, random, plain: bool) -> Pieces:
-        speech, utterance = self.speech, self.draw(random)
+        speech = self.speech
         speed = 1.0 if plain else float(np.exp(random.uniform(-self.speed, self.speed)))
+        if not plain and len(self.made) and random.random() < self.synthetic.value:
+            return self.whole(int(self.made[random.integers(len(self.made))]), speed)
+        utterance = int(self.train[np.searchsorted(self.chance, random.random())])
         if utterance in self.aligned and plain:
             return self.words_of(random, utterance, 1 + int(random.integers(4)), speed)
         if utterance not in self.aligned or random.random() >= self.splice:
-            return Pieces([(int(speech.frames[utterance]), int(speech.frames[utterance + 1]))], list(speech.word_range(utterance)), speed)
+            return self.whole(utterance, speed)
         same = self.by_speaker[speech.speaker[utterance]]
         wanted = FRAMES_PER_SECOND * random.uniform(1.5, 8.0)
         pieces = Pieces([], [], speed)
@@ -119,33 +220,16 @@ class Batches(torch.utils.data.IterableDataset):
             pieces = Pieces(pieces.spans + more.spans, pieces.words + more.words, speed)
         return pieces
 
+    def whole(self, utterance: int, speed: float) -> Pieces:
+        speech = self.speech
+        return Pieces([(int(speech.frames[utterance]), int(speech.frames[utterance + 1]))], list(speech.word_range(utterance)), speed)
+
     def words_of(self, random, utterance: int, count: int, speed: float) -> Pieces:
         words = self.speech.word_range(utterance)
         count = min(count, len(words))
         first = words.start + int(random.integers(len(words) - count + 1))
         span = (self.speech.word_begin(utterance, first), self.speech.word_begin(utterance, first + count))
         return Pieces([span], list(range(first, first + count)), speed)
-
-    def collate(self, batch: list, plain: bool) -> dict:
-        frames = [pieces.frames for pieces in batch]
-        positions = np.zeros((len(batch), max(frames)), np.float64)
-        for row, pieces in enumerate(batch):
-            positions[row, : frames[row]] = pieces.positions()
-        first = np.floor(positions)
-        return {
-            "first": torch.from_numpy(first.astype(np.int32)),
-            "share": torch.from_numpy((positions - first).astype(np.float32)),
-            "frames": frames,
-            "lengths": torch.tensor(frames),
-            "plain": plain,
-            "tokens": self.targets(batch, self.speech.tokens, self.speech.token_words),
-            "phones": self.targets(batch, self.speech.phones, self.speech.phone_words),
-        }
-
-    @staticmethod
-    def targets(batch: list, symbols: np.ndarray, begins: np.ndarray):
-        rows = [np.concatenate([symbols[begins[word] : begins[word + 1]] for word in pieces.words]) for pieces in batch]
-        return torch.from_numpy(np.concatenate(rows).astype(np.int64)), [len(row) for row in rows]
 
 
 def held_out_batches(speech: Speech, batch_frames: int):

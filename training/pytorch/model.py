@@ -1,9 +1,8 @@
 """LasrForCTC in plain PyTorch: the names and the arithmetic of transformers' models/lasr, which usm-lite shares.
 
-Unlike there, training may drop residual branches and whole blocks, and statistics of batch normalisation leave padding out.
+Unlike there, training may drop residual branches, and statistics of batch normalisation leave padding out.
 """
 import math
-import random
 from dataclasses import dataclass, field
 
 import torch
@@ -32,7 +31,6 @@ class Sizes:
     dropout: float = 0.1
     activation_dropout: float = 0.1
     attention_dropout: float = 0.1
-    layerdrop: float = 0.0
     batch_norm_momentum: float = 0.02
     residual_dropout: float = field(default=0.1, metadata={"exported": False})
     plain: bool = field(default=False, metadata={"exported": False})  # nothing is dropped, whatever the probabilities say
@@ -49,27 +47,13 @@ def hidden_length(frames):
     return frames
 
 
-@dataclass
-class Padding:
-    """Which frames of a padded batch (sequences, frames) are real."""
-
-    valid: torch.Tensor  # indices of real frames in the flattened batch
-    keys: torch.Tensor  # (sequences, 1, 1, frames), True where attention may look
-    real: torch.Tensor  # (sequences, frames, 1)
-
-    @staticmethod
-    def of(lengths, frames: int, device) -> "Padding":
-        """`lengths` on the CPU: what has to be counted is counted there, and nothing waits for the device."""
-        real = torch.arange(frames)[None, :] < torch.as_tensor(lengths)[:, None]
-        valid = real.flatten().nonzero().squeeze(1)
-        if torch.device(device).type == "cuda":
-            real, valid = real.pin_memory(), valid.pin_memory()
-        real = real.to(device, non_blocking=True)
-        return Padding(valid.to(device, non_blocking=True), real[:, None, None, :], real[:, :, None])
+def real_frames(lengths, frames: int):
+    """(sequences, frames, 1): which frames of a padded batch are real. `lengths` (sequences) on the device."""
+    return (torch.arange(frames, device=lengths.device)[None, :] < lengths[:, None])[:, :, None]
 
 
 def strided_convolution(convolution: nn.Conv1d, x):
-    """(sequences, frames, channels), as a matrix product: shapes differ in every step, and cuDNN plans for each anew."""
+    """(sequences, frames, channels), as a matrix product."""
     windows = x.unfold(1, SUBSAMPLING_KERNEL, SUBSAMPLING_STRIDE).flatten(2)  # (sequences, hidden frames, channels * kernel)
     return F.linear(windows, convolution.weight.flatten(1), convolution.bias)
 
@@ -112,7 +96,7 @@ class SelfAttention(nn.Module):
         self.v_proj = nn.Linear(hidden, hidden, bias=False)
         self.o_proj = nn.Linear(hidden, hidden, bias=False)
 
-    def forward(self, x, padding: Padding, rotary):
+    def forward(self, x, real, rotary):
         batch, frames, hidden = x.shape
         split = (batch, frames, self.heads, hidden // self.heads)
         query, key, value = (
@@ -120,13 +104,13 @@ class SelfAttention(nn.Module):
         )
         query, key = rotate(query, rotary), rotate(key, rotary)
         dropped = self.sizes.attention_dropout if self.training and not self.sizes.plain else 0.0
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=padding.keys, dropout_p=dropped)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=real.transpose(1, 2)[:, None], dropout_p=dropped)
         return self.o_proj(attended.transpose(1, 2).reshape(batch, frames, hidden))
 
 
 def rotary_positions(frames: int, head: int, device):
     """cos and sin (frames, head) of rotary positions (Su et al. 2021)."""
-    inverse = ROPE_THETA ** (-torch.arange(0, head, 2, device=device, dtype=torch.float32) / head)
+    inverse = (torch.arange(0, head, 2, device=device, dtype=torch.float32) * (-math.log(ROPE_THETA) / head)).exp()
     angles = torch.arange(frames, device=device, dtype=torch.float32)[:, None] * inverse
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos(), angles.sin()
@@ -144,16 +128,32 @@ class ConvolutionModule(nn.Module):
         hidden = sizes.hidden_size
         self.pointwise_conv1 = nn.Conv1d(hidden, 2 * hidden, 1, bias=False)
         self.depthwise_conv = nn.Conv1d(hidden, hidden, sizes.conv_kernel_size, padding="same", groups=hidden, bias=False)
-        self.norm = nn.BatchNorm1d(hidden, momentum=sizes.batch_norm_momentum)
+        self.norm = MaskedBatchNorm(hidden, momentum=sizes.batch_norm_momentum)
         self.pointwise_conv2 = nn.Conv1d(hidden, hidden, 1, bias=False)
 
-    def forward(self, x, padding: Padding):
-        batch, frames, hidden = x.shape
-        gated = F.glu(F.linear(x, self.pointwise_conv1.weight.squeeze(2)), dim=-1) * padding.real
+    def forward(self, x, real):
+        gated = F.glu(F.linear(x, self.pointwise_conv1.weight.squeeze(2)), dim=-1) * real
         convolved = self.depthwise_conv(gated.transpose(1, 2)).transpose(1, 2)
-        real = convolved.reshape(batch * frames, hidden).index_select(0, padding.valid)
-        real = F.linear(F.silu(self.norm(real)), self.pointwise_conv2.weight.squeeze(2))
-        return real.new_zeros(batch * frames, hidden).index_copy(0, padding.valid, real).view(batch, frames, hidden)
+        return F.linear(F.silu(self.norm(convolved * real, real)), self.pointwise_conv2.weight.squeeze(2))
+
+
+class MaskedBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation of (sequences, frames, channels) that are zero where frames are padding, which does not count."""
+
+    def forward(self, x, real):
+        if self.training:
+            count = real.sum()
+            mean = x.sum((0, 1), dtype=torch.float32) / count
+            square = torch.linalg.vector_norm(x, dim=(0, 1), dtype=torch.float32).square() / count
+            variance = (square - mean.square()).clamp(min=0)
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), self.momentum)
+        else:
+            mean, variance = self.running_mean, self.running_var
+        scale = self.weight.float() * (variance + self.eps).rsqrt()
+        shift = self.bias.float() - mean * scale
+        return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
 
 
 class Block(nn.Module):
@@ -167,14 +167,14 @@ class Block(nn.Module):
             setattr(self, f"norm_{name}", nn.LayerNorm(sizes.hidden_size, LAYER_NORM_EPSILON, bias=False))
         self.sizes = sizes
 
-    def forward(self, x, padding: Padding, rotary):
+    def forward(self, x, real, rotary):
         def branch(value):
             return drop(value, self.sizes.residual_dropout, self)
 
         kept, added = FEED_FORWARD_RESIDUAL
         x = kept * x + added * branch(self.feed_forward1(self.norm_feed_forward1(x)))
-        x = x + branch(self.self_attn(self.norm_self_att(x), padding, rotary))
-        x = CONVOLUTION_RESIDUAL[0] * x + CONVOLUTION_RESIDUAL[1] * branch(self.conv(self.norm_conv(x), padding))
+        x = x + branch(self.self_attn(self.norm_self_att(x), real, rotary))
+        x = CONVOLUTION_RESIDUAL[0] * x + CONVOLUTION_RESIDUAL[1] * branch(self.conv(self.norm_conv(x), real))
         x = kept * x + added * branch(self.feed_forward2(self.norm_feed_forward2(x)))
         return self.norm_out(x)
 
@@ -189,19 +189,18 @@ class Encoder(nn.Module):
 
     def forward(self, features, lengths, inner_layer: int):
         """
-        features (sequences, frames, mel bins); lengths: hidden frames of each, on the CPU.
-        Returns the output, the output of block `inner_layer` (counted from 1), and the padding of both.
+        features (sequences, frames, mel bins); lengths: hidden frames of each, on the device.
+        Returns the output, the output of block `inner_layer` (counted from 1), and which frames are real.
         """
         x = drop(self.subsampler(features), self.sizes.dropout, self)
-        padding = Padding.of(lengths, x.shape[1], x.device)
+        real = real_frames(lengths, x.shape[1])
         rotary = rotary_positions(x.shape[1], self.sizes.hidden_size // self.sizes.num_attention_heads, x.device)
         inner = x
         for number, layer in enumerate(self.layers, start=1):
-            if not (self.training and not self.sizes.plain and random.random() < self.sizes.layerdrop):
-                x = layer(x, padding, rotary)
+            x = layer(x, real, rotary)
             if number == inner_layer:
                 inner = x
-        return self.out_norm(x), inner, padding
+        return self.out_norm(x), inner, real
 
 
 class LasrForCTC(nn.Module):
@@ -228,6 +227,7 @@ class LasrForCTC(nn.Module):
 
     def forward(self, features, lengths):
         """Log-probabilities (sequences, hidden frames, vocabulary) in float32: of tokens, and of inner symbols."""
-        hidden, inner, padding = self.encoder(features, lengths, self.inner_layer)
+        features = features.to(self.inner_head.weight.dtype)
+        hidden, inner, real = self.encoder(features, lengths, self.inner_layer)
         logits = F.linear(hidden, self.ctc_head.weight.squeeze(2), self.ctc_head.bias)
-        return logits.float().log_softmax(-1), self.inner_head(inner).float().log_softmax(-1), padding
+        return logits.float().log_softmax(-1), self.inner_head(inner).float().log_softmax(-1), real

@@ -3,7 +3,9 @@
  * recipe: weights are pruned before they are quantized (Harma et al., ICLR 2025, arXiv 2405.20935).
  */
 import type { ModifierType } from "../modifier.js";
+import { distillation } from "./distillation.js";
 import { lowRank } from "./low_rank.js";
+import { manySizes } from "./many_sizes.js";
 import { mixedPrecision } from "./mixed_precision.js";
 import { quantization } from "./quantization.js";
 import { roundToNearest } from "./round_to_nearest.js";
@@ -11,4 +13,6 @@ import { gptq, sparsegpt } from "./second_order.js";
 import { sparsity } from "./sparsity.js";
 import { wanda } from "./wanda.js";
 
-export const modifierTypes: readonly ModifierType[] = [roundToNearest, mixedPrecision, wanda, gptq, sparsegpt, lowRank, sparsity, quantization];
+export const modifierTypes: readonly ModifierType[] = [
+  roundToNearest, mixedPrecision, wanda, gptq, sparsegpt, lowRank, manySizes, distillation, sparsity, quantization,
+];

@@ -9,7 +9,7 @@ import { transducerLoss } from "../../ops/transducer_loss.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import { tidy } from "../../tensor/scope.js";
 import { Tensor } from "../../tensor/tensor.js";
-import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import type { BatchLoss, ForwardOutputs, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
 import { forwardContextOf } from "../ctc_training.js";
 import type { Encoded, TransducerNetwork } from "../speech_network.js";
 import type { ParakeetTransducerConfig } from "./parakeet_config.js";
@@ -56,19 +56,30 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
     const { weight: stored, bias, name } = this.head;
     if (!(stored instanceof Tensor)) throw new UsmLiteError("UNSUPPORTED_MODEL", "packed weights cannot be trained; load the model with float weights");
-    const forward = forwardContextOf(batch, context);
-    const hidden: (Tensor | undefined)[] = this.encoder.blocks.map(() => undefined);
-    const inspect = context.keepHidden ? (x: Tensor, block: number) => void (hidden[block] = x) : undefined;
-    const { projected, offsets } = this.encode(batch.features, batch.offsets, forward, inspect);
-    const predictions = this.prediction.forward(batch.targets, this.blankId, forward);
+    const { projected, ...outputs } = this.encodeBatch(batch, context);
+    const predictions = this.prediction.forward(batch.targets, this.blankId, forwardContextOf(batch, context));
     const weight = context.transformWeight?.(name, stored) ?? stored;
     const { durations } = this.config;
-    const result = transducerLoss(projected, offsets, predictions, batch.targets, { weight, bias: bias as Tensor }, {
+    const result = transducerLoss(projected, outputs.offsets, predictions, batch.targets, { weight, bias: bias as Tensor }, {
       blank: this.blankId,
       durations,
       reduction: durations.length > 0 ? "mean" : "mean-volume",
     });
-    return { ...result, outputs: { offsets, ...(inspect ? { hidden } : {}) } };
+    return { ...result, outputs };
+  }
+
+  /** Hidden states alone: the joint network, which is much of the work, is left out. */
+  outputs(batch: TrainingBatch, context: TrainingContext): ForwardOutputs {
+    const { projected, ...outputs } = this.encodeBatch(batch, context);
+    projected.dispose();
+    return outputs;
+  }
+
+  private encodeBatch(batch: TrainingBatch, context: TrainingContext): ForwardOutputs & { readonly projected: Tensor } {
+    const hidden: Tensor[] = [];
+    const inspect = context.keepHidden ? (x: Tensor, block: number) => void (hidden[block] = x) : undefined;
+    const { projected, offsets } = this.encode(batch.features, batch.offsets, forwardContextOf(batch, context), inspect);
+    return { projected, offsets, ...(inspect ? { hidden } : {}) };
   }
 
   weightsChanged(): void {

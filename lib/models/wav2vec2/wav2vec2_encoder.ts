@@ -71,7 +71,7 @@ export class Wav2Vec2Encoder implements Encoder {
   }
 
   forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Tensor {
-    return releaseUnlessRecording(() => {
+    return released(inspectLayer, () => {
       const placed = scaledSum(x, 1, this.positions.forward(x, offsets), 1);
       const { do_stable_layer_norm: normalizeFirst } = this.config;
       const step = (block: TransformerBlock, input: Tensor): Tensor => block.forward(input, offsets, context);
@@ -138,7 +138,7 @@ export class Wav2Vec2ConformerEncoder implements Encoder {
 
   forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Tensor {
     const longest = Math.max(1, ...offsets.lengths);
-    return releaseUnlessRecording(() => {
+    return released(inspectLayer, () => {
       const placed = this.positions ? { ...context, positions: this.positions.forDistances(longest - 1, longest - 1) } : context;
       return this.norm.forward(throughBlocks(this.blocks, x, (block, input) => block.forward(input, offsets, placed), inspectLayer));
     });
@@ -171,6 +171,9 @@ const relativeNames = {
   contentBias: "pos_bias_u",
   positionBias: "pos_bias_v",
 } as const;
+
+/** What `body` makes on the way is released, unless a tape or `inspectLayer` may need it. */
+const released = (inspectLayer: InspectLayer | undefined, body: () => Tensor): Tensor => (inspectLayer ? body() : releaseUnlessRecording(body));
 
 /** Block after block, each input released once its output is there unless something else may need it. */
 function throughBlocks<Block>(blocks: readonly Block[], x: Tensor, step: (block: Block, x: Tensor) => Tensor, inspectLayer?: InspectLayer): Tensor {

@@ -1,0 +1,76 @@
+/** `usm-lite adapt`: an adapter of one speaker, or of many, from speech. */
+import { Command } from "commander";
+import type { AdaptationReport } from "../adapt/adapt_speaker.js";
+import { modelOption, positiveInteger, positiveNumber } from "./options.js";
+
+interface AdaptCommandOptions {
+  model: string;
+  data: string;
+  out: string;
+  shared?: string;
+  unsupervised?: boolean;
+  rank?: number;
+  alpha?: number;
+  dropout?: number;
+  target: string[];
+  epochs?: number;
+  learningRate?: number;
+  seed?: number;
+  json?: boolean;
+}
+
+export function adaptCommand(): Command {
+  return new Command("adapt")
+    .description("Learn an adapter (LoRA) of one speaker, or one that many speakers share, from speech.")
+    .addOption(modelOption())
+    .requiredOption("--data <manifest>", "JSON lines with audio_filepath, duration and text: a minute or more of one speaker")
+    .requiredOption("--out <folder>", "folder of the adapter, in the layout of PEFT; exchanged where it exists")
+    .option("--shared <folder>", "adapter to learn on top of; the new one holds both")
+    .option("--unsupervised", "learn from what the model hears with confidence, not from the manifest's text")
+    .option("--rank <count>", "of the matrices that are added; default: 4", positiveInteger("--rank"))
+    .option("--alpha <number>", "what is added is multiplied by alpha / rank; default: the rank", positiveNumber("--alpha"))
+    .option("--dropout <share>", "of what adapters see while they learn; default: 0.1", Number)
+    .option("--target <pattern>", "layers to adapt, any number of times: * for any characters, re: before a regular expression", (value: string, before: string[]) => [...before, value], [])
+    .option("--epochs <count>", "times that speech is learned from, at most", positiveInteger("--epochs"))
+    .option("--learning-rate <rate>", "highest learning rate", positiveNumber("--learning-rate"))
+    .option("--seed <number>", "of all randomness; default: 1", Number)
+    .option("--json", "machine-readable report")
+    .action(adapt);
+}
+
+async function adapt(options: AdaptCommandOptions): Promise<void> {
+  const { AdapterBase } = await import("../adapt/adapter_base.js");
+  const { readAdapter, writeAdapter } = await import("../adapt/adapter_file.js");
+  const { readManifest } = await import("../data/manifest.js");
+  const { loadModel } = await import("../models/model_folder.js");
+  const model = loadModel(options.model);
+  const base = new AdapterBase(model);
+  const utterances = readManifest(options.data);
+  const { rank, alpha, dropout, target, epochs, learningRate, seed, unsupervised } = options;
+  const settings = {
+    ...(rank === undefined ? {} : { rank }),
+    ...(alpha === undefined ? {} : { alpha }),
+    ...(dropout === undefined ? {} : { dropout }),
+    ...(epochs === undefined ? {} : { epochs }),
+    ...(learningRate === undefined ? {} : { learningRate }),
+    ...(seed === undefined ? {} : { seed }),
+    ...(target.length > 0 ? { targets: target } : {}),
+    onStatus: (sentence: string) => console.error(sentence),
+  };
+  const { adaptSpeaker } = await import("../adapt/adapt_speaker.js");
+  const shared = options.shared === undefined ? undefined : readAdapter(options.shared, base);
+  const { adapter, report } = await adaptSpeaker(model, utterances, { ...settings, shared, unsupervised: unsupervised ?? false });
+  writeAdapter(options.out, adapter, base, { dropout: dropout ?? 0, training: { ...report, base: { ...report.base }, adapted: { ...report.adapted } } });
+  process.stdout.write(options.json ? `${JSON.stringify(report, null, 2)}\n` : formatReport(report));
+}
+
+const what = { speaker: "the adapter", shared: "the shared adapter alone", base: "nothing: the model as it is does better" } as const;
+
+function formatReport({ utterances, seconds, heldOutUtterances, base, adapted, kept, trainingSeconds }: AdaptationReport): string {
+  const percent = (value: number): string => `${(100 * value).toFixed(1)} %`;
+  return (
+    `kept ${what[kept]}\n` +
+    `on ${heldOutUtterances} of ${utterances} utterances, held out: loss ${base.loss.toFixed(3)} to ${adapted.loss.toFixed(3)}, WER ${percent(base.wer)} to ${percent(adapted.wer)}\n` +
+    `learned for ${trainingSeconds.toFixed(1)} s from ${seconds.toFixed(0)} s of speech\n`
+  );
+}

@@ -1,0 +1,50 @@
+/** `many-sizes`: one run trains several compressed versions of a model; each is written to a folder of its own. */
+import { z } from "zod";
+import { bitsPerWeight } from "../../quant/weight_spec.js";
+import type { TrainableNetwork } from "../../models/trainable.js";
+import { ManySizes, type Size } from "../../train/many_sizes.js";
+import { modifierType, specSchema } from "../modifier.js";
+import { scaleKeys, scaleRuleOf } from "./scale_keys.js";
+
+const sizeSchema = z.strictObject({
+  spec: specSchema,
+  /** Of its folder; default: the spec with - for : and /. */
+  name: z
+    .string()
+    .regex(/^[\w.+-]+$/, "a name has letters, digits, - + . and _ only")
+    .optional(),
+  ...scaleKeys,
+});
+
+const keys = {
+  sizes: z
+    .array(sizeSchema)
+    .min(2)
+    .transform((sizes, context): readonly Size[] => {
+      const named = sizes.map(({ name, spec, ...scale }) => ({ name: name ?? spec.text.replace(/[:/]/g, "-"), spec, rule: scaleRuleOf(scale) }));
+      const twice = named.find(({ name }, index) => named.findIndex((other) => other.name === name) !== index);
+      if (twice) context.addIssue({ code: "custom", message: `two sizes are called "${twice.name}"` });
+      return named.sort((a, b) => bitsPerWeight(b.spec.text, 1024, 1024) - bitsPerWeight(a.spec.text, 1024, 1024));
+    }),
+  /** Sizes trained in each step: the largest, the smallest and others drawn anew. */
+  perStep: z.number().int().positive().default(3),
+  /** Weight of what smaller sizes learn from the largest in the step; for models that score tokens by frame. */
+  distillation: z.number().nonnegative().default(1),
+  /** When the masks of N:M sizes are computed; frozen in between. */
+  schedule: z.enum(["one-shot", "few-shot", "every-step"]).default("few-shot"),
+  start: z.number().int().nonnegative().default(0),
+  shots: z.number().int().positive().default(4),
+  interval: z.number().int().positive().default(100),
+  stopScaleGradient: z.boolean().default(false),
+};
+
+export const manySizes = modifierType("many-sizes", keys, ({ sizes, schedule, start, shots, interval, ...options }) => ({
+  // Whatever is said of the model as a whole is said of its largest size.
+  specOf: () => (sizes[0] as Size).spec,
+  train: ({ model, layers, totalSteps }) => {
+    const schedules = { "one-shot": { kind: "one-shot", step: start }, "few-shot": { kind: "few-shot", start, shots, interval }, "every-step": { kind: "every-step", start } } as const;
+    const network = model as TrainableNetwork;
+    const blankId = network.kind === "sequence-to-sequence" ? -1 : network.blankId;
+    return new ManySizes(model, sizes, layers, { ...options, masks: schedules[schedule], blankId, totalSteps });
+  },
+}));
