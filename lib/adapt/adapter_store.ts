@@ -5,6 +5,7 @@ import { UsmLiteError } from "../errors.js";
 import type { Adapter } from "./adapter.js";
 import type { AdapterBase } from "./adapter_base.js";
 import { adapterFiles, readAdapter } from "./adapter_file.js";
+import { isSpeakerName, speakerNameRule } from "./speaker_name.js";
 
 /** An adapter that somebody uses: it stays in memory until it is released. */
 export interface AdapterLease {
@@ -24,9 +25,6 @@ interface Resident {
 
 /** Adapters that a store keeps, unless told otherwise. */
 export const defaultMaximumResident = 64;
-
-/** No path, no hidden file, nothing that means something else to a file system. */
-export const isSpeakerName = (name: string): boolean => /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/.test(name);
 
 export class AdapterStore {
   /** The least recently used first. */
@@ -67,10 +65,7 @@ export class AdapterStore {
    */
   lease(speaker: string): AdapterLease {
     if (!isSpeakerName(speaker)) {
-      throw new UsmLiteError(
-        "INVALID_ARGUMENT",
-        `${JSON.stringify(speaker.slice(0, 200))} is no name of a speaker; names have up to 128 letters, digits, dots, hyphens and underscores and begin with a letter or digit`,
-      );
+      throw new UsmLiteError("INVALID_ARGUMENT", `${JSON.stringify(speaker.slice(0, 200))} is no name of a speaker; ${speakerNameRule}`);
     }
     const stamp = this.stampOf(speaker);
     let resident = this.residents.get(speaker);
@@ -140,8 +135,12 @@ export class AdapterStore {
 
   private stampOf(speaker: string): string | undefined {
     const stamps = Object.values(adapterFiles).map((file) => {
-      const found = statSync(join(this.folder, speaker, file), { bigint: true, throwIfNoEntry: false });
-      return found?.isFile() ? `${found.ino}:${found.size}:${found.mtimeNs}` : undefined;
+      try {
+        const found = statSync(join(this.folder, speaker, file), { bigint: true });
+        return found.isFile() ? `${found.ino}:${found.size}:${found.mtimeNs}` : undefined;
+      } catch {
+        return undefined; // it is not there, or what should be its folder is a file
+      }
     });
     return stamps.includes(undefined) ? undefined : stamps.join();
   }

@@ -6,6 +6,7 @@ import { deviceOption, modelOption, positiveInteger, positiveNumber } from "./op
 
 interface CommandOptions {
   model: string;
+  adapters?: string;
   modelName?: string;
   modelAlias: string[];
   language: string;
@@ -39,6 +40,7 @@ export function serveCommand(): Command {
     .description("Serve speech recognition over HTTP and WebSocket, with the interface of OpenAI's API.")
     .addOption(modelOption())
     .addOption(deviceOption())
+    .option("--adapters <folder>", "adapters of speakers, one folder for each, read when a request names its speaker")
     .option("--model-name <name>", "what clients call the model; default: the name of its folder")
     .option("--model-alias <name>", `another name for it, any number of times (default: ${serveDefaults.modelAliases.join(", ")})`, append, [])
     .option("--language <code>", "ISO 639-1 code of what the model recognises", serveDefaults.language)
@@ -87,6 +89,7 @@ async function serve(options: CommandOptions): Promise<void> {
     drainTimeoutSeconds: options.drainTimeout,
     logLevel: options.logLevel,
     logTranscripts: options.logTranscripts ?? false,
+    ...(options.adapters === undefined ? {} : { adapters: options.adapters }),
     ...(options.modelName === undefined ? {} : { modelName: options.modelName }),
     ...(options.modelAlias.length === 0 ? {} : { modelAliases: options.modelAlias }),
     ...(options.workers === undefined ? {} : { workers: options.workers }),

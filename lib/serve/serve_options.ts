@@ -5,6 +5,8 @@ import type { ApiKey } from "./api_keys.js";
 export interface ServeOptions extends Pick<RecognizerOptions, "decoder" | "beamWidth"> {
   /** Model folder; the model of this package when absent. */
   readonly model?: string;
+  /** Folder of adapters, one folder for each speaker: what requests may name as `speaker`. */
+  readonly adapters?: string;
   /** What `/v1/models` calls it; the folder's name when absent. */
   readonly modelName?: string;
   /** Other names under which clients may ask for it. */

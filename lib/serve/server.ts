@@ -209,7 +209,7 @@ export class Server implements Service, AsyncDisposable {
 }
 
 function startEngine(options: ResolvedServeOptions, events: EngineEvents): Promise<Engine> {
-  const { decoder, beamWidth, maximumBatch, maximumWaitMs, maximumAudioSeconds } = options;
+  const { adapters, decoder, beamWidth, maximumBatch, maximumWaitMs, maximumAudioSeconds } = options;
   const cores = availableParallelism();
   return Engine.start(
     {
@@ -218,6 +218,7 @@ function startEngine(options: ResolvedServeOptions, events: EngineEvents): Promi
       maximumBatch,
       maximumWaitMs,
       maximumSeconds: maximumAudioSeconds,
+      ...(adapters === undefined ? {} : { adapters }),
       ...(decoder ? { decoder } : {}),
       ...(beamWidth === undefined ? {} : { beamWidth }),
     },

@@ -43,7 +43,11 @@ const recordingStatus: Partial<Record<UsmLiteErrorCode, { status: number; code: 
   BAD_AUDIO: { status: 400, code: "invalid_audio", param: "file" },
   AUDIO_TOO_LONG: { status: 413, code: "audio_too_long", param: "file" },
   INVALID_ARGUMENT: { status: 400, code: "invalid_value", param: "keywords" },
+  UNKNOWN_SPEAKER: { status: 404, code: "speaker_not_found", param: "speaker" },
 };
+
+/** Adapters that the server has but cannot use; the log says why. */
+const unusableAdapter: ReadonlySet<UsmLiteErrorCode> = new Set(["BAD_ADAPTER", "ADAPTER_MISMATCH"]);
 
 const typeOf = (status: number): string => {
   if (status === 401) return "authentication_error";
@@ -66,6 +70,7 @@ export function errorResponse(error: unknown): ErrorResponse {
   if (error instanceof UsmLiteError) {
     const known = recordingStatus[error.code];
     if (known) return response(known.status, known.code, error.message, known.param);
+    if (unusableAdapter.has(error.code)) return response(500, "adapter_unusable", "the adapter of this speaker cannot be used with the model that is served", "speaker");
   }
   const { statusCode, message, code } = error as { statusCode?: number; message?: string; code?: string };
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {

@@ -1,5 +1,6 @@
 /** The fields of a transcription request, as OpenAI's API names them. */
 import { z } from "zod";
+import { isSpeakerName, speakerNameRule } from "../../adapt/speaker_name.js";
 import { transcriptFormats, type TranscriptFormat } from "../../text/transcript_formats.js";
 import { RequestError } from "./openai_error.js";
 
@@ -7,6 +8,8 @@ export interface TranscriptionRequest {
   readonly format: TranscriptFormat;
   readonly stream: boolean;
   readonly keywords: readonly string[];
+  /** Whose adapter it is heard with. */
+  readonly speaker: string | undefined;
   readonly granularities: ReadonlySet<"word" | "segment">;
   readonly logprobs: boolean;
 }
@@ -23,11 +26,13 @@ const maximumKeywords = 200;
 const maximumKeywordCharacters = 100;
 
 const boolean = z.enum(["true", "false", "1", "0", ""]).transform((value) => value === "true" || value === "1");
+export const speakerSchema = z.string().refine(isSpeakerName, { error: `is no name of a speaker; ${speakerNameRule}` });
 // These make no difference to this kind of model, but must be what the API allows.
 const withoutEffect = { prompt: z.string(), temperature: z.coerce.number().min(0).max(1), chunking_strategy: z.string() };
 const single = z.object({
   model: z.string({ error: "must be given" }),
   language: z.string().optional(),
+  speaker: speakerSchema.optional(),
   response_format: z.enum(transcriptFormats).default("json"),
   stream: boolean.default(false),
   prompt: withoutEffect.prompt.optional(),
@@ -53,7 +58,7 @@ export function parseTranscriptionRequest(
     else if (values.length > 1) throw new RequestError(400, "invalid_value", `${name} is given ${values.length} times`, name);
     else singles[name] = values[0] as string;
   }
-  const { model, language, response_format: format, stream } = checked(single, singles);
+  const { model, language, speaker, response_format: format, stream } = checked(single, singles);
   const { keywords, languages, timestamp_granularities, include } = checked(several, arrays);
   checkModel(model, served);
   for (const name of [...(language === undefined ? [] : [language]), ...languages]) checkLanguage(name, served);
@@ -68,6 +73,7 @@ export function parseTranscriptionRequest(
     format,
     stream,
     keywords,
+    speaker,
     granularities: new Set(timestamp_granularities.length > 0 ? timestamp_granularities : ["segment"]),
     logprobs: include.length > 0,
   };

@@ -52,7 +52,7 @@ async function recognize(
   request: FastifyRequest,
   { dispatcher, metrics, options }: Service,
   upload: Upload,
-  { keywords, stream }: TranscriptionRequest,
+  { keywords, speaker, stream }: TranscriptionRequest,
   signal: AbortSignal,
   onText: ((text: string) => void) | undefined,
 ): Promise<RecognizedSpeech> {
@@ -62,7 +62,7 @@ async function recognize(
       client: (notes.client as Client).name,
       cost: upload.bytes / bytesPerSecond,
       audio: upload.path,
-      options: { hotwords: keywords, partials: stream },
+      options: { hotwords: keywords, partials: stream, ...(speaker === undefined ? {} : { speaker }) },
       signal,
       ...(onText ? { onPartial: ({ text }) => onText(text) } : {}),
       onReport: (report) => {

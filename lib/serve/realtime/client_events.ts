@@ -1,7 +1,7 @@
 /** What a client of the realtime interface may send, after OpenAI's realtime API (transcription sessions). */
 import { z } from "zod";
 import { RequestError } from "../http/openai_error.js";
-import { checkLanguage, checkModel, type ServedModel } from "../http/transcription_request.js";
+import { checkLanguage, checkModel, speakerSchema, type ServedModel } from "../http/transcription_request.js";
 import type { AudioFormat } from "./audio_format.js";
 import { defaultTurnDetection, type TurnDetection } from "./turn_detector.js";
 
@@ -14,6 +14,8 @@ const transcription = z.object({
   model: z.string().optional(),
   language: z.string().optional(),
   keywords: z.array(z.string().trim().min(1).max(100)).max(200).optional(),
+  /** Whose adapter the turns from now on are heard with; null: nobody's. */
+  speaker: speakerSchema.nullish(),
   /** Makes no difference to this kind of model. */
   prompt: z.string().optional(),
 });
@@ -51,6 +53,7 @@ export type ClientEvent = z.output<typeof clientEvent>;
 export interface SessionConfig {
   readonly format: AudioFormat;
   readonly keywords: readonly string[];
+  readonly speaker: string | undefined;
   readonly model: string;
   readonly language: string;
   /** Undefined: the client says where turns end. */
@@ -61,6 +64,7 @@ export interface SessionConfig {
 export const initialSession = ({ name, language }: ServedModel): SessionConfig => ({
   format: { type: "audio/pcm", rate: 24_000 },
   keywords: [],
+  speaker: undefined,
   model: name,
   language,
   turnDetection: defaultTurnDetection,
@@ -97,6 +101,7 @@ export function updateSession(
   return {
     format: newFormat ?? before.format,
     keywords: wanted?.keywords ?? before.keywords,
+    speaker: wanted?.speaker === undefined ? before.speaker : (wanted.speaker ?? undefined),
     model: wanted?.model ?? before.model,
     language: wanted?.language ?? before.language,
     turnDetection: turns === undefined ? before.turnDetection : turnDetectionOf(turns),
@@ -111,7 +116,7 @@ function turnDetectionOf(turns: z.output<typeof turnDetection> | null): TurnDete
 }
 
 /** A session as `session.created` and `session.updated` show it. */
-export function sessionObject(id: string, { format: shown, keywords, model, language, turnDetection: turns, logprobs }: SessionConfig) {
+export function sessionObject(id: string, { format: shown, keywords, speaker, model, language, turnDetection: turns, logprobs }: SessionConfig) {
   return {
     type: "transcription",
     object: "realtime.transcription_session",
@@ -120,7 +125,7 @@ export function sessionObject(id: string, { format: shown, keywords, model, lang
       input: {
         format: shown,
         noise_reduction: null,
-        transcription: { model, language, ...(keywords.length > 0 ? { keywords } : {}) },
+        transcription: { model, language, ...(keywords.length > 0 ? { keywords } : {}), ...(speaker === undefined ? {} : { speaker }) },
         turn_detection: turns
           ? { type: "server_vad", threshold: turns.threshold, prefix_padding_ms: turns.prefixPaddingMs, silence_duration_ms: turns.silenceDurationMs }
           : null,

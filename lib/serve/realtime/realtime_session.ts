@@ -164,7 +164,7 @@ export class RealtimeSession {
   private begin(samples: Float32Array): Turn {
     const itemId = newId("item");
     const about = { item_id: itemId, content_index: 0 };
-    const turn = new Turn(itemId, this.service, { client: this.client.name, keywords: this.config.keywords }, {
+    const turn = new Turn(itemId, this.service, { client: this.client.name, keywords: this.config.keywords, speaker: this.config.speaker }, {
       onDelta: (delta, latencyMs) =>
         this.send({ type: "conversation.item.input_audio_transcription.delta", ...about, delta, latency_ms: latencyMs }),
       onCompleted: (speech) =>

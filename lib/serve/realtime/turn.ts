@@ -26,7 +26,7 @@ export class Turn {
   constructor(
     readonly itemId: string,
     private readonly service: Service,
-    options: { readonly client: string; readonly keywords: readonly string[] },
+    options: { readonly client: string; readonly keywords: readonly string[]; readonly speaker: string | undefined },
     private readonly listener: TurnListener,
   ) {
     const { dispatcher, metrics } = service;
@@ -35,7 +35,7 @@ export class Turn {
         client: options.client,
         cost: 0,
         audio: this.audio,
-        options: { hotwords: options.keywords, partials: true },
+        options: { hotwords: options.keywords, partials: true, ...(options.speaker === undefined ? {} : { speaker: options.speaker }) },
         signal: this.controller.signal,
         onPartial: ({ text, settledSeconds }) => this.tell(text, settledSeconds),
       })
