@@ -43,7 +43,8 @@ export class CompressionState implements Disposable {
    * a scale lets go of the scale, which belonged to what was there before.
    */
   update(name: string, change: Partial<LayerState>): void {
-    const { weight, mask, scale, zeroPoint, spec } = this.layer(name);
+    const { weight, mask, scale, zeroPoint, spec, activations: before } = this.layer(name);
+    const activations = change.activations ?? before;
     if (change.weight && change.weight !== weight) weight.write(change.weight.toArray());
     if (change.spec && change.spec.text !== "float32") this.specs.set(name, change.spec);
     else if (change.spec) this.specs.delete(name);
@@ -52,8 +53,9 @@ export class CompressionState implements Disposable {
       ...part("mask", change.mask, mask),
       ...part("scale", change.scale, stale ? undefined : scale),
       ...part("zeroPoint", change.zeroPoint, stale ? undefined : zeroPoint),
+      ...(activations ? { activations } : {}),
     };
-    for (const old of [mask, scale, zeroPoint]) if (old && !Object.values(next).includes(old)) old.dispose();
+    for (const old of [mask, scale, zeroPoint]) if (old && old !== next.mask && old !== next.scale && old !== next.zeroPoint) old.dispose();
     this.codings.set(name, next);
   }
 

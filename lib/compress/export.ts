@@ -19,6 +19,7 @@ import { parseWeightSpec, type WeightSpec } from "../quant/weight_spec.js";
 import { tidy } from "../tensor/scope.js";
 import { tokenizerFiles } from "../text/load_tokenizer.js";
 import type { Tensor } from "../tensor/tensor.js";
+import type { ActivationCoding } from "../quant/activation_coding.js";
 import type { LayerCoding } from "../quant/layer_coding.js";
 import type { CompressionPlan, PlannedStage } from "./compression_plan.js";
 import type { ModelVariant } from "../train/training_modifier.js";
@@ -76,7 +77,7 @@ export function exportInOneShot(
  */
 export function exportModel(network: SpeechNetwork, { from, to, plan, state }: ExportOptions): void {
   writeFolderAtomically(to, (folder) => {
-    writeCompanions(from, folder, plan, (name) => state.layer(name).weight.shape);
+    writeCompanions(from, folder, plan, (name) => state.layer(name).weight.shape, activationsOf(plan, state));
     tidy(() => {
       const entries: [string, SafetensorsEntry][] = [...network.buffers()];
       for (const name of network.parameters().keys()) {
@@ -110,6 +111,13 @@ export function exportVariants(network: SpeechNetwork, variants: readonly ModelV
   });
 }
 
+/** What packed weights are multiplied by, where a modifier said it. */
+const activationsOf = (plan: CompressionPlan, state: CompressionState): ReadonlyMap<string, ActivationCoding> =>
+  new Map([...plan.keys()].flatMap((name) => {
+    const { activations } = state.coding(name);
+    return activations ? [[name, activations] as const] : [];
+  }));
+
 /** A weight after the modifiers of all stages, which look at nothing else. */
 function compressed(name: string, weight: Tensor, stages: readonly PlannedStage[]): LayerState {
   let layer: LayerState = { weight, spec: parseWeightSpec("float32") };
@@ -123,11 +131,17 @@ function compressed(name: string, weight: Tensor, stages: readonly PlannedStage[
 }
 
 /** config.json with what the plan says, and the files that stay as they are. */
-function writeCompanions(from: string, folder: string, plan: CompressionPlan, shapeOf: (name: string) => readonly number[]): void {
+function writeCompanions(
+  from: string,
+  folder: string,
+  plan: CompressionPlan,
+  shapeOf: (name: string) => readonly number[],
+  activations?: ReadonlyMap<string, ActivationCoding>,
+): void {
   const config = { ...readJsonFile(join(from, modelFiles.config), "BAD_CONFIG") };
   // What it says of how the weights were stored before is over.
   delete config["quantization_config"];
-  if (plan.size > 0) config["usm_lite"] = compressionSection(plan);
+  if (plan.size > 0) config["usm_lite"] = compressionSection(plan, activations) as JsonObject;
   const forOthers = quantizationConfig(plan, shapeOf);
   if (forOthers) config["quantization_config"] = forOthers as JsonObject;
   writeTextFile(join(folder, modelFiles.config), formatLasrConfig(config));

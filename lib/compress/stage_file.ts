@@ -4,11 +4,15 @@ import { join } from "node:path";
 import { readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
 import { readSafetensors, writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors.js";
 import { UsmLiteError } from "../errors.js";
+import type { ActivationCoding } from "../quant/activation_coding.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import { parseWeightSpec } from "../quant/weight_spec.js";
 import type { CompressionPlan } from "./compression_plan.js";
 import type { CompressionState } from "./compression_state.js";
+
+/** Metadata: what weights are multiplied by, where it is not the default. */
+const activationsKey = "activations";
 
 const parts = ["mask", "scale", "zeroPoint"] as const;
 
@@ -22,7 +26,8 @@ export function saveStage(path: string, state: CompressionState, buffers: Readon
     const coding = state.coding(name);
     for (const part of parts) if (coding[part]) entries.push([`${part}.${name}`, coding[part]]);
   }
-  writeSafetensors(path, entries, { format: "pt" });
+  const activations = [...state.parameters.keys()].map((name) => [name, state.coding(name).activations]);
+  writeSafetensors(path, entries, { [activationsKey]: JSON.stringify(Object.fromEntries(activations)) });
 }
 
 /** Reads what {@link saveStage} wrote. @throws UsmLiteError BAD_CHECKPOINT */
@@ -34,10 +39,12 @@ export function restoreStage(path: string, state: CompressionState, buffers: Rea
     }
     weight.write(file.values(`weight.${name}`));
   }
+  const activations = JSON.parse(file.metadata[activationsKey] ?? "{}") as Partial<Record<string, ActivationCoding>>;
   tidy(() => {
     for (const [name, spec] of plan) {
       const tensors = parts.filter((part) => file.has(`${part}.${name}`)).map((part) => [part, readPart(file, part, name)] as const);
-      state.update(name, { spec, ...Object.fromEntries(tensors) });
+      const coding = activations[name];
+      state.update(name, { spec, ...Object.fromEntries(tensors), ...(coding ? { activations: coding } : {}) });
     }
   });
 }

@@ -4,6 +4,7 @@ import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { DeviceWeight } from "../device/device_weight.js";
 import { UsmLiteError } from "../errors.js";
 import { checkShape, type MatrixWeight, type WeightSource } from "../nn/weight_source.js";
+import type { ActivationCoding } from "../quant/activation_coding.js";
 import { PackedMatrix } from "../quant/packed_matrix.js";
 import { unpackWeight } from "../quant/packed_weight.js";
 import type { WeightSpec } from "../quant/weight_spec.js";
@@ -29,15 +30,19 @@ export class CheckpointWeights implements WeightSource {
 
   /**
    * @param specs spec of each packed weight, by checkpoint name
-   * @param shared packed weights that another worker holds ({@link PackedMatrix.share}), by checkpoint name
-   * @param onGpu names of the packed weights that go to the GPU
+   * @param options.shared packed weights that another worker holds ({@link PackedMatrix.share}), by checkpoint name
+   * @param options.onGpu names of the packed weights that go to the GPU
+   * @param options.activations what packed weights are multiplied by where that is not `int8`
    */
   constructor(
     private readonly file: TensorFile,
     private readonly specs: ReadonlyMap<string, WeightSpec>,
     private readonly form: WeightForm | "shapes",
-    private readonly shared: SharedMatrices = {},
-    private readonly onGpu?: RegExp,
+    private readonly options: {
+      readonly shared?: SharedMatrices;
+      readonly onGpu?: RegExp;
+      readonly activations?: ReadonlyMap<string, ActivationCoding>;
+    } = {},
   ) {}
 
   tensor(name: string, shape: readonly number[]): Tensor {
@@ -79,9 +84,9 @@ export class CheckpointWeights implements WeightSource {
   }
 
   private sharedMatrix(name: string): PackedMatrix | DeviceWeight | undefined {
-    const id = this.shared[name];
+    const id = this.options.shared?.[name];
     if (id === undefined) return undefined;
-    return this.onGpu?.test(name) ? DeviceWeight.fromShared(id) : PackedMatrix.fromShared(id);
+    return this.options.onGpu?.test(name) ? DeviceWeight.fromShared(id) : PackedMatrix.fromShared(id, this.options.activations?.get(name));
   }
 
   private readMatrix(name: string, spec: WeightSpec, form = this.form): MatrixWeight {
@@ -89,7 +94,7 @@ export class CheckpointWeights implements WeightSource {
       const packed = readPackedWeight(this.file, name, spec);
       try {
         if (form !== "packed") return keep(unpackWeight(packed).weight);
-        return this.onGpu?.test(name) ? DeviceWeight.from(packed) : PackedMatrix.from(packed);
+        return this.options.onGpu?.test(name) ? DeviceWeight.from(packed) : PackedMatrix.from(packed, this.options.activations?.get(name));
       } catch (cause) {
         if (!(cause instanceof UsmLiteError)) throw cause;
         // What the codec calls a wrong argument came from the file.

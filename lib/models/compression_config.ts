@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { checkedValue } from "../checkpoint/checked_value.js";
 import { UsmLiteError } from "../errors.js";
+import { activationCodingSchema, type ActivationCoding } from "../quant/activation_coding.js";
 import { parseWeightSpec, type WeightSpec } from "../quant/weight_spec.js";
 
 /** Version of the packed layout (docs/format.md). A reader refuses newer ones. */
@@ -11,6 +12,8 @@ export const formatVersion = 1;
 export interface Compression {
   /** Spec of each packed weight, by checkpoint name. */
   readonly specs: ReadonlyMap<string, WeightSpec>;
+  /** What packed weights are multiplied by where that is not `int8`, by checkpoint name. */
+  readonly activations?: ReadonlyMap<string, ActivationCoding>;
 }
 
 // Read first: a newer version may have other keys, and it is the version that must be named then.
@@ -20,6 +23,8 @@ const schema = z.strictObject({
   format_version: z.number().int(),
   /** Weight names by spec, so that a layer's spec is read off without decoding anything. */
   weights: z.record(z.string(), z.array(z.string())),
+  /** Names of weights that are not multiplied by activations in eight bits, by what they are multiplied by. */
+  activations: z.partialRecord(activationCodingSchema, z.array(z.string())).optional(),
 });
 
 /** @throws UsmLiteError BAD_CONFIG, or UNSUPPORTED_SPEC, naming `source` */
@@ -33,7 +38,7 @@ export function readCompression(config: Readonly<Record<string, unknown>>, sourc
       `${source}: key "usm_lite.format_version" is ${version}; this version of usm-lite reads ${formatVersion}`,
     );
   }
-  const { weights } = checkedValue(schema, section, { source, code: "BAD_CONFIG", key: "usm_lite" });
+  const { weights, activations = {} } = checkedValue(schema, section, { source, code: "BAD_CONFIG", key: "usm_lite" });
   const specs = new Map<string, WeightSpec>();
   for (const [text, names] of Object.entries(weights)) {
     const spec = specOf(text, source);
@@ -42,7 +47,18 @@ export function readCompression(config: Readonly<Record<string, unknown>>, sourc
       specs.set(name, spec);
     }
   }
-  return { specs };
+  return { specs, activations: activationsOf(activations, specs, source) };
+}
+
+function activationsOf(
+  names: Partial<Record<ActivationCoding, string[]>>,
+  specs: ReadonlyMap<string, WeightSpec>,
+  source: string,
+): ReadonlyMap<string, ActivationCoding> {
+  const codings = new Map(Object.entries(names).flatMap(([coding, weights]) => weights.map((name) => [name, coding as ActivationCoding] as const)));
+  const stranger = [...codings.keys()].find((name) => !specs.has(name));
+  if (stranger === undefined) return codings;
+  throw new UsmLiteError("BAD_CONFIG", `${source}: key "usm_lite.activations" names "${stranger}", which has no spec in usm_lite.weights`);
 }
 
 function specOf(text: string, source: string): WeightSpec {
@@ -53,9 +69,14 @@ function specOf(text: string, source: string): WeightSpec {
   }
 }
 
-/** The section to write for weights coded as `specs` says. */
-export function compressionSection(specs: ReadonlyMap<string, WeightSpec>): z.infer<typeof schema> {
+/** The section to write for weights coded as `specs` says and multiplied by what `activations` says. */
+export function compressionSection(
+  specs: ReadonlyMap<string, WeightSpec>,
+  activations: ReadonlyMap<string, ActivationCoding> = new Map(),
+): z.infer<typeof schema> {
   const weights: Record<string, string[]> = {};
   for (const [name, spec] of specs) (weights[spec.text] ??= []).push(name);
-  return { format_version: formatVersion, weights };
+  const others: Partial<Record<ActivationCoding, string[]>> = {};
+  for (const [name, coding] of activations) if (coding !== "int8") (others[coding] ??= []).push(name);
+  return { format_version: formatVersion, weights, ...(Object.keys(others).length > 0 ? { activations: others } : {}) };
 }

@@ -28,6 +28,7 @@ export function forwardContextOf(batch: TrainingBatch, context: TrainingContext)
   return {
     ...(context.training ? { random: context.random, withoutDropout: batch.plain ?? false } : {}),
     ...(context.transformWeight ? { transformWeight: context.transformWeight } : {}),
+    ...(context.packedWeight ? { packedWeight: context.packedWeight } : {}),
     ...(context.observeInput ? { observeInput: context.observeInput } : {}),
   };
 }

@@ -79,7 +79,11 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
   const { device = "cpu" } = options;
   if (device === "cuda") checkGpu(description, json, path("config"));
   using file = openWeights(folder, description, json);
-  const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed", options.sharedMatrices, device === "cuda" ? description.gpuWeights : undefined);
+  const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed", {
+    ...(options.sharedMatrices ? { shared: options.sharedMatrices } : {}),
+    ...(device === "cuda" && description.gpuWeights ? { onGpu: description.gpuWeights } : {}),
+    ...(compression.activations ? { activations: compression.activations } : {}),
+  });
   const network = description.network(weights);
   weights.checkAllUsed(description.unusedWeights);
   const preprocessor = readPreprocessorConfig(folder);

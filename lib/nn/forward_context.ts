@@ -1,5 +1,6 @@
 /** What a forward pass is told besides its input. */
 import type { RandomStream } from "../ops/random_stream.js";
+import type { PackedMatrix } from "../quant/packed_matrix.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { PositionTable } from "./relative_positions.js";
 
@@ -10,6 +11,11 @@ export interface ForwardContext {
   readonly withoutDropout?: boolean;
   /** Maps a linear layer's stored weight to the one multiplied by, such as its pruned and quantized version. */
   readonly transformWeight?: (name: string, weight: Tensor) => Tensor;
+  /**
+   * The packed form of a weight that {@link ForwardContext.transformWeight} made, of the same values: the layer then multiplies in whole
+   * numbers, as inference does. Undefined: in floats.
+   */
+  readonly packedWeight?: (name: string, transformed: Tensor) => PackedMatrix | undefined;
   /** Told what each linear layer is about to multiply: the name of its weight and x (frames, in). */
   readonly observeInput?: (name: string, x: Tensor) => void;
   /** Where attention knows positions by the distance between frames: their embeddings. */

@@ -1,4 +1,5 @@
 /** A linear layer over float, fake-quantized or packed weights. */
+import { integerLinear } from "../ops/integer_linear.js";
 import { linear, type LinearOptions } from "../ops/linear.js";
 import { packedLinear } from "../ops/packed_linear.js";
 import { activeTape } from "../ops/tape.js";
@@ -33,6 +34,8 @@ export class Linear {
     if (adapters && (adapts(adapters, this.name) || (activeTape() && x.requiresGrad))) return adaptedLinear(this, x, options, adapters);
     const withBias = this.bias ? { ...options, bias: this.bias } : options;
     if (!(this.weight instanceof Tensor)) return packedLinear(x, this.weight, withBias);
-    return linear(x, context.transformWeight?.(this.name, this.weight) ?? this.weight, withBias);
+    const weight = context.transformWeight?.(this.name, this.weight) ?? this.weight;
+    const packed = context.packedWeight?.(this.name, weight);
+    return packed ? integerLinear(x, { weight, packed }, withBias) : linear(x, weight, withBias);
   }
 }

@@ -1,4 +1,5 @@
 /** A strided convolution over float, fake-quantized or packed weights. */
+import { integerSubsamplingConvolution } from "../ops/integer_linear.js";
 import { packedSubsamplingConvolution, subsamplingConvolution } from "../ops/subsampling_convolution.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor } from "../tensor/tensor.js";
@@ -30,6 +31,8 @@ export class StridedConvolution {
     const options = { stride: this.stride, activation: this.options.activation };
     if (!(this.weight instanceof Tensor)) return packedSubsamplingConvolution(x, this.weight, this.bias, offsets, options);
     const weight = context.transformWeight?.(this.name, this.weight) ?? this.weight;
+    const packed = context.packedWeight?.(this.name, weight);
+    if (packed) return integerSubsamplingConvolution(x, { weight, packed }, this.bias, offsets, options);
     return subsamplingConvolution(x, weight, this.bias, offsets, options);
   }
 }

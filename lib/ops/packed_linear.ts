@@ -4,9 +4,12 @@ import type { DeviceWeight } from "../device/device_weight.js";
 import { linearOnGpu } from "../device/inference.js";
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
+import type { ActivationCoding } from "../quant/activation_coding.js";
 import { PackedMatrix, type PackedMatrixHandle } from "../quant/packed_matrix.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import type { Activation, LinearOptions } from "./linear.js";
+
+export type { ActivationCoding };
 
 /**
  * `gelu`: x times the normal distribution function of x. `glu` halves the channels: channel i is multiplied by the sigmoid
@@ -14,16 +17,10 @@ import type { Activation, LinearOptions } from "./linear.js";
  */
 export type PackedActivation = Activation | "gelu" | "glu";
 
-/**
- * How every row of `x` becomes whole numbers: `int8`, 255 steps symmetric around zero; `int8-asymmetric`, 255 steps from
- * its least to its largest value; `int4`, 15 symmetric steps. `float32`: the weights become floats instead.
- */
-export type ActivationCoding = "float32" | "int8" | "int8-asymmetric" | "int4";
-
 export interface PackedLinearOptions extends Omit<LinearOptions, "dropout" | "activation"> {
   activation?: PackedActivation;
   /**
-   * What the weights are multiplied by; default `int8`. Whole numbers are multiplied several times faster than floats.
+   * What the weights are multiplied by; default: as the weight says, `int8` unless it was made for another coding. Whole numbers are multiplied several times faster than floats.
    * Weights that are floats themselves always use `float32`.
    */
   activations?: ActivationCoding;
@@ -54,7 +51,7 @@ const native = addon as PackedLinearBindings;
 export function packedLinear(x: Tensor, weight: PackedMatrix | DeviceWeight, options: PackedLinearOptions = {}): Tensor {
   if (x instanceof DeviceTensor) return linearOnGpu(x, weight, options);
   checkOnCpu(weight);
-  const { bias, activation = "none", scale = 1, residual, residualScale = 1, activations = "int8" } = options;
+  const { bias, activation = "none", scale = 1, residual, residualScale = 1, activations = weight.activations } = options;
   return new Tensor(
     native.packedLinear(x.handle, weight.handle, bias?.handle, activation, scale, residual?.handle, residualScale, activations),
   );

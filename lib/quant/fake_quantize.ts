@@ -67,6 +67,8 @@ export interface FakeQuantizeOptions extends GivenScales {
   scaleGradientFactor?: number;
   /** Added to the gradient of every scale: the derivative of a penalty on them. Default 0. */
   scaleDecay?: number;
+  /** Told the scales, and zero points, that weights were rounded with. They belong to the scope of the caller. */
+  receiveScales?: (scales: GivenScales & { readonly scale: Tensor }) => void;
 }
 
 /**
@@ -95,6 +97,7 @@ export function fakeQuantize(weight: Tensor, spec: string, options: FakeQuantize
   const { rule = {}, seed = 0 } = options;
   const given = options.scale !== undefined;
   const scales: GivenScales & { scale: Tensor } = given ? (options as GivenScales & { scale: Tensor }) : groupScales(weight, text, { mask, rule });
+  options.receiveScales?.(scales);
   const quantization = (matrix: Tensor, maskMatrix: Tensor | null): Quantization => [
     matrix.handle,
     text,

@@ -2,7 +2,10 @@
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { packedMatrixShape, type PackedWeight } from "./packed_weight.js";
-import type { TensorHandle } from "../tensor/tensor.js";
+import type { Tensor, TensorHandle } from "../tensor/tensor.js";
+import type { ActivationCoding } from "./activation_coding.js";
+import type { LayerCoding } from "./layer_coding.js";
+import { weightMatrix } from "./weight_matrix.js";
 
 /** The native object behind a packed matrix; operations pass it to the addon. */
 export interface PackedMatrixHandle {
@@ -21,6 +24,7 @@ interface PackedMatrixBindings {
     mask?: TensorHandle,
     zeroPoint?: TensorHandle,
   ): PackedMatrixHandle;
+  packedMatrixRound(spec: string, weight: TensorHandle, mask: TensorHandle | undefined, scale: TensorHandle, zeroPoint?: TensorHandle): PackedMatrixHandle;
   packedMatrixShare(handle: PackedMatrixHandle): number;
   packedMatrixFromShared(id: number): PackedMatrixHandle;
 }
@@ -41,7 +45,11 @@ export class PackedMatrix implements Disposable {
   /** Bytes it keeps in memory; counted once however many objects refer to it. */
   readonly residentBytes: number;
 
-  private constructor(readonly handle: PackedMatrixHandle) {
+  private constructor(
+    readonly handle: PackedMatrixHandle,
+    /** What it is multiplied by unless a product says otherwise. */
+    readonly activations: ActivationCoding = "int8",
+  ) {
     const description = handle.describe();
     if (!description) throw new UsmLiteError("INTERNAL", "a new packed matrix is already released");
     this.spec = description.spec;
@@ -54,20 +62,36 @@ export class PackedMatrix implements Disposable {
    * @throws UsmLiteError BAD_CHECKPOINT when the parts of `weight` do not fit together or hold impossible values;
    * INVALID_ARGUMENT with more than 65,536 inputs
    */
-  static from(weight: PackedWeight): PackedMatrix {
+  static from(weight: PackedWeight, activations?: ActivationCoding): PackedMatrix {
     const [rows, columns] = packedMatrixShape(weight);
     const { spec, packed, scale, mask, zeroPoint } = weight;
     return new PackedMatrix(
       native.packedMatrixCreate(spec, rows, columns, packed.handle, scale?.handle, mask?.handle, zeroPoint?.handle),
+      activations,
     );
+  }
+
+  /**
+   * The matrix that packing a float weight (out, in) or (out, in, kernel) with these scales would give, without packing it.
+   * @param options.mask uint8, the weight's shape; sparse specs need it
+   * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for `float32`, or a mask that the spec cannot hold
+   */
+  static round(
+    weight: Tensor,
+    spec: string,
+    { mask, scale, zeroPoint, activations }: Omit<LayerCoding, "scale" | "mask"> & { readonly scale: Tensor; readonly mask?: Tensor | undefined },
+  ): PackedMatrix {
+    using matrix = weightMatrix(weight);
+    using maskMatrix = mask ? weightMatrix(mask) : null;
+    return new PackedMatrix(native.packedMatrixRound(spec, matrix.handle, maskMatrix?.handle, scale.handle, zeroPoint?.handle), activations);
   }
 
   /**
    * The matrix that another worker of this process shares as `id`.
    * @throws UsmLiteError INVALID_ARGUMENT when nobody keeps it any more
    */
-  static fromShared(id: number): PackedMatrix {
-    return new PackedMatrix(native.packedMatrixFromShared(id));
+  static fromShared(id: number, activations?: ActivationCoding): PackedMatrix {
+    return new PackedMatrix(native.packedMatrixFromShared(id), activations);
   }
 
   /** A number to send to other workers. It keeps nothing alive: hold on to this object until they have called {@link PackedMatrix.fromShared}. */

@@ -4,6 +4,7 @@ import type { BatchSource } from "../data/batch_source.js";
 import { UsmLiteError } from "../errors.js";
 import { RandomStream } from "../ops/random_stream.js";
 import { Tape } from "../ops/tape.js";
+import type { PackedMatrix } from "../quant/packed_matrix.js";
 import { tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { AdamW, type AdamWOptions, type ParameterSettings } from "./optimizer.js";
@@ -201,6 +202,7 @@ export class Trainer {
       random: this.random,
       step: this.step,
       ...(this.transformWeight ? { transformWeight: this.transformWeight } : {}),
+      ...packingOf(this.modifiers),
     };
     using tape = new Tape();
     let loss = 0;
@@ -299,6 +301,20 @@ export class Trainer {
     this.average?.dispose();
     for (const modifier of this.modifiers) modifier.dispose?.();
   }
+}
+
+/** The first packed form that a modifier has of a weight. */
+function packingOf(modifiers: readonly TrainingModifier[]): Pick<TrainingContext, "packedWeight"> {
+  const packing = modifiers.filter(({ packedWeight }) => packedWeight);
+  if (packing.length === 0) return {};
+  const first = (name: string, transformed: Tensor): PackedMatrix | undefined => {
+    for (const modifier of packing) {
+      const packed = modifier.packedWeight?.(name, transformed);
+      if (packed) return packed;
+    }
+    return undefined;
+  };
+  return { packedWeight: first };
 }
 
 /** The transforms of all modifiers, one after another. */

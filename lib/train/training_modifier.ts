@@ -2,6 +2,7 @@
 import type { RandomStream } from "../ops/random_stream.js";
 import type { LayerCoding } from "../quant/layer_coding.js";
 import type { WeightSpec } from "../quant/weight_spec.js";
+import type { PackedMatrix } from "../quant/packed_matrix.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ParameterSettings } from "./optimizer.js";
 import type { BatchLoss, TrainingBatch, TrainingContext } from "./trainable_model.js";
@@ -30,6 +31,8 @@ export interface TrainingModifier {
    * the one that will be packed, without the noise that training may have.
    */
   transformWeight?(name: string, weight: Tensor, purpose: WeightPurpose): Tensor;
+  /** The packed form of a weight that {@link TrainingModifier.transformWeight} made, for products in whole numbers; it outlives the step. */
+  packedWeight?(name: string, transformed: Tensor): PackedMatrix | undefined;
   /** The loss of a batch, around that of the model: calls `next` at least once. The first modifier is the outermost. */
   loss?(batch: TrainingBatch, context: TrainingContext, next: (context: TrainingContext) => BatchLoss): BatchLoss;
   /** After the optimizer changed the weights. */

@@ -1,8 +1,11 @@
 /** Quantization-aware training: `w_eff = fakeQuantize(mask * w)` (USM-Lite, arXiv 2312.08553). */
 import { UsmLiteError } from "../errors.js";
 import type { RandomStream } from "../ops/random_stream.js";
+import type { ActivationCoding } from "../quant/activation_coding.js";
 import { fakeQuantize, type FakeQuantizeOptions } from "../quant/fake_quantize.js";
 import type { LayerCoding } from "../quant/layer_coding.js";
+import { PackedMatrix } from "../quant/packed_matrix.js";
+import type { GivenScales } from "../quant/packed_weight.js";
 import { groupScales, type ScaleRule } from "../quant/scale_rule.js";
 import { withSparsity, type WeightSpec } from "../quant/weight_spec.js";
 import { keep, tidy } from "../tensor/scope.js";
@@ -29,6 +32,11 @@ export interface WeightQuantizationOptions {
   /** Default: with `learned` alone. */
   readonly clipGradient?: boolean;
   readonly scaleDecay?: number;
+  /**
+   * Layers multiply in whole numbers, on the kernels of inference, by activations coded like this: training computes to the bit what the
+   * packed model will compute. Default: in floats.
+   */
+  readonly activations?: ActivationCoding;
 }
 
 /** Scale and zero point that outlast a step: learned or averaged ones. */
@@ -44,6 +52,10 @@ interface QuantizedWeight {
   readonly scales: KeptScales | undefined;
   /** Of this step. */
   seed: number;
+  /** Scale and zero point that the last forward pass rounded with. */
+  used: Required<Pick<GivenScales, "scale">> & GivenScales | undefined;
+  /** The packed form of what it made. */
+  packed: PackedMatrix | undefined;
 }
 
 /** Learned scales carry this prefix before the name of their weight. */
@@ -82,7 +94,7 @@ export class WeightQuantization implements TrainingModifier {
       const scales = tidy(() => groupScales(learned || scaleAverage > 0 ? weight : Tensor.zeros([1, 1]), spec.text, { rule: this.rule }));
       const kept = learned || scaleAverage > 0 ? scales : undefined;
       for (const tensor of Object.values(kept ?? {})) keep(tensor);
-      this.weights.set(name, { weight, sparse: spec, dense: withSparsity(spec, undefined), scales: kept, seed: 0 });
+      this.weights.set(name, { weight, sparse: spec, dense: withSparsity(spec, undefined), scales: kept, seed: 0, used: undefined, packed: undefined });
     }
   }
 
@@ -113,6 +125,7 @@ export class WeightQuantization implements TrainingModifier {
     if (!quantized || this.step < (this.options.start ?? 0)) return weight;
     const { rounding = "nearest", stopScaleGradient = false, clipGradient = this.options.learned ?? false, scaleDecay = 0 } = this.options;
     return this.quantize(name, weight, {
+      receiveScales: (scales) => (quantized.used = scales),
       rounding: purpose === "training" ? rounding : "nearest",
       seed: quantized.seed,
       stopScaleGradient,
@@ -123,6 +136,24 @@ export class WeightQuantization implements TrainingModifier {
     });
   }
 
+  packedWeight(name: string, transformed: Tensor): PackedMatrix | undefined {
+    const { activations, rounding = "nearest", start = 0 } = this.options;
+    const quantized = this.weights.get(name);
+    if (!quantized?.used || !activations || activations === "float32" || rounding !== "nearest" || this.step < start) return undefined;
+    const mask = this.masks.get(name);
+    // Where zero is a level, what the mask prunes is level 0: a mask that still keeps more than N of M fits as well.
+    const { text } = mask && !hasZero(quantized.dense) ? quantized.sparse : quantized.dense;
+    quantized.packed ??= PackedMatrix.round(transformed, text, { ...quantized.used, mask, activations });
+    return quantized.packed;
+  }
+
+  private forgetPacked(): void {
+    for (const quantized of this.weights.values()) {
+      quantized.packed?.dispose();
+      quantized.packed = quantized.used = undefined;
+    }
+  }
+
   private quantize(name: string, weight: Tensor, options: FakeQuantizeOptions): Tensor {
     const { sparse, dense, scales } = this.weights.get(name) as QuantizedWeight;
     const mask = this.masks.get(name);
@@ -130,6 +161,7 @@ export class WeightQuantization implements TrainingModifier {
   }
 
   afterStep(): void {
+    this.forgetPacked();
     if (!this.options.learned) return;
     for (const { scales } of this.weights.values()) scales?.scale.write(scales.scale.toArray().map((scale) => Math.max(scale, leastScale)));
   }
@@ -153,12 +185,14 @@ export class WeightQuantization implements TrainingModifier {
       const coding = scales ?? groupScales(weight, dense.text, { mask, rule: this.rule });
       // Packing rounds to the nearest level, these two do not: what they make of the weight is handed on.
       const rounded = statistic === "threshold" || statistic === "centred";
-      return [name, { ...coding, ...(rounded ? { weight: this.quantize(name, weight, {}) } : {}) }] as const;
+      const { activations } = this.options;
+      return [name, { ...coding, ...(activations ? { activations } : {}), ...(rounded ? { weight: this.quantize(name, weight, {}) } : {}) }] as const;
     });
     return new Map(finished);
   }
 
   dispose(): void {
+    this.forgetPacked();
     for (const tensor of this.keptScales().values()) tensor.dispose();
   }
 
@@ -170,6 +204,9 @@ export class WeightQuantization implements TrainingModifier {
     return new Map(entries);
   }
 }
+
+/** Whether a weight that is kept can be zero. */
+const hasZero = ({ format }: WeightSpec): boolean => !/^(uint|midrise|int1$)/.test(format);
 
 /** 1 / sqrt(weights per scale * highest level), which makes the steps of scales fit those of weights. */
 function lsqFactor({ weight, scales, dense }: QuantizedWeight): number {

@@ -5,6 +5,7 @@
 
 #include "codec/code_stream.hpp"
 #include "codec/mask_stream.hpp"
+#include "codec/weight_rows.hpp"
 #include "codec/weight_spec.hpp"
 
 namespace usmlite::codec {
@@ -60,15 +61,14 @@ class Packer {
 
 /// Reads rows, in any order and from several threads at once. From it everything that multiplies by packed weights makes
 /// its own arrangement.
-class Unpacker {
+class Unpacker final : public WeightRows {
  public:
   /// Throws BAD_CHECKPOINT when a part has another size than the layout asks for, a scale is not a positive number or a
   /// zero point not finite.
   Unpacker(const PackedLayout& layout, PackedParts<const uint8_t, const float> parts);
-  /// The levels of one row (float32: the bits of its weights), zero where pruned, and its mask (may be null: 1 where a
-  /// weight is stored). Throws BAD_CHECKPOINT for a code that stands for nothing, a NaN or infinite float32, an
+  /// Throws BAD_CHECKPOINT for a code that stands for nothing, a NaN or infinite float32, an
   /// impossible mask, or a weight beyond the last column.
-  void unpack_row(int64_t row, int32_t* levels, uint8_t* mask) const;
+  void unpack_row(int64_t row, int32_t* levels, uint8_t* mask) const override;
   /// The stored values of all codes of a row of an integer spec. Throws BAD_CHECKPOINT for a code that stands for nothing.
   void read_codes(int64_t row, uint8_t* raw) const;
   /// Calls take(group, mask) for every N:M group of a row of a sparse spec: bits that are set are kept. The last group may
@@ -80,9 +80,11 @@ class Unpacker {
   }
   /// Throws BAD_CHECKPOINT: the weight of a place beyond the row is not zero.
   [[noreturn]] void fail_beyond_row(int64_t row) const;
-  const float* scales(int64_t row) const { return parts_.scales.data() + row * scales_per_row_; }
-  /// Null without zero points.
-  const float* zero_points(int64_t row) const {
+  const WeightSpec& spec() const override { return layout_.spec; }
+  int64_t rows() const override { return layout_.rows; }
+  int64_t columns() const override { return layout_.columns; }
+  const float* scales(int64_t row) const override { return parts_.scales.data() + row * scales_per_row_; }
+  const float* zero_points(int64_t row) const override {
     return layout_.spec.has_zero_points() ? parts_.zero_points.data() + row * scales_per_row_ : nullptr;
   }
   const PackedLayout& layout() const { return layout_; }

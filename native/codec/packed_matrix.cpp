@@ -39,8 +39,8 @@ struct PanelScratch {
 
 }  // namespace
 
-PackedMatrix::PackedMatrix(const Unpacker& source)
-    : spec_(source.layout().spec), rows_(source.layout().rows), columns_(source.layout().columns),
+PackedMatrix::PackedMatrix(const WeightRows& source)
+    : spec_(source.spec()), rows_(source.rows()), columns_(source.columns()),
       arrangement_(arrangement_of(spec_)) {
   if (columns_ > kMaximumColumns) {
     throw Error(error_code::kInvalidArgument, "the weight has " + std::to_string(columns_) +
@@ -62,10 +62,11 @@ PackedMatrix::PackedMatrix(const Unpacker& source)
   else if (order() == PackedOrder::kRows) codes_ = Tensor(DType::kUint8, {rows_ * columns_ * int64_t{sizeof(int16_t)}});
   else codes_ = Tensor(DType::kUint8, {panels() * panel_bytes_});
   if (spec_.is_integer()) take_scales(source);
+  const auto* stored = lies_as_stored() ? dynamic_cast<const Unpacker*>(&source) : nullptr;
   parallel_for(panels(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t panel = begin; panel < end; ++panel) {
       if (order() == PackedOrder::kFloat) take_float_panel(source, panel);
-      else if (lies_as_stored()) take_stored_panel(source, panel);
+      else if (stored) take_stored_panel(*stored, panel);
       else take_panel(source, panel);
     }
   });
@@ -77,7 +78,7 @@ void PackedMatrix::set_gathered_levels() {
   else if (spec_.bits == (order() == PackedOrder::kGather4 ? 4 : 8)) first_level_ = 1 << (spec_.bits - 1);
 }
 
-void PackedMatrix::take_scales(const Unpacker& source) {
+void PackedMatrix::take_scales(const WeightRows& source) {
   scales_ = zeros(DType::kFloat32, panels() * scale_groups_ * kChannels);
   sums_ = zeros(DType::kFloat32, panels() * kChannels);
   if (spec_.has_zero_points()) zero_points_ = zeros(DType::kFloat32, scales_.count());
@@ -119,7 +120,7 @@ void PackedMatrix::put_sums(int64_t row, int64_t group, int32_t levels, int32_t 
   }
 }
 
-void PackedMatrix::take_float_panel(const Unpacker& source, int64_t panel) {
+void PackedMatrix::take_float_panel(const WeightRows& source, int64_t panel) {
   const int64_t first = panel * kChannels, channels = std::min(kChannels, rows_ - first);
   const bool last = panel + 1 == panels();
   const int64_t room = last ? kFloatChannels - first % kFloatChannels : kChannels;  // to the end of the panel of 32
@@ -132,7 +133,7 @@ void PackedMatrix::take_float_panel(const Unpacker& source, int64_t panel) {
   }
 }
 
-void PackedMatrix::take_panel(const Unpacker& source, int64_t panel) {
+void PackedMatrix::take_panel(const WeightRows& source, int64_t panel) {
   PanelScratch scratch(*this);
   const int64_t first = panel * kChannels, channels = std::min(kChannels, rows_ - first);
   int32_t* const levels = scratch.levels.data();

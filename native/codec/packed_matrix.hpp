@@ -5,6 +5,7 @@
 
 #include "codec/pack.hpp"
 #include "codec/packed_order.hpp"
+#include "codec/weight_rows.hpp"
 #include "core/tensor.hpp"
 
 namespace usmlite::codec {
@@ -21,7 +22,7 @@ class PackedMatrix {
   static constexpr int64_t kMaximumColumns = 65536;
 
   /// Throws BAD_CHECKPOINT for impossible codes and INVALID_ARGUMENT for more than kMaximumColumns inputs.
-  explicit PackedMatrix(const Unpacker& source);
+  explicit PackedMatrix(const WeightRows& source);
 
   const WeightSpec& spec() const { return spec_; }
   int64_t rows() const { return rows_; }        // output channels
@@ -72,13 +73,13 @@ class PackedMatrix {
  private:
   int64_t at(int64_t panel, int64_t group) const { return (panel * scale_groups_ + group) * kChannels; }
   void set_gathered_levels();
-  void take_scales(const Unpacker& source);
-  void take_panel(const Unpacker& source, int64_t panel);
+  void take_scales(const WeightRows& source);
+  void take_panel(const WeightRows& source, int64_t panel);
   /// Where channels of a panel of 16 begin in a matrix of kFloat; the next input is kFloatChannels further.
   float* float_panel(int64_t panel) const {
     return const_cast<float*>(floats()) + panel * kChannels / kFloatChannels * kFloatChannels * columns_ + panel * kChannels % kFloatChannels;
   }
-  void take_float_panel(const Unpacker& source, int64_t panel);
+  void take_float_panel(const WeightRows& source, int64_t panel);
   void take_sums(int64_t row, const int32_t* levels, const uint8_t* mask);
   void put_sums(int64_t row, int64_t group, int32_t levels, int32_t count, float& sum);
   // packed_matrix_codes.cpp

@@ -1,4 +1,5 @@
 #include "cpu/fake_quantize.hpp"
+#include "cpu/round_rows.hpp"
 
 #include <map>
 #include <string>
@@ -19,8 +20,8 @@ Value choice(const Arguments& arguments, size_t index, const char* name, const s
   const auto entry = values.find(arguments.text(index, name));
   if (entry != values.end()) return entry->second;
   std::string known;
-  for (const auto& [text, _] : values) known += (known.empty() ? "" : ", ") + text;
-  arguments.fail("\"" + arguments.text(index, name) + "\" is no " + name + "; these are: " + known);
+  for (const auto& [text, _] : values) known.append(known.empty() ? "" : ", ").append(text);
+  arguments.fail(arguments.text(index, name).insert(0, 1, '"') + "\" is no " + name + "; these are: " + known);
 }
 
 // weight (rows, columns), spec, mask?: the first arguments of the functions below
@@ -146,6 +147,19 @@ Napi::Value apply_mask(const Napi::CallbackInfo& info) {
   return TensorHandle::wrap(info.Env(), std::move(output));
 }
 
+// roundRows(x (rows, columns), activations): x as products of whole numbers see it
+Napi::Value round_rows(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "roundRows", 2);
+  const Tensor& x = arguments.tensor(0, "x", DType::kFloat32, {kAny, kAny});
+  static const std::map<std::string, cpu::ActivationCoding> codings = {{"int8", cpu::ActivationCoding::kInt8},
+                                                                       {"int8-asymmetric", cpu::ActivationCoding::kInt8Asymmetric},
+                                                                       {"int4", cpu::ActivationCoding::kInt4}};
+  const cpu::ActivationCoding coding = choice(arguments, 1, "activations", codings);
+  Tensor output(DType::kFloat32, x.shape());
+  cpu::round_rows(x.f32(), x.dim(0), x.dim(1), coding, output.f32());
+  return TensorHandle::wrap(info.Env(), std::move(output));
+}
+
 }  // namespace
 
 void define_fake_quantize(Napi::Object exports) {
@@ -153,6 +167,7 @@ void define_fake_quantize(Napi::Object exports) {
   define<fake_quantize>(exports, "fakeQuantize");
   define<fake_quantize_backward>(exports, "fakeQuantizeBackward");
   define<add_scale_gradients>(exports, "addScaleGradients");
+  define<round_rows>(exports, "roundRows");
   define<apply_mask>(exports, "applyMask");
 }
 

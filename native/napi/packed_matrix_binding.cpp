@@ -3,6 +3,8 @@
 #include <string>
 #include <utility>
 
+#include "codec/pack.hpp"
+#include "codec/rounded_weight.hpp"
 #include "napi/codec_arguments.hpp"
 #include "napi/environment.hpp"
 #include "napi/groups.hpp"
@@ -19,6 +21,21 @@ using SharedMatrices = SharedObjects<const codec::PackedMatrix>;
 Napi::Value create(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "PackedMatrix.create", 4);
   return PackedMatrixHandle::wrap(info.Env(), std::make_shared<codec::PackedMatrix>(packed_argument(arguments, 0)));
+}
+
+// packedMatrixRound(spec, weight (rows, columns), mask?, scale, zeroPoint?): rounded to the nearest levels
+Napi::Value round(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "PackedMatrix.round", 4);
+  const codec::WeightSpec spec = codec::parse_weight_spec(arguments.text(0, "spec"));
+  const Tensor& weight = arguments.tensor(1, "weight", DType::kFloat32, {kAny, kAny});
+  const int64_t rows = weight.dim(0), columns = weight.dim(1);
+  const Tensor* mask = arguments.optional_tensor(2, "mask", DType::kUint8, {rows, columns});
+  const Tensor& scale = arguments.tensor(3, "scale", DType::kFloat32, {rows, spec.scales_per_row(columns)});
+  const Tensor* zero_point = arguments.optional_tensor(4, "zeroPoint", DType::kFloat32, {rows, spec.scales_per_row(columns)});
+  if (spec.has_zero_points() && !zero_point) arguments.fail(codec::to_text(spec) + " needs zero points beside its scales");
+  const codec::RoundedWeight rounded(spec, rows, columns, weight.f32(), mask ? mask->data<uint8_t>() : nullptr, scale.f32(),
+                                     zero_point ? zero_point->f32() : nullptr);
+  return PackedMatrixHandle::wrap(info.Env(), std::make_shared<codec::PackedMatrix>(rounded));
 }
 
 // packedMatrixShare(matrix): the number under which any worker of this process finds it
@@ -93,6 +110,7 @@ Napi::Value PackedMatrixHandle::release(const Napi::CallbackInfo& info) {
 void define_packed_matrix(Napi::Env env, Napi::Object exports) {
   PackedMatrixHandle::define(env, exports);
   binding::define<create>(exports, "packedMatrixCreate");
+  binding::define<round>(exports, "packedMatrixRound");
   binding::define<share>(exports, "packedMatrixShare");
   binding::define<from_shared>(exports, "packedMatrixFromShared");
 }

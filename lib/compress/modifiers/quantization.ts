@@ -1,6 +1,7 @@
 /** `quantization`: quantization-aware training of weights. */
 import { z } from "zod";
 import { UsmLiteError } from "../../errors.js";
+import { activationCodingSchema } from "../../quant/activation_coding.js";
 import { withSparsity } from "../../quant/weight_spec.js";
 import { WeightQuantization } from "../../train/weight_quantization.js";
 import { modifierType, specSchema } from "../modifier.js";
@@ -21,6 +22,8 @@ const keys = {
   rounding: z.enum(["nearest", "stochastic", "noise"]).default("nearest"),
   /** Added to the gradient of every scale. */
   scaleDecay: z.number().nonnegative().default(0),
+  /** What layers multiply by: whole numbers, in training as in the packed model, or floats in training and `int8` there. */
+  activations: activationCodingSchema.optional(),
   /** First step that quantizes. */
   start: z.number().int().nonnegative().default(0),
 };
@@ -32,7 +35,7 @@ export const quantization = modifierType("quantization", keys, (settings) => ({
     return before;
   },
   train: ({ model, specs, masks, totalSteps }) => {
-    const { learned, scaleAverage, stopScaleGradient, gradient, rounding, scaleDecay, start } = settings;
+    const { learned, scaleAverage, stopScaleGradient, gradient, rounding, scaleDecay, activations, start } = settings;
     if (start >= totalSteps) {
       throw new UsmLiteError("BAD_RECIPE", `start must be below the steps of training, ${totalSteps}; otherwise nothing is quantized in training`);
     }
@@ -45,6 +48,7 @@ export const quantization = modifierType("quantization", keys, (settings) => ({
       rounding,
       scaleDecay,
       start,
+      ...(activations ? { activations } : {}),
       ...(gradient ? { clipGradient: gradient === "clipped" } : {}),
     });
   },

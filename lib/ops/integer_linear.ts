@@ -1,0 +1,79 @@
+/**
+ * Linear layers of training on the kernels of inference: whole numbers forward, gradients through the dequantized values ("native"
+ * quantization-aware training, arXiv 2203.15952). What training computes is, to the bit, what the packed model will compute.
+ */
+import { roundRows, type ActivationCoding } from "../quant/activation_coding.js";
+import type { PackedMatrix } from "../quant/packed_matrix.js";
+import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { dropout as applyDropout } from "./activation.js";
+import { scaledSum } from "./elementwise.js";
+import type { LinearOptions } from "./linear.js";
+import { linearGradient } from "./linear_gradient.js";
+import { accumulateProduct, asMatrix } from "./matmul.js";
+import { packedLinear } from "./packed_linear.js";
+import { packedSubsamplingConvolution, subsamplingConvolution, type SubsamplingConvolutionOptions } from "./subsampling_convolution.js";
+import { isRecording, recordStep } from "./tape.js";
+
+/** A weight in both forms, of the same values. */
+export interface IntegerOperand {
+  /** (out, in), on the tape. */
+  readonly weight: Tensor;
+  /** Lives until the backward pass. Its `activations` say what it is multiplied by. */
+  readonly packed: PackedMatrix;
+}
+
+/**
+ * {@link packedLinear}, differentiable: the weight gets the gradient of a product with the rounded activations, `x` that of one with
+ * the dequantized weight, as if it had not been rounded.
+ *
+ * @param x (frames, in)
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
+ */
+export function integerLinear(x: Tensor, operand: IntegerOperand, options: LinearOptions = {}): Tensor {
+  const { dropout, scale = 1, residual, residualScale = 1, ...inner } = options;
+  if (!dropout || dropout.probability === 0) return product(x, operand, options);
+  const dropped = applyDropout(product(x, operand, inner), dropout);
+  if (!residual) return scale === 1 ? dropped : scaledSum(dropped, scale, dropped, 0);
+  return scaledSum(residual, residualScale, dropped, scale);
+}
+
+function product(x: Tensor, { weight, packed }: IntegerOperand, options: LinearOptions): Tensor {
+  const { bias, activation = "none", scale = 1, residual, residualScale = 1 } = options;
+  const { activations } = packed;
+  const output = packedLinear(x, packed, { bias, activation, scale, residual, residualScale, activations });
+  if (!isRecording([x, weight, bias, residual])) return output;
+  return recordStep(output, [x, weight, bias, residual], (gradient, tape) => {
+    const { sumGradient, factor, biasGradient } = linearGradient(gradient, {
+      activation,
+      preActivation: activation === "none" ? undefined : packedLinear(x, packed, { bias, activations }),
+      scale,
+      dropout: undefined,
+      wantBias: bias?.requiresGrad ?? false,
+    });
+    if (bias && biasGradient) tape.accumulate(bias, biasGradient);
+    accumulateProduct(tape, x, sumGradient, false, asMatrix(weight), false, factor);
+    accumulateProduct(tape, weight, sumGradient, true, seen(x, activations), false, factor);
+    if (!residual?.requiresGrad) return;
+    tape.accumulate(residual, residualScale === 1 ? gradient.reshape(gradient.shape) : scaledSum(gradient, residualScale, gradient, 0));
+  });
+}
+
+const seen = (x: Tensor, activations: ActivationCoding): Tensor => (activations === "float32" ? x : roundRows(x, activations));
+
+/**
+ * The same of a strided convolution, whose windows of frames are rounded to eight bits. Its weight gets the gradient of a product with
+ * activations that are not rounded: each frame is rounded differently in every window.
+ */
+export function integerSubsamplingConvolution(
+  x: Tensor,
+  { weight, packed }: IntegerOperand,
+  bias: Tensor | undefined,
+  offsets: SequenceOffsets,
+  options: SubsamplingConvolutionOptions,
+): { output: Tensor; offsets: SequenceOffsets } {
+  const result = subsamplingConvolution(x, weight, bias, offsets, options);
+  using integers = packedSubsamplingConvolution(x, packed, bias, offsets, options).output;
+  result.output.write(integers.toArray());
+  return result;
+}
