@@ -1,6 +1,6 @@
 import test from "ava";
 import {
-  availableInstructionSets, linear, lstmSequence, memoryStatistics, resetPeakMemory, SequenceOffsets, setInstructionSet, Tape, Tensor, tidy, transducerLoss,
+  availableInstructionSets, linear, lstmSequence, memoryStatistics, resetPeakMemory, scaledSum, SequenceOffsets, setInstructionSet, Tape, Tensor, tidy, transducerLoss,
   type TransducerLossOptions,
 } from "../lib/index.js";
 import { lstmCell } from "../lib/ops/lstm_cell.js";
@@ -162,6 +162,29 @@ test.serial("values that are not finite give NaN, in the losses of their own seq
       t.true(Number.isNaN((tape.gradientOf(inputs[2] as Tensor) as Tensor).toArray()[0]));
     }
   }
+});
+
+test.serial("a teacher is followed along its paths", (t) => {
+  const divergenceOf = (one: Case, [frames, predictions, weight, bias]: Tensor[], teacher: Tensor): Tensor =>
+    transducerLoss(frames as Tensor, new SequenceOffsets(one.lengths), predictions as Tensor, one.targets, { weight: weight as Tensor, bias: bias as Tensor }, { ...one.options, teacher }).divergence as Tensor;
+  const latticeOf = (one: Case, [frames, predictions, weight, bias]: Tensor[]): Tensor =>
+    transducerLoss(frames as Tensor, new SequenceOffsets(one.lengths), predictions as Tensor, one.targets, { weight: weight as Tensor, bias: bias as Tensor }, { ...one.options, undernormalization: 0 }).lattice;
+  const values: number[] = [];
+  for (const set of availableInstructionSets()) {
+    setInstructionSet(set);
+    for (const one of [plain, timed]) {
+      const teacher = latticeOf(one, operands({ ...one, scale: 3 }, 21));
+      const student = operands(one, 5);
+      t.true(Math.abs(divergenceOf(one, student, latticeOf(one, student)).toArray()[0] as number) < 1e-5, set);
+      values.push(divergenceOf(one, student, teacher).toArray()[0] as number);
+      checkGradients(t, (inputs) => divergenceOf(one, inputs, teacher), student, { step: 5e-4, samples: 12 });
+      // Both at once, as in training.
+      const sum = { ...one, options: { ...one.options, reduction: "sum" as const } };
+      checkGradients(t, (inputs) => scaledSum(lossOf(sum, inputs), 1, divergenceOf(sum, inputs, teacher), 3), student, { step: 5e-4, samples: 6 });
+      t.throws(() => divergenceOf(one, student, Tensor.zeros([3])), { code: "INVALID_ARGUMENT", message: /teacher/ });
+    }
+  }
+  values.forEach((value, i) => t.true(value > 0.05 && Math.abs(value - (values[i % 2] as number)) < 1e-4));
 });
 
 test.serial("memory does not hold the logits of all pairs", (t) => {

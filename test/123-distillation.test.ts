@@ -23,7 +23,7 @@ const lossOf = (student: TrainableNetwork, teacher: TrainableNetwork | "self", o
   });
 
 test("a model has nothing to learn from itself, and something from another", (t) => {
-  for (const [name, parts] of [["parakeet_ctc", { logits: 1 }], ["parakeet_ctc", { logits: 0, hidden: 2 }], ["hubert", { hidden: 1 }], ["parakeet_rnnt", { logits: 0, hidden: 1 }]] as const) {
+  for (const [name, parts] of [["parakeet_ctc", { logits: 1 }], ["parakeet_ctc", { logits: 0, hidden: 2 }], ["hubert", { hidden: 1 }], ["parakeet_rnnt", { logits: 0, hidden: 1 }], ["parakeet_rnnt", { logits: 1 }], ["parakeet_tdt", { logits: 1 }]] as const) {
     const [student, same, other] = [freshModel(name), freshModel(name), freshModel(name, 7)];
     const alone = lossOf(student, same, { logits: 0, hidden: 0 });
     t.true(Math.abs(lossOf(student, same, parts) - alone) < 1e-5, name);

@@ -4,7 +4,7 @@ import { addon } from "../native/addon.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { accumulateAll } from "./gradients.js";
-import { isRecording, recordStep } from "./tape.js";
+import { recordStepOf } from "./tape.js";
 
 type Operands = [
   frames: TensorHandle,
@@ -17,11 +17,14 @@ type Operands = [
   blank: number,
   durations: TensorHandle,
   undernormalization: number,
+  teacher: TensorHandle | undefined,
 ];
 
 interface TransducerLossBindings {
-  transducerLoss(...operands: Operands): [losses: TensorHandle, lattice: TensorHandle];
-  transducerLossBackward(...operands: [...Operands, losses: TensorHandle, lattice: TensorHandle, factors: TensorHandle]): TensorHandle[];
+  transducerLoss(...operands: Operands): [losses: TensorHandle, lattice: TensorHandle, divergences: TensorHandle | undefined];
+  transducerLossBackward(
+    ...operands: [...Operands, losses: TensorHandle, lattice: TensorHandle, factors: TensorHandle, divergenceFactor: number]
+  ): TensorHandle[];
 }
 
 const native = addon as TransducerLossBindings;
@@ -48,6 +51,8 @@ export interface TransducerLossOptions {
    * losses divided by the number of labels in the batch, as NeMo trains Parakeet; `sum`; or `none`, one loss per sequence.
    */
   readonly reduction?: "mean" | "mean-volume" | "sum" | "none";
+  /** {@link TransducerLossResult.lattice} of a teacher for the same sequences and targets. */
+  readonly teacher?: Tensor;
 }
 
 export interface TransducerLossResult {
@@ -55,6 +60,17 @@ export interface TransducerLossResult {
   readonly loss: Tensor;
   /** Number of sequences whose labels no path can say in their frames. */
   readonly infeasible: number;
+  /**
+   * For each pair of a frame and a prefix the logarithms of the probabilities of blank, next label and durations: what a student's
+   * {@link TransducerLossOptions.teacher} is.
+   */
+  readonly lattice: Tensor;
+  /**
+   * With a teacher, float32 (1): how far its distributions over blank, next label and anything else (Panchapagesan et al., ICASSP 2021),
+   * and over durations, are from those here. The mean over pairs, weighted by the share of the teacher's paths that pass through each,
+   * and over sequences. Differentiable.
+   */
+  readonly divergence?: Tensor;
 }
 
 /**
@@ -77,7 +93,7 @@ export function transducerLoss(
   { weight, bias }: Joint,
   options: TransducerLossOptions,
 ): TransducerLossResult {
-  const { blank, durations = [], undernormalization = 0, zeroInfinity = true, reduction = "mean-volume" } = options;
+  const { blank, durations = [], undernormalization = 0, zeroInfinity = true, reduction = "mean-volume", teacher } = options;
   if (targets.length !== offsets.lengths.length) {
     throw new UsmLiteError("INVALID_ARGUMENT", `transducerLoss: there are ${offsets.lengths.length} sequences of frames but ${targets.length} targets`);
   }
@@ -93,25 +109,28 @@ export function transducerLoss(
     blank,
     Tensor.from(Int32Array.from(durations)).handle,
     undernormalization,
+    teacher?.handle,
   ];
-  const [lossHandle, latticeHandle] = native.transducerLoss(...operands);
+  const [lossHandle, latticeHandle, divergenceHandle] = native.transducerLoss(...operands);
   const losses = new Tensor(lossHandle);
   const lattice = new Tensor(latticeHandle);
-  if (!isRecording(inputs)) lattice.dispose();
-
   const values = losses.toArray();
   const infeasible = values.filter((loss) => loss === Infinity).length;
   if (zeroInfinity) values.forEach((loss, index) => (values[index] = loss === Infinity ? 0 : loss));
   const weights = sequenceWeights(targets, reduction);
   const output =
     reduction === "none" ? Tensor.from(values) : Tensor.from([values.reduce((sum, loss, index) => sum + loss * (weights[index] as number), 0)]);
-  const loss = recordStep(output, inputs, (gradient, tape) => {
-    const upstream = gradient.toArray();
-    const factors = Tensor.from(weights.map((share, index) => share * (upstream[reduction === "none" ? index : 0] as number)));
-    accumulateAll(tape, inputs, native.transducerLossBackward(...operands, losses.handle, lattice.handle, factors.handle));
+  const divergence = divergenceHandle && Tensor.from([mean(new Tensor(divergenceHandle).toArray())]);
+  recordStepOf(divergence ? [output, divergence] : [output], inputs, ([lossGradient, divergenceGradient], tape) => {
+    const upstream = lossGradient?.toArray();
+    const factors = Tensor.from(weights.map((share, index) => share * (upstream?.[reduction === "none" ? index : 0] ?? 0)));
+    const divergenceFactor = (divergenceGradient?.toArray()[0] ?? 0) / targets.length;
+    accumulateAll(tape, inputs, native.transducerLossBackward(...operands, losses.handle, lattice.handle, factors.handle, divergenceFactor));
   });
-  return { loss, infeasible };
+  return { loss: output, infeasible, lattice, ...(divergence ? { divergence } : {}) };
 }
+
+const mean = (values: Float32Array): number => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 /** What each sequence's loss is multiplied by. */
 function sequenceWeights(targets: readonly (readonly number[])[], reduction: TransducerLossOptions["reduction"]): number[] {

@@ -12,9 +12,9 @@ import type { TrainingModifier } from "./training_modifier.js";
 
 /** What a student takes from a teacher, and how much. */
 export interface DistillationTerms {
-  /** Weight of the divergence between the distributions over tokens; for models that score tokens by frame. */
+  /** Weight of the divergence between the distributions over tokens: of each frame, or of the paths of a transducer. */
   readonly logits: number;
-  /** Divides the logits of both. */
+  /** Divides the logits of both; not of a transducer. */
   readonly temperature: number;
   /**
    * Frames that count in the divergence: `all` alike; `non-blank`, those that the teacher gives less than half of their probability to
@@ -60,7 +60,11 @@ export class Distillation implements TrainingModifier {
   loss(batch: TrainingBatch, context: TrainingContext, next: (context: TrainingContext) => BatchLoss): BatchLoss {
     const keepHidden = this.options.hidden > 0;
     const teacher = this.outputsOf(batch, context, keepHidden);
-    const student = next({ ...context, keepHidden: keepHidden || (context.keepHidden ?? false) });
+    const student = next({
+      ...context,
+      keepHidden: keepHidden || (context.keepHidden ?? false),
+      ...(teacher.lattice ? { teacherLattice: teacher.lattice } : {}),
+    });
     if (!student.outputs) throw new UsmLiteError("INTERNAL", "a model gave no outputs to distil");
     const distance = distanceFrom(teacher, student.outputs, this.options, this.options.blankId);
     if (!distance) return student;
@@ -82,7 +86,7 @@ export class Distillation implements TrainingModifier {
     if (this.taught?.batch === batch) return this.taught.outputs;
     const { transformWeight: _, ...plain } = context;
     const model = this.teacher === "self" ? this.model : this.teacher;
-    const outputs = withoutRecording(() => teacherOutputs(model, batch, { ...plain, training: false, keepHidden }));
+    const outputs = withoutRecording(() => teacherOutputs(model, batch, { ...plain, training: false, keepHidden, keepLattice: this.options.logits > 0 }));
     this.taught = { batch, outputs };
     return outputs;
   }
@@ -101,11 +105,7 @@ function teacherOutputs(model: TrainableModel, batch: TrainingBatch, context: Tr
 export function distanceFrom(teacher: ForwardOutputs, student: ForwardOutputs, terms: DistillationTerms, blankId: number): Tensor | undefined {
   const parts: { readonly value: Tensor; readonly weight: number }[] = [];
   if (terms.logits > 0) {
-    if (!teacher.logits || !student.logits) throw new UsmLiteError("INVALID_ARGUMENT", "the model scores tokens by more than the frame: its logits cannot be distilled, hidden states can");
-    checkAlike("logits", teacher.logits, student.logits);
-    const weights = frameWeights(teacher.logits, blankId, terms.frames);
-    const options = { temperature: terms.temperature, ...(weights ? { weights } : {}) };
-    parts.push({ value: softmaxDivergence(student.logits, teacher.logits, options), weight: terms.logits });
+    parts.push({ value: student.divergence ?? byFrame(teacher, student, terms, blankId), weight: terms.logits });
   }
   if (terms.hidden > 0) {
     const layers = terms.layers ?? (teacher.hidden ?? []).map((_, layer) => layer);
@@ -120,6 +120,13 @@ export function distanceFrom(teacher: ForwardOutputs, student: ForwardOutputs, t
     }
   }
   return parts.reduce<Tensor | undefined>((sum, { value, weight }) => (sum ? scaledSum(sum, 1, value, weight) : scaledSum(value, weight, value, 0)), undefined);
+}
+
+function byFrame({ logits: teacher }: ForwardOutputs, { logits: student }: ForwardOutputs, { frames, temperature }: DistillationTerms, blankId: number): Tensor {
+  if (!teacher || !student) throw new UsmLiteError("INTERNAL", "a model gave no logits to distil");
+  checkAlike("logits", teacher, student);
+  const weights = frameWeights(teacher, blankId, frames);
+  return softmaxDivergence(student, teacher, { temperature, ...(weights ? { weights } : {}) });
 }
 
 function checkAlike(what: string, teacher: Tensor, student: Tensor): void {

@@ -91,7 +91,9 @@ export class ManySizes implements TrainingModifier {
     let total: Tensor | undefined;
     let first: BatchLoss | undefined;
     for (const size of this.chosen) {
-      const result = this.under(size, () => next({ ...context, transformWeight: (name, weight) => transformed(size, name, context.transformWeight?.(name, weight) ?? weight) }));
+      const lattice = this.options.distillation > 0 ? first?.outputs?.lattice : undefined;
+      const taught = { ...(first ? {} : { keepLattice: this.options.distillation > 0 }), ...(lattice ? { teacherLattice: lattice } : {}) };
+      const result = this.under(size, () => next({ ...context, ...taught, transformWeight: (name, weight) => transformed(size, name, context.transformWeight?.(name, weight) ?? weight) }));
       const loss = first ? this.taught(first.outputs, result) : result.loss;
       this.losses[`loss.${size.name}`] = result.loss.toArray()[0] as number;
       first ??= result;
@@ -155,9 +157,9 @@ export class ManySizes implements TrainingModifier {
   /** The loss of a size with what it has to learn from the largest, whose outputs are constants to it. */
   private taught(largest: ForwardOutputs | undefined, { loss, outputs }: BatchLoss): Tensor {
     const { distillation, blankId } = this.options;
-    if (distillation === 0 || !largest?.logits || !outputs?.logits) return loss;
+    if (distillation === 0 || !largest || !outputs) return loss;
     const terms = { logits: distillation, temperature: 1, frames: "weighted", hidden: 0 } as const;
-    const distance = distanceFrom({ ...largest, logits: largest.logits.reshape(largest.logits.shape) }, outputs, terms, blankId);
+    const distance = distanceFrom(largest, outputs, terms, blankId);
     return distance ? scaledSum(loss, 1, distance, 1) : loss;
   }
 }

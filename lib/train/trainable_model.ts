@@ -40,6 +40,10 @@ export interface TrainingContext {
   readonly packedWeight?: (name: string, transformed: Tensor) => PackedMatrix | undefined;
   /** Told what each linear layer is about to multiply: the name of its weight and x (frames, in). */
   readonly observeInput?: (name: string, x: Tensor) => void;
+  /** Whether {@link BatchLoss.outputs} shall have the lattice. */
+  readonly keepLattice?: boolean;
+  /** Lattice of a teacher: {@link BatchLoss.outputs} has the divergence from it. */
+  readonly teacherLattice?: Tensor;
   /** Whether {@link BatchLoss.outputs} shall have the hidden frames after each block. */
   readonly keepHidden?: boolean;
 }
@@ -52,6 +56,10 @@ export interface ForwardOutputs {
   readonly offsets: SequenceOffsets;
   /** (hidden frames, hidden) after each block, with {@link TrainingContext.keepHidden}; undefined where a block was dropped. */
   readonly hidden?: readonly (Tensor | undefined)[];
+  /** Of transducers, with {@link TrainingContext.keepLattice}: see {@link TransducerLossResult}. */
+  readonly lattice?: Tensor;
+  /** Of transducers, float32 (1), with {@link TrainingContext.teacherLattice}. */
+  readonly divergence?: Tensor;
 }
 
 /** The loss of one batch. */

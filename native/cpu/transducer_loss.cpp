@@ -9,6 +9,7 @@
 
 #include "core/allocator.hpp"
 #include "core/thread_pool.hpp"
+#include "core/transducer_distillation.hpp"
 #include "core/transducer_lattice.hpp"
 #include "cpu/matmul.hpp"
 #include "cpu/simd.hpp"
@@ -51,19 +52,26 @@ float log_sum(const float* x, int64_t count) {
   return largest + std::log(sum.sum());
 }
 
-// x = factor * softmax(x)
-void scaled_softmax(float* x, int64_t count, float factor) {
-  const Vector shift = Vector::all(log_sum(x, count)), scale = Vector::all(factor);
-  for_each_vector(count, [&](int64_t v, int64_t lanes) { (scale * exponential(Vector::load(x + v, lanes) - shift)).store(x + v, lanes); });
+// x becomes softmax(x)
+void soften(float* x, int64_t count) {
+  const Vector shift = Vector::all(log_sum(x, count));
+  for_each_vector(count, [&](int64_t v, int64_t lanes) { exponential(Vector::load(x + v, lanes) - shift).store(x + v, lanes); });
+}
+
+void scale(float* x, int64_t count, float factor) {
+  for_each_vector(count, [&](int64_t v, int64_t lanes) { (Vector::all(factor) * Vector::load(x + v, lanes)).store(x + v, lanes); });
 }
 
 // One sequence, some of its cells at a time.
 class Utterance {
  public:
-  Utterance(const TransducerBatch& p, int64_t index, const float* lattice)
+  /// @param teacher lattice of this sequence, or null
+  Utterance(const TransducerBatch& p, int64_t index, const float* lattice, const float* teacher)
       : p_(p), labels_(p.labels(index)), count_(p.label_count(index)), frames_(p.frames + p.offsets[index] * p.joint),
         predictions_(p.predictions + p.prediction_offsets[index] * p.joint), cells_(p.cell_count(index)),
-        paths_(p.frame_count(index), count_, p.durations, p.duration_count), lattice_(lattice) {}
+        paths_(p.frame_count(index), count_, p.durations, p.duration_count), lattice_(lattice), teacher_(teacher) {
+    if (teacher) shares_ = teacher_shares(p.frame_count(index), count_, p.durations, p.duration_count, teacher);
+  }
 
   float loss(float* lattice) {
     const int64_t most = std::min(rows_of_slab(p_), cells_);
@@ -83,12 +91,21 @@ class Utterance {
     return static_cast<float>(-forward());
   }
 
-  void backward(float factor, float* frames, float* predictions, const TransducerGradients& gradients) {
+  float divergence(const float* lattice) const {
+    double sum = 0.0;
+    for (int64_t cell = 0; cell < cells_; ++cell) {
+      if (shares_[cell] > 0.0f) sum += shares_[cell] * collapsed_divergence(collapsed(lattice, cell, p_.undernormalization), collapsed(teacher_, cell, 0.0f));
+    }
+    return static_cast<float>(sum);
+  }
+
+  void backward(float factor, float divergence_factor, float* frames, float* predictions, const TransducerGradients& gradients) {
     forward();
     const auto posteriors = paths_.backward(tokens_.data(), durations_.data(), duration_posteriors_);
     std::vector<int64_t> live;
     for (int64_t cell = 0; cell < cells_; ++cell) {
-      if (posteriors[cell].blank + posteriors[cell].label > kSmallestShare) live.push_back(cell);
+      const bool taught = teacher_ && shares_[cell] > kSmallestShare;
+      if (taught || posteriors[cell].blank + posteriors[cell].label > kSmallestShare) live.push_back(cell);
     }
     const int64_t total = static_cast<int64_t>(live.size()), most = std::min(rows_of_slab(p_), total);
     Scratch<float> hidden(most * p_.joint), logits(most * p_.outputs()), hidden_gradient(most * p_.joint);
@@ -97,7 +114,7 @@ class Utterance {
       const int64_t* rows = live.data() + begin;
       joint(rows, count, hidden.data(), logits.data());
       parallel_for(count, kRowGrain, [&](int64_t from, int64_t to) {
-        for (int64_t r = from; r < to; ++r) logit_gradient(rows[r], posteriors[rows[r]], factor, logits.data() + r * p_.outputs());
+        for (int64_t r = from; r < to; ++r) logit_gradient(rows[r], posteriors[rows[r]], factor, divergence_factor, logits.data() + r * p_.outputs());
       });
       add_columns(logits.data(), count, gradients.bias);
       matmul(true, false, p_.outputs(), p_.joint, count, logits.data(), p_.outputs(), hidden.data(), p_.joint, 1.0f, gradients.weight, p_.joint);
@@ -142,16 +159,32 @@ class Utterance {
     return paths_.forward(tokens_.data(), durations_.data());
   }
 
-  // Softmax times the share of paths that pass, minus the shares of what they take.
-  void logit_gradient(int64_t cell, const TransducerLattice::Posterior& posterior, float factor, float* logits) const {
+  CollapsedCell collapsed(const float* lattice, int64_t cell, float undernormalization) const {
+    return {lattice + cell * p_.kept(), label_of(cell) < count_, p_.duration_count, undernormalization};
+  }
+
+  // Softmax times the share of paths that pass, minus the shares of what they take; and, by the cell's share of the lesson, softmax
+  // minus what the teacher says, whose rest is spread over the tokens as the student spreads its own.
+  void logit_gradient(int64_t cell, const TransducerLattice::Posterior& posterior, float factor, float divergence_factor, float* logits) const {
     const float share = factor * static_cast<float>(posterior.blank + posterior.label);
-    scaled_softmax(logits, p_.vocabulary, share);
-    logits[p_.blank] -= factor * static_cast<float>(posterior.blank);
-    if (label_of(cell) < count_) logits[labels_[label_of(cell)]] -= factor * static_cast<float>(posterior.label);
+    const float lesson = teacher_ ? divergence_factor * shares_[cell] : 0.0f;
+    const bool has_label = label_of(cell) < count_;
+    const int32_t label = has_label ? labels_[label_of(cell)] : p_.blank;
+    soften(logits, p_.vocabulary);
+    const float blank_probability = logits[p_.blank], label_probability = has_label ? logits[label] : 0.0f;
+    const CollapsedCell teacher = collapsed(teacher_ ? teacher_ : lattice_, cell, 0.0f);
+    const float rest = std::max(1.0f - blank_probability - label_probability, 1e-6f);
+    scale(logits, p_.vocabulary, share + lesson * (1.0f - (teacher_ ? static_cast<float>(teacher.rest()) / rest : 0.0f)));
+    const auto take = [&](float probability, double posterior_share, double taught) {
+      return (share + lesson) * probability - factor * static_cast<float>(posterior_share) - lesson * static_cast<float>(taught);
+    };
+    if (has_label) logits[label] = take(label_probability, posterior.label, teacher.label());
+    logits[p_.blank] = take(blank_probability, posterior.blank, teacher.blank());
     if (p_.duration_count == 0) return;
-    scaled_softmax(logits + p_.vocabulary, p_.duration_count, share);
+    float* durations = logits + p_.vocabulary;
+    soften(durations, p_.duration_count);
     const float* taken = duration_posteriors_.data() + cell * p_.duration_count;
-    for (int64_t d = 0; d < p_.duration_count; ++d) logits[p_.vocabulary + d] -= factor * taken[d];
+    for (int64_t d = 0; d < p_.duration_count; ++d) durations[d] = take(durations[d], taken[d], teacher.duration(d));
   }
 
   void add_columns(const float* gradient, int64_t count, float* sums) const {
@@ -189,19 +222,27 @@ class Utterance {
   const int64_t cells_;
   TransducerLattice paths_;
   const float* lattice_;
+  const float* teacher_;
+  std::vector<float> shares_;  // of cells in what the teacher says
   std::vector<TransducerCell> tokens_;
   std::vector<float> durations_, duration_posteriors_;
 };
 
 }  // namespace
 
-void transducer_loss(const TransducerBatch& p, float* losses, float* lattice) {
-  for (int64_t i = 0; i < p.sequences; lattice += p.cell_count(i) * p.kept(), ++i) losses[i] = Utterance(p, i, lattice).loss(lattice);
+void transducer_loss(const TransducerBatch& p, float* losses, float* lattice, float* divergences) {
+  int64_t at = 0;
+  for (int64_t i = 0; i < p.sequences; at += p.cell_count(i) * p.kept(), ++i) {
+    Utterance utterance(p, i, lattice + at, p.teacher ? p.teacher + at : nullptr);
+    losses[i] = utterance.loss(lattice + at);
+    if (p.teacher) divergences[i] = utterance.divergence(lattice + at);
+  }
 }
 
 void transducer_loss_backward(const TransducerBatch& p, const float* losses, const float* lattice, const float* factors,
-                              const TransducerGradients& gradients) {
-  for (int64_t i = 0; i < p.sequences; lattice += p.cell_count(i) * p.kept(), ++i) {
+                              float divergence_factor, const TransducerGradients& gradients) {
+  int64_t at = 0;
+  for (int64_t i = 0; i < p.sequences; at += p.cell_count(i) * p.kept(), ++i) {
     float* frames = gradients.frames + p.offsets[i] * p.joint;
     float* predictions = gradients.predictions + p.prediction_offsets[i] * p.joint;
     if (std::isnan(losses[i])) {
@@ -211,7 +252,7 @@ void transducer_loss_backward(const TransducerBatch& p, const float* losses, con
       std::fill_n(gradients.weight, p.outputs() * p.joint, nan);
       std::fill_n(gradients.bias, p.outputs(), nan);
     } else if (!std::isinf(losses[i])) {
-      Utterance(p, i, lattice).backward(factors[i], frames, predictions, gradients);
+      Utterance(p, i, lattice + at, p.teacher ? p.teacher + at : nullptr).backward(factors[i], divergence_factor, frames, predictions, gradients);
     }
   }
 }

@@ -22,6 +22,7 @@ struct TransducerBatch {
   const int32_t* durations;           // (duration_count) frames; none: the plain transducer
   int64_t duration_count;
   float undernormalization;           // taken from the logarithm of every token's probability (Xu et al., section 4)
+  const float* teacher;               // lattice of a teacher, without undernormalization; null: none
 
   int64_t outputs() const { return vocabulary + duration_count; }
   int64_t frame_count(int64_t i) const { return offsets[i + 1] - offsets[i]; }
@@ -43,10 +44,12 @@ struct TransducerGradients {
 USMLITE_FOR_EACH_ISA(
   // losses (sequences): -log p(target | frames); infinity when no path fits, NaN when a logit is not finite.
   // lattice (cells of all sequences, kept): what transducer_loss_backward needs.
-  void transducer_loss(const TransducerBatch& batch, float* losses, float* lattice);
-  // Gradients of sum_i factors[i] * losses[i]; sequences with a loss that is not finite give none, or NaN for NaN.
+  // divergences (sequences), with a teacher: how far the sequence is from it (core/transducer_distillation.hpp).
+  void transducer_loss(const TransducerBatch& batch, float* losses, float* lattice, float* divergences);
+  // Gradients of sum_i factors[i] * losses[i] + divergence_factor * divergences[i]; sequences with a loss that is not finite give
+  // none, or NaN for NaN.
   void transducer_loss_backward(const TransducerBatch& batch, const float* losses, const float* lattice, const float* factors,
-                                const TransducerGradients& gradients);
+                                float divergence_factor, const TransducerGradients& gradients);
 )
 USMLITE_DISPATCH(transducer_loss)
 USMLITE_DISPATCH(transducer_loss_backward)

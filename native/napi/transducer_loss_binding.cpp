@@ -11,8 +11,14 @@ namespace {
 
 constexpr int64_t kLongestDuration = 1000;
 
+int64_t kept_numbers(const cpu::TransducerBatch& batch) {
+  int64_t cells = 0;
+  for (int64_t i = 0; i < batch.sequences; ++i) cells += batch.cell_count(i);
+  return cells * batch.kept();
+}
+
 // The batch that arguments frames, offsets, predictions, predictionOffsets, weight, bias, targets, blank, durations,
-// undernormalization describe.
+// undernormalization, teacher? describe.
 cpu::TransducerBatch batch_of(const Arguments& arguments) {
   const Tensor& frames = arguments.tensor(0, "frames", DType::kFloat32, {kAny, kAny});
   const Tensor& offsets = arguments.offsets(1, "offsets", frames.dim(0));
@@ -42,33 +48,31 @@ cpu::TransducerBatch batch_of(const Arguments& arguments) {
                      " and not the blank, " + std::to_string(blank));
     }
   }
-  return {frames.f32(), offsets.i32(), predictions.f32(), prediction_offsets.i32(), sequences, joint, weight.f32(), bias.f32(), vocabulary,
+  cpu::TransducerBatch batch = {frames.f32(), offsets.i32(), predictions.f32(), prediction_offsets.i32(), sequences, joint, weight.f32(), bias.f32(), vocabulary,
           targets.i32(), static_cast<int32_t>(blank), durations.i32(), durations.count(),
-          static_cast<float>(arguments.number(9, "undernormalization", 0, 10))};
+          static_cast<float>(arguments.number(9, "undernormalization", 0, 10)), nullptr};
+  const Tensor* teacher = arguments.optional_tensor(10, "teacher", DType::kFloat32, {kept_numbers(batch)});
+  batch.teacher = data_or_null(teacher);
+  return batch;
 }
 
-int64_t kept_numbers(const cpu::TransducerBatch& batch) {
-  int64_t cells = 0;
-  for (int64_t i = 0; i < batch.sequences; ++i) cells += batch.cell_count(i);
-  return cells * batch.kept();
-}
-
-// transducerLoss(what batch_of takes) -> [losses, lattice]
+// transducerLoss(what batch_of takes) -> [losses, lattice, divergences?]
 Napi::Value transducer_loss(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "transducerLoss", 10);
+  Arguments arguments(info, "transducerLoss", 11);
   const cpu::TransducerBatch batch = batch_of(arguments);
   const Tensor losses(DType::kFloat32, {batch.sequences}), lattice(DType::kFloat32, {kept_numbers(batch)});
-  cpu::transducer_loss(batch, losses.f32(), lattice.f32());
-  return wrap_all(info.Env(), {losses, lattice});
+  const Tensor divergences = tensor_if(batch.teacher != nullptr, {batch.sequences});
+  cpu::transducer_loss(batch, losses.f32(), lattice.f32(), data_or_null(divergences));
+  return wrap_all(info.Env(), {losses, lattice, divergences});
 }
 
-// transducerLossBackward(what batch_of takes, losses, lattice, factors) -> gradients of [frames, predictions, weight, bias]
+// transducerLossBackward(what batch_of takes, losses, lattice, factors, divergenceFactor) -> gradients of [frames, predictions, weight, bias]
 Napi::Value transducer_loss_backward(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "transducerLossBackward", 13);
+  Arguments arguments(info, "transducerLossBackward", 15);
   const cpu::TransducerBatch batch = batch_of(arguments);
-  const Tensor& losses = arguments.tensor(10, "losses", DType::kFloat32, {batch.sequences});
-  const Tensor& lattice = arguments.tensor(11, "lattice", DType::kFloat32, {kept_numbers(batch)});
-  const Tensor& factors = arguments.tensor(12, "factors", DType::kFloat32, {batch.sequences});
+  const Tensor& losses = arguments.tensor(11, "losses", DType::kFloat32, {batch.sequences});
+  const Tensor& lattice = arguments.tensor(12, "lattice", DType::kFloat32, {kept_numbers(batch)});
+  const Tensor& factors = arguments.tensor(13, "factors", DType::kFloat32, {batch.sequences});
   const auto zeros_like = [&](size_t index) {
     Tensor tensor(DType::kFloat32, arguments.any_tensor(index, "operand").shape());
     std::fill_n(tensor.f32(), tensor.count(), 0.0f);
@@ -76,6 +80,7 @@ Napi::Value transducer_loss_backward(const Napi::CallbackInfo& info) {
   };
   const Tensor frames = zeros_like(0), predictions = zeros_like(2), weight = zeros_like(4), bias = zeros_like(5);
   cpu::transducer_loss_backward(batch, losses.f32(), lattice.f32(), factors.f32(),
+                                static_cast<float>(arguments.number(14, "divergenceFactor", -1e30, 1e30)),
                                 cpu::TransducerGradients{frames.f32(), predictions.f32(), weight.f32(), bias.f32()});
   return wrap_all(info.Env(), {frames, predictions, weight, bias});
 }

@@ -13,27 +13,25 @@ const keys = {
   teacher: z.string().default("float"),
   /** Weight of the loss against the transcript. */
   labels: weight.default(1),
-  /** Weight of the divergence from the teacher's distributions; default 1, and 0 for transducers. */
-  logits: weight.optional(),
+  /** Weight of the divergence from the teacher's distributions. */
+  logits: weight.default(1),
   temperature: z.number().min(0.1).max(100).default(1),
   frames: z.enum(["all", "non-blank", "weighted"]).default("weighted"),
-  /** Weight of the distance from the teacher's hidden states; default 0, and 1 for transducers. */
-  hidden: weight.optional(),
+  /** Weight of the distance from the teacher's hidden states. */
+  hidden: weight.default(0),
   /** Blocks after which hidden states are compared, from 0; default: all. */
   layers: z.array(z.number().int().nonnegative()).min(1).optional(),
 };
 
 export const distillation = modifierType("distillation", keys, ({ teacher, labels, logits, temperature, frames, hidden, layers }) => ({
   train: ({ model, modelFolder }) => {
+    if (logits + hidden === 0) throw new UsmLiteError("BAD_RECIPE", "`logits` and `hidden` are both 0; nothing is distilled");
     const student = model as TrainableNetwork;
-    const taught = teacher === "self" ? student : teacherFrom(teacher === "float" ? modelFolder : teacher, student);
-    const byFrame = taught.kind === "ctc";
-    if (!byFrame && (logits ?? 0) > 0) {
-      throw new UsmLiteError("BAD_RECIPE", "logits of a transducer are not distilled, hidden states are; leave the key `logits` out");
+    if (student.kind === "transducer" && temperature !== 1) {
+      throw new UsmLiteError("BAD_RECIPE", `temperature is ${temperature}, but the paths of a transducer are compared at 1 only`);
     }
-    const options = { labels, logits: logits ?? (byFrame ? 1 : 0), temperature, frames, hidden: hidden ?? (byFrame ? 0 : 1), layers };
-    if (options.logits + options.hidden === 0) throw new UsmLiteError("BAD_RECIPE", "`logits` and `hidden` are both 0; nothing is distilled");
-    const all = { ...options, blankId: taughtBlank(taught) };
+    const taught = teacher === "self" ? student : teacherFrom(teacher === "float" ? modelFolder : teacher, student);
+    const all = { labels, logits, temperature, frames, hidden, layers, blankId: taughtBlank(taught) };
     return teacher === "self" ? new Distillation(student, "self", all) : new Distillation(student, taught, all, () => taught.dispose());
   },
 }));

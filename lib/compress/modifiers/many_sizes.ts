@@ -28,7 +28,7 @@ const keys = {
     }),
   /** Sizes trained in each step: the largest, the smallest and others drawn anew. */
   perStep: z.number().int().positive().default(3),
-  /** Weight of what smaller sizes learn from the largest in the step; for models that score tokens by frame. */
+  /** Weight of what smaller sizes learn from the largest in the step. */
   distillation: z.number().nonnegative().default(1),
   /** When the masks of N:M sizes are computed; frozen in between. */
   schedule: z.enum(["one-shot", "few-shot", "every-step"]).default("few-shot"),

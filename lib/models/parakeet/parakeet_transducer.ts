@@ -60,16 +60,18 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
     const predictions = this.prediction.forward(batch.targets, this.blankId, forwardContextOf(batch, context));
     const weight = context.transformWeight?.(name, stored) ?? stored;
     const { durations } = this.config;
-    const result = transducerLoss(projected, outputs.offsets, predictions, batch.targets, { weight, bias: bias as Tensor }, {
+    const { loss, infeasible, lattice, divergence } = transducerLoss(projected, outputs.offsets, predictions, batch.targets, { weight, bias: bias as Tensor }, {
       blank: this.blankId,
       durations,
       reduction: durations.length > 0 ? "mean" : "mean-volume",
+      ...(context.teacherLattice ? { teacher: context.teacherLattice } : {}),
     });
-    return { ...result, outputs };
+    return { loss, infeasible, outputs: { ...outputs, ...(context.keepLattice ? { lattice } : {}), ...(divergence ? { divergence } : {}) } };
   }
 
-  /** Hidden states alone: the joint network, which is much of the work, is left out. */
+  /** Where only hidden states are wanted the joint network, which is much of the work, is left out. */
   outputs(batch: TrainingBatch, context: TrainingContext): ForwardOutputs {
+    if (context.keepLattice) return this.loss(batch, context).outputs as ForwardOutputs;
     const { projected, ...outputs } = this.encodeBatch(batch, context);
     projected.dispose();
     return outputs;

@@ -5,6 +5,7 @@
 #include <limits>
 #include <vector>
 
+#include "core/transducer_distillation.hpp"
 #include "core/transducer_lattice.hpp"
 
 namespace usmlite::cpu::reference {
@@ -52,9 +53,16 @@ void split(const TransducerBatch& p, const float* lattice, int64_t cells, std::v
   }
 }
 
+// What a cell of sequence i is to learn, where a teacher was given.
+struct Lesson {
+  double share = 0.0;
+  CollapsedCell teacher;
+};
+
 }  // namespace
 
-void transducer_loss(const TransducerBatch& p, float* losses, float* lattice) {
+void transducer_loss(const TransducerBatch& p, float* losses, float* lattice, float* divergences) {
+  const float* teacher = p.teacher;
   for (int64_t i = 0; i < p.sequences; lattice += p.cell_count(i) * p.kept(), ++i) {
     const int64_t labels = p.label_count(i);
     bool finite = true;
@@ -72,14 +80,26 @@ void transducer_loss(const TransducerBatch& p, float* losses, float* lattice) {
     split(p, lattice, p.cell_count(i), tokens, durations);
     TransducerLattice paths(p.frame_count(i), labels, p.durations, p.duration_count);
     losses[i] = finite ? static_cast<float>(-paths.forward(tokens.data(), durations.data())) : std::numeric_limits<float>::quiet_NaN();
+    if (!teacher) continue;
+    const std::vector<float> shares = teacher_shares(p.frame_count(i), labels, p.durations, p.duration_count, teacher);
+    double sum = 0.0;
+    for (int64_t cell = 0; cell < p.cell_count(i); ++cell, teacher += p.kept()) {
+      const bool has_label = cell % (labels + 1) < labels;
+      sum += shares[cell] * collapsed_divergence({lattice + cell * p.kept(), has_label, p.duration_count, p.undernormalization},
+                                                 {teacher, has_label, p.duration_count, 0.0f});
+    }
+    divergences[i] = static_cast<float>(sum);
   }
 }
 
 void transducer_loss_backward(const TransducerBatch& p, const float* losses, const float* lattice, const float* factors,
-                              const TransducerGradients& gradients) {
-  for (int64_t i = 0; i < p.sequences; lattice += p.cell_count(i) * p.kept(), ++i) {
+                              float divergence_factor, const TransducerGradients& gradients) {
+  const float* teacher = p.teacher;
+  for (int64_t i = 0; i < p.sequences; lattice += p.cell_count(i) * p.kept(), teacher += teacher ? p.cell_count(i) * p.kept() : 0, ++i) {
     if (std::isinf(losses[i])) continue;
     const int64_t labels = p.label_count(i);
+    std::vector<float> shares;
+    if (teacher) shares = teacher_shares(p.frame_count(i), labels, p.durations, p.duration_count, teacher);
     std::vector<TransducerCell> tokens;
     std::vector<float> durations, duration_posteriors;
     split(p, lattice, p.cell_count(i), tokens, durations);
@@ -90,6 +110,10 @@ void transducer_loss_backward(const TransducerBatch& p, const float* losses, con
       const int64_t t = cell / (labels + 1), u = cell % (labels + 1);
       const Joint joint(p, frame_of(p, i, t), prediction_of(p, i, u));
       const auto [blank, label] = posteriors[cell];
+      Lesson lesson;
+      if (teacher) lesson = {divergence_factor * shares[cell], {teacher + cell * p.kept(), u < labels, p.duration_count, 0.0f}};
+      double rest = 1.0 - std::exp(joint.log_probabilities[p.blank]);
+      if (u < labels) rest -= std::exp(joint.log_probabilities[p.labels(i)[u]]);
       std::vector<double> hidden(p.joint, 0.0);
       for (int64_t v = 0; v < p.outputs(); ++v) {
         double gradient = std::exp(joint.log_probabilities[v]) * (blank + label);
@@ -97,6 +121,15 @@ void transducer_loss_backward(const TransducerBatch& p, const float* losses, con
         if (u < labels && v == p.labels(i)[u]) gradient -= label;
         if (v >= p.vocabulary) gradient -= duration_posteriors[cell * p.duration_count + v - p.vocabulary];
         gradient *= factors[i];
+        if (lesson.share != 0) {
+          const double probability = std::exp(joint.log_probabilities[v]);
+          const bool is_label = u < labels && v == p.labels(i)[u];
+          const double taught = v >= p.vocabulary ? lesson.teacher.duration(v - p.vocabulary)
+                                : v == p.blank    ? lesson.teacher.blank()
+                                : is_label        ? lesson.teacher.label()
+                                                  : lesson.teacher.rest() * probability / std::max(rest, 1e-6);
+          gradient += lesson.share * (probability - taught);
+        }
         if (std::isnan(losses[i])) gradient = std::numeric_limits<double>::quiet_NaN();
         gradients.bias[v] += static_cast<float>(gradient);
         for (int64_t j = 0; j < p.joint; ++j) {
