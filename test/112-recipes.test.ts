@@ -1,3 +1,4 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { compressModel, loadModel, measureModel, parseRecipe, readSafetensors } from "../lib/index.js";
@@ -49,6 +50,46 @@ test.serial("stages hand on masks and scales: a mask of the first is that of the
   t.notDeepEqual(twice, once);
 });
 
+test.serial("a later stage keeps what an earlier one rounded, and may learn its scales", async (t) => {
+  const rounded = { name: "round", modifiers: [{ type: "round-to-nearest", spec: "int3", clip: 0.7 }] };
+  const scales = (path: string): number[] => {
+    using file = readSafetensors(join(path, "model.safetensors"));
+    return [...file.values(`${layer}_scale`)];
+  };
+  const once = scales(await compress("round", [rounded]));
+  // Learning rates so small that no weight leaves its level.
+  const slow = { ...training, learningRate: 1e-12 };
+  t.deepEqual(scales(await compress("implicit", [rounded, { name: "tune", modifiers: [], training: slow }])), once);
+  t.deepEqual(scales(await compress("kept", [rounded, { name: "tune", modifiers: [{ type: "quantization", scale: "kept" }], training: slow }])), once);
+  t.notDeepEqual(scales(await compress("anew", [rounded, { name: "tune", modifiers: [{ type: "quantization" }], training: slow }])), once);
+  const learned = { type: "quantization", scale: "kept", learned: true };
+  const found = scales(await compress("learned-on", [rounded, { name: "tune", modifiers: [learned], training: { ...training, learningRate: 1e-5 } }]));
+  t.notDeepEqual(found, once);
+  found.forEach((scale, i) => t.true(Math.abs(scale - (once[i] as number)) < 1e-3));
+});
+
+test.serial("a run of several stages that is stopped in the second goes on to the same bytes", async (t) => {
+  const stages = [
+    { name: "round", modifiers: [{ type: "round-to-nearest", spec: "int4+2:4", clipSearch: {} }] },
+    { name: "learn", modifiers: [{ type: "quantization", scale: "kept", learned: true, activations: "int8" }], training },
+    { name: "average", modifiers: [{ type: "quantization", scaleAverage: 0.5 }], training: { ...training, steps: 4, emaDecay: 0.5 } },
+  ];
+  const whole = await compress("whole", stages);
+  const out = join(folder.path, "stopped");
+  const recipe = parseRecipe(JSON.stringify({ stages }), "r.yaml");
+  const first = compressModel({ model: float, recipe, manifest, out });
+  const stop = setInterval(() => {
+    if (existsSync(join(`${out}.run`, "average", "metrics.jsonl"))) process.emit("SIGTERM");
+  }, 1);
+  const completed = await first;
+  clearInterval(stop);
+  t.false(completed);
+  t.deepEqual(readdirSync(`${out}.run`).filter((name) => name.endsWith(".safetensors")), ["1-round.safetensors", "2-learn.safetensors"]);
+  t.true(await compressModel({ model: float, recipe, manifest, out }));
+  t.deepEqual(readFileSync(join(out, "model.safetensors")), readFileSync(join(whole, "model.safetensors")));
+  t.deepEqual(readFileSync(join(out, "config.json")), readFileSync(join(whole, "config.json")));
+});
+
 test.serial("what is frozen comes out as it went in, and an unstructured share is zero", async (t) => {
   const out = await compress("frozen", [
     { modifiers: [{ type: "sparsity", pattern: "50%", targets: [layer.replace(".weight", "")] }], training: { ...training, freeze: ["*norm*", "ctc_head*"], learningRates: [{ targets: ["re:.*conv.*"], scale: 0.1 }] } },
@@ -69,6 +110,7 @@ test.serial("what a recipe asks for and cannot be is named with its line", async
   await refuse([{ type: "quantization", spec: "int4", start: 2 }], /start must be below the steps of training, 2/);
   await refuse([{ type: "quantization", spec: "uint4" }, { type: "sparsity", pattern: "50%" }], /uint4 has no zero/);
   await refuse([{ type: "sparsity", pattern: "2:4", score: "wanda" }], /r\.yaml:1: sparsity: wanda .* start must be at least 1/);
+  await refuse([{ type: "quantization", spec: "int4", scale: "kept" }], /quantization: the stages before left no scales for "encoder/);
   await refuse([{ type: "sparsity", pattern: "2:4", targets: ["re:nothing"] }], /pattern "re:nothing" matches no layer/);
 });
 

@@ -1,11 +1,21 @@
-/** Suite `train-step`: forward, backward and AdamW on one batch, beside transformers' LasrForCTC in PyTorch. */
+/**
+ * Suite `train-step`: forward, backward and AdamW on one batch, beside transformers' LasrForCTC in PyTorch; and the same with
+ * weights that are pruned and quantized in the forward pass, in floats and in whole numbers.
+ */
 import { setThreadCount, threadCount } from "../../lib/native/runtime.js";
 import { RandomStream } from "../../lib/ops/random_stream.js";
 import { Tape } from "../../lib/ops/tape.js";
 import { SequenceOffsets } from "../../lib/tensor/sequence_offsets.js";
 import { tidy } from "../../lib/tensor/scope.js";
 import { Tensor } from "../../lib/tensor/tensor.js";
+import type { PackedMatrix } from "../../lib/quant/packed_matrix.js";
+import type { ActivationCoding } from "../../lib/quant/activation_coding.js";
+import { parseWeightSpec } from "../../lib/quant/weight_spec.js";
 import { AdamW } from "../../lib/train/optimizer.js";
+import type { TrainableModel } from "../../lib/train/trainable_model.js";
+import type { TrainingModifier } from "../../lib/train/training_modifier.js";
+import { WeightPruning } from "../../lib/train/weight_pruning.js";
+import { WeightQuantization } from "../../lib/train/weight_quantization.js";
 import { measureInTurn, timed, type Contestant } from "../measure.js";
 import { PytorchPeer } from "../peers/pytorch.js";
 import { randomNetwork } from "../random_network.js";
@@ -23,15 +33,15 @@ export const trainStep: BenchmarkSuite = {
     for (const threads of context.threads) {
       setThreadCount(threads);
       const peer = await startPeer(threads, context.log);
-      const contestants = [ours(), ...(peer ? [peer] : [])];
+      const contestants = [...compressions.map(ours), ...(peer ? [peer] : [])];
       const timings = await measureInTurn(contestants, { rounds: 5, millisecondsPerTurn: 1500 });
       timings.forEach((timing, index) => {
-        const { impl, note } = contestants[index] as Contestant;
+        const { impl, spec, note } = contestants[index] as Contestant;
         context.record({
           suite: "train-step",
           case: "4M parameters, 60 s",
           impl,
-          spec: "float32",
+          spec,
           device: "cpu",
           threads,
           ...timing,
@@ -43,11 +53,42 @@ export const trainStep: BenchmarkSuite = {
   },
 };
 
-function ours(): Contestant {
+/** What happens to the weights of the blocks in every forward pass. */
+interface StepCompression {
+  readonly spec: string;
+  readonly activations?: ActivationCoding;
+}
+
+const compressions: readonly StepCompression[] = [
+  { spec: "float32" },
+  { spec: "int4" },
+  { spec: "int4+2:4" },
+  { spec: "int4+2:4", activations: "int8" },
+];
+
+function modifiersOf(network: TrainableModel & { blockWeights(): readonly string[] }, { spec: text, activations }: StepCompression): TrainingModifier[] {
+  const spec = parseWeightSpec(text);
+  const { sparsity } = spec;
+  if (spec.bits === 32) return [];
+  const names = network.blockWeights();
+  const pruning = sparsity && new WeightPruning(network, new Map(names.map((name) => [name, sparsity])));
+  const quantization = new WeightQuantization(network, new Map(names.map((name) => [name, spec])), {
+    ...(pruning ? { masks: pruning.masks } : {}),
+    ...(activations ? { activations } : {}),
+  });
+  return [...(pruning ? [pruning] : []), quantization];
+}
+
+function ours(compression: StepCompression): Contestant {
   const network = randomNetwork(size, "float32");
   for (const parameter of network.parameters().values()) parameter.requiresGrad = true;
   const optimizer = new AdamW(network.parameters());
   const random = new RandomStream(1);
+  const modifiers = modifiersOf(network, compression);
+  for (const modifier of modifiers) modifier.beforeStep?.(0, random); // masks once, as in nearly all steps
+  const transformWeight = (name: string, weight: Tensor): Tensor =>
+    modifiers.reduce((made, modifier) => modifier.transformWeight?.(name, made, "training") ?? made, weight);
+  const packedWeight = (name: string, weight: Tensor): PackedMatrix | undefined => modifiers.at(-1)?.packedWeight?.(name, weight);
   const lengths = seconds.map((length) => length * 100);
   const frames = lengths.reduce((a, b) => a + b, 0);
   const features = Float32Array.from({ length: frames * 128 }, (_, i) => Math.sin(i * 0.37));
@@ -63,15 +104,18 @@ function ours(): Contestant {
         targets,
         audioSeconds: frames / 100,
       };
-      tape.backward(tape.record(() => network.loss(batch, { training: true, random, step: 0 })).loss);
+      tape.backward(tape.record(() => network.loss(batch, { training: true, random, step: 0, transformWeight, packedWeight })).loss);
     });
     optimizer.step((parameter) => tape.gradientOf(parameter), 1e-4, { maximumNorm: 1 });
+    for (const modifier of modifiers) modifier.afterStep?.(0);
   };
   return {
     impl: "usm-lite",
-    spec: "float32",
+    spec: compression.spec,
+    ...(compression.activations ? { note: `products of whole numbers, activations ${compression.activations}` } : {}),
     run: (repetitions) => timed(step, repetitions),
     dispose: () => {
+      for (const modifier of modifiers) modifier.dispose?.();
       optimizer.dispose();
       network.dispose();
     },

@@ -15,6 +15,7 @@ import { Trainer } from "../train/trainer.js";
 import type { TrainableModel, TrainingBatch } from "../train/trainable_model.js";
 import type { TrainingModifier } from "../train/training_modifier.js";
 import { WeightPruning, type MasksInForce } from "../train/weight_pruning.js";
+import { WeightQuantization } from "../train/weight_quantization.js";
 import type { PlannedStage } from "./compression_plan.js";
 import type { CompressionState } from "./compression_state.js";
 import { matcher } from "./layer_selection.js";
@@ -81,7 +82,10 @@ export async function calibrationBatches(
   return chosen;
 }
 
-/** The modifiers of a stage as a trainer takes them, those for masks of earlier stages included. */
+/**
+ * The modifiers of a stage as a trainer takes them. What earlier stages pruned or quantized stays so, with their masks and scales, where
+ * no modifier of this stage says otherwise.
+ */
 export function trainingModifiers(
   { weights, plan }: PlannedStage,
   setup: { readonly speech: TrainableSpeech; readonly state: CompressionState; readonly training: Training; readonly onStatus: (sentence: string) => void },
@@ -107,7 +111,11 @@ export function trainingModifiers(
       }
     });
   const kept = left.size > 0 ? [new WeightPruning(model, left, { schedule: { kind: "frozen" }, masks })] : [];
-  return [...kept, ...made];
+  const coded = new Set([...weights].flatMap(([{ type, specOf }, names]) => (specOf && type !== "sparsity" ? names : [])));
+  const rounded = new Map([...plan].filter(([name, spec]) => !coded.has(name) && spec.bits !== 32));
+  const initial = new Map([...rounded.keys()].map((name) => [name, state.coding(name)] as const).filter(([, { scale }]) => scale));
+  const quantized = rounded.size > 0 ? [new WeightQuantization(model, rounded, { masks, initial })] : [];
+  return [...kept, ...made, ...quantized];
 }
 
 /** The trainer of a stage, whose run lies in `options.folder`. */

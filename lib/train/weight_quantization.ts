@@ -22,6 +22,8 @@ export interface WeightQuantizationOptions {
   readonly rule?: ScaleRule;
   /** Scales, and zero points, are trained, from what `rule` gives before the first step (LSQ, arXiv 1902.08153). */
   readonly learned?: boolean;
+  /** Scales that an earlier stage left, by weight name. They stay as they are, unless they are `learned` or averaged: then they are the start. */
+  readonly initial?: ReadonlyMap<string, GivenScales>;
   /** Scales are moving averages with this decay over the steps, and constants in the backward pass; 0: they are not. */
   readonly scaleAverage?: number;
   /** First step that quantizes; default 0. */
@@ -39,7 +41,7 @@ export interface WeightQuantizationOptions {
   readonly activations?: ActivationCoding;
 }
 
-/** Scale and zero point that outlast a step: learned or averaged ones. */
+/** Scale and zero point that outlast a step: learned, averaged or given ones. */
 interface KeptScales {
   readonly scale: Tensor;
   readonly zeroPoint?: Tensor;
@@ -91,10 +93,11 @@ export class WeightQuantization implements TrainingModifier {
     }
     for (const [name, spec] of specs) {
       const weight = linearWeight(model, name);
-      const scales = tidy(() => groupScales(learned || scaleAverage > 0 ? weight : Tensor.zeros([1, 1]), spec.text, { rule: this.rule }));
-      const kept = learned || scaleAverage > 0 ? scales : undefined;
-      for (const tensor of Object.values(kept ?? {})) keep(tensor);
-      this.weights.set(name, { weight, sparse: spec, dense: withSparsity(spec, undefined), scales: kept, seed: 0, used: undefined, packed: undefined });
+      const outlasting = learned || scaleAverage > 0;
+      const computed = tidy(() => groupScales(outlasting ? weight : Tensor.zeros([1, 1]), spec.text, { rule: this.rule }));
+      const scales = copyOf(options.initial?.get(name)) ?? (outlasting ? computed : undefined);
+      for (const tensor of Object.values(scales ?? {})) keep(tensor);
+      this.weights.set(name, { weight, sparse: spec, dense: withSparsity(spec, undefined), scales, seed: 0, used: undefined, packed: undefined });
     }
   }
 
@@ -103,9 +106,10 @@ export class WeightQuantization implements TrainingModifier {
     const { learned = false, scaleAverage = 0, rounding = "nearest", start = 0 } = this.options;
     for (const [name, quantized] of this.weights) {
       if (rounding !== "nearest") quantized.seed = random.nextSeed();
+      const begins = step === start && !this.options.initial?.has(name);
       // Learned scales begin with what the masks of the first quantized step leave.
-      if (learned && step === start) this.blendScales(name, quantized, 0);
-      else if (scaleAverage > 0 && step >= start) this.blendScales(name, quantized, step === start ? 0 : scaleAverage);
+      if (learned && begins) this.blendScales(name, quantized, 0);
+      else if (scaleAverage > 0 && step >= start) this.blendScales(name, quantized, begins ? 0 : scaleAverage);
     }
   }
 
@@ -203,6 +207,11 @@ export class WeightQuantization implements TrainingModifier {
     ]);
     return new Map(entries);
   }
+}
+
+function copyOf(given: GivenScales | undefined): KeptScales | undefined {
+  if (!given?.scale) return undefined;
+  return { scale: given.scale.clone(), ...(given.zeroPoint ? { zeroPoint: given.zeroPoint.clone() } : {}) };
 }
 
 /** Whether a weight that is kept can be zero. */

@@ -2,8 +2,10 @@
 import { z } from "zod";
 import { UsmLiteError } from "../../errors.js";
 import { activationCodingSchema } from "../../quant/activation_coding.js";
+import type { GivenScales } from "../../quant/packed_weight.js";
 import { withSparsity } from "../../quant/weight_spec.js";
 import { WeightQuantization } from "../../train/weight_quantization.js";
+import type { CompressionState } from "../compression_state.js";
 import { modifierType, specSchema } from "../modifier.js";
 import { scaleKeys, scaleRuleOf } from "./scale_keys.js";
 
@@ -11,6 +13,8 @@ const keys = {
   /** Number format and group; absent: that of the stages before. The N:M part is that of `sparsity`. */
   spec: specSchema.refine(({ sparsity, bits }) => !sparsity && bits !== 32, "a dense number format is needed; N:M is for the modifier sparsity").optional(),
   ...scaleKeys,
+  /** `kept`: those that the stage before left. */
+  scale: z.enum([...scaleKeys.scale.unwrap().options, "kept"]).default("format"),
   /** Scales are trained, from those of the rule. */
   learned: z.boolean().default(false),
   /** Above 0: scales are moving averages over the steps with this decay. */
@@ -28,20 +32,30 @@ const keys = {
   start: z.number().int().nonnegative().default(0),
 };
 
+function keptScales(state: CompressionState, name: string): GivenScales {
+  const { scale, zeroPoint } = state.coding(name);
+  if (!scale) throw new UsmLiteError("BAD_RECIPE", `the stages before left no scales for "${name}"; take another scale than kept`);
+  return { scale, ...(zeroPoint ? { zeroPoint } : {}) };
+}
+
 export const quantization = modifierType("quantization", keys, (settings) => ({
   specOf: (before) => {
     if (settings.spec) return withSparsity(settings.spec, before.sparsity);
     if (before.bits === 32) throw new UsmLiteError("BAD_RECIPE", "no stage before gave it a number format; name one as `spec`");
     return before;
   },
-  train: ({ model, specs, masks, totalSteps }) => {
+  train: ({ model, state, specs, masks, totalSteps }) => {
     const { learned, scaleAverage, stopScaleGradient, gradient, rounding, scaleDecay, activations, start } = settings;
     if (start >= totalSteps) {
       throw new UsmLiteError("BAD_RECIPE", `start must be below the steps of training, ${totalSteps}; otherwise nothing is quantized in training`);
     }
+    const { scale, ...others } = settings;
+    const rule = scale === "kept" ? {} : scaleRuleOf({ ...others, scale });
+    const initial = new Map(scale === "kept" ? [...specs.keys()].map((name) => [name, keptScales(state, name)] as const) : []);
     return new WeightQuantization(model, specs, {
       masks,
-      rule: scaleRuleOf(settings),
+      rule,
+      initial,
       learned,
       scaleAverage,
       stopScaleGradient,

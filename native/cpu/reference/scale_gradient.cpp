@@ -2,6 +2,7 @@
 // every instruction set.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/thread_pool.hpp"
 #include "cpu/fake_quantize.hpp"
@@ -57,30 +58,34 @@ void through_centred_mean(const Group& group, float scale, float gradient) {
   }
 }
 
-struct Extremes {
-  int64_t least = -1, largest = -1;  // of equal ones the first
-};
-
+// The first kept weight with the largest measure, or -1. Four maxima side by side: one would wait for itself at each weight.
 template <typename Measure>
-Extremes extremes(const Group& group, Measure&& measure) {
-  Extremes found;
-  for (int64_t i = 0; i < group.count; ++i) {
-    if (!group.kept(i)) continue;
-    if (found.largest < 0 || measure(i) > measure(found.largest)) found.largest = i;
-    if (found.least < 0 || measure(i) < measure(found.least)) found.least = i;
+int64_t first_largest(const Group& group, Measure&& measure) {
+  constexpr float kNothing = -std::numeric_limits<float>::infinity();
+  float largest[4] = {kNothing, kNothing, kNothing, kNothing};
+  const auto take = [&](int64_t i, float& most) { most = std::max(most, group.kept(i) ? measure(i) : kNothing); };
+  int64_t i = 0;
+  for (; i + 4 <= group.count; i += 4) {
+    for (int64_t lane = 0; lane < 4; ++lane) take(i + lane, largest[lane]);
   }
-  return found;
+  for (; i < group.count; ++i) take(i, largest[0]);
+  const float most = std::max(std::max(largest[0], largest[1]), std::max(largest[2], largest[3]));
+  for (i = 0; i < group.count; ++i) {
+    if (group.kept(i) && measure(i) == most) return i;
+  }
+  return -1;
 }
 
 void through_maximum(const Group& group, float scale, float gradient) {
-  const int64_t largest = extremes(group, [&](int64_t i) { return std::fabs(group.weight[i]); }).largest;
+  const int64_t largest = first_largest(group, [&](int64_t i) { return std::fabs(group.weight[i]); });
   if (largest < 0 || group.weight[largest] == 0.0f) return;
   group.gradient[largest] += gradient * scale / group.weight[largest];
 }
 
 // The scale is proportional to high - low; zero point = - levels * low / (high - low), up to a constant.
 void through_range(const Group& group, float levels, float scale, float scale_gradient, float zero_point_gradient) {
-  const auto [least, largest] = extremes(group, [&](int64_t i) { return group.weight[i]; });
+  const int64_t largest = first_largest(group, [&](int64_t i) { return group.weight[i]; });
+  const int64_t least = first_largest(group, [&](int64_t i) { return -group.weight[i]; });
   if (least < 0) return;
   const float low = group.weight[least], range = group.weight[largest] - low;
   if (range == 0.0f) return;
