@@ -106,7 +106,7 @@ test("misuse ends with status 2 and says what would be right", async (t) => {
     [["transcribe", "--decoder", "magic", first], /Allowed choices are greedy, beam/],
     [["transcribe", "--beam", "0", first], /--beam 0: must be a whole number from 1.*\[INVALID_ARGUMENT\]/],
     [["transcribe", "--max-hours", "none", first], /--max-hours none: must be a number above 0.*\[INVALID_ARGUMENT\]/],
-    [["transcribe", "--device", "tpu", first], /--device tpu is unknown; choose auto, cpu or cuda/],
+    [["transcribe", "--device", "tpu", first], /--device tpu is unknown; choose auto, cpu, cuda or cuda:N/],
     [["transcribe", "--format", "srt", first, second], /--format srt with 2 files needs --output-dir/],
     [["transcribe", "--colour", first], /unknown option '--colour'/],
     [["transcribed", first], /unknown command 'transcribed'.*transcribe/s],
@@ -128,8 +128,6 @@ test("a device or model that is not there ends with status 1", async (t) => {
     t.deepEqual([status, stdout], [1, ""]);
     t.regex(stderr, /\[(NO_GPU|DRIVER_TOO_OLD)\]/);
   }
-  t.regex((await transcribe("--device", "cuda:1", first)).stderr, /CUDA_VISIBLE_DEVICES=1.*\[INVALID_ARGUMENT\]/);
-  t.regex((await usmLite("forward", "--device", "cuda", "--input", first, "--output", first)).stderr, /CPU only.*\[NO_GPU\]/);
   const { status, stderr } = await usmLite("transcribe", "--model", join(folder.path, "none"), first);
   t.is(status, 1);
   t.regex(stderr, /model folder .*none does not exist.*\[FILE_NOT_FOUND\]/);

@@ -24,6 +24,7 @@ interface AddOptions extends Connection {
 
 interface WorkOptions extends Connection {
   model: string;
+  device: "auto" | "cpu" | "cuda";
   decoder?: "greedy" | "beam";
   workers?: number;
   maxBatch: number;
@@ -102,6 +103,7 @@ async function workOnQueue(options: WorkOptions): Promise<void> {
     redis: options.redis,
     queue: options.queue,
     model: options.model,
+    device: options.device,
     maximumBatch: options.maxBatch,
     maximumSeconds: options.maxHours * 3600,
     lockSeconds: options.lockSeconds,

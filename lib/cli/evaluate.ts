@@ -6,7 +6,7 @@ import { deviceOption, modelOption, positiveInteger } from "./options.js";
 
 interface EvaluateOptions {
   model: string;
-  device: "cpu" | "cuda";
+  device: "auto" | "cpu" | "cuda";
   data: string;
   json?: boolean;
   decoder?: "greedy" | "beam";
@@ -20,7 +20,7 @@ export function evaluateCommand(): Command {
   return new Command("evaluate")
     .description("Measure word error rate and speed on a manifest of audio with transcripts.")
     .addOption(modelOption())
-    .addOption(deviceOption({ gpu: true }))
+    .addOption(deviceOption())
     .requiredOption("--data <manifest>", "JSON lines with audio_filepath, duration and text")
     .option("--json", "machine-readable output")
     .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
@@ -38,7 +38,7 @@ export function evaluateCommand(): Command {
       const { evaluate } = await import("../transcribe/evaluation.js");
       const { Recognizer } = await import("../transcribe/recognizer.js");
       const { weights, decoder, beam, device } = options;
-      const recognizer = new Recognizer(loadModel(options.model, { weights, device }), {
+      const recognizer = new Recognizer(loadModel(options.model, { weights, device, adapted: options.adapter !== undefined }), {
         ...(decoder ? { decoder } : {}),
         ...(beam ? { beamWidth: beam } : {}),
         ...(options.adapter === undefined ? {} : { adapter: options.adapter }),

@@ -9,12 +9,12 @@ export function forwardCommand(): Command {
     .addOption(deviceOption())
     .requiredOption("--input <file>", "safetensors with input_features (batch, frames, mel) and attention_mask")
     .requiredOption("--output <file>", "safetensors to write")
-    .action(async (options: { model: string; input: string; output: string }) => {
+    .action(async (options: { model: string; device: "auto" | "cpu" | "cuda"; input: string; output: string }) => {
       const { readSafetensors, writeSafetensors } = await import("../checkpoint/safetensors.js");
       const { loadModel } = await import("../models/model_folder.js");
       const { paddedForward } = await import("../models/padded_forward.js");
-      const model = loadModel(options.model);
+      const model = loadModel(options.model, { device: options.device });
       using input = readSafetensors(options.input);
-      writeSafetensors(options.output, paddedForward(model.network, input, model.frontEnd.config), { format: "pt" });
+      writeSafetensors(options.output, paddedForward(model.network, input, { ...model.frontEnd.config, device: model.device }), { format: "pt" });
     });
 }

@@ -7,22 +7,29 @@ export const modelOption = (): Option =>
   new Option("--model <folder>", "model folder").default(defaultModelFolder, "the model of this package");
 
 /**
- * `auto` is the CPU as long as not every model family computes on a GPU. `gpu`: whether the command can; others refuse `cuda`
- * with a reason instead of ignoring it.
+ * Where a command computes: "auto", "cpu" or "cuda". `cuda:1` makes the second GPU the only one that this process, and the processes
+ * that it starts, see.
  */
-export const deviceOption = ({ gpu = false } = {}): Option =>
-  new Option("--device <device>", "where to compute: auto, cpu or cuda").default("cpu", "auto, the CPU").argParser((value: string) => {
-    if (value === "auto" || value === "cpu") return "cpu";
-    const [, index] = /^cuda(?::(\d+))?$/.exec(value) ?? [];
-    if (!value.startsWith("cuda") || (value !== "cuda" && index === undefined)) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `--device ${value} is unknown; choose auto, cpu or cuda`);
-    }
-    if (!gpu) throw new UsmLiteError("NO_GPU", `--device ${value}: this command computes on the CPU only; use --device cpu`);
-    if (Number(index ?? 0) > 0) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `--device ${value}: the first GPU is used; choose another with CUDA_VISIBLE_DEVICES=${index} --device cuda`);
-    }
-    return "cuda";
-  });
+export const deviceOption = (): Option =>
+  new Option("--device <device>", "where to compute: auto (a GPU that can, else the CPU), cpu, cuda or cuda:1 for the second GPU")
+    .default("auto")
+    .argParser((value: string) => {
+      if (value === "auto" || value === "cpu") return value;
+      const [match, index] = /^cuda(?::(\d{1,3}))?$/.exec(value) ?? [];
+      if (!match) throw new UsmLiteError("INVALID_ARGUMENT", `--device ${value} is unknown; choose auto, cpu, cuda or cuda:N`);
+      if (index !== undefined) showOneGpu(Number(index));
+      return "cuda";
+    });
+
+/** Has to happen before anything looks for a GPU: the driver reads the variable once. */
+function showOneGpu(index: number): void {
+  const shown = process.env["CUDA_VISIBLE_DEVICES"]?.split(",").map((name) => name.trim());
+  const chosen = shown ? shown[index] : String(index);
+  if (chosen === undefined) {
+    throw new UsmLiteError("NO_GPU", `--device cuda:${index}: CUDA_VISIBLE_DEVICES shows ${shown?.length} GPUs, so the last is cuda:${(shown?.length ?? 0) - 1}`);
+  }
+  process.env["CUDA_VISIBLE_DEVICES"] = chosen;
+}
 
 /** A number above 0, for options such as `--max-hours`. */
 export function positiveNumber(name: string): (value: string) => number {

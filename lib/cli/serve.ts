@@ -7,6 +7,7 @@ import { deviceOption, modelOption, positiveInteger, positiveNumber } from "./op
 interface CommandOptions {
   model: string;
   adapters?: string;
+  device: "auto" | "cpu" | "cuda";
   modelName?: string;
   modelAlias: string[];
   language: string;
@@ -75,6 +76,7 @@ async function serve(options: CommandOptions): Promise<void> {
   const tls = tlsOf(options);
   const server = await Server.start({
     model: options.model,
+    device: options.device,
     language: options.language,
     host: options.host,
     port: options.port,

@@ -10,7 +10,7 @@ import { deviceOption, modelOption, positiveInteger, positiveNumber } from "./op
 
 interface TranscribeOptions {
   model: string;
-  device: "cpu" | "cuda";
+  device: "auto" | "cpu" | "cuda";
   format: TranscriptFormat;
   decoder?: "greedy" | "beam";
   beam?: number;
@@ -26,7 +26,7 @@ export function transcribeCommand(): Command {
     .description("Print what is said in audio files.")
     .argument("<file...>", "audio files: WAV, FLAC, Opus, Vorbis, MP3; anything else if ffmpeg is installed")
     .addOption(modelOption())
-    .addOption(deviceOption({ gpu: true }))
+    .addOption(deviceOption())
     .addOption(new Option("--format <format>", "output format").choices([...transcriptFormats]).default("text"))
     .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
     .option("--beam <width>", "hypotheses kept by the beam search", positiveInteger("--beam"))

@@ -17,6 +17,9 @@ export type WeightForm = "packed" | "float32";
 // Written by torch for every batch normalisation; nothing depends on it.
 const ignored = /\.num_batches_tracked$/;
 
+// In front of the names of weights on the GPU, whose numbers are others.
+const gpuPrefix = "cuda ";
+
 /** Numbers of packed weights, on the CPU or the GPU, that workers of one process share, by checkpoint name. */
 export type SharedMatrices = Readonly<Record<string, number>>;
 
@@ -24,7 +27,7 @@ export class CheckpointWeights implements WeightSource {
   private readonly used = new Set<string>();
   private none: Tensor | undefined;
   /** The packed weights given so far, by checkpoint name. */
-  readonly matrices = new Map<string, PackedMatrix | DeviceWeight>();
+  private readonly matrices = new Map<string, PackedMatrix | DeviceWeight>();
   /** Shapes of the weights given to linear layers so far, packed or not, by checkpoint name. */
   readonly linearShapes = new Map<string, readonly number[]>();
 
@@ -84,9 +87,11 @@ export class CheckpointWeights implements WeightSource {
   }
 
   private sharedMatrix(name: string): PackedMatrix | DeviceWeight | undefined {
-    const id = this.options.shared?.[name];
+    const { onGpu, shared = {}, activations } = this.options;
+    const placed = onGpu?.test(name) ?? false;
+    const id = shared[placed ? gpuPrefix + name : name];
     if (id === undefined) return undefined;
-    return this.options.onGpu?.test(name) ? DeviceWeight.fromShared(id) : PackedMatrix.fromShared(id, this.options.activations?.get(name));
+    return placed ? DeviceWeight.fromShared(id) : PackedMatrix.fromShared(id, activations?.get(name));
   }
 
   private readMatrix(name: string, spec: WeightSpec, form = this.form): MatrixWeight {
@@ -102,6 +107,17 @@ export class CheckpointWeights implements WeightSource {
         throw new UsmLiteError(code, `${this.file.path}: packed weight "${name}": ${cause.message}`, { cause });
       }
     });
+  }
+
+  /** Makes the packed weights given so far available to other workers of this process. */
+  share(): SharedMatrices {
+    return Object.fromEntries([...this.matrices].map(([name, matrix]) => [matrix instanceof PackedMatrix ? name : gpuPrefix + name, matrix.share()]));
+  }
+
+  /** Gives the memory of the packed weights back: for a model that nobody gets. */
+  disposeMatrices(): void {
+    for (const matrix of this.matrices.values()) matrix.dispose();
+    this.matrices.clear();
   }
 
   has(name: string): boolean {

@@ -11,7 +11,7 @@ import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { readLanguageModel } from "../decode/ngram_file.js";
 import type { LanguageModelWeights } from "../decode/language_model_scorer.js";
 import type { NgramLanguageModel } from "../decode/ngram_language_model.js";
-import { gpuInformation } from "../device/gpu.js";
+import { gpuInformation, hasGpu } from "../device/gpu.js";
 import { UsmLiteError } from "../errors.js";
 import { loadTextTokenizer, loadTokenizer } from "../text/load_tokenizer.js";
 import type { TextTokenizer } from "../text/text_tokenizer.js";
@@ -60,8 +60,13 @@ export interface SpeechModel {
 export interface LoadOptions {
   /** `packed` (the default) multiplies by packed weights; `float32` unpacks them first. */
   readonly weights?: WeightForm;
-  /** "cuda": the encoder and, with CTC, its head compute on the GPU, in bfloat16. "cpu" by default. */
-  readonly device?: "cpu" | "cuda";
+  /**
+   * "cuda": the encoder and, with CTC, its head compute on the GPU, in bfloat16. "auto": the same where there is a GPU that can, and the
+   * CPU otherwise. "cpu" by default.
+   */
+  readonly device?: "auto" | "cpu" | "cuda";
+  /** Whether adapters are to be added, which compute on the CPU: "auto" means that then. */
+  readonly adapted?: boolean;
   /** What {@link SpeechModel.shareMatrices} gave in another worker, which must still hold the same model. */
   readonly sharedMatrices?: SharedMatrices;
 }
@@ -72,20 +77,33 @@ export interface LoadOptions {
  */
 export function loadModel(folder: string, options: LoadOptions = {}): SpeechModel {
   checkFolder(folder);
-  const path = (file: keyof typeof modelFiles): string => join(folder, modelFiles[file]);
-  const json = readJsonFile(path("config"), "BAD_CONFIG");
-  const description = describeModel(json, path("config"), optionalJson(path("generation")));
-  const compression = readCompression(json, path("config"));
+  const path = join(folder, modelFiles.config);
+  const json = readJsonFile(path, "BAD_CONFIG");
+  const description = describeModel(json, path, optionalJson(join(folder, modelFiles.generation)));
   const { device = "cpu" } = options;
-  if (device === "cuda") checkGpu(description, json, path("config"));
+  if (device === "cuda") checkGpu(description, json, path);
+  if (device !== "auto") return loadOn(device, folder, json, description, options);
+  if (options.adapted || !description.gpuWeights || !hasGpu()) return loadOn("cpu", folder, json, description, options);
+  try {
+    return loadOn("cuda", folder, json, description, options);
+  } catch (error) {
+    // Weights that the GPU has no kernels or no room for are multiplied on the CPU.
+    const other = error instanceof UsmLiteError && (error.code === "UNSUPPORTED_SPEC" || error.code === "OUT_OF_MEMORY");
+    if (!other) throw error;
+    return loadOn("cpu", folder, json, description, options);
+  }
+}
+
+function loadOn(device: "cpu" | "cuda", folder: string, json: JsonObject, description: ModelDescription, options: LoadOptions): SpeechModel {
+  const path = (file: keyof typeof modelFiles): string => join(folder, modelFiles[file]);
+  const compression = readCompression(json, path("config"));
   using file = openWeights(folder, description, json);
   const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed", {
     ...(options.sharedMatrices ? { shared: options.sharedMatrices } : {}),
     ...(device === "cuda" && description.gpuWeights ? { onGpu: description.gpuWeights } : {}),
     ...(compression.activations ? { activations: compression.activations } : {}),
   });
-  const network = description.network(weights);
-  weights.checkAllUsed(description.unusedWeights);
+  const network = networkOf(description, weights);
   const preprocessor = readPreprocessorConfig(folder);
   const frontEnd = description.frontEnd(preprocessor.json, preprocessor.path);
   if (frontEnd.config.featureSize !== network.featureSize) {
@@ -106,8 +124,20 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
     compression,
     linearShapes: weights.linearShapes,
     secondsPerFrame: (frontEnd.config.hopLength * description.stride) / frontEnd.config.samplingRate,
-    shareMatrices: () => Object.fromEntries([...weights.matrices].map(([name, matrix]) => [name, matrix.share()])),
+    shareMatrices: () => weights.share(),
   };
+}
+
+/** Leaves no packed weights behind when it fails. */
+function networkOf(description: ModelDescription, weights: CheckpointWeights): SpeechNetwork {
+  try {
+    const network = description.network(weights);
+    weights.checkAllUsed(description.unusedWeights);
+    return network;
+  } catch (error) {
+    weights.disposeMatrices();
+    throw error;
+  }
 }
 
 /** What a model folder holds, without its weights. */

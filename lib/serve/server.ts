@@ -209,7 +209,7 @@ export class Server implements Service, AsyncDisposable {
 }
 
 function startEngine(options: ResolvedServeOptions, events: EngineEvents): Promise<Engine> {
-  const { adapters, decoder, beamWidth, maximumBatch, maximumWaitMs, maximumAudioSeconds } = options;
+  const { device, adapters, decoder, beamWidth, maximumBatch, maximumWaitMs, maximumAudioSeconds } = options;
   const cores = availableParallelism();
   return Engine.start(
     {
@@ -219,6 +219,7 @@ function startEngine(options: ResolvedServeOptions, events: EngineEvents): Promi
       maximumWaitMs,
       maximumSeconds: maximumAudioSeconds,
       ...(adapters === undefined ? {} : { adapters }),
+      ...(device ? { device } : {}),
       ...(decoder ? { decoder } : {}),
       ...(beamWidth === undefined ? {} : { beamWidth }),
     },

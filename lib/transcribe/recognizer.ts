@@ -40,8 +40,8 @@ export interface RecognizerOptions extends Pick<WindowDecodingOptions, "language
   readonly languageModelWeights?: LanguageModelWeights;
   /** `float32` unpacks compressed weights first, to compare. */
   readonly weights?: WeightForm;
-  /** "cuda" makes the forward passes on the GPU; "cpu" by default. */
-  readonly device?: "cpu" | "cuda";
+  /** Where the encoder computes, as {@link loadModel} says; "cpu" by default. */
+  readonly device?: "auto" | "cpu" | "cuda";
   /** Folder of an adapter that all recordings are heard with, unless they ask for another; see docs/adaptation.md. */
   readonly adapter?: string;
 }

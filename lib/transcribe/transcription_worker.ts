@@ -63,11 +63,12 @@ function vocabularyOf({ tokenizer, textTokenizer }: SpeechModel): Vocabulary {
 }
 
 function loadOrShare(): SpeechModel {
+  const loading = { ...options, adapted: options.adapter !== undefined || options.adapters !== undefined };
   try {
-    return loadModel(options.model, options);
+    return loadModel(options.model, loading);
   } catch (error) {
     // Whoever shared the weights may be gone.
-    if (options.sharedMatrices) return loadModel(options.model, { ...options, sharedMatrices: {} });
+    if (options.sharedMatrices) return loadModel(options.model, { ...loading, sharedMatrices: {} });
     throw error;
   }
 }

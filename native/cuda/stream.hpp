@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "cuda/runtime.hpp"
 
@@ -17,14 +18,18 @@ class Stream {
 
   StreamHandle handle() const { return handle_; }
   void synchronize() const { driver::synchronize(handle_); }
-  /// At least `count` counters for the kernels of this stream, zero between kernels. Valid until more are asked for.
+  /// At least `count` counters for the kernels of this stream, zero between kernels. Valid as long as the stream: recorded kernels
+  /// go on using them.
   int* counters(int count);
 
  private:
   StreamHandle handle_;
   std::mutex mutex_;
-  int* counters_ = nullptr;
-  int counter_count_ = 0;
+  struct Counters {
+    int* begin;
+    int count;
+  };
+  std::vector<Counters> counters_;  // each more than the one before
 };
 
 /// The stream of everything that names none: each thread has its own, so that what one records is not mixed with the work of

@@ -35,6 +35,8 @@ struct Gpu {
 Gpu find_gpu() {
   Gpu gpu;
   gpu.properties = {"emulated GPU", 90, 4, number_from("USMLITE_EMULATED_MEMORY", int64_t{1} << 30), 1 << 20, 227 * 1024, 0, 0, true};
+  const char* shown = std::getenv("CUDA_VISIBLE_DEVICES");  // there is one, 0
+  if (shown && std::string_view(shown) != "0") gpu.availability = {error_code::kNoGpu, "the emulated driver shows no GPU"};
   const char* kind = std::getenv("USMLITE_EMULATED_GPU");
   const std::string_view missing = kind ? kind : "";
   if (missing == "none") gpu.availability = {error_code::kNoGpu, "the emulated driver shows no GPU"};

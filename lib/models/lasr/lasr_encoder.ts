@@ -1,6 +1,7 @@
 /** The Conformer encoder of the LASR family (Google's public Conformer, `LasrEncoder` in transformers). */
 import { DeviceTensor } from "../../device/device_tensor.js";
 import { RecordedPasses } from "../../device/recorded_passes.js";
+import { activeAdapters } from "../../nn/adapter_scope.js";
 import { ConformerBlock } from "../../nn/conformer_block.js";
 import { conformerNames } from "../../nn/conformer_names.js";
 import { ConvolutionSubsampling } from "../../nn/convolution_subsampling.js";
@@ -79,7 +80,7 @@ export class LasrEncoder {
     context: ForwardContext,
     inspectLayer?: (hidden: Tensor, layer: number) => void,
   ): { hidden: Tensor; offsets: SequenceOffsets } {
-    if (features instanceof DeviceTensor && !inspectLayer) return this.passes.run(features, offsets);
+    if (features instanceof DeviceTensor && !inspectLayer && !activeAdapters()) return this.passes.run(features, offsets);
     return this.compute(features, offsets, context, inspectLayer);
   }
 

@@ -2,6 +2,7 @@
 import { DeviceTensor } from "../../device/device_tensor.js";
 import { RecordedPasses } from "../../device/recorded_passes.js";
 import { UsmLiteError } from "../../errors.js";
+import { activeAdapters } from "../../nn/adapter_scope.js";
 import { ConformerBlock } from "../../nn/conformer_block.js";
 import { conformerNames } from "../../nn/conformer_names.js";
 import { DepthwiseStridingSubsampling } from "../../nn/depthwise_striding_subsampling.js";
@@ -106,7 +107,7 @@ export class ParakeetEncoder {
         `a sequence has ${longest} hidden frames; config.json allows ${max_position_embeddings} with attention_type rel_pos`,
       );
     }
-    if (features instanceof DeviceTensor && !inspectLayer) return this.passes.run(features, offsets);
+    if (features instanceof DeviceTensor && !inspectLayer && !activeAdapters()) return this.passes.run(features, offsets);
     return this.compute(features, offsets, context, inspectLayer);
   }
 

@@ -16,6 +16,8 @@ import { connectRedis, type BatchConnection, type BatchJob } from "./batch_queue
 
 export interface BatchWorkerOptions extends BatchConnection {
   readonly model?: string;
+  /** Where encoders compute, as {@link loadModel} says; "cpu" by default. */
+  readonly device?: "auto" | "cpu" | "cuda";
   readonly decoder?: "greedy" | "beam";
   /** Worker threads; one per core when absent. */
   readonly workers?: number;
@@ -49,13 +51,13 @@ export class BatchWorker implements AsyncDisposable {
 
   /** @throws UsmLiteError SERVICE_UNREACHABLE, and what {@link loadModel} throws */
   static async start(options: BatchWorkerOptions): Promise<BatchWorker> {
-    const { model = defaultModelFolder, workers = availableParallelism(), maximumBatch = 8, lockSeconds = 30, decoder, onJob } = options;
+    const { model = defaultModelFolder, workers = availableParallelism(), maximumBatch = 8, lockSeconds = 30, device, decoder, onJob } = options;
     const maximumSeconds = options.maximumSeconds ?? defaultMaximumHours * 3600;
     const redis = await connectRedis(options.redis);
     let batch: BatchWorker | undefined;
     try {
       const engine = await Engine.start(
-        { model, workers, maximumBatch, maximumSeconds, ...(decoder ? { decoder } : {}) },
+        { model, workers, maximumBatch, maximumSeconds, ...(device ? { device } : {}), ...(decoder ? { decoder } : {}) },
         availableParallelism(),
         { onReady: () => batch?.dispatcher?.pump(), onPass: () => undefined, onMemory: () => undefined, onCrash: () => undefined },
       );
