@@ -146,6 +146,7 @@ template <int kD> struct RunningSoftmax {
 };
 
 template <typename T, int kD, bool kRelative> __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArguments a) {
+  ptx::take_turn();
   const int begin = a.offsets[blockIdx.z], end = a.offsets[blockIdx.z + 1], length = end - begin;
   const int first = static_cast<int>(blockIdx.x) * kQueries;  // frame of the sequence
   if (first >= length) return;
@@ -262,7 +263,7 @@ void attention(const AttentionArguments& a, const PackedSequences& sequences, co
                                   a.value->row_stride(), a.positions ? a.positions->row_stride() : 0, out.row_stride(),
                                   static_cast<int>(a.query->columns()) / a.heads, sequences.longest, a.scale};
   const LaunchShape grid{static_cast<unsigned>((sequences.longest + kQueries - 1) / kQueries), static_cast<unsigned>(a.heads),
-                         static_cast<unsigned>(sequences.count), kThreads, 0};
+                         static_cast<unsigned>(sequences.count), kThreads, 0, 1, kernels_take_turns()};
   const bool relative = a.positions != nullptr;
   if (a.query->type() == DeviceType::kBFloat16) choose_head<BFloat16>(arguments, grid, relative, stream->handle());
   else choose_head<Float16>(arguments, grid, relative, stream->handle());

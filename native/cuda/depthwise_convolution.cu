@@ -22,6 +22,7 @@ struct DepthwiseArguments {
 
 // Shared memory: x (kFrames + kernel - 1, kChannels) 16-bit floats, then weights (kernel, kChannels) float32.
 template <typename T> __global__ void __launch_bounds__(kThreads) depthwise_kernel(const DepthwiseArguments a) {
+  ptx::take_turn();
   const int begin = a.offsets[blockIdx.z], end = a.offsets[blockIdx.z + 1];
   const int first = begin + static_cast<int>(blockIdx.x) * kFrames;
   if (first >= end) return;
@@ -82,7 +83,7 @@ void depthwise_convolution(const DeviceTensor& x, const DeviceTensor& weight, co
   const LaunchShape shape{
       static_cast<unsigned>((sequences.longest + kFrames - 1) / kFrames),
       static_cast<unsigned>((x.columns() + kChannels - 1) / kChannels), static_cast<unsigned>(sequences.count), kThreads,
-      static_cast<size_t>((kFrames + arguments.kernel - 1) * kChannels * 2 + arguments.kernel * kChannels * 4)};
+      static_cast<size_t>((kFrames + arguments.kernel - 1) * kChannels * 2 + arguments.kernel * kChannels * 4), 1, kernels_take_turns()};
   launch(x.type() == DeviceType::kBFloat16 ? depthwise_kernel<BFloat16> : depthwise_kernel<Float16>, shape, stream->handle(),
          arguments);
 }

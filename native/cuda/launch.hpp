@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cuda/kernel_language.cuh"
+#include "cuda/runtime.hpp"
 
 #ifdef __CUDACC__
 #include "core/error.hpp"
@@ -16,9 +17,6 @@
 
 namespace usmlite::cuda {
 
-/// A queue of work of the GPU: a cudaStream_t.
-using StreamHandle = void*;
-
 struct LaunchShape {
   unsigned grid_x, grid_y, grid_z;
   unsigned threads;                // of a block: whole warps
@@ -27,6 +25,9 @@ struct LaunchShape {
   bool overlaps_previous = false;  // may begin before the kernel before it has ended, up to previous_kernel_wait (sm_90)
   std::source_location where = std::source_location::current();  // names the kernel in messages
 };
+
+/// Whether kernels that call take_turn may be launched with `overlaps_previous`.
+inline bool kernels_take_turns() { return gpu_properties().compute_capability / 10 == 9; }
 
 #ifdef __CUDACC__
 

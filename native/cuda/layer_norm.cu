@@ -30,6 +30,7 @@ template <typename Body> __device__ __forceinline__ void for_each_pair(const uin
 
 // Mean and variance in two passes over the row, which the first leaves in the cache: sums of squares would lose precision.
 template <typename T> __global__ void __launch_bounds__(32 * kWarpsPerBlock) layer_norm_kernel(const LayerNormArguments a) {
+  ptx::take_turn();
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + ptx::warp_id();
   if (row >= a.rows) return;
   const int lane = ptx::lane_id();
@@ -66,7 +67,7 @@ void layer_norm(const DeviceTensor& x, const DeviceTensor& weight, const DeviceT
                                      static_cast<int>(x.columns()), epsilon};
   const auto blocks = static_cast<unsigned>((x.rows() + kWarpsPerBlock - 1) / kWarpsPerBlock);
   launch(x.type() == DeviceType::kBFloat16 ? layer_norm_kernel<BFloat16> : layer_norm_kernel<Float16>,
-         LaunchShape{blocks, 1, 1, 32 * kWarpsPerBlock, 0}, stream->handle(), arguments);
+         LaunchShape{blocks, 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream->handle(), arguments);
 }
 
 }  // namespace usmlite::cuda

@@ -33,6 +33,7 @@ template <typename T> __device__ __forceinline__ void add_tap(float (&sums)[kCha
 }
 
 template <typename T, bool kDepthwise> __global__ void __launch_bounds__(kThreads) plane_kernel(const KernelArguments a) {
+  ptx::take_turn();
   const int64_t row = a.output_offsets[blockIdx.y] + static_cast<int64_t>(blockIdx.x);
   if (row >= a.output_offsets[blockIdx.y + 1]) return;
   const int begin = a.offsets[blockIdx.y], end = a.offsets[blockIdx.y + 1];
@@ -86,7 +87,7 @@ void plane_convolution(const PlaneConvolutionArguments& a, const PackedSequences
                                   a.bias->use_on<float>(stream), sequences.offsets, outputs.offsets, a.x->row_stride(), y.row_stride(),
                                   a.weight->row_stride(), chunks, std::min(chunks, kThreads), a.features, a.output_features, a.stride,
                                   a.padding, a.relu};
-  const LaunchShape shape{static_cast<unsigned>(outputs.longest), static_cast<unsigned>(outputs.count), 1, kThreads, 0};
+  const LaunchShape shape{static_cast<unsigned>(outputs.longest), static_cast<unsigned>(outputs.count), 1, kThreads, 0, 1, kernels_take_turns()};
   launch(y.type() == DeviceType::kBFloat16 ? kernel_for<BFloat16>(a.depthwise) : kernel_for<Float16>(a.depthwise), shape,
          stream->handle(), arguments);
 }

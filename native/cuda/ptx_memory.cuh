@@ -184,5 +184,14 @@ __device__ __forceinline__ void prefetch_tensor_map(const TensorMap* map) {
 __device__ __forceinline__ void async_proxy_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 #endif
 
+/// The first thing that a kernel does which may begin before the kernel before it has ended: waits for that one, and lets the
+/// next begin. Older GPUs do not know it, and begin kernels one after the other.
+__device__ __forceinline__ void take_turn() {
+#if __CUDA_ARCH__ >= 900
+  previous_kernel_wait();
+  next_kernel_start();
+#endif
+}
+
 }  // namespace ptx
 }  // namespace usmlite::cuda

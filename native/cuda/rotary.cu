@@ -20,6 +20,7 @@ struct RotaryArguments {
 
 // A block turns one frame of one sequence; a thread the same pair of several heads, for which sine and cosine are shared.
 template <typename T> __global__ void __launch_bounds__(kThreads) rotary_kernel(const RotaryArguments a) {
+  ptx::take_turn();
   const int begin = a.offsets[blockIdx.y], position = static_cast<int>(blockIdx.x);
   if (begin + position >= a.offsets[blockIdx.y + 1]) return;
   uint16_t* row = a.x + (begin + position) * a.stride;
@@ -43,7 +44,7 @@ void rotate_heads(const DeviceTensor& x, int heads, float theta, const PackedSeq
   const int half = static_cast<int>(x.columns()) / heads / 2;
   const RotaryArguments arguments{x.use_on<uint16_t>(stream), sequences.offsets, x.row_stride(), heads, half,
                                   std::log2(theta) / static_cast<float>(half)};
-  const LaunchShape shape{static_cast<unsigned>(sequences.longest), static_cast<unsigned>(sequences.count), 1, kThreads, 0};
+  const LaunchShape shape{static_cast<unsigned>(sequences.longest), static_cast<unsigned>(sequences.count), 1, kThreads, 0, 1, kernels_take_turns()};
   launch(x.type() == DeviceType::kBFloat16 ? rotary_kernel<BFloat16> : rotary_kernel<Float16>, shape, stream->handle(), arguments);
 }
 

@@ -1,6 +1,7 @@
 #include "cuda/shorten_sequences.hpp"
 
 #include "cuda/launch.hpp"
+#include "cuda/ptx.cuh"
 
 namespace usmlite::cuda {
 namespace {
@@ -9,6 +10,7 @@ constexpr int kThreads = 128;  // a thread makes an offset, adding up what lies 
 
 __global__ void __launch_bounds__(kThreads) shorten_kernel(const int32_t* before, int count, int kernel, int stride, int padding,
                                                            int32_t* after) {
+  ptx::take_turn();
   const int mine = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
   if (mine > count) return;
   int sum = 0;
@@ -22,7 +24,7 @@ __global__ void __launch_bounds__(kThreads) shorten_kernel(const int32_t* before
 }  // namespace
 
 void shorten_sequences(const PackedSequences& before, const Shortening& shortening, int32_t* after, StreamHandle stream) {
-  launch(shorten_kernel, LaunchShape{static_cast<unsigned>(before.count / kThreads + 1), 1, 1, kThreads, 0}, stream, before.offsets,
+  launch(shorten_kernel, LaunchShape{static_cast<unsigned>(before.count / kThreads + 1), 1, 1, kThreads, 0, 1, kernels_take_turns()}, stream, before.offsets,
          before.count, shortening.kernel, shortening.stride, shortening.padding, after);
 }
 
