@@ -94,6 +94,8 @@ export { Recognizer, type RecognizerOptions, type RecordingOptions } from "./tra
 export type { RecognizedSpeech } from "./transcribe/decoding.js";
 export { evaluate, type Evaluation } from "./transcribe/evaluation.js";
 export { compressModel } from "./compress/compress_model.js";
+export { dryRun, formatDryRun, type DryRun } from "./compress/dry_run.js";
+export { writeRunReport, type RunEvaluation } from "./compress/report/run_report.js";
 export { parseRecipe, readRecipe, type Recipe, type Stage, type Training } from "./compress/recipe.js";
 export { resolveSpecs, type CompressionPlan } from "./compress/compression_plan.js";
 export type { Modifier } from "./compress/modifier.js";

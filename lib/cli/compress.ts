@@ -1,11 +1,16 @@
 /** `usm-lite compress`: prune, quantize, fine-tune and pack a model as a recipe says. */
+import { existsSync } from "node:fs";
 import { Command } from "commander";
+import { writeJsonFile } from "../checkpoint/json_file.js";
+import { UsmLiteError } from "../errors.js";
 
 interface CompressOptions {
   model: string;
   recipe: string;
   data?: string;
-  out: string;
+  test?: string;
+  out?: string;
+  dryRun?: boolean;
 }
 
 export function compressCommand(): Command {
@@ -14,19 +19,46 @@ export function compressCommand(): Command {
     .requiredOption("--model <folder>", "folder of the float model")
     .requiredOption("--recipe <file>", "YAML file; docs/recipes.md lists its keys")
     .option("--data <manifest>", "training speech, for recipes that train or calibrate")
-    .requiredOption("--out <folder>", "folder to make; a run that was stopped goes on when called again")
+    .option("--test <manifest>", "speech to measure error rates on before and after, for the report of a run")
+    .option("--out <folder>", "folder to make; a run that was stopped goes on when called again")
+    .option("--dry-run", "say what each layer would become, its size and about how long it takes, and do nothing")
     .action(async (options: CompressOptions) => {
-      const { compressModel } = await import("../compress/compress_model.js");
       const { readRecipe } = await import("../compress/recipe.js");
+      const recipe = readRecipe(options.recipe);
+      if (options.dryRun) {
+        const { dryRun, formatDryRun } = await import("../compress/dry_run.js");
+        process.stdout.write(formatDryRun(dryRun({ model: options.model, recipe, manifest: options.data })));
+        return;
+      }
+      if (options.out === undefined) throw new UsmLiteError("INVALID_ARGUMENT", "name the folder to make with --out, or ask with --dry-run what would be made");
+      const { compressModel } = await import("../compress/compress_model.js");
+      const completed = await compressModel({ model: options.model, recipe, manifest: options.data, out: options.out, onStatus: (sentence) => console.error(sentence) });
+      if (!completed) {
+        console.error("stopped; call again to continue");
+        return;
+      }
+      if (options.test !== undefined) await measure(options.model, options.out, options.test);
       const { formatSizeReport, measureModel } = await import("../compress/size_report.js");
-      const completed = await compressModel({
-        model: options.model,
-        recipe: readRecipe(options.recipe),
-        manifest: options.data,
-        out: options.out,
-        onStatus: (sentence) => console.error(sentence),
-      });
-      if (completed) process.stdout.write(formatSizeReport(measureModel(options.out)));
-      else console.error("stopped; call again to continue");
+      process.stdout.write(formatSizeReport(measureModel(options.out)));
     });
+}
+
+/** Error rates of both models, on stderr and, of a run, in its report. */
+async function measure(float: string, compressed: string, manifest: string): Promise<void> {
+  const { readManifest } = await import("../data/manifest.js");
+  const { loadModel } = await import("../models/model_folder.js");
+  const { evaluate } = await import("../transcribe/evaluation.js");
+  const { Recognizer } = await import("../transcribe/recognizer.js");
+  const { evaluationFile, writeRunReport } = await import("../compress/report/run_report.js");
+  const utterances = readManifest(manifest);
+  const models = [];
+  for (const [name, folder] of [["float32", float], ["compressed", compressed]] as const) {
+    const { wer, werInterval, cer, words } = await evaluate(new Recognizer(loadModel(folder)), utterances);
+    console.error(`${name}: WER ${(100 * wer).toFixed(1)} % (95 % interval ${werInterval.map((end) => `${(100 * end).toFixed(1)} %`).join(" to ")})`);
+    models.push({ name, wer, werInterval, cer, words });
+  }
+  const run = `${compressed}.run`;
+  if (!existsSync(run)) return;
+  writeJsonFile(evaluationFile(run), { manifest, models });
+  writeRunReport(run, compressed);
 }

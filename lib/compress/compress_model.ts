@@ -16,6 +16,7 @@ import { calibrationBatches, fineTuner, parameterSettings, trainableSpeech, trai
 import { layerName } from "./layer_selection.js";
 import { needsTrainingSpeech, type Recipe, type Training } from "./recipe.js";
 import type { CalibrationSetup } from "./modifier.js";
+import { writeRunReport } from "./report/run_report.js";
 import { chooseSpecs, chosenSpecs, restoreStage, saveStage, stageFile } from "./stage_file.js";
 import { StageLog } from "./stage_log.js";
 
@@ -67,10 +68,14 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
     const last = index + 1 === stages.length;
     const outcome = await runStage(planned, { options, speech, state, run, last, onStatus });
     if (outcome === "stopped") return false;
-    if (outcome === "written") return true;
+    if (outcome === "written") {
+      writeRunReport(run);
+      return true;
+    }
     if (!last) saveStage(file, state, model.network.buffers());
   }
   exportModel(model.network, { from: options.model, to: out, plan: state.plan, state });
+  writeRunReport(run, out);
   return true;
 }
 

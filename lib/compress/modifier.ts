@@ -33,6 +33,8 @@ export interface ModifierMethods {
    * that a layer may become. In a stage without training.
    */
   chooseSpecs?(setup: CalibrationSetup): Promise<CompressionPlan>;
+  /** How much speech {@link ModifierMethods.calibrate} or {@link ModifierMethods.chooseSpecs} look at. */
+  readonly speech?: { readonly utterances: number; readonly sequential: boolean };
   /** In a stage with training: what takes part in its steps. */
   train?(setup: TrainingSetup): TrainingModifier;
 }

@@ -34,7 +34,7 @@ export function measureModel(folder: string): ModelSize {
     const spec = specs.get(name);
     const shape = spec ? packedShape(file, name) : file.shape(name);
     const bytes = (spec ? packedTensorNames(name, spec) : [name]).reduce((sum, part) => sum + file.byteLength(part), 0);
-    return { name, shape, spec: spec?.text ?? "float32", ...cost(product(shape), bytes) };
+    return { name, shape, spec: spec?.text ?? "float32", ...costOf(product(shape), bytes) };
   });
   const total = (key: "weights" | "bytes"): number => layers.reduce((sum, layer) => sum + layer[key], 0);
   const packedNames = new Set([...specs].flatMap(([name, spec]) => [...packedTensorNames(name, spec), `${name}_shape`]));
@@ -43,7 +43,7 @@ export function measureModel(folder: string): ModelSize {
     file.names().reduce((sum, name) => sum + (packedNames.has(name) ? 0 : product(file.shape(name))), 0);
   const bytes = weightFiles(folder).reduce((sum, path) => sum + statSync(path).size, 0);
   return {
-    linear: cost(total("weights"), total("bytes")),
+    linear: costOf(total("weights"), total("bytes")),
     file: { bytes, parameters, percentOfFloat32: (100 * bytes) / (4 * parameters) },
     layers,
   };
@@ -79,7 +79,8 @@ const inOrder = (names: readonly string[]): string[] =>
 
 const product = (shape: readonly number[]): number => shape.reduce((result, extent) => result * extent, 1);
 
-const cost = (weights: number, bytes: number): Omit<LayerSize, "name" | "shape" | "spec"> => ({
+/** What `bytes` are for so many weights. */
+export const costOf = (weights: number, bytes: number): Omit<LayerSize, "name" | "shape" | "spec"> => ({
   weights,
   bytes,
   bitsPerWeight: (8 * bytes) / weights,

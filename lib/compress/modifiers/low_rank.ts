@@ -16,6 +16,7 @@ const keys = {
 };
 
 export const lowRank = modifierType("low-rank", keys, ({ share, factors, calibration }) => ({
+  speech: calibration,
   calibrate: async (setup) => {
     let bytes = 0;
     let whole = 0;

@@ -28,6 +28,7 @@ const keys = {
 
 export const mixedPrecision = modifierType("mixed-precision", keys, ({ specs, budget, sensitivity, calibration }) => ({
   specOf: () => specs.reduce((most, spec) => (spec.bits > most.bits ? spec : most)),
+  speech: { ...calibration, sequential: true },
   chooseSpecs: async (setup) => {
     const batches = await setup.calibrationBatches(calibration);
     const layers = await candidates(setup, specs, batches, sensitivity);

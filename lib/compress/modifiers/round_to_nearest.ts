@@ -22,6 +22,7 @@ export const roundToNearest = modifierType("round-to-nearest", keys, ({ spec, ca
   if (calibration) {
     return {
       specOf,
+      speech: calibration,
       calibrate: (setup) => {
         if (spec.bits === 32) throw new UsmLiteError("BAD_RECIPE", `calibration is for scales, which ${spec.text} does not have`);
         return compressWithSpeech(setup, calibration, ({ weight, mask: before }, inputs) => {

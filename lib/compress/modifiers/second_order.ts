@@ -20,6 +20,7 @@ const keys = {
 /** Keeps the masks of the stages before; a sparse layer that has none is pruned by magnitude first. */
 export const gptq = modifierType("gptq", keys, ({ spec, calibration, damping, clip }) => ({
   specOf: (before) => given(spec, before, ({ bits }) => bits !== 32, "a number format to round to, such as int4"),
+  speech: calibration,
   calibrate: (setup) =>
     compressWithSpeech(setup, calibration, ({ weight, spec: { text, sparsity }, mask }, inputs) => {
       const kept = sparsity && (mask ?? magnitudeMask(weight, sparsity.kept, sparsity.of));
@@ -30,6 +31,7 @@ export const gptq = modifierType("gptq", keys, ({ spec, calibration, damping, cl
 /** Chooses new masks, and rounds in the same pass where the spec has a number format. */
 export const sparsegpt = modifierType("sparsegpt", keys, ({ spec, calibration, damping, clip }) => ({
   specOf: (before) => given(spec, before, ({ sparsity }) => sparsity !== undefined, "a spec with N:M, such as int4+2:4"),
+  speech: calibration,
   calibrate: (setup) =>
     compressWithSpeech(setup, calibration, ({ weight, spec: { text } }, inputs) => solveSparse(weight, text, inputs, { damping, clip })),
 }));

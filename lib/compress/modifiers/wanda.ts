@@ -23,6 +23,7 @@ export const wanda = modifierType("wanda", keys, ({ spec, unstructured, calibrat
     unstructured === undefined
       ? given(spec, before, ({ sparsity }) => sparsity !== undefined, "a spec with N:M, such as int4+2:4, or the key unstructured")
       : given(spec, before, ({ sparsity }) => sparsity === undefined, "a dense spec where unstructured is given"),
+  speech: calibration,
   calibrate: (setup) =>
     compressWithSpeech(setup, calibration, ({ weight, spec: { text, bits, sparsity } }, inputs) => {
       const mask = sparsity ? wandaMask(weight, sparsity, inputs) : unstructuredWandaMask(weight, unstructured as number, inputs);

@@ -1,0 +1,143 @@
+/** What a recipe would make of a model, without doing it: specs, sizes, and about how long it would take. */
+import type { TensorFile } from "../checkpoint/tensor_file.js";
+import { readManifest } from "../data/manifest.js";
+import { outlineModel } from "../models/model_folder.js";
+import { matmul } from "../ops/matmul.js";
+import { weightMatrixShape } from "../quant/weight_matrix.js";
+import { packedBytes, type WeightSpec } from "../quant/weight_spec.js";
+import { tidy } from "../tensor/scope.js";
+import { Tensor } from "../tensor/tensor.js";
+import { blockOf } from "./calibration.js";
+import { planStages, type CompressionPlan, type PlannedStage } from "./compression_plan.js";
+import type { Recipe } from "./recipe.js";
+import { costOf, formatSizeReport, type LayerSize, type ModelSize } from "./size_report.js";
+
+export interface DryRunOptions {
+  /** Folder of the float model. */
+  readonly model: string;
+  readonly recipe: Recipe;
+  /** Manifest of training speech: its mean duration counts for calibration; without one 5 seconds. */
+  readonly manifest: string | undefined;
+}
+
+export interface DryRun {
+  /** As {@link measureModel} would find it, but for the header of the file. */
+  readonly size: ModelSize;
+  readonly stages: readonly { readonly name: string; readonly seconds: number }[];
+  /** Modifiers that choose specs when they have heard speech: those of {@link DryRun.size} are the most that layers may become. */
+  readonly undecided: readonly string[];
+}
+
+/** Products of a step, forward and backward, in those of a forward pass. */
+const passesOfTraining = 3;
+
+/** Share of a pass that linear layers take, roughly; attention, convolutions, norms and losses take the rest. */
+const linearShare = 0.4;
+
+/** Hidden frames per second of audio, of all encoders at most. */
+const framesPerSecond = 25;
+
+/**
+ * @throws UsmLiteError BAD_RECIPE, BAD_CHECKPOINT, FILE_NOT_FOUND, as compressing would
+ *
+ * @example
+ * process.stdout.write(formatDryRun(dryRun({ model: "float", recipe: readRecipe("recipe.yaml"), manifest: undefined })));
+ */
+export function dryRun({ model, recipe, manifest }: DryRunOptions): DryRun {
+  const { network, file: opened } = outlineModel(model);
+  using file = opened;
+  const stages = planStages(recipe, network);
+  const plan = stages.at(-1)?.plan ?? new Map<string, WeightSpec>();
+  const utterances = manifest ? readManifest(manifest) : [];
+  const secondsPerUtterance = utterances.length > 0 ? utterances.reduce((sum, { duration }) => sum + duration, 0) / utterances.length : 5;
+  const work: Work = {
+    multiplyAddsPerSecond: measuredSpeed(),
+    secondsPerUtterance,
+    weights: network.blockWeights().reduce((sum, name) => sum + product(file.shape(name)), 0),
+    shapeOf: (name) => file.shape(name),
+  };
+  return {
+    size: predictedSize(file, plan, network.blockWeights()),
+    stages: stages.map((planned) => ({ name: planned.stage.name, seconds: secondsOf(planned, work) })),
+    undecided: recipe.stages.flatMap(({ modifiers }) => modifiers.filter(({ chooseSpecs }) => chooseSpecs).map(({ type, source }) => `${type} (${source})`)),
+  };
+}
+
+/** Two tables for people. */
+export function formatDryRun({ size, stages, undecided }: DryRun): string {
+  return [
+    formatSizeReport(size).trimEnd(),
+    ...undecided.map((modifier) => `${modifier} chooses specs in view of speech: those above are the most that its layers may become`),
+    "",
+    ...stages.map(({ name, seconds }) => `stage ${name}: ${duration(seconds)} on this machine`),
+    "",
+  ].join("\n");
+}
+
+function duration(seconds: number): string {
+  if (seconds < 1) return "less than a second";
+  if (seconds < 90) return `about ${Math.round(seconds)} s`;
+  return seconds < 5400 ? `about ${Math.round(seconds / 60)} min` : `about ${(seconds / 3600).toFixed(1)} h`;
+}
+
+function predictedSize(file: TensorFile, plan: CompressionPlan, blocks: readonly string[]): ModelSize {
+  const names = [...new Set([...blocks, ...plan.keys()])].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+  const layers = names.map((name): LayerSize => {
+    const shape = file.shape(name);
+    const spec = plan.get(name)?.text ?? "float32";
+    return { name, shape, spec, ...costOf(product(shape), spec === "float32" ? file.byteLength(name) : packedSize(spec, shape)) };
+  });
+  const [weights, bytes] = layers.reduce(([count, sum], layer) => [count + layer.weights, sum + layer.bytes], [0, 0]);
+  const rest = file.names().filter((name) => !names.includes(name));
+  const fileBytes = bytes + rest.reduce((sum, name) => sum + file.byteLength(name), 0);
+  const parameters = weights + rest.reduce((sum, name) => sum + product(file.shape(name)), 0);
+  return { linear: costOf(weights, bytes), file: { bytes: fileBytes, parameters, percentOfFloat32: (25 * fileBytes) / parameters }, layers };
+}
+
+function packedSize(spec: string, shape: readonly number[]): number {
+  const { codes, scales, mask } = packedBytes(spec, ...weightMatrixShape(shape));
+  return codes + scales + mask;
+}
+
+interface Work {
+  readonly multiplyAddsPerSecond: number;
+  readonly secondsPerUtterance: number;
+  /** Of the blocks. */
+  readonly weights: number;
+  readonly shapeOf: (name: string) => readonly number[];
+}
+
+function secondsOf({ stage, weights }: PlannedStage, work: Work): number {
+  const pass = (audioSeconds: number): number => (audioSeconds * framesPerSecond * work.weights) / linearShare;
+  const { training } = stage;
+  let multiplyAdds = training ? training.steps * passesOfTraining * pass(training.batchSeconds) : 0;
+  for (const [{ speech }, names] of weights) {
+    if (!speech || training) continue;
+    const blocks = new Set(names.map(blockOf)).size;
+    const audioSeconds = speech.utterances * work.secondsPerUtterance;
+    multiplyAdds += (speech.sequential ? blocks : 1) * pass(audioSeconds);
+    for (const name of names) {
+      const [rows, columns] = weightMatrixShape(work.shapeOf(name));
+      // Second moments of the inputs, two triangular passes over them, and the corrections of all rows.
+      multiplyAdds += audioSeconds * framesPerSecond * columns ** 2 + columns ** 3 + rows * columns ** 2;
+    }
+  }
+  return multiplyAdds / work.multiplyAddsPerSecond;
+}
+
+/** Of dense products of matrices as large as layers are. */
+function measuredSpeed(): number {
+  const size = 384;
+  return tidy(() => {
+    const matrix = Tensor.from(new Float32Array(size * size).fill(0.5), [size, size]);
+    let least = Infinity;
+    for (let run = 0; run < 4; run++) {
+      const started = performance.now();
+      matmul(matrix, matrix).dispose();
+      least = Math.min(least, performance.now() - started);
+    }
+    return (1000 * size ** 3) / least;
+  });
+}
+
+const product = (shape: readonly number[]): number => shape.reduce((result, extent) => result * extent, 1);
