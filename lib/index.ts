@@ -130,5 +130,6 @@ export { AdapterBase } from "./adapt/adapter_base.js";
 export { readAdapter, writeAdapter } from "./adapt/adapter_file.js";
 export { adapterDefaults, type AdapterSettings } from "./adapt/adapter_settings.js";
 export { AdapterStore, type AdapterLease } from "./adapt/adapter_store.js";
+export { adaptSpeakers, type SharedAdapterOptions, type SharedAdapterReport } from "./adapt/shared_adapter.js";
 export { adaptSpeaker, type AdaptationReport, type AdaptSpeakerOptions } from "./adapt/adapt_speaker.js";
 export type { LowRankFactors as AdapterFactors } from "./ops/low_rank.js";

@@ -24,8 +24,7 @@ export function adaptableLayers({ network, linearShapes }: Pick<SpeechModel, "ne
  * The layers whose names, without ".weight", match one of `patterns`.
  * @throws UsmLiteError INVALID_ARGUMENT when a pattern matches none
  */
-export function selectLayers<Shape>(layers: ReadonlyMap<string, Shape>, patterns: readonly string[] | undefined): ReadonlyMap<string, Shape> {
-  if (!patterns) return layers;
+export function selectLayers<Shape>(layers: ReadonlyMap<string, Shape>, patterns: readonly string[]): ReadonlyMap<string, Shape> {
   const names = [...layers.keys()].map((name) => [name, name.replace(/\.weight$/, "")] as const);
   const selected = new Set<string>();
   for (const pattern of patterns) {

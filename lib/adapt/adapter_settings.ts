@@ -9,7 +9,7 @@ export interface AdapterSettings {
   readonly alpha?: number;
   /** Dropout of what adapters see while they learn. */
   readonly dropout?: number;
-  /** Patterns of layers: `*` stands for any characters, `re:` begins a regular expression; default: all that can be adapted. */
+  /** Patterns of layers: `*` stands for any characters, `re:` begins a regular expression; default: {@link defaultTargets}. */
   readonly targets?: readonly string[];
   readonly learningRate?: number;
   readonly weightDecay?: number;
@@ -23,6 +23,9 @@ export interface AdapterSettings {
   readonly seed?: number;
 }
 
+/** Projections of attention, as in LoRA's own experiments: a third of a Conformer's layers, and of the time that adapters take. */
+export const defaultTargets: readonly string[] = ["re:.*(attn|attention).*"];
+
 /** Chosen on eight speakers that were held out of the training of the default model, see docs/adaptation.md. */
 export const adapterDefaults = {
   rank: 4,
@@ -30,15 +33,18 @@ export const adapterDefaults = {
   learningRate: 2e-3,
   weightDecay: 0.01,
   batchSeconds: 20,
-  epochs: 12,
-  patience: 4,
+  epochs: 8,
+  patience: 2,
   specAugment: {},
   seed: 1,
 } as const satisfies AdapterSettings;
 
+/** Of an adapter that many speakers share. */
+export const sharedDefaults = { ...adapterDefaults, rank: 8, epochs: 6, patience: 2, learningRate: 1e-3 } as const satisfies AdapterSettings;
+
 /** Settings with their defaults, checked. */
 export interface ResolvedAdapterSettings extends Required<Omit<AdapterSettings, "alpha" | "targets" | "specAugment">> {
-  readonly targets: readonly string[] | undefined;
+  readonly targets: readonly string[];
   readonly specAugment: SpecAugmentOptions | undefined;
   readonly maximumNorm: number;
   /** alpha / rank */
@@ -62,5 +68,5 @@ export function resolvedSettings(settings: AdapterSettings, defaults: Required<O
   check("dropout", dropout, dropout >= 0 && dropout < 1, "from 0 to below 1");
   check("weightDecay", weightDecay, weightDecay >= 0 && weightDecay < 1, "from 0 to below 1");
   for (const [name, value] of Object.entries({ alpha, learningRate, batchSeconds })) check(name, value, value > 0 && value < 1e6, "above 0");
-  return { ...resolved, specAugment: "specAugment" in settings ? settings.specAugment : defaults.specAugment, targets: settings.targets, maximumNorm: 1, scale: alpha / rank };
+  return { ...resolved, specAugment: "specAugment" in settings ? settings.specAugment : defaults.specAugment, targets: settings.targets ?? defaultTargets, maximumNorm: 1, scale: alpha / rank };
 }

@@ -1,6 +1,8 @@
 /** `usm-lite adapt`: an adapter of one speaker, or of many, from speech. */
 import { Command } from "commander";
+import type { AdapterSettings } from "../adapt/adapter_settings.js";
 import type { AdaptationReport } from "../adapt/adapt_speaker.js";
+import { UsmLiteError } from "../errors.js";
 import { modelOption, positiveInteger, positiveNumber } from "./options.js";
 
 interface AdaptCommandOptions {
@@ -8,6 +10,8 @@ interface AdaptCommandOptions {
   data: string;
   out: string;
   shared?: string;
+  speakers?: boolean;
+  minutesPerSpeaker?: number;
   unsupervised?: boolean;
   rank?: number;
   alpha?: number;
@@ -25,12 +29,14 @@ export function adaptCommand(): Command {
     .addOption(modelOption())
     .requiredOption("--data <manifest>", "JSON lines with audio_filepath, duration and text: a minute or more of one speaker")
     .requiredOption("--out <folder>", "folder of the adapter, in the layout of PEFT; exchanged where it exists")
-    .option("--shared <folder>", "adapter to learn on top of; the new one holds both")
+    .option("--shared <folder>", "adapter to learn on top of, which --speakers made; the new one holds both")
+    .option("--speakers", "learn an adapter that all speakers of the manifest share")
+    .option("--minutes-per-speaker <minutes>", "of each at most, with --speakers; default: 1", positiveNumber("--minutes-per-speaker"))
     .option("--unsupervised", "learn from what the model hears with confidence, not from the manifest's text")
     .option("--rank <count>", "of the matrices that are added; default: 4", positiveInteger("--rank"))
     .option("--alpha <number>", "what is added is multiplied by alpha / rank; default: the rank", positiveNumber("--alpha"))
     .option("--dropout <share>", "of what adapters see while they learn; default: 0.1", Number)
-    .option("--target <pattern>", "layers to adapt, any number of times: * for any characters, re: before a regular expression", (value: string, before: string[]) => [...before, value], [])
+    .option("--target <pattern>", "layers to adapt, any number of times: * for any characters, re: before a regular expression", (value: string, before: string[]) => [...before, value], [] as string[])
     .option("--epochs <count>", "times that speech is learned from, at most", positiveInteger("--epochs"))
     .option("--learning-rate <rate>", "highest learning rate", positiveNumber("--learning-rate"))
     .option("--seed <number>", "of all randomness; default: 1", Number)
@@ -39,15 +45,39 @@ export function adaptCommand(): Command {
 }
 
 async function adapt(options: AdaptCommandOptions): Promise<void> {
+  checkCombination(options);
   const { AdapterBase } = await import("../adapt/adapter_base.js");
   const { readAdapter, writeAdapter } = await import("../adapt/adapter_file.js");
+  const { adaptSpeaker } = await import("../adapt/adapt_speaker.js");
+  const { adaptSpeakers } = await import("../adapt/shared_adapter.js");
   const { readManifest } = await import("../data/manifest.js");
   const { loadModel } = await import("../models/model_folder.js");
   const model = loadModel(options.model);
   const base = new AdapterBase(model);
   const utterances = readManifest(options.data);
-  const { rank, alpha, dropout, target, epochs, learningRate, seed, unsupervised } = options;
-  const settings = {
+  const settings = { ...settingsOf(options), onStatus: (sentence: string) => console.error(sentence) };
+  const { minutesPerSpeaker, unsupervised = false } = options;
+  const { adapter, report } = options.speakers
+    ? await adaptSpeakers(model, utterances, { ...settings, ...(minutesPerSpeaker === undefined ? {} : { minutesPerSpeaker }) })
+    : await adaptSpeaker(model, utterances, {
+        ...settings,
+        unsupervised,
+        shared: options.shared === undefined ? undefined : readAdapter(options.shared, base),
+      });
+  const training = { ...report, base: { ...report.base }, adapted: { ...report.adapted } };
+  writeAdapter(options.out, adapter, base, { dropout: options.dropout ?? 0, training });
+  process.stdout.write(options.json ? `${JSON.stringify(report, null, 2)}\n` : formatReport(report));
+}
+
+function checkCombination({ speakers, shared, unsupervised, minutesPerSpeaker }: AdaptCommandOptions): void {
+  if (speakers && (shared !== undefined || unsupervised)) {
+    throw new UsmLiteError("INVALID_ARGUMENT", "--shared and --unsupervised do not go with --speakers: learn the shared adapter first, then one on top of it");
+  }
+  if (!speakers && minutesPerSpeaker !== undefined) throw new UsmLiteError("INVALID_ARGUMENT", "--minutes-per-speaker goes with --speakers");
+}
+
+function settingsOf({ rank, alpha, dropout, target, epochs, learningRate, seed }: AdaptCommandOptions): AdapterSettings {
+  return {
     ...(rank === undefined ? {} : { rank }),
     ...(alpha === undefined ? {} : { alpha }),
     ...(dropout === undefined ? {} : { dropout }),
@@ -55,22 +85,18 @@ async function adapt(options: AdaptCommandOptions): Promise<void> {
     ...(learningRate === undefined ? {} : { learningRate }),
     ...(seed === undefined ? {} : { seed }),
     ...(target.length > 0 ? { targets: target } : {}),
-    onStatus: (sentence: string) => console.error(sentence),
   };
-  const { adaptSpeaker } = await import("../adapt/adapt_speaker.js");
-  const shared = options.shared === undefined ? undefined : readAdapter(options.shared, base);
-  const { adapter, report } = await adaptSpeaker(model, utterances, { ...settings, shared, unsupervised: unsupervised ?? false });
-  writeAdapter(options.out, adapter, base, { dropout: dropout ?? 0, training: { ...report, base: { ...report.base }, adapted: { ...report.adapted } } });
-  process.stdout.write(options.json ? `${JSON.stringify(report, null, 2)}\n` : formatReport(report));
 }
 
 const what = { speaker: "the adapter", shared: "the shared adapter alone", base: "nothing: the model as it is does better" } as const;
 
-function formatReport({ utterances, seconds, heldOutUtterances, base, adapted, kept, trainingSeconds }: AdaptationReport): string {
+type Report = Pick<AdaptationReport, "utterances" | "seconds" | "base" | "adapted" | "kept" | "trainingSeconds">;
+
+function formatReport({ utterances, seconds, base, adapted, kept, trainingSeconds }: Report): string {
   const percent = (value: number): string => `${(100 * value).toFixed(1)} %`;
   return (
     `kept ${what[kept]}\n` +
-    `on ${heldOutUtterances} of ${utterances} utterances, held out: loss ${base.loss.toFixed(3)} to ${adapted.loss.toFixed(3)}, WER ${percent(base.wer)} to ${percent(adapted.wer)}\n` +
+    `of ${utterances} utterances, those held out: loss ${base.loss.toFixed(3)} to ${adapted.loss.toFixed(3)}, WER ${percent(base.wer)} to ${percent(adapted.wer)}\n` +
     `learned for ${trainingSeconds.toFixed(1)} s from ${seconds.toFixed(0)} s of speech\n`
   );
 }

@@ -20,17 +20,15 @@ void packed_gradient(const PackedMatrix& weight, int64_t m, const float* gradien
   const int64_t rows = weight.rows(), columns = weight.columns();
   MatmulEpilogue epilogue;
   epilogue.scale = scale;
-  if (weight.order() == PackedOrder::kFloat) {
-    return USMLITE_ISA::matmul(false, false, m, columns, rows, gradient_y, rows, weight.floats(), columns, 0.0f, gradient_x,
-                               columns, epilogue);
-  }
   const int64_t panels = std::clamp<int64_t>(kFloatWeights / columns / kPanel, 1, weight.panels());
   Scratch<float> weights(static_cast<size_t>(panels * kPanel * columns));
   for (int64_t panel = 0; panel < weight.panels(); panel += panels) {
     const int64_t count = std::min(panels, weight.panels() - panel), first = panel * kPanel;
     parallel_for(count, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        dequantize_panel(weight, panel + i, weights.data() + i * kPanel * columns, columns);
+        float* to = weights.data() + i * kPanel * columns;
+        if (weight.order() == PackedOrder::kFloat) weight.dequantize_panel(panel + i, to, columns);
+        else dequantize_panel(weight, panel + i, to, columns);
       }
     });
     USMLITE_ISA::matmul(false, false, m, columns, std::min(count * kPanel, rows - first), gradient_y + first, rows,

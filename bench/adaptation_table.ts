@@ -1,0 +1,222 @@
+/**
+ * The table of adaptation: word errors of speakers that no model has heard, before and after some of their utterances were
+ * learned from. Bases: the float model, the same in nf4/g64 rounded to nearest, and the packed model that was fine-tuned.
+ * For each: as it is, with an adapter that training speakers share, with one of the speaker, with both, and with one of the
+ * speaker learned without transcripts. Finished rows are kept, so an interrupted run goes on.
+ *
+ * usage: node dist/bench/adaptation_table.js --float FLOAT [--packed PACKED] --train TRAIN.jsonl --test TEST.jsonl --out FOLDER
+ */
+import { existsSync, mkdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { Command } from "commander";
+import { adaptSpeaker } from "../lib/adapt/adapt_speaker.js";
+import type { Adapter } from "../lib/adapt/adapter.js";
+import { AdapterBase } from "../lib/adapt/adapter_base.js";
+import { readAdapter, writeAdapter } from "../lib/adapt/adapter_file.js";
+import { adaptSpeakers } from "../lib/adapt/shared_adapter.js";
+import { writeTextFile } from "../lib/checkpoint/atomic_file.js";
+import { readJsonFile, writeJsonFile } from "../lib/checkpoint/json_file.js";
+import { weightFiles } from "../lib/checkpoint/sharded_safetensors.js";
+import { compressModel } from "../lib/compress/compress_model.js";
+import { parseRecipe } from "../lib/compress/recipe.js";
+import { readManifest, type Utterance } from "../lib/data/manifest.js";
+import { readUtterance } from "../lib/data/utterance_audio.js";
+import { defaultModelFolder } from "../lib/models/default_model.js";
+import { loadModel, type SpeechModel } from "../lib/models/model_folder.js";
+import { RandomStream } from "../lib/ops/random_stream.js";
+import { relativeChange, wordErrorRate, type ErrorRate, type Transcription } from "../lib/text/word_error_rate.js";
+import { Recognizer } from "../lib/transcribe/recognizer.js";
+
+const adapters = ["none", "shared", "speaker", "both", "unsupervised"] as const;
+type AdapterKind = (typeof adapters)[number];
+
+interface Options {
+  float: string;
+  packed: string;
+  train: string;
+  test: string;
+  out: string;
+  dataset: string;
+  speakers: number;
+  trainSpeakers: number;
+  adaptUtterances: number;
+  seed: number;
+  bases?: string[];
+  adapters?: AdapterKind[];
+}
+
+/** What one speaker's test utterances became. */
+interface SpeakerResult {
+  readonly speaker: string;
+  readonly kept: string;
+  readonly transcriptions: readonly Transcription[];
+}
+
+interface Row {
+  readonly base: string;
+  readonly adapter: AdapterKind;
+  readonly fileBytes: number;
+  readonly adapterParameters: number;
+  readonly learnedSeconds: number;
+  readonly trainingSeconds: number;
+  readonly speakers: readonly SpeakerResult[];
+}
+
+const options = new Command()
+  .requiredOption("--float <folder>", "float model")
+  .option("--packed <folder>", "the same model, packed", defaultModelFolder)
+  .requiredOption("--train <manifest>", "speech of other speakers, for the shared adapter")
+  .requiredOption("--test <manifest>", "speech of speakers that no model has heard")
+  .requiredOption("--out <folder>")
+  .option("--dataset <name>", "speakers of this `dataset` alone", "speechocean762")
+  .option("--speakers <count>", "so many test speakers, drawn at random", Number, 20)
+  .option("--train-speakers <count>", "so many training speakers for the shared adapter, a minute of each at most", Number, 30)
+  .option("--adapt-utterances <count>", "utterances of each speaker to learn from; the others are tested on", Number, 10)
+  .option("--seed <number>", "of the draw and of learning", Number, 1)
+  .option("--bases <base...>", "of float32, nf4/g64, int4+2:4: these alone")
+  .option("--adapters <adapter...>", `of ${adapters.join(", ")}: these alone`)
+  .parse()
+  .opts<Options>();
+
+mkdirSync(options.out, { recursive: true });
+const speakers = drawn(options.test, options.speakers, 2);
+const audio = new Map<Utterance, Float32Array>();
+const folders: Record<string, () => Promise<string>> = {
+  float32: () => Promise.resolve(options.float),
+  "nf4/g64": roundedToNormalFloat,
+  "int4+2:4": () => Promise.resolve(options.packed),
+};
+const rows: Row[] = [];
+for (const [base, folder] of Object.entries(folders)) {
+  if (options.bases && !options.bases.includes(base)) continue;
+  for (const adapter of options.adapters ?? adapters) {
+    const path = join(options.out, `${base}-${adapter}.json`.replace(/[/:]/g, "_"));
+    if (!existsSync(path)) writeJsonFile(path, await measureRow(base, await folder(), adapter));
+    rows.push(readJsonFile(path, "BAD_CONFIG") as unknown as Row);
+    writeTextFile(join(options.out, "table.md"), table());
+    const { dataset, adaptUtterances, seed } = options;
+    const settings = { dataset, speakers: speakers.length, trainSpeakers: options.trainSpeakers, adaptUtterances, seed };
+    writeJsonFile(join(options.out, "table.json"), { ...settings, rows: rows.map(summary) });
+  }
+}
+process.stdout.write(table());
+
+/** Utterances of speakers drawn from a manifest, in an order drawn for each. */
+function drawn(manifest: string, count: number, key: number): Utterance[][] {
+  const groups = new Map<string, Utterance[]>();
+  for (const utterance of readManifest(manifest)) {
+    if (utterance.dataset !== options.dataset || utterance.speaker === undefined) continue;
+    groups.set(utterance.speaker, [...(groups.get(utterance.speaker) ?? []), utterance]);
+  }
+  const random = RandomStream.derived(options.seed, key);
+  const shuffled = <Item>(items: readonly Item[]): Item[] =>
+    items.map((item) => ({ item, place: random.uniform() })).sort((a, b) => a.place - b.place).map(({ item }) => item);
+  return shuffled([...groups.values()].filter(({ length }) => length > options.adaptUtterances)).slice(0, count).map(shuffled);
+}
+
+async function roundedToNormalFloat(): Promise<string> {
+  const out = join(options.out, "nf4");
+  const recipe = parseRecipe("stages:\n  - modifiers:\n      - { type: round-to-nearest, spec: nf4/g64 }\n", "nf4/g64");
+  if (!existsSync(out)) await compressModel({ model: options.float, recipe, manifest: undefined, out });
+  return out;
+}
+
+async function measureRow(base: string, folder: string, kind: AdapterKind): Promise<Row> {
+  const model = loadModel(folder);
+  const recognizer = new Recognizer(model);
+  const shared = kind === "shared" || kind === "both" ? await sharedAdapter(base, model) : undefined;
+  const results: SpeakerResult[] = [];
+  let [learnedSeconds, trainingSeconds, adapterParameters] = [0, 0, shared?.parameters ?? 0];
+  for (const utterances of speakers) {
+    const learned = utterances.slice(0, options.adaptUtterances);
+    const tested = utterances.slice(options.adaptUtterances);
+    const own =
+      kind === "none" || kind === "shared"
+        ? undefined
+        : await adaptSpeaker(model, learned, { shared, unsupervised: kind === "unsupervised", seed: options.seed });
+    if (own) {
+      learnedSeconds += own.report.seconds;
+      trainingSeconds += own.report.trainingSeconds;
+      adapterParameters = Math.max(adapterParameters, own.adapter.parameters);
+    }
+    const samples: Float32Array[] = [];
+    for (const utterance of tested) samples.push(await samplesOf(utterance));
+    const texts = recognizer.transcribeBatch(samples, undefined, own?.adapter ?? shared);
+    results.push({
+      speaker: utterances[0]?.speaker as string,
+      kept: own?.report.kept ?? kind,
+      transcriptions: tested.map(({ text }, index) => ({ reference: text, hypothesis: (texts[index] as { text: string }).text })),
+    });
+    own?.adapter.dispose();
+  }
+  shared?.dispose();
+  model.network.dispose();
+  const row = { base, adapter: kind, fileBytes: fileBytes(folder), adapterParameters, learnedSeconds, trainingSeconds, speakers: results };
+  const { rate } = pooled(row);
+  console.error(`${base}, ${kind}: WER ${(100 * rate).toFixed(1)} % of ${results.length} speakers; learned for ${trainingSeconds.toFixed(0)} s from ${learnedSeconds.toFixed(0)} s`);
+  return row;
+}
+
+async function sharedAdapter(base: string, model: SpeechModel): Promise<Adapter> {
+  const folder = join(options.out, `shared-${base}`.replace(/[/:]/g, "_"));
+  const adapterBase = new AdapterBase(model);
+  if (!existsSync(folder)) {
+    const speech = drawn(options.train, options.trainSpeakers, 3).flat();
+    const { adapter, report } = await adaptSpeakers(model, speech, { seed: options.seed, onStatus: (sentence) => console.error(`${base}, shared: ${sentence}`) });
+    writeAdapter(folder, adapter, adapterBase, { dropout: 0, training: JSON.parse(JSON.stringify(report)) as never });
+    adapter.dispose();
+  }
+  return readAdapter(folder, adapterBase);
+}
+
+async function samplesOf(utterance: Utterance): Promise<Float32Array> {
+  const samples = audio.get(utterance) ?? (await readUtterance(utterance));
+  audio.set(utterance, samples);
+  return samples;
+}
+
+/** Of the weights. */
+function fileBytes(folder: string): number {
+  return weightFiles(folder).reduce((sum, path) => sum + statSync(path).size, 0);
+}
+
+function pooled(row: Row): ErrorRate {
+  return wordErrorRate(row.speakers.flatMap(({ transcriptions }) => transcriptions));
+}
+
+function summary(row: Row) {
+  const errors = pooled(row);
+  const comparison = (base: string): ReturnType<typeof relativeChange> | undefined => {
+    const baseline = rows.find((other) => other.base === base && other.adapter === "none");
+    return baseline && relativeChange(pooled(baseline), errors);
+  };
+  const { speakers: results, ...rest } = row;
+  return {
+    ...rest,
+    wer: errors.rate,
+    interval: errors.interval,
+    ofSameBase: comparison(row.base),
+    ofFloat32: comparison("float32"),
+    keptBase: results.filter(({ kept }) => kept === "base").length,
+    speakers: results.map(({ speaker, kept, transcriptions }) => {
+      const { rate, interval } = wordErrorRate(transcriptions);
+      return { speaker, kept, wer: rate, interval };
+    }),
+  };
+}
+
+function table(): string {
+  const percent = (value: number): string => (100 * value).toFixed(1);
+  const change = (one: ReturnType<typeof relativeChange> | undefined): string =>
+    one ? `${percent(one.relativeChange)} [${one.interval.map(percent).join(", ")}]` : "";
+  const lines = rows.map(summary).map((row) => {
+    const speed = row.trainingSeconds > 0 ? (row.trainingSeconds / row.learnedSeconds).toFixed(2) : "";
+    const size = `${(row.fileBytes / 1e6).toFixed(1)} MB | ${row.adapterParameters.toLocaleString("en")}`;
+    return `| ${row.base} | ${row.adapter} | ${percent(row.wer)} [${row.interval.map(percent).join(", ")}] | ${change(row.ofSameBase)} | ${change(row.ofFloat32)} | ${row.keptBase} of ${row.speakers.length} | ${size} | ${speed} |\n`;
+  });
+  return (
+    "| base | adapter | WER, % | change of the same base, % | of float32 without adapter, % | speakers left to the base | weights | numbers of an adapter | seconds of learning per second of speech |\n" +
+    "|---|---|---|---|---|---|---|---|---|\n" +
+    lines.join("")
+  );
+}

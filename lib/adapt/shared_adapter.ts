@@ -1,0 +1,154 @@
+/**
+ * An adapter that many speakers share, by speaker-adaptive training (Anastasakos et al., ICSLP 1996; with low-rank adapters PQM
+ * does it): every speaker of the training speech has a small adapter of its own beside the shared one while that learns, which
+ * takes up what is peculiar to each and is then thrown away.
+ */
+import type { Utterance } from "../data/manifest.js";
+import { UsmLiteError } from "../errors.js";
+import type { SpeechModel } from "../models/model_folder.js";
+import { trainableNetwork } from "../models/trainable.js";
+import { RandomStream } from "../ops/random_stream.js";
+import { Recognizer } from "../transcribe/recognizer.js";
+import { freshAdapter, scaledAdapter, type Adapter } from "./adapter.js";
+import { AdapterBase } from "./adapter_base.js";
+import { resolvedSettings, sharedDefaults, type AdapterSettings } from "./adapter_settings.js";
+import { AdapterTraining } from "./adapter_training.js";
+import { selectLayers } from "./adaptable_layers.js";
+import type { AdaptationReport } from "./adapt_speaker.js";
+import { heldOutWer, type HeldOutResult } from "./held_out.js";
+import { shuffledGroups, spokenTexts, type SpokenText } from "./speaker_speech.js";
+
+export interface SharedAdapterOptions extends AdapterSettings {
+  /** Rank of the adapter that each speaker has meanwhile; default 1. */
+  readonly speakerRank?: number;
+  /** Minutes of each speaker that are learned from at most; default 1. Speech is held in memory: about 3 MB for a minute. */
+  readonly minutesPerSpeaker?: number;
+  readonly onStatus?: (sentence: string) => void;
+}
+
+export interface SharedAdapterReport extends Omit<AdaptationReport, "unsure"> {
+  readonly speakers: number;
+  readonly heldOutSpeakers: number;
+  readonly heldOutUtterances: number;
+}
+
+/** One speaker in training. */
+interface Speaker {
+  readonly name: string;
+  readonly spoken: readonly SpokenText[];
+  readonly own: Adapter;
+}
+
+// Every tenth speaker is held out.
+const heldOutEvery = 10;
+
+/**
+ * Learns a shared adapter. Every tenth speaker is held out whole, and hears with the shared adapter alone: learning stops when
+ * their loss no longer falls, and where neither loss nor words say that it is better, the adapter adds nothing.
+ * @param utterances each with a `speaker`
+ * @throws UsmLiteError INVALID_ARGUMENT with fewer than two speakers or an utterance without one, and as {@link adaptSpeaker}
+ */
+export async function adaptSpeakers(
+  model: SpeechModel,
+  utterances: readonly Utterance[],
+  options: SharedAdapterOptions = {},
+): Promise<{ adapter: Adapter; report: SharedAdapterReport }> {
+  const settings = resolvedSettings(options, sharedDefaults);
+  const { speakerRank = 1, minutesPerSpeaker = 1, onStatus = () => {} } = options;
+  const layers = selectLayers(new AdapterBase(model).layers, settings.targets);
+  const network = trainableNetwork(model);
+  const groups = bySpeaker(utterances, minutesPerSpeaker);
+  const shared = freshAdapter(layers, settings.rank, settings.seed);
+  const speakers: Speaker[] = [];
+  const heldOut: SpokenText[] = [];
+  onStatus(`reading speech of ${groups.size} speakers`);
+  for (const [index, [name, own]] of [...groups].entries()) {
+    const spoken = await spokenTexts(model, own);
+    if (isHeldOut(index, groups.size)) heldOut.push(...spoken);
+    else speakers.push({ name, spoken, own: freshAdapter(layers, speakerRank, settings.seed + 1 + index) });
+  }
+  const learning = new Map([["shared", shared], ...speakers.map(({ name, own }): [string, Adapter] => [`speaker ${name}`, own])]);
+  const training = new AdapterTraining(network, learning, model.frontEnd.config.featureSize, settings);
+  const recognizer = new Recognizer(model);
+
+  const started = performance.now();
+  const ofBase = training.loss(heldOut, []);
+  let best = { epoch: 0, loss: ofBase, adapter: scaledAdapter(shared, 0) };
+  let epoch = 0;
+  while (epoch < settings.epochs && epoch < best.epoch + settings.patience) {
+    const rate = settings.learningRate * (1 - (0.9 * epoch) / settings.epochs);
+    const loss = epochOf(training, shared, speakers, settings.batchSeconds, RandomStream.derived(settings.seed, 4, epoch), rate);
+    epoch++;
+    const heldOutLoss = training.loss(heldOut, [{ adapter: shared, learns: true }]);
+    onStatus(`epoch ${epoch}: loss ${loss.toFixed(3)}, held-out speakers ${heldOutLoss.toFixed(3)}`);
+    if (heldOutLoss >= best.loss) continue;
+    best.adapter.dispose();
+    best = { epoch, loss: heldOutLoss, adapter: scaledAdapter(shared, settings.scale) };
+  }
+  const trainingSeconds = (performance.now() - started) / 1000;
+
+  const base: HeldOutResult = { loss: ofBase, wer: heldOutWer(recognizer, heldOut, undefined) };
+  let adapted: HeldOutResult = { loss: best.loss, wer: heldOutWer(recognizer, heldOut, best.adapter) };
+  const keeps = best.epoch > 0 && adapted.wer <= base.wer;
+  let { adapter } = best;
+  if (!keeps) {
+    adapter = scaledAdapter(best.adapter, 0);
+    adapted = base;
+    best.adapter.dispose();
+  }
+  training.dispose();
+  for (const { own } of speakers) own.dispose();
+  shared.dispose();
+  const learned = speakers.flatMap(({ spoken }) => spoken);
+  const all = [...learned, ...heldOut];
+  return {
+    adapter,
+    report: {
+      speakers: groups.size,
+      heldOutSpeakers: groups.size - speakers.length,
+      utterances: all.length,
+      seconds: all.reduce((sum, { seconds }) => sum + seconds, 0),
+      heldOutUtterances: heldOut.length,
+      epochs: epoch,
+      bestEpoch: best.epoch,
+      base,
+      adapted,
+      kept: keeps ? "shared" : "base",
+      trainingSeconds,
+    },
+  };
+}
+
+/** Steps of one speaker each, in an order of this epoch's own; returns their mean loss. */
+function epochOf(
+  training: AdapterTraining,
+  shared: Adapter,
+  speakers: readonly Speaker[],
+  batchSeconds: number,
+  random: RandomStream,
+  learningRate: number,
+): number {
+  const steps = speakers.flatMap(({ spoken, own }) => shuffledGroups(spoken, batchSeconds, random).map((group) => ({ group, own, place: random.uniform() })));
+  const losses = steps
+    .sort((a, b) => a.place - b.place)
+    .map(({ group, own }) => training.step(group, [{ adapter: shared, learns: true }, { adapter: own, learns: true }], learningRate));
+  return losses.reduce((a, b) => a + b, 0) / losses.length;
+}
+
+const isHeldOut = (index: number, speakers: number): boolean => index % heldOutEvery === Math.min(heldOutEvery, speakers) - 1;
+
+/** Utterances of each speaker, in the order of the manifest, up to so many minutes. */
+function bySpeaker(utterances: readonly Utterance[], minutes: number): Map<string, Utterance[]> {
+  const groups = new Map<string, Utterance[]>();
+  const seconds = new Map<string, number>();
+  for (const utterance of utterances) {
+    const { speaker, duration, source } = utterance;
+    if (speaker === undefined) throw new UsmLiteError("INVALID_ARGUMENT", `${source}: has no speaker, which a shared adapter is learned by; add "speaker" to each line`);
+    const before = seconds.get(speaker) ?? 0;
+    if (before > 0 && before + duration > 60 * minutes) continue;
+    groups.set(speaker, [...(groups.get(speaker) ?? []), utterance]);
+    seconds.set(speaker, before + duration);
+  }
+  if (groups.size >= 2) return groups;
+  throw new UsmLiteError("INVALID_ARGUMENT", "all utterances are of one speaker; a shared adapter is learned from two at least, of whom one is held out");
+}
