@@ -39,7 +39,14 @@ export function planStages(recipe: Recipe, weights: CompressibleWeights, chosen:
   });
 }
 
-/** Spec of each weight when a recipe is done. @throws UsmLiteError as {@link planStages} */
+/**
+ * Spec of each weight when a recipe is done.
+ * @throws UsmLiteError as {@link planStages}
+ *
+ * @example
+ * const plan = resolveSpecs(readRecipe("recipes/usm-lite.yaml"), loadModel("float").network);
+ * plan.get("encoder.layers.0.self_attn.q_proj.weight")?.text; // "int4+2:4"
+ */
 export function resolveSpecs(recipe: Recipe, weights: CompressibleWeights): CompressionPlan {
   return planStages(recipe, weights).at(-1)?.plan ?? new Map();
 }

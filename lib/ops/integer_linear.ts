@@ -29,6 +29,12 @@ export interface IntegerOperand {
  *
  * @param x (frames, in)
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
+ *
+ * @example
+ * const scales = groupScales(weight, "int4");
+ * const rounded = fakeQuantize(weight, "int4");
+ * const packed = PackedMatrix.round(rounded, "int4", { ...scales, activations: "int8" });
+ * const y = integerLinear(x, { weight: rounded, packed }, { bias });
  */
 export function integerLinear(x: Tensor, operand: IntegerOperand, options: LinearOptions = {}): Tensor {
   const { dropout, scale = 1, residual, residualScale = 1, ...inner } = options;

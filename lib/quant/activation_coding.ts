@@ -23,6 +23,9 @@ const native = addon as RoundRowsBindings;
 /**
  * Activations (rows, columns) as products of whole numbers see them, in floats; not differentiable. A row with NaN or infinity is NaN.
  * @throws UsmLiteError INVALID_ARGUMENT for `float32`
+ *
+ * @example
+ * roundRows(Tensor.from([1, 0.3, -7], [1, 3]), "int4").toArray(); // 1, 0, -7: steps of a seventh of the largest
  */
 export function roundRows(x: Tensor, activations: ActivationCoding): Tensor {
   return new Tensor(native.roundRows(x.handle, activations));

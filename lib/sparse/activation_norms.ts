@@ -4,7 +4,14 @@ import { keep } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import { weightMatrix, weightOfMatrix } from "../quant/weight_matrix.js";
 
-/** Sums of the squares of each input over all frames that were observed. */
+/**
+ * Sums of the squares of each input over all frames that were observed.
+ *
+ * @example
+ * const norms = new ActivationNorms(new Map([[name, weight.dim(1)]]));
+ * model.loss(batch, { training: false, random, step: 0, observeInput: norms.observe });
+ * const mask = magnitudeMask(norms.score(name, weight), 2, 4);
+ */
 export class ActivationNorms {
   private readonly sums = new Map<string, Tensor>();
 

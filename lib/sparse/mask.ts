@@ -28,6 +28,9 @@ export function magnitudeMask(weight: Tensor, n: number, m: number): Tensor {
  * packed format profits from it.
  * @returns uint8 of the weight's shape, 1 where kept
  * @throws UsmLiteError INVALID_ARGUMENT unless 0 <= share < 1
+ *
+ * @example
+ * unstructuredMask(Tensor.from([3, -1, 2, -4]), 0.5).toArray(); // 1, 0, 0, 1
  */
 export function unstructuredMask(weight: Tensor, share: number): Tensor {
   if (!(share >= 0 && share < 1)) {

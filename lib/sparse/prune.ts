@@ -28,6 +28,9 @@ export interface PruneOptions {
  * `weight` times `mask`, differentiable.
  * @param mask uint8, the weight's shape; the caller keeps it alive until the backward pass
  * @throws UsmLiteError INVALID_ARGUMENT for a mask of another shape
+ *
+ * @example
+ * const effective = prune(weight, magnitudeMask(weight, 2, 4), { straightThrough: true, decay: 2e-4 }); // SR-STE
  */
 export function prune(weight: Tensor, mask: Tensor, { remainder = 0, straightThrough = false, decay = 0 }: PruneOptions = {}): Tensor {
   return recordStep(applyMask(weight, mask, remainder), [weight], (gradient, tape) => {

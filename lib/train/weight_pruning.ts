@@ -60,6 +60,11 @@ export const scorePrefix = "sparsity_score.";
 /**
  * Multiplies weights by masks. Pruned weights keep their value, so that a later mask can bring them back, and get no gradient
  * (USM-Lite, arXiv 2312.08553) unless the options say otherwise.
+ *
+ * @example
+ * const patterns = new Map(model.linearWeights().map((name) => [name, { kept: 2, of: 4 }]));
+ * const schedule = { kind: "few-shot", start: 0, shots: 2, interval: 100 } as const;
+ * const pruning = new WeightPruning(model, patterns, { schedule, gradual: true }); // 3:4, after 100 steps 2:4
  */
 export class WeightPruning implements TrainingModifier {
   readonly masks: MasksInForce;

@@ -68,7 +68,14 @@ export const zeroPointPrefix = "quantization_zero_point.";
 /** No learned scale falls below this: a scale must be positive. */
 const leastScale = 1e-8;
 
-/** Quantizes weights in every forward pass; gradients pass straight through the rounding. */
+/**
+ * Quantizes weights in every forward pass; gradients pass straight through the rounding.
+ *
+ * @example
+ * const specs = new Map(model.linearWeights().map((name) => [name, parseWeightSpec("int4")]));
+ * const quantization = new WeightQuantization(model, specs, { masks: pruning.masks, learned: true });
+ * new Trainer(model, batches, { folder, totalSteps, schedule, modifiers: [pruning, quantization] });
+ */
 export class WeightQuantization implements TrainingModifier {
   private readonly weights = new Map<string, QuantizedWeight>();
   private readonly masks: MasksInForce;
