@@ -1,7 +1,10 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import test from "ava";
-import { compressModel, loadModel, measureModel, parseRecipe, readSafetensors } from "../lib/index.js";
+import { parameterSettings } from "../lib/compress/fine_tuning.js";
+import { compressModel, loadModel, measureModel, parseRecipe, readRecipe, readSafetensors, resolveSpecs } from "../lib/index.js";
+import { trainableNetwork } from "../lib/models/trainable.js";
 import { temporaryFolder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 
 const folder = temporaryFolder("recipes");
@@ -21,6 +24,16 @@ const weightsOf = (path: string): Map<string, Float32Array> =>
 
 const layer = "encoder.layers.0.self_attn.q_proj.weight";
 const levels = (values: Float32Array): number => new Set(values.subarray(0, 32).map((x) => Math.round(1e6 * x))).size;
+
+test("the patterns of all recipes for this family name layers and parameters", (t) => {
+  const place = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "recipes");
+  const model = trainableNetwork(loadModel(float));
+  for (const file of readdirSync(place).filter((name) => !name.includes("rnnt"))) {
+    const recipe = readRecipe(join(place, file));
+    t.true(resolveSpecs(recipe, model).size > 0, file);
+    for (const { training } of recipe.stages) if (training) t.notThrows(() => parameterSettings(training, model, file), file);
+  }
+});
 
 test.serial("what each method trained is what is packed", async (t) => {
   const methods: [string, object, number][] = [
