@@ -105,14 +105,12 @@ function parseModifier(document: YamlDocument, type: string, path: YamlPath, tra
   }
   const { selection, methods } = found.create(document.check(found.schema, path));
   const once = methods.compressWeight ?? methods.calibrate ?? methods.chooseSpecs;
-  if (training ? once : methods.train) {
-    const wrong = training ? !methods.train : !once;
-    if (wrong) {
-      throw document.error(
-        [...path, "type"],
-        training ? `${type} changes weights once; it belongs in a stage without training` : `${type} works in training; its stage needs the key "training"`,
-      );
-    }
+  const [fits, fitsElsewhere] = training ? [methods.train, once] : [once, methods.train];
+  if (fitsElsewhere && !fits) {
+    throw document.error(
+      [...path, "type"],
+      training ? `${type} changes weights once; it belongs in a stage without training` : `${type} works in training; its stage needs the key "training"`,
+    );
   }
   return { ...methods, type, selection, source: document.place(path) };
 }
