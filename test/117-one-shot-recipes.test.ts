@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { compressModel, loadModel, measureModel, parseRecipe, SequenceOffsets, Tensor, tidy, unpackWeight, type SpeechModel } from "../lib/index.js";
@@ -102,9 +102,11 @@ test.serial("mixed precision fits the budget, and the stages after it take its s
 
 test.serial("low rank keeps products, and says what factors would take", async (t) => {
   const said: string[] = [];
-  const lowRank = recipe([{ type: "low-rank", share: 0.5, factors: "int8", calibration: few }]);
+  const lowRank = recipe([{ type: "low-rank", share: 0.5, factors: "int8", calibration: { utterances: 2 } }]);
   await compressModel({ model: float, recipe: lowRank, manifest, out: join(folder.path, "low rank"), onStatus: (sentence) => said.push(sentence) });
   t.regex(said.join("\n"), /as int8 factors these layers would take \d+ bytes, (4\d|50)\.\d\d % of float32/);
+  const features = readdirSync(join(folder.path, "low rank.run", "features"), { recursive: true, withFileTypes: true });
+  t.is(features.filter((entry) => entry.isFile()).length, 2, "of the utterances that are drawn, and of no others");
   t.is(loadModel(join(folder.path, "low rank")).compression.specs.size, 0);
   t.true(errorOf("low rank") < 0.2 && errorOf("low rank") > 0);
 });

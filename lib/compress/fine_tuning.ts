@@ -3,12 +3,14 @@ import { join } from "node:path";
 import { LogMel } from "../audio/log_mel.js";
 import { readPreprocessorConfig } from "../audio/preprocessor_config.js";
 import { readJsonFile } from "../checkpoint/json_file.js";
+import { shuffled } from "../data/batching.js";
 import { FeatureCache, type FrontEndSource } from "../data/feature_cache.js";
 import { readManifest } from "../data/manifest.js";
 import { SpeechBatches } from "../data/speech_batches.js";
 import { UsmLiteError } from "../errors.js";
 import { modelFiles, type SpeechModel } from "../models/model_folder.js";
 import { trainableNetwork } from "../models/trainable.js";
+import { RandomStream } from "../ops/random_stream.js";
 import type { ParameterSettings } from "../train/optimizer.js";
 import { warmupCosine } from "../train/schedule.js";
 import { Trainer } from "../train/trainer.js";
@@ -38,15 +40,15 @@ export function trainableSpeech(model: SpeechModel, manifest: string): Trainable
   return { model, network, manifest };
 }
 
-/** Batches of the speech, whose features lie in `cacheFolder`. */
+/** Batches of the speech, or of `utterances` of it, whose features lie in `cacheFolder`. */
 export async function speechBatches(
   { model, manifest }: TrainableSpeech,
   settings: Pick<Training, "seed" | "batchSeconds" | "specAugment" | "speedPerturbation">,
   cacheFolder: string,
   onStatus: (sentence: string) => void,
+  utterances = readManifest(manifest),
 ): Promise<SpeechBatches> {
   const { tokenizer } = model;
-  const utterances = readManifest(manifest);
   const speeds = settings.speedPerturbation ? [0.9, 1, 1.1] : [1];
   const cache = new FeatureCache(cacheFolder, frontEndSource(model));
   onStatus(`computing features of ${utterances.length} utterances`);
@@ -71,15 +73,9 @@ export async function calibrationBatches(
   cacheFolder: string,
 ): Promise<readonly TrainingBatch[]> {
   const settings = { seed, batchSeconds: 60, specAugment: false, speedPerturbation: false };
-  const batches = await speechBatches(speech, settings, cacheFolder, () => {});
-  const chosen: TrainingBatch[] = [];
-  let utterances = 0;
-  for (let index = 0; index < batches.count(0) && utterances < count; index++) {
-    const batch = batches.batch(0, index);
-    chosen.push({ ...batch, plain: true });
-    utterances += batch.targets.length;
-  }
-  return chosen;
+  const drawn = shuffled(readManifest(speech.manifest), new RandomStream(seed)).slice(0, count);
+  const batches = await speechBatches(speech, settings, cacheFolder, () => {}, drawn);
+  return Array.from({ length: batches.count(0) }, (_, index) => ({ ...batches.batch(0, index), plain: true }));
 }
 
 /**

@@ -65,7 +65,7 @@ function fill(indices: readonly number[], duration: (index: number) => number, b
 }
 
 // Fisher and Yates; in place.
-function shuffled<Item>(items: Item[], random: RandomStream): Item[] {
+export function shuffled<Item>(items: Item[], random: RandomStream): Item[] {
   for (let i = items.length - 1; i > 0; i--) {
     const j = random.integer(i + 1);
     [items[i], items[j]] = [items[j] as Item, items[i] as Item];
