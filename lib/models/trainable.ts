@@ -11,6 +11,10 @@ export type TrainableNetwork = SpeechNetwork & TrainableModel;
  * The network of a model, as one that can be trained: those of `lasr_ctc`, `parakeet_ctc`, `parakeet_rnnt`, `parakeet_tdt`, `wav2vec2`,
  * `hubert` and `wav2vec2-conformer`.
  * @throws UsmLiteError UNSUPPORTED_MODEL for the others
+ *
+ * @example
+ * const network = trainableNetwork(loadModel("parakeet-ctc-0.6b"));
+ * const trainer = new Trainer(network, batches, { folder: "run", totalSteps: 500, schedule });
  */
 export function trainableNetwork({ network, folder }: Pick<SpeechModel, "network" | "folder">): TrainableNetwork {
   if (isTrainable(network)) return network;

@@ -25,6 +25,9 @@ const native = addon as LstmSequenceBindings;
  * @param recurrent (4 * hidden, hidden), multiplied by the state before
  * @returns (rows, hidden)
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
+ *
+ * @example
+ * const hidden = lstmSequence(linear(x, inputWeight, { bias }), recurrentWeight, offsets);
  */
 export function lstmSequence(inputs: Tensor, recurrent: Tensor, offsets: SequenceOffsets): Tensor {
   const handles = native.lstmSequence(inputs.handle, recurrent.handle, offsets.tensor.handle);

@@ -16,6 +16,9 @@ const native = addon as MeanSquareBindings;
  * Differentiable in the student.
  * @returns float32 (1)
  * @throws UsmLiteError INVALID_ARGUMENT when shapes differ
+ *
+ * @example
+ * const loss = scaledSum(ctc, 1, relativeMeanSquare(studentHidden, teacherHidden), 0.5);
  */
 export function relativeMeanSquare(student: Tensor, teacher: Tensor): Tensor {
   if (student.shape.join() !== teacher.shape.join()) {

@@ -31,6 +31,9 @@ export interface SoftmaxDivergenceOptions {
  * @param teacher logits (rows, columns)
  * @returns float32 (1)
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
+ *
+ * @example
+ * const loss = scaledSum(ctc, 1, softmaxDivergence(studentLogits, teacherLogits, { temperature: 2 }), 0.5);
  */
 export function softmaxDivergence(student: Tensor, teacher: Tensor, { temperature = 1, weights }: SoftmaxDivergenceOptions = {}): Tensor {
   const rows = student.dim(0);

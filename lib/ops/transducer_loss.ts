@@ -84,6 +84,11 @@ export interface TransducerLossResult {
  *   empty one first
  * @param targets labels of each sequence, without blanks; may be empty
  * @throws UsmLiteError INVALID_ARGUMENT for labels outside the vocabulary or equal to the blank, or shapes that do not fit
+ *
+ * @example
+ * const tape = new Tape();
+ * const { loss } = tape.record(() => transducerLoss(frames, offsets, predictions, [[3, 1, 4]], { weight, bias }, { blank: 0 }));
+ * tape.backward(loss);
  */
 export function transducerLoss(
   frames: Tensor,

@@ -36,7 +36,11 @@ export interface DistillationOptions extends DistillationTerms {
 
 /**
  * Adds to the loss how far the student's outputs are from a teacher's on the same batch.
- * @throws UsmLiteError INVALID_ARGUMENT when student and teacher do not fit
+ * @throws UsmLiteError INVALID_ARGUMENT in a step when student and teacher do not fit
+ *
+ * @example
+ * const terms = { labels: 1, logits: 1, temperature: 1, frames: "weighted", hidden: 0, blankId: student.blankId } as const;
+ * const modifiers = [new Distillation(student, teacher, terms), new WeightQuantization(student, specs)];
  */
 export class Distillation implements TrainingModifier {
   private taught: { readonly batch: TrainingBatch; readonly outputs: ForwardOutputs } | undefined;

@@ -45,7 +45,14 @@ interface Variant extends Size {
   readonly buffers: ReadonlyMap<string, Tensor>;
 }
 
-/** Trains several sizes of a model at once; they share all parameters, and each has masks and running statistics of its own. */
+/**
+ * Trains several sizes of a model at once; they share all parameters, and each has masks and running statistics of its own.
+ *
+ * @example
+ * const sizes = ["int8", "int4", "int2"].map((name) => ({ name, spec: parseWeightSpec(name) }));
+ * const modifier = new ManySizes(network, sizes, network.blockWeights(), options);
+ * await new Trainer(network, batches, { ...run, modifiers: [modifier] }).run();
+ */
 export class ManySizes implements TrainingModifier {
   private readonly sizes: readonly Variant[];
   private readonly losses: Record<string, number> = {};
