@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { compressModel, loadModel, ManySizes, measureModel, parseRecipe, tidy, Trainer, warmupConstant, type ManySizesOptions, type Tensor, type TrainingContext } from "../lib/index.js";
+import { formatSizeReports } from "../lib/compress/size_report.js";
 import { trainableNetwork, type TrainableNetwork } from "../lib/models/trainable.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
 import { parseWeightSpec } from "../lib/quant/weight_spec.js";
@@ -108,6 +109,9 @@ test("compress writes a folder for each size, which is what was trained", async 
   const [fine, sparse] = [weights("large", weight), weights("int4+2-4", weight)];
   t.true(sparse.every((value, i) => value === 0 || Math.sign(value) === Math.sign(fine[i] as number) || Math.abs(fine[i] as number) < 1e-2));
   t.is(sparse.filter((value) => value !== 0).length <= sparse.length / 2, true);
+
+  const report = formatSizeReports(out);
+  for (const name of ["int1", "int2", "int4+2-4", "large"]) t.true(report.includes(`${join(out, name)}\nweight`));
 
   t.true(existsSync(`${out}.run/metrics.jsonl`));
   t.regex(readFileSync(`${out}.run/metrics.jsonl`, "utf8"), /"loss\.large"/);

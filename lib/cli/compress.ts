@@ -1,5 +1,6 @@
 /** `usm-lite compress`: prune, quantize, fine-tune and pack a model as a recipe says. */
 import { existsSync } from "node:fs";
+import { basename } from "node:path";
 import { Command } from "commander";
 import { writeJsonFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
@@ -38,21 +39,24 @@ export function compressCommand(): Command {
         return;
       }
       if (options.test !== undefined) await measure(options.model, options.out, options.test);
-      const { formatSizeReport, measureModel } = await import("../compress/size_report.js");
-      process.stdout.write(formatSizeReport(measureModel(options.out)));
+      const { formatSizeReports } = await import("../compress/size_report.js");
+      process.stdout.write(formatSizeReports(options.out));
     });
 }
 
-/** Error rates of both models, on stderr and, of a run, in its report. */
+/** Error rates of both models, or of the float one and each that was made, on stderr and, of a run, in its report. */
 async function measure(float: string, compressed: string, manifest: string): Promise<void> {
   const { readManifest } = await import("../data/manifest.js");
   const { loadModel } = await import("../models/model_folder.js");
   const { evaluate } = await import("../transcribe/evaluation.js");
   const { Recognizer } = await import("../transcribe/recognizer.js");
   const { evaluationFile, writeRunReport } = await import("../compress/report/run_report.js");
+  const { modelFolders } = await import("../compress/size_report.js");
   const utterances = readManifest(manifest);
   const models = [];
-  for (const [name, folder] of [["float32", float], ["compressed", compressed]] as const) {
+  const folders = modelFolders(compressed);
+  const made = folders.map((folder) => [folder === compressed ? "compressed" : basename(folder), folder] as const);
+  for (const [name, folder] of [["float32", float] as const, ...made]) {
     const { wer, werInterval, cer, words } = await evaluate(new Recognizer(loadModel(folder)), utterances);
     console.error(`${name}: WER ${(100 * wer).toFixed(1)} % (95 % interval ${werInterval.map((end) => `${(100 * end).toFixed(1)} %`).join(" to ")})`);
     models.push({ name, wer, werInterval, cer, words });
@@ -60,5 +64,5 @@ async function measure(float: string, compressed: string, manifest: string): Pro
   const run = `${compressed}.run`;
   if (!existsSync(run)) return;
   writeJsonFile(evaluationFile(run), { manifest, models });
-  writeRunReport(run, compressed);
+  writeRunReport(run, folders.length === 1 ? compressed : undefined);
 }

@@ -1,8 +1,9 @@
 /** What a model costs on disk, layer by layer, against float32. */
-import { statSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
 import { packedShape, packedTensorNames } from "../checkpoint/packed_weights.js";
 import { weightFiles } from "../checkpoint/sharded_safetensors.js";
-import { outlineModel } from "../models/model_folder.js";
+import { modelFiles, outlineModel } from "../models/model_folder.js";
 
 export interface LayerSize {
   /** Checkpoint name of the weight. */
@@ -72,6 +73,19 @@ export function formatSizeReport({ layers, linear, file }: ModelSize): string {
     `whole file: ${file.parameters} parameters in ${file.bytes} bytes, ${file.percentOfFloat32.toFixed(2)} % of float32`,
     "",
   ].join("\n");
+}
+
+/** The report of the model in `folder`, or of every one of the models in it, which `many-sizes` makes. */
+export function formatSizeReports(folder: string): string {
+  return modelFolders(folder)
+    .map((one) => `${one === folder ? "" : `${one}\n`}${formatSizeReport(measureModel(one))}`)
+    .join("\n");
+}
+
+/** `folder` when it is a model, otherwise the models in it. */
+export function modelFolders(folder: string): readonly string[] {
+  if (existsSync(join(folder, modelFiles.config))) return [folder];
+  return inOrder(readdirSync(folder)).map((name) => join(folder, name)).filter((inner) => existsSync(join(inner, modelFiles.config)));
 }
 
 const inOrder = (names: readonly string[]): string[] =>
