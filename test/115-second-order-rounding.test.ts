@@ -42,7 +42,7 @@ const packed = ({ weight, mask, scale, zeroPoint }: SolvedWeight, spec: string):
 test.serial("the factor is that of the damped inverse, on every instruction set", (t) => {
   for (const set of availableInstructionSets()) {
     setInstructionSet(set);
-    for (const size of [1, 2, 63, 64, 65, 200, 321]) {
+    for (const size of [1, 2, 64, 65, 321]) {
       tidy(() => {
         const { moments } = correlated(size, size);
         const values = moments.toArray();
@@ -164,7 +164,7 @@ test.serial("SparseGPT equals solving for the remaining inputs again and again, 
 });
 
 test.serial("blocks of inputs give what one input after another gives, on every instruction set", (t) => {
-  for (const [spec, columns] of [["int4+2:4", 300], ["int3/g64", 290], ["int4+3:5", 700]] as const) {
+  for (const [spec, columns] of [["int4+2:4", 300], ["int3/g64", 290], ["int4+3:5", 660]] as const) {
     const inputs = correlated(columns, 11, columns + 50);
     const weight = randomTensor([6, columns], 12);
     setInstructionSet("reference");

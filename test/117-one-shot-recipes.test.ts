@@ -1,5 +1,6 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { copyFileSync, existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import test from "ava";
 import { compressModel, loadModel, measureModel, parseRecipe, SequenceOffsets, Tensor, tidy, unpackWeight, type SpeechModel } from "../lib/index.js";
 import { readPackedWeight } from "../lib/checkpoint/packed_weights.js";
@@ -7,12 +8,15 @@ import { readSafetensors } from "../lib/checkpoint/safetensors.js";
 import { readStageLog } from "../lib/compress/stage_log.js";
 import type { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { randomValues } from "./gradient.js";
+import { writeRandomModel } from "./random_model.js";
 import { temporaryFolder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 
 const folder = temporaryFolder("one-shot");
 test.after.always(folder.clean);
-const float = writeTinyModel(join(folder.path, "float"));
-const manifest = writeTinyCorpus(join(folder.path, "corpus"), 4);
+const float = writeTinyModel(join(folder.path, "float"), { languageModel: false });
+const manifest = writeTinyCorpus(join(folder.path, "corpus"), 3);
+
+const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text");
 
 type Settings = Record<string, unknown>;
 
@@ -41,7 +45,7 @@ function errorOf(name: string): number {
 
 const bytesOf = (name: string): Buffer => readFileSync(join(folder.path, name, "model.safetensors"));
 
-const few = { utterances: 4 };
+const few = { utterances: 3 };
 const outputErrors = (name: string): number => {
   const records = readStageLog(join(folder.path, `${name}.run`));
   return records.reduce((sum, { outputError }) => sum + outputError, 0) / records.length;
@@ -86,11 +90,13 @@ test.serial("stages: masks by Wanda, then GPTQ keeps them and takes over their s
 
 test.serial("mixed precision fits the budget, and the stages after it take its specs", async (t) => {
   const specs = ["int8", "int4", "int2"];
-  for (const sensitivity of ["output-error", "loss"]) {
+  for (const [sensitivity, targets] of [["output-error", undefined], ["loss", ["encoder.layers.1.self_attn.*"]]] as const) {
     const name = `mixed ${sensitivity}`;
-    await compress(name, [{ type: "mixed-precision", specs, budget: "14%", sensitivity, calibration: few }, { type: "gptq", calibration: few }]);
-    const { linear, layers } = measureModel(join(folder.path, name));
-    t.true(linear.percentOfFloat32 <= 14, `${linear.percentOfFloat32}`);
+    await compress(name, [{ type: "mixed-precision", specs, budget: "14%", sensitivity, targets, calibration: few }, { type: "gptq", targets, calibration: few }]);
+    const layers = measureModel(join(folder.path, name)).layers.filter(({ spec }) => spec !== "float32");
+    const total = (key: "bytes" | "weights"): number => layers.reduce((sum, layer) => sum + layer[key], 0);
+    t.true(total("bytes") <= 0.14 * 4 * total("weights"));
+    t.is(layers.length, targets ? 4 : 20);
     t.true(new Set(layers.map(({ spec }) => spec)).size > 1);
     const chosen = JSON.parse(readFileSync(join(folder.path, `${name}.run`, "chosen_specs.json"), "utf8")) as Record<string, string>;
     t.deepEqual(Object.fromEntries(layers.map((layer) => [layer.name, layer.spec])), chosen);
@@ -109,6 +115,19 @@ test.serial("low rank keeps products, and says what factors would take", async (
   t.is(features.filter((entry) => entry.isFile()).length, 2, "of the utterances that are drawn, and of no others");
   t.is(loadModel(join(folder.path, "low rank")).compression.specs.size, 0);
   t.true(errorOf("low rank") < 0.2 && errorOf("low rank") > 0);
+});
+
+test.serial("families that can be trained are calibrated too, with layers outside of blocks", async (t) => {
+  const encoder = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32, subsampling_conv_channels: 8, num_mel_bins: 80 };
+  const config = { model_type: "parakeet_rnnt", vocab_size: 61, blank_token_id: 60, decoder_hidden_size: 16, encoder_config: encoder };
+  const model = writeRandomModel(join(folder.path, "parakeet"), config, { feature_extractor_type: "ParakeetFeatureExtractor", feature_size: 80 }, {});
+  copyFileSync(join(fixtures, "tokenizer_metaspace.json"), join(model, "tokenizer.json"));
+  const out = join(folder.path, "parakeet-out");
+  const targets = ["encoder.layers.*", "decoder.lstm.*", "encoder_projector"];
+  await compressModel({ model, recipe: recipe([{ type: "sparsegpt", spec: "int4+2:4", targets, calibration: few }]), manifest, out });
+  const sparse = measureModel(out).layers.filter(({ spec }) => spec === "int4+2:4").map(({ name }) => name);
+  t.deepEqual(sparse.sort(), readStageLog(`${out}.run`).map(({ layer }) => layer).sort());
+  t.true(sparse.includes("decoder.lstm.weight_hh_l1") && sparse.includes("encoder_projector.weight"));
 });
 
 test.serial("what is wrong is named", async (t) => {

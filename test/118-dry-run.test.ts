@@ -7,7 +7,7 @@ import { temporaryFolder, writeTinyModel } from "./tiny_model.js";
 
 const folder = temporaryFolder("dry-run");
 test.after.always(folder.clean);
-const float = writeTinyModel(join(folder.path, "float"));
+const float = writeTinyModel(join(folder.path, "float"), { languageModel: false });
 
 const recipe = (...stages: object[]) => parseRecipe(JSON.stringify({ stages }), "r");
 

@@ -38,7 +38,7 @@ test("charts: every point within the frame, gaps left out, names escaped", (t) =
 });
 
 test.serial("a run leaves a report that needs nothing else", async (t) => {
-  const model = writeTinyModel(join(folder.path, "float"));
+  const model = writeTinyModel(join(folder.path, "float"), { languageModel: false });
   const manifest = writeTinyCorpus(join(folder.path, "corpus"), 4);
   const recipe = parseRecipe(
     JSON.stringify({
