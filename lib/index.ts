@@ -112,6 +112,7 @@ export {
   deviceGatherWindows,
   deviceGlu,
   deviceLayerNorm,
+  deviceLogSoftmax,
   devicePlaneConvolution,
   deviceRotateHeads,
   deviceSwapColumnAxes,

@@ -7,6 +7,7 @@ import {
   deviceDepthwiseConvolution,
   deviceGlu,
   deviceLayerNorm,
+  deviceLogSoftmax,
   deviceRotateHeads,
   DeviceSequences,
   DeviceTensor,
@@ -16,6 +17,7 @@ import {
   Tensor,
   UsmLiteError,
 } from "../lib/index.js";
+import { logSoftmax } from "../lib/ops/softmax.js";
 import { relativeAttention } from "../lib/ops/relative_attention.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
@@ -39,6 +41,19 @@ test("layer normalisation", (t) => {
       assertClose(t, plain.toTensor().toArray(), layerNorm(x.host, weight, { epsilon: 1e-5 }).toArray(), tolerance, `${type} without bias`);
     }
   }
+});
+
+test("logarithms of probabilities", (t) => {
+  for (const [type] of types) {
+    for (const [frames, classes] of [[1, 1], [5, 33], [3, 1030]] as const) {
+      const x = rounded(Tensor.from(randomValues(frames * classes, 4).map((v) => 30 * v), [frames, classes]), type);
+      assertClose(t, deviceLogSoftmax(x.device).toTensor().toArray(), logSoftmax(x.host).toArray(), 1e-6, `${type} ${frames} x ${classes}`);
+    }
+  }
+  const extremes = DeviceTensor.from(Tensor.from([3e38, 0, -3e38, -Infinity, 0, 0, NaN, 0], [2, 4]));
+  const [first, second] = [deviceLogSoftmax(extremes).toTensor().toArray().subarray(0, 4), deviceLogSoftmax(extremes).toTensor().toArray().subarray(4)];
+  t.deepEqual([first[0], first[3]], [0, -Infinity]);
+  t.true(second.every(Number.isNaN));
 });
 
 test("gated linear unit", (t) => {

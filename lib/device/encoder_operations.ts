@@ -17,6 +17,7 @@ interface EncoderBindings {
     epsilon: number,
     stream?: StreamHandle,
   ): DeviceTensorHandle;
+  deviceLogSoftmax(x: DeviceTensorHandle, stream?: StreamHandle): DeviceTensorHandle;
   deviceGlu(x: DeviceTensorHandle, stream?: StreamHandle): DeviceTensorHandle;
   deviceDepthwiseConvolution(
     x: DeviceTensorHandle,
@@ -76,6 +77,14 @@ export function deviceLayerNorm(
   { bias, epsilon, stream }: { bias?: DeviceTensor | undefined; epsilon: number; stream?: DeviceStream | undefined },
 ): DeviceTensor {
   return new DeviceTensor(native().deviceLayerNorm(x.handle, weight.handle, bias?.handle, epsilon, stream?.handle));
+}
+
+/**
+ * `x - log(sum(exp(x)))` over each row: logarithms of probabilities, such as a CTC decoder takes.
+ * @param x (frames, classes); returns float32 of that shape
+ */
+export function deviceLogSoftmax(x: DeviceTensor, stream?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceLogSoftmax(x.handle, stream?.handle));
 }
 
 /**

@@ -1,4 +1,6 @@
 /** Softmax and its logarithm over the last axis. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { deviceLogSoftmax } from "../device/encoder_operations.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { recordStep } from "./tape.js";
@@ -22,6 +24,7 @@ export function softmax(x: Tensor): Tensor {
 
 /** `x - log(sum(exp(x)))` over the last axis, for example (frames, vocabulary). */
 export function logSoftmax(x: Tensor): Tensor {
+  if (x instanceof DeviceTensor) return deviceLogSoftmax(x);
   const y = new Tensor(native.logSoftmax(x.handle));
   return recordStep(y, [x], (gradient, tape) => {
     tape.accumulate(x, new Tensor(native.logSoftmaxBackward(y.handle, gradient.handle)));

@@ -317,7 +317,7 @@ export class Recognizer {
     const { network, device } = this.model;
     if (network.kind === "ctc") {
       const { logits, offsets: hidden } = network.forward(onDevice(features, device), offsets);
-      return { output: logSoftmax(onCpu(logits)), offsets: hidden };
+      return { output: onCpu(logSoftmax(logits)), offsets: hidden };
     }
     if (network.kind !== "transducer") throw new UsmLiteError("INTERNAL", "windows are not encoded here");
     const { projected, offsets: hidden } = network.encode(onDevice(features, device), offsets);

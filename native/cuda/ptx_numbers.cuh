@@ -49,6 +49,7 @@ template <typename T> __device__ __forceinline__ uint16_t from_float(float value
 
 __device__ __forceinline__ float exponential(float x) { return __expf(x); }
 __device__ __forceinline__ float exponential_base_2(float x) { return exp2f(x); }
+__device__ __forceinline__ float logarithm_base_2(float x) { return log2f(x); }
 __device__ __forceinline__ float reciprocal_square_root(float x) { return rsqrtf(x); }
 /// Of an angle in radians.
 __device__ __forceinline__ void sine_cosine(float angle, float& sine, float& cosine) { sincosf(angle, &sine, &cosine); }

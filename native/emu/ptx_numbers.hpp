@@ -63,6 +63,7 @@ template <typename T> inline uint16_t from_float(float value) { return Format<T>
 
 inline float exponential(float x) { return std::exp(x); }
 inline float exponential_base_2(float x) { return std::exp2(x); }
+inline float logarithm_base_2(float x) { return std::log2(x); }
 inline float reciprocal_square_root(float x) { return 1.0f / std::sqrt(x); }
 inline void sine_cosine(float angle, float& sine, float& cosine) { sine = std::sin(angle), cosine = std::cos(angle); }
 inline int round_to_int(float x) {

@@ -4,6 +4,7 @@
 #include "cuda/gated_linear_unit.hpp"
 #include "cuda/gather_windows.hpp"
 #include "cuda/layer_norm.hpp"
+#include "cuda/log_softmax.hpp"
 #include "cuda/packed_sequences.hpp"
 #include "cuda/plane_convolution.hpp"
 #include "cuda/rotary.hpp"
@@ -128,6 +129,17 @@ Napi::Value layer_norm(const Napi::CallbackInfo& info) {
   const auto stream = stream_argument(arguments, info, 4);
   DeviceTensor y(x.type(), x.shape(), stream);
   cuda::layer_norm(x, weight, bias, epsilon, y, stream);
+  return wrap(info.Env(), std::move(y));
+}
+
+// deviceLogSoftmax(x, stream?): float32
+Napi::Value log_softmax(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceLogSoftmax", 1);
+  Operands operands(arguments, info);
+  const DeviceTensor& x = operands.floats(0, "x");
+  const auto stream = stream_argument(arguments, info, 1);
+  DeviceTensor y(DeviceType::kFloat32, x.shape(), stream);
+  cuda::log_softmax(x, y, stream);
   return wrap(info.Env(), std::move(y));
 }
 
@@ -303,6 +315,7 @@ void define_device_encoder(Napi::Env env, Napi::Object exports) {
   define<plane_convolution>(exports, "devicePlaneConvolution");
   define<swap_column_axes>(exports, "deviceSwapColumnAxes");
   define<layer_norm>(exports, "deviceLayerNorm");
+  define<log_softmax>(exports, "deviceLogSoftmax");
   define<glu>(exports, "deviceGlu");
   define<depthwise_convolution>(exports, "deviceDepthwiseConvolution");
   define<gather_windows>(exports, "deviceGatherWindows");
