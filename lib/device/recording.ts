@@ -17,6 +17,13 @@ const native = (): RecordingBindings => gpuAddon<RecordingBindings>();
  * Everything that a function gives to the default stream. Tensors that it makes and keeps are filled again by each run; what it
  * reads has to stay where it is, and what it releases is memory of the recording, or of other recordings, which never run at the
  * same time.
+ *
+ * @example
+ * const y: DeviceTensor[] = [];
+ * encode(x); // once, so that weights are in their place
+ * using recording = new Recording(() => y.push(encode(x)));
+ * next.copyTo(x);
+ * recording.run(); // y[0] is now encode(next)
  */
 export class Recording implements Disposable {
   private readonly handle: RecordingHandle;
