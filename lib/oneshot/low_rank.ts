@@ -30,6 +30,10 @@ export interface LowRankFactors {
  * that depends on nothing but the shape.
  * @param weight float32 (out, in) or (out, in, 1)
  * @throws UsmLiteError INVALID_ARGUMENT for a rank that is no whole number from 1 to the smaller side
+ *
+ * @example
+ * const { left, right } = lowRankFactors(layer.weight, 32, inputs.of(layer.name));
+ * const output = linear(linear(x, right), left);
  */
 export function lowRankFactors(weight: Tensor, rank: number, inputs?: LayerInputs): LowRankFactors {
   return tidy(() => {

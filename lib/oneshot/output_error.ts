@@ -18,6 +18,9 @@ export interface CompressionError {
 /**
  * The error of `compressed` against `weight`, both float32 (out, in) or (out, in, kernel).
  * @throws UsmLiteError INVALID_ARGUMENT when the shapes differ, or the moments are of another layer's inputs
+ *
+ * @example
+ * const { output } = compressionError(layer.weight, fakeQuantize(layer.weight, "int4"), inputs.of(layer.name));
  */
 export function compressionError(weight: Tensor, compressed: Tensor, inputs: LayerInputs): CompressionError {
   if (weight.shape.join() !== compressed.shape.join()) {

@@ -59,12 +59,22 @@ export function gptq(weight: Tensor, spec: string, inputs: LayerInputs, options:
  *
  * @param spec N:M with a number format or alone: "int4+2:4", "2:4"
  * @throws UsmLiteError as {@link gptq}; INVALID_ARGUMENT for a dense spec
+ *
+ * @example
+ * const { weight, mask, scale } = sparseGpt(layer.weight, "int4+2:4", inputs.of(layer.name));
+ * const packed = packWeight(weight, "int4+2:4", mask, { scale });
  */
 export function sparseGpt(weight: Tensor, spec: string, inputs: LayerInputs, options: SecondOrderOptions = {}): SolvedWeight {
   return solve(weight, spec, inputs, options, options.mask === undefined);
 }
 
-/** float32 (n, n) `U`, upper triangular, with `Uᵀ·U = (moments + damping · mean diagonal · I)⁻¹`. */
+/**
+ * float32 (n, n) `U`, upper triangular, with `Uᵀ·U = (moments + damping · mean diagonal · I)⁻¹`.
+ * @throws UsmLiteError INVALID_ARGUMENT when what is inverted is not positive definite
+ *
+ * @example
+ * using factor = inverseFactor(inputs.of(layer.name).moments);
+ */
 export function inverseFactor(moments: Tensor, damping = 0.01): Tensor {
   return new Tensor(native.inverseFactor(moments.handle, damping));
 }

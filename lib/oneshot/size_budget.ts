@@ -17,6 +17,9 @@ export interface Candidate {
  * @param layers candidates of each layer, by name; all layers have the same specs
  * @param budget bytes of all layers together
  * @throws UsmLiteError INVALID_ARGUMENT when even the smallest candidates take more
+ *
+ * @example
+ * const chosen = withinBudget(new Map([["a", [{ spec: "int8", bytes: 100, loss: 0.1 }, { spec: "int4", bytes: 50, loss: 1 }]]]), 80);
  */
 export function withinBudget(layers: ReadonlyMap<string, readonly Candidate[]>, budget: number): ReadonlyMap<string, Candidate> {
   const hulls = new Map([...layers].map(([name, candidates]) => [name, lowerHull(candidates)]));

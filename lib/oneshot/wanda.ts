@@ -24,6 +24,9 @@ export function wandaScore(weight: Tensor, inputs: LayerInputs): Tensor {
 /**
  * The N:M mask of Wanda: of every M adjacent inputs the N largest scores.
  * @returns uint8 of the weight's shape, 1 where kept
+ *
+ * @example
+ * const packed = packWeight(layer.weight, "int4+2:4", wandaMask(layer.weight, { kept: 2, of: 4 }, inputs.of(layer.name)));
  */
 export function wandaMask(weight: Tensor, { kept, of }: Sparsity, inputs: LayerInputs): Tensor {
   return tidy(() => weightOfMatrix(magnitudeMask(wandaScore(weight, inputs), kept, of), weight.shape));
@@ -34,6 +37,9 @@ export function wandaMask(weight: Tensor, { kept, of }: Sparsity, inputs: LayerI
  * it is for comparison.
  * @param share of the weights of a channel that is pruned, 0 to 1
  * @throws UsmLiteError INVALID_ARGUMENT for another share
+ *
+ * @example
+ * const pruned = fakeQuantize(layer.weight, "float32", { mask: unstructuredWandaMask(layer.weight, 0.5, inputs.of(layer.name)) });
  */
 export function unstructuredWandaMask(weight: Tensor, share: number, inputs: LayerInputs): Tensor {
   if (!(share >= 0 && share < 1)) throw new UsmLiteError("INVALID_ARGUMENT", `a share of ${share} cannot be pruned; it is at least 0 and below 1`);

@@ -29,6 +29,11 @@ type Row = Readonly<Record<string, unknown>>;
  * Writes `report.html` into the folder of a run, from the files that the run left there. It loads nothing else.
  * @param run the folder, `OUT.run`
  * @param model the compressed model, where it is written already
+ * @returns path of the report
+ * @throws UsmLiteError FILE_NOT_FOUND when the folder has no `run.json`
+ *
+ * @example
+ * console.log(writeRunReport("packed.run", "packed"));
  */
 export function writeRunReport(run: string, model?: string): string {
   const path = join(run, "report.html");
