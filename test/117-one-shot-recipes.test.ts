@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, readdirSync, readFileSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
@@ -103,6 +103,14 @@ test.serial("mixed precision fits the budget, and the stages after it take its s
   }
   await compress("mixed alone", [{ type: "mixed-precision", specs, budget: "14%", calibration: few }], [{ type: "gptq", calibration: few }]);
   t.true(bytesOf("mixed alone").equals(bytesOf("mixed output-error")), "one stage or two");
+  // As after a kill between the stages: the first is not done again.
+  const before = bytesOf("mixed alone");
+  rmSync(join(folder.path, "mixed alone"), { recursive: true });
+  const said: string[] = [];
+  const settings = recipe([{ type: "mixed-precision", specs, budget: "14%", calibration: few }], [{ type: "gptq", calibration: few }]);
+  await compressModel({ model: float, recipe: settings, manifest, out: join(folder.path, "mixed alone"), onStatus: (sentence) => said.push(sentence) });
+  t.true(bytesOf("mixed alone").equals(before));
+  t.false(said.join("\n").includes("chosen specs"));
   await t.throwsAsync(compress("mixed small", [{ type: "mixed-precision", specs, budget: 100 }]), { code: "INVALID_ARGUMENT", message: /smallest specs take/ });
 });
 
