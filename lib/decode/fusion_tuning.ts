@@ -21,9 +21,9 @@ export interface FusionWeights {
 }
 
 export interface FusionTuningOptions extends Omit<BeamSearchOptions, "scorers" | "blankPenalty"> {
-  /** Default 0.4, 0.6, 0.8, 1. */
+  /** Default 0.4, 0.6, 0.8, 1, 1.2, 1.4. */
   readonly alphas?: readonly number[];
-  /** Default 0, 1, 2. */
+  /** Default 0, 1, 2, 3. */
   readonly betas?: readonly number[];
   /** Default 0, 0.5, 1, 1.5, 2. */
   readonly blankPenalties?: readonly number[];
@@ -42,8 +42,8 @@ export function tuneFusion(
   options: FusionTuningOptions = {},
 ): [FusionWeights, ...FusionWeights[]] {
   const {
-    alphas = [0.4, 0.6, 0.8, 1],
-    betas = [0, 1, 2],
+    alphas = [0.4, 0.6, 0.8, 1, 1.2, 1.4],
+    betas = [0, 1, 2, 3],
     blankPenalties = [0, 0.5, 1, 1.5, 2],
     ...search
   } = options;

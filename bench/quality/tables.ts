@@ -1,0 +1,140 @@
+/** The rows of the quality tables: what each does to the float model, as a recipe. */
+import { parseWeightSpec } from "../../lib/quant/weight_spec.js";
+
+/** What all fine-tuned rows have in common. */
+export interface Budget {
+  readonly steps: number;
+  readonly learningRate: number;
+  readonly batchSeconds: number;
+  readonly seed: number;
+  /** Folder that keeps computed features. */
+  readonly features?: string;
+}
+
+export interface RowDefinition {
+  /** Unique over all tables, which share rows; part of file names. */
+  readonly name: string;
+  /** What a reader sees. */
+  readonly label: string;
+  readonly method: "as it is" | "one-shot" | "fine-tuned";
+  /** A recipe in the form of its YAML; absent: the float model as it is. */
+  readonly recipe?: (budget: Budget) => object;
+}
+
+export interface QualityTable {
+  readonly title: string;
+  /** Name of the row that relative changes refer to. */
+  readonly baseline: string;
+  readonly rows: readonly RowDefinition[];
+}
+
+type Modifier = Readonly<Record<string, unknown>> & { readonly type: string };
+
+// The layers before the blocks, a fourteenth of the weights, are more sensitive: dense, and not below four bits.
+const subsampling = { targets: ["encoder.subsampler.conv_*", "encoder.subsampler.dense_1"] };
+const subsamplingSpec = (format: string): string => (format === "int8" ? "int8" : "int4");
+
+/** Fine-tuning with these modifiers, the subsampling layers in whole numbers where the blocks are coded. */
+function fineTuned(name: string, label: string, modifiers: (budget: Budget) => readonly Modifier[], training: object = {}): RowDefinition {
+  return {
+    name,
+    label,
+    method: "fine-tuned",
+    recipe: (budget) => {
+      const own = modifiers(budget);
+      const coded = own.find(({ type }) => type === "quantization");
+      const before = coded ? [{ ...coded, spec: subsamplingSpec(String(coded["spec"])), scale: "format", learned: false, ...subsampling }] : [];
+      return { stages: [{ name: "fine-tune", modifiers: [...own, ...before], training: { ...budget, speedPerturbation: false, ...training } }] };
+    },
+  };
+}
+
+/** Masks computed four times in the first four tenths of the steps, as in the faithful recipe. */
+const fewShot = (pattern: string, more: object = {}) => ({ steps }: Budget): Modifier => ({ type: "sparsity", pattern, schedule: "few-shot", shots: 4, interval: Math.max(1, Math.floor(steps / 10)), ...more });
+
+/** The faithful method of USM-Lite for a spec. */
+function faithful(spec: string): RowDefinition {
+  const { sparsity, format } = parseWeightSpec(spec);
+  return fineTuned(`fine-tuned-${spec}`, spec, (budget) => [
+    ...(format === "float32" ? [] : [{ type: "quantization", spec: format }]),
+    ...(sparsity ? [fewShot(`${sparsity.kept}:${sparsity.of}`)(budget)] : []),
+  ]);
+}
+
+/** Rounded once, by magnitude: no data. */
+function rounded(spec: string): RowDefinition {
+  const { format } = parseWeightSpec(spec);
+  const modifiers = [{ type: "round-to-nearest", spec }, ...(format === "float32" ? [] : [{ type: "round-to-nearest", spec: subsamplingSpec(format), ...subsampling }])];
+  return { name: `rounded-${spec}`, label: `${spec}, rounded`, method: "one-shot", recipe: () => ({ stages: [{ name: "round", modifiers }] }) };
+}
+
+/** GPTQ, or SparseGPT where weights are pruned, from 256 utterances. */
+function solved(spec: string): RowDefinition {
+  const { sparsity, format } = parseWeightSpec(spec);
+  const modifiers = [
+    ...(format === "float32" ? [] : [{ type: "round-to-nearest", spec: subsamplingSpec(format), clipSearch: { steps: 15, lowest: 0.5 }, targets: ["encoder.subsampler.conv_*", "encoder.subsampler.dense_1"] }]),
+    { type: sparsity ? "sparsegpt" : "gptq", spec },
+  ];
+  return { name: `solved-${spec}`, label: `${spec}, ${sparsity ? "SparseGPT" : "GPTQ"}`, method: "one-shot", recipe: ({ seed }) => ({ stages: [{ name: "solve", modifiers: modifiers.map((one) => (one.type === "round-to-nearest" ? one : { ...one, calibration: { utterances: 256, seed } })) }] }) };
+}
+
+const asItIs: RowDefinition = { name: "float32", label: "float32, as it is", method: "as it is" };
+const search = { clipSearch: { steps: 15, lowest: 0.3 } };
+const teacher: Modifier = { type: "distillation", logits: 1, labels: 1, hidden: 0.3 };
+const averaged = { emaDecay: 0.98 };
+const growing = { gradual: true, gradient: "sr-ste" };
+
+const specs = ["float32", "int8", "int4", "int3", "int2", "2:4", "1:4", "int4+2:4", "int2+2:4", "int4+1:4"];
+const lowBits = ["int8", "int4", "int3", "int2", "2:4", "1:4", "int4+2:4", "int2+2:4", "int4+1:4"];
+
+/** Two-bit weights of the blocks, otherwise the faithful method: which part of a quantizer matters. */
+const twoBit = (name: string, quantizer: object): RowDefinition => fineTuned(`two-bit-${name}`, name, () => [{ type: "quantization", ...quantizer } as Modifier]);
+
+export const tables: Readonly<Record<string, QualityTable>> = {
+  specs: { title: "Specs, fine-tuned by the faithful method", baseline: "fine-tuned-float32", rows: [asItIs, ...specs.map(faithful)] },
+  "one-shot": { title: "Specs in one shot", baseline: "float32", rows: [asItIs, ...lowBits.flatMap((spec) => [rounded(spec), solved(spec)])] },
+  ours: {
+    title: "What the toolbox adds to the faithful method",
+    baseline: "fine-tuned-float32",
+    rows: [
+      faithful("float32"),
+      fineTuned("ours-int4+2:4", "int4+2:4, ours", (budget) => [{ type: "quantization", spec: "int4", clipSearch: { steps: 8, lowest: 0.65 } }, fewShot("2:4", growing)(budget), teacher], averaged),
+      fineTuned("ours-midrise2+2:4", "midrise2/g64+2:4, ours", (budget) => [{ type: "quantization", spec: "midrise2/g64", ...search }, fewShot("2:4", growing)(budget), teacher], averaged),
+      fineTuned("ours-int2", "int2/g64, ours", () => [{ type: "quantization", spec: "int2/g64", scale: "edge", ...search }, teacher], averaged),
+      fineTuned("ours-1:4", "1:4, ours", (budget) => [fewShot("1:4", growing)(budget), teacher], averaged),
+      fineTuned("ours-int4+1:4", "int4+1:4, ours", (budget) => [{ type: "quantization", spec: "int4", clipSearch: { steps: 8, lowest: 0.65 } }, fewShot("1:4", growing)(budget), teacher], averaged),
+      fineTuned("ours-ternary", "ternary/g64, ours", () => [{ type: "quantization", spec: "ternary/g64", scale: "threshold" }, teacher], averaged),
+      fineTuned("ours-int1", "int1/g64, ours", () => [{ type: "quantization", spec: "int1/g64" }, teacher], averaged),
+    ],
+  },
+  "four-bit": {
+    title: "Four bits: weights and activations",
+    baseline: "fine-tuned-float32",
+    rows: [
+      faithful("float32"),
+      fineTuned("w4", "W4", () => [{ type: "quantization", spec: "int4", scale: "edge", activations: "float32" }]),
+      fineTuned("w4a8", "W4A8", () => [{ type: "quantization", spec: "int4", scale: "edge", activations: "int8" }]),
+      fineTuned("w4a4", "W4A4", () => [{ type: "quantization", spec: "int4", scale: "edge", activations: "int4" }]),
+      fineTuned("w48a8", "W4 and W8, A8: first and last block in eight bits", () => [
+        { type: "quantization", spec: "int4", scale: "edge", activations: "int8" },
+        { type: "quantization", targets: ["re:encoder\\.layers\\.(0|9)\\..*"], spec: "int8", activations: "int8" },
+      ]),
+    ],
+  },
+  "two-bit": {
+    title: "Two bits and fewer: which part of the quantizer matters",
+    baseline: "fine-tuned-float32",
+    rows: [
+      faithful("float32"),
+      twoBit("int2, max over 1", { spec: "int2", scale: "maximum" }),
+      twoBit("int2, edge scale", { spec: "int2", scale: "edge" }),
+      twoBit("int2, searched scale", { spec: "int2", scale: "edge", ...search }),
+      twoBit("int2/g64, max over 1", { spec: "int2/g64", scale: "maximum" }),
+      twoBit("int2/g64, searched scale", { spec: "int2/g64", scale: "edge", ...search }),
+      twoBit("uint2/g64, clipped", { spec: "uint2/g64", clip: 0.65, gradient: "clipped" }),
+      twoBit("midrise2/g64, searched scale", { spec: "midrise2/g64", ...search }),
+      twoBit("ternary/g64, threshold", { spec: "ternary/g64", scale: "threshold" }),
+      twoBit("int1/g64, mean", { spec: "int1/g64" }),
+    ],
+  },
+};
