@@ -8,7 +8,7 @@ namespace usmlite::cuda {
 namespace {
 
 template <Arithmetic A, class T> void start(const MatmulArguments& arguments, const void* w, int64_t w_stride, StreamHandle stream) {
-  launch_dense_gemm<DenseGemm<A, T::Consumers, T::N, T::ClusterChannels, T::ClusterTokens, T::Residency>>(arguments, w, w_stride, stream);
+  launch_dense_gemm<DenseGemm<A, T>>(arguments, w, w_stride, stream);
 }
 
 }  // namespace
@@ -19,7 +19,9 @@ void dense_gemm_sm90(const MatmulArguments& arguments, const void* w, int64_t w_
   }
   switch (tile) {
     case ManyTokensTile::kSmall: return start<Arithmetic::kBFloat16, SmallTile>(arguments, w, w_stride, stream);
+    case ManyTokensTile::kTall:
     case ManyTokensTile::kMedium: return start<Arithmetic::kBFloat16, MediumTile>(arguments, w, w_stride, stream);
+    case ManyTokensTile::kLoneLarge:
     case ManyTokensTile::kLarge: return start<Arithmetic::kBFloat16, LargeTile>(arguments, w, w_stride, stream);
   }
 }

@@ -16,14 +16,15 @@ struct DenseGemmKernelArguments {
 };
 
 /// One instance of the kernel. Tile: 64 Consumers channels by N tokens; `Residency` blocks share a multiprocessor.
-template <Arithmetic A_, int Consumers_, int N_, int ClusterChannels_, int ClusterTokens_, int Residency_> struct DenseGemm {
+template <Arithmetic A_, class Tile> struct DenseGemm {
   static constexpr Arithmetic A = A_;
-  static constexpr int Consumers = Consumers_, N = N_, Residency = Residency_;
-  static constexpr int ClusterChannels = ClusterChannels_, ClusterTokens = ClusterTokens_;
+  static constexpr int Consumers = Tile::Consumers, N = Tile::N, Residency = Tile::Residency;
+  static constexpr int ClusterChannels = Tile::ClusterChannels, ClusterTokens = Tile::ClusterTokens;
+  static constexpr int kCluster = ClusterChannels * ClusterTokens;
   static constexpr int kBoxInputs = 64, kSteps = 4;
   static constexpr int kActivationBytes = N * kBoxBytes, kBlockBytes = kBlockChannels * kBoxBytes;
   static constexpr int kStageBytes = kActivationBytes + Consumers * kBlockBytes;
-  static constexpr int kStagingBytes = staging_bytes(N);
+  static constexpr int kStagingBytes = Staging<N>::kBytes;
   static constexpr int kStages = [] {
     const int fit = ((Residency == 1 ? 226 : 112) * 1024 - Consumers * kStagingBytes - 512) / kStageBytes;
     return fit > 12 ? 12 : fit;
@@ -51,7 +52,7 @@ __global__ void __launch_bounds__(K::kThreads, K::Residency)
   Ring<K::kStages> ring(reinterpret_cast<uint64_t*>(shared + K::kBarrierOffset));
   const int warp = ptx::warp_id(), lane = ptx::lane_id(), warpgroup = warp / 4;
   const ClusterPlace<K::ClusterChannels, K::ClusterTokens> place;
-  constexpr int kCluster = K::ClusterChannels * K::ClusterTokens;
+  constexpr int kCluster = K::kCluster;
   if (threadIdx.x == 0) {
     ring.init(4 * K::Consumers * kCluster);
     ptx::barrier_init_fence();
@@ -142,7 +143,7 @@ template <class K> void launch_dense_gemm(const MatmulArguments& m, const void* 
                                            (inputs + K::kBoxInputs - 1) / K::kBoxInputs};
   const TensorMap x_map = make_tensor_map(m.x, 2, m.tokens, inputs, m.x_stride, K::N / K::ClusterChannels, K::kBoxInputs);
   const TensorMap w_map = make_tensor_map(w, 2, channels, inputs, w_stride, kBlockChannels / K::ClusterTokens, K::kBoxInputs);
-  launch(dense_gemm_kernel<K>, persistent_shape<K>(arguments.order), stream, x_map, w_map, output_map(m, K::N), arguments);
+  launch(dense_gemm_kernel<K>, persistent_shape<K>(arguments.order), stream, x_map, w_map, output_map<K::N>(m), arguments);
 }
 
 }  // namespace usmlite::cuda

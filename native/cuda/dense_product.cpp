@@ -66,7 +66,7 @@ DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const s
   m.x = x_data, m.x_stride = x.row_stride();
   m.y = y_data, m.y_stride = y.row_stride();
   m.scale = 1.0f;
-  dense_gemm_sm90(m, w_data, w.row_stride(), many_tokens_tile(m.weight, tokens, gpu_properties().multiprocessors), stream->handle());
+  dense_gemm_sm90(m, w_data, w.row_stride(), many_tokens_tile(m.weight, tokens), stream->handle());
   return y;
 }
 

@@ -16,8 +16,7 @@ bool launch_many_tokens_8bit(const MatmulArguments& arguments, ManyTokensTile ti
 
 template <Arithmetic A, Codes C, bool Sparse, bool Grouped, class T>
 bool launch_many_tokens_tile(const MatmulArguments& arguments, StreamHandle stream) {
-  using Kernel = ManyTokens<A, C, Sparse, Grouped, T::Consumers, T::N, T::ClusterChannels, T::ClusterTokens, T::Residency,
-                            T::UnitBoxes>;
+  using Kernel = ManyTokens<A, C, Sparse, Grouped, T>;
   launch_many_tokens<Kernel>(arguments, stream);
   return true;
 }
@@ -25,9 +24,15 @@ bool launch_many_tokens_tile(const MatmulArguments& arguments, StreamHandle stre
 /// `Grouped`: for weights with scales per group of inputs, and without.
 template <Arithmetic A, Codes C, bool Sparse, bool Grouped>
 bool launch_many_tokens_tiles(const MatmulArguments& arguments, ManyTokensTile tile, StreamHandle stream) {
+  if constexpr (Sparse && kIs16Bit<A>) {
+    if (tile == ManyTokensTile::kTall) return launch_many_tokens_tile<A, C, Sparse, Grouped, TallTile>(arguments, stream);
+    if (tile == ManyTokensTile::kLoneLarge) return launch_many_tokens_tile<A, C, Sparse, Grouped, LoneLargeTile>(arguments, stream);
+  }
   switch (tile) {
     case ManyTokensTile::kSmall: return launch_many_tokens_tile<A, C, Sparse, Grouped, SmallTile>(arguments, stream);
+    case ManyTokensTile::kTall:
     case ManyTokensTile::kMedium: return launch_many_tokens_tile<A, C, Sparse, Grouped, MediumTile>(arguments, stream);
+    case ManyTokensTile::kLoneLarge:
     case ManyTokensTile::kLarge: return launch_many_tokens_tile<A, C, Sparse, Grouped, LargeTile>(arguments, stream);
   }
   return false;

@@ -95,7 +95,7 @@ void matmul(const MatmulArguments& arguments, StreamHandle stream, MatmulKernel 
   check_activations(arguments);
   if (arguments.tokens <= 0) return;
   if (takes_many_tokens(arguments.weight, arguments.tokens, kernel)) {
-    const ManyTokensTile tile = many_tokens_tile(arguments.weight, arguments.tokens, gpu_properties().multiprocessors);
+    const ManyTokensTile tile = many_tokens_tile(arguments.weight, arguments.tokens);
     if (matmul_many_tokens_sm90(arguments, tile, stream)) return;
   }
   const bool has_workspace = arguments.partial_sums && arguments.counters;

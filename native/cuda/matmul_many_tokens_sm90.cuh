@@ -25,15 +25,14 @@ struct ManyTokensArguments {
   uint32_t zero;
 };
 
-/// One instance of the kernel. Tile: 64 Consumers channels by N tokens; `Residency` blocks share a multiprocessor.
-template <Arithmetic A_, Codes C_, bool Sparse_, bool Grouped_, int Consumers_, int N_, int ClusterChannels_, int ClusterTokens_,
-          int Residency_, int UnitBoxes_>
-struct ManyTokens {
+/// One instance of the kernel. Tile (many_tokens_tiles.hpp): 64 Consumers channels by N tokens.
+template <Arithmetic A_, Codes C_, bool Sparse_, bool Grouped_, class Tile> struct ManyTokens {
   static constexpr Arithmetic A = A_;
   static constexpr Codes C = C_;
   static constexpr bool Sparse = Sparse_, Grouped = Grouped_;
-  static constexpr int Consumers = Consumers_, N = N_, Residency = Residency_, UnitBoxes = UnitBoxes_;
-  static constexpr int ClusterChannels = ClusterChannels_, ClusterTokens = ClusterTokens_;
+  static constexpr int Consumers = Tile::Consumers, N = Tile::N, Residency = Tile::Residency, UnitBoxes = Tile::UnitBoxes;
+  static constexpr int ClusterChannels = Tile::ClusterChannels, ClusterTokens = Tile::ClusterTokens;
+  static constexpr int kCluster = ClusterChannels * ClusterTokens;
   using T = Element<A>;
   using Sum = std::conditional_t<A == Arithmetic::kInt8, int32_t, float>;
 
@@ -53,7 +52,7 @@ struct ManyTokens {
   static constexpr int kWeightBytes = Consumers * kBlockBytes;
   static constexpr int kActivationBytes = UnitBoxes * N * kBoxBytes;
 
-  static constexpr int kStagingBytes = staging_bytes(N);
+  static constexpr int kStagingBytes = Staging<N>::kBytes;
 
   // As many stages as fit, activations and weights in proportion.
   static constexpr int kBudget = (Residency == 1 ? 226 : 112) * 1024 - Consumers * kStagingBytes - 1536;
@@ -301,7 +300,7 @@ __global__ void __launch_bounds__(K::kThreads, K::Residency)
   WeightRing<K> weights(barriers + ActivationRing<K>::kBarriers);
   const int warp = ptx::warp_id(), lane = ptx::lane_id(), warpgroup = warp / 4;
   const Place<K> place;
-  constexpr int kCluster = Place<K>::kBlocks;
+  constexpr int kCluster = K::kCluster;
   if (threadIdx.x == 0) {
     activations.init(4 * K::Consumers * K::ClusterChannels);
     weights.init(4 * K::Consumers * K::ClusterTokens);
@@ -340,7 +339,7 @@ __global__ void __launch_bounds__(K::kThreads, K::Residency)
       consume_tile<K>(arguments, d, block, first_stage, activations, weights, place, warp % 4, lane);
       if (channel_block < arguments.matmul.weight.blocks) {
         store_sums<Output<K::A>, K::N>(arguments.matmul, y_map, d, channel_block * kBlockChannels,
-                                             (token_tile * K::ClusterTokens + place.token) * K::N, staging, 1 + warpgroup);
+                                       (token_tile * K::ClusterTokens + place.token) * K::N, staging, 1 + warpgroup);
       }
     }
   }
@@ -359,7 +358,7 @@ template <class K> void launch_many_tokens(const MatmulArguments& m, StreamHandl
   }
   const int bytes = kBoxBytes / K::kBoxInputs;
   const TensorMap x = make_tensor_map(m.x, bytes, m.tokens, w.inputs, m.x_stride, K::N / K::ClusterChannels, K::kBoxInputs);
-  launch(matmul_many_tokens_kernel<K>, persistent_shape<K>(arguments.order), stream, x, output_map(m, K::N), arguments);
+  launch(matmul_many_tokens_kernel<K>, persistent_shape<K>(arguments.order), stream, x, output_map<K::N>(m), arguments);
 }
 
 }  // namespace usmlite::cuda

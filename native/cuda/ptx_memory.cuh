@@ -152,8 +152,10 @@ __device__ __forceinline__ void tensor_store(const TensorMap* map, int column, i
                ::"l"(map), "r"(column), "r"(row), "r"(shared_address(shared)) : "memory");
 }
 __device__ __forceinline__ void bulk_store_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
-/// Waits until this thread's bulk stores have read shared memory.
-__device__ __forceinline__ void bulk_store_wait_read() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+/// Waits until all but the `Pending` latest groups of this thread's bulk stores have read shared memory.
+template <int Pending> __device__ __forceinline__ void bulk_store_wait_read() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(Pending) : "memory");
+}
 /// Waits until they are done.
 __device__ __forceinline__ void bulk_store_wait() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 /// The place of this block in its cluster.

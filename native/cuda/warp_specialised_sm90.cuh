@@ -40,7 +40,7 @@ template <class K> TileOrder tile_order(int tokens, int blocks) {
 
 /// As many clusters as run at a time, or as there are tiles.
 template <class K> LaunchShape persistent_shape(const TileOrder& order) {
-  constexpr int kCluster = K::ClusterChannels * K::ClusterTokens;
+  constexpr int kCluster = K::kCluster;
   const int tiles = order.token_tiles * order.channel_tiles;
   const int clusters = std::max(1, gpu_properties().multiprocessors * K::Residency / kCluster);
   LaunchShape shape{static_cast<unsigned>(std::min(tiles, clusters) * kCluster), 1, 1, K::kThreads, K::kSharedBytes};
@@ -49,25 +49,28 @@ template <class K> LaunchShape persistent_shape(const TileOrder& order) {
   return shape;
 }
 
-/// Bytes of shared memory in which one warpgroup transposes its sums: all of its 16-bit outputs, or 32 tokens of 64 floats
-/// in rows 4 floats longer, so that neither writing nor reading meets bank conflicts.
-inline constexpr int kStagingRow = 64 + 4;
-constexpr int staging_bytes(int tokens) {
-  const int outputs = tokens * 128, sums = (32 * kStagingRow * 4 + 1023) / 1024 * 1024;
-  return outputs > sums ? outputs : sums;
-}
+/// Shared memory in which one warpgroup transposes its sums on their way out: the 16-bit outputs of 64 tokens at a time, for
+/// more tokens in two buffers in turn, or 32 tokens of 64 floats in rows 4 floats longer, so that neither writing nor reading
+/// meets bank conflicts. What a whole tile's outputs would take more is worth a stage or two of operands.
+template <int N> struct Staging {
+  static constexpr int kTokens = 64, kParts = N / kTokens, kBuffers = kParts > 1 ? 2 : 1;
+  static_assert(N % kTokens == 0 && kParts % kBuffers == 0);
+  static constexpr int kBufferBytes = kTokens * 128, kRow = kBlockChannels + 4;
+  static constexpr int kSumBytes = (32 * kRow * 4 + 1023) / 1024 * 1024;
+  static constexpr int kBytes = kBuffers * kBufferBytes > kSumBytes ? kBuffers * kBufferBytes : kSumBytes;
+};
 
-/// The outputs as the copy engine stores them: boxes of 64 channels by N tokens. `plain`: they are outputs without
-/// activation and residual in rows that it can store, which end at a multiple of 16 bytes: it stores no less at once.
+/// The outputs as the copy engine stores them: boxes of 64 channels by the tokens of a staging buffer. `plain`: they are outputs
+/// without activation and residual in rows that it can store, which end at a multiple of 16 bytes: it stores no less at once.
 struct OutputMap {
   TensorMap map;
   bool plain;
 };
-inline OutputMap output_map(const MatmulArguments& m, int tokens) {
+template <int N> OutputMap output_map(const MatmulArguments& m) {
   OutputMap y{};
   y.plain = m.activation == Activation::kNone && !m.residual && m.weight.channels % 8 == 0 && m.y_stride % 8 == 0 &&
             reinterpret_cast<uintptr_t>(m.y) % 16 == 0;
-  if (y.plain) y.map = make_tensor_map(m.y, 2, m.tokens, m.weight.channels, m.y_stride, tokens, kBlockChannels);
+  if (y.plain) y.map = make_tensor_map(m.y, 2, m.tokens, m.weight.channels, m.y_stride, Staging<N>::kTokens, kBlockChannels);
   return y;
 }
 
@@ -185,36 +188,41 @@ __device__ __forceinline__ void store_octet(const MatmulArguments& m, int token,
 template <typename T, int N, typename Sum>
 __device__ __forceinline__ void store_sums(const MatmulArguments& m, const OutputMap& y_map, const Sum (&d)[N / 2], int channel_begin,
                                            int token_begin, unsigned char* staging, int barrier) {
+  using S = Staging<N>;
   const int thread = static_cast<int>(threadIdx.x & 127), warp = thread >> 5, lane = thread & 31, g = lane >> 2, t = lane & 3;
-  if (thread == 0) ptx::bulk_store_wait_read();
   if (y_map.plain) {
     // Transposed as 16-bit outputs in the rows of a swizzled box, which the copy engine stores while the next tile begins.
     const ChannelPair pair = load_channel_pair(m, channel_begin + 16 * warp + g);
-    ptx::named_barrier_sync(barrier, 128);
 #pragma unroll
-    for (int j = 0; j < N / 8; j += 2) {
-      uint32_t r[4];
+    for (int part = 0; part < S::kParts; ++part) {
+      unsigned char* const buffer = staging + part % S::kBuffers * S::kBufferBytes;
+      if (thread == 0) ptx::bulk_store_wait_read<S::kBuffers - 1>();
+      ptx::named_barrier_sync(barrier, 128);
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int token = token_begin + 8 * (j + i) + 2 * t;
-        const float scale_0 = m.row_scales && token < m.tokens ? m.row_scales[token] : 1.0f;
-        const float scale_1 = m.row_scales && token + 1 < m.tokens ? m.row_scales[token + 1] : 1.0f;
-        const Sum* const sums = d + 4 * (j + i);
+      for (int j = 0; j < S::kTokens / 8; j += 2) {
+        uint32_t r[4];
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const float y_0 = (static_cast<float>(sums[2 * half]) * (pair.scale[half] * scale_0) + pair.bias[half]) * m.scale;
-          const float y_1 = (static_cast<float>(sums[2 * half + 1]) * (pair.scale[half] * scale_1) + pair.bias[half]) * m.scale;
-          r[2 * i + half] = ptx::round2<T>(y_0, y_1);
+        for (int i = 0; i < 2; ++i) {
+          const int token = token_begin + part * S::kTokens + 8 * (j + i) + 2 * t;
+          const float scale_0 = m.row_scales && token < m.tokens ? m.row_scales[token] : 1.0f;
+          const float scale_1 = m.row_scales && token + 1 < m.tokens ? m.row_scales[token + 1] : 1.0f;
+          const Sum* const sums = d + 4 * (part * (S::kTokens / 8) + j + i);
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const float y_0 = (static_cast<float>(sums[2 * half]) * (pair.scale[half] * scale_0) + pair.bias[half]) * m.scale;
+            const float y_1 = (static_cast<float>(sums[2 * half + 1]) * (pair.scale[half] * scale_1) + pair.bias[half]) * m.scale;
+            r[2 * i + half] = ptx::round2<T>(y_0, y_1);
+          }
         }
+        const int row = 8 * (j + lane / 16) + lane % 8, unit = 2 * warp + lane / 8 % 2;
+        ptx::store_matrix_transposed_x4(buffer + row * 128 + ((unit ^ (row & 7)) * 16), r);
       }
-      const int row = 8 * (j + lane / 16) + lane % 8, unit = 2 * warp + lane / 8 % 2;
-      ptx::store_matrix_transposed_x4(staging + row * 128 + ((unit ^ (row & 7)) * 16), r);
-    }
-    ptx::async_proxy_fence();
-    ptx::named_barrier_sync(barrier, 128);
-    if (thread == 0) {
-      ptx::tensor_store(&y_map.map, channel_begin, token_begin, staging);
-      ptx::bulk_store_commit();
+      ptx::async_proxy_fence();
+      ptx::named_barrier_sync(barrier, 128);
+      if (thread == 0) {
+        ptx::tensor_store(&y_map.map, channel_begin, token_begin + part * S::kTokens, buffer);
+        ptx::bulk_store_commit();
+      }
     }
     return;
   }
@@ -235,7 +243,7 @@ __device__ __forceinline__ void store_sums(const MatmulArguments& m, const Outpu
 #pragma unroll
       for (int i = 0; i < 16; ++i) {
         const int row = 8 * (i / 4) + 2 * t + i % 2;
-        rows[row * kStagingRow + 16 * warp + g + 8 * (i / 2 % 2)] = static_cast<float>(d[16 * p + i]);
+        rows[row * S::kRow + 16 * warp + g + 8 * (i / 2 % 2)] = static_cast<float>(d[16 * p + i]);
       }
     }
     ptx::named_barrier_sync(barrier, 128);
@@ -253,7 +261,7 @@ __device__ __forceinline__ void store_sums(const MatmulArguments& m, const Outpu
         ChannelPair pair{{factor, factor}, {0.0f, 0.0f}};
         if (m.weight.channel_scales) pair.scale[0] *= m.weight.channel_scales[a], pair.scale[1] *= m.weight.channel_scales[b];
         if (m.bias) pair.bias[0] = m.bias[a], pair.bias[1] = m.bias[b];
-        y[i] = finish_sums(m, pair, row_scale, rows[row * kStagingRow + first + i], rows[row * kStagingRow + second + i]).x;
+        y[i] = finish_sums(m, pair, row_scale, rows[row * S::kRow + first + i], rows[row * S::kRow + second + i]).x;
         if (residual && channel + i < width) y[i] += ptx::to_float<T>(residual[i]) * m.residual_scale;
       }
       store_octet<T>(m, token, channel, width, aligned,

@@ -16,6 +16,7 @@ void AsynchronousCopies::begin(int blocks, int threads) {
     thread.groups.clear();
     thread.uncommitted = thread.uncommitted_stores = 0;
     thread.stores.clear();
+    thread.store_groups.clear();
   }
   barriers_.assign(blocks, {});
   under_way_.clear();
@@ -231,17 +232,24 @@ void AsynchronousCopies::tensor_store(const cuda::TensorMap& map, int column, in
   ++threads_[self].uncommitted_stores;
 }
 
-void AsynchronousCopies::commit_stores() { threads_[machine().current().id].uncommitted_stores = 0; }
+void AsynchronousCopies::commit_stores() {
+  ThreadCopies& own = threads_[machine().current().id];
+  own.store_groups.push_back(own.uncommitted_stores);
+  own.uncommitted_stores = 0;
+}
 
-void AsynchronousCopies::wait_for_stores() {
+void AsynchronousCopies::wait_for_stores(size_t pending_groups) {
   const int self = machine().current().id;
   ThreadCopies& own = threads_[self];
   if (own.uncommitted_stores > 0) machine().fail("waiting for bulk stores of which some were not committed");
   MemoryOrder& order = machine().order();
   const uint32_t clock = order.tick();
-  for (const auto& [offset, bytes] : own.stores) machine().shared().end_use(offset, bytes, self / 32, clock, true);
+  for (; own.store_groups.size() > pending_groups; own.store_groups.pop_front()) {
+    for (size_t i = 0; i < own.store_groups.front(); ++i, own.stores.pop_front()) {
+      machine().shared().end_use(own.stores.front().first, own.stores.front().second, self / 32, clock, true);
+    }
+  }
   order.learn(self, order.warp(self / 32), clock);
-  own.stores.clear();
 }
 
 bool AsynchronousCopies::deliver_oldest() {
@@ -307,7 +315,7 @@ void tensor_copy_multicast(void* shared, const TensorMap* map, int column, int r
 }
 void tensor_store(const TensorMap* map, int column, int row, const void* shared) { copies().tensor_store(*map, column, row, shared); }
 void bulk_store_commit() { copies().commit_stores(); }
-void bulk_store_wait_read() { copies().wait_for_stores(); }
+void bulk_store_wait_for(size_t pending) { copies().wait_for_stores(pending); }
 int cluster_rank() { return emu::machine().current().block; }
 void cluster_sync() { emu::machine().cluster_barrier(); }
 void barrier_arrive_cluster(uint64_t* barrier, int rank) { copies().arrive(barrier, 0, rank); }

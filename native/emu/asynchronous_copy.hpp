@@ -34,7 +34,7 @@ class AsynchronousCopies {
   /// Written at once; the shared memory is in use until the thread waits.
   void tensor_store(const cuda::TensorMap& map, int column, int row, const void* shared);
   void commit_stores();
-  void wait_for_stores();
+  void wait_for_stores(size_t pending_groups);
   /// False when none is under way.
   bool deliver_oldest();
 
@@ -48,7 +48,8 @@ class AsynchronousCopies {
     std::deque<Copy16> copies;
     std::deque<size_t> groups;  // copies of each committed group
     size_t uncommitted = 0;
-    std::vector<std::pair<uint32_t, uint32_t>> stores;  // offset, bytes
+    std::deque<std::pair<uint32_t, uint32_t>> stores;  // offset, bytes
+    std::deque<size_t> store_groups;                   // stores of each committed group
     size_t uncommitted_stores = 0;
   };
   struct Barrier {

@@ -61,8 +61,9 @@ void bulk_copy_multicast(void* shared, const void* global, uint32_t bytes, uint6
 void tensor_copy_multicast(void* shared, const TensorMap* map, int column, int row, uint64_t* barrier, uint16_t blocks);
 void tensor_store(const TensorMap* map, int column, int row, const void* shared);
 void bulk_store_commit();
-void bulk_store_wait_read();
-inline void bulk_store_wait() { bulk_store_wait_read(); }
+void bulk_store_wait_for(size_t pending);
+template <int Pending> void bulk_store_wait_read() { bulk_store_wait_for(Pending); }
+inline void bulk_store_wait() { bulk_store_wait_for(0); }
 int cluster_rank();
 void cluster_sync();
 void barrier_arrive_cluster(uint64_t* barrier, int rank);
