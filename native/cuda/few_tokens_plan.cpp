@@ -10,7 +10,7 @@ namespace {
 // other GPUs have the same proportions nearly enough for the order of the few candidates.
 constexpr double kMemoryBandwidth = 3000.0;
 constexpr double kCacheBandwidth = 5500.0;         // of the second-level cache, all multiprocessors together
-constexpr double kMultiprocessorBandwidth = 45.0;  // one alone
+constexpr double kMultiprocessorBandwidth = 26.0;  // one, however few are at work
 constexpr double kChunkLatency = 120.0;            // of a team, between barriers
 constexpr double kInstructionsPerTime = 3.6;       // warps' instructions on a multiprocessor, sustained
 constexpr double kSharingTime = 2500.0;            // leaving partial sums,
