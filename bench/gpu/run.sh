@@ -10,7 +10,7 @@ mode=${3:-quick}
 case $mode in
   quick) test_seconds=25 sanitizer_seconds=12 bench_seconds=18 ;;
   all) test_seconds=40 sanitizer_seconds=30 bench_seconds=75 ;;
-  tests) test_seconds=40 sanitizer_seconds=0 bench_seconds=0 ;;
+  tests) test_seconds=${4:-60} sanitizer_seconds=0 bench_seconds=0 ;;
   sanitizer) test_seconds=0 sanitizer_seconds=60 bench_seconds=0 ;;
   bench) test_seconds=0 sanitizer_seconds=0 bench_seconds=${4:-60} ;;
   *) echo "the last word is quick, all, tests, sanitizer or bench, not $mode" >&2; exit 2 ;;
@@ -18,12 +18,12 @@ esac
 begin=$SECONDS
 say() { printf '[%3d s] %s\n' $((SECONDS - begin)) "$*"; }
 
-# ---- unpack, with Python: a bare machine may lack xz ----
-work=${TMPDIR:-/tmp}/usm-lite-gpu
-if [ ! -x "$work/bin/node" ] || [ "$folder/package.tar.xz" -nt "$work/unpacked" ]; then
-  rm -rf "$work"
-  mkdir -p "$work/bin" "$work/package"
-  python3 - "$folder" "$work" <<'SCRIPT' || { echo "$folder could not be unpacked; make it with pack.sh" >&2; exit 1; }
+# ---- unpack, with Python: a bare machine may lack xz; into a folder named after what is in it, so that runs may meet there ----
+work=${TMPDIR:-/tmp}/usm-lite-gpu-$(cat "$folder/package.tar.xz" "$folder/node.xz" | sha256sum | cut -c1-16)
+if [ ! -d "$work" ]; then
+  fresh=$(mktemp -d "$work.XXXXXX")
+  mkdir -p "$fresh/bin" "$fresh/package"
+  python3 - "$folder" "$fresh" <<'SCRIPT' || { echo "$folder could not be unpacked; make it with pack.sh" >&2; exit 1; }
 import lzma, os, shutil, sys, tarfile
 folder, work = sys.argv[1:]
 with lzma.open(f"{folder}/node.xz") as source, open(f"{work}/bin/node", "wb") as target:
@@ -32,7 +32,7 @@ os.chmod(f"{work}/bin/node", 0o755)
 with tarfile.open(f"{folder}/package.tar.xz") as archive:
     archive.extractall(f"{work}/package")
 SCRIPT
-  touch "$work/unpacked"
+  mv --no-target-directory "$fresh" "$work" 2>/dev/null || rm -rf "$fresh"  # another run was faster
 fi
 export PATH=$work/bin:$PATH
 cd "$work/package" || exit 1
