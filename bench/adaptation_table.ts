@@ -4,7 +4,8 @@
  * For each: as it is, with an adapter that training speakers share, with one of the speaker, with both, and with one of the
  * speaker learned without transcripts. Finished rows are kept, so an interrupted run goes on.
  *
- * usage: node dist/bench/adaptation_table.js --float FLOAT [--packed PACKED] --train TRAIN.jsonl --test TEST.jsonl --out FOLDER
+ * usage: node dist/bench/adaptation_table.js --float FLOAT [--packed PACKED] --train TRAIN.jsonl [--held-out HELDOUT.jsonl] \
+ *   --test TEST.jsonl --out FOLDER
  */
 import { existsSync, mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -34,6 +35,7 @@ interface Options {
   float: string;
   packed: string;
   train: string;
+  heldOut?: string;
   test: string;
   out: string;
   dataset: string;
@@ -66,6 +68,7 @@ const options = new Command()
   .requiredOption("--float <folder>", "float model")
   .option("--packed <folder>", "the same model, packed", defaultModelFolder)
   .requiredOption("--train <manifest>", "speech of other speakers, for the shared adapter")
+  .option("--held-out <manifest>", "speech to judge the shared adapter by, of speakers that the models were not trained on")
   .requiredOption("--test <manifest>", "speech of speakers that no model has heard")
   .requiredOption("--out <folder>")
   .option("--dataset <name>", "speakers of this `dataset` alone", "speechocean762")
@@ -162,7 +165,11 @@ async function sharedAdapter(base: string, model: SpeechModel): Promise<Adapter>
   const adapterBase = new AdapterBase(model);
   if (!existsSync(folder)) {
     const speech = drawn(options.train, options.trainSpeakers, 3).flat();
-    const { adapter, report } = await adaptSpeakers(model, speech, { seed: options.seed, onStatus: (sentence) => console.error(`${base}, shared: ${sentence}`) });
+    const { adapter, report } = await adaptSpeakers(model, speech, {
+      seed: options.seed,
+      ...(options.heldOut === undefined ? {} : { heldOut: readManifest(options.heldOut) }),
+      onStatus: (sentence) => console.error(`${base}, shared: ${sentence}`),
+    });
     writeAdapter(folder, adapter, adapterBase, { dropout: 0, training: JSON.parse(JSON.stringify(report)) as never });
     adapter.dispose();
   }

@@ -24,11 +24,13 @@ test("an adapter that speakers share is learned from some of them, and judged by
   for (const [name, { up }] of adapter.factors) t.deepEqual(again.adapter.factors.get(name)?.up.toArray(), up.toArray(), name);
   const short = await adaptSpeakers(loaded, utterances, { ...settings, epochs: 1, minutesPerSpeaker: 2 / 60 });
   t.is(short.report.utterances, 3, "one utterance of each speaker, however long");
+  const judged = await adaptSpeakers(loaded, utterances, { ...settings, epochs: 1, heldOut: utterances.slice(0, 1) });
+  t.like(judged.report, { speakers: 3, heldOutSpeakers: 1, utterances: 5, heldOutUtterances: 1 }, "nothing else of that speaker is learned from");
   const useless = await adaptSpeakers(loaded, utterances, { ...settings, epochs: 1, learningRate: 100 });
   t.is(useless.report.kept, "base");
   t.true([...useless.adapter.factors.values()].every(({ up }) => up.toArray().every((value) => value === 0)));
   await t.throwsAsync(adaptSpeakers(loaded, readManifest(manifest)), { code: "INVALID_ARGUMENT", message: /manifest\.jsonl:1: has no speaker/ });
-  await t.throwsAsync(adaptSpeakers(loaded, utterances.map((one) => ({ ...one, speaker: "a" }))), { code: "INVALID_ARGUMENT", message: /one speaker/ });
+  await t.throwsAsync(adaptSpeakers(loaded, utterances.map((one) => ({ ...one, speaker: "a" }))), { code: "INVALID_ARGUMENT", message: /more speakers/ });
 });
 
 test("the command learns one adapter on top of another, and others use it", async (t) => {
@@ -47,9 +49,6 @@ test("the command learns one adapter on top of another, and others use it", asyn
   t.true(adapter.parameters > 0);
   const text = await usmLite("transcribe", "--model", model, "--adapter", out("both"), join(folder.path, "corpus", "clip0.wav"));
   t.is(text.status, 0, text.stderr);
-  const measured = await usmLite("evaluate", "--model", model, "--adapter", out("nowhere"), "--data", manifest);
-  t.is(measured.status, 1);
-  t.regex(measured.stderr, /\[FILE_NOT_FOUND\]/);
   const both = await usmLite("adapt", ...fast, "--speakers", "--unsupervised", "--data", shared, "--out", out("none"));
   t.is(both.status, 2);
   t.regex(both.stderr, /do not go with --speakers/);

@@ -23,6 +23,11 @@ export interface SharedAdapterOptions extends AdapterSettings {
   readonly speakerRank?: number;
   /** Minutes of each speaker that are learned from at most; default 1. Speech is held in memory: about 3 MB for a minute. */
   readonly minutesPerSpeaker?: number;
+  /**
+   * Speech of speakers to judge by, best of such as the model has never heard: on others its loss is lower than it will be. Their
+   * speech is not learned from. Absent: every tenth speaker is held out.
+   */
+  readonly heldOut?: readonly Utterance[];
   readonly onStatus?: (sentence: string) => void;
 }
 
@@ -43,8 +48,8 @@ interface Speaker {
 const heldOutEvery = 10;
 
 /**
- * Learns a shared adapter. Every tenth speaker is held out whole, and hears with the shared adapter alone: learning stops when
- * their loss no longer falls, and where neither loss nor words say that it is better, the adapter adds nothing.
+ * Learns a shared adapter. Some speakers are held out whole, and are heard with the shared adapter alone: learning stops when
+ * their loss no longer falls, and unless it falls and their words are no worse, the adapter adds nothing.
  * @param utterances each with a `speaker`
  * @throws UsmLiteError INVALID_ARGUMENT with fewer than two speakers or an utterance without one, and as {@link adaptSpeaker}
  */
@@ -57,16 +62,22 @@ export async function adaptSpeakers(
   const { speakerRank = 1, minutesPerSpeaker = 1, onStatus = () => {} } = options;
   const layers = selectLayers(new AdapterBase(model).layers, settings.targets);
   const network = trainableNetwork(model);
-  const groups = bySpeaker(utterances, minutesPerSpeaker);
+  const judges = options.heldOut && bySpeaker(options.heldOut, minutesPerSpeaker);
+  const learnable = judges ? utterances.filter(({ speaker }) => speaker === undefined || !judges.has(speaker)) : utterances;
+  const groups = bySpeaker(learnable, minutesPerSpeaker);
+  if (groups.size < (judges ? 1 : 2)) {
+    throw new UsmLiteError("INVALID_ARGUMENT", "a shared adapter is learned from one speaker at least and judged by another; give speech of more speakers");
+  }
   const shared = freshAdapter(layers, settings.rank, settings.seed);
   const speakers: Speaker[] = [];
   const heldOut: SpokenText[] = [];
   onStatus(`reading speech of ${groups.size} speakers`);
   for (const [index, [name, own]] of [...groups].entries()) {
     const spoken = await spokenTexts(model, own);
-    if (isHeldOut(index, groups.size)) heldOut.push(...spoken);
+    if (!judges && isHeldOut(index, groups.size)) heldOut.push(...spoken);
     else speakers.push({ name, spoken, own: freshAdapter(layers, speakerRank, settings.seed + 1 + index) });
   }
+  for (const own of judges?.values() ?? []) heldOut.push(...(await spokenTexts(model, own)));
   const learning = new Map([["shared", shared], ...speakers.map(({ name, own }): [string, Adapter] => [`speaker ${name}`, own])]);
   const training = new AdapterTraining(network, learning, model.frontEnd.config.featureSize, settings);
   const recognizer = new Recognizer(model);
@@ -104,8 +115,8 @@ export async function adaptSpeakers(
   return {
     adapter,
     report: {
-      speakers: groups.size,
-      heldOutSpeakers: groups.size - speakers.length,
+      speakers: groups.size + (judges?.size ?? 0),
+      heldOutSpeakers: groups.size + (judges?.size ?? 0) - speakers.length,
       utterances: all.length,
       seconds: all.reduce((sum, { seconds }) => sum + seconds, 0),
       heldOutUtterances: heldOut.length,
@@ -149,6 +160,5 @@ function bySpeaker(utterances: readonly Utterance[], minutes: number): Map<strin
     groups.set(speaker, [...(groups.get(speaker) ?? []), utterance]);
     seconds.set(speaker, before + duration);
   }
-  if (groups.size >= 2) return groups;
-  throw new UsmLiteError("INVALID_ARGUMENT", "all utterances are of one speaker; a shared adapter is learned from two at least, of whom one is held out");
+  return groups;
 }

@@ -12,6 +12,7 @@ interface AdaptCommandOptions {
   shared?: string;
   speakers?: boolean;
   minutesPerSpeaker?: number;
+  heldOut?: string;
   unsupervised?: boolean;
   rank?: number;
   alpha?: number;
@@ -32,6 +33,7 @@ export function adaptCommand(): Command {
     .option("--shared <folder>", "adapter to learn on top of, which --speakers made; the new one holds both")
     .option("--speakers", "learn an adapter that all speakers of the manifest share")
     .option("--minutes-per-speaker <minutes>", "of each at most, with --speakers; default: 1", positiveNumber("--minutes-per-speaker"))
+    .option("--held-out <manifest>", "with --speakers: others to judge by, best of all such as the model never heard; default: every tenth")
     .option("--unsupervised", "learn from what the model hears with confidence, not from the manifest's text")
     .option("--rank <count>", "of the matrices that are added; default: 4", positiveInteger("--rank"))
     .option("--alpha <number>", "what is added is multiplied by alpha / rank; default: the rank", positiveNumber("--alpha"))
@@ -58,7 +60,11 @@ async function adapt(options: AdaptCommandOptions): Promise<void> {
   const settings = { ...settingsOf(options), onStatus: (sentence: string) => console.error(sentence) };
   const { minutesPerSpeaker, unsupervised = false } = options;
   const { adapter, report } = options.speakers
-    ? await adaptSpeakers(model, utterances, { ...settings, ...(minutesPerSpeaker === undefined ? {} : { minutesPerSpeaker }) })
+    ? await adaptSpeakers(model, utterances, {
+        ...settings,
+        ...(minutesPerSpeaker === undefined ? {} : { minutesPerSpeaker }),
+        ...(options.heldOut === undefined ? {} : { heldOut: readManifest(options.heldOut) }),
+      })
     : await adaptSpeaker(model, utterances, {
         ...settings,
         unsupervised,
@@ -69,11 +75,13 @@ async function adapt(options: AdaptCommandOptions): Promise<void> {
   process.stdout.write(options.json ? `${JSON.stringify(report, null, 2)}\n` : formatReport(report));
 }
 
-function checkCombination({ speakers, shared, unsupervised, minutesPerSpeaker }: AdaptCommandOptions): void {
+function checkCombination({ speakers, shared, unsupervised, minutesPerSpeaker, heldOut }: AdaptCommandOptions): void {
   if (speakers && (shared !== undefined || unsupervised)) {
     throw new UsmLiteError("INVALID_ARGUMENT", "--shared and --unsupervised do not go with --speakers: learn the shared adapter first, then one on top of it");
   }
-  if (!speakers && minutesPerSpeaker !== undefined) throw new UsmLiteError("INVALID_ARGUMENT", "--minutes-per-speaker goes with --speakers");
+  if (!speakers && (minutesPerSpeaker !== undefined || heldOut !== undefined)) {
+    throw new UsmLiteError("INVALID_ARGUMENT", "--minutes-per-speaker and --held-out go with --speakers");
+  }
 }
 
 function settingsOf({ rank, alpha, dropout, target, epochs, learningRate, seed }: AdaptCommandOptions): AdapterSettings {
