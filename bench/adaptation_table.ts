@@ -119,7 +119,10 @@ function drawn(manifest: string, count: number, key: number): Utterance[][] {
 
 async function roundedToNormalFloat(): Promise<string> {
   const out = join(options.out, "nf4");
-  const recipe = parseRecipe("stages:\n  - modifiers:\n      - { type: round-to-nearest, spec: nf4/g64 }\n", "nf4/g64");
+  // The blocks, and the layers before them.
+  const targets = [undefined, ["encoder.subsampler.conv_*", "encoder.subsampler.dense_1"]];
+  const modifiers = targets.map((layers) => ({ type: "round-to-nearest", spec: "nf4/g64", ...(layers ? { targets: layers } : {}) }));
+  const recipe = parseRecipe(JSON.stringify({ stages: [{ modifiers }] }), "nf4/g64");
   if (!existsSync(out)) await compressModel({ model: options.float, recipe, manifest: undefined, out });
   return out;
 }

@@ -1,5 +1,6 @@
 import test from "ava";
-import { availableInstructionSets, matmul, PackedMatrix, packedLinear, packWeight, scaledSum, SequenceOffsets, setInstructionSet, setThreadCount, silu, Tape, Tensor, threadCount, unpackWeight, UsmLiteError } from "../lib/index.js";
+import { availableInstructionSets, linear, matmul, PackedMatrix, packedLinear, packWeight, scaledSum, SequenceOffsets, setInstructionSet, setThreadCount, silu, Tape, Tensor, threadCount, unpackWeight, UsmLiteError, type LinearOptions } from "../lib/index.js";
+import { adaptedLinear } from "../lib/nn/adapted_linear.js";
 import { frozenLinear } from "../lib/ops/frozen_linear.js";
 import { addLowRank, lowRankSum, type LowRankFactors } from "../lib/ops/low_rank.js";
 import { checkGradients, randomTensor } from "./gradient.js";
@@ -67,6 +68,30 @@ test.serial("a row depends neither on the other rows nor on the number of thread
     t.deepEqual(alone.toArray(), all.rows(begin, end).toArray());
   }
   t.deepEqual(all.rows(130, 171).toArray(), silu(y.rows(130, 171)).toArray(), "a run without factors is what it was, to the bit");
+});
+
+test.serial("rows without an adapter are to the bit what they are where nobody has one", (t) => {
+  const [input, out] = [70, 48];
+  const offsets = new SequenceOffsets([9, 5, 20]);
+  const x = randomTensor([34, input], 1);
+  const bias = randomTensor([out], 2);
+  const residual = randomTensor([34, out], 3);
+  const factors = factorsOf(3, input, out, 4);
+  const adapters = [new Map([["w", factors]]), undefined, new Map([["other", factors]])];
+  for (const spec of ["int8", "int4+2:4", "nf4/g64", "float32"]) {
+    const packed = packWeight(randomTensor([out, input], 6), spec);
+    const weight = spec === "float32" ? unpackWeight(packed).weight : PackedMatrix.from(packed);
+    const plain = (options: LinearOptions): Tensor => (weight instanceof Tensor ? linear(x, weight, { bias, ...options }) : packedLinear(x, weight, { bias, ...options }));
+    for (const set of availableInstructionSets()) {
+      setInstructionSet(set);
+      for (const options of [{ activation: "silu" }, { activation: "relu" }, { scale: 0.5, residual, residualScale: 1.5 }] as const) {
+        const mixed = adaptedLinear({ name: "w", weight, bias }, x, options, { kind: "sequences", offsets, adapters });
+        const expected = plain(options);
+        t.deepEqual(mixed.rows(9, 34).toArray(), expected.rows(9, 34).toArray(), `${set} ${spec} ${JSON.stringify(Object.keys(options))}`);
+        t.notDeepEqual(mixed.rows(0, 9).toArray(), expected.rows(0, 9).toArray());
+      }
+    }
+  }
 });
 
 test("gradients of what is added", (t) => {

@@ -4,8 +4,9 @@ import { UsmLiteError } from "../errors.js";
 import { dropout as dropoutOf, silu } from "../ops/activation.js";
 import { scaledSum } from "../ops/elementwise.js";
 import { frozenLinear } from "../ops/frozen_linear.js";
-import { linear, type LinearOptions } from "../ops/linear.js";
+import { linear, type Activation, type LinearOptions } from "../ops/linear.js";
 import { addLowRank, lowRankSum, type LowRankFactors } from "../ops/low_rank.js";
+import { packedLinear } from "../ops/packed_linear.js";
 import { activeTape } from "../ops/tape.js";
 import { PackedMatrix } from "../quant/packed_matrix.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
@@ -36,6 +37,7 @@ export function adaptedLinear(layer: AdaptedLayer, x: Tensor, options: Omit<Line
       const last = index === runs.length - 1;
       addLowRank(sum, x, offsets, factors, { scale: fused ? scale * own : own, activation: last ? activation : "none" });
     });
+    if (activation !== "none") restoreUnadapted(sum, layer, x, activation, runs);
     return fused ? sum : finished(sum, options);
   }
   const added = factorsOfAll(layer.name, scope).reduce(
@@ -52,6 +54,21 @@ function product({ weight, bias }: AdaptedLayer, x: Tensor, options: Omit<Linear
   if (weight instanceof Tensor) return linear(x, weight, { bias, ...options });
   if (weight instanceof PackedMatrix) return frozenLinear(x, weight, { bias, ...options });
   throw new UsmLiteError("INVALID_ARGUMENT", 'adapters compute on the CPU only; use device "cpu"');
+}
+
+/**
+ * Gives rows without an adapter what they get where nobody has one: there the activation is part of the product, which rounds
+ * in places of its own.
+ */
+function restoreUnadapted(y: Tensor, { weight, bias }: AdaptedLayer, x: Tensor, activation: Activation, runs: readonly Addition[]): void {
+  const [{ offsets, factors }] = runs as [Addition];
+  if (runs.length > 1 || factors.every((one) => one !== undefined)) return;
+  const plain = weight instanceof Tensor ? linear(x, weight, { bias, activation }) : packedLinear(x, weight, { bias, activation });
+  offsets.lengths.forEach((length, index) => {
+    if (factors[index] || length === 0) return;
+    const begin = offsets.begin(index);
+    y.rows(begin, begin + length).write(plain.rows(begin, begin + length).toArray());
+  });
 }
 
 /** Dropout, scale and residual, where an activation came before them. */
