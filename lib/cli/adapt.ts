@@ -19,6 +19,7 @@ interface AdaptCommandOptions {
   dropout?: number;
   target: string[];
   epochs?: number;
+  batchSeconds?: number;
   learningRate?: number;
   seed?: number;
   json?: boolean;
@@ -40,6 +41,7 @@ export function adaptCommand(): Command {
     .option("--dropout <share>", "of what adapters see while they learn; default: 0.1", Number)
     .option("--target <pattern>", "layers to adapt, any number of times: * for any characters, re: before a regular expression", (value: string, before: string[]) => [...before, value], [] as string[])
     .option("--epochs <count>", "times that speech is learned from, at most", positiveInteger("--epochs"))
+    .option("--batch-seconds <seconds>", "speech in a step, which decides how much memory is needed; default: 20", positiveNumber("--batch-seconds"))
     .option("--learning-rate <rate>", "highest learning rate", positiveNumber("--learning-rate"))
     .option("--seed <number>", "of all randomness; default: 1", Number)
     .option("--json", "machine-readable report")
@@ -84,12 +86,13 @@ function checkCombination({ speakers, shared, unsupervised, minutesPerSpeaker, h
   }
 }
 
-function settingsOf({ rank, alpha, dropout, target, epochs, learningRate, seed }: AdaptCommandOptions): AdapterSettings {
+function settingsOf({ rank, alpha, dropout, target, epochs, batchSeconds, learningRate, seed }: AdaptCommandOptions): AdapterSettings {
   return {
     ...(rank === undefined ? {} : { rank }),
     ...(alpha === undefined ? {} : { alpha }),
     ...(dropout === undefined ? {} : { dropout }),
     ...(epochs === undefined ? {} : { epochs }),
+    ...(batchSeconds === undefined ? {} : { batchSeconds }),
     ...(learningRate === undefined ? {} : { learningRate }),
     ...(seed === undefined ? {} : { seed }),
     ...(target.length > 0 ? { targets: target } : {}),
