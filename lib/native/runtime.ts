@@ -2,7 +2,7 @@
 import { addon } from "./addon.js";
 
 /** `reference` is plain C++, slow, and what the others are tested against. */
-export type InstructionSet = "reference" | "avx2" | "avx2vnni" | "avx512";
+export type InstructionSet = "reference" | "avx2" | "avx2vnni" | "avx512" | "avx512amx";
 
 /** Bytes of tensor memory of the whole process, all workers together. */
 export interface MemoryStatistics {

@@ -6,10 +6,10 @@
 namespace usmlite {
 
 /// kReference is plain C++ without intrinsics: slow, short, and what the others are tested against. kAvx2Vnni differs from
-/// kAvx2 in products of whole numbers.
-enum class InstructionSet { kReference, kAvx2, kAvx2Vnni, kAvx512 };
+/// kAvx2 in products of whole numbers, and so does kAvx512Amx from kAvx512.
+enum class InstructionSet { kReference, kAvx2, kAvx2Vnni, kAvx512, kAvx512Amx };
 
-/// The best the processor has, or what USMLITE_ISA (reference, avx2, avx2vnni, avx512) or set_instruction_set asked for.
+/// The best the processor has, or what USMLITE_ISA (reference, avx2, avx2vnni, avx512, avx512amx) or set_instruction_set asked for.
 InstructionSet active_instruction_set();
 /// Throws INVALID_ARGUMENT for an unknown name or one this processor lacks.
 void set_instruction_set(const std::string& name);
@@ -27,16 +27,18 @@ const char* name_of(InstructionSet set);
   namespace avx2 { __VA_ARGS__ }      \
   namespace avx512 { __VA_ARGS__ }
 
-// Of operations on whole numbers there is one more:
+// Of operations on whole numbers there are two more:
 //   USMLITE_FOR_EACH_VNNI_ISA(..)  USMLITE_DISPATCH_VNNI(..)
 #define USMLITE_FOR_EACH_VNNI_ISA(...)    \
   USMLITE_FOR_EACH_ISA(__VA_ARGS__)       \
-  namespace avx2vnni { __VA_ARGS__ }
+  namespace avx2vnni { __VA_ARGS__ }      \
+  namespace avx512amx { __VA_ARGS__ }
 
 #define USMLITE_DISPATCH(function)                                                                         \
   template <typename... Arguments>                                                                         \
   inline auto function(Arguments&&... arguments) {                                                         \
     switch (::usmlite::active_instruction_set()) {                                                         \
+      case ::usmlite::InstructionSet::kAvx512Amx:                                                          \
       case ::usmlite::InstructionSet::kAvx512: return avx512::function(std::forward<Arguments>(arguments)...); \
       case ::usmlite::InstructionSet::kAvx2Vnni:                                                           \
       case ::usmlite::InstructionSet::kAvx2: return avx2::function(std::forward<Arguments>(arguments)...);  \
@@ -44,10 +46,18 @@ const char* name_of(InstructionSet set);
     }                                                                                                      \
   }
 
+// Compilers that know no AMX leave it out (CMakeLists.txt defines USMLITE_WITHOUT_AMX).
+#if defined(USMLITE_WITHOUT_AMX)
+#define USMLITE_AMX(function) avx512::function
+#else
+#define USMLITE_AMX(function) avx512amx::function
+#endif
+
 #define USMLITE_DISPATCH_VNNI(function)                                                                    \
   template <typename... Arguments>                                                                         \
   inline auto function(Arguments&&... arguments) {                                                         \
     switch (::usmlite::active_instruction_set()) {                                                         \
+      case ::usmlite::InstructionSet::kAvx512Amx: return USMLITE_AMX(function)(std::forward<Arguments>(arguments)...); \
       case ::usmlite::InstructionSet::kAvx512: return avx512::function(std::forward<Arguments>(arguments)...); \
       case ::usmlite::InstructionSet::kAvx2Vnni: return avx2vnni::function(std::forward<Arguments>(arguments)...); \
       case ::usmlite::InstructionSet::kAvx2: return avx2::function(std::forward<Arguments>(arguments)...);  \

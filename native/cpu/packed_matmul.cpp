@@ -7,6 +7,9 @@
 #include "cpu/gated_linear_unit.hpp"
 #include "cpu/packed_finish.hpp"
 #include "cpu/packed_tile.hpp"
+#if defined(USMLITE_MATRIX_TILES)
+#include "cpu/packed_tile_amx.hpp"
+#endif
 #include "cpu/simd.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
@@ -43,20 +46,38 @@ void multiply_few_rows(const PackedProduct& p, int64_t pairs, bool alone) {
   parallel_dynamic(tasks, [&](int64_t task) { run(pairs * task / tasks, pairs * (task + 1) / tasks); });
 }
 
+/// Tiles in vector registers, for multiply_many_rows.
+struct VectorTiles {
+  static constexpr int64_t kRows = kTileRows;
+  static RowLayout layout(const PackedMatrix& weight, int64_t m) {
+    return {divide_up(m, divide_up(m, tile_rows(weight))), 1, gathers(weight)};
+  }
+  explicit VectorTiles(const QuantizedRows&) {}
+
+  static int64_t panel_bytes(const PackedMatrix& weight) { return weight.windows() * expanded_window_bytes(weight); }
+  static const uint8_t* expand(const PackedMatrix& weight, int64_t panel, uint8_t* to) { return expand_panel(weight, panel, to); }
+  static void multiply(const PackedMatrix& weight, const QuantizedRows& x, int64_t tile, int64_t first, int64_t second,
+                       const uint8_t* w0, const uint8_t* w1, float* sums) {
+    multiply_expanded(weight, x, tile, first, second, w0, w1, sums);
+  }
+};
+
 // Many rows: panels are expanded once for all tiles of a task.
+template <typename Tiles>
 void multiply_many_rows(const PackedProduct& p, int64_t pairs, bool alone) {
   const int64_t tiles = p.x.tiles(), height = p.x.height(), blocks = divide_up(p.m, kRowsPerTask);
   const auto run = [&](int64_t task) {
-    alignas(64) float sums[kTileRows * kPairChannels];
+    alignas(64) float sums[Tiles::kRows * kPairChannels];
+    const Tiles registers(p.x);
     const int64_t block = task / pairs;
     const PanelPair pair = pair_of(p, task % pairs);
-    const size_t bytes = static_cast<size_t>(p.weight.windows() * expanded_window_bytes(p.weight));
+    const size_t bytes = static_cast<size_t>(Tiles::panel_bytes(p.weight));
     Scratch<uint8_t> first(bytes), second(bytes);
-    const uint8_t* w0 = expand_panel(p.weight, pair.panels[0], first.data());
-    const uint8_t* w1 = pair.second ? expand_panel(p.weight, pair.panels[1], second.data()) : w0;
+    const uint8_t* w0 = Tiles::expand(p.weight, pair.panels[0], first.data());
+    const uint8_t* w1 = pair.second ? Tiles::expand(p.weight, pair.panels[1], second.data()) : w0;
     for (int64_t tile = tiles * block / blocks; tile < tiles * (block + 1) / blocks; ++tile) {
       prefetch_tile(p, pair, tile * height, std::min(height, p.m - tile * height));
-      multiply_expanded(p.weight, p.x, tile, pair.panels[0], pair.panels[1], w0, w1, sums);
+      registers.multiply(p.weight, p.x, tile, pair.panels[0], pair.panels[1], w0, w1, sums);
       finish_tile(p, pair, tile * height, std::min(height, p.m - tile * height), sums);
     }
   };
@@ -77,13 +98,17 @@ void packed_matmul_int8(const PackedMatrix& weight, int64_t m, const float* x, f
     });
   }
   const bool few = m <= kFewRows;
-  const int64_t height = few ? few_rows_tile(m) : divide_up(m, divide_up(m, tile_rows(weight)));
-  const QuantizedRows rows(weight, coding, gathers(weight), x, starts, m, height);
-  const PackedProduct product{weight, rows, m, y, gated ? weight.rows() / 2 : weight.rows(), epilogue, gated};
   const int64_t pairs = gated ? weight.rows() / 2 / kPanel : divide_up(weight.panels(), 2);
   const bool alone = m * weight.rows() * weight.columns() < 2 * kWorkPerThread;
-  if (few) multiply_few_rows(product, pairs, alone);
-  else multiply_many_rows(product, pairs, alone);
+  const auto multiply = [&](const RowLayout& layout, auto&& by) {
+    const QuantizedRows rows(weight, coding, layout, x, starts, m);
+    by({weight, rows, m, y, gated ? weight.rows() / 2 : weight.rows(), epilogue, gated}, pairs, alone);
+  };
+  if (few) return multiply({few_rows_tile(m), 1, gathers(weight)}, multiply_few_rows);
+#if defined(USMLITE_MATRIX_TILES)
+  if (MatrixTiles::take(weight)) return multiply(MatrixTiles::layout(weight, m), multiply_many_rows<MatrixTiles>);
+#endif
+  multiply(VectorTiles::layout(weight, m), multiply_many_rows<VectorTiles>);
 }
 
 }  // namespace usmlite::cpu::USMLITE_ISA

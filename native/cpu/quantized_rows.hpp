@@ -17,21 +17,30 @@ using codec::PackedMatrix;
 /// Channels whose sums lie next to each other: two panels.
 inline constexpr int64_t kPairChannels = 2 * PackedMatrix::kChannels;
 
-/// Tiles of `height` rows. Within a tile the 16 codes of a row in one window follow those of the row before, then comes the
-/// next window. Rows that fill up the last tile are zeros. Codes are signed bytes, or unsigned ones (code + 128); inputs beyond the last are zero bytes either way.
+/// How rows lie for the tiles that multiply them.
+struct RowLayout {
+  int64_t height;       // of a tile
+  int64_t piece = 1;    // windows of 16 inputs of a row that follow each other: 1, 2 or 4
+  bool unsigned_codes;  // code + 128
+};
+
+/// Tiles of `height` rows. Within a tile a piece of a row follows the same piece of the row before, then comes the next piece.
+/// Rows that fill up the last tile are zeros. Codes are signed bytes, or unsigned ones; inputs beyond the last, to the end of
+/// the last piece, are zero bytes either way.
 class QuantizedRows {
  public:
-  QuantizedRows(const PackedMatrix& weight, ActivationCoding coding, bool unsigned_codes, const float* x,
-                const int64_t* starts, int64_t rows, int64_t height)
-      : coding_(coding), rows_(rows), height_(height), columns_(weight.columns()), windows_(weight.windows()),
-        windows_per_scale_(weight.windows_per_scale()), groups_(weight.scale_groups()), unsigned_(unsigned_codes),
-        codes_(static_cast<size_t>(tiles() * tile_bytes())), scales_(static_cast<size_t>(tiles() * height)),
+  QuantizedRows(const PackedMatrix& weight, ActivationCoding coding, const RowLayout& layout, const float* x,
+                const int64_t* starts, int64_t rows)
+      : coding_(coding), rows_(rows), height_(layout.height), piece_(layout.piece), columns_(weight.columns()),
+        windows_((weight.windows() + piece_ - 1) / piece_ * piece_), windows_per_scale_(weight.windows_per_scale()),
+        groups_(weight.scale_groups()), unsigned_(layout.unsigned_codes),
+        codes_(static_cast<size_t>(tiles() * tile_bytes())), scales_(scales_count()),
         zero_points_(scales_count()), sums_(unsigned_ ? 0 : scales_count() * static_cast<size_t>(groups_)) {
     constexpr int64_t kGrain = 1 << 14;  // inputs per thread below which waking one costs more than it saves
     parallel_for(rows, std::max<int64_t>(kGrain / std::max<int64_t>(columns_, 1), 1), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) quantize(x + (starts ? starts[row] : row * columns_), row);
     });
-    for (int64_t row = rows; row < tiles() * height; ++row) clear(row);
+    for (int64_t row = rows; row < tiles() * height_; ++row) clear(row);
   }
 
   int64_t tiles() const { return (rows_ + height_ - 1) / height_; }
@@ -41,6 +50,9 @@ class QuantizedRows {
   /// Sums of the codes of each row of a tile in each scale group, (groups, height); signed codes only.
   const int32_t* sums(int64_t tile) const { return sums_.data() + tile * groups_ * height_; }
   int64_t height() const { return height_; }
+  /// Windows of a piece, and how many there are in a row.
+  int64_t piece() const { return piece_; }
+  int64_t pieces() const { return windows_ / piece_; }
   bool asymmetric() const { return coding_ == ActivationCoding::kInt8Asymmetric; }
 
  private:
@@ -55,7 +67,7 @@ class QuantizedRows {
     return sums_[static_cast<size_t>((row / height_ * groups_ + group) * height_ + row % height_)];
   }
   uint8_t* window(int64_t row, int64_t index) {
-    return codes_.data() + row / height_ * tile_bytes() + (index * height_ + row % height_) * 16;
+    return codes_.data() + row / height_ * tile_bytes() + ((index / piece_ * height_ + row % height_) * piece_ + index % piece_) * 16;
   }
 
   void clear(int64_t row) {
@@ -111,25 +123,26 @@ class QuantizedRows {
     const Vector low = Vector::all(coding.low), inverse = Vector::all(coding.inverse), largest = Vector::all(coding.largest);
     const Vector half_range = Vector::all(coding.half_range);
     const __m128i flip = _mm_set1_epi8(unsigned_ ? -128 : 0);
-    const int64_t whole = columns_ / 16, step = height_ * 16;
+    const int64_t whole = columns_ / 16, step = (height_ - 1) * piece_ * 16 + 16, last_of_piece = piece_ - 1;
     const auto code = [&](Vector value) {
       if constexpr (!kAsymmetric) return value * inverse;  // rounded by to_bytes
       else return round(minimum((value - low) * inverse, largest)) - half_range;
     };
     uint8_t* to = window(row, 0);
     int64_t index = 0;
+    const auto next = [&] { to += (index++ & last_of_piece) == last_of_piece ? step : 16; };
     for (int64_t group = 0; group < groups_; ++group) {
       const int64_t end = group + 1 == groups_ ? windows_ : (group + 1) * windows_per_scale_;
       __m128i total = _mm_setzero_si128();
       Vector values[16 / Vector::kLanes];
-      for (; index < std::min(end, whole); ++index, to += step) {
+      for (; index < std::min(end, whole); next()) {
 #pragma GCC unroll 2
         for (int64_t i = 0; i < 16; i += Vector::kLanes) values[i / Vector::kLanes] = code(Vector::load(x + index * 16 + i));
         const __m128i bytes = to_bytes(values);
         total = add_bytes(total, bytes);
         _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_xor_si128(bytes, flip));
       }
-      for (; index < end; ++index, to += step) {
+      for (; index < end; next()) {
         const int64_t rest = columns_ - index * 16;
         for (int64_t i = 0; i < 16; i += Vector::kLanes) {
           values[i / Vector::kLanes] = code(Vector::load(x + index * 16 + i, std::clamp<int64_t>(rest - i, 0, Vector::kLanes)));
@@ -153,7 +166,7 @@ class QuantizedRows {
   }
 
   ActivationCoding coding_;
-  int64_t rows_, height_, columns_, windows_, windows_per_scale_, groups_;
+  int64_t rows_, height_, piece_, columns_, windows_, windows_per_scale_, groups_;
   bool unsigned_;
   Scratch<uint8_t> codes_;
   Scratch<float> scales_, zero_points_;

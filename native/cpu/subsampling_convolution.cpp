@@ -48,7 +48,8 @@ void packed_subsampling_convolution(const SubsamplingConvolution& c, const float
   MatmulEpilogue epilogue;
   epilogue.bias = bias;
   epilogue.activation = activation;
-  if (weight.spec().is_integer()) USMLITE_ISA::packed_matmul_int8(weight, c.output_frames(), x, output, epilogue, starts.data());
+  // Through the dispatcher: of products of whole numbers there are more variants than of this file.
+  if (weight.spec().is_integer()) ::usmlite::cpu::packed_matmul_int8(weight, c.output_frames(), x, output, epilogue, starts.data());
   else USMLITE_ISA::packed_matmul_float(weight, c.output_frames(), x, output, epilogue, starts.data());
 }
 

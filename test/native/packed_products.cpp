@@ -67,6 +67,10 @@ void check(const std::string& text, int64_t m, int64_t n, int64_t k, cpu::Activa
   if (__builtin_cpu_supports("avx2")) compare("avx2", cpu::avx2::packed_matmul_int8);
   for (const std::string& set : available_instruction_sets()) {
     if (set == "avx2vnni") compare("avx2vnni", cpu::avx2vnni::packed_matmul_int8);
+#if defined(WITH_AVX512)
+    if (set == "avx512") compare("avx512", cpu::avx512::packed_matmul_int8);
+    if (set == "avx512") compare("avx512amx, with emulated tiles", cpu::avx512amx::packed_matmul_int8);
+#endif
   }
 }
 
@@ -74,8 +78,9 @@ void check(const std::string& text, int64_t m, int64_t n, int64_t k, cpu::Activa
 
 int main() {
   const char* specs[] = {"int8", "int4", "int3/g32", "int2", "int1", "uint8", "uint4/g64", "midrise4", "midrise8", "ternary", "nf4",
-                         "int4+2:4", "int8+1:4", "nf4+2:4", "midrise2+2:4", "ternary+1:4", "int4+3:5", "uint4+2:4", "int4/g32+1:4"};
-  const int64_t shapes[][3] = {{1, 1, 1}, {1, 17, 5}, {3, 34, 33}, {7, 16, 64}, {11, 50, 101}, {25, 66, 130}};
+                         "int4+2:4", "int8+1:4", "nf4+2:4", "midrise2+2:4", "ternary+1:4", "int4+3:5", "uint4+2:4", "uint8+1:4",
+                         "midrise8+2:4", "int4/g32+1:4", "int8/g64+2:4"};
+  const int64_t shapes[][3] = {{1, 1, 1}, {1, 17, 5}, {3, 34, 33}, {7, 16, 64}, {11, 50, 101}, {17, 33, 40}, {25, 66, 130}, {37, 32, 200}};
   for (const char* spec : specs) {
     for (const auto& [m, n, k] : shapes) {
       check(spec, m, n, k, cpu::Activation::kSilu);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the packed products of AVX2 with AddressSanitizer and runs them over arrays without a byte to spare. Skips, with a
-# line that says so, where the compiler has no AddressSanitizer.
+# Builds the packed products with AddressSanitizer and runs them over arrays without a byte to spare: AVX2, and where the
+# processor has it AVX-512, also with AMX whose tile registers are emulated. Says what it skips, and why.
 set -u
 cd "$(dirname "$0")/../.."
 folder=$(mktemp -d)
@@ -15,10 +15,20 @@ compile() {  # object, source, further flags
   "$compiler" "${flags[@]}" "${@:3}" -c "$2" -o "$folder/$1.o" || touch "$folder/failed"
 }
 avx2=(-mavx2 -mfma -mf16c -mbmi2)
-for source in native/codec/*.cpp native/core/{allocator,instruction_set,thread_pool}.cpp native/cpu/reference/packed_matmul.cpp \
-  test/native/packed_products.cpp; do
+avx512=("${avx2[@]}" -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi -mavx512vnni)
+sources=(native/codec/*.cpp native/core/{allocator,instruction_set,thread_pool}.cpp native/cpu/reference/packed_matmul.cpp
+  test/native/packed_products.cpp)
+if grep -q avx512_vnni /proc/cpuinfo && grep -q avx512vbmi /proc/cpuinfo; then
+  flags+=(-DWITH_AVX512)
+  compile packed_avx512 native/cpu/packed_matmul.cpp "${avx512[@]}" -DUSMLITE_ISA=avx512 &
+  compile packed_avx512amx native/cpu/packed_matmul.cpp "${avx512[@]}" -DUSMLITE_ISA=avx512amx -DUSMLITE_MATRIX_TILES \
+    -include test/native/emulated_tiles.hpp &
+else
+  echo "skipped: this processor has no AVX-512; its kernels, and those for AMX, are not checked"
+fi
+for source in "${sources[@]}"; do
   compile "${source//\//_}" "$source" &
-  while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
+  while [ "$(jobs -rp | wc -l)" -ge "$(($(nproc) + 1))" ]; do wait -n; done
 done
 compile packed_avx2 native/cpu/packed_matmul.cpp "${avx2[@]}" -DUSMLITE_ISA=avx2 &
 compile packed_avx2vnni native/cpu/packed_matmul.cpp "${avx2[@]}" -mavxvnni -DUSMLITE_ISA=avx2vnni &
