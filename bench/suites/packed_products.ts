@@ -4,7 +4,7 @@ import { timed, type Contestant } from "../measure.js";
 import type { MatmulWork } from "../peers/openblas.js";
 import { values } from "../values.js";
 
-const specs = ["int8", "int4", "int4/g128", "int2", "ternary", "int1", "nf4", "int8+2:4", "int4+2:4", "int4+1:4"];
+const specs = ["float32", "int8", "int4", "int4/g128", "int2", "ternary", "int1", "nf4", "int8+2:4", "int4+2:4", "int4+1:4", "uint4+2:4"];
 
 function packedProduct({ transposeA, transposeB, m, n, k }: MatmulWork, spec: string): Contestant | undefined {
   if (transposeA || !transposeB) return undefined;
@@ -13,7 +13,7 @@ function packedProduct({ transposeA, transposeB, m, n, k }: MatmulWork, spec: st
   return {
     impl: "usm-lite",
     spec,
-    note: "activations int8 per row",
+    note: spec === "float32" ? "weights made ready, as PackedMatrix does" : "activations int8 per row",
     run: (repetitions) => timed(() => packedLinear(x, weight).dispose(), repetitions),
     dispose: () => {
       x.dispose();

@@ -1,6 +1,6 @@
 // The tile registers of AMX in plain C++, as Intel's manual describes the instructions, for processors that have none: the kernel
 // of native/cpu/packed_tile_amx.hpp is compiled with this header in front (-include). Wrong shapes end the program, and
-// AddressSanitizer sees every byte that a load or store touches.
+// loads and stores are calls of memcpy, so that AddressSanitizer sees every byte that they touch.
 #pragma once
 #include <immintrin.h>
 
