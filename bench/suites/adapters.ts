@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { Adapter } from "../../lib/adapt/adapter.js";
 import { AdapterBase } from "../../lib/adapt/adapter_base.js";
 import { writeAdapter } from "../../lib/adapt/adapter_file.js";
-import { adapterDefaults } from "../../lib/adapt/adapter_settings.js";
+import { selectLayers } from "../../lib/adapt/adaptable_layers.js";
+import { adapterDefaults, defaultTargets } from "../../lib/adapt/adapter_settings.js";
 import { AdapterStore } from "../../lib/adapt/adapter_store.js";
 import { defaultModelFolder } from "../../lib/models/default_model.js";
 import { loadModel } from "../../lib/models/model_folder.js";
@@ -24,7 +25,9 @@ import type { BenchmarkContext, BenchmarkSuite } from "../record.js";
 const speakers = 32;
 const residents = 64;
 const listed = 1000;
-const ranks = [adapterDefaults.rank, 4 * adapterDefaults.rank];
+const { rank } = adapterDefaults;
+/** What adapters are for: what they are by default, and as much as can be. */
+const kinds = { "of attention": defaultTargets, "of all layers": ["*"] };
 const turns = { rounds: 7, millisecondsPerTurn: 300 };
 
 export const adapters: BenchmarkSuite = {
@@ -49,12 +52,12 @@ async function speed(context: BenchmarkContext, greedy: Recognizer, beam: Recogn
     for (const [decoder, recognizer] of Object.entries({ greedy, beam })) {
       const contestants: Contestant[] = [
         { impl: "usm-lite", spec: "int4+2:4", note: "no adapters", run: (repetitions) => timed(() => recognizer.transcribeBatch(recordings), repetitions) },
-        ...ranks.map((rank): Contestant => {
-          const own = recordings.map((_, index) => smallAdapter(base, rank, index));
+        ...Object.entries(kinds).map(([kind, targets]): Contestant => {
+          const own = recordings.map((_, index) => smallAdapter(base, targets, index));
           return {
             impl: "usm-lite",
             spec: "int4+2:4",
-            note: `${speakers} adapters of rank ${rank}`,
+            note: `${speakers} adapters ${kind}, rank ${rank}`,
             run: (repetitions) => timed(() => recognizer.transcribeBatch(recordings, undefined, own), repetitions),
             dispose: () => own.forEach((adapter) => adapter.dispose()),
           };
@@ -81,7 +84,7 @@ function memory(context: BenchmarkContext, base: AdapterBase): void {
     for (let index = 0; index < listed; index++) {
       const path = join(folder, `speaker-${index}`);
       if (index < residents) {
-        using adapter = smallAdapter(base, adapterDefaults.rank, index);
+        using adapter = smallAdapter(base, defaultTargets, index);
         writeAdapter(path, adapter, base, { dropout: 0, training: {} });
       } else symlinkSync(`speaker-${index % residents}`, path); // to the store a speaker like the others
     }
@@ -102,8 +105,8 @@ function memory(context: BenchmarkContext, base: AdapterBase): void {
 }
 
 /** Numbers of the size that learning leaves. */
-function smallAdapter(base: AdapterBase, rank: number, seed: number): Adapter {
+function smallAdapter(base: AdapterBase, targets: readonly string[], seed: number): Adapter {
   const random = new RandomStream(seed);
   const values = (shape: readonly [number, number]): Tensor => keep(Tensor.from(Float32Array.from({ length: shape[0] * shape[1] }, () => 0.02 * (random.uniform() - 0.5)), shape));
-  return new Adapter(new Map([...base.layers].map(([name, [out, input]]) => [name, { down: values([rank, input]), up: values([rank, out]) }])));
+  return new Adapter(new Map([...selectLayers(base.layers, targets)].map(([name, [out, input]]) => [name, { down: values([rank, input]), up: values([rank, out]) }])));
 }
