@@ -61,7 +61,7 @@ test("out of memory is an error, after which everything goes on and nothing is l
     let code = "none";
     while (code === "none" && tensors.length < 1000) code = codeOf(() => tensors.push(lib.DeviceTensor.zeros(size)));
     const again = codeOf(() => lib.DeviceTensor.zeros(size));
-    const tooLarge = codeOf(() => lib.DeviceWeight.from(lib.packWeight(lib.Tensor.zeros([${realGpu ? "64, 64" : "4096, 1024"}]), "int8")));
+    const tooLarge = codeOf(() => lib.DeviceWeight.from(lib.packWeight(lib.Tensor.zeros([${realGpu ? "64, 64" : "4096, 1024"}]), "int8")).dispose());
     const held = tensors.length;
     tensors.pop().dispose();
     const fits = codeOf(() => lib.DeviceTensor.zeros(size).dispose());
