@@ -108,7 +108,7 @@ test("workers share the weights on the GPU", (t) => {
 
 test("weights and activations have to be on the same device", (t) => {
   using weight = DeviceWeight.from(packWeight(randomTensor([8, 8], 1), "int8"));
-  t.throws(() => packedLinear(randomTensor([1, 8], 2), weight), { code: "INVALID_ARGUMENT", message: /must be a packed matrix; for one on the GPU copy x/ });
+  t.throws(() => packedLinear(randomTensor([1, 8], 2), weight), { code: "INVALID_ARGUMENT", message: /the weight is on the GPU but x is on the CPU; copy x/ });
   using packed = PackedMatrix.from(packWeight(randomTensor([8, 8], 1), "int8"));
   t.throws(() => packedLinear(DeviceTensor.zeros([1, 8]), packed), { code: "INVALID_ARGUMENT", message: /load the model with device "cuda"/ });
   t.is(linear(DeviceTensor.zeros([2, 8]), randomTensor([8, 8, 1, 1], 3)).device, "cuda");
