@@ -81,14 +81,15 @@ function solved(spec: string): RowDefinition {
 const asItIs: RowDefinition = { name: "float32", label: "float32, as it is", method: "as it is" };
 const search = { clipSearch: { steps: 15, lowest: 0.3 } };
 const teacher: Modifier = { type: "distillation", logits: 1, labels: 1, hidden: 0.3 };
-const averaged = { emaDecay: 0.98 };
+// Slower than the faithful method: a float model that is fine-tuned as fast as there loses two points of word errors by that alone.
+const averaged = { emaDecay: 0.98, learningRate: 1.5e-4 };
 const growing = { gradual: true, gradient: "sr-ste" };
 
 const specs = ["float32", "int8", "int4", "int3", "int2", "2:4", "1:4", "int4+2:4", "int2+2:4", "int4+1:4"];
-const lowBits = ["int8", "int4", "int3", "int2", "2:4", "1:4", "int4+2:4", "int2+2:4", "int4+1:4"];
+const lowBits = ["int4", "int3", "int2", "2:4", "1:4", "int4+2:4"];
 
 /** Two-bit weights of the blocks, otherwise the faithful method: which part of a quantizer matters. */
-const twoBit = (name: string, quantizer: object): RowDefinition => fineTuned(`two-bit-${name}`, name, () => [{ type: "quantization", ...quantizer } as Modifier]);
+const twoBit = (name: string, label: string, quantizer: object): RowDefinition => fineTuned(`two-bit-${name}`, label, () => [{ type: "quantization", ...quantizer } as Modifier]);
 
 export const tables: Readonly<Record<string, QualityTable>> = {
   specs: { title: "Specs, fine-tuned by the faithful method", baseline: "fine-tuned-float32", rows: [asItIs, ...specs.map(faithful)] },
@@ -126,15 +127,15 @@ export const tables: Readonly<Record<string, QualityTable>> = {
     baseline: "fine-tuned-float32",
     rows: [
       faithful("float32"),
-      twoBit("int2, max over 1", { spec: "int2", scale: "maximum" }),
-      twoBit("int2, edge scale", { spec: "int2", scale: "edge" }),
-      twoBit("int2, searched scale", { spec: "int2", scale: "edge", ...search }),
-      twoBit("int2/g64, max over 1", { spec: "int2/g64", scale: "maximum" }),
-      twoBit("int2/g64, searched scale", { spec: "int2/g64", scale: "edge", ...search }),
-      twoBit("uint2/g64, clipped", { spec: "uint2/g64", clip: 0.65, gradient: "clipped" }),
-      twoBit("midrise2/g64, searched scale", { spec: "midrise2/g64", ...search }),
-      twoBit("ternary/g64, threshold", { spec: "ternary/g64", scale: "threshold" }),
-      twoBit("int1/g64, mean", { spec: "int1/g64" }),
+      twoBit("maximum", "int2, max over 1", { spec: "int2", scale: "maximum" }),
+      twoBit("edge", "int2, edge scale", { spec: "int2", scale: "edge" }),
+      twoBit("searched", "int2, searched scale", { spec: "int2", scale: "edge", ...search }),
+      twoBit("groups-maximum", "int2/g64, max over 1", { spec: "int2/g64", scale: "maximum" }),
+      twoBit("groups-searched", "int2/g64, searched scale", { spec: "int2/g64", scale: "edge", ...search }),
+      twoBit("asymmetric", "uint2/g64, clipped", { spec: "uint2/g64", clip: 0.65, gradient: "clipped" }),
+      twoBit("midrise", "midrise2/g64, searched scale", { spec: "midrise2/g64", ...search }),
+      twoBit("ternary", "ternary/g64, threshold", { spec: "ternary/g64", scale: "threshold" }),
+      twoBit("binary", "int1/g64, mean", { spec: "int1/g64" }),
     ],
   },
 };
