@@ -90,7 +90,8 @@ export { Distillation, type DistillationOptions, type DistillationTerms } from "
 export { ManySizes, type ManySizesOptions, type Size } from "./train/many_sizes.js";
 export { trainableNetwork, type TrainableNetwork } from "./models/trainable.js";
 export { Transcriber, type AudioInput, type StreamedText, type TranscribeOptions, type TranscriberOptions } from "./transcribe/transcriber.js";
-export { Recognizer, type RecognizerOptions, type RecordingOptions } from "./transcribe/recognizer.js";
+export { Recognizer } from "./transcribe/recognizer.js";
+export type { RecognizerOptions, RecordingOptions } from "./transcribe/recognizer_options.js";
 export type { RecognizedSpeech } from "./transcribe/decoding.js";
 export { evaluate, type Evaluation } from "./transcribe/evaluation.js";
 export { compressModel } from "./compress/compress_model.js";

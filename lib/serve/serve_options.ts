@@ -1,5 +1,5 @@
 /** What a server can be told; `usm-lite serve --help` lists the same. */
-import type { RecognizerOptions } from "../transcribe/recognizer.js";
+import type { RecognizerOptions } from "../transcribe/recognizer_options.js";
 import type { ApiKey } from "./api_keys.js";
 
 export interface ServeOptions extends Pick<RecognizerOptions, "decoder" | "beamWidth" | "device"> {

@@ -4,15 +4,16 @@ import type { BatchSource } from "../data/batch_source.js";
 import { UsmLiteError } from "../errors.js";
 import { RandomStream } from "../ops/random_stream.js";
 import { Tape } from "../ops/tape.js";
-import type { PackedMatrix } from "../quant/packed_matrix.js";
 import { tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { packingOf, transformOf } from "./combined_modifiers.js";
+import { Interruption } from "./interruption.js";
 import { AdamW, type AdamWOptions, type ParameterSettings } from "./optimizer.js";
 import type { LearningRateSchedule } from "./schedule.js";
 import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext, WeightTransform } from "./trainable_model.js";
 import { CheckpointFolder, restoreCheckpoint, type TrainingPosition, type TrainingState } from "./training_checkpoint.js";
 import { MetricsFile, TrainingProgress, type StepMetrics } from "./training_log.js";
-import type { TrainingModifier, WeightPurpose } from "./training_modifier.js";
+import type { TrainingModifier } from "./training_modifier.js";
 import { WeightAverage } from "./weight_average.js";
 
 /** Measures the model now and then; its weights are the averaged ones when the run averages. */
@@ -300,52 +301,5 @@ export class Trainer {
     this.optimizer.dispose();
     this.average?.dispose();
     for (const modifier of this.modifiers) modifier.dispose?.();
-  }
-}
-
-/** The first packed form that a modifier has of a weight. */
-function packingOf(modifiers: readonly TrainingModifier[]): Pick<TrainingContext, "packedWeight"> {
-  const packing = modifiers.filter(({ packedWeight }) => packedWeight);
-  if (packing.length === 0) return {};
-  const first = (name: string, transformed: Tensor): PackedMatrix | undefined => {
-    for (const modifier of packing) {
-      const packed = modifier.packedWeight?.(name, transformed);
-      if (packed) return packed;
-    }
-    return undefined;
-  };
-  return { packedWeight: first };
-}
-
-/** The transforms of all modifiers, one after another. */
-function transformOf(modifiers: readonly TrainingModifier[], purpose: WeightPurpose): WeightTransform | undefined {
-  const transforming = modifiers.filter(({ transformWeight }) => transformWeight);
-  if (transforming.length === 0) return undefined;
-  return (name, weight) => transforming.reduce((made, modifier) => modifier.transformWeight?.(name, made, purpose) ?? made, weight);
-}
-
-/** Listens for a wish to stop. */
-class Interruption {
-  requested = false;
-  private readonly request = (): void => {
-    this.requested = true;
-  };
-
-  constructor(
-    private readonly signal: AbortSignal | undefined,
-    private readonly handleSignals: boolean,
-  ) {
-    this.requested = signal?.aborted ?? false;
-    signal?.addEventListener("abort", this.request, { once: true });
-    if (!handleSignals) return;
-    process.once("SIGINT", this.request);
-    process.once("SIGTERM", this.request);
-  }
-
-  dispose(): void {
-    this.signal?.removeEventListener("abort", this.request);
-    if (!this.handleSignals) return;
-    process.off("SIGINT", this.request);
-    process.off("SIGTERM", this.request);
   }
 }

@@ -6,7 +6,7 @@
  */
 import type { Chunk } from "../decode/overlap.js";
 import { UsmLiteError } from "../errors.js";
-import type { HeardChunk } from "./recognizer.js";
+import type { HeardChunk } from "./passes.js";
 
 export interface BatchingOptions {
   /** Most chunks of one pass; default 8. */

@@ -7,7 +7,8 @@
 import type { Chunk, ChunkPlanner, Range } from "../decode/overlap.js";
 import type { Search } from "./decoding.js";
 import type { AudioChunks, FeatureChunk } from "./feature_chunks.js";
-import type { HearingOptions, Recognizer } from "./recognizer.js";
+import type { Recognizer } from "./recognizer.js";
+import type { HearingOptions } from "./recognizer_options.js";
 
 /**
  * Seconds; multiples of an encoder frame. A chunk is heard for every `step`. Words are decided for `decisionLag` after

@@ -9,7 +9,7 @@ import { CtcBeamSearch } from "../decode/ctc_beam_search.js";
 import { CtcGreedySearch } from "../decode/ctc_greedy.js";
 import type { LogProbabilities } from "../decode/hypothesis.js";
 import { HotwordScorer } from "../decode/hotword_scorer.js";
-import { LanguageModelScorer, type LanguageModelWeights } from "../decode/language_model_scorer.js";
+import { LanguageModelScorer } from "../decode/language_model_scorer.js";
 import { ChunkPlan, joinChunks, type Chunk, type ChunkPlanner } from "../decode/overlap.js";
 import type { PrefixScorer } from "../decode/prefix_scorer.js";
 import { onCpu, onDevice } from "../device/placement.js";
@@ -22,46 +22,15 @@ import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { TextTokenizer } from "../text/text_tokenizer.js";
 import type { Tokenizer } from "../text/tokenizer.js";
-import type { WeightForm } from "../models/checkpoint_weights.js";
 import { AdaptedSearch } from "./adapted_search.js";
 import { Decoding, type RecognizedSpeech, type Search } from "./decoding.js";
 import { FeatureChunks, type AudioChunks, type FeatureChunk } from "./feature_chunks.js";
+import { passes, type HeardChunk, type UtteranceChunk } from "./passes.js";
+import type { HearingOptions, RecognizerOptions } from "./recognizer_options.js";
 import { SampleChunks } from "./sample_chunks.js";
-import { WindowDecoder, type WindowDecodingOptions } from "./window_decoding.js";
+import { WindowDecoder } from "./window_decoding.js";
 import { WindowSearch } from "./window_search.js";
 import { BeamTransducerSearch, GreedyTransducerSearch } from "./transducer_search.js";
-
-export interface RecognizerOptions extends Pick<WindowDecodingOptions, "language" | "task"> {
-  /** `beam` uses the model's language model when it has one, and is the default then; else `greedy`. */
-  readonly decoder?: "greedy" | "beam";
-  /** Hypotheses kept by the beam search; default 32. */
-  readonly beamWidth?: number;
-  /** Weight of the language model and bonus for each word; default: what the model folder says. */
-  readonly languageModelWeights?: LanguageModelWeights;
-  /** `float32` unpacks compressed weights first, to compare. */
-  readonly weights?: WeightForm;
-  /** Where the encoder computes, as {@link loadModel} says; "cpu" by default. */
-  readonly device?: "auto" | "cpu" | "cuda";
-  /** Folder of an adapter that all recordings are heard with, unless they ask for another; see docs/adaptation.md. */
-  readonly adapter?: string;
-}
-
-/** What one recording may ask for. */
-export interface RecordingOptions {
-  /**
-   * Phrases that are likely to be said ({@link HotwordScorer}). They make a greedy recognizer search with a beam for
-   * this recording.
-   */
-  readonly hotwords?: readonly string[];
-  /** Whose adapter of the folder of adapters it is heard with; without one, with the model as it is. */
-  readonly speaker?: string;
-}
-
-/** The same, and what a speaker's name stands for. */
-export interface HearingOptions extends Omit<RecordingOptions, "speaker"> {
-  /** In place of the recognizer's own; it must stay until the recording was recognised. */
-  readonly adapter?: Adapter | undefined;
-}
 
 // Chunks of 20 s see 2 s of context beyond their part on either side: well past the reach of the convolutions, and
 // attention over 20 s is what the model met in training.
@@ -341,30 +310,4 @@ export class Recognizer {
 
 function checkAborted(isAborted: () => boolean): void {
   if (isAborted()) throw new UsmLiteError("ABORTED", "the transcription was aborted");
-}
-
-/** A chunk, and what it is heard with. */
-export interface HeardChunk extends FeatureChunk {
-  readonly adapter?: Adapter | undefined;
-}
-
-/** A chunk of one of several utterances. */
-interface UtteranceChunk extends HeardChunk {
-  readonly utterance: number;
-}
-
-/** Groups consecutive chunks so that one forward pass sees at most `maximumFrames`: this bounds memory. */
-function* passes(chunks: Iterable<UtteranceChunk>, maximumFrames: number): Generator<UtteranceChunk[]> {
-  let pass: UtteranceChunk[] = [];
-  let frames = 0;
-  for (const chunk of chunks) {
-    if (pass.length > 0 && frames + chunk.frames > maximumFrames) {
-      yield pass;
-      pass = [];
-      frames = 0;
-    }
-    pass.push(chunk);
-    frames += chunk.frames;
-  }
-  if (pass.length > 0) yield pass;
 }

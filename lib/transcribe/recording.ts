@@ -4,7 +4,8 @@ import type { RecognizedSpeech } from "./decoding.js";
 import type { FeatureChunk } from "./feature_chunks.js";
 import type { ForwardBatcher } from "./forward_batcher.js";
 import { PartialRecognition, type PartialText } from "./partial_recognition.js";
-import type { HearingOptions, Recognizer } from "./recognizer.js";
+import type { Recognizer } from "./recognizer.js";
+import type { HearingOptions } from "./recognizer_options.js";
 
 export interface Recording {
   readonly recognizer: Recognizer;

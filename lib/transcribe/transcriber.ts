@@ -5,7 +5,7 @@ import { defaultModelFolder } from "../models/default_model.js";
 import type { RecognizedSpeech } from "./decoding.js";
 import type { BatchingOptions } from "./forward_batcher.js";
 import type { PartialText } from "./partial_recognition.js";
-import type { RecognizerOptions, RecordingOptions } from "./recognizer.js";
+import type { RecognizerOptions, RecordingOptions } from "./recognizer_options.js";
 import type { AudioInput, RecordingRequest, WorkerAnswer, WorkerOptions, WorkerRequest } from "./worker_messages.js";
 
 export type { AudioInput } from "./worker_messages.js";

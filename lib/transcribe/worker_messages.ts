@@ -4,7 +4,7 @@ import type { SharedMatrices } from "../models/checkpoint_weights.js";
 import type { RecognizedSpeech } from "./decoding.js";
 import type { BatchingOptions, PassStatistics } from "./forward_batcher.js";
 import type { PartialText } from "./partial_recognition.js";
-import type { RecognizerOptions, RecordingOptions } from "./recognizer.js";
+import type { RecognizerOptions, RecordingOptions } from "./recognizer_options.js";
 
 /** A path, the bytes of an audio file, or mono samples at 16 kHz in [-1, 1]. */
 export type AudioInput = string | Uint8Array | Float32Array;

@@ -1,0 +1,29 @@
+/** Which chunks of which recordings share a pass of the network. */
+import type { Adapter } from "../adapt/adapter.js";
+import type { FeatureChunk } from "./feature_chunks.js";
+
+/** A chunk, and what it is heard with. */
+export interface HeardChunk extends FeatureChunk {
+  readonly adapter?: Adapter | undefined;
+}
+
+/** A chunk of one of several utterances. */
+export interface UtteranceChunk extends HeardChunk {
+  readonly utterance: number;
+}
+
+/** Groups consecutive chunks so that one forward pass sees at most `maximumFrames`: this bounds memory. */
+export function* passes(chunks: Iterable<UtteranceChunk>, maximumFrames: number): Generator<UtteranceChunk[]> {
+  let pass: UtteranceChunk[] = [];
+  let frames = 0;
+  for (const chunk of chunks) {
+    if (pass.length > 0 && frames + chunk.frames > maximumFrames) {
+      yield pass;
+      pass = [];
+      frames = 0;
+    }
+    pass.push(chunk);
+    frames += chunk.frames;
+  }
+  if (pass.length > 0) yield pass;
+}

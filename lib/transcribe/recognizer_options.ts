@@ -1,0 +1,39 @@
+/** What a recognizer, and one recording, may ask for. */
+import type { Adapter } from "../adapt/adapter.js";
+import type { HotwordScorer } from "../decode/hotword_scorer.js";
+import type { LanguageModelWeights } from "../decode/language_model_scorer.js";
+import type { WeightForm } from "../models/checkpoint_weights.js";
+import type { loadModel } from "../models/model_folder.js";
+import type { WindowDecodingOptions } from "./window_decoding.js";
+
+export interface RecognizerOptions extends Pick<WindowDecodingOptions, "language" | "task"> {
+  /** `beam` uses the model's language model when it has one, and is the default then; else `greedy`. */
+  readonly decoder?: "greedy" | "beam";
+  /** Hypotheses kept by the beam search; default 32. */
+  readonly beamWidth?: number;
+  /** Weight of the language model and bonus for each word; default: what the model folder says. */
+  readonly languageModelWeights?: LanguageModelWeights;
+  /** `float32` unpacks compressed weights first, to compare. */
+  readonly weights?: WeightForm;
+  /** Where the encoder computes, as {@link loadModel} says; "cpu" by default. */
+  readonly device?: "auto" | "cpu" | "cuda";
+  /** Folder of an adapter that all recordings are heard with, unless they ask for another; see docs/adaptation.md. */
+  readonly adapter?: string;
+}
+
+/** What one recording may ask for. */
+export interface RecordingOptions {
+  /**
+   * Phrases that are likely to be said ({@link HotwordScorer}). They make a greedy recognizer search with a beam for
+   * this recording.
+   */
+  readonly hotwords?: readonly string[];
+  /** Whose adapter of the folder of adapters it is heard with; without one, with the model as it is. */
+  readonly speaker?: string;
+}
+
+/** The same, and what a speaker's name stands for. */
+export interface HearingOptions extends Omit<RecordingOptions, "speaker"> {
+  /** In place of the recognizer's own; it must stay until the recording was recognised. */
+  readonly adapter?: Adapter | undefined;
+}
