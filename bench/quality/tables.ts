@@ -101,6 +101,7 @@ export const tables: Readonly<Record<string, QualityTable>> = {
       faithful("float32"),
       fineTuned("ours-int4+2:4", "int4+2:4, ours", (budget) => [{ type: "quantization", spec: "int4", clipSearch: { steps: 8, lowest: 0.65 } }, fewShot("2:4", growing)(budget), teacher], averaged),
       fineTuned("ours-midrise2+2:4", "midrise2/g64+2:4, ours", (budget) => [{ type: "quantization", spec: "midrise2/g64", ...search }, fewShot("2:4", growing)(budget), teacher], averaged),
+      fineTuned("ours-midrise2-channel+2:4", "midrise2+2:4, ours", (budget) => [{ type: "quantization", spec: "midrise2", ...search }, fewShot("2:4", growing)(budget), teacher], averaged),
       fineTuned("ours-int2", "int2/g64, ours", () => [{ type: "quantization", spec: "int2/g64", scale: "edge", ...search }, teacher], averaged),
       fineTuned("ours-1:4", "1:4, ours", (budget) => [fewShot("1:4", growing)(budget), teacher], averaged),
       fineTuned("ours-int4+1:4", "int4+1:4, ours", (budget) => [{ type: "quantization", spec: "int4", clipSearch: { steps: 8, lowest: 0.65 } }, fewShot("1:4", growing)(budget), teacher], averaged),
@@ -127,7 +128,7 @@ export const tables: Readonly<Record<string, QualityTable>> = {
     baseline: "fine-tuned-float32",
     rows: [
       faithful("float32"),
-      twoBit("maximum", "int2, max over 1", { spec: "int2", scale: "maximum" }),
+      faithful("int2"),
       twoBit("edge", "int2, edge scale", { spec: "int2", scale: "edge" }),
       twoBit("searched", "int2, searched scale", { spec: "int2", scale: "edge", ...search }),
       twoBit("groups-maximum", "int2/g64, max over 1", { spec: "int2/g64", scale: "maximum" }),
