@@ -1,24 +1,21 @@
 /** Wanda (Sun et al., ICLR 2024, arXiv 2306.11695): pruning by |weight| times the size of its input. */
 import { UsmLiteError } from "../errors.js";
-import { weightMatrix, weightOfMatrix } from "../quant/weight_matrix.js";
+import { weightMatrixShape, weightOfMatrix } from "../quant/weight_matrix.js";
 import type { Sparsity } from "../quant/weight_spec.js";
 import { magnitudeMask } from "../sparse/mask.js";
+import { weightsTimesInputs } from "../sparse/wanda_score.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import { meanSquares, type LayerInputs } from "./input_moments.js";
 
 /** float32 (out, columns) of {@link weightMatrix}: `|w_ij| · |x_j|`, with the root of the mean square for |x_j|. */
 export function wandaScore(weight: Tensor, inputs: LayerInputs): Tensor {
-  return tidy(() => {
-    const matrix = weightMatrix(weight);
-    const squares = meanSquares(inputs).toArray();
-    if (squares.length !== matrix.dim(1)) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `the weight takes ${matrix.dim(1)} inputs, but moments are of ${squares.length}`);
-    }
-    const norms = squares.map(Math.sqrt);
-    const columns = norms.length;
-    return Tensor.from(matrix.toArray().map((value, i) => Math.abs(value) * (norms[i % columns] as number)), matrix.shape);
-  });
+  const squares = tidy(() => meanSquares(inputs).toArray());
+  const [, columns] = weightMatrixShape(weight.shape);
+  if (squares.length !== columns) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `the weight takes ${columns} inputs, but moments are of ${squares.length}`);
+  }
+  return weightsTimesInputs(weight, squares.map(Math.sqrt));
 }
 
 /**

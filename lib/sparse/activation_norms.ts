@@ -2,7 +2,8 @@
 import { UsmLiteError } from "../errors.js";
 import { keep } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
-import { weightMatrix, weightOfMatrix } from "../quant/weight_matrix.js";
+import { weightOfMatrix } from "../quant/weight_matrix.js";
+import { weightsTimesInputs } from "./wanda_score.js";
 
 /**
  * Sums of the squares of each input over all frames that were observed.
@@ -44,10 +45,8 @@ export class ActivationNorms {
     if (!norms?.some((norm) => norm > 0)) {
       throw new UsmLiteError("INVALID_ARGUMENT", `no inputs of "${name}" were observed before its mask was due; Wanda is for linear layers, from the second step on`);
     }
-    using matrix = weightMatrix(weight);
-    const scores = matrix.toArray().map((value, i) => Math.abs(value) * (norms[i % norms.length] as number));
-    using result = Tensor.from(scores, matrix.shape);
-    return weightOfMatrix(result, weight.shape);
+    using scores = weightsTimesInputs(weight, norms);
+    return weightOfMatrix(scores, weight.shape);
   }
 
   /** Forgets what was observed. */
