@@ -22,7 +22,7 @@ void launch_few_tokens(const MatmulArguments& arguments, const FewTokensPlan& pl
                           .grid_z = 1,
                           .threads = static_cast<unsigned>(plan.threads()),
                           .shared_bytes = few_tokens_shared_bytes(arguments.weight, plan, tile, stages),
-                          .overlaps_previous = gpu_properties().compute_capability >= 90};
+                          .overlaps_previous = kernels_take_turns()};
   switch (tile) {
     case 8: return launch(few_tokens_kernel<C, A, kSparse, 8>, shape, stream, arguments, plan, stages);
     case 16: return launch(few_tokens_kernel<C, A, kSparse, 16>, shape, stream, arguments, plan, stages);
