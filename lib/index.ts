@@ -124,6 +124,7 @@ export {
 export { DeviceTensor, type DeviceType } from "./device/device_tensor.js";
 export { DeviceWeight, type ArrangedBytes, type Arithmetic, type DeviceWeightOptions } from "./device/device_weight.js";
 export { deviceMatmul } from "./device/device_matmul.js";
+export { deviceCtcLoss, deviceScaleSequences, deviceWeightedSum, type DeviceCtcLoss, type DeviceCtcLossOptions } from "./device/ctc_loss.js";
 export { deviceLinear, quantizeRows, type DeviceActivation, type DeviceLinearOptions, type QuantizedRows } from "./device/device_linear.js";
 export { pullModel, type PullOptions } from "./hub/pull.js";
 export type { CtcNetwork, SequenceToSequenceNetwork, SpeechNetwork, TransducerNetwork } from "./models/speech_network.js";

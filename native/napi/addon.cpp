@@ -58,6 +58,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_device_linear(exports);
   define_device_encoder(env, exports);
   define_device_recording(env, exports);
+  define_device_ctc(exports);
 #endif
   return exports;
 }

@@ -42,5 +42,6 @@ void define_device_weight(Napi::Object exports);
 void define_device_linear(Napi::Object exports);
 void define_device_encoder(Napi::Env env, Napi::Object exports);
 void define_device_recording(Napi::Env env, Napi::Object exports);
+void define_device_ctc(Napi::Object exports);
 
 }  // namespace usmlite::binding

@@ -1,0 +1,278 @@
+// A block takes an utterance and goes from frame to frame: its threads share the states, and meet once a frame. Frames are taken
+// relative to the largest state of the frame before, so float32 keeps its precision however long the utterance is. All that frames
+// can do on their own, softmax and gradient, is in kernels of its own.
+#include "cuda/block_reduction.cuh"
+#include "cuda/ctc_loss_kernels.hpp"
+#include "cuda/element.cuh"
+#include "cuda/launch.hpp"
+
+namespace usmlite::cuda {
+namespace {
+
+constexpr int kWarpsPerBlock = 4;  // where a warp takes a frame
+constexpr int kRecursionThreads = 256, kRecursionWarps = kRecursionThreads / 32;
+constexpr int kGradientThreads = 128, kGradientWarps = kGradientThreads / 32;
+constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+// Logarithm of an impossible state. Finite, so that differences of two are not NaN; below any sum of possible ones.
+constexpr float kNever = -1e30f;
+constexpr float kLowestLogProbability = -1e20f;
+constexpr uint32_t kInfinity = 0x7f800000u, kNotANumber = 0x7fc00000u;
+
+__device__ __forceinline__ float exponential(float x) { return ptx::exponential_base_2(x * kLog2E); }
+__device__ __forceinline__ float logarithm(float x) { return kLn2 * ptx::logarithm_base_2(x); }
+__device__ __forceinline__ bool is_finite(float x) { return (ptx::bits_of(x) & kInfinity) != kInfinity; }
+
+__device__ __forceinline__ float log_add(float a, float b, float c) {
+  const float high = fmaxf(fmaxf(a, b), c);
+  return high + logarithm(exponential(a - high) + exponential(b - high) + exponential(c - high));
+}
+
+/// One utterance of the batch.
+struct Utterance {
+  int64_t first_frame;
+  int frames;
+  const CtcLabel* labels;
+  int count, states;
+
+  __device__ __forceinline__ Utterance(const CtcLossArguments& a, int sequence)
+      : first_frame(a.sequences.offsets[sequence]), frames(static_cast<int>(a.sequences.offsets[sequence + 1] - first_frame)),
+        labels(a.labels + a.label_offsets[sequence]), count(a.label_offsets[sequence + 1] - a.label_offsets[sequence]),
+        states(2 * count + 1) {}
+  /// Whether a path may come to state s from s - 2.
+  __device__ __forceinline__ bool skips_to(int s) const {
+    return s % 2 == 1 && s >= 3 && s < states && labels[s / 2].token != labels[s / 2 - 1].token;
+  }
+};
+
+template <typename T> __global__ void __launch_bounds__(32 * kWarpsPerBlock) emissions_kernel(const CtcLossArguments a) {
+  ptx::take_turn();
+  const Utterance utterance(a, static_cast<int>(blockIdx.y));
+  const int frame = static_cast<int>(blockIdx.x) * kWarpsPerBlock + ptx::warp_id();
+  if (frame >= utterance.frames) return;
+  const int64_t row = utterance.first_frame + frame;
+  const int lane = ptx::lane_id();
+  const auto* logits = static_cast<const typename Element<T>::Type*>(a.logits) + row * a.logits_stride;
+  float largest = kNever, not_finite = 0.0f;
+  for (int v = lane; v < a.vocabulary; v += 32) {
+    const float x = Element<T>::load(logits + v);
+    if (!is_finite(x)) not_finite = 1.0f;
+    largest = fmaxf(largest, x);
+  }
+  largest = warp_reduce(largest, Larger{});
+  not_finite = warp_reduce(not_finite, Larger{});
+  float sum = 0.0f;
+  for (int v = lane; v < a.vocabulary; v += 32) sum += exponential(Element<T>::load(logits + v) - largest);
+  sum = warp_reduce(sum, Sum{});
+  const float normaliser = not_finite != 0.0f ? ptx::float_of(kNotANumber) : largest + logarithm(sum);
+  if (lane == 0) a.normalisers[row] = normaliser;
+  float* emissions = a.emissions + row * a.emissions_stride;
+  for (int i = lane; i <= utterance.count; i += 32) {
+    const int token = i == 0 ? a.blank : utterance.labels[i - 1].token;
+    emissions[i] = fmaxf(Element<T>::load(logits + token) - normaliser, kLowestLogProbability);
+  }
+}
+
+/// Shared memory of the recursions: two rows of states with two impossible ones in front and behind, 0 or kNever for each
+/// state (what a path that skips a blank adds), and two rows of the warps' largest values.
+struct RecursionMemory {
+  int stride;
+  float* begin;
+
+  __device__ __forceinline__ explicit RecursionMemory(int longest_transcript)
+      : stride(2 * longest_transcript + 5), begin(reinterpret_cast<float*>(shared_memory())) {}
+  __device__ __forceinline__ float* row(int which) const { return begin + which * stride + 2; }
+  __device__ __forceinline__ float* skip() const { return begin + 2 * stride + 2; }
+  __device__ __forceinline__ float* largest(int which) const { return begin + 3 * stride + which * kRecursionWarps; }
+
+  /// Fills `skip`, and the impossible states in front of and behind the others.
+  __device__ __forceinline__ void prepare(const Utterance& utterance) const {
+    const int thread = static_cast<int>(threadIdx.x), states = utterance.states;
+    for (int s = thread; s < states + 2; s += kRecursionThreads) skip()[s] = utterance.skips_to(s) ? 0.0f : kNever;
+    if (thread < 2) {
+      for (int which = 0; which < 2; ++which) row(which)[-1 - thread] = row(which)[states + thread] = kNever;
+    }
+  }
+  /// To be called by all threads before they meet.
+  __device__ __forceinline__ void publish_largest(int which, float value) const {
+    value = warp_reduce(value, Larger{});
+    const int warp = ptx::warp_id();
+    if (ptx::lane_id() == 0) largest(which)[warp] = value;
+  }
+  /// After they have met.
+  __device__ __forceinline__ float read_largest(int which) const {
+    float value = largest(which)[0];
+    for (int warp = 1; warp < kRecursionWarps; ++warp) value = fmaxf(value, largest(which)[warp]);
+    return value;
+  }
+};
+
+/// The state's column of emissions.
+__device__ __forceinline__ int emission_of(int s) { return s % 2 == 1 ? s / 2 + 1 : 0; }
+
+__global__ void __launch_bounds__(kRecursionThreads) forward_kernel(const CtcLossArguments a) {
+  ptx::take_turn();
+  const int sequence = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
+  const Utterance utterance(a, sequence);
+  const RecursionMemory memory(a.longest_transcript);
+  float not_finite = 0.0f;
+  for (int t = thread; t < utterance.frames; t += kRecursionThreads) {
+    if (!is_finite(a.normalisers[utterance.first_frame + t])) not_finite = 1.0f;
+  }
+  not_finite = block_reduce<kRecursionWarps>(not_finite, memory.largest(1), Larger{});
+  const bool infeasible = utterance.frames < a.minimum_frames[sequence];
+  if (not_finite != 0.0f || infeasible || utterance.frames == 0) {
+    if (thread == 0) a.losses[sequence] = not_finite != 0.0f ? ptx::float_of(kNotANumber) : infeasible ? ptx::float_of(kInfinity) : 0.0f;
+    return;
+  }
+  const int states = utterance.states;
+  const float* emissions = a.emissions + utterance.first_frame * a.emissions_stride;
+  float* alpha = a.alpha + utterance.first_frame * a.alpha_stride;
+  memory.prepare(utterance);
+  float largest = kNever;
+  for (int s = thread; s < states; s += kRecursionThreads) {
+    const float value = s < 2 ? emissions[emission_of(s)] : kNever;
+    memory.row(0)[s] = alpha[s] = value;
+    largest = fmaxf(largest, value);
+  }
+  memory.publish_largest(0, largest);
+  ptx::block_sync();
+  double scale = 0.0;  // sum of what frames were taken relative to
+  for (int t = 1; t < utterance.frames; ++t) {
+    emissions += a.emissions_stride;
+    alpha += a.alpha_stride;
+    const float shift = memory.read_largest((t - 1) % 2);
+    scale += static_cast<double>(shift);
+    const float* before = memory.row((t - 1) % 2);
+    float* now = memory.row(t % 2);
+    largest = kNever;
+    for (int s = thread; s < states; s += kRecursionThreads) {
+      const float value = log_add(before[s], before[s - 1], before[s - 2] + memory.skip()[s]) - shift + emissions[emission_of(s)];
+      now[s] = alpha[s] = value;
+      largest = fmaxf(largest, value);
+    }
+    memory.publish_largest(t % 2, largest);
+    ptx::block_sync();
+  }
+  if (thread == 0) {
+    const float* last = memory.row((utterance.frames - 1) % 2) + states - 1;  // states -1 and -2 are impossible ones
+    a.losses[sequence] = static_cast<float>(-(scale + static_cast<double>(log_add(last[0], last[-1], kNever))));
+  }
+}
+
+__global__ void __launch_bounds__(kRecursionThreads) backward_kernel(const CtcLossArguments a) {
+  ptx::take_turn();
+  const int sequence = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
+  const Utterance utterance(a, sequence);
+  if (utterance.frames == 0 || !is_finite(a.losses[sequence])) return;
+  const int states = utterance.states;
+  const RecursionMemory memory(a.longest_transcript);
+  const float* emissions = a.emissions + (utterance.first_frame + utterance.frames - 1) * a.emissions_stride;
+  float* alpha = a.alpha + (utterance.first_frame + utterance.frames - 1) * a.alpha_stride;
+  memory.prepare(utterance);
+  // A row holds the paths that are in a state at frame t, from there to the end: what the frame emits included.
+  float largest = kNever;
+  for (int s = thread; s < states; s += kRecursionThreads) {
+    const float beta = s >= states - 2 ? 0.0f : kNever, value = beta + emissions[emission_of(s)];
+    alpha[s] += beta;
+    memory.row(0)[s] = value;
+    largest = fmaxf(largest, value);
+  }
+  memory.publish_largest(0, largest);
+  ptx::block_sync();
+  for (int step = 1; step < utterance.frames; ++step) {
+    emissions -= a.emissions_stride;
+    alpha -= a.alpha_stride;
+    const float shift = memory.read_largest((step - 1) % 2);
+    const float* next = memory.row((step - 1) % 2);
+    float* now = memory.row(step % 2);
+    largest = kNever;
+    for (int s = thread; s < states; s += kRecursionThreads) {
+      const float beta = log_add(next[s], next[s + 1], next[s + 2] + memory.skip()[s + 2]) - shift;
+      const float value = beta + emissions[emission_of(s)];
+      alpha[s] += beta;
+      now[s] = value;
+      largest = fmaxf(largest, value);
+    }
+    memory.publish_largest(step % 2, largest);
+    ptx::block_sync();
+  }
+}
+
+/// A block takes a frame.
+template <typename T>
+__global__ void __launch_bounds__(kGradientThreads) gradient_kernel(const CtcLossArguments a, void* gradients) {
+  ptx::take_turn();
+  const int sequence = static_cast<int>(blockIdx.y), thread = static_cast<int>(threadIdx.x);
+  const Utterance utterance(a, sequence);
+  if (static_cast<int>(blockIdx.x) >= utterance.frames) return;
+  const int64_t row = utterance.first_frame + blockIdx.x;
+  auto* gradient = static_cast<typename Element<T>::Type*>(gradients) + row * a.logits_stride;
+  const float loss = a.losses[sequence];
+  if (!is_finite(loss)) {
+    const float value = loss != loss ? loss : 0.0f;
+    for (int v = thread; v < a.vocabulary; v += kGradientThreads) Element<T>::store(gradient + v, value);
+    return;
+  }
+  const auto* logits = static_cast<const typename Element<T>::Type*>(a.logits) + row * a.logits_stride;
+  const float normaliser = a.normalisers[row];
+  const auto probability = [&](int token) { return exponential(Element<T>::load(logits + token) - normaliser); };
+  for (int v = thread; v < a.vocabulary; v += kGradientThreads) Element<T>::store(gradient + v, probability(v));
+
+  // The posterior of a state is what alpha and beta make together, normalised over the states of the frame.
+  float* shared = reinterpret_cast<float*>(shared_memory());
+  const float* states = a.alpha + row * a.alpha_stride;
+  float largest = 2.0f * kNever;
+  for (int s = thread; s < utterance.states; s += kGradientThreads) largest = fmaxf(largest, states[s]);
+  largest = block_reduce<kGradientWarps>(largest, shared, Larger{});
+  float labels = 0.0f, blanks = 0.0f;
+  for (int s = thread; s < utterance.states; s += kGradientThreads) (s % 2 == 1 ? labels : blanks) += exponential(states[s] - largest);
+  labels = block_reduce<kGradientWarps>(labels, shared + kGradientWarps, Sum{});
+  blanks = block_reduce<kGradientWarps>(blanks, shared + 2 * kGradientWarps, Sum{});  // all threads have stored their softmax by now
+  const float inverse = 1.0f / (labels + blanks);
+  if (thread == 0) Element<T>::store(gradient + a.blank, probability(a.blank) - blanks * inverse);
+  for (int i = thread; i < utterance.count; i += kGradientThreads) {
+    if (!utterance.labels[i].is_first) continue;
+    float posterior = 0.0f;
+    for (int place = i; place >= 0; place = utterance.labels[place].next) posterior += exponential(states[2 * place + 1] - largest);
+    const int token = utterance.labels[i].token;
+    Element<T>::store(gradient + token, probability(token) - posterior * inverse);
+  }
+}
+
+LaunchShape frames_shape(const CtcLossArguments& a, int frames_per_block, unsigned threads, size_t shared_bytes) {
+  const auto blocks = static_cast<unsigned>((a.sequences.longest + frames_per_block - 1) / frames_per_block);
+  return {blocks, static_cast<unsigned>(a.sequences.count), 1, threads, shared_bytes, 1, kernels_take_turns()};
+}
+
+LaunchShape recursion_shape(const CtcLossArguments& a) {
+  return {static_cast<unsigned>(a.sequences.count), 1, 1, kRecursionThreads, ctc_recursion_shared_bytes(a.longest_transcript), 1,
+          kernels_take_turns()};
+}
+
+}  // namespace
+
+size_t ctc_recursion_shared_bytes(int longest_transcript) {
+  return (3 * (2 * static_cast<size_t>(longest_transcript) + 5) + 2 * kRecursionWarps) * sizeof(float);
+}
+
+void ctc_emissions(const CtcLossArguments& a, StreamHandle stream) {
+  if (a.sequences.longest == 0) return;
+  launch(a.type == DeviceType::kFloat32 ? emissions_kernel<Float32> : emissions_kernel<BFloat16>,
+         frames_shape(a, kWarpsPerBlock, 32 * kWarpsPerBlock, 0), stream, a);
+}
+
+void ctc_forward(const CtcLossArguments& a, StreamHandle stream) {
+  if (a.sequences.count > 0) launch(forward_kernel, recursion_shape(a), stream, a);
+}
+
+void ctc_backward(const CtcLossArguments& a, StreamHandle stream) {
+  if (a.sequences.longest > 0) launch(backward_kernel, recursion_shape(a), stream, a);
+}
+
+void ctc_gradient(const CtcLossArguments& a, void* gradient, StreamHandle stream) {
+  if (a.sequences.longest == 0) return;
+  launch(a.type == DeviceType::kFloat32 ? gradient_kernel<Float32> : gradient_kernel<BFloat16>,
+         frames_shape(a, 1, kGradientThreads, 3 * kGradientWarps * sizeof(float)), stream, a, gradient);
+}
+
+}  // namespace usmlite::cuda
