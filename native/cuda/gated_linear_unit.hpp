@@ -6,5 +6,8 @@ namespace usmlite::cuda {
 
 /// y = x[:, :channels] * sigmoid(x[:, channels:]). x (frames, 2 channels), y (frames, channels): 16-bit floats of one type.
 void gated_linear_unit(const DeviceTensor& x, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
+/// From the gradient (frames, channels) of y, that of x (frames, 2 channels).
+void gated_linear_unit_backward(const DeviceTensor& x, const DeviceTensor& gradient, const DeviceTensor& gradient_x,
+                                const std::shared_ptr<Stream>& stream);
 
 }  // namespace usmlite::cuda

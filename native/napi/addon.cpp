@@ -56,7 +56,9 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_device_tensor(exports);
   define_device_weight(exports);
   define_device_linear(exports);
-  define_device_encoder(env, exports);
+  define_device_sequences(env, exports);
+  define_device_encoder(exports);
+  define_device_elementwise(exports);
   define_device_recording(env, exports);
   define_device_ctc(exports);
 #endif

@@ -11,6 +11,7 @@
 #include "cuda/swap_column_axes.hpp"
 #include "napi/arguments.hpp"
 #include "napi/cuda_handles.hpp"
+#include "napi/cuda_operands.hpp"
 #include "napi/groups.hpp"
 
 namespace usmlite::binding {
@@ -18,105 +19,6 @@ namespace {
 
 using cuda::DeviceTensor;
 using cuda::DeviceType;
-
-/// Checked operands: tensors on the GPU of the shape and type that an operation needs.
-class Operands {
- public:
-  Operands(const Arguments& arguments, const Napi::CallbackInfo& info) : arguments_(arguments), info_(info) {}
-
-  /// A matrix of 16-bit floats.
-  const DeviceTensor& floats(size_t index, const char* name) { return held(index, name, false); }
-  /// The same, of the type and shape of another.
-  const DeviceTensor& like(size_t index, const char* name, const DeviceTensor& other, std::vector<int64_t> shape) {
-    const DeviceTensor& tensor = held(index, name, false);
-    if (tensor.type() != other.type()) {
-      arguments_.fail(std::string(name) + " is " + cuda::name_of(tensor.type()) + "; it must be " + cuda::name_of(other.type()) +
-                      " like the others");
-    }
-    check_shape(tensor, name, shape);
-    return tensor;
-  }
-  /// float32 weights.
-  const DeviceTensor& weights(size_t index, const char* name, std::vector<int64_t> shape) {
-    const DeviceTensor& tensor = held(index, name, true);
-    check_shape(tensor, name, shape);
-    return tensor;
-  }
-  const DeviceTensor* optional_weights(size_t index, const char* name, std::vector<int64_t> shape) {
-    return arguments_.has(index) ? &weights(index, name, std::move(shape)) : nullptr;
-  }
-  /// Sequences that cover `frames` rows.
-  cuda::PackedSequences sequences(size_t index, int64_t frames, const std::shared_ptr<cuda::Stream>& stream) {
-    sequences_ = DeviceSequencesObject::from(arguments_, info_[index], "sequences");
-    if (sequences_->frames() != frames) {
-      arguments_.fail("the sequences have " + std::to_string(sequences_->frames()) + " frames but x has " + std::to_string(frames));
-    }
-    return sequences_->use_on(stream);
-  }
-
- private:
-  const DeviceTensor& held(size_t index, const char* name, bool wide) {
-    held_.push_back(DeviceTensorObject::from(arguments_, info_[index], name));
-    const DeviceTensor& tensor = *held_.back();
-    const bool is_half = tensor.type() == DeviceType::kBFloat16 || tensor.type() == DeviceType::kFloat16;
-    if (wide ? tensor.type() != DeviceType::kFloat32 : !is_half) {
-      arguments_.fail(std::string(name) + " is " + cuda::name_of(tensor.type()) + "; it must be " +
-                      (wide ? "float32" : "bfloat16 or float16"));
-    }
-    return tensor;
-  }
-  void check_shape(const DeviceTensor& tensor, const char* name, const std::vector<int64_t>& shape) const {
-    if (tensor.shape() != shape) {
-      arguments_.fail(std::string(name) + " must have shape " + shape_text(shape) + " but has " + shape_text(tensor.shape()));
-    }
-  }
-
-  const Arguments& arguments_;
-  const Napi::CallbackInfo& info_;
-  std::vector<std::shared_ptr<DeviceTensor>> held_;
-  std::shared_ptr<cuda::DeviceSequences> sequences_;
-};
-
-std::vector<int32_t> offsets_argument(const Arguments& arguments, size_t index) {
-  const Tensor& offsets = arguments.tensor(index, "offsets", DType::kInt32, {kAny});
-  const int64_t frames = offsets.count() ? offsets.i32()[offsets.count() - 1] : 0;
-  arguments.offsets(index, "offsets", frames);
-  return {offsets.i32(), offsets.i32() + offsets.count()};
-}
-
-// deviceSequencesCreate(offsets int32 (sequences + 1), stream?)
-Napi::Value sequences_create(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "DeviceSequences", 1);
-  return DeviceSequencesObject::wrap(
-      info.Env(), std::make_shared<cuda::DeviceSequences>(offsets_argument(arguments, 0), stream_argument(arguments, info, 1)));
-}
-
-// deviceSequencesRefill(sequences, offsets int32 (sequences + 1), stream?): other sequences, none longer than what there is room for
-Napi::Value sequences_refill(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "DeviceSequences.refill", 2);
-  const auto sequences = DeviceSequencesObject::from(arguments, info[0], "sequences");
-  const std::vector<int32_t> offsets = offsets_argument(arguments, 1);
-  bool fits = offsets.size() == sequences->offsets().size() && offsets.back() <= sequences->frames();
-  for (size_t i = 1; fits && i < offsets.size(); ++i) fits = offsets[i] - offsets[i - 1] <= sequences->longest();
-  if (!fits) {
-    arguments.fail("there is room for " + std::to_string(sequences->count()) + " sequences of at most " +
-                   std::to_string(sequences->longest()) + " frames, " + std::to_string(sequences->frames()) + " in all");
-  }
-  sequences->refill(offsets, stream_argument(arguments, info, 2));
-  return info.Env().Undefined();
-}
-
-// deviceSequencesShorten(sequences, kernel, stride, padding, stream?): where they lie after a convolution
-Napi::Value sequences_shorten(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "DeviceSequences.shorten", 4);
-  const auto sequences = DeviceSequencesObject::from(arguments, info[0], "sequences");
-  const auto number = [&](size_t index, const char* name, int64_t least) {
-    return static_cast<int>(arguments.integer(index, name, least, 1 << 16));
-  };
-  const cuda::Shortening shortening{number(1, "kernel", 1), number(2, "stride", 1), number(3, "padding", 0)};
-  return DeviceSequencesObject::wrap(
-      info.Env(), std::make_shared<cuda::DeviceSequences>(*sequences, shortening, stream_argument(arguments, info, 4)));
-}
 
 // deviceLayerNorm(x, weight, bias?, epsilon, stream?)
 Napi::Value layer_norm(const Napi::CallbackInfo& info) {
@@ -255,13 +157,6 @@ Napi::Value swap_column_axes(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(y));
 }
 
-int64_t head_dimension(const Arguments& arguments, const DeviceTensor& x, int64_t heads) {
-  if (x.columns() % heads != 0) {
-    arguments.fail("x must hold " + std::to_string(heads) + " heads of equal size but has shape " + shape_text(x.shape()));
-  }
-  return x.columns() / heads;
-}
-
 // deviceRotateHeads(x, heads, theta, sequences, stream?): in place
 Napi::Value rotate_heads(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceRotateHeads", 4);
@@ -307,11 +202,7 @@ Napi::Value attention(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-void define_device_encoder(Napi::Env env, Napi::Object exports) {
-  DeviceSequencesObject::define(env, exports, "DeviceSequencesHandle");
-  define<sequences_create>(exports, "deviceSequencesCreate");
-  define<sequences_refill>(exports, "deviceSequencesRefill");
-  define<sequences_shorten>(exports, "deviceSequencesShorten");
+void define_device_encoder(Napi::Object exports) {
   define<plane_convolution>(exports, "devicePlaneConvolution");
   define<swap_column_axes>(exports, "deviceSwapColumnAxes");
   define<layer_norm>(exports, "deviceLayerNorm");

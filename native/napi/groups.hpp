@@ -40,7 +40,9 @@ void define_gpu(Napi::Env env, Napi::Object exports);
 void define_device_tensor(Napi::Object exports);
 void define_device_weight(Napi::Object exports);
 void define_device_linear(Napi::Object exports);
-void define_device_encoder(Napi::Env env, Napi::Object exports);
+void define_device_sequences(Napi::Env env, Napi::Object exports);
+void define_device_encoder(Napi::Object exports);
+void define_device_elementwise(Napi::Object exports);
 void define_device_recording(Napi::Env env, Napi::Object exports);
 void define_device_ctc(Napi::Object exports);
 

@@ -1,0 +1,11 @@
+// Elementwise arithmetic.
+#pragma once
+#include "cuda/device_tensor.hpp"
+
+namespace usmlite::cuda {
+
+/// sum = a x + b y, in float32; `sum` may be x or y. Float tensors of one type and shape.
+void scaled_sum(const DeviceTensor& x, float a, const DeviceTensor& y, float b, const DeviceTensor& sum,
+                const std::shared_ptr<Stream>& stream);
+
+}  // namespace usmlite::cuda

@@ -1,0 +1,87 @@
+// Checked operands of operations on the GPU.
+#pragma once
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "napi/cuda_handles.hpp"
+
+namespace usmlite::binding {
+
+/// Tensors on the GPU of the shape and type that an operation needs.
+class Operands {
+ public:
+  Operands(const Arguments& arguments, const Napi::CallbackInfo& info) : arguments_(arguments), info_(info) {}
+
+  /// A matrix of 16-bit floats.
+  const cuda::DeviceTensor& floats(size_t index, const char* name) { return held(index, name, Floats::kHalf); }
+  /// A matrix or vector of 16-bit floats or float32.
+  const cuda::DeviceTensor& any_floats(size_t index, const char* name) { return held(index, name, Floats::kAny); }
+  /// Floats of the type and shape of another.
+  const cuda::DeviceTensor& like(size_t index, const char* name, const cuda::DeviceTensor& other) {
+    return like(index, name, other, other.shape());
+  }
+  /// Floats of the type of another.
+  const cuda::DeviceTensor& like(size_t index, const char* name, const cuda::DeviceTensor& other, std::vector<int64_t> shape) {
+    const cuda::DeviceTensor& tensor = held(index, name, Floats::kAny);
+    if (tensor.type() != other.type()) {
+      arguments_.fail(std::string(name) + " is " + cuda::name_of(tensor.type()) + "; it must be " + cuda::name_of(other.type()) +
+                      " like the others");
+    }
+    check_shape(tensor, name, shape);
+    return tensor;
+  }
+  /// float32 weights.
+  const cuda::DeviceTensor& weights(size_t index, const char* name, std::vector<int64_t> shape) {
+    const cuda::DeviceTensor& tensor = held(index, name, Floats::kWide);
+    check_shape(tensor, name, shape);
+    return tensor;
+  }
+  const cuda::DeviceTensor* optional_weights(size_t index, const char* name, std::vector<int64_t> shape) {
+    return arguments_.has(index) ? &weights(index, name, std::move(shape)) : nullptr;
+  }
+  /// Sequences that cover `frames` rows.
+  cuda::PackedSequences sequences(size_t index, int64_t frames, const std::shared_ptr<cuda::Stream>& stream) {
+    sequences_ = DeviceSequencesObject::from(arguments_, info_[index], "sequences");
+    if (sequences_->frames() != frames) {
+      arguments_.fail("the sequences have " + std::to_string(sequences_->frames()) + " frames but x has " + std::to_string(frames));
+    }
+    return sequences_->use_on(stream);
+  }
+
+ private:
+  enum class Floats : uint8_t { kHalf, kWide, kAny };
+
+  const cuda::DeviceTensor& held(size_t index, const char* name, Floats floats) {
+    held_.push_back(DeviceTensorObject::from(arguments_, info_[index], name));
+    const cuda::DeviceTensor& tensor = *held_.back();
+    const bool is_half = tensor.type() == cuda::DeviceType::kBFloat16 || tensor.type() == cuda::DeviceType::kFloat16;
+    const bool is_wide = tensor.type() == cuda::DeviceType::kFloat32;
+    if (!(is_half && floats != Floats::kWide) && !(is_wide && floats != Floats::kHalf)) {
+      arguments_.fail(std::string(name) + " is " + cuda::name_of(tensor.type()) + "; it must be " +
+                      (floats == Floats::kWide ? "float32" : floats == Floats::kHalf ? "bfloat16 or float16" : "float32, bfloat16 or float16"));
+    }
+    return tensor;
+  }
+  void check_shape(const cuda::DeviceTensor& tensor, const char* name, const std::vector<int64_t>& shape) const {
+    if (tensor.shape() != shape) {
+      arguments_.fail(std::string(name) + " must have shape " + shape_text(shape) + " but has " + shape_text(tensor.shape()));
+    }
+  }
+
+  const Arguments& arguments_;
+  const Napi::CallbackInfo& info_;
+  std::vector<std::shared_ptr<cuda::DeviceTensor>> held_;
+  std::shared_ptr<cuda::DeviceSequences> sequences_;
+};
+
+/// Values of each of `heads` heads of a row.
+inline int64_t head_dimension(const Arguments& arguments, const cuda::DeviceTensor& x, int64_t heads) {
+  if (x.columns() % heads != 0) {
+    arguments.fail("x must hold " + std::to_string(heads) + " heads of equal size but has shape " + shape_text(x.shape()));
+  }
+  return x.columns() / heads;
+}
+
+}  // namespace usmlite::binding

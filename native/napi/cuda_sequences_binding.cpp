@@ -1,0 +1,60 @@
+// Where packed sequences lie, on the GPU.
+#include "cuda/packed_sequences.hpp"
+#include "napi/arguments.hpp"
+#include "napi/cuda_handles.hpp"
+#include "napi/groups.hpp"
+
+namespace usmlite::binding {
+namespace {
+
+std::vector<int32_t> offsets_argument(const Arguments& arguments, size_t index) {
+  const Tensor& offsets = arguments.tensor(index, "offsets", DType::kInt32, {kAny});
+  const int64_t frames = offsets.count() ? offsets.i32()[offsets.count() - 1] : 0;
+  arguments.offsets(index, "offsets", frames);
+  return {offsets.i32(), offsets.i32() + offsets.count()};
+}
+
+// deviceSequencesCreate(offsets int32 (sequences + 1), stream?)
+Napi::Value sequences_create(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceSequences", 1);
+  return DeviceSequencesObject::wrap(
+      info.Env(), std::make_shared<cuda::DeviceSequences>(offsets_argument(arguments, 0), stream_argument(arguments, info, 1)));
+}
+
+// deviceSequencesRefill(sequences, offsets int32 (sequences + 1), stream?): other sequences, none longer than what there is room for
+Napi::Value sequences_refill(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceSequences.refill", 2);
+  const auto sequences = DeviceSequencesObject::from(arguments, info[0], "sequences");
+  const std::vector<int32_t> offsets = offsets_argument(arguments, 1);
+  bool fits = offsets.size() == sequences->offsets().size() && offsets.back() <= sequences->frames();
+  for (size_t i = 1; fits && i < offsets.size(); ++i) fits = offsets[i] - offsets[i - 1] <= sequences->longest();
+  if (!fits) {
+    arguments.fail("there is room for " + std::to_string(sequences->count()) + " sequences of at most " +
+                   std::to_string(sequences->longest()) + " frames, " + std::to_string(sequences->frames()) + " in all");
+  }
+  sequences->refill(offsets, stream_argument(arguments, info, 2));
+  return info.Env().Undefined();
+}
+
+// deviceSequencesShorten(sequences, kernel, stride, padding, stream?): where they lie after a convolution
+Napi::Value sequences_shorten(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceSequences.shorten", 4);
+  const auto sequences = DeviceSequencesObject::from(arguments, info[0], "sequences");
+  const auto number = [&](size_t index, const char* name, int64_t least) {
+    return static_cast<int>(arguments.integer(index, name, least, 1 << 16));
+  };
+  const cuda::Shortening shortening{number(1, "kernel", 1), number(2, "stride", 1), number(3, "padding", 0)};
+  return DeviceSequencesObject::wrap(
+      info.Env(), std::make_shared<cuda::DeviceSequences>(*sequences, shortening, stream_argument(arguments, info, 4)));
+}
+
+}  // namespace
+
+void define_device_sequences(Napi::Env env, Napi::Object exports) {
+  DeviceSequencesObject::define(env, exports, "DeviceSequencesHandle");
+  define<sequences_create>(exports, "deviceSequencesCreate");
+  define<sequences_refill>(exports, "deviceSequencesRefill");
+  define<sequences_shorten>(exports, "deviceSequencesShorten");
+}
+
+}  // namespace usmlite::binding
