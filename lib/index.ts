@@ -71,7 +71,7 @@ export { logSoftmax, softmax } from "./ops/softmax.js";
 export { planBatches, type BatchingOptions } from "./data/batching.js";
 export { FeatureCache, type Features, type PrepareOptions } from "./data/feature_cache.js";
 export { noiseAugment, type NoiseAugmentOptions } from "./data/noise_augment.js";
-export { specAugment, type SpecAugmentOptions } from "./data/spec_augment.js";
+export { specAugment, specAugmentMasks, type SpecAugmentMasks, type SpecAugmentOptions } from "./data/spec_augment.js";
 export { SpeechBatches, type SpeechBatchesOptions } from "./data/speech_batches.js";
 export { trainLanguageModel } from "./decode/kneser_ney.js";
 export { readLanguageModel, writeLanguageModel } from "./decode/ngram_file.js";
@@ -124,6 +124,9 @@ export {
 export { DeviceTensor, type DeviceType } from "./device/device_tensor.js";
 export { DeviceWeight, type ArrangedBytes, type Arithmetic, type DeviceWeightOptions } from "./device/device_weight.js";
 export { deviceMatmul } from "./device/device_matmul.js";
+export { deviceCtcBestPath } from "./device/ctc_best_path.js";
+export { DeviceLogMel, type Framing } from "./device/device_log_mel.js";
+export { deviceSpecAugment } from "./device/spec_augment.js";
 export { deviceCtcLoss, deviceScaleSequences, deviceWeightedSum, type DeviceCtcLoss, type DeviceCtcLossOptions } from "./device/ctc_loss.js";
 export { deviceLinear, quantizeRows, type DeviceActivation, type DeviceLinearOptions, type QuantizedRows } from "./device/device_linear.js";
 export { pullModel, type PullOptions } from "./hub/pull.js";

@@ -1,4 +1,5 @@
 /** From samples to what a network takes. */
+import type { DeviceTensor } from "../device/device_tensor.js";
 import type { Tensor } from "../tensor/tensor.js";
 
 export interface FrontEndConfig {
@@ -28,4 +29,10 @@ export interface FrontEnd {
    * @returns float32 (frames, featureSize)
    */
   features(samples: Float32Array): Tensor;
+  /**
+   * The same of several utterances, computed on the GPU; absent where that cannot be.
+   * @returns float32 (frames of all utterances, featureSize), packed
+   * @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY
+   */
+  featuresOnGpu?(utterances: readonly Float32Array[]): DeviceTensor;
 }

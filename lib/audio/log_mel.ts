@@ -1,4 +1,6 @@
 /** The log-mel front end of the `lasr` family (Google's Conformer-CTC). */
+import type { DeviceLogMel } from "../device/device_log_mel.js";
+import type { DeviceTensor } from "../device/device_tensor.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { FrontEnd } from "./front_end.js";
 import { LogMelPlan } from "./log_mel_plan.js";
@@ -64,6 +66,7 @@ export function logMelConfigFrom(json: unknown, source = "preprocessor_config.js
 export class LogMel implements FrontEnd {
   readonly config: LogMelConfig;
   private readonly plan: LogMelPlan;
+  private onGpu: DeviceLogMel | undefined;
 
   /** @throws UsmLiteError BAD_CONFIG when the numbers make no sense together */
   constructor(config: Partial<LogMelConfig> = {}, source = "log-mel configuration") {
@@ -100,5 +103,10 @@ export class LogMel implements FrontEnd {
 
   features(samples: Float32Array): Tensor {
     return this.logMel(samples);
+  }
+
+  featuresOnGpu(utterances: readonly Float32Array[]): DeviceTensor {
+    this.onGpu ??= this.plan.onGpu({ frames: (samples) => this.frames(samples) });
+    return this.onGpu.features(utterances);
   }
 }

@@ -1,4 +1,5 @@
 /** Log-mel energies of overlapping frames, computed natively in float64; every log-mel front end is made of them. */
+import { DeviceLogMel, type Framing } from "../device/device_log_mel.js";
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
@@ -83,5 +84,10 @@ export class LogMelPlan {
   /** Natural logarithms, float32 (frames, featureSize); frame f covers the `windowLength` samples from f * hopLength on. */
   compute(samples: Float32Array): Tensor {
     return new Tensor(native.logMel(this.plan, samples));
+  }
+
+  /** The same on the GPU. @throws UsmLiteError as {@link DeviceLogMel} */
+  onGpu(framing: Framing): DeviceLogMel {
+    return new DeviceLogMel(this.plan, framing);
   }
 }

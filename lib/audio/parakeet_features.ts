@@ -1,4 +1,6 @@
 /** The log-mel front end of NVIDIA's Parakeet models. */
+import type { DeviceLogMel } from "../device/device_log_mel.js";
+import type { DeviceTensor } from "../device/device_tensor.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { FrontEnd, FrontEndConfig } from "./front_end.js";
 import { LogMelPlan } from "./log_mel_plan.js";
@@ -66,6 +68,7 @@ function configOf(numbers: Readonly<Record<string, number>>, fractions: Readonly
  */
 export class ParakeetFeatures implements FrontEnd {
   private readonly plan: LogMelPlan;
+  private onGpu: DeviceLogMel | undefined;
 
   /** @throws UsmLiteError BAD_CONFIG when the numbers make no sense together */
   constructor(
@@ -100,6 +103,13 @@ export class ParakeetFeatures implements FrontEnd {
     padded[before] = samples[0] as number;
     using energies = this.plan.compute(padded.subarray(0, (frames - 1) * hopLength + windowLength));
     return Tensor.from(normalized(energies.toArray(), frames, featureSize), [frames, featureSize]);
+  }
+
+  featuresOnGpu(utterances: readonly Float32Array[]): DeviceTensor {
+    const { windowLength, preemphasis } = this.config;
+    const framing = { before: Math.floor(windowLength / 2), preemphasis, normalisation: { addedDeviation } };
+    this.onGpu ??= this.plan.onGpu({ frames: (samples) => this.frames(samples), ...framing });
+    return this.onGpu.features(utterances);
   }
 }
 

@@ -14,31 +14,44 @@ export interface SpecAugmentOptions {
   readonly timeMaskShare?: number;
 }
 
+type Interval = readonly [begin: number, end: number];
+
+/** What is hidden of an utterance. */
+export interface SpecAugmentMasks {
+  /** Bands of mel bins. */
+  readonly bins: readonly Interval[];
+  /** Stretches of frames. */
+  readonly frames: readonly Interval[];
+}
+
+/** Draws masks for an utterance of `frames` frames; none for one without. */
+export function specAugmentMasks(frames: number, bins: number, random: RandomStream, options: SpecAugmentOptions = {}): SpecAugmentMasks {
+  const { frequencyMasks = 2, frequencyMaskShare = 0.25, timeMasksPerFrame = 0.04, maximumTimeMasks = 20, timeMaskShare = 0.04 } = options;
+  if (frames === 0) return { bins: [], frames: [] };
+  const timeMasks = Math.min(maximumTimeMasks, Math.round(timeMasksPerFrame * frames));
+  const bands = Array.from({ length: frequencyMasks }, () => interval(bins, frequencyMaskShare, random));
+  return { bins: bands, frames: Array.from({ length: timeMasks }, () => interval(frames, timeMaskShare, random)) };
+}
+
 /**
  * Replaces random bands and stretches by the mean of the utterance, in place.
  * @param features (frames, bins) log-mel of one utterance
  */
 export function specAugment(features: Float32Array, bins: number, random: RandomStream, options: SpecAugmentOptions = {}): void {
-  const { frequencyMasks = 2, frequencyMaskShare = 0.25, timeMasksPerFrame = 0.04, maximumTimeMasks = 20, timeMaskShare = 0.04 } = options;
   const frames = features.length / bins;
   if (frames === 0) return;
+  const masks = specAugmentMasks(frames, bins, random, options);
   let sum = 0;
   for (let i = 0; i < features.length; i++) sum += features[i] as number;
   const mean = sum / features.length;
-
-  for (let mask = 0; mask < frequencyMasks; mask++) {
-    const [begin, end] = interval(bins, frequencyMaskShare, random);
+  for (const [begin, end] of masks.bins) {
     for (let frame = 0; frame < frames; frame++) features.fill(mean, frame * bins + begin, frame * bins + end);
   }
-  const timeMasks = Math.min(maximumTimeMasks, Math.round(timeMasksPerFrame * frames));
-  for (let mask = 0; mask < timeMasks; mask++) {
-    const [begin, end] = interval(frames, timeMaskShare, random);
-    features.fill(mean, begin * bins, end * bins);
-  }
+  for (const [begin, end] of masks.frames) features.fill(mean, begin * bins, end * bins);
 }
 
 // A width from 0 to share * extent, then a place for it; both uniform.
-function interval(extent: number, share: number, random: RandomStream): [begin: number, end: number] {
+function interval(extent: number, share: number, random: RandomStream): Interval {
   const width = random.integer(Math.floor(share * extent) + 1);
   const begin = random.integer(extent - width + 1);
   return [begin, begin + width];

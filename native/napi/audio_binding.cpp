@@ -9,6 +9,7 @@
 #include "cpu/log_mel.hpp"
 #include "napi/arguments.hpp"
 #include "napi/groups.hpp"
+#include "napi/log_mel_argument.hpp"
 #include "napi/tensor_binding.hpp"
 
 namespace usmlite::binding {
@@ -70,7 +71,7 @@ Napi::Value log_mel_create(const Napi::CallbackInfo& info) {
 // logMel(plan, samples) -> tensor (frames, melBins)
 Napi::Value log_mel(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "logMel", 2);
-  const auto& plan = unwrap<audio::LogMelPlan>(arguments, info[0], kLogMelTag, "a log-mel plan");
+  const audio::LogMelPlan& plan = log_mel_argument(arguments, info[0]);
   const Samples samples = samples_from(arguments, info[1]);
   Tensor features(DType::kFloat32, {plan.frames(samples.count), plan.settings.mel_bins});
   cpu::log_mel(plan, samples.data, features.dim(0), features.f32());
@@ -165,6 +166,10 @@ Napi::Value audio_decoder_info(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+const audio::LogMelPlan& log_mel_argument(const Arguments& arguments, Napi::Value value) {
+  return unwrap<audio::LogMelPlan>(arguments, value, kLogMelTag, "a log-mel plan");
+}
 
 void define_audio(Napi::Object exports) {
   define<audio_decoder_create>(exports, "audioDecoderCreate");

@@ -1,4 +1,5 @@
-// Connectionist temporal classification on the GPU: loss with gradient, and what reduces the losses of a batch.
+// Connectionist temporal classification on the GPU: loss with gradient, what reduces the losses of a batch, and the best path.
+#include "cuda/ctc_best_path.hpp"
 #include "cuda/ctc_loss.hpp"
 #include "cuda/scale_sequences.hpp"
 #include "napi/arguments.hpp"
@@ -71,6 +72,23 @@ Napi::Value ctc_loss(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// deviceCtcBestPath(logits, blank, stream?): float32 (frames, 3)
+Napi::Value best_path(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceCtcBestPath", 2);
+  const auto logits = DeviceTensorObject::from(arguments, info[0], "logits");
+  if (logits->type() != DeviceType::kBFloat16 && logits->type() != DeviceType::kFloat16) {
+    arguments.fail(std::string("logits are ") + cuda::name_of(logits->type()) + "; they must be bfloat16 or float16");
+  }
+  if (logits->shape().size() != 2 || logits->columns() == 0) {
+    arguments.fail("logits have shape " + shape_text(logits->shape()) + "; they must have frames and a vocabulary");
+  }
+  const auto blank = static_cast<int>(arguments.integer(1, "blank", 0, logits->columns() - 1));
+  const auto stream = stream_argument(arguments, info, 2);
+  DeviceTensor path(DeviceType::kFloat32, {logits->rows(), 3}, stream);
+  cuda::ctc_best_path(*logits, blank, path, stream);
+  return wrap(info.Env(), std::move(path));
+}
+
 // deviceScaleSequences(x, sequences, factors (sequences), upstream (1), stream?): in place
 Napi::Value scale_sequences(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceScaleSequences", 4);
@@ -100,6 +118,7 @@ Napi::Value weighted_sum(const Napi::CallbackInfo& info) {
 
 void define_device_ctc(Napi::Object exports) {
   define<ctc_loss>(exports, "deviceCtcLoss");
+  define<best_path>(exports, "deviceCtcBestPath");
   define<scale_sequences>(exports, "deviceScaleSequences");
   define<weighted_sum>(exports, "deviceWeightedSum");
 }

@@ -45,5 +45,6 @@ void define_device_encoder(Napi::Object exports);
 void define_device_elementwise(Napi::Object exports);
 void define_device_recording(Napi::Env env, Napi::Object exports);
 void define_device_ctc(Napi::Object exports);
+void define_device_features(Napi::Object exports);
 
 }  // namespace usmlite::binding

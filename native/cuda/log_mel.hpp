@@ -1,0 +1,41 @@
+// Log-mel features on the GPU, in float64 like those of the CPU: a transform of 512 samples a hundred times a second is little work, and
+// float32 would lose the quiet bins of a loud frame.
+#pragma once
+#include <cstdint>
+#include <memory>
+
+#include "audio/log_mel_plan.hpp"
+#include "cuda/device_tensor.hpp"
+#include "cuda/packed_sequences.hpp"
+
+namespace usmlite::cuda {
+
+/// How samples become frames.
+struct Framing {
+  int64_t before;      // samples of silence in front of the first: frame f begins at f * hop - before
+  double preemphasis;  // share of the sample before that is taken off each but the first
+};
+
+/// The tables of a front end in the memory of the GPU.
+class LogMelTables {
+ public:
+  /// Throws UNSUPPORTED_SPEC for a transform that does not fit into shared memory.
+  explicit LogMelTables(const audio::LogMelPlan& plan);
+
+  /// features (frames, mel_bins) float32. samples (n) float32: of all utterances, of which each has sample_offsets[i + 1] -
+  /// sample_offsets[i], and silence behind them; `frames` says how many frames each gets.
+  void features(const DeviceTensor& samples, const int32_t* sample_offsets, DeviceSequences& frames, const Framing& framing,
+                const DeviceTensor& features, const std::shared_ptr<Stream>& stream);
+  const audio::LogMelSettings& settings() const { return settings_; }
+
+ private:
+  audio::LogMelSettings settings_;
+  int64_t weights_;  // of all filters
+  std::shared_ptr<DeviceMemory> memory_;
+};
+
+/// Every column of each sequence gets mean 0 and (nearly) deviation 1, in place: (x - mean) / (deviation + added_deviation), where the
+/// deviation is that of a sample, over frames - 1. features (frames, bins) float32.
+void normalise_columns(const DeviceTensor& features, const PackedSequences& sequences, double added_deviation, const std::shared_ptr<Stream>& stream);
+
+}  // namespace usmlite::cuda

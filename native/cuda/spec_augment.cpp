@@ -1,0 +1,20 @@
+#include "cuda/spec_augment.hpp"
+
+#include "cuda/spec_augment_kernels.hpp"
+
+namespace usmlite::cuda {
+
+void spec_augment(const DeviceTensor& features, const PackedSequences& sequences, const Masks& masks, const std::shared_ptr<Stream>& stream) {
+  if (sequences.longest == 0 || masks.intervals.empty()) return;
+  // Intervals first: they are read as pairs.
+  std::vector<int32_t> words = masks.intervals;
+  words.insert(words.end(), masks.offsets.begin(), masks.offsets.end());
+  const size_t bytes = words.size() * sizeof(int32_t);
+  const auto memory = std::make_shared<DeviceMemory>(bytes, stream);
+  auto* intervals = reinterpret_cast<int32_t*>(memory->use_on(stream));
+  driver::copy_to_device(intervals, bytes, words.data(), bytes, bytes, 1, stream->handle());
+  const DeviceTensor means(DeviceType::kFloat32, {sequences.count}, stream);
+  mask_with_means(features, sequences, {intervals + masks.intervals.size(), intervals, means.use_on<float>(stream)}, stream);
+}
+
+}  // namespace usmlite::cuda

@@ -1,0 +1,16 @@
+// The kernels of SpecAugment: means of utterances, and what they replace.
+#pragma once
+#include "cuda/spec_augment.hpp"
+
+namespace usmlite::cuda {
+
+/// `Masks` in the memory of the GPU.
+struct MaskArguments {
+  const int32_t *offsets, *intervals;
+  float* means;  // (sequences), written and read
+};
+
+/// At least one sequence has frames.
+void mask_with_means(const DeviceTensor& features, const PackedSequences& sequences, const MaskArguments& masks, const std::shared_ptr<Stream>& stream);
+
+}  // namespace usmlite::cuda
