@@ -1,4 +1,5 @@
 /** The most probable token of every frame, repeats merged and blanks removed (Graves et al. 2006, best path decoding). */
+import { UsmLiteError } from "../errors.js";
 import type { Tokenizer } from "../text/tokenizer.js";
 import {
   hypothesisOf,
@@ -24,7 +25,7 @@ export class CtcGreedySearch {
   private frame = 0;
 
   constructor(
-    private readonly tokenizer: Tokenizer,
+    protected readonly tokenizer: Tokenizer,
     private readonly times: FrameTimes,
   ) {
     this.previous = tokenizer.blankId;
@@ -34,7 +35,7 @@ export class CtcGreedySearch {
   advance(input: LogProbabilities): void {
     checkLogProbabilities(input, this.tokenizer);
     const { values, frames, tokens: width } = input;
-    for (let row = 0; row < frames * width; row += width, this.frame++) {
+    for (let row = 0; row < frames * width; row += width) {
       let best = 0;
       for (let id = 1; id < width; id++) {
         if ((values[row + id] as number) > (values[row + best] as number)) best = id;
@@ -54,8 +55,10 @@ export class CtcGreedySearch {
     return this.best()[0].text;
   }
 
-  private step(id: number, score: number): void {
-    const { frame, previous } = this;
+  /** The next frame's best token, and the logarithm of its probability. */
+  protected step(id: number, score: number): void {
+    const { previous } = this;
+    const frame = this.frame++;
     this.logProbability += score;
     this.previous = id;
     if (id === this.tokenizer.blankId) return;
@@ -65,6 +68,26 @@ export class CtcGreedySearch {
       open.confidence = Math.max(open.confidence, Math.exp(score));
     } else {
       this.tokens.push({ id, firstFrame: frame, endFrame: frame + 1, confidence: Math.exp(score) });
+    }
+  }
+}
+
+/** Columns of what {@link CtcBestPathSearch} takes, in place of one for each token. */
+export const bestPath = { columns: 3, id: 0, score: 1, blankScore: 2 } as const;
+
+/** The same of frames whose best tokens were found elsewhere: rows of {@link bestPath}. */
+export class CtcBestPathSearch extends CtcGreedySearch {
+  /** @throws UsmLiteError INVALID_ARGUMENT for rows of another width, or an id that is no token's */
+  override advance({ values, frames, tokens }: LogProbabilities): void {
+    if (tokens !== bestPath.columns || values.length !== frames * tokens) {
+      throw new UsmLiteError("INVALID_ARGUMENT", `(${frames}, ${tokens}) numbers, got ${values.length}, are no best path: it has ${bestPath.columns} for each frame`);
+    }
+    for (let row = 0; row < values.length; row += tokens) {
+      const id = values[row + bestPath.id] as number;
+      if (!(id >= 0 && id < this.tokenizer.size)) {
+        throw new UsmLiteError("INVALID_ARGUMENT", `the best path has token ${id} but the tokenizer has ${this.tokenizer.size}; use the tokenizer of the model`);
+      }
+      this.step(id, values[row + bestPath.score] as number);
     }
   }
 }

@@ -8,8 +8,10 @@ import { joined } from "./sample_chunks.js";
 export interface FeatureChunk {
   readonly firstFrame: number;
   readonly frames: number;
-  /** (frames, featureSize) */
+  /** (frames, featureSize); empty where there are `samples`. */
   readonly values: Float32Array;
+  /** Of which the GPU makes the features. */
+  readonly samples?: Float32Array;
 }
 
 /** The features of one recording, chunk by chunk. */

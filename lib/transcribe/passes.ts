@@ -1,10 +1,13 @@
 /** Which chunks of which recordings share a pass of the network. */
 import type { Adapter } from "../adapt/adapter.js";
+import type { CtcBestPathSearch } from "../decode/ctc_greedy.js";
 import type { FeatureChunk } from "./feature_chunks.js";
 
 /** A chunk, and what it is heard with. */
 export interface HeardChunk extends FeatureChunk {
   readonly adapter?: Adapter | undefined;
+  /** Whether only the best token of each frame is wanted, as {@link CtcBestPathSearch} takes it; a CTC network on the GPU heeds it. */
+  readonly bestPath?: boolean;
 }
 
 /** A chunk of one of several utterances. */

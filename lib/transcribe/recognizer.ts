@@ -6,12 +6,14 @@ import { LogMel } from "../audio/log_mel.js";
 import type { FrontEnd } from "../audio/front_end.js";
 import { RawSamples } from "../audio/raw_samples.js";
 import { CtcBeamSearch } from "../decode/ctc_beam_search.js";
-import { CtcGreedySearch } from "../decode/ctc_greedy.js";
+import { bestPath, CtcBestPathSearch, CtcGreedySearch } from "../decode/ctc_greedy.js";
 import type { LogProbabilities } from "../decode/hypothesis.js";
 import { HotwordScorer } from "../decode/hotword_scorer.js";
 import { LanguageModelScorer } from "../decode/language_model_scorer.js";
 import { ChunkPlan, joinChunks, type Chunk, type ChunkPlanner } from "../decode/overlap.js";
 import type { PrefixScorer } from "../decode/prefix_scorer.js";
+import { deviceCtcBestPath } from "../device/ctc_best_path.js";
+import { DeviceTensor } from "../device/device_tensor.js";
 import { onCpu, onDevice } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
@@ -44,6 +46,9 @@ const sampleChunkSeconds = 30;
 const sampleOverlapSeconds = 4;
 // Of one forward pass over several short utterances; a chunk of a long one is a pass of its own.
 const secondsPerPass = 30;
+
+/** What a chunk is heard with, and what is wanted of it. */
+type Hearing = Required<Pick<HeardChunk, "adapter" | "bestPath">>;
 
 export class Recognizer {
   /** Undefined where windows are decoded instead of frames. */
@@ -104,7 +109,8 @@ export class Recognizer {
   ): RecognizedSpeech[] {
     const adapters = utterances.map((_, index) => (adapter instanceof Array ? adapter[index] : (adapter as Adapter | undefined)));
     const decodings = adapters.map((one) => this.decoding({ adapter: one }));
-    for (const { utterance, chunk } of this.chunks(utterances, isAborted, adapters)) decodings[utterance]?.push(chunk);
+    const hearings = adapters.map((one) => ({ ...this.hearing(), adapter: one }));
+    for (const { utterance, chunk } of this.chunks(utterances, isAborted, hearings)) decodings[utterance]?.push(chunk);
     this.searchRest(decodings);
     return decodings.map((decoding, index) => decoding.result((utterances[index] as Float32Array).length));
   }
@@ -121,7 +127,7 @@ export class Recognizer {
     const features = this.featureChunks();
     const hear = (chunk: FeatureChunk): void => {
       checkAborted(isAborted);
-      this.forward([{ ...chunk, adapter: this.adapter }]).forEach((heard) => decoding.push(heard));
+      this.forward([{ ...chunk, ...this.hearing() }]).forEach((heard) => decoding.push(heard));
     };
     for await (const block of blocks) {
       for (const chunk of features.push(block)) hear(chunk);
@@ -187,6 +193,7 @@ export class Recognizer {
   /** The features of one recording, in the chunks of a plan that counts frames of features. */
   chunksOf(plan: ChunkPlanner): AudioChunks {
     const frontEnd = this.chunkFrontEnd;
+    if (this.model.device === "cuda" && frontEnd.featuresOnGpu) return new SampleChunks(frontEnd, plan, "samples");
     return frontEnd instanceof LogMel ? new FeatureChunks(frontEnd, plan) : new SampleChunks(frontEnd, plan);
   }
 
@@ -194,9 +201,9 @@ export class Recognizer {
   private *chunks(
     utterances: readonly Float32Array[],
     isAborted: () => boolean,
-    adapters: readonly (Adapter | undefined)[] = utterances.map(() => this.adapter),
+    hearings: readonly Hearing[] = utterances.map(() => ({ adapter: this.adapter, bestPath: false })),
   ): Generator<{ utterance: number; chunk: Chunk }> {
-    for (const pass of passes(this.utteranceChunks(utterances, adapters), secondsPerPass * this.melRate)) {
+    for (const pass of passes(this.utteranceChunks(utterances, hearings), secondsPerPass * this.melRate)) {
       checkAborted(isAborted);
       for (const [index, chunk] of this.forward(pass).entries()) {
         yield { utterance: (pass[index] as UtteranceChunk).utterance, chunk };
@@ -204,12 +211,12 @@ export class Recognizer {
     }
   }
 
-  private *utteranceChunks(utterances: readonly Float32Array[], adapters: readonly (Adapter | undefined)[]): Generator<UtteranceChunk> {
+  private *utteranceChunks(utterances: readonly Float32Array[], hearings: readonly Hearing[]): Generator<UtteranceChunk> {
     for (const [utterance, samples] of utterances.entries()) {
       const features = this.featureChunks();
-      const adapter = adapters[utterance];
-      for (const chunk of features.push(samples)) yield { ...chunk, utterance, adapter };
-      yield { ...features.finish(), utterance, adapter };
+      const hearing = hearings[utterance];
+      for (const chunk of features.push(samples)) yield { ...chunk, utterance, ...hearing };
+      yield { ...features.finish(), utterance, ...hearing };
     }
   }
 
@@ -222,23 +229,27 @@ export class Recognizer {
     if (this.windows) return chunks.map((chunk) => ({ ...chunk, tokens: 1 }));
     return tidy(() => {
       const offsets = new SequenceOffsets(chunks.map(({ frames }) => frames));
-      const packed = Tensor.zeros([offsets.frames, this.model.frontEnd.config.featureSize]);
-      chunks.forEach(({ frames, values }, index) => {
-        packed.rows(offsets.begin(index), offsets.begin(index) + frames).write(values);
-      });
-      const { output, offsets: hidden } = this.adapted(chunks, () => this.encode(packed, offsets));
-      const values = output.toArray();
-      const tokens = output.dim(1);
+      const features = this.features(chunks, offsets);
+      const { all, best, offsets: hidden } = this.adapted(chunks, () => this.encode(features, offsets, chunks));
       return hidden.lengths.map((frames, index) => {
+        const chunk = chunks[index] as HeardChunk;
+        const { values, tokens } = (best && chunk.bestPath ? best : all) as Rows;
         const first = hidden.begin(index) * tokens;
-        return {
-          firstFrame: (chunks[index] as FeatureChunk).firstFrame / this.stride,
-          frames,
-          tokens,
-          values: values.slice(first, first + frames * tokens),
-        };
+        return { firstFrame: chunk.firstFrame / this.stride, frames, tokens, values: values.slice(first, first + frames * tokens) };
       });
     });
+  }
+
+  /** (frames of all chunks, feature size), where the network computes. */
+  private features(chunks: readonly HeardChunk[], offsets: SequenceOffsets): Tensor {
+    const { frontEnd, device } = this.model;
+    const samples = chunks.flatMap((chunk) => (chunk.samples ? [chunk.samples] : []));
+    if (frontEnd.featuresOnGpu && samples.length === chunks.length) return frontEnd.featuresOnGpu(samples).cast("bfloat16");
+    const packed = Tensor.zeros([offsets.frames, frontEnd.config.featureSize]);
+    chunks.forEach(({ frames, values }, index) => {
+      packed.rows(offsets.begin(index), offsets.begin(index) + frames).write(values);
+    });
+    return onDevice(packed, device);
   }
 
   /** A pass in which each chunk has its own adapter; where none has one, the pass is what it always was. */
@@ -253,7 +264,8 @@ export class Recognizer {
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
   decoding(options?: HearingOptions): Decoding {
     const { secondsPerFrame, network, frontEnd } = this.model;
-    const blankId = network.kind === "ctc" ? network.blankId : undefined;
+    const ofBestPath = this.takesBestPath(options?.hotwords ?? []);
+    const blankId = network.kind !== "ctc" ? undefined : ofBestPath ? bestPath.blankScore : network.blankId;
     return new Decoding(this.search(options), blankId, secondsPerFrame, frontEnd.config.samplingRate);
   }
 
@@ -277,25 +289,35 @@ export class Recognizer {
     const beam = { scorers, ...(beamWidth === undefined ? {} : { beamWidth }) };
     if (network.kind === "ctc") {
       const { blankPenalty } = this;
+      if (this.takesBestPath(hotwords)) return new CtcBestPathSearch(tokenizer, times);
       return greedy ? new CtcGreedySearch(tokenizer, times) : new CtcBeamSearch(tokenizer, times, { ...beam, blankPenalty });
     }
     return greedy ? new GreedyTransducerSearch(network, tokenizer, times) : new BeamTransducerSearch(network, tokenizer, times, beam);
   }
 
-  private encode(features: Tensor, offsets: SequenceOffsets): { output: Tensor; offsets: SequenceOffsets } {
-    const { network, device } = this.model;
+  /** @param chunks whose features these are, for what is wanted of each */
+  private encode(features: Tensor, offsets: SequenceOffsets, chunks: readonly HeardChunk[]): { all: Rows | undefined; best: Rows | undefined; offsets: SequenceOffsets } {
+    const { network } = this.model;
     if (network.kind === "ctc") {
-      const { logits, offsets: hidden } = network.forward(onDevice(features, device), offsets);
-      return { output: onCpu(logSoftmax(logits)), offsets: hidden };
+      const { logits, offsets: hidden } = network.forward(features, offsets);
+      const wanted = (bestPath: boolean): boolean => chunks.some((chunk) => (chunk.bestPath ?? false) === bestPath);
+      const best = logits instanceof DeviceTensor && wanted(true) ? rowsOf(deviceCtcBestPath(logits, network.blankId)) : undefined;
+      return { all: best && !wanted(false) ? undefined : rowsOf(logSoftmax(logits)), best, offsets: hidden };
     }
     if (network.kind !== "transducer") throw new UsmLiteError("INTERNAL", "windows are not encoded here");
-    const { projected, offsets: hidden } = network.encode(onDevice(features, device), offsets);
-    return { output: onCpu(projected), offsets: hidden };
+    const { projected, offsets: hidden } = network.encode(features, offsets);
+    return { all: rowsOf(projected), best: undefined, offsets: hidden };
   }
 
-  /** What recordings are heard with that bring nothing of their own. */
-  get ownAdapter(): Adapter | undefined {
-    return this.adapter;
+  /** What the chunks of a recording are heard with, and what is wanted of them. */
+  hearing({ hotwords = [], adapter = this.adapter }: HearingOptions = {}): Hearing {
+    return { adapter, bestPath: this.takesBestPath(hotwords) };
+  }
+
+  /** Greedy decoding of a CTC network on the GPU needs no more than the best token of each frame. */
+  private takesBestPath(hotwords: readonly string[]): boolean {
+    const { network, device } = this.model;
+    return network.kind === "ctc" && device === "cuda" && this.decoder === "greedy" && hotwords.length === 0;
   }
 
   /** Searches what remains of each recording; transducers take their steps together. */
@@ -307,6 +329,15 @@ export class Recognizer {
     else searches.forEach((search, index) => search.advance(rests[index] as LogProbabilities));
   }
 }
+
+/** What the network says of all frames of a pass. */
+interface Rows {
+  /** (frames, tokens) */
+  readonly values: Float32Array;
+  readonly tokens: number;
+}
+
+const rowsOf = (output: Tensor): Rows => ({ tokens: output.dim(1), values: onCpu(output).toArray() });
 
 function checkAborted(isAborted: () => boolean): void {
   if (isAborted()) throw new UsmLiteError("ABORTED", "the transcription was aborted");

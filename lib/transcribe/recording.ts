@@ -29,9 +29,9 @@ export async function recognizeFile(
   const decoding = recognizer.decoding(options);
   const features = recognizer.featureChunks();
   let heardSeconds = 0;
-  const { adapter = recognizer.ownAdapter } = options;
+  const hearing = recognizer.hearing(options);
   const hear = async (chunk: FeatureChunk): Promise<void> => {
-    const heard = await batcher.hear({ ...chunk, adapter }, { deadline: performance.now() + allowed.file, signal });
+    const heard = await batcher.hear({ ...chunk, ...hearing }, { deadline: performance.now() + allowed.file, signal });
     decoding.push(heard);
     heardSeconds = (chunk.firstFrame + chunk.frames) / recognizer.melRate;
     onPartial?.({ text: decoding.settledText(), settledSeconds: chunk.firstFrame / recognizer.melRate, heardSeconds });
@@ -60,9 +60,9 @@ export async function recognizeLive(
   const decoding = recognizer.decoding(options);
   const features = recognizer.featureChunks();
   const partial = onPartial && new PartialRecognition(recognizer, options);
-  const { adapter = recognizer.ownAdapter } = options;
+  const hearing = recognizer.hearing(options);
   const hear = (chunk: FeatureChunk, milliseconds: number): Promise<Chunk> =>
-    batcher.hear({ ...chunk, adapter }, { deadline: performance.now() + milliseconds, signal }, false);
+    batcher.hear({ ...chunk, ...hearing }, { deadline: performance.now() + milliseconds, signal }, false);
   for await (const block of blocks) {
     for (const chunk of features.push(block)) decoding.push(await hear(chunk, allowed.partial));
     const chunk = partial?.push(block);

@@ -1,5 +1,6 @@
 /** Features of audio that arrives in blocks, chunk by chunk, where a frame's features depend on all samples of its chunk. */
 import type { FrontEnd } from "../audio/front_end.js";
+import { LogMel } from "../audio/log_mel.js";
 import type { ChunkPlanner, Range } from "../decode/overlap.js";
 import { tidy } from "../tensor/scope.js";
 import type { AudioChunks, FeatureChunk } from "./feature_chunks.js";
@@ -11,27 +12,35 @@ export class SampleChunks implements AudioChunks {
   /** Those from `firstHeld` on, in order. */
   private held: Float32Array[] = [];
   private firstHeld = 0;
+  /** Samples of a frame that lie beyond the beginning of the next. */
+  private readonly reach: number;
 
-  /** @param plan in frames; a frame is as many samples as frames are apart */
+  /**
+   * @param plan in frames; a frame is as many samples as frames are apart
+   * @param gives features, or the samples that they are made of elsewhere
+   */
   constructor(
     private readonly frontEnd: FrontEnd,
     private readonly plan: ChunkPlanner,
-  ) {}
+    private readonly gives: "features" | "samples" = "features",
+  ) {
+    this.reach = frontEnd instanceof LogMel ? frontEnd.config.windowLength - frontEnd.config.hopLength : 0;
+  }
 
   /** Takes a block of samples of any length and gives the chunks that it completes; take all before going on. */
   *push(block: Float32Array): Generator<FeatureChunk> {
     this.held.push(block);
     this.samples += block.length;
     const { hopLength } = this.frontEnd.config;
-    for (const { begin, end } of this.plan.advance(Math.floor(this.samples / hopLength))) {
-      yield this.chunk({ begin: begin * hopLength, end: end * hopLength });
+    for (const { begin, end } of this.plan.advance(this.frontEnd.frames(this.samples))) {
+      yield this.chunk({ begin: begin * hopLength, end: end * hopLength + this.reach });
     }
   }
 
   /** The last chunk, which is the only one when the audio is short. */
   finish(): FeatureChunk {
     const { hopLength } = this.frontEnd.config;
-    const { begin } = this.plan.finish(Math.floor(this.samples / hopLength));
+    const { begin } = this.plan.finish(this.frontEnd.frames(this.samples));
     return this.chunk({ begin: begin * hopLength, end: this.samples });
   }
 
@@ -42,9 +51,14 @@ export class SampleChunks implements AudioChunks {
     // Later chunks begin later than this one.
     this.held = [all.subarray(begin - this.firstHeld)];
     this.firstHeld = begin;
-    const values = tidy(() => this.frontEnd.features(samples).toArray());
     const { featureSize, hopLength } = this.frontEnd.config;
-    return { firstFrame: begin / hopLength, frames: values.length / featureSize, values };
+    const firstFrame = begin / hopLength;
+    if (this.gives === "samples") {
+      // A copy: whoever sent the block may use it again.
+      return { firstFrame, frames: this.frontEnd.frames(samples.length), values: new Float32Array(0), samples: samples.slice() };
+    }
+    const values = tidy(() => this.frontEnd.features(samples).toArray());
+    return { firstFrame, frames: values.length / featureSize, values };
   }
 }
 

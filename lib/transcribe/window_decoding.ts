@@ -131,8 +131,9 @@ export class WindowDecoder {
 
   private listen(samples: Float32Array): DecoderMemory {
     return tidy(() => {
-      const features = this.frontEnd.features(samples);
-      return this.network.remember(this.network.encode(onDevice(features, this.device), new SequenceOffsets([features.dim(0)])));
+      const onGpu = this.device === "cuda" ? this.frontEnd.featuresOnGpu?.([samples]).cast("bfloat16") : undefined;
+      const features = onGpu ?? onDevice(this.frontEnd.features(samples), this.device);
+      return this.network.remember(this.network.encode(features, new SequenceOffsets([features.dim(0)])));
     });
   }
 

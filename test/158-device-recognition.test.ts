@@ -1,0 +1,61 @@
+import "./gpu.js";
+import test from "ava";
+import { join } from "node:path";
+import { loadModel, Recognizer } from "../lib/index.js";
+import { CtcBestPathSearch, CtcGreedySearch } from "../lib/decode/ctc_greedy.js";
+import type { LogProbabilities } from "../lib/decode/hypothesis.js";
+import { randomValues } from "./gradient.js";
+import { temporaryFolder, writeTinyModel } from "./tiny_model.js";
+
+/** Rows of the best path, in plain code. */
+function bestPathOf({ values, frames, tokens }: LogProbabilities, blank: number): LogProbabilities {
+  const path = Array.from({ length: frames }, (_, frame) => {
+    const row = values.subarray(frame * tokens, (frame + 1) * tokens);
+    const best = row.reduce((at, score, id) => (score > (row[at] as number) ? id : at), 0);
+    return [best, row[best] as number, row[blank] as number];
+  });
+  return { values: Float32Array.from(path.flat()), frames, tokens: 3 };
+}
+
+test("chunks of samples become features, and the best path where it is wanted, on the GPU", (t) => {
+  const folder = temporaryFolder("device-recognition");
+  t.teardown(folder.clean);
+  const model = loadModel(writeTinyModel(join(folder.path, "model")), { device: "cuda" });
+  const onCpu = loadModel(model.folder);
+  const recognizer = new Recognizer(model, { decoder: "greedy" });
+  const samples = [6000, 200, 4000].map((length, index) => randomValues(length, index + 1).map((value) => 0.1 * value));
+  const chunks = samples.map((audio) => recognizer.featureChunk(audio));
+  const reference = new Recognizer(onCpu, { decoder: "greedy" });
+  t.deepEqual(chunks.map(({ frames }) => frames), samples.map((audio) => reference.featureChunk(audio).frames));
+  t.true(chunks.every((chunk) => chunk.values.length === 0 && chunk.samples !== undefined));
+
+  const all = recognizer.forward(chunks);
+  const best = recognizer.forward(chunks.map((chunk) => ({ ...chunk, bestPath: true })));
+  const mixed = recognizer.forward(chunks.map((chunk, index) => ({ ...chunk, bestPath: index === 0 })));
+  t.deepEqual(mixed.map(({ tokens }) => tokens), [3, ...all.slice(1).map(({ tokens }) => tokens)]);
+  t.deepEqual(mixed[2]?.values, all[2]?.values);
+  t.deepEqual(mixed[0]?.values, best[0]?.values);
+  best.forEach((chunk, index) => {
+    const expected = bestPathOf(all[index] as LogProbabilities, onCpu.network.kind === "ctc" ? onCpu.network.blankId : 0);
+    chunk.values.forEach((value, i) => t.true(Math.abs(value - (expected.values[i] as number)) < 1e-4));
+  });
+  const texts = (which: Recognizer): string[] => which.transcribeBatch(samples).map(({ text }) => text);
+  t.deepEqual(texts(recognizer), texts(reference));
+});
+
+test("greedy decoding of the best path is that of all probabilities, in pieces too", (t) => {
+  const folder = temporaryFolder("device-recognition-greedy");
+  t.teardown(folder.clean);
+  const { tokenizer } = loadModel(writeTinyModel(join(folder.path, "model")));
+  if (!tokenizer) return t.fail("the tiny model has a tokenizer");
+  const [frames, times] = [23, { secondsPerFrame: 0.04 }];
+  // Tokens that stay for some frames.
+  const values = randomValues(frames * tokenizer.size, 3).map((_, i, noise) => -2 - (noise[i - (Math.floor(i / tokenizer.size) % 3) * tokenizer.size] as number));
+  const [whole, pieces] = [new CtcGreedySearch(tokenizer, times), new CtcBestPathSearch(tokenizer, times)];
+  whole.advance({ values, frames, tokens: tokenizer.size });
+  const path = bestPathOf({ values, frames, tokens: tokenizer.size }, tokenizer.blankId);
+  for (const [begin, end] of [[0, 9], [9, 9], [9, 23]] as const) pieces.advance({ values: path.values.subarray(3 * begin, 3 * end), frames: end - begin, tokens: 3 });
+  t.deepEqual(pieces.best(), whole.best());
+  t.throws(() => pieces.advance({ values, frames, tokens: tokenizer.size }), { code: "INVALID_ARGUMENT", message: /no best path/ });
+  t.throws(() => pieces.advance({ values: Float32Array.of(tokenizer.size, 0, 0), frames: 1, tokens: 3 }), { code: "INVALID_ARGUMENT", message: /use the tokenizer of the model/ });
+});
