@@ -1,7 +1,9 @@
-/** Attention of a few queries over keys and values that were computed earlier. */
+/** Attention of queries over other keys and values: those of earlier tokens, or of an encoder's frames. */
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { accumulateAll } from "./gradients.js";
+import { recordStep } from "./tape.js";
 
 interface CachedAttentionBindings {
   cachedAttention(
@@ -15,6 +17,18 @@ interface CachedAttentionBindings {
     scale: number,
     causal: boolean,
   ): TensorHandle;
+  cachedAttentionBackward(
+    query: TensorHandle,
+    key: TensorHandle,
+    value: TensorHandle,
+    queryOffsets: TensorHandle,
+    keyOffsets: TensorHandle,
+    keyRows: undefined,
+    heads: number,
+    scale: number,
+    causal: boolean,
+    gradient: TensorHandle,
+  ): TensorHandle[];
 }
 
 const native = addon as CachedAttentionBindings;
@@ -40,7 +54,8 @@ export interface CachedAttentionOptions {
 }
 
 /**
- * `softmax(scale * q k^T) v` for each head and query, over the keys of its sequence. Not differentiable.
+ * `softmax(scale * q k^T) v` for each head and query, over the keys of its sequence. Differentiable where the cache has no
+ * `rows` of its own.
  * @param query (queries, heads * headDim)
  * @param offsets where the queries of each sequence begin and end; one that has queries needs keys
  * @returns (queries, heads * headDim)
@@ -52,17 +67,15 @@ export function cachedAttention(
   cache: AttentionCache,
   { heads, causal = false, scale }: CachedAttentionOptions,
 ): Tensor {
-  return new Tensor(
-    native.cachedAttention(
-      query.handle,
-      cache.keys.handle,
-      cache.values.handle,
-      offsets.tensor.handle,
-      cache.offsets.tensor.handle,
-      cache.rows?.handle,
-      heads,
-      scale ?? (query.dim(-1) / heads) ** -0.5,
-      causal,
-    ),
-  );
+  const factor = scale ?? (query.dim(-1) / heads) ** -0.5;
+  const { keys, values, rows } = cache;
+  const [queries, places] = [offsets.tensor.handle, cache.offsets.tensor.handle];
+  const output = new Tensor(native.cachedAttention(query.handle, keys.handle, values.handle, queries, places, rows?.handle, heads, factor, causal));
+  if (rows) return output;
+  return recordStep(output, [query, keys, values], (gradient, tape) => {
+    const gradients = native.cachedAttentionBackward(
+      query.handle, keys.handle, values.handle, queries, places, undefined, heads, factor, causal, gradient.handle,
+    );
+    accumulateAll(tape, [query, keys, values], gradients);
+  });
 }

@@ -30,7 +30,7 @@ export function gatherRows(x: Tensor, indices: readonly number[] | Int32Array): 
 }
 
 /**
- * Every sequence with rows of zeros around it. Not differentiable.
+ * Every sequence with rows of zeros around it.
  * @param x (frames, width)
  * @returns the padded rows and where each sequence, zeros included, now lies
  */
@@ -40,5 +40,15 @@ export function padSequences(
   [before, after]: readonly [number, number],
 ): { output: Tensor; offsets: SequenceOffsets } {
   const output = new Tensor(native.padSequences(x.handle, offsets.tensor.handle, before, after));
-  return { output, offsets: new SequenceOffsets(offsets.lengths.map((length) => length + before + after)) };
+  const padded = new SequenceOffsets(offsets.lengths.map((length) => length + before + after));
+  recordStep(output, [x], (gradient, tape) => {
+    let begin = 0;
+    const kept = offsets.lengths.flatMap((length) => {
+      const rows = Array.from({ length }, (_, row) => begin + before + row);
+      begin += before + length + after;
+      return rows;
+    });
+    tape.accumulate(x, gatherRows(gradient, kept));
+  });
+  return { output, offsets: padded };
 }

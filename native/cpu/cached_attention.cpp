@@ -18,6 +18,14 @@ float dot(const float* x, const float* y, int64_t count) {
   return sum.sum();
 }
 
+// sum += factor * x
+void add_scaled(float factor, const float* x, float* sum, int64_t count) {
+  const Vector scale = Vector::all(factor);
+  for_each_vector(count, [&](int64_t i, int64_t lanes) {
+    multiply_add(scale, Vector::load(x + i, lanes), Vector::load(sum + i, lanes)).store(sum + i, lanes);
+  });
+}
+
 // scores -> exp(score - maximum); returns their sum
 float soften(float* scores, int64_t count) {
   const Vector lowest = Vector::all(-std::numeric_limits<float>::infinity());
@@ -60,6 +68,40 @@ void cached_attention(const CachedAttentionProblem& p, float* out) {
         }
         (Vector::all(factor) * sum).store(to + c, lanes);
       });
+    }
+  });
+}
+
+void cached_attention_backward(const CachedAttentionProblem& p, const float* gradient, float* gradient_query, float* gradient_key,
+                               float* gradient_value) {
+  const int64_t width = p.width(), d = p.head_dim, rows = p.key_offsets[p.sequences];
+  std::fill_n(gradient_query, p.query_offsets[p.sequences] * width, 0.0f);
+  std::fill_n(gradient_key, rows * width, 0.0f);
+  std::fill_n(gradient_value, rows * width, 0.0f);
+  // A head of a sequence has columns of its own in every gradient.
+  parallel_dynamic(p.sequences * p.heads, [&](int64_t unit) {
+    const int64_t sequence = unit / p.heads, column = unit % p.heads * d;
+    const int64_t first = p.query_offsets[sequence], queries = p.query_offsets[sequence + 1] - first;
+    const int64_t begin = p.key_offsets[sequence], keys = p.key_offsets[sequence + 1] - begin;
+    Scratch<float> probabilities(static_cast<size_t>(std::max<int64_t>(keys, 1))), slopes(static_cast<size_t>(std::max<int64_t>(keys, 1)));
+    const int64_t at = begin * width + column;
+    for (int64_t i = 0; i < queries; ++i) {
+      const int64_t visible = p.visible(i, queries, keys), row = (first + i) * width + column;
+      const float *query = p.query + row, *upstream = gradient + row;
+      for (int64_t j = 0; j < visible; ++j) probabilities[j] = p.scale * dot(query, p.key + at + j * width, d);
+      const float share = 1.0f / soften(probabilities.data(), visible);
+      float mean = 0.0f;  // sum_j p_j g_j
+      for (int64_t j = 0; j < visible; ++j) {
+        probabilities[j] *= share;
+        slopes[j] = dot(upstream, p.value + at + j * width, d);
+        mean += probabilities[j] * slopes[j];
+        add_scaled(probabilities[j], upstream, gradient_value + at + j * width, d);
+      }
+      for (int64_t j = 0; j < visible; ++j) {
+        const float slope = p.scale * probabilities[j] * (slopes[j] - mean);
+        add_scaled(slope, p.key + at + j * width, gradient_query + row, d);
+        add_scaled(slope, query, gradient_key + at + j * width, d);
+      }
     }
   });
 }

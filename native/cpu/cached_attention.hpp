@@ -1,5 +1,5 @@
-// Attention of a few queries over keys and values computed earlier: the decoder of a sequence-to-sequence model, one token
-// at a time, looking at its own past or at the encoder's frames.
+// Attention of a few queries over other keys and values: the decoder of a sequence-to-sequence model, looking at its own past or at
+// the encoder's frames, one token at a time or, in training, all at once.
 #pragma once
 #include <cstdint>
 
@@ -27,7 +27,11 @@ struct CachedAttentionProblem {
 
 USMLITE_FOR_EACH_ISA(
   void cached_attention(const CachedAttentionProblem& problem, float* out);
+  // Gradients of query, key and value, given that of `out`; without key_rows. Rows that no query sees get zeros.
+  void cached_attention_backward(const CachedAttentionProblem& problem, const float* gradient, float* gradient_query,
+                                 float* gradient_key, float* gradient_value);
 )
 USMLITE_DISPATCH(cached_attention)
+USMLITE_DISPATCH(cached_attention_backward)
 
 }  // namespace usmlite::cpu

@@ -47,6 +47,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_row_copies(exports);
   define_layer_norm(exports);
   define_softmax(exports);
+  define_cross_entropy(exports);
   define_softmax_divergence(exports);
   define_transducer_loss(exports);
   define_packed_matrix(env, exports);

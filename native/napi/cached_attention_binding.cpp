@@ -3,14 +3,20 @@
 #include "napi/arguments.hpp"
 #include "napi/groups.hpp"
 #include "napi/matmul_arguments.hpp"
+#include "napi/results.hpp"
 #include "napi/tensor_binding.hpp"
 
 namespace usmlite::binding {
 namespace {
 
-// cachedAttention(query, key, value, queryOffsets, keyOffsets, keyRows?, heads, scale, causal) -> out
-Napi::Value cached_attention(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "cachedAttention", 9);
+// Both functions begin (query, key, value, queryOffsets, keyOffsets, keyRows?, heads, scale, causal, ..).
+struct Operands {
+  const Tensor& query;
+  const Tensor& key;
+  cpu::CachedAttentionProblem problem;
+};
+
+Operands operands_from(const Arguments& arguments) {
   const Tensor& query = arguments.tensor(0, "query", DType::kFloat32, {kAny, kAny});
   const int64_t width = query.dim(1), heads = arguments.integer(6, "heads", 1, 1 << 20);
   if (width == 0 || width % heads != 0) {
@@ -34,16 +40,36 @@ Napi::Value cached_attention(const Napi::CallbackInfo& info) {
       arguments.fail("sequence " + std::to_string(i - 1) + " has " + std::to_string(queries) + " queries but only " + std::to_string(keys) + " keys");
     }
   }
-  Tensor out(DType::kFloat32, query.shape());
-  const cpu::CachedAttentionProblem problem{query_offsets.i32(), key_offsets.i32(), rows ? rows->i32() : nullptr,
-                                            query_offsets.count() - 1, heads, width / heads,
-                                            factor_argument(arguments, 7, "scale"), causal, query.f32(), key.f32(), value.f32()};
-  cpu::cached_attention(problem, out.f32());
+  return {query, key,
+          {query_offsets.i32(), key_offsets.i32(), rows ? rows->i32() : nullptr, query_offsets.count() - 1, heads, width / heads,
+           factor_argument(arguments, 7, "scale"), causal, query.f32(), key.f32(), value.f32()}};
+}
+
+// cachedAttention(..) -> out
+Napi::Value cached_attention(const Napi::CallbackInfo& info) {
+  const Operands operands = operands_from(Arguments(info, "cachedAttention", 9));
+  Tensor out(DType::kFloat32, operands.query.shape());
+  cpu::cached_attention(operands.problem, out.f32());
   return TensorHandle::wrap(info.Env(), std::move(out));
+}
+
+// cachedAttentionBackward(.., gradient) -> [gradientQuery, gradientKey, gradientValue]
+Napi::Value cached_attention_backward(const Napi::CallbackInfo& info) {
+  const Arguments arguments(info, "cachedAttentionBackward", 10);
+  const Operands operands = operands_from(arguments);
+  if (arguments.has(5)) arguments.fail("keyRows has no backward pass");
+  const Tensor& gradient = arguments.tensor(9, "gradient", DType::kFloat32, {operands.query.dim(0), operands.query.dim(1)});
+  Tensor gradient_query(DType::kFloat32, operands.query.shape()), gradient_key(DType::kFloat32, operands.key.shape());
+  Tensor gradient_value(DType::kFloat32, operands.key.shape());
+  cpu::cached_attention_backward(operands.problem, gradient.f32(), gradient_query.f32(), gradient_key.f32(), gradient_value.f32());
+  return wrap_all(info.Env(), {gradient_query, gradient_key, gradient_value});
 }
 
 }  // namespace
 
-void define_cached_attention(Napi::Object exports) { define<cached_attention>(exports, "cachedAttention"); }
+void define_cached_attention(Napi::Object exports) {
+  define<cached_attention>(exports, "cachedAttention");
+  define<cached_attention_backward>(exports, "cachedAttentionBackward");
+}
 
 }  // namespace usmlite::binding

@@ -29,6 +29,7 @@ void define_relative_attention(Napi::Object exports);
 void define_row_copies(Napi::Object exports);
 void define_layer_norm(Napi::Object exports);
 void define_softmax(Napi::Object exports);
+void define_cross_entropy(Napi::Object exports);
 void define_softmax_divergence(Napi::Object exports);
 void define_transducer_loss(Napi::Object exports);
 void define_packed_matrix(Napi::Env env, Napi::Object exports);
