@@ -58,6 +58,7 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
     if (!(stored instanceof Tensor)) throw new UsmLiteError("UNSUPPORTED_MODEL", "packed weights cannot be trained; load the model with float weights");
     const { projected, ...outputs } = this.encodeBatch(batch, context);
     const predictions = this.prediction.forward(batch.targets, this.blankId, forwardContextOf(batch, context));
+    if (context.observeInput) this.observeJoint(projected, outputs.offsets, predictions, batch.targets, context.observeInput);
     const weight = context.transformWeight?.(name, stored) ?? stored;
     const { durations } = this.config;
     const { loss, infeasible, lattice, divergence } = transducerLoss(projected, outputs.offsets, predictions, batch.targets, { weight, bias: bias as Tensor }, {
@@ -67,6 +68,30 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
       ...(context.teacherLattice ? { teacher: context.teacherLattice } : {}),
     });
     return { loss, infeasible, outputs: { ...outputs, ...(context.keepLattice ? { lattice } : {}), ...(divergence ? { divergence } : {}) } };
+  }
+
+  /** Shows what the joint network's last layer multiplies: one row for each pair of a frame and a place in the transcript. */
+  private observeJoint(
+    projected: Tensor,
+    offsets: SequenceOffsets,
+    predictions: Tensor,
+    targets: readonly (readonly number[])[],
+    observe: (name: string, x: Tensor) => void,
+  ): void {
+    const hidden = this.config.decoder_hidden_size;
+    let place = 0;
+    targets.forEach(({ length }, item) => {
+      const begin = offsets.begin(item);
+      const [frames, places] = [projected.rows(begin, begin + (offsets.lengths[item] as number)).toArray(), predictions.rows(place, place + length + 1).toArray()];
+      place += length + 1;
+      const rows = new Float32Array((frames.length * places.length) / hidden);
+      for (let i = 0; i < rows.length; i++) {
+        const [column, row] = [i % hidden, Math.floor(i / hidden)];
+        const [frame, label] = [Math.floor(row / (length + 1)), row % (length + 1)];
+        rows[i] = Math.max(0, (frames[frame * hidden + column] as number) + (places[label * hidden + column] as number));
+      }
+      tidy(() => observe(this.head.name, Tensor.from(rows, [rows.length / hidden, hidden])));
+    });
   }
 
   /** Where only hidden states are wanted the joint network, which is much of the work, is left out. */
