@@ -35,7 +35,7 @@ test("every parameter of every family has the gradient of finite differences", (
       tape.backward(tape.record(() => network.loss(batch, context())).loss);
       for (const [parameter, tensor] of network.parameters()) {
         const gradient = tape.gradientOf(tensor)?.toArray();
-        if (parameter.includes("feature_extractor")) {
+        if (parameter.includes("feature_extractor") || parameter === "model.encoder.embed_positions.weight") {
           t.is(gradient, undefined, `${name}: ${parameter} is not trained`);
           continue;
         }
@@ -83,8 +83,9 @@ test("what is packed is what was trained, to the bit", (t) => {
   for (const name of families) {
     const config = trainableConfigs[name] as object;
     const samples = freshModel(name).featureSize === 1;
-    const type = samples ? "Wav2Vec2FeatureExtractor" : name === "lasr_ctc" ? "LasrFeatureExtractor" : "ParakeetFeatureExtractor";
-    const lasr = { feature_size: 16, hop_length: 160, n_fft: 512, sampling_rate: 16000, win_length: 400 };
+    const types: Record<string, string> = { lasr_ctc: "LasrFeatureExtractor", whisper: "WhisperFeatureExtractor", cohere_asr: "CohereAsrFeatureExtractor" };
+    const type = samples ? "Wav2Vec2FeatureExtractor" : (types[name] ?? "ParakeetFeatureExtractor");
+    const lasr = name === "whisper" ? { feature_size: 16 } : { feature_size: 16, hop_length: 160, n_fft: 512, sampling_rate: 16000, win_length: 400 };
     const from = writeRandomModel(join(folder.path, `${name}-float`), config, { feature_extractor_type: type, ...(samples ? {} : lasr) });
     const network = trainableNetwork(loadModel(from));
     for (const spec of ["int2"]) {

@@ -26,6 +26,14 @@ export const trainableConfigs: Readonly<Record<string, JsonObject>> = {
   hubert: { model_type: "hubert", ...transformer },
   "wav2vec2-conformer relative": { model_type: "wav2vec2-conformer", ...transformer, conv_depthwise_kernel_size: 5 },
   "wav2vec2-conformer rotary": { model_type: "wav2vec2-conformer", ...transformer, hidden_act: "swish", position_embeddings_type: "rotary", conv_depthwise_kernel_size: 5 },
+  whisper: {
+    model_type: "whisper", vocab_size: 7, d_model: 16, encoder_layers: 1, decoder_layers: 2, encoder_attention_heads: 2, decoder_attention_heads: 2,
+    encoder_ffn_dim: 32, decoder_ffn_dim: 32, num_mel_bins: 16, max_source_positions: 25, max_target_positions: 16, scale_embedding: true, eos_token_id: 6, decoder_start_token_id: 5,
+  },
+  cohere_asr: {
+    model_type: "cohere_asr", vocab_size: 7, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32, max_position_embeddings: 16, eos_token_id: 6,
+    tie_word_embeddings: true, encoder_config: encoder,
+  },
 } as const;
 
 export function freshModel(name: string, seed = 1): TrainableNetwork {
@@ -43,12 +51,13 @@ export class OneBatch implements BatchSource {
 
   batch(): TrainingBatch {
     const { featureSize } = this.network;
-    const lengths = featureSize === 1 ? [500, 330] : [79, 62];
+    const written = this.network.kind === "sequence-to-sequence";
+    const lengths = featureSize === 1 ? [500, 330] : written && this.network.fixedWindow ? [50, 50] : [79, 62];
     const offsets = new SequenceOffsets(lengths);
     return {
       features: Tensor.from(randomValues(offsets.frames * featureSize, 5), [offsets.frames, featureSize]),
       offsets,
-      targets: [[1, 2, 2], [3, 1]],
+      targets: written ? [[5, 1, 2, 0, 4, 4, 1, 2, 3, 1, 2, 6], [5, 1, 2, 0, 4, 4, 1, 2, 3, 0, 6]] : [[1, 2, 2], [3, 1]],
       audioSeconds: 1,
     };
   }

@@ -1,12 +1,11 @@
 /** An adapter of one speaker from a few minutes of speech. */
 import type { Utterance } from "../data/manifest.js";
 import type { SpeechModel } from "../models/model_folder.js";
-import { trainableNetwork } from "../models/trainable.js";
 import { Recognizer } from "../transcribe/recognizer.js";
 import { scaledAdapter, stackAdapters, type Adapter } from "./adapter.js";
 import { AdapterBase } from "./adapter_base.js";
 import { resolvedSettings, type AdapterSettings } from "./adapter_settings.js";
-import { selectLayers } from "./adaptable_layers.js";
+import { adaptableNetwork, selectLayers } from "./adaptable_layers.js";
 import { confidentTranscripts } from "./confident_transcripts.js";
 import { crossValidate, learnFrom } from "./cross_validation.js";
 import type { HeldOutResult } from "./held_out.js";
@@ -59,7 +58,7 @@ export async function adaptSpeaker(
   const { spoken, unsure } = options.unsupervised
     ? await confidentTranscripts(recognizer, utterances, shared)
     : { spoken: await spokenTexts(model, utterances), unsure: 0 };
-  const learning = { network: trainableNetwork(model), recognizer, layers, spoken, shared, settings, onStatus };
+  const learning = { network: adaptableNetwork(model), recognizer, layers, spoken, shared, settings, onStatus };
 
   const started = performance.now();
   const { base, ofShared, ofSpeaker, epochs, bestEpoch } = crossValidate(learning);

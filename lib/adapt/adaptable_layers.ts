@@ -1,6 +1,7 @@
 /** The layers of a model that adapters may be added to. */
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
+import { trainableNetwork, type TrainableNetwork } from "../models/trainable.js";
 
 // What is shared by all sequences of a batch cannot be different for each of them.
 const positions = /\.(linear_pos|relative_k_proj)\.weight$/;
@@ -18,6 +19,12 @@ export function adaptableLayers({ network, linearShapes }: Pick<SpeechModel, "ne
     layers.set(name, [out, input]);
   }
   return layers;
+}
+
+/** The network, as one that adapters are learned for. @throws UsmLiteError UNSUPPORTED_MODEL for a sequence-to-sequence model */
+export function adaptableNetwork(model: Pick<SpeechModel, "network" | "folder">): TrainableNetwork {
+  if (model.network.kind !== "sequence-to-sequence") return trainableNetwork(model);
+  throw new UsmLiteError("UNSUPPORTED_MODEL", `${model.folder} is a sequence-to-sequence model, for which no adapters are learned; CTC and transducer models have them`);
 }
 
 /**

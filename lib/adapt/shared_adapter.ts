@@ -6,14 +6,13 @@
 import type { Utterance } from "../data/manifest.js";
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
-import { trainableNetwork } from "../models/trainable.js";
 import { RandomStream } from "../ops/random_stream.js";
 import { Recognizer } from "../transcribe/recognizer.js";
 import { freshAdapter, scaledAdapter, type Adapter } from "./adapter.js";
 import { AdapterBase } from "./adapter_base.js";
 import { resolvedSettings, sharedDefaults, type AdapterSettings } from "./adapter_settings.js";
 import { AdapterTraining } from "./adapter_training.js";
-import { selectLayers } from "./adaptable_layers.js";
+import { adaptableNetwork, selectLayers } from "./adaptable_layers.js";
 import type { AdaptationReport } from "./adapt_speaker.js";
 import { heldOutWer, type HeldOutResult } from "./held_out.js";
 import { shuffledGroups, spokenTexts, type SpokenText } from "./speaker_speech.js";
@@ -61,7 +60,7 @@ export async function adaptSpeakers(
   const settings = resolvedSettings(options, sharedDefaults);
   const { speakerRank = 1, minutesPerSpeaker = 1, onStatus = () => {} } = options;
   const layers = selectLayers(new AdapterBase(model).layers, settings.targets);
-  const network = trainableNetwork(model);
+  const network = adaptableNetwork(model);
   const judges = options.heldOut && bySpeaker(options.heldOut, minutesPerSpeaker);
   const learnable = judges ? utterances.filter(({ speaker }) => speaker === undefined || !judges.has(speaker)) : utterances;
   const groups = bySpeaker(learnable, minutesPerSpeaker);

@@ -9,6 +9,7 @@ interface CompressOptions {
   model: string;
   recipe: string;
   data?: string;
+  language?: string;
   test?: string;
   out?: string;
   dryRun?: boolean;
@@ -20,6 +21,7 @@ export function compressCommand(): Command {
     .requiredOption("--model <folder>", "folder of the float model")
     .requiredOption("--recipe <file>", "YAML file; docs/recipes.md lists its keys")
     .option("--data <manifest>", "training speech, for recipes that train or calibrate")
+    .option("--language <code>", "language of the training speech, such as en, for models that are told it")
     .option("--test <manifest>", "speech to measure error rates on before and after, for the report of a run")
     .option("--out <folder>", "folder to make; a run that was stopped goes on when called again")
     .option("--dry-run", "say what each layer would become, its size and about how long it takes, and do nothing")
@@ -33,7 +35,7 @@ export function compressCommand(): Command {
       }
       if (options.out === undefined) throw new UsmLiteError("INVALID_ARGUMENT", "name the folder to make with --out, or ask with --dry-run what would be made");
       const { compressModel } = await import("../compress/compress_model.js");
-      const completed = await compressModel({ model: options.model, recipe, manifest: options.data, out: options.out, onStatus: (sentence) => console.error(sentence) });
+      const completed = await compressModel({ model: options.model, recipe, manifest: options.data, language: options.language, out: options.out, onStatus: (sentence) => console.error(sentence) });
       if (!completed) {
         console.error("stopped; call again to continue");
         return;

@@ -26,6 +26,8 @@ export interface CompressModelOptions {
   readonly recipe: Recipe;
   /** Manifest of training speech; needed when the recipe trains or calibrates. */
   readonly manifest: string | undefined;
+  /** Code of the language that is spoken, such as "en": what sequence-to-sequence models of several languages are to be told. */
+  readonly language?: string | undefined;
   /** Folder to make. Checkpoints, metrics and features of fine-tuning lie in `OUT.run`, which may be deleted afterwards. */
   readonly out: string;
   readonly onStatus?: (sentence: string) => void;
@@ -54,7 +56,9 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
   checkFloat(model.compression, options.model);
   const run = `${out}.run`;
   let stages = planStages(recipe, model.network);
-  const speech = trainableSpeech(model, manifest);
+  const speech = trainableSpeech(model, manifest, options.language);
+  // Before anything of an earlier run is read: it may be another recipe's.
+  if (existsSync(run)) claimRunFolder(run, options);
   using state = new CompressionState(model.network.parameters());
   for (const index of stages.keys()) {
     stages = planStages(recipe, model.network, chosenSpecs(run));
@@ -177,9 +181,9 @@ function checkFloat({ specs }: Compression, folder: string): void {
  * Notes in the run's folder what it was begun with: its checkpoints are good for nothing else.
  * @throws UsmLiteError INVALID_ARGUMENT when it was begun with another model, recipe or manifest
  */
-function claimRunFolder(run: string, { model, recipe, manifest = "" }: CompressModelOptions): void {
+function claimRunFolder(run: string, { model, recipe, manifest = "", language }: CompressModelOptions): void {
   const path = join(run, "run.json");
-  const origin: unknown = JSON.parse(JSON.stringify({ model: resolve(model), manifest: resolve(manifest), recipe: recipe.document }));
+  const origin: unknown = JSON.parse(JSON.stringify({ model: resolve(model), manifest: resolve(manifest), recipe: recipe.document, language }));
   if (!existsSync(path)) {
     makeFolder(run);
     writeJsonFile(path, origin);

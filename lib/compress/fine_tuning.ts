@@ -5,10 +5,11 @@ import { readPreprocessorConfig } from "../audio/preprocessor_config.js";
 import { readJsonFile } from "../checkpoint/json_file.js";
 import { shuffled } from "../data/batching.js";
 import { FeatureCache, type FrontEndSource } from "../data/feature_cache.js";
-import { readManifest } from "../data/manifest.js";
+import { readManifest, type Utterance } from "../data/manifest.js";
 import { SpeechBatches } from "../data/speech_batches.js";
 import { UsmLiteError } from "../errors.js";
 import { modelFiles, type SpeechModel } from "../models/model_folder.js";
+import { SequencePrompt } from "../models/sequence_prompt.js";
 import { trainableNetwork } from "../models/trainable.js";
 import { RandomStream } from "../ops/random_stream.js";
 import type { ParameterSettings } from "../train/optimizer.js";
@@ -30,33 +31,65 @@ export interface TrainableSpeech {
   readonly network: TrainableModel;
   /** Manifest of training speech. */
   readonly manifest: string;
+  /** All that the network is to write of a transcript. */
+  readonly encode: (text: string) => readonly number[];
 }
 
-/** @throws UsmLiteError UNSUPPORTED_MODEL, BAD_TOKENIZER */
-export function trainableSpeech(model: SpeechModel, manifest: string): TrainableSpeech {
-  const { tokenizer, folder } = model;
+/**
+ * @param language what sequence-to-sequence models of several languages are to be told
+ * @throws UsmLiteError UNSUPPORTED_MODEL, BAD_TOKENIZER; INVALID_ARGUMENT for a language that the model does not know, or lacks
+ */
+export function trainableSpeech(model: SpeechModel, manifest: string, language?: string): TrainableSpeech {
+  const { tokenizer, textTokenizer, folder } = model;
   const network = trainableNetwork(model);
-  if (!tokenizer) throw new UsmLiteError("BAD_TOKENIZER", `${folder} has no tokenizer.json, which fine-tuning needs`);
-  return { model, network, manifest };
+  const missing = new UsmLiteError("BAD_TOKENIZER", `${folder} has no tokenizer.json, which fine-tuning needs`);
+  if (network.kind === "sequence-to-sequence") {
+    if (!textTokenizer) throw missing;
+    const prompt = new SequencePrompt(network.generation, textTokenizer);
+    prompt.sequence("", language); // a wrong language is told before anything is written
+    return { model, network, manifest, encode: (text) => prompt.sequence(text, language) };
+  }
+  if (!tokenizer) throw missing;
+  if (language !== undefined) throw new UsmLiteError("INVALID_ARGUMENT", `${folder} takes no language; leave it out`);
+  return { model, network, manifest, encode: (text) => tokenizer.encode(text) };
+}
+
+/** Those that a window of the model holds; what is longer cannot be learned from a window. @throws UsmLiteError BAD_MANIFEST when none is left */
+function withinWindow(utterances: readonly Utterance[], windowSeconds: number | undefined, speeds: readonly number[], onStatus: (sentence: string) => void): readonly Utterance[] {
+  if (windowSeconds === undefined) return utterances;
+  const kept = utterances.filter(({ duration }) => duration / Math.min(...speeds) <= windowSeconds);
+  const left = utterances.length - kept.length;
+  if (kept.length === 0) throw new UsmLiteError("BAD_MANIFEST", `every utterance is longer than the model's window of ${windowSeconds} s; cut them`);
+  if (left > 0) onStatus(`leaving out ${left} utterances that are longer than the model's window of ${windowSeconds} s`);
+  return kept;
 }
 
 /** Batches of the speech, or of `utterances` of it, whose features lie in `cacheFolder`. */
 export async function speechBatches(
-  { model, manifest }: TrainableSpeech,
-  settings: Pick<Training, "seed" | "batchSeconds" | "specAugment" | "speedPerturbation">,
+  { model, manifest, encode }: TrainableSpeech,
+  settings: Pick<Training, "seed" | "batchSeconds" | "specAugment" | "speedPerturbation"> & Partial<Pick<Training, "labelSmoothing">>,
   cacheFolder: string,
   onStatus: (sentence: string) => void,
-  utterances = readManifest(manifest),
+  heard = readManifest(manifest),
 ): Promise<SpeechBatches> {
-  const { tokenizer } = model;
+  const { network, frontEnd } = model;
+  const { windowSamples, samplingRate } = frontEnd.config;
+  const windowSeconds = windowSamples && windowSamples / samplingRate;
+  const filled = network.kind === "sequence-to-sequence" && network.fixedWindow;
+  if (settings.labelSmoothing && network.kind !== "sequence-to-sequence") {
+    throw new UsmLiteError("BAD_RECIPE", "labelSmoothing is for sequence-to-sequence models; leave it out");
+  }
   const speeds = settings.speedPerturbation ? [0.9, 1, 1.1] : [1];
+  const utterances = withinWindow(heard, windowSeconds, speeds, onStatus);
   const cache = new FeatureCache(cacheFolder, frontEndSource(model));
   onStatus(`computing features of ${utterances.length} utterances`);
   await cache.prepare(utterances, speeds);
-  return new SpeechBatches(utterances, (text) => tokenizer?.encode(text) ?? [], cache, {
+  return new SpeechBatches(utterances, encode, cache, {
     seed: settings.seed,
     batchSeconds: settings.batchSeconds,
     speeds,
+    ...(filled && windowSeconds ? { windowSeconds } : {}),
+    ...(settings.labelSmoothing ? { labelSmoothing: settings.labelSmoothing } : {}),
     ...(settings.specAugment ? { specAugment: { frequencyMaskShare: 0.1, timeMasksPerFrame: 0.005, maximumTimeMasks: 4 } } : {}),
   });
 }

@@ -18,6 +18,8 @@ const trainingSchema = z.strictObject({
   seed: whole.default(1),
   /** Decay of the moving average of weights; 0: none. */
   emaDecay: z.number().min(0).lt(1).default(0),
+  /** Of sequence-to-sequence models: share of each label's probability that is spread over all tokens. */
+  labelSmoothing: z.number().min(0).lt(1).default(0),
   specAugment: z.boolean().default(true),
   speedPerturbation: z.boolean().default(true),
   /** Parameters that stay as they are. */

@@ -18,6 +18,10 @@ export interface SpeechBatchesOptions extends BatchingOptions {
   readonly plainEpochs?: number;
   /** Labels of a transcript for a second loss on an inner layer. */
   readonly encodeInner?: (text: string) => readonly number[];
+  /** Every utterance costs as much as one of so many seconds: a window that is filled up with silence. */
+  readonly windowSeconds?: number;
+  /** See {@link TrainingBatch.labelSmoothing}. */
+  readonly labelSmoothing?: number;
   /** Absent: no masks. */
   readonly specAugment?: SpecAugmentOptions;
   /** Absent: no noise. */
@@ -77,6 +81,7 @@ export class SpeechBatches implements BatchSource {
       ...(this.innerTargets
         ? { innerTargets: indices.map((utterance) => (this.innerTargets as readonly (readonly number[])[])[utterance] as readonly number[]) }
         : {}),
+      ...(this.options.labelSmoothing ? { labelSmoothing: this.options.labelSmoothing } : {}),
       plain: epoch < (this.options.plainEpochs ?? 0),
       audioSeconds: indices.reduce((sum, utterance) => sum + this.seconds(utterance, speeds[utterance] as number), 0),
     };
@@ -94,11 +99,11 @@ export class SpeechBatches implements BatchSource {
 
   private planOf(epoch: number): { batches: number[][]; speeds: number[] } {
     if (this.plan?.epoch !== epoch) {
-      const { speeds: allSpeeds = [1], seed, plainEpochs = 0 } = this.options;
+      const { speeds: allSpeeds = [1], seed, plainEpochs = 0, windowSeconds } = this.options;
       const speeds = epoch < plainEpochs && allSpeeds.includes(1) ? [1] : allSpeeds;
       const random = RandomStream.derived(seed, epoch, speedKey);
       const drawn = this.utterances.map(() => speeds[random.integer(speeds.length)] as number);
-      const durations = drawn.map((speed, index) => this.seconds(index, speed));
+      const durations = drawn.map((speed, index) => windowSeconds ?? this.seconds(index, speed));
       this.plan = { epoch, batches: planBatches(durations, epoch, this.options), speeds: drawn };
     }
     return this.plan;

@@ -8,9 +8,8 @@ import type { SpeechNetwork } from "./speech_network.js";
 export type TrainableNetwork = SpeechNetwork & TrainableModel;
 
 /**
- * The network of a model, as one that can be trained: those of `lasr_ctc`, `parakeet_ctc`, `parakeet_rnnt`, `parakeet_tdt`, `wav2vec2`,
- * `hubert` and `wav2vec2-conformer`.
- * @throws UsmLiteError UNSUPPORTED_MODEL for the others
+ * The network of a model, as one that can be trained: those of all families have a loss, whatever decoder they need.
+ * @throws UsmLiteError UNSUPPORTED_MODEL for a network of another kind
  *
  * @example
  * const network = trainableNetwork(loadModel("parakeet-ctc-0.6b"));

@@ -1,12 +1,15 @@
-/** A Transformer decoder (Vaswani et al. 2017) that keeps the keys and values of tokens it has seen. For inference. */
+/** A Transformer decoder (Vaswani et al. 2017) that keeps the keys and values of tokens it has seen, or, in training, sees all at once. */
 import { cachedAttention, type AttentionCache } from "../ops/cached_attention.js";
 import { scaledSum } from "../ops/elementwise.js";
 import { gatherRows } from "../ops/row_copies.js";
+import { activeTape, releaseUnlessRecording } from "../ops/tape.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { keep, tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import { activatedLinear, type ActivationName } from "./activated_linear.js";
+import type { ForwardContext } from "./forward_context.js";
 import { Linear } from "./linear.js";
+import type { TokenEmbedding } from "./token_embedding.js";
 import { Norm } from "./transformer_block.js";
 import type { WeightScope } from "./weight_source.js";
 
@@ -50,8 +53,7 @@ export const whisperDecoderNames: SequenceDecoderNames = {
 
 /** The embeddings of tokens and of positions, which lie under names of the family. */
 export interface SequenceEmbeddings {
-  /** (vocabulary, hidden) */
-  readonly tokens: Tensor;
+  readonly tokens: TokenEmbedding;
   /** (longest sequence, hidden) */
   readonly positions: Tensor;
   /** Of their sum, where the family has one. */
@@ -100,9 +102,14 @@ class Attention {
     return this.norm.forward(x);
   }
 
-  attend(normalized: Tensor, residual: Tensor, offsets: SequenceOffsets, cache: AttentionCache, causal: boolean): Tensor {
-    const attended = cachedAttention(this.query.forward(normalized, {}), offsets, cache, { heads: this.sizes.heads, causal });
-    return this.output.forward(attended, {}, { residual });
+  /** What is attended to: keys and values of rows (frames, hidden). */
+  memory(rows: Tensor, offsets: SequenceOffsets, context: ForwardContext): AttentionCache {
+    return { keys: this.key.forward(rows, context), values: this.value.forward(rows, context), offsets };
+  }
+
+  attend(normalized: Tensor, residual: Tensor, offsets: SequenceOffsets, cache: AttentionCache, causal: boolean, context: ForwardContext = {}): Tensor {
+    const attended = cachedAttention(this.query.forward(normalized, context), offsets, cache, { heads: this.sizes.heads, causal });
+    return this.output.forward(attended, context, { residual });
   }
 }
 
@@ -122,8 +129,18 @@ class Block {
     this.norm = new Norm(scope, names.feedForwardNorm, sizes.hidden, sizes.layerNormEpsilon);
   }
 
-  feedForward(x: Tensor): Tensor {
-    return this.outer.forward(activatedLinear(this.inner, this.norm.forward(x), this.sizes.activation, {}), {}, { residual: x });
+  feedForward(x: Tensor, context: ForwardContext = {}): Tensor {
+    const inner = activatedLinear(this.inner, this.norm.forward(x), this.sizes.activation, context);
+    return this.outer.forward(inner, context, { residual: x });
+  }
+
+  /** All tokens of all sequences at once. */
+  forward(x: Tensor, offsets: SequenceOffsets, encoded: { readonly hidden: Tensor; readonly offsets: SequenceOffsets }, context: ForwardContext): Tensor {
+    const { selfAttention: own, crossAttention: cross } = this;
+    const normalized = own.normalize(x);
+    const attended = own.attend(normalized, x, offsets, own.memory(normalized, offsets, context), true, context);
+    const memory = cross.memory(encoded.hidden, encoded.offsets, context);
+    return this.feedForward(cross.attend(cross.normalize(attended), attended, offsets, memory, false, context), context);
   }
 
   get linears(): Linear[] {
@@ -158,6 +175,32 @@ export class SequenceDecoder {
     };
   }
 
+  /**
+   * What the decoder makes of whole sequences, each token looking at those before it: teacher forcing (Williams, Zipser 1989).
+   * @param sequences tokens about each item of `encoded`; at most as many as there are positions
+   * @param table what {@link TokenEmbedding.table} gave
+   * @param inspectLayer given (tokens, hidden) after each block
+   * @returns `hidden` (tokens, hidden), and where each sequence lies in it
+   */
+  forward(
+    sequences: readonly (readonly number[])[],
+    encoded: { readonly hidden: Tensor; readonly offsets: SequenceOffsets },
+    table: Tensor,
+    context: ForwardContext,
+    inspectLayer?: (hidden: Tensor, layer: number) => void,
+  ): { hidden: Tensor; offsets: SequenceOffsets } {
+    const offsets = new SequenceOffsets(sequences.map(({ length }) => length));
+    const positions = sequences.flatMap((tokens) => [...tokens.keys()]);
+    let x = releaseUnlessRecording(() => placed(this.embeddings, this.sizes, table, sequences.flat(), positions));
+    this.blocks.forEach((block, layer) => {
+      const input = x;
+      x = releaseUnlessRecording(() => block.forward(input, offsets, encoded, context));
+      inspectLayer?.(x, layer);
+      if (!activeTape() && !inspectLayer) input.dispose();
+    });
+    return { hidden: this.norm.forward(x), offsets };
+  }
+
   /** A decoder's state over one memory. */
   session(memory: DecoderMemory): DecoderSession {
     return new DecoderSession(this.blocks, this.norm, this.embeddings, this.sizes, memory);
@@ -166,6 +209,12 @@ export class SequenceDecoder {
   get linears(): Linear[] {
     return this.blocks.flatMap((block) => block.linears);
   }
+}
+
+/** (tokens, hidden): what stands for tokens at their positions. */
+function placed({ tokens, positions, norm }: SequenceEmbeddings, { embeddingScale }: SequenceDecoderSizes, table: Tensor, ids: readonly number[], at: readonly number[]): Tensor {
+  const sum = scaledSum(tokens.lookUp(ids, table), embeddingScale, gatherRows(positions, at), 1);
+  return norm?.forward(sum) ?? sum;
 }
 
 /** Rows of keys and values of one layer, of all tokens that any sequence has had. */
@@ -210,9 +259,7 @@ export class DecoderSession implements Disposable {
       const lengths = steps.map(({ item }) => this.memory.lengths[item] as number);
       const cross = { offsets: new SequenceOffsets(lengths), rows: Tensor.from(this.memoryRows(steps, lengths)) };
       const positions = steps.flatMap(({ past, tokens }) => tokens.map((_, index) => past.length + index));
-      const tokens = gatherRows(this.embeddings.tokens, steps.flatMap((step) => step.tokens));
-      const placed = scaledSum(tokens, this.sizes.embeddingScale, gatherRows(this.embeddings.positions, positions), 1);
-      let x = this.embeddings.norm?.forward(placed) ?? placed;
+      let x = placed(this.embeddings, this.sizes, this.embeddings.tokens.table({}), steps.flatMap((step) => step.tokens), positions);
       this.blocks.forEach((block, layer) => {
         x = tidy(() => this.throughBlock(block, layer, x, queries, own, cross, observe));
       });

@@ -6,6 +6,8 @@ export interface TextTokenizer {
   piece(id: number): string;
   /** Whether an id is no text. */
   isSpecial(id: number): boolean;
+  /** Ids of a text, without special tokens. */
+  encode(text: string): number[];
   /** Special tokens are left out. */
   decode(ids: Iterable<number>): string;
   /** What lies between texts that were decoded by themselves: nothing where a text keeps the space that it begins with. */

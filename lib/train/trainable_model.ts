@@ -10,10 +10,15 @@ export interface TrainingBatch {
   readonly features: Tensor;
   /** Where each utterance begins and ends in `features`. */
   readonly offsets: SequenceOffsets;
-  /** Token ids of each utterance's transcript, without blanks. */
+  /**
+   * Token ids of each utterance's transcript, without blanks. Of sequence-to-sequence models all that the decoder writes, from the token
+   * that begins everything to the one that ends the text.
+   */
   readonly targets: readonly (readonly number[])[];
   /** What a second loss on an inner layer is to align with instead of `targets`: phones, for instance. */
   readonly innerTargets?: readonly (readonly number[])[];
+  /** Share of each label's probability that is spread over all tokens, in sequence-to-sequence models; default 0. */
+  readonly labelSmoothing?: number;
   /** The features are not augmented, and the model should not drop anything either: easy batches at the beginning. */
   readonly plain?: boolean;
   /** Seconds of audio in the batch, for throughput. */

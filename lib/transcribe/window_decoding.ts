@@ -4,8 +4,8 @@ import { writeSequence, type SequenceConstraint, type WrittenSequence } from "..
 import { attentionWeights, tokenBegins, type AttentionWeights } from "../decode/token_alignment.js";
 import { timestampConstraint } from "../decode/timestamp_rules.js";
 import { onDevice } from "../device/placement.js";
-import { UsmLiteError } from "../errors.js";
 import type { FrontEnd } from "../audio/front_end.js";
+import { SequencePrompt } from "../models/sequence_prompt.js";
 import type { SequenceToSequenceNetwork } from "../models/speech_network.js";
 import type { DecoderMemory } from "../nn/sequence_decoder.js";
 import { RandomStream } from "../ops/random_stream.js";
@@ -49,8 +49,7 @@ const leastMeanLogProbability = -1;
 const largestSilence = 0.6;
 
 export class WindowDecoder {
-  private readonly languages: ReadonlyMap<string, number>;
-  private readonly noTimestampsId: number | undefined;
+  private readonly prompts: SequencePrompt;
   private readonly silenceId: number | undefined;
   private readonly constrain: SequenceConstraint;
 
@@ -67,24 +66,9 @@ export class WindowDecoder {
     private readonly device: "cpu" | "cuda" = "cpu",
   ) {
     const { generation } = network;
-    this.languages = generation.languages.size > 0 ? generation.languages : languagesOf(tokenizer);
-    this.noTimestampsId = generation.promptPieces ? undefined : (generation.noTimestampsId ?? tokenizer.idOf("<|notimestamps|>"));
+    this.prompts = new SequencePrompt(generation, tokenizer);
+    this.prompts.check(options.language, options.task);
     this.silenceId = tokenizer.idOf("<|nospeech|>") ?? tokenizer.idOf("<|nocaptions|>");
-    const { language, task } = options;
-    if (language !== undefined && !this.languages.has(language)) {
-      const known = [...this.languages.keys()].join(", ");
-      throw new UsmLiteError("INVALID_ARGUMENT", `the model knows no language "${language}"; it knows ${known || "English only, and takes no language"}`);
-    }
-    if (generation.promptPieces && language === undefined) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `the model must be told the language; it knows ${[...this.languages.keys()].join(", ")}`);
-    }
-    if (generation.promptPieces && task === "translate") throw new UsmLiteError("INVALID_ARGUMENT", `the model knows no task "translate"`);
-    if (!generation.promptPieces && task !== undefined && this.languages.size > 0 && this.taskId(task) === undefined) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `the model knows no task "${task}"`);
-    }
-    if (task === "translate" && this.languages.size === 0) {
-      throw new UsmLiteError("INVALID_ARGUMENT", "the model knows English only, so there is nothing to translate");
-    }
     this.constrain = this.constraint();
   }
 
@@ -105,8 +89,8 @@ export class WindowDecoder {
   /** Reads the text of all segments again, now with an eye on where the decoder looks. */
   private timed(segments: readonly WindowSegment[], memory: DecoderMemory, language: string | undefined, seconds: number): readonly WindowSegment[] {
     const { alignment, maximumLength } = this.network.generation;
-    if (!alignment || segments.length === 0 || this.noTimestampsId === undefined) return segments;
-    const prompt = [...this.prompt(language), this.noTimestampsId];
+    if (!alignment || segments.length === 0 || this.prompts.noTimestampsId === undefined) return segments;
+    const prompt = [...this.prompt(language), this.prompts.noTimestampsId];
     const text = segments.flatMap(({ tokens }) => tokens);
     if (prompt.length + text.length > maximumLength) return segments;
     const frames = Math.max(1, Math.min(memory.lengths[0] as number, Math.round(seconds / secondsPerTime)));
@@ -145,30 +129,12 @@ export class WindowDecoder {
   }
 
   private loudest(scores: Float32Array): string | undefined {
-    const [first] = [...this.languages].sort(([, a], [, b]) => (scores[b] as number) - (scores[a] as number));
+    const [first] = [...this.prompts.languages].sort(([, a], [, b]) => (scores[b] as number) - (scores[a] as number));
     return first?.[0];
   }
 
   private prompt(language: string | undefined): number[] {
-    const { startId, forced, promptPieces } = this.network.generation;
-    if (promptPieces) return promptPieces(language as string).map((piece) => this.pieceId(piece));
-    const prompt = [startId];
-    if (language !== undefined) prompt.push(this.languages.get(language) as number);
-    const task = this.languages.size > 0 ? this.taskId(this.options.task ?? "transcribe") : undefined;
-    if (task !== undefined) prompt.push(task);
-    // Older configurations prescribe the tokens themselves, of which those that forbid times are ours to choose.
-    for (let id = forced.get(prompt.length); id !== undefined && id !== this.noTimestampsId; id = forced.get(prompt.length)) prompt.push(id);
-    return prompt;
-  }
-
-  private pieceId(piece: string): number {
-    const id = this.tokenizer.idOf(piece);
-    if (id === undefined) throw new UsmLiteError("BAD_TOKENIZER", `the tokenizer has no piece "${piece}", which this model's prompt needs`);
-    return id;
-  }
-
-  private taskId(task: string): number | undefined {
-    return this.network.generation.tasks.get(task) ?? this.tokenizer.idOf(`<|${task}|>`);
+    return this.prompts.ids(language, this.options.task);
   }
 
   private write(memory: DecoderMemory, prompt: readonly number[], silence: number): WrittenSequence {
@@ -194,7 +160,8 @@ export class WindowDecoder {
 
   private constraint(): SequenceConstraint {
     const { suppressed, suppressedFirst, endId, latestFirstTime } = this.network.generation;
-    const { noTimestampsId, tokenizer } = this;
+    const { tokenizer } = this;
+    const { noTimestampsId } = this.prompts;
     const times = noTimestampsId === undefined ? undefined : timestampConstraint({ noTimestampsId, endId, latestFirstTime });
     // No token is a language, a task or a beginning in the middle of a text.
     const firstTime = noTimestampsId === undefined ? Infinity : noTimestampsId + 1;
@@ -211,7 +178,7 @@ export class WindowDecoder {
 
   /** Text between times; what follows the last pair of times is left for the next window. */
   private segments({ tokens, logProbabilities }: WrittenSequence, seconds: number): Omit<DecodedWindow, "language"> {
-    const firstTime = this.noTimestampsId === undefined ? Infinity : this.noTimestampsId + 1;
+    const firstTime = this.prompts.noTimestampsId === undefined ? Infinity : this.prompts.noTimestampsId + 1;
     const isTime = (id: number | undefined): id is number => id !== undefined && id >= firstTime;
     const timeOf = (id: number): number => Math.min(seconds, (id - firstTime) * secondsPerTime);
     const segments: WindowSegment[] = [];
@@ -241,13 +208,6 @@ export class WindowDecoder {
     return { segments, advance: seconds };
   }
 }
-
-const languagesOf = (tokenizer: TextTokenizer): ReadonlyMap<string, number> =>
-  new Map(
-    Array.from({ length: tokenizer.size }, (_, id) => [/^<\|([a-z]{2,3})\|>$/.exec(tokenizer.piece(id))?.[1], id] as const).filter(
-      (entry): entry is readonly [string, number] => entry[0] !== undefined,
-    ),
-  );
 
 const meanLogProbability = ({ logProbability, tokens }: WrittenSequence): number => logProbability / (tokens.length + 1);
 

@@ -1,16 +1,18 @@
-/** Cohere's speech recognition (`CohereAsrForConditionalGeneration` of transformers): Parakeet's encoder, a Transformer decoder. For inference. */
+/** Cohere's speech recognition (`CohereAsrForConditionalGeneration` of transformers): Parakeet's encoder, a Transformer decoder. For inference and training. */
 import { onCpu } from "../../device/placement.js";
+import type { ForwardContext } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import { SequenceDecoder, type DecoderMemory, type DecoderSession } from "../../nn/sequence_decoder.js";
 import { Norm } from "../../nn/transformer_block.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
-import { WeightScope, type MatrixWeight, type WeightSource } from "../../nn/weight_source.js";
-import { linear } from "../../ops/linear.js";
-import { packedLinear } from "../../ops/packed_linear.js";
+import { TokenEmbedding } from "../../nn/token_embedding.js";
+import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
-import { Tensor } from "../../tensor/tensor.js";
+import type { Tensor } from "../../tensor/tensor.js";
+import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
 import { ParakeetEncoder } from "../parakeet/parakeet_encoder.js";
 import type { SequenceGeneration } from "../sequence_generation.js";
+import { sequenceTrainingLoss } from "../sequence_training.js";
 import type { Encoded, SequenceToSequenceNetwork } from "../speech_network.js";
 import type { CohereConfig } from "./cohere_config.js";
 
@@ -27,7 +29,7 @@ const names = {
   norm: "norm",
 } as const;
 
-export class CohereNetwork implements SequenceToSequenceNetwork {
+export class CohereNetwork implements SequenceToSequenceNetwork, TrainableModel {
   readonly kind = "sequence-to-sequence";
   readonly fixedWindow = false;
   private readonly weights: WeightRegistry;
@@ -35,9 +37,9 @@ export class CohereNetwork implements SequenceToSequenceNetwork {
   /** From the encoder's width to the decoder's. */
   private readonly projection: Linear;
   private readonly decoder: SequenceDecoder;
-  /** (vocabulary, hidden) */
-  private readonly head: MatrixWeight;
-  private readonly headBias: Tensor;
+  private readonly tokens: TokenEmbedding;
+  /** Scores tokens; or, with its bias alone, what the token embeddings give. */
+  private readonly head: Linear | { readonly bias: Tensor };
 
   /** @throws UsmLiteError BAD_CHECKPOINT when a weight is missing or has another shape than `config` asks for */
   constructor(
@@ -51,9 +53,7 @@ export class CohereNetwork implements SequenceToSequenceNetwork {
     this.encoder = new ParakeetEncoder(root.scope("model.encoder"), encoder_config);
     const scope = root.scope("model.decoder");
     this.projection = new Linear(scope, "proj", [hidden, encoder_config.hidden_size], { bias: true });
-    // The same weight scores tokens, packed if it is, and has its rows looked up, as floats.
-    const embedding = scope.matrix("embed_tokens.weight", [vocab_size, hidden], "small");
-    const tokens = embedding instanceof Tensor ? embedding : scope.tensor("embed_tokens.weight", [vocab_size, hidden], "small");
+    this.tokens = new TokenEmbedding(scope, "embed_tokens", [vocab_size, hidden]);
     const positions = scope.tensor("pos_emb.weight", [max_position_embeddings, hidden], "small");
     const norm = new Norm(scope, "embedding_layernorm", hidden, layerNormEpsilon);
     const sizes = {
@@ -68,14 +68,42 @@ export class CohereNetwork implements SequenceToSequenceNetwork {
       embeddingScale: 1,
       names,
     };
-    this.decoder = new SequenceDecoder(scope, sizes, { tokens, positions, norm });
-    this.head = config.tie_word_embeddings ? embedding : root.matrix("proj_out.weight", [vocab_size, hidden], "small");
-    this.headBias = root.tensor("proj_out.bias", [vocab_size], "zeros");
+    this.decoder = new SequenceDecoder(scope, sizes, { tokens: this.tokens, positions, norm });
+    this.head = config.tie_word_embeddings
+      ? { bias: root.tensor("proj_out.bias", [vocab_size], "zeros") }
+      : new Linear(root, "proj_out", [vocab_size, hidden], { bias: true, initialisation: "small" });
   }
 
-  encode(features: Tensor, offsets: SequenceOffsets): Encoded {
-    const { hidden, offsets: hiddenOffsets } = this.encoder.forward(features, offsets);
+  encode(features: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: (hidden: Tensor, layer: number) => void): Encoded {
+    const { hidden, offsets: hiddenOffsets } = this.encoder.forward(features, offsets, context, inspectLayer);
     return { hidden: onCpu(hidden), offsets: hiddenOffsets }; // the decoder computes there
+  }
+
+  /** Scores (tokens, vocabulary) of what follows each token of sequences, one about each item. */
+  decode(
+    encoded: Encoded,
+    sequences: readonly (readonly number[])[],
+    context: ForwardContext = {},
+    inspectLayer?: (hidden: Tensor, layer: number) => void,
+  ): { readonly logits: Tensor; readonly offsets: SequenceOffsets } {
+    const table = this.tokens.table(context);
+    const projected = { hidden: this.projection.forward(encoded.hidden, context), offsets: encoded.offsets };
+    const { hidden, offsets } = this.decoder.forward(sequences, projected, table, context, inspectLayer);
+    return { logits: this.tokenScores(hidden, table, context), offsets };
+  }
+
+  private tokenScores(hidden: Tensor, table: Tensor, context: ForwardContext): Tensor {
+    const { head } = this;
+    return head instanceof Linear ? head.forward(hidden, context) : this.tokens.scores(hidden, table, context, head.bias);
+  }
+
+  /** Mean cross-entropy of the tokens after the prompt. Batch normalisation keeps the statistics of the checkpoint. */
+  loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
+    return sequenceTrainingLoss(this, batch, context);
+  }
+
+  weightsChanged(): void {
+    this.encoder.weightsChanged();
   }
 
   remember({ hidden, offsets }: Encoded): DecoderMemory {
@@ -88,8 +116,7 @@ export class CohereNetwork implements SequenceToSequenceNetwork {
   }
 
   scores(hidden: Tensor): Tensor {
-    const bias = { bias: this.headBias };
-    return this.head instanceof Tensor ? linear(hidden, this.head, bias) : packedLinear(hidden, this.head, bias);
+    return this.tokenScores(hidden, this.tokens.table({}), {});
   }
 
   hiddenFrames(featureFrames: number): number {

@@ -1,14 +1,15 @@
-/** The Transformer encoder of Whisper (Radford et al. 2023), for inference. */
+/** The Transformer encoder of Whisper (Radford et al. 2023). */
 import { UsmLiteError } from "../../errors.js";
+import type { ForwardContext } from "../../nn/forward_context.js";
 import type { Linear } from "../../nn/linear.js";
 import { StridedConvolution } from "../../nn/strided_convolution.js";
 import { Norm, TransformerBlock } from "../../nn/transformer_block.js";
 import type { WeightScope } from "../../nn/weight_source.js";
-import { addInPlace } from "../../ops/elementwise.js";
-import { geluInPlace } from "../../ops/gelu.js";
-import { padSequences } from "../../ops/row_copies.js";
+import { scaledSum } from "../../ops/elementwise.js";
+import { geluOf } from "../../ops/gelu.js";
+import { gatherRows, padSequences } from "../../ops/row_copies.js";
+import { activeTape, releaseUnlessRecording, withoutRecording } from "../../ops/tape.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
-import { tidy } from "../../tensor/scope.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { Encoded } from "../speech_network.js";
 import type { WhisperConfig } from "./whisper_config.js";
@@ -59,33 +60,50 @@ export class WhisperEncoder {
   }
 
   /**
+   * The embeddings of positions are sinusoids and are not trained.
    * @param features (frames, mel bins) of windows of 2 * max_source_positions frames
+   * @param inspectLayer given (hidden frames, hidden) after each block
    * @returns (hidden frames, hidden), max_source_positions for each window
    * @throws UsmLiteError INVALID_ARGUMENT for windows of another length
    */
-  forward(features: Tensor, offsets: SequenceOffsets): Encoded {
+  forward(
+    features: Tensor,
+    offsets: SequenceOffsets,
+    context: ForwardContext = {},
+    inspectLayer?: (hidden: Tensor, layer: number) => void,
+  ): Encoded {
     const wanted = 2 * this.config.max_source_positions;
     const wrong = offsets.lengths.find((length) => length !== wanted);
     if (wrong !== undefined) throw new UsmLiteError("INVALID_ARGUMENT", `a window has ${wrong} frames of features; this model takes ${wanted}`);
+    const release = (x: Tensor): void => {
+      if (!activeTape() && x !== features) x.dispose();
+    };
     let x = features;
     for (const convolution of this.convolutions) {
       const padded = padSequences(x, offsets, [1, 1]);
-      const convolved = convolution.forward(padded.output, padded.offsets, {});
-      padded.output.dispose();
-      if (x !== features) x.dispose();
-      x = convolved.output;
+      const convolved = convolution.forward(padded.output, padded.offsets, context);
+      release(padded.output);
+      release(x);
+      x = geluOf(convolved.output);
       offsets = convolved.offsets;
-      geluInPlace(x);
     }
-    offsets.lengths.forEach((length, item) => addInPlace(x.rows(offsets.begin(item), offsets.begin(item) + length), this.positions));
-    for (const block of this.blocks) {
+    const unplaced = x;
+    x = releaseUnlessRecording(() => scaledSum(unplaced, 1, this.positionsOf(offsets), 1));
+    release(unplaced);
+    this.blocks.forEach((block, layer) => {
       const input = x;
-      x = tidy(() => block.forward(input, offsets));
-      input.dispose();
-    }
+      x = block.forward(input, offsets, context);
+      inspectLayer?.(x, layer);
+      if (!inspectLayer) release(input);
+    });
     const hidden = this.norm.forward(x);
-    x.dispose();
+    if (!inspectLayer) release(x);
     return { hidden, offsets };
+  }
+
+  /** (hidden frames, hidden), those of each window. */
+  private positionsOf(offsets: SequenceOffsets): Tensor {
+    return withoutRecording(() => gatherRows(this.positions, offsets.lengths.flatMap((length) => [...Array(length).keys()])));
   }
 
   get linears(): Linear[] {

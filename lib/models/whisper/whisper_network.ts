@@ -1,24 +1,28 @@
-/** Whisper (`WhisperForConditionalGeneration` of transformers), for inference. */
-import { linear } from "../../ops/linear.js";
-import { packedLinear } from "../../ops/packed_linear.js";
+/** Whisper (`WhisperForConditionalGeneration` of transformers), for inference and training. */
+import type { ForwardContext } from "../../nn/forward_context.js";
+import { Linear } from "../../nn/linear.js";
 import { SequenceDecoder, whisperDecoderNames, type DecoderMemory, type DecoderSession } from "../../nn/sequence_decoder.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
-import { WeightScope, type MatrixWeight, type WeightSource } from "../../nn/weight_source.js";
+import { TokenEmbedding } from "../../nn/token_embedding.js";
+import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
-import { Tensor } from "../../tensor/tensor.js";
+import type { Tensor } from "../../tensor/tensor.js";
+import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
 import type { SequenceGeneration } from "../sequence_generation.js";
+import { sequenceTrainingLoss } from "../sequence_training.js";
 import type { Encoded, SequenceToSequenceNetwork } from "../speech_network.js";
 import type { WhisperConfig } from "./whisper_config.js";
 import { WhisperEncoder, whisperLayerNormEpsilon } from "./whisper_encoder.js";
 
-export class WhisperNetwork implements SequenceToSequenceNetwork {
+export class WhisperNetwork implements SequenceToSequenceNetwork, TrainableModel {
   readonly kind = "sequence-to-sequence";
   readonly fixedWindow = true;
   private readonly weights: WeightRegistry;
   private readonly encoder: WhisperEncoder;
   private readonly decoder: SequenceDecoder;
-  /** (vocabulary, hidden): the token embeddings unless the checkpoint has scores of their own. */
-  private readonly head: MatrixWeight;
+  private readonly tokens: TokenEmbedding;
+  /** Absent: the token embeddings score tokens. */
+  private readonly head: Linear | undefined;
 
   /** @throws UsmLiteError BAD_CHECKPOINT when a weight is missing or has another shape than `config` asks for */
   constructor(
@@ -31,9 +35,7 @@ export class WhisperNetwork implements SequenceToSequenceNetwork {
     const { d_model: hidden, vocab_size, max_target_positions } = config;
     this.encoder = new WhisperEncoder(root.scope("model.encoder"), config);
     const scope = root.scope("model.decoder");
-    // The same weight scores tokens, packed if it is, and has its rows looked up, as floats.
-    const embedding = scope.matrix("embed_tokens.weight", [vocab_size, hidden], "small");
-    const tokens = embedding instanceof Tensor ? embedding : scope.tensor("embed_tokens.weight", [vocab_size, hidden], "small");
+    this.tokens = new TokenEmbedding(scope, "embed_tokens", [vocab_size, hidden]);
     const positions = scope.tensor("embed_positions.weight", [max_target_positions, hidden], "small");
     this.decoder = new SequenceDecoder(
       scope,
@@ -48,13 +50,30 @@ export class WhisperNetwork implements SequenceToSequenceNetwork {
         embeddingScale: config.scale_embedding ? Math.sqrt(hidden) : 1,
         names: whisperDecoderNames,
       },
-      { tokens, positions },
+      { tokens: this.tokens, positions },
     );
-    this.head = config.tie_word_embeddings ? embedding : root.matrix("proj_out.weight", [vocab_size, hidden], "small");
+    this.head = config.tie_word_embeddings ? undefined : new Linear(root, "proj_out", [vocab_size, hidden], { bias: false, initialisation: "small" });
   }
 
-  encode(features: Tensor, offsets: SequenceOffsets): Encoded {
-    return this.encoder.forward(features, offsets);
+  encode(features: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: (hidden: Tensor, layer: number) => void): Encoded {
+    return this.encoder.forward(features, offsets, context, inspectLayer);
+  }
+
+  /** Scores (tokens, vocabulary) of what follows each token of sequences, one about each window. */
+  decode(
+    encoded: Encoded,
+    sequences: readonly (readonly number[])[],
+    context: ForwardContext = {},
+    inspectLayer?: (hidden: Tensor, layer: number) => void,
+  ): { readonly logits: Tensor; readonly offsets: SequenceOffsets } {
+    const table = this.tokens.table(context);
+    const { hidden, offsets } = this.decoder.forward(sequences, encoded, table, context, inspectLayer);
+    return { logits: this.head ? this.head.forward(hidden, context) : this.tokens.scores(hidden, table, context), offsets };
+  }
+
+  /** Mean cross-entropy of the tokens. Positions of the encoder keep what the checkpoint says. */
+  loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
+    return sequenceTrainingLoss(this, batch, context);
   }
 
   remember({ hidden, offsets }: Encoded): DecoderMemory {
@@ -66,7 +85,7 @@ export class WhisperNetwork implements SequenceToSequenceNetwork {
   }
 
   scores(hidden: Tensor): Tensor {
-    return this.head instanceof Tensor ? linear(hidden, this.head) : packedLinear(hidden, this.head);
+    return this.head ? this.head.forward(hidden, {}) : this.tokens.scores(hidden, this.tokens.table({}), {});
   }
 
   hiddenFrames(featureFrames: number): number {
