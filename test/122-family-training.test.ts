@@ -5,6 +5,7 @@ import test from "ava";
 import { compressModel, loadModel, parseRecipe, Tape, tidy, Trainer, UsmLiteError, warmupConstant, type TrainingContext } from "../lib/index.js";
 import { exportModel } from "../lib/compress/export.js";
 import { CompressionState } from "../lib/compress/compression_state.js";
+import { ParakeetTransducer } from "../lib/models/parakeet/parakeet_transducer.js";
 import { trainableNetwork, type TrainableNetwork } from "../lib/models/trainable.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
 import { parseWeightSpec } from "../lib/quant/weight_spec.js";
@@ -99,6 +100,23 @@ test("what is packed is what was trained, to the bit", (t) => {
       t.not(lossOf(network, { training: false }), trained);
     }
   }
+});
+
+test("calibration sees what the joint network of a transducer multiplies: every frame with every place in the transcript", (t) => {
+  const network = freshModel("parakeet_rnnt");
+  if (!(network instanceof ParakeetTransducer)) return t.fail();
+  tidy(() => {
+    const batch = new OneBatch(network).batch();
+    const seen: Float32Array[] = [];
+    network.loss(batch, context({ training: false, observeInput: (name, x) => void (name === "joint.head.weight" && seen.push(x.toArray())) }));
+    const { projected, offsets } = network.encode(batch.features, batch.offsets);
+    const predicted = network.predict([network.blankId], [undefined]);
+    const hidden = network.config.decoder_hidden_size;
+    t.deepEqual(seen.map(({ length }) => length / hidden), offsets.lengths.map((frames, item) => frames * ((batch.targets[item] as number[]).length + 1)));
+    const [first] = predicted;
+    const wanted = projected.rows(0, 1).toArray().map((value, i) => Math.max(0, value + (first?.output[i] as number)));
+    wanted.forEach((value, i) => t.true(Math.abs(value - ((seen[0] as Float32Array)[i] as number)) < 1e-6));
+  });
 });
 
 test("compress fine-tunes a transducer with binary weights", async (t) => {

@@ -154,6 +154,7 @@ test("compress fine-tunes Whisper, leaves out what no window holds", async (t) =
   t.true(said.some((sentence) => /leaving out 1 utterances/.test(sentence)), said.join("; "));
   const losses = readFileSync(join(`${out}-en.run`, "metrics.jsonl"), "utf8").trim().split("\n").map((line) => (JSON.parse(line) as { loss: number }).loss);
   t.true((losses[5] as number) < (losses[0] as number), losses.join(" "));
+  t.true(losses.every(Number.isFinite), losses.join(" "));
   const { compression } = loadModel(`${out}-en`);
   t.is(compression.specs.get("model.decoder.layers.0.encoder_attn.k_proj.weight")?.text, "int4+2:4");
   t.is(compression.specs.get("model.decoder.embed_tokens.weight")?.text, "int8");

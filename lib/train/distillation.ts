@@ -31,6 +31,7 @@ export interface DistillationTerms {
 export interface DistillationOptions extends DistillationTerms {
   /** Weight of the model's own loss. */
   readonly labels: number;
+  /** -1: there is none, and all rows count. */
   readonly blankId: number;
 }
 
@@ -139,7 +140,7 @@ function checkAlike(what: string, teacher: Tensor, student: Tensor): void {
 }
 
 function frameWeights(logits: Tensor, blankId: number, frames: DistillationTerms["frames"]): Float32Array | undefined {
-  if (frames === "all") return undefined;
+  if (frames === "all" || blankId < 0) return undefined;
   return tidy(() => {
     const vocabulary = logits.dim(1);
     const probabilities = softmax(logits).toArray();

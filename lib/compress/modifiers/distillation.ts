@@ -31,9 +31,7 @@ export const distillation = modifierType("distillation", keys, ({ teacher, label
       throw new UsmLiteError("BAD_RECIPE", `temperature is ${temperature}, but the paths of a transducer are compared at 1 only`);
     }
     const taught = teacher === "self" ? student : teacherFrom(teacher === "float" ? modelFolder : teacher, student);
-    // Where every row is a token there are no blanks to leave out.
-    const counted = student.kind === "sequence-to-sequence" ? "all" : frames;
-    const all = { labels, logits, temperature, frames: counted, hidden, layers, blankId: taughtBlank(taught) };
+    const all = { labels, logits, temperature, frames, hidden, layers, blankId: taughtBlank(taught) };
     return teacher === "self" ? new Distillation(student, "self", all) : new Distillation(student, taught, all, () => taught.dispose());
   },
 }));
