@@ -13,6 +13,7 @@ import {
   unpackWeight,
   UsmLiteError,
 } from "../lib/index.js";
+import { addon } from "../lib/native/addon.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
 const threads = threadCount();
@@ -171,6 +172,30 @@ function gaussianGate(x: number): number {
   for (let i = 0; i <= 2000; i++) area += ((i % 2000 === 0 ? 0.5 : 1) * step * Math.exp(-((i * step) ** 2) / 2)) / Math.sqrt(2 * Math.PI);
   return x * area;
 }
+
+test.serial("every schedule gives the same bits", (t) => {
+  const native = addon as { packedLinear(...operands: unknown[]): Tensor["handle"] };
+  const [out, columns] = [66, 70];
+  const schedules = [[16, 12, 12, 384, 8], [0, 1, 1, 1, 1], [4, 3, 7, 5, 2], [16, 8, 12, 1 << 20, 16], [12, 5, 300, 13, 300]];
+  for (const spec of ["int8", "int4/g32", "int4+2:4", "int4+1:4", "uint4+2:4", "midrise8+2:4", "nf4"]) {
+    using matrix = packedMatrix(randomTensor([out, columns], 1), spec);
+    for (const frames of [1, 7, 13, 31]) {
+      const x = randomTensor([frames, columns], frames);
+      const expected = onSet("reference", x, matrix);
+      for (const set of fast) {
+        setInstructionSet(set);
+        for (const schedule of schedules) {
+          const y = new Tensor(native.packedLinear(x.handle, matrix.handle, undefined, "none", 1, undefined, 1, "int8", schedule));
+          t.deepEqual(y.toArray(), expected, `${set} ${spec}, ${frames} frames, ${schedule}`);
+        }
+      }
+    }
+  }
+  using matrix = packedMatrix(randomTensor([out, columns], 1), "int8");
+  for (const schedule of [[1], [16, 0, 12, 384, 8], [16, 12, 8, 384, 8], [16, 12, 12, 0, 8], [16, 12, 12, 384, 0], [1.5, 1, 1, 1, 1], 3]) {
+    t.throws(() => native.packedLinear(Tensor.zeros([1, columns]).handle, matrix.handle, undefined, "none", 1, undefined, 1, "int8", schedule), { code: "INVALID_ARGUMENT" });
+  }
+});
 
 test.serial("nothing saturates at the extremes", (t) => {
   const [frames, out, columns] = [7, 16, 3000];

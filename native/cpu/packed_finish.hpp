@@ -20,6 +20,7 @@ struct PackedProduct {
   int64_t y_columns;
   MatmulEpilogue epilogue;
   bool gated;  // pairs are value and gate
+  const PackedSchedule& schedule;
 };
 
 template <Activation kActivation>

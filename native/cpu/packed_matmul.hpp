@@ -6,6 +6,7 @@
 #include "codec/packed_matrix.hpp"
 #include "core/instruction_set.hpp"
 #include "cpu/matmul_epilogue.hpp"
+#include "cpu/packed_schedule.hpp"
 
 namespace usmlite::cpu {
 
@@ -27,10 +28,10 @@ USMLITE_FOR_EACH_VNNI_ISA(
   // The same in whole numbers:
   // x . w = scale * (sum over scale groups of (whole products summed exactly) * scale of the weights).
   // A row with NaN or infinity gives NaN; magnitudes (asymmetric: ranges) below 1e-30 count as zero. The weight must have
-  // an integer spec.
+  // an integer spec. `schedule`: instead of the one in the table.
   void packed_matmul_int8(const codec::PackedMatrix& weight, int64_t m, const float* x, float* y,
                           const MatmulEpilogue& epilogue, const int64_t* starts = nullptr,
-                          ActivationCoding coding = ActivationCoding::kInt8);
+                          ActivationCoding coding = ActivationCoding::kInt8, const PackedSchedule* schedule = nullptr);
 )
 USMLITE_DISPATCH(packed_matmul_float)
 USMLITE_DISPATCH_VNNI(packed_matmul_int8)

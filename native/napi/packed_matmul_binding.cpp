@@ -1,5 +1,8 @@
 #include "cpu/packed_matmul.hpp"
 
+#include <algorithm>
+#include <optional>
+
 #include "napi/arguments.hpp"
 #include "napi/groups.hpp"
 #include "napi/matmul_arguments.hpp"
@@ -16,7 +19,19 @@ cpu::ActivationCoding coding_of(const Arguments& arguments, const std::string& n
   arguments.fail("activations \"" + name + "\" are unknown; choose float32, int8, int8-asymmetric or int4");
 }
 
-// packedLinear(x, matrix, bias?, activation, scale, residual?, residualScale, activations)
+// A schedule other than the table's, as bench/tune_cpu.ts tries them: [few, least, most rows of a tile, rows of a task, turns].
+std::optional<cpu::PackedSchedule> schedule_of(const Arguments& arguments, size_t index) {
+  if (!arguments.has(index)) return std::nullopt;
+  const std::vector<int64_t> numbers = arguments.integers(index, "schedule", 0, 1 << 20);
+  if (numbers.size() != 5) arguments.fail("a schedule has 5 numbers, not " + std::to_string(numbers.size()));
+  const cpu::PackedSchedule schedule{numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]};
+  if (std::min({schedule.least_tile_rows, schedule.rows_per_task, schedule.turns}) < 1 || schedule.most_tile_rows < schedule.least_tile_rows) {
+    arguments.fail("tiles, tasks and turns of a schedule are at least 1, and the most rows of a tile not below the least");
+  }
+  return schedule;
+}
+
+// packedLinear(x, matrix, bias?, activation, scale, residual?, residualScale, activations, schedule?)
 Napi::Value packed_linear(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "packedLinear", 8);
   const Tensor& x = arguments.tensor(0, "x", DType::kFloat32, {kAny, kAny});
@@ -42,9 +57,10 @@ Napi::Value packed_linear(const Napi::CallbackInfo& info) {
   const std::string activations = arguments.text(7, "activations");
   const bool floats = activations == "float32";
   const auto coding = floats ? cpu::ActivationCoding::kInt8 : coding_of(arguments, activations);
+  const std::optional<cpu::PackedSchedule> schedule = schedule_of(arguments, 8);
   Tensor output(DType::kFloat32, {frames, columns});
   if (!floats && weight->spec().is_integer()) {
-    cpu::packed_matmul_int8(*weight, frames, x.f32(), output.f32(), epilogue, nullptr, coding);
+    cpu::packed_matmul_int8(*weight, frames, x.f32(), output.f32(), epilogue, nullptr, coding, schedule ? &*schedule : nullptr);
   } else {
     cpu::packed_matmul_float(*weight, frames, x.f32(), output.f32(), epilogue);
   }

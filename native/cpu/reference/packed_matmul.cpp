@@ -77,7 +77,8 @@ void finish_all(int64_t m, int64_t n, const std::vector<float>& sums, float* y, 
 }  // namespace
 
 void packed_matmul_int8(const PackedMatrix& weight, int64_t m, const float* x, float* y,
-                        const MatmulEpilogue& epilogue, const int64_t* starts, ActivationCoding coding) {
+                        const MatmulEpilogue& epilogue, const int64_t* starts, ActivationCoding coding,
+                        const PackedSchedule*) {
   const int64_t rows = weight.rows(), columns = weight.columns();
   const int64_t group_columns = weight.windows_per_scale() * PackedMatrix::kWindow;
   std::vector<QuantizedRow> inputs;
