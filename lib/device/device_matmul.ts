@@ -15,8 +15,7 @@ interface DeviceMatmulBindings {
  * @param x (tokens, inputs), bfloat16 or float16
  * @param w (channels, inputs) of the same type
  * @returns (tokens, channels) of that type
- * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit; UNSUPPORTED_SPEC on a GPU other than Hopper's
- * without cuBLASLt; OUT_OF_MEMORY; TENSOR_RELEASED
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit; OUT_OF_MEMORY; TENSOR_RELEASED
  */
 export function deviceMatmul(x: DeviceTensor, w: DeviceTensor, stream?: DeviceStream): DeviceTensor {
   return new DeviceTensor(gpuAddon<DeviceMatmulBindings>().deviceMatmul(x.handle, w.handle, stream?.handle));

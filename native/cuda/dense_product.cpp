@@ -8,7 +8,9 @@
 
 #include "core/error.hpp"
 #include "cuda/cublaslt.hpp"
+#include "cuda/dense_gemm_sm80.hpp"
 #include "cuda/dense_gemm_sm90.hpp"
+#include "cuda/kernel_architecture.hpp"
 #include "cuda/runtime.hpp"
 
 namespace usmlite::cuda {
@@ -53,9 +55,6 @@ DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const s
     DeviceMemory workspace(CublasLtProduct::kWorkspaceBytes, stream);
     if (plan->run(0, x_data, w_data, y_data, workspace.data(), stream->handle())) return y;
   }
-  if (gpu_properties().compute_capability != 90) {
-    throw Error(error_code::kUnsupportedSpec, "products of two dense matrices need cuBLASLt (libcublasLt.so) or a Hopper GPU");
-  }
   MatmulArguments m{};
   m.weight.codes = Codes::kFloat16Bit;
   m.weight.arithmetic = arithmetic;
@@ -66,7 +65,11 @@ DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const s
   m.x = x_data, m.x_stride = x.row_stride();
   m.y = y_data, m.y_stride = y.row_stride();
   m.scale = 1.0f;
-  dense_gemm_sm90(m, w_data, w.row_stride(), many_tokens_tile(m.weight, tokens), stream->handle());
+  if (kernel_architecture() == 90) {
+    dense_gemm_sm90(m, w_data, w.row_stride(), many_tokens_tile(m.weight, tokens), stream->handle());
+  } else {
+    dense_gemm_sm80(m, w_data, w.row_stride(), many_tokens_tile_sm80(channels, tokens), stream->handle());
+  }
   return y;
 }
 

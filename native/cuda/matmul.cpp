@@ -4,7 +4,9 @@
 #include <string>
 
 #include "core/error.hpp"
+#include "cuda/kernel_architecture.hpp"
 #include "cuda/matmul_few_tokens.hpp"
+#include "cuda/matmul_many_tokens_sm80.hpp"
 #include "cuda/matmul_many_tokens_sm90.hpp"
 
 namespace usmlite::cuda {
@@ -23,7 +25,7 @@ void check_weight(const WeightView& w) {
     throw Error(error_code::kUnsupportedSpec,
                 "GPU kernels take a scale for every 32, 64 or 128 inputs, not " + std::to_string(w.group_size));
   }
-  if (w.arithmetic == Arithmetic::kFloat8 && gpu_properties().compute_capability < 89) {
+  if (w.arithmetic == Arithmetic::kFloat8 && kernel_architecture() < 89) {
     throw Error(error_code::kUnsupportedSpec, "this GPU does not multiply e4m3 floats; one of compute capability 8.9 or later does");
   }
   // The sum of products of 8-bit numbers has 32 bits (int4 codes are multiplied by 16).
@@ -69,10 +71,18 @@ int token_tiles(const WeightView& weight, int tokens) {
   return (tokens + tile - 1) / tile;
 }
 
-/// Whether the kernels for many tokens, which are Hopper's, are asked for or faster.
+/// Whether the kernels for many tokens are asked for or faster.
 bool takes_many_tokens(const WeightView& weight, int tokens, MatmulKernel kernel) {
-  if (kernel == MatmulKernel::kFewTokens || gpu_properties().compute_capability != 90) return false;
+  if (kernel == MatmulKernel::kFewTokens) return false;
   return kernel == MatmulKernel::kManyTokens || tokens > most_few_tokens(weight);
+}
+
+/// False where there is no kernel for many tokens of the weight's codes and arithmetic. Hopper's own run on Hopper alone.
+bool start_many_tokens(const MatmulArguments& arguments, StreamHandle stream) {
+  if (kernel_architecture() != 90) {
+    return matmul_many_tokens_sm80(arguments, many_tokens_tile_sm80(arguments.weight.channels, arguments.tokens), stream);
+  }
+  return matmul_many_tokens_sm90(arguments, many_tokens_tile(arguments.weight, arguments.tokens), stream);
 }
 
 /// More tiles than these would take too much memory for partial sums; they also keep all multiprocessors busy without.
@@ -95,8 +105,7 @@ void matmul(const MatmulArguments& arguments, StreamHandle stream, MatmulKernel 
   check_activations(arguments);
   if (arguments.tokens <= 0) return;
   if (takes_many_tokens(arguments.weight, arguments.tokens, kernel)) {
-    const ManyTokensTile tile = many_tokens_tile(arguments.weight, arguments.tokens);
-    if (matmul_many_tokens_sm90(arguments, tile, stream)) return;
+    if (start_many_tokens(arguments, stream)) return;
   }
   const bool has_workspace = arguments.partial_sums && arguments.counters;
   const FewTokensPlan plan = plan_for(arguments.weight, has_workspace);

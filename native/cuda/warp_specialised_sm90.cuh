@@ -12,27 +12,13 @@
 #include "cuda/matmul_epilogue.cuh"
 #include "cuda/runtime.hpp"
 #include "cuda/tensor_map.hpp"
+#include "cuda/tile_order.hpp"
 
 namespace usmlite::cuda {
 
 inline constexpr int kBoxBytes = 128;  // of a row of activations: what a swizzled tile is wide
 
-/// Output tiles in the order in which clusters take them: bands of about 2,048 tokens, in each all tokens of one channel
-/// tile before the next, so that what runs at a time shares activations and weights in the second-level cache.
-struct TileOrder {
-  int token_tiles, channel_tiles;  // of whole clusters
-  int band;                        // token tiles
-
-  __device__ __forceinline__ int count() const { return token_tiles * channel_tiles; }
-  __device__ __forceinline__ void tile(int index, int& token_tile, int& channel_tile) const {
-    const int per_band = band * channel_tiles, first = index / per_band * band, rest = index % per_band;
-    const int rows = token_tiles - first < band ? token_tiles - first : band;
-    channel_tile = rest / rows;
-    token_tile = first + rest % rows;
-  }
-};
-
-/// The tiles of a kernel for a product of `blocks` blocks of 64 channels.
+/// The tiles of a kernel, whole clusters, for a product of `blocks` blocks of 64 channels.
 template <class K> TileOrder tile_order(int tokens, int blocks) {
   constexpr int kTokens = K::N * K::ClusterTokens, kBlocks = K::Consumers * K::ClusterChannels;
   return {(tokens + kTokens - 1) / kTokens, (blocks + kBlocks - 1) / kBlocks, 2048 / kTokens};

@@ -30,12 +30,12 @@ void AsynchronousCopies::end(const std::string& place) {
 
 // ---- cp.async ----
 
-void AsynchronousCopies::copy_16(void* shared, const void* global, bool valid) {
+void AsynchronousCopies::copy_16(void* shared, const void* global, int bytes) {
   const int self = machine().current().id;
   const uint32_t offset = machine().shared().offset_of(shared, 16, 16, "copy_async_16");
-  if (valid) global_memory::check(global, 16, 16, global_memory::Access::kRead, "copy_async_16");
+  if (bytes > 0) global_memory::check(global, bytes, 16, global_memory::Access::kRead, "copy_async_16");
   machine().shared().begin_arrival(self, offset, 16, "copy_async_16");
-  threads_[self].copies.push_back({offset, global, valid});
+  threads_[self].copies.push_back({offset, global, bytes});
   ++threads_[self].uncommitted;
 }
 
@@ -52,11 +52,8 @@ void AsynchronousCopies::wait(int pending) {
   while (static_cast<int>(own.groups.size()) > pending) {
     for (size_t left = own.groups.front(); left > 0; --left) {
       const Copy16& copy = own.copies.front();
-      if (copy.valid) {
-        std::memcpy(shared.data() + copy.offset, copy.global, 16);
-      } else {
-        std::memset(shared.data() + copy.offset, 0, 16);
-      }
+      if (copy.bytes > 0) std::memcpy(shared.data() + copy.offset, copy.global, copy.bytes);
+      std::memset(shared.data() + copy.offset + copy.bytes, 0, 16 - copy.bytes);
       shared.end_arrival(copy.offset, 16, self, machine().order().clock(self), Proxy::kGeneric);
       own.copies.pop_front();
     }
@@ -293,7 +290,8 @@ emu::AsynchronousCopies& copies() { return emu::machine().copies(); }
 uint32_t own_block() { return 1u << emu::machine().current().block; }
 }  // namespace
 
-void copy_async_16(void* shared, const void* global, bool valid) { copies().copy_16(shared, global, valid); }
+void copy_async_16(void* shared, const void* global, bool valid) { copies().copy_16(shared, global, valid ? 16 : 0); }
+void copy_async_16_of(void* shared, const void* global, int bytes) { copies().copy_16(shared, global, bytes); }
 void copy_async_commit() { copies().commit(); }
 void wait_for_copies(int pending) { copies().wait(pending); }
 void barrier_init(uint64_t* barrier, uint32_t arrivals) { copies().init(barrier, arrivals); }

@@ -18,7 +18,8 @@ class AsynchronousCopies {
   void end(const std::string& place);
 
   // cp.async of the running thread
-  void copy_16(void* shared, const void* global, bool valid);
+  /// Zeros after the first `bytes`.
+  void copy_16(void* shared, const void* global, int bytes);
   void commit();
   void wait(int pending);
 
@@ -42,7 +43,7 @@ class AsynchronousCopies {
   struct Copy16 {
     uint32_t offset;
     const void* global;
-    bool valid;
+    int bytes;
   };
   struct ThreadCopies {
     std::deque<Copy16> copies;

@@ -41,6 +41,7 @@ void atomic_add(float* address, float value);
 inline void global_fence() {}
 
 void copy_async_16(void* shared, const void* global, bool valid = true);
+void copy_async_16_of(void* shared, const void* global, int bytes);
 void copy_async_commit();
 void wait_for_copies(int pending);
 template <int Pending> inline void copy_async_wait() { wait_for_copies(Pending); }

@@ -1,5 +1,6 @@
 // The GPU: what it is, its memory, its streams.
 #include "cuda/device_memory.hpp"
+#include "cuda/kernel_architecture.hpp"
 #include "cuda/runtime.hpp"
 #include "napi/arguments.hpp"
 #include "napi/cuda_handles.hpp"
@@ -54,6 +55,12 @@ Napi::Value trim_memory(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// limitKernelArchitecture(limit): 80, 89 or 90, 0 for none
+Napi::Value limit_kernel_architecture(const Napi::CallbackInfo& info) {
+  cuda::limit_kernel_architecture(static_cast<int>(Arguments(info, "limitKernelArchitecture", 1).integer(0, "limit", 0, 90)));
+  return info.Env().Undefined();
+}
+
 // streamCreate()
 Napi::Value stream_create(const Napi::CallbackInfo& info) {
   return StreamObject::wrap(info.Env(), std::make_shared<cuda::Stream>());
@@ -77,6 +84,7 @@ void define_gpu(Napi::Env env, Napi::Object exports) {
   define<memory_statistics>(exports, "gpuMemoryStatistics");
   define<reset_peak_memory>(exports, "gpuResetPeakMemory");
   define<trim_memory>(exports, "gpuTrimMemory");
+  define<limit_kernel_architecture>(exports, "limitKernelArchitecture");
   define<stream_create>(exports, "streamCreate");
   define<stream_synchronize>(exports, "streamSynchronize");
 }

@@ -1,4 +1,6 @@
 // Shuffles, barriers, cp.async, ldmatrix and stmatrix, loads and atomics.
+#include <cstring>
+
 #include "device_check.hpp"
 
 namespace usmlite::check {
@@ -61,14 +63,16 @@ std::string check_named_barriers() {
   return difference(to.values(), expected);
 }
 
-/// Three groups of copies under way at once; every third lane copies zeros.
+/// Three groups of copies under way at once; every third lane copies zeros, in the last group each a part of 16 bytes.
 __global__ void copy_async_kernel(const uint4* from, uint4* to) {
   uint4* const shared = reinterpret_cast<uint4*>(shared_memory());
   const int thread = static_cast<int>(threadIdx.x);
 #pragma unroll
   for (int group = 0; group < 3; ++group) {
     const bool valid = thread % 3 != 0;
-    ptx::copy_async_16(shared + group * 64 + thread, valid ? from + group * 64 + thread : nullptr, valid);
+    uint4* const place = shared + group * 64 + thread;
+    if (group < 2) ptx::copy_async_16(place, valid ? from + group * 64 + thread : nullptr, valid);
+    else ptx::copy_async_16_of(place, from + group * 64 + thread, thread % 17);
     ptx::copy_async_commit();
   }
   ptx::copy_async_wait<2>();
@@ -84,7 +88,8 @@ std::string check_copy_async() {
   std::vector<uint32_t> expected(from.size());
   for (int i = 0; i < 3 * 64; ++i) {
     const int source = i / 64 * 64 + 63 - i % 64;
-    for (int j = 0; j < 4; ++j) expected[4 * i + j] = source % 64 % 3 != 0 ? from[4 * source + j] : 0;
+    const int thread = source % 64, bytes = i >= 128 ? thread % 17 : thread % 3 != 0 ? 16 : 0;
+    std::memcpy(&expected[4 * i], &from[4 * source], bytes);
   }
   const DeviceArray<uint32_t> source(from), to{std::vector<uint32_t>(from.size())};
   launch(copy_async_kernel, {1, 1, 1, 64, 3072}, nullptr, reinterpret_cast<const uint4*>(source.data()),
