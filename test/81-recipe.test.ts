@@ -28,6 +28,11 @@ test("a short recipe has the defaults of the documentation", (t) => {
   });
 });
 
+test("augmentation is given as that of float training is", (t) => {
+  const text = "stages:\n  - training: {steps: 1, specAugment: {frequencyMasks: 1, timeMaskShare: 0.1}, noise: {noiseProbability: 0.4}}";
+  t.like(parseRecipe(text, "r.yaml").stages[0]?.training, { specAugment: { frequencyMasks: 1, timeMaskShare: 0.1 }, noise: { noiseProbability: 0.4 } });
+});
+
 test("what is wrong in a recipe is named with file, line and key", (t) => {
   const modifier = (text: string): string => `stages:\n  - name: a\n    modifiers:\n      - {${text}}\n    training: {steps: 1}`;
   const once = (text: string): string => `stages:\n  - modifiers:\n      - {${text}}`;
@@ -50,6 +55,8 @@ test("what is wrong in a recipe is named with file, line and key", (t) => {
     [modifier("type: sparsity, pattern: '2:4', schedule: sometimes"), "BAD_RECIPE", /schedule"/],
     [modifier("type: sparsity, pattern: '2:4', schedule: few-shot, shots: 0"), "BAD_RECIPE", /shots"/],
     [modifier("type: sparsity, pattern: '2:4', start: -1"), "BAD_RECIPE", /start"/],
+    [training("{steps: 1, noise: {noiseProbability: 2}}"), "BAD_RECIPE", /training\.noise\.noiseProbability"/],
+    [training("{steps: 1, specAugment: {frequencyMaskShare: 2}}"), "BAD_RECIPE", /training\.specAugment/],
     ["stages:\n  - name: a\n  - {name: a}", "BAD_RECIPE", /:3: key "stages\.1\.name": another stage is called "a" too/],
     ["stages: [{name: a b}]", "BAD_RECIPE", /a name has letters/],
     ["stages: []", "BAD_RECIPE", /key "stages"/],

@@ -5,6 +5,7 @@
  * usage: node dist/bench/quality/main.js --table specs --model FLOAT --train TRAIN.jsonl --test TEST.jsonl --out FOLDER --json FILE
  */
 import { mkdirSync } from "node:fs";
+import { join } from "node:path";
 import { Command } from "commander";
 import { writeJsonFile } from "../../lib/checkpoint/json_file.js";
 import { readManifest } from "../../lib/data/manifest.js";
@@ -24,6 +25,7 @@ interface Options {
   seeds: number[];
   dataset?: string;
   features?: string;
+  testFeatures?: string;
   only?: string[];
   json?: string;
 }
@@ -35,11 +37,12 @@ const options = new Command()
   .requiredOption("--test <manifest>")
   .requiredOption("--out <folder>", "keeps finished rows; tables share them")
   .option("--steps <number>", "fine-tuning steps of every row", Number, 300)
-  .option("--learning-rate <number>", "peak of fine-tuning", Number, 3e-4)
+  .option("--learning-rate <number>", "peak of fine-tuning by the faithful method", Number, 1e-4)
   .option("--batch-seconds <number>", "audio of a fine-tuning step", Number, 16)
   .option("--seeds <numbers>", "comma-separated; a row is measured with each", (text) => text.split(",").map(Number), [1])
   .option("--dataset <name>", "rates over the utterances of this `dataset` of the test manifest alone")
-  .option("--features <folder>", "where computed features are kept")
+  .option("--features <folder>", "where computed features of the training speech are kept")
+  .option("--test-features <folder>", "and those of the test speech; default: test-features in --out")
   .option("--only <row...>", "these rows alone")
   .option("--json <file>", "rates and sizes, for the record")
   .parse()
@@ -56,9 +59,9 @@ const references = test.map(({ text }) => text);
 const rows: MeasuredRow[] = [];
 for (const row of table.rows.filter(({ name }) => !options.only || options.only.includes(name))) {
   for (const seed of row.method === "as it is" ? [1] : options.seeds) {
-    const { steps, learningRate, batchSeconds, features, model, train, out } = options;
+    const { steps, learningRate, batchSeconds, features, testFeatures = join(options.out, "test-features"), model, train, out } = options;
     const budget: Budget = { steps, learningRate, batchSeconds, seed, ...(features ? { features } : {}) };
-    const measured = await measuredRow(row, { model, train, test, out, budget });
+    const measured = await measuredRow(row, { model, train, test, testFeatures, out, budget });
     if (!measured) process.exit(1);
     rows.push({ ...measured, label: row.label });
     console.error(`${row.name}, seed ${seed}: done`);

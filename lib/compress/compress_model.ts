@@ -116,7 +116,7 @@ async function runStage(planned: PlannedStage, setup: StageSetup): Promise<Stage
       specs,
       onStatus: setup.onStatus,
       record: (layer) => log.write(modifier.type, layer),
-      calibrationBatches: (choice) => calibrationBatches(speech, choice, `${run}/features`),
+      calibrationBatches: (choice) => calibrationBatches(speech, choice, featureFolder(setup.options.recipe) ?? `${run}/features`),
     };
     if (modifier.chooseSpecs) {
       chooseSpecs(run, await modifier.chooseSpecs(calibration));
@@ -158,6 +158,9 @@ async function trainStage(planned: PlannedStage, training: Training, setup: Stag
     trainer.dispose();
   }
 }
+
+/** Where the recipe keeps features: calibration needs no second copy of those of training. */
+const featureFolder = ({ stages }: Recipe): string | undefined => stages.find(({ training }) => training?.features !== undefined)?.training?.features;
 
 /** Several models can be written but not go on, and what codes their weights must be alone. @throws UsmLiteError BAD_RECIPE */
 function checkVariants({ weights, stage }: PlannedStage, modifiers: readonly TrainingModifier[], last: boolean): void {

@@ -12,6 +12,7 @@ import { modelFiles, type SpeechModel } from "../models/model_folder.js";
 import { SequencePrompt } from "../models/sequence_prompt.js";
 import { trainableNetwork } from "../models/trainable.js";
 import { RandomStream } from "../ops/random_stream.js";
+import { augmentationOf } from "../train/augmentation_config.js";
 import type { ParameterSettings } from "../train/optimizer.js";
 import { warmupCosine } from "../train/schedule.js";
 import { Trainer } from "../train/trainer.js";
@@ -24,6 +25,9 @@ import type { CompressionState } from "./compression_state.js";
 import { matcher } from "./layer_selection.js";
 import { modifierTypes } from "./modifiers/index.js";
 import type { Training } from "./recipe.js";
+
+/** What `specAugment: true` means: a compressed model, which has less room than it had, learns best from masks that are few and narrow. */
+const fewMasks = { frequencyMaskShare: 0.1, timeMasksPerFrame: 0.005, maximumTimeMasks: 4 };
 
 /** A model that can be trained, on speech that it can be trained on. */
 export interface TrainableSpeech {
@@ -67,7 +71,7 @@ function withinWindow(utterances: readonly Utterance[], windowSeconds: number | 
 /** Batches of the speech, or of `utterances` of it, whose features lie in `cacheFolder`. */
 export async function speechBatches(
   { model, manifest, encode }: TrainableSpeech,
-  settings: Pick<Training, "seed" | "batchSeconds" | "specAugment" | "speedPerturbation"> & Partial<Pick<Training, "labelSmoothing">>,
+  settings: Pick<Training, "seed" | "batchSeconds" | "specAugment" | "noise" | "speedPerturbation"> & Partial<Pick<Training, "labelSmoothing">>,
   cacheFolder: string,
   onStatus: (sentence: string) => void,
   heard = readManifest(manifest),
@@ -81,7 +85,7 @@ export async function speechBatches(
   }
   const speeds = settings.speedPerturbation ? [0.9, 1, 1.1] : [1];
   const utterances = withinWindow(heard, windowSeconds, speeds, onStatus);
-  const cache = new FeatureCache(cacheFolder, frontEndSource(model));
+  const cache = featureCacheOf(model, cacheFolder);
   onStatus(`computing features of ${utterances.length} utterances`);
   await cache.prepare(utterances, speeds);
   return new SpeechBatches(utterances, encode, cache, {
@@ -90,9 +94,12 @@ export async function speechBatches(
     speeds,
     ...(filled && windowSeconds ? { windowSeconds } : {}),
     ...(settings.labelSmoothing ? { labelSmoothing: settings.labelSmoothing } : {}),
-    ...(settings.specAugment ? { specAugment: { frequencyMaskShare: 0.1, timeMasksPerFrame: 0.005, maximumTimeMasks: 4 } } : {}),
+    ...augmentationOf({ specAugment: settings.specAugment === true ? fewMasks : settings.specAugment || undefined, noise: settings.noise }),
   });
 }
+
+/** Features as the model takes them, kept in a folder. */
+export const featureCacheOf = (model: SpeechModel, folder: string): FeatureCache => new FeatureCache(folder, frontEndSource(model));
 
 function frontEndSource({ frontEnd, folder }: SpeechModel): FrontEndSource {
   if (frontEnd instanceof LogMel) return frontEnd.config;
@@ -105,7 +112,7 @@ export async function calibrationBatches(
   { utterances: count, seed }: { readonly utterances: number; readonly seed: number },
   cacheFolder: string,
 ): Promise<readonly TrainingBatch[]> {
-  const settings = { seed, batchSeconds: 60, specAugment: false, speedPerturbation: false };
+  const settings = { seed, batchSeconds: 60, specAugment: false, noise: undefined, speedPerturbation: false };
   const drawn = shuffled(readManifest(speech.manifest), new RandomStream(seed)).slice(0, count);
   const batches = await speechBatches(speech, settings, cacheFolder, () => {}, drawn);
   return Array.from({ length: batches.count(0) }, (_, index) => ({ ...batches.batch(0, index), plain: true }));

@@ -3,6 +3,7 @@ import { dirname, resolve } from "node:path";
 import { z } from "zod";
 import { readTextFile } from "../checkpoint/json_file.js";
 import { YamlDocument, type YamlPath } from "../checkpoint/yaml_document.js";
+import { noiseSchema, specAugmentSchema } from "../train/augmentation_config.js";
 import { patternSchema } from "./layer_selection.js";
 import type { Modifier } from "./modifier.js";
 import { modifierTypes } from "./modifiers/index.js";
@@ -20,7 +21,10 @@ const trainingSchema = z.strictObject({
   emaDecay: z.number().min(0).lt(1).default(0),
   /** Of sequence-to-sequence models: share of each label's probability that is spread over all tokens. */
   labelSmoothing: z.number().min(0).lt(1).default(0),
-  specAugment: z.boolean().default(true),
+  /** `true`: few and narrow masks. */
+  specAugment: z.union([z.boolean(), specAugmentSchema]).default(true),
+  /** Absent: no noise. */
+  noise: noiseSchema.optional(),
   speedPerturbation: z.boolean().default(true),
   /** Parameters that stay as they are. */
   freeze: z.array(patternSchema).default([]),

@@ -21,6 +21,7 @@ import { FreshWeights } from "../nn/fresh_weights.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { PronouncingDictionary } from "../text/pronouncing_dictionary.js";
 import { Tokenizer, trainTokenizer } from "../text/tokenizer.js";
+import { augmentationOf } from "./augmentation_config.js";
 import { IntermediateCtc } from "./intermediate_ctc.js";
 import { warmupConstant, warmupCosine, warmupInverseSquareRoot, withCoolDown, type LearningRateSchedule } from "./schedule.js";
 import type { TrainableModel } from "./trainable_model.js";
@@ -124,17 +125,9 @@ function batchesOf(
     shortestFirstEpochs: data.shortestFirstEpochs,
     plainEpochs: data.plainEpochs,
     speeds: data.speeds,
-    ...(data.specAugment ? { specAugment: definedOnly(data.specAugment) } : {}),
-    ...(data.noise ? { noise: definedOnly(data.noise) } : {}),
+    ...augmentationOf(data),
     ...(dictionary ? { encodeInner: (text: string) => dictionary.encode(text) } : {}),
   });
-}
-
-/** Without the keys that a configuration left out. */
-function definedOnly<Options extends object>(options: Options): { [Key in keyof Options]: NonNullable<Options[Key]> } {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as {
-    [Key in keyof Options]: NonNullable<Options[Key]>;
-  };
 }
 
 function scheduleOf({ optimizer }: TrainingConfig, totalSteps: number): LearningRateSchedule {

@@ -4,6 +4,7 @@ import { z } from "zod";
 import { checkedValue, parseYaml } from "../checkpoint/checked_value.js";
 import { readTextFile } from "../checkpoint/json_file.js";
 import { encoderSchema } from "../models/lasr/lasr_config.js";
+import { noiseSchema, specAugmentSchema } from "./augmentation_config.js";
 
 const count = z.number().int().positive();
 const whole = z.number().int().nonnegative();
@@ -27,18 +28,8 @@ const schema = z.strictObject({
     shortestFirstEpochs: whole.default(1),
     /** Epochs at the beginning without dropout and augmentation. */
     plainEpochs: whole.default(1),
-    specAugment: z
-      .strictObject({
-        frequencyMasks: whole.optional(),
-        frequencyMaskShare: share.optional(),
-        timeMasksPerFrame: share.optional(),
-        maximumTimeMasks: whole.optional(),
-        timeMaskShare: share.optional(),
-      })
-      .optional(),
-    noise: z
-      .strictObject({ gainDecibels: z.number().nonnegative().optional(), noiseProbability: share.optional() })
-      .optional(),
+    specAugment: specAugmentSchema.optional(),
+    noise: noiseSchema.optional(),
   }),
   optimizer: z
     .strictObject({
