@@ -21,6 +21,7 @@ test("a short recipe has the defaults of the documentation", (t) => {
     weightDecay: 1e-3,
     seed: 1,
     emaDecay: 0,
+    labelSmoothing: 0,
     specAugment: true,
     speedPerturbation: true,
     freeze: [],
