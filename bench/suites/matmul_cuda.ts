@@ -15,6 +15,7 @@ type LinearArguments = ReturnType<typeof deviceLinearArguments>;
 type Tail = LinearArguments extends [unknown, unknown, unknown, ...infer Rest] ? Rest : never;
 
 interface MeasuringBindings {
+  limitKernelArchitecture(limit: 80 | 0): void;
   deviceWeightRepeat(weight: DeviceWeightHandle, times: number): DeviceWeightHandle;
   deviceLinearTimes(
     ...words: [LinearArguments[0], LinearArguments[1], weights: DeviceWeightHandle[], ...Tail, launches: number, repetitions: number]
@@ -25,6 +26,8 @@ interface MeasuringBindings {
 interface Kernel {
   spec: string;
   arithmetic: Arithmetic;
+  /** Whether the kernels of GPUs before Hopper are made to run, which otherwise run on these alone. */
+  ampere?: boolean;
 }
 
 type Peer = "cublaslt-bfloat16" | "cublaslt-float8" | "cublaslt-int8" | "cusparselt-bfloat16" | "cusparselt-int8";
@@ -51,6 +54,7 @@ const whole = (spec: string): Kernel => ({ spec, arithmetic: "int8" });
 
 const sparse = [bf16("float32+2:4"), bf16("int4+2:4"), whole("int8+2:4"), whole("int4+2:4")];
 const dense = [bf16("float32"), bf16("int4"), whole("int8")];
+const ampere = [bf16("float32+2:4"), bf16("int4+2:4"), bf16("int4"), whole("int8+2:4")].map((kernel) => ({ ...kernel, ampere: true }));
 const memoryBound = [bf16("int4"), bf16("int4/g128"), bf16("int4+2:4")];
 const allPeers: readonly Peer[] = ["cublaslt-bfloat16", "cublaslt-int8", "cusparselt-bfloat16", "cusparselt-int8"];
 
@@ -59,9 +63,9 @@ const cases: readonly CudaCase[] = [
   { m: 1, n: 8192, k: 8192, kernels: memoryBound, peers: ["cublaslt-bfloat16"] },
   { m: 16, n: 8192, k: 8192, kernels: memoryBound, peers: ["cublaslt-bfloat16"] },
   { m: 1, n: 12288, k: 36864, kernels: [whole("int4"), bf16("int4")], peers: ["cublaslt-bfloat16", "cublaslt-float8"] },
-  { m: 1024, n: 4096, k: 1024, kernels: [...sparse, ...dense], peers: allPeers },
-  { m: 256, n: 2048, k: 2048, kernels: [...sparse, bf16("float32")], peers: allPeers },
-  { m: 4096, n: 4096, k: 1024, kernels: [...sparse, bf16("float32")], peers: allPeers },
+  { m: 1024, n: 4096, k: 1024, kernels: [...sparse, ...dense, ...ampere], peers: allPeers },
+  { m: 256, n: 2048, k: 2048, kernels: [...sparse, bf16("float32"), ...ampere], peers: allPeers },
+  { m: 4096, n: 4096, k: 1024, kernels: [...sparse, bf16("float32"), ...ampere], peers: allPeers },
   { m: 16, n: 18432, k: 73728, kernels: memoryBound, peers: ["cublaslt-bfloat16"] },
   { m: 32, n: 8192, k: 8192, kernels: memoryBound, peers: ["cublaslt-bfloat16"] },
   { m: 256, n: 4096, k: 1024, kernels: sparse, peers: allPeers },
@@ -78,7 +82,7 @@ const cases: readonly CudaCase[] = [
 ];
 
 /** On the emulator only whether all of this works is of interest. */
-const emulatedCases: readonly CudaCase[] = [{ m: 4, n: 128, k: 256, kernels: [bf16("int4+2:4"), whole("int8")], peers: [] }];
+const emulatedCases: readonly CudaCase[] = [{ m: 4, n: 128, k: 256, kernels: [bf16("int4+2:4"), whole("int8"), { ...bf16("int4+2:4"), ampere: true }], peers: [] }];
 
 const cacheBytes = 160 * 2 ** 20; // what the copies of a weight should exceed: three times the cache of an H100
 const mostCopies = 64;
@@ -104,7 +108,7 @@ class OwnProduct {
   private readonly codes: QuantizedRows | undefined;
   private readonly pattern: DeviceWeight;
 
-  constructor({ m, n, k }: CudaCase, kernel: Kernel) {
+  constructor({ m, n, k }: CudaCase, private readonly kernel: Kernel) {
     this.pattern = tidy(() => DeviceWeight.from(packWeight(Tensor.from(values(patternRows * k), [patternRows, k]), kernel.spec), { arithmetic: kernel.arithmetic }));
     this.weightBytes = (this.pattern.bytes * n) / patternRows;
     const copies = gpuInformation().emulated ? 2 : Math.min(mostCopies, Math.ceil(cacheBytes / this.weightBytes));
@@ -118,9 +122,14 @@ class OwnProduct {
     const [x, rowScales, , ...rest] = deviceLinearArguments(this.codes ?? this.x, this.pattern, {});
     const time = (launches: number, runs: number): number[] =>
       [...native().deviceLinearTimes(x, rowScales, this.weights, ...rest, launches, runs)];
-    const estimate = Math.min(...time(this.weights.length, 1));
-    const launches = Math.min(gpuInformation().emulated ? 2 : 500, Math.max(this.weights.length, Math.ceil(millisecondsPerTurn / Math.max(estimate, 1e-3))));
-    return time(launches, repetitions);
+    native().limitKernelArchitecture(this.kernel.ampere ? 80 : 0);
+    try {
+      const estimate = Math.min(...time(this.weights.length, 1));
+      const launches = Math.min(gpuInformation().emulated ? 2 : 500, Math.max(this.weights.length, Math.ceil(millisecondsPerTurn / Math.max(estimate, 1e-3))));
+      return time(launches, repetitions);
+    } finally {
+      native().limitKernelArchitecture(0);
+    }
   }
 
   dispose(): void {
@@ -196,7 +205,7 @@ function ownContestants(work: CudaCase, context: BenchmarkContext): (Contestant 
       const product = new OwnProduct(work, kernel);
       product.times(1);
       list.push({
-        impl: "usm-lite",
+        impl: kernel.ampere ? "usm-lite for sm_80" : "usm-lite",
         spec: kernel.spec,
         note: `${kernel.arithmetic} arithmetic`,
         bytes: product.weightBytes,
