@@ -49,7 +49,7 @@ interface EncoderBindings {
     on?: StreamHandle,
   ): DeviceTensorHandle;
   deviceSwapColumnAxes(x: DeviceTensorHandle, outer: number, stream?: StreamHandle): DeviceTensorHandle;
-  deviceRotateHeads(x: DeviceTensorHandle, heads: number, theta: number, sequences: DeviceSequencesHandle, stream?: StreamHandle): void;
+  deviceRotateHeads(x: DeviceTensorHandle, heads: number, theta: number, inverse: boolean, sequences: DeviceSequencesHandle, stream?: StreamHandle): void;
   deviceAttention(
     query: DeviceTensorHandle,
     key: DeviceTensorHandle,
@@ -181,15 +181,15 @@ export function deviceSwapColumnAxes(x: DeviceTensor, outer: number, stream?: De
 
 /**
  * Rotary position embedding (Su et al. 2021) of queries or keys, in place: positions from 0 in each sequence, the two
- * halves of a head are the pairs.
+ * halves of a head are the pairs. `inverse` turns them back, which takes a gradient through the embedding.
  * @param x (frames, heads * headDim)
  */
 export function deviceRotateHeads(
   x: DeviceTensor,
   sequences: DeviceSequences,
-  { heads, theta, stream }: { heads: number; theta: number; stream?: DeviceStream | undefined },
+  { heads, theta, inverse = false, stream }: { heads: number; theta: number; inverse?: boolean; stream?: DeviceStream | undefined },
 ): void {
-  native().deviceRotateHeads(x.handle, heads, theta, sequences.handle, stream?.handle);
+  native().deviceRotateHeads(x.handle, heads, theta, inverse, sequences.handle, stream?.handle);
 }
 
 export interface DeviceAttentionOptions {

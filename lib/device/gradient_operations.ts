@@ -6,6 +6,7 @@
  * or types do not fit, UNSUPPORTED_SPEC for sizes that the kernels do not have.
  */
 import type { DropoutOptions } from "../ops/activation.js";
+import type { DeviceSequences, DeviceSequencesHandle } from "./device_sequences.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
 import { gpuAddon } from "./gpu.js";
@@ -18,6 +19,50 @@ interface GradientBindings {
   deviceSiluBackward(x: DeviceTensorHandle, gradient: DeviceTensorHandle, probability: number, seed: number, on?: StreamHandle): DeviceTensorHandle;
   deviceGluBackward(x: DeviceTensorHandle, gradient: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
   deviceTranspose(x: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
+  deviceLayerNormBackward(
+    x: DeviceTensorHandle, weight: DeviceTensorHandle, gradient: DeviceTensorHandle, epsilon: number,
+    wantsX: boolean, wantsWeight: boolean, wantsBias: boolean, on?: StreamHandle,
+  ): OptionalHandles;
+  deviceBatchNorm(
+    x: DeviceTensorHandle, weight: DeviceTensorHandle, bias: DeviceTensorHandle, epsilon: number, silu: boolean, training: boolean,
+    momentum: number, runningMean: DeviceTensorHandle, runningVariance: DeviceTensorHandle, on?: StreamHandle,
+  ): Handles;
+  deviceBatchNormBackward(
+    x: DeviceTensorHandle, weight: DeviceTensorHandle, bias: DeviceTensorHandle, mean: DeviceTensorHandle,
+    reciprocalDeviation: DeviceTensorHandle, gradient: DeviceTensorHandle, silu: boolean, training: boolean, on?: StreamHandle,
+  ): Handles;
+  deviceDepthwiseConvolutionBackward(
+    x: DeviceTensorHandle, weight: DeviceTensorHandle, sequences: DeviceSequencesHandle, gradient: DeviceTensorHandle,
+    leftPadding: number, wantsX: boolean, wantsWeight: boolean, wantsBias: boolean, on?: StreamHandle,
+  ): OptionalHandles;
+  deviceGatherWindowsBackward(
+    gradient: DeviceTensorHandle, sequences: DeviceSequencesHandle, kernel: number, stride: number, outputs: DeviceSequencesHandle, on?: StreamHandle,
+  ): DeviceTensorHandle;
+}
+
+type Handles = [DeviceTensorHandle, DeviceTensorHandle, DeviceTensorHandle];
+type OptionalHandles = [DeviceTensorHandle?, DeviceTensorHandle?, DeviceTensorHandle?];
+
+/** Gradients of a layer's input and parameters, those that were wanted. */
+export interface DeviceLayerGradients {
+  /** like the input */
+  x?: DeviceTensor | undefined;
+  /** float32, like the weight */
+  weight?: DeviceTensor | undefined;
+  /** float32, like the bias */
+  bias?: DeviceTensor | undefined;
+}
+
+/** Which gradients a layer is asked for; frozen parameters and inputs cost nothing. */
+export interface WantedGradients {
+  wantsX: boolean;
+  wantsWeight: boolean;
+  wantsBias: boolean;
+}
+
+function layerGradients(handles: OptionalHandles): DeviceLayerGradients {
+  const [x, weight, bias] = handles.map((handle) => handle && new DeviceTensor(handle));
+  return { x, weight, bias };
 }
 
 const native = (): GradientBindings => gpuAddon<GradientBindings>();
@@ -73,4 +118,111 @@ export function deviceGluBackward(x: DeviceTensor, gradient: DeviceTensor, on?: 
 /** (rows, columns) of any float type as (columns, rows), a copy. */
 export function deviceTranspose(x: DeviceTensor, on?: DeviceStream): DeviceTensor {
   return new DeviceTensor(native().deviceTranspose(x.handle, on?.handle));
+}
+
+/**
+ * Gradients of {@link deviceLayerNorm}.
+ * @param x (frames, hidden), its input; hidden at most 4096
+ * @param weight float32 (hidden)
+ * @param gradient (frames, hidden), of its result
+ */
+export function deviceLayerNormBackward(
+  x: DeviceTensor,
+  weight: DeviceTensor,
+  gradient: DeviceTensor,
+  { epsilon, wantsX, wantsWeight, wantsBias, on }: WantedGradients & { epsilon: number; on?: DeviceStream | undefined },
+): DeviceLayerGradients {
+  return layerGradients(
+    native().deviceLayerNormBackward(x.handle, weight.handle, gradient.handle, epsilon, wantsX, wantsWeight, wantsBias, on?.handle),
+  );
+}
+
+export interface DeviceBatchNormOptions {
+  /** added to the variance */
+  epsilon: number;
+  /** SiLU of the result in the same pass */
+  silu: boolean;
+  /** true: statistics of these frames, and the running ones are updated; false: the running ones are used */
+  training: boolean;
+  /** `running = (1 - momentum) * running + momentum * batch` */
+  momentum: number;
+  /** float32 (channels) */
+  runningMean: DeviceTensor;
+  /** float32 (channels), unbiased */
+  runningVariance: DeviceTensor;
+  on?: DeviceStream | undefined;
+}
+
+/**
+ * Batch normalisation over all frames of a packed batch (Ioffe, Szegedy 2015).
+ * @param x (frames, channels), at least two frames when training
+ * @param weight float32 (channels)
+ * @param bias float32 (channels)
+ * @returns `y` like x; `mean` and `reciprocalDeviation` float32 (channels), for {@link deviceBatchNormBackward}
+ */
+export function deviceBatchNorm(
+  x: DeviceTensor,
+  weight: DeviceTensor,
+  bias: DeviceTensor,
+  { epsilon, silu, training, momentum, runningMean, runningVariance, on }: DeviceBatchNormOptions,
+): { y: DeviceTensor; mean: DeviceTensor; reciprocalDeviation: DeviceTensor } {
+  const [y, mean, reciprocalDeviation] = native().deviceBatchNorm(
+    x.handle, weight.handle, bias.handle, epsilon, silu, training, momentum, runningMean.handle, runningVariance.handle, on?.handle,
+  );
+  return { y: new DeviceTensor(y), mean: new DeviceTensor(mean), reciprocalDeviation: new DeviceTensor(reciprocalDeviation) };
+}
+
+/**
+ * Gradients of {@link deviceBatchNorm}; with `training`, through its statistics too.
+ * @param gradient (frames, channels), of y
+ */
+export function deviceBatchNormBackward(
+  x: DeviceTensor,
+  weight: DeviceTensor,
+  bias: DeviceTensor,
+  mean: DeviceTensor,
+  reciprocalDeviation: DeviceTensor,
+  gradient: DeviceTensor,
+  { silu, training, on }: { silu: boolean; training: boolean; on?: DeviceStream | undefined },
+): { x: DeviceTensor; weight: DeviceTensor; bias: DeviceTensor } {
+  const handles = native().deviceBatchNormBackward(
+    x.handle, weight.handle, bias.handle, mean.handle, reciprocalDeviation.handle, gradient.handle, silu, training, on?.handle,
+  );
+  return { x: new DeviceTensor(handles[0]), weight: new DeviceTensor(handles[1]), bias: new DeviceTensor(handles[2]) };
+}
+
+/**
+ * Gradients of {@link deviceDepthwiseConvolution} without activation.
+ * @param x (frames, channels), its input
+ * @param weight float32 (channels, kernel)
+ * @param gradient (frames, channels), of its result
+ */
+export function deviceDepthwiseConvolutionBackward(
+  x: DeviceTensor,
+  weight: DeviceTensor,
+  sequences: DeviceSequences,
+  gradient: DeviceTensor,
+  { leftPadding, wantsX, wantsWeight, wantsBias, on }: WantedGradients & { leftPadding: number; on?: DeviceStream | undefined },
+): DeviceLayerGradients {
+  return layerGradients(
+    native().deviceDepthwiseConvolutionBackward(
+      x.handle, weight.handle, sequences.handle, gradient.handle, leftPadding, wantsX, wantsWeight, wantsBias, on?.handle,
+    ),
+  );
+}
+
+/**
+ * The gradient of {@link deviceGatherWindows}' input: the sum over all windows that a frame is in.
+ * @param gradient (windows, kernel * channels), channels a multiple of 8
+ * @param outputs windows of each sequence
+ * @returns (frames, channels)
+ */
+export function deviceGatherWindowsBackward(
+  gradient: DeviceTensor,
+  sequences: DeviceSequences,
+  { kernel, stride, outputs, on }: { kernel: number; stride: number; outputs: DeviceSequences; on?: DeviceStream | undefined },
+): DeviceTensor {
+  return new DeviceTensor(
+    native().deviceGatherWindowsBackward(gradient.handle, sequences.handle, kernel, stride, outputs.handle, on?.handle),
+  );
 }

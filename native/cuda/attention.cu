@@ -1,33 +1,31 @@
 #include "cuda/attention.hpp"
 
+#include "cuda/attention_tiles.cuh"
 #include "cuda/launch.hpp"
-#include "cuda/ptx.cuh"
 
 namespace usmlite::cuda {
 namespace {
 
-// A block of four warps makes 64 frames of one head, 16 a warp, and goes through the keys in tiles, the next of which is
-// copied while one is used. With relative positions tiles are smaller: those of p come on top.
-constexpr int kWarps = 4, kThreads = 32 * kWarps;
-constexpr int kQueries = 16 * kWarps;
+using namespace attention_tiles;
+
+// A block makes 64 frames of one head and goes through the keys in tiles, the next of which is copied while one is used. With
+// relative positions tiles are smaller: those of p come on top.
 template <bool kRelative> inline constexpr int kKeysPerTile = kRelative ? 32 : 64;
 constexpr int kPositions = kQueries + kKeysPerTile<true>;  // rows of p that a tile of scores needs, and one more
 constexpr int kPositionsPerWarp = 16 + kKeysPerTile<true>;
 constexpr int kSkewedStride = kPositionsPerWarp + 4;       // floats; so that rows start in different banks
-constexpr float kLog2E = 1.4426950408889634f;
-constexpr float kNever = -1e30f;  // a score that has no weight, but is a number
 
 struct KernelArguments {
   const uint16_t *query, *key, *value, *positions, *content_bias, *position_bias;
   uint16_t* out;
   const int32_t* offsets;
   int64_t query_stride, key_stride, value_stride, position_stride, out_stride;
-  int head_dim, longest;
+  int head_dim, longest, heads;
   float scale;
+  Dropout dropout;        // of probabilities
+  float* log_sum;         // (heads, frames), or null
+  int64_t log_sum_stride;
 };
-
-/// Rows of kD 16-bit floats in shared memory, 16 bytes apart more than they are long: ldmatrix then meets no bank twice.
-template <int kD> inline constexpr int kRow = kD + 8;
 
 template <int kD, int kKeys> struct SharedTiles {
   uint16_t key[2][kKeys * kRow<kD>], value[2][kKeys * kRow<kD>];
@@ -39,18 +37,6 @@ template <int kD> struct RelativeTiles {
   float skewed[kWarps][16 * kSkewedStride];         // (q + v) . p of a warp's rows
 };
 
-/// Starts copying `rows` rows of a head from row `first` on; zeros for rows outside [begin, end) and columns beyond the head.
-template <int kD>
-__device__ __forceinline__ void copy_rows(uint16_t* tile, int rows, const uint16_t* from, int64_t stride, int first, int begin, int end,
-                                          int head_dim) {
-  constexpr int kChunks = kD / 8;
-  for (int i = static_cast<int>(threadIdx.x); i < rows * kChunks; i += kThreads) {
-    const int row = i / kChunks, column = i % kChunks * 8;
-    const bool valid = first + row >= begin && first + row < end && column < head_dim;
-    ptx::copy_async_16(tile + row * kRow<kD> + column, valid ? from + (first + row) * stride + column : from, valid);
-  }
-}
-
 /// Adds a vector (head_dim) to the rows of a tile.
 template <typename T, int kD>
 __device__ __forceinline__ void add_to_rows(uint16_t* to, const uint16_t* from, const uint16_t* bias, int head_dim) {
@@ -60,32 +46,6 @@ __device__ __forceinline__ void add_to_rows(uint16_t* to, const uint16_t* from, 
     float2 b = {0.0f, 0.0f};
     if (column < head_dim) b = ptx::floats2<T>(*reinterpret_cast<const uint32_t*>(bias + column));
     *reinterpret_cast<uint32_t*>(to + row * kRow<kD> + column) = ptx::round2<T>(q.x + b.x, q.y + b.y);
-  }
-}
-
-/// The `a` fragments of 16 rows.
-template <int kD> __device__ __forceinline__ void load_queries(uint32_t (&a)[kD / 16][4], const uint16_t* rows, int lane) {
-#pragma unroll
-  for (int step = 0; step < kD / 16; ++step) {
-    ptx::load_matrix_x4(a[step], rows + (lane % 16) * kRow<kD> + 16 * step + 8 * (lane / 16));
-  }
-}
-
-/// sums (16, 8 * kTiles) = a . rowsᵀ
-template <typename T, int kD, int kTiles>
-__device__ __forceinline__ void multiply_rows(float (&sums)[kTiles][4], const uint32_t (&a)[kD / 16][4], const uint16_t* rows, int lane) {
-#pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) sums[tile][0] = sums[tile][1] = sums[tile][2] = sums[tile][3] = 0.0f;
-#pragma unroll
-  for (int step = 0; step < kD / 16; ++step) {
-#pragma unroll
-    for (int tile = 0; tile < kTiles; tile += 2) {
-      uint32_t b[4];
-      ptx::load_matrix_x4(b, rows + (8 * tile + lane % 8 + 8 * (lane / 16)) * kRow<kD> + 16 * step + 8 * (lane / 8 % 2));
-      const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
-      ptx::mma<T>(sums[tile], a[step], b0);
-      ptx::mma<T>(sums[tile + 1], a[step], b1);
-    }
   }
 }
 
@@ -105,8 +65,11 @@ template <int kD> struct RunningSoftmax {
   float maximum[2] = {kNever, kNever};
   float total[2] = {0.0f, 0.0f};  // this lane's share
 
-  /// Takes in a tile of scores (in units of log 2) with its values.
-  template <typename T, int kKeys> __device__ __forceinline__ void add(float (&scores)[kKeys / 8][4], const uint16_t* values, int lane) {
+  /// Takes in a tile of scores (in units of log 2) with its values. `indices`: of the rows and the tile's first key in the
+  /// dropout stream.
+  template <typename T, int kKeys>
+  __device__ __forceinline__ void add(float (&scores)[kKeys / 8][4], const uint16_t* values, int lane, const Dropout& dropout,
+                                      const uint64_t (&indices)[2]) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float largest = maximum[half];
@@ -127,21 +90,8 @@ template <int kD> struct RunningSoftmax {
         }
       }
     }
-#pragma unroll
-    for (int step = 0; step < kKeys / 16; ++step) {
-      const float(&s0)[4] = scores[2 * step];
-      const float(&s1)[4] = scores[2 * step + 1];
-      const uint32_t a[4] = {ptx::round2<T>(s0[0], s0[1]), ptx::round2<T>(s0[2], s0[3]), ptx::round2<T>(s1[0], s1[1]),
-                             ptx::round2<T>(s1[2], s1[3])};
-#pragma unroll
-      for (int tile = 0; tile < kD / 8; tile += 2) {
-        uint32_t b[4];
-        ptx::load_matrix_transposed_x4(b, values + (16 * step + lane % 16) * kRow<kD> + 8 * tile + 8 * (lane / 16));
-        const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
-        ptx::mma<T>(sums[tile], a, b0);
-        ptx::mma<T>(sums[tile + 1], a, b1);
-      }
-    }
+    if (dropout.threshold) drop<kKeys>(scores, lane, dropout, indices);
+    accumulate<T, kD, kKeys>(sums, scores, values, lane);
   }
 };
 
@@ -181,6 +131,9 @@ template <typename T, int kD, bool kRelative> __global__ void __launch_bounds__(
 
   RunningSoftmax<kD> softmax;
   const float scale = a.scale * kLog2E;
+  const int first_frame = begin + first + 16 * warp + g;
+  const uint64_t index[2] = {dropout_index(first_frame, a.heads, static_cast<int>(blockIdx.y)),
+                             dropout_index(first_frame + 8, a.heads, static_cast<int>(blockIdx.y))};
   for (int keys_from = 0, stage = 0; keys_from < length; keys_from += kKeys, stage ^= 1) {
     if (keys_from > 0) {
       ptx::copy_async_wait<0>();
@@ -220,13 +173,17 @@ template <typename T, int kD, bool kRelative> __global__ void __launch_bounds__(
         scores[tile][i] = is_key ? scores[tile][i] * scale : kNever;
       }
     }
-    softmax.template add<T, kKeys>(scores, tiles.value[stage], lane);
+    const uint64_t indices[2] = {index[0] + static_cast<uint64_t>(keys_from), index[1] + static_cast<uint64_t>(keys_from)};
+    softmax.template add<T, kKeys>(scores, tiles.value[stage], lane, a.dropout, indices);
   }
 
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const float reciprocal = 1.0f / row_sum(softmax.total[half]);
+    const float total = row_sum(softmax.total[half]), reciprocal = 1.0f / total;
     const int frame = first + 16 * warp + g + 8 * half;
+    if (a.log_sum && frame < length && t == 0) {
+      a.log_sum[blockIdx.y * a.log_sum_stride + begin + frame] = (softmax.maximum[half] + ptx::logarithm_base_2(total)) / kLog2E;
+    }
 #pragma unroll
     for (int tile = 0; tile < kD / 8; ++tile) {
       const int column = 8 * tile + 2 * t;
@@ -261,7 +218,8 @@ void attention(const AttentionArguments& a, const PackedSequences& sequences, co
   const KernelArguments arguments{bits(a.query), bits(a.key), bits(a.value), bits(a.positions), bits(a.content_bias),
                                   bits(a.position_bias), bits(&out), sequences.offsets, a.query->row_stride(), a.key->row_stride(),
                                   a.value->row_stride(), a.positions ? a.positions->row_stride() : 0, out.row_stride(),
-                                  static_cast<int>(a.query->columns()) / a.heads, sequences.longest, a.scale};
+                                  static_cast<int>(a.query->columns()) / a.heads, sequences.longest, a.heads, a.scale, a.dropout,
+                                  a.log_sum ? a.log_sum->use_on<float>(stream) : nullptr, a.log_sum ? a.log_sum->row_stride() : 0};
   const LaunchShape grid{static_cast<unsigned>((sequences.longest + kQueries - 1) / kQueries), static_cast<unsigned>(a.heads),
                          static_cast<unsigned>(sequences.count), kThreads, 0, 1, kernels_take_turns()};
   const bool relative = a.positions != nullptr;

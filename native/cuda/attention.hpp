@@ -1,5 +1,6 @@
 // Softmax attention within each sequence of a packed batch: scores are made tile by tile and never stored (Dao et al. 2022).
 #pragma once
+#include "core/dropout.hpp"
 #include "cuda/device_tensor.hpp"
 #include "cuda/packed_sequences.hpp"
 
@@ -16,6 +17,9 @@ struct AttentionArguments {
   const DeviceTensor* positions;      // p (2 longest - 1, heads * head_dim): from `longest - 1` frames before to as many after
   const DeviceTensor* content_bias;   // u (heads * head_dim), 16-bit floats
   const DeviceTensor* position_bias;  // v (heads * head_dim)
+  // For training:
+  Dropout dropout;              // of the probabilities
+  const DeviceTensor* log_sum;  // (heads, frames) float32: log(sum(exp(scores))) for the backward pass; null where that is not wanted
 };
 
 /// Head dimensions are multiples of 8 up to 160.

@@ -17,7 +17,7 @@ struct DepthwiseArguments {
   const int32_t* offsets;
   int64_t x_stride, y_stride, weight_stride;
   int channels, kernel, left;
-  bool silu;
+  bool silu, reversed;
 };
 
 // Shared memory: x (kFrames + kernel - 1, kChannels) 16-bit floats, then weights (kernel, kChannels) float32.
@@ -38,7 +38,8 @@ template <typename T> __global__ void __launch_bounds__(kThreads) depthwise_kern
   }
   for (int i = static_cast<int>(threadIdx.x); i < a.kernel * kChannels; i += kThreads) {
     const int at = channel + i % kChannels;
-    weights[i] = at < a.channels ? a.weight[at * a.weight_stride + i / kChannels] : 0.0f;
+    const int tap = a.reversed ? a.kernel - 1 - i / kChannels : i / kChannels;
+    weights[i] = at < a.channels ? a.weight[at * a.weight_stride + tap] : 0.0f;
   }
   ptx::block_sync();
 
@@ -71,21 +72,32 @@ template <typename T> __global__ void __launch_bounds__(kThreads) depthwise_kern
   }
 }
 
-}  // namespace
-
-void depthwise_convolution(const DeviceTensor& x, const DeviceTensor& weight, const DeviceTensor* bias, int left, bool silu,
-                           const PackedSequences& sequences, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void convolve(DepthwiseArguments arguments, const DeviceTensor& x, const DeviceTensor& weight, const PackedSequences& sequences,
+              const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
   if (x.rows() == 0) return;
-  const DepthwiseArguments arguments{
-      x.use_on<uint16_t>(stream), y.use_on<uint16_t>(stream), weight.use_on<float>(stream),
-      bias ? bias->use_on<float>(stream) : nullptr, sequences.offsets, x.row_stride(), y.row_stride(), weight.row_stride(),
-      static_cast<int>(x.columns()), static_cast<int>(weight.columns()), left, silu};
+  arguments.x = x.use_on<uint16_t>(stream), arguments.y = y.use_on<uint16_t>(stream), arguments.weight = weight.use_on<float>(stream);
+  arguments.offsets = sequences.offsets;
+  arguments.x_stride = x.row_stride(), arguments.y_stride = y.row_stride(), arguments.weight_stride = weight.row_stride();
+  arguments.channels = static_cast<int>(x.columns()), arguments.kernel = static_cast<int>(weight.columns());
   const LaunchShape shape{
       static_cast<unsigned>((sequences.longest + kFrames - 1) / kFrames),
       static_cast<unsigned>((x.columns() + kChannels - 1) / kChannels), static_cast<unsigned>(sequences.count), kThreads,
       static_cast<size_t>((kFrames + arguments.kernel - 1) * kChannels * 2 + arguments.kernel * kChannels * 4), 1, kernels_take_turns()};
   launch(x.type() == DeviceType::kBFloat16 ? depthwise_kernel<BFloat16> : depthwise_kernel<Float16>, shape, stream->handle(),
          arguments);
+}
+
+}  // namespace
+
+void depthwise_convolution(const DeviceTensor& x, const DeviceTensor& weight, const DeviceTensor* bias, int left, bool silu,
+                           const PackedSequences& sequences, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+  convolve({.bias = bias ? bias->use_on<float>(stream) : nullptr, .left = left, .silu = silu}, x, weight, sequences, y, stream);
+}
+
+void depthwise_convolution_input_gradient(const DeviceTensor& gradient, const DeviceTensor& weight, int left, const PackedSequences& sequences,
+                                          const DeviceTensor& gradient_x, const std::shared_ptr<Stream>& stream) {
+  const int kernel = static_cast<int>(weight.columns());
+  convolve({.left = kernel - 1 - left, .reversed = true}, gradient, weight, sequences, gradient_x, stream);
 }
 
 }  // namespace usmlite::cuda

@@ -10,6 +10,14 @@ namespace usmlite::cuda {
 void depthwise_convolution(const DeviceTensor& x, const DeviceTensor& weight, const DeviceTensor* bias, int left, bool silu,
                            const PackedSequences& sequences, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
 
+/// The gradient of x from that of y (without activation): a convolution with the kernels reversed in time.
+void depthwise_convolution_input_gradient(const DeviceTensor& gradient, const DeviceTensor& weight, int left, const PackedSequences& sequences,
+                                          const DeviceTensor& gradient_x, const std::shared_ptr<Stream>& stream);
+/// The gradients of weight (channels, kernel) and bias (channels), float32; each may be null.
+void depthwise_convolution_weight_gradient(const DeviceTensor& x, const DeviceTensor& gradient, int kernel, int left,
+                                           const PackedSequences& sequences, const DeviceTensor* gradient_weight,
+                                           const DeviceTensor* gradient_bias, const std::shared_ptr<Stream>& stream);
+
 /// Largest kernel the shared memory of a block has room for.
 inline constexpr int kLongestDepthwiseKernel = 128;
 

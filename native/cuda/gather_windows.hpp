@@ -9,5 +9,8 @@ namespace usmlite::cuda {
 /// x (frames, channels), y (output frames, kernel * channels): 16-bit floats of one type; channels a multiple of 8.
 void gather_windows(const DeviceTensor& x, const PackedSequences& sequences, int stride, const PackedSequences& outputs,
                     const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
+/// The gradient of x from that of y: each frame gets the sum of its places in all windows.
+void gather_windows_backward(const DeviceTensor& gradient, const PackedSequences& sequences, int stride, const PackedSequences& outputs,
+                             const DeviceTensor& gradient_x, const std::shared_ptr<Stream>& stream);
 
 }  // namespace usmlite::cuda

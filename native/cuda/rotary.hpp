@@ -6,8 +6,8 @@
 namespace usmlite::cuda {
 
 /// In place: rotates the pairs (i, i + head_dim / 2) of every head by position * theta^(-2 i / head_dim), positions from 0
-/// in each sequence. x (frames, heads * head_dim): 16-bit floats; head_dim even.
-void rotate_heads(const DeviceTensor& x, int heads, float theta, const PackedSequences& sequences,
+/// in each sequence; `inverse` turns them back, which is also the gradient. x (frames, heads * head_dim): 16-bit floats; head_dim even.
+void rotate_heads(const DeviceTensor& x, int heads, float theta, bool inverse, const PackedSequences& sequences,
                   const std::shared_ptr<Stream>& stream);
 
 }  // namespace usmlite::cuda

@@ -47,4 +47,18 @@ template <typename T, int kCount> __device__ __forceinline__ void store_values(f
   *reinterpret_cast<float4*>(to) = float4{values[0], values[1], values[2], values[3]};
 }
 
+/// Eight parameters of a vector of `count`, from `first` on, a multiple of eight; `beyond` behind its end.
+__device__ __forceinline__ void load_parameters(const float* from, int first, int count, float beyond, float (&values)[kHalvesPerVector]) {
+  if (first + kHalvesPerVector <= count) {
+#pragma unroll
+    for (int i = 0; i < kHalvesPerVector; i += 4) {
+      const float4 v = *reinterpret_cast<const float4*>(from + first + i);
+      values[i] = v.x, values[i + 1] = v.y, values[i + 2] = v.z, values[i + 3] = v.w;
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kHalvesPerVector; ++i) values[i] = first + i < count ? from[first + i] : beyond;
+}
+
 }  // namespace usmlite::cuda

@@ -157,17 +157,17 @@ Napi::Value swap_column_axes(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(y));
 }
 
-// deviceRotateHeads(x, heads, theta, sequences, stream?): in place
+// deviceRotateHeads(x, heads, theta, inverse, sequences, stream?): in place
 Napi::Value rotate_heads(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceRotateHeads", 4);
+  Arguments arguments(info, "deviceRotateHeads", 5);
   Operands operands(arguments, info);
   const DeviceTensor& x = operands.floats(0, "x");
   const int64_t heads = arguments.integer(1, "heads", 1, 1 << 20);
   const int64_t head_dim = head_dimension(arguments, x, heads);
   if (head_dim % 2 != 0) arguments.fail("rotary embedding needs an even head size but it is " + std::to_string(head_dim));
   const auto theta = static_cast<float>(arguments.number(2, "theta", 1e-3, 1e12));
-  const auto stream = stream_argument(arguments, info, 4);
-  cuda::rotate_heads(x, static_cast<int>(heads), theta, operands.sequences(3, x.rows(), stream), stream);
+  const auto stream = stream_argument(arguments, info, 5);
+  cuda::rotate_heads(x, static_cast<int>(heads), theta, arguments.boolean(3, "inverse"), operands.sequences(4, x.rows(), stream), stream);
   return info.Env().Undefined();
 }
 

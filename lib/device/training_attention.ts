@@ -1,0 +1,76 @@
+/** Attention in training on the GPU, and its gradients: pure functions, as those of gradient_operations.ts. */
+import type { DropoutOptions } from "../ops/activation.js";
+import type { DeviceSequences, DeviceSequencesHandle } from "./device_sequences.js";
+import type { DeviceStream, StreamHandle } from "./device_stream.js";
+import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
+import { gpuAddon } from "./gpu.js";
+
+interface TrainingAttentionBindings {
+  deviceTrainingAttention(
+    query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle, sequences: DeviceSequencesHandle, heads: number,
+    scale: number, probability: number, seed: number, on?: StreamHandle,
+  ): [out: DeviceTensorHandle, logSum: DeviceTensorHandle];
+  deviceAttentionBackward(
+    query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle, out: DeviceTensorHandle, logSum: DeviceTensorHandle,
+    gradient: DeviceTensorHandle, sequences: DeviceSequencesHandle, heads: number, scale: number, probability: number, seed: number,
+    on?: StreamHandle,
+  ): [query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle];
+}
+
+const native = (): TrainingAttentionBindings => gpuAddon<TrainingAttentionBindings>();
+
+export interface DeviceTrainingAttentionOptions {
+  heads: number;
+  /** multiplies the scores; default headDim^-0.5 */
+  scale?: number | undefined;
+  /** of the probabilities, with the mask that `attention` of the CPU has */
+  dropout?: DropoutOptions | undefined;
+  on?: DeviceStream | undefined;
+}
+
+const scaleOf = (query: DeviceTensor, { heads, scale }: DeviceTrainingAttentionOptions): number =>
+  scale ?? ((query.shape[1] ?? heads) / heads) ** -0.5;
+
+/**
+ * `dropout(softmax(scale * q k^T)) v` for each head within each sequence, as {@link deviceAttention}.
+ * @param query (frames, heads * headDim); headDim a multiple of 8 up to 128
+ * @param key like query
+ * @param value like query
+ * @returns `out` like query; `logSum` float32 (heads, frames), log(sum(exp(scores))), for {@link deviceAttentionBackward}
+ */
+export function deviceTrainingAttention(
+  query: DeviceTensor,
+  key: DeviceTensor,
+  value: DeviceTensor,
+  sequences: DeviceSequences,
+  options: DeviceTrainingAttentionOptions,
+): { out: DeviceTensor; logSum: DeviceTensor } {
+  const { heads, dropout, on } = options;
+  const [out, logSum] = native().deviceTrainingAttention(
+    query.handle, key.handle, value.handle, sequences.handle, heads, scaleOf(query, options), dropout?.probability ?? 0, dropout?.seed ?? 0, on?.handle,
+  );
+  return { out: new DeviceTensor(out), logSum: new DeviceTensor(logSum) };
+}
+
+/**
+ * Gradients of {@link deviceTrainingAttention}; scores are made again and never stored (Dao et al. 2022).
+ * @param gradient like query, of `out`
+ * @param options what the forward pass was given
+ */
+export function deviceAttentionBackward(
+  query: DeviceTensor,
+  key: DeviceTensor,
+  value: DeviceTensor,
+  out: DeviceTensor,
+  logSum: DeviceTensor,
+  gradient: DeviceTensor,
+  sequences: DeviceSequences,
+  options: DeviceTrainingAttentionOptions,
+): { query: DeviceTensor; key: DeviceTensor; value: DeviceTensor } {
+  const { heads, dropout, on } = options;
+  const handles = native().deviceAttentionBackward(
+    query.handle, key.handle, value.handle, out.handle, logSum.handle, gradient.handle, sequences.handle, heads, scaleOf(query, options),
+    dropout?.probability ?? 0, dropout?.seed ?? 0, on?.handle,
+  );
+  return { query: new DeviceTensor(handles[0]), key: new DeviceTensor(handles[1]), value: new DeviceTensor(handles[2]) };
+}

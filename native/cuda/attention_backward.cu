@@ -1,0 +1,212 @@
+#include "cuda/attention_backward.hpp"
+
+#include "cuda/attention_tiles.cuh"
+#include "cuda/launch.hpp"
+
+namespace usmlite::cuda {
+namespace {
+
+using namespace attention_tiles;
+
+// With m the dropout multipliers, p the probabilities and e = gradient v^T:
+//   value gradient = (p m)^T gradient;  score gradient s = p (m e - mean) with mean = gradient . out of the query's row;
+//   query gradient = scale s k;  key gradient = scale s^T q
+// A block of kernel kKeys has keys in rows and goes through queries, one of kernel kQueries the other way round; scores and e
+// are made transposed in the former, so that both are the same products.
+enum class Rows : uint8_t { kQueries, kKeys };
+
+/// Rows of the other kind in a tile.
+template <int kD> inline constexpr int kColumnsOf = kD <= 64 ? 64 : 32;
+
+struct KernelArguments {
+  const uint16_t *query, *key, *value, *gradient;
+  uint16_t *gradient_query, *gradient_key, *gradient_value;
+  const float *log_sum, *mean;  // (heads, frames)
+  const int32_t* offsets;
+  int64_t stride, statistics_stride;
+  int head_dim, heads;
+  float scale;
+  Dropout dropout;
+};
+
+template <int kD> struct SharedTiles {
+  uint16_t first[2][kColumnsOf<kD> * kRow<kD>], second[2][kColumnsOf<kD> * kRow<kD>];  // keys, values or queries, gradients
+  uint16_t rows_first[kQueries * kRow<kD>], rows_second[kQueries * kRow<kD>];
+  float log_sum[2][kColumnsOf<kD>], mean[2][kColumnsOf<kD>];  // of queries in columns
+};
+
+/// sums (16, 8 * kTiles) = 16 rows . columnsᵀ, with the rows taken from shared memory step by step: that spares registers.
+template <typename T, int kD, int kTiles>
+__device__ __forceinline__ void multiply(float (&sums)[kTiles][4], const uint16_t* rows, const uint16_t* columns, int lane) {
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile) sums[tile][0] = sums[tile][1] = sums[tile][2] = sums[tile][3] = 0.0f;
+#pragma unroll
+  for (int step = 0; step < kD / 16; ++step) {
+    uint32_t a[4];
+    ptx::load_matrix_x4(a, rows + (lane % 16) * kRow<kD> + 16 * step + 8 * (lane / 16));
+#pragma unroll
+    for (int tile = 0; tile < kTiles; tile += 2) {
+      uint32_t b[4];
+      ptx::load_matrix_x4(b, columns + (8 * tile + lane % 8 + 8 * (lane / 16)) * kRow<kD> + 16 * step + 8 * (lane / 8 % 2));
+      const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
+      ptx::mma<T>(sums[tile], a, b0);
+      ptx::mma<T>(sums[tile + 1], a, b1);
+    }
+  }
+}
+
+/// Stores 16 rows of sums, times a factor, from row `row` of the batch on.
+template <typename T, int kD>
+__device__ __forceinline__ void store_rows(uint16_t* to, int64_t stride, const float (&sums)[kD / 8][4], float factor, int row, int end,
+                                           int head_dim, int lane) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int frame = row + lane / 4 + 8 * half;
+#pragma unroll
+    for (int tile = 0; tile < kD / 8; ++tile) {
+      const int column = 8 * tile + 2 * (lane % 4);
+      if (frame < end && column < head_dim) {
+        *reinterpret_cast<uint32_t*>(to + frame * stride + column) =
+            ptx::round2<T>(sums[tile][2 * half] * factor, sums[tile][2 * half + 1] * factor);
+      }
+    }
+  }
+}
+
+template <typename T, int kD, Rows kRows> __global__ void __launch_bounds__(kThreads) attention_backward_kernel(const KernelArguments a) {
+  ptx::take_turn();
+  constexpr bool kOfKeys = kRows == Rows::kKeys;
+  constexpr int kColumns = kColumnsOf<kD>, kTiles = kColumns / 8;
+  const int begin = a.offsets[blockIdx.z], end = a.offsets[blockIdx.z + 1], length = end - begin;
+  const int first = static_cast<int>(blockIdx.x) * kQueries;  // row, counted from the sequence's beginning
+  if (first >= length) return;
+  auto& tiles = *reinterpret_cast<SharedTiles<kD>*>(shared_memory());
+  const int head = static_cast<int>(blockIdx.y), head_column = head * a.head_dim;
+  const int lane = ptx::lane_id(), warp = ptx::warp_id(), g = lane / 4, t = lane % 4, thread = static_cast<int>(threadIdx.x);
+  const float* log_sums = a.log_sum + head * a.statistics_stride;
+  const float* means = a.mean + head * a.statistics_stride;
+
+  const uint16_t* rows_first = (kOfKeys ? a.key : a.query) + head_column;
+  const uint16_t* rows_second = (kOfKeys ? a.value : a.gradient) + head_column;
+  const uint16_t* columns_first = (kOfKeys ? a.query : a.key) + head_column;
+  const uint16_t* columns_second = (kOfKeys ? a.gradient : a.value) + head_column;
+  const auto copy_tile = [&](int from, int stage) {
+    copy_rows<kD>(tiles.first[stage], kColumns, columns_first, a.stride, begin + from, begin, end, a.head_dim);
+    copy_rows<kD>(tiles.second[stage], kColumns, columns_second, a.stride, begin + from, begin, end, a.head_dim);
+    ptx::copy_async_commit();
+    if (kOfKeys && thread < kColumns) {  // gradients of queries beyond the end are zero, and so is all that comes of them
+      const bool valid = from + thread < length;
+      tiles.log_sum[stage][thread] = valid ? log_sums[begin + from + thread] * kLog2E : 0.0f;
+      tiles.mean[stage][thread] = valid ? means[begin + from + thread] : 0.0f;
+    }
+  };
+  copy_rows<kD>(tiles.rows_first, kQueries, rows_first, a.stride, begin + first, begin, end, a.head_dim);
+  copy_rows<kD>(tiles.rows_second, kQueries, rows_second, a.stride, begin + first, begin, end, a.head_dim);
+  copy_tile(0, 0);
+
+  const int row = begin + first + 16 * warp;  // of the batch: the warp's first
+  float row_log_sum[2] = {0.0f, 0.0f}, row_mean[2] = {0.0f, 0.0f};
+  if constexpr (!kOfKeys) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int frame = row + g + 8 * half;
+      if (frame < end) row_log_sum[half] = log_sums[frame] * kLog2E, row_mean[half] = means[frame];
+    }
+  }
+  const float scale = a.scale * kLog2E;
+  float sums[kD / 8][4] = {}, value_sums[kOfKeys ? kD / 8 : 1][4] = {};
+  for (int from = 0, stage = 0; from < length; from += kColumns, stage ^= 1) {
+    ptx::copy_async_wait<0>();
+    ptx::block_sync();  // the tile is there, and nobody uses the other one any more
+    if (from + kColumns < length) copy_tile(from + kColumns, stage ^ 1);
+    float scores[kTiles][4], gradients[kTiles][4];
+    multiply<T, kD, kTiles>(scores, tiles.rows_first + 16 * warp * kRow<kD>, tiles.first[stage], lane);
+    multiply<T, kD, kTiles>(gradients, tiles.rows_second + 16 * warp * kRow<kD>, tiles.second[stage], lane);
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int column = 8 * tile + 2 * t + i % 2;
+        const float log_sum = kOfKeys ? tiles.log_sum[stage][column] : row_log_sum[i / 2];
+        const bool is_key = kOfKeys || from + column < length;
+        scores[tile][i] = is_key ? ptx::exponential_base_2(scores[tile][i] * scale - log_sum) : 0.0f;
+      }
+    }
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int column = from + 8 * tile + 2 * t + i % 2, own = first + 16 * warp + g + 8 * (i / 2);
+        const int query = kOfKeys ? column : own, key = kOfKeys ? own : column;
+        const float mean = kOfKeys ? tiles.mean[stage][column - from] : row_mean[i / 2];
+        float multiplier = 1.0f;
+        if (a.dropout.threshold) {
+          multiplier = dropout_multiplier(a.dropout, dropout_index(begin + query, a.heads, head) + static_cast<uint64_t>(key));
+        }
+        gradients[tile][i] = scores[tile][i] * (multiplier * gradients[tile][i] - mean);
+        scores[tile][i] *= multiplier;
+      }
+    }
+    if constexpr (kOfKeys) accumulate<T, kD, kColumns>(value_sums, scores, tiles.second[stage], lane);
+    accumulate<T, kD, kColumns>(sums, gradients, tiles.first[stage], lane);
+  }
+
+  if constexpr (kOfKeys) {
+    store_rows<T, kD>(a.gradient_key + head_column, a.stride, sums, a.scale, row, end, a.head_dim, lane);
+    store_rows<T, kD>(a.gradient_value + head_column, a.stride, value_sums, 1.0f, row, end, a.head_dim, lane);
+  } else {
+    store_rows<T, kD>(a.gradient_query + head_column, a.stride, sums, a.scale, row, end, a.head_dim, lane);
+  }
+}
+
+/// mean (heads, frames) = gradient . out of every head of every frame: a warp takes one.
+template <typename T>
+__global__ void __launch_bounds__(kThreads) attention_means_kernel(const uint16_t* out, const uint16_t* gradient, int64_t stride, int64_t frames,
+                                                                   int heads, int head_dim, float* mean, int64_t mean_stride) {
+  ptx::take_turn();
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kWarps + ptx::warp_id(), frame = index / heads, head = index % heads;
+  if (frame >= frames) return;
+  const int64_t at = frame * stride + head * head_dim;
+  float sum = 0.0f;
+  for (int column = 2 * ptx::lane_id(); column < head_dim; column += 64) {
+    const float2 o = ptx::floats2<T>(*reinterpret_cast<const uint32_t*>(out + at + column));
+    const float2 d = ptx::floats2<T>(*reinterpret_cast<const uint32_t*>(gradient + at + column));
+    sum += o.x * d.x + o.y * d.y;
+  }
+  for (int distance = 16; distance > 0; distance /= 2) sum += ptx::shuffle_xor(sum, distance);
+  if (ptx::lane_id() == 0) mean[head * mean_stride + frame] = sum;
+}
+
+template <typename T, int kD> void launch_backward(const KernelArguments& arguments, LaunchShape shape, StreamHandle stream) {
+  shape.shared_bytes = sizeof(SharedTiles<kD>);
+  launch(attention_backward_kernel<T, kD, Rows::kKeys>, shape, stream, arguments);
+  launch(attention_backward_kernel<T, kD, Rows::kQueries>, shape, stream, arguments);
+}
+
+template <typename T>
+void attention_backward_of(const AttentionBackwardArguments& a, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream) {
+  const auto bits = [&](const DeviceTensor* tensor) { return tensor->use_on<uint16_t>(stream); };
+  const int64_t frames = a.query->rows(), stride = a.query->row_stride();
+  const int head_dim = static_cast<int>(a.query->columns()) / a.heads;
+  const DeviceTensor mean(DeviceType::kFloat32, {a.heads, frames}, stream);
+  launch(attention_means_kernel<T>,
+         LaunchShape{static_cast<unsigned>((frames * a.heads + kWarps - 1) / kWarps), 1, 1, kThreads, 0, 1, kernels_take_turns()}, stream->handle(),
+         bits(a.out), bits(a.gradient), stride, frames, a.heads, head_dim, mean.use_on<float>(stream), mean.row_stride());
+  const KernelArguments arguments{bits(a.query), bits(a.key), bits(a.value), bits(a.gradient), bits(a.gradient_query), bits(a.gradient_key),
+                                  bits(a.gradient_value), a.log_sum->use_on<float>(stream), mean.use_on<float>(stream), sequences.offsets, stride,
+                                  mean.row_stride(), head_dim, a.heads, a.scale, a.dropout};
+  const LaunchShape shape{static_cast<unsigned>((sequences.longest + kQueries - 1) / kQueries), static_cast<unsigned>(a.heads),
+                          static_cast<unsigned>(sequences.count), kThreads, 0, 1, kernels_take_turns()};
+  if (head_dim <= 64) launch_backward<T, 64>(arguments, shape, stream->handle());
+  else launch_backward<T, kLargestTrainedHeadDimension>(arguments, shape, stream->handle());
+}
+
+}  // namespace
+
+void attention_backward(const AttentionBackwardArguments& a, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream) {
+  if (a.query->rows() == 0) return;
+  if (a.query->type() == DeviceType::kBFloat16) attention_backward_of<BFloat16>(a, sequences, stream);
+  else attention_backward_of<Float16>(a, sequences, stream);
+}
+
+}  // namespace usmlite::cuda

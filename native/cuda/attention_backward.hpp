@@ -1,0 +1,25 @@
+// Gradients of attention.
+#pragma once
+#include "core/dropout.hpp"
+#include "cuda/device_tensor.hpp"
+#include "cuda/packed_sequences.hpp"
+
+namespace usmlite::cuda {
+
+/// Widest heads whose gradients fit into registers.
+inline constexpr int kLargestTrainedHeadDimension = 128;
+
+struct AttentionBackwardArguments {
+  const DeviceTensor *query, *key, *value, *out, *gradient;  // (frames, heads * head_dim): 16-bit floats of one type
+  const DeviceTensor* log_sum;                               // (heads, frames) float32, as the forward pass left it
+  const DeviceTensor *gradient_query, *gradient_key, *gradient_value;  // like query
+  int heads;
+  float scale;
+  Dropout dropout;  // that of the forward pass
+};
+
+/// Scores are made again tile by tile (Dao et al. 2022): once for the gradients of keys and values, once for those of queries, so
+/// that every sum has one order.
+void attention_backward(const AttentionBackwardArguments& arguments, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream);
+
+}  // namespace usmlite::cuda

@@ -1,0 +1,101 @@
+// What the passes of attention share: rows of a head in shared memory, and their products. A block of four warps has 64 rows,
+// 16 a warp, and goes through rows of another kind in tiles.
+#pragma once
+
+#include "cuda/dropout.cuh"
+#include "cuda/ptx.cuh"
+
+namespace usmlite::cuda {
+
+namespace attention_tiles {
+
+inline constexpr int kWarps = 4, kThreads = 32 * kWarps;
+inline constexpr int kQueries = 16 * kWarps;
+inline constexpr float kLog2E = 1.4426950408889634f;
+inline constexpr float kNever = -1e30f;  // a score that has no weight, but is a number
+
+/// Rows of kD 16-bit floats in shared memory, 16 bytes apart more than they are long: ldmatrix then meets no bank twice.
+template <int kD> inline constexpr int kRow = kD + 8;
+
+/// Starts copying `rows` rows of a head from row `first` on; zeros for rows outside [begin, end) and columns beyond the head.
+template <int kD>
+__device__ __forceinline__ void copy_rows(uint16_t* tile, int rows, const uint16_t* from, int64_t stride, int first, int begin, int end,
+                                          int head_dim) {
+  constexpr int kChunks = kD / 8;
+  for (int i = static_cast<int>(threadIdx.x); i < rows * kChunks; i += kThreads) {
+    const int row = i / kChunks, column = i % kChunks * 8;
+    const bool valid = first + row >= begin && first + row < end && column < head_dim;
+    ptx::copy_async_16(tile + row * kRow<kD> + column, valid ? from + (first + row) * stride + column : from, valid);
+  }
+}
+
+/// The `a` fragments of 16 rows.
+template <int kD> __device__ __forceinline__ void load_queries(uint32_t (&a)[kD / 16][4], const uint16_t* rows, int lane) {
+#pragma unroll
+  for (int step = 0; step < kD / 16; ++step) {
+    ptx::load_matrix_x4(a[step], rows + (lane % 16) * kRow<kD> + 16 * step + 8 * (lane / 16));
+  }
+}
+
+/// sums (16, 8 * kTiles) = a . rowsᵀ
+template <typename T, int kD, int kTiles>
+__device__ __forceinline__ void multiply_rows(float (&sums)[kTiles][4], const uint32_t (&a)[kD / 16][4], const uint16_t* rows, int lane) {
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile) sums[tile][0] = sums[tile][1] = sums[tile][2] = sums[tile][3] = 0.0f;
+#pragma unroll
+  for (int step = 0; step < kD / 16; ++step) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; tile += 2) {
+      uint32_t b[4];
+      ptx::load_matrix_x4(b, rows + (8 * tile + lane % 8 + 8 * (lane / 16)) * kRow<kD> + 16 * step + 8 * (lane / 8 % 2));
+      const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
+      ptx::mma<T>(sums[tile], a[step], b0);
+      ptx::mma<T>(sums[tile + 1], a[step], b1);
+    }
+  }
+}
+
+/// sums (16, kD) += a . rows for a (16, kColumns) of floats, rounded, that products left in registers, and rows (kColumns, kD).
+template <typename T, int kD, int kColumns>
+__device__ __forceinline__ void accumulate(float (&sums)[kD / 8][4], const float (&a)[kColumns / 8][4], const uint16_t* rows, int lane) {
+#pragma unroll
+  for (int step = 0; step < kColumns / 16; ++step) {
+    const float(&s0)[4] = a[2 * step];
+    const float(&s1)[4] = a[2 * step + 1];
+    const uint32_t rounded[4] = {ptx::round2<T>(s0[0], s0[1]), ptx::round2<T>(s0[2], s0[3]), ptx::round2<T>(s1[0], s1[1]),
+                                 ptx::round2<T>(s1[2], s1[3])};
+#pragma unroll
+    for (int tile = 0; tile < kD / 8; tile += 2) {
+      uint32_t b[4];
+      ptx::load_matrix_transposed_x4(b, rows + (16 * step + lane % 16) * kRow<kD> + 8 * tile + 8 * (lane / 16));
+      const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
+      ptx::mma<T>(sums[tile], rounded, b0);
+      ptx::mma<T>(sums[tile + 1], rounded, b1);
+    }
+  }
+}
+
+/// Index in the dropout stream of the probability that row `frame` of the batch gives to the first key of its sequence; keys
+/// follow (AttentionProblem of the CPU). Sequences have at most 2^18 frames.
+__device__ __forceinline__ uint64_t dropout_index(int64_t frame, int heads, int head) {
+  return static_cast<uint64_t>(frame * heads + head) << 18;
+}
+
+/// Drops probabilities (16, kColumns) of queries in rows; `indices`: of the rows g and g + 8 and the first column.
+template <int kColumns>
+__device__ __forceinline__ void drop(float (&probabilities)[kColumns / 8][4], int lane, const Dropout& dropout, const uint64_t (&indices)[2]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+#pragma unroll
+    for (int tile = 0; tile < kColumns / 8; ++tile) {
+      const int column = 8 * tile + 2 * (lane % 4);
+      const uint64_t bits = dropout_bits(dropout.seed, (indices[half] + static_cast<uint64_t>(column)) / 4);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) probabilities[tile][2 * half + i] *= dropout_multiplier(dropout, bits, column % 4 + i);
+    }
+  }
+}
+
+}  // namespace attention_tiles
+
+}  // namespace usmlite::cuda

@@ -1,0 +1,157 @@
+#include "cuda/layer_norm_backward.hpp"
+
+#include <algorithm>
+
+#include "cuda/launch.hpp"
+#include "cuda/row_values.cuh"
+#include "cuda/sum_parts.hpp"
+
+namespace usmlite::cuda {
+namespace {
+
+// A thread has 8 columns of kFrames frames at a time; several groups of threads of a block take frames of their own. Sums over
+// frames stay in registers until the end.
+constexpr int kVector = kHalvesPerVector, kFrames = 2;
+constexpr int kThreads = 256, kMostThreads = kWidestNormalizedFrame / kVector;
+constexpr int kMostWarps = kMostThreads / 32;
+
+struct KernelArguments {
+  const uint16_t *x, *gradient;
+  uint16_t* gradient_x;
+  const float* weight;
+  float* partial;  // (blocks, 2, 8 * frame_threads): of weight and bias; null when neither is wanted
+  int64_t frames, stride, partial_stride;
+  int hidden, frame_threads;
+  float epsilon;
+};
+
+struct Shared {
+  float sums[3][kMostWarps][2 * kFrames];  // of warps; three, so that one synchronisation each is enough
+};
+
+/// Sums over the threads of a frame.
+template <int kCount>
+__device__ __forceinline__ void sum_over_frame(float (&values)[kCount], float (&of_warps)[kMostWarps][2 * kFrames], int frame_warps) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+#pragma unroll
+    for (float& v : values) v += ptx::shuffle_xor(v, distance);
+  }
+  if (frame_warps == 1) return;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  if (ptx::lane_id() == 0) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) of_warps[warp][i] = values[i];
+  }
+  ptx::block_sync();
+  const int first = warp / frame_warps * frame_warps;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) values[i] = 0.0f;
+  for (int other = first; other < first + frame_warps; ++other) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) values[i] += of_warps[other][i];
+  }
+}
+
+// gradient of x = r (g w - mean(g w) - normal mean(g w normal)) with normal = (x - mean) r, r = 1 / sqrt(variance + epsilon)
+template <typename T> __global__ void __launch_bounds__(kMostThreads) layer_norm_backward_kernel(const KernelArguments a) {
+  ptx::take_turn();
+  auto& shared = *reinterpret_cast<Shared*>(shared_memory());
+  const int thread = static_cast<int>(threadIdx.x), group = thread / a.frame_threads, column = thread % a.frame_threads * kVector;
+  const int groups = static_cast<int>(blockDim.x) / a.frame_threads, frame_warps = a.frame_threads / 32;
+  const float share = 1.0f / static_cast<float>(a.hidden);
+  float weight[kVector], weight_sums[kVector] = {}, bias_sums[kVector] = {};
+  load_parameters(a.weight, column, a.hidden, 0.0f, weight);
+  const int valid = min(a.hidden - column, kVector);  // columns that are
+
+  const int64_t step = static_cast<int64_t>(groups) * kFrames;
+  for (int64_t start = blockIdx.x * step; start < a.frames; start += gridDim.x * step) {
+    const int64_t first = start + group * kFrames;
+    float x[kFrames][kVector] = {}, gradient[kFrames][kVector] = {};
+#pragma unroll
+    for (int f = 0; f < kFrames; ++f) {
+      if (first + f >= a.frames || valid <= 0) continue;
+      load_values<T>(a.x + (first + f) * a.stride + column, x[f]);
+      load_values<T>(a.gradient + (first + f) * a.stride + column, gradient[f]);
+    }
+    float means[kFrames] = {}, factors[kFrames] = {}, sums[2 * kFrames] = {};
+#pragma unroll
+    for (int f = 0; f < kFrames; ++f) {
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) means[f] += x[f][i];  // zeros lie behind the row
+    }
+    sum_over_frame(means, shared.sums[0], frame_warps);
+#pragma unroll
+    for (int f = 0; f < kFrames; ++f) {
+      means[f] *= share;
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) {
+        x[f][i] = i < valid ? x[f][i] - means[f] : 0.0f;
+        factors[f] += x[f][i] * x[f][i];
+      }
+    }
+    sum_over_frame(factors, shared.sums[1], frame_warps);
+#pragma unroll
+    for (int f = 0; f < kFrames; ++f) {
+      factors[f] = ptx::reciprocal_square_root(factors[f] * share + a.epsilon);
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) {
+        x[f][i] *= factors[f];
+        weight_sums[i] += gradient[f][i] * x[f][i];
+        bias_sums[i] += gradient[f][i];
+        gradient[f][i] *= weight[i];
+        sums[2 * f] += gradient[f][i];
+        sums[2 * f + 1] += gradient[f][i] * x[f][i];
+      }
+    }
+    if (!a.gradient_x) continue;
+    sum_over_frame(sums, shared.sums[2], frame_warps);
+#pragma unroll
+    for (int f = 0; f < kFrames; ++f) {
+      if (first + f >= a.frames || valid <= 0) continue;
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) {
+        const float value = factors[f] * (gradient[f][i] - share * (sums[2 * f] + x[f][i] * sums[2 * f + 1]));
+        gradient[f][i] = i < valid ? value : 0.0f;
+      }
+      store_values<T>(a.gradient_x + (first + f) * a.stride + column, gradient[f]);
+    }
+  }
+
+  if (!a.partial) return;
+  auto* of_groups = reinterpret_cast<float*>(&shared + 1);  // (groups, 2, 8 * frame_threads)
+  const int width = a.frame_threads * kVector;
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) {
+    of_groups[group * 2 * width + column + i] = weight_sums[i];
+    of_groups[(group * 2 + 1) * width + column + i] = bias_sums[i];
+  }
+  ptx::block_sync();
+  for (int i = thread; i < 2 * width; i += static_cast<int>(blockDim.x)) {
+    float sum = 0.0f;
+    for (int other = 0; other < groups; ++other) sum += of_groups[other * 2 * width + i];
+    a.partial[blockIdx.x * a.partial_stride + i] = sum;
+  }
+}
+
+}  // namespace
+
+void layer_norm_backward(const LayerNormBackwardArguments& a, const std::shared_ptr<Stream>& stream) {
+  const int hidden = static_cast<int>(a.x->columns());
+  const int frame_threads = (hidden + 32 * kVector - 1) / (32 * kVector) * 32, groups = std::max(1, kThreads / frame_threads);
+  const bool wants_sums = a.gradient_weight || a.gradient_bias;
+  const int64_t blocks = parts_of(a.x->rows(), groups * kFrames, 1), width = int64_t{frame_threads} * kVector;
+  DeviceTensor partial(DeviceType::kFloat32, {wants_sums ? blocks : 0, 2 * width}, stream);
+  const KernelArguments arguments{a.x->use_on<uint16_t>(stream), a.gradient->use_on<uint16_t>(stream),
+                                  a.gradient_x ? a.gradient_x->use_on<uint16_t>(stream) : nullptr, a.weight->use_on<float>(stream),
+                                  wants_sums ? partial.use_on<float>(stream) : nullptr, a.x->rows(), a.x->row_stride(), 2 * width, hidden,
+                                  frame_threads, a.epsilon};
+  const size_t shared = sizeof(Shared) + static_cast<size_t>(groups) * 2 * width * sizeof(float);
+  launch(a.x->type() == DeviceType::kBFloat16 ? layer_norm_backward_kernel<BFloat16> : layer_norm_backward_kernel<Float16>,
+         LaunchShape{static_cast<unsigned>(blocks), 1, 1, static_cast<unsigned>(groups * frame_threads), shared, 1, kernels_take_turns()},
+         stream->handle(), arguments);
+  if (a.gradient_weight) sum_parts(partial, PartSums::vector(0, hidden, a.gradient_weight->use_on<float>(stream)), stream);
+  if (a.gradient_bias) sum_parts(partial, PartSums::vector(width, hidden, a.gradient_bias->use_on<float>(stream)), stream);
+}
+
+}  // namespace usmlite::cuda

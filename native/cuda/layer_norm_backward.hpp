@@ -1,0 +1,23 @@
+// Gradients of layer normalisation.
+#pragma once
+#include "cuda/device_tensor.hpp"
+
+namespace usmlite::cuda {
+
+/// Values of a frame that a block has threads for.
+inline constexpr int kWidestNormalizedFrame = 4096;
+
+struct LayerNormBackwardArguments {
+  const DeviceTensor* x;         // (frames, hidden): what was normalised
+  const DeviceTensor* weight;    // (hidden) float32
+  const DeviceTensor* gradient;  // (frames, hidden), like x: of the result
+  float epsilon;
+  const DeviceTensor* gradient_x;       // (frames, hidden), like x, or null
+  const DeviceTensor* gradient_weight;  // (hidden) float32, or null
+  const DeviceTensor* gradient_bias;    // (hidden) float32, or null
+};
+
+/// Mean and variance are computed again from x, which is read anyway.
+void layer_norm_backward(const LayerNormBackwardArguments& arguments, const std::shared_ptr<Stream>& stream);
+
+}  // namespace usmlite::cuda

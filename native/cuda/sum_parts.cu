@@ -1,0 +1,46 @@
+#include "cuda/sum_parts.hpp"
+
+#include <algorithm>
+
+#include "cuda/launch.hpp"
+#include "cuda/ptx.cuh"
+
+namespace usmlite::cuda {
+namespace {
+
+constexpr int kColumns = 32, kRows = 8, kThreads = kColumns * kRows;
+constexpr int64_t kBlocksPerMultiprocessor = 4;
+
+__global__ void __launch_bounds__(kThreads) sum_parts_kernel(const float* partial, int64_t partial_stride, int parts, const PartSums a) {
+  ptx::take_turn();
+  auto* shared = reinterpret_cast<float*>(shared_memory());
+  const int row = static_cast<int>(threadIdx.x) / kColumns, lane = static_cast<int>(threadIdx.x) % kColumns;
+  const int64_t column = static_cast<int64_t>(blockIdx.x) * kColumns + lane;
+  float sum = 0.0f;
+  if (column < a.columns) {
+    for (int part = row; part < parts; part += kRows) sum += partial[part * partial_stride + a.first_column + column];
+  }
+  shared[threadIdx.x] = sum;
+  ptx::block_sync();
+  if (row > 0 || column >= a.columns || column % a.inner >= a.used) return;
+#pragma unroll
+  for (int i = 1; i < kRows; ++i) sum += shared[i * kColumns + lane];
+  a.sums[column % a.inner * a.stride + column / a.inner] = sum;
+}
+
+}  // namespace
+
+void sum_parts(const DeviceTensor& partial, const PartSums& sums, const std::shared_ptr<Stream>& stream) {
+  if (sums.columns == 0) return;
+  launch(sum_parts_kernel,
+         LaunchShape{static_cast<unsigned>((sums.columns + kColumns - 1) / kColumns), 1, 1, kThreads, kThreads * sizeof(float), 1,
+                     kernels_take_turns()},
+         stream->handle(), partial.use_on<float>(stream), partial.row_stride(), static_cast<int>(partial.rows()), sums);
+}
+
+int64_t parts_of(int64_t frames, int64_t least, int64_t others) {
+  const int64_t most = std::max<int64_t>(1, (frames + least - 1) / least);
+  return std::clamp<int64_t>(gpu_properties().multiprocessors * kBlocksPerMultiprocessor / std::max<int64_t>(others, 1), 1, most);
+}
+
+}  // namespace usmlite::cuda

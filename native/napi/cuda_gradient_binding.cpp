@@ -1,0 +1,234 @@
+// Training on the GPU: normalisation, convolutions and attention, and their gradients.
+#include "cuda/attention.hpp"
+#include "cuda/attention_backward.hpp"
+#include "cuda/batch_norm.hpp"
+#include "cuda/depthwise_convolution.hpp"
+#include "cuda/gather_windows.hpp"
+#include "cuda/layer_norm_backward.hpp"
+#include "napi/arguments.hpp"
+#include "napi/cuda_handles.hpp"
+#include "napi/cuda_operands.hpp"
+#include "napi/groups.hpp"
+
+namespace usmlite::binding {
+namespace {
+
+using cuda::DeviceTensor;
+using cuda::DeviceType;
+
+Napi::Value wrap_all(Napi::Env env, const std::vector<const DeviceTensor*>& tensors) {
+  Napi::Array results = Napi::Array::New(env, tensors.size());
+  for (uint32_t i = 0; i < tensors.size(); ++i) {
+    results.Set(i, tensors[i] ? static_cast<Napi::Value>(wrap(env, *tensors[i])) : env.Undefined());
+  }
+  return results;
+}
+
+/// A tensor where it is wanted.
+class Wanted {
+ public:
+  Wanted(bool wanted, DeviceType type, std::vector<int64_t> shape, const std::shared_ptr<cuda::Stream>& stream) {
+    if (wanted) tensor_ = DeviceTensor(type, std::move(shape), stream);
+  }
+  const DeviceTensor* get() const { return tensor_.released() ? nullptr : &tensor_; }
+
+ private:
+  DeviceTensor tensor_;
+};
+
+// deviceLayerNormBackward(x, weight, gradient, epsilon, wantsX, wantsWeight, wantsBias, stream?) -> [x?, weight?, bias?]
+Napi::Value layer_norm_backward(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceLayerNormBackward", 7);
+  Operands operands(arguments, info);
+  const DeviceTensor& x = operands.floats(0, "x");
+  const int64_t hidden = x.columns();
+  const DeviceTensor& weight = operands.weights(1, "weight", {hidden});
+  const DeviceTensor& gradient = operands.like(2, "gradient", x);
+  if (hidden > cuda::kWidestNormalizedFrame) {
+    throw Error(error_code::kUnsupportedSpec, "frames have " + std::to_string(hidden) + " values; their normalisation is trained on the GPU up to " +
+                                                  std::to_string(cuda::kWidestNormalizedFrame));
+  }
+  const auto epsilon = static_cast<float>(arguments.number(3, "epsilon", 0.0, 1.0));
+  const auto stream = stream_argument(arguments, info, 7);
+  const Wanted of_x(arguments.boolean(4, "wantsX"), x.type(), x.shape(), stream);
+  const Wanted of_weight(arguments.boolean(5, "wantsWeight"), DeviceType::kFloat32, {hidden}, stream);
+  const Wanted of_bias(arguments.boolean(6, "wantsBias"), DeviceType::kFloat32, {hidden}, stream);
+  cuda::layer_norm_backward({&x, &weight, &gradient, epsilon, of_x.get(), of_weight.get(), of_bias.get()}, stream);
+  return wrap_all(info.Env(), {of_x.get(), of_weight.get(), of_bias.get()});
+}
+
+// deviceBatchNorm(x, weight, bias, epsilon, silu, training, momentum, runningMean, runningVariance, stream?)
+//   -> [y, mean, reciprocalDeviation]
+Napi::Value batch_norm(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceBatchNorm", 9);
+  Operands operands(arguments, info);
+  const DeviceTensor& x = operands.floats(0, "x");
+  const int64_t channels = x.columns();
+  const bool training = arguments.boolean(5, "training");
+  if (training && x.rows() < 2) {
+    arguments.fail("training needs at least 2 frames to measure a variance but x has shape " + shape_text(x.shape()));
+  }
+  const auto stream = stream_argument(arguments, info, 9);
+  const DeviceTensor y(x.type(), x.shape(), stream);
+  const DeviceTensor mean(DeviceType::kFloat32, {channels}, stream), reciprocal_deviation(DeviceType::kFloat32, {channels}, stream);
+  cuda::batch_norm({.x = &x,
+                    .weight = &operands.weights(1, "weight", {channels}),
+                    .bias = &operands.weights(2, "bias", {channels}),
+                    .epsilon = static_cast<float>(arguments.number(3, "epsilon", 0.0, 1.0)),
+                    .silu = arguments.boolean(4, "silu"),
+                    .training = training,
+                    .momentum = static_cast<float>(arguments.number(6, "momentum", 0.0, 1.0)),
+                    .running_mean = &operands.weights(7, "runningMean", {channels}),
+                    .running_variance = &operands.weights(8, "runningVariance", {channels}),
+                    .mean = &mean,
+                    .reciprocal_deviation = &reciprocal_deviation,
+                    .y = &y},
+                   stream);
+  return wrap_all(info.Env(), {&y, &mean, &reciprocal_deviation});
+}
+
+// deviceBatchNormBackward(x, weight, bias, mean, reciprocalDeviation, gradient, silu, training, stream?) -> [x, weight, bias]
+Napi::Value batch_norm_backward(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceBatchNormBackward", 8);
+  Operands operands(arguments, info);
+  const DeviceTensor& x = operands.floats(0, "x");
+  const int64_t channels = x.columns();
+  const auto stream = stream_argument(arguments, info, 8);
+  const DeviceTensor of_x(x.type(), x.shape(), stream);
+  const DeviceTensor of_weight(DeviceType::kFloat32, {channels}, stream), of_bias(DeviceType::kFloat32, {channels}, stream);
+  cuda::batch_norm_backward({.x = &x,
+                             .weight = &operands.weights(1, "weight", {channels}),
+                             .bias = &operands.weights(2, "bias", {channels}),
+                             .mean = &operands.weights(3, "mean", {channels}),
+                             .reciprocal_deviation = &operands.weights(4, "reciprocalDeviation", {channels}),
+                             .gradient = &operands.like(5, "gradient", x),
+                             .silu = arguments.boolean(6, "silu"),
+                             .training = arguments.boolean(7, "training"),
+                             .gradient_x = &of_x,
+                             .gradient_weight = &of_weight,
+                             .gradient_bias = &of_bias},
+                            stream);
+  return wrap_all(info.Env(), {&of_x, &of_weight, &of_bias});
+}
+
+// deviceDepthwiseConvolutionBackward(x, weight, sequences, gradient, leftPadding, wantsX, wantsWeight, wantsBias, stream?)
+//   -> [x?, weight?, bias?]
+Napi::Value depthwise_convolution_backward(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceDepthwiseConvolutionBackward", 8);
+  Operands operands(arguments, info);
+  const DeviceTensor& x = operands.floats(0, "x");
+  const auto kernel = DeviceTensorObject::from(arguments, info[1], "weight")->columns();
+  const DeviceTensor& weight = operands.weights(1, "weight", {x.columns(), kernel});
+  const DeviceTensor& gradient = operands.like(3, "gradient", x);
+  if (kernel < 1 || kernel > cuda::kLongestDepthwiseKernel) {
+    throw Error(error_code::kUnsupportedSpec, "the kernel spans " + std::to_string(kernel) + " frames; on the GPU it can be 1 to " +
+                                                  std::to_string(cuda::kLongestDepthwiseKernel));
+  }
+  const auto left = static_cast<int>(arguments.integer(4, "leftPadding", 0, kernel - 1));
+  const auto stream = stream_argument(arguments, info, 8);
+  const cuda::PackedSequences sequences = operands.sequences(2, x.rows(), stream);
+  const Wanted of_x(arguments.boolean(5, "wantsX"), x.type(), x.shape(), stream);
+  const Wanted of_weight(arguments.boolean(6, "wantsWeight"), DeviceType::kFloat32, weight.shape(), stream);
+  const Wanted of_bias(arguments.boolean(7, "wantsBias"), DeviceType::kFloat32, {x.columns()}, stream);
+  if (of_x.get()) cuda::depthwise_convolution_input_gradient(gradient, weight, left, sequences, *of_x.get(), stream);
+  if (of_weight.get() || of_bias.get()) {
+    cuda::depthwise_convolution_weight_gradient(x, gradient, static_cast<int>(kernel), left, sequences, of_weight.get(), of_bias.get(), stream);
+  }
+  return wrap_all(info.Env(), {of_x.get(), of_weight.get(), of_bias.get()});
+}
+
+// deviceGatherWindowsBackward(gradient, sequences, kernel, stride, outputs, stream?)
+Napi::Value gather_windows_backward(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceGatherWindowsBackward", 5);
+  Operands operands(arguments, info);
+  const DeviceTensor& gradient = operands.floats(0, "gradient");
+  const int64_t kernel = arguments.integer(2, "kernel", 1, 1 << 16), stride = arguments.integer(3, "stride", 1, 1 << 16);
+  if (gradient.columns() % (8 * kernel) != 0) {
+    throw Error(error_code::kUnsupportedSpec, "rows of " + std::to_string(gradient.columns()) + " values are no windows of " + std::to_string(kernel) +
+                                                  " frames with a multiple of 8 channels");
+  }
+  const auto inputs = DeviceSequencesObject::from(arguments, info[1], "sequences");
+  const auto stream = stream_argument(arguments, info, 5);
+  const cuda::PackedSequences outputs = operands.sequences(4, gradient.rows(), stream);
+  if (inputs->count() != outputs.count) arguments.fail("sequences and outputs must be as many");
+  DeviceTensor of_x(gradient.type(), {inputs->frames(), gradient.columns() / kernel}, stream);
+  cuda::gather_windows_backward(gradient, inputs->use_on(stream), static_cast<int>(stride), outputs, of_x, stream);
+  return wrap(info.Env(), std::move(of_x));
+}
+
+struct Heads {
+  int64_t count;
+  float scale;
+};
+
+/// The arguments `heads` and `scale` from `index` on.
+Heads heads_argument(const Arguments& arguments, const DeviceTensor& query, size_t index) {
+  const int64_t heads = arguments.integer(index, "heads", 1, 65535), head_dim = head_dimension(arguments, query, heads);
+  if (head_dim % 8 != 0 || head_dim > cuda::kLargestTrainedHeadDimension) {
+    throw Error(error_code::kUnsupportedSpec, "heads have " + std::to_string(head_dim) + " values; to be trained on the GPU they can have 8, 16, .. " +
+                                                  std::to_string(cuda::kLargestTrainedHeadDimension));
+  }
+  return {heads, static_cast<float>(arguments.number(index + 1, "scale", -1e6, 1e6))};
+}
+
+// deviceTrainingAttention(query, key, value, sequences, heads, scale, probability, seed, stream?) -> [out, logSum]
+Napi::Value training_attention(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceTrainingAttention", 8);
+  Operands operands(arguments, info);
+  const DeviceTensor& query = operands.floats(0, "query");
+  const DeviceTensor& key = operands.like(1, "key", query);
+  const DeviceTensor& value = operands.like(2, "value", query);
+  const Heads heads = heads_argument(arguments, query, 4);
+  const auto stream = stream_argument(arguments, info, 8);
+  const cuda::PackedSequences sequences = operands.sequences(3, query.rows(), stream);
+  const DeviceTensor out(query.type(), query.shape(), stream), log_sum(DeviceType::kFloat32, {heads.count, query.rows()}, stream);
+  cuda::attention({.query = &query,
+                   .key = &key,
+                   .value = &value,
+                   .heads = static_cast<int>(heads.count),
+                   .scale = heads.scale,
+                   .dropout = arguments.dropout(6),
+                   .log_sum = &log_sum},
+                  sequences, out, stream);
+  return wrap_all(info.Env(), {&out, &log_sum});
+}
+
+// deviceAttentionBackward(query, key, value, out, logSum, gradient, sequences, heads, scale, probability, seed, stream?)
+//   -> [query, key, value]
+Napi::Value attention_backward(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceAttentionBackward", 11);
+  Operands operands(arguments, info);
+  const DeviceTensor& query = operands.floats(0, "query");
+  const Heads heads = heads_argument(arguments, query, 7);
+  const auto stream = stream_argument(arguments, info, 11);
+  const DeviceTensor of_query(query.type(), query.shape(), stream), of_key(query.type(), query.shape(), stream);
+  const DeviceTensor of_value(query.type(), query.shape(), stream);
+  cuda::attention_backward({.query = &query,
+                            .key = &operands.like(1, "key", query),
+                            .value = &operands.like(2, "value", query),
+                            .out = &operands.like(3, "out", query),
+                            .gradient = &operands.like(5, "gradient", query),
+                            .log_sum = &operands.weights(4, "logSum", {heads.count, query.rows()}),
+                            .gradient_query = &of_query,
+                            .gradient_key = &of_key,
+                            .gradient_value = &of_value,
+                            .heads = static_cast<int>(heads.count),
+                            .scale = heads.scale,
+                            .dropout = arguments.dropout(9)},
+                           operands.sequences(6, query.rows(), stream), stream);
+  return wrap_all(info.Env(), {&of_query, &of_key, &of_value});
+}
+
+}  // namespace
+
+void define_device_gradients(Napi::Object exports) {
+  define<layer_norm_backward>(exports, "deviceLayerNormBackward");
+  define<batch_norm>(exports, "deviceBatchNorm");
+  define<batch_norm_backward>(exports, "deviceBatchNormBackward");
+  define<depthwise_convolution_backward>(exports, "deviceDepthwiseConvolutionBackward");
+  define<gather_windows_backward>(exports, "deviceGatherWindowsBackward");
+  define<training_attention>(exports, "deviceTrainingAttention");
+  define<attention_backward>(exports, "deviceAttentionBackward");
+}
+
+}  // namespace usmlite::binding

@@ -1,0 +1,58 @@
+import { assertClose } from "./gpu.js";
+import test from "ava";
+import { attention, deviceRotateHeads, DeviceSequences, DeviceTensor, SequenceOffsets, Tensor, UsmLiteError } from "../lib/index.js";
+import { deviceAttentionBackward, deviceTrainingAttention } from "../lib/device/training_attention.js";
+import { gradientsOnCpu } from "./device_gradients.js";
+import { randomTensor, randomValues } from "./gradient.js";
+
+test("attention and its gradients", (t) => {
+  for (const { type, tolerance, lengths, heads, headDim, dropout } of [
+    { type: "bfloat16", tolerance: 2 ** -6, lengths: [7, 0, 67, 1], heads: 2, headDim: 48, dropout: undefined },
+    { type: "bfloat16", tolerance: 2 ** -6, lengths: [37], heads: 1, headDim: 128, dropout: { probability: 0.2, seed: 3 } },
+    { type: "float16", tolerance: 2 ** -8, lengths: [5, 66], heads: 2, headDim: 64, dropout: { probability: 0.3, seed: 2 ** 40 } },
+    { type: "float16", tolerance: 2 ** -8, lengths: [1], heads: 1, headDim: 8, dropout: undefined },
+  ] as const) {
+    const offsets = new SequenceOffsets(lengths);
+    using sequences = new DeviceSequences(offsets);
+    const shape = [offsets.frames, heads * headDim];
+    const what = `${type} [${lengths.join(", ")}], ${heads} heads of ${headDim}`;
+    const [q, k, v, gradient] = [1, 2, 3, 4].map((seed) =>
+      DeviceTensor.from(Tensor.from(randomValues(offsets.frames * heads * headDim, seed).map((x) => 1.5 * x), shape), type),
+    ) as [DeviceTensor, DeviceTensor, DeviceTensor, DeviceTensor];
+    let out: Float32Array | undefined;
+    const expected = gradientsOnCpu([q, k, v], gradient, ([a, b, c]) => {
+      const result = attention(a as Tensor, b as Tensor, c as Tensor, offsets, { heads, dropout });
+      out = result.toArray();
+      return result;
+    });
+    const forward = deviceTrainingAttention(q, k, v, sequences, { heads, dropout });
+    assertClose(t, forward.out.toArray(), out as Float32Array, tolerance, what);
+    const actual = deviceAttentionBackward(q, k, v, forward.out, forward.logSum, gradient, sequences, { heads, dropout });
+    for (const [i, name] of (["query", "key", "value"] as const).entries()) {
+      // With a single frame its probability is 1 and nothing reaches query and key but rounding.
+      if (offsets.frames > 1 || name === "value") assertClose(t, actual[name].toArray(), expected[i] as Float32Array, tolerance, `${name}, ${what}`);
+    }
+  }
+});
+
+test("a rotation can be turned back", (t) => {
+  const offsets = new SequenceOffsets([5, 9]);
+  using sequences = new DeviceSequences(offsets);
+  const x = DeviceTensor.from(randomTensor([14, 32], 1), "float16");
+  const before = x.toArray();
+  deviceRotateHeads(x, sequences, { heads: 2, theta: 10000 });
+  t.notDeepEqual(x.toArray(), before);
+  deviceRotateHeads(x, sequences, { heads: 2, theta: 10000, inverse: true });
+  assertClose(t, x.toArray(), before, 2 ** -9, "there and back");
+});
+
+test("misuse is a coded error", (t) => {
+  const x = DeviceTensor.zeros([4, 272]);
+  using sequences = new DeviceSequences(new SequenceOffsets([4]));
+  const invalid = { instanceOf: UsmLiteError, code: "INVALID_ARGUMENT" };
+  t.throws(() => deviceTrainingAttention(x, x, x, sequences, { heads: 2 }), { code: "UNSUPPORTED_SPEC", message: /heads have 136 values/ });
+  t.throws(() => deviceTrainingAttention(x, x, x, sequences, { heads: 3 }), { ...invalid, message: /3 heads of equal size/ });
+  t.throws(() => deviceTrainingAttention(x, DeviceTensor.zeros([3, 272]), x, sequences, { heads: 34 }), { ...invalid, message: /key must have shape/ });
+  const logSum = DeviceTensor.zeros([2, 4], "float32");
+  t.throws(() => deviceAttentionBackward(x, x, x, x, logSum, x, sequences, { heads: 34 }), { ...invalid, message: /logSum must have shape \(34, 4\)/ });
+});
