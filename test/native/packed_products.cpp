@@ -55,7 +55,7 @@ void check(const std::string& text, int64_t m, int64_t n, int64_t k, cpu::Activa
   cpu::reference::packed_matmul_int8(weight, m, x.data(), expected.data(), epilogue);
   const auto compare = [&](const char* set, auto multiply) {
     std::vector<float> y(static_cast<size_t>(m * columns));
-    multiply(weight, m, x.data(), y.data(), epilogue, nullptr, cpu::ActivationCoding::kInt8);
+    multiply(weight, m, x.data(), y.data(), epilogue, nullptr, cpu::ActivationCoding::kInt8, nullptr);
     for (size_t i = 0; i < y.size(); ++i) {
       if (std::fabs(y[i] - expected[i]) <= 1e-4f * (1.0f + std::fabs(expected[i]))) continue;
       std::printf("%s %s (%lld, %lld, %lld): %g, not %g\n", set, text.c_str(), static_cast<long long>(m), static_cast<long long>(n),
