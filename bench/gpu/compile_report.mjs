@@ -47,7 +47,8 @@ async function compile({ architecture, file }) {
 }
 
 async function parse(report, ptx) {
-  const bodies = new Map([...ptx.matchAll(/\.entry (\w+)\(([\s\S]*?)\n\}/g)].map(([, name, body]) => [name, body]));
+  // Up to the next one: lines of float16's instructions begin with braces, as the end of a kernel does.
+  const bodies = new Map([...ptx.matchAll(/\.entry (\w+)\(([\s\S]*?)(?=\.entry |$)/g)].map(([, name, body]) => [name, body]));
   const kernels = [...report.matchAll(/Compiling entry function '(\w+)'[\s\S]*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads[\s\S]*?Used (\d+) registers/g)];
   const names = await demangle(kernels.map(([, name]) => name));
   return kernels.map(([, name, stack, stores, loads, registers], index) => ({
