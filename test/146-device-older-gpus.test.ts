@@ -2,6 +2,7 @@
 // number of tokens.
 import { assertClose, onlySmall, realGpu } from "./gpu.js";
 process.env["USMLITE_CUDA_ARCHITECTURE"] = "80"; // before the addon's first product
+import { spawnSync } from "node:child_process";
 import test from "ava";
 import { type Arithmetic, deviceLinear, deviceMatmul, DeviceTensor, DeviceWeight, linear, packWeight, quantizeRows, Tensor, tidy, unpackWeight, UsmLiteError } from "../lib/index.js";
 import { randomTensor } from "./gradient.js";
@@ -108,4 +109,14 @@ test("e4m3 numbers are refused where the GPU does not multiply them", (t) => {
     const error = t.throws(() => deviceLinear(DeviceTensor.zeros([70, 16]), weight), { instanceOf: UsmLiteError, message: /8\.9 or later/ });
     t.is(error?.code, "UNSUPPORTED_SPEC");
   });
+});
+
+test("an architecture that has no kernels is a coded error", (t) => {
+  const library = new URL("../lib/index.js", import.meta.url).href;
+  const script = `const { DeviceTensor, DeviceWeight, deviceLinear, packWeight, Tensor } = await import(${JSON.stringify(library)});
+    const weight = DeviceWeight.from(packWeight(Tensor.zeros([16, 16]), "int8"));
+    for (const tokens of [70, 71]) try { deviceLinear(DeviceTensor.zeros([tokens, 16]), weight); } catch ({ code, message }) { console.log(code, message); }`;
+  const { stdout } = spawnSync(process.execPath, ["--input-type=module", "-e", script], { env: { ...process.env, USMLITE_CUDA_ARCHITECTURE: "75" }, encoding: "utf8" });
+  const line = 'INVALID_ARGUMENT USMLITE_CUDA_ARCHITECTURE is "75"; it must be 80, 89 or 90\n';
+  t.is(stdout, line + line);
 });
