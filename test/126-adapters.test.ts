@@ -160,6 +160,8 @@ test("learning lowers the loss on a packed model, gives the same bits again, and
   t.true(self.report.unsure > 0 && self.report.utterances + self.report.unsure === 6);
 
   await t.throwsAsync(adaptSpeaker(model, utterances.slice(0, 1)), { code: "INVALID_ARGUMENT", message: /two at least/ });
+  const named = utterances.map((utterance, index) => ({ ...utterance, speaker: ["ann", "bob"][index % 2] as string }));
+  await t.throwsAsync(adaptSpeaker(model, named), { code: "BAD_MANIFEST", message: /2 speakers, "ann" and "bob"/ });
   await t.throwsAsync(adaptSpeaker(model, utterances, { rank: 0 }), { code: "INVALID_ARGUMENT", message: /rank/ });
   await t.throwsAsync(adaptSpeaker(model, utterances, { dropout: 1 }), { code: "INVALID_ARGUMENT", message: /dropout/ });
   await t.throwsAsync(adaptSpeaker(model, utterances, { targets: ["*.nothing"] }), { code: "INVALID_ARGUMENT", message: /matches no layer/ });

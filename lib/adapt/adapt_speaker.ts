@@ -1,5 +1,6 @@
 /** An adapter of one speaker from a few minutes of speech. */
 import type { Utterance } from "../data/manifest.js";
+import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
 import { Recognizer } from "../transcribe/recognizer.js";
 import { scaledAdapter, stackAdapters, type Adapter } from "./adapter.js";
@@ -44,7 +45,7 @@ export interface AdaptationReport {
  * is learned from all utterances. The same speech, settings and number of threads give the same adapter.
  * @returns the adapter, `shared` included; the caller disposes of it
  * @throws UsmLiteError INVALID_ARGUMENT with fewer than two utterances or a pattern that matches no layer; UNSUPPORTED_MODEL
- *   for a family that cannot be trained; BAD_MANIFEST, BAD_AUDIO, TRAINING_DIVERGED
+ *   for a family that cannot be trained; BAD_MANIFEST, for several speakers too; BAD_AUDIO, TRAINING_DIVERGED
  */
 export async function adaptSpeaker(
   model: SpeechModel,
@@ -52,6 +53,7 @@ export async function adaptSpeaker(
   options: AdaptSpeakerOptions = {},
 ): Promise<{ adapter: Adapter; report: AdaptationReport }> {
   const settings = resolvedSettings(options);
+  checkOneSpeaker(utterances);
   const { shared, onStatus = () => {} } = options;
   const layers = selectLayers(new AdapterBase(model).layers, settings.targets);
   const recognizer = new Recognizer(model);
@@ -71,4 +73,15 @@ export async function adaptSpeaker(
   const adapter = kept === "base" || !shared ? scaledAdapter(own, 1) : kept === "speaker" ? stackAdapters([shared, own]) : scaledAdapter(shared, 1);
   const seconds = spoken.reduce((sum, utterance) => sum + utterance.seconds, 0);
   return { adapter, report: { utterances: spoken.length, seconds, unsure, epochs, bestEpoch, base, adapted, kept, trainingSeconds } };
+}
+
+/** What several voices have in common is no adapter of either. Utterances that name no speaker are taken to be of the same one. */
+function checkOneSpeaker(utterances: readonly Utterance[]): void {
+  const speakers = [...new Set(utterances.flatMap(({ speaker }) => (speaker === undefined ? [] : [speaker])))];
+  if (speakers.length < 2) return;
+  throw new UsmLiteError(
+    "BAD_MANIFEST",
+    `the speech is of ${speakers.length} speakers, "${speakers[0]}" and "${speakers[1]}" among them; an adapter of one speaker needs a manifest ` +
+      "of that speaker alone, one that all share is learned with --speakers (adaptSpeakers)",
+  );
 }
