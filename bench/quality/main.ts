@@ -21,12 +21,14 @@ interface Options {
   out: string;
   steps: number;
   learningRate: number;
+  augment?: boolean;
   batchSeconds: number;
   seeds: number[];
   dataset?: string;
   features?: string;
   testFeatures?: string;
   only?: string[];
+  finished?: boolean;
   json?: string;
 }
 
@@ -37,13 +39,15 @@ const options = new Command()
   .requiredOption("--test <manifest>")
   .requiredOption("--out <folder>", "keeps finished rows; tables share them")
   .option("--steps <number>", "fine-tuning steps of every row", Number, 300)
-  .option("--learning-rate <number>", "peak of fine-tuning by the faithful method", Number, 1e-4)
+  .option("--learning-rate <number>", "peak of fine-tuning by the faithful method", Number, 3e-4)
+  .option("--augment", "fine-tune the faithful rows with noise, more masks and averaged weights")
   .option("--batch-seconds <number>", "audio of a fine-tuning step", Number, 16)
   .option("--seeds <numbers>", "comma-separated; a row is measured with each", (text) => text.split(",").map(Number), [1])
   .option("--dataset <name>", "rates over the utterances of this `dataset` of the test manifest alone")
   .option("--features <folder>", "where computed features of the training speech are kept")
   .option("--test-features <folder>", "and those of the test speech; default: test-features in --out")
   .option("--only <row...>", "these rows alone")
+  .option("--finished", "measure nothing: the rows and seeds that are there")
   .option("--json <file>", "rates and sizes, for the record")
   .parse()
   .opts<Options>();
@@ -60,8 +64,9 @@ const rows: MeasuredRow[] = [];
 for (const row of table.rows.filter(({ name }) => !options.only || options.only.includes(name))) {
   for (const seed of row.method === "as it is" ? [1] : options.seeds) {
     const { steps, learningRate, batchSeconds, features, testFeatures = join(options.out, "test-features"), model, train, out } = options;
-    const budget: Budget = { steps, learningRate, batchSeconds, seed, ...(features ? { features } : {}) };
-    const measured = await measuredRow(row, { model, train, test, testFeatures, out, budget });
+    const budget: Budget = { steps, learningRate, batchSeconds, augment: options.augment ?? false, seed, ...(features ? { features } : {}) };
+    const measured = await measuredRow(row, { model, train, test, testFeatures, out, budget, finished: options.finished ?? false });
+    if (!measured && options.finished) continue;
     if (!measured) process.exit(1);
     rows.push({ ...measured, label: row.label });
     console.error(`${row.name}, seed ${seed}: done`);
@@ -71,5 +76,5 @@ const text = tableText(rows, table.baseline, references);
 process.stdout.write(`### ${table.title}\n\n${text}`);
 if (options.json) {
   const { steps, learningRate, batchSeconds, dataset, seeds } = options;
-  writeJsonFile(options.json, { table: options.table, steps, learningRate, batchSeconds, seeds, ...(dataset ? { dataset } : {}), utterances: test.length, rows: rows.map((row) => summaryOf(row, rows, table.baseline, references)) });
+  writeJsonFile(options.json, { table: options.table, steps, learningRate, augment: options.augment ?? false, batchSeconds, seeds, ...(dataset ? { dataset } : {}), utterances: test.length, rows: rows.map((row) => summaryOf(row, rows, table.baseline, references)) });
 }

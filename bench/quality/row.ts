@@ -47,13 +47,16 @@ export interface RowOptions {
   /** Folder of finished rows: one that is there is not measured again. */
   readonly out: string;
   readonly budget: Budget;
+  /** Nothing is measured: rows that are not there are undefined. */
+  readonly finished: boolean;
 }
 
-/** Undefined when fine-tuning was stopped by a signal. */
+/** Undefined when fine-tuning was stopped by a signal, or the row is not there and only finished ones are asked for. */
 export async function measuredRow(row: RowDefinition, options: RowOptions): Promise<MeasuredRow | undefined> {
   const file = `${row.name}-seed${options.budget.seed}`.replaceAll(/[^\w+.-]+/g, "_");
   const path = join(options.out, `${file}.json`);
   if (!existsSync(path)) {
+    if (options.finished) return undefined;
     const measured = await measure(row, join(options.out, file), options);
     if (!measured) return undefined;
     writeJsonFile(path, measured);

@@ -27,22 +27,33 @@ export function summaryOf(row: MeasuredRow, rows: readonly MeasuredRow[], baseli
 const percent = (value: number): string => `${(100 * value).toFixed(1)} %`;
 const signed = (value: number): string => `${value >= 0 ? "+" : ""}${percent(value)}`;
 
-/** @param baseline name of the row that changes are relative to; their intervals are paired */
+const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+const meanInterval = (intervals: readonly (readonly [number, number])[]): readonly [number, number] => [mean(intervals.map(([low]) => low)), mean(intervals.map(([, high]) => high))];
+const span = (values: readonly number[], text: (value: number) => string): string => (values.length > 1 ? ` {${text(Math.min(...values))}, ${text(Math.max(...values))}}` : "");
+
+/**
+ * A line for each row. Of one that was measured with several seeds: means, those of intervals too, and {lowest, highest} over seeds.
+ * @param baseline name of the row that changes are relative to, seed by seed; their intervals are paired
+ */
 export function tableText(rows: readonly MeasuredRow[], baseline: string, references: readonly string[]): string {
-  const severalSeeds = new Set(rows.map(({ seed }) => seed)).size > 1;
-  const lines = rows.map((row) => {
-    const rate = ratesOf(row.beam, references);
-    const reference = baselineOf(row, rows, baseline);
-    const change = reference && reference !== row ? relativeChange(ratesOf(reference.beam, references), rate) : undefined;
+  const lines = [...new Set(rows.map(({ name }) => name))].map((name) => {
+    const seeds = rows.filter((row) => row.name === name);
+    const first = seeds[0] as MeasuredRow;
+    const rates = seeds.map(({ beam }) => ratesOf(beam, references));
+    const changes = seeds.flatMap((row, index) => {
+      const reference = baselineOf(row, rows, baseline);
+      return reference && reference !== row ? [relativeChange(ratesOf(reference.beam, references), rates[index] as ErrorRate)] : [];
+    });
+    const [wers, relative] = [rates.map(({ rate }) => rate), changes.map(({ relativeChange: change }) => change)];
     return [
-      severalSeeds && row.method !== "as it is" ? `${row.label}, seed ${row.seed}` : row.label,
-      row.method,
-      row.bitsPerWeight.toFixed(2),
-      percent(row.percentOfFloat32 / 100),
-      percent(row.filePercentOfFloat32 / 100),
-      percent(ratesOf(row.greedy, references).rate),
-      `${percent(rate.rate)} (${rate.interval.map(percent).join(" to ")})`,
-      change ? `${signed(change.relativeChange)} (${change.interval.map(signed).join(" to ")})` : "",
+      seeds.length > 1 ? `${first.label} (${seeds.length} seeds)` : first.label,
+      first.method,
+      first.bitsPerWeight.toFixed(2),
+      percent(first.percentOfFloat32 / 100),
+      percent(first.filePercentOfFloat32 / 100),
+      percent(mean(seeds.map(({ greedy }) => ratesOf(greedy, references).rate))),
+      `${percent(mean(wers))} (${meanInterval(rates.map(({ interval }) => interval)).map(percent).join(" to ")})${span(wers, percent)}`,
+      changes.length > 0 ? `${signed(mean(relative))} (${meanInterval(changes.map(({ interval }) => interval)).map(signed).join(" to ")})${span(relative, signed)}` : "",
     ];
   });
   const header = ["spec", "method", "bits per weight", "of float32, weights", "of float32, file", "WER, greedy", "WER, beam search (95 % interval)", "relative change (95 % interval)"];
