@@ -12,8 +12,8 @@ import { median, timed } from "./measure.js";
 import { packageRoot } from "./package_root.js";
 import { values } from "./values.js";
 
-/** Few rows, least and most rows of a tile, rows of a task, turns: PackedSchedule of native/cpu/packed_schedule.hpp. */
-type Schedule = readonly [few: number, least: number, most: number, rowsPerTask: number, turns: number];
+/** Few rows, least and most rows of a tile, rows of a task, turns, matrix rows: PackedSchedule of native/cpu/packed_schedule.hpp. */
+type Schedule = readonly [few: number, least: number, most: number, rowsPerTask: number, turns: number, matrixRows: number];
 
 interface Row {
   set: string;
@@ -42,13 +42,14 @@ interface Trial {
 }
 const trials: readonly Trial[] = [
   {
-    candidates: ([few, , most, task, turns]) => [4, 6, 8, 10, 12].filter((least) => least <= most).map((least) => [few, least, most, task, turns]),
+    candidates: ([few, , most, task, turns, matrix]) => [4, 6, 8, 10, 12].filter((least) => least <= most).map((least) => [few, least, most, task, turns, matrix]),
     rows: [64, 256, 400],
     threads: 1,
   },
-  { candidates: ([, least, most, task, turns], set) => (set.startsWith("avx512") ? [4, 8, 12, 16] : []).map((few) => [few, least, most, task, turns]), rows: [8, 12, 16], threads: 1 },
-  { candidates: ([few, least, most, , turns]) => [96, 192, 384, 768].map((task) => [few, least, most, task, turns]), rows: [256, 1536], threads: 2 },
-  { candidates: ([few, least, most, task], set) => (set.startsWith("avx512") ? [4, 8, 16] : []).map((turns) => [few, least, most, task, turns]), rows: [1, 16], threads: 2 },
+  { candidates: ([, least, most, task, turns, matrix], set) => (set.startsWith("avx512") ? [4, 8, 12, 16] : []).map((few) => [few, least, most, task, turns, matrix]), rows: [8, 12, 16], threads: 1 },
+  { candidates: ([few, least, most, , turns, matrix]) => [96, 192, 384, 768].map((task) => [few, least, most, task, turns, matrix]), rows: [256, 1536], threads: 2 },
+  { candidates: ([few, least, most, task, , matrix], set) => (set.startsWith("avx512") ? [4, 8, 16] : []).map((turns) => [few, least, most, task, turns, matrix]), rows: [1, 16], threads: 2 },
+  { candidates: ([few, least, most, task, turns], set) => (set === "avx512amx" ? [1, 32, 128, 1024] : []).map((matrix) => [few, least, most, task, turns, matrix]), rows: [17, 32, 256, 1500], threads: 1 },
 ];
 
 function readTable(): Row[] {

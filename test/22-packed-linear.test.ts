@@ -176,7 +176,7 @@ function gaussianGate(x: number): number {
 test.serial("every schedule gives the same bits", (t) => {
   const native = addon as { packedLinear(...operands: unknown[]): Tensor["handle"] };
   const [out, columns] = [66, 70];
-  const schedules = [[16, 12, 12, 384, 8], [0, 1, 1, 1, 1], [4, 3, 7, 5, 2], [16, 8, 12, 1 << 20, 16], [12, 5, 300, 13, 300]];
+  const schedules = [[16, 12, 12, 384, 8, 1], [0, 1, 1, 1, 1, 0], [4, 3, 7, 5, 2, 20], [16, 8, 12, 1 << 20, 16, 999], [12, 5, 300, 13, 300, 1]];
   for (const spec of ["int8", "int4/g32", "int4+2:4", "int4+1:4", "uint4+2:4", "midrise8+2:4", "nf4"]) {
     using matrix = packedMatrix(randomTensor([out, columns], 1), spec);
     for (const frames of [1, 7, 13, 31]) {
@@ -192,7 +192,7 @@ test.serial("every schedule gives the same bits", (t) => {
     }
   }
   using matrix = packedMatrix(randomTensor([out, columns], 1), "int8");
-  for (const schedule of [[1], [16, 0, 12, 384, 8], [16, 12, 8, 384, 8], [16, 12, 12, 0, 8], [16, 12, 12, 384, 0], [1.5, 1, 1, 1, 1], 3]) {
+  for (const schedule of [[1], [16, 0, 12, 384, 8, 1], [16, 12, 8, 384, 8, 1], [16, 12, 12, 0, 8, 1], [16, 12, 12, 384, 0, 1], [1.5, 1, 1, 1, 1, 1], 3]) {
     t.throws(() => native.packedLinear(Tensor.zeros([1, columns]).handle, matrix.handle, undefined, "none", 1, undefined, 1, "int8", schedule), { code: "INVALID_ARGUMENT" });
   }
 });

@@ -121,7 +121,7 @@ void packed_matmul_int8(const PackedMatrix& weight, int64_t m, const float* x, f
     if (m <= std::min(kFewRows, schedule.few_rows)) return multiply({few_rows_tile(m), 1, gathers(weight)}, multiply_few_rows);
   }
 #if defined(USMLITE_MATRIX_TILES)
-  if (MatrixTiles::take(weight)) return multiply(MatrixTiles::layout(weight, m), multiply_many_rows<MatrixTiles>);
+  if (m >= schedule.matrix_rows && MatrixTiles::take(weight)) return multiply(MatrixTiles::layout(weight, m), multiply_many_rows<MatrixTiles>);
 #endif
   multiply(VectorTiles::layout(weight, m, schedule), multiply_many_rows<VectorTiles>);
 }

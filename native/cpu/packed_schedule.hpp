@@ -16,6 +16,7 @@ struct PackedSchedule {
   int64_t most_tile_rows;   // .. to here, the one that adds the fewest rows of zeros is taken, of equal ones the highest
   int64_t rows_per_task;    // rows that a pair of panels is expanded for
   int64_t turns;            // few rows: tasks that each thread takes one after the other
+  int64_t matrix_rows;      // more rows than few, and at least so many, are multiplied in tile registers (AMX alone)
 };
 
 /// Weights whose tiles differ: dense ones, and gathered ones with two units or one to a window.

@@ -19,12 +19,12 @@ cpu::ActivationCoding coding_of(const Arguments& arguments, const std::string& n
   arguments.fail("activations \"" + name + "\" are unknown; choose float32, int8, int8-asymmetric or int4");
 }
 
-// A schedule other than the table's, as bench/tune_cpu.ts tries them: [few, least, most rows of a tile, rows of a task, turns].
+// A schedule other than the table's, as bench/tune_cpu.ts tries them: [few, least, most rows of a tile, rows of a task, turns, matrix rows].
 std::optional<cpu::PackedSchedule> schedule_of(const Arguments& arguments, size_t index) {
   if (!arguments.has(index)) return std::nullopt;
   const std::vector<int64_t> numbers = arguments.integers(index, "schedule", 0, 1 << 20);
-  if (numbers.size() != 5) arguments.fail("a schedule has 5 numbers, not " + std::to_string(numbers.size()));
-  const cpu::PackedSchedule schedule{numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]};
+  if (numbers.size() != 6) arguments.fail("a schedule has 6 numbers, not " + std::to_string(numbers.size()));
+  const cpu::PackedSchedule schedule{numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5]};
   if (std::min({schedule.least_tile_rows, schedule.rows_per_task, schedule.turns}) < 1 || schedule.most_tile_rows < schedule.least_tile_rows) {
     arguments.fail("tiles, tasks and turns of a schedule are at least 1, and the most rows of a tile not below the least");
   }

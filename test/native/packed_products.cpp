@@ -53,9 +53,10 @@ void check(const std::string& text, int64_t m, int64_t n, int64_t k, cpu::Activa
   epilogue.residual = residual.data();
   std::vector<float> expected(static_cast<size_t>(m * columns));
   cpu::reference::packed_matmul_int8(weight, m, x.data(), expected.data(), epilogue);
-  const auto compare = [&](const char* set, auto multiply) {
+  const cpu::PackedSchedule tile_registers{16, 12, 12, 384, 8, 1};  // for any number of rows but few
+  const auto compare = [&](const char* set, auto multiply, const cpu::PackedSchedule* schedule = nullptr) {
     std::vector<float> y(static_cast<size_t>(m * columns));
-    multiply(weight, m, x.data(), y.data(), epilogue, nullptr, cpu::ActivationCoding::kInt8, nullptr);
+    multiply(weight, m, x.data(), y.data(), epilogue, nullptr, cpu::ActivationCoding::kInt8, schedule);
     for (size_t i = 0; i < y.size(); ++i) {
       if (std::fabs(y[i] - expected[i]) <= 1e-4f * (1.0f + std::fabs(expected[i]))) continue;
       std::printf("%s %s (%lld, %lld, %lld): %g, not %g\n", set, text.c_str(), static_cast<long long>(m), static_cast<long long>(n),
@@ -69,7 +70,7 @@ void check(const std::string& text, int64_t m, int64_t n, int64_t k, cpu::Activa
     if (set == "avx2vnni") compare("avx2vnni", cpu::avx2vnni::packed_matmul_int8);
 #if defined(WITH_AVX512)
     if (set == "avx512") compare("avx512", cpu::avx512::packed_matmul_int8);
-    if (set == "avx512") compare("avx512amx, with emulated tiles", cpu::avx512amx::packed_matmul_int8);
+    if (set == "avx512") compare("avx512amx, with emulated tiles", cpu::avx512amx::packed_matmul_int8, &tile_registers);
 #endif
   }
 }
