@@ -126,6 +126,7 @@ export { DeviceWeight, type ArrangedBytes, type Arithmetic, type DeviceWeightOpt
 export { deviceMatmul } from "./device/device_matmul.js";
 export { deviceCtcBestPath } from "./device/ctc_best_path.js";
 export { DeviceLogMel, type Framing } from "./device/device_log_mel.js";
+export { TransducerDecoder, type TransducerRules, type TransducerStep, type TransducerUtterance, type TransducerWeights } from "./device/transducer_decoder.js";
 export { deviceSpecAugment } from "./device/spec_augment.js";
 export { deviceCtcLoss, deviceScaleSequences, deviceWeightedSum, type DeviceCtcLoss, type DeviceCtcLossOptions } from "./device/ctc_loss.js";
 export { deviceLinear, quantizeRows, type DeviceActivation, type DeviceLinearOptions, type QuantizedRows } from "./device/device_linear.js";

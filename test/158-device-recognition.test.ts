@@ -1,10 +1,15 @@
 import "./gpu.js";
 import test from "ava";
 import { join } from "node:path";
-import { loadModel, Recognizer } from "../lib/index.js";
+import { DeviceTensor, loadModel, packWeight, Recognizer, SequenceOffsets, Tensor, tidy, unpackWeight } from "../lib/index.js";
 import { CtcBestPathSearch, CtcGreedySearch } from "../lib/decode/ctc_greedy.js";
 import type { LogProbabilities } from "../lib/decode/hypothesis.js";
-import { randomValues } from "./gradient.js";
+import { TransducerGreedySearch, transducerGreedy, type TransducerPath } from "../lib/decode/transducer_greedy.js";
+import type { TransducerNetwork } from "../lib/models/speech_network.js";
+import { floatsOf } from "../lib/nn/prediction_network.js";
+import { PackedMatrix } from "../lib/quant/packed_matrix.js";
+import { randomTensor, randomValues } from "./gradient.js";
+import { sharedFolder } from "./shared.js";
 import { temporaryFolder, writeTinyModel } from "./tiny_model.js";
 
 /** Rows of the best path, in plain code. */
@@ -23,7 +28,7 @@ test("chunks of samples become features, and the best path where it is wanted, o
   const model = loadModel(writeTinyModel(join(folder.path, "model")), { device: "cuda" });
   const onCpu = loadModel(model.folder);
   const recognizer = new Recognizer(model, { decoder: "greedy" });
-  const samples = [6000, 200, 4000].map((length, index) => randomValues(length, index + 1).map((value) => 0.1 * value));
+  const samples = [2600, 200, 1900].map((length, index) => randomValues(length, index + 1).map((value) => 0.1 * value));
   const chunks = samples.map((audio) => recognizer.featureChunk(audio));
   const reference = new Recognizer(onCpu, { decoder: "greedy" });
   t.deepEqual(chunks.map(({ frames }) => frames), samples.map((audio) => reference.featureChunk(audio).frames));
@@ -58,4 +63,53 @@ test("greedy decoding of the best path is that of all probabilities, in pieces t
   t.deepEqual(pieces.best(), whole.best());
   t.throws(() => pieces.advance({ values, frames, tokens: tokenizer.size }), { code: "INVALID_ARGUMENT", message: /no best path/ });
   t.throws(() => pieces.advance({ values: Float32Array.of(tokenizer.size, 0, 0), frames: 1, tokens: 3 }), { code: "INVALID_ARGUMENT", message: /use the tokenizer of the model/ });
+});
+
+const reference = sharedFolder() && join(sharedFolder() as string, "reference");
+
+for (const [name, lengths, pieces] of [["parakeet_tdt", [4, 1, 3], [[0, 1], [1, 4]]], ["parakeet_rnnt", [1, 2], []]] as const) {
+  (reference ? test : test.skip)(`${name}: tokens decoded on the GPU are those of the CPU, together or in pieces`, (t) => {
+    const folder = join(reference as string, name);
+    const gpu = loadModel(folder, { device: "cuda" }).network as TransducerNetwork;
+    const cpu = loadModel(folder).network as TransducerNetwork;
+    t.is(gpu.decoderOnGpu, undefined);
+    tidy(() => gpu.encode(DeviceTensor.zeros([1, gpu.featureSize]), new SequenceOffsets([1])));
+    t.truthy(gpu.decoderOnGpu);
+    const features = Tensor.from(randomValues(60 * cpu.featureSize, 1), [60, cpu.featureSize]);
+    const width = cpu.encode(features, new SequenceOffsets([60])).projected.dim(1);
+    const drawn = (seed: number) => lengths.map((frames, index) => ({ values: randomValues(frames * width, seed + index).map((value) => 4 * value), frames }));
+    // Something is said, and small changes do not alter it: nothing hangs on the last bits of float16.
+    const stepsOf = (inputs: ReturnType<typeof drawn>, factor: number): string =>
+      JSON.stringify(transducerGreedy(cpu, inputs.map(({ values, frames }) => ({ values: values.map((value) => factor * value), frames }))).map(({ steps }) => steps));
+    const clear = (inputs: ReturnType<typeof drawn>): boolean => [0.97, 1.03].every((factor) => stepsOf(inputs, factor) === stepsOf(inputs, 1));
+    const spoken = Array.from({ length: 100 }, (_, seed) => drawn(3 * seed)).find(
+      (inputs) => transducerGreedy(cpu, inputs).some(({ tokens }) => tokens.length > 0) && clear(inputs),
+    );
+    const inputs = spoken ?? drawn(0);
+    const expected = transducerGreedy(cpu, inputs);
+    t.truthy(spoken);
+    const same = (actual: readonly TransducerPath[], which: readonly TransducerPath[], what: string): void =>
+      actual.forEach((path, index) => {
+        const other = which[index] as TransducerPath;
+        t.deepEqual(path.steps, other.steps, what);
+        t.true(Math.abs(path.logProbability - other.logProbability) < 1e-2 * Math.max(1, Math.abs(other.logProbability)), what);
+      });
+    same(transducerGreedy(gpu, inputs), expected, "together");
+    const searches = inputs.map(() => new TransducerGreedySearch(gpu));
+    for (const [begin, end] of pieces) {
+      TransducerGreedySearch.advance(searches, inputs.map(({ values, frames }) => {
+        const part = values.subarray(begin * width, Math.min(end, frames) * width);
+        return { values: part, frames: part.length / width };
+      }));
+    }
+    if (pieces.length > 0) same(searches.map((search) => search.path()), expected, "in pieces");
+    gpu.dispose();
+  });
+}
+
+test("packed weights are made floats again for the GPU", (t) => {
+  const weight = packWeight(randomTensor([24, 16], 1), "int4");
+  using matrix = PackedMatrix.from(weight);
+  const difference = floatsOf(matrix).toArray().map((value, i) => Math.abs(value - (unpackWeight(weight).weight.toArray()[i] as number)));
+  t.true(Math.max(...difference) < 1e-6);
 });

@@ -1,4 +1,5 @@
 /** What decoding of transducers needs: a network that scores tokens, and the frames of an utterance. */
+import type { TransducerDecoder } from "../device/transducer_decoder.js";
 import type { Prediction } from "../nn/prediction_network.js";
 
 /** Scores every id, the blank included, for a frame and the tokens so far (Graves 2012), and, with `durations`, by how many frames to go on (Xu et al. 2023). */
@@ -13,6 +14,8 @@ export interface TransducerScorer {
   predict(tokens: readonly number[], before: readonly (Prediction | undefined)[]): Prediction[];
   /** Scores of ids, then of durations, before softmax: for each row of `frames` (joint) with the prediction beside it. */
   scores(frames: readonly Float32Array[], predictions: readonly Prediction[]): Float32Array;
+  /** What decodes greedily on the GPU, for a network that is there. */
+  readonly decoderOnGpu?: TransducerDecoder | undefined;
 }
 
 /** Frames of one utterance, projected for the joint network. */
@@ -34,6 +37,12 @@ export class HeardFrames {
     this.values = values;
     this.begin = this.end;
     this.end += frames;
+  }
+
+  /** (frames, joint) of the newest piece from this frame on. */
+  from(index: number): Float32Array {
+    const width = this.values.length / (this.end - this.begin);
+    return this.values.subarray((index - this.begin) * width);
   }
 
   /** (joint), of a frame of the newest piece. */

@@ -3,6 +3,7 @@
  * takes the best token of every utterance that has frames left. What one utterance gives does not depend on the others.
  */
 import { UsmLiteError } from "../errors.js";
+import type { TransducerDecoder } from "../device/transducer_decoder.js";
 import type { Prediction } from "../nn/prediction_network.js";
 import type { DecodedToken } from "./hypothesis.js";
 import { bestIndex, HeardFrames, logSumExp, type TransducerInput, type TransducerScorer } from "./transducer.js";
@@ -31,6 +32,8 @@ export class TransducerGreedySearch {
   /** The next frames of each of several utterances; the searches advance together. */
   static advance(searches: readonly TransducerGreedySearch[], inputs: readonly TransducerInput[]): void {
     searches.forEach((search, index) => search.heard.push(inputs[index] as TransducerInput));
+    const onGpu = searches[0]?.network.decoderOnGpu;
+    if (onGpu) return TransducerGreedySearch.advanceOnGpu(searches.filter((search) => search.hasFrames), onGpu);
     for (let running = searches.filter((search) => search.hasFrames); running.length > 0; running = running.filter((search) => search.hasFrames)) {
       const { network } = running[0] as TransducerGreedySearch;
       const fresh = running.filter(({ prediction }) => prediction === undefined);
@@ -51,6 +54,12 @@ export class TransducerGreedySearch {
     }
   }
 
+  private static advanceOnGpu(searches: readonly TransducerGreedySearch[], decoder: TransducerDecoder): void {
+    const parts = searches.map(({ heard, frame, prediction, symbolsAtFrame }) => ({ frames: heard.from(frame), state: prediction?.state, symbolsAtFrame }));
+    const states = decoder.decode(parts, (index, { id, duration, logProbability }) => (searches[index] as TransducerGreedySearch).take(id, duration, logProbability));
+    searches.forEach((search, index) => (search.prediction = { output: new Float32Array(0), state: states[index] as Float32Array }));
+  }
+
   /** What was said if the recording ended here; the search can go on. */
   path(): TransducerPath {
     return { tokens: [...this.tokens], steps: [...this.steps], logProbability: this.logProbability };
@@ -65,13 +74,18 @@ export class TransducerGreedySearch {
   }
 
   private step(scores: Float32Array): void {
-    const { blankId, vocabularySize, durations, maximumSymbolsPerFrame } = this.network;
+    const { vocabularySize, durations } = this.network;
     const ids = scores.subarray(0, vocabularySize);
     const id = bestIndex(ids);
     const logProbability = (ids[id] as number) - logSumExp(ids);
+    this.take(id, durations.length > 0 ? (durations[bestIndex(scores.subarray(vocabularySize))] as number) : 0, logProbability);
+  }
+
+  /** The best id at this frame, and how far the network would go on. */
+  private take(id: number, duration: number, logProbability: number): void {
+    const { blankId, maximumSymbolsPerFrame } = this.network;
     if (Number.isNaN(logProbability)) throw new UsmLiteError("BAD_CHECKPOINT", `the scores of frame ${this.frame} are not numbers`);
     this.logProbability += logProbability;
-    let duration = durations.length > 0 ? (durations[bestIndex(scores.subarray(vocabularySize))] as number) : 0;
     if (id === blankId) {
       duration = Math.max(1, duration);
     } else {

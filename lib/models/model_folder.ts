@@ -37,7 +37,7 @@ export const modelFiles = {
 export interface SpeechModel {
   readonly folder: string;
   readonly network: SpeechNetwork;
-  /** Where the encoder computes and, with CTC, its head; the rest happens on the CPU. */
+  /** Where features are made, the encoder computes and, with CTC, its head, and transducers are decoded greedily; the rest happens on the CPU. */
   readonly device: "cpu" | "cuda";
   readonly frontEnd: FrontEnd;
   /** Absent when the folder has no file of one: such a model gives tokens but no text. */

@@ -5,6 +5,7 @@ import { lstmCell } from "../ops/lstm_cell.js";
 import { lstmSequence } from "../ops/lstm_sequence.js";
 import { scaledSum } from "../ops/elementwise.js";
 import { gatherRows } from "../ops/row_copies.js";
+import type { TransducerWeights } from "../device/transducer_decoder.js";
 import { UsmLiteError } from "../errors.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
@@ -115,6 +116,18 @@ export class PredictionNetwork {
     return this.projector.forward(x, context);
   }
 
+  /** Its weights as floats, for another device; those that were packed are made anew. */
+  floatWeights(): Omit<TransducerWeights, "head"> {
+    return {
+      embedding: this.embedding,
+      layers: this.layers.map(({ input, recurrent, inputBias, recurrentBias }) => ({
+        input: { weight: floatsOf(input), bias: inputBias },
+        recurrent: { weight: floatsOf(recurrent), bias: recurrentBias },
+      })),
+      projector: { weight: floatsOf(this.projector.weight), bias: this.projector.bias },
+    };
+  }
+
   /** Names of the weights that compression applies to. */
   get weightNames(): string[] {
     const lstm = this.layers.flatMap(({ name }) => [`lstm.weight_ih_${name}`, `lstm.weight_hh_${name}`]);
@@ -124,4 +137,13 @@ export class PredictionNetwork {
 
 function multiply(x: Tensor, weight: MatrixWeight, options: { bias: Tensor; residual?: Tensor }): Tensor {
   return weight instanceof Tensor ? linear(x, weight, options) : packedLinear(x, weight, options);
+}
+
+/** (out, in): a packed weight is what it makes of the rows of an identity. */
+export function floatsOf(weight: MatrixWeight): Tensor {
+  if (weight instanceof Tensor) return weight;
+  const { rows, columns } = weight;
+  const identity = Tensor.from(Float32Array.from({ length: columns * columns }, (_, i) => (i % (columns + 1) === 0 ? 1 : 0)), [columns, columns]);
+  const transposed = packedLinear(identity, weight, { activations: "float32" }).toArray();
+  return Tensor.from(Float32Array.from({ length: rows * columns }, (_, i) => transposed[(i % columns) * rows + Math.floor(i / columns)] as number), [rows, columns]);
 }

@@ -48,5 +48,6 @@ void define_device_gradients(Napi::Object exports);
 void define_device_recording(Napi::Env env, Napi::Object exports);
 void define_device_ctc(Napi::Object exports);
 void define_device_features(Napi::Object exports);
+void define_device_transducer(Napi::Object exports);
 
 }  // namespace usmlite::binding

@@ -1,8 +1,10 @@
 /** Parakeet encoder with a transducer: `ParakeetForRNNT` and `ParakeetForTDT` of transformers, for inference and training. */
+import { DeviceTensor } from "../../device/device_tensor.js";
+import { mostDurations, TransducerDecoder } from "../../device/transducer_decoder.js";
 import { UsmLiteError } from "../../errors.js";
 import type { ForwardContext } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
-import { PredictionNetwork, type Prediction } from "../../nn/prediction_network.js";
+import { floatsOf, PredictionNetwork, type Prediction } from "../../nn/prediction_network.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
 import { transducerLoss } from "../../ops/transducer_loss.js";
@@ -22,6 +24,8 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
   private readonly encoderProjector: Linear;
   private readonly prediction: PredictionNetwork;
   private readonly head: Linear;
+  private decoder: TransducerDecoder | undefined;
+  private encodesOnGpu = false;
 
   /** @throws UsmLiteError BAD_CHECKPOINT when a weight is missing or has another shape than `config` asks for */
   constructor(
@@ -45,6 +49,7 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
     inspectLayer?: (hidden: Tensor, layer: number) => void,
   ): Encoded & { readonly projected: Tensor } {
     const encoded = this.encoder.forward(features, offsets, context, inspectLayer);
+    this.encodesOnGpu = encoded.hidden instanceof DeviceTensor;
     return { ...encoded, projected: this.encoderProjector.forward(encoded.hidden, context) };
   }
 
@@ -110,6 +115,8 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
   }
 
   weightsChanged(): void {
+    this.decoder?.dispose();
+    this.decoder = undefined;
     this.encoder.weightsChanged();
   }
 
@@ -125,6 +132,17 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
       for (let i = 0; i < hidden; i++) joint[row * hidden + i] = Math.max(0, (frame[i] as number) + (output[i] as number));
     });
     return tidy(() => this.head.forward(Tensor.from(joint, [frames.length, hidden]), {}).toArray());
+  }
+
+  /** Once it has encoded on the GPU. */
+  get decoderOnGpu(): TransducerDecoder | undefined {
+    const { durations, decoder_hidden_size: hidden } = this.config;
+    if (!this.encodesOnGpu || hidden % 8 !== 0 || durations.length > mostDurations) return undefined;
+    this.decoder ??= tidy(() => {
+      const head = { weight: floatsOf(this.head.weight), bias: this.head.bias };
+      return new TransducerDecoder({ ...this.prediction.floatWeights(), head }, this);
+    });
+    return this.decoder;
   }
 
   hiddenFrames(featureFrames: number): number {
@@ -169,6 +187,7 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
   }
 
   dispose(): void {
+    this.decoder?.dispose();
     this.encoder.dispose();
     this.weights.dispose();
   }

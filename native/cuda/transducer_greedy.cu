@@ -1,0 +1,130 @@
+#include "cuda/transducer_greedy.hpp"
+
+#include "cuda/block_reduction.cuh"
+#include "cuda/launch.hpp"
+
+namespace usmlite::cuda {
+namespace {
+
+using namespace transducer_state;
+
+constexpr int kThreads = 128, kWarps = kThreads / 32;  // a block takes an utterance
+constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+
+__device__ __forceinline__ float exponential(float x) { return ptx::exponential_base_2(x * kLog2E); }
+__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+__device__ __forceinline__ float hyperbolic_tangent(float x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
+
+__global__ void __launch_bounds__(kThreads) embed_kernel(const uint16_t* table, int64_t table_stride, int hidden, const float* state, uint16_t* x, int64_t x_stride) {
+  ptx::take_turn();
+  const int64_t row = blockIdx.x;
+  const int token = static_cast<int>(state[row * kColumns + kToken]);
+  for (int i = static_cast<int>(threadIdx.x); i < hidden; i += kThreads) x[row * x_stride + i] = token < 0 ? uint16_t{0} : table[token * table_stride + i];
+}
+
+__global__ void __launch_bounds__(kThreads) lstm_kernel(const uint16_t* gates, int64_t gates_stride, int hidden, const float* state, uint16_t* h,
+                                                        int64_t h_stride, float* c, int64_t c_stride) {
+  ptx::take_turn();
+  const int64_t row = blockIdx.x;
+  if (state[row * kColumns + kToken] < 0.0f) return;
+  const uint16_t* g = gates + row * gates_stride;
+  const auto gate = [&](int which, int i) { return ptx::to_float<Float16>(g[which * hidden + i]); };
+  for (int i = static_cast<int>(threadIdx.x); i < hidden; i += kThreads) {
+    const float cell = sigmoid(gate(1, i)) * c[row * c_stride + i] + sigmoid(gate(0, i)) * hyperbolic_tangent(gate(2, i));
+    c[row * c_stride + i] = cell;
+    h[row * h_stride + i] = ptx::from_float<Float16>(sigmoid(gate(3, i)) * hyperbolic_tangent(cell));
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) join_kernel(const float* frames, int64_t frames_stride, const uint16_t* prediction, int64_t prediction_stride,
+                                                        int joint, const float* state, uint16_t* y, int64_t y_stride) {
+  ptx::take_turn();
+  const int64_t row = blockIdx.x;
+  const int frame = static_cast<int>(state[row * kColumns + kFrame]);
+  const bool running = frame < static_cast<int>(state[row * kColumns + kEnd]);
+  for (int i = static_cast<int>(threadIdx.x); i < joint; i += kThreads) {
+    const float sum = running ? frames[frame * frames_stride + i] + ptx::to_float<Float16>(prediction[row * prediction_stride + i]) : 0.0f;
+    y[row * y_stride + i] = ptx::from_float<Float16>(sum > 0.0f || sum != sum ? sum : 0.0f);
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) decide_kernel(const uint16_t* scores, int64_t stride, const TransducerRules rules, float* state, float* steps) {
+  ptx::take_turn();
+  const int64_t row = blockIdx.x;
+  const int thread = static_cast<int>(threadIdx.x);
+  float* standing = state + row * kColumns;
+  float* step = steps + row * kColumns;
+  const int frame = static_cast<int>(standing[kFrame]);
+  if (frame >= static_cast<int>(standing[kEnd])) {
+    if (thread == 0) {
+      standing[kToken] = step[0] = -1.0f;
+      step[1] = step[2] = step[3] = 0.0f;
+    }
+    return;
+  }
+  const uint16_t* x = scores + row * stride;
+  float* shared = reinterpret_cast<float*>(shared_memory());
+  float largest = -3.0e38f;
+  for (int i = thread; i < rules.vocabulary; i += kThreads) largest = fmaxf(largest, ptx::to_float<Float16>(x[i]));
+  largest = block_reduce<kWarps>(largest, shared, Larger{});
+  float sum = 0.0f, first = static_cast<float>(rules.vocabulary);  // of those that are the largest
+  for (int i = thread; i < rules.vocabulary; i += kThreads) {
+    const float score = ptx::to_float<Float16>(x[i]);
+    sum += exponential(score - largest);
+    if (score == largest) first = fminf(first, static_cast<float>(i));
+  }
+  sum = block_reduce<kWarps>(sum, shared + kWarps, Sum{});
+  first = -block_reduce<kWarps>(-first, shared + 2 * kWarps, Larger{});
+  if (thread != 0) return;
+  const int id = min(static_cast<int>(first), rules.vocabulary - 1);
+  int duration = 0;
+  if (rules.duration_count > 0) {
+    int best = 0;
+    for (int i = 1; i < rules.duration_count; ++i) {
+      if (ptx::to_float<Float16>(x[rules.vocabulary + i]) > ptx::to_float<Float16>(x[rules.vocabulary + best])) best = i;
+    }
+    duration = rules.durations[best];
+  }
+  step[0] = static_cast<float>(id);
+  step[1] = static_cast<float>(duration);
+  step[2] = -kLn2 * ptx::logarithm_base_2(sum);
+  step[3] = static_cast<float>(frame);
+  // As TransducerGreedySearch goes on.
+  if (id == rules.blank) duration = max(1, duration);
+  int symbols = duration > 0 ? 0 : static_cast<int>(standing[kSymbols]) + 1;
+  if (symbols >= rules.maximum_symbols) duration = 1, symbols = 0;
+  standing[kFrame] = static_cast<float>(frame + duration);
+  standing[kSymbols] = static_cast<float>(symbols);
+  standing[kToken] = id == rules.blank ? -1.0f : static_cast<float>(id);
+}
+
+LaunchShape block_for_each(const DeviceTensor& state, size_t shared_bytes = 0) {
+  return {static_cast<unsigned>(state.rows()), 1, 1, kThreads, shared_bytes, 1, kernels_take_turns()};
+}
+
+}  // namespace
+
+void transducer_embed(const DeviceTensor& table, const DeviceTensor& state, const DeviceTensor& x, const std::shared_ptr<Stream>& stream) {
+  launch(embed_kernel, block_for_each(state), stream->handle(), table.use_on<uint16_t>(stream), table.row_stride(), static_cast<int>(table.columns()),
+         state.use_on<float>(stream), x.use_on<uint16_t>(stream), x.row_stride());
+}
+
+void transducer_lstm(const DeviceTensor& gates, const DeviceTensor& state, const DeviceTensor& hidden, const DeviceTensor& cell,
+                     const std::shared_ptr<Stream>& stream) {
+  launch(lstm_kernel, block_for_each(state), stream->handle(), gates.use_on<uint16_t>(stream), gates.row_stride(), static_cast<int>(hidden.columns()),
+         state.use_on<float>(stream), hidden.use_on<uint16_t>(stream), hidden.row_stride(), cell.use_on<float>(stream), cell.row_stride());
+}
+
+void transducer_join(const DeviceTensor& frames, const DeviceTensor& prediction, const DeviceTensor& state, const DeviceTensor& y,
+                     const std::shared_ptr<Stream>& stream) {
+  launch(join_kernel, block_for_each(state), stream->handle(), frames.use_on<float>(stream), frames.row_stride(), prediction.use_on<uint16_t>(stream),
+         prediction.row_stride(), static_cast<int>(frames.columns()), state.use_on<float>(stream), y.use_on<uint16_t>(stream), y.row_stride());
+}
+
+void transducer_decide(const DeviceTensor& scores, const TransducerRules& rules, const DeviceTensor& state, const DeviceTensor& steps,
+                       const std::shared_ptr<Stream>& stream) {
+  launch(decide_kernel, block_for_each(state, 3 * kWarps * sizeof(float)), stream->handle(), scores.use_on<uint16_t>(stream), scores.row_stride(), rules,
+         state.use_on<float>(stream), steps.use_on<float>(stream));
+}
+
+}  // namespace usmlite::cuda

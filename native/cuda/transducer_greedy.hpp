@@ -1,0 +1,40 @@
+// What greedy decoding of transducers does between its products, for several utterances at once: all that steers it stays on the GPU.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "cuda/device_tensor.hpp"
+
+namespace usmlite::cuda {
+
+/// Where each utterance stands, (utterances, 4) float32, whole numbers: the row of its frame, the row behind its last frame, the symbols
+/// said at this frame, and the token it has just said, or -1.
+namespace transducer_state {
+inline constexpr int kFrame = 0, kEnd = 1, kSymbols = 2, kToken = 3, kColumns = 4;
+}
+
+inline constexpr int kMostDurations = 16;
+
+struct TransducerRules {
+  int blank;
+  int vocabulary;
+  int maximum_symbols;  // said at one frame
+  int duration_count;   // 0: RNN-T, which goes on by a frame after a blank
+  int durations[kMostDurations];
+};
+
+/// x (utterances, hidden) = the row of `table` (vocabulary, hidden) for the token just said, zeros for none. float16.
+void transducer_embed(const DeviceTensor& table, const DeviceTensor& state, const DeviceTensor& x, const std::shared_ptr<Stream>& stream);
+/// A step of a long short-term memory layer where a token was just said. gates (utterances, 4 hidden) float16: i, f, g, o; hidden
+/// (utterances, hidden) float16 and cell float32, in place.
+void transducer_lstm(const DeviceTensor& gates, const DeviceTensor& state, const DeviceTensor& hidden, const DeviceTensor& cell,
+                     const std::shared_ptr<Stream>& stream);
+/// y (utterances, joint) float16 = max(0, the utterance's frame of `frames` (frames, joint) float32 + prediction (utterances, joint) float16)
+void transducer_join(const DeviceTensor& frames, const DeviceTensor& prediction, const DeviceTensor& state, const DeviceTensor& y,
+                     const std::shared_ptr<Stream>& stream);
+/// Takes the best token and duration of scores (utterances, vocabulary + durations), float16, and goes on. steps (utterances, 4) float32:
+/// id, duration, logarithm of the id's probability, frame's row; -1, 0, 0, 0 for an utterance without frames.
+void transducer_decide(const DeviceTensor& scores, const TransducerRules& rules, const DeviceTensor& state, const DeviceTensor& steps,
+                       const std::shared_ptr<Stream>& stream);
+
+}  // namespace usmlite::cuda
