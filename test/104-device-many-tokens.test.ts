@@ -1,4 +1,4 @@
-// Products with so many tokens that large tiles are multiplied: on the emulated GPU their five sizes take turns by the number of tokens.
+// Products with so many tokens that large tiles are multiplied: on the emulated GPU their sizes take turns by the number of tokens.
 import { assertClose, onlySmall, realGpu } from "./gpu.js";
 import test from "ava";
 import { type Arithmetic, deviceLinear, DeviceTensor, DeviceWeight, linear, packWeight, quantizeRows, Tensor, tidy, unpackWeight } from "../lib/index.js";
@@ -56,6 +56,24 @@ test("a token's result is the same bits in tiles of every size", (t) => {
       const all = product(x, weight, arithmetic);
       for (const [begin, end] of [[0, 1], [1, 68], [2, 150], [tokens - 70, tokens]] as const) {
         t.deepEqual(product(x.rows(begin, end), weight, arithmetic), all.slice(begin * outputs, end * outputs), `${spec} in ${arithmetic}, tokens ${begin} to ${end}`);
+      }
+    });
+  }
+});
+
+test("blocks that share the inputs of tiles give the same product", (t) => {
+  // On the emulated GPU the plans, most of which share, take turns by the number of tokens.
+  const [outputs, inputs] = realGpu && !onlySmall ? [520, 4096] : [136, 520];
+  for (const { spec, arithmetic, plans } of [{ spec: "int4+2:4", arithmetic: "bfloat16", plans: 11 }, { spec: "float32", arithmetic: "bfloat16", plans: 4 }, { spec: "int8+2:4", arithmetic: "int8", plans: 4 }] as const) {
+    tidy(() => {
+      const packed = packWeight(randomTensor([outputs, inputs], 8), spec);
+      using weight = DeviceWeight.from(packed, { arithmetic });
+      for (let tokens = 65; tokens < 65 + plans; tokens++) {
+        const x = randomTensor([tokens, inputs], tokens);
+        const expected = linear(operand(x, arithmetic), unpackWeight(packed).weight).toArray();
+        const y = deviceLinear(DeviceTensor.from(x), weight).toTensor().toArray();
+        assertClose(t, y, expected, 2 ** -8, `${spec} in ${arithmetic}, ${tokens} tokens`);
+        t.deepEqual(deviceLinear(DeviceTensor.from(x), weight).toTensor().toArray(), y, "the same bits each time");
       }
     });
   }

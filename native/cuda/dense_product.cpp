@@ -3,6 +3,7 @@
 #include <limits>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <tuple>
 
@@ -11,6 +12,7 @@
 #include "cuda/dense_gemm_sm80.hpp"
 #include "cuda/dense_gemm_sm90.hpp"
 #include "cuda/kernel_architecture.hpp"
+#include "cuda/product_plan_table.hpp"
 #include "cuda/runtime.hpp"
 
 namespace usmlite::cuda {
@@ -28,9 +30,22 @@ const CublasLtProduct* plan_for(const CublasLtProduct::Shape& s) {
   return entry->second.get();
 }
 
+/// Of our tiles: a small, medium or large one.
+std::optional<ManyTokensTile> tile_of(std::string_view way) {
+  if (way == "S/1") return ManyTokensTile::kSmall;
+  if (way == "M/1") return ManyTokensTile::kMedium;
+  if (way == "L/1") return ManyTokensTile::kLarge;
+  return std::nullopt;
+}
+
 }  // namespace
 
-DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const std::shared_ptr<Stream>& stream) {
+std::vector<std::string_view> dense_ways() {
+  if (kernel_architecture() != 90) return {"library", "own"};
+  return {"library", "S/1", "M/1", "L/1"};
+}
+
+DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const std::shared_ptr<Stream>& stream, std::string_view way) {
   const auto invalid = [](const std::string& sentence) { throw Error(error_code::kInvalidArgument, "deviceMatmul: " + sentence); };
   const bool floats = x.type() == DeviceType::kBFloat16 || x.type() == DeviceType::kFloat16;
   if (!floats || w.type() != x.type()) {
@@ -51,7 +66,10 @@ DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const s
   const uint8_t* const x_data = x.use_on<uint8_t>(stream);
   const uint8_t* const w_data = w.use_on<uint8_t>(stream);
   uint8_t* const y_data = y.use_on<uint8_t>(stream);
-  if (const CublasLtProduct* plan = plan_for(shape)) {
+  if (way.empty()) way = dense_way(channels, inputs, tokens);
+  const bool takes_own = !way.empty() && way != "library";
+  const std::optional<ManyTokensTile> own = kernel_architecture() == 90 ? tile_of(way) : std::nullopt;
+  if (const CublasLtProduct* plan = takes_own ? nullptr : plan_for(shape)) {
     DeviceMemory workspace(CublasLtProduct::kWorkspaceBytes, stream);
     if (plan->run(0, x_data, w_data, y_data, workspace.data(), stream->handle())) return y;
   }
@@ -66,7 +84,7 @@ DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const s
   m.y = y_data, m.y_stride = y.row_stride();
   m.scale = 1.0f;
   if (kernel_architecture() == 90) {
-    dense_gemm_sm90(m, w_data, w.row_stride(), many_tokens_tile(m.weight, tokens), stream->handle());
+    dense_gemm_sm90(m, w_data, w.row_stride(), own.value_or(expected_many_tokens_plan(m.weight, tokens).tile), stream->handle());
   } else {
     dense_gemm_sm80(m, w_data, w.row_stride(), many_tokens_tile_sm80(channels, tokens), stream->handle());
   }

@@ -64,13 +64,8 @@ double expected_time(const WeightView& w, const FewTokensPlan& plan, int multipr
 
 }  // namespace
 
-FewTokensPlan plan_few_tokens(const WeightView& weight, int multiprocessors, size_t shared_bytes, bool may_share) {
-  FewTokensPlan best{};
-  double best_time = 0.0;
-  const auto consider = [&](const FewTokensPlan& plan) {
-    const double time = expected_time(weight, plan, multiprocessors);
-    if (best.teams == 0 || time < best_time) best = plan, best_time = time;
-  };
+std::vector<FewTokensPlan> few_tokens_plans(const WeightView& weight, int multiprocessors, size_t shared_bytes, bool may_share) {
+  std::vector<FewTokensPlan> plans;
   for (const int band_blocks : {4, 2, 1}) {
     FewTokensPlan plan{};
     plan.band_blocks = band_blocks;
@@ -81,21 +76,32 @@ FewTokensPlan plan_few_tokens(const WeightView& weight, int multiprocessors, siz
     if (!fits()) continue;
     plan.bands = (weight.blocks + band_blocks - 1) / band_blocks;
     plan.chunks = (weight.slices + slices_per_chunk(weight.codes, weight.sparse) - 1) / slices_per_chunk(weight.codes, weight.sparse);
+    plan.parts = 1;
     plan.thread_blocks = plan.bands;  // each its own band
-    consider(plan);
+    plans.push_back(plan);
     if (!may_share) continue;
     const int64_t units = int64_t{plan.bands} * plan.chunks;
     for (int parts = 2; int64_t{plan.bands} * parts <= multiprocessors && parts <= plan.chunks; ++parts) {
       if (plan.chunks % parts) continue;  // equal parts only: these end with the band
+      plan.parts = parts;
       plan.thread_blocks = plan.bands * parts;
-      consider(plan);
+      plans.push_back(plan);
     }
     if (units >= multiprocessors) {
+      plan.parts = 0;
       plan.thread_blocks = multiprocessors;
-      consider(plan);
+      plans.push_back(plan);
     }
   }
-  return best;
+  std::vector<double> times;
+  for (const FewTokensPlan& plan : plans) times.push_back(expected_time(weight, plan, multiprocessors));
+  if (!plans.empty()) std::iter_swap(plans.begin(), plans.begin() + (std::min_element(times.begin(), times.end()) - times.begin()));
+  return plans;
+}
+
+FewTokensPlan plan_few_tokens(const WeightView& weight, int multiprocessors, size_t shared_bytes, bool may_share) {
+  const std::vector<FewTokensPlan> plans = few_tokens_plans(weight, multiprocessors, shared_bytes, may_share);
+  return plans.empty() ? FewTokensPlan{} : plans[0];
 }
 
 }  // namespace usmlite::cuda

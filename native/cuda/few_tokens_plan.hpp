@@ -13,6 +13,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "cuda/fragment_order.hpp"
 #include "cuda/matmul_arguments.hpp"
@@ -49,6 +50,7 @@ struct FewTokensPlan {
   int teams;
   int bands, chunks;
   int thread_blocks;    // that share a band's or several bands' chunks
+  int parts;            // of a band, each a thread block's; 0: equal parts for all multiprocessors, wherever bands begin
   size_t shared_bytes;  // that a thread block may use
   int threads() const { return teams * band_blocks * 64; }
 };
@@ -56,6 +58,8 @@ struct FewTokensPlan {
 /// `shared_bytes`: of shared memory that a thread block may use. `may_share`: thread blocks may share a band (there is a
 /// place for partial sums).
 FewTokensPlan plan_few_tokens(const WeightView& weight, int multiprocessors, size_t shared_bytes, bool may_share);
+/// All that may be fastest, the one that plan_few_tokens chooses first. Empty where there is too little shared memory.
+std::vector<FewTokensPlan> few_tokens_plans(const WeightView& weight, int multiprocessors, size_t shared_bytes, bool may_share);
 
 /// Groups of inputs with a scale of their own in a chunk.
 inline int chunk_groups(const WeightView& w) {

@@ -42,6 +42,13 @@ QuantizedRows unfilled_rows(const DeviceTensor& x, DeviceType type, const std::s
   return {DeviceTensor(type, x.shape(), stream), DeviceTensor(DeviceType::kFloat32, {x.rows()}, stream)};
 }
 
+ProductPlan planned(const WeightView& weight, int tokens, const LinearOptions& options) {
+  if (options.plan.empty()) return choose_product_plan(weight, tokens, options.kernel);
+  const std::optional<ProductPlan> plan = product_plan_of(options.plan, weight, tokens);
+  if (!plan) invalid("there is no plan " + std::string(options.plan) + " for this weight, GPU and number of tokens");
+  return *plan;
+}
+
 }  // namespace
 
 QuantizedRows quantize_rows(const DeviceTensor& x, DeviceType type, const std::shared_ptr<Stream>& stream) {
@@ -52,7 +59,7 @@ QuantizedRows quantize_rows(const DeviceTensor& x, DeviceType type, const std::s
 
 Linear::Linear(const DeviceTensor& x, const DeviceTensor* row_scales, const DeviceWeight& weight, const LinearOptions& options,
                const std::shared_ptr<Stream>& stream)
-    : stream_(stream), arguments_{}, kernel_(options.kernel) {
+    : stream_(stream), arguments_{}, plan_{} {
   const WeightView& view = weight.view();
   const DeviceType operand = operand_type(view.arithmetic);
   if (x.shape().size() != 2 || x.columns() != view.inputs) {
@@ -101,7 +108,8 @@ Linear::Linear(const DeviceTensor& x, const DeviceTensor* row_scales, const Devi
   arguments_.scale = options.scale;
   arguments_.residual_scale = options.residual_scale;
   arguments_.activation = options.activation;
-  const MatmulWorkspace workspace = matmul_workspace(view, arguments_.tokens, kernel_);
+  plan_ = planned(view, arguments_.tokens, options);
+  const MatmulWorkspace workspace = matmul_workspace(view, arguments_.tokens, plan_);
   if (workspace.partial_sums > 0) {
     partial_sums_ = std::make_unique<DeviceMemory>(static_cast<size_t>(workspace.partial_sums) * sizeof(float), stream);
     arguments_.partial_sums = reinterpret_cast<float*>(partial_sums_->data());
@@ -113,7 +121,7 @@ Linear::Linear(const DeviceTensor& x, const DeviceTensor* row_scales, const Devi
 void Linear::run(const DeviceWeight& weight) {
   if (!x_.released()) quantize(x_, quantized_, stream_);
   arguments_.weight = weight.view();
-  matmul(arguments_, stream_->handle(), kernel_);
+  matmul(arguments_, stream_->handle(), plan_);
 }
 
 }  // namespace usmlite::cuda

@@ -1,6 +1,7 @@
 // Linear layers with weights on the GPU: what a product needs besides its operands is found here.
 #pragma once
 #include <memory>
+#include <string_view>
 
 #include "cuda/device_tensor.hpp"
 #include "cuda/device_weight.hpp"
@@ -23,6 +24,7 @@ struct LinearOptions {
   float scale = 1.0f, residual_scale = 1.0f;
   Activation activation = Activation::kNone;
   MatmulKernel kernel = MatmulKernel::kByTokens;
+  std::string_view plan;  // code of a plan (product_plan.hpp) to take instead, for measuring it
 };
 
 /// residual_scale * residual + scale * activation(x Wᵀ + bias), as MatmulArguments says: prepared once, for any number of
@@ -45,7 +47,7 @@ class Linear {
   DeviceTensor output_;
   std::unique_ptr<DeviceMemory> partial_sums_;
   MatmulArguments arguments_;
-  MatmulKernel kernel_;
+  ProductPlan plan_;
 };
 
 }  // namespace usmlite::cuda

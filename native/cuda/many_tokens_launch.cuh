@@ -9,31 +9,35 @@ namespace usmlite::cuda {
 
 /// Each returns false where there is no kernel for the weight. Defined in files of their own, so that these compile side
 /// by side.
-bool launch_many_tokens_bfloat16(const MatmulArguments& arguments, ManyTokensTile tile, StreamHandle stream);
-bool launch_many_tokens_bfloat16_sparse(const MatmulArguments& arguments, ManyTokensTile tile, StreamHandle stream);
-bool launch_many_tokens_float16(const MatmulArguments& arguments, StreamHandle stream);
-bool launch_many_tokens_8bit(const MatmulArguments& arguments, ManyTokensTile tile, StreamHandle stream);
+bool launch_many_tokens_bfloat16(const MatmulArguments& arguments, ManyTokensPlan plan, StreamHandle stream);
+bool launch_many_tokens_bfloat16_sparse(const MatmulArguments& arguments, ManyTokensPlan plan, StreamHandle stream);
+bool launch_many_tokens_float16(const MatmulArguments& arguments, ManyTokensPlan plan, StreamHandle stream);
+bool launch_many_tokens_8bit(const MatmulArguments& arguments, ManyTokensPlan plan, StreamHandle stream);
 
 template <Arithmetic A, Codes C, bool Sparse, bool Grouped, class T>
-bool launch_many_tokens_tile(const MatmulArguments& arguments, StreamHandle stream) {
+bool launch_many_tokens_tile(const MatmulArguments& arguments, ManyTokensPlan plan, StreamHandle stream) {
   using Kernel = ManyTokens<A, C, Sparse, Grouped, T>;
-  launch_many_tokens<Kernel>(arguments, stream);
+  launch_many_tokens<Kernel>(arguments, plan.parts, stream);
   return true;
 }
 
 /// `Grouped`: for weights with scales per group of inputs, and without.
 template <Arithmetic A, Codes C, bool Sparse, bool Grouped>
-bool launch_many_tokens_tiles(const MatmulArguments& arguments, ManyTokensTile tile, StreamHandle stream) {
-  if constexpr (Sparse && kIs16Bit<A>) {
-    if (tile == ManyTokensTile::kTall) return launch_many_tokens_tile<A, C, Sparse, Grouped, TallTile>(arguments, stream);
-    if (tile == ManyTokensTile::kLoneLarge) return launch_many_tokens_tile<A, C, Sparse, Grouped, LoneLargeTile>(arguments, stream);
+bool launch_many_tokens_tiles(const MatmulArguments& arguments, ManyTokensPlan plan, StreamHandle stream) {
+  if constexpr (Sparse && !Grouped) {
+    if (plan.tile == ManyTokensTile::kPair) return launch_many_tokens_tile<A, C, Sparse, Grouped, PairTile>(arguments, plan, stream);
   }
-  switch (tile) {
-    case ManyTokensTile::kSmall: return launch_many_tokens_tile<A, C, Sparse, Grouped, SmallTile>(arguments, stream);
+  if constexpr (Sparse && kIs16Bit<A>) {
+    if (plan.tile == ManyTokensTile::kTall) return launch_many_tokens_tile<A, C, Sparse, Grouped, TallTile>(arguments, plan, stream);
+    if (plan.tile == ManyTokensTile::kLoneLarge) return launch_many_tokens_tile<A, C, Sparse, Grouped, LoneLargeTile>(arguments, plan, stream);
+  }
+  switch (plan.tile) {
+    case ManyTokensTile::kSmall: return launch_many_tokens_tile<A, C, Sparse, Grouped, SmallTile>(arguments, plan, stream);
+    case ManyTokensTile::kPair:
     case ManyTokensTile::kTall:
-    case ManyTokensTile::kMedium: return launch_many_tokens_tile<A, C, Sparse, Grouped, MediumTile>(arguments, stream);
+    case ManyTokensTile::kMedium: return launch_many_tokens_tile<A, C, Sparse, Grouped, MediumTile>(arguments, plan, stream);
     case ManyTokensTile::kLoneLarge:
-    case ManyTokensTile::kLarge: return launch_many_tokens_tile<A, C, Sparse, Grouped, LargeTile>(arguments, stream);
+    case ManyTokensTile::kLarge: return launch_many_tokens_tile<A, C, Sparse, Grouped, LargeTile>(arguments, plan, stream);
   }
   return false;
 }

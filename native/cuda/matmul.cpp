@@ -5,9 +5,6 @@
 
 #include "core/error.hpp"
 #include "cuda/kernel_architecture.hpp"
-#include "cuda/matmul_few_tokens.hpp"
-#include "cuda/matmul_many_tokens_sm80.hpp"
-#include "cuda/matmul_many_tokens_sm90.hpp"
 
 namespace usmlite::cuda {
 
@@ -57,32 +54,9 @@ void check_activations(const MatmulArguments& m) {
   if (m.y_stride < outputs) throw Error(error_code::kInvalidArgument, "rows of the product overlap: their stride is too small");
 }
 
-FewTokensPlan plan_for(const WeightView& weight, bool may_share) {
-  const GpuProperties& gpu = gpu_properties();
-  const FewTokensPlan plan = plan_few_tokens(weight, gpu.multiprocessors, static_cast<size_t>(gpu.shared_bytes_per_block), may_share);
-  if (plan.teams == 0) {
-    throw Error(error_code::kUnsupportedSpec, "this GPU has too little shared memory for the product of weights of these codes");
-  }
-  return plan;
-}
-
 int token_tiles(const WeightView& weight, int tokens) {
   const int tile = few_tokens_tile(weight, tokens);
   return (tokens + tile - 1) / tile;
-}
-
-/// Whether the kernels for many tokens are asked for or faster.
-bool takes_many_tokens(const WeightView& weight, int tokens, MatmulKernel kernel) {
-  if (kernel == MatmulKernel::kFewTokens) return false;
-  return kernel == MatmulKernel::kManyTokens || tokens > most_few_tokens(weight);
-}
-
-/// False where there is no kernel for many tokens of the weight's codes and arithmetic. Hopper's own run on Hopper alone.
-bool start_many_tokens(const MatmulArguments& arguments, StreamHandle stream) {
-  if (kernel_architecture() != 90) {
-    return matmul_many_tokens_sm80(arguments, many_tokens_tile_sm80(arguments.weight.channels, arguments.tokens), stream);
-  }
-  return matmul_many_tokens_sm90(arguments, many_tokens_tile(arguments.weight, arguments.tokens), stream);
 }
 
 /// More tiles than these would take too much memory for partial sums; they also keep all multiprocessors busy without.
@@ -90,25 +64,34 @@ constexpr int kMostSharingTiles = 2;
 
 }  // namespace
 
-int most_few_tokens(const WeightView&) { return 64; }
-
-MatmulWorkspace matmul_workspace(const WeightView& weight, int tokens, MatmulKernel kernel) {
-  if (takes_many_tokens(weight, tokens, kernel)) return {0, 0};
-  const FewTokensPlan plan = plan_for(weight, true);
-  if (tokens <= 0 || !shares_bands(plan)) return {0, 0};
+MatmulWorkspace matmul_workspace(const WeightView& weight, int tokens, const ProductPlan& plan) {
+  if (plan.kernel == ProductPlan::Kernel::kManyTokensSm90) {
+    const ManyTokensWorkspace workspace = many_tokens_workspace(weight, tokens, plan.many);
+    return {workspace.partial_sums, workspace.counters};
+  }
+  if (plan.kernel == ProductPlan::Kernel::kManyTokensSm80) return {0, 0};
+  if (tokens <= 0 || !shares_bands(plan.few)) return {0, 0};
   const int tiles = std::min(token_tiles(weight, tokens), kMostSharingTiles);
-  return {tiles * partial_sum_count(plan, few_tokens_tile(weight, tokens)), tiles * plan.bands};
+  return {tiles * partial_sum_count(plan.few, few_tokens_tile(weight, tokens)), tiles * plan.few.bands};
 }
 
-void matmul(const MatmulArguments& arguments, StreamHandle stream, MatmulKernel kernel) {
+void matmul(const MatmulArguments& arguments, StreamHandle stream, const ProductPlan& product_plan) {
   check_weight(arguments.weight);
   check_activations(arguments);
   if (arguments.tokens <= 0) return;
-  if (takes_many_tokens(arguments.weight, arguments.tokens, kernel)) {
-    if (start_many_tokens(arguments, stream)) return;
+  FewTokensPlan plan = product_plan.few;
+  if (product_plan.kernel == ProductPlan::Kernel::kManyTokensSm90) {
+    if (matmul_many_tokens_sm90(arguments, product_plan.many, stream)) return;
+  } else if (product_plan.kernel == ProductPlan::Kernel::kManyTokensSm80) {
+    if (matmul_many_tokens_sm80(arguments, product_plan.many_sm80, stream)) return;
   }
-  const bool has_workspace = arguments.partial_sums && arguments.counters;
-  const FewTokensPlan plan = plan_for(arguments.weight, has_workspace);
+  if (product_plan.kernel != ProductPlan::Kernel::kFewTokens) {
+    plan = choose_product_plan(arguments.weight, arguments.tokens, MatmulKernel::kFewTokens).few;
+  }
+  if (shares_bands(plan) && !(arguments.partial_sums && arguments.counters)) {
+    const GpuProperties& gpu = gpu_properties();
+    plan = plan_few_tokens(arguments.weight, gpu.multiprocessors, static_cast<size_t>(gpu.shared_bytes_per_block), false);
+  }
   // Parts of at most kMostSharingTiles tiles use the same partial sums one after another.
   MatmulArguments part = arguments;
   const int step = shares_bands(plan) ? kMostSharingTiles * few_tokens_tile(arguments.weight, arguments.tokens) : arguments.tokens;

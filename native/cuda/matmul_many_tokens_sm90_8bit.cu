@@ -3,21 +3,21 @@
 
 namespace usmlite::cuda {
 
-bool launch_many_tokens_8bit(const MatmulArguments& arguments, ManyTokensTile tile, StreamHandle stream) {
+bool launch_many_tokens_8bit(const MatmulArguments& arguments, ManyTokensPlan plan, StreamHandle stream) {
   const WeightView& w = arguments.weight;
   if (w.arithmetic == Arithmetic::kFloat8) {
     if (w.codes != Codes::kFloat8) return false;
-    if (w.sparse) return launch_many_tokens_tile<Arithmetic::kFloat8, Codes::kFloat8, true, false, MediumTile>(arguments, stream);
-    return launch_many_tokens_tile<Arithmetic::kFloat8, Codes::kFloat8, false, false, MediumTile>(arguments, stream);
+    if (w.sparse) return launch_many_tokens_tile<Arithmetic::kFloat8, Codes::kFloat8, true, false, MediumTile>(arguments, plan, stream);
+    return launch_many_tokens_tile<Arithmetic::kFloat8, Codes::kFloat8, false, false, MediumTile>(arguments, plan, stream);
   }
   constexpr Arithmetic kA = Arithmetic::kInt8;
   switch (w.codes) {
     case Codes::kInt8:
-      if (w.sparse) return launch_many_tokens_tiles<kA, Codes::kInt8, true, false>(arguments, tile, stream);
-      return launch_many_tokens_tiles<kA, Codes::kInt8, false, false>(arguments, tile, stream);
+      if (w.sparse) return launch_many_tokens_tiles<kA, Codes::kInt8, true, false>(arguments, plan, stream);
+      return launch_many_tokens_tiles<kA, Codes::kInt8, false, false>(arguments, plan, stream);
     case Codes::kInt4:
-      if (w.sparse) return launch_many_tokens_tiles<kA, Codes::kInt4, true, false>(arguments, tile, stream);
-      return launch_many_tokens_tiles<kA, Codes::kInt4, false, false>(arguments, tile, stream);
+      if (w.sparse) return launch_many_tokens_tiles<kA, Codes::kInt4, true, false>(arguments, plan, stream);
+      return launch_many_tokens_tiles<kA, Codes::kInt4, false, false>(arguments, plan, stream);
     default: return false;
   }
 }

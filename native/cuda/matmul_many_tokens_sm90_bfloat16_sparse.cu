@@ -3,15 +3,15 @@
 
 namespace usmlite::cuda {
 
-bool launch_many_tokens_bfloat16_sparse(const MatmulArguments& arguments, ManyTokensTile tile, StreamHandle stream) {
+bool launch_many_tokens_bfloat16_sparse(const MatmulArguments& arguments, ManyTokensPlan plan, StreamHandle stream) {
   constexpr Arithmetic kA = Arithmetic::kBFloat16;
   switch (arguments.weight.codes) {
-    case Codes::kFloat16Bit: return launch_many_tokens_tiles<kA, Codes::kFloat16Bit, true, false>(arguments, tile, stream);
-    case Codes::kInt8: return launch_many_tokens_tile<kA, Codes::kInt8, true, true, MediumTile>(arguments, stream);
+    case Codes::kFloat16Bit: return launch_many_tokens_tiles<kA, Codes::kFloat16Bit, true, false>(arguments, plan, stream);
+    case Codes::kInt8: return launch_many_tokens_tile<kA, Codes::kInt8, true, true, MediumTile>(arguments, plan, stream);
     case Codes::kInt4:
-      if (arguments.weight.group_size > 0) return launch_many_tokens_tiles<kA, Codes::kInt4, true, true>(arguments, tile, stream);
-      return launch_many_tokens_tiles<kA, Codes::kInt4, true, false>(arguments, tile, stream);
-    case Codes::kInt2: return launch_many_tokens_tile<kA, Codes::kInt2, true, true, MediumTile>(arguments, stream);
+      if (arguments.weight.group_size > 0) return launch_many_tokens_tiles<kA, Codes::kInt4, true, true>(arguments, plan, stream);
+      return launch_many_tokens_tiles<kA, Codes::kInt4, true, false>(arguments, plan, stream);
+    case Codes::kInt2: return launch_many_tokens_tile<kA, Codes::kInt2, true, true, MediumTile>(arguments, plan, stream);
     default: return false;
   }
 }

@@ -55,11 +55,33 @@ Napi::Value device_linear(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), linear.output());
 }
 
-// deviceLinearTimes(x, rowScales?, weights, ..as above.., launches, repetitions): milliseconds of one launch in each of
-// `repetitions` runs of `launches` launches, which take the weights in turn
+/// Milliseconds of one launch in each of `repetitions` runs of `launches` launches, recorded once.
+template <typename Launch>
+Napi::Value times_of(Napi::Env env, const std::shared_ptr<cuda::Stream>& stream, int64_t launches, int64_t repetitions, const Launch& launch) {
+  launch(0);  // what is done once per kernel is done before recording
+  stream->synchronize();
+  cuda::driver::RecordedWork work(stream->handle(), [&] {
+    for (int64_t i = 0; i < launches; ++i) launch(i);
+  });
+  work.run(stream->handle());
+  Napi::Float64Array times = Napi::Float64Array::New(env, static_cast<size_t>(repetitions));
+  cuda::driver::Event begin, end;
+  for (int64_t i = 0; i < repetitions; ++i) {
+    begin.record(stream->handle());
+    work.run(stream->handle());
+    end.record(stream->handle());
+    times[static_cast<size_t>(i)] = end.milliseconds_since(begin) / static_cast<double>(launches);
+  }
+  return times;
+}
+
+// deviceLinearTimes(x, rowScales?, weights, ..as above.., launches, repetitions, plan?): milliseconds of one launch in each of
+// `repetitions` runs of `launches` launches, which take the weights in turn; by the plan of that code (product_plan.hpp)
 Napi::Value device_linear_times(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceLinearTimes", 12);
-  const LinearArguments given(arguments, info);
+  LinearArguments given(arguments, info);
+  const std::string plan = arguments.has(12) ? arguments.text(12, "plan") : std::string();
+  given.options.plan = plan;
   if (!info[2].IsArray() || info[2].As<Napi::Array>().Length() == 0) arguments.fail("weights must be an array of weights");
   const auto list = info[2].As<Napi::Array>();
   std::vector<std::shared_ptr<cuda::DeviceWeight>> weights;
@@ -68,21 +90,21 @@ Napi::Value device_linear_times(const Napi::CallbackInfo& info) {
   const int64_t repetitions = arguments.integer(11, "repetitions", 1, 100000);
 
   cuda::Linear linear(*given.x, given.row_scales.get(), *weights[0], given.options, given.stream);
-  linear.run(*weights[0]);  // what is done once per kernel is done before recording
-  given.stream->synchronize();
-  cuda::driver::RecordedWork work(given.stream->handle(), [&] {
-    for (int64_t i = 0; i < launches; ++i) linear.run(*weights[static_cast<size_t>(i) % weights.size()]);
-  });
-  work.run(given.stream->handle());
-  Napi::Float64Array times = Napi::Float64Array::New(info.Env(), static_cast<size_t>(repetitions));
-  cuda::driver::Event begin, end;
-  for (int64_t i = 0; i < repetitions; ++i) {
-    begin.record(given.stream->handle());
-    work.run(given.stream->handle());
-    end.record(given.stream->handle());
-    times[static_cast<size_t>(i)] = end.milliseconds_since(begin) / static_cast<double>(launches);
-  }
-  return times;
+  return times_of(info.Env(), given.stream, launches, repetitions,
+                  [&](int64_t i) { linear.run(*weights[static_cast<size_t>(i) % weights.size()]); });
+}
+
+// devicePlans(weight, tokens): codes of the plans that may be the fastest, and of the one that is taken
+Napi::Value device_plans(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "devicePlans", 2);
+  const auto weight = DeviceWeightObject::from(arguments, info[0], "weight");
+  const int tokens = static_cast<int>(arguments.integer(1, "tokens", 1, 1 << 24));
+  Napi::Array codes = Napi::Array::New(info.Env());
+  for (const cuda::ProductPlan& plan : cuda::product_plans(weight->view(), tokens)) codes.Set(codes.Length(), cuda::code_of(plan));
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("plans", codes);
+  result.Set("chosen", cuda::code_of(cuda::choose_product_plan(weight->view(), tokens, cuda::MatmulKernel::kByTokens)));
+  return result;
 }
 
 // deviceMatmul(x, w, stream?)
@@ -91,6 +113,29 @@ Napi::Value device_matmul(const Napi::CallbackInfo& info) {
   const auto x = DeviceTensorObject::from(arguments, info[0], "x");
   const auto w = DeviceTensorObject::from(arguments, info[1], "w");
   return wrap(info.Env(), cuda::dense_product(*x, *w, stream_argument(arguments, info, 2)));
+}
+
+// deviceMatmulTimes(x, ws, way, launches, repetitions): as deviceLinearTimes, of products with two dense matrices
+Napi::Value device_matmul_times(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceMatmulTimes", 5);
+  const auto x = DeviceTensorObject::from(arguments, info[0], "x");
+  if (!info[1].IsArray() || info[1].As<Napi::Array>().Length() == 0) arguments.fail("ws must be an array of tensors");
+  const auto list = info[1].As<Napi::Array>();
+  std::vector<std::shared_ptr<cuda::DeviceTensor>> ws;
+  for (uint32_t i = 0; i < list.Length(); ++i) ws.push_back(DeviceTensorObject::from(arguments, list.Get(i), "w"));
+  const std::string way = arguments.text(2, "way");
+  const int64_t launches = arguments.integer(3, "launches", 1, 100000);
+  const int64_t repetitions = arguments.integer(4, "repetitions", 1, 100000);
+  const std::shared_ptr<cuda::Stream>& stream = cuda::default_stream();
+  return times_of(info.Env(), stream, launches, repetitions,
+                  [&](int64_t i) { cuda::dense_product(*x, *ws[static_cast<size_t>(i) % ws.size()], stream, way); });
+}
+
+// deviceMatmulWays(): names of the ways that deviceMatmulTimes takes
+Napi::Value device_matmul_ways(const Napi::CallbackInfo& info) {
+  Napi::Array names = Napi::Array::New(info.Env());
+  for (const std::string_view way : cuda::dense_ways()) names.Set(names.Length(), std::string(way));
+  return names;
 }
 
 // quantizeRows(x, type, stream?): [codes, scales]
@@ -115,7 +160,10 @@ Napi::Value quantize_rows(const Napi::CallbackInfo& info) {
 void define_device_linear(Napi::Object exports) {
   define<device_linear>(exports, "deviceLinear");
   define<device_linear_times>(exports, "deviceLinearTimes");
+  define<device_plans>(exports, "devicePlans");
   define<device_matmul>(exports, "deviceMatmul");
+  define<device_matmul_times>(exports, "deviceMatmulTimes");
+  define<device_matmul_ways>(exports, "deviceMatmulWays");
   define<quantize_rows>(exports, "quantizeRows");
 }
 

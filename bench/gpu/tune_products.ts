@@ -1,0 +1,159 @@
+/**
+ * Times every plan of products with packed weights on the GPU at hand and writes the table of the fastest,
+ * native/cuda/product_plans_sm90.inc (product_plan_table.hpp says how it is read).
+ * usage: node dist/bench/gpu/tune_products.js TABLE [SECONDS]
+ */
+import { renameSync, writeFileSync } from "node:fs";
+import { DeviceTensor, DeviceWeight, gpuInformation, hasGpu, packWeight, quantizeRows, synchronizeGpu, Tensor, tidy, trimGpuMemory, type Arithmetic } from "../../lib/index.js";
+import { deviceLinearArguments } from "../../lib/device/device_linear.js";
+import type { DeviceWeightHandle } from "../../lib/device/device_weight.js";
+import { gpuAddon } from "../../lib/device/gpu.js";
+import { values } from "../values.js";
+import type { PlanBindings } from "./plan_bindings.js";
+
+const native = (): PlanBindings => gpuAddon<PlanBindings>();
+
+const kinds: readonly (readonly [spec: string, arithmetic: Arithmetic])[] = [
+  ["float32+2:4", "bfloat16"], ["int4+2:4", "bfloat16"], ["int8+2:4", "int8"], ["int4+2:4", "int8"], ["int4", "bfloat16"], ["float32", "bfloat16"], ["int8", "int8"], ["int8", "bfloat16"], ["int4", "int8"],
+];
+
+/** Outputs and inputs of layers of Conformers of these widths, the most common first; then large ones for few tokens alone. */
+const widths = [1024, 512, 1536, 2048, 768, 1280];
+const ofWidth = (d: number): [number, number][] => [[4 * d, d], [d, 4 * d], [d, d], [2 * d, d], [3 * d, d]];
+const layers: [number, number][] = [...ofWidth(1024), [2048, 2048], [3072, 3072], [6144, 1536], [2048, 512], [8192, 8192], [4096, 4096], [4096, 11008], ...widths.filter((d) => d !== 1024).flatMap(ofWidth)];
+const large: [number, number][] = [[12288, 36864], [18432, 73728]];
+
+/** The most tokens of each class of product_plan_table.hpp; the middle ones are measured, and speak for what lies between. */
+const tokenClasses = [16, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096];
+const measuredTokens = [16, 64, 128, 256, 512, 1024, 2048, 4096];
+
+const patternRows = 64;
+const cacheBytes = 96 * 2 ** 20;
+const mostCopies = 24;
+
+const sizeClass = (size: number): number => Math.round(2 * Math.log2(size));
+const median = (list: readonly number[]): number => [...list].sort((a, b) => a - b)[list.length >> 1] as number;
+
+class Weights {
+  readonly copies: DeviceWeightHandle[] = [];
+  readonly pattern: DeviceWeight;
+  constructor(outputs: number, readonly inputs: number, spec: string, readonly arithmetic: Arithmetic) {
+    this.pattern = tidy(() => DeviceWeight.from(packWeight(Tensor.from(values(patternRows * inputs), [patternRows, inputs]), spec), { arithmetic }));
+    const bytes = (this.pattern.bytes * outputs) / patternRows;
+    const wanted = gpuInformation().emulated ? 1 : Math.min(mostCopies, Math.ceil(cacheBytes / bytes));
+    for (let i = 0; i < wanted; i++) this.copies.push(native().deviceWeightRepeat(this.pattern.handle, outputs / patternRows));
+  }
+  dispose(): void {
+    for (const copy of this.copies) copy.release();
+    this.pattern.dispose();
+  }
+}
+
+/** Microseconds of a product by each plan. */
+function race(weights: Weights, tokens: number): { times: Map<string, number>; chosen: string } {
+  const times = new Map<string, number>();
+  const x = tidy(() => DeviceTensor.from(Tensor.from(new Float32Array(tokens * weights.inputs).fill(0.5), [tokens, weights.inputs])));
+  const codes = weights.arithmetic === "int8" ? quantizeRows(x, "int8") : undefined;
+  const [operand, rowScales, , ...rest] = deviceLinearArguments(codes ?? x, weights.pattern, {});
+  const first = weights.copies[0] as DeviceWeightHandle;
+  const { plans, chosen } = native().devicePlans(first, tokens);
+  const launches = gpuInformation().emulated ? 1 : Math.max(weights.copies.length, tokens >= 2048 ? 8 : 16);
+  const timed = (plan: string, runs: number): number => 1000 * median([...native().deviceLinearTimes(operand, rowScales, weights.copies, ...rest, launches, runs, plan)]);
+  let least = Infinity;
+  for (const plan of plans) {
+    const once = timed(plan, 1);
+    const us = once < 1.3 * least ? Math.min(once, timed(plan, 5)) : once;
+    times.set(plan, us);
+    least = Math.min(least, us);
+  }
+  x.dispose();
+  codes?.codes.dispose();
+  codes?.scales.dispose();
+  return { times, chosen };
+}
+
+const fastest = (times: ReadonlyMap<string, number>): string => [...times].reduce((a, b) => (b[1] < a[1] ? b : a))[0];
+
+/** The plan for few tokens, which is one for all their numbers: best in the product of what it loses at each. */
+function fastestOfFew(races: readonly ReadonlyMap<string, number>[]): string {
+  const common = [...(races[0] as ReadonlyMap<string, number>).keys()].filter((plan) => /^\d/.test(plan) && races.every((times) => times.has(plan)));
+  const cost = (plan: string): number => races.reduce((sum, times) => sum + Math.log(times.get(plan) as number), 0);
+  return common.reduce((a, b) => (cost(b) < cost(a) ? b : a));
+}
+
+if (!hasGpu()) throw new Error("there is no GPU to measure on");
+const [table = "product_plans.inc", seconds = "Infinity"] = process.argv.slice(2);
+const gpu = gpuInformation();
+const begin = performance.now();
+const isOver = (): boolean => performance.now() - begin > 1000 * Number(seconds);
+const rows: string[] = [];
+const report: object[] = [];
+const seen = new Set<string>();
+
+function write(): void {
+  const header = [
+    `// Measured on ${gpu.name}, ${new Date().toISOString().slice(0, 10)}, driver for CUDA ${gpu.driverVersion}; made by bench/gpu/tune_products.ts.`,
+    `// kind, classes of outputs and inputs, plans for up to ${tokenClasses.join(", ")} tokens`,
+  ];
+  writeFileSync(`${table}.part`, [...header, ...rows, ""].join("\n"));
+  renameSync(`${table}.part`, table);
+  writeFileSync(`${table}.json`, `[\n${report.map((entry) => JSON.stringify(entry)).join(",\n")}\n]\n`);
+}
+
+function tune([outputs, inputs]: [number, number], [spec, arithmetic]: readonly [string, Arithmetic], tokenNumbers: readonly number[]): void {
+  const key = `{"${spec} ${arithmetic}", ${sizeClass(outputs)}, ${sizeClass(inputs)}, `;
+  if (seen.has(key)) return;
+  seen.add(key);
+  const weights = new Weights(outputs, inputs, spec, arithmetic);
+  try {
+    const few = [1, 16, 32].map((tokens) => ({ tokens, ...race(weights, tokens) }));
+    const many = tokenNumbers.filter((tokens) => tokens > 32).map((tokens) => ({ tokens, ...race(weights, tokens) }));
+    for (const { tokens, times, chosen } of [...few, ...many]) {
+      report.push({ spec, arithmetic, outputs, inputs, tokens, chosen, us: Object.fromEntries([...times].map(([plan, us]) => [plan, Math.round(us * 100) / 100])) });
+    }
+    const planOfFew = fastestOfFew(few.map(({ times }) => times));
+    const plans = tokenClasses.map((most) => {
+      const measured = many.find(({ tokens }) => tokens >= most) ?? many.at(-1);
+      return most <= 32 || !measured ? planOfFew : fastest(measured.times);
+    });
+    rows.push(`${key}"${plans.map((plan) => (/^\d/.test(plan) ? planOfFew : plan)).join(" ")}"},`);
+  } catch (error) {
+    console.error(`${key} ${(error as Error).message}`);
+  }
+  weights.dispose();
+  synchronizeGpu();
+  trimGpuMemory();
+}
+
+/** Products of two dense matrices: our kernel or cuBLASLt. */
+function tuneDense([outputs, inputs]: [number, number], tokenNumbers: readonly number[]): void {
+  const key = `{"dense", ${sizeClass(outputs)}, ${sizeClass(inputs)}, `;
+  if (seen.has(key)) return;
+  seen.add(key);
+  const filled = (rows: number): DeviceTensor => tidy(() => DeviceTensor.from(Tensor.from(new Float32Array(rows * inputs).fill(0.5), [rows, inputs])));
+  const ws = Array.from({ length: gpu.emulated ? 1 : Math.min(8, Math.ceil(cacheBytes / (2 * outputs * inputs))) }, () => filled(outputs));
+  const best = tokenNumbers.map((tokens) => {
+    const x = filled(tokens);
+    const times = new Map(native().deviceMatmulWays().map((way) => {
+      const us = native().deviceMatmulTimes(x.handle, ws.map(({ handle }) => handle), way, gpu.emulated ? 1 : 16, 5);
+      return [way, 1000 * median([...us])] as const;
+    }));
+    x.dispose();
+    report.push({ spec: "dense", outputs, inputs, tokens, us: Object.fromEntries(times) });
+    return { tokens, way: fastest(times) };
+  });
+  rows.push(`${key}"${tokenClasses.map((most) => (best.find(({ tokens }) => tokens >= most) ?? best.at(-1))?.way).join(" ")}"},`);
+  for (const w of ws) w.dispose();
+  trimGpuMemory();
+}
+
+const emulatedLayers: [number, number][] = [[128, 256]];
+for (const layer of gpu.emulated ? emulatedLayers : [...layers, ...large]) {
+  for (const kind of gpu.emulated ? kinds.slice(0, 1) : kinds) {
+    if (isOver()) break;
+    if (kind === kinds[0] && layer[0] * layer[1] <= 2 ** 26) tuneDense(layer, gpu.emulated ? [128] : measuredTokens);
+    tune(layer, kind, gpu.emulated ? [16, 128] : layer[0] * layer[1] > 2 ** 26 ? [16] : measuredTokens);
+  }
+}
+write();
+console.log(`${rows.length} rows in ${((performance.now() - begin) / 1000).toFixed(1)} s`);
