@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { packageRoot } from "./package_root.js";
 import type { BenchmarkContext, BenchmarkRecord, BenchmarkReport, BenchmarkSuite } from "./record.js";
 import { adapters } from "./suites/adapters.js";
+import { decodeCuda } from "./suites/decode_cuda.js";
 import { encoderCuda } from "./suites/encoder_cuda.js";
 import { matmulCpu } from "./suites/matmul_cpu.js";
 import { matmulCuda } from "./suites/matmul_cuda.js";
@@ -13,7 +14,7 @@ import { serve } from "./suites/serve.js";
 import { trainStep } from "./suites/train_step.js";
 import { transcribe } from "./suites/transcribe.js";
 
-const suites: readonly BenchmarkSuite[] = [matmulCpu, matmulCuda, encoderCuda, transcribe, trainStep, serve, adapters];
+const suites: readonly BenchmarkSuite[] = [matmulCpu, matmulCuda, encoderCuda, decodeCuda, transcribe, trainStep, serve, adapters];
 
 const usage = `usage: npm run bench -- [--filter SUITE] [--threads 1,2] [--json FILE] [--machine NAME]
 suites: ${suites.map((suite) => suite.name).join(", ")}`;

@@ -46,7 +46,7 @@ node -e 'import("./dist/lib/index.js").then((m) => console.log(JSON.stringify(m.
 
 status=0
 ava=node_modules/ava/entrypoints/cli.mjs
-tests=$(ls dist/test/10[1-9]-*.test.js dist/test/14[0-9]-*.test.js)
+tests=$(ls dist/test/10[1-9]-*.test.js dist/test/1[45][0-9]-*.test.js)
 
 # ---- the cases of the emulator, and larger ones ----
 if [ $test_seconds -gt 0 ]; then
