@@ -1,7 +1,8 @@
 /**
  * Times every plan of products with packed weights on the GPU at hand and writes the table of the fastest,
  * native/cuda/product_plans_sm90.inc (product_plan_table.hpp says how it is read).
- * usage: node dist/bench/gpu/tune_products.js TABLE [SECONDS]
+ * usage: node dist/bench/gpu/tune_products.js TABLE [SECONDS [TOKENS,TOKENS..]]      at most so many seconds; numbers of tokens to
+ * measure, from 33 on
  */
 import { renameSync, writeFileSync } from "node:fs";
 import { DeviceTensor, DeviceWeight, gpuInformation, hasGpu, packWeight, quantizeRows, synchronizeGpu, Tensor, tidy, trimGpuMemory, type Arithmetic } from "../../lib/index.js";
@@ -17,15 +18,21 @@ const kinds: readonly (readonly [spec: string, arithmetic: Arithmetic])[] = [
   ["float32+2:4", "bfloat16"], ["int4+2:4", "bfloat16"], ["int8+2:4", "int8"], ["int4+2:4", "int8"], ["int4", "bfloat16"], ["float32", "bfloat16"], ["int8", "int8"], ["int8", "bfloat16"], ["int4", "int8"],
 ];
 
-/** Outputs and inputs of layers of Conformers of these widths, the most common first; then large ones for few tokens alone. */
-const widths = [1024, 512, 1536, 2048, 768, 1280];
-const ofWidth = (d: number): [number, number][] => [[4 * d, d], [d, 4 * d], [d, d], [2 * d, d], [3 * d, d]];
-const layers: [number, number][] = [...ofWidth(1024), [2048, 2048], [3072, 3072], [6144, 1536], [2048, 512], [8192, 8192], [4096, 4096], [4096, 11008], ...widths.filter((d) => d !== 1024).flatMap(ofWidth)];
-const large: [number, number][] = [[12288, 36864], [18432, 73728]];
+/** Outputs and inputs of layers: those of the benchmark first, then of Conformers of all widths; large ones for few tokens alone. */
+const benchmarked: [number, number][] = [[4096, 1024], [1024, 4096], [2048, 2048], [3072, 3072], [6144, 1536], [2048, 512]];
+const large: [number, number][] = [[8192, 8192], [4096, 11008], [18432, 73728], [12288, 36864]];
+const others = [1024, 512, 1536, 2048, 768, 1280].flatMap((d): [number, number][] => [[4 * d, d], [d, 4 * d], [d, d], [2 * d, d], [3 * d, d]]);
+const layers: [number, number][] = [...benchmarked, [4096, 4096], ...others];
+const mostWeightsOfMany = 2 ** 24;
 
 /** The most tokens of each class of product_plan_table.hpp; the middle ones are measured, and speak for what lies between. */
 const tokenClasses = [16, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096];
-const measuredTokens = [16, 64, 128, 256, 512, 1024, 2048, 4096];
+const measuredTokens = (process.argv[4] ?? "64,128,256,512,1024,2048,4096").split(",").map(Number);
+
+/** Up to so many, a kernel for many tokens is taken only where it was measured (kMostFewTokensUnmeasured). */
+const mostTokensOfFew = 64;
+/** No plan: the model of the time chooses. */
+const unknown = "-";
 
 const patternRows = 64;
 const cacheBytes = 96 * 2 ** 20;
@@ -74,6 +81,12 @@ function race(weights: Weights, tokens: number): { times: Map<string, number>; c
 
 const fastest = (times: ReadonlyMap<string, number>): string => [...times].reduce((a, b) => (b[1] < a[1] ? b : a))[0];
 
+/** What was measured with the number of tokens nearest to `tokens` in ratio. */
+function nearest<T extends { tokens: number }>(measured: readonly T[], tokens: number): T | undefined {
+  const distance = (of: T): number => Math.abs(Math.log(of.tokens / tokens));
+  return measured.reduce<T | undefined>((a, b) => (a && distance(a) <= distance(b) ? a : b), undefined);
+}
+
 /** The plan for few tokens, which is one for all their numbers: best in the product of what it loses at each. */
 function fastestOfFew(races: readonly ReadonlyMap<string, number>[]): string {
   const common = [...(races[0] as ReadonlyMap<string, number>).keys()].filter((plan) => /^\d/.test(plan) && races.every((times) => times.has(plan)));
@@ -113,8 +126,9 @@ function tune([outputs, inputs]: [number, number], [spec, arithmetic]: readonly 
     }
     const planOfFew = fastestOfFew(few.map(({ times }) => times));
     const plans = tokenClasses.map((most) => {
-      const measured = many.find(({ tokens }) => tokens >= most) ?? many.at(-1);
-      return most <= 32 || !measured ? planOfFew : fastest(measured.times);
+      const measured = nearest(many, most);
+      if (most <= mostTokensOfFew && !(measured && measured.tokens <= mostTokensOfFew)) return planOfFew;
+      return measured ? fastest(measured.times) : unknown;
     });
     rows.push(`${key}"${plans.map((plan) => (/^\d/.test(plan) ? planOfFew : plan)).join(" ")}"},`);
   } catch (error) {
@@ -142,18 +156,31 @@ function tuneDense([outputs, inputs]: [number, number], tokenNumbers: readonly n
     report.push({ spec: "dense", outputs, inputs, tokens, us: Object.fromEntries(times) });
     return { tokens, way: fastest(times) };
   });
-  rows.push(`${key}"${tokenClasses.map((most) => (best.find(({ tokens }) => tokens >= most) ?? best.at(-1))?.way).join(" ")}"},`);
+  rows.push(`${key}"${tokenClasses.map((most) => nearest(best, most)?.way).join(" ")}"},`);
   for (const w of ws) w.dispose();
   trimGpuMemory();
 }
 
-const emulatedLayers: [number, number][] = [[128, 256]];
-for (const layer of gpu.emulated ? emulatedLayers : [...layers, ...large]) {
-  for (const kind of gpu.emulated ? kinds.slice(0, 1) : kinds) {
-    if (isOver()) break;
-    if (kind === kinds[0] && layer[0] * layer[1] <= 2 ** 26) tuneDense(layer, gpu.emulated ? [128] : measuredTokens);
-    tune(layer, kind, gpu.emulated ? [16, 128] : layer[0] * layer[1] > 2 ** 26 ? [16] : measuredTokens);
+function tuneAll(of: readonly [number, number][], by: typeof kinds): void {
+  for (const layer of of) {
+    for (const kind of by) {
+      if (isOver()) return;
+      tune(layer, kind, layer[0] * layer[1] > mostWeightsOfMany ? [] : measuredTokens);
+    }
   }
+}
+
+if (gpu.emulated) {
+  tuneDense([128, 256], [128]);
+  tune([128, 256], kinds[0] as (typeof kinds)[number], [128]);
+} else {
+  const [sparse, dense] = [kinds.slice(0, 4), kinds.slice(4)];
+  tuneAll(benchmarked, sparse);
+  tuneAll(large, kinds.filter(([spec]) => spec.startsWith("int4")));
+  tuneAll(benchmarked, dense.slice(0, 3));
+  for (const layer of benchmarked) if (!isOver()) tuneDense(layer, measuredTokens);
+  tuneAll(layers, kinds);
+  for (const layer of layers) if (!isOver()) tuneDense(layer, measuredTokens);
 }
 write();
 console.log(`${rows.length} rows in ${((performance.now() - begin) / 1000).toFixed(1)} s`);
