@@ -19,7 +19,7 @@ import {
 import { biasOnGpu, placeSequences, queryBiasOnGpu, sequencesOnGpu, vectorOnGpu, weightOnGpu } from "./placement.js";
 
 /** `x` as a tensor on the GPU, for operands that have to be where the first one is. */
-function onGpu(x: Tensor, name: string): DeviceTensor {
+export function onGpu(x: Tensor, name: string): DeviceTensor {
   if (x instanceof DeviceTensor) return x;
   throw new UsmLiteError("INVALID_ARGUMENT", `${name} is on the CPU but x is on the GPU; copy it with DeviceTensor.from`);
 }

@@ -1,6 +1,7 @@
 /** Activations and dropout. */
 import { DeviceTensor } from "../device/device_tensor.js";
-import { gluOnGpu } from "../device/inference.js";
+import { deviceDropout, deviceGluBackward, deviceSilu, deviceSiluBackward } from "../device/gradient_operations.js";
+import { gluOnGpu, onGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { recordStep } from "./tape.js";
@@ -32,6 +33,11 @@ export interface DropoutOptions {
  */
 export function silu(x: Tensor, { dropout }: { dropout?: DropoutOptions | undefined } = {}): Tensor {
   const { probability, seed } = dropout ?? { probability: 0, seed: 0 };
+  if (x instanceof DeviceTensor) {
+    return recordStep(deviceSilu(x, { probability, seed }), [x], (gradient, tape) => {
+      tape.accumulate(x, deviceSiluBackward(x, onGpu(gradient, "gradient"), { probability, seed }));
+    });
+  }
   const y = new Tensor(native.silu(x.handle, probability, seed));
   return recordStep(y, [x], (gradient, tape) => {
     tape.accumulate(x, new Tensor(native.siluBackward(x.handle, gradient.handle, probability, seed)));
@@ -40,6 +46,11 @@ export function silu(x: Tensor, { dropout }: { dropout?: DropoutOptions | undefi
 
 /** Inverted dropout (Srivastava et al. 2014) of a tensor of any shape; the mask is computed again for the gradient. */
 export function dropout(x: Tensor, { probability, seed }: DropoutOptions): Tensor {
+  if (x instanceof DeviceTensor) {
+    return recordStep(deviceDropout(x, { probability, seed }), [x], (gradient, tape) => {
+      tape.accumulate(x, deviceDropout(onGpu(gradient, "gradient"), { probability, seed }));
+    });
+  }
   const y = new Tensor(native.dropout(x.handle, probability, seed));
   return recordStep(y, [x], (gradient, tape) => {
     tape.accumulate(x, new Tensor(native.dropout(gradient.handle, probability, seed)));
@@ -52,7 +63,9 @@ export function dropout(x: Tensor, { probability, seed }: DropoutOptions): Tenso
  * @returns (frames, channels)
  */
 export function glu(x: Tensor): Tensor {
-  if (x instanceof DeviceTensor) return gluOnGpu(x);
+  if (x instanceof DeviceTensor) {
+    return recordStep(gluOnGpu(x), [x], (gradient, tape) => tape.accumulate(x, deviceGluBackward(x, onGpu(gradient, "gradient"))));
+  }
   const y = new Tensor(native.glu(x.handle));
   return recordStep(y, [x], (gradient, tape) => {
     tape.accumulate(x, new Tensor(native.gluBackward(x.handle, gradient.handle)));

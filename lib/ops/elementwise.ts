@@ -1,4 +1,7 @@
 /** Elementwise arithmetic. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { deviceAddInPlace, deviceScaledSum } from "../device/gradient_operations.js";
+import { onGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { recordStep } from "./tape.js";
@@ -12,12 +15,13 @@ const native = addon as ElementwiseBindings;
 
 /** `sum += addend`; not differentiable. */
 export function addInPlace(sum: Tensor, addend: Tensor): void {
-  native.addInPlace(sum.handle, addend.handle);
+  if (sum instanceof DeviceTensor) deviceAddInPlace(sum, onGpu(addend, "addend"));
+  else native.addInPlace(sum.handle, addend.handle);
 }
 
 /** `a * x + b * y`, the residual connection of a Conformer block. Shapes must be equal. */
 export function scaledSum(x: Tensor, a: number, y: Tensor, b: number): Tensor {
-  const sum = new Tensor(native.scaledSum(x.handle, a, y.handle, b));
+  const sum = valueOf(x, a, y, b);
   return recordStep(sum, [x, y], (gradient, tape) => {
     tape.accumulate(x, scaled(gradient, a));
     tape.accumulate(y, scaled(gradient, b));
@@ -25,5 +29,8 @@ export function scaledSum(x: Tensor, a: number, y: Tensor, b: number): Tensor {
 }
 
 function scaled(x: Tensor, factor: number): Tensor {
-  return new Tensor(native.scaledSum(x.handle, factor, x.handle, 0));
+  return valueOf(x, factor, x, 0);
 }
+
+const valueOf = (x: Tensor, a: number, y: Tensor, b: number): Tensor =>
+  x instanceof DeviceTensor ? deviceScaledSum(x, a, onGpu(y, "y"), b) : new Tensor(native.scaledSum(x.handle, a, y.handle, b));

@@ -4,6 +4,7 @@ import { linearOnGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import type { DropoutOptions } from "./activation.js";
+import { denseLinear } from "./dense_linear.js";
 import { scaledSum } from "./elementwise.js";
 import { linearGradient } from "./linear_gradient.js";
 import { accumulateProduct, asMatrix } from "./matmul.js";
@@ -52,7 +53,7 @@ const native = addon as LinearBindings;
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
  */
 export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): Tensor {
-  if (x instanceof DeviceTensor) return linearOnGpu(x, weight, options);
+  if (x instanceof DeviceTensor) return weight instanceof DeviceTensor ? denseLinear(x, weight, options) : linearOnGpu(x, weight, options);
   if (weight.shape.length > 3) return linear(x, reshape(weight, weight.shape.slice(0, 3)), options);
   const { bias, activation = "none", scale = 1, residual, residualScale = 1, dropout } = options;
   const probability = dropout?.probability ?? 0;

@@ -1,6 +1,7 @@
 /** The last two axes of a tensor, swapped. */
 import { DeviceTensor } from "../device/device_tensor.js";
 import { deviceSwapColumnAxes } from "../device/encoder_operations.js";
+import { onGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { reshape } from "./reshape.js";
@@ -20,7 +21,11 @@ export function swapLastAxes(x: Tensor): Tensor {
 
 /** (rows, outer * inner) as (rows, inner * outer), copied: each row is a matrix that is transposed. */
 export function swapColumnAxes(x: Tensor, outer: number): Tensor {
-  if (x instanceof DeviceTensor) return deviceSwapColumnAxes(x, outer);
   const [rows, columns] = [x.dim(0), x.dim(1)];
+  if (x instanceof DeviceTensor) {
+    return recordStep(deviceSwapColumnAxes(x, outer), [x], (gradient, tape) => {
+      tape.accumulate(x, deviceSwapColumnAxes(onGpu(gradient, "gradient"), columns / outer));
+    });
+  }
   return reshape(swapLastAxes(reshape(x, [rows, outer, columns / outer])), [rows, columns]);
 }

@@ -1,5 +1,6 @@
 /** Reverse-mode differentiation: operations record how to carry gradients back while a tape is open. */
 import { UsmLiteError } from "../errors.js";
+import { DeviceTensor } from "../device/device_tensor.js";
 import { keep, tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import { addInPlace } from "./elementwise.js";
@@ -52,7 +53,7 @@ export class Tape {
    * @param seed gradient of `output`; ones when absent
    */
   backward(output: Tensor, seed?: Tensor): void {
-    this.gradients.set(output, keep(seed ?? Tensor.from(new Float32Array(output.size).fill(1), output.shape)));
+    this.gradients.set(output, keep(seed ?? onesLike(output)));
     for (let index = this.steps.length - 1; index >= 0; index--) {
       const step = this.steps[index] as Step;
       const gradients = step.outputs.map((tensor) => this.gradients.get(tensor));
@@ -91,6 +92,11 @@ export class Tape {
     this.gradients.get(tensor)?.dispose();
     this.gradients.delete(tensor);
   }
+}
+
+function onesLike(x: Tensor): Tensor {
+  const ones = Tensor.from(new Float32Array(x.size).fill(1), x.shape);
+  return x instanceof DeviceTensor ? DeviceTensor.from(ones, x.type === "float32" ? "float32" : "bfloat16") : ones;
 }
 
 /**

@@ -1,10 +1,12 @@
 /** Quantization-aware training: the weights as they will be after packing, differentiable. */
+import { DeviceTensor } from "../device/device_tensor.js";
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { recordStep, type Tape } from "../ops/tape.js";
 import { magnitudeMask } from "../sparse/mask.js";
 import { prune } from "../sparse/prune.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { fakeQuantizeOnGpu } from "./device_fake_quantize.js";
 import type { GivenScales } from "./packed_weight.js";
 import { groupScales, ruleArguments, type RuleArguments, type ScaleRule } from "./scale_rule.js";
 import { weightMatrix, weightOfMatrix } from "./weight_matrix.js";
@@ -82,6 +84,7 @@ export interface FakeQuantizeOptions extends GivenScales {
  * A scale that is given and requires a gradient is learned (LSQ, arXiv 1902.08153; with a zero point LSQ+, 2004.09576).
  *
  * @param weight float32 (out, in) or (out, in, kernel), of which {@link weightMatrix} is quantized
+ * @param weight on the GPU: float32 (out, in), with the rules of {@link fakeQuantizeOnGpu}
  * @returns float32, the weight's shape; for plain `float32` without a mask the weight itself
  * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for a mask or scales of another shape, or a rule that the format
  * does not have
@@ -91,9 +94,10 @@ export function fakeQuantize(weight: Tensor, spec: string, options: FakeQuantize
   const mask = options.mask ?? (sparsity && magnitudeMask(weight, sparsity.kept, sparsity.of));
   if (bits === 32) {
     if (!mask) return weight;
-    checkMask(weight, mask);
+    if (!(weight instanceof DeviceTensor)) checkMask(weight, mask);
     return prune(weight, mask, { straightThrough: options.throughMask ?? false });
   }
+  if (weight instanceof DeviceTensor) return fakeQuantizeOnGpu(weight, text, mask, options);
   const { rule = {}, seed = 0 } = options;
   const given = options.scale !== undefined;
   const scales: GivenScales & { scale: Tensor } = given ? (options as GivenScales & { scale: Tensor }) : groupScales(weight, text, { mask, rule });

@@ -1,4 +1,6 @@
 /** N:M masks: which inputs of every group of M adjacent ones a pruned weight keeps. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { deviceMagnitudeMask } from "../device/training_operations.js";
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { weightMatrix, weightOfMatrix } from "../quant/weight_matrix.js";
@@ -14,10 +16,11 @@ const native = addon as MaskBindings;
  * Keeps the `n` largest |w| of every `m` adjacent inputs; ties go to the lower index. A last, incomplete group keeps at
  * most `n`.
  * @param weight float32 (out, in) or (out, in, kernel); the inputs of a convolution are adjacent within a tap
- * @returns uint8 of the same shape, 1 where kept
+ * @returns uint8 of the same shape, 1 where kept; int8 for a weight on the GPU, and there
  * @throws UsmLiteError INVALID_ARGUMENT unless 1 <= n < m <= 16
  */
 export function magnitudeMask(weight: Tensor, n: number, m: number): Tensor {
+  if (weight instanceof DeviceTensor) return deviceMagnitudeMask(weight, n, m);
   using matrix = weightMatrix(weight);
   using mask = new Tensor(native.magnitudeMask(matrix.handle, n, m));
   return weightOfMatrix(mask, weight.shape);

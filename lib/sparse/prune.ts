@@ -1,4 +1,7 @@
 /** Multiplying by masks, and what gradients pass to the weights that are pruned. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { onGpu } from "../device/inference.js";
+import { deviceApplyMask } from "../device/training_operations.js";
 import { addon } from "../native/addon.js";
 import { scaledSum } from "../ops/elementwise.js";
 import { recordStep } from "../ops/tape.js";
@@ -10,8 +13,9 @@ interface PruneBindings {
 
 const native = addon as PruneBindings;
 
-/** `x` where the mask (uint8, same shape) is set, `pruned * x` elsewhere; not differentiable. */
+/** `x` where the mask (uint8, on the GPU int8, same shape) is set, `pruned * x` elsewhere; not differentiable. */
 export function applyMask(x: Tensor, mask: Tensor, pruned = 0): Tensor {
+  if (x instanceof DeviceTensor) return deviceApplyMask(x, onGpu(mask, "mask"), pruned);
   return new Tensor(native.applyMask(x.handle, mask.handle, pruned));
 }
 

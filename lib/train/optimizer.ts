@@ -1,4 +1,6 @@
 /** AdamW over all parameters at once, and the global gradient norm. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { gpuAddon } from "../device/gpu.js";
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { keep } from "../tensor/scope.js";
@@ -22,7 +24,23 @@ interface OptimizerBindings {
   sumOfSquares(tensors: TensorHandle[]): number;
 }
 
+interface DeviceOptimizerBindings {
+  deviceAdamW: OptimizerBindings["adamw"];
+  deviceSumOfSquares: OptimizerBindings["sumOfSquares"];
+}
+
 const native = addon as OptimizerBindings;
+
+/** What computes where the parameters are. */
+function bindingsFor(onGpu: boolean): OptimizerBindings {
+  if (!onGpu) return native;
+  const { deviceAdamW: adamw, deviceSumOfSquares: sumOfSquares } = gpuAddon<DeviceOptimizerBindings>();
+  return { adamw, sumOfSquares };
+}
+
+/** Zeros of a parameter's shape, where it is. */
+const zerosLike = (parameter: Tensor): Tensor =>
+  parameter instanceof DeviceTensor ? DeviceTensor.zeros(parameter.shape, "float32") : Tensor.zeros(parameter.shape);
 
 /** How one parameter is trained, where it differs from the rest. */
 export interface ParameterSettings {
@@ -55,7 +73,7 @@ interface Slot {
 }
 
 /**
- * AdamW (Loshchilov and Hutter, ICLR 2019). Its state is ordinary tensors, named after the parameters, so that
+ * AdamW (Loshchilov and Hutter, ICLR 2019), of parameters on the CPU or, float32, on the GPU. Its state is ordinary tensors, named after the parameters, so that
  * checkpoints restore it to the bit.
  *
  * @example
@@ -67,6 +85,7 @@ export class AdamW {
   private readonly beta1: number;
   private readonly beta2: number;
   private readonly epsilon: number;
+  private readonly onGpu: boolean;
   /** Steps taken, for bias correction. */
   steps = 0;
 
@@ -76,14 +95,17 @@ export class AdamW {
     for (const beta of [this.beta1, this.beta2]) {
       if (!(beta >= 0 && beta < 1)) throw new UsmLiteError("INVALID_ARGUMENT", `AdamW: beta is ${beta}; it must be in [0, 1)`);
     }
+    const devices = new Set([...parameters.values()].map(({ device }) => device));
+    if (devices.size > 1) throw new UsmLiteError("INVALID_ARGUMENT", "AdamW: some parameters are on the CPU and some on the GPU; they must be in one place");
+    this.onGpu = devices.has("cuda");
     for (const [name, parameter] of parameters) {
       const settings = options.settingsOf?.(name, parameter) ?? {};
       if (settings.frozen) continue;
       this.slots.push({
         name,
         parameter,
-        first: keep(Tensor.zeros(parameter.shape)),
-        second: keep(Tensor.zeros(parameter.shape)),
+        first: keep(zerosLike(parameter)),
+        second: keep(zerosLike(parameter)),
         learningRateScale: settings.learningRateScale ?? 1,
         weightDecay: settings.weightDecay ?? (parameter.shape.length > 1 ? (options.weightDecay ?? 0.01) : 0),
       });
@@ -110,10 +132,11 @@ export class AdamW {
       updated.push(slot);
       gradients.push(gradient.handle);
     }
-    const norm = gradientScale * Math.sqrt(native.sumOfSquares(gradients));
+    const computing = bindingsFor(this.onGpu);
+    const norm = gradientScale * Math.sqrt(computing.sumOfSquares(gradients));
     if (!Number.isFinite(norm)) return norm;
     this.steps++;
-    native.adamw(
+    computing.adamw(
       updated.map((slot) => slot.parameter.handle),
       gradients,
       updated.map((slot) => slot.first.handle),

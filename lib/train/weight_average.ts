@@ -1,4 +1,6 @@
 /** The moving average of weights. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { gpuAddon } from "../device/gpu.js";
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { keep } from "../tensor/scope.js";
@@ -6,6 +8,10 @@ import type { Tensor, TensorHandle } from "../tensor/tensor.js";
 
 interface AverageBindings {
   updateAverage(averages: TensorHandle[], parameters: TensorHandle[], decay: number): void;
+}
+
+interface DeviceAverageBindings {
+  deviceUpdateAverage: AverageBindings["updateAverage"];
 }
 
 const native = addon as AverageBindings;
@@ -33,7 +39,9 @@ export class WeightAverage {
   update(): void {
     const decay = Math.min(this.decay, (1 + this.updates) / (10 + this.updates));
     this.updates++;
-    native.updateAverage(handles(this.averages), handles(this.parameters), decay);
+    const onGpu = [...this.parameters.values()].some((parameter) => parameter instanceof DeviceTensor);
+    const updateAverage = onGpu ? gpuAddon<DeviceAverageBindings>().deviceUpdateAverage : native.updateAverage;
+    updateAverage(handles(this.averages), handles(this.parameters), decay);
   }
 
   /** The averaged weights by parameter name. */

@@ -13,7 +13,7 @@ namespace {
 using Status = int;
 constexpr Status kSuccess = 0;
 constexpr int kCompute32F = 68, kReal32F = 0, kReal16F = 2, kReal16BF = 14;
-constexpr int kDescTransposeA = 3, kOperationTranspose = 1, kPreferenceMaxWorkspaceBytes = 1;
+constexpr int kDescTransposeA = 3, kDescTransposeB = 4, kOperationNone = 0, kOperationTranspose = 1, kPreferenceMaxWorkspaceBytes = 1;
 
 struct Algorithm {
   uint64_t data[8];
@@ -113,11 +113,16 @@ std::unique_ptr<CublasLtProduct> CublasLtProduct::prepare(const Shape& s) {
   auto state = std::make_unique<State>();
   const int type = s.arithmetic == Arithmetic::kBFloat16 ? kReal16BF : kReal16F;
   // The library thinks in columns: yᵀ (channels, tokens) = W (inputs, channels)ᵀ . x (inputs, tokens).
+  const int w_operation = s.w_transposed ? kOperationNone : kOperationTranspose;
+  const int x_operation = s.x_transposed ? kOperationTranspose : kOperationNone;
+  const auto layout = [&](void** made, bool inputs_first, int other, int64_t stride) {
+    return l->layout_create(made, type, inputs_first ? s.inputs : other, inputs_first ? other : s.inputs, stride) == kSuccess;
+  };
   bool good = l->desc_create(&state->desc, kCompute32F, kReal32F) == kSuccess &&
-              l->desc_set(state->desc, kDescTransposeA, &kOperationTranspose, sizeof kOperationTranspose) == kSuccess &&
-              l->layout_create(&state->w, type, s.inputs, s.channels, s.w_stride) == kSuccess &&
-              l->layout_create(&state->x, type, s.inputs, s.tokens, s.x_stride) == kSuccess &&
-              l->layout_create(&state->y, type, s.channels, s.tokens, s.y_stride) == kSuccess;
+              l->desc_set(state->desc, kDescTransposeA, &w_operation, sizeof w_operation) == kSuccess &&
+              l->desc_set(state->desc, kDescTransposeB, &x_operation, sizeof x_operation) == kSuccess &&
+              layout(&state->w, !s.w_transposed, s.channels, s.w_stride) && layout(&state->x, !s.x_transposed, s.tokens, s.x_stride) &&
+              l->layout_create(&state->y, s.float32_sums ? kReal32F : type, s.channels, s.tokens, s.y_stride) == kSuccess;
   void* preference = nullptr;
   const size_t workspace = kWorkspaceBytes;
   good = good && l->preference_create(&preference) == kSuccess &&
@@ -130,10 +135,9 @@ std::unique_ptr<CublasLtProduct> CublasLtProduct::prepare(const Shape& s) {
 
 int CublasLtProduct::ways() const { return state_->count; }
 
-bool CublasLtProduct::run(int way, const void* x, const void* w, void* y, void* workspace, void* stream) const {
+bool CublasLtProduct::run(int way, const void* x, const void* w, void* y, void* workspace, void* stream, float scale, float sum_factor) const {
   const Library* const l = library();
-  const float one = 1.0f, zero = 0.0f;
-  return l->matmul(l->handle, state_->desc, &one, w, state_->w, x, state_->x, &zero, y, state_->y, y, state_->y, &state_->ways[way].algorithm,
+  return l->matmul(l->handle, state_->desc, &scale, w, state_->w, x, state_->x, &sum_factor, y, state_->y, y, state_->y, &state_->ways[way].algorithm,
                    workspace, kWorkspaceBytes, stream) == kSuccess;
 }
 

@@ -8,7 +8,8 @@
 
 namespace usmlite::cuda {
 
-/// y (tokens, channels) = x (tokens, inputs) Wᵀ of row-major matrices of one 16-bit float type, prepared for one shape.
+/// y (tokens, channels) = x (tokens, inputs) Wᵀ of row-major matrices of one 16-bit float type, prepared for one shape. Training
+/// also has x and W transposed, and sums that stay in float32.
 class CublasLtProduct {
  public:
   static constexpr size_t kWorkspaceBytes = 32 << 20;
@@ -17,6 +18,9 @@ class CublasLtProduct {
     Arithmetic arithmetic;  // kBFloat16 or kFloat16
     int tokens, inputs, channels;
     int64_t x_stride, w_stride, y_stride;  // elements
+    bool x_transposed = false;             // x is stored as (inputs, tokens)
+    bool w_transposed = false;             // W is stored as (inputs, channels)
+    bool float32_sums = false;             // y is float32
   };
 
   /// Null when the library is not there or knows no way.
@@ -27,8 +31,8 @@ class CublasLtProduct {
 
   /// Ways of computing it, the one that the library expects to be fastest first.
   int ways() const;
-  /// Whether the work was given to the stream.
-  bool run(int way, const void* x, const void* w, void* y, void* workspace, void* stream) const;
+  /// y = scale * product + sum_factor * y; whether the work was given to the stream.
+  bool run(int way, const void* x, const void* w, void* y, void* workspace, void* stream, float scale = 1.0f, float sum_factor = 0.0f) const;
 
  private:
   struct State;

@@ -61,6 +61,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_device_encoder(exports);
   define_device_elementwise(exports);
   define_device_gradients(exports);
+  define_device_training(exports);
   define_device_recording(env, exports);
   define_device_ctc(exports);
   define_device_features(exports);

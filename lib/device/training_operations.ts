@@ -1,0 +1,143 @@
+/**
+ * Products of a training step on the GPU and what follows them in linear layers, the optimizer, fake quantization and masks: pure
+ * functions, as those of gradient_operations.ts. Frames are bfloat16, parameters and their gradients float32. Functions throw UsmLiteError
+ * INVALID_ARGUMENT when shapes or types do not fit.
+ */
+import type { DropoutOptions } from "../ops/activation.js";
+import type { ScaleRule } from "../quant/scale_rule.js";
+import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
+import { gpuAddon } from "./gpu.js";
+
+type TrainedActivation = "none" | "relu" | "silu";
+type Finish = [bias: DeviceTensorHandle | undefined, activation: TrainedActivation, scale: number, probability: number, seed: number];
+type Quantized = [weight: DeviceTensorHandle, spec: string, mask: DeviceTensorHandle | undefined];
+
+interface TrainingBindings {
+  deviceTrainingProduct(a: DeviceTensorHandle, transposeA: boolean, b: DeviceTensorHandle, transposeB: boolean, scale: number): DeviceTensorHandle;
+  deviceTrainingProduct(
+    ...product: [...Parameters<(a: DeviceTensorHandle, transposeA: boolean, b: DeviceTensorHandle, transposeB: boolean, scale: number) => void>, sum: DeviceTensorHandle]
+  ): void;
+  deviceFinishLinear(sums: DeviceTensorHandle, ...rest: [...Finish, residual: DeviceTensorHandle | undefined, residualScale: number]): DeviceTensorHandle;
+  deviceLinearGradient(
+    gradient: DeviceTensorHandle,
+    ...rest: [...Finish, sums: DeviceTensorHandle | undefined, wantSum: boolean, wantBias: boolean]
+  ): [DeviceTensorHandle | undefined, DeviceTensorHandle | undefined];
+  deviceGroupScales(...words: [...Quantized, statistic: string, clip: number]): DeviceTensorHandle;
+  deviceFakeQuantize(...words: [...Quantized, scale: DeviceTensorHandle]): DeviceTensorHandle;
+  deviceFakeQuantizeBackward(
+    ...words: [...Quantized, scale: DeviceTensorHandle, gradient: DeviceTensorHandle, clipped: boolean, throughMask: boolean, throughScale: boolean]
+  ): [DeviceTensorHandle, DeviceTensorHandle];
+  deviceMagnitudeMask(weight: DeviceTensorHandle, n: number, m: number): DeviceTensorHandle;
+  deviceApplyMask(x: DeviceTensorHandle, mask: DeviceTensorHandle, pruned: number): DeviceTensorHandle;
+}
+
+const native = (): TrainingBindings => gpuAddon<TrainingBindings>();
+
+/** A matrix of a product, perhaps transposed. */
+export interface ProductOperand {
+  readonly matrix: DeviceTensor;
+  readonly transposed?: boolean;
+}
+
+/**
+ * `scale * op(a)·op(b)` (m, n) of matrices op(a) (m, k) and op(b) (k, n) of bfloat16; sums in float32, rounded once. By cuBLASLt where it is
+ * installed, otherwise by a kernel of this package, which takes transposed copies.
+ * @throws UsmLiteError UNSUPPORTED_SPEC on a GPU other than Hopper's without cuBLASLt
+ */
+export function deviceProduct(a: ProductOperand, b: ProductOperand, scale = 1): DeviceTensor {
+  return new DeviceTensor(native().deviceTrainingProduct(a.matrix.handle, a.transposed ?? false, b.matrix.handle, b.transposed ?? false, scale));
+}
+
+/** `sum += scale * op(a)·op(b)` for a float32 `sum` (m, n). Without cuBLASLt the product is rounded to bfloat16 before it is added. */
+export function deviceAddProduct(sum: DeviceTensor, a: ProductOperand, b: ProductOperand, scale = 1): void {
+  native().deviceTrainingProduct(a.matrix.handle, a.transposed ?? false, b.matrix.handle, b.transposed ?? false, scale, sum.handle);
+}
+
+/** What follows a product with a weight. */
+export interface LinearFinish {
+  /** float32 (columns) */
+  readonly bias?: DeviceTensor | undefined;
+  readonly activation: TrainedActivation;
+  readonly scale: number;
+  readonly dropout?: DropoutOptions | undefined;
+}
+
+const finishArguments = ({ bias, activation, scale, dropout }: LinearFinish): Finish => [
+  bias?.handle,
+  activation,
+  scale,
+  dropout?.probability ?? 0,
+  dropout?.seed ?? 0,
+];
+
+/**
+ * `residualScale * residual + scale * dropout(activation(sums + bias))`, with the mask that `linear` of the CPU has.
+ * @param sums (frames, columns)
+ */
+export function deviceFinishLinear(sums: DeviceTensor, layer: LinearFinish, residual?: DeviceTensor, residualScale = 1): DeviceTensor {
+  return new DeviceTensor(native().deviceFinishLinear(sums.handle, ...finishArguments(layer), residual?.handle, residualScale));
+}
+
+/**
+ * From the gradient of {@link deviceFinishLinear}'s result: that of `sums`, and that of the bias, float32 (columns).
+ * @param sums what the forward pass was given; needed with an activation only
+ */
+export function deviceLinearGradient(
+  gradient: DeviceTensor,
+  layer: LinearFinish,
+  { sums, wantSum, wantBias }: { sums?: DeviceTensor | undefined; wantSum: boolean; wantBias: boolean },
+): { sum: DeviceTensor | undefined; bias: DeviceTensor | undefined } {
+  const [sum, bias] = native().deviceLinearGradient(gradient.handle, ...finishArguments(layer), sums?.handle, wantSum, wantBias);
+  return { sum: sum && new DeviceTensor(sum), bias: bias && new DeviceTensor(bias) };
+}
+
+/** A float32 weight (out, in), what it is coded as, and the int8 mask of what is kept of it. */
+export interface DeviceQuantization {
+  readonly weight: DeviceTensor;
+  readonly spec: string;
+  readonly mask?: DeviceTensor | undefined;
+}
+
+const quantized = ({ weight, spec, mask }: DeviceQuantization): Quantized => [weight.handle, spec, mask?.handle];
+
+/**
+ * float32 (out, scales per row), as {@link groupScales}.
+ * @throws UsmLiteError UNSUPPORTED_SPEC for rules that measure anything but the largest weight, and formats with zero points
+ */
+export function deviceGroupScales(quantization: DeviceQuantization, { statistic = "format", clip = 1 }: Pick<ScaleRule, "statistic" | "clip"> = {}): DeviceTensor {
+  return new DeviceTensor(native().deviceGroupScales(...quantized(quantization), statistic, clip));
+}
+
+/** What {@link fakeQuantize} makes of the weight with these scales, to the bit. */
+export function deviceFakeQuantize(quantization: DeviceQuantization, scale: DeviceTensor): DeviceTensor {
+  return new DeviceTensor(native().deviceFakeQuantize(...quantized(quantization), scale.handle));
+}
+
+/** Which gradients pass; {@link FakeQuantizeOptions} explains them. */
+export interface DeviceQuantizationChoices {
+  readonly clipped: boolean;
+  readonly throughMask: boolean;
+  /** Adds what flows through scales of {@link deviceGroupScales}. */
+  readonly throughScale: boolean;
+}
+
+/** The gradient of the weight, and of the scales. */
+export function deviceFakeQuantizeBackward(
+  quantization: DeviceQuantization,
+  scale: DeviceTensor,
+  gradient: DeviceTensor,
+  { clipped, throughMask, throughScale }: DeviceQuantizationChoices,
+): { weight: DeviceTensor; scale: DeviceTensor } {
+  const handles = native().deviceFakeQuantizeBackward(...quantized(quantization), scale.handle, gradient.handle, clipped, throughMask, throughScale);
+  return { weight: new DeviceTensor(handles[0]), scale: new DeviceTensor(handles[1]) };
+}
+
+/** int8 (out, in): 1 for the `n` largest |w| of every `m` adjacent inputs, as {@link magnitudeMask}. */
+export function deviceMagnitudeMask(weight: DeviceTensor, n: number, m: number): DeviceTensor {
+  return new DeviceTensor(native().deviceMagnitudeMask(weight.handle, n, m));
+}
+
+/** `x` where the mask is set, `pruned * x` elsewhere; float32. */
+export function deviceApplyMask(x: DeviceTensor, mask: DeviceTensor, pruned: number): DeviceTensor {
+  return new DeviceTensor(native().deviceApplyMask(x.handle, mask.handle, pruned));
+}

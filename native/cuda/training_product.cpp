@@ -1,0 +1,99 @@
+#include "cuda/training_product.hpp"
+
+#include <limits>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <tuple>
+
+#include "core/error.hpp"
+#include "cuda/cast.hpp"
+#include "cuda/cublaslt.hpp"
+#include "cuda/dense_product.hpp"
+#include "cuda/elementwise.hpp"
+#include "cuda/runtime.hpp"
+#include "cuda/transpose.hpp"
+
+namespace usmlite::cuda {
+namespace {
+
+/// The library's plan for a shape, made once; null when it has none.
+const CublasLtProduct* plan_for(const CublasLtProduct::Shape& s) {
+  if (gpu_properties().emulated) return nullptr;
+  using Key = std::tuple<Arithmetic, int, int, int, int64_t, int64_t, int64_t, bool, bool, bool>;
+  static std::mutex mutex;
+  static auto* const plans = new std::map<Key, std::unique_ptr<CublasLtProduct>>;  // leaked: the driver may end before statics
+  const std::lock_guard lock(mutex);
+  const auto [entry, fresh] = plans->try_emplace({s.arithmetic, s.tokens, s.inputs, s.channels, s.x_stride, s.w_stride, s.y_stride,
+                                                  s.x_transposed, s.w_transposed, s.float32_sums});
+  if (fresh) entry->second = CublasLtProduct::prepare(s);
+  return entry->second.get();
+}
+
+void check(const ProductOperand& a, const ProductOperand& b) {
+  const auto invalid = [](const std::string& sentence) { throw Error(error_code::kInvalidArgument, "a product of a training step: " + sentence); };
+  const DeviceType type = a.matrix.type();
+  if ((type != DeviceType::kBFloat16 && type != DeviceType::kFloat16) || b.matrix.type() != type) {
+    invalid(std::string("both matrices must be bfloat16 or float16, not ") + name_of(type) + " and " + name_of(b.matrix.type()));
+  }
+  if (a.matrix.shape().size() != 2 || b.matrix.shape().size() != 2 || a.columns() != b.rows()) {
+    invalid("shapes " + shape_text(a.matrix.shape()) + (a.transposed ? " transposed" : "") + " and " + shape_text(b.matrix.shape()) +
+            (b.transposed ? " transposed" : "") + " do not multiply");
+  }
+  for (const int64_t extent : {a.rows(), a.columns(), b.columns()}) {
+    if (extent > std::numeric_limits<int>::max() / 2) invalid("matrices of more than 2^30 rows");
+  }
+}
+
+/// Whether cuBLASLt was given y = scale * product + sum_factor * y.
+bool by_library(const ProductOperand& a, const ProductOperand& b, float scale, float sum_factor, const DeviceTensor& y,
+                const std::shared_ptr<Stream>& stream) {
+  const Arithmetic arithmetic = a.matrix.type() == DeviceType::kBFloat16 ? Arithmetic::kBFloat16 : Arithmetic::kFloat16;
+  const CublasLtProduct* const plan = plan_for({arithmetic, static_cast<int>(a.rows()), static_cast<int>(a.columns()), static_cast<int>(b.columns()),
+                                                a.matrix.row_stride(), b.matrix.row_stride(), y.row_stride(), a.transposed, !b.transposed,
+                                                y.type() == DeviceType::kFloat32});
+  if (!plan) return false;
+  const DeviceMemory workspace(CublasLtProduct::kWorkspaceBytes, stream);
+  return plan->run(0, a.matrix.use_on<void>(stream), b.matrix.use_on<void>(stream), y.use_on<void>(stream), workspace.data(), stream->handle(),
+                   scale, sum_factor);
+}
+
+DeviceTensor transposed_copy(const DeviceTensor& x, const std::shared_ptr<Stream>& stream) {
+  DeviceTensor y(x.type(), {x.columns(), x.rows()}, stream);
+  transpose(x, y, stream);
+  return y;
+}
+
+/// By our own kernel, which multiplies rows with rows.
+DeviceTensor by_rows(const ProductOperand& a, const ProductOperand& b, const std::shared_ptr<Stream>& stream) {
+  const DeviceTensor rows = a.transposed ? transposed_copy(a.matrix, stream) : a.matrix;
+  return dense_product(rows, b.transposed ? b.matrix : transposed_copy(b.matrix, stream), stream);
+}
+
+}  // namespace
+
+DeviceTensor training_product(const ProductOperand& a, const ProductOperand& b, float scale, const std::shared_ptr<Stream>& stream) {
+  check(a, b);
+  DeviceTensor y(a.matrix.type(), {a.rows(), b.columns()}, stream);
+  if (a.rows() == 0 || b.columns() == 0 || by_library(a, b, scale, 0.0f, y, stream)) return y;
+  y = by_rows(a, b, stream);
+  if (scale != 1.0f) scaled_sum(y, scale, y, 0.0f, y, stream);
+  return y;
+}
+
+void add_training_product(const ProductOperand& a, const ProductOperand& b, float scale, const DeviceTensor& sum,
+                          const std::shared_ptr<Stream>& stream) {
+  check(a, b);
+  if (sum.type() != DeviceType::kFloat32 || sum.shape() != std::vector<int64_t>{a.rows(), b.columns()}) {
+    throw Error(error_code::kInvalidArgument, "a product of a training step: the sum must be float32 " +
+                                                  shape_text({a.rows(), b.columns()}) + ", not " + name_of(sum.type()) + " " + shape_text(sum.shape()));
+  }
+  if (a.columns() == 0 || a.rows() == 0 || b.columns() == 0 || by_library(a, b, scale, 1.0f, sum, stream)) return;
+  const DeviceTensor product = by_rows(a, b, stream);
+  DeviceTensor wide(DeviceType::kFloat32, product.shape(), stream);
+  cast(product, wide, stream);
+  scaled_sum(sum, 1.0f, wide, scale, sum, stream);
+}
+
+}  // namespace usmlite::cuda

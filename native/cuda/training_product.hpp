@@ -1,0 +1,25 @@
+// Matrix products of a training step: activations and weights of 16 bits, gradients of weights in float32.
+#pragma once
+#include "cuda/device_tensor.hpp"
+
+namespace usmlite::cuda {
+
+/// A matrix of a product, and whether its transpose is multiplied.
+struct ProductOperand {
+  const DeviceTensor& matrix;
+  bool transposed;
+
+  int64_t rows() const { return transposed ? matrix.columns() : matrix.rows(); }
+  int64_t columns() const { return transposed ? matrix.rows() : matrix.columns(); }
+};
+
+/// scale * op(a) op(b) (m, n) of matrices op(a) (m, k) and op(b) (k, n), both kBFloat16 or both kFloat16; sums in float32, rounded once.
+/// Throws INVALID_ARGUMENT when types or shapes do not fit, UNSUPPORTED_SPEC as dense_product does.
+DeviceTensor training_product(const ProductOperand& a, const ProductOperand& b, float scale, const std::shared_ptr<Stream>& stream);
+
+/// sum += scale * op(a) op(b) for float32 `sum` (m, n). With cuBLASLt nothing is rounded on the way; our own kernel, which takes
+/// transposed copies, rounds the product to 16 bits before it is added.
+void add_training_product(const ProductOperand& a, const ProductOperand& b, float scale, const DeviceTensor& sum,
+                          const std::shared_ptr<Stream>& stream);
+
+}  // namespace usmlite::cuda

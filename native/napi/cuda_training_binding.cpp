@@ -1,0 +1,261 @@
+// Training on the GPU: products, what follows them in linear layers, the optimizer, fake quantization and masks.
+#include "cuda/elementwise.hpp"
+#include "cuda/fake_quantize.hpp"
+#include "cuda/linear_finish.hpp"
+#include "cuda/optimizer.hpp"
+#include "cuda/training_product.hpp"
+#include "napi/arguments.hpp"
+#include "napi/cuda_handles.hpp"
+#include "napi/cuda_operands.hpp"
+#include "napi/groups.hpp"
+
+namespace usmlite::binding {
+namespace {
+
+using cuda::DeviceTensor;
+using cuda::DeviceType;
+
+// a, transposeA, b, transposeB, scale, sum?, stream?: the product, or nothing where it was added to `sum`
+Napi::Value training_product(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceTrainingProduct", 5);
+  const auto a = DeviceTensorObject::from(arguments, info[0], "a"), b = DeviceTensorObject::from(arguments, info[2], "b");
+  const cuda::ProductOperand left{*a, arguments.boolean(1, "transposeA")}, right{*b, arguments.boolean(3, "transposeB")};
+  const auto scale = static_cast<float>(arguments.number(4, "scale", -1e30, 1e30));
+  const auto stream = stream_argument(arguments, info, 6);
+  if (!arguments.has(5)) return wrap(info.Env(), cuda::training_product(left, right, scale, stream));
+  cuda::add_training_product(left, right, scale, *DeviceTensorObject::from(arguments, info[5], "sum"), stream);
+  return info.Env().Undefined();
+}
+
+// bias?, activation, scale, probability, seed
+cuda::LinearFinish linear_finish(const Arguments& arguments, Operands& operands, size_t first, int64_t columns) {
+  const std::string name = arguments.text(first + 1, "activation");
+  if (name != "none" && name != "silu" && name != "relu") arguments.fail("activation \"" + name + "\" is unknown in training; choose none, silu or relu");
+  return {operands.optional_weights(first, "bias", {columns}),
+          name == "silu" ? cuda::Activation::kSilu : name == "relu" ? cuda::Activation::kRelu : cuda::Activation::kNone,
+          static_cast<float>(arguments.number(first + 2, "scale", -1e30, 1e30)), arguments.dropout(first + 3)};
+}
+
+const DeviceTensor& frames(const Arguments& arguments, Operands& operands, size_t index, const char* name) {
+  const DeviceTensor& tensor = operands.floats(index, name);
+  if (tensor.type() != DeviceType::kBFloat16) arguments.fail(std::string(name) + " must be bfloat16 in training, not " + cuda::name_of(tensor.type()));
+  return tensor;
+}
+
+// deviceFinishLinear(sums, bias?, activation, scale, probability, seed, residual?, residualScale, stream?)
+Napi::Value finish_linear(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceFinishLinear", 8);
+  Operands operands(arguments, info);
+  const DeviceTensor& sums = frames(arguments, operands, 0, "sums");
+  const cuda::LinearFinish layer = linear_finish(arguments, operands, 1, sums.columns());
+  const DeviceTensor* residual = arguments.has(6) ? &operands.like(6, "residual", sums) : nullptr;
+  const auto residual_scale = static_cast<float>(arguments.number(7, "residualScale", -1e30, 1e30));
+  const auto stream = stream_argument(arguments, info, 8);
+  DeviceTensor y(sums.type(), sums.shape(), stream);
+  cuda::finish_linear(layer, sums, residual, residual_scale, y, stream);
+  return wrap(info.Env(), std::move(y));
+}
+
+// deviceLinearGradient(gradient, bias?, activation, scale, probability, seed, sums?, wantSum, wantBias, stream?): [sum?, bias?]
+Napi::Value linear_gradient(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceLinearGradient", 9);
+  Operands operands(arguments, info);
+  const DeviceTensor& gradient = frames(arguments, operands, 0, "gradient");
+  const cuda::LinearFinish layer = linear_finish(arguments, operands, 1, gradient.columns());
+  const DeviceTensor* sums = arguments.has(6) ? &operands.like(6, "sums", gradient) : nullptr;
+  if (layer.activation != cuda::Activation::kNone && !sums) arguments.fail("sums are needed for the slope of an activation");
+  const auto stream = stream_argument(arguments, info, 9);
+  DeviceTensor sum_gradient, bias_gradient;
+  const bool wants_sum = arguments.boolean(7, "wantSum"), wants_bias = arguments.boolean(8, "wantBias");
+  if (wants_sum) sum_gradient = DeviceTensor(gradient.type(), gradient.shape(), stream);
+  if (wants_bias) bias_gradient = DeviceTensor(DeviceType::kFloat32, {gradient.columns()}, stream);
+  cuda::linear_gradient(layer, gradient, sums, wants_sum ? &sum_gradient : nullptr, wants_bias ? &bias_gradient : nullptr, stream);
+  Napi::Array result = Napi::Array::New(info.Env(), 2);
+  if (wants_sum) result.Set(0u, wrap(info.Env(), std::move(sum_gradient)));
+  if (wants_bias) result.Set(1u, wrap(info.Env(), std::move(bias_gradient)));
+  return result;
+}
+
+/// float32 tensors, kept while the call lasts.
+std::vector<std::shared_ptr<DeviceTensor>> tensors(const Arguments& arguments, Napi::Value list, const std::string& name) {
+  if (!list.IsArray()) arguments.fail(name + " must be an array of tensors");
+  const auto array = list.As<Napi::Array>();
+  std::vector<std::shared_ptr<DeviceTensor>> result;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    result.push_back(DeviceTensorObject::from(arguments, array.Get(i), name + "[" + std::to_string(i) + "]"));
+    if (result.back()->type() != DeviceType::kFloat32) arguments.fail(name + "[" + std::to_string(i) + "] must be float32");
+  }
+  return result;
+}
+
+std::vector<std::shared_ptr<DeviceTensor>> tensors_like(const Arguments& arguments, Napi::Value list, const std::string& name,
+                                                        const std::vector<std::shared_ptr<DeviceTensor>>& like) {
+  auto result = tensors(arguments, list, name);
+  if (result.size() != like.size()) arguments.fail(name + " has " + std::to_string(result.size()) + " tensors but there are " + std::to_string(like.size()) + " parameters");
+  for (size_t i = 0; i < like.size(); ++i) {
+    if (result[i]->shape() != like[i]->shape()) {
+      arguments.fail(name + "[" + std::to_string(i) + "] has shape " + shape_text(result[i]->shape()) + " but its parameter has " + shape_text(like[i]->shape()));
+    }
+  }
+  return result;
+}
+
+std::vector<double> doubles(const Arguments& arguments, size_t index, const char* name, size_t count) {
+  const auto bytes = arguments.bytes(index, name);
+  if (bytes.size != count * sizeof(double)) arguments.fail(std::string(name) + " must be a Float64Array with one number per parameter");
+  const auto* values = reinterpret_cast<const double*>(bytes.data);
+  return {values, values + count};
+}
+
+// deviceAdamW(parameters, gradients, firstMoments, secondMoments, learningRates, weightDecays, beta1, beta2, epsilon, firstCorrection,
+//             secondCorrection, gradientScale)
+Napi::Value adamw(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceAdamW", 12);
+  const auto values = tensors(arguments, info[0], "parameters");
+  const auto gradients = tensors_like(arguments, info[1], "gradients", values), first = tensors_like(arguments, info[2], "firstMoments", values),
+             second = tensors_like(arguments, info[3], "secondMoments", values);
+  const auto rates = doubles(arguments, 4, "learningRates", values.size()), decays = doubles(arguments, 5, "weightDecays", values.size());
+  const auto scalar = [&](size_t index, const char* name, double low, double high) { return static_cast<float>(arguments.number(index, name, low, high)); };
+  const cpu::AdamWStep step{scalar(6, "beta1", 0, 1),           scalar(7, "beta2", 0, 1),
+                            scalar(8, "epsilon", 0, 1),         scalar(9, "firstCorrection", 1e-12, 1),
+                            scalar(10, "secondCorrection", 1e-12, 1), scalar(11, "gradientScale", 0, 1e30)};
+  std::vector<cuda::DeviceAdamWParameter> parameters;
+  for (size_t i = 0; i < values.size(); ++i) {
+    parameters.push_back({*values[i], *gradients[i], *first[i], *second[i], static_cast<float>(rates[i]), static_cast<float>(decays[i])});
+  }
+  cuda::adamw(parameters, step, cuda::default_stream());
+  return info.Env().Undefined();
+}
+
+// deviceSumOfSquares(tensors) -> number; waits
+Napi::Value sum_of_squares(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceSumOfSquares", 1);
+  const auto held = tensors(arguments, info[0], "tensors");
+  std::vector<const DeviceTensor*> list;
+  for (const auto& tensor : held) list.push_back(tensor.get());
+  return Napi::Number::New(info.Env(), cuda::sum_of_squares(list, cuda::default_stream()));
+}
+
+// deviceUpdateAverage(averages, parameters, decay)
+Napi::Value update_average(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceUpdateAverage", 3);
+  const auto averages = tensors(arguments, info[0], "averages"), values = tensors_like(arguments, info[1], "parameters", averages);
+  const auto decay = static_cast<float>(arguments.number(2, "decay", 0, 1));
+  for (size_t i = 0; i < values.size(); ++i) cuda::scaled_sum(*averages[i], decay, *values[i], 1.0f - decay, *averages[i], cuda::default_stream());
+  return info.Env().Undefined();
+}
+
+/// What is quantized: weight, spec, mask? at 0, 1, 2
+struct Quantized {
+  Quantized(const Arguments& arguments, const Napi::CallbackInfo& info, Operands& operands)
+      : weight(operands.any_floats(0, "weight")), spec(codec::parse_weight_spec(arguments.text(1, "spec"))) {
+    if (weight.type() != DeviceType::kFloat32 || weight.shape().size() != 2) arguments.fail("the weight must be a float32 matrix");
+    if (!spec.is_integer()) arguments.fail(codec::to_text(spec) + " has no scales");
+    if (spec.has_zero_points()) {
+      throw Error(error_code::kUnsupportedSpec, codec::to_text(spec) + " has zero points, with which the GPU does not train; use device \"cpu\"");
+    }
+    if (arguments.has(2)) mask = mask_argument(arguments, info, 2, weight);
+  }
+  static std::shared_ptr<DeviceTensor> mask_argument(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index, const DeviceTensor& like) {
+    auto mask = DeviceTensorObject::from(arguments, info[index], "mask");
+    if (mask->type() != DeviceType::kInt8 || mask->shape() != like.shape()) {
+      arguments.fail(std::string("the mask is ") + cuda::name_of(mask->type()) + " " + shape_text(mask->shape()) + "; it must be int8 " + shape_text(like.shape()));
+    }
+    return mask;
+  }
+  cuda::DeviceQuantization quantization() const { return {weight, mask.get(), spec}; }
+  std::vector<int64_t> scale_shape() const { return {weight.rows(), quantization().groups_per_row()}; }
+
+  const DeviceTensor& weight;
+  codec::WeightSpec spec;
+  std::shared_ptr<DeviceTensor> mask;
+};
+
+// deviceGroupScales(weight, spec, mask?, statistic, clip)
+Napi::Value group_scales(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceGroupScales", 5);
+  Operands operands(arguments, info);
+  const Quantized q(arguments, info, operands);
+  const std::string name = arguments.text(3, "statistic"), format = codec::format_text(q.spec);
+  const bool by_mean = name == "format" && (format == "ternary" || format == "int1");
+  if (by_mean || (name != "format" && name != "maximum" && name != "edge")) {
+    throw Error(error_code::kUnsupportedSpec, "the GPU finds scales by the largest weight, not the scale \"" + name + "\" of " + format + "; use device \"cpu\"");
+  }
+  const auto statistic = name == "edge" ? codec::ScaleStatistic::kEdge : codec::ScaleStatistic::kMaximum;
+  const auto stream = cuda::default_stream();
+  DeviceTensor scale(DeviceType::kFloat32, q.scale_shape(), stream);
+  cuda::group_scales(q.quantization(), statistic, static_cast<float>(arguments.number(4, "clip", 0.01, 100.0)), scale, stream);
+  return wrap(info.Env(), std::move(scale));
+}
+
+// deviceFakeQuantize(weight, spec, mask?, scale)
+Napi::Value fake_quantize(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceFakeQuantize", 4);
+  Operands operands(arguments, info);
+  const Quantized q(arguments, info, operands);
+  const auto stream = cuda::default_stream();
+  DeviceTensor output(DeviceType::kFloat32, q.weight.shape(), stream);
+  cuda::fake_quantize(q.quantization(), operands.weights(3, "scale", q.scale_shape()), output, stream);
+  return wrap(info.Env(), std::move(output));
+}
+
+// deviceFakeQuantizeBackward(weight, spec, mask?, scale, gradient, clipped, throughMask, throughScale): [weight, scale]
+Napi::Value fake_quantize_backward(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceFakeQuantizeBackward", 8);
+  Operands operands(arguments, info);
+  const Quantized q(arguments, info, operands);
+  const DeviceTensor& scale = operands.weights(3, "scale", q.scale_shape());
+  const DeviceTensor& gradient = operands.like(4, "gradient", q.weight);
+  const cuda::DeviceGradientChoices choices{arguments.boolean(5, "clipped"), arguments.boolean(6, "throughMask"), arguments.boolean(7, "throughScale")};
+  const auto stream = cuda::default_stream();
+  DeviceTensor weight_gradient(DeviceType::kFloat32, q.weight.shape(), stream), scale_gradient(DeviceType::kFloat32, q.scale_shape(), stream);
+  cuda::fake_quantize_backward(q.quantization(), scale, gradient, choices, weight_gradient, scale_gradient, stream);
+  Napi::Array result = Napi::Array::New(info.Env(), 2);
+  result.Set(0u, wrap(info.Env(), std::move(weight_gradient)));
+  result.Set(1u, wrap(info.Env(), std::move(scale_gradient)));
+  return result;
+}
+
+// deviceMagnitudeMask(weight, n, m): int8
+Napi::Value magnitude_mask(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceMagnitudeMask", 3);
+  Operands operands(arguments, info);
+  const DeviceTensor& weight = operands.any_floats(0, "weight");
+  if (weight.type() != DeviceType::kFloat32 || weight.shape().size() != 2) arguments.fail("the weight must be a float32 matrix");
+  const int64_t of = arguments.integer(2, "m", 2, 16), kept = arguments.integer(1, "n", 1, of - 1);
+  const auto stream = cuda::default_stream();
+  DeviceTensor mask(DeviceType::kInt8, weight.shape(), stream);
+  cuda::magnitude_mask(weight, static_cast<int>(kept), static_cast<int>(of), mask, stream);
+  return wrap(info.Env(), std::move(mask));
+}
+
+// deviceApplyMask(x, mask, pruned)
+Napi::Value apply_mask(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceApplyMask", 3);
+  Operands operands(arguments, info);
+  const DeviceTensor& x = operands.any_floats(0, "x");
+  if (x.type() != DeviceType::kFloat32) arguments.fail(std::string("x is ") + cuda::name_of(x.type()) + "; it must be float32");
+  const auto mask = Quantized::mask_argument(arguments, info, 1, x);
+  const auto stream = cuda::default_stream();
+  DeviceTensor y(DeviceType::kFloat32, x.shape(), stream);
+  cuda::apply_mask(x, *mask, static_cast<float>(arguments.number(2, "pruned", 0.0, 1.0)), y, stream);
+  return wrap(info.Env(), std::move(y));
+}
+
+}  // namespace
+
+void define_device_training(Napi::Object exports) {
+  define<training_product>(exports, "deviceTrainingProduct");
+  define<finish_linear>(exports, "deviceFinishLinear");
+  define<linear_gradient>(exports, "deviceLinearGradient");
+  define<adamw>(exports, "deviceAdamW");
+  define<sum_of_squares>(exports, "deviceSumOfSquares");
+  define<update_average>(exports, "deviceUpdateAverage");
+  define<group_scales>(exports, "deviceGroupScales");
+  define<fake_quantize>(exports, "deviceFakeQuantize");
+  define<fake_quantize_backward>(exports, "deviceFakeQuantizeBackward");
+  define<magnitude_mask>(exports, "deviceMagnitudeMask");
+  define<apply_mask>(exports, "deviceApplyMask");
+}
+
+}  // namespace usmlite::binding

@@ -1,0 +1,152 @@
+import { assertClose } from "./gpu.js";
+import test from "ava";
+import { AdamW, DeviceTensor, fakeQuantize, linear, magnitudeMask, Tape, Tensor, tidy } from "../lib/index.js";
+import { prune } from "../lib/sparse/prune.js";
+import { deviceAddProduct, deviceProduct } from "../lib/device/training_operations.js";
+import type { LinearOptions } from "../lib/ops/linear.js";
+import { randomTensor, randomValues } from "./gradient.js";
+
+/** Values that bfloat16 holds, so that both devices compute with the same. */
+const rounded = (shape: readonly number[], seed: number): Tensor => DeviceTensor.from(randomTensor(shape, seed)).toTensor();
+
+/** The same tensors on either device; frames are bfloat16 on the GPU, the others float32. */
+function onBoth<Names extends string>(tensors: Record<Names, Tensor>, frames: readonly Names[]): { cpu: Record<Names, Tensor>; gpu: Record<Names, Tensor> } {
+  const entries = Object.entries<Tensor>(tensors) as [Names, Tensor][];
+  const gpu = entries.map(([name, tensor]) => [name, DeviceTensor.from(tensor, frames.includes(name) ? "bfloat16" : "float32")] as const);
+  for (const [, tensor] of [...entries, ...gpu]) tensor.requiresGrad = true;
+  return { cpu: tensors, gpu: Object.fromEntries(gpu) as unknown as Record<Names, Tensor> };
+}
+
+/** Output, then the gradients of all `inputs`, for a given gradient of the output. */
+function outcome(inputs: Record<string, Tensor>, seed: Tensor, forward: () => Tensor): Record<string, Float32Array> {
+  using tape = new Tape();
+  const output = tape.record(forward);
+  tape.backward(output, seed.clone()); // the tape releases it
+  const gradients = Object.entries(inputs).map(([name, tensor]) => [name, (tape.gradientOf(tensor) as Tensor).toArray()] as const);
+  return { output: output.toArray(), ...Object.fromEntries(gradients) };
+}
+
+test("products of transposed matrices, alone and added up", (t) => {
+  for (const [m, k, n] of [[5, 16, 24], [70, 33, 9]] as const) {
+    const [a, b] = [rounded([m, k], 1), rounded([k, n], 2)];
+    const transposed = (x: Tensor): Tensor => {
+      const [rows, columns] = x.shape as [number, number];
+      const values = x.toArray();
+      return Tensor.from(Float32Array.from({ length: rows * columns }, (_, i) => values[(i % rows) * columns + Math.floor(i / rows)] as number), [columns, rows]);
+    };
+    const values = [a.toArray(), b.toArray()] as const;
+    const expected = Float32Array.from({ length: m * n }, (_, i) => {
+      let sum = 0;
+      for (let j = 0; j < k; j++) sum += (values[0][Math.floor(i / n) * k + j] as number) * (values[1][j * n + (i % n)] as number);
+      return sum;
+    });
+    for (const [ta, tb] of [[false, false], [true, false], [false, true], [true, true]] as const) {
+      const left = { matrix: DeviceTensor.from(ta ? transposed(a) : a), transposed: ta };
+      const right = { matrix: DeviceTensor.from(tb ? transposed(b) : b), transposed: tb };
+      assertClose(t, deviceProduct(left, right, 0.5).toArray(), expected.map((v) => 0.5 * v), 2 ** -7, `${m} x ${k} x ${n}, ${ta}, ${tb}`);
+      const sum = DeviceTensor.from(Tensor.from(new Float32Array(m * n).fill(1), [m, n]), "float32");
+      deviceAddProduct(sum, left, right);
+      assertClose(t, sum.toArray(), expected.map((v) => 1 + v), 2 ** -7, `sum, ${ta}, ${tb}`);
+    }
+  }
+});
+
+test("a linear layer and its gradients are those of the CPU", (t) => {
+  const cases: LinearOptions[] = [
+    {},
+    { activation: "silu", dropout: { probability: 0.25, seed: 77 } },
+    { activation: "relu", scale: 0.5, residualScale: 1.5 },
+    { scale: 2, dropout: { probability: 0.1, seed: 3 } },
+  ];
+  cases.forEach((options, index) => {
+    for (const [frames, inputs, outputs] of [[9, 16, 24], [133, 40, 30]] as const) {
+      tidy(() => {
+        const tensors = {
+          x: rounded([frames, inputs], 1),
+          weight: rounded([outputs, inputs], 2),
+          // Not before relu, whose slope jumps: where a bias nearly cancels a sum, rounding the sum decides on which side it falls.
+          ...(options.activation !== "relu" && index > 0 && { bias: randomTensor([outputs], 3) }),
+          ...(index === 2 && { residual: rounded([frames, outputs], 4) }),
+        } as Record<string, Tensor>;
+        const both = onBoth(tensors, ["x", "residual"]);
+        const seed = rounded([frames, outputs], 5);
+        const run = (inputs: Record<string, Tensor>, gradient: Tensor): Record<string, Float32Array> =>
+          outcome(inputs, gradient, () => linear(inputs["x"] as Tensor, inputs["weight"] as Tensor, { ...options, bias: inputs["bias"], residual: inputs["residual"] }));
+        const expected = run(both.cpu, seed);
+        const found = run(both.gpu, DeviceTensor.from(seed));
+        for (const [name, values] of Object.entries(expected)) assertClose(t, found[name] as Float32Array, values, 1.5e-2, `case ${index}, ${frames} frames, ${name}`);
+      });
+    }
+  });
+});
+
+test("gradients of a weight that is used twice are added up", (t) => {
+  const both = onBoth<"x" | "weight">({ x: rounded([6, 16], 1), weight: rounded([16, 16], 2) }, ["x"]);
+  const run = ({ x, weight }: typeof both.cpu, seed: Tensor): Record<string, Float32Array> =>
+    outcome({ x, weight }, seed, () => linear(linear(x, weight, { activation: "silu" }), weight, { residual: x }));
+  const seed = rounded([6, 16], 3);
+  const [expected, found] = [run(both.cpu, seed), run(both.gpu, DeviceTensor.from(seed))];
+  for (const name of ["output", "x", "weight"]) assertClose(t, found[name] as Float32Array, expected[name] as Float32Array, 2e-2, name);
+});
+
+test("masks and fake quantization are those of the CPU, to the bit", (t) => {
+  for (const spec of ["int4", "int8/g32", "midrise2", "nf4/g32", "int4+2:4", "int2/g32+1:4"]) {
+    const weight = randomTensor([5, 72], 11);
+    const onGpu = DeviceTensor.from(weight, "float32");
+    for (const statistic of ["maximum", "edge"] as const) {
+      const options = { rule: { statistic, clip: 0.9 }, clipGradient: spec === "int4", throughMask: spec === "int2/g32+1:4" };
+      const gradient = randomTensor([5, 72], 12);
+      for (const tensor of [weight, onGpu]) tensor.requiresGrad = true;
+      const expected = outcome({ weight }, gradient, () => fakeQuantize(weight, spec, options));
+      const found = outcome({ weight: onGpu }, DeviceTensor.from(gradient, "float32"), () => fakeQuantize(onGpu, spec, options));
+      t.deepEqual(found["output"], expected["output"], `${spec} ${statistic}`);
+      assertClose(t, found["weight"] as Float32Array, expected["weight"] as Float32Array, 1e-5, `gradient of ${spec} ${statistic}`);
+    }
+  }
+  const weight = randomTensor([3, 50], 4);
+  const onGpu = DeviceTensor.from(weight, "float32");
+  const [mask, gpuMask] = [magnitudeMask(weight, 2, 4), magnitudeMask(onGpu, 2, 4)];
+  t.deepEqual([...gpuMask.toArray()], [...mask.toArray()]);
+  const choices = { remainder: 0.25, straightThrough: true, decay: 0.1 };
+  for (const tensor of [weight, onGpu]) tensor.requiresGrad = true;
+  const gradient = randomTensor([3, 50], 5);
+  const expected = outcome({ weight }, gradient, () => prune(weight, mask, choices));
+  const found = outcome({ weight: onGpu }, DeviceTensor.from(gradient, "float32"), () => prune(onGpu, gpuMask, choices));
+  t.deepEqual(found["output"], expected["output"]);
+  assertClose(t, found["weight"] as Float32Array, expected["weight"] as Float32Array, 1e-6, "gradient of pruning");
+});
+
+test("AdamW takes the steps of the CPU, and none where a gradient is not finite", (t) => {
+  const shapes = { matrix: [7, 30], vector: [5] };
+  const parameters = (upload: (x: Tensor) => Tensor): Map<string, Tensor> => new Map(Object.entries(shapes).map(([name, shape], i) => [name, upload(randomTensor(shape, i))]));
+  const cpu = parameters((x) => x);
+  const gpu = parameters((x) => DeviceTensor.from(x, "float32"));
+  const run = (map: Map<string, Tensor>, upload: (x: Tensor) => Tensor): number[] => {
+    const optimizer = new AdamW(map, { weightDecay: 0.1 });
+    const norms = [1, 2, NaN].map((factor, step) => {
+      const gradients = new Map([...map.values()].map((tensor, i) => [tensor, upload(Tensor.from(randomValues(tensor.size, 10 * step + i).map((v) => factor * v), tensor.shape))]));
+      return optimizer.step((parameter) => gradients.get(parameter), 0.01, { maximumNorm: 3, gradientScale: 0.5 });
+    });
+    t.is(optimizer.steps, 2);
+    optimizer.dispose();
+    return norms;
+  };
+  const expected = run(cpu, (x) => x);
+  const found = run(gpu, (x) => DeviceTensor.from(x, "float32"));
+  found.slice(0, 2).forEach((norm, i) => t.true(Math.abs(norm / (expected[i] as number) - 1) < 1e-6));
+  t.true(Number.isNaN(found[2]));
+  for (const name of Object.keys(shapes)) assertClose(t, (gpu.get(name) as Tensor).toArray(), (cpu.get(name) as Tensor).toArray(), 1e-6, name);
+});
+
+test("what the GPU cannot train is refused", (t) => {
+  const weight = DeviceTensor.zeros([8, 16], "float32");
+  const x = DeviceTensor.zeros([2, 16]);
+  t.throws(() => fakeQuantize(weight, "uint4"), { code: "UNSUPPORTED_SPEC", message: /zero points/ });
+  t.throws(() => fakeQuantize(weight, "ternary"), { code: "UNSUPPORTED_SPEC", message: /largest weight/ });
+  t.throws(() => fakeQuantize(weight, "int4", { rounding: "stochastic" }), { code: "UNSUPPORTED_SPEC", message: /stochastic/ });
+  t.throws(() => fakeQuantize(weight, "int4", { mask: Tensor.zeros([8, 16], "uint8") }), { code: "INVALID_ARGUMENT", message: /mask is on the CPU/ });
+  t.throws(() => fakeQuantize(weight, "int4", { mask: DeviceTensor.zeros([8, 8], "int8") }), { code: "INVALID_ARGUMENT", message: /int8 \(8, 16\)/ });
+  t.throws(() => linear(x, weight, { bias: Tensor.zeros([8]) }), { code: "INVALID_ARGUMENT", message: /bias is on the CPU/ });
+  t.throws(() => linear(x, DeviceTensor.zeros([8, 24], "float32")), { code: "INVALID_ARGUMENT", message: /do not multiply/ });
+  t.throws(() => new AdamW(new Map<string, Tensor>([["a", weight], ["b", Tensor.zeros([2])]])), { code: "INVALID_ARGUMENT", message: /in one place/ });
+});
