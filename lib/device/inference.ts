@@ -48,7 +48,7 @@ export const layerNormOnGpu = (x: DeviceTensor, weight: Tensor, bias: Tensor | u
   deviceLayerNorm(x, vectorOnGpu(weight), { bias: bias && vectorOnGpu(bias), epsilon });
 
 /** Where sequences lie after a convolution: worked out on the GPU, where those before it are. */
-function shortenedOnGpu(offsets: SequenceOffsets, outputs: SequenceOffsets, shape: { kernel: number; stride: number; padding: number }): DeviceSequences {
+export function shortenedOnGpu(offsets: SequenceOffsets, outputs: SequenceOffsets, shape: { kernel: number; stride: number; padding: number }): DeviceSequences {
   const shortened = sequencesOnGpu(offsets).shorten(outputs, shape);
   placeSequences(outputs, shortened);
   return shortened;

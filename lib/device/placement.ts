@@ -64,7 +64,7 @@ export const biasOnGpu = (bias: Tensor | undefined, weight: DeviceWeight): Devic
 
 /** The float32 weights of a norm or a depthwise convolution on the GPU: a vector, or a matrix with all axes after the first in one. */
 export const vectorOnGpu = (values: Tensor): DeviceTensor =>
-  once(vectors.float32, values, () => {
+  values instanceof DeviceTensor ? values : once(vectors.float32, values, () => {
     const [first = 0, ...others] = values.shape;
     using matrix = values.reshape(others.length ? [first, others.reduce((product, extent) => product * extent, 1)] : [first]);
     return keep(DeviceTensor.from(matrix, "float32"));

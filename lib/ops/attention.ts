@@ -1,10 +1,11 @@
 /** Softmax attention within each sequence of a packed batch. */
 import { DeviceTensor } from "../device/device_tensor.js";
-import { attentionOnGpu } from "../device/inference.js";
+import { attentionOnGpu, onGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import type { DropoutOptions } from "./activation.js";
+import { trainedAttention } from "./device_attention.js";
 import { accumulateAll } from "./gradients.js";
 import { isRecording, recordStep } from "./tape.js";
 
@@ -61,6 +62,9 @@ export function attention(
   offsets: SequenceOffsets,
   { heads, keyValueHeads = heads, ropeTheta, scale, dropout }: AttentionOptions,
 ): Tensor {
+  if (query instanceof DeviceTensor && (dropout || isRecording([query, key, value]))) {
+    return trainedAttention(query, onGpu(key, "key"), onGpu(value, "value"), offsets, { heads, keyValueHeads, ...(ropeTheta !== undefined && { ropeTheta }), ...(scale !== undefined && { scale }), dropout });
+  }
   if (query instanceof DeviceTensor) return attentionOnGpu(query, key, value, offsets, { heads, keyValueHeads, ropeTheta, scale });
   const recording = isRecording([query, key, value]);
   const operands: Operands = [

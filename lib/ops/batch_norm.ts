@@ -1,7 +1,11 @@
 /** Batch normalisation of packed sequences, and its disappearance into the convolution before it. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { deviceBatchNorm, deviceBatchNormBackward } from "../device/gradient_operations.js";
+import { onGpu } from "../device/inference.js";
+import { vectorOnGpu } from "../device/placement.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
-import { accumulateAll } from "./gradients.js";
+import { accumulateAll, accumulateParts } from "./gradients.js";
 import { recordStep } from "./tape.js";
 
 interface BatchNormBindings {
@@ -56,6 +60,7 @@ export interface BatchNormOptions {
 export function batchNorm(x: Tensor, weight: Tensor, bias: Tensor, options: BatchNormOptions): Tensor {
   const { epsilon, activation = "none", training, runningMean, runningVariance, momentum } = options;
   const fused = activation === "silu";
+  if (x instanceof DeviceTensor) return batchNormOnGpu(x, weight, bias, options);
   const handles = native.batchNorm(
     x.handle, weight.handle, bias.handle, epsilon, fused, training, momentum, runningMean.handle, runningVariance.handle,
   );
@@ -65,6 +70,24 @@ export function batchNorm(x: Tensor, weight: Tensor, bias: Tensor, options: Batc
       x.handle, weight.handle, bias.handle, mean.handle, reciprocalDeviation.handle, gradient.handle, fused, training,
     );
     accumulateAll(tape, [x, weight, bias], gradients);
+  });
+}
+
+function batchNormOnGpu(x: DeviceTensor, weight: Tensor, bias: Tensor, options: BatchNormOptions): Tensor {
+  const { epsilon, activation = "none", training, momentum } = options;
+  const silu = activation === "silu";
+  const [scale, shift] = [vectorOnGpu(weight), vectorOnGpu(bias)];
+  const { y, mean, reciprocalDeviation } = deviceBatchNorm(x, scale, shift, {
+    epsilon,
+    silu,
+    training,
+    momentum,
+    runningMean: onGpu(options.runningMean, "runningMean"),
+    runningVariance: onGpu(options.runningVariance, "runningVariance"),
+  });
+  return recordStep(y, [x, weight, bias], (gradient, tape) => {
+    const gradients = deviceBatchNormBackward(x, scale, shift, mean, reciprocalDeviation, onGpu(gradient, "gradient"), { silu, training });
+    accumulateParts(tape, { x, weight, bias }, gradients);
   });
 }
 

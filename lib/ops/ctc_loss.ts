@@ -1,8 +1,10 @@
 /** Connectionist temporal classification (Graves et al., ICML 2006). */
+import { DeviceTensor } from "../device/device_tensor.js";
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { ctcLossOnGpu } from "./device_ctc_loss.js";
 import { activeTape, recordStep } from "./tape.js";
 
 interface CtcLossBindings {
@@ -61,6 +63,7 @@ export function ctcLoss(
       `ctcLoss: there are ${offsets.lengths.length} sequences of logits but ${targets.length} targets`,
     );
   }
+  if (logits instanceof DeviceTensor) return ctcLossOnGpu(logits, offsets, targets, options);
   const targetOffsets = new SequenceOffsets(targets.map((labels) => labels.length));
   const labels = Tensor.from(Int32Array.from(targets.flat()));
   const [lossHandle, gradientHandle] = native.ctcLoss(

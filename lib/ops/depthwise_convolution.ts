@@ -1,11 +1,13 @@
 /** Depthwise convolution over time. */
 import { DeviceTensor } from "../device/device_tensor.js";
-import { depthwiseConvolutionOnGpu } from "../device/inference.js";
+import { deviceDepthwiseConvolutionBackward } from "../device/gradient_operations.js";
+import { depthwiseConvolutionOnGpu, onGpu } from "../device/inference.js";
+import { sequencesOnGpu, vectorOnGpu } from "../device/placement.js";
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { silu } from "./activation.js";
-import { accumulateAll, wants } from "./gradients.js";
+import { accumulateAll, accumulateParts, wants } from "./gradients.js";
 import { isRecording, recordStep } from "./tape.js";
 
 interface DepthwiseBindings {
@@ -54,15 +56,19 @@ export function depthwiseConvolution(
   { bias, activation = "none", leftPadding }: DepthwiseConvolutionOptions = {},
 ): Tensor {
   const left = leftPadding ?? Math.floor((weight.dim(-1) - 1) / 2);
-  if (x instanceof DeviceTensor) {
-    return depthwiseConvolutionOnGpu(x, weight, offsets, { bias, leftPadding: left, silu: activation === "silu" });
-  }
   // While recording the activation is a step of its own: its gradient needs the values before it.
   const recording = isRecording([x, weight, bias]);
   if (recording && activation === "silu") {
     return silu(depthwiseConvolution(x, weight, offsets, { bias, ...(leftPadding !== undefined && { leftPadding }) }));
   }
   const fused = activation === "silu";
+  if (x instanceof DeviceTensor) {
+    return recordStep(depthwiseConvolutionOnGpu(x, weight, offsets, { bias, leftPadding: left, silu: fused }), [x, weight, bias], (gradient, tape) => {
+      const wanted = { leftPadding: left, wantsX: wants(x), wantsWeight: wants(weight), wantsBias: wants(bias) };
+      const gradients = deviceDepthwiseConvolutionBackward(x, vectorOnGpu(weight), sequencesOnGpu(offsets), onGpu(gradient, "gradient"), wanted);
+      accumulateParts(tape, { x, weight, bias }, gradients);
+    });
+  }
   const y = new Tensor(
     native.depthwiseConvolution(x.handle, weight.handle, offsets.tensor.handle, left, bias?.handle, fused),
   );

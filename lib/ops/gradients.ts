@@ -16,5 +16,17 @@ export function accumulateAll(
   });
 }
 
+/** The same of a layer on the GPU, whose gradients have names. */
+export function accumulateParts<Name extends string>(
+  tape: Tape,
+  inputs: Readonly<Record<Name, Tensor | undefined>>,
+  gradients: { readonly [Key in Name]?: Tensor | undefined },
+): void {
+  for (const name of Object.keys(inputs) as Name[]) {
+    const [input, gradient] = [inputs[name], gradients[name]];
+    if (input && gradient) tape.accumulate(input, gradient);
+  }
+}
+
 /** Whether a backward pass needs to compute the gradient of this input. */
 export const wants = (input: Tensor | undefined): boolean => input?.requiresGrad ?? false;

@@ -1,9 +1,11 @@
 /** Layer normalisation, alone and fused with the residual sum before it. */
 import { DeviceTensor } from "../device/device_tensor.js";
-import { layerNormOnGpu } from "../device/inference.js";
+import { deviceLayerNormBackward } from "../device/gradient_operations.js";
+import { layerNormOnGpu, onGpu } from "../device/inference.js";
+import { vectorOnGpu } from "../device/placement.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
-import { accumulateAll, wants } from "./gradients.js";
+import { accumulateAll, accumulateParts, wants } from "./gradients.js";
 import { recordStep, recordStepOf } from "./tape.js";
 
 interface LayerNormBindings {
@@ -49,7 +51,12 @@ export interface LayerNormOptions {
  * @returns (frames, hidden)
  */
 export function layerNorm(x: Tensor, weight: Tensor, { bias, epsilon }: LayerNormOptions): Tensor {
-  if (x instanceof DeviceTensor) return layerNormOnGpu(x, weight, bias, epsilon);
+  if (x instanceof DeviceTensor) {
+    return recordStep(layerNormOnGpu(x, weight, bias, epsilon), [x, weight, bias], (gradient, tape) => {
+      const wanted = { epsilon, wantsX: wants(x), wantsWeight: wants(weight), wantsBias: wants(bias) };
+      accumulateParts(tape, { x, weight, bias }, deviceLayerNormBackward(x, vectorOnGpu(weight), onGpu(gradient, "gradient"), wanted));
+    });
+  }
   const normalized = new Tensor(native.layerNorm(x.handle, weight.handle, bias?.handle, epsilon));
   return recordStep(normalized, [x, weight, bias], (gradient, tape) => {
     const gradients = native.layerNormBackward(

@@ -1,11 +1,15 @@
 /** The strided convolution that shortens a sequence of frames before the encoder. */
 import { DeviceTensor } from "../device/device_tensor.js";
 import type { DeviceWeight } from "../device/device_weight.js";
-import { subsamplingConvolutionOnGpu } from "../device/inference.js";
+import { deviceGatherWindows } from "../device/encoder_operations.js";
+import { deviceGatherWindowsBackward } from "../device/gradient_operations.js";
+import { onGpu, shortenedOnGpu, subsamplingConvolutionOnGpu } from "../device/inference.js";
+import { sequencesOnGpu } from "../device/placement.js";
 import { addon } from "../native/addon.js";
 import type { PackedMatrix, PackedMatrixHandle } from "../quant/packed_matrix.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { linear } from "./linear.js";
 import { linearGradient } from "./linear_gradient.js";
 import { checkOnCpu } from "./packed_linear.js";
 import { recordStep } from "./tape.js";
@@ -67,7 +71,7 @@ const subsampledOffsets = (offsets: SequenceOffsets, kernel: number, stride: num
  * Valid (unpadded) convolution along the frames of every sequence of a packed batch.
  *
  * @param x (frames, in)
- * @param weight (out, in, kernel), as Conv1d of PyTorch stores it
+ * @param weight (out, in, kernel), as Conv1d of PyTorch stores it; on the GPU (out, kernel * in)
  * @param bias (out)
  * @returns `output` (output frames, out) and where its sequences begin
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
@@ -80,8 +84,12 @@ export function subsamplingConvolution(
   options: SubsamplingConvolutionOptions,
 ): { output: Tensor; offsets: SequenceOffsets } {
   const { stride, activation = "none" } = options;
-  const kernel = weight.dim(-1);
+  const kernel = weight instanceof DeviceTensor ? Math.floor(weight.dim(1) / x.dim(1)) : weight.dim(-1);
   const outputOffsets = subsampledOffsets(offsets, kernel, stride);
+  if (x instanceof DeviceTensor && weight instanceof DeviceTensor) {
+    const windows = windowsOnGpu(x, offsets, outputOffsets, { kernel, stride });
+    return { output: linear(windows, weight, { bias, activation }), offsets: outputOffsets };
+  }
   if (x instanceof DeviceTensor) {
     const output = subsamplingConvolutionOnGpu(x, weight, bias, offsets, outputOffsets, { kernel, stride, activation });
     return { output, offsets: outputOffsets };
@@ -117,6 +125,15 @@ export function subsamplingConvolution(
     }
   });
   return { output, offsets: outputOffsets };
+}
+
+/** The windows of frames that a weight multiplies, (output frames, kernel * in); differentiable. */
+function windowsOnGpu(x: DeviceTensor, offsets: SequenceOffsets, outputOffsets: SequenceOffsets, { kernel, stride }: { kernel: number; stride: number }): Tensor {
+  const outputs = shortenedOnGpu(offsets, outputOffsets, { kernel, stride, padding: 0 });
+  const sequences = sequencesOnGpu(offsets);
+  return recordStep(deviceGatherWindows(x, sequences, { kernel, stride, outputs }), [x], (gradient, tape) => {
+    tape.accumulate(x, deviceGatherWindowsBackward(onGpu(gradient, "gradient"), sequences, { kernel, stride, outputs }));
+  });
 }
 
 /**

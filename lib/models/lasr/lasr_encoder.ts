@@ -80,7 +80,8 @@ export class LasrEncoder {
     context: ForwardContext,
     inspectLayer?: (hidden: Tensor, layer: number) => void,
   ): { hidden: Tensor; offsets: SequenceOffsets } {
-    if (features instanceof DeviceTensor && !inspectLayer && !activeAdapters()) return this.passes.run(features, offsets);
+    const isTrained = this.outputNorm instanceof DeviceTensor;
+    if (features instanceof DeviceTensor && !isTrained && !inspectLayer && !activeAdapters()) return this.passes.run(features, offsets);
     return this.compute(features, offsets, context, inspectLayer);
   }
 
