@@ -161,6 +161,18 @@ function tuneDense([outputs, inputs]: [number, number], tokenNumbers: readonly n
   trimGpuMemory();
 }
 
+/** What cannot be measured is left to the models. */
+function tuneDenseOf(of: readonly [number, number][]): void {
+  for (const layer of of) {
+    if (isOver()) return;
+    try {
+      tuneDense(layer, measuredTokens);
+    } catch (error) {
+      console.error(`dense ${layer.join("x")}: ${(error as Error).message}`);
+    }
+  }
+}
+
 function tuneAll(of: readonly [number, number][], by: typeof kinds): void {
   for (const layer of of) {
     for (const kind of by) {
@@ -178,9 +190,10 @@ if (gpu.emulated) {
   tuneAll(benchmarked, sparse);
   tuneAll(large, kinds.filter(([spec]) => spec.startsWith("int4")));
   tuneAll(benchmarked, dense.slice(0, 3));
-  for (const layer of benchmarked) if (!isOver()) tuneDense(layer, measuredTokens);
+  write();
+  tuneDenseOf(benchmarked);
   tuneAll(layers, kinds);
-  for (const layer of layers) if (!isOver()) tuneDense(layer, measuredTokens);
+  tuneDenseOf(layers);
 }
 write();
 console.log(`${rows.length} rows in ${((performance.now() - begin) / 1000).toFixed(1)} s`);
