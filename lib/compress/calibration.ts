@@ -66,17 +66,28 @@ export async function compressWithSpeech(setup: CalibrationSetup, choice: Calibr
   for (const { name, change } of later) state.update(name, change);
 }
 
-/**
- * The moments of the inputs of `layers` over all batches. Layers compute with their compressed weights, as far as they have
- * been compressed; those `waiting` for it with what they have, pruned where there is a mask.
- */
+/** The moments of the inputs of `layers` over all batches, as {@link forwardSpeech} runs them. */
 export function observeInputs(
-  { model, state }: Pick<CalibrationSetup, "model" | "state">,
+  setup: Pick<CalibrationSetup, "model" | "state">,
   layers: readonly string[],
   batches: readonly TrainingBatch[],
   waiting: ReadonlySet<string>,
 ): InputMoments {
   const inputs = new InputMoments(layers);
+  forwardSpeech(setup, batches, waiting, inputs.observe);
+  return inputs;
+}
+
+/**
+ * Runs all batches through the model and tells `observeInput` what each linear layer multiplies. Layers compute with their
+ * compressed weights, as far as they have been compressed; those `waiting` for it with what they have, pruned where there is a mask.
+ */
+export function forwardSpeech(
+  { model, state }: Pick<CalibrationSetup, "model" | "state">,
+  batches: readonly TrainingBatch[],
+  waiting: ReadonlySet<string>,
+  observeInput: (name: string, x: Tensor) => void,
+): void {
   tidy(() => {
     const effective = new Map(
       [...state.plan.keys()].map((name) => {
@@ -90,13 +101,12 @@ export function observeInputs(
           training: false,
           random: new RandomStream(0),
           step: 0,
-          observeInput: inputs.observe,
+          observeInput,
           transformWeight: (name, weight) => effective.get(name) ?? weight,
         }),
       );
     }
   });
-  return inputs;
 }
 
 const prunedWeight = ({ weight, mask }: LayerState): Tensor => (mask ? fakeQuantize(weight, "float32", { mask }) : weight);

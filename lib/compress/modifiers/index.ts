@@ -10,9 +10,10 @@ import { mixedPrecision } from "./mixed_precision.js";
 import { quantization } from "./quantization.js";
 import { roundToNearest } from "./round_to_nearest.js";
 import { gptq, sparsegpt } from "./second_order.js";
+import { smooth } from "./smooth.js";
 import { sparsity } from "./sparsity.js";
 import { wanda } from "./wanda.js";
 
 export const modifierTypes: readonly ModifierType[] = [
-  roundToNearest, mixedPrecision, wanda, gptq, sparsegpt, lowRank, manySizes, distillation, sparsity, quantization,
+  roundToNearest, smooth, mixedPrecision, wanda, gptq, sparsegpt, lowRank, manySizes, distillation, sparsity, quantization,
 ];
