@@ -1,10 +1,16 @@
-import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { compressModel, loadModel, measureModel, readSafetensors, writeSafetensors, type SafetensorsEntry } from "../lib/index.js";
+import { compressModel, dryRun, loadModel, measureModel, parseRecipe, readSafetensors, Tensor, writeSafetensors, type SafetensorsEntry } from "../lib/index.js";
+import { bytesOfWords, wordsOfBytes } from "../lib/checkpoint/byte_codes.js";
+import { quantizationConfig, type CompressedTensorsFormat } from "../lib/checkpoint/compressed_tensors.js";
+import { readPackedWeight } from "../lib/checkpoint/packed_weights.js";
+import { CompressionState } from "../lib/compress/compression_state.js";
+import { exportModel } from "../lib/compress/export.js";
+import { parseWeightSpec } from "../lib/quant/weight_spec.js";
 import { writeRandomModel } from "./random_model.js";
 import { roundToNearest } from "./recipes.js";
-import { editWeights, temporaryFolder } from "./tiny_model.js";
+import { editWeights, temporaryFolder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 
 const folder = temporaryFolder("compressed-tensors");
 test.after.always(folder.clean);
@@ -13,9 +19,9 @@ const config = { model_type: "whisper", vocab_size: 320, d_model: 48, encoder_la
 const model = writeRandomModel(join(folder.path, "float"), config, { feature_extractor_type: "WhisperFeatureExtractor", chunk_length: 1 });
 let folders = 0;
 
-async function packed(spec: string): Promise<string> {
+async function packed(spec: string, format?: CompressedTensorsFormat): Promise<string> {
   const out = join(folder.path, String(folders++));
-  await compressModel({ model, recipe: roundToNearest(spec), manifest: undefined, out });
+  await compressModel({ model, recipe: roundToNearest(spec), manifest: undefined, out, format });
   return out;
 }
 
@@ -49,9 +55,121 @@ for (const spec of ["int8", "int4", "int3", "int5", "int4/g32"]) {
 
 test("what other programs could not read is not announced to them", async (t) => {
   t.is(read(await packed("int4+2:4"))["quantization_config"], undefined);
+  // Its codes stand for -1 and 1, which none of theirs does.
+  t.is(read(await packed("int1"))["quantization_config"], undefined);
   const mixed = join(folder.path, "mixed");
   await compressModel({ model, recipe: roundToNearest("int4", { "model.decoder*": "int8" }), manifest: undefined, out: mixed });
   t.is(read(mixed)["quantization_config"], undefined);
+});
+
+for (const spec of ["int8", "int8/g32"]) {
+  test(`${spec} is written as int-quantized on demand, to us and to others the same weights as pack-quantized`, async (t) => {
+    const words = await packed(spec);
+    const bytes = await packed(spec, "int-quantized");
+    const section = read(bytes)["quantization_config"] as unknown as { format: string; config_groups: { group_0: Record<string, unknown> } };
+    t.is(section.format, "int-quantized");
+    t.deepEqual(section.config_groups.group_0["input_activations"], { num_bits: 8, type: "int", symmetric: true, strategy: "token", dynamic: true });
+    {
+      using file = readSafetensors(join(bytes, "model.safetensors"));
+      t.deepEqual([file.dtype(name), file.shape(name)], ["I8", [64, 48]]);
+      t.deepEqual(file.shape(`${name}_scale`), [64, spec === "int8" ? 1 : 2]);
+      t.false(file.names().some((tensor) => /_(packed|shape)$/.test(tensor)));
+      using other = readSafetensors(join(words, "model.safetensors"));
+      const [ours, theirs] = [file, other].map((one) => readPackedWeight(one, name, parseWeightSpec(spec)));
+      for (const part of ["packed", "scale"] as const) t.deepEqual(ours?.[part]?.toArray(), theirs?.[part]?.toArray());
+    }
+    t.deepEqual(weightOf(bytes), weightOf(words));
+    t.deepEqual(weightOf(asOthers(bytes)), weightOf(words));
+    t.deepEqual(measureModel(bytes).layers, measureModel(words).layers);
+    t.deepEqual(dryRun({ model, recipe: roundToNearest(spec), manifest: undefined, format: "int-quantized" }).size.layers, measureModel(bytes).layers);
+  });
+}
+
+test("trained weights with scales and activations of their own are written so too", (t) => {
+  const { network } = loadModel(model);
+  using state = new CompressionState(network.parameters());
+  using scale = Tensor.from(new Float32Array(64).fill(0.03), [64, 1]);
+  state.update(name, { spec: parseWeightSpec("int8"), scale, activations: "float32" });
+  const written = (["pack-quantized", "int-quantized"] as const).map((format) => {
+    const to = join(folder.path, String(folders++));
+    exportModel(network, { from: model, to, plan: state.plan, state, format });
+    return to;
+  });
+  const [words = "", bytes = ""] = written;
+  t.deepEqual(weightOf(bytes), weightOf(words));
+  t.true(weightOf(bytes).every((value) => Math.abs(value / 0.03 - Math.round(value / 0.03)) < 1e-5));
+  t.deepEqual(read(bytes)["usm_lite"], read(words)["usm_lite"]);
+  t.like(read(bytes)["quantization_config"], { config_groups: { group_0: { targets: [name.replace(/\.weight$/, "")], input_activations: null } } });
+});
+
+test("bytes of rows that do not fill their last word become the same words again", (t) => {
+  for (const columns of [1, 2, 3, 4, 5, 9]) {
+    const levels = Int8Array.from({ length: 3 * columns }, (_, i) => [-127, 127, 0, -1, 1, 64, -128][i % 7] as number);
+    const words = wordsOfBytes(levels, 3, columns);
+    t.deepEqual(bytesOfWords(words, 3, columns), levels);
+    const filling = [...new Uint8Array(words.buffer)].filter((_, i) => i % (4 * Math.ceil(columns / 4)) >= columns);
+    t.true(filling.every((byte) => byte === 0));
+  }
+  t.deepEqual([...new Uint8Array(wordsOfBytes(Int8Array.of(-127, 0, 127), 1, 3).buffer)], [1, 128, 255, 0]);
+});
+
+test("int-quantized says how the inputs of each layer are rounded", (t) => {
+  const spec = parseWeightSpec("int8");
+  const codings = ["int8", "float32", "int8-asymmetric", "int4"] as const;
+  const activations = new Map(codings.map((coding) => [`${coding}.weight`, coding]));
+  const specs = new Map([...activations.keys()].map((one) => [one, spec]));
+  const groups = (quantizationConfig(specs, { shapeOf: () => [4, 4], format: "int-quantized", activations }) as { config_groups: object }).config_groups;
+  const inputs = (change: object): object => ({ num_bits: 8, type: "int", symmetric: true, strategy: "token", dynamic: true, ...change });
+  t.deepEqual(
+    Object.values(groups).map((group: { targets: string[]; input_activations: unknown }) => [group.targets, group.input_activations]),
+    [
+      [["int8"], inputs({})],
+      [["float32"], null],
+      [["int8-asymmetric"], inputs({ symmetric: false })],
+      [["int4"], inputs({ num_bits: 4 })],
+    ],
+  );
+});
+
+test("a format that cannot hold a weight is one coded error that names it, before anything is written", async (t) => {
+  const out = join(folder.path, "refused");
+  const refuse = async (recipe: Parameters<typeof compressModel>[0]["recipe"], format: CompressedTensorsFormat, message: RegExp): Promise<void> => {
+    await t.throwsAsync(compressModel({ model, recipe, manifest: undefined, out, format }), { code: "UNSUPPORTED_SPEC", message });
+    t.throws(() => dryRun({ model, recipe, manifest: undefined, format }), { code: "UNSUPPORTED_SPEC", message });
+    t.false(existsSync(out));
+  };
+  await refuse(roundToNearest("int4"), "int-quantized", /int-quantized holds .* dense int8 spec, but "model\..*weight" is int4;/);
+  await refuse(roundToNearest("int8+2:4"), "int-quantized", /is int8\+2:4;/);
+  await refuse(roundToNearest("int8", { "model.decoder*": "int8/g32" }), "int-quantized", /is int8 and "model\.decoder.*" int8\/g32;/);
+  await refuse(roundToNearest("uint8"), "int-quantized", /is uint8;/);
+  await refuse(roundToNearest("nf4"), "pack-quantized", /pack-quantized holds .* dense int2 to int8 spec, but .* is nf4;/);
+  const conformer = writeTinyModel(join(folder.path, "conformer"), { languageModel: false });
+  await t.throwsAsync(compressModel({ model: conformer, recipe: roundToNearest("int8"), manifest: undefined, out, format: "int-quantized" }), { code: "UNSUPPORTED_SPEC", message: /conv1\.weight" is a convolution;/ });
+  // Of recipes that train, before they do.
+  const manifest = writeTinyCorpus(join(folder.path, "speech"), 1);
+  const training = (modifier: object): ReturnType<typeof parseRecipe> => parseRecipe(JSON.stringify({ stages: [{ modifiers: [modifier], training: { steps: 1 } }] }), "r");
+  const train = (modifier: object): Promise<boolean> => compressModel({ model: conformer, recipe: training(modifier), manifest, out, format: "int-quantized" });
+  await t.throwsAsync(train({ type: "quantization", spec: "int4" }), { code: "UNSUPPORTED_SPEC", message: /is int4;/ });
+  await t.throwsAsync(train({ type: "many-sizes", sizes: [{ spec: "int8" }, { spec: "int4" }] }), { code: "INVALID_ARGUMENT", message: /many-sizes writes models of several specs/ });
+  t.false(existsSync(`${out}.run`));
+});
+
+test("bytes that cannot be what config.json says are refused", async (t) => {
+  const own = await packed("int8", "int-quantized");
+  const damaged = (edit: (weight: { data: Uint8Array; shape: readonly number[]; dtype: string }) => object, config: (text: string) => string = (text) => text): string => {
+    const copy = join(folder.path, String(folders++));
+    cpSync(own, copy, { recursive: true });
+    editWeights(copy, (entries) => entries.set(name, edit(entries.get(name) as never) as never));
+    writeFileSync(join(copy, "config.json"), config(readFileSync(join(copy, "config.json"), "utf8")));
+    return copy;
+  };
+  const refuse = (path: string, message: RegExp): void => {
+    t.throws(() => loadModel(path), { code: "BAD_CHECKPOINT", message });
+  };
+  const lowest = (weight: { data: Uint8Array }): object => ({ ...weight, data: Int8Array.from(weight.data, (_, i) => (i === 0 ? -128 : 1)) });
+  refuse(damaged(lowest), /packed weight "model\.encoder\.layers\.0\.fc1\.weight": .*row 0/);
+  refuse(damaged((weight) => ({ ...weight, shape: [48, 64], data: new Int8Array(48 * 64) })), /fc1\.weight.*48, 64/);
+  refuse(damaged((weight) => ({ ...weight, data: new Int8Array(48 * 64) }), (text) => text.replace('"int8":', '"int4":')), /is I8 of shape \(\d+, \d+\) for int4; only dense int8/);
 });
 
 test("int-quantized weights, scales in half precision and codes at the end of the range are read", async (t) => {

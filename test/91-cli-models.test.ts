@@ -83,6 +83,7 @@ test("what is wrong in a recipe, manifest or configuration is named with its pla
     [recipe("spec.yaml", "stages:\n  - modifiers:\n      - type: round-to-nearest\n        spec: int7"), 1, /spec\.yaml:4: key "stages\.0\.modifiers\.0\.spec": .*int7.*\[UNSUPPORTED_SPEC\]/],
     [recipe("tune.yaml", "stages: [{training: {steps: 2}}]"), 2, /tune\.yaml trains or calibrates, which needs --data.*\[INVALID_ARGUMENT\]/],
     [[...recipe("tuned.yaml", "stages: [{training: {steps: 2}}]"), "--data", bad], 1, /bad\.jsonl:2: is not JSON.*\[BAD_MANIFEST\]/],
+    [[...recipe("format.yaml", "stages: [{modifiers: [{type: round-to-nearest, spec: int4}]}]"), "--format", "int-quantized"], 1, /is int4; change the recipe.*\[UNSUPPORTED_SPEC\]/],
     [["compress", "--model", model, "--out", out], 2, /required option '--recipe <file>'/],
     [["inspect", inFolder("corpus")], 1, /config\.json does not exist.*\[FILE_NOT_FOUND\]/],
   ];

@@ -5,10 +5,17 @@
 import { z } from "zod";
 import { UsmLiteError } from "../errors.js";
 import { Tensor, type TensorValues } from "../tensor/tensor.js";
+import type { ActivationCoding } from "../quant/activation_coding.js";
 import type { WeightSpec } from "../quant/weight_spec.js";
 import { checkedValue } from "./checked_value.js";
 import type { SafetensorsDtype } from "./safetensors_dtype.js";
 import type { TensorFile } from "./tensor_file.js";
+
+/** Layouts of compressed-tensors that are read and written. */
+export const compressedTensorsFormats = ["pack-quantized", "int-quantized"] as const;
+
+/** `pack-quantized`: codes in a bit stream of 32-bit words; `int-quantized`: codes of eight bits, a signed byte each. */
+export type CompressedTensorsFormat = (typeof compressedTensorsFormats)[number];
 
 const weightsSchema = z.looseObject({
   num_bits: z.number().int().min(2).max(8),
@@ -22,7 +29,7 @@ const weightsSchema = z.looseObject({
 
 const sectionSchema = z.looseObject({
   quant_method: z.literal("compressed-tensors"),
-  format: z.enum(["pack-quantized", "int-quantized"]),
+  format: z.enum(compressedTensorsFormats),
   config_groups: z.record(z.string(), z.looseObject({ targets: z.array(z.string()), weights: weightsSchema, input_activations: z.unknown() })),
   kv_cache_scheme: z.null().optional(),
   sparsity_config: z.looseObject({ format: z.literal("dense") }).partial().nullish(),
@@ -177,15 +184,26 @@ export class DequantizedTensors implements TensorFile {
   }
 }
 
+/** What {@link quantizationConfig} is to say. */
+export interface Announcement {
+  /** Shape of a weight in the checkpoint. */
+  readonly shapeOf: (name: string) => readonly number[];
+  /** The layout that was asked for; absent: `pack-quantized` where it fits. */
+  readonly format?: CompressedTensorsFormat | undefined;
+  /** What weights are multiplied by where that is not `int8`, by name. */
+  readonly activations?: ReadonlyMap<string, ActivationCoding> | undefined;
+}
+
 /**
- * The `quantization_config` that lets other programs read weights packed by `specs`; undefined when they could not: their layout has
- * dense whole numbers of linear layers only, all of one kind.
- * @param shapeOf shape of a weight in the checkpoint
+ * The `quantization_config` that lets other programs read weights packed by `specs`; undefined when they could not and no layout was asked
+ * for: theirs has dense whole numbers of linear layers only, all of one kind. `int-quantized` means to them that inputs are rounded too, so
+ * it says how; `pack-quantized` that they are not.
+ * @throws UsmLiteError UNSUPPORTED_SPEC naming a weight that `format` cannot hold
  */
-export function quantizationConfig(specs: ReadonlyMap<string, WeightSpec>, shapeOf: (name: string) => readonly number[]): object | undefined {
+export function quantizationConfig(specs: ReadonlyMap<string, WeightSpec>, { shapeOf, format, activations }: Announcement): object | undefined {
+  if (format) checkFormat(specs, { shapeOf, format });
   const [spec] = specs.values();
-  const readable = [...specs].every(([name, { text, sparsity }]) => text === spec?.text && /^int\d/.test(text) && !sparsity && shapeOf(name).length === 2);
-  if (!spec || !readable) return undefined;
+  if (!spec || misfit(specs, { shapeOf, format: "pack-quantized" }) !== undefined) return undefined;
   const weights = {
     num_bits: spec.bits,
     type: "int",
@@ -194,13 +212,51 @@ export function quantizationConfig(specs: ReadonlyMap<string, WeightSpec>, shape
     group_size: spec.groupSize ?? null,
     dynamic: false,
   };
-  const targets = [...specs.keys()].map((name) => name.replace(/\.weight$/, ""));
+  const targets = new Map<ActivationCoding, string[]>();
+  for (const name of specs.keys()) {
+    const coding = format === "int-quantized" ? (activations?.get(name) ?? "int8") : "float32";
+    targets.set(coding, [...(targets.get(coding) ?? []), name.replace(/\.weight$/, "")]);
+  }
+  const groups = [...targets].map(([coding, modules], index) => [
+    `group_${index}`,
+    { targets: modules, weights, input_activations: inputActivations(coding), output_activations: null },
+  ]);
   return {
     quant_method: "compressed-tensors",
-    format: "pack-quantized",
+    format: format ?? "pack-quantized",
     quantization_status: "compressed",
-    config_groups: { group_0: { targets, weights, input_activations: null, output_activations: null } },
+    config_groups: Object.fromEntries(groups) as object,
     ignore: [],
     kv_cache_scheme: null,
   };
+}
+
+/** Each row of inputs has a scale of its own, found when it is there. */
+function inputActivations(coding: ActivationCoding): object | null {
+  if (coding === "float32") return null;
+  return { num_bits: coding === "int4" ? 4 : 8, type: "int", symmetric: coding !== "int8-asymmetric", strategy: "token", dynamic: true };
+}
+
+type AskedFormat = Pick<Announcement, "shapeOf"> & { readonly format: CompressedTensorsFormat };
+
+/** @throws UsmLiteError UNSUPPORTED_SPEC naming a weight that `format` cannot hold */
+export function checkFormat(specs: ReadonlyMap<string, WeightSpec>, asked: AskedFormat): void {
+  const problem = misfit(specs, asked);
+  if (problem === undefined) return;
+  const held = asked.format === "int-quantized" ? "dense int8" : "dense int2 to int8";
+  throw new UsmLiteError(
+    "UNSUPPORTED_SPEC",
+    `${asked.format} holds linear layers of one ${held} spec, but ${problem}; change the recipe, or ask for no format to have the layout of docs/format.md`,
+  );
+}
+
+/** What is wrong with the first weight that the layout cannot hold. */
+function misfit(specs: ReadonlyMap<string, WeightSpec>, { shapeOf, format }: AskedFormat): string | undefined {
+  const [first] = specs;
+  for (const [name, spec] of specs) {
+    if (spec.sparsity || !(format === "int-quantized" ? /^int8$/ : /^int[2-8]$/).test(spec.format)) return `"${name}" is ${spec.text}`;
+    if (shapeOf(name).length !== 2) return `"${name}" is a convolution`;
+    if (first && spec.text !== first[1].text) return `"${first[0]}" is ${first[1].text} and "${name}" ${spec.text}`;
+  }
+  return undefined;
 }

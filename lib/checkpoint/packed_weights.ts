@@ -2,14 +2,21 @@
 import { UsmLiteError } from "../errors.js";
 import type { PackedWeight } from "../quant/packed_weight.js";
 import { hasZeroPoints, type WeightSpec } from "../quant/weight_spec.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { Tensor } from "../tensor/tensor.js";
+import { bytesOfWords, wordsOfBytes } from "./byte_codes.js";
+import type { CompressedTensorsFormat } from "./compressed_tensors.js";
 import type { SafetensorsEntry } from "./safetensors.js";
 import type { TensorFile } from "./tensor_file.js";
 
+/** Whether the codes of the weight `name` are a signed byte each, under its own name: `int-quantized`. */
+export function hasByteCodes(file: TensorFile, name: string): boolean {
+  return !file.has(`${name}_packed`) && file.has(name) && file.dtype(name) === "I8";
+}
+
 /** The tensors that hold the packed weight `name`: its codes, then scales, zero points and mask where `spec` has them. */
-export function packedTensorNames(name: string, spec: WeightSpec): string[] {
+export function packedTensorNames(file: TensorFile, name: string, spec: WeightSpec): string[] {
   return [
-    `${name}_packed`,
+    hasByteCodes(file, name) ? name : `${name}_packed`,
     ...(spec.bits < 32 ? [`${name}_scale`] : []),
     ...(hasZeroPoints(spec) ? [`${name}_zero_point`] : []),
     ...(spec.sparsity ? [`${name}_mask`] : []),
@@ -18,6 +25,7 @@ export function packedTensorNames(name: string, spec: WeightSpec): string[] {
 
 /** The shape of the packed weight `name`: (out, in), or (out, in, 1). */
 export function packedShape(file: TensorFile, name: string): number[] {
+  if (hasByteCodes(file, name)) return [...file.shape(name)];
   if (!file.has(`${name}_shape`)) {
     throw new UsmLiteError("BAD_CHECKPOINT", `${file.path} has no tensor "${name}_shape", which every packed weight has`);
   }
@@ -26,7 +34,7 @@ export function packedShape(file: TensorFile, name: string): number[] {
 
 /**
  * Reads one packed weight; its bytes are checked when it is unpacked or made a matrix to multiply by.
- * @throws UsmLiteError BAD_CHECKPOINT when a tensor is missing
+ * @throws UsmLiteError BAD_CHECKPOINT when a tensor is missing, or bytes hold what they cannot
  */
 export function readPackedWeight(file: TensorFile, name: string, spec: WeightSpec): PackedWeight {
   const part = (suffix: string): Tensor => {
@@ -36,15 +44,39 @@ export function readPackedWeight(file: TensorFile, name: string, spec: WeightSpe
   return {
     spec: spec.text,
     shape: packedShape(file, name),
-    packed: part("_packed"),
+    packed: hasByteCodes(file, name) ? packedBytes(file, name, spec) : part("_packed"),
     ...(spec.bits < 32 ? { scale: part("_scale") } : {}),
     ...(hasZeroPoints(spec) ? { zeroPoint: part("_zero_point") } : {}),
     ...(spec.sparsity ? { mask: part("_mask") } : {}),
   };
 }
 
-/** What to write for the packed weight `name`. */
-export function packedEntries(name: string, weight: PackedWeight): [string, SafetensorsEntry][] {
+/** The words of a weight that is stored as bytes. */
+function packedBytes(file: TensorFile, name: string, { format, sparsity, text }: WeightSpec): Tensor {
+  const [rows, columns, ...others] = file.shape(name);
+  if (format !== "int8" || sparsity || rows === undefined || columns === undefined || others.length > 0) {
+    throw new UsmLiteError(
+      "BAD_CHECKPOINT",
+      `${file.path}: tensor "${name}" is I8 of shape (${file.shape(name).join(", ")}) for ${text}; only dense int8 matrices (out, in) are stored so`,
+    );
+  }
+  const words = wordsOfBytes(file.values(name) as Int8Array, rows, columns);
+  return Tensor.from(words, [rows, words.length / rows]);
+}
+
+/**
+ * What to write for the packed weight `name`.
+ * @param format `int-quantized`: for dense `int8` matrices, a signed byte for each code
+ */
+export function packedEntries(name: string, weight: PackedWeight, format?: CompressedTensorsFormat): [string, SafetensorsEntry][] {
+  if (format === "int-quantized") {
+    const [rows, columns] = weight.shape as [number, number];
+    const codes = bytesOfWords(weight.packed.toInt32Array(), rows, columns);
+    return [
+      [name, { dtype: "I8", shape: [rows, columns], data: codes }],
+      [`${name}_scale`, weight.scale as Tensor],
+    ];
+  }
   const entries: [string, SafetensorsEntry][] = [
     [`${name}_packed`, weight.packed],
     [`${name}_shape`, { dtype: "I64", shape: [weight.shape.length], data: BigInt64Array.from(weight.shape, BigInt) }],

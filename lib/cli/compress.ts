@@ -1,7 +1,8 @@
 /** `usm-lite compress`: prune, quantize, fine-tune and pack a model as a recipe says. */
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
-import { Command } from "commander";
+import { Command, Option } from "commander";
+import type { CompressedTensorsFormat } from "../checkpoint/compressed_tensors.js";
 import { writeJsonFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 
@@ -13,6 +14,7 @@ interface CompressOptions {
   test?: string;
   out?: string;
   dryRun?: boolean;
+  format?: CompressedTensorsFormat;
 }
 
 export function compressCommand(): Command {
@@ -24,18 +26,24 @@ export function compressCommand(): Command {
     .option("--language <code>", "language of the training speech, such as en, for models that are told it")
     .option("--test <manifest>", "speech to measure error rates on before and after, for the report of a run")
     .option("--out <folder>", "folder to make; a run that was stopped goes on when called again")
+    .addOption(
+      new Option("--format <format>", "layout of compressed-tensors to insist on, for vLLM and transformers: all weights of one dense spec, for int-quantized int8").choices([
+        "pack-quantized",
+        "int-quantized",
+      ] satisfies CompressedTensorsFormat[]),
+    )
     .option("--dry-run", "say what each layer would become, its size and about how long it takes, and do nothing")
     .action(async (options: CompressOptions) => {
       const { readRecipe } = await import("../compress/recipe.js");
       const recipe = readRecipe(options.recipe);
       if (options.dryRun) {
         const { dryRun, formatDryRun } = await import("../compress/dry_run.js");
-        process.stdout.write(formatDryRun(dryRun({ model: options.model, recipe, manifest: options.data })));
+        process.stdout.write(formatDryRun(dryRun({ model: options.model, recipe, manifest: options.data, format: options.format })));
         return;
       }
       if (options.out === undefined) throw new UsmLiteError("INVALID_ARGUMENT", "name the folder to make with --out, or ask with --dry-run what would be made");
       const { compressModel } = await import("../compress/compress_model.js");
-      const completed = await compressModel({ model: options.model, recipe, manifest: options.data, language: options.language, out: options.out, onStatus: (sentence) => console.error(sentence) });
+      const completed = await compressModel({ model: options.model, recipe, manifest: options.data, language: options.language, out: options.out, format: options.format, onStatus: (sentence) => console.error(sentence) });
       if (!completed) {
         console.error("stopped; call again to continue");
         return;

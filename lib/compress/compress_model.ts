@@ -3,11 +3,13 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { makeFolder } from "../checkpoint/atomic_folder.js";
+import { checkFormat, type CompressedTensorsFormat } from "../checkpoint/compressed_tensors.js";
 import { readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import type { Compression } from "../models/compression_config.js";
 import { loadModel, outlineModel } from "../models/model_folder.js";
 import { tidy } from "../tensor/scope.js";
+import type { Tensor } from "../tensor/tensor.js";
 import type { TrainingModifier } from "../train/training_modifier.js";
 import { planStages, type PlannedStage } from "./compression_plan.js";
 import { CompressionState } from "./compression_state.js";
@@ -30,15 +32,18 @@ export interface CompressModelOptions {
   readonly language?: string | undefined;
   /** Folder to make. Checkpoints, metrics and features of fine-tuning lie in `OUT.run`, which may be deleted afterwards. */
   readonly out: string;
+  /** Layout of compressed-tensors that all packed weights must have, for programs that read no other; absent: that of docs/format.md. */
+  readonly format?: CompressedTensorsFormat | undefined;
   readonly onStatus?: (sentence: string) => void;
 }
 
 /**
  * Compresses a model. Returns false when a signal stopped fine-tuning: called again it goes on.
- * @throws UsmLiteError BAD_RECIPE, BAD_CHECKPOINT, BAD_MANIFEST, INVALID_ARGUMENT when `out` exists
+ * @throws UsmLiteError BAD_RECIPE, BAD_CHECKPOINT, BAD_MANIFEST, INVALID_ARGUMENT when `out` exists, UNSUPPORTED_SPEC for a spec that `format`
+ * cannot hold
  */
 export async function compressModel(options: CompressModelOptions): Promise<boolean> {
-  const { recipe, manifest, out, onStatus = () => {} } = options;
+  const { recipe, manifest, out, format, onStatus = () => {} } = options;
   if (existsSync(out)) {
     throw new UsmLiteError("INVALID_ARGUMENT", `${out} exists; name a folder that does not, so that nothing is overwritten`);
   }
@@ -46,7 +51,7 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
     const outline = outlineModel(options.model);
     using file = outline.file;
     checkFloat(outline.compression, options.model);
-    exportInOneShot(file, { from: options.model, to: out, stages: planStages(recipe, outline.network) });
+    exportInOneShot(file, { from: options.model, to: out, stages: planStages(recipe, outline.network), format });
     return true;
   }
   if (!manifest) {
@@ -56,6 +61,7 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
   checkFloat(model.compression, options.model);
   const run = `${out}.run`;
   let stages = planStages(recipe, model.network);
+  if (format) checkRun(stages, model.network.parameters(), format);
   const speech = trainableSpeech(model, manifest, options.language);
   // Before anything of an earlier run is read: it may be another recipe's.
   if (existsSync(run)) claimRunFolder(run, options);
@@ -78,7 +84,7 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
     }
     if (!last) saveStage(file, state, model.network.buffers());
   }
-  exportModel(model.network, { from: options.model, to: out, plan: state.plan, state });
+  exportModel(model.network, { from: options.model, to: out, plan: state.plan, state, format });
   writeRunReport(run, out);
   return true;
 }
@@ -173,6 +179,13 @@ function checkVariants({ weights, stage }: PlannedStage, modifiers: readonly Tra
     const twice = type === "sparsity" || type === "quantization" ? names.find((name) => coded.has(name)) : undefined;
     if (twice) throw new UsmLiteError("BAD_RECIPE", `${other}: "${layerName(twice)}" is coded by many-sizes; give ${type} other targets`);
   }
+}
+
+/** Before hours of training, as far as specs are known. @throws UsmLiteError UNSUPPORTED_SPEC, INVALID_ARGUMENT for `many-sizes` */
+function checkRun(stages: readonly PlannedStage[], parameters: ReadonlyMap<string, Tensor>, format: CompressedTensorsFormat): void {
+  const several = stages.flatMap(({ stage }) => stage.modifiers).find(({ type }) => type === "many-sizes");
+  if (several) throw new UsmLiteError("INVALID_ARGUMENT", `${several.source}: many-sizes writes models of several specs; compress one of them for ${format}`);
+  checkFormat(stages.at(-1)?.plan ?? new Map(), { shapeOf: (name) => parameters.get(name)?.shape ?? [], format });
 }
 
 function checkFloat({ specs }: Compression, folder: string): void {

@@ -1,4 +1,5 @@
 /** What a recipe would make of a model, without doing it: specs, sizes, and about how long it would take. */
+import { checkFormat, type CompressedTensorsFormat } from "../checkpoint/compressed_tensors.js";
 import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { readManifest } from "../data/manifest.js";
 import { outlineModel } from "../models/model_folder.js";
@@ -18,6 +19,8 @@ export interface DryRunOptions {
   readonly recipe: Recipe;
   /** Manifest of training speech: its mean duration counts for calibration; without one 5 seconds. */
   readonly manifest: string | undefined;
+  /** As compressing is told. */
+  readonly format?: CompressedTensorsFormat | undefined;
 }
 
 export interface DryRun {
@@ -38,16 +41,17 @@ const linearShare = 0.4;
 const framesPerSecond = 25;
 
 /**
- * @throws UsmLiteError BAD_RECIPE, BAD_CHECKPOINT, FILE_NOT_FOUND, as compressing would
+ * @throws UsmLiteError BAD_RECIPE, BAD_CHECKPOINT, FILE_NOT_FOUND, UNSUPPORTED_SPEC, as compressing would
  *
  * @example
  * process.stdout.write(formatDryRun(dryRun({ model: "float", recipe: readRecipe("recipe.yaml"), manifest: undefined })));
  */
-export function dryRun({ model, recipe, manifest }: DryRunOptions): DryRun {
+export function dryRun({ model, recipe, manifest, format }: DryRunOptions): DryRun {
   const { network, file: opened } = outlineModel(model);
   using file = opened;
   const stages = planStages(recipe, network);
   const plan = stages.at(-1)?.plan ?? new Map<string, WeightSpec>();
+  if (format) checkFormat(plan, { shapeOf: (name) => file.shape(name), format });
   const utterances = manifest ? readManifest(manifest) : [];
   const secondsPerUtterance = utterances.length > 0 ? utterances.reduce((sum, { duration }) => sum + duration, 0) / utterances.length : 5;
   const work: Work = {
@@ -57,7 +61,7 @@ export function dryRun({ model, recipe, manifest }: DryRunOptions): DryRun {
     shapeOf: (name) => file.shape(name),
   };
   return {
-    size: predictedSize(file, plan, network.blockWeights()),
+    size: predictedSize(file, plan, network.blockWeights(), format),
     stages: stages.map((planned) => ({ name: planned.stage.name, seconds: secondsOf(planned, work) })),
     undecided: recipe.stages.flatMap(({ modifiers }) => modifiers.filter(({ chooseSpecs }) => chooseSpecs).map(({ type, source }) => `${type} (${source})`)),
   };
@@ -80,12 +84,12 @@ function duration(seconds: number): string {
   return seconds < 5400 ? `about ${Math.round(seconds / 60)} min` : `about ${(seconds / 3600).toFixed(1)} h`;
 }
 
-function predictedSize(file: TensorFile, plan: CompressionPlan, blocks: readonly string[]): ModelSize {
+function predictedSize(file: TensorFile, plan: CompressionPlan, blocks: readonly string[], format: CompressedTensorsFormat | undefined): ModelSize {
   const names = [...new Set([...blocks, ...plan.keys()])].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
   const layers = names.map((name): LayerSize => {
     const shape = file.shape(name);
     const spec = plan.get(name)?.text ?? "float32";
-    return { name, shape, spec, ...costOf(product(shape), spec === "float32" ? file.byteLength(name) : packedSize(spec, shape)) };
+    return { name, shape, spec, ...costOf(product(shape), spec === "float32" ? file.byteLength(name) : packedSize(spec, shape, format)) };
   });
   const [weights, bytes] = layers.reduce(([count, sum], layer) => [count + layer.weights, sum + layer.bytes], [0, 0]);
   const rest = file.names().filter((name) => !names.includes(name));
@@ -94,9 +98,10 @@ function predictedSize(file: TensorFile, plan: CompressionPlan, blocks: readonly
   return { linear: costOf(weights, bytes), file: { bytes: fileBytes, parameters, percentOfFloat32: (25 * fileBytes) / parameters }, layers };
 }
 
-function packedSize(spec: string, shape: readonly number[]): number {
+function packedSize(spec: string, shape: readonly number[], format: CompressedTensorsFormat | undefined): number {
   const { codes, scales, mask } = packedBytes(spec, ...weightMatrixShape(shape));
-  return codes + scales + mask;
+  // Bytes are not filled up to words.
+  return (format === "int-quantized" ? product(shape) : codes) + scales + mask;
 }
 
 interface Work {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { writeTextFile } from "../checkpoint/atomic_file.js";
 import { writeFolderAtomically } from "../checkpoint/atomic_folder.js";
 import { readJsonFile, type JsonObject } from "../checkpoint/json_file.js";
-import { quantizationConfig } from "../checkpoint/compressed_tensors.js";
+import { quantizationConfig, type Announcement, type CompressedTensorsFormat } from "../checkpoint/compressed_tensors.js";
 import { packedEntries } from "../checkpoint/packed_weights.js";
 import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors.js";
 import { SafetensorsStream } from "../checkpoint/safetensors_stream.js";
@@ -33,6 +33,8 @@ export interface ExportOptions {
   readonly plan: CompressionPlan;
   /** Weights, masks and scales; a sparse weight without a mask is pruned by magnitude. */
   readonly state: CompressionState;
+  /** Layout of compressed-tensors that all packed weights must have; absent: that of docs/format.md. */
+  readonly format?: CompressedTensorsFormat | undefined;
 }
 
 function pack(name: string, weight: Tensor, spec: WeightSpec, { mask, scale, zeroPoint }: LayerCoding): PackedWeight {
@@ -46,22 +48,23 @@ function pack(name: string, weight: Tensor, spec: WeightSpec, { mask, scale, zer
 
 /**
  * Packs the weights of a checkpoint one after another: memory holds one at a time. What is not packed keeps its bytes.
- * @throws UsmLiteError INVALID_ARGUMENT when the folder exists; BAD_CHECKPOINT for weights that are not finite
+ * @throws UsmLiteError INVALID_ARGUMENT when the folder exists; BAD_CHECKPOINT for weights that are not finite; UNSUPPORTED_SPEC for a spec
+ * that `format` cannot hold
  */
 export function exportInOneShot(
   file: TensorFile,
-  { from, to, stages }: Pick<ExportOptions, "from" | "to"> & { readonly stages: readonly PlannedStage[] },
+  { from, to, stages, format }: Pick<ExportOptions, "from" | "to" | "format"> & { readonly stages: readonly PlannedStage[] },
 ): void {
   const plan = stages.at(-1)?.plan ?? new Map<string, WeightSpec>();
   writeFolderAtomically(to, (folder) => {
-    writeCompanions(from, folder, plan, (name) => file.shape(name));
+    writeCompanions(from, folder, plan, { shapeOf: (name) => file.shape(name), format });
     using stream = new SafetensorsStream(join(folder, modelFiles.weights));
     for (const name of file.names()) {
       const spec = plan.get(name);
       if (spec) {
         tidy(() => {
           const { weight, ...coding } = compressed(name, file.tensor(name), stages);
-          packedEntries(name, pack(name, weight, spec, coding)).forEach(([part, entry]) => stream.append(part, entry));
+          packedEntries(name, pack(name, weight, spec, coding), format).forEach(([part, entry]) => stream.append(part, entry));
         });
       } else {
         stream.append(name, { dtype: file.dtype(name), shape: file.shape(name), data: file.bytes(name) });
@@ -73,18 +76,18 @@ export function exportInOneShot(
 
 /**
  * Writes `network` as a model folder, whole or not at all.
- * @throws UsmLiteError INVALID_ARGUMENT when the folder exists
+ * @throws UsmLiteError INVALID_ARGUMENT when the folder exists; UNSUPPORTED_SPEC for a spec that `format` cannot hold
  */
-export function exportModel(network: SpeechNetwork, { from, to, plan, state }: ExportOptions): void {
+export function exportModel(network: SpeechNetwork, { from, to, plan, state, format }: ExportOptions): void {
   writeFolderAtomically(to, (folder) => {
-    writeCompanions(from, folder, plan, (name) => state.layer(name).weight.shape, activationsOf(plan, state));
+    writeCompanions(from, folder, plan, { shapeOf: (name) => state.layer(name).weight.shape, format, activations: activationsOf(plan, state) });
     tidy(() => {
       const entries: [string, SafetensorsEntry][] = [...network.buffers()];
       for (const name of network.parameters().keys()) {
         const { weight, ...coding } = state.layer(name);
         const spec = plan.get(name);
         if (!spec) entries.push([name, weight]);
-        else entries.push(...packedEntries(name, pack(name, weight, spec, coding)));
+        else entries.push(...packedEntries(name, pack(name, weight, spec, coding), format));
       }
       writeSafetensors(join(folder, modelFiles.weights), entries, { format: "pt" });
     });
@@ -96,7 +99,7 @@ export function exportModel(network: SpeechNetwork, { from, to, plan, state }: E
  * @param state of the weights that no variant codes
  * @throws UsmLiteError INVALID_ARGUMENT when the folder exists
  */
-export function exportVariants(network: SpeechNetwork, variants: readonly ModelVariant[], { from, to, state }: Omit<ExportOptions, "plan">): void {
+export function exportVariants(network: SpeechNetwork, variants: readonly ModelVariant[], { from, to, state }: Omit<ExportOptions, "plan" | "format">): void {
   writeFolderAtomically(to, (folder) => {
     for (const { name, layers, buffers } of variants) {
       using own = new CompressionState(network.parameters());
@@ -131,18 +134,12 @@ function compressed(name: string, weight: Tensor, stages: readonly PlannedStage[
 }
 
 /** config.json with what the plan says, and the files that stay as they are. */
-function writeCompanions(
-  from: string,
-  folder: string,
-  plan: CompressionPlan,
-  shapeOf: (name: string) => readonly number[],
-  activations?: ReadonlyMap<string, ActivationCoding>,
-): void {
+function writeCompanions(from: string, folder: string, plan: CompressionPlan, announcement: Announcement): void {
   const config = { ...readJsonFile(join(from, modelFiles.config), "BAD_CONFIG") };
   // What it says of how the weights were stored before is over.
   delete config["quantization_config"];
-  if (plan.size > 0) config["usm_lite"] = compressionSection(plan, activations) as JsonObject;
-  const forOthers = quantizationConfig(plan, shapeOf);
+  if (plan.size > 0) config["usm_lite"] = compressionSection(plan, announcement.activations) as JsonObject;
+  const forOthers = quantizationConfig(plan, announcement);
   if (forOthers) config["quantization_config"] = forOthers as JsonObject;
   writeTextFile(join(folder, modelFiles.config), formatLasrConfig(config));
   const { preprocessor, generation, languageModel, languageModelWeights } = modelFiles;

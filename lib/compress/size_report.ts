@@ -34,11 +34,11 @@ export function measureModel(folder: string): ModelSize {
   const layers = inOrder([...specs.keys(), ...network.blockWeights()]).map((name): LayerSize => {
     const spec = specs.get(name);
     const shape = spec ? packedShape(file, name) : file.shape(name);
-    const bytes = (spec ? packedTensorNames(name, spec) : [name]).reduce((sum, part) => sum + file.byteLength(part), 0);
+    const bytes = (spec ? packedTensorNames(file, name, spec) : [name]).reduce((sum, part) => sum + file.byteLength(part), 0);
     return { name, shape, spec: spec?.text ?? "float32", ...costOf(product(shape), bytes) };
   });
   const total = (key: "weights" | "bytes"): number => layers.reduce((sum, layer) => sum + layer[key], 0);
-  const packedNames = new Set([...specs].flatMap(([name, spec]) => [...packedTensorNames(name, spec), `${name}_shape`]));
+  const packedNames = new Set([...specs].flatMap(([name, spec]) => [...packedTensorNames(file, name, spec), `${name}_shape`]));
   const parameters =
     layers.filter(({ spec }) => spec !== "float32").reduce((sum, layer) => sum + layer.weights, 0) +
     file.names().reduce((sum, name) => sum + (packedNames.has(name) ? 0 : product(file.shape(name))), 0);

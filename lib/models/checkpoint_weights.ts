@@ -1,5 +1,5 @@
 /** Weights read from a safetensors checkpoint, float or packed. */
-import { packedShape, packedTensorNames, readPackedWeight } from "../checkpoint/packed_weights.js";
+import { hasByteCodes, packedShape, packedTensorNames, readPackedWeight } from "../checkpoint/packed_weights.js";
 import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { DeviceWeight } from "../device/device_weight.js";
 import { UsmLiteError } from "../errors.js";
@@ -50,7 +50,7 @@ export class CheckpointWeights implements WeightSource {
 
   tensor(name: string, shape: readonly number[]): Tensor {
     const spec = this.specs.get(name);
-    if (spec && !this.file.has(name)) return this.unpacked(name, shape, spec);
+    if (spec && (!this.file.has(name) || hasByteCodes(this.file, name))) return this.unpacked(name, shape, spec);
     this.used.add(name);
     if (!this.file.has(name)) throw this.missing(name);
     checkShape(this.file.path, name, this.file.shape(name), shape);
@@ -67,7 +67,7 @@ export class CheckpointWeights implements WeightSource {
     this.linearShapes.set(name, shape);
     const spec = this.specs.get(name);
     if (!spec) return this.tensor(name, shape);
-    for (const part of [...packedTensorNames(name, spec), `${name}_shape`]) this.used.add(part);
+    for (const part of [...packedTensorNames(this.file, name, spec), `${name}_shape`]) this.used.add(part);
     checkShape(this.file.path, name, packedShape(this.file, name), shape);
     if (this.form === "shapes") return this.placeholder;
     const matrix = this.sharedMatrix(name) ?? this.readMatrix(name, spec);
@@ -77,7 +77,7 @@ export class CheckpointWeights implements WeightSource {
 
   /** A packed weight as float32, for what looks rows up in it. */
   private unpacked(name: string, shape: readonly number[], spec: WeightSpec): Tensor {
-    for (const part of [...packedTensorNames(name, spec), `${name}_shape`]) this.used.add(part);
+    for (const part of [...packedTensorNames(this.file, name, spec), `${name}_shape`]) this.used.add(part);
     checkShape(this.file.path, name, packedShape(this.file, name), shape);
     return this.form === "shapes" ? this.placeholder : (this.readMatrix(name, spec, "float32") as Tensor);
   }
