@@ -29,8 +29,11 @@ function agree(t: Parameters<typeof assertClose>[0], { cpu, gpu, classes }: Retu
       return row.indexOf(row.reduce((most, value) => Math.max(most, value)));
     });
   const [a, b] = [best(cpu), best(gpu)];
-  const same = a.filter((token, frame) => token === b[frame]).length;
-  t.true(same >= 0.95 * a.length, `${what}: ${same} of ${a.length} frames have the same best token`);
+  // Tokens that the CPU finds as good within that tolerance may change places.
+  const tolerance = 2e-2 * cpu.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const worse = (frame: number): number => (cpu[frame * classes + (a[frame] as number)] as number) - (cpu[frame * classes + (b[frame] as number)] as number);
+  const same = a.filter((_, frame) => worse(frame) <= tolerance).length;
+  t.true(same >= 0.95 * a.length, `${what}: ${same} of ${a.length} frames have the same best token, or one as good`);
 }
 
 test("a model of float weights computes on the GPU what it computes on the CPU", (t) => {
