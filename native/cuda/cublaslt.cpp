@@ -3,7 +3,11 @@
 #include <dlfcn.h>
 
 #include <cstdlib>
+#include <map>
+#include <mutex>
 #include <string>
+
+#include "cuda/runtime.hpp"
 
 namespace usmlite::cuda {
 namespace {
@@ -105,6 +109,16 @@ struct CublasLtProduct::State {
 };
 
 CublasLtProduct::CublasLtProduct(std::unique_ptr<State> state) : state_(std::move(state)) {}
+const CublasLtProduct* CublasLtProduct::prepared(const Shape& shape) {
+  if (gpu_properties().emulated) return nullptr;
+  static std::mutex mutex;
+  static auto* const products = new std::map<Shape, std::unique_ptr<CublasLtProduct>>;  // leaked: the driver may end before statics
+  const std::lock_guard lock(mutex);
+  const auto [entry, fresh] = products->try_emplace(shape);
+  if (fresh) entry->second = prepare(shape);
+  return entry->second.get();
+}
+
 CublasLtProduct::~CublasLtProduct() = default;
 
 std::unique_ptr<CublasLtProduct> CublasLtProduct::prepare(const Shape& s) {

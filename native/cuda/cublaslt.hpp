@@ -1,5 +1,6 @@
 // NVIDIA's library of dense products, cuBLASLt, where the machine has it: found at run time, never needed.
 #pragma once
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -21,10 +22,14 @@ class CublasLtProduct {
     bool x_transposed = false;             // x is stored as (inputs, tokens)
     bool w_transposed = false;             // W is stored as (inputs, channels)
     bool float32_sums = false;             // y is float32
+
+    auto operator<=>(const Shape&) const = default;
   };
 
   /// Null when the library is not there or knows no way.
   static std::unique_ptr<CublasLtProduct> prepare(const Shape& shape);
+  /// Prepared when its shape is first asked for, and kept until the process ends; null as above, and on the emulated GPU.
+  static const CublasLtProduct* prepared(const Shape& shape);
   ~CublasLtProduct();
   CublasLtProduct(const CublasLtProduct&) = delete;
   CublasLtProduct& operator=(const CublasLtProduct&) = delete;

@@ -1,11 +1,8 @@
 #include "cuda/dense_product.hpp"
 
 #include <limits>
-#include <map>
-#include <mutex>
 #include <optional>
 #include <string>
-#include <tuple>
 
 #include "core/error.hpp"
 #include "cuda/cublaslt.hpp"
@@ -17,18 +14,6 @@
 
 namespace usmlite::cuda {
 namespace {
-
-/// The library's plan for a shape, made once; null when it has none. Plans stay until the process ends.
-const CublasLtProduct* plan_for(const CublasLtProduct::Shape& s) {
-  if (gpu_properties().emulated) return nullptr;
-  using Key = std::tuple<Arithmetic, int, int, int, int64_t, int64_t, int64_t>;
-  static std::mutex mutex;
-  static auto* const plans = new std::map<Key, std::unique_ptr<CublasLtProduct>>;  // leaked: the driver may end before statics
-  const std::lock_guard lock(mutex);
-  const auto [entry, fresh] = plans->try_emplace({s.arithmetic, s.tokens, s.inputs, s.channels, s.x_stride, s.w_stride, s.y_stride});
-  if (fresh) entry->second = CublasLtProduct::prepare(s);
-  return entry->second.get();
-}
 
 /// Of our tiles: a small, medium or large one.
 std::optional<ManyTokensTile> tile_of(std::string_view way) {
@@ -69,7 +54,7 @@ DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const s
   if (way.empty()) way = dense_way(channels, inputs, tokens);
   const bool takes_own = !way.empty() && way != "library";
   const std::optional<ManyTokensTile> own = kernel_architecture() == 90 ? tile_of(way) : std::nullopt;
-  if (const CublasLtProduct* plan = takes_own ? nullptr : plan_for(shape)) {
+  if (const CublasLtProduct* plan = takes_own ? nullptr : CublasLtProduct::prepared(shape)) {
     DeviceMemory workspace(CublasLtProduct::kWorkspaceBytes, stream);
     if (plan->run(0, x_data, w_data, y_data, workspace.data(), stream->handle())) return y;
   }

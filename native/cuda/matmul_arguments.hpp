@@ -37,8 +37,8 @@ struct MatmulArguments {
   const void* residual;           // like y, same stride, or null
   float scale, residual_scale;
   Activation activation;
-  // Splitting the inputs over several blocks (only outside the batch-invariant mode): partial sums and one counter per
-  // output tile, zero before and after. Null: not allowed.
+  // Splitting the inputs over several blocks: partial sums and one counter per output tile, zero before and after. Null: not
+  // allowed. Products of many tokens never split them in the batch-invariant mode.
   float* partial_sums;
   int64_t partial_sum_count;      // floats available
   int* counters;

@@ -1,11 +1,7 @@
 #include "cuda/training_product.hpp"
 
 #include <limits>
-#include <map>
-#include <mutex>
-#include <optional>
 #include <string>
-#include <tuple>
 
 #include "core/error.hpp"
 #include "cuda/cast.hpp"
@@ -17,19 +13,6 @@
 
 namespace usmlite::cuda {
 namespace {
-
-/// The library's plan for a shape, made once; null when it has none.
-const CublasLtProduct* plan_for(const CublasLtProduct::Shape& s) {
-  if (gpu_properties().emulated) return nullptr;
-  using Key = std::tuple<Arithmetic, int, int, int, int64_t, int64_t, int64_t, bool, bool, bool>;
-  static std::mutex mutex;
-  static auto* const plans = new std::map<Key, std::unique_ptr<CublasLtProduct>>;  // leaked: the driver may end before statics
-  const std::lock_guard lock(mutex);
-  const auto [entry, fresh] = plans->try_emplace({s.arithmetic, s.tokens, s.inputs, s.channels, s.x_stride, s.w_stride, s.y_stride,
-                                                  s.x_transposed, s.w_transposed, s.float32_sums});
-  if (fresh) entry->second = CublasLtProduct::prepare(s);
-  return entry->second.get();
-}
 
 void check(const ProductOperand& a, const ProductOperand& b) {
   const auto invalid = [](const std::string& sentence) { throw Error(error_code::kInvalidArgument, "a product of a training step: " + sentence); };
@@ -50,7 +33,7 @@ void check(const ProductOperand& a, const ProductOperand& b) {
 bool by_library(const ProductOperand& a, const ProductOperand& b, float scale, float sum_factor, const DeviceTensor& y,
                 const std::shared_ptr<Stream>& stream) {
   const Arithmetic arithmetic = a.matrix.type() == DeviceType::kBFloat16 ? Arithmetic::kBFloat16 : Arithmetic::kFloat16;
-  const CublasLtProduct* const plan = plan_for({arithmetic, static_cast<int>(a.rows()), static_cast<int>(a.columns()), static_cast<int>(b.columns()),
+  const CublasLtProduct* const plan = CublasLtProduct::prepared({arithmetic, static_cast<int>(a.rows()), static_cast<int>(a.columns()), static_cast<int>(b.columns()),
                                                 a.matrix.row_stride(), b.matrix.row_stride(), y.row_stride(), a.transposed, !b.transposed,
                                                 y.type() == DeviceType::kFloat32});
   if (!plan) return false;
