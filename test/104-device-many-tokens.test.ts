@@ -1,7 +1,8 @@
 // Products with so many tokens that large tiles are multiplied: on the emulated GPU their sizes take turns by the number of tokens.
 import { assertClose, onlySmall, realGpu } from "./gpu.js";
+import { operand, product } from "./device_products.js";
 import test from "ava";
-import { type Arithmetic, deviceLinear, DeviceTensor, DeviceWeight, linear, packWeight, quantizeRows, Tensor, tidy, unpackWeight } from "../lib/index.js";
+import { type Arithmetic, deviceLinear, DeviceTensor, DeviceWeight, linear, packWeight, tidy, unpackWeight } from "../lib/index.js";
 import { randomTensor } from "./gradient.js";
 
 const cases: readonly { spec: string; arithmetic: Arithmetic }[] = [
@@ -9,23 +10,6 @@ const cases: readonly { spec: string; arithmetic: Arithmetic }[] = [
   ...["float32+2:4", "int4/g128"].map((spec) => ({ spec, arithmetic: "float16" as const })),
   ...["int8", "int4", "int8+2:4", "int4+2:4"].map((spec) => ({ spec, arithmetic: "int8" as const })),
 ];
-
-const activationType = (arithmetic: Arithmetic): "bfloat16" | "float16" => (arithmetic === "float16" ? "float16" : "bfloat16");
-
-/** What the kernel multiplies: x rounded to the type of activations, and for whole numbers to codes times scales. */
-function operand(x: Tensor, arithmetic: Arithmetic): Tensor {
-  using device = DeviceTensor.from(x, activationType(arithmetic));
-  if (arithmetic !== "int8") return device.toTensor();
-  const { codes, scales } = quantizeRows(device, "int8");
-  const [rows, columns] = x.shape as [number, number];
-  const [values, scaleValues] = [codes.toTensor().toArray(), scales.toTensor().toArray()];
-  codes.dispose();
-  scales.dispose();
-  return Tensor.from(Float32Array.from(values, (value, i) => value * (scaleValues[Math.floor(i / columns)] as number)), [rows, columns]);
-}
-
-const product = (x: Tensor, weight: DeviceWeight, arithmetic: Arithmetic): Float32Array =>
-  deviceLinear(DeviceTensor.from(x, activationType(arithmetic)), weight, { batchInvariant: true }).toTensor().toArray();
 
 test("tiles of every size give the product of the dequantized weight", (t) => {
   const shapes = [[130, 136, 264], [300, 200, 136]] as const;

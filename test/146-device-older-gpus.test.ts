@@ -1,10 +1,11 @@
 // The kernels for many tokens on GPUs before Hopper, run on the GPU at hand; on the emulated one their two tiles take turns by the
 // number of tokens.
 import { assertClose, onlySmall, realGpu } from "./gpu.js";
+import { operand, product } from "./device_products.js";
 process.env["USMLITE_CUDA_ARCHITECTURE"] = "80"; // before the addon's first product
 import { spawnSync } from "node:child_process";
 import test from "ava";
-import { type Arithmetic, deviceLinear, deviceMatmul, DeviceTensor, DeviceWeight, linear, packWeight, quantizeRows, Tensor, tidy, unpackWeight, UsmLiteError } from "../lib/index.js";
+import { type Arithmetic, deviceLinear, deviceMatmul, DeviceTensor, DeviceWeight, linear, packWeight, tidy, unpackWeight, UsmLiteError } from "../lib/index.js";
 import { randomTensor } from "./gradient.js";
 
 const cases: readonly { spec: string; arithmetic: Arithmetic }[] = [
@@ -13,23 +14,6 @@ const cases: readonly { spec: string; arithmetic: Arithmetic }[] = [
   ...["float32+2:4", "int4/g128", "int8"].map((spec) => ({ spec, arithmetic: "float16" as const })),
   ...["int8", "int4", "int8+2:4", "int4+2:4"].map((spec) => ({ spec, arithmetic: "int8" as const })),
 ];
-
-const activationType = (arithmetic: Arithmetic): "bfloat16" | "float16" => (arithmetic === "float16" ? "float16" : "bfloat16");
-
-/** What the kernel multiplies: x rounded to the type of activations, and for whole numbers to codes times scales. */
-function operand(x: Tensor, arithmetic: Arithmetic): Tensor {
-  using device = DeviceTensor.from(x, activationType(arithmetic));
-  if (arithmetic !== "int8") return device.toTensor();
-  const { codes, scales } = quantizeRows(device, "int8");
-  const [rows, columns] = x.shape as [number, number];
-  const [values, scaleValues] = [codes.toTensor().toArray(), scales.toTensor().toArray()];
-  codes.dispose();
-  scales.dispose();
-  return Tensor.from(Float32Array.from(values, (value, i) => value * (scaleValues[Math.floor(i / columns)] as number)), [rows, columns]);
-}
-
-const product = (x: Tensor, weight: DeviceWeight, arithmetic: Arithmetic): Float32Array =>
-  deviceLinear(DeviceTensor.from(x, activationType(arithmetic)), weight, { batchInvariant: true }).toTensor().toArray();
 
 test("tiles of both sizes give the product of the dequantized weight", (t) => {
   // Tokens, outputs and inputs that end inside a tile, an octet, a slice; odd numbers of tokens take the small tile.
