@@ -39,27 +39,23 @@ Napi::Value add_in_place(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// deviceDropout(x, probability, seed, stream?)
-Napi::Value dropout(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceDropout", 3);
+using WithDropout = decltype(cuda::silu);
+
+/// (x, probability, seed, stream?)
+template <WithDropout operation>
+Napi::Value with_dropout(const Napi::CallbackInfo& info, const char* name) {
+  Arguments arguments(info, name, 3);
   Operands operands(arguments, info);
   const DeviceTensor& x = operands.floats(0, "x");
   const auto stream = stream_argument(arguments, info, 3);
   DeviceTensor y(x.type(), x.shape(), stream);
-  cuda::apply_dropout(x, arguments.dropout(1), y, stream);
+  operation(x, arguments.dropout(1), y, stream);
   return wrap(info.Env(), std::move(y));
 }
 
-// deviceSilu(x, probability, seed, stream?)
-Napi::Value silu(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceSilu", 3);
-  Operands operands(arguments, info);
-  const DeviceTensor& x = operands.floats(0, "x");
-  const auto stream = stream_argument(arguments, info, 3);
-  DeviceTensor y(x.type(), x.shape(), stream);
-  cuda::silu(x, arguments.dropout(1), y, stream);
-  return wrap(info.Env(), std::move(y));
-}
+Napi::Value dropout(const Napi::CallbackInfo& info) { return with_dropout<cuda::apply_dropout>(info, "deviceDropout"); }
+
+Napi::Value silu(const Napi::CallbackInfo& info) { return with_dropout<cuda::silu>(info, "deviceSilu"); }
 
 // deviceSiluBackward(x, gradient, probability, seed, stream?)
 Napi::Value silu_backward(const Napi::CallbackInfo& info) {
