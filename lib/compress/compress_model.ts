@@ -11,10 +11,11 @@ import { loadModel, outlineModel } from "../models/model_folder.js";
 import { tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { TrainingModifier } from "../train/training_modifier.js";
+import { BlockwiseTraining } from "./blockwise_training.js";
 import { planStages, type PlannedStage } from "./compression_plan.js";
 import { CompressionState } from "./compression_state.js";
 import { exportInOneShot, exportModel, exportVariants } from "./export.js";
-import { calibrationBatches, fineTuner, parameterSettings, trainableSpeech, trainingModifiers, type TrainableSpeech } from "./fine_tuning.js";
+import { adoptTraining, calibrationBatches, fineTuner, parameterSettings, trainableSpeech, trainingModifiers, type TrainableSpeech } from "./fine_tuning.js";
 import { layerName } from "./layer_selection.js";
 import { needsTrainingSpeech, type Recipe, type Training } from "./recipe.js";
 import type { CalibrationSetup } from "./modifier.js";
@@ -138,22 +139,22 @@ async function runStage(planned: PlannedStage, setup: StageSetup): Promise<Stage
 async function trainStage(planned: PlannedStage, training: Training, setup: StageSetup): Promise<StageOutcome> {
   const { options, speech, state, run, onStatus } = setup;
   const { recipe } = options;
+  const folder = recipe.stages.length === 1 ? run : join(run, planned.stage.name);
+  if (training.blockwise) {
+    const blockwise = new BlockwiseTraining(planned, { ...training, blockwise: training.blockwise }, { speech, state, source: recipe.source, onStatus });
+    claimRunFolder(run, options);
+    return (await blockwise.run(folder, `${run}/features`)) ? "done" : "stopped";
+  }
   const modifiers = trainingModifiers(planned, { speech, state, training, onStatus });
   checkVariants(planned, modifiers, setup.last);
   const settingsOf = parameterSettings(training, speech.network, recipe.source);
   claimRunFolder(run, options);
-  const folder = recipe.stages.length === 1 ? run : join(run, planned.stage.name);
   const trainer = await fineTuner(speech, training, { folder, modifiers, settingsOf, features: `${run}/features`, onStatus });
   try {
     if (trainer.resume()) onStatus(`continuing from step ${trainer.steps} of ${training.steps}`);
     const { completed } = await trainer.run({ handleSignals: true });
     if (!completed) return "stopped";
-    trainer.adoptAverage();
-    for (const [name, spec] of planned.plan) {
-      const { mask } = state.coding(name);
-      state.update(name, { weight: state.layer(name).weight, spec, ...(mask ? { mask } : {}) });
-    }
-    for (const modifier of modifiers) tidy(() => modifier.finish?.().forEach((coding, name) => state.update(name, coding)));
+    adoptTraining(trainer, { modifiers, plan: planned.plan, state });
     return tidy((): StageOutcome => {
       const variants = modifiers.flatMap((modifier) => modifier.variants?.() ?? []);
       if (variants.length === 0) return "done";

@@ -12,15 +12,16 @@ import { modelFiles, type SpeechModel } from "../models/model_folder.js";
 import { SequencePrompt } from "../models/sequence_prompt.js";
 import { trainableNetwork } from "../models/trainable.js";
 import { RandomStream } from "../ops/random_stream.js";
+import { tidy } from "../tensor/scope.js";
 import { augmentationOf } from "../train/augmentation_config.js";
 import type { ParameterSettings } from "../train/optimizer.js";
 import { warmupCosine } from "../train/schedule.js";
-import { Trainer } from "../train/trainer.js";
+import { Trainer, type TrainerOptions } from "../train/trainer.js";
 import type { TrainableModel, TrainingBatch } from "../train/trainable_model.js";
 import type { TrainingModifier } from "../train/training_modifier.js";
 import { WeightPruning, type MasksInForce } from "../train/weight_pruning.js";
 import { WeightQuantization } from "../train/weight_quantization.js";
-import type { PlannedStage } from "./compression_plan.js";
+import type { CompressionPlan, PlannedStage } from "./compression_plan.js";
 import type { CompressionState } from "./compression_state.js";
 import { matcher } from "./layer_selection.js";
 import { modifierTypes } from "./modifiers/index.js";
@@ -169,8 +170,15 @@ export async function fineTuner(
   },
 ): Promise<Trainer> {
   const batches = await speechBatches(speech, settings, settings.features ?? options.features, options.onStatus);
-  const { folder, modifiers, settingsOf } = options;
-  return new Trainer(speech.network, batches, {
+  return new Trainer(speech.network, batches, trainerOptions(settings, options));
+}
+
+/** What the keys of `training` mean for a trainer. */
+export function trainerOptions(
+  settings: Training,
+  { folder, modifiers, settingsOf }: Pick<TrainerOptions, "folder"> & { readonly modifiers: readonly TrainingModifier[]; readonly settingsOf: (name: string) => ParameterSettings },
+): TrainerOptions {
+  return {
     folder,
     totalSteps: settings.steps,
     schedule: warmupCosine({
@@ -183,7 +191,17 @@ export async function fineTuner(
     optimizer: { weightDecay: settings.weightDecay, settingsOf },
     modifiers,
     ...(settings.emaDecay > 0 ? { averageDecay: settings.emaDecay } : {}),
-  });
+  };
+}
+
+/** After a run: what it made of the weights, their specs, masks and scales go into `state`. */
+export function adoptTraining(trainer: Trainer, { modifiers, plan, state }: { readonly modifiers: readonly TrainingModifier[]; readonly plan: CompressionPlan; readonly state: CompressionState }): void {
+  trainer.adoptAverage();
+  for (const [name, spec] of plan) {
+    const { mask } = state.coding(name);
+    state.update(name, { weight: state.layer(name).weight, spec, ...(mask ? { mask } : {}) });
+  }
+  for (const modifier of modifiers) tidy(() => modifier.finish?.().forEach((coding, name) => state.update(name, coding)));
 }
 
 /** How parameters are trained where it is not as the rest. @throws UsmLiteError BAD_RECIPE when a pattern matches no parameter */

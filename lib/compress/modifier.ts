@@ -35,6 +35,8 @@ export interface ModifierMethods {
   chooseSpecs?(setup: CalibrationSetup): Promise<CompressionPlan>;
   /** How much speech {@link ModifierMethods.calibrate} or {@link ModifierMethods.chooseSpecs} look at. */
   readonly speech?: { readonly utterances: number; readonly sequential: boolean };
+  /** It looks at outputs of the whole model, so that blocks cannot be trained alone with it. */
+  readonly wholeModel?: boolean;
   /** In a stage with training: what takes part in its steps. */
   train?(setup: TrainingSetup): TrainingModifier;
 }

@@ -30,6 +30,8 @@ const trainingSchema = z.strictObject({
   freeze: z.array(patternSchema).default([]),
   /** Factors of the learning rate; the last pattern that matches a parameter decides. */
   learningRates: z.array(z.strictObject({ targets: z.array(patternSchema).min(1), scale: z.number().positive() })).default([]),
+  /** Each block of the encoder is trained alone, one after another, to put out what that of the float model does. Absent: all together, on transcripts. */
+  blockwise: z.strictObject({ utterances: z.number().int().positive().default(2048) }).optional(),
   /** Features of all utterances are kept here; default: `features` in the folder of the run. */
   features: z.string().optional(),
 });

@@ -67,7 +67,7 @@ export class ConvolutionModule {
     context: ForwardContext,
   ): Tensor {
     const gated = glu(this.pointwise1.forward(normalized, context)); // (frames, hidden)
-    const convolved = context.random ? this.trainingConvolution(gated, offsets) : this.inferenceConvolution(gated, offsets);
+    const convolved = context.random ? this.trainingConvolution(gated, offsets, context) : this.inferenceConvolution(gated, offsets);
     return this.pointwise2.forward(convolved, context, { residual, residualScale, scale });
   }
 
@@ -84,7 +84,7 @@ export class ConvolutionModule {
     this.folded = undefined;
   }
 
-  private trainingConvolution(gated: Tensor, offsets: SequenceOffsets): Tensor {
+  private trainingConvolution(gated: Tensor, offsets: SequenceOffsets, { keepStatistics = false }: ForwardContext): Tensor {
     this.forgetFolded();
     const { weight, bias } = this.depthwise;
     const { activation, batchNormMomentum, frozenStatistics = false } = this.sizes;
@@ -96,7 +96,7 @@ export class ConvolutionModule {
         epsilon: batchNormEpsilon,
         momentum: batchNormMomentum,
         activation: activation === "silu" ? activation : "none",
-        training: !frozenStatistics,
+        training: !frozenStatistics && !keepStatistics,
         runningMean: this.norm.runningMean,
         runningVariance: this.norm.runningVariance,
       },

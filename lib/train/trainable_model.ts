@@ -23,6 +23,8 @@ export interface TrainingBatch {
   readonly plain?: boolean;
   /** Seconds of audio in the batch, for throughput. */
   readonly audioSeconds: number;
+  /** Of a block that is trained alone: `features` are the hidden frames that it is given, and these those that it is to put out. */
+  readonly wanted?: Tensor;
 }
 
 /**
@@ -51,6 +53,8 @@ export interface TrainingContext {
   readonly teacherLattice?: Tensor;
   /** Whether {@link BatchLoss.outputs} shall have the hidden frames after each block. */
   readonly keepHidden?: boolean;
+  /** Batch normalisation trains with its running statistics and leaves them as they are. */
+  readonly keepStatistics?: boolean;
 }
 
 /** What a forward pass gave besides its loss, on the same tape: for losses that compare it with something else. */
@@ -76,6 +80,19 @@ export interface BatchLoss {
   readonly outputs?: ForwardOutputs;
 }
 
+/** An encoder whose blocks can be run, and so trained, one at a time. */
+export interface EncoderBlocks {
+  /** What the names of each block's parameters begin with, in the order of the blocks: "encoder.layers.0." */
+  readonly prefixes: readonly string[];
+  /** (hidden frames, hidden) that the first block is given, and where each utterance lies in them. */
+  before(batch: TrainingBatch, context: TrainingContext): { readonly hidden: Tensor; readonly offsets: SequenceOffsets };
+  /**
+   * What block `index` makes of hidden frames.
+   * @param batch its features are (hidden frames, hidden); returns the same shape
+   */
+  forward(index: number, batch: TrainingBatch, context: TrainingContext): Tensor;
+}
+
 /** A model that {@link Trainer} can train. */
 export interface TrainableModel {
   /** All trainable tensors by checkpoint name, in a fixed order; {@link Trainer} sets their `requiresGrad`. */
@@ -90,6 +107,8 @@ export interface TrainableModel {
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss;
   /** What {@link TrainableModel.loss} gives as outputs, for models where the loss itself costs much. */
   outputs?(batch: TrainingBatch, context: TrainingContext): ForwardOutputs;
+  /** Absent: the blocks cannot be trained one at a time. */
+  encoderBlocks?(): EncoderBlocks;
   /** Called after parameters changed by other means than a training step: averaged or restored ones. */
   weightsChanged?(): void;
 }

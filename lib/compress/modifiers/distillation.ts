@@ -24,6 +24,7 @@ const keys = {
 };
 
 export const distillation = modifierType("distillation", keys, ({ teacher, labels, logits, temperature, frames, hidden, layers }) => ({
+  wholeModel: true,
   train: ({ model, modelFolder }) => {
     if (logits + hidden === 0) throw new UsmLiteError("BAD_RECIPE", "`logits` and `hidden` are both 0; nothing is distilled");
     const student = model as TrainableNetwork;

@@ -41,6 +41,7 @@ const keys = {
 export const manySizes = modifierType("many-sizes", keys, ({ sizes, schedule, start, shots, interval, ...options }) => ({
   // Whatever is said of the model as a whole is said of its largest size.
   specOf: () => (sizes[0] as Size).spec,
+  wholeModel: true,
   train: ({ model, layers, totalSteps }) => {
     const schedules = { "one-shot": { kind: "one-shot", step: start }, "few-shot": { kind: "few-shot", start, shots, interval }, "every-step": { kind: "every-step", start } } as const;
     const network = model as TrainableNetwork;

@@ -88,14 +88,16 @@ function evaluationTable({ manifest, models }: RunEvaluation): string {
   return table(["model", "WER (95 % interval)", "relative change", "CER", "words"], rows) + `<p class="note">on ${escapeText(manifest)}</p>`;
 }
 
-/** Each `metrics.jsonl`: of the run itself, and of the stages that have folders. */
+/** Each `metrics.jsonl`: of the run itself, of the stages that have folders, and of blocks that were trained alone. */
 function trainingLogs(run: string): readonly { readonly name: string; readonly rows: readonly Row[] }[] {
-  const folders = readdirSync(run, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name).sort();
-  return ["", ...folders].flatMap((name) => {
+  return ["", ...foldersIn(run), ...foldersIn(run).flatMap((stage) => foldersIn(join(run, stage)).map((name) => join(stage, name)))].flatMap((name) => {
     const path = join(run, name, "metrics.jsonl");
     return existsSync(path) ? [{ name, rows: readTextFile(path, "FILE_UNREADABLE").split("\n").flatMap(parsedLine) }] : [];
   });
 }
+
+const foldersIn = (path: string): readonly string[] =>
+  readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name).sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
 
 function parsedLine(line: string): Row[] {
   try {

@@ -19,6 +19,7 @@ import { headDimension, type LasrEncoderConfig } from "./lasr_config.js";
 export class LasrEncoder {
   readonly subsampler: ConvolutionSubsampling;
   readonly blocks: readonly ConformerBlock[];
+  readonly blockNames: readonly string[];
   private readonly outputNorm: Tensor;
   /** Forward passes on the GPU, which are all for inference. */
   private readonly passes = new RecordedPasses({
@@ -62,10 +63,9 @@ export class LasrEncoder {
       ropeTheta: config.rope_parameters?.rope_theta ?? 10_000,
     };
     const selfAttention = (inner: WeightScope): SelfAttention => new SelfAttention(inner, attentionSizes, config.attention_dropout);
-    this.blocks = Array.from(
-      { length: config.num_hidden_layers },
-      (_, index) => new ConformerBlock(scope.scope(`layers.${index}`), sizes, selfAttention),
-    );
+    const layers = Array.from({ length: config.num_hidden_layers }, (_, index) => `layers.${index}`);
+    this.blocks = layers.map((name) => new ConformerBlock(scope.scope(name), sizes, selfAttention));
+    this.blockNames = layers.map((name) => scope.nameOf(name));
     this.outputNorm = scope.tensor("out_norm.weight", [hidden], "ones");
   }
 
@@ -91,15 +91,13 @@ export class LasrEncoder {
     context: ForwardContext,
     inspectLayer?: (hidden: Tensor, layer: number) => void,
   ): { hidden: Tensor; offsets: SequenceOffsets } {
-    const subsampled = this.subsampler.forward(features, offsets, context);
-    let x = subsampled.output;
-    const { dropout: inputDropout } = dropoutOptions(context, this.config.dropout);
-    if (inputDropout) x = dropout(x, inputDropout);
-    this.blocks.forEach((block, index) => {
+    const subsampled = this.subsample(features, offsets, context);
+    let x = subsampled.hidden;
+    this.blocks.forEach((_, index) => {
       // LayerDrop (Fan et al. 2019): a dropped block is the identity.
       if (context.random && !context.withoutDropout && context.random.uniform() < this.config.layerdrop) return;
       const input = x;
-      x = block.forward(input, subsampled.offsets, context);
+      x = this.runBlock(index, input, subsampled.offsets, context);
       if (inspectLayer) inspectLayer(x, index);
       else if (!activeTape()) input.dispose();
     });
@@ -107,6 +105,18 @@ export class LasrEncoder {
       hidden: layerNorm(x, this.outputNorm, { epsilon: this.config.layer_norm_eps }),
       offsets: subsampled.offsets,
     };
+  }
+
+  /** What the first block is given: (hidden frames, hidden), and where each sequence lies in them. */
+  subsample(features: Tensor, offsets: SequenceOffsets, context: ForwardContext): { hidden: Tensor; offsets: SequenceOffsets } {
+    const { output, offsets: hiddenOffsets } = this.subsampler.forward(features, offsets, context);
+    const { dropout: inputDropout } = dropoutOptions(context, this.config.dropout);
+    return { hidden: inputDropout ? dropout(output, inputDropout) : output, offsets: hiddenOffsets };
+  }
+
+  /** What block `index` makes of (hidden frames, hidden). */
+  runBlock(index: number, hidden: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
+    return (this.blocks[index] as ConformerBlock).forward(hidden, offsets, context);
   }
 
   /** To be called when weights changed or are about to go. */

@@ -6,8 +6,9 @@ import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
 import type { CtcLossOptions } from "../../ops/ctc_loss.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import type { Tensor } from "../../tensor/tensor.js";
-import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import type { BatchLoss, EncoderBlocks, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
 import { ctcTrainingLoss } from "../ctc_training.js";
+import { encoderBlocks } from "../encoder_blocks.js";
 import type { CtcNetwork } from "../speech_network.js";
 import type { LasrConfig } from "./lasr_config.js";
 import { LasrEncoder } from "./lasr_encoder.js";
@@ -86,6 +87,10 @@ export class LasrForCtc implements TrainableModel, CtcNetwork {
 
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
     return ctcTrainingLoss(this, batch, context, this.ctcOptions);
+  }
+
+  encoderBlocks(): EncoderBlocks {
+    return encoderBlocks(this.encoder);
   }
 
   /** What `config.json` says about the loss. */

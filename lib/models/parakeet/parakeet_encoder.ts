@@ -7,7 +7,7 @@ import { ConformerBlock } from "../../nn/conformer_block.js";
 import { conformerNames } from "../../nn/conformer_names.js";
 import { DepthwiseStridingSubsampling } from "../../nn/depthwise_striding_subsampling.js";
 import type { Linear } from "../../nn/linear.js";
-import { RelativePositions } from "../../nn/relative_positions.js";
+import { RelativePositions, type PositionTable } from "../../nn/relative_positions.js";
 import { RelativeSelfAttention, type RelativeSelfAttentionSizes } from "../../nn/relative_self_attention.js";
 import type { WeightScope } from "../../nn/weight_source.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
@@ -33,6 +33,7 @@ const names = {
 export class ParakeetEncoder {
   readonly subsampling: DepthwiseStridingSubsampling;
   readonly blocks: readonly ConformerBlock[];
+  readonly blockNames: readonly string[];
   private readonly positions: RelativePositions;
   /** Forward passes on the GPU, which are all for inference. */
   private readonly passes = new RecordedPasses({
@@ -80,11 +81,10 @@ export class ParakeetEncoder {
       context: this.context,
       names,
     };
-    this.blocks = Array.from(
-      { length: config.num_hidden_layers },
-      (_, index) =>
-        new ConformerBlock(scope.scope(`layers.${index}`), sizes, (inner) => new RelativeSelfAttention(inner, attentionSizes)),
-    );
+    const selfAttention = (inner: WeightScope): RelativeSelfAttention => new RelativeSelfAttention(inner, attentionSizes);
+    const layers = Array.from({ length: config.num_hidden_layers }, (_, index) => `layers.${index}`);
+    this.blocks = layers.map((name) => new ConformerBlock(scope.scope(name), sizes, selfAttention));
+    this.blockNames = layers.map((name) => scope.nameOf(name));
   }
 
   /**
@@ -118,13 +118,10 @@ export class ParakeetEncoder {
     context: ForwardContext,
     inspectLayer?: (hidden: Tensor, layer: number) => void,
   ): Encoded {
-    const { hidden_size, scale_input } = this.config;
-    const subsampled = this.subsampling.forward(features, offsets, context, scale_input ? Math.sqrt(hidden_size) : 1);
-    if (subsampled.offsets.frames === 0) return { hidden: subsampled.output, offsets: subsampled.offsets };
-    const longest = Math.max(...subsampled.offsets.lengths);
-    const [before, after] = this.context ?? [longest - 1, longest - 1];
-    const positions = this.positions.forDistances(before, after, features.device);
-    let x = subsampled.output;
+    const subsampled = this.subsample(features, offsets, context);
+    if (subsampled.offsets.frames === 0) return subsampled;
+    const positions = this.positionsFor(subsampled.offsets, features.device);
+    let x = subsampled.hidden;
     this.blocks.forEach((block, index) => {
       const input = x;
       x = block.forward(input, subsampled.offsets, { ...context, positions });
@@ -133,6 +130,25 @@ export class ParakeetEncoder {
     });
     if (!activeTape()) positions.embeddings.dispose();
     return { hidden: x, offsets: subsampled.offsets };
+  }
+
+  /** What the first block is given. */
+  subsample(features: Tensor, offsets: SequenceOffsets, context: ForwardContext): Encoded {
+    const { hidden_size, scale_input } = this.config;
+    const { output, offsets: hiddenOffsets } = this.subsampling.forward(features, offsets, context, scale_input ? Math.sqrt(hidden_size) : 1);
+    return { hidden: output, offsets: hiddenOffsets };
+  }
+
+  /** What block `index` makes of (hidden frames, hidden). */
+  runBlock(index: number, hidden: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
+    const positions = this.positionsFor(offsets, hidden.device);
+    return (this.blocks[index] as ConformerBlock).forward(hidden, offsets, { ...context, positions });
+  }
+
+  private positionsFor(offsets: SequenceOffsets, device: Tensor["device"]): PositionTable {
+    const longest = Math.max(...offsets.lengths);
+    const [before, after] = this.context ?? [longest - 1, longest - 1];
+    return this.positions.forDistances(before, after, device);
   }
 
   /** The linear layers of the Conformer blocks. */

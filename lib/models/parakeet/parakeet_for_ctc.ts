@@ -5,8 +5,9 @@ import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import type { Tensor } from "../../tensor/tensor.js";
-import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import type { BatchLoss, EncoderBlocks, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
 import { ctcTrainingLoss } from "../ctc_training.js";
+import { encoderBlocks } from "../encoder_blocks.js";
 import type { CtcNetwork, Encoded } from "../speech_network.js";
 import type { ParakeetCtcConfig } from "./parakeet_config.js";
 import { ParakeetEncoder } from "./parakeet_encoder.js";
@@ -43,6 +44,10 @@ export class ParakeetForCtc implements CtcNetwork, TrainableModel {
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
     const { ctc_loss_reduction: reduction, ctc_zero_infinity: zeroInfinity } = this.config;
     return ctcTrainingLoss(this, batch, context, { blank: this.blankId, reduction, zeroInfinity });
+  }
+
+  encoderBlocks(): EncoderBlocks {
+    return encoderBlocks(this.encoder);
   }
 
   weightsChanged(): void {

@@ -11,8 +11,9 @@ import { transducerLoss } from "../../ops/transducer_loss.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import { tidy } from "../../tensor/scope.js";
 import { Tensor } from "../../tensor/tensor.js";
-import type { BatchLoss, ForwardOutputs, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import type { BatchLoss, EncoderBlocks, ForwardOutputs, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
 import { forwardContextOf } from "../ctc_training.js";
+import { encoderBlocks } from "../encoder_blocks.js";
 import type { Encoded, TransducerNetwork } from "../speech_network.js";
 import type { ParakeetTransducerConfig } from "./parakeet_config.js";
 import { ParakeetEncoder } from "./parakeet_encoder.js";
@@ -112,6 +113,10 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
     const inspect = context.keepHidden ? (x: Tensor, block: number) => void (hidden[block] = x) : undefined;
     const { projected, offsets } = this.encode(batch.features, batch.offsets, forwardContextOf(batch, context), inspect);
     return { projected, offsets, ...(inspect ? { hidden } : {}) };
+  }
+
+  encoderBlocks(): EncoderBlocks {
+    return encoderBlocks(this.encoder);
   }
 
   weightsChanged(): void {

@@ -1,0 +1,119 @@
+/** A stage that trains the blocks of the encoder one after another, each to put out what that of the float model does. */
+import { join } from "node:path";
+import { shuffled } from "../data/batching.js";
+import { readManifest } from "../data/manifest.js";
+import { UsmLiteError } from "../errors.js";
+import { loadModel } from "../models/model_folder.js";
+import { trainableNetwork } from "../models/trainable.js";
+import { RandomStream } from "../ops/random_stream.js";
+import { tidy } from "../tensor/scope.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { BlockModel, HiddenFrames } from "../train/block_training.js";
+import type { EncoderBlocks, TrainableModel } from "../train/trainable_model.js";
+import { Trainer } from "../train/trainer.js";
+import { effectiveWeight } from "./calibration.js";
+import type { PlannedStage } from "./compression_plan.js";
+import type { CompressionState } from "./compression_state.js";
+import { adoptTraining, parameterSettings, speechBatches, trainerOptions, trainingModifiers, type TrainableSpeech } from "./fine_tuning.js";
+import { layerName } from "./layer_selection.js";
+import type { Training } from "./recipe.js";
+
+export interface BlockwiseSetup {
+  readonly speech: TrainableSpeech;
+  readonly state: CompressionState;
+  /** What error messages call the recipe. */
+  readonly source: string;
+  readonly onStatus: (sentence: string) => void;
+}
+
+/** Settings of a stage whose blocks are trained alone. */
+type BlockwiseSettings = Training & { readonly blockwise: NonNullable<Training["blockwise"]> };
+
+export class BlockwiseTraining {
+  private readonly blocks: EncoderBlocks;
+
+  /**
+   * @throws UsmLiteError UNSUPPORTED_MODEL for a model whose blocks cannot be run alone; BAD_RECIPE for modifiers that need the whole model, or name
+   * layers outside of the blocks
+   */
+  constructor(
+    private readonly planned: PlannedStage,
+    private readonly settings: BlockwiseSettings,
+    private readonly setup: BlockwiseSetup,
+  ) {
+    this.blocks = blocksOf(setup.speech.network, setup.speech.model.folder);
+    const inBlock = (name: string): boolean => this.blocks.prefixes.some((prefix) => name.startsWith(prefix));
+    for (const [{ type, source, wholeModel }, names] of planned.weights) {
+      if (wholeModel) throw new UsmLiteError("BAD_RECIPE", `${source}: ${type} looks at outputs of the whole model; it belongs in a stage without blockwise`);
+      const outside = names.find((name) => !inBlock(name));
+      if (outside) {
+        throw new UsmLiteError("BAD_RECIPE", `${source}: "${layerName(outside)}" is in no block of the encoder, and blockwise trains nothing else; compress it in another stage`);
+      }
+    }
+  }
+
+  /**
+   * Trains every block. Called again after it was stopped, or killed, it goes on from the newest checkpoint in `folder` to the same bits.
+   * @param features folder of features unless the recipe names one
+   * @returns false when a signal stopped it
+   */
+  async run(folder: string, features: string): Promise<boolean> {
+    const { speech, state, onStatus, source } = this.setup;
+    const { blockwise, seed } = this.settings;
+    const settingsOf = parameterSettings(this.settings, speech.network, source);
+    const drawn = shuffled([...readManifest(speech.manifest)], new RandomStream(seed)).slice(0, blockwise.utterances);
+    const batches = await speechBatches(speech, this.settings, this.settings.features ?? features, onStatus, drawn);
+    const teacher = trainableNetwork(loadModel(speech.model.folder, { weights: "float32" }));
+    try {
+      using frames = this.withWeights("", (transform) => new HiddenFrames(this.blocks, blocksOf(teacher, speech.model.folder), batches, transform, seed));
+      for (const [index, prefix] of this.blocks.prefixes.entries()) {
+        frames.want(index);
+        const model = new BlockModel(speech.network, this.blocks, index);
+        const planned = this.plannedFor(prefix);
+        const modifiers = trainingModifiers(planned, { speech: { ...speech, network: model }, state, training: this.settings, onStatus });
+        const losses: number[] = [];
+        const options = trainerOptions(this.settings, { folder: join(folder, `block-${index}`), modifiers, settingsOf });
+        const trainer = new Trainer(model, frames, { ...options, onStep: ({ loss }) => void losses.push(loss) });
+        try {
+          trainer.resume();
+          const { completed } = await trainer.run({ handleSignals: true });
+          if (!completed) return false;
+          adoptTraining(trainer, { modifiers, plan: planned.plan, state });
+        } finally {
+          trainer.dispose();
+        }
+        speech.network.weightsChanged?.();
+        this.withWeights(prefix, (transform) => frames.pass(index, transform));
+        if (losses.length > 0) onStatus(`block ${index}: relative squared error ${meanOf(losses.slice(0, 8))} at first, ${meanOf(losses.slice(-8))} at last`);
+      }
+    } finally {
+      teacher.dispose();
+    }
+    return true;
+  }
+
+  /** The part of the stage that is about one block. */
+  private plannedFor(prefix: string): PlannedStage {
+    const { stage, weights, plan } = this.planned;
+    const own = (name: string): boolean => name.startsWith(prefix);
+    return { stage, weights: new Map([...weights].map(([modifier, names]) => [modifier, names.filter(own)])), plan: new Map([...plan].filter(([name]) => own(name))) };
+  }
+
+  /** Runs `body` with the weights whose names begin with `prefix` as they are packed. */
+  private withWeights<Result>(prefix: string, body: (transform: (name: string, weight: Tensor) => Tensor) => Result): Result {
+    const { state } = this.setup;
+    return tidy(() => {
+      const effective = new Map([...state.plan.keys()].filter((name) => name.startsWith(prefix)).map((name) => [name, effectiveWeight(state.layer(name))]));
+      return body((name, weight) => effective.get(name) ?? weight);
+    });
+  }
+}
+
+const meanOf = (values: readonly number[]): string => (values.reduce((sum, value) => sum + value, 0) / values.length).toPrecision(3);
+
+/** @throws UsmLiteError UNSUPPORTED_MODEL */
+function blocksOf(network: TrainableModel, folder: string): EncoderBlocks {
+  const blocks = network.encoderBlocks?.();
+  if (blocks) return blocks;
+  throw new UsmLiteError("UNSUPPORTED_MODEL", `blockwise trains the Conformer blocks of LASR and Parakeet; ${folder} has none`);
+}

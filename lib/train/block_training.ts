@@ -1,0 +1,128 @@
+/**
+ * Training one block of an encoder alone, to put out what the same block of a float model does: short gradients, a target in every value of
+ * every frame, and a tenth of the work of a step through ten blocks (BRECQ, Li et al., ICLR 2021, arXiv 2102.05426, for rounded weights;
+ * EBFT, Guo et al. 2024, arXiv 2402.12419, for pruned ones).
+ */
+import type { BatchSource } from "../data/batch_source.js";
+import { shuffled } from "../data/batching.js";
+import { relativeMeanSquare } from "../ops/mean_square.js";
+import { RandomStream } from "../ops/random_stream.js";
+import { keep, tidy } from "../tensor/scope.js";
+import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { BatchLoss, EncoderBlocks, TrainableModel, TrainingBatch, TrainingContext, WeightTransform } from "./trainable_model.js";
+
+/** Block `index` of a network as a model of its own, whose loss is `|output - wanted|² / |wanted|²`. */
+export class BlockModel implements TrainableModel {
+  private readonly own: (names: Iterable<string>) => string[];
+
+  constructor(
+    private readonly network: TrainableModel,
+    private readonly blocks: EncoderBlocks,
+    private readonly index: number,
+  ) {
+    const prefix = blocks.prefixes[index] as string;
+    this.own = (names) => [...names].filter((name) => name.startsWith(prefix));
+  }
+
+  parameters(): ReadonlyMap<string, Tensor> {
+    const all = this.network.parameters();
+    return new Map(this.own(all.keys()).map((name) => [name, all.get(name) as Tensor]));
+  }
+
+  /** Running statistics stay as they are. */
+  buffers(): ReadonlyMap<string, Tensor> {
+    return new Map<string, Tensor>();
+  }
+
+  linearWeights(): readonly string[] {
+    return this.own(this.network.linearWeights());
+  }
+
+  loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
+    const output = this.blocks.forward(this.index, batch, { ...context, keepStatistics: true });
+    return { loss: relativeMeanSquare(output, batch.wanted as Tensor) };
+  }
+
+  weightsChanged(): void {
+    this.network.weightsChanged?.();
+  }
+}
+
+interface HiddenBatch {
+  readonly offsets: SequenceOffsets;
+  readonly audioSeconds: number;
+  /** (hidden frames, hidden) that the block is given in the network that is trained. */
+  input: Tensor;
+  /** In the float network: what the block is given, then what it puts out. */
+  wanted: Tensor;
+}
+
+const inference = { training: false, random: new RandomStream(0), step: 0 } as const;
+
+/** The hidden frames between two blocks of a network and of its float teacher, on the same speech. Both lie in memory. */
+export class HiddenFrames implements BatchSource, Disposable {
+  private readonly batches: HiddenBatch[] = [];
+
+  /**
+   * @param speech its first epoch: each batch becomes one of hidden frames
+   * @param transformWeight as the network multiplies by its weights before the first block
+   * @param seed orders the batches of an epoch
+   */
+  constructor(
+    private readonly blocks: EncoderBlocks,
+    private readonly teacher: EncoderBlocks,
+    speech: BatchSource,
+    transformWeight: WeightTransform,
+    private readonly seed: number,
+  ) {
+    for (let index = 0; index < speech.count(0); index++) {
+      tidy(() => {
+        const batch = speech.batch(0, index);
+        const { hidden, offsets } = blocks.before(batch, { ...inference, transformWeight });
+        const wanted = teacher.before(batch, inference).hidden;
+        keep(offsets.tensor);
+        this.batches.push({ offsets, audioSeconds: batch.audioSeconds, input: keep(hidden), wanted: keep(wanted) });
+      });
+    }
+  }
+
+  /** To be called before block `index` is trained: computes what it is to put out. */
+  want(index: number): void {
+    for (const batch of this.batches) this.advance(batch, "wanted", this.teacher, index, {});
+  }
+
+  /** To be called after block `index` was trained: what it puts out now is what the next one is given. */
+  pass(index: number, transformWeight: WeightTransform): void {
+    for (const batch of this.batches) this.advance(batch, "input", this.blocks, index, { transformWeight });
+  }
+
+  private advance(batch: HiddenBatch, part: "input" | "wanted", blocks: EncoderBlocks, index: number, context: Pick<TrainingContext, "transformWeight">): void {
+    const before = batch[part];
+    batch[part] = keep(tidy(() => blocks.forward(index, this.trainingBatch(batch, before), { ...inference, ...context })));
+    before.dispose();
+  }
+
+  count(): number {
+    return this.batches.length;
+  }
+
+  batch(epoch: number, index: number): TrainingBatch {
+    const order = shuffled([...this.batches.keys()], RandomStream.derived(this.seed, epoch));
+    const batch = this.batches[order[index] as number] as HiddenBatch;
+    return this.trainingBatch(batch, batch.input);
+  }
+
+  private trainingBatch({ offsets, audioSeconds, wanted }: HiddenBatch, features: Tensor): TrainingBatch {
+    return { features, offsets, targets: [], audioSeconds, wanted, plain: true };
+  }
+
+  dispose(): void {
+    for (const { offsets, input, wanted } of this.batches) for (const tensor of [offsets.tensor, input, wanted]) tensor.dispose();
+    this.batches.length = 0;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
