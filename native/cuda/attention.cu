@@ -1,5 +1,7 @@
 #include "cuda/attention.hpp"
 
+#include <type_traits>
+
 #include "cuda/attention_tiles.cuh"
 #include "cuda/launch.hpp"
 
@@ -20,12 +22,17 @@ struct KernelArguments {
   uint16_t* out;
   const int32_t* offsets;
   int64_t query_stride, key_stride, value_stride, position_stride, out_stride;
-  int head_dim, longest, heads;
+  int head_dim, longest;
   float scale;
-  Dropout dropout;        // of probabilities
-  float* log_sum;         // (heads, frames), or null
+};
+/// What only training has a use for. It costs registers, even as arguments that no instruction reads.
+struct Training {
+  Dropout dropout;  // of probabilities
+  int heads;
+  float* log_sum;   // (heads, frames)
   int64_t log_sum_stride;
 };
+struct Inference {};
 
 template <int kD, int kKeys> struct SharedTiles {
   uint16_t key[2][kKeys * kRow<kD>], value[2][kKeys * kRow<kD>];
@@ -65,11 +72,8 @@ template <int kD> struct RunningSoftmax {
   float maximum[2] = {kNever, kNever};
   float total[2] = {0.0f, 0.0f};  // this lane's share
 
-  /// Takes in a tile of scores (in units of log 2) with its values. `indices`: of the rows and the tile's first key in the
-  /// dropout stream.
-  template <typename T, int kKeys>
-  __device__ __forceinline__ void add(float (&scores)[kKeys / 8][4], const uint16_t* values, int lane, const Dropout& dropout,
-                                      const uint64_t (&indices)[2]) {
+  /// Takes in a tile of scores (in units of log 2), which become exp(score - maximum); their values are to be added by them.
+  template <int kKeys> __device__ __forceinline__ void soften(float (&scores)[kKeys / 8][4]) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float largest = maximum[half];
@@ -90,12 +94,12 @@ template <int kD> struct RunningSoftmax {
         }
       }
     }
-    if (dropout.threshold) drop<kKeys>(scores, lane, dropout, indices);
-    accumulate<T, kD, kKeys>(sums, scores, values, lane);
   }
 };
 
-template <typename T, int kD, bool kRelative> __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArguments a) {
+template <typename T, int kD, bool kRelative, class Purpose>
+__global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArguments a, const Purpose purpose) {
+  constexpr bool kTraining = std::is_same_v<Purpose, Training>;
   ptx::take_turn();
   const int begin = a.offsets[blockIdx.z], end = a.offsets[blockIdx.z + 1], length = end - begin;
   const int first = static_cast<int>(blockIdx.x) * kQueries;  // frame of the sequence
@@ -131,9 +135,6 @@ template <typename T, int kD, bool kRelative> __global__ void __launch_bounds__(
 
   RunningSoftmax<kD> softmax;
   const float scale = a.scale * kLog2E;
-  const int first_frame = begin + first + 16 * warp + g;
-  const uint64_t index[2] = {dropout_index(first_frame, a.heads, static_cast<int>(blockIdx.y)),
-                             dropout_index(first_frame + 8, a.heads, static_cast<int>(blockIdx.y))};
   for (int keys_from = 0, stage = 0; keys_from < length; keys_from += kKeys, stage ^= 1) {
     if (keys_from > 0) {
       ptx::copy_async_wait<0>();
@@ -173,16 +174,27 @@ template <typename T, int kD, bool kRelative> __global__ void __launch_bounds__(
         scores[tile][i] = is_key ? scores[tile][i] * scale : kNever;
       }
     }
-    const uint64_t indices[2] = {index[0] + static_cast<uint64_t>(keys_from), index[1] + static_cast<uint64_t>(keys_from)};
-    softmax.template add<T, kKeys>(scores, tiles.value[stage], lane, a.dropout, indices);
+    softmax.template soften<kKeys>(scores);
+    if constexpr (kTraining) {
+      if (purpose.dropout.threshold) {
+        const int frame = begin + first + 16 * warp + g, head_index = static_cast<int>(blockIdx.y);
+        const uint64_t from = static_cast<uint64_t>(keys_from);
+        const uint64_t indices[2] = {dropout_index(frame, purpose.heads, head_index) + from,
+                                     dropout_index(frame + 8, purpose.heads, head_index) + from};
+        drop<kKeys>(scores, lane, purpose.dropout, indices);
+      }
+    }
+    accumulate<T, kD, kKeys>(softmax.sums, scores, tiles.value[stage], lane);
   }
 
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const float total = row_sum(softmax.total[half]), reciprocal = 1.0f / total;
     const int frame = first + 16 * warp + g + 8 * half;
-    if (a.log_sum && frame < length && t == 0) {
-      a.log_sum[blockIdx.y * a.log_sum_stride + begin + frame] = (softmax.maximum[half] + ptx::logarithm_base_2(total)) / kLog2E;
+    if constexpr (kTraining) {
+      if (frame < length && t == 0) {
+        purpose.log_sum[blockIdx.y * purpose.log_sum_stride + begin + frame] = (softmax.maximum[half] + ptx::logarithm_base_2(total)) / kLog2E;
+      }
     }
 #pragma unroll
     for (int tile = 0; tile < kD / 8; ++tile) {
@@ -195,18 +207,30 @@ template <typename T, int kD, bool kRelative> __global__ void __launch_bounds__(
   }
 }
 
-template <typename T, int kD>
-void launch_attention(const KernelArguments& arguments, const LaunchShape& grid, bool relative, StreamHandle stream) {
-  LaunchShape shape = grid;
-  shape.shared_bytes = relative ? sizeof(SharedTiles<kD, kKeysPerTile<true>>) + sizeof(RelativeTiles<kD>)
-                                : sizeof(SharedTiles<kD, kKeysPerTile<false>>);
-  launch(relative ? attention_kernel<T, kD, true> : attention_kernel<T, kD, false>, shape, stream, arguments);
+struct Launch {
+  KernelArguments arguments;
+  LaunchShape shape;
+  bool relative;
+  StreamHandle stream;
+};
+
+template <typename T, int kD, class Purpose> void launch_attention(const Launch& to, const Purpose& purpose) {
+  LaunchShape shape = to.shape;
+  shape.shared_bytes = to.relative ? sizeof(SharedTiles<kD, kKeysPerTile<true>>) + sizeof(RelativeTiles<kD>)
+                                   : sizeof(SharedTiles<kD, kKeysPerTile<false>>);
+  launch(to.relative ? attention_kernel<T, kD, true, Purpose> : attention_kernel<T, kD, false, Purpose>, shape, to.stream, to.arguments, purpose);
 }
 
-template <typename T> void choose_head(const KernelArguments& arguments, const LaunchShape& grid, bool relative, StreamHandle stream) {
-  if (arguments.head_dim <= 64) launch_attention<T, 64>(arguments, grid, relative, stream);
-  else if (arguments.head_dim <= 128) launch_attention<T, 128>(arguments, grid, relative, stream);
-  else launch_attention<T, kLargestHeadDimension>(arguments, grid, relative, stream);
+template <typename T, class Purpose> void choose_head(const Launch& to, const Purpose& purpose) {
+  const int head_dim = to.arguments.head_dim;
+  if (head_dim <= 64) return launch_attention<T, 64>(to, purpose);
+  if (head_dim <= kLargestTrainedHeadDimension) return launch_attention<T, kLargestTrainedHeadDimension>(to, purpose);
+  if constexpr (std::is_same_v<Purpose, Inference>) launch_attention<T, kLargestHeadDimension>(to, purpose);
+}
+
+template <typename T> void choose_purpose(const Launch& to, const AttentionArguments& a, const std::shared_ptr<Stream>& stream) {
+  if (!a.log_sum) choose_head<T>(to, Inference{});
+  else choose_head<T>(to, Training{a.dropout, a.heads, a.log_sum->use_on<float>(stream), a.log_sum->row_stride()});
 }
 
 }  // namespace
@@ -218,13 +242,12 @@ void attention(const AttentionArguments& a, const PackedSequences& sequences, co
   const KernelArguments arguments{bits(a.query), bits(a.key), bits(a.value), bits(a.positions), bits(a.content_bias),
                                   bits(a.position_bias), bits(&out), sequences.offsets, a.query->row_stride(), a.key->row_stride(),
                                   a.value->row_stride(), a.positions ? a.positions->row_stride() : 0, out.row_stride(),
-                                  static_cast<int>(a.query->columns()) / a.heads, sequences.longest, a.heads, a.scale, a.dropout,
-                                  a.log_sum ? a.log_sum->use_on<float>(stream) : nullptr, a.log_sum ? a.log_sum->row_stride() : 0};
+                                  static_cast<int>(a.query->columns()) / a.heads, sequences.longest, a.scale};
   const LaunchShape grid{static_cast<unsigned>((sequences.longest + kQueries - 1) / kQueries), static_cast<unsigned>(a.heads),
                          static_cast<unsigned>(sequences.count), kThreads, 0, 1, kernels_take_turns()};
-  const bool relative = a.positions != nullptr;
-  if (a.query->type() == DeviceType::kBFloat16) choose_head<BFloat16>(arguments, grid, relative, stream->handle());
-  else choose_head<Float16>(arguments, grid, relative, stream->handle());
+  const Launch to{arguments, grid, a.positions != nullptr, stream->handle()};
+  if (a.query->type() == DeviceType::kBFloat16) choose_purpose<BFloat16>(to, a, stream);
+  else choose_purpose<Float16>(to, a, stream);
 }
 
 }  // namespace usmlite::cuda

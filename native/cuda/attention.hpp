@@ -18,12 +18,12 @@ struct AttentionArguments {
   const DeviceTensor* content_bias;   // u (heads * head_dim), 16-bit floats
   const DeviceTensor* position_bias;  // v (heads * head_dim)
   // For training:
-  Dropout dropout;              // of the probabilities
-  const DeviceTensor* log_sum;  // (heads, frames) float32: log(sum(exp(scores))) for the backward pass; null where that is not wanted
+  const DeviceTensor* log_sum;  // (heads, frames) float32: log(sum(exp(scores))) for the backward pass; null in inference
+  Dropout dropout;              // of the probabilities; needs log_sum
 };
 
-/// Head dimensions are multiples of 8 up to 160.
-inline constexpr int kLargestHeadDimension = 160;
+/// Head dimensions are multiples of 8 up to 160; in training up to 128, whose gradients fit into registers.
+inline constexpr int kLargestHeadDimension = 160, kLargestTrainedHeadDimension = 128;
 
 void attention(const AttentionArguments& arguments, const PackedSequences& sequences, const DeviceTensor& out,
                const std::shared_ptr<Stream>& stream);

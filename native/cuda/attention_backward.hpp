@@ -1,13 +1,10 @@
 // Gradients of attention.
 #pragma once
-#include "core/dropout.hpp"
+#include "cuda/attention.hpp"
 #include "cuda/device_tensor.hpp"
 #include "cuda/packed_sequences.hpp"
 
 namespace usmlite::cuda {
-
-/// Widest heads whose gradients fit into registers.
-inline constexpr int kLargestTrainedHeadDimension = 128;
 
 struct AttentionBackwardArguments {
   const DeviceTensor *query, *key, *value, *out, *gradient;  // (frames, heads * head_dim): 16-bit floats of one type

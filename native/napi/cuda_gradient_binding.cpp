@@ -187,8 +187,8 @@ Napi::Value training_attention(const Napi::CallbackInfo& info) {
                    .value = &value,
                    .heads = static_cast<int>(heads.count),
                    .scale = heads.scale,
-                   .dropout = arguments.dropout(6),
-                   .log_sum = &log_sum},
+                   .log_sum = &log_sum,
+                   .dropout = arguments.dropout(6)},
                   sequences, out, stream);
   return wrap_all(info.Env(), {&out, &log_sum});
 }
