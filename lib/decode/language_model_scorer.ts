@@ -5,6 +5,7 @@
  */
 import { WORD_BEGIN, type Tokenizer } from "../text/tokenizer.js";
 import { Lexicon } from "./lexicon.js";
+import { nativeLanguageScorer, type LanguageScorerHandle } from "./native_prefix_search.js";
 import { FIRST_WORD, TEXT_END, type NgramLanguageModel } from "./ngram_language_model.js";
 import type { PrefixScorer, PrefixState } from "./prefix_scorer.js";
 
@@ -48,6 +49,7 @@ export class LanguageModelScorer implements PrefixScorer<LanguageState> {
   private readonly lexicon: Lexicon;
   // Look-ahead by context and node of the lexicon: contexts come back, within a text and from text to text.
   private readonly lookAheads = new Map<number, number>();
+  private handle: LanguageScorerHandle | undefined;
 
   constructor(
     private readonly model: NgramLanguageModel,
@@ -68,6 +70,42 @@ export class LanguageModelScorer implements PrefixScorer<LanguageState> {
       words.map((_, index) => model.unigramScore(index + FIRST_WORD)),
       spelling.characters.length,
     );
+  }
+
+  /** The same scorer for searches in native code, over the same tables. */
+  get native(): LanguageScorerHandle {
+    if (this.handle) return this.handle;
+    const { tree, suffix, firstOfLongest, start, spelling } = this.model;
+    const { children, symbols, wordAt, bestBelow, firstBelow, endBelow } = this.lexicon;
+    const pieceOffsets = new Int32Array(this.pieces.length + 1);
+    this.pieces.forEach(({ symbols: letters }, index) => (pieceOffsets[index + 1] = (pieceOffsets[index] as number) + letters.length));
+    return (this.handle = nativeLanguageScorer(
+      {
+        word: tree.word,
+        firstChild: tree.firstChild,
+        suffix,
+        probability: tree.probability,
+        backoff: tree.backoff,
+        start,
+        firstOfLongest,
+        spellingScores: spelling.scores,
+        spellingFollowing: spelling.following,
+        spellingWidth: spelling.width,
+        spellingStart: spelling.start,
+        endSymbol: spelling.endSymbol,
+        lexiconChildren: children,
+        lexiconSymbols: symbols,
+        wordAt,
+        bestBelow,
+        firstBelow,
+        endBelow,
+        pieceOffsets,
+        pieceSymbols: Int32Array.from(this.pieces.flatMap(({ symbols: letters }) => letters)),
+        beginsWord: Uint8Array.from(this.pieces, ({ beginsWord }) => Number(beginsWord)),
+      },
+      this.alpha,
+      this.beta,
+    ));
   }
 
   start(): LanguageState {

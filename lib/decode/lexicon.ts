@@ -8,8 +8,8 @@ export class Lexicon {
   /** The words at or below each node are [firstBelow, endBelow). */
   readonly firstBelow: Int32Array;
   readonly endBelow: Int32Array;
-  // (nodes, symbols): child, or -1
-  private readonly children: Int32Array;
+  /** (nodes, symbols): child, or -1. */
+  readonly children: Int32Array;
 
   /**
    * @param words distinct words as symbols from 0 to `symbols` - 1, those with the same beginning side by side
@@ -18,7 +18,7 @@ export class Lexicon {
   constructor(
     words: readonly (readonly number[])[],
     scores: ArrayLike<number>,
-    private readonly symbols: number,
+    readonly symbols: number,
   ) {
     const nodes = 1 + words.reduce((sum, word) => sum + word.length, 0); // at most
     const children = new Int32Array(nodes * symbols).fill(-1);

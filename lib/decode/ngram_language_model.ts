@@ -44,9 +44,10 @@ export class NgramLanguageModel {
   /** The context at the beginning of a text. */
   readonly start: number;
   private readonly ids: ReadonlyMap<string, number>;
-  // The node of the same n-gram without its first word.
-  private readonly suffix: Int32Array;
-  private readonly firstOfLongest: number;
+  /** The node of the same n-gram without its first word. */
+  readonly suffix: Int32Array;
+  /** The first of the longest n-grams, which are no contexts. */
+  readonly firstOfLongest: number;
 
   constructor(readonly tree: NgramTree) {
     this.spelling = new SpellingModel(tree.words);

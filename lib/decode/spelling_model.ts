@@ -14,10 +14,12 @@ export class SpellingModel {
   /** State before the first character. */
   readonly start: number;
   private readonly symbols: ReadonlyMap<string, number>;
-  private readonly width: number;
-  // (contexts, symbols): ln P(symbol | context), and the context after the symbol.
-  private readonly scores: Float32Array;
-  private readonly following: Int32Array;
+  /** Symbols, the last two included. */
+  readonly width: number;
+  /** (contexts, symbols): ln P(symbol | context). */
+  readonly scores: Float32Array;
+  /** (contexts, symbols): the context after the symbol. */
+  readonly following: Int32Array;
 
   constructor(words: readonly string[]) {
     this.characters = [...new Set(words.flatMap((word) => [...word]))].sort();

@@ -52,6 +52,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_transducer_loss(exports);
   define_packed_matrix(env, exports);
   define_packed_matmul(exports);
+  define_prefix_search(env, exports);
 #ifdef USMLITE_GPU
   define_gpu(env, exports);
   define_device_tensor(exports);

@@ -8,6 +8,8 @@ struct Environment {
   Napi::FunctionReference error_constructor;   // UsmLiteError(code, message)
   Napi::FunctionReference tensor_constructor;  // TensorHandle
   Napi::FunctionReference packed_matrix_constructor;  // PackedMatrixHandle
+  Napi::FunctionReference language_scorer_constructor;  // of prefix_search_binding.cpp
+  Napi::FunctionReference prefix_search_constructor;
   Napi::FunctionReference stream_constructor;         // the five of cuda_handles.hpp
   Napi::FunctionReference device_tensor_constructor;
   Napi::FunctionReference device_weight_constructor;

@@ -34,6 +34,7 @@ void define_softmax_divergence(Napi::Object exports);
 void define_transducer_loss(Napi::Object exports);
 void define_packed_matrix(Napi::Env env, Napi::Object exports);
 void define_packed_matmul(Napi::Object exports);
+void define_prefix_search(Napi::Env env, Napi::Object exports);
 void define_runtime(Napi::Object exports);
 
 // Of modules with a GPU, real or emulated.
