@@ -72,9 +72,9 @@ for (const row of table.rows.filter(({ name }) => !options.only || options.only.
     console.error(`${row.name}, seed ${seed}: done`);
   }
 }
-const text = tableText(rows, table.baseline, references);
-process.stdout.write(`### ${table.title}\n\n${text}`);
+const summaries = rows.map((row) => summaryOf(row, rows, table.baseline, references));
+process.stdout.write(`### ${table.title}\n\n${tableText(summaries)}`);
 if (options.json) {
   const { steps, learningRate, batchSeconds, dataset, seeds } = options;
-  writeJsonFile(options.json, { table: options.table, steps, learningRate, augment: options.augment ?? false, batchSeconds, seeds, ...(dataset ? { dataset } : {}), utterances: test.length, rows: rows.map((row) => summaryOf(row, rows, table.baseline, references)) });
+  writeJsonFile(options.json, { table: options.table, steps, learningRate, augment: options.augment ?? false, batchSeconds, seeds, ...(dataset ? { dataset } : {}), utterances: test.length, rows: summaries });
 }
