@@ -20,7 +20,7 @@ export class Lexicon {
     scores: ArrayLike<number>,
     readonly symbols: number,
   ) {
-    const nodes = 1 + words.reduce((sum, word) => sum + word.length, 0); // at most
+    const nodes = nodesOf(words);
     const children = new Int32Array(nodes * symbols).fill(-1);
     this.wordAt = new Int32Array(nodes).fill(-1);
     this.bestBelow = new Float32Array(nodes).fill(-Infinity);
@@ -39,7 +39,7 @@ export class Lexicon {
       }
       this.wordAt[node] = index;
     });
-    this.children = children.slice(0, count * symbols);
+    this.children = children;
   }
 
   private include(node: number, word: number, score: number): void {
@@ -52,4 +52,16 @@ export class Lexicon {
   next(node: number, symbol: number): number {
     return symbol < this.symbols ? (this.children[node * this.symbols + symbol] as number) : -1;
   }
+}
+
+/** Of the tree: each word adds those letters that it does not share with the one before. */
+function nodesOf(words: readonly (readonly number[])[]): number {
+  let nodes = 1;
+  words.forEach((word, index) => {
+    const before = words[index - 1] ?? [];
+    let shared = 0;
+    while (shared < word.length && word[shared] === before[shared]) shared++;
+    nodes += word.length - shared;
+  });
+  return nodes;
 }

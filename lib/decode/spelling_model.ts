@@ -22,13 +22,20 @@ export class SpellingModel {
   readonly following: Int32Array;
 
   constructor(words: readonly string[]) {
-    this.characters = [...new Set(words.flatMap((word) => [...word]))].sort();
+    const characters = new Set<string>();
+    for (const word of words) for (const character of word) characters.add(character);
+    this.characters = [...characters].sort();
     this.symbols = new Map(this.characters.map((character, symbol) => [character, symbol]));
     this.endSymbol = this.characters.length;
     this.otherSymbol = this.endSymbol + 1;
     this.width = this.endSymbol + 2;
 
-    const spelled = words.map((word) => [...Array.from(word, (character) => this.symbolOf(character)), this.endSymbol]);
+    const spelled = words.map((word) => {
+      const symbols: number[] = [];
+      for (const character of word) symbols.push(this.symbolOf(character));
+      symbols.push(this.endSymbol);
+      return symbols;
+    });
     const contexts = new Contexts(spelled, this.width);
     this.start = contexts.idOf(1, Contexts.START) ?? 0;
     const probabilities = new Float64Array(contexts.count * this.width);
@@ -45,7 +52,8 @@ export class SpellingModel {
         this.following[id * this.width + symbol] = next;
       }
     });
-    this.scores = Float32Array.from(probabilities, Math.log);
+    this.scores = new Float32Array(probabilities.length);
+    for (let index = 0; index < probabilities.length; index++) this.scores[index] = Math.log(probabilities[index] as number);
   }
 
   /** {@link SpellingModel.otherSymbol} for a character that no word has. */
@@ -93,6 +101,40 @@ export class SpellingModel {
   }
 }
 
+/** Ids of keys below a limit that may be large. */
+interface KeyIds {
+  get(key: number): number | undefined;
+  set(key: number, id: number): void;
+  forEach(visit: (id: number, key: number) => void): void;
+}
+
+/** One place for each key: many times faster than a hash table, where there is room. */
+class DenseKeyIds implements KeyIds {
+  // 0: none; ids count from 1 here.
+  private readonly ids: Int32Array;
+
+  constructor(limit: number) {
+    this.ids = new Int32Array(limit);
+  }
+
+  get(key: number): number | undefined {
+    const id = this.ids[key] as number;
+    return id === 0 ? undefined : id - 1;
+  }
+
+  set(key: number, id: number): void {
+    this.ids[key] = id + 1;
+  }
+
+  forEach(visit: (id: number, key: number) => void): void {
+    this.ids.forEach((id, key) => {
+      if (id > 0) visit(id - 1, key);
+    });
+  }
+}
+
+const mostDenseKeys = 2 ** 22;
+
 /**
  * All rows of up to ORDER - 1 symbols that precede a symbol in some word, shorter ones first. Each is a number: its
  * symbols, from 2, and the beginning of the word, 1, are the digits.
@@ -100,7 +142,7 @@ export class SpellingModel {
 class Contexts {
   static readonly START = 1;
   count = 0;
-  private readonly ids: Map<number, number>[] = [];
+  private readonly ids: KeyIds[] = [];
   private readonly radix: number;
 
   constructor(
@@ -109,10 +151,11 @@ class Contexts {
   ) {
     this.radix = width + 2;
     for (let length = 0; length < ORDER; length++) {
-      const ids = new Map<number, number>();
+      const limit = this.radix ** length;
+      const ids: KeyIds = limit <= mostDenseKeys ? new DenseKeyIds(limit) : new Map<number, number>();
       this.ids.push(ids);
       this.forEachKey(length, (key) => {
-        if (!ids.has(key)) ids.set(key, this.count++);
+        if (ids.get(key) === undefined) ids.set(key, this.count++);
       });
     }
     if (this.count === 0) this.ids[0]?.set(0, this.count++);
@@ -131,10 +174,10 @@ class Contexts {
   forEach(visit: (id: number, shorter: number, longer: (symbol: number) => number | undefined) => void): void {
     this.ids.forEach((ids, length) => {
       const highest = this.radix ** (length - 1);
-      for (const [key, id] of ids) {
+      ids.forEach((id, key) => {
         const shorter = length === 0 ? -1 : (this.ids[length - 1]?.get(key % highest) as number);
         visit(id, shorter, (symbol) => this.ids[length + 1]?.get(key * this.radix + symbol + 2));
-      }
+      });
     });
   }
 
