@@ -2,7 +2,8 @@
  * What text is worth before a turn ends: word error rates of partial texts (chunk-wise attention) and of transcripts of
  * the whole, on the same speech.
  *
- * `node dist/bench/partial_texts.js --data MANIFEST.jsonl [--utterances N] [--model DIR]`
+ * `node dist/bench/partial_texts.js --data MANIFEST.jsonl [--utterances N] [--model DIR]`; lengths other than those of the
+ * service, in seconds, with `--step`, `--left-context`, `--look-ahead` and `--decision-lag`.
  */
 import { parseArgs } from "node:util";
 import { readManifest } from "../lib/data/manifest.js";
@@ -10,12 +11,27 @@ import { readUtterance } from "../lib/data/utterance_audio.js";
 import { defaultModelFolder } from "../lib/models/default_model.js";
 import { loadModel } from "../lib/models/model_folder.js";
 import { wordErrorRate } from "../lib/text/word_error_rate.js";
-import { PartialRecognition, streaming } from "../lib/transcribe/partial_recognition.js";
+import { PartialRecognition, streaming, type StreamingLengths } from "../lib/transcribe/partial_recognition.js";
 import { Recognizer } from "../lib/transcribe/recognizer.js";
 
+const length = (seconds: number) => ({ type: "string", default: String(seconds) }) as const;
 const { values } = parseArgs({
-  options: { data: { type: "string" }, utterances: { type: "string", default: "200" }, model: { type: "string", default: defaultModelFolder } },
+  options: {
+    data: { type: "string" },
+    utterances: { type: "string", default: "200" },
+    model: { type: "string", default: defaultModelFolder },
+    step: length(streaming.step),
+    "left-context": length(streaming.leftContext),
+    "look-ahead": length(streaming.lookAhead),
+    "decision-lag": length(streaming.decisionLag),
+  },
 });
+const lengths: StreamingLengths = {
+  step: Number(values.step),
+  leftContext: Number(values["left-context"]),
+  lookAhead: Number(values["look-ahead"]),
+  decisionLag: Number(values["decision-lag"]),
+};
 if (values.data === undefined) {
   console.error("name a manifest with --data");
   process.exit(2);
@@ -33,9 +49,9 @@ for (const utterance of utterances) {
   const samples = await readUtterance(utterance);
   wholes.push(recognizer.transcribe(samples).text);
   // Silence behind it, so that the partial text comes to cover all of it.
-  const padded = new Float32Array(samples.length + Math.ceil((streaming.step + streaming.lookAhead + 0.1) * rate));
+  const padded = new Float32Array(samples.length + Math.ceil((lengths.step + lengths.lookAhead + 0.1) * rate));
   padded.set(samples);
-  const partial = new PartialRecognition(recognizer);
+  const partial = new PartialRecognition(recognizer, undefined, lengths);
   let text = "";
   for (let begin = 0; begin < padded.length; begin += rate / 10) {
     const chunk = partial.push(padded.subarray(begin, begin + rate / 10));
@@ -51,7 +67,7 @@ const errors = (hypotheses: readonly string[], references: readonly string[]): s
   return `${(100 * rate).toFixed(1)} % (${interval.map((value) => (100 * value).toFixed(1)).join(" to ")} %)`;
 };
 const references = utterances.map(({ text }) => text);
-console.log(`${utterances.length} utterances of ${values.data}; ${JSON.stringify(streaming)}`);
+console.log(`${utterances.length} utterances of ${values.data}; ${JSON.stringify(lengths)}`);
 console.log(`word errors: whole ${errors(wholes, references)}, partial texts ${errors(partials, references)}`);
 console.log(`words in which partial texts differ from the whole: ${errors(partials, wholes)}`);
 console.log(`audio of which the newest text speaks is ${(lags.reduce((a, b) => a + b, 0) / lags.length).toFixed(2)} s old on average`);

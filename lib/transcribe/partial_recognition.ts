@@ -10,11 +10,20 @@ import type { AudioChunks, FeatureChunk } from "./feature_chunks.js";
 import type { Recognizer } from "./recognizer.js";
 import type { HearingOptions } from "./recognizer_options.js";
 
-/**
- * Seconds; multiples of an encoder frame. A chunk is heard for every `step`. Words are decided for `decisionLag` after
- * they were heard, even if the search has not come to agree on them. Measured in docs/serving.md.
- */
-export const streaming = { step: 0.48, leftContext: 5.12, lookAhead: 0.64, decisionLag: 0.4 } as const;
+/** Seconds; multiples of an encoder frame. */
+export interface StreamingLengths {
+  /** Audio that is new when a chunk is heard. */
+  readonly step: number;
+  /** Audio before it that the encoder attends to. */
+  readonly leftContext: number;
+  /** Audio behind the frames that count. */
+  readonly lookAhead: number;
+  /** How long after they were heard words are decided for, even if the search has not come to agree on them. */
+  readonly decisionLag: number;
+}
+
+/** Chosen on speakers held out of training; measured in docs/serving.md. */
+export const streaming: StreamingLengths = { step: 0.48, leftContext: 5.12, lookAhead: 0.64, decisionLag: 0.4 };
 
 /** What can be said before the end. */
 export interface PartialText {
@@ -61,11 +70,15 @@ export class PartialRecognition {
   private searched = 0;
 
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
-  constructor(recognizer: Recognizer, options?: HearingOptions) {
+  constructor(
+    recognizer: Recognizer,
+    options?: HearingOptions,
+    private readonly seconds: StreamingLengths = streaming,
+  ) {
     this.stride = recognizer.stride;
     this.melRate = recognizer.melRate;
-    const frames = (seconds: number): number => Math.round((seconds * this.melRate) / this.stride) * this.stride;
-    const lengths = { step: frames(streaming.step), leftContext: frames(streaming.leftContext), lookAhead: frames(streaming.lookAhead) };
+    const frames = (length: number): number => Math.round((length * this.melRate) / this.stride) * this.stride;
+    const lengths = { step: frames(seconds.step), leftContext: frames(seconds.leftContext), lookAhead: frames(seconds.lookAhead) };
     this.plan = new StreamingPlan(lengths, this.stride);
     this.features = recognizer.chunksOf(this.plan);
     this.search = recognizer.search(options);
@@ -84,7 +97,7 @@ export class PartialRecognition {
     this.search.advance({ values: rows, frames: end - this.searched, tokens });
     this.searched = end;
     const seconds = this.stride / this.melRate;
-    const decided = Math.max(0, end - Math.round(streaming.decisionLag / seconds));
+    const decided = Math.max(0, end - Math.round(this.seconds.decisionLag / seconds));
     this.search.settleBefore?.(decided);
     return { text: this.search.settledText(), settledSeconds: decided * seconds, heardSeconds: (firstFrame + frames) * seconds };
   }
