@@ -94,7 +94,8 @@ test("masks and fake quantization are those of the CPU, to the bit", (t) => {
     const weight = randomTensor([5, 72], 11);
     const onGpu = DeviceTensor.from(weight, "float32");
     for (const statistic of ["maximum", "edge"] as const) {
-      const options = { rule: { statistic, clip: 0.9 }, clipGradient: spec === "int4", throughMask: spec === "int2/g32+1:4" };
+      const search = spec === "int4+2:4" || spec === "int8/g32" ? { search: { steps: 5, lowest: 0.4 } } : {};
+      const options = { rule: { statistic, clip: 0.9, ...search }, clipGradient: spec === "int4", throughMask: spec === "int2/g32+1:4" };
       const gradient = randomTensor([5, 72], 12);
       for (const tensor of [weight, onGpu]) tensor.requiresGrad = true;
       const expected = outcome({ weight }, gradient, () => fakeQuantize(weight, spec, options));

@@ -22,7 +22,7 @@ interface TrainingBindings {
     gradient: DeviceTensorHandle,
     ...rest: [...Finish, sums: DeviceTensorHandle | undefined, wantSum: boolean, wantBias: boolean]
   ): [DeviceTensorHandle | undefined, DeviceTensorHandle | undefined];
-  deviceGroupScales(...words: [...Quantized, statistic: string, clip: number]): DeviceTensorHandle;
+  deviceGroupScales(...words: [...Quantized, statistic: string, clip: number, searchSteps: number, searchLowest: number]): DeviceTensorHandle;
   deviceFakeQuantize(...words: [...Quantized, scale: DeviceTensorHandle]): DeviceTensorHandle;
   deviceFakeQuantizeBackward(
     ...words: [...Quantized, scale: DeviceTensorHandle, gradient: DeviceTensorHandle, clipped: boolean, throughMask: boolean, throughScale: boolean]
@@ -104,8 +104,8 @@ const quantized = ({ weight, spec, mask }: DeviceQuantization): Quantized => [we
  * float32 (out, scales per row), as {@link groupScales}.
  * @throws UsmLiteError UNSUPPORTED_SPEC for rules that measure anything but the largest weight, and formats with zero points
  */
-export function deviceGroupScales(quantization: DeviceQuantization, { statistic = "format", clip = 1 }: Pick<ScaleRule, "statistic" | "clip"> = {}): DeviceTensor {
-  return new DeviceTensor(native().deviceGroupScales(...quantized(quantization), statistic, clip));
+export function deviceGroupScales(quantization: DeviceQuantization, { statistic = "format", clip = 1, search }: Omit<ScaleRule, "powerOfTwo"> = {}): DeviceTensor {
+  return new DeviceTensor(native().deviceGroupScales(...quantized(quantization), statistic, clip, search?.steps ?? 0, search?.lowest ?? 1));
 }
 
 /** What {@link fakeQuantize} makes of the weight with these scales, to the bit. */

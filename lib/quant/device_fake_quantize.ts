@@ -6,22 +6,38 @@ import { UsmLiteError } from "../errors.js";
 import { recordStep } from "../ops/tape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { FakeQuantizeOptions } from "./fake_quantize.js";
+import { parseWeightSpec } from "./weight_spec.js";
+
+/** What of {@link FakeQuantizeOptions} decides whether the GPU can do it. */
+export type DeviceQuantizationSettings = Pick<FakeQuantizeOptions, "rule" | "rounding" | "scaleDecay"> & { readonly learned?: boolean };
+
+/**
+ * @throws UsmLiteError UNSUPPORTED_SPEC for zero points, rounding other than to the nearest level, rules that measure anything but the largest
+ * weight, learned scales and penalties on them
+ */
+export function checkDeviceQuantization(spec: string, { rule = {}, rounding = "nearest", learned = false, scaleDecay = 0 }: DeviceQuantizationSettings): void {
+  const refuse = (what: string): never => {
+    throw new UsmLiteError("UNSUPPORTED_SPEC", `weights on the GPU are trained without ${what}; use device "cpu"`);
+  };
+  const { format, text } = parseWeightSpec(spec);
+  const { statistic = "format" } = rule;
+  if (format.startsWith("uint")) refuse(`zero points, which ${text} has`);
+  if (rounding !== "nearest") refuse(`${rounding} rounding`);
+  if (rule.powerOfTwo) refuse("scales that are powers of two");
+  const byMean = statistic === "format" && (format === "ternary" || format === "int1");
+  if (byMean || !["format", "maximum", "edge"].includes(statistic)) refuse(`scales by anything but the largest weight, such as the scale "${statistic}" of ${text}`);
+  if (learned) refuse("learned scales");
+  if (scaleDecay) refuse("a penalty on scales");
+}
 
 /**
  * @param weight float32 (out, in)
  * @param mask int8 (out, in), on the GPU
- * @throws UsmLiteError UNSUPPORTED_SPEC for zero points, rounding other than to the nearest level, rules that measure anything but the largest
- * weight, and learned scales
+ * @throws UsmLiteError UNSUPPORTED_SPEC as {@link checkDeviceQuantization}
  */
 export function fakeQuantizeOnGpu(weight: DeviceTensor, spec: string, mask: Tensor | undefined, options: FakeQuantizeOptions): Tensor {
-  const { rule = {}, rounding = "nearest", stopScaleGradient = false, clipGradient = false, throughMask = false } = options;
-  const refuse = (what: string): never => {
-    throw new UsmLiteError("UNSUPPORTED_SPEC", `weights on the GPU are trained without ${what}; use device "cpu"`);
-  };
-  if (rounding !== "nearest") refuse(`${rounding} rounding`);
-  if (rule.powerOfTwo || rule.search) refuse("scales that are powers of two or searched for");
-  if (options.scale?.requiresGrad) refuse("learned scales");
-  if (options.scaleDecay) refuse("a penalty on scales");
+  checkDeviceQuantization(spec, { ...options, learned: options.scale?.requiresGrad ?? false });
+  const { rule = {}, stopScaleGradient = false, clipGradient = false, throughMask = false } = options;
   const quantization = { weight, spec, mask: mask && onGpu(mask, "mask") };
   const scale = options.scale ? onGpu(options.scale, "scale") : deviceGroupScales(quantization, rule);
   options.receiveScales?.({ scale });

@@ -1,4 +1,7 @@
 /** How the scales of a quantized weight are found. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { onGpu } from "../device/inference.js";
+import { deviceGroupScales } from "../device/training_operations.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import type { GivenScales } from "./packed_weight.js";
@@ -45,7 +48,7 @@ export const ruleArguments = ({ statistic = "format", clip = 1, powerOfTwo = fal
 
 /**
  * Scales, and of `uint` formats zero points, (out, scales per row), as {@link packWeight} and {@link fakeQuantize} take them.
- * @param weight float32 (out, in) or (out, in, kernel)
+ * @param weight float32 (out, in) or (out, in, kernel); on the GPU (out, in), and so are its scales
  * @param spec a number format with or without N:M, which counts through `mask` alone
  * @param options.mask uint8, the weight's shape: only what it keeps is measured
  * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for a rule that the format does not have
@@ -55,6 +58,9 @@ export const ruleArguments = ({ statistic = "format", clip = 1, powerOfTwo = fal
  * packWeight(weight, "int4", undefined, scales);
  */
 export function groupScales(weight: Tensor, spec: string, options: { mask?: Tensor | undefined; rule?: ScaleRule } = {}): Required<Pick<GivenScales, "scale">> & GivenScales {
+  if (weight instanceof DeviceTensor) {
+    return { scale: deviceGroupScales({ weight, spec, mask: options.mask && onGpu(options.mask, "mask") }, options.rule) };
+  }
   using matrix = weightMatrix(weight);
   using maskMatrix = options.mask ? weightMatrix(options.mask) : null;
   const { scale, zeroPoint } = native.groupScales(matrix.handle, spec, maskMatrix?.handle, ...ruleArguments(options.rule ?? {}));

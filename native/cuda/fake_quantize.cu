@@ -15,7 +15,8 @@ struct QuantizationArguments {
   float *scale, *output, *scale_gradient;
   int64_t stride, mask_stride, scale_stride;  // elements
   int columns, group, groups;                 // of a row
-  float lowest, highest, outer_half, divisor, clip;
+  float lowest, highest, outer_half, divisor, clip, search_lowest;
+  int search_steps;
   bool odd_levels, normal_float;
   bool clipped, through_mask, through_scale;
   float levels[kLevels];
@@ -44,13 +45,6 @@ __device__ __forceinline__ float largest_magnitude(const Group& g, float* of_war
   return block_reduce<kWarps>(largest, of_warps, Larger{});
 }
 
-__global__ void __launch_bounds__(kThreads) group_scales_kernel(const QuantizationArguments a) {
-  ptx::take_turn();
-  const Group g = group_of(a);
-  const float measured = largest_magnitude(g, reinterpret_cast<float*>(shared_memory())) / a.divisor * a.clip;
-  if (threadIdx.x == 0) a.scale[g.scale_at] = measured == 0.0f ? 1.0f : measured;
-}
-
 /// codec::nearest_level
 __device__ __forceinline__ float nearest_level(const QuantizationArguments& a, float ratio) {
   if (a.normal_float) {
@@ -63,6 +57,37 @@ __device__ __forceinline__ float nearest_level(const QuantizationArguments& a, f
   const float level = a.odd_levels ? 2.0f * static_cast<float>(ptx::round_to_int((bounded - 1.0f) * 0.5f)) + 1.0f
                                    : static_cast<float>(ptx::round_to_int(bounded));
   return fmaxf(fminf(level, a.highest), a.lowest);
+}
+
+/// Of rounding the kept weights with this scale; every thread has it.
+__device__ __forceinline__ float squared_error(const QuantizationArguments& a, const Group& g, float scale, float* of_warps) {
+  float sum = 0.0f;
+  for (int i = static_cast<int>(threadIdx.x); i < g.count; i += kThreads) {
+    const float error = (nearest_level(a, g.weight[i] / scale) * scale - g.weight[i]) * g.kept(i);
+    sum += error * error;
+  }
+  ptx::block_sync();  // all have read what was reduced before
+  return block_reduce<kWarps>(sum, of_warps, Sum{});
+}
+
+__device__ __forceinline__ float scale_of(float measured) { return measured == 0.0f ? 1.0f : measured; }
+
+__global__ void __launch_bounds__(kThreads) group_scales_kernel(const QuantizationArguments a) {
+  ptx::take_turn();
+  const Group g = group_of(a);
+  auto* of_warps = reinterpret_cast<float*>(shared_memory());
+  const float measured = largest_magnitude(g, of_warps) / a.divisor;
+  float best = scale_of(measured * a.clip);
+  if (a.search_steps) {
+    float least = squared_error(a, g, best, of_warps);
+    for (int step = 0; step < a.search_steps; ++step) {
+      const float share = a.search_steps > 1 ? static_cast<float>(step) / static_cast<float>(a.search_steps - 1) : 0.0f;
+      const float other = scale_of(measured * (1.0f - share * (1.0f - a.search_lowest)));
+      const float error = squared_error(a, g, other, of_warps);
+      if (error < least) least = error, best = other;
+    }
+  }
+  if (threadIdx.x == 0) a.scale[g.scale_at] = best;
 }
 
 __global__ void __launch_bounds__(kThreads) fake_quantize_kernel(const QuantizationArguments a) {
@@ -168,11 +193,11 @@ LaunchShape shape_for(int64_t threads) { return {static_cast<unsigned>((threads 
 
 }  // namespace
 
-void group_scales(const DeviceQuantization& q, codec::ScaleStatistic statistic, float clip, const DeviceTensor& scale,
-                  const std::shared_ptr<Stream>& stream) {
+void group_scales(const DeviceQuantization& q, const codec::ScaleRule& rule, const DeviceTensor& scale, const std::shared_ptr<Stream>& stream) {
   if (is_empty(q.weight)) return;
   QuantizationArguments a = arguments_of(q, scale, stream);
-  a.divisor = a.highest + (statistic == codec::ScaleStatistic::kEdge ? a.outer_half : 0.0f), a.clip = clip;
+  a.divisor = a.highest + (rule.statistic == codec::ScaleStatistic::kEdge ? a.outer_half : 0.0f), a.clip = rule.clip;
+  a.search_steps = rule.search_steps, a.search_lowest = rule.search_lowest;
   launch(group_scales_kernel, shape_of(q), stream->handle(), a);
 }
 

@@ -15,9 +15,8 @@ struct DeviceQuantization {
 };
 
 /// scale (rows, groups per row): the largest kept |w| of a group over its highest level, by kFormat (of formats that are not scaled by means),
-/// kMaximum or kEdge, times `clip`; 1 where that is 0.
-void group_scales(const DeviceQuantization& q, codec::ScaleStatistic statistic, float clip, const DeviceTensor& scale,
-                  const std::shared_ptr<Stream>& stream);
+/// kMaximum or kEdge, times the clip of the rule or, where it searches, the value of its search with the least squared error; 1 where that is 0.
+void group_scales(const DeviceQuantization& q, const codec::ScaleRule& rule, const DeviceTensor& scale, const std::shared_ptr<Stream>& stream);
 
 /// What cpu::fake_quantize makes of the weight with these scales, to the bit.
 void fake_quantize(const DeviceQuantization& q, const DeviceTensor& scale, const DeviceTensor& output, const std::shared_ptr<Stream>& stream);

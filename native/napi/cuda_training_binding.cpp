@@ -171,9 +171,9 @@ struct Quantized {
   std::shared_ptr<DeviceTensor> mask;
 };
 
-// deviceGroupScales(weight, spec, mask?, statistic, clip)
+// deviceGroupScales(weight, spec, mask?, statistic, clip, searchSteps, searchLowest)
 Napi::Value group_scales(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceGroupScales", 5);
+  Arguments arguments(info, "deviceGroupScales", 7);
   Operands operands(arguments, info);
   const Quantized q(arguments, info, operands);
   const std::string name = arguments.text(3, "statistic"), format = codec::format_text(q.spec);
@@ -181,10 +181,14 @@ Napi::Value group_scales(const Napi::CallbackInfo& info) {
   if (by_mean || (name != "format" && name != "maximum" && name != "edge")) {
     throw Error(error_code::kUnsupportedSpec, "the GPU finds scales by the largest weight, not the scale \"" + name + "\" of " + format + "; use device \"cpu\"");
   }
-  const auto statistic = name == "edge" ? codec::ScaleStatistic::kEdge : codec::ScaleStatistic::kMaximum;
+  codec::ScaleRule rule;
+  rule.statistic = name == "edge" ? codec::ScaleStatistic::kEdge : codec::ScaleStatistic::kMaximum;
+  rule.clip = static_cast<float>(arguments.number(4, "clip", 0.01, 100.0));
+  rule.search_steps = static_cast<int>(arguments.integer(5, "searchSteps", 0, 1000));
+  rule.search_lowest = static_cast<float>(arguments.number(6, "searchLowest", 0.01, 1.0));
   const auto stream = cuda::default_stream();
   DeviceTensor scale(DeviceType::kFloat32, q.scale_shape(), stream);
-  cuda::group_scales(q.quantization(), statistic, static_cast<float>(arguments.number(4, "clip", 0.01, 100.0)), scale, stream);
+  cuda::group_scales(q.quantization(), rule, scale, stream);
   return wrap(info.Env(), std::move(scale));
 }
 
