@@ -1,5 +1,6 @@
 /** Tensors in the memory of the GPU. */
-import { Tensor, type DType, type TensorHandle } from "../tensor/tensor.js";
+import { Tensor, type DType, type TensorHandle, type TensorValues } from "../tensor/tensor.js";
+import { UsmLiteError } from "../errors.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { gpuAddon } from "./gpu.js";
 
@@ -54,10 +55,10 @@ export class DeviceTensor extends TensorInstance {
 
   /**
    * Copies a tensor to the GPU, rounded to `type`, to nearest with ties to even.
-   * @param values float32, one or two axes
+   * @param values float32, one or two axes; for `int8` uint8
    * @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY; INVALID_ARGUMENT for other shapes and types
    */
-  static from(values: Tensor, type: "float32" | "bfloat16" | "float16" = "bfloat16", stream?: DeviceStream): DeviceTensor {
+  static from(values: Tensor, type: Exclude<DeviceType, "float8"> = "bfloat16", stream?: DeviceStream): DeviceTensor {
     return new DeviceTensor(native().deviceTensorUpload(values.handle, type, stream?.handle));
   }
 
@@ -87,6 +88,14 @@ export class DeviceTensor extends TensorInstance {
   /** Copies all rows into the first of `target`, of as many columns and the same type. */
   copyTo(target: DeviceTensor, stream?: DeviceStream): void {
     native().deviceTensorCopy(this.handle, target.handle, stream?.handle);
+  }
+
+  /** Overwrites the values in place, rounded to the type. */
+  override write(source: TensorValues): void {
+    if (this.type === "float8") throw new UsmLiteError("INVALID_ARGUMENT", "DeviceTensor.write: float8 values have scales; make them with quantizeRows");
+    using values = Tensor.from(this.type === "int8" ? Uint8Array.from(source) : source, this.shape);
+    using placed = DeviceTensor.from(values, this.type);
+    placed.copyTo(this);
   }
 
   /** A copy in memory of its own. */

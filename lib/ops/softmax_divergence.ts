@@ -1,4 +1,5 @@
 /** How far a student's distributions are from a teacher's (Hinton, Vinyals, Dean 2015). */
+import { DeviceTensor } from "../device/device_tensor.js";
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
@@ -26,7 +27,7 @@ export interface SoftmaxDivergenceOptions {
 
 /**
  * `temperature² * KL(softmax(teacher / temperature) || softmax(student / temperature))`, the mean over rows. Differentiable in the
- * student. Zero when all weights are.
+ * student. Zero when all weights are. Of a student on the GPU it is computed on the CPU: its logits, and their gradient, are copied.
  * @param student logits (rows, columns)
  * @param teacher logits (rows, columns)
  * @returns float32 (1)
@@ -40,13 +41,16 @@ export function softmaxDivergence(student: Tensor, teacher: Tensor, { temperatur
   if (weights && weights.length !== rows) {
     throw new UsmLiteError("INVALID_ARGUMENT", `softmaxDivergence: there are ${rows} rows but ${weights.length} weights`);
   }
-  const [divergenceHandle, gradientHandle] = native.softmaxDivergence(student.handle, teacher.handle, temperature, isRecording([student]));
+  const [studentLogits, teacherLogits] = [student, teacher].map((logits) => (logits instanceof DeviceTensor ? logits.toTensor() : logits)) as [Tensor, Tensor];
+  const [divergenceHandle, gradientHandle] = native.softmaxDivergence(studentLogits.handle, teacherLogits.handle, temperature, isRecording([student]));
   using divergences = new Tensor(divergenceHandle);
   const total = weights ? weights.reduce((sum, weight) => sum + weight, 0) : rows;
   const factor = (row: number): number => (total > 0 ? (weights ? (weights[row] as number) : 1) / total : 0);
   // A row of weight zero takes no part, whatever it holds.
   const mean = divergences.toArray().reduce((sum, value, row) => sum + (factor(row) > 0 ? value * factor(row) : 0), 0);
-  const output = Tensor.from([temperature ** 2 * mean]);
+  const onGpu = student instanceof DeviceTensor;
+  const value = Tensor.from([temperature ** 2 * mean]);
+  const output = onGpu ? DeviceTensor.from(value, "float32") : value;
   if (!gradientHandle) return output;
   const logitsGradient = new Tensor(gradientHandle);
   return recordStep(output, [student], (gradient, tape) => {
@@ -54,6 +58,6 @@ export function softmaxDivergence(student: Tensor, teacher: Tensor, { temperatur
     const each = new SequenceOffsets(new Array<number>(rows).fill(1));
     const factors = Tensor.from(Float32Array.from({ length: rows }, (_, row) => upstream * factor(row)));
     native.scaleSequences(logitsGradient.handle, each.tensor.handle, factors.handle);
-    tape.accumulate(student, logitsGradient);
+    tape.accumulate(student, onGpu ? DeviceTensor.from(logitsGradient) : logitsGradient);
   });
 }

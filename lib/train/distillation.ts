@@ -1,4 +1,5 @@
 /** Training by a teacher: its distributions and hidden states beside the transcript (Hinton, Vinyals, Dean 2015). */
+import { DeviceTensor } from "../device/device_tensor.js";
 import { UsmLiteError } from "../errors.js";
 import { scaledSum } from "../ops/elementwise.js";
 import { relativeMeanSquare } from "../ops/mean_square.js";
@@ -100,7 +101,8 @@ export class Distillation implements TrainingModifier {
 function teacherOutputs(model: TrainableModel, batch: TrainingBatch, context: TrainingContext): ForwardOutputs {
   const outputs = model.outputs ? model.outputs(batch, context) : model.loss(batch, context).outputs;
   if (!outputs) throw new UsmLiteError("INTERNAL", "a model gave no outputs to learn from");
-  return outputs;
+  // Logits are compared on the CPU.
+  return outputs.logits instanceof DeviceTensor ? { ...outputs, logits: outputs.logits.toTensor() } : outputs;
 }
 
 /**

@@ -3,13 +3,14 @@
  * the steps (hierarchical multitask CTC, Fernandez et al. 2007; intermediate CTC, Lee and Watanabe 2021). Its head
  * exists in training only.
  */
+import { copyBeside } from "../device/device_parameter.js";
 import { UsmLiteError } from "../errors.js";
 import { forwardContextOf } from "../models/ctc_training.js";
 import type { LasrForCtc } from "../models/lasr/lasr_for_ctc.js";
 import { ctcLoss } from "../ops/ctc_loss.js";
 import { scaledSum } from "../ops/elementwise.js";
 import { linear } from "../ops/linear.js";
-import { keep } from "../tensor/scope.js";
+import { keep, tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "./trainable_model.js";
 
@@ -40,10 +41,9 @@ export class IntermediateCtc implements TrainableModel {
     if (!(weight > 0 && weight < 1)) {
       throw new UsmLiteError("INVALID_ARGUMENT", `the weight of the intermediate loss is ${weight}; it must be between 0 and 1`);
     }
-    this.head = {
-      weight: keep(Tensor.zeros([vocabulary, network.config.encoder_config.hidden_size])),
-      bias: keep(Tensor.zeros([vocabulary])),
-    };
+    const [neighbour] = network.parameters().values();
+    const zeros = (shape: readonly number[]): Tensor => tidy(() => keep(copyBeside(neighbour as Tensor, Tensor.zeros(shape))));
+    this.head = { weight: zeros([vocabulary, network.config.encoder_config.hidden_size]), bias: zeros([vocabulary]) };
   }
 
   parameters(): ReadonlyMap<string, Tensor> {

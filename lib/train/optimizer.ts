@@ -1,10 +1,10 @@
 /** AdamW over all parameters at once, and the global gradient norm. */
-import { DeviceTensor } from "../device/device_tensor.js";
+import { zerosLike } from "../device/device_parameter.js";
 import { gpuAddon } from "../device/gpu.js";
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { keep } from "../tensor/scope.js";
-import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import type { Tensor, TensorHandle } from "../tensor/tensor.js";
 
 interface OptimizerBindings {
   adamw(
@@ -37,10 +37,6 @@ function bindingsFor(onGpu: boolean): OptimizerBindings {
   const { deviceAdamW: adamw, deviceSumOfSquares: sumOfSquares } = gpuAddon<DeviceOptimizerBindings>();
   return { adamw, sumOfSquares };
 }
-
-/** Zeros of a parameter's shape, where it is. */
-const zerosLike = (parameter: Tensor): Tensor =>
-  parameter instanceof DeviceTensor ? DeviceTensor.zeros(parameter.shape, "float32") : Tensor.zeros(parameter.shape);
 
 /** How one parameter is trained, where it differs from the rest. */
 export interface ParameterSettings {

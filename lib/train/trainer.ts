@@ -1,10 +1,11 @@
 /** The training loop of every model. */
 import { join } from "node:path";
 import type { BatchSource } from "../data/batch_source.js";
+import { DeviceTensor } from "../device/device_tensor.js";
 import { UsmLiteError } from "../errors.js";
 import { RandomStream } from "../ops/random_stream.js";
 import { Tape } from "../ops/tape.js";
-import { tidy } from "../tensor/scope.js";
+import { keep, tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { packingOf, transformOf } from "./combined_modifiers.js";
 import { Interruption } from "./interruption.js";
@@ -61,7 +62,8 @@ export interface TrainingResult {
 /**
  * Trains a model: AdamW, gradient clipping and accumulation, weight averaging, checkpoints from which a run continues
  * to the same bits, metrics, validation. The loop computes in the calling thread and lets the event loop run between
- * steps; servers should run it in a worker.
+ * steps; servers should run it in a worker. A model whose parameters are on the GPU takes whole steps there, and the loop waits for it once
+ * a step, when all is on its way but the change of the weights; its checkpoints are those of the CPU, and either device continues the other's.
  *
  * @example
  * const trainer = new Trainer(model, batches, { folder, totalSteps: 10_000, schedule });
@@ -76,6 +78,7 @@ export class Trainer {
   private readonly modifiers: readonly TrainingModifier[];
   private readonly transformWeight: WeightTransform | undefined;
   private readonly parameters: ReadonlyMap<string, Tensor>;
+  private readonly onGpu: boolean;
   private step = 0;
   private epoch = 0;
   private batch = 0;
@@ -94,6 +97,7 @@ export class Trainer {
     this.modifiers = options.modifiers ?? [];
     this.transformWeight = transformOf(this.modifiers, "training");
     this.parameters = new Map([...model.parameters(), ...this.modifiers.flatMap((modifier) => [...(modifier.parameters?.() ?? [])])]);
+    this.onGpu = [...this.parameters.values()].some((parameter) => parameter instanceof DeviceTensor);
     const settings = new Map([...this.parameters].map(([name, parameter]) => [name, this.settingsOf(name, parameter)]));
     for (const [name, parameter] of this.parameters) parameter.requiresGrad = !settings.get(name)?.frozen;
     this.optimizer = new AdamW(this.parameters, { ...options.optimizer, settingsOf: (name) => settings.get(name) ?? {} });
@@ -133,6 +137,7 @@ export class Trainer {
     this.random.position = position.randomPosition;
     this.optimizer.steps = position.optimizerSteps;
     if (this.average) this.average.updates = position.averageUpdates;
+    for (const modifier of this.modifiers) modifier.restored?.(this.step);
     this.model.weightsChanged?.();
     return true;
   }
@@ -196,7 +201,7 @@ export class Trainer {
     const started = performance.now();
     const epoch = this.epoch;
     const learningRate = schedule(this.step);
-    const buffers = Array.from(this.model.buffers().values(), (buffer) => [buffer, buffer.toArray()] as const);
+    const buffers = Array.from(this.model.buffers().values(), (buffer) => [buffer, keep(buffer.clone())] as const);
     for (const modifier of this.modifiers) modifier.beforeStep?.(this.step, this.random);
     const context: TrainingContext = {
       training: true,
@@ -206,27 +211,29 @@ export class Trainer {
       ...packingOf(this.modifiers),
     };
     using tape = new Tape();
-    let loss = 0;
+    const losses: Tensor[] = [];
     let audioSeconds = 0;
     let infeasible = 0;
     for (let i = 0; i < accumulate; i++) {
       tidy(() => {
         const batch = this.nextBatch();
         const result = tape.record(() => this.lossOf(batch, context));
-        const value = result.loss.toArray()[0] as number;
-        loss += value / accumulate;
+        losses.push(keep(result.loss));
         audioSeconds += batch.audioSeconds;
         infeasible += result.infeasible ?? 0;
-        if (Number.isFinite(value)) tape.backward(result.loss);
+        // The GPU is not waited for: gradients of a loss that is not finite are thrown away below.
+        if (this.onGpu || Number.isFinite(valueOf(result.loss))) tape.backward(result.loss);
       });
     }
+    const loss = losses.reduce((sum, one) => sum + valueOf(one) / accumulate, 0);
     const gradientOf = (parameter: Tensor): Tensor | undefined => tape.gradientOf(parameter);
     const gradientNorm = Number.isFinite(loss)
       ? this.optimizer.step(gradientOf, learningRate, { maximumNorm, gradientScale: 1 / accumulate })
       : NaN;
     const skipped = !Number.isFinite(gradientNorm);
-    if (skipped) for (const [buffer, values] of buffers) buffer.write(values);
+    if (skipped) for (const [buffer, before] of buffers) buffer.write(before.toArray());
     else this.average?.update();
+    for (const tensor of [...losses, ...buffers.map(([, before]) => before)]) tensor.dispose();
     for (const modifier of this.modifiers) modifier.afterStep?.(this.step);
     this.skipsInARow = skipped ? this.skipsInARow + 1 : 0;
     this.step++;
@@ -258,7 +265,7 @@ export class Trainer {
       this.epoch++;
       this.batch = 0;
     }
-    return batch;
+    return this.onGpu ? { ...batch, features: DeviceTensor.from(batch.features) } : batch;
   }
 
   private checkDivergence(metrics: StepMetrics): void {
@@ -303,3 +310,5 @@ export class Trainer {
     for (const modifier of this.modifiers) modifier.dispose?.();
   }
 }
+
+const valueOf = (loss: Tensor): number => loss.toArray()[0] as number;

@@ -3,8 +3,10 @@ import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { readSafetensors, writeSafetensors, type SafetensorsFile } from "../checkpoint/safetensors.js";
+import { DeviceParameter, storedForm, storedShapeOf } from "../device/device_parameter.js";
 import { UsmLiteError } from "../errors.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { tidy } from "../tensor/scope.js";
+import { Tensor, type TensorValues } from "../tensor/tensor.js";
 
 const metadataKey = "usm_lite_training";
 
@@ -44,14 +46,14 @@ export class CheckpointFolder {
     private readonly keep: number,
   ) {}
 
-  /** Writes a checkpoint, then removes those beyond the newest `keep`. Returns its path. @throws UsmLiteError FILE_UNWRITABLE */
+  /** Writes a checkpoint, the same for tensors on the CPU and on the GPU, then removes those beyond the newest `keep`. Returns its path. @throws UsmLiteError FILE_UNWRITABLE */
   save(position: TrainingPosition, state: TrainingState): string {
     mkdirSync(this.path, { recursive: true });
     const path = join(this.path, `step-${String(position.step).padStart(8, "0")}.safetensors`);
-    const entries = [...state].flatMap(([section, tensors]) =>
-      Array.from(tensors, ([name, tensor]) => [`${section}.${name}`, tensor] as const),
-    );
-    writeSafetensors(path, entries, { [metadataKey]: JSON.stringify(position) });
+    tidy(() => {
+      const entries = namedTensors(state).map(([name, tensor]) => [name, storedForm(tensor)] as const);
+      writeSafetensors(path, entries, { [metadataKey]: JSON.stringify(position) });
+    });
     for (const old of this.list().slice(0, -this.keep)) rmSync(old, { force: true });
     return path;
   }
@@ -83,24 +85,31 @@ export class CheckpointFolder {
 export function restoreCheckpoint(path: string, state: TrainingState): TrainingPosition {
   using file = readSafetensors(path);
   const position = positionOf(file);
-  const wanted = [...state].flatMap(([section, tensors]) =>
-    Array.from(tensors, ([name, tensor]) => [`${section}.${name}`, tensor] as const),
-  );
+  const wanted = namedTensors(state);
   for (const [name, tensor] of wanted) {
     if (!file.has(name)) {
       throw new UsmLiteError("BAD_CHECKPOINT", `${path} has no tensor "${name}": it belongs to another model or training configuration`);
     }
-    const found = file.shape(name);
-    if (found.join() !== tensor.shape.join()) {
+    const [found, needed] = [file.shape(name), storedShapeOf(tensor)];
+    if (found.join() !== needed.join()) {
       throw new UsmLiteError(
         "BAD_CHECKPOINT",
-        `${path}: tensor "${name}" has shape (${found.join(", ")}) but this run needs (${tensor.shape.join(", ")})`,
+        `${path}: tensor "${name}" has shape (${found.join(", ")}) but this run needs (${needed.join(", ")})`,
       );
     }
   }
-  for (const [name, tensor] of wanted) tensor.write(file.values(name));
+  for (const [name, tensor] of wanted) restore(tensor, file.values(name));
   return position;
 }
+
+function restore(tensor: Tensor, values: TensorValues): void {
+  if (!(tensor instanceof DeviceParameter)) return tensor.write(values);
+  using stored = Tensor.from(values, tensor.storedShape);
+  tensor.restore(stored);
+}
+
+const namedTensors = (state: TrainingState): (readonly [string, Tensor])[] =>
+  [...state].flatMap(([section, tensors]) => Array.from(tensors, ([name, tensor]) => [`${section}.${name}`, tensor] as const));
 
 function positionOf(file: SafetensorsFile): TrainingPosition {
   try {

@@ -31,6 +31,8 @@ export interface TrainingModifier {
    * the one that will be packed, without the noise that training may have.
    */
   transformWeight?(name: string, weight: Tensor, purpose: WeightPurpose): Tensor;
+  /** After {@link TrainingModifier.state} and {@link TrainingModifier.parameters} were read from a checkpoint of `step` steps. */
+  restored?(step: number): void;
   /** The packed form of a weight that {@link TrainingModifier.transformWeight} made, for products in whole numbers; it outlives the step. */
   packedWeight?(name: string, transformed: Tensor): PackedMatrix | undefined;
   /** The loss of a batch, around that of the model: calls `next` at least once. The first modifier is the outermost. */

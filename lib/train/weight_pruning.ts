@@ -1,4 +1,6 @@
 /** Pruning during training: masks by a schedule, weights multiplied by them. */
+import { copyBeside, DeviceParameter, storedForm, storedShapeOf } from "../device/device_parameter.js";
+import { DeviceTensor } from "../device/device_tensor.js";
 import { UsmLiteError } from "../errors.js";
 import { recordStep } from "../ops/tape.js";
 import type { LayerCoding } from "../quant/layer_coding.js";
@@ -45,7 +47,7 @@ export interface WeightPruningOptions {
 interface PrunedWeight {
   readonly weight: Tensor;
   readonly pattern: PruningPattern;
-  /** uint8, the weight's shape: 1 where kept; all ones before the first pruning. */
+  /** uint8, on the GPU int8, the weight's shape: 1 where kept; all ones before the first pruning. */
   readonly mask: Tensor;
   /** Of `learned`, the weight's shape. */
   readonly score: Tensor | undefined;
@@ -89,8 +91,11 @@ export class WeightPruning implements TrainingModifier {
     checkSteps(this.schedule, options);
     for (const [name, pattern] of patterns) {
       const weight = linearWeight(model, name);
+      if (weight instanceof DeviceTensor && options.score === "learned") {
+        throw new UsmLiteError("UNSUPPORTED_SPEC", 'scores of weights cannot be learned on the GPU; use device "cpu"');
+      }
       const given = this.masks.get(name);
-      const mask = keep(given ? given.clone() : Tensor.from(new Uint8Array(weight.size).fill(1), weight.shape, "uint8"));
+      const mask = tidy(() => keep(copyBeside(weight, given ?? Tensor.from(new Uint8Array(weight.size).fill(1), storedShapeOf(weight), "uint8"))));
       if (given) this.masks.set(name, mask);
       const score = options.score === "learned" ? keep(Tensor.from(weight.toArray().map(Math.abs), weight.shape)) : undefined;
       this.weights.set(name, { weight, pattern, mask, score });
@@ -101,9 +106,18 @@ export class WeightPruning implements TrainingModifier {
   }
 
   beforeStep(step: number): void {
-    this.step = step;
     this.changed = undefined;
     if (recomputesMask(this.schedule, step)) tidy(() => this.renewMasks(step));
+    this.enforce(step);
+  }
+
+  restored(step: number): void {
+    if (step > 0) this.enforce(step - 1);
+  }
+
+  /** Puts the masks of a step in force. */
+  private enforce(step: number): void {
+    this.step = step;
     if (!isPruned(this.schedule, step)) return;
     for (const [name, { mask }] of this.weights) {
       if (this.remainder === 0) this.masks.set(name, mask);
@@ -115,11 +129,14 @@ export class WeightPruning implements TrainingModifier {
     const share = this.options.gradual ? gradualShare(this.schedule, step) : 1;
     let [changes, count] = [0, 0];
     for (const [name, { weight, pattern, mask, score }] of this.weights) {
-      const scores = this.norms?.score(name, weight) ?? (score ? Tensor.from(score.toArray().map((x) => Math.max(x, 0)), weight.shape) : weight);
-      const [before, after] = [mask.toArray(), maskOf(scores, pattern, share).toArray()];
+      const before = mask.toArray();
+      // Magnitudes within N:M are compared where the weight is, all else on the CPU.
+      const placed = this.norms || "share" in pattern ? storedForm(weight) : weight;
+      const scores = this.norms?.score(name, placed) ?? (score ? Tensor.from(score.toArray().map((x) => Math.max(x, 0)), weight.shape) : placed);
+      overwrite(mask, maskOf(scores, pattern, share));
+      const after = mask.toArray();
       after.forEach((kept, i) => (changes += Number(kept !== before[i])));
       count += after.length;
-      mask.write(after);
     }
     this.changed = changes / Math.max(count, 1);
     this.norms?.reset();
@@ -201,6 +218,13 @@ function maskOf(scores: Tensor, pattern: PruningPattern, share: number): Tensor 
   const { kept, of } = pattern;
   const now = Math.round(of - (of - kept) * share);
   return now < of ? magnitudeMask(scores, now, of) : Tensor.from(new Uint8Array(scores.size).fill(1), scores.shape, "uint8");
+}
+
+/** @param fresh where the mask is, or on the CPU */
+function overwrite(mask: Tensor, fresh: Tensor): void {
+  if (fresh instanceof DeviceTensor) fresh.copyTo(mask as DeviceTensor);
+  else if (mask instanceof DeviceParameter) mask.restore(fresh);
+  else mask.write(fresh.toArray());
 }
 
 /** `weight * mask`; a score gets the gradient of its mask, as if the mask were the score. */

@@ -1,7 +1,10 @@
 /** Quantization-aware training: `w_eff = fakeQuantize(mask * w)` (USM-Lite, arXiv 2312.08553). */
+import { copyBeside } from "../device/device_parameter.js";
+import { DeviceTensor } from "../device/device_tensor.js";
 import { UsmLiteError } from "../errors.js";
 import type { RandomStream } from "../ops/random_stream.js";
 import type { ActivationCoding } from "../quant/activation_coding.js";
+import { checkDeviceQuantization, type DeviceQuantizationSettings } from "../quant/device_fake_quantize.js";
 import { fakeQuantize, type FakeQuantizeOptions } from "../quant/fake_quantize.js";
 import type { LayerCoding } from "../quant/layer_coding.js";
 import { PackedMatrix } from "../quant/packed_matrix.js";
@@ -84,7 +87,8 @@ export class WeightQuantization implements TrainingModifier {
 
   /**
    * @param specs spec of each quantized weight by parameter name; its sparsity counts where a mask is in force
-   * @throws UsmLiteError INVALID_ARGUMENT for a name that is no linear weight of the model, or a rule that a format does not have
+   * @throws UsmLiteError INVALID_ARGUMENT for a name that is no linear weight of the model, or a rule that a format does not have;
+   * UNSUPPORTED_SPEC for what weights on the GPU are not trained with
    */
   constructor(
     model: TrainableModel,
@@ -100,9 +104,10 @@ export class WeightQuantization implements TrainingModifier {
     }
     for (const [name, spec] of specs) {
       const weight = linearWeight(model, name);
+      if (weight instanceof DeviceTensor) checkQuantizationOnGpu(spec, options);
       const outlasting = learned || scaleAverage > 0;
       const computed = tidy(() => groupScales(outlasting ? weight : Tensor.zeros([1, 1]), spec.text, { rule: this.rule }));
-      const scales = copyOf(options.initial?.get(name)) ?? (outlasting ? computed : undefined);
+      const scales = copyOf(options.initial?.get(name), weight) ?? (outlasting ? computed : undefined);
       for (const tensor of Object.values(scales ?? {})) keep(tensor);
       this.weights.set(name, { weight, sparse: spec, dense: withSparsity(spec, undefined), scales, seed: 0, used: undefined, packed: undefined });
     }
@@ -216,9 +221,16 @@ export class WeightQuantization implements TrainingModifier {
   }
 }
 
-function copyOf(given: GivenScales | undefined): KeptScales | undefined {
+function copyOf(given: GivenScales | undefined, weight: Tensor): KeptScales | undefined {
   if (!given?.scale) return undefined;
-  return { scale: given.scale.clone(), ...(given.zeroPoint ? { zeroPoint: given.zeroPoint.clone() } : {}) };
+  return { scale: copyBeside(weight, given.scale), ...(given.zeroPoint ? { zeroPoint: copyBeside(weight, given.zeroPoint) } : {}) };
+}
+
+/** @throws UsmLiteError UNSUPPORTED_SPEC for what weights on the GPU are not trained with */
+export function checkQuantizationOnGpu({ text }: WeightSpec, { activations = "float32", ...settings }: DeviceQuantizationSettings & Pick<WeightQuantizationOptions, "activations">): void {
+  checkDeviceQuantization(text, settings);
+  if (activations === "float32") return;
+  throw new UsmLiteError("UNSUPPORTED_SPEC", `layers do not multiply by activations of ${activations} in training on the GPU; leave them out or use device "cpu"`);
 }
 
 /** Whether a weight that is kept can be zero. */

@@ -35,18 +35,25 @@ Napi::Value create(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(tensor));
 }
 
-// deviceTensorUpload(values float32 (rows, columns) or (columns), type, stream?)
+// deviceTensorUpload(values float32 (rows, columns) or (columns), type, stream?); uint8 values become int8
 Napi::Value upload(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceTensor.from", 2);
-  const Tensor& values = arguments.tensor(0, "values", DType::kFloat32);
   const cuda::DeviceType type = type_argument(arguments, 1);
+  const bool bytes = type == cuda::DeviceType::kInt8 && arguments.any_tensor(0, "values").dtype() == DType::kUint8;
+  const Tensor& values = arguments.tensor(0, "values", bytes ? DType::kUint8 : DType::kFloat32);
   if (values.rank() < 1 || values.rank() > 2) {
     arguments.fail("values have shape " + shape_text(values.shape()) + "; a tensor on the GPU has one or two axes");
+  }
+  const auto stream = stream_argument(arguments, info, 2);
+  if (bytes) {
+    cuda::DeviceTensor placed(type, values.shape(), stream);
+    cuda::upload_bytes(placed, values.data<uint8_t>(), stream);
+    return wrap(info.Env(), std::move(placed));
   }
   if (cuda::size_of(type) == 1) {
     arguments.fail(std::string("floats become ") + cuda::name_of(type) + " with a scale per row: use quantizeRows");
   }
-  return wrap(info.Env(), cuda::upload(values, type, stream_argument(arguments, info, 2)));
+  return wrap(info.Env(), cuda::upload(values, type, stream));
 }
 
 // deviceTensorCast(tensor, type, stream?): float32 to bfloat16 or float16, or back

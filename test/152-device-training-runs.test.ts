@@ -1,0 +1,139 @@
+import { assertClose } from "./gpu.js";
+import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import test from "ava";
+import { SequenceOffsets, Tensor, Trainer, warmupConstant, type BatchSource, type TrainableModel, type TrainingModifier, type Validation } from "../lib/index.js";
+import { placeForTraining } from "../lib/models/device_training.js";
+import { parseLasrConfig } from "../lib/models/lasr/lasr_config.js";
+import { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
+import { FreshWeights } from "../lib/nn/fresh_weights.js";
+import { parseWeightSpec } from "../lib/quant/weight_spec.js";
+import { WeightPruning } from "../lib/train/weight_pruning.js";
+import { WeightQuantization } from "../lib/train/weight_quantization.js";
+import { randomValues } from "./gradient.js";
+import { temporaryFolder } from "./tiny_model.js";
+
+const folder = temporaryFolder("device-training-runs");
+test.after.always(folder.clean);
+
+const config = parseLasrConfig(
+  {
+    model_type: "lasr_ctc",
+    vocab_size: 7,
+    encoder_config: {
+      hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32, conv_kernel_size: 4, num_mel_bins: 16,
+      subsampling_conv_channels: 8, subsampling_conv_kernel_size: 3, layerdrop: 0,
+    },
+  },
+  "test",
+);
+
+/** The same two utterances again and again; at `spoilt` they hold infinity. */
+const batches = (spoilt?: number): BatchSource => {
+  let asked = 0;
+  return {
+    count: () => 1,
+    batch: () => {
+      const offsets = new SequenceOffsets([38, 31]);
+      const values = asked++ === spoilt ? new Float32Array(offsets.frames * 16).fill(Infinity) : randomValues(offsets.frames * 16, 5);
+      return { features: Tensor.from(values, [offsets.frames, 16]), offsets, targets: [[1, 2, 2], [3, 1]], audioSeconds: 1 };
+    },
+  };
+};
+
+interface Run {
+  readonly trainer: Trainer;
+  readonly model: TrainableModel;
+}
+
+/** A run whose weights in blocks become int4+2:4, gradually and with searched scales; dropout as the configuration has it. */
+function runOf(name: string, totalSteps: number, device: "cpu" | "cuda", source = batches(), validation?: Validation): Run {
+  const network = new LasrForCtc(config, new FreshWeights(1));
+  const model = device === "cuda" ? placeForTraining(network) : network;
+  const names = model.blockWeights();
+  const pruning = new WeightPruning(model, new Map(names.map((weight) => [weight, { kept: 2, of: 4 }])), {
+    schedule: { kind: "few-shot", start: 1, shots: 2, interval: 2 },
+    gradual: true,
+  });
+  const specs = new Map(names.map((weight) => [weight, parseWeightSpec("int4+2:4")]));
+  const modifiers: TrainingModifier[] = [pruning, new WeightQuantization(model, specs, { masks: pruning.masks, rule: { search: { steps: 4, lowest: 0.5 } } })];
+  const trainer = new Trainer(model, source, {
+    folder: join(folder.path, name),
+    totalSteps,
+    schedule: warmupConstant({ peak: 0.01, warmupSteps: 2 }),
+    averageDecay: 0.9,
+    modifiers,
+    checkpoints: { everySteps: 2, keep: 9 },
+    ...(validation ? { validation } : {}),
+  });
+  return { trainer, model };
+}
+
+const metrics = (name: string): Record<string, unknown>[] =>
+  readFileSync(join(folder.path, name, "metrics.jsonl"), "utf8").trim().split("\n").map((line) => ({ ...(JSON.parse(line) as object), audioPerSecond: 0 }));
+const checkpoint = (name: string, step: number): string => join(folder.path, name, "checkpoints", `step-0000000${step}.safetensors`);
+const losses = (name: string): Float32Array => Float32Array.from(metrics(name), (line) => line["loss"] as number);
+
+/** Goes on from the second step of another run, on a device. */
+async function goOn(from: string, name: string, device: "cpu" | "cuda", totalSteps: number): Promise<void> {
+  const copy = checkpoint(name, 2);
+  mkdirSync(dirname(copy), { recursive: true });
+  copyFileSync(checkpoint(from, 2), join(dirname(copy), basename(copy)));
+  copyFileSync(join(folder.path, from, "metrics.jsonl"), join(folder.path, name, "metrics.jsonl"));
+  const { trainer } = runOf(name, totalSteps, device);
+  if (!trainer.resume()) throw new Error("there is no checkpoint");
+  await trainer.run();
+  trainer.dispose();
+}
+
+test.serial("a run on the GPU learns what one on the CPU does", async (t) => {
+  for (const device of ["cuda", "cpu"] as const) {
+    const { trainer } = runOf(device, 4, device);
+    t.true((await trainer.run()).completed);
+    trainer.dispose();
+  }
+  assertClose(t, losses("cuda"), losses("cpu"), 1e-2, "losses");
+  const [first, , , last] = losses("cuda") as unknown as number[];
+  t.true((last as number) < 0.85 * (first as number), `${first} to ${last}`);
+  for (const step of [1, 3]) {
+    const [found, expected] = (["cuda", "cpu"] as const).map((device) => metrics(device)[step]?.["maskChanges"] as number) as [number, number];
+    t.true(expected > 0.2 && Math.abs(found - expected) < 0.02, `masks of step ${step} change ${found}, not ${expected}`);
+  }
+});
+
+test.serial("it continues to the same bits, and on the other device in the same way", async (t) => {
+  await goOn("cuda", "resumed", "cuda", 4);
+  t.deepEqual(readFileSync(checkpoint("resumed", 4)), readFileSync(checkpoint("cuda", 4)));
+  t.deepEqual(metrics("resumed"), metrics("cuda"));
+  await goOn("cuda", "to-cpu", "cpu", 4);
+  await goOn("cpu", "to-gpu", "cuda", 3);
+  assertClose(t, losses("to-cpu"), losses("cuda"), 1e-2, "from the GPU to the CPU");
+  assertClose(t, losses("to-gpu"), losses("cpu").slice(0, 3), 1e-2, "from the CPU to the GPU");
+});
+
+test.serial("a step that is not finite leaves weights and statistics as they were", async (t) => {
+  const { trainer, model } = runOf("spoilt", 1, "cuda", batches(0));
+  const tensors = [...model.parameters().values(), ...model.buffers().values()];
+  const before = tensors.map((tensor) => tensor.toArray());
+  await trainer.run();
+  t.is(metrics("spoilt")[0]?.["skipped"], true);
+  t.deepEqual(tensors.map((tensor) => tensor.toArray()), before);
+});
+
+test.serial("validation sees the averaged weights, which can be adopted", async (t) => {
+  let seen: Float32Array | undefined;
+  const run: Run = runOf("adopted", 1, "cuda", batches(), {
+    everySteps: 1,
+    run: () => Promise.resolve({ weights: (seen = weightOf(run)).length }),
+  });
+  const { trainer, model } = run;
+  await trainer.run();
+  const [name] = model.linearWeights() as [string];
+  const average = trainer.weights().get(name)?.toArray();
+  t.deepEqual(seen, average);
+  t.notDeepEqual(weightOf(run), average);
+  trainer.adoptAverage();
+  t.deepEqual(weightOf(run), average);
+});
+
+const weightOf = ({ model }: Run): Float32Array => (model.parameters().get(model.linearWeights()[0] as string) as Tensor).toArray();
