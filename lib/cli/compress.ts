@@ -5,6 +5,8 @@ import { Command, Option } from "commander";
 import type { CompressedTensorsFormat } from "../checkpoint/compressed_tensors.js";
 import { writeJsonFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
+import type { TrainingDevice } from "../train/training_device.js";
+import { deviceOption } from "./options.js";
 
 interface CompressOptions {
   model: string;
@@ -15,6 +17,7 @@ interface CompressOptions {
   out?: string;
   dryRun?: boolean;
   format?: CompressedTensorsFormat;
+  device: TrainingDevice;
 }
 
 export function compressCommand(): Command {
@@ -32,6 +35,7 @@ export function compressCommand(): Command {
         "int-quantized",
       ] satisfies CompressedTensorsFormat[]),
     )
+    .addOption(deviceOption("where stages with training compute"))
     .option("--dry-run", "say what each layer would become, its size and about how long it takes, and do nothing")
     .action(async (options: CompressOptions) => {
       const { readRecipe } = await import("../compress/recipe.js");
@@ -43,7 +47,7 @@ export function compressCommand(): Command {
       }
       if (options.out === undefined) throw new UsmLiteError("INVALID_ARGUMENT", "name the folder to make with --out, or ask with --dry-run what would be made");
       const { compressModel } = await import("../compress/compress_model.js");
-      const completed = await compressModel({ model: options.model, recipe, manifest: options.data, language: options.language, out: options.out, format: options.format, onStatus: (sentence) => console.error(sentence) });
+      const completed = await compressModel({ model: options.model, recipe, manifest: options.data, language: options.language, out: options.out, format: options.format, device: options.device, onStatus: (sentence) => console.error(sentence) });
       if (!completed) {
         console.error("stopped; call again to continue");
         return;

@@ -10,8 +10,8 @@ export const modelOption = (): Option =>
  * Where a command computes: "auto", "cpu" or "cuda". `cuda:1` makes the second GPU the only one that this process, and the processes
  * that it starts, see.
  */
-export const deviceOption = (): Option =>
-  new Option("--device <device>", "where to compute: auto (a GPU that can, else the CPU), cpu, cuda or cuda:1 for the second GPU")
+export const deviceOption = (what = "where to compute"): Option =>
+  new Option("--device <device>", `${what}: auto (a GPU that can, else the CPU), cpu, cuda or cuda:1 for the second GPU`)
     .default("auto")
     .argParser((value: string) => {
       if (value === "auto" || value === "cpu") return value;

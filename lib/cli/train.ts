@@ -1,5 +1,7 @@
 /** `usm-lite train`: a float model from manifests of speech with transcripts. */
 import { Command } from "commander";
+import type { TrainingDevice } from "../train/training_device.js";
+import { deviceOption } from "./options.js";
 
 export function trainCommand(): Command {
   return new Command("train")
@@ -7,12 +9,14 @@ export function trainCommand(): Command {
     .requiredOption("--config <file>", "YAML file; docs/training.md lists its keys")
     .requiredOption("--out <folder>", "folder of the run: checkpoints, metrics, and in the end model/")
     .option("--resume", "continue from the newest checkpoint in the folder")
-    .action(async (options: { config: string; out: string; resume?: boolean }) => {
+    .addOption(deviceOption("where to train"))
+    .action(async (options: { config: string; out: string; resume?: boolean; device: TrainingDevice }) => {
       const { trainFloatModel } = await import("../train/float_training.js");
       const { readTrainingConfig } = await import("../train/training_config.js");
       const { step, completed } = await trainFloatModel(readTrainingConfig(options.config), {
         out: options.out,
         resume: options.resume ?? false,
+        device: options.device,
         onStatus: (sentence) => console.error(sentence),
       });
       console.error(completed ? `done after ${step} steps` : `stopped at step ${step}; continue with --resume`);

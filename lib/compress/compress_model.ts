@@ -7,15 +7,19 @@ import { checkFormat, type CompressedTensorsFormat } from "../checkpoint/compres
 import { readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import type { Compression } from "../models/compression_config.js";
+import { placeForTraining } from "../models/device_training.js";
 import { loadModel, outlineModel } from "../models/model_folder.js";
 import { tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
+import type { TrainableModel } from "../train/trainable_model.js";
+import { chooseTrainingDevice, runTraining, type TrainingDevice } from "../train/training_device.js";
 import type { TrainingModifier } from "../train/training_modifier.js";
 import { BlockwiseTraining } from "./blockwise_training.js";
 import { planStages, type PlannedStage } from "./compression_plan.js";
 import { CompressionState } from "./compression_state.js";
 import { exportInOneShot, exportModel, exportVariants } from "./export.js";
 import { adoptTraining, calibrationBatches, fineTuner, parameterSettings, trainableSpeech, trainingModifiers, type TrainableSpeech } from "./fine_tuning.js";
+import { checkGpuTraining } from "./gpu_check.js";
 import { layerName } from "./layer_selection.js";
 import { needsTrainingSpeech, type Recipe, type Training } from "./recipe.js";
 import type { CalibrationSetup } from "./modifier.js";
@@ -35,16 +39,19 @@ export interface CompressModelOptions {
   readonly out: string;
   /** Layout of compressed-tensors that all packed weights must have, for programs that read no other; absent: that of docs/format.md. */
   readonly format?: CompressedTensorsFormat | undefined;
+  /** Where stages with training compute; the others compute on the CPU. A run may go on on another device. Default "cpu". */
+  readonly device?: TrainingDevice;
   readonly onStatus?: (sentence: string) => void;
 }
 
 /**
  * Compresses a model. Returns false when a signal stopped fine-tuning: called again it goes on.
  * @throws UsmLiteError BAD_RECIPE, BAD_CHECKPOINT, BAD_MANIFEST, INVALID_ARGUMENT when `out` exists, UNSUPPORTED_SPEC for a spec that `format`
- * cannot hold
+ * cannot hold. With device "cuda" also UNSUPPORTED_MODEL and UNSUPPORTED_SPEC for what the GPU does not train, NO_GPU, DRIVER_TOO_OLD: before
+ * anything is computed
  */
 export async function compressModel(options: CompressModelOptions): Promise<boolean> {
-  const { recipe, manifest, out, format, onStatus = () => {} } = options;
+  const { recipe, manifest, out, format, device: wanted = "cpu", onStatus = () => {} } = options;
   if (existsSync(out)) {
     throw new UsmLiteError("INVALID_ARGUMENT", `${out} exists; name a folder that does not, so that nothing is overwritten`);
   }
@@ -62,6 +69,8 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
   checkFloat(model.compression, options.model);
   const run = `${out}.run`;
   let stages = planStages(recipe, model.network);
+  const trains = stages.some(({ stage }) => stage.training);
+  const device = trains ? chooseTrainingDevice(wanted, () => checkGpuTraining(stages, model.network, options.model), onStatus) : "cpu";
   if (format) checkRun(stages, model.network.parameters(), format);
   const speech = trainableSpeech(model, manifest, options.language);
   // Before anything of an earlier run is read: it may be another recipe's.
@@ -77,7 +86,7 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
       continue;
     }
     const last = index + 1 === stages.length;
-    const outcome = await runStage(planned, { options, speech, state, run, last, onStatus });
+    const outcome = await runStage(planned, { options, device, speech, state, run, last, onStatus });
     if (outcome === "stopped") return false;
     if (outcome === "written") {
       writeRunReport(run);
@@ -92,6 +101,7 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
 
 interface StageSetup {
   readonly options: CompressModelOptions;
+  readonly device: "cpu" | "cuda";
   readonly speech: TrainableSpeech;
   readonly state: CompressionState;
   /** Folder of the run. */
@@ -145,15 +155,21 @@ async function trainStage(planned: PlannedStage, training: Training, setup: Stag
     claimRunFolder(run, options);
     return (await blockwise.run(folder, `${run}/features`)) ? "done" : "stopped";
   }
-  const modifiers = trainingModifiers(planned, { speech, state, training, onStatus });
+  const placed = setup.device === "cuda" ? placeForTraining(speech.network, options.model) : undefined;
+  const modifiersOf = (network: TrainableModel): readonly TrainingModifier[] => trainingModifiers(planned, { speech: { ...speech, network }, state, training, onStatus });
+  let modifiers = modifiersOf(placed ?? speech.network);
   checkVariants(planned, modifiers, setup.last);
   const settingsOf = parameterSettings(training, speech.network, recipe.source);
   claimRunFolder(run, options);
-  const trainer = await fineTuner(speech, training, { folder, modifiers, settingsOf, features: `${run}/features`, onStatus });
+  const trainerOf = await fineTuner(speech, training, { folder, settingsOf, features: `${run}/features`, onStatus });
+  const { trainer, result } = await runTraining(setup.device, {
+    cpu: () => trainerOf(speech.network, placed ? (modifiers = modifiersOf(speech.network)) : modifiers),
+    gpu: () => ({ trainer: trainerOf(placed as TrainableModel, modifiers), release: () => placed?.dispose() }),
+    resume: true,
+    onResume: (step) => onStatus(`continuing from step ${step} of ${training.steps}`),
+  });
   try {
-    if (trainer.resume()) onStatus(`continuing from step ${trainer.steps} of ${training.steps}`);
-    const { completed } = await trainer.run({ handleSignals: true });
-    if (!completed) return "stopped";
+    if (!result.completed) return "stopped";
     adoptTraining(trainer, { modifiers, plan: planned.plan, state });
     return tidy((): StageOutcome => {
       const variants = modifiers.flatMap((modifier) => modifier.variants?.() ?? []);

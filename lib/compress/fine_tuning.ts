@@ -7,12 +7,15 @@ import { shuffled } from "../data/batching.js";
 import { FeatureCache, type FrontEndSource } from "../data/feature_cache.js";
 import { readManifest, type Utterance } from "../data/manifest.js";
 import { SpeechBatches } from "../data/speech_batches.js";
+import { copyBeside } from "../device/device_parameter.js";
 import { UsmLiteError } from "../errors.js";
+import { isOnGpu } from "../models/device_training.js";
 import { modelFiles, type SpeechModel } from "../models/model_folder.js";
 import { SequencePrompt } from "../models/sequence_prompt.js";
 import { trainableNetwork } from "../models/trainable.js";
 import { RandomStream } from "../ops/random_stream.js";
-import { tidy } from "../tensor/scope.js";
+import { keep, tidy } from "../tensor/scope.js";
+import type { Tensor } from "../tensor/tensor.js";
 import { augmentationOf } from "../train/augmentation_config.js";
 import type { ParameterSettings } from "../train/optimizer.js";
 import { warmupCosine } from "../train/schedule.js";
@@ -129,7 +132,15 @@ export function trainingModifiers(
 ): readonly TrainingModifier[] {
   const { state, training, speech, onStatus } = setup;
   const model = speech.network;
-  const masks: MasksInForce = new Map([...plan.keys()].flatMap((name) => entry(name, state.coding(name).mask)));
+  const [neighbour] = model.parameters().values();
+  const onGpu = isOnGpu(model);
+  const masks: MasksInForce = new Map(
+    [...plan.keys()].flatMap((name) => {
+      const { mask } = state.coding(name);
+      return entry(name, mask && onGpu ? keep(copyBeside(neighbour as Tensor, mask)) : mask);
+    }),
+  );
+  const placed = onGpu ? [...masks.values()] : [];
   const pruned = new Set([...weights].flatMap(([{ type }, names]) => (type === "sparsity" ? names : [])));
   const left = new Map([...masks.keys()].filter((name) => !pruned.has(name)).flatMap((name) => entry(name, plan.get(name)?.sparsity)));
   const order = (type: string): number => modifierTypes.findIndex((one) => one.type === type);
@@ -152,25 +163,25 @@ export function trainingModifiers(
   const rounded = new Map([...plan].filter(([name, spec]) => !coded.has(name) && spec.bits !== 32));
   const initial = new Map([...rounded.keys()].map((name) => [name, state.coding(name)] as const).filter(([, { scale }]) => scale));
   const quantized = rounded.size > 0 ? [new WeightQuantization(model, rounded, { masks, initial })] : [];
-  return [...kept, ...made, ...quantized];
+  const copies = placed.length > 0 ? [{ dispose: () => placed.forEach((mask) => mask.dispose()) }] : [];
+  return [...kept, ...made, ...quantized, ...copies];
 }
 
-/** The trainer of a stage, whose run lies in `options.folder`. */
+/** Makes the trainer of a stage, whose run lies in `options.folder`, of the network on either device and its modifiers. */
 export async function fineTuner(
   speech: TrainableSpeech,
   settings: Training,
   options: {
     readonly folder: string;
-    readonly modifiers: readonly TrainingModifier[];
     /** What {@link parameterSettings} gave. */
     readonly settingsOf: (name: string) => ParameterSettings;
     /** Folder of features unless the recipe names one. */
     readonly features: string;
     readonly onStatus: (sentence: string) => void;
   },
-): Promise<Trainer> {
+): Promise<(network: TrainableModel, modifiers: readonly TrainingModifier[]) => Trainer> {
   const batches = await speechBatches(speech, settings, settings.features ?? options.features, options.onStatus);
-  return new Trainer(speech.network, batches, trainerOptions(settings, options));
+  return (network, modifiers) => new Trainer(network, batches, trainerOptions(settings, { ...options, modifiers }));
 }
 
 /** What the keys of `training` mean for a trainer. */

@@ -9,6 +9,8 @@ import { FeatureCache } from "../data/feature_cache.js";
 import { readManifest, type Utterance } from "../data/manifest.js";
 import { SpeechBatches } from "../data/speech_batches.js";
 import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors.js";
+import { gpuInformation } from "../device/gpu.js";
+import { checkTrainableOnGpu, placeForTraining } from "../models/device_training.js";
 import { foldFeatureStatistics, measureFeatures } from "../models/lasr/feature_statistics.js";
 import { formatLasrConfig, parseLasrConfig, type LasrConfig } from "../models/lasr/lasr_config.js";
 import { LasrForCtc } from "../models/lasr/lasr_for_ctc.js";
@@ -27,22 +29,27 @@ import { warmupConstant, warmupCosine, warmupInverseSquareRoot, withCoolDown, ty
 import type { TrainableModel } from "./trainable_model.js";
 import type { TrainingConfig } from "./training_config.js";
 import { CheckpointFolder } from "./training_checkpoint.js";
-import { Trainer, type TrainingResult } from "./trainer.js";
+import { Trainer, type TrainerOptions, type TrainingResult } from "./trainer.js";
+import { chooseTrainingDevice, runTraining, type TrainingDevice } from "./training_device.js";
 
 export interface FloatTrainingOptions {
   /** Folder of the run: checkpoints, metrics, and in the end `model/`. */
   readonly out: string;
-  /** Continue from the newest checkpoint in `out`. */
+  /** Continue from the newest checkpoint in `out`, whichever device wrote it. */
   readonly resume: boolean;
+  /** Default "cpu". */
+  readonly device?: TrainingDevice;
   readonly onStatus?: (sentence: string) => void;
 }
 
 /**
  * Prepares features, learns a tokenizer, trains, and writes the model folder `out/model`.
- * @throws UsmLiteError INVALID_ARGUMENT when `out` holds a run that is not to be resumed; BAD_CONFIG, BAD_MANIFEST, BAD_AUDIO, TRAINING_DIVERGED
+ * @throws UsmLiteError INVALID_ARGUMENT when `out` holds a run that is not to be resumed; BAD_CONFIG, BAD_MANIFEST, BAD_AUDIO, TRAINING_DIVERGED;
+ * with device "cuda" UNSUPPORTED_MODEL, NO_GPU, DRIVER_TOO_OLD
  */
 export async function trainFloatModel(config: TrainingConfig, options: FloatTrainingOptions): Promise<TrainingResult> {
-  const { out, resume, onStatus = () => {} } = options;
+  const { out, resume, device: wanted = "cpu", onStatus = () => {} } = options;
+  if (wanted === "cuda") gpuInformation();
   if (!resume && new CheckpointFolder(join(out, "checkpoints"), 1).latest()) {
     throw new UsmLiteError("INVALID_ARGUMENT", `${out} holds checkpoints of a run; continue it with --resume or name another folder`);
   }
@@ -50,6 +57,8 @@ export async function trainFloatModel(config: TrainingConfig, options: FloatTrai
   const utterances = config.data.train.flatMap(readManifest);
   const tokenizer = tokenizerOf(out, utterances, config.vocabularySize, resume);
   const modelConfig = modelConfigOf(config, tokenizer);
+  const network = new LasrForCtc(modelConfig, new FreshWeights(config.seed));
+  const device = chooseTrainingDevice(wanted, () => checkTrainableOnGpu(network, "the model of this configuration"), onStatus);
 
   onStatus(`computing features of ${utterances.length} utterances at ${config.data.speeds.length} speeds`);
   const cache = new FeatureCache(config.data.features ?? join(out, "features"), {
@@ -58,16 +67,14 @@ export async function trainFloatModel(config: TrainingConfig, options: FloatTrai
   });
   await cache.prepare(utterances, config.data.speeds);
 
-  const network = new LasrForCtc(modelConfig, new FreshWeights(config.seed));
   foldFeatureStatistics(network, measureFeatures(cache, utterances, config.data.speeds[0] as number));
   const { intermediateLoss } = config;
   const dictionary = intermediateLoss?.pronunciations ? PronouncingDictionary.read(intermediateLoss.pronunciations) : undefined;
   const batches = batchesOf(config, utterances, tokenizer, dictionary, cache);
-  const model: TrainableModel = intermediateLoss
-    ? new IntermediateCtc(network, { ...intermediateLoss, vocabulary: dictionary?.symbols.length ?? tokenizer.size })
-    : network;
+  const modelOf = (placed: LasrForCtc): TrainableModel =>
+    intermediateLoss ? new IntermediateCtc(placed, { ...intermediateLoss, vocabulary: dictionary?.symbols.length ?? tokenizer.size }) : placed;
   const totalSteps = Array.from({ length: config.epochs }, (_, epoch) => batches.count(epoch)).reduce((a, b) => a + b, 0);
-  const trainer = new Trainer(model, batches, {
+  const trainerOptions: TrainerOptions = {
     folder: out,
     totalSteps,
     schedule: scheduleOf(config, totalSteps),
@@ -76,9 +83,16 @@ export async function trainFloatModel(config: TrainingConfig, options: FloatTrai
     maximumNorm: config.optimizer.maximumNorm,
     ...(config.averageDecay > 0 ? { averageDecay: config.averageDecay } : {}),
     checkpoints: { everyMinutes: config.checkpointMinutes },
+  };
+  const { trainer, result } = await runTraining(device, {
+    cpu: () => new Trainer(modelOf(network), batches, trainerOptions),
+    gpu: () => {
+      const placed = placeForTraining(network);
+      return { trainer: new Trainer(modelOf(placed), batches, trainerOptions), release: () => placed.dispose() };
+    },
+    resume,
+    onResume: (step) => onStatus(`continuing from step ${step} of ${totalSteps}`),
   });
-  if (resume && trainer.resume()) onStatus(`continuing from step ${trainer.steps} of ${totalSteps}`);
-  const result = await trainer.run({ handleSignals: true });
   onStatus(`writing ${join(out, "model")}`);
   const texts = utterances.map(({ text }) => text);
   const order = config.languageModelOrder;

@@ -1,6 +1,7 @@
 /** `distillation`: the float model, another one, or the model itself before rounding teaches the compressed one. */
 import { z } from "zod";
 import { UsmLiteError } from "../../errors.js";
+import { isOnGpu, placeForTraining } from "../../models/device_training.js";
 import { loadModel } from "../../models/model_folder.js";
 import { trainableNetwork, type TrainableNetwork } from "../../models/trainable.js";
 import { Distillation } from "../../train/distillation.js";
@@ -25,6 +26,7 @@ const keys = {
 
 export const distillation = modifierType("distillation", keys, ({ teacher, labels, logits, temperature, frames, hidden, layers }) => ({
   wholeModel: true,
+  checkGpu: () => {},
   train: ({ model, modelFolder }) => {
     if (logits + hidden === 0) throw new UsmLiteError("BAD_RECIPE", "`logits` and `hidden` are both 0; nothing is distilled");
     const student = model as TrainableNetwork;
@@ -40,8 +42,13 @@ export const distillation = modifierType("distillation", keys, ({ teacher, label
 /** @throws UsmLiteError BAD_RECIPE when the teacher is of another kind; those of {@link loadModel} */
 function teacherFrom(folder: string, student: TrainableNetwork): TrainableNetwork {
   const teacher = trainableNetwork(loadModel(folder, { weights: "float32" }));
-  if (teacher.kind === student.kind && teacher.vocabularySize === student.vocabularySize && taughtBlank(teacher) === taughtBlank(student)) return teacher;
-  teacher.dispose();
+  const fits = teacher.kind === student.kind && teacher.vocabularySize === student.vocabularySize && taughtBlank(teacher) === taughtBlank(student);
+  if (fits && !isOnGpu(student)) return teacher;
+  try {
+    if (fits) return placeForTraining(teacher, folder);
+  } finally {
+    teacher.dispose();
+  }
   throw new UsmLiteError("BAD_RECIPE", `the teacher ${folder} has another kind of decoder or vocabulary than the model that is compressed`);
 }
 

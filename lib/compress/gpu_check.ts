@@ -1,0 +1,37 @@
+/** Whether the stages of a recipe that train can do so on a GPU. */
+import { UsmLiteError } from "../errors.js";
+import { checkTrainableOnGpu } from "../models/device_training.js";
+import { checkQuantizationOnGpu } from "../train/weight_quantization.js";
+import type { PlannedStage } from "./compression_plan.js";
+import type { Modifier } from "./modifier.js";
+
+/**
+ * @param folder of the model, for messages
+ * @throws UsmLiteError UNSUPPORTED_MODEL for a network that the GPU does not train; UNSUPPORTED_SPEC, with the line of the recipe, for a
+ * modifier or a spec
+ */
+export function checkGpuTraining(stages: readonly PlannedStage[], network: unknown, folder: string): void {
+  const trained = stages.filter(({ stage }) => stage.training);
+  if (trained.length > 0) checkTrainableOnGpu(network, folder);
+  for (const { stage, weights, plan } of trained) {
+    if (stage.training?.blockwise) throw new UsmLiteError("UNSUPPORTED_SPEC", `stage "${stage.name}" trains blocks alone, on the CPU only; use device "cpu"`);
+    const quantized = new Set<string>();
+    for (const [modifier, names] of weights) {
+      if (!modifier.train || names.length === 0) continue;
+      checkModifier(modifier, names.flatMap((name) => plan.get(name) ?? []));
+      if (modifier.type === "quantization") names.forEach((name) => quantized.add(name));
+    }
+    // What earlier stages have rounded is rounded in this one too.
+    for (const [name, spec] of plan) if (spec.bits !== 32 && !quantized.has(name)) checkQuantizationOnGpu(spec, {});
+  }
+}
+
+function checkModifier({ type, source, checkGpu }: Modifier, specs: Parameters<NonNullable<Modifier["checkGpu"]>>[0]): void {
+  if (!checkGpu) throw new UsmLiteError("UNSUPPORTED_SPEC", `${source}: ${type} trains on the CPU only; use device "cpu"`);
+  try {
+    checkGpu(specs);
+  } catch (cause) {
+    if (!(cause instanceof UsmLiteError)) throw cause;
+    throw new UsmLiteError(cause.code, `${source}: ${type}: ${cause.message}`, { cause });
+  }
+}

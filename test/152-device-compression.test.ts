@@ -1,0 +1,106 @@
+import "./gpu.js";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import test from "ava";
+import { compressModel, loadModel, parseRecipe, readTrainingConfig, Recognizer, trainFloatModel, type Recipe } from "../lib/index.js";
+import { usmLite } from "./command_line.js";
+import { sharedFolder } from "./shared.js";
+import { temporaryFolder, tinyEncoder, tones, writeTinyModel, writeWav } from "./tiny_model.js";
+
+const folder = temporaryFolder("device-compression");
+test.after.always(folder.clean);
+const path = (...names: string[]): string => join(folder.path, ...names);
+const float = writeTinyModel(path("float"));
+writeWav(path("clip.wav"), tones(0.5, 1));
+const manifest = path("manifest.jsonl");
+writeFileSync(manifest, JSON.stringify({ audio_filepath: "clip.wav", duration: 0.5, text: "A HAT" }));
+
+/** Of stages that are a list of modifiers, and train unless it is said otherwise. */
+const recipeOf = (...stages: (readonly object[])[]): Recipe => {
+  const training = { steps: stages.length > 1 ? 1 : 2, learningRate: 3e-3, warmUpSteps: 1, speedPerturbation: false, emaDecay: 0.5 };
+  return parseRecipe(JSON.stringify({ stages: stages.map((modifiers) => ({ modifiers, ...(isOneShot(modifiers) ? {} : { training }) })) }), "r.yaml");
+};
+const isOneShot = (modifiers: readonly object[]): boolean => modifiers.some((modifier) => "type" in modifier && modifier.type === "round-to-nearest");
+
+async function compress(recipe: Recipe, out: string, options: Partial<Parameters<typeof compressModel>[0]> = {}): Promise<readonly string[]> {
+  const told: string[] = [];
+  await compressModel({ model: float, recipe, manifest, out: path(out), device: "cuda", ...options, onStatus: (sentence) => told.push(sentence) });
+  return told;
+}
+
+const losses = (out: string): number[] =>
+  readFileSync(path(`${out}.run`, "metrics.jsonl"), "utf8").trim().split("\n").map((line) => (JSON.parse(line) as { loss: number }).loss);
+
+test.serial("what a recipe trains on the GPU is packed as on the CPU", async (t) => {
+  const recipe = recipeOf([
+    { type: "sparsity", pattern: "2:4", start: 1 },
+    { type: "quantization", spec: "int4", clipSearch: { steps: 2, lowest: 0.5 } },
+    { type: "distillation", hidden: 0.5 },
+  ]);
+  const told = await compress(recipe, "gpu");
+  t.true(told.some((sentence) => sentence.startsWith("training on ")));
+  await compress(recipe, "cpu", { device: "cpu" });
+  const [gpu, cpu] = [losses("gpu"), losses("cpu")];
+  t.is(gpu.length, 2);
+  gpu.forEach((loss, step) => t.true(Math.abs(loss / (cpu[step] as number) - 1) < 2e-2, `${loss}, not ${cpu[step]}`));
+  const [trained, expected] = [loadModel(path("gpu")), loadModel(path("cpu"))];
+  t.deepEqual([...trained.compression.specs].map(([name, { text }]) => [name, text]), [...expected.compression.specs].map(([name, { text }]) => [name, text]));
+  t.is(new Recognizer(trained).transcribe(tones(1, 1)).duration, 1);
+});
+
+test.serial("stages hand on masks and scales to the GPU, and the model teaches itself there", async (t) => {
+  const recipe = recipeOf([{ type: "round-to-nearest", spec: "int4+2:4" }], [{ type: "distillation", teacher: "self" }]);
+  await compress(recipe, "stages");
+  const { network, compression } = loadModel(path("stages"));
+  t.is(compression.specs.get(network.blockWeights()[0] as string)?.text, "int4+2:4");
+});
+
+test.serial("what cannot be trained on the GPU is refused before anything is written", async (t) => {
+  const cases: [Recipe, RegExp][] = [
+    [recipeOf([{ type: "quantization", spec: "uint4" }]), /r\.yaml:1: quantization: .*without zero points, which uint4 has; use device "cpu"/],
+    [recipeOf([{ type: "quantization", spec: "int4", learned: true }]), /without learned scales/],
+    [recipeOf([{ type: "quantization", spec: "int4", rounding: "stochastic" }]), /without stochastic rounding/],
+    [recipeOf([{ type: "quantization", spec: "int4", powerOfTwo: true }]), /powers of two/],
+    [recipeOf([{ type: "quantization", spec: "int4", activations: "int8" }]), /do not multiply by activations of int8/],
+    [recipeOf([{ type: "quantization", spec: "ternary" }]), /the scale "format" of ternary/],
+    [recipeOf([{ type: "sparsity", pattern: "2:4", score: "learned" }]), /scores of weights cannot be learned on the GPU/],
+    [recipeOf([{ type: "many-sizes", sizes: [{ spec: "int4" }, { spec: "int8" }] }]), /many-sizes trains on the CPU only/],
+    [recipeOf([{ type: "round-to-nearest", spec: "uint4" }], [{ type: "distillation" }]), /zero points, which uint4 has/],
+  ];
+  for (const [recipe, message] of cases) await t.throwsAsync(compress(recipe, "refused"), { code: "UNSUPPORTED_SPEC", message });
+  t.deepEqual(readdirSync(folder.path).filter((name) => name.startsWith("refused")), []);
+  const told = await compress(recipeOf([{ type: "quantization", spec: "int4", learned: true }]), "auto", { device: "auto" });
+  t.true(told.some((sentence) => /^training on the CPU: r\.yaml:1: quantization: .*learned scales/.test(sentence)));
+});
+
+const whisper = sharedFolder() && join(sharedFolder() as string, "reference", "whisper");
+
+(whisper ? test : test.skip)("so are models of other families", async (t) => {
+  const recipe = recipeOf([{ type: "quantization", spec: "int4" }]);
+  await t.throwsAsync(compress(recipe, "refused", { model: whisper as string }), { code: "UNSUPPORTED_MODEL", message: /trained on the CPU only.*device "cpu"/ });
+  t.false(existsSync(path("refused.run")));
+});
+
+test.serial("a float model is trained on the GPU, by the command too", async (t) => {
+  const config = path("train.yaml");
+  writeFileSync(
+    config,
+    JSON.stringify({
+      model: { ...tinyEncoder, num_mel_bins: 16, hidden_size: 16, intermediate_size: 32, subsampling_conv_channels: 8 },
+      data: { train: ["manifest.jsonl"], features: "features", speeds: [1], batchSeconds: 5 },
+      intermediateLoss: { layer: 1, weight: 0.3 },
+      averageDecay: 0.5,
+      epochs: 1,
+    }),
+  );
+  const { status, stderr } = await usmLite("train", "--config", config, "--out", path("run"), "--device", "cuda");
+  t.is(status, 0, stderr);
+  t.regex(stderr, /training on .*done after 1 steps\n$/s);
+  t.is(new Recognizer(loadModel(path("run", "model"))).transcribe(tones(1, 1)).duration, 1);
+  const { model, ...others } = readTrainingConfig(config);
+  await t.throwsAsync(trainFloatModel({ ...others, model: { ...model, hidden_size: 12 } }, { out: path("wide"), resume: false, device: "cuda" }), {
+    code: "UNSUPPORTED_MODEL",
+    message: /has heads of 6 values; on the GPU they are trained with 8, 16, .. 128; train it with device "cpu"/,
+  });
+  t.false(existsSync(path("wide", "checkpoints")));
+});
