@@ -254,7 +254,7 @@ export function checkFormat(specs: ReadonlyMap<string, WeightSpec>, asked: Asked
 function misfit(specs: ReadonlyMap<string, WeightSpec>, { shapeOf, format }: AskedFormat): string | undefined {
   const [first] = specs;
   for (const [name, spec] of specs) {
-    if (spec.sparsity || !(format === "int-quantized" ? /^int8$/ : /^int[2-8]$/).test(spec.format)) return `"${name}" is ${spec.text}`;
+    if (spec.sparsity || spec.doubleQuantized || !(format === "int-quantized" ? /^int8$/ : /^int[2-8]$/).test(spec.format)) return `"${name}" is ${spec.text}`;
     if (shapeOf(name).length !== 2) return `"${name}" is a convolution`;
     if (first && spec.text !== first[1].text) return `"${first[0]}" is ${first[1].text} and "${name}" ${spec.text}`;
   }

@@ -13,11 +13,12 @@ export function hasByteCodes(file: TensorFile, name: string): boolean {
   return !file.has(`${name}_packed`) && file.has(name) && file.dtype(name) === "I8";
 }
 
-/** The tensors that hold the packed weight `name`: its codes, then scales, zero points and mask where `spec` has them. */
+/** The tensors that hold the packed weight `name`: its codes, then scales, their steps, zero points and mask where `spec` has them. */
 export function packedTensorNames(file: TensorFile, name: string, spec: WeightSpec): string[] {
   return [
     hasByteCodes(file, name) ? name : `${name}_packed`,
     ...(spec.bits < 32 ? [`${name}_scale`] : []),
+    ...(spec.doubleQuantized ? [`${name}_scale_steps`] : []),
     ...(hasZeroPoints(spec) ? [`${name}_zero_point`] : []),
     ...(spec.sparsity ? [`${name}_mask`] : []),
   ];
@@ -46,6 +47,7 @@ export function readPackedWeight(file: TensorFile, name: string, spec: WeightSpe
     shape: packedShape(file, name),
     packed: hasByteCodes(file, name) ? packedBytes(file, name, spec) : part("_packed"),
     ...(spec.bits < 32 ? { scale: part("_scale") } : {}),
+    ...(spec.doubleQuantized ? { scaleSteps: part("_scale_steps") } : {}),
     ...(hasZeroPoints(spec) ? { zeroPoint: part("_zero_point") } : {}),
     ...(spec.sparsity ? { mask: part("_mask") } : {}),
   };
@@ -82,6 +84,7 @@ export function packedEntries(name: string, weight: PackedWeight, format?: Compr
     [`${name}_shape`, { dtype: "I64", shape: [weight.shape.length], data: BigInt64Array.from(weight.shape, BigInt) }],
   ];
   if (weight.scale) entries.push([`${name}_scale`, weight.scale]);
+  if (weight.scaleSteps) entries.push([`${name}_scale_steps`, weight.scaleSteps]);
   if (weight.zeroPoint) entries.push([`${name}_zero_point`, weight.zeroPoint]);
   if (weight.mask) entries.push([`${name}_mask`, weight.mask]);
   return entries;

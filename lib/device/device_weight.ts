@@ -1,5 +1,5 @@
 /** Packed weights in the memory of the GPU, in the order in which its tensor cores take them. */
-import { packedMatrixShape, type PackedWeight } from "../quant/packed_weight.js";
+import { packedMatrixShape, partHandles, type PackedWeight, type PartHandles } from "../quant/packed_weight.js";
 import type { Tensor, TensorHandle } from "../tensor/tensor.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
 import { gpuAddon } from "./gpu.js";
@@ -24,10 +24,7 @@ interface DeviceWeightBindings {
     spec: string,
     rows: number,
     columns: number,
-    packed: TensorHandle,
-    scale?: TensorHandle,
-    mask?: TensorHandle,
-    zeroPoint?: TensorHandle,
+    ...parts: PartHandles
   ): DeviceWeightHandle;
   deviceWeightDescribe(weight: DeviceWeightHandle): WeightDescription;
   deviceWeightRepeat(weight: DeviceWeightHandle, times: number): DeviceWeightHandle;
@@ -93,9 +90,7 @@ export class DeviceWeight implements Disposable {
    */
   static from(weight: PackedWeight, { arithmetic = "bfloat16", glu = false }: DeviceWeightOptions = {}): DeviceWeight {
     const [rows, columns] = packedMatrixShape(weight);
-    const { spec, packed, scale, mask, zeroPoint } = weight;
-    const parts = [packed.handle, scale?.handle, mask?.handle, zeroPoint?.handle] as const;
-    return new DeviceWeight(native().deviceWeightCreate(arithmetic, glu, spec, rows, columns, ...parts));
+    return new DeviceWeight(native().deviceWeightCreate(arithmetic, glu, weight.spec, rows, columns, ...partHandles(weight)));
   }
 
   /**

@@ -13,15 +13,16 @@ export type DeviceQuantizationSettings = Pick<FakeQuantizeOptions, "rule" | "rou
 
 /**
  * @throws UsmLiteError UNSUPPORTED_SPEC for zero points, rounding other than to the nearest level, rules that measure anything but the largest
- * weight, learned scales and penalties on them
+ * weight, learned scales and penalties on them, and scales that are quantized as well
  */
 export function checkDeviceQuantization(spec: string, { rule = {}, rounding = "nearest", learned = false, scaleDecay = 0 }: DeviceQuantizationSettings): void {
   const refuse = (what: string): never => {
     throw new UsmLiteError("UNSUPPORTED_SPEC", `weights on the GPU are trained without ${what}; use device "cpu"`);
   };
-  const { format, text } = parseWeightSpec(spec);
+  const { format, text, doubleQuantized } = parseWeightSpec(spec);
   const { statistic = "format" } = rule;
   if (format.startsWith("uint")) refuse(`zero points, which ${text} has`);
+  if (doubleQuantized) refuse(`scales that are quantized as well, which ${text} has`);
   if (rounding !== "nearest") refuse(`${rounding} rounding`);
   if (rule.powerOfTwo) refuse("scales that are powers of two");
   const byMean = statistic === "format" && (format === "ternary" || format === "int1");

@@ -1,7 +1,7 @@
 /** Packed weights made ready for multiplication, shared by all workers of the process. */
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
-import { packedMatrixShape, type PackedWeight } from "./packed_weight.js";
+import { packedMatrixShape, partHandles, type PackedWeight, type PartHandles } from "./packed_weight.js";
 import type { Tensor, TensorHandle } from "../tensor/tensor.js";
 import type { ActivationCoding } from "./activation_coding.js";
 import type { LayerCoding } from "./layer_coding.js";
@@ -15,15 +15,7 @@ export interface PackedMatrixHandle {
 }
 
 interface PackedMatrixBindings {
-  packedMatrixCreate(
-    spec: string,
-    rows: number,
-    columns: number,
-    packed: TensorHandle,
-    scale?: TensorHandle,
-    mask?: TensorHandle,
-    zeroPoint?: TensorHandle,
-  ): PackedMatrixHandle;
+  packedMatrixCreate(spec: string, rows: number, columns: number, ...parts: PartHandles): PackedMatrixHandle;
   packedMatrixRound(spec: string, weight: TensorHandle, mask: TensorHandle | undefined, scale: TensorHandle, zeroPoint?: TensorHandle): PackedMatrixHandle;
   packedMatrixShare(handle: PackedMatrixHandle): number;
   packedMatrixFromShared(id: number): PackedMatrixHandle;
@@ -64,11 +56,7 @@ export class PackedMatrix implements Disposable {
    */
   static from(weight: PackedWeight, activations?: ActivationCoding): PackedMatrix {
     const [rows, columns] = packedMatrixShape(weight);
-    const { spec, packed, scale, mask, zeroPoint } = weight;
-    return new PackedMatrix(
-      native.packedMatrixCreate(spec, rows, columns, packed.handle, scale?.handle, mask?.handle, zeroPoint?.handle),
-      activations,
-    );
+    return new PackedMatrix(native.packedMatrixCreate(weight.spec, rows, columns, ...partHandles(weight)), activations);
   }
 
   /**

@@ -14,8 +14,10 @@ export interface PackedWeight {
   readonly shape: readonly number[];
   /** `weight_packed`: int32 (out, words) for dense codes, uint8 for ternary and for sparse ones, float32 otherwise. */
   readonly packed: Tensor;
-  /** `weight_scale`: float32 (out, scales per row); absent for float32. */
+  /** `weight_scale`: float32 (out, scales per row), with `/dq` uint8; absent for float32. */
   readonly scale?: Tensor;
+  /** `weight_scale_steps`: float32, the mean of all scales and the step of every 256; with `/dq` only. */
+  readonly scaleSteps?: Tensor;
   /** `weight_zero_point`: float32 (out, scales per row); `uint` formats only. */
   readonly zeroPoint?: Tensor;
   /** `weight_mask`: uint8 (bytes); absent for dense. */
@@ -24,11 +26,13 @@ export interface PackedWeight {
 
 /** Scales that something else than the rule of the format has chosen: learned, searched or calibrated ones. */
 export interface GivenScales {
-  /** float32 (out, scales per row) of {@link weightMatrix}, positive and finite. */
+  /** float32 (out, scales per row) of {@link weightMatrix}, positive and finite; with `/dq` as they are before they are quantized. */
   readonly scale?: Tensor;
   /** float32, as `scale`: with `uint` formats, and then only beside `scale`. */
   readonly zeroPoint?: Tensor;
 }
+
+export type PartHandles = [packed: TensorHandle, scale?: TensorHandle, mask?: TensorHandle, zeroPoint?: TensorHandle, scaleSteps?: TensorHandle];
 
 interface CodecBindings {
   packWeight(
@@ -37,16 +41,8 @@ interface CodecBindings {
     mask?: TensorHandle,
     scale?: TensorHandle,
     zeroPoint?: TensorHandle,
-  ): { packed: TensorHandle; scale?: TensorHandle; zeroPoint?: TensorHandle; mask?: TensorHandle };
-  unpackWeight(
-    spec: string,
-    rows: number,
-    columns: number,
-    packed: TensorHandle,
-    scale?: TensorHandle,
-    mask?: TensorHandle,
-    zeroPoint?: TensorHandle,
-  ): { weight: TensorHandle; mask: TensorHandle };
+  ): { packed: TensorHandle; scale?: TensorHandle; scaleSteps?: TensorHandle; zeroPoint?: TensorHandle; mask?: TensorHandle };
+  unpackWeight(spec: string, rows: number, columns: number, ...parts: PartHandles): { weight: TensorHandle; mask: TensorHandle };
 }
 
 const native = addon as CodecBindings;
@@ -77,6 +73,7 @@ export function packWeight(weight: Tensor, spec: string, mask?: Tensor, { scale,
     shape: weight.shape,
     packed: new Tensor(parts.packed),
     ...(parts.scale ? { scale: new Tensor(parts.scale) } : {}),
+    ...(parts.scaleSteps ? { scaleSteps: new Tensor(parts.scaleSteps) } : {}),
     ...(parts.zeroPoint ? { zeroPoint: new Tensor(parts.zeroPoint) } : {}),
     ...(parts.mask ? { mask: new Tensor(parts.mask) } : {}),
   };
@@ -89,11 +86,15 @@ export function packWeight(weight: Tensor, spec: string, mask?: Tensor, { scale,
  */
 export function unpackWeight(weight: PackedWeight): { weight: Tensor; mask: Tensor } {
   const [rows, columns] = packedMatrixShape(weight);
-  const { spec, packed, scale, mask: storedMask, zeroPoint } = weight;
-  const parts = native.unpackWeight(spec, rows, columns, packed.handle, scale?.handle, storedMask?.handle, zeroPoint?.handle);
+  const parts = native.unpackWeight(weight.spec, rows, columns, ...partHandles(weight));
   using values = new Tensor(parts.weight);
   using mask = new Tensor(parts.mask);
   return { weight: weightOfMatrix(values, weight.shape), mask: weightOfMatrix(mask, weight.shape) };
+}
+
+/** The tensors of a packed weight in the order in which the addon takes them. */
+export function partHandles({ packed, scale, mask, zeroPoint, scaleSteps }: PackedWeight): PartHandles {
+  return [packed.handle, scale?.handle, mask?.handle, zeroPoint?.handle, scaleSteps?.handle] as PartHandles;
 }
 
 /** Shape of a packed weight's matrix. @throws UsmLiteError BAD_CHECKPOINT for another shape than (out, in) or (out, in, kernel) */

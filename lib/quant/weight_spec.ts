@@ -9,7 +9,8 @@ export interface Sparsity {
 
 /**
  * A parsed weight spec: a number format; for all but `float32` optionally a scale per group of inputs (`/g32`, `/g64`,
- * `/g128`) instead of one per output channel; optionally N:M sparsity (`+2:4`, any 1 <= N < M <= 16).
+ * `/g128`) instead of one per output channel, which `/dq` quantizes as well (double quantization, QLoRA, arXiv 2305.14314: eight bits a
+ * scale, steps of 256 scales, the mean subtracted; not for `uint`); optionally N:M sparsity (`+2:4`, any 1 <= N < M <= 16).
  *
  * | format | weights are scale times |
  * |---|---|
@@ -29,6 +30,8 @@ export interface WeightSpec {
   readonly bits: number;
   /** Inputs that share a scale; absent: all inputs of an output channel do. */
   readonly groupSize?: number;
+  /** Scales are quantized as well; absent: they are float32. */
+  readonly doubleQuantized?: true;
   /** Absent: dense. */
   readonly sparsity?: Sparsity;
 }
@@ -36,13 +39,13 @@ export interface WeightSpec {
 /** Bytes of one packed matrix, as in the file. */
 export interface PackedBytes {
   readonly codes: number;
-  /** With the zero points. */
+  /** With their steps, where they are quantized, and the zero points. */
   readonly scales: number;
   readonly mask: number;
 }
 
 interface WeightSpecBindings {
-  parseWeightSpec(text: string): { text: string; format: string; bits: number; groupSize: number; kept: number; of: number };
+  parseWeightSpec(text: string): { text: string; format: string; bits: number; groupSize: number; doubleQuantized: boolean; kept: number; of: number };
   packedBytes(spec: string, rows: number, columns: number): PackedBytes;
 }
 
@@ -53,12 +56,13 @@ const native = addon as WeightSpecBindings;
  * @throws UsmLiteError UNSUPPORTED_SPEC naming what is wrong and what can be written
  */
 export function parseWeightSpec(text: string): WeightSpec {
-  const { text: canonical, format, bits, groupSize, kept, of } = native.parseWeightSpec(text);
+  const { text: canonical, format, bits, groupSize, doubleQuantized, kept, of } = native.parseWeightSpec(text);
   return {
     text: canonical,
     format,
     bits,
     ...(groupSize ? { groupSize } : {}),
+    ...(doubleQuantized ? { doubleQuantized } : {}),
     ...(of ? { sparsity: { kept, of } } : {}),
   };
 }
@@ -71,8 +75,9 @@ export function hasZeroPoints(spec: WeightSpec): boolean {
 /** The text of a spec put together by hand, checked. @throws UsmLiteError UNSUPPORTED_SPEC */
 export function formatWeightSpec(spec: Omit<WeightSpec, "text" | "bits">): string {
   const group = spec.groupSize ? `/g${spec.groupSize}` : "";
+  const scales = spec.doubleQuantized ? "/dq" : "";
   const sparsity = spec.sparsity ? `+${spec.sparsity.kept}:${spec.sparsity.of}` : "";
-  return parseWeightSpec(spec.format + group + sparsity).text;
+  return parseWeightSpec(spec.format + group + scales + sparsity).text;
 }
 
 /** Bytes that a (rows, columns) matrix takes when packed: codes, scales and mask as they lie in the file. */
@@ -87,6 +92,6 @@ export function bitsPerWeight(spec: string, rows: number, columns: number): numb
 }
 
 /** `spec` with another sparsity, or without. */
-export function withSparsity({ format, groupSize }: WeightSpec, sparsity: Sparsity | undefined): WeightSpec {
-  return parseWeightSpec(formatWeightSpec({ format, ...(groupSize ? { groupSize } : {}), ...(sparsity ? { sparsity } : {}) }));
+export function withSparsity({ sparsity: _, ...dense }: WeightSpec, sparsity: Sparsity | undefined): WeightSpec {
+  return parseWeightSpec(formatWeightSpec({ ...dense, ...(sparsity ? { sparsity } : {}) }));
 }

@@ -37,6 +37,7 @@ PackedLayout::PackedLayout(const WeightSpec& spec, int64_t rows, int64_t columns
   row_bytes = stream.row_bytes();
   code_bytes = stream.bytes();
   scale_count = rows * spec.scales_per_row(columns);
+  scale_step_count = spec.double_quantized ? codec::scale_step_count(scale_count) : 0;
   zero_point_count = rows * spec.zero_points_per_row(columns);
   mask_bytes = spec.is_sparse() ? mask_stream(spec).bytes(rows * spec.groups_per_row(columns)) : 0;
 }
@@ -47,7 +48,7 @@ Packer::Packer(const PackedLayout& layout, PackedParts<uint8_t, float> parts)
 void Packer::pack_row(int64_t row, const QuantizedRow& values) {
   const WeightSpec& spec = layout_.spec;
   const int64_t columns = layout_.columns, scales = spec.scales_per_row(columns);
-  std::copy_n(values.scales, scales, parts_.scales.data() + row * scales);
+  if (!spec.double_quantized) std::copy_n(values.scales, scales, parts_.scales.data() + row * scales);
   if (spec.has_zero_points()) std::copy_n(values.zero_points, scales, parts_.zero_points.data() + row * scales);
   if (spec.is_sparse()) {
     for (int64_t group = 0; group < spec.groups_per_row(columns); ++group) pack_group(row, group, values);
@@ -81,9 +82,15 @@ Unpacker::Unpacker(const PackedLayout& layout, PackedParts<const uint8_t, const 
     : layout_(layout), parts_(parts), stream_(layout.spec, layout.rows, layout.columns), masks_(mask_stream(layout.spec)),
       scales_per_row_(layout.spec.scales_per_row(layout.columns)) {
   check_size("weight_packed", parts.codes.size(), layout.code_bytes, layout);
-  check_size("weight_scale", parts.scales.size_bytes(), layout.scale_count * 4, layout);
+  const bool coded = layout.spec.double_quantized;
+  check_size("weight_scale", coded ? parts.scale_codes.size() : parts.scales.size_bytes(), layout.scale_count * (coded ? 1 : 4), layout);
+  check_size("weight_scale_steps", parts.scale_steps.size_bytes(), layout.scale_step_count * 4, layout);
   check_size("weight_zero_point", parts.zero_points.size_bytes(), layout.zero_point_count * 4, layout);
   check_size("weight_mask", parts.mask.size(), layout.mask_bytes, layout);
+  if (coded) {
+    expanded_scales_ = std::make_shared<const std::vector<float>>(dequantize_scales(parts.scale_codes, parts.scale_steps));
+    parts_.scales = *expanded_scales_;
+  }
   for (float scale : parts.scales) {
     if (!(std::isfinite(scale) && scale > 0.0f)) {
       throw Error(error_code::kBadCheckpoint,

@@ -1,9 +1,12 @@
 // The bytes of a packed weight matrix, as docs/format.md describes them.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <vector>
 
 #include "codec/code_stream.hpp"
+#include "codec/double_quantization.hpp"
 #include "codec/mask_stream.hpp"
 #include "codec/weight_rows.hpp"
 #include "codec/weight_spec.hpp"
@@ -19,18 +22,24 @@ struct PackedLayout {
   int64_t columns;
   int64_t row_bytes;         // from one row's codes to the next's; 0 for sparse rows, which share bytes
   int64_t code_bytes;        // weight_packed
-  int64_t scale_count;       // weight_scale, float32
+  int64_t scale_count;       // weight_scale: float32, or a byte each where they are double quantized
+  int64_t scale_step_count;  // weight_scale_steps, float32; 0 unless scales are double quantized
   int64_t zero_point_count;  // weight_zero_point, float32
   int64_t mask_bytes;        // weight_mask
+
+  /// Scales, their steps and zero points.
+  int64_t scale_bytes() const { return scale_count * (spec.double_quantized ? 1 : 4) + (scale_step_count + zero_point_count) * 4; }
 };
 
 /// Packed bytes in memory owned by others.
 template <typename Byte, typename Float>
 struct PackedParts {
   std::span<Byte> codes;
-  std::span<Float> scales;
+  std::span<Float> scales;  // empty where they are double quantized
   std::span<Byte> mask;
   std::span<Float> zero_points = {};
+  std::span<Byte> scale_codes = {};  // of double quantized scales
+  std::span<Float> scale_steps = {};
 };
 
 /// One row as its quantizer leaves it.
@@ -41,7 +50,7 @@ struct QuantizedRow {
   const uint8_t* mask;       // (columns), of sparse specs: what is kept
 };
 
-/// Writes rows into zeroed memory. Rows of sparse matrices share bytes: pack them one after another.
+/// Writes rows into zeroed memory, but no double quantized scales, which are a matter of all rows together. Rows of sparse matrices share bytes: pack them one after another.
 class Packer {
  public:
   Packer(const PackedLayout& layout, PackedParts<uint8_t, float> parts);
@@ -63,8 +72,8 @@ class Packer {
 /// its own arrangement.
 class Unpacker final : public WeightRows {
  public:
-  /// Throws BAD_CHECKPOINT when a part has another size than the layout asks for, a scale is not a positive number or a
-  /// zero point not finite.
+  /// Throws BAD_CHECKPOINT when a part has another size than the layout asks for, a scale is not a positive number, a
+  /// zero point not finite, or codes of scales as dequantize_scales says.
   Unpacker(const PackedLayout& layout, PackedParts<const uint8_t, const float> parts);
   /// Throws BAD_CHECKPOINT for a code that stands for nothing, a NaN or infinite float32, an
   /// impossible mask, or a weight beyond the last column.
@@ -95,6 +104,7 @@ class Unpacker final : public WeightRows {
 
   PackedLayout layout_;
   PackedParts<const uint8_t, const float> parts_;
+  std::shared_ptr<const std::vector<float>> expanded_scales_;  // what parts_.scales views where they are double quantized
   CodeStream stream_;
   MaskStream masks_;
   int64_t scales_per_row_;

@@ -16,6 +16,8 @@ constexpr int kMaximumGroup = 16;  // M of N:M: a mask has at most 16 bits
 constexpr std::pair<std::string_view, NumberFormat> kFamilies[] = {
     {"int", NumberFormat::kSymmetric}, {"uint", NumberFormat::kAsymmetric}, {"midrise", NumberFormat::kMidRise}};
 
+constexpr std::string_view kDoubleQuantized = "/dq";
+
 std::string quoted(std::string_view text) {
   std::string result(1, '"');
   result += text;
@@ -27,7 +29,8 @@ std::string quoted(std::string_view text) {
   throw Error(error_code::kUnsupportedSpec,
               "weight spec " + quoted(text) + ": " + problem +
                   "; write float32, intB, uintB or midriseB with B of 2, 3, 4, 5, 6 or 8 bits, int1, ternary or nf4, then "
-                  "for all but float32 optionally /g32, /g64 or /g128, then optionally +N:M with 1 <= N < M <= 16, "
+                  "for all but float32 optionally /g32, /g64 or /g128, then for all but uintB optionally /dq, then optionally "
+                  "+N:M with 1 <= N < M <= 16, "
                   "for example int4+2:4");
 }
 
@@ -95,6 +98,8 @@ WeightSpec parse_weight_spec(const std::string& text) {
   if (grouped) {
     group = rest.substr(slash + 1);
     rest = rest.substr(0, slash);
+    spec.double_quantized = group.ends_with(kDoubleQuantized);
+    if (spec.double_quantized) group.remove_suffix(kDoubleQuantized.size());
   }
   parse_format(text, rest, spec);
   if (grouped) {
@@ -103,6 +108,7 @@ WeightSpec parse_weight_spec(const std::string& text) {
     else if (group == "g64") spec.group_size = 64;
     else if (group == "g128") spec.group_size = 128;
     else fail(text, quoted(group) + " is not a group size");
+    if (spec.double_quantized && spec.has_zero_points()) fail(text, "the scales of formats with zero points are not quantized");
   }
   return spec;
 }
@@ -124,6 +130,7 @@ std::string format_text(const WeightSpec& spec) {
 std::string to_text(const WeightSpec& spec) {
   std::string text = format_text(spec);
   if (spec.group_size) text.append("/g").append(std::to_string(spec.group_size));
+  if (spec.double_quantized) text.append(kDoubleQuantized);
   if (spec.is_sparse()) text.append("+").append(std::to_string(spec.kept)).append(":").append(std::to_string(spec.of));
   return text;
 }

@@ -21,12 +21,13 @@ enum class NumberFormat {
 inline constexpr std::array<int8_t, 16> kNormalFloat4Levels = {-127, -88, -67, -50, -36, -23, -12, 0,
                                                                10,   20,  31,  43,  56,  71,  92,  127};
 
-/// A number format, optionally with a scale per group of inputs (`/g64`) instead of one per output channel, optionally
-/// with N of every M adjacent inputs kept (`+2:4`). A pruned weight is zero, whatever the format.
+/// A number format, optionally with a scale per group of inputs (`/g64`) instead of one per output channel, which may be coded in eight
+/// bits (`/dq`, double_quantization.hpp), optionally with N of every M adjacent inputs kept (`+2:4`). A pruned weight is zero, whatever the format.
 struct WeightSpec {
   NumberFormat format = NumberFormat::kFloat32;
   int bits = 32;           // of a code; ternary: 2, though five of its codes share a byte of a file
   int64_t group_size = 0;  // inputs per scale; 0: the whole row shares one
+  bool double_quantized = false;  // scales of groups are quantized as well
   int kept = 0;            // N of N:M; 0: dense
   int of = 0;              // M of N:M; 0: dense
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "codec/double_quantization.hpp"
 #include "core/random.hpp"
 #include "core/thread_pool.hpp"
 #include "cpu/nearest_level.hpp"
@@ -134,6 +135,7 @@ void group_scales(const WeightGroups& w, const codec::ScaleRule& rule, float* sc
     scale[index] = found.scale;
     if (zero_point) zero_point[index] = found.zero_point;
   });
+  codec::replace_unmeasured_scales(w.spec, w.weight, w.mask, w.rows, w.columns, scale);
 }
 
 void fake_quantize(const FakeQuantization& q, float* output) {

@@ -43,7 +43,7 @@ struct FakeQuantizationGradients {
 };
 
 USMLITE_FOR_EACH_ISA(
-  // Scale and zero point (null in formats without) of every group.
+  // Scale and zero point (null in formats without) of every group. Scales that are to be quantized themselves are not yet.
   void group_scales(const WeightGroups& weights, const codec::ScaleRule& rule, float* scale, float* zero_point);
   // With kNearest to the bit what codec::quantize_row and dequantize_row make of the weight with these scales.
   void fake_quantize(const FakeQuantization& quantization, float* output);

@@ -1,12 +1,15 @@
 // Weight specs, N:M masks, packing and unpacking of weights.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <utility>
 #include <vector>
 
 #include "codec/pack.hpp"
 #include "codec/quantize.hpp"
 #include "codec/window_order.hpp"
 #include "core/thread_pool.hpp"
+#include "cpu/fake_quantize.hpp"
 #include "napi/arguments.hpp"
 #include "napi/codec_arguments.hpp"
 #include "napi/groups.hpp"
@@ -28,6 +31,7 @@ Napi::Value parse_spec(const Napi::CallbackInfo& info) {
   result.Set("groupSize", static_cast<double>(spec.group_size));
   result.Set("kept", spec.kept);
   result.Set("of", spec.of);
+  result.Set("doubleQuantized", spec.double_quantized);
   return result;
 }
 
@@ -39,7 +43,7 @@ Napi::Value packed_bytes(const Napi::CallbackInfo& info) {
                                    arguments.integer(2, "columns", 0, kMaximumColumns));
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("codes", static_cast<double>(layout.code_bytes));
-  result.Set("scales", static_cast<double>((layout.scale_count + layout.zero_point_count) * 4));
+  result.Set("scales", static_cast<double>(layout.scale_bytes()));
   result.Set("mask", static_cast<double>(layout.mask_bytes));
   return result;
 }
@@ -84,7 +88,13 @@ void check_given_scales(const Arguments& arguments, const codec::WeightSpec& spe
   }
 }
 
-// packWeight(weight (rows, columns), spec, mask?, scale?, zeroPoint?) -> { packed, scale, zeroPoint, mask }
+Tensor tensor_of(DType dtype, std::vector<int64_t> shape, const void* values) {
+  Tensor tensor(dtype, std::move(shape));
+  std::memcpy(tensor.data<uint8_t>(), values, tensor.bytes());
+  return tensor;
+}
+
+// packWeight(weight (rows, columns), spec, mask?, scale?, zeroPoint?) -> { packed, scale, scaleSteps, zeroPoint, mask }
 Napi::Value pack_weight(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "packWeight", 2);
   const Tensor& weight = arguments.tensor(0, "weight", DType::kFloat32, {kAny, kAny});
@@ -98,6 +108,19 @@ Napi::Value pack_weight(const Napi::CallbackInfo& info) {
   if (weight.count() == 0) arguments.fail("the weight is empty; it must have at least one row and one column");
   if (spec.is_sparse() && !mask) arguments.fail(codec::to_text(spec) + " needs a mask");
   const codec::PackedLayout layout(spec, rows, columns);
+  codec::QuantizedScales coded;
+  Tensor used_scale;  // instead of what the format's rule gives
+  if (given_scale) used_scale = *given_scale;
+  if (spec.double_quantized) {
+    if (!given_scale) {
+      used_scale = Tensor(DType::kFloat32, {rows, spec.scales_per_row(columns)});
+      const cpu::WeightGroups groups{weight.f32(), mask ? mask->data<uint8_t>() : nullptr, rows, columns, spec};
+      cpu::group_scales(groups, codec::ScaleRule(), used_scale.f32(), static_cast<float*>(nullptr));
+    }
+    coded = codec::quantize_scales({used_scale.f32(), static_cast<size_t>(used_scale.count())});
+    used_scale = tensor_of(DType::kFloat32, used_scale.shape(), codec::dequantize_scales(coded.codes, coded.steps).data());
+  }
+  const bool scales_given = used_scale.storage() != nullptr;
   Tensor packed = code_tensor(layout);
   Tensor scale(DType::kFloat32, {rows, spec.scales_per_row(columns)});
   Tensor zero_point(DType::kFloat32, {rows, spec.zero_points_per_row(columns)});
@@ -114,21 +137,26 @@ Napi::Value pack_weight(const Napi::CallbackInfo& info) {
   for (int64_t row = 0; row < rows; ++row) {
     const uint8_t* row_mask = mask ? mask->data<uint8_t>() + row * columns : nullptr;
     const int64_t width = static_cast<int64_t>(scales.size());
-    if (given_scale) std::copy_n(given_scale->f32() + row * width, width, scales.data());
+    if (scales_given) std::copy_n(used_scale.f32() + row * width, width, scales.data());
     if (given_zero_point) std::copy_n(given_zero_point->f32() + row * width, width, zero_points.data());
     codec::quantize_row(spec, weight.f32() + row * columns, row_mask, columns, levels.data(), scales.data(),
-                        zero_points.data(), given_scale != nullptr);
+                        zero_points.data(), scales_given);
     packer.pack_row(row, {levels.data(), scales.data(), zero_points.data(), row_mask});
   }
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("packed", TensorHandle::wrap(info.Env(), std::move(packed)));
+  if (spec.double_quantized) {
+    scale = tensor_of(DType::kUint8, scale.shape(), coded.codes.data());
+    Tensor steps = tensor_of(DType::kFloat32, {layout.scale_step_count}, coded.steps.data());
+    result.Set("scaleSteps", TensorHandle::wrap(info.Env(), std::move(steps)));
+  }
   if (spec.is_integer()) result.Set("scale", TensorHandle::wrap(info.Env(), std::move(scale)));
   if (spec.has_zero_points()) result.Set("zeroPoint", TensorHandle::wrap(info.Env(), std::move(zero_point)));
   if (spec.is_sparse()) result.Set("mask", TensorHandle::wrap(info.Env(), std::move(packed_mask)));
   return result;
 }
 
-// unpackWeight(spec, rows, columns, packed, scale?, mask?, zeroPoint?) -> { weight, mask }, both (rows, columns)
+// unpackWeight(spec, rows, columns, packed, scale?, mask?, zeroPoint?, scaleSteps?) -> { weight, mask }, both (rows, columns)
 Napi::Value unpack_weight(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "unpackWeight", 4);
   const codec::Unpacker unpacker = packed_argument(arguments, 0);
@@ -173,9 +201,12 @@ codec::Unpacker packed_argument(const Arguments& arguments, size_t first) {
   std::span<const float> scales;
   std::span<const uint8_t> mask;
   std::span<const float> zero_points;
+  std::span<const uint8_t> scale_codes;
+  std::span<const float> scale_steps;
   if (arguments.has(first + 4)) {
-    const Tensor& tensor = arguments.tensor(first + 4, "weight_scale", DType::kFloat32);
-    scales = {tensor.f32(), static_cast<size_t>(tensor.count())};
+    const Tensor& tensor = arguments.tensor(first + 4, "weight_scale", layout.spec.double_quantized ? DType::kUint8 : DType::kFloat32);
+    if (layout.spec.double_quantized) scale_codes = {tensor.data<uint8_t>(), tensor.bytes()};
+    else scales = {tensor.f32(), static_cast<size_t>(tensor.count())};
   }
   if (arguments.has(first + 5)) {
     const Tensor& tensor = arguments.tensor(first + 5, "weight_mask", DType::kUint8);
@@ -185,7 +216,17 @@ codec::Unpacker packed_argument(const Arguments& arguments, size_t first) {
     const Tensor& tensor = arguments.tensor(first + 6, "weight_zero_point", DType::kFloat32);
     zero_points = {tensor.f32(), static_cast<size_t>(tensor.count())};
   }
-  return codec::Unpacker(layout, {{packed.data<uint8_t>(), packed.bytes()}, scales, mask, zero_points});
+  if (arguments.has(first + 7)) {
+    const Tensor& tensor = arguments.tensor(first + 7, "weight_scale_steps", DType::kFloat32);
+    scale_steps = {tensor.f32(), static_cast<size_t>(tensor.count())};
+  }
+  return codec::Unpacker(layout, {{packed.data<uint8_t>(), packed.bytes()}, scales, mask, zero_points, scale_codes, scale_steps});
+}
+
+Tensor packed_scales(const codec::WeightSpec& spec, const Tensor& scales) {
+  if (!spec.double_quantized) return scales;
+  const auto [codes, steps] = codec::quantize_scales({scales.f32(), static_cast<size_t>(scales.count())});
+  return tensor_of(DType::kFloat32, scales.shape(), codec::dequantize_scales(codes, steps).data());
 }
 
 void define_codec(Napi::Object exports) {

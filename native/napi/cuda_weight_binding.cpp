@@ -25,7 +25,7 @@ template <typename T> Napi::Value byte_array(Napi::Env env, const std::vector<T>
   return bytes;
 }
 
-// deviceWeightCreate(arithmetic, glu, spec, rows, columns, packed, scale?, mask?, zeroPoint?)
+// deviceWeightCreate(arithmetic, glu, spec, rows, columns, packed, scale?, mask?, zeroPoint?, scaleSteps?)
 Napi::Value create(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceWeight.from", 6);
   cuda::gpu_properties();  // without a GPU nothing is arranged in vain

@@ -6,6 +6,7 @@
 
 #include "codec/weight_spec.hpp"
 #include "napi/arguments.hpp"
+#include "napi/codec_arguments.hpp"
 #include "napi/groups.hpp"
 #include "napi/tensor_binding.hpp"
 
@@ -68,8 +69,13 @@ Napi::Value group_scales(const Napi::CallbackInfo& info) {
   return result;
 }
 
+struct Quantization {
+  Tensor scale;
+  cpu::FakeQuantization values;  // views the scale
+};
+
 // weight, spec, mask?, scale, zeroPoint?, rounding, seed
-cpu::FakeQuantization quantization(const Arguments& arguments) {
+Quantization quantization(const Arguments& arguments) {
   static const std::map<std::string, Rounding> roundings = {{"nearest", Rounding::kNearest},
                                                             {"stochastic", Rounding::kStochastic},
                                                             {"noise", Rounding::kNoise},
@@ -86,13 +92,14 @@ cpu::FakeQuantization quantization(const Arguments& arguments) {
   if (rounding == Rounding::kStochastic && weights.spec.format == codec::NumberFormat::kNormalFloat4) {
     arguments.fail("nf4 is rounded to the nearest level or not at all, never stochastically");
   }
-  return {{weights}, scale.f32(), zero_point ? zero_point->f32() : nullptr, rounding, arguments.seed(6)};
+  const Tensor used = packed_scales(weights.spec, scale);
+  return {used, {{weights}, used.f32(), zero_point ? zero_point->f32() : nullptr, rounding, arguments.seed(6)}};
 }
 
 // fakeQuantize(weight, spec, mask?, scale, zeroPoint?, rounding, seed)
 Napi::Value fake_quantize(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "fakeQuantize", 7);
-  const cpu::FakeQuantization q = quantization(arguments);
+  const auto [scale, q] = quantization(arguments);
   Tensor output(DType::kFloat32, {q.rows, q.columns});
   cpu::fake_quantize(q, output.f32());
   return TensorHandle::wrap(info.Env(), std::move(output));
@@ -102,7 +109,7 @@ Napi::Value fake_quantize(const Napi::CallbackInfo& info) {
 // -> { weight, scale, zeroPoint? }
 Napi::Value fake_quantize_backward(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "fakeQuantizeBackward", 10);
-  const cpu::FakeQuantization q = quantization(arguments);
+  const auto [scale, q] = quantization(arguments);
   const Tensor& gradient = arguments.tensor(7, "outputGradient", DType::kFloat32, {q.rows, q.columns});
   Tensor weight_gradient(DType::kFloat32, {q.rows, q.columns});
   Tensor scale_gradient(DType::kFloat32, {q.rows, q.groups_per_row()});

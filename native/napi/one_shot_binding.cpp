@@ -1,6 +1,7 @@
 // Compression in one shot: scales that are searched, and rounding that makes up for its errors.
 #include <algorithm>
 
+#include "codec/double_quantization.hpp"
 #include "core/thread_pool.hpp"
 #include "cpu/inverse_factor.hpp"
 #include "cpu/scale_search.hpp"
@@ -63,6 +64,7 @@ Napi::Value search_scales(const Napi::CallbackInfo& info) {
       }
     }
   });
+  codec::replace_unmeasured_scales(spec, weight.f32(), mask ? mask->data<uint8_t>() : nullptr, rows, columns, scales.scales());
   Napi::Object result = Napi::Object::New(info.Env());
   scales.wrap(info.Env(), result);
   return result;
@@ -101,6 +103,7 @@ Napi::Value second_order_rounding(const Napi::CallbackInfo& info) {
                                           .scales = scales.scales(),
                                           .zero_points = scales.zero_points()};
   cpu::second_order_rounding(rounding);
+  codec::replace_unmeasured_scales(spec, rounded.f32(), rounding.mask, rows, columns, scales.scales());
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("weight", TensorHandle::wrap(info.Env(), std::move(rounded)));
   if (mask.storage()) result.Set("mask", TensorHandle::wrap(info.Env(), std::move(mask)));

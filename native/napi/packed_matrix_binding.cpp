@@ -17,7 +17,7 @@ constexpr napi_type_tag kPackedMatrixTag = {0x52e1a9d7c04b4f6aull, 0xb3d80e75f19
 
 using SharedMatrices = SharedObjects<const codec::PackedMatrix>;
 
-// packedMatrixCreate(spec, rows, columns, packed, scale?, mask?, zeroPoint?)
+// packedMatrixCreate(spec, rows, columns, packed, scale?, mask?, zeroPoint?, scaleSteps?)
 Napi::Value create(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "PackedMatrix.create", 4);
   return PackedMatrixHandle::wrap(info.Env(), std::make_shared<codec::PackedMatrix>(packed_argument(arguments, 0)));
@@ -33,7 +33,8 @@ Napi::Value round(const Napi::CallbackInfo& info) {
   const Tensor& scale = arguments.tensor(3, "scale", DType::kFloat32, {rows, spec.scales_per_row(columns)});
   const Tensor* zero_point = arguments.optional_tensor(4, "zeroPoint", DType::kFloat32, {rows, spec.scales_per_row(columns)});
   if (spec.has_zero_points() && !zero_point) arguments.fail(codec::to_text(spec) + " needs zero points beside its scales");
-  const codec::RoundedWeight rounded(spec, rows, columns, weight.f32(), mask ? mask->data<uint8_t>() : nullptr, scale.f32(),
+  const Tensor used = packed_scales(spec, scale);
+  const codec::RoundedWeight rounded(spec, rows, columns, weight.f32(), mask ? mask->data<uint8_t>() : nullptr, used.f32(),
                                      zero_point ? zero_point->f32() : nullptr);
   return PackedMatrixHandle::wrap(info.Env(), std::make_shared<codec::PackedMatrix>(rounded));
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "codec/double_quantization.hpp"
 #include "core/random.hpp"
 
 namespace usmlite::cpu::reference {
@@ -71,6 +72,7 @@ void group_scales(const WeightGroups& w, const codec::ScaleRule& rule, float* sc
     scale[index] = best.scale;
     if (zero_point) zero_point[index] = best.zero_point;
   });
+  codec::replace_unmeasured_scales(w.spec, w.weight, w.mask, w.rows, w.columns, scale);
 }
 
 void fake_quantize(const FakeQuantization& q, float* output) {
