@@ -6,6 +6,7 @@
 #include "core/random.hpp"
 #include "core/thread_pool.hpp"
 #include "cpu/nearest_level.hpp"
+#include "cpu/scale_search.hpp"
 #include "cpu/simd.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
@@ -86,31 +87,8 @@ codec::GroupScale group_scale(const WeightGroups& w, const codec::ScaleRule& rul
   return codec::with_choices(rule, largest_magnitude(w, begin, count) / (static_cast<float>(w.spec.highest_level()) + edge));
 }
 
-float squared_error(const WeightGroups& w, int64_t begin, int64_t count, const codec::GroupScale& group) {
-  const Vector scale = Vector::all(group.scale), zero_point = Vector::all(group.zero_point);
-  Vector sum = Vector::zero();
-  for_each_vector(count, [&](int64_t i, int64_t lanes) {
-    const int64_t at = begin + i;
-    const Vector weight = Vector::load(w.weight + at, lanes);
-    Vector error = (nearest_level(w.spec, weight, group) - zero_point) * scale - weight;
-    if (w.mask) error = error * load_mask(w.mask + at, lanes);
-    sum = sum + multiply_add(error, error, Vector::zero()).head(lanes, Vector::zero());
-  });
-  return sum.sum();
-}
-
-codec::GroupScale searched_scale(const WeightGroups& w, const codec::ScaleRule& rule, int64_t begin, int64_t count) {
-  codec::GroupScale best = group_scale(w, rule, begin, count);
-  if (rule.search_steps == 0) return best;
-  float least = squared_error(w, begin, count, best);
-  for (int step = 0; step < rule.search_steps; ++step) {
-    codec::ScaleRule clipped = rule;
-    clipped.clip = codec::searched_clip(rule, step);
-    const codec::GroupScale other = group_scale(w, clipped, begin, count);
-    const float error = squared_error(w, begin, count, other);
-    if (error < least) least = error, best = other;
-  }
-  return best;
+ScaleGroup group_at(const WeightGroups& w, int64_t begin, int64_t count) {
+  return {w.weight + begin, w.mask ? w.mask + begin : nullptr, nullptr, count};
 }
 
 // Calls body(index, begin, count) for every scale group, rows spread over threads.
@@ -131,7 +109,9 @@ void for_each_group(const WeightGroups& w, Body&& body) {
 
 void group_scales(const WeightGroups& w, const codec::ScaleRule& rule, float* scale, float* zero_point) {
   for_each_group(w, [&](int64_t index, int64_t begin, int64_t count) {
-    const codec::GroupScale found = searched_scale(w, rule, begin, count);
+    const codec::GroupScale found = searched_scale(
+        rule, [&](const codec::ScaleRule& clipped) { return group_scale(w, clipped, begin, count); },
+        [&](const codec::GroupScale& tried) { return rounding_error(w.spec, group_at(w, begin, count), tried); });
     scale[index] = found.scale;
     if (zero_point) zero_point[index] = found.zero_point;
   });

@@ -4,9 +4,7 @@
 #include "cpu/simd.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
-namespace {
 
-// Sum of importance * (weight - rounded)^2 over the kept weights.
 float rounding_error(const codec::WeightSpec& spec, const ScaleGroup& group, const codec::GroupScale& tried) {
   const Vector scale = Vector::all(tried.scale), zero_point = Vector::all(tried.zero_point);
   Vector sum = Vector::zero();
@@ -21,23 +19,12 @@ float rounding_error(const codec::WeightSpec& spec, const ScaleGroup& group, con
   return sum.sum();
 }
 
-}  // namespace
-
 codec::GroupScale search_scale(const codec::WeightSpec& spec, const ScaleGroup& group) {
   const codec::GroupScale own = codec::group_scale(spec, group.weights, group.mask, group.count);
   if (own.constant) return own;
-  codec::GroupScale best = own;
-  float least = -1.0f;
-  for (const float factor : scale_factors(spec)) {
-    const codec::GroupScale tried = scaled(own, factor);
-    if (!(tried.scale > 0.0f)) continue;
-    const float error = rounding_error(spec, group, tried);
-    if (least < 0.0f || error < least) {
-      least = error;
-      best = tried;
-    }
-  }
-  return best;
+  const auto factors = scale_factors(spec);
+  return least_error(own, static_cast<int>(factors.size()), [&](int i) { return scaled(own, factors[static_cast<size_t>(i)]); },
+                     [&](const codec::GroupScale& tried) { return rounding_error(spec, group, tried); });
 }
 
 }  // namespace usmlite::cpu::USMLITE_ISA

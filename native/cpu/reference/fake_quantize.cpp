@@ -5,6 +5,7 @@
 
 #include "codec/double_quantization.hpp"
 #include "core/random.hpp"
+#include "cpu/scale_search.hpp"
 
 namespace usmlite::cpu::reference {
 namespace {
@@ -44,31 +45,17 @@ float threshold_of(const FakeQuantization& q, int64_t begin, int64_t count) {
   return codec::rounding_threshold(q.rounding, q.weight + begin, q.mask ? q.mask + begin : nullptr, count);
 }
 
-float squared_error(const WeightGroups& w, int64_t begin, int64_t count, const codec::GroupScale& group) {
-  float sum = 0.0f;
-  for (int64_t i = begin; i < begin + count; ++i) {
-    const float error = (codec::nearest_level(w.spec, w.weight[i], group) - group.zero_point) * group.scale - w.weight[i];
-    if (kept(w, i)) sum += error * error;
-  }
-  return sum;
+ScaleGroup group_at(const WeightGroups& w, int64_t begin, int64_t count) {
+  return {w.weight + begin, w.mask ? w.mask + begin : nullptr, nullptr, count};
 }
 
 }  // namespace
 
 void group_scales(const WeightGroups& w, const codec::ScaleRule& rule, float* scale, float* zero_point) {
   for_each_group(w, [&](int64_t index, int64_t begin, int64_t count) {
-    const auto with_clip = [&](float clip) {
-      codec::ScaleRule clipped = rule;
-      clipped.clip = clip;
-      return codec::group_scale(w.spec, clipped, w.weight + begin, w.mask ? w.mask + begin : nullptr, count);
-    };
-    codec::GroupScale best = with_clip(rule.clip);
-    float least = rule.search_steps > 0 ? squared_error(w, begin, count, best) : 0.0f;
-    for (int step = 0; step < rule.search_steps; ++step) {
-      const codec::GroupScale other = with_clip(codec::searched_clip(rule, step));
-      const float error = squared_error(w, begin, count, other);
-      if (error < least) least = error, best = other;
-    }
+    const codec::GroupScale best = searched_scale(
+        rule, [&](const codec::ScaleRule& clipped) { return codec::group_scale(w.spec, clipped, w.weight + begin, w.mask ? w.mask + begin : nullptr, count); },
+        [&](const codec::GroupScale& tried) { return rounding_error(w.spec, group_at(w, begin, count), tried); });
     scale[index] = best.scale;
     if (zero_point) zero_point[index] = best.zero_point;
   });
