@@ -174,6 +174,18 @@ test.serial("gradients through scales are derivatives of the rules", (t) => {
   });
 });
 
+test.serial("a decay of scales draws in the weights that they are measured of, and no others", (t) => {
+  const weight = Tensor.from([0.5, -3, 2, 1, 0.25, 1, -0.5, 0.125], [2, 4]);
+  const upstream = randomTensor([2, 4], 8);
+  onEverySet((set) => {
+    const [without, decayed] = [0, 0.7].map((scaleDecay) => gradients(weight, upstream, "int4", { scaleDecay }).weight) as [Float32Array, Float32Array];
+    // The largest weight of a row is seven scales.
+    const wanted = [0, -0.1, 0, 0, 0, 0.1, 0, 0];
+    wanted.forEach((value, i) => t.true(Math.abs((decayed[i] as number) - (without[i] as number) - value) < 1e-6, `${set} [${i}]`));
+    t.deepEqual(gradients(weight, upstream, "int4", { scaleDecay: 0.7, stopScaleGradient: true }).weight, upstream.toArray());
+  });
+});
+
 test.serial("stochastic rounding is right on average, noise is as wide as a step", (t) => {
   const weight = Tensor.from([...Array<number>(4000).fill(0.3), 1], [1, 4001]);
   const scale = Tensor.from([1], [1, 1]);

@@ -1,3 +1,4 @@
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { compressModel, Distillation, loadModel, parseRecipe, Tape, tidy, Tensor, Trainer, warmupConstant, type DistillationOptions, type TrainingContext } from "../lib/index.js";
@@ -78,6 +79,29 @@ test("a quantized model comes closer to its teacher", async (t) => {
   await trainer.run();
   trainer.dispose();
   t.true((distances[11] as number) < 0.75 * (distances[0] as number), `${distances[0]} to ${distances[11]}`);
+});
+
+test("a run that was killed after any step goes on to the same bits, with activations in whole numbers", async (t) => {
+  const run = async (name: string, from?: string): Promise<{ weights: Map<string, number[]>; checkpoints: string[] }> => {
+    const [student, teacher] = [freshModel("lasr_ctc", from ? 3 : 7), freshModel("lasr_ctc", 7)];
+    const quantization = new WeightQuantization(student, new Map(student.blockWeights().map((layer) => [layer, parseWeightSpec("int4")])), { activations: "int8" });
+    const trainer = new Trainer(student, new OneBatch(student), {
+      folder: join(folder.path, name),
+      totalSteps: 3,
+      schedule: warmupConstant({ peak: 3e-3, warmupSteps: 1 }),
+      modifiers: [new Distillation(student, teacher, { ...terms, hidden: 1 }), new Distillation(student, "self", terms), quantization],
+      checkpoints: { everySteps: 1 },
+    });
+    if (from) trainer.resume(from);
+    await trainer.run();
+    const weights = new Map([...student.parameters(), ...student.buffers()].map(([key, tensor]) => [key, [...tensor.toArray()]]));
+    trainer.dispose();
+    const place = join(folder.path, name, "checkpoints");
+    return { weights, checkpoints: readdirSync(place).sort().map((file) => join(place, file)) };
+  };
+  const whole = await run("whole");
+  t.is(whole.checkpoints.length, 3);
+  for (const [index, checkpoint] of whole.checkpoints.slice(0, -1).entries()) t.deepEqual((await run(`rest-${index}`, checkpoint)).weights, whole.weights);
 });
 
 test("compress distils by recipe, and says what does not fit", async (t) => {
