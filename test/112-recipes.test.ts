@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
@@ -31,7 +31,7 @@ test("the patterns of all recipes for this family name layers and parameters", (
   for (const file of readdirSync(place).filter((name) => !name.includes("rnnt"))) {
     const recipe = readRecipe(join(place, file));
     t.true(resolveSpecs(recipe, model).size > 0, file);
-    for (const { training } of recipe.stages) if (training) t.notThrows(() => parameterSettings(training, model, file), file);
+    for (const stage of recipe.stages) t.notThrows(() => parameterSettings(stage, model), file);
   }
 });
 
@@ -103,6 +103,27 @@ test.serial("a run of several stages that is stopped in the second goes on to th
   t.deepEqual(readFileSync(join(out, "config.json")), readFileSync(join(whole, "config.json")));
 });
 
+test.serial("learning rates differ where the recipe says so", async (t) => {
+  const still = { targets: ["*"], scale: 1e-12 };
+  const faster = { targets: ["encoder.layers.1.*"], scale: 1 };
+  const out = await compress("rates", [{ modifiers: [], training: { ...training, weightDecay: 0, learningRates: [still, faster] } }]);
+  const [before, after] = [weightsOf(float), weightsOf(out)];
+  for (const [name, values] of after) {
+    const moved = Math.max(...values.map((value, i) => Math.abs(value - (before.get(name)?.[i] as number))));
+    if (name.startsWith("encoder.layers.1.")) t.true(moved > 1e-6, `${name} ${moved}`);
+    else t.true(moved < 1e-8, `${name} ${moved}`);
+  }
+});
+
+test.serial("what was pruned in training is gone for the stages after it", async (t) => {
+  const pruned = { name: "prune", modifiers: [{ type: "sparsity", pattern: "2:4" }], training };
+  const out = await compress("pruned-first", [pruned, { name: "solve", modifiers: [{ type: "gptq", spec: "int8", calibration: { utterances: 2 } }] }]);
+  const records = readFileSync(join(`${out}.run`, "layers.jsonl"), "utf8").trim().split("\n").map((line) => JSON.parse(line) as { stage: string; layer: string; weightError: number });
+  const errorIn = (stage: string): number => records.find((record) => record.stage === stage && record.layer === layer)?.weightError as number;
+  // GPTQ would make up for half of the weights if they were still there.
+  t.true(errorIn("prune") > 0.05 && errorIn("solve") < 1e-3, `${errorIn("prune")}, then ${errorIn("solve")}`);
+});
+
 test.serial("what is frozen comes out as it went in, and an unstructured share is zero", async (t) => {
   const out = await compress("frozen", [
     { modifiers: [{ type: "sparsity", pattern: "50%", targets: [layer.replace(".weight", "")] }], training: { ...training, freeze: ["*norm*", "ctc_head*"], learningRates: [{ targets: ["re:.*conv.*"], scale: 0.1 }] } },
@@ -125,5 +146,16 @@ test.serial("what a recipe asks for and cannot be is named with its line", async
   await refuse([{ type: "sparsity", pattern: "2:4", score: "wanda" }], /r\.yaml:1: sparsity: wanda .* start must be at least 1/);
   await refuse([{ type: "quantization", spec: "int4", scale: "kept" }], /quantization: the stages before left no scales for "encoder/);
   await refuse([{ type: "sparsity", pattern: "2:4", targets: ["re:nothing"] }], /pattern "re:nothing" matches no layer/);
+
+  const lines = (text: string): Promise<unknown> => compressModel({ model: float, recipe: parseRecipe(text, "r.yaml"), manifest, out: join(folder.path, "refused") });
+  const keys = "steps: 1\n      freeze: ['*']\n      learningRates:\n        - {targets: ['*'], scale: 2}\n        - {targets: [nothing], scale: 1}";
+  await t.throwsAsync(lines(`stages:\n  - training:\n      ${keys}`), { code: "BAD_RECIPE", message: /r\.yaml:7: pattern "nothing" matches no layer/ });
+  const smoothed = "stages:\n  - training:\n      steps: 1\n      labelSmoothing: 0.1";
+  await t.throwsAsync(lines(smoothed), { code: "BAD_RECIPE", message: /r\.yaml:4: labelSmoothing is for sequence-to-sequence models/ });
+  const once = (modifier: string): string => `stages:\n  - modifiers:\n      - ${modifier}`;
+  await t.throwsAsync(lines(once("{type: round-to-nearest, spec: int4, scale: threshold}")), { code: "INVALID_ARGUMENT", message: /r\.yaml:3: round-to-nearest: .*threshold is for ternary/ });
+  const tight = "{type: mixed-precision, specs: [int8, int4], budget: 10, calibration: {utterances: 1}}";
+  await t.throwsAsync(lines(once(tight)), { code: "INVALID_ARGUMENT", message: /r\.yaml:3: mixed-precision: the smallest specs take/ });
+  rmSync(join(folder.path, "refused.run"), { recursive: true, force: true });
 });
 

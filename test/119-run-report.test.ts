@@ -58,7 +58,7 @@ test.serial("a run leaves a report that needs nothing else", async (t) => {
   const html = readFileSync(join(`${out}.run`, "report.html"), "utf8");
   t.deepEqual(unbalanced(html), []);
   t.false(/https?:|<script|<link|<img|url\(/.test(html), "nothing is loaded");
-  for (const expected of ["<h2>Result</h2>", "Loss", "Mask churn", "solve: gptq", "encoder.layers.1.self_attn.v_proj.weight", "int4+2:4", "type: gptq", "of float32, whole file"]) {
+  for (const expected of ["<h2>Result</h2>", "Loss", "Mask churn", "solve: gptq", "train: training", "What pruning and rounding take", "encoder.layers.1.self_attn.v_proj.weight", "int4+2:4", "type: gptq", "of float32, whole file"]) {
     t.true(html.includes(expected), expected);
   }
   t.false(html.includes("NaN") || html.includes("undefined"));

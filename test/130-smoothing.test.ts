@@ -152,7 +152,7 @@ test.serial("what is wrong is named", async (t) => {
   await refuse(/has been rounded before/, [[{ type: "round-to-nearest", spec: "int8" }, { type: "smooth", calibration }]]);
   const wav2vec2 = writeRandomModel(join(folder.path, "wav2vec2"), { model_type: "hubert", ...transformer }, { feature_extractor_type: "Wav2Vec2FeatureExtractor", return_attention_mask: true });
   writeFileSync(join(wav2vec2, "vocab.json"), JSON.stringify({ "<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, A: 5, B: 6, C: 7, D: 8 }));
-  await refuse(/smooth does not know which layers/, [[{ type: "smooth", calibration }]], "UNSUPPORTED_MODEL", wav2vec2);
+  await refuse(/r:1: smooth: it is not known which layers read which norm/, [[{ type: "smooth", calibration }]], "UNSUPPORTED_MODEL", wav2vec2);
   const training = JSON.stringify({ stages: [{ modifiers: [{ type: "smooth" }], training: { steps: 1 } }] });
   t.throws(() => parseRecipe(training, "r"), { code: "BAD_RECIPE", message: /smooth changes weights once/ });
   t.false(existsSync(join(folder.path, "refused-alpha")));

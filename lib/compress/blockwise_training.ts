@@ -17,12 +17,11 @@ import type { CompressionState } from "./compression_state.js";
 import { adoptTraining, parameterSettings, speechBatches, trainerOptions, trainingModifiers, type TrainableSpeech } from "./fine_tuning.js";
 import { layerName } from "./layer_selection.js";
 import type { Training } from "./recipe.js";
+import type { StageLog } from "./stage_log.js";
 
 export interface BlockwiseSetup {
   readonly speech: TrainableSpeech;
   readonly state: CompressionState;
-  /** What error messages call the recipe. */
-  readonly source: string;
   readonly onStatus: (sentence: string) => void;
 }
 
@@ -54,13 +53,13 @@ export class BlockwiseTraining {
 
   /**
    * Trains every block. Called again after it was stopped, or killed, it goes on from the newest checkpoint in `folder` to the same bits.
-   * @param features folder of features unless the recipe names one
+   * @param options.features folder of features unless the recipe names one
    * @returns false when a signal stopped it
    */
-  async run(folder: string, features: string): Promise<boolean> {
-    const { speech, state, onStatus, source } = this.setup;
+  async run(folder: string, { features, log }: { readonly features: string; readonly log: StageLog }): Promise<boolean> {
+    const { speech, state, onStatus } = this.setup;
     const { blockwise, seed } = this.settings;
-    const settingsOf = parameterSettings(this.settings, speech.network, source);
+    const settingsOf = parameterSettings(this.planned.stage, speech.network);
     const drawn = shuffled([...readManifest(speech.manifest)], new RandomStream(seed)).slice(0, blockwise.utterances);
     const batches = await speechBatches(speech, this.settings, this.settings.features ?? features, onStatus, drawn);
     const teacher = trainableNetwork(loadModel(speech.model.folder, { weights: "float32" }));
@@ -78,7 +77,7 @@ export class BlockwiseTraining {
           trainer.resume();
           const { completed } = await trainer.run({ handleSignals: true });
           if (!completed) return false;
-          adoptTraining(trainer, { modifiers, plan: planned.plan, state });
+          adoptTraining(trainer, { modifiers, plan: planned.plan, state, log });
         } finally {
           trainer.dispose();
         }

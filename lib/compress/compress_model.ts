@@ -22,9 +22,9 @@ import { adoptTraining, calibrationBatches, fineTuner, parameterSettings, traina
 import { checkGpuTraining } from "./gpu_check.js";
 import { layerName } from "./layer_selection.js";
 import { needsTrainingSpeech, type Recipe, type Training } from "./recipe.js";
-import type { CalibrationSetup } from "./modifier.js";
+import { modifierError, type CalibrationSetup } from "./modifier.js";
 import { writeRunReport } from "./report/run_report.js";
-import { chooseSpecs, chosenSpecs, restoreStage, saveStage, stageFile } from "./stage_file.js";
+import { chooseSpecs, chosenSpecs, forgetSpecs, restoreStage, saveStage, stageFile } from "./stage_file.js";
 import { StageLog } from "./stage_log.js";
 
 export interface CompressModelOptions {
@@ -76,11 +76,14 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
   // Before anything of an earlier run is read: it may be another recipe's.
   if (existsSync(run)) claimRunFolder(run, options);
   using state = new CompressionState(model.network.parameters());
-  for (const index of stages.keys()) {
+  for (const [index, { name }] of recipe.stages.entries()) {
+    const file = stageFile(run, index, name);
+    const finished = existsSync(file);
+    // A stage that was killed chooses again, from what it was given at first.
+    if (!finished) forgetSpecs(run, name);
     stages = planStages(recipe, model.network, chosenSpecs(run));
     const planned = stages[index] as PlannedStage;
-    const file = stageFile(run, index, planned.stage.name);
-    if (existsSync(file)) {
+    if (finished) {
       restoreStage(file, state, model.network.buffers(), planned.plan);
       speech.network.weightsChanged?.();
       continue;
@@ -123,9 +126,6 @@ async function runStage(planned: PlannedStage, setup: StageSetup): Promise<Stage
   let { plan } = planned;
   for (const [modifier, layers] of weights) {
     const specs = new Map([...plan].filter(([name]) => layers.includes(name)));
-    for (const name of layers) {
-      tidy(() => state.update(name, { ...modifier.compressWeight?.({ ...state.layer(name), spec: specs.get(name) ?? state.layer(name).spec }) }));
-    }
     const calibration: CalibrationSetup = {
       model: speech.network,
       state,
@@ -135,11 +135,18 @@ async function runStage(planned: PlannedStage, setup: StageSetup): Promise<Stage
       record: (layer) => log.write(modifier.type, layer),
       calibrationBatches: (choice) => calibrationBatches(speech, choice, featureFolder(setup.options.recipe) ?? `${run}/features`),
     };
-    if (modifier.chooseSpecs) {
-      chooseSpecs(run, await modifier.chooseSpecs(calibration));
-      plan = planStages(setup.options.recipe, speech.model.network, chosenSpecs(run)).find((one) => one.stage === stage)?.plan ?? plan;
+    try {
+      for (const name of layers) {
+        tidy(() => state.update(name, { ...modifier.compressWeight?.({ ...state.layer(name), spec: specs.get(name) ?? state.layer(name).spec }) }));
+      }
+      if (modifier.chooseSpecs) {
+        chooseSpecs(run, stage.name, await modifier.chooseSpecs(calibration));
+        plan = planStages(setup.options.recipe, speech.model.network, chosenSpecs(run)).find((one) => one.stage === stage)?.plan ?? plan;
+      }
+      await modifier.calibrate?.(calibration);
+    } catch (cause) {
+      throw modifierError(modifier, cause);
     }
-    await modifier.calibrate?.(calibration);
     speech.network.weightsChanged?.();
   }
   for (const [name, spec] of plan) if (state.layer(name).spec.text !== spec.text) state.update(name, { ...state.coding(name), spec });
@@ -151,15 +158,15 @@ async function trainStage(planned: PlannedStage, training: Training, setup: Stag
   const { recipe } = options;
   const folder = recipe.stages.length === 1 ? run : join(run, planned.stage.name);
   if (training.blockwise) {
-    const blockwise = new BlockwiseTraining(planned, { ...training, blockwise: training.blockwise }, { speech, state, source: recipe.source, onStatus });
+    const blockwise = new BlockwiseTraining(planned, { ...training, blockwise: training.blockwise }, { speech, state, onStatus });
     claimRunFolder(run, options);
-    return (await blockwise.run(folder, `${run}/features`)) ? "done" : "stopped";
+    return (await blockwise.run(folder, { features: `${run}/features`, log: new StageLog(run, planned.stage.name) })) ? "done" : "stopped";
   }
   const placed = setup.device === "cuda" ? placeForTraining(speech.network, options.model) : undefined;
   const modifiersOf = (network: TrainableModel): readonly TrainingModifier[] => trainingModifiers(planned, { speech: { ...speech, network }, state, training, onStatus });
   let modifiers = modifiersOf(placed ?? speech.network);
   checkVariants(planned, modifiers, setup.last);
-  const settingsOf = parameterSettings(training, speech.network, recipe.source);
+  const settingsOf = parameterSettings(planned.stage, speech.network);
   claimRunFolder(run, options);
   const trainerOf = await fineTuner(speech, training, { folder, settingsOf, features: `${run}/features`, onStatus });
   const { trainer, result } = await runTraining(setup.device, {
@@ -170,7 +177,7 @@ async function trainStage(planned: PlannedStage, training: Training, setup: Stag
   });
   try {
     if (!result.completed) return "stopped";
-    adoptTraining(trainer, { modifiers, plan: planned.plan, state });
+    adoptTraining(trainer, { modifiers, plan: planned.plan, state, log: new StageLog(run, planned.stage.name) });
     return tidy((): StageOutcome => {
       const variants = modifiers.flatMap((modifier) => modifier.variants?.() ?? []);
       if (variants.length === 0) return "done";

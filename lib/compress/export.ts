@@ -23,6 +23,7 @@ import type { ActivationCoding } from "../quant/activation_coding.js";
 import type { LayerCoding } from "../quant/layer_coding.js";
 import type { CompressionPlan, PlannedStage } from "./compression_plan.js";
 import type { ModelVariant } from "../train/training_modifier.js";
+import { modifierError } from "./modifier.js";
 import { CompressionState, type LayerState } from "./compression_state.js";
 
 export interface ExportOptions {
@@ -126,8 +127,13 @@ function compressed(name: string, weight: Tensor, stages: readonly PlannedStage[
   let layer: LayerState = { weight, spec: parseWeightSpec("float32") };
   for (const { weights, plan } of stages) {
     const spec = plan.get(name) ?? layer.spec;
-    for (const [{ compressWeight }, names] of weights) {
-      if (names.includes(name)) layer = { ...layer, spec, ...compressWeight?.({ ...layer, spec }) };
+    for (const [modifier, names] of weights) {
+      if (!names.includes(name)) continue;
+      try {
+        layer = { ...layer, spec, ...modifier.compressWeight?.({ ...layer, spec }) };
+      } catch (cause) {
+        throw modifierError(modifier, cause);
+      }
     }
   }
   return layer;

@@ -13,7 +13,9 @@ import { isOnGpu } from "../models/device_training.js";
 import { modelFiles, type SpeechModel } from "../models/model_folder.js";
 import { SequencePrompt } from "../models/sequence_prompt.js";
 import { trainableNetwork } from "../models/trainable.js";
+import { relativeMeanSquare } from "../ops/mean_square.js";
 import { RandomStream } from "../ops/random_stream.js";
+import { applyMask } from "../sparse/prune.js";
 import { keep, tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { augmentationOf } from "../train/augmentation_config.js";
@@ -24,11 +26,14 @@ import type { TrainableModel, TrainingBatch } from "../train/trainable_model.js"
 import type { TrainingModifier } from "../train/training_modifier.js";
 import { WeightPruning, type MasksInForce } from "../train/weight_pruning.js";
 import { WeightQuantization } from "../train/weight_quantization.js";
+import { effectiveWeight } from "./calibration.js";
 import type { CompressionPlan, PlannedStage } from "./compression_plan.js";
 import type { CompressionState } from "./compression_state.js";
 import { matcher } from "./layer_selection.js";
 import { modifierTypes } from "./modifiers/index.js";
-import type { Training } from "./recipe.js";
+import { modifierError } from "./modifier.js";
+import type { StageLog } from "./stage_log.js";
+import type { Stage, Training } from "./recipe.js";
 
 /** What `specAugment: true` means: a compressed model, which has less room than it had, learns best from masks that are few and narrow. */
 const fewMasks = { frequencyMaskShare: 0.1, timeMasksPerFrame: 0.005, maximumTimeMasks: 4 };
@@ -84,9 +89,6 @@ export async function speechBatches(
   const { windowSamples, samplingRate } = frontEnd.config;
   const windowSeconds = windowSamples && windowSamples / samplingRate;
   const filled = network.kind === "sequence-to-sequence" && network.fixedWindow;
-  if (settings.labelSmoothing && network.kind !== "sequence-to-sequence") {
-    throw new UsmLiteError("BAD_RECIPE", "labelSmoothing is for sequence-to-sequence models; leave it out");
-  }
   const speeds = settings.speedPerturbation ? [0.9, 1, 1.1] : [1];
   const utterances = withinWindow(heard, windowSeconds, speeds, onStatus);
   const cache = featureCacheOf(model, cacheFolder);
@@ -127,11 +129,14 @@ export async function calibrationBatches(
  * no modifier of this stage says otherwise.
  */
 export function trainingModifiers(
-  { weights, plan }: PlannedStage,
+  { stage, weights, plan }: PlannedStage,
   setup: { readonly speech: TrainableSpeech; readonly state: CompressionState; readonly training: Training; readonly onStatus: (sentence: string) => void },
 ): readonly TrainingModifier[] {
   const { state, training, speech, onStatus } = setup;
   const model = speech.network;
+  if (training.labelSmoothing > 0 && speech.model.network.kind !== "sequence-to-sequence") {
+    throw new UsmLiteError("BAD_RECIPE", `${stage.placeInTraining("labelSmoothing")}: labelSmoothing is for sequence-to-sequence models; leave it out`);
+  }
   const [neighbour] = model.parameters().values();
   const onGpu = isOnGpu(model);
   const masks: MasksInForce = new Map(
@@ -154,8 +159,7 @@ export function trainingModifiers(
           model, state, layers, specs, masks, onStatus, totalSteps: training.steps, seed: training.seed, modelFolder: speech.model.folder,
         }) as TrainingModifier;
       } catch (cause) {
-        if (!(cause instanceof UsmLiteError)) throw cause;
-        throw new UsmLiteError(cause.code, `${modifier.source}: ${modifier.type}: ${cause.message}`, { cause });
+        throw modifierError(modifier, cause);
       }
     });
   const kept = left.size > 0 ? [new WeightPruning(model, left, { schedule: { kind: "frozen" }, masks })] : [];
@@ -205,27 +209,39 @@ export function trainerOptions(
   };
 }
 
-/** After a run: what it made of the weights, their specs, masks and scales go into `state`. */
-export function adoptTraining(trainer: Trainer, { modifiers, plan, state }: { readonly modifiers: readonly TrainingModifier[]; readonly plan: CompressionPlan; readonly state: CompressionState }): void {
+/** After a run: what it made of the weights, their specs, masks and scales go into `state`, and into `log` what these take from the weights. */
+export function adoptTraining(
+  trainer: Trainer,
+  { modifiers, plan, state, log }: { readonly modifiers: readonly TrainingModifier[]; readonly plan: CompressionPlan; readonly state: CompressionState; readonly log: StageLog },
+): void {
   trainer.adoptAverage();
   for (const [name, spec] of plan) {
     const { mask } = state.coding(name);
     state.update(name, { weight: state.layer(name).weight, spec, ...(mask ? { mask } : {}) });
   }
   for (const modifier of modifiers) tidy(() => modifier.finish?.().forEach((coding, name) => state.update(name, coding)));
+  const several = modifiers.some(({ variants }) => variants); // each of them has errors of its own
+  // What pruned weights held is no part of the trained model: later stages must neither make up for it nor bring it back.
+  for (const [name, spec] of plan) {
+    const { weight, mask } = state.layer(name);
+    if (!several) log.write("training", { layer: name, spec: spec.text, weightError: tidy(() => relativeMeanSquare(effectiveWeight(state.layer(name)), weight).toArray()[0] as number) });
+    if (mask) tidy(() => weight.write(applyMask(weight, mask).toArray()));
+  }
 }
 
-/** How parameters are trained where it is not as the rest. @throws UsmLiteError BAD_RECIPE when a pattern matches no parameter */
-export function parameterSettings(
-  { freeze, learningRates }: Pick<Training, "freeze" | "learningRates">,
-  model: TrainableModel,
-  source: string,
-): (name: string) => ParameterSettings {
-  const matches = matcher([...freeze, ...learningRates.flatMap(({ targets }) => targets)], [...model.parameters().keys()], source);
+/**
+ * How parameters are trained where it is not as the rest.
+ * @throws UsmLiteError BAD_RECIPE when a pattern matches no parameter
+ */
+export function parameterSettings({ training, placeInTraining }: Pick<Stage, "training" | "placeInTraining">, model: TrainableModel): (name: string) => ParameterSettings {
+  const names = [...model.parameters().keys()];
+  const { freeze = [], learningRates = [] } = training ?? {};
+  const frozen = matcher(freeze, names, placeInTraining("freeze"));
+  const rates = learningRates.map(({ targets, scale }, index) => ({ targets, scale, matches: matcher(targets, names, placeInTraining("learningRates", index)) }));
   return (name) => {
-    const rate = learningRates.findLast(({ targets }) => targets.some((pattern) => matches(pattern, name)));
+    const rate = rates.findLast(({ targets, matches }) => targets.some((pattern) => matches(pattern, name)));
     return {
-      ...(freeze.some((pattern) => matches(pattern, name)) ? { frozen: true } : {}),
+      ...(freeze.some((pattern) => frozen(pattern, name)) ? { frozen: true } : {}),
       ...(rate ? { learningRateScale: rate.scale } : {}),
     };
   };

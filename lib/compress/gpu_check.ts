@@ -3,7 +3,7 @@ import { UsmLiteError } from "../errors.js";
 import { checkTrainableOnGpu } from "../models/device_training.js";
 import { checkQuantizationOnGpu } from "../train/weight_quantization.js";
 import type { PlannedStage } from "./compression_plan.js";
-import type { Modifier } from "./modifier.js";
+import { modifierError, type Modifier } from "./modifier.js";
 
 /**
  * @param folder of the model, for messages
@@ -14,7 +14,7 @@ export function checkGpuTraining(stages: readonly PlannedStage[], network: unkno
   const trained = stages.filter(({ stage }) => stage.training);
   if (trained.length > 0) checkTrainableOnGpu(network, folder);
   for (const { stage, weights, plan } of trained) {
-    if (stage.training?.blockwise) throw new UsmLiteError("UNSUPPORTED_SPEC", `stage "${stage.name}" trains blocks alone, on the CPU only; use device "cpu"`);
+    if (stage.training?.blockwise) throw new UsmLiteError("UNSUPPORTED_SPEC", `${stage.placeInTraining("blockwise")}: blocks are trained alone on the CPU only; use device "cpu"`);
     const quantized = new Set<string>();
     for (const [modifier, names] of weights) {
       if (!modifier.train || names.length === 0) continue;
@@ -26,12 +26,12 @@ export function checkGpuTraining(stages: readonly PlannedStage[], network: unkno
   }
 }
 
-function checkModifier({ type, source, checkGpu }: Modifier, specs: Parameters<NonNullable<Modifier["checkGpu"]>>[0]): void {
+function checkModifier(modifier: Modifier, specs: Parameters<NonNullable<Modifier["checkGpu"]>>[0]): void {
+  const { type, source, checkGpu } = modifier;
   if (!checkGpu) throw new UsmLiteError("UNSUPPORTED_SPEC", `${source}: ${type} trains on the CPU only; use device "cpu"`);
   try {
     checkGpu(specs);
   } catch (cause) {
-    if (!(cause instanceof UsmLiteError)) throw cause;
-    throw new UsmLiteError(cause.code, `${source}: ${type}: ${cause.message}`, { cause });
+    throw modifierError(modifier, cause);
   }
 }

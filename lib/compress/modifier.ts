@@ -66,13 +66,15 @@ interface LayersSetup {
   readonly onStatus: (sentence: string) => void;
 }
 
-/** What a modifier did to one layer: a line of `layers.jsonl`. Errors are relative squares over the calibration speech. */
+/** What a modifier, or training, did to one layer: a line of `layers.jsonl`. Errors are relative squares. */
 export interface LayerRecord {
   readonly layer: string;
   readonly spec: string;
+  /** What pruning and rounding take from the weight. */
   readonly weightError: number;
-  readonly outputError: number;
-  readonly seconds: number;
+  /** What they take from the output of the layer, over the calibration speech. */
+  readonly outputError?: number;
+  readonly seconds?: number;
 }
 
 export interface CalibrationSetup extends LayersSetup {
@@ -92,6 +94,11 @@ export interface TrainingSetup extends LayersSetup {
   readonly seed: number;
   /** Folder of the float model that is compressed, for teachers. */
   readonly modelFolder: string;
+}
+
+/** `cause` with the place of the modifier whose method threw it, and its type. */
+export function modifierError({ source, type }: Modifier, cause: unknown): unknown {
+  return cause instanceof UsmLiteError ? new UsmLiteError(cause.code, `${source}: ${type}: ${cause.message}`, { cause }) : cause;
 }
 
 /** A {@link ModifierType} whose entry has the keys of `keys` besides `type`, `targets` and `ignore`. */

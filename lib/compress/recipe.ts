@@ -57,6 +57,8 @@ export interface Stage {
   readonly modifiers: readonly Modifier[];
   /** Absent: the modifiers change the weights once, in the order of the recipe. */
   readonly training: Training | undefined;
+  /** File and line of what lies at these keys of `training`, for error messages: "r.yaml:7". */
+  placeInTraining(...keys: readonly (string | number)[]): string;
 }
 
 /** A checked recipe. */
@@ -101,7 +103,7 @@ export function parseRecipe(text: string, source: string): Recipe {
       if (names.has(name)) throw document.error([...path, "name"], `another stage is called "${name}" too`);
       names.add(name);
       const modifiers = stage.modifiers.map(({ type }, place) => parseModifier(document, type, [...path, "modifiers", place], stage.training !== undefined));
-      return { name, modifiers, training: stage.training };
+      return { name, modifiers, training: stage.training, placeInTraining: (...keys) => document.place([...path, "training", ...keys]) };
     }),
   };
 }

@@ -56,13 +56,24 @@ function readPart(file: ReturnType<typeof readSafetensors>, part: (typeof parts)
 
 const chosenFile = (run: string): string => join(run, "chosen_specs.json");
 
+type ChosenSpecs = Readonly<Record<string, Readonly<Record<string, string>>>>;
+
+/** By stage and weight name. */
+const readChosen = (run: string): ChosenSpecs => (existsSync(chosenFile(run)) ? (readJsonFile(chosenFile(run), "BAD_CONFIG") as unknown as ChosenSpecs) : {});
+
 /** Specs that modifiers of the run have chosen in view of speech, by weight name; those of later modifiers count. */
 export function chosenSpecs(run: string): CompressionPlan {
-  if (!existsSync(chosenFile(run))) return new Map();
-  return new Map(Object.entries(readJsonFile(chosenFile(run), "BAD_CONFIG")).map(([name, text]) => [name, parseWeightSpec(String(text))]));
+  return new Map(Object.values(readChosen(run)).flatMap((specs) => Object.entries(specs).map(([name, text]) => [name, parseWeightSpec(text)] as const)));
 }
 
 /** Adds to {@link chosenSpecs}. */
-export function chooseSpecs(run: string, plan: CompressionPlan): void {
-  writeJsonFile(chosenFile(run), Object.fromEntries([...chosenSpecs(run), ...plan].map(([name, { text }]) => [name, text])));
+export function chooseSpecs(run: string, stage: string, plan: CompressionPlan): void {
+  const { [stage]: before, ...others } = readChosen(run);
+  writeJsonFile(chosenFile(run), { ...others, [stage]: { ...before, ...Object.fromEntries([...plan].map(([name, { text }]) => [name, text])) } });
+}
+
+/** Takes from {@link chosenSpecs} what a stage has chosen. */
+export function forgetSpecs(run: string, stage: string): void {
+  const { [stage]: chosen, ...others } = readChosen(run);
+  if (chosen) writeJsonFile(chosenFile(run), others);
 }

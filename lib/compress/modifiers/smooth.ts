@@ -55,23 +55,23 @@ function smoothedNorms({ model, state, layers }: CalibrationSetup): readonly Nor
   if (known.length === 0) {
     throw new UsmLiteError(
       "UNSUPPORTED_MODEL",
-      "smooth does not know which layers read which norm in models of this family; it knows the Conformer blocks of LASR and Parakeet",
+      "it is not known which layers read which norm in models of this family, only in the Conformer blocks of LASR and Parakeet",
     );
   }
   const selected = new Set(layers);
   const groups = known.filter(({ readers }) => readers.some((name) => selected.has(name)));
   if (groups.length === 0) {
     const first = layerName(firstReader(known[0] as NormReaders));
-    throw new UsmLiteError("BAD_RECIPE", `smooth: none of its layers reads the output of a norm; those that do are like "${first}"`);
+    throw new UsmLiteError("BAD_RECIPE", `none of its layers reads the output of a norm; those that do are like "${first}"`);
   }
   for (const name of groups.flatMap(({ readers }) => readers)) {
     if (!selected.has(name)) {
       const { norm, readers } = groups.find((group) => group.readers.includes(name)) as NormReaders;
       const all = readers.map((reader) => `"${layerName(reader)}"`).join(", ");
-      throw new UsmLiteError("BAD_RECIPE", `smooth: ${all} read "${layerName(norm[0] as string)}" together; name all of them or none`);
+      throw new UsmLiteError("BAD_RECIPE", `${all} read "${layerName(norm[0] as string)}" together; name all of them or none`);
     }
     if (state.coding(name).scale) {
-      throw new UsmLiteError("BAD_RECIPE", `smooth: "${layerName(name)}" has been rounded before; smooth belongs before what quantizes`);
+      throw new UsmLiteError("BAD_RECIPE", `"${layerName(name)}" has been rounded before; smooth belongs before what quantizes`);
     }
   }
   return groups;

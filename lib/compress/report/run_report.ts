@@ -144,12 +144,14 @@ function stagesOf(records: readonly StageRecord[]): readonly (readonly [string, 
 /** Errors as bars, on a scale for each column: its largest. */
 function layerTable(name: string, records: readonly StageRecord[]): string {
   const bar = (key: "weightError" | "outputError", kind: string): ((record: StageRecord) => string) => {
-    const largest = Math.max(...records.map((record) => record[key]), 1e-12);
-    return ({ [key]: value }) => `<span class="bar"><i class="${kind}" style="width:${((100 * value) / largest).toFixed(1)}%"></i></span>${shortNumber(value)}`;
+    const largest = Math.max(...records.map((record) => record[key] ?? 0), 1e-12);
+    return ({ [key]: value }) => value === undefined ? "" : `<span class="bar"><i class="${kind}" style="width:${((100 * value) / largest).toFixed(1)}%"></i></span>${shortNumber(value)}`;
   };
   const [ofWeights, ofOutputs] = [bar("weightError", "series1"), bar("outputError", "series0")];
-  const rows = records.map((record) => [escapeText(record.layer), escapeText(record.spec), ofWeights(record), ofOutputs(record)]);
-  return `<h3>${escapeText(name)}</h3>${table(["layer", "spec", "error of weights", "error of outputs"], rows)}<p class="note">Squared errors relative to what was there, outputs over the calibration speech.</p>`;
+  const calibrated = records.some(({ outputError }) => outputError !== undefined);
+  const rows = records.map((record) => [escapeText(record.layer), escapeText(record.spec), ofWeights(record), ...(calibrated ? [ofOutputs(record)] : [])]);
+  const note = calibrated ? "Squared errors relative to what was there, outputs over the calibration speech." : "What pruning and rounding take from the trained weights, in squares relative to them.";
+  return `<h3>${escapeText(name)}</h3>${table(["layer", "spec", "error of weights", ...(calibrated ? ["error of outputs"] : [])], rows)}<p class="note">${note}</p>`;
 }
 
 function sizeTable({ layers }: ModelSize): string {
