@@ -3,7 +3,11 @@ import test from "ava";
 import { AdamW, DeviceTensor, fakeQuantize, linear, magnitudeMask, Tape, Tensor, tidy } from "../lib/index.js";
 import { prune } from "../lib/sparse/prune.js";
 import { deviceAddProduct, deviceProduct } from "../lib/device/training_operations.js";
+import { deviceColumnProbability } from "../lib/device/softmax_divergence.js";
+import { relativeMeanSquare } from "../lib/ops/mean_square.js";
 import type { LinearOptions } from "../lib/ops/linear.js";
+import { softmax } from "../lib/ops/softmax.js";
+import { softmaxDivergence } from "../lib/ops/softmax_divergence.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
 /** Values that bfloat16 holds, so that both devices compute with the same. */
@@ -115,6 +119,29 @@ test("masks and fake quantization are those of the CPU, to the bit", (t) => {
   const found = outcome({ weight: onGpu }, DeviceTensor.from(gradient, "float32"), () => prune(onGpu, gpuMask, choices));
   t.deepEqual(found["output"], expected["output"]);
   assertClose(t, found["weight"] as Float32Array, expected["weight"] as Float32Array, 1e-6, "gradient of pruning");
+});
+
+test("the divergence from a teacher, hidden and in logits, is that of the CPU", (t) => {
+  for (const [frames, columns, temperature] of [[5, 31, 1], [9, 70, 2.5]] as const) {
+    const both = onBoth<"student" | "teacher">({ student: rounded([frames, columns], 1), teacher: rounded([frames, columns], 2) }, ["student", "teacher"]);
+    const weights = Float32Array.from({ length: frames }, (_, row) => row % 3); // some rows take no part
+    for (const measure of [
+      ({ student, teacher }: typeof both.cpu) => softmaxDivergence(student, teacher, { temperature, weights }),
+      ({ student, teacher }: typeof both.cpu) => softmaxDivergence(student, teacher, { temperature }),
+      ({ student, teacher }: typeof both.cpu) => relativeMeanSquare(student, teacher),
+    ]) {
+      const run = (inputs: typeof both.cpu, upload: (x: Tensor) => Tensor): Record<string, Float32Array> =>
+        outcome({ student: inputs.student }, upload(Tensor.from([3])), () => measure(inputs));
+      const [expected, found] = [run(both.cpu, (x) => x), run(both.gpu, (x) => DeviceTensor.from(x, "float32"))];
+      for (const name of ["output", "student"]) assertClose(t, found[name] as Float32Array, expected[name] as Float32Array, 1e-2, `${name} of ${frames} rows`);
+    }
+    const probabilities = softmax(both.cpu.teacher).toArray().filter((_, i) => i % columns === 3);
+    assertClose(t, deviceColumnProbability(both.gpu.teacher as DeviceTensor, 3).toArray(), probabilities, 1e-5, "probability of a column");
+  }
+  const [student, other] = [DeviceTensor.zeros([4, 8]), DeviceTensor.zeros([4, 9])];
+  t.throws(() => softmaxDivergence(student, other), { code: "INVALID_ARGUMENT", message: /teacher/ });
+  t.throws(() => softmaxDivergence(student, Tensor.zeros([4, 8])), { code: "INVALID_ARGUMENT", message: /teacher is on the CPU/ });
+  t.throws(() => deviceColumnProbability(student, 8), { code: "INVALID_ARGUMENT", message: /column/ });
 });
 
 test("AdamW takes the steps of the CPU, and none where a gradient is not finite", (t) => {

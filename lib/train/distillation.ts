@@ -1,5 +1,6 @@
 /** Training by a teacher: its distributions and hidden states beside the transcript (Hinton, Vinyals, Dean 2015). */
 import { DeviceTensor } from "../device/device_tensor.js";
+import { deviceColumnProbability } from "../device/softmax_divergence.js";
 import { UsmLiteError } from "../errors.js";
 import { scaledSum } from "../ops/elementwise.js";
 import { relativeMeanSquare } from "../ops/mean_square.js";
@@ -101,8 +102,7 @@ export class Distillation implements TrainingModifier {
 function teacherOutputs(model: TrainableModel, batch: TrainingBatch, context: TrainingContext): ForwardOutputs {
   const outputs = model.outputs ? model.outputs(batch, context) : model.loss(batch, context).outputs;
   if (!outputs) throw new UsmLiteError("INTERNAL", "a model gave no outputs to learn from");
-  // Logits are compared on the CPU.
-  return outputs.logits instanceof DeviceTensor ? { ...outputs, logits: outputs.logits.toTensor() } : outputs;
+  return outputs;
 }
 
 /**
@@ -144,11 +144,10 @@ function checkAlike(what: string, teacher: Tensor, student: Tensor): void {
 function frameWeights(logits: Tensor, blankId: number, frames: DistillationTerms["frames"]): Float32Array | undefined {
   if (frames === "all" || blankId < 0) return undefined;
   return tidy(() => {
+    const weightOf = (blank: number): number => (frames === "weighted" ? 1 - blank : Number(1 - blank > 0.5));
+    if (logits instanceof DeviceTensor) return deviceColumnProbability(logits, blankId).toArray().map(weightOf);
     const vocabulary = logits.dim(1);
     const probabilities = softmax(logits).toArray();
-    return Float32Array.from({ length: logits.dim(0) }, (_, frame) => {
-      const spoken = 1 - (probabilities[frame * vocabulary + blankId] as number);
-      return frames === "weighted" ? spoken : Number(spoken > 0.5);
-    });
+    return Float32Array.from({ length: logits.dim(0) }, (_, frame) => weightOf(probabilities[frame * vocabulary + blankId] as number));
   });
 }

@@ -3,6 +3,7 @@
 #include "cuda/fake_quantize.hpp"
 #include "cuda/linear_finish.hpp"
 #include "cuda/optimizer.hpp"
+#include "cuda/softmax_divergence.hpp"
 #include "cuda/training_product.hpp"
 #include "napi/arguments.hpp"
 #include "napi/cuda_handles.hpp"
@@ -220,6 +221,37 @@ Napi::Value fake_quantize_backward(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// deviceSoftmaxDivergence(student, teacher, temperature, wantsGradient): [divergences, gradient?]
+Napi::Value softmax_divergence(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceSoftmaxDivergence", 4);
+  Operands operands(arguments, info);
+  const DeviceTensor& student = frames(arguments, operands, 0, "student");
+  const DeviceTensor& teacher = operands.like(1, "teacher", student);
+  if (student.columns() == 0) arguments.fail("rows are empty");
+  const auto temperature = static_cast<float>(arguments.number(2, "temperature", 1e-3, 1e3));
+  const auto stream = cuda::default_stream();
+  DeviceTensor divergences(DeviceType::kFloat32, {student.rows()}, stream), gradient;
+  const bool wants_gradient = arguments.boolean(3, "wantsGradient");
+  if (wants_gradient) gradient = DeviceTensor(student.type(), student.shape(), stream);
+  cuda::softmax_divergence(student, teacher, temperature, divergences, wants_gradient ? &gradient : nullptr, stream);
+  Napi::Array result = Napi::Array::New(info.Env(), 2);
+  result.Set(0u, wrap(info.Env(), std::move(divergences)));
+  if (wants_gradient) result.Set(1u, wrap(info.Env(), std::move(gradient)));
+  return result;
+}
+
+// deviceColumnProbability(logits, column): float32 (rows)
+Napi::Value column_probability(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceColumnProbability", 2);
+  Operands operands(arguments, info);
+  const DeviceTensor& logits = frames(arguments, operands, 0, "logits");
+  const int64_t column = arguments.integer(1, "column", 0, logits.columns() - 1);
+  const auto stream = cuda::default_stream();
+  DeviceTensor probabilities(DeviceType::kFloat32, {logits.rows()}, stream);
+  cuda::column_probability(logits, column, probabilities, stream);
+  return wrap(info.Env(), std::move(probabilities));
+}
+
 // deviceMagnitudeMask(weight, n, m): int8
 Napi::Value magnitude_mask(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceMagnitudeMask", 3);
@@ -258,6 +290,8 @@ void define_device_training(Napi::Object exports) {
   define<group_scales>(exports, "deviceGroupScales");
   define<fake_quantize>(exports, "deviceFakeQuantize");
   define<fake_quantize_backward>(exports, "deviceFakeQuantizeBackward");
+  define<softmax_divergence>(exports, "deviceSoftmaxDivergence");
+  define<column_probability>(exports, "deviceColumnProbability");
   define<magnitude_mask>(exports, "deviceMagnitudeMask");
   define<apply_mask>(exports, "deviceApplyMask");
 }
