@@ -9,7 +9,7 @@ namespace usmlite::cpu::USMLITE_ISA {
 
 // sums (Rows, 32) = x . two expanded panels. Out of line, so that the sums have all registers.
 template <int64_t Rows, typename Levels>
-[[gnu::noinline]] void multiply_dense(const TileOperands o, float* sums) {
+[[gnu::noinline]] void multiply_dense(const TileOperands& o, float* sums) {
   const uint8_t *x = o.x, *w0 = o.w[0], *w1 = o.w[1];
   for (int64_t group = 0, begun = 0; begun < o.windows; ++group, begun += o.windows_per_group) {
     int64_t windows = std::min(o.windows_per_group, o.windows - begun);
@@ -50,7 +50,7 @@ inline constexpr bool kSumPerUnit = Rows * Decoder::kUnits <= 16;
 
 // sums (Rows, Panels * 16 of 32) = x . blocks of one panel or two, which share the loads of activations.
 template <int64_t Rows, int64_t Panels, typename Decoder, typename Levels>
-[[gnu::noinline]] void multiply_dense_blocks(const TileOperands o, float* sums) {
+[[gnu::noinline]] void multiply_dense_blocks(const TileOperands& o, float* sums) {
   constexpr int64_t kUnits = Decoder::kUnits, kParts = kSumPerUnit<Rows, Decoder> ? kUnits : 1;
   const uint8_t* x = o.x;
   const uint8_t* block[2] = {o.w[0], o.w[1]};

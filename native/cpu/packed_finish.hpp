@@ -36,36 +36,39 @@ template <Activation kActivation, bool kWhole>
 void finish_tile(const PackedProduct& p, const PanelPair& pair, int64_t first_row, int64_t rows, const float* sums) {
   constexpr int64_t kChannels = PackedMatrix::kChannels;
   constexpr bool kGated = kActivation == Activation::kGlu;
-  const MatmulEpilogue epilogue = p.epilogue;  // a copy of our own, which stores to y cannot change
-  const Vector scale = Vector::all(epilogue.scale), residual_scale = Vector::all(epilogue.residual_scale);
+  // Copies of our own, which stores to y cannot change.
+  const MatmulEpilogue epilogue = p.epilogue;
+  const float *row_scales = p.x.scales(first_row), *zero_points = p.x.zero_points(first_row);
+  const int64_t stride = p.y_columns;
   const bool asymmetric = p.x.asymmetric();
+  const Vector scale = Vector::all(epilogue.scale), residual_scale = Vector::all(epilogue.residual_scale);
   for (int64_t half = 0; half < (kGated || !pair.second ? 1 : 2); ++half) {
     const int64_t column = pair.panels[half] * kChannels;
-    const int64_t channels = kWhole ? kChannels : std::min(kChannels, p.y_columns - column);
+    const int64_t channels = kWhole ? kChannels : std::min(kChannels, stride - column);
     for (int64_t i = 0; i < channels; i += Vector::kLanes) {
       const int64_t lanes = kWhole ? Vector::kLanes : std::min(Vector::kLanes, channels - i);
       // A column of vectors of sums, in the units of y, with its bias.
       const auto biased = [&](int64_t which) {
         const int64_t panel = pair.panels[which];
-        const float* from = sums + which * kChannels + i;
-        const Vector weights = Vector::load(p.weight.sums(panel) + i);
+        const Vector weights = asymmetric ? Vector::load(p.weight.sums(panel) + i) : Vector::zero();
         const Vector bias = epilogue.bias ? Vector::load(epilogue.bias + panel * kChannels + i, lanes) : Vector::zero();
-        return [=, &p, has_bias = epilogue.bias != nullptr](int64_t r) {
+        return [=, from = sums + which * kChannels + i, has_bias = epilogue.bias != nullptr](int64_t r) {
           Vector x = Vector::load(from + r * kPairChannels);
-          if (asymmetric) x = multiply_add(Vector::all(-p.x.zero_point(first_row + r)), weights, x);
-          x = x * Vector::all(p.x.scale(first_row + r));
+          if (asymmetric) x = multiply_add(Vector::all(-zero_points[r]), weights, x);
+          x = x * Vector::all(row_scales[r]);
           return has_bias ? x + bias : x;
         };
       };
       const auto value = biased(half), gate = biased(kGated ? 1 : half);
+      float* y = p.y + first_row * stride + column + i;
+      const float* residual = epilogue.residual ? epilogue.residual + first_row * stride + column + i : nullptr;
       for (int64_t r = 0; r < rows; ++r) {
-        const int64_t at = (first_row + r) * p.y_columns + column + i;
         Vector x = value(r);
         if constexpr (kGated) x = x * sigmoid(gate(r));
         else x = activated<kActivation>(x);
         x = x * scale;
-        if (epilogue.residual) x = multiply_add(residual_scale, Vector::load(epilogue.residual + at, lanes), x);
-        x.store(p.y + at, lanes);
+        if (residual) x = multiply_add(residual_scale, Vector::load(residual + r * stride, lanes), x);
+        x.store(y + r * stride, lanes);
       }
     }
   }
@@ -76,14 +79,6 @@ inline void finish_tile(const PackedProduct& p, const PanelPair& pair, int64_t f
   const int64_t last = std::max(pair.panels[0], pair.panels[1] * !p.gated);
   if ((last + 1) * PackedMatrix::kChannels <= p.y_columns) finish_tile<kActivation, true>(p, pair, first_row, rows, sums);
   else finish_tile<kActivation, false>(p, pair, first_row, rows, sums);
-}
-
-/// Brings the lines of y that a tile will fill closer while its sums are being made.
-inline void prefetch_tile(const PackedProduct& p, const PanelPair& pair, int64_t first_row, int64_t rows) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* row = p.y + (first_row + r) * p.y_columns;
-    for (int64_t half = 0; half < (p.gated ? 1 : 2); ++half) __builtin_prefetch(row + pair.panels[half] * PackedMatrix::kChannels, 1);
-  }
 }
 
 inline void finish_tile(const PackedProduct& p, const PanelPair& pair, int64_t first_row, int64_t rows, const float* sums) {

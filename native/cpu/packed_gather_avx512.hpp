@@ -29,7 +29,7 @@ inline Vector gathered_whole(const TileOperands& o, __m512i sum, __m512i kept, i
 // sums (Rows, 32) = x . two expanded panels: for each channel vpshufb picks the activations that its codes multiply out of the
 // 16 of a window.
 template <int64_t Rows, int64_t Units, bool kSumsKept>
-[[gnu::noinline]] void multiply_gathered(const TileOperands o, float* sums) {
+[[gnu::noinline]] void multiply_gathered(const TileOperands& o, float* sums) {
   const uint8_t *x = o.x, *w0 = o.w[0], *w1 = o.w[1];
   for (int64_t group = 0, begun = 0; begun < o.windows; ++group, begun += o.windows_per_group) {
     int64_t windows = std::min(o.windows_per_group, o.windows - begun);
@@ -80,8 +80,10 @@ template <int64_t Rows, int64_t Units, bool kSumsKept>
 
 // sums (Rows, 16 of 32) = x . gathered blocks of one panel.
 template <int64_t Rows, typename Decoder, bool kSumsKept>
-[[gnu::noinline]] void multiply_gathered_blocks(const TileOperands o, float* sums) {
+[[gnu::noinline]] void multiply_gathered_blocks(const TileOperands& o, float* sums) {
   constexpr int64_t kParts = Rows <= 2 ? 4 : Rows <= 4 ? 2 : 1;  // more sums, which do not wait for each other
+  // So few rows wait for memory: bytes fetched ahead, beyond the page where the processor's own prefetching ends.
+  constexpr int64_t kAhead = 4096, kFewest = 4;
   const uint8_t *x = o.x, *block = o.w[0];
   for (int64_t group = 0, begun = 0; begun < o.windows; ++group, begun += o.windows_per_group) {
     int64_t windows = std::min(o.windows_per_group, o.windows - begun);
@@ -94,6 +96,10 @@ template <int64_t Rows, typename Decoder, bool kSumsKept>
       for (int64_t part = 1; part < kParts; ++part) sum[r][part] = _mm512_setzero_si512();
     }
     for (; windows > 0; windows -= Decoder::kWindows, x += Decoder::kWindows * Rows * 16, block += Decoder::kBytes) {
+      if constexpr (Rows <= kFewest) {
+#pragma GCC unroll 8
+        for (int64_t line = 0; line < Decoder::kBytes; line += 64) _mm_prefetch(reinterpret_cast<const char*>(block + kAhead + line), _MM_HINT_T0);
+      }
       __m512i codes[4], places[4];
       Decoder::decode(block, codes, places);
 #pragma GCC unroll 4

@@ -1,6 +1,7 @@
 #include "cpu/packed_matmul.hpp"
 
 #include <algorithm>
+#include <array>
 #include <string_view>
 
 #include "core/allocator.hpp"
@@ -73,27 +74,55 @@ struct VectorTiles {
   }
 };
 
-// Many rows: panels are expanded once for all tiles of a task.
+/// Pairs of panels next to each other that a task expands once for all of its tiles.
+template <typename Tiles>
+class PanelBand {
+ public:
+  /// So many that they stay in a second-level cache while a tile of rows, in the first-level one, is multiplied by all of them.
+  static int64_t pairs(const PackedMatrix& weight) { return std::clamp<int64_t>((256 << 10) / (2 * Tiles::panel_bytes(weight)), 1, kMost); }
+
+  PanelBand(const PackedProduct& p, int64_t first, int64_t count)
+      : first_(first), room_(static_cast<size_t>(2 * count * Tiles::panel_bytes(p.weight))) {
+    for (int64_t i = 0; i < count; ++i) {
+      const PanelPair pair = pair_of(p, first + i);
+      uint8_t* to = room_.data() + 2 * i * Tiles::panel_bytes(p.weight);
+      const uint8_t* w0 = Tiles::expand(p.weight, pair.panels[0], to);
+      bytes_[i] = {w0, pair.second ? Tiles::expand(p.weight, pair.panels[1], to + Tiles::panel_bytes(p.weight)) : w0};
+    }
+  }
+  /// The bytes of the two panels of a pair.
+  const std::array<const uint8_t*, 2>& operator[](int64_t index) const { return bytes_[static_cast<size_t>(index - first_)]; }
+
+ private:
+  static constexpr int64_t kMost = 64;
+  int64_t first_;
+  Scratch<uint8_t> room_;
+  std::array<std::array<const uint8_t*, 2>, kMost> bytes_;
+};
+
+// Many rows: tile after tile of them is multiplied by all pairs of a band, so that a tile is read once from memory, and
+// that what is written to y at a time lies together.
 template <typename Tiles>
 void multiply_many_rows(const PackedProduct& p, int64_t pairs, bool alone) {
+  constexpr int64_t kTasksPerThread = 4;  // so that a thread held up by another program does not hold up all
   const int64_t tiles = p.x.tiles(), height = p.x.height(), blocks = divide_up(p.m, p.schedule.rows_per_task);
+  const int64_t most_tasks = kTasksPerThread * (alone ? 1 : thread_count());
+  const int64_t bands = std::max(divide_up(pairs, PanelBand<Tiles>::pairs(p.weight)), std::min(pairs, divide_up(most_tasks, blocks)));
   const auto run = [&](int64_t task) {
     alignas(64) float sums[Tiles::kRows * kPairChannels];
     const Tiles registers(p.x);
-    const int64_t block = task / pairs;
-    const PanelPair pair = pair_of(p, task % pairs);
-    const size_t bytes = static_cast<size_t>(Tiles::panel_bytes(p.weight));
-    Scratch<uint8_t> first(bytes), second(bytes);
-    const uint8_t* w0 = Tiles::expand(p.weight, pair.panels[0], first.data());
-    const uint8_t* w1 = pair.second ? Tiles::expand(p.weight, pair.panels[1], second.data()) : w0;
+    const int64_t block = task / bands, first = pairs * (task % bands) / bands, end = pairs * (task % bands + 1) / bands;
+    const PanelBand<Tiles> band(p, first, end - first);
     for (int64_t tile = tiles * block / blocks; tile < tiles * (block + 1) / blocks; ++tile) {
-      prefetch_tile(p, pair, tile * height, std::min(height, p.m - tile * height));
-      registers.multiply(p.weight, p.x, tile, pair.panels[0], pair.panels[1], w0, w1, sums);
-      finish_tile(p, pair, tile * height, std::min(height, p.m - tile * height), sums);
+      for (int64_t index = first; index < end; ++index) {
+        const PanelPair pair = pair_of(p, index);
+        registers.multiply(p.weight, p.x, tile, pair.panels[0], pair.panels[1], band[index][0], band[index][1], sums);
+        finish_tile(p, pair, tile * height, std::min(height, p.m - tile * height), sums);
+      }
     }
   };
-  if (!alone) return parallel_dynamic(pairs * blocks, run);
-  for (int64_t task = 0; task < pairs * blocks; ++task) run(task);
+  if (!alone) return parallel_dynamic(bands * blocks, run);
+  for (int64_t task = 0; task < bands * blocks; ++task) run(task);
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ struct PackedSchedule {
   int64_t few_rows;         // so many rows or fewer are multiplied while codes are decoded (AVX-512 alone, at most 16)
   int64_t least_tile_rows;  // of the heights of a register tile from here ..
   int64_t most_tile_rows;   // .. to here, the one that adds the fewest rows of zeros is taken, of equal ones the highest
-  int64_t rows_per_task;    // rows that a pair of panels is expanded for
+  int64_t rows_per_task;    // rows that panels are expanded for
   int64_t turns;            // few rows: tasks that each thread takes one after the other
   int64_t matrix_rows;      // more rows than few, and at least so many, are multiplied in tile registers (AMX alone)
 };

@@ -45,8 +45,9 @@ class QuantizedRows {
 
   int64_t tiles() const { return (rows_ + height_ - 1) / height_; }
   const uint8_t* tile(int64_t index) const { return codes_.data() + index * tile_bytes(); }
-  float scale(int64_t row) const { return scales_[static_cast<size_t>(row)]; }
-  float zero_point(int64_t row) const { return zero_points_[static_cast<size_t>(row)]; }
+  /// Of rows from `row` on.
+  const float* scales(int64_t row) const { return scales_.data() + row; }
+  const float* zero_points(int64_t row) const { return zero_points_.data() + row; }
   /// Sums of the codes of each row of a tile in each scale group, (groups, height); signed codes only.
   const int32_t* sums(int64_t tile) const { return sums_.data() + tile * groups_ * height_; }
   int64_t height() const { return height_; }
