@@ -5,7 +5,9 @@ import { packageRoot } from "../bench/package_root.js";
 import { tablesNamed, withTables } from "../bench/quality/results_document.js";
 import type { MeasuredRow } from "../bench/quality/row.js";
 import { summaryOf, tableText, type RowSummary } from "../bench/quality/table_text.js";
+import { tables } from "../bench/quality/tables.js";
 import { readJsonFile } from "../lib/checkpoint/json_file.js";
+import { parseRecipe } from "../lib/index.js";
 
 const references = ["a b c d", "a b c d"];
 const row = (name: string, seed: number, beam: readonly string[], more: Partial<MeasuredRow> = {}): MeasuredRow => ({
@@ -39,6 +41,20 @@ test("tables of a document are made anew, its text stays", (t) => {
   t.is(made, `# Title\n\n<!-- table: a.json -->\n\n${a}\nText | with a bar.\n\n<!-- table: b.json -->\n\n${b}\nMore.\n\n| own | table |\n`);
   t.is(withTables(made, rowsOf), made);
   t.deepEqual(tablesNamed(made), ["a.json", "b.json"]);
+});
+
+test("every row of every table is a recipe, under a name of its own", (t) => {
+  const budget = { steps: 300, learningRate: 3e-4, batchSeconds: 16, seed: 1, augment: true, features: "features" };
+  const named = new Map<string, string>();
+  for (const { rows: all, baseline } of Object.values(tables)) {
+    t.true(all.some(({ name }) => name === baseline), baseline);
+    for (const { name, recipe } of all) {
+      const text = JSON.stringify(recipe?.(budget) ?? null);
+      t.is(named.get(name) ?? text, text, name);
+      named.set(name, text);
+      if (recipe) t.notThrows(() => parseRecipe(text, name));
+    }
+  }
 });
 
 test("docs/results.md has every table, and says what the figures say: npm run results", (t) => {

@@ -106,6 +106,25 @@ function fromSparseGpt(name: string, label: string, pattern: string, quantizer: 
   return { ...tuned, recipe: (budget) => ({ stages: [solve(budget.seed), ...(tuned.recipe?.(budget) as { stages: object[] }).stages] }) };
 }
 
+/** Solved in one shot, every block rebuilt alone (docs/recipes.md#block-by-block), then all fine-tuned together as above. */
+function rebuilt(name: string, label: string, solver: Modifier, quantizer: Modifier | undefined, { rebuildRate, ...training }: { readonly rebuildRate: number; readonly learningRate: number }): RowDefinition {
+  const tuned = fineTuned(name, label, () => [...(quantizer ? [quantizer] : []), firmTeacher], { ...gentle, ...training });
+  const plain = { weightDecay: 0, emaDecay: 0.98, specAugment: false, speedPerturbation: false, blockwise: { utterances: 4096 } };
+  // What the solver has rounded stays rounded; a format that comes later does not trouble the blocks.
+  const kept = quantizer && solver["spec"] === quantizer["spec"] ? [quantizer] : [];
+  return {
+    ...tuned,
+    recipe: (budget) => {
+      const { augment: _, learningRate: __, ...rest } = budget;
+      const stages = [
+        { name: "solve", modifiers: [{ ...solver, calibration: { utterances: 256, seed: budget.seed, sequential: false } }] },
+        { name: "rebuild", modifiers: kept, training: { ...rest, ...plain, learningRate: rebuildRate } },
+      ];
+      return { stages: [...stages, ...(tuned.recipe?.(budget) as { stages: object[] }).stages] };
+    },
+  };
+}
+
 const specs = ["float32", "int8", "int4", "int3", "int2", "2:4", "1:4", "int4+2:4", "int2+2:4", "int4+1:4"];
 const lowBits = ["int4", "int3", "int2", "2:4", "1:4", "int4+2:4"];
 
@@ -140,6 +159,9 @@ export const tables: Readonly<Record<string, QualityTable>> = {
       fromSparseGpt("taught-midrise2+2:4", "midrise2+2:4, taught", "2:4", { type: "quantization", spec: "midrise2", ...search }, { ...gentle, learningRate: 5e-4 }),
       fineTuned("taught-int2", "int2, taught", () => [{ type: "quantization", spec: "int2", scale: "edge", ...search }, firmTeacher], { ...gentle, learningRate: 5e-4 }),
       fromSparseGpt("taught-1:4", "1:4, taught", "1:4", undefined, { ...gentle, learningRate: 1e-3 }),
+      rebuilt("rebuilt-1:4", "1:4, rebuilt", { type: "sparsegpt", spec: "1:4" }, undefined, { rebuildRate: 5e-3, learningRate: 1e-3 }),
+      rebuilt("rebuilt-int4+1:4", "int4+1:4, rebuilt", { type: "sparsegpt", spec: "1:4" }, int4Search, { rebuildRate: 5e-3, learningRate: 1e-3 }),
+      rebuilt("rebuilt-int2", "int2, rebuilt", { type: "gptq", spec: "int2" }, { type: "quantization", spec: "int2", scale: "edge", ...search }, { rebuildRate: 1e-3, learningRate: 5e-4 }),
       fromSparseGpt("taught-int4+1:4", "int4+1:4, taught", "1:4", int4Search, { ...gentle, learningRate: 1e-3 }),
     ],
   },
