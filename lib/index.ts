@@ -131,6 +131,7 @@ export {
 export { DeviceTensor, type DeviceType } from "./device/device_tensor.js";
 export { DeviceWeight, type ArrangedBytes, type Arithmetic, type DeviceWeightOptions } from "./device/device_weight.js";
 export { deviceMatmul } from "./device/device_matmul.js";
+export { deviceAddLowRank, type DeviceLowRankFactors } from "./device/low_rank.js";
 export { deviceCtcBestPath } from "./device/ctc_best_path.js";
 export { DeviceLogMel, type Framing } from "./device/device_log_mel.js";
 export { TransducerDecoder, type TransducerRules, type TransducerStep, type TransducerUtterance, type TransducerWeights } from "./device/transducer_decoder.js";

@@ -1,4 +1,5 @@
 /** An adapter in memory: what speech of one speaker (or of many) adds to the linear layers of a model. */
+import { removeFromGpu } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
 import type { LayerFactors } from "../nn/adapter_scope.js";
 import type { LowRankFactors } from "../ops/low_rank.js";
@@ -15,15 +16,17 @@ export class Adapter implements Disposable {
     return [...this.factors.values()].reduce((sum, { down, up }) => sum + down.size + up.size, 0);
   }
 
-  /** Bytes of tensors. */
+  /** Bytes of tensors; as many again on a GPU where it is used there. */
   get bytes(): number {
     return 4 * this.parameters;
   }
 
   dispose(): void {
     for (const { down, up } of this.factors.values()) {
-      down.dispose();
-      up.dispose();
+      for (const factor of [down, up]) {
+        removeFromGpu(factor);
+        factor.dispose();
+      }
     }
   }
 

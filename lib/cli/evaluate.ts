@@ -38,7 +38,7 @@ export function evaluateCommand(): Command {
       const { evaluate } = await import("../transcribe/evaluation.js");
       const { Recognizer } = await import("../transcribe/recognizer.js");
       const { weights, decoder, beam, device } = options;
-      const recognizer = new Recognizer(loadModel(options.model, { weights, device, adapted: options.adapter !== undefined }), {
+      const recognizer = new Recognizer(loadModel(options.model, { weights, device }), {
         ...(decoder ? { decoder } : {}),
         ...(beam ? { beamWidth: beam } : {}),
         ...(options.adapter === undefined ? {} : { adapter: options.adapter }),

@@ -1,5 +1,6 @@
 /** The operations of inference, for activations on the GPU: what those of lib/ops call when they are given such. */
 import { UsmLiteError } from "../errors.js";
+import type { AddLowRankOptions, LowRankFactors } from "../ops/low_rank.js";
 import type { PackedMatrix } from "../quant/packed_matrix.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -16,6 +17,7 @@ import {
   devicePlaneConvolution,
   deviceRotateHeads,
 } from "./encoder_operations.js";
+import { deviceAddLowRank, type DeviceLowRankFactors } from "./low_rank.js";
 import { biasOnGpu, placeSequences, queryBiasOnGpu, sequencesOnGpu, vectorOnGpu, weightOnGpu } from "./placement.js";
 
 /** `x` as a tensor on the GPU, for operands that have to be where the first one is. */
@@ -42,6 +44,19 @@ export function linearOnGpu(x: DeviceTensor, weight: Tensor | PackedMatrix | Dev
     scale,
     residualScale,
   });
+}
+
+/** Factors go to the GPU when they are first needed there, and stay as long as the adapter. */
+export function addLowRankOnGpu(
+  y: Tensor,
+  x: DeviceTensor,
+  runs: SequenceOffsets,
+  factors: readonly (LowRankFactors | undefined)[],
+  options: AddLowRankOptions,
+): void {
+  const placed = new Map<LowRankFactors | undefined, DeviceLowRankFactors | undefined>([[undefined, undefined]]);
+  for (const one of factors) if (one && !placed.has(one)) placed.set(one, { down: vectorOnGpu(one.down), up: vectorOnGpu(one.up) });
+  deviceAddLowRank(onGpu(y, "y"), x, runs, factors.map((one) => placed.get(one)), options);
 }
 
 export const layerNormOnGpu = (x: DeviceTensor, weight: Tensor, bias: Tensor | undefined, epsilon: number): DeviceTensor =>

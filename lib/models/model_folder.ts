@@ -65,8 +65,6 @@ export interface LoadOptions {
    * CPU otherwise. "cpu" by default.
    */
   readonly device?: "auto" | "cpu" | "cuda";
-  /** Whether adapters are to be added, which compute on the CPU: "auto" means that then. */
-  readonly adapted?: boolean;
   /** What {@link SpeechModel.shareMatrices} gave in another worker, which must still hold the same model. */
   readonly sharedMatrices?: SharedMatrices;
 }
@@ -83,7 +81,7 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
   const { device = "cpu" } = options;
   if (device === "cuda") checkGpu(description, json, path);
   if (device !== "auto") return loadOn(device, folder, json, description, options);
-  if (options.adapted || !description.gpuWeights || !hasGpu()) return loadOn("cpu", folder, json, description, options);
+  if (!description.gpuWeights || !hasGpu()) return loadOn("cpu", folder, json, description, options);
   try {
     return loadOn("cuda", folder, json, description, options);
   } catch (error) {

@@ -23,10 +23,10 @@ export interface AdaptedLayer {
 
 /**
  * @param x (frames, in)
- * @throws UsmLiteError INVALID_ARGUMENT on a GPU, where no adapters are; INTERNAL when the rows of `x` are not those of the scope's sequences
+ * @throws UsmLiteError INVALID_ARGUMENT for training on a GPU, where no adapters learn; INTERNAL when the rows of `x` are not those of the scope's sequences
  */
 export function adaptedLinear(layer: AdaptedLayer, x: Tensor, options: Omit<LinearOptions, "bias">, scope: AdapterScope): Tensor {
-  if (x instanceof DeviceTensor) throw new UsmLiteError("INVALID_ARGUMENT", 'adapters compute on the CPU only; use device "cpu"');
+  if (x instanceof DeviceTensor && activeTape()) throw new UsmLiteError("INVALID_ARGUMENT", 'adapters learn on the CPU only; use device "cpu"');
   const { activation = "none", scale = 1, residual, residualScale = 1, dropout } = options;
   // What comes after an activation has to wait until the adapter was added before it.
   const fused = activation === "none" && !dropout;
@@ -53,7 +53,7 @@ export function adaptedLinear(layer: AdaptedLayer, x: Tensor, options: Omit<Line
 function product({ weight, bias }: AdaptedLayer, x: Tensor, options: Omit<LinearOptions, "bias">): Tensor {
   if (weight instanceof Tensor) return linear(x, weight, { bias, ...options });
   if (weight instanceof PackedMatrix) return frozenLinear(x, weight, { bias, ...options });
-  throw new UsmLiteError("INVALID_ARGUMENT", 'adapters compute on the CPU only; use device "cpu"');
+  return packedLinear(x, weight, { bias, ...options });
 }
 
 /**
@@ -67,7 +67,9 @@ function restoreUnadapted(y: Tensor, { weight, bias }: AdaptedLayer, x: Tensor, 
   offsets.lengths.forEach((length, index) => {
     if (factors[index] || length === 0) return;
     const begin = offsets.begin(index);
-    y.rows(begin, begin + length).write(plain.rows(begin, begin + length).toArray());
+    const [from, to] = [plain.rows(begin, begin + length), y.rows(begin, begin + length)];
+    if (from instanceof DeviceTensor) from.copyTo(to as DeviceTensor);
+    else to.write(from.toArray());
   });
 }
 

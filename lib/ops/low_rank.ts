@@ -1,4 +1,6 @@
 /** Low-rank additions to linear layers (LoRA, Hu et al., ICLR 2022). */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { addLowRankOnGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor, TensorHandle } from "../tensor/tensor.js";
@@ -42,7 +44,7 @@ export interface AddLowRankOptions {
  * `y = activation(y + scale * (x·downᵀ)·up)` in place, each run of rows with factors of its own (or none); not
  * differentiable. What a row becomes does not depend on the others.
  *
- * @param y (rows, out)
+ * @param y (rows, out), on the GPU if `x` is
  * @param x (rows, in)
  * @param runs where each run of rows begins and ends
  * @param factors of each run; undefined: nothing is added to its rows
@@ -55,6 +57,7 @@ export function addLowRank(
   factors: readonly (LowRankFactors | undefined)[],
   { scale = 1, activation = "none" }: AddLowRankOptions = {},
 ): void {
+  if (x instanceof DeviceTensor) return addLowRankOnGpu(y, x, runs, factors, { scale, activation });
   const distinct = [...new Set(factors)].filter((one) => one !== undefined);
   native.lowRankAdd(
     y.handle,

@@ -61,7 +61,7 @@ export class Recognizer {
 
   /**
    * @throws UsmLiteError BAD_TOKENIZER when the model has no tokenizer, or one of another size than its vocabulary; for an adapter
-   *   as {@link readAdapter}, and INVALID_ARGUMENT on a GPU
+   *   as {@link readAdapter}
    */
   constructor(
     readonly model: SpeechModel,
@@ -83,9 +83,6 @@ export class Recognizer {
     this.decoder = options.decoder ?? (languageModel ? "beam" : "greedy");
     const weights = options.languageModelWeights ?? model.languageModelWeights;
     this.scorers = languageModel && tokenizer ? [new LanguageModelScorer(languageModel, tokenizer, weights)] : [];
-    if (options.adapter !== undefined && model.device === "cuda") {
-      throw new UsmLiteError("INVALID_ARGUMENT", 'adapters compute on the CPU only; use device "cpu"');
-    }
     this.adapter = options.adapter === undefined ? undefined : readAdapter(options.adapter, new AdapterBase(model));
     this.blankPenalty = languageModel ? (weights?.blankPenalty ?? 0) : 0;
   }

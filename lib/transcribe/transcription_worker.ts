@@ -63,19 +63,17 @@ function vocabularyOf({ tokenizer, textTokenizer }: SpeechModel): Vocabulary {
 }
 
 function loadOrShare(): SpeechModel {
-  const loading = { ...options, adapted: options.adapter !== undefined || options.adapters !== undefined };
   try {
-    return loadModel(options.model, loading);
+    return loadModel(options.model, options);
   } catch (error) {
     // Whoever shared the weights may be gone.
-    if (options.sharedMatrices) return loadModel(options.model, { ...loading, sharedMatrices: {} });
+    if (options.sharedMatrices) return loadModel(options.model, { ...options, sharedMatrices: {} });
     throw error;
   }
 }
 
 function storeOf(model: SpeechModel): AdapterStore | undefined {
   if (options.adapters === undefined) return undefined;
-  if (model.device === "cuda") throw new UsmLiteError("INVALID_ARGUMENT", 'adapters compute on the CPU only; use device "cpu"');
   return new AdapterStore(options.adapters, new AdapterBase(model));
 }
 
