@@ -9,8 +9,8 @@
 namespace usmlite::check {
 
 /// Of the kernels: shared memory as words, and the thread.
-inline uint32_t* words() { return reinterpret_cast<uint32_t*>(cuda::shared_memory()); }
-inline int self() { return static_cast<int>(threadIdx.x); }
+__device__ inline uint32_t* words() { return reinterpret_cast<uint32_t*>(cuda::shared_memory()); }
+__device__ inline int self() { return static_cast<int>(threadIdx.x); }
 
 inline constexpr size_t kSharedBytes = 4096;
 

@@ -95,6 +95,39 @@ __global__ void arrives_at_ended_block(uint32_t* to) {
   ptx::barrier_arrive_cluster(barriers(), 1);
 }
 
+// ---- a ring of one stage: warp 0 has the copy engine fill it, warp 1 reads it ----
+
+enum class Engine { kRight, kNoFullWait, kNoEmptyWait, kWrongParity, kPhaseBehind, kEarlyArrival };
+
+constexpr uint32_t kRounds = 4;
+
+template <Engine Mistake> __global__ void engine(uint32_t* to) {
+  uint64_t* const full = reinterpret_cast<uint64_t*>(shared_memory() + 2048);
+  uint64_t* const empty = full + 1;
+  if (self() == 0) {
+    ptx::barrier_init(full, 1);
+    ptx::barrier_init(empty, 32);
+    ptx::barrier_init_fence();
+  }
+  ptx::block_sync();
+  for (uint32_t round = 0; round < kRounds; ++round) {
+    const uint32_t parity = round % 2;
+    if (self() == 0) {
+      if (Mistake != Engine::kNoEmptyWait) ptx::barrier_wait(empty, parity ^ 1);
+      ptx::barrier_arrive_expect(full, 256);
+      ptx::bulk_copy(words(), to, 256, full);
+    }
+    if (self() >= 32) {
+      if (Mistake == Engine::kWrongParity) ptx::barrier_wait(full, parity ^ 1);
+      else if (Mistake == Engine::kPhaseBehind) ptx::barrier_wait(full, 0);
+      else if (Mistake != Engine::kNoFullWait) ptx::barrier_wait(full, parity);
+      if (Mistake == Engine::kEarlyArrival) ptx::barrier_arrive(empty);
+      to[self()] = words()[63 - self()];
+      if (Mistake != Engine::kEarlyArrival) ptx::barrier_arrive(empty);
+    }
+  }
+}
+
 }  // namespace
 
 void attempt_misuse_of_copies() {
@@ -121,6 +154,13 @@ void attempt_misuse_of_copies() {
     launch(tensor_store_of_odd_rows, {1, 1, 1, 32, kSharedBytes}, nullptr, make_tensor_map(array.data(), 2, 1, 61, 64, 1, 64));
   });
   attempt_kernel("arrives at ended block", arrives_at_ended_block, 32, 2, 2);
+
+  attempt_kernel("engine right", engine<Engine::kRight>);
+  attempt_kernel("engine without wait for full", engine<Engine::kNoFullWait>);
+  attempt_kernel("engine without wait for empty", engine<Engine::kNoEmptyWait>);
+  attempt_kernel("engine with wrong parity", engine<Engine::kWrongParity>);
+  attempt_kernel("engine one phase behind", engine<Engine::kPhaseBehind>);
+  attempt_kernel("engine freed before it is read", engine<Engine::kEarlyArrival>);
 }
 
 }  // namespace usmlite::check
