@@ -19,7 +19,6 @@ void dense_gemm_sm90(const MatmulArguments& arguments, const void* w, int64_t w_
   }
   switch (tile) {
     case ManyTokensTile::kSmall: return start<Arithmetic::kBFloat16, SmallTile>(arguments, w, w_stride, stream);
-    case ManyTokensTile::kPair:
     case ManyTokensTile::kTall:
     case ManyTokensTile::kMedium: return start<Arithmetic::kBFloat16, MediumTile>(arguments, w, w_stride, stream);
     case ManyTokensTile::kLoneLarge:

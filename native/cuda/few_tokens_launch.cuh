@@ -25,7 +25,9 @@ void launch_few_tokens(const MatmulArguments& arguments, const FewTokensPlan& pl
                           .overlaps_previous = kernels_take_turns()};
   switch (tile) {
     case 8: return launch(few_tokens_kernel<C, A, kSparse, 8>, shape, stream, arguments, plan, stages);
-    case 16: return launch(few_tokens_kernel<C, A, kSparse, 16>, shape, stream, arguments, plan, stages);
+    case 16:
+      if constexpr (A != Arithmetic::kFloat16) launch(few_tokens_kernel<C, A, kSparse, 16>, shape, stream, arguments, plan, stages);
+      return;
     default:
       if constexpr (A != Arithmetic::kFloat8 || !kSparse) launch(few_tokens_kernel<C, A, kSparse, 32>, shape, stream, arguments, plan, stages);
   }

@@ -24,16 +24,12 @@ bool launch_many_tokens_tile(const MatmulArguments& arguments, ManyTokensPlan pl
 /// `Grouped`: for weights with scales per group of inputs, and without.
 template <Arithmetic A, Codes C, bool Sparse, bool Grouped>
 bool launch_many_tokens_tiles(const MatmulArguments& arguments, ManyTokensPlan plan, StreamHandle stream) {
-  if constexpr (Sparse && !Grouped) {
-    if (plan.tile == ManyTokensTile::kPair) return launch_many_tokens_tile<A, C, Sparse, Grouped, PairTile>(arguments, plan, stream);
-  }
   if constexpr (Sparse && kIs16Bit<A>) {
     if (plan.tile == ManyTokensTile::kTall) return launch_many_tokens_tile<A, C, Sparse, Grouped, TallTile>(arguments, plan, stream);
     if (plan.tile == ManyTokensTile::kLoneLarge) return launch_many_tokens_tile<A, C, Sparse, Grouped, LoneLargeTile>(arguments, plan, stream);
   }
   switch (plan.tile) {
     case ManyTokensTile::kSmall: return launch_many_tokens_tile<A, C, Sparse, Grouped, SmallTile>(arguments, plan, stream);
-    case ManyTokensTile::kPair:
     case ManyTokensTile::kTall:
     case ManyTokensTile::kMedium: return launch_many_tokens_tile<A, C, Sparse, Grouped, MediumTile>(arguments, plan, stream);
     case ManyTokensTile::kLoneLarge:

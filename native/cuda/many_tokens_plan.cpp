@@ -45,8 +45,8 @@ constexpr double kNone = std::numeric_limits<double>::infinity();
 // Fitted to 14 shapes of 2:4 weights (bfloat16, int4, int8) and dense ones: what it chooses is 0.2 % slower on average than
 // the best tile of each, 8 % at worst. In the order of ManyTokensTile.
 constexpr TileCost kTileCosts[] = {tile_cost<SmallTile>(0.12, 0.17, 0.17, 0.03), tile_cost<MediumTile>(0.23, 0.31, 0.29, 1.26),
-                                   tile_cost<LargeTile>(0.41, 0.48, 0.63, 2.57), tile_cost<PairTile>(kNone, kNone, kNone, 1.26),
-                                   tile_cost<TallTile>(0.21, kNone, kNone, 0.60), tile_cost<LoneLargeTile>(0.44, kNone, kNone, 1.20)};
+                                   tile_cost<LargeTile>(0.41, 0.48, 0.63, 2.57), tile_cost<TallTile>(0.21, kNone, kNone, 0.60),
+                                   tile_cost<LoneLargeTile>(0.44, kNone, kNone, 1.20)};
 
 /// Parts of a tile that are worth a try.
 constexpr int kPartsTried[] = {1, 2, 3, 4, 6, kEqualParts};
@@ -59,7 +59,6 @@ bool exists(const WeightView& w, ManyTokensTile tile) {
                          (w.codes == Codes::kInt8 && (w.arithmetic == Arithmetic::kInt8 || (!w.sparse && w.group_size == 0)));
   if (!is_common || w.arithmetic == Arithmetic::kFloat16 || w.arithmetic == Arithmetic::kFloat8) return tile == ManyTokensTile::kMedium;
   switch (tile) {
-    case ManyTokensTile::kPair: return w.sparse && w.group_size == 0;
     case ManyTokensTile::kTall:
     case ManyTokensTile::kLoneLarge: return w.sparse && is_16_bit(w);
     default: return true;

@@ -17,9 +17,7 @@ template <int Consumers_, int N_, int ClusterChannels_, int ClusterTokens_, int 
 using SmallTile = Tile<1, 64, 1, 1, 2, 2>;
 using MediumTile = Tile<2, 128, 1, 1, 1, 2>;
 using LargeTile = Tile<2, 256, 2, 1, 1, 1>;
-// For 2:4 weights alone, without scales per group: a pair of medium ones with the same activations,
-using PairTile = Tile<2, 128, 2, 1, 1, 2>;
-// and those for 16-bit floats, whose products wait for shared memory sooner.
+// For 2:4 weights in 16-bit floats alone, whose products wait for shared memory sooner.
 using TallTile = Tile<2, 64, 1, 1, 1, 2>;
 using LoneLargeTile = Tile<2, 256, 1, 1, 1, 1>;
 

@@ -9,8 +9,8 @@
 namespace usmlite::cuda {
 
 /// What one block of threads computes at a time, and how many of them share what they fetch (many_tokens_tiles.hpp).
-/// kPair is for 2:4 weights without scales per group alone, the two after it for these in 16-bit floats: others take the medium and the large one instead.
-enum class ManyTokensTile : uint8_t { kSmall, kMedium, kLarge, kPair, kTall, kLoneLarge };
+/// The last two are for 2:4 weights in 16-bit floats alone: others take the medium and the large one instead.
+enum class ManyTokensTile : uint8_t { kSmall, kMedium, kLarge, kTall, kLoneLarge };
 
 struct ManyTokensPlan {
   ManyTokensTile tile;

@@ -8,7 +8,7 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr std::string_view kTileLetters = "SMLPTO";  // in the order of ManyTokensTile
+constexpr std::string_view kTileLetters = "SMLTO";  // in the order of ManyTokensTile
 
 std::vector<FewTokensPlan> few_plans(const WeightView& weight) {
   const GpuProperties& gpu = gpu_properties();
