@@ -10,6 +10,17 @@ addon=$root/build/Release/usm_lite.node
 [ -f "$root/dist/bench/main.js" ] || { echo "compile first: npm run build:typescript" >&2; exit 1; }
 mkdir -p "$folder"
 
+# Small kernels, right and wrong, that compute-sanitizer's racecheck is asked about.
+rings=build/Release/wrong_kernels
+rm -f "$root/$rings"
+if command -v nvcc > /dev/null; then
+  nvcc -std=c++20 -O3 -arch=sm_90a -cudart static -I"$root/native" "$root"/test/native/{emulator_misuse,misuse_rings}.cu \
+    "$root/native/cuda/launch.cu" -o "$root/$rings"
+else
+  echo "no nvcc: without the part \"rings\" of run.sh" >&2
+  rings=
+fi
+
 # Node.js, stripped and compressed once: it takes a minute or two.
 compressed=$root/build/bench/node-$(node --version).xz
 if [ ! -f "$compressed" ]; then
@@ -47,7 +58,7 @@ SCRIPT
 # shellcheck disable=SC2086  # one word for each folder
 tar --create --directory "$root" --sort=name --owner=0 --group=0 \
   --exclude='*.map' --exclude='*.d.ts' --exclude='*.d.cts' --exclude='*.d.mts' --exclude='*.md' --exclude='.tsbuildinfo' --exclude='src' \
-  package.json build/Release/usm_lite.node dist bench/peers models/default examples $modules |
+  package.json build/Release/usm_lite.node $rings dist bench/peers models/default examples $modules |
   xz -6 --threads=2 --stdout > "$folder/package.tar.xz"
 cp "$root/bench/gpu/run.sh" "$folder/run.sh"
 
