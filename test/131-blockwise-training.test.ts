@@ -1,11 +1,9 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { compressModel, loadModel, parseRecipe, readSafetensors, SequenceOffsets, Tape, Tensor, tidy } from "../lib/index.js";
+import { BlockModel, compressModel, HiddenFrames, loadModel, parseRecipe, readSafetensors, SequenceOffsets, Tape, Tensor, tidy, type EncoderBlocks } from "../lib/index.js";
 import type { CtcNetwork } from "../lib/models/speech_network.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
-import { BlockModel, HiddenFrames } from "../lib/train/block_training.js";
-import type { EncoderBlocks } from "../lib/train/trainable_model.js";
 import { randomValues } from "./gradient.js";
 import { temporaryFolder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 import { freshModel, OneBatch } from "./trainable_models.js";

@@ -12,7 +12,16 @@ import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { BatchLoss, EncoderBlocks, TrainableModel, TrainingBatch, TrainingContext, WeightTransform } from "./trainable_model.js";
 
-/** Block `index` of a network as a model of its own, whose loss is `|output - wanted|² / |wanted|²`. */
+/**
+ * Block `index` of a network as a model of its own, whose loss is `|output - wanted|² / |wanted|²`. It has no buffers: running statistics
+ * stay as they are.
+ *
+ * @example
+ * const model = new BlockModel(network, network.encoderBlocks(), 0);
+ * frames.want(0);
+ * await new Trainer(model, frames, { folder, totalSteps: 500, schedule, modifiers: [quantization] }).run();
+ * frames.pass(0, (name, weight) => quantization.transformWeight(name, weight, "evaluation"));
+ */
 export class BlockModel implements TrainableModel {
   private readonly own: (names: Iterable<string>) => string[];
 
@@ -30,7 +39,6 @@ export class BlockModel implements TrainableModel {
     return new Map(this.own(all.keys()).map((name) => [name, all.get(name) as Tensor]));
   }
 
-  /** Running statistics stay as they are. */
   buffers(): ReadonlyMap<string, Tensor> {
     return new Map<string, Tensor>();
   }
@@ -60,7 +68,13 @@ interface HiddenBatch {
 
 const inference = { training: false, random: new RandomStream(0), step: 0 } as const;
 
-/** The hidden frames between two blocks of a network and of its float teacher, on the same speech. Both lie in memory. */
+/**
+ * The hidden frames between two blocks of a network and of its float teacher, on the same speech: what {@link BlockModel} is trained on. Both
+ * lie in memory, 4 bytes a value.
+ *
+ * @example
+ * using frames = new HiddenFrames(network.encoderBlocks(), teacher.encoderBlocks(), speech, (name, weight) => weight, 1);
+ */
 export class HiddenFrames implements BatchSource, Disposable {
   private readonly batches: HiddenBatch[] = [];
 
