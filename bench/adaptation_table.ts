@@ -2,10 +2,11 @@
  * The table of adaptation: word errors of speakers that no model has heard, before and after some of their utterances were
  * learned from. Bases: the float model, the same in nf4/g64 rounded to nearest, and the packed model that was fine-tuned.
  * For each: as it is, with an adapter that training speakers share, with one of the speaker, with both, and with one of the
- * speaker learned without transcripts. Finished rows are kept, so an interrupted run goes on.
+ * speaker learned without transcripts; pooled and per speaker. With `--minutes` those learn from so many minutes of each speaker.
+ * Finished rows are kept, so an interrupted run goes on.
  *
  * usage: node dist/bench/adaptation_table.js --float FLOAT [--packed PACKED] --train TRAIN.jsonl [--held-out HELDOUT.jsonl] \
- *   --test TEST.jsonl --out FOLDER
+ *   --test TEST.jsonl --out FOLDER [--dataset ljspeech --minutes 1 3 10]
  */
 import { existsSync, mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -42,6 +43,8 @@ interface Options {
   speakers: number;
   trainSpeakers: number;
   adaptUtterances: number;
+  minutes?: number[];
+  testMinutes: number;
   seed: number;
   bases?: string[];
   adapters?: AdapterKind[];
@@ -57,6 +60,8 @@ interface SpeakerResult {
 interface Row {
   readonly base: string;
   readonly adapter: AdapterKind;
+  /** Of each speaker, that an adapter of the speaker learned from; absent: so many utterances. */
+  readonly minutes?: number;
   readonly fileBytes: number;
   readonly adapterParameters: number;
   readonly learnedSeconds: number;
@@ -75,6 +80,8 @@ const options = new Command()
   .option("--speakers <count>", "so many test speakers, drawn at random", Number, 20)
   .option("--train-speakers <count>", "so many training speakers for the shared adapter, a minute of each at most", Number, 30)
   .option("--adapt-utterances <count>", "utterances of each speaker to learn from; the others are tested on", Number, 10)
+  .option("--minutes <minutes...>", "learn from so many minutes of each speaker instead", (value: string, before: number[] = []) => [...before, Number(value)])
+  .option("--test-minutes <minutes>", "with --minutes: test on so many minutes of each speaker behind the longest of them, at most", Number, 10)
   .option("--seed <number>", "of the draw and of learning", Number, 1)
   .option("--bases <base...>", "of float32, nf4/g64, int4+2:4: these alone")
   .option("--adapters <adapter...>", `of ${adapters.join(", ")}: these alone`)
@@ -93,16 +100,19 @@ const rows: Row[] = [];
 for (const [base, folder] of Object.entries(folders)) {
   if (options.bases && !options.bases.includes(base)) continue;
   for (const adapter of options.adapters ?? adapters) {
-    const path = join(options.out, `${base}-${adapter}.json`.replace(/[/:]/g, "_"));
-    if (!existsSync(path)) writeJsonFile(path, await measureRow(base, await folder(), adapter));
-    rows.push(readJsonFile(path, "BAD_CONFIG") as unknown as Row);
-    writeTextFile(join(options.out, "table.md"), table());
-    const { dataset, adaptUtterances, seed } = options;
-    const settings = { dataset, speakers: speakers.length, trainSpeakers: options.trainSpeakers, adaptUtterances, seed };
-    writeJsonFile(join(options.out, "table.json"), { ...settings, rows: rows.map(summary) });
+    const learnsSpeaker = adapter !== "none" && adapter !== "shared";
+    for (const minutes of (learnsSpeaker && options.minutes) || [undefined]) {
+      const path = join(options.out, `${base}-${adapter}${minutes === undefined ? "" : `-${minutes}min`}.json`.replace(/[/:]/g, "_"));
+      if (!existsSync(path)) writeJsonFile(path, await measureRow(base, await folder(), adapter, minutes));
+      rows.push(readJsonFile(path, "BAD_CONFIG") as unknown as Row);
+      writeTextFile(join(options.out, "table.md"), tables());
+      const { dataset, adaptUtterances, seed } = options;
+      const settings = { dataset, speakers: speakers.length, trainSpeakers: options.trainSpeakers, ...(options.minutes ? {} : { adaptUtterances }), seed };
+      writeJsonFile(join(options.out, "table.json"), { ...settings, rows: rows.map(summary) });
+    }
   }
 }
-process.stdout.write(table());
+process.stdout.write(tables());
 
 /** Utterances of speakers drawn from a manifest, in an order drawn for each. */
 function drawn(manifest: string, count: number, key: number): Utterance[][] {
@@ -114,7 +124,25 @@ function drawn(manifest: string, count: number, key: number): Utterance[][] {
   const random = RandomStream.derived(options.seed, key);
   const shuffled = <Item>(items: readonly Item[]): Item[] =>
     items.map((item) => ({ item, place: random.uniform() })).sort((a, b) => a.place - b.place).map(({ item }) => item);
-  return shuffled([...groups.values()].filter(({ length }) => length > options.adaptUtterances)).slice(0, count).map(shuffled);
+  return shuffled([...groups.values()].filter((utterances) => tested(utterances).length > 0)).slice(0, count).map(shuffled);
+}
+
+/** Those of a speaker that adapters learn from. */
+function learned(utterances: readonly Utterance[], minutes: number | undefined): readonly Utterance[] {
+  return minutes === undefined ? utterances.slice(0, options.adaptUtterances) : firstMinutes(utterances, minutes);
+}
+
+/** Those of a speaker that no adapter, whatever its minutes, learns from. */
+function tested(utterances: readonly Utterance[]): readonly Utterance[] {
+  if (!options.minutes) return utterances.slice(options.adaptUtterances);
+  return firstMinutes(utterances.slice(firstMinutes(utterances, Math.max(...options.minutes)).length), options.testMinutes);
+}
+
+/** So many that they last for `minutes`, or all. */
+function firstMinutes(utterances: readonly Utterance[], minutes: number): readonly Utterance[] {
+  let seconds = 0;
+  const end = utterances.findIndex(({ duration }) => (seconds += duration) >= 60 * minutes);
+  return end < 0 ? utterances : utterances.slice(0, end + 1);
 }
 
 async function roundedToNormalFloat(): Promise<string> {
@@ -127,39 +155,38 @@ async function roundedToNormalFloat(): Promise<string> {
   return out;
 }
 
-async function measureRow(base: string, folder: string, kind: AdapterKind): Promise<Row> {
+async function measureRow(base: string, folder: string, kind: AdapterKind, minutes: number | undefined): Promise<Row> {
   const model = loadModel(folder);
   const recognizer = new Recognizer(model);
   const shared = kind === "shared" || kind === "both" ? await sharedAdapter(base, model) : undefined;
   const results: SpeakerResult[] = [];
   let [learnedSeconds, trainingSeconds, adapterParameters] = [0, 0, shared?.parameters ?? 0];
   for (const utterances of speakers) {
-    const learned = utterances.slice(0, options.adaptUtterances);
-    const tested = utterances.slice(options.adaptUtterances);
+    const heard = tested(utterances);
     const own =
       kind === "none" || kind === "shared"
         ? undefined
-        : await adaptSpeaker(model, learned, { shared, unsupervised: kind === "unsupervised", seed: options.seed });
+        : await adaptSpeaker(model, learned(utterances, minutes), { shared, unsupervised: kind === "unsupervised", seed: options.seed });
     if (own) {
       learnedSeconds += own.report.seconds;
       trainingSeconds += own.report.trainingSeconds;
       adapterParameters = Math.max(adapterParameters, own.adapter.parameters);
     }
     const samples: Float32Array[] = [];
-    for (const utterance of tested) samples.push(await samplesOf(utterance));
+    for (const utterance of heard) samples.push(await samplesOf(utterance));
     const texts = recognizer.transcribeBatch(samples, undefined, own?.adapter ?? shared);
     results.push({
       speaker: utterances[0]?.speaker as string,
       kept: own?.report.kept ?? kind,
-      transcriptions: tested.map(({ text }, index) => ({ reference: text, hypothesis: (texts[index] as { text: string }).text })),
+      transcriptions: heard.map(({ text }, index) => ({ reference: text, hypothesis: (texts[index] as { text: string }).text })),
     });
     own?.adapter.dispose();
   }
   shared?.dispose();
   model.network.dispose();
-  const row = { base, adapter: kind, fileBytes: fileBytes(folder), adapterParameters, learnedSeconds, trainingSeconds, speakers: results };
+  const row = { base, adapter: kind, ...(minutes === undefined ? {} : { minutes }), fileBytes: fileBytes(folder), adapterParameters, learnedSeconds, trainingSeconds, speakers: results };
   const { rate } = pooled(row);
-  console.error(`${base}, ${kind}: WER ${(100 * rate).toFixed(1)} % of ${results.length} speakers; learned for ${trainingSeconds.toFixed(0)} s from ${learnedSeconds.toFixed(0)} s`);
+  console.error(`${columnName(row)} of ${base}: WER ${(100 * rate).toFixed(1)} % of ${results.length} speakers; learned for ${trainingSeconds.toFixed(0)} s from ${learnedSeconds.toFixed(0)} s`);
   return row;
 }
 
@@ -215,14 +242,36 @@ function summary(row: Row) {
   };
 }
 
-function table(): string {
-  const percent = (value: number): string => (100 * value).toFixed(1);
+function percent(value: number): string {
+  return (100 * value).toFixed(1);
+}
+
+function columnName({ adapter, minutes }: Pick<Row, "adapter" | "minutes">): string {
+  return minutes === undefined ? adapter : `${adapter}, ${minutes} min`;
+}
+
+function tables(): string {
+  return pooledTable() + [...new Set(rows.map(({ base }) => base))].map(speakerTable).join("");
+}
+
+/** Word errors of each speaker, in the columns what they were heard with; * marks speakers that were left to the base. */
+function speakerTable(base: string): string {
+  const columns = rows.filter((row) => row.base === base).map((row) => ({ ...summary(row), name: columnName(row) }));
+  const cell = ({ wer, interval, kept }: ReturnType<typeof summary>["speakers"][number], adapter: AdapterKind): string =>
+    `${percent(wer)} [${interval.map(percent).join(", ")}]${kept === "base" && adapter !== "none" ? " *" : ""}`;
+  const lines = (columns[0]?.speakers ?? []).map(
+    ({ speaker }, index) => `| ${speaker} | ${columns.map(({ speakers: results, adapter }) => cell(results[index] as (typeof results)[number], adapter)).join(" | ")} |\n`,
+  );
+  return `\n${base}, WER of each speaker in %:\n\n| speaker | ${columns.map(({ name }) => name).join(" | ")} |\n|---|${"---|".repeat(columns.length)}\n${lines.join("")}`;
+}
+
+function pooledTable(): string {
   const change = (one: ReturnType<typeof relativeChange> | undefined): string =>
     one ? `${percent(one.relativeChange)} [${one.interval.map(percent).join(", ")}]` : "";
   const lines = rows.map(summary).map((row) => {
     const speed = row.trainingSeconds > 0 ? (row.trainingSeconds / row.learnedSeconds).toFixed(2) : "";
     const size = `${(row.fileBytes / 1e6).toFixed(1)} MB | ${row.adapterParameters.toLocaleString("en")}`;
-    return `| ${row.base} | ${row.adapter} | ${percent(row.wer)} [${row.interval.map(percent).join(", ")}] | ${change(row.ofSameBase)} | ${change(row.ofFloat32)} | ${row.keptBase} of ${row.speakers.length} | ${size} | ${speed} |\n`;
+    return `| ${row.base} | ${columnName(row)} | ${percent(row.wer)} [${row.interval.map(percent).join(", ")}] | ${change(row.ofSameBase)} | ${change(row.ofFloat32)} | ${row.keptBase} of ${row.speakers.length} | ${size} | ${speed} |\n`;
   });
   return (
     "| base | adapter | WER, % | change of the same base, % | of float32 without adapter, % | speakers left to the base | weights | numbers of an adapter | seconds of learning per second of speech |\n" +
