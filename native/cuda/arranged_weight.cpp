@@ -5,8 +5,8 @@
 #include <cmath>
 #include <string>
 
-#include "core/error.hpp"
 #include "core/thread_pool.hpp"
+#include "cuda/kernel_codes.hpp"
 #include "cuda/narrow_float.hpp"
 
 namespace usmlite::cuda {
@@ -15,49 +15,6 @@ namespace {
 constexpr int kLanes = 32;
 constexpr int kGroupOfFour = 4;
 constexpr int kLargestExtent = 1 << 20;
-
-bool is_16_bit(Arithmetic arithmetic) { return arithmetic == Arithmetic::kBFloat16 || arithmetic == Arithmetic::kFloat16; }
-
-[[noreturn]] void unsupported(const codec::WeightSpec& spec, const std::string& sentence) {
-  throw Error(error_code::kUnsupportedSpec, "weight spec " + codec::to_text(spec) + " on a GPU: " + sentence);
-}
-
-/// At most two of four adjacent inputs are kept: 2:4, and every 1:M, since four inputs meet at most two groups of M.
-bool fits_sparse_tensor_cores(const codec::WeightSpec& spec) { return spec.kept == 1 || (spec.kept == 2 && spec.of == 4); }
-
-/// The fewest bits that hold every level of a format of whole numbers and that the kernels take; they take fewer kinds of
-/// sparse weights.
-Codes codes_for_levels(const codec::WeightSpec& spec, Arithmetic arithmetic) {
-  const int32_t highest = spec.highest_level();
-  if (spec.has_zero_points()) unsupported(spec, "there are no kernels for zero points; use a symmetric format, or compute on the CPU");
-  if (highest > 127) unsupported(spec, "levels up to " + std::to_string(highest) + " do not fit in a byte; use fewer bits");
-  if (!is_16_bit(arithmetic)) return highest <= 7 ? Codes::kInt4 : Codes::kInt8;
-  if (!spec.is_sparse()) {
-    if (spec.format == codec::NumberFormat::kNormalFloat4) return Codes::kNormalFloat4;
-    if (!spec.has_zero() && highest == 1) return Codes::kInt1;
-    if (highest > 1 && highest <= 3) return Codes::kInt3;
-  }
-  if (highest == 1) return Codes::kInt2;
-  return highest <= 7 ? Codes::kInt4 : Codes::kInt8;
-}
-
-Codes codes_for(const codec::WeightSpec& spec, Arithmetic arithmetic) {
-  if (spec.is_sparse() && !fits_sparse_tensor_cores(spec)) {
-    unsupported(spec, "sparse tensor cores take 2:4 (and 1:M); compress with +2:4, or compute on the CPU");
-  }
-  if (arithmetic == Arithmetic::kFloat8) {
-    if (spec.is_integer()) unsupported(spec, "float8 arithmetic takes float32 weights; use int8, bfloat16 or float16 arithmetic");
-    return Codes::kFloat8;
-  }
-  if (!spec.is_integer()) {
-    if (arithmetic == Arithmetic::kInt8) unsupported(spec, "int8 arithmetic takes weights of whole numbers; use bfloat16, float16 or float8 arithmetic");
-    return Codes::kFloat16Bit;
-  }
-  if (arithmetic == Arithmetic::kInt8 && spec.group_size) {
-    unsupported(spec, "int8 arithmetic takes one scale per output channel; use bfloat16 or float16 arithmetic");
-  }
-  return codes_for_levels(spec, arithmetic);
-}
 
 /// A place for some bits of a value: `width` bytes of a plane belong to each lane, `bit` is counted in them.
 struct Field {
@@ -204,13 +161,13 @@ int64_t arranged_channel(ChannelOrder order, int64_t rows, int64_t row) {
 ArrangedWeight arrange_weight(const codec::Unpacker& source, Arithmetic arithmetic, ChannelOrder order) {
   const codec::WeightSpec& spec = source.layout().spec;
   const int64_t rows = source.layout().rows, inputs = source.layout().columns;
-  const Codes codes = codes_for(spec, arithmetic);
+  const Codes codes = kernel_codes(spec, arithmetic);
   if (rows < 1 || inputs < 1 || rows > kLargestExtent || inputs > kLargestExtent) {
-    unsupported(spec, "a weight has 1 to " + std::to_string(kLargestExtent) + " rows and columns, not (" + std::to_string(rows) +
-                          ", " + std::to_string(inputs) + ")");
+    unsupported_on_gpu(spec, "a weight has 1 to " + std::to_string(kLargestExtent) + " rows and columns, not (" + std::to_string(rows) +
+                             ", " + std::to_string(inputs) + ")");
   }
   if (order == ChannelOrder::kGlu && rows % 2 != 0) {
-    unsupported(spec, "a gated layer has as many gates as values, so an even number of rows, not " + std::to_string(rows));
+    unsupported_on_gpu(spec, "a gated layer has as many gates as values, so an even number of rows, not " + std::to_string(rows));
   }
   const int64_t channels = order == ChannelOrder::kGlu ? (rows / 2 + 7) / 8 * kTileChannels : rows;  // with gaps
   ArrangedWeight weight{};
@@ -260,8 +217,8 @@ ArrangedWeight arrange_weight(const codec::Unpacker& source, Arithmetic arithmet
         } else if (codes == Codes::kFloat16Bit && arithmetic == Arithmetic::kFloat16) {
           for (int32_t bits : logical) {
             if (std::fabs(std::bit_cast<float>(bits)) > kLargestFloat16) {
-              unsupported(spec, "row " + std::to_string(row) + " holds " + std::to_string(std::bit_cast<float>(bits)) +
-                                    ", beyond float16's 65504; use bfloat16 arithmetic");
+              unsupported_on_gpu(spec, "row " + std::to_string(row) + " holds " + std::to_string(std::bit_cast<float>(bits)) +
+                                       ", beyond float16's 65504; use bfloat16 arithmetic");
             }
           }
         }
