@@ -1,13 +1,16 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { batchNorm, depthwiseConvolution, deviceGatherWindows, DeviceSequences, DeviceTensor, layerNorm, SequenceOffsets, Tensor, UsmLiteError } from "../lib/index.js";
+import { batchNorm, depthwiseConvolution, deviceGatherWindows, devicePlaneConvolution, DeviceSequences, DeviceTensor, layerNorm, SequenceOffsets, Tensor, UsmLiteError } from "../lib/index.js";
 import {
   deviceBatchNorm,
   deviceBatchNormBackward,
   deviceDepthwiseConvolutionBackward,
   deviceGatherWindowsBackward,
   deviceLayerNormBackward,
+  devicePlaneConvolutionBackward,
 } from "../lib/device/gradient_operations.js";
+import { convolvedLength, planeConvolution } from "../lib/ops/plane_convolution.js";
+import { reshape } from "../lib/ops/reshape.js";
 import { gradientsOnCpu } from "./device_gradients.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
@@ -63,6 +66,42 @@ test("batch normalisation and its gradients", (t) => {
       if (frames > 2) assertClose(t, actual.x.toArray(), expected[0] as Float32Array, tolerance, `x, ${what}`);
       assertClose(t, actual.weight.toArray(), expected[1] as Float32Array, 2e-4, `weight, ${what}`);
       assertClose(t, actual.bias.toArray(), expected[2] as Float32Array, 2e-4, `bias, ${what}`);
+    }
+  }
+});
+
+test("gradients of convolution over time and frequency stay within their sequence", (t) => {
+  for (const [type, tolerance] of types) {
+    for (const { lengths, features, channels, depthwise, stride, padding, activation } of [
+      { lengths: [1], features: 1, channels: 8, depthwise: true, stride: 1, padding: 1, activation: "none" },
+      { lengths: [9, 0, 12, 2], features: 11, channels: 24, depthwise: true, stride: 2, padding: 1, activation: "none" },
+      { lengths: [7, 5], features: 9, channels: 16, depthwise: true, stride: 1, padding: 0, activation: "relu" },
+      { lengths: [13, 6], features: 10, channels: 40, depthwise: false, stride: 2, padding: 1, activation: "relu" },
+      { lengths: [8], features: 20, channels: 264, depthwise: false, stride: 3, padding: 2, activation: "relu" },
+    ] as const) {
+      const offsets = new SequenceOffsets(lengths);
+      using sequences = new DeviceSequences(offsets);
+      const outputOffsets = new SequenceOffsets(lengths.map((length) => convolvedLength(length, 3, { stride, padding })));
+      using outputs = sequences.shorten(outputOffsets, { kernel: 3, stride, padding });
+      const what = `${type} [${lengths.join(", ")}] x ${features} x ${channels}`;
+      const x = DeviceTensor.from(randomTensor([offsets.frames, features * (depthwise ? channels : 1)], 1), type);
+      const [weight, bias] = [DeviceTensor.from(randomTensor([channels, 9], 2), "float32"), DeviceTensor.from(randomTensor([channels], 3), "float32")];
+      const gradient = DeviceTensor.from(randomTensor([outputOffsets.frames, convolvedLength(features, 3, { stride, padding }) * channels], 4), type);
+      // Where relu lets values through is decided by what the GPU rounded: a value near 0 may be either.
+      const y = devicePlaneConvolution(x, weight, sequences, { bias, features, stride, padding, activation, outputs });
+      const above = gradient.toArray();
+      const passed = Float32Array.from(y.toArray(), (value, i) => (activation === "relu" && !(value > 0) ? 0 : (above[i] as number)));
+      const expected = gradientsOnCpu([x, weight, bias], DeviceTensor.from(Tensor.from(passed, gradient.shape), type), ([a, w, b]) =>
+        planeConvolution(a as Tensor, reshape(w as Tensor, [channels, 1, 3, 3]), b as Tensor, offsets, { features, stride, padding }).output,
+      );
+      const options = { features, stride, padding, activation, outputs, y };
+      const actual = devicePlaneConvolutionBackward(x, weight, sequences, gradient, { ...options, ...all });
+      assertClose(t, (actual.x as DeviceTensor).toArray(), expected[0] as Float32Array, tolerance, `x, ${what}`);
+      assertClose(t, (actual.weight as DeviceTensor).toArray(), expected[1] as Float32Array, 1e-5, `weight, ${what}`);
+      assertClose(t, (actual.bias as DeviceTensor).toArray(), expected[2] as Float32Array, 1e-5, `bias, ${what}`);
+      const again = devicePlaneConvolutionBackward(x, weight, sequences, gradient, { ...options, wantsX: false, wantsWeight: true, wantsBias: false });
+      t.is(again.x, undefined);
+      t.deepEqual(again.weight?.toArray(), actual.weight?.toArray());
     }
   }
 });
@@ -134,5 +173,9 @@ test("misuse is a coded error", (t) => {
   const running = { runningMean: weight, runningVariance: weight, epsilon: 1e-5, momentum: 0.1, silu: false, training: true };
   t.throws(() => deviceBatchNorm(DeviceTensor.zeros([1, 16]), weight, weight, running), { ...invalid, message: /at least 2 frames/ });
   t.throws(() => deviceDepthwiseConvolutionBackward(x, DeviceTensor.zeros([16, 3], "float32"), sequences, x, { leftPadding: 3, ...all }), invalid);
+  const plane = { features: 16, stride: 1, padding: 1, outputs: sequences, ...all };
+  const [taps, above] = [DeviceTensor.zeros([8, 9], "float32"), DeviceTensor.zeros([4, 128])];
+  t.throws(() => devicePlaneConvolutionBackward(x, taps, sequences, above, { ...plane, activation: "relu" }), { ...invalid, message: /y is needed/ });
+  t.throws(() => devicePlaneConvolutionBackward(x, taps, sequences, x, plane), { ...invalid, message: /gradient must have shape \(4, 128\)/ });
   t.throws(() => deviceGatherWindowsBackward(x, sequences, { kernel: 3, stride: 1, outputs: sequences }), { code: "UNSUPPORTED_SPEC", message: /16 values/ });
 });

@@ -192,19 +192,21 @@ export function deviceRotateHeads(
   native().deviceRotateHeads(x.handle, heads, theta, inverse, sequences.handle, stream?.handle);
 }
 
+/** Relative positions (Transformer-XL, Dai et al. 2019): scores are `(q + u) k + (q + v) p`. All of the queries' type. */
+export interface DeviceRelativePositions {
+  /** p, (2 * longest - 1, heads * headDim): of keys from `longest - 1` frames before a query to as many after it. */
+  positions: DeviceTensor;
+  /** u (heads * headDim) */
+  contentBias: DeviceTensor;
+  /** v (heads * headDim) */
+  positionBias: DeviceTensor;
+}
+
 export interface DeviceAttentionOptions {
   heads: number;
   /** multiplies the scores; default headDim^-0.5 */
   scale?: number;
-  /** Relative positions (Transformer-XL, Dai et al. 2019): scores are `(q + u) k + (q + v) p`. */
-  relative?: {
-    /** p, (2 * longest - 1, heads * headDim): of keys from `longest - 1` frames before a query to as many after it. */
-    positions: DeviceTensor;
-    /** u (heads * headDim) */
-    contentBias: DeviceTensor;
-    /** v (heads * headDim) */
-    positionBias: DeviceTensor;
-  };
+  relative?: DeviceRelativePositions;
   stream?: DeviceStream | undefined;
 }
 

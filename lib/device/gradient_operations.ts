@@ -9,6 +9,7 @@ import type { DropoutOptions } from "../ops/activation.js";
 import type { DeviceSequences, DeviceSequencesHandle } from "./device_sequences.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
+import type { DevicePlaneConvolutionOptions } from "./encoder_operations.js";
 import { gpuAddon } from "./gpu.js";
 
 interface GradientBindings {
@@ -34,6 +35,11 @@ interface GradientBindings {
   deviceDepthwiseConvolutionBackward(
     x: DeviceTensorHandle, weight: DeviceTensorHandle, sequences: DeviceSequencesHandle, gradient: DeviceTensorHandle,
     leftPadding: number, wantsX: boolean, wantsWeight: boolean, wantsBias: boolean, on?: StreamHandle,
+  ): OptionalHandles;
+  devicePlaneConvolutionBackward(
+    x: DeviceTensorHandle, weight: DeviceTensorHandle, y: DeviceTensorHandle | undefined, features: number, stride: number, padding: number,
+    relu: boolean, sequences: DeviceSequencesHandle, outputs: DeviceSequencesHandle, gradient: DeviceTensorHandle,
+    wantsX: boolean, wantsWeight: boolean, wantsBias: boolean, on?: StreamHandle,
   ): OptionalHandles;
   deviceGatherWindowsBackward(
     gradient: DeviceTensorHandle, sequences: DeviceSequencesHandle, kernel: number, stride: number, outputs: DeviceSequencesHandle, on?: StreamHandle,
@@ -207,6 +213,29 @@ export function deviceDepthwiseConvolutionBackward(
   return layerGradients(
     native().deviceDepthwiseConvolutionBackward(
       x.handle, weight.handle, sequences.handle, gradient.handle, leftPadding, wantsX, wantsWeight, wantsBias, on?.handle,
+    ),
+  );
+}
+
+/**
+ * Gradients of {@link devicePlaneConvolution}.
+ * @param x (frames, features * channels), or (frames, features), as the forward pass was given
+ * @param weight float32 (channels, 9)
+ * @param gradient (output frames, output features * channels)
+ * @param options what the forward pass was given, and its result `y` where its activation was "relu"
+ */
+export function devicePlaneConvolutionBackward(
+  x: DeviceTensor,
+  weight: DeviceTensor,
+  sequences: DeviceSequences,
+  gradient: DeviceTensor,
+  options: Omit<DevicePlaneConvolutionOptions, "bias"> & WantedGradients & { y?: DeviceTensor | undefined },
+): DeviceLayerGradients {
+  const { y, features, stride, padding, activation = "none", outputs, wantsX, wantsWeight, wantsBias, on } = options;
+  return layerGradients(
+    native().devicePlaneConvolutionBackward(
+      x.handle, weight.handle, y?.handle, features, stride, padding, activation === "relu", sequences.handle, outputs.handle, gradient.handle,
+      wantsX, wantsWeight, wantsBias, on?.handle,
     ),
   );
 }

@@ -3,18 +3,25 @@ import type { DropoutOptions } from "../ops/activation.js";
 import type { DeviceSequences, DeviceSequencesHandle } from "./device_sequences.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
+import type { DeviceRelativePositions } from "./encoder_operations.js";
 import { gpuAddon } from "./gpu.js";
 
 interface TrainingAttentionBindings {
   deviceTrainingAttention(
     query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle, sequences: DeviceSequencesHandle, heads: number,
-    scale: number, probability: number, seed: number, on?: StreamHandle,
+    scale: number, probability: number, seed: number, positions: DeviceTensorHandle | undefined, contentBias: DeviceTensorHandle | undefined,
+    positionBias: DeviceTensorHandle | undefined, on?: StreamHandle,
   ): [out: DeviceTensorHandle, logSum: DeviceTensorHandle];
   deviceAttentionBackward(
     query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle, out: DeviceTensorHandle, logSum: DeviceTensorHandle,
     gradient: DeviceTensorHandle, sequences: DeviceSequencesHandle, heads: number, scale: number, probability: number, seed: number,
     on?: StreamHandle,
   ): [query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle];
+  deviceRelativeAttentionBackward(
+    query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle, out: DeviceTensorHandle, logSum: DeviceTensorHandle,
+    gradient: DeviceTensorHandle, sequences: DeviceSequencesHandle, heads: number, scale: number, positions: DeviceTensorHandle,
+    contentBias: DeviceTensorHandle, positionBias: DeviceTensorHandle, on?: StreamHandle,
+  ): DeviceTensorHandle[];
 }
 
 const native = (): TrainingAttentionBindings => gpuAddon<TrainingAttentionBindings>();
@@ -28,7 +35,11 @@ export interface DeviceTrainingAttentionOptions {
   on?: DeviceStream | undefined;
 }
 
-const scaleOf = (query: DeviceTensor, { heads, scale }: DeviceTrainingAttentionOptions): number =>
+export interface DeviceTrainingRelativeAttentionOptions extends Omit<DeviceTrainingAttentionOptions, "dropout"> {
+  relative: DeviceRelativePositions;
+}
+
+const scaleOf = (query: DeviceTensor, { heads, scale }: { heads: number; scale?: number | undefined }): number =>
   scale ?? ((query.shape[1] ?? heads) / heads) ** -0.5;
 
 /**
@@ -47,7 +58,8 @@ export function deviceTrainingAttention(
 ): { out: DeviceTensor; logSum: DeviceTensor } {
   const { heads, dropout, on } = options;
   const [out, logSum] = native().deviceTrainingAttention(
-    query.handle, key.handle, value.handle, sequences.handle, heads, scaleOf(query, options), dropout?.probability ?? 0, dropout?.seed ?? 0, on?.handle,
+    query.handle, key.handle, value.handle, sequences.handle, heads, scaleOf(query, options), dropout?.probability ?? 0, dropout?.seed ?? 0,
+    undefined, undefined, undefined, on?.handle,
   );
   return { out: new DeviceTensor(out), logSum: new DeviceTensor(logSum) };
 }
@@ -73,4 +85,66 @@ export function deviceAttentionBackward(
     dropout?.probability ?? 0, dropout?.seed ?? 0, on?.handle,
   );
   return { query: new DeviceTensor(handles[0]), key: new DeviceTensor(handles[1]), value: new DeviceTensor(handles[2]) };
+}
+
+/**
+ * Attention with relative positions (Transformer-XL, Dai et al. 2019), as {@link deviceAttention} has it.
+ * @param query (frames, heads * headDim); headDim a multiple of 8 up to 128
+ * @param key like query
+ * @param value like query
+ * @returns `out` like query; `logSum` float32 (heads, frames), for {@link deviceRelativeAttentionBackward}
+ */
+export function deviceTrainingRelativeAttention(
+  query: DeviceTensor,
+  key: DeviceTensor,
+  value: DeviceTensor,
+  sequences: DeviceSequences,
+  options: DeviceTrainingRelativeAttentionOptions,
+): { out: DeviceTensor; logSum: DeviceTensor } {
+  const { heads, relative, on } = options;
+  const [out, logSum] = native().deviceTrainingAttention(
+    query.handle, key.handle, value.handle, sequences.handle, heads, scaleOf(query, options), 0, 0, relative.positions.handle,
+    relative.contentBias.handle, relative.positionBias.handle, on?.handle,
+  );
+  return { out: new DeviceTensor(out), logSum: new DeviceTensor(logSum) };
+}
+
+/** Gradients of {@link deviceTrainingRelativeAttention}. */
+export interface DeviceRelativeAttentionGradients {
+  query: DeviceTensor;
+  key: DeviceTensor;
+  value: DeviceTensor;
+  /** like the positions */
+  positions: DeviceTensor;
+  /** float32 (heads * headDim) */
+  contentBias: DeviceTensor;
+  /** float32 (heads * headDim) */
+  positionBias: DeviceTensor;
+}
+
+/**
+ * Gradients of {@link deviceTrainingRelativeAttention}. While it runs, 16-bit probabilities and gradients of scores of all pairs of frames
+ * are kept: 4 * heads * frames * (frames of the longest sequence) bytes.
+ * @param gradient like query, of `out`
+ * @param options what the forward pass was given
+ */
+export function deviceRelativeAttentionBackward(
+  query: DeviceTensor,
+  key: DeviceTensor,
+  value: DeviceTensor,
+  out: DeviceTensor,
+  logSum: DeviceTensor,
+  gradient: DeviceTensor,
+  sequences: DeviceSequences,
+  options: DeviceTrainingRelativeAttentionOptions,
+): DeviceRelativeAttentionGradients {
+  const { heads, relative, on } = options;
+  const handles = native().deviceRelativeAttentionBackward(
+    query.handle, key.handle, value.handle, out.handle, logSum.handle, gradient.handle, sequences.handle, heads, scaleOf(query, options),
+    relative.positions.handle, relative.contentBias.handle, relative.positionBias.handle, on?.handle,
+  );
+  const [ofQuery, ofKey, ofValue, positions, contentBias, positionBias] = handles.map((handle) => new DeviceTensor(handle)) as [
+    DeviceTensor, DeviceTensor, DeviceTensor, DeviceTensor, DeviceTensor, DeviceTensor,
+  ];
+  return { query: ofQuery, key: ofKey, value: ofValue, positions, contentBias, positionBias };
 }

@@ -10,12 +10,8 @@ namespace {
 
 using namespace attention_tiles;
 
-// A block makes 64 frames of one head and goes through the keys in tiles, the next of which is copied while one is used. With
-// relative positions tiles are smaller: those of p come on top.
-template <bool kRelative> inline constexpr int kKeysPerTile = kRelative ? 32 : 64;
-constexpr int kPositions = kQueries + kKeysPerTile<true>;  // rows of p that a tile of scores needs, and one more
-constexpr int kPositionsPerWarp = 16 + kKeysPerTile<true>;
-constexpr int kSkewedStride = kPositionsPerWarp + 4;       // floats; so that rows start in different banks
+// A block makes 64 frames of one head and goes through the keys in tiles, the next of which is copied while one is used.
+template <bool kRelative> inline constexpr int kKeysPerTile = kRelative ? kPositionKeys : 64;
 
 struct KernelArguments {
   const uint16_t *query, *key, *value, *positions, *content_bias, *position_bias;
@@ -144,27 +140,11 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArgumen
     float scores[kKeys / 8][4];
     multiply_rows<T, kD, kKeys / 8>(scores, query, tiles.key[stage], lane);
     if constexpr (kRelative) {
-      // Row r of the warp needs, for key j, row 15 - r + j of the positions from the warp's first on.
       uint32_t shifted[kD / 16][4];
       load_queries<kD>(shifted, relative.shifted_query + 16 * warp * kRow<kD>, lane);
       float products[kPositionsPerWarp / 8][4];
       multiply_rows<T, kD, kPositionsPerWarp / 8>(products, shifted, relative.positions[stage] + 16 * (kWarps - 1 - warp) * kRow<kD>, lane);
-      float* skewed = relative.skewed[warp];
-#pragma unroll
-      for (int tile = 0; tile < kPositionsPerWarp / 8; ++tile) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) skewed[(g + 8 * (i / 2)) * kSkewedStride + 8 * tile + 2 * t + i % 2] = products[tile][i];
-      }
-      ptx::warp_sync();
-#pragma unroll
-      for (int tile = 0; tile < kKeys / 8; ++tile) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int row = g + 8 * (i / 2);
-          scores[tile][i] += skewed[row * kSkewedStride + 15 - row + 8 * tile + 2 * t + i % 2];
-        }
-      }
-      ptx::warp_sync();
+      add_by_distance(scores, products, relative.skewed[warp], lane);
     }
 #pragma unroll
     for (int tile = 0; tile < kKeys / 8; ++tile) {

@@ -35,44 +35,6 @@ template <int kD> struct SharedTiles {
   float log_sum[2][kColumnsOf<kD>], mean[2][kColumnsOf<kD>];  // of queries in columns
 };
 
-/// sums (16, 8 * kTiles) = 16 rows . columnsᵀ, with the rows taken from shared memory step by step: that spares registers.
-template <typename T, int kD, int kTiles>
-__device__ __forceinline__ void multiply(float (&sums)[kTiles][4], const uint16_t* rows, const uint16_t* columns, int lane) {
-#pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) sums[tile][0] = sums[tile][1] = sums[tile][2] = sums[tile][3] = 0.0f;
-#pragma unroll
-  for (int step = 0; step < kD / 16; ++step) {
-    uint32_t a[4];
-    ptx::load_matrix_x4(a, rows + (lane % 16) * kRow<kD> + 16 * step + 8 * (lane / 16));
-#pragma unroll
-    for (int tile = 0; tile < kTiles; tile += 2) {
-      uint32_t b[4];
-      ptx::load_matrix_x4(b, columns + (8 * tile + lane % 8 + 8 * (lane / 16)) * kRow<kD> + 16 * step + 8 * (lane / 8 % 2));
-      const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
-      ptx::mma<T>(sums[tile], a, b0);
-      ptx::mma<T>(sums[tile + 1], a, b1);
-    }
-  }
-}
-
-/// Stores 16 rows of sums, times a factor, from row `row` of the batch on.
-template <typename T, int kD>
-__device__ __forceinline__ void store_rows(uint16_t* to, int64_t stride, const float (&sums)[kD / 8][4], float factor, int row, int end,
-                                           int head_dim, int lane) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int frame = row + lane / 4 + 8 * half;
-#pragma unroll
-    for (int tile = 0; tile < kD / 8; ++tile) {
-      const int column = 8 * tile + 2 * (lane % 4);
-      if (frame < end && column < head_dim) {
-        *reinterpret_cast<uint32_t*>(to + frame * stride + column) =
-            ptx::round2<T>(sums[tile][2 * half] * factor, sums[tile][2 * half + 1] * factor);
-      }
-    }
-  }
-}
-
 template <typename T, int kD, Rows kRows> __global__ void __launch_bounds__(kThreads) attention_backward_kernel(const KernelArguments a) {
   ptx::take_turn();
   constexpr bool kOfKeys = kRows == Rows::kKeys;
@@ -186,12 +148,9 @@ template <typename T, int kD> void launch_backward(const KernelArguments& argume
 template <typename T>
 void attention_backward_of(const AttentionBackwardArguments& a, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream) {
   const auto bits = [&](const DeviceTensor* tensor) { return tensor->use_on<uint16_t>(stream); };
-  const int64_t frames = a.query->rows(), stride = a.query->row_stride();
+  const int64_t stride = a.query->row_stride();
   const int head_dim = static_cast<int>(a.query->columns()) / a.heads;
-  const DeviceTensor mean(DeviceType::kFloat32, {a.heads, frames}, stream);
-  launch(attention_means_kernel<T>,
-         LaunchShape{static_cast<unsigned>((frames * a.heads + kWarps - 1) / kWarps), 1, 1, kThreads, 0, 1, kernels_take_turns()}, stream->handle(),
-         bits(a.out), bits(a.gradient), stride, frames, a.heads, head_dim, mean.use_on<float>(stream), mean.row_stride());
+  const DeviceTensor mean = attention_means(*a.out, *a.gradient, a.heads, stream);
   const KernelArguments arguments{bits(a.query), bits(a.key), bits(a.value), bits(a.gradient), bits(a.gradient_query), bits(a.gradient_key),
                                   bits(a.gradient_value), a.log_sum->use_on<float>(stream), mean.use_on<float>(stream), sequences.offsets, stride,
                                   mean.row_stride(), head_dim, a.heads, a.scale, a.dropout};
@@ -202,6 +161,16 @@ void attention_backward_of(const AttentionBackwardArguments& a, const PackedSequ
 }
 
 }  // namespace
+
+DeviceTensor attention_means(const DeviceTensor& out, const DeviceTensor& gradient, int heads, const std::shared_ptr<Stream>& stream) {
+  const int64_t frames = out.rows();
+  DeviceTensor mean(DeviceType::kFloat32, {heads, frames}, stream);
+  launch(out.type() == DeviceType::kBFloat16 ? attention_means_kernel<BFloat16> : attention_means_kernel<Float16>,
+         LaunchShape{static_cast<unsigned>((frames * heads + kWarps - 1) / kWarps), 1, 1, kThreads, 0, 1, kernels_take_turns()}, stream->handle(),
+         out.use_on<uint16_t>(stream), gradient.use_on<uint16_t>(stream), out.row_stride(), frames, heads,
+         static_cast<int>(out.columns()) / heads, mean.use_on<float>(stream), mean.row_stride());
+  return mean;
+}
 
 void attention_backward(const AttentionBackwardArguments& a, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream) {
   if (a.query->rows() == 0) return;

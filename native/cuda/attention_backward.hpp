@@ -19,4 +19,7 @@ struct AttentionBackwardArguments {
 /// that every sum has one order.
 void attention_backward(const AttentionBackwardArguments& arguments, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream);
 
+/// gradient . out of every head of every frame, float32 (heads, frames): the mean that scores' gradients are less.
+DeviceTensor attention_means(const DeviceTensor& out, const DeviceTensor& gradient, int heads, const std::shared_ptr<Stream>& stream);
+
 }  // namespace usmlite::cuda

@@ -55,6 +55,39 @@ __device__ __forceinline__ void multiply_rows(float (&sums)[kTiles][4], const ui
   }
 }
 
+/// sums (16, 8 * kTiles) = 16 rows . columnsᵀ, with the rows taken from shared memory step by step: that spares registers.
+template <typename T, int kD, int kTiles>
+__device__ __forceinline__ void multiply(float (&sums)[kTiles][4], const uint16_t* rows, const uint16_t* columns, int lane) {
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile) sums[tile][0] = sums[tile][1] = sums[tile][2] = sums[tile][3] = 0.0f;
+#pragma unroll
+  for (int step = 0; step < kD / 16; ++step) {
+    uint32_t a[4];
+    ptx::load_matrix_x4(a, rows + (lane % 16) * kRow<kD> + 16 * step + 8 * (lane / 16));
+#pragma unroll
+    for (int tile = 0; tile < kTiles; tile += 2) {
+      uint32_t b[4];
+      ptx::load_matrix_x4(b, columns + (8 * tile + lane % 8 + 8 * (lane / 16)) * kRow<kD> + 16 * step + 8 * (lane / 8 % 2));
+      const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
+      ptx::mma<T>(sums[tile], a, b0);
+      ptx::mma<T>(sums[tile + 1], a, b1);
+    }
+  }
+}
+
+/// sums (16, kD) += a . rows for an `a` fragment (16, 16) and rows (16, kD).
+template <typename T, int kD>
+__device__ __forceinline__ void multiply_step(float (&sums)[kD / 8][4], const uint32_t (&a)[4], const uint16_t* rows, int lane) {
+#pragma unroll
+  for (int tile = 0; tile < kD / 8; tile += 2) {
+    uint32_t b[4];
+    ptx::load_matrix_transposed_x4(b, rows + (lane % 16) * kRow<kD> + 8 * tile + 8 * (lane / 16));
+    const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
+    ptx::mma<T>(sums[tile], a, b0);
+    ptx::mma<T>(sums[tile + 1], a, b1);
+  }
+}
+
 /// sums (16, kD) += a . rows for a (16, kColumns) of floats, rounded, that products left in registers, and rows (kColumns, kD).
 template <typename T, int kD, int kColumns>
 __device__ __forceinline__ void accumulate(float (&sums)[kD / 8][4], const float (&a)[kColumns / 8][4], const uint16_t* rows, int lane) {
@@ -64,15 +97,54 @@ __device__ __forceinline__ void accumulate(float (&sums)[kD / 8][4], const float
     const float(&s1)[4] = a[2 * step + 1];
     const uint32_t rounded[4] = {ptx::round2<T>(s0[0], s0[1]), ptx::round2<T>(s0[2], s0[3]), ptx::round2<T>(s1[0], s1[1]),
                                  ptx::round2<T>(s1[2], s1[3])};
+    multiply_step<T, kD>(sums, rounded, rows + 16 * step * kRow<kD>, lane);
+  }
+}
+
+/// Stores 16 rows of sums, times a factor, from row `row` of the batch on.
+template <typename T, int kD>
+__device__ __forceinline__ void store_rows(uint16_t* to, int64_t stride, const float (&sums)[kD / 8][4], float factor, int row, int end,
+                                           int head_dim, int lane) {
 #pragma unroll
-    for (int tile = 0; tile < kD / 8; tile += 2) {
-      uint32_t b[4];
-      ptx::load_matrix_transposed_x4(b, rows + (16 * step + lane % 16) * kRow<kD> + 8 * tile + 8 * (lane / 16));
-      const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
-      ptx::mma<T>(sums[tile], rounded, b0);
-      ptx::mma<T>(sums[tile + 1], rounded, b1);
+  for (int half = 0; half < 2; ++half) {
+    const int frame = row + lane / 4 + 8 * half;
+#pragma unroll
+    for (int tile = 0; tile < kD / 8; ++tile) {
+      const int column = 8 * tile + 2 * (lane % 4);
+      if (frame < end && column < head_dim) {
+        *reinterpret_cast<uint32_t*>(to + frame * stride + column) =
+            ptx::round2<T>(sums[tile][2 * half] * factor, sums[tile][2 * half + 1] * factor);
+      }
     }
   }
+}
+
+/// With relative positions a tile has kPositionKeys keys: the positions come on top. Row r of a warp's 16 queries needs, for key j,
+/// row 15 - r + j of the positions from the warp's first on.
+inline constexpr int kPositionKeys = 32;
+inline constexpr int kPositions = kQueries + kPositionKeys;  // rows of p that a tile of scores needs, and one more
+inline constexpr int kPositionsPerWarp = 16 + kPositionKeys;
+inline constexpr int kSkewedStride = kPositionsPerWarp + 4;  // floats; so that rows start in different banks
+
+/// Adds products of queries with positions to the scores of their keys. `skewed` (16, kSkewedStride) is the warp's.
+__device__ __forceinline__ void add_by_distance(float (&scores)[kPositionKeys / 8][4], const float (&products)[kPositionsPerWarp / 8][4],
+                                                float* skewed, int lane) {
+  const int g = lane / 4, t = lane % 4;
+#pragma unroll
+  for (int tile = 0; tile < kPositionsPerWarp / 8; ++tile) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) skewed[(g + 8 * (i / 2)) * kSkewedStride + 8 * tile + 2 * t + i % 2] = products[tile][i];
+  }
+  ptx::warp_sync();
+#pragma unroll
+  for (int tile = 0; tile < kPositionKeys / 8; ++tile) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int row = g + 8 * (i / 2);
+      scores[tile][i] += skewed[row * kSkewedStride + 15 - row + 8 * tile + 2 * t + i % 2];
+    }
+  }
+  ptx::warp_sync();
 }
 
 /// Index in the dropout stream of the probability that row `frame` of the batch gives to the first key of its sequence; keys

@@ -22,4 +22,18 @@ struct PlaneConvolutionArguments {
 void plane_convolution(const PlaneConvolutionArguments& arguments, const PackedSequences& sequences, const PackedSequences& outputs,
                        const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
 
+struct PlaneConvolutionBackwardArguments {
+  PlaneConvolutionArguments convolution;  // its bias is not used
+  const DeviceTensor* y;                  // what the forward pass gave, which tells where relu let values through; null without relu
+  const DeviceTensor* gradient;           // of y
+  // Null where they are not wanted:
+  const DeviceTensor* gradient_x;       // like x
+  const DeviceTensor* gradient_weight;  // (channels, 9) float32
+  const DeviceTensor* gradient_bias;    // (channels) float32
+};
+
+/// Sums over frames have one order.
+void plane_convolution_backward(const PlaneConvolutionBackwardArguments& arguments, const PackedSequences& sequences,
+                                const PackedSequences& outputs, const std::shared_ptr<Stream>& stream);
+
 }  // namespace usmlite::cuda

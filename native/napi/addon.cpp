@@ -61,8 +61,10 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_device_sequences(env, exports);
   define_device_encoder(exports);
   define_device_low_rank(exports);
+  define_device_plane(exports);
   define_device_elementwise(exports);
   define_device_gradients(exports);
+  define_device_attention_gradients(exports);
   define_device_training(exports);
   define_device_recording(env, exports);
   define_device_ctc(exports);

@@ -6,7 +6,6 @@
 #include "cuda/layer_norm.hpp"
 #include "cuda/log_softmax.hpp"
 #include "cuda/packed_sequences.hpp"
-#include "cuda/plane_convolution.hpp"
 #include "cuda/rotary.hpp"
 #include "cuda/swap_column_axes.hpp"
 #include "napi/arguments.hpp"
@@ -103,47 +102,6 @@ Napi::Value gather_windows(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(y));
 }
 
-// devicePlaneConvolution(x, weight (channels, 9), bias, features, stride, padding, relu, sequences, outputs, stream?)
-Napi::Value plane_convolution(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "devicePlaneConvolution", 9);
-  Operands operands(arguments, info);
-  cuda::PlaneConvolutionArguments plane{};
-  const DeviceTensor& x = operands.floats(0, "x");
-  plane.x = &x;
-  const int64_t channels = DeviceTensorObject::from(arguments, info[1], "weight")->rows();
-  constexpr int64_t kTaps = cuda::kPlaneKernel * cuda::kPlaneKernel;
-  plane.weight = &operands.weights(1, "weight", {channels, kTaps});
-  plane.bias = &operands.weights(2, "bias", {channels});
-  if (channels % 8 != 0) {
-    throw Error(error_code::kUnsupportedSpec, "a convolution over time and frequency has " + std::to_string(channels) +
-                                                  " channels; on the GPU it can have a multiple of 8");
-  }
-  const int64_t features = arguments.integer(3, "features", 1, 1 << 16);
-  plane.depthwise = x.columns() != features;
-  if (plane.depthwise && x.columns() != features * channels) {
-    arguments.fail("x has " + std::to_string(x.columns()) + " columns; they must be " + std::to_string(features) + " features, or " +
-                   std::to_string(channels) + " channels of each");
-  }
-  plane.features = static_cast<int>(features);
-  plane.stride = static_cast<int>(arguments.integer(4, "stride", 1, 1 << 16));
-  plane.padding = static_cast<int>(arguments.integer(5, "padding", 0, cuda::kPlaneKernel - 1));
-  plane.relu = arguments.boolean(6, "relu");
-  const cuda::Shortening shortening{cuda::kPlaneKernel, plane.stride, plane.padding};
-  plane.output_features = static_cast<int>(shortening.length(features));
-  const auto inputs = DeviceSequencesObject::from(arguments, info[7], "sequences");
-  const auto outputs = DeviceSequencesObject::from(arguments, info[8], "outputs");
-  bool fits = inputs->count() == outputs->count();
-  for (int i = 0; fits && i < inputs->count(); ++i) {
-    fits = outputs->offsets()[i + 1] - outputs->offsets()[i] == shortening.length(inputs->offsets()[i + 1] - inputs->offsets()[i]);
-  }
-  if (!fits) arguments.fail("the outputs are not what this convolution makes of the sequences of x");
-  const auto stream = stream_argument(arguments, info, 9);
-  const cuda::PackedSequences sequences = operands.sequences(7, x.rows(), stream);
-  DeviceTensor y(x.type(), {outputs->frames(), plane.output_features * channels}, stream);
-  cuda::plane_convolution(plane, sequences, outputs->use_on(stream), y, stream);
-  return wrap(info.Env(), std::move(y));
-}
-
 // deviceSwapColumnAxes(x, outer, stream?): (rows, outer * inner) as (rows, inner * outer)
 Napi::Value swap_column_axes(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceSwapColumnAxes", 2);
@@ -203,7 +161,6 @@ Napi::Value attention(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void define_device_encoder(Napi::Object exports) {
-  define<plane_convolution>(exports, "devicePlaneConvolution");
   define<swap_column_axes>(exports, "deviceSwapColumnAxes");
   define<layer_norm>(exports, "deviceLayerNorm");
   define<log_softmax>(exports, "deviceLogSoftmax");

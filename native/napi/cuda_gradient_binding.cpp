@@ -1,6 +1,4 @@
-// Training on the GPU: normalisation, convolutions and attention, and their gradients.
-#include "cuda/attention.hpp"
-#include "cuda/attention_backward.hpp"
+// Training on the GPU: normalisation and convolutions, and their gradients.
 #include "cuda/batch_norm.hpp"
 #include "cuda/depthwise_convolution.hpp"
 #include "cuda/gather_windows.hpp"
@@ -15,26 +13,6 @@ namespace {
 
 using cuda::DeviceTensor;
 using cuda::DeviceType;
-
-Napi::Value wrap_all(Napi::Env env, const std::vector<const DeviceTensor*>& tensors) {
-  Napi::Array results = Napi::Array::New(env, tensors.size());
-  for (uint32_t i = 0; i < tensors.size(); ++i) {
-    results.Set(i, tensors[i] ? static_cast<Napi::Value>(wrap(env, *tensors[i])) : env.Undefined());
-  }
-  return results;
-}
-
-/// A tensor where it is wanted.
-class Wanted {
- public:
-  Wanted(bool wanted, DeviceType type, std::vector<int64_t> shape, const std::shared_ptr<cuda::Stream>& stream) {
-    if (wanted) tensor_ = DeviceTensor(type, std::move(shape), stream);
-  }
-  const DeviceTensor* get() const { return tensor_.released() ? nullptr : &tensor_; }
-
- private:
-  DeviceTensor tensor_;
-};
 
 // deviceLayerNormBackward(x, weight, gradient, epsilon, wantsX, wantsWeight, wantsBias, stream?) -> [x?, weight?, bias?]
 Napi::Value layer_norm_backward(const Napi::CallbackInfo& info) {
@@ -156,69 +134,6 @@ Napi::Value gather_windows_backward(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(of_x));
 }
 
-struct Heads {
-  int64_t count;
-  float scale;
-};
-
-/// The arguments `heads` and `scale` from `index` on.
-Heads heads_argument(const Arguments& arguments, const DeviceTensor& query, size_t index) {
-  const int64_t heads = arguments.integer(index, "heads", 1, 65535), head_dim = head_dimension(arguments, query, heads);
-  if (head_dim % 8 != 0 || head_dim > cuda::kLargestTrainedHeadDimension) {
-    throw Error(error_code::kUnsupportedSpec, "heads have " + std::to_string(head_dim) + " values; to be trained on the GPU they can have 8, 16, .. " +
-                                                  std::to_string(cuda::kLargestTrainedHeadDimension));
-  }
-  return {heads, static_cast<float>(arguments.number(index + 1, "scale", -1e6, 1e6))};
-}
-
-// deviceTrainingAttention(query, key, value, sequences, heads, scale, probability, seed, stream?) -> [out, logSum]
-Napi::Value training_attention(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceTrainingAttention", 8);
-  Operands operands(arguments, info);
-  const DeviceTensor& query = operands.floats(0, "query");
-  const DeviceTensor& key = operands.like(1, "key", query);
-  const DeviceTensor& value = operands.like(2, "value", query);
-  const Heads heads = heads_argument(arguments, query, 4);
-  const auto stream = stream_argument(arguments, info, 8);
-  const cuda::PackedSequences sequences = operands.sequences(3, query.rows(), stream);
-  const DeviceTensor out(query.type(), query.shape(), stream), log_sum(DeviceType::kFloat32, {heads.count, query.rows()}, stream);
-  cuda::attention({.query = &query,
-                   .key = &key,
-                   .value = &value,
-                   .heads = static_cast<int>(heads.count),
-                   .scale = heads.scale,
-                   .log_sum = &log_sum,
-                   .dropout = arguments.dropout(6)},
-                  sequences, out, stream);
-  return wrap_all(info.Env(), {&out, &log_sum});
-}
-
-// deviceAttentionBackward(query, key, value, out, logSum, gradient, sequences, heads, scale, probability, seed, stream?)
-//   -> [query, key, value]
-Napi::Value attention_backward(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceAttentionBackward", 11);
-  Operands operands(arguments, info);
-  const DeviceTensor& query = operands.floats(0, "query");
-  const Heads heads = heads_argument(arguments, query, 7);
-  const auto stream = stream_argument(arguments, info, 11);
-  const DeviceTensor of_query(query.type(), query.shape(), stream), of_key(query.type(), query.shape(), stream);
-  const DeviceTensor of_value(query.type(), query.shape(), stream);
-  cuda::attention_backward({.query = &query,
-                            .key = &operands.like(1, "key", query),
-                            .value = &operands.like(2, "value", query),
-                            .out = &operands.like(3, "out", query),
-                            .gradient = &operands.like(5, "gradient", query),
-                            .log_sum = &operands.weights(4, "logSum", {heads.count, query.rows()}),
-                            .gradient_query = &of_query,
-                            .gradient_key = &of_key,
-                            .gradient_value = &of_value,
-                            .heads = static_cast<int>(heads.count),
-                            .scale = heads.scale,
-                            .dropout = arguments.dropout(9)},
-                           operands.sequences(6, query.rows(), stream), stream);
-  return wrap_all(info.Env(), {&of_query, &of_key, &of_value});
-}
-
 }  // namespace
 
 void define_device_gradients(Napi::Object exports) {
@@ -227,8 +142,6 @@ void define_device_gradients(Napi::Object exports) {
   define<batch_norm_backward>(exports, "deviceBatchNormBackward");
   define<depthwise_convolution_backward>(exports, "deviceDepthwiseConvolutionBackward");
   define<gather_windows_backward>(exports, "deviceGatherWindowsBackward");
-  define<training_attention>(exports, "deviceTrainingAttention");
-  define<attention_backward>(exports, "deviceAttentionBackward");
 }
 
 }  // namespace usmlite::binding

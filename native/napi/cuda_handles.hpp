@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "cuda/device_tensor.hpp"
 #include "cuda/device_weight.hpp"
@@ -51,6 +52,15 @@ inline std::shared_ptr<cuda::Stream> stream_argument(const Arguments& arguments,
 
 inline Napi::Object wrap(Napi::Env env, cuda::DeviceTensor tensor) {
   return DeviceTensorObject::wrap(env, std::make_shared<cuda::DeviceTensor>(std::move(tensor)));
+}
+
+/// An array of tensors; those that are null are undefined.
+inline Napi::Value wrap_all(Napi::Env env, const std::vector<const cuda::DeviceTensor*>& tensors) {
+  Napi::Array results = Napi::Array::New(env, tensors.size());
+  for (uint32_t i = 0; i < tensors.size(); ++i) {
+    results.Set(i, tensors[i] ? static_cast<Napi::Value>(wrap(env, *tensors[i])) : env.Undefined());
+  }
+  return results;
 }
 
 }  // namespace usmlite::binding

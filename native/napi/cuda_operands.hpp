@@ -76,6 +76,18 @@ class Operands {
   std::shared_ptr<cuda::DeviceSequences> sequences_;
 };
 
+/// A tensor where it is wanted.
+class Wanted {
+ public:
+  Wanted(bool wanted, cuda::DeviceType type, std::vector<int64_t> shape, const std::shared_ptr<cuda::Stream>& stream) {
+    if (wanted) tensor_ = cuda::DeviceTensor(type, std::move(shape), stream);
+  }
+  const cuda::DeviceTensor* get() const { return tensor_.released() ? nullptr : &tensor_; }
+
+ private:
+  cuda::DeviceTensor tensor_;
+};
+
 /// Values of each of `heads` heads of a row.
 inline int64_t head_dimension(const Arguments& arguments, const cuda::DeviceTensor& x, int64_t heads) {
   if (x.columns() % heads != 0) {

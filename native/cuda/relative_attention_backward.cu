@@ -1,0 +1,324 @@
+#include "cuda/relative_attention_backward.hpp"
+
+#include "cuda/attention_backward.hpp"
+#include "cuda/attention_tiles.cuh"
+#include "cuda/launch.hpp"
+#include "cuda/sum_parts.hpp"
+
+namespace usmlite::cuda {
+namespace {
+
+using namespace attention_tiles;
+
+// With p the probabilities, e = gradient v^T, and d = longest - 1 - i + j the row of the position that query i has for key j:
+//   value gradient = p^T gradient;  score gradient s = p (e - mean) with mean = gradient . out of the query's row
+//   query gradient_i = scale (sum_j s_ij k_j + sum_j s_ij position_d), whose terms summed over queries are the gradients of u and of v
+//   key gradient_j = scale sum_i s_ij (q_i + u);  position gradient_d = scale sum_i s_ij (q_i + v)
+constexpr int kDistanceStride = kPositionsPerWarp + 8;  // 16-bit floats
+// Shared memory holds one to three blocks: kernels that are told so need not save registers for more.
+
+// ---- q + u and q + v ----
+
+struct ShiftArguments {
+  const uint16_t *query, *content_bias, *position_bias;
+  uint16_t *content, *shifted;
+  int64_t stride, rows;
+  int pairs;  // of a row
+};
+
+template <typename T> __global__ void __launch_bounds__(kThreads) shift_queries_kernel(const ShiftArguments a) {
+  ptx::take_turn();
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, row = index / a.pairs;
+  if (row >= a.rows) return;
+  const int column = 2 * static_cast<int>(index % a.pairs);
+  const auto pair = [column](const uint16_t* from) { return ptx::floats2<T>(*reinterpret_cast<const uint32_t*>(from + column)); };
+  const float2 q = pair(a.query + row * a.stride), u = pair(a.content_bias), v = pair(a.position_bias);
+  *reinterpret_cast<uint32_t*>(a.content + row * a.stride + column) = ptx::round2<T>(q.x + u.x, q.y + u.y);
+  *reinterpret_cast<uint32_t*>(a.shifted + row * a.stride + column) = ptx::round2<T>(q.x + v.x, q.y + v.y);
+}
+
+// ---- probabilities, gradients of scores and of queries ----
+
+struct ScoreArguments {
+  const uint16_t *content, *shifted, *key, *value, *positions, *gradient;
+  uint16_t *gradient_query, *probabilities, *score_gradients;  // the latter two (heads * frames, pair_stride)
+  const float *log_sum, *mean;                                 // (heads, frames)
+  const int32_t* offsets;
+  int64_t stride, position_stride, pair_stride, statistics_stride, frames;
+  int head_dim, longest;
+  float scale;
+};
+
+template <int kD> struct ScoreTiles {
+  uint16_t key[2][kPositionKeys * kRow<kD>], value[2][kPositionKeys * kRow<kD>], positions[2][kPositions * kRow<kD>];
+  uint16_t content[kQueries * kRow<kD>], shifted[kQueries * kRow<kD>], gradient[kQueries * kRow<kD>];
+  float skewed[kWarps][16 * kSkewedStride];
+  uint16_t by_distance[kWarps][16 * kDistanceStride];  // gradients of scores, by row of the positions
+};
+
+/// sums (16, kD) += a . rows for a (16, 16 kSteps), `stride` apart, and rows (16 kSteps, kD), both in shared memory.
+template <typename T, int kD, int kSteps>
+__device__ __forceinline__ void accumulate_rows(float (&sums)[kD / 8][4], const uint16_t* a, int stride, const uint16_t* rows, int lane) {
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    uint32_t left[4];
+    ptx::load_matrix_x4(left, a + (lane % 16) * stride + 16 * step + 8 * (lane / 16));
+    multiply_step<T, kD>(sums, left, rows + 16 * step * kRow<kD>, lane);
+  }
+}
+
+template <typename T, int kD> __global__ void __launch_bounds__(kThreads, 1) score_gradients_kernel(const ScoreArguments a) {
+  ptx::take_turn();
+  const int begin = a.offsets[blockIdx.z], end = a.offsets[blockIdx.z + 1], length = end - begin;
+  const int first = static_cast<int>(blockIdx.x) * kQueries;  // frame of the sequence
+  if (first >= length) return;
+  auto& tiles = *reinterpret_cast<ScoreTiles<kD>*>(shared_memory());
+  const int head = static_cast<int>(blockIdx.y), column = head * a.head_dim;
+  const int lane = ptx::lane_id(), warp = ptx::warp_id(), g = lane / 4, t = lane % 4;
+  const auto copy_tile = [&](int from, int stage) {
+    copy_rows<kD>(tiles.key[stage], kPositionKeys, a.key + column, a.stride, begin + from, begin, end, a.head_dim);
+    copy_rows<kD>(tiles.value[stage], kPositionKeys, a.value + column, a.stride, begin + from, begin, end, a.head_dim);
+    copy_rows<kD>(tiles.positions[stage], kPositions, a.positions + column, a.position_stride, a.longest - first - kQueries + from, 0,
+                  2 * a.longest - 1, a.head_dim);
+    ptx::copy_async_commit();
+  };
+  copy_rows<kD>(tiles.content, kQueries, a.content + column, a.stride, begin + first, begin, end, a.head_dim);
+  copy_rows<kD>(tiles.shifted, kQueries, a.shifted + column, a.stride, begin + first, begin, end, a.head_dim);
+  copy_rows<kD>(tiles.gradient, kQueries, a.gradient + column, a.stride, begin + first, begin, end, a.head_dim);
+  copy_tile(0, 0);
+  uint16_t* by_distance = tiles.by_distance[warp];
+  for (int i = lane; i < 16 * kDistanceStride / 2; i += 32) reinterpret_cast<uint32_t*>(by_distance)[i] = 0;  // no key is that far away
+
+  const int row = begin + first + 16 * warp;  // of the batch: the warp's first
+  float log_sum[2] = {0.0f, 0.0f}, mean[2] = {0.0f, 0.0f};
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int64_t frame = row + g + 8 * half, at = head * a.statistics_stride + frame;
+    if (frame < end) log_sum[half] = a.log_sum[at] * kLog2E, mean[half] = a.mean[at];
+  }
+  const float scale = a.scale * kLog2E;
+  float sums[kD / 8][4] = {};
+  for (int from = 0, stage = 0; from < length; from += kPositionKeys, stage ^= 1) {
+    ptx::copy_async_wait<0>();
+    ptx::block_sync();  // the tile is there, and nobody uses the other one any more
+    if (from + kPositionKeys < length) copy_tile(from + kPositionKeys, stage ^ 1);
+    const uint16_t* positions = tiles.positions[stage] + 16 * (kWarps - 1 - warp) * kRow<kD>;
+    float scores[kPositionKeys / 8][4], gradients[kPositionKeys / 8][4];
+    {
+      float products[kPositionsPerWarp / 8][4];
+      multiply<T, kD, kPositionsPerWarp / 8>(products, tiles.shifted + 16 * warp * kRow<kD>, positions, lane);
+      multiply<T, kD, kPositionKeys / 8>(scores, tiles.content + 16 * warp * kRow<kD>, tiles.key[stage], lane);
+      add_by_distance(scores, products, tiles.skewed[warp], lane);
+    }
+    multiply<T, kD, kPositionKeys / 8>(gradients, tiles.gradient + 16 * warp * kRow<kD>, tiles.value[stage], lane);
+#pragma unroll
+    for (int tile = 0; tile < kPositionKeys / 8; ++tile) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int key = 8 * tile + 2 * t;  // of the tile: the first of two
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          float& score = scores[tile][2 * half + i];
+          score = from + key + i < length ? ptx::exponential_base_2(score * scale - log_sum[half]) : 0.0f;
+          gradients[tile][2 * half + i] = score * (gradients[tile][2 * half + i] - mean[half]);
+        }
+        const int64_t frame = row + g + 8 * half;
+        const uint32_t rounded = ptx::round2<T>(gradients[tile][2 * half], gradients[tile][2 * half + 1]);
+        if (frame < end && from + key < a.pair_stride) {
+          const int64_t at = (head * a.frames + frame) * a.pair_stride + from + key;
+          *reinterpret_cast<uint32_t*>(a.probabilities + at) = ptx::round2<T>(scores[tile][2 * half], scores[tile][2 * half + 1]);
+          *reinterpret_cast<uint32_t*>(a.score_gradients + at) = rounded;
+        }
+        uint16_t* place = by_distance + (g + 8 * half) * kDistanceStride + 15 - (g + 8 * half) + key;
+        place[0] = static_cast<uint16_t>(rounded), place[1] = static_cast<uint16_t>(rounded >> 16);
+      }
+    }
+    ptx::warp_sync();
+    accumulate_rows<T, kD, kPositionsPerWarp / 16>(sums, by_distance, kDistanceStride, positions, lane);
+    accumulate<T, kD, kPositionKeys>(sums, gradients, tiles.key[stage], lane);
+    ptx::warp_sync();
+  }
+
+  store_rows<T, kD>(a.gradient_query + column, a.stride, sums, a.scale, row, end, a.head_dim, lane);
+}
+
+// ---- sums over queries of their rows times what is kept of their pairs with keys: gradients of values, keys and positions ----
+
+/// What a row of the result stands for.
+enum class Rows : uint8_t { kKeys, kPositions };
+
+constexpr int kQueriesPerTile = 32, kPairRow = kQueries + 8;  // 64 rows of results
+
+struct PairProductArguments {
+  const uint16_t *pairs, *x;  // (heads * frames, pair_stride), (frames, width)
+  uint16_t* y;                // of keys, (frames, width)
+  float* partial;             // of positions, (parts, (2 longest - 1) * width)
+  const uint16_t* rows;       // keys or positions; their sum, weighted by those of their pairs, is the gradient of u or v
+  float* bias_sums;           // (blocks, width): the share of it that each block has; or null
+  const int32_t* offsets;
+  int64_t stride, pair_stride, partial_stride, row_stride, bias_stride, frames;
+  int head_dim, heads, longest, sequences;
+  float scale;
+};
+
+template <int kD> struct PairTiles {
+  uint16_t pairs[2][kQueriesPerTile * kPairRow], x[2][kQueriesPerTile * kRow<kD>];
+  float pair_sums[kQueries];
+};
+
+template <typename T, int kD, Rows kRows> __global__ void __launch_bounds__(kThreads, 3) pair_product_kernel(const PairProductArguments a) {
+  ptx::take_turn();
+  auto& tiles = *reinterpret_cast<PairTiles<kD>*>(shared_memory());
+  const int first = static_cast<int>(blockIdx.x) * kQueries;  // key of the sequence, or position
+  const int head = static_cast<int>(blockIdx.y), column = head * a.head_dim;
+  const int lane = ptx::lane_id(), warp = ptx::warp_id(), thread = static_cast<int>(threadIdx.x);
+  const int step = kRows == Rows::kKeys ? a.sequences : static_cast<int>(gridDim.z);
+  const uint32_t one = ptx::round2<T>(1.0f, 1.0f), ones[2] = {one, one};
+  float sums[kD / 8][4] = {}, pair_sums[4] = {};
+  int begin = 0, end = 0;
+  for (int sequence = static_cast<int>(blockIdx.z); sequence < a.sequences; sequence += step) {
+    begin = a.offsets[sequence], end = a.offsets[sequence + 1];
+    const int length = end - begin;
+    // Query i sees position n for key n - (longest - 1) + i.
+    const int key_of_first = first - (a.longest - 1);
+    const int from_query = kRows == Rows::kKeys ? 0 : max(0, -key_of_first - (kQueries - 1));
+    const int to_query = kRows == Rows::kKeys ? first < length ? length : 0 : min(length, length - key_of_first);
+    const auto copy_tile = [&](int from, int stage) {
+      copy_rows<kD>(tiles.x[stage], kQueriesPerTile, a.x + column, a.stride, begin + from, begin, end, a.head_dim);
+      const uint16_t* pairs = a.pairs + (head * a.frames + begin + from) * a.pair_stride;
+      uint16_t* to = tiles.pairs[stage];
+      if constexpr (kRows == Rows::kKeys) {
+        for (int i = thread; i < kQueriesPerTile * (kQueries / 8); i += kThreads) {
+          const int query = i / (kQueries / 8), key = i % (kQueries / 8) * 8;
+          const bool valid = from + query < length && first + key < length;
+          ptx::copy_async_16(to + query * kPairRow + key, valid ? pairs + query * a.pair_stride + first + key : a.pairs, valid);
+        }
+      } else {
+        for (int i = thread; i < kQueriesPerTile * kQueries; i += kThreads) {
+          const int query = i / kQueries, key = key_of_first + i % kQueries + from + query;
+          const bool valid = from + query < length && key >= 0 && key < length;
+          to[query * kPairRow + i % kQueries] = valid ? pairs[query * a.pair_stride + key] : static_cast<uint16_t>(0);
+        }
+      }
+      ptx::copy_async_commit();
+    };
+    if (from_query < to_query) copy_tile(from_query, 0);
+    for (int from = from_query, stage = 0; from < to_query; from += kQueriesPerTile, stage ^= 1) {
+      ptx::copy_async_wait<0>();
+      ptx::block_sync();  // the tile is there, and nobody uses the other one any more
+      if (from + kQueriesPerTile < to_query) copy_tile(from + kQueriesPerTile, stage ^ 1);
+#pragma unroll
+      for (int part = 0; part < kQueriesPerTile / 16; ++part) {
+        uint32_t left[4];  // transposed: pairs lie with queries in rows
+        ptx::load_matrix_transposed_x4(left, tiles.pairs[stage] + (16 * part + lane % 8 + 8 * (lane / 16)) * kPairRow + 16 * warp + 8 * (lane / 8 % 2));
+        ptx::mma<T>(pair_sums, left, ones);
+        multiply_step<T, kD>(sums, left, tiles.x[stage] + 16 * part * kRow<kD>, lane);
+      }
+    }
+    if (kRows == Rows::kPositions) ptx::block_sync();  // before the next sequence takes the tiles
+  }
+  if constexpr (kRows == Rows::kKeys) {
+    store_rows<T, kD>(a.y + column, a.stride, sums, a.scale, begin + first + 16 * warp, end, a.head_dim, lane);
+  } else {
+    float* partial = a.partial + blockIdx.z * a.partial_stride + column;
+#pragma unroll
+    for (int tile = 0; tile < kD / 8; ++tile) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int position = first + 16 * warp + lane / 4 + 8 * half, at = 8 * tile + 2 * (lane % 4);
+        if (position < 2 * a.longest - 1 && at < a.head_dim) {
+          *reinterpret_cast<float2*>(partial + static_cast<int64_t>(position) * a.heads * a.head_dim + at) =
+              float2{a.scale * sums[tile][2 * half], a.scale * sums[tile][2 * half + 1]};
+        }
+      }
+    }
+  }
+  if (!a.bias_sums) return;
+  if (lane % 4 == 0) tiles.pair_sums[16 * warp + lane / 4] = pair_sums[0], tiles.pair_sums[16 * warp + lane / 4 + 8] = pair_sums[2];
+  ptx::block_sync();
+  const int64_t first_row = kRows == Rows::kKeys ? begin + first : first, rows_end = kRows == Rows::kKeys ? end : 2 * a.longest - 1;
+  for (int i = thread; i < a.head_dim; i += kThreads) {
+    float sum = 0.0f;
+    for (int r = 0; r < kQueries && first_row + r < rows_end; ++r) sum += tiles.pair_sums[r] * ptx::to_float<T>(a.rows[(first_row + r) * a.row_stride + column + i]);
+    a.bias_sums[(blockIdx.z * static_cast<int64_t>(gridDim.x) + blockIdx.x) * a.bias_stride + column + i] = a.scale * sum;
+  }
+}
+
+unsigned tiles_of(int64_t rows) { return static_cast<unsigned>((rows + kQueries - 1) / kQueries); }
+
+LaunchShape shape_of(unsigned x, int64_t y, int64_t z, size_t shared_bytes) {
+  return {x, static_cast<unsigned>(y), static_cast<unsigned>(z), kThreads, shared_bytes, 1, kernels_take_turns()};
+}
+
+template <typename T, int kD>
+void relative_attention_backward_of(const RelativeAttentionBackwardArguments& a, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream) {
+  const auto bits = [&](const DeviceTensor* tensor) { return tensor->use_on<uint16_t>(stream); };
+  const DeviceType type = a.query->type();
+  const int64_t frames = a.query->rows(), width = a.query->columns(), stride = a.query->row_stride(), heads = a.heads;
+  const int64_t position_rows = a.positions->rows();
+  const int head_dim = static_cast<int>(width / heads);
+  const DeviceTensor content(type, a.query->shape(), stream), shifted(type, a.query->shape(), stream);
+  const int64_t pairs = frames * (width / 2);
+  launch(shift_queries_kernel<T>, shape_of(static_cast<unsigned>((pairs + kThreads - 1) / kThreads), 1, 1, 0), stream->handle(),
+         ShiftArguments{bits(a.query), bits(a.content_bias), bits(a.position_bias), bits(&content), bits(&shifted), stride, frames,
+                        static_cast<int>(width / 2)});
+  const DeviceTensor mean = attention_means(*a.out, *a.gradient, a.heads, stream);
+
+  // Rows begin at multiples of 16 bytes, whatever the longest sequence.
+  const DeviceTensor probabilities(type, {heads * frames, sequences.longest}, stream), score_gradients(type, {heads * frames, sequences.longest}, stream);
+  const unsigned tiles = tiles_of(sequences.longest);
+  launch(score_gradients_kernel<T, kD>, shape_of(tiles, heads, sequences.count, sizeof(ScoreTiles<kD>)), stream->handle(),
+         ScoreArguments{bits(&content), bits(&shifted), bits(a.key), bits(a.value), bits(a.positions), bits(a.gradient), bits(a.gradient_query),
+                        bits(&probabilities), bits(&score_gradients), a.log_sum->use_on<float>(stream), mean.use_on<float>(stream),
+                        sequences.offsets, stride, a.positions->row_stride(), score_gradients.row_stride(), mean.row_stride(), frames, head_dim,
+                        sequences.longest, a.scale});
+
+  PairProductArguments product{.pairs = bits(&probabilities),
+                               .x = bits(a.gradient),
+                               .y = bits(a.gradient_value),
+                               .offsets = sequences.offsets,
+                               .stride = stride,
+                               .pair_stride = score_gradients.row_stride(),
+                               .frames = frames,
+                               .head_dim = head_dim,
+                               .heads = a.heads,
+                               .longest = sequences.longest,
+                               .sequences = sequences.count,
+                               .scale = 1.0f};
+  const LaunchShape of_keys = shape_of(tiles, heads, sequences.count, sizeof(PairTiles<kD>));
+  launch(pair_product_kernel<T, kD, Rows::kKeys>, of_keys, stream->handle(), product);
+
+  // A launch, and the sum of what its blocks leave for the gradient of a bias.
+  const auto with_bias = [&](auto kernel, const LaunchShape& shape, const DeviceTensor* rows, const DeviceTensor* bias_gradient) {
+    const DeviceTensor bias_sums(DeviceType::kFloat32, {static_cast<int64_t>(shape.grid_x) * shape.grid_z, width}, stream);
+    product.rows = bits(rows), product.row_stride = rows->row_stride();
+    product.bias_sums = bias_sums.use_on<float>(stream), product.bias_stride = bias_sums.row_stride();
+    launch(kernel, shape, stream->handle(), product);
+    sum_parts(bias_sums, PartSums::vector(0, width, bias_gradient->use_on<float>(stream)), stream);
+  };
+  product.pairs = bits(&score_gradients), product.x = bits(&content), product.y = bits(a.gradient_key), product.scale = a.scale;
+  with_bias(pair_product_kernel<T, kD, Rows::kKeys>, of_keys, a.key, a.gradient_content_bias);
+
+  const int64_t parts = parts_of(sequences.count, 1, tiles_of(position_rows) * heads);
+  const DeviceTensor partial(DeviceType::kFloat32, {parts, position_rows * width}, stream);
+  product.x = bits(&shifted), product.y = nullptr, product.partial = partial.use_on<float>(stream), product.partial_stride = partial.row_stride();
+  with_bias(pair_product_kernel<T, kD, Rows::kPositions>, shape_of(tiles_of(position_rows), heads, parts, sizeof(PairTiles<kD>)), a.positions,
+            a.gradient_position_bias);
+  sum_parts(partial, PartSums::vector(0, position_rows * width, a.gradient_positions->use_on<float>(stream)), stream);
+}
+
+template <typename T>
+void choose_head(const RelativeAttentionBackwardArguments& a, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream) {
+  if (a.query->columns() / a.heads <= 64) relative_attention_backward_of<T, 64>(a, sequences, stream);
+  else relative_attention_backward_of<T, kLargestTrainedHeadDimension>(a, sequences, stream);
+}
+
+}  // namespace
+
+void relative_attention_backward(const RelativeAttentionBackwardArguments& a, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream) {
+  if (a.query->rows() == 0) return;
+  if (a.query->type() == DeviceType::kBFloat16) choose_head<BFloat16>(a, sequences, stream);
+  else choose_head<Float16>(a, sequences, stream);
+}
+
+}  // namespace usmlite::cuda

@@ -1,0 +1,138 @@
+// Training on the GPU: attention and its gradients.
+#include "cuda/attention.hpp"
+#include "cuda/attention_backward.hpp"
+#include "cuda/cast.hpp"
+#include "cuda/relative_attention_backward.hpp"
+#include "napi/arguments.hpp"
+#include "napi/cuda_handles.hpp"
+#include "napi/cuda_operands.hpp"
+#include "napi/groups.hpp"
+
+namespace usmlite::binding {
+namespace {
+
+using cuda::DeviceTensor;
+using cuda::DeviceType;
+
+struct Heads {
+  int64_t count;
+  float scale;
+};
+
+/// The arguments `heads` and `scale` from `index` on.
+Heads heads_argument(const Arguments& arguments, const DeviceTensor& query, size_t index) {
+  const int64_t heads = arguments.integer(index, "heads", 1, 65535), head_dim = head_dimension(arguments, query, heads);
+  if (head_dim % 8 != 0 || head_dim > cuda::kLargestTrainedHeadDimension) {
+    throw Error(error_code::kUnsupportedSpec, "heads have " + std::to_string(head_dim) + " values; to be trained on the GPU they can have 8, 16, .. " +
+                                                  std::to_string(cuda::kLargestTrainedHeadDimension));
+  }
+  return {heads, static_cast<float>(arguments.number(index + 1, "scale", -1e6, 1e6))};
+}
+
+/// The arguments `positions`, `contentBias`, `positionBias` from `index` on.
+struct RelativePositions {
+  const DeviceTensor *positions, *content_bias, *position_bias;
+};
+RelativePositions relative_argument(Operands& operands, const DeviceTensor& query, const cuda::PackedSequences& sequences, size_t index) {
+  return {&operands.like(index, "positions", query, {2 * int64_t{sequences.longest} - 1, query.columns()}),
+          &operands.like(index + 1, "contentBias", query, {query.columns()}), &operands.like(index + 2, "positionBias", query, {query.columns()})};
+}
+
+// deviceTrainingAttention(query, key, value, sequences, heads, scale, probability, seed, positions?, contentBias?, positionBias?, stream?)
+//   -> [out, logSum]
+Napi::Value training_attention(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceTrainingAttention", 8);
+  Operands operands(arguments, info);
+  const DeviceTensor& query = operands.floats(0, "query");
+  const DeviceTensor& key = operands.like(1, "key", query);
+  const DeviceTensor& value = operands.like(2, "value", query);
+  const Heads heads = heads_argument(arguments, query, 4);
+  const auto stream = stream_argument(arguments, info, 11);
+  const cuda::PackedSequences sequences = operands.sequences(3, query.rows(), stream);
+  const RelativePositions relative = arguments.has(8) && query.rows() > 0 ? relative_argument(operands, query, sequences, 8) : RelativePositions{};
+  const DeviceTensor out(query.type(), query.shape(), stream), log_sum(DeviceType::kFloat32, {heads.count, query.rows()}, stream);
+  cuda::attention({.query = &query,
+                   .key = &key,
+                   .value = &value,
+                   .heads = static_cast<int>(heads.count),
+                   .scale = heads.scale,
+                   .positions = relative.positions,
+                   .content_bias = relative.content_bias,
+                   .position_bias = relative.position_bias,
+                   .log_sum = &log_sum,
+                   .dropout = arguments.dropout(6)},
+                  sequences, out, stream);
+  return wrap_all(info.Env(), {&out, &log_sum});
+}
+
+// deviceAttentionBackward(query, key, value, out, logSum, gradient, sequences, heads, scale, probability, seed, stream?)
+//   -> [query, key, value]
+Napi::Value attention_backward(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceAttentionBackward", 11);
+  Operands operands(arguments, info);
+  const DeviceTensor& query = operands.floats(0, "query");
+  const Heads heads = heads_argument(arguments, query, 7);
+  const auto stream = stream_argument(arguments, info, 11);
+  const DeviceTensor of_query(query.type(), query.shape(), stream), of_key(query.type(), query.shape(), stream);
+  const DeviceTensor of_value(query.type(), query.shape(), stream);
+  cuda::attention_backward({.query = &query,
+                            .key = &operands.like(1, "key", query),
+                            .value = &operands.like(2, "value", query),
+                            .out = &operands.like(3, "out", query),
+                            .gradient = &operands.like(5, "gradient", query),
+                            .log_sum = &operands.weights(4, "logSum", {heads.count, query.rows()}),
+                            .gradient_query = &of_query,
+                            .gradient_key = &of_key,
+                            .gradient_value = &of_value,
+                            .heads = static_cast<int>(heads.count),
+                            .scale = heads.scale,
+                            .dropout = arguments.dropout(9)},
+                           operands.sequences(6, query.rows(), stream), stream);
+  return wrap_all(info.Env(), {&of_query, &of_key, &of_value});
+}
+
+// deviceRelativeAttentionBackward(query, key, value, out, logSum, gradient, sequences, heads, scale, positions, contentBias, positionBias,
+//                                 stream?) -> [query, key, value, positions, contentBias, positionBias]
+Napi::Value relative_attention_backward(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceRelativeAttentionBackward", 12);
+  Operands operands(arguments, info);
+  const DeviceTensor& query = operands.floats(0, "query");
+  const Heads heads = heads_argument(arguments, query, 7);
+  const auto stream = stream_argument(arguments, info, 12);
+  const cuda::PackedSequences sequences = operands.sequences(6, query.rows(), stream);
+  const RelativePositions relative = relative_argument(operands, query, sequences, 9);
+  const DeviceTensor of_query(query.type(), query.shape(), stream), of_key(query.type(), query.shape(), stream);
+  const DeviceTensor of_value(query.type(), query.shape(), stream), of_positions(query.type(), relative.positions->shape(), stream);
+  const DeviceTensor sums(DeviceType::kFloat32, relative.positions->shape(), stream);
+  const DeviceTensor of_content_bias(DeviceType::kFloat32, {query.columns()}, stream), of_position_bias(DeviceType::kFloat32, {query.columns()}, stream);
+  cuda::relative_attention_backward({.query = &query,
+                                     .key = &operands.like(1, "key", query),
+                                     .value = &operands.like(2, "value", query),
+                                     .out = &operands.like(3, "out", query),
+                                     .gradient = &operands.like(5, "gradient", query),
+                                     .positions = relative.positions,
+                                     .content_bias = relative.content_bias,
+                                     .position_bias = relative.position_bias,
+                                     .log_sum = &operands.weights(4, "logSum", {heads.count, query.rows()}),
+                                     .gradient_query = &of_query,
+                                     .gradient_key = &of_key,
+                                     .gradient_value = &of_value,
+                                     .gradient_positions = &sums,
+                                     .gradient_content_bias = &of_content_bias,
+                                     .gradient_position_bias = &of_position_bias,
+                                     .heads = static_cast<int>(heads.count),
+                                     .scale = heads.scale},
+                                    sequences, stream);
+  cuda::cast(sums, of_positions, stream);
+  return wrap_all(info.Env(), {&of_query, &of_key, &of_value, &of_positions, &of_content_bias, &of_position_bias});
+}
+
+}  // namespace
+
+void define_device_attention_gradients(Napi::Object exports) {
+  define<training_attention>(exports, "deviceTrainingAttention");
+  define<attention_backward>(exports, "deviceAttentionBackward");
+  define<relative_attention_backward>(exports, "deviceRelativeAttentionBackward");
+}
+
+}  // namespace usmlite::binding
