@@ -26,6 +26,7 @@ interface DeviceWeightBindings {
     columns: number,
     ...parts: PartHandles
   ): DeviceWeightHandle;
+  deviceIntegerWeight(spec: string, rows: number, columns: number): DeviceWeightHandle;
   deviceWeightDescribe(weight: DeviceWeightHandle): WeightDescription;
   deviceWeightRepeat(weight: DeviceWeightHandle, times: number): DeviceWeightHandle;
   deviceWeightShare(weight: DeviceWeightHandle): number;
@@ -63,7 +64,7 @@ export interface DeviceWeightOptions {
 const native = (): DeviceWeightBindings => gpuAddon<DeviceWeightBindings>();
 
 /**
- * One immutable weight (out, in) on the GPU. Its memory is given back when the last object that refers to it, in whatever
+ * One weight (out, in) on the GPU, immutable but for those of {@link DeviceWeight.ofIntegers}. Its memory is given back when the last object that refers to it, in whatever
  * worker, is disposed of. Scopes do not track it: dispose of it with the model it belongs to.
  */
 export class DeviceWeight implements Disposable {
@@ -91,6 +92,16 @@ export class DeviceWeight implements Disposable {
   static from(weight: PackedWeight, { arithmetic = "bfloat16", glu = false }: DeviceWeightOptions = {}): DeviceWeight {
     const [rows, columns] = packedMatrixShape(weight);
     return new DeviceWeight(native().deviceWeightCreate(arithmetic, glu, weight.spec, rows, columns, ...partHandles(weight)));
+  }
+
+  /**
+   * A weight for int8 arithmetic whose numbers come from training on the GPU, again and again: {@link deviceFillIntegerWeight}.
+   * @param spec whole numbers of at most 127 with one scale per channel; sparse ones are multiplied as dense ones with zeros
+   * @param columns a multiple of 8
+   * @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY; UNSUPPORTED_SPEC for floats, groups, zero points, wider numbers
+   */
+  static ofIntegers(spec: string, rows: number, columns: number): DeviceWeight {
+    return new DeviceWeight(native().deviceIntegerWeight(spec, rows, columns));
   }
 
   /**

@@ -61,6 +61,21 @@ DeviceWeight::DeviceWeight(const DeviceWeight& weight, int times)
   driver::synchronize(stream);
 }
 
+DeviceWeight::DeviceWeight(int channels, int inputs, std::string spec)
+    : view_{.codes = Codes::kInt8,
+            .arithmetic = Arithmetic::kInt8,
+            .channels = channels,
+            .inputs = inputs,
+            .blocks = (channels + kBlockChannels - 1) / kBlockChannels,
+            .slices = (inputs + kStoredPerSlice - 1) / kStoredPerSlice},
+      order_(ChannelOrder::kPlain), spec_(std::move(spec)), fillable_(true),
+      tile_bytes_(static_cast<size_t>(view_.blocks) * static_cast<size_t>(view_.slices) * (kBlockChannels / kTileChannels) * tile_bytes(Codes::kInt8)),
+      metadata_bytes_(0), group_scale_bytes_(0), channel_scale_bytes_(static_cast<size_t>(view_.blocks) * kBlockChannels * sizeof(float)),
+      memory_(aligned(tile_bytes_) + aligned(channel_scale_bytes_), default_stream()) {
+  view_.tiles = memory_.data();
+  view_.channel_scales = reinterpret_cast<const float*>(memory_.data() + aligned(tile_bytes_));
+}
+
 DeviceWeight::~DeviceWeight() {
   try {
     driver::synchronize_all();

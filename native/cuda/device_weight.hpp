@@ -9,7 +9,7 @@
 
 namespace usmlite::cuda {
 
-/// One immutable weight, in one block of memory. May be used on any stream at any time once it exists.
+/// One weight in one block of memory, immutable unless it is one of training. May be used on any stream at any time once it exists.
 class DeviceWeight {
  public:
   /// Returns when the weight is on the GPU. Throws OUT_OF_MEMORY.
@@ -17,6 +17,9 @@ class DeviceWeight {
   /// `times` copies of `weight`, whose channels fill its blocks, one below the other: large weights for measuring, without
   /// arranging them.
   DeviceWeight(const DeviceWeight& weight, int times);
+  /// Dense codes of int8 for 8-bit arithmetic, not filled yet: for training, which fills it again and again on one stream
+  /// (integer_training.hpp) and uses it on no other.
+  DeviceWeight(int channels, int inputs, std::string spec);
   /// Waits for all work of the GPU, since any of it may read the weight.
   ~DeviceWeight();
 
@@ -24,6 +27,8 @@ class DeviceWeight {
   ChannelOrder order() const { return order_; }
   /// Canonical weight spec, or empty.
   const std::string& spec() const { return spec_; }
+  /// Whether training may fill it.
+  bool fillable() const { return fillable_; }
   /// Columns of a product with it.
   int64_t outputs() const { return order_ == ChannelOrder::kGlu ? view_.channels / 2 : view_.channels; }
   int64_t padded_channels() const { return int64_t{view_.blocks} * kBlockChannels; }
@@ -35,6 +40,7 @@ class DeviceWeight {
   WeightView view_;
   ChannelOrder order_;
   std::string spec_;
+  bool fillable_ = false;
   size_t tile_bytes_, metadata_bytes_, group_scale_bytes_, channel_scale_bytes_;
   DeviceMemory memory_;
 };

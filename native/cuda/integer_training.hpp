@@ -1,0 +1,21 @@
+// Training in whole numbers: weights made on the GPU from rounded float32 ones, in every step again, and the activations that they meet.
+#pragma once
+#include "cuda/device_tensor.hpp"
+#include "cuda/device_weight.hpp"
+#include "cuda/linear.hpp"
+
+namespace usmlite::cuda {
+
+/// Fills a DeviceWeight of dense int8 codes: code = weight / scale, a whole number but for the rounding of floats, at most 127 in
+/// magnitude. Sums of whole numbers are exact, so products have the bits of those with a packed weight of the same levels, whatever
+/// its codes and sparsity (fragment_order.hpp).
+/// weight: float32 (channels, inputs), inputs a multiple of 4; scale: float32 (channels, 1) or (channels).
+void fill_integer_weight(const DeviceWeight& to, const DeviceTensor& weight, const DeviceTensor& scale, const std::shared_ptr<Stream>& stream);
+
+/// y = codes * scales, what a product with `rows` saw of its activations: 16-bit floats, rounded once.
+void widen_rows(const QuantizedRows& rows, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
+
+/// padded (padded channels) float32: a bias (channels), then zeros.
+void pad_bias(const DeviceTensor& bias, const DeviceTensor& padded, const std::shared_ptr<Stream>& stream);
+
+}  // namespace usmlite::cuda
