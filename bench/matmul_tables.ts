@@ -2,12 +2,10 @@
  * `node dist/bench/matmul_tables.js RESULTS.json [PAGE.md]`: the tables of docs/kernels.md that show what suite `matmul-cpu`
  * measured, in Markdown. With a page, they take the place of what lies between its two marks.
  */
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { writeMarkedText } from "./marked_text.js";
 import type { BenchmarkRecord, BenchmarkReport } from "./record.js";
-
-const BEGIN = "<!-- tables of matmul-cpu: written by bench/matmul_tables.ts -->";
-const END = "<!-- end of the tables of matmul-cpu -->";
 
 /** Which records a column shows. */
 interface Column {
@@ -132,7 +130,6 @@ function reached(of: Measurements): string {
 function page(report: BenchmarkReport): string {
   const of = new Measurements(report);
   return [
-    BEGIN,
     `${report.machine}, ${report.date.slice(0, 10)}. What is aimed at, and what was reached (Gop/s, or how many times as fast):`,
     reached(of),
     "Medians, in microseconds:",
@@ -141,23 +138,14 @@ function page(report: BenchmarkReport): string {
     times(of, floatColumns),
     "Weights of 600 million parameters, computed from one layer of 2048 x 2048, are made ready in milliseconds:",
     preparation(of),
-    END,
   ].join("\n\n");
 }
 
-function misuse(sentence: string): never {
-  console.error(`${sentence}\nusage: node dist/bench/matmul_tables.js RESULTS.json [PAGE.md]`);
+const { positionals: [results, path] } = parseArgs({ allowPositionals: true });
+if (results === undefined) {
+  console.error("usage: node dist/bench/matmul_tables.js RESULTS.json [PAGE.md]");
   process.exit(2);
 }
-
-const { positionals: [results, path] } = parseArgs({ allowPositionals: true });
-if (results === undefined) misuse("which results?");
 const text = page(JSON.parse(readFileSync(results, "utf8")) as BenchmarkReport);
-if (path === undefined) {
-  console.log(text);
-} else {
-  const before = readFileSync(path, "utf8");
-  const [begin, end] = [before.indexOf(BEGIN), before.indexOf(END)];
-  if (begin < 0 || end < begin) misuse(`${path} has no place for the tables: it needs the line ${BEGIN} and after it ${END}`);
-  writeFileSync(path, before.slice(0, begin) + text + before.slice(end + END.length));
-}
+if (path === undefined) console.log(text);
+else writeMarkedText(path, "tables of matmul-cpu", text);

@@ -1,10 +1,12 @@
 /**
- * `node dist/bench/roofline.js RESULTS.json [SVG]`: how much of the machine the packed products of suite `matmul-cpu` use on
- * one thread. Measures the limits of this machine, prints a table in Markdown and draws the roofline plot.
+ * `node dist/bench/roofline.js RESULTS.json [SVG [PAGE.md]]`: how much of the machine the packed products of suite `matmul-cpu` use on
+ * one thread. Measures the limits of this machine, prints a table in Markdown, or puts it between its two marks on a page, and
+ * draws the roofline plot.
  */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { writeMarkedText } from "./marked_text.js";
 import { packageRoot } from "./package_root.js";
 import type { BenchmarkRecord, BenchmarkReport } from "./record.js";
 
@@ -113,13 +115,15 @@ function plot(points: readonly Point[], limits: Limits, machine: string): string
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="12">\n<rect width="${width}" height="${height}" fill="white"/>\n${parts.join("\n")}\n</svg>\n`;
 }
 
-const [results, svg] = process.argv.slice(2);
+const [results, svg, page] = process.argv.slice(2);
 if (results === undefined) {
-  console.error("usage: node dist/bench/roofline.js RESULTS.json [SVG]");
+  console.error("usage: node dist/bench/roofline.js RESULTS.json [SVG [PAGE.md]]");
   process.exit(2);
 }
 const report = JSON.parse(readFileSync(results, "utf8")) as BenchmarkReport;
 const limits = measureLimits();
 const points = report.records.map(pointOf).filter((point) => point !== undefined);
-console.log(`limits of one thread: ${JSON.stringify(limits)}\n\n${table(points, limits)}`);
+const text = `${report.machine}, ${report.date.slice(0, 10)}: the fastest rounds on one thread. Limits in Gop/s, and in GB/s by KiB: \`${JSON.stringify(limits)}\`.\n\n${table(points, limits)}`;
+if (page === undefined) console.log(text);
+else writeMarkedText(page, "table of the roofline", text);
 if (svg !== undefined) writeFileSync(svg, plot(points, limits, report.machine));
