@@ -2,7 +2,7 @@ import { assertClose } from "./gpu.js";
 import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import test from "ava";
-import { SequenceOffsets, Tensor, Trainer, warmupConstant, type BatchSource, type TrainableModel, type TrainingModifier, type Validation } from "../lib/index.js";
+import { DeviceWeight, SequenceOffsets, Tensor, Trainer, warmupConstant, type BatchSource, type TrainableModel, type TrainingModifier, type Validation } from "../lib/index.js";
 import { placeForTraining } from "../lib/models/device_training.js";
 import { parseLasrConfig } from "../lib/models/lasr/lasr_config.js";
 import { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
@@ -109,6 +109,26 @@ test.serial("it continues to the same bits, and on the other device in the same 
   await goOn("cpu", "to-gpu", "cuda", 3);
   assertClose(t, losses("to-cpu"), losses("cuda"), 1e-2, "from the GPU to the CPU");
   assertClose(t, losses("to-gpu"), losses("cpu").slice(0, 3), 1e-2, "from the CPU to the GPU");
+});
+
+test.serial("layers multiply in whole numbers, as the packed model will", async (t) => {
+  for (const device of ["cuda", "cpu"] as const) {
+    const network = new LasrForCtc(config, new FreshWeights(1));
+    const model = device === "cuda" ? placeForTraining(network) : network;
+    const quantization = new WeightQuantization(model, new Map(model.linearWeights().map((name) => [name, parseWeightSpec("int4")])), { activations: "int8" });
+    let products = 0;
+    const packed = quantization.packedWeight.bind(quantization);
+    quantization.packedWeight = (name, weight) => {
+      const found = packed(name, weight);
+      if (found instanceof DeviceWeight) products++;
+      return found;
+    };
+    const trainer = new Trainer(model, batches(), { folder: join(folder.path, `int8-${device}`), totalSteps: 3, schedule: warmupConstant({ peak: 0.01, warmupSteps: 2 }), modifiers: [quantization] });
+    await trainer.run();
+    trainer.dispose();
+    t.is(products, device === "cuda" ? 3 * model.linearWeights().length : 0);
+  }
+  assertClose(t, losses("int8-cuda"), losses("int8-cpu"), 1e-2, "losses");
 });
 
 test.serial("a step that is not finite leaves weights and statistics as they were", async (t) => {

@@ -8,7 +8,7 @@ import { Tape } from "../../lib/ops/tape.js";
 import { SequenceOffsets } from "../../lib/tensor/sequence_offsets.js";
 import { tidy } from "../../lib/tensor/scope.js";
 import { Tensor } from "../../lib/tensor/tensor.js";
-import type { PackedMatrix } from "../../lib/quant/packed_matrix.js";
+import type { IntegerWeight } from "../../lib/ops/integer_linear.js";
 import type { ActivationCoding } from "../../lib/quant/activation_coding.js";
 import { parseWeightSpec } from "../../lib/quant/weight_spec.js";
 import { AdamW } from "../../lib/train/optimizer.js";
@@ -88,7 +88,7 @@ function ours(compression: StepCompression): Contestant {
   for (const modifier of modifiers) modifier.beforeStep?.(0, random); // masks once, as in nearly all steps
   const transformWeight = (name: string, weight: Tensor): Tensor =>
     modifiers.reduce((made, modifier) => modifier.transformWeight?.(name, made, "training") ?? made, weight);
-  const packedWeight = (name: string, weight: Tensor): PackedMatrix | undefined => modifiers.at(-1)?.packedWeight?.(name, weight);
+  const packedWeight = (name: string, weight: Tensor): IntegerWeight | undefined => modifiers.at(-1)?.packedWeight?.(name, weight);
   const lengths = seconds.map((length) => length * 100);
   const frames = lengths.reduce((a, b) => a + b, 0);
   const features = Float32Array.from({ length: frames * 128 }, (_, i) => Math.sin(i * 0.37));

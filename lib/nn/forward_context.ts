@@ -1,6 +1,6 @@
 /** What a forward pass is told besides its input. */
 import type { RandomStream } from "../ops/random_stream.js";
-import type { PackedMatrix } from "../quant/packed_matrix.js";
+import type { IntegerWeight } from "../ops/integer_linear.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { PositionTable } from "./relative_positions.js";
 
@@ -17,7 +17,7 @@ export interface ForwardContext {
    * The packed form of a weight that {@link ForwardContext.transformWeight} made, of the same values: the layer then multiplies in whole
    * numbers, as inference does. Undefined: in floats.
    */
-  readonly packedWeight?: (name: string, transformed: Tensor) => PackedMatrix | undefined;
+  readonly packedWeight?: (name: string, transformed: Tensor) => IntegerWeight | undefined;
   /** Told what each linear layer is about to multiply: the name of its weight and x (frames, in). */
   readonly observeInput?: (name: string, x: Tensor) => void;
   /** Where attention knows positions by the distance between frames: their embeddings. */

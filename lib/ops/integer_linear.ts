@@ -2,25 +2,32 @@
  * Linear layers of training on the kernels of inference: whole numbers forward, gradients through the dequantized values ("native"
  * quantization-aware training, arXiv 2203.15952). What training computes is, to the bit, what the packed model will compute.
  */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { DeviceWeight } from "../device/device_weight.js";
+import { UsmLiteError } from "../errors.js";
 import { roundRows, type ActivationCoding } from "../quant/activation_coding.js";
 import type { PackedMatrix } from "../quant/packed_matrix.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { dropout as applyDropout } from "./activation.js";
+import { integerLinearOnGpu } from "./device_integer_linear.js";
 import { scaledSum } from "./elementwise.js";
 import type { LinearOptions } from "./linear.js";
 import { linearGradient } from "./linear_gradient.js";
 import { accumulateProduct, asMatrix } from "./matmul.js";
 import { packedLinear } from "./packed_linear.js";
-import { packedSubsamplingConvolution, subsamplingConvolution, type SubsamplingConvolutionOptions } from "./subsampling_convolution.js";
+import { packedSubsamplingConvolution, subsamplingConvolution, windowsOf, type SubsamplingConvolutionOptions } from "./subsampling_convolution.js";
 import { isRecording, recordStep } from "./tape.js";
+
+/** Whole numbers that a layer multiplies by, where its activations are. */
+export type IntegerWeight = PackedMatrix | DeviceWeight;
 
 /** A weight in both forms, of the same values. */
 export interface IntegerOperand {
   /** (out, in), on the tape. */
   readonly weight: Tensor;
-  /** Lives until the backward pass. Its `activations` say what it is multiplied by. */
-  readonly packed: PackedMatrix;
+  /** Lives until the backward pass. Its `activations` say what it is multiplied by; on the GPU those of `int8`. */
+  readonly packed: IntegerWeight;
 }
 
 /**
@@ -28,7 +35,7 @@ export interface IntegerOperand {
  * the dequantized weight, as if it had not been rounded.
  *
  * @param x (frames, in)
- * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit, or some operands are on the GPU and some are not
  *
  * @example
  * const scales = groupScales(weight, "int4");
@@ -45,14 +52,16 @@ export function integerLinear(x: Tensor, operand: IntegerOperand, options: Linea
 }
 
 function product(x: Tensor, { weight, packed }: IntegerOperand, options: LinearOptions): Tensor {
+  if (x instanceof DeviceTensor) return integerLinearOnGpu(x, weight, placed(packed), options);
   const { bias, activation = "none", scale = 1, residual, residualScale = 1 } = options;
-  const { activations } = packed;
-  const output = packedLinear(x, packed, { bias, activation, scale, residual, residualScale, activations });
+  const integers = onCpu(packed);
+  const { activations } = integers;
+  const output = packedLinear(x, integers, { bias, activation, scale, residual, residualScale, activations });
   if (!isRecording([x, weight, bias, residual])) return output;
   return recordStep(output, [x, weight, bias, residual], (gradient, tape) => {
     const { sumGradient, factor, biasGradient } = linearGradient(gradient, {
       activation,
-      preActivation: activation === "none" ? undefined : packedLinear(x, packed, { bias, activations }),
+      preActivation: activation === "none" ? undefined : packedLinear(x, integers, { bias, activations }),
       scale,
       dropout: undefined,
       wantBias: bias?.requiresGrad ?? false,
@@ -65,11 +74,21 @@ function product(x: Tensor, { weight, packed }: IntegerOperand, options: LinearO
   });
 }
 
+function placed(weight: IntegerWeight): DeviceWeight {
+  if (weight instanceof DeviceWeight) return weight;
+  throw new UsmLiteError("INVALID_ARGUMENT", "integerLinear: the whole numbers are on the CPU but x is on the GPU");
+}
+
+function onCpu(weight: IntegerWeight): PackedMatrix {
+  if (!(weight instanceof DeviceWeight)) return weight;
+  throw new UsmLiteError("INVALID_ARGUMENT", "integerLinear: the whole numbers are on the GPU but x is on the CPU");
+}
+
 const seen = (x: Tensor, activations: ActivationCoding): Tensor => (activations === "float32" ? x : roundRows(x, activations));
 
 /**
- * The same of a strided convolution, whose windows of frames are rounded to eight bits. Its weight gets the gradient of a product with
- * activations that are not rounded: each frame is rounded differently in every window.
+ * The same of a strided convolution, whose windows of frames are rounded to eight bits. On the CPU its weight gets the gradient of a product
+ * with activations that are not rounded: each frame is rounded differently in every window.
  */
 export function integerSubsamplingConvolution(
   x: Tensor,
@@ -78,6 +97,10 @@ export function integerSubsamplingConvolution(
   offsets: SequenceOffsets,
   options: SubsamplingConvolutionOptions,
 ): { output: Tensor; offsets: SequenceOffsets } {
+  if (x instanceof DeviceTensor) {
+    const { windows, offsets: outputOffsets } = windowsOf(x, weight, offsets, options.stride);
+    return { output: integerLinear(windows, { weight, packed }, { bias, activation: options.activation ?? "none" }), offsets: outputOffsets };
+  }
   const result = subsamplingConvolution(x, weight, bias, offsets, options);
   using integers = packedSubsamplingConvolution(x, packed, bias, offsets, options).output;
   result.output.write(integers.toArray());

@@ -84,12 +84,12 @@ export function subsamplingConvolution(
   options: SubsamplingConvolutionOptions,
 ): { output: Tensor; offsets: SequenceOffsets } {
   const { stride, activation = "none" } = options;
-  const kernel = weight instanceof DeviceTensor ? Math.floor(weight.dim(1) / x.dim(1)) : weight.dim(-1);
-  const outputOffsets = subsampledOffsets(offsets, kernel, stride);
   if (x instanceof DeviceTensor && weight instanceof DeviceTensor) {
-    const windows = windowsOnGpu(x, offsets, outputOffsets, { kernel, stride });
+    const { windows, offsets: outputOffsets } = windowsOf(x, weight, offsets, stride);
     return { output: linear(windows, weight, { bias, activation }), offsets: outputOffsets };
   }
+  const kernel = weight.dim(-1);
+  const outputOffsets = subsampledOffsets(offsets, kernel, stride);
   if (x instanceof DeviceTensor) {
     const output = subsamplingConvolutionOnGpu(x, weight, bias, offsets, outputOffsets, { kernel, stride, activation });
     return { output, offsets: outputOffsets };
@@ -127,13 +127,19 @@ export function subsamplingConvolution(
   return { output, offsets: outputOffsets };
 }
 
-/** The windows of frames that a weight multiplies, (output frames, kernel * in); differentiable. */
-function windowsOnGpu(x: DeviceTensor, offsets: SequenceOffsets, outputOffsets: SequenceOffsets, { kernel, stride }: { kernel: number; stride: number }): Tensor {
+/**
+ * The windows of frames that a weight (out, kernel * in) multiplies on the GPU, (output frames, kernel * in), differentiable; and where the
+ * sequences lie in them.
+ */
+export function windowsOf(x: DeviceTensor, weight: Tensor, offsets: SequenceOffsets, stride: number): { windows: Tensor; offsets: SequenceOffsets } {
+  const kernel = Math.floor(weight.dim(1) / x.dim(1));
+  const outputOffsets = subsampledOffsets(offsets, kernel, stride);
   const outputs = shortenedOnGpu(offsets, outputOffsets, { kernel, stride, padding: 0 });
   const sequences = sequencesOnGpu(offsets);
-  return recordStep(deviceGatherWindows(x, sequences, { kernel, stride, outputs }), [x], (gradient, tape) => {
+  const windows = recordStep(deviceGatherWindows(x, sequences, { kernel, stride, outputs }), [x], (gradient, tape) => {
     tape.accumulate(x, deviceGatherWindowsBackward(onGpu(gradient, "gradient"), sequences, { kernel, stride, outputs }));
   });
+  return { windows, offsets: outputOffsets };
 }
 
 /**

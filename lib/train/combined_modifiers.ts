@@ -1,5 +1,5 @@
 /** What several training modifiers make of a weight together. */
-import type { PackedMatrix } from "../quant/packed_matrix.js";
+import type { IntegerWeight } from "../ops/integer_linear.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { TrainingContext, WeightTransform } from "./trainable_model.js";
 import type { TrainingModifier, WeightPurpose } from "./training_modifier.js";
@@ -8,7 +8,7 @@ import type { TrainingModifier, WeightPurpose } from "./training_modifier.js";
 export function packingOf(modifiers: readonly TrainingModifier[]): Pick<TrainingContext, "packedWeight"> {
   const packing = modifiers.filter(({ packedWeight }) => packedWeight);
   if (packing.length === 0) return {};
-  const first = (name: string, transformed: Tensor): PackedMatrix | undefined => {
+  const first = (name: string, transformed: Tensor): IntegerWeight | undefined => {
     for (const modifier of packing) {
       const packed = modifier.packedWeight?.(name, transformed);
       if (packed) return packed;

@@ -1,6 +1,6 @@
 /** What the trainer asks of a model: its parameters, its buffers and the loss of one batch. */
 import type { RandomStream } from "../ops/random_stream.js";
-import type { PackedMatrix } from "../quant/packed_matrix.js";
+import type { IntegerWeight } from "../ops/integer_linear.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
 
@@ -44,7 +44,7 @@ export interface TrainingContext {
   /** Absent: weights are used as they are. */
   readonly transformWeight?: WeightTransform;
   /** The packed form of a transformed weight, where a layer shall multiply in whole numbers, as inference does. */
-  readonly packedWeight?: (name: string, transformed: Tensor) => PackedMatrix | undefined;
+  readonly packedWeight?: (name: string, transformed: Tensor) => IntegerWeight | undefined;
   /** Told what each linear layer is about to multiply: the name of its weight and x (frames, in). */
   readonly observeInput?: (name: string, x: Tensor) => void;
   /** Whether {@link BatchLoss.outputs} shall have the lattice. */

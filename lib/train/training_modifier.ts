@@ -2,7 +2,7 @@
 import type { RandomStream } from "../ops/random_stream.js";
 import type { LayerCoding } from "../quant/layer_coding.js";
 import type { WeightSpec } from "../quant/weight_spec.js";
-import type { PackedMatrix } from "../quant/packed_matrix.js";
+import type { IntegerWeight } from "../ops/integer_linear.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ParameterSettings } from "./optimizer.js";
 import type { BatchLoss, TrainingBatch, TrainingContext } from "./trainable_model.js";
@@ -34,7 +34,7 @@ export interface TrainingModifier {
   /** After {@link TrainingModifier.state} and {@link TrainingModifier.parameters} were read from a checkpoint of `step` steps. */
   restored?(step: number): void;
   /** The packed form of a weight that {@link TrainingModifier.transformWeight} made, for products in whole numbers; it outlives the step. */
-  packedWeight?(name: string, transformed: Tensor): PackedMatrix | undefined;
+  packedWeight?(name: string, transformed: Tensor): IntegerWeight | undefined;
   /** The loss of a batch, around that of the model: calls `next` at least once. The first modifier is the outermost. */
   loss?(batch: TrainingBatch, context: TrainingContext, next: (context: TrainingContext) => BatchLoss): BatchLoss;
   /** After the optimizer changed the weights. */

@@ -1,7 +1,11 @@
 /** Quantization-aware training: `w_eff = fakeQuantize(mask * w)` (USM-Lite, arXiv 2312.08553). */
 import { copyBeside } from "../device/device_parameter.js";
 import { DeviceTensor } from "../device/device_tensor.js";
+import { DeviceWeight } from "../device/device_weight.js";
+import { onGpu } from "../device/inference.js";
+import { deviceFillIntegerWeight } from "../device/integer_training.js";
 import { UsmLiteError } from "../errors.js";
+import type { IntegerWeight } from "../ops/integer_linear.js";
 import type { RandomStream } from "../ops/random_stream.js";
 import type { ActivationCoding } from "../quant/activation_coding.js";
 import { checkDeviceQuantization, type DeviceQuantizationSettings } from "../quant/device_fake_quantize.js";
@@ -60,7 +64,9 @@ interface QuantizedWeight {
   /** Scale and zero point that the last forward pass rounded with. */
   used: Required<Pick<GivenScales, "scale">> & GivenScales | undefined;
   /** The packed form of what it made. */
-  packed: PackedMatrix | undefined;
+  packed: IntegerWeight | undefined;
+  /** Of a weight on the GPU: what `packed` is, filled anew in each step. */
+  readonly integers: DeviceWeight | undefined;
 }
 
 /** Learned scales carry this prefix before the name of their weight. */
@@ -104,12 +110,15 @@ export class WeightQuantization implements TrainingModifier {
     }
     for (const [name, spec] of specs) {
       const weight = linearWeight(model, name);
+      const { activations = "float32" } = options;
+      const dense = withSparsity(spec, undefined);
       if (weight instanceof DeviceTensor) checkQuantizationOnGpu(spec, options);
+      const integers = weight instanceof DeviceTensor && activations !== "float32" ? DeviceWeight.ofIntegers(dense.text, weight.dim(0), weight.dim(1)) : undefined;
       const outlasting = learned || scaleAverage > 0;
       const computed = tidy(() => groupScales(outlasting ? weight : Tensor.zeros([1, 1]), spec.text, { rule: this.rule }));
       const scales = copyOf(options.initial?.get(name), weight) ?? (outlasting ? computed : undefined);
       for (const tensor of Object.values(scales ?? {})) keep(tensor);
-      this.weights.set(name, { weight, sparse: spec, dense: withSparsity(spec, undefined), scales, seed: 0, used: undefined, packed: undefined });
+      this.weights.set(name, { weight, sparse: spec, dense, scales, seed: 0, used: undefined, packed: undefined, integers });
     }
   }
 
@@ -152,10 +161,14 @@ export class WeightQuantization implements TrainingModifier {
     });
   }
 
-  packedWeight(name: string, transformed: Tensor): PackedMatrix | undefined {
+  packedWeight(name: string, transformed: Tensor): IntegerWeight | undefined {
     const { activations, rounding = "nearest", start = 0 } = this.options;
     const quantized = this.weights.get(name);
     if (!quantized?.used || !activations || activations === "float32" || rounding !== "nearest" || this.step < start) return undefined;
+    if (quantized.integers) {
+      if (!quantized.packed) deviceFillIntegerWeight(quantized.integers, onGpu(transformed, "weight"), onGpu(quantized.used.scale, "scale"));
+      return (quantized.packed = quantized.integers);
+    }
     const mask = this.masks.get(name);
     // Where zero is a level, what the mask prunes is level 0: a mask that still keeps more than N of M fits as well.
     const { text } = mask && !hasZero(quantized.dense) ? quantized.sparse : quantized.dense;
@@ -165,7 +178,7 @@ export class WeightQuantization implements TrainingModifier {
 
   private forgetPacked(): void {
     for (const quantized of this.weights.values()) {
-      quantized.packed?.dispose();
+      if (!quantized.integers) quantized.packed?.dispose();
       quantized.packed = quantized.used = undefined;
     }
   }
@@ -209,6 +222,7 @@ export class WeightQuantization implements TrainingModifier {
 
   dispose(): void {
     this.forgetPacked();
+    for (const { integers } of this.weights.values()) integers?.dispose();
     for (const tensor of this.keptScales().values()) tensor.dispose();
   }
 
@@ -227,10 +241,11 @@ function copyOf(given: GivenScales | undefined, weight: Tensor): KeptScales | un
 }
 
 /** @throws UsmLiteError UNSUPPORTED_SPEC for what weights on the GPU are not trained with */
-export function checkQuantizationOnGpu({ text }: WeightSpec, { activations = "float32", ...settings }: DeviceQuantizationSettings & Pick<WeightQuantizationOptions, "activations">): void {
+export function checkQuantizationOnGpu({ text, groupSize }: WeightSpec, { activations = "float32", ...settings }: DeviceQuantizationSettings & Pick<WeightQuantizationOptions, "activations">): void {
   checkDeviceQuantization(text, settings);
-  if (activations === "float32") return;
-  throw new UsmLiteError("UNSUPPORTED_SPEC", `layers do not multiply by activations of ${activations} in training on the GPU; leave them out or use device "cpu"`);
+  if (activations === "float32" || (activations === "int8" && !groupSize)) return;
+  const what = activations === "int8" ? `weights of ${text}, whose scales are of groups` : `activations of ${activations}`;
+  throw new UsmLiteError("UNSUPPORTED_SPEC", `layers do not multiply by ${what}, in whole numbers in training on the GPU; use device "cpu"`);
 }
 
 /** Whether a weight that is kept can be zero. */
