@@ -7,6 +7,7 @@ export { SequenceOffsets } from "./tensor/sequence_offsets.js";
 export { Tape } from "./ops/tape.js";
 export { RandomStream } from "./ops/random_stream.js";
 export { DeviceWeightSource } from "./nn/device_weight_source.js";
+export { placeForTraining } from "./models/device_training.js";
 export { FreshWeights } from "./nn/fresh_weights.js";
 export { LasrForCtc } from "./models/lasr/lasr_for_ctc.js";
 export { parseLasrConfig, type LasrConfig } from "./models/lasr/lasr_config.js";
@@ -55,7 +56,8 @@ export { decodeAudio, readAudio, type DecodedAudio, type DecodeOptions } from ".
 export { audioDuration } from "./audio/duration.js";
 export { resample, StreamResampler } from "./audio/resample.js";
 export { LogMel, logMelConfigFrom, type LogMelConfig } from "./audio/log_mel.js";
-export { Trainer, type TrainerOptions, type TrainingResult, type Validation } from "./train/trainer.js";
+export { Trainer } from "./train/trainer.js";
+export type { TrainerOptions, TrainingResult, Validation } from "./train/trainer_options.js";
 export type { StepMetrics } from "./train/training_log.js";
 export type { BatchSource } from "./data/batch_source.js";
 export type { TrainingModifier } from "./train/training_modifier.js";

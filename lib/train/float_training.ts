@@ -29,7 +29,8 @@ import { warmupConstant, warmupCosine, warmupInverseSquareRoot, withCoolDown, ty
 import type { TrainableModel } from "./trainable_model.js";
 import type { TrainingConfig } from "./training_config.js";
 import { CheckpointFolder } from "./training_checkpoint.js";
-import { Trainer, type TrainerOptions, type TrainingResult } from "./trainer.js";
+import { Trainer } from "./trainer.js";
+import type { TrainerOptions, TrainingResult } from "./trainer_options.js";
 import { chooseTrainingDevice, runTraining, type TrainingDevice } from "./training_device.js";
 
 export interface FloatTrainingOptions {

@@ -9,55 +9,13 @@ import { keep, tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { packingOf, transformOf } from "./combined_modifiers.js";
 import { Interruption } from "./interruption.js";
-import { AdamW, type AdamWOptions, type ParameterSettings } from "./optimizer.js";
-import type { LearningRateSchedule } from "./schedule.js";
+import { AdamW, type ParameterSettings } from "./optimizer.js";
 import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext, WeightTransform } from "./trainable_model.js";
 import { CheckpointFolder, restoreCheckpoint, type TrainingPosition, type TrainingState } from "./training_checkpoint.js";
 import { MetricsFile, TrainingProgress, type StepMetrics } from "./training_log.js";
+import type { TrainerOptions, TrainingResult, Validation } from "./trainer_options.js";
 import type { TrainingModifier } from "./training_modifier.js";
 import { WeightAverage } from "./weight_average.js";
-
-/** Measures the model now and then; its weights are the averaged ones when the run averages. */
-export interface Validation {
-  /** Steps between measurements. */
-  readonly everySteps: number;
-  /** @param transformWeight how compressed layers see their weights, to be passed to the forward pass */
-  run(step: number, transformWeight: WeightTransform | undefined): Promise<Readonly<Record<string, number>>>;
-}
-
-export interface TrainerOptions {
-  /** Receives `metrics.jsonl` and `checkpoints/`. */
-  readonly folder: string;
-  readonly totalSteps: number;
-  readonly schedule: LearningRateSchedule;
-  /** Seeds dropout and other noise; default 1. */
-  readonly seed?: number;
-  readonly optimizer?: AdamWOptions;
-  /** Gradients are scaled down to this global norm when theirs is larger; default 1. */
-  readonly maximumNorm?: number;
-  /** Batches whose gradients are averaged into one step; default 1. */
-  readonly accumulate?: number;
-  /** Decay of the moving average of weights; absent: no average is kept. */
-  readonly averageDecay?: number;
-  /** Pruning, quantization, distillation and the like. The trainer disposes of them. */
-  readonly modifiers?: readonly TrainingModifier[];
-  /** A checkpoint is written at the end and whenever one of these has passed; defaults: 10 minutes, keep 3. */
-  readonly checkpoints?: { readonly everySteps?: number; readonly everyMinutes?: number; readonly keep?: number };
-  readonly validation?: Validation;
-  /** Steps in a row without finite loss and gradients before the run is given up; default 5. */
-  readonly maximumSkips?: number;
-  /** Called after each step. */
-  readonly onStep?: (metrics: StepMetrics) => void;
-}
-
-export interface TrainingResult {
-  /** Steps done. */
-  readonly step: number;
-  /** False when a signal stopped the run; it continues from the checkpoint. */
-  readonly completed: boolean;
-  /** The last checkpoint. */
-  readonly checkpoint: string;
-}
 
 /**
  * Trains a model: AdamW, gradient clipping and accumulation, weight averaging, checkpoints from which a run continues

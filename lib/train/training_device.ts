@@ -1,7 +1,8 @@
 /** Where a run trains, and how what the GPU has trained comes to the CPU, which writes models. */
-import { gpuInformation, hasGpu, trimGpuMemory } from "../device/gpu.js";
+import { gpuInformation, hasGpu } from "../device/gpu.js";
 import { UsmLiteError } from "../errors.js";
-import type { Trainer, TrainingResult } from "./trainer.js";
+import type { Trainer } from "./trainer.js";
+import type { TrainingResult } from "./trainer_options.js";
 
 /** `auto`: a GPU, where there is one and it can do all that the run asks for, and otherwise the CPU. */
 export type TrainingDevice = "auto" | "cpu" | "cuda";
@@ -68,6 +69,5 @@ async function trainPlaced({ trainer, release }: PlacedTrainer, train: (trainer:
   } finally {
     trainer.dispose();
     release();
-    trimGpuMemory();
   }
 }
