@@ -156,7 +156,8 @@ test.serial("steps leave no tensors behind", async (t) => {
     onStep: () => used.push(memoryStatistics().bytesInUse),
   });
   await trainer.run();
-  t.is(used[11], used[1]);
+  // Less is left where what earlier tests made is collected meanwhile.
+  t.true((used[11] as number) <= (used[1] as number), `${used[1]} to ${used[11]} bytes`);
 });
 
 test.serial("a checkpoint of another run is refused", async (t) => {
