@@ -10,7 +10,7 @@ import { temporaryFolder, tinyEncoder, tones, writeTinyModel, writeWav } from ".
 const folder = temporaryFolder("device-compression");
 test.after.always(folder.clean);
 const path = (...names: string[]): string => join(folder.path, ...names);
-const float = writeTinyModel(path("float"));
+const float = writeTinyModel(path("float"), { blocks: 1, languageModel: false });
 writeWav(path("clip.wav"), tones(0.5, 1));
 const manifest = path("manifest.jsonl");
 writeFileSync(manifest, JSON.stringify({ audio_filepath: "clip.wav", duration: 0.5, text: "A HAT" }));

@@ -101,6 +101,19 @@ test.serial("a run continues with the masks of its checkpoint", async (t) => {
   t.deepEqual(rest.bits, whole.bits);
 });
 
+test.serial("a run that was over when it is continued is coded by its masks as well", async (t) => {
+  const begin = (model: SmallCtcModel) => {
+    const { modifiers } = new Compression(model, "ternary+2:4", { kind: "one-shot", step: 1 }); // scales are means of what is kept
+    const scales = () => modifiers.flatMap((modifier) => [...(modifier.finish?.() ?? [])].map(([name, { scale }]) => [name, scale && [...scale.toArray()]]));
+    return { trainer: new Trainer(model, new SmallBatches(), options(3, modifiers)), scales };
+  };
+  const whole = begin(new SmallCtcModel());
+  const { checkpoint } = await whole.trainer.run();
+  const continued = begin(new SmallCtcModel(16, 9));
+  continued.trainer.resume(checkpoint);
+  t.deepEqual(continued.scales(), whole.scales());
+});
+
 test("misuse is a coded error", (t) => {
   const model = new SmallCtcModel();
   const spec = parseWeightSpec("int4");
