@@ -1,6 +1,6 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { batchNorm, depthwiseConvolution, deviceGatherWindows, devicePlaneConvolution, DeviceSequences, DeviceTensor, layerNorm, SequenceOffsets, Tensor, UsmLiteError } from "../lib/index.js";
+import { batchNorm, depthwiseConvolution, deviceGatherWindows, devicePlaneConvolution, DeviceSequences, DeviceTensor, layerNorm, SequenceOffsets, Tape, Tensor, UsmLiteError } from "../lib/index.js";
 import {
   deviceBatchNorm,
   deviceBatchNormBackward,
@@ -104,6 +104,21 @@ test("gradients of convolution over time and frequency stay within their sequenc
       t.deepEqual(again.weight?.toArray(), actual.weight?.toArray());
     }
   }
+});
+
+test("convolution over time and frequency goes back through the tape", (t) => {
+  const offsets = new SequenceOffsets([7, 4]);
+  const [x, gradient] = [DeviceTensor.from(randomTensor([11, 6], 1)), DeviceTensor.from(randomTensor([6, 24], 2))];
+  const [weight, bias] = [DeviceTensor.from(randomTensor([8, 9], 3), "float32"), DeviceTensor.from(randomTensor([8], 4), "float32")];
+  const options = { features: 6, stride: 2, padding: 1 };
+  const expected = gradientsOnCpu([x, weight, bias], gradient, ([a, w, b]) =>
+    planeConvolution(a as Tensor, reshape(w as Tensor, [8, 1, 3, 3]), b as Tensor, offsets, options).output,
+  );
+  const inputs = [x, weight, bias];
+  for (const input of inputs) input.requiresGrad = true;
+  using tape = new Tape();
+  tape.backward(tape.record(() => planeConvolution(x, weight, bias, offsets, options).output), gradient.clone());
+  inputs.forEach((input, i) => assertClose(t, (tape.gradientOf(input) as Tensor).toArray(), expected[i] as Float32Array, 2 ** -8, `input ${i}`));
 });
 
 test("gradients of depthwise convolution stay within their sequence", (t) => {

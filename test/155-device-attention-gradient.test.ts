@@ -1,6 +1,6 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { attention, deviceRotateHeads, DeviceSequences, DeviceTensor, SequenceOffsets, Tensor, UsmLiteError } from "../lib/index.js";
+import { attention, deviceRotateHeads, DeviceSequences, DeviceTensor, SequenceOffsets, Tape, Tensor, UsmLiteError } from "../lib/index.js";
 import {
   deviceAttentionBackward,
   deviceRelativeAttentionBackward,
@@ -75,6 +75,28 @@ test("attention with relative positions and its gradients", (t) => {
       if (offsets.frames > 1 || name === "value") assertClose(t, actual[name].toArray(), expected[i] as Float32Array, tolerance, `${name}, ${what}`);
     }
     if (offsets.frames === 37) t.deepEqual(backward().positions.toArray(), actual.positions.toArray());
+  }
+});
+
+test("relative attention goes back through the tape", (t) => {
+  const offsets = new SequenceOffsets([6, 3]);
+  const [heads, headDim, longest] = [2, 8, 6];
+  const [q, k, v, keys] = [[9, 1], [9, 2], [9, 3], [2 * longest - 1, 4]].map(([rows, seed]) => DeviceTensor.from(randomTensor([rows as number, 16], seed as number))) as [DeviceTensor, DeviceTensor, DeviceTensor, DeviceTensor];
+  const biases = [5, 6].map((seed) => DeviceTensor.from(randomTensor([heads, headDim], seed), "float32"));
+  const inputs = [q, k, v, keys, ...biases];
+  const gradient = DeviceTensor.from(randomTensor([9, 16], 7));
+  const run = ([a, b, c, p, contentBias, positionBias]: Tensor[]): Tensor =>
+    relativeAttention(a as Tensor, b as Tensor, c as Tensor, { keys: p as Tensor, origin: longest - 1 }, offsets, {
+      heads, contentBias: contentBias as Tensor, positionBias: positionBias as Tensor,
+    });
+  const expected = gradientsOnCpu(inputs, gradient, run);
+  for (const input of inputs) input.requiresGrad = true;
+  using tape = new Tape();
+  tape.backward(tape.record(() => run(inputs)), gradient.clone());
+  for (const [i, input] of inputs.entries()) {
+    const found = tape.gradientOf(input) as Tensor;
+    t.deepEqual(found.shape, input.shape);
+    assertClose(t, found.toArray(), expected[i] as Float32Array, 2 ** -6, `input ${i}`);
   }
 });
 

@@ -1,6 +1,7 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { deviceLinear, DeviceTensor, DeviceWeight, groupScales, integerLinear, magnitudeMask, PackedMatrix, packWeight, parseWeightSpec, Tape, Tensor, UsmLiteError } from "../lib/index.js";
+import { deviceLinear, DeviceTensor, DeviceWeight, groupScales, integerLinear, magnitudeMask, PackedMatrix, packWeight, parseWeightSpec, Tape, Tensor, UsmLiteError, WeightQuantization } from "../lib/index.js";
+import { DeviceParameter } from "../lib/device/device_parameter.js";
 import { deviceFillIntegerWeight, deviceIntegerLinear, deviceIntegerLinearBackward, deviceRoundRows } from "../lib/device/integer_training.js";
 import { deviceFakeQuantize, deviceGroupScales, deviceMagnitudeMask } from "../lib/device/training_operations.js";
 import { roundRows } from "../lib/quant/activation_coding.js";
@@ -62,6 +63,32 @@ test("gradients are those of the CPU's layer in whole numbers", (t) => {
     t.deepEqual([none.x, none.weight, none.bias], [undefined, undefined, undefined]);
   }
   assertClose(t, deviceRoundRows(x).toArray(), roundRows(x.toTensor(), "int8").toArray(), 2 ** -8, "rounded rows");
+});
+
+test("a quantized layer that multiplies in whole numbers gives its master weight the gradient that the CPU does", (t) => {
+  const [rows, columns, frames] = [16, 64, 9];
+  const step = (place: (x: Tensor) => Tensor, narrow: (x: Tensor) => Tensor): { packed: unknown; results: Float32Array[] } => {
+    const [x, residual, upstream] = [[frames, columns, 1], [frames, rows, 2], [frames, rows, 3]].map(([m, n, seed]) => narrow(randomTensor([m as number, n as number], seed as number))) as [Tensor, Tensor, Tensor];
+    const [master, bias] = [place(randomTensor([rows, columns], 4)), place(randomTensor([rows], 5))];
+    for (const input of [x, residual, master, bias]) input.requiresGrad = true;
+    const network = { parameters: () => new Map([["w", master]]), linearWeights: () => ["w"] };
+    const quantization = new WeightQuantization(network as never, new Map([["w", parseWeightSpec("int4")]]), { activations: "int8" });
+    using tape = new Tape();
+    let packed: PackedMatrix | DeviceWeight | undefined;
+    const y = tape.record(() => {
+      const weight = quantization.transformWeight("w", master);
+      packed = quantization.packedWeight("w", weight);
+      return integerLinear(x, { weight, packed: packed as PackedMatrix }, { bias, activation: "silu", scale: 0.5, residual, residualScale: 2 });
+    });
+    const values = y.toArray();
+    tape.backward(y, upstream);
+    const results = [values, ...[x, master, bias, residual].map((input) => (tape.gradientOf(input) as Tensor).toArray())];
+    quantization.dispose();
+    return { packed, results };
+  };
+  const [gpu, cpu] = [step((x) => DeviceParameter.place(x), (x) => DeviceTensor.from(x)), step((x) => x, (x) => DeviceTensor.from(x).toTensor())];
+  t.true(gpu.packed instanceof DeviceWeight && cpu.packed instanceof PackedMatrix);
+  gpu.results.forEach((values, i) => assertClose(t, values, cpu.results[i] as Float32Array, 2 ** -6, ["y", "x", "weight", "bias", "residual"][i] as string));
 });
 
 test("a weight is filled again in every step", (t) => {

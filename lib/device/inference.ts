@@ -126,9 +126,8 @@ export function planeConvolutionOnGpu(
   bias: Tensor,
   offsets: SequenceOffsets,
   outputs: SequenceOffsets,
-  { features, stride, padding, activation }: { features: number; stride: number; padding: number; activation: "none" | "relu" },
+  { kernel, features, stride, padding, activation }: { kernel: number; features: number; stride: number; padding: number; activation: "none" | "relu" },
 ): DeviceTensor {
-  const kernel = weight.dim(-1);
   if (kernel !== 3) throw new UsmLiteError("UNSUPPORTED_MODEL", `the kernels of a convolution on the GPU are 3 by 3, not ${kernel} by ${kernel}`);
   return devicePlaneConvolution(x, vectorOnGpu(weight), sequencesOnGpu(offsets), {
     bias: vectorOnGpu(bias),

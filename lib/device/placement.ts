@@ -70,9 +70,9 @@ export const vectorOnGpu = (values: Tensor): DeviceTensor =>
     return keep(DeviceTensor.from(matrix, "float32"));
   });
 
-/** What is added to the queries of attention, rounded to bfloat16, on the GPU: a vector, whatever its axes. */
+/** What is added to the queries of attention, rounded to bfloat16, on the GPU: a vector, whatever its axes. One that is trained is there already, as float32. */
 export const queryBiasOnGpu = (values: Tensor): DeviceTensor =>
-  once(vectors.bfloat16, values, () => {
+  values instanceof DeviceTensor ? values.reshape([values.size]).cast("bfloat16") : once(vectors.bfloat16, values, () => {
     using vector = values.reshape([values.size]);
     return keep(DeviceTensor.from(vector, "bfloat16"));
   });

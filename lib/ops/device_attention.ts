@@ -2,12 +2,18 @@
 import { deviceRotateHeads } from "../device/encoder_operations.js";
 import type { DeviceTensor } from "../device/device_tensor.js";
 import { onGpu } from "../device/inference.js";
-import { sequencesOnGpu } from "../device/placement.js";
-import { deviceAttentionBackward, deviceTrainingAttention } from "../device/training_attention.js";
+import { queryBiasOnGpu, sequencesOnGpu } from "../device/placement.js";
+import {
+  deviceAttentionBackward,
+  deviceRelativeAttentionBackward,
+  deviceTrainingAttention,
+  deviceTrainingRelativeAttention,
+} from "../device/training_attention.js";
 import { UsmLiteError } from "../errors.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { AttentionOptions } from "./attention.js";
+import { accumulateParts } from "./gradients.js";
 import { recordStep } from "./tape.js";
 
 /**
@@ -42,5 +48,33 @@ export function trainedAttention(
     tape.accumulate(query, gradients.query);
     tape.accumulate(key, gradients.key);
     tape.accumulate(value, gradients.value);
+  });
+}
+
+/** What {@link relativeAttention} takes. */
+export interface RelativeAttentionInputs {
+  readonly query: DeviceTensor;
+  readonly key: Tensor;
+  readonly value: Tensor;
+  readonly positions: Tensor;
+  readonly contentBias: Tensor;
+  readonly positionBias: Tensor;
+}
+
+/** {@link relativeAttention}, differentiable. */
+export function trainedRelativeAttention(inputs: RelativeAttentionInputs, offsets: SequenceOffsets, { heads, scale }: { heads: number; scale: number }): Tensor {
+  const { query, contentBias, positionBias } = inputs;
+  const [key, value] = [onGpu(inputs.key, "key"), onGpu(inputs.value, "value")];
+  const sequences = sequencesOnGpu(offsets);
+  const relative = { positions: onGpu(inputs.positions, "positions"), contentBias: queryBiasOnGpu(contentBias), positionBias: queryBiasOnGpu(positionBias) };
+  const options = { heads, scale, relative };
+  const { out, logSum } = deviceTrainingRelativeAttention(query, key, value, sequences, options);
+  return recordStep(out, Object.values(inputs) as Tensor[], (gradient, tape) => {
+    const gradients = deviceRelativeAttentionBackward(query, key, value, out, logSum, onGpu(gradient, "gradient"), sequences, options);
+    accumulateParts(tape, inputs, {
+      ...gradients,
+      contentBias: gradients.contentBias.reshape(contentBias.shape),
+      positionBias: gradients.positionBias.reshape(positionBias.shape),
+    });
   });
 }

@@ -1,10 +1,12 @@
 /** Depthwise convolution over the plane of time and frequency. */
 import { DeviceTensor } from "../device/device_tensor.js";
-import { planeConvolutionOnGpu } from "../device/inference.js";
+import { devicePlaneConvolutionBackward } from "../device/gradient_operations.js";
+import { onGpu, planeConvolutionOnGpu } from "../device/inference.js";
+import { sequencesOnGpu, vectorOnGpu } from "../device/placement.js";
 import { addon } from "../native/addon.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
-import { accumulateAll, wants } from "./gradients.js";
+import { accumulateAll, accumulateParts, wants } from "./gradients.js";
 import { recordStep } from "./tape.js";
 
 type Operands = [
@@ -48,7 +50,7 @@ export function convolvedLength(length: number, kernel: number, { stride, paddin
  * Convolves each channel of a plane with its own square kernel, within each sequence; when `x` has a single channel, all kernels see
  * that one.
  * @param x (frames, features * channels), or (frames, features): the channels of a feature lie together
- * @param weight (channels, 1, kernel, kernel)
+ * @param weight (channels, 1, kernel, kernel); on the GPU (channels, kernel * kernel)
  * @param bias (channels)
  * @returns `output` (output frames, output features * channels), where its sequences begin, and its extent along frequency
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
@@ -61,11 +63,18 @@ export function planeConvolution(
   options: PlaneConvolutionOptions,
 ): { output: Tensor; offsets: SequenceOffsets; features: number } {
   const { features, stride, padding, activation = "none" } = options;
-  const kernel = weight.dim(-1);
+  const kernel = weight instanceof DeviceTensor ? Math.sqrt(weight.dim(-1)) : weight.dim(-1);
   const outputOffsets = new SequenceOffsets(offsets.lengths.map((length) => convolvedLength(length, kernel, options)));
   const outputFeatures = convolvedLength(features, kernel, options);
   if (x instanceof DeviceTensor) {
-    const output = planeConvolutionOnGpu(x, weight, bias, offsets, outputOffsets, { features, stride, padding, activation });
+    const output = planeConvolutionOnGpu(x, weight, bias, offsets, outputOffsets, { kernel, features, stride, padding, activation });
+    recordStep(output, [x, weight, bias], (gradient, tape) => {
+      const gradients = devicePlaneConvolutionBackward(x, vectorOnGpu(weight), sequencesOnGpu(offsets), onGpu(gradient, "gradient"), {
+        features, stride, padding, activation, outputs: sequencesOnGpu(outputOffsets), y: output,
+        wantsX: wants(x), wantsWeight: wants(weight), wantsBias: wants(bias),
+      });
+      accumulateParts(tape, { x, weight, bias }, gradients);
+    });
     return { output, offsets: outputOffsets, features: outputFeatures };
   }
   const operands: Operands = [

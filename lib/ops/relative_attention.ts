@@ -5,8 +5,9 @@ import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { trainedRelativeAttention } from "./device_attention.js";
 import { accumulateAll } from "./gradients.js";
-import { recordStep } from "./tape.js";
+import { isRecording, recordStep } from "./tape.js";
 
 type Operands = [
   query: TensorHandle,
@@ -80,6 +81,8 @@ export function relativeAttention(
           : `attention on the GPU needs a key for each of ${heads} heads, not ${keyValueHeads}; use device "cpu"`,
       );
     }
+    const inputs = { query, key, value, positions: positions.keys, contentBias, positionBias };
+    if (isRecording(Object.values(inputs))) return trainedRelativeAttention({ ...inputs, query }, offsets, { heads, scale: factor });
     return relativeAttentionOnGpu(query, key, value, positions.keys, offsets, { heads, scale: factor, contentBias, positionBias });
   }
   const [left, right] = context ?? [-1, -1];
