@@ -25,7 +25,7 @@ const peerClients = 8;
 const rounds = Number(process.env["USMLITE_BENCH_ROUNDS"] ?? 3);
 const secondsPerTurn = Number(process.env["USMLITE_BENCH_SECONDS"] ?? 20);
 /** Of those that a server is compared with. */
-const secondsPerComparison = secondsPerTurn / 2;
+const secondsPerComparison = secondsPerTurn / 4;
 const name = (what: string): string => `${what}, mixed ${Math.min(...lengths)} to ${Math.max(...lengths)} s`;
 
 /** Somebody who transcribes for a turn. */
