@@ -126,9 +126,11 @@ void low_rank_add(const LowRankSegment* segments, int64_t count, int64_t in, int
       default: return add_block<Activation::kNone>(blocks[index], in, out, x, y, scale);
     }
   };
-  const auto tasks = static_cast<int64_t>(blocks.size());
-  if (work >= 2 * kWorkPerThread) return parallel_dynamic(tasks, run);
-  for (int64_t index = 0; index < tasks; ++index) run(index);
+  // Contiguous parts: the product before has left neighbouring rows in the cache of one core.
+  const auto count_of_blocks = static_cast<int64_t>(blocks.size());
+  parallel_for(count_of_blocks, std::max<int64_t>(1, count_of_blocks * kWorkPerThread / std::max<int64_t>(work, 1)), [&](int64_t begin, int64_t end) {
+    for (int64_t index = begin; index < end; ++index) run(index);
+  });
 }
 
 }  // namespace usmlite::cpu::USMLITE_ISA

@@ -1,19 +1,24 @@
 """
 Speech from text, for training: Flite (four voices) and eSpeak NG (its variants of English), called through ctypes.
 
-usage: synthesize.py --text FILE --features FOLDER [--libraries FOLDER] [--espeak-data FOLDER] [--seconds N] [--processes N]
+usage: synthesize.py --text FILE (--features FOLDER | --audio FOLDER) [--libraries FOLDER] [--espeak-data FOLDER]
+         [--seconds N] [--processes N]
 
-FILE has a sentence a line, in any case, without punctuation. FOLDER gets, from each process p, p.features (frames, 128;
-int16, 1024 times the natural logarithm of mel power, as data.js writes it) and p.lines: for each utterance, its line in
-FILE (from 0), its voice and its frames. It ends after --seconds, or when every sentence was spoken twice.
+FILE has a sentence a line, in any case, without punctuation. With --features, for pretrain.py, FOLDER gets, from each process
+p, p.features (frames, 128; int16, 1024 times the natural logarithm of mel power, as data.js writes it) and p.lines: for each
+utterance, its line in FILE (from 0), its voice and its frames. With --audio, for `usm-lite train`, it gets WAV files of 16 kHz
+and their manifest p.jsonl. It ends after --seconds, or when every sentence was spoken twice.
 
 Each utterance has a voice, a pace and a loudness of its own, silence around it, a noise floor and, in part, a room.
 """
 import argparse
+import contextlib
 import ctypes
+import json
 import multiprocessing
 import os
 import time
+import wave
 
 import numpy as np
 
@@ -141,13 +146,49 @@ def record(samples: np.ndarray, random) -> np.ndarray:
     return samples + random.standard_normal(len(samples)) * 10 ** (random.uniform(-80, -50) / 20)
 
 
+class FeatureWriter:
+    """What training/pytorch/pretrain.py reads."""
+
+    def __init__(self, folder: str, process: int):
+        base = os.path.join(folder, str(process))
+        self.features, self.lines = open(base + ".features", "wb"), open(base + ".lines", "w")
+
+    def write(self, samples: np.ndarray, line: int, text: str, voice: str):
+        values = np.round(log_mel(samples) * 1024).astype(np.int16)
+        self.features.write(values.tobytes())
+        self.lines.write(f"{line} {voice} {len(values)}\n")
+
+    def close(self):
+        self.features.close(), self.lines.close()
+
+
+class AudioWriter:
+    """What `usm-lite train` reads: a WAV file for each utterance, and a manifest."""
+
+    def __init__(self, folder: str, process: int):
+        self.folder, self.process, self.count = folder, process, 0
+        self.manifest = open(os.path.join(folder, f"{process}.jsonl"), "w")
+
+    def write(self, samples: np.ndarray, line: int, text: str, voice: str):
+        name = f"{self.process}-{self.count}.wav"
+        self.count += 1
+        with wave.open(os.path.join(self.folder, name), "wb") as file:
+            file.setnchannels(1), file.setsampwidth(2), file.setframerate(RATE)
+            file.writeframes(np.clip(np.round(samples * 32767), -32768, 32767).astype("<i2").tobytes())
+        entry = {"audio_filepath": name, "duration": len(samples) / RATE, "text": text.upper(), "speaker": f"synthetic/{voice}", "dataset": "synthetic"}
+        self.manifest.write(json.dumps(entry) + "\n")
+
+    def close(self):
+        self.manifest.close()
+
+
 def work(options, process: int, deadline: float):
     random = np.random.default_rng((options.seed, process))
     with open(options.text) as file:
         sentences = file.read().splitlines()
     flite, espeak = Flite(options.libraries), Espeak(options.libraries, options.espeak_data)
-    base = os.path.join(options.features, str(process))
-    with open(base + ".features", "wb") as features, open(base + ".lines", "w") as lines:
+    writer = AudioWriter(options.audio, process) if options.audio else FeatureWriter(options.features, process)
+    with contextlib.closing(writer):
         for round in range(2):
             for line in range((process + 7 * round) % options.processes, len(sentences), options.processes):
                 if time.monotonic() > deadline:
@@ -157,16 +198,15 @@ def work(options, process: int, deadline: float):
                 samples = flite.speak(text, voice, random) if voice >= 0 else espeak.speak(text, random)
                 if not 0.3 * RATE < len(samples) < 12 * RATE or np.abs(samples).max() < 1:
                     continue
-                values = np.round(log_mel(record(samples, random)) * 1024).astype(np.int16)
-                features.write(values.tobytes())
-                lines.write(f"{line} {FLITE_VOICES[voice] if voice >= 0 else 'espeak'} {len(values)}\n")
+                writer.write(record(samples, random), line, text, FLITE_VOICES[voice] if voice >= 0 else "espeak")
 
 
 def main():
     started = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", required=True)
-    parser.add_argument("--features", required=True)
+    parser.add_argument("--features")
+    parser.add_argument("--audio")
     parser.add_argument("--libraries", default="", help="folder of libflite*.so.1, libespeak-ng.so.1 and what they need")
     parser.add_argument("--espeak-data", default="", help="folder with espeak-ng-data")
     parser.add_argument("--flite-share", type=float, default=0.6)
@@ -175,7 +215,9 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    os.makedirs(options.features, exist_ok=True)
+    if (options.features is None) == (options.audio is None):
+        parser.error("one of --features and --audio says what to write")
+    os.makedirs(options.features or options.audio, exist_ok=True)
     workers = [
         multiprocessing.get_context("spawn").Process(target=work, args=(options, process, started + options.seconds))
         for process in range(options.processes)
@@ -184,8 +226,7 @@ def main():
         worker.start()
     for worker in workers:
         worker.join()
-    frames = sum(os.path.getsize(os.path.join(options.features, f"{process}.features")) for process in range(options.processes)) // (2 * BINS)
-    print(f"{frames / 360000:.1f} hours of speech in {time.monotonic() - started:.0f} s; exits {[worker.exitcode for worker in workers]}")
+    print(f"{time.monotonic() - started:.0f} s; exits {[worker.exitcode for worker in workers]}")
 
 
 if __name__ == "__main__":
