@@ -30,10 +30,11 @@ State& state() {
   return *instance;
 }
 
-// Eight classes per power of two: at most 12.5 % of a block is slack.
-size_t size_class(size_t bytes) {
+// Eight classes per power of two for what is to be used again: at most 12.5 % of a block is slack.
+size_t block_size(size_t bytes, Lifetime lifetime) {
   const size_t granularity = driver::allocation_granularity();
   const size_t rounded = std::max((bytes + granularity - 1) / granularity * granularity, granularity);
+  if (lifetime == Lifetime::kLasting) return rounded;
   if (granularity == 1) return rounded;  // the emulator finds accesses beyond the end
   const size_t step = std::max(std::bit_floor(rounded) / 8, granularity);
   return (rounded + step - 1) / step * step;
@@ -69,11 +70,11 @@ std::string mebibytes(int64_t bytes) { return std::to_string((bytes + (1 << 20) 
 
 }  // namespace
 
-void* allocate(size_t bytes, Owner owner) {
-  const size_t size = size_class(bytes);
+void* allocate(size_t bytes, Owner owner, Lifetime lifetime) {
+  const size_t size = block_size(bytes, lifetime);
   State& s = state();
   std::lock_guard lock(s.mutex);
-  void* block = take(s, owner, size);
+  void* block = lifetime == Lifetime::kPassing ? take(s, owner, size) : nullptr;
   if (!block) block = driver::allocate(size);
   if (!block) {
     trim_locked(s);
@@ -91,11 +92,12 @@ void* allocate(size_t bytes, Owner owner) {
   return block;
 }
 
-void release(void* block, size_t bytes, Owner owner) noexcept {
-  const size_t size = size_class(bytes);
+void release(void* block, size_t bytes, Owner owner, Lifetime lifetime) noexcept {
+  const size_t size = block_size(bytes, lifetime);
   State& s = state();
   std::lock_guard lock(s.mutex);
   s.statistics.bytes_in_use -= static_cast<int64_t>(size);
+  if (lifetime == Lifetime::kLasting) return driver::release(block);
   s.free_blocks[owner][size].push_back(block);
   s.statistics.bytes_cached += static_cast<int64_t>(size);
 }
@@ -159,11 +161,11 @@ RecordingMemory::RecordingMemory(std::shared_ptr<RecordingPool> pool) : pool_(st
 RecordingMemory::~RecordingMemory() { recording = nullptr; }
 RecordingMemory* RecordingMemory::current() { return recording; }
 
-DeviceMemory::DeviceMemory(size_t bytes, std::shared_ptr<Stream> stream)
-    : bytes_(bytes), stream_(std::move(stream)), pool_(recording ? recording->pool() : nullptr),
-      data_(static_cast<uint8_t*>(device_allocator::allocate(bytes, owner()))) {}
+DeviceMemory::DeviceMemory(size_t bytes, std::shared_ptr<Stream> stream, device_allocator::Lifetime lifetime)
+    : bytes_(bytes), lifetime_(lifetime), stream_(std::move(stream)), pool_(recording ? recording->pool() : nullptr),
+      data_(static_cast<uint8_t*>(device_allocator::allocate(bytes, owner(), lifetime))) {}
 
-DeviceMemory::~DeviceMemory() { device_allocator::release(data_, bytes_, owner()); }
+DeviceMemory::~DeviceMemory() { device_allocator::release(data_, bytes_, owner(), lifetime_); }
 
 device_allocator::Owner DeviceMemory::owner() const { return pool_ ? static_cast<device_allocator::Owner>(pool_.get()) : stream_->handle(); }
 

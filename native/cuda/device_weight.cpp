@@ -17,7 +17,7 @@ DeviceWeight::DeviceWeight(const ArrangedWeight& arranged, std::string spec)
       metadata_bytes_(bytes_of(arranged.metadata)), group_scale_bytes_(bytes_of(arranged.group_scales)),
       channel_scale_bytes_(bytes_of(arranged.channel_scales)),
       memory_(aligned(tile_bytes_) + aligned(metadata_bytes_) + aligned(group_scale_bytes_) + aligned(channel_scale_bytes_),
-              default_stream()) {
+              default_stream(), device_allocator::Lifetime::kLasting) {
   const StreamHandle stream = default_stream()->handle();
   uint8_t* place = memory_.data();
   const auto put = [&](const void* part, size_t bytes) -> uint8_t* {
@@ -39,7 +39,7 @@ DeviceWeight::DeviceWeight(const DeviceWeight& weight, int times)
       metadata_bytes_(weight.metadata_bytes_ * times), group_scale_bytes_(weight.group_scale_bytes_ * times),
       channel_scale_bytes_(weight.channel_scale_bytes_ * times),
       memory_(aligned(tile_bytes_) + aligned(metadata_bytes_) + aligned(group_scale_bytes_) + aligned(channel_scale_bytes_),
-              default_stream()) {
+              default_stream(), device_allocator::Lifetime::kLasting) {
   if (times < 1 || view_.channels % kBlockChannels != 0) {
     throw Error(error_code::kInvalidArgument, "only a weight with a multiple of 64 channels can be repeated, at least once");
   }
@@ -71,7 +71,7 @@ DeviceWeight::DeviceWeight(int channels, int inputs, std::string spec)
       order_(ChannelOrder::kPlain), spec_(std::move(spec)), fillable_(true),
       tile_bytes_(static_cast<size_t>(view_.blocks) * static_cast<size_t>(view_.slices) * (kBlockChannels / kTileChannels) * tile_bytes(Codes::kInt8)),
       metadata_bytes_(0), group_scale_bytes_(0), channel_scale_bytes_(static_cast<size_t>(view_.blocks) * kBlockChannels * sizeof(float)),
-      memory_(aligned(tile_bytes_) + aligned(channel_scale_bytes_), default_stream()) {
+      memory_(aligned(tile_bytes_) + aligned(channel_scale_bytes_), default_stream(), device_allocator::Lifetime::kLasting) {
   view_.tiles = memory_.data();
   view_.channel_scales = reinterpret_cast<const float*>(memory_.data() + aligned(tile_bytes_));
 }
