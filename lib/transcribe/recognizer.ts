@@ -5,13 +5,9 @@ import { readAdapter } from "../adapt/adapter_file.js";
 import { LogMel } from "../audio/log_mel.js";
 import type { FrontEnd } from "../audio/front_end.js";
 import { RawSamples } from "../audio/raw_samples.js";
-import { CtcBeamSearch } from "../decode/ctc_beam_search.js";
-import { bestPath, CtcBestPathSearch, CtcGreedySearch } from "../decode/ctc_greedy.js";
+import { bestPath } from "../decode/ctc_greedy.js";
 import type { LogProbabilities } from "../decode/hypothesis.js";
-import { HotwordScorer } from "../decode/hotword_scorer.js";
-import { LanguageModelScorer } from "../decode/language_model_scorer.js";
 import { ChunkPlan, joinChunks, type Chunk, type ChunkPlanner } from "../decode/overlap.js";
-import type { PrefixScorer } from "../decode/prefix_scorer.js";
 import { deviceCtcBestPath } from "../device/ctc_best_path.js";
 import { DeviceTensor } from "../device/device_tensor.js";
 import { onCpu, onDevice } from "../device/placement.js";
@@ -22,17 +18,13 @@ import { logSoftmax } from "../ops/softmax.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
-import type { TextTokenizer } from "../text/text_tokenizer.js";
-import type { Tokenizer } from "../text/tokenizer.js";
-import { AdaptedSearch } from "./adapted_search.js";
 import { Decoding, type RecognizedSpeech, type Search } from "./decoding.js";
 import { FeatureChunks, type AudioChunks, type FeatureChunk } from "./feature_chunks.js";
 import { passes, type HeardChunk, type UtteranceChunk } from "./passes.js";
 import type { HearingOptions, RecognizerOptions } from "./recognizer_options.js";
 import { SampleChunks } from "./sample_chunks.js";
-import { WindowDecoder } from "./window_decoding.js";
-import { WindowSearch } from "./window_search.js";
-import { BeamTransducerSearch, GreedyTransducerSearch } from "./transducer_search.js";
+import { Searches } from "./searches.js";
+import { GreedyTransducerSearch } from "./transducer_search.js";
 
 // Chunks of 20 s see 2 s of context beyond their part on either side: well past the reach of the convolutions, and
 // attention over 20 s is what the model met in training.
@@ -51,12 +43,7 @@ const secondsPerPass = 30;
 type Hearing = Required<Pick<HeardChunk, "adapter" | "bestPath">>;
 
 export class Recognizer {
-  /** Undefined where windows are decoded instead of frames. */
-  private readonly tokenizer: Tokenizer | undefined;
-  private readonly windows: WindowDecoder | undefined;
-  private readonly decoder: "greedy" | "beam";
-  private readonly scorers: readonly PrefixScorer[];
-  private readonly blankPenalty: number;
+  private readonly searches: Searches;
   private readonly adapter: Adapter | undefined;
 
   /**
@@ -65,26 +52,10 @@ export class Recognizer {
    */
   constructor(
     readonly model: SpeechModel,
-    private readonly options: RecognizerOptions = {},
+    options: RecognizerOptions = {},
   ) {
-    const { tokenizer, textTokenizer, languageModel, folder, network, frontEnd } = model;
-    if (!(tokenizer ?? textTokenizer)) {
-      throw new UsmLiteError("BAD_TOKENIZER", `model folder ${folder} has no tokenizer.json, so it cannot give text`);
-    }
-    if (tokenizer && tokenizer.size !== network.vocabularySize) {
-      throw new UsmLiteError(
-        "BAD_TOKENIZER",
-        `${folder}: tokenizer.json has ${tokenizer.size} tokens but config.json has vocab_size ${network.vocabularySize}`,
-      );
-    }
-    const windowed = network.kind === "sequence-to-sequence" && textTokenizer;
-    this.windows = windowed ? new WindowDecoder(network, frontEnd, textTokenizer, options, model.device) : undefined;
-    this.tokenizer = tokenizer;
-    this.decoder = options.decoder ?? (languageModel ? "beam" : "greedy");
-    const weights = options.languageModelWeights ?? model.languageModelWeights;
-    this.scorers = languageModel && tokenizer ? [new LanguageModelScorer(languageModel, tokenizer, weights)] : [];
+    this.searches = new Searches(model, options);
     this.adapter = options.adapter === undefined ? undefined : readAdapter(options.adapter, new AdapterBase(model));
-    this.blankPenalty = languageModel ? (weights?.blankPenalty ?? 0) : 0;
   }
 
   /**
@@ -222,8 +193,7 @@ export class Recognizer {
    * or, of a transducer, what its joint network takes.
    */
   forward(chunks: readonly HeardChunk[]): Chunk[] {
-    // The search hears windows itself, which begin where the one before ended.
-    if (this.windows) return chunks.map((chunk) => ({ ...chunk, tokens: 1 }));
+    if (this.searches.hearsWindows) return chunks.map((chunk) => ({ ...chunk, tokens: 1 }));
     return tidy(() => {
       const offsets = new SequenceOffsets(chunks.map(({ frames }) => frames));
       const features = this.features(chunks, offsets);
@@ -261,35 +231,14 @@ export class Recognizer {
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
   decoding(options?: HearingOptions): Decoding {
     const { secondsPerFrame, network, frontEnd } = this.model;
-    const ofBestPath = this.takesBestPath(options?.hotwords ?? []);
+    const ofBestPath = this.searches.takesBestPath(options?.hotwords ?? []);
     const blankId = network.kind !== "ctc" ? undefined : ofBestPath ? bestPath.blankScore : network.blankId;
     return new Decoding(this.search(options), blankId, secondsPerFrame, frontEnd.config.samplingRate);
   }
 
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
   search({ hotwords = [], adapter = this.adapter }: HearingOptions = {}): Search {
-    const { network, secondsPerFrame, textTokenizer, frontEnd } = this.model;
-    const { tokenizer } = this;
-    if (network.kind === "sequence-to-sequence") {
-      if (hotwords.length > 0) throw new UsmLiteError("INVALID_ARGUMENT", "this model takes no hotwords");
-      const { samplingRate, windowSamples = 30 * samplingRate, cutSamples, quietSamples } = frontEnd.config;
-      const cut = cutSamples && quietSamples ? { within: cutSamples, quiet: quietSamples } : undefined;
-      const settings = { samplingRate, windowSamples, secondsPerFrame, cut };
-      const search = new WindowSearch(this.windows as WindowDecoder, textTokenizer as TextTokenizer, settings);
-      return adapter ? new AdaptedSearch(search, adapter) : search;
-    }
-    if (!tokenizer) throw new UsmLiteError("INTERNAL", "a recognizer of frames has a tokenizer");
-    const times = { secondsPerFrame };
-    const greedy = this.decoder === "greedy" && hotwords.length === 0;
-    const { beamWidth } = this.options;
-    const scorers = hotwords.length === 0 ? this.scorers : [...this.scorers, new HotwordScorer(hotwords, tokenizer)];
-    const beam = { scorers, ...(beamWidth === undefined ? {} : { beamWidth }) };
-    if (network.kind === "ctc") {
-      const { blankPenalty } = this;
-      if (this.takesBestPath(hotwords)) return new CtcBestPathSearch(tokenizer, times);
-      return greedy ? new CtcGreedySearch(tokenizer, times) : new CtcBeamSearch(tokenizer, times, { ...beam, blankPenalty });
-    }
-    return greedy ? new GreedyTransducerSearch(network, tokenizer, times) : new BeamTransducerSearch(network, tokenizer, times, beam);
+    return this.searches.search({ hotwords, adapter });
   }
 
   /** @param chunks whose features these are, for what is wanted of each */
@@ -308,13 +257,7 @@ export class Recognizer {
 
   /** What the chunks of a recording are heard with, and what is wanted of them. */
   hearing({ hotwords = [], adapter = this.adapter }: HearingOptions = {}): Hearing {
-    return { adapter, bestPath: this.takesBestPath(hotwords) };
-  }
-
-  /** Greedy decoding of a CTC network on the GPU needs no more than the best token of each frame. */
-  private takesBestPath(hotwords: readonly string[]): boolean {
-    const { network, device } = this.model;
-    return network.kind === "ctc" && device === "cuda" && this.decoder === "greedy" && hotwords.length === 0;
+    return { adapter, bestPath: this.searches.takesBestPath(hotwords) };
   }
 
   /** Searches what remains of each recording; transducers take their steps together. */

@@ -1,0 +1,86 @@
+/** Which search turns what the network says into text: by the kind of network, the decoder asked for, and hotwords. */
+import { CtcBeamSearch } from "../decode/ctc_beam_search.js";
+import { CtcBestPathSearch, CtcGreedySearch } from "../decode/ctc_greedy.js";
+import { HotwordScorer } from "../decode/hotword_scorer.js";
+import { LanguageModelScorer } from "../decode/language_model_scorer.js";
+import type { PrefixScorer } from "../decode/prefix_scorer.js";
+import { UsmLiteError } from "../errors.js";
+import type { SpeechModel } from "../models/model_folder.js";
+import type { TextTokenizer } from "../text/text_tokenizer.js";
+import type { Tokenizer } from "../text/tokenizer.js";
+import { AdaptedSearch } from "./adapted_search.js";
+import type { Search } from "./decoding.js";
+import type { HearingOptions, RecognizerOptions } from "./recognizer_options.js";
+import { BeamTransducerSearch, GreedyTransducerSearch } from "./transducer_search.js";
+import { WindowDecoder } from "./window_decoding.js";
+import { WindowSearch } from "./window_search.js";
+
+export class Searches {
+  /** Undefined where windows are decoded instead of frames. */
+  private readonly tokenizer: Tokenizer | undefined;
+  private readonly windows: WindowDecoder | undefined;
+  private readonly decoder: "greedy" | "beam";
+  private readonly scorers: readonly PrefixScorer[];
+  private readonly blankPenalty: number;
+
+  /** @throws UsmLiteError BAD_TOKENIZER when the model has no tokenizer, or one of another size than its vocabulary */
+  constructor(
+    private readonly model: SpeechModel,
+    private readonly options: RecognizerOptions,
+  ) {
+    const { tokenizer, textTokenizer, languageModel, folder, network, frontEnd } = model;
+    if (!(tokenizer ?? textTokenizer)) {
+      throw new UsmLiteError("BAD_TOKENIZER", `model folder ${folder} has no tokenizer.json, so it cannot give text`);
+    }
+    if (tokenizer && tokenizer.size !== network.vocabularySize) {
+      throw new UsmLiteError(
+        "BAD_TOKENIZER",
+        `${folder}: tokenizer.json has ${tokenizer.size} tokens but config.json has vocab_size ${network.vocabularySize}`,
+      );
+    }
+    const windowed = network.kind === "sequence-to-sequence" && textTokenizer;
+    this.windows = windowed ? new WindowDecoder(network, frontEnd, textTokenizer, options, model.device) : undefined;
+    this.tokenizer = tokenizer;
+    this.decoder = options.decoder ?? (languageModel ? "beam" : "greedy");
+    const weights = options.languageModelWeights ?? model.languageModelWeights;
+    this.scorers = languageModel && tokenizer ? [new LanguageModelScorer(languageModel, tokenizer, weights)] : [];
+    this.blankPenalty = languageModel ? (weights?.blankPenalty ?? 0) : 0;
+  }
+
+  /** Whether the search hears windows of samples itself, which begin where the one before ended. */
+  get hearsWindows(): boolean {
+    return this.windows !== undefined;
+  }
+
+  /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
+  search({ hotwords = [], adapter }: HearingOptions): Search {
+    const { network, secondsPerFrame, textTokenizer, frontEnd } = this.model;
+    const { tokenizer } = this;
+    if (network.kind === "sequence-to-sequence") {
+      if (hotwords.length > 0) throw new UsmLiteError("INVALID_ARGUMENT", "this model takes no hotwords");
+      const { samplingRate, windowSamples = 30 * samplingRate, cutSamples, quietSamples } = frontEnd.config;
+      const cut = cutSamples && quietSamples ? { within: cutSamples, quiet: quietSamples } : undefined;
+      const settings = { samplingRate, windowSamples, secondsPerFrame, cut };
+      const search = new WindowSearch(this.windows as WindowDecoder, textTokenizer as TextTokenizer, settings);
+      return adapter ? new AdaptedSearch(search, adapter) : search;
+    }
+    if (!tokenizer) throw new UsmLiteError("INTERNAL", "a recognizer of frames has a tokenizer");
+    const times = { secondsPerFrame };
+    const greedy = this.decoder === "greedy" && hotwords.length === 0;
+    const { beamWidth } = this.options;
+    const scorers = hotwords.length === 0 ? this.scorers : [...this.scorers, new HotwordScorer(hotwords, tokenizer)];
+    const beam = { scorers, ...(beamWidth === undefined ? {} : { beamWidth }) };
+    if (network.kind === "ctc") {
+      const { blankPenalty } = this;
+      if (this.takesBestPath(hotwords)) return new CtcBestPathSearch(tokenizer, times);
+      return greedy ? new CtcGreedySearch(tokenizer, times) : new CtcBeamSearch(tokenizer, times, { ...beam, blankPenalty });
+    }
+    return greedy ? new GreedyTransducerSearch(network, tokenizer, times) : new BeamTransducerSearch(network, tokenizer, times, beam);
+  }
+
+  /** Greedy decoding of a CTC network on the GPU needs no more than the best token of each frame. */
+  takesBestPath(hotwords: readonly string[]): boolean {
+    const { network, device } = this.model;
+    return network.kind === "ctc" && device === "cuda" && this.decoder === "greedy" && hotwords.length === 0;
+  }
+}
