@@ -54,12 +54,13 @@ export async function trainFloatModel(config: TrainingConfig, options: FloatTrai
   if (!resume && new CheckpointFolder(join(out, "checkpoints"), 1).latest()) {
     throw new UsmLiteError("INVALID_ARGUMENT", `${out} holds checkpoints of a run; continue it with --resume or name another folder`);
   }
-  makeFolder(out);
   const utterances = config.data.train.flatMap(readManifest);
   const tokenizer = tokenizerOf(out, utterances, config.vocabularySize, resume);
   const modelConfig = modelConfigOf(config, tokenizer);
   const network = new LasrForCtc(modelConfig, new FreshWeights(config.seed));
   const device = chooseTrainingDevice(wanted, () => checkTrainableOnGpu(network, "the model of this configuration"), onStatus);
+  makeFolder(out);
+  tokenizer.save(out);
 
   onStatus(`computing features of ${utterances.length} utterances at ${config.data.speeds.length} speeds`);
   const cache = new FeatureCache(config.data.features ?? join(out, "features"), {
@@ -105,12 +106,10 @@ export async function trainFloatModel(config: TrainingConfig, options: FloatTrai
 
 function tokenizerOf(out: string, utterances: readonly Utterance[], size: number, resume: boolean): Tokenizer {
   if (resume && existsSync(join(out, modelFiles.tokenizer))) return Tokenizer.load(out);
-  const tokenizer = trainTokenizer(
+  return trainTokenizer(
     utterances.map(({ text }) => text),
     size,
   );
-  tokenizer.save(out);
-  return tokenizer;
 }
 
 function modelConfigOf(config: TrainingConfig, tokenizer: Tokenizer): LasrConfig {
