@@ -15,6 +15,7 @@ import { adaptSpeaker } from "../lib/adapt/adapt_speaker.js";
 import type { Adapter } from "../lib/adapt/adapter.js";
 import { AdapterBase } from "../lib/adapt/adapter_base.js";
 import { readAdapter, writeAdapter } from "../lib/adapt/adapter_file.js";
+import type { AdapterSettings } from "../lib/adapt/adapter_settings.js";
 import { adaptSpeakers } from "../lib/adapt/shared_adapter.js";
 import { writeTextFile } from "../lib/checkpoint/atomic_file.js";
 import { readJsonFile, writeJsonFile } from "../lib/checkpoint/json_file.js";
@@ -45,6 +46,8 @@ interface Options {
   adaptUtterances: number;
   minutes?: number[];
   testMinutes: number;
+  target?: string[];
+  epochs?: number;
   seed: number;
   bases?: string[];
   adapters?: AdapterKind[];
@@ -82,6 +85,8 @@ const options = new Command()
   .option("--adapt-utterances <count>", "utterances of each speaker to learn from; the others are tested on", Number, 10)
   .option("--minutes <minutes...>", "learn from so many minutes of each speaker instead", (value: string, before: number[] = []) => [...before, Number(value)])
   .option("--test-minutes <minutes>", "with --minutes: test on so many minutes of each speaker behind the longest of them, at most", Number, 10)
+  .option("--target <pattern...>", "layers that the adapters of speakers are of; default as `usm-lite adapt`")
+  .option("--epochs <count>", "of the adapters of speakers, at most; default as `usm-lite adapt`", Number)
   .option("--seed <number>", "of the draw and of learning", Number, 1)
   .option("--bases <base...>", "of float32, nf4/g64, int4+2:4: these alone")
   .option("--adapters <adapter...>", `of ${adapters.join(", ")}: these alone`)
@@ -106,8 +111,8 @@ for (const [base, folder] of Object.entries(folders)) {
       if (!existsSync(path)) writeJsonFile(path, await measureRow(base, await folder(), adapter, minutes));
       rows.push(readJsonFile(path, "BAD_CONFIG") as unknown as Row);
       writeTextFile(join(options.out, "table.md"), tables());
-      const { dataset, adaptUtterances, seed } = options;
-      const settings = { dataset, speakers: speakers.length, trainSpeakers: options.trainSpeakers, ...(options.minutes ? {} : { adaptUtterances }), seed };
+      const { dataset, adaptUtterances, trainSpeakers, target, epochs, seed } = options;
+      const settings = { dataset, speakers: speakers.length, trainSpeakers, ...(options.minutes ? {} : { adaptUtterances }), target, epochs, seed };
       writeJsonFile(join(options.out, "table.json"), { ...settings, rows: rows.map(summary) });
     }
   }
@@ -166,7 +171,7 @@ async function measureRow(base: string, folder: string, kind: AdapterKind, minut
     const own =
       kind === "none" || kind === "shared"
         ? undefined
-        : await adaptSpeaker(model, learned(utterances, minutes), { shared, unsupervised: kind === "unsupervised", seed: options.seed });
+        : await adaptSpeaker(model, learned(utterances, minutes), { shared, unsupervised: kind === "unsupervised", ...settingsOfSpeakers() });
     if (own) {
       learnedSeconds += own.report.seconds;
       trainingSeconds += own.report.trainingSeconds;
@@ -188,6 +193,11 @@ async function measureRow(base: string, folder: string, kind: AdapterKind, minut
   const { rate } = pooled(row);
   console.error(`${columnName(row)} of ${base}: WER ${(100 * rate).toFixed(1)} % of ${results.length} speakers; learned for ${trainingSeconds.toFixed(0)} s from ${learnedSeconds.toFixed(0)} s`);
   return row;
+}
+
+function settingsOfSpeakers(): AdapterSettings {
+  const { target: targets, epochs, seed } = options;
+  return { seed, ...(targets ? { targets } : {}), ...(epochs ? { epochs } : {}) };
 }
 
 async function sharedAdapter(base: string, model: SpeechModel): Promise<Adapter> {

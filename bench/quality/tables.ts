@@ -125,6 +125,23 @@ function rebuilt(name: string, label: string, solver: Modifier, quantizer: Modif
   };
 }
 
+/**
+ * The same without the last stage, for formats that lose little: transcripts that the model knows by heart would cost more than four bits do.
+ * What is multiplied in whole numbers while blocks are rebuilt is so too in the packed model.
+ */
+function onlyRebuilt(name: string, label: string, activations: "int8" | "float32"): RowDefinition {
+  const quantizer: Modifier = { ...int4Search, activations };
+  const before: Modifier = { type: "round-to-nearest", spec: "int4", clipSearch: { steps: 15, lowest: 0.5 }, ...subsampling };
+  const whole = rebuilt(name, label, { type: "gptq", spec: "int4" }, quantizer, { rebuildRate: 5e-4, learningRate: 0 });
+  return {
+    ...whole,
+    recipe: (budget) => {
+      const [solve, rebuild] = (whole.recipe?.(budget) as { stages: { modifiers: Modifier[] }[] }).stages as [{ modifiers: Modifier[] }, object];
+      return { stages: [{ ...solve, modifiers: [before, ...solve.modifiers] }, rebuild] };
+    },
+  };
+}
+
 const specs = ["float32", "int8", "int4", "int3", "int2", "2:4", "1:4", "int4+2:4", "int2+2:4", "int4+1:4"];
 const lowBits = ["int4", "int3", "int2", "2:4", "1:4", "int4+2:4"];
 
@@ -162,6 +179,9 @@ export const tables: Readonly<Record<string, QualityTable>> = {
       rebuilt("rebuilt-1:4", "1:4, rebuilt", { type: "sparsegpt", spec: "1:4" }, undefined, { rebuildRate: 5e-3, learningRate: 1e-3 }),
       rebuilt("rebuilt-int4+1:4", "int4+1:4, rebuilt", { type: "sparsegpt", spec: "1:4" }, int4Search, { rebuildRate: 5e-3, learningRate: 1e-3 }),
       rebuilt("rebuilt-int2", "int2, rebuilt", { type: "gptq", spec: "int2" }, { type: "quantization", spec: "int2", scale: "edge", ...search }, { rebuildRate: 1e-3, learningRate: 5e-4 }),
+      onlyRebuilt("rebuilt-w4", "W4, rebuilt only", "float32"),
+      onlyRebuilt("rebuilt-w4a8", "W4A8, rebuilt only", "int8"),
+      rebuilt("rebuilt-int4+2:4", "int4+2:4, rebuilt", { type: "sparsegpt", spec: "2:4" }, int4Search, { rebuildRate: 2e-3, learningRate: 2e-4 }),
       fromSparseGpt("taught-int4+1:4", "int4+1:4, taught", "1:4", int4Search, { ...gentle, learningRate: 1e-3 }),
     ],
   },
