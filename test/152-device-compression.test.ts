@@ -28,8 +28,8 @@ async function compress(recipe: Recipe, out: string, options: Partial<Parameters
   return told;
 }
 
-const losses = (out: string): number[] =>
-  readFileSync(path(`${out}.run`, "metrics.jsonl"), "utf8").trim().split("\n").map((line) => (JSON.parse(line) as { loss: number }).loss);
+const losses = (out: string, suffix = ".run"): number[] =>
+  readFileSync(path(`${out}${suffix}`, "metrics.jsonl"), "utf8").trim().split("\n").map((line) => (JSON.parse(line) as { loss: number }).loss);
 
 test.serial("what a recipe trains on the GPU is packed as on the CPU", async (t) => {
   const recipe = recipeOf([
@@ -53,6 +53,23 @@ test.serial("stages hand on masks and scales to the GPU, and the model teaches i
   await compress(recipe, "stages");
   const { network, compression } = loadModel(path("stages"));
   t.is(compression.specs.get(network.blockWeights()[0] as string)?.text, "int4+2:4");
+});
+
+test.serial("blocks are rebuilt one after another on the GPU as on the CPU", async (t) => {
+  const model = writeTinyModel(path("two-blocks"), { blocks: 2, languageModel: false });
+  const training = { steps: 2, learningRate: 3e-3, warmUpSteps: 1, speedPerturbation: false, specAugment: false, emaDecay: 0.5, blockwise: {} };
+  const rebuild = { name: "rebuild", modifiers: [{ type: "quantization", spec: "int4" }], training };
+  const recipe = parseRecipe(JSON.stringify({ stages: [{ name: "prune", modifiers: [{ type: "round-to-nearest", spec: "1:4" }] }, rebuild] }), "r.yaml");
+  const told = await compress(recipe, "blocks-gpu", { model });
+  t.is(told.filter((sentence) => /^block [01]: relative squared error /.test(sentence)).length, 2);
+  await compress(recipe, "blocks-cpu", { model, device: "cpu" });
+  for (const block of ["block-0", "block-1"]) {
+    const [gpu, cpu] = ["gpu", "cpu"].map((device) => losses(join(`blocks-${device}.run`, "rebuild", block), "")) as [number[], number[]];
+    gpu.forEach((loss, step) => t.true(Math.abs(loss / (cpu[step] as number) - 1) < 5e-2, `${block}: ${loss}, not ${cpu[step]}`));
+    t.true((gpu[0] as number) > 1e-3);
+  }
+  const specs = [...loadModel(path("blocks-gpu")).compression.specs.values()].map(({ text }) => text);
+  t.true(specs.length > 0 && specs.every((text) => text === "int4+1:4"));
 });
 
 test.serial("what cannot be trained on the GPU is refused before anything is written", async (t) => {

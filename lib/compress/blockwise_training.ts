@@ -1,8 +1,12 @@
 /** A stage that trains the blocks of the encoder one after another, each to put out what that of the float model does. */
 import { join } from "node:path";
+import type { BatchSource } from "../data/batch_source.js";
 import { shuffled } from "../data/batching.js";
 import { readManifest } from "../data/manifest.js";
+import { copyBeside, type DeviceParameter } from "../device/device_parameter.js";
+import { DeviceTensor } from "../device/device_tensor.js";
 import { UsmLiteError } from "../errors.js";
+import { placeForTraining } from "../models/device_training.js";
 import { loadModel } from "../models/model_folder.js";
 import { trainableNetwork } from "../models/trainable.js";
 import { RandomStream } from "../ops/random_stream.js";
@@ -11,6 +15,8 @@ import type { Tensor } from "../tensor/tensor.js";
 import { BlockModel, HiddenFrames } from "../train/block_training.js";
 import type { EncoderBlocks, TrainableModel } from "../train/trainable_model.js";
 import { Trainer } from "../train/trainer.js";
+import { runTraining } from "../train/training_device.js";
+import type { TrainingModifier } from "../train/training_modifier.js";
 import { effectiveWeight } from "./calibration.js";
 import type { PlannedStage } from "./compression_plan.js";
 import type { CompressionState } from "./compression_state.js";
@@ -20,6 +26,7 @@ import type { Training } from "./recipe.js";
 import type { StageLog } from "./stage_log.js";
 
 export interface BlockwiseSetup {
+  readonly device: "cpu" | "cuda";
   readonly speech: TrainableSpeech;
   readonly state: CompressionState;
   readonly onStatus: (sentence: string) => void;
@@ -57,38 +64,63 @@ export class BlockwiseTraining {
    * @returns false when a signal stopped it
    */
   async run(folder: string, { features, log }: { readonly features: string; readonly log: StageLog }): Promise<boolean> {
-    const { speech, state, onStatus } = this.setup;
+    const { device, speech, state, onStatus } = this.setup;
     const { blockwise, seed } = this.settings;
     const settingsOf = parameterSettings(this.planned.stage, speech.network);
     const drawn = shuffled([...readManifest(speech.manifest)], new RandomStream(seed)).slice(0, blockwise.utterances);
     const batches = await speechBatches(speech, this.settings, this.settings.features ?? features, onStatus, drawn);
-    const teacher = trainableNetwork(loadModel(speech.model.folder, { weights: "float32" }));
+    const teacher = this.teacher();
+    // On the GPU: a copy of the network, brought up to date whenever a block was trained.
+    const placed = device === "cuda" ? placeForTraining(speech.network, speech.model.folder) : undefined;
     try {
-      using frames = this.withWeights("", (transform) => new HiddenFrames(this.blocks, blocksOf(teacher, speech.model.folder), batches, transform, seed));
+      const blocks = placed?.encoderBlocks() ?? this.blocks;
+      const heard = placed ? onGpu(batches) : batches;
+      using frames = this.withWeights("", placed, (transform) => new HiddenFrames(blocks, blocksOf(teacher, speech.model.folder), heard, transform, seed));
       for (const [index, prefix] of this.blocks.prefixes.entries()) {
         frames.want(index);
-        const model = new BlockModel(speech.network, this.blocks, index);
         const planned = this.plannedFor(prefix);
-        const modifiers = trainingModifiers(planned, { speech: { ...speech, network: model }, state, training: this.settings, onStatus });
         const losses: number[] = [];
-        const options = trainerOptions(this.settings, { folder: join(folder, `block-${index}`), modifiers, settingsOf });
-        const trainer = new Trainer(model, frames, { ...options, onStep: ({ loss }) => void losses.push(loss) });
+        let modifiers: readonly TrainingModifier[] = [];
+        const trainerOf = (model: BlockModel): Trainer => {
+          modifiers = trainingModifiers(planned, { speech: { ...speech, network: model }, state, training: this.settings, onStatus });
+          const options = trainerOptions(this.settings, { folder: join(folder, `block-${index}`), modifiers, settingsOf });
+          return new Trainer(model, frames, { ...options, onStep: ({ loss }) => void losses.push(loss) });
+        };
+        const model = new BlockModel(speech.network, this.blocks, index);
+        const { trainer, result } = await runTraining(device, {
+          cpu: () => trainerOf(model),
+          gpu: () => ({ trainer: trainerOf(new BlockModel(placed as TrainableModel, blocks, index)), release: () => {} }),
+          resume: true,
+          onResume: () => {},
+        });
         try {
-          trainer.resume();
-          const { completed } = await trainer.run({ handleSignals: true });
-          if (!completed) return false;
+          if (!result.completed) return false;
           adoptTraining(trainer, { modifiers, plan: planned.plan, state, log });
         } finally {
           trainer.dispose();
         }
         speech.network.weightsChanged?.();
-        this.withWeights(prefix, (transform) => frames.pass(index, transform));
+        if (placed) refresh(placed, model.parameters());
+        this.withWeights(prefix, placed, (transform) => frames.pass(index, transform));
         if (losses.length > 0) onStatus(`block ${index}: relative squared error ${meanOf(losses.slice(0, 8))} at first, ${meanOf(losses.slice(-8))} at last`);
       }
     } finally {
       teacher.dispose();
+      placed?.dispose();
     }
     return true;
+  }
+
+  /** The float model, where blocks are trained. */
+  private teacher(): TrainableModel & { dispose(): void } {
+    const { folder } = this.setup.speech.model;
+    const teacher = trainableNetwork(loadModel(folder, { weights: "float32" }));
+    if (this.setup.device === "cpu") return teacher;
+    try {
+      return placeForTraining(teacher, folder);
+    } finally {
+      teacher.dispose();
+    }
   }
 
   /** The part of the stage that is about one block. */
@@ -98,14 +130,35 @@ export class BlockwiseTraining {
     return { stage, weights: new Map([...weights].map(([modifier, names]) => [modifier, names.filter(own)])), plan: new Map([...plan].filter(([name]) => own(name))) };
   }
 
-  /** Runs `body` with the weights whose names begin with `prefix` as they are packed. */
-  private withWeights<Result>(prefix: string, body: (transform: (name: string, weight: Tensor) => Tensor) => Result): Result {
+  /** Runs `body` with the weights whose names begin with `prefix` as they are packed, those of `placed` where that is. */
+  private withWeights<Result>(prefix: string, placed: TrainableModel | undefined, body: (transform: (name: string, weight: Tensor) => Tensor) => Result): Result {
     const { state } = this.setup;
     return tidy(() => {
-      const effective = new Map([...state.plan.keys()].filter((name) => name.startsWith(prefix)).map((name) => [name, effectiveWeight(state.layer(name))]));
+      const names = [...state.plan.keys()].filter((name) => name.startsWith(prefix));
+      const effective = new Map(
+        names.map((name) => {
+          const weight = effectiveWeight(state.layer(name));
+          return [name, placed ? copyBeside(placed.parameters().get(name) as Tensor, weight) : weight];
+        }),
+      );
       return body((name, weight) => effective.get(name) ?? weight);
     });
   }
+}
+
+/** The batches with their features on the GPU. */
+const onGpu = (batches: BatchSource): BatchSource => ({
+  count: (epoch) => batches.count(epoch),
+  batch: (epoch, index) => {
+    const batch = batches.batch(epoch, index);
+    return { ...batch, features: DeviceTensor.from(batch.features) };
+  },
+});
+
+/** Gives a network on the GPU the values of these parameters. */
+function refresh(placed: TrainableModel, parameters: ReadonlyMap<string, Tensor>): void {
+  for (const [name, values] of parameters) (placed.parameters().get(name) as DeviceParameter).restore(values);
+  placed.weightsChanged?.();
 }
 
 const meanOf = (values: readonly number[]): string => (values.reduce((sum, value) => sum + value, 0) / values.length).toPrecision(3);

@@ -158,7 +158,7 @@ async function trainStage(planned: PlannedStage, training: Training, setup: Stag
   const { recipe } = options;
   const folder = recipe.stages.length === 1 ? run : join(run, planned.stage.name);
   if (training.blockwise) {
-    const blockwise = new BlockwiseTraining(planned, { ...training, blockwise: training.blockwise }, { speech, state, onStatus });
+    const blockwise = new BlockwiseTraining(planned, { ...training, blockwise: training.blockwise }, { device: setup.device, speech, state, onStatus });
     claimRunFolder(run, options);
     return (await blockwise.run(folder, { features: `${run}/features`, log: new StageLog(run, planned.stage.name) })) ? "done" : "stopped";
   }

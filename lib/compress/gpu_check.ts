@@ -13,8 +13,7 @@ import { modifierError, type Modifier } from "./modifier.js";
 export function checkGpuTraining(stages: readonly PlannedStage[], network: unknown, folder: string): void {
   const trained = stages.filter(({ stage }) => stage.training);
   if (trained.length > 0) checkTrainableOnGpu(network, folder);
-  for (const { stage, weights, plan } of trained) {
-    if (stage.training?.blockwise) throw new UsmLiteError("UNSUPPORTED_SPEC", `${stage.placeInTraining("blockwise")}: blocks are trained alone on the CPU only; use device "cpu"`);
+  for (const { weights, plan } of trained) {
     const quantized = new Set<string>();
     for (const [modifier, names] of weights) {
       if (!modifier.train || names.length === 0) continue;

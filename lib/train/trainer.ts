@@ -223,7 +223,7 @@ export class Trainer {
       this.epoch++;
       this.batch = 0;
     }
-    return this.onGpu ? { ...batch, features: DeviceTensor.from(batch.features) } : batch;
+    return this.onGpu && !(batch.features instanceof DeviceTensor) ? { ...batch, features: DeviceTensor.from(batch.features) } : batch;
   }
 
   private checkDivergence(metrics: StepMetrics): void {
