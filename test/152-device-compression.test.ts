@@ -72,6 +72,24 @@ test.serial("blocks are rebuilt one after another on the GPU as on the CPU", asy
   t.true(specs.length > 0 && specs.every((text) => text === "int4+1:4"));
 });
 
+test.serial("several sizes are trained together on the GPU as on the CPU", async (t) => {
+  const recipe = recipeOf([{ type: "many-sizes", sizes: [{ spec: "int8" }, { spec: "int4+2:4" }], start: 1, interval: 1 }]);
+  await compress(recipe, "sizes-gpu");
+  await compress(recipe, "sizes-cpu", { device: "cpu" });
+  const lossesOf = (out: string): number[] =>
+    readFileSync(path(`${out}.run`, "metrics.jsonl"), "utf8").trim().split("\n").flatMap((line) => {
+      const metrics = JSON.parse(line) as Record<string, number>;
+      return [metrics["loss.int8"], metrics["loss.int4+2-4"]] as number[];
+    });
+  const [gpu, cpu] = [lossesOf("sizes-gpu"), lossesOf("sizes-cpu")];
+  t.is(gpu.length, 4);
+  gpu.forEach((loss, index) => t.true(Math.abs(loss / (cpu[index] as number) - 1) < 2e-2, `${loss}, not ${cpu[index]}`));
+  for (const [size, spec] of [["int8", "int8"], ["int4+2-4", "int4+2:4"]] as const) {
+    const { network, compression } = loadModel(path("sizes-gpu", size));
+    t.is(compression.specs.get(network.blockWeights()[0] as string)?.text, spec);
+  }
+});
+
 test.serial("what cannot be trained on the GPU is refused before anything is written", async (t) => {
   const cases: [Recipe, RegExp][] = [
     [recipeOf([{ type: "quantization", spec: "uint4" }]), /r\.yaml:1: quantization: .*without zero points, which uint4 has; use device "cpu"/],
@@ -82,7 +100,7 @@ test.serial("what cannot be trained on the GPU is refused before anything is wri
     [recipeOf([{ type: "quantization", spec: "int4/g32", activations: "int8" }]), /do not multiply by weights of int4\/g32, whose scales are of groups/],
     [recipeOf([{ type: "quantization", spec: "ternary" }]), /the scale "format" of ternary/],
     [recipeOf([{ type: "sparsity", pattern: "2:4", score: "learned" }]), /scores of weights cannot be learned on the GPU/],
-    [recipeOf([{ type: "many-sizes", sizes: [{ spec: "int4" }, { spec: "int8" }] }]), /many-sizes trains on the CPU only/],
+    [recipeOf([{ type: "many-sizes", sizes: [{ spec: "int8" }, { spec: "uint4" }] }]), /r\.yaml:1: many-sizes: .*zero points, which uint4 has/],
     [recipeOf([{ type: "round-to-nearest", spec: "uint4" }], [{ type: "distillation" }]), /zero points, which uint4 has/],
   ];
   for (const [recipe, message] of cases) await t.throwsAsync(compress(recipe, "refused"), { code: "UNSUPPORTED_SPEC", message });

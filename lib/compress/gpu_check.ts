@@ -1,5 +1,4 @@
 /** Whether the stages of a recipe that train can do so on a GPU. */
-import { UsmLiteError } from "../errors.js";
 import { checkTrainableOnGpu } from "../models/device_training.js";
 import { checkQuantizationOnGpu } from "../train/weight_quantization.js";
 import type { PlannedStage } from "./compression_plan.js";
@@ -26,10 +25,8 @@ export function checkGpuTraining(stages: readonly PlannedStage[], network: unkno
 }
 
 function checkModifier(modifier: Modifier, specs: Parameters<NonNullable<Modifier["checkGpu"]>>[0]): void {
-  const { type, source, checkGpu } = modifier;
-  if (!checkGpu) throw new UsmLiteError("UNSUPPORTED_SPEC", `${source}: ${type} trains on the CPU only; use device "cpu"`);
   try {
-    checkGpu(specs);
+    modifier.checkGpu?.(specs);
   } catch (cause) {
     throw modifierError(modifier, cause);
   }
