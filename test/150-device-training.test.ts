@@ -1,6 +1,6 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { AdamW, DeviceTensor, fakeQuantize, linear, magnitudeMask, Tape, Tensor, tidy } from "../lib/index.js";
+import { AdamW, DeviceTensor, fakeQuantize, groupScales, linear, magnitudeMask, Tape, Tensor, tidy } from "../lib/index.js";
 import { prune } from "../lib/sparse/prune.js";
 import { deviceAddProduct, deviceProduct } from "../lib/device/training_operations.js";
 import { deviceColumnProbability } from "../lib/device/softmax_divergence.js";
@@ -107,6 +107,18 @@ test("masks and fake quantization are those of the CPU, to the bit", (t) => {
       t.deepEqual(found["output"], expected["output"], `${spec} ${statistic}`);
       assertClose(t, found["weight"] as Float32Array, expected["weight"] as Float32Array, 1e-5, `gradient of ${spec} ${statistic}`);
     }
+  }
+  for (const spec of ["int4", "midrise2/g32", "nf4"]) {
+    const weight = randomTensor([5, 72], 13);
+    const { scale } = groupScales(weight, spec, { rule: { clip: 0.7 } });
+    const placed = { weight: DeviceTensor.from(weight, "float32"), scale: DeviceTensor.from(scale, "float32") };
+    for (const tensor of [weight, scale, placed.weight, placed.scale]) tensor.requiresGrad = true;
+    const options = { clipGradient: true, scaleGradientFactor: 0.3 };
+    const gradient = randomTensor([5, 72], 14);
+    const expected = outcome({ weight, scale }, gradient, () => fakeQuantize(weight, spec, { ...options, scale }));
+    const found = outcome(placed, DeviceTensor.from(gradient, "float32"), () => fakeQuantize(placed.weight, spec, { ...options, scale: placed.scale }));
+    t.deepEqual(found["output"], expected["output"], spec);
+    for (const name of ["weight", "scale"]) assertClose(t, found[name] as Float32Array, expected[name] as Float32Array, 1e-5, `gradient of the ${name} of ${spec}`);
   }
   const weight = randomTensor([3, 50], 4);
   const onGpu = DeviceTensor.from(weight, "float32");

@@ -15,6 +15,7 @@ import { gpuAddon } from "./gpu.js";
 interface GradientBindings {
   deviceScaledSum(x: DeviceTensorHandle, a: number, y: DeviceTensorHandle, b: number, on?: StreamHandle): DeviceTensorHandle;
   deviceAddInPlace(sum: DeviceTensorHandle, addend: DeviceTensorHandle, on?: StreamHandle): void;
+  deviceRaise(x: DeviceTensorHandle, least: number, on?: StreamHandle): void;
   deviceDropout(x: DeviceTensorHandle, probability: number, seed: number, on?: StreamHandle): DeviceTensorHandle;
   deviceSilu(x: DeviceTensorHandle, probability: number, seed: number, on?: StreamHandle): DeviceTensorHandle;
   deviceSiluBackward(x: DeviceTensorHandle, gradient: DeviceTensorHandle, probability: number, seed: number, on?: StreamHandle): DeviceTensorHandle;
@@ -83,6 +84,11 @@ export function deviceScaledSum(x: DeviceTensor, a: number, y: DeviceTensor, b: 
 /** `sum += addend`. Float tensors of one type and shape, one or two axes. */
 export function deviceAddInPlace(sum: DeviceTensor, addend: DeviceTensor, on?: DeviceStream): void {
   native().deviceAddInPlace(sum.handle, addend.handle, on?.handle);
+}
+
+/** `x = max(x, least)`. float32, one or two axes. */
+export function deviceRaise(x: DeviceTensor, least: number, on?: DeviceStream): void {
+  native().deviceRaise(x.handle, least, on?.handle);
 }
 
 /**

@@ -2,6 +2,7 @@
 import { copyBeside } from "../device/device_parameter.js";
 import { DeviceTensor } from "../device/device_tensor.js";
 import { DeviceWeight } from "../device/device_weight.js";
+import { deviceRaise } from "../device/gradient_operations.js";
 import { onGpu } from "../device/inference.js";
 import { deviceFillIntegerWeight } from "../device/integer_training.js";
 import { UsmLiteError } from "../errors.js";
@@ -192,7 +193,7 @@ export class WeightQuantization implements TrainingModifier {
   afterStep(): void {
     this.forgetPacked();
     if (!this.options.learned) return;
-    for (const { scales } of this.weights.values()) scales?.scale.write(scales.scale.toArray().map((scale) => Math.max(scale, leastScale)));
+    for (const { scales } of this.weights.values()) if (scales) keepPositive(scales.scale);
   }
 
   parameters(): ReadonlyMap<string, Tensor> {
@@ -250,6 +251,11 @@ export function checkQuantizationOnGpu({ text, groupSize }: WeightSpec, { activa
 
 /** Whether a weight that is kept can be zero. */
 const hasZero = ({ format }: WeightSpec): boolean => !/^(uint|midrise|int1$)/.test(format);
+
+function keepPositive(scale: Tensor): void {
+  if (scale instanceof DeviceTensor) deviceRaise(scale, leastScale);
+  else scale.write(scale.toArray().map((value) => Math.max(value, leastScale)));
+}
 
 /** 1 / sqrt(weights per scale * highest level), which makes the steps of scales fit those of weights. */
 function lsqFactor({ weight, scales, dense }: QuantizedWeight): number {

@@ -6,7 +6,7 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kThreads = 256;  // a thread takes 16 bytes
+constexpr int kThreads = 256;  // of scaled_sum a thread takes 16 bytes, of raise_to one element
 
 // What lies between rows is zero and stays so.
 template <typename T, typename Bits>
@@ -23,12 +23,20 @@ __global__ void __launch_bounds__(kThreads) scaled_sum_kernel(const Bits* x, flo
   store_values<T>(sum + at, first);
 }
 
+__global__ void __launch_bounds__(kThreads) raise_kernel(float* x, float least, int64_t rows, int64_t columns, int64_t stride) {
+  ptx::take_turn();
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, row = index / columns;
+  if (row >= rows) return;
+  float& value = x[row * stride + index % columns];
+  value = fmaxf(value, least);
+}
+
+LaunchShape shape_for(int64_t threads) { return {static_cast<unsigned>((threads + kThreads - 1) / kThreads), 1, 1, kThreads, 0, 1, kernels_take_turns()}; }
+
 template <typename T, typename Bits>
 void launch_scaled_sum(const DeviceTensor& x, float a, const DeviceTensor& y, float b, const DeviceTensor& sum, const std::shared_ptr<Stream>& stream) {
   const int64_t count = x.rows() * x.row_stride(), vectors = count * static_cast<int64_t>(sizeof(Bits)) / 16;
-  launch(scaled_sum_kernel<T, Bits>,
-         LaunchShape{static_cast<unsigned>((vectors + kThreads - 1) / kThreads), 1, 1, kThreads, 0, 1, kernels_take_turns()}, stream->handle(),
-         x.use_on<Bits>(stream), a, y.use_on<Bits>(stream), b, sum.use_on<Bits>(stream), count);
+  launch(scaled_sum_kernel<T, Bits>, shape_for(vectors), stream->handle(), x.use_on<Bits>(stream), a, y.use_on<Bits>(stream), b, sum.use_on<Bits>(stream), count);
 }
 
 }  // namespace
@@ -41,6 +49,12 @@ void scaled_sum(const DeviceTensor& x, float a, const DeviceTensor& y, float b, 
     case DeviceType::kBFloat16: return launch_scaled_sum<BFloat16, uint16_t>(x, a, y, b, sum, stream);
     default: return launch_scaled_sum<Float16, uint16_t>(x, a, y, b, sum, stream);
   }
+}
+
+void raise_to(const DeviceTensor& x, float least, const std::shared_ptr<Stream>& stream) {
+  const int64_t rows = x.rows(), columns = x.columns();
+  if (rows * columns == 0) return;
+  launch(raise_kernel, shape_for(rows * columns), stream->handle(), x.use_on<float>(stream), least, rows, columns, x.row_stride());
 }
 
 }  // namespace usmlite::cuda

@@ -8,4 +8,7 @@ namespace usmlite::cuda {
 void scaled_sum(const DeviceTensor& x, float a, const DeviceTensor& y, float b, const DeviceTensor& sum,
                 const std::shared_ptr<Stream>& stream);
 
+/// x = max(x, least); float32.
+void raise_to(const DeviceTensor& x, float least, const std::shared_ptr<Stream>& stream);
+
 }  // namespace usmlite::cuda

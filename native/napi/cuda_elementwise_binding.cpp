@@ -39,6 +39,14 @@ Napi::Value add_in_place(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// deviceRaise(x, least, stream?)
+Napi::Value raise(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceRaise", 2);
+  Operands operands(arguments, info);
+  cuda::raise_to(operands.singles(0, "x"), factor_argument(arguments, 1, "least"), stream_argument(arguments, info, 2));
+  return info.Env().Undefined();
+}
+
 using WithDropout = decltype(cuda::silu);
 
 /// (x, probability, seed, stream?)
@@ -99,6 +107,7 @@ Napi::Value transpose(const Napi::CallbackInfo& info) {
 void define_device_elementwise(Napi::Object exports) {
   define<scaled_sum>(exports, "deviceScaledSum");
   define<add_in_place>(exports, "deviceAddInPlace");
+  define<raise>(exports, "deviceRaise");
   define<dropout>(exports, "deviceDropout");
   define<silu>(exports, "deviceSilu");
   define<silu_backward>(exports, "deviceSiluBackward");

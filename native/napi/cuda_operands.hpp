@@ -32,6 +32,8 @@ class Operands {
     check_shape(tensor, name, shape);
     return tensor;
   }
+  /// A matrix or vector of float32.
+  const cuda::DeviceTensor& singles(size_t index, const char* name) { return held(index, name, Floats::kWide); }
   /// float32 weights.
   const cuda::DeviceTensor& weights(size_t index, const char* name, std::vector<int64_t> shape) {
     const cuda::DeviceTensor& tensor = held(index, name, Floats::kWide);

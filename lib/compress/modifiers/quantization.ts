@@ -47,7 +47,7 @@ export const quantization = modifierType("quantization", keys, (settings) => ({
   checkGpu: (specs) => {
     const { scale, learned, rounding, scaleDecay, activations, ...others } = settings;
     const rule = scale === "kept" ? {} : scaleRuleOf({ ...others, scale });
-    for (const spec of specs) checkQuantizationOnGpu(spec, { rule, learned, rounding, scaleDecay, ...(activations ? { activations } : {}) });
+    for (const spec of specs) checkQuantizationOnGpu(spec, { rule, rounding, scaleDecay, ...(activations ? { activations } : {}) });
   },
   train: ({ model, state, specs, masks, totalSteps }) => {
     const { learned, scaleAverage, stopScaleGradient, gradient, rounding, scaleDecay, activations, start } = settings;
