@@ -6,7 +6,7 @@
  * Finished rows are kept, so an interrupted run goes on.
  *
  * usage: node dist/bench/adaptation_table.js --float FLOAT [--packed PACKED] --train TRAIN.jsonl [--held-out HELDOUT.jsonl] \
- *   --test TEST.jsonl --out FOLDER [--dataset ljspeech --minutes 1 3 10]
+ *   --test TEST.jsonl --out FOLDER [--dataset ljspeech --minutes 1 3 10 --train-dataset speechocean762]
  */
 import { existsSync, mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -41,6 +41,7 @@ interface Options {
   test: string;
   out: string;
   dataset: string;
+  trainDataset?: string;
   speakers: number;
   trainSpeakers: number;
   adaptUtterances: number;
@@ -80,6 +81,7 @@ const options = new Command()
   .requiredOption("--test <manifest>", "speech of speakers that no model has heard")
   .requiredOption("--out <folder>")
   .option("--dataset <name>", "speakers of this `dataset` alone", "speechocean762")
+  .option("--train-dataset <name>", "of the speakers of the shared adapter; default: as --dataset")
   .option("--speakers <count>", "so many test speakers, drawn at random", Number, 20)
   .option("--train-speakers <count>", "so many training speakers for the shared adapter, a minute of each at most", Number, 30)
   .option("--adapt-utterances <count>", "utterances of each speaker to learn from; the others are tested on", Number, 10)
@@ -94,7 +96,7 @@ const options = new Command()
   .opts<Options>();
 
 mkdirSync(options.out, { recursive: true });
-const speakers = drawn(options.test, options.speakers, 2);
+const speakers = drawn(options.test, options.dataset, options.speakers, 2, (utterances) => tested(utterances).length > 0);
 const audio = new Map<Utterance, Float32Array>();
 const folders: Record<string, () => Promise<string>> = {
   float32: () => Promise.resolve(options.float),
@@ -120,16 +122,16 @@ for (const [base, folder] of Object.entries(folders)) {
 process.stdout.write(tables());
 
 /** Utterances of speakers drawn from a manifest, in an order drawn for each. */
-function drawn(manifest: string, count: number, key: number): Utterance[][] {
+function drawn(manifest: string, dataset: string, count: number, key: number, fits: (utterances: readonly Utterance[]) => boolean = () => true): Utterance[][] {
   const groups = new Map<string, Utterance[]>();
   for (const utterance of readManifest(manifest)) {
-    if (utterance.dataset !== options.dataset || utterance.speaker === undefined) continue;
+    if (utterance.dataset !== dataset || utterance.speaker === undefined) continue;
     groups.set(utterance.speaker, [...(groups.get(utterance.speaker) ?? []), utterance]);
   }
   const random = RandomStream.derived(options.seed, key);
   const shuffled = <Item>(items: readonly Item[]): Item[] =>
     items.map((item) => ({ item, place: random.uniform() })).sort((a, b) => a.place - b.place).map(({ item }) => item);
-  return shuffled([...groups.values()].filter((utterances) => tested(utterances).length > 0)).slice(0, count).map(shuffled);
+  return shuffled([...groups.values()].filter(fits)).slice(0, count).map(shuffled);
 }
 
 /** Those of a speaker that adapters learn from. */
@@ -204,7 +206,7 @@ async function sharedAdapter(base: string, model: SpeechModel): Promise<Adapter>
   const folder = join(options.out, `shared-${base}`.replace(/[/:]/g, "_"));
   const adapterBase = new AdapterBase(model);
   if (!existsSync(folder)) {
-    const speech = drawn(options.train, options.trainSpeakers, 3).flat();
+    const speech = drawn(options.train, options.trainDataset ?? options.dataset, options.trainSpeakers, 3).flat();
     const { adapter, report } = await adaptSpeakers(model, speech, {
       seed: options.seed,
       ...(options.heldOut === undefined ? {} : { heldOut: readManifest(options.heldOut) }),
