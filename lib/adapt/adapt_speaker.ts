@@ -5,7 +5,7 @@ import type { SpeechModel } from "../models/model_folder.js";
 import { Recognizer } from "../transcribe/recognizer.js";
 import { scaledAdapter, stackAdapters, type Adapter } from "./adapter.js";
 import { AdapterBase } from "./adapter_base.js";
-import { resolvedSettings, type AdapterSettings } from "./adapter_settings.js";
+import { resolvedSettings, settingsFor, type AdapterSettings } from "./adapter_settings.js";
 import { adaptableNetwork, selectLayers } from "./adaptable_layers.js";
 import { confidentTranscripts } from "./confident_transcripts.js";
 import { crossValidate, learnFrom } from "./cross_validation.js";
@@ -52,14 +52,17 @@ export async function adaptSpeaker(
   utterances: readonly Utterance[],
   options: AdaptSpeakerOptions = {},
 ): Promise<{ adapter: Adapter; report: AdaptationReport }> {
-  const settings = resolvedSettings(options);
+  const { layers: allLayers } = new AdapterBase(model);
+  selectLayers(allLayers, resolvedSettings(options).targets); // a wrong setting is told before anything is heard
   checkOneSpeaker(utterances);
   const { shared, onStatus = () => {} } = options;
-  const layers = selectLayers(new AdapterBase(model).layers, settings.targets);
   const recognizer = new Recognizer(model);
   const { spoken, unsure } = options.unsupervised
     ? await confidentTranscripts(recognizer, utterances, shared)
     : { spoken: await spokenTexts(model, utterances), unsure: 0 };
+  const seconds = spoken.reduce((sum, utterance) => sum + utterance.seconds, 0);
+  const settings = resolvedSettings(settingsFor(seconds, options));
+  const layers = selectLayers(allLayers, settings.targets);
   const learning = { network: adaptableNetwork(model), recognizer, layers, spoken, shared, settings, onStatus };
 
   const started = performance.now();
@@ -71,7 +74,6 @@ export async function adaptSpeaker(
   using own = learnFrom(learning, kept === "speaker" ? bestEpoch : 0);
   const trainingSeconds = (performance.now() - started) / 1000;
   const adapter = kept === "base" || !shared ? scaledAdapter(own, 1) : kept === "speaker" ? stackAdapters([shared, own]) : scaledAdapter(shared, 1);
-  const seconds = spoken.reduce((sum, utterance) => sum + utterance.seconds, 0);
   return { adapter, report: { utterances: spoken.length, seconds, unsure, epochs, bestEpoch, base, adapted, kept, trainingSeconds } };
 }
 
