@@ -159,6 +159,16 @@ test("learning lowers the loss on a packed model, gives the same bits again, and
   const self = await adaptSpeaker(model, utterances, { ...settings, epochs: 1, unsupervised: true });
   t.true(self.report.unsure > 0 && self.report.utterances + self.report.unsure === 6);
 
+  // Two minutes are worth all layers, less those of attention.
+  const reaches = async (speech: typeof utterances, targets?: string[]): Promise<boolean> => {
+    const learned = await adaptSpeaker(model, speech, { rank: 1, epochs: 1, learningRate: 0.01, batchSeconds: 60, ...(targets ? { targets } : {}) });
+    return [...learned.adapter.factors.keys()].some((name) => name.includes("feed_forward"));
+  };
+  t.false(await reaches(utterances));
+  const minutes = Array.from({ length: 11 }, () => utterances).flat();
+  t.true(await reaches(minutes));
+  t.false(await reaches(minutes, ["*.q_proj"]));
+
   await t.throwsAsync(adaptSpeaker(model, utterances.slice(0, 1)), { code: "INVALID_ARGUMENT", message: /two at least/ });
   const named = utterances.map((utterance, index) => ({ ...utterance, speaker: ["ann", "bob"][index % 2] as string }));
   await t.throwsAsync(adaptSpeaker(model, named), { code: "BAD_MANIFEST", message: /2 speakers, "ann" and "bob"/ });
