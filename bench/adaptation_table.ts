@@ -40,6 +40,7 @@ interface Options {
   heldOut?: string;
   test: string;
   out: string;
+  with?: string[];
   dataset: string;
   trainDataset?: string;
   speakers: number;
@@ -80,6 +81,7 @@ const options = new Command()
   .option("--held-out <manifest>", "speech to judge the shared adapter by, of speakers that the models were not trained on")
   .requiredOption("--test <manifest>", "speech of speakers that no model has heard")
   .requiredOption("--out <folder>")
+  .option("--with <folder...>", "folders of other finished runs, of other speakers, whose rows are pooled with those of this one")
   .option("--dataset <name>", "speakers of this `dataset` alone", "speechocean762")
   .option("--train-dataset <name>", "of the speakers of the shared adapter; default: as --dataset")
   .option("--speakers <count>", "so many test speakers, drawn at random", Number, 20)
@@ -109,12 +111,14 @@ for (const [base, folder] of Object.entries(folders)) {
   for (const adapter of options.adapters ?? adapters) {
     const learnsSpeaker = adapter !== "none" && adapter !== "shared";
     for (const minutes of (learnsSpeaker && options.minutes) || [undefined]) {
-      const path = join(options.out, `${base}-${adapter}${minutes === undefined ? "" : `-${minutes}min`}.json`.replace(/[/:]/g, "_"));
+      const file = `${base}-${adapter}${minutes === undefined ? "" : `-${minutes}min`}.json`.replace(/[/:]/g, "_");
+      const path = join(options.out, file);
       if (!existsSync(path)) writeJsonFile(path, await measureRow(base, await folder(), adapter, minutes));
-      rows.push(readJsonFile(path, "BAD_CONFIG") as unknown as Row);
+      rows.push([path, ...(options.with ?? []).map((other) => join(other, file))].map((one) => readJsonFile(one, "BAD_CONFIG") as unknown as Row).reduce(together));
       writeTextFile(join(options.out, "table.md"), tables());
       const { dataset, adaptUtterances, trainSpeakers, target, epochs, seed } = options;
-      const settings = { dataset, speakers: speakers.length, trainSpeakers, ...(options.minutes ? {} : { adaptUtterances }), target, epochs, seed };
+      const heard = rows[0]?.speakers.length;
+      const settings = { dataset, speakers: heard, trainSpeakers, ...(options.minutes ? {} : { adaptUtterances }), target, epochs, seed };
       writeJsonFile(join(options.out, "table.json"), { ...settings, rows: rows.map(summary) });
     }
   }
@@ -227,6 +231,12 @@ async function samplesOf(utterance: Utterance): Promise<Float32Array> {
 /** Of the weights. */
 function fileBytes(folder: string): number {
   return weightFiles(folder).reduce((sum, path) => sum + statSync(path).size, 0);
+}
+
+/** A row of the speakers of both. */
+function together(one: Row, other: Row): Row {
+  const sum = (key: "learnedSeconds" | "trainingSeconds"): number => one[key] + other[key];
+  return { ...one, learnedSeconds: sum("learnedSeconds"), trainingSeconds: sum("trainingSeconds"), speakers: [...one.speakers, ...other.speakers] };
 }
 
 function pooled(row: Row): ErrorRate {
