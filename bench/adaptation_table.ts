@@ -15,7 +15,6 @@ import { adaptSpeaker } from "../lib/adapt/adapt_speaker.js";
 import type { Adapter } from "../lib/adapt/adapter.js";
 import { AdapterBase } from "../lib/adapt/adapter_base.js";
 import { readAdapter, writeAdapter } from "../lib/adapt/adapter_file.js";
-import type { AdapterSettings } from "../lib/adapt/adapter_settings.js";
 import { adaptSpeakers } from "../lib/adapt/shared_adapter.js";
 import { writeTextFile } from "../lib/checkpoint/atomic_file.js";
 import { readJsonFile, writeJsonFile } from "../lib/checkpoint/json_file.js";
@@ -170,6 +169,8 @@ async function measureRow(base: string, folder: string, kind: AdapterKind, minut
   const model = loadModel(folder);
   const recognizer = new Recognizer(model);
   const shared = kind === "shared" || kind === "both" ? await sharedAdapter(base, model) : undefined;
+  const { target: targets, epochs, seed } = options;
+  const settings = { seed, ...(targets ? { targets } : {}), ...(epochs ? { epochs } : {}) };
   const results: SpeakerResult[] = [];
   let [learnedSeconds, trainingSeconds, adapterParameters] = [0, 0, shared?.parameters ?? 0];
   for (const utterances of speakers) {
@@ -177,7 +178,7 @@ async function measureRow(base: string, folder: string, kind: AdapterKind, minut
     const own =
       kind === "none" || kind === "shared"
         ? undefined
-        : await adaptSpeaker(model, learned(utterances, minutes), { shared, unsupervised: kind === "unsupervised", ...settingsOfSpeakers() });
+        : await adaptSpeaker(model, learned(utterances, minutes), { shared, unsupervised: kind === "unsupervised", ...settings });
     if (own) {
       learnedSeconds += own.report.seconds;
       trainingSeconds += own.report.trainingSeconds;
@@ -199,11 +200,6 @@ async function measureRow(base: string, folder: string, kind: AdapterKind, minut
   const { rate } = pooled(row);
   console.error(`${columnName(row)} of ${base}: WER ${(100 * rate).toFixed(1)} % of ${results.length} speakers; learned for ${trainingSeconds.toFixed(0)} s from ${learnedSeconds.toFixed(0)} s`);
   return row;
-}
-
-function settingsOfSpeakers(): AdapterSettings {
-  const { target: targets, epochs, seed } = options;
-  return { seed, ...(targets ? { targets } : {}), ...(epochs ? { epochs } : {}) };
 }
 
 async function sharedAdapter(base: string, model: SpeechModel): Promise<Adapter> {

@@ -27,8 +27,8 @@ export interface AdapterSettings {
 export const defaultTargets: readonly string[] = ["re:.*(attn|attention).*"];
 
 /**
- * What two minutes of a speaker or more are worth: all layers, learned for as long as it helps. Cross-validation on ten minutes of a speaker far
- * from those of the model's training took 30 % of the word errors, attention alone 7 % (docs/adaptation.md).
+ * What two minutes of a speaker or more are worth: all layers, learned for as long as it helps. By cross-validation on three minutes of a speaker
+ * far from those of the model's training they leave 58.0 % word errors of 65.7 %, attention alone 63.0 % (docs/adaptation.md).
  */
 export const longSpeech = { seconds: 120, targets: ["*"], epochs: 20 } as const;
 
