@@ -132,7 +132,7 @@ export {
   type DevicePlaneConvolutionOptions,
 } from "./device/encoder_operations.js";
 export { DeviceTensor, type DeviceType } from "./device/device_tensor.js";
-export { DeviceWeight, type ArrangedBytes, type Arithmetic, type DeviceWeightOptions } from "./device/device_weight.js";
+export { DeviceWeight, type ArrangedBytes, type Arithmetic, type DeviceWeightOptions, type IntegerActivations } from "./device/device_weight.js";
 export { deviceMatmul } from "./device/device_matmul.js";
 export { deviceAddLowRank, type DeviceLowRankFactors } from "./device/low_rank.js";
 export { deviceCtcBestPath } from "./device/ctc_best_path.js";

@@ -212,17 +212,17 @@ test("rows are rounded to codes as on the CPU", (t) => {
   values.fill(0, columns, 2 * columns);
   values[3 * columns + 7] = NaN;
   const x = rounded(Tensor.from(values, [rows, columns]), "bfloat16").toArray();
-  tidy(() => {
-    const { codes, scales } = quantizeRows(DeviceTensor.from(Tensor.from(values, [rows, columns])), "int8");
+  for (const [type, highest] of [["int8", 127], ["int4", 7]] as const) tidy(() => {
+    const { codes, scales } = quantizeRows(DeviceTensor.from(Tensor.from(values, [rows, columns])), type);
     const [actual, scaleValues] = [codes.toTensor().toArray(), scales.toTensor().toArray()];
     for (let row = 0; row < rows; row++) {
       const of = x.subarray(row * columns, (row + 1) * columns);
       const largest = of.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
       if (row === 3) t.true(Number.isNaN(scaleValues[row]));
-      else t.true(Math.abs((scaleValues[row] as number) - largest / 127) <= largest * 1e-6);
+      else t.true(Math.abs((scaleValues[row] as number) - largest / highest) <= largest * 1e-6);
       for (let i = 0; i < columns; i++) {
-        const exact = row === 3 || largest === 0 ? 0 : ((of[i] as number) * 127) / largest;
-        t.true(Math.abs((actual[row * columns + i] as number) - exact) <= 0.5001, `row ${row}, column ${i}`);
+        const exact = row === 3 || largest === 0 ? 0 : ((of[i] as number) * highest) / largest;
+        t.true(Math.abs((actual[row * columns + i] as number) - exact) <= 0.5001, `${type}: row ${row}, column ${i}`);
       }
     }
   });
@@ -266,7 +266,8 @@ test("misuse is a coded error", (t) => {
     t.throws(() => deviceLinear(x, weight, { scale: NaN }), invalid);
     t.throws(() => deviceLinear(x, { handle: x.handle } as unknown as DeviceWeight), { ...invalid, message: /weight on the GPU/ });
     t.throws(() => quantizeRows(DeviceTensor.zeros([64]), "int8"), { ...invalid, message: /rows and columns/ });
-    t.throws(() => quantizeRows(x, "int4" as "int8"), { ...invalid, message: /choose int8 or float8/ });
+    t.throws(() => quantizeRows(x, "int2" as "int8"), { ...invalid, message: /choose int8, int4 or float8/ });
+    t.throws(() => DeviceWeight.from(packed, { arithmetic: "int8", activations: "int8-asymmetric" as "int8" }), { ...invalid, message: /choose int8 or int4/ });
     weight.dispose();
     t.throws(() => deviceLinear(x, weight), { instanceOf: UsmLiteError, code: "TENSOR_RELEASED" });
   });

@@ -8,11 +8,11 @@ import { randomValues } from "./gradient.js";
 import { sharedFolder } from "./shared.js";
 import { temporaryFolder, writeTinyModel } from "./tiny_model.js";
 
-/** Logits of a model on the CPU in float32, and on the GPU in bfloat16. */
-function logits(folder: string, lengths: readonly number[]): { cpu: Float32Array; gpu: Float32Array; classes: number } {
+/** Logits of a model on the CPU in float32, and on the GPU in bfloat16; or in whole numbers on both. */
+function logits(folder: string, lengths: readonly number[], arithmetic: "bfloat16" | "int8" = "bfloat16"): { cpu: Float32Array; gpu: Float32Array; classes: number } {
   return tidy(() => {
-    const onGpu = loadModel(folder, { device: "cuda" }).network as CtcNetwork;
-    const onCpu = loadModel(folder, { weights: "float32" }).network as CtcNetwork;
+    const onGpu = loadModel(folder, { device: "cuda", arithmetic }).network as CtcNetwork;
+    const onCpu = loadModel(folder, { weights: arithmetic === "int8" ? "packed" : "float32" }).network as CtcNetwork;
     const offsets = new SequenceOffsets(lengths);
     const features = Tensor.from(randomValues(offsets.frames * 128, 1), [offsets.frames, 128]);
     const cpu = onCpu.forward(features, offsets).logits;
@@ -44,6 +44,12 @@ test("a model of float weights computes on the GPU what it computes on the CPU",
 
 test("so does the model of the package, with packed weights", (t) => {
   agree(t, logits(defaultModelFolder, realGpu ? [1000, 370, 2100] : [40]), "default model");
+});
+
+test("and so it does in whole numbers", (t) => {
+  const both = logits(defaultModelFolder, realGpu ? [1000, 370] : [40], "int8");
+  assertClose(t, both.gpu, both.cpu, 5e-2, "default model");
+  t.notDeepEqual(both.gpu, logits(defaultModelFolder, realGpu ? [1000, 370] : [40]).gpu);
 });
 
 test("speech is transcribed alike on both", async (t) => {

@@ -2,7 +2,9 @@ import { assertClose } from "./gpu.js";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { compressModel, loadModel, parseRecipe, readSafetensors, readTrainingConfig, Recognizer, trainFloatModel, type Recipe } from "../lib/index.js";
+import { compressModel, DeviceTensor, loadModel, parseRecipe, readSafetensors, readTrainingConfig, Recognizer, SequenceOffsets, tidy, trainFloatModel, type LoadOptions, type Recipe, type Tensor } from "../lib/index.js";
+import type { CtcNetwork } from "../lib/models/speech_network.js";
+import { randomTensor } from "./gradient.js";
 import { usmLite } from "./command_line.js";
 import { sharedFolder } from "./shared.js";
 import { temporaryFolder, tinyEncoder, tones, writeTinyModel, writeWav } from "./tiny_model.js";
@@ -69,6 +71,22 @@ test.serial("learned scales are learned on the GPU, and packed", async (t) => {
   assertClose(t, found, wanted, 1e-2, "learned scales");
 });
 
+test.serial("weights and activations of four bits are trained in whole numbers on the GPU as on the CPU, and served so", async (t) => {
+  const recipe = recipeOf([{ type: "quantization", spec: "int4", activations: "int4" }]);
+  await compress(recipe, "w4a4-gpu");
+  await compress(recipe, "w4a4-cpu", { device: "cpu" });
+  const [gpu, cpu] = [losses("w4a4-gpu"), losses("w4a4-cpu")];
+  gpu.forEach((loss, step) => t.true(Math.abs(loss / (cpu[step] as number) - 1) < 2e-2, `${loss}, not ${cpu[step]}`));
+  const logits = (options: LoadOptions, place: (x: Tensor) => Tensor = (x) => x): Float32Array =>
+    tidy(() => {
+      const network = loadModel(path("w4a4-gpu"), options).network as CtcNetwork;
+      return network.forward(place(randomTensor([40, network.featureSize], 3)), new SequenceOffsets([40])).logits.toArray();
+    });
+  const [onCpu, inIntegers, inFloats] = [logits({}), logits({ device: "cuda", arithmetic: "int8" }, DeviceTensor.from), logits({ device: "cuda" }, DeviceTensor.from)];
+  const distance = (a: Float32Array): number => Math.sqrt(a.reduce((sum, value, i) => sum + (value - (onCpu[i] as number)) ** 2, 0));
+  t.true(distance(inIntegers) < 0.8 * distance(inFloats), `${distance(inIntegers)} and ${distance(inFloats)}`);
+});
+
 test.serial("blocks are rebuilt one after another on the GPU as on the CPU", async (t) => {
   const model = writeTinyModel(path("two-blocks"), { blocks: 2, languageModel: false });
   const training = { steps: 2, learningRate: 3e-3, warmUpSteps: 1, speedPerturbation: false, specAugment: false, emaDecay: 0.5, blockwise: {} };
@@ -109,7 +127,7 @@ test.serial("what cannot be trained on the GPU is refused before anything is wri
     [recipeOf([{ type: "quantization", spec: "uint4" }]), /r\.yaml:1: quantization: .*without zero points, which uint4 has; use device "cpu"/],
     [recipeOf([{ type: "quantization", spec: "int4", rounding: "stochastic" }]), /without stochastic rounding/],
     [recipeOf([{ type: "quantization", spec: "int4", powerOfTwo: true }]), /powers of two/],
-    [recipeOf([{ type: "quantization", spec: "int4", activations: "int4" }]), /do not multiply by activations of int4/],
+    [recipeOf([{ type: "quantization", spec: "int4", activations: "int8-asymmetric" }]), /do not multiply by activations of int8-asymmetric/],
     [recipeOf([{ type: "quantization", spec: "int4/g32", activations: "int8" }]), /do not multiply by weights of int4\/g32, whose scales are of groups/],
     [recipeOf([{ type: "quantization", spec: "ternary" }]), /the scale "format" of ternary/],
     [recipeOf([{ type: "sparsity", pattern: "2:4", score: "learned" }]), /scores of weights cannot be learned on the GPU/],

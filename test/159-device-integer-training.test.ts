@@ -8,25 +8,25 @@ import { roundRows } from "../lib/quant/activation_coding.js";
 import { randomTensor } from "./gradient.js";
 
 /** What a step makes of a float weight. */
-function roundedOnGpu(values: Tensor, spec: string): { weight: DeviceTensor; integers: DeviceWeight } {
+function roundedOnGpu(values: Tensor, spec: string, activations: "int8" | "int4" = "int8"): { weight: DeviceTensor; integers: DeviceWeight } {
   const master = DeviceTensor.from(values, "float32");
   const { sparsity } = parseWeightSpec(spec);
   const quantization = { weight: master, spec, mask: sparsity && deviceMagnitudeMask(master, sparsity.kept, sparsity.of) };
   const scale = deviceGroupScales(quantization);
   const weight = deviceFakeQuantize(quantization, scale);
-  const integers = DeviceWeight.ofIntegers(spec, master.dim(0), master.dim(1));
+  const integers = DeviceWeight.ofIntegers(spec, master.dim(0), master.dim(1), activations);
   deviceFillIntegerWeight(integers, weight, scale);
   return { weight, integers };
 }
 
 test("training multiplies as the packed weight does, to the bit", (t) => {
   const options = { activation: "silu", scale: 0.5, residualScale: 2 } as const;
-  for (const [spec, rows, columns] of [["int8", 72, 136], ["int4", 19, 64], ["int3", 64, 200], ["int2", 8, 8], ["nf4", 40, 72], ["int4+2:4", 72, 128], ["midrise2", 16, 64]] as const) {
+  for (const [spec, rows, columns] of [["int8", 72, 136], ["int4", 19, 64], ["int3", 64, 200], ["int2", 8, 8], ["nf4", 40, 72], ["int4+2:4", 72, 128], ["midrise2", 16, 64]] as const) for (const activations of spec === "int4" ? (["int8", "int4"] as const) : (["int8"] as const)) {
     const { sparsity } = parseWeightSpec(spec);
     const master = randomTensor([rows, columns], 1);
     const mask = sparsity && magnitudeMask(master, sparsity.kept, sparsity.of);
-    const { weight, integers } = roundedOnGpu(master, spec);
-    using packed = DeviceWeight.from(packWeight(weight.toTensor(), spec, mask), { arithmetic: "int8" });
+    const { weight, integers } = roundedOnGpu(master, spec, activations);
+    using packed = DeviceWeight.from(packWeight(weight.toTensor(), spec, mask), { arithmetic: "int8", activations });
     if (spec === "int8") t.deepEqual(integers.read(), packed.read());
     const bias = randomTensor([rows], 2);
     for (const frames of [5, 70]) {
@@ -41,11 +41,11 @@ test("training multiplies as the packed weight does, to the bit", (t) => {
   }
 });
 
-test("gradients are those of the CPU's layer in whole numbers", (t) => {
+for (const activations of ["int8", "int4"] as const) test(`gradients are those of the CPU's layer in whole numbers, activations of ${activations}`, (t) => {
   const [rows, columns, frames] = [24, 64, 13];
-  const operand = roundedOnGpu(randomTensor([rows, columns], 1), "int4");
+  const operand = roundedOnGpu(randomTensor([rows, columns], 1), "int4", activations);
   const weight = operand.weight.toTensor();
-  using packed = PackedMatrix.round(weight, "int4", { ...groupScales(weight, "int4"), activations: "int8" });
+  using packed = PackedMatrix.round(weight, "int4", { ...groupScales(weight, "int4"), activations });
   const x = DeviceTensor.from(randomTensor([frames, columns], 2));
   const bias = DeviceTensor.from(randomTensor([rows], 3), "float32");
   const gradient = DeviceTensor.from(randomTensor([frames, rows], 4));
@@ -62,7 +62,7 @@ test("gradients are those of the CPU's layer in whole numbers", (t) => {
     const none = deviceIntegerLinearBackward(x, operand, gradient, { ...options, bias, wantsX: false, wantsWeight: false, wantsBias: false });
     t.deepEqual([none.x, none.weight, none.bias], [undefined, undefined, undefined]);
   }
-  assertClose(t, deviceRoundRows(x).toArray(), roundRows(x.toTensor(), "int8").toArray(), 2 ** -8, "rounded rows");
+  assertClose(t, deviceRoundRows(x, activations).toArray(), roundRows(x.toTensor(), activations).toArray(), 2 ** -8, "rounded rows");
 });
 
 test("a quantized layer that multiplies in whole numbers gives its master weight the gradient that the CPU does", (t) => {

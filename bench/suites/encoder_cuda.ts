@@ -4,7 +4,7 @@
  * `USMLITE_BENCH_SECONDS` bounds the time; rows that need torch.compile come last.
  */
 import { DeviceTensor } from "../../lib/device/device_tensor.js";
-import { DeviceWeight } from "../../lib/device/device_weight.js";
+import { DeviceWeight, type Arithmetic } from "../../lib/device/device_weight.js";
 import { gpuInformation, gpuMemoryStatistics, hasGpu } from "../../lib/device/gpu.js";
 import { synchronizeGpu } from "../../lib/device/device_stream.js";
 import { parakeetEncoderSchema, type ParakeetEncoderConfig } from "../../lib/models/parakeet/parakeet_config.js";
@@ -34,7 +34,16 @@ const published = [
   encoder("cohere-2b", { hidden_size: 1280, num_hidden_layers: 48, intermediate_size: 5120, num_mel_bins: 128, scale_input: false }),
 ];
 const tiny = [encoder("tiny", { hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 128, num_mel_bins: 16, subsampling_conv_channels: 8 })];
-const specs = ["int4+2:4", "float32", "int4", "int8", "2:4"];
+/** Spec and arithmetic. */
+const forms = [
+  ["int4+2:4", "bfloat16"],
+  ["float32", "bfloat16"],
+  ["int4+2:4", "int8"],
+  ["int4", "bfloat16"],
+  ["int8", "int8"],
+  ["int8", "bfloat16"],
+  ["2:4", "bfloat16"],
+] as const;
 const uncompiled = ["eager", "graph"];
 const compiled = ["compiled", "compiled-graph"];
 
@@ -48,7 +57,10 @@ class RepeatedWeights implements WeightSource {
   private readonly fresh = new FreshWeights(1);
   private readonly strips = new Map<string, DeviceWeight>();
 
-  constructor(private readonly spec: string) {}
+  constructor(
+    private readonly spec: string,
+    private readonly arithmetic: Arithmetic,
+  ) {}
 
   tensor(name: string, shape: readonly number[], initialisation: Parameters<FreshWeights["tensor"]>[2]): Tensor {
     return this.fresh.tensor(name, shape, initialisation);
@@ -62,7 +74,7 @@ class RepeatedWeights implements WeightSource {
     if (!strip) {
       strip = tidy(() => {
         using weight = this.fresh.tensor(name, [height, columns], "glorot");
-        return DeviceWeight.from(packWeight(weight, this.spec));
+        return DeviceWeight.from(packWeight(weight, this.spec), { arithmetic: this.arithmetic });
       });
       this.strips.set(key, strip);
     }
@@ -87,9 +99,10 @@ class Network implements Disposable {
   constructor(
     { config }: Model,
     readonly spec: string,
+    readonly arithmetic: Arithmetic,
   ) {
     const before = gpuMemoryStatistics().bytesInUse;
-    const source = new RepeatedWeights(spec);
+    const source = new RepeatedWeights(spec, arithmetic);
     this.weights = new WeightRegistry(source);
     this.encoder = new ParakeetEncoder(new WeightScope(this.weights), config);
     source.dispose();
@@ -130,7 +143,7 @@ export const encoderCuda: BenchmarkSuite = {
     const peer = emulated ? undefined : await PytorchPeer.start("encoder_cuda.py", [], context.log);
     try {
       for (const model of models) {
-        const networks = specs.map((spec) => new Network(model, spec));
+        const networks = forms.map(([spec, arithmetic]) => new Network(model, spec, arithmetic));
         for (const seconds of batches) {
           const ours = input(seconds, model.config);
           const contestants = networks.map((network) => ourContestant(network, ours));
@@ -150,7 +163,7 @@ export const encoderCuda: BenchmarkSuite = {
 
 const ourContestant = (network: Network, ours: Input): Contestant => ({
   impl: "usm-lite",
-  spec: network.spec === "float32" ? "bfloat16" : network.spec,
+  spec: network.spec === "float32" ? "bfloat16" : network.arithmetic === "int8" ? `${network.spec} in int8` : network.spec,
   run: (repetitions) => timed(() => network.run(ours), repetitions),
 });
 

@@ -5,7 +5,7 @@ import { unreadableFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import { transcriptFormats, type TranscriptFormat } from "../text/transcript_formats.js";
 import { defaultMaximumHours } from "../transcribe/transcriber.js";
-import { deviceOption, modelOption, positiveInteger, positiveNumber } from "./options.js";
+import { arithmeticOption, deviceOption, modelOption, positiveInteger, positiveNumber } from "./options.js";
 
 interface Connection {
   redis: string;
@@ -25,6 +25,7 @@ interface AddOptions extends Connection {
 interface WorkOptions extends Connection {
   model: string;
   device: "auto" | "cpu" | "cuda";
+  arithmetic: "bfloat16" | "int8";
   decoder?: "greedy" | "beam";
   workers?: number;
   maxBatch: number;
@@ -58,6 +59,7 @@ export function batchCommand(): Command {
   const work = subcommand("work", "Transcribe what is in the queue until SIGTERM.")
     .addOption(modelOption())
     .addOption(deviceOption())
+    .addOption(arithmeticOption())
     .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
     .option("--workers <count>", "worker threads; default: one per core", positiveInteger("--workers"))
     .option("--max-batch <count>", "recordings that a worker thread has at once", positiveInteger("--max-batch"), 8)
@@ -104,6 +106,7 @@ async function workOnQueue(options: WorkOptions): Promise<void> {
     queue: options.queue,
     model: options.model,
     device: options.device,
+    arithmetic: options.arithmetic,
     maximumBatch: options.maxBatch,
     maximumSeconds: options.maxHours * 3600,
     lockSeconds: options.lockSeconds,

@@ -2,11 +2,12 @@
 import { Command, Option } from "commander";
 import { writeJsonFile } from "../checkpoint/json_file.js";
 import type { Evaluation, EvaluationPart } from "../transcribe/evaluation.js";
-import { deviceOption, modelOption, positiveInteger } from "./options.js";
+import { arithmeticOption, deviceOption, modelOption, positiveInteger } from "./options.js";
 
 interface EvaluateOptions {
   model: string;
   device: "auto" | "cpu" | "cuda";
+  arithmetic: "bfloat16" | "int8";
   data: string;
   json?: boolean;
   decoder?: "greedy" | "beam";
@@ -21,6 +22,7 @@ export function evaluateCommand(): Command {
     .description("Measure word error rate and speed on a manifest of audio with transcripts.")
     .addOption(modelOption())
     .addOption(deviceOption())
+    .addOption(arithmeticOption())
     .requiredOption("--data <manifest>", "JSON lines with audio_filepath, duration and text")
     .option("--json", "machine-readable output")
     .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
@@ -37,8 +39,8 @@ export function evaluateCommand(): Command {
       const { loadModel } = await import("../models/model_folder.js");
       const { evaluate } = await import("../transcribe/evaluation.js");
       const { Recognizer } = await import("../transcribe/recognizer.js");
-      const { weights, decoder, beam, device } = options;
-      const recognizer = new Recognizer(loadModel(options.model, { weights, device }), {
+      const { weights, decoder, beam, device, arithmetic } = options;
+      const recognizer = new Recognizer(loadModel(options.model, { weights, device, arithmetic }), {
         ...(decoder ? { decoder } : {}),
         ...(beam ? { beamWidth: beam } : {}),
         ...(options.adapter === undefined ? {} : { adapter: options.adapter }),

@@ -1,19 +1,20 @@
 /** `usm-lite forward`: what the network computes, under transformers' tensor names, to compare implementations. */
 import { Command } from "commander";
-import { deviceOption, modelOption } from "./options.js";
+import { arithmeticOption, deviceOption, modelOption } from "./options.js";
 
 export function forwardCommand(): Command {
   return new Command("forward")
     .description("Run the network on recorded features and write encoder output, logits and tokens.")
     .addOption(modelOption())
     .addOption(deviceOption())
+    .addOption(arithmeticOption())
     .requiredOption("--input <file>", "safetensors with input_features (batch, frames, mel) and attention_mask")
     .requiredOption("--output <file>", "safetensors to write")
-    .action(async (options: { model: string; device: "auto" | "cpu" | "cuda"; input: string; output: string }) => {
+    .action(async (options: { model: string; device: "auto" | "cpu" | "cuda"; arithmetic: "bfloat16" | "int8"; input: string; output: string }) => {
       const { readSafetensors, writeSafetensors } = await import("../checkpoint/safetensors.js");
       const { loadModel } = await import("../models/model_folder.js");
       const { paddedForward } = await import("../models/padded_forward.js");
-      const model = loadModel(options.model, { device: options.device });
+      const model = loadModel(options.model, { device: options.device, arithmetic: options.arithmetic });
       using input = readSafetensors(options.input);
       writeSafetensors(options.output, paddedForward(model.network, input, { ...model.frontEnd.config, device: model.device }), { format: "pt" });
     });

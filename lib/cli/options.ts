@@ -21,6 +21,12 @@ export const deviceOption = (what = "where to compute"): Option =>
       return "cuda";
     });
 
+/** How packed layers multiply on a GPU. */
+export const arithmeticOption = (): Option =>
+  new Option("--arithmetic <arithmetic>", "of packed layers on the GPU; int8 rounds activations too, as the CPU does: faster with many frames")
+    .choices(["bfloat16", "int8"])
+    .default("bfloat16");
+
 /** Has to happen before anything looks for a GPU: the driver reads the variable once. */
 function showOneGpu(index: number): void {
   const shown = process.env["CUDA_VISIBLE_DEVICES"]?.split(",").map((name) => name.trim());

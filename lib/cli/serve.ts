@@ -2,12 +2,13 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsmLiteError } from "../errors.js";
 import { serveDefaults } from "../serve/serve_options.js";
-import { deviceOption, modelOption, positiveInteger, positiveNumber } from "./options.js";
+import { arithmeticOption, deviceOption, modelOption, positiveInteger, positiveNumber } from "./options.js";
 
 interface CommandOptions {
   model: string;
   adapters?: string;
   device: "auto" | "cpu" | "cuda";
+  arithmetic: "bfloat16" | "int8";
   modelName?: string;
   modelAlias: string[];
   language: string;
@@ -41,6 +42,7 @@ export function serveCommand(): Command {
     .description("Serve speech recognition over HTTP and WebSocket, with the interface of OpenAI's API.")
     .addOption(modelOption())
     .addOption(deviceOption())
+    .addOption(arithmeticOption())
     .option("--adapters <folder>", "adapters of speakers, one folder for each, read when a request names its speaker")
     .option("--model-name <name>", "what clients call the model; default: the name of its folder")
     .option("--model-alias <name>", `another name for it, any number of times (default: ${serveDefaults.modelAliases.join(", ")})`, append, [])
@@ -77,6 +79,7 @@ async function serve(options: CommandOptions): Promise<void> {
   const server = await Server.start({
     model: options.model,
     device: options.device,
+    arithmetic: options.arithmetic,
     language: options.language,
     host: options.host,
     port: options.port,

@@ -6,11 +6,12 @@ import { makeFolder } from "../checkpoint/atomic_folder.js";
 import { UsmLiteError } from "../errors.js";
 import { formatTranscript, transcriptFormats, type TranscriptFormat } from "../text/transcript_formats.js";
 import { defaultMaximumHours, Transcriber } from "../transcribe/transcriber.js";
-import { deviceOption, modelOption, positiveInteger, positiveNumber } from "./options.js";
+import { arithmeticOption, deviceOption, modelOption, positiveInteger, positiveNumber } from "./options.js";
 
 interface TranscribeOptions {
   model: string;
   device: "auto" | "cpu" | "cuda";
+  arithmetic: "bfloat16" | "int8";
   format: TranscriptFormat;
   decoder?: "greedy" | "beam";
   beam?: number;
@@ -27,6 +28,7 @@ export function transcribeCommand(): Command {
     .argument("<file...>", "audio files: WAV, FLAC, Opus, Vorbis, MP3; anything else if ffmpeg is installed")
     .addOption(modelOption())
     .addOption(deviceOption())
+    .addOption(arithmeticOption())
     .addOption(new Option("--format <format>", "output format").choices([...transcriptFormats]).default("text"))
     .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
     .option("--beam <width>", "hypotheses kept by the beam search", positiveInteger("--beam"))
@@ -53,6 +55,7 @@ async function transcribeFiles(files: string[], options: TranscribeOptions): Pro
   await using transcriber = await Transcriber.load({
     model: options.model,
     device: options.device,
+    arithmetic: options.arithmetic,
     maximumSeconds: options.maxHours * 3600,
     ...(options.decoder ? { decoder: options.decoder } : {}),
     ...(options.beam ? { beamWidth: options.beam } : {}),

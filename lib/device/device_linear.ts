@@ -27,6 +27,8 @@ export interface DeviceLinearOptions {
   stream?: DeviceStream | undefined;
 }
 
+type RowCodes = "int8" | "int4" | "float8";
+
 /** Rows of 8-bit codes with a scale for each: x = codes * scales. */
 export interface QuantizedRows {
   /** int8 or float8 (rows, columns) */
@@ -50,7 +52,7 @@ type LinearArguments = [
 
 interface DeviceLinearBindings {
   deviceLinear(...words: LinearArguments): DeviceTensorHandle;
-  quantizeRows(x: DeviceTensorHandle, type: "int8" | "float8", stream?: StreamHandle): [DeviceTensorHandle, DeviceTensorHandle];
+  quantizeRows(x: DeviceTensorHandle, type: RowCodes, stream?: StreamHandle): [DeviceTensorHandle, DeviceTensorHandle];
 }
 
 const native = (): DeviceLinearBindings => gpuAddon<DeviceLinearBindings>();
@@ -89,12 +91,12 @@ export function deviceLinearArguments(x: DeviceTensor | QuantizedRows, weight: D
 }
 
 /**
- * Rounds every row to codes of 8 bits: `scale = max |x| / 127` (int8) or `/ 448` (float8, e4m3), `code = x / scale` to
- * nearest, ties to even. A row of zeros has scale 0, one with NaN or infinity scale NaN.
+ * Rounds every row to codes of 8 bits: `scale = max |x| / 127` (int8), `/ 7` (int4, whose codes lie in bytes) or `/ 448` (float8, e4m3),
+ * `code = x / scale` to nearest, ties to even. A row of zeros has scale 0, one with NaN or infinity scale NaN.
  * @param x bfloat16 or float16 (rows, columns)
  * @throws UsmLiteError INVALID_ARGUMENT for another type or shape
  */
-export function quantizeRows(x: DeviceTensor, type: "int8" | "float8", stream?: DeviceStream): QuantizedRows {
+export function quantizeRows(x: DeviceTensor, type: RowCodes, stream?: DeviceStream): QuantizedRows {
   if (x.shape.length !== 2) {
     throw new UsmLiteError("INVALID_ARGUMENT", `quantizeRows: x has shape (${x.shape.join(", ")}); it must have rows and columns`);
   }

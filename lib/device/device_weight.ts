@@ -1,4 +1,5 @@
 /** Packed weights in the memory of the GPU, in the order in which its tensor cores take them. */
+import type { ActivationCoding } from "../quant/activation_coding.js";
 import { packedMatrixShape, partHandles, type PackedWeight, type PartHandles } from "../quant/packed_weight.js";
 import type { Tensor, TensorHandle } from "../tensor/tensor.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
@@ -11,6 +12,9 @@ import { gpuAddon } from "./gpu.js";
  */
 export type Arithmetic = "bfloat16" | "float16" | "int8" | "float8";
 
+/** What every row of activations is rounded to for int8 arithmetic: 255 or 15 steps of its largest magnitude. */
+export type IntegerActivations = Extract<ActivationCoding, "int8" | "int4">;
+
 /** The native object behind a weight on the GPU. */
 export interface DeviceWeightHandle {
   readonly released: boolean;
@@ -20,13 +24,14 @@ export interface DeviceWeightHandle {
 interface DeviceWeightBindings {
   deviceWeightCreate(
     arithmetic: Arithmetic,
+    activations: IntegerActivations,
     glu: boolean,
     spec: string,
     rows: number,
     columns: number,
     ...parts: PartHandles
   ): DeviceWeightHandle;
-  deviceIntegerWeight(spec: string, rows: number, columns: number): DeviceWeightHandle;
+  deviceIntegerWeight(spec: string, rows: number, columns: number, activations: IntegerActivations): DeviceWeightHandle;
   deviceWeightDescribe(weight: DeviceWeightHandle): WeightDescription;
   deviceWeightRepeat(weight: DeviceWeightHandle, times: number): DeviceWeightHandle;
   deviceWeightShare(weight: DeviceWeightHandle): number;
@@ -40,6 +45,7 @@ interface WeightDescription {
   readonly rows: number;
   readonly columns: number;
   readonly arithmetic: Arithmetic;
+  readonly activations: IntegerActivations;
   readonly glu: boolean;
   readonly bytes: number;
 }
@@ -57,6 +63,8 @@ export interface ArrangedBytes {
 export interface DeviceWeightOptions {
   /** "bfloat16" by default. */
   arithmetic?: Arithmetic;
+  /** What int8 arithmetic rounds activations to; "int8" by default. Others do not round them. */
+  activations?: IntegerActivations;
   /** The first half of the rows are values, the second half their gates: for the activation "glu" of {@link deviceLinear}. */
   glu?: boolean;
 }
@@ -75,13 +83,15 @@ export class DeviceWeight implements Disposable {
   /** Inputs. */
   readonly columns: number;
   readonly arithmetic: Arithmetic;
+  readonly activations: IntegerActivations;
   readonly glu: boolean;
   /** Bytes of GPU memory; counted once however many objects refer to it. */
   readonly bytes: number;
 
   private constructor(readonly handle: DeviceWeightHandle) {
-    ({ spec: this.spec, rows: this.rows, columns: this.columns, arithmetic: this.arithmetic, glu: this.glu, bytes: this.bytes } =
-      native().deviceWeightDescribe(handle));
+    const description = native().deviceWeightDescribe(handle);
+    ({ spec: this.spec, rows: this.rows, columns: this.columns, arithmetic: this.arithmetic } = description);
+    ({ activations: this.activations, glu: this.glu, bytes: this.bytes } = description);
   }
 
   /**
@@ -89,19 +99,20 @@ export class DeviceWeight implements Disposable {
    * @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY; UNSUPPORTED_SPEC when no kernel takes this spec in this
    * arithmetic (zero points, N:M other than 2:4 and 1:M, groups in int8); BAD_CHECKPOINT when the parts do not fit together
    */
-  static from(weight: PackedWeight, { arithmetic = "bfloat16", glu = false }: DeviceWeightOptions = {}): DeviceWeight {
+  static from(weight: PackedWeight, { arithmetic = "bfloat16", activations = "int8", glu = false }: DeviceWeightOptions = {}): DeviceWeight {
     const [rows, columns] = packedMatrixShape(weight);
-    return new DeviceWeight(native().deviceWeightCreate(arithmetic, glu, weight.spec, rows, columns, ...partHandles(weight)));
+    return new DeviceWeight(native().deviceWeightCreate(arithmetic, activations, glu, weight.spec, rows, columns, ...partHandles(weight)));
   }
 
   /**
    * A weight for int8 arithmetic whose numbers come from training on the GPU, again and again: {@link deviceFillIntegerWeight}.
    * @param spec whole numbers of at most 127 with one scale per channel; sparse ones are multiplied as dense ones with zeros
    * @param columns a multiple of 8
+   * @param activations what they are rounded to
    * @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY; UNSUPPORTED_SPEC for floats, groups, zero points, wider numbers
    */
-  static ofIntegers(spec: string, rows: number, columns: number): DeviceWeight {
-    return new DeviceWeight(native().deviceIntegerWeight(spec, rows, columns));
+  static ofIntegers(spec: string, rows: number, columns: number, activations: IntegerActivations = "int8"): DeviceWeight {
+    return new DeviceWeight(native().deviceIntegerWeight(spec, rows, columns, activations));
   }
 
   /**

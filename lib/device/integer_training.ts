@@ -6,7 +6,7 @@
 import { deviceLinear } from "./device_linear.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
-import type { DeviceWeight, DeviceWeightHandle } from "./device_weight.js";
+import type { DeviceWeight, DeviceWeightHandle, IntegerActivations } from "./device_weight.js";
 import type { DeviceLayerGradients, WantedGradients } from "./gradient_operations.js";
 import { gpuAddon } from "./gpu.js";
 import { deviceAddProduct, deviceLinearGradient, deviceProduct } from "./training_operations.js";
@@ -14,7 +14,7 @@ import { deviceAddProduct, deviceLinearGradient, deviceProduct } from "./trainin
 interface IntegerTrainingBindings {
   deviceFillIntegerWeight(integers: DeviceWeightHandle, weight: DeviceTensorHandle, scale: DeviceTensorHandle, on?: StreamHandle): void;
   devicePadBias(weight: DeviceWeightHandle, bias: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
-  deviceRoundRows(x: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
+  deviceRoundRows(x: DeviceTensorHandle, activations: IntegerActivations, on?: StreamHandle): DeviceTensorHandle;
 }
 
 const native = (): IntegerTrainingBindings => gpuAddon<IntegerTrainingBindings>();
@@ -43,9 +43,9 @@ export function deviceFillIntegerWeight(integers: DeviceWeight, weight: DeviceTe
   native().deviceFillIntegerWeight(integers.handle, weight.handle, scale.handle, on?.handle);
 }
 
-/** `x` with its rows rounded to 255 steps of their largest magnitude, as products in int8 arithmetic see it. */
-export function deviceRoundRows(x: DeviceTensor, on?: DeviceStream): DeviceTensor {
-  return new DeviceTensor(native().deviceRoundRows(x.handle, on?.handle));
+/** `x` with its rows rounded to 255 steps of their largest magnitude, or 15 ("int4"), as products in int8 arithmetic see it. */
+export function deviceRoundRows(x: DeviceTensor, activations: IntegerActivations = "int8", on?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceRoundRows(x.handle, activations, on?.handle));
 }
 
 export interface DeviceIntegerLinearOptions {
@@ -97,7 +97,7 @@ export function deviceIntegerLinearBackward(
     gradients.x = deviceProduct({ matrix: sumGradient }, { matrix: narrow }, factor);
   }
   if (wantsWeight) {
-    using seen = deviceRoundRows(x);
+    using seen = deviceRoundRows(x, integers.activations);
     gradients.weight = DeviceTensor.zeros(weight.shape, "float32");
     deviceAddProduct(gradients.weight, { matrix: sumGradient, transposed: true }, { matrix: seen }, factor);
   }

@@ -1,7 +1,7 @@
 /** Weights read from a safetensors checkpoint, float or packed. */
 import { hasByteCodes, packedShape, packedTensorNames, readPackedWeight } from "../checkpoint/packed_weights.js";
 import type { TensorFile } from "../checkpoint/tensor_file.js";
-import { DeviceWeight } from "../device/device_weight.js";
+import { DeviceWeight, type DeviceWeightOptions } from "../device/device_weight.js";
 import { UsmLiteError } from "../errors.js";
 import { checkShape, type MatrixWeight, type WeightSource } from "../nn/weight_source.js";
 import type { ActivationCoding } from "../quant/activation_coding.js";
@@ -35,6 +35,7 @@ export class CheckpointWeights implements WeightSource {
    * @param specs spec of each packed weight, by checkpoint name
    * @param options.shared packed weights that another worker holds ({@link PackedMatrix.share}), by checkpoint name
    * @param options.onGpu names of the packed weights that go to the GPU
+   * @param options.arithmetic what those on the GPU are multiplied in; weights with groups are always in bfloat16
    * @param options.activations what packed weights are multiplied by where that is not `int8`
    */
   constructor(
@@ -44,6 +45,7 @@ export class CheckpointWeights implements WeightSource {
     private readonly options: {
       readonly shared?: SharedMatrices;
       readonly onGpu?: RegExp;
+      readonly arithmetic?: "bfloat16" | "int8";
       readonly activations?: ReadonlyMap<string, ActivationCoding>;
     } = {},
   ) {}
@@ -99,7 +101,9 @@ export class CheckpointWeights implements WeightSource {
       const packed = readPackedWeight(this.file, name, spec);
       try {
         if (form !== "packed") return keep(unpackWeight(packed).weight);
-        return this.options.onGpu?.test(name) ? DeviceWeight.from(packed) : PackedMatrix.from(packed, this.options.activations?.get(name));
+        const activations = this.options.activations?.get(name);
+        if (!this.options.onGpu?.test(name)) return PackedMatrix.from(packed, activations);
+        return DeviceWeight.from(packed, arithmeticOnGpu(spec, activations, this.options.arithmetic));
       } catch (cause) {
         if (!(cause instanceof UsmLiteError)) throw cause;
         // What the codec calls a wrong argument came from the file.
@@ -148,4 +152,10 @@ export class CheckpointWeights implements WeightSource {
   private missing(name: string): UsmLiteError {
     return new UsmLiteError("BAD_CHECKPOINT", `${this.file.path} has no tensor "${name}", which config.json asks for`);
   }
+}
+
+/** int8 where it is wanted and the kernels have it: whole numbers with a scale per channel, by activations in symmetric steps. */
+function arithmeticOnGpu({ format, groupSize }: WeightSpec, activations: ActivationCoding = "int8", wanted: "bfloat16" | "int8" = "bfloat16"): DeviceWeightOptions {
+  const inIntegers = wanted === "int8" && format !== "float32" && !groupSize && (activations === "int8" || activations === "int4");
+  return inIntegers ? { arithmetic: "int8", activations } : {};
 }

@@ -209,7 +209,7 @@ export class Server implements Service, AsyncDisposable {
 }
 
 function startEngine(options: ResolvedServeOptions, events: EngineEvents): Promise<Engine> {
-  const { device, adapters, decoder, beamWidth, maximumBatch, maximumWaitMs, maximumAudioSeconds } = options;
+  const { device, arithmetic, adapters, decoder, beamWidth, maximumBatch, maximumWaitMs, maximumAudioSeconds } = options;
   const cores = availableParallelism();
   return Engine.start(
     {
@@ -220,6 +220,7 @@ function startEngine(options: ResolvedServeOptions, events: EngineEvents): Promi
       maximumSeconds: maximumAudioSeconds,
       ...(adapters === undefined ? {} : { adapters }),
       ...(device ? { device } : {}),
+      ...(arithmetic ? { arithmetic } : {}),
       ...(decoder ? { decoder } : {}),
       ...(beamWidth === undefined ? {} : { beamWidth }),
     },

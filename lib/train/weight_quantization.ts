@@ -114,7 +114,8 @@ export class WeightQuantization implements TrainingModifier {
       const { activations = "float32" } = options;
       const dense = withSparsity(spec, undefined);
       if (weight instanceof DeviceTensor) checkQuantizationOnGpu(spec, options);
-      const integers = weight instanceof DeviceTensor && activations !== "float32" ? DeviceWeight.ofIntegers(dense.text, weight.dim(0), weight.dim(1)) : undefined;
+      const inIntegers = weight instanceof DeviceTensor && (activations === "int8" || activations === "int4");
+      const integers = inIntegers ? DeviceWeight.ofIntegers(dense.text, weight.dim(0), weight.dim(1), activations) : undefined;
       const outlasting = learned || scaleAverage > 0;
       const computed = tidy(() => groupScales(outlasting ? weight : Tensor.zeros([1, 1]), spec.text, { rule: this.rule }));
       const scales = copyOf(options.initial?.get(name), weight) ?? (outlasting ? computed : undefined);
@@ -244,8 +245,9 @@ function copyOf(given: GivenScales | undefined, weight: Tensor): KeptScales | un
 /** @throws UsmLiteError UNSUPPORTED_SPEC for what weights on the GPU are not trained with */
 export function checkQuantizationOnGpu({ text, groupSize }: WeightSpec, { activations = "float32", ...settings }: DeviceQuantizationSettings & Pick<WeightQuantizationOptions, "activations">): void {
   checkDeviceQuantization(text, settings);
-  if (activations === "float32" || (activations === "int8" && !groupSize)) return;
-  const what = activations === "int8" ? `weights of ${text}, whose scales are of groups` : `activations of ${activations}`;
+  const isSymmetric = activations === "int8" || activations === "int4";
+  if (activations === "float32" || (isSymmetric && !groupSize)) return;
+  const what = isSymmetric ? `weights of ${text}, whose scales are of groups` : `activations of ${activations}`;
   throw new UsmLiteError("UNSUPPORTED_SPEC", `layers do not multiply by ${what}, in whole numbers in training on the GPU; use device "cpu"`);
 }
 

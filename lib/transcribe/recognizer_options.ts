@@ -17,6 +17,8 @@ export interface RecognizerOptions extends Pick<WindowDecodingOptions, "language
   readonly weights?: WeightForm;
   /** Where the encoder computes, as {@link loadModel} says; "cpu" by default. */
   readonly device?: "auto" | "cpu" | "cuda";
+  /** How packed layers multiply on the GPU, as {@link loadModel} says; "bfloat16" by default. */
+  readonly arithmetic?: "bfloat16" | "int8";
   /** Folder of an adapter that all recordings are heard with, unless they ask for another; see docs/adaptation.md. */
   readonly adapter?: string;
 }

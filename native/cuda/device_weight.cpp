@@ -12,9 +12,9 @@ template <typename T> size_t bytes_of(const std::vector<T>& values) { return val
 
 }  // namespace
 
-DeviceWeight::DeviceWeight(const ArrangedWeight& arranged, std::string spec)
-    : view_(arranged.view), order_(arranged.order), spec_(std::move(spec)), tile_bytes_(bytes_of(arranged.tiles)),
-      metadata_bytes_(bytes_of(arranged.metadata)), group_scale_bytes_(bytes_of(arranged.group_scales)),
+DeviceWeight::DeviceWeight(const ArrangedWeight& arranged, std::string spec, int highest_activation)
+    : view_(arranged.view), order_(arranged.order), spec_(std::move(spec)), highest_activation_(highest_activation),
+      tile_bytes_(bytes_of(arranged.tiles)), metadata_bytes_(bytes_of(arranged.metadata)), group_scale_bytes_(bytes_of(arranged.group_scales)),
       channel_scale_bytes_(bytes_of(arranged.channel_scales)),
       memory_(aligned(tile_bytes_) + aligned(metadata_bytes_) + aligned(group_scale_bytes_) + aligned(channel_scale_bytes_),
               default_stream(), device_allocator::Lifetime::kLasting) {
@@ -35,7 +35,8 @@ DeviceWeight::DeviceWeight(const ArrangedWeight& arranged, std::string spec)
 }
 
 DeviceWeight::DeviceWeight(const DeviceWeight& weight, int times)
-    : view_(weight.view_), order_(weight.order_), spec_(weight.spec_), tile_bytes_(weight.tile_bytes_ * times),
+    : view_(weight.view_), order_(weight.order_), spec_(weight.spec_), highest_activation_(weight.highest_activation_),
+      tile_bytes_(weight.tile_bytes_ * times),
       metadata_bytes_(weight.metadata_bytes_ * times), group_scale_bytes_(weight.group_scale_bytes_ * times),
       channel_scale_bytes_(weight.channel_scale_bytes_ * times),
       memory_(aligned(tile_bytes_) + aligned(metadata_bytes_) + aligned(group_scale_bytes_) + aligned(channel_scale_bytes_),
@@ -61,14 +62,14 @@ DeviceWeight::DeviceWeight(const DeviceWeight& weight, int times)
   driver::synchronize(stream);
 }
 
-DeviceWeight::DeviceWeight(int channels, int inputs, std::string spec)
+DeviceWeight::DeviceWeight(int channels, int inputs, std::string spec, int highest_activation)
     : view_{.codes = Codes::kInt8,
             .arithmetic = Arithmetic::kInt8,
             .channels = channels,
             .inputs = inputs,
             .blocks = (channels + kBlockChannels - 1) / kBlockChannels,
             .slices = (inputs + kStoredPerSlice - 1) / kStoredPerSlice},
-      order_(ChannelOrder::kPlain), spec_(std::move(spec)), fillable_(true),
+      order_(ChannelOrder::kPlain), spec_(std::move(spec)), highest_activation_(highest_activation), fillable_(true),
       tile_bytes_(static_cast<size_t>(view_.blocks) * static_cast<size_t>(view_.slices) * (kBlockChannels / kTileChannels) * tile_bytes(Codes::kInt8)),
       metadata_bytes_(0), group_scale_bytes_(0), channel_scale_bytes_(static_cast<size_t>(view_.blocks) * kBlockChannels * sizeof(float)),
       memory_(aligned(tile_bytes_) + aligned(channel_scale_bytes_), default_stream(), device_allocator::Lifetime::kLasting) {

@@ -13,13 +13,14 @@ namespace usmlite::cuda {
 class DeviceWeight {
  public:
   /// Returns when the weight is on the GPU. Throws OUT_OF_MEMORY.
-  explicit DeviceWeight(const ArrangedWeight& arranged, std::string spec = "");
+  /// highest_activation: of the whole numbers that activations are rounded to for int8 arithmetic, 127 or 7.
+  explicit DeviceWeight(const ArrangedWeight& arranged, std::string spec = "", int highest_activation = 127);
   /// `times` copies of `weight`, whose channels fill its blocks, one below the other: large weights for measuring, without
   /// arranging them.
   DeviceWeight(const DeviceWeight& weight, int times);
   /// Dense codes of int8 for 8-bit arithmetic, not filled yet: for training, which fills it again and again on one stream
   /// (integer_training.hpp) and uses it on no other.
-  DeviceWeight(int channels, int inputs, std::string spec);
+  DeviceWeight(int channels, int inputs, std::string spec, int highest_activation);
   /// Waits for all work of the GPU, since any of it may read the weight.
   ~DeviceWeight();
 
@@ -27,6 +28,7 @@ class DeviceWeight {
   ChannelOrder order() const { return order_; }
   /// Canonical weight spec, or empty.
   const std::string& spec() const { return spec_; }
+  int highest_activation() const { return highest_activation_; }
   /// Whether training may fill it.
   bool fillable() const { return fillable_; }
   /// Columns of a product with it.
@@ -40,6 +42,7 @@ class DeviceWeight {
   WeightView view_;
   ChannelOrder order_;
   std::string spec_;
+  int highest_activation_;
   bool fillable_ = false;
   size_t tile_bytes_, metadata_bytes_, group_scale_bytes_, channel_scale_bytes_;
   DeviceMemory memory_;

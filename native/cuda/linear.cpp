@@ -24,7 +24,7 @@ DeviceType operand_type(Arithmetic arithmetic) {
   return DeviceType::kBFloat16;
 }
 
-void quantize(const DeviceTensor& x, const QuantizedRows& rows, const std::shared_ptr<Stream>& stream) {
+void quantize(const DeviceTensor& x, const QuantizedRows& rows, int highest_code, const std::shared_ptr<Stream>& stream) {
   QuantizeRowsArguments arguments{};
   arguments.rows = static_cast<int>(x.rows());
   arguments.columns = static_cast<int>(x.columns());
@@ -32,6 +32,7 @@ void quantize(const DeviceTensor& x, const QuantizedRows& rows, const std::share
   arguments.x = x.use_on<uint8_t>(stream);
   arguments.x_stride = x.row_stride();
   arguments.to = rows.codes.type() == DeviceType::kInt8 ? RowCodes::kInt8 : RowCodes::kFloat8;
+  arguments.highest_code = highest_code;
   arguments.codes = rows.codes.use_on<uint8_t>(stream);
   arguments.codes_stride = rows.codes.row_stride();
   arguments.scales = rows.scales.use_on<float>(stream);
@@ -51,9 +52,9 @@ ProductPlan planned(const WeightView& weight, int tokens, const LinearOptions& o
 
 }  // namespace
 
-QuantizedRows quantize_rows(const DeviceTensor& x, DeviceType type, const std::shared_ptr<Stream>& stream) {
+QuantizedRows quantize_rows(const DeviceTensor& x, DeviceType type, int highest_code, const std::shared_ptr<Stream>& stream) {
   QuantizedRows rows = unfilled_rows(x, type, stream);
-  quantize(x, rows, stream);
+  quantize(x, rows, highest_code, stream);
   return rows;
 }
 
@@ -119,7 +120,7 @@ Linear::Linear(const DeviceTensor& x, const DeviceTensor* row_scales, const Devi
 }
 
 void Linear::run(const DeviceWeight& weight) {
-  if (!x_.released()) quantize(x_, quantized_, stream_);
+  if (!x_.released()) quantize(x_, quantized_, weight.highest_activation(), stream_);
   arguments_.weight = weight.view();
   matmul(arguments_, stream_->handle(), plan_);
 }

@@ -15,8 +15,8 @@ struct QuantizedRows {
   DeviceTensor scales;  // kFloat32 (rows)
 };
 
-/// Rounds every row of a kBFloat16 or kFloat16 matrix to codes of `type`, kInt8 or kFloat8, as quantize_rows.hpp says.
-QuantizedRows quantize_rows(const DeviceTensor& x, DeviceType type, const std::shared_ptr<Stream>& stream);
+/// Rounds every row of a kBFloat16 or kFloat16 matrix to codes of `type`, kInt8 (of `highest_code` at most) or kFloat8, as quantize_rows.hpp says.
+QuantizedRows quantize_rows(const DeviceTensor& x, DeviceType type, int highest_code, const std::shared_ptr<Stream>& stream);
 
 struct LinearOptions {
   const DeviceTensor* bias = nullptr;      // kFloat32 (padded channels), in the order of the weight's

@@ -72,12 +72,12 @@ __global__ void __launch_bounds__(kMostThreads) quantize_rows_kernel(const Quant
   ptx::block_sync();
   for (int warp = 0; warp < threads / 32; ++warp) largest = max(largest, of_warps[warp]);
 
-  constexpr float kLimit = kTo == RowCodes::kInt8 ? 127.0f : 448.0f;
+  const float limit = kTo == RowCodes::kInt8 ? static_cast<float>(q.highest_code) : 448.0f;
   const float magnitude = ptx::float_of(largest);
   const bool finite = largest < 0x7f800000u, zero = !finite || magnitude < kSmallestMagnitude;
   // Not finite: multiplied by 0 and not by what makes codes, which NaN would not survive.
-  const float inverse = zero ? 0.0f : kLimit / magnitude;
-  if (thread == 0) q.scales[row] = !finite ? ptx::float_of(0x7fc00000u) : zero ? 0.0f : magnitude / kLimit;
+  const float inverse = zero ? 0.0f : limit / magnitude;
+  if (thread == 0) q.scales[row] = !finite ? ptx::float_of(0x7fc00000u) : zero ? 0.0f : magnitude / limit;
 #pragma unroll
   for (int i = 0; i < kHeld; ++i) {
     const int vector = thread + i * threads;

@@ -50,6 +50,14 @@ inline std::shared_ptr<cuda::Stream> stream_argument(const Arguments& arguments,
   return arguments.has(index) ? StreamObject::from(arguments, info[index], "stream") : cuda::default_stream();
 }
 
+/// The largest of the whole numbers that activations of this name are rounded to.
+inline int highest_activation_argument(const Arguments& arguments, size_t index) {
+  const std::string name = arguments.text(index, "activations");
+  if (name == "int8") return 127;
+  if (name == "int4") return 7;
+  arguments.fail("activations \"" + name + "\" are not multiplied in whole numbers on the GPU; choose int8 or int4");
+}
+
 inline Napi::Object wrap(Napi::Env env, cuda::DeviceTensor tensor) {
   return DeviceTensorObject::wrap(env, std::make_shared<cuda::DeviceTensor>(std::move(tensor)));
 }

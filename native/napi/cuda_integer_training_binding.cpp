@@ -13,9 +13,9 @@ namespace {
 using cuda::DeviceTensor;
 using cuda::DeviceType;
 
-// deviceIntegerWeight(spec, rows, columns): a weight that deviceFillIntegerWeight is to fill
+// deviceIntegerWeight(spec, rows, columns, activations): a weight that deviceFillIntegerWeight is to fill
 Napi::Value integer_weight(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceIntegerWeight", 3);
+  Arguments arguments(info, "deviceIntegerWeight", 4);
   cuda::gpu_properties();
   const codec::WeightSpec spec = codec::parse_weight_spec(arguments.text(0, "spec"));
   const auto rows = arguments.integer(1, "rows", 1, kMaximumRows), columns = arguments.integer(2, "columns", 1, kMaximumColumns);
@@ -27,7 +27,8 @@ Napi::Value integer_weight(const Napi::CallbackInfo& info) {
   if (spec.group_size) unsupported("int8 arithmetic takes one scale per output channel");
   if (spec.highest_level() > 127) unsupported("levels up to " + std::to_string(spec.highest_level()) + " do not fit in a byte");
   if (columns % 8 != 0) unsupported("rows have " + std::to_string(columns) + " inputs, no multiple of 8");
-  return DeviceWeightObject::wrap(info.Env(), std::make_shared<cuda::DeviceWeight>(static_cast<int>(rows), static_cast<int>(columns), codec::to_text(spec)));
+  return DeviceWeightObject::wrap(info.Env(), std::make_shared<cuda::DeviceWeight>(static_cast<int>(rows), static_cast<int>(columns), codec::to_text(spec),
+                                                                                             highest_activation_argument(arguments, 3)));
 }
 
 // deviceFillIntegerWeight(integers, weight, scale, stream?)
@@ -56,14 +57,14 @@ Napi::Value pad_bias(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(padded));
 }
 
-// deviceRoundRows(x, stream?): x as products in int8 arithmetic see it
+// deviceRoundRows(x, activations, stream?): x as products in int8 arithmetic see it
 Napi::Value round_rows(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceRoundRows", 1);
+  Arguments arguments(info, "deviceRoundRows", 2);
   Operands operands(arguments, info);
   const DeviceTensor& x = operands.floats(0, "x");
-  const auto stream = stream_argument(arguments, info, 1);
+  const auto stream = stream_argument(arguments, info, 2);
   DeviceTensor y(x.type(), x.shape(), stream);
-  cuda::widen_rows(cuda::quantize_rows(x, DeviceType::kInt8, stream), y, stream);
+  cuda::widen_rows(cuda::quantize_rows(x, DeviceType::kInt8, highest_activation_argument(arguments, 1), stream), y, stream);
   return wrap(info.Env(), std::move(y));
 }
 

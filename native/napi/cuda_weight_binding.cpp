@@ -25,15 +25,16 @@ template <typename T> Napi::Value byte_array(Napi::Env env, const std::vector<T>
   return bytes;
 }
 
-// deviceWeightCreate(arithmetic, glu, spec, rows, columns, packed, scale?, mask?, zeroPoint?, scaleSteps?)
+// deviceWeightCreate(arithmetic, activations, glu, spec, rows, columns, packed, scale?, mask?, zeroPoint?, scaleSteps?)
 Napi::Value create(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "DeviceWeight.from", 6);
+  Arguments arguments(info, "DeviceWeight.from", 7);
   cuda::gpu_properties();  // without a GPU nothing is arranged in vain
   const cuda::Arithmetic arithmetic = arithmetic_argument(arguments, 0);
-  const cuda::ChannelOrder order = arguments.boolean(1, "glu") ? cuda::ChannelOrder::kGlu : cuda::ChannelOrder::kPlain;
+  const int highest_activation = highest_activation_argument(arguments, 1);
+  const cuda::ChannelOrder order = arguments.boolean(2, "glu") ? cuda::ChannelOrder::kGlu : cuda::ChannelOrder::kPlain;
   return DeviceWeightObject::wrap(
-      info.Env(), std::make_shared<cuda::DeviceWeight>(cuda::arrange_weight(packed_argument(arguments, 2), arithmetic, order),
-                                                      arguments.text(2, "spec")));
+      info.Env(), std::make_shared<cuda::DeviceWeight>(cuda::arrange_weight(packed_argument(arguments, 3), arithmetic, order),
+                                                      arguments.text(3, "spec"), highest_activation));
 }
 
 // deviceWeightRepeat(weight, times): `times` copies of a weight, one below the other, for measuring
@@ -72,7 +73,7 @@ const char* name_of(cuda::Arithmetic arithmetic) {
   return "unknown";
 }
 
-// deviceWeightDescribe(weight): { spec, rows, columns, arithmetic, glu, bytes, paddedChannels }
+// deviceWeightDescribe(weight): { spec, rows, columns, arithmetic, activations, glu, bytes, paddedChannels }
 Napi::Value describe(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceWeight.describe", 1);
   const auto weight = DeviceWeightObject::from(arguments, info[0], "weight");
@@ -81,6 +82,7 @@ Napi::Value describe(const Napi::CallbackInfo& info) {
   result.Set("rows", static_cast<double>(weight->view().channels));
   result.Set("columns", static_cast<double>(weight->view().inputs));
   result.Set("arithmetic", name_of(weight->view().arithmetic));
+  result.Set("activations", weight->highest_activation() == 7 ? "int4" : "int8");
   result.Set("glu", weight->order() == cuda::ChannelOrder::kGlu);
   result.Set("bytes", static_cast<double>(weight->bytes()));
   result.Set("paddedChannels", static_cast<double>(weight->padded_channels()));

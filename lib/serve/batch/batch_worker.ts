@@ -18,6 +18,8 @@ export interface BatchWorkerOptions extends BatchConnection {
   readonly model?: string;
   /** Where encoders compute, as {@link loadModel} says; "cpu" by default. */
   readonly device?: "auto" | "cpu" | "cuda";
+  /** How packed layers multiply on the GPU, as {@link loadModel} says; "bfloat16" by default. */
+  readonly arithmetic?: "bfloat16" | "int8";
   readonly decoder?: "greedy" | "beam";
   /** Worker threads; one per core when absent. */
   readonly workers?: number;
@@ -51,13 +53,13 @@ export class BatchWorker implements AsyncDisposable {
 
   /** @throws UsmLiteError SERVICE_UNREACHABLE, and what {@link loadModel} throws */
   static async start(options: BatchWorkerOptions): Promise<BatchWorker> {
-    const { model = defaultModelFolder, workers = availableParallelism(), maximumBatch = 8, lockSeconds = 30, device, decoder, onJob } = options;
+    const { model = defaultModelFolder, workers = availableParallelism(), maximumBatch = 8, lockSeconds = 30, device, arithmetic, decoder, onJob } = options;
     const maximumSeconds = options.maximumSeconds ?? defaultMaximumHours * 3600;
     const redis = await connectRedis(options.redis);
     let batch: BatchWorker | undefined;
     try {
       const engine = await Engine.start(
-        { model, workers, maximumBatch, maximumSeconds, ...(device ? { device } : {}), ...(decoder ? { decoder } : {}) },
+        { model, workers, maximumBatch, maximumSeconds, ...(device ? { device } : {}), ...(arithmetic ? { arithmetic } : {}), ...(decoder ? { decoder } : {}) },
         availableParallelism(),
         { onReady: () => batch?.dispatcher?.pump(), onPass: () => undefined, onMemory: () => undefined, onCrash: () => undefined },
       );
