@@ -7,7 +7,7 @@ export { SequenceOffsets } from "./tensor/sequence_offsets.js";
 export { Tape } from "./ops/tape.js";
 export { RandomStream } from "./ops/random_stream.js";
 export { DeviceWeightSource } from "./nn/device_weight_source.js";
-export { placeForTraining } from "./models/device_training.js";
+export { placeForTraining, type TrainedOnGpu } from "./models/device_training.js";
 export { FreshWeights } from "./nn/fresh_weights.js";
 export { LasrForCtc } from "./models/lasr/lasr_for_ctc.js";
 export { parseLasrConfig, type LasrConfig } from "./models/lasr/lasr_config.js";

@@ -13,8 +13,8 @@ interface DeviceParameterBindings {
 const native = (): DeviceParameterBindings => gpuAddon<DeviceParameterBindings>();
 
 /**
- * A parameter, a moment, an average or a mask on the GPU: a vector as it is, a weight of more axes as its {@link weightMatrix}. Floats are
- * float32, masks int8.
+ * A parameter, a moment, an average or a mask on the GPU: a vector as it is, a weight of two or three axes as its {@link weightMatrix}, one of
+ * a convolution over a plane, (out, in, height, width), as (out, in * height * width). Floats are float32, masks int8.
  *
  * @example
  * const weight = DeviceParameter.place(convolution); // (out, in, kernel) becomes (out, kernel * in)
@@ -31,7 +31,7 @@ export class DeviceParameter extends DeviceTensor {
 
   /**
    * Copies a tensor of the CPU.
-   * @param values float32, or uint8, with one axis or those of a weight
+   * @param values float32, or uint8, with one to four axes
    * @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY
    */
   static place(values: Tensor): DeviceParameter {
@@ -55,7 +55,7 @@ export class DeviceParameter extends DeviceTensor {
     return tidy(() => {
       const found = this.toTensor();
       const values = this.type === "int8" ? Tensor.from(Uint8Array.from(found.toArray()), this.shape) : found;
-      return this.storedShape.length > 1 ? weightOfMatrix(values, this.storedShape) : values;
+      return hasMatrix(this.storedShape) ? weightOfMatrix(values, this.storedShape) : values.reshape(this.storedShape);
     });
   }
 
@@ -66,7 +66,13 @@ export class DeviceParameter extends DeviceTensor {
   }
 }
 
-const matrixOf = (values: Tensor): Tensor => (values.shape.length > 1 ? weightMatrix(values) : values.reshape(values.shape));
+const hasMatrix = ({ length }: readonly number[]): boolean => length === 2 || length === 3;
+
+function matrixOf(values: Tensor): Tensor {
+  if (hasMatrix(values.shape)) return weightMatrix(values);
+  const [first = 0, ...others] = values.shape;
+  return values.reshape(others.length > 0 ? [first, others.reduce((product, extent) => product * extent, 1)] : values.shape);
+}
 
 /** A tensor of the CPU beside `neighbour`: a copy on the GPU where that is there, otherwise a copy on the CPU. */
 export const copyBeside = (neighbour: Tensor, values: Tensor): Tensor =>

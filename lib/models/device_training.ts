@@ -5,29 +5,73 @@ import { DeviceWeightSource } from "../nn/device_weight_source.js";
 import type { WeightSource } from "../nn/weight_source.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { TrainableModel } from "../train/trainable_model.js";
-import { headDimension } from "./lasr/lasr_config.js";
+import { headDimension, type LasrEncoderConfig } from "./lasr/lasr_config.js";
 import { LasrForCtc } from "./lasr/lasr_for_ctc.js";
+import { attentionContext, type ParakeetEncoderConfig } from "./parakeet/parakeet_config.js";
+import { ParakeetForCtc } from "./parakeet/parakeet_for_ctc.js";
+
+/** A network of a family that the GPU trains. */
+export type TrainedOnGpu = LasrForCtc | ParakeetForCtc;
 
 // What the kernels of attention, normalisation and convolution take.
 const widestHead = 128;
 const widestFrame = 4096;
+const longestKernel = 128;
 const multiple = 8;
+
+/** What kernels have limits for in an encoder of Conformer blocks. */
+interface EncoderSizes {
+  readonly headDimension: number;
+  readonly hidden: number;
+  /** Frames that a depthwise convolution sees. */
+  readonly kernel: number;
+  /** Keys of `config.json` whose values are to be multiples of 8. */
+  readonly multiples: Readonly<Record<string, number>>;
+  /** What there is no kernel for, whatever its size: "attention over a window of frames". */
+  readonly missing?: string | undefined;
+}
+
+const lasrSizes = (config: LasrEncoderConfig): EncoderSizes => ({
+  headDimension: headDimension(config),
+  hidden: config.hidden_size,
+  kernel: config.conv_kernel_size,
+  multiples: { hidden_size: config.hidden_size, intermediate_size: config.intermediate_size },
+});
+
+function parakeetSizes(config: ParakeetEncoderConfig): EncoderSizes {
+  const { num_attention_heads: heads, num_key_value_heads: keyValueHeads = heads, hidden_size, intermediate_size, subsampling_conv_channels } = config;
+  return {
+    headDimension: config.head_dim ?? hidden_size / heads,
+    hidden: hidden_size,
+    kernel: config.conv_kernel_size,
+    multiples: { hidden_size, intermediate_size, subsampling_conv_channels },
+    missing: attentionContext(config) ? "attention over a window of frames" : keyValueHeads === heads ? undefined : "heads that share keys",
+  };
+}
+
+/** The encoder of a network, undefined where its family is not trained on the GPU. */
+function encoderSizes(network: unknown): EncoderSizes | undefined {
+  if (network instanceof LasrForCtc) return lasrSizes(network.config.encoder_config);
+  return network instanceof ParakeetForCtc ? parakeetSizes(network.config.encoder_config) : undefined;
+}
 
 /**
  * @param what the network is called in the message: a folder
- * @throws UsmLiteError UNSUPPORTED_MODEL for a network that the GPU cannot train: of another family than LASR CTC, or of sizes that kernels
- * do not take
+ * @throws UsmLiteError UNSUPPORTED_MODEL for a network that the GPU cannot train: of another family than LASR CTC and Parakeet CTC, of sizes that
+ * kernels do not take, or whose heads see a window of frames or share keys
  */
-export function checkTrainableOnGpu(network: unknown, what: string): asserts network is LasrForCtc {
+export function checkTrainableOnGpu(network: unknown, what: string): asserts network is TrainedOnGpu {
   const refuse = (why: string): never => {
     throw new UsmLiteError("UNSUPPORTED_MODEL", `${what} ${why}; train it with device "cpu"`);
   };
-  if (!(network instanceof LasrForCtc)) refuse("is of a family that is trained on the CPU only: on the GPU those of lasr_ctc are");
-  const { encoder_config: config } = (network as LasrForCtc).config;
-  const head = headDimension(config);
+  const sizes = encoderSizes(network);
+  if (!sizes) return refuse("is of a family that is trained on the CPU only: on the GPU those of lasr_ctc and parakeet_ctc are");
+  const { headDimension: head, hidden, kernel, multiples, missing } = sizes;
+  if (missing) refuse(`has ${missing}, which the GPU does not train`);
   if (head % multiple !== 0 || head > widestHead) refuse(`has heads of ${head} values; on the GPU they are trained with 8, 16, .. ${widestHead}`);
-  if (config.hidden_size > widestFrame) refuse(`has frames of ${config.hidden_size} values; on the GPU they are trained with up to ${widestFrame}`);
-  for (const [name, size] of [["hidden_size", config.hidden_size], ["intermediate_size", config.intermediate_size]] as const) {
+  if (hidden > widestFrame) refuse(`has frames of ${hidden} values; on the GPU they are trained with up to ${widestFrame}`);
+  if (kernel > longestKernel) refuse(`has conv_kernel_size ${kernel}; on the GPU it can be up to ${longestKernel}`);
+  for (const [name, size] of Object.entries(multiples)) {
     if (size % multiple !== 0) refuse(`has ${name} ${size}; on the GPU it must be a multiple of ${multiple}`);
   }
 }
@@ -40,9 +84,15 @@ export function checkTrainableOnGpu(network: unknown, what: string): asserts net
  * const network = placeForTraining(loadModel("float").network);
  * await new Trainer(network, batches, { folder: "run", totalSteps: 500, schedule }).run();
  */
-export function placeForTraining(network: unknown, what = "the model"): LasrForCtc {
-  checkTrainableOnGpu(network, what);
-  return new LasrForCtc(network.config, new DeviceWeightSource(copiesOf(network)));
+export function placeForTraining<Network>(network: Network, what = "the model"): Extract<TrainedOnGpu, Network> {
+  const trained: unknown = network;
+  checkTrainableOnGpu(trained, what);
+  return placed(trained) as Extract<TrainedOnGpu, Network>;
+}
+
+function placed(network: TrainedOnGpu): TrainedOnGpu {
+  const weights = new DeviceWeightSource(copiesOf(network));
+  return network instanceof LasrForCtc ? new LasrForCtc(network.config, weights) : new ParakeetForCtc(network.config, weights);
 }
 
 /** Whether a model was made by {@link placeForTraining}. */

@@ -75,7 +75,7 @@ export class DepthwiseStridingSubsampling {
     if (features instanceof DeviceTensor) {
       const { output: planes, offsets: outputOffsets } = this.planes(features, offsets);
       const output = this.output.forward(planes, context, { scale });
-      planes.dispose();
+      releaseNow(planes);
       return { output, offsets: outputOffsets };
     }
     const outputOffsets = new SequenceOffsets(offsets.lengths.map((length) => this.outputLength(length)));

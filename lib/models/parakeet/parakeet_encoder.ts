@@ -107,7 +107,8 @@ export class ParakeetEncoder {
         `a sequence has ${longest} hidden frames; config.json allows ${max_position_embeddings} with attention_type rel_pos`,
       );
     }
-    if (features instanceof DeviceTensor && !inspectLayer && !activeAdapters()) return this.passes.run(features, offsets);
+    const isTrained = this.subsampling.output.weight instanceof DeviceTensor;
+    if (features instanceof DeviceTensor && !isTrained && !inspectLayer && !activeAdapters()) return this.passes.run(features, offsets);
     return this.compute(features, offsets, context, inspectLayer);
   }
 

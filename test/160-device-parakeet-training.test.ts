@@ -1,0 +1,168 @@
+import { assertClose } from "./gpu.js";
+import { copyFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import test from "ava";
+import { compressModel, DeviceTensor, fakeQuantize, loadModel, magnitudeMask, parseRecipe, placeForTraining, SequenceOffsets, Tape, Tensor, tidy, Trainer, warmupConstant, type BatchSource } from "../lib/index.js";
+import { DeviceParameter } from "../lib/device/device_parameter.js";
+import { parseParakeetCtcConfig } from "../lib/models/parakeet/parakeet_config.js";
+import { ParakeetForCtc } from "../lib/models/parakeet/parakeet_for_ctc.js";
+import { FreshWeights } from "../lib/nn/fresh_weights.js";
+import { RandomStream } from "../lib/ops/random_stream.js";
+import type { TrainingContext } from "../lib/train/trainable_model.js";
+import { randomTensor, randomValues } from "./gradient.js";
+import { writeRandomModel } from "./random_model.js";
+import { freshModel, trainableConfigs } from "./trainable_models.js";
+import { temporaryFolder, tones, writeWav } from "./tiny_model.js";
+
+const folder = temporaryFolder("device-parakeet-training");
+test.after.always(folder.clean);
+const path = (...names: string[]): string => join(folder.path, ...names);
+
+const encoder = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32, subsampling_conv_channels: 8, num_mel_bins: 16 };
+const configOf = (change: object = {}): object => ({ model_type: "parakeet_ctc", vocab_size: 11, pad_token_id: 10, encoder_config: { ...encoder, ...change } });
+const fresh = (change: object = {}): ParakeetForCtc => new ParakeetForCtc(parseParakeetCtcConfig(configOf(change), "test"), new FreshWeights(5));
+
+/** Fresh biases are zero, where relu has its kink, fresh attention is the mean of all frames, and fresh statistics are those of nothing. */
+function warmedUp(): ParakeetForCtc {
+  const network = fresh({ hidden_size: 32, intermediate_size: 64, subsampling_conv_channels: 16 });
+  for (const [name, tensor] of network.parameters()) {
+    if (/bias(_[uv])?$/.test(name)) tensor.write(tensor.toArray().map((_, i) => 0.1 * Math.sin(i + name.length)));
+    if (/[qk]_proj\.weight$/.test(name)) tensor.write(tensor.toArray().map((value) => 2 * value));
+  }
+  for (const [name, tensor] of network.buffers()) tensor.write(tensor.toArray().map((value, i) => value * 0.5 + (name.endsWith("mean") ? 0.1 : 0.2) * Math.cos(i) ** 2));
+  return network;
+}
+
+const lengths = [79, 62];
+const targets = [[3, 5, 5], [1, 2, 7]];
+
+/** Loss and gradients of one step with int4+2:4 weights, by name and in the shape of the checkpoint. */
+function step(device: "cpu" | "cuda"): { loss: number; gradients: Map<string, { values: Float32Array; shape: readonly number[] }> } {
+  return tidy(() => {
+    const onCpu = warmedUp();
+    const network = device === "cpu" ? onCpu : placeForTraining(onCpu);
+    const offsets = new SequenceOffsets(lengths);
+    const rounded = DeviceTensor.from(Tensor.from(randomValues(offsets.frames * 16, 8).map((value) => 5 * value), [offsets.frames, 16]));
+    const features = device === "cpu" ? rounded.toTensor() : rounded;
+    for (const parameter of network.parameters().values()) parameter.requiresGrad = true;
+    const quantized = new Set(network.blockWeights());
+    const transformWeight = (name: string, weight: Tensor): Tensor =>
+      quantized.has(name) ? fakeQuantize(weight, "int4+2:4", { mask: magnitudeMask(weight, 2, 4) }) : weight;
+    const context: TrainingContext = { training: true, random: new RandomStream(3), step: 0, transformWeight };
+    using tape = new Tape();
+    const { loss } = tape.record(() => network.loss({ features, offsets, targets, audioSeconds: 1 }, context));
+    tape.backward(loss);
+    const gradients = new Map(
+      [...network.parameters()].map(([name, parameter]) => {
+        const gradient = tape.gradientOf(parameter) as Tensor;
+        // As the checkpoint has it: a gradient on the GPU lies as its parameter does.
+        if (parameter instanceof DeviceParameter) parameter.write(gradient.toArray());
+        const stored = parameter instanceof DeviceParameter ? parameter.stored() : gradient;
+        return [name, { values: stored.toArray(), shape: stored.shape }] as const;
+      }),
+    );
+    return { loss: loss.toArray()[0] as number, gradients };
+  });
+}
+
+test.serial("a training step of a Parakeet CTC model on the GPU is that of the CPU", (t) => {
+  const [expected, found] = [step("cpu"), step("cuda")];
+  t.true(Math.abs(found.loss / expected.loss - 1) < 1e-2, `loss ${found.loss}, not ${expected.loss}`);
+  t.deepEqual([...found.gradients.keys()], [...expected.gradients.keys()]);
+  // bfloat16 rounds every activation and every gradient on its way: compared by direction and length.
+  for (const [name, { values: gradient, shape }] of expected.gradients) {
+    const own = found.gradients.get(name) as { values: Float32Array; shape: readonly number[] };
+    t.deepEqual(own.shape, shape, name);
+    const dot = (a: Float32Array, b: Float32Array): number => a.reduce((sum, value, i) => sum + value * (b[i] as number), 0);
+    const [length, ownLength] = [Math.sqrt(dot(gradient, gradient)), Math.sqrt(dot(own.values, own.values))];
+    // Attention does not change with what is added to all keys: rounding is all there is.
+    if (name.endsWith("k_proj.bias")) {
+      t.true(Math.max(length, ownLength) < 1e-2, name);
+      continue;
+    }
+    const cosine = dot(gradient, own.values) / (length * ownLength);
+    t.true(cosine > 0.99 && Math.abs(ownLength / length - 1) < 0.05, `${name}: cosine ${cosine}, lengths ${ownLength} and ${length}`);
+  }
+});
+
+/** The same two utterances again and again. */
+const batches: BatchSource = {
+  count: () => 1,
+  batch: () => {
+    const offsets = new SequenceOffsets(lengths);
+    return { features: randomTensor([offsets.frames, 16], 8), offsets, targets, audioSeconds: 1 };
+  },
+};
+
+/** Losses of a run up to `totalSteps`, from the newest checkpoint in its folder if there is one. */
+async function train(name: string, device: "cpu" | "cuda", totalSteps: number): Promise<number[]> {
+  const network = device === "cuda" ? placeForTraining(fresh()) : fresh();
+  const losses: number[] = [];
+  const options = { folder: path(name), totalSteps, schedule: warmupConstant({ peak: 0.01, warmupSteps: 2 }), averageDecay: 0.5 };
+  const trainer = new Trainer(network, batches, { ...options, onStep: ({ loss }) => losses.push(loss) });
+  trainer.resume();
+  await trainer.run();
+  trainer.dispose();
+  network.dispose();
+  return losses;
+}
+
+const checkpoint = (name: string, step: number): Buffer => readFileSync(path(name, "checkpoints", `step-0000000${step}.safetensors`));
+
+test.serial("it learns an utterance by heart on the GPU as on the CPU, and goes on to the same bits", async (t) => {
+  const [gpu, cpu] = [await train("gpu", "cuda", 4), await train("cpu", "cpu", 4)];
+  assertClose(t, Float32Array.from(gpu), Float32Array.from(cpu), 2e-2, "losses");
+  t.true((gpu[3] as number) < 0.85 * (gpu[0] as number), gpu.join(" "));
+  const begun = [...(await train("resumed", "cuda", 2)), ...(await train("resumed", "cuda", 4))];
+  t.deepEqual(begun, gpu);
+  t.deepEqual(checkpoint("resumed", 4), checkpoint("gpu", 4));
+});
+
+const manifest = path("manifest.jsonl");
+writeWav(path("clip.wav"), tones(1, 1));
+writeFileSync(manifest, JSON.stringify({ audio_filepath: "clip.wav", duration: 1, text: "A HAT" }));
+
+/** A model folder with the tokenizer of the tests. */
+function folderOf(name: string, config: object): string {
+  const from = writeRandomModel(path(name), config, { feature_extractor_type: "ParakeetFeatureExtractor", feature_size: 16 });
+  copyFileSync(join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text", "tokenizer_metaspace.json"), join(from, "tokenizer.json"));
+  return from;
+}
+
+const float = folderOf("float", { ...configOf(), vocab_size: 61, pad_token_id: 60 });
+const training = { steps: 2, learningRate: 3e-3, warmUpSteps: 1, speedPerturbation: false, specAugment: false };
+const compress = (out: string, device: "cpu" | "cuda", stages: readonly object[], model = float): Promise<boolean> =>
+  compressModel({ model, recipe: parseRecipe(JSON.stringify({ stages }), "r.yaml"), manifest, out: path(out), device });
+const lossesIn = (...run: string[]): Float32Array =>
+  Float32Array.from(readFileSync(path(...run, "metrics.jsonl"), "utf8").trim().split("\n"), (line) => (JSON.parse(line) as { loss: number }).loss);
+
+test.serial("recipes train it on the GPU: block by block, then whole and taught", async (t) => {
+  const stages = [
+    { name: "rebuild", modifiers: [{ type: "quantization", spec: "int4" }], training: { ...training, blockwise: {} } },
+    { name: "tune", modifiers: [{ type: "sparsity", pattern: "2:4", start: 1 }, { type: "distillation", hidden: 0.5 }], training },
+  ];
+  for (const device of ["cuda", "cpu"] as const) t.true(await compress(`packed-${device}`, device, stages));
+  for (const [stage, tolerance] of [[["rebuild", "block-0"], 5e-2], [["tune"], 2e-2]] as const) {
+    assertClose(t, lossesIn("packed-cuda.run", ...stage), lossesIn("packed-cpu.run", ...stage), tolerance, stage.join("/"));
+  }
+  const [found, expected] = [loadModel(path("packed-cuda")), loadModel(path("packed-cpu"))].map(({ compression }) => [...compression.specs].map(([name, { text }]) => `${name} ${text}`));
+  t.deepEqual(found, expected);
+  t.true((found as string[]).includes("encoder.layers.0.self_attn.relative_k_proj.weight int4+2:4"));
+});
+
+test("what the GPU has no kernels for is refused before anything begins", async (t) => {
+  const refused = (change: object, message: RegExp): void => void t.throws(() => placeForTraining(fresh(change)), { code: "UNSUPPORTED_MODEL", message });
+  refused({ attention_type: "rel_pos_local_attn", attention_context_size: [3, 2] }, /^the model has attention over a window of frames, which the GPU does not train; train it with device "cpu"$/);
+  refused({ num_key_value_heads: 1 }, /has heads that share keys, which the GPU does not train/);
+  refused({ subsampling_conv_channels: 12 }, /has subsampling_conv_channels 12; on the GPU it must be a multiple of 8/);
+  refused({ intermediate_size: 60 }, /intermediate_size 60/);
+  refused({ num_attention_heads: 4 }, /has heads of 4 values; on the GPU they are trained with 8, 16, .. 128/);
+  refused({ conv_kernel_size: 129 }, /has conv_kernel_size 129; on the GPU it can be up to 128/);
+  const window = folderOf("window", { ...trainableConfigs["parakeet_ctc"], vocab_size: 61, pad_token_id: 60, encoder_config: { ...encoder, attention_type: "rel_pos_local_attn", attention_context_size: [3, 2] } });
+  await t.throwsAsync(compress("refused", "cuda", [{ modifiers: [{ type: "quantization", spec: "int4" }], training }], window), { code: "UNSUPPORTED_MODEL", message: /window of frames/ });
+  t.false(existsSync(path("refused.run")));
+  for (const family of ["wav2vec2", "hubert", "whisper", "cohere_asr"]) {
+    t.throws(() => placeForTraining(freshModel(family), family), { code: "UNSUPPORTED_MODEL", message: /^\w+ is of a family that is trained on the CPU only: on the GPU those of lasr_ctc and parakeet_ctc are; train it with device "cpu"$/ });
+  }
+});
