@@ -2,11 +2,12 @@ import { assertClose } from "./gpu.js";
 import { copyFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import test from "ava";
+import test, { type ExecutionContext } from "ava";
+import type { JsonObject } from "../lib/checkpoint/json_file.js";
 import { compressModel, DeviceTensor, fakeQuantize, loadModel, magnitudeMask, parseRecipe, placeForTraining, SequenceOffsets, Tape, Tensor, tidy, Trainer, warmupConstant, type BatchSource } from "../lib/index.js";
 import { DeviceParameter } from "../lib/device/device_parameter.js";
-import { parseParakeetCtcConfig } from "../lib/models/parakeet/parakeet_config.js";
-import { ParakeetForCtc } from "../lib/models/parakeet/parakeet_for_ctc.js";
+import { describeModel } from "../lib/models/model_folder.js";
+import { trainableNetwork, type TrainableNetwork } from "../lib/models/trainable.js";
 import { FreshWeights } from "../lib/nn/fresh_weights.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
 import type { TrainingContext } from "../lib/train/trainable_model.js";
@@ -20,12 +21,23 @@ test.after.always(folder.clean);
 const path = (...names: string[]): string => join(folder.path, ...names);
 
 const encoder = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32, subsampling_conv_channels: 8, num_mel_bins: 16 };
-const configOf = (change: object = {}): object => ({ model_type: "parakeet_ctc", vocab_size: 11, pad_token_id: 10, encoder_config: { ...encoder, ...change } });
-const fresh = (change: object = {}): ParakeetForCtc => new ParakeetForCtc(parseParakeetCtcConfig(configOf(change), "test"), new FreshWeights(5));
+const transducer = { vocab_size: 11, blank_token_id: 10, decoder_hidden_size: 12, num_decoder_layers: 1 };
+const families = {
+  parakeet_ctc: { vocab_size: 11, pad_token_id: 10 },
+  parakeet_rnnt: transducer,
+  parakeet_tdt: { ...transducer, durations: [0, 1, 2] },
+};
+type Family = keyof typeof families;
+const configOf = (family: Family, change: object = {}): JsonObject => ({ model_type: family, ...families[family], encoder_config: { ...encoder, ...change } });
+
+function fresh(family: Family, change: object = {}): TrainableNetwork {
+  const network = describeModel(configOf(family, change), "config.json").network(new FreshWeights(5));
+  return trainableNetwork({ network, folder: family });
+}
 
 /** Fresh biases are zero, where relu has its kink, fresh attention is the mean of all frames, and fresh statistics are those of nothing. */
-function warmedUp(): ParakeetForCtc {
-  const network = fresh({ hidden_size: 32, intermediate_size: 64, subsampling_conv_channels: 16 });
+function warmedUp(family: Family): TrainableNetwork {
+  const network = fresh(family, { hidden_size: 32, intermediate_size: 64, subsampling_conv_channels: 16 });
   for (const [name, tensor] of network.parameters()) {
     if (/bias(_[uv])?$/.test(name)) tensor.write(tensor.toArray().map((_, i) => 0.1 * Math.sin(i + name.length)));
     if (/[qk]_proj\.weight$/.test(name)) tensor.write(tensor.toArray().map((value) => 2 * value));
@@ -38,9 +50,9 @@ const lengths = [79, 62];
 const targets = [[3, 5, 5], [1, 2, 7]];
 
 /** Loss and gradients of one step with int4+2:4 weights, by name and in the shape of the checkpoint. */
-function step(device: "cpu" | "cuda"): { loss: number; gradients: Map<string, { values: Float32Array; shape: readonly number[] }> } {
+function step(family: Family, device: "cpu" | "cuda"): { loss: number; gradients: Map<string, { values: Float32Array; shape: readonly number[] }> } {
   return tidy(() => {
-    const onCpu = warmedUp();
+    const onCpu = warmedUp(family);
     const network = device === "cpu" ? onCpu : placeForTraining(onCpu);
     const offsets = new SequenceOffsets(lengths);
     const rounded = DeviceTensor.from(Tensor.from(randomValues(offsets.frames * 16, 8).map((value) => 5 * value), [offsets.frames, 16]));
@@ -66,8 +78,8 @@ function step(device: "cpu" | "cuda"): { loss: number; gradients: Map<string, { 
   });
 }
 
-test.serial("a training step of a Parakeet CTC model on the GPU is that of the CPU", (t) => {
-  const [expected, found] = [step("cpu"), step("cuda")];
+const stepIsThatOfTheCpu = (t: ExecutionContext, family: Family): void => {
+  const [expected, found] = [step(family, "cpu"), step(family, "cuda")];
   t.true(Math.abs(found.loss / expected.loss - 1) < 1e-2, `loss ${found.loss}, not ${expected.loss}`);
   t.deepEqual([...found.gradients.keys()], [...expected.gradients.keys()]);
   // bfloat16 rounds every activation and every gradient on its way: compared by direction and length.
@@ -84,20 +96,22 @@ test.serial("a training step of a Parakeet CTC model on the GPU is that of the C
     const cosine = dot(gradient, own.values) / (length * ownLength);
     t.true(cosine > 0.99 && Math.abs(ownLength / length - 1) < 0.05, `${name}: cosine ${cosine}, lengths ${ownLength} and ${length}`);
   }
-});
+};
 
-/** The same two utterances again and again. */
+for (const family of ["parakeet_ctc", "parakeet_rnnt"] as const) test.serial(`a training step on the GPU is that of the CPU: ${family}`, stepIsThatOfTheCpu, family);
+
+/** The same utterance again and again. */
 const batches: BatchSource = {
   count: () => 1,
   batch: () => {
-    const offsets = new SequenceOffsets(lengths);
-    return { features: randomTensor([offsets.frames, 16], 8), offsets, targets, audioSeconds: 1 };
+    const offsets = new SequenceOffsets([52]);
+    return { features: randomTensor([52, 16], 8), offsets, targets: [[1, 2, 7]], audioSeconds: 1 };
   },
 };
 
 /** Losses of a run up to `totalSteps`, from the newest checkpoint in its folder if there is one. */
-async function train(name: string, device: "cpu" | "cuda", totalSteps: number): Promise<number[]> {
-  const network = device === "cuda" ? placeForTraining(fresh()) : fresh();
+async function train(family: Family, name: string, device: "cpu" | "cuda", totalSteps: number): Promise<number[]> {
+  const network = device === "cuda" ? placeForTraining(fresh(family)) : fresh(family);
   const losses: number[] = [];
   const options = { folder: path(name), totalSteps, schedule: warmupConstant({ peak: 0.01, warmupSteps: 2 }), averageDecay: 0.5 };
   const trainer = new Trainer(network, batches, { ...options, onStep: ({ loss }) => losses.push(loss) });
@@ -110,13 +124,15 @@ async function train(name: string, device: "cpu" | "cuda", totalSteps: number): 
 
 const checkpoint = (name: string, step: number): Buffer => readFileSync(path(name, "checkpoints", `step-0000000${step}.safetensors`));
 
-test.serial("it learns an utterance by heart on the GPU as on the CPU, and goes on to the same bits", async (t) => {
-  const [gpu, cpu] = [await train("gpu", "cuda", 4), await train("cpu", "cpu", 4)];
-  assertClose(t, Float32Array.from(gpu), Float32Array.from(cpu), 2e-2, "losses");
-  t.true((gpu[3] as number) < 0.85 * (gpu[0] as number), gpu.join(" "));
-  const begun = [...(await train("resumed", "cuda", 2)), ...(await train("resumed", "cuda", 4))];
-  t.deepEqual(begun, gpu);
-  t.deepEqual(checkpoint("resumed", 4), checkpoint("gpu", 4));
+test.serial("runs on the GPU learn an utterance by heart as on the CPU, and go on to the same bits", async (t) => {
+  for (const family of ["parakeet_ctc", "parakeet_tdt"] as const) {
+    const [gpu, cpu] = [await train(family, `${family}-gpu`, "cuda", 4), await train(family, `${family}-cpu`, "cpu", 4)];
+    assertClose(t, Float32Array.from(gpu), Float32Array.from(cpu), 2e-2, `losses of ${family}`);
+    t.true((gpu[3] as number) < 0.85 * (gpu[0] as number), `${family}: ${gpu.join(" ")}`);
+  }
+  // Of a transducer weights are on both devices.
+  for (const steps of [2, 4]) await train("parakeet_tdt", "resumed", "cuda", steps);
+  t.deepEqual(checkpoint("resumed", 4), checkpoint("parakeet_tdt-gpu", 4));
 });
 
 const manifest = path("manifest.jsonl");
@@ -130,14 +146,14 @@ function folderOf(name: string, config: object): string {
   return from;
 }
 
-const float = folderOf("float", { ...configOf(), vocab_size: 61, pad_token_id: 60 });
+const float = folderOf("float", { ...configOf("parakeet_ctc"), vocab_size: 61, pad_token_id: 60 });
 const training = { steps: 2, learningRate: 3e-3, warmUpSteps: 1, speedPerturbation: false, specAugment: false };
 const compress = (out: string, device: "cpu" | "cuda", stages: readonly object[], model = float): Promise<boolean> =>
   compressModel({ model, recipe: parseRecipe(JSON.stringify({ stages }), "r.yaml"), manifest, out: path(out), device });
 const lossesIn = (...run: string[]): Float32Array =>
   Float32Array.from(readFileSync(path(...run, "metrics.jsonl"), "utf8").trim().split("\n"), (line) => (JSON.parse(line) as { loss: number }).loss);
 
-test.serial("recipes train it on the GPU: block by block, then whole and taught", async (t) => {
+test.serial("recipes train CTC models on the GPU: block by block, then whole and taught", async (t) => {
   const stages = [
     { name: "rebuild", modifiers: [{ type: "quantization", spec: "int4" }], training: { ...training, blockwise: {} } },
     { name: "tune", modifiers: [{ type: "sparsity", pattern: "2:4", start: 1 }, { type: "distillation", hidden: 0.5 }], training },
@@ -151,8 +167,21 @@ test.serial("recipes train it on the GPU: block by block, then whole and taught"
   t.true((found as string[]).includes("encoder.layers.0.self_attn.relative_k_proj.weight int4+2:4"));
 });
 
+test.serial("recipes train transducers, the encoder on the GPU and the rest on the CPU", async (t) => {
+  const model = folderOf("transducer", { ...configOf("parakeet_rnnt"), vocab_size: 61, blank_token_id: 60 });
+  const stages = [
+    { name: "round", modifiers: [{ type: "round-to-nearest", targets: ["joint.head"], spec: "int8+2:4" }] },
+    { name: "tune", modifiers: [{ type: "quantization", spec: "int4" }, { type: "quantization", targets: ["decoder.lstm.*"], spec: "int4" }, { type: "distillation", hidden: 0.5 }], training },
+  ];
+  for (const device of ["cuda", "cpu"] as const) t.true(await compress(`transducer-${device}`, device, stages, model));
+  assertClose(t, lossesIn("transducer-cuda.run", "tune"), lossesIn("transducer-cpu.run", "tune"), 2e-2, "losses");
+  const [found, expected] = [loadModel(path("transducer-cuda")), loadModel(path("transducer-cpu"))].map(({ compression }) => [...compression.specs].map(([name, { text }]) => `${name} ${text}`));
+  t.deepEqual(found, expected);
+  for (const line of ["decoder.lstm.weight_hh_l0 int4", "joint.head.weight int8+2:4"]) t.true((found as string[]).includes(line), line);
+});
+
 test("what the GPU has no kernels for is refused before anything begins", async (t) => {
-  const refused = (change: object, message: RegExp): void => void t.throws(() => placeForTraining(fresh(change)), { code: "UNSUPPORTED_MODEL", message });
+  const refused = (change: object, message: RegExp): void => void t.throws(() => placeForTraining(fresh("parakeet_ctc", change)), { code: "UNSUPPORTED_MODEL", message });
   refused({ attention_type: "rel_pos_local_attn", attention_context_size: [3, 2] }, /^the model has attention over a window of frames, which the GPU does not train; train it with device "cpu"$/);
   refused({ num_key_value_heads: 1 }, /has heads that share keys, which the GPU does not train/);
   refused({ subsampling_conv_channels: 12 }, /has subsampling_conv_channels 12; on the GPU it must be a multiple of 8/);
@@ -163,6 +192,6 @@ test("what the GPU has no kernels for is refused before anything begins", async 
   await t.throwsAsync(compress("refused", "cuda", [{ modifiers: [{ type: "quantization", spec: "int4" }], training }], window), { code: "UNSUPPORTED_MODEL", message: /window of frames/ });
   t.false(existsSync(path("refused.run")));
   for (const family of ["wav2vec2", "hubert", "whisper", "cohere_asr"]) {
-    t.throws(() => placeForTraining(freshModel(family), family), { code: "UNSUPPORTED_MODEL", message: /^\w+ is of a family that is trained on the CPU only: on the GPU those of lasr_ctc and parakeet_ctc are; train it with device "cpu"$/ });
+    t.throws(() => placeForTraining(freshModel(family), family), { code: "UNSUPPORTED_MODEL", message: /^\w+ is of a family that is trained on the CPU only: on the GPU those of lasr_ctc, parakeet_ctc, parakeet_rnnt and parakeet_tdt are; train it with device "cpu"$/ });
   }
 });

@@ -138,12 +138,11 @@ export function trainingModifiers(
   if (training.labelSmoothing > 0 && speech.model.network.kind !== "sequence-to-sequence") {
     throw new UsmLiteError("BAD_RECIPE", `${stage.placeInTraining("labelSmoothing")}: labelSmoothing is for sequence-to-sequence models; leave it out`);
   }
-  const [neighbour] = model.parameters().values();
   const onGpu = isOnGpu(model);
   const masks: MasksInForce = new Map(
     [...plan.keys()].flatMap((name) => {
       const { mask } = state.coding(name);
-      return entry(name, mask && onGpu ? keep(copyBeside(neighbour as Tensor, mask)) : mask);
+      return entry(name, mask && onGpu ? keep(copyBeside(model.parameters().get(name) as Tensor, mask)) : mask);
     }),
   );
   const placed = onGpu ? [...masks.values()] : [];

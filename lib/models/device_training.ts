@@ -9,15 +9,19 @@ import { headDimension, type LasrEncoderConfig } from "./lasr/lasr_config.js";
 import { LasrForCtc } from "./lasr/lasr_for_ctc.js";
 import { attentionContext, type ParakeetEncoderConfig } from "./parakeet/parakeet_config.js";
 import { ParakeetForCtc } from "./parakeet/parakeet_for_ctc.js";
+import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
 
 /** A network of a family that the GPU trains. */
-export type TrainedOnGpu = LasrForCtc | ParakeetForCtc;
+export type TrainedOnGpu = LasrForCtc | ParakeetForCtc | ParakeetTransducer;
 
 // What the kernels of attention, normalisation and convolution take.
 const widestHead = 128;
 const widestFrame = 4096;
 const longestKernel = 128;
 const multiple = 8;
+
+/** Names of the weights of a transducer that go to the GPU: of the encoder, and of `encoder_projector` after it. */
+const encoderOfTransducer = /^encoder/;
 
 /** What kernels have limits for in an encoder of Conformer blocks. */
 interface EncoderSizes {
@@ -52,20 +56,21 @@ function parakeetSizes(config: ParakeetEncoderConfig): EncoderSizes {
 /** The encoder of a network, undefined where its family is not trained on the GPU. */
 function encoderSizes(network: unknown): EncoderSizes | undefined {
   if (network instanceof LasrForCtc) return lasrSizes(network.config.encoder_config);
-  return network instanceof ParakeetForCtc ? parakeetSizes(network.config.encoder_config) : undefined;
+  const isParakeet = network instanceof ParakeetForCtc || network instanceof ParakeetTransducer;
+  return isParakeet ? parakeetSizes(network.config.encoder_config) : undefined;
 }
 
 /**
  * @param what the network is called in the message: a folder
- * @throws UsmLiteError UNSUPPORTED_MODEL for a network that the GPU cannot train: of another family than LASR CTC and Parakeet CTC, of sizes that
- * kernels do not take, or whose heads see a window of frames or share keys
+ * @throws UsmLiteError UNSUPPORTED_MODEL for a network that the GPU cannot train: of another family than LASR and Parakeet, of sizes that kernels do not
+ * take, or whose heads see a window of frames or share keys
  */
 export function checkTrainableOnGpu(network: unknown, what: string): asserts network is TrainedOnGpu {
   const refuse = (why: string): never => {
     throw new UsmLiteError("UNSUPPORTED_MODEL", `${what} ${why}; train it with device "cpu"`);
   };
   const sizes = encoderSizes(network);
-  if (!sizes) return refuse("is of a family that is trained on the CPU only: on the GPU those of lasr_ctc and parakeet_ctc are");
+  if (!sizes) return refuse("is of a family that is trained on the CPU only: on the GPU those of lasr_ctc, parakeet_ctc, parakeet_rnnt and parakeet_tdt are");
   const { headDimension: head, hidden, kernel, multiples, missing } = sizes;
   if (missing) refuse(`has ${missing}, which the GPU does not train`);
   if (head % multiple !== 0 || head > widestHead) refuse(`has heads of ${head} values; on the GPU they are trained with 8, 16, .. ${widestHead}`);
@@ -77,7 +82,8 @@ export function checkTrainableOnGpu(network: unknown, what: string): asserts net
 }
 
 /**
- * The same network with copies of its weights on the GPU, as float32, to be trained there. Dispose of it.
+ * The same network with copies of its weights on the GPU, as float32, to be trained there; of transducers those of the encoder and the layer
+ * after it, the rest is trained on the CPU. Dispose of it.
  * @throws UsmLiteError UNSUPPORTED_MODEL as {@link checkTrainableOnGpu}; NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY
  *
  * @example
@@ -91,8 +97,10 @@ export function placeForTraining<Network>(network: Network, what = "the model"):
 }
 
 function placed(network: TrainedOnGpu): TrainedOnGpu {
-  const weights = new DeviceWeightSource(copiesOf(network));
-  return network instanceof LasrForCtc ? new LasrForCtc(network.config, weights) : new ParakeetForCtc(network.config, weights);
+  const copies = copiesOf(network);
+  if (network instanceof LasrForCtc) return new LasrForCtc(network.config, new DeviceWeightSource(copies));
+  if (network instanceof ParakeetForCtc) return new ParakeetForCtc(network.config, new DeviceWeightSource(copies));
+  return new ParakeetTransducer(network.config, new DeviceWeightSource(copies, encoderOfTransducer));
 }
 
 /** Whether a model was made by {@link placeForTraining}. */

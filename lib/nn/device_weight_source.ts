@@ -1,4 +1,4 @@
-/** Weights of a network that is trained on the GPU. */
+/** Weights of a network that is trained on the GPU, whole or in part. */
 import { DeviceParameter } from "../device/device_parameter.js";
 import { keep } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
@@ -6,32 +6,38 @@ import { UsmLiteError } from "../errors.js";
 import type { Initialisation, WeightSource } from "./weight_source.js";
 
 /**
- * Gives the float weights of another source, which it disposes of, as {@link DeviceParameter}s, which the network then trains on the GPU.
+ * Gives the float weights of another source, which it disposes of, as {@link DeviceParameter}s, which the network then trains on the GPU;
+ * those whose names do not match `placed` stay on the CPU as they are.
  *
  * @example
  * const network = new LasrForCtc(config, new DeviceWeightSource(new FreshWeights(1)));
  */
 export class DeviceWeightSource implements WeightSource {
-  constructor(private readonly source: WeightSource) {}
+  /** @param placed default: all */
+  constructor(
+    private readonly source: WeightSource,
+    private readonly placed = /^/,
+  ) {}
 
-  tensor(name: string, shape: readonly number[], initialisation: Initialisation): DeviceParameter {
-    return onGpu(this.source.tensor(name, shape, initialisation));
+  tensor(name: string, shape: readonly number[], initialisation: Initialisation): Tensor {
+    return this.place(name, this.source.tensor(name, shape, initialisation));
   }
 
   /** @throws UsmLiteError INVALID_ARGUMENT for a packed weight, which cannot be trained */
-  matrix(name: string, shape: readonly number[], initialisation: Initialisation): DeviceParameter {
+  matrix(name: string, shape: readonly number[], initialisation: Initialisation): Tensor {
     const weight = this.source.matrix(name, shape, initialisation);
-    if (weight instanceof Tensor) return onGpu(weight);
+    if (weight instanceof Tensor) return this.place(name, weight);
     throw new UsmLiteError("INVALID_ARGUMENT", `"${name}" is packed; only float weights can be trained`);
   }
 
   has(name: string): boolean {
     return this.source.has(name);
   }
-}
 
-function onGpu(weight: Tensor): DeviceParameter {
-  const placed = DeviceParameter.place(weight);
-  weight.dispose();
-  return keep(placed);
+  private place(name: string, weight: Tensor): Tensor {
+    if (!this.placed.test(name)) return keep(weight);
+    const placed = DeviceParameter.place(weight);
+    weight.dispose();
+    return keep(placed);
+  }
 }

@@ -2,6 +2,7 @@
 import { DeviceTensor } from "../device/device_tensor.js";
 import { deviceColumnProbability } from "../device/softmax_divergence.js";
 import { UsmLiteError } from "../errors.js";
+import { crossToCpu } from "../ops/crossing.js";
 import { scaledSum } from "../ops/elementwise.js";
 import { relativeMeanSquare } from "../ops/mean_square.js";
 import { softmax } from "../ops/softmax.js";
@@ -76,7 +77,7 @@ export class Distillation implements TrainingModifier {
     const distance = distanceFrom(teacher, student.outputs, this.options, this.options.blankId);
     if (!distance) return student;
     this.values.distillation = distance.toArray()[0] as number;
-    return { ...student, loss: scaledSum(student.loss, this.options.labels, distance, 1) };
+    return { ...student, loss: scaledSum(student.loss, this.options.labels, student.loss instanceof DeviceTensor ? distance : crossToCpu(distance), 1) };
   }
 
   /** Of the last batch, weighted as it entered the loss. */
@@ -126,7 +127,10 @@ export function distanceFrom(teacher: ForwardOutputs, student: ForwardOutputs, t
       parts.push({ value: relativeMeanSquare(to, from), weight: terms.hidden / pairs.length });
     }
   }
-  return parts.reduce<Tensor | undefined>((sum, { value, weight }) => (sum ? scaledSum(sum, 1, value, weight) : scaledSum(value, weight, value, 0)), undefined);
+  // Of a transducer whose encoder is on the GPU the rest is on the CPU.
+  const apart = parts.some(({ value }) => !(value instanceof DeviceTensor));
+  const together = apart ? parts.map(({ value, weight }) => ({ value: crossToCpu(value), weight })) : parts;
+  return together.reduce<Tensor | undefined>((sum, { value, weight }) => (sum ? scaledSum(sum, 1, value, weight) : scaledSum(value, weight, value, 0)), undefined);
 }
 
 function byFrame({ logits: teacher }: ForwardOutputs, { logits: student }: ForwardOutputs, { frames, temperature }: DistillationTerms, blankId: number): Tensor {

@@ -31,9 +31,9 @@ interface DeviceOptimizerBindings {
 
 const native = addon as OptimizerBindings;
 
-/** What computes where the parameters are. */
-function bindingsFor(onGpu: boolean): OptimizerBindings {
-  if (!onGpu) return native;
+/** What computes where parameters are. */
+function bindingsFor(device: Tensor["device"]): OptimizerBindings {
+  if (device === "cpu") return native;
   const { deviceAdamW: adamw, deviceSumOfSquares: sumOfSquares } = gpuAddon<DeviceOptimizerBindings>();
   return { adamw, sumOfSquares };
 }
@@ -59,6 +59,9 @@ export interface AdamWOptions {
   readonly settingsOf?: (name: string, parameter: Tensor) => ParameterSettings;
 }
 
+// The GPU is waited for when the CPU has done its part.
+const devices = ["cpu", "cuda"] as const;
+
 interface Slot {
   readonly name: string;
   readonly parameter: Tensor;
@@ -69,8 +72,8 @@ interface Slot {
 }
 
 /**
- * AdamW (Loshchilov and Hutter, ICLR 2019), of parameters on the CPU or, float32, on the GPU. Its state is ordinary tensors, named after the parameters, so that
- * checkpoints restore it to the bit.
+ * AdamW (Loshchilov and Hutter, ICLR 2019), of parameters on the CPU and, float32, on the GPU, each updated where it is. Its state is ordinary
+ * tensors, named after the parameters, so that checkpoints restore it to the bit.
  *
  * @example
  * tape.backward(loss);
@@ -81,7 +84,6 @@ export class AdamW {
   private readonly beta1: number;
   private readonly beta2: number;
   private readonly epsilon: number;
-  private readonly onGpu: boolean;
   /** Steps taken, for bias correction. */
   steps = 0;
 
@@ -91,9 +93,6 @@ export class AdamW {
     for (const beta of [this.beta1, this.beta2]) {
       if (!(beta >= 0 && beta < 1)) throw new UsmLiteError("INVALID_ARGUMENT", `AdamW: beta is ${beta}; it must be in [0, 1)`);
     }
-    const devices = new Set([...parameters.values()].map(({ device }) => device));
-    if (devices.size > 1) throw new UsmLiteError("INVALID_ARGUMENT", "AdamW: some parameters are on the CPU and some on the GPU; they must be in one place");
-    this.onGpu = devices.has("cuda");
     for (const [name, parameter] of parameters) {
       const settings = options.settingsOf?.(name, parameter) ?? {};
       if (settings.frozen) continue;
@@ -120,32 +119,37 @@ export class AdamW {
     options: { maximumNorm?: number; gradientScale?: number } = {},
   ): number {
     const { maximumNorm = Infinity, gradientScale = 1 } = options;
-    const updated: Slot[] = [];
-    const gradients: TensorHandle[] = [];
-    for (const slot of this.slots) {
-      const gradient = gradientOf(slot.parameter);
-      if (!gradient) continue;
-      updated.push(slot);
-      gradients.push(gradient.handle);
-    }
-    const computing = bindingsFor(this.onGpu);
-    const norm = gradientScale * Math.sqrt(computing.sumOfSquares(gradients));
+    const updates = devices.flatMap((device) => {
+      const slots: Slot[] = [];
+      const gradients: TensorHandle[] = [];
+      for (const slot of this.slots) {
+        const gradient = slot.parameter.device === device ? gradientOf(slot.parameter) : undefined;
+        if (!gradient) continue;
+        slots.push(slot);
+        gradients.push(gradient.handle);
+      }
+      return slots.length > 0 ? [{ computing: bindingsFor(device), slots, gradients }] : [];
+    });
+    const square = updates.reduce((sum, { computing, gradients }) => sum + computing.sumOfSquares(gradients), 0);
+    const norm = gradientScale * Math.sqrt(square);
     if (!Number.isFinite(norm)) return norm;
     this.steps++;
-    computing.adamw(
-      updated.map((slot) => slot.parameter.handle),
-      gradients,
-      updated.map((slot) => slot.first.handle),
-      updated.map((slot) => slot.second.handle),
-      Float64Array.from(updated, (slot) => learningRate * slot.learningRateScale),
-      Float64Array.from(updated, (slot) => slot.weightDecay),
-      this.beta1,
-      this.beta2,
-      this.epsilon,
-      1 - this.beta1 ** this.steps,
-      1 - this.beta2 ** this.steps,
-      gradientScale * (norm > maximumNorm ? maximumNorm / norm : 1),
-    );
+    for (const { computing, slots, gradients } of updates) {
+      computing.adamw(
+        slots.map((slot) => slot.parameter.handle),
+        gradients,
+        slots.map((slot) => slot.first.handle),
+        slots.map((slot) => slot.second.handle),
+        Float64Array.from(slots, (slot) => learningRate * slot.learningRateScale),
+        Float64Array.from(slots, (slot) => slot.weightDecay),
+        this.beta1,
+        this.beta2,
+        this.epsilon,
+        1 - this.beta1 ** this.steps,
+        1 - this.beta2 ** this.steps,
+        gradientScale * (norm > maximumNorm ? maximumNorm / norm : 1),
+      );
+    }
     return norm;
   }
 

@@ -21,7 +21,8 @@ import { WeightAverage } from "./weight_average.js";
  * Trains a model: AdamW, gradient clipping and accumulation, weight averaging, checkpoints from which a run continues
  * to the same bits, metrics, validation. The loop computes in the calling thread and lets the event loop run between
  * steps; servers should run it in a worker. A model whose parameters are on the GPU takes whole steps there, and the loop waits for it once
- * a step, when all is on its way but the change of the weights; its checkpoints are those of the CPU, and either device continues the other's.
+ * a step, when all is on its way but the change of the weights; parameters may also be on both devices, if the model takes its activations from
+ * the one to the other. Checkpoints are those of the CPU, and either device continues the other's.
  *
  * @example
  * const trainer = new Trainer(model, batches, { folder, totalSteps: 10_000, schedule });
@@ -180,7 +181,7 @@ export class Trainer {
         audioSeconds += batch.audioSeconds;
         infeasible += result.infeasible ?? 0;
         // The GPU is not waited for: gradients of a loss that is not finite are thrown away below.
-        if (this.onGpu || Number.isFinite(valueOf(result.loss))) tape.backward(result.loss);
+        if (result.loss instanceof DeviceTensor || Number.isFinite(valueOf(result.loss))) tape.backward(result.loss);
       });
     }
     const loss = losses.reduce((sum, one) => sum + valueOf(one) / accumulate, 0);

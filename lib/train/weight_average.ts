@@ -1,5 +1,4 @@
 /** The moving average of weights. */
-import { DeviceTensor } from "../device/device_tensor.js";
 import { gpuAddon } from "../device/gpu.js";
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
@@ -39,9 +38,12 @@ export class WeightAverage {
   update(): void {
     const decay = Math.min(this.decay, (1 + this.updates) / (10 + this.updates));
     this.updates++;
-    const onGpu = [...this.parameters.values()].some((parameter) => parameter instanceof DeviceTensor);
-    const updateAverage = onGpu ? gpuAddon<DeviceAverageBindings>().deviceUpdateAverage : native.updateAverage;
-    updateAverage(handles(this.averages), handles(this.parameters), decay);
+    for (const device of ["cuda", "cpu"] as const) {
+      const names = [...this.parameters].flatMap(([name, parameter]) => (parameter.device === device ? [name] : []));
+      if (names.length === 0) continue;
+      const updateAverage = device === "cuda" ? gpuAddon<DeviceAverageBindings>().deviceUpdateAverage : native.updateAverage;
+      updateAverage(handles(this.averages, names), handles(this.parameters, names), decay);
+    }
   }
 
   /** The averaged weights by parameter name. */
@@ -73,5 +75,5 @@ export class WeightAverage {
   }
 }
 
-const handles = (tensors: ReadonlyMap<string, Tensor>): TensorHandle[] =>
-  Array.from(tensors.values(), (tensor) => tensor.handle);
+const handles = (tensors: ReadonlyMap<string, Tensor>, names: readonly string[]): TensorHandle[] =>
+  names.map((name) => (tensors.get(name) as Tensor).handle);

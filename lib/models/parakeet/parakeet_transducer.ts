@@ -7,6 +7,7 @@ import { Linear } from "../../nn/linear.js";
 import { floatsOf, PredictionNetwork, type Prediction } from "../../nn/prediction_network.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
+import { crossToCpu } from "../../ops/crossing.js";
 import { transducerLoss } from "../../ops/transducer_loss.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import { tidy } from "../../tensor/scope.js";
@@ -56,7 +57,7 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
 
   /**
    * The loss that NeMo trains these models with: per label of the batch for the plain transducer, mean over utterances of the loss per
-   * label with durations. Batch normalisation keeps the statistics of the checkpoint.
+   * label with durations. Batch normalisation keeps the statistics of the checkpoint. Where the encoder is on the GPU the rest is on the CPU.
    * @throws UsmLiteError UNSUPPORTED_MODEL when weights are packed
    */
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
@@ -112,7 +113,7 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
     const hidden: Tensor[] = [];
     const inspect = context.keepHidden ? (x: Tensor, block: number) => void (hidden[block] = x) : undefined;
     const { projected, offsets } = this.encode(batch.features, batch.offsets, forwardContextOf(batch, context), inspect);
-    return { projected, offsets, ...(inspect ? { hidden } : {}) };
+    return { projected: crossToCpu(projected), offsets, ...(inspect ? { hidden } : {}) };
   }
 
   encoderBlocks(): EncoderBlocks {
