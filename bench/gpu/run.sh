@@ -7,6 +7,7 @@
 #   table     times the plans of products: product_plans_sm90.inc, ready for native/cuda, which later parts use
 #   matmul    products beside NVIDIA's libraries
 #   training  training steps beside PyTorch
+#   parakeet  training steps of Parakeet CTC
 #   encoder   encoders beside PyTorch
 #   decode    features, CTC and transducers
 #   tests     all tests of the GPU
@@ -17,8 +18,8 @@
 # suites belongs into bench/results, under the card's name.
 set -u
 usage="usage: run.sh FOLDER RESULTS [PART[=SECONDS]...]"
-declare -A seconds=([many]=40 [table]=90 [matmul]=65 [training]=45 [encoder]=60 [decode]=25 [tests]=100 [memcheck]=60 [rings]=30 [racecheck]=60)
-order=(many table matmul training encoder decode tests memcheck rings racecheck)
+declare -A seconds=([many]=40 [table]=90 [matmul]=65 [training]=45 [parakeet]=20 [encoder]=60 [decode]=25 [tests]=100 [memcheck]=60 [rings]=30 [racecheck]=60)
+order=(many table matmul training parakeet encoder decode tests memcheck rings racecheck)
 folder=$(cd "${1:?$usage}" && pwd) || exit 2
 mkdir -p "${2:?$usage}"
 results=$(cd "$2" && pwd)
@@ -127,6 +128,7 @@ run_table() {
 }
 run_matmul() { bench matmul matmul-cuda; }
 run_training() { bench training training-cuda; }
+run_parakeet() { bench parakeet training-parakeet; }
 run_encoder() { bench encoder encoder-cuda; }
 run_decode() { bench decode decode-cuda; }
 # Without the table: tests expect what is built in.
