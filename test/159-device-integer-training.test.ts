@@ -12,10 +12,10 @@ function roundedOnGpu(values: Tensor, spec: string, activations: "int8" | "int4"
   const master = DeviceTensor.from(values, "float32");
   const { sparsity } = parseWeightSpec(spec);
   const quantization = { weight: master, spec, mask: sparsity && deviceMagnitudeMask(master, sparsity.kept, sparsity.of) };
-  const scale = deviceGroupScales(quantization);
-  const weight = deviceFakeQuantize(quantization, scale);
+  const scales = deviceGroupScales(quantization);
+  const weight = deviceFakeQuantize(quantization, scales);
   const integers = DeviceWeight.ofIntegers(spec, master.dim(0), master.dim(1), activations);
-  deviceFillIntegerWeight(integers, weight, scale);
+  deviceFillIntegerWeight(integers, weight, scales.scale);
   return { weight, integers };
 }
 
@@ -96,8 +96,8 @@ test("a weight is filled again in every step", (t) => {
   const integers = DeviceWeight.ofIntegers("int8", 8, 16);
   const fill = (seed: number): Float32Array => {
     const quantization = { weight: DeviceTensor.from(randomTensor([8, 16], seed), "float32"), spec: "int8" };
-    const scale = deviceGroupScales(quantization);
-    deviceFillIntegerWeight(integers, deviceFakeQuantize(quantization, scale), scale);
+    const scales = deviceGroupScales(quantization);
+    deviceFillIntegerWeight(integers, deviceFakeQuantize(quantization, scales), scales.scale);
     return deviceIntegerLinear(x, integers).toArray();
   };
   const [first, second] = [fill(1), fill(2)];

@@ -1,26 +1,20 @@
 /** Whether the stages of a recipe that train can do so on a GPU. */
 import { checkTrainableOnGpu } from "../models/device_training.js";
-import { checkQuantizationOnGpu } from "../train/weight_quantization.js";
 import type { PlannedStage } from "./compression_plan.js";
 import { modifierError, type Modifier } from "./modifier.js";
 
 /**
  * @param folder of the model, for messages
  * @throws UsmLiteError UNSUPPORTED_MODEL for a network that the GPU does not train; UNSUPPORTED_SPEC, with the line of the recipe, for a
- * modifier or a spec
+ * modifier
  */
 export function checkGpuTraining(stages: readonly PlannedStage[], network: unknown, folder: string): void {
   const trained = stages.filter(({ stage }) => stage.training);
   if (trained.length > 0) checkTrainableOnGpu(network, folder);
   for (const { weights, plan } of trained) {
-    const quantized = new Set<string>();
     for (const [modifier, names] of weights) {
-      if (!modifier.train || names.length === 0) continue;
-      checkModifier(modifier, names.flatMap((name) => plan.get(name) ?? []));
-      if (modifier.type === "quantization") names.forEach((name) => quantized.add(name));
+      if (modifier.train && names.length > 0) checkModifier(modifier, names.flatMap((name) => plan.get(name) ?? []));
     }
-    // What earlier stages have rounded is rounded in this one too.
-    for (const [name, spec] of plan) if (spec.bits !== 32 && !quantized.has(name)) checkQuantizationOnGpu(spec, {});
   }
 }
 

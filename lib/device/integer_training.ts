@@ -34,9 +34,9 @@ export interface DeviceIntegerOperand {
  *
  * @example
  * const integers = DeviceWeight.ofIntegers("int4", 512, 256); // once
- * const scale = deviceGroupScales({ weight: master, spec: "int4" }); // in every step
- * const weight = deviceFakeQuantize({ weight: master, spec: "int4" }, scale);
- * deviceFillIntegerWeight(integers, weight, scale);
+ * const scales = deviceGroupScales({ weight: master, spec: "int4" }); // in every step
+ * const weight = deviceFakeQuantize({ weight: master, spec: "int4" }, scales);
+ * deviceFillIntegerWeight(integers, weight, scales.scale);
  * const y = deviceIntegerLinear(x, integers);
  */
 export function deviceFillIntegerWeight(integers: DeviceWeight, weight: DeviceTensor, scale: DeviceTensor, on?: DeviceStream): void {

@@ -4,13 +4,14 @@
  * INVALID_ARGUMENT when shapes or types do not fit.
  */
 import type { DropoutOptions } from "../ops/activation.js";
-import type { ScaleRule } from "../quant/scale_rule.js";
+import type { RuleArguments, ScaleRule, ScaleStatistic } from "../quant/scale_rule.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
 import { gpuAddon } from "./gpu.js";
 
 type TrainedActivation = "none" | "relu" | "silu";
 type Finish = [bias: DeviceTensorHandle | undefined, activation: TrainedActivation, scale: number, probability: number, seed: number];
 type Quantized = [weight: DeviceTensorHandle, spec: string, mask: DeviceTensorHandle | undefined];
+type Rounded = [...Quantized, scale: DeviceTensorHandle, zeroPoint: DeviceTensorHandle | undefined, rounding: Rounding, seed: number];
 
 interface TrainingBindings {
   deviceTrainingProduct(a: DeviceTensorHandle, transposeA: boolean, b: DeviceTensorHandle, transposeB: boolean, scale: number): DeviceTensorHandle;
@@ -22,11 +23,11 @@ interface TrainingBindings {
     gradient: DeviceTensorHandle,
     ...rest: [...Finish, sums: DeviceTensorHandle | undefined, wantSum: boolean, wantBias: boolean]
   ): [DeviceTensorHandle | undefined, DeviceTensorHandle | undefined];
-  deviceGroupScales(...words: [...Quantized, statistic: string, clip: number, searchSteps: number, searchLowest: number]): DeviceTensorHandle;
-  deviceFakeQuantize(...words: [...Quantized, scale: DeviceTensorHandle]): DeviceTensorHandle;
+  deviceGroupScales(...words: [...Quantized, ...RuleArguments]): [scale: DeviceTensorHandle, zeroPoint?: DeviceTensorHandle];
+  deviceFakeQuantize(...words: Rounded): DeviceTensorHandle;
   deviceFakeQuantizeBackward(
-    ...words: [...Quantized, scale: DeviceTensorHandle, gradient: DeviceTensorHandle, clipped: boolean, throughMask: boolean, throughScale: boolean]
-  ): [DeviceTensorHandle, DeviceTensorHandle];
+    ...words: [...Rounded, gradient: DeviceTensorHandle, clipped: boolean, throughMask: boolean, scaleDecay: number, throughStatistic: ScaleStatistic | undefined]
+  ): [weight: DeviceTensorHandle, scale: DeviceTensorHandle, zeroPoint?: DeviceTensorHandle];
   deviceMagnitudeMask(weight: DeviceTensorHandle, n: number, m: number): DeviceTensorHandle;
   deviceApplyMask(x: DeviceTensorHandle, mask: DeviceTensorHandle, pruned: number): DeviceTensorHandle;
 }
@@ -100,36 +101,64 @@ export interface DeviceQuantization {
 
 const quantized = ({ weight, spec, mask }: DeviceQuantization): Quantized => [weight.handle, spec, mask?.handle];
 
-/**
- * float32 (out, scales per row), as {@link groupScales}.
- * @throws UsmLiteError UNSUPPORTED_SPEC for rules that measure anything but the largest weight, and formats with zero points
- */
-export function deviceGroupScales(quantization: DeviceQuantization, { statistic = "format", clip = 1, search }: Omit<ScaleRule, "powerOfTwo"> = {}): DeviceTensor {
-  return new DeviceTensor(native().deviceGroupScales(...quantized(quantization), statistic, clip, search?.steps ?? 0, search?.lowest ?? 1));
+/** float32 (out, scales per row); zero points where the format has them, and only there. */
+export interface DeviceScales {
+  readonly scale: DeviceTensor;
+  readonly zeroPoint?: DeviceTensor;
 }
 
-/** What {@link fakeQuantize} makes of the weight with these scales, to the bit. */
-export function deviceFakeQuantize(quantization: DeviceQuantization, scale: DeviceTensor): DeviceTensor {
-  return new DeviceTensor(native().deviceFakeQuantize(...quantized(quantization), scale.handle));
+/** As {@link groupScales}. @throws UsmLiteError INVALID_ARGUMENT for a rule that the format does not have */
+export function deviceGroupScales(
+  quantization: DeviceQuantization,
+  { statistic = "format", clip = 1, powerOfTwo = false, search }: ScaleRule = {},
+): DeviceScales {
+  const [scale, zeroPoint] = native().deviceGroupScales(...quantized(quantization), statistic, clip, powerOfTwo, search?.steps ?? 0, search?.lowest ?? 1);
+  return { scale: new DeviceTensor(scale), ...(zeroPoint && { zeroPoint: new DeviceTensor(zeroPoint) }) };
+}
+
+/** `threshold` and `centred` are those of the statistics of the same names; {@link FakeQuantizeOptions} explains the others. */
+export type Rounding = "nearest" | "stochastic" | "noise" | "threshold" | "centred";
+
+export interface DeviceRounding {
+  /** Default `nearest`. */
+  readonly rounding?: Rounding;
+  /** Of `stochastic` and `noise`. */
+  readonly seed?: number;
+}
+
+const rounded = (quantization: DeviceQuantization, { scale, zeroPoint }: DeviceScales, { rounding = "nearest", seed = 0 }: DeviceRounding): Rounded => [
+  ...quantized(quantization),
+  scale.handle,
+  zeroPoint?.handle,
+  rounding,
+  seed,
+];
+
+/** What {@link fakeQuantize} makes of the weight with these scales: to the bit, but for the rounding of `noise`. */
+export function deviceFakeQuantize(quantization: DeviceQuantization, scales: DeviceScales, rounding: DeviceRounding = {}): DeviceTensor {
+  return new DeviceTensor(native().deviceFakeQuantize(...rounded(quantization, scales, rounding)));
 }
 
 /** Which gradients pass; {@link FakeQuantizeOptions} explains them. */
-export interface DeviceQuantizationChoices {
+export interface DeviceQuantizationChoices extends DeviceRounding {
   readonly clipped: boolean;
   readonly throughMask: boolean;
-  /** Adds what flows through scales of {@link deviceGroupScales}. */
-  readonly throughScale: boolean;
+  /** Default 0. */
+  readonly scaleDecay?: number;
+  /** Adds to the gradient of the weight what flows through scales that {@link deviceGroupScales} found by this statistic. */
+  readonly throughStatistic?: ScaleStatistic | undefined;
 }
 
-/** The gradient of the weight, and of the scales. */
+/** The gradient of the weight, and of scales and zero points. */
 export function deviceFakeQuantizeBackward(
   quantization: DeviceQuantization,
-  scale: DeviceTensor,
+  scales: DeviceScales,
   gradient: DeviceTensor,
-  { clipped, throughMask, throughScale }: DeviceQuantizationChoices,
-): { weight: DeviceTensor; scale: DeviceTensor } {
-  const handles = native().deviceFakeQuantizeBackward(...quantized(quantization), scale.handle, gradient.handle, clipped, throughMask, throughScale);
-  return { weight: new DeviceTensor(handles[0]), scale: new DeviceTensor(handles[1]) };
+  { clipped, throughMask, scaleDecay = 0, throughStatistic, ...rounding }: DeviceQuantizationChoices,
+): DeviceScales & { weight: DeviceTensor } {
+  const handles = native().deviceFakeQuantizeBackward(...rounded(quantization, scales, rounding), gradient.handle, clipped, throughMask, scaleDecay, throughStatistic);
+  const [weight, scale, zeroPoint] = handles;
+  return { weight: new DeviceTensor(weight), scale: new DeviceTensor(scale), ...(zeroPoint && { zeroPoint: new DeviceTensor(zeroPoint) }) };
 }
 
 /** int8 (out, in): 1 for the `n` largest |w| of every `m` adjacent inputs, as {@link magnitudeMask}. */

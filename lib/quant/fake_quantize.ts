@@ -1,5 +1,6 @@
 /** Quantization-aware training: the weights as they will be after packing, differentiable. */
 import { DeviceTensor } from "../device/device_tensor.js";
+import type { Rounding } from "../device/training_operations.js";
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { recordStep, type Tape } from "../ops/tape.js";
@@ -12,7 +13,6 @@ import { groupScales, ruleArguments, type RuleArguments, type ScaleRule } from "
 import { weightMatrix, weightOfMatrix } from "./weight_matrix.js";
 import { parseWeightSpec } from "./weight_spec.js";
 
-type Rounding = "nearest" | "stochastic" | "noise" | "threshold" | "centred";
 type Quantization = [
   weight: TensorHandle,
   spec: string,
@@ -84,7 +84,8 @@ export interface FakeQuantizeOptions extends GivenScales {
  * A scale that is given and requires a gradient is learned (LSQ, arXiv 1902.08153; with a zero point LSQ+, 2004.09576).
  *
  * @param weight float32 (out, in) or (out, in, kernel), of which {@link weightMatrix} is quantized
- * @param weight on the GPU: float32 (out, in), with the rules of {@link fakeQuantizeOnGpu}
+ * @param weight on the GPU: float32 (out, in), and so are mask (int8) and scales. Scales that are means may differ from the CPU's in the last
+ * bit, whose sums are in another order
  * @returns float32, the weight's shape; for plain `float32` without a mask the weight itself
  * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for a mask or scales of another shape, or a rule that the format
  * does not have
@@ -97,7 +98,7 @@ export function fakeQuantize(weight: Tensor, spec: string, options: FakeQuantize
     if (!(weight instanceof DeviceTensor)) checkMask(weight, mask);
     return prune(weight, mask, { straightThrough: options.throughMask ?? false });
   }
-  if (weight instanceof DeviceTensor) return fakeQuantizeOnGpu(weight, text, mask, options);
+  if (weight instanceof DeviceTensor) return fakeQuantizeOnGpu(weight, text, mask, { ...options, rounding: roundingOf(options) });
   const { rule = {}, seed = 0 } = options;
   const given = options.scale !== undefined;
   const scales: GivenScales & { scale: Tensor } = given ? (options as GivenScales & { scale: Tensor }) : groupScales(weight, text, { mask, rule });

@@ -59,7 +59,7 @@ export const ruleArguments = ({ statistic = "format", clip = 1, powerOfTwo = fal
  */
 export function groupScales(weight: Tensor, spec: string, options: { mask?: Tensor | undefined; rule?: ScaleRule } = {}): Required<Pick<GivenScales, "scale">> & GivenScales {
   if (weight instanceof DeviceTensor) {
-    return { scale: deviceGroupScales({ weight, spec, mask: options.mask && onGpu(options.mask, "mask") }, options.rule) };
+    return deviceGroupScales({ weight, spec, mask: options.mask && onGpu(options.mask, "mask") }, options.rule);
   }
   using matrix = weightMatrix(weight);
   using maskMatrix = options.mask ? weightMatrix(options.mask) : null;

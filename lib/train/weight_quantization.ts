@@ -9,13 +9,12 @@ import { UsmLiteError } from "../errors.js";
 import type { IntegerWeight } from "../ops/integer_linear.js";
 import type { RandomStream } from "../ops/random_stream.js";
 import type { ActivationCoding } from "../quant/activation_coding.js";
-import { checkDeviceQuantization, type DeviceQuantizationSettings } from "../quant/device_fake_quantize.js";
 import { fakeQuantize, type FakeQuantizeOptions } from "../quant/fake_quantize.js";
 import type { LayerCoding } from "../quant/layer_coding.js";
 import { PackedMatrix } from "../quant/packed_matrix.js";
 import type { GivenScales } from "../quant/packed_weight.js";
 import { groupScales, type ScaleRule } from "../quant/scale_rule.js";
-import { withSparsity, type WeightSpec } from "../quant/weight_spec.js";
+import { hasZeroPoints, withSparsity, type WeightSpec } from "../quant/weight_spec.js";
 import { keep, tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { ParameterSettings } from "./optimizer.js";
@@ -95,7 +94,7 @@ export class WeightQuantization implements TrainingModifier {
   /**
    * @param specs spec of each quantized weight by parameter name; its sparsity counts where a mask is in force
    * @throws UsmLiteError INVALID_ARGUMENT for a name that is no linear weight of the model, or a rule that a format does not have;
-   * UNSUPPORTED_SPEC for what weights on the GPU are not trained with
+   * UNSUPPORTED_SPEC for products that the GPU does not have
    */
   constructor(
     model: TrainableModel,
@@ -242,12 +241,13 @@ function copyOf(given: GivenScales | undefined, weight: Tensor): KeptScales | un
   return { scale: copyBeside(weight, given.scale), ...(given.zeroPoint ? { zeroPoint: copyBeside(weight, given.zeroPoint) } : {}) };
 }
 
-/** @throws UsmLiteError UNSUPPORTED_SPEC for what weights on the GPU are not trained with */
-export function checkQuantizationOnGpu({ text, groupSize }: WeightSpec, { activations = "float32", ...settings }: DeviceQuantizationSettings & Pick<WeightQuantizationOptions, "activations">): void {
-  checkDeviceQuantization(text, settings);
+/** @throws UsmLiteError UNSUPPORTED_SPEC for products in whole numbers that the GPU does not have in training */
+export function checkQuantizationOnGpu(spec: WeightSpec, { activations = "float32" }: Pick<WeightQuantizationOptions, "activations">): void {
+  const { text, groupSize } = spec;
   const isSymmetric = activations === "int8" || activations === "int4";
-  if (activations === "float32" || (isSymmetric && !groupSize)) return;
-  const what = isSymmetric ? `weights of ${text}, whose scales are of groups` : `activations of ${activations}`;
+  const obstacle = groupSize ? ", whose scales are of groups" : hasZeroPoints(spec) ? ", which have zero points" : text.startsWith("midrise8") ? ", whose levels do not fit in a byte" : "";
+  if (activations === "float32" || (isSymmetric && !obstacle)) return;
+  const what = isSymmetric ? `weights of ${text}${obstacle}` : `activations of ${activations}`;
   throw new UsmLiteError("UNSUPPORTED_SPEC", `layers do not multiply by ${what}, in whole numbers in training on the GPU; use device "cpu"`);
 }
 

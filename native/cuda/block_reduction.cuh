@@ -23,6 +23,24 @@ template <int kWarps, typename T, typename Combine> __device__ __forceinline__ T
   return result;
 }
 
+/// Sums of kCount values over all threads of a block of kWarps warps, none of which may be missing; all threads get them.
+/// `of_warps`: kWarps * kCount values in shared memory, free again after the next block_sync.
+template <int kWarps, int kCount, typename T> __device__ __forceinline__ void block_sums(T (&values)[kCount], T* of_warps) {
+  const auto add = [](T a, T b) { return a + b; };
+  const int warp = ptx::warp_id(), lane = ptx::lane_id();
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    values[i] = warp_reduce(values[i], add);
+    if (lane == 0) of_warps[warp * kCount + i] = values[i];
+  }
+  ptx::block_sync();
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    values[i] = of_warps[i];
+    for (int other = 1; other < kWarps; ++other) values[i] += of_warps[other * kCount + i];
+  }
+}
+
 struct Larger {
   __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
 };

@@ -2,17 +2,12 @@
 #pragma once
 
 #include "core/dropout.hpp"
-#include "cuda/kernel_language.cuh"
+#include "cuda/random.cuh"
 
 namespace usmlite::cuda {
 
-/// 64 random bits decide about four neighbouring elements (core/random.hpp).
-__device__ __forceinline__ uint64_t dropout_bits(uint64_t seed, uint64_t group) {
-  uint64_t z = seed + (group + 1) * 0x9E3779B97F4A7C15ull;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-  return z ^ (z >> 31);
-}
+/// 64 random bits decide about four neighbouring elements.
+__device__ __forceinline__ uint64_t dropout_bits(uint64_t seed, uint64_t group) { return random_bits(seed, group); }
 
 /// The multiplier of element `position`, 0 to 3, of a group.
 __device__ __forceinline__ float dropout_multiplier(const Dropout& dropout, uint64_t bits, int position) {

@@ -1,4 +1,4 @@
-// Quantization-aware training on the GPU: weights as they will be after packing, and N:M masks.
+// Quantization-aware training on the GPU: weights as they will be after packing.
 #pragma once
 #include "codec/scale_rule.hpp"
 #include "codec/weight_spec.hpp"
@@ -6,35 +6,44 @@
 
 namespace usmlite::cuda {
 
-/// A float32 (rows, columns) weight and how it is coded; mask: kInt8 0 or 1, may be null. Formats without zero points, rounded to nearest.
-struct DeviceQuantization {
+/// A float32 (rows, columns) weight and how it is coded; mask: kInt8 0 or 1, may be null.
+struct DeviceWeightGroups {
   const DeviceTensor& weight;
   const DeviceTensor* mask;
-  codec::WeightSpec spec;
+  codec::WeightSpec spec;  // not float32; its sparsity is in the mask
   int64_t groups_per_row() const { return spec.scales_per_row(weight.columns()); }
 };
 
-/// scale (rows, groups per row): the largest kept |w| of a group over its highest level, by kFormat (of formats that are not scaled by means),
-/// kMaximum or kEdge, times the clip of the rule or, where it searches, the value of its search with the least squared error; 1 where that is 0.
-void group_scales(const DeviceQuantization& q, const codec::ScaleRule& rule, const DeviceTensor& scale, const std::shared_ptr<Stream>& stream);
+/// As cpu::group_scales: scale and zero_point (null in formats without), float32 (rows, groups per row). Means are sums in double, in another
+/// order than the CPU's.
+void group_scales(const DeviceWeightGroups& weights, const codec::ScaleRule& rule, const DeviceTensor& scale, const DeviceTensor* zero_point,
+                  const std::shared_ptr<Stream>& stream);
 
-/// What cpu::fake_quantize makes of the weight with these scales, to the bit.
-void fake_quantize(const DeviceQuantization& q, const DeviceTensor& scale, const DeviceTensor& output, const std::shared_ptr<Stream>& stream);
+/// With a scale for each group, (rows, groups per row), and a zero point in formats that have them, else null.
+struct DeviceQuantization : DeviceWeightGroups {
+  const DeviceTensor& scale;
+  const DeviceTensor* zero_point;
+  codec::Rounding rounding;
+  uint64_t seed;  // of kStochastic and kNoise
+};
+
+/// What cpu::fake_quantize makes of the weight with these scales: to the bit, but for the rounding of noise.
+void fake_quantize(const DeviceQuantization& q, const DeviceTensor& output, const std::shared_ptr<Stream>& stream);
 
 struct DeviceGradientChoices {
   bool clipped, through_mask;  // as cpu::GradientChoices
-  bool through_scale;          // adds what flows through scales that group_scales found to the first largest weight of each group
+  float scale_decay;           // added to the gradient of every scale
+  const DeviceTensor* found;   // scales as group_scales found them, through which gradients flow to the weights: cpu::add_scale_gradients; may be null
+  codec::ScaleStatistic statistic;  // that they were found by
 };
 
-/// The gradient of the weight, and of the scales, (rows, groups per row).
-void fake_quantize_backward(const DeviceQuantization& q, const DeviceTensor& scale, const DeviceTensor& output_gradient,
-                            const DeviceGradientChoices& choices, const DeviceTensor& weight_gradient, const DeviceTensor& scale_gradient,
-                            const std::shared_ptr<Stream>& stream);
+/// Of a DeviceQuantization, in the shapes of weight, scale and zero point; the last may be null.
+struct DeviceQuantizationGradients {
+  const DeviceTensor &weight, &scale;
+  const DeviceTensor* zero_point;
+};
 
-/// codec::magnitude_mask of every row, kInt8.
-void magnitude_mask(const DeviceTensor& weight, int kept, int of, const DeviceTensor& mask, const std::shared_ptr<Stream>& stream);
-
-/// y = mask ? x : pruned * x, never -0; float32.
-void apply_mask(const DeviceTensor& x, const DeviceTensor& mask, float pruned, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
+void fake_quantize_backward(const DeviceQuantization& q, const DeviceTensor& output_gradient, const DeviceGradientChoices& choices,
+                            const DeviceQuantizationGradients& gradients, const std::shared_ptr<Stream>& stream);
 
 }  // namespace usmlite::cuda

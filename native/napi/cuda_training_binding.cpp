@@ -1,6 +1,5 @@
-// Training on the GPU: products, what follows them in linear layers, the optimizer, fake quantization and masks.
+// Training on the GPU: products, what follows them in linear layers, the optimizer and what distillation compares.
 #include "cuda/elementwise.hpp"
-#include "cuda/fake_quantize.hpp"
 #include "cuda/linear_finish.hpp"
 #include "cuda/optimizer.hpp"
 #include "cuda/softmax_divergence.hpp"
@@ -146,81 +145,6 @@ Napi::Value update_average(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-/// What is quantized: weight, spec, mask? at 0, 1, 2
-struct Quantized {
-  Quantized(const Arguments& arguments, const Napi::CallbackInfo& info, Operands& operands)
-      : weight(operands.any_floats(0, "weight")), spec(codec::parse_weight_spec(arguments.text(1, "spec"))) {
-    if (weight.type() != DeviceType::kFloat32 || weight.shape().size() != 2) arguments.fail("the weight must be a float32 matrix");
-    if (!spec.is_integer()) arguments.fail(codec::to_text(spec) + " has no scales");
-    if (spec.has_zero_points()) {
-      throw Error(error_code::kUnsupportedSpec, codec::to_text(spec) + " has zero points, with which the GPU does not train; use device \"cpu\"");
-    }
-    if (arguments.has(2)) mask = mask_argument(arguments, info, 2, weight);
-  }
-  static std::shared_ptr<DeviceTensor> mask_argument(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index, const DeviceTensor& like) {
-    auto mask = DeviceTensorObject::from(arguments, info[index], "mask");
-    if (mask->type() != DeviceType::kInt8 || mask->shape() != like.shape()) {
-      arguments.fail(std::string("the mask is ") + cuda::name_of(mask->type()) + " " + shape_text(mask->shape()) + "; it must be int8 " + shape_text(like.shape()));
-    }
-    return mask;
-  }
-  cuda::DeviceQuantization quantization() const { return {weight, mask.get(), spec}; }
-  std::vector<int64_t> scale_shape() const { return {weight.rows(), quantization().groups_per_row()}; }
-
-  const DeviceTensor& weight;
-  codec::WeightSpec spec;
-  std::shared_ptr<DeviceTensor> mask;
-};
-
-// deviceGroupScales(weight, spec, mask?, statistic, clip, searchSteps, searchLowest)
-Napi::Value group_scales(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceGroupScales", 7);
-  Operands operands(arguments, info);
-  const Quantized q(arguments, info, operands);
-  const std::string name = arguments.text(3, "statistic"), format = codec::format_text(q.spec);
-  const bool by_mean = name == "format" && (format == "ternary" || format == "int1");
-  if (by_mean || (name != "format" && name != "maximum" && name != "edge")) {
-    throw Error(error_code::kUnsupportedSpec, "the GPU finds scales by the largest weight, not the scale \"" + name + "\" of " + format + "; use device \"cpu\"");
-  }
-  codec::ScaleRule rule;
-  rule.statistic = name == "edge" ? codec::ScaleStatistic::kEdge : codec::ScaleStatistic::kMaximum;
-  rule.clip = static_cast<float>(arguments.number(4, "clip", 0.01, 100.0));
-  rule.search_steps = static_cast<int>(arguments.integer(5, "searchSteps", 0, 1000));
-  rule.search_lowest = static_cast<float>(arguments.number(6, "searchLowest", 0.01, 1.0));
-  const auto stream = cuda::default_stream();
-  DeviceTensor scale(DeviceType::kFloat32, q.scale_shape(), stream);
-  cuda::group_scales(q.quantization(), rule, scale, stream);
-  return wrap(info.Env(), std::move(scale));
-}
-
-// deviceFakeQuantize(weight, spec, mask?, scale)
-Napi::Value fake_quantize(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceFakeQuantize", 4);
-  Operands operands(arguments, info);
-  const Quantized q(arguments, info, operands);
-  const auto stream = cuda::default_stream();
-  DeviceTensor output(DeviceType::kFloat32, q.weight.shape(), stream);
-  cuda::fake_quantize(q.quantization(), operands.weights(3, "scale", q.scale_shape()), output, stream);
-  return wrap(info.Env(), std::move(output));
-}
-
-// deviceFakeQuantizeBackward(weight, spec, mask?, scale, gradient, clipped, throughMask, throughScale): [weight, scale]
-Napi::Value fake_quantize_backward(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceFakeQuantizeBackward", 8);
-  Operands operands(arguments, info);
-  const Quantized q(arguments, info, operands);
-  const DeviceTensor& scale = operands.weights(3, "scale", q.scale_shape());
-  const DeviceTensor& gradient = operands.like(4, "gradient", q.weight);
-  const cuda::DeviceGradientChoices choices{arguments.boolean(5, "clipped"), arguments.boolean(6, "throughMask"), arguments.boolean(7, "throughScale")};
-  const auto stream = cuda::default_stream();
-  DeviceTensor weight_gradient(DeviceType::kFloat32, q.weight.shape(), stream), scale_gradient(DeviceType::kFloat32, q.scale_shape(), stream);
-  cuda::fake_quantize_backward(q.quantization(), scale, gradient, choices, weight_gradient, scale_gradient, stream);
-  Napi::Array result = Napi::Array::New(info.Env(), 2);
-  result.Set(0u, wrap(info.Env(), std::move(weight_gradient)));
-  result.Set(1u, wrap(info.Env(), std::move(scale_gradient)));
-  return result;
-}
-
 // deviceSoftmaxDivergence(student, teacher, temperature, wantsGradient): [divergences, gradient?]
 Napi::Value softmax_divergence(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceSoftmaxDivergence", 4);
@@ -252,32 +176,6 @@ Napi::Value column_probability(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(probabilities));
 }
 
-// deviceMagnitudeMask(weight, n, m): int8
-Napi::Value magnitude_mask(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceMagnitudeMask", 3);
-  Operands operands(arguments, info);
-  const DeviceTensor& weight = operands.any_floats(0, "weight");
-  if (weight.type() != DeviceType::kFloat32 || weight.shape().size() != 2) arguments.fail("the weight must be a float32 matrix");
-  const int64_t of = arguments.integer(2, "m", 2, 16), kept = arguments.integer(1, "n", 1, of - 1);
-  const auto stream = cuda::default_stream();
-  DeviceTensor mask(DeviceType::kInt8, weight.shape(), stream);
-  cuda::magnitude_mask(weight, static_cast<int>(kept), static_cast<int>(of), mask, stream);
-  return wrap(info.Env(), std::move(mask));
-}
-
-// deviceApplyMask(x, mask, pruned)
-Napi::Value apply_mask(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceApplyMask", 3);
-  Operands operands(arguments, info);
-  const DeviceTensor& x = operands.any_floats(0, "x");
-  if (x.type() != DeviceType::kFloat32) arguments.fail(std::string("x is ") + cuda::name_of(x.type()) + "; it must be float32");
-  const auto mask = Quantized::mask_argument(arguments, info, 1, x);
-  const auto stream = cuda::default_stream();
-  DeviceTensor y(DeviceType::kFloat32, x.shape(), stream);
-  cuda::apply_mask(x, *mask, static_cast<float>(arguments.number(2, "pruned", 0.0, 1.0)), y, stream);
-  return wrap(info.Env(), std::move(y));
-}
-
 }  // namespace
 
 void define_device_training(Napi::Object exports) {
@@ -287,13 +185,8 @@ void define_device_training(Napi::Object exports) {
   define<adamw>(exports, "deviceAdamW");
   define<sum_of_squares>(exports, "deviceSumOfSquares");
   define<update_average>(exports, "deviceUpdateAverage");
-  define<group_scales>(exports, "deviceGroupScales");
-  define<fake_quantize>(exports, "deviceFakeQuantize");
-  define<fake_quantize_backward>(exports, "deviceFakeQuantizeBackward");
   define<softmax_divergence>(exports, "deviceSoftmaxDivergence");
   define<column_probability>(exports, "deviceColumnProbability");
-  define<magnitude_mask>(exports, "deviceMagnitudeMask");
-  define<apply_mask>(exports, "deviceApplyMask");
 }
 
 }  // namespace usmlite::binding

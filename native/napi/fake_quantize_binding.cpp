@@ -1,29 +1,15 @@
 #include "cpu/fake_quantize.hpp"
 #include "cpu/round_rows.hpp"
 
-#include <map>
-#include <string>
-
 #include "codec/weight_spec.hpp"
 #include "napi/arguments.hpp"
 #include "napi/codec_arguments.hpp"
 #include "napi/groups.hpp"
+#include "napi/quantization_arguments.hpp"
 #include "napi/tensor_binding.hpp"
 
 namespace usmlite::binding {
 namespace {
-
-using codec::Rounding;
-using codec::ScaleStatistic;
-
-template <typename Value>
-Value choice(const Arguments& arguments, size_t index, const char* name, const std::map<std::string, Value>& values) {
-  const auto entry = values.find(arguments.text(index, name));
-  if (entry != values.end()) return entry->second;
-  std::string known;
-  for (const auto& [text, _] : values) known.append(known.empty() ? "" : ", ").append(text);
-  arguments.fail(arguments.text(index, name).insert(0, 1, '"') + "\" is no " + name + "; these are: " + known);
-}
 
 // weight (rows, columns), spec, mask?: the first arguments of the functions below
 cpu::WeightGroups weight_groups(const Arguments& arguments) {
@@ -32,26 +18,6 @@ cpu::WeightGroups weight_groups(const Arguments& arguments) {
   const Tensor* mask = arguments.optional_tensor(2, "mask", DType::kUint8, {weight.dim(0), weight.dim(1)});
   if (!spec.is_integer()) arguments.fail(codec::to_text(spec) + " has no scales");
   return {weight.f32(), mask ? mask->data<uint8_t>() : nullptr, weight.dim(0), weight.dim(1), spec};
-}
-
-// statistic, clip, powerOfTwo, searchSteps, searchLowest
-codec::ScaleRule scale_rule(const Arguments& arguments, size_t first, const codec::WeightSpec& spec) {
-  static const std::map<std::string, ScaleStatistic> statistics = {
-      {"format", ScaleStatistic::kFormat}, {"maximum", ScaleStatistic::kMaximum},     {"edge", ScaleStatistic::kEdge},
-      {"mean", ScaleStatistic::kMean},     {"threshold", ScaleStatistic::kThreshold}, {"centred", ScaleStatistic::kCentred}};
-  codec::ScaleRule rule;
-  rule.statistic = choice(arguments, first, "statistic", statistics);
-  rule.clip = static_cast<float>(arguments.number(first + 1, "clip", 0.01, 100.0));
-  rule.power_of_two = arguments.boolean(first + 2, "powerOfTwo");
-  rule.search_steps = static_cast<int>(arguments.integer(first + 3, "searchSteps", 0, 1000));
-  rule.search_lowest = static_cast<float>(arguments.number(first + 4, "searchLowest", 0.01, 1.0));
-  const std::string text = codec::format_text(spec);
-  const bool mean = rule.statistic == ScaleStatistic::kMean || rule.statistic == ScaleStatistic::kThreshold ||
-                    rule.statistic == ScaleStatistic::kCentred;
-  if (mean && spec.has_zero_points()) arguments.fail("the scale of " + text + " is measured by the range, not by a mean");
-  if (rule.statistic == ScaleStatistic::kThreshold && text != "ternary") arguments.fail("threshold is for ternary, not for " + text);
-  if (rule.statistic == ScaleStatistic::kCentred && text != "int1") arguments.fail("centred is for int1, not for " + text);
-  return rule;
 }
 
 // groupScales(weight, spec, mask?, statistic, clip, powerOfTwo, searchSteps, searchLowest) -> { scale, zeroPoint? }
@@ -76,22 +42,11 @@ struct Quantization {
 
 // weight, spec, mask?, scale, zeroPoint?, rounding, seed
 Quantization quantization(const Arguments& arguments) {
-  static const std::map<std::string, Rounding> roundings = {{"nearest", Rounding::kNearest},
-                                                            {"stochastic", Rounding::kStochastic},
-                                                            {"noise", Rounding::kNoise},
-                                                            {"threshold", Rounding::kThreshold},
-                                                            {"centred", Rounding::kCentred}};
   const cpu::WeightGroups weights = weight_groups(arguments);
   const Tensor& scale = arguments.tensor(3, "scale", DType::kFloat32, {weights.rows, weights.groups_per_row()});
-  const bool has_zero_points = weights.spec.has_zero_points();
   const Tensor* zero_point = arguments.optional_tensor(4, "zeroPoint", DType::kFloat32, {weights.rows, weights.groups_per_row()});
-  if ((zero_point != nullptr) != has_zero_points) {
-    arguments.fail(codec::to_text(weights.spec) + (has_zero_points ? " needs zero points beside its scales" : " has no zero points"));
-  }
-  const Rounding rounding = choice(arguments, 5, "rounding", roundings);
-  if (rounding == Rounding::kStochastic && weights.spec.format == codec::NumberFormat::kNormalFloat4) {
-    arguments.fail("nf4 is rounded to the nearest level or not at all, never stochastically");
-  }
+  check_zero_points(arguments, weights.spec, zero_point != nullptr);
+  const codec::Rounding rounding = rounding_argument(arguments, 5, weights.spec);
   const Tensor used = packed_scales(weights.spec, scale);
   return {used, {{weights}, used.f32(), zero_point ? zero_point->f32() : nullptr, rounding, arguments.seed(6)}};
 }

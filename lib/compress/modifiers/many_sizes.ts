@@ -3,7 +3,6 @@ import { z } from "zod";
 import { bitsPerWeight } from "../../quant/weight_spec.js";
 import type { TrainableNetwork } from "../../models/trainable.js";
 import { ManySizes, type Size } from "../../train/many_sizes.js";
-import { checkQuantizationOnGpu } from "../../train/weight_quantization.js";
 import { modifierType, specSchema } from "../modifier.js";
 import { scaleKeys, scaleRuleOf } from "./scale_keys.js";
 
@@ -43,7 +42,6 @@ export const manySizes = modifierType("many-sizes", keys, ({ sizes, schedule, st
   // Whatever is said of the model as a whole is said of its largest size.
   specOf: () => (sizes[0] as Size).spec,
   wholeModel: true,
-  checkGpu: () => sizes.forEach(({ spec, rule = {} }) => checkQuantizationOnGpu(spec, { rule })),
   train: ({ model, layers, totalSteps }) => {
     const schedules = { "one-shot": { kind: "one-shot", step: start }, "few-shot": { kind: "few-shot", start, shots, interval }, "every-step": { kind: "every-step", start } } as const;
     const network = model as TrainableNetwork;

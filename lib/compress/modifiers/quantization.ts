@@ -45,9 +45,8 @@ export const quantization = modifierType("quantization", keys, (settings) => ({
     return before;
   },
   checkGpu: (specs) => {
-    const { scale, learned, rounding, scaleDecay, activations, ...others } = settings;
-    const rule = scale === "kept" ? {} : scaleRuleOf({ ...others, scale });
-    for (const spec of specs) checkQuantizationOnGpu(spec, { rule, rounding, scaleDecay, ...(activations ? { activations } : {}) });
+    const { activations } = settings;
+    for (const spec of specs) checkQuantizationOnGpu(spec, activations ? { activations } : {});
   },
   train: ({ model, state, specs, masks, totalSteps }) => {
     const { learned, scaleAverage, stopScaleGradient, gradient, rounding, scaleDecay, activations, start } = settings;

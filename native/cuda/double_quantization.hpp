@@ -1,0 +1,14 @@
+// Scales that are themselves quantized, in training on the GPU: codec/double_quantization.hpp.
+#pragma once
+#include "cuda/device_tensor.hpp"
+
+namespace usmlite::cuda {
+
+/// Scales that say nothing, which are marked by a minus sign, become the mean of the others.
+/// scale: float32 (rows, groups per row)
+void replace_unmeasured_scales(const DeviceTensor& scale, const std::shared_ptr<Stream>& stream);
+
+/// What the codes of positive scales stand for, in a tensor of the same shape.
+void quantize_scales(const DeviceTensor& scale, const DeviceTensor& quantized, const std::shared_ptr<Stream>& stream);
+
+}  // namespace usmlite::cuda

@@ -1,0 +1,71 @@
+#include "cuda/weight_mask.hpp"
+
+#include "cuda/launch.hpp"
+#include "cuda/ptx.cuh"
+
+namespace usmlite::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+
+struct MaskArguments {
+  const float* x;
+  float* y;
+  int8_t* mask;
+  int64_t stride, mask_stride;
+  int64_t rows;
+  int columns, kept, of;
+  float pruned;
+};
+
+// A thread takes a group.
+__global__ void __launch_bounds__(kThreads) magnitude_mask_kernel(const MaskArguments a) {
+  ptx::take_turn();
+  const int groups = (a.columns + a.of - 1) / a.of;
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, row = index / groups;
+  if (row >= a.rows) return;
+  const int begin = static_cast<int>(index % groups) * a.of, end = min(begin + a.of, a.columns);
+  const float* x = a.x + row * a.stride;
+  for (int i = begin; i < end; ++i) {
+    const float own = fabsf(x[i]);
+    int larger = 0;
+    for (int j = begin; j < end; ++j) {
+      const float other = fabsf(x[j]);
+      larger += other > own || (other == own && j < i) ? 1 : 0;
+    }
+    a.mask[row * a.mask_stride + i] = larger < a.kept ? 1 : 0;
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) apply_mask_kernel(const MaskArguments a) {
+  ptx::take_turn();
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, row = index / a.columns;
+  if (row >= a.rows) return;
+  const int64_t column = index % a.columns, at = row * a.stride + column;
+  const float x = a.x[at];
+  a.y[at] = (a.mask[row * a.mask_stride + column] ? x : a.pruned * x) + 0.0f;
+}
+
+bool is_empty(const DeviceTensor& x) { return x.rows() * x.columns() == 0; }
+
+LaunchShape shape_for(int64_t threads) { return {static_cast<unsigned>((threads + kThreads - 1) / kThreads), 1, 1, kThreads, 0, 1, kernels_take_turns()}; }
+
+}  // namespace
+
+void magnitude_mask(const DeviceTensor& weight, int kept, int of, const DeviceTensor& mask, const std::shared_ptr<Stream>& stream) {
+  if (is_empty(weight)) return;
+  MaskArguments a{};
+  a.x = weight.use_on<float>(stream), a.mask = mask.use_on<int8_t>(stream), a.stride = weight.row_stride(), a.mask_stride = mask.row_stride();
+  a.rows = weight.rows(), a.columns = static_cast<int>(weight.columns()), a.kept = kept, a.of = of;
+  launch(magnitude_mask_kernel, shape_for(a.rows * ((a.columns + of - 1) / of)), stream->handle(), a);
+}
+
+void apply_mask(const DeviceTensor& x, const DeviceTensor& mask, float pruned, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+  if (is_empty(x)) return;
+  MaskArguments a{};
+  a.x = x.use_on<float>(stream), a.y = y.use_on<float>(stream), a.mask = mask.use_on<int8_t>(stream);
+  a.stride = x.row_stride(), a.mask_stride = mask.row_stride(), a.rows = x.rows(), a.columns = static_cast<int>(x.columns()), a.pruned = pruned;
+  launch(apply_mask_kernel, shape_for(a.rows * a.columns), stream->handle(), a);
+}
+
+}  // namespace usmlite::cuda
