@@ -1,7 +1,9 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
 import { AdamW, DeviceTensor, fakeQuantize, groupScales, linear, magnitudeMask, parseWeightSpec, Tape, Tensor, tidy, type FakeQuantizeOptions } from "../lib/index.js";
+import { DeviceParameter } from "../lib/device/device_parameter.js";
 import { prune } from "../lib/sparse/prune.js";
+import { WeightPruning } from "../lib/train/weight_pruning.js";
 import { deviceAddProduct, deviceProduct } from "../lib/device/training_operations.js";
 import { deviceColumnProbability } from "../lib/device/softmax_divergence.js";
 import { relativeMeanSquare } from "../lib/ops/mean_square.js";
@@ -200,6 +202,31 @@ test("every way to quantize is the CPU's: scales, weights and gradients", (t) =>
       if (options.rounding === "noise" || spec.includes("/dq")) assertRowsClose(t, found["output"] as Float32Array, expected["output"] as Float32Array, 8, 1e-6, what);
       else t.deepEqual(found["output"], expected["output"], what);
     });
+  }
+});
+
+test("learned scores get the gradients, and choose the masks, that they do on the CPU", (t) => {
+  const [values, gradient, scores] = [randomTensor([6, 20], 1), randomTensor([6, 20], 2), randomTensor([6, 20], 3)];
+  for (const pattern of [{ kept: 2, of: 4 }, { share: 0.4 }]) {
+    const run = (weight: Tensor, upstream: Tensor): Record<string, Float32Array> => {
+      const network = { parameters: () => new Map([["w", weight]]), linearWeights: () => ["w"] };
+      const pruning = new WeightPruning(network as never, new Map([["w", pattern]]), { score: "learned", schedule: { kind: "every-step", start: 0 } });
+      const score = pruning.parameters().get("sparsity_score.w") as Tensor;
+      for (const tensor of [weight, score]) tensor.requiresGrad = true;
+      const mask = (step: number): Float32Array => {
+        pruning.beforeStep(step);
+        return Float32Array.from((pruning.masks.get("w") as Tensor).toArray());
+      };
+      const first = { score: score.toArray(), mask: mask(0) };
+      const gradients = outcome({ weight, scoreGradient: score }, upstream, () => pruning.transformWeight("w", weight));
+      score.write(scores.toArray()); // half of them below zero
+      const results = { ...first, ...gradients, later: mask(1) };
+      pruning.dispose();
+      return results;
+    };
+    const [expected, found] = [run(values, gradient), run(DeviceParameter.place(values), DeviceTensor.from(gradient, "float32"))];
+    t.notDeepEqual(expected["later"], expected["mask"]);
+    t.deepEqual(found, expected, JSON.stringify(pattern));
   }
 });
 

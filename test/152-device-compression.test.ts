@@ -87,6 +87,25 @@ test.serial("weights and activations of four bits are trained in whole numbers o
   t.true(distance(inIntegers) < 0.8 * distance(inFloats), `${distance(inIntegers)} and ${distance(inFloats)}`);
 });
 
+test.serial("learned masks, zero points, means and stochastic rounding are trained on the GPU as on the CPU", async (t) => {
+  const recipes = {
+    zeroPoints: [{ type: "sparsity", pattern: "2:4", score: "learned", schedule: "every-step" }, { type: "quantization", spec: "uint2/g32", learned: true, rounding: "stochastic" }],
+    means: [{ type: "quantization", spec: "ternary", scale: "threshold", powerOfTwo: true, scaleDecay: 0.01, activations: "int8" }],
+  };
+  for (const [name, modifiers] of Object.entries(recipes)) {
+    await compress(recipeOf(modifiers), `${name}-gpu`);
+    await compress(recipeOf(modifiers), `${name}-cpu`, { device: "cpu" });
+    const [gpu, cpu] = [losses(`${name}-gpu`), losses(`${name}-cpu`)];
+    t.is(gpu.length, 2);
+    gpu.forEach((loss, step) => t.true(Math.abs(loss / (cpu[step] as number) - 1) < 2e-2, `${name}: ${loss}, not ${cpu[step]}`));
+    const spec = (out: string): string | undefined => {
+      const { network, compression } = loadModel(path(out));
+      return compression.specs.get(network.blockWeights()[0] as string)?.text;
+    };
+    t.is(spec(`${name}-gpu`), name === "means" ? "ternary" : "uint2/g32+2:4");
+  }
+});
+
 test.serial("blocks are rebuilt one after another on the GPU as on the CPU", async (t) => {
   const model = writeTinyModel(path("two-blocks"), { blocks: 2, languageModel: false });
   const training = { steps: 2, learningRate: 3e-3, warmUpSteps: 1, speedPerturbation: false, specAugment: false, emaDecay: 0.5, blockwise: {} };
@@ -128,7 +147,6 @@ test.serial("what cannot be trained on the GPU is refused before anything is wri
     [recipeOf([{ type: "quantization", spec: "int4/g32", activations: "int8" }]), /r\.yaml:1: quantization: .*do not multiply by weights of int4\/g32, whose scales are of groups.*; use device "cpu"/],
     [recipeOf([{ type: "quantization", spec: "uint4", activations: "int4" }]), /weights of uint4, which have zero points/],
     [recipeOf([{ type: "quantization", spec: "midrise8", activations: "int8" }]), /weights of midrise8, whose levels do not fit in a byte/],
-    [recipeOf([{ type: "sparsity", pattern: "2:4", score: "learned" }]), /scores of weights cannot be learned on the GPU/],
   ];
   for (const [recipe, message] of cases) await t.throwsAsync(compress(recipe, "refused"), { code: "UNSUPPORTED_SPEC", message });
   t.deepEqual(readdirSync(folder.path).filter((name) => name.startsWith("refused")), []);

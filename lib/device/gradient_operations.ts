@@ -15,6 +15,7 @@ import { gpuAddon } from "./gpu.js";
 interface GradientBindings {
   deviceScaledSum(x: DeviceTensorHandle, a: number, y: DeviceTensorHandle, b: number, on?: StreamHandle): DeviceTensorHandle;
   deviceAddInPlace(sum: DeviceTensorHandle, addend: DeviceTensorHandle, on?: StreamHandle): void;
+  deviceMultiply(x: DeviceTensorHandle, y: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
   deviceRaise(x: DeviceTensorHandle, least: number, on?: StreamHandle): void;
   deviceDropout(x: DeviceTensorHandle, probability: number, seed: number, on?: StreamHandle): DeviceTensorHandle;
   deviceSilu(x: DeviceTensorHandle, probability: number, seed: number, on?: StreamHandle): DeviceTensorHandle;
@@ -84,6 +85,11 @@ export function deviceScaledSum(x: DeviceTensor, a: number, y: DeviceTensor, b: 
 /** `sum += addend`. Float tensors of one type and shape, one or two axes. */
 export function deviceAddInPlace(sum: DeviceTensor, addend: DeviceTensor, on?: DeviceStream): void {
   native().deviceAddInPlace(sum.handle, addend.handle, on?.handle);
+}
+
+/** `x * y`, element by element. float32 of one shape, one or two axes. */
+export function deviceMultiply(x: DeviceTensor, y: DeviceTensor, on?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceMultiply(x.handle, y.handle, on?.handle));
 }
 
 /** `x = max(x, least)`. float32, one or two axes. */

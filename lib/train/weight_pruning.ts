@@ -1,6 +1,8 @@
 /** Pruning during training: masks by a schedule, weights multiplied by them. */
 import { copyBeside, DeviceParameter, storedForm, storedShapeOf } from "../device/device_parameter.js";
 import { DeviceTensor } from "../device/device_tensor.js";
+import { deviceMultiply, deviceRaise } from "../device/gradient_operations.js";
+import { onGpu } from "../device/inference.js";
 import { UsmLiteError } from "../errors.js";
 import { recordStep } from "../ops/tape.js";
 import type { LayerCoding } from "../quant/layer_coding.js";
@@ -91,13 +93,10 @@ export class WeightPruning implements TrainingModifier {
     checkSteps(this.schedule, options);
     for (const [name, pattern] of patterns) {
       const weight = linearWeight(model, name);
-      if (weight instanceof DeviceTensor && options.score === "learned") {
-        throw new UsmLiteError("UNSUPPORTED_SPEC", 'scores of weights cannot be learned on the GPU; use device "cpu"');
-      }
       const given = this.masks.get(name);
       const mask = tidy(() => keep(copyBeside(weight, given ?? Tensor.from(new Uint8Array(weight.size).fill(1), storedShapeOf(weight), "uint8"))));
       if (given) this.masks.set(name, mask);
-      const score = options.score === "learned" ? keep(Tensor.from(weight.toArray().map(Math.abs), weight.shape)) : undefined;
+      const score = options.score === "learned" ? tidy(() => keep(firstScore(weight))) : undefined;
       this.weights.set(name, { weight, pattern, mask, score });
     }
     if (options.score === "wanda") {
@@ -130,9 +129,10 @@ export class WeightPruning implements TrainingModifier {
     let [changes, count] = [0, 0];
     for (const [name, { weight, pattern, mask, score }] of this.weights) {
       const before = mask.toArray();
-      // Magnitudes within N:M are compared where the weight is, all else on the CPU.
-      const placed = this.norms || "share" in pattern ? storedForm(weight) : weight;
-      const scores = this.norms?.score(name, placed) ?? (score ? Tensor.from(score.toArray().map((x) => Math.max(x, 0)), weight.shape) : placed);
+      // Scores within N:M are compared where the weight is, all else on the CPU.
+      const measured = score ? positive(score) : weight;
+      const placed = this.norms || "share" in pattern ? storedForm(measured) : measured;
+      const scores = this.norms?.score(name, placed) ?? placed;
       overwrite(mask, maskOf(scores, pattern, share));
       const after = mask.toArray();
       after.forEach((kept, i) => (changes += Number(kept !== before[i])));
@@ -227,13 +227,32 @@ function overwrite(mask: Tensor, fresh: Tensor): void {
   else mask.write(fresh.toArray());
 }
 
+/** |w|, beside the weight. */
+function firstScore(weight: Tensor): Tensor {
+  const stored = storedForm(weight);
+  return copyBeside(weight, Tensor.from(stored.toArray().map(Math.abs), stored.shape));
+}
+
+/** A score below zero counts as zero: masks compare magnitudes. */
+function positive(score: Tensor): Tensor {
+  if (!(score instanceof DeviceTensor)) return Tensor.from(score.toArray().map((x) => Math.max(x, 0)), score.shape);
+  const copy = score.clone();
+  deviceRaise(copy, 0);
+  return copy;
+}
+
 /** `weight * mask`; a score gets the gradient of its mask, as if the mask were the score. */
 function selectByScore(weight: Tensor, mask: Tensor, score: Tensor): Tensor {
   return recordStep(applyMask(weight, mask), [weight, score], (gradient, tape) => {
     tape.accumulate(weight, applyMask(gradient, mask));
-    const weights = weight.toArray();
-    tape.accumulate(score, Tensor.from(gradient.toArray().map((g, i) => g * (weights[i] as number)), score.shape));
+    tape.accumulate(score, product(gradient, weight));
   });
+}
+
+function product(x: Tensor, y: Tensor): Tensor {
+  if (x instanceof DeviceTensor) return deviceMultiply(x, onGpu(y, "y"));
+  const factors = y.toArray();
+  return Tensor.from(x.toArray().map((value, i) => value * (factors[i] as number)), x.shape);
 }
 
 const startOf = (schedule: MaskSchedule): number => (schedule.kind === "one-shot" ? schedule.step : schedule.kind === "frozen" ? 0 : schedule.start);

@@ -6,7 +6,7 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kThreads = 256;  // of scaled_sum a thread takes 16 bytes, of raise_to one element
+constexpr int kThreads = 256;  // of scaled_sum a thread takes 16 bytes, of the others one element
 
 // What lies between rows is zero and stays so.
 template <typename T, typename Bits>
@@ -21,6 +21,13 @@ __global__ void __launch_bounds__(kThreads) scaled_sum_kernel(const Bits* x, flo
 #pragma unroll
   for (int i = 0; i < kCount; ++i) first[i] = a * first[i] + b * second[i];
   store_values<T>(sum + at, first);
+}
+
+// What lies between rows stays zero here too.
+__global__ void __launch_bounds__(kThreads) multiply_kernel(const float* x, const float* y, float* product, int64_t count) {
+  ptx::take_turn();
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i < count) product[i] = x[i] * y[i];
 }
 
 __global__ void __launch_bounds__(kThreads) raise_kernel(float* x, float least, int64_t rows, int64_t columns, int64_t stride) {
@@ -49,6 +56,12 @@ void scaled_sum(const DeviceTensor& x, float a, const DeviceTensor& y, float b, 
     case DeviceType::kBFloat16: return launch_scaled_sum<BFloat16, uint16_t>(x, a, y, b, sum, stream);
     default: return launch_scaled_sum<Float16, uint16_t>(x, a, y, b, sum, stream);
   }
+}
+
+void multiply(const DeviceTensor& x, const DeviceTensor& y, const DeviceTensor& product, const std::shared_ptr<Stream>& stream) {
+  const int64_t count = x.rows() * x.row_stride();
+  if (count == 0) return;
+  launch(multiply_kernel, shape_for(count), stream->handle(), x.use_on<float>(stream), y.use_on<float>(stream), product.use_on<float>(stream), count);
 }
 
 void raise_to(const DeviceTensor& x, float least, const std::shared_ptr<Stream>& stream) {

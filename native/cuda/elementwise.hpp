@@ -8,6 +8,9 @@ namespace usmlite::cuda {
 void scaled_sum(const DeviceTensor& x, float a, const DeviceTensor& y, float b, const DeviceTensor& sum,
                 const std::shared_ptr<Stream>& stream);
 
+/// product = x y; float32 tensors of one shape.
+void multiply(const DeviceTensor& x, const DeviceTensor& y, const DeviceTensor& product, const std::shared_ptr<Stream>& stream);
+
 /// x = max(x, least); float32.
 void raise_to(const DeviceTensor& x, float least, const std::shared_ptr<Stream>& stream);
 

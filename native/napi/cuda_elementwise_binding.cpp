@@ -39,6 +39,18 @@ Napi::Value add_in_place(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// deviceMultiply(x, y, stream?)
+Napi::Value multiply(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceMultiply", 2);
+  Operands operands(arguments, info);
+  const DeviceTensor& x = operands.singles(0, "x");
+  const DeviceTensor& y = operands.like(1, "y", x);
+  const auto stream = stream_argument(arguments, info, 2);
+  DeviceTensor product(x.type(), x.shape(), stream);
+  cuda::multiply(x, y, product, stream);
+  return wrap(info.Env(), std::move(product));
+}
+
 // deviceRaise(x, least, stream?)
 Napi::Value raise(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceRaise", 2);
@@ -107,6 +119,7 @@ Napi::Value transpose(const Napi::CallbackInfo& info) {
 void define_device_elementwise(Napi::Object exports) {
   define<scaled_sum>(exports, "deviceScaledSum");
   define<add_in_place>(exports, "deviceAddInPlace");
+  define<multiply>(exports, "deviceMultiply");
   define<raise>(exports, "deviceRaise");
   define<dropout>(exports, "deviceDropout");
   define<silu>(exports, "deviceSilu");

@@ -45,9 +45,6 @@ export const sparsity = modifierType("sparsity", keys, (settings) => {
   };
   return {
     specOf: (before) => withSparsity(before, structured),
-    checkGpu: () => {
-      if (score === "learned") throw new UsmLiteError("UNSUPPORTED_SPEC", 'scores of weights cannot be learned on the GPU; use device "cpu"');
-    },
     train: ({ model, layers, specs, masks, totalSteps }) => {
       const withoutZero = [...specs.values()].find(({ format }) => /^(uint|midrise|int1$)/.test(format));
       if (!structured && withoutZero) {
