@@ -8,25 +8,25 @@ import { roundRows } from "../lib/quant/activation_coding.js";
 import { randomTensor } from "./gradient.js";
 
 /** What a step makes of a float weight. */
-function roundedOnGpu(values: Tensor, spec: string, activations: "int8" | "int4" = "int8"): { weight: DeviceTensor; integers: DeviceWeight } {
+function roundedOnGpu(values: Tensor, spec: string, activations: "int8" | "int4" = "int8"): { weight: DeviceTensor; scale: DeviceTensor; integers: DeviceWeight } {
   const master = DeviceTensor.from(values, "float32");
   const { sparsity } = parseWeightSpec(spec);
   const quantization = { weight: master, spec, mask: sparsity && deviceMagnitudeMask(master, sparsity.kept, sparsity.of) };
-  const scales = deviceGroupScales(quantization);
-  const weight = deviceFakeQuantize(quantization, scales);
+  const { scale } = deviceGroupScales(quantization);
+  const weight = deviceFakeQuantize(quantization, { scale });
   const integers = DeviceWeight.ofIntegers(spec, master.dim(0), master.dim(1), activations);
-  deviceFillIntegerWeight(integers, weight, scales.scale);
-  return { weight, integers };
+  deviceFillIntegerWeight(integers, weight, scale);
+  return { weight, scale, integers };
 }
 
 test("training multiplies as the packed weight does, to the bit", (t) => {
   const options = { activation: "silu", scale: 0.5, residualScale: 2 } as const;
-  for (const [spec, rows, columns] of [["int8", 72, 136], ["int4", 19, 64], ["int3", 64, 200], ["int2", 8, 8], ["nf4", 40, 72], ["int4+2:4", 72, 128], ["midrise2", 16, 64]] as const) for (const activations of spec === "int4" ? (["int8", "int4"] as const) : (["int8"] as const)) {
+  for (const [spec, rows, columns] of [["int8", 72, 136], ["int4", 19, 64], ["int3", 64, 200], ["int2", 8, 8], ["nf4", 40, 72], ["int4+2:4", 72, 128], ["midrise2", 16, 64], ["ternary", 24, 40], ["int1+2:4", 24, 64]] as const) for (const activations of spec === "int4" ? (["int8", "int4"] as const) : (["int8"] as const)) {
     const { sparsity } = parseWeightSpec(spec);
     const master = randomTensor([rows, columns], 1);
     const mask = sparsity && magnitudeMask(master, sparsity.kept, sparsity.of);
-    const { weight, integers } = roundedOnGpu(master, spec, activations);
-    using packed = DeviceWeight.from(packWeight(weight.toTensor(), spec, mask), { arithmetic: "int8", activations });
+    const { weight, scale, integers } = roundedOnGpu(master, spec, activations);
+    using packed = DeviceWeight.from(packWeight(weight.toTensor(), spec, mask, { scale: scale.toTensor() }), { arithmetic: "int8", activations });
     if (spec === "int8") t.deepEqual(integers.read(), packed.read());
     const bias = randomTensor([rows], 2);
     for (const frames of [5, 70]) {
