@@ -18,7 +18,7 @@ import type { TransducerInput } from "../lib/decode/transducer.js";
 import { transducerGreedy } from "../lib/decode/transducer_greedy.js";
 import { compressModel, loadModel, measureModel, parseRecipe, SequenceOffsets, threadCount, tidy, type Recipe, type SpeechModel } from "../lib/index.js";
 import { describeModel } from "../lib/models/model_folder.js";
-import type { DecoderMemory } from "../lib/nn/sequence_decoder.js";
+import type { DecoderMemory } from "../lib/nn/decoder_session.js";
 import type { WeightSource } from "../lib/nn/weight_source.js";
 import { keep } from "../lib/tensor/scope.js";
 import { Tensor } from "../lib/tensor/tensor.js";

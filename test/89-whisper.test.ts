@@ -10,7 +10,7 @@ import { availableInstructionSets, Recognizer, setInstructionSet, SequenceOffset
 import { describeModel, loadModel, type SpeechModel } from "../lib/models/model_folder.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
 import type { SequenceToSequenceNetwork } from "../lib/models/speech_network.js";
-import type { DecoderMemory, DecoderSession } from "../lib/nn/sequence_decoder.js";
+import type { DecoderMemory, DecoderSession } from "../lib/nn/decoder_session.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
 import { randomValues } from "./gradient.js";
 import { writeRandomModel } from "./random_model.js";

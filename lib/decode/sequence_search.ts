@@ -3,7 +3,7 @@
  * written is up to a constraint, such as the rules of Whisper's times.
  */
 import { UsmLiteError } from "../errors.js";
-import type { DecoderMemory, DecoderSession } from "../nn/sequence_decoder.js";
+import type { DecoderMemory, DecoderSession } from "../nn/decoder_session.js";
 import type { RandomStream } from "../ops/random_stream.js";
 import { tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";

@@ -1,7 +1,7 @@
 /** Where the sequences of a packed batch lie, for operations on the GPU that look across frames. */
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { trackInScope } from "../tensor/scope.js";
-import type { TensorHandle } from "../tensor/tensor.js";
+import type { Tensor, TensorHandle } from "../tensor/tensor.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { gpuAddon } from "./gpu.js";
 
@@ -12,7 +12,7 @@ export interface DeviceSequencesHandle {
 }
 
 interface DeviceSequencesBindings {
-  deviceSequencesCreate(offsets: TensorHandle, stream?: StreamHandle): DeviceSequencesHandle;
+  deviceSequencesCreate(offsets: TensorHandle, rows?: TensorHandle, stream?: StreamHandle): DeviceSequencesHandle;
   deviceSequencesRefill(sequences: DeviceSequencesHandle, offsets: TensorHandle, stream?: StreamHandle): void;
   deviceSequencesShorten(
     sequences: DeviceSequencesHandle,
@@ -40,12 +40,21 @@ export class DeviceSequences implements Disposable {
   constructor(
     offsets: SequenceOffsets,
     stream?: DeviceStream,
-    handle: DeviceSequencesHandle = native().deviceSequencesCreate(offsets.tensor.handle, stream?.handle),
+    handle: DeviceSequencesHandle = native().deviceSequencesCreate(offsets.tensor.handle, undefined, stream?.handle),
   ) {
     this.handle = handle;
     this.lengths = offsets.lengths;
     this.frames = offsets.frames;
     trackInScope(this);
+  }
+
+  /**
+   * Sequences of rows that lie anywhere, and may belong to several.
+   * @param rows int32, as many as `offsets` has frames
+   * @throws UsmLiteError INVALID_ARGUMENT for another number, or a row below 0
+   */
+  static ofRows(offsets: SequenceOffsets, rows: Tensor): DeviceSequences {
+    return new DeviceSequences(offsets, undefined, native().deviceSequencesCreate(offsets.tensor.handle, rows.handle));
   }
 
   /** Frames of the longest sequence. */

@@ -146,7 +146,7 @@ export function subsamplingConvolutionOnGpu(
   bias: Tensor | undefined,
   offsets: SequenceOffsets,
   outputs: SequenceOffsets,
-  { kernel, stride, activation }: { kernel: number; stride: number; activation: "none" | "relu" },
+  { kernel, stride, activation }: { kernel: number; stride: number; activation: "none" | "relu" | "gelu" },
 ): DeviceTensor {
   using windows = deviceGatherWindows(x, sequencesOnGpu(offsets), {
     kernel,

@@ -77,13 +77,19 @@ export const queryBiasOnGpu = (values: Tensor): DeviceTensor =>
     return keep(DeviceTensor.from(vector, "bfloat16"));
   });
 
+/** A matrix that is added to frames, rounded to bfloat16, on the GPU. */
+export const addendOnGpu = (values: Tensor): DeviceTensor => once(vectors.bfloat16, values, () => keep(DeviceTensor.from(values, "bfloat16")));
+
 /** Says what `offsets` are on the GPU, instead of having them copied there. */
 export function placeSequences(offsets: SequenceOffsets, placed: DeviceSequences): void {
   sequences.set(offsets, placed);
 }
 
-/** Offsets on the GPU. They go with the scope they were first needed in, and come back when needed again. */
-export function sequencesOnGpu(offsets: SequenceOffsets): DeviceSequences {
+/**
+ * Offsets on the GPU. They go with the scope they were first needed in, and come back when needed again.
+ * @param rows what they are offsets in, where that is not the frames themselves; the same whenever these offsets are given
+ */
+export function sequencesOnGpu(offsets: SequenceOffsets, rows?: Tensor): DeviceSequences {
   if (sequences.get(offsets)?.released) sequences.delete(offsets);
-  return once(sequences, offsets, () => new DeviceSequences(offsets));
+  return once(sequences, offsets, () => (rows ? DeviceSequences.ofRows(offsets, rows) : new DeviceSequences(offsets)));
 }

@@ -36,7 +36,7 @@ export interface ModelDescription {
   readonly rename?: (name: string) => string;
   /** Tensors of the checkpoint that inference has no use for. */
   readonly unusedWeights?: RegExp;
-  /** Names of the weights that compute on a GPU, those of the encoder and what follows it frame by frame. Absent: there is no such form. */
+  /** Names of the weights that compute on a GPU. Absent: there is no such form. */
   readonly gpuWeights?: RegExp;
   /** @throws UsmLiteError BAD_CONFIG for a `preprocessor_config.json` that this family cannot honour */
   frontEnd(preprocessor: JsonObject, source: string): FrontEnd;
@@ -60,8 +60,9 @@ function parakeet(config: JsonObject, source: string, generation: JsonObject): M
 
 /** The GPU has no attention over windows, nor with fewer keys than queries. */
 function gpuWeightsOf(encoder: ParakeetEncoderConfig, names: RegExp): { gpuWeights?: RegExp } {
-  const { num_attention_heads: heads, num_key_value_heads: keyValueHeads = heads } = encoder;
-  return attentionContext(encoder) || keyValueHeads !== heads ? {} : { gpuWeights: names };
+  const { num_attention_heads: heads, num_key_value_heads: keyValueHeads = heads, hidden_size: hidden } = encoder;
+  const fits = fitsGpu(hidden, encoder.head_dim ?? hidden / heads, encoder.intermediate_size, encoder.subsampling_conv_channels);
+  return fits && !attentionContext(encoder) && keyValueHeads === heads ? { gpuWeights: names } : {};
 }
 
 function wav2vec2(json: JsonObject, source: string): ModelDescription {
@@ -83,6 +84,9 @@ function whisper(json: JsonObject, source: string, generation: JsonObject): Mode
   const generationConfig = parseWhisperGeneration(generation, config, source.replace(/config\.json$/, "generation_config.json"));
   return {
     stride: 2,
+    ...(fitsGpu(config.num_mel_bins, config.encoder_ffn_dim, config.decoder_ffn_dim, ...[config.encoder_attention_heads, config.decoder_attention_heads].map((heads) => config.d_model / heads))
+      ? { gpuWeights: sequenceWeights(config.tie_word_embeddings) }
+      : {}),
     network: (weights) => new WhisperNetwork(config, generationConfig, weights),
     // Written by older versions although it is the token embedding again.
     ...(config.tie_word_embeddings ? { unusedWeights: /^proj_out\.weight$/ } : {}),
@@ -96,12 +100,20 @@ function cohere(json: JsonObject, source: string, generation: JsonObject): Model
   return {
     stride: config.encoder_config.subsampling_factor,
     rename: cohereName,
-    ...gpuWeightsOf(config.encoder_config, /^model\.encoder\./),
+    ...(fitsGpu(config.intermediate_size, config.hidden_size / config.num_attention_heads)
+      ? gpuWeightsOf(config.encoder_config, sequenceWeights(config.tie_word_embeddings))
+      : {}),
     network: (weights) => new CohereNetwork(config, generationConfig, weights),
     ...(config.tie_word_embeddings ? { unusedWeights: /^proj_out\.weight$/ } : {}),
     frontEnd: (preprocessor, path) => cohereFeaturesFrom(preprocessor, path),
   };
 }
+
+/** Whether frames, bands and heads of these widths are what kernels on the GPU take. */
+const fitsGpu = (...widths: readonly number[]): boolean => widths.every((width) => width % 8 === 0);
+
+/** All of a sequence-to-sequence model, but embeddings of tokens that are only looked up. */
+const sequenceWeights = (tied: boolean): RegExp => (tied ? /^/ : /^(?!model\.decoder\.embed_tokens\.)/);
 
 /** By `model_type`. */
 export const families: Readonly<Record<string, Family>> = {

@@ -37,7 +37,7 @@ export const modelFiles = {
 export interface SpeechModel {
   readonly folder: string;
   readonly network: SpeechNetwork;
-  /** Where features are made, the encoder computes and, with CTC, its head, and transducers are decoded greedily; the rest happens on the CPU. */
+  /** Where features are made and networks compute, those of decoders too; beam searches of CTC and transducers happen on the CPU. */
   readonly device: "cpu" | "cuda";
   readonly frontEnd: FrontEnd;
   /** Absent when the folder has no file of one: such a model gives tokens but no text. */
@@ -61,7 +61,7 @@ export interface LoadOptions {
   /** `packed` (the default) multiplies by packed weights; `float32` unpacks them first. */
   readonly weights?: WeightForm;
   /**
-   * "cuda": the encoder and, with CTC, its head compute on the GPU, in bfloat16. "auto": the same where there is a GPU that can, and the
+   * "cuda": networks compute on the GPU, in bfloat16; prediction and joint network of a transducer there only where it is decoded greedily. "auto": the same where there is a GPU that can, and the
    * CPU otherwise. "cpu" by default.
    */
   readonly device?: "auto" | "cpu" | "cuda";

@@ -1,7 +1,7 @@
 /** What loading, compressing and transcribing ask of the networks of all families. */
 import type { SequenceScorer } from "../decode/sequence_search.js";
 import type { TransducerScorer } from "../decode/transducer.js";
-import type { DecoderMemory } from "../nn/sequence_decoder.js";
+import type { DecoderMemory } from "../nn/decoder_session.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { SequenceGeneration } from "./sequence_generation.js";

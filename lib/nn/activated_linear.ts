@@ -1,4 +1,6 @@
 /** A linear layer and the activation after it, whichever that is. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { linearOnGpu } from "../device/inference.js";
 import { geluOf } from "../ops/gelu.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ForwardContext } from "./forward_context.js";
@@ -10,5 +12,6 @@ export type ActivationName = "relu" | "silu" | "gelu";
 /** `activation(layer(x))` */
 export function activatedLinear(layer: Linear, x: Tensor, activation: ActivationName, context: ForwardContext): Tensor {
   if (activation !== "gelu") return layer.forward(x, context, { activation });
+  if (x instanceof DeviceTensor) return linearOnGpu(x, layer.weight, { bias: layer.bias, activation }); // in the same pass
   return geluOf(layer.forward(x, context));
 }

@@ -1,4 +1,6 @@
 /** A strided convolution over float, fake-quantized or packed weights. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { geluOf } from "../ops/gelu.js";
 import { integerSubsamplingConvolution } from "../ops/integer_linear.js";
 import { packedSubsamplingConvolution, subsamplingConvolution } from "../ops/subsampling_convolution.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
@@ -19,7 +21,7 @@ export class StridedConvolution {
     name: string,
     readonly shape: readonly [out: number, inputs: number, kernel: number],
     private readonly stride: number,
-    private readonly options: { readonly activation: "none" | "relu"; readonly bias: boolean } = { activation: "relu", bias: true },
+    private readonly options: { readonly activation: "none" | "relu" | "gelu"; readonly bias: boolean } = { activation: "relu", bias: true },
   ) {
     this.name = scope.nameOf(`${name}.weight`);
     this.weight = scope.matrix(`${name}.weight`, shape, "he");
@@ -28,7 +30,20 @@ export class StridedConvolution {
 
   /** @param x (frames, in); returns (output frames, out) and where each sequence now lies */
   forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext): { output: Tensor; offsets: SequenceOffsets } {
-    const options = { stride: this.stride, activation: this.options.activation };
+    const { activation } = this.options;
+    if (activation !== "gelu") return this.convolve(x, offsets, context, activation);
+    if (x instanceof DeviceTensor) return this.convolve(x, offsets, context, "gelu"); // in the same pass
+    const convolved = this.convolve(x, offsets, context, "none");
+    return { ...convolved, output: geluOf(convolved.output) };
+  }
+
+  private convolve(
+    x: Tensor,
+    offsets: SequenceOffsets,
+    context: ForwardContext,
+    activation: "none" | "relu" | "gelu",
+  ): { output: Tensor; offsets: SequenceOffsets } {
+    const options = { stride: this.stride, activation };
     if (!(this.weight instanceof Tensor)) return packedSubsamplingConvolution(x, this.weight, this.bias, offsets, options);
     const weight = context.transformWeight?.(this.name, this.weight) ?? this.weight;
     const packed = context.packedWeight?.(this.name, weight);

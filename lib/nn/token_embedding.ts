@@ -1,4 +1,5 @@
 /** The vectors of tokens, which may also score them (Press, Wolf 2017). */
+import { DeviceWeight } from "../device/device_weight.js";
 import { frozenLinear } from "../ops/frozen_linear.js";
 import { integerLinear } from "../ops/integer_linear.js";
 import { linear } from "../ops/linear.js";
@@ -37,6 +38,7 @@ export class TokenEmbedding {
   /** @param hidden (tokens, hidden); @param bias (vocabulary); returns (tokens, vocabulary) */
   scores(hidden: Tensor, table: Tensor, context: ForwardContext, bias?: Tensor): Tensor {
     context.observeInput?.(this.name, hidden);
+    if (this.weight instanceof DeviceWeight) return packedLinear(hidden, this.weight, { bias });
     if (this.weight instanceof PackedMatrix) return activeTape() ? frozenLinear(hidden, this.weight, { bias }) : packedLinear(hidden, this.weight, { bias });
     const packed = context.packedWeight?.(this.name, table);
     return packed ? integerLinear(hidden, { weight: table, packed }, { bias }) : linear(hidden, table, { bias });

@@ -1,4 +1,8 @@
 /** Attention of queries over other keys and values: those of earlier tokens, or of an encoder's frames. */
+import { deviceCachedAttention } from "../device/cached_attention.js";
+import { DeviceTensor } from "../device/device_tensor.js";
+import { onGpu } from "../device/inference.js";
+import { sequencesOnGpu } from "../device/placement.js";
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
@@ -55,7 +59,7 @@ export interface CachedAttentionOptions {
 
 /**
  * `softmax(scale * q k^T) v` for each head and query, over the keys of its sequence. Differentiable where the cache has no
- * `rows` of its own.
+ * `rows` of its own, on the CPU.
  * @param query (queries, heads * headDim)
  * @param offsets where the queries of each sequence begin and end; one that has queries needs keys
  * @returns (queries, heads * headDim)
@@ -69,6 +73,10 @@ export function cachedAttention(
 ): Tensor {
   const factor = scale ?? (query.dim(-1) / heads) ** -0.5;
   const { keys, values, rows } = cache;
+  if (query instanceof DeviceTensor) {
+    const placed = { keys: onGpu(keys, "keys"), values: onGpu(values, "values"), sequences: sequencesOnGpu(cache.offsets, rows) };
+    return deviceCachedAttention(query, sequencesOnGpu(offsets), placed, { heads, causal, scale: factor });
+  }
   const [queries, places] = [offsets.tensor.handle, cache.offsets.tensor.handle];
   const output = new Tensor(native.cachedAttention(query.handle, keys.handle, values.handle, queries, places, rows?.handle, heads, factor, causal));
   if (rows) return output;

@@ -16,7 +16,7 @@ import type { LinearOptions } from "./linear.js";
 import { linearGradient } from "./linear_gradient.js";
 import { accumulateProduct, asMatrix } from "./matmul.js";
 import { packedLinear } from "./packed_linear.js";
-import { packedSubsamplingConvolution, subsamplingConvolution, windowsOf, type SubsamplingConvolutionOptions } from "./subsampling_convolution.js";
+import { packedSubsamplingConvolution, subsamplingConvolution, windowsOf, withoutGelu, type SubsamplingConvolutionOptions } from "./subsampling_convolution.js";
 import { isRecording, recordStep } from "./tape.js";
 
 /** Whole numbers that a layer multiplies by, where its activations are. */
@@ -99,7 +99,7 @@ export function integerSubsamplingConvolution(
 ): { output: Tensor; offsets: SequenceOffsets } {
   if (x instanceof DeviceTensor) {
     const { windows, offsets: outputOffsets } = windowsOf(x, weight, offsets, options.stride);
-    return { output: integerLinear(windows, { weight, packed }, { bias, activation: options.activation ?? "none" }), offsets: outputOffsets };
+    return { output: integerLinear(windows, { weight, packed }, { bias, activation: withoutGelu(options.activation ?? "none") }), offsets: outputOffsets };
   }
   const result = subsamplingConvolution(x, weight, bias, offsets, options);
   using integers = packedSubsamplingConvolution(x, packed, bias, offsets, options).output;

@@ -1,4 +1,6 @@
 /** Copies of rows: embeddings, frames picked from a sequence, zeros around sequences. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { onGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
@@ -29,6 +31,13 @@ export function gatherRows(x: Tensor, indices: readonly number[] | Int32Array): 
   });
 }
 
+/** Overwrites rows of `target` from `begin` on, without the tape. @param rows (rows, width), on the same device */
+export function overwriteRows(target: Tensor, begin: number, rows: Tensor): void {
+  using place = target.rows(begin, begin + rows.dim(0));
+  if (place instanceof DeviceTensor) onGpu(rows, "rows").copyTo(place);
+  else place.write(rows.toArray());
+}
+
 /**
  * Every sequence with rows of zeros around it.
  * @param x (frames, width)
@@ -39,8 +48,16 @@ export function padSequences(
   offsets: SequenceOffsets,
   [before, after]: readonly [number, number],
 ): { output: Tensor; offsets: SequenceOffsets } {
-  const output = new Tensor(native.padSequences(x.handle, offsets.tensor.handle, before, after));
   const padded = new SequenceOffsets(offsets.lengths.map((length) => length + before + after));
+  if (x instanceof DeviceTensor) {
+    const output = DeviceTensor.zeros([padded.frames, x.dim(1)], x.type);
+    offsets.lengths.forEach((length, sequence) => {
+      using frames = x.rows(offsets.begin(sequence), offsets.begin(sequence) + length);
+      overwriteRows(output, padded.begin(sequence) + before, frames);
+    });
+    return { output, offsets: padded };
+  }
+  const output = new Tensor(native.padSequences(x.handle, offsets.tensor.handle, before, after));
   recordStep(output, [x], (gradient, tape) => {
     let begin = 0;
     const kept = offsets.lengths.flatMap((length) => {

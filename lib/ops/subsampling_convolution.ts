@@ -5,6 +5,7 @@ import { deviceGatherWindows } from "../device/encoder_operations.js";
 import { deviceGatherWindowsBackward } from "../device/gradient_operations.js";
 import { onGpu, shortenedOnGpu, subsamplingConvolutionOnGpu } from "../device/inference.js";
 import { sequencesOnGpu } from "../device/placement.js";
+import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import type { PackedMatrix, PackedMatrixHandle } from "../quant/packed_matrix.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
@@ -55,8 +56,14 @@ const native = addon as SubsamplingConvolutionBindings;
 export interface SubsamplingConvolutionOptions {
   /** Input frames per output frame. */
   stride: number;
-  /** "none" by default. */
-  activation?: "none" | "relu";
+  /** "none" by default. `gelu` is there on the GPU in inference alone. */
+  activation?: "none" | "relu" | "gelu";
+}
+
+/** @throws UsmLiteError INVALID_ARGUMENT for `gelu` */
+export function withoutGelu(activation: "none" | "relu" | "gelu"): "none" | "relu" {
+  if (activation !== "gelu") return activation;
+  throw new UsmLiteError("INVALID_ARGUMENT", "gelu follows a convolution in the same pass only in inference on the GPU; apply gelu to the result");
 }
 
 /** Output frames of a sequence of `length` frames: `floor((length - kernel) / stride) + 1`, or 0 if it is too short. */
@@ -86,7 +93,7 @@ export function subsamplingConvolution(
   const { stride, activation = "none" } = options;
   if (x instanceof DeviceTensor && weight instanceof DeviceTensor) {
     const { windows, offsets: outputOffsets } = windowsOf(x, weight, offsets, stride);
-    return { output: linear(windows, weight, { bias, activation }), offsets: outputOffsets };
+    return { output: linear(windows, weight, { bias, activation: withoutGelu(activation) }), offsets: outputOffsets };
   }
   const kernel = weight.dim(-1);
   const outputOffsets = subsampledOffsets(offsets, kernel, stride);
@@ -94,6 +101,7 @@ export function subsamplingConvolution(
     const output = subsamplingConvolutionOnGpu(x, weight, bias, offsets, outputOffsets, { kernel, stride, activation });
     return { output, offsets: outputOffsets };
   }
+  const slope = withoutGelu(activation);
   const output = new Tensor(
     native.subsamplingConvolution(
       x.handle,
@@ -102,12 +110,12 @@ export function subsamplingConvolution(
       offsets.tensor.handle,
       outputOffsets.tensor.handle,
       stride,
-      activation,
+      slope,
     ),
   );
   recordStep(output, [x, weight, bias], (gradient, tape) => {
     const { sumGradient, biasGradient } = linearGradient(gradient, {
-      activation,
+      activation: slope,
       preActivation: output, // as long as relu is the only choice, the output tells its slope
       scale: 1,
       dropout: undefined,
@@ -169,7 +177,7 @@ export function packedSubsamplingConvolution(
     offsets.tensor.handle,
     outputOffsets.tensor.handle,
     stride,
-    activation,
+    withoutGelu(activation),
   );
   return { output: new Tensor(output), offsets: outputOffsets };
 }

@@ -7,7 +7,7 @@ import { onDevice } from "../device/placement.js";
 import type { FrontEnd } from "../audio/front_end.js";
 import { SequencePrompt } from "../models/sequence_prompt.js";
 import type { SequenceToSequenceNetwork } from "../models/speech_network.js";
-import type { DecoderMemory } from "../nn/sequence_decoder.js";
+import type { DecoderMemory } from "../nn/decoder_session.js";
 import { RandomStream } from "../ops/random_stream.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";

@@ -35,6 +35,15 @@ DeviceSequences::DeviceSequences(std::vector<int32_t> offsets, const std::shared
   refill(offsets_, stream);
 }
 
+DeviceSequences::DeviceSequences(std::vector<int32_t> offsets, const std::vector<int32_t>& rows, const std::shared_ptr<Stream>& stream)
+    : offsets_(std::move(offsets)), longest_(longest_of(offsets_)),
+      rows_end_(rows.empty() ? 0 : int64_t{*std::max_element(rows.begin(), rows.end())} + 1),
+      memory_(std::make_shared<DeviceMemory>((offsets_.size() + rows.size()) * sizeof(int32_t), stream)) {
+  std::vector<int32_t> both = offsets_;  // one after the other: copied at once
+  both.insert(both.end(), rows.begin(), rows.end());
+  driver::copy_to_device(memory_->use_on(stream), memory_->bytes(), both.data(), memory_->bytes(), memory_->bytes(), 1, stream->handle());
+}
+
 DeviceSequences::DeviceSequences(DeviceSequences& before, const Shortening& shortening, const std::shared_ptr<Stream>& stream)
     : offsets_(shortened(before.offsets_, shortening)), longest_(longest_of(offsets_)),
       memory_(std::make_shared<DeviceMemory>(offsets_.size() * sizeof(int32_t), stream)) {
@@ -42,12 +51,13 @@ DeviceSequences::DeviceSequences(DeviceSequences& before, const Shortening& shor
 }
 
 void DeviceSequences::refill(const std::vector<int32_t>& offsets, const std::shared_ptr<Stream>& stream) {
-  driver::copy_to_device(memory_->use_on(stream), memory_->bytes(), offsets.data(), memory_->bytes(), memory_->bytes(), 1,
-                         stream->handle());
+  const size_t bytes = offsets.size() * sizeof(int32_t);
+  driver::copy_to_device(memory_->use_on(stream), bytes, offsets.data(), bytes, bytes, 1, stream->handle());
 }
 
 PackedSequences DeviceSequences::use_on(const std::shared_ptr<Stream>& stream) {
-  return {reinterpret_cast<const int32_t*>(memory_->use_on(stream)), count(), longest_};
+  const auto* offsets = reinterpret_cast<const int32_t*>(memory_->use_on(stream));
+  return {offsets, count(), longest_, has_rows() ? offsets + offsets_.size() : nullptr};
 }
 
 }  // namespace usmlite::cuda

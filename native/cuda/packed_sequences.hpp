@@ -8,11 +8,12 @@
 
 namespace usmlite::cuda {
 
-/// Sequence i is the rows offsets[i] to offsets[i + 1].
+/// Sequence i is the rows offsets[i] to offsets[i + 1], or, with `rows`, those that `rows` names there.
 struct PackedSequences {
   const int32_t* offsets;  // (count + 1), in the memory of the GPU
   int count;
-  int longest;  // frames
+  int longest;                    // frames
+  const int32_t* rows = nullptr;  // in the memory of the GPU; only attention over a cache takes sequences of such
 };
 
 /// How a convolution shortens sequences: n frames become (n + 2 padding - kernel) / stride + 1, rounded down, or none.
@@ -27,6 +28,8 @@ class DeviceSequences {
  public:
   /// `offsets` begin with 0, never decrease, and are at least one.
   DeviceSequences(std::vector<int32_t> offsets, const std::shared_ptr<Stream>& stream);
+  /// Of rows that lie anywhere: `rows` has offsets.back(), none below 0.
+  DeviceSequences(std::vector<int32_t> offsets, const std::vector<int32_t>& rows, const std::shared_ptr<Stream>& stream);
   /// Where sequences lie after a convolution; worked out on the GPU from where they lay there.
   DeviceSequences(DeviceSequences& before, const Shortening& shortening, const std::shared_ptr<Stream>& stream);
 
@@ -37,10 +40,14 @@ class DeviceSequences {
   int64_t frames() const { return offsets_.back(); }
   int count() const { return static_cast<int>(offsets_.size()) - 1; }
   int longest() const { return longest_; }
+  bool has_rows() const { return rows_end_ > 0; }
+  /// Behind the last row that any sequence has.
+  int64_t rows_end() const { return has_rows() ? rows_end_ : frames(); }
 
  private:
   std::vector<int32_t> offsets_;
   int longest_ = 0;
+  int64_t rows_end_ = 0;  // 0: there are no `rows`
   std::shared_ptr<DeviceMemory> memory_;
 };
 

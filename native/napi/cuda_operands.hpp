@@ -49,6 +49,7 @@ class Operands {
     if (sequences_->frames() != frames) {
       arguments_.fail("the sequences have " + std::to_string(sequences_->frames()) + " frames but x has " + std::to_string(frames));
     }
+    if (sequences_->has_rows()) arguments_.fail("the sequences are of rows here and there; only attention over a cache takes such");
     return sequences_->use_on(stream);
   }
 

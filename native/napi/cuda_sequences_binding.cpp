@@ -14,11 +14,18 @@ std::vector<int32_t> offsets_argument(const Arguments& arguments, size_t index) 
   return {offsets.i32(), offsets.i32() + offsets.count()};
 }
 
-// deviceSequencesCreate(offsets int32 (sequences + 1), stream?)
+// deviceSequencesCreate(offsets int32 (sequences + 1), rows int32?, stream?)
 Napi::Value sequences_create(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceSequences", 1);
-  return DeviceSequencesObject::wrap(
-      info.Env(), std::make_shared<cuda::DeviceSequences>(offsets_argument(arguments, 0), stream_argument(arguments, info, 1)));
+  std::vector<int32_t> offsets = offsets_argument(arguments, 0);
+  const auto stream = stream_argument(arguments, info, 2);
+  if (!arguments.has(1)) return DeviceSequencesObject::wrap(info.Env(), std::make_shared<cuda::DeviceSequences>(std::move(offsets), stream));
+  const Tensor& given = arguments.tensor(1, "rows", DType::kInt32, {offsets.back()});
+  const std::vector<int32_t> rows(given.i32(), given.i32() + given.count());
+  for (const int32_t row : rows) {
+    if (row < 0) arguments.fail("rows names row " + std::to_string(row));
+  }
+  return DeviceSequencesObject::wrap(info.Env(), std::make_shared<cuda::DeviceSequences>(std::move(offsets), rows, stream));
 }
 
 // deviceSequencesRefill(sequences, offsets int32 (sequences + 1), stream?): other sequences, none longer than what there is room for

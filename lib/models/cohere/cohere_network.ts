@@ -1,8 +1,8 @@
 /** Cohere's speech recognition (`CohereAsrForConditionalGeneration` of transformers): Parakeet's encoder, a Transformer decoder. For inference and training. */
-import { onCpu } from "../../device/placement.js";
 import type { ForwardContext } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
-import { SequenceDecoder, type DecoderMemory, type DecoderSession } from "../../nn/sequence_decoder.js";
+import type { DecoderMemory, DecoderSession } from "../../nn/decoder_session.js";
+import { SequenceDecoder } from "../../nn/sequence_decoder.js";
 import { Norm } from "../../nn/transformer_block.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { TokenEmbedding } from "../../nn/token_embedding.js";
@@ -75,8 +75,7 @@ export class CohereNetwork implements SequenceToSequenceNetwork, TrainableModel 
   }
 
   encode(features: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: (hidden: Tensor, layer: number) => void): Encoded {
-    const { hidden, offsets: hiddenOffsets } = this.encoder.forward(features, offsets, context, inspectLayer);
-    return { hidden: onCpu(hidden), offsets: hiddenOffsets }; // the decoder computes there
+    return this.encoder.forward(features, offsets, context, inspectLayer);
   }
 
   /** Scores (tokens, vocabulary) of what follows each token of sequences, one about each item. */

@@ -1,12 +1,13 @@
 /** The Transformer encoder of Whisper (Radford et al. 2023). */
+import { DeviceTensor } from "../../device/device_tensor.js";
+import { addendOnGpu } from "../../device/placement.js";
 import { UsmLiteError } from "../../errors.js";
 import type { ForwardContext } from "../../nn/forward_context.js";
 import type { Linear } from "../../nn/linear.js";
 import { StridedConvolution } from "../../nn/strided_convolution.js";
 import { Norm, TransformerBlock } from "../../nn/transformer_block.js";
 import type { WeightScope } from "../../nn/weight_source.js";
-import { scaledSum } from "../../ops/elementwise.js";
-import { geluOf } from "../../ops/gelu.js";
+import { addInPlace, scaledSum } from "../../ops/elementwise.js";
 import { gatherRows, padSequences } from "../../ops/row_copies.js";
 import { activeTape, releaseUnlessRecording, withoutRecording } from "../../ops/tape.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
@@ -39,7 +40,7 @@ export class WhisperEncoder {
     private readonly config: WhisperConfig,
   ) {
     const { d_model: hidden, num_mel_bins, max_source_positions } = config;
-    const options = { activation: "none", bias: true } as const;
+    const options = { activation: "gelu", bias: true } as const;
     this.convolutions = [
       new StridedConvolution(scope, "conv1", [hidden, num_mel_bins, 3], 1, options),
       new StridedConvolution(scope, "conv2", [hidden, hidden, 3], 2, options),
@@ -84,12 +85,12 @@ export class WhisperEncoder {
       const convolved = convolution.forward(padded.output, padded.offsets, context);
       release(padded.output);
       release(x);
-      x = geluOf(convolved.output);
+      x = convolved.output;
       offsets = convolved.offsets;
     }
     const unplaced = x;
-    x = releaseUnlessRecording(() => scaledSum(unplaced, 1, this.positionsOf(offsets), 1));
-    release(unplaced);
+    x = unplaced instanceof DeviceTensor ? this.placedOnGpu(unplaced, offsets) : releaseUnlessRecording(() => scaledSum(unplaced, 1, this.positionsOf(offsets), 1));
+    if (x !== unplaced) release(unplaced);
     this.blocks.forEach((block, layer) => {
       const input = x;
       x = block.forward(input, offsets, context);
@@ -104,6 +105,15 @@ export class WhisperEncoder {
   /** (hidden frames, hidden), those of each window. */
   private positionsOf(offsets: SequenceOffsets): Tensor {
     return withoutRecording(() => gatherRows(this.positions, offsets.lengths.flatMap((length) => [...Array(length).keys()])));
+  }
+
+  /** The same, added to frames that nothing else uses. */
+  private placedOnGpu(x: DeviceTensor, offsets: SequenceOffsets): DeviceTensor {
+    offsets.lengths.forEach((length, window) => {
+      using frames = x.rows(offsets.begin(window), offsets.begin(window) + length);
+      addInPlace(frames, addendOnGpu(this.positions));
+    });
+    return x;
   }
 
   get linears(): Linear[] {

@@ -1,7 +1,8 @@
 /** Whisper (`WhisperForConditionalGeneration` of transformers), for inference and training. */
 import type { ForwardContext } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
-import { SequenceDecoder, whisperDecoderNames, type DecoderMemory, type DecoderSession } from "../../nn/sequence_decoder.js";
+import type { DecoderMemory, DecoderSession } from "../../nn/decoder_session.js";
+import { SequenceDecoder, whisperDecoderNames } from "../../nn/sequence_decoder.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { TokenEmbedding } from "../../nn/token_embedding.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";

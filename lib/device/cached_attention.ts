@@ -1,0 +1,45 @@
+/** Attention of a decoder on the GPU: over its own past, or over what the encoder said. */
+import type { DeviceSequences, DeviceSequencesHandle } from "./device_sequences.js";
+import type { StreamHandle } from "./device_stream.js";
+import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
+import { gpuAddon } from "./gpu.js";
+
+interface CachedAttentionBindings {
+  deviceCachedAttention(
+    query: DeviceTensorHandle,
+    key: DeviceTensorHandle,
+    value: DeviceTensorHandle,
+    queries: DeviceSequencesHandle,
+    keys: DeviceSequencesHandle,
+    heads: number,
+    scale: number,
+    causal: boolean,
+    on?: StreamHandle,
+  ): DeviceTensorHandle;
+}
+
+const native = (): CachedAttentionBindings => gpuAddon<CachedAttentionBindings>();
+
+/** Keys and values (rows, heads * headDim), 16-bit floats, and which rows each sequence has. */
+export interface DeviceAttentionCache {
+  readonly keys: DeviceTensor;
+  readonly values: DeviceTensor;
+  readonly sequences: DeviceSequences;
+}
+
+/**
+ * What {@link cachedAttention} computes; not differentiable.
+ * @param query (queries, heads * headDim), of the type of keys and values
+ * @param queries where those of each sequence lie
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes, types or rows do not fit; UNSUPPORTED_SPEC for heads of more than 256 values
+ */
+export function deviceCachedAttention(
+  query: DeviceTensor,
+  queries: DeviceSequences,
+  { keys, values, sequences }: DeviceAttentionCache,
+  { heads, causal, scale }: { heads: number; causal: boolean; scale: number },
+): DeviceTensor {
+  return new DeviceTensor(
+    native().deviceCachedAttention(query.handle, keys.handle, values.handle, queries.handle, sequences.handle, heads, scale, causal),
+  );
+}

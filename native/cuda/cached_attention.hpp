@@ -1,0 +1,23 @@
+// Attention of a few queries over other keys and values, in inference: the decoder of a sequence-to-sequence model.
+#pragma once
+#include "cuda/device_tensor.hpp"
+#include "cuda/packed_sequences.hpp"
+
+namespace usmlite::cuda {
+
+/// What cpu::CachedAttentionProblem describes, with 16-bit floats of one type; heads of an even number of values, up to 256.
+struct CachedAttentionArguments {
+  const DeviceTensor* query;        // (queries, heads * head_dim)
+  const DeviceTensor *key, *value;  // (rows, heads * head_dim)
+  int heads;
+  float scale;
+  bool causal;  // the last query of a sequence sees all of its keys, the one before all but the last, ..
+};
+
+inline constexpr int kLargestCachedHead = 256;
+
+/// out like query. A sequence that has queries has keys.
+void cached_attention(const CachedAttentionArguments& arguments, const PackedSequences& queries, const PackedSequences& keys, const DeviceTensor& out,
+                      const std::shared_ptr<Stream>& stream);
+
+}  // namespace usmlite::cuda

@@ -1,0 +1,58 @@
+// Attention of a decoder over a cache on the GPU.
+#include "cuda/cached_attention.hpp"
+#include "napi/arguments.hpp"
+#include "napi/cuda_handles.hpp"
+#include "napi/cuda_operands.hpp"
+#include "napi/groups.hpp"
+
+namespace usmlite::binding {
+namespace {
+
+using cuda::DeviceTensor;
+
+/// Every sequence that has queries needs as many keys, or one.
+void check_keys(const Arguments& arguments, const cuda::DeviceSequences& queries, const cuda::DeviceSequences& keys, bool causal) {
+  if (queries.count() != keys.count()) {
+    arguments.fail("there are queries of " + std::to_string(queries.count()) + " sequences but keys of " + std::to_string(keys.count()));
+  }
+  for (size_t i = 1; i < queries.offsets().size(); ++i) {
+    const int32_t of_queries = queries.offsets()[i] - queries.offsets()[i - 1], of_keys = keys.offsets()[i] - keys.offsets()[i - 1];
+    if (of_queries > 0 && of_keys < (causal ? of_queries : 1)) {
+      arguments.fail("sequence " + std::to_string(i - 1) + " has " + std::to_string(of_queries) + " queries but only " + std::to_string(of_keys) + " keys");
+    }
+  }
+}
+
+// deviceCachedAttention(query, key, value, queries, keys, heads, scale, causal, stream?)
+Napi::Value cached_attention(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceCachedAttention", 8);
+  Operands operands(arguments, info);
+  const DeviceTensor& query = operands.floats(0, "query");
+  const DeviceTensor& key = operands.floats(1, "key");
+  if (key.type() != query.type() || key.columns() != query.columns()) {
+    arguments.fail(std::string("key must be ") + cuda::name_of(query.type()) + " with " + std::to_string(query.columns()) + " columns, as query is");
+  }
+  const DeviceTensor& value = operands.like(2, "value", key);
+  const auto keys = DeviceSequencesObject::from(arguments, info[4], "keys");
+  const int64_t heads = arguments.integer(5, "heads", 1, 65535), head_dim = head_dimension(arguments, query, heads);
+  if (head_dim % 2 != 0 || head_dim > cuda::kLargestCachedHead) {
+    throw Error(error_code::kUnsupportedSpec, "heads have " + std::to_string(head_dim) + " values; in a decoder on the GPU they can have 2, 4, .. " +
+                                                  std::to_string(cuda::kLargestCachedHead));
+  }
+  const bool causal = arguments.boolean(7, "causal");
+  check_keys(arguments, *DeviceSequencesObject::from(arguments, info[3], "queries"), *keys, causal);
+  if (keys->rows_end() > key.rows()) {
+    arguments.fail("the keys of sequences reach to row " + std::to_string(keys->rows_end() - 1) + " but key has " + std::to_string(key.rows()));
+  }
+  const auto stream = stream_argument(arguments, info, 8);
+  const cuda::CachedAttentionArguments attention{&query, &key, &value, static_cast<int>(heads), static_cast<float>(arguments.number(6, "scale", -1e6, 1e6)), causal};
+  DeviceTensor out(query.type(), query.shape(), stream);
+  cuda::cached_attention(attention, operands.sequences(3, query.rows(), stream), keys->use_on(stream), out, stream);
+  return wrap(info.Env(), std::move(out));
+}
+
+}  // namespace
+
+void define_device_cached_attention(Napi::Object exports) { define<cached_attention>(exports, "deviceCachedAttention"); }
+
+}  // namespace usmlite::binding
