@@ -3,6 +3,7 @@ import { DeviceWeight } from "../lib/device/device_weight.js";
 import { parseLasrConfig } from "../lib/models/lasr/lasr_config.js";
 import { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { FreshWeights } from "../lib/nn/fresh_weights.js";
+import type { WeightSource } from "../lib/nn/weight_source.js";
 import { PackedMatrix } from "../lib/quant/packed_matrix.js";
 import { packWeight } from "../lib/quant/packed_weight.js";
 import { tidy } from "../lib/tensor/scope.js";
@@ -37,15 +38,20 @@ export function randomNetwork(size: NetworkSize, spec: string, device: "cpu" | "
     },
     "the benchmark",
   );
+  return new LasrForCtc(config, randomWeights(spec, device, /^encoder\.layers\./));
+}
+
+/** @param names of the matrices that are coded as `spec` says */
+export function randomWeights(spec: string, device: "cpu" | "cuda", names: RegExp): WeightSource {
   const fresh = new FreshWeights(1);
-  return new LasrForCtc(config, {
+  return {
     tensor: (name, shape, initialisation) => fresh.tensor(name, shape, initialisation),
     matrix: (name, shape, initialisation) => {
       const weight = fresh.matrix(name, shape, initialisation);
-      return spec !== "float32" && name.startsWith("encoder.layers.") ? packed(weight, spec, device) : weight;
+      return spec !== "float32" && names.test(name) ? packed(weight, spec, device) : weight;
     },
     has: () => false,
-  });
+  };
 }
 
 function packed(weight: Tensor, spec: string, device: "cpu" | "cuda"): PackedMatrix | DeviceWeight {

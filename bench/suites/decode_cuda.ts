@@ -1,6 +1,7 @@
 /**
  * Suite `decode-cuda`: what transcription does on a GPU around the encoder, in the sizes of Parakeet 0.6B, beside the same on the CPU of
- * this machine: log-mel features, greedy decoding of a CTC head, greedy decoding of a transducer with random weights.
+ * this machine: log-mel features, greedy decoding of a CTC head, greedy decoding of a transducer with random weights; and the tokens of a
+ * sequence-to-sequence decoder.
  */
 import { ParakeetFeatures } from "../../lib/audio/parakeet_features.js";
 import { transducerGreedy } from "../../lib/decode/transducer_greedy.js";
@@ -20,6 +21,7 @@ import { tidy } from "../../lib/tensor/scope.js";
 import { Tensor } from "../../lib/tensor/tensor.js";
 import { measureInTurn, timed, type Contestant } from "../measure.js";
 import type { BenchmarkContext, BenchmarkSuite } from "../record.js";
+import { sequenceWriter } from "./sequence_decoder.js";
 
 const seconds = 20;
 const framesPerSecond = 12.5;
@@ -31,12 +33,12 @@ interface Work {
   readonly run: () => void;
 }
 
-async function measure(context: BenchmarkContext, what: string, audio: number, works: readonly Work[]): Promise<void> {
-  const contestants = works.map(({ impl, run }): Contestant => ({ impl, spec: "float32", run: (repetitions) => timed(() => tidy(run), repetitions) }));
+async function measure(context: BenchmarkContext, what: string, audio: number, works: readonly Work[], spec = "float32"): Promise<void> {
+  const contestants = works.map(({ impl, run }): Contestant => ({ impl, spec, run: (repetitions) => timed(() => tidy(run), repetitions) }));
   const timings = await measureInTurn(contestants, { rounds: 3, millisecondsPerTurn: 30, millisecondsBetween: 1 });
   timings.forEach((timing, index) => {
     const { device, impl } = works[index] as Work;
-    context.record({ suite: "decode-cuda", case: what, impl, spec: "float32", device, threads: device === "cpu" ? threadCount() : 1, ...timing, rtfx: audio / (timing.ms / 1000) });
+    context.record({ suite: "decode-cuda", case: what, impl, spec, device, threads: device === "cpu" ? threadCount() : 1, ...timing, rtfx: audio / (timing.ms / 1000) });
   });
 }
 
@@ -96,6 +98,16 @@ async function measureTransducer(context: BenchmarkContext, batch: number, tiny:
   context.record({ suite: "decode-cuda", case: what, impl: "usm-lite on the CPU", spec: "float32", device: "cpu", threads: threadCount(), ms, ms_min: ms, ms_max: ms, runs: 1, rtfx });
 }
 
+async function measureSequence(context: BenchmarkContext, tiny: boolean): Promise<void> {
+  const work = tiny ? { frames: 3, tokens: 2, tiny } : { frames: seconds * framesPerSecond, tokens: 32, tiny };
+  const [onGpu, onCpu] = [sequenceWriter("cuda", work), sequenceWriter("cpu", work)];
+  const works = [
+    { device: "cuda", impl: "usm-lite", run: onGpu },
+    { device: "cpu", impl: "usm-lite on the CPU", run: onCpu },
+  ] as const;
+  await measure(context, `${work.tokens} tokens of a decoder, ${work.frames} frames`, work.frames / framesPerSecond, works, "int4+2:4");
+}
+
 export const decodeCuda: BenchmarkSuite = {
   name: "decode-cuda",
   async run(context: BenchmarkContext): Promise<void> {
@@ -106,5 +118,6 @@ export const decodeCuda: BenchmarkSuite = {
       if (!tiny) await measureCtc(context, batch);
       await measureTransducer(context, batch, tiny);
     }
+    await measureSequence(context, tiny);
   },
 };
