@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
 import { attentionWeights } from "../lib/decode/token_alignment.js";
-import { deviceCachedAttention } from "../lib/device/cached_attention.js";
+import { deviceCachedAttention, deviceExtendCache } from "../lib/device/cached_attention.js";
 import { DeviceSequences } from "../lib/device/device_sequences.js";
 import { compressModel, DeviceTensor, loadModel, Recognizer, SequenceOffsets, Tensor, tidy, UsmLiteError, type RecognizedSpeech } from "../lib/index.js";
 import { describeModel } from "../lib/models/model_folder.js";
@@ -72,6 +72,18 @@ test("misuse of a cache is a coded error", (t) => {
   t.throws(() => rows(0, -1), { ...invalid, message: /names row -1/ });
   t.throws(() => attend({ queries: rows(0, 1, 2, 3) }), { ...invalid, message: /rows here and there/ });
   t.throws(() => attend({ query: DeviceTensor.zeros([4, 258]), keys: DeviceTensor.zeros([4, 258]), heads: 1 }), { code: "UNSUPPORTED_SPEC", message: /up to|256/ });
+  const extend = (change: { keys?: DeviceTensor; cache?: DeviceTensor; tokens?: DeviceSequences; places?: DeviceSequences }): void => {
+    const { keys = DeviceTensor.zeros([2, 16]), cache = x, tokens = sequences(2), places = rows(0, 3) } = change;
+    deviceExtendCache({ keys: cache, values: cache, sequences: places }, tokens, keys, keys);
+  };
+  t.notThrows(() => extend({}));
+  t.throws(() => extend({ cache: DeviceTensor.zeros([4, 8]) }), { ...invalid, message: /with 16 columns/ });
+  t.throws(() => extend({ tokens: sequences(3) }), { ...invalid, message: /3 queries but only 2 keys/ });
+  t.throws(() => extend({ places: rows(0, 4) }), { ...invalid, message: /reach to row 4 but the cache has 4/ });
+  const refilled = rows(2, 3);
+  t.notThrows(() => refilled.refill(new SequenceOffsets([1]), { rows: Tensor.from(Int32Array.of(3)) }));
+  t.throws(() => refilled.refill(new SequenceOffsets([1]), { rows: Tensor.from(Int32Array.of(4)) }), { ...invalid, message: /names row 4 but there are 4/ });
+  t.throws(() => refilled.refill(new SequenceOffsets([1])), { ...invalid, message: /where there were some/ });
   t.throws(() => DeviceSequences.ofRows(new SequenceOffsets([2]), Tensor.from(Int32Array.of(0))), { ...invalid, message: /rows/ });
 });
 
@@ -108,6 +120,30 @@ function conversation(network: SequenceToSequenceNetwork, prompted: number, plac
     return { scores: [first.scores, second.scores], looked };
   });
 }
+
+test("recorded steps give the bits of steps that are not, for any number of hypotheses and after the cache has grown", (t) => {
+  const sizes = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 1, intermediate_size: 16 };
+  const config = { model_type: "cohere_asr", vocab_size: 24, ...sizes, max_position_embeddings: 96, encoder_config: { ...sizes, subsampling_conv_channels: 8, num_mel_bins: 16 } };
+  const model = writeRandomModel(join(folder.path, "steps"), config, { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 16 });
+  const network = loadModel(model, { device: "cuda" }).network as SequenceToSequenceNetwork;
+  const write = (observe?: () => void): Float32Array[] =>
+    tidy(() => {
+      const offsets = new SequenceOffsets([40, 24]);
+      using memory = network.remember(network.encode(DeviceTensor.from(randomTensor([offsets.frames, 16], 1)), offsets));
+      using session = network.session(memory);
+      const prompts = [27, 29].map((length, item) => ({ past: [], tokens: Array.from({ length }, (_, i) => (i + item) % 24), item }));
+      let { rows } = session.advance(prompts, observe);
+      // One alone, both, both with their items exchanged, one with two continuations.
+      return [[0], [0], [0], [0, 1], [0, 1], [1, 0], [0, 1], [0, 0]].map((order, step) => {
+        const next = session.advance(order.map((index) => ({ past: rows[index] as number[], tokens: [(7 * step + index) % 24], item: index })), observe);
+        rows = order.length === 1 ? [next.rows[0] as number[], rows[1] as number[]] : (order.map((_, index) => next.rows[order.indexOf(index)] ?? rows[index]) as number[][]);
+        return next.hidden.toArray();
+      });
+    });
+  const [recorded, asked] = [write(), write(() => undefined)];
+  recorded.forEach((hidden, step) => t.deepEqual(hidden, asked[step], `step ${step}`));
+  t.false(recorded.some((hidden) => hidden.some(Number.isNaN)));
+});
 
 test("hypotheses share their past on the GPU, packed or not, and the cache grows", async (t) => {
   const encoder_config = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 16, subsampling_conv_channels: 8, num_mel_bins: 16 };

@@ -16,6 +16,15 @@ interface CachedAttentionBindings {
     causal: boolean,
     on?: StreamHandle,
   ): DeviceTensorHandle;
+  deviceExtendCache(
+    keys: DeviceTensorHandle,
+    values: DeviceTensorHandle,
+    cachedKeys: DeviceTensorHandle,
+    cachedValues: DeviceTensorHandle,
+    queries: DeviceSequencesHandle,
+    places: DeviceSequencesHandle,
+    on?: StreamHandle,
+  ): void;
 }
 
 const native = (): CachedAttentionBindings => gpuAddon<CachedAttentionBindings>();
@@ -42,4 +51,15 @@ export function deviceCachedAttention(
   return new DeviceTensor(
     native().deviceCachedAttention(query.handle, keys.handle, values.handle, queries.handle, sequences.handle, heads, scale, causal),
   );
+}
+
+/**
+ * Puts the keys and values of new tokens into a cache: those of a sequence become its last rows.
+ * @param keys (tokens, heads * headDim)
+ * @param values the same
+ * @param tokens where those of each sequence lie
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes, types or rows do not fit
+ */
+export function deviceExtendCache(cache: DeviceAttentionCache, tokens: DeviceSequences, keys: DeviceTensor, values: DeviceTensor): void {
+  native().deviceExtendCache(keys.handle, values.handle, cache.keys.handle, cache.values.handle, tokens.handle, cache.sequences.handle);
 }

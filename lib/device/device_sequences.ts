@@ -13,7 +13,7 @@ export interface DeviceSequencesHandle {
 
 interface DeviceSequencesBindings {
   deviceSequencesCreate(offsets: TensorHandle, rows?: TensorHandle, stream?: StreamHandle): DeviceSequencesHandle;
-  deviceSequencesRefill(sequences: DeviceSequencesHandle, offsets: TensorHandle, stream?: StreamHandle): void;
+  deviceSequencesRefill(sequences: DeviceSequencesHandle, offsets: TensorHandle, rows?: TensorHandle, stream?: StreamHandle): void;
   deviceSequencesShorten(
     sequences: DeviceSequencesHandle,
     kernel: number,
@@ -72,10 +72,11 @@ export class DeviceSequences implements Disposable {
 
   /**
    * Puts other sequences, as many, in the place of these, for the work that follows; `lengths` and `frames` stay, as the room there is.
-   * @throws UsmLiteError INVALID_ARGUMENT when one is longer than {@link DeviceSequences.longest} or all have more frames
+   * @param rows int32, as {@link DeviceSequences.ofRows} takes them, where these were made with some; none beyond the last of those
+   * @throws UsmLiteError INVALID_ARGUMENT when one is longer than {@link DeviceSequences.longest}, all have more frames, or rows are beyond
    */
-  refill(offsets: SequenceOffsets, stream?: DeviceStream): void {
-    native().deviceSequencesRefill(this.handle, offsets.tensor.handle, stream?.handle);
+  refill(offsets: SequenceOffsets, { rows, stream }: { rows?: Tensor | undefined; stream?: DeviceStream } = {}): void {
+    native().deviceSequencesRefill(this.handle, offsets.tensor.handle, rows?.handle, stream?.handle);
   }
 
   get released(): boolean {

@@ -1,6 +1,9 @@
-/** A Transformer decoder at work: it keeps the keys and values of tokens that it has seen, so that each costs no more than itself. */
+/** A Transformer decoder at work: it keeps the keys and values of tokens that it has seen, so that each is computed once. */
+import { deviceExtendCache } from "../device/cached_attention.js";
 import { DeviceTensor } from "../device/device_tensor.js";
+import { onGpu } from "../device/inference.js";
 import { onDevice, sequencesOnGpu } from "../device/placement.js";
+import { RecordedSteps, type KeyRows, type TokenStep } from "../device/recorded_steps.js";
 import { overwriteRows } from "../ops/row_copies.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { keep, tidy } from "../tensor/scope.js";
@@ -42,6 +45,7 @@ export class DecoderSession implements Disposable {
   private capacity = 64;
   private used = 0;
   private readonly memoryBegins: readonly number[];
+  private recordedSteps: RecordedSteps | undefined;
 
   constructor(
     private readonly blocks: readonly DecoderBlock[],
@@ -67,50 +71,70 @@ export class DecoderSession implements Disposable {
     let next = this.used;
     const rows = steps.map(({ past, tokens }) => [...past, ...tokens.map(() => next++)]);
     const hidden = tidy(() => {
-      const queries = new SequenceOffsets(steps.map(({ tokens }) => tokens.length));
       const own = { offsets: new SequenceOffsets(rows.map(({ length }) => length)), rows: Tensor.from(Int32Array.from(rows.flat())) };
       const lengths = steps.map(({ item }) => this.memory.lengths[item] as number);
       const cross = { offsets: new SequenceOffsets(lengths), rows: Tensor.from(this.memoryRows(steps, lengths)) };
       const positions = steps.flatMap(({ past, tokens }) => tokens.map((_, index) => past.length + index));
-      if (this.memory.device === "cuda") {
-        // Before the scopes of blocks, so that they are copied there once.
-        sequencesOnGpu(queries);
-        for (const { offsets, rows } of [own, cross]) sequencesOnGpu(offsets, rows);
-      }
-      const embedded = embedTokens(this.embeddings, this.sizes.embeddingScale, this.embeddings.tokens.table({}), steps.flatMap((step) => step.tokens), positions);
-      let x = onDevice(embedded, this.memory.device);
-      this.blocks.forEach((block, layer) => {
-        x = tidy(() => this.throughBlock(block, layer, x, queries, own, cross, observe));
-      });
-      return this.norm.forward(x);
+      const x = embedTokens(this.embeddings, this.sizes.embeddingScale, this.embeddings.tokens.table({}), steps.flatMap((step) => step.tokens), positions);
+      const isToken = steps.every(({ tokens }) => tokens.length === 1);
+      if (this.memory.device === "cuda" && isToken && !observe) return this.recorded().run({ x, own, cross });
+      const queries = new SequenceOffsets(steps.map(({ tokens }) => tokens.length));
+      return this.forward({ x: onDevice(x, this.memory.device), queries, own, cross }, observe);
     });
     this.used = next;
     return { hidden, rows };
   }
 
   [Symbol.dispose](): void {
+    this.recordedSteps?.dispose();
     for (const { keys, values } of this.caches) [keys, values].forEach((tensor) => tensor.dispose());
+  }
+
+  /** (tokens, hidden) of all new tokens, whose keys and values go into the caches. */
+  private forward({ x, queries, own, cross }: TokenStep & { readonly queries: SequenceOffsets }, observe?: CrossAttentionObserver): Tensor {
+    if (x instanceof DeviceTensor) {
+      // Before the scopes of blocks, so that they are copied there once.
+      sequencesOnGpu(queries);
+      for (const { offsets, rows } of [own, cross]) sequencesOnGpu(offsets, rows);
+    }
+    const last = this.blocks.reduce((input, block, layer) => tidy(() => this.throughBlock(block, layer, { x: input, queries, own, cross }, observe)), x);
+    return this.norm.forward(last);
   }
 
   private throughBlock(
     block: DecoderBlock,
     layer: number,
-    x: Tensor,
-    queries: SequenceOffsets,
-    own: { offsets: SequenceOffsets; rows: Tensor },
-    cross: { offsets: SequenceOffsets; rows: Tensor },
+    { x, queries, own, cross }: TokenStep & { readonly queries: SequenceOffsets },
     observe: CrossAttentionObserver | undefined,
   ): Tensor {
-    const cache = this.caches[layer] as LayerCache;
     const { selfAttention, crossAttention } = block;
+    const cache = { ...(this.caches[layer] as LayerCache), ...own };
     const normalized = selfAttention.normalize(x);
-    overwriteRows(cache.keys, this.used, selfAttention.key.forward(normalized, {}));
-    overwriteRows(cache.values, this.used, selfAttention.value.forward(normalized, {}));
-    const attended = selfAttention.attend(normalized, x, queries, { ...cache, ...own }, true);
+    this.extend(cache, queries, selfAttention.key.forward(normalized, {}), selfAttention.value.forward(normalized, {}));
+    const attended = selfAttention.attend(normalized, x, queries, cache, true);
     const memory = { ...(this.memory.layers[layer] as LayerCache), ...cross };
     const looking = crossAttention.normalize(attended);
     observe?.(layer, crossAttention.query.forward(looking, {}), memory.keys);
     return block.feedForward(crossAttention.attend(looking, attended, queries, memory, false));
+  }
+
+  /** Puts new tokens into a cache, at its end. */
+  private extend(cache: LayerCache & KeyRows, queries: SequenceOffsets, keys: Tensor, values: Tensor): void {
+    if (keys instanceof DeviceTensor) {
+      const placed = { keys: onGpu(cache.keys, "keys"), values: onGpu(cache.values, "values"), sequences: sequencesOnGpu(cache.offsets, cache.rows) };
+      deviceExtendCache(placed, sequencesOnGpu(queries), keys, onGpu(values, "values"));
+    } else {
+      overwriteRows(cache.keys, this.used, keys);
+      overwriteRows(cache.values, this.used, values);
+    }
+  }
+
+  private recorded(): RecordedSteps {
+    return (this.recordedSteps ??= new RecordedSteps({
+      forward: (step) => this.forward(step),
+      own: { rows: this.capacity, longest: this.capacity },
+      cross: { rows: this.memory.lengths.reduce((sum, length) => sum + length, 0), longest: Math.max(...this.memory.lengths) },
+    }));
   }
 
   /** Rows of the memory that each sequence looks at. */
@@ -132,6 +156,8 @@ export class DecoderSession implements Disposable {
   private reserve(rows: number): void {
     if (rows <= this.capacity) return;
     const capacity = Math.max(rows, 2 * this.capacity);
+    this.recordedSteps?.dispose(); // of the caches that are about to go
+    this.recordedSteps = undefined;
     for (const cache of this.caches) {
       for (const part of ["keys", "values"] as const) {
         const larger = this.emptyRows(capacity);

@@ -106,6 +106,27 @@ template <typename T, int kPairs> __global__ void __launch_bounds__(kThreads) ca
   *reinterpret_cast<uint32_t*>(a.out + (first + index) * a.out_stride + head + column) = ptx::round2<T>(sum.x / weights, sum.y / weights);
 }
 
+struct ExtensionArguments {
+  const uint4 *keys, *values;
+  uint4 *cached_keys, *cached_values;
+  const int32_t *query_offsets, *key_offsets, *key_rows;
+  int64_t stride, cached_stride;  // vectors of 16 bytes
+  int vectors;                    // of a row
+};
+
+// A block copies a token's rows.
+__global__ void __launch_bounds__(kThreads) extend_kernel(const ExtensionArguments a) {
+  ptx::take_turn();
+  const int first = a.query_offsets[blockIdx.y], queries = a.query_offsets[blockIdx.y + 1] - first, index = static_cast<int>(blockIdx.x);
+  if (index >= queries) return;
+  const int place = a.key_offsets[blockIdx.y + 1] - queries + index;
+  const int64_t from = (first + index) * a.stride, to = (a.key_rows ? a.key_rows[place] : place) * a.cached_stride;
+  for (int i = static_cast<int>(threadIdx.x); i < a.vectors; i += kThreads) {
+    a.cached_keys[to + i] = a.keys[from + i];
+    a.cached_values[to + i] = a.values[from + i];
+  }
+}
+
 template <typename T, int kPairs> void launch_for(const KernelArguments& arguments, LaunchShape shape, StreamHandle stream) {
   shape.shared_bytes = sizeof(JoinedWarps<kPairs>);
   launch(cached_attention_kernel<T, kPairs>, shape, stream, arguments);
@@ -130,6 +151,16 @@ void cached_attention(const CachedAttentionArguments& a, const PackedSequences& 
                           kernels_take_turns()};
   if (a.query->type() == DeviceType::kBFloat16) choose_head<BFloat16>(arguments, shape, stream->handle());
   else choose_head<Float16>(arguments, shape, stream->handle());
+}
+
+void extend_cache(const CacheExtension& e, const PackedSequences& queries, const PackedSequences& keys, const std::shared_ptr<Stream>& stream) {
+  if (e.keys->rows() == 0) return;
+  constexpr int64_t kValues = 16 / sizeof(uint16_t);  // of a vector; rows begin at multiples of them
+  const ExtensionArguments arguments{e.keys->use_on<uint4>(stream), e.values->use_on<uint4>(stream), e.cached_keys->use_on<uint4>(stream),
+                                     e.cached_values->use_on<uint4>(stream), queries.offsets, keys.offsets, keys.rows, e.keys->row_stride() / kValues,
+                                     e.cached_keys->row_stride() / kValues, static_cast<int>((e.keys->columns() + kValues - 1) / kValues)};
+  launch(extend_kernel, LaunchShape{static_cast<unsigned>(queries.longest), static_cast<unsigned>(queries.count), 1, kThreads, 0, 1, kernels_take_turns()},
+         stream->handle(), arguments);
 }
 
 }  // namespace usmlite::cuda

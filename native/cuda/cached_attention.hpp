@@ -20,4 +20,13 @@ inline constexpr int kLargestCachedHead = 256;
 void cached_attention(const CachedAttentionArguments& arguments, const PackedSequences& queries, const PackedSequences& keys, const DeviceTensor& out,
                       const std::shared_ptr<Stream>& stream);
 
+/// Rows of keys and values of new tokens, and the cache (rows, columns) that they go into; all of one type.
+struct CacheExtension {
+  const DeviceTensor *keys, *values;              // (queries, columns)
+  const DeviceTensor *cached_keys, *cached_values;
+};
+
+/// Those of a sequence become its last rows in the cache, in their order.
+void extend_cache(const CacheExtension& extension, const PackedSequences& queries, const PackedSequences& keys, const std::shared_ptr<Stream>& stream);
+
 }  // namespace usmlite::cuda

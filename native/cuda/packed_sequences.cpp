@@ -30,18 +30,13 @@ int64_t Shortening::length(int64_t frames) const {
 }
 
 DeviceSequences::DeviceSequences(std::vector<int32_t> offsets, const std::shared_ptr<Stream>& stream)
-    : offsets_(std::move(offsets)), longest_(longest_of(offsets_)),
-      memory_(std::make_shared<DeviceMemory>(offsets_.size() * sizeof(int32_t), stream)) {
-  refill(offsets_, stream);
-}
+    : DeviceSequences(std::move(offsets), {}, stream) {}
 
 DeviceSequences::DeviceSequences(std::vector<int32_t> offsets, const std::vector<int32_t>& rows, const std::shared_ptr<Stream>& stream)
     : offsets_(std::move(offsets)), longest_(longest_of(offsets_)),
       rows_end_(rows.empty() ? 0 : int64_t{*std::max_element(rows.begin(), rows.end())} + 1),
       memory_(std::make_shared<DeviceMemory>((offsets_.size() + rows.size()) * sizeof(int32_t), stream)) {
-  std::vector<int32_t> both = offsets_;  // one after the other: copied at once
-  both.insert(both.end(), rows.begin(), rows.end());
-  driver::copy_to_device(memory_->use_on(stream), memory_->bytes(), both.data(), memory_->bytes(), memory_->bytes(), 1, stream->handle());
+  refill(offsets_, rows, stream);
 }
 
 DeviceSequences::DeviceSequences(DeviceSequences& before, const Shortening& shortening, const std::shared_ptr<Stream>& stream)
@@ -50,9 +45,11 @@ DeviceSequences::DeviceSequences(DeviceSequences& before, const Shortening& shor
   shorten_sequences(before.use_on(stream), shortening, reinterpret_cast<int32_t*>(memory_->use_on(stream)), stream->handle());
 }
 
-void DeviceSequences::refill(const std::vector<int32_t>& offsets, const std::shared_ptr<Stream>& stream) {
-  const size_t bytes = offsets.size() * sizeof(int32_t);
-  driver::copy_to_device(memory_->use_on(stream), bytes, offsets.data(), bytes, bytes, 1, stream->handle());
+void DeviceSequences::refill(const std::vector<int32_t>& offsets, const std::vector<int32_t>& rows, const std::shared_ptr<Stream>& stream) {
+  std::vector<int32_t> both = offsets;  // one after the other: copied at once
+  both.insert(both.end(), rows.begin(), rows.end());
+  const size_t bytes = both.size() * sizeof(int32_t);
+  driver::copy_to_device(memory_->use_on(stream), bytes, both.data(), bytes, bytes, 1, stream->handle());
 }
 
 PackedSequences DeviceSequences::use_on(const std::shared_ptr<Stream>& stream) {

@@ -33,8 +33,8 @@ class DeviceSequences {
   /// Where sequences lie after a convolution; worked out on the GPU from where they lay there.
   DeviceSequences(DeviceSequences& before, const Shortening& shortening, const std::shared_ptr<Stream>& stream);
 
-  /// Other sequences, as many, for the work that follows; the host goes on telling the room there is.
-  void refill(const std::vector<int32_t>& offsets, const std::shared_ptr<Stream>& stream);
+  /// Other sequences, as many, for the work that follows; the host goes on telling the room there is. `rows` where there were some.
+  void refill(const std::vector<int32_t>& offsets, const std::vector<int32_t>& rows, const std::shared_ptr<Stream>& stream);
   PackedSequences use_on(const std::shared_ptr<Stream>& stream);
   const std::vector<int32_t>& offsets() const { return offsets_; }
   int64_t frames() const { return offsets_.back(); }

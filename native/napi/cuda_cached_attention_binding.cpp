@@ -51,8 +51,32 @@ Napi::Value cached_attention(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(out));
 }
 
+// deviceExtendCache(keys, values, cachedKeys, cachedValues, queries, places, stream?)
+Napi::Value extend_cache(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceExtendCache", 6);
+  Operands operands(arguments, info);
+  const DeviceTensor& keys = operands.floats(0, "keys");
+  const DeviceTensor& values = operands.like(1, "values", keys);
+  const DeviceTensor& cached_keys = operands.floats(2, "cachedKeys");
+  if (cached_keys.type() != keys.type() || cached_keys.columns() != keys.columns()) {
+    arguments.fail(std::string("cachedKeys must be ") + cuda::name_of(keys.type()) + " with " + std::to_string(keys.columns()) + " columns, as keys is");
+  }
+  const DeviceTensor& cached_values = operands.like(3, "cachedValues", cached_keys);
+  const auto places = DeviceSequencesObject::from(arguments, info[5], "places");
+  check_keys(arguments, *DeviceSequencesObject::from(arguments, info[4], "queries"), *places, true);
+  if (places->rows_end() > cached_keys.rows()) {
+    arguments.fail("the places reach to row " + std::to_string(places->rows_end() - 1) + " but the cache has " + std::to_string(cached_keys.rows()));
+  }
+  const auto stream = stream_argument(arguments, info, 6);
+  cuda::extend_cache({&keys, &values, &cached_keys, &cached_values}, operands.sequences(4, keys.rows(), stream), places->use_on(stream), stream);
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
-void define_device_cached_attention(Napi::Object exports) { define<cached_attention>(exports, "deviceCachedAttention"); }
+void define_device_cached_attention(Napi::Object exports) {
+  define<cached_attention>(exports, "deviceCachedAttention");
+  define<extend_cache>(exports, "deviceExtendCache");
+}
 
 }  // namespace usmlite::binding

@@ -14,21 +14,27 @@ std::vector<int32_t> offsets_argument(const Arguments& arguments, size_t index) 
   return {offsets.i32(), offsets.i32() + offsets.count()};
 }
 
+// As many as the last of `offsets`, none below 0.
+std::vector<int32_t> rows_argument(const Arguments& arguments, size_t index, const std::vector<int32_t>& offsets) {
+  const Tensor& given = arguments.tensor(index, "rows", DType::kInt32, {offsets.back()});
+  std::vector<int32_t> rows(given.i32(), given.i32() + given.count());
+  for (const int32_t row : rows) {
+    if (row < 0) arguments.fail("rows names row " + std::to_string(row));
+  }
+  return rows;
+}
+
 // deviceSequencesCreate(offsets int32 (sequences + 1), rows int32?, stream?)
 Napi::Value sequences_create(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceSequences", 1);
   std::vector<int32_t> offsets = offsets_argument(arguments, 0);
   const auto stream = stream_argument(arguments, info, 2);
   if (!arguments.has(1)) return DeviceSequencesObject::wrap(info.Env(), std::make_shared<cuda::DeviceSequences>(std::move(offsets), stream));
-  const Tensor& given = arguments.tensor(1, "rows", DType::kInt32, {offsets.back()});
-  const std::vector<int32_t> rows(given.i32(), given.i32() + given.count());
-  for (const int32_t row : rows) {
-    if (row < 0) arguments.fail("rows names row " + std::to_string(row));
-  }
+  const std::vector<int32_t> rows = rows_argument(arguments, 1, offsets);
   return DeviceSequencesObject::wrap(info.Env(), std::make_shared<cuda::DeviceSequences>(std::move(offsets), rows, stream));
 }
 
-// deviceSequencesRefill(sequences, offsets int32 (sequences + 1), stream?): other sequences, none longer than what there is room for
+// deviceSequencesRefill(sequences, offsets int32 (sequences + 1), rows int32?, stream?): other sequences, none longer than what there is room for
 Napi::Value sequences_refill(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceSequences.refill", 2);
   const auto sequences = DeviceSequencesObject::from(arguments, info[0], "sequences");
@@ -39,7 +45,12 @@ Napi::Value sequences_refill(const Napi::CallbackInfo& info) {
     arguments.fail("there is room for " + std::to_string(sequences->count()) + " sequences of at most " +
                    std::to_string(sequences->longest()) + " frames, " + std::to_string(sequences->frames()) + " in all");
   }
-  sequences->refill(offsets, stream_argument(arguments, info, 2));
+  if (arguments.has(2) != sequences->has_rows()) arguments.fail("rows must be given where there were some, and only there");
+  const std::vector<int32_t> rows = arguments.has(2) ? rows_argument(arguments, 2, offsets) : std::vector<int32_t>{};
+  for (const int32_t row : rows) {
+    if (row >= sequences->rows_end()) arguments.fail("rows names row " + std::to_string(row) + " but there are " + std::to_string(sequences->rows_end()));
+  }
+  sequences->refill(offsets, rows, stream_argument(arguments, info, 3));
   return info.Env().Undefined();
 }
 
