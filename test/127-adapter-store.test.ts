@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { AdapterBase, AdapterStore, loadModel, memoryStatistics, writeAdapter, type Adapter } from "../lib/index.js";
@@ -44,6 +44,17 @@ test.serial("adapters are read when asked for; the least recently used go", (t) 
   store.dispose();
   t.is(store.resident, 0);
   t.is(memoryStatistics().bytesInUse, before - 2 * one);
+});
+
+test.serial("a folder of adapters must be one, and an adapter replaces nothing else", (t) => {
+  const path = storeFolder("mixed", ["a"]);
+  const file = join(path, "a", "notes.txt");
+  writeFileSync(file, "mine");
+  t.throws(() => new AdapterStore(file, base), { code: "FILE_UNREADABLE", message: /notes\.txt is a file; name a folder/ });
+  using adapter = randomAdapter(base, 3, 1, "q_proj");
+  t.throws(() => writeAdapter(join(path, "a"), adapter, base, about), { code: "INVALID_ARGUMENT", message: /holds notes\.txt, which an adapter would replace/ });
+  t.throws(() => writeAdapter(file, adapter, base, about), { code: "INVALID_ARGUMENT", message: /notes\.txt is a file/ });
+  t.is(readFileSync(file, "utf8"), "mine");
 });
 
 test.serial("who uses an adapter keeps it, though it is exchanged, removed or pushed out", (t) => {

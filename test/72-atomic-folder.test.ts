@@ -2,7 +2,7 @@ import fs, { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs
 import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import test from "ava";
-import { writeFolderAtomically } from "../lib/checkpoint/atomic_folder.js";
+import { checkReplaceable, writeFolderAtomically } from "../lib/checkpoint/atomic_folder.js";
 import { temporaryFolder } from "./tiny_model.js";
 
 const folder = temporaryFolder("atomic-folder");
@@ -35,6 +35,20 @@ test.serial("a folder appears whole, and is exchanged only when asked", (t) => {
   writeFolderAtomically(target, (temporary) => writeFileSync(join(temporary, "b.txt"), "two"), { replace: true });
   t.deepEqual(readdirSync(target), ["b.txt"]);
   t.deepEqual(readdirSync(join(parent, "deep")), ["model"]);
+});
+
+test.serial("only a folder without anything else in it may be exchanged", (t) => {
+  const target = join(folder.path, "precious");
+  const check = (): void => checkReplaceable(target, ["a.txt", "b.txt"], "an adapter");
+  t.notThrows(check); // nothing is there
+  mkdirSync(target);
+  t.notThrows(check);
+  write("one")(target);
+  t.notThrows(check);
+  writeFileSync(join(target, "thesis.txt"), "three years");
+  t.throws(check, { code: "INVALID_ARGUMENT", message: /precious holds thesis\.txt, which an adapter would replace; name a folder/ });
+  const file = join(target, "a.txt");
+  t.throws(() => checkReplaceable(file, ["a.txt"], "an adapter"), { code: "INVALID_ARGUMENT", message: /a\.txt is a file, .*; name a folder/ });
 });
 
 test.serial("a failure while filling leaves what was there", (t) => {

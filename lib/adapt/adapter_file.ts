@@ -1,7 +1,7 @@
 /** Adapters on disk, in the layout of Hugging Face's PEFT: `adapter_config.json` and `adapter_model.safetensors`. */
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import { writeFolderAtomically } from "../checkpoint/atomic_folder.js";
+import { checkReplaceable, writeFolderAtomically } from "../checkpoint/atomic_folder.js";
 import { readJsonFile, writeJsonFile, type JsonObject } from "../checkpoint/json_file.js";
 import { readSafetensors, writeSafetensors, type SafetensorsFile } from "../checkpoint/safetensors.js";
 import { UsmLiteError } from "../errors.js";
@@ -62,10 +62,17 @@ export function readAdapter(folder: string, base: AdapterBase): Adapter {
 }
 
 /**
- * Writes an adapter, whole or not at all; the folder is exchanged where it exists.
- * @throws UsmLiteError FILE_UNWRITABLE
+ * Before something is learned for hours: an adapter may be written to `folder`.
+ * @throws UsmLiteError INVALID_ARGUMENT when something lies there that is no adapter, and would be lost
+ */
+export const checkAdapterFolder = (folder: string): void => checkReplaceable(folder, Object.values(adapterFiles), "an adapter");
+
+/**
+ * Writes an adapter, whole or not at all; one that is there is exchanged.
+ * @throws UsmLiteError FILE_UNWRITABLE, or INVALID_ARGUMENT when something lies there that is no adapter
  */
 export function writeAdapter(folder: string, adapter: Adapter, base: AdapterBase, about: { dropout: number; training: JsonObject }): void {
+  checkAdapterFolder(folder);
   const ranks = new Map([...adapter.factors].map(([name, { down }]) => [moduleOf(name), down.dim(0)]));
   const config = formatPeftConfig({ ...about, ranks, baseModel: base.name, baseChecksum: base.checksum });
   tidy(() => {

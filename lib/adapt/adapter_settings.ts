@@ -79,6 +79,6 @@ export function resolvedSettings(settings: AdapterSettings, defaults: Required<O
   check("seed", seed, whole(seed, 0), "a whole number from 0");
   check("dropout", dropout, dropout >= 0 && dropout < 1, "from 0 to below 1");
   check("weightDecay", weightDecay, weightDecay >= 0 && weightDecay < 1, "from 0 to below 1");
-  for (const [name, value] of Object.entries({ alpha, learningRate, batchSeconds })) check(name, value, value > 0 && value < 1e6, "above 0");
+  for (const [name, value] of Object.entries({ alpha, learningRate, batchSeconds })) check(name, value, value > 0 && value < 1e6, "above 0 and below 1000000");
   return { ...resolved, specAugment: "specAugment" in settings ? settings.specAugment : defaults.specAugment, targets: settings.targets ?? defaultTargets, maximumNorm: 1, scale: alpha / rank };
 }

@@ -32,7 +32,7 @@ export class AdapterStore {
 
   /**
    * @param folder of folders that {@link writeAdapter} or PEFT wrote, each named after its speaker
-   * @throws UsmLiteError FILE_NOT_FOUND when there is no such folder
+   * @throws UsmLiteError FILE_NOT_FOUND when there is no such folder, FILE_UNREADABLE when it is a file
    */
   constructor(
     readonly folder: string,
@@ -40,6 +40,7 @@ export class AdapterStore {
     private readonly maximumResident = defaultMaximumResident,
   ) {
     if (!existsSync(folder)) throw new UsmLiteError("FILE_NOT_FOUND", `folder of adapters ${folder} does not exist; make it, empty if need be`);
+    if (!statSync(folder).isDirectory()) throw new UsmLiteError("FILE_UNREADABLE", `${folder} is a file; name a folder of adapters`);
   }
 
   /** Speakers that have an adapter, in the order of their names. */

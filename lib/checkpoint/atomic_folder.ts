@@ -1,5 +1,5 @@
 /** Folders that appear whole or not at all. */
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { UsmLiteError } from "../errors.js";
 
@@ -10,6 +10,24 @@ export function makeFolder(folder: string): void {
   } catch (cause) {
     throw new UsmLiteError("FILE_UNWRITABLE", `folder ${folder} cannot be made: ${(cause as Error).message}`, { cause });
   }
+}
+
+/**
+ * What is there may be exchanged for a folder of files with these names: nothing at all, or a folder that holds no others.
+ * @param what the folder would be, such as "an adapter"
+ * @throws UsmLiteError INVALID_ARGUMENT for a file, or a folder that holds something else, which would be lost
+ */
+export function checkReplaceable(folder: string, names: readonly string[], what: string): void {
+  if (!existsSync(folder)) return;
+  if (!statSync(folder).isDirectory()) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `${folder} is a file, which ${what} would replace; name a folder`);
+  }
+  const other = readdirSync(folder).find((name) => !names.includes(name));
+  if (other === undefined) return;
+  throw new UsmLiteError(
+    "INVALID_ARGUMENT",
+    `${folder} holds ${other}, which ${what} would replace; name a folder that does not exist, or one with ${what} alone`,
+  );
 }
 
 /**

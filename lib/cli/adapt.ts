@@ -3,7 +3,7 @@ import { Command } from "commander";
 import type { AdapterSettings } from "../adapt/adapter_settings.js";
 import type { AdaptationReport } from "../adapt/adapt_speaker.js";
 import { UsmLiteError } from "../errors.js";
-import { modelOption, positiveInteger, positiveNumber } from "./options.js";
+import { modelOption, nonNegativeNumber, positiveInteger, positiveNumber, repeated } from "./options.js";
 
 interface AdaptCommandOptions {
   model: string;
@@ -17,7 +17,7 @@ interface AdaptCommandOptions {
   rank?: number;
   alpha?: number;
   dropout?: number;
-  target: string[];
+  target?: string[];
   epochs?: number;
   batchSeconds?: number;
   learningRate?: number;
@@ -30,7 +30,7 @@ export function adaptCommand(): Command {
     .description("Learn an adapter (LoRA) of one speaker, or one that many speakers share, from speech.")
     .addOption(modelOption())
     .requiredOption("--data <manifest>", "JSON lines with audio_filepath, duration and text: a minute or more of one speaker")
-    .requiredOption("--out <folder>", "folder of the adapter, in the layout of PEFT; exchanged where it exists")
+    .requiredOption("--out <folder>", "folder of the adapter, in the layout of PEFT; an adapter that is there is exchanged")
     .option("--shared <folder>", "adapter to learn on top of, which --speakers made; the new one holds both")
     .option("--speakers", "learn an adapter that all speakers of the manifest share")
     .option("--minutes-per-speaker <minutes>", "of each at most, with --speakers; default: 1", positiveNumber("--minutes-per-speaker"))
@@ -38,12 +38,12 @@ export function adaptCommand(): Command {
     .option("--unsupervised", "learn from what the model hears with confidence, not from the manifest's text")
     .option("--rank <count>", "of the matrices that are added; default: 4", positiveInteger("--rank"))
     .option("--alpha <number>", "what is added is multiplied by alpha / rank; default: the rank", positiveNumber("--alpha"))
-    .option("--dropout <share>", "of what adapters see while they learn; default: 0.1", Number)
-    .option("--target <pattern>", "layers to adapt, any number of times: * for any characters, re: before a regular expression; default: attention, from 2 minutes on all", (value: string, before: string[]) => [...before, value], [] as string[])
+    .option("--dropout <share>", "of what adapters see while they learn; default: 0.1", nonNegativeNumber("--dropout"))
+    .option("--target <pattern>", "layers to adapt, any number of times: * for any characters, re: before a regular expression; default: attention, from 2 minutes on all", repeated)
     .option("--epochs <count>", "times that speech is learned from, at most; default: 8, from 2 minutes on 20, with --speakers 6", positiveInteger("--epochs"))
     .option("--batch-seconds <seconds>", "speech in a step, which decides how much memory is needed; default: 20", positiveNumber("--batch-seconds"))
     .option("--learning-rate <rate>", "highest learning rate", positiveNumber("--learning-rate"))
-    .option("--seed <number>", "of all randomness; default: 1", Number)
+    .option("--seed <number>", "of all randomness; default: 1", nonNegativeNumber("--seed"))
     .option("--json", "machine-readable report")
     .action(adapt);
 }
@@ -51,11 +51,13 @@ export function adaptCommand(): Command {
 async function adapt(options: AdaptCommandOptions): Promise<void> {
   checkCombination(options);
   const { AdapterBase } = await import("../adapt/adapter_base.js");
-  const { readAdapter, writeAdapter } = await import("../adapt/adapter_file.js");
+  const { checkAdapterFolder, readAdapter, writeAdapter } = await import("../adapt/adapter_file.js");
+  const { adapterDefaults } = await import("../adapt/adapter_settings.js");
   const { adaptSpeaker } = await import("../adapt/adapt_speaker.js");
   const { adaptSpeakers } = await import("../adapt/shared_adapter.js");
   const { readManifest } = await import("../data/manifest.js");
   const { loadModel } = await import("../models/model_folder.js");
+  checkAdapterFolder(options.out);
   const model = loadModel(options.model);
   const base = new AdapterBase(model);
   const utterances = readManifest(options.data);
@@ -73,7 +75,7 @@ async function adapt(options: AdaptCommandOptions): Promise<void> {
         shared: options.shared === undefined ? undefined : readAdapter(options.shared, base),
       });
   const training = { ...report, base: { ...report.base }, adapted: { ...report.adapted } };
-  writeAdapter(options.out, adapter, base, { dropout: options.dropout ?? 0, training });
+  writeAdapter(options.out, adapter, base, { dropout: options.dropout ?? adapterDefaults.dropout, training });
   process.stdout.write(options.json ? `${JSON.stringify(report, null, 2)}\n` : formatReport(report));
 }
 
@@ -95,7 +97,7 @@ function settingsOf({ rank, alpha, dropout, target, epochs, batchSeconds, learni
     ...(batchSeconds === undefined ? {} : { batchSeconds }),
     ...(learningRate === undefined ? {} : { learningRate }),
     ...(seed === undefined ? {} : { seed }),
-    ...(target.length > 0 ? { targets: target } : {}),
+    ...(target === undefined ? {} : { targets: target }),
   };
 }
 

@@ -5,7 +5,7 @@ import { unreadableFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import { transcriptFormats, type TranscriptFormat } from "../text/transcript_formats.js";
 import { defaultMaximumHours } from "../transcribe/transcriber.js";
-import { arithmeticOption, deviceOption, modelOption, positiveInteger, positiveNumber } from "./options.js";
+import { arithmeticOption, deviceOption, modelOption, positiveInteger, positiveNumber, repeated } from "./options.js";
 
 interface Connection {
   redis: string;
@@ -17,7 +17,7 @@ interface AddOptions extends Connection {
   base: string;
   list?: string;
   format: TranscriptFormat;
-  keyword: string[];
+  keyword?: string[];
   attempts: number;
   backoff: number;
 }
@@ -34,7 +34,6 @@ interface WorkOptions extends Connection {
 }
 
 const queueModule = () => import("../serve/batch/batch_queue.js");
-const append = (value: string, before: string[]): string[] => [...before, value];
 
 /** A command of its own for each thing that is done with the queue. */
 function subcommand(name: string, description: string): Command {
@@ -52,7 +51,7 @@ export function batchCommand(): Command {
     .requiredOption("--out <folder>", "folder of the transcripts, on storage that every worker sees")
     .option("--base <folder>", "transcripts lie below --out as recordings lie below this folder", ".")
     .addOption(new Option("--format <format>", "output format").choices([...transcriptFormats]).default("json"))
-    .option("--keyword <phrase>", "phrase that is likely to be said, any number of times", append, [])
+    .option("--keyword <phrase>", "phrase that is likely to be said, any number of times", repeated)
     .option("--attempts <count>", "tries before a recording is a dead letter", positiveInteger("--attempts"), 5)
     .option("--backoff <s>", "seconds before the second try, doubled before each one after it", positiveNumber("--backoff"), 2)
     .action(addRecordings);
@@ -87,7 +86,7 @@ async function addRecordings(files: string[], options: AddOptions): Promise<void
   const recordings = [...files, ...(options.list === undefined ? [] : listed(options.list))];
   if (recordings.length === 0) throw new UsmLiteError("INVALID_ARGUMENT", "there is nothing to add: name audio files, or a --list of them");
   await using queue = await (await queueModule()).BatchQueue.open(options);
-  const { added, done } = await queue.add(recordings, { ...options, keywords: options.keyword, backoffMs: options.backoff * 1000 });
+  const { added, done } = await queue.add(recordings, { ...options, keywords: options.keyword ?? [], backoffMs: options.backoff * 1000 });
   process.stdout.write(`${added} in the queue, ${done} done already\n`);
 }
 

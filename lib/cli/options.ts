@@ -37,6 +37,18 @@ function showOneGpu(index: number): void {
   process.env["CUDA_VISIBLE_DEVICES"] = chosen;
 }
 
+/** Gathers the values of an option that may be given any number of times. */
+export const repeated = (value: string, before: readonly string[] = []): string[] => [...before, value];
+
+/** A number from 0, for options such as `--max-wait-ms`. */
+export function nonNegativeNumber(name: string): (value: string) => number {
+  return (value) => {
+    const number = Number(value);
+    if (value.trim() !== "" && number >= 0 && number < Infinity) return number;
+    throw new UsmLiteError("INVALID_ARGUMENT", `${name} ${value}: must be a number from 0`);
+  };
+}
+
 /** A number above 0, for options such as `--max-hours`. */
 export function positiveNumber(name: string): (value: string) => number {
   return (value) => {

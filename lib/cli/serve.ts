@@ -2,7 +2,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsmLiteError } from "../errors.js";
 import { serveDefaults } from "../serve/serve_options.js";
-import { arithmeticOption, deviceOption, modelOption, positiveInteger, positiveNumber } from "./options.js";
+import { arithmeticOption, deviceOption, modelOption, nonNegativeNumber, positiveInteger, positiveNumber, repeated } from "./options.js";
 
 interface CommandOptions {
   model: string;
@@ -10,7 +10,7 @@ interface CommandOptions {
   device: "auto" | "cpu" | "cuda";
   arithmetic: "bfloat16" | "int8";
   modelName?: string;
-  modelAlias: string[];
+  modelAlias?: string[];
   language: string;
   host: string;
   port: number;
@@ -45,7 +45,7 @@ export function serveCommand(): Command {
     .addOption(arithmeticOption())
     .option("--adapters <folder>", "adapters of speakers, one folder for each, read when a request names its speaker")
     .option("--model-name <name>", "what clients call the model; default: the name of its folder")
-    .option("--model-alias <name>", `another name for it, any number of times (default: ${serveDefaults.modelAliases.join(", ")})`, append, [])
+    .option("--model-alias <name>", `another name for it, any number of times; default: ${serveDefaults.modelAliases.join(", ")}`, repeated)
     .option("--language <code>", "ISO 639-1 code of what the model recognises", serveDefaults.language)
     .option("--host <address>", "address to listen on; 0.0.0.0 for all", serveDefaults.host)
     .option("--port <number>", "port to listen on; 0 for any", port, serveDefaults.port)
@@ -96,7 +96,7 @@ async function serve(options: CommandOptions): Promise<void> {
     logTranscripts: options.logTranscripts ?? false,
     ...(options.adapters === undefined ? {} : { adapters: options.adapters }),
     ...(options.modelName === undefined ? {} : { modelName: options.modelName }),
-    ...(options.modelAlias.length === 0 ? {} : { modelAliases: options.modelAlias }),
+    ...(options.modelAlias === undefined ? {} : { modelAliases: options.modelAlias }),
     ...(options.workers === undefined ? {} : { workers: options.workers }),
     ...(options.threads === undefined ? {} : { threads: options.threads }),
     ...(options.decoder === undefined ? {} : { decoder: options.decoder }),
@@ -119,16 +119,10 @@ async function serve(options: CommandOptions): Promise<void> {
   });
 }
 
-const append = (value: string, before: string[]): string[] => [...before, value];
-
 function port(value: string): number {
   const number = Number(value);
   if (Number.isInteger(number) && number >= 0 && number <= 65_535) return number;
   throw new InvalidArgumentError("must be a whole number from 0 to 65535");
-}
-
-function nonNegativeNumber(name: string): (value: string) => number {
-  return (value) => (Number(value) === 0 ? 0 : positiveNumber(name)(value));
 }
 
 async function keys({ apiKeys }: CommandOptions) {

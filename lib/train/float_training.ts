@@ -45,7 +45,7 @@ export interface FloatTrainingOptions {
 
 /**
  * Prepares features, learns a tokenizer, trains, and writes the model folder `out/model`.
- * @throws UsmLiteError INVALID_ARGUMENT when `out` holds a run that is not to be resumed; BAD_CONFIG, BAD_MANIFEST, BAD_AUDIO, TRAINING_DIVERGED;
+ * @throws UsmLiteError INVALID_ARGUMENT when `out` holds a run that is not to be resumed, or a folder `model` of something else; BAD_CONFIG, BAD_MANIFEST, BAD_AUDIO, TRAINING_DIVERGED;
  * with device "cuda" UNSUPPORTED_MODEL, NO_GPU, DRIVER_TOO_OLD
  */
 export async function trainFloatModel(config: TrainingConfig, options: FloatTrainingOptions): Promise<TrainingResult> {
@@ -53,6 +53,9 @@ export async function trainFloatModel(config: TrainingConfig, options: FloatTrai
   if (wanted === "cuda") gpuInformation();
   if (!resume && new CheckpointFolder(join(out, "checkpoints"), 1).latest()) {
     throw new UsmLiteError("INVALID_ARGUMENT", `${out} holds checkpoints of a run; continue it with --resume or name another folder`);
+  }
+  if (!resume && existsSync(join(out, "model"))) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `${join(out, "model")} exists and would be replaced; name another folder for the run`);
   }
   const utterances = config.data.train.flatMap(readManifest);
   const tokenizer = tokenizerOf(out, utterances, config.vocabularySize, resume);
