@@ -69,7 +69,7 @@ test("a report of an unfinished run, with damaged lines and hostile names", (t) 
   mkdirSync(run);
   writeFileSync(join(run, "run.json"), JSON.stringify({ model: "<script>alert(1)</script>", manifest: "m", recipe: { a: "</pre>" } }));
   writeFileSync(join(run, "metrics.jsonl"), '{"step":1,"loss":"NaN"}\n{"step":2,"loss":3}\n{"st');
-  writeFileSync(join(run, "layers.jsonl"), '{"stage":"s","modifier":"m","layer":"<i>","spec":"int4","weightError":0,"outputError":0,"seconds":1}\n{"stag');
+  writeFileSync(join(run, "layers.jsonl"), '{"stage":"s","modifier":"m","layer":"<i>","spec":"int4","weightError":0,"outputError":0,"seconds":1}\n{"stage":"s","modifier":"m","layer":"spoilt","spec":"int4","weightError":null}\n{"stag');
   writeFileSync(
     join(run, "evaluation.json"),
     JSON.stringify({ manifest: "test", models: [["float32", 0.5], ["compressed", 0.55]].map(([name, wer]) => ({ name, wer, werInterval: [0.4, 0.6], cer: 0.2, words: 9 })) }),
@@ -77,6 +77,7 @@ test("a report of an unfinished run, with damaged lines and hostile names", (t) 
   const html = readFileSync(writeRunReport(run), "utf8");
   t.deepEqual(unbalanced(html), []);
   t.false(html.includes("<script") || html.includes("<i>"));
+  t.true(html.includes("spoilt"));
   t.true(html.includes("+10.00 %") && html.includes("&lt;i&gt;") && html.includes("50.00 % (40.00 % to 60.00 %)"));
   t.throws(() => writeRunReport(join(folder.path, "none")), { code: "FILE_NOT_FOUND" });
 });

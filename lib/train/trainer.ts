@@ -228,8 +228,9 @@ export class Trainer {
   }
 
   private checkDivergence(metrics: StepMetrics): void {
-    const { maximumSkips = 5 } = this.options;
-    if (this.skipsInARow < maximumSkips) return;
+    const { maximumSkips = 5, totalSteps } = this.options;
+    // A short run that is skipped to its end would otherwise pass for one that has learned.
+    if (this.skipsInARow < Math.min(maximumSkips, Math.ceil(totalSteps / 2))) return;
     const latest = this.checkpoints.latest();
     throw new UsmLiteError(
       "TRAINING_DIVERGED",

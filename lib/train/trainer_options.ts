@@ -32,7 +32,7 @@ export interface TrainerOptions {
   /** A checkpoint is written at the end and whenever one of these has passed; defaults: 10 minutes, keep 3. */
   readonly checkpoints?: { readonly everySteps?: number; readonly everyMinutes?: number; readonly keep?: number };
   readonly validation?: Validation;
-  /** Steps in a row without finite loss and gradients before the run is given up; default 5. */
+  /** Steps in a row without finite loss and gradients before the run is given up; default 5, or half of the steps of a shorter run. */
   readonly maximumSkips?: number;
   /** Called after each step. */
   readonly onStep?: (metrics: StepMetrics) => void;

@@ -145,7 +145,8 @@ function stagesOf(records: readonly StageRecord[]): readonly (readonly [string, 
 function layerTable(name: string, records: readonly StageRecord[]): string {
   const bar = (key: "weightError" | "outputError", kind: string): ((record: StageRecord) => string) => {
     const largest = Math.max(...records.map((record) => record[key] ?? 0), 1e-12);
-    return ({ [key]: value }) => value === undefined ? "" : `<span class="bar"><i class="${kind}" style="width:${((100 * value) / largest).toFixed(1)}%"></i></span>${shortNumber(value)}`;
+    // Of a layer that holds no finite numbers JSON has null.
+    return ({ [key]: value }) => typeof value !== "number" ? "" : `<span class="bar"><i class="${kind}" style="width:${((100 * value) / largest).toFixed(1)}%"></i></span>${shortNumber(value)}`;
   };
   const [ofWeights, ofOutputs] = [bar("weightError", "series1"), bar("outputError", "series0")];
   const calibrated = records.some(({ outputError }) => outputError !== undefined);
