@@ -60,8 +60,8 @@ test.serial("a float model is trained, and a resumed run gives the same bits", a
 
 test.serial("what is wrong in a configuration is named with file and key, and nothing is trained", async (t) => {
   const cases: [Readonly<Record<string, unknown>> | string, RegExp][] = [
-    [{ epochs: 0 }, /bad\.yaml: key "epochs": .*\[BAD_CONFIG\]/],
-    [{ epoch: 2 }, /bad\.yaml: Unrecognized key: "epoch"; docs\/training\.md lists the keys \[BAD_CONFIG\]/],
+    [{ epochs: 0 }, /bad\.yaml:1: key "epochs": .*\[BAD_CONFIG\]/],
+    [{ epoch: 2 }, /bad\.yaml:1: Unrecognized key: "epoch"; docs\/training\.md lists the keys \[BAD_CONFIG\]/],
     [{ model: { ...tinyEncoder, hidden_sise: 32 } }, /key "model": Unrecognized key: "hidden_sise"/],
     [{ model: { ...tinyEncoder, hidden_size: "wide" } }, /key "model\.hidden_size": .*expected number/],
     [{ model: { ...tinyEncoder, num_attention_heads: 5 } }, /hidden_size" must be divisible by num_attention_heads.*\[BAD_CONFIG\]/],
@@ -73,7 +73,7 @@ test.serial("what is wrong in a configuration is named with file and key, and no
     [{ averageDecay: 1 }, /key "averageDecay"/],
     [{ languageModelOrder: 9 }, /key "languageModelOrder"/],
     [{ intermediateLoss: { layer: 1, weight: 1 } }, /key "intermediateLoss\.weight"/],
-    ["model: [", /bad\.yaml: .*line 1.*\[BAD_CONFIG\]/s],
+    ["model: [", /bad\.yaml:1: is not valid YAML: [^\n]+ \[BAD_CONFIG\]$/],
   ];
   for (const [settings, message] of cases) {
     const path = typeof settings === "string" ? join(folder.path, "bad.yaml") : config("bad.yaml", settings);
@@ -85,7 +85,7 @@ test.serial("what is wrong in a configuration is named with file and key, and no
   }
   const unknown = await train(config("bad.yaml", { epoch: 2 }), "bad");
   t.is(unknown.status, 1);
-  t.regex(unknown.stderr, /usm-lite: .*bad\.yaml: Unrecognized key: "epoch".*\[BAD_CONFIG\]\n$/);
+  t.regex(unknown.stderr, /usm-lite: .*bad\.yaml:1: Unrecognized key: "epoch".*\[BAD_CONFIG\]\n$/);
   const missing = await train(join(folder.path, "none.yaml"), "bad");
   t.is(missing.status, 1);
   t.regex(missing.stderr, /none\.yaml does not exist.*\[FILE_NOT_FOUND\]/);

@@ -1,5 +1,4 @@
-/** Values from JSON and YAML files, checked against a schema; what does not fit is an error that names file and key. */
-import { parseDocument } from "yaml";
+/** Values from JSON files, checked against a schema; what does not fit is an error that names file and key. */
 import type { z } from "zod";
 import { UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
 
@@ -20,17 +19,4 @@ export function checkedValue<Schema extends z.ZodType>(
   const [issue] = result.error.issues;
   const path = [...(key ? [key] : []), ...(issue?.path ?? [])].join(".");
   throw new UsmLiteError(code, `${source}: ${path ? `key "${path}": ` : ""}${issue?.message}${hint ? `; ${hint}` : ""}`);
-}
-
-/** @throws UsmLiteError `code`, naming file and line, when `text` is not one YAML document */
-export function parseYaml(text: string, source: string, code: UsmLiteErrorCode): unknown {
-  const document = parseDocument(text);
-  const [syntaxError] = document.errors;
-  if (syntaxError) throw new UsmLiteError(code, `${source}: ${syntaxError.message}`);
-  try {
-    return document.toJS();
-  } catch (cause) {
-    // Aliases without an anchor, or so many that they would fill the memory.
-    throw new UsmLiteError(code, `${source}: ${(cause as Error).message}`, { cause });
-  }
 }

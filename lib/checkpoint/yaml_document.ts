@@ -23,9 +23,9 @@ export class YamlDocument {
     readonly source: string,
     private readonly options: { readonly code: UsmLiteErrorCode; readonly hint: string },
   ) {
-    this.document = parseDocument(text, { lineCounter: this.lines });
+    this.document = parseDocument(text, { lineCounter: this.lines, prettyErrors: false }); // pretty ones quote the file over several lines
     const [syntaxError] = this.document.errors;
-    if (syntaxError) throw new UsmLiteError(options.code, `${source}: ${syntaxError.message}`);
+    if (syntaxError) throw new UsmLiteError(options.code, `${source}:${this.lines.linePos(syntaxError.pos[0]).line}: is not valid YAML: ${syntaxError.message}`);
     try {
       this.value = this.document.toJS();
     } catch (cause) {

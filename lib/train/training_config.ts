@@ -1,8 +1,8 @@
 /** The YAML file of `usm-lite train`. docs/training.md describes every key. */
 import { dirname, resolve } from "node:path";
 import { z } from "zod";
-import { checkedValue, parseYaml } from "../checkpoint/checked_value.js";
 import { readTextFile } from "../checkpoint/json_file.js";
+import { YamlDocument } from "../checkpoint/yaml_document.js";
 import { encoderSchema } from "../models/lasr/lasr_config.js";
 import { noiseSchema, specAugmentSchema } from "./augmentation_config.js";
 
@@ -64,14 +64,11 @@ export type TrainingConfig = z.infer<typeof schema>;
 
 /**
  * Reads a configuration. Relative paths in it are relative to its folder.
- * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG naming file and key
+ * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG naming file, line and key
  */
 export function readTrainingConfig(file: string): TrainingConfig {
-  const config = checkedValue(schema, parseYaml(readTextFile(file, "BAD_CONFIG"), file, "BAD_CONFIG"), {
-    source: file,
-    code: "BAD_CONFIG",
-    hint: "docs/training.md lists the keys",
-  });
+  const document = new YamlDocument(readTextFile(file, "BAD_CONFIG"), file, { code: "BAD_CONFIG", hint: "docs/training.md lists the keys" });
+  const config = document.check(schema);
   const absolute = (path: string): string => resolve(dirname(file), path);
   const { data, intermediateLoss, ...rest } = config;
   return {
