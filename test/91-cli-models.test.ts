@@ -78,6 +78,7 @@ test("what is wrong in a recipe, manifest or configuration is named with its pla
   const cases: [string[], number, RegExp][] = [
     [["evaluate", "--model", model, "--data", bad], 1, /bad\.jsonl:2: is not JSON.*"audio_filepath".*\[BAD_MANIFEST\]/],
     [["evaluate", "--model", model, "--data", broken], 1, /broken\.jsonl:1: .*a\.wav.*\[BAD_AUDIO\]/],
+    [["evaluate", "--model", model, "--data", manifest, "--transcripts", inFolder("none", "t.json")], 1, /t\.json cannot be written.*its folder must exist.*\[FILE_UNWRITABLE\]/],
     [["evaluate", "--model", model], 2, /required option '--data <manifest>'/],
     [recipe("layer.yaml", "stages: [{modifiers: [{type: round-to-nearest, targets: [decoder.*], spec: int8}]}]"), 1, /layer\.yaml:1: pattern "decoder\.\*" matches no layer; layers are named like.*\[BAD_RECIPE\]/],
     [recipe("spec.yaml", "stages:\n  - modifiers:\n      - type: round-to-nearest\n        spec: int7"), 1, /spec\.yaml:4: key "stages\.0\.modifiers\.0\.spec": .*int7.*\[UNSUPPORTED_SPEC\]/],
@@ -94,6 +95,7 @@ test("what is wrong in a recipe, manifest or configuration is named with its pla
     t.regex(stderr, message);
   }
   t.false(existsSync(out));
+  t.false(existsSync(`${out}.run`), "nothing is begun that would be bound to the bad manifest");
 });
 
 test("forward writes what the network computes, under transformers' names", async (t) => {

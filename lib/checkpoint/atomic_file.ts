@@ -1,5 +1,5 @@
 /** Files that appear whole or not at all: written under a temporary name in the same folder, synced, then renamed. */
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { accessSync, closeSync, constants, fsyncSync, openSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { threadId } from "node:worker_threads";
 import { UsmLiteError } from "../errors.js";
@@ -30,6 +30,14 @@ export function writeFileAtomically(path: string, produce: (append: ByteSink) =>
     rmSync(temporary, { force: true });
     throw error;
   }
+}
+
+/** Before something is computed for hours: `path` may be written, as far as its folder tells. @throws UsmLiteError FILE_UNWRITABLE */
+export function checkWritable(path: string): void {
+  attempt(path, () => {
+    accessSync(dirname(path), constants.W_OK);
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw new Error("it is a folder");
+  });
 }
 
 /** Writes a text file whole or not at all. @throws UsmLiteError FILE_UNWRITABLE */

@@ -47,9 +47,12 @@ export function compressCommand(): Command {
       }
       if (options.out === undefined) throw new UsmLiteError("INVALID_ARGUMENT", "name the folder to make with --out, or ask with --dry-run what would be made");
       const { compressModel } = await import("../compress/compress_model.js");
+      // Not after hours of training.
+      if (options.test !== undefined) (await import("../data/manifest.js")).readManifest(options.test);
       const completed = await compressModel({ model: options.model, recipe, manifest: options.data, language: options.language, out: options.out, format: options.format, device: options.device, onStatus: (sentence) => console.error(sentence) });
       if (!completed) {
         console.error("stopped; call again to continue");
+        process.exitCode = 1; // what a script would do with the model must wait
         return;
       }
       if (options.test !== undefined) await measure(options.model, options.out, options.test);

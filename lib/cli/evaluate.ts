@@ -1,5 +1,6 @@
 /** `usm-lite evaluate`: error rates and speed on a manifest. */
 import { Command, Option } from "commander";
+import { checkWritable } from "../checkpoint/atomic_file.js";
 import { writeJsonFile } from "../checkpoint/json_file.js";
 import type { Evaluation, EvaluationPart } from "../transcribe/evaluation.js";
 import { arithmeticOption, deviceOption, modelOption, positiveInteger } from "./options.js";
@@ -39,13 +40,14 @@ export function evaluateCommand(): Command {
       const { loadModel } = await import("../models/model_folder.js");
       const { evaluate } = await import("../transcribe/evaluation.js");
       const { Recognizer } = await import("../transcribe/recognizer.js");
+      if (options.transcripts) checkWritable(options.transcripts);
+      const utterances = readManifest(options.data);
       const { weights, decoder, beam, device, arithmetic } = options;
       const recognizer = new Recognizer(loadModel(options.model, { weights, device, arithmetic }), {
         ...(decoder ? { decoder } : {}),
         ...(beam ? { beamWidth: beam } : {}),
         ...(options.adapter === undefined ? {} : { adapter: options.adapter }),
       });
-      const utterances = readManifest(options.data);
       const { transcripts, ...result } = await evaluate(recognizer, utterances, {
         onProgress: (done) => {
           if (process.stderr.isTTY) process.stderr.write(`\r${done} of ${utterances.length} utterances`);

@@ -1,5 +1,6 @@
 /** `usm-lite forward`: what the network computes, under transformers' tensor names, to compare implementations. */
 import { Command } from "commander";
+import { checkWritable } from "../checkpoint/atomic_file.js";
 import { arithmeticOption, deviceOption, modelOption } from "./options.js";
 
 export function forwardCommand(): Command {
@@ -14,6 +15,7 @@ export function forwardCommand(): Command {
       const { readSafetensors, writeSafetensors } = await import("../checkpoint/safetensors.js");
       const { loadModel } = await import("../models/model_folder.js");
       const { paddedForward } = await import("../models/padded_forward.js");
+      checkWritable(options.output);
       const model = loadModel(options.model, { device: options.device, arithmetic: options.arithmetic });
       using input = readSafetensors(options.input);
       writeSafetensors(options.output, paddedForward(model.network, input, { ...model.frontEnd.config, device: model.device }), { format: "pt" });

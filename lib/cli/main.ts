@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * The `usm-lite` command. Exit status: 0 done, 1 failed, 2 misuse.
+ * The `usm-lite` command. Exit status: 0 done, 1 failed or stopped before it was done, 2 misuse.
  *
  * The actions import what they compute with when they run, so that help and refusals do not wait for it.
  */
@@ -26,7 +26,7 @@ const { version } = createRequire(import.meta.url)("usm-lite/package.json") as {
 const program = new Command("usm-lite")
   .description("Compress speech recognition models and transcribe with them.")
   .version(version)
-  .showHelpAfterError()
+  .showHelpAfterError("usm-lite --help lists the commands")
   .exitOverride();
 
 for (const command of [
@@ -44,7 +44,7 @@ for (const command of [
   doctorCommand(),
   forwardCommand(),
 ]) {
-  program.addCommand(command.exitOverride());
+  program.addCommand(command.exitOverride().showHelpAfterError(`usm-lite ${command.name()} --help lists the options`));
 }
 
 try {

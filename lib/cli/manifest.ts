@@ -1,5 +1,6 @@
 /** `usm-lite manifest`: a manifest of a speech corpus in the layout in which it is published. */
 import { Command, Option } from "commander";
+import { checkWritable } from "../checkpoint/atomic_file.js";
 import type { CorpusPart } from "../data/corpora/corpus.js";
 import { corpusNames, readCorpus, type CorpusName } from "../data/corpora/read_corpus.js";
 import { writeManifest } from "../data/manifest.js";
@@ -18,6 +19,7 @@ export function manifestCommand(): Command {
     .addOption(new Option("--part <part>", "part of the official split").choices(["train", "test"]))
     .requiredOption("--out <manifest>", "file to write")
     .action(async (folder: string, { corpus, part, out }: ManifestOptions) => {
+      checkWritable(out);
       const utterances = await readCorpus(corpus, folder, {
         part,
         onProgress: (done, total) => {

@@ -19,6 +19,7 @@ export function trainCommand(): Command {
         device: options.device,
         onStatus: (sentence) => console.error(sentence),
       });
+      if (!completed) process.exitCode = 1; // what a script would do with the model must wait
       console.error(completed ? `done after ${step} steps` : `stopped at step ${step}; continue with --resume`);
     });
 }

@@ -5,6 +5,7 @@ import { isDeepStrictEqual } from "node:util";
 import { makeFolder } from "../checkpoint/atomic_folder.js";
 import { checkFormat, type CompressedTensorsFormat } from "../checkpoint/compressed_tensors.js";
 import { readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
+import { readManifest } from "../data/manifest.js";
 import { UsmLiteError } from "../errors.js";
 import type { Compression } from "../models/compression_config.js";
 import { placeForTraining } from "../models/device_training.js";
@@ -65,6 +66,7 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
   if (!manifest) {
     throw new UsmLiteError("INVALID_ARGUMENT", `${recipe.source} trains or calibrates, which needs --data with a manifest of training speech`);
   }
+  readManifest(manifest); // a bad one is told before a run begins that is bound to it
   const model = loadModel(options.model);
   checkFloat(model.compression, options.model);
   const run = `${out}.run`;
