@@ -58,14 +58,16 @@ const shared = sharedFolder();
 test.serial("of a longer recording, an utterance is the part that offset and duration name", async (t) => {
   const samples = Float32Array.from({ length: 32000 }, (_, i) => (i % 1000) / 1000 - 0.5);
   writeFileSync(join(folder, "long.wav"), wavFile([samples], { coding: "f32", sampleRate: 16000 }));
-  const [whole, part, broken] = readManifest(
+  const [whole, part, beyond, broken] = readManifest(
     manifest(
       '{"audio_filepath": "long.wav", "duration": 2, "text": "HI"}',
       '{"audio_filepath": "long.wav", "offset": 0.5, "duration": 0.25, "text": "HI"}',
+      '{"audio_filepath": "long.wav", "offset": 1.5, "duration": 1, "text": "HI"}',
       good,
     ),
-  ) as [Utterance, Utterance, Utterance];
+  ) as [Utterance, Utterance, Utterance, Utterance];
   t.deepEqual(await readUtterance(whole), samples);
   t.deepEqual(await readUtterance(part), samples.slice(8000, 12000));
-  await t.throwsAsync(readUtterance(broken), { code: "BAD_AUDIO", message: /m\.jsonl:3.*a\.wav/ });
+  await t.throwsAsync(readUtterance(beyond), { code: "BAD_MANIFEST", message: /m\.jsonl:3: offset 1\.5 and duration 1 reach beyond the end of the audio, 2\.00 s/ });
+  await t.throwsAsync(readUtterance(broken), { code: "BAD_AUDIO", message: /m\.jsonl:4.*a\.wav/ });
 });

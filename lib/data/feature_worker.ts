@@ -9,6 +9,7 @@ import { UsmLiteError } from "../errors.js";
 import { describeModel } from "../models/model_folder.js";
 import type { FeatureJob, FeatureJobDone, FrontEndSource } from "./feature_cache.js";
 import { encodeFeatures } from "./feature_file.js";
+import { utteranceOf } from "./utterance_audio.js";
 
 if (!parentPort) throw new UsmLiteError("INTERNAL", "this module runs only in a worker thread");
 const port = parentPort;
@@ -27,25 +28,12 @@ async function extract(job: FeatureJob): Promise<FeatureJobDone> {
   const first = job.segments[0]?.source ?? job.audioPath;
   try {
     const { samples, sampleRate } = await decodeAudio(job.audioPath, { targetRate: frontEnd.config.samplingRate });
-    for (const segment of job.segments) write(segment, cut(segment, samples, sampleRate));
+    for (const segment of job.segments) write(segment, utteranceOf(segment, samples, sampleRate));
     return {};
   } catch (error) {
     if (error instanceof UsmLiteError) return { code: error.code, message: error.code === "BAD_MANIFEST" ? error.message : `${first}: ${error.message}` };
     return { code: "INTERNAL", message: `${first}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}` };
   }
-}
-
-function cut({ offset, duration, source }: FeatureJob["segments"][number], samples: Float32Array, rate: number): Float32Array {
-  if (offset === undefined) return samples;
-  const begin = Math.round(offset * rate);
-  const end = begin + Math.round(duration * rate);
-  if (end > samples.length + rate / 10) {
-    throw new UsmLiteError(
-      "BAD_MANIFEST",
-      `${source}: offset ${offset} and duration ${duration} reach beyond the end of the audio, ${(samples.length / rate).toFixed(2)} s`,
-    );
-  }
-  return samples.subarray(begin, end);
 }
 
 function write({ outputs, source }: FeatureJob["segments"][number], samples: Float32Array): void {
