@@ -46,7 +46,7 @@ export function checkApiKeys(json: unknown, source: string): ApiKey[] {
   const result = z.array(apiKeySchema).min(1).safeParse(json);
   if (!result.success) {
     const issue = result.error.issues[0];
-    throw new UsmLiteError("BAD_CONFIG", `${source}: ${issue?.path.join(".")}: ${issue?.message}`);
+    throw new UsmLiteError("BAD_CONFIG", `${source}: ${issue?.path.length ? `key ${issue.path.join(".")}: ` : ""}${issue?.message}; docs/serving.md shows the file`);
   }
   const both = result.data.find(({ key, sha256 }) => (key === undefined) === (sha256 === undefined));
   if (both) throw new UsmLiteError("BAD_CONFIG", `${source}: the key of "${both.name}" must have either "key" or "sha256"`);

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { availableParallelism, tmpdir } from "node:os";
 import { basename, join, resolve } from "node:path";
-import type { Server as TlsServer } from "node:tls";
+import { createSecureContext, type Server as TlsServer } from "node:tls";
 import type { FastifyInstance } from "fastify";
 import { pino, type Logger } from "pino";
 import { UsmLiteError } from "../errors.js";
@@ -65,7 +65,7 @@ export class Server implements Service, AsyncDisposable {
 
   /**
    * Resolves when requests are answered.
-   * @throws UsmLiteError what {@link loadModel} throws; FILE_NOT_FOUND and others for keys and certificates;
+   * @throws UsmLiteError what {@link loadModel} throws; FILE_NOT_FOUND, BAD_CONFIG and others for keys and certificates;
    * INVALID_ARGUMENT when the address cannot be listened on
    */
   static async start(given: ServeOptions = {}): Promise<Server> {
@@ -162,7 +162,8 @@ export class Server implements Service, AsyncDisposable {
     try {
       await app.listen({ host, port });
     } catch (error) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `cannot listen on ${host}:${port}: ${(error as Error).message}`, { cause: error });
+      const taken = (error as NodeJS.ErrnoException).code === "EADDRINUSE" ? "; end what listens there, or choose another port" : "";
+      throw new UsmLiteError("INVALID_ARGUMENT", `cannot listen on ${host}:${port}: ${(error as Error).message}${taken}`, { cause: error });
     }
   }
 
@@ -237,7 +238,14 @@ function loadedModel({ model = defaultModelFolder, modelName, modelAliases, lang
 async function readTls({ tls }: ResolvedServeOptions) {
   if (!tls) return undefined;
   const [cert, key] = [await pem(tls.certificate), await pem(tls.key)];
-  return { cert, key, ...(tls.clientAuthority === undefined ? {} : { ca: await pem(tls.clientAuthority), requestCert: true }) };
+  const context = { cert, key, ...(tls.clientAuthority === undefined ? {} : { ca: await pem(tls.clientAuthority), requestCert: true }) };
+  try {
+    createSecureContext(context);
+  } catch (cause) {
+    const files = [tls.certificate, tls.key, ...(tls.clientAuthority === undefined ? [] : [tls.clientAuthority])].join(", ");
+    throw new UsmLiteError("BAD_CONFIG", `TLS cannot use ${files}: ${(cause as Error).message}; give a certificate chain and its private key, each in PEM`, { cause });
+  }
+  return context;
 }
 
 async function pem(path: string): Promise<string> {

@@ -36,6 +36,8 @@ interface WorkerState {
   readonly files: Set<number>;
 }
 
+/** Each is a thread with memory of its own. */
+const maximumWorkers = 1024;
 const firstRestartDelayMs = 100;
 const longestRestartDelayMs = 5000;
 
@@ -62,9 +64,13 @@ export class Engine {
   /**
    * Resolves when every worker has loaded the model.
    * @param threads that one operation may use when no other worker computes
-   * @throws UsmLiteError what {@link loadModel} throws; INTERNAL when the process cannot be started
+   * @throws UsmLiteError what {@link loadModel} throws; INVALID_ARGUMENT for the number of workers; INTERNAL when the process cannot be started
    */
   static async start(options: EngineOptions, threads: number, events: EngineEvents): Promise<Engine> {
+    const { workers } = options;
+    if (!(Number.isInteger(workers) && workers >= 1 && workers <= maximumWorkers)) {
+      throw new UsmLiteError("INVALID_ARGUMENT", `workers is ${workers}; it must be a whole number from 1 to ${maximumWorkers}, best one per core`);
+    }
     const engine = new Engine(options, threads, events);
     try {
       await new Promise<void>((resolve, reject) => {
@@ -182,9 +188,9 @@ export class Engine {
     } else if (answer.kind === "pass") {
       this.events.onPass(answer);
     } else if (answer.kind === "failed" && answer.id === undefined) {
-      this.startup?.reject(new UsmLiteError(answer.code, answer.message));
+      if (this.startup) return this.startup.reject(new UsmLiteError(answer.code, answer.message)); // nothing was under way that could be lost
       this.events.onCrash("worker", answer.message);
-      if (!this.startup) this.kill(); // the model no longer loads: begin again, after a while
+      this.kill(); // the model no longer loads: begin again, after a while
     } else {
       state.runs.get(answer.id as number)?.onAnswer(answer);
     }
