@@ -97,6 +97,9 @@ test("an abort signal gives up one request and leaves the others alone", async (
 
 test("what cannot be transcribed is a coded error, and the transcriber goes on", async (t) => {
   await t.throwsAsync(Transcriber.load({ model: join(folder.path, "none") }), { instanceOf: UsmLiteError, code: "FILE_NOT_FOUND", message: /none/ });
+  for (const option of [{ language: "de" }, { task: "translate" }] as const) {
+    t.throws(() => new Recognizer(loadModel(float), option), { code: "INVALID_ARGUMENT", message: /neither a language nor the task/ });
+  }
   await using narrow = await Transcriber.load({ model: float, beamWidth: 0 });
   await t.throwsAsync(narrow.transcribe(tones(1, 1)), { code: "INVALID_ARGUMENT", message: /beamWidth/ });
   await using transcriber = await Transcriber.load({ model: float, maximumSeconds: 5 });

@@ -23,20 +23,26 @@ export class Searches {
   private readonly scorers: readonly PrefixScorer[];
   private readonly blankPenalty: number;
 
-  /** @throws UsmLiteError BAD_TOKENIZER when the model has no tokenizer, or one of another size than its vocabulary */
+  /**
+   * @throws UsmLiteError BAD_TOKENIZER when the model has no tokenizer, or one of another size than its vocabulary; INVALID_ARGUMENT for a language
+   * or task that the model does not know
+   */
   constructor(
     private readonly model: SpeechModel,
     private readonly options: RecognizerOptions,
   ) {
     const { tokenizer, textTokenizer, languageModel, folder, network, frontEnd } = model;
     if (!(tokenizer ?? textTokenizer)) {
-      throw new UsmLiteError("BAD_TOKENIZER", `model folder ${folder} has no tokenizer.json, so it cannot give text`);
+      throw new UsmLiteError("BAD_TOKENIZER", `model folder ${folder} has no tokenizer.json, nor a vocabulary in another form that is read here, so it cannot give text`);
     }
     if (tokenizer && tokenizer.size !== network.vocabularySize) {
       throw new UsmLiteError(
         "BAD_TOKENIZER",
         `${folder}: tokenizer.json has ${tokenizer.size} tokens but config.json has vocab_size ${network.vocabularySize}`,
       );
+    }
+    if (network.kind !== "sequence-to-sequence" && (options.language !== undefined || options.task === "translate")) {
+      throw new UsmLiteError("INVALID_ARGUMENT", `${folder} writes what it hears and takes neither a language nor the task "translate"; leave them out`);
     }
     const windowed = network.kind === "sequence-to-sequence" && textTokenizer;
     this.windows = windowed ? new WindowDecoder(network, frontEnd, textTokenizer, options, model.device) : undefined;
