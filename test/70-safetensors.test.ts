@@ -149,7 +149,7 @@ test("a missing file and a folder are coded errors", (t) => {
     code: "FILE_NOT_FOUND",
     message: /missing does not exist/,
   });
-  t.throws(() => readSafetensors(folder), { code: "FILE_UNREADABLE" });
+  t.throws(() => readSafetensors(folder), { code: "FILE_UNREADABLE", message: /is not a regular file/ });
 });
 
 test("a file that shrinks after it was opened is a coded error", (t) => {

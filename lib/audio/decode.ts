@@ -87,7 +87,7 @@ async function* pieces(
     const tooLong = (seconds: number): UsmLiteError =>
       new UsmLiteError(
         "AUDIO_TOO_LONG",
-        `${source.name} holds ${seconds.toFixed(1)} s of audio, at most ${maximumSeconds} s are allowed; ` +
+        `${source.name} holds ${seconds.toFixed(1)} s of audio, at most ${Number(maximumSeconds.toPrecision(6))} s are allowed; ` +
           `raise maximumSeconds (usm-lite transcribe: --max-hours)`,
       );
     const declaredSeconds = (stream.declaredSamples ?? 0) / stream.sampleRate;

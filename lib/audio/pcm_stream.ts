@@ -32,7 +32,7 @@ export function truncatedAudio(name: string, what: string, found: number, sample
   return badAudio(
     name,
     `the ${what} ends too early: ${found} samples (${seconds} s) were found; ` +
-      `use the complete file, or allowTruncated to take what is there`,
+      `use the complete file (decodeAudio has allowTruncated to take what is there)`,
   );
 }
 

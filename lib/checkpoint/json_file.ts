@@ -75,10 +75,12 @@ export function decodeUtf8(bytes: Uint8Array, path: string, code: UsmLiteErrorCo
 }
 
 /** Turns an error of the file system into one with a stable code. */
-export function unreadableFile(path: string, error: unknown): UsmLiteError {
-  return (error as NodeJS.ErrnoException).code === "ENOENT"
-    ? new UsmLiteError("FILE_NOT_FOUND", `${path} does not exist`, { cause: error })
-    : new UsmLiteError("FILE_UNREADABLE", `${path} cannot be read: ${(error as Error).message}`, { cause: error });
+export function unreadableFile(path: string, cause: unknown): UsmLiteError {
+  const { code, message } = cause as NodeJS.ErrnoException;
+  if (code === "ENOENT") return new UsmLiteError("FILE_NOT_FOUND", `${path} does not exist`, { cause });
+  if (code === "EISDIR") return new UsmLiteError("FILE_UNREADABLE", `${path} is a folder; a file is expected`, { cause });
+  if (code === "ENOTDIR") return new UsmLiteError("FILE_UNREADABLE", `${path} cannot be read: a part of its path is a file, not a folder`, { cause });
+  return new UsmLiteError("FILE_UNREADABLE", `${path} cannot be read: ${message}`, { cause });
 }
 
 /** The first key that an object of `text`, which is valid JSON, holds twice. */

@@ -192,7 +192,8 @@ export class SafetensorsFile implements TensorFile {
       position = end;
     }
     if (position !== fileBytes) {
-      this.fail(`has ${fileBytes - dataBegin} bytes of data, but its tensors need exactly ${position - dataBegin}`);
+      const cut = fileBytes < position ? "; the file was cut short: copy or download it again" : "";
+      this.fail(`has ${fileBytes - dataBegin} bytes of data, but its tensors need exactly ${position - dataBegin}${cut}`);
     }
     return new Map(entries);
   }

@@ -21,7 +21,9 @@ const INDEX = `${WEIGHTS}.index.json`;
 export function readWeights(folder: string): TensorFile {
   const single = join(folder, WEIGHTS);
   const index = join(folder, INDEX);
-  return !existsSync(single) && existsSync(index) ? new ShardedSafetensors(index) : readSafetensors(single);
+  if (existsSync(single)) return readSafetensors(single);
+  if (existsSync(index)) return new ShardedSafetensors(index);
+  throw new UsmLiteError("FILE_NOT_FOUND", `${single} does not exist, nor ${INDEX} beside it; weights in other formats can be converted by save_pretrained of transformers`);
 }
 
 /** Paths of the files that hold the weights of a model folder. */

@@ -15,7 +15,7 @@ void StreamDecoder::fail_truncated(const char* what, int64_t found) const {
     sentence += seconds;
   }
   if (info_.declared_samples > found) sentence += " of " + std::to_string(info_.declared_samples);
-  fail(sentence + " were found; use the complete file, or allowTruncated to take what is there");
+  fail(sentence + " were found; use the complete file (decodeAudio has allowTruncated to take what is there)");
 }
 
 std::unique_ptr<StreamDecoder> make_stream_decoder(const std::string& format, int64_t file_bytes, bool allow_truncated) {
