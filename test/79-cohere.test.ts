@@ -9,6 +9,7 @@ import { describeModel, loadModel } from "../lib/models/model_folder.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
 import { writeRandomModel } from "./random_model.js";
 import { roundToNearest } from "./recipes.js";
+import { asDecoded, form, post, startServer, wav } from "./serving.js";
 import { temporaryFolder, tones } from "./tiny_model.js";
 import { maskLengths, readExpected, relativeError, throughFile } from "./reference.js";
 
@@ -52,11 +53,11 @@ test.after.always(folder.clean);
 const pieces = ["<|startofcontext|>", "<|startoftranscript|>", "<|emo:undefined|>", "<|en|>", "<|de|>", "<|pnc|>", "<|noitn|>", "<|notimestamp|>", "<|nodiarize|>", "<|endoftext|>"];
 
 /** A random model whose tokenizer has the pieces of the prompt. */
-function writeModel(): string {
+function writeModel(name = "model", seed = 1): string {
   const encoder_config = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 16, subsampling_conv_channels: 4, num_mel_bins: 16 };
   const config = { model_type: "cohere_asr", vocab_size: 40, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 16, max_position_embeddings: 24, eos_token_id: 9, encoder_config };
   const windows = { max_audio_clip_s: 1, overlap_chunk_second: 0.4, min_energy_window_samples: 800 };
-  const model = writeRandomModel(join(folder.path, "model"), config, { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 16, ...windows });
+  const model = writeRandomModel(join(folder.path, name), config, { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 16, ...windows }, { seed });
   const letters = Array.from({ length: 30 }, (_, i) => (i === 0 ? "▁" : String.fromCharCode(96 + i)));
   const vocab = Object.fromEntries([...pieces, ...letters].map((piece, id) => [piece, id]));
   const added_tokens = pieces.map((content, id) => ({ id, content, special: true }));
@@ -79,6 +80,17 @@ test("recordings of any length are written window by window, in the language tha
   const out = join(folder.path, "packed");
   await compressModel({ model, recipe: roundToNearest("int4+2:4"), manifest: undefined, out });
   t.is(new Recognizer(loadModel(out), { language: "de" }).transcribe(samples).duration, 2.7);
+});
+
+test("a service tells it the language, without which there is none", async (t) => {
+  const model = writeModel("served", 3);
+  await t.throwsAsync(startServer(model), { code: "INVALID_ARGUMENT", message: /must be told the language; it knows en, de/ });
+  await using server = await startServer(model, { language: "de", spoolFolder: folder.path });
+  const samples = tones(1.4, 3);
+  const [expected, other] = ["de", "en"].map((language) => new Recognizer(loadModel(model), { language }).transcribe(asDecoded(samples)).text);
+  t.not(expected, other);
+  const answer = (await (await post(server, form(wav(samples)))).json()) as { text: string };
+  t.is(answer.text, expected as string);
 });
 
 test("published names become those of transformers", (t) => {

@@ -5,7 +5,7 @@ import { unreadableFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import { transcriptFormats, type TranscriptFormat } from "../text/transcript_formats.js";
 import { defaultMaximumHours } from "../transcribe/transcriber.js";
-import { arithmeticOption, deviceOption, modelOption, positiveInteger, positiveNumber, repeated } from "./options.js";
+import { arithmeticOption, deviceOption, languageOption, modelOption, positiveInteger, positiveNumber, repeated } from "./options.js";
 
 interface Connection {
   redis: string;
@@ -27,6 +27,7 @@ interface WorkOptions extends Connection {
   device: "auto" | "cpu" | "cuda";
   arithmetic: "bfloat16" | "int8";
   decoder?: "greedy" | "beam";
+  language?: string;
   workers?: number;
   maxBatch: number;
   maxHours: number;
@@ -60,6 +61,7 @@ export function batchCommand(): Command {
     .addOption(deviceOption())
     .addOption(arithmeticOption())
     .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
+    .addOption(languageOption())
     .option("--workers <count>", "worker threads; default: one per core", positiveInteger("--workers"))
     .option("--max-batch <count>", "recordings that a worker thread has at once", positiveInteger("--max-batch"), 8)
     .option("--max-hours <hours>", "longer audio is a dead letter", positiveNumber("--max-hours"), defaultMaximumHours)
@@ -110,6 +112,7 @@ async function workOnQueue(options: WorkOptions): Promise<void> {
     maximumSeconds: options.maxHours * 3600,
     lockSeconds: options.lockSeconds,
     ...(options.decoder ? { decoder: options.decoder } : {}),
+    ...(options.language === undefined ? {} : { language: options.language }),
     ...(options.workers === undefined ? {} : { workers: options.workers }),
     onJob: ({ job, error }) => console.error(error ? `usm-lite: ${job.audio}: ${error.message}` : `${job.audio}: done`),
   });

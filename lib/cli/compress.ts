@@ -55,14 +55,14 @@ export function compressCommand(): Command {
         process.exitCode = 1; // what a script would do with the model must wait
         return;
       }
-      if (options.test !== undefined) await measure(options.model, options.out, options.test);
+      if (options.test !== undefined) await measure(options.model, options.out, { manifest: options.test, language: options.language });
       const { formatSizeReports } = await import("../compress/size_report.js");
       process.stdout.write(formatSizeReports(options.out));
     });
 }
 
 /** Error rates of both models, or of the float one and each that was made, on stderr and, of a run, in its report. */
-async function measure(float: string, compressed: string, manifest: string): Promise<void> {
+async function measure(float: string, compressed: string, { manifest, language }: { manifest: string; language: string | undefined }): Promise<void> {
   const { readManifest } = await import("../data/manifest.js");
   const { loadModel } = await import("../models/model_folder.js");
   const { evaluate } = await import("../transcribe/evaluation.js");
@@ -74,7 +74,7 @@ async function measure(float: string, compressed: string, manifest: string): Pro
   const folders = modelFolders(compressed);
   const made = folders.map((folder) => [folder === compressed ? "compressed" : basename(folder), folder] as const);
   for (const [name, folder] of [["float32", float] as const, ...made]) {
-    const { wer, werInterval, cer, words } = await evaluate(new Recognizer(loadModel(folder)), utterances);
+    const { wer, werInterval, cer, words } = await evaluate(new Recognizer(loadModel(folder), language === undefined ? {} : { language }), utterances);
     console.error(`${name}: WER ${(100 * wer).toFixed(1)} % (95 % interval ${werInterval.map((end) => `${(100 * end).toFixed(1)} %`).join(" to ")})`);
     models.push({ name, wer, werInterval, cer, words });
   }

@@ -3,7 +3,7 @@ import { Command, Option } from "commander";
 import { checkWritable } from "../checkpoint/atomic_file.js";
 import { writeJsonFile } from "../checkpoint/json_file.js";
 import type { Evaluation, EvaluationPart } from "../transcribe/evaluation.js";
-import { arithmeticOption, deviceOption, modelOption, positiveInteger } from "./options.js";
+import { arithmeticOption, deviceOption, languageOption, modelOption, positiveInteger } from "./options.js";
 
 interface EvaluateOptions {
   model: string;
@@ -16,6 +16,7 @@ interface EvaluateOptions {
   weights: "packed" | "float32";
   transcripts?: string;
   adapter?: string;
+  language?: string;
 }
 
 export function evaluateCommand(): Command {
@@ -33,6 +34,7 @@ export function evaluateCommand(): Command {
         .choices(["packed", "float32"])
         .default("packed"),
     )
+    .addOption(languageOption())
     .option("--adapter <folder>", "adapter of the speaker, which usm-lite adapt wrote")
     .option("--transcripts <file>", "also write reference and hypothesis of every utterance, as JSON")
     .action(async (options: EvaluateOptions) => {
@@ -47,6 +49,7 @@ export function evaluateCommand(): Command {
         ...(decoder ? { decoder } : {}),
         ...(beam ? { beamWidth: beam } : {}),
         ...(options.adapter === undefined ? {} : { adapter: options.adapter }),
+        ...(options.language ? { language: options.language } : {}),
       });
       const { transcripts, ...result } = await evaluate(recognizer, utterances, {
         onProgress: (done) => {

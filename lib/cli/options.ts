@@ -21,6 +21,10 @@ export const deviceOption = (what = "where to compute"): Option =>
       return "cuda";
     });
 
+/** For models of several languages. */
+export const languageOption = (what = "of what is said, such as en"): Option =>
+  new Option("--language <code>", `${what}; told to models of several languages: Cohere must be told, Whisper otherwise hears it itself`);
+
 /** How packed layers multiply on a GPU. */
 export const arithmeticOption = (): Option =>
   new Option("--arithmetic <arithmetic>", "of packed layers on the GPU; int8 rounds activations too, as the CPU does: faster with many frames")

@@ -2,7 +2,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsmLiteError } from "../errors.js";
 import { serveDefaults } from "../serve/serve_options.js";
-import { arithmeticOption, deviceOption, modelOption, nonNegativeNumber, positiveInteger, positiveNumber, repeated } from "./options.js";
+import { arithmeticOption, deviceOption, languageOption, modelOption, nonNegativeNumber, positiveInteger, positiveNumber, repeated } from "./options.js";
 
 interface CommandOptions {
   model: string;
@@ -11,7 +11,7 @@ interface CommandOptions {
   arithmetic: "bfloat16" | "int8";
   modelName?: string;
   modelAlias?: string[];
-  language: string;
+  language?: string;
   host: string;
   port: number;
   apiKeys?: string;
@@ -46,7 +46,7 @@ export function serveCommand(): Command {
     .option("--adapters <folder>", "adapters of speakers, one folder for each, read when a request names its speaker")
     .option("--model-name <name>", "what clients call the model; default: the name of its folder")
     .option("--model-alias <name>", `another name for it, any number of times; default: ${serveDefaults.modelAliases.join(", ")}`, repeated)
-    .option("--language <code>", "ISO 639-1 code of what the model recognises", serveDefaults.language)
+    .addOption(languageOption(`ISO 639-1 code of what requests may ask for (default: ${serveDefaults.language})`))
     .option("--host <address>", "address to listen on; 0.0.0.0 for all", serveDefaults.host)
     .option("--port <number>", "port to listen on; 0 for any", port, serveDefaults.port)
     .option("--api-keys <file>", "JSON file of API keys; without it (and USMLITE_API_KEY) everyone is let in")
@@ -80,7 +80,6 @@ async function serve(options: CommandOptions): Promise<void> {
     model: options.model,
     device: options.device,
     arithmetic: options.arithmetic,
-    language: options.language,
     host: options.host,
     port: options.port,
     maximumBatch: options.maxBatch,
@@ -95,6 +94,7 @@ async function serve(options: CommandOptions): Promise<void> {
     logLevel: options.logLevel,
     logTranscripts: options.logTranscripts ?? false,
     ...(options.adapters === undefined ? {} : { adapters: options.adapters }),
+    ...(options.language === undefined ? {} : { language: options.language }),
     ...(options.modelName === undefined ? {} : { modelName: options.modelName }),
     ...(options.modelAlias === undefined ? {} : { modelAliases: options.modelAlias }),
     ...(options.workers === undefined ? {} : { workers: options.workers }),

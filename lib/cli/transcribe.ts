@@ -6,7 +6,7 @@ import { makeFolder } from "../checkpoint/atomic_folder.js";
 import { UsmLiteError } from "../errors.js";
 import { formatTranscript, transcriptFormats, type TranscriptFormat } from "../text/transcript_formats.js";
 import { defaultMaximumHours, Transcriber } from "../transcribe/transcriber.js";
-import { arithmeticOption, deviceOption, modelOption, positiveInteger, positiveNumber } from "./options.js";
+import { arithmeticOption, deviceOption, languageOption, modelOption, positiveInteger, positiveNumber } from "./options.js";
 
 interface TranscribeOptions {
   model: string;
@@ -32,8 +32,8 @@ export function transcribeCommand(): Command {
     .addOption(new Option("--format <format>", "output format").choices([...transcriptFormats]).default("text"))
     .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
     .option("--beam <width>", "hypotheses kept by the beam search", positiveInteger("--beam"))
-    .option("--language <code>", "of a sequence-to-sequence model, such as en; some hear it themselves")
-    .addOption(new Option("--task <task>", "translate writes English whatever is spoken").choices(["transcribe", "translate"]))
+    .addOption(languageOption())
+    .addOption(new Option("--task <task>", "of models of several languages: translate writes English whatever is spoken").choices(["transcribe", "translate"]))
     .option("--adapter <folder>", "adapter of the speaker, which usm-lite adapt wrote")
     .option("--max-hours <hours>", "refuse longer audio", positiveNumber("--max-hours"), defaultMaximumHours)
     .option("--output-dir <folder>", "write one file per audio file instead of standard output")

@@ -11,7 +11,10 @@ export interface ServeOptions extends Pick<RecognizerOptions, "decoder" | "beamW
   readonly modelName?: string;
   /** Other names under which clients may ask for it. */
   readonly modelAliases?: readonly string[];
-  /** ISO 639-1 code of what it recognises. */
+  /**
+   * ISO 639-1 code of what it recognises, "en" when absent. Models of several languages are told one that is given; without, Whisper hears
+   * it itself, and models that must be told are an error.
+   */
   readonly language?: string;
   readonly host?: string;
   /** 0 takes any that is free. */

@@ -90,9 +90,9 @@ export class Server implements Service, AsyncDisposable {
       },
     });
     try {
-      engine = await startEngine(options, events());
+      engine = await startEngine(options, given.language, events());
       server = new Server(options, log, engine, folder);
-      server.newEngine = () => startEngine(options, events());
+      server.newEngine = () => startEngine(options, given.language, events());
       await server.listen();
       log.info({ url: server.url, model: server.model.name, workers: engine.readyWorkers }, "ready");
       return server;
@@ -209,7 +209,7 @@ export class Server implements Service, AsyncDisposable {
   }
 }
 
-function startEngine(options: ResolvedServeOptions, events: EngineEvents): Promise<Engine> {
+function startEngine(options: ResolvedServeOptions, servedLanguage: string | undefined, events: EngineEvents): Promise<Engine> {
   const { device, arithmetic, adapters, decoder, beamWidth, maximumBatch, maximumWaitMs, maximumAudioSeconds } = options;
   const cores = availableParallelism();
   return Engine.start(
@@ -220,6 +220,7 @@ function startEngine(options: ResolvedServeOptions, events: EngineEvents): Promi
       maximumWaitMs,
       maximumSeconds: maximumAudioSeconds,
       ...(adapters === undefined ? {} : { adapters }),
+      ...(servedLanguage === undefined ? {} : { servedLanguage }),
       ...(device ? { device } : {}),
       ...(arithmetic ? { arithmetic } : {}),
       ...(decoder ? { decoder } : {}),

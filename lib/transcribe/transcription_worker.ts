@@ -5,6 +5,7 @@ import { AdapterStore, type AdapterLease } from "../adapt/adapter_store.js";
 import { readAudio } from "../audio/decode.js";
 import { UsmLiteError } from "../errors.js";
 import { loadModel, type SpeechModel } from "../models/model_folder.js";
+import { SequencePrompt } from "../models/sequence_prompt.js";
 import { memoryStatistics, trimMemory } from "../native/runtime.js";
 import { WORD_BEGIN } from "../text/tokenizer.js";
 import { AudioFeed } from "./audio_feed.js";
@@ -32,7 +33,7 @@ const active = new Map<number, Active>();
 
 try {
   const model = loadOrShare();
-  const recognizer = new Recognizer(model, options);
+  const recognizer = new Recognizer(model, { ...options, ...told(model) });
   const adapters = storeOf(model);
   const batcher = new ForwardBatcher(recognizer, options, (statistics) => {
     const { bytesInUse, bytesCached } = memoryStatistics();
@@ -70,6 +71,13 @@ function loadOrShare(): SpeechModel {
     if (options.sharedMatrices) return loadModel(options.model, { ...options, sharedMatrices: {} });
     throw error;
   }
+}
+
+/** What a model of several languages is told of the one that is served. */
+function told({ network, textTokenizer }: SpeechModel): Pick<WorkerOptions, "language"> {
+  const { servedLanguage: language } = options;
+  if (language === undefined || network.kind !== "sequence-to-sequence" || !textTokenizer) return {};
+  return new SequencePrompt(network.generation, textTokenizer).languages.size > 0 ? { language } : {};
 }
 
 function storeOf(model: SpeechModel): AdapterStore | undefined {

@@ -14,6 +14,8 @@ export interface WorkerOptions extends RecognizerOptions, BatchingOptions {
   readonly model: string;
   /** Longest audio accepted, in seconds. */
   readonly maximumSeconds: number;
+  /** Of what a service recognises: told to models of several languages; the others have one of their own. */
+  readonly servedLanguage?: string;
   /** Folder of adapters, one folder for each speaker. */
   readonly adapters?: string;
   /** The model's packed weights, where another worker of this process holds them. */

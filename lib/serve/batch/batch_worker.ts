@@ -21,6 +21,8 @@ export interface BatchWorkerOptions extends BatchConnection {
   /** How packed layers multiply on the GPU, as {@link loadModel} says; "bfloat16" by default. */
   readonly arithmetic?: "bfloat16" | "int8";
   readonly decoder?: "greedy" | "beam";
+  /** Code such as "en" of what is said, which models of several languages are told. */
+  readonly language?: string;
   /** Worker threads; one per core when absent. */
   readonly workers?: number;
   /** Recordings that a worker thread has at once; default 8. */
@@ -53,13 +55,22 @@ export class BatchWorker implements AsyncDisposable {
 
   /** @throws UsmLiteError SERVICE_UNREACHABLE, and what {@link loadModel} throws */
   static async start(options: BatchWorkerOptions): Promise<BatchWorker> {
-    const { model = defaultModelFolder, workers = availableParallelism(), maximumBatch = 8, lockSeconds = 30, device, arithmetic, decoder, onJob } = options;
+    const { model = defaultModelFolder, workers = availableParallelism(), maximumBatch = 8, lockSeconds = 30, device, arithmetic, decoder, language, onJob } = options;
     const maximumSeconds = options.maximumSeconds ?? defaultMaximumHours * 3600;
     const redis = await connectRedis(options.redis);
     let batch: BatchWorker | undefined;
     try {
       const engine = await Engine.start(
-        { model, workers, maximumBatch, maximumSeconds, ...(device ? { device } : {}), ...(arithmetic ? { arithmetic } : {}), ...(decoder ? { decoder } : {}) },
+        {
+          model,
+          workers,
+          maximumBatch,
+          maximumSeconds,
+          ...(device ? { device } : {}),
+          ...(arithmetic ? { arithmetic } : {}),
+          ...(decoder ? { decoder } : {}),
+          ...(language === undefined ? {} : { servedLanguage: language }),
+        },
         availableParallelism(),
         { onReady: () => batch?.dispatcher?.pump(), onPass: () => undefined, onMemory: () => undefined, onCrash: () => undefined },
       );
