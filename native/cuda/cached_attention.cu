@@ -121,6 +121,7 @@ __global__ void __launch_bounds__(kThreads) extend_kernel(const ExtensionArgumen
   if (index >= queries) return;
   const int place = a.key_offsets[blockIdx.y + 1] - queries + index;
   const int64_t from = (first + index) * a.stride, to = (a.key_rows ? a.key_rows[place] : place) * a.cached_stride;
+#pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < a.vectors; i += kThreads) {
     a.cached_keys[to + i] = a.keys[from + i];
     a.cached_values[to + i] = a.values[from + i];
