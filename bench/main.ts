@@ -8,6 +8,7 @@ import type { BenchmarkContext, BenchmarkRecord, BenchmarkReport, BenchmarkSuite
 import { adapters } from "./suites/adapters.js";
 import { decodeCuda } from "./suites/decode_cuda.js";
 import { encoderCuda } from "./suites/encoder_cuda.js";
+import { encoderPartsCuda } from "./suites/encoder_parts_cuda.js";
 import { matmulCpu } from "./suites/matmul_cpu.js";
 import { matmulCuda } from "./suites/matmul_cuda.js";
 import { serve } from "./suites/serve.js";
@@ -16,7 +17,7 @@ import { trainingCuda } from "./suites/training_cuda.js";
 import { trainingParakeet } from "./suites/training_parakeet.js";
 import { transcribe } from "./suites/transcribe.js";
 
-const suites: readonly BenchmarkSuite[] = [matmulCpu, matmulCuda, encoderCuda, trainingCuda, trainingParakeet, decodeCuda, transcribe, trainStep, serve, adapters];
+const suites: readonly BenchmarkSuite[] = [matmulCpu, matmulCuda, encoderCuda, encoderPartsCuda, trainingCuda, trainingParakeet, decodeCuda, transcribe, trainStep, serve, adapters];
 
 const usage = `usage: npm run bench -- [--filter SUITE] [--threads 1,2] [--json FILE] [--machine NAME]
 suites: ${suites.map((suite) => suite.name).join(", ")}`;

@@ -9,6 +9,7 @@
 #   training  training steps beside PyTorch
 #   parakeet  training steps of Parakeet CTC
 #   encoder   encoders beside PyTorch
+#   parts     the operations of an encoder one by one
 #   decode    features, CTC and transducers
 #   tests     all tests of the GPU
 #   memcheck  compute-sanitizer over small products
@@ -18,8 +19,8 @@
 # suites belongs into bench/results, under the card's name.
 set -u
 usage="usage: run.sh FOLDER RESULTS [PART[=SECONDS]...]"
-declare -A seconds=([many]=40 [table]=90 [matmul]=65 [training]=45 [parakeet]=20 [encoder]=60 [decode]=25 [tests]=100 [memcheck]=60 [rings]=30 [racecheck]=60)
-order=(many table matmul training parakeet encoder decode tests memcheck rings racecheck)
+declare -A seconds=([many]=40 [table]=90 [matmul]=65 [training]=45 [parakeet]=20 [encoder]=60 [parts]=15 [decode]=25 [tests]=100 [memcheck]=60 [rings]=30 [racecheck]=60)
+order=(many table matmul training parakeet encoder parts decode tests memcheck rings racecheck)
 folder=$(cd "${1:?$usage}" && pwd) || exit 2
 mkdir -p "${2:?$usage}"
 results=$(cd "$2" && pwd)
@@ -130,6 +131,7 @@ run_matmul() { bench matmul matmul-cuda; }
 run_training() { bench training training-cuda; }
 run_parakeet() { bench parakeet training-parakeet; }
 run_encoder() { bench encoder encoder-cuda; }
+run_parts() { bench parts encoder-parts-cuda; }
 run_decode() { bench decode decode-cuda; }
 # Without the table: tests expect what is built in.
 run_tests() {
