@@ -5,7 +5,6 @@ import { decodeAudio, DeviceTensor, loadModel, Recognizer, SequenceOffsets, Tens
 import { defaultModelFolder } from "../lib/models/default_model.js";
 import type { CtcNetwork } from "../lib/models/speech_network.js";
 import { randomValues } from "./gradient.js";
-import { sharedFolder } from "./shared.js";
 import { temporaryFolder, writeTinyModel } from "./tiny_model.js";
 
 /** Logits of a model on the CPU in float32, and on the GPU in bfloat16; or in whole numbers on both. */
@@ -61,12 +60,6 @@ test("speech is transcribed alike on both", async (t) => {
   };
   t.true(heard("cpu").length > 5);
   t.is(heard("cuda"), heard("cpu"));
-});
-
-const hubert = sharedFolder() && join(sharedFolder() as string, "reference", "hubert_ctc");
-
-(hubert ? test : test.skip)("families without a GPU form are refused", (t) => {
-  t.throws(() => loadModel(hubert as string, { device: "cuda" }), { code: "UNSUPPORTED_MODEL", message: /of hubert computes on the CPU only/ });
 });
 
 test("operands have to be on the same device", (t) => {

@@ -18,7 +18,8 @@ import {
   deviceRotateHeads,
 } from "./encoder_operations.js";
 import { deviceAddLowRank, type DeviceLowRankFactors } from "./low_rank.js";
-import { biasOnGpu, placeSequences, queryBiasOnGpu, sequencesOnGpu, vectorOnGpu, weightOnGpu } from "./placement.js";
+import { biasOnGpu, groupedWeightOnGpu, placeSequences, queryBiasOnGpu, sequencesOnGpu, vectorOnGpu, weightOnGpu } from "./placement.js";
+import { deviceGroupedConvolution, deviceInstanceNorm, deviceSampleWindows } from "./sample_encoder_operations.js";
 
 /** `x` as a tensor on the GPU, for operands that have to be where the first one is. */
 export function onGpu(x: Tensor, name: string): DeviceTensor {
@@ -139,7 +140,28 @@ export function planeConvolutionOnGpu(
   });
 }
 
-/** A product of its weight with windows of frames. */
+export const instanceNormOnGpu = (x: DeviceTensor, weight: Tensor, bias: Tensor, offsets: SequenceOffsets, epsilon: number): DeviceTensor =>
+  deviceInstanceNorm(x, sequencesOnGpu(offsets), { weight: vectorOnGpu(weight), bias: vectorOnGpu(bias), epsilon });
+
+/** `residual + gelu(convolution(x))`. @param weight (out, kernel, in / groups) */
+export function groupedConvolutionOnGpu(
+  x: DeviceTensor,
+  weight: Tensor,
+  bias: Tensor,
+  offsets: SequenceOffsets,
+  { groups, leftPadding, residual }: { groups: number; leftPadding: number; residual: Tensor },
+): DeviceTensor {
+  const { weights, biases } = groupedWeightOnGpu(weight, bias, groups);
+  return deviceGroupedConvolution(x, weights, sequencesOnGpu(offsets), {
+    kernel: weight.dim(1),
+    leftPadding,
+    biases,
+    activation: "gelu",
+    residual: onGpu(residual, "residual"),
+  });
+}
+
+/** A product of its weight with windows of frames, or of samples where `x` is a vector. */
 export function subsamplingConvolutionOnGpu(
   x: DeviceTensor,
   weight: Tensor | PackedMatrix | DeviceWeight,
@@ -148,7 +170,8 @@ export function subsamplingConvolutionOnGpu(
   outputs: SequenceOffsets,
   { kernel, stride, activation }: { kernel: number; stride: number; activation: "none" | "relu" | "gelu" },
 ): DeviceTensor {
-  using windows = deviceGatherWindows(x, sequencesOnGpu(offsets), {
+  const gather = x.shape.length === 1 ? deviceSampleWindows : deviceGatherWindows;
+  using windows = gather(x, sequencesOnGpu(offsets), {
     kernel,
     stride,
     outputs: shortenedOnGpu(offsets, outputs, { kernel, stride, padding: 0 }),

@@ -7,14 +7,17 @@ import { packWeight } from "../quant/packed_weight.js";
 import { PackedMatrix } from "../quant/packed_matrix.js";
 import { keep, tidy } from "../tensor/scope.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { weightMatrix } from "../quant/weight_matrix.js";
+import { Tensor } from "../tensor/tensor.js";
 import { DeviceSequences } from "./device_sequences.js";
 import { DeviceTensor } from "./device_tensor.js";
 import { DeviceWeight } from "./device_weight.js";
+import { GroupedWeight } from "./grouped_weight.js";
 
 const weights = new WeakMap<Tensor, DeviceWeight>();
 const vectors = { float32: new WeakMap<Tensor, DeviceTensor>(), bfloat16: new WeakMap<Tensor, DeviceTensor>() };
 const biases = new WeakMap<Tensor, DeviceTensor>();
+const groupedWeights = new WeakMap<Tensor, GroupedWeight>();
 const sequences = new WeakMap<SequenceOffsets, DeviceSequences>();
 
 /** What `map` has for `key`, made when it has nothing. */
@@ -36,9 +39,16 @@ export function onCpu(x: Tensor): Tensor {
 export const onDevice = (x: Tensor, device: "cpu" | "cuda"): Tensor =>
   device === "cpu" || x instanceof DeviceTensor ? x : DeviceTensor.from(x);
 
+/** The features that a network takes, (frames, feature size), likewise; samples, which are frames of one value, become a float32 vector. */
+export function featuresOnDevice(features: Tensor, device: "cpu" | "cuda"): Tensor {
+  if (device === "cpu" || features.dim(1) !== 1) return onDevice(features, device);
+  using samples = features.reshape([features.dim(0)]);
+  return DeviceTensor.from(samples, "float32");
+}
+
 /** Gives back what a weight or vector has on the GPU; nothing happens for one that has nothing there. */
 export function removeFromGpu(weight: Tensor): void {
-  for (const map of [weights, vectors.float32, vectors.bfloat16, biases]) {
+  for (const map of [weights, vectors.float32, vectors.bfloat16, biases, groupedWeights]) {
     map.get(weight)?.dispose();
     map.delete(weight);
   }
@@ -46,6 +56,7 @@ export function removeFromGpu(weight: Tensor): void {
 
 /**
  * A linear weight on the GPU: float weights (out, in) or (out, in, kernel), of which all but two extents may be 1, are rounded to bfloat16.
+ * Columns are filled up with zeros to a multiple of 8, which is what a product takes.
  * @throws UsmLiteError INVALID_ARGUMENT for a packed weight that is on the CPU
  */
 export function weightOnGpu(weight: Tensor | PackedMatrix | DeviceWeight): DeviceWeight {
@@ -54,9 +65,24 @@ export function weightOnGpu(weight: Tensor | PackedMatrix | DeviceWeight): Devic
     throw new UsmLiteError("INVALID_ARGUMENT", 'a packed weight is not on the GPU; load the model with device "cuda"');
   }
   return once(weights, weight, () =>
-    tidy(() => DeviceWeight.from(packWeight(weight.shape.length > 3 ? weight.reshape(weight.shape.slice(0, 3)) : weight, "float32"))),
+    tidy(() => DeviceWeight.from(packWeight(widened(weight.shape.length > 3 ? weight.reshape(weight.shape.slice(0, 3)) : weight), "float32"))),
   );
 }
+
+/** The same weight, or if the columns of its matrix are no multiple of 8 that matrix with columns of zeros behind. */
+function widened(weight: Tensor): Tensor {
+  const matrix = weightMatrix(weight);
+  const [rows, columns] = matrix.shape as [number, number];
+  const wide = Math.ceil(columns / 8) * 8;
+  if (wide === columns) return weight;
+  const [values, padded] = [matrix.toArray(), new Float32Array(rows * wide)];
+  for (let row = 0; row < rows; row++) padded.set(values.subarray(row * columns, (row + 1) * columns), row * wide);
+  return Tensor.from(padded, [rows, wide]);
+}
+
+/** The weight (out, kernel, in / groups) and the bias of a convolution in groups on the GPU. */
+export const groupedWeightOnGpu = (weight: Tensor, bias: Tensor, groups: number): GroupedWeight =>
+  once(groupedWeights, weight, () => GroupedWeight.place(weight, bias, groups));
 
 /** A bias on the GPU, in the order of its weight. */
 export const biasOnGpu = (bias: Tensor | undefined, weight: DeviceWeight): DeviceTensor | undefined =>

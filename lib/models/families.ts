@@ -21,7 +21,7 @@ import {
 import { ParakeetForCtc } from "./parakeet/parakeet_for_ctc.js";
 import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
 import type { SpeechNetwork } from "./speech_network.js";
-import { parseWav2Vec2Config, samplesPerFrame } from "./wav2vec2/wav2vec2_config.js";
+import { parseWav2Vec2Config, samplesPerFrame, type Wav2Vec2Config } from "./wav2vec2/wav2vec2_config.js";
 import { Wav2Vec2ForCtc } from "./wav2vec2/wav2vec2_for_ctc.js";
 import { parseWhisperConfig, parseWhisperGeneration } from "./whisper/whisper_config.js";
 import { WhisperNetwork } from "./whisper/whisper_network.js";
@@ -69,6 +69,7 @@ function wav2vec2(json: JsonObject, source: string): ModelDescription {
   const config = parseWav2Vec2Config(json, source);
   return {
     stride: samplesPerFrame(config),
+    ...(wav2vec2FitsGpu(config) ? { gpuWeights: /^/ } : {}),
     network: (weights) => new Wav2Vec2ForCtc(config, weights),
     // The mask is for training, frequencies follow from their base; the Conformer passes the others' positional convolution by.
     unusedWeights:
@@ -77,6 +78,13 @@ function wav2vec2(json: JsonObject, source: string): ModelDescription {
         : /\.masked_spec_embed$/,
     frontEnd: (preprocessor, path) => rawSamplesFrom(preprocessor, path),
   };
+}
+
+function wav2vec2FitsGpu(config: Wav2Vec2Config): boolean {
+  const { hidden_size: hidden, num_attention_heads: heads, intermediate_size, conv_dim } = config;
+  if (!fitsGpu(hidden, hidden / heads, intermediate_size, ...conv_dim) || hidden / heads > widestHead) return false;
+  if (config.model_type === "wav2vec2-conformer") return config.conv_depthwise_kernel_size <= longestDepthwiseKernel;
+  return fitsGpu(hidden / config.num_conv_pos_embedding_groups);
 }
 
 function whisper(json: JsonObject, source: string, generation: JsonObject): ModelDescription {
@@ -111,6 +119,10 @@ function cohere(json: JsonObject, source: string, generation: JsonObject): Model
 
 /** Whether frames, bands and heads of these widths are what kernels on the GPU take. */
 const fitsGpu = (...widths: readonly number[]): boolean => widths.every((width) => width % 8 === 0);
+
+// What attention and depthwise convolution on the GPU take.
+const widestHead = 160;
+const longestDepthwiseKernel = 128;
 
 /** All of a sequence-to-sequence model, but embeddings of tokens that are only looked up. */
 const sequenceWeights = (tied: boolean): RegExp => (tied ? /^/ : /^(?!model\.decoder\.embed_tokens\.)/);

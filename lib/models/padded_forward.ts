@@ -2,7 +2,7 @@
 import type { SafetensorsEntry } from "../checkpoint/safetensors.js";
 import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { transducerGreedy } from "../decode/transducer_greedy.js";
-import { onDevice } from "../device/placement.js";
+import { featuresOnDevice } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
@@ -38,7 +38,7 @@ export interface PaddedForwardOptions {
 export function paddedForward(network: SpeechNetwork, input: TensorFile, { attentionMask = true, device = "cpu" }: PaddedForwardOptions = {}): Entries {
   return tidy(() => {
     const onCpu = readBatch(network, input, attentionMask);
-    const batch = { ...onCpu, features: onDevice(onCpu.features, device) };
+    const batch = { ...onCpu, features: featuresOnDevice(onCpu.features, device) };
     if (network.kind === "ctc") return ctcForward(network, batch);
     return network.kind === "transducer" ? transducerForward(network, batch) : sequenceForward(network, batch, input);
   });

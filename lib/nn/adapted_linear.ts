@@ -1,9 +1,11 @@
 /** A linear layer with adapters: `activation(x·Wᵀ + bias + (x·downᵀ)·up)`. */
 import { DeviceTensor } from "../device/device_tensor.js";
+import { linearOnGpu, onGpu } from "../device/inference.js";
 import { UsmLiteError } from "../errors.js";
 import { dropout as dropoutOf, silu } from "../ops/activation.js";
 import { scaledSum } from "../ops/elementwise.js";
 import { frozenLinear } from "../ops/frozen_linear.js";
+import { geluInPlace } from "../ops/gelu.js";
 import { linear, type Activation, type LinearOptions } from "../ops/linear.js";
 import { addLowRank, lowRankSum, type LowRankFactors } from "../ops/low_rank.js";
 import { packedLinear } from "../ops/packed_linear.js";
@@ -21,11 +23,16 @@ export interface AdaptedLayer {
   readonly bias: Tensor | undefined;
 }
 
+/** `gelu` is there in inference on the GPU alone. */
+export interface AdaptedLinearOptions extends Omit<LinearOptions, "bias" | "activation"> {
+  readonly activation?: Activation | "gelu";
+}
+
 /**
  * @param x (frames, in)
  * @throws UsmLiteError INVALID_ARGUMENT for training on a GPU, where no adapters learn; INTERNAL when the rows of `x` are not those of the scope's sequences
  */
-export function adaptedLinear(layer: AdaptedLayer, x: Tensor, options: Omit<LinearOptions, "bias">, scope: AdapterScope): Tensor {
+export function adaptedLinear(layer: AdaptedLayer, x: Tensor, options: AdaptedLinearOptions, scope: AdapterScope): Tensor {
   if (x instanceof DeviceTensor && activeTape()) throw new UsmLiteError("INVALID_ARGUMENT", 'adapters learn on the CPU only; use device "cpu"');
   const { activation = "none", scale = 1, residual, residualScale = 1, dropout } = options;
   // What comes after an activation has to wait until the adapter was added before it.
@@ -35,8 +42,9 @@ export function adaptedLinear(layer: AdaptedLayer, x: Tensor, options: Omit<Line
     const runs = runsOf(layer.name, x, scope);
     runs.forEach(({ offsets, factors, scale: own }, index) => {
       const last = index === runs.length - 1;
-      addLowRank(sum, x, offsets, factors, { scale: fused ? scale * own : own, activation: last ? activation : "none" });
+      addLowRank(sum, x, offsets, factors, { scale: fused ? scale * own : own, activation: last && activation !== "gelu" ? activation : "none" });
     });
+    if (activation === "gelu") geluInPlace(sum);
     if (activation !== "none") restoreUnadapted(sum, layer, x, activation, runs);
     return fused ? sum : finished(sum, options);
   }
@@ -45,7 +53,7 @@ export function adaptedLinear(layer: AdaptedLayer, x: Tensor, options: Omit<Line
     sum,
   );
   if (fused) return added;
-  if (activation === "silu") return finished(silu(added, { dropout }), { ...options, dropout: undefined });
+  if (activation === "silu") return finished(silu(added, { dropout }), { scale, residual, residualScale });
   if (activation === "none") return finished(added, options);
   throw new UsmLiteError("UNSUPPORTED_MODEL", `layer "${layer.name}" has the activation ${activation}, through which adapters cannot be trained`);
 }
@@ -60,10 +68,13 @@ function product({ weight, bias }: AdaptedLayer, x: Tensor, options: Omit<Linear
  * Gives rows without an adapter what they get where nobody has one: there the activation is part of the product, which rounds
  * in places of its own.
  */
-function restoreUnadapted(y: Tensor, { weight, bias }: AdaptedLayer, x: Tensor, activation: Activation, runs: readonly Addition[]): void {
+function restoreUnadapted(y: Tensor, { weight, bias }: AdaptedLayer, x: Tensor, activation: Activation | "gelu", runs: readonly Addition[]): void {
   const [{ offsets, factors }] = runs as [Addition];
   if (runs.length > 1 || factors.every((one) => one !== undefined)) return;
-  const plain = weight instanceof Tensor ? linear(x, weight, { bias, activation }) : packedLinear(x, weight, { bias, activation });
+  const plain =
+    weight instanceof Tensor && activation !== "gelu" ? linear(x, weight, { bias, activation })
+    : weight instanceof Tensor ? linearOnGpu(onGpu(x, "x"), weight, { bias, activation })
+    : packedLinear(x, weight, { bias, activation });
   offsets.lengths.forEach((length, index) => {
     if (factors[index] || length === 0) return;
     const begin = offsets.begin(index);
@@ -74,7 +85,7 @@ function restoreUnadapted(y: Tensor, { weight, bias }: AdaptedLayer, x: Tensor, 
 }
 
 /** Dropout, scale and residual, where an activation came before them. */
-function finished(y: Tensor, { scale = 1, residual, residualScale = 1, dropout }: Omit<LinearOptions, "bias">): Tensor {
+function finished(y: Tensor, { scale = 1, residual, residualScale = 1, dropout }: AdaptedLinearOptions): Tensor {
   const dropped = dropout ? dropoutOf(y, dropout) : y;
   if (residual) return scaledSum(residual, residualScale, dropped, scale);
   return scale === 1 ? dropped : scaledSum(dropped, scale, dropped, 0);

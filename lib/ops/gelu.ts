@@ -1,4 +1,6 @@
 /** Gaussian error linear unit. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { deviceGeluInPlace } from "../device/sample_encoder_operations.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { activeTape, recordStep } from "./tape.js";
@@ -21,7 +23,8 @@ export function gelu(x: Tensor): Tensor {
 
 /** {@link gelu} that overwrites its input, which saves the memory of a large one. Not differentiable. */
 export function geluInPlace(x: Tensor): void {
-  native.gelu(x.handle, true);
+  if (x instanceof DeviceTensor) deviceGeluInPlace(x);
+  else native.gelu(x.handle, true);
 }
 
 /** {@link gelu} of a tensor that nothing else uses: in its place, unless a tape records. */

@@ -1,4 +1,6 @@
 /** Normalisation of each channel over the frames of its sequence. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { instanceNormOnGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
@@ -18,5 +20,6 @@ const native = addon as InstanceNormBindings;
  * @returns (frames, channels)
  */
 export function instanceNorm(x: Tensor, weight: Tensor, bias: Tensor, offsets: SequenceOffsets, epsilon: number): Tensor {
+  if (x instanceof DeviceTensor) return instanceNormOnGpu(x, weight, bias, offsets, epsilon);
   return new Tensor(native.instanceNorm(x.handle, offsets.tensor.handle, weight.handle, bias.handle, epsilon));
 }

@@ -77,7 +77,7 @@ const subsampledOffsets = (offsets: SequenceOffsets, kernel: number, stride: num
 /**
  * Valid (unpadded) convolution along the frames of every sequence of a packed batch.
  *
- * @param x (frames, in)
+ * @param x (frames, in); samples on the GPU are a vector
  * @param weight (out, in, kernel), as Conv1d of PyTorch stores it; on the GPU (out, kernel * in)
  * @param bias (out)
  * @returns `output` (output frames, out) and where its sequences begin

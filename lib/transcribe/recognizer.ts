@@ -10,7 +10,7 @@ import type { LogProbabilities } from "../decode/hypothesis.js";
 import { ChunkPlan, joinChunks, type Chunk, type ChunkPlanner } from "../decode/overlap.js";
 import { deviceCtcBestPath } from "../device/ctc_best_path.js";
 import { DeviceTensor } from "../device/device_tensor.js";
-import { onCpu, onDevice } from "../device/placement.js";
+import { featuresOnDevice, onCpu } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
 import { withAdapters } from "../nn/adapter_scope.js";
@@ -216,7 +216,7 @@ export class Recognizer {
     chunks.forEach(({ frames, values }, index) => {
       packed.rows(offsets.begin(index), offsets.begin(index) + frames).write(values);
     });
-    return onDevice(packed, device);
+    return featuresOnDevice(packed, device);
   }
 
   /** A pass in which each chunk has its own adapter; where none has one, the pass is what it always was. */

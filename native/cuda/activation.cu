@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kThreads = 256;  // a thread takes 16 bytes
 
-enum class Step : uint8_t { kDropout, kSilu, kSiluBackward };
+enum class Step : uint8_t { kDropout, kSilu, kSiluBackward, kGelu };
 
 struct ActivationArguments {
   const uint16_t *x, *gradient;
@@ -36,6 +36,9 @@ template <typename T, Step kStep> __global__ void __launch_bounds__(kThreads) ac
     load_values<T>(a.gradient + at, gradient);
 #pragma unroll
     for (int i = 0; i < kHalvesPerVector; ++i) values[i] = gradient[i] * silu_slope(values[i]);
+  } else if constexpr (kStep == Step::kGelu) {
+#pragma unroll
+    for (float& v : values) v = activate(Activation::kGelu, v);
   }
   const int64_t row = vector / a.vectors_per_row, column = vector % a.vectors_per_row * kHalvesPerVector;
   apply_dropout(a.dropout, static_cast<uint64_t>(row * a.columns + column), values);
@@ -67,6 +70,10 @@ void silu(const DeviceTensor& x, const Dropout& dropout, const DeviceTensor& y, 
 void silu_backward(const DeviceTensor& x, const DeviceTensor& gradient, const Dropout& dropout, const DeviceTensor& gradient_x,
                    const std::shared_ptr<Stream>& stream) {
   launch_activation<Step::kSiluBackward>(x, &gradient, dropout, gradient_x, stream);
+}
+
+void gelu(const DeviceTensor& x, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+  launch_activation<Step::kGelu>(x, nullptr, Dropout(), y, stream);
 }
 
 }  // namespace usmlite::cuda

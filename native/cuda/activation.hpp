@@ -1,4 +1,4 @@
-// Dropout and SiLU of frames in training. Gradients compute the activation again from its input instead of storing it.
+// Dropout and SiLU of frames in training, GELU in inference. Gradients compute the activation again from its input instead of storing it.
 #pragma once
 #include "core/dropout.hpp"
 #include "cuda/device_tensor.hpp"
@@ -14,5 +14,7 @@ void apply_dropout(const DeviceTensor& x, const Dropout& dropout, const DeviceTe
 void silu(const DeviceTensor& x, const Dropout& dropout, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
 void silu_backward(const DeviceTensor& x, const DeviceTensor& gradient, const Dropout& dropout, const DeviceTensor& gradient_x,
                    const std::shared_ptr<Stream>& stream);
+/// y = x Φ(x); y may be x
+void gelu(const DeviceTensor& x, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
 
 }  // namespace usmlite::cuda

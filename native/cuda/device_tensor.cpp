@@ -60,6 +60,13 @@ DeviceTensor DeviceTensor::slice(int64_t begin, int64_t end) const {
   return view;
 }
 
+DeviceTensor DeviceTensor::column_range(int64_t begin, int64_t end) const {
+  DeviceTensor view = *this;
+  view.shape_.back() = end - begin;
+  view.offset_ += begin * static_cast<int64_t>(size_of(type_));
+  return view;
+}
+
 DeviceTensor upload(const Tensor& values, DeviceType type, const std::shared_ptr<Stream>& stream) {
   DeviceTensor floats(DeviceType::kFloat32, values.shape(), stream);
   upload_bytes(floats, values.data<uint8_t>(), stream);

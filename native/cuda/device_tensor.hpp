@@ -38,6 +38,9 @@ class DeviceTensor {
   DeviceTensor reshaped(std::vector<int64_t> shape) const;
   /// Rows [begin, end) of a matrix, in the same memory.
   DeviceTensor slice(int64_t begin, int64_t end) const;
+  /// Columns [begin, end) of a matrix, in the same memory, both at multiples of 16 bytes: for what keeps to its columns, since other
+  /// columns lie between its rows.
+  DeviceTensor column_range(int64_t begin, int64_t end) const;
 
  private:
   DeviceType type_ = DeviceType::kFloat32;

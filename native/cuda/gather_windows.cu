@@ -9,16 +9,35 @@ namespace {
 constexpr int kThreads = 128;  // a block copies a window, 16 bytes a thread and step
 
 __global__ void __launch_bounds__(kThreads) gather_windows_kernel(const uint16_t* x, int64_t x_stride, const int32_t* offsets,
-                                                                  int chunks_per_frame, int stride, const int32_t* output_offsets,
-                                                                  uint16_t* y, int64_t y_stride, int chunks) {
+                                                                  int chunks_per_frame, int stride, int left_padding,
+                                                                  const int32_t* output_offsets, uint16_t* y, int64_t y_stride,
+                                                                  int chunks) {
   ptx::take_turn();
   const int64_t row = output_offsets[blockIdx.y] + static_cast<int64_t>(blockIdx.x);
   if (row >= output_offsets[blockIdx.y + 1]) return;
-  const int64_t first = offsets[blockIdx.y] + static_cast<int64_t>(blockIdx.x) * stride;
+  const int64_t begin = offsets[blockIdx.y], end = offsets[blockIdx.y + 1];
+  const int64_t first = begin + static_cast<int64_t>(blockIdx.x) * stride - left_padding;
   for (int i = static_cast<int>(threadIdx.x); i < chunks; i += kThreads) {
-    const uint16_t* frame = x + (first + i / chunks_per_frame) * x_stride;
-    reinterpret_cast<uint4*>(y + row * y_stride)[i] = reinterpret_cast<const uint4*>(frame)[i % chunks_per_frame];
+    const int64_t frame = first + i / chunks_per_frame;
+    const bool inside = frame >= begin && frame < end;
+    reinterpret_cast<uint4*>(y + row * y_stride)[i] =
+        inside ? reinterpret_cast<const uint4*>(x + frame * x_stride)[i % chunks_per_frame] : uint4{};
   }
+}
+
+// A thread rounds 8 samples of a window.
+__global__ void __launch_bounds__(kThreads) sample_windows_kernel(const float* x, const int32_t* offsets, int kernel, int stride,
+                                                                  const int32_t* output_offsets, uint16_t* y, int64_t y_stride) {
+  ptx::take_turn();
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, vectors = y_stride / kHalvesPerVector;
+  const int64_t window = index / vectors, row = output_offsets[blockIdx.y] + window;
+  if (row >= output_offsets[blockIdx.y + 1]) return;
+  const int first = static_cast<int>(index % vectors) * kHalvesPerVector;
+  const float* samples = x + offsets[blockIdx.y] + window * stride;
+  float values[kHalvesPerVector];
+#pragma unroll
+  for (int i = 0; i < kHalvesPerVector; ++i) values[i] = first + i < kernel ? samples[first + i] : 0.0f;
+  store_values<BFloat16>(y + row * y_stride + first, values);
 }
 
 // A block takes a frame of a sequence of x, a thread 8 channels of it.
@@ -55,13 +74,24 @@ void gather_windows_backward(const DeviceTensor& gradient, const PackedSequences
          gradient_x.row_stride(), static_cast<int>(gradient_x.columns()));
 }
 
-void gather_windows(const DeviceTensor& x, const PackedSequences& sequences, int stride, const PackedSequences& outputs,
+void gather_windows(const DeviceTensor& x, const PackedSequences& sequences, int stride, int left_padding, const PackedSequences& outputs,
                     const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
   if (y.rows() == 0) return;
   launch(gather_windows_kernel,
          LaunchShape{static_cast<unsigned>(outputs.longest), static_cast<unsigned>(outputs.count), 1, kThreads, 0, 1, kernels_take_turns()}, stream->handle(),
-         x.use_on<uint16_t>(stream), x.row_stride(), sequences.offsets, static_cast<int>(x.columns() / 8), stride, outputs.offsets,
-         y.use_on<uint16_t>(stream), y.row_stride(), static_cast<int>(y.columns() / 8));
+         x.use_on<uint16_t>(stream), x.row_stride(), sequences.offsets, static_cast<int>(x.columns() / 8), stride, left_padding,
+         outputs.offsets, y.use_on<uint16_t>(stream), y.row_stride(), static_cast<int>(y.columns() / 8));
+}
+
+void sample_windows(const DeviceTensor& x, const PackedSequences& sequences, int kernel, int stride, const PackedSequences& outputs,
+                    const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+  if (y.rows() == 0) return;
+  const int64_t vectors = outputs.longest * (y.row_stride() / kHalvesPerVector);
+  launch(sample_windows_kernel,
+         LaunchShape{static_cast<unsigned>((vectors + kThreads - 1) / kThreads), static_cast<unsigned>(outputs.count), 1, kThreads, 0, 1,
+                     kernels_take_turns()},
+         stream->handle(), x.use_on<float>(stream), sequences.offsets, kernel, stride, outputs.offsets, y.use_on<uint16_t>(stream),
+         y.row_stride());
 }
 
 }  // namespace usmlite::cuda

@@ -5,9 +5,13 @@
 
 namespace usmlite::cuda {
 
-/// Row t of sequence s of y holds the frames t * stride .. t * stride + kernel - 1 of sequence s of x, one after another.
-/// x (frames, channels), y (output frames, kernel * channels): 16-bit floats of one type; channels a multiple of 8.
-void gather_windows(const DeviceTensor& x, const PackedSequences& sequences, int stride, const PackedSequences& outputs,
+/// Row t of sequence s of y holds the frames f .. f + kernel - 1 of sequence s of x, one after another, f = t * stride - left_padding;
+/// zeros where there is no such frame. x (frames, channels), which may be columns of a matrix, y (output frames, kernel * channels):
+/// 16-bit floats of one type; channels a multiple of 8.
+void gather_windows(const DeviceTensor& x, const PackedSequences& sequences, int stride, int left_padding, const PackedSequences& outputs,
+                    const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
+/// The same of samples, unpadded: x (samples) float32; y (windows, kernel, rounded up to a multiple of 8) kBFloat16, zeros behind a window.
+void sample_windows(const DeviceTensor& x, const PackedSequences& sequences, int kernel, int stride, const PackedSequences& outputs,
                     const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
 /// The gradient of x from that of y: each frame gets the sum of its places in all windows.
 void gather_windows_backward(const DeviceTensor& gradient, const PackedSequences& sequences, int stride, const PackedSequences& outputs,

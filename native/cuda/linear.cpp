@@ -92,7 +92,15 @@ Linear::Linear(const DeviceTensor& x, const DeviceTensor* row_scales, const Devi
             name_of(options.residual->type()) + " " + shape_text(options.residual->shape()));
   }
 
-  output_ = DeviceTensor(output, output_shape, stream);
+  if (options.output && (options.output->type() != output || options.output->shape() != output_shape)) {
+    invalid(std::string("the output must be ") + name_of(output) + " " + shape_text(output_shape) + " but is " +
+            name_of(options.output->type()) + " " + shape_text(options.output->shape()));
+  }
+
+  output_ = options.output ? *options.output : DeviceTensor(output, output_shape, stream);
+  if (options.residual && options.residual->row_stride() != output_.row_stride()) {
+    invalid("rows of residual and output must lie equally far apart");
+  }
   if (quantizes) {
     x_ = x;
     quantized_ = unfilled_rows(x, operand, stream);

@@ -21,6 +21,7 @@ QuantizedRows quantize_rows(const DeviceTensor& x, DeviceType type, int highest_
 struct LinearOptions {
   const DeviceTensor* bias = nullptr;      // kFloat32 (padded channels), in the order of the weight's
   const DeviceTensor* residual = nullptr;  // like the output
+  const DeviceTensor* output = nullptr;    // where the product goes, columns of a matrix maybe; otherwise a tensor of its own
   float scale = 1.0f, residual_scale = 1.0f;
   Activation activation = Activation::kNone;
   MatmulKernel kernel = MatmulKernel::kByTokens;

@@ -61,6 +61,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_device_sequences(env, exports);
   define_device_encoder(exports);
   define_device_cached_attention(exports);
+  define_device_sample_encoder(exports);
   define_device_low_rank(exports);
   define_device_plane(exports);
   define_device_elementwise(exports);

@@ -91,14 +91,9 @@ Napi::Value gather_windows(const Napi::CallbackInfo& info) {
   const auto inputs = DeviceSequencesObject::from(arguments, info[1], "sequences");
   const auto stream = stream_argument(arguments, info, 5);
   const cuda::PackedSequences sequences = operands.sequences(1, x.rows(), stream);
-  bool fits = inputs->offsets().size() == outputs->offsets().size();
-  for (size_t i = 1; fits && i < inputs->offsets().size(); ++i) {
-    const int64_t frames = inputs->offsets()[i] - inputs->offsets()[i - 1], windows = outputs->offsets()[i] - outputs->offsets()[i - 1];
-    fits = windows == 0 || (windows - 1) * stride + kernel <= frames;
-  }
-  if (!fits) arguments.fail("the windows reach beyond the sequences of x");
+  check_windows(arguments, *inputs, *outputs, kernel, stride);
   DeviceTensor y(x.type(), {outputs->frames(), kernel * x.columns()}, stream);
-  cuda::gather_windows(x, sequences, static_cast<int>(stride), outputs->use_on(stream), y, stream);
+  cuda::gather_windows(x, sequences, static_cast<int>(stride), 0, outputs->use_on(stream), y, stream);
   return wrap(info.Env(), std::move(y));
 }
 

@@ -91,6 +91,17 @@ class Wanted {
   cuda::DeviceTensor tensor_;
 };
 
+/// Unpadded windows have to lie within their sequences.
+inline void check_windows(const Arguments& arguments, const cuda::DeviceSequences& inputs, const cuda::DeviceSequences& outputs,
+                          int64_t kernel, int64_t stride) {
+  bool fits = inputs.offsets().size() == outputs.offsets().size();
+  for (size_t i = 1; fits && i < inputs.offsets().size(); ++i) {
+    const int64_t frames = inputs.offsets()[i] - inputs.offsets()[i - 1], windows = outputs.offsets()[i] - outputs.offsets()[i - 1];
+    fits = windows == 0 || (windows - 1) * stride + kernel <= frames;
+  }
+  if (!fits) arguments.fail("the windows reach beyond the sequences of x");
+}
+
 /// Values of each of `heads` heads of a row.
 inline int64_t head_dimension(const Arguments& arguments, const cuda::DeviceTensor& x, int64_t heads) {
   if (x.columns() % heads != 0) {

@@ -45,6 +45,7 @@ void define_device_linear(Napi::Object exports);
 void define_device_sequences(Napi::Env env, Napi::Object exports);
 void define_device_encoder(Napi::Object exports);
 void define_device_cached_attention(Napi::Object exports);
+void define_device_sample_encoder(Napi::Object exports);
 void define_device_low_rank(Napi::Object exports);
 void define_device_plane(Napi::Object exports);
 void define_device_elementwise(Napi::Object exports);

@@ -16,7 +16,8 @@ const epsilon = 1e-5;
 
 interface Layer {
   readonly convolution: StridedConvolution;
-  readonly normalize: (x: Tensor, offsets: SequenceOffsets) => Tensor;
+  /** Comes between the convolution and its GELU, if at all. */
+  readonly normalize: ((x: Tensor, offsets: SequenceOffsets) => Tensor) | undefined;
 }
 
 export class FeatureEncoder {
@@ -30,9 +31,10 @@ export class FeatureEncoder {
     this.layers = conv_dim.map((channels, index) => {
       const inner = scope.scope(`conv_layers.${index}`);
       const shape = [channels, index === 0 ? 1 : (conv_dim[index - 1] as number), conv_kernel[index] as number] as const;
-      const options = { activation: "none", bias: conv_bias } as const;
+      const normalizes = feat_extract_norm === "layer" || index === 0;
+      const options = { activation: normalizes ? "none" : "gelu", bias: conv_bias } as const;
       const convolution = new StridedConvolution(inner, "conv", shape, conv_stride[index] as number, options);
-      return { convolution, normalize: normalization(inner, channels, feat_extract_norm, index) };
+      return { convolution, normalize: normalizes ? normalization(inner, channels, feat_extract_norm) : undefined };
     });
   }
 
@@ -44,7 +46,7 @@ export class FeatureEncoder {
 
   /**
    * Not recorded on a tape: fine-tuning keeps these layers, as is usual.
-   * @param samples (samples, 1)
+   * @param samples (samples, 1); on the GPU a float32 vector
    * @returns (hidden frames, channels) and where each sequence now lies
    */
   forward(samples: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}): { output: Tensor; offsets: SequenceOffsets } {
@@ -55,12 +57,12 @@ export class FeatureEncoder {
     let x = samples;
     for (const { convolution, normalize } of this.layers) {
       const { output, offsets: where } = convolution.forward(x, offsets, context);
-      const normalized = normalize(output, where);
-      geluInPlace(normalized);
+      const activated = normalize?.(output, where) ?? output;
+      if (normalize) geluInPlace(activated);
       // The largest tensors of a forward pass.
-      if (normalized !== output) output.dispose();
+      if (activated !== output) output.dispose();
       if (x !== samples) x.dispose();
-      [x, offsets] = [normalized, where];
+      [x, offsets] = [activated, where];
     }
     return { output: x, offsets };
   }
@@ -72,12 +74,11 @@ export class FeatureEncoder {
 }
 
 /** `group`: the first layer alone, over the frames of each channel; `layer`: every layer, over the channels of each frame. */
-function normalization(scope: WeightScope, channels: number, kind: "group" | "layer", index: number): Layer["normalize"] {
+function normalization(scope: WeightScope, channels: number, kind: "group" | "layer"): NonNullable<Layer["normalize"]> {
   if (kind === "layer") {
     const norm = new Norm(scope, "layer_norm", channels, epsilon);
     return (x) => norm.forward(x);
   }
-  if (index > 0) return (x) => x;
   const weight = scope.tensor("layer_norm.weight", [channels], "ones");
   const bias = scope.tensor("layer_norm.bias", [channels], "zeros");
   return (x, offsets) => instanceNorm(x, weight, bias, offsets, epsilon);

@@ -1,5 +1,9 @@
 /** What wav2vec 2.0 has instead of positions: a wide grouped convolution with weight normalisation (Salimans, Kingma 2016). */
+import { DeviceTensor } from "../../device/device_tensor.js";
+import { groupedConvolutionOnGpu } from "../../device/inference.js";
+import { removeFromGpu } from "../../device/placement.js";
 import type { WeightScope } from "../../nn/weight_source.js";
+import { scaledSum } from "../../ops/elementwise.js";
 import { geluOf } from "../../ops/gelu.js";
 import { groupedConvolution } from "../../ops/grouped_convolution.js";
 import { swapLastAxes } from "../../ops/swap_axes.js";
@@ -34,16 +38,20 @@ export class PositionalConvolution {
     this.bias = scope.tensor("bias", [hidden], "zeros");
   }
 
-  /** `gelu(convolution(x))`, (frames, hidden) */
+  /** `x + gelu(convolution(x))`, (frames, hidden) */
   forward(x: Tensor, offsets: SequenceOffsets): Tensor {
     // An even kernel gives one frame too many, of which the last is dropped: all zeros but half a kernel lie before a sequence.
-    const leftPadding = Math.floor(this.kernel / 2);
-    return geluOf(groupedConvolution(x, this.currentWeight(), this.bias, offsets, { groups: this.groups, leftPadding }));
+    const options = { groups: this.groups, leftPadding: Math.floor(this.kernel / 2) };
+    const weight = this.currentWeight();
+    if (x instanceof DeviceTensor) return groupedConvolutionOnGpu(x, weight, this.bias, offsets, { ...options, residual: x });
+    return scaledSum(x, 1, geluOf(groupedConvolution(x, weight, this.bias, offsets, options)), 1);
   }
 
   /** Gives back the memory of what was made from weights; to be called when they changed. */
   forgetWeight(): void {
-    this.weight?.dispose();
+    if (!this.weight) return;
+    removeFromGpu(this.weight);
+    this.weight.dispose();
     this.weight = undefined;
   }
 

@@ -7,7 +7,6 @@ import { RelativePositions } from "../../nn/relative_positions.js";
 import { RelativeSelfAttention } from "../../nn/relative_self_attention.js";
 import { Norm, TransformerBlock } from "../../nn/transformer_block.js";
 import type { WeightScope } from "../../nn/weight_source.js";
-import { scaledSum } from "../../ops/elementwise.js";
 import { activeTape, releaseUnlessRecording } from "../../ops/tape.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import type { Tensor } from "../../tensor/tensor.js";
@@ -72,7 +71,7 @@ export class Wav2Vec2Encoder implements Encoder {
 
   forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Tensor {
     return released(inspectLayer, () => {
-      const placed = scaledSum(x, 1, this.positions.forward(x, offsets), 1);
+      const placed = this.positions.forward(x, offsets);
       const { do_stable_layer_norm: normalizeFirst } = this.config;
       const step = (block: TransformerBlock, input: Tensor): Tensor => block.forward(input, offsets, context);
       const y = throughBlocks(this.blocks, normalizeFirst ? placed : this.norm.forward(placed), step, inspectLayer);
@@ -139,7 +138,7 @@ export class Wav2Vec2ConformerEncoder implements Encoder {
   forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Tensor {
     const longest = Math.max(1, ...offsets.lengths);
     return released(inspectLayer, () => {
-      const placed = this.positions ? { ...context, positions: this.positions.forDistances(longest - 1, longest - 1) } : context;
+      const placed = this.positions ? { ...context, positions: this.positions.forDistances(longest - 1, longest - 1, x.device) } : context;
       return this.norm.forward(throughBlocks(this.blocks, x, (block, input) => block.forward(input, offsets, placed), inspectLayer));
     });
   }
