@@ -24,8 +24,9 @@ export const activeTape = (): Tape | undefined => active;
  * `requiresGrad` calls {@link recordStep} with its backward function.
  *
  * @example
+ * weight.requiresGrad = true;
  * const tape = new Tape();
- * const loss = tape.record(() => meanSquare(linear(input, weight)));
+ * const loss = tape.record(() => relativeMeanSquare(linear(input, weight), wanted));
  * tape.backward(loss);
  * tape.gradientOf(weight); // same shape as weight
  */
