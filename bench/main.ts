@@ -34,9 +34,14 @@ function parse(): { filter: string; threads: number[]; json: string | undefined;
         filter: { type: "string", default: "" },
         threads: { type: "string", default: [...new Set([1, cpus().length])].join(",") },
         json: { type: "string" },
+        help: { type: "boolean", default: false },
         machine: { type: "string", default: `${cpus()[0]?.model.trim() ?? "unknown"}, ${cpus().length} cores` },
       },
     });
+    if (values.help) {
+      console.log(usage);
+      process.exit(0);
+    }
     const threads = values.threads.split(",").map(Number);
     if (threads.some((count) => !Number.isInteger(count) || count < 1 || count > 256)) {
       misuse(`--threads ${values.threads} must be numbers from 1 to 256 with commas between them`);
