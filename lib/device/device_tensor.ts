@@ -85,7 +85,7 @@ export class DeviceTensor extends TensorInstance {
     return new DeviceTensor(native().deviceTensorRows(this.handle, begin, end));
   }
 
-  /** Copies all rows into the first of `target`, of as many columns and the same type. */
+  /** Copies all rows into the first of `target`, of as many columns and the same type; a vector into the first elements of another. */
   copyTo(target: DeviceTensor, stream?: DeviceStream): void {
     native().deviceTensorCopy(this.handle, target.handle, stream?.handle);
   }

@@ -22,12 +22,12 @@ export interface RecordedPassesOptions {
   readonly forward: (features: Tensor, offsets: SequenceOffsets) => EncodedFrames;
   /** Hidden frames made of this many frames of features; never fewer for more. */
   readonly hiddenFrames: (frames: number) => number;
+  /** Frames of features of the largest pass that is recorded: larger ones keep the GPU busy for longer than asking takes. Default 32,768, of log-mel frames. */
+  readonly mostFrames?: number;
   /** Recordings kept; default 16. */
   readonly capacity?: number;
 }
 
-// Larger passes keep the GPU busy for longer than asking takes.
-const mostFrames = 1 << 15;
 // Shapes that were met once are remembered, to record those that come again.
 const rememberedShapes = 256;
 // Each power of two is divided into this many lengths: recorded passes compute at most an eighth more frames than they are given.
@@ -43,7 +43,7 @@ class RecordedPass {
 
   constructor(room: readonly number[], features: DeviceTensor, offsets: SequenceOffsets, forward: RecordedPassesOptions["forward"]) {
     const roomOffsets = new SequenceOffsets(room);
-    this.features = keep(DeviceTensor.zeros([roomOffsets.frames, features.dim(1)], features.type));
+    this.features = keep(DeviceTensor.zeros([roomOffsets.frames, ...features.shape.slice(1)], features.type));
     this.sequences = keep(new DeviceSequences(roomOffsets));
     placeSequences(roomOffsets, this.sequences);
     this.fill(features, offsets);
@@ -77,19 +77,21 @@ export class RecordedPasses {
   private readonly passes = new Map<string, RecordedPass>();
   private readonly seen = new Set<string>();
   private readonly capacity: number;
+  private readonly mostFrames: number;
 
   constructor(private readonly options: RecordedPassesOptions) {
     this.capacity = options.capacity ?? 16;
+    this.mostFrames = options.mostFrames ?? 1 << 15;
   }
 
   /**
    * The encoder's forward pass: recorded from the second time on that sequences of about these lengths come.
-   * @param features (frames, feature size)
+   * @param features (frames, feature size), or a vector of samples
    */
   run(features: DeviceTensor, offsets: SequenceOffsets): EncodedFrames {
     const { forward, hiddenFrames } = this.options;
     const hiddenOffsets = new SequenceOffsets(offsets.lengths.map(hiddenFrames));
-    if (hiddenOffsets.frames === 0 || offsets.frames > mostFrames) return forward(features, offsets);
+    if (hiddenOffsets.frames === 0 || offsets.frames > this.mostFrames) return forward(features, offsets);
     const room = offsets.lengths.map(roomFor).sort((a, b) => b - a);
     const shape = [features.type, ...room].join(" ");
     let pass = this.passes.get(shape);

@@ -101,16 +101,18 @@ Napi::Value rows(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), tensor->slice(begin, arguments.integer(2, "end", begin, tensor->rows())));
 }
 
-// deviceTensorCopy(from, to, stream?): into the first rows of `to`
+// deviceTensorCopy(from, to, stream?): into the first rows of `to`, or of a vector into the first elements
 Napi::Value copy(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceTensor.copyTo", 2);
   const auto from = DeviceTensorObject::from(arguments, info[0], "from"), to = DeviceTensorObject::from(arguments, info[1], "to");
-  if (from->type() != to->type() || from->columns() != to->columns() || from->rows() > to->rows()) {
+  const bool vectors = from->shape().size() == 1 && to->shape().size() == 1;
+  const bool fits = vectors ? from->columns() <= to->columns() : from->columns() == to->columns() && from->rows() <= to->rows();
+  if (from->type() != to->type() || !fits) {
     arguments.fail(std::string(cuda::name_of(from->type())) + " " + shape_text(from->shape()) + " does not fit into " +
                    cuda::name_of(to->type()) + " " + shape_text(to->shape()));
   }
   const auto stream = stream_argument(arguments, info, 2);
-  const auto bytes = static_cast<size_t>(from->rows() * from->row_stride()) * cuda::size_of(from->type());
+  const auto bytes = static_cast<size_t>(vectors ? from->columns() : from->rows() * from->row_stride()) * cuda::size_of(from->type());
   if (bytes) cuda::driver::copy_on_device(to->use_on<uint8_t>(stream), from->use_on<uint8_t>(stream), bytes, stream->handle());
   return info.Env().Undefined();
 }

@@ -1,4 +1,7 @@
 /** wav2vec 2.0, HuBERT or wav2vec2-conformer with a CTC head (`Wav2Vec2ForCTC`, .. in transformers), for inference and training. */
+import { DeviceTensor } from "../../device/device_tensor.js";
+import { RecordedPasses } from "../../device/recorded_passes.js";
+import { activeAdapters } from "../../nn/adapter_scope.js";
 import type { ForwardContext } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import { Norm } from "../../nn/transformer_block.js";
@@ -14,6 +17,9 @@ import { FeatureEncoder } from "./feature_encoder.js";
 import type { Wav2Vec2Config } from "./wav2vec2_config.js";
 import { Wav2Vec2ConformerEncoder, Wav2Vec2Encoder, type Encoder, type InspectLayer } from "./wav2vec2_encoder.js";
 
+// As much audio as 32,768 log-mel frames.
+const mostRecordedSamples = 160 << 15;
+
 /** Prefix of the weights below the head. */
 const prefixes = { wav2vec2: "wav2vec2", hubert: "hubert", "wav2vec2-conformer": "wav2vec2_conformer" } as const;
 
@@ -26,6 +32,12 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
   private readonly projection: Linear;
   private readonly encoder: Encoder;
   private readonly head: Linear;
+  /** Forward passes on the GPU, which are all for inference. */
+  private readonly passes = new RecordedPasses({
+    forward: (samples, offsets) => this.encode(samples, offsets, {}),
+    hiddenFrames: (samples) => this.hiddenFrames(samples),
+    mostFrames: mostRecordedSamples,
+  });
 
   /** @throws UsmLiteError BAD_CHECKPOINT when a weight is missing or has another shape than `config` asks for */
   constructor(
@@ -46,13 +58,20 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
     this.head = new Linear(root, "lm_head", [config.vocab_size, config.hidden_size], { bias: true });
   }
 
+  /** @param samples (samples, 1); on the GPU a float32 vector */
   forward(samples: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Encoded & { readonly logits: Tensor } {
+    const records = samples instanceof DeviceTensor && !inspectLayer && !activeAdapters();
+    const encoded = records ? this.passes.run(samples, offsets) : this.encode(samples, offsets, context, inspectLayer);
+    return { ...encoded, logits: this.head.forward(encoded.hidden, context) };
+  }
+
+  private encode(samples: Tensor, offsets: SequenceOffsets, context: ForwardContext, inspectLayer?: InspectLayer): Encoded {
     const { output, offsets: where } = this.features.forward(samples, offsets, context);
     const x = releaseUnlessRecording(() => this.projection.forward(this.featureNorm?.forward(output) ?? output, context));
     if (!activeTape()) output.dispose();
     const hidden = this.encoder.forward(x, where, context, inspectLayer);
     if (!activeTape()) x.dispose();
-    return { hidden, logits: this.head.forward(hidden, context), offsets: where };
+    return { hidden, offsets: where };
   }
 
   /** The convolutions below the projection are not trained, and batch normalisation keeps the statistics of the checkpoint. */
@@ -62,6 +81,7 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
   }
 
   weightsChanged(): void {
+    this.passes.dispose();
     this.encoder.weightsChanged();
   }
 
@@ -94,6 +114,7 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
   }
 
   dispose(): void {
+    this.passes.dispose();
     this.encoder.dispose();
     this.weights.dispose();
   }
