@@ -1,9 +1,11 @@
 /** `usm-lite tune`: the weights of a model's language model, found on held-out speech. */
 import { Command } from "commander";
+import { deviceOption } from "./options.js";
 
 interface TuneOptions {
   model: string;
   data: string;
+  device: "auto" | "cpu" | "cuda";
   text?: string;
 }
 
@@ -12,6 +14,7 @@ export function tuneCommand(): Command {
     .description("Find the weights of a model's language model on held-out speech and keep them in the model folder.")
     .requiredOption("--model <folder>", "model folder with a language model; language_model.json is written into it")
     .requiredOption("--data <manifest>", "speech that the model was not trained on, nor will be tested on")
+    .addOption(deviceOption())
     .option("--text <manifest>", "while tuning, use a language model of these transcripts without those of --data")
     .action(async (options: TuneOptions) => {
       const { tuneLanguageModel } = await import("../transcribe/language_model_tuning.js");

@@ -6,7 +6,7 @@ import { tuneFusion, type FusionWeights, type TuningUtterance } from "../decode/
 import { trainLanguageModel } from "../decode/kneser_ney.js";
 import { UsmLiteError } from "../errors.js";
 import { writeLanguageModelWeights } from "../models/language_model_weights.js";
-import { loadModel, modelFiles } from "../models/model_folder.js";
+import { loadModel, modelFiles, type LoadOptions } from "../models/model_folder.js";
 import { Recognizer } from "./recognizer.js";
 
 export interface LanguageModelTuningOptions {
@@ -16,15 +16,17 @@ export interface LanguageModelTuningOptions {
   readonly data: string;
   /** While tuning, a language model of these transcripts without those of `data` is used. */
   readonly text?: string;
+  /** Where the network computes; as in {@link LoadOptions}, "cpu" by default. */
+  readonly device?: LoadOptions["device"];
 }
 
 /**
  * Returns all weights tried, best first, and keeps the best in the model folder.
- * @throws UsmLiteError INVALID_ARGUMENT when the model has no language model; errors of audio files name manifest line and file
+ * @throws UsmLiteError INVALID_ARGUMENT when the model has no language model; NO_GPU, UNSUPPORTED_MODEL for device "cuda"; errors of audio files name manifest line and file
  */
 export async function tuneLanguageModel(options: LanguageModelTuningOptions): Promise<readonly FusionWeights[]> {
-  const { data, text } = options;
-  const model = loadModel(options.model);
+  const { data, text, device = "cpu" } = options;
+  const model = loadModel(options.model, { device });
   const { tokenizer, folder } = model;
   if (!model.languageModel || !tokenizer) {
     throw new UsmLiteError("INVALID_ARGUMENT", `${folder} has no ${modelFiles.languageModel}, whose weights could be tuned`);
