@@ -6,10 +6,11 @@ import { Recognizer } from "../transcribe/recognizer.js";
 import { scaledAdapter, stackAdapters, type Adapter } from "./adapter.js";
 import { AdapterBase } from "./adapter_base.js";
 import { resolvedSettings, settingsFor, type AdapterSettings } from "./adapter_settings.js";
-import { adaptableNetwork, selectLayers } from "./adaptable_layers.js";
+import { selectLayers } from "./adaptable_layers.js";
 import { confidentTranscripts } from "./confident_transcripts.js";
 import { crossValidate, learnFrom } from "./cross_validation.js";
 import type { HeldOutResult } from "./held_out.js";
+import { learningNetwork } from "./learning_network.js";
 import { spokenTexts } from "./speaker_speech.js";
 
 export interface AdaptSpeakerOptions extends AdapterSettings {
@@ -35,6 +36,8 @@ export interface AdaptationReport {
   readonly adapted: HeldOutResult;
   /** What the adapter holds: `base` when nothing that was learned is better than the model as it is. */
   readonly kept: "speaker" | "shared" | "base";
+  /** Where it learned. */
+  readonly device: "cpu" | "cuda";
   /** Wall time of learning. */
   readonly trainingSeconds: number;
 }
@@ -42,10 +45,10 @@ export interface AdaptationReport {
 /**
  * Learns an adapter. By cross-validation, every fifth utterance held out in turn, it is found how long to learn, and whether
  * what was learned helps: unless the held-out loss falls and the held-out words are no worse, the adapter adds nothing. Then it
- * is learned from all utterances. The same speech, settings and number of threads give the same adapter.
- * @returns the adapter, `shared` included; the caller disposes of it
+ * is learned from all utterances. All of this happens where the model is. The same speech, settings, device and number of threads give the same adapter.
+ * @returns the adapter, on the CPU, `shared` included; the caller disposes of it
  * @throws UsmLiteError INVALID_ARGUMENT with fewer than two utterances or a pattern that matches no layer; UNSUPPORTED_MODEL
- *   for a family that cannot be trained; BAD_MANIFEST, for several speakers too; BAD_AUDIO, TRAINING_DIVERGED
+ *   for a family that cannot be trained, or not on the GPU where the model is there; OUT_OF_MEMORY; BAD_MANIFEST, for several speakers too; BAD_AUDIO, TRAINING_DIVERGED
  */
 export async function adaptSpeaker(
   model: SpeechModel,
@@ -55,6 +58,7 @@ export async function adaptSpeaker(
   const { layers: allLayers } = new AdapterBase(model);
   selectLayers(allLayers, resolvedSettings(options).targets); // a wrong setting is told before anything is heard
   checkOneSpeaker(utterances);
+  using learner = learningNetwork(model);
   const { shared, onStatus = () => {} } = options;
   const recognizer = new Recognizer(model);
   const { spoken, unsure } = options.unsupervised
@@ -63,7 +67,7 @@ export async function adaptSpeaker(
   const seconds = spoken.reduce((sum, utterance) => sum + utterance.seconds, 0);
   const settings = resolvedSettings(settingsFor(seconds, options));
   const layers = selectLayers(allLayers, settings.targets);
-  const learning = { network: adaptableNetwork(model), recognizer, layers, spoken, shared, settings, onStatus };
+  const learning = { learner, recognizer, layers, spoken, shared, settings, onStatus };
 
   const started = performance.now();
   const { base, ofShared, ofSpeaker, epochs, bestEpoch } = crossValidate(learning);
@@ -74,7 +78,7 @@ export async function adaptSpeaker(
   using own = learnFrom(learning, kept === "speaker" ? bestEpoch : 0);
   const trainingSeconds = (performance.now() - started) / 1000;
   const adapter = kept === "base" || !shared ? scaledAdapter(own, 1) : kept === "speaker" ? stackAdapters([shared, own]) : scaledAdapter(shared, 1);
-  return { adapter, report: { utterances: spoken.length, seconds, unsure, epochs, bestEpoch, base, adapted, kept, trainingSeconds } };
+  return { adapter, report: { utterances: spoken.length, seconds, unsure, epochs, bestEpoch, base, adapted, kept, device: learner.device, trainingSeconds } };
 }
 
 /** What several voices have in common is no adapter of either. Utterances that name no speaker are taken to be of the same one. */

@@ -1,4 +1,5 @@
 /** An adapter in memory: what speech of one speaker (or of many) adds to the linear layers of a model. */
+import { DeviceParameter } from "../device/device_parameter.js";
 import { removeFromGpu } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
 import type { LayerFactors } from "../nn/adapter_scope.js";
@@ -38,17 +39,29 @@ export class Adapter implements Disposable {
 /**
  * An adapter that adds nothing yet: `down` as PEFT fills LoRA's A (Kaiming uniform: up to 1 / sqrt(in)), `up` zero.
  * @param layers (out, in) by weight name
+ * @param device where it is to learn
  */
-export function freshAdapter(layers: ReadonlyMap<string, readonly [out: number, input: number]>, rank: number, seed: number): Adapter {
+export function freshAdapter(
+  layers: ReadonlyMap<string, readonly [out: number, input: number]>,
+  rank: number,
+  seed: number,
+  device: "cpu" | "cuda" = "cpu",
+): Adapter {
   if (!Number.isInteger(rank) || rank < 1) throw new UsmLiteError("INVALID_ARGUMENT", `the rank of an adapter is ${rank}; it must be a whole number from 1`);
   const random = RandomStream.derived(seed, rank);
   const factors = new Map<string, LowRankFactors>();
   for (const [name, [out, input]] of layers) {
     const bound = 1 / Math.sqrt(input);
     const down = Float32Array.from({ length: rank * input }, () => (2 * random.uniform() - 1) * bound);
-    factors.set(name, { down: keep(Tensor.from(down, [rank, input])), up: keep(Tensor.zeros([rank, out])) });
+    factors.set(name, { down: placed(Tensor.from(down, [rank, input]), device), up: placed(Tensor.zeros([rank, out]), device) });
   }
   return new Adapter(factors);
+}
+
+function placed(factor: Tensor, device: "cpu" | "cuda"): Tensor {
+  if (device === "cpu") return keep(factor);
+  using values = factor;
+  return keep(DeviceParameter.place(values));
 }
 
 /** The sum of several adapters as one of the sum of their ranks: their factors one after another. */
@@ -61,11 +74,11 @@ export function stackAdapters(adapters: readonly Adapter[]): Adapter {
   return new Adapter(factors);
 }
 
-/** A copy whose addition is `factor` times as large. */
+/** A copy on the CPU whose addition is `factor` times as large. */
 export function scaledAdapter(adapter: Adapter, factor: number): Adapter {
   const factors = new Map<string, LowRankFactors>();
   for (const [name, { down, up }] of adapter.factors) {
-    factors.set(name, { down: keep(down.clone()), up: keep(Tensor.from(up.toArray().map((value) => value * factor), up.shape)) });
+    factors.set(name, { down: keep(Tensor.from(down.toArray(), down.shape)), up: keep(Tensor.from(up.toArray().map((value) => value * factor), up.shape)) });
   }
   return new Adapter(factors);
 }

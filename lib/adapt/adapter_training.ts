@@ -1,12 +1,14 @@
 /** Learns the factors of an adapter; the model that it is added to stays as it is. */
 import { UsmLiteError } from "../errors.js";
+import { onDevice } from "../device/placement.js";
+import { isOnGpu } from "../models/device_training.js";
 import { withAdapters, type SharedAdapters } from "../nn/adapter_scope.js";
 import { RandomStream } from "../ops/random_stream.js";
 import { Tape } from "../ops/tape.js";
 import { tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { AdamW } from "../train/optimizer.js";
-import type { TrainableModel, TrainingContext } from "../train/trainable_model.js";
+import type { TrainableModel, TrainingBatch, TrainingContext } from "../train/trainable_model.js";
 import type { Adapter } from "./adapter.js";
 import type { ResolvedAdapterSettings } from "./adapter_settings.js";
 import { batchOf, masked, shuffledGroups, type SpokenText } from "./speaker_speech.js";
@@ -25,9 +27,10 @@ export class AdapterTraining {
   private readonly optimizer: AdamW;
   private readonly random: RandomStream;
   private readonly shuffling: RandomStream;
+  private readonly device: "cpu" | "cuda";
 
   /**
-   * @param learning all adapters that any step learns, by a name for each
+   * @param learning all adapters that any step learns, by a name for each; where the model is
    * @param bins values in a frame of features
    */
   constructor(
@@ -45,6 +48,7 @@ export class AdapterTraining {
     }
     for (const parameter of parameters.values()) parameter.requiresGrad = true;
     this.optimizer = new AdamW(parameters, { weightDecay: options.weightDecay });
+    this.device = isOnGpu(model) ? "cuda" : "cpu";
     this.random = RandomStream.derived(options.seed, 1);
     this.shuffling = RandomStream.derived(options.seed, 2);
   }
@@ -71,7 +75,7 @@ export class AdapterTraining {
     }
     const loss = tidy(() => {
       const heard = specAugment ? masked(speech, this.bins, this.random, specAugment) : speech;
-      const batch = batchOf(heard, this.bins);
+      const batch = this.batch(heard);
       const result = tape.record(() => withAdapters(scope, () => this.model.loss(batch, this.context)));
       const value = result.loss.toArray()[0] as number;
       if (Number.isFinite(value)) tape.backward(result.loss);
@@ -88,7 +92,7 @@ export class AdapterTraining {
     const groups = shuffledGroups(speech, batchSeconds, RandomStream.derived(this.options.seed, 3));
     const scope = this.scope(adapters, 0);
     const sum = groups.reduce((total, group) => {
-      const loss = tidy(() => withAdapters(scope, () => this.model.loss(batchOf(group, this.bins), this.context).loss.toArray()[0] as number));
+      const loss = tidy(() => withAdapters(scope, () => this.model.loss(this.batch(group), this.context).loss.toArray()[0] as number));
       return total + loss * group.length;
     }, 0);
     return sum / speech.length;
@@ -96,6 +100,11 @@ export class AdapterTraining {
 
   dispose(): void {
     this.optimizer.dispose();
+  }
+
+  private batch(speech: readonly SpokenText[]): TrainingBatch {
+    const { features, ...rest } = batchOf(speech, this.bins);
+    return { ...rest, features: onDevice(features, this.device) };
   }
 
   private get context(): TrainingContext {

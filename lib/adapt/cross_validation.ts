@@ -1,16 +1,16 @@
 /** How long to learn from a little speech, and whether it helps: every utterance is heard with what was learned from others. */
 import { UsmLiteError } from "../errors.js";
-import type { TrainableModel } from "../train/trainable_model.js";
 import type { Recognizer } from "../transcribe/recognizer.js";
 import { freshAdapter, scaledAdapter, stackAdapters, type Adapter } from "./adapter.js";
 import type { ResolvedAdapterSettings } from "./adapter_settings.js";
 import { AdapterTraining, type TrainedAdapter } from "./adapter_training.js";
 import { heldOutTexts, paired, textErrorRate, type HeldOutResult } from "./held_out.js";
+import type { LearningNetwork } from "./learning_network.js";
 import type { SpokenText } from "./speaker_speech.js";
 
 /** What is learned, from what and how. */
 export interface SpeakerLearning {
-  readonly network: TrainableModel;
+  readonly learner: LearningNetwork;
   readonly recognizer: Recognizer;
   /** (out, in) by weight name. */
   readonly layers: ReadonlyMap<string, readonly [out: number, input: number]>;
@@ -40,11 +40,11 @@ class Fold {
   private best: Adapter | undefined;
 
   constructor(
-    { network, recognizer, layers, shared, settings }: SpeakerLearning,
+    { learner: { network, device }, recognizer, layers, shared, settings }: SpeakerLearning,
     private readonly learned: readonly SpokenText[],
     readonly heldOut: readonly SpokenText[],
   ) {
-    this.own = freshAdapter(layers, settings.rank, settings.seed);
+    this.own = freshAdapter(layers, settings.rank, settings.seed, device);
     this.training = new AdapterTraining(network, new Map([["speaker", this.own]]), recognizer.model.frontEnd.config.featureSize, settings);
     this.adapters = [...(shared ? [{ adapter: shared, learns: false }] : []), { adapter: this.own, learns: true }];
   }
@@ -109,8 +109,8 @@ export function crossValidate(learning: SpeakerLearning): CrossValidation {
 }
 
 /** An adapter of the speaker alone after so many epochs over all speech, the scale of learning in its factors. 0 epochs: it adds nothing. */
-export function learnFrom({ network, recognizer, layers, spoken, shared, settings }: SpeakerLearning, epochs: number): Adapter {
-  const own = freshAdapter(layers, settings.rank, settings.seed);
+export function learnFrom({ learner: { network, device }, recognizer, layers, spoken, shared, settings }: SpeakerLearning, epochs: number): Adapter {
+  const own = freshAdapter(layers, settings.rank, settings.seed, device);
   const training = new AdapterTraining(network, new Map([["speaker", own]]), recognizer.model.frontEnd.config.featureSize, settings);
   const adapters = [...(shared ? [{ adapter: shared, learns: false }] : []), { adapter: own, learns: true }];
   for (let epoch = 0; epoch < epochs; epoch++) training.epoch(spoken, adapters, learningRateOf(settings, epoch));

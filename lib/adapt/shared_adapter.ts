@@ -12,9 +12,10 @@ import { freshAdapter, scaledAdapter, type Adapter } from "./adapter.js";
 import { AdapterBase } from "./adapter_base.js";
 import { resolvedSettings, sharedDefaults, type AdapterSettings } from "./adapter_settings.js";
 import { AdapterTraining } from "./adapter_training.js";
-import { adaptableNetwork, selectLayers } from "./adaptable_layers.js";
+import { selectLayers } from "./adaptable_layers.js";
 import type { AdaptationReport } from "./adapt_speaker.js";
 import { heldOutWer, type HeldOutResult } from "./held_out.js";
+import { learningNetwork } from "./learning_network.js";
 import { shuffledGroups, spokenTexts, type SpokenText } from "./speaker_speech.js";
 
 export interface SharedAdapterOptions extends AdapterSettings {
@@ -60,21 +61,22 @@ export async function adaptSpeakers(
   const settings = resolvedSettings(options, sharedDefaults);
   const { speakerRank = 1, minutesPerSpeaker = 1, onStatus = () => {} } = options;
   const layers = selectLayers(new AdapterBase(model).layers, settings.targets);
-  const network = adaptableNetwork(model);
+  using learner = learningNetwork(model);
+  const { network, device } = learner;
   const judges = options.heldOut && bySpeaker(options.heldOut, minutesPerSpeaker);
   const learnable = judges ? utterances.filter(({ speaker }) => speaker === undefined || !judges.has(speaker)) : utterances;
   const groups = bySpeaker(learnable, minutesPerSpeaker);
   if (groups.size < (judges ? 1 : 2)) {
     throw new UsmLiteError("INVALID_ARGUMENT", "a shared adapter is learned from one speaker at least and judged by another; give speech of more speakers");
   }
-  const shared = freshAdapter(layers, settings.rank, settings.seed);
+  const shared = freshAdapter(layers, settings.rank, settings.seed, device);
   const speakers: Speaker[] = [];
   const heldOut: SpokenText[] = [];
   onStatus(`reading speech of ${groups.size} speakers`);
   for (const [index, [name, own]] of [...groups].entries()) {
     const spoken = await spokenTexts(model, own);
     if (!judges && isHeldOut(index, groups.size)) heldOut.push(...spoken);
-    else speakers.push({ name, spoken, own: freshAdapter(layers, speakerRank, settings.seed + 1 + index) });
+    else speakers.push({ name, spoken, own: freshAdapter(layers, speakerRank, settings.seed + 1 + index, device) });
   }
   for (const own of judges?.values() ?? []) heldOut.push(...(await spokenTexts(model, own)));
   const learning = new Map([["shared", shared], ...speakers.map(({ name, own }): [string, Adapter] => [`speaker ${name}`, own])]);
@@ -124,6 +126,7 @@ export async function adaptSpeakers(
       base,
       adapted,
       kept: keeps ? "shared" : "base",
+      device,
       trainingSeconds,
     },
   };

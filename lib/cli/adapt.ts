@@ -3,12 +3,14 @@ import { Command } from "commander";
 import type { AdapterSettings } from "../adapt/adapter_settings.js";
 import type { AdaptationReport } from "../adapt/adapt_speaker.js";
 import { UsmLiteError } from "../errors.js";
-import { modelOption, nonNegativeNumber, positiveInteger, positiveNumber, repeated } from "./options.js";
+import type { TrainingDevice } from "../train/training_device.js";
+import { deviceOption, modelOption, nonNegativeNumber, positiveInteger, positiveNumber, repeated } from "./options.js";
 
 interface AdaptCommandOptions {
   model: string;
   data: string;
   out: string;
+  device: TrainingDevice;
   shared?: string;
   speakers?: boolean;
   minutesPerSpeaker?: number;
@@ -31,6 +33,7 @@ export function adaptCommand(): Command {
     .addOption(modelOption())
     .requiredOption("--data <manifest>", "JSON lines with audio_filepath, duration and text: a minute or more of one speaker")
     .requiredOption("--out <folder>", "folder of the adapter, in the layout of PEFT; an adapter that is there is exchanged")
+    .addOption(deviceOption("where to learn"))
     .option("--shared <folder>", "adapter to learn on top of, which --speakers made; the new one holds both")
     .option("--speakers", "learn an adapter that all speakers of the manifest share")
     .option("--minutes-per-speaker <minutes>", "of each at most, with --speakers; default: 1", positiveNumber("--minutes-per-speaker"))
@@ -56,12 +59,13 @@ async function adapt(options: AdaptCommandOptions): Promise<void> {
   const { adaptSpeaker } = await import("../adapt/adapt_speaker.js");
   const { adaptSpeakers } = await import("../adapt/shared_adapter.js");
   const { readManifest } = await import("../data/manifest.js");
-  const { loadModel } = await import("../models/model_folder.js");
+  const { loadForLearning } = await import("../adapt/learning_network.js");
   checkAdapterFolder(options.out);
-  const model = loadModel(options.model);
+  const onStatus = (sentence: string): void => console.error(sentence);
+  const model = loadForLearning(options.model, options.device, onStatus);
   const base = new AdapterBase(model);
   const utterances = readManifest(options.data);
-  const settings = { ...settingsOf(options), onStatus: (sentence: string) => console.error(sentence) };
+  const settings = { ...settingsOf(options), onStatus };
   const { minutesPerSpeaker, unsupervised = false } = options;
   const { adapter, report } = options.speakers
     ? await adaptSpeakers(model, utterances, {

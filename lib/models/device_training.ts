@@ -96,11 +96,26 @@ export function placeForTraining<Network>(network: Network, what = "the model"):
   return placed(trained) as Extract<TrainedOnGpu, Network>;
 }
 
-function placed(network: TrainedOnGpu): TrainedOnGpu {
+/**
+ * The same network with copies of its weights on the GPU that do not learn, so that something added to them can: those of its blocks rounded to
+ * bfloat16, half the memory of {@link placeForTraining}. Dispose of it.
+ * @throws UsmLiteError as {@link placeForTraining}
+ *
+ * @example
+ * const network = placeFrozen(loadModel("int4", { weights: "float32" }).network); // by adapters: withAdapters(scope, () => network.loss(..))
+ */
+export function placeFrozen<Network>(network: Network, what = "the model"): Extract<TrainedOnGpu, Network> {
+  const frozen: unknown = network;
+  checkTrainableOnGpu(frozen, what);
+  return placed(frozen, new Set(frozen.blockWeights())) as Extract<TrainedOnGpu, Network>;
+}
+
+/** @param frozen names of the weights that do not learn */
+function placed(network: TrainedOnGpu, frozen?: ReadonlySet<string>): TrainedOnGpu {
   const copies = copiesOf(network);
-  if (network instanceof LasrForCtc) return new LasrForCtc(network.config, new DeviceWeightSource(copies));
-  if (network instanceof ParakeetForCtc) return new ParakeetForCtc(network.config, new DeviceWeightSource(copies));
-  return new ParakeetTransducer(network.config, new DeviceWeightSource(copies, encoderOfTransducer));
+  if (network instanceof LasrForCtc) return new LasrForCtc(network.config, new DeviceWeightSource(copies, undefined, frozen));
+  if (network instanceof ParakeetForCtc) return new ParakeetForCtc(network.config, new DeviceWeightSource(copies, undefined, frozen));
+  return new ParakeetTransducer(network.config, new DeviceWeightSource(copies, encoderOfTransducer, frozen));
 }
 
 /** Whether a model was made by {@link placeForTraining}. */

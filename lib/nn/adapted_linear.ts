@@ -30,10 +30,9 @@ export interface AdaptedLinearOptions extends Omit<LinearOptions, "bias" | "acti
 
 /**
  * @param x (frames, in)
- * @throws UsmLiteError INVALID_ARGUMENT for training on a GPU, where no adapters learn; INTERNAL when the rows of `x` are not those of the scope's sequences
+ * @throws UsmLiteError INVALID_ARGUMENT for gradients through a weight that is on the GPU for inference; INTERNAL when the rows of `x` are not those of the scope's sequences
  */
 export function adaptedLinear(layer: AdaptedLayer, x: Tensor, options: AdaptedLinearOptions, scope: AdapterScope): Tensor {
-  if (x instanceof DeviceTensor && activeTape()) throw new UsmLiteError("INVALID_ARGUMENT", 'adapters learn on the CPU only; use device "cpu"');
   const { activation = "none", scale = 1, residual, residualScale = 1, dropout } = options;
   // What comes after an activation has to wait until the adapter was added before it.
   const fused = activation === "none" && !dropout;
@@ -59,6 +58,9 @@ export function adaptedLinear(layer: AdaptedLayer, x: Tensor, options: AdaptedLi
 }
 
 function product({ weight, bias }: AdaptedLayer, x: Tensor, options: Omit<LinearOptions, "bias">): Tensor {
+  if (x instanceof DeviceTensor && activeTape() && !(weight instanceof DeviceTensor)) {
+    throw new UsmLiteError("INVALID_ARGUMENT", "no gradients go through weights that are on the GPU for inference; adaptSpeaker places a network of its own there");
+  }
   if (weight instanceof Tensor) return linear(x, weight, { bias, ...options });
   if (weight instanceof PackedMatrix) return frozenLinear(x, weight, { bias, ...options });
   return packedLinear(x, weight, { bias, ...options });

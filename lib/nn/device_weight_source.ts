@@ -1,5 +1,7 @@
 /** Weights of a network that is trained on the GPU, whole or in part. */
 import { DeviceParameter } from "../device/device_parameter.js";
+import { DeviceTensor } from "../device/device_tensor.js";
+import { weightMatrix } from "../quant/weight_matrix.js";
 import { keep } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import { UsmLiteError } from "../errors.js";
@@ -13,10 +15,14 @@ import type { Initialisation, WeightSource } from "./weight_source.js";
  * const network = new LasrForCtc(config, new DeviceWeightSource(new FreshWeights(1)));
  */
 export class DeviceWeightSource implements WeightSource {
-  /** @param placed default: all */
+  /**
+   * @param placed default: all
+   * @param frozen names of weights of linear layers that stay as they are: they are rounded to bfloat16 once and for all
+   */
   constructor(
     private readonly source: WeightSource,
     private readonly placed = /^/,
+    private readonly frozen: ReadonlySet<string> = new Set(),
   ) {}
 
   tensor(name: string, shape: readonly number[], initialisation: Initialisation): Tensor {
@@ -36,8 +42,13 @@ export class DeviceWeightSource implements WeightSource {
 
   private place(name: string, weight: Tensor): Tensor {
     if (!this.placed.test(name)) return keep(weight);
-    const placed = DeviceParameter.place(weight);
+    const placed = this.frozen.has(name) ? rounded(weight) : DeviceParameter.place(weight);
     weight.dispose();
     return keep(placed);
   }
+}
+
+function rounded(weight: Tensor): DeviceTensor {
+  using matrix = weightMatrix(weight);
+  return DeviceTensor.from(matrix);
 }

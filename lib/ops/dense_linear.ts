@@ -1,29 +1,29 @@
 /** Linear layers whose activations and float weights are both on the GPU: those of a model that is trained there. */
-import { DeviceTensor } from "../device/device_tensor.js";
+import type { DeviceTensor } from "../device/device_tensor.js";
 import { onGpu } from "../device/inference.js";
 import { deviceScaledSum } from "../device/gradient_operations.js";
-import { deviceAddProduct, deviceFinishLinear, deviceLinearGradient, deviceProduct, type LinearFinish, type ProductOperand } from "../device/training_operations.js";
-import type { Tensor } from "../tensor/tensor.js";
-import { wants } from "./gradients.js";
+import { deviceFinishLinear, deviceLinearGradient, deviceProduct, type LinearFinish } from "../device/training_operations.js";
+import { accumulateDeviceProduct, wants } from "./gradients.js";
 import type { LinearOptions } from "./linear.js";
-import { isRecording, recordStep, type Tape } from "./tape.js";
+import { isRecording, recordStep } from "./tape.js";
 
 /**
  * What {@link linear} computes, in bfloat16 with sums in float32.
  * @param x bfloat16 (frames, in)
- * @param weight float32 (out, in), rounded to bfloat16 for the product
+ * @param weight float32 (out, in), rounded to bfloat16 for the product; or bfloat16, of a layer that does not learn
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit or an operand is on the CPU
  */
 export function denseLinear(x: DeviceTensor, weight: DeviceTensor, options: LinearOptions): DeviceTensor {
   const { bias, activation = "none", scale = 1, residual, residualScale = 1, dropout } = options;
   const layer: LinearFinish = { bias: bias && onGpu(bias, "bias"), activation, scale, dropout };
-  const narrow = weight.cast("bfloat16");
+  const isNarrow = weight.type === "bfloat16";
+  const narrow = isNarrow ? weight : weight.cast("bfloat16");
   const sums = deviceProduct({ matrix: x }, { matrix: narrow, transposed: true });
   const isPlain = activation === "none" && (dropout?.probability ?? 0) === 0;
   const unfinished = isPlain && !bias && !residual && scale === 1;
   const output = unfinished ? sums : deviceFinishLinear(sums, layer, residual && onGpu(residual, "residual"), residualScale);
   const recording = isRecording([x, weight, bias, residual]);
-  if (!recording || !wants(x)) narrow.dispose();
+  if (!isNarrow && (!recording || !wants(x))) narrow.dispose();
   if (!unfinished && (!recording || activation === "none")) sums.dispose();
   recordStep(output, [x, weight, bias, residual], (upstream, tape) => {
     const gradient = onGpu(upstream, "gradient");
@@ -34,20 +34,11 @@ export function denseLinear(x: DeviceTensor, weight: DeviceTensor, options: Line
     const factor = parts.sum ? 1 : scale; // a scale alone is left to the products
     if (bias && parts.bias) tape.accumulate(bias, parts.bias);
     if (wants(x)) tape.accumulate(x, deviceProduct({ matrix: sumGradient }, { matrix: narrow }, factor));
-    if (wants(weight)) addProduct(tape, weight, { matrix: sumGradient, transposed: true }, { matrix: x }, factor);
+    if (wants(weight)) accumulateDeviceProduct(tape, weight, { matrix: sumGradient, transposed: true }, { matrix: x }, factor);
     // Last: the residual takes over the memory of the gradient, and what is added to it later goes there.
     if (residual && wants(residual)) {
       tape.accumulate(residual, residualScale === 1 ? gradient.reshape(gradient.shape) : deviceScaledSum(gradient, residualScale, gradient, 0));
     }
   });
   return output;
-}
-
-/** Adds a product to the float32 gradient of a parameter. */
-function addProduct(tape: Tape, parameter: Tensor, a: ProductOperand, b: ProductOperand, factor: number): void {
-  const sum = tape.gradientOf(parameter);
-  if (sum) return deviceAddProduct(onGpu(sum, "the gradient"), a, b, factor);
-  const fresh = DeviceTensor.zeros(parameter.shape, "float32");
-  deviceAddProduct(fresh, a, b, factor);
-  tape.accumulate(parameter, fresh);
 }

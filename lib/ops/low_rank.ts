@@ -1,11 +1,12 @@
 /** Low-rank additions to linear layers (LoRA, Hu et al., ICLR 2022). */
 import { DeviceTensor } from "../device/device_tensor.js";
-import { addLowRankOnGpu } from "../device/inference.js";
+import { addLowRankOnGpu, onGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor, TensorHandle } from "../tensor/tensor.js";
 import { dropout as dropoutOf, type DropoutOptions } from "./activation.js";
 import type { Activation } from "./linear.js";
+import { deviceLowRankSum } from "./device_low_rank.js";
 import { accumulateProduct, matmul } from "./matmul.js";
 import { recordStep } from "./tape.js";
 
@@ -75,16 +76,20 @@ export function addLowRank(
  * `y + scale * (dropout(x)·downᵀ)·up`, differentiable. The result takes over the memory of `y`, which must not be used
  * afterwards.
  *
- * @param y (rows, out)
+ * @param y (rows, out), on the GPU if `x` is
  * @param x (rows, in)
+ * @param factors on the GPU, as float32, if they learn and `x` is there
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit, or factors that learn are not where `x` is
  */
 export function lowRankSum(
   y: Tensor,
   x: Tensor,
-  { down, up }: LowRankFactors,
+  factors: LowRankFactors,
   { scale = 1, dropout }: { scale?: number; dropout?: DropoutOptions | undefined } = {},
 ): Tensor {
   const input = dropout && dropout.probability > 0 ? dropoutOf(x, dropout) : x;
+  if (input instanceof DeviceTensor) return deviceLowRankSum(onGpu(y, "y"), input, factors, scale);
+  const { down, up } = factors;
   const hidden = matmul(input, down, { transposeB: true }); // (rows, rank)
   const sum = y.reshape(y.shape);
   native.matmul(hidden.handle, false, up.handle, false, scale, sum.handle);

@@ -1,0 +1,50 @@
+/** The network through which adapters learn, and where that is. */
+import { UsmLiteError } from "../errors.js";
+import { checkTrainableOnGpu, placeFrozen } from "../models/device_training.js";
+import { loadModel, outlineModel, type SpeechModel } from "../models/model_folder.js";
+import type { TrainableModel } from "../train/trainable_model.js";
+import { chooseTrainingDevice, type TrainingDevice } from "../train/training_device.js";
+import { adaptableNetwork } from "./adaptable_layers.js";
+
+/** It stays as it is. Dispose of it. */
+export interface LearningNetwork extends Disposable {
+  readonly network: TrainableModel;
+  /** Of its weights, and of the adapters that learn. */
+  readonly device: "cpu" | "cuda";
+}
+
+/**
+ * Of a model on the CPU its own network. Of one on the GPU, whose packed weights let no gradients through, another one of the same values
+ * in bfloat16.
+ * @throws UsmLiteError UNSUPPORTED_MODEL for a family that has no adapters or, on the GPU, is not trained there; OUT_OF_MEMORY
+ */
+export function learningNetwork(model: SpeechModel): LearningNetwork {
+  const { device, folder } = model;
+  if (device === "cpu") return { network: adaptableNetwork(model), device, [Symbol.dispose]: () => {} };
+  checkTrainableOnGpu(model.network, folder);
+  const { network: float } = loadModel(folder, { weights: "float32" });
+  try {
+    const network = placeFrozen(float, folder);
+    return { network, device, [Symbol.dispose]: () => network.dispose() };
+  } finally {
+    float.dispose();
+  }
+}
+
+/**
+ * Loads a model where its adapters are to learn. Weights that the GPU has no packed products for are unpacked there.
+ * @param onStatus told where that is, and why `auto` passes a GPU over
+ * @throws UsmLiteError as {@link loadModel}; UNSUPPORTED_MODEL for `cuda` and a network that the GPU does not train
+ */
+export function loadForLearning(folder: string, wanted: TrainingDevice, onStatus: (sentence: string) => void): SpeechModel {
+  const { network, file } = outlineModel(folder);
+  file.close();
+  const device = chooseTrainingDevice(wanted, () => checkTrainableOnGpu(network, folder), onStatus);
+  if (device === "cpu") return loadModel(folder);
+  try {
+    return loadModel(folder, { device });
+  } catch (error) {
+    if (!(error instanceof UsmLiteError) || error.code !== "UNSUPPORTED_SPEC") throw error;
+    return loadModel(folder, { device, weights: "float32" });
+  }
+}
