@@ -122,6 +122,17 @@ test("misuse ends with status 2 and says what would be right", async (t) => {
   );
 });
 
+test.serial("a setting of the environment that cannot be is no stack trace", async (t) => {
+  process.env["USMLITE_ISA"] = "neon";
+  try {
+    const { status, stdout, stderr } = await transcribe(first);
+    t.deepEqual([status, stdout], [2, ""]);
+    t.regex(stderr, /^usm-lite: USMLITE_ISA: instruction set "neon" is not available .*choose one of reference.* \[INVALID_ARGUMENT\]\n$/);
+  } finally {
+    delete process.env["USMLITE_ISA"];
+  }
+});
+
 test("a device or model that is not there ends with status 1", async (t) => {
   if (!hasGpu()) {
     const { status, stdout, stderr } = await transcribe("--device", "cuda", first);

@@ -1,9 +1,7 @@
 /** `usm-lite manifest`: a manifest of a speech corpus in the layout in which it is published. */
 import { Command, Option } from "commander";
 import { checkWritable } from "../checkpoint/atomic_file.js";
-import type { CorpusPart } from "../data/corpora/corpus.js";
-import { corpusNames, readCorpus, type CorpusName } from "../data/corpora/read_corpus.js";
-import { writeManifest } from "../data/manifest.js";
+import { corpusNames, type CorpusName, type CorpusPart } from "../data/corpora/corpus.js";
 
 interface ManifestOptions {
   corpus: CorpusName;
@@ -19,6 +17,8 @@ export function manifestCommand(): Command {
     .addOption(new Option("--part <part>", "part of the official split").choices(["train", "test"]))
     .requiredOption("--out <manifest>", "file to write")
     .action(async (folder: string, { corpus, part, out }: ManifestOptions) => {
+      const { readCorpus } = await import("../data/corpora/read_corpus.js");
+      const { writeManifest } = await import("../data/manifest.js");
       checkWritable(out);
       const utterances = await readCorpus(corpus, folder, {
         part,

@@ -24,7 +24,27 @@ function addonPath(): string {
   return found;
 }
 
+/** A wrong setting is an error rather than ignored; the addon checks `USMLITE_ISA` itself. */
+function checkThreads(): void {
+  const threads = process.env["USMLITE_THREADS"] ?? "";
+  const count = Number(threads);
+  if (threads === "" || (Number.isInteger(count) && count >= 1 && count <= 256)) return;
+  throw new UsmLiteError("INVALID_ARGUMENT", `USMLITE_THREADS is ${JSON.stringify(threads)}; it must be a whole number from 1 to 256`);
+}
+
+function load(): unknown {
+  checkThreads();
+  const path = addonPath();
+  try {
+    return createRequire(import.meta.url)(path);
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === "INVALID_ARGUMENT") throw new UsmLiteError(code, `USMLITE_ISA: ${message}`, { cause });
+    throw new UsmLiteError("FILE_UNREADABLE", `the native addon cannot be loaded: ${message.split("\n", 1)[0]}; build it on this machine with "npm run build:native"`, { cause });
+  }
+}
+
 /** The functions of the addon; cast it to the interface of the group in hand. */
-export const addon: unknown = createRequire(import.meta.url)(addonPath());
+export const addon: unknown = load();
 
 (addon as { setErrorConstructor(constructor: typeof UsmLiteError): void }).setErrorConstructor(UsmLiteError);

@@ -10,7 +10,7 @@ import { UsmLiteError } from "../errors.js";
 import { defaultModelFolder } from "../models/default_model.js";
 import { ApiKeys } from "./api_keys.js";
 import { Dispatcher } from "./engine/dispatcher.js";
-import { Engine, type EngineEvents } from "./engine/engine.js";
+import { Engine, maximumThreads, type EngineEvents } from "./engine/engine.js";
 import { application } from "./http/application.js";
 import type { UploadLimits } from "./http/upload.js";
 import { Metrics } from "./metrics.js";
@@ -226,7 +226,7 @@ function startEngine(options: ResolvedServeOptions, servedLanguage: string | und
       ...(decoder ? { decoder } : {}),
       ...(beamWidth === undefined ? {} : { beamWidth }),
     },
-    options.threads ?? cores,
+    options.threads ?? Math.min(cores, maximumThreads),
     events,
   );
 }

@@ -1,6 +1,6 @@
 /** Transcription off the event loop: a worker thread holds the model, the caller awaits. */
 import { Worker } from "node:worker_threads";
-import { UsmLiteError } from "../errors.js";
+import { UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
 import { defaultModelFolder } from "../models/default_model.js";
 import type { RecognizedSpeech } from "./decoding.js";
 import type { BatchingOptions } from "./forward_batcher.js";
@@ -70,8 +70,11 @@ export class Transcriber implements AsyncDisposable {
         else if (answer.kind === "failed" && answer.id === undefined) reject(new UsmLiteError(answer.code, answer.message));
         else transcriber.receive(answer);
       });
-      worker.on("error", (error) => {
-        const failure = new UsmLiteError("INTERNAL", `the transcription worker failed: ${error.message}`, { cause: error });
+      worker.on("error", (error: Error & { code?: UsmLiteErrorCode }) => {
+        const failure =
+          error.name === "UsmLiteError" && error.code
+            ? new UsmLiteError(error.code, error.message, { cause: error }) // the addon does not load
+            : new UsmLiteError("INTERNAL", `the transcription worker failed: ${error.message}`, { cause: error });
         transcriber.fail(failure);
         reject(failure);
       });
@@ -140,6 +143,7 @@ export class Transcriber implements AsyncDisposable {
   private async send(id: number, blocks: AsyncIterable<Float32Array> | Iterable<Float32Array>, stopped: () => boolean): Promise<void> {
     for await (const samples of blocks) {
       if (stopped()) return;
+      if (!(samples instanceof Float32Array)) throw new UsmLiteError("INVALID_ARGUMENT", `stream takes blocks of samples, each a Float32Array, not ${typeof samples}`);
       this.post({ kind: "samples", id, samples });
     }
     this.post({ kind: "end", id });

@@ -4,16 +4,12 @@ import { audioDuration } from "../../audio/duration.js";
 import { UsmLiteError } from "../../errors.js";
 import { normalizeText } from "../../text/normalize.js";
 import type { Utterance } from "../manifest.js";
-import { badCorpus, sortedNames, type CorpusPart, type CorpusUtterance } from "./corpus.js";
+import { badCorpus, corpusNames, sortedNames, type CorpusName, type CorpusPart, type CorpusUtterance } from "./corpus.js";
 import { readKaldi } from "./kaldi.js";
 import { readLibriSpeech } from "./librispeech.js";
 import { readLjSpeech } from "./ljspeech.js";
 import { readSpeechocean762 } from "./speechocean762.js";
 import { readSpokenDigits } from "./spoken_digits.js";
-
-/** Corpora that {@link readCorpus} knows; `kaldi` is any folder with text, wav.scp and utt2spk. */
-export const corpusNames = ["librispeech", "ljspeech", "speechocean762", "fsdd", "kaldi"] as const;
-export type CorpusName = (typeof corpusNames)[number];
 
 const readers: Readonly<Record<CorpusName, (folder: string, part?: CorpusPart) => CorpusUtterance[]>> = {
   librispeech: readLibriSpeech,

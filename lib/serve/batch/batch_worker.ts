@@ -11,7 +11,7 @@ import { defaultModelFolder } from "../../models/default_model.js";
 import { formatTranscript } from "../../text/transcript_formats.js";
 import { defaultMaximumHours } from "../../transcribe/transcriber.js";
 import { Dispatcher } from "../engine/dispatcher.js";
-import { Engine } from "../engine/engine.js";
+import { Engine, maximumThreads } from "../engine/engine.js";
 import { connectRedis, type BatchConnection, type BatchJob } from "./batch_queue.js";
 
 export interface BatchWorkerOptions extends BatchConnection {
@@ -71,7 +71,7 @@ export class BatchWorker implements AsyncDisposable {
           ...(decoder ? { decoder } : {}),
           ...(language === undefined ? {} : { servedLanguage: language }),
         },
-        availableParallelism(),
+        Math.min(availableParallelism(), maximumThreads),
         { onReady: () => batch?.dispatcher?.pump(), onPass: () => undefined, onMemory: () => undefined, onCrash: () => undefined },
       );
       const dispatcher = new Dispatcher(engine, { maximumBatch, maximumQueue: Infinity, timeoutMs: recognitionTimeoutMs });

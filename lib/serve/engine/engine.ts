@@ -38,6 +38,8 @@ interface WorkerState {
 
 /** Each is a thread with memory of its own. */
 const maximumWorkers = 1024;
+/** As `USMLITE_THREADS` takes them. */
+export const maximumThreads = 256;
 const firstRestartDelayMs = 100;
 const longestRestartDelayMs = 5000;
 
@@ -64,10 +66,13 @@ export class Engine {
   /**
    * Resolves when every worker has loaded the model.
    * @param threads that one operation may use when no other worker computes
-   * @throws UsmLiteError what {@link loadModel} throws; INVALID_ARGUMENT for the number of workers; INTERNAL when the process cannot be started
+   * @throws UsmLiteError what {@link loadModel} throws; INVALID_ARGUMENT for the number of workers or threads; INTERNAL when the process cannot be started
    */
   static async start(options: EngineOptions, threads: number, events: EngineEvents): Promise<Engine> {
     const { workers } = options;
+    if (!(Number.isInteger(threads) && threads >= 1 && threads <= maximumThreads)) {
+      throw new UsmLiteError("INVALID_ARGUMENT", `threads is ${threads}; it must be a whole number from 1 to ${maximumThreads}, best one per core`);
+    }
     if (!(Number.isInteger(workers) && workers >= 1 && workers <= maximumWorkers)) {
       throw new UsmLiteError("INVALID_ARGUMENT", `workers is ${workers}; it must be a whole number from 1 to ${maximumWorkers}, best one per core`);
     }

@@ -4,7 +4,7 @@
  * connections alone.
  */
 import { Worker } from "node:worker_threads";
-import { UsmLiteError } from "../../errors.js";
+import { UsmLiteError, type UsmLiteErrorCode } from "../../errors.js";
 import type { SharedMatrices } from "../../models/checkpoint_weights.js";
 import type { WorkerAnswer, WorkerOptions } from "../../transcribe/worker_messages.js";
 import type { EngineOptions, FromEngine, ToEngine } from "./engine_messages.js";
@@ -59,7 +59,11 @@ function start(index: number, options: WorkerOptions, onReady: () => void = () =
     reportMemory();
     onReady();
   });
-  worker.on("error", (error: Error) => (problem = error.message));
+  worker.on("error", (error: Error & { code?: UsmLiteErrorCode }) => {
+    problem = error.message;
+    // It ended before it could answer: the addon does not load.
+    if (!ready) send({ kind: "answer", worker: index, answer: { kind: "failed", code: error.name === "UsmLiteError" ? (error.code ?? "INTERNAL") : "INTERNAL", message: error.message } });
+  });
   worker.on("exit", (status) => {
     send({ kind: "lost", worker: index, message: problem || `it ended with status ${status}` });
     // One that never was ready has said why; the server decides what follows.
