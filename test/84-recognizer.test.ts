@@ -103,6 +103,11 @@ test("what cannot be transcribed is a coded error, and the transcriber goes on",
   await using narrow = await Transcriber.load({ model: float, beamWidth: 0 });
   await t.throwsAsync(narrow.transcribe(tones(1, 1)), { code: "INVALID_ARGUMENT", message: /beamWidth/ });
   await using transcriber = await Transcriber.load({ model: float, maximumSeconds: 5 });
+  for (const audio of [new Int16Array(1600), new ArrayBuffer(100), 5]) {
+    await t.throwsAsync(transcriber.transcribe(audio as never), { code: "INVALID_ARGUMENT", message: /^audio is the path of a file or its bytes, .* This is \w+$/ });
+  }
+  await t.throwsAsync(async () => { for await (const _ of transcriber.stream([1, 2] as never)); }, { code: "INVALID_ARGUMENT", message: /a Float32Array, not number/ });
+  t.throws(() => new Recognizer(loadModel(float), { decoder: "fast" as never }), { code: "INVALID_ARGUMENT", message: /decoder "fast" is unknown/ });
   const text = join(folder.path, "notes.txt");
   writeFileSync(text, "This is no audio. ".repeat(50));
   await t.throwsAsync(transcriber.transcribe(join(folder.path, "none.wav")), { code: "FILE_NOT_FOUND", message: /none\.wav/ });

@@ -28,10 +28,14 @@ export class ByteSource implements AsyncDisposable {
 
   /**
    * `blockBytes` is what one read takes from a file: a small number serves who wants its header alone.
-   * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE
+   * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE; INVALID_ARGUMENT for anything but a path or bytes
    */
   static async open(input: string | Uint8Array, signal?: AbortSignal, blockBytes?: number): Promise<ByteSource> {
     if (input instanceof Uint8Array) return ByteSource.fromMemory(input, signal);
+    if (typeof input !== "string") {
+      const given = Object.prototype.toString.call(input).slice(8, -1);
+      throw new UsmLiteError("INVALID_ARGUMENT", `audio is the path of a file or its bytes, a Uint8Array; samples are a Float32Array of 16 kHz, -1 to 1. This is ${given}`);
+    }
     let file: FileHandle | undefined;
     try {
       const opened = (file = await open(input, "r"));

@@ -48,6 +48,9 @@ export class Searches {
     this.windows = windowed ? new WindowDecoder(network, frontEnd, textTokenizer, options, model.device) : undefined;
     this.tokenizer = tokenizer;
     this.decoder = options.decoder ?? (languageModel ? "beam" : "greedy");
+    if (this.decoder !== "greedy" && this.decoder !== "beam") {
+      throw new UsmLiteError("INVALID_ARGUMENT", `decoder ${JSON.stringify(this.decoder)} is unknown; choose "greedy" or "beam"`);
+    }
     const weights = options.languageModelWeights ?? model.languageModelWeights;
     this.scorers = languageModel && tokenizer ? [new LanguageModelScorer(languageModel, tokenizer, weights)] : [];
     this.blankPenalty = languageModel ? (weights?.blankPenalty ?? 0) : 0;

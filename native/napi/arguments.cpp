@@ -1,11 +1,22 @@
 #include "napi/arguments.hpp"
 
+#include <charconv>
 #include <cmath>
 
 #include "napi/environment.hpp"
 #include "napi/tensor_binding.hpp"
 
 namespace usmlite::binding {
+
+namespace {
+
+// As people write it: 3, not 3.000000.
+std::string shortest(double value) {
+  char digits[32];
+  return std::string(digits, std::to_chars(digits, digits + sizeof(digits), value).ptr);
+}
+
+}  // namespace
 
 Arguments::Arguments(const Napi::CallbackInfo& info, const char* function, size_t minimum)
     : info_(info), function_(function) {
@@ -81,8 +92,7 @@ double Arguments::number(size_t index, const char* name, double low, double high
   if (!info_[index].IsNumber()) fail(std::string(name) + " must be a number");
   const double value = info_[index].As<Napi::Number>().DoubleValue();
   if (!(value >= low && value <= high)) {
-    fail(std::string(name) + " is " + std::to_string(value) + "; it must be between " + std::to_string(low) + " and " +
-         std::to_string(high));
+    fail(std::string(name) + " is " + shortest(value) + "; it must be between " + shortest(low) + " and " + shortest(high));
   }
   return value;
 }
