@@ -41,6 +41,7 @@ function subcommand(name: string, description: string): Command {
   return new Command(name)
     .description(description)
     .exitOverride()
+    .showHelpAfterError(`usm-lite batch ${name} --help lists the options`)
     .addOption(new Option("--redis <address>", "redis://, rediss://, or the path of a socket").env("REDIS_URL").default("redis://127.0.0.1:6379"))
     .option("--queue <name>", "name of the queue", "usm-lite");
 }
