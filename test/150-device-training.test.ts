@@ -205,6 +205,19 @@ test("every way to quantize is the CPU's: scales, weights and gradients", (t) =>
   }
 });
 
+test("what is no scale is never quantized in silence", (t) => {
+  const weight = randomTensor([2, 64], 1);
+  for (const wrong of [Infinity, NaN, 0, -1]) {
+    tidy(() => {
+      const scale = Tensor.from([0.1, 0.2, wrong, 0.3], [2, 2]);
+      t.throws(() => fakeQuantize(weight, "int4/g32/dq", { scale }), { code: "INVALID_ARGUMENT", message: /scales are positive, finite numbers/ });
+      // The GPU is not waited for: the loss says it.
+      const found = fakeQuantize(DeviceTensor.from(weight, "float32"), "int4/g32/dq", { scale: DeviceTensor.from(scale, "float32") }).toArray();
+      t.true(found.every(Number.isNaN), `${wrong}`);
+    });
+  }
+});
+
 test("learned scores get the gradients, and choose the masks, that they do on the CPU", (t) => {
   const [values, gradient, scores] = [randomTensor([6, 20], 1), randomTensor([6, 20], 2), randomTensor([6, 20], 3)];
   for (const pattern of [{ kept: 2, of: 4 }, { share: 0.4 }]) {

@@ -140,6 +140,22 @@ test.serial("a step that is not finite leaves weights and statistics as they wer
   t.deepEqual(tensors.map((tensor) => tensor.toArray()), before);
 });
 
+test.serial("steps with a learned scale that is none are skipped, and end the run; on the CPU they are refused", async (t) => {
+  for (const [device, code, message] of [["cuda", "TRAINING_DIVERGED", /2 steps in a row/], ["cpu", "INVALID_ARGUMENT", /a scale is nan/]] as const) {
+    const network = new LasrForCtc(config, new FreshWeights(1));
+    const model = device === "cuda" ? placeForTraining(network) : network;
+    const quantization = new WeightQuantization(model, new Map([["encoder.layers.0.feed_forward1.linear2.weight", parseWeightSpec("int4/g32/dq")]]), { learned: true });
+    const options = { folder: join(folder.path, `no-scale-${device}`), totalSteps: 4, schedule: warmupConstant({ peak: 0.01, warmupSteps: 0 }), modifiers: [quantization] };
+    const trainer = new Trainer(model, batches(), options);
+    const [scale] = quantization.parameters().values() as Iterable<Tensor>;
+    (scale as Tensor).write((scale as Tensor).toArray().map((value, i) => (i === 3 ? NaN : value)));
+    const before = [...model.parameters().values()].map((tensor) => tensor.toArray());
+    await t.throwsAsync(trainer.run(), { code, message });
+    t.deepEqual([...model.parameters().values()].map((tensor) => tensor.toArray()), before);
+    trainer.dispose();
+  }
+});
+
 test.serial("validation sees the averaged weights, which can be adopted", async (t) => {
   let seen: Float32Array | undefined;
   const run: Run = runOf("adopted", 1, "cuda", batches(), {

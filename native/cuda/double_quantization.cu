@@ -21,20 +21,25 @@ struct ScaleArguments {
 
 __device__ __forceinline__ bool is_scale(float value) { return value > 0.0f && value <= kLargestScale; }
 
-/// Of the positive ones; 0 where there are none. All threads get it.
-__device__ __forceinline__ float mean_of_scales(const ScaleArguments& a) {
+struct ScaleMean {
+  float mean;  // 0 where there are none
+  bool of_all;
+};
+
+/// Of the positive, finite ones. All threads get it.
+__device__ __forceinline__ ScaleMean mean_of_scales(const ScaleArguments& a) {
   double sums[2] = {};
   for (int64_t i = threadIdx.x; i < a.count; i += kMeanThreads) {
     const float scale = a.at(i);
-    if (scale > 0.0f) sums[0] += static_cast<double>(scale), sums[1] += 1.0;
+    if (is_scale(scale)) sums[0] += static_cast<double>(scale), sums[1] += 1.0;
   }
   block_sums<kMeanWarps>(sums, reinterpret_cast<double*>(shared_memory()));
-  return sums[1] > 0.0 ? static_cast<float>(sums[0] / sums[1]) : 0.0f;
+  return {sums[1] > 0.0 ? static_cast<float>(sums[0] / sums[1]) : 0.0f, sums[1] == static_cast<double>(a.count)};
 }
 
 __global__ void __launch_bounds__(kMeanThreads) replace_kernel(const ScaleArguments a) {
   ptx::take_turn();
-  const float mean = mean_of_scales(a);
+  const float mean = mean_of_scales(a).mean;
   for (int64_t i = threadIdx.x; i < a.count; i += kMeanThreads) {
     float& scale = a.at(i);
     if (scale < 0.0f) scale = mean > 0.0f ? mean : -scale;
@@ -43,8 +48,8 @@ __global__ void __launch_bounds__(kMeanThreads) replace_kernel(const ScaleArgume
 
 __global__ void __launch_bounds__(kMeanThreads) mean_kernel(const ScaleArguments a) {
   ptx::take_turn();
-  const float mean = mean_of_scales(a);
-  if (threadIdx.x == 0) *a.mean = mean;
+  const ScaleMean found = mean_of_scales(a);
+  if (threadIdx.x == 0) *a.mean = found.of_all ? found.mean : ptx::float_of(0x7fc00000u);  // NaN: nobody waits for an error
 }
 
 __global__ void __launch_bounds__(codec::kScaleBlock) quantize_kernel(const ScaleArguments a) {
@@ -53,7 +58,7 @@ __global__ void __launch_bounds__(codec::kScaleBlock) quantize_kernel(const Scal
   const float mean = *a.mean, distance = i < a.count ? a.at(i) - mean : 0.0f;
   const float step = block_reduce<kCodeWarps>(fabsf(distance), reinterpret_cast<float*>(shared_memory()), Larger{}) / static_cast<float>(kLargestCode);
   if (i >= a.count) return;
-  int code = step > 0.0f ? max(min(ptx::round_to_int(distance / step), kLargestCode), -kLargestCode) : 0;
+  int code = step > 0.0f && mean > 0.0f ? max(min(ptx::round_to_int(distance / step), kLargestCode), -kLargestCode) : 0;
   // The code 0, which stands for the mean, is always possible.
   while (code != 0 && !is_scale(fmaf(step, static_cast<float>(code), mean))) code += code < 0 ? 1 : -1;
   a.quantized[i / a.columns * a.quantized_stride + i % a.columns] = fmaf(step, static_cast<float>(code), mean);

@@ -8,7 +8,8 @@ namespace usmlite::cuda {
 /// scale: float32 (rows, groups per row)
 void replace_unmeasured_scales(const DeviceTensor& scale, const std::shared_ptr<Stream>& stream);
 
-/// What the codes of positive scales stand for, in a tensor of the same shape.
+/// What the codes of positive, finite scales stand for, in a tensor of the same shape. Where one is no such scale, which is an error on the
+/// CPU, all become NaN, and so does what is multiplied by them.
 void quantize_scales(const DeviceTensor& scale, const DeviceTensor& quantized, const std::shared_ptr<Stream>& stream);
 
 }  // namespace usmlite::cuda

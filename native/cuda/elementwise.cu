@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kThreads) raise_kernel(float* x, float least, 
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, row = index / columns;
   if (row >= rows) return;
   float& value = x[row * stride + index % columns];
-  value = fmaxf(value, least);
+  value = value < least ? least : value;  // NaN stays
 }
 
 LaunchShape shape_for(int64_t threads) { return {static_cast<unsigned>((threads + kThreads - 1) / kThreads), 1, 1, kThreads, 0, 1, kernels_take_turns()}; }
