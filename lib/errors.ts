@@ -32,6 +32,14 @@ export type UsmLiteErrorCode =
 /**
  * The one error class of this package. `code` is stable and meant for programs; `message` says what is wrong and what
  * would be right, and names the file (and line) where there is one.
+ *
+ * @example
+ * try {
+ *   await transcriber.transcribe("speech.flac");
+ * } catch (error) {
+ *   if (error instanceof UsmLiteError && error.code === "BAD_AUDIO") console.error(error.message);
+ *   else throw error;
+ * }
  */
 export class UsmLiteError extends Error {
   override readonly name = "UsmLiteError";

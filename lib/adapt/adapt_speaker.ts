@@ -13,6 +13,7 @@ import type { HeldOutResult } from "./held_out.js";
 import { learningNetwork } from "./learning_network.js";
 import { spokenTexts } from "./speaker_speech.js";
 
+/** Settings of {@link adaptSpeaker}. */
 export interface AdaptSpeakerOptions extends AdapterSettings {
   /** Of many speakers, below the one that is learned; it stays as it is. */
   readonly shared?: Adapter | undefined;
@@ -21,6 +22,7 @@ export interface AdaptSpeakerOptions extends AdapterSettings {
   readonly onStatus?: (sentence: string) => void;
 }
 
+/** What {@link adaptSpeaker} learned from, and what it gained on utterances held out. */
 export interface AdaptationReport {
   readonly utterances: number;
   readonly seconds: number;
@@ -49,6 +51,11 @@ export interface AdaptationReport {
  * @returns the adapter, on the CPU, `shared` included; the caller disposes of it
  * @throws UsmLiteError INVALID_ARGUMENT with fewer than two utterances or a pattern that matches no layer; UNSUPPORTED_MODEL
  *   for a family that cannot be trained, or not on the GPU where the model is there; OUT_OF_MEMORY; BAD_MANIFEST, for several speakers too; BAD_AUDIO, TRAINING_DIVERGED
+ *
+ * @example
+ * const model = loadModel("packed");
+ * const { adapter, report } = await adaptSpeaker(model, readManifest("ann.jsonl"));
+ * writeAdapter("adapters/ann", adapter, new AdapterBase(model), { dropout: adapterDefaults.dropout, training: {} });
  */
 export async function adaptSpeaker(
   model: SpeechModel,

@@ -8,6 +8,13 @@ import { RandomStream } from "../ops/random_stream.js";
 import { keep } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 
+/**
+ * Low-rank factors that are added to layers of a model for one speaker, or many: LoRA, Hu et al. 2022 (arXiv 2106.09685).
+ *
+ * @example
+ * const base = new AdapterBase(loadModel("packed"));
+ * using adapter = readAdapter("adapters/ann", base);
+ */
 export class Adapter implements Disposable {
   /** @param factors by weight name; the adapter owns them */
   constructor(readonly factors: LayerFactors) {}

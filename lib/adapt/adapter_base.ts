@@ -4,6 +4,7 @@ import type { SpeechModel } from "../models/model_folder.js";
 import { adaptableLayers } from "./adaptable_layers.js";
 import { baseChecksum } from "./base_checksum.js";
 
+/** The model that adapters belong to: the layers that may be adapted, and a checksum of its weights. */
 export class AdapterBase {
   /** (out, in) of the layers that may be adapted, by weight name. */
   readonly layers: ReadonlyMap<string, readonly [out: number, input: number]>;

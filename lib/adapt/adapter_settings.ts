@@ -3,6 +3,7 @@ import type { SpecAugmentOptions } from "../data/spec_augment.js";
 import { UsmLiteError } from "../errors.js";
 import { maximumRank } from "./peft_config.js";
 
+/** How an adapter learns; {@link adapterDefaults} has the defaults. */
 export interface AdapterSettings {
   readonly rank?: number;
   /** What an adapter adds is multiplied by alpha / rank while it learns; default: the rank. */

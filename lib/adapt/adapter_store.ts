@@ -26,6 +26,13 @@ interface Resident {
 /** Adapters that a store keeps, unless told otherwise. */
 export const defaultMaximumResident = 64;
 
+/**
+ * The adapters of a folder by speaker: the least recently used ones leave memory when there are too many.
+ *
+ * @example
+ * const store = new AdapterStore("adapters", new AdapterBase(model));
+ * const { adapter, release } = store.lease("ann");
+ */
 export class AdapterStore {
   /** The least recently used first. */
   private readonly residents = new Map<string, Resident>();

@@ -18,6 +18,7 @@ import { heldOutWer, type HeldOutResult } from "./held_out.js";
 import { learningNetwork } from "./learning_network.js";
 import { shuffledGroups, spokenTexts, type SpokenText } from "./speaker_speech.js";
 
+/** Settings of {@link adaptSpeakers}. */
 export interface SharedAdapterOptions extends AdapterSettings {
   /** Rank of the adapter that each speaker has meanwhile; default 1. */
   readonly speakerRank?: number;
@@ -31,6 +32,7 @@ export interface SharedAdapterOptions extends AdapterSettings {
   readonly onStatus?: (sentence: string) => void;
 }
 
+/** What {@link adaptSpeakers} learned from, and what it gained on speakers held out. */
 export interface SharedAdapterReport extends Omit<AdaptationReport, "unsure"> {
   readonly speakers: number;
   readonly heldOutSpeakers: number;
@@ -52,6 +54,10 @@ const heldOutEvery = 10;
  * their loss no longer falls, and unless it falls and their words are no worse, the adapter adds nothing.
  * @param utterances each with a `speaker`
  * @throws UsmLiteError INVALID_ARGUMENT with fewer than two speakers or an utterance without one, and as {@link adaptSpeaker}
+ *
+ * @example
+ * const { adapter: shared } = await adaptSpeakers(model, readManifest("many-speakers.jsonl"));
+ * const { adapter } = await adaptSpeaker(model, readManifest("ann.jsonl"), { shared });
  */
 export async function adaptSpeakers(
   model: SpeechModel,

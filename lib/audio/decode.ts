@@ -13,6 +13,7 @@ export const defaultMaximumSeconds = 7200;
 // What a header says may be false: beyond this, memory is taken as samples come.
 const maximumReserved = 1 << 26;
 
+/** What {@link decodeAudio} and {@link readAudio} may be told. */
 export interface DecodeOptions {
   /** Sampling rate of the result in Hz; 16000 when absent. */
   readonly targetRate?: number | undefined;
@@ -23,6 +24,7 @@ export interface DecodeOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Samples of a whole recording. */
 export interface DecodedAudio {
   /** Mono (the mean of all channels), full scale 1. */
   readonly samples: Float32Array;
@@ -37,6 +39,9 @@ export interface DecodedAudio {
  *
  * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE, BAD_AUDIO (empty, truncated, damaged, not audio),
  * AUDIO_TOO_LONG, ABORTED, INVALID_ARGUMENT
+ *
+ * @example
+ * const { samples } = await decodeAudio("speech.flac"); // mono, 16 kHz
  */
 export async function decodeAudio(input: string | Uint8Array, options: DecodeOptions = {}): Promise<DecodedAudio> {
   const { targetRate = 16000, maximumSeconds = defaultMaximumSeconds } = options;

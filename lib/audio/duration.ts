@@ -12,6 +12,9 @@ const countingRate = 16000; // Hz
  * Seconds of audio in a file. WAV and FLAC headers are believed without decoding the rest; other formats are decoded.
  *
  * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE, BAD_AUDIO (empty, damaged header, WAV shorter than it says)
+ *
+ * @example
+ * await audioDuration("speech.flac"); // seconds
  */
 export async function audioDuration(path: string): Promise<number> {
   const seconds = (await headerSeconds(path)) ?? (await decodedSeconds(path));

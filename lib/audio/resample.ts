@@ -22,6 +22,9 @@ const native = addon as ResampleBindings;
  *
  * @throws UsmLiteError INVALID_ARGUMENT for rates that are not whole numbers from 1 to 1,000,000 or differ by more than
  * a factor of 256
+ *
+ * @example
+ * const telephone = resample(samples, 16_000, 8_000);
  */
 export function resample(samples: Float32Array, fromRate: number, toRate: number): Float32Array {
   return native.resample(samples, fromRate, toRate);

@@ -33,6 +33,10 @@ interface Entry {
 /**
  * Opens a safetensors file and checks its header; tensors are read when asked for. Close it when done.
  * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE; BAD_CHECKPOINT when any rule of the format is broken
+ *
+ * @example
+ * using file = readSafetensors("model/model.safetensors");
+ * for (const name of file.names()) console.log(name, file.dtype(name), file.shape(name));
  */
 export function readSafetensors(path: string): SafetensorsFile {
   let handle: number;
@@ -255,6 +259,9 @@ export type SafetensorsEntry = Tensor | { dtype: SafetensorsDtype; shape: readon
  * Writes a safetensors file, whole or not at all. Like the reference library it puts wide element types first (so that
  * every tensor is aligned) and orders names within a type.
  * @throws UsmLiteError INVALID_ARGUMENT when data does not fit its shape; FILE_UNWRITABLE
+ *
+ * @example
+ * writeSafetensors("weights.safetensors", [["weight", Tensor.zeros([2, 3])]]);
  */
 export function writeSafetensors(
   path: string,

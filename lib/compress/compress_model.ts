@@ -50,6 +50,9 @@ export interface CompressModelOptions {
  * @throws UsmLiteError BAD_RECIPE, BAD_CHECKPOINT, BAD_MANIFEST, INVALID_ARGUMENT when `out` exists, UNSUPPORTED_SPEC for a spec that `format`
  * cannot hold. With device "cuda" also UNSUPPORTED_MODEL and UNSUPPORTED_SPEC for what the GPU does not train, NO_GPU, DRIVER_TOO_OLD: before
  * anything is computed
+ *
+ * @example
+ * await compressModel({ model: "float", recipe: readRecipe("recipes/gptq-int4.yaml"), manifest: "speech.jsonl", out: "packed" });
  */
 export async function compressModel(options: CompressModelOptions): Promise<boolean> {
   const { recipe, manifest, out, format, device: wanted = "cpu", onStatus = () => {} } = options;

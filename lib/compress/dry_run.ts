@@ -23,6 +23,7 @@ export interface DryRunOptions {
   readonly format?: CompressedTensorsFormat | undefined;
 }
 
+/** What a recipe would do: sizes of layers, and seconds of stages. */
 export interface DryRun {
   /** As {@link measureModel} would find it, but for the header of the file. */
   readonly size: ModelSize;

@@ -88,6 +88,9 @@ export function readRecipe(file: string): Recipe {
 /**
  * A recipe that is no file: relative paths in it stay as they are.
  * @param source what error messages call it
+ *
+ * @example
+ * const recipe = parseRecipe("stages: [{modifiers: [{type: round-to-nearest, spec: int8}]}]", "a recipe of mine");
  */
 export function parseRecipe(text: string, source: string): Recipe {
   const document = new YamlDocument(text, source, { code: "BAD_RECIPE", hint: "docs/recipes.md lists the keys" });

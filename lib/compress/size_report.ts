@@ -18,6 +18,7 @@ export interface LayerSize {
   readonly percentOfFloat32: number;
 }
 
+/** What the weights of a model take, as {@link measureModel} counts them. */
 export interface ModelSize {
   /** Weights that compression applies to. */
   readonly linear: Omit<LayerSize, "name" | "shape" | "spec">;
@@ -26,7 +27,12 @@ export interface ModelSize {
   readonly layers: readonly LayerSize[];
 }
 
-/** @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG, BAD_CHECKPOINT */
+/**
+ * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG, BAD_CHECKPOINT
+ *
+ * @example
+ * measureModel("packed").linear.bitsPerWeight;
+ */
 export function measureModel(folder: string): ModelSize {
   const { network, compression, file: opened } = outlineModel(folder);
   using file = opened;

@@ -2,6 +2,7 @@
 import { UsmLiteError } from "../errors.js";
 import { RandomStream } from "../ops/random_stream.js";
 
+/** How {@link planBatches} divides utterances. */
 export interface BatchingOptions {
   /** Audio per batch: a batch is full when the next utterance would exceed it. A longer utterance is a batch of its own. */
   readonly batchSeconds: number;

@@ -41,6 +41,7 @@ export interface FeatureJobDone {
   readonly message?: string;
 }
 
+/** How {@link FeatureCache.prepare} computes. */
 export interface PrepareOptions {
   readonly signal?: AbortSignal;
   /** Worker threads; default: as many as the native code uses. */

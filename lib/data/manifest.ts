@@ -38,6 +38,10 @@ const lineSchema = z.looseObject({
  * Reads a manifest. `audio_filepath` is relative to the manifest's folder; unknown keys and empty lines are ignored.
  * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE; BAD_MANIFEST naming file and line when a line is no JSON object,
  *   lacks a key or has one of another type, when an audio file does not exist, or when there is no utterance at all
+ *
+ * @example
+ * const utterances = readManifest("train.jsonl");
+ * const hours = utterances.reduce((sum, { duration }) => sum + duration, 0) / 3600;
  */
 export function readManifest(path: string): Utterance[] {
   const utterances: Utterance[] = [];
@@ -69,6 +73,9 @@ export function readManifest(path: string): Utterance[] {
  * Writes a manifest that {@link readManifest} reads, whole or not at all. Audio below the manifest's folder is named
  * relative to it, so that the folder can be moved; other audio by its absolute path.
  * @throws UsmLiteError FILE_UNWRITABLE
+ *
+ * @example
+ * writeManifest("held-out.jsonl", readManifest("train.jsonl").filter(({ speaker }) => speaker === "ann"));
  */
 export function writeManifest(path: string, utterances: readonly Utterance[]): void {
   const folder = resolve(dirname(path));

@@ -1,6 +1,7 @@
 /** Changes of loudness and stationary noise, applied to log-mel energies instead of to samples. */
 import type { RandomStream } from "../ops/random_stream.js";
 
+/** Settings of {@link noiseAugment}. */
 export interface NoiseAugmentOptions {
   /** Loudness changes by up to so many decibels up or down; default 6. */
   readonly gainDecibels?: number;

@@ -1,6 +1,7 @@
 /** SpecAugment: masks over time and frequency (Park et al., Interspeech 2019; adaptive to length: ICASSP 2020). */
 import type { RandomStream } from "../ops/random_stream.js";
 
+/** Numbers and widths of the masks of {@link specAugment}. */
 export interface SpecAugmentOptions {
   /** Number of frequency masks; default 2. */
   readonly frequencyMasks?: number;

@@ -11,6 +11,7 @@ import type { Utterance } from "./manifest.js";
 import { noiseAugment, type NoiseAugmentOptions } from "./noise_augment.js";
 import { specAugment, type SpecAugmentOptions } from "./spec_augment.js";
 
+/** How {@link SpeechBatches} divides and augments speech. */
 export interface SpeechBatchesOptions extends BatchingOptions {
   /** Speeds drawn from, each equally likely, anew in each epoch; default [1]. The cache must hold them. */
   readonly speeds?: readonly number[];

@@ -19,6 +19,7 @@ import { combineScorers, type PrefixScorer } from "./prefix_scorer.js";
 import type { PrefixSearch, RankedPrefix } from "./prefix_search.js";
 import { ReferencePrefixSearch } from "./reference_prefix_search.js";
 
+/** Width and scorers of a beam search. */
 export interface BeamSearchOptions {
   /** Sequences kept after each frame; default 32. */
   readonly beamWidth?: number;
@@ -37,12 +38,18 @@ export interface BeamSearchOptions {
   readonly scorers?: readonly PrefixScorer[];
 }
 
+/** A text that a beam search found. */
 export interface BeamHypothesis extends Hypothesis {
   /** What hypotheses are ranked by: `logProbability` plus what the scorers add. */
   readonly score: number;
 }
 
-/** Decodes all of `input`; the `nBest` best texts, best first (at least one, which may be empty). */
+/**
+ * Decodes all of `input`; the `nBest` best texts, best first (at least one, which may be empty).
+ *
+ * @example
+ * const [best] = ctcBeamSearch(logProbabilities, tokenizer, { secondsPerFrame: 0.04 }, { beamWidth: 16 });
+ */
 export function ctcBeamSearch(
   input: LogProbabilities,
   tokenizer: Tokenizer,

@@ -10,7 +10,14 @@ import {
 } from "./hypothesis.js";
 import { checkLogProbabilities } from "./log_probabilities.js";
 
-/** @throws UsmLiteError INVALID_ARGUMENT when the sizes do not fit the tokenizer */
+/**
+ * @throws UsmLiteError INVALID_ARGUMENT when the sizes do not fit the tokenizer
+ *
+ * @example
+ * const { tokenizer, secondsPerFrame } = recognizer.model;
+ * const [logProbabilities] = recognizer.logProbabilities([samples]);
+ * const { text } = ctcGreedy(logProbabilities, tokenizer, { secondsPerFrame });
+ */
 export function ctcGreedy(input: LogProbabilities, tokenizer: Tokenizer, times: FrameTimes): Hypothesis {
   const search = new CtcGreedySearch(tokenizer, times);
   search.advance(input);

@@ -7,11 +7,13 @@ import type { LogProbabilities } from "./hypothesis.js";
 import { LanguageModelScorer } from "./language_model_scorer.js";
 import type { NgramLanguageModel } from "./ngram_language_model.js";
 
+/** Held-out speech for {@link tuneFusion}. */
 export interface TuningUtterance {
   readonly logProbabilities: LogProbabilities;
   readonly reference: string;
 }
 
+/** Weights of a language model that {@link tuneFusion} tried, and what they give. */
 export interface FusionWeights {
   readonly alpha: number;
   readonly beta: number;

@@ -29,6 +29,12 @@ interface Match {
 
 type HotwordState = PrefixState & Match;
 
+/**
+ * Raises the scores of texts that hold phrases which are likely to be said.
+ *
+ * @example
+ * const search = new CtcBeamSearch(tokenizer, { secondsPerFrame: 0.04 }, { scorers: [new HotwordScorer(["Dedalus"], tokenizer)] });
+ */
 export class HotwordScorer implements PrefixScorer<HotwordState> {
   private readonly root = phrasePrefix("", undefined);
   private readonly texts: readonly string[];

@@ -18,6 +18,7 @@ export interface FrameTimes {
   readonly startSeconds?: number;
 }
 
+/** A symbol of a transcript, and the frames that emit it. */
 export interface DecodedToken {
   readonly id: number;
   /** Frames [firstFrame, endFrame) that emit this token. */
@@ -27,6 +28,7 @@ export interface DecodedToken {
   readonly confidence: number;
 }
 
+/** A word of a transcript with its time. */
 export interface DecodedWord {
   readonly word: string;
   /** Seconds. */
@@ -37,6 +39,7 @@ export interface DecodedWord {
   readonly confidence: number;
 }
 
+/** A decoded text with its tokens and words. */
 export interface Hypothesis {
   /** The words, with single spaces between them. */
   readonly text: string;

@@ -36,6 +36,9 @@ interface Node {
 /**
  * Learns a language model from transcripts ({@link normalizeText} is applied).
  * @throws UsmLiteError INVALID_ARGUMENT when there is no text or an option is out of range
+ *
+ * @example
+ * writeLanguageModel("model/language_model.bin", trainLanguageModel(readManifest("train.jsonl").map(({ text }) => text)));
  */
 export function trainLanguageModel(
   texts: Iterable<string>,

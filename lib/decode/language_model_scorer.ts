@@ -9,6 +9,7 @@ import { nativeLanguageScorer, type LanguageScorerHandle } from "./native_prefix
 import { FIRST_WORD, TEXT_END, type NgramLanguageModel } from "./ngram_language_model.js";
 import type { PrefixScorer, PrefixState } from "./prefix_scorer.js";
 
+/** What a language model counts in a beam search; `language_model.json` of a model folder. */
 export interface LanguageModelWeights {
   /** Weight of ln P(text) beside the acoustic ln P; default 0.5. */
   readonly alpha?: number;
@@ -42,6 +43,12 @@ interface PieceLetters {
 
 const rememberedLookAheads = 100_000;
 
+/**
+ * Adds what a language model says to the scores of a beam search (shallow fusion).
+ *
+ * @example
+ * const search = new CtcBeamSearch(tokenizer, { secondsPerFrame: 0.04 }, { scorers: [new LanguageModelScorer(languageModel, tokenizer)] });
+ */
 export class LanguageModelScorer implements PrefixScorer<LanguageState> {
   private readonly alpha: number;
   private readonly beta: number;

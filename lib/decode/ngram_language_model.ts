@@ -39,6 +39,13 @@ export interface Prediction {
   readonly context: number;
 }
 
+/**
+ * Probabilities of words after the words before them, and, through a spelling model, of words that it does not know.
+ *
+ * @example
+ * const languageModel = trainLanguageModel(["THE CAT SAT", "THE DOG SAT"], { order: 3 });
+ * writeLanguageModel("model/language_model.bin", languageModel);
+ */
 export class NgramLanguageModel {
   readonly spelling: SpellingModel;
   /** The context at the beginning of a text. */

@@ -8,6 +8,7 @@ import { UsmLiteError } from "../errors.js";
 import { download } from "./download.js";
 import { checkRepositoryName, defaultEndpoint, modelFilesOf, readRevision } from "./repository.js";
 
+/** What {@link pullModel} may be told. */
 export interface PullOptions {
   /** Branch, tag or commit; default `main`. */
   readonly revision?: string | undefined;
@@ -26,6 +27,9 @@ export interface PullOptions {
  * on where it stopped.
  * @param repository ORG/MODEL
  * @throws UsmLiteError INVALID_ARGUMENT, DOWNLOAD_FAILED; FILE_NOT_FOUND when it is not there and `offline`
+ *
+ * @example
+ * const model = loadModel(await pullModel("nvidia/parakeet-ctc-0.6b"));
  */
 export async function pullModel(repository: string, options: PullOptions = {}): Promise<string> {
   const { revision = "main", endpoint = defaultEndpoint, offline = false, onStatus, onProgress } = options;

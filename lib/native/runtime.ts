@@ -35,7 +35,9 @@ export const instructionSet = (): InstructionSet => native.instructionSet();
 export const setInstructionSet = (name: InstructionSet): void => native.setInstructionSet(name);
 /** What this processor can run, slowest first. */
 export const availableInstructionSets = (): InstructionSet[] => native.availableInstructionSets();
+/** Tensor memory in use, at its peak since {@link resetPeakMemory}, and kept for reuse. */
 export const memoryStatistics = (): MemoryStatistics => native.memoryStatistics();
+/** Begins the peak of {@link memoryStatistics} anew from what is in use. */
 export const resetPeakMemory = (): void => native.resetPeakMemory();
 /** Gives cached blocks back to the operating system. */
 export const trimMemory = (): void => native.trimMemory();

@@ -10,6 +10,7 @@ interface ScaleSearchBindings {
 
 const native = addon as ScaleSearchBindings;
 
+/** What counts in {@link searchScales}. */
 export interface ScaleSearchOptions {
   /** uint8, the weight's shape: only the weights it keeps count. */
   readonly mask?: Tensor | undefined;

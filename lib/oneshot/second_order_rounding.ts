@@ -22,6 +22,7 @@ interface SecondOrderBindings {
 
 const native = addon as SecondOrderBindings;
 
+/** Settings of {@link gptq} and {@link sparseGpt}. */
 export interface SecondOrderOptions {
   /** Added to the diagonal of the moments, as a share of its mean: the less calibration speech, the more; 0.01 by default. */
   readonly damping?: number;

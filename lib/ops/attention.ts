@@ -31,6 +31,7 @@ interface AttentionBindings {
 
 const native = addon as AttentionBindings;
 
+/** Heads, scale and masks of {@link attention}. */
 export interface AttentionOptions {
   heads: number;
   /** Query head h reads key and value head floor(h * keyValueHeads / heads). Default: as many as heads. */

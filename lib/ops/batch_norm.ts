@@ -34,6 +34,7 @@ interface BatchNormBindings {
 
 const native = addon as BatchNormBindings;
 
+/** What {@link batchNorm} is told. */
 export interface BatchNormOptions {
   /** added to the variance */
   epsilon: number;

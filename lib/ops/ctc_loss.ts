@@ -21,6 +21,7 @@ interface CtcLossBindings {
 
 const native = addon as CtcLossBindings;
 
+/** What {@link ctcLoss} may be told. */
 export interface CtcLossOptions {
   /** Label of the blank; default 0. */
   readonly blank?: number;
@@ -33,6 +34,7 @@ export interface CtcLossOptions {
   readonly reduction?: "mean" | "sum" | "none";
 }
 
+/** What {@link ctcLoss} gives. */
 export interface CtcLossResult {
   /** float32 (1), or (sequences) without reduction. */
   readonly loss: Tensor;
@@ -49,6 +51,9 @@ export interface CtcLossResult {
  * @param targets labels of each sequence, without blanks; may be empty
  * @throws UsmLiteError INVALID_ARGUMENT for labels outside the vocabulary or equal to the blank, or when the number of
  *   targets differs from that of the sequences
+ *
+ * @example
+ * const { loss } = ctcLoss(logits, new SequenceOffsets([120, 75]), [[8, 5, 12, 12, 15], [2, 25, 5]]);
  */
 export function ctcLoss(
   logits: Tensor,

@@ -33,6 +33,7 @@ interface DepthwiseBindings {
 
 const native = addon as DepthwiseBindings;
 
+/** What {@link depthwiseConvolution} may be told. */
 export interface DepthwiseConvolutionOptions {
   /** (channels); absent means zero */
   bias?: Tensor | undefined;

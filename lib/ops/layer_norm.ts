@@ -36,6 +36,7 @@ interface LayerNormBindings {
 
 const native = addon as LayerNormBindings;
 
+/** What {@link layerNorm} is told. */
 export interface LayerNormOptions {
   /** (hidden); absent means zero */
   bias?: Tensor | undefined;

@@ -11,8 +11,10 @@ import { accumulateProduct, asMatrix } from "./matmul.js";
 import { reshape } from "./reshape.js";
 import { activeTape, recordStep } from "./tape.js";
 
+/** What is done to each output of a linear layer in the same pass. */
 export type Activation = "none" | "relu" | "silu";
 
+/** What {@link linear} does besides the product. */
 export interface LinearOptions {
   /** (out) */
   bias?: Tensor | undefined;
@@ -51,6 +53,9 @@ const native = addon as LinearBindings;
  * @param x (frames, in)
  * @param weight (out, in), or (out, in, 1), or (out, in, 1, 1), as pointwise convolutions store it
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
+ *
+ * @example
+ * const y = linear(Tensor.zeros([2, 64]), Tensor.zeros([128, 64]), { activation: "silu" }); // (2, 128)
  */
 export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): Tensor {
   if (x instanceof DeviceTensor) return weight instanceof DeviceTensor ? denseLinear(x, weight, options) : linearOnGpu(x, weight, options);

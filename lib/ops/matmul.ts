@@ -17,6 +17,7 @@ interface MatmulBindings {
 
 const native = addon as MatmulBindings;
 
+/** How the factors of {@link matmul} are stored. */
 export interface MatmulOptions {
   /** `a` is stored as (k, m). */
   transposeA?: boolean;
@@ -29,6 +30,9 @@ export interface MatmulOptions {
 /**
  * `scale * op(a)·op(b)` (m, n) of matrices op(a) (m, k) and op(b) (k, n).
  * @throws UsmLiteError INVALID_ARGUMENT when the shapes do not multiply
+ *
+ * @example
+ * const product = matmul(Tensor.zeros([2, 3]), Tensor.zeros([3, 4])); // (2, 4)
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
   const { transposeA = false, transposeB = false, scale = 1 } = options;

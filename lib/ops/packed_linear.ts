@@ -17,6 +17,7 @@ export type { ActivationCoding };
  */
 export type PackedActivation = Activation | "gelu" | "glu";
 
+/** What {@link packedLinear} does besides the product. */
 export interface PackedLinearOptions extends Omit<LinearOptions, "dropout" | "activation"> {
   activation?: PackedActivation;
   /**
@@ -47,6 +48,10 @@ const native = addon as PackedLinearBindings;
  *
  * @param x float32 (frames, in)
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit, TENSOR_RELEASED when the weight was disposed of
+ *
+ * @example
+ * using weight = PackedMatrix.from(packWeight(Tensor.zeros([128, 64]), "int4+2:4"));
+ * const y = packedLinear(Tensor.zeros([2, 64]), weight); // (2, 128)
  */
 export function packedLinear(x: Tensor, weight: PackedMatrix | DeviceWeight, options: PackedLinearOptions = {}): Tensor {
   if (x instanceof DeviceTensor) return linearOnGpu(x, weight, options);

@@ -1,6 +1,11 @@
 /** Seeds for dropout and other noise: one stream per run, saved with its checkpoints. */
 
-/** Hands out a reproducible sequence of seeds. Its whole state is `seed` and `position`. */
+/**
+ * Hands out a reproducible sequence of seeds. Its whole state is `seed` and `position`.
+ *
+ * @example
+ * const random = RandomStream.derived(seed, epoch); // the same numbers whenever this epoch comes
+ */
 export class RandomStream {
   constructor(
     readonly seed: number,

@@ -22,6 +22,7 @@ interface DivergenceBindings {
 
 const native = addon as DivergenceBindings;
 
+/** What {@link softmaxDivergence} may be told. */
 export interface SoftmaxDivergenceOptions {
   /** Both logits are divided by it; the result is multiplied by its square, so that gradients keep their size. Default 1. */
   readonly temperature?: number;

@@ -53,6 +53,7 @@ interface SubsamplingConvolutionBindings {
 
 const native = addon as SubsamplingConvolutionBindings;
 
+/** What {@link subsamplingConvolution} may be told. */
 export interface SubsamplingConvolutionOptions {
   /** Input frames per output frame. */
   stride: number;

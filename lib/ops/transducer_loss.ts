@@ -37,6 +37,7 @@ export interface Joint {
   readonly bias: Tensor;
 }
 
+/** What {@link transducerLoss} is told of the model. */
 export interface TransducerLossOptions {
   /** Label of the blank. */
   readonly blank: number;
@@ -55,6 +56,7 @@ export interface TransducerLossOptions {
   readonly teacher?: Tensor;
 }
 
+/** What {@link transducerLoss} gives. */
 export interface TransducerLossResult {
   /** float32 (1), or (sequences) without reduction. */
   readonly loss: Tensor;

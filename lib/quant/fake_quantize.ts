@@ -44,6 +44,7 @@ interface FakeQuantizeBindings {
 
 const native = addon as FakeQuantizeBindings;
 
+/** Mask, scales and gradient of {@link fakeQuantize}. */
 export interface FakeQuantizeOptions extends GivenScales {
   /**
    * uint8, the weight's shape: 0 prunes. Absent: a sparse spec prunes to {@link magnitudeMask} of the current weights,
@@ -89,6 +90,9 @@ export interface FakeQuantizeOptions extends GivenScales {
  * @returns float32, the weight's shape; for plain `float32` without a mask the weight itself
  * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for a mask or scales of another shape, or a rule that the format
  * does not have
+ *
+ * @example
+ * const rounded = fakeQuantize(weight, "int4"); // float32 on the levels of int4; gradients pass to weight
  */
 export function fakeQuantize(weight: Tensor, spec: string, options: FakeQuantizeOptions = {}): Tensor {
   const { text, bits, sparsity } = parseWeightSpec(spec);

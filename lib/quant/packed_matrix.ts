@@ -26,6 +26,9 @@ const native = addon as PackedMatrixBindings;
 /**
  * One immutable weight (out, in), rearranged once for the kernels of {@link packedLinear}. Its memory is given back when
  * the last object that refers to it, in whatever worker, is disposed of (or collected). Scopes do not track it.
+ *
+ * @example
+ * using packed = PackedMatrix.from(packWeight(weight, "int4+2:4")); // what kernels multiply by
  */
 export class PackedMatrix implements Disposable {
   /** Canonical weight spec. */

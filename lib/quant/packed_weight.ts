@@ -56,6 +56,9 @@ const native = addon as CodecBindings;
  * @param scales scales (out, scales per row) to use instead of those, and of `uint` formats zero points as well
  * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for NaN or infinite weights, scales that are not positive and
  * finite, or a mask that keeps more than N of M (`uint`, `midrise`, `int1`: another number than N)
+ *
+ * @example
+ * const packed = packWeight(weight, "int4+2:4"); // the two largest of every four weights, four bits each
  */
 export function packWeight(weight: Tensor, spec: string, mask?: Tensor, { scale, zeroPoint }: GivenScales = {}): PackedWeight {
   const { text, sparsity } = parseWeightSpec(spec);
@@ -83,6 +86,9 @@ export function packWeight(weight: Tensor, spec: string, mask?: Tensor, { scale,
  * The dequantized weight, float32 of the packed weight's shape, and the positions it stores (uint8, same shape). A mask
  * that kept fewer than N of a group comes back with zeros of the lowest pruned inputs counted as stored.
  * @throws UsmLiteError BAD_CHECKPOINT when the parts do not fit together or hold impossible values
+ *
+ * @example
+ * const { weight: rounded, mask } = unpackWeight(packWeight(weight, "int4+2:4"));
  */
 export function unpackWeight(weight: PackedWeight): { weight: Tensor; mask: Tensor } {
   const [rows, columns] = packedMatrixShape(weight);

@@ -18,6 +18,7 @@ import { weightMatrix } from "./weight_matrix.js";
  */
 export type ScaleStatistic = "format" | "maximum" | "edge" | "mean" | "threshold" | "centred";
 
+/** How {@link groupScales} finds scales; docs/recipes.md says what each is for. */
 export interface ScaleRule {
   /** Default `format`. */
   readonly statistic?: ScaleStatistic;

@@ -54,6 +54,9 @@ const native = addon as WeightSpecBindings;
 /**
  * Parses a weight spec.
  * @throws UsmLiteError UNSUPPORTED_SPEC naming what is wrong and what can be written
+ *
+ * @example
+ * parseWeightSpec("int4+2:4").sparsity; // { kept: 2, of: 4 }
  */
 export function parseWeightSpec(text: string): WeightSpec {
   const { text: canonical, format, bits, groupSize, doubleQuantized, kept, of } = native.parseWeightSpec(text);
@@ -85,7 +88,12 @@ export function packedBytes(spec: string, rows: number, columns: number): Packed
   return native.packedBytes(spec, rows, columns);
 }
 
-/** Bits per weight of a packed (rows, columns) matrix, scales and mask included. */
+/**
+ * Bits per weight of a packed (rows, columns) matrix, scales and mask included.
+ *
+ * @example
+ * bitsPerWeight("int4+2:4", 1024, 1024); // about 2.70
+ */
 export function bitsPerWeight(spec: string, rows: number, columns: number): number {
   const { codes, scales, mask } = packedBytes(spec, rows, columns);
   return ((codes + scales + mask) * 8) / (rows * columns);

@@ -18,6 +18,9 @@ const native = addon as MaskBindings;
  * @param weight float32 (out, in) or (out, in, kernel); the inputs of a convolution are adjacent within a tap
  * @returns uint8 of the same shape, 1 where kept; int8 for a weight on the GPU, and there
  * @throws UsmLiteError INVALID_ARGUMENT unless 1 <= n < m <= 16
+ *
+ * @example
+ * magnitudeMask(Tensor.from([3, -1, 2, -4], [1, 4]), 2, 4).toArray(); // 1, 0, 0, 1
  */
 export function magnitudeMask(weight: Tensor, n: number, m: number): Tensor {
   if (weight instanceof DeviceTensor) return deviceMagnitudeMask(weight, n, m);

@@ -19,6 +19,7 @@ export function applyMask(x: Tensor, mask: Tensor, pruned = 0): Tensor {
   return new Tensor(native.applyMask(x.handle, mask.handle, pruned));
 }
 
+/** What pruned weights and their gradients are, in {@link prune}. */
 export interface PruneOptions {
   /** What is left of pruned weights: 0 (the default) to 1. */
   readonly remainder?: number;

@@ -5,6 +5,9 @@ import { Tensor } from "./tensor.js";
 /**
  * Where each sequence of a packed batch begins and ends. Every operation that looks across frames takes one; all
  * others work on the rows alone, so no arithmetic is spent on padding and no result depends on the rest of the batch.
+ *
+ * @example
+ * const offsets = new SequenceOffsets([120, 75]); // rows 0 to 119 are the first sequence, 120 to 194 the second
  */
 export class SequenceOffsets {
   /** int32 (sequences + 1): first row of each sequence, then the number of rows. */

@@ -3,6 +3,7 @@ import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { trackInScope } from "./scope.js";
 
+/** Types of the elements of a {@link Tensor}. */
 export type DType = "float32" | "int32" | "int8" | "uint8";
 export type TensorValues = Float32Array | Int32Array | Int8Array | Uint8Array;
 
@@ -28,6 +29,10 @@ const arrayTypes = { float32: Float32Array, int32: Int32Array, int8: Int8Array, 
 /**
  * A contiguous row-major array in native memory. Its memory is given back when the scope it was made in ends
  * ({@link tidy}), when {@link Tensor.dispose} is called, or by `using`; using it afterwards throws `TENSOR_RELEASED`.
+ *
+ * @example
+ * using x = Tensor.from([1, 2, 3, 4, 5, 6], [2, 3]);
+ * x.toArray(); // Float32Array of 6
  */
 export class Tensor implements Disposable {
   readonly shape: readonly number[];

@@ -35,6 +35,13 @@ export interface TokenizerOptions {
   readonly json?: JsonObject;
 }
 
+/**
+ * From text to symbols of a CTC model or transducer and back: characters or sub-words, a word mark, and the blank.
+ *
+ * @example
+ * const tokenizer = Tokenizer.load("model");
+ * tokenizer.decode(tokenizer.encode("HELLO WORLD")); // "HELLO WORLD"
+ */
 export class Tokenizer implements TextTokenizer {
   readonly separator = " ";
   readonly pieces: readonly ScoredPiece[];
@@ -187,6 +194,9 @@ const addedToken = (id: number, content: string) => ({
  * Learns a tokenizer from transcripts in upper case A-Z, apostrophe and space ({@link normalizeText} is applied). Every
  * character stays a piece of its own, so every word can be written. Small text may give fewer pieces than asked for.
  * @param size number of ids, from 31 (characters only) to 65536
+ *
+ * @example
+ * const tokenizer = trainTokenizer(["THE CAT SAT", "THE DOG SAT"], 40); // characters, and sub-words that come often
  */
 export function trainTokenizer(texts: Iterable<string>, size: number): Tokenizer {
   const characters = [WORD_BEGIN, "'", ..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"];

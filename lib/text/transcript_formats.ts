@@ -2,7 +2,9 @@
 import { deflateSync } from "node:zlib";
 import { UsmLiteError } from "../errors.js";
 
+/** Forms in which a transcript can be written. */
 export const transcriptFormats = ["text", "json", "verbose_json", "srt", "vtt"] as const;
+/** One of {@link transcriptFormats}. */
 export type TranscriptFormat = (typeof transcriptFormats)[number];
 
 /** A word with its time in seconds. */
@@ -14,6 +16,7 @@ export interface TimedWord {
   readonly confidence: number;
 }
 
+/** What {@link formatTranscript} writes. */
 export interface Transcript {
   readonly text: string;
   readonly words: readonly TimedWord[];
@@ -77,6 +80,9 @@ export function segmentWords(words: readonly TimedWord[], options: SegmentOption
 /**
  * Renders a transcript. All formats but `json` and `verbose_json` end with a line break.
  * @throws UsmLiteError INVALID_ARGUMENT for an unknown format
+ *
+ * @example
+ * writeFileSync("speech.srt", formatTranscript(await transcriber.transcribe("speech.flac"), "srt"));
  */
 export function formatTranscript(
   transcript: Transcript,

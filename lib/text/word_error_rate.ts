@@ -12,11 +12,13 @@ export interface EditCounts {
   readonly referenceLength: number;
 }
 
+/** What was said, and what was heard. */
 export interface Transcription {
   readonly reference: string;
   readonly hypothesis: string;
 }
 
+/** An error rate over all utterances, with the edits that it counts. */
 export interface ErrorRate extends EditCounts {
   /** (substitutions + deletions + insertions) / referenceLength; may exceed 1. */
   readonly rate: number;
@@ -38,7 +40,12 @@ export interface BootstrapOptions {
   readonly resamples?: number;
 }
 
-/** Error rate over words of the normalised texts ({@link normalizeText}). */
+/**
+ * Error rate over words of the normalised texts ({@link normalizeText}).
+ *
+ * @example
+ * wordErrorRate([{ reference: "the cat sat", hypothesis: "the cat sat down" }]).rate; // 1/3
+ */
 export function wordErrorRate(transcriptions: Iterable<Transcription>, options: BootstrapOptions = {}): ErrorRate {
   return errorRate(transcriptions, (text) => (text === "" ? [] : text.split(" ")), options);
 }

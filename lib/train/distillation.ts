@@ -31,6 +31,7 @@ export interface DistillationTerms {
   readonly layers?: readonly number[] | undefined;
 }
 
+/** Settings of {@link Distillation}. */
 export interface DistillationOptions extends DistillationTerms {
   /** Weight of the model's own loss. */
   readonly labels: number;

@@ -27,6 +27,7 @@ export interface Size {
   readonly rule?: ScaleRule;
 }
 
+/** Settings of {@link ManySizes}. */
 export interface ManySizesOptions {
   /** Sizes trained in each step: the largest, the smallest, and others drawn anew. At least 1; 1 draws among all. */
   readonly perStep: number;

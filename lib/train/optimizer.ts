@@ -48,6 +48,7 @@ export interface ParameterSettings {
   readonly frozen?: boolean;
 }
 
+/** Settings of {@link AdamW}; Loshchilov and Hutter 2019 (arXiv 1711.05101). */
 export interface AdamWOptions {
   /** Decay of the first and second moments; default [0.9, 0.98]. */
   readonly betas?: readonly [number, number];

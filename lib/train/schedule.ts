@@ -11,7 +11,13 @@ interface WarmUp {
   readonly warmupSteps: number;
 }
 
-/** Linear warm-up, then half a cosine down to `final` (default 0) at `totalSteps`, and `final` from there on. */
+/**
+ * Linear warm-up, then half a cosine down to `final` (default 0) at `totalSteps`, and `final` from there on.
+ *
+ * @example
+ * const schedule = warmupCosine({ peak: 3e-4, warmupSteps: 50, totalSteps: 1000 });
+ * schedule(50); // 3e-4
+ */
 export function warmupCosine(options: WarmUp & { totalSteps: number; final?: number }): LearningRateSchedule {
   const { peak, warmupSteps, totalSteps, final = 0 } = options;
   check(options);

@@ -13,6 +13,7 @@ export interface Validation {
   run(step: number, transformWeight: WeightTransform | undefined): Promise<Readonly<Record<string, number>>>;
 }
 
+/** What a {@link Trainer} is told of a run. */
 export interface TrainerOptions {
   /** Receives `metrics.jsonl` and `checkpoints/`. */
   readonly folder: string;
@@ -38,6 +39,7 @@ export interface TrainerOptions {
   readonly onStep?: (metrics: StepMetrics) => void;
 }
 
+/** How a run, or this part of it, ended. */
 export interface TrainingResult {
   /** Steps done. */
   readonly step: number;

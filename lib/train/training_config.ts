@@ -65,6 +65,9 @@ export type TrainingConfig = z.infer<typeof schema>;
 /**
  * Reads a configuration. Relative paths in it are relative to its folder.
  * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG naming file, line and key
+ *
+ * @example
+ * readTrainingConfig("training/default.yaml").epochs; // 26
  */
 export function readTrainingConfig(file: string): TrainingConfig {
   const document = new YamlDocument(readTextFile(file, "BAD_CONFIG"), file, { code: "BAD_CONFIG", hint: "docs/training.md lists the keys" });

@@ -24,6 +24,7 @@ export type MasksInForce = Map<string, Tensor>;
 /** N:M, or a share of all weights of a layer, wherever they are. */
 export type PruningPattern = Sparsity | { readonly share: number };
 
+/** Settings of {@link WeightPruning}. */
 export interface WeightPruningOptions {
   /** When masks are recomputed; default once, before the first step. */
   readonly schedule?: MaskSchedule;

@@ -22,6 +22,7 @@ import type { TrainableModel } from "./trainable_model.js";
 import type { TrainingModifier, WeightPurpose } from "./training_modifier.js";
 import { linearWeight, type MasksInForce } from "./weight_pruning.js";
 
+/** Settings of {@link WeightQuantization}. */
 export interface WeightQuantizationOptions {
   /** Masks that the weights were multiplied by, such as {@link WeightPruning.masks}. */
   readonly masks?: MasksInForce;

@@ -17,6 +17,7 @@ export interface EvaluationPart {
   readonly audioSeconds: number;
 }
 
+/** What {@link evaluate} measures: error rates, and how long it took. */
 export interface Evaluation extends EvaluationPart {
   /** Reading and decoding of audio files, which any recogniser needs. */
   readonly audioDecodeSeconds: number;
@@ -42,6 +43,9 @@ export interface EvaluationOptions {
 
 /**
  * @throws UsmLiteError BAD_MANIFEST when no utterance has a transcript; errors of audio files name manifest line and file
+ *
+ * @example
+ * const { wer, rtfx } = await evaluate(new Recognizer(loadModel("packed")), readManifest("test.jsonl"));
  */
 export async function evaluate(
   recognizer: Recognizer,

@@ -42,6 +42,14 @@ const secondsPerPass = 30;
 /** What a chunk is heard with, and what is wanted of it. */
 type Hearing = Required<Pick<HeardChunk, "adapter" | "bestPath">>;
 
+/**
+ * Recognises speech with a loaded model on the calling thread, which it blocks; {@link Transcriber} does the same in a worker.
+ *
+ * @example
+ * const recognizer = new Recognizer(loadModel("packed"));
+ * const { samples } = await decodeAudio("speech.flac");
+ * console.log(recognizer.transcribe(samples).text);
+ */
 export class Recognizer {
   private readonly searches: Searches;
   private readonly adapter: Adapter | undefined;

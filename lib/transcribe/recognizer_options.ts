@@ -6,6 +6,7 @@ import type { WeightForm } from "../models/checkpoint_weights.js";
 import type { loadModel } from "../models/model_folder.js";
 import type { WindowDecodingOptions } from "./window_decoding.js";
 
+/** How recordings are decoded, by all means of recognition. */
 export interface RecognizerOptions extends Pick<WindowDecodingOptions, "language" | "task"> {
   /** `beam` uses the model's language model when it has one, and is the default then; else `greedy`. */
   readonly decoder?: "greedy" | "beam";

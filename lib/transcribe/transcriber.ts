@@ -13,6 +13,7 @@ export type { AudioInput } from "./worker_messages.js";
 /** Longer audio is refused unless `maximumSeconds` allows it: a guard against input without end, not a matter of memory. */
 export const defaultMaximumHours = 4;
 
+/** What a {@link Transcriber} is told when it is loaded. */
 export interface TranscriberOptions extends RecognizerOptions, BatchingOptions {
   /** Model folder; the model of this package when absent. */
   readonly model?: string;
@@ -22,6 +23,7 @@ export interface TranscriberOptions extends RecognizerOptions, BatchingOptions {
   readonly maximumSeconds?: number;
 }
 
+/** What one transcription may ask for. */
 export interface TranscribeOptions extends RecordingOptions {
   /** Gives up: the promise rejects at once with `ABORTED`, and the worker leaves the recording at the next chunk. */
   readonly signal?: AbortSignal;

@@ -19,6 +19,7 @@ const readers: Readonly<Record<CorpusName, (folder: string, part?: CorpusPart) =
   kaldi: readKaldi,
 };
 
+/** Which part {@link readCorpus} reads. */
 export interface ReadCorpusOptions {
   /**
    * speechocean762 and fsdd need it; librispeech where `folder` holds several sets; kaldi takes it as the name of the
@@ -38,6 +39,9 @@ export interface ReadCorpusOptions {
  * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE; BAD_CORPUS naming file and line for a missing list, a malformed
  *   line, a transcript without letters, with digits or without audio; BAD_AUDIO; INVALID_ARGUMENT for a part that the
  *   corpus does not have or that is missing
+ *
+ * @example
+ * writeManifest("train.jsonl", await readCorpus("librispeech", "LibriSpeech/train-clean-100"));
  */
 export async function readCorpus(corpus: CorpusName, folder: string, options: ReadCorpusOptions = {}): Promise<Utterance[]> {
   const { part, onProgress } = options;
