@@ -115,6 +115,8 @@ export { trainFloatModel } from "./train/float_training.js";
 export { readTrainingConfig, type TrainingConfig } from "./train/training_config.js";
 export { gpuFreeMemory, gpuInformation, gpuMemoryStatistics, hasGpu, resetPeakGpuMemory, trimGpuMemory, type GpuInformation } from "./device/gpu.js";
 export { DeviceStream, synchronizeGpu } from "./device/device_stream.js";
+export { DeviceEvent } from "./device/device_event.js";
+export { PinnedBuffer } from "./device/pinned_buffer.js";
 export { DeviceSequences } from "./device/device_sequences.js";
 export { Recording } from "./device/recording.js";
 export {

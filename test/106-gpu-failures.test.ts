@@ -25,7 +25,7 @@ const everyEntry = `
   result = {
     codes: [
       () => lib.gpuInformation(), () => lib.DeviceTensor.zeros([4]), () => lib.DeviceTensor.from(lib.Tensor.zeros([4])),
-      () => lib.DeviceWeight.from(weight), () => new lib.DeviceStream(), () => lib.synchronizeGpu(), () => lib.gpuFreeMemory(),
+      () => lib.DeviceWeight.from(weight), () => new lib.DeviceStream(), () => new lib.DeviceEvent(), () => new lib.PinnedBuffer(4), () => lib.synchronizeGpu(), () => lib.gpuFreeMemory(),
     ].map(codeOf),
     hasGpu: lib.hasGpu(),
     cpu: lib.packedLinear(lib.Tensor.from(new Float32Array(64).fill(1), [1, 64]), lib.PackedMatrix.from(weight)).toArray()[0],

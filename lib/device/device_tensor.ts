@@ -3,6 +3,7 @@ import { Tensor, type DType, type TensorHandle, type TensorValues } from "../ten
 import { UsmLiteError } from "../errors.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { gpuAddon } from "./gpu.js";
+import type { PinnedBuffer, PinnedBufferHandle } from "./pinned_buffer.js";
 
 /** `float8` is e4m3. */
 export type DeviceType = "float32" | "bfloat16" | "float16" | "int8" | "float8";
@@ -21,6 +22,8 @@ interface DeviceTensorBindings {
   deviceTensorRows(tensor: DeviceTensorHandle, begin: number, end: number): DeviceTensorHandle;
   deviceTensorCopy(from: DeviceTensorHandle, to: DeviceTensorHandle, stream?: StreamHandle): void;
   deviceTensorDownload(tensor: DeviceTensorHandle, stream?: StreamHandle): TensorHandle;
+  deviceTensorWriteFrom(tensor: DeviceTensorHandle, pinned: PinnedBufferHandle, stream?: StreamHandle): void;
+  deviceTensorReadInto(tensor: DeviceTensorHandle, pinned: PinnedBufferHandle, stream?: StreamHandle): void;
   deviceTensorDescribe(tensor: DeviceTensorHandle): { shape: number[]; type: DeviceType; bytes: number };
 }
 
@@ -96,6 +99,20 @@ export class DeviceTensor extends TensorInstance {
     using values = Tensor.from(this.type === "int8" ? Uint8Array.from(source) : source, this.shape);
     using placed = DeviceTensor.from(values, this.type);
     placed.copyTo(this);
+  }
+
+  /**
+   * Overwrites floats by the first values of a buffer, rounded to the type. Returns before that is done: the buffer must stay as it is until a
+   * {@link DeviceEvent} after it has come.
+   * @throws UsmLiteError INVALID_ARGUMENT when the buffer is too small or this is no tensor of floats
+   */
+  writeFrom(buffer: PinnedBuffer, stream?: DeviceStream): void {
+    native().deviceTensorWriteFrom(this.handle, buffer.handle, stream?.handle);
+  }
+
+  /** Copies floats into the first values of a buffer. Returns before that is done, as {@link DeviceTensor.writeFrom}. @throws UsmLiteError INVALID_ARGUMENT likewise */
+  readInto(buffer: PinnedBuffer, stream?: DeviceStream): void {
+    native().deviceTensorReadInto(this.handle, buffer.handle, stream?.handle);
   }
 
   /** A copy in memory of its own. */

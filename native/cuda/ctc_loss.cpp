@@ -6,6 +6,7 @@
 
 #include "core/error.hpp"
 #include "cuda/ctc_loss_kernels.hpp"
+#include "cuda/pinned_memory.hpp"
 
 namespace usmlite::cuda {
 namespace {
@@ -21,7 +22,7 @@ std::shared_ptr<DeviceMemory> upload_transcripts(const CtcTranscripts& transcrip
   append(transcripts.minimum_frames);
   append(transcripts.labels);
   auto memory = std::make_shared<DeviceMemory>(bytes.size(), stream);
-  driver::copy_to_device(memory->use_on(stream), bytes.size(), bytes.data(), bytes.size(), bytes.size(), 1, stream->handle());
+  copy_from_host(memory->use_on(stream), bytes.size(), bytes.data(), bytes.size(), 1, stream);
   return memory;
 }
 

@@ -4,6 +4,7 @@
 
 #include "core/error.hpp"
 #include "cuda/cast.hpp"
+#include "cuda/pinned_memory.hpp"
 
 namespace usmlite::cuda {
 namespace {
@@ -79,8 +80,8 @@ DeviceTensor upload(const Tensor& values, DeviceType type, const std::shared_ptr
 void upload_bytes(const DeviceTensor& tensor, const uint8_t* bytes, const std::shared_ptr<Stream>& stream) {
   const size_t element = size_of(tensor.type());
   const size_t row_bytes = static_cast<size_t>(tensor.columns()) * element;
-  driver::copy_to_device(tensor.use_on<uint8_t>(stream), static_cast<size_t>(tensor.row_stride()) * element, bytes, row_bytes,
-                         row_bytes, static_cast<size_t>(tensor.rows()), stream->handle());
+  copy_from_host(tensor.use_on<uint8_t>(stream), static_cast<size_t>(tensor.row_stride()) * element, bytes, row_bytes,
+                 static_cast<size_t>(tensor.rows()), stream);
 }
 
 Tensor download(const DeviceTensor& tensor, const std::shared_ptr<Stream>& stream) {

@@ -5,6 +5,7 @@
 
 #include "core/error.hpp"
 #include "cuda/log_mel_kernels.hpp"
+#include "cuda/pinned_memory.hpp"
 
 namespace usmlite::cuda {
 
@@ -26,7 +27,7 @@ LogMelTables::LogMelTables(const audio::LogMelPlan& plan) : settings_(plan.setti
   append(plan.begin);
   const auto& stream = default_stream();
   memory_ = std::make_shared<DeviceMemory>(bytes.size(), stream);
-  driver::copy_to_device(memory_->use_on(stream), bytes.size(), bytes.data(), bytes.size(), bytes.size(), 1, stream->handle());
+  copy_from_host(memory_->use_on(stream), bytes.size(), bytes.data(), bytes.size(), 1, stream);
 }
 
 void LogMelTables::features(const DeviceTensor& samples, const int32_t* sample_offsets, DeviceSequences& frames, const Framing& framing,
@@ -35,7 +36,7 @@ void LogMelTables::features(const DeviceTensor& samples, const int32_t* sample_o
   if (sequences.longest == 0) return;
   const size_t offset_bytes = (static_cast<size_t>(sequences.count) + 1) * sizeof(int32_t);
   const auto offsets = std::make_shared<DeviceMemory>(offset_bytes, stream);
-  driver::copy_to_device(offsets->use_on(stream), offset_bytes, sample_offsets, offset_bytes, offset_bytes, 1, stream->handle());
+  copy_from_host(offsets->use_on(stream), offset_bytes, sample_offsets, offset_bytes, 1, stream);
   const int64_t half = settings_.fft_length / 2;
   const auto* window = reinterpret_cast<const double*>(memory_->use_on(stream));
   const double *cosine = window + settings_.window_length, *sine = cosine + half + 1, *weights = sine + half + 1;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "cuda/pinned_memory.hpp"
 #include "cuda/shorten_sequences.hpp"
 
 namespace usmlite::cuda {
@@ -49,7 +50,7 @@ void DeviceSequences::refill(const std::vector<int32_t>& offsets, const std::vec
   std::vector<int32_t> both = offsets;  // one after the other: copied at once
   both.insert(both.end(), rows.begin(), rows.end());
   const size_t bytes = both.size() * sizeof(int32_t);
-  driver::copy_to_device(memory_->use_on(stream), bytes, both.data(), bytes, bytes, 1, stream->handle());
+  copy_from_host(memory_->use_on(stream), bytes, both.data(), bytes, 1, stream);
 }
 
 PackedSequences DeviceSequences::use_on(const std::shared_ptr<Stream>& stream) {

@@ -132,6 +132,22 @@ int64_t free_memory() {
   return static_cast<int64_t>(free);
 }
 
+void* allocate_host(size_t bytes) {
+  gpu_properties();
+  void* memory = nullptr;
+  const cudaError_t status = cudaHostAlloc(&memory, bytes, cudaHostAllocPortable);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  check(status, "locking memory of the host");
+  return memory;
+}
+
+void release_host(void* memory) noexcept {
+  if (cudaFreeHost(memory) != cudaSuccess) cudaGetLastError();
+}
+
 StreamHandle create_stream() {
   gpu_properties();
   cudaStream_t stream;
@@ -164,8 +180,9 @@ void wait_for(StreamHandle stream, StreamHandle other) {
   check(status, "making one stream wait for another");
 }
 
-void copy_to_device(void* device, size_t device_stride, const void* host, size_t host_stride, size_t row_bytes, size_t rows,
-                    StreamHandle stream) {
+// Whether the call returns before the copy is done depends on the kind of the host's memory.
+void begin_copy_to_device(void* device, size_t device_stride, const void* host, size_t host_stride, size_t row_bytes, size_t rows,
+                          StreamHandle stream) {
   refuse_while_recording("copy from the host");
   if (row_bytes == 0 || rows == 0) return;
   const bool contiguous = device_stride == row_bytes && host_stride == row_bytes;
@@ -175,16 +192,26 @@ void copy_to_device(void* device, size_t device_stride, const void* host, size_t
         "copying to it");
 }
 
+void copy_to_device(void* device, size_t device_stride, const void* host, size_t host_stride, size_t row_bytes, size_t rows,
+                    StreamHandle stream) {
+  begin_copy_to_device(device, device_stride, host, host_stride, row_bytes, rows, stream);
+}
+
+void begin_copy_to_host(void* host, size_t host_stride, const void* device, size_t device_stride, size_t row_bytes, size_t rows,
+                        StreamHandle stream) {
+  refuse_while_recording("copy to the host");
+  if (row_bytes == 0 || rows == 0) return;
+  const bool contiguous = device_stride == row_bytes && host_stride == row_bytes;
+  check(contiguous ? cudaMemcpyAsync(host, device, row_bytes * rows, cudaMemcpyDeviceToHost, stream_of(stream))
+                   : cudaMemcpy2DAsync(host, host_stride, device, device_stride, row_bytes, rows, cudaMemcpyDeviceToHost,
+                                       stream_of(stream)),
+        "copying from it");
+}
+
 void copy_to_host(void* host, size_t host_stride, const void* device, size_t device_stride, size_t row_bytes, size_t rows,
                   StreamHandle stream) {
   refuse_while_recording("be waited for");
-  if (row_bytes != 0 && rows != 0) {
-    const bool contiguous = device_stride == row_bytes && host_stride == row_bytes;
-    check(contiguous ? cudaMemcpyAsync(host, device, row_bytes * rows, cudaMemcpyDeviceToHost, stream_of(stream))
-                     : cudaMemcpy2DAsync(host, host_stride, device, device_stride, row_bytes, rows, cudaMemcpyDeviceToHost,
-                                         stream_of(stream)),
-          "copying from it");
-  }
+  begin_copy_to_host(host, host_stride, device, device_stride, row_bytes, rows, stream);
   synchronize(stream);
 }
 
@@ -207,6 +234,20 @@ Event::~Event() { cudaEventDestroy(static_cast<cudaEvent_t>(event_)); }
 
 void Event::record(StreamHandle stream) {
   check(cudaEventRecord(static_cast<cudaEvent_t>(event_), stream_of(stream)), "recording an event");
+}
+
+bool Event::done() const {
+  const cudaError_t status = cudaEventQuery(static_cast<cudaEvent_t>(event_));
+  if (status == cudaErrorNotReady) {
+    cudaGetLastError();
+    return false;
+  }
+  return status == cudaSuccess;  // a GPU that has failed says so to whoever waits
+}
+
+void Event::synchronize() const {
+  refuse_while_recording("be waited for");
+  check(cudaEventSynchronize(static_cast<cudaEvent_t>(event_)), "finishing the work it was given");
 }
 
 double Event::milliseconds_since(const Event& earlier) const {

@@ -43,6 +43,10 @@ void release(void* memory) noexcept;
 /// Blocks of memory are worth keeping for reuse only when they come in few sizes: multiples of this.
 size_t allocation_granularity();
 int64_t free_memory();
+/// Page-locked memory of the host; null when there is not that much.
+void* allocate_host(size_t bytes);
+/// The GPU must be done with it.
+void release_host(void* memory) noexcept;
 
 StreamHandle create_stream();
 void destroy_stream(StreamHandle stream) noexcept;
@@ -58,6 +62,11 @@ void copy_to_device(void* device, size_t device_stride, const void* host, size_t
                     StreamHandle stream);
 void copy_to_host(void* host, size_t host_stride, const void* device, size_t device_stride, size_t row_bytes, size_t rows,
                   StreamHandle stream);
+/// The same with page-locked memory, and return before it is done: the memory must stay as it is until then.
+void begin_copy_to_device(void* device, size_t device_stride, const void* pinned, size_t pinned_stride, size_t row_bytes, size_t rows,
+                          StreamHandle stream);
+void begin_copy_to_host(void* pinned, size_t pinned_stride, const void* device, size_t device_stride, size_t row_bytes, size_t rows,
+                        StreamHandle stream);
 void copy_on_device(void* to, const void* from, size_t bytes, StreamHandle stream);
 void fill(void* device, uint8_t byte, size_t bytes, StreamHandle stream);
 
@@ -69,6 +78,9 @@ class Event {
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
   void record(StreamHandle stream);
+  /// Whether the moment has come; never before it was recorded. Does not wait.
+  bool done() const;
+  void synchronize() const;
   /// Waits for this moment; the time between them.
   double milliseconds_since(const Event& earlier) const;
 

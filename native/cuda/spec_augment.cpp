@@ -1,5 +1,6 @@
 #include "cuda/spec_augment.hpp"
 
+#include "cuda/pinned_memory.hpp"
 #include "cuda/spec_augment_kernels.hpp"
 
 namespace usmlite::cuda {
@@ -12,7 +13,7 @@ void spec_augment(const DeviceTensor& features, const PackedSequences& sequences
   const size_t bytes = words.size() * sizeof(int32_t);
   const auto memory = std::make_shared<DeviceMemory>(bytes, stream);
   auto* intervals = reinterpret_cast<int32_t*>(memory->use_on(stream));
-  driver::copy_to_device(intervals, bytes, words.data(), bytes, bytes, 1, stream->handle());
+  copy_from_host(intervals, bytes, words.data(), bytes, 1, stream);
   const DeviceTensor means(DeviceType::kFloat32, {sequences.count}, stream);
   mask_with_means(features, sequences, {intervals + masks.intervals.size(), intervals, means.use_on<float>(stream)}, stream);
 }

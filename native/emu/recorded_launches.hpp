@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "emu/host_copies.hpp"
 #include "emu/machine.hpp"
 
 namespace usmlite::emu {
@@ -16,8 +17,9 @@ extern thread_local RecordedLaunches* recorded_launches;
 inline bool is_recording() { return recorded_launches != nullptr; }
 
 template <typename Launch> void perform(Launch launch) {
-  if (recorded_launches) recorded_launches->push_back(std::move(launch));
-  else launch();
+  if (recorded_launches) return recorded_launches->push_back(std::move(launch));
+  finish_copies();
+  launch();
 }
 
 /// What `work` asked for.

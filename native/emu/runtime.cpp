@@ -68,6 +68,7 @@ void refuse_while_recording(const char* what) {
 // A GPU that has failed fails in every later wait too.
 void wait() {
   refuse_while_recording("be waited for");
+  emu::finish_copies();
   static std::atomic<int64_t> waits_left{number_from("USMLITE_EMULATED_FAILURE", INT64_MAX)};
   if (waits_left.fetch_sub(1) > 0) return;
   waits_left = 0;
@@ -108,6 +109,7 @@ void* allocate(size_t bytes) {
 }
 
 void release(void* block) noexcept {
+  emu::finish_copies();
   Memory& m = memory();
   std::lock_guard lock(m.mutex);
   const auto entry = m.blocks.find(block);
@@ -123,6 +125,13 @@ int64_t free_memory() {
   std::lock_guard lock(m.mutex);
   return gpu_properties().memory_bytes - m.used;
 }
+
+void* allocate_host(size_t bytes) {
+  gpu_properties();
+  return std::malloc(bytes);
+}
+
+void release_host(void* memory) noexcept { std::free(memory); }
 
 StreamHandle create_stream() {
   gpu_properties();
@@ -140,7 +149,20 @@ void wait_for(StreamHandle, StreamHandle) { refuse_while_recording("wait for ano
 void copy_to_device(void* device, size_t device_stride, const void* host, size_t host_stride, size_t row_bytes, size_t rows,
                     StreamHandle) {
   refuse_while_recording("copy from the host");
+  emu::finish_copies();
   copy_rows(device, device_stride, host, host_stride, row_bytes, rows);
+}
+
+void begin_copy_to_device(void* device, size_t device_stride, const void* pinned, size_t pinned_stride, size_t row_bytes, size_t rows,
+                          StreamHandle) {
+  refuse_while_recording("copy from the host");
+  emu::begin_copy([=] { copy_rows(device, device_stride, pinned, pinned_stride, row_bytes, rows); });
+}
+
+void begin_copy_to_host(void* pinned, size_t pinned_stride, const void* device, size_t device_stride, size_t row_bytes, size_t rows,
+                        StreamHandle) {
+  refuse_while_recording("copy to the host");
+  emu::begin_copy([=] { copy_rows(pinned, pinned_stride, device, device_stride, row_bytes, rows); });
 }
 
 void copy_to_host(void* host, size_t host_stride, const void* device, size_t device_stride, size_t row_bytes, size_t rows,
@@ -157,17 +179,32 @@ void fill(void* device, uint8_t byte, size_t bytes, StreamHandle) {
   emu::perform([=] { std::memset(device, byte, bytes); });
 }
 
-Event::Event() : event_(new int64_t(0)) {}
-Event::~Event() { delete static_cast<int64_t*>(event_); }
-void Event::record(StreamHandle) { *static_cast<int64_t*>(event_) = nanoseconds(); }
+namespace {
+
+/// All but copies is done when it is asked for.
+struct Moment {
+  int64_t time;
+  uint64_t copies;  // begun before it
+};
+
+Moment& moment(void* event) { return *static_cast<Moment*>(event); }
+
+}  // namespace
+
+Event::Event() : event_((gpu_properties(), new Moment{})) {}
+Event::~Event() { delete &moment(event_); }
+void Event::record(StreamHandle) { moment(event_) = {nanoseconds(), emu::begun_copies()}; }
+bool Event::done() const { return emu::finished_copies() >= moment(event_).copies; }
+void Event::synchronize() const { wait(); }
 double Event::milliseconds_since(const Event& earlier) const {
   wait();
-  return static_cast<double>(*static_cast<int64_t*>(event_) - *static_cast<int64_t*>(earlier.event_)) / 1e6;
+  return static_cast<double>(moment(event_).time - moment(earlier.event_).time) / 1e6;
 }
 
 RecordedWork::RecordedWork(StreamHandle, std::function<void()> work) : recorded_(new emu::RecordedLaunches(emu::record(work))) {}
 RecordedWork::~RecordedWork() { delete static_cast<emu::RecordedLaunches*>(recorded_); }
 void RecordedWork::run(StreamHandle) {
+  emu::finish_copies();
   for (const auto& launch : *static_cast<emu::RecordedLaunches*>(recorded_)) launch();
 }
 

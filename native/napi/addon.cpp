@@ -71,6 +71,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_device_quantization(exports);
   define_device_integer_training(exports);
   define_device_recording(env, exports);
+  define_device_host(env, exports);
   define_device_ctc(exports);
   define_device_features(exports);
   define_device_transducer(exports);

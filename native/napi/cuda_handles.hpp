@@ -7,6 +7,7 @@
 #include "cuda/device_tensor.hpp"
 #include "cuda/device_weight.hpp"
 #include "cuda/packed_sequences.hpp"
+#include "cuda/pinned_memory.hpp"
 #include "cuda/recording.hpp"
 #include "cuda/stream.hpp"
 #include "napi/object_handle.hpp"
@@ -39,11 +40,24 @@ template <> struct HandleKind<cuda::Recording> {
   static constexpr auto kConstructor = &Environment::recording_constructor;
 };
 
+template <> struct HandleKind<cuda::driver::Event> {
+  static constexpr const char* kName = "event of the GPU";
+  static constexpr napi_type_tag kTag = {0x7a9e02d4c18b5f63ull, 0xd36f84a1527c0be9ull};
+  static constexpr auto kConstructor = &Environment::event_constructor;
+};
+template <> struct HandleKind<cuda::PinnedMemory> {
+  static constexpr const char* kName = "pinned buffer";
+  static constexpr napi_type_tag kTag = {0x0e5c93b7d64f218aull, 0x81fa6d3e90c7b245ull};
+  static constexpr auto kConstructor = &Environment::pinned_memory_constructor;
+};
+
 using StreamObject = ObjectHandle<cuda::Stream>;
 using DeviceTensorObject = ObjectHandle<cuda::DeviceTensor>;
 using DeviceWeightObject = ObjectHandle<cuda::DeviceWeight>;
 using DeviceSequencesObject = ObjectHandle<cuda::DeviceSequences>;
 using RecordingObject = ObjectHandle<cuda::Recording>;
+using EventObject = ObjectHandle<cuda::driver::Event>;
+using PinnedMemoryObject = ObjectHandle<cuda::PinnedMemory>;
 
 /// The stream at argument `index`, or the default one where that is absent.
 inline std::shared_ptr<cuda::Stream> stream_argument(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index) {
