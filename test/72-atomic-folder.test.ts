@@ -51,6 +51,10 @@ test.serial("only a folder without anything else in it may be exchanged", (t) =>
   t.throws(() => checkReplaceable(file, ["a.txt"], "an adapter"), { code: "INVALID_ARGUMENT", message: /a\.txt is a file, .*; name a folder/ });
 });
 
+test.serial("where nothing can be made, that is said", (t) => {
+  t.throws(() => writeFolderAtomically("/proc/model", write("one")), { code: "FILE_UNWRITABLE", message: /folder \/proc\/model cannot be made/ });
+});
+
 test.serial("a failure while filling leaves what was there", (t) => {
   const parent = join(folder.path, "filling");
   const target = join(parent, "model");

@@ -1,8 +1,9 @@
+import { execFile } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { formatTranscript, hasGpu, loadModel, Recognizer } from "../lib/index.js";
-import { usmLite } from "./command_line.js";
+import { main, usmLite } from "./command_line.js";
 import { temporaryFolder, tones, writeTinyModel, writeWav } from "./tiny_model.js";
 import { wavFile } from "./wav_writer.js";
 
@@ -142,6 +143,17 @@ test("a device or model that is not there ends with status 1", async (t) => {
   const { status, stderr } = await usmLite("transcribe", "--model", join(folder.path, "none"), first);
   t.is(status, 1);
   t.regex(stderr, /model folder .*none does not exist.*\[FILE_NOT_FOUND\]/);
+});
+
+test("output that nobody reads is no error, and a full disk no stack trace", async (t) => {
+  const shell = (command: string): Promise<{ status: number; stderr: string }> =>
+    new Promise((done) => {
+      execFile("sh", ["-c", command, process.execPath, main], (error, _, stderr) => done({ status: error ? Number(error.code) : 0, stderr }));
+    });
+  t.deepEqual(await shell('{ "$0" "$1" --help; echo $? >&2; } | true'), { status: 0, stderr: "0\n" });
+  const full = await shell('"$0" "$1" --help > /dev/full');
+  t.is(full.status, 1);
+  t.regex(full.stderr, /^usm-lite: standard output cannot be written: ENOSPC.* \[FILE_UNWRITABLE\]\n$/);
 });
 
 test("help and version are no errors", async (t) => {

@@ -3,7 +3,7 @@ import { execFile } from "node:child_process";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const main = join(dirname(fileURLToPath(import.meta.url)), "..", "lib", "cli", "main.js");
+export const main = join(dirname(fileURLToPath(import.meta.url)), "..", "lib", "cli", "main.js");
 
 export interface CommandResult {
   readonly status: number;

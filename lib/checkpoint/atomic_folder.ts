@@ -1,5 +1,5 @@
 /** Folders that appear whole or not at all. */
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { accessSync, chmodSync, constants, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { UsmLiteError } from "../errors.js";
 
@@ -8,16 +8,27 @@ export function makeFolder(folder: string): void {
   try {
     mkdirSync(folder, { recursive: true });
   } catch (cause) {
-    throw new UsmLiteError("FILE_UNWRITABLE", `folder ${folder} cannot be made: ${(cause as Error).message}`, { cause });
+    throw unwritable(folder, cause);
   }
 }
+
+const unwritable = (folder: string, cause: unknown): UsmLiteError =>
+  new UsmLiteError("FILE_UNWRITABLE", `folder ${folder} cannot be made: ${(cause as Error).message}`, { cause });
 
 /**
  * What is there may be exchanged for a folder of files with these names: nothing at all, or a folder that holds no others.
  * @param what the folder would be, such as "an adapter"
- * @throws UsmLiteError INVALID_ARGUMENT for a file, or a folder that holds something else, which would be lost
+ * @throws UsmLiteError INVALID_ARGUMENT for a file, or a folder that holds something else, which would be lost; FILE_UNWRITABLE where nothing
+ * may be written
  */
 export function checkReplaceable(folder: string, names: readonly string[], what: string): void {
+  let above = dirname(resolve(folder));
+  while (!existsSync(above)) above = dirname(above);
+  try {
+    accessSync(above, constants.W_OK);
+  } catch (cause) {
+    throw unwritable(folder, cause);
+  }
   if (!existsSync(folder)) return;
   if (!statSync(folder).isDirectory()) {
     throw new UsmLiteError("INVALID_ARGUMENT", `${folder} is a file, which ${what} would replace; name a folder`);
@@ -45,7 +56,7 @@ export function writeFolderAtomically(
     throw new UsmLiteError("INVALID_ARGUMENT", `${folder} exists; name a folder that does not, so that nothing is overwritten`);
   }
   makeFolder(dirname(target));
-  const temporary = mkdtempSync(join(dirname(target), `.${basename(target)}-`));
+  const temporary = temporaryBeside(target);
   try {
     fill(temporary);
     // mkdtemp makes folders for the owner alone.
@@ -54,6 +65,14 @@ export function writeFolderAtomically(
   } catch (error) {
     rmSync(temporary, { recursive: true, force: true });
     throw error;
+  }
+}
+
+function temporaryBeside(target: string): string {
+  try {
+    return mkdtempSync(join(dirname(target), `.${basename(target)}-`));
+  } catch (cause) {
+    throw unwritable(target, cause);
   }
 }
 

@@ -47,6 +47,12 @@ for (const command of [
   program.addCommand(command.exitOverride().showHelpAfterError(`usm-lite ${command.name()} --help lists the options`));
 }
 
+// Whoever reads the output may have read enough, as `head` has; a disk that is full is a failure.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") console.error(`usm-lite: standard output cannot be written: ${error.message} [FILE_UNWRITABLE]`);
+  process.exit(error.code === "EPIPE" ? 0 : 1);
+});
+
 try {
   await program.parseAsync();
 } catch (error) {
