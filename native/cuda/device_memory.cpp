@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/error.hpp"
+#include "cuda/recording_memory.hpp"
 
 namespace usmlite::cuda {
 namespace device_allocator {
@@ -142,27 +143,16 @@ MemoryStatistics statistics() noexcept {
 }  // namespace device_allocator
 
 namespace {
-thread_local RecordingMemory* recording = nullptr;
-}  // namespace
 
-RecordingPool::RecordingPool(std::shared_ptr<Stream> stream) : stream_(std::move(stream)) { device_allocator::pin_blocks_of(this, true); }
-
-RecordingPool::~RecordingPool() {
-  try {
-    stream_->synchronize();
-  } catch (const Error&) {
-    // A GPU that has failed says so to whoever asks it for results.
-  }
-  device_allocator::pin_blocks_of(this, false);
-  device_allocator::adopt_blocks_of(this);
+std::shared_ptr<RecordingPool> pool_of_recording() {
+  const RecordingMemory* recording = RecordingMemory::current();
+  return recording ? recording->pool() : nullptr;
 }
 
-RecordingMemory::RecordingMemory(std::shared_ptr<RecordingPool> pool) : pool_(std::move(pool)) { recording = this; }
-RecordingMemory::~RecordingMemory() { recording = nullptr; }
-RecordingMemory* RecordingMemory::current() { return recording; }
+}  // namespace
 
 DeviceMemory::DeviceMemory(size_t bytes, std::shared_ptr<Stream> stream, device_allocator::Lifetime lifetime)
-    : bytes_(bytes), lifetime_(lifetime), stream_(std::move(stream)), pool_(recording ? recording->pool() : nullptr),
+    : bytes_(bytes), lifetime_(lifetime), stream_(std::move(stream)), pool_(pool_of_recording()),
       data_(static_cast<uint8_t*>(device_allocator::allocate(bytes, owner(), lifetime))) {}
 
 DeviceMemory::~DeviceMemory() { device_allocator::release(data_, bytes_, owner(), lifetime_); }
@@ -170,7 +160,7 @@ DeviceMemory::~DeviceMemory() { device_allocator::release(data_, bytes_, owner()
 device_allocator::Owner DeviceMemory::owner() const { return pool_ ? static_cast<device_allocator::Owner>(pool_.get()) : stream_->handle(); }
 
 uint8_t* DeviceMemory::use_on(const std::shared_ptr<Stream>& stream) {
-  if (recording && pool_ != recording->pool()) {
+  if (RecordingMemory* recording = RecordingMemory::current(); recording && pool_ != recording->pool()) {
     if (std::shared_ptr<DeviceMemory> self = weak_from_this().lock()) recording->note(std::move(self));
   }
   if (stream != stream_) {

@@ -5,6 +5,8 @@
 #include <unordered_set>
 
 #include "cuda/device_memory.hpp"
+#include "cuda/recorded_work.hpp"
+#include "cuda/recording_memory.hpp"
 
 namespace usmlite::cuda {
 

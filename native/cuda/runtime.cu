@@ -1,4 +1,4 @@
-#include "cuda/runtime.hpp"
+#include "cuda/recorded_work.hpp"
 
 #include <cuda_runtime.h>
 

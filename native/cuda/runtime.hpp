@@ -3,7 +3,6 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <string>
 
 namespace usmlite::cuda {
@@ -86,22 +85,6 @@ class Event {
 
  private:
   void* event_;
-};
-
-/// Work recorded once, to be run again without the cost of asking for each kernel.
-class RecordedWork {
- public:
-  /// Records what `work` gives to `stream`: kernels, copies and fills on the device. It may not copy from or to the host, wait,
-  /// or use other streams. Memory that it asks for has to be kept as long as the recording. What other threads do is not
-  /// recorded; those that wait for all streams do so after the recording.
-  RecordedWork(StreamHandle stream, std::function<void()> work);
-  ~RecordedWork();
-  RecordedWork(const RecordedWork&) = delete;
-  RecordedWork& operator=(const RecordedWork&) = delete;
-  void run(StreamHandle stream);
-
- private:
-  void* recorded_ = nullptr;
 };
 
 }  // namespace driver

@@ -1,13 +1,27 @@
 #include "cuda/stream.hpp"
 
 #include <algorithm>
+#include <mutex>
+#include <vector>
 
 #include "core/error.hpp"
 #include "cuda/device_memory.hpp"
+#include "cuda/recording_memory.hpp"
 
 namespace usmlite::cuda {
 
-Stream::Stream() : handle_(driver::create_stream()) {}
+/// Blocks of zeros, each longer than the one before.
+struct Stream::Counters {
+  struct Block {
+    int* begin;
+    int count;
+    size_t bytes() const { return sizeof(int) * static_cast<size_t>(count); }
+  };
+  std::mutex mutex;
+  std::vector<Block> blocks;
+};
+
+Stream::Stream() : handle_(driver::create_stream()), counters_(std::make_unique<Counters>()) {}
 
 Stream::~Stream() {
   try {
@@ -15,25 +29,25 @@ Stream::~Stream() {
   } catch (const Error&) {
     // A GPU that has failed says so to whoever asks it for results.
   }
-  for (const Counters& counters : counters_) device_allocator::release(counters.begin, sizeof(int) * static_cast<size_t>(counters.count), handle_);
+  for (const Counters::Block& block : counters_->blocks) device_allocator::release(block.begin, block.bytes(), handle_);
   device_allocator::adopt_blocks_of(handle_);
   driver::destroy_stream(handle_);
 }
 
 int* Stream::counters(int count) {
-  std::lock_guard lock(mutex_);
-  if (counters_.empty() || counters_.back().count < count) {
+  std::lock_guard lock(counters_->mutex);
+  std::vector<Counters::Block>& blocks = counters_->blocks;
+  if (blocks.empty() || blocks.back().count < count) {
     if (RecordingMemory::current()) {
       throw Error(error_code::kGpuFailed, "recorded work needs more counters than its stream has: run the work once before it is recorded");
     }
     constexpr int kFewest = 4096;
-    const int grown = std::max({count, counters_.empty() ? 0 : 2 * counters_.back().count, kFewest});
-    const size_t bytes = sizeof(int) * static_cast<size_t>(grown);
-    int* counters = static_cast<int*>(device_allocator::allocate(bytes, handle_));
-    counters_.push_back({counters, grown});
-    driver::fill(counters, 0, bytes, handle_);
+    Counters::Block grown{nullptr, std::max({count, blocks.empty() ? 0 : 2 * blocks.back().count, kFewest})};
+    grown.begin = static_cast<int*>(device_allocator::allocate(grown.bytes(), handle_));
+    blocks.push_back(grown);
+    driver::fill(grown.begin, 0, grown.bytes(), handle_);
   }
-  return counters_.back().begin;
+  return blocks.back().begin;
 }
 
 const std::shared_ptr<Stream>& default_stream() {

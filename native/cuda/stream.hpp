@@ -1,8 +1,6 @@
 // Streams: queues of work of the GPU, run in order within each and side by side otherwise.
 #pragma once
 #include <memory>
-#include <mutex>
-#include <vector>
 
 #include "cuda/runtime.hpp"
 
@@ -23,13 +21,10 @@ class Stream {
   int* counters(int count);
 
  private:
+  struct Counters;
+
   StreamHandle handle_;
-  std::mutex mutex_;
-  struct Counters {
-    int* begin;
-    int count;
-  };
-  std::vector<Counters> counters_;  // each more than the one before
+  std::unique_ptr<Counters> counters_;
 };
 
 /// The stream of everything that names none: each thread has its own, so that what one records is not mixed with the work of

@@ -4,7 +4,7 @@
 //   USMLITE_EMULATED_GPU      none, old-driver or old (a GPU before compute capability 8.0)
 //   USMLITE_EMULATED_MEMORY   bytes of memory
 //   USMLITE_EMULATED_FAILURE  after how many waits the GPU fails for good
-#include "cuda/runtime.hpp"
+#include "cuda/recorded_work.hpp"
 
 #include <atomic>
 #include <chrono>

@@ -1,6 +1,7 @@
 // Linear layers on the GPU.
 #include "cuda/dense_product.hpp"
 #include "cuda/linear.hpp"
+#include "cuda/recorded_work.hpp"
 #include "napi/arguments.hpp"
 #include "napi/cuda_handles.hpp"
 #include "napi/groups.hpp"

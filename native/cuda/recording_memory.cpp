@@ -1,0 +1,28 @@
+#include "cuda/recording_memory.hpp"
+
+#include "core/error.hpp"
+#include "cuda/device_memory.hpp"
+
+namespace usmlite::cuda {
+
+namespace {
+thread_local RecordingMemory* recording = nullptr;
+}  // namespace
+
+RecordingPool::RecordingPool(std::shared_ptr<Stream> stream) : stream_(std::move(stream)) { device_allocator::pin_blocks_of(this, true); }
+
+RecordingPool::~RecordingPool() {
+  try {
+    stream_->synchronize();
+  } catch (const Error&) {
+    // A GPU that has failed says so to whoever asks it for results.
+  }
+  device_allocator::pin_blocks_of(this, false);
+  device_allocator::adopt_blocks_of(this);
+}
+
+RecordingMemory::RecordingMemory(std::shared_ptr<RecordingPool> pool) : pool_(std::move(pool)) { recording = this; }
+RecordingMemory::~RecordingMemory() { recording = nullptr; }
+RecordingMemory* RecordingMemory::current() { return recording; }
+
+}  // namespace usmlite::cuda
