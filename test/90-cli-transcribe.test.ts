@@ -2,7 +2,7 @@ import { execFile } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { formatTranscript, hasGpu, loadModel, Recognizer } from "../lib/index.js";
+import { formatTranscript, hasGpu, loadModel, Recognizer, Transcriber } from "../lib/index.js";
 import { main, usmLite } from "./command_line.js";
 import { temporaryFolder, tones, writeTinyModel, writeWav } from "./tiny_model.js";
 import { wavFile } from "./wav_writer.js";
@@ -91,6 +91,16 @@ test("decoders and their width can be chosen", async (t) => {
   t.is((await transcribe("--decoder", "greedy", first)).stdout, `${greedy.text}\n`);
   const beam = new Recognizer(loadModel(model), { beamWidth: 2 }).transcribe(read(first));
   t.is((await transcribe("--beam", "2", "--device", "cpu", first)).stdout, `${beam.text}\n`);
+});
+
+test("phrases that are likely are heard", async (t) => {
+  await using transcriber = await Transcriber.load({ model });
+  const { text } = await transcriber.transcribe(first, { hotwords: ["THE CAT", "SAT"] });
+  t.not(text, expected.text);
+  t.is((await transcribe("--keyword", "THE CAT", "--keyword", "SAT", first)).stdout, `${text}\n`);
+  const wrong = await transcribe("--keyword", "42", first);
+  t.deepEqual([wrong.status, wrong.stdout], [1, ""]);
+  t.regex(wrong.stderr, /the hotword "42" has no letters A-Z \[INVALID_ARGUMENT\]/);
 });
 
 test("longer audio than --max-hours is refused", async (t) => {

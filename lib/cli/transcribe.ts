@@ -6,7 +6,7 @@ import { makeFolder } from "../checkpoint/atomic_folder.js";
 import { UsmLiteError } from "../errors.js";
 import { formatTranscript, transcriptFormats, type TranscriptFormat } from "../text/transcript_formats.js";
 import { defaultMaximumHours, Transcriber } from "../transcribe/transcriber.js";
-import { arithmeticOption, deviceOption, languageOption, modelOption, positiveInteger, positiveNumber } from "./options.js";
+import { arithmeticOption, deviceOption, languageOption, modelOption, positiveInteger, positiveNumber, repeated } from "./options.js";
 
 interface TranscribeOptions {
   model: string;
@@ -20,6 +20,7 @@ interface TranscribeOptions {
   maxHours: number;
   outputDir?: string;
   adapter?: string;
+  keyword?: string[];
 }
 
 export function transcribeCommand(): Command {
@@ -34,6 +35,7 @@ export function transcribeCommand(): Command {
     .option("--beam <width>", "hypotheses kept by the beam search", positiveInteger("--beam"))
     .addOption(languageOption())
     .addOption(new Option("--task <task>", "of models of several languages: translate writes English whatever is spoken").choices(["transcribe", "translate"]))
+    .option("--keyword <phrase>", "phrase that is likely to be said, any number of times; not for sequence-to-sequence models", repeated)
     .option("--adapter <folder>", "adapter of the speaker, which usm-lite adapt wrote")
     .option("--max-hours <hours>", "refuse longer audio", positiveNumber("--max-hours"), defaultMaximumHours)
     .option("--output-dir <folder>", "write one file per audio file instead of standard output")
@@ -65,7 +67,7 @@ async function transcribeFiles(files: string[], options: TranscribeOptions): Pro
   });
   for (const file of files) {
     try {
-      const transcript = await transcriber.transcribe(file);
+      const transcript = await transcriber.transcribe(file, { hotwords: options.keyword ?? [] });
       const text = lineEnded(formatTranscript(transcript, options.format));
       if (options.outputDir) writeTextFile(outputPath(options.outputDir, file, options.format), text);
       else if (options.format === "text" && files.length > 1) process.stdout.write(`${file}: ${text}`);

@@ -25,8 +25,6 @@ export interface BatchConnection {
   readonly queue: string;
 }
 
-export const batchDefaults = { redis: "redis://127.0.0.1:6379", queue: "usm-lite", attempts: 5, backoffMs: 2000 } as const;
-
 /** A job that will not be tried again: a dead letter. */
 export interface DeadLetter {
   readonly audio: string;
