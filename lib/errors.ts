@@ -52,3 +52,8 @@ export class UsmLiteError extends Error {
     super(message, options);
   }
 }
+
+/** What ended a worker thread, as it was thrown there: classes do not survive the way between threads. */
+export function errorOfWorker(error: Error & { readonly code?: unknown }): Error {
+  return error.name === "UsmLiteError" ? new UsmLiteError(error.code as UsmLiteErrorCode, error.message, { cause: error }) : error;
+}

@@ -120,9 +120,9 @@ test.serial("a step without finite loss is skipped; several in a row end the run
   t.true(bits(model, trainer).flat().every(Number.isFinite));
 
   const diverging = new Trainer(new SmallCtcModel(), new SpoiltBatches((ask) => ask >= 2), options(temporaryFolder(), 50));
-  await t.throwsAsync(diverging.run(), { instanceOf: UsmLiteError, code: "TRAINING_DIVERGED", message: /5 steps in a row up to step 7/ });
+  await t.throwsAsync(diverging.run(), { instanceOf: UsmLiteError, code: "TRAINING_DIVERGED", message: /5 steps in a row, up to step 7/ });
   const short = new Trainer(new SmallCtcModel(), new SpoiltBatches((ask) => ask >= 1), options(temporaryFolder(), 3));
-  await t.throwsAsync(short.run(), { instanceOf: UsmLiteError, code: "TRAINING_DIVERGED", message: /2 steps in a row up to step 3/ });
+  await t.throwsAsync(short.run(), { instanceOf: UsmLiteError, code: "TRAINING_DIVERGED", message: /2 steps in a row, up to step 3/ });
 });
 
 test.serial("validation sees the averaged weights", async (t) => {

@@ -72,6 +72,9 @@ test.serial("what is wrong in a configuration is named with file and key, and no
     [{ vocabularySize: 10 }, /vocabulary size must be a whole number from 31.*\[INVALID_ARGUMENT\]/],
     [{ averageDecay: 1 }, /key "averageDecay"/],
     [{ languageModelOrder: 9 }, /key "languageModelOrder"/],
+    [{ intermediateLoss: { layer: 9, weight: 0.5 } }, /bad\.yaml:1: key "intermediateLoss\.layer": must be below num_hidden_layers of the model, \d/],
+    [{ model: { ...tinyEncoder, num_mel_bins: 100_000 } }, /melBins is 100000; it must be between 1 and 4096 \[BAD_CONFIG\]/],
+    [{ intermediateLoss: { layer: 1, weight: 0.5, pronunciations: "none.dict" } }, /none\.dict does not exist.*\[FILE_NOT_FOUND\]/],
     [{ intermediateLoss: { layer: 1, weight: 1 } }, /key "intermediateLoss\.weight"/],
     ["model: [", /bad\.yaml:1: is not valid YAML: [^\n]+ \[BAD_CONFIG\]$/],
   ];

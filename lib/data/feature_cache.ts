@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import type { LogMelConfig } from "../audio/log_mel.js";
 import type { JsonObject } from "../checkpoint/json_file.js";
-import { UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
+import { errorOfWorker, UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
 import { threadCount } from "../native/runtime.js";
 import { decodeFeatures, isFeatureFile } from "./feature_file.js";
 import type { Utterance } from "./manifest.js";
@@ -145,7 +145,7 @@ function runWorker(
       onDone();
       next();
     });
-    worker.on("error", reject);
+    worker.on("error", (error) => reject(errorOfWorker(error as Error)));
     worker.on("exit", (status) => reject(new UsmLiteError("INTERNAL", `the feature extraction worker ended with status ${status}`)));
     next();
   }).finally(() => worker.terminate());

@@ -65,6 +65,8 @@ export async function trainFloatModel(config: TrainingConfig, options: FloatTrai
   const modelConfig = modelConfigOf(config, tokenizer);
   const network = new LasrForCtc(modelConfig, new FreshWeights(config.seed));
   const device = chooseTrainingDevice(wanted, () => checkTrainableOnGpu(network, "the model of this configuration"), onStatus);
+  const { intermediateLoss } = config;
+  const dictionary = intermediateLoss?.pronunciations ? PronouncingDictionary.read(intermediateLoss.pronunciations) : undefined;
   makeFolder(out);
   tokenizer.save(out);
 
@@ -76,8 +78,6 @@ export async function trainFloatModel(config: TrainingConfig, options: FloatTrai
   await cache.prepare(utterances, config.data.speeds);
 
   foldFeatureStatistics(network, measureFeatures(cache, utterances, config.data.speeds[0] as number));
-  const { intermediateLoss } = config;
-  const dictionary = intermediateLoss?.pronunciations ? PronouncingDictionary.read(intermediateLoss.pronunciations) : undefined;
   const batches = batchesOf(config, utterances, tokenizer, dictionary, cache);
   const modelOf = (placed: LasrForCtc): TrainableModel =>
     intermediateLoss ? new IntermediateCtc(placed, { ...intermediateLoss, vocabulary: dictionary?.symbols.length ?? tokenizer.size }) : placed;

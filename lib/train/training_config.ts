@@ -72,6 +72,10 @@ export type TrainingConfig = z.infer<typeof schema>;
 export function readTrainingConfig(file: string): TrainingConfig {
   const document = new YamlDocument(readTextFile(file, "BAD_CONFIG"), file, { code: "BAD_CONFIG", hint: "docs/training.md lists the keys" });
   const config = document.check(schema);
+  const { num_hidden_layers: blocks } = config.model;
+  if (config.intermediateLoss && config.intermediateLoss.layer >= blocks) {
+    throw document.error(["intermediateLoss", "layer"], `must be below num_hidden_layers of the model, ${blocks}`);
+  }
   const absolute = (path: string): string => resolve(dirname(file), path);
   const { data, intermediateLoss, ...rest } = config;
   return {

@@ -1,6 +1,6 @@
 /** Transcription off the event loop: a worker thread holds the model, the caller awaits. */
 import { Worker } from "node:worker_threads";
-import { UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
+import { errorOfWorker, UsmLiteError } from "../errors.js";
 import { defaultModelFolder } from "../models/default_model.js";
 import type { RecognizedSpeech } from "./decoding.js";
 import type { BatchingOptions } from "./forward_batcher.js";
@@ -72,11 +72,9 @@ export class Transcriber implements AsyncDisposable {
         else if (answer.kind === "failed" && answer.id === undefined) reject(new UsmLiteError(answer.code, answer.message));
         else transcriber.receive(answer);
       });
-      worker.on("error", (error: Error & { code?: UsmLiteErrorCode }) => {
-        const failure =
-          error.name === "UsmLiteError" && error.code
-            ? new UsmLiteError(error.code, error.message, { cause: error }) // the addon does not load
-            : new UsmLiteError("INTERNAL", `the transcription worker failed: ${error.message}`, { cause: error });
+      worker.on("error", (thrown: Error) => {
+        const error = errorOfWorker(thrown); // a coded one when the addon does not load
+        const failure = error instanceof UsmLiteError ? error : new UsmLiteError("INTERNAL", `the transcription worker failed: ${error.message}`, { cause: error });
         transcriber.fail(failure);
         reject(failure);
       });

@@ -10,8 +10,9 @@ namespace usmlite::binding {
 
 namespace {
 
-// As people write it: 3, not 3.000000.
+// As people write it: 3 and 100000, not 3.000000 and 1e+05.
 std::string shortest(double value) {
+  if (value == std::floor(value) && std::abs(value) < 1e15) return std::to_string(static_cast<int64_t>(value));
   char digits[32];
   return std::string(digits, std::to_chars(digits, digits + sizeof(digits), value).ptr);
 }

@@ -4,7 +4,7 @@
  * connections alone.
  */
 import { Worker } from "node:worker_threads";
-import { UsmLiteError, type UsmLiteErrorCode } from "../../errors.js";
+import { errorOfWorker, UsmLiteError } from "../../errors.js";
 import type { SharedMatrices } from "../../models/checkpoint_weights.js";
 import type { WorkerAnswer, WorkerOptions } from "../../transcribe/worker_messages.js";
 import type { EngineOptions, FromEngine, ToEngine } from "./engine_messages.js";
@@ -59,10 +59,11 @@ function start(index: number, options: WorkerOptions, onReady: () => void = () =
     reportMemory();
     onReady();
   });
-  worker.on("error", (error: Error & { code?: UsmLiteErrorCode }) => {
+  worker.on("error", (thrown: Error) => {
+    const error = errorOfWorker(thrown);
     problem = error.message;
     // It ended before it could answer: the addon does not load.
-    if (!ready) send({ kind: "answer", worker: index, answer: { kind: "failed", code: error.name === "UsmLiteError" ? (error.code ?? "INTERNAL") : "INTERNAL", message: error.message } });
+    if (!ready) send({ kind: "answer", worker: index, answer: { kind: "failed", code: error instanceof UsmLiteError ? error.code : "INTERNAL", message: problem } });
   });
   worker.on("exit", (status) => {
     send({ kind: "lost", worker: index, message: problem || `it ended with status ${status}` });
