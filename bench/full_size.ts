@@ -10,7 +10,7 @@ import { cpus } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { writeSafetensors } from "../lib/checkpoint/safetensors.js";
+import { writeSafetensors } from "../lib/checkpoint/safetensors_writer.js";
 import { SafetensorsStream } from "../lib/checkpoint/safetensors_stream.js";
 import type { JsonObject } from "../lib/checkpoint/json_file.js";
 import { writeSequence } from "../lib/decode/sequence_search.js";

@@ -18,7 +18,8 @@ export { transducerLoss, type Joint, type TransducerLossOptions, type Transducer
 export { lstmSequence } from "./ops/lstm_sequence.js";
 export { softmaxDivergence, type SoftmaxDivergenceOptions } from "./ops/softmax_divergence.js";
 export { relativeMeanSquare } from "./ops/mean_square.js";
-export { readSafetensors, writeSafetensors, SafetensorsFile, type SafetensorsEntry } from "./checkpoint/safetensors.js";
+export { readSafetensors, SafetensorsFile } from "./checkpoint/safetensors.js";
+export { writeSafetensors, type SafetensorsEntry } from "./checkpoint/safetensors_writer.js";
 export { AdamW, globalNorm, type AdamWOptions, type ParameterSettings } from "./train/optimizer.js";
 export { WeightAverage } from "./train/weight_average.js";
 export { warmupConstant, warmupCosine, warmupInverseSquareRoot, withCoolDown, type LearningRateSchedule } from "./train/schedule.js";

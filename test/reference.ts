@@ -2,7 +2,8 @@
 import { existsSync, readdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { readSafetensors, writeSafetensors, type SafetensorsEntry, type SafetensorsFile } from "../lib/checkpoint/safetensors.js";
+import { readSafetensors, type SafetensorsFile } from "../lib/checkpoint/safetensors.js";
+import { writeSafetensors, type SafetensorsEntry } from "../lib/checkpoint/safetensors_writer.js";
 import { decodeAudio } from "../lib/index.js";
 import { sharedFolder } from "./shared.js";
 

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { writeTextFile } from "../../lib/checkpoint/atomic_file.js";
-import { writeSafetensors, type SafetensorsEntry } from "../../lib/checkpoint/safetensors.js";
+import { writeSafetensors, type SafetensorsEntry } from "../../lib/checkpoint/safetensors_writer.js";
 import { formatLasrConfig } from "../../lib/models/lasr/lasr_config.js";
 import type { LasrForCtc } from "../../lib/models/lasr/lasr_for_ctc.js";
 import { modelFiles } from "../../lib/models/model_folder.js";

@@ -5,7 +5,7 @@ import { hasZeroPoints, type WeightSpec } from "../quant/weight_spec.js";
 import { Tensor } from "../tensor/tensor.js";
 import { bytesOfWords, wordsOfBytes } from "./byte_codes.js";
 import type { CompressedTensorsFormat } from "./compressed_tensors.js";
-import type { SafetensorsEntry } from "./safetensors.js";
+import type { SafetensorsEntry } from "./safetensors_writer.js";
 import type { TensorFile } from "./tensor_file.js";
 
 /** Whether the codes of the weight `name` are a signed byte each, under its own name: `int-quantized`. */

@@ -3,7 +3,7 @@ import { closeSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import { UsmLiteError } from "../errors.js";
 import { Tensor } from "../tensor/tensor.js";
 import { writeFileAtomically } from "./atomic_file.js";
-import { safetensorsHeader, type HeaderEntry, type SafetensorsEntry } from "./safetensors.js";
+import { safetensorsHeader, type HeaderEntry, type SafetensorsEntry } from "./safetensors_writer.js";
 import { bitsOfDtype, compareDtypes, dtypeOfTensor, type SafetensorsDtype } from "./safetensors_dtype.js";
 
 /** The tensors of one element type: each type is gathered in a file of its own, since wide types come first in the result. */

@@ -12,7 +12,8 @@ export function forwardCommand(): Command {
     .requiredOption("--input <file>", "safetensors with input_features (batch, frames, mel) and attention_mask")
     .requiredOption("--output <file>", "safetensors to write")
     .action(async (options: { model: string; device: "auto" | "cpu" | "cuda"; arithmetic: "bfloat16" | "int8"; input: string; output: string }) => {
-      const { readSafetensors, writeSafetensors } = await import("../checkpoint/safetensors.js");
+      const { readSafetensors } = await import("../checkpoint/safetensors.js");
+      const { writeSafetensors } = await import("../checkpoint/safetensors_writer.js");
       const { loadModel } = await import("../models/model_folder.js");
       const { paddedForward } = await import("../models/padded_forward.js");
       checkWritable(options.output);

@@ -6,7 +6,7 @@ import { writeFolderAtomically } from "../checkpoint/atomic_folder.js";
 import { readJsonFile, type JsonObject } from "../checkpoint/json_file.js";
 import { quantizationConfig, type Announcement, type CompressedTensorsFormat } from "../checkpoint/compressed_tensors.js";
 import { packedEntries } from "../checkpoint/packed_weights.js";
-import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors.js";
+import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors_writer.js";
 import { SafetensorsStream } from "../checkpoint/safetensors_stream.js";
 import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { UsmLiteError } from "../errors.js";

@@ -2,7 +2,8 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
-import { readSafetensors, writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors.js";
+import { readSafetensors } from "../checkpoint/safetensors.js";
+import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors_writer.js";
 import { UsmLiteError } from "../errors.js";
 import type { ActivationCoding } from "../quant/activation_coding.js";
 import { tidy } from "../tensor/scope.js";

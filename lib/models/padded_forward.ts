@@ -1,5 +1,5 @@
 /** A network on a padded batch, as transformers runs it: input and output of `usm-lite forward`. */
-import type { SafetensorsEntry } from "../checkpoint/safetensors.js";
+import type { SafetensorsEntry } from "../checkpoint/safetensors_writer.js";
 import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { transducerGreedy } from "../decode/transducer_greedy.js";
 import { featuresOnDevice } from "../device/placement.js";

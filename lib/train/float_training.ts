@@ -8,7 +8,7 @@ import { writeJsonFile } from "../checkpoint/json_file.js";
 import { FeatureCache } from "../data/feature_cache.js";
 import { readManifest, type Utterance } from "../data/manifest.js";
 import { SpeechBatches } from "../data/speech_batches.js";
-import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors.js";
+import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors_writer.js";
 import { gpuInformation } from "../device/gpu.js";
 import { checkTrainableOnGpu, placeForTraining } from "../models/device_training.js";
 import { foldFeatureStatistics, measureFeatures } from "../models/lasr/feature_statistics.js";

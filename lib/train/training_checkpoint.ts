@@ -2,7 +2,8 @@
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { readSafetensors, writeSafetensors, type SafetensorsFile } from "../checkpoint/safetensors.js";
+import { readSafetensors, type SafetensorsFile } from "../checkpoint/safetensors.js";
+import { writeSafetensors } from "../checkpoint/safetensors_writer.js";
 import { DeviceParameter, storedForm, storedShapeOf } from "../device/device_parameter.js";
 import { UsmLiteError } from "../errors.js";
 import { tidy } from "../tensor/scope.js";
