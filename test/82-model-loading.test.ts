@@ -44,6 +44,18 @@ test("missing files are named", (t) => {
   }
 });
 
+test("options that do not exist are refused with those that do, before anything is read", (t) => {
+  const refuse = (options: object, message: string): void => {
+    t.throws(() => loadModel(join(folder.path, "none"), options), { instanceOf: UsmLiteError, code: "INVALID_ARGUMENT", message });
+  };
+  refuse({ device: "gpu" }, 'device "gpu" is unknown; choose auto, cpu, cuda');
+  refuse({ device: null }, 'device null is unknown; choose auto, cpu, cuda');
+  refuse({ weights: "float" }, 'weights "float" is unknown; choose packed, float32');
+  refuse({ arithmetic: "int4" }, 'arithmetic "int4" is unknown; choose bfloat16, int8');
+  const asIfAbsent: object = { device: undefined, weights: undefined, arithmetic: undefined };
+  t.is(loadModel(float, asIfAbsent).device, "cpu");
+});
+
 test("a configuration that the network cannot honour is refused by key", (t) => {
   const refuse = (edit: Parameters<typeof editJson>[1], code: string, message: RegExp): void => {
     const model = copyOf(float);

@@ -60,7 +60,7 @@ export function serveCommand(): Command {
     .option("--max-queue <count>", "recordings that may wait; more get status 429", positiveInteger("--max-queue"), serveDefaults.maximumQueue)
     .option("--max-streams <count>", "WebSocket connections", positiveInteger("--max-streams"), serveDefaults.maximumStreams)
     .option("--max-upload-mb <MiB>", "largest file", positiveNumber("--max-upload-mb"), maximumUploadBytes / 2 ** 20)
-    .option("--max-audio-hours <hours>", "longest audio", positiveNumber("--max-audio-hours"), maximumAudioSeconds / 3600)
+    .option("--max-hours, --max-audio-hours <hours>", "longest audio", positiveNumber("--max-audio-hours"), maximumAudioSeconds / 3600)
     .option("--upload-timeout <s>", "seconds in which a request must have arrived", positiveNumber("--upload-timeout"), serveDefaults.uploadTimeoutSeconds)
     .option("--recognition-timeout <s>", "seconds a worker may spend on a recording", positiveNumber("--recognition-timeout"), serveDefaults.recognitionTimeoutSeconds)
     .option("--drain-timeout <s>", "seconds for accepted requests after SIGTERM", positiveNumber("--drain-timeout"), serveDefaults.drainTimeoutSeconds)

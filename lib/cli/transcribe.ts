@@ -37,7 +37,7 @@ export function transcribeCommand(): Command {
     .addOption(new Option("--task <task>", "of models of several languages: translate writes English whatever is spoken").choices(["transcribe", "translate"]))
     .option("--keyword <phrase>", "phrase that is likely to be said, any number of times; not for sequence-to-sequence models", repeated)
     .option("--adapter <folder>", "adapter of the speaker, which usm-lite adapt wrote")
-    .option("--max-hours <hours>", "refuse longer audio", positiveNumber("--max-hours"), defaultMaximumHours)
+    .option("--max-audio-hours, --max-hours <hours>", "refuse longer audio", positiveNumber("--max-hours"), defaultMaximumHours)
     .option("--output-dir <folder>", "write one file per audio file instead of standard output")
     .action(transcribeFiles);
 }

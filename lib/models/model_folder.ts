@@ -57,6 +57,11 @@ export interface SpeechModel {
   shareMatrices(): SharedMatrices;
 }
 
+const loadChoices = { weights: ["packed", "float32"], device: ["auto", "cpu", "cuda"], arithmetic: ["bfloat16", "int8"] } as const satisfies {
+  readonly [Name in "weights" | "device" | "arithmetic"]: readonly NonNullable<LoadOptions[Name]>[];
+};
+
+/** How {@link loadModel} brings a model into memory. */
 export interface LoadOptions {
   /** `packed` (the default) multiplies by packed weights; `float32` unpacks them first. */
   readonly weights?: WeightForm;
@@ -76,10 +81,16 @@ export interface LoadOptions {
 }
 
 /**
- * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG, BAD_CHECKPOINT, BAD_TOKENIZER, UNSUPPORTED_MODEL; each names the file. NO_GPU,
- * DRIVER_TOO_OLD, OUT_OF_MEMORY with device "cuda"
+ * Reads a model folder in the layout of Hugging Face: of this package, or a published checkpoint of one of its families.
+ * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG, BAD_CHECKPOINT, BAD_TOKENIZER, UNSUPPORTED_MODEL; each names the file. INVALID_ARGUMENT for an
+ * option that does not exist. NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY with device "cuda"
+ *
+ * @example
+ * const model = loadModel("packed", { device: "auto" });
+ * const { text } = new Recognizer(model).transcribe((await decodeAudio("speech.flac")).samples);
  */
 export function loadModel(folder: string, options: LoadOptions = {}): SpeechModel {
+  checkOptions(options);
   checkFolder(folder);
   const path = join(folder, modelFiles.config);
   const json = readJsonFile(path, "BAD_CONFIG");
@@ -193,6 +204,15 @@ function checkGpu({ gpuWeights }: ModelDescription, json: JsonObject, source: st
     throw new UsmLiteError("UNSUPPORTED_MODEL", `${source}: a model like this of ${String(json["model_type"])} computes on the CPU only; use device "cpu"`);
   }
   gpuInformation();
+}
+
+/** @throws UsmLiteError INVALID_ARGUMENT */
+function checkOptions(options: LoadOptions): void {
+  for (const [name, choices] of Object.entries(loadChoices)) {
+    const chosen = options[name as keyof typeof loadChoices];
+    if (chosen === undefined || (choices as readonly unknown[]).includes(chosen)) continue;
+    throw new UsmLiteError("INVALID_ARGUMENT", `${name} ${JSON.stringify(chosen)} is unknown; choose ${choices.join(", ")}`);
+  }
 }
 
 function checkFolder(folder: string): void {
