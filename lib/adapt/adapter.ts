@@ -71,7 +71,13 @@ function placed(factor: Tensor, device: "cpu" | "cuda"): Tensor {
   return keep(DeviceParameter.place(values));
 }
 
-/** The sum of several adapters as one of the sum of their ranks: their factors one after another. */
+/**
+ * The sum of several adapters as one of the sum of their ranks: their factors one after another.
+ *
+ * @example
+ * const both = stackAdapters([shared, ann]);
+ * both.parameters; // shared.parameters + ann.parameters
+ */
 export function stackAdapters(adapters: readonly Adapter[]): Adapter {
   const factors = new Map<string, LowRankFactors>();
   for (const name of new Set(adapters.flatMap((adapter) => [...adapter.factors.keys()]))) {

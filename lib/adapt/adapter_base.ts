@@ -4,7 +4,13 @@ import type { SpeechModel } from "../models/model_folder.js";
 import { adaptableLayers } from "./adaptable_layers.js";
 import { baseChecksum } from "./base_checksum.js";
 
-/** The model that adapters belong to: the layers that may be adapted, and a checksum of its weights. */
+/**
+ * The model that adapters belong to: the layers that may be adapted, and a checksum of its weights.
+ *
+ * @example
+ * const base = new AdapterBase(loadModel("packed"));
+ * base.layers.size; // layers that an adapter may be added to
+ */
 export class AdapterBase {
   /** (out, in) of the layers that may be adapted, by weight name. */
   readonly layers: ReadonlyMap<string, readonly [out: number, input: number]>;

@@ -27,6 +27,9 @@ const moduleOf = (weight: string): string => weight.replace(/\.weight$/, "");
  * Reads an adapter for a model.
  * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE; BAD_ADAPTER when it is malformed, adapts layers that the model does not
  *   have or in another shape, or holds NaN or infinity; ADAPTER_MISMATCH when it was trained on other weights
+ *
+ * @example
+ * using adapter = readAdapter("adapters/ann", new AdapterBase(loadModel("packed")));
  */
 export function readAdapter(folder: string, base: AdapterBase): Adapter {
   const configPath = join(folder, adapterFiles.config);
@@ -71,6 +74,9 @@ export const checkAdapterFolder = (folder: string): void => checkReplaceable(fol
 /**
  * Writes an adapter, whole or not at all; one that is there is exchanged.
  * @throws UsmLiteError FILE_UNWRITABLE, or INVALID_ARGUMENT when something lies there that is no adapter
+ *
+ * @example
+ * writeAdapter("adapters/ann", adapter, base, { dropout: adapterDefaults.dropout, training: { utterances: 20 } });
  */
 export function writeAdapter(folder: string, adapter: Adapter, base: AdapterBase, about: { dropout: number; training: JsonObject }): void {
   checkAdapterFolder(folder);

@@ -39,7 +39,12 @@ export function settingsFor(seconds: number, settings: AdapterSettings): Adapter
   return { ...settings, targets: settings.targets ?? longSpeech.targets, epochs: settings.epochs ?? longSpeech.epochs };
 }
 
-/** Chosen on eight speakers that were held out of the training of the default model, see docs/adaptation.md. */
+/**
+ * Chosen on eight speakers that were held out of the training of the default model, see docs/adaptation.md.
+ *
+ * @example
+ * await adaptSpeaker(model, utterances, { rank: 2 * adapterDefaults.rank });
+ */
 export const adapterDefaults = {
   rank: 4,
   dropout: 0.1,

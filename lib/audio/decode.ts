@@ -67,6 +67,10 @@ export async function decodeAudio(input: string | Uint8Array, options: DecodeOpt
  * in memory does not grow with it. `maximumSeconds` is unlimited when absent.
  *
  * @throws UsmLiteError as {@link decodeAudio}, possibly after some pieces
+ *
+ * @example
+ * let seconds = 0;
+ * for await (const samples of readAudio("speech.flac")) seconds += samples.length / 16_000;
  */
 export function readAudio(input: string | Uint8Array, options: DecodeOptions = {}): AsyncGenerator<Float32Array> {
   return pieces(input, options, () => undefined);

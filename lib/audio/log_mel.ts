@@ -33,6 +33,10 @@ export const defaultLogMelConfig: LogMelConfig = {
  *
  * @param source the file's name, for messages
  * @throws UsmLiteError BAD_CONFIG for anything that would make other features than this front end's
+ *
+ * @example
+ * const config = logMelConfigFrom(JSON.parse(readFileSync("float/preprocessor_config.json", "utf8")));
+ * const frontEnd = new LogMel(config);
  */
 export function logMelConfigFrom(json: unknown, source = "preprocessor_config.json"): LogMelConfig {
   const { numbers } = preprocessorValues(json, source, "LasrFeatureExtractor", {

@@ -30,7 +30,14 @@ export function resample(samples: Float32Array, fromRate: number, toRate: number
   return native.resample(samples, fromRate, toRate);
 }
 
-/** {@link resample} for a signal that arrives in pieces: all pieces together are the same samples, bit for bit. */
+/**
+ * {@link resample} for a signal that arrives in pieces: all pieces together are the same samples, bit for bit.
+ *
+ * @example
+ * const resampler = new StreamResampler(48_000, 16_000);
+ * const begin = resampler.push(samples);
+ * const rest = resampler.finish();
+ */
 export class StreamResampler {
   private readonly handle: ResamplerHandle;
 

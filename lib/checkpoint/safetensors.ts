@@ -44,7 +44,13 @@ export function readSafetensors(path: string): SafetensorsFile {
   }
 }
 
-/** An open safetensors file. Make one with {@link readSafetensors}. */
+/**
+ * An open safetensors file. Make one with {@link readSafetensors}.
+ *
+ * @example
+ * using file: SafetensorsFile = readSafetensors("float/model.safetensors");
+ * const bias = file.tensor("ctc_head.bias"); // float32
+ */
 export class SafetensorsFile implements TensorFile {
   /** The free text pairs of the header. */
   readonly metadata: Readonly<Record<string, string>>;

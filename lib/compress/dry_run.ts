@@ -42,6 +42,7 @@ const linearShare = 0.4;
 const framesPerSecond = 25;
 
 /**
+ * What compressing with a recipe would give and take, without reading weights.
  * @throws UsmLiteError BAD_RECIPE, BAD_CHECKPOINT, FILE_NOT_FOUND, UNSUPPORTED_SPEC, as compressing would
  *
  * @example
@@ -68,7 +69,12 @@ export function dryRun({ model, recipe, manifest, format }: DryRunOptions): DryR
   };
 }
 
-/** Two tables for people. */
+/**
+ * Two tables for people.
+ *
+ * @example
+ * const { length } = formatDryRun(dryRun({ model: "float", recipe: readRecipe("recipes/gptq-int4.yaml"), manifest: undefined }));
+ */
 export function formatDryRun({ size, stages, undecided }: DryRun): string {
   return [
     formatSizeReport(size).trimEnd(),

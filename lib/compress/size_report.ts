@@ -28,6 +28,7 @@ export interface ModelSize {
 }
 
 /**
+ * What the weights of a model folder take, layer by layer; reads the header of the file alone.
  * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG, BAD_CHECKPOINT
  *
  * @example

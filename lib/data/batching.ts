@@ -21,6 +21,9 @@ export interface BatchingOptions {
  * Batches of utterance indices for one epoch; every utterance is in exactly one. A pure function of its arguments.
  * @param durations seconds of each utterance
  * @throws UsmLiteError INVALID_ARGUMENT
+ *
+ * @example
+ * planBatches([2, 3, 5, 4], 0, { batchSeconds: 8, seed: 1 }); // [[2], [3], [0, 1]]
  */
 export function planBatches(durations: ArrayLike<number>, epoch: number, options: BatchingOptions): number[][] {
   const { batchSeconds, seed, lengthBuckets = 6, shortestFirstEpochs = 0 } = options;

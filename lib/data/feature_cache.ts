@@ -54,6 +54,11 @@ export interface PrepareOptions {
  * A folder of features, one file per utterance and speed. A file's name is a hash of all that determines its content,
  * so changed audio, another front end or another speed never meet a stale file, and an interrupted preparation goes on
  * where it stopped.
+ *
+ * @example
+ * const cache = new FeatureCache("features", logMelConfigFrom({}));
+ * await cache.prepare(utterances, [0.9, 1, 1.1]); // audio at three speeds
+ * const frames = utterances.map((utterance) => cache.read(utterance, 1).frames);
  */
 export class FeatureCache {
   private readonly paths = new Map<string, string>();

@@ -25,6 +25,9 @@ const exponentialQuantiles = Float32Array.from({ length: quantiles }, (_, i) => 
  * that of a Gaussian signal.
  * @param features (frames, bins) natural logarithm of mel power of one utterance
  * @param floor lowest value the front end gives
+ *
+ * @example
+ * noiseAugment(values, 128, Math.log(1e-5), RandomStream.derived(seed, epoch, 7), { noiseProbability: 0.5 });
  */
 export function noiseAugment(
   features: Float32Array,

@@ -25,7 +25,12 @@ export interface SpecAugmentMasks {
   readonly frames: readonly Interval[];
 }
 
-/** Draws masks for an utterance of `frames` frames; none for one without. */
+/**
+ * Draws masks for an utterance of `frames` frames; none for one without.
+ *
+ * @example
+ * const { bins, frames } = specAugmentMasks(500, 128, RandomStream.derived(seed, epoch, 7)); // two bands, 20 stretches
+ */
 export function specAugmentMasks(frames: number, bins: number, random: RandomStream, options: SpecAugmentOptions = {}): SpecAugmentMasks {
   const { frequencyMasks = 2, frequencyMaskShare = 0.25, timeMasksPerFrame = 0.04, maximumTimeMasks = 20, timeMaskShare = 0.04 } = options;
   if (frames === 0) return { bins: [], frames: [] };
@@ -37,6 +42,9 @@ export function specAugmentMasks(frames: number, bins: number, random: RandomStr
 /**
  * Replaces random bands and stretches by the mean of the utterance, in place.
  * @param features (frames, bins) log-mel of one utterance
+ *
+ * @example
+ * specAugment(values, 128, RandomStream.derived(seed, epoch, 7), { frequencyMasks: 1 });
  */
 export function specAugment(features: Float32Array, bins: number, random: RandomStream, options: SpecAugmentOptions = {}): void {
   const frames = features.length / bins;

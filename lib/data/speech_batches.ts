@@ -34,7 +34,13 @@ const speedKey = 1;
 const augmentKey = 2;
 const energyFloor = Math.log(1e-5); // of the log-mel front end
 
-/** Batches over the utterances of manifests. All randomness comes from (seed, epoch, utterance). */
+/**
+ * Batches over the utterances of manifests. All randomness comes from (seed, epoch, utterance).
+ *
+ * @example
+ * const batches = new SpeechBatches(utterances, (text) => tokenizer.encode(text), cache, { batchSeconds: 60, seed: 1, specAugment: {} });
+ * using batch = batches.batch(0, 0).features; // (frames, mel bins) of the first batch of the first epoch
+ */
 export class SpeechBatches implements BatchSource {
   private readonly targets: readonly (readonly number[])[];
   private readonly innerTargets: readonly (readonly number[])[] | undefined;

@@ -65,6 +65,11 @@ export function ctcBeamSearch(
 /**
  * A beam search that takes its input piece by piece. Native code does it, unless there are scorers other than one
  * {@link LanguageModelScorer}.
+ *
+ * @example
+ * const search = new CtcBeamSearch(tokenizer, { secondsPerFrame: 0.04 }, { beamWidth: 16 });
+ * search.advance(logProbabilities); // as often as there is more
+ * const [best] = search.best();
  */
 export class CtcBeamSearch {
   private readonly search: PrefixSearch;

@@ -11,12 +11,12 @@ import {
 import { checkLogProbabilities } from "./log_probabilities.js";
 
 /**
+ * Greedy decoding of a CTC head (Graves et al. 2006): the best token of each frame, repetitions merged, blanks left out.
  * @throws UsmLiteError INVALID_ARGUMENT when the sizes do not fit the tokenizer
  *
  * @example
  * const { tokenizer, secondsPerFrame } = recognizer.model;
- * const [logProbabilities] = recognizer.logProbabilities([samples]);
- * const { text } = ctcGreedy(logProbabilities, tokenizer, { secondsPerFrame });
+ * const texts = recognizer.logProbabilities([samples]).map((frames) => ctcGreedy(frames, tokenizer, { secondsPerFrame }).text);
  */
 export function ctcGreedy(input: LogProbabilities, tokenizer: Tokenizer, times: FrameTimes): Hypothesis {
   const search = new CtcGreedySearch(tokenizer, times);

@@ -36,6 +36,9 @@ export interface FusionTuningOptions extends Omit<BeamSearchOptions, "scorers" |
  * and the best penalty, then with every penalty and the best pair. Use speech that neither the acoustic nor the language model was trained on, and not the test set.
  * @returns all that was tried, fewest errors first; of equal ones the smallest `blankPenalty`, then `alpha`, then `beta`
  * @throws UsmLiteError INVALID_ARGUMENT when there are no utterances or no weights
+ *
+ * @example
+ * const [{ alpha, beta, blankPenalty }] = tuneFusion(heldOutSpeech, languageModel, tokenizer, { alphas: [0.5, 1], betas: [0, 2] });
  */
 export function tuneFusion(
   utterances: readonly TuningUtterance[],

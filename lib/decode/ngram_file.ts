@@ -11,13 +11,25 @@ const HEADER_BYTES = 16;
 const MAXIMUM_PAYLOAD_BYTES = 2 ** 30;
 const MAXIMUM_ORDER = 6;
 
-/** Writes a language model, whole or not at all. @throws UsmLiteError FILE_UNWRITABLE */
+/**
+ * Writes a language model, whole or not at all.
+ * @throws UsmLiteError FILE_UNWRITABLE
+ *
+ * @example
+ * writeLanguageModel("packed/language_model.bin", trainLanguageModel(["THE CAT SAT", "THE DOG SAT"]));
+ */
 export function writeLanguageModel(path: string, model: NgramLanguageModel): void {
   const bytes = encodeLanguageModel(model);
   writeFileAtomically(path, (append) => append(bytes));
 }
 
-/** @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE, BAD_LANGUAGE_MODEL */
+/**
+ * Reads a file that {@link writeLanguageModel} wrote.
+ * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE, BAD_LANGUAGE_MODEL
+ *
+ * @example
+ * const scorer = new LanguageModelScorer(readLanguageModel("packed/language_model.bin"), tokenizer);
+ */
 export function readLanguageModel(path: string): NgramLanguageModel {
   let bytes: Uint8Array;
   try {

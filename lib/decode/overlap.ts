@@ -62,6 +62,9 @@ export class ChunkPlan implements ChunkPlanner {
  * chunk begins where it is as long as the others, so it shares more. Begins are multiples of `multiple`, so that chunks
  * fall on frames of the model.
  * @throws UsmLiteError INVALID_ARGUMENT as {@link ChunkPlan}
+ *
+ * @example
+ * planChunks(100, 40, 8); // 0 to 40, 32 to 72, 60 to 100
  */
 export function planChunks(length: number, chunkLength: number, overlap: number, multiple = 1): Range[] {
   const plan = new ChunkPlan(chunkLength, overlap, multiple);
@@ -116,6 +119,9 @@ export class ChunkJoiner {
  * Joins chunks into one sequence without gaps. Each overlap is cut near its middle, at a frame that both chunks hold
  * for a blank, so that no token is cut in two or said twice.
  * @throws UsmLiteError INVALID_ARGUMENT when there is no chunk, they are not in order, or frames between them are missing
+ *
+ * @example
+ * const { frames } = joinChunks([{ ...first, firstFrame: 0 }, { ...second, firstFrame: 32 }]);
  */
 export function joinChunks(chunks: readonly Chunk[], blankId = 0): LogProbabilities {
   const joiner = new ChunkJoiner(blankId);

@@ -12,6 +12,10 @@ interface BestPathBindings {
  * @param logits (frames, vocabulary), before softmax: bfloat16 or float16
  * @returns float32 (frames, 3): the id of the best token, the natural logarithm of its probability, and that of the blank's
  * @throws UsmLiteError INVALID_ARGUMENT for another type, or a blank outside of the vocabulary
+ *
+ * @example
+ * const best = deviceCtcBestPath(logits, 0).toArray();
+ * const ids = Array.from({ length: logits.dim(0) }, (_, frame) => best[3 * frame]);
  */
 export function deviceCtcBestPath(logits: DeviceTensor, blank: number, stream?: DeviceStream): DeviceTensor {
   return new DeviceTensor(gpuAddon<BestPathBindings>().deviceCtcBestPath(logits.handle, blank, stream?.handle));

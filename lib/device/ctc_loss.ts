@@ -29,6 +29,7 @@ interface DeviceCtcBindings {
 
 const native = (): DeviceCtcBindings => gpuAddon<DeviceCtcBindings>();
 
+/** What {@link deviceCtcLoss} may be told. */
 export interface DeviceCtcLossOptions {
   /** Label of the blank; default 0. */
   readonly blank?: number;
@@ -37,6 +38,7 @@ export interface DeviceCtcLossOptions {
   readonly stream?: DeviceStream | undefined;
 }
 
+/** Losses of {@link deviceCtcLoss}, and their gradient where it was wanted. */
 export interface DeviceCtcLoss {
   /** float32 (sequences): infinity where no alignment fits into the frames, NaN where a logit is not finite. */
   readonly losses: DeviceTensor;
@@ -83,6 +85,11 @@ export function deviceCtcLoss(
  * @param factors float32 (sequences)
  * @param upstream float32 (1)
  * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
+ *
+ * @example
+ * const { losses, gradient } = deviceCtcLoss(logits, sequences, targets, { wantsGradient: true });
+ * const sum = deviceWeightedSum(losses, factors, true);
+ * if (gradient) deviceScaleSequences(gradient, sequences, factors, DeviceTensor.from(Tensor.from([1]), "float32")); // that of sum
  */
 export function deviceScaleSequences(
   x: DeviceTensor,
@@ -101,6 +108,10 @@ export function deviceScaleSequences(
  * @param zeroInfinity whether infinite values count nothing
  * @returns float32 (1)
  * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
+ *
+ * @example
+ * const { losses } = deviceCtcLoss(logits, sequences, targets);
+ * const sum = deviceWeightedSum(losses, factors, true).toArray()[0];
  */
 export function deviceWeightedSum(values: DeviceTensor, weights: DeviceTensor, zeroInfinity: boolean, stream?: DeviceStream): DeviceTensor {
   return new DeviceTensor(native().deviceWeightedSum(values.handle, weights.handle, zeroInfinity, stream?.handle));

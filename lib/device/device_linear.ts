@@ -8,6 +8,7 @@ import { gpuAddon } from "./gpu.js";
 /** `gelu` is x Φ(x); `glu` multiplies values with the sigmoids of their gates, for weights made with `glu: true`. */
 export type DeviceActivation = "none" | "silu" | "relu" | "gelu" | "glu";
 
+/** What {@link deviceLinear} may be told. */
 export interface DeviceLinearOptions {
   /** Of {@link DeviceWeight.arrangeBias}. */
   bias?: DeviceTensor | undefined;
@@ -67,6 +68,9 @@ const native = (): DeviceLinearBindings => gpuAddon<DeviceLinearBindings>();
  * are rounded as {@link quantizeRows} does; or rows that were
  * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit; UNSUPPORTED_SPEC when there is no kernel for this
  * weight or GPU; OUT_OF_MEMORY; TENSOR_RELEASED
+ *
+ * @example
+ * const y = deviceLinear(x, weight, { bias: weight.arrangeBias(bias), activation: "silu" });
  */
 export function deviceLinear(x: DeviceTensor | QuantizedRows, weight: DeviceWeight, options: DeviceLinearOptions = {}): DeviceTensor {
   return new DeviceTensor(native().deviceLinear(...deviceLinearArguments(x, weight, options)));
@@ -95,6 +99,10 @@ export function deviceLinearArguments(x: DeviceTensor | QuantizedRows, weight: D
  * `code = x / scale` to nearest, ties to even. A row of zeros has scale 0, one with NaN or infinity scale NaN.
  * @param x bfloat16 or float16 (rows, columns)
  * @throws UsmLiteError INVALID_ARGUMENT for another type or shape
+ *
+ * @example
+ * const rows = quantizeRows(x, "int8"); // once for several weights
+ * const [q, k] = [deviceLinear(rows, queryWeight), deviceLinear(rows, keyWeight)];
  */
 export function quantizeRows(x: DeviceTensor, type: RowCodes, stream?: DeviceStream): QuantizedRows {
   if (x.shape.length !== 2) {

@@ -37,7 +37,12 @@ export interface Framing {
   readonly normalisation?: { readonly addedDeviation: number };
 }
 
-/** A front end whose tables lie in the memory of the GPU. */
+/**
+ * A front end whose tables lie in the memory of the GPU.
+ *
+ * @example
+ * const features = new LogMel().featuresOnGpu([samples]); // makes one, and keeps it
+ */
 export class DeviceLogMel {
   private readonly tables: object;
 

@@ -16,6 +16,9 @@ interface DeviceMatmulBindings {
  * @param w (channels, inputs) of the same type
  * @returns (tokens, channels) of that type
  * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit; OUT_OF_MEMORY; TENSOR_RELEASED
+ *
+ * @example
+ * const y = deviceMatmul(DeviceTensor.zeros([2, 64]), DeviceTensor.zeros([128, 64])); // (2, 128)
  */
 export function deviceMatmul(x: DeviceTensor, w: DeviceTensor, stream?: DeviceStream): DeviceTensor {
   return new DeviceTensor(gpuAddon<DeviceMatmulBindings>().deviceMatmul(x.handle, w.handle, stream?.handle));

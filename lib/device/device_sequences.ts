@@ -25,7 +25,13 @@ interface DeviceSequencesBindings {
 
 const native = (): DeviceSequencesBindings => gpuAddon<DeviceSequencesBindings>();
 
-/** {@link SequenceOffsets} in the memory of the GPU. Given back when its scope ends, by `dispose`, or by `using`. */
+/**
+ * {@link SequenceOffsets} in the memory of the GPU. Given back when its scope ends, by `dispose`, or by `using`.
+ *
+ * @example
+ * using sequences = new DeviceSequences(new SequenceOffsets([120, 75])); // rows 0 to 119, 120 to 194
+ * const heard = deviceAttention(query, key, value, sequences, { heads: 8 });
+ */
 export class DeviceSequences implements Disposable {
   readonly handle: DeviceSequencesHandle;
   /** Frames of each sequence. */

@@ -15,6 +15,11 @@ interface StreamBindings {
 /**
  * Work given to one stream is done in order; that of two streams may overlap. A tensor may be used on any: a stream waits
  * for what is under way on the tensor elsewhere, so results do not depend on streams.
+ *
+ * @example
+ * using stream = new DeviceStream();
+ * const y = deviceLinear(x, weight, { stream });
+ * stream.synchronize();
  */
 export class DeviceStream implements Disposable {
   readonly handle: StreamHandle;
@@ -43,7 +48,16 @@ export class DeviceStream implements Disposable {
   }
 }
 
-/** Waits for the work of the default stream. @throws UsmLiteError GPU_FAILED when some of it failed */
+/**
+ * Waits for the work of the default stream.
+ * @throws UsmLiteError GPU_FAILED when some of it failed
+ *
+ * @example
+ * const begin = performance.now();
+ * deviceLinear(x, weight); // returns before it is done
+ * synchronizeGpu();
+ * const milliseconds = performance.now() - begin;
+ */
 export function synchronizeGpu(): void {
   gpuAddon<StreamBindings>().streamSynchronize();
 }

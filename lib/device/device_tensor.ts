@@ -36,6 +36,10 @@ const TensorInstance: new (...words: ConstructorParameters<typeof Tensor>) => Te
  * A matrix or vector in the memory of the GPU. Its memory is given back when the scope it was made in ends
  * ({@link tidy}), when it is disposed of, or by `using`; using it afterwards throws `TENSOR_RELEASED`.
  * Operations of inference take it like any tensor and return before the GPU has done them; reading values waits.
+ *
+ * @example
+ * using y = DeviceTensor.from(Tensor.from([1, 2, 3, 4], [2, 2])); // bfloat16
+ * y.toArray(); // 1, 2, 3, 4
  */
 export class DeviceTensor extends TensorInstance {
   declare readonly handle: DeviceTensorHandle & TensorHandle;

@@ -60,6 +60,7 @@ export interface ArrangedBytes {
   readonly channelScales: Uint8Array;
 }
 
+/** How {@link DeviceWeight.from} arranges a weight, and what it is multiplied in. */
 export interface DeviceWeightOptions {
   /** "bfloat16" by default. */
   arithmetic?: Arithmetic;
@@ -74,6 +75,10 @@ const native = (): DeviceWeightBindings => gpuAddon<DeviceWeightBindings>();
 /**
  * One weight (out, in) on the GPU, immutable but for those of {@link DeviceWeight.ofIntegers}. Its memory is given back when the last object that refers to it, in whatever
  * worker, is disposed of. Scopes do not track it: dispose of it with the model it belongs to.
+ *
+ * @example
+ * using packed = DeviceWeight.from(packWeight(Tensor.zeros([128, 64]), "int4+2:4"));
+ * const y = deviceLinear(DeviceTensor.zeros([2, 64]), packed); // (2, 128)
  */
 export class DeviceWeight implements Disposable {
   /** Canonical weight spec. */

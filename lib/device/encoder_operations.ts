@@ -70,6 +70,10 @@ const native = (): EncoderBindings => gpuAddon<EncoderBindings>();
  * `(x - mean) / sqrt(variance + epsilon) * weight + bias` over the values of each frame (Ba, Kiros, Hinton 2016).
  * @param x (frames, hidden)
  * @param weight float32 (hidden)
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
+ *
+ * @example
+ * const y = deviceLayerNorm(x, scale, { epsilon: 1e-6 });
  */
 export function deviceLayerNorm(
   x: DeviceTensor,
@@ -82,6 +86,10 @@ export function deviceLayerNorm(
 /**
  * `x - log(sum(exp(x)))` over each row: logarithms of probabilities, such as a CTC decoder takes.
  * @param x (frames, classes); returns float32 of that shape
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
+ *
+ * @example
+ * const logProbabilities = deviceLogSoftmax(logits).toArray();
  */
 export function deviceLogSoftmax(x: DeviceTensor, stream?: DeviceStream): DeviceTensor {
   return new DeviceTensor(native().deviceLogSoftmax(x.handle, stream?.handle));
@@ -91,11 +99,16 @@ export function deviceLogSoftmax(x: DeviceTensor, stream?: DeviceStream): Device
  * Gated linear unit (Dauphin et al. 2017): the first half of the columns times the sigmoid of the second.
  * {@link deviceLinear} with a weight made for "glu" does this within the product.
  * @param x (frames, 2 * channels); returns (frames, channels)
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
+ *
+ * @example
+ * const gated = deviceGlu(DeviceTensor.zeros([120, 1024])); // (120, 512)
  */
 export function deviceGlu(x: DeviceTensor, stream?: DeviceStream): DeviceTensor {
   return new DeviceTensor(native().deviceGlu(x.handle, stream?.handle));
 }
 
+/** What {@link deviceDepthwiseConvolution} may be told. */
 export interface DeviceDepthwiseConvolutionOptions {
   /** float32 (channels) */
   bias?: DeviceTensor | undefined;
@@ -109,6 +122,10 @@ export interface DeviceDepthwiseConvolutionOptions {
  * `y[t, c] = activation(bias[c] + sum over k of weight[c, k] * x[t + k - leftPadding, c])`, zeros outside a sequence.
  * @param x (frames, channels)
  * @param weight float32 (channels, kernel), at most 128 frames
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
+ *
+ * @example
+ * const y = deviceDepthwiseConvolution(x, kernels, sequences, { activation: "silu" });
  */
 export function deviceDepthwiseConvolution(
   x: DeviceTensor,
@@ -130,6 +147,11 @@ export function deviceDepthwiseConvolution(
  * @param x (frames, channels), channels a multiple of 8
  * @param outputs windows of each sequence; none may reach beyond it
  * @returns (windows, kernel * channels)
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit; UNSUPPORTED_SPEC for channels that are no multiple of 8
+ *
+ * @example
+ * const outputs = new DeviceSequences(new SequenceOffsets(sequences.lengths.map((length) => subsampledLength(length, 5, 2))));
+ * const windows = deviceGatherWindows(x, sequences, { kernel: 5, stride: 2, outputs });
  */
 export function deviceGatherWindows(
   x: DeviceTensor,
@@ -139,6 +161,7 @@ export function deviceGatherWindows(
   return new DeviceTensor(native().deviceGatherWindows(x.handle, sequences.handle, kernel, stride, outputs.handle, on?.handle));
 }
 
+/** What {@link devicePlaneConvolution} is told. */
 export interface DevicePlaneConvolutionOptions {
   /** float32 (channels) */
   bias: DeviceTensor;
@@ -160,6 +183,12 @@ export interface DevicePlaneConvolutionOptions {
  * @param x (frames, features * channels), the channels of a feature together, or (frames, features)
  * @param weight float32 (channels, 9): time by frequency; channels a multiple of 8
  * @returns (output frames, output features * channels)
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit; UNSUPPORTED_SPEC for channels that are no multiple of 8
+ *
+ * @example
+ * const halves = new SequenceOffsets(sequences.lengths.map((length) => Math.ceil(length / 2)));
+ * const outputs = sequences.shorten(halves, { kernel: 3, stride: 2, padding: 1 });
+ * const y = devicePlaneConvolution(spectrogram, planeKernels, sequences, { bias: planeBias, features: 80, stride: 2, padding: 1, outputs });
  */
 export function devicePlaneConvolution(
   x: DeviceTensor,
@@ -174,7 +203,13 @@ export function devicePlaneConvolution(
   );
 }
 
-/** (rows, outer * inner) as (rows, inner * outer): each row is a matrix that is transposed. */
+/**
+ * (rows, outer * inner) as (rows, inner * outer): each row is a matrix that is transposed.
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
+ *
+ * @example
+ * const y = deviceSwapColumnAxes(DeviceTensor.zeros([50, 20 * 256]), 20); // rows of 256 * 20
+ */
 export function deviceSwapColumnAxes(x: DeviceTensor, outer: number, stream?: DeviceStream): DeviceTensor {
   return new DeviceTensor(native().deviceSwapColumnAxes(x.handle, outer, stream?.handle));
 }
@@ -183,6 +218,10 @@ export function deviceSwapColumnAxes(x: DeviceTensor, outer: number, stream?: De
  * Rotary position embedding (Su et al. 2021) of queries or keys, in place: positions from 0 in each sequence, the two
  * halves of a head are the pairs. `inverse` turns them back, which takes a gradient through the embedding.
  * @param x (frames, heads * headDim)
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
+ *
+ * @example
+ * deviceRotateHeads(query, sequences, { heads: 8, theta: 10_000 });
  */
 export function deviceRotateHeads(
   x: DeviceTensor,
@@ -202,6 +241,7 @@ export interface DeviceRelativePositions {
   positionBias: DeviceTensor;
 }
 
+/** Heads, scale and positions of {@link deviceAttention}. */
 export interface DeviceAttentionOptions {
   heads: number;
   /** multiplies the scores; default headDim^-0.5 */
@@ -216,6 +256,10 @@ export interface DeviceAttentionOptions {
  * @param query (frames, heads * headDim); headDim a multiple of 8 up to 160
  * @param key like query
  * @param value like query
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
+ *
+ * @example
+ * const heard = deviceAttention(query, key, value, sequences, { heads: 8 }); // (frames, hidden)
  */
 export function deviceAttention(
   query: DeviceTensor,

@@ -3,6 +3,7 @@ import { UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
 import { addon } from "../native/addon.js";
 import type { MemoryStatistics } from "../native/runtime.js";
 
+/** The GPU that {@link gpuInformation} found. */
 export interface GpuInformation {
   readonly name: string;
   /** 9.0 for Hopper. */
@@ -45,6 +46,9 @@ export function gpuAddon<Bindings>(): Bindings {
  * What the GPU is that everything on a GPU uses: the first that the driver shows (`CUDA_VISIBLE_DEVICES` chooses).
  * @throws UsmLiteError NO_GPU when this build has no kernels, no driver is installed, or no GPU from compute capability
  * 8.0 on is there; DRIVER_TOO_OLD
+ *
+ * @example
+ * const { name, computeCapability } = gpuInformation(); // "NVIDIA H100 80GB HBM3", 9
  */
 export function gpuInformation(): GpuInformation {
   const status = gpuAddon<GpuBindings>().gpuStatus();
@@ -52,7 +56,12 @@ export function gpuInformation(): GpuInformation {
   return status;
 }
 
-/** Whether {@link gpuInformation} finds a GPU. */
+/**
+ * Whether {@link gpuInformation} finds a GPU.
+ *
+ * @example
+ * const model = loadModel("packed", { device: hasGpu() ? "cuda" : "cpu" });
+ */
 export function hasGpu(): boolean {
   try {
     gpuInformation();
@@ -63,10 +72,40 @@ export function hasGpu(): boolean {
   }
 }
 
-/** Bytes of the GPU that no process uses. @throws UsmLiteError as {@link gpuInformation} */
+/**
+ * Bytes of the GPU that no process uses.
+ * @throws UsmLiteError as {@link gpuInformation}
+ *
+ * @example
+ * const gibibytes = gpuFreeMemory() / 2 ** 30;
+ */
 export const gpuFreeMemory = (): number => gpuAddon<GpuBindings>().gpuFreeMemory();
-/** Bytes of tensors and weights of this process on the GPU. @throws UsmLiteError NO_GPU when this build has no kernels */
+
+/**
+ * Bytes of tensors and weights of this process on the GPU.
+ * @throws UsmLiteError NO_GPU when this build has no kernels
+ *
+ * @example
+ * const { bytesInUse, peakBytes } = gpuMemoryStatistics();
+ */
 export const gpuMemoryStatistics = (): MemoryStatistics => gpuAddon<GpuBindings>().gpuMemoryStatistics();
+
+/**
+ * Begins the peak of {@link gpuMemoryStatistics} anew from what is in use.
+ * @throws UsmLiteError NO_GPU when this build has no kernels
+ *
+ * @example
+ * resetPeakGpuMemory();
+ * recognizer.transcribe(samples);
+ * const { peakBytes } = gpuMemoryStatistics();
+ */
 export const resetPeakGpuMemory = (): void => gpuAddon<GpuBindings>().gpuResetPeakMemory();
-/** Gives blocks that were kept for reuse back to the driver; waits for the GPU. */
+
+/**
+ * Gives blocks that were kept for reuse back to the driver; waits for the GPU.
+ * @throws UsmLiteError NO_GPU when this build has no kernels
+ *
+ * @example
+ * trimGpuMemory(); // other processes may have it
+ */
 export const trimGpuMemory = (): void => gpuAddon<GpuBindings>().gpuTrimMemory();

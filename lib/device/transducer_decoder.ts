@@ -44,8 +44,10 @@ export interface TransducerWeights {
   readonly head: TransducerLayer;
 }
 
+/** What tokens mean to {@link TransducerDecoder}, and when it goes on. */
 export interface TransducerRules {
   readonly blankId: number;
+  /** Frames that each of the last outputs of the head goes on by; empty for a transducer without durations. */
   readonly durations: readonly number[];
   readonly maximumSymbolsPerFrame: number;
 }
@@ -92,6 +94,14 @@ interface Batch {
   recording: Recording | undefined;
 }
 
+/**
+ * Prediction and joint network of a transducer on the GPU, which decodes greedily what the encoder says (Graves 2012; Xu et al. 2023).
+ *
+ * @example
+ * using decoder = new TransducerDecoder(weights, { blankId: 1024, durations: [0, 1, 2, 3, 4], maximumSymbolsPerFrame: 10 });
+ * const ids: number[] = [];
+ * decoder.decode([{ frames, state: undefined, symbolsAtFrame: 0 }], (_, { id }) => ids.push(id)); // blanks too
+ */
 export class TransducerDecoder implements Disposable {
   private readonly table: DeviceTensor;
   private readonly layers: readonly { readonly input: PlacedLayer; readonly recurrent: PlacedLayer }[];

@@ -4,7 +4,13 @@ import { keep } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { Initialisation, WeightSource } from "./weight_source.js";
 
-/** Draws every weight from `seed`: the same seed, names and shapes give the same model. */
+/**
+ * Draws every weight from `seed`: the same seed, names and shapes give the same model.
+ *
+ * @example
+ * const config = parseLasrConfig({ model_type: "lasr_ctc", encoder_config: { num_hidden_layers: 2 } }, "mine");
+ * const network = new LasrForCtc(config, new FreshWeights(1));
+ */
 export class FreshWeights implements WeightSource {
   private readonly random: RandomStream;
 

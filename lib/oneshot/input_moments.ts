@@ -78,7 +78,12 @@ export class InputMoments implements Disposable {
   }
 }
 
-/** float32 (in): the mean square of each input. */
+/**
+ * float32 (in): the mean square of each input.
+ *
+ * @example
+ * meanSquares(inputs.of(layer.name)).toArray(); // one for each input
+ */
 export function meanSquares({ moments, frames }: LayerInputs): Tensor {
   const size = moments.dim(0);
   const values = moments.toArray();

@@ -52,7 +52,13 @@ export function lowRankFactors(weight: Tensor, rank: number, inputs?: LayerInput
   });
 }
 
-/** The largest rank whose two factors, coded as `spec`, take at most `bytes`; 0 when not even one does. */
+/**
+ * The largest rank whose two factors, coded as `spec`, take at most `bytes`; 0 when not even one does.
+ * @throws UsmLiteError UNSUPPORTED_SPEC
+ *
+ * @example
+ * rankWithin(packedTotal, 1024, 1024, "int8"); // the factors that cost as much as packing would
+ */
 export function rankWithin(bytes: number, rows: number, columns: number, spec: string): number {
   let low = 0;
   let high = Math.min(rows, columns);
@@ -64,7 +70,13 @@ export function rankWithin(bytes: number, rows: number, columns: number, spec: s
   return low;
 }
 
-/** Bytes of the two factors of a (rows, columns) weight, packed as `spec`. */
+/**
+ * Bytes of the two factors of a (rows, columns) weight, packed as `spec`.
+ * @throws UsmLiteError UNSUPPORTED_SPEC
+ *
+ * @example
+ * lowRankBytes(64, 1024, 1024, "float32"); // 524288
+ */
 export function lowRankBytes(rank: number, rows: number, columns: number, spec: string): number {
   const total = (r: number, c: number): number => {
     if (spec === "float32") return 4 * r * c;

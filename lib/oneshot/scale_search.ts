@@ -27,8 +27,7 @@ export interface ScaleSearchOptions {
  * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for float32, which has no scales
  *
  * @example
- * const { scale } = searchScales(weight, "int3");
- * const packed = packWeight(weight, "int3", undefined, { scale });
+ * const packed = packWeight(weight, "int3", undefined, searchScales(weight, "int3"));
  */
 export function searchScales(weight: Tensor, spec: string, { mask, importance }: ScaleSearchOptions = {}): GivenScales {
   using matrix = weightMatrix(weight);

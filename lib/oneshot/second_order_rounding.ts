@@ -62,8 +62,8 @@ export function gptq(weight: Tensor, spec: string, inputs: LayerInputs, options:
  * @throws UsmLiteError as {@link gptq}; INVALID_ARGUMENT for a dense spec
  *
  * @example
- * const { weight, mask, scale } = sparseGpt(layer.weight, "int4+2:4", inputs.of(layer.name));
- * const packed = packWeight(weight, "int4+2:4", mask, { scale });
+ * const { weight, mask, ...scales } = sparseGpt(layer.weight, "int4+2:4", inputs.of(layer.name));
+ * const packed = packWeight(weight, "int4+2:4", mask, scales);
  */
 export function sparseGpt(weight: Tensor, spec: string, inputs: LayerInputs, options: SecondOrderOptions = {}): SolvedWeight {
   return solve(weight, spec, inputs, options, options.mask === undefined);

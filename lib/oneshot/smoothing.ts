@@ -46,6 +46,9 @@ export function smoothingScales(inputMaxima: Float32Array, weights: readonly Ten
  * The weight of a linear layer with column j multiplied by `scales[j]`.
  * @param weight float32 (out, in) or (out, in, 1)
  * @throws UsmLiteError INVALID_ARGUMENT when there are not as many scales as inputs
+ *
+ * @example
+ * scaleColumns(Tensor.from([1, 2, 3, 4], [2, 2]), Float32Array.of(1, 10)).toArray(); // 1, 20, 3, 40
  */
 export function scaleColumns(weight: Tensor, scales: Float32Array): Tensor {
   checkWidth(weight, scales.length);

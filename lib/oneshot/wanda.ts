@@ -8,7 +8,13 @@ import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import { meanSquares, type LayerInputs } from "./input_moments.js";
 
-/** float32 (out, columns) of {@link weightMatrix}: `|w_ij| · |x_j|`, with the root of the mean square for |x_j|. */
+/**
+ * float32 (out, columns) of {@link weightMatrix}: `|w_ij| · |x_j|`, with the root of the mean square for |x_j|.
+ * @throws UsmLiteError INVALID_ARGUMENT when the moments are of another number of inputs
+ *
+ * @example
+ * const score = wandaScore(layer.weight, inputs.of(layer.name)); // of its shape
+ */
 export function wandaScore(weight: Tensor, inputs: LayerInputs): Tensor {
   const squares = tidy(() => meanSquares(inputs).toArray());
   const [, columns] = weightMatrixShape(weight.shape);

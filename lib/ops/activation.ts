@@ -30,6 +30,10 @@ export interface DropoutOptions {
 /**
  * `x * sigmoid(x)` (Hendrycks, Gimpel 2016; Ramachandran et al. 2017), with dropout after it in the same pass.
  * Any shape.
+ * @throws UsmLiteError INVALID_ARGUMENT unless `x` is float32, or bfloat16 or float16 on the GPU
+ *
+ * @example
+ * silu(Tensor.from([0, 1])).toArray(); // 0, 0.731
  */
 export function silu(x: Tensor, { dropout }: { dropout?: DropoutOptions | undefined } = {}): Tensor {
   const { probability, seed } = dropout ?? { probability: 0, seed: 0 };
@@ -44,7 +48,13 @@ export function silu(x: Tensor, { dropout }: { dropout?: DropoutOptions | undefi
   });
 }
 
-/** Inverted dropout (Srivastava et al. 2014) of a tensor of any shape; the mask is computed again for the gradient. */
+/**
+ * Inverted dropout (Srivastava et al. 2014) of a tensor of any shape; the mask is computed again for the gradient.
+ * @throws UsmLiteError INVALID_ARGUMENT for a probability outside of [0, 1)
+ *
+ * @example
+ * const dropped = dropout(x, { probability: 0.1, seed: random.nextSeed() });
+ */
 export function dropout(x: Tensor, { probability, seed }: DropoutOptions): Tensor {
   if (x instanceof DeviceTensor) {
     return recordStep(deviceDropout(x, { probability, seed }), [x], (gradient, tape) => {
@@ -61,6 +71,10 @@ export function dropout(x: Tensor, { probability, seed }: DropoutOptions): Tenso
  * Gated linear unit (Dauphin et al. 2017): the first half of the columns times the sigmoid of the second.
  * @param x (frames, 2 * channels)
  * @returns (frames, channels)
+ * @throws UsmLiteError INVALID_ARGUMENT for an odd number of columns
+ *
+ * @example
+ * const gated = glu(Tensor.zeros([120, 1024])); // (120, 512)
  */
 export function glu(x: Tensor): Tensor {
   if (x instanceof DeviceTensor) {

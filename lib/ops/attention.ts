@@ -55,6 +55,10 @@ export interface AttentionOptions {
  * @param key (frames, keyValueHeads * headDim)
  * @param value (frames, keyValueHeads * headDim)
  * @returns (frames, heads * headDim)
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes, heads or offsets do not fit
+ *
+ * @example
+ * const heard = attention(query, key, value, new SequenceOffsets([120, 75]), { heads: 8, ropeTheta: 10_000 }); // (195, hidden)
  */
 export function attention(
   query: Tensor,

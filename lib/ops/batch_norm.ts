@@ -57,6 +57,11 @@ export interface BatchNormOptions {
  * @param weight (channels)
  * @param bias (channels)
  * @returns (frames, channels)
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
+ *
+ * @example
+ * const [runningMean, runningVariance] = [Tensor.zeros([channels]), Tensor.from(new Float32Array(channels).fill(1))];
+ * const y = batchNorm(x, scale, shift, { training: true, epsilon: 1e-5, momentum: 0.01, runningMean, runningVariance });
  */
 export function batchNorm(x: Tensor, weight: Tensor, bias: Tensor, options: BatchNormOptions): Tensor {
   const { epsilon, activation = "none", training, runningMean, runningVariance, momentum } = options;
@@ -107,6 +112,10 @@ export interface FrozenBatchNorm {
  * @param convolutionWeight (channels, kernel) or (channels, 1, kernel)
  * @param convolutionBias (channels); absent means zero
  * @returns new tensors, not differentiable
+ *
+ * @example
+ * const folded = foldBatchNorm(kernels, undefined, { weight: scale, bias: shift, runningMean, runningVariance, epsilon: 1e-5 });
+ * const y = depthwiseConvolution(x, folded.weight, offsets, { bias: folded.bias });
  */
 export function foldBatchNorm(
   convolutionWeight: Tensor,

@@ -49,6 +49,10 @@ export interface DepthwiseConvolutionOptions {
  * @param x (frames, channels)
  * @param weight (channels, kernel) or (channels, 1, kernel)
  * @returns (frames, channels)
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
+ *
+ * @example
+ * const y = depthwiseConvolution(Tensor.zeros([195, 512]), Tensor.zeros([512, 31]), new SequenceOffsets([120, 75]), { activation: "silu" }); // (195, 512)
  */
 export function depthwiseConvolution(
   x: Tensor,

@@ -19,7 +19,13 @@ export function addInPlace(sum: Tensor, addend: Tensor): void {
   else native.addInPlace(sum.handle, addend.handle);
 }
 
-/** `a * x + b * y`, the residual connection of a Conformer block. Shapes must be equal. */
+/**
+ * `a * x + b * y`, the residual connection of a Conformer block. Shapes must be equal.
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes differ
+ *
+ * @example
+ * const y = scaledSum(x, 1, feedForward, 0.5); // x + feedForward / 2
+ */
 export function scaledSum(x: Tensor, a: number, y: Tensor, b: number): Tensor {
   const sum = valueOf(x, a, y, b);
   return recordStep(sum, [x, y], (gradient, tape) => {

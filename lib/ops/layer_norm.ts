@@ -50,6 +50,10 @@ export interface LayerNormOptions {
  * @param x (frames, hidden)
  * @param weight (hidden)
  * @returns (frames, hidden)
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
+ *
+ * @example
+ * layerNorm(Tensor.from([1, 3], [1, 2]), Tensor.from([1, 1]), { epsilon: 1e-6 }).toArray(); // -1, 1
  */
 export function layerNorm(x: Tensor, weight: Tensor, { bias, epsilon }: LayerNormOptions): Tensor {
   if (x instanceof DeviceTensor) {
@@ -73,6 +77,10 @@ export function layerNorm(x: Tensor, weight: Tensor, { bias, epsilon }: LayerNor
  * @param x (frames, hidden)
  * @param y (frames, hidden)
  * @param weight (hidden)
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
+ *
+ * @example
+ * const { sum, normalized } = addLayerNorm(x, 1, feedForward, 0.5, scale, { epsilon: 1e-6 });
  */
 export function addLayerNorm(
   x: Tensor,

@@ -14,7 +14,13 @@ interface SoftmaxBindings {
 
 const native = addon as SoftmaxBindings;
 
-/** `exp(x) / sum(exp(x))` over the last axis, computed from the maximum so that nothing overflows. */
+/**
+ * `exp(x) / sum(exp(x))` over the last axis, computed from the maximum so that nothing overflows.
+ * @throws UsmLiteError INVALID_ARGUMENT unless `x` is float32
+ *
+ * @example
+ * softmax(Tensor.from([1, 1, 1, 1])).toArray(); // 0.25, 0.25, 0.25, 0.25
+ */
 export function softmax(x: Tensor): Tensor {
   const y = new Tensor(native.softmax(x.handle));
   return recordStep(y, [x], (gradient, tape) => {
@@ -22,7 +28,13 @@ export function softmax(x: Tensor): Tensor {
   });
 }
 
-/** `x - log(sum(exp(x)))` over the last axis, for example (frames, vocabulary). */
+/**
+ * `x - log(sum(exp(x)))` over the last axis, for example (frames, vocabulary).
+ * @throws UsmLiteError INVALID_ARGUMENT unless `x` is float32
+ *
+ * @example
+ * const logProbabilities = logSoftmax(logits); // (frames, vocabulary)
+ */
 export function logSoftmax(x: Tensor): Tensor {
   if (x instanceof DeviceTensor) return deviceLogSoftmax(x);
   const y = new Tensor(native.logSoftmax(x.handle));

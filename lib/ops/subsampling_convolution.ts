@@ -67,7 +67,12 @@ export function withoutGelu(activation: "none" | "relu" | "gelu"): "none" | "rel
   throw new UsmLiteError("INVALID_ARGUMENT", "gelu follows a convolution in the same pass only in inference on the GPU; apply gelu to the result");
 }
 
-/** Output frames of a sequence of `length` frames: `floor((length - kernel) / stride) + 1`, or 0 if it is too short. */
+/**
+ * Output frames of a sequence of `length` frames: `floor((length - kernel) / stride) + 1`, or 0 if it is too short.
+ *
+ * @example
+ * subsampledLength(100, 5, 2); // 48
+ */
 export function subsampledLength(length: number, kernel: number, stride: number): number {
   return length < kernel ? 0 : Math.floor((length - kernel) / stride) + 1;
 }
@@ -83,6 +88,11 @@ const subsampledOffsets = (offsets: SequenceOffsets, kernel: number, stride: num
  * @param bias (out)
  * @returns `output` (output frames, out) and where its sequences begin
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
+ *
+ * @example
+ * const frames = Tensor.zeros([100, 128]);
+ * const kernels = Tensor.zeros([256, 128, 5]);
+ * const { output } = subsamplingConvolution(frames, kernels, undefined, new SequenceOffsets([60, 40]), { stride: 2, activation: "relu" }); // (46, 256)
  */
 export function subsamplingConvolution(
   x: Tensor,
@@ -155,6 +165,10 @@ export function windowsOf(x: DeviceTensor, weight: Tensor, offsets: SequenceOffs
  * {@link subsamplingConvolution} with a packed weight (out, kernel * in); not differentiable. Integer weights are
  * multiplied by windows of `x` rounded to 255 steps of their largest magnitude.
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit, TENSOR_RELEASED when the weight was disposed of
+ *
+ * @example
+ * using packed = PackedMatrix.from(packWeight(Tensor.zeros([256, 5 * 128]), "int8"));
+ * const { output } = packedSubsamplingConvolution(Tensor.zeros([100, 128]), packed, undefined, new SequenceOffsets([60, 40]), { stride: 2 }); // (46, 256)
  */
 export function packedSubsamplingConvolution(
   x: Tensor,

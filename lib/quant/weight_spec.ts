@@ -75,7 +75,13 @@ export function hasZeroPoints(spec: WeightSpec): boolean {
   return spec.format.startsWith("uint");
 }
 
-/** The text of a spec put together by hand, checked. @throws UsmLiteError UNSUPPORTED_SPEC */
+/**
+ * The text of a spec put together by hand, checked.
+ * @throws UsmLiteError UNSUPPORTED_SPEC
+ *
+ * @example
+ * formatWeightSpec({ format: "int4", groupSize: 64, sparsity: { kept: 2, of: 4 } }); // "int4/g64+2:4"
+ */
 export function formatWeightSpec(spec: Omit<WeightSpec, "text" | "bits">): string {
   const group = spec.groupSize ? `/g${spec.groupSize}` : "";
   const scales = spec.doubleQuantized ? "/dq" : "";
@@ -83,7 +89,13 @@ export function formatWeightSpec(spec: Omit<WeightSpec, "text" | "bits">): strin
   return parseWeightSpec(spec.format + group + scales + sparsity).text;
 }
 
-/** Bytes that a (rows, columns) matrix takes when packed: codes, scales and mask as they lie in the file. */
+/**
+ * Bytes that a (rows, columns) matrix takes when packed: codes, scales and mask as they lie in the file.
+ * @throws UsmLiteError UNSUPPORTED_SPEC
+ *
+ * @example
+ * packedBytes("int4+2:4", 1024, 1024); // { codes: 262144, scales: 4096, mask: 87382 }
+ */
 export function packedBytes(spec: string, rows: number, columns: number): PackedBytes {
   return native.packedBytes(spec, rows, columns);
 }

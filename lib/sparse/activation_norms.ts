@@ -10,7 +10,7 @@ import { weightsTimesInputs } from "./wanda_score.js";
  *
  * @example
  * const norms = new ActivationNorms(new Map([[name, weight.dim(1)]]));
- * model.loss(batch, { training: false, random, step: 0, observeInput: norms.observe });
+ * network.loss(batch, { training: false, random, step: 0, observeInput: norms.observe });
  * const mask = magnitudeMask(norms.score(name, weight), 2, 4);
  */
 export class ActivationNorms {

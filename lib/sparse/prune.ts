@@ -13,7 +13,13 @@ interface PruneBindings {
 
 const native = addon as PruneBindings;
 
-/** `x` where the mask (uint8, on the GPU int8, same shape) is set, `pruned * x` elsewhere; not differentiable. */
+/**
+ * `x` where the mask (uint8, on the GPU int8, same shape) is set, `pruned * x` elsewhere; not differentiable.
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
+ *
+ * @example
+ * applyMask(Tensor.from([3, -1, 2, -4]), Tensor.from(Uint8Array.of(1, 0, 0, 1))).toArray(); // 3, 0, 0, -4
+ */
 export function applyMask(x: Tensor, mask: Tensor, pruned = 0): Tensor {
   if (x instanceof DeviceTensor) return deviceApplyMask(x, onGpu(mask, "mask"), pruned);
   return new Tensor(native.applyMask(x.handle, mask.handle, pruned));

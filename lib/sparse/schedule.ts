@@ -13,7 +13,13 @@ export type MaskSchedule =
   | { readonly kind: "every-step"; readonly start: number }
   | { readonly kind: "frozen" };
 
-/** @throws UsmLiteError INVALID_ARGUMENT for negative or fractional steps, or fewer than one shot or step between shots */
+/**
+ * Refuses a schedule that no training could follow.
+ * @throws UsmLiteError INVALID_ARGUMENT for negative or fractional steps, or fewer than one shot or step between shots
+ *
+ * @example
+ * checkMaskSchedule({ kind: "few-shot", start: 0, shots: 2, interval: 100 });
+ */
 export function checkMaskSchedule(schedule: MaskSchedule): void {
   const require = (name: string, value: number, minimum: number): void => {
     if (Number.isSafeInteger(value) && value >= minimum) return;
@@ -28,7 +34,12 @@ export function checkMaskSchedule(schedule: MaskSchedule): void {
   }
 }
 
-/** Whether masks are recomputed from the weights before step `step` (counted from 0). */
+/**
+ * Whether masks are recomputed from the weights before step `step` (counted from 0).
+ *
+ * @example
+ * recomputesMask({ kind: "few-shot", start: 0, shots: 2, interval: 100 }, 100); // true: the second shot
+ */
 export function recomputesMask(schedule: MaskSchedule, step: number): boolean {
   switch (schedule.kind) {
     case "one-shot":
@@ -44,7 +55,12 @@ export function recomputesMask(schedule: MaskSchedule, step: number): boolean {
   }
 }
 
-/** Whether step `step` runs on pruned weights. */
+/**
+ * Whether step `step` runs on pruned weights.
+ *
+ * @example
+ * isPruned({ kind: "one-shot", step: 500 }, 499); // false
+ */
 export function isPruned(schedule: MaskSchedule, step: number): boolean {
   switch (schedule.kind) {
     case "one-shot":
@@ -57,7 +73,12 @@ export function isPruned(schedule: MaskSchedule, step: number): boolean {
   }
 }
 
-/** The first step from which masks no longer change; undefined when they always may. */
+/**
+ * The first step from which masks no longer change; undefined when they always may.
+ *
+ * @example
+ * maskFrozenFrom({ kind: "few-shot", start: 0, shots: 2, interval: 100 }); // 101
+ */
 export function maskFrozenFrom(schedule: MaskSchedule): number | undefined {
   switch (schedule.kind) {
     case "one-shot":
@@ -74,6 +95,9 @@ export function maskFrozenFrom(schedule: MaskSchedule): number | undefined {
 /**
  * How much of the way to the full sparsity a few-shot schedule has gone with the mask of step `step`, evenly from shot to shot:
  * 1 / shots at the first, 1 at the last. Of other schedules 1. (Structure decay, arXiv 2209.07617.)
+ *
+ * @example
+ * gradualShare({ kind: "few-shot", start: 0, shots: 2, interval: 100 }, 0); // 0.5
  */
 export function gradualShare(schedule: MaskSchedule, step: number): number {
   if (schedule.kind !== "few-shot") return 1;

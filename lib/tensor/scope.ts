@@ -15,7 +15,13 @@ export function trackInScope(tensor: Releasable): void {
   scopes.at(-1)?.add(tensor);
 }
 
-/** Takes `tensor` out of every open scope: its owner disposes of it. Returns it. */
+/**
+ * Takes `tensor` out of every open scope: its owner disposes of it. Returns it.
+ *
+ * @example
+ * let scores: Tensor | undefined;
+ * tidy(() => void (scores = keep(softmax(x)))); // still there afterwards
+ */
 export function keep<T extends Releasable>(tensor: T): T {
   for (const scope of scopes) scope.delete(tensor);
   return tensor;

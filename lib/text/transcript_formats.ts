@@ -2,7 +2,12 @@
 import { deflateSync } from "node:zlib";
 import { UsmLiteError } from "../errors.js";
 
-/** Forms in which a transcript can be written. */
+/**
+ * Forms in which a transcript can be written.
+ *
+ * @example
+ * for (const format of transcriptFormats) writeFileSync(`speech.${format}`, formatTranscript(transcript, format));
+ */
 export const transcriptFormats = ["text", "json", "verbose_json", "srt", "vtt"] as const;
 /** One of {@link transcriptFormats}. */
 export type TranscriptFormat = (typeof transcriptFormats)[number];

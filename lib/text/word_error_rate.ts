@@ -50,12 +50,25 @@ export function wordErrorRate(transcriptions: Iterable<Transcription>, options: 
   return errorRate(transcriptions, (text) => (text === "" ? [] : text.split(" ")), options);
 }
 
-/** Error rate over characters of the normalised texts, single spaces between words included. */
+/**
+ * Error rate over characters of the normalised texts, single spaces between words included.
+ *
+ * @example
+ * characterErrorRate([{ reference: "cat", hypothesis: "cut" }]).rate; // 1/3
+ */
 export function characterErrorRate(transcriptions: Iterable<Transcription>, options: BootstrapOptions = {}): ErrorRate {
   return errorRate(transcriptions, (text) => [...text], options);
 }
 
-/** How much better or worse `current` is than `baseline`, measured on the same utterances in the same order. */
+/**
+ * How much better or worse `current` is than `baseline`, measured on the same utterances in the same order.
+ * @throws UsmLiteError INVALID_ARGUMENT when they were measured on different utterances, or the baseline has no errors
+ *
+ * @example
+ * const before = wordErrorRate([{ reference: "the cat sat", hypothesis: "a cat sits" }]);
+ * const after = wordErrorRate([{ reference: "the cat sat", hypothesis: "the cat sits" }]);
+ * relativeChange(before, after).relativeChange; // -0.5
+ */
 export function relativeChange(
   baseline: ErrorRate,
   current: ErrorRate,

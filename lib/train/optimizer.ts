@@ -172,7 +172,12 @@ export class AdamW {
   }
 }
 
-/** Euclidean norm over all elements of all tensors. */
+/**
+ * Euclidean norm over all elements of all tensors.
+ *
+ * @example
+ * globalNorm([Tensor.from([3]), Tensor.from([4])]); // 5
+ */
 export function globalNorm(tensors: readonly Tensor[]): number {
   return Math.sqrt(native.sumOfSquares(tensors.map((tensor) => tensor.handle)));
 }

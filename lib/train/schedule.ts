@@ -13,6 +13,7 @@ interface WarmUp {
 
 /**
  * Linear warm-up, then half a cosine down to `final` (default 0) at `totalSteps`, and `final` from there on.
+ * @throws UsmLiteError INVALID_ARGUMENT for a peak that is not positive, or a warm-up that is no whole number of steps
  *
  * @example
  * const schedule = warmupCosine({ peak: 3e-4, warmupSteps: 50, totalSteps: 1000 });
@@ -31,7 +32,13 @@ export function warmupCosine(options: WarmUp & { totalSteps: number; final?: num
   };
 }
 
-/** Linear warm-up, then decay with the inverse square root of the step (Vaswani et al., 2017), not below `final`. */
+/**
+ * Linear warm-up, then decay with the inverse square root of the step (Vaswani et al., 2017), not below `final`.
+ * @throws UsmLiteError INVALID_ARGUMENT as {@link warmupCosine}
+ *
+ * @example
+ * warmupInverseSquareRoot({ peak: 1e-3, warmupSteps: 100 })(399); // 5e-4
+ */
 export function warmupInverseSquareRoot(options: WarmUp & { final?: number }): LearningRateSchedule {
   const { peak, warmupSteps, final = 0 } = options;
   check(options);
@@ -42,7 +49,13 @@ export function warmupInverseSquareRoot(options: WarmUp & { final?: number }): L
   };
 }
 
-/** Linear warm-up, then `peak`. */
+/**
+ * Linear warm-up, then `peak`.
+ * @throws UsmLiteError INVALID_ARGUMENT as {@link warmupCosine}
+ *
+ * @example
+ * warmupConstant({ peak: 1e-3, warmupSteps: 100 })(49); // 5e-4
+ */
 export function warmupConstant(options: WarmUp): LearningRateSchedule {
   const { peak, warmupSteps } = options;
   check(options);
@@ -53,6 +66,10 @@ export function warmupConstant(options: WarmUp): LearningRateSchedule {
  * `schedule`, times a factor that falls linearly from 1 to 0 over the last `share` of `totalSteps`. Until the cool-down
  * begins nothing depends on `totalSteps`, so a run can be made longer from any checkpoint before it
  * (Hägele et al., 2024, "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations").
+ * @throws UsmLiteError INVALID_ARGUMENT for a share outside of 0 to 1
+ *
+ * @example
+ * withCoolDown(warmupConstant({ peak: 1e-3, warmupSteps: 100 }), { totalSteps: 1000, share: 0.2 })(900); // 5e-4
  */
 export function withCoolDown(schedule: LearningRateSchedule, options: { totalSteps: number; share: number }): LearningRateSchedule {
   const { totalSteps, share } = options;

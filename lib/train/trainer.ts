@@ -25,7 +25,7 @@ import { WeightAverage } from "./weight_average.js";
  * the one to the other. Checkpoints are those of the CPU, and either device continues the other's.
  *
  * @example
- * const trainer = new Trainer(model, batches, { folder, totalSteps: 10_000, schedule });
+ * const trainer = new Trainer(network, batches, { folder, totalSteps: 10_000, schedule });
  * trainer.resume();
  * await trainer.run({ handleSignals: true });
  */

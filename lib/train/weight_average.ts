@@ -18,6 +18,11 @@ const native = addon as AverageBindings;
 /**
  * Exponential moving average of weights (Polyak and Juditsky, 1992), often better than the last weights themselves.
  * The decay begins small, min(decay, (1 + t) / (10 + t)), so that the random start is forgotten soon.
+ *
+ * @example
+ * const average = new WeightAverage(network.parameters(), 0.999);
+ * average.update(); // after each step of the optimizer
+ * const { wer } = await average.use(() => evaluate(recognizer, heldOut));
  */
 export class WeightAverage {
   private readonly averages = new Map<string, Tensor>();

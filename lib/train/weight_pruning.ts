@@ -67,9 +67,9 @@ export const scorePrefix = "sparsity_score.";
  * (USM-Lite, arXiv 2312.08553) unless the options say otherwise.
  *
  * @example
- * const patterns = new Map(model.linearWeights().map((name) => [name, { kept: 2, of: 4 }]));
+ * const patterns = new Map(network.linearWeights().map((name) => [name, { kept: 2, of: 4 }]));
  * const schedule = { kind: "few-shot", start: 0, shots: 2, interval: 100 } as const;
- * const pruning = new WeightPruning(model, patterns, { schedule, gradual: true }); // 3:4, after 100 steps 2:4
+ * const pruning = new WeightPruning(network, patterns, { schedule, gradual: true }); // 3:4, after 100 steps 2:4
  */
 export class WeightPruning implements TrainingModifier {
   readonly masks: MasksInForce;

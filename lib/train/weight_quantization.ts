@@ -82,9 +82,9 @@ const leastScale = 1e-8;
  * Quantizes weights in every forward pass; gradients pass straight through the rounding.
  *
  * @example
- * const specs = new Map(model.linearWeights().map((name) => [name, parseWeightSpec("int4")]));
- * const quantization = new WeightQuantization(model, specs, { masks: pruning.masks, learned: true });
- * new Trainer(model, batches, { folder, totalSteps, schedule, modifiers: [pruning, quantization] });
+ * const specs = new Map(network.linearWeights().map((name) => [name, parseWeightSpec("int4")]));
+ * const quantization = new WeightQuantization(network, specs, { masks: pruning.masks, learned: true });
+ * new Trainer(network, batches, { folder, totalSteps, schedule, modifiers: [pruning, quantization] });
  */
 export class WeightQuantization implements TrainingModifier {
   private readonly weights = new Map<string, QuantizedWeight>();

@@ -42,6 +42,7 @@ export interface EvaluationOptions {
 }
 
 /**
+ * Recognises the utterances of a manifest that have a transcript, and measures errors and speed.
  * @throws UsmLiteError BAD_MANIFEST when no utterance has a transcript; errors of audio files name manifest line and file
  *
  * @example

@@ -3,7 +3,12 @@ import { readdirSync } from "node:fs";
 import { readTextFile, unreadableFile } from "../../checkpoint/json_file.js";
 import { UsmLiteError } from "../../errors.js";
 
-/** Corpora that {@link readCorpus} knows; `kaldi` is any folder with text, wav.scp and utt2spk. */
+/**
+ * Corpora that {@link readCorpus} knows; `kaldi` is any folder with text, wav.scp and utt2spk.
+ *
+ * @example
+ * for (const name of corpusNames) console.log(name); // librispeech, ljspeech, ..
+ */
 export const corpusNames = ["librispeech", "ljspeech", "speechocean762", "fsdd", "kaldi"] as const;
 /** One of {@link corpusNames}. */
 export type CorpusName = (typeof corpusNames)[number];

@@ -58,8 +58,12 @@ export type LasrConfig = z.infer<typeof configSchema>;
 export type LasrEncoderConfig = LasrConfig["encoder_config"];
 
 /**
+ * Checks the parsed content of a `config.json` of the `lasr_ctc` family and fills in the defaults of transformers.
  * @param source name of the file, for error messages
  * @throws UsmLiteError BAD_CONFIG naming the key that is wrong
+ *
+ * @example
+ * const config = parseLasrConfig(JSON.parse(readFileSync("float/config.json", "utf8")), "float/config.json");
  */
 export function parseLasrConfig(json: unknown, source: string): LasrConfig {
   const config = checkedValue(configSchema, json, { source, code: "BAD_CONFIG" });

@@ -13,6 +13,13 @@ import type { CtcNetwork } from "../speech_network.js";
 import type { LasrConfig } from "./lasr_config.js";
 import { LasrEncoder } from "./lasr_encoder.js";
 
+/**
+ * A Conformer (Gulati et al. 2020) with a head for connectionist temporal classification (Graves et al. 2006): `LasrForCTC` of transformers.
+ *
+ * @example
+ * const network = new LasrForCtc(parseLasrConfig(json, "config.json"), new FreshWeights(1));
+ * const { logits, offsets } = network.forward(features, new SequenceOffsets([features.dim(0)])); // one row per 40 ms
+ */
 export class LasrForCtc implements TrainableModel, CtcNetwork {
   readonly kind = "ctc";
   readonly encoder: LasrEncoder;
