@@ -15,8 +15,8 @@ import { checkLogProbabilities } from "./log_probabilities.js";
  * @throws UsmLiteError INVALID_ARGUMENT when the sizes do not fit the tokenizer
  *
  * @example
- * const { tokenizer, secondsPerFrame } = recognizer.model;
- * const texts = recognizer.logProbabilities([samples]).map((frames) => ctcGreedy(frames, tokenizer, { secondsPerFrame }).text);
+ * const tokenizer = Tokenizer.load("packed");
+ * const texts = recognizer.logProbabilities([samples]).map((frames) => ctcGreedy(frames, tokenizer, { secondsPerFrame: 0.04 }).text);
  */
 export function ctcGreedy(input: LogProbabilities, tokenizer: Tokenizer, times: FrameTimes): Hypothesis {
   const search = new CtcGreedySearch(tokenizer, times);

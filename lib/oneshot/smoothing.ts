@@ -20,7 +20,7 @@ const largest = 1e5;
  * @throws UsmLiteError INVALID_ARGUMENT for another alpha, weights of other widths, or maxima that are not finite
  *
  * @example
- * const scales = smoothingScales(inputs.of("q_proj.weight"), [query, key, value], 0.5);
+ * const scales = smoothingScales(maxima.of("q_proj.weight"), [query, key, value], 0.5);
  */
 export function smoothingScales(inputMaxima: Float32Array, weights: readonly Tensor[], alpha: number): Float32Array {
   if (!(alpha >= 0 && alpha <= 1)) throw new UsmLiteError("INVALID_ARGUMENT", `alpha is ${alpha}; it is a number from 0 to 1`);
