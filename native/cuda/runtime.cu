@@ -180,7 +180,7 @@ void wait_for(StreamHandle stream, StreamHandle other) {
   check(status, "making one stream wait for another");
 }
 
-// Whether the call returns before the copy is done depends on the kind of the host's memory.
+// Whether the call returns before the copy is done depends on the kind of the host's memory and on the system.
 void begin_copy_to_device(void* device, size_t device_stride, const void* host, size_t host_stride, size_t row_bytes, size_t rows,
                           StreamHandle stream) {
   refuse_while_recording("copy from the host");
@@ -195,6 +195,7 @@ void begin_copy_to_device(void* device, size_t device_stride, const void* host, 
 void copy_to_device(void* device, size_t device_stride, const void* host, size_t host_stride, size_t row_bytes, size_t rows,
                     StreamHandle stream) {
   begin_copy_to_device(device, device_stride, host, host_stride, row_bytes, rows, stream);
+  synchronize(stream);  // a GPU that reads all memory of the host may copy from any of it on its own
 }
 
 void begin_copy_to_host(void* host, size_t host_stride, const void* device, size_t device_stride, size_t row_bytes, size_t rows,

@@ -55,8 +55,7 @@ void synchronize_all();
 /// Work that `stream` is given from now on begins after all that `other` has been given so far.
 void wait_for(StreamHandle stream, StreamHandle other);
 
-/// Copies between host and device rows of `row_bytes`; strides in bytes. The host memory may be reused on return; copying
-/// to the host waits.
+/// Copies between host and device rows of `row_bytes`; strides in bytes. Both wait: the host memory may be reused on return.
 void copy_to_device(void* device, size_t device_stride, const void* host, size_t host_stride, size_t row_bytes, size_t rows,
                     StreamHandle stream);
 void copy_to_host(void* host, size_t host_stride, const void* device, size_t device_stride, size_t row_bytes, size_t rows,
