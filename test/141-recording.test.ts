@@ -23,6 +23,23 @@ test("recorded work computes again with other values in the same place", (t) => 
   t.deepEqual((y[0] as DeviceTensor).toArray(), expected[1]);
 });
 
+test("what other streams do before a run is seen by it, and what it makes is seen by them", (t) => {
+  const [x, ...others] = [1, 2, 3].map((seed) => DeviceTensor.from(randomTensor([5, 32], seed))) as [DeviceTensor, DeviceTensor, DeviceTensor];
+  const weight = DeviceTensor.from(randomTensor([32], 3), "float32");
+  const expected = others.map((input) => steps(input, weight).toArray());
+  const y: DeviceTensor[] = [];
+  using recording = new Recording(() => y.push(keep(steps(x, weight))));
+  using stream = new DeviceStream();
+  const found = others.map((other) => {
+    other.copyTo(x, stream);
+    recording.run();
+    return (y[0] as DeviceTensor).clone(stream);
+  });
+  t.deepEqual(found.map((tensor) => tensor.toArray()), expected);
+  y[0]?.dispose();
+  t.notThrows(() => recording.run());
+});
+
 test("nothing else gets the memory of recorded work, and what it reads stays", (t) => {
   const x = DeviceTensor.from(randomTensor([5, 32], 1));
   const weight = DeviceTensor.from(randomTensor([32], 3), "float32");
@@ -46,6 +63,8 @@ test("what cannot be recorded is a coded error, after which all goes on", (t) =>
   t.throws(() => new Recording(() => void x.toArray()), { code: "GPU_FAILED" });
   t.throws(() => new Recording(() => void DeviceTensor.from(Tensor.zeros([2, 2]))), { code: "GPU_FAILED" });
   t.throws(() => new Recording(() => void new Recording(() => undefined)), { code: "INVALID_ARGUMENT", message: /do not nest/ });
+  const inner = new Recording(() => undefined);
+  t.throws(() => new Recording(() => inner.run()), { code: "INVALID_ARGUMENT", message: /cannot be run as part of it/ });
   t.throws(() => new Recording(() => { throw new RangeError("of the caller"); }), { instanceOf: RangeError });
   t.throws(() => new Recording(42 as never), { code: "INVALID_ARGUMENT" });
   const recording = new Recording(() => undefined);

@@ -160,8 +160,8 @@ DeviceMemory::~DeviceMemory() { device_allocator::release(data_, bytes_, owner()
 device_allocator::Owner DeviceMemory::owner() const { return pool_ ? static_cast<device_allocator::Owner>(pool_.get()) : stream_->handle(); }
 
 uint8_t* DeviceMemory::use_on(const std::shared_ptr<Stream>& stream) {
-  if (RecordingMemory* recording = RecordingMemory::current(); recording && pool_ != recording->pool()) {
-    if (std::shared_ptr<DeviceMemory> self = weak_from_this().lock()) recording->note(std::move(self));
+  if (RecordingMemory* recording = RecordingMemory::current()) {
+    if (const std::shared_ptr<DeviceMemory> self = weak_from_this().lock()) recording->note(self, pool_ == recording->pool());
   }
   if (stream != stream_) {
     driver::wait_for(stream->handle(), stream_->handle());

@@ -20,6 +20,7 @@ Recording::Recording(const std::function<void()>& work) : stream_(default_stream
   RecordingMemory memory(pool_);
   work_ = std::make_unique<driver::RecordedWork>(stream_->handle(), work);
   used_ = memory.take_noted();
+  filled_ = memory.kept();
 }
 
 Recording::~Recording() {
@@ -30,6 +31,13 @@ Recording::~Recording() {
   }
 }
 
-void Recording::run() { work_->run(stream_->handle()); }
+void Recording::run() {
+  if (RecordingMemory::current()) throw Error(error_code::kInvalidArgument, "work is being recorded; a recording cannot be run as part of it");
+  for (const auto& memory : used_) memory->use_on(stream_);
+  for (const auto& memory : filled_) {
+    if (const std::shared_ptr<DeviceMemory> there = memory.lock()) there->use_on(stream_);
+  }
+  work_->run(stream_->handle());
+}
 
 }  // namespace usmlite::cuda

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <unordered_set>
+#include <vector>
 
 #include "cuda/device_memory.hpp"
 #include "cuda/recorded_work.hpp"
@@ -21,13 +22,14 @@ class Recording {
   Recording(const Recording&) = delete;
   Recording& operator=(const Recording&) = delete;
 
-  /// On the stream that was recorded.
+  /// On the stream that was recorded, after what other streams were given that uses the same memory. Not while work is recorded.
   void run();
 
  private:
   std::shared_ptr<Stream> stream_;
   std::shared_ptr<RecordingPool> pool_;
   std::unordered_set<std::shared_ptr<DeviceMemory>> used_;
+  std::vector<std::weak_ptr<DeviceMemory>> filled_;
   std::unique_ptr<driver::RecordedWork> work_;
 };
 

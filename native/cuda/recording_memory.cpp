@@ -25,4 +25,17 @@ RecordingMemory::RecordingMemory(std::shared_ptr<RecordingPool> pool) : pool_(st
 RecordingMemory::~RecordingMemory() { recording = nullptr; }
 RecordingMemory* RecordingMemory::current() { return recording; }
 
+void RecordingMemory::note(const std::shared_ptr<DeviceMemory>& memory, bool of_pool) {
+  if (of_pool) of_pool_[memory.get()] = memory;
+  else noted_.insert(memory);
+}
+
+std::vector<std::weak_ptr<DeviceMemory>> RecordingMemory::kept() const {
+  std::vector<std::weak_ptr<DeviceMemory>> result;
+  for (const auto& [_, memory] : of_pool_) {
+    if (!memory.expired()) result.push_back(memory);
+  }
+  return result;
+}
+
 }  // namespace usmlite::cuda

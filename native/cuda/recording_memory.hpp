@@ -1,8 +1,10 @@
 // Where memory comes from while work is recorded.
 #pragma once
 #include <memory>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
+#include <vector>
 
 #include "cuda/stream.hpp"
 
@@ -24,8 +26,8 @@ class RecordingPool {
   std::shared_ptr<Stream> stream_;
 };
 
-/// While it lives, memory that this thread asks for comes from a pool, and memory from elsewhere that is used is noted:
-/// recorded work needs it whenever it is run.
+/// While it lives, memory that this thread asks for comes from a pool, and memory that is used is noted: what comes from elsewhere, which
+/// recorded work needs whenever it is run, and of the pool's own what outlives the recording, which it fills.
 class RecordingMemory {
  public:
   explicit RecordingMemory(std::shared_ptr<RecordingPool> pool);
@@ -34,14 +36,17 @@ class RecordingMemory {
   RecordingMemory& operator=(const RecordingMemory&) = delete;
 
   const std::shared_ptr<RecordingPool>& pool() const { return pool_; }
-  void note(std::shared_ptr<DeviceMemory> memory) { noted_.insert(std::move(memory)); }
+  void note(const std::shared_ptr<DeviceMemory>& memory, bool of_pool);
   std::unordered_set<std::shared_ptr<DeviceMemory>> take_noted() { return std::move(noted_); }
+  /// Memory of the pool that there still is.
+  std::vector<std::weak_ptr<DeviceMemory>> kept() const;
   /// Of this thread; null when it records nothing.
   static RecordingMemory* current();
 
  private:
   std::shared_ptr<RecordingPool> pool_;
   std::unordered_set<std::shared_ptr<DeviceMemory>> noted_;
+  std::unordered_map<const DeviceMemory*, std::weak_ptr<DeviceMemory>> of_pool_;
 };
 
 }  // namespace usmlite::cuda
