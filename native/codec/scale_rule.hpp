@@ -1,5 +1,6 @@
 // How the scale of a group of weights is found: the choices that training and calibration have.
 #pragma once
+#include <cmath>
 #include <cstdint>
 
 #include "codec/quantize.hpp"
@@ -60,7 +61,7 @@ float rounding_threshold(Rounding rounding, const float* weights, const uint8_t*
 /// The place of value `step` of `steps` in a search: 1 at step 0.
 inline float searched_clip(const ScaleRule& rule, int step) {
   const float share = rule.search_steps > 1 ? static_cast<float>(step) / static_cast<float>(rule.search_steps - 1) : 0.0f;
-  return 1.0f - share * (1.0f - rule.search_lowest);
+  return std::fma(-share, 1.0f - rule.search_lowest, 1.0f);  // rounded once by every processor, whether its compiler would fuse or not
 }
 
 }  // namespace usmlite::codec

@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(kGroupThreads) group_scales_kernel(const Group
   float least = infinity();
   for (int step = -1; step < a.search_steps; ++step) {  // -1: what is found without a search
     const float share = a.search_steps > 1 ? static_cast<float>(step) / static_cast<float>(a.search_steps - 1) : 0.0f;
-    const GroupScale tried = clipped_scale(a, measured, step < 0 ? a.clip : 1.0f - share * (1.0f - a.search_lowest));
+    const GroupScale tried = clipped_scale(a, measured, step < 0 ? a.clip : fmaf(-share, 1.0f - a.search_lowest, 1.0f));
     if (step < 0) best = tried;
     if (a.search_steps == 0 || !(tried.scale > 0.0f)) continue;
     const float error = squared_error(a, g, tried, shared);
