@@ -1,6 +1,6 @@
 import { assertClose, realGpu } from "./gpu.js";
 import test from "ava";
-import { DeviceEvent, DeviceStream, DeviceTensor, PinnedBuffer, Tensor, tidy, UsmLiteError } from "../lib/index.js";
+import { DeviceEvent, DeviceStream, DeviceTensor, PinnedBuffer, Recording, Tensor, tidy, UsmLiteError } from "../lib/index.js";
 import { randomValues } from "./gradient.js";
 
 test("values go to the GPU and back through a pinned buffer, without waiting", (t) => {
@@ -77,6 +77,8 @@ test("misuse is a coded error", (t) => {
     t.throws(() => DeviceTensor.zeros([4]).readInto(buffer), { instanceOf: UsmLiteError, code: "TENSOR_RELEASED" });
     const event = new DeviceEvent();
     event.dispose();
+    using recorded = new DeviceEvent();
+    t.throws(() => new Recording(() => recorded.record()), { instanceOf: UsmLiteError, code: "GPU_FAILED", message: /while recording work: it cannot record an event/ });
     t.throws(() => event.record(), { instanceOf: UsmLiteError, code: "TENSOR_RELEASED" });
   });
 });

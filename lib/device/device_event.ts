@@ -31,12 +31,15 @@ const native = (): EventBindings => gpuAddon<EventBindings>();
 export class DeviceEvent implements Disposable {
   private readonly handle: EventHandle = native().eventCreate();
 
-  /** The moment is that after what the stream, the default one unless told otherwise, has been given so far. */
+  /**
+   * The moment is that after what the stream, the default one unless told otherwise, has been given so far.
+   * @throws UsmLiteError GPU_FAILED in the work of a Recording
+   */
   record(stream?: DeviceStream): void {
     native().eventRecord(this.handle, stream?.handle);
   }
 
-  /** Whether the moment has come; true before it was recorded. Does not wait. */
+  /** Whether the moment has come, or the GPU has failed before it; true before it was recorded. Does not wait. */
   get done(): boolean {
     return native().eventDone(this.handle);
   }

@@ -234,16 +234,15 @@ Event::Event() {
 Event::~Event() { cudaEventDestroy(static_cast<cudaEvent_t>(event_)); }
 
 void Event::record(StreamHandle stream) {
+  refuse_while_recording("record an event");  // it would be one of the recording, which cannot be asked
   check(cudaEventRecord(static_cast<cudaEvent_t>(event_), stream_of(stream)), "recording an event");
 }
 
 bool Event::done() const {
   const cudaError_t status = cudaEventQuery(static_cast<cudaEvent_t>(event_));
-  if (status == cudaErrorNotReady) {
-    cudaGetLastError();
-    return false;
-  }
-  return status == cudaSuccess;  // a GPU that has failed says so to whoever waits
+  if (status == cudaSuccess) return true;
+  cudaGetLastError();
+  return status != cudaErrorNotReady;  // a GPU that has failed does nothing more, and says so to whoever waits
 }
 
 void Event::synchronize() const {

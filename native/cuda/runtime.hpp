@@ -76,7 +76,7 @@ class Event {
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
   void record(StreamHandle stream);
-  /// Whether the moment has come; never before it was recorded. Does not wait.
+  /// Whether the moment has come, or never will because the GPU has failed; true before it was recorded. Does not wait.
   bool done() const;
   void synchronize() const;
   /// Waits for this moment; the time between them.

@@ -193,7 +193,10 @@ Moment& moment(void* event) { return *static_cast<Moment*>(event); }
 
 Event::Event() : event_((gpu_properties(), new Moment{})) {}
 Event::~Event() { delete &moment(event_); }
-void Event::record(StreamHandle) { moment(event_) = {nanoseconds(), emu::begun_copies()}; }
+void Event::record(StreamHandle) {
+  refuse_while_recording("record an event");
+  moment(event_) = {nanoseconds(), emu::begun_copies()};
+}
 bool Event::done() const { return emu::finished_copies() >= moment(event_).copies; }
 void Event::synchronize() const { wait(); }
 double Event::milliseconds_since(const Event& earlier) const {
