@@ -79,14 +79,20 @@ PinnedMemory::PinnedMemory(size_t bytes) : bytes_(bytes) {
 PinnedMemory::~PinnedMemory() {
   Pool& p = pool();
   std::lock_guard lock(p.mutex);
-  if (p.kept + block_->size > kMostKept && block_->idle()) return;  // freed
   p.kept += block_->size;
   p.blocks[block_->size].push_back(std::move(block_));
+  // Those that the GPU still uses have to stay; they go here when others come later.
+  for (auto size = p.blocks.rbegin(); size != p.blocks.rend() && p.kept > kMostKept; ++size) {
+    p.kept -= size->first * std::erase_if(size->second, [](const auto& block) { return block->idle(); });
+  }
 }
 
 uint8_t* PinnedMemory::data() const { return static_cast<uint8_t*>(block_->data); }
 
 void PinnedMemory::used_on(const std::shared_ptr<Stream>& stream) {
+  // One event tells of all streams, the others of which it has to come after.
+  if (last_stream_ && last_stream_ != stream) driver::wait_for(stream->handle(), last_stream_->handle());
+  last_stream_ = stream;
   block_->last_use.record(stream->handle());
   block_->used = true;
 }

@@ -20,7 +20,7 @@ class PinnedMemory {
 
   uint8_t* data() const;
   size_t bytes() const { return bytes_; }
-  /// Notes that what `stream` was given so far uses it.
+  /// Notes that what `stream` was given so far uses it. What that stream is given from now on begins after what others do with it.
   void used_on(const std::shared_ptr<Stream>& stream);
 
   struct Block;
@@ -28,6 +28,7 @@ class PinnedMemory {
  private:
   size_t bytes_;
   std::unique_ptr<Block> block_;
+  std::shared_ptr<Stream> last_stream_;
 };
 
 /// Copies rows of `row_bytes` that lie next to each other on the host to the device, `device_stride` bytes apart, through page-locked memory: returns
