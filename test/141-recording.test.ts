@@ -2,6 +2,8 @@ import "./gpu.js";
 import test from "ava";
 import { DeviceSequences, DeviceStream, DeviceTensor, gpuMemoryStatistics, Recording, SequenceOffsets, Tensor, tidy, trimGpuMemory } from "../lib/index.js";
 import { deviceGlu, deviceLayerNorm } from "../lib/index.js";
+import { deviceExtendCache } from "../lib/device/cached_attention.js";
+import { deviceSampleWindows } from "../lib/device/sample_encoder_operations.js";
 import { RecordedPasses } from "../lib/device/recorded_passes.js";
 import { convolvedLength, planeConvolution } from "../lib/ops/plane_convolution.js";
 import { keep } from "../lib/tensor/scope.js";
@@ -74,6 +76,23 @@ test("what cannot be recorded is a coded error, after which all goes on", (t) =>
   t.throws(() => recording.run(), { code: "TENSOR_RELEASED" });
   using stream = new DeviceStream();
   t.is(deviceGlu(x, stream).toArray().length, 16);
+});
+
+test("sequences that are refilled without those that belong to them read and write nothing that is not theirs", (t) => {
+  tidy(() => {
+    const [samples, windows] = [new DeviceSequences(new SequenceOffsets([2, 10])), new DeviceSequences(new SequenceOffsets([0, 4]))];
+    samples.refill(new SequenceOffsets([10, 2]));
+    const x = DeviceTensor.from(Tensor.from(new Float32Array(12).fill(1)), "float32");
+    const gathered = deviceSampleWindows(x, samples, { kernel: 4, stride: 2, outputs: windows }).toArray();
+    t.deepEqual([...gathered], [1, 1, ...new Array<number>(30).fill(0)]);
+
+    const [tokens, places] = [new DeviceSequences(new SequenceOffsets([2])), DeviceSequences.ofRows(new SequenceOffsets([3]), Tensor.from(Int32Array.of(0, 1, 2)))];
+    places.refill(new SequenceOffsets([1]), { rows: Tensor.from(Int32Array.of(1)) });
+    const [keys, cache] = [DeviceTensor.from(Tensor.from(new Float32Array(16).map((_, i) => i), [2, 8])), DeviceTensor.zeros([3, 8])];
+    deviceExtendCache({ keys: cache, values: cache, sequences: places }, tokens, keys, keys);
+    t.deepEqual([...cache.toArray()], [...new Array<number>(8).fill(0), ...keys.toArray().slice(8), ...new Array<number>(8).fill(0)]);
+  });
+  t.throws(() => new DeviceSequences(new SequenceOffsets(new Array<number>(65536).fill(0))), { code: "INVALID_ARGUMENT", message: /65536 sequences/ });
 });
 
 test("sequences are refilled within the room there is", (t) => {

@@ -120,6 +120,7 @@ __global__ void __launch_bounds__(kThreads) extend_kernel(const ExtensionArgumen
   const int first = a.query_offsets[blockIdx.y], queries = a.query_offsets[blockIdx.y + 1] - first, index = static_cast<int>(blockIdx.x);
   if (index >= queries) return;
   const int place = a.key_offsets[blockIdx.y + 1] - queries + index;
+  if (place < a.key_offsets[blockIdx.y]) return;  // one of the two was refilled without the other
   const int64_t from = (first + index) * a.stride, to = (a.key_rows ? a.key_rows[place] : place) * a.cached_stride;
 #pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < a.vectors; i += kThreads) {

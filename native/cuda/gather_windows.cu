@@ -33,10 +33,13 @@ __global__ void __launch_bounds__(kThreads) sample_windows_kernel(const float* x
   const int64_t window = index / vectors, row = output_offsets[blockIdx.y] + window;
   if (row >= output_offsets[blockIdx.y + 1]) return;
   const int first = static_cast<int>(index % vectors) * kHalvesPerVector;
-  const float* samples = x + offsets[blockIdx.y] + window * stride;
+  const int64_t begin = offsets[blockIdx.y] + window * stride;
+  // Windows lie within their sequence, unless one of the two was refilled without the other.
+  const int there = static_cast<int>(min(static_cast<int64_t>(kernel), offsets[blockIdx.y + 1] - begin));
+  const float* samples = x + begin;
   float values[kHalvesPerVector];
 #pragma unroll
-  for (int i = 0; i < kHalvesPerVector; ++i) values[i] = first + i < kernel ? samples[first + i] : 0.0f;
+  for (int i = 0; i < kHalvesPerVector; ++i) values[i] = first + i < there ? samples[first + i] : 0.0f;
   store_values<BFloat16>(y + row * y_stride + first, values);
 }
 

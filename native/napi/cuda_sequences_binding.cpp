@@ -7,10 +7,15 @@
 namespace usmlite::binding {
 namespace {
 
+constexpr int64_t kMostSequences = 65535;  // blocks of a grid in y and z
+
 std::vector<int32_t> offsets_argument(const Arguments& arguments, size_t index) {
   const Tensor& offsets = arguments.tensor(index, "offsets", DType::kInt32, {kAny});
   const int64_t frames = offsets.count() ? offsets.i32()[offsets.count() - 1] : 0;
   arguments.offsets(index, "offsets", frames);
+  if (offsets.count() > kMostSequences + 1) {
+    arguments.fail("there are " + std::to_string(offsets.count() - 1) + " sequences; on the GPU there can be " + std::to_string(kMostSequences) + " in a batch");
+  }
   return {offsets.i32(), offsets.i32() + offsets.count()};
 }
 
