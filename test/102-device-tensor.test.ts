@@ -99,6 +99,9 @@ test("misuse is a coded error", (t) => {
   t.throws(() => DeviceTensor.from(Tensor.zeros([1, 2, 3])), { ...invalid, message: /one or two axes/ });
   t.throws(() => DeviceTensor.from(Tensor.zeros([4], "int32")), { ...invalid, message: /float32/ });
   t.throws(() => DeviceTensor.from(Tensor.zeros([4]), "int8" as "float32"), { ...invalid, message: /quantizeRows/ });
+  for (const shape of [[2 ** 31, 2 ** 31], [2 ** 31, 2 ** 30]]) {
+    t.throws(() => DeviceTensor.zeros(shape, "float32"), { instanceOf: UsmLiteError, code: "OUT_OF_MEMORY", message: /no GPU has the memory/ });
+  }
   t.throws(() => DeviceTensor.zeros([4], "int7" as DeviceType), { ...invalid, message: /choose float32/ });
   t.throws(() => DeviceTensor.zeros([4], "int8").cast("float32"), { ...invalid, message: /casts are between/ });
   t.throws(() => new DeviceTensor({} as never), { ...invalid, message: /tensor on the GPU/ });

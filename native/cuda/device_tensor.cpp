@@ -9,7 +9,8 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr int64_t kRowAlignment = 16;  // bytes
+constexpr int64_t kRowAlignment = 16;            // bytes
+constexpr int64_t kMostBytes = int64_t{1} << 48;  // more than any GPU has; products beyond could overflow
 
 }  // namespace
 
@@ -37,6 +38,9 @@ DeviceTensor::DeviceTensor(DeviceType type, std::vector<int64_t> shape, const st
     : type_(type), shape_(std::move(shape)) {
   const int64_t element = static_cast<int64_t>(size_of(type));
   const int64_t row_bytes = (columns() * element + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
+  if (row_bytes > 0 && rows() > kMostBytes / row_bytes) {
+    throw Error(error_code::kOutOfMemory, "no GPU has the memory of a tensor of shape " + shape_text(shape_) + "; use a smaller batch");
+  }
   row_stride_ = row_bytes / element;
   memory_ = std::make_shared<DeviceMemory>(static_cast<size_t>(rows() * row_bytes), stream);
   if (row_stride_ != columns() && memory_->bytes()) driver::fill(memory_->data(), 0, memory_->bytes(), stream->handle());

@@ -20,7 +20,7 @@ const char* name_of(DeviceType type);
 class DeviceTensor {
  public:
   DeviceTensor() = default;
-  /// Uninitialised, apart from the gaps between rows. `shape` has one or two extents.
+  /// Uninitialised, apart from the gaps between rows. `shape` has one or two extents. Throws OUT_OF_MEMORY.
   DeviceTensor(DeviceType type, std::vector<int64_t> shape, const std::shared_ptr<Stream>& stream);
 
   DeviceType type() const { return type_; }
