@@ -185,7 +185,7 @@ void begin_copy_to_device(void* device, size_t device_stride, const void* host, 
                           StreamHandle stream) {
   refuse_while_recording("copy from the host");
   if (row_bytes == 0 || rows == 0) return;
-  const bool contiguous = device_stride == row_bytes && host_stride == row_bytes;
+  const bool contiguous = rows == 1 || (device_stride == row_bytes && host_stride == row_bytes);
   check(contiguous ? cudaMemcpyAsync(device, host, row_bytes * rows, cudaMemcpyHostToDevice, stream_of(stream))
                    : cudaMemcpy2DAsync(device, device_stride, host, host_stride, row_bytes, rows, cudaMemcpyHostToDevice,
                                        stream_of(stream)),
@@ -202,7 +202,7 @@ void begin_copy_to_host(void* host, size_t host_stride, const void* device, size
                         StreamHandle stream) {
   refuse_while_recording("copy to the host");
   if (row_bytes == 0 || rows == 0) return;
-  const bool contiguous = device_stride == row_bytes && host_stride == row_bytes;
+  const bool contiguous = rows == 1 || (device_stride == row_bytes && host_stride == row_bytes);
   check(contiguous ? cudaMemcpyAsync(host, device, row_bytes * rows, cudaMemcpyDeviceToHost, stream_of(stream))
                    : cudaMemcpy2DAsync(host, host_stride, device, device_stride, row_bytes, rows, cudaMemcpyDeviceToHost,
                                        stream_of(stream)),
