@@ -16,7 +16,7 @@ const native = (): RecordingBindings => gpuAddon<RecordingBindings>();
 /**
  * Everything that a function gives to the default stream. Tensors that it makes and keeps are filled again by each run; what it
  * reads has to stay where it is, and what it releases is memory of the recording, or of other recordings, which never run at the
- * same time.
+ * same time. Recordings of a thread may pass on what they release: copy what one made before another runs.
  *
  * @example
  * const y: DeviceTensor[] = [];
