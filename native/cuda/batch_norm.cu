@@ -1,15 +1,14 @@
 #include "cuda/batch_norm.hpp"
 
+#include "cuda/channel_sums.cuh"
 #include "cuda/launch.hpp"
-#include "cuda/row_values.cuh"
 #include "cuda/slopes.cuh"
 #include "cuda/sum_parts.hpp"
 
 namespace usmlite::cuda {
 namespace {
 
-// Sums over frames: a warp takes frames one after another, a lane 8 channels.
-constexpr int kVector = kHalvesPerVector, kWarps = 8, kThreads = 32 * kWarps, kChannels = 32 * kVector;
+using namespace channel_sums;
 
 struct Frames {
   const uint16_t *x, *gradient;
@@ -34,12 +33,12 @@ struct ChannelValues {
 };
 
 // partial (parts, 2, width): with kBackward sums of the gradient before the activation and of that times the normalised value;
-// else sums of x - x[0] and of its square, small numbers where deviations are smaller than the mean.
+// else LaneSums::add_deviation from the first frame.
 template <typename T, bool kBackward>
 __global__ void __launch_bounds__(kThreads) sums_kernel(const Frames frames, const Normalization n, float* partial, int64_t partial_stride) {
   ptx::take_turn();
   const int lane = ptx::lane_id(), warp = ptx::warp_id(), channel = static_cast<int>(blockIdx.x) * kChannels + lane * kVector;
-  float first[kVector] = {}, second[kVector] = {};
+  LaneSums sums;
   if (channel < frames.channels) {
     ChannelValues values;
     float origin[kVector];
@@ -55,31 +54,15 @@ __global__ void __launch_bounds__(kThreads) sums_kernel(const Frames frames, con
         for (int i = 0; i < kVector; ++i) {
           const float normal = values.normal(i, x[i]);
           if (n.silu) gradient[i] *= silu_slope(normal * values.weight[i] + values.bias[i]);
-          first[i] += gradient[i];
-          second[i] += gradient[i] * normal;
+          sums.first[i] += gradient[i];
+          sums.second[i] += gradient[i] * normal;
         }
       } else {
-#pragma unroll
-        for (int i = 0; i < kVector; ++i) {
-          const float difference = x[i] - origin[i];
-          first[i] += difference;
-          second[i] += difference * difference;
-        }
+        sums.add_deviation(x, origin);
       }
     }
   }
-  auto* of_warps = reinterpret_cast<float*>(shared_memory());  // (kWarps, 2, kChannels)
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) {
-    of_warps[2 * warp * kChannels + lane * kVector + i] = first[i];
-    of_warps[(2 * warp + 1) * kChannels + lane * kVector + i] = second[i];
-  }
-  ptx::block_sync();
-  for (int which = 0; which < 2; ++which) {
-    float sum = 0.0f;
-    for (int other = 0; other < kWarps; ++other) sum += of_warps[(2 * other + which) * kChannels + threadIdx.x];
-    partial[blockIdx.y * partial_stride + (which * static_cast<int64_t>(gridDim.x) + blockIdx.x) * kChannels + threadIdx.x] = sum;
-  }
+  sums.store(partial + blockIdx.y * partial_stride, reinterpret_cast<float*>(shared_memory()), lane, warp);
 }
 
 struct StatisticsArguments {
@@ -150,7 +133,7 @@ DeviceTensor sums_over_frames(const Frames& frames, const Normalization& n, Devi
   width = blocks * kChannels;
   DeviceTensor partial(DeviceType::kFloat32, {parts, 2 * width}, stream);
   launch(type == DeviceType::kBFloat16 ? sums_kernel<BFloat16, kBackward> : sums_kernel<Float16, kBackward>,
-         LaunchShape{static_cast<unsigned>(blocks), static_cast<unsigned>(parts), 1, kThreads, 2 * kWarps * kChannels * sizeof(float), 1,
+         LaunchShape{static_cast<unsigned>(blocks), static_cast<unsigned>(parts), 1, kThreads, kSharedBytes, 1,
                      kernels_take_turns()},
          stream->handle(), frames, n, partial.use_on<float>(stream), partial.row_stride());
   return partial;

@@ -1,14 +1,14 @@
 #include "cuda/instance_norm.hpp"
 
+#include "cuda/channel_sums.cuh"
 #include "cuda/launch.hpp"
-#include "cuda/row_values.cuh"
 #include "cuda/sum_parts.hpp"
 
 namespace usmlite::cuda {
 namespace {
 
-// Sums over frames: a warp takes frames one after another, a lane 8 channels.
-constexpr int kVector = kHalvesPerVector, kWarps = 8, kThreads = 32 * kWarps, kChannels = 32 * kVector;
+using namespace channel_sums;
+
 // Sums of parts: of so many channels, each by kThreads / kSummedChannels threads.
 constexpr int kSummedChannels = 32, kSummands = kThreads / kSummedChannels;
 
@@ -25,34 +25,18 @@ template <typename T> __global__ void __launch_bounds__(kThreads) sums_kernel(co
   ptx::take_turn();
   const int lane = ptx::lane_id(), warp = ptx::warp_id(), channel = static_cast<int>(blockIdx.x) * kChannels + lane * kVector;
   const int64_t begin = frames.offsets[blockIdx.z], end = frames.offsets[blockIdx.z + 1];
-  float first[kVector] = {}, second[kVector] = {};
+  LaneSums sums;
   if (channel < frames.channels && begin < end) {
     float origin[kVector];
     load_values<T>(frames.x + begin * frames.stride + channel, origin);
     for (int64_t frame = begin + static_cast<int64_t>(blockIdx.y) * kWarps + warp; frame < end; frame += int64_t{gridDim.y} * kWarps) {
       float x[kVector];
       load_values<T>(frames.x + frame * frames.stride + channel, x);
-#pragma unroll
-      for (int i = 0; i < kVector; ++i) {
-        const float difference = x[i] - origin[i];
-        first[i] += difference;
-        second[i] += difference * difference;
-      }
+      sums.add_deviation(x, origin);
     }
   }
-  auto* of_warps = reinterpret_cast<float*>(shared_memory());  // (kWarps, 2, kChannels)
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) {
-    of_warps[2 * warp * kChannels + lane * kVector + i] = first[i];
-    of_warps[(2 * warp + 1) * kChannels + lane * kVector + i] = second[i];
-  }
-  ptx::block_sync();
   float* row = partial + (static_cast<int64_t>(blockIdx.z) * gridDim.y + blockIdx.y) * partial_stride;
-  for (int which = 0; which < 2; ++which) {
-    float sum = 0.0f;
-    for (int other = 0; other < kWarps; ++other) sum += of_warps[(2 * other + which) * kChannels + threadIdx.x];
-    row[(which * static_cast<int64_t>(gridDim.x) + blockIdx.x) * kChannels + threadIdx.x] = sum;
-  }
+  sums.store(row, reinterpret_cast<float*>(shared_memory()), lane, warp);
 }
 
 struct StatisticsArguments {
@@ -123,7 +107,7 @@ void normalize(const Frames& frames, const PackedSequences& sequences, const Dev
   DeviceTensor partial(DeviceType::kFloat32, {count * parts, 2 * width}, stream);
   DeviceTensor statistics(DeviceType::kFloat32, {2 * int64_t{count}, frames.channels}, stream);
   launch(sums_kernel<T>,
-         LaunchShape{static_cast<unsigned>(blocks), static_cast<unsigned>(parts), count, kThreads, 2 * kWarps * kChannels * sizeof(float), 1,
+         LaunchShape{static_cast<unsigned>(blocks), static_cast<unsigned>(parts), count, kThreads, kSharedBytes, 1,
                      kernels_take_turns()},
          stream->handle(), frames, partial.use_on<float>(stream), partial.row_stride());
   const StatisticsArguments arguments{frames, partial.use_on<float>(stream), partial.row_stride(), width, static_cast<int>(parts),
