@@ -8,6 +8,7 @@ import {
   deviceTrainingRelativeAttention,
   type DeviceRelativeAttentionGradients,
 } from "../lib/device/training_attention.js";
+import { cachedAttention } from "../lib/ops/cached_attention.js";
 import { relativeAttention } from "../lib/ops/relative_attention.js";
 import { gradientsOnCpu } from "./device_gradients.js";
 import { randomTensor, randomValues } from "./gradient.js";
@@ -39,6 +40,32 @@ test("attention and its gradients", (t) => {
       // With a single frame its probability is 1 and nothing reaches query and key but rounding.
       if (offsets.frames > 1 || name === "value") assertClose(t, actual[name].toArray(), expected[i] as Float32Array, tolerance, `${name}, ${what}`);
     }
+  }
+});
+
+test("attention to other keys and to earlier tokens goes back through the tape, to the same bits", (t) => {
+  for (const { type, tolerance, queries, keys, causal, heads, headDim } of [
+    { type: "bfloat16", tolerance: 2 ** -6, queries: [3, 0, 70, 5], keys: [3, 2, 70, 9], causal: true, heads: 2, headDim: 16 },
+    { type: "bfloat16", tolerance: 2 ** -6, queries: [2, 0, 67], keys: [70, 5, 1], causal: false, heads: 1, headDim: 72 },
+    { type: "float16", tolerance: 2 ** -8, queries: [1, 66], keys: [134, 129], causal: true, heads: 1, headDim: 64 },
+  ] as const) {
+    const [offsets, places] = [new SequenceOffsets(queries), new SequenceOffsets(keys)];
+    const inputs = [offsets, places, places].map(({ frames }, seed) => DeviceTensor.from(randomTensor([frames, heads * headDim], seed + 1), type));
+    const gradient = DeviceTensor.from(randomTensor([offsets.frames, heads * headDim], 4), type);
+    const attend = ([query, k, v]: Tensor[]): Tensor =>
+      cachedAttention(query as Tensor, offsets, { keys: k as Tensor, values: v as Tensor, offsets: places }, { heads, causal });
+    const expected = gradientsOnCpu(inputs, gradient, attend);
+    const what = `[${queries.join(", ")}] over [${keys.join(", ")}]`;
+    for (const input of inputs) input.requiresGrad = true;
+    const found = [1, 2].map(() => {
+      using tape = new Tape();
+      const out = tape.record(() => attend(inputs));
+      assertClose(t, out.toArray(), attend(inputs.map((input) => input.toTensor())).toArray(), tolerance, what);
+      tape.backward(out, gradient.clone());
+      return inputs.map((input) => (tape.gradientOf(input) as Tensor).toArray());
+    });
+    t.deepEqual(found[1], found[0]);
+    expected.forEach((values, i) => assertClose(t, found[0]?.[i] as Float32Array, values, tolerance, `input ${i}, ${what}`));
   }
 });
 
@@ -118,6 +145,12 @@ test("misuse is a coded error", (t) => {
   t.throws(() => deviceTrainingAttention(x, x, x, sequences, { heads: 2 }), { code: "UNSUPPORTED_SPEC", message: /heads have 136 values/ });
   t.throws(() => deviceTrainingAttention(x, x, x, sequences, { heads: 3 }), { ...invalid, message: /3 heads of equal size/ });
   t.throws(() => deviceTrainingAttention(x, DeviceTensor.zeros([3, 272]), x, sequences, { heads: 34 }), { ...invalid, message: /key must have shape/ });
+  const elsewhere = (lengths: readonly number[], causal = false): unknown =>
+    deviceTrainingAttention(x, DeviceTensor.zeros([3, 272]), DeviceTensor.zeros([3, 272]), sequences, { heads: 34, keys: new DeviceSequences(new SequenceOffsets(lengths)), causal });
+  t.notThrows(() => elsewhere([3]));
+  t.throws(() => elsewhere([3], true), { ...invalid, message: /sequence 0 has 4 queries but only 3 keys/ });
+  t.throws(() => elsewhere([2, 1]), { ...invalid, message: /queries of 1 sequences but keys of 2/ });
+  t.throws(() => elsewhere([5]), { ...invalid, message: /key must have shape \(5, 272\)/ });
   const logSum = DeviceTensor.zeros([2, 4], "float32");
   t.throws(() => deviceAttentionBackward(x, x, x, x, logSum, x, sequences, { heads: 34 }), { ...invalid, message: /logSum must have shape \(34, 4\)/ });
   const relative = { positions: DeviceTensor.zeros([6, 272]), contentBias: DeviceTensor.zeros([272]), positionBias: DeviceTensor.zeros([272]) };

@@ -8,14 +8,15 @@ import { gpuAddon } from "./gpu.js";
 
 interface TrainingAttentionBindings {
   deviceTrainingAttention(
-    query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle, sequences: DeviceSequencesHandle, heads: number,
-    scale: number, probability: number, seed: number, positions: DeviceTensorHandle | undefined, contentBias: DeviceTensorHandle | undefined,
-    positionBias: DeviceTensorHandle | undefined, on?: StreamHandle,
+    query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle, sequences: DeviceSequencesHandle,
+    keys: DeviceSequencesHandle | undefined, causal: boolean, heads: number, scale: number, probability: number, seed: number,
+    positions: DeviceTensorHandle | undefined, contentBias: DeviceTensorHandle | undefined, positionBias: DeviceTensorHandle | undefined,
+    on?: StreamHandle,
   ): [out: DeviceTensorHandle, logSum: DeviceTensorHandle];
   deviceAttentionBackward(
     query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle, out: DeviceTensorHandle, logSum: DeviceTensorHandle,
-    gradient: DeviceTensorHandle, sequences: DeviceSequencesHandle, heads: number, scale: number, probability: number, seed: number,
-    on?: StreamHandle,
+    gradient: DeviceTensorHandle, sequences: DeviceSequencesHandle, keys: DeviceSequencesHandle | undefined, causal: boolean, heads: number,
+    scale: number, probability: number, seed: number, on?: StreamHandle,
   ): [query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle];
   deviceRelativeAttentionBackward(
     query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle, out: DeviceTensorHandle, logSum: DeviceTensorHandle,
@@ -32,10 +33,14 @@ export interface DeviceTrainingAttentionOptions {
   scale?: number | undefined;
   /** of the probabilities, with the mask that `attention` of the CPU has */
   dropout?: DropoutOptions | undefined;
+  /** Where the keys and values of each sequence lie; absent: where its queries do. A sequence that has queries needs keys. */
+  keys?: DeviceSequences | undefined;
+  /** The last query of a sequence sees all of its keys, the one before it all but the last, and so on. Default: all see all. */
+  causal?: boolean | undefined;
   on?: DeviceStream | undefined;
 }
 
-export interface DeviceTrainingRelativeAttentionOptions extends Omit<DeviceTrainingAttentionOptions, "dropout"> {
+export interface DeviceTrainingRelativeAttentionOptions extends Omit<DeviceTrainingAttentionOptions, "dropout" | "keys" | "causal"> {
   relative: DeviceRelativePositions;
 }
 
@@ -45,8 +50,8 @@ const scaleOf = (query: DeviceTensor, { heads, scale }: { heads: number; scale?:
 /**
  * `dropout(softmax(scale * q k^T)) v` for each head within each sequence, as {@link deviceAttention}.
  * @param query (frames, heads * headDim); headDim a multiple of 8 up to 128
- * @param key like query
- * @param value like query
+ * @param key like query; with `keys` as many rows as those have
+ * @param value like key
  * @returns `out` like query; `logSum` float32 (heads, frames), log(sum(exp(scores))), for {@link deviceAttentionBackward}
  */
 export function deviceTrainingAttention(
@@ -56,10 +61,10 @@ export function deviceTrainingAttention(
   sequences: DeviceSequences,
   options: DeviceTrainingAttentionOptions,
 ): { out: DeviceTensor; logSum: DeviceTensor } {
-  const { heads, dropout, on } = options;
+  const { heads, dropout, keys, causal = false, on } = options;
   const [out, logSum] = native().deviceTrainingAttention(
-    query.handle, key.handle, value.handle, sequences.handle, heads, scaleOf(query, options), dropout?.probability ?? 0, dropout?.seed ?? 0,
-    undefined, undefined, undefined, on?.handle,
+    query.handle, key.handle, value.handle, sequences.handle, keys?.handle, causal, heads, scaleOf(query, options), dropout?.probability ?? 0,
+    dropout?.seed ?? 0, undefined, undefined, undefined, on?.handle,
   );
   return { out: new DeviceTensor(out), logSum: new DeviceTensor(logSum) };
 }
@@ -79,10 +84,10 @@ export function deviceAttentionBackward(
   sequences: DeviceSequences,
   options: DeviceTrainingAttentionOptions,
 ): { query: DeviceTensor; key: DeviceTensor; value: DeviceTensor } {
-  const { heads, dropout, on } = options;
+  const { heads, dropout, keys, causal = false, on } = options;
   const handles = native().deviceAttentionBackward(
-    query.handle, key.handle, value.handle, out.handle, logSum.handle, gradient.handle, sequences.handle, heads, scaleOf(query, options),
-    dropout?.probability ?? 0, dropout?.seed ?? 0, on?.handle,
+    query.handle, key.handle, value.handle, out.handle, logSum.handle, gradient.handle, sequences.handle, keys?.handle, causal, heads,
+    scaleOf(query, options), dropout?.probability ?? 0, dropout?.seed ?? 0, on?.handle,
   );
   return { query: new DeviceTensor(handles[0]), key: new DeviceTensor(handles[1]), value: new DeviceTensor(handles[2]) };
 }
@@ -103,7 +108,7 @@ export function deviceTrainingRelativeAttention(
 ): { out: DeviceTensor; logSum: DeviceTensor } {
   const { heads, relative, on } = options;
   const [out, logSum] = native().deviceTrainingAttention(
-    query.handle, key.handle, value.handle, sequences.handle, heads, scaleOf(query, options), 0, 0, relative.positions.handle,
+    query.handle, key.handle, value.handle, sequences.handle, undefined, false, heads, scaleOf(query, options), 0, 0, relative.positions.handle,
     relative.contentBias.handle, relative.positionBias.handle, on?.handle,
   );
   return { out: new DeviceTensor(out), logSum: new DeviceTensor(logSum) };

@@ -6,8 +6,9 @@ import { sequencesOnGpu } from "../device/placement.js";
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { trainedCachedAttention } from "./device_attention.js";
 import { accumulateAll } from "./gradients.js";
-import { recordStep } from "./tape.js";
+import { isRecording, recordStep } from "./tape.js";
 
 interface CachedAttentionBindings {
   cachedAttention(
@@ -59,7 +60,7 @@ export interface CachedAttentionOptions {
 
 /**
  * `softmax(scale * q k^T) v` for each head and query, over the keys of its sequence. Differentiable where the cache has no
- * `rows` of its own, on the CPU.
+ * `rows` of its own.
  * @param query (queries, heads * headDim)
  * @param offsets where the queries of each sequence begin and end; one that has queries needs keys
  * @returns (queries, heads * headDim)
@@ -74,6 +75,9 @@ export function cachedAttention(
   const factor = scale ?? (query.dim(-1) / heads) ** -0.5;
   const { keys, values, rows } = cache;
   if (query instanceof DeviceTensor) {
+    if (!rows && isRecording([query, keys, values])) {
+      return trainedCachedAttention(query, onGpu(keys, "keys"), onGpu(values, "values"), offsets, cache.offsets, { heads, causal, scale: factor });
+    }
     const placed = { keys: onGpu(keys, "keys"), values: onGpu(values, "values"), sequences: sequencesOnGpu(cache.offsets, rows) };
     return deviceCachedAttention(query, sequencesOnGpu(offsets), placed, { heads, causal, scale: factor });
   }

@@ -51,6 +51,27 @@ export function trainedAttention(
   });
 }
 
+/**
+ * {@link cachedAttention}, differentiable.
+ * @param places where keys and values of each sequence lie
+ */
+export function trainedCachedAttention(
+  query: DeviceTensor,
+  key: DeviceTensor,
+  value: DeviceTensor,
+  offsets: SequenceOffsets,
+  places: SequenceOffsets,
+  { heads, causal, scale }: { heads: number; causal: boolean; scale: number },
+): Tensor {
+  const sequences = sequencesOnGpu(offsets);
+  const options = { heads, causal, scale, keys: sequencesOnGpu(places) };
+  const { out, logSum } = deviceTrainingAttention(query, key, value, sequences, options);
+  const inputs = { query, key, value };
+  return recordStep(out, Object.values(inputs), (gradient, tape) => {
+    accumulateParts(tape, inputs, deviceAttentionBackward(query, key, value, out, logSum, onGpu(gradient, "gradient"), sequences, options));
+  });
+}
+
 /** What {@link relativeAttention} takes. */
 export interface RelativeAttentionInputs {
   readonly query: DeviceTensor;

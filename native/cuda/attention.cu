@@ -27,6 +27,8 @@ struct Training {
   int heads;
   float* log_sum;   // (heads, frames)
   int64_t log_sum_stride;
+  const int32_t* key_offsets;
+  bool causal;
 };
 struct Inference {};
 
@@ -105,10 +107,16 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArgumen
   auto& relative = *reinterpret_cast<RelativeTiles<kD>*>(shared_memory() + sizeof(tiles));
   const int head = static_cast<int>(blockIdx.y) * a.head_dim;  // its first column
   const int lane = ptx::lane_id(), warp = ptx::warp_id(), g = lane / 4, t = lane % 4;
+  int keys_begin = begin, keys_end = end, visible = length;  // keys that any of the block's frames sees
+  bool causal = false;
+  if constexpr (kTraining) {
+    keys_begin = purpose.key_offsets[blockIdx.z], keys_end = purpose.key_offsets[blockIdx.z + 1], causal = purpose.causal;
+    visible = causal ? min(keys_end - keys_begin, first + kQueries + keys_end - keys_begin - length) : keys_end - keys_begin;
+  }
 
   const auto copy_tile = [&](int keys_from, int stage) {
-    copy_rows<kD>(tiles.key[stage], kKeys, a.key + head, a.key_stride, begin + keys_from, begin, end, a.head_dim);
-    copy_rows<kD>(tiles.value[stage], kKeys, a.value + head, a.value_stride, begin + keys_from, begin, end, a.head_dim);
+    copy_rows<kD>(tiles.key[stage], kKeys, a.key + head, a.key_stride, keys_begin + keys_from, keys_begin, keys_end, a.head_dim);
+    copy_rows<kD>(tiles.value[stage], kKeys, a.value + head, a.value_stride, keys_begin + keys_from, keys_begin, keys_end, a.head_dim);
     if constexpr (kRelative) {  // row n of the tile: p(longest - 1 - (first + kQueries - 1) + keys_from + n)
       copy_rows<kD>(relative.positions[stage], kPositions, a.positions + head, a.position_stride,
                     a.longest - first - kQueries + keys_from, 0, 2 * a.longest - 1, a.head_dim);
@@ -131,12 +139,12 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArgumen
 
   RunningSoftmax<kD> softmax;
   const float scale = a.scale * kLog2E;
-  for (int keys_from = 0, stage = 0; keys_from < length; keys_from += kKeys, stage ^= 1) {
+  for (int keys_from = 0, stage = 0; keys_from < visible; keys_from += kKeys, stage ^= 1) {
     if (keys_from > 0) {
       ptx::copy_async_wait<0>();
       ptx::block_sync();  // the tile is there, and nobody uses the other one any more
     }
-    if (keys_from + kKeys < length) copy_tile(keys_from + kKeys, stage ^ 1);
+    if (keys_from + kKeys < visible) copy_tile(keys_from + kKeys, stage ^ 1);
     float scores[kKeys / 8][4];
     multiply_rows<T, kD, kKeys / 8>(scores, query, tiles.key[stage], lane);
     if constexpr (kRelative) {
@@ -150,8 +158,9 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArgumen
     for (int tile = 0; tile < kKeys / 8; ++tile) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const bool is_key = keys_from + 8 * tile + 2 * t + i % 2 < length;
-        scores[tile][i] = is_key ? scores[tile][i] * scale : kNever;
+        const int key = keys_from + 8 * tile + 2 * t + i % 2;
+        const bool is_hidden = causal && key - (keys_end - keys_begin) > first + 16 * warp + g + 8 * (i / 2) - length;
+        scores[tile][i] = key < visible && !is_hidden ? scores[tile][i] * scale : kNever;
       }
     }
     softmax.template soften<kKeys>(scores);
@@ -210,7 +219,7 @@ template <typename T, class Purpose> void choose_head(const Launch& to, const Pu
 
 template <typename T> void choose_purpose(const Launch& to, const AttentionArguments& a, const std::shared_ptr<Stream>& stream) {
   if (!a.log_sum) choose_head<T>(to, Inference{});
-  else choose_head<T>(to, Training{a.dropout, a.heads, a.log_sum->use_on<float>(stream), a.log_sum->row_stride()});
+  else choose_head<T>(to, Training{a.dropout, a.heads, a.log_sum->use_on<float>(stream), a.log_sum->row_stride(), a.keys ? a.keys->offsets : to.arguments.offsets, a.causal});
 }
 
 }  // namespace

@@ -20,6 +20,9 @@ struct AttentionArguments {
   // For training:
   const DeviceTensor* log_sum;  // (heads, frames) float32: log(sum(exp(scores))) for the backward pass; null in inference
   Dropout dropout;              // of the probabilities; needs log_sum
+  // Without relative positions, and with log_sum:
+  const PackedSequences* keys = nullptr;  // where keys and values of each sequence lie; null: where its queries do
+  bool causal = false;                    // the last query of a sequence sees all of its keys, the one before all but the last, ..
 };
 
 /// Head dimensions are multiples of 8 up to 160; in training up to 128, whose gradients fit into registers.

@@ -12,7 +12,7 @@ using namespace attention_tiles;
 //   value gradient = (p m)^T gradient;  score gradient s = p (m e - mean) with mean = gradient . out of the query's row;
 //   query gradient = scale s k;  key gradient = scale s^T q
 // A block of kernel kKeys has keys in rows and goes through queries, one of kernel kQueries the other way round; scores and e
-// are made transposed in the former, so that both are the same products.
+// are made transposed in the former, so that both are the same products. With `causal` both leave out tiles that see nothing of each other.
 enum class Rows : uint8_t { kQueries, kKeys };
 
 /// Rows of the other kind in a tile.
@@ -21,11 +21,12 @@ template <int kD> inline constexpr int kColumnsOf = kD <= 64 ? 64 : 32;
 struct KernelArguments {
   const uint16_t *query, *key, *value, *gradient;
   uint16_t *gradient_query, *gradient_key, *gradient_value;
-  const float *log_sum, *mean;  // (heads, frames)
-  const int32_t* offsets;
+  const float *log_sum, *mean;  // (heads, queries)
+  const int32_t *query_offsets, *key_offsets;
   int64_t stride, statistics_stride;
   int head_dim, heads;
   float scale;
+  bool causal;
   Dropout dropout;
 };
 
@@ -39,9 +40,15 @@ template <typename T, int kD, Rows kRows> __global__ void __launch_bounds__(kThr
   ptx::take_turn();
   constexpr bool kOfKeys = kRows == Rows::kKeys;
   constexpr int kColumns = kColumnsOf<kD>, kTiles = kColumns / 8;
-  const int begin = a.offsets[blockIdx.z], end = a.offsets[blockIdx.z + 1], length = end - begin;
+  const int queries_begin = a.query_offsets[blockIdx.z], queries = a.query_offsets[blockIdx.z + 1] - queries_begin;
+  const int keys_begin = a.key_offsets[blockIdx.z], keys = a.key_offsets[blockIdx.z + 1] - keys_begin;
+  const int begin = kOfKeys ? keys_begin : queries_begin, length = kOfKeys ? keys : queries, end = begin + length;  // of rows
+  const int columns_begin = kOfKeys ? queries_begin : keys_begin, columns = kOfKeys ? queries : keys;
   const int first = static_cast<int>(blockIdx.x) * kQueries;  // row, counted from the sequence's beginning
   if (first >= length) return;
+  const int ahead = keys - queries;  // with `causal` query i sees keys up to i + ahead
+  const int from_first = kOfKeys && a.causal ? max(0, first - ahead) / kColumns * kColumns : 0;
+  const int from_end = !kOfKeys && a.causal ? min(columns, first + kQueries + ahead) : columns;
   auto& tiles = *reinterpret_cast<SharedTiles<kD>*>(shared_memory());
   const int head = static_cast<int>(blockIdx.y), head_column = head * a.head_dim;
   const int lane = ptx::lane_id(), warp = ptx::warp_id(), g = lane / 4, t = lane % 4, thread = static_cast<int>(threadIdx.x);
@@ -53,18 +60,21 @@ template <typename T, int kD, Rows kRows> __global__ void __launch_bounds__(kThr
   const uint16_t* columns_first = (kOfKeys ? a.query : a.key) + head_column;
   const uint16_t* columns_second = (kOfKeys ? a.gradient : a.value) + head_column;
   const auto copy_tile = [&](int from, int stage) {
-    copy_rows<kD>(tiles.first[stage], kColumns, columns_first, a.stride, begin + from, begin, end, a.head_dim);
-    copy_rows<kD>(tiles.second[stage], kColumns, columns_second, a.stride, begin + from, begin, end, a.head_dim);
+    const int columns_end = columns_begin + columns;
+    copy_rows<kD>(tiles.first[stage], kColumns, columns_first, a.stride, columns_begin + from, columns_begin, columns_end, a.head_dim);
+    copy_rows<kD>(tiles.second[stage], kColumns, columns_second, a.stride, columns_begin + from, columns_begin, columns_end, a.head_dim);
     ptx::copy_async_commit();
     if (kOfKeys && thread < kColumns) {  // gradients of queries beyond the end are zero, and so is all that comes of them
-      const bool valid = from + thread < length;
-      tiles.log_sum[stage][thread] = valid ? log_sums[begin + from + thread] * kLog2E : 0.0f;
-      tiles.mean[stage][thread] = valid ? means[begin + from + thread] : 0.0f;
+      const bool valid = from + thread < columns;
+      tiles.log_sum[stage][thread] = valid ? log_sums[columns_begin + from + thread] * kLog2E : 0.0f;
+      tiles.mean[stage][thread] = valid ? means[columns_begin + from + thread] : 0.0f;
     }
   };
-  copy_rows<kD>(tiles.rows_first, kQueries, rows_first, a.stride, begin + first, begin, end, a.head_dim);
-  copy_rows<kD>(tiles.rows_second, kQueries, rows_second, a.stride, begin + first, begin, end, a.head_dim);
-  copy_tile(0, 0);
+  if (from_first < from_end) {  // keys that no query sees have gradients too: zero
+    copy_rows<kD>(tiles.rows_first, kQueries, rows_first, a.stride, begin + first, begin, end, a.head_dim);
+    copy_rows<kD>(tiles.rows_second, kQueries, rows_second, a.stride, begin + first, begin, end, a.head_dim);
+    copy_tile(from_first, 0);
+  }
 
   const int row = begin + first + 16 * warp;  // of the batch: the warp's first
   float row_log_sum[2] = {0.0f, 0.0f}, row_mean[2] = {0.0f, 0.0f};
@@ -77,10 +87,10 @@ template <typename T, int kD, Rows kRows> __global__ void __launch_bounds__(kThr
   }
   const float scale = a.scale * kLog2E;
   float sums[kD / 8][4] = {}, value_sums[kOfKeys ? kD / 8 : 1][4] = {};
-  for (int from = 0, stage = 0; from < length; from += kColumns, stage ^= 1) {
+  for (int from = from_first, stage = 0; from < from_end; from += kColumns, stage ^= 1) {
     ptx::copy_async_wait<0>();
     ptx::block_sync();  // the tile is there, and nobody uses the other one any more
-    if (from + kColumns < length) copy_tile(from + kColumns, stage ^ 1);
+    if (from + kColumns < from_end) copy_tile(from + kColumns, stage ^ 1);
     float scores[kTiles][4], gradients[kTiles][4];
     multiply<T, kD, kTiles>(scores, tiles.rows_first + 16 * warp * kRow<kD>, tiles.first[stage], lane);
     multiply<T, kD, kTiles>(gradients, tiles.rows_second + 16 * warp * kRow<kD>, tiles.second[stage], lane);
@@ -88,9 +98,10 @@ template <typename T, int kD, Rows kRows> __global__ void __launch_bounds__(kThr
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int column = 8 * tile + 2 * t + i % 2;
+        const int column = 8 * tile + 2 * t + i % 2, own = first + 16 * warp + g + 8 * (i / 2);
         const float log_sum = kOfKeys ? tiles.log_sum[stage][column] : row_log_sum[i / 2];
-        const bool is_key = kOfKeys || from + column < length;
+        const bool is_hidden = a.causal && (kOfKeys ? own > from + column + ahead : from + column > own + ahead);
+        const bool is_key = (kOfKeys || from + column < columns) && !is_hidden;
         scores[tile][i] = is_key ? ptx::exponential_base_2(scores[tile][i] * scale - log_sum) : 0.0f;
       }
     }
@@ -103,7 +114,7 @@ template <typename T, int kD, Rows kRows> __global__ void __launch_bounds__(kThr
         const float mean = kOfKeys ? tiles.mean[stage][column - from] : row_mean[i / 2];
         float multiplier = 1.0f;
         if (a.dropout.threshold) {
-          multiplier = dropout_multiplier(a.dropout, dropout_index(begin + query, a.heads, head) + static_cast<uint64_t>(key));
+          multiplier = dropout_multiplier(a.dropout, dropout_index(queries_begin + query, a.heads, head) + static_cast<uint64_t>(key));
         }
         gradients[tile][i] = scores[tile][i] * (multiplier * gradients[tile][i] - mean);
         scores[tile][i] *= multiplier;
@@ -139,25 +150,34 @@ __global__ void __launch_bounds__(kThreads) attention_means_kernel(const uint16_
   if (ptx::lane_id() == 0) mean[head * mean_stride + frame] = sum;
 }
 
-template <typename T, int kD> void launch_backward(const KernelArguments& arguments, LaunchShape shape, StreamHandle stream) {
+/// Frames of the longest sequences.
+struct Longest {
+  int queries, keys;
+};
+
+template <typename T, int kD> void launch_backward(const KernelArguments& arguments, const Longest& longest, LaunchShape shape, StreamHandle stream) {
+  const auto blocks = [](int frames) { return static_cast<unsigned>((frames + kQueries - 1) / kQueries); };
   shape.shared_bytes = sizeof(SharedTiles<kD>);
-  launch(attention_backward_kernel<T, kD, Rows::kKeys>, shape, stream, arguments);
-  launch(attention_backward_kernel<T, kD, Rows::kQueries>, shape, stream, arguments);
+  shape.grid_x = blocks(longest.keys);
+  if (shape.grid_x > 0) launch(attention_backward_kernel<T, kD, Rows::kKeys>, shape, stream, arguments);
+  shape.grid_x = blocks(longest.queries);
+  if (shape.grid_x > 0) launch(attention_backward_kernel<T, kD, Rows::kQueries>, shape, stream, arguments);
 }
 
 template <typename T>
-void attention_backward_of(const AttentionBackwardArguments& a, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream) {
+void attention_backward_of(const AttentionBackwardArguments& a, const PackedSequences& queries, const std::shared_ptr<Stream>& stream) {
+  const PackedSequences& keys = a.keys ? *a.keys : queries;
   const auto bits = [&](const DeviceTensor* tensor) { return tensor->use_on<uint16_t>(stream); };
   const int64_t stride = a.query->row_stride();
   const int head_dim = static_cast<int>(a.query->columns()) / a.heads;
   const DeviceTensor mean = attention_means(*a.out, *a.gradient, a.heads, stream);
   const KernelArguments arguments{bits(a.query), bits(a.key), bits(a.value), bits(a.gradient), bits(a.gradient_query), bits(a.gradient_key),
-                                  bits(a.gradient_value), a.log_sum->use_on<float>(stream), mean.use_on<float>(stream), sequences.offsets, stride,
-                                  mean.row_stride(), head_dim, a.heads, a.scale, a.dropout};
-  const LaunchShape shape{static_cast<unsigned>((sequences.longest + kQueries - 1) / kQueries), static_cast<unsigned>(a.heads),
-                          static_cast<unsigned>(sequences.count), kThreads, 0, 1, kernels_take_turns()};
-  if (head_dim <= 64) launch_backward<T, 64>(arguments, shape, stream->handle());
-  else launch_backward<T, kLargestTrainedHeadDimension>(arguments, shape, stream->handle());
+                                  bits(a.gradient_value), a.log_sum->use_on<float>(stream), mean.use_on<float>(stream), queries.offsets, keys.offsets,
+                                  stride, mean.row_stride(), head_dim, a.heads, a.scale, a.causal, a.dropout};
+  const LaunchShape shape{0, static_cast<unsigned>(a.heads), static_cast<unsigned>(queries.count), kThreads, 0, 1, kernels_take_turns()};
+  const Longest longest{queries.longest, keys.longest};
+  if (head_dim <= 64) launch_backward<T, 64>(arguments, longest, shape, stream->handle());
+  else launch_backward<T, kLargestTrainedHeadDimension>(arguments, longest, shape, stream->handle());
 }
 
 }  // namespace
@@ -165,6 +185,7 @@ void attention_backward_of(const AttentionBackwardArguments& a, const PackedSequ
 DeviceTensor attention_means(const DeviceTensor& out, const DeviceTensor& gradient, int heads, const std::shared_ptr<Stream>& stream) {
   const int64_t frames = out.rows();
   DeviceTensor mean(DeviceType::kFloat32, {heads, frames}, stream);
+  if (frames == 0) return mean;
   launch(out.type() == DeviceType::kBFloat16 ? attention_means_kernel<BFloat16> : attention_means_kernel<Float16>,
          LaunchShape{static_cast<unsigned>((frames * heads + kWarps - 1) / kWarps), 1, 1, kThreads, 0, 1, kernels_take_turns()}, stream->handle(),
          out.use_on<uint16_t>(stream), gradient.use_on<uint16_t>(stream), out.row_stride(), frames, heads,
@@ -172,10 +193,9 @@ DeviceTensor attention_means(const DeviceTensor& out, const DeviceTensor& gradie
   return mean;
 }
 
-void attention_backward(const AttentionBackwardArguments& a, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream) {
-  if (a.query->rows() == 0) return;
-  if (a.query->type() == DeviceType::kBFloat16) attention_backward_of<BFloat16>(a, sequences, stream);
-  else attention_backward_of<Float16>(a, sequences, stream);
+void attention_backward(const AttentionBackwardArguments& a, const PackedSequences& queries, const std::shared_ptr<Stream>& stream) {
+  if (a.query->type() == DeviceType::kBFloat16) attention_backward_of<BFloat16>(a, queries, stream);
+  else attention_backward_of<Float16>(a, queries, stream);
 }
 
 }  // namespace usmlite::cuda

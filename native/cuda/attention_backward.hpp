@@ -8,16 +8,19 @@ namespace usmlite::cuda {
 
 struct AttentionBackwardArguments {
   const DeviceTensor *query, *key, *value, *out, *gradient;  // (frames, heads * head_dim): 16-bit floats of one type
-  const DeviceTensor* log_sum;                               // (heads, frames) float32, as the forward pass left it
-  const DeviceTensor *gradient_query, *gradient_key, *gradient_value;  // like query
+  const DeviceTensor* log_sum;                               // (heads, queries) float32, as the forward pass left it
+  const DeviceTensor *gradient_query, *gradient_key, *gradient_value;  // like query, key and value
   int heads;
   float scale;
-  Dropout dropout;  // that of the forward pass
+  // Those of the forward pass:
+  Dropout dropout;
+  const PackedSequences* keys = nullptr;
+  bool causal = false;
 };
 
 /// Scores are made again tile by tile (Dao et al. 2022): once for the gradients of keys and values, once for those of queries, so
 /// that every sum has one order.
-void attention_backward(const AttentionBackwardArguments& arguments, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream);
+void attention_backward(const AttentionBackwardArguments& arguments, const PackedSequences& queries, const std::shared_ptr<Stream>& stream);
 
 /// gradient . out of every head of every frame, float32 (heads, frames): the mean that scores' gradients are less.
 DeviceTensor attention_means(const DeviceTensor& out, const DeviceTensor& gradient, int heads, const std::shared_ptr<Stream>& stream);

@@ -29,6 +29,21 @@ Heads heads_argument(const Arguments& arguments, const DeviceTensor& query, size
   return {heads, static_cast<float>(arguments.number(index + 1, "scale", -1e6, 1e6))};
 }
 
+/// Keys and values of sequences, which may lie elsewhere than their queries.
+struct Keys {
+  std::shared_ptr<cuda::DeviceSequences> held;
+  cuda::PackedSequences places{};
+  int64_t frames;
+
+  /// The argument `index` says where; without it they lie where the queries do, which the argument `queries` says.
+  Keys(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index, size_t queries, bool causal, const std::shared_ptr<cuda::Stream>& stream)
+      : held(DeviceSequencesObject::from(arguments, info[arguments.has(index) ? index : queries], "keys")), frames(held->frames()) {
+    check_keys(arguments, *DeviceSequencesObject::from(arguments, info[queries], "sequences"), *held, causal);
+    if (held->has_rows()) arguments.fail("the keys are rows here and there; only attention over a cache takes such");
+    places = held->use_on(stream);
+  }
+};
+
 /// The arguments `positions`, `contentBias`, `positionBias` from `index` on.
 struct RelativePositions {
   const DeviceTensor *positions, *content_bias, *position_bias;
@@ -38,18 +53,21 @@ RelativePositions relative_argument(Operands& operands, const DeviceTensor& quer
           &operands.like(index + 1, "contentBias", query, {query.columns()}), &operands.like(index + 2, "positionBias", query, {query.columns()})};
 }
 
-// deviceTrainingAttention(query, key, value, sequences, heads, scale, probability, seed, positions?, contentBias?, positionBias?, stream?)
-//   -> [out, logSum]
+// deviceTrainingAttention(query, key, value, sequences, keys?, causal, heads, scale, probability, seed, positions?, contentBias?, positionBias?,
+//                         stream?) -> [out, logSum]
 Napi::Value training_attention(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceTrainingAttention", 8);
+  Arguments arguments(info, "deviceTrainingAttention", 10);
   Operands operands(arguments, info);
   const DeviceTensor& query = operands.floats(0, "query");
-  const DeviceTensor& key = operands.like(1, "key", query);
-  const DeviceTensor& value = operands.like(2, "value", query);
-  const Heads heads = heads_argument(arguments, query, 4);
-  const auto stream = stream_argument(arguments, info, 11);
+  const Heads heads = heads_argument(arguments, query, 6);
+  const bool causal = arguments.boolean(5, "causal");
+  const auto stream = stream_argument(arguments, info, 13);
+  const Keys keys(arguments, info, 4, 3, causal, stream);
+  const std::vector<int64_t> shape{keys.frames, query.columns()};
+  const DeviceTensor& key = operands.like(1, "key", query, shape);
+  const DeviceTensor& value = operands.like(2, "value", query, shape);
   const cuda::PackedSequences sequences = operands.sequences(3, query.rows(), stream);
-  const RelativePositions relative = arguments.has(8) && query.rows() > 0 ? relative_argument(operands, query, sequences, 8) : RelativePositions{};
+  const RelativePositions relative = arguments.has(10) && query.rows() > 0 ? relative_argument(operands, query, sequences, 10) : RelativePositions{};
   const DeviceTensor out(query.type(), query.shape(), stream), log_sum(DeviceType::kFloat32, {heads.count, query.rows()}, stream);
   cuda::attention({.query = &query,
                    .key = &key,
@@ -60,24 +78,28 @@ Napi::Value training_attention(const Napi::CallbackInfo& info) {
                    .content_bias = relative.content_bias,
                    .position_bias = relative.position_bias,
                    .log_sum = &log_sum,
-                   .dropout = arguments.dropout(6)},
+                   .dropout = arguments.dropout(8),
+                   .keys = &keys.places,
+                   .causal = causal},
                   sequences, out, stream);
   return wrap_all(info.Env(), {&out, &log_sum});
 }
 
-// deviceAttentionBackward(query, key, value, out, logSum, gradient, sequences, heads, scale, probability, seed, stream?)
+// deviceAttentionBackward(query, key, value, out, logSum, gradient, sequences, keys?, causal, heads, scale, probability, seed, stream?)
 //   -> [query, key, value]
 Napi::Value attention_backward(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceAttentionBackward", 11);
+  Arguments arguments(info, "deviceAttentionBackward", 13);
   Operands operands(arguments, info);
   const DeviceTensor& query = operands.floats(0, "query");
-  const Heads heads = heads_argument(arguments, query, 7);
-  const auto stream = stream_argument(arguments, info, 11);
-  const DeviceTensor of_query(query.type(), query.shape(), stream), of_key(query.type(), query.shape(), stream);
-  const DeviceTensor of_value(query.type(), query.shape(), stream);
+  const Heads heads = heads_argument(arguments, query, 9);
+  const bool causal = arguments.boolean(8, "causal");
+  const auto stream = stream_argument(arguments, info, 13);
+  const Keys keys(arguments, info, 7, 6, causal, stream);
+  const std::vector<int64_t> shape{keys.frames, query.columns()};
+  const DeviceTensor of_query(query.type(), query.shape(), stream), of_key(query.type(), shape, stream), of_value(query.type(), shape, stream);
   cuda::attention_backward({.query = &query,
-                            .key = &operands.like(1, "key", query),
-                            .value = &operands.like(2, "value", query),
+                            .key = &operands.like(1, "key", query, shape),
+                            .value = &operands.like(2, "value", query, shape),
                             .out = &operands.like(3, "out", query),
                             .gradient = &operands.like(5, "gradient", query),
                             .log_sum = &operands.weights(4, "logSum", {heads.count, query.rows()}),
@@ -86,7 +108,9 @@ Napi::Value attention_backward(const Napi::CallbackInfo& info) {
                             .gradient_value = &of_value,
                             .heads = static_cast<int>(heads.count),
                             .scale = heads.scale,
-                            .dropout = arguments.dropout(9)},
+                            .dropout = arguments.dropout(11),
+                            .keys = &keys.places,
+                            .causal = causal},
                            operands.sequences(6, query.rows(), stream), stream);
   return wrap_all(info.Env(), {&of_query, &of_key, &of_value});
 }

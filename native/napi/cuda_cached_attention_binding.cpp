@@ -10,19 +10,6 @@ namespace {
 
 using cuda::DeviceTensor;
 
-/// Every sequence that has queries needs as many keys, or one.
-void check_keys(const Arguments& arguments, const cuda::DeviceSequences& queries, const cuda::DeviceSequences& keys, bool causal) {
-  if (queries.count() != keys.count()) {
-    arguments.fail("there are queries of " + std::to_string(queries.count()) + " sequences but keys of " + std::to_string(keys.count()));
-  }
-  for (size_t i = 1; i < queries.offsets().size(); ++i) {
-    const int32_t of_queries = queries.offsets()[i] - queries.offsets()[i - 1], of_keys = keys.offsets()[i] - keys.offsets()[i - 1];
-    if (of_queries > 0 && of_keys < (causal ? of_queries : 1)) {
-      arguments.fail("sequence " + std::to_string(i - 1) + " has " + std::to_string(of_queries) + " queries but only " + std::to_string(of_keys) + " keys");
-    }
-  }
-}
-
 // deviceCachedAttention(query, key, value, queries, keys, heads, scale, causal, stream?)
 Napi::Value cached_attention(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceCachedAttention", 8);

@@ -102,6 +102,19 @@ inline void check_windows(const Arguments& arguments, const cuda::DeviceSequence
   if (!fits) arguments.fail("the windows reach beyond the sequences of x");
 }
 
+/// Every sequence that has queries needs as many keys with `causal`, otherwise one.
+inline void check_keys(const Arguments& arguments, const cuda::DeviceSequences& queries, const cuda::DeviceSequences& keys, bool causal) {
+  if (queries.count() != keys.count()) {
+    arguments.fail("there are queries of " + std::to_string(queries.count()) + " sequences but keys of " + std::to_string(keys.count()));
+  }
+  for (size_t i = 1; i < queries.offsets().size(); ++i) {
+    const int32_t of_queries = queries.offsets()[i] - queries.offsets()[i - 1], of_keys = keys.offsets()[i] - keys.offsets()[i - 1];
+    if (of_queries > 0 && of_keys < (causal ? of_queries : 1)) {
+      arguments.fail("sequence " + std::to_string(i - 1) + " has " + std::to_string(of_queries) + " queries but only " + std::to_string(of_keys) + " keys");
+    }
+  }
+}
+
 /// Values of each of `heads` heads of a row.
 inline int64_t head_dimension(const Arguments& arguments, const cuda::DeviceTensor& x, int64_t heads) {
   if (x.columns() % heads != 0) {
