@@ -39,10 +39,6 @@ void quantize(const DeviceTensor& x, const QuantizedRows& rows, int highest_code
   quantize_rows(arguments, stream->handle());
 }
 
-QuantizedRows unfilled_rows(const DeviceTensor& x, DeviceType type, const std::shared_ptr<Stream>& stream) {
-  return {DeviceTensor(type, x.shape(), stream), DeviceTensor(DeviceType::kFloat32, {x.rows()}, stream)};
-}
-
 ProductPlan planned(const WeightView& weight, int tokens, const LinearOptions& options) {
   if (options.plan.empty()) return choose_product_plan(weight, tokens, options.kernel);
   const std::optional<ProductPlan> plan = product_plan_of(options.plan, weight, tokens);
@@ -53,7 +49,7 @@ ProductPlan planned(const WeightView& weight, int tokens, const LinearOptions& o
 }  // namespace
 
 QuantizedRows quantize_rows(const DeviceTensor& x, DeviceType type, int highest_code, const std::shared_ptr<Stream>& stream) {
-  QuantizedRows rows = unfilled_rows(x, type, stream);
+  const QuantizedRows rows{DeviceTensor(type, x.shape(), stream), DeviceTensor(DeviceType::kFloat32, {x.rows()}, stream)};
   quantize(x, rows, highest_code, stream);
   return rows;
 }
@@ -103,7 +99,8 @@ Linear::Linear(const DeviceTensor& x, const DeviceTensor* row_scales, const Devi
   }
   if (quantizes) {
     x_ = x;
-    quantized_ = unfilled_rows(x, operand, stream);
+    // As many scales as leave no gap behind, which would be filled.
+    quantized_ = {DeviceTensor(operand, x.shape(), stream), DeviceTensor(DeviceType::kFloat32, {(x.rows() + 3) / 4 * 4}, stream)};
   }
   const DeviceTensor& multiplied = quantizes ? quantized_.codes : x;
   arguments_.tokens = static_cast<int>(x.rows());
