@@ -122,7 +122,7 @@ function conversation(network: SequenceToSequenceNetwork, prompted: number, plac
 }
 
 test("recorded steps give the bits of steps that are not, for any number of hypotheses and after the cache has grown", (t) => {
-  const sizes = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 1, intermediate_size: 16 };
+  const sizes = { hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 1, intermediate_size: 16 };
   const config = { model_type: "cohere_asr", vocab_size: 24, ...sizes, max_position_embeddings: 96, encoder_config: { ...sizes, subsampling_conv_channels: 8, num_mel_bins: 16 } };
   const model = writeRandomModel(join(folder.path, "steps"), config, { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 16 });
   const network = loadModel(model, { device: "cuda" }).network as SequenceToSequenceNetwork;
@@ -147,7 +147,7 @@ test("recorded steps give the bits of steps that are not, for any number of hypo
 
 test("hypotheses share their past on the GPU, packed or not, and the cache grows", async (t) => {
   const encoder_config = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 16, subsampling_conv_channels: 8, num_mel_bins: 16 };
-  const config = { model_type: "cohere_asr", vocab_size: 40, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 1, intermediate_size: 16, hidden_act: "gelu", max_position_embeddings: 96, tie_word_embeddings: true, encoder_config };
+  const config = { model_type: "cohere_asr", vocab_size: 40, hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 1, intermediate_size: 16, hidden_act: "gelu", max_position_embeddings: 96, tie_word_embeddings: true, encoder_config };
   const float = writeRandomModel(join(folder.path, "float"), config, { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 16 });
   const packed = join(folder.path, "packed");
   await compressModel({ model: float, recipe: roundToNearest("int8"), manifest: undefined, out: packed });

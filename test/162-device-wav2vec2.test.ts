@@ -145,7 +145,7 @@ test("misuse of these operations is a coded error", (t) => {
   t.throws(() => convolve({ x: DeviceTensor.zeros([4, 16], "float16") }), { ...invalid, message: /multiplies bfloat16 but x is float16/ });
 });
 
-const base = { hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, conv_dim: [16, 24, 16], conv_kernel: [10, 3, 2], conv_stride: [5, 2, 2], num_conv_pos_embeddings: 12, num_conv_pos_embedding_groups: 4, vocab_size: 9 };
+const base = { hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, conv_dim: [16, 24, 16], conv_kernel: [10, 3, 2], conv_stride: [5, 2, 2], num_conv_pos_embeddings: 12, num_conv_pos_embedding_groups: 4, vocab_size: 9 };
 const kinds: Readonly<Record<string, object>> = {
   base: { model_type: "wav2vec2", ...base },
   stable: { model_type: "hubert", ...base, feat_extract_norm: "layer", do_stable_layer_norm: true, conv_bias: true, num_conv_pos_embeddings: 7 },
@@ -260,7 +260,7 @@ test("sizes that the kernels do not take compute on the CPU", (t) => {
   const weights = (config: object, change: object): RegExp | undefined => describeModel({ ...config, ...change } as never, "config.json").gpuWeights;
   const [transformer, conformer] = [kinds["base"] as object, kinds["conformer, relative"] as object];
   t.true(weights(transformer, {}) instanceof RegExp);
-  for (const change of [{ conv_dim: [16, 20, 16] }, { num_attention_heads: 8 }, { intermediate_size: 20 }, { num_conv_pos_embedding_groups: 8 }, { hidden_size: 336 }]) {
+  for (const change of [{ conv_dim: [16, 20, 16] }, { num_attention_heads: 16 }, { intermediate_size: 20 }, { num_conv_pos_embedding_groups: 16 }, { hidden_size: 336 }]) {
     t.is(weights(transformer, change), undefined, JSON.stringify(change));
   }
   t.true(weights(conformer, { num_conv_pos_embedding_groups: 8 }) instanceof RegExp);

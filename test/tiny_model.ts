@@ -35,11 +35,11 @@ export function temporaryFolder(name: string): { path: string; clean: () => void
 }
 
 /** Writes a float model folder of random weights with tokenizer and, unless told otherwise, a language model. */
-export function writeTinyModel(folder: string, { seed = 1, languageModel = true, blocks = 2 }: { seed?: number; languageModel?: boolean; blocks?: number } = {}): string {
+export function writeTinyModel(folder: string, { seed = 1, languageModel = true, blocks = 2, hidden = 32 }: { seed?: number; languageModel?: boolean; blocks?: number; hidden?: number } = {}): string {
   mkdirSync(folder, { recursive: true });
   const tokenizer = trainTokenizer(tinyTexts, 31);
   const config = parseLasrConfig(
-    { model_type: "lasr_ctc", vocab_size: tokenizer.size, pad_token_id: tokenizer.blankId, encoder_config: { ...tinyEncoder, num_hidden_layers: blocks } },
+    { model_type: "lasr_ctc", vocab_size: tokenizer.size, pad_token_id: tokenizer.blankId, encoder_config: { ...tinyEncoder, num_hidden_layers: blocks, hidden_size: hidden } },
     "tiny",
   );
   const network = new LasrForCtc(config, new FreshWeights(seed));

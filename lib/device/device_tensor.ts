@@ -20,6 +20,7 @@ interface DeviceTensorBindings {
   deviceTensorCast(tensor: DeviceTensorHandle, type: DeviceType, stream?: StreamHandle): DeviceTensorHandle;
   deviceTensorReshape(tensor: DeviceTensorHandle, shape: readonly number[]): DeviceTensorHandle;
   deviceTensorRows(tensor: DeviceTensorHandle, begin: number, end: number): DeviceTensorHandle;
+  deviceTensorColumns(tensor: DeviceTensorHandle, begin: number, end: number): DeviceTensorHandle;
   deviceTensorCopy(from: DeviceTensorHandle, to: DeviceTensorHandle, stream?: StreamHandle): void;
   deviceTensorDownload(tensor: DeviceTensorHandle, stream?: StreamHandle): TensorHandle;
   deviceTensorWriteFrom(tensor: DeviceTensorHandle, pinned: PinnedBufferHandle, stream?: StreamHandle): void;
@@ -139,6 +140,14 @@ export class DeviceTensor extends TensorInstance {
     using values = this.toTensor();
     return values.toArray();
   }
+}
+
+/**
+ * Columns [begin, end) of a matrix, sharing memory: for operations that keep to their columns, as attention does. `copyTo` does not.
+ * @throws UsmLiteError INVALID_ARGUMENT when they do not begin and end at multiples of 16 bytes
+ */
+export function deviceColumns(x: DeviceTensor, begin: number, end: number): DeviceTensor {
+  return new DeviceTensor(native().deviceTensorColumns(x.handle, begin, end));
 }
 
 function readAs(type: DeviceType): DType {

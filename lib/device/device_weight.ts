@@ -1,6 +1,7 @@
 /** Packed weights in the memory of the GPU, in the order in which its tensor cores take them. */
 import type { ActivationCoding } from "../quant/activation_coding.js";
 import { packedMatrixShape, partHandles, type PackedWeight, type PartHandles } from "../quant/packed_weight.js";
+import { UsmLiteError } from "../errors.js";
 import type { Tensor, TensorHandle } from "../tensor/tensor.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
 import { gpuAddon } from "./gpu.js";
@@ -33,6 +34,7 @@ interface DeviceWeightBindings {
   ): DeviceWeightHandle;
   deviceIntegerWeight(spec: string, rows: number, columns: number, activations: IntegerActivations): DeviceWeightHandle;
   deviceWeightDescribe(weight: DeviceWeightHandle): WeightDescription;
+  deviceWeightStack(weights: readonly DeviceWeightHandle[]): [whole: DeviceWeightHandle, ...parts: DeviceWeightHandle[]];
   deviceWeightRepeat(weight: DeviceWeightHandle, times: number): DeviceWeightHandle;
   deviceWeightShare(weight: DeviceWeightHandle): number;
   deviceWeightFromShared(id: number): DeviceWeightHandle;
@@ -90,11 +92,11 @@ export class DeviceWeight implements Disposable {
   readonly arithmetic: Arithmetic;
   readonly activations: IntegerActivations;
   readonly glu: boolean;
-  /** Bytes of GPU memory; counted once however many objects refer to it. */
+  /** Bytes of GPU memory; counted once however many objects refer to it. Those of a stacked weight are those of its parts. */
   readonly bytes: number;
 
-  private constructor(readonly handle: DeviceWeightHandle) {
-    const description = native().deviceWeightDescribe(handle);
+  private constructor(private place: DeviceWeightHandle) {
+    const description = native().deviceWeightDescribe(place);
     ({ spec: this.spec, rows: this.rows, columns: this.columns, arithmetic: this.arithmetic } = description);
     ({ activations: this.activations, glu: this.glu, bytes: this.bytes } = description);
   }
@@ -126,6 +128,41 @@ export class DeviceWeight implements Disposable {
    */
   static fromShared(id: number): DeviceWeight {
     return new DeviceWeight(native().deviceWeightFromShared(id));
+  }
+
+  /** Whether {@link DeviceWeight.stack} takes these: of one spec, arithmetic and number of inputs, each with a multiple of 64 rows, none with `glu`. */
+  static canStack(weights: readonly DeviceWeight[]): boolean {
+    const [first] = weights;
+    const alike = ["spec", "columns", "arithmetic", "activations"] as const;
+    return first !== undefined && weights.every((weight) => !weight.glu && weight.rows % 64 === 0 && alike.every((key) => weight[key] === first[key]));
+  }
+
+  /**
+   * Weights one below the other, as one: its product is those with each of them, side by side. They share its memory from then on, to which they are
+   * copied unless they lie there so already. Work that was recorded before and multiplies by them has to be recorded again.
+   * @throws UsmLiteError INVALID_ARGUMENT where {@link DeviceWeight.canStack} says no; OUT_OF_MEMORY, TENSOR_RELEASED
+   *
+   * @example
+   * using queryAndKey = DeviceWeight.stack([queryWeight, keyWeight]);
+   * const y = deviceLinear(x, queryAndKey); // queries beside keys
+   */
+  static stack(weights: readonly DeviceWeight[]): DeviceWeight {
+    if (!DeviceWeight.canStack(weights)) {
+      throw new UsmLiteError("INVALID_ARGUMENT", "DeviceWeight.stack takes weights of one spec, arithmetic and number of columns, each with a multiple of 64 rows and none with glu");
+    }
+    const [whole, ...parts] = native().deviceWeightStack(weights.map(({ handle }) => handle));
+    parts.forEach((part, index) => (weights[index] as DeviceWeight).moveTo(part));
+    return new DeviceWeight(whole);
+  }
+
+  /** The native object. */
+  get handle(): DeviceWeightHandle {
+    return this.place;
+  }
+
+  private moveTo(place: DeviceWeightHandle): void {
+    this.place.release();
+    this.place = place;
   }
 
   /** A number to send to other workers. It keeps nothing alive: hold on to this object until they have called {@link DeviceWeight.fromShared}. */

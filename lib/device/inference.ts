@@ -6,7 +6,7 @@ import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { deviceLinear, type DeviceActivation } from "./device_linear.js";
 import type { DeviceSequences } from "./device_sequences.js";
-import { DeviceTensor } from "./device_tensor.js";
+import { deviceColumns, DeviceTensor } from "./device_tensor.js";
 import type { DeviceWeight } from "./device_weight.js";
 import {
   deviceAttention,
@@ -18,7 +18,7 @@ import {
   deviceRotateHeads,
 } from "./encoder_operations.js";
 import { deviceAddLowRank, type DeviceLowRankFactors } from "./low_rank.js";
-import { biasOnGpu, groupedWeightOnGpu, placeSequences, queryBiasOnGpu, sequencesOnGpu, vectorOnGpu, weightOnGpu } from "./placement.js";
+import { biasOnGpu, groupedWeightOnGpu, placeSequences, queryBiasOnGpu, sequencesOnGpu, stackedBiasOnGpu, vectorOnGpu, weightOnGpu } from "./placement.js";
 import { deviceGroupedConvolution, deviceInstanceNorm, deviceSampleWindows } from "./sample_encoder_operations.js";
 
 /** `x` as a tensor on the GPU, for operands that have to be where the first one is. */
@@ -45,6 +45,13 @@ export function linearOnGpu(x: DeviceTensor, weight: Tensor | PackedMatrix | Dev
     scale,
     residualScale,
   });
+}
+
+/** The products of one input with several weights that were stacked into `weight`, made in one: (frames, rows) of each layer, columns of one matrix. */
+export function stackedLinearOnGpu(x: DeviceTensor, weight: DeviceWeight, layers: readonly { readonly rows: number; readonly bias: Tensor | undefined }[]): DeviceTensor[] {
+  const y = deviceLinear(x, weight, { bias: stackedBiasOnGpu(layers, weight) });
+  let end = 0;
+  return layers.map(({ rows }) => deviceColumns(y, end, (end += rows)));
 }
 
 /** Factors go to the GPU when they are first needed there, and stay as long as the adapter. */

@@ -17,6 +17,7 @@ import { GroupedWeight } from "./grouped_weight.js";
 const weights = new WeakMap<Tensor, DeviceWeight>();
 const vectors = { float32: new WeakMap<Tensor, DeviceTensor>(), bfloat16: new WeakMap<Tensor, DeviceTensor>() };
 const biases = new WeakMap<Tensor, DeviceTensor>();
+const stackedBiases = new WeakMap<Tensor, DeviceTensor>();
 const groupedWeights = new WeakMap<Tensor, GroupedWeight>();
 const sequences = new WeakMap<SequenceOffsets, DeviceSequences>();
 
@@ -48,7 +49,7 @@ export function featuresOnDevice(features: Tensor, device: "cpu" | "cuda"): Tens
 
 /** Gives back what a weight or vector has on the GPU; nothing happens for one that has nothing there. */
 export function removeFromGpu(weight: Tensor): void {
-  for (const map of [weights, vectors.float32, vectors.bfloat16, biases, groupedWeights]) {
+  for (const map of [weights, vectors.float32, vectors.bfloat16, biases, stackedBiases, groupedWeights]) {
     map.get(weight)?.dispose();
     map.delete(weight);
   }
@@ -78,6 +79,26 @@ function widened(weight: Tensor): Tensor {
   const [values, padded] = [matrix.toArray(), new Float32Array(rows * wide)];
   for (let row = 0; row < rows; row++) padded.set(values.subarray(row * columns, (row + 1) * columns), row * wide);
   return Tensor.from(padded, [rows, wide]);
+}
+
+/**
+ * The weights of layers with the same input, one below the other as one; undefined where they are not of one kind. They move on the GPU the first time,
+ * so this comes before work that multiplies by them is recorded. Dispose of what it returns, which has no memory of its own.
+ */
+export function stackedOnGpu(weights: readonly (Tensor | PackedMatrix | DeviceWeight)[]): DeviceWeight | undefined {
+  if (weights.some((weight) => weight instanceof PackedMatrix || weight instanceof DeviceTensor)) return undefined;
+  const placed = weights.map(weightOnGpu);
+  return DeviceWeight.canStack(placed) ? DeviceWeight.stack(placed) : undefined;
+}
+
+/** Biases of such layers, of which some may have none, one after the other. */
+export function stackedBiasOnGpu(layers: readonly { readonly rows: number; readonly bias: Tensor | undefined }[], weight: DeviceWeight): DeviceTensor | undefined {
+  const first = layers.find(({ bias }) => bias)?.bias;
+  return first && once(stackedBiases, first, () => {
+    const values = layers.map(({ rows, bias }) => bias?.toArray() ?? new Float32Array(rows));
+    using bias = Tensor.from(Float32Array.from(values.flatMap((part) => [...part])), [weight.rows]);
+    return keep(weight.arrangeBias(bias));
+  });
 }
 
 /** The weight (out, kernel, in / groups) and the bias of a convolution in groups on the GPU. */

@@ -9,6 +9,7 @@ interface RecordingHandle {
 interface RecordingBindings {
   recordingCreate(work: () => void): RecordingHandle;
   recordingRun(recording: RecordingHandle): void;
+  recordingOperations(recording: RecordingHandle): number;
 }
 
 const native = (): RecordingBindings => gpuAddon<RecordingBindings>();
@@ -40,6 +41,11 @@ export class Recording implements Disposable {
   /** Returns before the GPU has done it. */
   run(): void {
     native().recordingRun(this.handle);
+  }
+
+  /** Kernels, copies and fills that a run gives to the GPU. */
+  get operations(): number {
+    return native().recordingOperations(this.handle);
   }
 
   get released(): boolean {

@@ -57,6 +57,11 @@ export function adaptedLinear(layer: AdaptedLayer, x: Tensor, options: AdaptedLi
   throw new UsmLiteError("UNSUPPORTED_MODEL", `layer "${layer.name}" has the activation ${activation}, through which adapters cannot be trained`);
 }
 
+/** Adds what adapters make of `x` to what the layer `name` has made of it, in place; for inference. */
+export function addAdapters(name: string, y: Tensor, x: Tensor, scope: AdapterScope): void {
+  for (const { offsets, factors, scale } of runsOf(name, x, scope)) addLowRank(y, x, offsets, factors, { scale });
+}
+
 function product({ weight, bias }: AdaptedLayer, x: Tensor, options: Omit<LinearOptions, "bias">): Tensor {
   if (x instanceof DeviceTensor && activeTape() && !(weight instanceof DeviceTensor)) {
     throw new UsmLiteError("INVALID_ARGUMENT", "no gradients go through weights that are on the GPU for inference; adaptSpeaker places a network of its own there");

@@ -4,6 +4,7 @@ import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { activatedLinear, type ActivationName } from "./activated_linear.js";
 import type { ForwardContext } from "./forward_context.js";
+import { JoinedLinears } from "./joined_linears.js";
 import { Linear } from "./linear.js";
 import { Norm } from "./transformer_block.js";
 import type { WeightScope } from "./weight_source.js";
@@ -58,19 +59,20 @@ export class DecoderAttention {
     return this.norm.forward(x);
   }
 
-  /** What is attended to: keys and values of rows (frames, hidden). */
-  memory(rows: Tensor, offsets: SequenceOffsets, context: ForwardContext): AttentionCache {
-    return { keys: this.key.forward(rows, context), values: this.value.forward(rows, context), offsets };
-  }
-
-  attend(normalized: Tensor, residual: Tensor, offsets: SequenceOffsets, cache: AttentionCache, causal: boolean, context: ForwardContext = {}): Tensor {
-    const attended = cachedAttention(this.query.forward(normalized, context), offsets, cache, { heads: this.sizes.heads, causal });
+  /** @param queries (frames, hidden) */
+  attend(queries: Tensor, residual: Tensor, offsets: SequenceOffsets, cache: AttentionCache, causal: boolean, context: ForwardContext = {}): Tensor {
+    const attended = cachedAttention(queries, offsets, cache, { heads: this.sizes.heads, causal });
     return this.output.forward(attended, context, { residual });
   }
 }
 
+/** Attention to tokens, of which queries, keys and values are made alike. */
+export class DecoderSelfAttention extends DecoderAttention {
+  readonly inputs = new JoinedLinears([this.query, this.key, this.value]);
+}
+
 export class DecoderBlock {
-  readonly selfAttention: DecoderAttention;
+  readonly selfAttention: DecoderSelfAttention;
   readonly crossAttention: DecoderAttention;
   private readonly inner: Linear;
   private readonly outer: Linear;
@@ -78,7 +80,7 @@ export class DecoderBlock {
 
   constructor(scope: WeightScope, private readonly sizes: SequenceDecoderSizes) {
     const { names } = sizes;
-    this.selfAttention = new DecoderAttention(scope, "self_attn", names.selfNorm, sizes);
+    this.selfAttention = new DecoderSelfAttention(scope, "self_attn", names.selfNorm, sizes);
     this.crossAttention = new DecoderAttention(scope, "encoder_attn", names.crossNorm, sizes);
     this.inner = new Linear(scope, names.inner, [sizes.intermediate, sizes.hidden], { bias: true });
     this.outer = new Linear(scope, names.outer, [sizes.hidden, sizes.intermediate], { bias: true });
@@ -93,10 +95,11 @@ export class DecoderBlock {
   /** All tokens of all sequences at once. */
   forward(x: Tensor, offsets: SequenceOffsets, encoded: { readonly hidden: Tensor; readonly offsets: SequenceOffsets }, context: ForwardContext): Tensor {
     const { selfAttention: own, crossAttention: cross } = this;
-    const normalized = own.normalize(x);
-    const attended = own.attend(normalized, x, offsets, own.memory(normalized, offsets, context), true, context);
-    const memory = cross.memory(encoded.hidden, encoded.offsets, context);
-    return this.feedForward(cross.attend(cross.normalize(attended), attended, offsets, memory, false, context), context);
+    const [queries, keys, values] = own.inputs.forward(own.normalize(x), context);
+    const attended = own.attend(queries, x, offsets, { keys, values, offsets }, true, context);
+    const memory = { keys: cross.key.forward(encoded.hidden, context), values: cross.value.forward(encoded.hidden, context), offsets: encoded.offsets };
+    const looking = cross.query.forward(cross.normalize(attended), context);
+    return this.feedForward(cross.attend(looking, attended, offsets, memory, false, context), context);
   }
 
   get linears(): Linear[] {

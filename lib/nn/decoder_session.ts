@@ -109,12 +109,12 @@ export class DecoderSession implements Disposable {
   ): Tensor {
     const { selfAttention, crossAttention } = block;
     const cache = { ...(this.caches[layer] as LayerCache), ...own };
-    const normalized = selfAttention.normalize(x);
-    this.extend(cache, queries, selfAttention.key.forward(normalized, {}), selfAttention.value.forward(normalized, {}));
-    const attended = selfAttention.attend(normalized, x, queries, cache, true);
+    const [asking, keys, values] = selfAttention.inputs.forward(selfAttention.normalize(x), {});
+    this.extend(cache, queries, keys, values);
+    const attended = selfAttention.attend(asking, x, queries, cache, true);
     const memory = { ...(this.memory.layers[layer] as LayerCache), ...cross };
-    const looking = crossAttention.normalize(attended);
-    observe?.(layer, crossAttention.query.forward(looking, {}), memory.keys);
+    const looking = crossAttention.query.forward(crossAttention.normalize(attended), {});
+    observe?.(layer, looking, memory.keys);
     return block.feedForward(crossAttention.attend(looking, attended, queries, memory, false));
   }
 

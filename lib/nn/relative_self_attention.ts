@@ -5,6 +5,7 @@ import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { AttentionModule } from "./conformer_block.js";
 import type { ForwardContext } from "./forward_context.js";
+import { JoinedLinears } from "./joined_linears.js";
 import { Linear } from "./linear.js";
 import type { WeightScope } from "./weight_source.js";
 
@@ -36,6 +37,7 @@ export class RelativeSelfAttention implements AttentionModule {
   private readonly value: Linear;
   private readonly output: Linear;
   private readonly position: Linear;
+  private readonly inputs: JoinedLinears<readonly [query: Linear, key: Linear, value: Linear]>;
   private readonly contentBias: Tensor;
   private readonly positionBias: Tensor;
 
@@ -51,6 +53,7 @@ export class RelativeSelfAttention implements AttentionModule {
     this.value = new Linear(scope, names.value, [keyValueInner, hidden], sizes);
     this.output = new Linear(scope, names.output, [hidden, inner], sizes);
     this.position = new Linear(scope, names.position, [inner, hidden], { bias: false });
+    this.inputs = new JoinedLinears([this.query, this.key, this.value]);
     this.contentBias = scope.tensor(names.contentBias, [heads, headDimension], "zeros");
     this.positionBias = scope.tensor(names.positionBias, [heads, headDimension], "zeros");
   }
@@ -64,10 +67,11 @@ export class RelativeSelfAttention implements AttentionModule {
   forward(normalized: Tensor, residual: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
     if (!context.positions) throw new UsmLiteError("INTERNAL", "relative self-attention needs positions in its forward context");
     const { embeddings, origin } = context.positions;
+    const [query, key, value] = this.inputs.forward(normalized, context);
     const attended = relativeAttention(
-      this.query.forward(normalized, context),
-      this.key.forward(normalized, context),
-      this.value.forward(normalized, context),
+      query,
+      key,
+      value,
       { keys: this.position.forward(embeddings, context), origin },
       offsets,
       {

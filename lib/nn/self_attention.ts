@@ -3,6 +3,7 @@ import { attention } from "../ops/attention.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { dropoutOptions, type ForwardContext } from "./forward_context.js";
+import { JoinedLinears } from "./joined_linears.js";
 import { Linear } from "./linear.js";
 import type { WeightScope } from "./weight_source.js";
 
@@ -20,6 +21,7 @@ export class SelfAttention {
   private readonly key: Linear;
   private readonly value: Linear;
   private readonly output: Linear;
+  private readonly inputs: JoinedLinears<readonly [query: Linear, key: Linear, value: Linear]>;
 
   constructor(
     scope: WeightScope,
@@ -31,6 +33,7 @@ export class SelfAttention {
     this.key = new Linear(scope, "k_proj", [inner, sizes.hidden], sizes);
     this.value = new Linear(scope, "v_proj", [inner, sizes.hidden], sizes);
     this.output = new Linear(scope, "o_proj", [sizes.hidden, inner], sizes);
+    this.inputs = new JoinedLinears([this.query, this.key, this.value]);
   }
 
   /**
@@ -39,17 +42,12 @@ export class SelfAttention {
    * @param residual (frames, hidden)
    */
   forward(normalized: Tensor, residual: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
-    const attended = attention(
-      this.query.forward(normalized, context),
-      this.key.forward(normalized, context),
-      this.value.forward(normalized, context),
-      offsets,
-      {
-        heads: this.sizes.heads,
-        ropeTheta: this.sizes.ropeTheta,
-        ...dropoutOptions(context, this.attentionDropout),
-      },
-    );
+    const [query, key, value] = this.inputs.forward(normalized, context);
+    const attended = attention(query, key, value, offsets, {
+      heads: this.sizes.heads,
+      ropeTheta: this.sizes.ropeTheta,
+      ...dropoutOptions(context, this.attentionDropout),
+    });
     return this.output.forward(attended, context, { residual });
   }
 

@@ -6,6 +6,7 @@ import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { activatedLinear, type ActivationName } from "./activated_linear.js";
 import type { ForwardContext } from "./forward_context.js";
+import { JoinedLinears } from "./joined_linears.js";
 import { Linear } from "./linear.js";
 import type { WeightScope } from "./weight_source.js";
 
@@ -59,6 +60,7 @@ export class TransformerBlock {
   private readonly key: Linear;
   private readonly value: Linear;
   private readonly output: Linear;
+  private readonly inputs: JoinedLinears<readonly [query: Linear, key: Linear, value: Linear]>;
   private readonly attentionNorm: Norm;
   private readonly inner: Linear;
   private readonly outer: Linear;
@@ -75,6 +77,7 @@ export class TransformerBlock {
     this.key = new Linear(inner, names.key, square, { bias: sizes.keyBias });
     this.value = new Linear(inner, names.value, square, { bias: true });
     this.output = new Linear(inner, names.output, square, { bias: true });
+    this.inputs = new JoinedLinears([this.query, this.key, this.value]);
     this.attentionNorm = new Norm(scope, names.attentionNorm, hidden, layerNormEpsilon);
     this.inner = new Linear(scope, names.inner, [intermediate, hidden], { bias: true });
     this.outer = new Linear(scope, names.outer, [hidden, intermediate], { bias: true });
@@ -100,7 +103,7 @@ export class TransformerBlock {
   }
 
   private attend(x: Tensor, residual: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
-    const [query, key, value] = [this.query, this.key, this.value].map((layer) => layer.forward(x, context)) as [Tensor, Tensor, Tensor];
+    const [query, key, value] = this.inputs.forward(x, context);
     return this.output.forward(attention(query, key, value, offsets, { heads: this.sizes.heads }), context, { residual });
   }
 

@@ -1,6 +1,8 @@
 // Weights in the memory of the GPU, as fragment_order.hpp describes them.
 #pragma once
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -9,20 +11,23 @@
 
 namespace usmlite::cuda {
 
-/// One weight in one block of memory, immutable unless it is one of training. May be used on any stream at any time once it exists.
+/// One weight in one block of memory, or one of several that share it; copies share it too. Immutable unless it is one of training. May be used on
+/// any stream at any time once it exists. Whatever lets go of the memory last waits for all work of the GPU, since any of it may read the weight.
 class DeviceWeight {
  public:
   /// Returns when the weight is on the GPU. Throws OUT_OF_MEMORY.
   /// highest_activation: of the whole numbers that activations are rounded to for int8 arithmetic, 127 or 7.
   explicit DeviceWeight(const ArrangedWeight& arranged, std::string spec = "", int highest_activation = 127);
-  /// `times` copies of `weight`, whose channels fill its blocks, one below the other: large weights for measuring, without
-  /// arranging them.
-  DeviceWeight(const DeviceWeight& weight, int times);
   /// Dense codes of int8 for 8-bit arithmetic, not filled yet: for training, which fills it again and again on one stream
   /// (integer_training.hpp) and uses it on no other.
   DeviceWeight(int channels, int inputs, std::string spec, int highest_activation);
-  /// Waits for all work of the GPU, since any of it may read the weight.
-  ~DeviceWeight();
+
+  /// Weights of one kind, whose channels fill their blocks, one below the other as one: in their own memory where they lie there so,
+  /// and else in new memory, to which they are copied. Throws INVALID_ARGUMENT where they are not alike.
+  static DeviceWeight stack(std::span<const std::shared_ptr<DeviceWeight>> weights);
+  /// Blocks [begin, begin + count) of channels, in the same memory.
+  DeviceWeight part(int begin, int count) const;
+  bool shares_memory_with(const DeviceWeight& other) const { return memory_ == other.memory_; }
 
   const WeightView& view() const { return view_; }
   ChannelOrder order() const { return order_; }
@@ -34,18 +39,25 @@ class DeviceWeight {
   /// Columns of a product with it.
   int64_t outputs() const { return order_ == ChannelOrder::kGlu ? view_.channels / 2 : view_.channels; }
   int64_t padded_channels() const { return int64_t{view_.blocks} * kBlockChannels; }
-  int64_t bytes() const { return static_cast<int64_t>(memory_.bytes()); }
+  /// Of memory, without what others have in it.
+  int64_t bytes() const { return static_cast<int64_t>(bytes_.total()); }
   /// What is in the memory of the GPU now.
   ArrangedWeight read_back() const;
 
  private:
+  /// Of the parts of a weight, each of which begins where wide loads and bulk copies may begin.
+  struct PartBytes {
+    size_t tiles, metadata, group_scales, channel_scales;
+    size_t total() const;
+  };
+
   WeightView view_;
   ChannelOrder order_;
   std::string spec_;
   int highest_activation_;
   bool fillable_ = false;
-  size_t tile_bytes_, metadata_bytes_, group_scale_bytes_, channel_scale_bytes_;
-  DeviceMemory memory_;
+  PartBytes bytes_;
+  std::shared_ptr<DeviceMemory> memory_;
 };
 
 }  // namespace usmlite::cuda

@@ -17,9 +17,12 @@ class RecordedWork {
   RecordedWork(const RecordedWork&) = delete;
   RecordedWork& operator=(const RecordedWork&) = delete;
   void run(StreamHandle stream);
+  /// Kernels, copies and fills that it consists of.
+  size_t operations() const { return operations_; }
 
  private:
   void* recorded_ = nullptr;
+  size_t operations_ = 0;
 };
 
 }  // namespace usmlite::cuda::driver

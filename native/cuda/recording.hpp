@@ -24,6 +24,8 @@ class Recording {
 
   /// On the stream that was recorded, after what other streams were given that uses the same memory. Not while work is recorded.
   void run();
+  /// Kernels, copies and fills of a run.
+  size_t operations() const { return work_->operations(); }
 
  private:
   std::shared_ptr<Stream> stream_;

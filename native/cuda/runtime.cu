@@ -276,6 +276,7 @@ RecordedWork::RecordedWork(StreamHandle stream, std::function<void()> work) {
   }
   check(cudaStreamEndCapture(stream_of(stream), &graph), "recording work");
   cudaGraphExec_t executable = nullptr;
+  cudaGraphGetNodes(graph, nullptr, &operations_);
   const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
   cudaGraphDestroy(graph);
   check(status, "preparing recorded work");

@@ -204,7 +204,9 @@ double Event::milliseconds_since(const Event& earlier) const {
   return static_cast<double>(moment(event_).time - moment(earlier.event_).time) / 1e6;
 }
 
-RecordedWork::RecordedWork(StreamHandle, std::function<void()> work) : recorded_(new emu::RecordedLaunches(emu::record(work))) {}
+RecordedWork::RecordedWork(StreamHandle, std::function<void()> work) : recorded_(new emu::RecordedLaunches(emu::record(work))) {
+  operations_ = static_cast<emu::RecordedLaunches*>(recorded_)->size();
+}
 RecordedWork::~RecordedWork() { delete static_cast<emu::RecordedLaunches*>(recorded_); }
 void RecordedWork::run(StreamHandle) {
   emu::finish_copies();

@@ -22,12 +22,19 @@ Napi::Value run(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// recordingOperations(recording)
+Napi::Value operations(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "Recording.operations", 1);
+  return Napi::Number::New(info.Env(), static_cast<double>(RecordingObject::from(arguments, info[0], "recording")->operations()));
+}
+
 }  // namespace
 
 void define_device_recording(Napi::Env env, Napi::Object exports) {
   RecordingObject::define(env, exports, "RecordingHandle");
   define<create>(exports, "recordingCreate");
   define<run>(exports, "recordingRun");
+  define<operations>(exports, "recordingOperations");
 }
 
 }  // namespace usmlite::binding

@@ -101,6 +101,18 @@ Napi::Value rows(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), tensor->slice(begin, arguments.integer(2, "end", begin, tensor->rows())));
 }
 
+// deviceTensorColumns(tensor, begin, end): the same memory, multiples of 16 bytes
+Napi::Value columns(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceColumns", 3);
+  const auto tensor = DeviceTensorObject::from(arguments, info[0], "tensor");
+  const int64_t begin = arguments.integer(1, "begin", 0, tensor->columns()), end = arguments.integer(2, "end", begin, tensor->columns());
+  const auto element = static_cast<int64_t>(cuda::size_of(tensor->type()));
+  if (begin * element % 16 != 0 || end * element % 16 != 0) {
+    arguments.fail("columns " + std::to_string(begin) + " to " + std::to_string(end) + " do not begin and end at multiples of 16 bytes");
+  }
+  return wrap(info.Env(), tensor->column_range(begin, end));
+}
+
 // deviceTensorCopy(from, to, stream?): into the first rows of `to`, or of a vector into the first elements
 Napi::Value copy(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceTensor.copyTo", 2);
@@ -139,6 +151,7 @@ void define_device_tensor(Napi::Object exports) {
   define<download>(exports, "deviceTensorDownload");
   define<reshape>(exports, "deviceTensorReshape");
   define<rows>(exports, "deviceTensorRows");
+  define<columns>(exports, "deviceTensorColumns");
   define<copy>(exports, "deviceTensorCopy");
   define<describe>(exports, "deviceTensorDescribe");
 }

@@ -42,7 +42,28 @@ Napi::Value repeat(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceWeight.repeat", 2);
   const auto weight = DeviceWeightObject::from(arguments, info[0], "weight");
   const int times = static_cast<int>(arguments.integer(1, "times", 1, 1 << 16));
-  return DeviceWeightObject::wrap(info.Env(), std::make_shared<cuda::DeviceWeight>(*weight, times));
+  const std::vector<std::shared_ptr<cuda::DeviceWeight>> copies(static_cast<size_t>(times), weight);
+  return DeviceWeightObject::wrap(info.Env(), std::make_shared<cuda::DeviceWeight>(cuda::DeviceWeight::stack(copies)));
+}
+
+// deviceWeightStack(weights): [whole], of weights that lie one below the other already, or [whole, ...parts], which those given are to be from now on
+Napi::Value stack(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "DeviceWeight.stack", 1);
+  if (!info[0].IsArray() || info[0].As<Napi::Array>().Length() == 0) arguments.fail("weights must be an array of at least one weight on the GPU");
+  const auto array = info[0].As<Napi::Array>();
+  std::vector<std::shared_ptr<cuda::DeviceWeight>> weights;
+  for (uint32_t i = 0; i < array.Length(); ++i) weights.push_back(DeviceWeightObject::from(arguments, array.Get(i), "weights[" + std::to_string(i) + "]"));
+  const auto whole = std::make_shared<cuda::DeviceWeight>(cuda::DeviceWeight::stack(weights));
+  Napi::Array result = Napi::Array::New(info.Env());
+  result.Set(uint32_t{0}, DeviceWeightObject::wrap(info.Env(), whole));
+  if (whole->shares_memory_with(*weights[0])) return result;
+  int begin = 0;
+  for (const std::shared_ptr<cuda::DeviceWeight>& weight : weights) {
+    const int blocks = weight->view().blocks;
+    result.Set(result.Length(), DeviceWeightObject::wrap(info.Env(), std::make_shared<cuda::DeviceWeight>(whole->part(begin, blocks))));
+    begin += blocks;
+  }
+  return result;
 }
 
 // deviceWeightShare(weight): the number under which any worker of this process finds it
@@ -120,6 +141,7 @@ Napi::Value arrange_bias(const Napi::CallbackInfo& info) {
 void define_device_weight(Napi::Object exports) {
   define<create>(exports, "deviceWeightCreate");
   define<repeat>(exports, "deviceWeightRepeat");
+  define<stack>(exports, "deviceWeightStack");
   define<share>(exports, "deviceWeightShare");
   define<from_shared>(exports, "deviceWeightFromShared");
   define<describe>(exports, "deviceWeightDescribe");

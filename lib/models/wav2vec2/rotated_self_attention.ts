@@ -4,6 +4,7 @@
  */
 import type { AttentionModule } from "../../nn/conformer_block.js";
 import type { ForwardContext } from "../../nn/forward_context.js";
+import { JoinedLinears } from "../../nn/joined_linears.js";
 import { Linear } from "../../nn/linear.js";
 import type { WeightScope } from "../../nn/weight_source.js";
 import { attention } from "../../ops/attention.js";
@@ -23,6 +24,7 @@ export class RotatedSelfAttention implements AttentionModule {
   private readonly key: Linear;
   private readonly value: Linear;
   private readonly output: Linear;
+  private readonly inputs: JoinedLinears<readonly Linear[]>;
 
   constructor(
     scope: WeightScope,
@@ -33,14 +35,14 @@ export class RotatedSelfAttention implements AttentionModule {
     this.key = new Linear(scope, "linear_k", square, { bias: true });
     this.value = new Linear(scope, "linear_v", square, { bias: true });
     this.output = new Linear(scope, "linear_out", square, { bias: true });
+    this.inputs = new JoinedLinears(sizes.theta === undefined ? [this.query, this.key, this.value] : [this.query, this.key]);
   }
 
   forward(normalized: Tensor, residual: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
     const { heads, theta } = this.sizes;
     const placed = theta === undefined ? normalized : rotateRows(normalized, offsets, heads, theta);
-    const query = this.query.forward(placed, context);
-    const key = this.key.forward(placed, context);
-    const attended = attention(query, key, this.value.forward(normalized, context), offsets, { heads });
+    const [query, key, value = this.value.forward(normalized, context)] = this.inputs.forward(placed, context) as [Tensor, Tensor, Tensor?];
+    const attended = attention(query, key, value, offsets, { heads });
     return this.output.forward(attended, context, { residual });
   }
 

@@ -1,0 +1,37 @@
+/** Linear layers that see the same frames, as query, key and value layers do: one product in inference on the GPU, one for each elsewhere. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { DeviceWeight } from "../device/device_weight.js";
+import { stackedLinearOnGpu } from "../device/inference.js";
+import { stackedOnGpu } from "../device/placement.js";
+import { activeTape } from "../ops/tape.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { addAdapters } from "./adapted_linear.js";
+import { activeAdapters, adapts } from "./adapter_scope.js";
+import type { ForwardContext } from "./forward_context.js";
+import type { Linear } from "./linear.js";
+
+export class JoinedLinears<const Layers extends readonly Linear[]> {
+  constructor(private readonly layers: Layers) {
+    // Packed weights move here, before other workers share them; float weights when they are first needed.
+    if (layers.every(({ weight }) => weight instanceof DeviceWeight)) stackedOnGpu(layers.map(({ weight }) => weight))?.dispose();
+  }
+
+  /** @param x (frames, in); returns what each layer makes of it, (frames, out). On the GPU these may be columns of one matrix. */
+  forward(x: Tensor, context: ForwardContext): { [Index in keyof Layers]: Tensor } {
+    return (this.joined(x, context) ?? this.layers.map((layer) => layer.forward(x, context))) as { [Index in keyof Layers]: Tensor };
+  }
+
+  /** Undefined where layers are not of one kind or are trained. */
+  private joined(x: Tensor, context: ForwardContext): Tensor[] | undefined {
+    if (!(x instanceof DeviceTensor) || activeTape() || context.transformWeight || context.packedWeight) return undefined;
+    using weight = stackedOnGpu(this.layers.map((layer) => layer.weight));
+    if (!weight) return undefined;
+    const outputs = stackedLinearOnGpu(x, weight, this.layers.map(({ shape, bias }) => ({ rows: shape[0] as number, bias })));
+    const adapters = activeAdapters();
+    this.layers.forEach(({ name }, index) => {
+      context.observeInput?.(name, x);
+      if (adapters && adapts(adapters, name)) addAdapters(name, outputs[index] as Tensor, x, adapters);
+    });
+    return outputs;
+  }
+}
