@@ -34,9 +34,10 @@ function same(search: PrefixSearch, reference: PrefixSearch): string | undefined
   return settled === agreed ? undefined : `settled: ${settled}, not ${agreed}`;
 }
 
-for (const scored of [false, true]) {
-  test(`the native search ${scored ? "with a language model " : ""}is its reference, piece by piece`, (t) => {
-    const scorer = scored ? new LanguageModelScorer(model, tokenizer, { alpha: 0.7, beta: 0.4 }) : undefined;
+// With a negative weight letters make texts likelier: nothing can be told of a word before it is spelled.
+for (const weights of [undefined, { alpha: 0.7, beta: 0.4 }, { alpha: 1, beta: 3 }, { alpha: -0.3, beta: -1 }]) {
+  test(`the native search ${weights ? `with a language model (${JSON.stringify(weights)}) ` : ""}is its reference, piece by piece`, (t) => {
+    const scorer = weights && new LanguageModelScorer(model, tokenizer, weights);
     for (const [index, limits] of bounded.entries()) {
       const everything = limits.beamWidth > 1000;
       const frames = everything ? 1 : 25;

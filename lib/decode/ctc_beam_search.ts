@@ -7,6 +7,7 @@ import { UsmLiteError } from "../errors.js";
 import type { Tokenizer } from "../text/tokenizer.js";
 import {
   hypothesisOf,
+  textOf,
   type DecodedToken,
   type FrameTimes,
   type Hypothesis,
@@ -108,29 +109,21 @@ export class CtcBeamSearch {
 
   /** The best texts if the utterance ended here. The search can go on afterwards. */
   best(nBest = 1): BeamHypothesis[] {
-    const texts = new Map<string, BeamHypothesis>();
+    const texts = new Map<string, RankedPrefix>();
     for (const prefix of this.search.ranked()) {
-      const hypothesis = this.hypothesis(prefix);
-      const rival = texts.get(hypothesis.text);
+      const text = textOf(prefix.ids, this.tokenizer);
+      const rival = texts.get(text);
       // Other tokens that spell the same text add to its probability.
-      texts.set(
-        hypothesis.text,
-        rival
-          ? {
-              ...rival,
-              logProbability: logAdd(rival.logProbability, hypothesis.logProbability),
-              score: logAdd(rival.score, hypothesis.score),
-            }
-          : hypothesis,
-      );
+      const both = rival && { ...rival, total: logAdd(rival.total, prefix.total), score: logAdd(rival.score, prefix.score) };
+      texts.set(text, both ?? prefix);
     }
-    return [...texts.values()].sort((a, b) => b.score - a.score).slice(0, atLeast("nBest", nBest, 1));
+    const best = [...texts.values()].sort((a, b) => b.score - a.score).slice(0, atLeast("nBest", nBest, 1));
+    return best.map((prefix) => this.hypothesis(prefix));
   }
 
   /** What every text in the beam begins with: later input only ever adds to it. */
   settledText(): string {
-    const tokens = Array.from(this.search.settled(), (id): DecodedToken => ({ id, firstFrame: 0, endFrame: 0, confidence: 1 }));
-    return hypothesisOf(tokens, 0, this.tokenizer, this.times).text;
+    return textOf(this.search.settled(), this.tokenizer);
   }
 
   /**

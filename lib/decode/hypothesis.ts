@@ -1,5 +1,5 @@
 /** What a decoder returns: text with the time and the confidence of every token and word. */
-import { WORD_BEGIN, type Tokenizer } from "../text/tokenizer.js";
+import type { Tokenizer } from "../text/tokenizer.js";
 
 /** The output of a CTC head: natural logarithms of probabilities, row by row. */
 export interface LogProbabilities {
@@ -59,28 +59,41 @@ export function hypothesisOf(
   tokenizer: Tokenizer,
   times: FrameTimes,
 ): Hypothesis {
-  const words: DecodedWord[] = [];
-  let members: DecodedToken[] = [];
-  let text = "";
+  const ids = tokens.map(({ id }) => id);
+  const words = spelledWords(ids, tokenizer).map(({ word, spelledBy }): DecodedWord => {
+    const members = spelledBy.map((index) => tokens[index] as DecodedToken);
+    return { word, ...span(members[0] as DecodedToken, members.at(-1) as DecodedToken, times), confidence: geometricMean(members) };
+  });
+  return { text: words.map(({ word }) => word).join(" "), tokens, words, logProbability };
+}
+
+/** The text of {@link hypothesisOf} alone. */
+export function textOf(ids: ArrayLike<number>, tokenizer: Tokenizer): string {
+  return spelledWords(ids, tokenizer)
+    .map(({ word }) => word)
+    .join(" ");
+}
+
+/** Words, and the indices in `ids` of the tokens that have letters in them. */
+function spelledWords(ids: ArrayLike<number>, tokenizer: Tokenizer): { word: string; spelledBy: number[] }[] {
+  const words: { word: string; spelledBy: number[] }[] = [];
+  let word = "";
+  let spelledBy: number[] = [];
   const closeWord = (): void => {
-    const first = members[0];
-    const last = members.at(-1);
-    if (text && first && last)
-      words.push({ word: text, ...span(first, last, times), confidence: geometricMean(members) });
-    members = [];
-    text = "";
+    if (word) words.push({ word, spelledBy });
+    word = "";
+    spelledBy = [];
   };
-  for (const token of tokens) {
-    if (tokenizer.isSpecial(token.id)) continue;
-    const piece = tokenizer.piece(token.id);
-    if (piece.startsWith(WORD_BEGIN)) closeWord();
-    const letters = piece.replaceAll(WORD_BEGIN, "");
-    // A lone U+2581 is the silence before a word, not its beginning.
-    if (letters) members.push(token);
-    text += letters;
+  for (let index = 0; index < ids.length; index++) {
+    const id = ids[index] as number;
+    if (tokenizer.isSpecial(id)) continue;
+    const { beginsWord, letters } = tokenizer.spelling(id);
+    if (beginsWord) closeWord();
+    if (letters) spelledBy.push(index);
+    word += letters;
   }
   closeWord();
-  return { text: words.map(({ word }) => word).join(" "), tokens, words, logProbability };
+  return words;
 }
 
 function span(first: DecodedToken, last: DecodedToken, { secondsPerFrame, startSeconds = 0 }: FrameTimes) {

@@ -3,7 +3,7 @@
  * counts as the best word it can still become after the words before it (look-ahead), so that unlikely beginnings leave
  * the beam early. Prefixes of no known word go on under the spelling model.
  */
-import { WORD_BEGIN, type Tokenizer } from "../text/tokenizer.js";
+import type { Tokenizer } from "../text/tokenizer.js";
 import { Lexicon } from "./lexicon.js";
 import { nativeLanguageScorer, type LanguageScorerHandle } from "./native_prefix_search.js";
 import { FIRST_WORD, TEXT_END, type NgramLanguageModel } from "./ngram_language_model.js";
@@ -67,10 +67,10 @@ export class LanguageModelScorer implements PrefixScorer<LanguageState> {
     this.beta = weights.beta ?? 1;
     const { spelling } = model;
     const symbolsOf = (text: string): number[] => Array.from(text, (character) => spelling.symbolOf(character));
-    this.pieces = tokenizer.pieces.map(([piece]) => ({
-      beginsWord: piece.startsWith(WORD_BEGIN),
-      symbols: symbolsOf(piece.replaceAll(WORD_BEGIN, "")),
-    }));
+    this.pieces = tokenizer.pieces.map((_, id) => {
+      const { beginsWord, letters } = tokenizer.spelling(id);
+      return { beginsWord, symbols: symbolsOf(letters) };
+    });
     const { words } = model.tree;
     this.lexicon = new Lexicon(
       words.map(symbolsOf),

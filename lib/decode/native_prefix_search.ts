@@ -38,6 +38,18 @@ export interface LanguageTables {
   readonly beginsWord: Uint8Array;
 }
 
+/** All of the beam, best first. */
+interface RankedPrefixes {
+  readonly totals: Float64Array;
+  readonly scores: Float64Array;
+  /** The tokens of sequence i are [ends[i - 1], ends[i]) of what follows. */
+  readonly ends: Int32Array;
+  readonly ids: Int32Array;
+  readonly firstFrames: Int32Array;
+  readonly endFrames: Int32Array;
+  readonly peaks: Float64Array;
+}
+
 interface PrefixSearchBindings {
   languageScorerCreate(tables: LanguageTables, alpha: number, beta: number): LanguageScorerHandle;
   prefixSearchCreate(
@@ -52,7 +64,7 @@ interface PrefixSearchBindings {
     scorer?: LanguageScorerHandle,
   ): PrefixSearchHandle;
   prefixSearchAdvance(search: PrefixSearchHandle, values: Float32Array): void;
-  prefixSearchRanked(search: PrefixSearchHandle): RankedPrefix[];
+  prefixSearchRanked(search: PrefixSearchHandle): RankedPrefixes;
   prefixSearchSettled(search: PrefixSearchHandle): Int32Array;
   prefixSearchSettleBefore(search: PrefixSearchHandle, frame: number): void;
 }
@@ -79,7 +91,18 @@ export class NativePrefixSearch implements PrefixSearch {
   }
 
   ranked(): RankedPrefix[] {
-    return native.prefixSearchRanked(this.handle);
+    const { totals, scores, ends, ids, firstFrames, endFrames, peaks } = native.prefixSearchRanked(this.handle);
+    return Array.from(ends, (end, index) => {
+      const begin = index === 0 ? 0 : (ends[index - 1] as number);
+      return {
+        total: totals[index] as number,
+        score: scores[index] as number,
+        ids: ids.subarray(begin, end),
+        firstFrames: firstFrames.subarray(begin, end),
+        endFrames: endFrames.subarray(begin, end),
+        peaks: peaks.subarray(begin, end),
+      };
+    });
   }
 
   settled(): Int32Array {

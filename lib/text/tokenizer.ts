@@ -35,6 +35,12 @@ export interface TokenizerOptions {
   readonly json?: JsonObject;
 }
 
+/** A token as a part of a word. */
+export interface PieceSpelling {
+  readonly beginsWord: boolean;
+  readonly letters: string;
+}
+
 /**
  * From text to symbols of a CTC model or transducer and back: characters or sub-words, a word mark, and the blank.
  *
@@ -51,6 +57,7 @@ export class Tokenizer implements TextTokenizer {
   private readonly specialIds: ReadonlySet<number>;
   private readonly unknownId: number;
   private readonly cache = new Map<string, number[]>();
+  private readonly spellings: PieceSpelling[] = [];
 
   constructor(
     pieces: readonly ScoredPiece[],
@@ -84,6 +91,12 @@ export class Tokenizer implements TextTokenizer {
     if (!piece)
       throw new UsmLiteError("INVALID_ARGUMENT", `id ${id} does not exist: this tokenizer has ids 0..${this.size - 1}`);
     return piece[0];
+  }
+
+  /** What one id adds to a word, and whether it begins one. A lone {@link WORD_BEGIN} is the silence before a word: no letters. */
+  spelling(id: number): PieceSpelling {
+    const piece = this.piece(id);
+    return (this.spellings[id] ??= { beginsWord: piece.startsWith(WORD_BEGIN), letters: piece.replaceAll(WORD_BEGIN, "") });
   }
 
   idOf(piece: string): number | undefined {

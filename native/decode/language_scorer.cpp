@@ -60,6 +60,8 @@ LanguageScorer::LanguageScorer(NgramTables ngrams, SpellingTables spelling, Lexi
   require_range(lexicon_.word_at, -1, words, "words of the lexicon");
   require_range(lexicon_.end_below, 0, words + 1, "words of the lexicon");
   unknown_score_ = -ngrams_.backoff[0] / kCodesPerNat;
+  letters_cost_ = alpha_ >= 0 && std::all_of(spelling_.scores.begin(), spelling_.scores.end(), [](float score) { return score <= 0; });
+  for (int32_t token = 0; token < tokens(); ++token) beginnings_.push_back(spell({0, spelling_.start, 0}, token));
 }
 
 LanguageState LanguageScorer::between_words(double score, int32_t context) const {
@@ -71,27 +73,48 @@ LanguageState LanguageScorer::between_words(double score, int32_t context) const
 }
 
 LanguageState LanguageScorer::extend(LanguageState& state, int32_t token) {
-  const int32_t begin = pieces_.offsets[token], end = pieces_.offsets[token + 1];
   LanguageState next = state;
-  if (pieces_.begins_word[token] && state.letters > 0) {
+  if (ends_word(state, token)) {
     close(state);
     next = between_words(state.score_if_closed, state.context_if_closed);
   }
-  if (begin == end) return next;
+  if (letters(token) == 0) return next;
   if (next.letters == 0) next.closed_score += beta_;
-  for (int32_t i = begin; i < end; ++i) {
-    const int32_t symbol = pieces_.symbols[i];
-    if (next.lexicon_node >= 0) {
-      next.lexicon_node = symbol < lexicon_.symbols ? lexicon_.children[static_cast<size_t>(next.lexicon_node) * lexicon_.symbols + symbol] : -1;
-    }
-    next.spelled += spelling_score(next.spelling_state, symbol);
-    next.spelling_state = spelling_.following[static_cast<size_t>(next.spelling_state) * spelling_.width + symbol];
-  }
-  const double look_ahead = std::max(best_word(next.context, next.lexicon_node), unknown_score_ + next.spelled);
-  next.score = next.closed_score + alpha_ * look_ahead;
-  next.letters += end - begin;
+  const Spelling word = next.letters == 0 ? beginnings_[token] : spell({next.lexicon_node, next.spelling_state, next.spelled}, token);
+  next.lexicon_node = word.lexicon_node;
+  next.spelling_state = word.state;
+  next.spelled = word.score;
+  next.score = next.closed_score + alpha_ * look_ahead(next.context, word);
+  next.letters += letters(token);
   next.context_if_closed = -1;
   return next;
+}
+
+// Letters leave fewer words that the open one can become, of which none gets likelier.
+double LanguageScorer::most_after(LanguageState& state, int32_t token) {
+  const bool ends = ends_word(state, token);
+  if (ends) close(state);
+  if (letters(token) == 0) return ends ? state.score_if_closed : state.score;
+  if (ends) return state.score_if_closed + beta_ + alpha_ * look_ahead(state.context_if_closed, beginnings_[token]);
+  if (state.letters == 0) return state.closed_score + beta_ + alpha_ * look_ahead(state.context, beginnings_[token]);
+  return letters_cost_ ? state.score : std::numeric_limits<double>::infinity();
+}
+
+LanguageScorer::Spelling LanguageScorer::spell(Spelling word, int32_t token) const {
+  for (int32_t i = pieces_.offsets[token]; i < pieces_.offsets[token + 1]; ++i) {
+    const int32_t symbol = pieces_.symbols[i];
+    if (word.lexicon_node >= 0) {
+      word.lexicon_node = symbol < lexicon_.symbols ? lexicon_.children[static_cast<size_t>(word.lexicon_node) * lexicon_.symbols + symbol] : -1;
+    }
+    word.score += spelling_score(word.state, symbol);
+    word.state = spelling_.following[static_cast<size_t>(word.state) * spelling_.width + symbol];
+  }
+  return word;
+}
+
+// ln P of the best word that begins like this, known or not.
+double LanguageScorer::look_ahead(int32_t context, const Spelling& word) {
+  return std::max(best_word(context, word.lexicon_node), unknown_score_ + word.score);
 }
 
 double LanguageScorer::finish(LanguageState& state) const {

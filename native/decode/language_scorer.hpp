@@ -61,6 +61,8 @@ class LanguageScorer {
 
   LanguageState start() const { return between_words(0, ngrams_.start); }
   LanguageState extend(LanguageState& state, int32_t token);
+  /// The score that extend() makes; within a word one that is not lower, but sooner told.
+  double most_after(LanguageState& state, int32_t token);
   /// What the score becomes when the text ends here.
   double finish(LanguageState& state) const;
   int32_t tokens() const { return static_cast<int32_t>(pieces_.begins_word.size()); }
@@ -68,8 +70,14 @@ class LanguageScorer {
  private:
   struct Prediction { double score; int32_t context; };
   struct LookAhead { int64_t key = -1; double score = 0; };
+  /// The letters of an open word, as in LanguageState.
+  struct Spelling { int32_t lexicon_node = 0, state = 0; double score = 0; };
 
   LanguageState between_words(double score, int32_t context) const;
+  Spelling spell(Spelling before, int32_t token) const;
+  bool ends_word(const LanguageState& state, int32_t token) const { return pieces_.begins_word[token] && state.letters > 0; }
+  int32_t letters(int32_t token) const { return pieces_.offsets[token + 1] - pieces_.offsets[token]; }
+  double look_ahead(int32_t context, const Spelling& word);
   void close(LanguageState& state) const;
   double best_word(int32_t context, int32_t lexicon_node);
   double best_score(int32_t context, int32_t first, int32_t end, double unigram) const;
@@ -84,6 +92,8 @@ class LanguageScorer {
   LexiconTables lexicon_;
   PieceTables pieces_;
   double alpha_, beta_, unknown_score_;
+  bool letters_cost_;                // no letter makes a score higher
+  std::vector<Spelling> beginnings_;  // of words, by their first token
   // By context and node of the lexicon, newest last: contexts come back, within a text and from text to text.
   std::vector<LookAhead> look_aheads_;
 };

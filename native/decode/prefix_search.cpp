@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <string>
 #include <utility>
 
@@ -30,7 +29,8 @@ std::string not_numbers(int32_t frame) {
 }  // namespace
 
 PrefixSearch::PrefixSearch(PrefixSearchOptions options, std::shared_ptr<LanguageScorer> scorer)
-    : options_(std::move(options)), scorer_(std::move(scorer)), headroom_(scorer_ ? kScorerHeadroom : 0), row_(options_.tokens) {
+    : options_(std::move(options)), scorer_(std::move(scorer)), headroom_(scorer_ ? kScorerHeadroom : 0),
+      floor_(options_.beam_width, options_.beam_threshold), row_(options_.tokens) {
   // The sequence without tokens, which every search starts from.
   const int32_t root = make(-1, options_.blank, scorer_ ? scorer_->start() : LanguageState{});
   Prefix& empty = prefixes_[root];
@@ -90,35 +90,48 @@ void PrefixSearch::settle_before(int32_t frame) {
 
 void PrefixSearch::step(const float* row) {
   for (const int32_t index : beam_) stay(prefixes_[index], row);
-  const double least_to_begin = floor();
+  begin_floor();
   choose_tokens(row);
   born_.clear();
+  const double least_to_ask = floor_.least();
   for (const int32_t index : beam_) {
-    for (const int32_t id : tried_) extend(index, id, row[id], least_to_begin);
+    for (const int32_t id : tried_) extend(index, id, row[id], least_to_ask);
   }
-  candidates_ = beam_;
-  candidates_.insert(candidates_.end(), born_.begin(), born_.end());
-  double best = kImpossible;
-  for (const int32_t index : candidates_) {
-    Prefix& prefix = prefixes_[index];
-    next_frame(prefix);
-    if (prefix.score > best) best = prefix.score;
-  }
-  const double least = best - options_.beam_threshold;
-  std::erase_if(candidates_, [&](int32_t index) { return !(prefixes_[index].score >= least); });
-  std::stable_sort(candidates_.begin(), candidates_.end(), [&](int32_t a, int32_t b) { return prefixes_[a].score > prefixes_[b].score; });
-  if (candidates_.size() > options_.beam_width) candidates_.resize(options_.beam_width);
-  if (candidates_.empty()) throw Error(error_code::kInvalidArgument, not_numbers(frame_));
-  for (const int32_t index : candidates_) activate(index);
+  for (const int32_t index : beam_) next_frame(prefixes_[index]);
+  choose_candidates();
+  for (const Candidate& candidate : candidates_) activate(candidate.index);
   for (const int32_t index : born_) {
-    if (!prefixes_[index].kept) drop(index);
+    if (prefixes_[index].kept) next_frame(prefixes_[index]);
+    else drop(index);
   }
   for (const int32_t index : beam_) {
     if (!prefixes_[index].kept) deactivate(index);
   }
-  for (const int32_t index : candidates_) prefixes_[index].kept = false;
-  beam_.swap(candidates_);
+  beam_.clear();
+  for (const Candidate& candidate : candidates_) {
+    prefixes_[candidate.index].kept = false;
+    beam_.push_back(candidate.index);
+  }
   ++frame_;
+}
+
+// The best of those that stay and those that are born, best first.
+void PrefixSearch::choose_candidates() {
+  candidates_.clear();
+  double best = kImpossible;
+  for (const std::vector<int32_t>* indices : {&beam_, &born_}) {
+    for (const int32_t index : *indices) {
+      best = std::max(best, prefixes_[index].score);
+      candidates_.push_back({prefixes_[index].score, static_cast<int32_t>(candidates_.size()), index});
+    }
+  }
+  const double least = best - options_.beam_threshold;
+  std::erase_if(candidates_, [&](const Candidate& candidate) { return !(candidate.score >= least); });
+  if (candidates_.empty()) throw Error(error_code::kInvalidArgument, not_numbers(frame_));
+  std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) {
+    return a.score > b.score || (a.score == b.score && a.place < b.place);
+  });
+  if (candidates_.size() > options_.beam_width) candidates_.resize(options_.beam_width);
 }
 
 // The same sequence: a blank follows, or its last token is repeated.
@@ -138,25 +151,41 @@ void PrefixSearch::stay(Prefix& prefix, const float* row) {
   }
 }
 
+// What the survivors of this frame reach at least, as the sequences that stay as they are already do.
+void PrefixSearch::begin_floor() {
+  floor_.clear();
+  for (const int32_t index : beam_) {
+    const Prefix& prefix = prefixes_[index];
+    const double score = log_add(prefix.next_in_blank.total, prefix.next_in_token.total) + prefix.state.score;
+    if (std::isnan(score)) throw Error(error_code::kInvalidArgument, not_numbers(frame_));
+    floor_.take(score);
+  }
+}
+
 // One more token. A token equal to the last one needs a blank between them.
-void PrefixSearch::extend(int32_t parent, int32_t id, double score, double floor) {
+void PrefixSearch::extend(int32_t parent, int32_t id, double score, double least_to_ask) {
   Prefix& prefix = prefixes_[parent];
   const bool repeats = id == prefix.id && prefix.parent >= 0;
   const double total = (repeats ? prefix.in_blank.total : prefix.total) + score;
   if (total == kImpossible) return;
   int32_t index = child(prefix, id);
   if (index < 0 || !prefixes_[index].active) {
-    if (total + prefix.state.score + headroom_ < floor) return;
+    if (total + prefix.state.score + headroom_ < least_to_ask) return;
     if (index >= 0) {
-      if (total + prefixes_[index].state.score < floor) return;
+      if (total + prefixes_[index].state.score < floor_.least()) return;
     } else {
+      if (scorer_ && total + scorer_->most_after(prefix.state, id) < floor_.least()) return;
       const LanguageState state = scorer_ ? scorer_->extend(prefix.state, id) : LanguageState{};
-      if (total + state.score < floor) return;
+      if (total + state.score < floor_.least()) return;
       index = make(parent, id, state);
     }
+    // Nothing else leads to this sequence in this frame.
+    prefixes_[index].score = total + prefixes_[index].state.score;
+    floor_.take(prefixes_[index].score);
     born_.push_back(index);
   }
-  const PathSum& from = repeats || prefix.in_blank.best > prefix.in_token.best ? prefix.in_blank : prefix.in_token;
+  const Prefix& from_prefix = prefixes_[parent];  // make() may have moved it
+  const PathSum& from = repeats || from_prefix.in_blank.best > from_prefix.in_token.best ? from_prefix.in_blank : from_prefix.in_token;
   PathSum& next = prefixes_[index].next_in_token;
   next.total = log_add(next.total, total);
   if (from.best + score > next.best) {
@@ -164,24 +193,6 @@ void PrefixSearch::extend(int32_t parent, int32_t id, double score, double floor
     next.best = from.best + score;
     next.alignment = {frame_, frame_ + 1, alignments_.keep(from.alignment), score};
   }
-}
-
-// A score that every survivor of this frame will reach, as the sequences that stay as they are already do.
-double PrefixSearch::floor() {
-  scores_.clear();
-  for (const int32_t index : beam_) {
-    const Prefix& prefix = prefixes_[index];
-    const double score = log_add(prefix.next_in_blank.total, prefix.next_in_token.total) + prefix.state.score;
-    if (std::isnan(score)) throw Error(error_code::kInvalidArgument, not_numbers(frame_));
-    scores_.push_back(score);
-  }
-  double least = *std::max_element(scores_.begin(), scores_.end()) - options_.beam_threshold;
-  if (scores_.size() >= options_.beam_width) {
-    const auto last = scores_.begin() + static_cast<int64_t>(options_.beam_width) - 1;
-    std::nth_element(scores_.begin(), last, scores_.end(), std::greater<double>());
-    least = std::max(least, *last);
-  }
-  return least;
 }
 
 // Tokens worth trying: within the threshold of the best of the frame, and not too many.

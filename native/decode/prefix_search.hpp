@@ -2,13 +2,13 @@
 // same order, so the same sequences survive.
 #pragma once
 #include <cstdint>
-#include <deque>
 #include <limits>
 #include <memory>
 #include <vector>
 
 #include "decode/alignments.hpp"
 #include "decode/language_scorer.hpp"
+#include "decode/survival_floor.hpp"
 
 namespace usmlite::decode {
 
@@ -57,15 +57,19 @@ class PrefixSearch {
     bool kept = false;     // survives the frame at hand
     bool in_tree = false;
     double total = 0;      // up to the frame before
-    double score = 0;      // `total` plus what the language model adds
+    double score = 0;      // `total` plus what the language model adds; of one born in the frame at hand already of this frame
     PathSum in_blank, in_token, next_in_blank, next_in_token;
     LanguageState state;
   };
 
+  /// One that may be in the beam of the next frame; `place` settles the order of equal scores.
+  struct Candidate { double score; int32_t place, index; };
+
   void step(const float* row);
   void stay(Prefix& prefix, const float* row);
-  void extend(int32_t parent, int32_t id, double score, double floor);
-  double floor();
+  void begin_floor();
+  void extend(int32_t parent, int32_t id, double score, double least_to_ask);
+  void choose_candidates();
   void choose_tokens(const float* row);
   void next_frame(Prefix& prefix);
   int32_t child(const Prefix& prefix, int32_t id) const;
@@ -81,13 +85,14 @@ class PrefixSearch {
   const PrefixSearchOptions options_;
   const std::shared_ptr<LanguageScorer> scorer_;
   const double headroom_;
-  std::deque<Prefix> prefixes_;
+  std::vector<Prefix> prefixes_;
   std::vector<int32_t> unused_;
   Alignments alignments_;
-  std::vector<int32_t> beam_, born_, candidates_;
+  std::vector<int32_t> beam_, born_;
+  std::vector<Candidate> candidates_;
+  SurvivalFloor floor_;
   std::vector<int32_t> tried_;  // tokens of the frame at hand
   std::vector<float> row_;
-  std::vector<double> scores_;
   int32_t settled_ = 0;
   int32_t frame_ = 0;
 };

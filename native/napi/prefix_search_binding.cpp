@@ -32,7 +32,7 @@ struct HeldScorer {
 
 /// A search, and what it asks. The garbage collector is told that more hangs on the small object that it sees.
 struct HeldSearch {
-  static constexpr int64_t kBytes = 256 << 10;  // about what the sequences of a frame take
+  static constexpr int64_t kBytes = 64 << 10;  // about what the sequences of a frame take
 
   HeldSearch(Napi::Env env, int32_t tokens) : env(env), tokens(tokens) { Napi::MemoryManagement::AdjustExternalMemory(env, kBytes); }
   ~HeldSearch() { Napi::MemoryManagement::AdjustExternalMemory(env, -kBytes); }
@@ -176,30 +176,39 @@ Napi::Int32Array array_from(Napi::Env env, const std::vector<int32_t>& values) {
   return array;
 }
 
-// prefixSearchRanked(search) -> [{total, score, ids, firstFrames, endFrames, peaks}], best first
+// prefixSearchRanked(search) -> {totals, scores, ends, ids, firstFrames, endFrames, peaks}, the best sequence first; the tokens of
+// sequence i are [ends[i - 1], ends[i])
 Napi::Value ranked(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "CtcBeamSearch.best", 1);
   const Napi::Env env = info.Env();
   const std::vector<decode::RankedPrefix> all = search_argument(arguments, info)->search->ranked();
-  Napi::Array result = Napi::Array::New(env, all.size());
-  for (uint32_t i = 0; i < all.size(); ++i) {
-    const auto& [total, score, ids, alignments] = all[i];
-    std::vector<int32_t> first, end;
-    Napi::Float64Array peaks = Napi::Float64Array::New(env, alignments.size());
-    for (size_t j = 0; j < alignments.size(); ++j) {
-      first.push_back(alignments[j].first_frame);
-      end.push_back(alignments[j].end_frame);
-      peaks[j] = alignments[j].peak;
+  size_t tokens = 0;
+  for (const decode::RankedPrefix& one : all) tokens += one.ids.size();
+  auto totals = Napi::Float64Array::New(env, all.size()), scores = Napi::Float64Array::New(env, all.size());
+  auto ends = Napi::Int32Array::New(env, all.size());
+  auto ids = Napi::Int32Array::New(env, tokens), first = Napi::Int32Array::New(env, tokens), end = Napi::Int32Array::New(env, tokens);
+  auto peaks = Napi::Float64Array::New(env, tokens);
+  size_t token = 0;
+  for (size_t i = 0; i < all.size(); ++i) {
+    totals.Data()[i] = all[i].total;
+    scores.Data()[i] = all[i].score;
+    for (size_t j = 0; j < all[i].ids.size(); ++j, ++token) {
+      const decode::Alignment& alignment = all[i].alignments[j];
+      ids.Data()[token] = all[i].ids[j];
+      first.Data()[token] = alignment.first_frame;
+      end.Data()[token] = alignment.end_frame;
+      peaks.Data()[token] = alignment.peak;
     }
-    Napi::Object one = Napi::Object::New(env);
-    one.Set("total", total);
-    one.Set("score", score);
-    one.Set("ids", array_from(env, ids));
-    one.Set("firstFrames", array_from(env, first));
-    one.Set("endFrames", array_from(env, end));
-    one.Set("peaks", peaks);
-    result[i] = one;
+    ends.Data()[i] = static_cast<int32_t>(token);
   }
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("totals", totals);
+  result.Set("scores", scores);
+  result.Set("ends", ends);
+  result.Set("ids", ids);
+  result.Set("firstFrames", first);
+  result.Set("endFrames", end);
+  result.Set("peaks", peaks);
   return result;
 }
 
