@@ -3,7 +3,7 @@ import test from "ava";
 import { NativePrefixSearch } from "../lib/decode/native_prefix_search.js";
 import type { PrefixSearch, PrefixSearchLimits } from "../lib/decode/prefix_search.js";
 import { ReferencePrefixSearch } from "../lib/decode/reference_prefix_search.js";
-import { CtcBeamSearch, LanguageModelScorer, trainLanguageModel } from "../lib/index.js";
+import { CtcBeamSearch, HotwordScorer, LanguageModelScorer, trainLanguageModel, type LogProbabilities } from "../lib/index.js";
 import { randomLattice, tokenizerOf } from "./lattice.js";
 
 const tokenizer = tokenizerOf(["▁", "▁T", ..."ABCDEHMNORST", "HE", "▁CAT", "</s>"]);
@@ -56,6 +56,28 @@ for (const weights of [undefined, { alpha: 0.7, beta: 0.4 }, { alpha: 1, beta: 3
     }
   });
 }
+
+test("searches advanced together find what they find alone, with whatever scorers", (t) => {
+  const scorer = new LanguageModelScorer(model, tokenizer);
+  const hotwords = new HotwordScorer(["cat"], tokenizer);
+  const make = (): CtcBeamSearch[] =>
+    Array.from({ length: 9 }, (_, i) => new CtcBeamSearch(tokenizer, { secondsPerFrame: 0.04 }, { scorers: i < 7 ? [scorer] : i === 7 ? [] : [hotwords] }));
+  const [together, alone] = [make(), make()];
+  for (let piece = 0; piece < 2; piece++) {
+    const inputs = together.map((_, i) => randomLattice(10 + 3 * i, tokenizer.size, 20 * piece + i, 2));
+    CtcBeamSearch.advanceTogether(together, inputs);
+    alone.forEach((search, i) => search.advance(inputs[i] as LogProbabilities));
+  }
+  t.deepEqual(together.map((search) => search.best(3)), alone.map((search) => search.best(3)));
+  t.deepEqual(together.map(({ frames }) => frames), alone.map(({ frames }) => frames));
+  const [one] = make() as [CtcBeamSearch];
+  const input = randomLattice(2, tokenizer.size, 1);
+  for (const [searches, inputs] of [[[one, one], [input, input]], [[one], []], [[one], [{ ...input, tokens: 2 }]]] as const) {
+    t.throws(() => CtcBeamSearch.advanceTogether(searches, inputs), { code: "INVALID_ARGUMENT" });
+  }
+  t.is(one.frames, 0);
+  CtcBeamSearch.advanceTogether([], []);
+});
 
 test("what is no number is refused where the reference refuses it", (t) => {
   const input = randomLattice(4, tokenizer.size, 1);

@@ -102,9 +102,36 @@ export class CtcBeamSearch {
 
   /** @throws UsmLiteError INVALID_ARGUMENT when the sizes do not fit the tokenizer, or the values are not numbers */
   advance(input: LogProbabilities): void {
-    checkLogProbabilities(input, this.tokenizer);
-    this.search.advance(input);
-    this.frame += input.frames;
+    CtcBeamSearch.advanceTogether([this], [input]);
+  }
+
+  /**
+   * {@link CtcBeamSearch.advance} of several searches, each with its own input; native ones on all threads.
+   *
+   * @throws UsmLiteError INVALID_ARGUMENT as there, and when a search is there twice or there are not as many inputs
+   *
+   * @example
+   * CtcBeamSearch.advanceTogether([first, second], [logProbabilitiesOfFirst, logProbabilitiesOfSecond]);
+   */
+  static advanceTogether(searches: readonly CtcBeamSearch[], inputs: readonly LogProbabilities[]): void {
+    if (inputs.length !== searches.length || new Set(searches).size !== searches.length) {
+      throw new UsmLiteError("INVALID_ARGUMENT", `${searches.length} searches, each there once, need as many inputs, got ${inputs.length}`);
+    }
+    const natives: NativePrefixSearch[] = [];
+    const theirs: LogProbabilities[] = [];
+    for (const [index, input] of inputs.entries()) {
+      const { search, tokenizer } = searches[index] as CtcBeamSearch;
+      checkLogProbabilities(input, tokenizer);
+      if (!(search instanceof NativePrefixSearch)) continue;
+      natives.push(search);
+      theirs.push(input);
+    }
+    if (natives.length > 0) NativePrefixSearch.advanceTogether(natives, theirs);
+    for (const [index, one] of searches.entries()) {
+      const input = inputs[index] as LogProbabilities;
+      if (!(one.search instanceof NativePrefixSearch)) one.search.advance(input);
+      one.frame += input.frames;
+    }
   }
 
   /** The best texts if the utterance ended here. The search can go on afterwards. */

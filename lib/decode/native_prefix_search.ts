@@ -63,7 +63,7 @@ interface PrefixSearchBindings {
     blankPenalty: number,
     scorer?: LanguageScorerHandle,
   ): PrefixSearchHandle;
-  prefixSearchAdvance(search: PrefixSearchHandle, values: Float32Array): void;
+  prefixSearchesAdvance(searches: readonly PrefixSearchHandle[], values: readonly Float32Array[]): void;
   prefixSearchRanked(search: PrefixSearchHandle): RankedPrefixes;
   prefixSearchSettled(search: PrefixSearchHandle): Int32Array;
   prefixSearchSettleBefore(search: PrefixSearchHandle, frame: number): void;
@@ -86,8 +86,16 @@ export class NativePrefixSearch implements PrefixSearch {
     this.handle = native.prefixSearchCreate(tokenizer.size, tokenizer.blankId, allowed, ...numbers, scorer);
   }
 
-  advance({ values }: LogProbabilities): void {
-    native.prefixSearchAdvance(this.handle, values);
+  advance(input: LogProbabilities): void {
+    NativePrefixSearch.advanceTogether([this], [input]);
+  }
+
+  /** Several searches, each over its own input, on all threads. */
+  static advanceTogether(searches: readonly NativePrefixSearch[], inputs: readonly LogProbabilities[]): void {
+    native.prefixSearchesAdvance(
+      searches.map(({ handle }) => handle),
+      inputs.map(({ values }) => values),
+    );
   }
 
   ranked(): RankedPrefix[] {

@@ -5,6 +5,7 @@ import { readAdapter } from "../adapt/adapter_file.js";
 import { LogMel } from "../audio/log_mel.js";
 import type { FrontEnd } from "../audio/front_end.js";
 import { RawSamples } from "../audio/raw_samples.js";
+import { CtcBeamSearch } from "../decode/ctc_beam_search.js";
 import { bestPath } from "../decode/ctc_greedy.js";
 import type { LogProbabilities } from "../decode/hypothesis.js";
 import { ChunkPlan, joinChunks, type Chunk, type ChunkPlanner } from "../decode/overlap.js";
@@ -268,12 +269,14 @@ export class Recognizer {
     return { adapter, bestPath: this.searches.takesBestPath(hotwords) };
   }
 
-  /** Searches what remains of each recording; transducers take their steps together. */
+  /** Searches what remains of each recording; all of one kind together. */
   private searchRest(decodings: readonly Decoding[]): void {
     const searches = decodings.map(({ search }) => search);
     const rests = decodings.map((decoding) => decoding.rest());
     const greedy = searches.filter((search) => search instanceof GreedyTransducerSearch);
+    const beams = searches.filter((search) => search instanceof CtcBeamSearch);
     if (greedy.length === searches.length) GreedyTransducerSearch.advanceTogether(greedy, rests);
+    else if (beams.length === searches.length) CtcBeamSearch.advanceTogether(beams, rests);
     else searches.forEach((search, index) => search.advance(rests[index] as LogProbabilities));
   }
 }

@@ -1,6 +1,7 @@
 #include "decode/language_scorer.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 #include "core/error.hpp"
@@ -135,14 +136,15 @@ void LanguageScorer::close(LanguageState& state) const {
 // ln P of the best word that begins like this, after `context`.
 double LanguageScorer::best_word(int32_t context, int32_t lexicon_node) {
   if (lexicon_node < 0) return kImpossible;
-  const int64_t key = static_cast<int64_t>(context) * static_cast<int64_t>(lexicon_.word_at.size()) + lexicon_node;
-  // Fibonacci hashing: neighbours are spread.
-  LookAhead& remembered = look_aheads_[(static_cast<uint64_t>(key) * 0x9e3779b97f4a7c15ull) >> 48];
-  if (remembered.key != key) {
-    const int32_t first = lexicon_.first_below[lexicon_node] + kFirstWord, end = lexicon_.end_below[lexicon_node] + kFirstWord;
-    remembered = {key, best_score(context, first, end, lexicon_.best_below[lexicon_node])};
-  }
-  return remembered.score;
+  const uint64_t key = static_cast<uint64_t>(context) * lexicon_.word_at.size() + static_cast<uint64_t>(lexicon_node);
+  LookAhead& remembered = look_aheads_[(key * 0x9e3779b97f4a7c15ull) >> 48];  // Fibonacci hashing: neighbours are spread
+  const uint64_t bits = remembered.score.load(std::memory_order_relaxed);
+  if ((remembered.key_and_score.load(std::memory_order_relaxed) ^ bits) == key) return std::bit_cast<double>(bits);
+  const int32_t first = lexicon_.first_below[lexicon_node] + kFirstWord, end = lexicon_.end_below[lexicon_node] + kFirstWord;
+  const double score = best_score(context, first, end, lexicon_.best_below[lexicon_node]);
+  remembered.score.store(std::bit_cast<uint64_t>(score), std::memory_order_relaxed);
+  remembered.key_and_score.store(key ^ std::bit_cast<uint64_t>(score), std::memory_order_relaxed);
+  return score;
 }
 
 double LanguageScorer::best_score(int32_t context, int32_t first, int32_t end, double unigram) const {

@@ -1,6 +1,7 @@
 // Shallow fusion of a word n-gram with a search over sub-words: what lib/decode/language_model_scorer.ts says in TypeScript,
 // over the same tables, for the search of prefix_search.hpp. All scores are natural logarithms.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -54,6 +55,7 @@ struct LanguageState {
   double score_if_closed = 0;
 };
 
+/// Searches of several threads may share one; states belong to one of them.
 class LanguageScorer {
  public:
   /// Throws INVALID_ARGUMENT where a table points outside another.
@@ -69,7 +71,9 @@ class LanguageScorer {
 
  private:
   struct Prediction { double score; int32_t context; };
-  struct LookAhead { int64_t key = -1; double score = 0; };
+  /// Searches of several threads read and write entries; one counts only when both halves were written together (Hyatt and
+  /// Mann 2002, "A lock-less transposition table implementation for parallel search").
+  struct LookAhead { std::atomic<uint64_t> key_and_score = ~uint64_t{0}, score = 0; };
   /// The letters of an open word, as in LanguageState.
   struct Spelling { int32_t lexicon_node = 0, state = 0; double score = 0; };
 

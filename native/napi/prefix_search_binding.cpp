@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/thread_pool.hpp"
 #include "napi/arguments.hpp"
 #include "napi/groups.hpp"
 #include "napi/object_handle.hpp"
@@ -150,8 +151,8 @@ Napi::Value create_search(const Napi::CallbackInfo& info) {
   return SearchObject::wrap(info.Env(), held);
 }
 
-std::shared_ptr<HeldSearch> search_argument(const Arguments& arguments, const Napi::CallbackInfo& info) {
-  auto held = SearchObject::from(arguments, info[0], "search");
+std::shared_ptr<HeldSearch> search_from(const Arguments& arguments, Napi::Value value) {
+  auto held = SearchObject::from(arguments, value, "search");
   if (held->scorer) {
     for (const HeldArray& array : held->scorer->arrays) {
       if (!array.is_there()) arguments.fail("the tables of the language model were transferred elsewhere");
@@ -160,13 +161,29 @@ std::shared_ptr<HeldSearch> search_argument(const Arguments& arguments, const Na
   return held;
 }
 
-// prefixSearchAdvance(search, values (frames, tokens))
+std::shared_ptr<HeldSearch> search_argument(const Arguments& arguments, const Napi::CallbackInfo& info) {
+  return search_from(arguments, info[0]);
+}
+
+// prefixSearchesAdvance(searches, values (frames, tokens) of each): on all threads
 Napi::Value advance(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "CtcBeamSearch.advance", 2);
-  const auto held = search_argument(arguments, info);
-  const auto values = array_of<float>(arguments, info[1], "values");
-  if (values.ElementLength() % held->tokens != 0) arguments.fail("values must be whole frames of " + std::to_string(held->tokens) + " numbers");
-  held->search->advance(values.Data(), static_cast<int64_t>(values.ElementLength()) / held->tokens);
+  if (!info[0].IsArray() || !info[1].IsArray()) arguments.fail("searches and values must be arrays");
+  const auto searches = info[0].As<Napi::Array>(), values = info[1].As<Napi::Array>();
+  if (searches.Length() != values.Length()) arguments.fail("there must be values for each search");
+  struct Work { std::shared_ptr<HeldSearch> held; const float* values; int64_t frames; };
+  std::vector<Work> work;
+  for (uint32_t i = 0; i < searches.Length(); ++i) {
+    auto held = search_from(arguments, searches.Get(i));
+    for (const Work& other : work) {
+      if (other.held == held) arguments.fail("a search can be advanced once in a call");
+    }
+    const auto rows = array_of<float>(arguments, values.Get(i), "values");
+    if (rows.ElementLength() % held->tokens != 0) arguments.fail("values must be whole frames of " + std::to_string(held->tokens) + " numbers");
+    const int64_t frames = static_cast<int64_t>(rows.ElementLength()) / held->tokens;
+    work.push_back({std::move(held), rows.Data(), frames});
+  }
+  parallel_dynamic(static_cast<int64_t>(work.size()), [&](int64_t i) { work[i].held->search->advance(work[i].values, work[i].frames); });
   return info.Env().Undefined();
 }
 
@@ -233,7 +250,7 @@ void define_prefix_search(Napi::Env env, Napi::Object exports) {
   SearchObject::define(env, exports, "PrefixSearchHandle");
   define<create_scorer>(exports, "languageScorerCreate");
   define<create_search>(exports, "prefixSearchCreate");
-  define<advance>(exports, "prefixSearchAdvance");
+  define<advance>(exports, "prefixSearchesAdvance");
   define<ranked>(exports, "prefixSearchRanked");
   define<settled>(exports, "prefixSearchSettled");
   define<settle_before>(exports, "prefixSearchSettleBefore");
