@@ -6,7 +6,6 @@ import { compressModel, DeviceTensor, loadModel, parseRecipe, readSafetensors, r
 import type { CtcNetwork } from "../lib/models/speech_network.js";
 import { randomTensor } from "./gradient.js";
 import { usmLite } from "./command_line.js";
-import { sharedFolder } from "./shared.js";
 import { temporaryFolder, tinyEncoder, tones, writeTinyModel, writeWav } from "./tiny_model.js";
 
 const folder = temporaryFolder("device-compression");
@@ -152,14 +151,6 @@ test.serial("what cannot be trained on the GPU is refused before anything is wri
   t.deepEqual(readdirSync(folder.path).filter((name) => name.startsWith("refused")), []);
   const told = await compress(recipeOf([{ type: "quantization", spec: "int4/g32", activations: "int8" }]), "auto", { device: "auto" });
   t.true(told.some((sentence) => /^training on the CPU: r\.yaml:1: quantization: .*scales are of groups/.test(sentence)));
-});
-
-const whisper = sharedFolder() && join(sharedFolder() as string, "reference", "whisper");
-
-(whisper ? test : test.skip)("so are models of other families", async (t) => {
-  const recipe = recipeOf([{ type: "quantization", spec: "int4" }]);
-  await t.throwsAsync(compress(recipe, "refused", { model: whisper as string }), { code: "UNSUPPORTED_MODEL", message: /trained on the CPU only.*device "cpu"/ });
-  t.false(existsSync(path("refused.run")));
 });
 
 test.serial("a float model is trained on the GPU, by the command too", async (t) => {

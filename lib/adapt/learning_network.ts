@@ -20,7 +20,8 @@ export interface LearningNetwork extends Disposable {
  */
 export function learningNetwork(model: SpeechModel): LearningNetwork {
   const { device, folder } = model;
-  if (device === "cpu") return { network: adaptableNetwork(model), device, [Symbol.dispose]: () => {} };
+  const adapted = adaptableNetwork(model);
+  if (device === "cpu") return { network: adapted, device, [Symbol.dispose]: () => {} };
   checkTrainableOnGpu(model.network, folder);
   const { network: float } = loadModel(folder, { weights: "float32" });
   try {

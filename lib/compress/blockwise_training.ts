@@ -73,7 +73,7 @@ export class BlockwiseTraining {
     // On the GPU: a copy of the network, brought up to date whenever a block was trained.
     const placed = device === "cuda" ? placeForTraining(speech.network, speech.model.folder) : undefined;
     try {
-      const blocks = placed?.encoderBlocks() ?? this.blocks;
+      const blocks = placed ? blocksOf(placed, speech.model.folder) : this.blocks;
       const heard = placed ? onGpu(batches) : batches;
       using frames = this.withWeights("", placed, (transform) => new HiddenFrames(blocks, blocksOf(teacher, speech.model.folder), heard, transform, seed));
       for (const [index, prefix] of this.blocks.prefixes.entries()) {

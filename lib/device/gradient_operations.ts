@@ -20,6 +20,8 @@ interface GradientBindings {
   deviceDropout(x: DeviceTensorHandle, probability: number, seed: number, on?: StreamHandle): DeviceTensorHandle;
   deviceSilu(x: DeviceTensorHandle, probability: number, seed: number, on?: StreamHandle): DeviceTensorHandle;
   deviceSiluBackward(x: DeviceTensorHandle, gradient: DeviceTensorHandle, probability: number, seed: number, on?: StreamHandle): DeviceTensorHandle;
+  deviceGelu(x: DeviceTensorHandle, inPlace: false, on?: StreamHandle): DeviceTensorHandle;
+  deviceGeluBackward(x: DeviceTensorHandle, gradient: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
   deviceGluBackward(x: DeviceTensorHandle, gradient: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
   deviceTranspose(x: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
   deviceLayerNormBackward(
@@ -121,6 +123,20 @@ export function deviceSilu(x: DeviceTensor, dropout: DropoutOptions = NO_DROPOUT
  */
 export function deviceSiluBackward(x: DeviceTensor, gradient: DeviceTensor, dropout: DropoutOptions = NO_DROPOUT, on?: DeviceStream): DeviceTensor {
   return new DeviceTensor(native().deviceSiluBackward(x.handle, gradient.handle, dropout.probability, dropout.seed, on?.handle));
+}
+
+/** `x Φ(x)`, exact (Hendrycks, Gimpel 2016). @param x (frames, columns) */
+export function deviceGelu(x: DeviceTensor, on?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceGelu(x.handle, false, on?.handle));
+}
+
+/**
+ * The gradient of {@link deviceGelu}'s input.
+ * @param x (frames, columns), that input
+ * @param gradient (frames, columns), of its result
+ */
+export function deviceGeluBackward(x: DeviceTensor, gradient: DeviceTensor, on?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceGeluBackward(x.handle, gradient.handle, on?.handle));
 }
 
 /**

@@ -52,7 +52,7 @@ export interface DeviceIntegerLinearOptions {
   /** float32 (out) */
   bias?: DeviceTensor | undefined;
   /** "none" by default. */
-  activation?: "none" | "relu" | "silu";
+  activation?: "none" | "relu" | "silu" | "gelu";
   /** Factor of what the layer adds to the residual; 1 by default. */
   scale?: number;
 }

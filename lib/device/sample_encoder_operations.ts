@@ -25,7 +25,7 @@ interface SampleEncoderBindings {
     epsilon: number,
     on?: StreamHandle,
   ): DeviceTensorHandle;
-  deviceGelu(x: DeviceTensorHandle, on?: StreamHandle): void;
+  deviceGelu(x: DeviceTensorHandle, inPlace: true, on?: StreamHandle): void;
   deviceGroupedConvolution(
     x: DeviceTensorHandle,
     sequences: DeviceSequencesHandle,
@@ -72,7 +72,7 @@ export function deviceInstanceNorm(
 
 /** `x Φ(x)`, exact (Hendrycks, Gimpel 2016), in place. {@link deviceLinear} does this within the product. */
 export function deviceGeluInPlace(x: DeviceTensor, on?: DeviceStream): void {
-  native().deviceGelu(x.handle, on?.handle);
+  native().deviceGelu(x.handle, true, on?.handle);
 }
 
 export interface DeviceGroupedConvolutionOptions {

@@ -8,7 +8,7 @@ import type { RuleArguments, ScaleRule, ScaleStatistic } from "../quant/scale_ru
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
 import { gpuAddon } from "./gpu.js";
 
-type TrainedActivation = "none" | "relu" | "silu";
+type TrainedActivation = "none" | "relu" | "silu" | "gelu";
 type Finish = [bias: DeviceTensorHandle | undefined, activation: TrainedActivation, scale: number, probability: number, seed: number];
 type Quantized = [weight: DeviceTensorHandle, spec: string, mask: DeviceTensorHandle | undefined];
 type Rounded = [...Quantized, scale: DeviceTensorHandle, zeroPoint: DeviceTensorHandle | undefined, rounding: Rounding, seed: number];

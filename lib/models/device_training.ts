@@ -5,14 +5,18 @@ import { DeviceWeightSource } from "../nn/device_weight_source.js";
 import type { WeightSource } from "../nn/weight_source.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { TrainableModel } from "../train/trainable_model.js";
+import type { CohereConfig } from "./cohere/cohere_config.js";
+import { CohereNetwork } from "./cohere/cohere_network.js";
 import { headDimension, type LasrEncoderConfig } from "./lasr/lasr_config.js";
 import { LasrForCtc } from "./lasr/lasr_for_ctc.js";
 import { attentionContext, type ParakeetEncoderConfig } from "./parakeet/parakeet_config.js";
 import { ParakeetForCtc } from "./parakeet/parakeet_for_ctc.js";
 import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
+import type { WhisperConfig } from "./whisper/whisper_config.js";
+import { WhisperNetwork } from "./whisper/whisper_network.js";
 
 /** A network of a family that the GPU trains. */
-export type TrainedOnGpu = LasrForCtc | ParakeetForCtc | ParakeetTransducer;
+export type TrainedOnGpu = LasrForCtc | ParakeetForCtc | ParakeetTransducer | CohereNetwork | WhisperNetwork;
 
 // What the kernels of attention, normalisation and convolution take.
 const widestHead = 128;
@@ -23,59 +27,88 @@ const multiple = 8;
 /** Names of the weights of a transducer that go to the GPU: of the encoder, and of `encoder_projector` after it. */
 const encoderOfTransducer = /^encoder/;
 
-/** What kernels have limits for in an encoder of Conformer blocks. */
-interface EncoderSizes {
-  readonly headDimension: number;
-  readonly hidden: number;
-  /** Frames that a depthwise convolution sees. */
-  readonly kernel: number;
-  /** Keys of `config.json` whose values are to be multiples of 8. */
+/** What kernels have limits for in a network; keys are those of `config.json`. */
+interface NetworkSizes {
+  /** Values of a head of each attention. */
+  readonly heads: readonly number[];
+  /** Values of the frames that are normalised. */
+  readonly frames: readonly number[];
+  /** Frames that depthwise convolutions see. */
+  readonly kernels: Readonly<Record<string, number>>;
+  /** Sizes that are to be multiples of 8. */
   readonly multiples: Readonly<Record<string, number>>;
   /** What there is no kernel for, whatever its size: "attention over a window of frames". */
   readonly missing?: string | undefined;
 }
 
-const lasrSizes = (config: LasrEncoderConfig): EncoderSizes => ({
-  headDimension: headDimension(config),
-  hidden: config.hidden_size,
-  kernel: config.conv_kernel_size,
+const lasrSizes = (config: LasrEncoderConfig): NetworkSizes => ({
+  heads: [headDimension(config)],
+  frames: [config.hidden_size],
+  kernels: { conv_kernel_size: config.conv_kernel_size },
   multiples: { hidden_size: config.hidden_size, intermediate_size: config.intermediate_size },
 });
 
-function parakeetSizes(config: ParakeetEncoderConfig): EncoderSizes {
-  const { num_attention_heads: heads, num_key_value_heads: keyValueHeads = heads, hidden_size, intermediate_size, subsampling_conv_channels } = config;
+function parakeetSizes(config: ParakeetEncoderConfig): NetworkSizes {
+  const { num_attention_heads: heads, num_key_value_heads: keyValueHeads = heads, hidden_size, intermediate_size, subsampling_conv_channels, conv_kernel_size } = config;
   return {
-    headDimension: config.head_dim ?? hidden_size / heads,
-    hidden: hidden_size,
-    kernel: config.conv_kernel_size,
+    heads: [config.head_dim ?? hidden_size / heads],
+    frames: [hidden_size],
+    kernels: { conv_kernel_size },
     multiples: { hidden_size, intermediate_size, subsampling_conv_channels },
     missing: attentionContext(config) ? "attention over a window of frames" : keyValueHeads === heads ? undefined : "heads that share keys",
   };
 }
 
-/** The encoder of a network, undefined where its family is not trained on the GPU. */
-function encoderSizes(network: unknown): EncoderSizes | undefined {
+function cohereSizes({ encoder_config, hidden_size, num_attention_heads, intermediate_size }: CohereConfig): NetworkSizes {
+  const encoder = parakeetSizes(encoder_config);
+  return {
+    ...encoder,
+    heads: [...encoder.heads, hidden_size / num_attention_heads],
+    frames: [...encoder.frames, hidden_size],
+    multiples: { ...encoder.multiples, "hidden_size of the decoder": hidden_size, "intermediate_size of the decoder": intermediate_size },
+  };
+}
+
+function whisperSizes(config: WhisperConfig): NetworkSizes {
+  const { d_model, encoder_attention_heads, decoder_attention_heads, num_mel_bins, encoder_ffn_dim, decoder_ffn_dim } = config;
+  return {
+    heads: [d_model / encoder_attention_heads, d_model / decoder_attention_heads],
+    frames: [d_model],
+    kernels: {},
+    multiples: { num_mel_bins, d_model, encoder_ffn_dim, decoder_ffn_dim },
+  };
+}
+
+/** The sizes of a network, undefined where its family is not trained on the GPU. */
+function networkSizes(network: unknown): NetworkSizes | undefined {
   if (network instanceof LasrForCtc) return lasrSizes(network.config.encoder_config);
-  const isParakeet = network instanceof ParakeetForCtc || network instanceof ParakeetTransducer;
-  return isParakeet ? parakeetSizes(network.config.encoder_config) : undefined;
+  if (network instanceof ParakeetForCtc || network instanceof ParakeetTransducer) return parakeetSizes(network.config.encoder_config);
+  if (network instanceof CohereNetwork) return cohereSizes(network.config);
+  return network instanceof WhisperNetwork ? whisperSizes(network.config) : undefined;
 }
 
 /**
  * @param what the network is called in the message: a folder
- * @throws UsmLiteError UNSUPPORTED_MODEL for a network that the GPU cannot train: of another family than LASR and Parakeet, of sizes that kernels do not
- * take, or whose heads see a window of frames or share keys
+ * @throws UsmLiteError UNSUPPORTED_MODEL for a network that the GPU cannot train: of a family that is trained on the CPU only, of sizes that kernels do
+ * not take, or whose heads see a window of frames or share keys
  */
 export function checkTrainableOnGpu(network: unknown, what: string): asserts network is TrainedOnGpu {
   const refuse = (why: string): never => {
     throw new UsmLiteError("UNSUPPORTED_MODEL", `${what} ${why}; train it with device "cpu"`);
   };
-  const sizes = encoderSizes(network);
-  if (!sizes) return refuse("is of a family that is trained on the CPU only: on the GPU those of lasr_ctc, parakeet_ctc, parakeet_rnnt and parakeet_tdt are");
-  const { headDimension: head, hidden, kernel, multiples, missing } = sizes;
+  const sizes = networkSizes(network);
+  if (!sizes) return refuse("is of a family that is trained on the CPU only");
+  const { heads, frames, kernels, multiples, missing } = sizes;
   if (missing) refuse(`has ${missing}, which the GPU does not train`);
-  if (head % multiple !== 0 || head > widestHead) refuse(`has heads of ${head} values; on the GPU they are trained with 8, 16, .. ${widestHead}`);
-  if (hidden > widestFrame) refuse(`has frames of ${hidden} values; on the GPU they are trained with up to ${widestFrame}`);
-  if (kernel > longestKernel) refuse(`has conv_kernel_size ${kernel}; on the GPU it can be up to ${longestKernel}`);
+  for (const head of heads) {
+    if (head % multiple !== 0 || head > widestHead) refuse(`has heads of ${head} values; on the GPU they are trained with 8, 16, .. ${widestHead}`);
+  }
+  for (const width of frames) {
+    if (width > widestFrame) refuse(`has frames of ${width} values; on the GPU they are trained with up to ${widestFrame}`);
+  }
+  for (const [name, kernel] of Object.entries(kernels)) {
+    if (kernel > longestKernel) refuse(`has ${name} ${kernel}; on the GPU it can be up to ${longestKernel}`);
+  }
   for (const [name, size] of Object.entries(multiples)) {
     if (size % multiple !== 0) refuse(`has ${name} ${size}; on the GPU it must be a multiple of ${multiple}`);
   }
@@ -115,6 +148,8 @@ function placed(network: TrainedOnGpu, frozen?: ReadonlySet<string>): TrainedOnG
   const copies = copiesOf(network);
   if (network instanceof LasrForCtc) return new LasrForCtc(network.config, new DeviceWeightSource(copies, undefined, frozen));
   if (network instanceof ParakeetForCtc) return new ParakeetForCtc(network.config, new DeviceWeightSource(copies, undefined, frozen));
+  if (network instanceof CohereNetwork) return new CohereNetwork(network.config, network.generation, new DeviceWeightSource(copies, undefined, frozen));
+  if (network instanceof WhisperNetwork) return new WhisperNetwork(network.config, network.generation, new DeviceWeightSource(copies, undefined, frozen));
   return new ParakeetTransducer(network.config, new DeviceWeightSource(copies, encoderOfTransducer, frozen));
 }
 

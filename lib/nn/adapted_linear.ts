@@ -1,12 +1,11 @@
 /** A linear layer with adapters: `activation(x·Wᵀ + bias + (x·downᵀ)·up)`. */
 import { DeviceTensor } from "../device/device_tensor.js";
-import { linearOnGpu, onGpu } from "../device/inference.js";
 import { UsmLiteError } from "../errors.js";
 import { dropout as dropoutOf, silu } from "../ops/activation.js";
 import { scaledSum } from "../ops/elementwise.js";
 import { frozenLinear } from "../ops/frozen_linear.js";
-import { geluInPlace } from "../ops/gelu.js";
-import { linear, type Activation, type LinearOptions } from "../ops/linear.js";
+import { gelu, geluInPlace } from "../ops/gelu.js";
+import { linear, type LinearOptions } from "../ops/linear.js";
 import { addLowRank, lowRankSum, type LowRankFactors } from "../ops/low_rank.js";
 import { packedLinear } from "../ops/packed_linear.js";
 import { activeTape } from "../ops/tape.js";
@@ -23,10 +22,7 @@ export interface AdaptedLayer {
   readonly bias: Tensor | undefined;
 }
 
-/** `gelu` is there in inference on the GPU alone. */
-export interface AdaptedLinearOptions extends Omit<LinearOptions, "bias" | "activation"> {
-  readonly activation?: Activation | "gelu";
-}
+export type AdaptedLinearOptions = Omit<LinearOptions, "bias">;
 
 /**
  * @param x (frames, in)
@@ -53,6 +49,7 @@ export function adaptedLinear(layer: AdaptedLayer, x: Tensor, options: AdaptedLi
   );
   if (fused) return added;
   if (activation === "silu") return finished(silu(added, { dropout }), { scale, residual, residualScale });
+  if (activation === "gelu") return finished(gelu(added), options);
   if (activation === "none") return finished(added, options);
   throw new UsmLiteError("UNSUPPORTED_MODEL", `layer "${layer.name}" has the activation ${activation}, through which adapters cannot be trained`);
 }
@@ -75,13 +72,11 @@ function product({ weight, bias }: AdaptedLayer, x: Tensor, options: Omit<Linear
  * Gives rows without an adapter what they get where nobody has one: there the activation is part of the product, which rounds
  * in places of its own.
  */
-function restoreUnadapted(y: Tensor, { weight, bias }: AdaptedLayer, x: Tensor, activation: Activation | "gelu", runs: readonly Addition[]): void {
+function restoreUnadapted(y: Tensor, { weight, bias }: AdaptedLayer, x: Tensor, activation: NonNullable<LinearOptions["activation"]>, runs: readonly Addition[]): void {
   const [{ offsets, factors }] = runs as [Addition];
   if (runs.length > 1 || factors.every((one) => one !== undefined)) return;
   const plain =
-    weight instanceof Tensor && activation !== "gelu" ? linear(x, weight, { bias, activation })
-    : weight instanceof Tensor ? linearOnGpu(onGpu(x, "x"), weight, { bias, activation })
-    : packedLinear(x, weight, { bias, activation });
+    weight instanceof Tensor ? linear(x, weight, { bias, activation }) : packedLinear(x, weight, { bias, activation });
   offsets.lengths.forEach((length, index) => {
     if (factors[index] || length === 0) return;
     const begin = offsets.begin(index);

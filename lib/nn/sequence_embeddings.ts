@@ -15,7 +15,7 @@ export interface SequenceEmbeddings {
 }
 
 /**
- * (tokens, hidden): what stands for tokens at their positions, on the CPU.
+ * (tokens, hidden): what stands for tokens at their positions, where the embeddings are.
  * @param embeddingScale factor of the token embeddings
  * @param table what {@link TokenEmbedding.table} gave
  */

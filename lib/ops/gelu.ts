@@ -1,5 +1,7 @@
 /** Gaussian error linear unit. */
 import { DeviceTensor } from "../device/device_tensor.js";
+import { deviceGelu, deviceGeluBackward } from "../device/gradient_operations.js";
+import { onGpu } from "../device/inference.js";
 import { deviceGeluInPlace } from "../device/sample_encoder_operations.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
@@ -15,6 +17,9 @@ const native = addon as GeluBindings;
 
 /** `x Φ(x)` with the normal distribution function Φ, exact (Hendrycks, Gimpel 2016). Any shape. */
 export function gelu(x: Tensor): Tensor {
+  if (x instanceof DeviceTensor) {
+    return recordStep(deviceGelu(x), [x], (gradient, tape) => tape.accumulate(x, deviceGeluBackward(x, onGpu(gradient, "gradient"))));
+  }
   const y = new Tensor(native.gelu(x.handle, false));
   return recordStep(y, [x], (gradient, tape) => {
     tape.accumulate(x, new Tensor(native.geluBackward(x.handle, gradient.handle)));

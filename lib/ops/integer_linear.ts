@@ -12,11 +12,11 @@ import type { Tensor } from "../tensor/tensor.js";
 import { dropout as applyDropout } from "./activation.js";
 import { integerLinearOnGpu } from "./device_integer_linear.js";
 import { scaledSum } from "./elementwise.js";
-import type { LinearOptions } from "./linear.js";
+import { withoutGelu, type LinearOptions } from "./linear.js";
 import { linearGradient } from "./linear_gradient.js";
 import { accumulateProduct, asMatrix } from "./matmul.js";
 import { packedLinear } from "./packed_linear.js";
-import { packedSubsamplingConvolution, subsamplingConvolution, windowsOf, withoutGelu, type SubsamplingConvolutionOptions } from "./subsampling_convolution.js";
+import { packedSubsamplingConvolution, subsamplingConvolution, windowsOf, type SubsamplingConvolutionOptions } from "./subsampling_convolution.js";
 import { isRecording, recordStep } from "./tape.js";
 
 /** Whole numbers that a layer multiplies by, where its activations are. */
@@ -53,7 +53,8 @@ export function integerLinear(x: Tensor, operand: IntegerOperand, options: Linea
 
 function product(x: Tensor, { weight, packed }: IntegerOperand, options: LinearOptions): Tensor {
   if (x instanceof DeviceTensor) return integerLinearOnGpu(x, weight, placed(packed), options);
-  const { bias, activation = "none", scale = 1, residual, residualScale = 1 } = options;
+  const { bias, scale = 1, residual, residualScale = 1 } = options;
+  const activation = withoutGelu(options.activation ?? "none");
   const integers = onCpu(packed);
   const { activations } = integers;
   const output = packedLinear(x, integers, { bias, activation, scale, residual, residualScale, activations });
@@ -99,7 +100,7 @@ export function integerSubsamplingConvolution(
 ): { output: Tensor; offsets: SequenceOffsets } {
   if (x instanceof DeviceTensor) {
     const { windows, offsets: outputOffsets } = windowsOf(x, weight, offsets, options.stride);
-    return { output: integerLinear(windows, { weight, packed }, { bias, activation: withoutGelu(options.activation ?? "none") }), offsets: outputOffsets };
+    return { output: integerLinear(windows, { weight, packed }, { bias, activation: options.activation ?? "none" }), offsets: outputOffsets };
   }
   const result = subsamplingConvolution(x, weight, bias, offsets, options);
   using integers = packedSubsamplingConvolution(x, packed, bias, offsets, options).output;

@@ -1,6 +1,7 @@
 /** Linear layers: a matrix product with bias, activation, dropout and residual connection in the same pass. */
 import { DeviceTensor } from "../device/device_tensor.js";
 import { linearOnGpu } from "../device/inference.js";
+import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import type { DropoutOptions } from "./activation.js";
@@ -18,8 +19,8 @@ export type Activation = "none" | "relu" | "silu";
 export interface LinearOptions {
   /** (out) */
   bias?: Tensor | undefined;
-  /** `silu(x) = x / (1 + e^-x)`; "none" by default. */
-  activation?: Activation;
+  /** `silu(x) = x / (1 + e^-x)`; "none" by default. `gelu` is there on the GPU alone. */
+  activation?: Activation | "gelu";
   /** Factor of what the layer adds to the residual: 0.5 in a Conformer's feed-forward modules. */
   scale?: number;
   /** (frames, out), added to the result. */
@@ -28,6 +29,12 @@ export interface LinearOptions {
   residualScale?: number;
   /** Zeroes elements of the activation with this probability in [0, 1) and divides the others by 1 - probability. */
   dropout?: DropoutOptions | undefined;
+}
+
+/** @throws UsmLiteError INVALID_ARGUMENT for `gelu` */
+export function withoutGelu<Name extends string>(activation: Name): Exclude<Name, "gelu"> {
+  if (activation !== "gelu") return activation as Exclude<Name, "gelu">;
+  throw new UsmLiteError("INVALID_ARGUMENT", "gelu follows a product in the same pass only on the GPU; apply gelu to the result");
 }
 
 interface LinearBindings {
@@ -52,7 +59,7 @@ const native = addon as LinearBindings;
  *
  * @param x (frames, in)
  * @param weight (out, in), or (out, in, 1), or (out, in, 1, 1), as pointwise convolutions store it
- * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit, and for `gelu` on the CPU
  *
  * @example
  * const y = linear(Tensor.zeros([2, 64]), Tensor.zeros([128, 64]), { activation: "silu" }); // (2, 128)
@@ -60,7 +67,8 @@ const native = addon as LinearBindings;
 export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): Tensor {
   if (x instanceof DeviceTensor) return weight instanceof DeviceTensor ? denseLinear(x, weight, options) : linearOnGpu(x, weight, options);
   if (weight.shape.length > 3) return linear(x, reshape(weight, weight.shape.slice(0, 3)), options);
-  const { bias, activation = "none", scale = 1, residual, residualScale = 1, dropout } = options;
+  const { bias, scale = 1, residual, residualScale = 1, dropout } = options;
+  const activation = withoutGelu(options.activation ?? "none");
   const probability = dropout?.probability ?? 0;
   const seed = dropout?.seed ?? 0;
   const recording = activeTape() !== undefined && [x, weight, bias].some((tensor) => tensor?.requiresGrad);

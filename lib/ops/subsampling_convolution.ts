@@ -5,12 +5,11 @@ import { deviceGatherWindows } from "../device/encoder_operations.js";
 import { deviceGatherWindowsBackward } from "../device/gradient_operations.js";
 import { onGpu, shortenedOnGpu, subsamplingConvolutionOnGpu } from "../device/inference.js";
 import { sequencesOnGpu } from "../device/placement.js";
-import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import type { PackedMatrix, PackedMatrixHandle } from "../quant/packed_matrix.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
-import { linear } from "./linear.js";
+import { linear, withoutGelu } from "./linear.js";
 import { linearGradient } from "./linear_gradient.js";
 import { checkOnCpu } from "./packed_linear.js";
 import { recordStep } from "./tape.js";
@@ -57,14 +56,8 @@ const native = addon as SubsamplingConvolutionBindings;
 export interface SubsamplingConvolutionOptions {
   /** Input frames per output frame. */
   stride: number;
-  /** "none" by default. `gelu` is there on the GPU in inference alone. */
+  /** "none" by default. `gelu` is there on the GPU alone. */
   activation?: "none" | "relu" | "gelu";
-}
-
-/** @throws UsmLiteError INVALID_ARGUMENT for `gelu` */
-export function withoutGelu(activation: "none" | "relu" | "gelu"): "none" | "relu" {
-  if (activation !== "gelu") return activation;
-  throw new UsmLiteError("INVALID_ARGUMENT", "gelu follows a convolution in the same pass only in inference on the GPU; apply gelu to the result");
 }
 
 /**
@@ -104,7 +97,7 @@ export function subsamplingConvolution(
   const { stride, activation = "none" } = options;
   if (x instanceof DeviceTensor && weight instanceof DeviceTensor) {
     const { windows, offsets: outputOffsets } = windowsOf(x, weight, offsets, stride);
-    return { output: linear(windows, weight, { bias, activation: withoutGelu(activation) }), offsets: outputOffsets };
+    return { output: linear(windows, weight, { bias, activation }), offsets: outputOffsets };
   }
   const kernel = weight.dim(-1);
   const outputOffsets = subsampledOffsets(offsets, kernel, stride);

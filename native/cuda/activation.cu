@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kThreads = 256;  // a thread takes 16 bytes
 
-enum class Step : uint8_t { kDropout, kSilu, kSiluBackward, kGelu };
+enum class Step : uint8_t { kDropout, kSilu, kSiluBackward, kGelu, kGeluBackward };
 
 struct ActivationArguments {
   const uint16_t *x, *gradient;
@@ -31,11 +31,11 @@ template <typename T, Step kStep> __global__ void __launch_bounds__(kThreads) ac
   if constexpr (kStep == Step::kSilu) {
 #pragma unroll
     for (float& v : values) v *= sigmoid(v);
-  } else if constexpr (kStep == Step::kSiluBackward) {
+  } else if constexpr (kStep == Step::kSiluBackward || kStep == Step::kGeluBackward) {
     float gradient[kHalvesPerVector];
     load_values<T>(a.gradient + at, gradient);
 #pragma unroll
-    for (int i = 0; i < kHalvesPerVector; ++i) values[i] = gradient[i] * silu_slope(values[i]);
+    for (int i = 0; i < kHalvesPerVector; ++i) values[i] = gradient[i] * (kStep == Step::kGeluBackward ? gelu_slope(values[i]) : silu_slope(values[i]));
   } else if constexpr (kStep == Step::kGelu) {
 #pragma unroll
     for (float& v : values) v = activate(Activation::kGelu, v);
@@ -74,6 +74,10 @@ void silu_backward(const DeviceTensor& x, const DeviceTensor& gradient, const Dr
 
 void gelu(const DeviceTensor& x, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
   launch_activation<Step::kGelu>(x, nullptr, Dropout(), y, stream);
+}
+
+void gelu_backward(const DeviceTensor& x, const DeviceTensor& gradient, const DeviceTensor& gradient_x, const std::shared_ptr<Stream>& stream) {
+  launch_activation<Step::kGeluBackward>(x, &gradient, Dropout(), gradient_x, stream);
 }
 
 }  // namespace usmlite::cuda

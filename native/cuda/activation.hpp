@@ -1,4 +1,4 @@
-// Dropout and SiLU of frames in training, GELU in inference. Gradients compute the activation again from its input instead of storing it.
+// Dropout, SiLU and GELU of frames. Gradients compute the activation again from its input instead of storing it.
 #pragma once
 #include "core/dropout.hpp"
 #include "cuda/device_tensor.hpp"
@@ -16,5 +16,6 @@ void silu_backward(const DeviceTensor& x, const DeviceTensor& gradient, const Dr
                    const std::shared_ptr<Stream>& stream);
 /// y = x Φ(x); y may be x
 void gelu(const DeviceTensor& x, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
+void gelu_backward(const DeviceTensor& x, const DeviceTensor& gradient, const DeviceTensor& gradient_x, const std::shared_ptr<Stream>& stream);
 
 }  // namespace usmlite::cuda

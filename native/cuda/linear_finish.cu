@@ -58,6 +58,7 @@ __global__ void __launch_bounds__(kThreads) finish_kernel(const LinearFinishArgu
 
 __device__ __forceinline__ float slope(Activation activation, float x) {
   if (activation == Activation::kSilu) return silu_slope(x);
+  if (activation == Activation::kGelu) return gelu_slope(x);
   return activation == Activation::kRelu ? (x > 0.0f ? 1.0f : 0.0f) : 1.0f;
 }
 

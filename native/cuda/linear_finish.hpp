@@ -8,7 +8,7 @@ namespace usmlite::cuda {
 
 struct LinearFinish {
   const DeviceTensor* bias;  // float32 (columns) or null
-  Activation activation;     // kNone, kSilu or kRelu
+  Activation activation;     // any but kGlu
   float scale;
   Dropout dropout;
 };

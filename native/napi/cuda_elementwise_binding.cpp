@@ -89,6 +89,18 @@ Napi::Value silu_backward(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(gradient_x));
 }
 
+// deviceGeluBackward(x, gradient, stream?)
+Napi::Value gelu_backward(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceGeluBackward", 2);
+  Operands operands(arguments, info);
+  const DeviceTensor& x = operands.floats(0, "x");
+  const DeviceTensor& gradient = operands.like(1, "gradient", x);
+  const auto stream = stream_argument(arguments, info, 2);
+  DeviceTensor gradient_x(x.type(), x.shape(), stream);
+  cuda::gelu_backward(x, gradient, gradient_x, stream);
+  return wrap(info.Env(), std::move(gradient_x));
+}
+
 // deviceGluBackward(x, gradient, stream?)
 Napi::Value glu_backward(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceGluBackward", 2);
@@ -124,6 +136,7 @@ void define_device_elementwise(Napi::Object exports) {
   define<dropout>(exports, "deviceDropout");
   define<silu>(exports, "deviceSilu");
   define<silu_backward>(exports, "deviceSiluBackward");
+  define<gelu_backward>(exports, "deviceGeluBackward");
   define<glu_backward>(exports, "deviceGluBackward");
   define<transpose>(exports, "deviceTranspose");
 }

@@ -48,13 +48,19 @@ Napi::Value instance_norm(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(y));
 }
 
-// deviceGelu(x, stream?): in place
+// deviceGelu(x, inPlace, stream?)
 Napi::Value gelu(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceGelu", 1);
+  Arguments arguments(info, "deviceGelu", 2);
   Operands operands(arguments, info);
   const DeviceTensor& x = operands.floats(0, "x");
-  cuda::gelu(x, x, stream_argument(arguments, info, 1));
-  return info.Env().Undefined();
+  const auto stream = stream_argument(arguments, info, 2);
+  if (arguments.boolean(1, "inPlace")) {
+    cuda::gelu(x, x, stream);
+    return info.Env().Undefined();
+  }
+  DeviceTensor y(x.type(), x.shape(), stream);
+  cuda::gelu(x, y, stream);
+  return wrap(info.Env(), std::move(y));
 }
 
 template <typename T>

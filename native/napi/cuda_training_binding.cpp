@@ -30,9 +30,11 @@ Napi::Value training_product(const Napi::CallbackInfo& info) {
 // bias?, activation, scale, probability, seed
 cuda::LinearFinish linear_finish(const Arguments& arguments, Operands& operands, size_t first, int64_t columns) {
   const std::string name = arguments.text(first + 1, "activation");
-  if (name != "none" && name != "silu" && name != "relu") arguments.fail("activation \"" + name + "\" is unknown in training; choose none, silu or relu");
+  if (name != "none" && name != "silu" && name != "relu" && name != "gelu") {
+    arguments.fail("activation \"" + name + "\" is unknown in training; choose none, silu, relu or gelu");
+  }
   return {operands.optional_weights(first, "bias", {columns}),
-          name == "silu" ? cuda::Activation::kSilu : name == "relu" ? cuda::Activation::kRelu : cuda::Activation::kNone,
+          name == "silu" ? cuda::Activation::kSilu : name == "relu" ? cuda::Activation::kRelu : name == "gelu" ? cuda::Activation::kGelu : cuda::Activation::kNone,
           static_cast<float>(arguments.number(first + 2, "scale", -1e30, 1e30)), arguments.dropout(first + 3)};
 }
 

@@ -89,7 +89,8 @@ export class WhisperEncoder {
       offsets = convolved.offsets;
     }
     const unplaced = x;
-    x = unplaced instanceof DeviceTensor ? this.placedOnGpu(unplaced, offsets) : releaseUnlessRecording(() => scaledSum(unplaced, 1, this.positionsOf(offsets), 1));
+    const isTrainedOnGpu = this.positions instanceof DeviceTensor;
+    x = unplaced instanceof DeviceTensor && !isTrainedOnGpu ? this.placedOnGpu(unplaced, offsets) : releaseUnlessRecording(() => scaledSum(unplaced, 1, this.positionsOf(offsets), 1));
     if (x !== unplaced) release(unplaced);
     this.blocks.forEach((block, layer) => {
       const input = x;

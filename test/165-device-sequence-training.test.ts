@@ -1,0 +1,293 @@
+import { assertClose } from "./gpu.js";
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import test, { type ExecutionContext } from "ava";
+import type { JsonObject } from "../lib/checkpoint/json_file.js";
+import { compressModel, DeviceTensor, fakeQuantize, loadModel, magnitudeMask, parseRecipe, placeForTraining, SequenceOffsets, Tape, Tensor, tidy, Trainer, warmupConstant, type BatchSource, type TrainingBatch } from "../lib/index.js";
+import { DeviceParameter } from "../lib/device/device_parameter.js";
+import { deviceAddRows, deviceCrossEntropy, deviceGatherRows } from "../lib/device/sequence_training.js";
+import { describeModel } from "../lib/models/model_folder.js";
+import { trainableNetwork, type TrainableNetwork } from "../lib/models/trainable.js";
+import { FreshWeights } from "../lib/nn/fresh_weights.js";
+import { crossEntropy } from "../lib/ops/cross_entropy.js";
+import { gelu } from "../lib/ops/gelu.js";
+import { linear } from "../lib/ops/linear.js";
+import { RandomStream } from "../lib/ops/random_stream.js";
+import { gatherRows, padSequences } from "../lib/ops/row_copies.js";
+import type { TrainingContext } from "../lib/train/trainable_model.js";
+import { gradientsOnCpu } from "./device_gradients.js";
+import { randomTensor, randomValues } from "./gradient.js";
+import { writeRandomModel } from "./random_model.js";
+import { temporaryFolder, tones, writeWav } from "./tiny_model.js";
+
+const folder = temporaryFolder("device-sequence-training");
+test.after.always(folder.clean);
+const path = (...names: string[]): string => join(folder.path, ...names);
+const invalid = { code: "INVALID_ARGUMENT" } as const;
+
+/** The gradients of `inputs` by the tape of the GPU. */
+function gradientsOnGpu(inputs: readonly DeviceTensor[], gradient: Tensor, operation: (inputs: Tensor[]) => Tensor): Float32Array[] {
+  using tape = new Tape();
+  for (const input of inputs) input.requiresGrad = true;
+  tape.backward(tape.record(() => operation([...inputs])), gradient);
+  return inputs.map((input) => (tape.gradientOf(input) as Tensor).toArray());
+}
+
+test("cross-entropy and its gradient are those of the CPU", (t) => {
+  for (const { columns, labels, labelSmoothing, size } of [
+    { columns: 21, labels: [3, -1, 0, 20, 7], labelSmoothing: 0, size: 4 },
+    { columns: 2100, labels: [2099, 5, -1], labelSmoothing: 0.1, size: 20 },
+    { columns: 1, labels: [0], labelSmoothing: 0.2, size: 1 },
+    { columns: 8, labels: [-1, -1], labelSmoothing: 0, size: 1 },
+  ]) tidy(() => {
+    const rows = labels.length;
+    const logits = DeviceTensor.from(Tensor.from(randomValues(rows * columns, 1).map((value) => size * value), [rows, columns]));
+    const loss = (x: Tensor): Tensor => crossEntropy(x, labels, { labelSmoothing });
+    const what = `${rows} of ${columns} columns, smoothing ${labelSmoothing}`;
+    assertClose(t, loss(logits).toArray(), loss(logits.toTensor()).toArray(), 1e-5, what);
+    const upstream = DeviceTensor.from(Tensor.from([2]), "float32");
+    const [expected] = gradientsOnCpu([logits], upstream, ([x]) => loss(x as Tensor)) as [Float32Array];
+    const [found] = gradientsOnGpu([logits], upstream.clone(), ([x]) => loss(x as Tensor)) as [Float32Array];
+    assertClose(t, found, expected, 2 ** -8, what);
+    if (labels[2] === -1) t.true(found.subarray(2 * columns, 3 * columns).every((value) => value === 0));
+  });
+  const one = (values: number[], label: number): number => crossEntropy(DeviceTensor.from(Tensor.from(values, [1, values.length])), [label]).toArray()[0] as number;
+  t.true(Math.abs(one([1e30, 0], 0)) < 1e-6, "huge logits");
+  t.true(Number.isNaN(one([NaN, 0], 1)));
+  t.true(Number.isNaN(one([-Infinity, 0], 1)));
+  t.true(Number.isNaN(one([Infinity, 0], 1)));
+});
+
+test("rows are looked up, and what comes back is added to them in one order", (t) => {
+  const indices = [4, 0, 4, 2, 4, 0, 300];
+  const table = DeviceTensor.from(randomTensor([301, 20], 1), "float32");
+  const gradient = DeviceTensor.from(randomTensor([7, 20], 2));
+  const lookUp = ([x]: Tensor[]): Tensor => gatherRows(x as Tensor, indices);
+  assertClose(t, lookUp([table]).toArray(), lookUp([table.toTensor()]).toArray(), 2 ** -8, "rows");
+  const [expected] = gradientsOnCpu([table], gradient, lookUp) as [Float32Array];
+  const [first, second] = [1, 2].map(() => gradientsOnGpu([table], gradient.clone(), lookUp)[0] as Float32Array) as [Float32Array, Float32Array];
+  assertClose(t, first, expected, 1e-6, "gradient");
+  t.deepEqual(second, first);
+  // A table that also scores tokens has two gradients, which are added.
+  const tied = ([x]: Tensor[]): Tensor => linear(lookUp([x as Tensor]), x as Tensor);
+  const upstream = DeviceTensor.from(randomTensor([7, 301], 3));
+  assertClose(t, gradientsOnGpu([table], upstream.clone(), tied)[0] as Float32Array, gradientsOnCpu([table], upstream, tied)[0] as Float32Array, 2 ** -6, "tied");
+});
+
+test("GELU and zeros around sequences have their gradients", (t) => {
+  const x = DeviceTensor.from(Tensor.from(randomValues(5 * 24, 1).map((value) => 4 * value), [5, 24]));
+  const gradient = DeviceTensor.from(randomTensor([5, 24], 2));
+  const activate = ([y]: Tensor[]): Tensor => gelu(y as Tensor);
+  assertClose(t, activate([x]).toArray(), activate([x.toTensor()]).toArray(), 2 ** -8, "gelu");
+  assertClose(t, gradientsOnGpu([x], gradient.clone(), activate)[0] as Float32Array, gradientsOnCpu([x], gradient, activate)[0] as Float32Array, 2 ** -8, "gradient of gelu");
+
+  const weight = DeviceTensor.from(randomTensor([16, 24], 3), "float32");
+  const bias = DeviceTensor.from(randomTensor([16], 4), "float32");
+  const upstream = DeviceTensor.from(randomTensor([5, 16], 5));
+  const expected = gradientsOnCpu([x, weight, bias], upstream, ([y, w, b]) => gelu(linear(y as Tensor, w as Tensor, { bias: b })));
+  const found = gradientsOnGpu([x, weight, bias], upstream.clone(), ([y, w, b]) => linear(y as Tensor, w as Tensor, { bias: b, activation: "gelu" }));
+  expected.forEach((values, i) => assertClose(t, found[i] as Float32Array, values, 2 ** -6, `input ${i} of a layer before gelu`));
+  t.throws(() => linear(x.toTensor(), weight.toTensor(), { activation: "gelu" }), { ...invalid, message: /gelu follows a product in the same pass only on the GPU/ });
+
+  const offsets = new SequenceOffsets([3, 0, 2]);
+  const pad = ([y]: Tensor[]): Tensor => padSequences(y as Tensor, offsets, [1, 2]).output;
+  const wide = DeviceTensor.from(randomTensor([14, 24], 6));
+  t.deepEqual(gradientsOnGpu([x], wide.clone(), pad)[0], gradientsOnCpu([x], wide, pad)[0]);
+});
+
+test("misuse is a coded error", (t) => {
+  const indices = (...values: number[]): Tensor => Tensor.from(Int32Array.from(values));
+  const x = DeviceTensor.zeros([4, 8], "float32");
+  const rows = DeviceTensor.zeros([2, 8]);
+  t.throws(() => gatherRows(x, [0, 4]), { ...invalid, message: /index 1 is 4 but x has rows 0\.\.3/ });
+  t.throws(() => deviceGatherRows(DeviceTensor.zeros([4, 8], "float16"), indices(0)), { ...invalid, message: /x is float16; it must be bfloat16 or float32/ });
+  t.throws(() => deviceAddRows(x, indices(1, -1), rows), { ...invalid, message: /index 1 is -1/ });
+  t.throws(() => deviceAddRows(x, indices(1), rows), { ...invalid, message: /rows must have shape \(1, 8\)/ });
+  t.throws(() => deviceAddRows(rows, indices(1, 1), rows), { ...invalid, message: /x is bfloat16; it must be float32/ });
+  t.throws(() => crossEntropy(rows, [0]), invalid);
+  t.throws(() => crossEntropy(rows, [0, 8]), { ...invalid, message: /label 8 does not exist: there are 8 columns/ });
+  t.throws(() => crossEntropy(rows, [0, -2]), { ...invalid, message: /label -2 is no column/ });
+  t.throws(() => deviceCrossEntropy(x, indices(0, 0, 0, 0), { labelSmoothing: 0, factor: 1, wantsGradient: false }), { ...invalid, message: /logits is float32; it must be bfloat16/ });
+  t.is(gatherRows(x, []).dim(0), 0);
+});
+
+const whisper = {
+  model_type: "whisper", vocab_size: 61, d_model: 32, encoder_layers: 1, decoder_layers: 1, encoder_attention_heads: 2, decoder_attention_heads: 2, encoder_ffn_dim: 64,
+  decoder_ffn_dim: 64, num_mel_bins: 16, max_source_positions: 25, max_target_positions: 16, scale_embedding: true, eos_token_id: 6, decoder_start_token_id: 5,
+};
+const configs = {
+  whisper,
+  "whisper, untied": { ...whisper, tie_word_embeddings: false, activation_function: "relu", scale_embedding: false },
+  cohere_asr: {
+    model_type: "cohere_asr", vocab_size: 61, hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64, max_position_embeddings: 16, eos_token_id: 6,
+    tie_word_embeddings: true, encoder_config: { hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64, subsampling_conv_channels: 16, num_mel_bins: 16 },
+  },
+} as const satisfies Record<string, JsonObject>;
+type Family = keyof typeof configs;
+
+function fresh(family: Family, change: JsonObject = {}): TrainableNetwork {
+  const network = describeModel({ ...configs[family], ...change }, "config.json").network(new FreshWeights(5));
+  return trainableNetwork({ network, folder: family });
+}
+
+/** Fresh biases are zero, where relu has its kink, fresh attention is the mean of all frames, fresh embeddings are small and fresh statistics those of nothing. */
+function warmedUp(family: Family): TrainableNetwork {
+  const network = fresh(family);
+  for (const [name, tensor] of network.parameters()) {
+    if (/bias(_[uv])?$/.test(name)) tensor.write(tensor.toArray().map((_, i) => 0.1 * Math.sin(i + name.length)));
+    if (/[qk]_proj\.weight$/.test(name)) tensor.write(tensor.toArray().map((value) => 2 * value));
+    if (/embed_tokens|embed_positions|pos_emb|proj_out\.weight/.test(name)) tensor.write(tensor.toArray().map((value) => 10 * value));
+  }
+  for (const [name, tensor] of network.buffers()) tensor.write(tensor.toArray().map((value, i) => value * 0.5 + (name.endsWith("mean") ? 0.1 : 0.2) * Math.cos(i) ** 2));
+  return network;
+}
+
+/** The same utterances again and again; the last has a transcript that is longer than the decoder. */
+function batchFor(network: TrainableNetwork, items: number): TrainingBatch {
+  const windows = network.kind === "sequence-to-sequence" && network.fixedWindow;
+  const offsets = new SequenceOffsets((windows ? [50, 50, 50] : [79, 62, 40]).slice(0, items));
+  const values = Tensor.from(randomValues(offsets.frames * 16, 8).map((value) => 5 * value), [offsets.frames, 16]);
+  const targets = [[5, 1, 2, 0, 4, 4, 1, 2, 3, 1, 60, 6], [5, 1, 2, 0, 4, 4, 1, 2, 3, 0, 6], [5, ...new Array<number>(16).fill(3), 6]].slice(0, items);
+  return { features: DeviceTensor.from(values).toTensor(), offsets, targets, audioSeconds: 1, labelSmoothing: 0.1 };
+}
+
+/** Loss and gradients of one step with int4+2:4 weights, the embeddings' among them, by name and in the shape of the checkpoint. */
+function step(family: Family, device: "cpu" | "cuda"): { loss: number; infeasible: number; gradients: Map<string, { values: Float32Array; shape: readonly number[] } | undefined> } {
+  return tidy(() => {
+    const onCpu = warmedUp(family);
+    const network = device === "cpu" ? onCpu : placeForTraining(onCpu);
+    const batch = batchFor(onCpu, 3);
+    const features = device === "cpu" ? batch.features : DeviceTensor.from(batch.features);
+    for (const parameter of network.parameters().values()) parameter.requiresGrad = true;
+    const quantized = new Set(network.linearWeights());
+    const transformWeight = (name: string, weight: Tensor): Tensor =>
+      quantized.has(name) ? fakeQuantize(weight, "int4+2:4", { mask: magnitudeMask(weight, 2, 4) }) : weight;
+    const context: TrainingContext = { training: true, random: new RandomStream(3), step: 0, transformWeight };
+    using tape = new Tape();
+    const { loss, infeasible = 0 } = tape.record(() => network.loss({ ...batch, features }, context));
+    tape.backward(loss);
+    const gradients = new Map(
+      [...network.parameters()].map(([name, parameter]) => {
+        const gradient = tape.gradientOf(parameter);
+        if (!gradient) return [name, undefined] as const;
+        // As the checkpoint has it: a gradient on the GPU lies as its parameter does.
+        if (parameter instanceof DeviceParameter) parameter.write(gradient.toArray());
+        const stored = parameter instanceof DeviceParameter ? parameter.stored() : gradient;
+        return [name, { values: stored.toArray(), shape: stored.shape }] as const;
+      }),
+    );
+    return { loss: loss.toArray()[0] as number, infeasible, gradients };
+  });
+}
+
+const stepIsThatOfTheCpu = (t: ExecutionContext, family: Family): void => {
+  const [expected, found] = [step(family, "cpu"), step(family, "cuda")];
+  t.true(Math.abs(found.loss / expected.loss - 1) < 1e-2, `loss ${found.loss}, not ${expected.loss}`);
+  t.deepEqual([found.infeasible, expected.infeasible], [1, 1]);
+  t.deepEqual([...found.gradients.keys()], [...expected.gradients.keys()]);
+  // bfloat16 rounds every activation and every gradient on its way: compared by direction and length.
+  for (const [name, gradient] of expected.gradients) {
+    const own = found.gradients.get(name);
+    if (!gradient || !own) {
+      t.is(own, gradient, name);
+      t.is(name, "model.encoder.embed_positions.weight");
+      continue;
+    }
+    t.deepEqual(own.shape, gradient.shape, name);
+    const dot = (a: Float32Array, b: Float32Array): number => a.reduce((sum, value, i) => sum + value * (b[i] as number), 0);
+    const [length, ownLength] = [gradient.values, own.values].map((values) => Math.sqrt(dot(values, values))) as [number, number];
+    // Attention does not change with what is added to all keys: rounding is all there is.
+    if (name.endsWith("k_proj.bias")) {
+      t.true(Math.max(length, ownLength) < 1e-2, name);
+      continue;
+    }
+    const cosine = dot(gradient.values, own.values) / (length * ownLength);
+    t.true(cosine > 0.99 && Math.abs(ownLength / length - 1) < 0.05, `${name}: cosine ${cosine}, lengths ${ownLength} and ${length}`);
+  }
+};
+
+for (const family of Object.keys(configs) as Family[]) test.serial(`a training step on the GPU is that of the CPU: ${family}`, stepIsThatOfTheCpu, family);
+
+test("a batch of which every transcript is left out has no loss and no gradients", (t) => {
+  tidy(() => {
+    const network = placeForTraining(fresh("whisper"));
+    const batch = batchFor(network, 1);
+    for (const parameter of network.parameters().values()) parameter.requiresGrad = true;
+    using tape = new Tape();
+    const targets = [new Array<number>(18).fill(3)];
+    const { loss, infeasible } = tape.record(() => network.loss({ ...batch, features: DeviceTensor.from(batch.features), targets }, { training: true, random: new RandomStream(3), step: 0 }));
+    tape.backward(loss);
+    t.deepEqual([loss.toArray()[0], infeasible], [0, 1]);
+    for (const [name, parameter] of network.parameters()) t.true(tape.gradientOf(parameter)?.toArray().every((value) => value === 0) ?? true, name);
+  });
+});
+
+/** Losses of a run up to `totalSteps`, from the newest checkpoint in its folder if there is one. */
+async function train(family: Family, name: string, device: "cpu" | "cuda", totalSteps: number): Promise<number[]> {
+  const network = device === "cuda" ? placeForTraining(fresh(family)) : fresh(family);
+  const batches: BatchSource = { count: () => 1, batch: () => batchFor(network, 2) };
+  const losses: number[] = [];
+  const options = { folder: path(name), totalSteps, schedule: warmupConstant({ peak: 0.01, warmupSteps: 2 }), averageDecay: 0.5 };
+  const trainer = new Trainer(network, batches, { ...options, onStep: ({ loss }) => losses.push(loss) });
+  trainer.resume();
+  await trainer.run();
+  trainer.dispose();
+  network.dispose();
+  return losses;
+}
+
+const checkpoint = (name: string, step: number): Buffer => readFileSync(path(name, "checkpoints", `step-0000000${step}.safetensors`));
+
+test.serial("runs on the GPU learn utterances by heart as on the CPU, and go on to the same bits", async (t) => {
+  const [gpu, cpu] = [await train("whisper", "whisper-gpu", "cuda", 4), await train("whisper", "whisper-cpu", "cpu", 4)];
+  assertClose(t, Float32Array.from(gpu), Float32Array.from(cpu), 2e-2, "losses");
+  t.true((gpu[3] as number) < 0.85 * (gpu[0] as number), gpu.join(" "));
+  for (const steps of [2, 4]) await train("whisper", "resumed", "cuda", steps);
+  t.deepEqual(checkpoint("resumed", 4), checkpoint("whisper-gpu", 4));
+});
+
+const lossesIn = (...run: string[]): Float32Array =>
+  Float32Array.from(readFileSync(path(...run, "metrics.jsonl"), "utf8").trim().split("\n"), (line) => (JSON.parse(line) as { loss: number }).loss);
+
+test.serial("recipes train Whisper on the GPU, in whole numbers too", async (t) => {
+  const config = { ...whisper, vocab_size: 420, num_mel_bins: 80, max_source_positions: 50, max_target_positions: 40, decoder_start_token_id: 310, eos_token_id: 300 };
+  const generation = { decoder_start_token_id: 310, eos_token_id: 300, no_timestamps_token_id: 309, lang_to_id: { "<|en|>": 301 }, task_to_id: { transcribe: 306 } };
+  const model = writeRandomModel(path("float"), config, { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 80, chunk_length: 1 }, { generation });
+  copyFileSync(join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text", "tokenizer_byte_level.json"), join(model, "tokenizer.json"));
+  const manifest = path("manifest.jsonl");
+  writeWav(path("clip.wav"), tones(1, 1));
+  writeFileSync(manifest, JSON.stringify({ audio_filepath: "clip.wav", duration: 1, text: "A HAT" }));
+  const training = { steps: 2, learningRate: 3e-3, warmUpSteps: 1, speedPerturbation: false, specAugment: false, labelSmoothing: 0.1 };
+  const stages = [
+    {
+      name: "tune",
+      modifiers: [
+        { type: "sparsity", pattern: "2:4", start: 1 },
+        { type: "quantization", spec: "int4" },
+        { type: "quantization", targets: ["*.fc1", "*.conv2"], spec: "int8", activations: "int8" },
+        { type: "quantization", targets: ["model.decoder.embed_tokens"], spec: "int8" },
+        { type: "distillation", hidden: 0.5 },
+      ],
+      training,
+    },
+  ];
+  for (const device of ["cuda", "cpu"] as const) {
+    t.true(await compressModel({ model, recipe: parseRecipe(JSON.stringify({ stages }), "r.yaml"), manifest, out: path(`packed-${device}`), device, language: "en" }));
+  }
+  assertClose(t, lossesIn("packed-cuda.run"), lossesIn("packed-cpu.run"), 2e-2, "losses");
+  const [found, expected] = [loadModel(path("packed-cuda")), loadModel(path("packed-cpu"))].map(({ compression }) => [...compression.specs].map(([name, { text }]) => `${name} ${text}`));
+  t.deepEqual(found, expected);
+  for (const line of ["model.decoder.layers.0.encoder_attn.k_proj.weight int4+2:4", "model.decoder.embed_tokens.weight int8"]) t.true((found as string[]).includes(line), line);
+});
+
+test("what the GPU has no kernels for is refused", (t) => {
+  const refused = (family: Family, change: JsonObject, message: RegExp): void => void t.throws(() => placeForTraining(fresh(family, change)), { code: "UNSUPPORTED_MODEL", message });
+  refused("whisper", { decoder_attention_heads: 8 }, /^the model has heads of 4 values; on the GPU they are trained with 8, 16, .. 128; train it with device "cpu"$/);
+  refused("whisper", { d_model: 288 }, /has heads of 144 values/);
+  refused("whisper", { num_mel_bins: 20 }, /has num_mel_bins 20; on the GPU it must be a multiple of 8/);
+  refused("whisper", { decoder_ffn_dim: 60 }, /has decoder_ffn_dim 60/);
+  refused("cohere_asr", { intermediate_size: 60 }, /has intermediate_size of the decoder 60/);
+  const { encoder_config } = configs.cohere_asr;
+  refused("cohere_asr", { encoder_config: { ...encoder_config, attention_type: "rel_pos_local_attn", attention_context_size: [3, 2] } }, /has attention over a window of frames, which the GPU does not train/);
+});
