@@ -85,6 +85,7 @@ function partsOf(sizes: Sizes, lengths: readonly number[]): Part[] {
     ...products,
     { name: "layer normalisation", spec: "", times: 5 * blocks, run: () => deviceLayerNorm(x, scale, { bias: scale, epsilon: 1e-5 }) },
     { name: "attention", spec: "", times: blocks, run: () => deviceAttention(x, x, x, sequences, { heads, relative }) },
+    { name: "attention, keys undivided", spec: "", times: blocks, run: () => deviceAttention(x, x, x, sequences, { heads, relative, batchInvariant: true }), isOther: true },
     { name: "gated linear unit", spec: "", times: blocks, run: () => deviceGlu(pairs) },
     { name: "depthwise convolution", spec: "", times: blocks, run: () => deviceDepthwiseConvolution(x, taps, sequences, { bias: scale, activation: "silu" }) },
     { name: "subsampling", spec: "", times: 1, run: () => subsampling.forward(features, featureOffsets, {}) },
