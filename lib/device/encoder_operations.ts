@@ -60,6 +60,7 @@ interface EncoderBindings {
     positions: DeviceTensorHandle | undefined,
     contentBias: DeviceTensorHandle | undefined,
     positionBias: DeviceTensorHandle | undefined,
+    batchInvariant: boolean,
     stream?: StreamHandle,
   ): DeviceTensorHandle;
 }
@@ -247,12 +248,17 @@ export interface DeviceAttentionOptions {
   /** multiplies the scores; default headDim^-0.5 */
   scale?: number;
   relative?: DeviceRelativePositions;
+  /**
+   * Whether a sequence's result must be the same bits however many sequences there are and however long they are; false by default: where there are few frames, their number
+   * decides how the sums over keys are divided. The same call gives the same bits in any case.
+   */
+  batchInvariant?: boolean;
   stream?: DeviceStream | undefined;
 }
 
 /**
  * `softmax(scale * scores) v` for each head within each sequence (Vaswani et al. 2017); scores are never stored (Dao et al.
- * 2022). A sequence's result does not depend on the rest of the batch.
+ * 2022). What the other sequences hold does not matter for a sequence's result.
  * @param query (frames, heads * headDim); headDim a multiple of 8 up to 160
  * @param key like query
  * @param value like query
@@ -266,7 +272,7 @@ export function deviceAttention(
   key: DeviceTensor,
   value: DeviceTensor,
   sequences: DeviceSequences,
-  { heads, scale, relative, stream }: DeviceAttentionOptions,
+  { heads, scale, relative, batchInvariant = false, stream }: DeviceAttentionOptions,
 ): DeviceTensor {
   return new DeviceTensor(
     native().deviceAttention(
@@ -279,6 +285,7 @@ export function deviceAttention(
       relative?.positions.handle,
       relative?.contentBias.handle,
       relative?.positionBias.handle,
+      batchInvariant,
       stream?.handle,
     ),
   );

@@ -1,16 +1,20 @@
 #include "cuda/attention.hpp"
 
+#include <algorithm>
+#include <memory>
 #include <type_traits>
 
 #include "cuda/attention_tiles.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/running_softmax.cuh"
 
 namespace usmlite::cuda {
 namespace {
 
 using namespace attention_tiles;
 
-// A block makes 64 frames of one head and goes through the keys in tiles, the next of which is copied while one is used.
+// A block makes 64 frames of one head and goes through the keys in tiles, the next of which is copied while one is used. In inference
+// several blocks may share out the tiles.
 template <bool kRelative> inline constexpr int kKeysPerTile = kRelative ? kPositionKeys : 64;
 
 struct KernelArguments {
@@ -30,7 +34,9 @@ struct Training {
   const int32_t* key_offsets;
   bool causal;
 };
-struct Inference {};
+struct Inference {
+  KeyParts parts;
+};
 
 template <int kD, int kKeys> struct SharedTiles {
   uint16_t key[2][kKeys * kRow<kD>], value[2][kKeys * kRow<kD>];
@@ -54,53 +60,14 @@ __device__ __forceinline__ void add_to_rows(uint16_t* to, const uint16_t* from, 
   }
 }
 
-/// Of the four lanes that share rows.
-__device__ __forceinline__ float row_maximum(float v) {
-  v = fmaxf(v, ptx::shuffle_xor(v, 1));
-  return fmaxf(v, ptx::shuffle_xor(v, 2));
-}
-__device__ __forceinline__ float row_sum(float v) {
-  v += ptx::shuffle_xor(v, 1);
-  return v + ptx::shuffle_xor(v, 2);
-}
-
-/// What a lane keeps of its rows g and g + 8 while it goes through the keys: `sums` of exp(score - maximum) v.
-template <int kD> struct RunningSoftmax {
-  float sums[kD / 8][4] = {};
-  float maximum[2] = {kNever, kNever};
-  float total[2] = {0.0f, 0.0f};  // this lane's share
-
-  /// Takes in a tile of scores (in units of log 2), which become exp(score - maximum); their values are to be added by them.
-  template <int kKeys> __device__ __forceinline__ void soften(float (&scores)[kKeys / 8][4]) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float largest = maximum[half];
-#pragma unroll
-      for (int tile = 0; tile < kKeys / 8; ++tile) largest = fmaxf(largest, fmaxf(scores[tile][2 * half], scores[tile][2 * half + 1]));
-      largest = row_maximum(largest);
-      const float shrink = ptx::exponential_base_2(maximum[half] - largest);
-      maximum[half] = largest;
-      total[half] *= shrink;
-#pragma unroll
-      for (int tile = 0; tile < kD / 8; ++tile) sums[tile][2 * half] *= shrink, sums[tile][2 * half + 1] *= shrink;
-#pragma unroll
-      for (int tile = 0; tile < kKeys / 8; ++tile) {
-#pragma unroll
-        for (int i = 2 * half; i < 2 * half + 2; ++i) {
-          scores[tile][i] = ptx::exponential_base_2(scores[tile][i] - largest);
-          total[half] += scores[tile][i];
-        }
-      }
-    }
-  }
-};
-
 template <typename T, int kD, bool kRelative, class Purpose>
 __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArguments a, const Purpose purpose) {
   constexpr bool kTraining = std::is_same_v<Purpose, Training>;
   ptx::take_turn();
   const int begin = a.offsets[blockIdx.z], end = a.offsets[blockIdx.z + 1], length = end - begin;
-  const int first = static_cast<int>(blockIdx.x) * kQueries;  // frame of the sequence
+  int tile_of_queries = static_cast<int>(blockIdx.x), part = 0;
+  if constexpr (!kTraining) tile_of_queries /= purpose.parts.count, part = static_cast<int>(blockIdx.x) % purpose.parts.count;
+  const int first = tile_of_queries * kQueries;  // frame of the sequence
   if (first >= length) return;
   constexpr int kKeys = kKeysPerTile<kRelative>;
   auto& tiles = *reinterpret_cast<SharedTiles<kD, kKeys>*>(shared_memory());
@@ -108,8 +75,13 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArgumen
   const int head = static_cast<int>(blockIdx.y) * a.head_dim;  // its first column
   const int lane = ptx::lane_id(), warp = ptx::warp_id(), g = lane / 4, t = lane % 4;
   int keys_begin = begin, keys_end = end, visible = length;  // keys that any of the block's frames sees
+  int from_key = 0;
   bool causal = false;
-  if constexpr (kTraining) {
+  if constexpr (!kTraining) {  // keys of the part
+    const int tiles_of_keys = (length + kKeys - 1) / kKeys;
+    from_key = tiles_of_keys * part / purpose.parts.count * kKeys;
+    visible = min(length, tiles_of_keys * (part + 1) / purpose.parts.count * kKeys);
+  } else {
     keys_begin = purpose.key_offsets[blockIdx.z], keys_end = purpose.key_offsets[blockIdx.z + 1], causal = purpose.causal;
     visible = causal ? min(keys_end - keys_begin, first + kQueries + keys_end - keys_begin - length) : keys_end - keys_begin;
   }
@@ -125,7 +97,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArgumen
   };
 
   copy_rows<kD>(tiles.query, kQueries, a.query + head, a.query_stride, begin + first, begin, end, a.head_dim);
-  copy_tile(0, 0);
+  copy_tile(from_key, 0);
   ptx::copy_async_wait<0>();
   ptx::block_sync();
   if constexpr (kRelative) {
@@ -139,11 +111,9 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArgumen
 
   RunningSoftmax<kD> softmax;
   const float scale = a.scale * kLog2E;
-  for (int keys_from = 0, stage = 0; keys_from < visible; keys_from += kKeys, stage ^= 1) {
-    if (keys_from > 0) {
-      ptx::copy_async_wait<0>();
-      ptx::block_sync();  // the tile is there, and nobody uses the other one any more
-    }
+  for (int keys_from = from_key, stage = 0; keys_from < visible; keys_from += kKeys, stage ^= 1) {
+    ptx::copy_async_wait<0>();
+    ptx::block_sync();  // the tile is there, and nobody uses the other one any more
     if (keys_from + kKeys < visible) copy_tile(keys_from + kKeys, stage ^ 1);
     float scores[kKeys / 8][4];
     multiply_rows<T, kD, kKeys / 8>(scores, query, tiles.key[stage], lane);
@@ -176,6 +146,11 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArgumen
     accumulate<T, kD, kKeys>(softmax.sums, scores, tiles.value[stage], lane);
   }
 
+  if constexpr (!kTraining) {
+    const int tiles = static_cast<int>(gridDim.x) / purpose.parts.count;
+    const int row = ((static_cast<int>(blockIdx.z * gridDim.y + blockIdx.y)) * tiles + tile_of_queries) * kWarps + warp;
+    if (purpose.parts.count > 1 && !join_parts<kD>(softmax, purpose.parts, row, part, lane)) return;
+  }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const float total = row_sum(softmax.total[half]), reciprocal = 1.0f / total;
@@ -200,14 +175,33 @@ struct Launch {
   KernelArguments arguments;
   LaunchShape shape;
   bool relative;
-  StreamHandle stream;
+  const std::shared_ptr<Stream>& stream;
 };
+
+/// Among how many blocks to divide the keys, so that there is one for every multiprocessor.
+int key_parts(const LaunchShape& grid, int longest) {
+  if (gpu_properties().emulated) return 1 + longest % 4;  // time means nothing there: each number gets its share of tests
+  constexpr int kFewestKeys = 64;  // of a part
+  const auto blocks = static_cast<int64_t>(grid.grid_x) * grid.grid_y * grid.grid_z;
+  return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(gpu_properties().multiprocessors / blocks, longest / kFewestKeys)));
+}
 
 template <typename T, int kD, class Purpose> void launch_attention(const Launch& to, const Purpose& purpose) {
   LaunchShape shape = to.shape;
   shape.shared_bytes = to.relative ? sizeof(SharedTiles<kD, kKeysPerTile<true>>) + sizeof(RelativeTiles<kD>)
                                    : sizeof(SharedTiles<kD, kKeysPerTile<false>>);
-  launch(to.relative ? attention_kernel<T, kD, true, Purpose> : attention_kernel<T, kD, false, Purpose>, shape, to.stream, to.arguments, purpose);
+  std::unique_ptr<DeviceMemory> found;
+  Purpose used = purpose;
+  if constexpr (std::is_same_v<Purpose, Inference>) {
+    if (KeyParts& parts = used.parts; parts.count > 1) {
+      const int rows = static_cast<int>(shape.grid_x * shape.grid_y * shape.grid_z) * kWarps;
+      found = std::make_unique<DeviceMemory>(sizeof(float) * kPartFloats<kD> * static_cast<size_t>(rows) * static_cast<size_t>(parts.count), to.stream);
+      parts.found = reinterpret_cast<float*>(found->data());
+      parts.counters = to.stream->counters(rows);
+      shape.grid_x *= static_cast<unsigned>(parts.count);
+    }
+  }
+  launch(to.relative ? attention_kernel<T, kD, true, Purpose> : attention_kernel<T, kD, false, Purpose>, shape, to.stream->handle(), to.arguments, used);
 }
 
 template <typename T, class Purpose> void choose_head(const Launch& to, const Purpose& purpose) {
@@ -218,7 +212,7 @@ template <typename T, class Purpose> void choose_head(const Launch& to, const Pu
 }
 
 template <typename T> void choose_purpose(const Launch& to, const AttentionArguments& a, const std::shared_ptr<Stream>& stream) {
-  if (!a.log_sum) choose_head<T>(to, Inference{});
+  if (!a.log_sum) choose_head<T>(to, Inference{{a.batch_invariant ? 1 : key_parts(to.shape, to.arguments.longest), nullptr, nullptr}});
   else choose_head<T>(to, Training{a.dropout, a.heads, a.log_sum->use_on<float>(stream), a.log_sum->row_stride(), a.keys ? a.keys->offsets : to.arguments.offsets, a.causal});
 }
 
@@ -234,7 +228,7 @@ void attention(const AttentionArguments& a, const PackedSequences& sequences, co
                                   static_cast<int>(a.query->columns()) / a.heads, sequences.longest, a.scale};
   const LaunchShape grid{static_cast<unsigned>((sequences.longest + kQueries - 1) / kQueries), static_cast<unsigned>(a.heads),
                          static_cast<unsigned>(sequences.count), kThreads, 0, 1, kernels_take_turns()};
-  const Launch to{arguments, grid, a.positions != nullptr, stream->handle()};
+  const Launch to{arguments, grid, a.positions != nullptr, stream};
   if (a.query->type() == DeviceType::kBFloat16) choose_purpose<BFloat16>(to, a, stream);
   else choose_purpose<Float16>(to, a, stream);
 }

@@ -17,6 +17,9 @@ struct AttentionArguments {
   const DeviceTensor* positions;      // p (2 longest - 1, heads * head_dim): from `longest - 1` frames before to as many after
   const DeviceTensor* content_bias;   // u (heads * head_dim), 16-bit floats
   const DeviceTensor* position_bias;  // v (heads * head_dim)
+  // For inference: the same bits of a sequence however many there are and however long they are. Otherwise few queries have their keys
+  // divided among blocks, whose sums are added in the order of the keys.
+  bool batch_invariant = false;
   // For training:
   const DeviceTensor* log_sum;  // (heads, frames) float32: log(sum(exp(scores))) for the backward pass; null in inference
   Dropout dropout;              // of the probabilities; needs log_sum

@@ -124,9 +124,9 @@ Napi::Value rotate_heads(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// deviceAttention(query, key, value, heads, scale, sequences, positions?, contentBias?, positionBias?, stream?)
+// deviceAttention(query, key, value, heads, scale, sequences, positions?, contentBias?, positionBias?, batchInvariant, stream?)
 Napi::Value attention(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceAttention", 6);
+  Arguments arguments(info, "deviceAttention", 10);
   Operands operands(arguments, info);
   cuda::AttentionArguments attention{};
   const DeviceTensor& query = operands.floats(0, "query");
@@ -141,7 +141,8 @@ Napi::Value attention(const Napi::CallbackInfo& info) {
   }
   attention.heads = static_cast<int>(heads);
   attention.scale = static_cast<float>(arguments.number(4, "scale", -1e6, 1e6));
-  const auto stream = stream_argument(arguments, info, 9);
+  attention.batch_invariant = arguments.boolean(9, "batchInvariant");
+  const auto stream = stream_argument(arguments, info, 10);
   const cuda::PackedSequences sequences = operands.sequences(5, query.rows(), stream);
   if (arguments.has(6)) {
     attention.positions = &operands.like(6, "positions", query, {2 * int64_t{sequences.longest} - 1, query.columns()});
