@@ -29,6 +29,11 @@ export type UsmLiteErrorCode =
   | "ABORTED"
   | "INTERNAL";
 
+/** Sentences that quote a file or a request must not be as long as it is. */
+const longestMessage = 2000;
+
+const shortened = (message: string): string => (message.length > longestMessage ? `${message.slice(0, longestMessage)}...` : message);
+
 /**
  * The one error class of this package. `code` is stable and meant for programs; `message` says what is wrong and what
  * would be right, and names the file (and line) where there is one.
@@ -49,7 +54,7 @@ export class UsmLiteError extends Error {
     message: string,
     options?: ErrorOptions,
   ) {
-    super(message, options);
+    super(shortened(message), options);
   }
 }
 

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import test from "ava";
 import { writeTextFile } from "../lib/checkpoint/atomic_file.js";
 import { readJsonFile, writeJsonFile } from "../lib/checkpoint/json_file.js";
+import { UsmLiteError } from "../lib/errors.js";
 
 const folder = mkdtempSync(join(tmpdir(), "usm-lite-json-"));
 test.after.always(() => rmSync(folder, { recursive: true, force: true }));
@@ -16,6 +17,12 @@ test.serial("JSON files return what was written, and nothing else stays in the f
   t.is(readFileSync(path, "utf8").at(-1), "\n");
   t.deepEqual(readdirSync(folder), ["config.json"]);
   t.throws(() => writeTextFile(join(folder, "none", "a.txt"), "a"), { code: "FILE_UNWRITABLE", message: /none/ });
+});
+
+test("an error that quotes a file is not as long as the file", (t) => {
+  const { message } = new UsmLiteError("BAD_CONFIG", `config.json: "${"x".repeat(1e6)}" is unknown`);
+  t.regex(message, /^config\.json: "x+\.\.\.$/);
+  t.true(message.length < 3000);
 });
 
 test.serial("files that are not one JSON object are errors with the caller's code and the file's name", (t) => {
