@@ -40,7 +40,7 @@ Napi::Value create(const Napi::CallbackInfo& info) {
       arguments.fail("values hold " + std::to_string(bytes.size) + " bytes but shape " + shape_text(tensor.shape()) +
                      " of " + name_of(tensor.dtype()) + " needs " + std::to_string(tensor.bytes()));
     }
-    std::memcpy(tensor.data<char>(), bytes.data, bytes.size);
+    if (bytes.size > 0) std::memcpy(tensor.data<char>(), bytes.data, bytes.size);  // an empty array may have no memory
   } else {
     std::memset(tensor.data<char>(), 0, tensor.bytes());
   }
@@ -53,7 +53,7 @@ Napi::Value read(const Napi::CallbackInfo& info) {
   const Tensor& tensor = arguments.any_tensor(0, "tensor");
   const auto bytes = arguments.bytes(1, "destination");
   if (bytes.size != tensor.bytes()) arguments.fail("destination has another size than the tensor");
-  std::memcpy(const_cast<uint8_t*>(bytes.data), tensor.data<char>(), bytes.size);
+  if (bytes.size > 0) std::memcpy(const_cast<uint8_t*>(bytes.data), tensor.data<char>(), bytes.size);
   return info.Env().Undefined();
 }
 
@@ -63,7 +63,7 @@ Napi::Value write(const Napi::CallbackInfo& info) {
   const Tensor& tensor = arguments.any_tensor(0, "tensor");
   const auto bytes = arguments.bytes(1, "source");
   if (bytes.size != tensor.bytes()) arguments.fail("source has another size than the tensor");
-  std::memcpy(tensor.data<char>(), bytes.data, bytes.size);
+  if (bytes.size > 0) std::memcpy(tensor.data<char>(), bytes.data, bytes.size);
   return info.Env().Undefined();
 }
 
