@@ -1,9 +1,9 @@
-import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
 import { parameterSettings } from "../lib/compress/fine_tuning.js";
-import { compressModel, loadModel, measureModel, parseRecipe, readRecipe, readSafetensors, resolveSpecs } from "../lib/index.js";
+import { compressModel, loadModel, measureModel, parseRecipe, readRecipe, readSafetensors, resolveSpecs, writeSafetensors, type SafetensorsEntry } from "../lib/index.js";
 import { trainableNetwork } from "../lib/models/trainable.js";
 import { temporaryFolder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 
@@ -101,6 +101,29 @@ test.serial("a run of several stages that is stopped in the second goes on to th
   t.true(await compressModel({ model: float, recipe, manifest, out }));
   t.deepEqual(readFileSync(join(out, "model.safetensors")), readFileSync(join(whole, "model.safetensors")));
   t.deepEqual(readFileSync(join(out, "config.json")), readFileSync(join(whole, "config.json")));
+});
+
+test.serial("what a run left is checked when it goes on", async (t) => {
+  const stages = [
+    { name: "round", modifiers: [{ type: "round-to-nearest", spec: "int4" }] },
+    { name: "learn", modifiers: [{ type: "quantization", spec: "int4" }], training },
+  ];
+  const out = join(folder.path, "damaged");
+  const recipe = parseRecipe(JSON.stringify({ stages }), "r.yaml");
+  await compressModel({ model: float, recipe, manifest, out });
+  rmSync(out, { recursive: true });
+  const stage = join(`${out}.run`, "1-round.safetensors");
+  const refuse = (code: string, message: RegExp): Promise<unknown> => t.throwsAsync(compressModel({ model: float, recipe, manifest, out }), { code, message });
+  const entries = (() => {
+    using file = readSafetensors(stage);
+    return file.names().map((name): [string, SafetensorsEntry] => [name, { dtype: file.dtype(name), shape: file.shape(name), data: file.bytes(name) }]);
+  })();
+  writeSafetensors(stage, entries, { activations: "{" });
+  await refuse("BAD_CHECKPOINT", /1-round\.safetensors is not valid JSON/);
+  writeSafetensors(stage, entries, { activations: `{"${layer}": "int5"}` });
+  await refuse("BAD_CHECKPOINT", /1-round\.safetensors: key .*int8.*delete the folder of the run/);
+  writeFileSync(join(`${out}.run`, "chosen_specs.json"), '{"round": null}');
+  await refuse("BAD_CONFIG", /chosen_specs\.json: key "round".*delete the folder of the run/);
 });
 
 test.serial("learning rates differ where the recipe says so", async (t) => {

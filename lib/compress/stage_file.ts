@@ -1,11 +1,13 @@
 /** What a finished stage left, in a file, so that a recipe with several stages goes on after the last finished one. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
+import { z } from "zod";
+import { checkedValue } from "../checkpoint/checked_value.js";
+import { parseJsonObject, readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
 import { readSafetensors } from "../checkpoint/safetensors.js";
 import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors_writer.js";
 import { UsmLiteError } from "../errors.js";
-import type { ActivationCoding } from "../quant/activation_coding.js";
+import { activationCodingSchema } from "../quant/activation_coding.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import { parseWeightSpec } from "../quant/weight_spec.js";
@@ -14,6 +16,8 @@ import type { CompressionState } from "./compression_state.js";
 
 /** Metadata: what weights are multiplied by, where it is not the default. */
 const activationsKey = "activations";
+
+const activationsSchema = z.record(z.string(), activationCodingSchema);
 
 const parts = ["mask", "scale", "zeroPoint"] as const;
 
@@ -40,7 +44,8 @@ export function restoreStage(path: string, state: CompressionState, buffers: Rea
     }
     weight.write(file.values(`weight.${name}`));
   }
-  const activations = JSON.parse(file.metadata[activationsKey] ?? "{}") as Partial<Record<string, ActivationCoding>>;
+  const about = { source: path, code: "BAD_CHECKPOINT", hint: "delete the folder of the run" } as const;
+  const activations = checkedValue(activationsSchema, parseJsonObject(file.metadata[activationsKey] ?? "{}", `"${activationsKey}" of ${path}`, "BAD_CHECKPOINT"), about);
   tidy(() => {
     for (const [name, spec] of plan) {
       const tensors = parts.filter((part) => file.has(`${part}.${name}`)).map((part) => [part, readPart(file, part, name)] as const);
@@ -57,10 +62,16 @@ function readPart(file: ReturnType<typeof readSafetensors>, part: (typeof parts)
 
 const chosenFile = (run: string): string => join(run, "chosen_specs.json");
 
-type ChosenSpecs = Readonly<Record<string, Readonly<Record<string, string>>>>;
+const chosenSchema = z.record(z.string(), z.record(z.string(), z.string()));
+
+type ChosenSpecs = z.infer<typeof chosenSchema>;
 
 /** By stage and weight name. */
-const readChosen = (run: string): ChosenSpecs => (existsSync(chosenFile(run)) ? (readJsonFile(chosenFile(run), "BAD_CONFIG") as unknown as ChosenSpecs) : {});
+function readChosen(run: string): ChosenSpecs {
+  const source = chosenFile(run);
+  if (!existsSync(source)) return {};
+  return checkedValue(chosenSchema, readJsonFile(source, "BAD_CONFIG"), { source, code: "BAD_CONFIG", hint: "delete the folder of the run" });
+}
 
 /** Specs that modifiers of the run have chosen in view of speech, by weight name; those of later modifiers count. */
 export function chosenSpecs(run: string): CompressionPlan {
