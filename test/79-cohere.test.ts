@@ -45,6 +45,7 @@ test("configurations that cannot be honoured are refused by key", (t) => {
   refuse({ encoder_config: { conv_kernel_size: 8 } }, /"encoder_config\.conv_kernel_size" must be odd/);
   refuse({ encoder_config: { hidden_act: "gelu" } }, /"encoder_config\.hidden_act"/);
   t.throws(() => cohereFeaturesFrom({ feature_extractor_type: "ParakeetFeatureExtractor" }, "p.json"), { code: "BAD_CONFIG", message: /feature_extractor_type/ });
+  t.throws(() => cohereFeaturesFrom({ max_audio_clip_s: null }, "p.json"), { code: "BAD_CONFIG", message: /p\.json: max_audio_clip_s is 0;/ });
 });
 
 const folder = temporaryFolder("cohere");

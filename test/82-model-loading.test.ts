@@ -74,6 +74,7 @@ test("a configuration that the network cannot honour is refused by key", (t) => 
   encoder("num_attention_heads", 3, /key "encoder_config\.hidden_size" must be divisible/);
   encoder("num_attention_heads", 32, /key "encoder_config\.num_attention_heads" must give heads of an even size/);
   encoder("hidden_size", -32, /key "encoder_config\.hidden_size"/);
+  encoder("layer_norm_eps", 2, /key "encoder_config\.layer_norm_eps"/);
   encoder("conv_kernel_size", 1.5, /key "encoder_config\.conv_kernel_size"/);
   encoder("num_hidden_layers", 3, /model\.safetensors has no tensor "encoder\.layers\.2\./);
   encoder("num_hidden_layers", 1, /model\.safetensors: \d+ tensors have no place .*"encoder\.layers\.1\./);
@@ -115,6 +116,10 @@ test("weights must be complete, of the right shape and of a float type", (t) => 
     (entries) => entries.set(qProjection, { dtype: "F8_E4M3", shape: [32, 32], data: new Uint8Array(1024) }),
     /q_proj\.weight" has dtype F8_E4M3/,
   );
+  for (const value of [NaN, Infinity, -Infinity]) {
+    const found = new RegExp(`model\\.safetensors: value 5 of tensor ".*q_proj\\.weight" is ${value}; weights must be finite`);
+    refuse((entries) => new DataView(entries.get(qProjection)?.data.buffer as ArrayBuffer).setFloat32(20, value, true), found);
+  }
   const ignored = copyOf(float);
   editWeights(ignored, (entries) => entries.set("encoder.layers.0.conv.norm.num_batches_tracked", { dtype: "I64", shape: [], data: new BigInt64Array(1) }));
   t.notThrows(() => loadModel(ignored));
@@ -122,6 +127,16 @@ test("weights must be complete, of the right shape and of a float type", (t) => 
   const path = join(truncated, "model.safetensors");
   writeFileSync(path, readFileSync(path).subarray(0, -5));
   t.throws(() => loadModel(truncated), { code: "BAD_CHECKPOINT", message: /model\.safetensors/ });
+});
+
+test("weights too large to compute with are an error when something is heard, with either search", (t) => {
+  const model = copyOf(float);
+  editWeights(model, (entries) => entries.set("ctc_head.bias", { dtype: "F32", shape: [31], data: new Float32Array(31).fill(3e38) }));
+  editWeights(model, (entries) => entries.set("encoder.out_norm.weight", { dtype: "F32", shape: [32], data: new Float32Array(32).fill(3e38) }));
+  for (const decoder of ["greedy", "beam"] as const) {
+    const recognizer = new Recognizer(loadModel(model), { decoder });
+    t.throws(() => recognizer.transcribe(tones(1, 1)), { instanceOf: UsmLiteError, code: "BAD_CHECKPOINT", message: /scores of frame 0 are not numbers/ });
+  }
 });
 
 test("packed weights that were tampered with are refused by name, packed or unpacked", (t) => {

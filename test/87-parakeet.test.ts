@@ -93,6 +93,7 @@ test("a configuration that the network cannot honour is refused by key", (t) => 
   encoder("conv_kernel_size", 8, /"encoder_config\.conv_kernel_size" must be odd/);
   encoder("subsampling_factor", 6, /"encoder_config\.subsampling_factor"/);
   encoder("subsampling_conv_kernel_size", 5, /"encoder_config\.subsampling_conv_kernel_size"/);
+  encoder("attention_context_size", [1e9, 2], /"encoder_config\.attention_context_size\.0"/);
   encoder("attention_type", "rel_pos_local_attn", /"encoder_config\.attention_context_size" must be \[left, right\]/);
   encoder("attention_type", "abs_pos", /"encoder_config\.attention_type"/);
   encoder("num_mel_bins", 81, /"encoder_config\.num_mel_bins" must be a multiple of subsampling_factor/);

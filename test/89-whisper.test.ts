@@ -141,6 +141,13 @@ const preprocessor = { feature_extractor_type: "WhisperFeatureExtractor", featur
 const model = writeRandomModel(join(folder.path, "random"), config, preprocessor, { seed: 3, generation });
 copyFileSync(join(fixtures, "tokenizer_byte_level.json"), join(model, "tokenizer.json"));
 
+test("windows of another length than the encoder's are refused when the model is loaded", (t) => {
+  for (const [name, chunk_length] of Object.entries({ longer: 2, endless: 1e18 })) {
+    const other = writeRandomModel(join(folder.path, name), config, { ...preprocessor, chunk_length }, { seed: 3, generation });
+    t.throws(() => loadModel(other), { code: "BAD_CONFIG", message: /preprocessor_config\.json: chunk_length gives windows of \d+ frames, but .*config\.json has max_source_positions 50, which asks for 100/ });
+  }
+});
+
 test("cached decoding gives what decoding of the whole gives, alone and beside others", (t) => {
   const network = loadModel(model).network as SequenceToSequenceNetwork;
   const features = Tensor.from(randomValues(200 * 80, 1), [200, 80]);

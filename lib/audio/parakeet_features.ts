@@ -1,6 +1,7 @@
 /** The log-mel front end of NVIDIA's Parakeet models. */
 import type { DeviceLogMel } from "../device/device_log_mel.js";
 import type { DeviceTensor } from "../device/device_tensor.js";
+import { UsmLiteError } from "../errors.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { FrontEnd, FrontEndConfig } from "./front_end.js";
 import { LogMelPlan } from "./log_mel_plan.js";
@@ -45,6 +46,9 @@ export function cohereFeaturesFrom(json: unknown, source: string): ParakeetFeatu
   const samples = (key: string): number => Math.max(1, Math.round((fractions[key] as number) * samplingRate));
   const quietSamples = numbers["min_energy_window_samples"] as number;
   const windows = { windowSamples: samples("max_audio_clip_s"), cutSamples: samples("overlap_chunk_second"), quietSamples };
+  if (windows.windowSamples < config.windowLength) {
+    throw new UsmLiteError("BAD_CONFIG", `${source}: max_audio_clip_s is ${fractions["max_audio_clip_s"]}; it must be the seconds of a window, at least win_length samples`);
+  }
   return new ParakeetFeatures({ samplingRate, ...config, ...windows }, source);
 }
 

@@ -57,12 +57,24 @@ export class CheckpointWeights implements WeightSource {
     if (!this.file.has(name)) throw this.missing(name);
     checkShape(this.file.path, name, this.file.shape(name), shape);
     if (this.form === "shapes") return this.placeholder;
-    const tensor = keep(this.file.tensor(name));
-    if (tensor.dtype === "float32") return tensor;
-    throw new UsmLiteError(
-      "BAD_CHECKPOINT",
-      `${this.file.path}: tensor "${name}" has dtype ${this.file.dtype(name)}; weights must be F32, F16 or BF16`,
-    );
+    const values = this.file.values(name);
+    if (!(values instanceof Float32Array)) {
+      throw new UsmLiteError(
+        "BAD_CHECKPOINT",
+        `${this.file.path}: tensor "${name}" has dtype ${this.file.dtype(name)}; weights must be F32, F16 or BF16`,
+      );
+    }
+    this.checkFinite(name, values);
+    return keep(Tensor.from(values, this.file.shape(name)));
+  }
+
+  /** A model with one NaN hears nothing, or nonsense, and would not say so. */
+  private checkFinite(name: string, values: Float32Array): void {
+    let sum = 0;
+    for (let i = 0; i < values.length; i++) sum += 0 * (values[i] as number); // NaN as soon as one of them is NaN or infinite
+    if (sum === 0) return;
+    const at = values.findIndex((value) => !Number.isFinite(value));
+    throw new UsmLiteError("BAD_CHECKPOINT", `${this.file.path}: value ${at} of tensor "${name}" is ${values[at]}; weights must be finite numbers`);
   }
 
   matrix(name: string, shape: readonly number[]): MatrixWeight {

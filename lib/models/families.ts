@@ -5,6 +5,7 @@ import { cohereFeaturesFrom, parakeetFeaturesFrom } from "../audio/parakeet_feat
 import { rawSamplesFrom } from "../audio/raw_samples.js";
 import { whisperFeaturesFrom } from "../audio/whisper_features.js";
 import type { JsonObject } from "../checkpoint/json_file.js";
+import { UsmLiteError } from "../errors.js";
 import type { WeightSource } from "../nn/weight_source.js";
 import { parseCohereConfig, parseCohereGeneration } from "./cohere/cohere_config.js";
 import { cohereName } from "./cohere/cohere_names.js";
@@ -98,7 +99,12 @@ function whisper(json: JsonObject, source: string, generation: JsonObject): Mode
     network: (weights) => new WhisperNetwork(config, generationConfig, weights),
     // Written by older versions although it is the token embedding again.
     ...(config.tie_word_embeddings ? { unusedWeights: /^proj_out\.weight$/ } : {}),
-    frontEnd: (preprocessor, path) => whisperFeaturesFrom(preprocessor, path),
+    frontEnd: (preprocessor, path) => {
+      const features = whisperFeaturesFrom(preprocessor, path);
+      const wanted = 2 * config.max_source_positions;
+      if (features.frames() === wanted) return features;
+      throw new UsmLiteError("BAD_CONFIG", `${path}: chunk_length gives windows of ${features.frames()} frames, but ${source} has max_source_positions ${wanted / 2}, which asks for ${wanted}`);
+    },
   };
 }
 

@@ -257,7 +257,7 @@ export class Recognizer {
       const { logits, offsets: hidden } = network.forward(features, offsets);
       const wanted = (bestPath: boolean): boolean => chunks.some((chunk) => (chunk.bestPath ?? false) === bestPath);
       const best = logits instanceof DeviceTensor && wanted(true) ? rowsOf(deviceCtcBestPath(logits, network.blankId)) : undefined;
-      return { all: best && !wanted(false) ? undefined : rowsOf(logSoftmax(logits)), best, offsets: hidden };
+      return { all: best && !wanted(false) ? undefined : checkedRows(rowsOf(logSoftmax(logits)), this.model.folder), best, offsets: hidden };
     }
     if (network.kind !== "transducer") throw new UsmLiteError("INTERNAL", "windows are not encoded here");
     const { projected, offsets: hidden } = network.encode(features, offsets);
@@ -289,6 +289,17 @@ interface Rows {
 }
 
 const rowsOf = (output: Tensor): Rows => ({ tokens: output.dim(1), values: onCpu(output).toArray() });
+
+/** One score of a row that is no number, and a row of log-probabilities has none. @throws UsmLiteError BAD_CHECKPOINT */
+function checkedRows(rows: Rows, folder: string): Rows {
+  const { values, tokens } = rows;
+  for (let first = 0; first < values.length; first += tokens) {
+    if (Number.isNaN(values[first])) {
+      throw new UsmLiteError("BAD_CHECKPOINT", `the scores of frame ${first / tokens} are not numbers: the weights of ${folder} are too large to compute with, or damaged`);
+    }
+  }
+  return rows;
+}
 
 function checkAborted(isAborted: () => boolean): void {
   if (isAborted()) throw new UsmLiteError("ABORTED", "the transcription was aborted");

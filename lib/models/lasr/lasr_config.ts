@@ -34,7 +34,7 @@ export const encoderSchema = z.looseObject({
   attention_dropout: probability.default(0.1),
   max_position_embeddings: positive.default(10_000),
   initializer_range: z.number().positive().default(0.02),
-  layer_norm_eps: z.number().positive().default(1e-6),
+  layer_norm_eps: z.number().positive().max(1).default(1e-6),
   feed_forward_residual_weights: pair.default([1.5, 0.5]),
   conv_residual_weights: pair.default([2, 1]),
   batch_norm_momentum: z.number().min(0).max(1).default(0.01),

@@ -6,6 +6,8 @@ import { checkGenerationKeys } from "../sequence_generation.js";
 
 const positive = z.number().int().positive().max(1_000_000);
 const id = z.number().int().nonnegative();
+/** Frames; a table of positions has so many rows. */
+const reach = z.number().int().nonnegative().max(10_000);
 
 /** `encoder_config` of this family and of those that share its encoder. */
 export const parakeetEncoderSchema = z.looseObject({
@@ -28,7 +30,7 @@ export const parakeetEncoderSchema = z.looseObject({
   max_position_embeddings: positive.default(5000),
   scale_input: z.boolean().default(true),
   attention_type: z.enum(["rel_pos", "rel_pos_local_attn"]).default("rel_pos"),
-  attention_context_size: z.tuple([id, id]).nullish(),
+  attention_context_size: z.tuple([reach, reach]).nullish(),
 });
 
 const ctcSchema = z.looseObject({

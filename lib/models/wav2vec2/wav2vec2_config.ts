@@ -21,7 +21,7 @@ const configSchema = z.looseObject({
   num_attention_heads: positive.default(12),
   intermediate_size: positive.default(3072),
   hidden_act: activation,
-  layer_norm_eps: z.number().positive().default(1e-5),
+  layer_norm_eps: z.number().positive().max(1).default(1e-5),
   feat_extract_norm: z.enum(["group", "layer"]).default("group"),
   feat_extract_activation: z.literal("gelu").default("gelu"),
   conv_dim: z.array(positive).default([512, 512, 512, 512, 512, 512, 512]),
