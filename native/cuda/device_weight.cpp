@@ -66,7 +66,7 @@ DeviceWeight::DeviceWeight(int channels, int inputs, std::string spec, int highe
   view_.channel_scales = reinterpret_cast<const float*>(memory_->data() + aligned(bytes_.tiles));
 }
 
-DeviceWeight DeviceWeight::stack(std::span<const std::shared_ptr<DeviceWeight>> weights) {
+DeviceWeight DeviceWeight::stack(std::span<const std::shared_ptr<DeviceWeight>> weights, bool may_stay) {
   const DeviceWeight& first = *weights.front();
   const auto kind = [](const DeviceWeight& w) {
     return std::tuple(w.spec_, w.view_.codes, w.view_.arithmetic, w.view_.sparse, w.view_.inputs, w.view_.group_size, w.order_, w.highest_activation_);
@@ -74,19 +74,19 @@ DeviceWeight DeviceWeight::stack(std::span<const std::shared_ptr<DeviceWeight>> 
   DeviceWeight whole = first;
   whole.view_.channels = whole.view_.blocks = 0;
   whole.bytes_ = {};
-  bool lie_so = true;
+  bool stay = may_stay;
   for (const std::shared_ptr<DeviceWeight>& weight : weights) {
     if (kind(*weight) != kind(first) || weight->view_.channels % kBlockChannels != 0 || weight->fillable_) {
       throw Error(error_code::kInvalidArgument, "weights that are to lie one below the other must be of one kind, each with a multiple of 64 channels");
     }
-    lie_so = lie_so && weight->shares_memory_with(first) && weight->view_.tiles == first.view_.tiles + whole.bytes_.tiles;
+    stay = stay && weight->shares_memory_with(first) && weight->view_.tiles == first.view_.tiles + whole.bytes_.tiles;
     whole.view_.channels += weight->view_.channels;
     whole.view_.blocks += weight->view_.blocks;
     const PartBytes& bytes = weight->bytes_;
     whole.bytes_ = {whole.bytes_.tiles + bytes.tiles, whole.bytes_.metadata + bytes.metadata, whole.bytes_.group_scales + bytes.group_scales,
                     whole.bytes_.channel_scales + bytes.channel_scales};
   }
-  if (lie_so) return whole;
+  if (stay) return whole;
 
   whole.memory_ = memory_of_weights(whole.bytes_.total());
   const StreamHandle stream = default_stream()->handle();

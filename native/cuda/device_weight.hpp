@@ -22,9 +22,9 @@ class DeviceWeight {
   /// (integer_training.hpp) and uses it on no other.
   DeviceWeight(int channels, int inputs, std::string spec, int highest_activation);
 
-  /// Weights of one kind, whose channels fill their blocks, one below the other as one: in their own memory where they lie there so,
-  /// and else in new memory, to which they are copied. Throws INVALID_ARGUMENT where they are not alike.
-  static DeviceWeight stack(std::span<const std::shared_ptr<DeviceWeight>> weights);
+  /// Weights of one kind, whose channels fill their blocks, one below the other as one: copied to new memory, unless they may stay in
+  /// their own and lie there so. Throws INVALID_ARGUMENT where they are not alike.
+  static DeviceWeight stack(std::span<const std::shared_ptr<DeviceWeight>> weights, bool may_stay);
   /// Blocks [begin, begin + count) of channels, in the same memory.
   DeviceWeight part(int begin, int count) const;
   bool shares_memory_with(const DeviceWeight& other) const { return memory_ == other.memory_; }

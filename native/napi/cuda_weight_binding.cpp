@@ -43,7 +43,7 @@ Napi::Value repeat(const Napi::CallbackInfo& info) {
   const auto weight = DeviceWeightObject::from(arguments, info[0], "weight");
   const int times = static_cast<int>(arguments.integer(1, "times", 1, 1 << 16));
   const std::vector<std::shared_ptr<cuda::DeviceWeight>> copies(static_cast<size_t>(times), weight);
-  return DeviceWeightObject::wrap(info.Env(), std::make_shared<cuda::DeviceWeight>(cuda::DeviceWeight::stack(copies)));
+  return DeviceWeightObject::wrap(info.Env(), std::make_shared<cuda::DeviceWeight>(cuda::DeviceWeight::stack(copies, false)));
 }
 
 // deviceWeightStack(weights): [whole], of weights that lie one below the other already, or [whole, ...parts], which those given are to be from now on
@@ -53,7 +53,7 @@ Napi::Value stack(const Napi::CallbackInfo& info) {
   const auto array = info[0].As<Napi::Array>();
   std::vector<std::shared_ptr<cuda::DeviceWeight>> weights;
   for (uint32_t i = 0; i < array.Length(); ++i) weights.push_back(DeviceWeightObject::from(arguments, array.Get(i), "weights[" + std::to_string(i) + "]"));
-  const auto whole = std::make_shared<cuda::DeviceWeight>(cuda::DeviceWeight::stack(weights));
+  const auto whole = std::make_shared<cuda::DeviceWeight>(cuda::DeviceWeight::stack(weights, true));
   Napi::Array result = Napi::Array::New(info.Env());
   result.Set(uint32_t{0}, DeviceWeightObject::wrap(info.Env(), whole));
   if (whole->shares_memory_with(*weights[0])) return result;
