@@ -7,6 +7,7 @@ import type { CtcNetwork } from "../lib/models/speech_network.js";
 import { withAdapters, type LayerFactors } from "../lib/nn/adapter_scope.js";
 import { JoinedLinears } from "../lib/nn/joined_linears.js";
 import { Linear } from "../lib/nn/linear.js";
+import { RelativePositions } from "../lib/nn/relative_positions.js";
 import { WeightRegistry } from "../lib/nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../lib/nn/weight_source.js";
 import { keep } from "../lib/tensor/scope.js";
@@ -52,6 +53,10 @@ test.serial("stacked weights multiply as each of them does, and take no more mem
     t.deepEqual(weights.map((weight) => weight.read()), apart);
     t.true(memory() - before <= bytes, `${spec}: ${memory() - before} bytes, not ${bytes}`);
 
+    if (spec === "int4") {
+      using copy = (weights[0] as DeviceWeight).repeat(1);
+      t.true(memory() >= before + bytes + copy.bytes, "a copy has memory of its own");
+    }
     // Another worker finds them where they are.
     const shared = weights.map((weight) => DeviceWeight.fromShared(weight.share()));
     DeviceWeight.stack(shared).dispose();
@@ -138,6 +143,30 @@ test.serial("layers of several kinds are multiplied one by one", (t) => {
       t.deepEqual(new JoinedLinears(layers).forward(x, {}).map((y) => y.toArray()), layers.map((layer) => layer.forward(x, {}).toArray()));
       for (const { weight } of layers) weight.dispose();
     }
+  });
+});
+
+test.serial("the keys of positions are made for all blocks at once, where that is one product", (t) => {
+  tidy(() => {
+    const layersOfBlocks = (other: string): Linear[] => {
+      const scope = new WeightScope(source((name) => [name.includes("1") ? other : "int4", {}]));
+      return [0, 1].map((block) => new Linear(scope, `${block}.position`, [64, 64], { bias: false }));
+    };
+    const layers = layersOfBlocks("int4");
+    const positions = new RelativePositions(64, layers);
+    const table = positions.withKeys(positions.forDistances(5, 5, "cuda"), {});
+    t.is(table.keys?.size, 2);
+    for (const layer of layers) assertClose(t, (table.keys?.get(layer) as Tensor).toArray(), layer.forward(table.embeddings, {}).toArray(), 2 ** -7, layer.name);
+    using recording = new Recording(() => tidy(() => void positions.withKeys(table, {})));
+    t.is(recording.operations, 1);
+    t.is(positions.withKeys(positions.forDistances(600, 600, "cuda"), {}).keys, undefined, "many distances keep a product for each block");
+    t.is(positions.withKeys(positions.forDistances(5, 5), {}).keys, undefined, "on the CPU as well");
+    positions.dispose();
+    const unlike = layersOfBlocks("int8");
+    const apart = new RelativePositions(64, unlike);
+    t.is(apart.withKeys(apart.forDistances(5, 5, "cuda"), {}).keys, undefined);
+    apart.dispose();
+    for (const { weight } of [...layers, ...unlike]) weight.dispose();
   });
 });
 

@@ -67,13 +67,15 @@ function partsOf(sizes: Sizes, lengths: readonly number[]): Part[] {
   const products = forms.flatMap(([spec, format, options]): Part[] => {
     const weight = (rows: number, columns: number): DeviceWeight => DeviceWeight.from(packWeight(fresh.tensor("", [rows, columns], "glorot"), format), options);
     const [square, up, down, gated, joined] = [weight(hidden, hidden), weight(4 * hidden, hidden), weight(hidden, 4 * hidden), weight(2 * hidden, hidden), weight(3 * hidden, hidden)];
+    const allPositions = square.repeat(blocks);
     return [
       { name: "feed-forward, in", spec, times: 2 * blocks, run: () => deviceLinear(x, up, { activation: "silu" }) },
       { name: "feed-forward, out", spec, times: 2 * blocks, run: () => deviceLinear(wide, down, { residual: x, scale: 0.5 }) },
       { name: "query, key and value, joined", spec, times: blocks, run: () => deviceLinear(x, joined) },
       { name: "query, key and value, one by one", spec, times: blocks, run: () => [1, 2, 3].map(() => deviceLinear(x, square)), isOther: true },
       { name: "attention out, pointwise out", spec, times: 2 * blocks, run: () => deviceLinear(x, square, { residual: x }) },
-      { name: "positions", spec, times: blocks, run: () => deviceLinear(positions, square) },
+      { name: "positions of all blocks", spec, times: 1, run: () => deviceLinear(positions, allPositions) },
+      { name: "positions, block by block", spec, times: blocks, run: () => deviceLinear(positions, square), isOther: true },
       { name: "pointwise, in", spec, times: blocks, run: () => deviceLinear(x, gated) },
     ];
   });

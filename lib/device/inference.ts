@@ -49,7 +49,7 @@ export function linearOnGpu(x: DeviceTensor, weight: Tensor | PackedMatrix | Dev
 
 /** The products of one input with several weights that were stacked into `weight`, made in one: (frames, rows) of each layer, columns of one matrix. */
 export function stackedLinearOnGpu(x: DeviceTensor, weight: DeviceWeight, layers: readonly { readonly rows: number; readonly bias: Tensor | undefined }[]): DeviceTensor[] {
-  const y = deviceLinear(x, weight, { bias: stackedBiasOnGpu(layers, weight) });
+  using y = deviceLinear(x, weight, { bias: stackedBiasOnGpu(layers, weight) }); // its columns keep the memory
   let end = 0;
   return layers.map(({ rows }) => deviceColumns(y, end, (end += rows)));
 }

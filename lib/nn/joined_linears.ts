@@ -18,11 +18,11 @@ export class JoinedLinears<const Layers extends readonly Linear[]> {
 
   /** @param x (frames, in); returns what each layer makes of it, (frames, out). On the GPU these may be columns of one matrix. */
   forward(x: Tensor, context: ForwardContext): { [Index in keyof Layers]: Tensor } {
-    return (this.joined(x, context) ?? this.layers.map((layer) => layer.forward(x, context))) as { [Index in keyof Layers]: Tensor };
+    return (this.together(x, context) ?? this.layers.map((layer) => layer.forward(x, context))) as { [Index in keyof Layers]: Tensor };
   }
 
-  /** Undefined where layers are not of one kind or are trained. */
-  private joined(x: Tensor, context: ForwardContext): Tensor[] | undefined {
+  /** The same, but undefined where that is not one product: elsewhere than on the GPU, of layers that are not of one kind, in training. */
+  together(x: Tensor, context: ForwardContext): Tensor[] | undefined {
     if (!(x instanceof DeviceTensor) || activeTape() || context.transformWeight || context.packedWeight) return undefined;
     using weight = stackedOnGpu(this.layers.map((layer) => layer.weight));
     if (!weight) return undefined;

@@ -2,20 +2,36 @@
 import { onDevice } from "../device/placement.js";
 import { keep, tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
+import type { ForwardContext } from "./forward_context.js";
+import { JoinedLinears } from "./joined_linears.js";
+import type { Linear } from "./linear.js";
 
 /** Embeddings of distances: row n belongs to the distance `origin - n` between a frame and the frame that it sees. */
 export interface PositionTable {
   /** (distances, hidden) */
   readonly embeddings: Tensor;
   readonly origin: number;
+  /** What layers make of the embeddings, (distances, out), where that was made at once. */
+  readonly keys?: ReadonlyMap<Linear, Tensor>;
 }
+
+// With more distances the product of a single layer has work for all multiprocessors of a GPU.
+const mostJoinedDistances = 1024;
 
 /** Makes tables, and remembers the longest. */
 export class RelativePositions {
   /** By device. */
   private readonly tables = new Map<Tensor["device"], { readonly table: Tensor; readonly reach: number }>();
 
-  constructor(private readonly hidden: number) {}
+  private readonly joined: JoinedLinears<readonly Linear[]>;
+
+  /** @param layers that the embeddings go into, of all blocks */
+  constructor(
+    private readonly hidden: number,
+    private readonly layers: readonly Linear[],
+  ) {
+    this.joined = new JoinedLinears(layers);
+  }
 
   /**
    * For distances from `before` down to `-after`. What it returns shares memory with this object.
@@ -24,6 +40,13 @@ export class RelativePositions {
   forDistances(before: number, after: number, device: Tensor["device"] = "cpu"): PositionTable {
     const { table, reach } = this.tableFor(Math.max(before, after), device);
     return { embeddings: table.rows(reach - before, reach + after + 1), origin: before };
+  }
+
+  /** `positions`, with their keys where all blocks can have them from one product. */
+  withKeys(positions: PositionTable, context: ForwardContext): PositionTable {
+    const { embeddings } = positions;
+    const keys = embeddings.dim(0) <= mostJoinedDistances ? this.joined.together(embeddings, context) : undefined;
+    return keys ? { ...positions, keys: new Map(this.layers.map((layer, index) => [layer, keys[index] as Tensor])) } : positions;
   }
 
   dispose(): void {

@@ -36,7 +36,7 @@ export class RelativeSelfAttention implements AttentionModule {
   private readonly key: Linear;
   private readonly value: Linear;
   private readonly output: Linear;
-  private readonly position: Linear;
+  readonly position: Linear;
   private readonly inputs: JoinedLinears<readonly [query: Linear, key: Linear, value: Linear]>;
   private readonly contentBias: Tensor;
   private readonly positionBias: Tensor;
@@ -66,13 +66,13 @@ export class RelativeSelfAttention implements AttentionModule {
    */
   forward(normalized: Tensor, residual: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
     if (!context.positions) throw new UsmLiteError("INTERNAL", "relative self-attention needs positions in its forward context");
-    const { embeddings, origin } = context.positions;
+    const { embeddings, origin, keys } = context.positions;
     const [query, key, value] = this.inputs.forward(normalized, context);
     const attended = relativeAttention(
       query,
       key,
       value,
-      { keys: this.position.forward(embeddings, context), origin },
+      { keys: keys?.get(this.position) ?? this.position.forward(embeddings, context), origin },
       offsets,
       {
         heads: this.sizes.heads,

@@ -48,7 +48,6 @@ export class ParakeetEncoder {
   ) {
     const hidden = config.hidden_size;
     this.context = attentionContext(config);
-    this.positions = new RelativePositions(hidden);
     this.subsampling = new DepthwiseStridingSubsampling(scope.scope("subsampling"), {
       melBins: config.num_mel_bins,
       hidden,
@@ -81,9 +80,15 @@ export class ParakeetEncoder {
       context: this.context,
       names,
     };
-    const selfAttention = (inner: WeightScope): RelativeSelfAttention => new RelativeSelfAttention(inner, attentionSizes);
+    const positionLayers: Linear[] = [];
+    const selfAttention = (inner: WeightScope): RelativeSelfAttention => {
+      const module = new RelativeSelfAttention(inner, attentionSizes);
+      positionLayers.push(module.position);
+      return module;
+    };
     const layers = Array.from({ length: config.num_hidden_layers }, (_, index) => `layers.${index}`);
     this.blocks = layers.map((name) => new ConformerBlock(scope.scope(name), sizes, selfAttention));
+    this.positions = new RelativePositions(hidden, positionLayers);
     this.blockNames = layers.map((name) => scope.nameOf(name));
   }
 
@@ -121,7 +126,7 @@ export class ParakeetEncoder {
   ): Encoded {
     const subsampled = this.subsample(features, offsets, context);
     if (subsampled.offsets.frames === 0) return subsampled;
-    const positions = this.positionsFor(subsampled.offsets, features.device);
+    const positions = this.positions.withKeys(this.positionsFor(subsampled.offsets, features.device), context);
     let x = subsampled.hidden;
     this.blocks.forEach((block, index) => {
       const input = x;
@@ -129,7 +134,7 @@ export class ParakeetEncoder {
       inspectLayer?.(x, index);
       if (!activeTape() && !inspectLayer) input.dispose();
     });
-    if (!activeTape()) positions.embeddings.dispose();
+    if (!activeTape()) for (const part of [positions.embeddings, ...(positions.keys?.values() ?? [])]) part.dispose();
     return { hidden: x, offsets: subsampled.offsets };
   }
 

@@ -1,5 +1,5 @@
 /** The Transformer and Conformer encoders of wav2vec 2.0 and HuBERT (`Wav2Vec2Encoder`, .. in transformers). */
-import { ConformerBlock } from "../../nn/conformer_block.js";
+import { ConformerBlock, type AttentionModule } from "../../nn/conformer_block.js";
 import { wav2vec2ConformerNames } from "../../nn/conformer_names.js";
 import type { ForwardContext } from "../../nn/forward_context.js";
 import type { Linear } from "../../nn/linear.js";
@@ -105,7 +105,6 @@ export class Wav2Vec2ConformerEncoder implements Encoder {
   constructor(scope: WeightScope, config: Wav2Vec2Config) {
     const { hidden_size: hidden, num_attention_heads: heads } = config;
     const relative = config.position_embeddings_type === "relative";
-    this.positions = relative ? new RelativePositions(hidden) : undefined;
     this.norm = new Norm(scope, "layer_norm", hidden, config.layer_norm_eps);
     const sizes = {
       names: wav2vec2ConformerNames,
@@ -126,19 +125,22 @@ export class Wav2Vec2ConformerEncoder implements Encoder {
     } as const;
     const attentionSizes = { hidden, heads, keyValueHeads: heads, headDimension: hidden / heads, bias: true, names: relativeNames };
     const theta = config.position_embeddings_type === "rotary" ? config.rotary_embedding_base : undefined;
-    this.blocks = Array.from(
-      { length: config.num_hidden_layers },
-      (_, index) =>
-        new ConformerBlock(scope.scope(`layers.${index}`), sizes, (inner) =>
-          relative ? new RelativeSelfAttention(inner, attentionSizes) : new RotatedSelfAttention(inner, { hidden, heads, theta }),
-        ),
-    );
+    const positionLayers: Linear[] = [];
+    const selfAttention = (inner: WeightScope): AttentionModule => {
+      if (!relative) return new RotatedSelfAttention(inner, { hidden, heads, theta });
+      const module = new RelativeSelfAttention(inner, attentionSizes);
+      positionLayers.push(module.position);
+      return module;
+    };
+    this.blocks = Array.from({ length: config.num_hidden_layers }, (_, index) => new ConformerBlock(scope.scope(`layers.${index}`), sizes, selfAttention));
+    this.positions = relative ? new RelativePositions(hidden, positionLayers) : undefined;
   }
 
   forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Tensor {
     const longest = Math.max(1, ...offsets.lengths);
     return released(inspectLayer, () => {
-      const placed = this.positions ? { ...context, positions: this.positions.forDistances(longest - 1, longest - 1, x.device) } : context;
+      const positions = this.positions?.withKeys(this.positions.forDistances(longest - 1, longest - 1, x.device), context);
+      const placed = positions ? { ...context, positions } : context;
       return this.norm.forward(throughBlocks(this.blocks, x, (block, input) => block.forward(input, offsets, placed), inspectLayer));
     });
   }
