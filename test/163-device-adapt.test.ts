@@ -12,7 +12,7 @@ import { AdapterTraining } from "../lib/adapt/adapter_training.js";
 import { learningNetwork, loadForLearning } from "../lib/adapt/learning_network.js";
 import { spokenTexts } from "../lib/adapt/speaker_speech.js";
 import { DeviceParameter } from "../lib/device/device_parameter.js";
-import { removeFromGpu } from "../lib/device/placement.js";
+import { featuresOnDevice, removeFromGpu } from "../lib/device/placement.js";
 import { placeFrozen } from "../lib/models/device_training.js";
 import { describeModel } from "../lib/models/model_folder.js";
 import type { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
@@ -24,6 +24,7 @@ import { RandomStream } from "../lib/ops/random_stream.js";
 import { tuneLanguageModel } from "../lib/transcribe/language_model_tuning.js";
 import { packedTiny, randomAdapter } from "./adapters.js";
 import { usmLite } from "./command_line.js";
+import { heldByBfloat16 } from "./device_steps.js";
 import { randomTensor } from "./gradient.js";
 import { writeRandomModel } from "./random_model.js";
 import { roundToNearest } from "./recipes.js";
@@ -84,13 +85,14 @@ test.serial("a low-rank sum and its gradients are those of the CPU", (t) => {
 function gradients(family: string, device: "cpu" | "cuda"): { loss: number; factors: Map<string, Float32Array> } {
   return tidy(() => {
     const { encoder_config, ...config } = trainableConfigs[family] as Record<string, object>;
-    const fresh = describeModel({ ...config, encoder_config: { ...encoder_config, hidden_size: 32, num_hidden_layers: 1, intermediate_size: 64, subsampling_conv_channels: 16 } } as JsonObject, family).network(new FreshWeights(5));
+    const larger = encoder_config && { encoder_config: { ...encoder_config, hidden_size: 32, num_hidden_layers: 1, intermediate_size: 64, subsampling_conv_channels: 16 } };
+    const fresh = describeModel({ ...config, ...larger } as JsonObject, family).network(new FreshWeights(5));
     const onCpu = trainableNetwork({ network: fresh, folder: family });
     for (const [name, tensor] of onCpu.parameters()) {
-      if (/[qk]_proj\.weight$/.test(name)) tensor.write(tensor.toArray().map((value) => 2 * value)); // fresh attention is the mean of all frames
+      if (/([qk]_proj|linear_[qk])\.weight$/.test(name)) tensor.write(tensor.toArray().map((value) => 2 * value)); // fresh attention is the mean of all frames
     }
     const batch = new OneBatch(onCpu).batch();
-    const features = DeviceTensor.from(batch.features);
+    const features = featuresOnDevice(heldByBfloat16(batch.features), device);
     const layers = adaptableLayers({ network: onCpu, linearShapes: new Map(onCpu.blockWeights().map((name) => [name, (onCpu.parameters().get(name) as Tensor).shape])) });
     using adapter = freshAdapter(layers, 3, 1, device);
     for (const { down, up } of adapter.factors.values()) {
@@ -101,7 +103,7 @@ function gradients(family: string, device: "cpu" | "cuda"): { loss: number; fact
     using tape = new Tape();
     const scope = { kind: "all", adapters: [{ factors: adapter.factors, scale: 0.7 }], dropout: { probability: 0.1, random: new RandomStream(4) } } as const;
     const context = { training: false, random: new RandomStream(3), step: 0 };
-    const { loss } = tape.record(() => withAdapters(scope, () => network.loss({ ...batch, features: device === "cpu" ? features.toTensor() : features }, context)));
+    const { loss } = tape.record(() => withAdapters(scope, () => network.loss({ ...batch, features }, context)));
     tape.backward(loss);
     const factors = [...adapter.factors].flatMap(([name, pair]) => (["down", "up"] as const).map((part) => [`${name} ${part}`, (tape.gradientOf(pair[part]) as Tensor).toArray()] as const));
     for (const one of new Set([onCpu, network])) one.dispose();
@@ -111,7 +113,7 @@ function gradients(family: string, device: "cpu" | "cuda"): { loss: number; fact
 
 test.serial("gradients of adapters of every family that the GPU trains are those of the CPU", (t) => {
   const dot = (a: Float32Array, b: Float32Array): number => a.reduce((sum, value, i) => sum + value * (b[i] as number), 0);
-  for (const family of ["lasr_ctc", "parakeet_ctc", "parakeet_rnnt"]) {
+  for (const family of ["lasr_ctc", "parakeet_ctc", "parakeet_rnnt", "wav2vec2", "wav2vec2-conformer relative"]) {
     const [expected, found] = [gradients(family, "cpu"), gradients(family, "cuda")];
     t.true(Math.abs(found.loss / expected.loss - 1) < 1e-2, `${family}: loss ${found.loss}, not ${expected.loss}`);
     t.deepEqual([...found.factors.keys()], [...expected.factors.keys()]);
@@ -201,6 +203,8 @@ test.serial("what the GPU does not train learns on the CPU, or is refused", (t) 
   t.regex(said.join("\n"), /^training on the CPU: .*window of frames/);
   t.is(loadForLearning(float, "cpu", (sentence) => said.push(sentence)).device, "cpu");
   t.is(said.length, 1);
+  const whisper = writeRandomModel(join(folder.path, "whisper"), { ...trainableConfigs["whisper"], max_source_positions: 50 }, { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 16, chunk_length: 1 });
+  t.throws(() => learningNetwork(loadModel(whisper, { device: "cuda" })), { code: "UNSUPPORTED_MODEL", message: /is a sequence-to-sequence model, for which no adapters are learned/ });
   // Through weights of inference no gradients would come back.
   for (const folderOf of [float, packed]) {
     const model = loadModel(folderOf, { device: "cuda" });

@@ -1,6 +1,6 @@
 /** Learns the factors of an adapter; the model that it is added to stays as it is. */
 import { UsmLiteError } from "../errors.js";
-import { onDevice } from "../device/placement.js";
+import { featuresOnDevice } from "../device/placement.js";
 import { isOnGpu } from "../models/device_training.js";
 import { withAdapters, type SharedAdapters } from "../nn/adapter_scope.js";
 import { RandomStream } from "../ops/random_stream.js";
@@ -104,7 +104,7 @@ export class AdapterTraining {
 
   private batch(speech: readonly SpokenText[]): TrainingBatch {
     const { features, ...rest } = batchOf(speech, this.bins);
-    return { ...rest, features: onDevice(features, this.device) };
+    return { ...rest, features: featuresOnDevice(features, this.device) };
   }
 
   private get context(): TrainingContext {

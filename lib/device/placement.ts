@@ -42,7 +42,7 @@ export const onDevice = (x: Tensor, device: "cpu" | "cuda"): Tensor =>
 
 /** The features that a network takes, (frames, feature size), likewise; samples, which are frames of one value, become a float32 vector. */
 export function featuresOnDevice(features: Tensor, device: "cpu" | "cuda"): Tensor {
-  if (device === "cpu" || features.dim(1) !== 1) return onDevice(features, device);
+  if (device === "cpu" || features.shape[1] !== 1) return onDevice(features, device);
   using samples = features.reshape([features.dim(0)]);
   return DeviceTensor.from(samples, "float32");
 }

@@ -12,11 +12,13 @@ import { LasrForCtc } from "./lasr/lasr_for_ctc.js";
 import { attentionContext, type ParakeetEncoderConfig } from "./parakeet/parakeet_config.js";
 import { ParakeetForCtc } from "./parakeet/parakeet_for_ctc.js";
 import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
+import type { Wav2Vec2Config } from "./wav2vec2/wav2vec2_config.js";
+import { Wav2Vec2ForCtc } from "./wav2vec2/wav2vec2_for_ctc.js";
 import type { WhisperConfig } from "./whisper/whisper_config.js";
 import { WhisperNetwork } from "./whisper/whisper_network.js";
 
 /** A network of a family that the GPU trains. */
-export type TrainedOnGpu = LasrForCtc | ParakeetForCtc | ParakeetTransducer | CohereNetwork | WhisperNetwork;
+export type TrainedOnGpu = LasrForCtc | ParakeetForCtc | ParakeetTransducer | CohereNetwork | WhisperNetwork | Wav2Vec2ForCtc;
 
 // What the kernels of attention, normalisation and convolution take.
 const widestHead = 128;
@@ -26,6 +28,9 @@ const multiple = 8;
 
 /** Names of the weights of a transducer that go to the GPU: of the encoder, and of `encoder_projector` after it. */
 const encoderOfTransducer = /^encoder/;
+
+/** The first convolution over samples stays where inference has it: it is not trained, and its windows are no multiples of 8 samples. */
+const allButSampleConvolution = /^(?!.*\.feature_extractor\.conv_layers\.0\.conv\.)/;
 
 /** What kernels have limits for in a network; keys are those of `config.json`. */
 interface NetworkSizes {
@@ -79,17 +84,34 @@ function whisperSizes(config: WhisperConfig): NetworkSizes {
   };
 }
 
+function wav2vec2Sizes(config: Wav2Vec2Config): NetworkSizes {
+  const { model_type, hidden_size, num_attention_heads, intermediate_size, conv_dim, conv_depthwise_kernel_size, num_conv_pos_embedding_groups } = config;
+  const isConformer = model_type === "wav2vec2-conformer";
+  return {
+    heads: [hidden_size / num_attention_heads],
+    frames: [hidden_size, ...conv_dim],
+    kernels: isConformer ? { conv_depthwise_kernel_size } : {},
+    multiples: {
+      hidden_size,
+      intermediate_size,
+      ...Object.fromEntries(conv_dim.map((channels, layer) => [`conv_dim[${layer}]`, channels])),
+      ...(isConformer ? {} : { "hidden_size / num_conv_pos_embedding_groups": hidden_size / num_conv_pos_embedding_groups }),
+    },
+  };
+}
+
 /** The sizes of a network, undefined where its family is not trained on the GPU. */
 function networkSizes(network: unknown): NetworkSizes | undefined {
   if (network instanceof LasrForCtc) return lasrSizes(network.config.encoder_config);
   if (network instanceof ParakeetForCtc || network instanceof ParakeetTransducer) return parakeetSizes(network.config.encoder_config);
   if (network instanceof CohereNetwork) return cohereSizes(network.config);
-  return network instanceof WhisperNetwork ? whisperSizes(network.config) : undefined;
+  if (network instanceof WhisperNetwork) return whisperSizes(network.config);
+  return network instanceof Wav2Vec2ForCtc ? wav2vec2Sizes(network.config) : undefined;
 }
 
 /**
  * @param what the network is called in the message: a folder
- * @throws UsmLiteError UNSUPPORTED_MODEL for a network that the GPU cannot train: of a family that is trained on the CPU only, of sizes that kernels do
+ * @throws UsmLiteError UNSUPPORTED_MODEL for a network that the GPU cannot train: of no family that this package loads, of sizes that kernels do
  * not take, or whose heads see a window of frames or share keys
  */
 export function checkTrainableOnGpu(network: unknown, what: string): asserts network is TrainedOnGpu {
@@ -97,7 +119,7 @@ export function checkTrainableOnGpu(network: unknown, what: string): asserts net
     throw new UsmLiteError("UNSUPPORTED_MODEL", `${what} ${why}; train it with device "cpu"`);
   };
   const sizes = networkSizes(network);
-  if (!sizes) return refuse("is of a family that is trained on the CPU only");
+  if (!sizes) return refuse("is a network of no family that the GPU trains");
   const { heads, frames, kernels, multiples, missing } = sizes;
   if (missing) refuse(`has ${missing}, which the GPU does not train`);
   for (const head of heads) {
@@ -150,6 +172,7 @@ function placed(network: TrainedOnGpu, frozen?: ReadonlySet<string>): TrainedOnG
   if (network instanceof ParakeetForCtc) return new ParakeetForCtc(network.config, new DeviceWeightSource(copies, undefined, frozen));
   if (network instanceof CohereNetwork) return new CohereNetwork(network.config, network.generation, new DeviceWeightSource(copies, undefined, frozen));
   if (network instanceof WhisperNetwork) return new WhisperNetwork(network.config, network.generation, new DeviceWeightSource(copies, undefined, frozen));
+  if (network instanceof Wav2Vec2ForCtc) return new Wav2Vec2ForCtc(network.config, new DeviceWeightSource(copies, allButSampleConvolution, frozen));
   return new ParakeetTransducer(network.config, new DeviceWeightSource(copies, encoderOfTransducer, frozen));
 }
 

@@ -17,7 +17,7 @@ import { linearGradient } from "./linear_gradient.js";
 import { accumulateProduct, asMatrix } from "./matmul.js";
 import { packedLinear } from "./packed_linear.js";
 import { packedSubsamplingConvolution, subsamplingConvolution, windowsOf, type SubsamplingConvolutionOptions } from "./subsampling_convolution.js";
-import { isRecording, recordStep } from "./tape.js";
+import { activeTape, isRecording, recordStep } from "./tape.js";
 
 /** Whole numbers that a layer multiplies by, where its activations are. */
 export type IntegerWeight = PackedMatrix | DeviceWeight;
@@ -100,7 +100,9 @@ export function integerSubsamplingConvolution(
 ): { output: Tensor; offsets: SequenceOffsets } {
   if (x instanceof DeviceTensor) {
     const { windows, offsets: outputOffsets } = windowsOf(x, weight, offsets, options.stride);
-    return { output: integerLinear(windows, { weight, packed }, { bias, activation: options.activation ?? "none" }), offsets: outputOffsets };
+    const output = integerLinear(windows, { weight, packed }, { bias, activation: options.activation ?? "none" });
+    if (!activeTape()) windows.dispose(); // they are large
+    return { output, offsets: outputOffsets };
   }
   const result = subsamplingConvolution(x, weight, bias, offsets, options);
   using integers = packedSubsamplingConvolution(x, packed, bias, offsets, options).output;

@@ -12,7 +12,7 @@ import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { linear, withoutGelu } from "./linear.js";
 import { linearGradient } from "./linear_gradient.js";
 import { checkOnCpu } from "./packed_linear.js";
-import { recordStep } from "./tape.js";
+import { activeTape, recordStep } from "./tape.js";
 
 interface SubsamplingConvolutionBindings {
   subsamplingConvolution(
@@ -97,7 +97,9 @@ export function subsamplingConvolution(
   const { stride, activation = "none" } = options;
   if (x instanceof DeviceTensor && weight instanceof DeviceTensor) {
     const { windows, offsets: outputOffsets } = windowsOf(x, weight, offsets, stride);
-    return { output: linear(windows, weight, { bias, activation }), offsets: outputOffsets };
+    const output = linear(windows, weight, { bias, activation });
+    if (!activeTape()) windows.dispose(); // they are large
+    return { output, offsets: outputOffsets };
   }
   const kernel = weight.dim(-1);
   const outputOffsets = subsampledOffsets(offsets, kernel, stride);

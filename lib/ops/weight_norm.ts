@@ -1,14 +1,19 @@
 /** Weight normalisation (Salimans, Kingma 2016) along the last axis. */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { onGpu } from "../device/inference.js";
+import { deviceWeightNorm, deviceWeightNormBackward } from "../device/positional_convolution_training.js";
 import { Tensor } from "../tensor/tensor.js";
+import { accumulateParts } from "./gradients.js";
 import { recordStep } from "./tape.js";
 
 /**
  * `gain[k] * direction[.., k] / |direction[.., k]|` for each k of the last axis: what the taps of a convolution are when torch normalises
- * them with `dim=2`.
+ * them with `dim=2`. On the GPU tap after tap: `direction` is (out, taps * in) there, of a tensor (out, in, taps).
  * @param gain as many values as the last axis of `direction`
  * @returns a tensor like `direction`
  */
 export function weightNorm(gain: Tensor, direction: Tensor): Tensor {
+  if (direction instanceof DeviceTensor) return weightNormOnGpu(onGpu(gain, "gain"), direction);
   const gains = gain.toArray();
   const directions = direction.toArray();
   const taps = gains.length;
@@ -25,6 +30,12 @@ export function weightNorm(gain: Tensor, direction: Tensor): Tensor {
       return (factors[tap] as number) * (value - ((along[tap] as number) * (directions[i] as number)) / (lengths[tap] as number));
     });
     tape.accumulate(direction, Tensor.from(turned, direction.shape));
+  });
+}
+
+function weightNormOnGpu(gain: DeviceTensor, direction: DeviceTensor): Tensor {
+  return recordStep(deviceWeightNorm(gain, direction), [gain, direction], (gradient, tape) => {
+    accumulateParts(tape, { gain, direction }, deviceWeightNormBackward(gain, direction, onGpu(gradient, "gradient")));
   });
 }
 

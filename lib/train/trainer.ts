@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import type { BatchSource } from "../data/batch_source.js";
 import { DeviceTensor } from "../device/device_tensor.js";
+import { featuresOnDevice } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
 import { RandomStream } from "../ops/random_stream.js";
 import { Tape } from "../ops/tape.js";
@@ -224,7 +225,7 @@ export class Trainer {
       this.epoch++;
       this.batch = 0;
     }
-    return this.onGpu && !(batch.features instanceof DeviceTensor) ? { ...batch, features: DeviceTensor.from(batch.features) } : batch;
+    return this.onGpu && !(batch.features instanceof DeviceTensor) ? { ...batch, features: featuresOnDevice(batch.features, "cuda") } : batch;
   }
 
   private checkDivergence(metrics: StepMetrics): void {

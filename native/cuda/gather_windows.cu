@@ -46,18 +46,19 @@ __global__ void __launch_bounds__(kThreads) sample_windows_kernel(const float* x
 // A block takes a frame of a sequence of x, a thread 8 channels of it.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) gather_windows_backward_kernel(const uint16_t* gradient, int64_t gradient_stride, const int32_t* output_offsets,
-                                                                           int stride, int kernel, const int32_t* offsets, uint16_t* x,
-                                                                           int64_t x_stride, int channels) {
+                                                                           int stride, int left_padding, int kernel, const int32_t* offsets,
+                                                                           uint16_t* x, int64_t x_stride, int channels) {
   ptx::take_turn();
   const int frame = static_cast<int>(blockIdx.x), row = offsets[blockIdx.y] + frame;
   if (row >= offsets[blockIdx.y + 1]) return;
   const int windows_begin = output_offsets[blockIdx.y], windows = output_offsets[blockIdx.y + 1] - windows_begin;
-  const int first = max(0, (frame - kernel) / stride + (frame >= kernel ? 1 : 0)), last = min(frame / stride, windows - 1);
+  const int place = frame + left_padding;  // of the frame in the first window, if that were long enough
+  const int first = max(0, (place - kernel) / stride + (place >= kernel ? 1 : 0)), last = min(place / stride, windows - 1);
   for (int channel = static_cast<int>(threadIdx.x) * kHalvesPerVector; channel < channels; channel += kThreads * kHalvesPerVector) {
     float sums[kHalvesPerVector] = {};
     for (int window = first; window <= last; ++window) {
       float part[kHalvesPerVector];
-      load_values<T>(gradient + (windows_begin + window) * gradient_stride + int64_t{frame - window * stride} * channels + channel, part);
+      load_values<T>(gradient + (windows_begin + window) * gradient_stride + int64_t{place - window * stride} * channels + channel, part);
 #pragma unroll
       for (int i = 0; i < kHalvesPerVector; ++i) sums[i] += part[i];
     }
@@ -67,12 +68,12 @@ __global__ void __launch_bounds__(kThreads) gather_windows_backward_kernel(const
 
 }  // namespace
 
-void gather_windows_backward(const DeviceTensor& gradient, const PackedSequences& sequences, int stride, const PackedSequences& outputs,
+void gather_windows_backward(const DeviceTensor& gradient, const PackedSequences& sequences, int stride, int left_padding, const PackedSequences& outputs,
                              const DeviceTensor& gradient_x, const std::shared_ptr<Stream>& stream) {
   if (gradient_x.rows() == 0) return;
   launch(gradient.type() == DeviceType::kBFloat16 ? gather_windows_backward_kernel<BFloat16> : gather_windows_backward_kernel<Float16>,
          LaunchShape{static_cast<unsigned>(sequences.longest), static_cast<unsigned>(sequences.count), 1, kThreads, 0, 1, kernels_take_turns()},
-         stream->handle(), gradient.use_on<uint16_t>(stream), gradient.row_stride(), outputs.offsets, stride,
+         stream->handle(), gradient.use_on<uint16_t>(stream), gradient.row_stride(), outputs.offsets, stride, left_padding,
          static_cast<int>(gradient.columns() / gradient_x.columns()), sequences.offsets, gradient_x.use_on<uint16_t>(stream),
          gradient_x.row_stride(), static_cast<int>(gradient_x.columns()));
 }

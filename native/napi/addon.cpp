@@ -74,6 +74,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   define_device_host(env, exports);
   define_device_ctc(exports);
   define_device_sequence_training(exports);
+  define_device_positional_convolution(exports);
   define_device_features(exports);
   define_device_transducer(exports);
 #endif

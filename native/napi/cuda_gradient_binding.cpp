@@ -130,7 +130,7 @@ Napi::Value gather_windows_backward(const Napi::CallbackInfo& info) {
   const cuda::PackedSequences outputs = operands.sequences(4, gradient.rows(), stream);
   if (inputs->count() != outputs.count) arguments.fail("sequences and outputs must be as many");
   DeviceTensor of_x(gradient.type(), {inputs->frames(), gradient.columns() / kernel}, stream);
-  cuda::gather_windows_backward(gradient, inputs->use_on(stream), static_cast<int>(stride), outputs, of_x, stream);
+  cuda::gather_windows_backward(gradient, inputs->use_on(stream), static_cast<int>(stride), 0, outputs, of_x, stream);
   return wrap(info.Env(), std::move(of_x));
 }
 

@@ -58,6 +58,7 @@ void define_device_recording(Napi::Env env, Napi::Object exports);
 void define_device_host(Napi::Env env, Napi::Object exports);
 void define_device_ctc(Napi::Object exports);
 void define_device_sequence_training(Napi::Object exports);
+void define_device_positional_convolution(Napi::Object exports);
 void define_device_features(Napi::Object exports);
 void define_device_transducer(Napi::Object exports);
 

@@ -3,6 +3,7 @@ import { DeviceTensor } from "../../device/device_tensor.js";
 import { groupedConvolutionOnGpu } from "../../device/inference.js";
 import { removeFromGpu } from "../../device/placement.js";
 import type { WeightScope } from "../../nn/weight_source.js";
+import { trainedGroupedConvolution } from "../../ops/device_grouped_convolution.js";
 import { scaledSum } from "../../ops/elementwise.js";
 import { geluOf } from "../../ops/gelu.js";
 import { groupedConvolution } from "../../ops/grouped_convolution.js";
@@ -23,7 +24,7 @@ export class PositionalConvolution {
   private readonly gain: Tensor;
   private readonly direction: Tensor;
   private readonly bias: Tensor;
-  /** (out, kernel, in / groups), made of the two when first used. */
+  /** (out, kernel, in / groups), made of the two when first used; where they are on the GPU, (out, kernel * in / groups). */
   private weight: Tensor | undefined;
 
   constructor(
@@ -43,6 +44,7 @@ export class PositionalConvolution {
     // An even kernel gives one frame too many, of which the last is dropped: all zeros but half a kernel lie before a sequence.
     const options = { groups: this.groups, leftPadding: Math.floor(this.kernel / 2) };
     const weight = this.currentWeight();
+    if (x instanceof DeviceTensor && weight instanceof DeviceTensor) return trainedGroupedConvolution(x, weight, this.bias, offsets, { ...options, residual: x });
     if (x instanceof DeviceTensor) return groupedConvolutionOnGpu(x, weight, this.bias, offsets, { ...options, residual: x });
     return scaledSum(x, 1, geluOf(groupedConvolution(x, weight, this.bias, offsets, options)), 1);
   }
@@ -65,6 +67,7 @@ export class PositionalConvolution {
 
   /** Each tap has the length that `gain` says over all outputs and inputs. */
   private normalizedWeight(): Tensor {
-    return swapLastAxes(weightNorm(this.gain, this.direction));
+    const weight = weightNorm(this.gain, this.direction);
+    return weight instanceof DeviceTensor ? weight : swapLastAxes(weight); // on the GPU it lies tap after tap
   }
 }

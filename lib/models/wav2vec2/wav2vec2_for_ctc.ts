@@ -32,7 +32,7 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
   private readonly projection: Linear;
   private readonly encoder: Encoder;
   private readonly head: Linear;
-  /** Forward passes on the GPU, which are all for inference. */
+  /** Forward passes on the GPU for inference. */
   private readonly passes = new RecordedPasses({
     forward: (samples, offsets) => this.encode(samples, offsets, {}),
     hiddenFrames: (samples) => this.hiddenFrames(samples),
@@ -60,7 +60,8 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
 
   /** @param samples (samples, 1); on the GPU a float32 vector */
   forward(samples: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Encoded & { readonly logits: Tensor } {
-    const records = samples instanceof DeviceTensor && !inspectLayer && !activeAdapters();
+    const isTrained = this.projection.weight instanceof DeviceTensor;
+    const records = samples instanceof DeviceTensor && !isTrained && !inspectLayer && !activeAdapters();
     const encoded = records ? this.passes.run(samples, offsets) : this.encode(samples, offsets, context, inspectLayer);
     return { ...encoded, logits: this.head.forward(encoded.hidden, context) };
   }
