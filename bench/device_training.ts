@@ -1,7 +1,7 @@
 /** Training steps on the GPU: what the suites of training time. */
-import { DeviceTensor } from "../lib/device/device_tensor.js";
 import { synchronizeGpu } from "../lib/device/device_stream.js";
 import { gpuMemoryStatistics, resetPeakGpuMemory } from "../lib/device/gpu.js";
+import { featuresOnDevice } from "../lib/device/placement.js";
 import type { TrainedOnGpu } from "../lib/models/device_training.js";
 import { FreshWeights } from "../lib/nn/fresh_weights.js";
 import type { WeightSource } from "../lib/nn/weight_source.js";
@@ -57,7 +57,7 @@ export class DeviceTraining {
   peakBytes = 0;
   private readonly optimizer: AdamW;
   private readonly masks: ReadonlyMap<string, Tensor>;
-  private readonly features: DeviceTensor;
+  private readonly features: Tensor;
   private readonly offsets: SequenceOffsets;
   private readonly random = new RandomStream(1);
   private steps = 0;
@@ -75,7 +75,14 @@ export class DeviceTraining {
     this.offsets = new SequenceOffsets(lengths);
     const bins = network.featureSize;
     using values = Tensor.from(Float32Array.from({ length: this.offsets.frames * bins }, (_, i) => ((i * 2654435761) % 1024) / 512 - 1), [this.offsets.frames, bins]);
-    this.features = DeviceTensor.from(values);
+    this.features = featuresOnDevice(values, "cuda");
+  }
+
+  /** Gives back all memory of the GPU, the network's too. */
+  dispose(): void {
+    this.optimizer.dispose();
+    for (const tensor of [this.features, ...this.masks.values()]) tensor.dispose();
+    this.network.dispose();
   }
 
   readonly contestant: Contestant = {

@@ -14,10 +14,10 @@ import { matmulCuda } from "./suites/matmul_cuda.js";
 import { serve } from "./suites/serve.js";
 import { trainStep } from "./suites/train_step.js";
 import { trainingCuda } from "./suites/training_cuda.js";
-import { trainingParakeet } from "./suites/training_parakeet.js";
+import { trainingFamilies } from "./suites/training_families.js";
 import { transcribe } from "./suites/transcribe.js";
 
-const suites: readonly BenchmarkSuite[] = [matmulCpu, matmulCuda, encoderCuda, encoderPartsCuda, trainingCuda, trainingParakeet, decodeCuda, transcribe, trainStep, serve, adapters];
+const suites: readonly BenchmarkSuite[] = [matmulCpu, matmulCuda, encoderCuda, encoderPartsCuda, trainingCuda, trainingFamilies, decodeCuda, transcribe, trainStep, serve, adapters];
 
 const usage = `usage: npm run bench -- [--filter SUITE] [--threads 1,2] [--json FILE] [--machine NAME]
 suites: ${suites.map((suite) => suite.name).join(", ")}`;

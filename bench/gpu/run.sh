@@ -7,7 +7,7 @@
 #   table     times the plans of products: product_plans_sm90.inc, ready for native/cuda, which later parts use
 #   matmul    products beside NVIDIA's libraries
 #   training  training steps beside PyTorch
-#   parakeet  training steps of Parakeet CTC
+#   families  training steps of Parakeet CTC, Whisper and wav2vec 2.0
 #   encoder   encoders beside PyTorch
 #   parts     the operations of an encoder one by one
 #   decode    features, CTC and transducers
@@ -19,8 +19,8 @@
 # suites belongs into bench/results, under the card's name.
 set -u
 usage="usage: run.sh FOLDER RESULTS [PART[=SECONDS]...]"
-declare -A seconds=([many]=40 [table]=90 [matmul]=65 [training]=45 [parakeet]=20 [encoder]=60 [parts]=15 [decode]=25 [tests]=100 [memcheck]=60 [rings]=30 [racecheck]=60)
-order=(many table matmul training parakeet encoder parts decode tests memcheck rings racecheck)
+declare -A seconds=([many]=40 [table]=90 [matmul]=65 [training]=45 [families]=45 [encoder]=60 [parts]=15 [decode]=25 [tests]=100 [memcheck]=60 [rings]=30 [racecheck]=60)
+order=(many table matmul training families encoder parts decode tests memcheck rings racecheck)
 folder=$(cd "${1:?$usage}" && pwd) || exit 2
 mkdir -p "${2:?$usage}"
 results=$(cd "$2" && pwd)
@@ -129,7 +129,7 @@ run_table() {
 }
 run_matmul() { bench matmul matmul-cuda; }
 run_training() { bench training training-cuda; }
-run_parakeet() { bench parakeet training-parakeet; }
+run_families() { bench families training-families; }
 run_encoder() { bench encoder encoder-cuda; }
 run_parts() { bench parts encoder-parts-cuda; }
 run_decode() { bench decode decode-cuda; }
