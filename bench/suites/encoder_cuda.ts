@@ -3,6 +3,7 @@
  * every form, beside the same encoder in PyTorch. Batches are of 10 to 30 s, which PyTorch pads to the longest.
  * `USMLITE_BENCH_SECONDS` bounds the time; rows that need torch.compile come last.
  */
+import { batchInvariantly } from "../../lib/device/batch_invariance.js";
 import { DeviceTensor } from "../../lib/device/device_tensor.js";
 import { DeviceWeight, type Arithmetic } from "../../lib/device/device_weight.js";
 import { gpuInformation, gpuMemoryStatistics, hasGpu } from "../../lib/device/gpu.js";
@@ -146,8 +147,10 @@ export const encoderCuda: BenchmarkSuite = {
         const networks = forms.map(([spec, arithmetic]) => new Network(model, spec, arithmetic));
         for (const seconds of batches) {
           const ours = input(seconds, model.config);
-          const contestants = networks.map((network) => ourContestant(network, ours));
-          await measure(context, model, seconds, [...contestants, ...(peer ? peers(peer, model, seconds, uncompiled) : [])], networks, end);
+          const runs = networks.flatMap((network) => ways(network).map((batchInvariant) => ({ network, batchInvariant })));
+          const contestants = runs.map(({ network, batchInvariant }) => ourContestant(network, ours, batchInvariant));
+          const running = runs.map(({ network }) => network);
+          await measure(context, model, seconds, [...contestants, ...(peer ? peers(peer, model, seconds, uncompiled) : [])], running, end);
           ours.features.dispose();
         }
         for (const network of networks) network[Symbol.dispose]();
@@ -161,10 +164,15 @@ export const encoderCuda: BenchmarkSuite = {
   },
 };
 
-const ourContestant = (network: Network, ours: Input): Contestant => ({
+/** With which values of `batchInvariant` a network is timed: with the one that serves, for one of them. */
+const ways = ({ spec, arithmetic }: Network): readonly boolean[] => (spec === "int4+2:4" && arithmetic === "bfloat16" ? [false, true] : [false]);
+
+const ourContestant = (network: Network, ours: Input, batchInvariant: boolean): Contestant => ({
   impl: "usm-lite",
-  spec: network.spec === "float32" ? "bfloat16" : network.arithmetic === "int8" ? `${network.spec} in int8` : network.spec,
-  run: (repetitions) => timed(() => network.run(ours), repetitions),
+  spec:
+    (network.spec === "float32" ? "bfloat16" : network.arithmetic === "int8" ? `${network.spec} in int8` : network.spec) +
+    (batchInvariant ? ", in any batch" : ""),
+  run: (repetitions) => timed(() => batchInvariantly(batchInvariant, () => network.run(ours)), repetitions),
 });
 
 const peers = (peer: PytorchPeer, { config }: Model, seconds: readonly number[], modes: readonly string[]): Contestant[] =>

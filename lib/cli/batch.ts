@@ -5,7 +5,7 @@ import { unreadableFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import { transcriptFormats, type TranscriptFormat } from "../text/transcript_formats.js";
 import { defaultMaximumHours } from "../transcribe/transcriber.js";
-import { arithmeticOption, deviceOption, languageOption, modelOption, positiveInteger, positiveNumber, repeated } from "./options.js";
+import { arithmeticOption, batchInvariantOption, deviceOption, languageOption, modelOption, positiveInteger, positiveNumber, repeated } from "./options.js";
 
 interface Connection {
   redis: string;
@@ -26,6 +26,7 @@ interface WorkOptions extends Connection {
   model: string;
   device: "auto" | "cpu" | "cuda";
   arithmetic: "bfloat16" | "int8";
+  batchInvariant: boolean;
   decoder?: "greedy" | "beam";
   language?: string;
   workers?: number;
@@ -61,6 +62,7 @@ export function batchCommand(): Command {
     .addOption(modelOption())
     .addOption(deviceOption())
     .addOption(arithmeticOption())
+    .addOption(batchInvariantOption())
     .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
     .addOption(languageOption())
     .option("--workers <count>", "worker threads; default: one per core", positiveInteger("--workers"))
@@ -109,6 +111,7 @@ async function workOnQueue(options: WorkOptions): Promise<void> {
     model: options.model,
     device: options.device,
     arithmetic: options.arithmetic,
+    batchInvariant: options.batchInvariant,
     maximumBatch: options.maxBatch,
     maximumSeconds: options.maxHours * 3600,
     lockSeconds: options.lockSeconds,

@@ -3,12 +3,13 @@ import { Command, Option } from "commander";
 import { checkWritable } from "../checkpoint/atomic_file.js";
 import { writeJsonFile } from "../checkpoint/json_file.js";
 import type { Evaluation, EvaluationPart } from "../transcribe/evaluation.js";
-import { arithmeticOption, deviceOption, languageOption, modelOption, positiveInteger } from "./options.js";
+import { arithmeticOption, batchInvariantOption, deviceOption, languageOption, modelOption, positiveInteger } from "./options.js";
 
 interface EvaluateOptions {
   model: string;
   device: "auto" | "cpu" | "cuda";
   arithmetic: "bfloat16" | "int8";
+  batchInvariant: boolean;
   data: string;
   json?: boolean;
   decoder?: "greedy" | "beam";
@@ -25,6 +26,7 @@ export function evaluateCommand(): Command {
     .addOption(modelOption())
     .addOption(deviceOption())
     .addOption(arithmeticOption())
+    .addOption(batchInvariantOption())
     .requiredOption("--data <manifest>", "JSON lines with audio_filepath, duration and text")
     .option("--json", "machine-readable output")
     .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
@@ -44,8 +46,8 @@ export function evaluateCommand(): Command {
       const { Recognizer } = await import("../transcribe/recognizer.js");
       if (options.transcripts) checkWritable(options.transcripts);
       const utterances = readManifest(options.data);
-      const { weights, decoder, beam, device, arithmetic } = options;
-      const recognizer = new Recognizer(loadModel(options.model, { weights, device, arithmetic }), {
+      const { weights, decoder, beam, device, arithmetic, batchInvariant } = options;
+      const recognizer = new Recognizer(loadModel(options.model, { weights, device, arithmetic, batchInvariant }), {
         ...(decoder ? { decoder } : {}),
         ...(beam ? { beamWidth: beam } : {}),
         ...(options.adapter === undefined ? {} : { adapter: options.adapter }),

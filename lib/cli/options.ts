@@ -31,6 +31,13 @@ export const arithmeticOption = (): Option =>
     .choices(["bfloat16", "int8"])
     .default("bfloat16");
 
+/** Whether results on a GPU may depend on the batch. */
+export const batchInvariantOption = (): Option =>
+  new Option(
+    "--no-batch-invariant",
+    "let the number of frames decide how a GPU divides sums: can be faster for one short recording; last bits then depend on what is heard together",
+  );
+
 /** Has to happen before anything looks for a GPU: the driver reads the variable once. */
 function showOneGpu(index: number): void {
   const shown = process.env["CUDA_VISIBLE_DEVICES"]?.split(",").map((name) => name.trim());

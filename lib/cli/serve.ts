@@ -2,13 +2,14 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsmLiteError } from "../errors.js";
 import { serveDefaults } from "../serve/serve_options.js";
-import { arithmeticOption, deviceOption, languageOption, modelOption, nonNegativeNumber, positiveInteger, positiveNumber, repeated } from "./options.js";
+import { arithmeticOption, batchInvariantOption, deviceOption, languageOption, modelOption, nonNegativeNumber, positiveInteger, positiveNumber, repeated } from "./options.js";
 
 interface CommandOptions {
   model: string;
   adapters?: string;
   device: "auto" | "cpu" | "cuda";
   arithmetic: "bfloat16" | "int8";
+  batchInvariant: boolean;
   modelName?: string;
   modelAlias?: string[];
   language?: string;
@@ -43,6 +44,7 @@ export function serveCommand(): Command {
     .addOption(modelOption())
     .addOption(deviceOption())
     .addOption(arithmeticOption())
+    .addOption(batchInvariantOption())
     .option("--adapters <folder>", "adapters of speakers, one folder for each, read when a request names its speaker")
     .option("--model-name <name>", "what clients call the model; default: the name of its folder")
     .option("--model-alias <name>", `another name for it, any number of times; default: ${serveDefaults.modelAliases.join(", ")}`, repeated)
@@ -80,6 +82,7 @@ async function serve(options: CommandOptions): Promise<void> {
     model: options.model,
     device: options.device,
     arithmetic: options.arithmetic,
+    batchInvariant: options.batchInvariant,
     host: options.host,
     port: options.port,
     maximumBatch: options.maxBatch,

@@ -6,12 +6,13 @@ import { makeFolder } from "../checkpoint/atomic_folder.js";
 import { UsmLiteError } from "../errors.js";
 import { formatTranscript, transcriptFormats, type TranscriptFormat } from "../text/transcript_formats.js";
 import { defaultMaximumHours, Transcriber } from "../transcribe/transcriber.js";
-import { arithmeticOption, deviceOption, languageOption, modelOption, positiveInteger, positiveNumber, repeated } from "./options.js";
+import { arithmeticOption, batchInvariantOption, deviceOption, languageOption, modelOption, positiveInteger, positiveNumber, repeated } from "./options.js";
 
 interface TranscribeOptions {
   model: string;
   device: "auto" | "cpu" | "cuda";
   arithmetic: "bfloat16" | "int8";
+  batchInvariant: boolean;
   format: TranscriptFormat;
   decoder?: "greedy" | "beam";
   beam?: number;
@@ -30,6 +31,7 @@ export function transcribeCommand(): Command {
     .addOption(modelOption())
     .addOption(deviceOption())
     .addOption(arithmeticOption())
+    .addOption(batchInvariantOption())
     .addOption(new Option("--format <format>", "output format").choices([...transcriptFormats]).default("text"))
     .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
     .option("--beam <width>", "hypotheses kept by the beam search", positiveInteger("--beam"))
@@ -58,6 +60,7 @@ async function transcribeFiles(files: string[], options: TranscribeOptions): Pro
     model: options.model,
     device: options.device,
     arithmetic: options.arithmetic,
+    batchInvariant: options.batchInvariant,
     maximumSeconds: options.maxHours * 3600,
     ...(options.decoder ? { decoder: options.decoder } : {}),
     ...(options.beam ? { beamWidth: options.beam } : {}),

@@ -1,5 +1,6 @@
 /** Linear layers on the GPU, for inference. */
 import { UsmLiteError } from "../errors.js";
+import { isBatchInvariant } from "./batch_invariance.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
 import type { DeviceWeight, DeviceWeightHandle } from "./device_weight.js";
@@ -21,8 +22,8 @@ export interface DeviceLinearOptions {
   /** Factor of the residual; 1 by default. */
   residualScale?: number;
   /**
-   * Whether a token's result must be the same bits however many tokens are multiplied at once; false by default. It is the
-   * same whatever the other tokens are in any case; without this, the number of tokens decides which kernel is used.
+   * Whether a token's result must be the same bits however many tokens are multiplied at once; by default what the pass under way asks for, and
+   * false outside of one. It is the same whatever the other tokens are in any case; without this, the number of tokens decides which kernel is used.
    */
   batchInvariant?: boolean;
   stream?: DeviceStream | undefined;
@@ -78,7 +79,7 @@ export function deviceLinear(x: DeviceTensor | QuantizedRows, weight: DeviceWeig
 
 /** What the addon is given for {@link deviceLinear}. */
 export function deviceLinearArguments(x: DeviceTensor | QuantizedRows, weight: DeviceWeight, options: DeviceLinearOptions): LinearArguments {
-  const { bias, activation = "none", scale = 1, residual, residualScale = 1, batchInvariant = false, stream } = options;
+  const { bias, activation = "none", scale = 1, residual, residualScale = 1, batchInvariant = isBatchInvariant(), stream } = options;
   const [codes, scales] = "codes" in x ? [x.codes, x.scales] : [x, undefined];
   return [
     codes.handle,

@@ -4,6 +4,7 @@
  * done them, and throw UsmLiteError INVALID_ARGUMENT when shapes or types do not fit, UNSUPPORTED_SPEC for sizes that the
  * kernels do not have.
  */
+import { isBatchInvariant } from "./batch_invariance.js";
 import type { DeviceSequences, DeviceSequencesHandle } from "./device_sequences.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
@@ -249,8 +250,9 @@ export interface DeviceAttentionOptions {
   scale?: number;
   relative?: DeviceRelativePositions;
   /**
-   * Whether a sequence's result must be the same bits however many sequences there are and however long they are; false by default: where there are few frames, their number
-   * decides how the sums over keys are divided. The same call gives the same bits in any case.
+   * Whether a sequence's result must be the same bits however many sequences there are and however long they are; by default what the pass under
+   * way asks for, and false outside of one: where there are few frames, their number then decides how the sums over keys are divided. The same
+   * call gives the same bits in any case.
    */
   batchInvariant?: boolean;
   stream?: DeviceStream | undefined;
@@ -272,7 +274,7 @@ export function deviceAttention(
   key: DeviceTensor,
   value: DeviceTensor,
   sequences: DeviceSequences,
-  { heads, scale, relative, batchInvariant = false, stream }: DeviceAttentionOptions,
+  { heads, scale, relative, batchInvariant = isBatchInvariant(), stream }: DeviceAttentionOptions,
 ): DeviceTensor {
   return new DeviceTensor(
     native().deviceAttention(

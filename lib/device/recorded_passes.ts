@@ -5,6 +5,7 @@
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { keep, tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { isBatchInvariant } from "./batch_invariance.js";
 import { DeviceSequences } from "./device_sequences.js";
 import { DeviceTensor } from "./device_tensor.js";
 import { placeSequences } from "./placement.js";
@@ -93,7 +94,7 @@ export class RecordedPasses {
     const hiddenOffsets = new SequenceOffsets(offsets.lengths.map(hiddenFrames));
     if (hiddenOffsets.frames === 0 || offsets.frames > this.mostFrames) return forward(features, offsets);
     const room = offsets.lengths.map(roomFor).sort((a, b) => b - a);
-    const shape = [features.type, ...room].join(" ");
+    const shape = [features.type, isBatchInvariant() ? "in any batch" : "fastest", ...room].join(" ");
     let pass = this.passes.get(shape);
     if (!pass && !this.seen.has(shape)) {
       if (this.seen.size === rememberedShapes) this.seen.clear();

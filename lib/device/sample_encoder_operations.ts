@@ -2,6 +2,7 @@
  * What encoders of samples, as wav2vec 2.0 has them, do on the GPU besides what all encoders do: encoder_operations.ts, whose rules are
  * those here too.
  */
+import { isBatchInvariant } from "./batch_invariance.js";
 import type { DeviceSequences, DeviceSequencesHandle } from "./device_sequences.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
@@ -34,7 +35,8 @@ interface SampleEncoderBindings {
     kernel: number,
     leftPadding: number,
     gelu: boolean,
-    residual?: DeviceTensorHandle,
+    residual: DeviceTensorHandle | undefined,
+    batchInvariant: boolean,
     on?: StreamHandle,
   ): DeviceTensorHandle;
 }
@@ -103,6 +105,17 @@ export function deviceGroupedConvolution(
 ): DeviceTensor {
   const [ofWeights, ofBiases] = [weights.map(({ handle }) => handle), biases.map(({ handle }) => handle)];
   return new DeviceTensor(
-    native().deviceGroupedConvolution(x.handle, sequences.handle, ofWeights, ofBiases, kernel, leftPadding, activation === "gelu", residual?.handle, on?.handle),
+    native().deviceGroupedConvolution(
+      x.handle,
+      sequences.handle,
+      ofWeights,
+      ofBiases,
+      kernel,
+      leftPadding,
+      activation === "gelu",
+      residual?.handle,
+      isBatchInvariant(),
+      on?.handle,
+    ),
   );
 }

@@ -39,6 +39,8 @@ export interface SpeechModel {
   readonly network: SpeechNetwork;
   /** Where features are made and networks compute, those of decoders too; beam searches of CTC and transducers happen on the CPU. */
   readonly device: "cpu" | "cuda";
+  /** As in {@link LoadOptions}. */
+  readonly batchInvariant: boolean;
   readonly frontEnd: FrontEnd;
   /** Absent when the folder has no file of one: such a model gives tokens but no text. */
   readonly tokenizer: Tokenizer | undefined;
@@ -76,6 +78,11 @@ export interface LoadOptions {
    * scales for groups stay in bfloat16.
    */
   readonly arithmetic?: "bfloat16" | "int8";
+  /**
+   * Whether a recording gives the same bits on the GPU whatever it is recognised together with, as it always does on the CPU; true by default.
+   * false: where there are few frames, their number decides how sums are divided among thread blocks, which can be faster.
+   */
+  readonly batchInvariant?: boolean;
   /** What {@link SpeechModel.shareMatrices} gave in another worker, which must still hold the same model. */
   readonly sharedMatrices?: SharedMatrices;
 }
@@ -132,6 +139,7 @@ function loadOn(device: "cpu" | "cuda", folder: string, json: JsonObject, descri
     folder,
     network,
     device,
+    batchInvariant: options.batchInvariant ?? true,
     frontEnd,
     tokenizer: network.kind === "sequence-to-sequence" ? undefined : loadTokenizer(folder, network.blankId),
     textTokenizer: network.kind === "sequence-to-sequence" ? loadTextTokenizer(folder, network.generation.endId) : undefined,

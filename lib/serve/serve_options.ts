@@ -2,7 +2,7 @@
 import type { RecognizerOptions } from "../transcribe/recognizer_options.js";
 import type { ApiKey } from "./api_keys.js";
 
-export interface ServeOptions extends Pick<RecognizerOptions, "decoder" | "beamWidth" | "device" | "arithmetic"> {
+export interface ServeOptions extends Pick<RecognizerOptions, "decoder" | "beamWidth" | "device" | "arithmetic" | "batchInvariant"> {
   /** Model folder; the model of this package when absent. */
   readonly model?: string;
   /** Folder of adapters, one folder for each speaker: what requests may name as `speaker`. */

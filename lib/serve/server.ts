@@ -210,7 +210,7 @@ export class Server implements Service, AsyncDisposable {
 }
 
 function startEngine(options: ResolvedServeOptions, servedLanguage: string | undefined, events: EngineEvents): Promise<Engine> {
-  const { device, arithmetic, adapters, decoder, beamWidth, maximumBatch, maximumWaitMs, maximumAudioSeconds } = options;
+  const { device, arithmetic, batchInvariant, adapters, decoder, beamWidth, maximumBatch, maximumWaitMs, maximumAudioSeconds } = options;
   const cores = availableParallelism();
   return Engine.start(
     {
@@ -223,6 +223,7 @@ function startEngine(options: ResolvedServeOptions, servedLanguage: string | und
       ...(servedLanguage === undefined ? {} : { servedLanguage }),
       ...(device ? { device } : {}),
       ...(arithmetic ? { arithmetic } : {}),
+      ...(batchInvariant === undefined ? {} : { batchInvariant }),
       ...(decoder ? { decoder } : {}),
       ...(beamWidth === undefined ? {} : { beamWidth }),
     },

@@ -5,10 +5,10 @@ import { readAdapter } from "../adapt/adapter_file.js";
 import { LogMel } from "../audio/log_mel.js";
 import type { FrontEnd } from "../audio/front_end.js";
 import { RawSamples } from "../audio/raw_samples.js";
-import { CtcBeamSearch } from "../decode/ctc_beam_search.js";
 import { bestPath } from "../decode/ctc_greedy.js";
 import type { LogProbabilities } from "../decode/hypothesis.js";
 import { ChunkPlan, joinChunks, type Chunk, type ChunkPlanner } from "../decode/overlap.js";
+import { batchInvariantly } from "../device/batch_invariance.js";
 import { deviceCtcBestPath } from "../device/ctc_best_path.js";
 import { DeviceTensor } from "../device/device_tensor.js";
 import { featuresOnDevice, onCpu } from "../device/placement.js";
@@ -24,8 +24,7 @@ import { FeatureChunks, type AudioChunks, type FeatureChunk } from "./feature_ch
 import { passes, type HeardChunk, type UtteranceChunk } from "./passes.js";
 import type { HearingOptions, RecognizerOptions } from "./recognizer_options.js";
 import { SampleChunks } from "./sample_chunks.js";
-import { Searches } from "./searches.js";
-import { GreedyTransducerSearch } from "./transducer_search.js";
+import { searchRest, Searches } from "./searches.js";
 
 // Chunks of 20 s see 2 s of context beyond their part on either side: well past the reach of the convolutions, and
 // attention over 20 s is what the model met in training.
@@ -88,7 +87,7 @@ export class Recognizer {
     const decodings = adapters.map((one) => this.decoding({ adapter: one }));
     const hearings = adapters.map((one) => ({ ...this.hearing(), adapter: one }));
     for (const { utterance, chunk } of this.chunks(utterances, isAborted, hearings)) decodings[utterance]?.push(chunk);
-    this.searchRest(decodings);
+    searchRest(decodings);
     return decodings.map((decoding, index) => decoding.result((utterances[index] as Float32Array).length));
   }
 
@@ -206,7 +205,9 @@ export class Recognizer {
     return tidy(() => {
       const offsets = new SequenceOffsets(chunks.map(({ frames }) => frames));
       const features = this.features(chunks, offsets);
-      const { all, best, offsets: hidden } = this.adapted(chunks, () => this.encode(features, offsets, chunks));
+      const { all, best, offsets: hidden } = this.adapted(chunks, () =>
+        batchInvariantly(this.model.batchInvariant, () => this.encode(features, offsets, chunks)),
+      );
       return hidden.lengths.map((frames, index) => {
         const chunk = chunks[index] as HeardChunk;
         const { values, tokens } = (best && chunk.bestPath ? best : all) as Rows;
@@ -267,17 +268,6 @@ export class Recognizer {
   /** What the chunks of a recording are heard with, and what is wanted of them. */
   hearing({ hotwords = [], adapter = this.adapter }: HearingOptions = {}): Hearing {
     return { adapter, bestPath: this.searches.takesBestPath(hotwords) };
-  }
-
-  /** Searches what remains of each recording; all of one kind together. */
-  private searchRest(decodings: readonly Decoding[]): void {
-    const searches = decodings.map(({ search }) => search);
-    const rests = decodings.map((decoding) => decoding.rest());
-    const greedy = searches.filter((search) => search instanceof GreedyTransducerSearch);
-    const beams = searches.filter((search) => search instanceof CtcBeamSearch);
-    if (greedy.length === searches.length) GreedyTransducerSearch.advanceTogether(greedy, rests);
-    else if (beams.length === searches.length) CtcBeamSearch.advanceTogether(beams, rests);
-    else searches.forEach((search, index) => search.advance(rests[index] as LogProbabilities));
   }
 }
 

@@ -20,6 +20,8 @@ export interface RecognizerOptions extends Pick<WindowDecodingOptions, "language
   readonly device?: "auto" | "cpu" | "cuda";
   /** How packed layers multiply on the GPU, as {@link loadModel} says; "bfloat16" by default. */
   readonly arithmetic?: "bfloat16" | "int8";
+  /** Whether what the GPU hears in a recording does not depend on what it hears with it, as {@link loadModel} says; true by default. */
+  readonly batchInvariant?: boolean;
   /** Folder of an adapter that all recordings are heard with, unless they ask for another; see docs/adaptation.md. */
   readonly adapter?: string;
 }

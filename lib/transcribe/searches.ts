@@ -1,6 +1,7 @@
 /** Which search turns what the network says into text: by the kind of network, the decoder asked for, and hotwords. */
 import { CtcBeamSearch } from "../decode/ctc_beam_search.js";
 import { CtcBestPathSearch, CtcGreedySearch } from "../decode/ctc_greedy.js";
+import type { LogProbabilities } from "../decode/hypothesis.js";
 import { HotwordScorer } from "../decode/hotword_scorer.js";
 import { LanguageModelScorer } from "../decode/language_model_scorer.js";
 import type { PrefixScorer } from "../decode/prefix_scorer.js";
@@ -9,7 +10,7 @@ import type { SpeechModel } from "../models/model_folder.js";
 import type { TextTokenizer } from "../text/text_tokenizer.js";
 import type { Tokenizer } from "../text/tokenizer.js";
 import { AdaptedSearch } from "./adapted_search.js";
-import type { Search } from "./decoding.js";
+import type { Decoding, Search } from "./decoding.js";
 import type { HearingOptions, RecognizerOptions } from "./recognizer_options.js";
 import { BeamTransducerSearch, GreedyTransducerSearch } from "./transducer_search.js";
 import { WindowDecoder } from "./window_decoding.js";
@@ -45,7 +46,7 @@ export class Searches {
       throw new UsmLiteError("INVALID_ARGUMENT", `${folder} writes what it hears and takes neither a language nor the task "translate"; leave them out`);
     }
     const windowed = network.kind === "sequence-to-sequence" && textTokenizer;
-    this.windows = windowed ? new WindowDecoder(network, frontEnd, textTokenizer, options, model.device) : undefined;
+    this.windows = windowed ? new WindowDecoder(network, frontEnd, textTokenizer, options, model) : undefined;
     this.tokenizer = tokenizer;
     this.decoder = options.decoder ?? (languageModel ? "beam" : "greedy");
     if (this.decoder !== "greedy" && this.decoder !== "beam") {
@@ -92,4 +93,15 @@ export class Searches {
     const { network, device } = this.model;
     return network.kind === "ctc" && device === "cuda" && this.decoder === "greedy" && hotwords.length === 0;
   }
+}
+
+/** Searches what remains of each recording; all of one kind together. */
+export function searchRest(decodings: readonly Decoding[]): void {
+  const searches = decodings.map(({ search }) => search);
+  const rests = decodings.map((decoding) => decoding.rest());
+  const greedy = searches.filter((search) => search instanceof GreedyTransducerSearch);
+  const beams = searches.filter((search) => search instanceof CtcBeamSearch);
+  if (greedy.length === searches.length) GreedyTransducerSearch.advanceTogether(greedy, rests);
+  else if (beams.length === searches.length) CtcBeamSearch.advanceTogether(beams, rests);
+  else searches.forEach((search, index) => search.advance(rests[index] as LogProbabilities));
 }

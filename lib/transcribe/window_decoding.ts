@@ -3,9 +3,11 @@ import { deflateSync } from "node:zlib";
 import { writeSequence, type SequenceConstraint, type WrittenSequence } from "../decode/sequence_search.js";
 import { attentionWeights, tokenBegins, type AttentionWeights } from "../decode/token_alignment.js";
 import { timestampConstraint } from "../decode/timestamp_rules.js";
+import { batchInvariantly } from "../device/batch_invariance.js";
 import { onDevice } from "../device/placement.js";
 import type { FrontEnd } from "../audio/front_end.js";
 import { SequencePrompt } from "../models/sequence_prompt.js";
+import type { SpeechModel } from "../models/model_folder.js";
 import type { SequenceToSequenceNetwork } from "../models/speech_network.js";
 import type { DecoderMemory } from "../nn/decoder_session.js";
 import { RandomStream } from "../ops/random_stream.js";
@@ -62,8 +64,8 @@ export class WindowDecoder {
     private readonly frontEnd: FrontEnd,
     private readonly tokenizer: TextTokenizer,
     private readonly options: WindowDecodingOptions,
-    /** Where the encoder computes. */
-    private readonly device: "cpu" | "cuda" = "cpu",
+    /** Where and how the encoder computes. */
+    private readonly placed: Pick<SpeechModel, "device" | "batchInvariant"> = { device: "cpu", batchInvariant: true },
   ) {
     const { generation } = network;
     this.prompts = new SequencePrompt(generation, tokenizer);
@@ -115,9 +117,10 @@ export class WindowDecoder {
 
   private listen(samples: Float32Array): DecoderMemory {
     return tidy(() => {
-      const onGpu = this.device === "cuda" ? this.frontEnd.featuresOnGpu?.([samples]).cast("bfloat16") : undefined;
-      const features = onGpu ?? onDevice(this.frontEnd.features(samples), this.device);
-      return this.network.remember(this.network.encode(features, new SequenceOffsets([features.dim(0)])));
+      const { device, batchInvariant } = this.placed;
+      const onGpu = device === "cuda" ? this.frontEnd.featuresOnGpu?.([samples]).cast("bfloat16") : undefined;
+      const features = onGpu ?? onDevice(this.frontEnd.features(samples), device);
+      return batchInvariantly(batchInvariant, () => this.network.remember(this.network.encode(features, new SequenceOffsets([features.dim(0)]))));
     });
   }
 

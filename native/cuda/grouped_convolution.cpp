@@ -5,7 +5,7 @@
 namespace usmlite::cuda {
 
 void grouped_convolution(const GroupedConvolution& convolution, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream) {
-  const auto& [x, weights, biases, kernel, left_padding, activation, residual, y] = convolution;
+  const auto& [x, weights, biases, kernel, left_padding, activation, residual, batch_invariant, y] = convolution;
   const auto groups = static_cast<int64_t>(weights.size()), in = x->columns() / groups, out = y->columns() / groups;
   DeviceTensor windows(x->type(), {x->rows(), kernel * in}, stream);  // of one group after another
   for (int64_t group = 0; group < groups; ++group) {
@@ -17,6 +17,7 @@ void grouped_convolution(const GroupedConvolution& convolution, const PackedSequ
     options.residual = residual ? &added : nullptr;
     options.output = &output;
     options.activation = activation;
+    if (batch_invariant) options.kernel = MatmulKernel::kManyTokens;
     const DeviceWeight& weight = *weights[static_cast<size_t>(group)];
     Linear(windows, nullptr, weight, options, stream).run(weight);
   }

@@ -17,6 +17,7 @@ struct GroupedConvolution {
   int kernel, left_padding;                  // kernel - 1 - left_padding zeros lie behind a sequence
   Activation activation;
   const DeviceTensor* residual;  // like y, or null
+  bool batch_invariant;          // as in MatmulKernel::kManyTokens
   const DeviceTensor* y;
 };
 void grouped_convolution(const GroupedConvolution& convolution, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream);

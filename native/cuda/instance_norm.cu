@@ -2,12 +2,15 @@
 
 #include "cuda/channel_sums.cuh"
 #include "cuda/launch.hpp"
-#include "cuda/sum_parts.hpp"
 
 namespace usmlite::cuda {
 namespace {
 
 using namespace channel_sums;
+
+// Of a sequence, whatever the others are, so that its bits are the same in any batch.
+constexpr int64_t kFramesPerPart = 256;
+__device__ __forceinline__ int64_t parts_of_sequence(int64_t frames) { return (frames + kFramesPerPart - 1) / kFramesPerPart; }
 
 // Sums of parts: of so many channels, each by kThreads / kSummedChannels threads.
 constexpr int kSummedChannels = 32, kSummands = kThreads / kSummedChannels;
@@ -19,17 +22,19 @@ struct Frames {
   const int32_t* offsets;  // of the sequences
 };
 
-// The sums of a part of the frames of sequence blockIdx.z, of differences to the first frame, which is nearer to the mean than zero is,
+// The sums of part blockIdx.y of sequence blockIdx.z, of differences to the first frame, which is nearer to the mean than zero is,
 // and of their squares: row (sequence, part) of `partial`, (2, channels rounded up to kChannels).
 template <typename T> __global__ void __launch_bounds__(kThreads) sums_kernel(const Frames frames, float* partial, int64_t partial_stride) {
   ptx::take_turn();
   const int lane = ptx::lane_id(), warp = ptx::warp_id(), channel = static_cast<int>(blockIdx.x) * kChannels + lane * kVector;
   const int64_t begin = frames.offsets[blockIdx.z], end = frames.offsets[blockIdx.z + 1];
+  const int64_t first = begin + blockIdx.y * kFramesPerPart, behind = first + kFramesPerPart < end ? first + kFramesPerPart : end;
+  if (first >= end) return;
   LaneSums sums;
-  if (channel < frames.channels && begin < end) {
+  if (channel < frames.channels) {
     float origin[kVector];
     load_values<T>(frames.x + begin * frames.stride + channel, origin);
-    for (int64_t frame = begin + static_cast<int64_t>(blockIdx.y) * kWarps + warp; frame < end; frame += int64_t{gridDim.y} * kWarps) {
+    for (int64_t frame = first + warp; frame < behind; frame += kWarps) {
       float x[kVector];
       load_values<T>(frames.x + frame * frames.stride + channel, x);
       sums.add_deviation(x, origin);
@@ -43,7 +48,7 @@ struct StatisticsArguments {
   Frames frames;
   const float* partial;
   int64_t partial_stride, width;  // of its rows, and of each half of them
-  int parts;
+  int parts;                      // rows for each sequence
   const float* weight;
   float epsilon;
   float* statistics;  // rows of means and of factors for each sequence
@@ -57,7 +62,8 @@ template <typename T> __global__ void __launch_bounds__(kThreads) statistics_ker
   const int channel = static_cast<int>(blockIdx.x) * kSummedChannels + lane;
   const int64_t begin = a.frames.offsets[blockIdx.y], end = a.frames.offsets[blockIdx.y + 1];
   float first = 0.0f, second = 0.0f;
-  for (int part = summand; part < a.parts; part += kSummands) {
+  const auto parts = static_cast<int>(parts_of_sequence(end - begin));
+  for (int part = summand; part < parts; part += kSummands) {
     const float* row = a.partial + (static_cast<int64_t>(blockIdx.y) * a.parts + part) * a.partial_stride + channel;
     first += row[0];
     second += row[a.width];
@@ -103,7 +109,7 @@ void normalize(const Frames& frames, const PackedSequences& sequences, const Dev
                uint16_t* y, const std::shared_ptr<Stream>& stream) {
   const int64_t blocks = (frames.channels + kChannels - 1) / kChannels, width = blocks * kChannels;
   const auto count = static_cast<unsigned>(sequences.count);
-  const int64_t parts = parts_of(sequences.longest, 4 * kWarps, blocks * count);
+  const int64_t parts = (sequences.longest + kFramesPerPart - 1) / kFramesPerPart;
   DeviceTensor partial(DeviceType::kFloat32, {count * parts, 2 * width}, stream);
   DeviceTensor statistics(DeviceType::kFloat32, {2 * int64_t{count}, frames.channels}, stream);
   launch(sums_kernel<T>,

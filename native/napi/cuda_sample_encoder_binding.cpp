@@ -74,9 +74,10 @@ std::vector<std::shared_ptr<T>> list_argument(const Arguments& arguments, Napi::
   return result;
 }
 
-// deviceGroupedConvolution(x, sequences, weights, biases, kernel, leftPadding, gelu, residual?, stream?): `biases` may be empty
+// deviceGroupedConvolution(x, sequences, weights, biases, kernel, leftPadding, gelu, residual, batchInvariant, stream?): `biases` may be
+// empty, residual undefined
 Napi::Value grouped_convolution(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceGroupedConvolution", 7);
+  Arguments arguments(info, "deviceGroupedConvolution", 9);
   Operands operands(arguments, info);
   const DeviceTensor& x = operands.floats(0, "x");
   const auto weights = list_argument<cuda::DeviceWeight>(arguments, info[2], "weights");
@@ -93,7 +94,8 @@ Napi::Value grouped_convolution(const Napi::CallbackInfo& info) {
                                                   ": on the GPU both are multiples of 8");
   }
   cuda::GroupedConvolution convolution{&x, {}, {}, static_cast<int>(kernel), static_cast<int>(left),
-                                       arguments.boolean(6, "gelu") ? cuda::Activation::kGelu : cuda::Activation::kNone, nullptr, nullptr};
+                                       arguments.boolean(6, "gelu") ? cuda::Activation::kGelu : cuda::Activation::kNone, nullptr,
+                                       arguments.boolean(8, "batchInvariant"), nullptr};
   for (const auto& weight : weights) {
     if (weight->outputs() != out || weight->view().inputs != kernel * in) {
       arguments.fail("a weight is (" + std::to_string(weight->outputs()) + ", " + std::to_string(weight->view().inputs) +
@@ -104,7 +106,7 @@ Napi::Value grouped_convolution(const Napi::CallbackInfo& info) {
   for (const auto& bias : biases) convolution.biases.push_back(bias.get());
   const std::vector<int64_t> shape{x.rows(), groups * out};
   if (arguments.has(7)) convolution.residual = &operands.like(7, "residual", x, shape);
-  const auto stream = stream_argument(arguments, info, 8);
+  const auto stream = stream_argument(arguments, info, 9);
   const cuda::PackedSequences sequences = operands.sequences(1, x.rows(), stream);
   DeviceTensor y(x.type(), shape, stream);
   convolution.y = &y;

@@ -20,6 +20,8 @@ export interface BatchWorkerOptions extends BatchConnection {
   readonly device?: "auto" | "cpu" | "cuda";
   /** How packed layers multiply on the GPU, as {@link loadModel} says; "bfloat16" by default. */
   readonly arithmetic?: "bfloat16" | "int8";
+  /** Whether what the GPU hears in a recording does not depend on what it hears with it, as {@link loadModel} says; true by default. */
+  readonly batchInvariant?: boolean;
   readonly decoder?: "greedy" | "beam";
   /** Code such as "en" of what is said, which models of several languages are told. */
   readonly language?: string;
@@ -55,7 +57,8 @@ export class BatchWorker implements AsyncDisposable {
 
   /** @throws UsmLiteError SERVICE_UNREACHABLE, and what {@link loadModel} throws */
   static async start(options: BatchWorkerOptions): Promise<BatchWorker> {
-    const { model = defaultModelFolder, workers = availableParallelism(), maximumBatch = 8, lockSeconds = 30, device, arithmetic, decoder, language, onJob } = options;
+    const { model = defaultModelFolder, workers = availableParallelism(), maximumBatch = 8, lockSeconds = 30 } = options;
+    const { device, arithmetic, batchInvariant, decoder, language, onJob } = options;
     const maximumSeconds = options.maximumSeconds ?? defaultMaximumHours * 3600;
     const redis = await connectRedis(options.redis);
     let batch: BatchWorker | undefined;
@@ -68,6 +71,7 @@ export class BatchWorker implements AsyncDisposable {
           maximumSeconds,
           ...(device ? { device } : {}),
           ...(arithmetic ? { arithmetic } : {}),
+          ...(batchInvariant === undefined ? {} : { batchInvariant }),
           ...(decoder ? { decoder } : {}),
           ...(language === undefined ? {} : { servedLanguage: language }),
         },
