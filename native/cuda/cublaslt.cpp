@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -17,7 +18,8 @@ namespace {
 using Status = int;
 constexpr Status kSuccess = 0;
 constexpr int kCompute32F = 68, kReal32F = 0, kReal16F = 2, kReal16BF = 14;
-constexpr int kDescTransposeA = 3, kDescTransposeB = 4, kOperationNone = 0, kOperationTranspose = 1, kPreferenceMaxWorkspaceBytes = 1;
+constexpr int kDescTransposeA = 3, kDescTransposeB = 4, kOperationNone = 0, kOperationTranspose = 1;
+constexpr int kPreferenceMaxWorkspaceBytes = 1, kPreferenceMinAlignmentBytes[] = {5, 6, 7, 8};  // the latter of A, B, C and D, 256 by default
 
 struct Algorithm {
   uint64_t data[8];
@@ -108,6 +110,10 @@ struct CublasLtProduct::State {
   }
 };
 
+bool CublasLtProduct::loosely_aligned(std::initializer_list<const void*> matrices) {
+  return std::any_of(matrices.begin(), matrices.end(), [](const void* matrix) { return reinterpret_cast<uintptr_t>(matrix) % kAlignment != 0; });
+}
+
 CublasLtProduct::CublasLtProduct(std::unique_ptr<State> state) : state_(std::move(state)) {}
 const CublasLtProduct* CublasLtProduct::prepared(const Shape& shape) {
   if (gpu_properties().emulated) return nullptr;
@@ -140,8 +146,12 @@ std::unique_ptr<CublasLtProduct> CublasLtProduct::prepare(const Shape& s) {
   void* preference = nullptr;
   const size_t workspace = kWorkspaceBytes;
   good = good && l->preference_create(&preference) == kSuccess &&
-         l->preference_set(preference, kPreferenceMaxWorkspaceBytes, &workspace, sizeof workspace) == kSuccess &&
-         l->heuristic(l->handle, state->desc, state->w, state->x, state->y, state->y, preference, State::kMaxWays, state->ways, &state->count) == kSuccess;
+         l->preference_set(preference, kPreferenceMaxWorkspaceBytes, &workspace, sizeof workspace) == kSuccess;
+  const uint32_t alignment = 16;
+  for (const int attribute : kPreferenceMinAlignmentBytes) {
+    good = good && (!s.loosely_aligned || l->preference_set(preference, attribute, &alignment, sizeof alignment) == kSuccess);
+  }
+  good = good && l->heuristic(l->handle, state->desc, state->w, state->x, state->y, state->y, preference, State::kMaxWays, state->ways, &state->count) == kSuccess;
   if (preference) l->preference_destroy(preference);
   if (!good || state->count == 0) return nullptr;
   return std::unique_ptr<CublasLtProduct>(new CublasLtProduct(std::move(state)));

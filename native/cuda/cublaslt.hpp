@@ -3,6 +3,7 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 
 #include "cuda/matmul_arguments.hpp"
@@ -14,6 +15,8 @@ namespace usmlite::cuda {
 class CublasLtProduct {
  public:
   static constexpr size_t kWorkspaceBytes = 32 << 20;
+  /// Of whole tensors, in bytes. Rows and columns of others begin at multiples of 16 bytes.
+  static constexpr size_t kAlignment = 256;
 
   struct Shape {
     Arithmetic arithmetic;  // kBFloat16 or kFloat16
@@ -22,10 +25,13 @@ class CublasLtProduct {
     bool x_transposed = false;             // x is stored as (inputs, tokens)
     bool w_transposed = false;             // W is stored as (inputs, channels)
     bool float32_sums = false;             // y is float32
+    bool loosely_aligned = false;          // a matrix begins at a multiple of 16 bytes that is none of kAlignment
 
     auto operator<=>(const Shape&) const = default;
   };
 
+  /// Whether one of the matrices makes a shape `loosely_aligned`.
+  static bool loosely_aligned(std::initializer_list<const void*> matrices);
   /// Null when the library is not there or knows no way.
   static std::unique_ptr<CublasLtProduct> prepare(const Shape& shape);
   /// Prepared when its shape is first asked for, and kept until the process ends; null as above, and on the emulated GPU.

@@ -47,10 +47,11 @@ DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const s
   if (x.rows() == 0 || w.rows() == 0) return y;
   const Arithmetic arithmetic = x.type() == DeviceType::kBFloat16 ? Arithmetic::kBFloat16 : Arithmetic::kFloat16;
   const int tokens = static_cast<int>(x.rows()), channels = static_cast<int>(w.rows()), inputs = static_cast<int>(x.columns());
-  const CublasLtProduct::Shape shape{arithmetic, tokens, inputs, channels, x.row_stride(), w.row_stride(), y.row_stride()};
   const uint8_t* const x_data = x.use_on<uint8_t>(stream);
   const uint8_t* const w_data = w.use_on<uint8_t>(stream);
   uint8_t* const y_data = y.use_on<uint8_t>(stream);
+  CublasLtProduct::Shape shape{arithmetic, tokens, inputs, channels, x.row_stride(), w.row_stride(), y.row_stride()};
+  shape.loosely_aligned = CublasLtProduct::loosely_aligned({x_data, w_data, y_data});
   if (way.empty()) way = dense_way(channels, inputs, tokens);
   const bool takes_own = !way.empty() && way != "library";
   const std::optional<ManyTokensTile> own = kernel_architecture() == 90 ? tile_of(way) : std::nullopt;

@@ -33,13 +33,14 @@ void check(const ProductOperand& a, const ProductOperand& b) {
 bool by_library(const ProductOperand& a, const ProductOperand& b, float scale, float sum_factor, const DeviceTensor& y,
                 const std::shared_ptr<Stream>& stream) {
   const Arithmetic arithmetic = a.matrix.type() == DeviceType::kBFloat16 ? Arithmetic::kBFloat16 : Arithmetic::kFloat16;
+  const void *const a_data = a.matrix.use_on<void>(stream), *const b_data = b.matrix.use_on<void>(stream);
+  void* const y_data = y.use_on<void>(stream);
   const CublasLtProduct* const plan = CublasLtProduct::prepared({arithmetic, static_cast<int>(a.rows()), static_cast<int>(a.columns()), static_cast<int>(b.columns()),
                                                 a.matrix.row_stride(), b.matrix.row_stride(), y.row_stride(), a.transposed, !b.transposed,
-                                                y.type() == DeviceType::kFloat32});
+                                                y.type() == DeviceType::kFloat32, CublasLtProduct::loosely_aligned({a_data, b_data, y_data})});
   if (!plan) return false;
   const DeviceMemory workspace(CublasLtProduct::kWorkspaceBytes, stream);
-  return plan->run(0, a.matrix.use_on<void>(stream), b.matrix.use_on<void>(stream), y.use_on<void>(stream), workspace.data(), stream->handle(),
-                   scale, sum_factor);
+  return plan->run(0, a_data, b_data, y_data, workspace.data(), stream->handle(), scale, sum_factor);
 }
 
 DeviceTensor transposed_copy(const DeviceTensor& x, const std::shared_ptr<Stream>& stream) {
