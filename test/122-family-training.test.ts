@@ -86,7 +86,7 @@ test("what is packed is what was trained, to the bit", (t) => {
     const samples = freshModel(name).featureSize === 1;
     const types: Record<string, string> = { lasr_ctc: "LasrFeatureExtractor", whisper: "WhisperFeatureExtractor", cohere_asr: "CohereAsrFeatureExtractor" };
     const type = samples ? "Wav2Vec2FeatureExtractor" : (types[name] ?? "ParakeetFeatureExtractor");
-    const lasr = name === "whisper" ? { feature_size: 16 } : { feature_size: 16, hop_length: 160, n_fft: 512, sampling_rate: 16000, win_length: 400 };
+    const lasr = name === "whisper" ? { feature_size: 16, chunk_length: 1, hop_length: 320 } : { feature_size: 16, hop_length: 160, n_fft: 512, sampling_rate: 16000, win_length: 400 };
     const from = writeRandomModel(join(folder.path, `${name}-float`), config, { feature_extractor_type: type, ...(samples ? {} : lasr) });
     const network = trainableNetwork(loadModel(from));
     for (const spec of ["int2"]) {
