@@ -32,7 +32,7 @@ for (const [name, list] of cases) {
       microseconds(own.ms),
       ratio(peer("cuBLASLt", "bfloat16"), own),
       eightBit ? ratio(peer("cuBLASLt", eightBit), own) : "",
-      own.spec.includes("+2:4") ? ratio(peer("cuSPARSELt", eightBit === "int8" ? "int8+2:4" : "float32+2:4"), own) : "",
+      own.spec.includes("+2:4") && eightBit !== "float8" ? ratio(peer("cuSPARSELt", eightBit === "int8" ? "int8+2:4" : "float32+2:4"), own) : "",
       own.share === undefined ? "" : `${Math.round(100 * own.share)} %`,
     ];
     lines.push(`| ${cells.join(" | ")} |`);

@@ -51,6 +51,7 @@ interface Ceilings {
 
 const bf16 = (spec: string): Kernel => ({ spec, arithmetic: "bfloat16" });
 const whole = (spec: string): Kernel => ({ spec, arithmetic: "int8" });
+const float8 = ["float32+2:4", "float32"].map((spec): Kernel => ({ spec, arithmetic: "float8" }));
 
 const sparse = [bf16("float32+2:4"), bf16("int4+2:4"), whole("int8+2:4"), whole("int4+2:4")];
 const dense = [bf16("float32"), bf16("int4"), whole("int8")];
@@ -63,7 +64,7 @@ const cases: readonly CudaCase[] = [
   { m: 1, n: 8192, k: 8192, kernels: memoryBound, peers: ["cublaslt-bfloat16"] },
   { m: 16, n: 8192, k: 8192, kernels: memoryBound, peers: ["cublaslt-bfloat16"] },
   { m: 1, n: 12288, k: 36864, kernels: [whole("int4"), bf16("int4")], peers: ["cublaslt-bfloat16", "cublaslt-float8"] },
-  { m: 1024, n: 4096, k: 1024, kernels: [...sparse, ...dense, ...ampere], peers: allPeers },
+  { m: 1024, n: 4096, k: 1024, kernels: [...sparse, ...dense, ...float8, ...ampere], peers: [...allPeers, "cublaslt-float8"] },
   { m: 256, n: 2048, k: 2048, kernels: [...sparse, bf16("float32"), ...ampere], peers: allPeers },
   { m: 4096, n: 4096, k: 1024, kernels: [...sparse, bf16("float32"), ...ampere], peers: allPeers },
   { m: 16, n: 18432, k: 73728, kernels: memoryBound, peers: ["cublaslt-bfloat16"] },
@@ -82,7 +83,7 @@ const cases: readonly CudaCase[] = [
 ];
 
 /** On the emulator only whether all of this works is of interest. */
-const emulatedCases: readonly CudaCase[] = [{ m: 4, n: 128, k: 256, kernels: [bf16("int4+2:4"), whole("int8"), { ...bf16("int4+2:4"), ampere: true }], peers: [] }];
+const emulatedCases: readonly CudaCase[] = [{ m: 4, n: 128, k: 256, kernels: [bf16("int4+2:4"), whole("int8"), ...float8, { ...bf16("int4+2:4"), ampere: true }], peers: [] }];
 
 const cacheBytes = 160 * 2 ** 20; // what the copies of a weight should exceed: three times the cache of an H100
 const mostCopies = 64;
