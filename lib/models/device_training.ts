@@ -138,7 +138,7 @@ export function checkTrainableOnGpu(network: unknown, what: string): asserts net
 
 /**
  * The same network with copies of its weights on the GPU, as float32, to be trained there; of transducers those of the encoder and the layer
- * after it, the rest is trained on the CPU. Dispose of it.
+ * after it, the rest is trained on the CPU; the first convolution over samples, which is not trained, goes there as for inference. Dispose of it.
  * @throws UsmLiteError UNSUPPORTED_MODEL as {@link checkTrainableOnGpu}; NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY
  *
  * @example
