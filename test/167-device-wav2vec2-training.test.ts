@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import type { JsonObject } from "../lib/checkpoint/json_file.js";
-import { compressModel, DeviceSequences, DeviceTensor, gpuMemoryStatistics, loadModel, parseRecipe, placeForTraining, SequenceOffsets, Tensor, tidy, Trainer, warmupConstant, type BatchSource, type TrainingBatch } from "../lib/index.js";
+import { compressModel, DeviceSequences, DeviceTensor, gpuMemoryStatistics, loadModel, parseRecipe, placeForTraining, SequenceOffsets, Tensor, tidy, type TrainingBatch } from "../lib/index.js";
 import { featuresOnDevice } from "../lib/device/placement.js";
 import { deviceGroupedProducts, deviceWeightNorm } from "../lib/device/positional_convolution_training.js";
 import { describeModel } from "../lib/models/model_folder.js";
@@ -52,9 +52,9 @@ test("the positional convolution and its gradients stay within sequences and gro
     const inputs = [x, weight, bias];
     assertClose(t, onDevice(inputs).toArray(), onCpu(inputs.map((input) => input.toTensor())).toArray(), 2 ** -7, what);
     const expected = gradientsOnCpu(inputs, gradient, onCpu);
-    const [found, again] = [gradientsOnGpu(inputs, gradient.clone(), onDevice), gradientsOnGpu(inputs, gradient.clone(), onDevice)];
+    const found = gradientsOnGpu(inputs, gradient.clone(), onDevice);
     expected.forEach((values, i) => assertClose(t, found[i] as Float32Array, values, 2 ** -6, `input ${i}, ${what}`));
-    t.deepEqual(again, found);
+    if (groups === 3) t.deepEqual(gradientsOnGpu(inputs, gradient.clone(), onDevice), found, "the same bits again");
   });
 });
 
@@ -135,32 +135,6 @@ const stepIsThatOfTheCpu = (t: ExecutionContext, kind: Kind): void => {
 };
 for (const kind of Object.keys(kinds) as Kind[]) test.serial(`a training step on the GPU is that of the CPU: ${kind}`, stepIsThatOfTheCpu, kind);
 
-/** Losses of a run up to `totalSteps`, from the newest checkpoint in its folder if there is one. */
-async function train(name: string, device: "cpu" | "cuda", totalSteps: number): Promise<number[]> {
-  const network = device === "cuda" ? placeForTraining(fresh("wav2vec2")) : fresh("wav2vec2");
-  const batches: BatchSource = { count: () => 1, batch };
-  const losses: number[] = [];
-  const options = { folder: path(name), totalSteps, schedule: warmupConstant({ peak: 0.01, warmupSteps: 2 }), averageDecay: 0.5 };
-  const trainer = new Trainer(network, batches, { ...options, onStep: ({ loss }) => losses.push(loss) });
-  trainer.resume();
-  await trainer.run();
-  trainer.dispose();
-  network.dispose();
-  return losses;
-}
-
-const checkpoint = (name: string, step: number): Buffer => readFileSync(path(name, "checkpoints", `step-0000000${step}.safetensors`));
-
-test.serial("runs on the GPU learn samples by heart as on the CPU, and go on to the same bits, with all memory given back", async (t) => {
-  const before = gpuMemoryStatistics().bytesInUse;
-  const [gpu, cpu] = [await train("gpu", "cuda", 4), await train("cpu", "cpu", 4)];
-  t.is(gpuMemoryStatistics().bytesInUse, before);
-  assertClose(t, Float32Array.from(gpu), Float32Array.from(cpu), 2e-2, "losses");
-  t.true((gpu[3] as number) < 0.85 * (gpu[0] as number), gpu.join(" "));
-  for (const steps of [2, 4]) await train("resumed", "cuda", steps);
-  t.deepEqual(checkpoint("resumed", 4), checkpoint("gpu", 4));
-});
-
 test("a placed network hears with the weights that it has now", (t) => {
   tidy(() => {
     const placed = placeForTraining(fresh("wav2vec2") as Wav2Vec2ForCtc);
@@ -201,11 +175,12 @@ test.serial("recipes train wav2vec 2.0 on the GPU, its frozen convolutions in wh
     { type: "sparsity", pattern: "2:4", start: 1 },
     { type: "quantization", spec: "int4" },
     { type: "quantization", targets: ["*.conv_layers.1.conv", "*.intermediate_dense"], spec: "int8", activations: "int8" },
-    { type: "distillation", hidden: 0.5 },
   ];
+  const before = gpuMemoryStatistics().bytesInUse;
   for (const device of ["cuda", "cpu"] as const) {
     t.true(await compressModel({ model, recipe: parseRecipe(JSON.stringify({ stages: [{ modifiers, training }] }), "r.yaml"), manifest, out: path(`packed-${device}`), device }));
   }
+  t.is(gpuMemoryStatistics().bytesInUse, before, "all memory of the GPU is given back");
   assertClose(t, lossesIn("packed-cuda.run"), lossesIn("packed-cpu.run"), 2e-2, "losses");
   const [found, expected] = [loadModel(path("packed-cuda")), loadModel(path("packed-cpu"))].map(({ compression }) => [...compression.specs].map(([name, { text }]) => `${name} ${text}`));
   t.deepEqual(found, expected);
