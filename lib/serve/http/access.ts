@@ -20,15 +20,18 @@ export function clientOf(request: IncomingMessage, { apiKeys }: Pick<Service, "a
   throw new RequestError(401, "invalid_api_key", message);
 }
 
-/** Guards every route of `app` whose path begins with /v1. */
+/** Guards every route of `app` whose path begins with /v1, however a request spells it, and whatever does not exist below. */
 export function guard(app: FastifyInstance, service: Service): void {
   app.decorateRequest("notes");
   app.addHook("onRequest", (request, reply, done) => {
     request.notes = {};
-    if (!request.url.startsWith("/v1/")) return done();
+    // The route that was found, not the URL: that may be absolute, or have letters in hexadecimal.
+    const paths = [request.routeOptions.url ?? "", request.url];
+    if (!paths.some((path) => path.startsWith("/v1/"))) return done();
     const client = clientOf(request.raw, service);
     request.notes.client = client;
     if (service.draining && request.method === "POST") {
+      reply.header("connection", "close"); // the next request is to find another server
       throw new ServiceError("shutting_down", "this server is shutting down; another one takes over", 1);
     }
     const leave = client.enter();
