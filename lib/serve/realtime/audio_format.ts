@@ -14,11 +14,18 @@ const telephoneRate = 8000;
 /** Takes bytes in pieces of any length, even half samples. */
 export class AudioDecoder {
   private readonly resampler: StreamResampler | undefined;
+  private readonly bytesPerSecond: number;
   private half: Uint8Array | undefined;
 
   constructor(private readonly format: AudioFormat) {
     const rate = format.type === "audio/pcm" ? format.rate : telephoneRate;
+    this.bytesPerSecond = format.type === "audio/pcm" ? 2 * rate : rate;
     this.resampler = rate === sampleRate ? undefined : new StreamResampler(rate, sampleRate);
+  }
+
+  /** How long so many bytes last. */
+  seconds(bytes: number): number {
+    return bytes / this.bytesPerSecond;
   }
 
   push(bytes: Uint8Array): Float32Array {
@@ -34,7 +41,9 @@ export class AudioDecoder {
   private samples(bytes: Uint8Array): Float32Array {
     if (this.format.type !== "audio/pcm") {
       const table = this.format.type === "audio/pcmu" ? muLaw : aLaw;
-      return Float32Array.from(bytes, (code) => table[code] as number);
+      const samples = new Float32Array(bytes.length);
+      for (let i = 0; i < samples.length; i++) samples[i] = table[bytes[i] as number] as number;
+      return samples;
     }
     const whole = this.half ? Buffer.concat([this.half, bytes]) : bytes;
     this.half = whole.length % 2 === 1 ? whole.slice(-1) : undefined;
@@ -44,7 +53,9 @@ export class AudioDecoder {
 
 function littleEndian(bytes: Uint8Array): Float32Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return Float32Array.from({ length: bytes.length / 2 }, (_, i) => view.getInt16(2 * i, true) / 32768);
+  const samples = new Float32Array(bytes.length / 2);
+  for (let i = 0; i < samples.length; i++) samples[i] = view.getInt16(2 * i, true) / 32768;
+  return samples;
 }
 
 /** ITU-T G.711, decoding: 4 bits of mantissa, 3 of exponent, a sign; µ-law on 14-bit, A-law on 13-bit integers. */

@@ -85,7 +85,7 @@ export function parseClientEvent(text: string): ClientEvent {
   const param = issue.path.map(String).join(".") || null;
   const type = (json as { type?: unknown } | null)?.type;
   const known = clientEvent.options.some(({ shape }) => shape.type.value === type);
-  if (!known) throw new RequestError(400, "unknown_event", `there is no event of type ${JSON.stringify(type)}`, "type");
+  if (!known) throw new RequestError(400, "unknown_event", `there is no event of type ${typeof type === "string" ? JSON.stringify(type.slice(0, 100)) : typeof type}`, "type");
   throw new RequestError(400, "invalid_value", `${param}: ${issue.message}`, param);
 }
 

@@ -67,19 +67,25 @@ export class RealtimeServer {
     socket.once("close", leave);
     this.sockets.handleUpgrade(request, socket, head, (webSocket) => {
       webSocket.on("error", () => webSocket.terminate()); // a message too large, or not WebSocket
-      webSocket.on("close", () => this.sessions.delete(webSocket));
       webSocket.on("pong", () => this.answered.add(webSocket));
       this.answered.add(webSocket);
-      this.sessions.set(webSocket, new RealtimeSession(webSocket, client, this.service));
+      const session = new RealtimeSession(webSocket, client, this.service);
+      this.sessions.set(webSocket, session);
+      const begin = performance.now();
+      webSocket.on("close", (code) => {
+        this.sessions.delete(webSocket);
+        const { id, turns, audioSeconds } = session;
+        this.service.log.info({ session: id, client: client.name, code, seconds: (performance.now() - begin) / 1000, turns, audioSeconds }, "session");
+      });
     });
   }
 
   private readonly answered = new WeakSet<WebSocket>();
 
   private ping(): void {
-    for (const socket of this.sessions.keys()) {
+    for (const [socket, session] of this.sessions) {
       if (this.answered.delete(socket)) socket.ping();
-      else if (!socket.isPaused) socket.terminate();
+      else if (!socket.isPaused || session.isClogged) socket.terminate();
     }
   }
 }

@@ -7,6 +7,7 @@ import { logprobsOf, usageOf } from "../http/transcription_response.js";
 import type { Service } from "../service.js";
 import { AudioDecoder, sampleRate } from "./audio_format.js";
 import { initialSession, parseClientEvent, sessionObject, updateSession, type ClientEvent, type SessionConfig } from "./client_events.js";
+import { RecentSamples } from "./recent_samples.js";
 import { Turn } from "./turn.js";
 import { TurnDetector, type TurnEvent } from "./turn_detector.js";
 
@@ -14,12 +15,16 @@ import { TurnDetector, type TurnEvent } from "./turn_detector.js";
 export const maximumTurnSeconds = 120;
 /** With more turns unanswered the connection is not read from, until there are fewer. */
 const maximumUnanswered = 8;
+/** Nor while its client has not taken this much of what was sent to it. */
+const maximumUnsentBytes = 1 << 20;
 
 const milliseconds = (samples: number): number => Math.round((samples * 1000) / sampleRate);
 const newId = (kind: string): string => `${kind}_${randomUUID().replaceAll("-", "").slice(0, 24)}`;
 
 export class RealtimeSession {
-  private readonly id = newId("sess");
+  readonly id = newId("sess");
+  /** Begun so far. */
+  turns = 0;
   private config: SessionConfig;
   private decoder: AudioDecoder;
   private detector: TurnDetector | undefined;
@@ -32,7 +37,7 @@ export class RealtimeSession {
   /** Samples since the connection began. */
   private position = 0;
   /** The newest samples while nobody speaks: what may turn out to belong to a turn. */
-  private recent = new Float32Array(0);
+  private readonly recent = new RecentSamples();
 
   constructor(
     private readonly socket: WebSocket,
@@ -47,6 +52,11 @@ export class RealtimeSession {
     this.send({ type: "session.created", session: sessionObject(this.id, this.config) });
   }
 
+  /** Received so far. */
+  get audioSeconds(): number {
+    return this.position / sampleRate;
+  }
+
   /** Ends what was said so far as a turn and answers every turn, then closes. */
   async drain(): Promise<void> {
     this.commit();
@@ -57,7 +67,7 @@ export class RealtimeSession {
   private receive(data: Buffer, binary: boolean): void {
     let event: ClientEvent | undefined;
     try {
-      if (binary) return this.hear(this.decoder.push(data)); // shorter than base64 in JSON
+      if (binary) return this.append(data); // shorter than base64 in JSON
       event = parseClientEvent(data.toString("utf8"));
       this.handle(event);
     } catch (error) {
@@ -71,7 +81,7 @@ export class RealtimeSession {
         this.update(updateSession(this.config, event, this.service.model));
         break;
       case "input_audio_buffer.append":
-        this.hear(this.decoder.push(Buffer.from(event.audio, "base64")));
+        this.append(Buffer.from(event.audio, "base64"));
         break;
       case "input_audio_buffer.commit":
         if (!this.turn && this.recent.length === 0) {
@@ -79,7 +89,7 @@ export class RealtimeSession {
         }
         this.hear(this.decoder.finish());
         this.decoder = new AudioDecoder(this.config.format);
-        this.turn ??= this.begin(this.recent);
+        this.turn ??= this.begin(this.recent.last(this.recentKept));
         this.commit();
         if (this.detector) this.detector = this.freshDetector(); // who goes on speaking begins a new turn
         break;
@@ -88,6 +98,15 @@ export class RealtimeSession {
         this.send({ type: "input_audio_buffer.cleared" });
         break;
     }
+  }
+
+  /** What lasts longer than a turn may is no live speech, and would keep everyone else waiting while it is decoded. */
+  private append(bytes: Uint8Array): void {
+    const seconds = this.decoder.seconds(bytes.length);
+    if (seconds > maximumTurnSeconds) {
+      throw new RequestError(400, "invalid_value", `a message holds ${seconds.toFixed(1)} s of audio; at most ${maximumTurnSeconds} s are allowed: send it in parts`, "audio");
+    }
+    this.hear(this.decoder.push(bytes));
   }
 
   private update(config: SessionConfig): void {
@@ -128,21 +147,22 @@ export class RealtimeSession {
   /** Samples between two decisions. */
   private take(samples: Float32Array): void {
     if (this.turn) return this.pushToTurn(samples);
+    this.recent.push(samples, this.recentKept);
+  }
+
+  /** Samples that are kept while nobody speaks: what is loud for the first frames of a turn, and the padding before it. */
+  private get recentKept(): number {
     const { prefixPaddingMs = 0 } = this.config.turnDetection ?? {};
-    // What is loud for the first frames of a turn, and the padding before it.
-    const keep = ((prefixPaddingMs + 100) * sampleRate) / 1000;
-    const all = new Float32Array(this.recent.length + samples.length);
-    all.set(this.recent);
-    all.set(samples, this.recent.length);
-    this.recent = all.slice(Math.max(0, all.length - keep));
+    return ((prefixPaddingMs + 100) * sampleRate) / 1000;
   }
 
   private started({ speechSample, sample }: TurnEvent): void {
     const { prefixPaddingMs = 0 } = this.config.turnDetection ?? {};
     const wanted = sample - speechSample + (prefixPaddingMs * sampleRate) / 1000;
-    const prefix = this.recent.subarray(Math.max(0, this.recent.length - wanted));
-    const startMs = milliseconds(this.detectorBegin + sample - prefix.length);
-    this.turn = this.begin(prefix);
+    // A buffer that was open before turns were to be detected has all of it already.
+    const prefix = this.turn ? wanted : this.recent.last(wanted).length;
+    const startMs = milliseconds(Math.max(0, this.detectorBegin + sample - prefix));
+    this.turn ??= this.begin(this.recent.last(wanted));
     this.send({ type: "input_audio_buffer.speech_started", audio_start_ms: startMs, item_id: this.turn.itemId });
   }
 
@@ -163,6 +183,7 @@ export class RealtimeSession {
 
   private begin(samples: Float32Array): Turn {
     const itemId = newId("item");
+    this.turns++;
     const about = { item_id: itemId, content_index: 0 };
     const turn = new Turn(itemId, this.service, { client: this.client.name, keywords: this.config.keywords, speaker: this.config.speaker }, {
       onDelta: (delta, latencyMs) =>
@@ -181,8 +202,8 @@ export class RealtimeSession {
         this.send({ type: "conversation.item.input_audio_transcription.failed", ...about, error: body.error });
       },
     });
-    this.recent = new Float32Array(0);
     if (samples.length > 0) turn.push(samples.slice());
+    this.recent.clear();
     return turn;
   }
 
@@ -194,17 +215,29 @@ export class RealtimeSession {
     this.send({ type: "input_audio_buffer.committed", item_id: turn.itemId, previous_item_id: this.lastItem });
     this.lastItem = turn.itemId;
     this.unanswered.add(turn);
-    if (this.unanswered.size >= maximumUnanswered) this.socket.pause();
+    this.pace();
     void turn.settled.then(() => {
       this.unanswered.delete(turn);
-      if (this.unanswered.size < maximumUnanswered && this.socket.isPaused) this.socket.resume();
+      this.pace();
     });
+  }
+
+  /** Its client sends faster than answers go out. */
+  get isClogged(): boolean {
+    return this.socket.bufferedAmount > maximumUnsentBytes;
+  }
+
+  /** Reads on, or does not. */
+  private pace(): void {
+    const wait = this.unanswered.size >= maximumUnanswered || this.isClogged;
+    if (wait && !this.socket.isPaused) this.socket.pause();
+    else if (!wait && this.socket.isPaused) this.socket.resume();
   }
 
   private discard(): void {
     this.turn?.abandon();
     this.turn = undefined;
-    this.recent = new Float32Array(0);
+    this.recent.clear();
     if (this.detector) this.detector = this.freshDetector();
   }
 
@@ -220,6 +253,8 @@ export class RealtimeSession {
   }
 
   private send(event: { readonly type: string; readonly [field: string]: unknown }): void {
-    if (this.socket.readyState === this.socket.OPEN) this.socket.send(JSON.stringify({ event_id: newId("event"), ...event }));
+    if (this.socket.readyState !== this.socket.OPEN) return;
+    this.socket.send(JSON.stringify({ event_id: newId("event"), ...event }), () => this.pace());
+    this.pace();
   }
 }
