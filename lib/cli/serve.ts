@@ -1,6 +1,7 @@
 /** `usm-lite serve`: the HTTP and WebSocket service, until SIGTERM. */
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsmLiteError } from "../errors.js";
+import type { Server as ServerType } from "../serve/server.js";
 import { serveDefaults } from "../serve/serve_options.js";
 import { arithmeticOption, batchInvariantOption, deviceOption, languageOption, modelOption, nonNegativeNumber, positiveInteger, positiveNumber, repeated } from "./options.js";
 
@@ -78,48 +79,58 @@ async function serve(options: CommandOptions): Promise<void> {
   const { Server } = await import("../serve/server.js");
   const apiKeys = await keys(options);
   const tls = tlsOf(options);
-  const server = await Server.start({
-    model: options.model,
-    device: options.device,
-    arithmetic: options.arithmetic,
-    batchInvariant: options.batchInvariant,
-    host: options.host,
-    port: options.port,
-    maximumBatch: options.maxBatch,
-    maximumWaitMs: options.maxWaitMs,
-    maximumQueue: options.maxQueue,
-    maximumStreams: options.maxStreams,
-    maximumUploadBytes: Math.round(options.maxUploadMb * 2 ** 20),
-    maximumAudioSeconds: options.maxAudioHours * 3600,
-    uploadTimeoutSeconds: options.uploadTimeout,
-    recognitionTimeoutSeconds: options.recognitionTimeout,
-    drainTimeoutSeconds: options.drainTimeout,
-    logLevel: options.logLevel,
-    logTranscripts: options.logTranscripts ?? false,
-    ...(options.adapters === undefined ? {} : { adapters: options.adapters }),
-    ...(options.language === undefined ? {} : { language: options.language }),
-    ...(options.modelName === undefined ? {} : { modelName: options.modelName }),
-    ...(options.modelAlias === undefined ? {} : { modelAliases: options.modelAlias }),
-    ...(options.workers === undefined ? {} : { workers: options.workers }),
-    ...(options.threads === undefined ? {} : { threads: options.threads }),
-    ...(options.decoder === undefined ? {} : { decoder: options.decoder }),
-    ...(options.beam === undefined ? {} : { beamWidth: options.beam }),
-    ...(options.spool === undefined ? {} : { spoolFolder: options.spool }),
-    ...(apiKeys ? { apiKeys } : {}),
-    ...(tls ? { tls } : {}),
-  });
-  process.stdout.write(`usm-lite serves ${server.model.name} at ${server.url}\n`);
-  process.on("SIGHUP", () => void server.reload().catch(() => undefined)); // the log says why it failed
-  await new Promise<void>((resolve) => {
+  const stop = new AbortController();
+  let server: ServerType | undefined;
+  const ended = new Promise<void>((resolve, reject) => {
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
       let asked = false;
       process.on(signal, () => {
+        stop.abort();
         // Who asks twice does not want to wait.
-        void (asked ? server.close() : server.drain()).then(resolve);
+        void (asked ? server?.close() : server?.drain())?.then(resolve, reject);
         asked = true;
       });
     }
   });
+  process.on("SIGHUP", () => void server?.reload().catch(() => undefined)); // the log says why it failed
+  try {
+    server = await Server.start({
+      model: options.model,
+      device: options.device,
+      arithmetic: options.arithmetic,
+      batchInvariant: options.batchInvariant,
+      host: options.host,
+      port: options.port,
+      maximumBatch: options.maxBatch,
+      maximumWaitMs: options.maxWaitMs,
+      maximumQueue: options.maxQueue,
+      maximumStreams: options.maxStreams,
+      maximumUploadBytes: Math.round(options.maxUploadMb * 2 ** 20),
+      maximumAudioSeconds: options.maxAudioHours * 3600,
+      uploadTimeoutSeconds: options.uploadTimeout,
+      recognitionTimeoutSeconds: options.recognitionTimeout,
+      drainTimeoutSeconds: options.drainTimeout,
+      logLevel: options.logLevel,
+      logTranscripts: options.logTranscripts ?? false,
+      ...(options.adapters === undefined ? {} : { adapters: options.adapters }),
+      ...(options.language === undefined ? {} : { language: options.language }),
+      ...(options.modelName === undefined ? {} : { modelName: options.modelName }),
+      ...(options.modelAlias === undefined ? {} : { modelAliases: options.modelAlias }),
+      ...(options.workers === undefined ? {} : { workers: options.workers }),
+      ...(options.threads === undefined ? {} : { threads: options.threads }),
+      ...(options.decoder === undefined ? {} : { decoder: options.decoder }),
+      ...(options.beam === undefined ? {} : { beamWidth: options.beam }),
+      ...(options.spool === undefined ? {} : { spoolFolder: options.spool }),
+      ...(apiKeys ? { apiKeys } : {}),
+      ...(tls ? { tls } : {}),
+    }, stop.signal);
+  } catch (error) {
+    if (stop.signal.aborted && error instanceof UsmLiteError && error.code === "ABORTED") return; // it was not wanted any more
+    throw error;
+  }
+  if (stop.signal.aborted) return server.close();
+  process.stdout.write(`usm-lite serves ${server.model.name} at ${server.url}\n`);
+  await ended;
 }
 
 function port(value: string): number {

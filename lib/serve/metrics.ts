@@ -1,7 +1,11 @@
 /** What the service measures, in Prometheus' text format. */
+import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 
 const latencyBuckets = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
+
+/** How often it is looked whether the event loop turns; a delay is what comes on top. */
+const delayResolutionMs = 20;
 
 /** Gauges that are read when they are asked for. */
 export interface LiveValues {
@@ -16,6 +20,7 @@ export interface LiveValues {
 
 export class Metrics {
   private readonly registry = new Registry();
+  private readonly delays = monitorEventLoopDelay({ resolution: delayResolutionMs });
 
   readonly requests = this.counter("requests_total", "Requests answered.", ["route", "status"]);
   readonly rejected = this.counter("rejected_total", "Requests refused, by the code of their error.", ["code"]);
@@ -33,6 +38,7 @@ export class Metrics {
   readonly reloads = this.counter("model_reloads_total", "Reloads of the model.", ["result"]);
 
   constructor(live: LiveValues) {
+    this.delays.enable();
     this.gauge("uploads_active", "Requests whose audio is being received.", () => live.receiving());
     this.gauge("queue_depth", "Recordings that wait for a worker.", () => live.queued());
     this.gauge("recordings_active", "Recordings in the hands of workers.", () => live.active());
@@ -41,6 +47,18 @@ export class Metrics {
     this.gauge("engine_resident_bytes", "Resident memory of the engine process.", () => live.engineBytes());
     this.gauge("tensor_bytes", "Memory of weights and activations.", () => live.tensorBytes());
     this.gauge("server_resident_bytes", "Resident memory of the server process.", () => process.memoryUsage.rss());
+    this.gauge("event_loop_delay_seconds", "Longest time for which the server process attended to nothing, since the last scrape.", () => this.longestDelay());
+  }
+
+  /** Measures nothing any more. */
+  close(): void {
+    this.delays.disable();
+  }
+
+  private longestDelay(): number {
+    const milliseconds = this.delays.max / 1e6 - delayResolutionMs;
+    this.delays.reset();
+    return Math.max(0, milliseconds / 1000);
   }
 
   get contentType(): string {

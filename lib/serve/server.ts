@@ -1,8 +1,9 @@
 /** Speech recognition as a service: starts, reloads its model, and ends without losing what it accepted. */
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
-import { availableParallelism, tmpdir } from "node:os";
-import { basename, join, resolve } from "node:path";
+import { availableParallelism } from "node:os";
+import { basename, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { createSecureContext, type Server as TlsServer } from "node:tls";
 import type { FastifyInstance } from "fastify";
 import { pino, type Logger } from "pino";
@@ -17,6 +18,10 @@ import { Metrics } from "./metrics.js";
 import { RealtimeServer } from "./realtime/realtime_server.js";
 import type { LoadedModel, Service } from "./service.js";
 import { serveDefaults, type ResolvedServeOptions, type ServeOptions } from "./serve_options.js";
+import { SpoolFolder } from "./spool_folder.js";
+
+/** How often a server that ends looks whether all is answered. */
+const drainCheckMs = 20;
 
 export type { ServeOptions } from "./serve_options.js";
 
@@ -44,12 +49,12 @@ export class Server implements Service, AsyncDisposable {
     readonly options: ResolvedServeOptions,
     readonly log: Logger,
     private engine: Engine,
-    folder: string,
+    private readonly spool: SpoolFolder,
   ) {
     const { maximumBatch, maximumQueue, recognitionTimeoutSeconds, maximumUploadBytes, uploadTimeoutSeconds } = options;
     this.model = loadedModel(options, engine);
     this.apiKeys = options.apiKeys && new ApiKeys(options.apiKeys);
-    this.uploads = { maximumBytes: maximumUploadBytes, timeoutSeconds: uploadTimeoutSeconds, folder };
+    this.uploads = { maximumBytes: maximumUploadBytes, timeoutSeconds: uploadTimeoutSeconds, folder: spool.path };
     this.dispatcher = new Dispatcher(engine, { maximumBatch, maximumQueue, timeoutMs: recognitionTimeoutSeconds * 1000 });
     this.realtime = new RealtimeServer(this);
     this.metrics = new Metrics({
@@ -65,13 +70,14 @@ export class Server implements Service, AsyncDisposable {
 
   /**
    * Resolves when requests are answered.
+   * @param signal gives up while the model is loaded
    * @throws UsmLiteError what {@link loadModel} throws; FILE_NOT_FOUND, BAD_CONFIG and others for keys and certificates;
-   * INVALID_ARGUMENT when the address cannot be listened on
+   * INVALID_ARGUMENT when the address cannot be listened on; ABORTED
    */
-  static async start(given: ServeOptions = {}): Promise<Server> {
+  static async start(given: ServeOptions = {}, signal?: AbortSignal): Promise<Server> {
     const options: ResolvedServeOptions = { ...serveDefaults, ...given };
     const log = pino({ name: "usm-lite", level: options.logLevel }, pino.destination(2)); // standard output is for results
-    const folder = await spoolFolder(options);
+    const spool = await SpoolFolder.make(options.spoolFolder);
     let server: Server | undefined;
     let engine: Engine | undefined;
     const events = (): EngineEvents => ({
@@ -90,8 +96,8 @@ export class Server implements Service, AsyncDisposable {
       },
     });
     try {
-      engine = await startEngine(options, given.language, events());
-      server = new Server(options, log, engine, folder);
+      engine = await startEngine(options, given.language, events(), signal);
+      server = new Server(options, log, engine, spool);
       server.newEngine = () => startEngine(options, given.language, events());
       await server.listen();
       log.info({ url: server.url, model: server.model.name, workers: engine.readyWorkers }, "ready");
@@ -99,8 +105,9 @@ export class Server implements Service, AsyncDisposable {
     } catch (error) {
       server?.realtime.close();
       await server?.app?.close();
+      server?.metrics.close();
       await engine?.close();
-      await rm(folder, { recursive: true, force: true });
+      await spool[Symbol.asyncDispose]();
       throw error;
     }
   }
@@ -193,23 +200,32 @@ export class Server implements Service, AsyncDisposable {
 
   private async end(timeoutMs: number): Promise<void> {
     this.log.info("draining");
-    // Connections that clients keep open for later would keep the server open.
-    const idle = setInterval(() => this.app?.server.closeIdleConnections(), 50);
-    const cutOff = setTimeout(() => this.cutOff(), timeoutMs);
+    let isCutOff = timeoutMs === 0;
+    const cutOff = setTimeout(() => {
+      isCutOff = true;
+      this.cutOff();
+    }, timeoutMs);
+    let idle: NodeJS.Timeout | undefined;
     try {
-      await Promise.all([this.realtime.drain(), this.app?.close()]);
+      const spoken = this.realtime.drain();
+      // Whoever comes meanwhile is told to go elsewhere, which is better than to be refused or reset.
+      while (!isCutOff && this.dispatcher.unanswered > 0) await sleep(drainCheckMs);
+      // Connections that clients keep open for later would keep the server open.
+      idle = setInterval(() => this.app?.server.closeIdleConnections(), 50);
+      await Promise.all([spoken, this.app?.close()]);
     } finally {
       clearInterval(idle);
       clearTimeout(cutOff);
       this.realtime.close();
+      this.metrics.close();
       await this.engine.close();
-      await rm(this.uploads.folder, { recursive: true, force: true });
+      await this.spool[Symbol.asyncDispose]();
       this.log.info("ended");
     }
   }
 }
 
-function startEngine(options: ResolvedServeOptions, servedLanguage: string | undefined, events: EngineEvents): Promise<Engine> {
+function startEngine(options: ResolvedServeOptions, servedLanguage: string | undefined, events: EngineEvents, signal?: AbortSignal): Promise<Engine> {
   const { device, arithmetic, batchInvariant, adapters, decoder, beamWidth, maximumBatch, maximumWaitMs, maximumAudioSeconds } = options;
   const cores = availableParallelism();
   return Engine.start(
@@ -229,6 +245,7 @@ function startEngine(options: ResolvedServeOptions, servedLanguage: string | und
     },
     options.threads ?? Math.min(cores, maximumThreads),
     events,
+    signal,
   );
 }
 
@@ -255,14 +272,5 @@ async function pem(path: string): Promise<string> {
     return await readFile(path, "utf8");
   } catch (cause) {
     throw new UsmLiteError("FILE_UNREADABLE", `${path} cannot be read: ${(cause as Error).message}; name a PEM file`, { cause });
-  }
-}
-
-async function spoolFolder({ spoolFolder: parent = tmpdir() }: ResolvedServeOptions): Promise<string> {
-  try {
-    await mkdir(parent, { recursive: true });
-    return await mkdtemp(join(parent, "usm-lite-serve-"));
-  } catch (cause) {
-    throw new UsmLiteError("FILE_UNWRITABLE", `no folder for uploads can be made in ${parent}: ${(cause as Error).message}`, { cause });
   }
 }

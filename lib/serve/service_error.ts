@@ -7,6 +7,7 @@ export type ServiceErrorCode =
   | "rate_limit_exceeded"
   | "too_many_concurrent_requests"
   | "shutting_down"
+  | "storage_full"
   | "recognition_timeout"
   | "worker_lost";
 

@@ -92,6 +92,11 @@ export class Dispatcher {
     return this.running.size;
   }
 
+  /** Requests that somebody waits for an answer to. */
+  get unanswered(): number {
+    return this.reserved + this.queued + [...this.running].filter(({ abandoned }) => !abandoned).length;
+  }
+
   /** From now on, work goes to `engine`. Gives back the old one, whose work goes on. */
   replaceEngine(engine: Engine): Engine {
     const old = this.engine;

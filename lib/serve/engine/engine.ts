@@ -66,9 +66,10 @@ export class Engine {
   /**
    * Resolves when every worker has loaded the model.
    * @param threads that one operation may use when no other worker computes
-   * @throws UsmLiteError what {@link loadModel} throws; INVALID_ARGUMENT for the number of workers or threads; INTERNAL when the process cannot be started
+   * @param signal gives up before they have
+   * @throws UsmLiteError what {@link loadModel} throws; INVALID_ARGUMENT for the number of workers or threads; INTERNAL when the process cannot be started; ABORTED
    */
-  static async start(options: EngineOptions, threads: number, events: EngineEvents): Promise<Engine> {
+  static async start(options: EngineOptions, threads: number, events: EngineEvents, signal?: AbortSignal): Promise<Engine> {
     const { workers } = options;
     if (!(Number.isInteger(threads) && threads >= 1 && threads <= maximumThreads)) {
       throw new UsmLiteError("INVALID_ARGUMENT", `threads is ${threads}; it must be a whole number from 1 to ${maximumThreads}, best one per core`);
@@ -77,15 +78,19 @@ export class Engine {
       throw new UsmLiteError("INVALID_ARGUMENT", `workers is ${workers}; it must be a whole number from 1 to ${maximumWorkers}, best one per core`);
     }
     const engine = new Engine(options, threads, events);
+    const giveUp = (): void => engine.startup?.reject(new UsmLiteError("ABORTED", "the engine was stopped before it was ready"));
+    signal?.addEventListener("abort", giveUp, { once: true });
     try {
       await new Promise<void>((resolve, reject) => {
         engine.startup = { resolve, reject };
         engine.spawn();
+        if (signal?.aborted) giveUp();
       });
     } catch (error) {
       await engine.close();
       throw error;
     } finally {
+      signal?.removeEventListener("abort", giveUp);
       engine.startup = undefined;
     }
     return engine;

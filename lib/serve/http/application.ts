@@ -1,7 +1,8 @@
 /** The HTTP side of the service: Fastify with its limits, hooks and routes. */
 import { randomUUID } from "node:crypto";
+import type { IncomingHttpHeaders } from "node:http";
 import multipart from "@fastify/multipart";
-import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from "fastify";
+import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import type { Service } from "../service.js";
 import { guard } from "./access.js";
 import { handleErrors, onClientError } from "./error_handling.js";
@@ -27,7 +28,7 @@ export async function application(service: Service, { log, tls, requestTimeoutMs
   const app = fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
-    genReqId: () => randomUUID(),
+    genReqId: requestId,
     requestTimeout: requestTimeoutMs,
     return503OnClosing: false,
     clientErrorHandler: onClientError,
@@ -45,21 +46,35 @@ export async function application(service: Service, { log, tls, requestTimeoutMs
   return app;
 }
 
+/** What whoever passed the request on calls it, so that its log and ours can be told together. */
+function requestId({ headers }: { readonly headers: IncomingHttpHeaders }): string {
+  const given = headers["x-request-id"];
+  return typeof given === "string" && /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID();
+}
+
+/** Of requests whose client went away before it had its answer, as proxies log it. */
+const abandonedStatus = 499;
+
 /** One line of log and one count for every request. What was said is in neither. */
 function observe(app: FastifyInstance, { metrics }: Service): void {
-  app.addHook("onRequest", (request, reply, done) => {
-    reply.header("x-request-id", request.id);
-    done();
-  });
-  app.addHook("onResponse", (request, reply, done) => {
+  const record = (request: FastifyRequest, reply: FastifyReply, status: number): void => {
     const route = request.routeOptions.url ?? "unknown";
     const seconds = reply.elapsedTime / 1000;
-    const status = reply.raw.statusCode;
     metrics.requests.inc({ route, status: String(status) });
     if (route === "/v1/audio/transcriptions") metrics.requestSeconds.observe({ route }, seconds);
     const quiet = route.startsWith("/health") || route === "/metrics" || route === "/status";
     const { client, ...notes } = request.notes;
     request.log[quiet ? "debug" : "info"]({ route, method: request.method, status, seconds, client: client?.name, ...notes }, "request");
+  };
+  app.addHook("onRequest", (request, reply, done) => {
+    reply.header("x-request-id", request.id);
+    reply.raw.once("close", () => {
+      if (!reply.raw.writableFinished) record(request, reply, abandonedStatus);
+    });
+    done();
+  });
+  app.addHook("onResponse", (request, reply, done) => {
+    record(request, reply, reply.raw.statusCode);
     done();
   });
 }

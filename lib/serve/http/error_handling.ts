@@ -1,6 +1,7 @@
 /** Whatever goes wrong becomes a response in OpenAI's shape. */
 import type { Socket } from "node:net";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { UsmLiteError } from "../../errors.js";
 import type { Service } from "../service.js";
 import { errorResponse, RequestError, type ErrorResponse } from "./openai_error.js";
 
@@ -11,8 +12,8 @@ export function handleErrors(app: FastifyInstance, service: Service): void {
   app.setErrorHandler((error, request, reply) => {
     const response = errorResponse(error);
     const { status, body } = response;
-    if (reply.raw.destroyed) return; // the client has gone
-    if (status >= 500 && status !== 503) request.log.error({ err: error }, "request failed");
+    if (reply.raw.destroyed || isAbandoned(error)) return; // the client has gone
+    if (status >= 500 && body.error.code !== "shutting_down") request.log.error({ err: error }, "request failed");
     if (status === 429 || status === 413 || status === 503) service.metrics.rejected.inc({ code: body.error.code ?? "unknown" });
     send(request, reply, response);
   });
@@ -21,6 +22,9 @@ export function handleErrors(app: FastifyInstance, service: Service): void {
     send(request, reply, errorResponse(error));
   });
 }
+
+/** Nothing else ends a request so. */
+const isAbandoned = (error: unknown): boolean => error instanceof UsmLiteError && error.code === "ABORTED";
 
 function send(request: FastifyRequest, reply: FastifyReply, { status, body, retryAfterSeconds }: ErrorResponse): void {
   if (status === 401) reply.header("www-authenticate", "Bearer");

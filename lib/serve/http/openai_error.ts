@@ -34,6 +34,7 @@ const serviceStatus: Record<ServiceErrorCode, number> = {
   rate_limit_exceeded: 429,
   too_many_concurrent_requests: 429,
   shutting_down: 503,
+  storage_full: 503,
   recognition_timeout: 504,
   worker_lost: 500,
 };

@@ -1,10 +1,11 @@
 /** Receives a multipart request: its file goes to disk as it comes, so that memory does not grow with what clients send. */
 import { randomUUID } from "node:crypto";
 import { createWriteStream } from "node:fs";
-import { rm } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import type { FastifyRequest } from "fastify";
+import { ServiceError } from "../service_error.js";
 import { RequestError } from "./openai_error.js";
 
 export interface UploadLimits {
@@ -40,8 +41,11 @@ export function checkUploadHeaders(request: FastifyRequest, limits: UploadLimits
   if (Number(request.headers["content-length"] ?? 0) > limits.maximumBytes + allowanceBytes) throw tooLarge(limits);
 }
 
+/** When a full disk is worth trying again. */
+const fullDiskRetrySeconds = 10;
+
 /**
- * @throws RequestError 400 (truncated, no file), 408 (too slow), 413
+ * @throws RequestError 400 (truncated, no file), 408 (too slow), 413; ServiceError storage_full
  */
 export async function receiveUpload(request: FastifyRequest, limits: UploadLimits, signal: AbortSignal): Promise<Upload> {
   checkUploadHeaders(request, limits);
@@ -64,6 +68,7 @@ export async function receiveUpload(request: FastifyRequest, limits: UploadLimit
   });
   stopped.catch(() => undefined);
   const receive = async (): Promise<void> => {
+    await mkdir(limits.folder, { recursive: true, mode: 0o700 }); // whoever cleans up temporary folders may have taken it
     const parts = request.parts({
       limits: { fileSize: limits.maximumBytes, files: 1, fields: maximumFields, fieldSize: maximumFieldBytes },
     });
@@ -105,6 +110,7 @@ function uploadError(error: unknown, timedOut: boolean, limits: UploadLimits): u
   }
   if (error instanceof RequestError) return error;
   const { code, message } = error as { code?: string; message?: string };
+  if (code === "ENOSPC" || code === "EDQUOT") return new ServiceError("storage_full", "this server has no room for the file at the moment; try again later", fullDiskRetrySeconds);
   if (code === "FST_REQ_FILE_TOO_LARGE") return tooLarge(limits);
   if (code?.startsWith("FST_") && code.endsWith("_LIMIT")) {
     return new RequestError(413, "too_many_fields", `the request has more than one file, or more than ${maximumFields} fields`);
