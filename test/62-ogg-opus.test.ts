@@ -51,6 +51,32 @@ test("truncated, damaged and patched files are coded errors that name the file",
   await t.throwsAsync(decodeAudio(path), { code: "BAD_AUDIO", message: new RegExp(`^${path}: `) });
 });
 
+/** Computes the checksum of an Ogg page again. */
+function withChecksum(page: Uint8Array): void {
+  page.fill(0, 22, 26);
+  const checksum = page.reduce((sum, byte) => {
+    let next = sum ^ (byte << 24);
+    for (let bit = 0; bit < 8; bit++) next = (next << 1) ^ (next < 0 ? 0x04c11db7 : 0);
+    return next;
+  }, 0);
+  new DataView(page.buffer, page.byteOffset).setInt32(22, checksum, true);
+}
+
+test.serial("packets that no encoder makes are a coded error, and the decoder prints nothing", async (t) => {
+  const bytes = Buffer.from(audioFixtureBytes("two_tones.opus"));
+  const page = bytes.subarray(bytes.lastIndexOf("OggS", bytes.length - 5));
+  const packet = 27 + (page[26] as number);
+  page[packet] = ((page[packet] as number) & ~3) | 3; // as many frames as the next byte says
+  page[packet + 1] = 0x82; // two, of lengths of their own, the first beyond the packet
+  page.fill(0xff, packet + 2, packet + 4);
+  withChecksum(page);
+  const printed: unknown[] = [];
+  const { error } = console;
+  console.error = (...words: unknown[]) => printed.push(words);
+  await t.throwsAsync(decodeAudio(bytes), { code: "BAD_AUDIO", message: /Opus packet near .* is damaged \(libopus -4 / }).finally(() => (console.error = error));
+  t.deepEqual(printed, []);
+});
+
 test("limits are kept before anything is decoded", async (t) => {
   const path = audioFixture("two_tones.opus");
   await t.throwsAsync(decodeAudio(path, { maximumSeconds: 0.1 }), { code: "AUDIO_TOO_LONG", message: /two_tones\.opus holds 0\.7 s/ });

@@ -3,7 +3,7 @@ import { MPEGDecoder } from "mpg123-decoder";
 import type { ByteSource } from "./byte_source.js";
 import { id3Bytes } from "./container.js";
 import { mp3FrameHeader, mp3Information, type Mp3FrameHeader, type Mp3Information } from "./mp3_frame.js";
-import { badAudio, freeQuietly, mixToMono, truncatedAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
+import { badAudio, freeQuietly, mixToMono, quietly, truncatedAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
 
 const framesPerBlock = 64;
 const maximumFrameBytes = 1 << 12;
@@ -79,7 +79,7 @@ async function* mp3Blocks(
       if ((cut || missing) && !allowTruncated) throw truncatedAudio(source.name, "MP3 stream", passed, first.sampleRate);
       if (frames.length === 0) break;
 
-      const decoded = decoder.decodeFrames(frames);
+      const decoded = quietly(() => decoder.decodeFrames(frames));
       // Only the first frames may give less: they may need bits of frames before the beginning of the recording.
       const missed = passed > 0 && decoded.samplesDecoded < frames.length * first.samples;
       if (decoded.errors[0] || missed) {

@@ -2,7 +2,7 @@
 import { OpusDecoder, type OpusDecoderSampleRate } from "opus-decoder";
 import type { ByteSource } from "./byte_source.js";
 import { lastGranule, oggPages, type OggPage } from "./ogg.js";
-import { badAudio, freeQuietly, mixToMono, truncatedAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
+import { badAudio, freeQuietly, mixToMono, quietly, truncatedAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
 
 // Positions in the file count samples at 48 kHz, whatever rate is decoded.
 const granuleRate = 48000;
@@ -133,7 +133,7 @@ class OpusStream {
 
   private decodePackets(packets: readonly Uint8Array[]): ReturnType<OpusDecoder["decodeFrames"]> {
     try {
-      return this.decoder.decodeFrames([...packets]) as ReturnType<OpusDecoder["decodeFrames"]>;
+      return quietly(() => this.decoder.decodeFrames([...packets])) as ReturnType<OpusDecoder["decodeFrames"]>;
     } catch (error) {
       throw badAudio(this.name, `the Opus decoder failed near ${this.seconds()} s: ${String(error)}`, error);
     }

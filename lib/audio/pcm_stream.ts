@@ -48,6 +48,17 @@ export function mixToMono(channels: readonly Float32Array[], begin: number, end:
   return mono;
 }
 
+/** WebAssembly decoders also write to the console what they return as errors: a line for each damaged packet, among those of our log. */
+export function quietly<Result>(decode: () => Result): Result {
+  const { error } = console;
+  console.error = () => undefined;
+  try {
+    return decode();
+  } finally {
+    console.error = error;
+  }
+}
+
 /**
  * Frees a WebAssembly decoder. Damaged packets can leave its heap in disorder, so that this fails; the heap is the
  * decoder's own and goes with it.
