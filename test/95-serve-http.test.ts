@@ -137,6 +137,8 @@ test("other ways to ask wrongly", async (t) => {
   t.deepEqual(await error(fetch(url, { method: "POST", body: "--b\r\nnothing", headers: { "content-type": "multipart/form-data; boundary=b" } })), [400, "invalid_multipart"]);
   t.deepEqual(await error(fetch(url)), [404, "unknown_url"]);
   t.deepEqual(await error(fetch(`${server.url}/v2/everything`, { method: "POST", body: "x" })), [404, "unknown_url"]);
+  const many = Array.from({ length: 20 }, () => ["prompt[]", "x".repeat(16_000)] as const);
+  t.deepEqual(await error(post(server, form(wav(samples), [["model", "tiny"], ...many]))), [413, "too_many_fields"]);
   const twice = form(wav(samples));
   twice.append("file", new Blob([wav(samples) as Uint8Array<ArrayBuffer>]), "again.wav");
   t.deepEqual(await error(post(server, twice)), [413, "too_many_fields"]);

@@ -26,6 +26,8 @@ export interface Upload extends AsyncDisposable {
 
 const maximumFields = 300;
 const maximumFieldBytes = 16 * 1024;
+/** Of all fields together, which are kept in memory: more than 200 keywords of 100 letters have. */
+const maximumFieldsBytes = 256 * 1024;
 
 /** Multipart headers and the other fields come on top of the file. */
 const allowanceBytes = 1 << 20;
@@ -52,6 +54,7 @@ export async function receiveUpload(request: FastifyRequest, limits: UploadLimit
   const path = join(limits.folder, `upload-${randomUUID()}`);
   const discard = (): Promise<void> => rm(path, { force: true });
   const fields = new Map<string, string[]>();
+  let fieldsBytes = 0;
   let file: { name: string; bytes: number } | undefined;
   // A timer that ends with the upload: AbortSignal.timeout would hold on to all of it until its time has come.
   const stop = new AbortController();
@@ -75,6 +78,8 @@ export async function receiveUpload(request: FastifyRequest, limits: UploadLimit
     for await (const part of parts) {
       if (part.type === "field") {
         if (part.valueTruncated) throw new RequestError(413, "field_too_large", `field ${part.fieldname} has more than ${maximumFieldBytes} bytes`);
+        fieldsBytes += part.fieldname.length + Buffer.byteLength(String(part.value));
+        if (fieldsBytes > maximumFieldsBytes) throw new RequestError(413, "too_many_fields", `the fields beside the file have more than ${maximumFieldsBytes} bytes`);
         const name = part.fieldname.replace(/\[\]$/, "");
         fields.set(name, [...(fields.get(name) ?? []), String(part.value)]);
       } else if (part.fieldname === "file") {
