@@ -1,18 +1,14 @@
 /** Events: moments in the work of the GPU. */
+import { NativeObject, type NativeHandle } from "../native/native_object.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { gpuAddon } from "./gpu.js";
 
-interface EventHandle {
-  readonly released: boolean;
-  release(): void;
-}
-
 interface EventBindings {
-  eventCreate(): EventHandle;
-  eventRecord(event: EventHandle, on?: StreamHandle): void;
-  eventDone(event: EventHandle): boolean;
-  eventSynchronize(event: EventHandle): void;
-  eventMilliseconds(event: EventHandle, earlier: EventHandle): number;
+  eventCreate(): NativeHandle;
+  eventRecord(event: NativeHandle, on?: StreamHandle): void;
+  eventDone(event: NativeHandle): boolean;
+  eventSynchronize(event: NativeHandle): void;
+  eventMilliseconds(event: NativeHandle, earlier: NativeHandle): number;
 }
 
 const native = (): EventBindings => gpuAddon<EventBindings>();
@@ -28,8 +24,11 @@ const native = (): EventBindings => gpuAddon<EventBindings>();
  * end.record();
  * end.millisecondsSince(begin); // on the GPU's own clock
  */
-export class DeviceEvent implements Disposable {
-  private readonly handle: EventHandle = native().eventCreate();
+export class DeviceEvent extends NativeObject {
+  /** @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD */
+  constructor() {
+    super(native().eventCreate());
+  }
 
   /**
    * The moment is that after what the stream, the default one unless told otherwise, has been given so far.
@@ -52,18 +51,5 @@ export class DeviceEvent implements Disposable {
   /** Waits for the moment. @throws UsmLiteError GPU_FAILED when work before it failed, or one of the two was never recorded */
   millisecondsSince(earlier: DeviceEvent): number {
     return native().eventMilliseconds(this.handle, earlier.handle);
-  }
-
-  get released(): boolean {
-    return this.handle.released;
-  }
-
-  /** Safe to call twice. */
-  dispose(): void {
-    this.handle.release();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 }

@@ -1,4 +1,5 @@
 /** Where the sequences of a packed batch lie, for operations on the GPU that look across frames. */
+import { NativeObject, type NativeHandle } from "../native/native_object.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { trackInScope } from "../tensor/scope.js";
 import type { Tensor, TensorHandle } from "../tensor/tensor.js";
@@ -6,10 +7,7 @@ import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { gpuAddon } from "./gpu.js";
 
 /** The native object behind sequences on the GPU. */
-export interface DeviceSequencesHandle {
-  readonly released: boolean;
-  release(): void;
-}
+export type DeviceSequencesHandle = NativeHandle;
 
 interface DeviceSequencesBindings {
   deviceSequencesCreate(offsets: TensorHandle, rows?: TensorHandle, stream?: StreamHandle): DeviceSequencesHandle;
@@ -32,8 +30,7 @@ const native = (): DeviceSequencesBindings => gpuAddon<DeviceSequencesBindings>(
  * using sequences = new DeviceSequences(new SequenceOffsets([120, 75])); // rows 0 to 119, 120 to 194
  * const heard = deviceAttention(query, key, value, sequences, { heads: 8 });
  */
-export class DeviceSequences implements Disposable {
-  readonly handle: DeviceSequencesHandle;
+export class DeviceSequences extends NativeObject<DeviceSequencesHandle> {
   /** Frames of each sequence. */
   readonly lengths: readonly number[];
   /** Frames of all sequences. */
@@ -48,7 +45,7 @@ export class DeviceSequences implements Disposable {
     stream?: DeviceStream,
     handle: DeviceSequencesHandle = native().deviceSequencesCreate(offsets.tensor.handle, undefined, stream?.handle),
   ) {
-    this.handle = handle;
+    super(handle);
     this.lengths = offsets.lengths;
     this.frames = offsets.frames;
     trackInScope(this);
@@ -83,18 +80,5 @@ export class DeviceSequences implements Disposable {
    */
   refill(offsets: SequenceOffsets, { rows, stream }: { rows?: Tensor | undefined; stream?: DeviceStream } = {}): void {
     native().deviceSequencesRefill(this.handle, offsets.tensor.handle, rows?.handle, stream?.handle);
-  }
-
-  get released(): boolean {
-    return this.handle.released;
-  }
-
-  /** Safe to call twice. */
-  dispose(): void {
-    this.handle.release();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 }

@@ -1,11 +1,9 @@
 /** Streams: queues of work of the GPU. */
+import { NativeObject, type NativeHandle } from "../native/native_object.js";
 import { gpuAddon } from "./gpu.js";
 
 /** The native object behind a stream. */
-export interface StreamHandle {
-  readonly released: boolean;
-  release(): void;
-}
+export type StreamHandle = NativeHandle;
 
 interface StreamBindings {
   streamCreate(): StreamHandle;
@@ -14,37 +12,22 @@ interface StreamBindings {
 
 /**
  * Work given to one stream is done in order; that of two streams may overlap. A tensor may be used on any: a stream waits
- * for what is under way on the tensor elsewhere, so results do not depend on streams.
+ * for what is under way on the tensor elsewhere, so results do not depend on streams. Tensors last used on a stream keep it until they go.
  *
  * @example
  * using stream = new DeviceStream();
  * const y = deviceLinear(x, weight, { stream });
  * stream.synchronize();
  */
-export class DeviceStream implements Disposable {
-  readonly handle: StreamHandle;
-
+export class DeviceStream extends NativeObject<StreamHandle> {
   /** @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD */
   constructor() {
-    this.handle = gpuAddon<StreamBindings>().streamCreate();
+    super(gpuAddon<StreamBindings>().streamCreate());
   }
 
   /** Waits until all work given to it is done. @throws UsmLiteError GPU_FAILED when some of it failed */
   synchronize(): void {
     gpuAddon<StreamBindings>().streamSynchronize(this.handle);
-  }
-
-  get released(): boolean {
-    return this.handle.released;
-  }
-
-  /** Lets go of the stream; tensors last used on it keep it until they go. Safe to call twice. */
-  dispose(): void {
-    this.handle.release();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 }
 

@@ -1,4 +1,5 @@
 /** Tensors in the memory of the GPU. */
+import type { NativeHandle } from "../native/native_object.js";
 import { Tensor, type DType, type TensorHandle, type TensorValues } from "../tensor/tensor.js";
 import { UsmLiteError } from "../errors.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
@@ -9,10 +10,7 @@ import type { PinnedBuffer, PinnedBufferHandle } from "./pinned_buffer.js";
 export type DeviceType = "float32" | "bfloat16" | "float16" | "int8" | "float8";
 
 /** The native object behind a tensor on the GPU; operations pass it to the addon. */
-export interface DeviceTensorHandle {
-  readonly released: boolean;
-  release(): void;
-}
+export type DeviceTensorHandle = NativeHandle;
 
 interface DeviceTensorBindings {
   deviceTensorCreate(shape: readonly number[], type: DeviceType, byte: number, stream?: StreamHandle): DeviceTensorHandle;

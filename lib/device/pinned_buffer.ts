@@ -1,11 +1,9 @@
 /** Page-locked memory of the host, for copies that go on while the process does other things. */
+import { NativeObject, type NativeHandle } from "../native/native_object.js";
 import { gpuAddon } from "./gpu.js";
 
 /** The native object behind a pinned buffer. */
-export interface PinnedBufferHandle {
-  readonly released: boolean;
-  release(): void;
-}
+export type PinnedBufferHandle = NativeHandle;
 
 interface PinnedBufferBindings {
   pinnedCreate(bytes: number): PinnedBufferHandle;
@@ -27,27 +25,13 @@ const native = (): PinnedBufferBindings => gpuAddon<PinnedBufferBindings>();
  * copied.synchronize();
  * buffer.values; // those of y
  */
-export class PinnedBuffer implements Disposable {
-  readonly handle: PinnedBufferHandle;
-  /** Must not be touched while a copy is under way. Stays readable after {@link PinnedBuffer.dispose}. */
+export class PinnedBuffer extends NativeObject<PinnedBufferHandle> {
+  /** Must not be touched while a copy is under way. Stays readable after `dispose`; the memory is given back when these are gone as well. */
   readonly values: Float32Array;
 
   /** @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD; OUT_OF_MEMORY when the machine cannot lock as much; INVALID_ARGUMENT for no values */
   constructor(count: number) {
-    this.handle = native().pinnedCreate(4 * count);
+    super(native().pinnedCreate(4 * count));
     this.values = new Float32Array(native().pinnedBytes(this.handle));
-  }
-
-  get released(): boolean {
-    return this.handle.released;
-  }
-
-  /** Lets go of the memory, which is given back when `values` are gone as well. Safe to call twice. */
-  dispose(): void {
-    this.handle.release();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 }

@@ -1,6 +1,7 @@
 /** Packed weights made ready for multiplication, shared by all workers of the process. */
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
+import { NativeObject, type NativeHandle } from "../native/native_object.js";
 import { packedMatrixShape, partHandles, type PackedWeight, type PartHandles } from "./packed_weight.js";
 import type { Tensor, TensorHandle } from "../tensor/tensor.js";
 import type { ActivationCoding } from "./activation_coding.js";
@@ -8,10 +9,8 @@ import type { LayerCoding } from "./layer_coding.js";
 import { weightMatrix } from "./weight_matrix.js";
 
 /** The native object behind a packed matrix; operations pass it to the addon. */
-export interface PackedMatrixHandle {
-  readonly released: boolean;
+export interface PackedMatrixHandle extends NativeHandle {
   describe(): { spec: string; rows: number; columns: number; residentBytes: number } | undefined;
-  release(): void;
 }
 
 interface PackedMatrixBindings {
@@ -30,7 +29,7 @@ const native = addon as PackedMatrixBindings;
  * @example
  * using packed = PackedMatrix.from(packWeight(weight, "int4+2:4")); // what kernels multiply by
  */
-export class PackedMatrix implements Disposable {
+export class PackedMatrix extends NativeObject<PackedMatrixHandle> {
   /** Canonical weight spec. */
   readonly spec: string;
   /** Output channels. */
@@ -41,10 +40,11 @@ export class PackedMatrix implements Disposable {
   readonly residentBytes: number;
 
   private constructor(
-    readonly handle: PackedMatrixHandle,
+    handle: PackedMatrixHandle,
     /** What it is multiplied by unless a product says otherwise. */
     readonly activations: ActivationCoding = "int8",
   ) {
+    super(handle);
     const description = handle.describe();
     if (!description) throw new UsmLiteError("INTERNAL", "a new packed matrix is already released");
     this.spec = description.spec;
@@ -88,18 +88,5 @@ export class PackedMatrix implements Disposable {
   /** A number to send to other workers. It keeps nothing alive: hold on to this object until they have called {@link PackedMatrix.fromShared}. */
   share(): number {
     return native.packedMatrixShare(this.handle);
-  }
-
-  get released(): boolean {
-    return this.handle.released;
-  }
-
-  /** Lets go of the matrix. Safe to call twice. */
-  dispose(): void {
-    this.handle.release();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 }

@@ -1,6 +1,7 @@
 /** Tensors: contiguous, row major, in native memory. */
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
+import { NativeObject, type NativeHandle } from "../native/native_object.js";
 import { trackInScope } from "./scope.js";
 
 /** Types of the elements of a {@link Tensor}. */
@@ -8,11 +9,9 @@ export type DType = "float32" | "int32" | "int8" | "uint8";
 export type TensorValues = Float32Array | Int32Array | Int8Array | Uint8Array;
 
 /** The native object behind a tensor; operations pass it to the addon. */
-export interface TensorHandle {
+export interface TensorHandle extends NativeHandle {
   readonly shape: number[];
   readonly dtype: DType;
-  readonly released: boolean;
-  release(): void;
 }
 
 interface TensorBindings {
@@ -34,7 +33,7 @@ const arrayTypes = { float32: Float32Array, int32: Int32Array, int8: Int8Array, 
  * using x = Tensor.from([1, 2, 3, 4, 5, 6], [2, 3]);
  * x.toArray(); // Float32Array of 6
  */
-export class Tensor implements Disposable {
+export class Tensor extends NativeObject<TensorHandle> {
   readonly shape: readonly number[];
   readonly dtype: DType;
   /** Set on trainable parameters, and by operations on what depends on them while a tape records. */
@@ -42,9 +41,10 @@ export class Tensor implements Disposable {
 
   /** Takes over a handle that an operation of the addon returned, and says what it is unless it does itself. */
   constructor(
-    readonly handle: TensorHandle,
+    handle: TensorHandle,
     { shape, dtype }: { readonly shape: readonly number[]; readonly dtype: DType } = handle,
   ) {
+    super(handle);
     this.shape = shape;
     this.dtype = dtype;
     trackInScope(this);
@@ -78,10 +78,6 @@ export class Tensor implements Disposable {
       throw new UsmLiteError("INVALID_ARGUMENT", `axis ${axis} does not exist in shape (${this.shape.join(", ")})`);
     }
     return extent;
-  }
-
-  get released(): boolean {
-    return this.handle.released;
   }
 
   /** A copy of the values. */
@@ -128,15 +124,6 @@ export class Tensor implements Disposable {
   /** A copy in memory of its own. */
   clone(): Tensor {
     return Tensor.from(this.toArray(), this.shape, this.dtype);
-  }
-
-  /** Gives the memory back now. Safe to call twice. */
-  dispose(): void {
-    this.handle.release();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 }
 
