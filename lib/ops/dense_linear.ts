@@ -1,9 +1,8 @@
 /** Linear layers whose activations and float weights are both on the GPU: those of a model that is trained there. */
 import type { DeviceTensor } from "../device/device_tensor.js";
 import { onGpu } from "../device/inference.js";
-import { deviceScaledSum } from "../device/gradient_operations.js";
 import { deviceFinishLinear, deviceLinearGradient, deviceProduct, type LinearFinish } from "../device/training_operations.js";
-import { accumulateDeviceProduct, wants } from "./gradients.js";
+import { accumulateDeviceProduct, accumulateResidual, wants } from "./gradients.js";
 import type { LinearOptions } from "./linear.js";
 import { isRecording, recordStep } from "./tape.js";
 
@@ -35,10 +34,7 @@ export function denseLinear(x: DeviceTensor, weight: DeviceTensor, options: Line
     if (bias && parts.bias) tape.accumulate(bias, parts.bias);
     if (wants(x)) tape.accumulate(x, deviceProduct({ matrix: sumGradient }, { matrix: narrow }, factor));
     if (wants(weight)) accumulateDeviceProduct(tape, weight, { matrix: sumGradient, transposed: true }, { matrix: x }, factor);
-    // Last: the residual takes over the memory of the gradient, and what is added to it later goes there.
-    if (residual && wants(residual)) {
-      tape.accumulate(residual, residualScale === 1 ? gradient.reshape(gradient.shape) : deviceScaledSum(gradient, residualScale, gradient, 0));
-    }
+    accumulateResidual(tape, gradient, residual, residualScale);
   });
   return output;
 }

@@ -2,7 +2,7 @@
 import { addon } from "../native/addon.js";
 import type { PackedMatrix, PackedMatrixHandle } from "../quant/packed_matrix.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
-import { scaledSum } from "./elementwise.js";
+import { accumulateResidual } from "./gradients.js";
 import { packedLinear, type ActivationCoding } from "./packed_linear.js";
 import { recordStep } from "./tape.js";
 
@@ -12,7 +12,7 @@ interface PackedGradientBindings {
 
 const native = addon as PackedGradientBindings;
 
-export interface FrozenLinearOptions {
+interface FrozenLinearOptions {
   /** (out); gets no gradient. */
   bias?: Tensor | undefined;
   /** Factor of what the layer adds to the residual. */
@@ -38,9 +38,6 @@ export function frozenLinear(x: Tensor, weight: PackedMatrix, options: FrozenLin
   const y = packedLinear(x, weight, options);
   return recordStep(y, [x, residual], (gradient, tape) => {
     if (x.requiresGrad) tape.accumulate(x, new Tensor(native.packedGradient(gradient.handle, weight.handle, scale)));
-    if (residual?.requiresGrad) {
-      // Last: the residual takes over the memory of `gradient`, and what is added to it later goes there.
-      tape.accumulate(residual, residualScale === 1 ? gradient.reshape(gradient.shape) : scaledSum(gradient, residualScale, gradient, 0));
-    }
+    accumulateResidual(tape, gradient, residual, residualScale);
   });
 }

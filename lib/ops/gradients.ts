@@ -3,6 +3,7 @@ import { DeviceTensor } from "../device/device_tensor.js";
 import { onGpu } from "../device/inference.js";
 import { deviceAddProduct, type ProductOperand } from "../device/training_operations.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { scaledSum } from "./elementwise.js";
 import type { Tape } from "./tape.js";
 
 /** Gives each input the gradient that a native backward pass returned for it, where it did. */
@@ -42,4 +43,13 @@ export function accumulateDeviceProduct(tape: Tape, parameter: Tensor, a: Produc
   const fresh = DeviceTensor.zeros(parameter.shape, "float32");
   deviceAddProduct(fresh, a, b, factor);
   tape.accumulate(parameter, fresh);
+}
+
+/**
+ * Adds to the gradient of a residual. To be done last: the residual takes over the memory of `gradient`, and what is added to it later
+ * goes there.
+ */
+export function accumulateResidual(tape: Tape, gradient: Tensor, residual: Tensor | undefined, scale: number): void {
+  if (!residual || !wants(residual)) return;
+  tape.accumulate(residual, scale === 1 ? gradient.reshape(gradient.shape) : scaledSum(gradient, scale, gradient, 0));
 }

@@ -12,9 +12,9 @@ import type { Tensor } from "../tensor/tensor.js";
 import { dropout as applyDropout } from "./activation.js";
 import { integerLinearOnGpu } from "./device_integer_linear.js";
 import { scaledSum } from "./elementwise.js";
+import { accumulateResidual } from "./gradients.js";
 import { withoutGelu, type LinearOptions } from "./linear.js";
-import { linearGradient } from "./linear_gradient.js";
-import { accumulateProduct, asMatrix } from "./matmul.js";
+import { accumulateLinear } from "./linear_gradient.js";
 import { packedLinear } from "./packed_linear.js";
 import { packedSubsamplingConvolution, subsamplingConvolution, windowsOf, type SubsamplingConvolutionOptions } from "./subsampling_convolution.js";
 import { activeTape, isRecording, recordStep } from "./tape.js";
@@ -60,18 +60,10 @@ function product(x: Tensor, { weight, packed }: IntegerOperand, options: LinearO
   const output = packedLinear(x, integers, { bias, activation, scale, residual, residualScale, activations });
   if (!isRecording([x, weight, bias, residual])) return output;
   return recordStep(output, [x, weight, bias, residual], (gradient, tape) => {
-    const { sumGradient, factor, biasGradient } = linearGradient(gradient, {
-      activation,
-      preActivation: activation === "none" ? undefined : packedLinear(x, integers, { bias, activations }),
-      scale,
-      dropout: undefined,
-      wantBias: bias?.requiresGrad ?? false,
-    });
-    if (bias && biasGradient) tape.accumulate(bias, biasGradient);
-    accumulateProduct(tape, x, sumGradient, false, asMatrix(weight), false, factor);
-    accumulateProduct(tape, weight, sumGradient, true, seen(x, activations), false, factor);
-    if (!residual?.requiresGrad) return;
-    tape.accumulate(residual, residualScale === 1 ? gradient.reshape(gradient.shape) : scaledSum(gradient, residualScale, gradient, 0));
+    const preActivation = activation === "none" ? undefined : packedLinear(x, integers, { bias, activations });
+    const operands = { x, multiplied: seen(x, activations), weight, bias };
+    accumulateLinear(tape, gradient, operands, { activation, preActivation, scale, dropout: undefined });
+    accumulateResidual(tape, gradient, residual, residualScale);
   });
 }
 

@@ -6,9 +6,8 @@ import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import type { DropoutOptions } from "./activation.js";
 import { denseLinear } from "./dense_linear.js";
-import { scaledSum } from "./elementwise.js";
-import { linearGradient } from "./linear_gradient.js";
-import { accumulateProduct, asMatrix } from "./matmul.js";
+import { accumulateResidual } from "./gradients.js";
+import { accumulateLinear } from "./linear_gradient.js";
 import { reshape } from "./reshape.js";
 import { activeTape, recordStep } from "./tape.js";
 
@@ -92,25 +91,7 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
   const preActivation = outputTellsSlope ? output : preActivationHandle && new Tensor(preActivationHandle);
 
   return recordStep(output, [x, weight, bias, residual], (gradient, tape) => {
-    if (recording) {
-      const { sumGradient, factor, biasGradient } = linearGradient(gradient, {
-        activation,
-        preActivation,
-        scale,
-        dropout,
-        wantBias: bias?.requiresGrad ?? false,
-      });
-      if (bias && biasGradient) tape.accumulate(bias, biasGradient);
-      accumulateProduct(tape, x, sumGradient, false, asMatrix(weight), false, factor);
-      accumulateProduct(tape, weight, sumGradient, true, x, false, factor);
-    }
-    if (residual?.requiresGrad) {
-      // Last: the residual takes over the memory of `gradient`, and what is added to it later goes there.
-      const unscaled = residualScale === 1;
-      tape.accumulate(
-        residual,
-        unscaled ? gradient.reshape(gradient.shape) : scaledSum(gradient, residualScale, gradient, 0),
-      );
-    }
+    if (recording) accumulateLinear(tape, gradient, { x, weight, bias }, { activation, preActivation, scale, dropout });
+    accumulateResidual(tape, gradient, residual, residualScale);
   });
 }

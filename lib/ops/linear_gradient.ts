@@ -1,8 +1,10 @@
-/** The backward pass of what follows a matrix product in the same kernel: activation, dropout, scale and bias. */
+/** The backward pass of a linear layer: of the matrix product and of what follows it in the same kernel (activation, dropout, scale, bias). */
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import type { DropoutOptions } from "./activation.js";
 import type { Activation } from "./linear.js";
+import { accumulateProduct, asMatrix } from "./matmul.js";
+import type { Tape } from "./tape.js";
 
 interface LinearGradientBindings {
   linearGradient(
@@ -19,7 +21,7 @@ interface LinearGradientBindings {
 
 const native = addon as LinearGradientBindings;
 
-export interface LinearGradientOptions {
+interface LinearGradientOptions {
   activation: Activation;
   /** (frames, out): the sums that the activation saw; for relu anything of the same sign. */
   preActivation: Tensor | undefined;
@@ -56,4 +58,28 @@ export function linearGradient(
     factor: sum ? 1 : scale,
     biasGradient: bias && new Tensor(bias),
   };
+}
+
+/** What a linear layer read. */
+interface LinearOperands {
+  /** (frames, in) */
+  readonly x: Tensor;
+  /** (frames, in): what the weight was multiplied by, if that was not `x` itself. */
+  readonly multiplied?: Tensor;
+  /** (out, in), or another shape of as many elements. */
+  readonly weight: Tensor;
+  readonly bias: Tensor | undefined;
+}
+
+/** Adds to the gradients of input, weight and bias what follows from the gradient (frames, out) of the layer's output. */
+export function accumulateLinear(
+  tape: Tape,
+  gradient: Tensor,
+  { x, multiplied = x, weight, bias }: LinearOperands,
+  options: Omit<LinearGradientOptions, "wantBias">,
+): void {
+  const { sumGradient, factor, biasGradient } = linearGradient(gradient, { ...options, wantBias: bias?.requiresGrad ?? false });
+  if (bias && biasGradient) tape.accumulate(bias, biasGradient);
+  accumulateProduct(tape, x, { matrix: sumGradient }, { matrix: asMatrix(weight) }, factor);
+  accumulateProduct(tape, weight, { matrix: sumGradient, transposed: true }, { matrix: multiplied }, factor);
 }

@@ -94,8 +94,8 @@ export function lowRankSum(
   const sum = y.reshape(y.shape);
   native.matmul(hidden.handle, false, up.handle, false, scale, sum.handle);
   return recordStep(sum, [y, hidden, up], (gradient, tape) => {
-    accumulateProduct(tape, hidden, gradient, false, up, true, scale);
-    accumulateProduct(tape, up, hidden, true, gradient, false, scale);
+    accumulateProduct(tape, hidden, { matrix: gradient }, { matrix: up, transposed: true }, scale);
+    accumulateProduct(tape, up, { matrix: hidden, transposed: true }, { matrix: gradient }, scale);
     // Last: `y` takes over the memory of `gradient`, and what is added to it later goes there.
     tape.accumulate(y, gradient.reshape(gradient.shape));
   });

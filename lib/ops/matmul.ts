@@ -5,14 +5,7 @@ import { recordStep, type Tape } from "./tape.js";
 
 interface MatmulBindings {
   matmul(a: TensorHandle, transposeA: boolean, b: TensorHandle, transposeB: boolean, scale: number): TensorHandle;
-  matmul(
-    a: TensorHandle,
-    transposeA: boolean,
-    b: TensorHandle,
-    transposeB: boolean,
-    scale: number,
-    sum: TensorHandle,
-  ): void;
+  matmul(a: TensorHandle, transposeA: boolean, b: TensorHandle, transposeB: boolean, scale: number, sum: TensorHandle): void;
 }
 
 const native = addon as MatmulBindings;
@@ -39,30 +32,29 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   const product = new Tensor(native.matmul(a.handle, transposeA, b.handle, transposeB, scale));
   return recordStep(product, [a, b], (gradient, tape) => {
     // With C = A·B: dA = dC·Bᵀ and dB = Aᵀ·dC; a transposed operand wants the transpose of that.
-    if (transposeA) accumulateProduct(tape, a, b, transposeB, gradient, true, scale);
-    else accumulateProduct(tape, a, gradient, false, b, !transposeB, scale);
-    if (transposeB) accumulateProduct(tape, b, gradient, true, a, transposeA, scale);
-    else accumulateProduct(tape, b, a, !transposeA, gradient, false, scale);
+    if (transposeA) accumulateProduct(tape, a, { matrix: b, transposed: transposeB }, { matrix: gradient, transposed: true }, scale);
+    else accumulateProduct(tape, a, { matrix: gradient }, { matrix: b, transposed: !transposeB }, scale);
+    if (transposeB) accumulateProduct(tape, b, { matrix: gradient, transposed: true }, { matrix: a, transposed: transposeA }, scale);
+    else accumulateProduct(tape, b, { matrix: a, transposed: !transposeA }, { matrix: gradient }, scale);
   });
 }
 
-/** Adds `scale * op(left)·op(right)` to the gradient of `tensor`, in place where there is one already. */
-export function accumulateProduct(
-  tape: Tape,
-  tensor: Tensor,
-  left: Tensor,
-  transposeLeft: boolean,
-  right: Tensor,
-  transposeRight: boolean,
-  scale: number,
-): void {
+/** A matrix of a product, perhaps transposed. */
+interface Operand {
+  readonly matrix: Tensor;
+  readonly transposed?: boolean;
+}
+
+/** Adds `scale * left·right` to the gradient of `tensor`, in place where there is one already. */
+export function accumulateProduct(tape: Tape, tensor: Tensor, left: Operand, right: Operand, scale: number): void {
   if (!tensor.requiresGrad) return;
+  const operands = [left.matrix.handle, left.transposed ?? false, right.matrix.handle, right.transposed ?? false, scale] as const;
   const sum = tape.gradientOf(tensor);
   if (sum) {
-    native.matmul(left.handle, transposeLeft, right.handle, transposeRight, scale, asMatrix(sum).handle);
+    native.matmul(...operands, asMatrix(sum).handle);
     return;
   }
-  const product = new Tensor(native.matmul(left.handle, transposeLeft, right.handle, transposeRight, scale));
+  const product = new Tensor(native.matmul(...operands));
   tape.accumulate(tensor, tensor.shape.length === 2 ? product : product.reshape(tensor.shape));
 }
 
