@@ -2,7 +2,6 @@
 // ternary codes five to a byte.
 #pragma once
 #include <cstdint>
-#include <vector>
 
 #include "codec/weight_spec.hpp"
 

@@ -1,7 +1,6 @@
 #include "cpu/batch_norm.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/thread_pool.hpp"
 #include "cpu/simd.hpp"

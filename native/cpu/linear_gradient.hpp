@@ -1,7 +1,6 @@
 // Backward pass of what a linear layer does after its matrix product.
 #pragma once
 #include <cstdint>
-#include <utility>
 
 #include "core/instruction_set.hpp"
 #include "cpu/matmul_epilogue.hpp"

@@ -1,7 +1,6 @@
 // Low-rank additions to a linear layer, a different one for each run of rows: adapters of many speakers in one batch.
 #pragma once
 #include <cstdint>
-#include <utility>
 
 #include "core/instruction_set.hpp"
 #include "cpu/matmul_epilogue.hpp"

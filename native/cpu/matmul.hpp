@@ -1,7 +1,6 @@
 // Dense float32 matrix product.
 #pragma once
 #include <cstdint>
-#include <utility>
 
 #include "core/instruction_set.hpp"
 #include "cpu/matmul_epilogue.hpp"

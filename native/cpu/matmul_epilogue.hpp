@@ -1,6 +1,5 @@
 // What a linear layer does to the matrix product before it is stored, shared by all matrix-product kernels.
 #pragma once
-#include <cstdint>
 
 #include "core/dropout.hpp"
 

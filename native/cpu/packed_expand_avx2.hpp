@@ -2,7 +2,6 @@
 #pragma once
 #include <immintrin.h>
 
-#include <algorithm>
 #include <cstring>
 
 #include "codec/packed_matrix.hpp"

@@ -1,7 +1,6 @@
 // The backward pass of a linear layer with a packed, frozen weight.
 #pragma once
 #include <cstdint>
-#include <utility>
 
 #include "codec/packed_matrix.hpp"
 #include "core/instruction_set.hpp"

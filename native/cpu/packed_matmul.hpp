@@ -1,7 +1,6 @@
 // Activations times a packed weight.
 #pragma once
 #include <cstdint>
-#include <utility>
 
 #include "codec/packed_matrix.hpp"
 #include "core/instruction_set.hpp"

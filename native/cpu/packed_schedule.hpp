@@ -1,7 +1,5 @@
 // How packed products are divided: the entries of a table that bench/tune_cpu.ts measures and writes.
 #pragma once
-#include <algorithm>
-#include <array>
 #include <cstdint>
 #include <string_view>
 

@@ -1,6 +1,5 @@
 // Products of a tile of rows with packed weights for AVX-512 VNNI: which register tile takes them.
 #pragma once
-#include <type_traits>
 
 #include "cpu/packed_dense_avx512.hpp"
 #include "cpu/packed_gather_avx512.hpp"

@@ -3,7 +3,6 @@
 #include "cpu/relative_attention.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "core/allocator.hpp"

@@ -1,6 +1,8 @@
 // Blocked: within a block of inputs each error is spread at once, over the inputs behind it by one matrix product.
 #include "cpu/second_order_rounding.hpp"
 
+#include <numeric>
+
 #include "core/allocator.hpp"
 #include "core/thread_pool.hpp"
 #include "cpu/matmul.hpp"

@@ -1,7 +1,6 @@
 // Strided convolution along the frames of packed sequences, as matrix products over overlapping rows.
 #pragma once
 #include <cstdint>
-#include <utility>
 
 #include "codec/packed_matrix.hpp"
 #include "core/instruction_set.hpp"

@@ -2,7 +2,6 @@
 #include "decode/prefix_search.hpp"
 
 #include <cmath>
-#include <cstring>
 
 #include "core/thread_pool.hpp"
 #include "napi/arguments.hpp"

@@ -3,7 +3,6 @@
 #include <napi.h>
 
 #include <initializer_list>
-#include <utility>
 
 #include "core/tensor.hpp"
 #include "napi/tensor_binding.hpp"
