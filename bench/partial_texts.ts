@@ -56,7 +56,7 @@ for (const utterance of utterances) {
   for (let begin = 0; begin < padded.length; begin += rate / 10) {
     const chunk = partial.push(padded.subarray(begin, begin + rate / 10));
     if (!chunk) continue;
-    const heard = partial.heard(recognizer.forward([chunk])[0] as Parameters<PartialRecognition["heard"]>[0]);
+    const heard = partial.advance(recognizer.forward([chunk])[0] as Parameters<PartialRecognition["advance"]>[0]);
     if (heard.text !== text) lags.push(Math.min(begin + rate / 10, padded.length) / rate - heard.settledSeconds);
     text = heard.text;
   }

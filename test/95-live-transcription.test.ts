@@ -22,7 +22,7 @@ test("partial texts only grow, cover what they say, and come while audio arrives
       for (const part of blocksOf(tones(12, 2), block)) {
         samples += part.length;
         const chunk = partial.push(part);
-        if (chunk) recognizer.forward([chunk]).forEach((heard) => texts.push(partial.heard(heard)));
+        if (chunk) recognizer.forward([chunk]).forEach((heard) => texts.push(partial.advance(heard)));
         const last = texts.at(-1)?.settledSeconds ?? 0;
         t.true(samples / 16000 - last < streaming.step + streaming.lookAhead + streaming.decisionLag + 0.1, `${samples / 16000} s, settled ${last} s`);
       }
@@ -43,7 +43,7 @@ test("a chunk sees no further than its contexts", (t) => {
     const chunk = partial.push(part);
     if (!chunk) continue;
     frames = Math.max(frames, chunk.frames);
-    recognizer.forward([chunk]).forEach((heard) => partial.heard(heard));
+    recognizer.forward([chunk]).forEach((heard) => partial.advance(heard));
   }
   t.true(frames / 100 < streaming.leftContext + streaming.step + streaming.lookAhead + 0.3);
   t.true(frames / 100 > streaming.leftContext);

@@ -60,7 +60,7 @@ function noting(): { passes: number[][]; network: ConstructorParameters<typeof F
 test("chunks share passes, up to a number and a length, the most urgent first", async (t) => {
   const { passes, network } = noting();
   const batcher = new ForwardBatcher(network, { maximumBatch: 3, maximumWaitMs: 0 });
-  const hear = (frames: number, deadline: number) => batcher.hear(chunk(frames), { deadline }, false);
+  const hear = (frames: number, deadline: number) => batcher.forward(chunk(frames), { deadline, expected: false });
   const heard = await Promise.all([hear(1, 5), hear(2, 4), hear(3, 3), hear(4, 2), hear(5, 1)]);
   t.deepEqual(passes, [[5, 4, 3], [2, 1]]);
   t.deepEqual(heard.map(({ frames }) => frames), [1, 2, 3, 4, 5]);
@@ -74,20 +74,20 @@ test("a pass waits for who has joined, but not for ever", async (t) => {
   const batcher = new ForwardBatcher(network, { maximumBatch: 8, maximumWaitMs: 60_000 });
   batcher.join();
   batcher.join();
-  const first = batcher.hear(chunk(1), { deadline: 0 });
+  const first = batcher.forward(chunk(1), { deadline: 0 });
   await new Promise((resolve) => setTimeout(resolve, 20));
   t.deepEqual(passes, []);
-  const second = batcher.hear(chunk(2), { deadline: 1 });
+  const second = batcher.forward(chunk(2), { deadline: 1 });
   await Promise.all([first, second]);
   t.deepEqual(passes, [[1, 2]]);
-  const third = batcher.hear(chunk(3), { deadline: 0 });
+  const third = batcher.forward(chunk(3), { deadline: 0 });
   batcher.leave();
   await third;
   t.deepEqual(passes, [[1, 2], [3]]);
   const impatient = new ForwardBatcher(network, { maximumWaitMs: 1 });
   impatient.join();
   impatient.join();
-  await impatient.hear(chunk(4), { deadline: 0 });
+  await impatient.forward(chunk(4), { deadline: 0 });
   t.deepEqual(passes.at(-1), [4]);
 });
 
@@ -95,17 +95,17 @@ test("a chunk whose recording was given up is not heard, and a failing pass fail
   const { passes, network } = noting();
   const controller = new AbortController();
   const batcher = new ForwardBatcher(network, { maximumWaitMs: 0 });
-  const given = batcher.hear(chunk(1), { deadline: 0, signal: controller.signal }, false);
-  const kept = batcher.hear(chunk(2), { deadline: 1 }, false);
+  const given = batcher.forward(chunk(1), { deadline: 0, signal: controller.signal, expected: false });
+  const kept = batcher.forward(chunk(2), { deadline: 1, expected: false });
   controller.abort();
   await t.throwsAsync(given, { code: "ABORTED" });
   await kept;
   t.deepEqual(passes, [[2]]);
   let fail = true;
   const faulty = new ForwardBatcher({ melRate: 100, forward: (chunks) => (fail ? (() => { throw new RangeError("no memory"); })() : network.forward(chunks)) });
-  await t.throwsAsync(faulty.hear(chunk(1), { deadline: 0 }, false), { message: "no memory" });
+  await t.throwsAsync(faulty.forward(chunk(1), { deadline: 0, expected: false }), { message: "no memory" });
   fail = false;
-  await faulty.hear(chunk(3), { deadline: 0 }, false);
+  await faulty.forward(chunk(3), { deadline: 0, expected: false });
 });
 
 test.serial("workers share one copy of packed weights", async (t) => {

@@ -1,12 +1,12 @@
 /**
  * Shared forward passes for recordings that are recognised at the same time. Each hands in one chunk after another and
- * waits for what the network says about it; whichever chunks wait when a pass begins are heard together. A recording
+ * waits for what the network says about it; whichever chunks wait when a pass begins share it. A recording
  * may join or end at any pass, so a short one never waits for a long one to end (continuous batching, as in Orca, Yu et
  * al., OSDI 2022).
  */
 import type { Chunk } from "../decode/overlap.js";
 import { UsmLiteError } from "../errors.js";
-import type { HeardChunk } from "./passes.js";
+import type { ForwardChunk } from "./passes.js";
 
 export interface BatchingOptions {
   /** Most chunks of one pass; default 8. */
@@ -15,7 +15,7 @@ export interface BatchingOptions {
   readonly maximumWaitMs?: number;
 }
 
-export const defaultBatching = { maximumBatch: 8, maximumWaitMs: 5 } as const;
+const defaultBatching = { maximumBatch: 8, maximumWaitMs: 5 } as const;
 
 // Of one pass, unless a chunk alone has more: bounds memory, and how long a chunk that is in a hurry may have to wait.
 const secondsPerPass = 60;
@@ -28,23 +28,24 @@ export interface PassStatistics {
 }
 
 /** What computes: a {@link Recognizer}. */
-export interface ForwardPass {
-  forward(chunks: readonly HeardChunk[]): Chunk[];
+interface ForwardPass {
+  forward(chunks: readonly ForwardChunk[]): Chunk[];
   /** Log-mel frames per second. */
   readonly melRate: number;
 }
 
-export interface HearOptions {
+export interface ForwardOptions {
   /** Of chunks that do not fit into one pass, those with the earliest deadline go first; {@link performance.now} scale. */
   readonly deadline: number;
   readonly signal?: AbortSignal;
+  /** Of a recording that joined ({@link ForwardBatcher.join}); default true. */
+  readonly expected?: boolean;
 }
 
-interface Waiting extends HearOptions {
-  readonly chunk: HeardChunk;
-  /** Counted by {@link ForwardBatcher.join}. */
+interface Waiting extends ForwardOptions {
+  readonly chunk: ForwardChunk;
   readonly expected: boolean;
-  resolve(heard: Chunk): void;
+  resolve(output: Chunk): void;
   reject(error: unknown): void;
 }
 
@@ -77,12 +78,11 @@ export class ForwardBatcher {
 
   /**
    * What the network says about `chunk`, which does not depend on what else is in the pass.
-   * @param expected of a recording that joined
    * @throws UsmLiteError ABORTED when the signal was aborted before the pass began
    */
-  hear(chunk: HeardChunk, options: HearOptions, expected = true): Promise<Chunk> {
+  forward(chunk: ForwardChunk, { deadline, signal, expected = true }: ForwardOptions): Promise<Chunk> {
     return new Promise((resolve, reject) => {
-      this.waiting.push({ ...options, chunk, expected, resolve, reject });
+      this.waiting.push({ deadline, ...(signal && { signal }), chunk, expected, resolve, reject });
       this.schedule();
     });
   }
@@ -113,16 +113,16 @@ export class ForwardBatcher {
     if (batch.length > 0) {
       const started = performance.now();
       try {
-        const heard = this.network.forward(batch.map(({ chunk }) => chunk));
+        const outputs = this.network.forward(batch.map(({ chunk }) => chunk));
         const frames = batch.reduce((sum, { chunk }) => sum + chunk.frames, 0);
         const audioSeconds = frames / this.network.melRate;
         this.onPass({ chunks: batch.length, audioSeconds, milliseconds: performance.now() - started });
-        batch.forEach(({ resolve }, index) => resolve(heard[index] as Chunk));
+        batch.forEach(({ resolve }, index) => resolve(outputs[index] as Chunk));
       } catch (error) {
         for (const { reject } of batch) reject(error);
       }
     }
-    // After what was heard has been searched, and the recordings have handed in what comes next if they have it.
+    // After what the network said has been searched, and the recordings have handed in what comes next if they have it.
     setImmediate(() => this.schedule());
   }
 

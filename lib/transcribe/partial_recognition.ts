@@ -8,17 +8,17 @@ import type { Chunk, ChunkPlanner, Range } from "../decode/overlap.js";
 import type { Search } from "./decoding.js";
 import type { AudioChunks, FeatureChunk } from "./feature_chunks.js";
 import type { Recognizer } from "./recognizer.js";
-import type { HearingOptions } from "./recognizer_options.js";
+import type { ResolvedRecordingOptions } from "./recognizer_options.js";
 
 /** Seconds; multiples of an encoder frame. */
 export interface StreamingLengths {
-  /** Audio that is new when a chunk is heard. */
+  /** Audio that is new in each chunk. */
   readonly step: number;
   /** Audio before it that the encoder attends to. */
   readonly leftContext: number;
   /** Audio behind the frames that count. */
   readonly lookAhead: number;
-  /** How long after they were heard words are decided for, even if the search has not come to agree on them. */
+  /** How long after a word was searched it is decided for, even if the search has not come to agree on it. */
   readonly decisionLag: number;
 }
 
@@ -37,7 +37,7 @@ export interface PartialText {
 
 /** Ranges of frames of features: [settled - left context, all there is), once a step is new. */
 class StreamingPlan implements ChunkPlanner {
-  /** Frames before this one have been heard with enough look ahead. */
+  /** Frames before this one have passed through the network with enough look ahead. */
   settled = 0;
 
   /** @param stride frames of features per encoder frame, of which all lengths are multiples */
@@ -72,7 +72,7 @@ export class PartialRecognition {
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
   constructor(
     recognizer: Recognizer,
-    options?: HearingOptions,
+    options?: ResolvedRecordingOptions,
     private readonly seconds: StreamingLengths = streaming,
   ) {
     this.stride = recognizer.stride;
@@ -84,14 +84,14 @@ export class PartialRecognition {
     this.search = recognizer.search(options);
   }
 
-  /** Takes a block of samples and gives the chunk to be heard now, if there is enough for one. */
+  /** Takes a block of samples and gives the chunk to pass through the network now, if there is enough for one. */
   push(block: Float32Array): FeatureChunk | undefined {
     const [chunk] = [...this.features.push(block)];
     return chunk;
   }
 
   /** Takes what the network says about the chunk that {@link PartialRecognition.push} gave. */
-  heard({ firstFrame, frames, tokens, values }: Chunk): PartialText {
+  advance({ firstFrame, frames, tokens, values }: Chunk): PartialText {
     const end = Math.min(this.plan.settled / this.stride, firstFrame + frames);
     const rows = values.subarray((this.searched - firstFrame) * tokens, (end - firstFrame) * tokens);
     this.search.advance({ values: rows, frames: end - this.searched, tokens });

@@ -3,15 +3,15 @@ import type { Adapter } from "../adapt/adapter.js";
 import type { CtcBestPathSearch } from "../decode/ctc_greedy.js";
 import type { FeatureChunk } from "./feature_chunks.js";
 
-/** A chunk, and what it is heard with. */
-export interface HeardChunk extends FeatureChunk {
+/** A chunk to pass through the network, and how. */
+export interface ForwardChunk extends FeatureChunk {
   readonly adapter?: Adapter | undefined;
   /** Whether only the best token of each frame is wanted, as {@link CtcBestPathSearch} takes it; a CTC network on the GPU heeds it. */
   readonly bestPath?: boolean;
 }
 
 /** A chunk of one of several utterances. */
-export interface UtteranceChunk extends HeardChunk {
+export interface UtteranceChunk extends ForwardChunk {
   readonly utterance: number;
 }
 

@@ -21,8 +21,8 @@ import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import { Decoding, type RecognizedSpeech, type Search } from "./decoding.js";
 import { FeatureChunks, type AudioChunks, type FeatureChunk } from "./feature_chunks.js";
-import { passes, type HeardChunk, type UtteranceChunk } from "./passes.js";
-import type { HearingOptions, RecognizerOptions } from "./recognizer_options.js";
+import { passes, type ForwardChunk, type UtteranceChunk } from "./passes.js";
+import type { ResolvedRecordingOptions, RecognizerOptions } from "./recognizer_options.js";
 import { SampleChunks } from "./sample_chunks.js";
 import { searchRest, Searches } from "./searches.js";
 
@@ -39,8 +39,8 @@ const sampleOverlapSeconds = 4;
 // Of one forward pass over several short utterances; a chunk of a long one is a pass of its own.
 const secondsPerPass = 30;
 
-/** What a chunk is heard with, and what is wanted of it. */
-type Hearing = Required<Pick<HeardChunk, "adapter" | "bestPath">>;
+/** With which adapter a chunk passes through the network, and what is wanted of it. */
+type ForwardSettings = Required<Pick<ForwardChunk, "adapter" | "bestPath">>;
 
 /**
  * Recognises speech with a loaded model on the calling thread, which it blocks; {@link Transcriber} does the same in a worker.
@@ -76,7 +76,7 @@ export class Recognizer {
 
   /**
    * Several utterances in shared forward passes; each result is what it would be alone.
-   * @param adapter what they are heard with; one for all, or one for each
+   * @param adapter one for all, or one for each
    */
   transcribeBatch(
     utterances: readonly Float32Array[],
@@ -85,8 +85,8 @@ export class Recognizer {
   ): RecognizedSpeech[] {
     const adapters = utterances.map((_, index) => (adapter instanceof Array ? adapter[index] : (adapter as Adapter | undefined)));
     const decodings = adapters.map((one) => this.decoding({ adapter: one }));
-    const hearings = adapters.map((one) => ({ ...this.hearing(), adapter: one }));
-    for (const { utterance, chunk } of this.chunks(utterances, isAborted, hearings)) decodings[utterance]?.push(chunk);
+    const settings = adapters.map((one) => ({ ...this.forwardSettings(), adapter: one }));
+    for (const { utterance, chunk } of this.chunks(utterances, isAborted, settings)) decodings[utterance]?.push(chunk);
     searchRest(decodings);
     return decodings.map((decoding, index) => decoding.result((utterances[index] as Float32Array).length));
   }
@@ -101,14 +101,14 @@ export class Recognizer {
   ): Promise<RecognizedSpeech> {
     const decoding = this.decoding();
     const features = this.featureChunks();
-    const hear = (chunk: FeatureChunk): void => {
+    const recognize = (chunk: FeatureChunk): void => {
       checkAborted(isAborted);
-      this.forward([{ ...chunk, ...this.hearing() }]).forEach((heard) => decoding.push(heard));
+      this.forward([{ ...chunk, ...this.forwardSettings() }]).forEach((output) => decoding.push(output));
     };
     for await (const block of blocks) {
-      for (const chunk of features.push(block)) hear(chunk);
+      for (const chunk of features.push(block)) recognize(chunk);
     }
-    hear(features.finish());
+    recognize(features.finish());
     return decoding.finish(features.samples);
   }
 
@@ -144,7 +144,7 @@ export class Recognizer {
     return this.model.network.kind === "sequence-to-sequence" ? 1 : Math.round(this.model.secondsPerFrame * this.melRate);
   }
 
-  /** The features of one recording, in the chunks that {@link Recognizer.transcribe} hears. */
+  /** The features of one recording, in the chunks that {@link Recognizer.transcribe} takes. */
   featureChunks(): AudioChunks {
     const { frontEnd, network } = this.model;
     const frames = (seconds: number): number => Math.ceil((seconds * this.melRate) / this.stride) * this.stride;
@@ -177,9 +177,9 @@ export class Recognizer {
   private *chunks(
     utterances: readonly Float32Array[],
     isAborted: () => boolean,
-    hearings: readonly Hearing[] = utterances.map(() => ({ adapter: this.adapter, bestPath: false })),
+    settings: readonly ForwardSettings[] = utterances.map(() => ({ adapter: this.adapter, bestPath: false })),
   ): Generator<{ utterance: number; chunk: Chunk }> {
-    for (const pass of passes(this.utteranceChunks(utterances, hearings), secondsPerPass * this.melRate)) {
+    for (const pass of passes(this.utteranceChunks(utterances, settings), secondsPerPass * this.melRate)) {
       checkAborted(isAborted);
       for (const [index, chunk] of this.forward(pass).entries()) {
         yield { utterance: (pass[index] as UtteranceChunk).utterance, chunk };
@@ -187,12 +187,11 @@ export class Recognizer {
     }
   }
 
-  private *utteranceChunks(utterances: readonly Float32Array[], hearings: readonly Hearing[]): Generator<UtteranceChunk> {
+  private *utteranceChunks(utterances: readonly Float32Array[], settings: readonly ForwardSettings[]): Generator<UtteranceChunk> {
     for (const [utterance, samples] of utterances.entries()) {
       const features = this.featureChunks();
-      const hearing = hearings[utterance];
-      for (const chunk of features.push(samples)) yield { ...chunk, utterance, ...hearing };
-      yield { ...features.finish(), utterance, ...hearing };
+      for (const chunk of features.push(samples)) yield { ...chunk, utterance, ...settings[utterance] };
+      yield { ...features.finish(), utterance, ...settings[utterance] };
     }
   }
 
@@ -200,8 +199,8 @@ export class Recognizer {
    * One pass over packed chunks, of one recording or several; what is said about each does not depend on the others. Log-probabilities,
    * or, of a transducer, what its joint network takes.
    */
-  forward(chunks: readonly HeardChunk[]): Chunk[] {
-    if (this.searches.hearsWindows) return chunks.map((chunk) => ({ ...chunk, tokens: 1 }));
+  forward(chunks: readonly ForwardChunk[]): Chunk[] {
+    if (this.searches.decodesWindows) return chunks.map((chunk) => ({ ...chunk, tokens: 1 }));
     return tidy(() => {
       const offsets = new SequenceOffsets(chunks.map(({ frames }) => frames));
       const features = this.features(chunks, offsets);
@@ -209,7 +208,7 @@ export class Recognizer {
         batchInvariantly(this.model.batchInvariant, () => this.encode(features, offsets, chunks)),
       );
       return hidden.lengths.map((frames, index) => {
-        const chunk = chunks[index] as HeardChunk;
+        const chunk = chunks[index] as ForwardChunk;
         const { values, tokens } = (best && chunk.bestPath ? best : all) as Rows;
         const first = hidden.begin(index) * tokens;
         return { firstFrame: chunk.firstFrame / this.stride, frames, tokens, values: values.slice(first, first + frames * tokens) };
@@ -218,7 +217,7 @@ export class Recognizer {
   }
 
   /** (frames of all chunks, feature size), where the network computes. */
-  private features(chunks: readonly HeardChunk[], offsets: SequenceOffsets): Tensor {
+  private features(chunks: readonly ForwardChunk[], offsets: SequenceOffsets): Tensor {
     const { frontEnd, device } = this.model;
     const samples = chunks.flatMap((chunk) => (chunk.samples ? [chunk.samples] : []));
     if (frontEnd.featuresOnGpu && samples.length === chunks.length) return frontEnd.featuresOnGpu(samples).cast("bfloat16");
@@ -230,7 +229,7 @@ export class Recognizer {
   }
 
   /** A pass in which each chunk has its own adapter; where none has one, the pass is what it always was. */
-  private adapted<Result>(chunks: readonly HeardChunk[], pass: () => Result): Result {
+  private adapted<Result>(chunks: readonly ForwardChunk[], pass: () => Result): Result {
     const adapters = chunks.map(({ adapter }) => adapter?.factors);
     if (adapters.every((factors) => factors === undefined)) return pass();
     const { network } = this.model;
@@ -239,7 +238,7 @@ export class Recognizer {
   }
 
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
-  decoding(options?: HearingOptions): Decoding {
+  decoding(options?: ResolvedRecordingOptions): Decoding {
     const { secondsPerFrame, network, frontEnd } = this.model;
     const ofBestPath = this.searches.takesBestPath(options?.hotwords ?? []);
     const blankId = network.kind !== "ctc" ? undefined : ofBestPath ? bestPath.blankScore : network.blankId;
@@ -247,12 +246,12 @@ export class Recognizer {
   }
 
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
-  search({ hotwords = [], adapter = this.adapter }: HearingOptions = {}): Search {
+  search({ hotwords = [], adapter = this.adapter }: ResolvedRecordingOptions = {}): Search {
     return this.searches.search({ hotwords, adapter });
   }
 
   /** @param chunks whose features these are, for what is wanted of each */
-  private encode(features: Tensor, offsets: SequenceOffsets, chunks: readonly HeardChunk[]): { all: Rows | undefined; best: Rows | undefined; offsets: SequenceOffsets } {
+  private encode(features: Tensor, offsets: SequenceOffsets, chunks: readonly ForwardChunk[]): { all: Rows | undefined; best: Rows | undefined; offsets: SequenceOffsets } {
     const { network } = this.model;
     if (network.kind === "ctc") {
       const { logits, offsets: hidden } = network.forward(features, offsets);
@@ -265,8 +264,8 @@ export class Recognizer {
     return { all: rowsOf(projected), best: undefined, offsets: hidden };
   }
 
-  /** What the chunks of a recording are heard with, and what is wanted of them. */
-  hearing({ hotwords = [], adapter = this.adapter }: HearingOptions = {}): Hearing {
+  /** How the chunks of a recording pass through the network. */
+  forwardSettings({ hotwords = [], adapter = this.adapter }: ResolvedRecordingOptions = {}): ForwardSettings {
     return { adapter, bestPath: this.searches.takesBestPath(hotwords) };
   }
 }

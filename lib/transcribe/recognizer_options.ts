@@ -20,9 +20,9 @@ export interface RecognizerOptions extends Pick<WindowDecodingOptions, "language
   readonly device?: "auto" | "cpu" | "cuda";
   /** How packed layers multiply on the GPU, as {@link loadModel} says; "bfloat16" by default. */
   readonly arithmetic?: "bfloat16" | "int8";
-  /** Whether what the GPU hears in a recording does not depend on what it hears with it, as {@link loadModel} says; true by default. */
+  /** Whether what the GPU makes of a recording does not depend on what else is in the batch, as {@link loadModel} says; true by default. */
   readonly batchInvariant?: boolean;
-  /** Folder of an adapter that all recordings are heard with, unless they ask for another; see docs/adaptation.md. */
+  /** Folder of an adapter for all recordings that do not ask for another; see docs/adaptation.md. */
   readonly adapter?: string;
 }
 
@@ -33,12 +33,12 @@ export interface RecordingOptions {
    * this recording.
    */
   readonly hotwords?: readonly string[];
-  /** Whose adapter of the folder of adapters it is heard with; without one, with the model as it is. */
+  /** The speaker whose adapter, of the folder of adapters, the model has for this recording; absent: none. */
   readonly speaker?: string;
 }
 
-/** The same, and what a speaker's name stands for. */
-export interface HearingOptions extends Omit<RecordingOptions, "speaker"> {
+/** The same, with the adapter in place of the speaker's name. */
+export interface ResolvedRecordingOptions extends Omit<RecordingOptions, "speaker"> {
   /** In place of the recognizer's own; it must stay until the recording was recognised. */
   readonly adapter?: Adapter | undefined;
 }

@@ -5,17 +5,17 @@ import type { FeatureChunk } from "./feature_chunks.js";
 import type { ForwardBatcher } from "./forward_batcher.js";
 import { PartialRecognition, type PartialText } from "./partial_recognition.js";
 import type { Recognizer } from "./recognizer.js";
-import type { HearingOptions } from "./recognizer_options.js";
+import type { ResolvedRecordingOptions } from "./recognizer_options.js";
 
 export interface Recording {
   readonly recognizer: Recognizer;
   readonly batcher: ForwardBatcher;
-  readonly options: HearingOptions;
+  readonly options: ResolvedRecordingOptions;
   readonly signal: AbortSignal;
   readonly onPartial?: ((partial: PartialText) => void) | undefined;
 }
 
-// Milliseconds until a chunk should have been heard: who speaks waits for the end of what they said first of all.
+// Milliseconds until a chunk should have passed through the network: who speaks waits for the end of what they said first of all.
 const allowed = { file: 2000, partial: 200, last: 100 } as const;
 
 /**
@@ -29,19 +29,19 @@ export async function recognizeFile(
   const decoding = recognizer.decoding(options);
   const features = recognizer.featureChunks();
   let heardSeconds = 0;
-  const hearing = recognizer.hearing(options);
-  const hear = async (chunk: FeatureChunk): Promise<void> => {
-    const heard = await batcher.hear({ ...chunk, ...hearing }, { deadline: performance.now() + allowed.file, signal });
-    decoding.push(heard);
+  const settings = recognizer.forwardSettings(options);
+  const recognize = async (chunk: FeatureChunk): Promise<void> => {
+    const output = await batcher.forward({ ...chunk, ...settings }, { deadline: performance.now() + allowed.file, signal });
+    decoding.push(output);
     heardSeconds = (chunk.firstFrame + chunk.frames) / recognizer.melRate;
     onPartial?.({ text: decoding.settledText(), settledSeconds: chunk.firstFrame / recognizer.melRate, heardSeconds });
   };
   batcher.join();
   try {
     for await (const block of blocks) {
-      for (const chunk of features.push(block)) await hear(chunk);
+      for (const chunk of features.push(block)) await recognize(chunk);
     }
-    await hear(features.finish());
+    await recognize(features.finish());
   } finally {
     batcher.leave();
   }
@@ -60,14 +60,14 @@ export async function recognizeLive(
   const decoding = recognizer.decoding(options);
   const features = recognizer.featureChunks();
   const partial = onPartial && new PartialRecognition(recognizer, options);
-  const hearing = recognizer.hearing(options);
-  const hear = (chunk: FeatureChunk, milliseconds: number): Promise<Chunk> =>
-    batcher.hear({ ...chunk, ...hearing }, { deadline: performance.now() + milliseconds, signal }, false);
+  const settings = recognizer.forwardSettings(options);
+  const forward = (chunk: FeatureChunk, milliseconds: number): Promise<Chunk> =>
+    batcher.forward({ ...chunk, ...settings }, { deadline: performance.now() + milliseconds, signal, expected: false });
   for await (const block of blocks) {
-    for (const chunk of features.push(block)) decoding.push(await hear(chunk, allowed.partial));
+    for (const chunk of features.push(block)) decoding.push(await forward(chunk, allowed.partial));
     const chunk = partial?.push(block);
-    if (chunk) onPartial?.((partial as PartialRecognition).heard(await hear(chunk, allowed.partial)));
+    if (chunk) onPartial?.((partial as PartialRecognition).advance(await forward(chunk, allowed.partial)));
   }
-  decoding.push(await hear(features.finish(), allowed.last));
+  decoding.push(await forward(features.finish(), allowed.last));
   return decoding.finish(features.samples);
 }

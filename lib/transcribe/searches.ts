@@ -11,7 +11,7 @@ import type { TextTokenizer } from "../text/text_tokenizer.js";
 import type { Tokenizer } from "../text/tokenizer.js";
 import { AdaptedSearch } from "./adapted_search.js";
 import type { Decoding, Search } from "./decoding.js";
-import type { HearingOptions, RecognizerOptions } from "./recognizer_options.js";
+import type { ResolvedRecordingOptions, RecognizerOptions } from "./recognizer_options.js";
 import { BeamTransducerSearch, GreedyTransducerSearch } from "./transducer_search.js";
 import { WindowDecoder } from "./window_decoding.js";
 import { WindowSearch } from "./window_search.js";
@@ -57,13 +57,13 @@ export class Searches {
     this.blankPenalty = languageModel ? (weights?.blankPenalty ?? 0) : 0;
   }
 
-  /** Whether the search hears windows of samples itself, which begin where the one before ended. */
-  get hearsWindows(): boolean {
+  /** Whether the search passes windows of samples through the network itself; each begins where the one before ended. */
+  get decodesWindows(): boolean {
     return this.windows !== undefined;
   }
 
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
-  search({ hotwords = [], adapter }: HearingOptions): Search {
+  search({ hotwords = [], adapter }: ResolvedRecordingOptions): Search {
     const { network, secondsPerFrame, textTokenizer, frontEnd } = this.model;
     const { tokenizer } = this;
     if (network.kind === "sequence-to-sequence") {

@@ -132,8 +132,8 @@ function start(
   let lease: AdapterLease | undefined;
   const recognized = async (): Promise<RecognizedSpeech> => {
     lease = leaseOf(speaker, adapters);
-    const hearing = { ...recording, adapter: lease?.adapter };
-    return recognize({ recognizer, batcher, options: hearing, signal: controller.signal, onPartial });
+    const options = { ...recording, adapter: lease?.adapter };
+    return recognize({ recognizer, batcher, options, signal: controller.signal, onPartial });
   };
   recognized()
     .then((transcript): WorkerAnswer => ({ kind: "done", id, transcript }))

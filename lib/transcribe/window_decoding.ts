@@ -16,7 +16,7 @@ import { tidy } from "../tensor/scope.js";
 import type { TextTokenizer } from "../text/text_tokenizer.js";
 
 export interface WindowDecodingOptions {
-  /** Code such as "en"; absent: what the model hears in the first window. */
+  /** Code such as "en"; absent: the most likely one of the first window. */
   readonly language?: string | undefined;
   /** `translate` writes English whatever is spoken; default `transcribe`. */
   readonly task?: "transcribe" | "translate" | undefined;
@@ -74,22 +74,22 @@ export class WindowDecoder {
     this.constrain = this.constraint();
   }
 
-  /** @param samples at most a window @param heard language of earlier windows */
-  decode(samples: Float32Array, heard: string | undefined): DecodedWindow {
+  /** @param samples at most a window @param detected language of earlier windows */
+  decode(samples: Float32Array, detected: string | undefined): DecodedWindow {
     const seconds = samples.length / this.frontEnd.config.samplingRate;
-    using memory = this.listen(samples);
-    const begin = this.network.generation.promptPieces ? undefined : this.begin(memory);
-    const language = this.options.language ?? heard ?? (begin && this.loudest(begin));
-    const silence = begin && this.silenceId !== undefined ? probability(begin, this.silenceId) : 0;
-    const written = this.write(memory, this.prompt(language), silence);
+    using memory = this.encode(samples);
+    const startScores = this.network.generation.promptPieces ? undefined : this.startScores(memory);
+    const language = this.options.language ?? detected ?? (startScores && this.likeliestLanguage(startScores));
+    const silence = startScores && this.silenceId !== undefined ? probability(startScores, this.silenceId) : 0;
+    const written = this.generate(memory, this.prompt(language), silence);
     const silent = silence > largestSilence && meanLogProbability(written) < leastMeanLogProbability;
     if (silent) return { segments: [], advance: seconds, language };
     const { segments, advance } = this.segments(written, seconds);
-    return { segments: this.timed(segments, memory, language, seconds), advance, language };
+    return { segments: this.withTokenTimes(segments, memory, language, seconds), advance, language };
   }
 
-  /** Reads the text of all segments again, now with an eye on where the decoder looks. */
-  private timed(segments: readonly WindowSegment[], memory: DecoderMemory, language: string | undefined, seconds: number): readonly WindowSegment[] {
+  /** Passes the text of all segments through the decoder again, to see which frames its cross-attention looks at. */
+  private withTokenTimes(segments: readonly WindowSegment[], memory: DecoderMemory, language: string | undefined, seconds: number): readonly WindowSegment[] {
     const { alignment, maximumLength } = this.network.generation;
     if (!alignment || segments.length === 0 || this.prompts.noTimestampsId === undefined) return segments;
     const prompt = [...this.prompt(language), this.prompts.noTimestampsId];
@@ -115,7 +115,7 @@ export class WindowDecoder {
     });
   }
 
-  private listen(samples: Float32Array): DecoderMemory {
+  private encode(samples: Float32Array): DecoderMemory {
     return tidy(() => {
       const { device, batchInvariant } = this.placed;
       const onGpu = device === "cuda" ? this.frontEnd.featuresOnGpu?.([samples]).cast("bfloat16") : undefined;
@@ -125,13 +125,13 @@ export class WindowDecoder {
   }
 
   /** Scores after the token that begins everything: they tell language and silence. */
-  private begin(memory: DecoderMemory): Float32Array {
+  private startScores(memory: DecoderMemory): Float32Array {
     const { startId } = this.network.generation;
     using session = this.network.session(memory);
     return tidy(() => this.network.scores(session.advance([{ past: [], tokens: [startId], item: 0 }]).hidden).toArray());
   }
 
-  private loudest(scores: Float32Array): string | undefined {
+  private likeliestLanguage(scores: Float32Array): string | undefined {
     const [first] = [...this.prompts.languages].sort(([, a], [, b]) => (scores[b] as number) - (scores[a] as number));
     return first?.[0];
   }
@@ -140,7 +140,7 @@ export class WindowDecoder {
     return this.prompts.ids(language, this.options.task);
   }
 
-  private write(memory: DecoderMemory, prompt: readonly number[], silence: number): WrittenSequence {
+  private generate(memory: DecoderMemory, prompt: readonly number[], silence: number): WrittenSequence {
     const { generation } = this.network;
     const random = new RandomStream(1);
     let written: WrittenSequence | undefined;

@@ -1,4 +1,4 @@
-/** A recording of any length through a model that hears windows: each begins where the last complete segment of the one before ended. */
+/** A recording of any length through a model that takes windows of samples: each begins where the last complete segment of the one before ended. */
 import type { DecodedToken, DecodedWord, Hypothesis, LogProbabilities } from "../decode/hypothesis.js";
 import type { TextTokenizer } from "../text/text_tokenizer.js";
 import type { Search } from "./decoding.js";
@@ -21,7 +21,7 @@ interface Progress {
 // Less is no speech: the end of a recording.
 const shortestSeconds = 0.1;
 
-export interface WindowSearchSettings {
+interface WindowSearchSettings {
   readonly samplingRate: number;
   /** Samples of a window. */
   readonly windowSamples: number;
@@ -46,7 +46,7 @@ export class WindowSearch implements Search {
     this.held.push(values.slice());
     const before = this.progress.done;
     const samples = joined(this.held);
-    this.progress = this.decode(samples, false);
+    this.progress = this.decode(samples, { isEnd: false });
     this.held = [samples.subarray(this.progress.done - before)];
   }
 
@@ -55,7 +55,7 @@ export class WindowSearch implements Search {
   }
 
   best(): Hypothesis[] {
-    const { segments } = this.decode(joined(this.held), true);
+    const { segments } = this.decode(joined(this.held), { isEnd: true });
     const { secondsPerFrame } = this.settings;
     const tokens = segments.flatMap((segment) =>
       segment.tokens.map((id, index): DecodedToken => {
@@ -69,7 +69,7 @@ export class WindowSearch implements Search {
   }
 
   /** Goes through whole windows of what is held, and through what remains when it is the end. */
-  private decode(samples: Float32Array, isEnd: boolean): Progress {
+  private decode(samples: Float32Array, { isEnd }: { isEnd: boolean }): Progress {
     const { samplingRate, windowSamples, cut } = this.settings;
     const segments = [...this.progress.segments];
     let { done, language } = this.progress;
