@@ -64,7 +64,15 @@ export type { BatchSource } from "./data/batch_source.js";
 export type { TrainingModifier } from "./train/training_modifier.js";
 export { WeightPruning, type MasksInForce, type PruningPattern, type WeightPruningOptions } from "./train/weight_pruning.js";
 export { WeightQuantization, type WeightQuantizationOptions } from "./train/weight_quantization.js";
-export { characterErrorRate, relativeChange, wordErrorRate, type ErrorRate, type Transcription } from "./text/word_error_rate.js";
+export {
+  characterErrorRate,
+  relativeChange,
+  wordErrorRate,
+  type BootstrapOptions,
+  type ErrorRate,
+  type RelativeChange,
+  type Transcription,
+} from "./text/word_error_rate.js";
 export { normalizeText } from "./text/normalize.js";
 export { ctcGreedy } from "./decode/ctc_greedy.js";
 export { CtcBeamSearch, ctcBeamSearch, type BeamHypothesis, type BeamSearchOptions } from "./decode/ctc_beam_search.js";
@@ -83,18 +91,18 @@ export { FeatureCache, type Features, type PrepareOptions } from "./data/feature
 export { noiseAugment, type NoiseAugmentOptions } from "./data/noise_augment.js";
 export { specAugment, specAugmentMasks, type SpecAugmentMasks, type SpecAugmentOptions } from "./data/spec_augment.js";
 export { SpeechBatches, type SpeechBatchesOptions } from "./data/speech_batches.js";
-export { trainLanguageModel } from "./decode/kneser_ney.js";
+export { trainLanguageModel, type LanguageModelTrainingOptions } from "./decode/kneser_ney.js";
 export { readLanguageModel, writeLanguageModel } from "./decode/ngram_file.js";
 export { NgramLanguageModel } from "./decode/ngram_language_model.js";
 export { LanguageModelScorer, type LanguageModelWeights } from "./decode/language_model_scorer.js";
 export { HotwordScorer } from "./decode/hotword_scorer.js";
 export { joinChunks, planChunks, type Chunk } from "./decode/overlap.js";
-export { formatTranscript, transcriptFormats, type Transcript, type TranscriptFormat } from "./text/transcript_formats.js";
+export { formatTranscript, transcriptFormats, type SegmentOptions, type Transcript, type TranscriptFormat } from "./text/transcript_formats.js";
 export { PackedMatrix } from "./quant/packed_matrix.js";
 export { roundRows, type ActivationCoding } from "./quant/activation_coding.js";
 export { integerLinear, type IntegerOperand } from "./ops/integer_linear.js";
 export { packedLinear, type PackedActivation, type PackedLinearOptions } from "./ops/packed_linear.js";
-export { tuneFusion, type FusionWeights, type TuningUtterance } from "./decode/fusion_tuning.js";
+export { tuneFusion, type FusionTuningOptions, type FusionWeights, type TuningUtterance } from "./decode/fusion_tuning.js";
 export { loadModel, type LoadOptions, type SpeechModel } from "./models/model_folder.js";
 export { BlockModel, HiddenFrames } from "./train/block_training.js";
 export { Distillation, type DistillationOptions, type DistillationTerms } from "./train/distillation.js";
@@ -104,15 +112,15 @@ export { Transcriber, type AudioInput, type StreamedText, type TranscribeOptions
 export { Recognizer } from "./transcribe/recognizer.js";
 export type { RecognizerOptions, RecordingOptions } from "./transcribe/recognizer_options.js";
 export type { RecognizedSpeech } from "./transcribe/decoding.js";
-export { evaluate, type Evaluation } from "./transcribe/evaluation.js";
-export { compressModel } from "./compress/compress_model.js";
-export { dryRun, formatDryRun, type DryRun } from "./compress/dry_run.js";
+export { evaluate, type Evaluation, type EvaluationOptions } from "./transcribe/evaluation.js";
+export { compressModel, type CompressModelOptions } from "./compress/compress_model.js";
+export { dryRun, formatDryRun, type DryRun, type DryRunOptions } from "./compress/dry_run.js";
 export { writeRunReport, type RunEvaluation } from "./compress/report/run_report.js";
 export { parseRecipe, readRecipe, type Recipe, type Stage, type Training } from "./compress/recipe.js";
 export { resolveSpecs, type CompressionPlan } from "./compress/compression_plan.js";
 export type { Modifier } from "./compress/modifier.js";
 export { measureModel, type ModelSize } from "./compress/size_report.js";
-export { trainFloatModel } from "./train/float_training.js";
+export { trainFloatModel, type FloatTrainingOptions } from "./train/float_training.js";
 export { readTrainingConfig, type TrainingConfig } from "./train/training_config.js";
 export { gpuFreeMemory, gpuInformation, gpuMemoryStatistics, hasGpu, resetPeakGpuMemory, trimGpuMemory, type GpuInformation } from "./device/gpu.js";
 export { DeviceStream, synchronizeGpu } from "./device/device_stream.js";

@@ -12,7 +12,7 @@ import { randomValues } from "./gradient.js";
 import { wavFile } from "./wav_writer.js";
 
 /** Transcripts that tokenizer, language model and manifests are made of. */
-export const tinyTexts = ["THE CAT SAT ON THE MAT", "A DOG ATE THE CAT'S HAT", "THE HAT SAT ON A DOG"];
+const tinyTexts = ["THE CAT SAT ON THE MAT", "A DOG ATE THE CAT'S HAT", "THE HAT SAT ON A DOG"];
 
 /** `encoder_config` of the small model: two blocks, 32 wide. */
 export const tinyEncoder = {

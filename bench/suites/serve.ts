@@ -230,7 +230,7 @@ const rtfxOf = ({ audioSeconds, wallSeconds }: LoadResult): number => audioSecon
 const perCpuSecond = (turns: readonly Turn[]): number => sum(turns.map(({ audioSeconds }) => audioSeconds)) / sum(turns.map((turn) => turn.cpuSeconds));
 
 /** Latencies of all rounds together; the speed is the median of the rounds. */
-export function serveRecord(
+function serveRecord(
   { case: name, impl, spec, note, server }: Omit<Contestant, "turn" | "cpuSeconds">,
   threads: number,
   results: readonly Turn[],

@@ -31,7 +31,7 @@ export const defaultTargets: readonly string[] = ["re:.*(attn|attention).*"];
  * What two minutes of a speaker or more are worth: all layers, learned for as long as it helps. By cross-validation on three minutes of a speaker
  * far from those of the model's training they leave 58.0 % word errors of 65.7 %, attention alone 63.0 % (docs/adaptation.md).
  */
-export const longSpeech = { seconds: 120, targets: ["*"], epochs: 20 } as const;
+const longSpeech = { seconds: 120, targets: ["*"], epochs: 20 } as const;
 
 /** Settings with the defaults that depend on how much speech there is. */
 export function settingsFor(seconds: number, settings: AdapterSettings): AdapterSettings {

@@ -24,7 +24,7 @@ interface Resident {
 }
 
 /** Adapters that a store keeps, unless told otherwise. */
-export const defaultMaximumResident = 64;
+const defaultMaximumResident = 64;
 
 /**
  * The adapters of a folder by speaker: the least recently used ones leave memory when there are too many.

@@ -8,7 +8,7 @@ import { StreamResampler } from "./resample.js";
 import { decodeWavOrFlac } from "./wav_flac.js";
 
 /** Two hours: 460 MB of samples at 16 kHz. */
-export const defaultMaximumSeconds = 7200;
+const defaultMaximumSeconds = 7200;
 
 // What a header says may be false: beyond this, memory is taken as samples come.
 const maximumReserved = 1 << 26;

@@ -26,7 +26,7 @@ interface LogMelBindings {
 
 const native = addon as LogMelBindings;
 
-export interface LogMelSettings {
+interface LogMelSettings {
   /** Hz */
   readonly samplingRate: number;
   readonly featureSize: number;

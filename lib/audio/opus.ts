@@ -25,7 +25,7 @@ const beginsWith = (packet: Uint8Array, text: string): boolean =>
   packet.length >= text.length && [...text].every((letter, index) => packet[index] === letter.charCodeAt(0));
 
 /** Whether an Ogg stream that begins with this packet is Opus. */
-export const isOpusHead = (packet: Uint8Array): boolean => beginsWith(packet, "OpusHead");
+const isOpusHead = (packet: Uint8Array): boolean => beginsWith(packet, "OpusHead");
 
 /** @throws UsmLiteError BAD_AUDIO from the stream's blocks */
 export async function decodeOpus(source: ByteSource, request: DecodeRequest): Promise<PcmStream> {

@@ -43,7 +43,7 @@ export function whisperFeaturesFrom(json: unknown, source: string): WhisperFeatu
  * multiples of the hop with the audio mirrored at its ends, periodic Hann window, librosa's mel filters, logarithms to base ten within
  * eight of the largest, scaled.
  */
-export class WhisperFeatures implements FrontEnd {
+class WhisperFeatures implements FrontEnd {
   private readonly plan: LogMelPlan;
 
   /** @throws UsmLiteError BAD_CONFIG when the numbers make no sense together */

@@ -25,7 +25,7 @@ import { layerName } from "./layer_selection.js";
 import type { Training } from "./recipe.js";
 import type { StageLog } from "./stage_log.js";
 
-export interface BlockwiseSetup {
+interface BlockwiseSetup {
   readonly device: "cpu" | "cuda";
   readonly speech: TrainableSpeech;
   readonly state: CompressionState;

@@ -18,7 +18,7 @@ interface EncodedFrames {
   readonly offsets: SequenceOffsets;
 }
 
-export interface RecordedPassesOptions {
+interface RecordedPassesOptions {
   /** The forward pass: no value may decide what it does. */
   readonly forward: (features: Tensor, offsets: SequenceOffsets) => EncodedFrames;
   /** Hidden frames made of this many frames of features; never fewer for more. */

@@ -33,7 +33,7 @@ export interface KeyRoom {
   readonly longest: number;
 }
 
-export interface RecordedStepsOptions {
+interface RecordedStepsOptions {
   /** The step, (sequences, hidden): no value may decide what it does, and nothing of it may be left on the CPU. */
   readonly forward: (step: TokenStep & { readonly queries: SequenceOffsets }) => Tensor;
   readonly own: KeyRoom;

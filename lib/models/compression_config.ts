@@ -6,7 +6,7 @@ import { activationCodingSchema, type ActivationCoding } from "../quant/activati
 import { parseWeightSpec, type WeightSpec } from "../quant/weight_spec.js";
 
 /** Version of the packed layout (docs/format.md). A reader refuses newer ones. */
-export const formatVersion = 1;
+const formatVersion = 1;
 
 /** How the weights of a model are coded. */
 export interface Compression {

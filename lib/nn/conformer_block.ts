@@ -21,7 +21,7 @@ export interface AttentionModule {
   readonly linears: readonly Linear[];
 }
 
-export interface ConformerBlockSizes extends Omit<ConvolutionModuleSizes, "batchNormName"> {
+interface ConformerBlockSizes extends Omit<ConvolutionModuleSizes, "batchNormName"> {
   readonly names: ConformerNames;
   readonly intermediate: number;
   /** Of the feed-forward modules. */

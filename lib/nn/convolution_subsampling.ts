@@ -7,7 +7,7 @@ import { Linear } from "./linear.js";
 import { StridedConvolution } from "./strided_convolution.js";
 import type { WeightScope } from "./weight_source.js";
 
-export interface ConvolutionSubsamplingSizes {
+interface ConvolutionSubsamplingSizes {
   readonly melBins: number;
   readonly hidden: number;
   readonly channels: number;

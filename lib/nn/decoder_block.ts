@@ -37,7 +37,7 @@ export interface SequenceDecoderNames {
   readonly norm: string;
 }
 
-export class DecoderAttention {
+class DecoderAttention {
   readonly query: Linear;
   readonly key: Linear;
   readonly value: Linear;
@@ -67,7 +67,7 @@ export class DecoderAttention {
 }
 
 /** Attention to tokens, of which queries, keys and values are made alike. */
-export class DecoderSelfAttention extends DecoderAttention {
+class DecoderSelfAttention extends DecoderAttention {
   readonly inputs = new JoinedLinears([this.query, this.key, this.value]);
 }
 

@@ -16,7 +16,7 @@ import type { ForwardContext } from "./forward_context.js";
 import { Linear } from "./linear.js";
 import type { WeightScope } from "./weight_source.js";
 
-export interface DepthwiseStridingSizes {
+interface DepthwiseStridingSizes {
   readonly melBins: number;
   readonly hidden: number;
   readonly channels: number;

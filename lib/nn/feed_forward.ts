@@ -5,7 +5,7 @@ import { dropoutOptions, type ForwardContext } from "./forward_context.js";
 import { Linear } from "./linear.js";
 import type { WeightScope } from "./weight_source.js";
 
-export interface FeedForwardSizes {
+interface FeedForwardSizes {
   readonly hidden: number;
   readonly intermediate: number;
   readonly bias: boolean;

@@ -14,7 +14,7 @@ import type { ForwardContext } from "./forward_context.js";
 import { Linear } from "./linear.js";
 import type { MatrixWeight, WeightScope } from "./weight_source.js";
 
-export interface PredictionNetworkSizes {
+interface PredictionNetworkSizes {
   readonly vocabulary: number;
   readonly hidden: number;
   readonly layers: number;

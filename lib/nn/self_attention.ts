@@ -7,7 +7,7 @@ import { JoinedLinears } from "./joined_linears.js";
 import { Linear } from "./linear.js";
 import type { WeightScope } from "./weight_source.js";
 
-export interface SelfAttentionSizes {
+interface SelfAttentionSizes {
   readonly hidden: number;
   readonly heads: number;
   readonly headDimension: number;

@@ -23,7 +23,7 @@ export interface TransformerNames {
   readonly feedForwardNorm: string;
 }
 
-export interface TransformerBlockSizes {
+interface TransformerBlockSizes {
   readonly hidden: number;
   readonly heads: number;
   readonly intermediate: number;

@@ -4,7 +4,7 @@ import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 
 /** The names of {@link ActivationCoding}. */
-export const activationCodings = ["float32", "int8", "int8-asymmetric", "int4"] as const;
+const activationCodings = ["float32", "int8", "int8-asymmetric", "int4"] as const;
 
 /**
  * How every row of activations becomes whole numbers: `int8`, 255 steps symmetric around zero; `int8-asymmetric`, 255 steps from

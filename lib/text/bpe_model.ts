@@ -10,7 +10,7 @@ export interface Segmentation {
   idOf(piece: string): number | undefined;
 }
 
-export interface BpeOptions {
+interface BpeOptions {
   /** What characters outside of all pieces become; absent: they are left out. */
   readonly unknownId?: number | undefined;
   /** Neighbouring unknown characters become one id. */

@@ -20,7 +20,7 @@ const FILE_NAME = "tokenizer.json";
 const UNKNOWN_ID = 3;
 
 /** What pieces mean and how text becomes pieces. */
-export interface TokenizerOptions {
+interface TokenizerOptions {
   /** What characters outside of all pieces become; 3 by default, as LasrTokenizer does whatever stands there. */
   readonly unknownId?: number;
   /** Pieces that are no text; default `<pad>`, `</s>`, `<unk>`. */

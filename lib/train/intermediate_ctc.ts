@@ -14,7 +14,7 @@ import { keep, tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "./trainable_model.js";
 
-export interface IntermediateCtcOptions {
+interface IntermediateCtcOptions {
   /** Blocks before the second head; at least 1, fewer than the model has. */
   readonly layer: number;
   /** Its share of the loss, between 0 and 1. */
@@ -24,7 +24,7 @@ export interface IntermediateCtcOptions {
 }
 
 /** Parameters of the second head carry this prefix; they are saved with a run but not with the model. */
-export const intermediateHeadPrefix = "intermediate_head.";
+const intermediateHeadPrefix = "intermediate_head.";
 
 export class IntermediateCtc implements TrainableModel {
   private readonly head: { weight: Tensor; bias: Tensor };

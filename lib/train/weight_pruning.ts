@@ -57,10 +57,10 @@ interface PrunedWeight {
 }
 
 /** Steps before a mask in which the inputs of layers are observed for `wanda`. */
-export const observedSteps = 8;
+const observedSteps = 8;
 
 /** Learned scores carry this prefix before the name of their weight. */
-export const scorePrefix = "sparsity_score.";
+const scorePrefix = "sparsity_score.";
 
 /**
  * Multiplies weights by masks. Pruned weights keep their value, so that a later mask can bring them back, and get no gradient

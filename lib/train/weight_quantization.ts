@@ -71,9 +71,9 @@ interface QuantizedWeight {
 }
 
 /** Learned scales carry this prefix before the name of their weight. */
-export const scalePrefix = "quantization_scale.";
+const scalePrefix = "quantization_scale.";
 /** And learned zero points this one. */
-export const zeroPointPrefix = "quantization_zero_point.";
+const zeroPointPrefix = "quantization_zero_point.";
 
 /** No learned scale falls below this: a scale must be positive. */
 const leastScale = 1e-8;
