@@ -29,16 +29,23 @@ const maximumFieldBytes = 16 * 1024;
 /** Of all fields together, which are kept in memory: more than 200 keywords of 100 letters have. */
 const maximumFieldsBytes = 256 * 1024;
 
+/** RFC 2046 allows 70 characters. */
+const maximumBoundary = 200;
+
 /** Multipart headers and the other fields come on top of the file. */
 const allowanceBytes = 1 << 20;
 
 /**
  * What can be refused before anything is received.
- * @throws RequestError 413, 415
+ * @throws RequestError 400, 413, 415
  */
 export function checkUploadHeaders(request: FastifyRequest, limits: UploadLimits): void {
   if (!request.isMultipart()) {
     throw new RequestError(415, "unsupported_content_type", "send the audio as multipart/form-data, in a field called file");
+  }
+  const [, boundary = ""] = /boundary="?([^";]*)/i.exec(request.headers["content-type"] ?? "") ?? [];
+  if (boundary.length > maximumBoundary) {
+    throw new RequestError(400, "invalid_multipart", `the boundary of the multipart request has ${boundary.length} characters; at most ${maximumBoundary} are taken`);
   }
   if (Number(request.headers["content-length"] ?? 0) > limits.maximumBytes + allowanceBytes) throw tooLarge(limits);
 }
@@ -84,6 +91,9 @@ export async function receiveUpload(request: FastifyRequest, limits: UploadLimit
         fields.set(name, [...(fields.get(name) ?? []), String(part.value)]);
       } else if (part.fieldname === "file") {
         let bytes = 0;
+        // However much is still to come.
+        if (part.file.truncated) throw tooLarge(limits);
+        part.file.once("limit", () => stop.abort(tooLarge(limits)));
         part.file.on("data", (block: Buffer) => (bytes += block.length));
         await pipeline(part.file, createWriteStream(path), { signal: stop.signal });
         if (part.file.truncated) throw tooLarge(limits);
