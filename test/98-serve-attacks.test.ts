@@ -72,6 +72,21 @@ test("a key is needed however the path is spelled", async (t) => {
   t.regex(await answerTo(guarded, upload), /^HTTP\/1\.1 401 /);
 });
 
+test("a file that is too large is refused while it comes, and counted as that", async (t) => {
+  await using small = await startServer(folder.model, { maximumUploadBytes: 10_000 });
+  const part = '--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'.padEnd(40_000, "x");
+  const head = "POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const socket = connect(Number(new URL(small.url).port), "127.0.0.1");
+  socket.write(`${head}${part.length.toString(16)}\r\n${part}\r\n`); // and so on
+  const [answer] = (await once(socket, "data")) as [Buffer];
+  t.regex(answer.toString("utf8"), /^HTTP\/1\.1 413 [^]*"code":"file_too_large"/);
+  socket.destroy();
+  await until(async () => /transcriptions",status="413"\} 1/.test(await (await fetch(`${small.url}/metrics`)).text()));
+  const boundary = "b".repeat(300);
+  const response = await fetch(`${small.url}/v1/audio/transcriptions`, { method: "POST", body: `--${boundary}--`, headers: { "content-type": `multipart/form-data; boundary=${boundary}` } });
+  t.deepEqual([response.status, ((await response.json()) as { error: { code: string } }).error.code], [400, "invalid_multipart"]);
+});
+
 test("turns may be detected from the middle of a buffer on, and none is left behind", async (t) => {
   const { socket, events, send, next } = await listen();
   send(update({ format: { type: "audio/pcm", rate: 16000 }, turn_detection: null }));

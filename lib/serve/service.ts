@@ -34,6 +34,8 @@ export interface Service {
 /** What the log says about a request beside its status. */
 export interface RequestNotes {
   client?: Client;
+  /** Status of an answer that was written although the request was still being sent. */
+  answered?: number;
   audioSeconds?: number;
   job?: JobReport;
   transcript?: string;

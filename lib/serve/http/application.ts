@@ -57,19 +57,22 @@ const abandonedStatus = 499;
 
 /** One line of log and one count for every request. What was said is in neither. */
 function observe(app: FastifyInstance, { metrics }: Service): void {
+  const recorded = new WeakSet<FastifyRequest>(); // answers may be finished after their connection was closed
   const record = (request: FastifyRequest, reply: FastifyReply, status: number): void => {
+    if (recorded.has(request)) return;
+    recorded.add(request);
     const route = request.routeOptions.url ?? "unknown";
     const seconds = reply.elapsedTime / 1000;
     metrics.requests.inc({ route, status: String(status) });
     if (route === "/v1/audio/transcriptions") metrics.requestSeconds.observe({ route }, seconds);
     const quiet = route.startsWith("/health") || route === "/metrics" || route === "/status";
-    const { client, ...notes } = request.notes;
+    const { client, answered: _, ...notes } = request.notes;
     request.log[quiet ? "debug" : "info"]({ route, method: request.method, status, seconds, client: client?.name, ...notes }, "request");
   };
   app.addHook("onRequest", (request, reply, done) => {
     reply.header("x-request-id", request.id);
     reply.raw.once("close", () => {
-      if (!reply.raw.writableFinished) record(request, reply, abandonedStatus);
+      if (!reply.raw.writableFinished) record(request, reply, request.notes.answered ?? abandonedStatus);
     });
     done();
   });

@@ -43,6 +43,7 @@ function send(request: FastifyRequest, reply: FastifyReply, { status, body, retr
     connection: "close",
   });
   raw.write(text);
+  request.notes.answered = status;
   const end = (): void => {
     clearTimeout(timer);
     raw.end();

@@ -117,7 +117,8 @@ async function streamed(
       usage: usageOf(speech),
     } as { type: string });
   } catch (error) {
-    if (!events.begun || reply.raw.destroyed) throw error;
+    if (!events.begun) throw error;
+    if (reply.raw.destroyed) return reply; // the client has gone
     const { status, body } = errorResponse(error);
     if (status >= 500) request.log.error({ err: error }, "failed while streaming");
     events.send(body);
