@@ -1,6 +1,7 @@
 import type { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import test from "ava";
 import { loadModel, readTrainingConfig, Recognizer, trainFloatModel, UsmLiteError } from "../lib/index.js";
 import { usmLite } from "./command_line.js";
@@ -92,4 +93,15 @@ test.serial("what is wrong in a configuration is named with file and key, and no
   const missing = await train(join(folder.path, "none.yaml"), "bad");
   t.is(missing.status, 1);
   t.regex(missing.stderr, /none\.yaml does not exist.*\[FILE_NOT_FOUND\]/);
+});
+
+test("the scripts of training/ import what lib exports", async (t) => {
+  const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
+  for (const script of ["language_model.js", "sentences.js", "pytorch/data.js", "pytorch/synthetic_text.js", "pytorch/unpack.js"]) {
+    const path = join(root, "training", script);
+    for (const [, names = "", from = ""] of readFileSync(path, "utf8").matchAll(/^import \{(.*?)\} from "(\..*?)";$/gm)) {
+      const exported = (await import(join(dirname(path), from))) as Readonly<Record<string, unknown>>;
+      for (const name of names.split(",")) t.true(name.trim() in exported, `${script} imports ${name.trim()} from ${from}`);
+    }
+  }
 });

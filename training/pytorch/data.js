@@ -16,7 +16,7 @@
 import { parseArgs } from "node:util";
 import { FeatureCache } from "../../dist/lib/data/feature_cache.js";
 import { readManifest } from "../../dist/lib/data/manifest.js";
-import { writeSafetensors } from "../../dist/lib/checkpoint/safetensors.js";
+import { writeSafetensors } from "../../dist/lib/checkpoint/safetensors_writer.js";
 import { loadModel } from "../../dist/lib/models/model_folder.js";
 import { logSoftmax } from "../../dist/lib/ops/softmax.js";
 import { SequenceOffsets } from "../../dist/lib/tensor/sequence_offsets.js";

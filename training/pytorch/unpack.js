@@ -5,7 +5,7 @@
 import { copyFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { writeJsonFile } from "../../dist/lib/checkpoint/json_file.js";
-import { writeSafetensors } from "../../dist/lib/checkpoint/safetensors.js";
+import { writeSafetensors } from "../../dist/lib/checkpoint/safetensors_writer.js";
 import { loadModel, modelFiles } from "../../dist/lib/models/model_folder.js";
 
 const [packed, out] = process.argv.slice(2);
