@@ -50,7 +50,8 @@ export interface AdaptationReport {
  * is learned from all utterances. All of this happens where the model is. The same speech, settings, device and number of threads give the same adapter.
  * @returns the adapter, on the CPU, `shared` included; the caller disposes of it
  * @throws UsmLiteError INVALID_ARGUMENT with fewer than two utterances or a pattern that matches no layer; UNSUPPORTED_MODEL
- *   for a family that cannot be trained, or not on the GPU where the model is there; OUT_OF_MEMORY; BAD_MANIFEST, for several speakers too; BAD_AUDIO, TRAINING_DIVERGED
+ *   for a family that cannot be trained, or not on the GPU where the model is there; OUT_OF_MEMORY; BAD_MANIFEST, for several
+ *   speakers too; BAD_AUDIO, TRAINING_DIVERGED
  *
  * @example
  * const model = loadModel("packed");

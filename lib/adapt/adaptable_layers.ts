@@ -10,7 +10,10 @@ const positions = /\.(linear_pos|relative_k_proj)\.weight$/;
  * Matrices (out, in) by weight name, in the order of the model: linear layers of the blocks, pointwise convolutions among them.
  * Of a transducer those of its encoder.
  */
-export function adaptableLayers({ network, linearShapes }: Pick<SpeechModel, "network" | "linearShapes">): ReadonlyMap<string, readonly [out: number, input: number]> {
+export function adaptableLayers({
+  network,
+  linearShapes,
+}: Pick<SpeechModel, "network" | "linearShapes">): ReadonlyMap<string, readonly [out: number, input: number]> {
   const layers = new Map<string, readonly [number, number]>();
   for (const name of network.blockWeights()) {
     const [out, input, kernel = 1] = linearShapes.get(name) ?? [];
@@ -24,7 +27,10 @@ export function adaptableLayers({ network, linearShapes }: Pick<SpeechModel, "ne
 /** The network, as one that adapters are learned for. @throws UsmLiteError UNSUPPORTED_MODEL for a sequence-to-sequence model */
 export function adaptableNetwork(model: Pick<SpeechModel, "network" | "folder">): TrainableNetwork {
   if (model.network.kind !== "sequence-to-sequence") return trainableNetwork(model);
-  throw new UsmLiteError("UNSUPPORTED_MODEL", `${model.folder} is a sequence-to-sequence model, for which no adapters are learned; CTC and transducer models have them`);
+  throw new UsmLiteError(
+    "UNSUPPORTED_MODEL",
+    `${model.folder} is a sequence-to-sequence model, for which no adapters are learned; CTC and transducer models have them`,
+  );
 }
 
 /**

@@ -113,7 +113,12 @@ function openWeights(path: string): SafetensorsFile {
 
 function readFactors(file: SafetensorsFile, module: string, base: AdapterBase, { rank, scale }: { rank: number; scale: number }): LowRankFactors {
   const layer = base.layers.get(`${module}.weight`);
-  if (!layer) throw new UsmLiteError("BAD_ADAPTER", `${file.path} adapts "${short(module)}", which is no linear layer of ${base.folder} that adapters can be added to`);
+  if (!layer) {
+    throw new UsmLiteError(
+      "BAD_ADAPTER",
+      `${file.path} adapts "${short(module)}", which is no linear layer of ${base.folder} that adapters can be added to`,
+    );
+  }
   const [out, input] = layer;
   const down = readFactor(file, keyOf(module, "A"), [rank, input]);
   const up = readFactor(file, keyOf(module, "B"), [out, rank]);

@@ -10,7 +10,10 @@ export interface AdapterSettings {
   readonly alpha?: number;
   /** Dropout of what adapters see while they learn. */
   readonly dropout?: number;
-  /** Patterns of layers: `*` stands for any characters, `re:` begins a regular expression; default: {@link defaultTargets}, for a speaker with {@link longSpeech} all. */
+  /**
+   * Patterns of layers: `*` stands for any characters, `re:` begins a regular expression; default: {@link defaultTargets}, for a
+   * speaker with {@link longSpeech} all.
+   */
   readonly targets?: readonly string[];
   readonly learningRate?: number;
   readonly weightDecay?: number;
@@ -70,21 +73,35 @@ export interface ResolvedAdapterSettings extends Required<Omit<AdapterSettings, 
 }
 
 /** @throws UsmLiteError INVALID_ARGUMENT naming the setting that is out of range */
-export function resolvedSettings(settings: AdapterSettings, defaults: Required<Omit<AdapterSettings, "alpha" | "targets">> = adapterDefaults): ResolvedAdapterSettings {
-  const given = Object.fromEntries(Object.entries(settings).filter(([key, value]) => key in defaults && value !== undefined)) as Partial<typeof defaults>;
+export function resolvedSettings(
+  settings: AdapterSettings,
+  defaults: Required<Omit<AdapterSettings, "alpha" | "targets">> = adapterDefaults,
+): ResolvedAdapterSettings {
+  const given = Object.fromEntries(Object.entries(settings).filter(([key, value]) => key in defaults && value !== undefined)) as Partial<
+    typeof defaults
+  >;
   const resolved = { ...defaults, ...given };
   const { rank, dropout, learningRate, weightDecay, batchSeconds, epochs, patience, seed } = resolved;
   const alpha = settings.alpha ?? rank;
   const check = (name: string, value: number, fits: boolean, wanted: string): void => {
     if (!fits) throw new UsmLiteError("INVALID_ARGUMENT", `${name} of an adapter is ${value}; it must be ${wanted}`);
   };
-  const whole = (value: number, from: number, to = Number.MAX_SAFE_INTEGER): boolean => Number.isInteger(value) && value >= from && value <= to;
+  const whole = (value: number, from: number, to = Number.MAX_SAFE_INTEGER): boolean =>
+    Number.isInteger(value) && value >= from && value <= to;
   check("rank", rank, whole(rank, 1, maximumRank), `a whole number from 1 to ${maximumRank}`);
   check("epochs", epochs, whole(epochs, 1), "a whole number from 1");
   check("patience", patience, whole(patience, 1), "a whole number from 1");
   check("seed", seed, whole(seed, 0), "a whole number from 0");
   check("dropout", dropout, dropout >= 0 && dropout < 1, "from 0 to below 1");
   check("weightDecay", weightDecay, weightDecay >= 0 && weightDecay < 1, "from 0 to below 1");
-  for (const [name, value] of Object.entries({ alpha, learningRate, batchSeconds })) check(name, value, value > 0 && value < 1e6, "above 0 and below 1000000");
-  return { ...resolved, specAugment: "specAugment" in settings ? settings.specAugment : defaults.specAugment, targets: settings.targets ?? defaultTargets, maximumNorm: 1, scale: alpha / rank };
+  for (const [name, value] of Object.entries({ alpha, learningRate, batchSeconds })) {
+    check(name, value, value > 0 && value < 1e6, "above 0 and below 1000000");
+  }
+  return {
+    ...resolved,
+    specAugment: "specAugment" in settings ? settings.specAugment : defaults.specAugment,
+    targets: settings.targets ?? defaultTargets,
+    maximumNorm: 1,
+    scale: alpha / rank,
+  };
 }

@@ -81,7 +81,10 @@ class Fold {
 export function crossValidate(learning: SpeakerLearning): CrossValidation {
   const { spoken, shared, settings, recognizer, onStatus } = learning;
   if (spoken.length < 2) {
-    throw new UsmLiteError("INVALID_ARGUMENT", `there is ${spoken.length === 0 ? "no utterance" : "one utterance"} to learn from; give two at least, of which one is held out`);
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `there is ${spoken.length === 0 ? "no utterance" : "one utterance"} to learn from; give two at least, of which one is held out`,
+    );
   }
   const count = Math.min(maximumFolds, spoken.length);
   const folds = Array.from({ length: count }, (_, fold) => {

@@ -162,7 +162,12 @@ function bySpeaker(utterances: readonly Utterance[], minutes: number): Map<strin
   const seconds = new Map<string, number>();
   for (const utterance of utterances) {
     const { speaker, duration, source } = utterance;
-    if (speaker === undefined) throw new UsmLiteError("INVALID_ARGUMENT", `${source}: has no speaker, which a shared adapter is learned by; add "speaker" to each line`);
+    if (speaker === undefined) {
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        `${source}: has no speaker, which a shared adapter is learned by; add "speaker" to each line`,
+      );
+    }
     const before = seconds.get(speaker) ?? 0;
     if (before > 0 && before + duration > 60 * minutes) continue;
     groups.set(speaker, [...(groups.get(speaker) ?? []), utterance]);

@@ -34,7 +34,10 @@ export class ByteSource implements AsyncDisposable {
     if (input instanceof Uint8Array) return ByteSource.fromMemory(input, signal);
     if (typeof input !== "string") {
       const given = Object.prototype.toString.call(input).slice(8, -1);
-      throw new UsmLiteError("INVALID_ARGUMENT", `audio is the path of a file or its bytes, a Uint8Array; samples are a Float32Array of 16 kHz, -1 to 1. This is ${given}`);
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        `audio is the path of a file or its bytes, a Uint8Array; samples are a Float32Array of 16 kHz, -1 to 1. This is ${given}`,
+      );
     }
     let file: FileHandle | undefined;
     try {

@@ -47,7 +47,10 @@ export function cohereFeaturesFrom(json: unknown, source: string): ParakeetFeatu
   const quietSamples = numbers["min_energy_window_samples"] as number;
   const windows = { windowSamples: samples("max_audio_clip_s"), cutSamples: samples("overlap_chunk_second"), quietSamples };
   if (windows.windowSamples < config.windowLength) {
-    throw new UsmLiteError("BAD_CONFIG", `${source}: max_audio_clip_s is ${fractions["max_audio_clip_s"]}; it must be the seconds of a window, at least win_length samples`);
+    throw new UsmLiteError(
+      "BAD_CONFIG",
+      `${source}: max_audio_clip_s is ${fractions["max_audio_clip_s"]}; it must be the seconds of a window, at least win_length samples`,
+    );
   }
   return new ParakeetFeatures({ samplingRate, ...config, ...windows }, source);
 }

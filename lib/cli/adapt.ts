@@ -42,9 +42,21 @@ export function adaptCommand(): Command {
     .option("--rank <count>", "of the matrices that are added; default: 4", positiveInteger("--rank"))
     .option("--alpha <number>", "what is added is multiplied by alpha / rank; default: the rank", positiveNumber("--alpha"))
     .option("--dropout <share>", "of what adapters see while they learn; default: 0.1", nonNegativeNumber("--dropout"))
-    .option("--target <pattern>", "layers to adapt, any number of times: * for any characters, re: before a regular expression; default: attention, from 2 minutes on all", repeated)
-    .option("--epochs <count>", "times that speech is learned from, at most; default: 8, from 2 minutes on 20, with --speakers 6", positiveInteger("--epochs"))
-    .option("--batch-seconds <seconds>", "speech in a step, which decides how much memory is needed; default: 20", positiveNumber("--batch-seconds"))
+    .option(
+      "--target <pattern>",
+      "layers to adapt, any number of times: * for any characters, re: before a regular expression; default: attention, from 2 minutes on all",
+      repeated,
+    )
+    .option(
+      "--epochs <count>",
+      "times that speech is learned from, at most; default: 8, from 2 minutes on 20, with --speakers 6",
+      positiveInteger("--epochs"),
+    )
+    .option(
+      "--batch-seconds <seconds>",
+      "speech in a step, which decides how much memory is needed; default: 20",
+      positiveNumber("--batch-seconds"),
+    )
     .option("--learning-rate <rate>", "highest learning rate", positiveNumber("--learning-rate"))
     .option("--seed <number>", "of all randomness; default: 1", nonNegativeNumber("--seed"))
     .option("--json", "machine-readable report")
@@ -113,7 +125,8 @@ function formatReport({ utterances, seconds, base, adapted, kept, trainingSecond
   const percent = (value: number): string => `${(100 * value).toFixed(1)} %`;
   return (
     `kept ${what[kept]}\n` +
-    `of ${utterances} utterances, those held out: loss ${base.loss.toFixed(3)} to ${adapted.loss.toFixed(3)}, WER ${percent(base.wer)} to ${percent(adapted.wer)}\n` +
+    `of ${utterances} utterances, those held out: loss ${base.loss.toFixed(3)} to ${adapted.loss.toFixed(3)}, ` +
+    `WER ${percent(base.wer)} to ${percent(adapted.wer)}\n` +
     `learned for ${trainingSeconds.toFixed(1)} s from ${seconds.toFixed(0)} s of speech\n`
   );
 }

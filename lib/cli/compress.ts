@@ -30,10 +30,10 @@ export function compressCommand(): Command {
     .option("--test <manifest>", "speech to measure error rates on before and after, for the report of a run")
     .option("--out <folder>", "folder to make; a run that was stopped goes on when called again")
     .addOption(
-      new Option("--format <format>", "layout of compressed-tensors to insist on, for vLLM and transformers: all weights of one dense spec, for int-quantized int8").choices([
-        "pack-quantized",
-        "int-quantized",
-      ] satisfies CompressedTensorsFormat[]),
+      new Option(
+        "--format <format>",
+        "layout of compressed-tensors to insist on, for vLLM and transformers: all weights of one dense spec, for int-quantized int8",
+      ).choices(["pack-quantized", "int-quantized"] satisfies CompressedTensorsFormat[]),
     )
     .addOption(deviceOption("where stages with training compute"))
     .option("--dry-run", "say what each layer would become, its size and about how long it takes, and do nothing")
@@ -45,11 +45,22 @@ export function compressCommand(): Command {
         process.stdout.write(formatDryRun(dryRun({ model: options.model, recipe, manifest: options.data, format: options.format })));
         return;
       }
-      if (options.out === undefined) throw new UsmLiteError("INVALID_ARGUMENT", "name the folder to make with --out, or ask with --dry-run what would be made");
+      if (options.out === undefined) {
+        throw new UsmLiteError("INVALID_ARGUMENT", "name the folder to make with --out, or ask with --dry-run what would be made");
+      }
       const { compressModel } = await import("../compress/compress_model.js");
       // Not after hours of training.
       if (options.test !== undefined) (await import("../data/manifest.js")).readManifest(options.test);
-      const completed = await compressModel({ model: options.model, recipe, manifest: options.data, language: options.language, out: options.out, format: options.format, device: options.device, onStatus: (sentence) => console.error(sentence) });
+      const completed = await compressModel({
+        model: options.model,
+        recipe,
+        manifest: options.data,
+        language: options.language,
+        out: options.out,
+        format: options.format,
+        device: options.device,
+        onStatus: (sentence) => console.error(sentence),
+      });
       if (!completed) {
         console.error("stopped; call again to continue");
         process.exitCode = 1; // what a script would do with the model must wait

@@ -43,7 +43,10 @@ function showOneGpu(index: number): void {
   const shown = process.env["CUDA_VISIBLE_DEVICES"]?.split(",").map((name) => name.trim());
   const chosen = shown ? shown[index] : String(index);
   if (chosen === undefined) {
-    throw new UsmLiteError("NO_GPU", `--device cuda:${index}: CUDA_VISIBLE_DEVICES shows ${shown?.length} GPUs, so the last is cuda:${(shown?.length ?? 0) - 1}`);
+    throw new UsmLiteError(
+      "NO_GPU",
+      `--device cuda:${index}: CUDA_VISIBLE_DEVICES shows ${shown?.length} GPUs, so the last is cuda:${(shown?.length ?? 0) - 1}`,
+    );
   }
   process.env["CUDA_VISIBLE_DEVICES"] = chosen;
 }

@@ -50,10 +50,18 @@ export class BlockwiseTraining {
     this.blocks = blocksOf(setup.speech.network, setup.speech.model.folder);
     const inBlock = (name: string): boolean => this.blocks.prefixes.some((prefix) => name.startsWith(prefix));
     for (const [{ type, source, wholeModel }, names] of planned.weights) {
-      if (wholeModel) throw new UsmLiteError("BAD_RECIPE", `${source}: ${type} looks at outputs of the whole model; it belongs in a stage without blockwise`);
+      if (wholeModel) {
+        throw new UsmLiteError(
+          "BAD_RECIPE",
+          `${source}: ${type} looks at outputs of the whole model; it belongs in a stage without blockwise`,
+        );
+      }
       const outside = names.find((name) => !inBlock(name));
       if (outside) {
-        throw new UsmLiteError("BAD_RECIPE", `${source}: "${layerName(outside)}" is in no block of the encoder, and blockwise trains nothing else; compress it in another stage`);
+        throw new UsmLiteError(
+          "BAD_RECIPE",
+          `${source}: "${layerName(outside)}" is in no block of the encoder, and blockwise trains nothing else; compress it in another stage`,
+        );
       }
     }
   }
@@ -75,7 +83,11 @@ export class BlockwiseTraining {
     try {
       const blocks = placed ? blocksOf(placed, speech.model.folder) : this.blocks;
       const heard = placed ? onGpu(batches) : batches;
-      using frames = this.withWeights("", placed, (transform) => new HiddenFrames(blocks, blocksOf(teacher, speech.model.folder), heard, transform, seed));
+      using frames = this.withWeights(
+        "",
+        placed,
+        (transform) => new HiddenFrames(blocks, blocksOf(teacher, speech.model.folder), heard, transform, seed),
+      );
       for (const [index, prefix] of this.blocks.prefixes.entries()) {
         frames.want(index);
         const planned = this.plannedFor(prefix);
@@ -102,7 +114,9 @@ export class BlockwiseTraining {
         speech.network.weightsChanged?.();
         if (placed) refresh(placed, model.parameters());
         this.withWeights(prefix, placed, (transform) => frames.pass(index, transform));
-        if (losses.length > 0) onStatus(`block ${index}: relative squared error ${meanOf(losses.slice(0, 8))} at first, ${meanOf(losses.slice(-8))} at last`);
+        if (losses.length > 0) {
+          onStatus(`block ${index}: relative squared error ${meanOf(losses.slice(0, 8))} at first, ${meanOf(losses.slice(-8))} at last`);
+        }
       }
     } finally {
       teacher.dispose();
@@ -127,11 +141,19 @@ export class BlockwiseTraining {
   private plannedFor(prefix: string): PlannedStage {
     const { stage, weights, plan } = this.planned;
     const own = (name: string): boolean => name.startsWith(prefix);
-    return { stage, weights: new Map([...weights].map(([modifier, names]) => [modifier, names.filter(own)])), plan: new Map([...plan].filter(([name]) => own(name))) };
+    return {
+      stage,
+      weights: new Map([...weights].map(([modifier, names]) => [modifier, names.filter(own)])),
+      plan: new Map([...plan].filter(([name]) => own(name))),
+    };
   }
 
   /** Runs `body` with the weights whose names begin with `prefix` as they are packed, those of `placed` where that is. */
-  private withWeights<Result>(prefix: string, placed: TrainableModel | undefined, body: (transform: (name: string, weight: Tensor) => Tensor) => Result): Result {
+  private withWeights<Result>(
+    prefix: string,
+    placed: TrainableModel | undefined,
+    body: (transform: (name: string, weight: Tensor) => Tensor) => Result,
+  ): Result {
     const { state } = this.setup;
     return tidy(() => {
       const names = [...state.plan.keys()].filter((name) => name.startsWith(prefix));

@@ -48,7 +48,13 @@ export async function compressWithSpeech(setup: CalibrationSetup, choice: Calibr
         const layer = { ...state.layer(name), spec: specs.get(name) ?? state.layer(name).spec };
         const result = { spec: layer.spec, ...compress(layer, inputs.of(name), name) };
         const errors = compressionError(layer.weight, effectiveWeight({ ...layer, ...result }), inputs.of(name));
-        setup.record({ layer: name, spec: result.spec.text, weightError: errors.weight, outputError: errors.output, seconds: (performance.now() - seconds) / 1000 });
+        setup.record({
+          layer: name,
+          spec: result.spec.text,
+          weightError: errors.weight,
+          outputError: errors.output,
+          seconds: (performance.now() - seconds) / 1000,
+        });
         return result;
       });
       if (choice.sequential) {

@@ -168,7 +168,8 @@ async function trainStage(planned: PlannedStage, training: Training, setup: Stag
     return (await blockwise.run(folder, { features: `${run}/features`, log: new StageLog(run, planned.stage.name) })) ? "done" : "stopped";
   }
   const placed = setup.device === "cuda" ? placeForTraining(speech.network, options.model) : undefined;
-  const modifiersOf = (network: TrainableModel): readonly TrainingModifier[] => trainingModifiers(planned, { speech: { ...speech, network }, state, training, onStatus });
+  const modifiersOf = (network: TrainableModel): readonly TrainingModifier[] =>
+    trainingModifiers(planned, { speech: { ...speech, network }, state, training, onStatus });
   let modifiers = modifiersOf(placed ?? speech.network);
   checkVariants(planned, modifiers, setup.last);
   const settingsOf = parameterSettings(planned.stage, speech.network);

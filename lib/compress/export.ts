@@ -105,7 +105,9 @@ export function exportVariants(network: SpeechNetwork, variants: readonly ModelV
     for (const { name, layers, buffers } of variants) {
       using own = new CompressionState(network.parameters());
       // What is packed for one size must not be what the next one is made of.
-      const shared = [...layers].flatMap(([layer, { weight }]) => (weight ? [own.layer(layer).weight] : [])).map((parameter) => [parameter, parameter.toArray()] as const);
+      const shared = [...layers]
+        .flatMap(([layer, { weight }]) => (weight ? [own.layer(layer).weight] : []))
+        .map((parameter) => [parameter, parameter.toArray()] as const);
       for (const [layer, spec] of state.plan) if (!layers.has(layer)) own.update(layer, { ...state.coding(layer), spec });
       for (const [layer, coding] of layers) own.update(layer, coding);
       for (const [buffer, tensor] of network.buffers()) tensor.write((buffers.get(buffer) ?? tensor).toArray());

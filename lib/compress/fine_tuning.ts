@@ -69,11 +69,18 @@ export function trainableSpeech(model: SpeechModel, manifest: string, language?:
 }
 
 /** Those that a window of the model holds; what is longer cannot be learned from a window. @throws UsmLiteError BAD_MANIFEST when none is left */
-function withinWindow(utterances: readonly Utterance[], windowSeconds: number | undefined, speeds: readonly number[], onStatus: (sentence: string) => void): readonly Utterance[] {
+function withinWindow(
+  utterances: readonly Utterance[],
+  windowSeconds: number | undefined,
+  speeds: readonly number[],
+  onStatus: (sentence: string) => void,
+): readonly Utterance[] {
   if (windowSeconds === undefined) return utterances;
   const kept = utterances.filter(({ duration }) => duration / Math.min(...speeds) <= windowSeconds);
   const left = utterances.length - kept.length;
-  if (kept.length === 0) throw new UsmLiteError("BAD_MANIFEST", `every utterance is longer than the model's window of ${windowSeconds} s; cut them`);
+  if (kept.length === 0) {
+    throw new UsmLiteError("BAD_MANIFEST", `every utterance is longer than the model's window of ${windowSeconds} s; cut them`);
+  }
   if (left > 0) onStatus(`leaving out ${left} utterances that are longer than the model's window of ${windowSeconds} s`);
   return kept;
 }
@@ -188,11 +195,15 @@ export async function fineTuner(
   return (network, modifiers) => new Trainer(network, batches, trainerOptions(settings, { ...options, modifiers }));
 }
 
+/** What the trainer of a stage is given besides the keys of `training`. */
+interface StageTrainer {
+  readonly folder: string;
+  readonly modifiers: readonly TrainingModifier[];
+  readonly settingsOf: (name: string) => ParameterSettings;
+}
+
 /** What the keys of `training` mean for a trainer. */
-export function trainerOptions(
-  settings: Training,
-  { folder, modifiers, settingsOf }: Pick<TrainerOptions, "folder"> & { readonly modifiers: readonly TrainingModifier[]; readonly settingsOf: (name: string) => ParameterSettings },
-): TrainerOptions {
+export function trainerOptions(settings: Training, { folder, modifiers, settingsOf }: StageTrainer): TrainerOptions {
   return {
     folder,
     totalSteps: settings.steps,
@@ -209,11 +220,16 @@ export function trainerOptions(
   };
 }
 
+/** A stage whose training is over. */
+interface TrainedStage {
+  readonly modifiers: readonly TrainingModifier[];
+  readonly plan: CompressionPlan;
+  readonly state: CompressionState;
+  readonly log: StageLog;
+}
+
 /** After a run: what it made of the weights, their specs, masks and scales go into `state`, and into `log` what these take from the weights. */
-export function adoptTraining(
-  trainer: Trainer,
-  { modifiers, plan, state, log }: { readonly modifiers: readonly TrainingModifier[]; readonly plan: CompressionPlan; readonly state: CompressionState; readonly log: StageLog },
-): void {
+export function adoptTraining(trainer: Trainer, { modifiers, plan, state, log }: TrainedStage): void {
   trainer.adoptAverage();
   for (const [name, spec] of plan) {
     const { mask } = state.coding(name);
@@ -224,7 +240,13 @@ export function adoptTraining(
   // What pruned weights held is no part of the trained model: later stages must neither make up for it nor bring it back.
   for (const [name, spec] of plan) {
     const { weight, mask } = state.layer(name);
-    if (!several) log.write("training", { layer: name, spec: spec.text, weightError: tidy(() => relativeMeanSquare(effectiveWeight(state.layer(name)), weight).toArray()[0] as number) });
+    if (!several) {
+      log.write("training", {
+        layer: name,
+        spec: spec.text,
+        weightError: tidy(() => relativeMeanSquare(effectiveWeight(state.layer(name)), weight).toArray()[0] as number),
+      });
+    }
     if (mask) tidy(() => weight.write(applyMask(weight, mask).toArray()));
   }
 }
@@ -233,11 +255,18 @@ export function adoptTraining(
  * How parameters are trained where it is not as the rest.
  * @throws UsmLiteError BAD_RECIPE when a pattern matches no parameter
  */
-export function parameterSettings({ training, placeInTraining }: Pick<Stage, "training" | "placeInTraining">, model: TrainableModel): (name: string) => ParameterSettings {
+export function parameterSettings(
+  { training, placeInTraining }: Pick<Stage, "training" | "placeInTraining">,
+  model: TrainableModel,
+): (name: string) => ParameterSettings {
   const names = [...model.parameters().keys()];
   const { freeze = [], learningRates = [] } = training ?? {};
   const frozen = matcher(freeze, names, placeInTraining("freeze"));
-  const rates = learningRates.map(({ targets, scale }, index) => ({ targets, scale, matches: matcher(targets, names, placeInTraining("learningRates", index)) }));
+  const rates = learningRates.map(({ targets, scale }, index) => ({
+    targets,
+    scale,
+    matches: matcher(targets, names, placeInTraining("learningRates", index)),
+  }));
   return (name) => {
     const rate = rates.findLast(({ targets, matches }) => targets.some((pattern) => matches(pattern, name)));
     return {

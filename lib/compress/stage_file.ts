@@ -45,7 +45,11 @@ export function restoreStage(path: string, state: CompressionState, buffers: Rea
     weight.write(file.values(`weight.${name}`));
   }
   const about = { source: path, code: "BAD_CHECKPOINT", hint: "delete the folder of the run" } as const;
-  const activations = checkedValue(activationsSchema, parseJsonObject(file.metadata[activationsKey] ?? "{}", `"${activationsKey}" of ${path}`, "BAD_CHECKPOINT"), about);
+  const activations = checkedValue(
+    activationsSchema,
+    parseJsonObject(file.metadata[activationsKey] ?? "{}", `"${activationsKey}" of ${path}`, "BAD_CHECKPOINT"),
+    about,
+  );
   tidy(() => {
     for (const [name, spec] of plan) {
       const tensors = parts.filter((part) => file.has(`${part}.${name}`)).map((part) => [part, readPart(file, part, name)] as const);

@@ -113,7 +113,10 @@ export class DeviceTensor extends TensorInstance {
     native().deviceTensorWriteFrom(this.handle, buffer.handle, stream?.handle);
   }
 
-  /** Copies floats into the first values of a buffer. Returns before that is done, as {@link DeviceTensor.writeFrom}. @throws UsmLiteError INVALID_ARGUMENT likewise */
+  /**
+   * Copies floats into the first values of a buffer. Returns before that is done, as {@link DeviceTensor.writeFrom}.
+   * @throws UsmLiteError INVALID_ARGUMENT likewise
+   */
   readInto(buffer: PinnedBuffer, stream?: DeviceStream): void {
     native().deviceTensorReadInto(this.handle, buffer.handle, stream?.handle);
   }

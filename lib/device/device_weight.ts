@@ -75,8 +75,8 @@ export interface DeviceWeightOptions {
 const native = (): DeviceWeightBindings => gpuAddon<DeviceWeightBindings>();
 
 /**
- * One weight (out, in) on the GPU, immutable but for those of {@link DeviceWeight.ofIntegers}. Its memory is given back when the last object that refers to it, in whatever
- * worker, is disposed of. Scopes do not track it: dispose of it with the model it belongs to.
+ * One weight (out, in) on the GPU, immutable but for those of {@link DeviceWeight.ofIntegers}. Its memory is given back when the last
+ * object that refers to it, in whatever worker, is disposed of. Scopes do not track it: dispose of it with the model it belongs to.
  *
  * @example
  * using packed = DeviceWeight.from(packWeight(Tensor.zeros([128, 64]), "int4+2:4"));
@@ -148,7 +148,10 @@ export class DeviceWeight implements Disposable {
    */
   static stack(weights: readonly DeviceWeight[]): DeviceWeight {
     if (!DeviceWeight.canStack(weights)) {
-      throw new UsmLiteError("INVALID_ARGUMENT", "DeviceWeight.stack takes weights of one spec, arithmetic and number of columns, each with a multiple of 64 rows and none with glu");
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        "DeviceWeight.stack takes weights of one spec, arithmetic and number of columns, each with a multiple of 64 rows and none with glu",
+      );
     }
     const [whole, ...parts] = native().deviceWeightStack(weights.map(({ handle }) => handle));
     parts.forEach((part, index) => (weights[index] as DeviceWeight).moveTo(part));

@@ -38,7 +38,14 @@ export function examine(): Examination {
   const gpu = examineGpu(advice);
   return {
     node: process.version,
-    processor: { name: cpus()[0]?.model.trim() ?? "unknown", cores: cpus().length, memoryBytes: totalmem(), instructionSet: active, available, threads: threadCount() },
+    processor: {
+      name: cpus()[0]?.model.trim() ?? "unknown",
+      cores: cpus().length,
+      memoryBytes: totalmem(),
+      instructionSet: active,
+      available,
+      threads: threadCount(),
+    },
     ...(gpu ? { gpu } : {}),
     advice,
   };
@@ -98,9 +105,11 @@ export function formatExamination({ node, processor, gpu, advice }: Examination)
     `threads      ${processor.threads}`,
   ];
   if (gpu) {
+    const memory = `${gibibytes(gpu.memoryBytes)} (${gibibytes(gpu.freeBytes)} free)`;
+    const driver = `supports CUDA ${gpu.driverVersion.toFixed(1)}; built with ${gpu.runtimeVersion.toFixed(1)}`;
     lines.push(
-      `GPU          ${gpu.name}, compute capability ${gpu.computeCapability.toFixed(1)}, ${gpu.multiprocessors} multiprocessors, ${gibibytes(gpu.memoryBytes)} (${gibibytes(gpu.freeBytes)} free)`,
-      `driver       ${gpu.emulated ? "none: this is the emulator of the tests" : `supports CUDA ${gpu.driverVersion.toFixed(1)}; built with ${gpu.runtimeVersion.toFixed(1)}`}`,
+      `GPU          ${gpu.name}, compute capability ${gpu.computeCapability.toFixed(1)}, ${gpu.multiprocessors} multiprocessors, ${memory}`,
+      `driver       ${gpu.emulated ? "none: this is the emulator of the tests" : driver}`,
       `GPU kernels  ${gpu.kernels}`,
     );
   }

@@ -36,7 +36,8 @@ export function gpuAddon<Bindings>(): Bindings {
   if (typeof (addon as Partial<GpuBindings>).gpuStatus !== "function") {
     throw new UsmLiteError(
       "NO_GPU",
-      "this build has no GPU kernels: when it was made nvcc was not found, or USMLITE_CUDA=OFF left them out; install CUDA 13 (or 12.4 and later), put nvcc in PATH, unset USMLITE_CUDA and reinstall, or compute on the CPU",
+      "this build has no GPU kernels: when it was made nvcc was not found, or USMLITE_CUDA=OFF left them out; " +
+        "install CUDA 13 (or 12.4 and later), put nvcc in PATH, unset USMLITE_CUDA and reinstall, or compute on the CPU",
     );
   }
   return addon as Bindings;

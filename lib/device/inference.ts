@@ -48,7 +48,11 @@ export function linearOnGpu(x: DeviceTensor, weight: Tensor | PackedMatrix | Dev
 }
 
 /** The products of one input with several weights that were stacked into `weight`, made in one: (frames, rows) of each layer, columns of one matrix. */
-export function stackedLinearOnGpu(x: DeviceTensor, weight: DeviceWeight, layers: readonly { readonly rows: number; readonly bias: Tensor | undefined }[]): DeviceTensor[] {
+export function stackedLinearOnGpu(
+  x: DeviceTensor,
+  weight: DeviceWeight,
+  layers: readonly { readonly rows: number; readonly bias: Tensor | undefined }[],
+): DeviceTensor[] {
   using y = deviceLinear(x, weight, { bias: stackedBiasOnGpu(layers, weight) }); // its columns keep the memory
   let end = 0;
   return layers.map(({ rows }) => deviceColumns(y, end, (end += rows)));
@@ -71,7 +75,11 @@ export const layerNormOnGpu = (x: DeviceTensor, weight: Tensor, bias: Tensor | u
   deviceLayerNorm(x, vectorOnGpu(weight), { bias: bias && vectorOnGpu(bias), epsilon });
 
 /** Where sequences lie after a convolution: worked out on the GPU, where those before it are. */
-export function shortenedOnGpu(offsets: SequenceOffsets, outputs: SequenceOffsets, shape: { kernel: number; stride: number; padding: number }): DeviceSequences {
+export function shortenedOnGpu(
+  offsets: SequenceOffsets,
+  outputs: SequenceOffsets,
+  shape: { kernel: number; stride: number; padding: number },
+): DeviceSequences {
   const shortened = sequencesOnGpu(offsets).shorten(outputs, shape);
   placeSequences(outputs, shortened);
   return shortened;

@@ -13,8 +13,9 @@ interface PinnedBufferBindings {
 const native = (): PinnedBufferBindings => gpuAddon<PinnedBufferBindings>();
 
 /**
- * float32 values in memory that the GPU reads and writes on its own ({@link DeviceTensor.writeFrom}, {@link DeviceTensor.readInto}). Other copies from the host go through
- * such memory as well, without anybody having to think of it; this is for those who want to wait later.
+ * float32 values in memory that the GPU reads and writes on its own ({@link DeviceTensor.writeFrom}, {@link DeviceTensor.readInto}).
+ * Other copies from the host go through such memory as well, without anybody having to think of it; this is for those who want to
+ * wait later.
  *
  * @example
  * const buffer = new PinnedBuffer(1000);

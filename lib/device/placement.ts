@@ -92,13 +92,19 @@ export function stackedOnGpu(weights: readonly (Tensor | PackedMatrix | DeviceWe
 }
 
 /** Biases of such layers, of which some may have none, one after the other. */
-export function stackedBiasOnGpu(layers: readonly { readonly rows: number; readonly bias: Tensor | undefined }[], weight: DeviceWeight): DeviceTensor | undefined {
+export function stackedBiasOnGpu(
+  layers: readonly { readonly rows: number; readonly bias: Tensor | undefined }[],
+  weight: DeviceWeight,
+): DeviceTensor | undefined {
   const first = layers.find(({ bias }) => bias)?.bias;
-  return first && once(stackedBiases, first, () => {
-    const values = layers.map(({ rows, bias }) => bias?.toArray() ?? new Float32Array(rows));
-    using bias = Tensor.from(Float32Array.from(values.flatMap((part) => [...part])), [weight.rows]);
-    return keep(weight.arrangeBias(bias));
-  });
+  return (
+    first &&
+    once(stackedBiases, first, () => {
+      const values = layers.map(({ rows, bias }) => bias?.toArray() ?? new Float32Array(rows));
+      using bias = Tensor.from(Float32Array.from(values.flatMap((part) => [...part])), [weight.rows]);
+      return keep(weight.arrangeBias(bias));
+    })
+  );
 }
 
 /** The weight (out, kernel, in / groups) and the bias of a convolution in groups on the GPU. */
@@ -117,7 +123,10 @@ export const vectorOnGpu = (values: Tensor): DeviceTensor =>
     return keep(DeviceTensor.from(matrix, "float32"));
   });
 
-/** What is added to the queries of attention, rounded to bfloat16, on the GPU: a vector, whatever its axes. One that is trained is there already, as float32. */
+/**
+ * What is added to the queries of attention, rounded to bfloat16, on the GPU: a vector, whatever its
+ * axes. One that is trained is there already, as float32.
+ */
 export const queryBiasOnGpu = (values: Tensor): DeviceTensor =>
   values instanceof DeviceTensor ? values.reshape([values.size]).cast("bfloat16") : once(vectors.bfloat16, values, () => {
     using vector = values.reshape([values.size]);

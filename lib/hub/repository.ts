@@ -65,7 +65,11 @@ export async function request(url: string, headers: Record<string, string>): Pro
   }
   if (response.ok) return response;
   await response.body?.cancel();
-  const hint = { 401: "; a token is needed (HF_TOKEN)", 403: "; the token may not read it", 404: "; there is no such model, revision or file" }[response.status];
+  const hint = {
+    401: "; a token is needed (HF_TOKEN)",
+    403: "; the token may not read it",
+    404: "; there is no such model, revision or file",
+  }[response.status];
   throw new UsmLiteError("DOWNLOAD_FAILED", `${url}: the server answered ${response.status}${hint ?? ""}`);
 }
 
@@ -84,5 +88,7 @@ const wanted = new Set([
 /** Those that a model folder is made of: configuration, tokenizer and safetensors. Names with folders in them are none. */
 export function modelFilesOf({ files }: RemoteRevision): RemoteFile[] {
   const chosen = files.filter(({ name }) => wanted.has(name) || /^model-\d{5}-of-\d{5}\.safetensors$/.test(name));
-  return chosen.some(({ name }) => name === "model.safetensors") ? chosen.filter(({ name }) => !/^model[-.].*(index\.json|\d\.safetensors)$/.test(name)) : chosen;
+  return chosen.some(({ name }) => name === "model.safetensors")
+    ? chosen.filter(({ name }) => !/^model[-.].*(index\.json|\d\.safetensors)$/.test(name))
+    : chosen;
 }

@@ -167,7 +167,11 @@ export class CheckpointWeights implements WeightSource {
 }
 
 /** int8 where it is wanted and the kernels have it: whole numbers with a scale per channel, by activations in symmetric steps. */
-function arithmeticOnGpu({ format, groupSize }: WeightSpec, activations: ActivationCoding = "int8", wanted: "bfloat16" | "int8" = "bfloat16"): DeviceWeightOptions {
+function arithmeticOnGpu(
+  { format, groupSize }: WeightSpec,
+  activations: ActivationCoding = "int8",
+  wanted: "bfloat16" | "int8" = "bfloat16",
+): DeviceWeightOptions {
   const inIntegers = wanted === "int8" && format !== "float32" && !groupSize && (activations === "int8" || activations === "int4");
   return inIntegers ? { arithmetic: "int8", activations } : {};
 }

@@ -54,7 +54,14 @@ const lasrSizes = (config: LasrEncoderConfig): NetworkSizes => ({
 });
 
 function parakeetSizes(config: ParakeetEncoderConfig): NetworkSizes {
-  const { num_attention_heads: heads, num_key_value_heads: keyValueHeads = heads, hidden_size, intermediate_size, subsampling_conv_channels, conv_kernel_size } = config;
+  const {
+    num_attention_heads: heads,
+    num_key_value_heads: keyValueHeads = heads,
+    hidden_size,
+    intermediate_size,
+    subsampling_conv_channels,
+    conv_kernel_size,
+  } = config;
   return {
     heads: [config.head_dim ?? hidden_size / heads],
     frames: [hidden_size],

@@ -93,7 +93,12 @@ function whisper(json: JsonObject, source: string, generation: JsonObject): Mode
   const generationConfig = parseWhisperGeneration(generation, config, source.replace(/config\.json$/, "generation_config.json"));
   return {
     stride: 2,
-    ...(fitsGpu(config.num_mel_bins, config.encoder_ffn_dim, config.decoder_ffn_dim, ...[config.encoder_attention_heads, config.decoder_attention_heads].map((heads) => config.d_model / heads))
+    ...(fitsGpu(
+      config.num_mel_bins,
+      config.encoder_ffn_dim,
+      config.decoder_ffn_dim,
+      ...[config.encoder_attention_heads, config.decoder_attention_heads].map((heads) => config.d_model / heads),
+    )
       ? { gpuWeights: sequenceWeights(config.tie_word_embeddings) }
       : {}),
     network: (weights) => new WhisperNetwork(config, generationConfig, weights),
@@ -103,7 +108,10 @@ function whisper(json: JsonObject, source: string, generation: JsonObject): Mode
       const features = whisperFeaturesFrom(preprocessor, path);
       const wanted = 2 * config.max_source_positions;
       if (features.frames() === wanted) return features;
-      throw new UsmLiteError("BAD_CONFIG", `${path}: chunk_length gives windows of ${features.frames()} frames, but ${source} has max_source_positions ${wanted / 2}, which asks for ${wanted}`);
+      throw new UsmLiteError(
+        "BAD_CONFIG",
+        `${path}: chunk_length gives windows of ${features.frames()} frames, but ${source} has max_source_positions ${wanted / 2}, which asks for ${wanted}`,
+      );
     },
   };
 }

@@ -68,14 +68,14 @@ export interface LoadOptions {
   /** `packed` (the default) multiplies by packed weights; `float32` unpacks them first. */
   readonly weights?: WeightForm;
   /**
-   * "cuda": networks compute on the GPU, in bfloat16; prediction and joint network of a transducer there only where it is decoded greedily. "auto": the same where there is a GPU that can, and the
-   * CPU otherwise. "cpu" by default.
+   * "cuda": networks compute on the GPU, in bfloat16; prediction and joint network of a transducer there only where it is decoded
+   * greedily. "auto": the same where there is a GPU that can, and the CPU otherwise. "cpu" by default.
    */
   readonly device?: "auto" | "cpu" | "cuda";
   /**
-   * How packed layers multiply on the GPU. "bfloat16" (the default): weights are widened, activations keep their 16 bits. "int8": rows of activations are rounded to
-   * what the model was trained with, 8 bits or 4, and multiplied in whole numbers, as on the CPU: faster with many frames. Layers with
-   * scales for groups stay in bfloat16.
+   * How packed layers multiply on the GPU. "bfloat16" (the default): weights are widened, activations keep their 16 bits. "int8":
+   * rows of activations are rounded to what the model was trained with, 8 bits or 4, and multiplied in whole numbers, as on the CPU:
+   * faster with many frames. Layers with scales for groups stay in bfloat16.
    */
   readonly arithmetic?: "bfloat16" | "int8";
   /**

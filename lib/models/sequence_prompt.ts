@@ -24,7 +24,9 @@ export class SequencePrompt {
     };
     const { promptPieces } = this.generation;
     const known = [...this.languages.keys()].join(", ");
-    if (language !== undefined && !this.languages.has(language)) refuse(`the model knows no language "${language}"; it knows ${known || "English only, and takes no language"}`);
+    if (language !== undefined && !this.languages.has(language)) {
+      refuse(`the model knows no language "${language}"; it knows ${known || "English only, and takes no language"}`);
+    }
     if (promptPieces && language === undefined) refuse(`the model must be told the language; it knows ${known}`);
     if (promptPieces && task === "translate") refuse('the model knows no task "translate"');
     if (!promptPieces && task !== undefined && this.languages.size > 0 && this.taskId(task) === undefined) refuse(`the model knows no task "${task}"`);
@@ -51,7 +53,10 @@ export class SequencePrompt {
   sequence(text: string, language: string | undefined): number[] {
     this.check(language, undefined);
     if (language === undefined && this.languages.size > 0) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `training a model of several languages needs the language of the speech (--language); it knows ${[...this.languages.keys()].join(", ")}`);
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        `training a model of several languages needs the language of the speech (--language); it knows ${[...this.languages.keys()].join(", ")}`,
+      );
     }
     const withoutTimes = this.noTimestampsId === undefined ? [] : [this.noTimestampsId];
     return [...this.ids(language), ...withoutTimes, ...this.tokenizer.encode(text), this.generation.endId];

@@ -36,7 +36,9 @@ export function sequenceTrainingLoss(network: SequenceForward, batch: TrainingBa
   const { maximumLength, promptPieces } = network.generation;
   const given = batch.targets.map((tokens) => (tokens.length > maximumLength + 1 ? [] : tokens.slice(0, -1)));
   const silent = promptPieces ? promptPieces("").length - 1 : 0;
-  const labels = batch.targets.flatMap((tokens, item) => (given[item] as readonly number[]).map((_, index) => (index < silent ? ignoredLabel : (tokens[index + 1] as number))));
+  const labels = batch.targets.flatMap((tokens, item) =>
+    (given[item] as readonly number[]).map((_, index) => (index < silent ? ignoredLabel : (tokens[index + 1] as number))),
+  );
   const hidden: Tensor[] = [];
   const inspect = context.keepHidden ? (x: Tensor): void => void hidden.push(x) : undefined;
   const forward = forwardContextOf(batch, context);

@@ -40,7 +40,11 @@ function load(): unknown {
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     if (code === "INVALID_ARGUMENT") throw new UsmLiteError(code, `USMLITE_ISA: ${message}`, { cause });
-    throw new UsmLiteError("FILE_UNREADABLE", `the native addon cannot be loaded: ${message.split("\n", 1)[0]}; build it on this machine with "npm run build:native"`, { cause });
+    throw new UsmLiteError(
+      "FILE_UNREADABLE",
+      `the native addon cannot be loaded: ${message.split("\n", 1)[0]}; build it on this machine with "npm run build:native"`,
+      { cause },
+    );
   }
 }
 

@@ -26,7 +26,8 @@ export type AdaptedLinearOptions = Omit<LinearOptions, "bias">;
 
 /**
  * @param x (frames, in)
- * @throws UsmLiteError INVALID_ARGUMENT for gradients through a weight that is on the GPU for inference; INTERNAL when the rows of `x` are not those of the scope's sequences
+ * @throws UsmLiteError INVALID_ARGUMENT for gradients through a weight that is on the GPU for inference; INTERNAL when the rows of
+ * `x` are not those of the scope's sequences
  */
 export function adaptedLinear(layer: AdaptedLayer, x: Tensor, options: AdaptedLinearOptions, scope: AdapterScope): Tensor {
   const { activation = "none", scale = 1, residual, residualScale = 1, dropout } = options;
@@ -61,7 +62,10 @@ export function addAdapters(name: string, y: Tensor, x: Tensor, scope: AdapterSc
 
 function product({ weight, bias }: AdaptedLayer, x: Tensor, options: Omit<LinearOptions, "bias">): Tensor {
   if (x instanceof DeviceTensor && activeTape() && !(weight instanceof DeviceTensor)) {
-    throw new UsmLiteError("INVALID_ARGUMENT", "no gradients go through weights that are on the GPU for inference; adaptSpeaker places a network of its own there");
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      "no gradients go through weights that are on the GPU for inference; adaptSpeaker places a network of its own there",
+    );
   }
   if (weight instanceof Tensor) return linear(x, weight, { bias, ...options });
   if (weight instanceof PackedMatrix) return frozenLinear(x, weight, { bias, ...options });
@@ -72,11 +76,16 @@ function product({ weight, bias }: AdaptedLayer, x: Tensor, options: Omit<Linear
  * Gives rows without an adapter what they get where nobody has one: there the activation is part of the product, which rounds
  * in places of its own.
  */
-function restoreUnadapted(y: Tensor, { weight, bias }: AdaptedLayer, x: Tensor, activation: NonNullable<LinearOptions["activation"]>, runs: readonly Addition[]): void {
+function restoreUnadapted(
+  y: Tensor,
+  { weight, bias }: AdaptedLayer,
+  x: Tensor,
+  activation: NonNullable<LinearOptions["activation"]>,
+  runs: readonly Addition[],
+): void {
   const [{ offsets, factors }] = runs as [Addition];
   if (runs.length > 1 || factors.every((one) => one !== undefined)) return;
-  const plain =
-    weight instanceof Tensor ? linear(x, weight, { bias, activation }) : packedLinear(x, weight, { bias, activation });
+  const plain = weight instanceof Tensor ? linear(x, weight, { bias, activation }) : packedLinear(x, weight, { bias, activation });
   offsets.lengths.forEach((length, index) => {
     if (factors[index] || length === 0) return;
     const begin = offsets.begin(index);

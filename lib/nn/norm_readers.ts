@@ -25,7 +25,9 @@ const readersInBlock = new Map([
  * @param parameters all of a model, by checkpoint name
  *
  * @example
- * normReaders(network.parameters().keys())[0]; // { norm: ["encoder.layers.0.norm_feed_forward1.weight"], readers: ["encoder.layers.0.feed_forward1.linear1.weight"] }
+ * const [{ norm, readers }] = normReaders(network.parameters().keys());
+ * norm; // ["encoder.layers.0.norm_feed_forward1.weight"]
+ * readers; // ["encoder.layers.0.feed_forward1.linear1.weight"]
  */
 export function normReaders(parameters: Iterable<string>): readonly NormReaders[] {
   const names = new Set(parameters);

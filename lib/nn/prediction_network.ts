@@ -145,5 +145,8 @@ export function floatsOf(weight: MatrixWeight): Tensor {
   const { rows, columns } = weight;
   const identity = Tensor.from(Float32Array.from({ length: columns * columns }, (_, i) => (i % (columns + 1) === 0 ? 1 : 0)), [columns, columns]);
   const transposed = packedLinear(identity, weight, { activations: "float32" }).toArray();
-  return Tensor.from(Float32Array.from({ length: rows * columns }, (_, i) => transposed[(i % columns) * rows + Math.floor(i / columns)] as number), [rows, columns]);
+  return Tensor.from(
+    Float32Array.from({ length: rows * columns }, (_, i) => transposed[(i % columns) * rows + Math.floor(i / columns)] as number),
+    [rows, columns],
+  );
 }

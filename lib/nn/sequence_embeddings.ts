@@ -19,7 +19,13 @@ export interface SequenceEmbeddings {
  * @param embeddingScale factor of the token embeddings
  * @param table what {@link TokenEmbedding.table} gave
  */
-export function embedTokens({ tokens, positions, norm }: SequenceEmbeddings, embeddingScale: number, table: Tensor, ids: readonly number[], at: readonly number[]): Tensor {
+export function embedTokens(
+  { tokens, positions, norm }: SequenceEmbeddings,
+  embeddingScale: number,
+  table: Tensor,
+  ids: readonly number[],
+  at: readonly number[],
+): Tensor {
   const sum = scaledSum(tokens.lookUp(ids, table), embeddingScale, gatherRows(positions, at), 1);
   return norm?.forward(sum) ?? sum;
 }

@@ -24,7 +24,10 @@ export interface CompressionError {
  */
 export function compressionError(weight: Tensor, compressed: Tensor, inputs: LayerInputs): CompressionError {
   if (weight.shape.join() !== compressed.shape.join()) {
-    throw new UsmLiteError("INVALID_ARGUMENT", `compressionError: a weight of shape (${weight.shape.join(", ")}) cannot become (${compressed.shape.join(", ")})`);
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `compressionError: a weight of shape (${weight.shape.join(", ")}) cannot become (${compressed.shape.join(", ")})`,
+    );
   }
   return tidy(() => {
     const original = weightMatrix(weight);

@@ -69,6 +69,13 @@ function lowerHull(candidates: readonly Candidate[]): readonly Candidate[] {
 function uniformChoices(layers: ReadonlyMap<string, readonly Candidate[]>, budget: number): readonly ReadonlyMap<string, Candidate>[] {
   const specs = [...layers.values()][0]?.map(({ spec }) => spec) ?? [];
   return specs
-    .map((spec) => new Map([...layers].flatMap(([name, candidates]) => candidates.filter((one) => one.spec === spec).map((one): [string, Candidate] => [name, one]))))
+    .map(
+      (spec) =>
+        new Map(
+          [...layers].flatMap(([name, candidates]) =>
+            candidates.filter((one) => one.spec === spec).map((one): [string, Candidate] => [name, one]),
+          ),
+        ),
+    )
     .filter((choice) => choice.size === layers.size && totalOf(choice, "bytes") <= budget);
 }

@@ -68,7 +68,13 @@ export function attention(
   { heads, keyValueHeads = heads, ropeTheta, scale, dropout }: AttentionOptions,
 ): Tensor {
   if (query instanceof DeviceTensor && (dropout || isRecording([query, key, value]))) {
-    return trainedAttention(query, onGpu(key, "key"), onGpu(value, "value"), offsets, { heads, keyValueHeads, ...(ropeTheta !== undefined && { ropeTheta }), ...(scale !== undefined && { scale }), dropout });
+    return trainedAttention(query, onGpu(key, "key"), onGpu(value, "value"), offsets, {
+      heads,
+      keyValueHeads,
+      ...(ropeTheta !== undefined && { ropeTheta }),
+      ...(scale !== undefined && { scale }),
+      dropout,
+    });
   }
   if (query instanceof DeviceTensor) return attentionOnGpu(query, key, value, offsets, { heads, keyValueHeads, ropeTheta, scale });
   const recording = isRecording([query, key, value]);

@@ -11,7 +11,12 @@ import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { isRecording, recordStep } from "./tape.js";
 
 interface CrossEntropyBindings {
-  crossEntropy(logits: TensorHandle, labels: TensorHandle, smoothing: number, wantsGradient: boolean): [losses: TensorHandle, gradient: TensorHandle | undefined];
+  crossEntropy(
+    logits: TensorHandle,
+    labels: TensorHandle,
+    smoothing: number,
+    wantsGradient: boolean,
+  ): [losses: TensorHandle, gradient: TensorHandle | undefined];
   scaleSequences(x: TensorHandle, offsets: TensorHandle, factors: TensorHandle): void;
 }
 
@@ -61,12 +66,21 @@ export function crossEntropy(logits: Tensor, labels: readonly number[], { labelS
 /** @param counted rows that have a label, at least 1 */
 function crossEntropyOnGpu(logits: DeviceTensor, labels: Tensor, labelSmoothing: number, counted: number): Tensor {
   const rows = logits.dim(0);
-  const { losses, gradient: logitsGradient } = deviceCrossEntropy(logits, labels, { labelSmoothing, factor: 1 / counted, wantsGradient: isRecording([logits]) });
+  const { losses, gradient: logitsGradient } = deviceCrossEntropy(logits, labels, {
+    labelSmoothing,
+    factor: 1 / counted,
+    wantsGradient: isRecording([logits]),
+  });
   using shares = Tensor.from(new Float32Array(rows).fill(1 / counted));
   const output = deviceWeightedSum(losses, DeviceTensor.from(shares, "float32"), false);
   if (!logitsGradient) return output;
   return recordStep(output, [logits], (gradient, tape) => {
-    deviceScaleSequences(logitsGradient, sequencesOnGpu(new SequenceOffsets([rows])), DeviceTensor.from(Tensor.from([1]), "float32"), onGpu(gradient, "gradient"));
+    deviceScaleSequences(
+      logitsGradient,
+      sequencesOnGpu(new SequenceOffsets([rows])),
+      DeviceTensor.from(Tensor.from([1]), "float32"),
+      onGpu(gradient, "gradient"),
+    );
     tape.accumulate(logits, logitsGradient);
   });
 }

@@ -28,7 +28,9 @@ export function denseLinear(x: DeviceTensor, weight: DeviceTensor, options: Line
     const gradient = onGpu(upstream, "gradient");
     const wantBias = wants(bias);
     const parts =
-      isPlain && !wantBias ? { sum: undefined, bias: undefined } : deviceLinearGradient(gradient, layer, { sums: activation === "none" ? undefined : sums, wantSum: !isPlain, wantBias });
+      isPlain && !wantBias
+        ? { sum: undefined, bias: undefined }
+        : deviceLinearGradient(gradient, layer, { sums: activation === "none" ? undefined : sums, wantSum: !isPlain, wantBias });
     const sumGradient = parts.sum ?? gradient;
     const factor = parts.sum ? 1 : scale; // a scale alone is left to the products
     if (bias && parts.bias) tape.accumulate(bias, parts.bias);

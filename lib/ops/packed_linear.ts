@@ -21,8 +21,8 @@ export type PackedActivation = Activation | "gelu" | "glu";
 export interface PackedLinearOptions extends Omit<LinearOptions, "dropout" | "activation"> {
   activation?: PackedActivation;
   /**
-   * What the weights are multiplied by; default: as the weight says, `int8` unless it was made for another coding. Whole numbers are multiplied several times faster than floats.
-   * Weights that are floats themselves always use `float32`.
+   * What the weights are multiplied by; default: as the weight says, `int8` unless it was made for another coding. Whole numbers are
+   * multiplied several times faster than floats. Weights that are floats themselves always use `float32`.
    */
   activations?: ActivationCoding;
 }

@@ -24,7 +24,14 @@ export function fakeQuantizeOnGpu(
   const throughStatistic = options.scale || options.stopScaleGradient ? undefined : (rule.statistic ?? "format");
   const output = deviceFakeQuantize(quantization, scales, { rounding, seed });
   return recordStep(output, [weight, options.scale, options.zeroPoint], (gradient, tape) => {
-    const parts = deviceFakeQuantizeBackward(quantization, scales, onGpu(gradient, "gradient"), { rounding, seed, clipped, throughMask, scaleDecay, throughStatistic });
+    const parts = deviceFakeQuantizeBackward(quantization, scales, onGpu(gradient, "gradient"), {
+      rounding,
+      seed,
+      clipped,
+      throughMask,
+      scaleDecay,
+      throughStatistic,
+    });
     learn(tape, options.scale, parts.scale, options.scaleGradientFactor);
     learn(tape, options.zeroPoint, parts.zeroPoint, options.scaleGradientFactor);
     tape.accumulate(weight, parts.weight);

@@ -148,7 +148,10 @@ function roundingOf({ rounding = "nearest", rule }: FakeQuantizeOptions): Roundi
   const { statistic } = rule ?? {};
   if (statistic !== "threshold" && statistic !== "centred") return rounding;
   if (rounding === "nearest") return statistic;
-  throw new UsmLiteError("INVALID_ARGUMENT", `fakeQuantize: with the scale "${statistic}" weights are rounded to the nearest side of its threshold, not "${rounding}"`);
+  throw new UsmLiteError(
+    "INVALID_ARGUMENT",
+    `fakeQuantize: with the scale "${statistic}" weights are rounded to the nearest side of its threshold, not "${rounding}"`,
+  );
 }
 
 function learn(tape: Tape, parameter: Tensor | undefined, gradient: Tensor | undefined, factor = 1): void {

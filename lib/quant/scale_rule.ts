@@ -58,7 +58,11 @@ export const ruleArguments = ({ statistic = "format", clip = 1, powerOfTwo = fal
  * const scales = groupScales(weight, "int4", { rule: { search: { steps: 15, lowest: 0.3 } } });
  * packWeight(weight, "int4", undefined, scales);
  */
-export function groupScales(weight: Tensor, spec: string, options: { mask?: Tensor | undefined; rule?: ScaleRule } = {}): Required<Pick<GivenScales, "scale">> & GivenScales {
+export function groupScales(
+  weight: Tensor,
+  spec: string,
+  options: { mask?: Tensor | undefined; rule?: ScaleRule } = {},
+): Required<Pick<GivenScales, "scale">> & GivenScales {
   if (weight instanceof DeviceTensor) {
     return deviceGroupScales({ weight, spec, mask: options.mask && onGpu(options.mask, "mask") }, options.rule);
   }

@@ -43,7 +43,10 @@ export class ActivationNorms {
   score(name: string, weight: Tensor): Tensor {
     const norms = this.sums.get(name)?.toArray().map(Math.sqrt);
     if (!norms?.some((norm) => norm > 0)) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `no inputs of "${name}" were observed before its mask was due; Wanda is for linear layers, from the second step on`);
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        `no inputs of "${name}" were observed before its mask was due; Wanda is for linear layers, from the second step on`,
+      );
     }
     using scores = weightsTimesInputs(weight, norms);
     return weightOfMatrix(scores, weight.shape);

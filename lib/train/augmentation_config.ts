@@ -25,7 +25,10 @@ type Given<Options> = { readonly [Key in keyof Options]?: Options[Key] | undefin
 export function augmentationOf(
   { specAugment, noise }: { readonly specAugment?: Given<SpecAugmentOptions> | undefined; readonly noise?: Given<NoiseAugmentOptions> | undefined },
 ): Pick<SpeechBatchesOptions, "specAugment" | "noise"> {
-  return { ...(specAugment ? { specAugment: definedOnly<SpecAugmentOptions>(specAugment) } : {}), ...(noise ? { noise: definedOnly<NoiseAugmentOptions>(noise) } : {}) };
+  return {
+    ...(specAugment ? { specAugment: definedOnly<SpecAugmentOptions>(specAugment) } : {}),
+    ...(noise ? { noise: definedOnly<NoiseAugmentOptions>(noise) } : {}),
+  };
 }
 
 const definedOnly = <Options extends object>(options: Given<Options>): Options =>

@@ -131,10 +131,18 @@ export function distanceFrom(teacher: ForwardOutputs, student: ForwardOutputs, t
   // Of a transducer whose encoder is on the GPU the rest is on the CPU.
   const apart = parts.some(({ value }) => !(value instanceof DeviceTensor));
   const together = apart ? parts.map(({ value, weight }) => ({ value: crossToCpu(value), weight })) : parts;
-  return together.reduce<Tensor | undefined>((sum, { value, weight }) => (sum ? scaledSum(sum, 1, value, weight) : scaledSum(value, weight, value, 0)), undefined);
+  return together.reduce<Tensor | undefined>(
+    (sum, { value, weight }) => (sum ? scaledSum(sum, 1, value, weight) : scaledSum(value, weight, value, 0)),
+    undefined,
+  );
 }
 
-function byFrame({ logits: teacher }: ForwardOutputs, { logits: student }: ForwardOutputs, { frames, temperature }: DistillationTerms, blankId: number): Tensor {
+function byFrame(
+  { logits: teacher }: ForwardOutputs,
+  { logits: student }: ForwardOutputs,
+  { frames, temperature }: DistillationTerms,
+  blankId: number,
+): Tensor {
   if (!teacher || !student) throw new UsmLiteError("INTERNAL", "a model gave no logits to distil");
   checkAlike("logits", teacher, student);
   const weights = frameWeights(teacher, blankId, frames);
@@ -143,7 +151,10 @@ function byFrame({ logits: teacher }: ForwardOutputs, { logits: student }: Forwa
 
 function checkAlike(what: string, teacher: Tensor, student: Tensor): void {
   if (teacher.shape.join() === student.shape.join()) return;
-  throw new UsmLiteError("INVALID_ARGUMENT", `${what} of the teacher have shape (${teacher.shape.join(", ")}) but those of the student (${student.shape.join(", ")})`);
+  throw new UsmLiteError(
+    "INVALID_ARGUMENT",
+    `${what} of the teacher have shape (${teacher.shape.join(", ")}) but those of the student (${student.shape.join(", ")})`,
+  );
 }
 
 function frameWeights(logits: Tensor, blankId: number, frames: DistillationTerms["frames"]): Float32Array | undefined {

@@ -45,8 +45,8 @@ export interface FloatTrainingOptions {
 
 /**
  * Prepares features, learns a tokenizer, trains, and writes the model folder `out/model`.
- * @throws UsmLiteError INVALID_ARGUMENT when `out` holds a run that is not to be resumed, or a folder `model` of something else; BAD_CONFIG, BAD_MANIFEST, BAD_AUDIO, TRAINING_DIVERGED;
- * with device "cuda" UNSUPPORTED_MODEL, NO_GPU, DRIVER_TOO_OLD
+ * @throws UsmLiteError INVALID_ARGUMENT when `out` holds a run that is not to be resumed, or a folder `model` of something else;
+ * BAD_CONFIG, BAD_MANIFEST, BAD_AUDIO, TRAINING_DIVERGED; with device "cuda" UNSUPPORTED_MODEL, NO_GPU, DRIVER_TOO_OLD
  *
  * @example
  * await trainFloatModel(readTrainingConfig("training.yaml"), { out: "run", resume: false });

@@ -101,7 +101,13 @@ export class ManySizes implements TrainingModifier {
     for (const size of this.chosen) {
       const lattice = this.options.distillation > 0 ? first?.outputs?.lattice : undefined;
       const taught = { ...(first ? {} : { keepLattice: this.options.distillation > 0 }), ...(lattice ? { teacherLattice: lattice } : {}) };
-      const result = this.under(size, () => next({ ...context, ...taught, transformWeight: (name, weight) => transformed(size, name, context.transformWeight?.(name, weight) ?? weight) }));
+      const result = this.under(size, () =>
+        next({
+          ...context,
+          ...taught,
+          transformWeight: (name, weight) => transformed(size, name, context.transformWeight?.(name, weight) ?? weight),
+        }),
+      );
       const loss = first ? this.taught(first.outputs, result) : result.loss;
       this.losses[`loss.${size.name}`] = result.loss.toArray()[0] as number;
       first ??= result;

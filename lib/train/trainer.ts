@@ -235,8 +235,8 @@ export class Trainer {
     const latest = this.checkpoints.latest();
     throw new UsmLiteError(
       "TRAINING_DIVERGED",
-      `loss or gradients were not finite in ${this.skipsInARow === 1 ? "a step" : `${this.skipsInARow} steps in a row`}, up to step ${metrics.step} (learning rate ` +
-        `${metrics.learningRate}); lower the learning rate or lengthen the warm-up, and start again` +
+      `loss or gradients were not finite in ${this.skipsInARow === 1 ? "a step" : `${this.skipsInARow} steps in a row`}, ` +
+        `up to step ${metrics.step} (learning rate ${metrics.learningRate}); lower the learning rate or lengthen the warm-up, and start again` +
         (latest ? ` or continue from ${latest}` : ""),
     );
   }

@@ -47,7 +47,10 @@ export class CheckpointFolder {
     private readonly keep: number,
   ) {}
 
-  /** Writes a checkpoint, the same for tensors on the CPU and on the GPU, then removes those beyond the newest `keep`. Returns its path. @throws UsmLiteError FILE_UNWRITABLE */
+  /**
+   * Writes a checkpoint, the same for tensors on the CPU and on the GPU, then removes those beyond the newest `keep`. Returns its path.
+   * @throws UsmLiteError FILE_UNWRITABLE
+   */
   save(position: TrainingPosition, state: TrainingState): string {
     mkdirSync(this.path, { recursive: true });
     const path = join(this.path, `step-${String(position.step).padStart(8, "0")}.safetensors`);

@@ -263,9 +263,15 @@ function checkSteps(schedule: MaskSchedule, { totalSteps, gradual, fadeSteps = 0
     throw new UsmLiteError("BAD_RECIPE", sentence);
   };
   if (gradual && schedule.kind !== "few-shot") refuse("gradual pruning needs the schedule few-shot, whose shots are its stages");
-  if (score === "wanda" && schedule.kind !== "frozen" && startOf(schedule) === 0) refuse("wanda looks at the inputs of the steps before a mask; start must be at least 1");
+  if (score === "wanda" && schedule.kind !== "frozen" && startOf(schedule) === 0) {
+    refuse("wanda looks at the inputs of the steps before a mask; start must be at least 1");
+  }
   if (totalSteps === undefined) return;
   if (!isPruned(schedule, totalSteps - 1)) refuse(`start must be below the steps of training, ${totalSteps}; otherwise nothing is pruned in training`);
-  if (gradual && (maskFrozenFrom(schedule) ?? 0) > totalSteps) refuse(`the last shot must be within the ${totalSteps} steps of training; otherwise too little is pruned`);
-  if (fadeSteps > 0 && startOf(schedule) + fadeSteps > totalSteps) refuse(`start and fadeSteps must be within the ${totalSteps} steps of training; otherwise pruned weights are not gone`);
+  if (gradual && (maskFrozenFrom(schedule) ?? 0) > totalSteps) {
+    refuse(`the last shot must be within the ${totalSteps} steps of training; otherwise too little is pruned`);
+  }
+  if (fadeSteps > 0 && startOf(schedule) + fadeSteps > totalSteps) {
+    refuse(`start and fadeSteps must be within the ${totalSteps} steps of training; otherwise pruned weights are not gone`);
+  }
 }

@@ -246,7 +246,13 @@ function copyOf(given: GivenScales | undefined, weight: Tensor): KeptScales | un
 export function checkQuantizationOnGpu(spec: WeightSpec, { activations = "float32" }: Pick<WeightQuantizationOptions, "activations">): void {
   const { text, groupSize } = spec;
   const isSymmetric = activations === "int8" || activations === "int4";
-  const obstacle = groupSize ? ", whose scales are of groups" : hasZeroPoints(spec) ? ", which have zero points" : text.startsWith("midrise8") ? ", whose levels do not fit in a byte" : "";
+  const obstacle = groupSize
+    ? ", whose scales are of groups"
+    : hasZeroPoints(spec)
+      ? ", which have zero points"
+      : text.startsWith("midrise8")
+        ? ", whose levels do not fit in a byte"
+        : "";
   if (activations === "float32" || (isSymmetric && !obstacle)) return;
   const what = isSymmetric ? `weights of ${text}${obstacle}` : `activations of ${activations}`;
   throw new UsmLiteError("UNSUPPORTED_SPEC", `layers do not multiply by ${what}, in whole numbers in training on the GPU; use device "cpu"`);

@@ -22,7 +22,8 @@ export interface LanguageModelTuningOptions {
 
 /**
  * Returns all weights tried, best first, and keeps the best in the model folder.
- * @throws UsmLiteError INVALID_ARGUMENT when the model has no language model; NO_GPU, UNSUPPORTED_MODEL for device "cuda"; errors of audio files name manifest line and file
+ * @throws UsmLiteError INVALID_ARGUMENT when the model has no language model; NO_GPU, UNSUPPORTED_MODEL for device "cuda"; errors of
+ * audio files name manifest line and file
  */
 export async function tuneLanguageModel(options: LanguageModelTuningOptions): Promise<readonly FusionWeights[]> {
   const { data, text, device = "cpu" } = options;

@@ -11,7 +11,7 @@ import { ChunkPlan, joinChunks, type Chunk, type ChunkPlanner } from "../decode/
 import { batchInvariantly } from "../device/batch_invariance.js";
 import { deviceCtcBestPath } from "../device/ctc_best_path.js";
 import { DeviceTensor } from "../device/device_tensor.js";
-import { featuresOnDevice, onCpu } from "../device/placement.js";
+import { featuresOnDevice } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
 import { withAdapters } from "../nn/adapter_scope.js";
@@ -21,6 +21,7 @@ import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import { Decoding, type RecognizedSpeech, type Search } from "./decoding.js";
 import { FeatureChunks, type AudioChunks, type FeatureChunk } from "./feature_chunks.js";
+import { checkedScores, scoresOf, type FrameScores } from "./frame_scores.js";
 import { passes, type ForwardChunk, type UtteranceChunk } from "./passes.js";
 import type { ResolvedRecordingOptions, RecognizerOptions } from "./recognizer_options.js";
 import { SampleChunks } from "./sample_chunks.js";
@@ -118,7 +119,10 @@ export class Recognizer {
    */
   logProbabilities(utterances: readonly Float32Array[], isAborted: () => boolean = () => false): LogProbabilities[] {
     if (this.model.network.kind !== "ctc") {
-      throw new UsmLiteError("INVALID_ARGUMENT", `${this.model.folder} is no CTC model, which alone has a probability for each frame and token`);
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        `${this.model.folder} is no CTC model, which alone has a probability for each frame and token`,
+      );
     }
     const { blankId } = this.model.network;
     const chunks: Chunk[][] = utterances.map(() => []);
@@ -204,12 +208,14 @@ export class Recognizer {
     return tidy(() => {
       const offsets = new SequenceOffsets(chunks.map(({ frames }) => frames));
       const features = this.features(chunks, offsets);
-      const { all, best, offsets: hidden } = this.adapted(chunks, () =>
-        batchInvariantly(this.model.batchInvariant, () => this.encode(features, offsets, chunks)),
-      );
+      const {
+        all,
+        best,
+        offsets: hidden,
+      } = this.adapted(chunks, () => batchInvariantly(this.model.batchInvariant, () => this.encode(features, offsets, chunks)));
       return hidden.lengths.map((frames, index) => {
         const chunk = chunks[index] as ForwardChunk;
-        const { values, tokens } = (best && chunk.bestPath ? best : all) as Rows;
+        const { values, tokens } = (best && chunk.bestPath ? best : all) as FrameScores;
         const first = hidden.begin(index) * tokens;
         return { firstFrame: chunk.firstFrame / this.stride, frames, tokens, values: values.slice(first, first + frames * tokens) };
       });
@@ -251,43 +257,31 @@ export class Recognizer {
   }
 
   /** @param chunks whose features these are, for what is wanted of each */
-  private encode(features: Tensor, offsets: SequenceOffsets, chunks: readonly ForwardChunk[]): { all: Rows | undefined; best: Rows | undefined; offsets: SequenceOffsets } {
+  private encode(
+    features: Tensor,
+    offsets: SequenceOffsets,
+    chunks: readonly ForwardChunk[],
+  ): { all: FrameScores | undefined; best: FrameScores | undefined; offsets: SequenceOffsets } {
     const { network } = this.model;
     if (network.kind === "ctc") {
       const { logits, offsets: hidden } = network.forward(features, offsets);
       const wanted = (bestPath: boolean): boolean => chunks.some((chunk) => (chunk.bestPath ?? false) === bestPath);
-      const best = logits instanceof DeviceTensor && wanted(true) ? rowsOf(deviceCtcBestPath(logits, network.blankId)) : undefined;
-      return { all: best && !wanted(false) ? undefined : checkedRows(rowsOf(logSoftmax(logits)), this.model.folder), best, offsets: hidden };
+      const best = logits instanceof DeviceTensor && wanted(true) ? scoresOf(deviceCtcBestPath(logits, network.blankId)) : undefined;
+      return {
+        all: best && !wanted(false) ? undefined : checkedScores(scoresOf(logSoftmax(logits)), this.model.folder),
+        best,
+        offsets: hidden,
+      };
     }
     if (network.kind !== "transducer") throw new UsmLiteError("INTERNAL", "windows are not encoded here");
     const { projected, offsets: hidden } = network.encode(features, offsets);
-    return { all: rowsOf(projected), best: undefined, offsets: hidden };
+    return { all: scoresOf(projected), best: undefined, offsets: hidden };
   }
 
   /** How the chunks of a recording pass through the network. */
   forwardSettings({ hotwords = [], adapter = this.adapter }: ResolvedRecordingOptions = {}): ForwardSettings {
     return { adapter, bestPath: this.searches.takesBestPath(hotwords) };
   }
-}
-
-/** What the network says of all frames of a pass. */
-interface Rows {
-  /** (frames, tokens) */
-  readonly values: Float32Array;
-  readonly tokens: number;
-}
-
-const rowsOf = (output: Tensor): Rows => ({ tokens: output.dim(1), values: onCpu(output).toArray() });
-
-/** One score of a row that is no number, and a row of log-probabilities has none. @throws UsmLiteError BAD_CHECKPOINT */
-function checkedRows(rows: Rows, folder: string): Rows {
-  const { values, tokens } = rows;
-  for (let first = 0; first < values.length; first += tokens) {
-    if (Number.isNaN(values[first])) {
-      throw new UsmLiteError("BAD_CHECKPOINT", `the scores of frame ${first / tokens} are not numbers: the weights of ${folder} are too large to compute with, or damaged`);
-    }
-  }
-  return rows;
 }
 
 function checkAborted(isAborted: () => boolean): void {

@@ -34,7 +34,10 @@ export class Searches {
   ) {
     const { tokenizer, textTokenizer, languageModel, folder, network, frontEnd } = model;
     if (!(tokenizer ?? textTokenizer)) {
-      throw new UsmLiteError("BAD_TOKENIZER", `model folder ${folder} has no tokenizer.json, nor a vocabulary in another form that is read here, so it cannot give text`);
+      throw new UsmLiteError(
+        "BAD_TOKENIZER",
+        `model folder ${folder} has no tokenizer.json, nor a vocabulary in another form that is read here, so it cannot give text`,
+      );
     }
     if (tokenizer && tokenizer.size !== network.vocabularySize) {
       throw new UsmLiteError(

@@ -74,7 +74,10 @@ export class Transcriber implements AsyncDisposable {
       });
       worker.on("error", (thrown: Error) => {
         const error = errorOfWorker(thrown); // a coded one when the addon does not load
-        const failure = error instanceof UsmLiteError ? error : new UsmLiteError("INTERNAL", `the transcription worker failed: ${error.message}`, { cause: error });
+        const failure =
+          error instanceof UsmLiteError
+            ? error
+            : new UsmLiteError("INTERNAL", `the transcription worker failed: ${error.message}`, { cause: error });
         transcriber.fail(failure);
         reject(failure);
       });
@@ -143,7 +146,9 @@ export class Transcriber implements AsyncDisposable {
   private async send(id: number, blocks: AsyncIterable<Float32Array> | Iterable<Float32Array>, stopped: () => boolean): Promise<void> {
     for await (const samples of blocks) {
       if (stopped()) return;
-      if (!(samples instanceof Float32Array)) throw new UsmLiteError("INVALID_ARGUMENT", `stream takes blocks of samples, each a Float32Array, not ${typeof samples}`);
+      if (!(samples instanceof Float32Array)) {
+        throw new UsmLiteError("INVALID_ARGUMENT", `stream takes blocks of samples, each a Float32Array, not ${typeof samples}`);
+      }
       this.post({ kind: "samples", id, samples });
     }
     this.post({ kind: "end", id });

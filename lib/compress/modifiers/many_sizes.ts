@@ -43,7 +43,11 @@ export const manySizes = modifierType("many-sizes", keys, ({ sizes, schedule, st
   specOf: () => (sizes[0] as Size).spec,
   wholeModel: true,
   train: ({ model, layers, totalSteps }) => {
-    const schedules = { "one-shot": { kind: "one-shot", step: start }, "few-shot": { kind: "few-shot", start, shots, interval }, "every-step": { kind: "every-step", start } } as const;
+    const schedules = {
+      "one-shot": { kind: "one-shot", step: start },
+      "few-shot": { kind: "few-shot", start, shots, interval },
+      "every-step": { kind: "every-step", start },
+    } as const;
     const network = model as TrainableNetwork;
     const blankId = network.kind === "sequence-to-sequence" ? -1 : network.blankId;
     return new ManySizes(model, sizes, layers, { ...options, masks: schedules[schedule], blankId, totalSteps });

@@ -105,6 +105,7 @@ function table(layers: ReadonlyMap<string, readonly Candidate[]>, chosen: Readon
     return `${name.padEnd(width)}  ${(chosen.get(name)?.spec ?? "").padEnd(10)}  ${losses}`;
   });
   const bytes = totalOf(chosen, "bytes");
-  const summary = `${bytes} of ${budget} bytes, ${((100 * bytes) / floatBytes).toFixed(2)} % of float32; sum of losses ${totalOf(chosen, "loss").toExponential(3)}`;
+  const share = `${((100 * bytes) / floatBytes).toFixed(2)} % of float32`;
+  const summary = `${bytes} of ${budget} bytes, ${share}; sum of losses ${totalOf(chosen, "loss").toExponential(3)}`;
   return ["chosen specs, and what each candidate loses:", ...lines, summary].join("\n");
 }

@@ -44,10 +44,16 @@ export function lineChart({ title, xLabel, yLabel, series }: LineChart): string 
     const path = points.map(([px, py]) => `${x(px)},${y(py)}`).join(" ");
     const last = points.at(-1) as readonly [number, number];
     const line = `<polyline class="line series${index % 4}" points="${path}"/>`;
-    const dots = points.length <= 24 ? points : [last];
-    return line + dots.map(([px, py]) => `<circle class="dot series${index % 4}" cx="${x(px)}" cy="${y(py)}" r="3.5"><title>${escapeText(`${name}: ${shortNumber(py)} at ${shortNumber(px)}`)}</title></circle>`).join("");
+    const dots = (points.length <= 24 ? points : [last]).map(([px, py]) => {
+      const title = escapeText(`${name}: ${shortNumber(py)} at ${shortNumber(px)}`);
+      return `<circle class="dot series${index % 4}" cx="${x(px)}" cy="${y(py)}" r="3.5"><title>${title}</title></circle>`;
+    });
+    return line + dots.join("");
   });
-  const legend = finite.length > 1 ? `<p class="legend">${finite.map(({ name }, index) => `<span class="series${index % 4}">${escapeText(name)}</span>`).join("")}</p>` : "";
+  const legend =
+    finite.length > 1
+      ? `<p class="legend">${finite.map(({ name }, index) => `<span class="series${index % 4}">${escapeText(name)}</span>`).join("")}</p>`
+      : "";
   return (
     `<figure><figcaption>${escapeText(title)}</figcaption>${legend}<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeText(title)}">` +
     grid.join("") + marks.join("") + lines.join("") +

@@ -54,7 +54,8 @@ export function writeRunReport(run: string, model?: string): string {
   writeTextFile(
     path,
     `<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">` +
-      `<title>${escapeText(title)}</title><style>${reportStyle}</style></head>\n<body><main><h1>${escapeText(title)}</h1>\n${sections.join("\n")}\n</main></body></html>\n`,
+      `<title>${escapeText(title)}</title><style>${reportStyle}</style></head>\n` +
+      `<body><main><h1>${escapeText(title)}</h1>\n${sections.join("\n")}\n</main></body></html>\n`,
   );
   return path;
 }
@@ -97,7 +98,10 @@ function trainingLogs(run: string): readonly { readonly name: string; readonly r
 }
 
 const foldersIn = (path: string): readonly string[] =>
-  readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name).sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+  readdirSync(path, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => name)
+    .sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
 
 function parsedLine(line: string): Row[] {
   try {
@@ -123,10 +127,19 @@ function trainingCharts(name: string, rows: readonly Row[]): string {
   const points = (value: (row: Row) => unknown): (readonly [number, number])[] =>
     steps.flatMap((row) => (typeof value(row) === "number" ? [[row["step"] as number, value(row) as number] as const] : []));
   const all = [
-    ...charts.map(({ keys, ...chart }) => lineChart({ ...chart, xLabel: "step", series: keys.map((key) => ({ name: key, points: points((row) => row[key]) })) })),
-    ...others.map((key) => lineChart({ title: key, yLabel: key, xLabel: "step", series: [{ name: key, points: points((row) => row[key]) }] })),
+    ...charts.map(({ keys, ...chart }) =>
+      lineChart({ ...chart, xLabel: "step", series: keys.map((key) => ({ name: key, points: points((row) => row[key]) })) }),
+    ),
+    ...others.map((key) =>
+      lineChart({ title: key, yLabel: key, xLabel: "step", series: [{ name: key, points: points((row) => row[key]) }] }),
+    ),
     ...validated.map((key) =>
-      lineChart({ title: `Validation: ${key}`, yLabel: key, xLabel: "step", series: [{ name: key, points: points((row) => (row["validation"] as Row | undefined)?.[key]) }] }),
+      lineChart({
+        title: `Validation: ${key}`,
+        yLabel: key,
+        xLabel: "step",
+        series: [{ name: key, points: points((row) => (row["validation"] as Row | undefined)?.[key]) }],
+      }),
     ),
   ];
   return `${name === "" ? "" : `<h3>${escapeText(name)}</h3>`}<div class="charts">${all.join("")}</div>`;
@@ -146,17 +159,29 @@ function layerTable(name: string, records: readonly StageRecord[]): string {
   const bar = (key: "weightError" | "outputError", kind: string): ((record: StageRecord) => string) => {
     const largest = Math.max(...records.map((record) => record[key] ?? 0), 1e-12);
     // Of a layer that holds no finite numbers JSON has null.
-    return ({ [key]: value }) => typeof value !== "number" ? "" : `<span class="bar"><i class="${kind}" style="width:${((100 * value) / largest).toFixed(1)}%"></i></span>${shortNumber(value)}`;
+    return ({ [key]: value }) =>
+      typeof value !== "number"
+        ? ""
+        : `<span class="bar"><i class="${kind}" style="width:${((100 * value) / largest).toFixed(1)}%"></i></span>${shortNumber(value)}`;
   };
   const [ofWeights, ofOutputs] = [bar("weightError", "series1"), bar("outputError", "series0")];
   const calibrated = records.some(({ outputError }) => outputError !== undefined);
   const rows = records.map((record) => [escapeText(record.layer), escapeText(record.spec), ofWeights(record), ...(calibrated ? [ofOutputs(record)] : [])]);
-  const note = calibrated ? "Squared errors relative to what was there, outputs over the calibration speech." : "What pruning and rounding take from the trained weights, in squares relative to them.";
-  return `<h3>${escapeText(name)}</h3>${table(["layer", "spec", "error of weights", ...(calibrated ? ["error of outputs"] : [])], rows)}<p class="note">${note}</p>`;
+  const note = calibrated
+    ? "Squared errors relative to what was there, outputs over the calibration speech."
+    : "What pruning and rounding take from the trained weights, in squares relative to them.";
+  const columns = ["layer", "spec", "error of weights", ...(calibrated ? ["error of outputs"] : [])];
+  return `<h3>${escapeText(name)}</h3>${table(columns, rows)}<p class="note">${note}</p>`;
 }
 
 function sizeTable({ layers }: ModelSize): string {
-  const rows = layers.map(({ name, shape, spec, bytes, bitsPerWeight }) => [escapeText(name), shape.join(" x "), escapeText(spec), String(bytes), bitsPerWeight.toFixed(3)]);
+  const rows = layers.map(({ name, shape, spec, bytes, bitsPerWeight }) => [
+    escapeText(name),
+    shape.join(" x "),
+    escapeText(spec),
+    String(bytes),
+    bitsPerWeight.toFixed(3),
+  ]);
   return `<details><summary>${layers.length} layers</summary>${table(["layer", "shape", "spec", "bytes", "bits per weight"], rows)}</details>`;
 }
 

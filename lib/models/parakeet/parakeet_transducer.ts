@@ -89,7 +89,10 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
     let place = 0;
     targets.forEach(({ length }, item) => {
       const begin = offsets.begin(item);
-      const [frames, places] = [projected.rows(begin, begin + (offsets.lengths[item] as number)).toArray(), predictions.rows(place, place + length + 1).toArray()];
+      const [frames, places] = [
+        projected.rows(begin, begin + (offsets.lengths[item] as number)).toArray(),
+        predictions.rows(place, place + length + 1).toArray(),
+      ];
       place += length + 1;
       const rows = new Float32Array((frames.length * places.length) / hidden);
       for (let i = 0; i < rows.length; i++) {
