@@ -38,6 +38,11 @@ std::vector<ProductPlan> many_plans(const WeightView& weight, int tokens, bool m
   return plans;
 }
 
+/// Of a kernel for many tokens, and nobody shares the inputs of a tile.
+bool has_whole_tiles(const ProductPlan& plan) {
+  return plan.kernel == ProductPlan::Kernel::kManyTokensSm80 || (plan.kernel == ProductPlan::Kernel::kManyTokensSm90 && plan.many.parts == 1);
+}
+
 /// On the emulator, where time means nothing, all plans take turns: each gets its share of tests.
 ProductPlan in_turn(const WeightView& weight, int tokens, bool may_share) {
   const std::vector<ProductPlan> plans = many_plans(weight, tokens, may_share);
@@ -48,23 +53,24 @@ ProductPlan in_turn(const WeightView& weight, int tokens, bool may_share) {
 
 ProductPlan choose_product_plan(const WeightView& weight, int tokens, MatmulKernel kernel) {
   const bool emulated = gpu_properties().emulated;
+  const ProductPlanRow* const row = emulated ? nullptr : find_product_plan_row(weight);
+  const auto measured = [&](int of_class) { return row ? product_plan_of(word_at(row->plans, of_class), weight, tokens) : std::nullopt; };
   if (kernel == MatmulKernel::kManyTokens) {
     // Whole tiles: any of them gives the same bits.
-    return emulated ? in_turn(weight, tokens, false) : expected_many(weight, tokens);
+    if (emulated) return in_turn(weight, tokens, false);
+    const auto plan = measured(token_class(tokens));
+    return plan && has_whole_tiles(*plan) ? *plan : expected_many(weight, tokens);
   }
-  const ProductPlanRow* const row = emulated ? nullptr : find_product_plan_row(weight);
   if (kernel == MatmulKernel::kByTokens) {
     const bool expects_many = tokens > kMostFewTokensUnmeasured;
     if (emulated && expects_many) return in_turn(weight, tokens, true);
-    const auto plan = row ? product_plan_of(word_at(row->plans, token_class(tokens)), weight, tokens) : std::nullopt;
+    const auto plan = measured(token_class(tokens));
     if (plan && plan->kernel != ProductPlan::Kernel::kFewTokens) return *plan;
     if (!plan && expects_many) return expected_many(weight, tokens);
   }
   // For few tokens one plan, whatever their number.
-  if (row) {
-    const auto plan = product_plan_of(word_at(row->plans, 0), weight, tokens);
-    if (plan && plan->kernel == ProductPlan::Kernel::kFewTokens) return *plan;
-  }
+  const auto plan = measured(0);
+  if (plan && plan->kernel == ProductPlan::Kernel::kFewTokens) return *plan;
   return few(few_plans(weight)[0]);
 }
 
