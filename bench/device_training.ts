@@ -32,8 +32,8 @@ export class RepeatedWeights implements WeightSource {
     this.strip = Float32Array.from({ length: 65_521 }, () => random.uniform() * 2 - 1);
   }
 
-  tensor(name: string, shape: readonly number[], initialisation: Parameters<FreshWeights["tensor"]>[2]): Tensor {
-    if (shape.length < 2) return this.fresh.tensor(name, shape, initialisation);
+  tensor(name: string, shape: readonly number[], initialization: Parameters<FreshWeights["tensor"]>[2]): Tensor {
+    if (shape.length < 2) return this.fresh.tensor(name, shape, initialization);
     const size = shape.reduce((product, extent) => product * extent, 1);
     const bound = Math.sqrt((6 * (shape[0] as number)) / (size + (shape[0] as number) ** 2)); // as Glorot
     const values = new Float32Array(size);
@@ -41,8 +41,8 @@ export class RepeatedWeights implements WeightSource {
     return keep(Tensor.from(values.map((value) => value * bound), shape));
   }
 
-  matrix(name: string, shape: readonly number[], initialisation: Parameters<FreshWeights["tensor"]>[2]): Tensor {
-    return this.tensor(name, shape, initialisation);
+  matrix(name: string, shape: readonly number[], initialization: Parameters<FreshWeights["tensor"]>[2]): Tensor {
+    return this.tensor(name, shape, initialization);
   }
 
   has(): boolean {

@@ -70,17 +70,17 @@ class WrittenWeights implements WeightSource {
 
   constructor(private readonly stream: SafetensorsStream) {}
 
-  tensor(name: string, shape: readonly number[], initialisation: string): Tensor {
+  tensor(name: string, shape: readonly number[], initialization: string): Tensor {
     const size = shape.reduce((product, extent) => product * extent, 1);
     const values = new Float32Array(size);
-    if (initialisation === "ones") values.fill(1);
-    else if (initialisation !== "zeros") for (let at = 0; at < size; at += this.block.length) values.set(this.block.subarray(0, Math.min(this.block.length, size - at)), at);
+    if (initialization === "ones") values.fill(1);
+    else if (initialization !== "zeros") for (let at = 0; at < size; at += this.block.length) values.set(this.block.subarray(0, Math.min(this.block.length, size - at)), at);
     this.stream.append(name, { dtype: "F32", shape, data: values });
     return this.placeholder;
   }
 
-  matrix(name: string, shape: readonly number[], initialisation: string): Tensor {
-    return this.tensor(name, shape, initialisation);
+  matrix(name: string, shape: readonly number[], initialization: string): Tensor {
+    return this.tensor(name, shape, initialization);
   }
 
   has(): boolean {

@@ -45,9 +45,9 @@ export function randomNetwork(size: NetworkSize, spec: string, device: "cpu" | "
 export function randomWeights(spec: string, device: "cpu" | "cuda", names: RegExp): WeightSource {
   const fresh = new FreshWeights(1);
   return {
-    tensor: (name, shape, initialisation) => fresh.tensor(name, shape, initialisation),
-    matrix: (name, shape, initialisation) => {
-      const weight = fresh.matrix(name, shape, initialisation);
+    tensor: (name, shape, initialization) => fresh.tensor(name, shape, initialization),
+    matrix: (name, shape, initialization) => {
+      const weight = fresh.matrix(name, shape, initialization);
       return spec !== "float32" && names.test(name) ? packed(weight, spec, device) : weight;
     },
     has: () => false,

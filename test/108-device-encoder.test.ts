@@ -31,7 +31,7 @@ function rounded(values: Tensor, type: "bfloat16" | "float16"): { device: Device
   return { device, host: device.toTensor() };
 }
 
-test("layer normalisation", (t) => {
+test("layer normalization", (t) => {
   for (const [type, tolerance] of types) {
     for (const [frames, hidden] of [[1, 1], [3, 7], [5, 192], [9, 1030]] as const) {
       const x = rounded(Tensor.from(randomValues(frames * hidden, 1).map((v) => 5 + 3 * v), [frames, hidden]), type);

@@ -68,7 +68,7 @@ test.serial("depthwise convolution over the plane", (t) => {
   });
 });
 
-test.serial("grouped convolution with weight normalisation", (t) => {
+test.serial("grouped convolution with weight normalization", (t) => {
   const offsets = new SequenceOffsets([7, 0, 3]);
   onEach(() => {
     const inputs = [randomTensor([10, 6], 1), randomTensor([1, 1, 4], 2), randomTensor([6, 3, 4], 3), randomTensor([6], 4)];

@@ -75,7 +75,7 @@ test("every family learns an utterance by heart", async (t) => {
     await trainer.run();
     trainer.dispose();
     t.true((losses[8] as number) < 0.75 * (losses[0] as number), `${name}: ${losses[0]} to ${losses[8]}`);
-    // Batch normalisation keeps what the checkpoint says, except in the family that is trained from scratch.
+    // Batch normalization keeps what the checkpoint says, except in the family that is trained from scratch.
     if (name !== "lasr_ctc") t.deepEqual([...network.buffers()].map(([, tensor]) => [...tensor.toArray()]), before);
   }
 });

@@ -17,7 +17,7 @@ import { randomTensor, randomValues } from "./gradient.js";
 const types = [["bfloat16", 2 ** -8], ["float16", 2 ** -10]] as const;
 const all = { wantsX: true, wantsWeight: true, wantsBias: true };
 
-test("gradients of layer normalisation", (t) => {
+test("gradients of layer normalization", (t) => {
   for (const [type, tolerance] of types) {
     for (const [frames, hidden] of [[1, 1], [3, 7], [37, 192], [5, 1030]] as const) {
       const what = `${type} ${frames} x ${hidden}`;
@@ -36,7 +36,7 @@ test("gradients of layer normalisation", (t) => {
   }
 });
 
-test("batch normalisation and its gradients", (t) => {
+test("batch normalization and its gradients", (t) => {
   for (const [type, tolerance] of types) {
     for (const { frames, channels, silu, training } of [
       { frames: 2, channels: 3, silu: false, training: true },

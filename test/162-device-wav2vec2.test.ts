@@ -36,7 +36,7 @@ function rounded(x: Tensor, type: "bfloat16" | "float16" = "bfloat16"): { device
   return { device, host: device.toTensor() };
 }
 
-test("channels are normalised over the frames of their sequence", (t) => {
+test("channels are normalized over the frames of their sequence", (t) => {
   for (const [type, tolerance] of types) {
     for (const { lengths, channels, mean, size } of [
       { lengths: [1], channels: 1, mean: 0, size: 1 },

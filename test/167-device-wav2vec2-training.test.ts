@@ -58,7 +58,7 @@ test("the positional convolution and its gradients stay within sequences and gro
   });
 });
 
-test("weights are normalised tap by tap, and rotated rows are turned back", (t) => {
+test("weights are normalized tap by tap, and rotated rows are turned back", (t) => {
   for (const [out, taps, inputs] of [[24, 5, 8], [40, 1, 24]] as const) {
     const gain = DeviceTensor.from(randomTensor([1, taps], 1), "float32");
     const direction = DeviceTensor.from(randomTensor([out, taps * inputs], 2), "float32");
@@ -100,7 +100,7 @@ const base = {
 };
 const kinds = {
   wav2vec2: { model_type: "wav2vec2", ...base },
-  "hubert, normalised first": { model_type: "hubert", ...base, feat_extract_norm: "layer", do_stable_layer_norm: true, conv_bias: true, num_conv_pos_embeddings: 7 },
+  "hubert, normalized first": { model_type: "hubert", ...base, feat_extract_norm: "layer", do_stable_layer_norm: true, conv_bias: true, num_conv_pos_embeddings: 7 },
   "wav2vec2-conformer, relative": { model_type: "wav2vec2-conformer", ...base, hidden_act: "swish", conv_depthwise_kernel_size: 7 },
   "wav2vec2-conformer, rotary": { model_type: "wav2vec2-conformer", ...base, position_embeddings_type: "rotary", hidden_act: "gelu", conv_depthwise_kernel_size: 5 },
 } as const satisfies Record<string, JsonObject>;

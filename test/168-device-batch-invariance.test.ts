@@ -1,4 +1,4 @@
-/** Recordings on the GPU give the same bits whatever they are recognised together with, unless that was given up for speed. */
+/** Recordings on the GPU give the same bits whatever they are recognized together with, unless that was given up for speed. */
 import { realGpu } from "./gpu.js";
 import { copyFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";

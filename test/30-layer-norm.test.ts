@@ -83,7 +83,7 @@ test("addLayerNorm joins the gradients of its two outputs", (t) => {
   });
 });
 
-test("layer normalisation refuses operands that do not fit", (t) => {
+test("layer normalization refuses operands that do not fit", (t) => {
   const x = Tensor.zeros([2, 4]);
   const error = t.throws(() => layerNorm(x, Tensor.zeros([5]), { epsilon: 1e-5 }), { code: "INVALID_ARGUMENT" });
   t.regex(error?.message ?? "", /weight must have shape \(4\) but has \(5\)/);

@@ -151,7 +151,7 @@ test("mutated tokenizer files load or are refused, never anything else", (t) => 
   t.pass();
 });
 
-test("text is normalised to upper-case letters, apostrophes and single spaces", (t) => {
+test("text is normalized to upper-case letters, apostrophes and single spaces", (t) => {
   t.is(normalizeText("“Don’t,” he said – naïvely."), "DON'T HE SAID NAIVELY");
   t.is(normalizeText("  debtors' prison ' 42 '' x--y\n"), "DEBTORS' PRISON X Y");
   t.is(normalizeText("...!"), "");

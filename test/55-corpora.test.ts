@@ -61,7 +61,7 @@ test("LibriSpeech: one set, or the folder of all", async (t) => {
   );
 });
 
-test("LJSpeech: the normalised text, quotation marks are text", async (t) => {
+test("LJSpeech: the normalized text, quotation marks are text", async (t) => {
   const root = corpus("LJSpeech-1.1", {
     "metadata.csv": ["LJ001-0001|In 1465, \"naive|In fourteen sixty-five, \"naïve", "LJ001-0002|It's so.|It’s so.\r"],
     "wavs/LJ001-0001.wav": wav(22050, 22050),

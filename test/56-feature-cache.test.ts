@@ -49,7 +49,7 @@ const utterances = [
   utterance(b, 0.5, 4, { offset: 1.6 }),
 ];
 
-test("a feature file holds its values to 16 bits, and recognises damage", (t) => {
+test("a feature file holds its values to 16 bits, and recognizes damage", (t) => {
   const values = randomValues(7 * 13, 1).map((x) => 20 * x - 5);
   const bytes = encodeFeatures({ values, frames: 7, bins: 13 });
   const read = decodeFeatures(bytes);

@@ -206,7 +206,7 @@ test("groupedConvolution agrees on every instruction set and keeps groups and se
   });
 });
 
-test("instanceNorm agrees on every instruction set and normalises each sequence by itself", (t) => {
+test("instanceNorm agrees on every instruction set and normalizes each sequence by itself", (t) => {
   agreeOnAllInstructionSets(t, "instanceNorm", () => {
     const offsets = new SequenceOffsets([400, 0, 7, 1]);
     const x = Tensor.from(randomValues(408 * 19, 1).map((value) => 3 + value), [408, 19]);

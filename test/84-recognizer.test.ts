@@ -37,7 +37,7 @@ test("audio too short for a frame has no text, and no length fails", (t) => {
   }
 });
 
-test("long audio is recognised in chunks, the same way each time, with rising times within the audio", (t) => {
+test("long audio is recognized in chunks, the same way each time, with rising times within the audio", (t) => {
   const long = tones(70, 5);
   const whole = recognizer.transcribe(long);
   t.deepEqual(recognizer.transcribe(long), whole);

@@ -22,7 +22,7 @@ for (const [family, folder] of Object.entries(folders)) {
     const wanted = expected.values("input_values") as Float32Array;
     const [, samples = 0] = expected.shape("input_values");
     (await referenceClips()).forEach((clip, item) => {
-      // Without an attention mask, transformers normalises the batch with its padding.
+      // Without an attention mask, transformers normalizes the batch with its padding.
       const padded = expected.has("attention_mask") ? clip : new Float32Array(samples);
       if (padded !== clip) padded.set(clip);
       const features = frontEnd.features(padded).toArray();
@@ -97,7 +97,7 @@ for (const kind of ["relative", "rotary"]) {
   });
 }
 
-test("both names of the weight-normalised convolution are read", (t) => {
+test("both names of the weight-normalized convolution are read", (t) => {
   const folder = temporaryFolder("wav2vec2");
   t.teardown(folder.clean);
   const config = { model_type: "wav2vec2", hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 20, conv_dim: [8], conv_kernel: [10], conv_stride: [5], num_conv_pos_embeddings: 6, num_conv_pos_embedding_groups: 4, vocab_size: 9 };

@@ -95,7 +95,7 @@ class ConformerGraph {
     const [value, gate] = graph.nodes("Split", [this.linear(x, `${name}.pointwise_conv1`)], { axis: { int: 1 } }, 2) as [string, string];
     const gated = graph.node("Mul", [value, graph.node("Sigmoid", [gate])]);
     const channelsFirst = graph.node("Unsqueeze", [graph.node("Transpose", [gated], { perm: { ints: [1, 0] } }), graph.constant([0], [1])]);
-    // Batch normalisation belongs into the weights before it, as exporters put it.
+    // Batch normalization belongs into the weights before it, as exporters put it.
     const [scale, shift] = this.foldedNorm(name);
     const taps = this.values(`${name}.depthwise_conv.weight`).map((value, index) => value * (scale[Math.floor(index / kernel)] as number));
     const bias = this.weights.has(`${name}.depthwise_conv.bias`) ? this.values(`${name}.depthwise_conv.bias`) : new Float32Array(hidden);

@@ -1,7 +1,7 @@
 """Peer of the suite training-cuda: a training step of a Conformer with CTC loss in PyTorch on a GPU, as its users write quantization-aware
 training: float32 masters, autocast to bfloat16, fake quantization of masked weights by a straight-through estimator, AdamW in one kernel.
 
-The network is that of LASR (rotary positions, batch normalisation); batches are padded to the longest. Reads lines of JSON from standard
+The network is that of LASR (rotary positions, batch normalization); batches are padded to the longest. Reads lines of JSON from standard
 input: {"config", "vocabulary", "lengths", "labels", "mode", "repetitions"} with an encoder's configuration, log-mel frames of the sequences,
 labels of each, and the mode "eager" or "compiled" (each block by torch.compile). Answers each with {"times": milliseconds of every step,
 "peakBytes", "parameters"} or {"error"}.

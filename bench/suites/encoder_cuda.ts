@@ -63,8 +63,8 @@ class RepeatedWeights implements WeightSource {
     private readonly arithmetic: Arithmetic,
   ) {}
 
-  tensor(name: string, shape: readonly number[], initialisation: Parameters<FreshWeights["tensor"]>[2]): Tensor {
-    return this.fresh.tensor(name, shape, initialisation);
+  tensor(name: string, shape: readonly number[], initialization: Parameters<FreshWeights["tensor"]>[2]): Tensor {
+    return this.fresh.tensor(name, shape, initialization);
   }
 
   matrix(name: string, shape: readonly number[]): MatrixWeight {

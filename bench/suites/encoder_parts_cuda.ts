@@ -85,7 +85,7 @@ function partsOf(sizes: Sizes, lengths: readonly number[]): Part[] {
   const features = random(featureOffsets.frames, melBins);
   return [
     ...products,
-    { name: "layer normalisation", spec: "", times: 5 * blocks, run: () => deviceLayerNorm(x, scale, { bias: scale, epsilon: 1e-5 }) },
+    { name: "layer normalization", spec: "", times: 5 * blocks, run: () => deviceLayerNorm(x, scale, { bias: scale, epsilon: 1e-5 }) },
     { name: "attention", spec: "", times: blocks, run: () => deviceAttention(x, x, x, sequences, { heads, relative }) },
     { name: "attention, keys undivided", spec: "", times: blocks, run: () => deviceAttention(x, x, x, sequences, { heads, relative, batchInvariant: true }), isOther: true },
     { name: "gated linear unit", spec: "", times: blocks, run: () => deviceGlu(pairs) },

@@ -20,7 +20,7 @@ export interface TrainedAdapter {
 }
 
 /**
- * AdamW over the factors of adapters. The model computes as in inference, with its own statistics of batch normalisation
+ * AdamW over the factors of adapters. The model computes as in inference, with its own statistics of batch normalization
  * and without dropout, on packed weights if it has such: what is learned is what will be heard.
  */
 export class AdapterTraining {

@@ -11,7 +11,7 @@ export interface HeldOutResult {
   readonly wer: number;
 }
 
-/** Seconds of audio that are recognised in one call. */
+/** Seconds of audio that are recognized in one call. */
 const secondsPerCall = 60;
 
 /** What a recognizer hears with its own decoder. @param adapter what it listens with */

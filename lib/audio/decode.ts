@@ -34,7 +34,7 @@ export interface DecodedAudio {
 }
 
 /**
- * Decodes a whole file (or its bytes). The format is recognised by its content. Decoding computes in the calling
+ * Decodes a whole file (or its bytes). The format is recognized by its content. Decoding computes in the calling
  * thread; a server calls this from a worker.
  *
  * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE, BAD_AUDIO (empty, truncated, damaged, not audio),

@@ -70,7 +70,7 @@ function configOf(numbers: Readonly<Record<string, number>>, fractions: Readonly
 
 /**
  * Log-mel energies as transformers' `ParakeetFeatureExtractor` computes them: pre-emphasis, frames centred on multiples of the hop
- * with zeros beyond the audio, symmetric Hann window, librosa's mel filters, and each bin normalised to mean 0 and deviation 1 over the
+ * with zeros beyond the audio, symmetric Hann window, librosa's mel filters, and each bin normalized to mean 0 and deviation 1 over the
  * frames. A frame's features therefore depend on the whole audio.
  */
 export class ParakeetFeatures implements FrontEnd {

@@ -58,7 +58,7 @@ export function serveCommand(): Command {
     .option("--tls-client-ca <file>", "let only clients in whose certificate these authorities (PEM) signed")
     .option("--workers <count>", "worker threads; default: one per core", positiveInteger("--workers"))
     .option("--threads <count>", "threads of one operation while no other worker computes; default: one per core", positiveInteger("--threads"))
-    .option("--max-batch <count>", "recordings a worker recognises at once", positiveInteger("--max-batch"), serveDefaults.maximumBatch)
+    .option("--max-batch <count>", "recordings a worker recognizes at once", positiveInteger("--max-batch"), serveDefaults.maximumBatch)
     .option("--max-wait-ms <ms>", "longest wait of a pass for recordings being read", nonNegativeNumber("--max-wait-ms"), serveDefaults.maximumWaitMs)
     .option("--max-queue <count>", "recordings that may wait; more get status 429", positiveInteger("--max-queue"), serveDefaults.maximumQueue)
     .option("--max-streams <count>", "WebSocket connections", positiveInteger("--max-streams"), serveDefaults.maximumStreams)

@@ -40,7 +40,7 @@ export class HotwordScorer implements PrefixScorer<HotwordState> {
   private readonly texts: readonly string[];
 
   /**
-   * @param phrases normalised with {@link normalizeText}
+   * @param phrases normalized with {@link normalizeText}
    * @param bonus nats for every matched character (the space before a word is one); default 0.5
    * @throws UsmLiteError INVALID_ARGUMENT when a phrase has no letters or the bonus is not a finite number from 0
    */

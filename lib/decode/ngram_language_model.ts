@@ -1,5 +1,5 @@
 /**
- * Word n-gram language models with back-off, over words of normalised text. Below the unigrams lies a model of spelling,
+ * Word n-gram language models with back-off, over words of normalized text. Below the unigrams lies a model of spelling,
  * so every word has a probability. Trained by {@link trainLanguageModel}, stored in a file of its own (docs/format.md).
  */
 import { UsmLiteError } from "../errors.js";
@@ -131,7 +131,7 @@ export class NgramLanguageModel {
     }
   }
 
-  /** ln P of a whole normalised text, its end included; words are separated by single spaces. */
+  /** ln P of a whole normalized text, its end included; words are separated by single spaces. */
   textScore(text: string): number {
     let score = 0;
     let context = this.start;

@@ -16,9 +16,9 @@ export interface AttentionWeights {
 }
 
 /**
- * `softmax(q k^T / sqrt(headDim))` of one head.
- * @param query (tokens, heads * headDim)
- * @param keys (frames, heads * headDim)
+ * `softmax(q k^T / sqrt(headDimension))` of one head.
+ * @param query (tokens, heads * headDimension)
+ * @param keys (frames, heads * headDimension)
  */
 export function attentionWeights(query: Tensor, keys: Tensor, heads: number, head: number): AttentionWeights {
   const values = tidy(() => {
@@ -28,7 +28,7 @@ export function attentionWeights(query: Tensor, keys: Tensor, heads: number, hea
   return { values, tokens: query.dim(0), frames: keys.dim(0) };
 }
 
-/** Columns of one head, (rows, headDim). */
+/** Columns of one head, (rows, headDimension). */
 function headColumns(x: Tensor, heads: number, head: number): Tensor {
   const [rows, width] = [x.dim(0), x.dim(1) / heads];
   const all = x.toArray();

@@ -29,7 +29,7 @@ interface CachedAttentionBindings {
 
 const native = (): CachedAttentionBindings => gpuAddon<CachedAttentionBindings>();
 
-/** Keys and values (rows, heads * headDim), 16-bit floats, and which rows each sequence has. */
+/** Keys and values (rows, heads * headDimension), 16-bit floats, and which rows each sequence has. */
 export interface DeviceAttentionCache {
   readonly keys: DeviceTensor;
   readonly values: DeviceTensor;
@@ -38,7 +38,7 @@ export interface DeviceAttentionCache {
 
 /**
  * What {@link cachedAttention} computes; not differentiable.
- * @param query (queries, heads * headDim), of the type of keys and values
+ * @param query (queries, heads * headDimension), of the type of keys and values
  * @param queries where those of each sequence lie
  * @throws UsmLiteError INVALID_ARGUMENT when shapes, types or rows do not fit; UNSUPPORTED_SPEC for heads of more than 256 values
  */
@@ -55,7 +55,7 @@ export function deviceCachedAttention(
 
 /**
  * Puts the keys and values of new tokens into a cache: those of a sequence become its last rows.
- * @param keys (tokens, heads * headDim)
+ * @param keys (tokens, heads * headDimension)
  * @param values the same
  * @param tokens where those of each sequence lie
  * @throws UsmLiteError INVALID_ARGUMENT when shapes, types or rows do not fit

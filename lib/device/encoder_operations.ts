@@ -219,7 +219,7 @@ export function deviceSwapColumnAxes(x: DeviceTensor, outer: number, stream?: De
 /**
  * Rotary position embedding (Su et al. 2021) of queries or keys, in place: positions from 0 in each sequence, the two
  * halves of a head are the pairs. `inverse` turns them back, which takes a gradient through the embedding.
- * @param x (frames, heads * headDim)
+ * @param x (frames, heads * headDimension)
  * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
  *
  * @example
@@ -235,18 +235,18 @@ export function deviceRotateHeads(
 
 /** Relative positions (Transformer-XL, Dai et al. 2019): scores are `(q + u) k + (q + v) p`. All of the queries' type. */
 export interface DeviceRelativePositions {
-  /** p, (2 * longest - 1, heads * headDim): of keys from `longest - 1` frames before a query to as many after it. */
+  /** p, (2 * longest - 1, heads * headDimension): of keys from `longest - 1` frames before a query to as many after it. */
   positions: DeviceTensor;
-  /** u (heads * headDim) */
+  /** u (heads * headDimension) */
   contentBias: DeviceTensor;
-  /** v (heads * headDim) */
+  /** v (heads * headDimension) */
   positionBias: DeviceTensor;
 }
 
 /** Heads, scale and positions of {@link deviceAttention}. */
 export interface DeviceAttentionOptions {
   heads: number;
-  /** multiplies the scores; default headDim^-0.5 */
+  /** multiplies the scores; default headDimension^-0.5 */
   scale?: number;
   relative?: DeviceRelativePositions;
   /**
@@ -261,7 +261,7 @@ export interface DeviceAttentionOptions {
 /**
  * `softmax(scale * scores) v` for each head within each sequence (Vaswani et al. 2017); scores are never stored (Dao et al.
  * 2022). What the other sequences hold does not matter for a sequence's result.
- * @param query (frames, heads * headDim); headDim a multiple of 8 up to 160
+ * @param query (frames, heads * headDimension); headDimension a multiple of 8 up to 160
  * @param key like query
  * @param value like query
  * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit

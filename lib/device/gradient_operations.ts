@@ -188,7 +188,7 @@ export interface DeviceBatchNormOptions {
 }
 
 /**
- * Batch normalisation over all frames of a packed batch (Ioffe, Szegedy 2015).
+ * Batch normalization over all frames of a packed batch (Ioffe, Szegedy 2015).
  * @param x (frames, channels), at least two frames when training
  * @param weight float32 (channels)
  * @param bias float32 (channels)

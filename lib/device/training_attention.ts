@@ -29,7 +29,7 @@ const native = (): TrainingAttentionBindings => gpuAddon<TrainingAttentionBindin
 
 export interface DeviceTrainingAttentionOptions {
   heads: number;
-  /** multiplies the scores; default headDim^-0.5 */
+  /** multiplies the scores; default headDimension^-0.5 */
   scale?: number | undefined;
   /** of the probabilities, with the mask that `attention` of the CPU has */
   dropout?: DropoutOptions | undefined;
@@ -49,7 +49,7 @@ const scaleOf = (query: DeviceTensor, { heads, scale }: { heads: number; scale?:
 
 /**
  * `dropout(softmax(scale * q k^T)) v` for each head within each sequence, as {@link deviceAttention}.
- * @param query (frames, heads * headDim); headDim a multiple of 8 up to 128
+ * @param query (frames, heads * headDimension); headDimension a multiple of 8 up to 128
  * @param key like query; with `keys` as many rows as those have
  * @param value like key
  * @returns `out` like query; `logSum` float32 (heads, frames), log(sum(exp(scores))), for {@link deviceAttentionBackward}
@@ -94,7 +94,7 @@ export function deviceAttentionBackward(
 
 /**
  * Attention with relative positions (Transformer-XL, Dai et al. 2019), as {@link deviceAttention} has it.
- * @param query (frames, heads * headDim); headDim a multiple of 8 up to 128
+ * @param query (frames, heads * headDimension); headDimension a multiple of 8 up to 128
  * @param key like query
  * @param value like query
  * @returns `out` like query; `logSum` float32 (heads, frames), for {@link deviceRelativeAttentionBackward}
@@ -121,9 +121,9 @@ export interface DeviceRelativeAttentionGradients {
   value: DeviceTensor;
   /** like the positions */
   positions: DeviceTensor;
-  /** float32 (heads * headDim) */
+  /** float32 (heads * headDimension) */
   contentBias: DeviceTensor;
-  /** float32 (heads * headDim) */
+  /** float32 (heads * headDimension) */
   positionBias: DeviceTensor;
 }
 

@@ -14,7 +14,7 @@ import { Tensor } from "../tensor/tensor.js";
 /** Whether packed weights are multiplied as they are, or turned into float32 first (to compare, or to train on). */
 export type WeightForm = "packed" | "float32";
 
-// Written by torch for every batch normalisation; nothing depends on it.
+// Written by torch for every batch normalization; nothing depends on it.
 const ignored = /\.num_batches_tracked$/;
 
 // In front of the names of weights on the GPU, whose numbers are others.

@@ -20,7 +20,7 @@ import { WhisperNetwork } from "./whisper/whisper_network.js";
 /** A network of a family that the GPU trains. */
 export type TrainedOnGpu = LasrForCtc | ParakeetForCtc | ParakeetTransducer | CohereNetwork | WhisperNetwork | Wav2Vec2ForCtc;
 
-// What the kernels of attention, normalisation and convolution take.
+// What the kernels of attention, normalization and convolution take.
 const widestHead = 128;
 const widestFrame = 4096;
 const longestKernel = 128;
@@ -36,7 +36,7 @@ const allButSampleConvolution = /^(?!.*\.feature_extractor\.conv_layers\.0\.conv
 interface NetworkSizes {
   /** Values of a head of each attention. */
   readonly heads: readonly number[];
-  /** Values of the frames that are normalised. */
+  /** Values of the frames that are normalized. */
   readonly frames: readonly number[];
   /** Frames that depthwise convolutions see. */
   readonly kernels: Readonly<Record<string, number>>;

@@ -79,7 +79,7 @@ export interface LoadOptions {
    */
   readonly arithmetic?: "bfloat16" | "int8";
   /**
-   * Whether a recording gives the same bits on the GPU whatever it is recognised together with, as it always does on the CPU; true by default.
+   * Whether a recording gives the same bits on the GPU whatever it is recognized together with, as it always does on the CPU; true by default.
    * false: where there are few frames, their number decides how sums are divided among thread blocks, which can be faster.
    */
   readonly batchInvariant?: boolean;

@@ -8,7 +8,7 @@ export interface ConformerNames {
   readonly outer: string;
   readonly selfAttention: string;
   readonly convolution: string;
-  /** The batch normalisation inside the convolution module. */
+  /** The batch normalization inside the convolution module. */
   readonly batchNorm: string;
   readonly norms: {
     readonly feedForward1: string;

@@ -1,4 +1,4 @@
-/** The convolution module of a Conformer block (Gulati et al. 2020, section 2.2), with batch normalisation. */
+/** The convolution module of a Conformer block (Gulati et al. 2020, section 2.2), with batch normalization. */
 import { batchNorm, foldBatchNorm } from "../ops/batch_norm.js";
 import { depthwiseConvolution } from "../ops/depthwise_convolution.js";
 import { glu } from "../ops/activation.js";
@@ -17,11 +17,11 @@ export interface ConvolutionModuleSizes {
   readonly bias: boolean;
   /** Share of a training batch in the running statistics. */
   readonly batchNormMomentum: number;
-  /** Training keeps the running statistics and normalises with them, as inference does: batches of a fine-tuning run are small. */
+  /** Training keeps the running statistics and normalizes with them, as inference does: batches of a fine-tuning run are small. */
   readonly frozenStatistics?: boolean;
-  /** After the batch normalisation. */
+  /** After the batch normalization. */
   readonly activation: "silu" | "gelu";
-  /** What the checkpoint calls the batch normalisation. */
+  /** What the checkpoint calls the batch normalization. */
   readonly batchNormName: string;
 }
 

@@ -26,7 +26,7 @@ export class ConvolutionSubsampling {
     private readonly sizes: ConvolutionSubsamplingSizes,
   ) {
     const { melBins, hidden, channels, kernel, stride } = sizes;
-    this.dense0 = new Linear(scope, "dense_0", [hidden, melBins], { bias: true, initialisation: "he" });
+    this.dense0 = new Linear(scope, "dense_0", [hidden, melBins], { bias: true, initialization: "he" });
     this.convolutions = [hidden, channels].map(
       (outputs, index) => new StridedConvolution(scope, `conv_${index}`, [outputs, hidden, kernel], stride),
     );

@@ -5,7 +5,7 @@ import { weightMatrix } from "../quant/weight_matrix.js";
 import { keep } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import { UsmLiteError } from "../errors.js";
-import type { Initialisation, WeightSource } from "./weight_source.js";
+import type { Initialization, WeightSource } from "./weight_source.js";
 
 /**
  * Gives the float weights of another source, which it disposes of, as {@link DeviceParameter}s, which the network then trains on the GPU;
@@ -25,13 +25,13 @@ export class DeviceWeightSource implements WeightSource {
     private readonly frozen: ReadonlySet<string> = new Set(),
   ) {}
 
-  tensor(name: string, shape: readonly number[], initialisation: Initialisation): Tensor {
-    return this.place(name, this.source.tensor(name, shape, initialisation));
+  tensor(name: string, shape: readonly number[], initialization: Initialization): Tensor {
+    return this.place(name, this.source.tensor(name, shape, initialization));
   }
 
   /** @throws UsmLiteError INVALID_ARGUMENT for a packed weight, which cannot be trained */
-  matrix(name: string, shape: readonly number[], initialisation: Initialisation): Tensor {
-    const weight = this.source.matrix(name, shape, initialisation);
+  matrix(name: string, shape: readonly number[], initialization: Initialization): Tensor {
+    const weight = this.source.matrix(name, shape, initialization);
     if (weight instanceof Tensor) return this.place(name, weight);
     throw new UsmLiteError("INVALID_ARGUMENT", `"${name}" is packed; only float weights can be trained`);
   }

@@ -28,7 +28,7 @@ export class FeedForward {
 
   /**
    * `residualWeight * residual + outputWeight * W2 activation(W1 normalized)`
-   * @param normalized (frames, hidden), the layer-normalised input
+   * @param normalized (frames, hidden), the layer-normalized input
    * @param residual (frames, hidden), the input itself
    */
   forward(

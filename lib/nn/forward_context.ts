@@ -9,7 +9,7 @@ export interface ForwardContext {
   readonly random?: RandomStream;
   /** While training: leaves out dropout and dropped layers. */
   readonly withoutDropout?: boolean;
-  /** While training: batch normalisation normalises with its running statistics and keeps them. */
+  /** While training: batch normalization normalizes with its running statistics and keeps them. */
   readonly keepStatistics?: boolean;
   /** Maps a linear layer's stored weight to the one multiplied by, such as its pruned and quantized version. */
   readonly transformWeight?: (name: string, weight: Tensor) => Tensor;

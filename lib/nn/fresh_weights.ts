@@ -2,7 +2,7 @@
 import { RandomStream } from "../ops/random_stream.js";
 import { keep } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
-import type { Initialisation, WeightSource } from "./weight_source.js";
+import type { Initialization, WeightSource } from "./weight_source.js";
 
 /**
  * Draws every weight from `seed`: the same seed, names and shapes give the same model.
@@ -18,17 +18,17 @@ export class FreshWeights implements WeightSource {
     this.random = new RandomStream(seed);
   }
 
-  tensor(_name: string, shape: readonly number[], initialisation: Initialisation): Tensor {
+  tensor(_name: string, shape: readonly number[], initialization: Initialization): Tensor {
     const size = shape.reduce((product, extent) => product * extent, 1);
     const values = new Float32Array(size);
-    if (initialisation === "ones") values.fill(1);
-    const bound = uniformBound(shape, initialisation);
+    if (initialization === "ones") values.fill(1);
+    const bound = uniformBound(shape, initialization);
     if (bound > 0) for (let i = 0; i < size; i++) values[i] = (2 * this.random.uniform() - 1) * bound;
     return keep(Tensor.from(values, shape));
   }
 
-  matrix(name: string, shape: readonly number[], initialisation: Initialisation): Tensor {
-    return this.tensor(name, shape, initialisation);
+  matrix(name: string, shape: readonly number[], initialization: Initialization): Tensor {
+    return this.tensor(name, shape, initialization);
   }
 
   has(): boolean {
@@ -37,9 +37,9 @@ export class FreshWeights implements WeightSource {
 }
 
 /** Largest magnitude of uniform values; a uniform distribution up to b has variance b² / 3. */
-function uniformBound([outputs = 1, ...rest]: readonly number[], initialisation: Initialisation): number {
+function uniformBound([outputs = 1, ...rest]: readonly number[], initialization: Initialization): number {
   const inputs = rest.reduce((product, extent) => product * extent, 1);
-  switch (initialisation) {
+  switch (initialization) {
     case "glorot":
       return Math.sqrt(6 / (inputs + outputs));
     case "he":

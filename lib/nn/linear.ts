@@ -7,7 +7,7 @@ import { Tensor } from "../tensor/tensor.js";
 import { adaptedLinear } from "./adapted_linear.js";
 import { activeAdapters, adapts } from "./adapter_scope.js";
 import type { ForwardContext } from "./forward_context.js";
-import type { Initialisation, MatrixWeight, WeightScope } from "./weight_source.js";
+import type { Initialization, MatrixWeight, WeightScope } from "./weight_source.js";
 
 /** `y = x·Wᵀ + b`. The weight has the shape of its checkpoint: (out, in), or (out, in, 1) for a pointwise convolution. */
 export class Linear {
@@ -20,10 +20,10 @@ export class Linear {
     scope: WeightScope,
     name: string,
     readonly shape: readonly number[],
-    options: { bias: boolean; initialisation?: Initialisation },
+    options: { bias: boolean; initialization?: Initialization },
   ) {
     this.name = scope.nameOf(`${name}.weight`);
-    this.weight = scope.matrix(`${name}.weight`, shape, options.initialisation ?? "glorot");
+    this.weight = scope.matrix(`${name}.weight`, shape, options.initialization ?? "glorot");
     this.bias = options.bias ? scope.tensor(`${name}.bias`, [shape[0] as number], "zeros") : undefined;
   }
 

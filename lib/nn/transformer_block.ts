@@ -1,4 +1,4 @@
-/** One block of a Transformer encoder (Vaswani et al. 2017), normalised before or after its modules. */
+/** One block of a Transformer encoder (Vaswani et al. 2017), normalized before or after its modules. */
 import { attention } from "../ops/attention.js";
 import { layerNorm } from "../ops/layer_norm.js";
 import { releaseUnlessRecording } from "../ops/tape.js";
@@ -29,13 +29,13 @@ interface TransformerBlockSizes {
   readonly intermediate: number;
   readonly activation: ActivationName;
   readonly layerNormEpsilon: number;
-  /** Normalises what goes into attention and feed-forward module (true), or the sums after them. */
+  /** Normalizes what goes into attention and feed-forward module (true), or the sums after them. */
   readonly normalizeFirst: boolean;
   readonly keyBias: boolean;
   readonly names: TransformerNames;
 }
 
-/** Layer normalisation with its weights. */
+/** Layer normalization with its weights. */
 export class Norm {
   private readonly weight: Tensor;
   private readonly bias: Tensor;

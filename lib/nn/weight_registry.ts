@@ -3,7 +3,7 @@ import type { DeviceWeight } from "../device/device_weight.js";
 import { removeFromGpu } from "../device/placement.js";
 import type { PackedMatrix } from "../quant/packed_matrix.js";
 import { Tensor } from "../tensor/tensor.js";
-import type { Initialisation, MatrixWeight, WeightSource } from "./weight_source.js";
+import type { Initialization, MatrixWeight, WeightSource } from "./weight_source.js";
 
 export class WeightRegistry implements WeightSource {
   /** Trainable tensors by checkpoint name, in the order in which they were asked for. */
@@ -14,14 +14,14 @@ export class WeightRegistry implements WeightSource {
 
   constructor(private readonly source: WeightSource) {}
 
-  tensor(name: string, shape: readonly number[], initialisation: Initialisation): Tensor {
-    const tensor = this.source.tensor(name, shape, initialisation);
+  tensor(name: string, shape: readonly number[], initialization: Initialization): Tensor {
+    const tensor = this.source.tensor(name, shape, initialization);
     (name.includes("running_") ? this.buffers : this.parameters).set(name, tensor);
     return tensor;
   }
 
-  matrix(name: string, shape: readonly number[], initialisation: Initialisation): MatrixWeight {
-    const matrix = this.source.matrix(name, shape, initialisation);
+  matrix(name: string, shape: readonly number[], initialization: Initialization): MatrixWeight {
+    const matrix = this.source.matrix(name, shape, initialization);
     if (matrix instanceof Tensor) this.parameters.set(name, matrix);
     else this.packed.push(matrix);
     return matrix;

@@ -1,4 +1,4 @@
-/** Where layers get their weights from: a checkpoint that is read, or a fresh initialisation. */
+/** Where layers get their weights from: a checkpoint that is read, or a fresh initialization. */
 import { UsmLiteError } from "../errors.js";
 import type { DeviceWeight } from "../device/device_weight.js";
 import type { PackedMatrix } from "../quant/packed_matrix.js";
@@ -9,7 +9,7 @@ import type { Tensor } from "../tensor/tensor.js";
  * and Bengio 2010), `he` that of signals through a layer with ReLU (He et al. 2015), `fanIn` is uniform up to
  * 1 / sqrt(inputs), and `small` lets a classifier begin with nearly equal probabilities.
  */
-export type Initialisation = "zeros" | "ones" | "glorot" | "he" | "fanIn" | "small";
+export type Initialization = "zeros" | "ones" | "glorot" | "he" | "fanIn" | "small";
 
 /** The weight of a linear layer: float, packed for the CPU, or packed and on the GPU. */
 export type MatrixWeight = Tensor | PackedMatrix | DeviceWeight;
@@ -17,9 +17,9 @@ export type MatrixWeight = Tensor | PackedMatrix | DeviceWeight;
 /** Gives tensors by their full checkpoint name. */
 export interface WeightSource {
   /** A float32 tensor of exactly this shape. */
-  tensor(name: string, shape: readonly number[], initialisation: Initialisation): Tensor;
+  tensor(name: string, shape: readonly number[], initialization: Initialization): Tensor;
   /** The weight of a linear layer, which a compressed checkpoint holds packed. */
-  matrix(name: string, shape: readonly number[], initialisation: Initialisation): MatrixWeight;
+  matrix(name: string, shape: readonly number[], initialization: Initialization): MatrixWeight;
   /** Whether there is a weight of this name: some can be written in two ways. A source without weights of its own says no. */
   has(name: string): boolean;
 }
@@ -39,12 +39,12 @@ export class WeightScope implements WeightSource {
     return this.prefix ? `${this.prefix}.${name}` : name;
   }
 
-  tensor(name: string, shape: readonly number[], initialisation: Initialisation): Tensor {
-    return this.source.tensor(this.nameOf(name), shape, initialisation);
+  tensor(name: string, shape: readonly number[], initialization: Initialization): Tensor {
+    return this.source.tensor(this.nameOf(name), shape, initialization);
   }
 
-  matrix(name: string, shape: readonly number[], initialisation: Initialisation): MatrixWeight {
-    return this.source.matrix(this.nameOf(name), shape, initialisation);
+  matrix(name: string, shape: readonly number[], initialization: Initialization): MatrixWeight {
+    return this.source.matrix(this.nameOf(name), shape, initialization);
   }
 
   has(name: string): boolean {

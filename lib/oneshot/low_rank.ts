@@ -1,4 +1,4 @@
-/** Low-rank factorisation of a linear layer: for comparison with pruning and quantization. */
+/** Low-rank factorization of a linear layer: for comparison with pruning and quantization. */
 import { UsmLiteError } from "../errors.js";
 import { matmul } from "../ops/matmul.js";
 import { RandomStream } from "../ops/random_stream.js";

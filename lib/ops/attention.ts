@@ -41,7 +41,7 @@ export interface AttentionOptions {
    * sequence, with the two halves of a head as the pairs ("rotate half"). Absent: no embedding.
    */
   ropeTheta?: number;
-  /** multiplies the scores; default headDim^-0.5 */
+  /** multiplies the scores; default headDimension^-0.5 */
   scale?: number;
   /** of the attention probabilities */
   dropout?: DropoutOptions | undefined;
@@ -51,10 +51,10 @@ export interface AttentionOptions {
  * `softmax(scale * q k^T) v` for each head within each sequence (Vaswani et al. 2017), every frame attending to the
  * whole of its sequence. Scores are made block by block and never stored (Dao et al. 2022), so memory grows with the
  * number of frames, not with its square.
- * @param query (frames, heads * headDim)
- * @param key (frames, keyValueHeads * headDim)
- * @param value (frames, keyValueHeads * headDim)
- * @returns (frames, heads * headDim)
+ * @param query (frames, heads * headDimension)
+ * @param key (frames, keyValueHeads * headDimension)
+ * @param value (frames, keyValueHeads * headDimension)
+ * @returns (frames, heads * headDimension)
  * @throws UsmLiteError INVALID_ARGUMENT when shapes, heads or offsets do not fit
  *
  * @example

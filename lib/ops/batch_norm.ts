@@ -1,4 +1,4 @@
-/** Batch normalisation of packed sequences, and its disappearance into the convolution before it. */
+/** Batch normalization of packed sequences, and its disappearance into the convolution before it. */
 import { DeviceTensor } from "../device/device_tensor.js";
 import { deviceBatchNorm, deviceBatchNormBackward } from "../device/gradient_operations.js";
 import { onGpu } from "../device/inference.js";
@@ -97,7 +97,7 @@ function batchNormOnGpu(x: DeviceTensor, weight: Tensor, bias: Tensor, options: 
   });
 }
 
-/** What {@link foldBatchNorm} needs to know of a normalisation. */
+/** What {@link foldBatchNorm} needs to know of a normalization. */
 export interface FrozenBatchNorm {
   weight: Tensor;
   bias: Tensor;
@@ -107,7 +107,7 @@ export interface FrozenBatchNorm {
 }
 
 /**
- * The depthwise convolution that does what `convolution` and an inference-time batch normalisation after it do:
+ * The depthwise convolution that does what `convolution` and an inference-time batch normalization after it do:
  * `weight' = weight * s` and `bias' = (bias - mean) * s + shift` with `s = scale / sqrt(variance + epsilon)`.
  * @param convolutionWeight (channels, kernel) or (channels, 1, kernel)
  * @param convolutionBias (channels); absent means zero

@@ -40,9 +40,9 @@ const native = addon as CachedAttentionBindings;
 
 /** The keys and values of each sequence. */
 export interface AttentionCache {
-  /** (rows, heads * headDim) */
+  /** (rows, heads * headDimension) */
   readonly keys: Tensor;
-  /** (rows, heads * headDim) */
+  /** (rows, heads * headDimension) */
   readonly values: Tensor;
   /** Where each sequence begins and ends, in `rows` if there are some, else in the keys themselves. */
   readonly offsets: SequenceOffsets;
@@ -54,16 +54,16 @@ export interface CachedAttentionOptions {
   heads: number;
   /** The last query of a sequence sees all of its keys, the one before it all but the last, and so on. Default: all see all. */
   causal?: boolean;
-  /** multiplies the scores; default headDim^-0.5 */
+  /** multiplies the scores; default headDimension^-0.5 */
   scale?: number;
 }
 
 /**
  * `softmax(scale * q k^T) v` for each head and query, over the keys of its sequence. Differentiable where the cache has no
  * `rows` of its own.
- * @param query (queries, heads * headDim)
+ * @param query (queries, heads * headDimension)
  * @param offsets where the queries of each sequence begin and end; one that has queries needs keys
- * @returns (queries, heads * headDim)
+ * @returns (queries, heads * headDimension)
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
  */
 export function cachedAttention(

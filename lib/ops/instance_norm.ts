@@ -1,4 +1,4 @@
-/** Normalisation of each channel over the frames of its sequence. */
+/** Normalization of each channel over the frames of its sequence. */
 import { DeviceTensor } from "../device/device_tensor.js";
 import { instanceNormOnGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
@@ -12,7 +12,7 @@ interface InstanceNormBindings {
 const native = addon as InstanceNormBindings;
 
 /**
- * `(x - mean) / sqrt(variance + epsilon) * weight + bias` per channel and sequence, with the biased variance: group normalisation
+ * `(x - mean) / sqrt(variance + epsilon) * weight + bias` per channel and sequence, with the biased variance: group normalization
  * (Wu, He 2018) with a channel in each group. Not differentiable.
  * @param x (frames, channels)
  * @param weight (channels)

@@ -1,4 +1,4 @@
-/** Layer normalisation, alone and fused with the residual sum before it. */
+/** Layer normalization, alone and fused with the residual sum before it. */
 import { DeviceTensor } from "../device/device_tensor.js";
 import { deviceLayerNormBackward } from "../device/gradient_operations.js";
 import { layerNormOnGpu, onGpu } from "../device/inference.js";
@@ -72,7 +72,7 @@ export function layerNorm(x: Tensor, weight: Tensor, { bias, epsilon }: LayerNor
 }
 
 /**
- * The residual connection and the normalisation after it in one pass over memory: `sum = a * x + b * y` and
+ * The residual connection and the normalization after it in one pass over memory: `sum = a * x + b * y` and
  * `normalized = layerNorm(sum)`. Both are differentiable; their backward pass is one too.
  * @param x (frames, hidden)
  * @param y (frames, hidden)

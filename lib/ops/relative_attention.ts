@@ -34,7 +34,7 @@ const native = addon as RelativeAttentionBindings;
 
 /** Keys for the distances between a frame and the frames it sees. */
 export interface RelativePositions {
-  /** (distances, heads * headDim): row n is for the distance `origin - n`, counted from the frame seen to the frame itself. */
+  /** (distances, heads * headDimension): row n is for the distance `origin - n`, counted from the frame seen to the frame itself. */
   readonly keys: Tensor;
   readonly origin: number;
 }
@@ -43,13 +43,13 @@ export interface RelativeAttentionOptions {
   heads: number;
   /** Default: as many as heads. */
   keyValueHeads?: number;
-  /** (heads * headDim) or (heads, headDim), added to queries before they meet keys. */
+  /** (heads * headDimension) or (heads, headDimension), added to queries before they meet keys. */
   contentBias: Tensor;
-  /** (heads * headDim) or (heads, headDim), added to queries before they meet positions. */
+  /** (heads * headDimension) or (heads, headDimension), added to queries before they meet positions. */
   positionBias: Tensor;
   /** Frames before and after a frame that it sees. Absent: all of its sequence. */
   context?: readonly [left: number, right: number] | undefined;
-  /** multiplies the scores; default headDim^-0.5 */
+  /** multiplies the scores; default headDimension^-0.5 */
   scale?: number;
 }
 
@@ -57,10 +57,10 @@ export interface RelativeAttentionOptions {
  * `softmax(scale * ((q_i + u) k_j + (q_i + v) p(i - j))) v_j` for each head within each sequence. Scores are made block by block
  * and never stored; with `context` only blocks inside the window are made, so time grows with the number of frames. The gradient
  * needs the scores of one head and sequence per thread, all pairs of frames.
- * @param query (frames, heads * headDim)
- * @param key (frames, keyValueHeads * headDim)
- * @param value (frames, keyValueHeads * headDim)
- * @returns (frames, heads * headDim)
+ * @param query (frames, heads * headDimension)
+ * @param key (frames, keyValueHeads * headDimension)
+ * @param value (frames, keyValueHeads * headDimension)
+ * @returns (frames, heads * headDimension)
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit or positions for some distance are missing
  */
 export function relativeAttention(

@@ -17,7 +17,7 @@ const native = addon as RotaryBindings;
 /**
  * Turns the pairs of each head (its two halves, "rotate half") by the position of the row in its sequence. Where queries
  * and keys themselves are turned, {@link attention} does so without a copy.
- * @param x (frames, heads * headDim)
+ * @param x (frames, heads * headDimension)
  */
 export function rotateRows(x: Tensor, offsets: SequenceOffsets, heads: number, theta: number): Tensor {
   if (x instanceof DeviceTensor) {

@@ -1,4 +1,4 @@
-/** Weight normalisation (Salimans, Kingma 2016) along the last axis. */
+/** Weight normalization (Salimans, Kingma 2016) along the last axis. */
 import { DeviceTensor } from "../device/device_tensor.js";
 import { onGpu } from "../device/inference.js";
 import { deviceWeightNorm, deviceWeightNormBackward } from "../device/positional_convolution_training.js";
@@ -7,7 +7,7 @@ import { accumulateParts } from "./gradients.js";
 import { recordStep } from "./tape.js";
 
 /**
- * `gain[k] * direction[.., k] / |direction[.., k]|` for each k of the last axis: what the taps of a convolution are when torch normalises
+ * `gain[k] * direction[.., k] / |direction[.., k]|` for each k of the last axis: what the taps of a convolution are when torch normalizes
  * them with `dim=2`. On the GPU tap after tap: `direction` is (out, taps * in) there, of a tensor (out, in, taps).
  * @param gain as many values as the last axis of `direction`
  * @returns a tensor like `direction`

@@ -41,7 +41,7 @@ export interface BootstrapOptions {
 }
 
 /**
- * Error rate over words of the normalised texts ({@link normalizeText}).
+ * Error rate over words of the normalized texts ({@link normalizeText}).
  *
  * @example
  * wordErrorRate([{ reference: "the cat sat", hypothesis: "the cat sat down" }]).rate; // 1/3
@@ -51,7 +51,7 @@ export function wordErrorRate(transcriptions: Iterable<Transcription>, options: 
 }
 
 /**
- * Error rate over characters of the normalised texts, single spaces between words included.
+ * Error rate over characters of the normalized texts, single spaces between words included.
  *
  * @example
  * characterErrorRate([{ reference: "cat", hypothesis: "cut" }]).rate; // 1/3

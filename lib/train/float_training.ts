@@ -160,7 +160,7 @@ function scheduleOf({ optimizer }: TrainingConfig, totalSteps: number): Learning
   return withCoolDown(schedules[optimizer.decay](), { totalSteps, share: optimizer.coolDownShare });
 }
 
-/** torch counts the batches that a batch normalisation has seen; nothing depends on it, but its loader asks for it. */
+/** torch counts the batches that a batch normalization has seen; nothing depends on it, but its loader asks for it. */
 const batchCounters = (network: LasrForCtc): [string, SafetensorsEntry][] =>
   [...network.buffers().keys()]
     .filter((name) => name.endsWith("running_mean"))

@@ -42,7 +42,7 @@ export interface ManySizesOptions {
 interface Variant extends Size {
   readonly pruning: WeightPruning | undefined;
   readonly quantization: WeightQuantization;
-  /** Running statistics under this size (switchable normalisation, Yu et al., ICLR 2019). */
+  /** Running statistics under this size (switchable normalization, Yu et al., ICLR 2019). */
   readonly buffers: ReadonlyMap<string, Tensor>;
 }
 

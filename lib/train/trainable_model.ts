@@ -53,7 +53,7 @@ export interface TrainingContext {
   readonly teacherLattice?: Tensor;
   /** Whether {@link BatchLoss.outputs} shall have the hidden frames after each block. */
   readonly keepHidden?: boolean;
-  /** Batch normalisation trains with its running statistics and leaves them as they are. */
+  /** Batch normalization trains with its running statistics and leaves them as they are. */
   readonly keepStatistics?: boolean;
 }
 

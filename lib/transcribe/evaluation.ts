@@ -19,11 +19,11 @@ export interface EvaluationPart {
 
 /** What {@link evaluate} measures: error rates, and how long it took. */
 export interface Evaluation extends EvaluationPart {
-  /** Reading and decoding of audio files, which any recogniser needs. */
+  /** Reading and decoding of audio files, which any recognizer needs. */
   readonly audioDecodeSeconds: number;
   /** Log-mel, network and decoder. */
   readonly wallSeconds: number;
-  /** Seconds of audio recognised in a second: audioSeconds / wallSeconds. */
+  /** Seconds of audio recognized in a second: audioSeconds / wallSeconds. */
   readonly rtfx: number;
   /** Highest tensor memory, weights included, in bytes. */
   readonly peakBytes: number;
@@ -35,14 +35,14 @@ export interface Evaluation extends EvaluationPart {
 }
 
 export interface EvaluationOptions {
-  /** Seconds of audio recognised in one forward pass; default 60. */
+  /** Seconds of audio recognized in one forward pass; default 60. */
   readonly batchSeconds?: number;
   /** Called after every batch. */
   readonly onProgress?: (utterancesDone: number) => void;
 }
 
 /**
- * Recognises the utterances of a manifest that have a transcript, and measures errors and speed.
+ * Recognizes the utterances of a manifest that have a transcript, and measures errors and speed.
  * @throws UsmLiteError BAD_MANIFEST when no utterance has a transcript; errors of audio files name manifest line and file
  *
  * @example

@@ -1,5 +1,5 @@
 /**
- * Shared forward passes for recordings that are recognised at the same time. Each hands in one chunk after another and
+ * Shared forward passes for recordings that are recognized at the same time. Each hands in one chunk after another and
  * waits for what the network says about it; whichever chunks wait when a pass begins share it. A recording
  * may join or end at any pass, so a short one never waits for a long one to end (continuous batching, as in Orca, Yu et
  * al., OSDI 2022).

@@ -31,7 +31,7 @@ import { searchRest, Searches } from "./searches.js";
 // attention over 20 s is what the model met in training.
 const chunkSeconds = 20;
 const overlapSeconds = 4;
-// Where features are normalised over the audio, chunks are as long as memory allows, so that most audio is one.
+// Where features are normalized over the audio, chunks are as long as memory allows, so that most audio is one.
 const longChunkSeconds = 120;
 const longOverlapSeconds = 8;
 // Samples become hidden frames of their own in the network, thousands a second at first: chunks are shorter.
@@ -44,7 +44,7 @@ const secondsPerPass = 30;
 type ForwardSettings = Required<Pick<ForwardChunk, "adapter" | "bestPath">>;
 
 /**
- * Recognises speech with a loaded model on the calling thread, which it blocks; {@link Transcriber} does the same in a worker.
+ * Recognizes speech with a loaded model on the calling thread, which it blocks; {@link Transcriber} does the same in a worker.
  *
  * @example
  * const recognizer = new Recognizer(loadModel("packed"));

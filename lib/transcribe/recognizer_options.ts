@@ -39,6 +39,6 @@ export interface RecordingOptions {
 
 /** The same, with the adapter in place of the speaker's name. */
 export interface ResolvedRecordingOptions extends Omit<RecordingOptions, "speaker"> {
-  /** In place of the recognizer's own; it must stay until the recording was recognised. */
+  /** In place of the recognizer's own; it must stay until the recording was recognized. */
   readonly adapter?: Adapter | undefined;
 }

@@ -19,7 +19,7 @@ export interface Recording {
 const allowed = { file: 2000, partial: 200, last: 100 } as const;
 
 /**
- * A recording that is read as fast as it is recognised, such as a file.
+ * A recording that is read as fast as it is recognized, such as a file.
  * @throws UsmLiteError ABORTED, INVALID_ARGUMENT, and whatever reading `blocks` throws
  */
 export async function recognizeFile(

@@ -100,7 +100,7 @@ export class Transcriber implements AsyncDisposable {
   }
 
   /**
-   * Recognises speech while it arrives: partial texts while `blocks` go on, each beginning with the one before, and in
+   * Recognizes speech while it arrives: partial texts while `blocks` go on, each beginning with the one before, and in
    * the end the transcript, the same as {@link Transcriber.transcribe} gives for all samples. It is not bound to begin
    * with the partial texts: those were computed with less context.
    *

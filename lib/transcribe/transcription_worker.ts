@@ -1,4 +1,4 @@
-/** A recognition worker thread: loads the model once, then recognises recordings, several at a time. */
+/** A recognition worker thread: loads the model once, then recognizes recordings, several at a time. */
 import { parentPort, workerData } from "node:worker_threads";
 import { AdapterBase } from "../adapt/adapter_base.js";
 import { AdapterStore, type AdapterLease } from "../adapt/adapter_store.js";
@@ -145,7 +145,7 @@ function start(
     });
 }
 
-/** The adapter of a speaker, which stays until the recording was recognised. */
+/** The adapter of a speaker, which stays until the recording was recognized. */
 function leaseOf(speaker: string | undefined, adapters: AdapterStore | undefined): AdapterLease | undefined {
   if (speaker === undefined) return undefined;
   if (adapters) return adapters.lease(speaker);

@@ -14,7 +14,7 @@ export interface WorkerOptions extends RecognizerOptions, BatchingOptions {
   readonly model: string;
   /** Longest audio accepted, in seconds. */
   readonly maximumSeconds: number;
-  /** Of what a service recognises: told to models of several languages; the others have one of their own. */
+  /** Of what a service recognizes: told to models of several languages; the others have one of their own. */
   readonly servedLanguage?: string;
   /** Folder of adapters, one folder for each speaker. */
   readonly adapters?: string;
@@ -23,7 +23,7 @@ export interface WorkerOptions extends RecognizerOptions, BatchingOptions {
 }
 
 export interface RecordingRequest extends RecordingOptions {
-  /** Send `partial` answers while the recording is recognised. */
+  /** Send `partial` answers while the recording is recognized. */
   readonly partials?: boolean;
 }
 

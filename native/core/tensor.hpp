@@ -29,7 +29,7 @@ class Storage {
 class Tensor {
  public:
   Tensor() = default;
-  /// Uninitialised memory.
+  /// Uninitialized memory.
   Tensor(DType dtype, std::vector<int64_t> shape)
       : dtype_(dtype), shape_(std::move(shape)), storage_(std::make_shared<Storage>(count() * size_of(dtype))) {}
   /// A view of `storage` starting `offset` bytes in.

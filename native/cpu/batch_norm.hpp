@@ -1,4 +1,4 @@
-// Batch normalisation of packed sequences with the SiLU after it. Every real frame counts once; there is no padding.
+// Batch normalization of packed sequences with the SiLU after it. Every real frame counts once; there is no padding.
 #pragma once
 #include <cstdint>
 

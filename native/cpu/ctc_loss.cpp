@@ -42,7 +42,7 @@ Vector log_add(Vector a, Vector b, Vector c) {
 
 /// ln of the softmax denominator of one frame; writes the softmax when `probabilities` is not null.
 /// NaN when a logit is not finite.
-float normalise_frame(const float* logits, int64_t vocabulary, float* probabilities) {
+float normalize_frame(const float* logits, int64_t vocabulary, float* probabilities) {
   Vector high = Vector::all(-std::numeric_limits<float>::infinity()), finite = Vector::zero();
   for_each_vector(vocabulary, [&](int64_t v, int64_t lanes) {
     const Vector x = Vector::load(logits + v, lanes);
@@ -79,9 +79,9 @@ float normalise_frame(const float* logits, int64_t vocabulary, float* probabilit
 /// to whole vectors with impossible ones.
 class Sequence {
  public:
-  Sequence(const CtcBatch& batch, int64_t index, const float* normalisers)
+  Sequence(const CtcBatch& batch, int64_t index, const float* normalizers)
       : logits_(batch.logits + batch.offsets[index] * batch.vocabulary),
-        normalisers_(normalisers + batch.offsets[index]),
+        normalizers_(normalizers + batch.offsets[index]),
         frames_(batch.offsets[index + 1] - batch.offsets[index]),
         vocabulary_(batch.vocabulary),
         labels_(batch.targets + batch.target_offsets[index]),
@@ -93,7 +93,7 @@ class Sequence {
   /// Returns the loss; `gradient` (frames, vocabulary), when not null, holds the softmax and loses the posterior.
   float loss(float* gradient) const {
     for (int64_t t = 0; t < frames_; ++t) {
-      if (!std::isfinite(normalisers_[t])) return fill(gradient, std::numeric_limits<float>::quiet_NaN());
+      if (!std::isfinite(normalizers_[t])) return fill(gradient, std::numeric_limits<float>::quiet_NaN());
     }
     if (frames_ < ctc_minimum_frames(labels_, count_)) {
       fill(gradient, 0);
@@ -119,7 +119,7 @@ class Sequence {
 
   void gather(int64_t t, float* log_p) const {
     const float* row = logits_ + t * vocabulary_;
-    const auto log_probability = [&](int32_t label) { return std::max(row[label] - normalisers_[t], kLowestLogProbability); };
+    const auto log_probability = [&](int32_t label) { return std::max(row[label] - normalizers_[t], kLowestLogProbability); };
     const float blank = log_probability(blank_);
     for (int64_t i = 0; i < count_; ++i) {
       log_p[2 * i] = blank;
@@ -192,7 +192,7 @@ class Sequence {
     }
   }
 
-  // The posterior of state s is alpha * beta, normalised over the states of the frame.
+  // The posterior of state s is alpha * beta, normalized over the states of the frame.
   void subtract_posterior(const float* alpha, const float* beta, float* posterior, float* gradient) const {
     Vector high = Vector::all(2 * kNever);
     for (int64_t s = 0; s < width_; s += kLanes) {
@@ -217,7 +217,7 @@ class Sequence {
   }
 
   const float* logits_;
-  const float* normalisers_;
+  const float* normalizers_;
   int64_t frames_;
   int64_t vocabulary_;
   const int32_t* labels_;
@@ -230,16 +230,16 @@ class Sequence {
 }  // namespace
 
 void ctc_loss(const CtcBatch& batch, float* losses, float* gradient) {
-  Scratch<float> normalisers(batch.frames);
+  Scratch<float> normalizers(batch.frames);
   parallel_for(batch.frames, kSoftmaxGrain, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t row = t * batch.vocabulary;
-      normalisers[t] = normalise_frame(batch.logits + row, batch.vocabulary, gradient ? gradient + row : nullptr);
+      normalizers[t] = normalize_frame(batch.logits + row, batch.vocabulary, gradient ? gradient + row : nullptr);
     }
   });
   parallel_dynamic(batch.sequences, [&](int64_t index) {
     float* rows = gradient ? gradient + batch.offsets[index] * batch.vocabulary : nullptr;
-    losses[index] = Sequence(batch, index, normalisers.data()).loss(rows);
+    losses[index] = Sequence(batch, index, normalizers.data()).loss(rows);
   });
 }
 

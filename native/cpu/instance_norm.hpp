@@ -1,4 +1,4 @@
-// Normalisation of every channel over the frames of its sequence: group normalisation (Wu, He 2018) with one channel in each
+// Normalization of every channel over the frames of its sequence: group normalization (Wu, He 2018) with one channel in each
 // group, which wav2vec 2.0 applies to its first convolution.
 #pragma once
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Layer normalisation of each frame, alone or fused with the residual sum before it.
+// Layer normalization of each frame, alone or fused with the residual sum before it.
 #pragma once
 #include <cstdint>
 
@@ -22,7 +22,7 @@ struct LayerNormForward {
 
 /// Mean and variance are computed again from `sum`: that costs less than the memory traffic around them.
 struct LayerNormBackward {
-  const float* sum;                  // (frames, hidden), what was normalised
+  const float* sum;                  // (frames, hidden), what was normalized
   const float* weight;               // (hidden)
   float epsilon;
   float a = 1.0f, b = 0.0f;

@@ -169,7 +169,7 @@ void pack_a(const Product& p, int64_t row, int64_t rows, int64_t k0, int64_t dep
   }
 }
 
-// c = keep * c + scale * tile. Not reading c when keep is 0 lets it be uninitialised.
+// c = keep * c + scale * tile. Not reading c when keep is 0 lets it be uninitialized.
 void add_tile(const Product& p, const float* tile, int64_t row, int64_t rows, int64_t column, int64_t columns,
               float keep, float scale) {
   const Vector keep_all = Vector::all(keep), scale_all = Vector::all(scale);

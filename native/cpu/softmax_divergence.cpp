@@ -11,10 +11,10 @@ namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
 // Largest logit, and the sum of exp((x - largest) * inverse); NaN when a logit is not finite.
-struct Normaliser {
+struct Normalizer {
   float largest, sum;
 
-  Normaliser(const float* x, int64_t columns, float inverse) {
+  Normalizer(const float* x, int64_t columns, float inverse) {
     const Vector lowest = Vector::all(-std::numeric_limits<float>::infinity());
     Vector high = lowest, finite = Vector::zero(), total = Vector::zero();
     for_each_vector(columns, [&](int64_t i, int64_t lanes) {
@@ -39,7 +39,7 @@ void softmax_divergence(const float* student, const float* teacher, int64_t rows
   parallel_for(rows, std::max<int64_t>(1, 4096 / columns), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const float *s = student + row * columns, *q = teacher + row * columns;
-      const Normaliser of_student(s, columns, inverse), of_teacher(q, columns, inverse);
+      const Normalizer of_student(s, columns, inverse), of_teacher(q, columns, inverse);
       const Vector factor = Vector::all(inverse), student_shift = Vector::all(of_student.largest), teacher_shift = Vector::all(of_teacher.largest);
       const Vector student_share = Vector::all(1.0f / of_student.sum), teacher_share = Vector::all(1.0f / of_teacher.sum);
       Vector sum = Vector::zero();  // of q (teacher's shifted logit - student's)

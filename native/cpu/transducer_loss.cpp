@@ -139,13 +139,13 @@ class Utterance {
   }
 
   void keep(int64_t cell, const float* logits, float* to) const {
-    const float normaliser = log_sum(logits, p_.vocabulary) + p_.undernormalization;
+    const float normalizer = log_sum(logits, p_.vocabulary) + p_.undernormalization;
     const int64_t u = label_of(cell);
-    to[0] = logits[p_.blank] - normaliser;
-    to[1] = u < count_ ? logits[labels_[u]] - normaliser : 0.0f;
+    to[0] = logits[p_.blank] - normalizer;
+    to[1] = u < count_ ? logits[labels_[u]] - normalizer : 0.0f;
     if (p_.duration_count == 0) return;
-    const float duration_normaliser = log_sum(logits + p_.vocabulary, p_.duration_count);
-    for (int64_t d = 0; d < p_.duration_count; ++d) to[2 + d] = logits[p_.vocabulary + d] - duration_normaliser;
+    const float duration_normalizer = log_sum(logits + p_.vocabulary, p_.duration_count);
+    for (int64_t d = 0; d < p_.duration_count; ++d) to[2 + d] = logits[p_.vocabulary + d] - duration_normalizer;
   }
 
   double forward() {

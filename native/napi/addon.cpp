@@ -17,7 +17,7 @@ Napi::Value set_error_constructor(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Environment);
   define<set_error_constructor>(exports, "setErrorConstructor");
   define_tensor(env, exports);
@@ -84,13 +84,13 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
 }  // namespace
 }  // namespace usmlite::binding
 
-Napi::Object initialise_addon(Napi::Env env, Napi::Object exports) {
+Napi::Object initialize_addon(Napi::Env env, Napi::Object exports) {
   try {
     usmlite::active_instruction_set();  // a wrong USMLITE_ISA is reported when the addon loads
-    return usmlite::binding::initialise(env, exports);
+    return usmlite::binding::initialize(env, exports);
   } catch (const usmlite::Error& error) {
     usmlite::binding::throw_javascript_error(env, error.code(), error.what());
   }
 }
 
-NODE_API_MODULE(usm_lite, initialise_addon)
+NODE_API_MODULE(usm_lite, initialize_addon)

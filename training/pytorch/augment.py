@@ -77,7 +77,7 @@ def add_noise(x, real, options: Augmentation, strength):
 
 
 def spec_augment(x, lengths, options: Augmentation, strength):
-    """Zeroes bands and stretches of normalised features (Park et al. 2019; adaptive to length: 2020)."""
+    """Zeroes bands and stretches of normalized features (Park et al. 2019; adaptive to length: 2020)."""
     count, frames, bins = x.shape
     device = x.device
     hidden_bins = torch.zeros((count, bins), dtype=torch.bool, device=device)
@@ -97,8 +97,8 @@ def spec_augment(x, lengths, options: Augmentation, strength):
 
 def augment(x, lengths, mean, deviation, options: Augmentation, strength):
     """
-    From log-mel features to normalised, augmented ones.
-    lengths (sequences) frames of each, on the device; strength: between 0 and 1, on the device, or None to normalise only.
+    From log-mel features to normalized, augmented ones.
+    lengths (sequences) frames of each, on the device; strength: between 0 and 1, on the device, or None to normalize only.
     """
     frames = torch.arange(x.shape[1], device=x.device)
     real = (frames[None, :] < lengths[:, None])[:, :, None]

@@ -14,7 +14,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "preprocessor_conf
 
 
 def export(model: LasrForCTC, mean, deviation, vocabulary: int, tokenizer: str, out: str):
-    """With normalisation of features folded into the first layer; the folder appears at once. Raises ValueError for NaN."""
+    """With normalization of features folded into the first layer; the folder appears at once. Raises ValueError for NaN."""
     state = {name: tensor.detach().float().cpu() for name, tensor in model.state_dict().items()}
     weights = {name: tensor for name, tensor in state.items() if not name.startswith("inner_head")}
     mean, deviation = mean.cpu(), deviation.cpu()

@@ -1,6 +1,6 @@
 """LasrForCTC in plain PyTorch: the names and the arithmetic of transformers' models/lasr, which usm-lite shares.
 
-Unlike there, training may drop residual branches, and statistics of batch normalisation leave padding out.
+Unlike there, training may drop residual branches, and statistics of batch normalization leave padding out.
 """
 import math
 from dataclasses import dataclass, field
@@ -138,7 +138,7 @@ class ConvolutionModule(nn.Module):
 
 
 class MaskedBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation of (sequences, frames, channels) that are zero where frames are padding, which does not count."""
+    """Batch normalization of (sequences, frames, channels) that are zero where frames are padding, which does not count."""
 
     def forward(self, x, real):
         if self.training:

@@ -34,7 +34,7 @@ class Schedule:
 class FlatWeights:
     """
     The weights of a model as one long float32 tensor, of which the model computes with copies in `dtype`; also their moving
-    average, to which the buffers of the model (statistics of batch normalisation) belong too.
+    average, to which the buffers of the model (statistics of batch normalization) belong too.
     """
 
     def __init__(self, model: torch.nn.Module, dtype: torch.dtype, decay: float):

@@ -1,4 +1,4 @@
-/** LJSpeech 1.1: metadata.csv with lines `ID|text|normalised text`, and wavs/ID.wav. One speaker, no official split. */
+/** LJSpeech 1.1: metadata.csv with lines `ID|text|normalized text`, and wavs/ID.wav. One speaker, no official split. */
 import { join } from "node:path";
 import { UsmLiteError } from "../../errors.js";
 import { badCorpus, corpusLines, type CorpusPart, type CorpusUtterance } from "./corpus.js";

@@ -71,7 +71,7 @@ export class CohereNetwork implements SequenceToSequenceNetwork, TrainableModel 
     this.decoder = new SequenceDecoder(scope, sizes, { tokens: this.tokens, positions, norm });
     this.head = config.tie_word_embeddings
       ? { bias: root.tensor("proj_out.bias", [vocab_size], "zeros") }
-      : new Linear(root, "proj_out", [vocab_size, hidden], { bias: true, initialisation: "small" });
+      : new Linear(root, "proj_out", [vocab_size, hidden], { bias: true, initialization: "small" });
   }
 
   encode(features: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: (hidden: Tensor, layer: number) => void): Encoded {
@@ -96,7 +96,7 @@ export class CohereNetwork implements SequenceToSequenceNetwork, TrainableModel 
     return head instanceof Linear ? head.forward(hidden, context) : this.tokens.scores(hidden, table, context, head.bias);
   }
 
-  /** Mean cross-entropy of the tokens after the prompt. Batch normalisation keeps the statistics of the checkpoint. */
+  /** Mean cross-entropy of the tokens after the prompt. Batch normalization keeps the statistics of the checkpoint. */
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
     return sequenceTrainingLoss(this, batch, context);
   }

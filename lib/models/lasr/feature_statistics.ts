@@ -1,4 +1,4 @@
-/** Feature normalisation as part of the weights: the model family takes log-mel features as they are. */
+/** Feature normalization as part of the weights: the model family takes log-mel features as they are. */
 import type { FeatureCache } from "../../data/feature_cache.js";
 import type { Utterance } from "../../data/manifest.js";
 import { UsmLiteError } from "../../errors.js";
@@ -46,7 +46,7 @@ export function measureFeatures(
 }
 
 /**
- * Changes a fresh first layer so that it sees normalised features: with W' = W / deviation and
+ * Changes a fresh first layer so that it sees normalized features: with W' = W / deviation and
  * b' = b - W' mean, W' x + b' = W (x - mean) / deviation + b.
  */
 export function foldFeatureStatistics(network: LasrForCtc, { mean, deviation }: FeatureStatistics): void {

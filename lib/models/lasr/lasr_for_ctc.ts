@@ -40,7 +40,7 @@ export class LasrForCtc implements TrainableModel, CtcNetwork {
     this.encoder = new LasrEncoder(scope.scope("encoder"), encoder_config);
     this.head = new Linear(scope, "ctc_head", [vocab_size, encoder_config.hidden_size, 1], {
       bias: true,
-      initialisation: "small",
+      initialization: "small",
     });
   }
 

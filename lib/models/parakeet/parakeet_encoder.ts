@@ -17,7 +17,7 @@ import type { Tensor } from "../../tensor/tensor.js";
 import type { Encoded } from "../speech_network.js";
 import { attentionContext, type ParakeetEncoderConfig } from "./parakeet_config.js";
 
-// Fixed in this family; torch's default of layer normalisation.
+// Fixed in this family; torch's default of layer normalization.
 const layerNormEpsilon = 1e-5;
 
 const names = {

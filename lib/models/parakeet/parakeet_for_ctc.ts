@@ -40,7 +40,7 @@ export class ParakeetForCtc implements CtcNetwork, TrainableModel {
     return { ...encoded, logits: this.head.forward(encoded.hidden, context) };
   }
 
-  /** Batch normalisation keeps the statistics of the checkpoint. */
+  /** Batch normalization keeps the statistics of the checkpoint. */
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
     const { ctc_loss_reduction: reduction, ctc_zero_infinity: zeroInfinity } = this.config;
     return ctcTrainingLoss(this, batch, context, { blank: this.blankId, reduction, zeroInfinity });

@@ -57,7 +57,7 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
 
   /**
    * The loss that NeMo trains these models with: per label of the batch for the plain transducer, mean over utterances of the loss per
-   * label with durations. Batch normalisation keeps the statistics of the checkpoint. Where the encoder is on the GPU the rest is on the CPU.
+   * label with durations. Batch normalization keeps the statistics of the checkpoint. Where the encoder is on the GPU the rest is on the CPU.
    * @throws UsmLiteError UNSUPPORTED_MODEL when weights are packed
    */
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {

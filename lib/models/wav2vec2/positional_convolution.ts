@@ -1,4 +1,4 @@
-/** What wav2vec 2.0 has instead of positions: a wide grouped convolution with weight normalisation (Salimans, Kingma 2016). */
+/** What wav2vec 2.0 has instead of positions: a wide grouped convolution with weight normalization (Salimans, Kingma 2016). */
 import { DeviceTensor } from "../../device/device_tensor.js";
 import { groupedConvolutionOnGpu } from "../../device/inference.js";
 import { removeFromGpu } from "../../device/placement.js";

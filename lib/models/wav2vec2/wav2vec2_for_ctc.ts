@@ -75,7 +75,7 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
     return { hidden, offsets: where };
   }
 
-  /** The convolutions below the projection are not trained, and batch normalisation keeps the statistics of the checkpoint. */
+  /** The convolutions below the projection are not trained, and batch normalization keeps the statistics of the checkpoint. */
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
     const { ctc_loss_reduction: reduction, ctc_zero_infinity: zeroInfinity } = this.config;
     return ctcTrainingLoss(this, batch, context, { blank: this.blankId, reduction, zeroInfinity });

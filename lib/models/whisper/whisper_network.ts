@@ -53,7 +53,7 @@ export class WhisperNetwork implements SequenceToSequenceNetwork, TrainableModel
       },
       { tokens: this.tokens, positions },
     );
-    this.head = config.tie_word_embeddings ? undefined : new Linear(root, "proj_out", [vocab_size, hidden], { bias: false, initialisation: "small" });
+    this.head = config.tie_word_embeddings ? undefined : new Linear(root, "proj_out", [vocab_size, hidden], { bias: false, initialization: "small" });
   }
 
   encode(features: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: (hidden: Tensor, layer: number) => void): Encoded {

@@ -19,16 +19,16 @@ double sequence_loss(const float* logits, int64_t frames, int64_t vocabulary, co
                      int32_t blank, float* gradient) {
   std::vector<double> log_softmax(static_cast<size_t>(frames * vocabulary));
   for (int64_t t = 0; t < frames; ++t) {
-    double normaliser = kNever;
+    double normalizer = kNever;
     for (int64_t v = 0; v < vocabulary; ++v) {
       if (!std::isfinite(logits[t * vocabulary + v])) {
         const float nan = std::numeric_limits<float>::quiet_NaN();
         if (gradient) std::fill(gradient, gradient + frames * vocabulary, nan);
         return nan;
       }
-      normaliser = log_add(normaliser, logits[t * vocabulary + v]);
+      normalizer = log_add(normalizer, logits[t * vocabulary + v]);
     }
-    for (int64_t v = 0; v < vocabulary; ++v) log_softmax[t * vocabulary + v] = logits[t * vocabulary + v] - normaliser;
+    for (int64_t v = 0; v < vocabulary; ++v) log_softmax[t * vocabulary + v] = logits[t * vocabulary + v] - normalizer;
   }
   if (gradient) std::fill(gradient, gradient + frames * vocabulary, 0.0f);
   if (frames < ctc_minimum_frames(labels, count)) return std::numeric_limits<double>::infinity();

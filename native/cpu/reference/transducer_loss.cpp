@@ -25,12 +25,12 @@ struct Joint {
       for (int64_t j = 0; j < p.joint; ++j) sum += p.weight[v * p.joint + j] * hidden[j];
       log_probabilities[v] = sum;
     }
-    normalise(0, p.vocabulary);
-    normalise(p.vocabulary, p.outputs());
+    normalize(0, p.vocabulary);
+    normalize(p.vocabulary, p.outputs());
   }
 
  private:
-  void normalise(int64_t begin, int64_t end) {
+  void normalize(int64_t begin, int64_t end) {
     if (begin == end) return;
     const auto first = log_probabilities.begin() + begin, last = log_probabilities.begin() + end;
     const double largest = *std::max_element(first, last);
