@@ -9,12 +9,12 @@ import {
   setInstructionSet,
   Tape,
   Tensor,
-  tidy,
   unpackWeight,
   type FakeQuantizeOptions,
   type ScaleRule,
 } from "../lib/index.js";
 import { randomTensor, randomValues } from "./gradient.js";
+import { onEveryInstructionSet } from "./instruction_sets.js";
 
 test.afterEach.always(() => setInstructionSet(availableInstructionSets().at(-1) ?? "reference"));
 
@@ -32,15 +32,8 @@ const masked = (weight: Tensor, spec: string): Tensor | undefined => {
   return sparsity && magnitudeMask(weight, sparsity.kept, sparsity.of);
 };
 const bits = (tensor: Tensor): Int32Array => new Int32Array(tensor.toArray().buffer);
-const onEverySet = (body: (set: string) => void): void => {
-  for (const set of availableInstructionSets()) {
-    setInstructionSet(set);
-    tidy(() => body(set));
-  }
-};
-
 test.serial("whatever the rule of scales, training computes with what packing packs, to the bit", (t) => {
-  onEverySet((set) => {
+  onEveryInstructionSet((set) => {
     for (const [index, rule] of rules.entries()) {
       for (const spec of specs) {
         const weight = randomTensor([3, 132], index);
@@ -58,7 +51,7 @@ test.serial("scales are what the rules say", (t) => {
   const values = [0.5, -3, 2, 0.25, -1, 0.125];
   const scaleOf = (spec: string, rule: ScaleRule): number => groupScales(Tensor.from(values, [1, 6]), spec, { rule }).scale.toArray()[0] as number;
   const near = (found: number, wanted: number, name: string): boolean => t.true(Math.abs(found - wanted) < 1e-6, `${name}: ${found}`);
-  onEverySet(() => {
+  onEveryInstructionSet(() => {
     const mean = values.reduce((sum, x) => sum + Math.abs(x), 0) / 6;
     near(scaleOf("int4", {}), 3 / 7, "format");
     near(scaleOf("ternary", {}), mean, "format of ternary");
@@ -85,7 +78,7 @@ test.serial("a search finds no larger squared error than any of its values", (t)
     const values = weight.toArray();
     return fakeQuantize(weight, spec, { rule }).toArray().reduce((sum, x, i) => sum + (x - (values[i] as number)) ** 2, 0);
   };
-  onEverySet((set) => {
+  onEveryInstructionSet((set) => {
     for (const spec of ["int2", "int4/g32", "uint2", "midrise2"]) {
       const found = error(spec, { search: { steps: 8, lowest: 0.3 } });
       for (let step = 0; step < 8; step++) {
@@ -118,7 +111,7 @@ function gradients(weight: Tensor, upstream: Tensor, spec: string, options: Fake
 test.serial("a learned scale has the gradient of LSQ, a learned zero point that of LSQ+", (t) => {
   const weight = randomTensor([2, 40], 3);
   const upstream = randomTensor([2, 40], 4);
-  onEverySet((set) => {
+  onEveryInstructionSet((set) => {
     for (const [spec, low, high, zero] of [["int4", -7, 7, 0], ["uint3", 0, 7, 3.4], ["int2/g32", -1, 1, 0]] as const) {
       const groups = spec === "int2/g32" ? 2 : 1;
       const scale = Tensor.from(Array<number>(2 * groups).fill(0.11), [2, groups]);
@@ -153,7 +146,7 @@ test.serial("gradients through scales are derivatives of the rules", (t) => {
   const values = [...randomValues(24, 5)];
   const upstream = randomTensor([1, 24], 6);
   const g = upstream.toArray();
-  onEverySet((set) => {
+  onEveryInstructionSet((set) => {
     for (const [spec, rule] of cases) {
       // fakeQuantize(w) = scale * (level - zero point); with levels + errors e = level - zero point - w / scale held, w + scale * e.
       const weight = Tensor.from(values, [1, 24]);
@@ -177,7 +170,7 @@ test.serial("gradients through scales are derivatives of the rules", (t) => {
 test.serial("a decay of scales draws in the weights that they are measured of, and no others", (t) => {
   const weight = Tensor.from([0.5, -3, 2, 1, 0.25, 1, -0.5, 0.125], [2, 4]);
   const upstream = randomTensor([2, 4], 8);
-  onEverySet((set) => {
+  onEveryInstructionSet((set) => {
     const [without, decayed] = [0, 0.7].map((scaleDecay) => gradients(weight, upstream, "int4", { scaleDecay }).weight) as [Float32Array, Float32Array];
     // The largest weight of a row is seven scales.
     const wanted = [0, -0.1, 0, 0, 0, 0.1, 0, 0];
@@ -189,7 +182,7 @@ test.serial("a decay of scales draws in the weights that they are measured of, a
 test.serial("stochastic rounding is right on average, noise is as wide as a step", (t) => {
   const weight = Tensor.from([...Array<number>(4000).fill(0.3), 1], [1, 4001]);
   const scale = Tensor.from([1], [1, 1]);
-  onEverySet((set) => {
+  onEveryInstructionSet((set) => {
     const rounded = fakeQuantize(weight, "int4", { scale, rounding: "stochastic", seed: 7 }).toArray();
     t.true(rounded.every((x) => x === 0 || x === 1));
     const mean = rounded.reduce((sum, x) => sum + x, 0) / rounded.length;
@@ -221,7 +214,7 @@ test.serial("instruction sets agree, and pruned weights get a gradient where ask
       setInstructionSet("reference");
       const wanted = gradients(weight, upstream, spec, { ...options, mask }).weight;
       const output = fakeQuantize(weight, spec, { ...options, mask }).toArray();
-      onEverySet((set) => {
+      onEveryInstructionSet((set) => {
         fakeQuantize(weight, spec, { ...options, mask }).toArray().forEach((value, i) =>
           t.true(Math.abs(value - (output[i] as number)) < 1e-6, `${set} ${spec} ${JSON.stringify(options)} [${i}]`),
         );

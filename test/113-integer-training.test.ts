@@ -30,6 +30,7 @@ import type { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
 import { randomTensor, randomValues } from "./gradient.js";
 import { editJson, temporaryFolder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
+import { onEveryInstructionSet } from "./instruction_sets.js";
 
 const folder = temporaryFolder("integer-training");
 test.after.always(folder.clean);
@@ -38,17 +39,10 @@ test.afterEach.always(() => setInstructionSet(availableInstructionSets().at(-1) 
 const codings: readonly ActivationCoding[] = ["int8", "int8-asymmetric", "int4"];
 const specs = ["int8", "int4", "int4/g32", "int4+2:4", "int2", "uint4", "uint3/g32+2:4", "midrise2+2:4", "ternary", "nf4/g32", "int1", "int4+1:4"];
 const bits = (tensor: Tensor): Int32Array => new Int32Array(tensor.toArray().buffer);
-const onEverySet = (body: (set: string) => void): void => {
-  for (const set of availableInstructionSets()) {
-    setInstructionSet(set);
-    tidy(() => body(set));
-  }
-};
-
 test.serial("a weight that is rounded multiplies as the one that is packed, to the bit", (t) => {
   const weight = randomTensor([19, 84], 1);
   const x = randomTensor([5, 84], 2);
-  onEverySet((set) => {
+  onEveryInstructionSet((set) => {
     for (const text of specs) {
       const { sparsity } = parseWeightSpec(text);
       const mask = sparsity && magnitudeMask(weight, sparsity.kept, sparsity.of);
@@ -71,7 +65,7 @@ test.serial("what is zero in a dense format multiplies as what is pruned in a sp
   const weight = randomTensor([19, 84], 3);
   const x = randomTensor([5, 84], 4);
   const mask = magnitudeMask(weight, 2, 4);
-  onEverySet((set) => {
+  onEveryInstructionSet((set) => {
     for (const format of ["int8", "int4", "int4/g32", "int3", "ternary", "nf4/g32"]) {
       const scales = groupScales(weight, format, { mask });
       using dense = PackedMatrix.round(weight, format, { ...scales, mask });
@@ -85,7 +79,7 @@ test.serial("rows are rounded as the products round them", (t) => {
   const values = Float32Array.from([...randomValues(37, 5), ...Array<number>(37).fill(0.5), ...Array<number>(37).fill(0), ...Array<number>(36).fill(1), NaN]);
   const x = Tensor.from(values, [4, 37]);
   const identity = Tensor.from(Float32Array.from({ length: 37 * 37 }, (_, i) => (i % 38 === 0 ? 1 : 0)), [37, 37]);
-  onEverySet((set) => {
+  onEveryInstructionSet((set) => {
     for (const activations of codings) {
       using matrix = PackedMatrix.from(packWeight(identity, "int8"));
       const seen = roundRows(x, activations).toArray();

@@ -10,6 +10,7 @@ import { normReaders } from "../lib/nn/norm_readers.js";
 import { randomTensor, randomValues } from "./gradient.js";
 import { writeRandomModel } from "./random_model.js";
 import { editWeights, temporaryFolder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
+import { rootMeanSquareError } from "./differences.js";
 
 test("scales are those of the paper", (t) => {
   const weights = [Tensor.from([0.5, -4, 0, 1, 2, 0], [2, 3]), Tensor.from([-1, 1, 0], [1, 3, 1])];
@@ -111,8 +112,7 @@ function difference(model: string, original: string): number {
     const features = randomValues(offsets.frames * network.featureSize, 3).map((value) => 4 * value - 4);
     return tidy(() => network.forward(Tensor.from(features, [offsets.frames, network.featureSize]), offsets).logits.toArray());
   }) as [Float32Array, Float32Array];
-  const power = (values: Float32Array): number => values.reduce((sum, value) => sum + value * value, 0);
-  return Math.sqrt(power(found.map((value, i) => value - (expected[i] as number))) / power(expected));
+  return rootMeanSquareError(found, expected);
 }
 
 for (const [family, float] of Object.entries(models)) {

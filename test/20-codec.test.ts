@@ -11,6 +11,7 @@ import {
   UsmLiteError,
 } from "../lib/index.js";
 import { randomTensor, randomValues } from "./gradient.js";
+import { roundHalfEven } from "./round_half_even.js";
 
 const formats = ["float32", "int8", "int6", "int5", "int4", "int3", "int2", "int1", "uint8", "uint4", "uint3", "midrise8", "midrise4", "midrise2",
   "ternary", "nf4", "int4/g32", "int3/g64", "int8/g128", "uint2/g32", "ternary/g32", "nf4/g64", "int1/g128", "midrise3/g32"];
@@ -36,13 +37,6 @@ function levelsOf(format: string, bits: number): number[] {
   if (format.startsWith("uint")) return range(0, 2 ** bits - 1, 1);
   if (format.startsWith("midrise")) return range(1 - 2 ** bits, 2 ** bits - 1, 2);
   return range(1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1, 1);
-}
-
-function roundHalfEven(x: number): number {
-  const below = Math.floor(x);
-  const rest = x - below;
-  if (rest !== 0.5) return Math.round(x);
-  return below % 2 === 0 ? below : below + 1;
 }
 
 /** Scale and zero point of the weights of one group that are kept. */

@@ -29,6 +29,7 @@ import {
 import { randomTensor, randomValues } from "./gradient.js";
 import { roundToNearest } from "./recipes.js";
 import { editWeights, temporaryFolder, tones, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
+import { roundHalfEven } from "./round_half_even.js";
 
 const specs = ["nf4/g64/dq", "nf4/g32/dq+2:4", "int4/g128/dq", "int3/g32/dq+3:5", "ternary/g64/dq", "midrise2/g32/dq+2:4"];
 const shapes = [[1, 1], [3, 70], [5, 128, 1], [2, 50, 3], [70, 300]];
@@ -51,12 +52,6 @@ function expectedScales(scales: Float32Array): { codes: number[]; steps: number[
     }
   }
   return result;
-}
-
-function roundHalfEven(x: number): number {
-  const below = Math.floor(x);
-  if (x - below !== 0.5) return Math.round(x);
-  return below % 2 === 0 ? below : below + 1;
 }
 
 const without = (spec: string): string => spec.replace("/dq", "");

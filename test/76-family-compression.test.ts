@@ -9,6 +9,7 @@ import { randomValues } from "./gradient.js";
 import { writeRandomModel } from "./random_model.js";
 import { roundToNearest } from "./recipes.js";
 import { temporaryFolder, tones } from "./tiny_model.js";
+import { rootMeanSquareError } from "./differences.js";
 
 const folder = temporaryFolder("families");
 test.after.always(folder.clean);
@@ -73,17 +74,6 @@ const forward = (model: string, input: string, weights: "packed" | "float32" = "
   return new Map(paddedForward(loadModel(model, { weights }).network, file).map(([name, entry]) => [name, (entry as unknown as { data: Float32Array }).data]));
 };
 
-/** Root mean square of the difference, relative to that of `wanted`. */
-function difference(found: Float32Array, wanted: Float32Array): number {
-  let error = 0;
-  let power = 0;
-  wanted.forEach((value, i) => {
-    error += (value - (found[i] as number)) ** 2;
-    power += value ** 2;
-  });
-  return Math.sqrt(error / power);
-}
-
 for (const family of Object.keys(families)) {
   test(`${family}: packs, loads, computes and transcribes`, async (t) => {
     const model = write(family);
@@ -100,8 +90,8 @@ for (const family of Object.keys(families)) {
       t.true(size.linear.bitsPerWeight < { int8: 9.1, "int4+2:4": 3.7 }[spec as "int8"], `${size.linear.bitsPerWeight}`);
       const packed = forward(out, input).get(hidden) as Float32Array;
       const unpacked = forward(out, input, "float32").get(hidden) as Float32Array;
-      t.true(difference(packed, unpacked) < 0.05, `${spec} packed against unpacked: ${difference(packed, unpacked)}`);
-      errors.push(difference(unpacked, original));
+      t.true(rootMeanSquareError(packed, unpacked) < 0.05, `${spec} packed against unpacked: ${rootMeanSquareError(packed, unpacked)}`);
+      errors.push(rootMeanSquareError(unpacked, original));
       const speech = new Recognizer(loadModel(out)).transcribe(tones(1.2, 2));
       t.is(speech.duration, 1.2);
       t.deepEqual(new Recognizer(loadModel(out)).transcribeBatch([tones(0.7, 1), tones(1.2, 2)])[1], speech, "beside another");
@@ -130,7 +120,7 @@ test("Whisper's embedding is packed where a pattern names it, and scores tokens 
   const input = inputOf("whisper", join(folder.path, "embedding.input"));
   const wanted = forward(model, input).get("logits") as Float32Array;
   for (const weights of ["packed", "float32"] as const) {
-    const error = difference(forward(out, input, weights).get("logits") as Float32Array, wanted);
+    const error = rootMeanSquareError(forward(out, input, weights).get("logits") as Float32Array, wanted);
     t.true(error > 0 && error < 0.05, `${weights}: ${error}`);
   }
 });
@@ -194,7 +184,7 @@ test("float16 and bfloat16 weights give nearly what float32 gives, and keep thei
         return [name, { dtype, shape, data: (dtype === "F16" ? halves : brainFloats)(new Float32Array(data.slice().buffer)) }];
       }),
     ]);
-    const error = difference(forward(half, input).get("logits") as Float32Array, wanted);
+    const error = rootMeanSquareError(forward(half, input).get("logits") as Float32Array, wanted);
     t.true(error > 0 && error < tolerance, `${dtype}: ${error}`);
     const out = join(folder.path, `${dtype}-packed`);
     await compressModel({ model: half, recipe: roundToNearest("int8"), manifest: undefined, out });

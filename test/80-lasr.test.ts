@@ -10,25 +10,12 @@ import { paddedForward } from "../lib/models/padded_forward.js";
 import { availableInstructionSets, setInstructionSet } from "../lib/native/runtime.js";
 import { SequenceOffsets } from "../lib/tensor/sequence_offsets.js";
 import { Tensor } from "../lib/tensor/tensor.js";
+import { relativeError } from "./reference.js";
 import { sharedFolder } from "./shared.js";
 import { randomValues } from "./gradient.js";
 
 const reference = sharedFolder() && join(sharedFolder() as string, "reference", "lasr_ctc");
 const withReference = reference && existsSync(reference) ? test : test.skip;
-
-/** Largest difference over frames that are not padding, relative to the largest value. */
-function relativeError(ours: Float32Array, theirs: Float32Array, frames: number, lengths: readonly number[]): number {
-  const width = ours.length / (frames * lengths.length);
-  let largest = 0;
-  let difference = 0;
-  lengths.forEach((length, item) => {
-    for (let i = item * frames * width; i < (item * frames + length) * width; i++) {
-      largest = Math.max(largest, Math.abs(theirs[i] as number));
-      difference = Math.max(difference, Math.abs((ours[i] as number) - (theirs[i] as number)));
-    }
-  });
-  return difference / largest;
-}
 
 withReference("forward agrees with transformers on every instruction set", (t) => {
   const model = loadModel(reference as string);

@@ -6,6 +6,7 @@ import { bitsPerWeight, compressModel, loadModel, measureModel, parseRecipe, Seq
 import { roundToNearest } from "./recipes.js";
 import { editWeights, temporaryFolder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 import { randomValues } from "./gradient.js";
+import { rootMeanSquareError } from "./differences.js";
 
 const folder = temporaryFolder("compress");
 test.after.always(folder.clean);
@@ -23,17 +24,6 @@ const offsets = new SequenceOffsets([90, 41]);
 const features = randomValues(offsets.frames * 128, 3).map((value) => 4 * value - 4);
 const logitsOf = ({ network }: SpeechModel): Float32Array =>
   tidy(() => (network as LasrForCtc).forward(Tensor.from(features, [offsets.frames, 128]), offsets).logits.toArray());
-
-/** Root mean square of the difference, relative to that of `wanted`. */
-function difference(found: Float32Array, wanted: Float32Array): number {
-  let error = 0;
-  let power = 0;
-  wanted.forEach((value, i) => {
-    error += (value - (found[i] as number)) ** 2;
-    power += value ** 2;
-  });
-  return Math.sqrt(error / power);
-}
 
 test.serial("every spec packs to the size it promises and computes what its float32 form computes", async (t) => {
   const original = logitsOf(loadModel(float));
@@ -58,8 +48,8 @@ test.serial("every spec packs to the size it promises and computes what its floa
     const packed = logitsOf(loadModel(out));
     const unpacked = logitsOf(loadModel(out, { weights: "float32" }));
     // Packed integers meet activations rounded to int8: 127 steps to the largest of a row.
-    t.true(difference(packed, unpacked) < (spec === "2:4" ? 1e-5 : 0.05), `${spec}: ${difference(packed, unpacked)}`);
-    error.set(spec, difference(unpacked, original));
+    t.true(rootMeanSquareError(packed, unpacked) < (spec === "2:4" ? 1e-5 : 0.05), `${spec}: ${rootMeanSquareError(packed, unpacked)}`);
+    error.set(spec, rootMeanSquareError(unpacked, original));
   }
   const order = ["int8", "int4", "int3", "int2"].map((spec) => error.get(spec) as number);
   t.deepEqual([...order].sort((a, b) => a - b), order, "fewer bits, larger error");
@@ -96,7 +86,7 @@ test.serial("layers of one recipe differ, and what is excluded stays float32", a
   t.is(specs.get("ctc_head.weight"), "int8");
   t.false(specs.has("encoder.subsampler.dense_0.weight"));
   const packed = logitsOf(loadModel(out));
-  t.true(difference(packed, logitsOf(loadModel(out, { weights: "float32" }))) < 0.05);
+  t.true(rootMeanSquareError(packed, logitsOf(loadModel(out, { weights: "float32" }))) < 0.05);
   for (const file of ["tokenizer.json", "language_model.bin", "preprocessor_config.json"]) {
     t.deepEqual(readFileSync(join(out, file)), readFileSync(join(float, file)));
   }

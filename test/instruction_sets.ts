@@ -1,6 +1,7 @@
 /** Comparing what every instruction set computes with the plain C++ reference. */
 import type { ExecutionContext } from "ava";
 import { availableInstructionSets, instructionSet, setInstructionSet } from "../lib/native/runtime.js";
+import { tidy } from "../lib/tensor/scope.js";
 import type { Tensor } from "../lib/tensor/tensor.js";
 
 /**
@@ -41,5 +42,13 @@ export function agreeOnAllInstructionSets(
     }
   } finally {
     setInstructionSet(before);
+  }
+}
+
+/** Runs `body` with each instruction set this processor has; the last is the best. */
+export function onEveryInstructionSet(body: (set: string) => void): void {
+  for (const set of availableInstructionSets()) {
+    setInstructionSet(set);
+    tidy(() => body(set));
   }
 }

@@ -1,4 +1,5 @@
 /** Audio that is pushed from outside, as a sequence to read from. */
+import { concatenate } from "../audio/sample_blocks.js";
 
 /** What was pushed since the last read comes as one block, so that a slow reader catches up. */
 export class AudioFeed implements AsyncIterable<Float32Array> {
@@ -28,21 +29,9 @@ export class AudioFeed implements AsyncIterable<Float32Array> {
   async *[Symbol.asyncIterator](): AsyncGenerator<Float32Array> {
     for (;;) {
       if (this.failure) throw this.failure;
-      if (this.blocks.length > 0) yield joined(this.blocks.splice(0));
+      if (this.blocks.length > 0) yield concatenate(this.blocks.splice(0));
       else if (this.ended) return;
       else await new Promise<void>((resolve) => (this.wake = resolve));
     }
   }
-}
-
-function joined(blocks: readonly Float32Array[]): Float32Array {
-  const [first] = blocks;
-  if (first && blocks.length === 1) return first;
-  const all = new Float32Array(blocks.reduce((sum, { length }) => sum + length, 0));
-  let count = 0;
-  for (const block of blocks) {
-    all.set(block, count);
-    count += block.length;
-  }
-  return all;
 }

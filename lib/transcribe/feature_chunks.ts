@@ -1,8 +1,8 @@
 /** Log-mel features of audio that arrives in blocks, in overlapping chunks: what is held does not grow with the audio. */
+import { concatenate } from "../audio/sample_blocks.js";
 import type { LogMel } from "../audio/log_mel.js";
 import type { ChunkPlanner, Range } from "../decode/overlap.js";
 import { tidy } from "../tensor/scope.js";
-import { joined } from "./sample_chunks.js";
 
 /** Log-mel frames from `firstFrame` of the audio on. */
 export interface FeatureChunk {
@@ -62,7 +62,7 @@ export class FeatureChunks implements AudioChunks {
   /** Features of the next `count` frames, whose samples are held no longer. */
   private nextFrames(count: number): Float32Array {
     const { hopLength, windowLength } = this.frontEnd.config;
-    const samples = joined(this.held);
+    const samples = concatenate(this.held);
     this.held = [samples.subarray(count * hopLength)];
     return tidy(() => this.frontEnd.logMel(samples.subarray(0, (count - 1) * hopLength + windowLength)).toArray());
   }

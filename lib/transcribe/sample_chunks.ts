@@ -1,6 +1,7 @@
 /** Features of audio that arrives in blocks, chunk by chunk, where a frame's features depend on all samples of its chunk. */
 import type { FrontEnd } from "../audio/front_end.js";
 import { LogMel } from "../audio/log_mel.js";
+import { concatenate } from "../audio/sample_blocks.js";
 import type { ChunkPlanner, Range } from "../decode/overlap.js";
 import { tidy } from "../tensor/scope.js";
 import type { AudioChunks, FeatureChunk } from "./feature_chunks.js";
@@ -46,7 +47,7 @@ export class SampleChunks implements AudioChunks {
 
   /** @param range in samples */
   private chunk({ begin, end }: Range): FeatureChunk {
-    const all = joined(this.held);
+    const all = concatenate(this.held);
     const samples = all.subarray(begin - this.firstHeld, end - this.firstHeld);
     // Later chunks begin later than this one.
     this.held = [all.subarray(begin - this.firstHeld)];
@@ -60,16 +61,4 @@ export class SampleChunks implements AudioChunks {
     const values = tidy(() => this.frontEnd.features(samples).toArray());
     return { firstFrame, frames: values.length / featureSize, values };
   }
-}
-
-export function joined(blocks: readonly Float32Array[]): Float32Array {
-  const [first] = blocks;
-  if (first && blocks.length === 1) return first;
-  const all = new Float32Array(blocks.reduce((sum, { length }) => sum + length, 0));
-  let count = 0;
-  for (const block of blocks) {
-    all.set(block, count);
-    count += block.length;
-  }
-  return all;
 }

@@ -1,8 +1,8 @@
 /** A recording of any length through a model that takes windows of samples: each begins where the last complete segment of the one before ended. */
+import { concatenate } from "../audio/sample_blocks.js";
 import type { DecodedToken, DecodedWord, Hypothesis, LogProbabilities } from "../decode/hypothesis.js";
 import type { TextTokenizer } from "../text/text_tokenizer.js";
 import type { Search } from "./decoding.js";
-import { joined } from "./sample_chunks.js";
 import type { WindowDecoder, WindowSegment } from "./window_decoding.js";
 
 /** A segment at its place in the recording. */
@@ -45,7 +45,7 @@ export class WindowSearch implements Search {
   advance({ values }: LogProbabilities): void {
     this.held.push(values.slice());
     const before = this.progress.done;
-    const samples = joined(this.held);
+    const samples = concatenate(this.held);
     this.progress = this.decode(samples, { isEnd: false });
     this.held = [samples.subarray(this.progress.done - before)];
   }
@@ -55,7 +55,7 @@ export class WindowSearch implements Search {
   }
 
   best(): Hypothesis[] {
-    const { segments } = this.decode(joined(this.held), { isEnd: true });
+    const { segments } = this.decode(concatenate(this.held), { isEnd: true });
     const { secondsPerFrame } = this.settings;
     const tokens = segments.flatMap((segment) =>
       segment.tokens.map((id, index): DecodedToken => {

@@ -1,9 +1,8 @@
 #include <cmath>
-#include <limits>
 
 #include "core/thread_pool.hpp"
 #include "cpu/attention_head.hpp"
-#include "cpu/dropout_mask.hpp"
+#include "cpu/running_softmax.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
@@ -12,34 +11,6 @@ namespace {
 constexpr int64_t kQueryRows = 24;
 // Query rows that share one copy of a head's keys and values.
 constexpr int64_t kUnitRows = 480;
-
-// The running softmax of one query row over blocks of keys (Milakov, Gimelshein 2018; Dao et al. 2022).
-struct RowState {
-  float maximum = -std::numeric_limits<float>::infinity();
-  float sum = 0.0f;
-};
-
-// Turns a row of scores into exp(score - maximum), dropped out, and updates its state. Returns the factor that earlier
-// blocks' results must be multiplied by.
-float soften(float* scores, int64_t keys, RowState& state, const DropoutMask& mask, uint64_t index) {
-  const Vector lowest = Vector::all(-std::numeric_limits<float>::infinity());
-  Vector largest = lowest;
-  for_each_vector(keys, [&](int64_t i, int64_t lanes) {
-    largest = maximum(largest, Vector::load(scores + i, lanes).head(lanes, lowest));
-  });
-  const float top = std::max(state.maximum, largest.maximum());
-  const float rescale = std::exp(state.maximum - top);
-  const Vector shift = Vector::all(top);
-  Vector sum = Vector::zero();
-  for_each_masked(mask, index, keys, [&](int64_t i, int64_t lanes, Vector multiplier) __attribute__((always_inline)) {
-    const Vector power = exponential(Vector::load(scores + i, lanes) - shift);
-    sum = sum + power.head(lanes, Vector::zero());
-    (power * multiplier).store(scores + i, lanes);
-  });
-  state.maximum = top;
-  state.sum = state.sum * rescale + sum.sum();
-  return rescale;
-}
 
 void forward_unit(const AttentionProblem& p, const AttentionUnit& unit, float* out, float* log_sum) {
   const int64_t first = p.offsets[unit.sequence], frames = p.offsets[unit.sequence + 1] - first;
@@ -61,14 +32,14 @@ void forward_unit(const AttentionProblem& p, const AttentionUnit& unit, float* o
       rotate_row(p, p.query + (first + begin + r) * p.query_width() + unit.head * d, begin + r, p.scale,
                  query.data() + r * d);
     }
-    RowState states[kQueryRows];
+    RunningSoftmax states[kQueryRows];
     for (int64_t key = 0; key < frames; key += kKeyBlock) {
       const int64_t width = std::min(kKeyBlock, frames - key);
       panel_product({query.data(), d}, rows, d, key_panels.data() + key * d, d * kPanel, width, scores.data(),
                     score_stride, false);
       for (int64_t r = 0; r < rows; ++r) {
         const uint64_t index = p.dropout_index(first + begin + r, unit.head) + key;
-        const float rescale = soften(scores.data() + r * score_stride, width, states[r], mask, index);
+        const float rescale = states[r].add(scores.data() + r * score_stride, width, mask, index);
         if (key == 0) continue;
         for (int64_t i = 0; i < d; ++i) sums[r * out_stride + i] *= rescale;
       }

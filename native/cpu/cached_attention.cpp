@@ -1,11 +1,10 @@
 #include "cpu/cached_attention.hpp"
 
 #include <algorithm>
-#include <limits>
 
 #include "core/allocator.hpp"
 #include "core/thread_pool.hpp"
-#include "cpu/simd.hpp"
+#include "cpu/running_softmax.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
@@ -26,23 +25,6 @@ void add_scaled(float factor, const float* x, float* sum, int64_t count) {
   });
 }
 
-// scores -> exp(score - maximum); returns their sum
-float soften(float* scores, int64_t count) {
-  const Vector lowest = Vector::all(-std::numeric_limits<float>::infinity());
-  Vector largest = lowest;
-  for_each_vector(count, [&](int64_t i, int64_t lanes) {
-    largest = maximum(largest, Vector::load(scores + i, lanes).head(lanes, lowest));
-  });
-  const Vector shift = Vector::all(largest.maximum());
-  Vector sum = Vector::zero();
-  for_each_vector(count, [&](int64_t i, int64_t lanes) {
-    const Vector power = exponential(Vector::load(scores + i, lanes) - shift);
-    sum = sum + power.head(lanes, Vector::zero());
-    power.store(scores + i, lanes);
-  });
-  return sum.sum();
-}
-
 }  // namespace
 
 void cached_attention(const CachedAttentionProblem& p, float* out) {
@@ -59,7 +41,9 @@ void cached_attention(const CachedAttentionProblem& p, float* out) {
       for (int64_t j = 0; j < visible; ++j) {
         scores[j] = p.scale * dot(query, p.key + p.row(begin + j) * p.width() + column, p.head_dim);
       }
-      const float factor = 1.0f / soften(scores.data(), visible);
+      RunningSoftmax softmax;
+      softmax.add(scores.data(), visible);
+      const float factor = 1.0f / softmax.sum;
       float* to = out + (first + i) * p.width() + column;
       for_each_vector(p.head_dim, [&](int64_t c, int64_t lanes) {
         Vector sum = Vector::zero();
@@ -89,7 +73,9 @@ void cached_attention_backward(const CachedAttentionProblem& p, const float* gra
       const int64_t visible = p.visible(i, queries, keys), row = (first + i) * width + column;
       const float *query = p.query + row, *upstream = gradient + row;
       for (int64_t j = 0; j < visible; ++j) probabilities[j] = p.scale * dot(query, p.key + at + j * width, d);
-      const float share = 1.0f / soften(probabilities.data(), visible);
+      RunningSoftmax softmax;
+      softmax.add(probabilities.data(), visible);
+      const float share = 1.0f / softmax.sum;
       float mean = 0.0f;  // sum_j p_j g_j
       for (int64_t j = 0; j < visible; ++j) {
         probabilities[j] *= share;

@@ -1,10 +1,8 @@
 #include "cpu/relative_attention.hpp"
 
-#include <cmath>
-#include <limits>
-
 #include "core/thread_pool.hpp"
 #include "cpu/attention_head.hpp"
+#include "cpu/running_softmax.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
@@ -13,34 +11,6 @@ namespace {
 constexpr int64_t kQueryRows = 24;
 // Query rows that share one copy of a head's keys, values and positions.
 constexpr int64_t kUnitRows = 480;
-
-// The running softmax of one query row over blocks of keys (Milakov, Gimelshein 2018).
-struct RowState {
-  float maximum = -std::numeric_limits<float>::infinity();
-  float sum = 0.0f;
-};
-
-// Turns scores into exp(score - maximum) and updates the row's state. Returns the factor that the results of earlier blocks
-// must be multiplied by.
-float soften(float* scores, int64_t keys, RowState& state) {
-  const Vector lowest = Vector::all(-std::numeric_limits<float>::infinity());
-  Vector largest = lowest;
-  for_each_vector(keys, [&](int64_t i, int64_t lanes) {
-    largest = maximum(largest, Vector::load(scores + i, lanes).head(lanes, lowest));
-  });
-  const float top = std::max(state.maximum, largest.maximum());
-  const float rescale = std::exp(state.maximum - top);
-  const Vector shift = Vector::all(top);
-  Vector sum = Vector::zero();
-  for_each_vector(keys, [&](int64_t i, int64_t lanes) {
-    const Vector power = exponential(Vector::load(scores + i, lanes) - shift);
-    sum = sum + power.head(lanes, Vector::zero());
-    power.store(scores + i, lanes);
-  });
-  state.maximum = top;
-  state.sum = state.sum * rescale + sum.sum();
-  return rescale;
-}
 
 // to(head_dim) = factor * (row + bias)
 void biased_row(const float* row, const float* bias, float factor, int64_t head_dim, float* to) {
@@ -95,7 +65,7 @@ class Unit {
       biased_row(query, p_.content_bias + unit_.head * d_, p_.scale, d_, content_.data() + r * d_);
       biased_row(query, p_.position_bias + unit_.head * d_, p_.scale, d_, positional_.data() + r * d_);
     }
-    RowState states[kQueryRows];
+    RunningSoftmax states[kQueryRows];
     const int64_t seen = p_.left < 0 ? 0 : std::max<int64_t>(0, begin - p_.left - key_begin_) / kPanel * kPanel;
     const int64_t end = p_.right < 0 ? keys_ : std::min(keys_, begin + count + p_.right - key_begin_);
     for (int64_t key = seen; key < end; key += kKeyBlock) {
@@ -114,7 +84,7 @@ class Unit {
   }
 
   // Leaves exp(score - maximum) of keys [key, key + width) in scores_ and rescales sums_.
-  void block(int64_t begin, int64_t count, int64_t key, int64_t width, RowState* states) {
+  void block(int64_t begin, int64_t count, int64_t key, int64_t width, RunningSoftmax* states) {
     panel_product({content_.data(), d_}, count, d_, key_panels_.data() + key * d_, d_ * kPanel, width, scores_.data(), score_stride_, false);
     const int64_t distance = unit_.end - begin - count + key;  // column of the last row's first key
     const int64_t aligned = distance / kPanel * kPanel;
@@ -132,7 +102,7 @@ class Unit {
       std::fill(scores, scores + from, 0.0f);
       std::fill(scores + to, scores + width, 0.0f);
       if (from == to) continue;
-      const float rescale = soften(scores + from, to - from, states[r]);
+      const float rescale = states[r].add(scores + from, to - from);
       for (int64_t i = 0; i < d_; ++i) sums_.data()[r * out_stride_ + i] *= rescale;
     }
   }
