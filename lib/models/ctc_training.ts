@@ -1,5 +1,5 @@
 /** The forward pass of a training (or validation) step. */
-import type { ForwardContext } from "../nn/forward_context.js";
+import type { ForwardContext, InspectLayer } from "../nn/forward_context.js";
 import { ctcLoss, type CtcLossOptions } from "../ops/ctc_loss.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -11,7 +11,7 @@ interface CtcForward {
     features: Tensor,
     offsets: SequenceOffsets,
     context: ForwardContext,
-    inspectLayer?: (hidden: Tensor, layer: number) => void,
+    inspectLayer?: InspectLayer,
   ): { readonly logits: Tensor; readonly offsets: SequenceOffsets };
 }
 

@@ -42,6 +42,8 @@ class DecoderAttention {
   readonly key: Linear;
   readonly value: Linear;
   readonly output: Linear;
+  /** Whether a query sees no key that comes after it. */
+  protected readonly causal: boolean = false;
   private readonly norm: Norm;
 
   constructor(scope: WeightScope, name: string, norm: string, private readonly sizes: SequenceDecoderSizes) {
@@ -60,14 +62,15 @@ class DecoderAttention {
   }
 
   /** @param queries (frames, hidden) */
-  attend(queries: Tensor, residual: Tensor, offsets: SequenceOffsets, cache: AttentionCache, causal: boolean, context: ForwardContext = {}): Tensor {
-    const attended = cachedAttention(queries, offsets, cache, { heads: this.sizes.heads, causal });
+  attend(queries: Tensor, residual: Tensor, offsets: SequenceOffsets, cache: AttentionCache, context: ForwardContext = {}): Tensor {
+    const attended = cachedAttention(queries, offsets, cache, { heads: this.sizes.heads, causal: this.causal });
     return this.output.forward(attended, context, { residual });
   }
 }
 
-/** Attention to tokens, of which queries, keys and values are made alike. */
+/** Attention to earlier tokens, of which queries, keys and values are made alike. */
 class DecoderSelfAttention extends DecoderAttention {
+  protected override readonly causal = true;
   readonly inputs = new JoinedLinears([this.query, this.key, this.value]);
 }
 
@@ -96,10 +99,10 @@ export class DecoderBlock {
   forward(x: Tensor, offsets: SequenceOffsets, encoded: { readonly hidden: Tensor; readonly offsets: SequenceOffsets }, context: ForwardContext): Tensor {
     const { selfAttention: own, crossAttention: cross } = this;
     const [queries, keys, values] = own.inputs.forward(own.normalize(x), context);
-    const attended = own.attend(queries, x, offsets, { keys, values, offsets }, true, context);
+    const attended = own.attend(queries, x, offsets, { keys, values, offsets }, context);
     const memory = { keys: cross.key.forward(encoded.hidden, context), values: cross.value.forward(encoded.hidden, context), offsets: encoded.offsets };
-    const looking = cross.query.forward(cross.normalize(attended), context);
-    return this.feedForward(cross.attend(looking, attended, offsets, memory, false, context), context);
+    const crossQueries = cross.query.forward(cross.normalize(attended), context);
+    return this.feedForward(cross.attend(crossQueries, attended, offsets, memory, context), context);
   }
 
   get linears(): Linear[] {

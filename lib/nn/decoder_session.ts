@@ -109,13 +109,13 @@ export class DecoderSession implements Disposable {
   ): Tensor {
     const { selfAttention, crossAttention } = block;
     const cache = { ...(this.caches[layer] as LayerCache), ...own };
-    const [asking, keys, values] = selfAttention.inputs.forward(selfAttention.normalize(x), {});
+    const [selfQueries, keys, values] = selfAttention.inputs.forward(selfAttention.normalize(x), {});
     this.extend(cache, queries, keys, values);
-    const attended = selfAttention.attend(asking, x, queries, cache, true);
+    const attended = selfAttention.attend(selfQueries, x, queries, cache);
     const memory = { ...(this.memory.layers[layer] as LayerCache), ...cross };
-    const looking = crossAttention.query.forward(crossAttention.normalize(attended), {});
-    observe?.(layer, looking, memory.keys);
-    return block.feedForward(crossAttention.attend(looking, attended, queries, memory, false));
+    const crossQueries = crossAttention.query.forward(crossAttention.normalize(attended), {});
+    observe?.(layer, crossQueries, memory.keys);
+    return block.feedForward(crossAttention.attend(crossQueries, attended, queries, memory));
   }
 
   /** Puts new tokens into a cache, at its end. */

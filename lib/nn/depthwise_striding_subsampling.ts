@@ -88,7 +88,7 @@ export class DepthwiseStridingSubsampling {
       const frames = outputOffsets.lengths[sequence] as number;
       for (let begin = 0; begin < frames; begin += blockFrames) {
         const end = Math.min(begin + blockFrames, frames);
-        const block = tidy(() => this.block(features, first, length, [begin, end], context, scale).toArray());
+        const block = tidy(() => this.block(features, { first, length }, [begin, end], context, scale).toArray());
         rows.set(block, row * this.sizes.hidden);
         row += end - begin;
       }
@@ -99,8 +99,7 @@ export class DepthwiseStridingSubsampling {
   /** Hidden frames [begin, end) of the sequence of `length` log-mel frames that begins at row `first`. */
   private block(
     features: Tensor,
-    first: number,
-    length: number,
+    { first, length }: { readonly first: number; readonly length: number },
     [begin, end]: readonly [number, number],
     context: ForwardContext,
     scale: number,

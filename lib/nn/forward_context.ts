@@ -24,6 +24,9 @@ export interface ForwardContext {
   readonly positions?: PositionTable;
 }
 
+/** Called with (hidden frames, hidden) after each block, numbered from 0: for losses on inner layers. */
+export type InspectLayer = (hidden: Tensor, layer: number) => void;
+
 /** Options for an operation's `dropout`, or nothing outside training. */
 export function dropoutOptions(
   context: ForwardContext,

@@ -6,7 +6,7 @@ import { keep } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { DecoderBlock, type SequenceDecoderNames, type SequenceDecoderSizes } from "./decoder_block.js";
 import { DecoderSession, type DecoderMemory } from "./decoder_session.js";
-import type { ForwardContext } from "./forward_context.js";
+import type { ForwardContext, InspectLayer } from "./forward_context.js";
 import type { Linear } from "./linear.js";
 import { embedTokens, type SequenceEmbeddings } from "./sequence_embeddings.js";
 import { Norm } from "./transformer_block.js";
@@ -53,7 +53,6 @@ export class SequenceDecoder {
    * What the decoder makes of whole sequences, each token looking at those before it: teacher forcing (Williams, Zipser 1989).
    * @param sequences tokens about each item of `encoded`; at most as many as there are positions
    * @param table what {@link TokenEmbedding.table} gave
-   * @param inspectLayer given (tokens, hidden) after each block
    * @returns `hidden` (tokens, hidden), and where each sequence lies in it
    */
   forward(
@@ -61,7 +60,7 @@ export class SequenceDecoder {
     encoded: { readonly hidden: Tensor; readonly offsets: SequenceOffsets },
     table: Tensor,
     context: ForwardContext,
-    inspectLayer?: (hidden: Tensor, layer: number) => void,
+    inspectLayer?: InspectLayer,
   ): { hidden: Tensor; offsets: SequenceOffsets } {
     const offsets = new SequenceOffsets(sequences.map(({ length }) => length));
     const positions = sequences.flatMap((tokens) => [...tokens.keys()]);

@@ -1,5 +1,5 @@
 /** Cohere's speech recognition (`CohereAsrForConditionalGeneration` of transformers): Parakeet's encoder, a Transformer decoder. For inference and training. */
-import type { ForwardContext } from "../../nn/forward_context.js";
+import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import type { DecoderMemory, DecoderSession } from "../../nn/decoder_session.js";
 import { SequenceDecoder } from "../../nn/sequence_decoder.js";
@@ -74,7 +74,7 @@ export class CohereNetwork implements SequenceToSequenceNetwork, TrainableModel 
       : new Linear(root, "proj_out", [vocab_size, hidden], { bias: true, initialization: "small" });
   }
 
-  encode(features: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: (hidden: Tensor, layer: number) => void): Encoded {
+  encode(features: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Encoded {
     return this.encoder.forward(features, offsets, context, inspectLayer);
   }
 
@@ -83,7 +83,7 @@ export class CohereNetwork implements SequenceToSequenceNetwork, TrainableModel 
     encoded: Encoded,
     sequences: readonly (readonly number[])[],
     context: ForwardContext = {},
-    inspectLayer?: (hidden: Tensor, layer: number) => void,
+    inspectLayer?: InspectLayer,
   ): { readonly logits: Tensor; readonly offsets: SequenceOffsets } {
     const table = this.tokens.table(context);
     const projected = { hidden: this.projection.forward(encoded.hidden, context), offsets: encoded.offsets };

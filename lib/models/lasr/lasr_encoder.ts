@@ -5,7 +5,7 @@ import { activeAdapters } from "../../nn/adapter_scope.js";
 import { ConformerBlock } from "../../nn/conformer_block.js";
 import { conformerNames } from "../../nn/conformer_names.js";
 import { ConvolutionSubsampling } from "../../nn/convolution_subsampling.js";
-import { dropoutOptions, type ForwardContext } from "../../nn/forward_context.js";
+import { dropoutOptions, type ForwardContext, type InspectLayer } from "../../nn/forward_context.js";
 import type { Linear } from "../../nn/linear.js";
 import { SelfAttention } from "../../nn/self_attention.js";
 import type { WeightScope } from "../../nn/weight_source.js";
@@ -14,6 +14,7 @@ import { layerNorm } from "../../ops/layer_norm.js";
 import { activeTape } from "../../ops/tape.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import type { Tensor } from "../../tensor/tensor.js";
+import type { Encoded } from "../speech_network.js";
 import { headDimension, type LasrEncoderConfig } from "./lasr_config.js";
 
 export class LasrEncoder {
@@ -71,15 +72,14 @@ export class LasrEncoder {
 
   /**
    * @param features (frames, mel bins) log-mel frames of all sequences
-   * @param inspectLayer given (hidden frames, hidden) after each block: for losses on inner layers
    * @returns (hidden frames, hidden) and where each sequence lies in them
    */
   forward(
     features: Tensor,
     offsets: SequenceOffsets,
     context: ForwardContext,
-    inspectLayer?: (hidden: Tensor, layer: number) => void,
-  ): { hidden: Tensor; offsets: SequenceOffsets } {
+    inspectLayer?: InspectLayer,
+  ): Encoded {
     const isTrained = this.outputNorm instanceof DeviceTensor;
     if (features instanceof DeviceTensor && !isTrained && !inspectLayer && !activeAdapters()) return this.passes.run(features, offsets);
     return this.compute(features, offsets, context, inspectLayer);
@@ -89,8 +89,8 @@ export class LasrEncoder {
     features: Tensor,
     offsets: SequenceOffsets,
     context: ForwardContext,
-    inspectLayer?: (hidden: Tensor, layer: number) => void,
-  ): { hidden: Tensor; offsets: SequenceOffsets } {
+    inspectLayer?: InspectLayer,
+  ): Encoded {
     const subsampled = this.subsample(features, offsets, context);
     let x = subsampled.hidden;
     this.blocks.forEach((_, index) => {
@@ -108,7 +108,7 @@ export class LasrEncoder {
   }
 
   /** What the first block is given: (hidden frames, hidden), and where each sequence lies in them. */
-  subsample(features: Tensor, offsets: SequenceOffsets, context: ForwardContext): { hidden: Tensor; offsets: SequenceOffsets } {
+  subsample(features: Tensor, offsets: SequenceOffsets, context: ForwardContext): Encoded {
     const { output, offsets: hiddenOffsets } = this.subsampler.forward(features, offsets, context);
     const { dropout: inputDropout } = dropoutOptions(context, this.config.dropout);
     return { hidden: inputDropout ? dropout(output, inputDropout) : output, offsets: hiddenOffsets };

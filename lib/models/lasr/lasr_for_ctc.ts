@@ -1,5 +1,5 @@
 /** LASR encoder with a CTC head: `LasrForCTC` of transformers, for inference and training. */
-import type { ForwardContext } from "../../nn/forward_context.js";
+import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
@@ -46,14 +46,13 @@ export class LasrForCtc implements TrainableModel, CtcNetwork {
 
   /**
    * @param features (frames, mel bins) log-mel frames of all sequences, packed
-   * @param inspectLayer given (hidden frames, hidden) after each block: for losses on inner layers
    * @returns `hidden` (hidden frames, hidden) and `logits` (hidden frames, vocabulary), one row per 40 ms
    */
   forward(
     features: Tensor,
     offsets: SequenceOffsets,
     context: ForwardContext = {},
-    inspectLayer?: (hidden: Tensor, layer: number) => void,
+    inspectLayer?: InspectLayer,
   ): { hidden: Tensor; logits: Tensor; offsets: SequenceOffsets } {
     const encoded = this.encoder.forward(features, offsets, context, inspectLayer);
     return { ...encoded, logits: this.head.forward(encoded.hidden, context) };

@@ -11,7 +11,7 @@ import { RelativePositions, type PositionTable } from "../../nn/relative_positio
 import { RelativeSelfAttention, type RelativeSelfAttentionSizes } from "../../nn/relative_self_attention.js";
 import type { WeightScope } from "../../nn/weight_source.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
-import type { ForwardContext } from "../../nn/forward_context.js";
+import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { activeTape } from "../../ops/tape.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { Encoded } from "../speech_network.js";
@@ -94,7 +94,6 @@ export class ParakeetEncoder {
 
   /**
    * @param features (frames, mel bins) log-mel frames of all sequences
-   * @param inspectLayer given (hidden frames, hidden) after each block: for losses on inner layers
    * @returns (hidden frames, hidden) and where each sequence lies in them
    * @throws UsmLiteError INVALID_ARGUMENT when a sequence has more frames than full attention allows
    */
@@ -102,7 +101,7 @@ export class ParakeetEncoder {
     features: Tensor,
     offsets: SequenceOffsets,
     context: ForwardContext = {},
-    inspectLayer?: (hidden: Tensor, layer: number) => void,
+    inspectLayer?: InspectLayer,
   ): Encoded {
     const { max_position_embeddings } = this.config;
     const longest = this.subsampling.outputLength(Math.max(...offsets.lengths));
@@ -122,7 +121,7 @@ export class ParakeetEncoder {
     features: Tensor,
     offsets: SequenceOffsets,
     context: ForwardContext,
-    inspectLayer?: (hidden: Tensor, layer: number) => void,
+    inspectLayer?: InspectLayer,
   ): Encoded {
     const subsampled = this.subsample(features, offsets, context);
     if (subsampled.offsets.frames === 0) return subsampled;

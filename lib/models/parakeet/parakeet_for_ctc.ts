@@ -1,5 +1,5 @@
 /** Parakeet encoder with a CTC head: `ParakeetForCTC` of transformers, for inference and training. */
-import type { ForwardContext } from "../../nn/forward_context.js";
+import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
@@ -29,12 +29,11 @@ export class ParakeetForCtc implements CtcNetwork, TrainableModel {
     this.head = new Linear(scope, "ctc_head", [config.vocab_size, config.encoder_config.hidden_size, 1], { bias: true });
   }
 
-  /** @param inspectLayer given (hidden frames, hidden) after each block: for losses on inner layers */
   forward(
     features: Tensor,
     offsets: SequenceOffsets,
     context: ForwardContext = {},
-    inspectLayer?: (hidden: Tensor, layer: number) => void,
+    inspectLayer?: InspectLayer,
   ): Encoded & { readonly logits: Tensor } {
     const encoded = this.encoder.forward(features, offsets, context, inspectLayer);
     return { ...encoded, logits: this.head.forward(encoded.hidden, context) };

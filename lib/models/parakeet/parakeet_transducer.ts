@@ -2,7 +2,7 @@
 import { DeviceTensor } from "../../device/device_tensor.js";
 import { mostDurations, TransducerDecoder } from "../../device/transducer_decoder.js";
 import { UsmLiteError } from "../../errors.js";
-import type { ForwardContext } from "../../nn/forward_context.js";
+import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import { floatsOf, PredictionNetwork, type Prediction } from "../../nn/prediction_network.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
@@ -43,12 +43,11 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
     this.head = new Linear(scope, "joint.head", [vocabulary + durations.length, hidden], { bias: true });
   }
 
-  /** @param inspectLayer given (hidden frames, hidden) after each block: for losses on inner layers */
   encode(
     features: Tensor,
     offsets: SequenceOffsets,
     context: ForwardContext = {},
-    inspectLayer?: (hidden: Tensor, layer: number) => void,
+    inspectLayer?: InspectLayer,
   ): Encoded & { readonly projected: Tensor } {
     const encoded = this.encoder.forward(features, offsets, context, inspectLayer);
     this.encodesOnGpu = encoded.hidden instanceof DeviceTensor;

@@ -1,7 +1,7 @@
 /** The Transformer and Conformer encoders of wav2vec 2.0 and HuBERT (`Wav2Vec2Encoder`, .. in transformers). */
 import { ConformerBlock, type AttentionModule } from "../../nn/conformer_block.js";
 import { wav2vec2ConformerNames } from "../../nn/conformer_names.js";
-import type { ForwardContext } from "../../nn/forward_context.js";
+import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import type { Linear } from "../../nn/linear.js";
 import { RelativePositions } from "../../nn/relative_positions.js";
 import { RelativeSelfAttention } from "../../nn/relative_self_attention.js";
@@ -13,9 +13,6 @@ import type { Tensor } from "../../tensor/tensor.js";
 import { PositionalConvolution } from "./positional_convolution.js";
 import { RotatedSelfAttention } from "./rotated_self_attention.js";
 import type { Wav2Vec2Config } from "./wav2vec2_config.js";
-
-/** Given (frames, hidden) after each block. */
-export type InspectLayer = (hidden: Tensor, layer: number) => void;
 
 export interface Encoder {
   /** @param x (frames, hidden); returns the same shape */

@@ -2,7 +2,7 @@
 import { DeviceTensor } from "../../device/device_tensor.js";
 import { RecordedPasses } from "../../device/recorded_passes.js";
 import { activeAdapters } from "../../nn/adapter_scope.js";
-import type { ForwardContext } from "../../nn/forward_context.js";
+import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import { Norm } from "../../nn/transformer_block.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
@@ -15,7 +15,7 @@ import { ctcTrainingLoss } from "../ctc_training.js";
 import type { CtcNetwork, Encoded } from "../speech_network.js";
 import { FeatureEncoder } from "./feature_encoder.js";
 import type { Wav2Vec2Config } from "./wav2vec2_config.js";
-import { Wav2Vec2ConformerEncoder, Wav2Vec2Encoder, type Encoder, type InspectLayer } from "./wav2vec2_encoder.js";
+import { Wav2Vec2ConformerEncoder, Wav2Vec2Encoder, type Encoder } from "./wav2vec2_encoder.js";
 
 // As much audio as 32,768 log-mel frames.
 const mostRecordedSamples = 160 << 15;

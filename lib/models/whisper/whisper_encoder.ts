@@ -2,7 +2,7 @@
 import { DeviceTensor } from "../../device/device_tensor.js";
 import { addendOnGpu } from "../../device/placement.js";
 import { UsmLiteError } from "../../errors.js";
-import type { ForwardContext } from "../../nn/forward_context.js";
+import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import type { Linear } from "../../nn/linear.js";
 import { StridedConvolution } from "../../nn/strided_convolution.js";
 import { Norm, TransformerBlock } from "../../nn/transformer_block.js";
@@ -63,7 +63,6 @@ export class WhisperEncoder {
   /**
    * The embeddings of positions are sinusoids and are not trained.
    * @param features (frames, mel bins) of windows of 2 * max_source_positions frames
-   * @param inspectLayer given (hidden frames, hidden) after each block
    * @returns (hidden frames, hidden), max_source_positions for each window
    * @throws UsmLiteError INVALID_ARGUMENT for windows of another length
    */
@@ -71,7 +70,7 @@ export class WhisperEncoder {
     features: Tensor,
     offsets: SequenceOffsets,
     context: ForwardContext = {},
-    inspectLayer?: (hidden: Tensor, layer: number) => void,
+    inspectLayer?: InspectLayer,
   ): Encoded {
     const wanted = 2 * this.config.max_source_positions;
     const wrong = offsets.lengths.find((length) => length !== wanted);

@@ -1,5 +1,5 @@
 /** Whisper (`WhisperForConditionalGeneration` of transformers), for inference and training. */
-import type { ForwardContext } from "../../nn/forward_context.js";
+import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import type { DecoderMemory, DecoderSession } from "../../nn/decoder_session.js";
 import { SequenceDecoder, whisperDecoderNames } from "../../nn/sequence_decoder.js";
@@ -56,7 +56,7 @@ export class WhisperNetwork implements SequenceToSequenceNetwork, TrainableModel
     this.head = config.tie_word_embeddings ? undefined : new Linear(root, "proj_out", [vocab_size, hidden], { bias: false, initialization: "small" });
   }
 
-  encode(features: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: (hidden: Tensor, layer: number) => void): Encoded {
+  encode(features: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Encoded {
     return this.encoder.forward(features, offsets, context, inspectLayer);
   }
 
@@ -65,7 +65,7 @@ export class WhisperNetwork implements SequenceToSequenceNetwork, TrainableModel
     encoded: Encoded,
     sequences: readonly (readonly number[])[],
     context: ForwardContext = {},
-    inspectLayer?: (hidden: Tensor, layer: number) => void,
+    inspectLayer?: InspectLayer,
   ): { readonly logits: Tensor; readonly offsets: SequenceOffsets } {
     const table = this.tokens.table(context);
     const { hidden, offsets } = this.decoder.forward(sequences, encoded, table, context, inspectLayer);
