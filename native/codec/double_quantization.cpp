@@ -69,7 +69,10 @@ std::vector<float> dequantize_scales(std::span<const uint8_t> codes, std::span<c
   for (size_t i = 0; i < codes.size(); ++i) {
     if (codes[i] == 0) fail("weight_scale holds the code 0, which stands for no scale; codes are 1 to 255");
     scales[i] = scale_of(steps[0], steps[1 + i / kScaleBlock], codes[i] - kOffset);
-    if (!is_scale(scales[i])) fail("code " + std::to_string(codes[i]) + " of weight_scale stands for " + std::to_string(scales[i]) + "; scales are positive, finite numbers");
+    if (!is_scale(scales[i])) {
+      fail("code " + std::to_string(codes[i]) + " of weight_scale stands for " + std::to_string(scales[i]) +
+           "; scales are positive, finite numbers");
+    }
   }
   return scales;
 }

@@ -50,7 +50,8 @@ struct QuantizedRow {
   const uint8_t* mask;       // (columns), of sparse specs: what is kept
 };
 
-/// Writes rows into zeroed memory, but no double quantized scales, which are a matter of all rows together. Rows of sparse matrices share bytes: pack them one after another.
+/// Writes rows into zeroed memory, but no double quantized scales, which are a matter of all rows together. Rows of sparse matrices
+/// share bytes: pack them one after another.
 class Packer {
  public:
   Packer(const PackedLayout& layout, PackedParts<uint8_t, float> parts);

@@ -56,7 +56,8 @@ class PackedMatrix {
   /// The sum of the weights of each channel of a panel: what a constant added to all inputs multiplies.
   const float* sums(int64_t panel) const { return sums_.f32() + panel * kChannels; }
 
-  /// Dense orders, and gathered ones where arrangement().sums_kept: level = level_step * code + first_level. nf4 is looked up first: stored value = level + 127.
+  /// Dense orders, and gathered ones where arrangement().sums_kept: level = level_step * code + first_level. nf4 is looked up first:
+  /// stored value = level + 127.
   int32_t level_step() const { return level_step_; }
   int32_t first_level() const { return first_level_; }
   /// kGather4 but nf4: a code c (-8..7) stands for level (with sums_kept, code) (16 c + rest) >> shift.

@@ -26,7 +26,8 @@ inline void dequantize_panel(const PackedMatrix& matrix, int64_t panel, float* w
       const Vector zero_point = Vector::all(matrix.zero_points(panel, group) ? matrix.zero_points(panel, group)[channel] : 0.0f);
       float* to = weights + channel * stride + window * kWindow;
       for_each_vector(inputs, [&](int64_t i, int64_t lanes) {
-        const Vector code = expands_signed(matrix) ? Vector::load_signed_bytes(codes + i) : Vector::load_bytes(reinterpret_cast<const uint8_t*>(codes) + i, lanes);
+        const Vector code = expands_signed(matrix) ? Vector::load_signed_bytes(codes + i)
+                                                   : Vector::load_bytes(reinterpret_cast<const uint8_t*>(codes) + i, lanes);
         const Vector level = multiply_add(code, step, first);
         ((level - zero_point) * scale).store(to + i, lanes);
       });

@@ -28,7 +28,9 @@ cpu::RelativeAttentionProblem problem_of(const Arguments& arguments) {
   const int64_t origin = arguments.integer(8, "origin", 0, int64_t{1} << 40);
   const auto bias = [&](size_t index, const char* name) {
     const Tensor& tensor = arguments.tensor(index, name, DType::kFloat32);
-    if (tensor.count() != width) arguments.fail(std::string(name) + " must have " + std::to_string(width) + " values but has shape " + shape_text(tensor.shape()));
+    if (tensor.count() != width) {
+      arguments.fail(std::string(name) + " must have " + std::to_string(width) + " values but has shape " + shape_text(tensor.shape()));
+    }
     return tensor.f32();
   };
   const int64_t left = arguments.integer(11, "left", -1, int64_t{1} << 40), right = arguments.integer(12, "right", -1, int64_t{1} << 40);

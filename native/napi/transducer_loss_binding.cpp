@@ -29,16 +29,24 @@ cpu::TransducerBatch batch_of(const Arguments& arguments) {
     arguments.fail("there are " + std::to_string(sequences) + " sequences of frames but " + std::to_string(prediction_offsets.count() - 1) + " of predictions");
   }
   for (int64_t i = 0; i < sequences; ++i) {
-    if (prediction_offsets.i32()[i] == prediction_offsets.i32()[i + 1]) arguments.fail("sequence " + std::to_string(i) + " has no prediction, not even of the empty prefix");
+    if (prediction_offsets.i32()[i] == prediction_offsets.i32()[i + 1]) {
+      arguments.fail("sequence " + std::to_string(i) + " has no prediction, not even of the empty prefix");
+    }
   }
   const Tensor& durations = arguments.tensor(8, "durations", DType::kInt32, {kAny});
   const Tensor& weight = arguments.tensor(4, "weight", DType::kFloat32, {kAny, joint});
   const Tensor& bias = arguments.tensor(5, "bias", DType::kFloat32, {weight.dim(0)});
   const int64_t vocabulary = weight.dim(0) - durations.count();
-  if (vocabulary < 1 || joint == 0) arguments.fail("weight must have rows for a vocabulary and " + std::to_string(durations.count()) + " durations but has shape " + shape_text(weight.shape()));
+  if (vocabulary < 1 || joint == 0) {
+    arguments.fail("weight must have rows for a vocabulary and " + std::to_string(durations.count()) + " durations but has shape " +
+                   shape_text(weight.shape()));
+  }
   const int64_t blank = arguments.integer(7, "blank", 0, vocabulary - 1);
   for (int64_t i = 0; i < durations.count(); ++i) {
-    if (durations.i32()[i] < 0 || durations.i32()[i] > kLongestDuration) arguments.fail("duration " + std::to_string(durations.i32()[i]) + " must be between 0 and " + std::to_string(kLongestDuration));
+    const int32_t duration = durations.i32()[i];
+    if (duration < 0 || duration > kLongestDuration) {
+      arguments.fail("duration " + std::to_string(duration) + " must be between 0 and " + std::to_string(kLongestDuration));
+    }
   }
   const Tensor& targets = arguments.tensor(6, "targets", DType::kInt32, {predictions.dim(0) - sequences});
   for (int64_t i = 0; i < targets.count(); ++i) {
@@ -48,9 +56,23 @@ cpu::TransducerBatch batch_of(const Arguments& arguments) {
                      " and not the blank, " + std::to_string(blank));
     }
   }
-  cpu::TransducerBatch batch = {frames.f32(), offsets.i32(), predictions.f32(), prediction_offsets.i32(), sequences, joint, weight.f32(), bias.f32(), vocabulary,
-          targets.i32(), static_cast<int32_t>(blank), durations.i32(), durations.count(),
-          static_cast<float>(arguments.number(9, "undernormalization", 0, 10)), nullptr};
+  cpu::TransducerBatch batch{
+      .frames = frames.f32(),
+      .offsets = offsets.i32(),
+      .predictions = predictions.f32(),
+      .prediction_offsets = prediction_offsets.i32(),
+      .sequences = sequences,
+      .joint = joint,
+      .weight = weight.f32(),
+      .bias = bias.f32(),
+      .vocabulary = vocabulary,
+      .targets = targets.i32(),
+      .blank = static_cast<int32_t>(blank),
+      .durations = durations.i32(),
+      .duration_count = durations.count(),
+      .undernormalization = static_cast<float>(arguments.number(9, "undernormalization", 0, 10)),
+      .teacher = nullptr,
+  };
   const Tensor* teacher = arguments.optional_tensor(10, "teacher", DType::kFloat32, {kept_numbers(batch)});
   batch.teacher = data_or_null(teacher);
   return batch;
