@@ -74,6 +74,7 @@ test("a configuration that the network cannot honour is refused by key", (t) => 
   encoder("num_attention_heads", 3, /key "encoder_config\.hidden_size" must be divisible/);
   encoder("num_attention_heads", 32, /key "encoder_config\.num_attention_heads" must give heads of an even size/);
   encoder("hidden_size", -32, /key "encoder_config\.hidden_size"/);
+  encoder("conv_residual_weights", [1e308, 1] as never, /key "encoder_config\.conv_residual_weights\.0"/);
   encoder("layer_norm_eps", 2, /key "encoder_config\.layer_norm_eps"/);
   encoder("conv_kernel_size", 1.5, /key "encoder_config\.conv_kernel_size"/);
   encoder("num_hidden_layers", 3, /model\.safetensors has no tensor "encoder\.layers\.2\./);

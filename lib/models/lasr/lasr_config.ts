@@ -5,7 +5,8 @@ import { UsmLiteError } from "../../errors.js";
 
 const positive = z.number().int().positive().max(1_000_000);
 const probability = z.number().min(0).max(1);
-const pair = z.tuple([z.number(), z.number()]);
+const factor = z.number().min(-1000).max(1000);
+const pair = z.tuple([factor, factor]);
 
 /**
  * `encoder_config`. Keys that describe the file rather than the network are let through by looseObject and kept when
