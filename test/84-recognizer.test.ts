@@ -57,6 +57,7 @@ test("long audio is recognized in chunks, the same way each time, with rising ti
 test("transcription stops when asked to", (t) => {
   let asked = 0;
   t.throws(() => recognizer.transcribe(tones(170, 1), () => asked++ > 0), { code: "ABORTED" });
+  t.throws(() => recognizer.transcribe(tones(1, 1), { hotwords: ["CAT"] } as never), { code: "INVALID_ARGUMENT", message: /isAborted must be a function/ });
   t.is(asked, 2);
 });
 
