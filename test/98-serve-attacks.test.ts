@@ -126,7 +126,15 @@ test("events and messages of any size get a short answer", async (t) => {
   socket.close();
 });
 
-test("a client that takes no answers is not read from until it does", (t) => {
+test("a connection without audio ends", async (t) => {
+  await using strict = await startServer(folder.model, { streamTimeoutSeconds: 0.1 });
+  const socket = new WebSocket(`${strict.url.replace("http", "ws")}/v1/realtime`);
+  const [code, reason] = (await once(socket, "close")) as [number, Buffer];
+  t.deepEqual([code, reason.toString("utf8")], [1000, "no audio came for 0.1 s"]);
+  await until(() => strict.streams === 0);
+});
+
+test("a client that takes no answers is not read from until it does", async (t) => {
   const sent: (() => void)[] = [];
   const socket = Object.assign(new EventEmitter(), {
     OPEN: 1,
@@ -148,6 +156,9 @@ test("a client that takes no answers is not read from until it does", (t) => {
   socket.bufferedAmount = 1000;
   sent[1]?.();
   t.false(socket.isPaused || session.isClogged);
+  await until(() => session.silentSeconds > 0.02);
+  socket.emit("message", Buffer.alloc(100), true);
+  t.true(session.silentSeconds < 0.02, "audio came");
 });
 
 test("the newest samples are kept, in whatever pieces they come", (t) => {

@@ -26,6 +26,7 @@ interface CommandOptions {
   maxWaitMs: number;
   maxQueue: number;
   maxStreams: number;
+  streamTimeout: number;
   maxUploadMb: number;
   maxAudioHours: number;
   uploadTimeout: number;
@@ -62,6 +63,7 @@ export function serveCommand(): Command {
     .option("--max-wait-ms <ms>", "longest wait of a pass for recordings being read", nonNegativeNumber("--max-wait-ms"), serveDefaults.maximumWaitMs)
     .option("--max-queue <count>", "recordings that may wait; more get status 429", positiveInteger("--max-queue"), serveDefaults.maximumQueue)
     .option("--max-streams <count>", "WebSocket connections", positiveInteger("--max-streams"), serveDefaults.maximumStreams)
+    .option("--stream-timeout <s>", "seconds without audio after which a WebSocket connection ends", positiveNumber("--stream-timeout"), serveDefaults.streamTimeoutSeconds)
     .option("--max-upload-mb <MiB>", "largest file", positiveNumber("--max-upload-mb"), maximumUploadBytes / 2 ** 20)
     .option("--max-hours, --max-audio-hours <hours>", "longest audio", positiveNumber("--max-audio-hours"), maximumAudioSeconds / 3600)
     .option("--upload-timeout <s>", "seconds in which a request must have arrived", positiveNumber("--upload-timeout"), serveDefaults.uploadTimeoutSeconds)
@@ -105,6 +107,7 @@ async function serve(options: CommandOptions): Promise<void> {
       maximumWaitMs: options.maxWaitMs,
       maximumQueue: options.maxQueue,
       maximumStreams: options.maxStreams,
+      streamTimeoutSeconds: options.streamTimeout,
       maximumUploadBytes: Math.round(options.maxUploadMb * 2 ** 20),
       maximumAudioSeconds: options.maxAudioHours * 3600,
       uploadTimeoutSeconds: options.uploadTimeout,

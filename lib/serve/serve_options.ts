@@ -34,6 +34,8 @@ export interface ServeOptions extends Pick<RecognizerOptions, "decoder" | "beamW
   readonly maximumQueue?: number;
   /** Connections that stream audio. */
   readonly maximumStreams?: number;
+  /** Seconds without audio after which such a connection ends. */
+  readonly streamTimeoutSeconds?: number;
   readonly maximumUploadBytes?: number;
   readonly maximumAudioSeconds?: number;
   /** Seconds in which a request must have arrived. */
@@ -59,6 +61,7 @@ export const serveDefaults = {
   maximumWaitMs: 5,
   maximumQueue: 256,
   maximumStreams: 64,
+  streamTimeoutSeconds: 900,
   maximumUploadBytes: 100 * 2 ** 20,
   maximumAudioSeconds: 4 * 3600,
   uploadTimeoutSeconds: 120,

@@ -11,6 +11,8 @@ import { RealtimeSession } from "./realtime_session.js";
 const largestMessageBytes = 4 * 2 ** 20;
 /** A connection that does not answer a ping until the next one is dead. */
 const pingMs = 30_000;
+/** How often it is looked for connections without audio. */
+const idleCheckMs = 1000;
 /** How browsers, which cannot set headers, say their key: a subprotocol, as in OpenAI's API. */
 const keyProtocol = "openai-insecure-api-key.";
 
@@ -21,10 +23,10 @@ export class RealtimeServer {
     handleProtocols: (protocols) => (protocols.has("realtime") ? "realtime" : false),
   });
   private readonly sessions = new Map<WebSocket, RealtimeSession>();
-  private readonly timer: NodeJS.Timeout;
+  private readonly timers: readonly NodeJS.Timeout[];
 
   constructor(private readonly service: Service) {
-    this.timer = setInterval(() => this.ping(), pingMs);
+    this.timers = [setInterval(() => this.ping(), pingMs), setInterval(() => this.endIdle(), idleCheckMs)];
   }
 
   /** Connections that are open. */
@@ -49,7 +51,7 @@ export class RealtimeServer {
   }
 
   close(): void {
-    clearInterval(this.timer);
+    this.timers.forEach(clearInterval);
     for (const socket of this.sessions.keys()) socket.terminate();
     this.sockets.close();
   }
@@ -78,6 +80,14 @@ export class RealtimeServer {
         this.service.log.info({ session: id, client: client.name, code, seconds: (performance.now() - begin) / 1000, turns, audioSeconds }, "session");
       });
     });
+  }
+
+  /** Who forgot a connection must not keep a place from who wants to speak. */
+  private endIdle(): void {
+    const { streamTimeoutSeconds } = this.service.options;
+    for (const [socket, { silentSeconds }] of this.sessions) {
+      if (silentSeconds > streamTimeoutSeconds) socket.close(1000, `no audio came for ${streamTimeoutSeconds} s`);
+    }
   }
 
   private readonly answered = new WeakSet<WebSocket>();

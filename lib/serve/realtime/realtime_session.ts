@@ -36,6 +36,7 @@ export class RealtimeSession {
   private lastItem: string | null = null;
   /** Samples since the connection began. */
   private position = 0;
+  private heardAt = performance.now();
   /** The newest samples while nobody speaks: what may turn out to belong to a turn. */
   private readonly recent = new RecentSamples();
 
@@ -50,6 +51,11 @@ export class RealtimeSession {
     socket.on("message", (data: RawData, binary: boolean) => this.receive(data as Buffer, binary));
     socket.on("close", () => this.abandon());
     this.send({ type: "session.created", session: sessionObject(this.id, this.config) });
+  }
+
+  /** Since the connection began, or audio came. */
+  get silentSeconds(): number {
+    return (performance.now() - this.heardAt) / 1000;
   }
 
   /** Received so far. */
@@ -106,6 +112,7 @@ export class RealtimeSession {
     if (seconds > maximumTurnSeconds) {
       throw new RequestError(400, "invalid_value", `a message holds ${seconds.toFixed(1)} s of audio; at most ${maximumTurnSeconds} s are allowed: send it in parts`, "audio");
     }
+    this.heardAt = performance.now();
     this.hear(this.decoder.push(bytes));
   }
 
