@@ -36,7 +36,7 @@ def parse_arguments():
     add("--initial", help="model folder of the same sizes to start from; without it weights are random")
     add("--synthetic", help="folder that synthesize.py wrote")
     add("--synthetic-text", help="the sentences that synthesize.py read")
-    add("--synthetic-words", help="JSON with tokens and phones of their words, from synthetic_words.js")
+    add("--synthetic-words", help="JSON with tokens and phones of their words, from synthetic_text.js")
     add("--synthetic-share", type=float, nargs=2, default=(0.5, 0.1), help="share of samples that are synthetic, first and last")
     add("--seconds", type=float, default=240, help="wall-clock time from start to finished model")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
