@@ -90,6 +90,7 @@ function gradients(family: string, device: "cpu" | "cuda"): { loss: number; fact
     const onCpu = trainableNetwork({ network: fresh, folder: family });
     for (const [name, tensor] of onCpu.parameters()) {
       if (/([qk]_proj|linear_[qk])\.weight$/.test(name)) tensor.write(tensor.toArray().map((value) => 2 * value)); // fresh attention is the mean of all frames
+      if (/embed_tokens|embed_positions|pos_emb/.test(name)) tensor.write(tensor.toArray().map((value) => 10 * value)); // fresh embeddings are small
     }
     const batch = new OneBatch(onCpu).batch();
     const features = featuresOnDevice(heldByBfloat16(batch.features), device);
@@ -113,15 +114,16 @@ function gradients(family: string, device: "cpu" | "cuda"): { loss: number; fact
 
 test.serial("gradients of adapters of every family that the GPU trains are those of the CPU", (t) => {
   const dot = (a: Float32Array, b: Float32Array): number => a.reduce((sum, value, i) => sum + value * (b[i] as number), 0);
-  for (const family of ["lasr_ctc", "parakeet_ctc", "parakeet_rnnt", "wav2vec2", "wav2vec2-conformer relative"]) {
+  for (const family of ["lasr_ctc", "parakeet_ctc", "parakeet_rnnt", "wav2vec2", "wav2vec2-conformer relative", "whisper", "cohere_asr"]) {
     const [expected, found] = [gradients(family, "cpu"), gradients(family, "cuda")];
     t.true(Math.abs(found.loss / expected.loss - 1) < 1e-2, `${family}: loss ${found.loss}, not ${expected.loss}`);
     t.deepEqual([...found.factors.keys()], [...expected.factors.keys()]);
+    const largest = Math.max(...[...expected.factors.values()].map((gradient) => Math.sqrt(dot(gradient, gradient))));
     for (const [name, gradient] of expected.factors) {
       const own = found.factors.get(name) as Float32Array;
       const [length, ownLength] = [Math.sqrt(dot(gradient, gradient)), Math.sqrt(dot(own, own))];
       const cosine = dot(gradient, own) / (length * ownLength);
-      t.true(cosine > 0.99 && Math.abs(ownLength / length - 1) < 0.05, `${family} ${name}: cosine ${cosine}, lengths ${ownLength} and ${length}`);
+      t.true(cosine > 0.99 && Math.abs(ownLength - length) < 0.05 * length + 0.01 * largest, `${family} ${name}: cosine ${cosine}, lengths ${ownLength} and ${length}`);
     }
   }
 });
@@ -203,8 +205,6 @@ test.serial("what the GPU does not train learns on the CPU, or is refused", (t) 
   t.regex(said.join("\n"), /^training on the CPU: .*window of frames/);
   t.is(loadForLearning(float, "cpu", (sentence) => said.push(sentence)).device, "cpu");
   t.is(said.length, 1);
-  const whisper = writeRandomModel(join(folder.path, "whisper"), { ...trainableConfigs["whisper"], max_source_positions: 50 }, { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 16, chunk_length: 1 });
-  t.throws(() => learningNetwork(loadModel(whisper, { device: "cuda" })), { code: "UNSUPPORTED_MODEL", message: /is a sequence-to-sequence model, for which no adapters are learned/ });
   // Through weights of inference no gradients would come back.
   for (const folderOf of [float, packed]) {
     const model = loadModel(folderOf, { device: "cuda" });

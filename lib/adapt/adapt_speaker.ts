@@ -2,6 +2,7 @@
 import type { Utterance } from "../data/manifest.js";
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
+import { transcriptEncoder } from "../models/transcript_encoder.js";
 import { Recognizer } from "../transcribe/recognizer.js";
 import { scaledAdapter, stackAdapters, type Adapter } from "./adapter.js";
 import { AdapterBase } from "./adapter_base.js";
@@ -19,6 +20,8 @@ export interface AdaptSpeakerOptions extends AdapterSettings {
   readonly shared?: Adapter | undefined;
   /** Learn from what the model itself hears with confidence; transcripts are not looked at. */
   readonly unsupervised?: boolean;
+  /** Code such as "en" of what is said; sequence-to-sequence models of several languages must be told, others take none. */
+  readonly language?: string | undefined;
   readonly onStatus?: (sentence: string) => void;
 }
 
@@ -49,9 +52,9 @@ export interface AdaptationReport {
  * what was learned helps: unless the held-out loss falls and the held-out words are no worse, the adapter adds nothing. Then it
  * is learned from all utterances. All of this happens where the model is. The same speech, settings, device and number of threads give the same adapter.
  * @returns the adapter, on the CPU, `shared` included; the caller disposes of it
- * @throws UsmLiteError INVALID_ARGUMENT with fewer than two utterances or a pattern that matches no layer; UNSUPPORTED_MODEL
- *   for a family that cannot be trained, or not on the GPU where the model is there; OUT_OF_MEMORY; BAD_MANIFEST, for several
- *   speakers too; BAD_AUDIO, TRAINING_DIVERGED
+ * @throws UsmLiteError INVALID_ARGUMENT with fewer than two utterances, a pattern that matches no layer, or a language that the
+ *   model does not know or lacks; UNSUPPORTED_MODEL for a model that the GPU does not train where it is there; OUT_OF_MEMORY;
+ *   BAD_MANIFEST, for several speakers too; BAD_AUDIO, TRAINING_DIVERGED
  *
  * @example
  * const model = loadModel("packed");
@@ -66,12 +69,13 @@ export async function adaptSpeaker(
   const { layers: allLayers } = new AdapterBase(model);
   selectLayers(allLayers, resolvedSettings(options).targets); // a wrong setting is told before anything is heard
   checkOneSpeaker(utterances);
+  const { shared, language, onStatus = () => {} } = options;
+  transcriptEncoder(model, language); // so is a wrong language
   using learner = learningNetwork(model);
-  const { shared, onStatus = () => {} } = options;
-  const recognizer = new Recognizer(model);
+  const recognizer = new Recognizer(model, language === undefined ? {} : { language });
   const { spoken, unsure } = options.unsupervised
-    ? await confidentTranscripts(recognizer, utterances, shared)
-    : { spoken: await spokenTexts(model, utterances), unsure: 0 };
+    ? await confidentTranscripts(recognizer, utterances, { adapter: shared, language, onStatus })
+    : { spoken: await spokenTexts(model, utterances, { language, onStatus }), unsure: 0 };
   const seconds = spoken.reduce((sum, utterance) => sum + utterance.seconds, 0);
   const settings = resolvedSettings(settingsFor(seconds, options));
   const layers = selectLayers(allLayers, settings.targets);

@@ -1,14 +1,13 @@
 /** The layers of a model that adapters may be added to. */
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
-import { trainableNetwork, type TrainableNetwork } from "../models/trainable.js";
 
 // What is shared by all sequences of a batch cannot be different for each of them.
 const positions = /\.(linear_pos|relative_k_proj)\.weight$/;
 
 /**
  * Matrices (out, in) by weight name, in the order of the model: linear layers of the blocks, pointwise convolutions among them.
- * Of a transducer those of its encoder.
+ * Of a transducer those of its encoder, of a sequence-to-sequence model those of encoder and decoder.
  */
 export function adaptableLayers({
   network,
@@ -22,15 +21,6 @@ export function adaptableLayers({
     layers.set(name, [out, input]);
   }
   return layers;
-}
-
-/** The network, as one that adapters are learned for. @throws UsmLiteError UNSUPPORTED_MODEL for a sequence-to-sequence model */
-export function adaptableNetwork(model: Pick<SpeechModel, "network" | "folder">): TrainableNetwork {
-  if (model.network.kind !== "sequence-to-sequence") return trainableNetwork(model);
-  throw new UsmLiteError(
-    "UNSUPPORTED_MODEL",
-    `${model.folder} is a sequence-to-sequence model, for which no adapters are learned; CTC and transducer models have them`,
-  );
 }
 
 /**

@@ -6,7 +6,7 @@ import type { SpokenText } from "./speaker_speech.js";
 
 /** On speech that was not learned from. */
 export interface HeldOutResult {
-  /** Mean CTC (or transducer) loss. */
+  /** Mean CTC loss, or transducer loss, or cross-entropy of the tokens that a decoder is to write. */
   readonly loss: number;
   readonly wer: number;
 }

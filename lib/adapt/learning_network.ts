@@ -2,9 +2,9 @@
 import { UsmLiteError } from "../errors.js";
 import { checkTrainableOnGpu, placeFrozen } from "../models/device_training.js";
 import { loadModel, outlineModel, type SpeechModel } from "../models/model_folder.js";
+import { trainableNetwork } from "../models/trainable.js";
 import type { TrainableModel } from "../train/trainable_model.js";
 import { chooseTrainingDevice, type TrainingDevice } from "../train/training_device.js";
-import { adaptableNetwork } from "./adaptable_layers.js";
 
 /** It stays as it is. Dispose of it. */
 export interface LearningNetwork extends Disposable {
@@ -16,11 +16,11 @@ export interface LearningNetwork extends Disposable {
 /**
  * Of a model on the CPU its own network. Of one on the GPU, whose packed weights let no gradients through, another one of the same values
  * in bfloat16.
- * @throws UsmLiteError UNSUPPORTED_MODEL for a family that has no adapters or, on the GPU, is not trained there; OUT_OF_MEMORY
+ * @throws UsmLiteError UNSUPPORTED_MODEL for a family that is not trained, or not on the GPU where the model is there; OUT_OF_MEMORY
  */
 export function learningNetwork(model: SpeechModel): LearningNetwork {
   const { device, folder } = model;
-  const adapted = adaptableNetwork(model);
+  const adapted = trainableNetwork(model);
   if (device === "cpu") return { network: adapted, device, [Symbol.dispose]: () => {} };
   checkTrainableOnGpu(model.network, folder);
   const { network: float } = loadModel(folder, { weights: "float32" });

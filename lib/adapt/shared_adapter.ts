@@ -6,6 +6,7 @@
 import type { Utterance } from "../data/manifest.js";
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
+import { transcriptEncoder } from "../models/transcript_encoder.js";
 import { RandomStream } from "../ops/random_stream.js";
 import { Recognizer } from "../transcribe/recognizer.js";
 import { freshAdapter, scaledAdapter, type Adapter } from "./adapter.js";
@@ -13,10 +14,10 @@ import { AdapterBase } from "./adapter_base.js";
 import { resolvedSettings, sharedDefaults, type AdapterSettings } from "./adapter_settings.js";
 import { AdapterTraining } from "./adapter_training.js";
 import { selectLayers } from "./adaptable_layers.js";
-import type { AdaptationReport } from "./adapt_speaker.js";
+import type { AdaptationReport, AdaptSpeakerOptions } from "./adapt_speaker.js";
 import { heldOutWer, type HeldOutResult } from "./held_out.js";
 import { learningNetwork } from "./learning_network.js";
-import { shuffledGroups, spokenTexts, type SpokenText } from "./speaker_speech.js";
+import { heardWhole, shuffledGroups, spokenTexts, type SpokenText } from "./speaker_speech.js";
 
 /** Settings of {@link adaptSpeakers}. */
 export interface SharedAdapterOptions extends AdapterSettings {
@@ -29,6 +30,8 @@ export interface SharedAdapterOptions extends AdapterSettings {
    * speech is not learned from. Absent: every tenth speaker is held out.
    */
   readonly heldOut?: readonly Utterance[];
+  /** As {@link AdaptSpeakerOptions.language}; one for all speakers. */
+  readonly language?: string | undefined;
   readonly onStatus?: (sentence: string) => void;
 }
 
@@ -65,12 +68,15 @@ export async function adaptSpeakers(
   options: SharedAdapterOptions = {},
 ): Promise<{ adapter: Adapter; report: SharedAdapterReport }> {
   const settings = resolvedSettings(options, sharedDefaults);
-  const { speakerRank = 1, minutesPerSpeaker = 1, onStatus = () => {} } = options;
+  const { speakerRank = 1, minutesPerSpeaker = 1, language, onStatus = () => {} } = options;
   const layers = selectLayers(new AdapterBase(model).layers, settings.targets);
+  transcriptEncoder(model, language); // a wrong language is told before anything is read
   using learner = learningNetwork(model);
   const { network, device } = learner;
-  const judges = options.heldOut && bySpeaker(options.heldOut, minutesPerSpeaker);
-  const learnable = judges ? utterances.filter(({ speaker }) => speaker === undefined || !judges.has(speaker)) : utterances;
+  const reading = { language, onStatus };
+  const judges = options.heldOut && bySpeaker(heardWhole(model, options.heldOut, reading), minutesPerSpeaker);
+  const whole = heardWhole(model, utterances, reading);
+  const learnable = judges ? whole.filter(({ speaker }) => speaker === undefined || !judges.has(speaker)) : whole;
   const groups = bySpeaker(learnable, minutesPerSpeaker);
   if (groups.size < (judges ? 1 : 2)) {
     throw new UsmLiteError("INVALID_ARGUMENT", "a shared adapter is learned from one speaker at least and judged by another; give speech of more speakers");
@@ -80,14 +86,14 @@ export async function adaptSpeakers(
   const heldOut: SpokenText[] = [];
   onStatus(`reading speech of ${groups.size} speakers`);
   for (const [index, [name, own]] of [...groups].entries()) {
-    const spoken = await spokenTexts(model, own);
+    const spoken = await spokenTexts(model, own, reading);
     if (!judges && isHeldOut(index, groups.size)) heldOut.push(...spoken);
     else speakers.push({ name, spoken, own: freshAdapter(layers, speakerRank, settings.seed + 1 + index, device) });
   }
-  for (const own of judges?.values() ?? []) heldOut.push(...(await spokenTexts(model, own)));
+  for (const own of judges?.values() ?? []) heldOut.push(...(await spokenTexts(model, own, reading)));
   const learning = new Map([["shared", shared], ...speakers.map(({ name, own }): [string, Adapter] => [`speaker ${name}`, own])]);
   const training = new AdapterTraining(network, learning, model.frontEnd.config.featureSize, settings);
-  const recognizer = new Recognizer(model);
+  const recognizer = new Recognizer(model, language === undefined ? {} : { language });
 
   const started = performance.now();
   const ofBase = training.loss(heldOut, []);

@@ -1,11 +1,13 @@
 /** The features and transcripts of a few minutes of speech, in memory, as batches to learn from. */
 import type { Utterance } from "../data/manifest.js";
-import { readUtterance } from "../data/utterance_audio.js";
-import type { SpeechModel } from "../models/model_folder.js";
-import { tidy } from "../tensor/scope.js";
 import { specAugment, type SpecAugmentOptions } from "../data/spec_augment.js";
+import { readUtterance } from "../data/utterance_audio.js";
+import { windowSecondsOf, withinWindow } from "../data/window_limit.js";
 import { UsmLiteError } from "../errors.js";
+import type { SpeechModel } from "../models/model_folder.js";
+import { transcriptEncoder, type TranscriptEncoder } from "../models/transcript_encoder.js";
 import { RandomStream } from "../ops/random_stream.js";
+import { tidy } from "../tensor/scope.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { TrainingBatch } from "../train/trainable_model.js";
@@ -16,55 +18,87 @@ export interface SpokenText {
   readonly samples: Float32Array;
   readonly text: string;
   /** (frames, bins) */
-  readonly features: Float32Array;
-  /** Token ids of its transcript. */
+  readonly features: () => Float32Array;
+  /** Frames of them that hold speech; silence fills up the rest of a window. */
+  readonly spokenFrames: number;
+  /** All that the network is to write: token ids of its transcript, or the sequence of a decoder. */
   readonly targets: readonly number[];
   readonly seconds: number;
+  /** Of what the network hears: of a whole window where silence fills it up. */
+  readonly heardSeconds: number;
+}
+
+/** How utterances become {@link SpokenText}s of a model. */
+export interface SpeechReading {
+  /** What sequence-to-sequence models of several languages are told. */
+  readonly language?: string | undefined;
+  readonly onStatus?: (sentence: string) => void;
 }
 
 /**
- * Reads utterances and computes their features.
- * @param texts instead of those of the manifest, for each utterance
- * @throws UsmLiteError BAD_MANIFEST when a transcript is empty, BAD_TOKENIZER; errors of audio files name manifest line and file
+ * Reads utterances and computes their features. Those that are longer than a window of the model, or than its decoder, are left out.
+ * @throws UsmLiteError BAD_MANIFEST when a transcript is empty, or all are longer than a window; BAD_TOKENIZER, INVALID_ARGUMENT for a language; errors of audio
+ *   files name manifest line and file
  */
-export async function spokenTexts(model: SpeechModel, utterances: readonly Utterance[], texts?: readonly string[]): Promise<SpokenText[]> {
+export async function spokenTexts(model: SpeechModel, utterances: readonly Utterance[], reading: SpeechReading = {}): Promise<SpokenText[]> {
+  const encode = transcriptEncoder(model, reading.language);
   const spoken: SpokenText[] = [];
-  for (const [index, utterance] of utterances.entries()) {
-    const text = texts ? (texts[index] as string) : utterance.text;
-    const samples = await readUtterance(utterance);
-    spoken.push(spokenText(model, samples, text, utterance.source));
+  for (const utterance of heardWhole(model, utterances, reading)) {
+    spoken.push(spokenText(model, encode, { samples: await readUtterance(utterance), text: utterance.text, source: utterance.source }));
   }
-  return spoken;
+  return writtenWhole(model, spoken, reading);
 }
 
-/** @param source where the transcript comes from, for messages */
-export function spokenText(model: SpeechModel, samples: Float32Array, text: string, source: string): SpokenText {
-  const { tokenizer, frontEnd } = model;
-  if (!tokenizer) throw new UsmLiteError("BAD_TOKENIZER", `model folder ${model.folder} has no tokenizer.json, so it cannot learn from text`);
-  const targets = tokenizer.encode(text);
-  if (targets.length === 0) throw new UsmLiteError("BAD_MANIFEST", `${source}: its transcript is empty; leave it out`);
-  const features = tidy(() => frontEnd.features(samples).toArray());
-  return { samples, text, features, targets, seconds: samples.length / frontEnd.config.samplingRate };
+/** Utterances that a window of the model holds. @throws UsmLiteError BAD_MANIFEST when none is left */
+export const heardWhole = ({ frontEnd }: SpeechModel, utterances: readonly Utterance[], { onStatus = () => {} }: SpeechReading): readonly Utterance[] =>
+  withinWindow(utterances, windowSecondsOf(frontEnd), [1], onStatus);
+
+/** Those whose transcript the decoder has room for. */
+export function writtenWhole({ network }: SpeechModel, spoken: SpokenText[], { onStatus = () => {} }: SpeechReading): SpokenText[] {
+  if (network.kind !== "sequence-to-sequence") return spoken;
+  const { maximumLength } = network.generation;
+  // The token that ends a sequence is written, and not read again.
+  const kept = spoken.filter(({ targets }) => targets.length <= maximumLength + 1);
+  const left = spoken.length - kept.length;
+  if (left > 0) onStatus(`leaving out ${left} utterances whose transcripts are longer than the ${maximumLength} tokens of the model's decoder`);
+  return kept;
+}
+
+/** @param said its samples, transcript, and where that comes from, for messages */
+export function spokenText(model: SpeechModel, encode: TranscriptEncoder, { samples, text, source }: { samples: Float32Array; text: string; source: string }): SpokenText {
+  const { network, frontEnd } = model;
+  const { hopLength, samplingRate } = frontEnd.config;
+  const targets = encode(text.trim());
+  if (targets.length <= encode("").length) throw new UsmLiteError("BAD_MANIFEST", `${source}: its transcript is empty; leave it out`);
+  const seconds = samples.length / samplingRate;
+  const compute = (): Float32Array => tidy(() => frontEnd.features(samples).toArray());
+  const windowSeconds = network.kind === "sequence-to-sequence" && network.fixedWindow ? windowSecondsOf(frontEnd) : undefined;
+  const common = { samples, text, targets, seconds };
+  // Windows are mostly silence, which is computed again faster than it is worth its memory.
+  if (windowSeconds !== undefined) return { ...common, features: compute, spokenFrames: Math.ceil(samples.length / hopLength), heardSeconds: windowSeconds };
+  const features = compute();
+  return { ...common, features: () => features, spokenFrames: features.length / frontEnd.config.featureSize, heardSeconds: seconds };
 }
 
 /** @throws UsmLiteError INVALID_ARGUMENT without utterances */
 export function batchOf(spoken: readonly SpokenText[], bins: number): TrainingBatch {
   if (spoken.length === 0) throw new UsmLiteError("INVALID_ARGUMENT", "a batch needs an utterance");
-  const values = new Float32Array(spoken.reduce((sum, { features }) => sum + features.length, 0));
+  const parts = spoken.map(({ features }) => features());
+  const values = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
-  for (const { features } of spoken) {
-    values.set(features, at);
-    at += features.length;
+  for (const part of parts) {
+    values.set(part, at);
+    at += part.length;
   }
   return {
     features: Tensor.from(values, [values.length / bins, bins]),
-    offsets: new SequenceOffsets(spoken.map(({ features }) => features.length / bins)),
+    offsets: new SequenceOffsets(parts.map(({ length }) => length / bins)),
     targets: spoken.map(({ targets }) => targets),
     audioSeconds: spoken.reduce((sum, { seconds }) => sum + seconds, 0),
   };
 }
 
-/** Utterances in an order of this epoch's own, in groups of at most so many seconds (or one utterance). */
+/** Utterances in an order of this epoch's own, in groups of which the network hears at most so many seconds (or one utterance). */
 export function shuffledGroups(spoken: readonly SpokenText[], seconds: number, random: RandomStream): SpokenText[][] {
   const order = [...spoken];
   for (let i = order.length - 1; i > 0; i--) {
@@ -74,21 +108,21 @@ export function shuffledGroups(spoken: readonly SpokenText[], seconds: number, r
   const groups: SpokenText[][] = [];
   let room = 0;
   for (const utterance of order) {
-    if (room < utterance.seconds) {
+    if (room < utterance.heardSeconds) {
       groups.push([]);
       room = seconds;
     }
     groups.at(-1)?.push(utterance);
-    room -= utterance.seconds;
+    room -= utterance.heardSeconds;
   }
   return groups;
 }
 
-/** Copies with random bands and stretches masked. */
+/** Copies with random bands and stretches of the speech masked. */
 export function masked(spoken: readonly SpokenText[], bins: number, random: RandomStream, options: SpecAugmentOptions): SpokenText[] {
   return spoken.map((utterance) => {
-    const features = utterance.features.slice();
-    specAugment(features, bins, random, options);
-    return { ...utterance, features };
+    const features = utterance.features().slice();
+    specAugment(features.subarray(0, utterance.spokenFrames * bins), bins, random, options);
+    return { ...utterance, features: () => features };
   });
 }

@@ -11,6 +11,7 @@ interface AdaptCommandOptions {
   data: string;
   out: string;
   device: TrainingDevice;
+  language?: string;
   shared?: string;
   speakers?: boolean;
   minutesPerSpeaker?: number;
@@ -34,6 +35,7 @@ export function adaptCommand(): Command {
     .requiredOption("--data <manifest>", "JSON lines with audio_filepath, duration and text: a minute or more of one speaker")
     .requiredOption("--out <folder>", "folder of the adapter, in the layout of PEFT; an adapter that is there is exchanged")
     .addOption(deviceOption("where to learn"))
+    .option("--language <code>", "language of the speech, such as en, for Whisper and Cohere models of several languages, which must be told")
     .option("--shared <folder>", "adapter to learn on top of, which --speakers made; the new one holds both")
     .option("--speakers", "learn an adapter that all speakers of the manifest share")
     .option("--minutes-per-speaker <minutes>", "of each at most, with --speakers; default: 1", positiveNumber("--minutes-per-speaker"))
@@ -54,7 +56,7 @@ export function adaptCommand(): Command {
     )
     .option(
       "--batch-seconds <seconds>",
-      "speech in a step, which decides how much memory is needed; default: 20",
+      "speech in a step, which decides how much memory is needed; a window of Whisper counts whole; default: 20",
       positiveNumber("--batch-seconds"),
     )
     .option("--learning-rate <rate>", "highest learning rate", positiveNumber("--learning-rate"))
@@ -77,7 +79,7 @@ async function adapt(options: AdaptCommandOptions): Promise<void> {
   const model = loadForLearning(options.model, options.device, onStatus);
   const base = new AdapterBase(model);
   const utterances = readManifest(options.data);
-  const settings = { ...settingsOf(options), onStatus };
+  const settings = { ...settingsOf(options), language: options.language, onStatus };
   const { minutesPerSpeaker, unsupervised = false } = options;
   const { adapter, report } = options.speakers
     ? await adaptSpeakers(model, utterances, {

@@ -5,14 +5,15 @@ import { readPreprocessorConfig } from "../audio/preprocessor_config.js";
 import { readJsonFile } from "../checkpoint/json_file.js";
 import { shuffled } from "../data/batching.js";
 import { FeatureCache, type FrontEndSource } from "../data/feature_cache.js";
-import { readManifest, type Utterance } from "../data/manifest.js";
+import { readManifest } from "../data/manifest.js";
 import { SpeechBatches } from "../data/speech_batches.js";
+import { windowSecondsOf, withinWindow } from "../data/window_limit.js";
 import { copyBeside } from "../device/device_parameter.js";
 import { UsmLiteError } from "../errors.js";
 import { isOnGpu } from "../models/device_training.js";
 import { modelFiles, type SpeechModel } from "../models/model_folder.js";
-import { SequencePrompt } from "../models/sequence_prompt.js";
 import { trainableNetwork } from "../models/trainable.js";
+import { transcriptEncoder, type TranscriptEncoder } from "../models/transcript_encoder.js";
 import { relativeMeanSquare } from "../ops/mean_square.js";
 import { RandomStream } from "../ops/random_stream.js";
 import { applyMask } from "../sparse/prune.js";
@@ -46,7 +47,7 @@ export interface TrainableSpeech {
   /** Manifest of training speech. */
   readonly manifest: string;
   /** All that the network is to write of a transcript. */
-  readonly encode: (text: string) => readonly number[];
+  readonly encode: TranscriptEncoder;
 }
 
 /**
@@ -54,35 +55,8 @@ export interface TrainableSpeech {
  * @throws UsmLiteError UNSUPPORTED_MODEL, BAD_TOKENIZER; INVALID_ARGUMENT for a language that the model does not know, or lacks
  */
 export function trainableSpeech(model: SpeechModel, manifest: string, language?: string): TrainableSpeech {
-  const { tokenizer, textTokenizer, folder } = model;
   const network = trainableNetwork(model);
-  const missing = new UsmLiteError("BAD_TOKENIZER", `${folder} has no tokenizer.json, which fine-tuning needs`);
-  if (network.kind === "sequence-to-sequence") {
-    if (!textTokenizer) throw missing;
-    const prompt = new SequencePrompt(network.generation, textTokenizer);
-    prompt.sequence("", language); // a wrong language is told before anything is written
-    return { model, network, manifest, encode: (text) => prompt.sequence(text, language) };
-  }
-  if (!tokenizer) throw missing;
-  if (language !== undefined) throw new UsmLiteError("INVALID_ARGUMENT", `${folder} takes no language; leave it out`);
-  return { model, network, manifest, encode: (text) => tokenizer.encode(text) };
-}
-
-/** Those that a window of the model holds; what is longer cannot be learned from a window. @throws UsmLiteError BAD_MANIFEST when none is left */
-function withinWindow(
-  utterances: readonly Utterance[],
-  windowSeconds: number | undefined,
-  speeds: readonly number[],
-  onStatus: (sentence: string) => void,
-): readonly Utterance[] {
-  if (windowSeconds === undefined) return utterances;
-  const kept = utterances.filter(({ duration }) => duration / Math.min(...speeds) <= windowSeconds);
-  const left = utterances.length - kept.length;
-  if (kept.length === 0) {
-    throw new UsmLiteError("BAD_MANIFEST", `every utterance is longer than the model's window of ${windowSeconds} s; cut them`);
-  }
-  if (left > 0) onStatus(`leaving out ${left} utterances that are longer than the model's window of ${windowSeconds} s`);
-  return kept;
+  return { model, network, manifest, encode: transcriptEncoder(model, language) };
 }
 
 /** Batches of the speech, or of `utterances` of it, whose features lie in `cacheFolder`. */
@@ -94,8 +68,7 @@ export async function speechBatches(
   heard = readManifest(manifest),
 ): Promise<SpeechBatches> {
   const { network, frontEnd } = model;
-  const { windowSamples, samplingRate } = frontEnd.config;
-  const windowSeconds = windowSamples && windowSamples / samplingRate;
+  const windowSeconds = windowSecondsOf(frontEnd);
   const filled = network.kind === "sequence-to-sequence" && network.fixedWindow;
   const speeds = settings.speedPerturbation ? [0.9, 1, 1.1] : [1];
   const utterances = withinWindow(heard, windowSeconds, speeds, onStatus);

@@ -8,6 +8,7 @@ import { gelu, geluInPlace } from "../ops/gelu.js";
 import { linear, type LinearOptions } from "../ops/linear.js";
 import { addLowRank, lowRankSum, type LowRankFactors } from "../ops/low_rank.js";
 import { packedLinear } from "../ops/packed_linear.js";
+import { relu } from "../ops/relu.js";
 import { activeTape } from "../ops/tape.js";
 import { PackedMatrix } from "../quant/packed_matrix.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
@@ -51,8 +52,7 @@ export function adaptedLinear(layer: AdaptedLayer, x: Tensor, options: AdaptedLi
   if (fused) return added;
   if (activation === "silu") return finished(silu(added, { dropout }), { scale, residual, residualScale });
   if (activation === "gelu") return finished(gelu(added), options);
-  if (activation === "none") return finished(added, options);
-  throw new UsmLiteError("UNSUPPORTED_MODEL", `layer "${layer.name}" has the activation ${activation}, through which adapters cannot be trained`);
+  return finished(activation === "relu" ? relu(added) : added, options);
 }
 
 /** Adds what adapters make of `x` to what the layer `name` has made of it, in place; for inference. */

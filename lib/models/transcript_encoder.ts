@@ -1,0 +1,25 @@
+/** What a network that learns is to write of a transcript. */
+import { UsmLiteError } from "../errors.js";
+import type { SpeechModel } from "./model_folder.js";
+import { SequencePrompt } from "./sequence_prompt.js";
+
+/** Token ids of a transcript: its tokens or, of a sequence-to-sequence model, all that the decoder is to write. */
+export type TranscriptEncoder = (text: string) => readonly number[];
+
+/**
+ * @param language what sequence-to-sequence models of several languages are to be told
+ * @throws UsmLiteError BAD_TOKENIZER; INVALID_ARGUMENT for a language that the model does not know, or lacks, or that a model is told which takes none
+ */
+export function transcriptEncoder(model: Pick<SpeechModel, "network" | "tokenizer" | "textTokenizer" | "folder">, language: string | undefined): TranscriptEncoder {
+  const { network, tokenizer, textTokenizer, folder } = model;
+  const missing = new UsmLiteError("BAD_TOKENIZER", `${folder} has no tokenizer.json, without which nothing is learned from text`);
+  if (network.kind === "sequence-to-sequence") {
+    if (!textTokenizer) throw missing;
+    const prompt = new SequencePrompt(network.generation, textTokenizer);
+    prompt.sequence("", language); // a wrong language is told before anything is written
+    return (text) => prompt.sequence(text, language);
+  }
+  if (!tokenizer) throw missing;
+  if (language !== undefined) throw new UsmLiteError("INVALID_ARGUMENT", `${folder} takes no language; leave it out`);
+  return (text) => tokenizer.encode(text);
+}

@@ -1,0 +1,274 @@
+/** Adapters of sequence-to-sequence models: learned through encoder and decoder, on the CPU and on the GPU. */
+import { assertClose } from "./gpu.js";
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import test from "ava";
+import {
+  AdapterBase,
+  adaptSpeaker,
+  adaptSpeakers,
+  compressModel,
+  DeviceTensor,
+  evaluate,
+  loadModel,
+  readAdapter,
+  readManifest,
+  readSafetensors,
+  Recognizer,
+  SequenceOffsets,
+  Tape,
+  Tensor,
+  tidy,
+  Transcriber,
+  writeAdapter,
+  writeSafetensors,
+  type Adapter,
+} from "../lib/index.js";
+import { freshAdapter } from "../lib/adapt/adapter.js";
+import { defaultTargets, resolvedSettings } from "../lib/adapt/adapter_settings.js";
+import { AdapterTraining } from "../lib/adapt/adapter_training.js";
+import { learningNetwork } from "../lib/adapt/learning_network.js";
+import { spokenTexts } from "../lib/adapt/speaker_speech.js";
+import { DeviceParameter } from "../lib/device/device_parameter.js";
+import { featuresOnDevice } from "../lib/device/placement.js";
+import type { SequenceToSequenceNetwork } from "../lib/models/speech_network.js";
+import { withAdapters } from "../lib/nn/adapter_scope.js";
+import { relu } from "../lib/ops/relu.js";
+import { randomAdapter } from "./adapters.js";
+import { usmLite } from "./command_line.js";
+import { checkGradients, randomTensor } from "./gradient.js";
+import { writeRandomModel } from "./random_model.js";
+import { roundToNearest } from "./recipes.js";
+import { temporaryFolder, tones, writeWav } from "./tiny_model.js";
+
+const folder = temporaryFolder("sequence-adapters");
+test.after.always(folder.clean);
+const path = (...names: string[]): string => join(folder.path, ...names);
+const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures");
+
+function writeWhisper(name: string, seed = 1): string {
+  const config = {
+    model_type: "whisper", vocab_size: 400, d_model: 32, num_mel_bins: 16, encoder_layers: 1, encoder_attention_heads: 2, encoder_ffn_dim: 48, decoder_layers: 1,
+    decoder_attention_heads: 2, decoder_ffn_dim: 48, max_source_positions: 50, max_target_positions: 24,
+  };
+  const generation = { decoder_start_token_id: 310, eos_token_id: 300, no_timestamps_token_id: 311, max_initial_timestamp_index: 10, lang_to_id: { "<|en|>": 301 }, task_to_id: { transcribe: 306 } };
+  const model = writeRandomModel(path(name), config, { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 16, chunk_length: 1 }, { seed, generation });
+  copyFileSync(join(fixtures, "text", "tokenizer_byte_level.json"), join(model, "tokenizer.json"));
+  return model;
+}
+
+const pieces = ["<|startofcontext|>", "<|startoftranscript|>", "<|emo:undefined|>", "<|en|>", "<|de|>", "<|pnc|>", "<|noitn|>", "<|notimestamp|>", "<|nodiarize|>", "<|endoftext|>"];
+
+function writeCohere(name: string): string {
+  const sizes = { hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 48 };
+  const config = { model_type: "cohere_asr", vocab_size: 40, ...sizes, max_position_embeddings: 32, eos_token_id: 9, encoder_config: { ...sizes, subsampling_conv_channels: 16, num_mel_bins: 16 } };
+  const model = writeRandomModel(path(name), config, { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 16, max_audio_clip_s: 2, overlap_chunk_second: 0.4, min_energy_window_samples: 800 });
+  const letters = Array.from({ length: 30 }, (_, i) => (i === 0 ? "▁" : String.fromCharCode(96 + i)));
+  const vocab = Object.fromEntries([...pieces, ...letters].map((piece, id) => [piece, id]));
+  const added_tokens = pieces.map((content, id) => ({ id, content, special: true }));
+  writeFileSync(join(model, "tokenizer.json"), JSON.stringify({ model: { type: "BPE", vocab, merges: [] }, added_tokens, pre_tokenizer: { type: "Metaspace" } }));
+  return model;
+}
+
+async function packed(model: string, spec: string): Promise<string> {
+  const out = `${model}-${spec.replaceAll(/[^\w]/g, "-")}`;
+  await compressModel({ model, recipe: roundToNearest(spec), manifest: undefined, out });
+  return out;
+}
+
+const whisper = writeWhisper("whisper");
+const cohere = writeCohere("cohere");
+const manifest = path("manifest.jsonl");
+const lines = Array.from({ length: 4 }, (_, index) => ({
+  audio_filepath: writeWav(path(`${index}.wav`), tones(0.5 + 0.1 * (index % 3), index)), duration: 0.5 + 0.1 * (index % 3), text: ["a b c d e f", "b a d c f e"][index % 2] as string,
+}));
+writeFileSync(manifest, lines.map((line) => JSON.stringify(line)).join("\n"));
+const utterances = readManifest(manifest);
+const settings = { rank: 2, epochs: 2, learningRate: 0.1, dropout: 0.05, batchSeconds: 2, targets: ["*"], language: "en" };
+
+test("relu has its gradient, and NaN stays", (t) => {
+  checkGradients(t, ([x]) => relu(x as Tensor), [randomTensor([5, 7], 1)]);
+  const x = Tensor.from([-1, NaN, 2, 0], [2, 2]);
+  t.deepEqual([...relu(x).toArray()], [0, NaN, 2, 0]);
+  const onGpu = (): [Float32Array, Float32Array] =>
+    tidy(() => {
+      const input = DeviceTensor.from(Tensor.from([-1, 3, 2, -0.5], [2, 2]));
+      input.requiresGrad = true;
+      using tape = new Tape();
+      const y = tape.record(() => relu(input));
+      tape.backward(y, DeviceTensor.from(Tensor.from([1, 2, 3, 4], [2, 2])));
+      return [y.toArray(), (tape.gradientOf(input) as Tensor).toArray()];
+    });
+  t.deepEqual(onGpu().map((values) => [...values]), [[0, 3, 2, 0], [0, 2, 3, 0]]);
+});
+
+test("an adapter lowers the loss of speech that it was not learned from, on packed weights that stay as they are", async (t) => {
+  for (const [float, spec] of [[whisper, "nf4/g64/dq"], [cohere, "int4+2:4"]] as const) {
+    const base = await packed(float, spec);
+    const before = readFileSync(join(base, "model.safetensors"));
+    const model = loadModel(base);
+    const { adapter, report } = await adaptSpeaker(model, utterances, settings);
+    t.like(report, { kept: "speaker", device: "cpu", utterances: 4 }, JSON.stringify(report));
+    t.true(report.adapted.loss < 0.97 * report.base.loss, JSON.stringify(report));
+    t.deepEqual(readFileSync(join(base, "model.safetensors")), before);
+    for (const name of model.network.blockWeights()) t.false(model.network.parameters().has(name), `${name} is still packed`);
+    const layers = [...adapter.factors.keys()];
+    for (const part of ["encoder.layers.0.self_attn.q_proj", "decoder.layers.0.self_attn.v_proj", "decoder.layers.0.encoder_attn.k_proj"]) t.true(layers.includes(`model.${part}.weight`), part);
+    t.true(layers.some((name) => /decoder\.layers\.0\.(mlp\.)?fc1/.test(name)));
+    t.false(layers.some((name) => /relative_k_proj|embed|proj_out|decoder\.proj/.test(name)));
+
+    const out = path(`adapter-${spec.length}`);
+    writeAdapter(out, adapter, new AdapterBase(model), { dropout: 0, training: {} });
+    using read = readAdapter(out, new AdapterBase(loadModel(base)));
+    for (const [name, { down, up }] of adapter.factors) {
+      t.deepEqual(read.factors.get(name)?.down.toArray(), down.toArray());
+      t.deepEqual(read.factors.get(name)?.up.toArray(), up.toArray());
+    }
+    using file = readSafetensors(join(out, "adapter_model.safetensors"));
+    t.deepEqual(file.shape("base_model.model.model.decoder.layers.0.self_attn.q_proj.lora_A.weight"), [2, 32]);
+    t.throws(() => readAdapter(out, new AdapterBase(loadModel(float))), { code: "ADAPTER_MISMATCH" });
+    if (float === cohere) continue;
+    const again = await adaptSpeaker(loadModel(base), utterances, settings);
+    for (const [name, { up }] of adapter.factors) t.deepEqual(again.adapter.factors.get(name)?.up.toArray(), up.toArray(), name);
+  }
+});
+
+test("speakers share an adapter, and one learns from what the model itself hears", async (t) => {
+  const model = loadModel(cohere);
+  const named = utterances.map((utterance, index) => ({ ...utterance, speaker: `speaker-${index % 3}` }));
+  const { adapter: shared, report } = await adaptSpeakers(model, named, { ...settings, targets: ["re:.*decoder.*attn.*"] });
+  t.like(report, { speakers: 3, heldOutSpeakers: 1, heldOutUtterances: 1, kept: "shared" });
+  t.true(report.adapted.loss < report.base.loss);
+  const self = await adaptSpeaker(model, utterances, { ...settings, epochs: 1, shared, unsupervised: true });
+  t.is(self.report.utterances + self.report.unsure, 4);
+  t.true(self.report.unsure > 0);
+});
+
+test("by default the projections of all attentions are adapted", async (t) => {
+  const { adapter } = await adaptSpeaker(loadModel(whisper), utterances.slice(0, 2), { language: "en", epochs: 1, rank: 1 });
+  const names = [...adapter.factors.keys()];
+  const projections = ["q_proj", "k_proj", "v_proj", "out_proj"];
+  const attentions = ["encoder.layers.0.self_attn", "decoder.layers.0.self_attn", "decoder.layers.0.encoder_attn"];
+  t.deepEqual(names.sort(), attentions.flatMap((attention) => projections.map((name) => `model.${attention}.${name}.weight`)).sort(), defaultTargets.join());
+});
+
+test("misuse is a coded error before anything is heard", async (t) => {
+  const invalid = { code: "INVALID_ARGUMENT" } as const;
+  const missing = [{ ...utterances[0], audioPath: path("nowhere.wav") }, utterances[1]] as typeof utterances;
+  for (const learn of [adaptSpeaker, adaptSpeakers] as const) {
+    await t.throwsAsync(learn(loadModel(whisper), missing, { targets: ["*"] }), { ...invalid, message: /needs the language of the speech.*en/ });
+    await t.throwsAsync(learn(loadModel(whisper), missing, { language: "fr" }), { ...invalid, message: /no language "fr"/ });
+    await t.throwsAsync(learn(loadModel(cohere), missing, {}), { ...invalid, message: /must be told the language; it knows en, de/ });
+    await t.throwsAsync(learn(loadModel(whisper), missing, { ...settings, targets: ["*.embed_tokens"] }), { ...invalid, message: /matches no layer.*model\.encoder\.layers\.0\.self_attn\.q_proj/ });
+  }
+  const silent = utterances.map((utterance) => ({ ...utterance, text: " " }));
+  for (const model of [whisper, cohere]) await t.throwsAsync(adaptSpeaker(loadModel(model), silent, settings), { code: "BAD_MANIFEST", message: /manifest\.jsonl:1: its transcript is empty/ });
+});
+
+test("what no window and no decoder holds is left out, and said to be", async (t) => {
+  const long = readManifest(manifest).map((utterance, index) => ({ ...utterance, ...(index === 0 ? { duration: 1.2 } : {}), ...(index === 1 ? { text: "a hat ".repeat(9) } : {}) }));
+  const said: string[] = [];
+  const spoken = await spokenTexts(loadModel(whisper), long, { language: "en", onStatus: (sentence) => said.push(sentence) });
+  t.is(spoken.length, 2);
+  t.deepEqual(said, ["leaving out 1 utterances that are longer than the model's window of 1 s", "leaving out 1 utterances whose transcripts are longer than the 24 tokens of the model's decoder"]);
+  await t.throwsAsync(spokenTexts(loadModel(whisper), long.slice(0, 1), { language: "en" }), { code: "BAD_MANIFEST", message: /every utterance is longer/ });
+});
+
+/** The same model with what an adapter adds put into its weights. */
+function merged(float: string, adapter: Adapter): string {
+  const out = `${float}-merged`;
+  mkdirSync(out);
+  for (const file of ["config.json", "preprocessor_config.json", "generation_config.json", "tokenizer.json"]) copyFileSync(join(float, file), join(out, file));
+  const entries = new Map<string, Tensor>();
+  using weights = readSafetensors(join(float, "model.safetensors"));
+  for (const name of weights.names()) entries.set(name, weights.tensor(name));
+  for (const [name, { down, up }] of adapter.factors) {
+    const [weight, a, b] = [(entries.get(name) as Tensor).toArray(), down.toArray(), up.toArray()];
+    const [rank, input] = down.shape as [number, number];
+    const columns = up.dim(1);
+    for (let r = 0; r < rank; r++) for (let i = 0; i < columns; i++) for (let j = 0; j < input; j++) weight[i * input + j] = (weight[i * input + j] as number) + (b[r * columns + i] as number) * (a[r * input + j] as number);
+    entries.set(name, Tensor.from(weight, [columns, input]));
+  }
+  writeSafetensors(join(out, "model.safetensors"), entries);
+  return out;
+}
+
+test("speakers are written for with their adapters, greedily and by a beam, as by a model that has them in its weights", async (t) => {
+  const base = new AdapterBase(loadModel(whisper));
+  const [ann, bob] = [randomAdapter(base, 2, 1), randomAdapter(base, 3, 2)];
+  const store = path("speakers");
+  mkdirSync(store);
+  for (const [name, adapter] of [["ann", ann], ["bob", bob]] as const) writeAdapter(join(store, name), adapter, base, { dropout: 0, training: {} });
+  const speech = tones(0.9, 3);
+  const ids = ({ tokens }: { tokens: readonly { id: number }[] }): number[] => tokens.map(({ id }) => id);
+  const into = loadModel(merged(whisper, ann));
+  for (const beamWidth of [1, 3]) {
+    const adapted = new Recognizer(loadModel(whisper), { language: "en", beamWidth, adapter: join(store, "ann") }).transcribe(speech);
+    const expected = new Recognizer(into, { language: "en", beamWidth }).transcribe(speech);
+    t.true(adapted.tokens.length > 0);
+    t.deepEqual(ids(adapted), ids(expected), `${beamWidth} hypotheses`);
+    t.true(Math.abs(adapted.logProbability - expected.logProbability) < 1e-3 * Math.abs(expected.logProbability));
+  }
+  await using transcriber = await Transcriber.load({ model: whisper, language: "en", adapters: store });
+  const together = await Promise.all([{}, { speaker: "ann" }, { speaker: "bob" }, {}].map((options) => transcriber.transcribe(speech, options)));
+  const recognizer = new Recognizer(loadModel(whisper), { language: "en" });
+  const alone = [undefined, ann, bob, undefined].map((adapter) => recognizer.transcribeBatch([speech], undefined, adapter)[0]);
+  t.deepEqual(together, alone as never);
+  t.notDeepEqual(ids(together[1] as never), ids(together[0] as never));
+});
+
+test.serial("tokens are scored with an adapter on the GPU as on the CPU, in recorded steps too", (t) => {
+  const score = (device: "cpu" | "cuda"): Float32Array[] => {
+    const model = loadModel(whisper, { device });
+    const network = model.network as SequenceToSequenceNetwork;
+    using adapter = randomAdapter(new AdapterBase(model), 2, 1);
+    const scope = { kind: "all", adapters: [{ factors: adapter.factors, scale: 1 }] } as const;
+    return tidy(() =>
+      withAdapters(scope, () => {
+        using memory = network.remember(network.encode(featuresOnDevice(randomTensor([100, 16], 1), device), new SequenceOffsets([100])));
+        using session = network.session(memory);
+        let { rows, hidden } = session.advance([{ past: [], tokens: [310, 301], item: 0 }]);
+        // The first step of one token is run kernel by kernel, those after it as a recording.
+        const all = [hidden, ...[5, 7, 9].map((token) => ({ rows, hidden } = session.advance([{ past: rows[0] as number[], tokens: [token], item: 0 }])).hidden)];
+        return all.map((one) => network.scores(one).toArray());
+      }),
+    );
+  };
+  const [expected, found] = [score("cpu"), score("cuda")];
+  found.forEach((scores, step) => assertClose(t, scores, expected[step] as Float32Array, 3e-2, `step ${step}`));
+});
+
+test.serial("steps on the GPU lose what those of the CPU do", async (t) => {
+  const learning = resolvedSettings({ rank: 2, learningRate: 0.05, dropout: 0.05 });
+  for (const base of [cohere, await packed(whisper, "int4+2:4")]) {
+    const run = async (device: "cpu" | "cuda"): Promise<{ losses: Float32Array; norms: Float32Array }> => {
+      const model = loadModel(base, { device });
+      const speech = await spokenTexts(model, utterances.slice(0, 1), { language: "en" });
+      using learner = learningNetwork(model);
+      using adapter = freshAdapter(new AdapterBase(model).layers, 2, 1, device);
+      const training = new AdapterTraining(learner.network, new Map([["a", adapter]]), model.frontEnd.config.featureSize, learning);
+      const losses = Array.from({ length: 2 }, () => training.step(speech, [{ adapter, learns: true }]));
+      losses.push(training.loss(speech, [{ adapter, learns: true }]));
+      training.dispose();
+      for (const { up } of adapter.factors.values()) t.is(up instanceof DeviceParameter, device === "cuda");
+      const norms = [...adapter.factors.values()].map(({ up }) => Math.hypot(...up.toArray()));
+      model.network.dispose();
+      return { losses: Float32Array.from(losses), norms: Float32Array.from(norms) };
+    };
+    const [expected, found] = [await run("cpu"), await run("cuda")];
+    assertClose(t, found.losses, expected.losses, 2e-2, base);
+    assertClose(t, found.norms, expected.norms, 0.1, base);
+    t.true((found.losses[2] as number) < (found.losses[0] as number), found.losses.join(" "));
+  }
+});
+
+test.serial("the command learns what the others use", async (t) => {
+  const out = path("learned");
+  const adapt = ["adapt", "--model", whisper, "--data", manifest, "--out", out, "--rank", "1", "--epochs", "1", "--learning-rate", "0.05", "--batch-seconds", "6"];
+  const { status, stdout, stderr } = await usmLite(...adapt, "--language", "en", "--device", "cpu", "--json");
+  t.is(status, 0, stderr);
+  t.like(JSON.parse(stdout), { device: "cpu", kept: "speaker", utterances: 4 });
+  const { wer } = await evaluate(new Recognizer(loadModel(whisper), { language: "en", adapter: out }), utterances);
+  t.true(wer > 0);
+});
