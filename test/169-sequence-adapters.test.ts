@@ -12,10 +12,12 @@ import {
   DeviceTensor,
   evaluate,
   loadModel,
+  memoryStatistics,
   readAdapter,
   readManifest,
   readSafetensors,
   Recognizer,
+  resetPeakMemory,
   SequenceOffsets,
   Tape,
   Tensor,
@@ -29,7 +31,8 @@ import { freshAdapter } from "../lib/adapt/adapter.js";
 import { defaultTargets, resolvedSettings } from "../lib/adapt/adapter_settings.js";
 import { AdapterTraining } from "../lib/adapt/adapter_training.js";
 import { learningNetwork } from "../lib/adapt/learning_network.js";
-import { spokenTexts } from "../lib/adapt/speaker_speech.js";
+import { selectLayers } from "../lib/adapt/adaptable_layers.js";
+import { spokenTexts, type SpokenText } from "../lib/adapt/speaker_speech.js";
 import { DeviceParameter } from "../lib/device/device_parameter.js";
 import { featuresOnDevice } from "../lib/device/placement.js";
 import type { SequenceToSequenceNetwork } from "../lib/models/speech_network.js";
@@ -151,6 +154,28 @@ test("by default the projections of all attentions are adapted", async (t) => {
   const projections = ["q_proj", "k_proj", "v_proj", "out_proj"];
   const attentions = ["encoder.layers.0.self_attn", "decoder.layers.0.self_attn", "decoder.layers.0.encoder_attn"];
   t.deepEqual(names.sort(), attentions.flatMap((attention) => projections.map((name) => `model.${attention}.${name}.weight`)).sort(), defaultTargets.join());
+});
+
+test("adapters of the decoder alone keep no activations of the encoder, and learn the same", async (t) => {
+  const model = loadModel(whisper);
+  const [speech] = await spokenTexts(model, utterances, { language: "en" });
+  const { layers } = new AdapterBase(model);
+  const learn = (targets: string[]): { losses: number[]; bytes: number } => {
+    using adapter = freshAdapter(selectLayers(layers, targets), 1, 1);
+    const training = new AdapterTraining(learningNetwork(model).network, new Map([["a", adapter]]), 16, resolvedSettings({ specAugment: undefined, dropout: 0, learningRate: 0.05 }));
+    const before = memoryStatistics().bytesInUse;
+    resetPeakMemory();
+    const step = (): number => training.step([speech as SpokenText], [{ adapter, learns: true }]);
+    const losses = [step()];
+    const bytes = memoryStatistics().peakBytes - before;
+    losses.push(step());
+    training.dispose();
+    return { losses, bytes };
+  };
+  const [own, both] = [learn(["model.decoder.*"]), learn(["model.decoder.*", "*.encoder.layers.0.fc2"])] as const;
+  t.is(own.losses[0], both.losses[0]);
+  t.true((own.losses[1] as number) < (own.losses[0] as number));
+  t.true(own.bytes < 0.7 * both.bytes, `${own.bytes} and ${both.bytes} bytes`);
 });
 
 test("misuse is a coded error before anything is heard", async (t) => {

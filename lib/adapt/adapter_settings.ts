@@ -27,7 +27,10 @@ export interface AdapterSettings {
   readonly seed?: number;
 }
 
-/** Projections of attention, as in LoRA's own experiments: a third of a Conformer's layers, and of the time that adapters take. */
+/**
+ * Projections of attention, as in LoRA's own experiments: a third of a Conformer's layers, and of the time that adapters take. Of a
+ * sequence-to-sequence model those of the encoder, and of the decoder's attention to tokens and to the encoder.
+ */
 export const defaultTargets: readonly string[] = ["re:.*(attn|attention).*"];
 
 /**

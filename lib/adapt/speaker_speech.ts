@@ -37,8 +37,8 @@ export interface SpeechReading {
 
 /**
  * Reads utterances and computes their features. Those that are longer than a window of the model, or than its decoder, are left out.
- * @throws UsmLiteError BAD_MANIFEST when a transcript is empty, or all are longer than a window; BAD_TOKENIZER, INVALID_ARGUMENT for a language; errors of audio
- *   files name manifest line and file
+ * @throws UsmLiteError BAD_MANIFEST when a transcript is empty, or all are longer than a window; BAD_TOKENIZER, INVALID_ARGUMENT for
+ *   a language; errors of audio files name manifest line and file
  */
 export async function spokenTexts(model: SpeechModel, utterances: readonly Utterance[], reading: SpeechReading = {}): Promise<SpokenText[]> {
   const encode = transcriptEncoder(model, reading.language);
@@ -60,13 +60,18 @@ export function writtenWhole({ network }: SpeechModel, spoken: SpokenText[], { o
   // The token that ends a sequence is written, and not read again.
   const kept = spoken.filter(({ targets }) => targets.length <= maximumLength + 1);
   const left = spoken.length - kept.length;
-  if (left > 0) onStatus(`leaving out ${left} utterances whose transcripts are longer than the ${maximumLength} tokens of the model's decoder`);
+  if (left > 0) {
+    onStatus(`leaving out ${left} utterances whose transcripts are longer than the ${maximumLength} tokens of the model's decoder`);
+  }
   return kept;
 }
 
-/** @param said its samples, transcript, and where that comes from, for messages */
-export function spokenText(model: SpeechModel, encode: TranscriptEncoder, { samples, text, source }: { samples: Float32Array; text: string; source: string }): SpokenText {
-  const { network, frontEnd } = model;
+/** @param encode what {@link transcriptEncoder} gave; @param source where the transcript comes from, for messages */
+export function spokenText(
+  { network, frontEnd }: SpeechModel,
+  encode: TranscriptEncoder,
+  { samples, text, source }: { samples: Float32Array; text: string; source: string },
+): SpokenText {
   const { hopLength, samplingRate } = frontEnd.config;
   const targets = encode(text.trim());
   if (targets.length <= encode("").length) throw new UsmLiteError("BAD_MANIFEST", `${source}: its transcript is empty; leave it out`);
@@ -75,7 +80,9 @@ export function spokenText(model: SpeechModel, encode: TranscriptEncoder, { samp
   const windowSeconds = network.kind === "sequence-to-sequence" && network.fixedWindow ? windowSecondsOf(frontEnd) : undefined;
   const common = { samples, text, targets, seconds };
   // Windows are mostly silence, which is computed again faster than it is worth its memory.
-  if (windowSeconds !== undefined) return { ...common, features: compute, spokenFrames: Math.ceil(samples.length / hopLength), heardSeconds: windowSeconds };
+  if (windowSeconds !== undefined) {
+    return { ...common, features: compute, spokenFrames: Math.ceil(samples.length / hopLength), heardSeconds: windowSeconds };
+  }
   const features = compute();
   return { ...common, features: () => features, spokenFrames: features.length / frontEnd.config.featureSize, heardSeconds: seconds };
 }

@@ -21,7 +21,9 @@ export function withinWindow(
   if (windowSeconds === undefined) return utterances;
   const kept = utterances.filter(({ duration }) => duration / Math.min(...speeds) <= windowSeconds);
   const left = utterances.length - kept.length;
-  if (utterances.length > 0 && kept.length === 0) throw new UsmLiteError("BAD_MANIFEST", `every utterance is longer than the model's window of ${windowSeconds} s; cut them`);
+  if (utterances.length > 0 && kept.length === 0) {
+    throw new UsmLiteError("BAD_MANIFEST", `every utterance is longer than the model's window of ${windowSeconds} s; cut them`);
+  }
   if (left > 0) onStatus(`leaving out ${left} utterances that are longer than the model's window of ${windowSeconds} s`);
   return kept;
 }

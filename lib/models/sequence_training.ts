@@ -1,7 +1,9 @@
 /** The forward pass of a training (or validation) step of a sequence-to-sequence model: the decoder is given what it is to write. */
 import { UsmLiteError } from "../errors.js";
+import { activeAdapters } from "../nn/adapter_scope.js";
 import type { ForwardContext } from "../nn/forward_context.js";
 import { crossEntropy, ignoredLabel } from "../ops/cross_entropy.js";
+import { withoutRecording } from "../ops/tape.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { BatchLoss, TrainingBatch, TrainingContext } from "../train/trainable_model.js";
@@ -13,6 +15,7 @@ type Inspector = (hidden: Tensor, layer: number) => void;
 
 /** A network whose forward pass is differentiable. */
 interface SequenceForward {
+  parameters(): ReadonlyMap<string, Tensor>;
   readonly generation: SequenceGeneration;
   encode(features: Tensor, offsets: SequenceOffsets, context: ForwardContext, inspectLayer?: Inspector): Encoded;
   /** Scores (tokens, vocabulary) of what follows each token of each sequence. */
@@ -42,9 +45,18 @@ export function sequenceTrainingLoss(network: SequenceForward, batch: TrainingBa
   const hidden: Tensor[] = [];
   const inspect = context.keepHidden ? (x: Tensor): void => void hidden.push(x) : undefined;
   const forward = forwardContextOf(batch, context);
-  const encoded = network.encode(batch.features, batch.offsets, forward, inspect);
+  const encode = (): Encoded => network.encode(batch.features, batch.offsets, forward, inspect);
+  const encoded = encoderLearns(network, forward) ? encode() : withoutRecording(encode);
   const { logits, offsets } = network.decode(encoded, given, forward, inspect);
   const loss = crossEntropy(logits, labels, { labelSmoothing: batch.labelSmoothing ?? 0 });
   const infeasible = given.filter(({ length }) => length === 0).length;
   return { loss, infeasible, outputs: { logits, offsets, ...(inspect ? { hidden } : {}) } };
+}
+
+/** Whether a gradient of the encoder is wanted: where none is, as with adapters of the decoder alone, none of its activations is kept. */
+function encoderLearns(network: SequenceForward, { transformWeight, packedWeight }: ForwardContext): boolean {
+  const scope = activeAdapters();
+  const added = scope?.kind === "all" ? scope.adapters.flatMap(({ factors }) => [...factors].map(([name, { down }]): [string, Tensor] => [name, down])) : [];
+  const learns = [...network.parameters(), ...added].some(([name, tensor]) => name.startsWith("model.encoder.") && tensor.requiresGrad);
+  return learns || transformWeight !== undefined || packedWeight !== undefined;
 }

@@ -8,10 +8,12 @@ export type TranscriptEncoder = (text: string) => readonly number[];
 
 /**
  * @param language what sequence-to-sequence models of several languages are to be told
- * @throws UsmLiteError BAD_TOKENIZER; INVALID_ARGUMENT for a language that the model does not know, or lacks, or that a model is told which takes none
+ * @throws UsmLiteError BAD_TOKENIZER; INVALID_ARGUMENT for a language that the model does not know or lacks, or where it takes none
  */
-export function transcriptEncoder(model: Pick<SpeechModel, "network" | "tokenizer" | "textTokenizer" | "folder">, language: string | undefined): TranscriptEncoder {
-  const { network, tokenizer, textTokenizer, folder } = model;
+export function transcriptEncoder(
+  { network, tokenizer, textTokenizer, folder }: Pick<SpeechModel, "network" | "tokenizer" | "textTokenizer" | "folder">,
+  language: string | undefined,
+): TranscriptEncoder {
   const missing = new UsmLiteError("BAD_TOKENIZER", `${folder} has no tokenizer.json, without which nothing is learned from text`);
   if (network.kind === "sequence-to-sequence") {
     if (!textTokenizer) throw missing;
