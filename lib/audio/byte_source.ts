@@ -21,8 +21,8 @@ export class ByteSource implements AsyncDisposable {
     /** Bytes in all; undefined for a stream, which can only be read in order. */
     readonly size: number | undefined,
     private readonly readInto: ReadInto,
-    private readonly file: FileHandle | undefined,
-    private readonly signal: AbortSignal | undefined,
+    private readonly file?: FileHandle,
+    private readonly signal?: AbortSignal,
     private readonly blockBytes = defaultBlockBytes,
   ) {}
 
@@ -63,7 +63,7 @@ export class ByteSource implements AsyncDisposable {
   }
 
   /** What another program writes; `name` is whose audio it is. */
-  static fromStream(name: string, stream: AsyncIterable<Uint8Array>, signal?: AbortSignal): ByteSource {
+  static fromStream(name: string, stream: AsyncIterable<Uint8Array>): ByteSource {
     const iterator = stream[Symbol.asyncIterator]();
     let rest: Uint8Array = new Uint8Array(0);
     const read: ReadInto = async (block) => {
@@ -77,7 +77,7 @@ export class ByteSource implements AsyncDisposable {
       rest = rest.subarray(part.length);
       return part.length;
     };
-    return new ByteSource(name, undefined, read, undefined, signal);
+    return new ByteSource(name, undefined, read);
   }
 
   /** The next bytes without taking them: `count`, fewer only at the end. */

@@ -13,14 +13,12 @@ export interface FeatureStatistics {
 // Bins that hardly vary, such as one that is always at the floor, must not be blown up.
 const smallestDeviation = 0.5;
 
-/** Over at most `sample` utterances, evenly spread over the list. */
-export function measureFeatures(
-  cache: FeatureCache,
-  utterances: readonly Utterance[],
-  speed: number,
-  sample = 1000,
-): FeatureStatistics {
-  const step = Math.max(1, Math.floor(utterances.length / sample));
+// Utterances that are looked at, about: more would change the statistics little.
+const sampleSize = 1000;
+
+/** Over about a thousand utterances, evenly spread over the list. */
+export function measureFeatures(cache: FeatureCache, utterances: readonly Utterance[], speed: number): FeatureStatistics {
+  const step = Math.max(1, Math.floor(utterances.length / sampleSize));
   let sum = new Float64Array();
   let sumOfSquares = new Float64Array();
   let frames = 0;
