@@ -13,7 +13,7 @@ export interface WhisperFeaturesConfig extends FrontEndConfig {
 
 // The family fixes these (transformers, models/whisper/feature_extraction_whisper.py).
 const upperEdgeHertz = 8000;
-const smallestEnergy = 1e-10;
+const energyFloor = 1e-10;
 /** Nothing lies further (in powers of ten) below the loudest of a window. */
 const dynamicRange = 8;
 
@@ -58,7 +58,7 @@ class WhisperFeatures implements FrontEnd {
         edges: [0, upperEdgeHertz],
         melScale: "slaney",
         hannWindow: "periodic",
-        floor: { smallest: smallestEnergy },
+        floor: { smallest: energyFloor },
       },
       source,
     );

@@ -24,7 +24,7 @@ interface RecordedPassesOptions {
   /** Hidden frames made of this many frames of features; never fewer for more. */
   readonly hiddenFrames: (frames: number) => number;
   /** Frames of features of the largest pass that is recorded: larger ones keep the GPU busy for longer than asking takes. Default 32,768, of log-mel frames. */
-  readonly mostFrames?: number;
+  readonly maximumFrames?: number;
   /** Recordings kept; default 16. */
   readonly capacity?: number;
 }
@@ -33,7 +33,7 @@ interface RecordedPassesOptions {
 const rememberedShapes = 256;
 // Each power of two is divided into this many lengths: recorded passes compute at most an eighth more frames than they are given.
 const lengthsPerOctave = 8;
-const shortestStep = 8;
+const minimumStep = 8;
 
 /** A recorded pass over sequences that are not longer than those it was recorded for. */
 class RecordedPass {
@@ -78,11 +78,11 @@ export class RecordedPasses {
   private readonly passes = new Map<string, RecordedPass>();
   private readonly seen = new Set<string>();
   private readonly capacity: number;
-  private readonly mostFrames: number;
+  private readonly maximumFrames: number;
 
   constructor(private readonly options: RecordedPassesOptions) {
     this.capacity = options.capacity ?? 16;
-    this.mostFrames = options.mostFrames ?? 1 << 15;
+    this.maximumFrames = options.maximumFrames ?? 1 << 15;
   }
 
   /**
@@ -92,7 +92,7 @@ export class RecordedPasses {
   run(features: DeviceTensor, offsets: SequenceOffsets): EncodedFrames {
     const { forward, hiddenFrames } = this.options;
     const hiddenOffsets = new SequenceOffsets(offsets.lengths.map(hiddenFrames));
-    if (hiddenOffsets.frames === 0 || offsets.frames > this.mostFrames) return forward(features, offsets);
+    if (hiddenOffsets.frames === 0 || offsets.frames > this.maximumFrames) return forward(features, offsets);
     const room = offsets.lengths.map(roomFor).sort((a, b) => b - a);
     const shape = [features.type, isBatchInvariant() ? "in any batch" : "fastest", ...room].join(" ");
     let pass = this.passes.get(shape);
@@ -127,6 +127,6 @@ export class RecordedPasses {
 
 /** The length that sequences of `frames` frames are recorded for. */
 function roomFor(frames: number): number {
-  const step = Math.max(shortestStep, 2 ** Math.floor(Math.log2(Math.max(frames, 1))) / lengthsPerOctave);
+  const step = Math.max(minimumStep, 2 ** Math.floor(Math.log2(Math.max(frames, 1))) / lengthsPerOctave);
   return Math.ceil(frames / step) * step;
 }

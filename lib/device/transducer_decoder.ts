@@ -76,10 +76,10 @@ interface PlacedLayer {
 }
 
 /** Durations that the kernels choose from. */
-export const mostDurations = 16;
+export const maximumDurations = 16;
 const stepsPerBlock = 8;
 const stateColumns = 4;
-const smallestRoom = 64; // frames
+const minimumRoom = 64; // frames
 
 /** Memory of a number of utterances with room for frames, and the steps over it. */
 interface Batch {
@@ -170,7 +170,7 @@ export class TransducerDecoder implements Disposable {
     const frames = utterances.reduce((sum, utterance) => sum + utterance.frames.length, 0) / this.hiddenSize;
     if (this.batch?.utterances === utterances.length && this.batch.room >= frames) return this.batch;
     this.release();
-    const room = Math.max(smallestRoom, 2 ** Math.ceil(Math.log2(frames)));
+    const room = Math.max(minimumRoom, 2 ** Math.ceil(Math.log2(frames)));
     const zeros = (rows: number, columns: number, type: "float32" | "float16"): DeviceTensor => keep(DeviceTensor.zeros([rows, columns], type));
     const count = utterances.length;
     return (this.batch = {

@@ -21,10 +21,10 @@ import { WhisperNetwork } from "./whisper/whisper_network.js";
 export type TrainedOnGpu = LasrForCtc | ParakeetForCtc | ParakeetTransducer | CohereNetwork | WhisperNetwork | Wav2Vec2ForCtc;
 
 // What the kernels of attention, normalization and convolution take.
-const widestHead = 128;
-const widestFrame = 4096;
-const longestKernel = 128;
-const multiple = 8;
+const maximumHeadDimension = 128;
+const maximumFrameWidth = 4096;
+const maximumKernel = 128;
+const channelMultiple = 8;
 
 /** Names of the weights of a transducer that go to the GPU: of the encoder, and of `encoder_projector` after it. */
 const encoderOfTransducer = /^encoder/;
@@ -130,16 +130,18 @@ export function checkTrainableOnGpu(network: unknown, what: string): asserts net
   const { heads, frames, kernels, multiples, missing } = sizes;
   if (missing) refuse(`has ${missing}, which the GPU does not train`);
   for (const head of heads) {
-    if (head % multiple !== 0 || head > widestHead) refuse(`has heads of ${head} values; on the GPU they are trained with 8, 16, .. ${widestHead}`);
+    if (head % channelMultiple !== 0 || head > maximumHeadDimension) {
+      refuse(`has heads of ${head} values; on the GPU they are trained with 8, 16, .. ${maximumHeadDimension}`);
+    }
   }
   for (const width of frames) {
-    if (width > widestFrame) refuse(`has frames of ${width} values; on the GPU they are trained with up to ${widestFrame}`);
+    if (width > maximumFrameWidth) refuse(`has frames of ${width} values; on the GPU they are trained with up to ${maximumFrameWidth}`);
   }
   for (const [name, kernel] of Object.entries(kernels)) {
-    if (kernel > longestKernel) refuse(`has ${name} ${kernel}; on the GPU it can be up to ${longestKernel}`);
+    if (kernel > maximumKernel) refuse(`has ${name} ${kernel}; on the GPU it can be up to ${maximumKernel}`);
   }
   for (const [name, size] of Object.entries(multiples)) {
-    if (size % multiple !== 0) refuse(`has ${name} ${size}; on the GPU it must be a multiple of ${multiple}`);
+    if (size % channelMultiple !== 0) refuse(`has ${name} ${size}; on the GPU it must be a multiple of ${channelMultiple}`);
   }
 }
 

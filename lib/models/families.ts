@@ -83,8 +83,8 @@ function wav2vec2(json: JsonObject, source: string): ModelDescription {
 
 function wav2vec2FitsGpu(config: Wav2Vec2Config): boolean {
   const { hidden_size: hidden, num_attention_heads: heads, intermediate_size, conv_dim } = config;
-  if (!fitsGpu(hidden, hidden / heads, intermediate_size, ...conv_dim) || hidden / heads > widestHead) return false;
-  if (config.model_type === "wav2vec2-conformer") return config.conv_depthwise_kernel_size <= longestDepthwiseKernel;
+  if (!fitsGpu(hidden, hidden / heads, intermediate_size, ...conv_dim) || hidden / heads > maximumHeadDimension) return false;
+  if (config.model_type === "wav2vec2-conformer") return config.conv_depthwise_kernel_size <= maximumDepthwiseKernel;
   return fitsGpu(hidden / config.num_conv_pos_embedding_groups);
 }
 
@@ -135,8 +135,8 @@ function cohere(json: JsonObject, source: string, generation: JsonObject): Model
 const fitsGpu = (...widths: readonly number[]): boolean => widths.every((width) => width % 8 === 0);
 
 // What attention and depthwise convolution on the GPU take.
-const widestHead = 160;
-const longestDepthwiseKernel = 128;
+const maximumHeadDimension = 160;
+const maximumDepthwiseKernel = 128;
 
 /** All of a sequence-to-sequence model, but embeddings of tokens that are only looked up. */
 const sequenceWeights = (tied: boolean): RegExp => (tied ? /^/ : /^(?!model\.decoder\.embed_tokens\.)/);

@@ -16,7 +16,7 @@ export interface PositionTable {
 }
 
 // With more distances the product of a single layer has work for all multiprocessors of a GPU.
-const mostJoinedDistances = 1024;
+const maximumJoinedDistances = 1024;
 
 /** Makes tables, and remembers the longest. */
 export class RelativePositions {
@@ -45,7 +45,7 @@ export class RelativePositions {
   /** `positions`, with their keys where all blocks can have them from one product. */
   withKeys(positions: PositionTable, context: ForwardContext): PositionTable {
     const { embeddings } = positions;
-    const keys = embeddings.dim(0) <= mostJoinedDistances ? this.joined.together(embeddings, context) : undefined;
+    const keys = embeddings.dim(0) <= maximumJoinedDistances ? this.joined.together(embeddings, context) : undefined;
     return keys ? { ...positions, keys: new Map(this.layers.map((layer, index) => [layer, keys[index] as Tensor])) } : positions;
   }
 

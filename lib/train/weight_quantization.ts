@@ -76,7 +76,7 @@ const scalePrefix = "quantization_scale.";
 const zeroPointPrefix = "quantization_zero_point.";
 
 /** No learned scale falls below this: a scale must be positive. */
-const leastScale = 1e-8;
+const minimumScale = 1e-8;
 
 /**
  * Quantizes weights in every forward pass; gradients pass straight through the rounding.
@@ -262,8 +262,8 @@ export function checkQuantizationOnGpu(spec: WeightSpec, { activations = "float3
 const hasZero = ({ format }: WeightSpec): boolean => !/^(uint|midrise|int1$)/.test(format);
 
 function keepPositive(scale: Tensor): void {
-  if (scale instanceof DeviceTensor) deviceRaise(scale, leastScale);
-  else scale.write(scale.toArray().map((value) => Math.max(value, leastScale)));
+  if (scale instanceof DeviceTensor) deviceRaise(scale, minimumScale);
+  else scale.write(scale.toArray().map((value) => Math.max(value, minimumScale)));
 }
 
 /** 1 / sqrt(weights per scale * highest level), which makes the steps of scales fit those of weights. */

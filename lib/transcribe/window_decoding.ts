@@ -44,15 +44,15 @@ export interface DecodedWindow {
 }
 
 const secondsPerTime = 0.02;
-// The original's defaults: a text that repeats itself or is unlikely is tried again, hotter each time (section 4.5).
+// Defaults and names of openai-whisper: a text that repeats itself or is unlikely is tried again, hotter each time (section 4.5).
 const temperatures = [0, 0.2, 0.4, 0.6, 0.8, 1];
-const largestCompression = 2.4;
-const leastMeanLogProbability = -1;
-const largestSilence = 0.6;
+const compressionRatioThreshold = 2.4;
+const logProbabilityThreshold = -1;
+const noSpeechThreshold = 0.6;
 
 export class WindowDecoder {
   private readonly prompts: SequencePrompt;
-  private readonly silenceId: number | undefined;
+  private readonly noSpeechId: number | undefined;
   private readonly constrain: SequenceConstraint;
 
   /**
@@ -70,7 +70,7 @@ export class WindowDecoder {
     const { generation } = network;
     this.prompts = new SequencePrompt(generation, tokenizer);
     this.prompts.check(options.language, options.task);
-    this.silenceId = tokenizer.idOf("<|nospeech|>") ?? tokenizer.idOf("<|nocaptions|>");
+    this.noSpeechId = tokenizer.idOf("<|nospeech|>") ?? tokenizer.idOf("<|nocaptions|>");
     this.constrain = this.constraint();
   }
 
@@ -80,9 +80,9 @@ export class WindowDecoder {
     using memory = this.encode(samples);
     const startScores = this.network.generation.promptPieces ? undefined : this.startScores(memory);
     const language = this.options.language ?? detected ?? (startScores && this.likeliestLanguage(startScores));
-    const silence = startScores && this.silenceId !== undefined ? probability(startScores, this.silenceId) : 0;
-    const written = this.generate(memory, this.prompt(language), silence);
-    const silent = silence > largestSilence && meanLogProbability(written) < leastMeanLogProbability;
+    const noSpeechProbability = startScores && this.noSpeechId !== undefined ? probability(startScores, this.noSpeechId) : 0;
+    const written = this.generate(memory, this.prompt(language), noSpeechProbability);
+    const silent = noSpeechProbability > noSpeechThreshold && meanLogProbability(written) < logProbabilityThreshold;
     if (silent) return { segments: [], advance: seconds, language };
     const { segments, advance } = this.segments(written, seconds);
     return { segments: this.withTokenTimes(segments, memory, language, seconds), advance, language };
@@ -124,7 +124,7 @@ export class WindowDecoder {
     });
   }
 
-  /** Scores after the token that begins everything: they tell language and silence. */
+  /** Scores after the token that begins everything: they tell the language, and whether there is speech. */
   private startScores(memory: DecoderMemory): Float32Array {
     const { startId } = this.network.generation;
     using session = this.network.session(memory);
@@ -140,7 +140,7 @@ export class WindowDecoder {
     return this.prompts.ids(language, this.options.task);
   }
 
-  private generate(memory: DecoderMemory, prompt: readonly number[], silence: number): WrittenSequence {
+  private generate(memory: DecoderMemory, prompt: readonly number[], noSpeechProbability: number): WrittenSequence {
     const { generation } = this.network;
     const random = new RandomStream(1);
     let written: WrittenSequence | undefined;
@@ -154,8 +154,8 @@ export class WindowDecoder {
         sampling: temperature > 0 ? { temperature, random } : undefined,
       });
       const mean = meanLogProbability(written);
-      const repeats = compression(this.tokenizer.decode(written.tokens)) > largestCompression;
-      const unlikely = mean < leastMeanLogProbability && silence <= largestSilence;
+      const repeats = compressionRatio(this.tokenizer.decode(written.tokens)) > compressionRatioThreshold;
+      const unlikely = mean < logProbabilityThreshold && noSpeechProbability <= noSpeechThreshold;
       if (!repeats && !unlikely) break;
     }
     return written as WrittenSequence;
@@ -221,7 +221,7 @@ function probability(scores: Float32Array, id: number): number {
 }
 
 /** How many times shorter a text becomes when it is compressed: high for one that repeats itself. */
-function compression(text: string): number {
+function compressionRatio(text: string): number {
   const bytes = Buffer.from(text, "utf8");
   return bytes.length === 0 ? 0 : bytes.length / deflateSync(bytes).length;
 }

@@ -19,7 +19,7 @@ interface Progress {
 }
 
 // Less is no speech: the end of a recording.
-const shortestSeconds = 0.1;
+const minimumSeconds = 0.1;
 
 interface WindowSearchSettings {
   readonly samplingRate: number;
@@ -75,7 +75,7 @@ export class WindowSearch implements Search {
     let { done, language } = this.progress;
     const first = done;
     // A window that may be cut waits for what comes behind it.
-    const least = isEnd ? shortestSeconds * samplingRate : cut ? windowSamples + 1 : windowSamples;
+    const least = isEnd ? minimumSeconds * samplingRate : cut ? windowSamples + 1 : windowSamples;
     for (let left = samples.length; left >= least; left = samples.length - (done - first)) {
       const begin = done - first;
       const full = left > windowSamples && cut !== undefined;

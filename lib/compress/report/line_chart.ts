@@ -18,7 +18,7 @@ const height = 260;
 const margin = { left: 62, right: 16, top: 14, bottom: 42 };
 
 /** Points of one line at most: what a line of this width can show. */
-const mostPoints = 400;
+const maximumPoints = 400;
 
 /** A figure with its title. Points that are not finite are left out; a chart without any point is left out whole. */
 export function lineChart({ title, xLabel, yLabel, series }: LineChart): string {
@@ -65,7 +65,7 @@ export function lineChart({ title, xLabel, yLabel, series }: LineChart): string 
 
 /** Means of neighbours, where there are more points than can be told apart. */
 function thinned(points: readonly (readonly [number, number])[]): readonly (readonly [number, number])[] {
-  const group = Math.ceil(points.length / mostPoints);
+  const group = Math.ceil(points.length / maximumPoints);
   if (group <= 1) return points;
   const mean = (part: readonly (readonly [number, number])[], axis: 0 | 1): number => part.reduce((sum, point) => sum + point[axis], 0) / part.length;
   return Array.from({ length: Math.ceil(points.length / group) }, (_, index) => {

@@ -11,7 +11,7 @@ export interface FeatureStatistics {
 }
 
 // Bins that hardly vary, such as one that is always at the floor, must not be blown up.
-const smallestDeviation = 0.5;
+const minimumDeviation = 0.5;
 
 // Utterances that are looked at, about: more would change the statistics little.
 const sampleSize = 1000;
@@ -38,7 +38,7 @@ export function measureFeatures(cache: FeatureCache, utterances: readonly Uttera
   if (frames === 0) throw new UsmLiteError("BAD_MANIFEST", "the training audio is too short to give a single frame");
   const mean = sum.map((value) => value / frames);
   const deviation = sumOfSquares.map((value, bin) =>
-    Math.max(smallestDeviation, Math.sqrt(Math.max(0, value / frames - (mean[bin] as number) ** 2))),
+    Math.max(minimumDeviation, Math.sqrt(Math.max(0, value / frames - (mean[bin] as number) ** 2))),
   );
   return { mean, deviation };
 }

@@ -1,6 +1,6 @@
 /** Parakeet encoder with a transducer: `ParakeetForRNNT` and `ParakeetForTDT` of transformers, for inference and training. */
 import { DeviceTensor } from "../../device/device_tensor.js";
-import { mostDurations, TransducerDecoder } from "../../device/transducer_decoder.js";
+import { maximumDurations, TransducerDecoder } from "../../device/transducer_decoder.js";
 import { UsmLiteError } from "../../errors.js";
 import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
@@ -145,7 +145,7 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
   /** Once it has encoded on the GPU. */
   get decoderOnGpu(): TransducerDecoder | undefined {
     const { durations, decoder_hidden_size: hidden } = this.config;
-    if (!this.encodesOnGpu || hidden % 8 !== 0 || durations.length > mostDurations) return undefined;
+    if (!this.encodesOnGpu || hidden % 8 !== 0 || durations.length > maximumDurations) return undefined;
     this.decoder ??= tidy(() => {
       const head = { weight: floatsOf(this.head.weight), bias: this.head.bias };
       return new TransducerDecoder({ ...this.prediction.floatWeights(), head }, this);

@@ -18,7 +18,7 @@ import type { Wav2Vec2Config } from "./wav2vec2_config.js";
 import { Wav2Vec2ConformerEncoder, Wav2Vec2Encoder, type Encoder } from "./wav2vec2_encoder.js";
 
 // As much audio as 32,768 log-mel frames.
-const mostRecordedSamples = 160 << 15;
+const maximumRecordedSamples = 160 << 15;
 
 /** Prefix of the weights below the head. */
 const prefixes = { wav2vec2: "wav2vec2", hubert: "hubert", "wav2vec2-conformer": "wav2vec2_conformer" } as const;
@@ -36,7 +36,7 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
   private readonly passes = new RecordedPasses({
     forward: (samples, offsets) => this.encode(samples, offsets, {}),
     hiddenFrames: (samples) => this.hiddenFrames(samples),
-    mostFrames: mostRecordedSamples,
+    maximumFrames: maximumRecordedSamples,
   });
 
   /** @throws UsmLiteError BAD_CHECKPOINT when a weight is missing or has another shape than `config` asks for */
