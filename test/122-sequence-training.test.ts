@@ -126,7 +126,7 @@ test("a step of cohere_asr has the loss and the gradients of transformers", (t) 
 
 const config = {
   model_type: "whisper", vocab_size: 420, d_model: 16, encoder_layers: 1, decoder_layers: 1, encoder_attention_heads: 2, decoder_attention_heads: 2, encoder_ffn_dim: 32,
-  decoder_ffn_dim: 32, max_source_positions: 100, max_target_positions: 40, decoder_start_token_id: 310, eos_token_id: 300,
+  decoder_ffn_dim: 32, max_source_positions: 100, max_target_positions: 40, // its ids are those of `generation` alone
 };
 const generation = { decoder_start_token_id: 310, eos_token_id: 300, no_timestamps_token_id: 309, lang_to_id: { "<|en|>": 301, "<|de|>": 302 }, task_to_id: { transcribe: 306 } };
 

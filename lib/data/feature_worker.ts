@@ -21,7 +21,7 @@ port.on("message", (job: FeatureJob) => {
 
 function frontEndOf(source: FrontEndSource): FrontEnd {
   if (!("model" in source)) return new LogMel(source);
-  return describeModel(source.model, "config.json").frontEnd(source.preprocessor, "preprocessor_config.json");
+  return describeModel(source.model, "config.json", source.generation).frontEnd(source.preprocessor, "preprocessor_config.json");
 }
 
 async function extract(job: FeatureJob): Promise<FeatureJobDone> {

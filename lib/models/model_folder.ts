@@ -101,7 +101,7 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
   checkFolder(folder);
   const path = join(folder, modelFiles.config);
   const json = readJsonFile(path, "BAD_CONFIG");
-  const description = describeModel(json, path, optionalJson(join(folder, modelFiles.generation)));
+  const description = describeModel(json, path, readGeneration(folder));
   const { device = "cpu" } = options;
   if (device === "cuda") checkGpu(description, json, path);
   if (device !== "auto") return loadOn(device, folder, json, description, options);
@@ -181,7 +181,7 @@ export function outlineModel(folder: string): ModelOutline {
   checkFolder(folder);
   const path = join(folder, modelFiles.config);
   const json = readJsonFile(path, "BAD_CONFIG");
-  const description = describeModel(json, path, optionalJson(join(folder, modelFiles.generation)));
+  const description = describeModel(json, path, readGeneration(folder));
   const compression = readCompression(json, path);
   const file = openWeights(folder, description, json);
   try {
@@ -241,4 +241,8 @@ function openWeights(folder: string, { rename }: ModelDescription, config: JsonO
   }
 }
 
-const optionalJson = (path: string): JsonObject => (existsSync(path) ? readJsonFile(path, "BAD_CONFIG") : {});
+/** `generation_config.json` of a folder; nothing where there is none. */
+export function readGeneration(folder: string): JsonObject {
+  const path = join(folder, modelFiles.generation);
+  return existsSync(path) ? readJsonFile(path, "BAD_CONFIG") : {};
+}
