@@ -11,7 +11,7 @@ import { RandomStream } from "../ops/random_stream.js";
 import { Recognizer } from "../transcribe/recognizer.js";
 import { freshAdapter, scaledAdapter, type Adapter } from "./adapter.js";
 import { AdapterBase } from "./adapter_base.js";
-import { resolvedSettings, sharedDefaults, type AdapterSettings } from "./adapter_settings.js";
+import { resolvedSettings, sharedDefaults, type AdapterSettings, type ResolvedAdapterSettings } from "./adapter_settings.js";
 import { AdapterTraining } from "./adapter_training.js";
 import { selectLayers } from "./adaptable_layers.js";
 import type { AdaptationReport, AdaptSpeakerOptions } from "./adapt_speaker.js";
@@ -68,50 +68,26 @@ export async function adaptSpeakers(
   options: SharedAdapterOptions = {},
 ): Promise<{ adapter: Adapter; report: SharedAdapterReport }> {
   const settings = resolvedSettings(options, sharedDefaults);
-  const { speakerRank = 1, minutesPerSpeaker = 1, language, onStatus = () => {} } = options;
+  const { speakerRank = 1, language, onStatus = () => {} } = options;
   const layers = selectLayers(new AdapterBase(model).layers, settings.targets);
   transcriptEncoder(model, language); // a wrong language is told before anything is read
   using learner = learningNetwork(model);
   const { network, device } = learner;
-  const reading = { language, onStatus };
-  const judges = options.heldOut && bySpeaker(heardWhole(model, options.heldOut, reading), minutesPerSpeaker);
-  const whole = heardWhole(model, utterances, reading);
-  const learnable = judges ? whole.filter(({ speaker }) => speaker === undefined || !judges.has(speaker)) : whole;
-  const groups = bySpeaker(learnable, minutesPerSpeaker);
-  if (groups.size < (judges ? 1 : 2)) {
-    throw new UsmLiteError("INVALID_ARGUMENT", "a shared adapter is learned from one speaker at least and judged by another; give speech of more speakers");
-  }
+  const speech = await readSpeech(model, utterances, options);
+  const { heldOut } = speech;
   const shared = freshAdapter(layers, settings.rank, settings.seed, device);
-  const speakers: Speaker[] = [];
-  const heldOut: SpokenText[] = [];
-  onStatus(`reading speech of ${groups.size} speakers`);
-  for (const [index, [name, own]] of [...groups].entries()) {
-    const spoken = await spokenTexts(model, own, reading);
-    if (!judges && isHeldOut(index, groups.size)) heldOut.push(...spoken);
-    else speakers.push({ name, spoken, own: freshAdapter(layers, speakerRank, settings.seed + 1 + index, device) });
-  }
-  for (const own of judges?.values() ?? []) heldOut.push(...(await spokenTexts(model, own, reading)));
-  const learning = new Map([["shared", shared], ...speakers.map(({ name, own }): [string, Adapter] => [`speaker ${name}`, own])]);
-  const training = new AdapterTraining(network, learning, model.frontEnd.config.featureSize, settings);
+  const speakers = speech.learned.map(({ name, index, spoken }): Speaker => {
+    return { name, spoken, own: freshAdapter(layers, speakerRank, settings.seed + 1 + index, device) };
+  });
+  const adapters = new Map([["shared", shared], ...speakers.map(({ name, own }): [string, Adapter] => [`speaker ${name}`, own])]);
+  const training = new AdapterTraining(network, adapters, model.frontEnd.config.featureSize, settings);
   const recognizer = new Recognizer(model, language === undefined ? {} : { language });
 
   const started = performance.now();
-  const ofBase = training.loss(heldOut, []);
-  let best = { epoch: 0, loss: ofBase, adapter: scaledAdapter(shared, 0) };
-  let epoch = 0;
-  while (epoch < settings.epochs && epoch < best.epoch + settings.patience) {
-    const rate = settings.learningRate * (1 - (0.9 * epoch) / settings.epochs);
-    const loss = epochOf(training, shared, speakers, settings.batchSeconds, RandomStream.derived(settings.seed, 4, epoch), rate);
-    epoch++;
-    const heldOutLoss = training.loss(heldOut, [{ adapter: shared, learns: true }]);
-    onStatus(`epoch ${epoch}: loss ${loss.toFixed(3)}, held-out speakers ${heldOutLoss.toFixed(3)}`);
-    if (heldOutLoss >= best.loss) continue;
-    best.adapter.dispose();
-    best = { epoch, loss: heldOutLoss, adapter: scaledAdapter(shared, settings.scale) };
-  }
+  const { best, baseLoss, epochs } = learn({ training, shared, speakers, heldOut, settings, onStatus });
   const trainingSeconds = (performance.now() - started) / 1000;
 
-  const base: HeldOutResult = { loss: ofBase, wer: heldOutWer(recognizer, heldOut, undefined) };
+  const base: HeldOutResult = { loss: baseLoss, wer: heldOutWer(recognizer, heldOut, undefined) };
   let adapted: HeldOutResult = { loss: best.loss, wer: heldOutWer(recognizer, heldOut, best.adapter) };
   const keeps = best.epoch > 0 && adapted.wer <= base.wer;
   let { adapter } = best;
@@ -123,17 +99,16 @@ export async function adaptSpeakers(
   training.dispose();
   for (const { own } of speakers) own.dispose();
   shared.dispose();
-  const learned = speakers.flatMap(({ spoken }) => spoken);
-  const all = [...learned, ...heldOut];
+  const all = [...speakers.flatMap(({ spoken }) => spoken), ...heldOut];
   return {
     adapter,
     report: {
-      speakers: groups.size + (judges?.size ?? 0),
-      heldOutSpeakers: groups.size + (judges?.size ?? 0) - speakers.length,
+      speakers: speech.speakers,
+      heldOutSpeakers: speech.speakers - speakers.length,
       utterances: all.length,
       seconds: all.reduce((sum, { seconds }) => sum + seconds, 0),
       heldOutUtterances: heldOut.length,
-      epochs: epoch,
+      epochs,
       bestEpoch: best.epoch,
       base,
       adapted,
@@ -144,16 +119,73 @@ export async function adaptSpeakers(
   };
 }
 
+/** Speech to learn a shared adapter from, and to judge it by. */
+interface SharedSpeech {
+  /** By speaker; `index` counts those that are held out of the same manifest as well. */
+  readonly learned: readonly { readonly name: string; readonly index: number; readonly spoken: readonly SpokenText[] }[];
+  readonly heldOut: readonly SpokenText[];
+  /** Number of all speakers. */
+  readonly speakers: number;
+}
+
+async function readSpeech(model: SpeechModel, utterances: readonly Utterance[], options: SharedAdapterOptions): Promise<SharedSpeech> {
+  const { minutesPerSpeaker = 1, language, onStatus = () => {} } = options;
+  const reading = { language, onStatus };
+  const judges = options.heldOut && bySpeaker(heardWhole(model, options.heldOut, reading), minutesPerSpeaker);
+  const whole = heardWhole(model, utterances, reading);
+  const learnable = judges ? whole.filter(({ speaker }) => speaker === undefined || !judges.has(speaker)) : whole;
+  const groups = bySpeaker(learnable, minutesPerSpeaker);
+  if (groups.size < (judges ? 1 : 2)) {
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      "a shared adapter is learned from one speaker at least and judged by another; give speech of more speakers",
+    );
+  }
+  const learned: { name: string; index: number; spoken: readonly SpokenText[] }[] = [];
+  const heldOut: SpokenText[] = [];
+  onStatus(`reading speech of ${groups.size} speakers`);
+  for (const [index, [name, own]] of [...groups].entries()) {
+    const spoken = await spokenTexts(model, own, reading);
+    if (!judges && isHeldOut(index, groups.size)) heldOut.push(...spoken);
+    else learned.push({ name, index, spoken });
+  }
+  for (const own of judges?.values() ?? []) heldOut.push(...(await spokenTexts(model, own, reading)));
+  return { learned, heldOut, speakers: groups.size + (judges?.size ?? 0) };
+}
+
+interface SharedLearning {
+  readonly training: AdapterTraining;
+  readonly shared: Adapter;
+  readonly speakers: readonly Speaker[];
+  readonly heldOut: readonly SpokenText[];
+  readonly settings: ResolvedAdapterSettings;
+  readonly onStatus: (sentence: string) => void;
+}
+
+/** Epochs until the loss on held-out speakers no longer falls. Where none lowered that of the base, the best adapter adds nothing. */
+function learn(learning: SharedLearning): { best: { epoch: number; loss: number; adapter: Adapter }; baseLoss: number; epochs: number } {
+  const { training, shared, heldOut, settings, onStatus } = learning;
+  const baseLoss = training.loss(heldOut, []);
+  let best = { epoch: 0, loss: baseLoss, adapter: scaledAdapter(shared, 0) };
+  let epochs = 0;
+  while (epochs < settings.epochs && epochs < best.epoch + settings.patience) {
+    const rate = settings.learningRate * (1 - (0.9 * epochs) / settings.epochs);
+    const loss = learnEpoch(learning, RandomStream.derived(settings.seed, 4, epochs), rate);
+    epochs++;
+    const heldOutLoss = training.loss(heldOut, [{ adapter: shared, learns: true }]);
+    onStatus(`epoch ${epochs}: loss ${loss.toFixed(3)}, held-out speakers ${heldOutLoss.toFixed(3)}`);
+    if (heldOutLoss >= best.loss) continue;
+    best.adapter.dispose();
+    best = { epoch: epochs, loss: heldOutLoss, adapter: scaledAdapter(shared, settings.scale) };
+  }
+  return { best, baseLoss, epochs };
+}
+
 /** Steps of one speaker each, in an order of this epoch's own; returns their mean loss. */
-function epochOf(
-  training: AdapterTraining,
-  shared: Adapter,
-  speakers: readonly Speaker[],
-  batchSeconds: number,
-  random: RandomStream,
-  learningRate: number,
-): number {
-  const steps = speakers.flatMap(({ spoken, own }) => shuffledGroups(spoken, batchSeconds, random).map((group) => ({ group, own, place: random.uniform() })));
+function learnEpoch({ training, shared, speakers, settings }: SharedLearning, random: RandomStream, learningRate: number): number {
+  const steps = speakers.flatMap(({ spoken, own }) =>
+    shuffledGroups(spoken, settings.batchSeconds, random).map((group) => ({ group, own, place: random.uniform() })),
+  );
   const losses = steps
     .sort((a, b) => a.place - b.place)
     .map(({ group, own }) => training.step(group, [{ adapter: shared, learns: true }, { adapter: own, learns: true }], learningRate));
