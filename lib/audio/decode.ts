@@ -3,7 +3,7 @@ import { UsmLiteError } from "../errors.js";
 import { ByteSource } from "./byte_source.js";
 import { detectFormat } from "./container.js";
 import { decodeWithFfmpeg } from "./ffmpeg.js";
-import { badAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
+import { badAudio, emptyAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
 import { StreamResampler } from "./resample.js";
 import { decodeWavOrFlac } from "./wav_flac.js";
 
@@ -113,7 +113,7 @@ async function* pieces(
       const piece = resampler ? resampler.push(block) : block;
       if (piece.length > 0) yield piece;
     }
-    if (received === 0) throw badAudio(source.name, "holds no samples; give a file with audio in it");
+    if (received === 0) throw emptyAudio(source.name);
     const rest = resampler?.finish();
     if (rest && rest.length > 0) yield rest;
   } finally {

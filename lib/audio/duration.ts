@@ -2,7 +2,7 @@
 import { ByteSource } from "./byte_source.js";
 import { detectFormat } from "./container.js";
 import { readAudio } from "./decode.js";
-import { badAudio } from "./pcm_stream.js";
+import { emptyAudio } from "./pcm_stream.js";
 import { declaredSeconds } from "./wav_flac.js";
 
 const headerBytes = 1 << 12; // most headers fit into one read of this size
@@ -18,7 +18,7 @@ const countingRate = 16000; // Hz
  */
 export async function audioDuration(path: string): Promise<number> {
   const seconds = (await headerSeconds(path)) ?? (await decodedSeconds(path));
-  if (seconds === 0) throw badAudio(path, "holds no samples; give a file with audio in it");
+  if (seconds === 0) throw emptyAudio(path);
   return seconds;
 }
 

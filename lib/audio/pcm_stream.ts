@@ -26,6 +26,9 @@ export function badAudio(name: string, sentence: string, cause?: unknown): UsmLi
   return new UsmLiteError("BAD_AUDIO", `${name}: ${sentence}`, cause === undefined ? undefined : { cause });
 }
 
+/** The error for audio without a single sample. */
+export const emptyAudio = (name: string): UsmLiteError => badAudio(name, "holds no samples; give a file with audio in it");
+
 /** The error for a file that ends in the middle; `found` counts samples per channel. */
 export function truncatedAudio(name: string, what: string, found: number, sampleRate: number): UsmLiteError {
   const seconds = (found / sampleRate).toFixed(2);

@@ -2,7 +2,7 @@
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import type { ByteSource } from "./byte_source.js";
-import { badAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
+import { badAudio, emptyAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
 
 /** A native decoder. */
 type DecoderHandle = object;
@@ -35,7 +35,7 @@ export async function decodeWavOrFlac(
   // The header is read by the time the first samples are there.
   const first = await blocks.next();
   const info = native.audioDecoderInfo(decoder);
-  if (!info) throw badAudio(source.name, "holds no samples; give a file with audio in it");
+  if (!info) throw emptyAudio(source.name);
   if (info.unsupported !== "") return info.unsupported;
   return {
     sampleRate: info.sampleRate,
