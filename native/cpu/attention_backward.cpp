@@ -1,5 +1,6 @@
 #include "core/thread_pool.hpp"
 #include "cpu/attention_head.hpp"
+#include "cpu/dot.hpp"
 #include "cpu/dropout_mask.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
@@ -10,8 +11,8 @@ constexpr int64_t kQueryRows = 48;
 
 // Turns a row of scores into dropped-out probabilities, and a row of their gradients into gradients of the scores:
 // p (m g - mean) with mean = sum_j p_j m_j g_j, which is gradient . out of this row (Dao et al. 2022).
-void soften_backward(float* scores, float* gradients, int64_t keys, float log_sum, float mean, const DropoutMask& mask,
-                     uint64_t index) {
+void softmax_backward_row(float* scores, float* gradients, int64_t keys, float log_sum, float mean, const DropoutMask& mask,
+                          uint64_t index) {
   const Vector shift = Vector::all(log_sum), centre = Vector::all(mean);
   for_each_masked(mask, index, keys, [&](int64_t i, int64_t lanes, Vector multiplier) __attribute__((always_inline)) {
     const Vector probability = exponential(Vector::load(scores + i, lanes) - shift);
@@ -19,14 +20,6 @@ void soften_backward(float* scores, float* gradients, int64_t keys, float log_su
     (probability * multiplier).store(scores + i, lanes);
     (probability * (gradient - centre)).store(gradients + i, lanes);
   });
-}
-
-float dot(const float* x, const float* y, int64_t count) {
-  Vector sum = Vector::zero();
-  for_each_vector(count, [&](int64_t i, int64_t lanes) {
-    sum = multiply_add(Vector::load(x + i, lanes), Vector::load(y + i, lanes), sum);
-  });
-  return sum.sum();
 }
 
 // One key and value head of one sequence, with all the query heads that read it.
@@ -85,8 +78,8 @@ class BackwardUnit {
                     gradients_.data(), score_stride_, false);
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t row = first_ + begin + r;
-        soften_backward(scores_.data() + r * score_stride_, gradients_.data() + r * score_stride_, keys,
-                        log_sum[row * p_.heads + head], means[r], mask, p_.dropout_index(row, head) + key);
+        softmax_backward_row(scores_.data() + r * score_stride_, gradients_.data() + r * score_stride_, keys,
+                             log_sum[row * p_.heads + head], means[r], mask, p_.dropout_index(row, head) + key);
       }
       panel_product({scores_.data(), score_stride_, true}, keys, rows, out_panels_.data(), rows * kPanel, d_,
                     value_sums_.data() + key * width_, width_, true);

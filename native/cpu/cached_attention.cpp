@@ -4,18 +4,11 @@
 
 #include "core/allocator.hpp"
 #include "core/thread_pool.hpp"
+#include "cpu/dot.hpp"
 #include "cpu/running_softmax.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
-
-float dot(const float* x, const float* y, int64_t count) {
-  Vector sum = Vector::zero();
-  for_each_vector(count, [&](int64_t i, int64_t lanes) {
-    sum = multiply_add(Vector::load(x + i, lanes), Vector::load(y + i, lanes), sum);
-  });
-  return sum.sum();
-}
 
 // sum += factor * x
 void add_scaled(float factor, const float* x, float* sum, int64_t count) {

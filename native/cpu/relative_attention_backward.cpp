@@ -3,35 +3,22 @@
 #include "cpu/relative_attention.hpp"
 
 #include <algorithm>
-#include <limits>
 
 #include "core/allocator.hpp"
 #include "core/thread_pool.hpp"
+#include "cpu/dot.hpp"
 #include "cpu/matmul.hpp"
-#include "cpu/simd.hpp"
+#include "cpu/running_softmax.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
 // x (count) becomes softmax(x)
-void soften(float* x, int64_t count) {
-  const Vector lowest = Vector::all(-std::numeric_limits<float>::infinity());
-  Vector largest = lowest, sum = Vector::zero();
-  for_each_vector(count, [&](int64_t i, int64_t lanes) { largest = maximum(largest, Vector::load(x + i, lanes).head(lanes, lowest)); });
-  const Vector shift = Vector::all(largest.maximum());
-  for_each_vector(count, [&](int64_t i, int64_t lanes) {
-    const Vector power = exponential(Vector::load(x + i, lanes) - shift);
-    sum = sum + power.head(lanes, Vector::zero());
-    power.store(x + i, lanes);
-  });
-  const Vector factor = Vector::all(1.0f / sum.sum());
+void softmax_row(float* x, int64_t count) {
+  RunningSoftmax softmax;
+  softmax.add(x, count);
+  const Vector factor = Vector::all(1.0f / softmax.sum);
   for_each_vector(count, [&](int64_t i, int64_t lanes) { (factor * Vector::load(x + i, lanes)).store(x + i, lanes); });
-}
-
-float dot(const float* x, const float* y, int64_t count) {
-  Vector sum = Vector::zero();
-  for_each_vector(count, [&](int64_t i, int64_t lanes) { sum = multiply_add(Vector::load(x + i, lanes), Vector::load(y + i, lanes), sum); });
-  return sum.sum();
 }
 
 // One query head of one sequence.
@@ -92,7 +79,7 @@ class Head {
       for_each_vector(end - begin, [&](int64_t i, int64_t lanes) {
         (Vector::load(scores + begin + i, lanes) + Vector::load(places + i, lanes)).store(scores + begin + i, lanes);
       });
-      soften(scores + begin, end - begin);
+      softmax_row(scores + begin, end - begin);
       std::fill(scores, scores + begin, 0.0f);
       std::fill(scores + end, scores + frames_, 0.0f);
     }

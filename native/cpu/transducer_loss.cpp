@@ -53,7 +53,7 @@ float log_sum(const float* x, int64_t count) {
 }
 
 // x becomes softmax(x)
-void soften(float* x, int64_t count) {
+void softmax_row(float* x, int64_t count) {
   const Vector shift = Vector::all(log_sum(x, count));
   for_each_vector(count, [&](int64_t v, int64_t lanes) { exponential(Vector::load(x + v, lanes) - shift).store(x + v, lanes); });
 }
@@ -170,7 +170,7 @@ class Utterance {
     const float lesson = teacher_ ? divergence_factor * shares_[cell] : 0.0f;
     const bool has_label = label_of(cell) < count_;
     const int32_t label = has_label ? labels_[label_of(cell)] : p_.blank;
-    soften(logits, p_.vocabulary);
+    softmax_row(logits, p_.vocabulary);
     const float blank_probability = logits[p_.blank], label_probability = has_label ? logits[label] : 0.0f;
     const CollapsedCell teacher = collapsed(teacher_ ? teacher_ : lattice_, cell, 0.0f);
     const float rest = std::max(1.0f - blank_probability - label_probability, 1e-6f);
@@ -182,7 +182,7 @@ class Utterance {
     logits[p_.blank] = take(blank_probability, posterior.blank, teacher.blank());
     if (p_.duration_count == 0) return;
     float* durations = logits + p_.vocabulary;
-    soften(durations, p_.duration_count);
+    softmax_row(durations, p_.duration_count);
     const float* taken = duration_posteriors_.data() + cell * p_.duration_count;
     for (int64_t d = 0; d < p_.duration_count; ++d) durations[d] = take(durations[d], taken[d], teacher.duration(d));
   }
