@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -24,6 +24,8 @@ interface Faults {
   /** Files with other bytes than promised. */
   corrupt?: string;
   extraFiles?: string[];
+  /** A file that never ends. */
+  endless?: string;
 }
 
 /** A hub on this machine that has one model; `requests` are those that came. */
@@ -50,6 +52,11 @@ async function hub(faults: Faults = {}): Promise<{ endpoint: string; requests: s
       return;
     }
     let bytes = readFileSync(join(model, name));
+    if (faults.endless === name) {
+      const more = setInterval(() => response.write(bytes), 1);
+      response.on("close", () => clearInterval(more));
+      return;
+    }
     if (faults.corrupt === name) bytes = Buffer.concat([bytes.subarray(0, -1), Buffer.from([(bytes.at(-1) as number) ^ 1])]);
     const begin = faults.withoutRanges ? 0 : Number(/bytes=(\d+)-/.exec(message.headers.range ?? "")?.[1] ?? 0);
     response.writeHead(begin > 0 ? 206 : 200, { "content-length": bytes.length - begin });
@@ -108,6 +115,16 @@ test("files that are not what the hub promises are refused, small and large", as
     await t.throwsAsync(pullModel("org/model", { cache, offline: true }), { code: "FILE_NOT_FOUND" }, "what is not whole is not found");
     server.close();
   }
+});
+
+test("a file that does not end is given up, and one that cannot be written is told", async (t) => {
+  const { endpoint, server } = await hub({ endless: "tokenizer.json" });
+  t.teardown(() => server.close());
+  const cache = freshCache();
+  await t.throwsAsync(pullModel("org/model", { endpoint, cache }), { code: "DOWNLOAD_FAILED", message: /tokenizer\.json has \d+ bytes, not the \d+ that the hub promises/ });
+  const path = join(cache, "org--model", commit, "tokenizer.json.partial");
+  mkdirSync(path);
+  await t.throwsAsync(pullModel("org/model", { endpoint, cache }), { code: "FILE_UNWRITABLE", message: /tokenizer\.json\.partial cannot be written/ });
 });
 
 test("what cannot be had is one coded error", async (t) => {

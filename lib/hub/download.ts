@@ -14,7 +14,7 @@ const tries = 4;
 
 /**
  * Writes `url` to `path`, whole or not at all; what arrived of it waits in `path.partial`.
- * @throws UsmLiteError DOWNLOAD_FAILED when it cannot be had, or is not what the hub says it is
+ * @throws UsmLiteError DOWNLOAD_FAILED when it cannot be had, or is not what the hub says it is; FILE_UNWRITABLE
  */
 export async function download(url: string, path: string, file: RemoteFile, options: DownloadOptions): Promise<void> {
   const partial = `${path}.partial`;
@@ -23,7 +23,7 @@ export async function download(url: string, path: string, file: RemoteFile, opti
       await goOn(url, partial, file, options);
       break;
     } catch (error) {
-      const isRefusal = error instanceof UsmLiteError && /answered 4\d\d/.test(error.message);
+      const isRefusal = error instanceof UsmLiteError && (error.code === "FILE_UNWRITABLE" || /answered 4\d\d/.test(error.message));
       if (attempt === tries || isRefusal) throw error;
       await new Promise((resolve) => setTimeout(resolve, 200 * 2 ** attempt));
     }
@@ -39,20 +39,30 @@ async function goOn(url: string, partial: string, { size }: RemoteFile, { header
   const response = await request(url, position > 0 ? { ...headers, range: `bytes=${position}-` } : headers);
   // A server that does not know ranges sends everything again.
   if (response.status !== 206) position = 0;
-  const handle = openSync(partial, "a");
+  const handle = written(partial, () => openSync(partial, "a"));
   try {
-    truncateSync(partial, position);
+    written(partial, () => truncateSync(partial, position));
     for await (const bytes of response.body ?? []) {
-      writeSync(handle, bytes as Uint8Array);
+      written(partial, () => writeSync(handle, bytes as Uint8Array));
       position += (bytes as Uint8Array).length;
       onProgress?.(position);
+      if (size !== undefined && position > size) break; // it is not what was promised, and need not come to an end
     }
   } catch (cause) {
+    if (cause instanceof UsmLiteError) throw cause;
     throw new UsmLiteError("DOWNLOAD_FAILED", `${url} broke off after ${position} bytes: ${(cause as Error).message}`, { cause });
   } finally {
     closeSync(handle);
   }
   if (size !== undefined && position < size) throw new UsmLiteError("DOWNLOAD_FAILED", `${url} broke off after ${position} of ${size} bytes`);
+}
+
+function written<Result>(path: string, action: () => Result): Result {
+  try {
+    return action();
+  } catch (cause) {
+    throw new UsmLiteError("FILE_UNWRITABLE", `${path} cannot be written: ${(cause as Error).message}; its folder must be writable and have room`, { cause });
+  }
 }
 
 async function check(partial: string, { name, size, checksum }: RemoteFile, url: string): Promise<void> {
