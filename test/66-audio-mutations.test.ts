@@ -1,8 +1,13 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import test from "ava";
+import { ByteSource } from "../lib/audio/byte_source.js";
+import { detectFormat } from "../lib/audio/container.js";
 import { decodeAudio, UsmLiteError } from "../lib/index.js";
 import { audioFixtureBytes } from "./audio_signals.js";
 import { flacFile } from "./flac_encoder.js";
 import { randomValues } from "./gradient.js";
+import { temporaryFolder } from "./tiny_model.js";
 import { wavFile } from "./wav_writer.js";
 
 process.env["PATH"] = ""; // what no longer looks like its format would only test ffmpeg
@@ -53,3 +58,47 @@ for (const [format, original] of Object.entries(originals)) {
     t.true(failures > 0);
   });
 }
+
+const folder = temporaryFolder("bytes");
+test.after.always(folder.clean);
+
+test("bytes are given out in order, however far was looked ahead, and stay what they are", async (t) => {
+  const content = Uint8Array.from(randomValues(5000, 3), (value) => Math.floor(128 * (value + 1)));
+  const path = join(folder.path, "content");
+  writeFileSync(path, content);
+  const pieces = (async function* () {
+    for (let begin = 0; begin < content.length; begin += 93) yield await Promise.resolve(content.subarray(begin, begin + 93));
+  })();
+  for (const source of [await ByteSource.open(path, undefined, 64), await ByteSource.open(content), ByteSource.fromStream("pieces", pieces)]) {
+    const lengths = randomValues(400, 5).map((value) => Math.floor(40 * (value + 1)));
+    const given: [begin: number, bytes: Uint8Array][] = [];
+    for (let step = 0; source.position < content.length; step++) {
+      const length = (lengths[step % 400] as number) * (step % 17 === 0 ? 12 : 1);
+      const begin = source.position;
+      const bytes = step % 3 === 0 ? await source.peek(length) : step % 31 === 0 ? await source.takeBlock() : await source.take(length);
+      given.push([begin, bytes]);
+      if (source.size !== undefined) given.push([begin + 700, (await source.bytesAt(begin + 700, 9)) as Uint8Array]);
+    }
+    for (const [begin, bytes] of given) t.deepEqual(bytes, content.slice(begin, begin + bytes.length));
+    t.is((await source.take(5)).length, 0);
+    await source.close();
+  }
+});
+
+test("what follows a tag tells the format, however long the tag says it is", async (t) => {
+  const tagged = (tag: number, behind: string): Uint8Array => {
+    const bytes = new Uint8Array(10 + tag + behind.length);
+    bytes.set([0x49, 0x44, 0x33, 4, 0, 0, (tag >> 21) & 127, (tag >> 14) & 127, (tag >> 7) & 127, tag & 127]);
+    bytes.set(Buffer.from(behind), 10 + tag);
+    return bytes;
+  };
+  for (const [behind, format] of [["fLaC", "flac"], ["ABCD", "mp3"]] as const) {
+    await using source = await ByteSource.open(tagged(600_000, behind));
+    t.is(await detectFormat(source), format);
+  }
+  const cut = tagged(100, "").subarray(0, 60);
+  cut.set([127, 127, 127, 127], 6);
+  await using source = await ByteSource.open(cut);
+  t.is(await detectFormat(source), "mp3");
+  await t.throwsAsync(decodeAudio(cut), { code: "BAD_AUDIO", message: /no MP3 frames/ });
+});

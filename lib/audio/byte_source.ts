@@ -9,8 +9,10 @@ type ReadInto = (block: Uint8Array, position: number) => Promise<number>;
 
 /** Bytes in order, with a look ahead; what is held in memory does not grow with the file. */
 export class ByteSource implements AsyncDisposable {
-  /** Read, but not taken yet. */
-  private ahead: Uint8Array = new Uint8Array(0);
+  /** Where bytes are read into: those behind what was given out are free. */
+  private block: Uint8Array = new Uint8Array(0);
+  /** Read, but not taken yet: a part of `block`, up to what is free. */
+  private ahead: Uint8Array = this.block;
   private ended = false;
   /** Bytes taken so far. */
   position = 0;
@@ -100,19 +102,25 @@ export class ByteSource implements AsyncDisposable {
     return this.take(this.ahead.length);
   }
 
+  /** `count` bytes from anywhere, fewer only at the end, taking none; undefined for a stream. */
+  async bytesAt(position: number, count: number): Promise<Uint8Array | undefined> {
+    if (this.size === undefined) return undefined;
+    const block = new Uint8Array(Math.max(0, Math.min(count, this.size - position)));
+    const bytes = block.length > 0 ? await this.read(block, position) : 0;
+    return block.subarray(0, bytes);
+  }
+
   /** The last `count` bytes, taking none; undefined for a stream. */
   async tail(count: number): Promise<Uint8Array | undefined> {
-    if (this.size === undefined) return undefined;
-    const block = new Uint8Array(Math.min(count, this.size));
-    const bytes = await this.read(block, this.size - block.length);
-    return block.subarray(0, bytes);
+    const { size = 0 } = this;
+    return this.bytesAt(Math.max(0, size - count), count);
   }
 
   /** Begins again; false for a stream from which something was taken. */
   rewind(): boolean {
     if (this.position === 0) return true;
     if (this.size === undefined) return false;
-    this.ahead = new Uint8Array(0);
+    this.block = this.ahead = new Uint8Array(0);
     this.ended = false;
     this.position = 0;
     return true;
@@ -129,12 +137,17 @@ export class ByteSource implements AsyncDisposable {
   private async readMore(): Promise<boolean> {
     if (this.ended) return false;
     const begin = this.position + this.ahead.length;
-    const wanted = Math.min(this.blockBytes, (this.size ?? Infinity) - begin);
-    const block = new Uint8Array(this.ahead.length + Math.max(wanted, 0));
-    block.set(this.ahead);
-    const bytes = wanted > 0 ? await this.read(block.subarray(this.ahead.length), begin) : 0;
+    const wanted = Math.max(0, Math.min(this.blockBytes, (this.size ?? Infinity) - begin));
+    const { length } = this.ahead;
+    let used = this.ahead.byteOffset - this.block.byteOffset + length;
+    if (this.block.length - used < wanted) {
+      this.block = new Uint8Array(length + Math.max(wanted, length)); // twice as much: a long look ahead is not copied again and again
+      this.block.set(this.ahead);
+      used = length;
+    }
+    const bytes = wanted > 0 ? await this.read(this.block.subarray(used, used + wanted), begin) : 0;
     this.ended = bytes === 0;
-    this.ahead = block.subarray(0, this.ahead.length + bytes);
+    this.ahead = this.block.subarray(used - length, used + bytes);
     return !this.ended;
   }
 

@@ -30,7 +30,10 @@ export async function detectFormat(source: ByteSource): Promise<AudioFormat | un
   }
   // Behind a tag there may be either; FLAC is told by its mark.
   const tag = id3Bytes(start);
-  if (tag > 0) return text(await source.peek(tag + 4), tag, tag + 4) === "fLaC" ? "flac" : "mp3";
+  if (tag > 0) {
+    const behind = (await source.bytesAt(tag, 4)) ?? (await source.peek(tag + 4)).subarray(tag);
+    return text(behind, 0, 4) === "fLaC" ? "flac" : "mp3";
+  }
   const frame = mp3FrameHeader(start);
   if (frame) {
     // Two bytes that look like a frame are soon found; a second frame right behind is not chance.
