@@ -77,6 +77,21 @@ test.serial("packets that no encoder makes are a coded error, and the decoder pr
   t.deepEqual(printed, []);
 });
 
+test("a chain of very many streams is refused, and decoding ends when it is aborted", async (t) => {
+  const bytes = Buffer.from(audioFixtureBytes("two_tones.opus"));
+  const second = bytes.indexOf("OggS", 4);
+  const head = bytes.subarray(0, second);
+  head[5] = 2 | 4; // the first page and the last
+  withChecksum(head);
+  const chain = Buffer.concat(Array.from({ length: 257 }, () => head));
+  await t.throwsAsync(decodeAudio(chain), { code: "BAD_AUDIO", message: /more than 256 Ogg streams/ });
+  const controller = new AbortController();
+  const reading = readAudio(bytes.fill(audioFixtureBytes("two_tones.opus")), { signal: controller.signal });
+  await reading.next(); // all of it was read at once
+  controller.abort();
+  await t.throwsAsync(reading.next(), { code: "ABORTED" });
+});
+
 test("limits are kept before anything is decoded", async (t) => {
   const path = audioFixture("two_tones.opus");
   await t.throwsAsync(decodeAudio(path, { maximumSeconds: 0.1 }), { code: "AUDIO_TOO_LONG", message: /two_tones\.opus holds 0\.7 s/ });

@@ -84,6 +84,7 @@ export class ByteSource implements AsyncDisposable {
 
   /** The next bytes without taking them: `count`, fewer only at the end. */
   async peek(count: number): Promise<Uint8Array> {
+    this.checkAborted(); // here too: what was read at once may take long to decode
     while (this.ahead.length < count && (await this.readMore())) continue;
     return this.ahead.subarray(0, count);
   }
@@ -151,8 +152,12 @@ export class ByteSource implements AsyncDisposable {
     return !this.ended;
   }
 
-  private async read(block: Uint8Array, position: number): Promise<number> {
+  private checkAborted(): void {
     if (this.signal?.aborted) throw new UsmLiteError("ABORTED", `${this.name}: decoding was aborted`);
+  }
+
+  private async read(block: Uint8Array, position: number): Promise<number> {
+    this.checkAborted();
     try {
       return await this.readInto(block, position);
     } catch (error) {

@@ -5,6 +5,8 @@ import { badAudio } from "./pcm_stream.js";
 const pageHeaderBytes = 27;
 const maximumPageBytes = pageHeaderBytes + 255 + 255 * 255;
 const maximumPacketBytes = 1 << 24;
+/** One behind the other, as of radio that changes its song; each costs a decoder, however short it is. */
+const maximumStreams = 256;
 const capturePattern = 0x4f676753; // "OggS"
 
 /** The packets that end on one page of the logical stream that is read. */
@@ -39,11 +41,13 @@ interface RawPage {
 export async function* oggPages(source: ByteSource, accept: (firstPacket: Uint8Array) => boolean): AsyncGenerator<OggPage> {
   let serial: number | undefined;
   let sequence = 0;
+  let streams = 0;
   let pieces: Uint8Array[] = [];
   for (let raw; (raw = await readPage(source)) !== undefined; ) {
     const first = (raw.flags & 2) !== 0;
     const packets = packetsOf(raw);
     if (first && serial === undefined && packets[0] && accept(packets[0])) {
+      if (++streams > maximumStreams) throw badAudio(source.name, `holds more than ${maximumStreams} Ogg streams one behind the other; split it`);
       serial = raw.serial;
       sequence = raw.sequence;
       pieces = [];

@@ -45,9 +45,9 @@ async function* opusBlocks(source: ByteSource, sampleRate: number, allowTruncate
     for await (const page of oggPages(source, isOpusHead)) {
       if (page.first) {
         stream?.free();
-        stream = await OpusStream.open(source.name, page.packets[0] ?? new Uint8Array(0), sampleRate);
+        stream = new OpusStream(source.name, parseHead(source.name, page.packets[0] ?? new Uint8Array(0)), sampleRate);
       }
-      const samples = stream?.decode(page);
+      const samples = await stream?.decode(page);
       if (samples && samples.length > 0) {
         found += samples.length;
         yield samples;
@@ -75,30 +75,17 @@ class OpusStream {
   private decoded = 0;
   /** Samples at the decoder's rate given out or dropped so far. */
   private passed = 0;
+  /** Made when there is something to decode: it takes ten milliseconds. */
+  private decoder: OpusDecoder<OpusDecoderSampleRate> | undefined;
 
-  private constructor(
+  constructor(
     private readonly name: string,
     private readonly head: OpusHead,
     private readonly sampleRate: number,
-    private readonly decoder: OpusDecoder<OpusDecoderSampleRate>,
   ) {}
 
-  static async open(name: string, headPacket: Uint8Array, sampleRate: number): Promise<OpusStream> {
-    const head = parseHead(name, headPacket);
-    const { channels, streamCount, coupledStreamCount, channelMappingTable } = head;
-    const decoder = new OpusDecoder({
-      sampleRate: sampleRate as OpusDecoderSampleRate,
-      channels,
-      streamCount,
-      coupledStreamCount,
-      channelMappingTable,
-    });
-    await decoder.ready;
-    return new OpusStream(name, head, sampleRate, decoder);
-  }
-
   /** Mono samples of the packets that end on `page`, without those before the start and behind the end. */
-  decode(page: OggPage): Float32Array | undefined {
+  async decode(page: OggPage): Promise<Float32Array | undefined> {
     let packets = page.packets;
     if (page.first) packets = packets.slice(1);
     if (!this.tagsSeen && packets.length > 0) {
@@ -112,7 +99,7 @@ class OpusStream {
     // A recording that joined a running stream begins at a position above 0. On a last page the position may be lower
     // than the samples before it: that trims the end.
     this.begin ??= page.last ? 0 : Math.max(0, page.granule - duration);
-    const { channelData, samplesDecoded, errors } = this.decodePackets(packets);
+    const { channelData, samplesDecoded, errors } = await this.decodePackets(packets);
     if (errors[0]) {
       throw badAudio(this.name, `an Opus packet near ${this.seconds()} s is damaged (${errors[0].message}); use an undamaged file`);
     }
@@ -128,12 +115,21 @@ class OpusStream {
   }
 
   free(): void {
-    freeQuietly(this.decoder);
+    if (this.decoder) freeQuietly(this.decoder);
   }
 
-  private decodePackets(packets: readonly Uint8Array[]): ReturnType<OpusDecoder["decodeFrames"]> {
+  private async decodePackets(packets: readonly Uint8Array[]): Promise<ReturnType<OpusDecoder["decodeFrames"]>> {
+    const { channels, streamCount, coupledStreamCount, channelMappingTable } = this.head;
     try {
-      return quietly(() => this.decoder.decodeFrames([...packets])) as ReturnType<OpusDecoder["decodeFrames"]>;
+      const decoder = (this.decoder ??= new OpusDecoder({
+        sampleRate: this.sampleRate as OpusDecoderSampleRate,
+        channels,
+        streamCount,
+        coupledStreamCount,
+        channelMappingTable,
+      }));
+      await decoder.ready;
+      return quietly(() => decoder.decodeFrames([...packets])) as ReturnType<OpusDecoder["decodeFrames"]>;
     } catch (error) {
       throw badAudio(this.name, `the Opus decoder failed near ${this.seconds()} s: ${String(error)}`, error);
     }
