@@ -12,7 +12,7 @@ export { FreshWeights } from "./nn/fresh_weights.js";
 export { LasrForCtc } from "./models/lasr/lasr_for_ctc.js";
 export { parseLasrConfig, type LasrConfig } from "./models/lasr/lasr_config.js";
 export { scaledSum } from "./ops/elementwise.js";
-export type { BatchLoss, EncoderBlocks, TrainableModel, TrainingBatch, TrainingContext, WeightTransform } from "./train/trainable_model.js";
+export type { BatchLoss, BlockStack, HiddenStates, TrainableModel, TrainingBatch, TrainingContext, WeightTransform } from "./train/trainable_model.js";
 export { ctcLoss, type CtcLossOptions, type CtcLossResult } from "./ops/ctc_loss.js";
 export { transducerLoss, type Joint, type TransducerLossOptions, type TransducerLossResult } from "./ops/transducer_loss.js";
 export { lstmSequence } from "./ops/lstm_sequence.js";

@@ -2,8 +2,9 @@ import { assertClose } from "./gpu.js";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { compressModel, DeviceTensor, loadModel, parseRecipe, readSafetensors, readTrainingConfig, Recognizer, SequenceOffsets, tidy, trainFloatModel, type LoadOptions, type Recipe, type Tensor } from "../lib/index.js";
+import { compressModel, DeviceTensor, gpuMemoryStatistics, loadModel, parseRecipe, readSafetensors, readTrainingConfig, Recognizer, SequenceOffsets, tidy, trainFloatModel, type LoadOptions, type Recipe, type Tensor } from "../lib/index.js";
 import type { CtcNetwork } from "../lib/models/speech_network.js";
+import { languageOf, writeFamilyModel } from "./family_models.js";
 import { randomTensor } from "./gradient.js";
 import { usmLite } from "./command_line.js";
 import { temporaryFolder, tinyEncoder, tones, writeTinyModel, writeWav } from "./tiny_model.js";
@@ -120,6 +121,22 @@ test.serial("blocks are rebuilt one after another on the GPU as on the CPU", asy
   }
   const specs = [...loadModel(path("blocks-gpu")).compression.specs.values()].map(({ text }) => text);
   t.true(specs.length > 0 && specs.every((text) => text === "int4+1:4"));
+});
+
+test.serial("blocks of other encoders, and of decoders, are rebuilt on the GPU as on the CPU", async (t) => {
+  const training = { steps: 2, learningRate: 5e-4, warmUpSteps: 1, speedPerturbation: false, specAugment: false, blockwise: {} };
+  const recipe = parseRecipe(JSON.stringify({ stages: [{ modifiers: [{ type: "quantization", spec: "int4" }], training }] }), "r.yaml");
+  for (const [family, blocks] of [["wav2vec2", 1], ["whisper", 2]] as const) {
+    const model = writeFamilyModel(folder.path, family);
+    const before = gpuMemoryStatistics().bytesInUse;
+    for (const device of ["cuda", "cpu"] as const) await compress(recipe, `${family}-blocks-${device}`, { model, device, ...languageOf(family) });
+    t.is(gpuMemoryStatistics().bytesInUse, before, "all memory of the GPU is given back");
+    for (let block = 0; block < blocks; block++) {
+      const [gpu, cpu] = ["cuda", "cpu"].map((device) => losses(join(`${family}-blocks-${device}.run`, `block-${block}`), "")) as [number[], number[]];
+      t.is(gpu.length, 2);
+      gpu.forEach((loss, step) => t.true(Math.abs(loss / (cpu[step] as number) - 1) < 5e-2, `${family}, block ${block}: ${loss}, not ${cpu[step]}`));
+    }
+  }
 });
 
 test.serial("several sizes are trained together on the GPU as on the CPU", async (t) => {

@@ -43,7 +43,11 @@ export function freshModel(name: string, seed = 1): TrainableNetwork {
 
 /** The same two utterances again and again: enough hidden frames for two and three labels. */
 export class OneBatch implements BatchSource {
-  constructor(private readonly network: TrainableNetwork) {}
+  /** @param window frames that models hear whose windows are all of one length */
+  constructor(
+    private readonly network: TrainableNetwork,
+    private readonly window = 50,
+  ) {}
 
   count(): number {
     return 1;
@@ -52,7 +56,7 @@ export class OneBatch implements BatchSource {
   batch(): TrainingBatch {
     const { featureSize } = this.network;
     const written = this.network.kind === "sequence-to-sequence";
-    const lengths = featureSize === 1 ? [500, 330] : written && this.network.fixedWindow ? [50, 50] : [79, 62];
+    const lengths = featureSize === 1 ? [500, 330] : written && this.network.fixedWindow ? [this.window, this.window] : [79, 62];
     const offsets = new SequenceOffsets(lengths);
     return {
       features: Tensor.from(randomValues(offsets.frames * featureSize, 5), [offsets.frames, featureSize]),

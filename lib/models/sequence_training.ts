@@ -36,8 +36,8 @@ interface SequenceForward {
 export function sequenceTrainingLoss(network: SequenceForward, batch: TrainingBatch, context: TrainingContext): BatchLoss {
   const short = batch.targets.find((tokens) => tokens.length < 2);
   if (short) throw new UsmLiteError("INVALID_ARGUMENT", `a sequence has ${short.length} tokens; it needs the one that begins it and the one that ends it`);
-  const { maximumLength, promptPieces } = network.generation;
-  const given = batch.targets.map((tokens) => (tokens.length > maximumLength + 1 ? [] : tokens.slice(0, -1)));
+  const { promptPieces } = network.generation;
+  const given = tokensGiven(network.generation, batch);
   const silent = promptPieces ? promptPieces("").length - 1 : 0;
   const labels = batch.targets.flatMap((tokens, item) =>
     (given[item] as readonly number[]).map((_, index) => (index < silent ? ignoredLabel : (tokens[index + 1] as number))),
@@ -52,6 +52,10 @@ export function sequenceTrainingLoss(network: SequenceForward, batch: TrainingBa
   const infeasible = given.filter(({ length }) => length === 0).length;
   return { loss, infeasible, outputs: { logits, offsets, ...(inspect ? { hidden } : {}) } };
 }
+
+/** What the decoder is given of each sequence: all but the last token; nothing of sequences that are longer than it. */
+export const tokensGiven = ({ maximumLength }: Pick<SequenceGeneration, "maximumLength">, { targets }: Pick<TrainingBatch, "targets">): number[][] =>
+  targets.map((tokens) => (tokens.length > maximumLength + 1 ? [] : tokens.slice(0, -1)));
 
 /** Whether a gradient of the encoder is wanted: where none is, as with adapters of the decoder alone, none of its activations is kept. */
 function encoderLearns(network: SequenceForward, { transformWeight, packedWeight }: ForwardContext): boolean {

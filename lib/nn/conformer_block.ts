@@ -8,6 +8,7 @@ import { ConvolutionModule, type ConvolutionModuleSizes } from "./convolution_mo
 import { FeedForward } from "./feed_forward.js";
 import type { ForwardContext } from "./forward_context.js";
 import type { Linear } from "./linear.js";
+import { readersOf, type NormReaders } from "./norm_readers.js";
 import type { WeightScope } from "./weight_source.js";
 
 /** The self-attention of a block; families differ in how it knows positions. */
@@ -19,6 +20,8 @@ export interface AttentionModule {
    */
   forward(normalized: Tensor, residual: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor;
   readonly linears: readonly Linear[];
+  /** The layers that multiply `normalized` as it is; none where something else is made of it too. */
+  readonly readers: readonly Linear[];
 }
 
 interface ConformerBlockSizes extends Omit<ConvolutionModuleSizes, "batchNormName"> {
@@ -37,6 +40,8 @@ interface ConformerBlockSizes extends Omit<ConvolutionModuleSizes, "batchNormNam
 }
 
 interface Norm {
+  /** Of its tensors, in checkpoints. */
+  readonly names: readonly string[];
   readonly weight: Tensor;
   readonly bias?: Tensor;
 }
@@ -55,6 +60,7 @@ export class ConformerBlock {
   ) {
     const { hidden, intermediate, feedForwardBias, convolutionBias, normBias, activation, activationDropout, names } = sizes;
     const norm = (name: string): Norm => ({
+      names: (normBias ? ["weight", "bias"] : ["weight"]).map((part) => scope.nameOf(`${name}.${part}`)),
       weight: scope.tensor(`${name}.weight`, [hidden], "ones"),
       ...(normBias ? { bias: scope.tensor(`${name}.bias`, [hidden], "zeros") } : {}),
     });
@@ -98,6 +104,17 @@ export class ConformerBlock {
       ...this.selfAttention.linears,
       ...this.convolution.linears,
       ...this.feedForward2.linears,
+    ];
+  }
+
+  /** Of all norms but the one at the end: the next block adds its output to what its modules make of it. */
+  get normReaders(): readonly NormReaders[] {
+    const { norms } = this;
+    return [
+      ...readersOf(norms.feedForward1.names, [this.feedForward1.reader]),
+      ...readersOf(norms.selfAttention.names, this.selfAttention.readers),
+      ...readersOf(norms.convolution.names, [this.convolution.reader]),
+      ...readersOf(norms.feedForward2.names, [this.feedForward2.reader]),
     ];
   }
 }

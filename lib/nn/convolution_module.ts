@@ -71,6 +71,11 @@ export class ConvolutionModule {
     return this.pointwise2.forward(convolved, context, { residual, residualScale, scale });
   }
 
+  /** The layer that multiplies `normalized`. */
+  get reader(): Linear {
+    return this.pointwise1;
+  }
+
   get linears(): Linear[] {
     return [this.pointwise1, this.pointwise2];
   }

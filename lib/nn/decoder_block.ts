@@ -6,6 +6,7 @@ import { activatedLinear, type ActivationName } from "./activated_linear.js";
 import type { ForwardContext } from "./forward_context.js";
 import { JoinedLinears } from "./joined_linears.js";
 import { Linear } from "./linear.js";
+import { readersOf, type NormReaders } from "./norm_readers.js";
 import { Norm } from "./transformer_block.js";
 import type { WeightScope } from "./weight_source.js";
 
@@ -44,7 +45,7 @@ class DecoderAttention {
   readonly output: Linear;
   /** Whether a query sees no key that comes after it. */
   protected readonly causal: boolean = false;
-  private readonly norm: Norm;
+  readonly norm: Norm;
 
   constructor(scope: WeightScope, name: string, norm: string, private readonly sizes: SequenceDecoderSizes) {
     const square = [sizes.hidden, sizes.hidden];
@@ -108,5 +109,15 @@ export class DecoderBlock {
   get linears(): Linear[] {
     const { selfAttention: own, crossAttention: cross } = this;
     return [own, cross].flatMap(({ query, key, value, output }) => [query, key, value, output]).concat(this.inner, this.outer);
+  }
+
+  /** Keys and values of the attention to the encoder are made of its frames, which no norm of this block makes. */
+  get normReaders(): readonly NormReaders[] {
+    const { selfAttention: own, crossAttention: cross } = this;
+    return [
+      ...readersOf(own.norm.names, [own.query, own.key, own.value]),
+      ...readersOf(cross.norm.names, [cross.query]),
+      ...readersOf(this.norm.names, [this.inner]),
+    ];
   }
 }

@@ -45,6 +45,11 @@ export class FeedForward {
     return this.linear2.forward(inner, context, { residual, residualScale, scale });
   }
 
+  /** The layer that multiplies `normalized`. */
+  get reader(): Linear {
+    return this.linear1;
+  }
+
   get linears(): Linear[] {
     return [this.linear1, this.linear2];
   }

@@ -85,6 +85,10 @@ export class RelativeSelfAttention implements AttentionModule {
     return this.output.forward(attended, context, { residual });
   }
 
+  get readers(): Linear[] {
+    return [this.query, this.key, this.value];
+  }
+
   get linears(): Linear[] {
     return [this.query, this.key, this.value, this.output, this.position];
   }

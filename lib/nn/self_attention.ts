@@ -51,6 +51,10 @@ export class SelfAttention {
     return this.output.forward(attended, context, { residual });
   }
 
+  get readers(): Linear[] {
+    return [this.query, this.key, this.value];
+  }
+
   get linears(): Linear[] {
     return [this.query, this.key, this.value, this.output];
   }

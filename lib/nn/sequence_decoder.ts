@@ -9,6 +9,7 @@ import { DecoderSession, type DecoderMemory } from "./decoder_session.js";
 import type { ForwardContext, InspectLayer } from "./forward_context.js";
 import type { Linear } from "./linear.js";
 import { embedTokens, type SequenceEmbeddings } from "./sequence_embeddings.js";
+import type { NormReaders } from "./norm_readers.js";
 import { Norm } from "./transformer_block.js";
 import type { WeightScope } from "./weight_source.js";
 
@@ -23,6 +24,8 @@ export const whisperDecoderNames: SequenceDecoderNames = {
 };
 
 export class SequenceDecoder {
+  /** Checkpoint names: "model.decoder.layers.0". */
+  readonly blockNames: readonly string[];
   private readonly blocks: readonly DecoderBlock[];
   private readonly norm: Norm;
 
@@ -31,7 +34,9 @@ export class SequenceDecoder {
     readonly sizes: SequenceDecoderSizes,
     private readonly embeddings: SequenceEmbeddings,
   ) {
-    this.blocks = Array.from({ length: sizes.layers }, (_, index) => new DecoderBlock(scope.scope(`layers.${index}`), sizes));
+    const layers = Array.from({ length: sizes.layers }, (_, index) => `layers.${index}`);
+    this.blocks = layers.map((name) => new DecoderBlock(scope.scope(name), sizes));
+    this.blockNames = layers.map((name) => scope.nameOf(name));
     this.norm = new Norm(scope, sizes.names.norm, sizes.hidden, sizes.layerNormEpsilon);
   }
 
@@ -62,17 +67,37 @@ export class SequenceDecoder {
     context: ForwardContext,
     inspectLayer?: InspectLayer,
   ): { hidden: Tensor; offsets: SequenceOffsets } {
-    const offsets = new SequenceOffsets(sequences.map(({ length }) => length));
-    const positions = sequences.flatMap((tokens) => [...tokens.keys()]);
-    const embedded = releaseUnlessRecording(() => embedTokens(this.embeddings, this.sizes.embeddingScale, table, sequences.flat(), positions));
-    let x = onDevice(embedded, encoded.hidden.device);
-    this.blocks.forEach((block, layer) => {
+    const { hidden: embedded, offsets } = this.embed(sequences, table, encoded.hidden.device);
+    let x = embedded;
+    this.blockNames.forEach((_, layer) => {
       const input = x;
-      x = releaseUnlessRecording(() => block.forward(input, offsets, encoded, context));
+      x = this.runBlock(layer, input, offsets, encoded, context);
       inspectLayer?.(x, layer);
       if (!activeTape() && !inspectLayer) input.dispose();
     });
     return { hidden: this.norm.forward(x), offsets };
+  }
+
+  /** What the first block is given: (tokens, hidden), and where each sequence lies in them. */
+  embed(sequences: readonly (readonly number[])[], table: Tensor, device: Tensor["device"]): { hidden: Tensor; offsets: SequenceOffsets } {
+    const offsets = new SequenceOffsets(sequences.map(({ length }) => length));
+    const positions = sequences.flatMap((tokens) => [...tokens.keys()]);
+    const embedded = releaseUnlessRecording(() => embedTokens(this.embeddings, this.sizes.embeddingScale, table, sequences.flat(), positions));
+    return { hidden: onDevice(embedded, device), offsets };
+  }
+
+  /**
+   * What block `index` makes of (tokens, hidden).
+   * @param encoded what the encoder makes of each item, in the width of the decoder
+   */
+  runBlock(
+    index: number,
+    hidden: Tensor,
+    offsets: SequenceOffsets,
+    encoded: { readonly hidden: Tensor; readonly offsets: SequenceOffsets },
+    context: ForwardContext,
+  ): Tensor {
+    return releaseUnlessRecording(() => (this.blocks[index] as DecoderBlock).forward(hidden, offsets, encoded, context));
   }
 
   /** A decoder's state over one memory. */
@@ -82,5 +107,9 @@ export class SequenceDecoder {
 
   get linears(): Linear[] {
     return this.blocks.flatMap((block) => block.linears);
+  }
+
+  get normReaders(): readonly NormReaders[] {
+    return this.blocks.flatMap((block) => block.normReaders);
   }
 }

@@ -8,6 +8,7 @@ import { activatedLinear, type ActivationName } from "./activated_linear.js";
 import type { ForwardContext } from "./forward_context.js";
 import { JoinedLinears } from "./joined_linears.js";
 import { Linear } from "./linear.js";
+import { readersOf, type NormReaders } from "./norm_readers.js";
 import type { WeightScope } from "./weight_source.js";
 
 /** What the parts are called in checkpoints. */
@@ -37,6 +38,8 @@ interface TransformerBlockSizes {
 
 /** Layer normalization with its weights. */
 export class Norm {
+  /** Of its weight and bias, in checkpoints. */
+  readonly names: readonly string[];
   private readonly weight: Tensor;
   private readonly bias: Tensor;
 
@@ -46,6 +49,7 @@ export class Norm {
     size: number,
     private readonly epsilon: number,
   ) {
+    this.names = [scope.nameOf(`${name}.weight`), scope.nameOf(`${name}.bias`)];
     this.weight = scope.tensor(`${name}.weight`, [size], "ones");
     this.bias = scope.tensor(`${name}.bias`, [size], "zeros");
   }
@@ -100,6 +104,12 @@ export class TransformerBlock {
 
   get linears(): Linear[] {
     return [this.query, this.key, this.value, this.output, this.inner, this.outer];
+  }
+
+  /** None where modules are normalized after their sums: what comes out is also added to what the next module makes of it. */
+  get normReaders(): readonly NormReaders[] {
+    if (!this.sizes.normalizeFirst) return [];
+    return [...readersOf(this.attentionNorm.names, [this.query, this.key, this.value]), ...readersOf(this.feedForwardNorm.names, [this.inner])];
   }
 
   private attend(x: Tensor, residual: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {

@@ -1,4 +1,5 @@
 /** What the trainer asks of a model: its parameters, its buffers and the loss of one batch. */
+import type { NormReaders } from "../nn/norm_readers.js";
 import type { RandomStream } from "../ops/random_stream.js";
 import type { IntegerWeight } from "../ops/integer_linear.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
@@ -25,6 +26,16 @@ export interface TrainingBatch {
   readonly audioSeconds: number;
   /** Of a block that is trained alone: `features` are the hidden frames that it is given, and these those that it is to put out. */
   readonly wanted?: Tensor;
+  /** Of a decoder's block that is trained alone: the frames that it looks at. */
+  readonly memory?: HiddenStates;
+}
+
+/** Hidden states of several items, packed. */
+export interface HiddenStates {
+  /** (hidden frames, hidden), or (tokens, hidden) */
+  readonly hidden: Tensor;
+  /** Where each item lies in `hidden`. */
+  readonly offsets: SequenceOffsets;
 }
 
 /**
@@ -80,15 +91,15 @@ export interface BatchLoss {
   readonly outputs?: ForwardOutputs;
 }
 
-/** An encoder whose blocks can be run, and so trained, one at a time. */
-export interface EncoderBlocks {
+/** Blocks, each given what the one before put out, that can be run, and so trained, one at a time: those of an encoder, or of a decoder. */
+export interface BlockStack {
   /** What the names of each block's parameters begin with, in the order of the blocks: "encoder.layers.0." */
   readonly prefixes: readonly string[];
-  /** (hidden frames, hidden) that the first block is given, and where each utterance lies in them. */
-  before(batch: TrainingBatch, context: TrainingContext): { readonly hidden: Tensor; readonly offsets: SequenceOffsets };
+  /** What the first block is given; of a decoder also `memory`, the frames that all blocks look at. */
+  before(batch: TrainingBatch, context: TrainingContext): HiddenStates & { readonly memory?: HiddenStates };
   /**
    * What block `index` makes of hidden frames.
-   * @param batch its features are (hidden frames, hidden); returns the same shape
+   * @param batch its features are (hidden frames, hidden), its memory what `before` gave; returns the same shape
    */
   forward(index: number, batch: TrainingBatch, context: TrainingContext): Tensor;
 }
@@ -107,8 +118,10 @@ export interface TrainableModel {
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss;
   /** What {@link TrainableModel.loss} gives as outputs, for models where the loss itself costs much. */
   outputs?(batch: TrainingBatch, context: TrainingContext): ForwardOutputs;
-  /** Absent: the blocks cannot be trained one at a time. */
-  encoderBlocks?(): EncoderBlocks;
+  /** The encoder, then the decoder where that has blocks. Absent: the blocks cannot be trained one at a time. */
+  blockStacks?(): readonly BlockStack[];
+  /** The norms in blocks whose output goes to linear layers alone, in the order of the blocks. Absent: it is not known. */
+  normReaders?(): readonly NormReaders[];
   /** Called after parameters changed by other means than a training step: averaged or restored ones. */
   weightsChanged?(): void;
 }

@@ -1,7 +1,7 @@
 /** `smooth`: moves outliers of activations into weights, which changes nothing until both are quantized (SmoothQuant). */
 import { z } from "zod";
 import { UsmLiteError } from "../../errors.js";
-import { normReaders, type NormReaders } from "../../nn/norm_readers.js";
+import type { NormReaders } from "../../nn/norm_readers.js";
 import { InputMaxima } from "../../oneshot/input_maxima.js";
 import { scaleColumns, smoothingScales } from "../../oneshot/smoothing.js";
 import { Tensor } from "../../tensor/tensor.js";
@@ -51,11 +51,11 @@ const divided = (vector: Tensor, scale: Float32Array): Tensor =>
  * some of those that read one, or have been rounded before
  */
 function smoothedNorms({ model, state, layers }: CalibrationSetup): readonly NormReaders[] {
-  const known = normReaders(model.parameters().keys());
+  const known = model.normReaders?.() ?? [];
   if (known.length === 0) {
     throw new UsmLiteError(
       "UNSUPPORTED_MODEL",
-      "it is not known which layers read which norm in models of this family, only in the Conformer blocks of LASR and Parakeet",
+      "this model has no norm whose output goes to linear layers alone: where blocks normalize after their sums, it is also added to theirs",
     );
   }
   const selected = new Set(layers);

@@ -2,6 +2,7 @@
 import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import type { DecoderMemory, DecoderSession } from "../../nn/decoder_session.js";
+import type { NormReaders } from "../../nn/norm_readers.js";
 import { SequenceDecoder } from "../../nn/sequence_decoder.js";
 import { Norm } from "../../nn/transformer_block.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
@@ -9,8 +10,9 @@ import { TokenEmbedding } from "../../nn/token_embedding.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import type { Tensor } from "../../tensor/tensor.js";
-import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import type { BatchLoss, BlockStack, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
 import { ParakeetEncoder } from "../parakeet/parakeet_encoder.js";
+import { decoderStack, encoderStack } from "../block_stacks.js";
 import type { SequenceGeneration } from "../sequence_generation.js";
 import { sequenceTrainingLoss } from "../sequence_training.js";
 import type { Encoded, SequenceToSequenceNetwork } from "../speech_network.js";
@@ -86,14 +88,24 @@ export class CohereNetwork implements SequenceToSequenceNetwork, TrainableModel 
     inspectLayer?: InspectLayer,
   ): { readonly logits: Tensor; readonly offsets: SequenceOffsets } {
     const table = this.tokens.table(context);
-    const projected = { hidden: this.projection.forward(encoded.hidden, context), offsets: encoded.offsets };
-    const { hidden, offsets } = this.decoder.forward(sequences, projected, table, context, inspectLayer);
+    const { hidden, offsets } = this.decoder.forward(sequences, this.project(encoded, context), table, context, inspectLayer);
     return { logits: this.tokenScores(hidden, table, context), offsets };
+  }
+
+  /** The frames in the width of the decoder. */
+  private project({ hidden, offsets }: Encoded, context: ForwardContext): Encoded {
+    return { hidden: this.projection.forward(hidden, context), offsets };
   }
 
   private tokenScores(hidden: Tensor, table: Tensor, context: ForwardContext): Tensor {
     const { head } = this;
     return head instanceof Linear ? head.forward(hidden, context) : this.tokens.scores(hidden, table, context, head.bias);
+  }
+
+  /** What the decoder begins with: embedded tokens, and the frames that its blocks look at. */
+  beginDecoding(encoded: Encoded, sequences: readonly (readonly number[])[], context: ForwardContext): Encoded & { readonly memory: Encoded } {
+    const memory = this.project(encoded, context);
+    return { ...this.decoder.embed(sequences, this.tokens.table(context), encoded.hidden.device), memory };
   }
 
   /** Mean cross-entropy of the tokens after the prompt. Batch normalization keeps the statistics of the checkpoint. */
@@ -103,6 +115,14 @@ export class CohereNetwork implements SequenceToSequenceNetwork, TrainableModel 
 
   weightsChanged(): void {
     this.encoder.weightsChanged();
+  }
+
+  blockStacks(): readonly BlockStack[] {
+    return [encoderStack(this.encoder), decoderStack(this, this.decoder)];
+  }
+
+  normReaders(): readonly NormReaders[] {
+    return [...this.encoder.normReaders, ...this.decoder.normReaders];
   }
 
   remember({ hidden, offsets }: Encoded): DecoderMemory {

@@ -7,6 +7,7 @@ import { conformerNames } from "../../nn/conformer_names.js";
 import { ConvolutionSubsampling } from "../../nn/convolution_subsampling.js";
 import { dropoutOptions, type ForwardContext, type InspectLayer } from "../../nn/forward_context.js";
 import type { Linear } from "../../nn/linear.js";
+import type { NormReaders } from "../../nn/norm_readers.js";
 import { SelfAttention } from "../../nn/self_attention.js";
 import type { WeightScope } from "../../nn/weight_source.js";
 import { dropout } from "../../ops/activation.js";
@@ -128,5 +129,9 @@ export class LasrEncoder {
   /** The linear layers of the Conformer blocks: what compression applies to. */
   get linears(): Linear[] {
     return this.blocks.flatMap((block) => block.linears);
+  }
+
+  get normReaders(): readonly NormReaders[] {
+    return this.blocks.flatMap((block) => block.normReaders);
   }
 }

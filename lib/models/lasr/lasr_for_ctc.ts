@@ -1,14 +1,15 @@
 /** LASR encoder with a CTC head: `LasrForCTC` of transformers, for inference and training. */
 import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
+import type { NormReaders } from "../../nn/norm_readers.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
 import type { CtcLossOptions } from "../../ops/ctc_loss.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import type { Tensor } from "../../tensor/tensor.js";
-import type { BatchLoss, EncoderBlocks, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import type { BatchLoss, BlockStack, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import { encoderStack } from "../block_stacks.js";
 import { ctcTrainingLoss } from "../ctc_training.js";
-import { encoderBlocks } from "../encoder_blocks.js";
 import type { CtcNetwork } from "../speech_network.js";
 import type { LasrConfig } from "./lasr_config.js";
 import { LasrEncoder } from "./lasr_encoder.js";
@@ -95,8 +96,12 @@ export class LasrForCtc implements TrainableModel, CtcNetwork {
     return ctcTrainingLoss(this, batch, context, this.ctcOptions);
   }
 
-  encoderBlocks(): EncoderBlocks {
-    return encoderBlocks(this.encoder);
+  blockStacks(): readonly BlockStack[] {
+    return [encoderStack(this.encoder)];
+  }
+
+  normReaders(): readonly NormReaders[] {
+    return this.encoder.normReaders;
   }
 
   /** What `config.json` says about the loss. */

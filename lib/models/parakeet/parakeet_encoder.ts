@@ -7,6 +7,7 @@ import { ConformerBlock } from "../../nn/conformer_block.js";
 import { conformerNames } from "../../nn/conformer_names.js";
 import { DepthwiseStridingSubsampling } from "../../nn/depthwise_striding_subsampling.js";
 import type { Linear } from "../../nn/linear.js";
+import type { NormReaders } from "../../nn/norm_readers.js";
 import { RelativePositions, type PositionTable } from "../../nn/relative_positions.js";
 import { RelativeSelfAttention, type RelativeSelfAttentionSizes } from "../../nn/relative_self_attention.js";
 import type { WeightScope } from "../../nn/weight_source.js";
@@ -159,6 +160,10 @@ export class ParakeetEncoder {
   /** The linear layers of the Conformer blocks. */
   get linears(): Linear[] {
     return this.blocks.flatMap((block) => block.linears);
+  }
+
+  get normReaders(): readonly NormReaders[] {
+    return this.blocks.flatMap((block) => block.normReaders);
   }
 
   /** To be called after weights changed by other means than a training step. */

@@ -1,13 +1,14 @@
 /** Parakeet encoder with a CTC head: `ParakeetForCTC` of transformers, for inference and training. */
 import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
+import type { NormReaders } from "../../nn/norm_readers.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import type { Tensor } from "../../tensor/tensor.js";
-import type { BatchLoss, EncoderBlocks, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import type { BatchLoss, BlockStack, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import { encoderStack } from "../block_stacks.js";
 import { ctcTrainingLoss } from "../ctc_training.js";
-import { encoderBlocks } from "../encoder_blocks.js";
 import type { CtcNetwork, Encoded } from "../speech_network.js";
 import type { ParakeetCtcConfig } from "./parakeet_config.js";
 import { ParakeetEncoder } from "./parakeet_encoder.js";
@@ -45,8 +46,12 @@ export class ParakeetForCtc implements CtcNetwork, TrainableModel {
     return ctcTrainingLoss(this, batch, context, { blank: this.blankId, reduction, zeroInfinity });
   }
 
-  encoderBlocks(): EncoderBlocks {
-    return encoderBlocks(this.encoder);
+  blockStacks(): readonly BlockStack[] {
+    return [encoderStack(this.encoder)];
+  }
+
+  normReaders(): readonly NormReaders[] {
+    return this.encoder.normReaders;
   }
 
   weightsChanged(): void {

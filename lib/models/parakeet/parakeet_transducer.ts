@@ -4,6 +4,7 @@ import { maximumDurations, TransducerDecoder } from "../../device/transducer_dec
 import { UsmLiteError } from "../../errors.js";
 import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
+import type { NormReaders } from "../../nn/norm_readers.js";
 import { floatsOf, PredictionNetwork, type Prediction } from "../../nn/prediction_network.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
@@ -12,9 +13,9 @@ import { transducerLoss } from "../../ops/transducer_loss.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import { tidy } from "../../tensor/scope.js";
 import { Tensor } from "../../tensor/tensor.js";
-import type { BatchLoss, EncoderBlocks, ForwardOutputs, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import type { BatchLoss, BlockStack, ForwardOutputs, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import { encoderStack } from "../block_stacks.js";
 import { forwardContextOf } from "../ctc_training.js";
-import { encoderBlocks } from "../encoder_blocks.js";
 import type { Encoded, TransducerNetwork } from "../speech_network.js";
 import type { ParakeetTransducerConfig } from "./parakeet_config.js";
 import { ParakeetEncoder } from "./parakeet_encoder.js";
@@ -118,8 +119,12 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
     return { projected: crossToCpu(projected), offsets, ...(inspect ? { hidden } : {}) };
   }
 
-  encoderBlocks(): EncoderBlocks {
-    return encoderBlocks(this.encoder);
+  blockStacks(): readonly BlockStack[] {
+    return [encoderStack(this.encoder)];
+  }
+
+  normReaders(): readonly NormReaders[] {
+    return this.encoder.normReaders;
   }
 
   weightsChanged(): void {

@@ -46,6 +46,11 @@ export class RotatedSelfAttention implements AttentionModule {
     return this.output.forward(attended, context, { residual });
   }
 
+  /** None with rotary positions: query and key layers multiply what is turned, each value with another of its frame. */
+  get readers(): Linear[] {
+    return this.sizes.theta === undefined ? [this.query, this.key, this.value] : [];
+  }
+
   get linears(): Linear[] {
     return [this.query, this.key, this.value, this.output];
   }

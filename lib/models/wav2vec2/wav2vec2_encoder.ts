@@ -3,7 +3,8 @@ import { ConformerBlock, type AttentionModule } from "../../nn/conformer_block.j
 import { wav2vec2ConformerNames } from "../../nn/conformer_names.js";
 import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import type { Linear } from "../../nn/linear.js";
-import { RelativePositions } from "../../nn/relative_positions.js";
+import type { NormReaders } from "../../nn/norm_readers.js";
+import { RelativePositions, type PositionTable } from "../../nn/relative_positions.js";
 import { RelativeSelfAttention } from "../../nn/relative_self_attention.js";
 import { Norm, TransformerBlock } from "../../nn/transformer_block.js";
 import type { WeightScope } from "../../nn/weight_source.js";
@@ -17,10 +18,15 @@ import type { Wav2Vec2Config } from "./wav2vec2_config.js";
 export interface Encoder {
   /** @param x (frames, hidden); returns the same shape */
   forward(x: Tensor, offsets: SequenceOffsets, context?: ForwardContext, inspectLayer?: InspectLayer): Tensor;
-  /** Number of blocks. */
-  readonly depth: number;
+  /** What the first block is given, of (frames, hidden); returns the same shape. It may be `x` itself. */
+  place(x: Tensor, offsets: SequenceOffsets): Tensor;
+  /** What block `index` makes of (frames, hidden). */
+  runBlock(index: number, x: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor;
+  /** Checkpoint names: "wav2vec2.encoder.layers.0". */
+  readonly blockNames: readonly string[];
   /** The linear layers of the blocks. */
   readonly linears: readonly Linear[];
+  readonly normReaders: readonly NormReaders[];
   /** To be called after weights changed by other means than a training step. */
   weightsChanged(): void;
   /** Gives back the memory of what was made from weights and for positions. */
@@ -41,6 +47,7 @@ const transformerNames = {
 
 /** Of `wav2vec2` and `hubert`. */
 export class Wav2Vec2Encoder implements Encoder {
+  readonly blockNames: readonly string[];
   private readonly positions: PositionalConvolution;
   private readonly norm: Norm;
   private readonly blocks: readonly TransformerBlock[];
@@ -63,25 +70,34 @@ export class Wav2Vec2Encoder implements Encoder {
       keyBias: true,
       names: transformerNames,
     };
-    this.blocks = Array.from({ length: config.num_hidden_layers }, (_, index) => new TransformerBlock(scope.scope(`layers.${index}`), sizes));
+    const layers = Array.from({ length: config.num_hidden_layers }, (_, index) => `layers.${index}`);
+    this.blocks = layers.map((name) => new TransformerBlock(scope.scope(name), sizes));
+    this.blockNames = layers.map((name) => scope.nameOf(name));
   }
 
   forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Tensor {
     return released(inspectLayer, () => {
-      const placed = this.positions.forward(x, offsets);
-      const { do_stable_layer_norm: normalizeFirst } = this.config;
       const step = (block: TransformerBlock, input: Tensor): Tensor => block.forward(input, offsets, context);
-      const y = throughBlocks(this.blocks, normalizeFirst ? placed : this.norm.forward(placed), step, inspectLayer);
-      return normalizeFirst ? this.norm.forward(y) : y;
+      const y = throughBlocks(this.blocks, this.place(x, offsets), step, inspectLayer);
+      return this.config.do_stable_layer_norm ? this.norm.forward(y) : y;
     });
   }
 
-  get depth(): number {
-    return this.blocks.length;
+  place(x: Tensor, offsets: SequenceOffsets): Tensor {
+    const placed = this.positions.forward(x, offsets);
+    return this.config.do_stable_layer_norm ? placed : this.norm.forward(placed);
+  }
+
+  runBlock(index: number, x: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
+    return (this.blocks[index] as TransformerBlock).forward(x, offsets, context);
   }
 
   get linears(): Linear[] {
     return this.blocks.flatMap((block) => block.linears);
+  }
+
+  get normReaders(): readonly NormReaders[] {
+    return this.blocks.flatMap((block) => block.normReaders);
   }
 
   weightsChanged(): void {
@@ -95,6 +111,7 @@ export class Wav2Vec2Encoder implements Encoder {
 
 /** Of `wav2vec2-conformer`. */
 export class Wav2Vec2ConformerEncoder implements Encoder {
+  readonly blockNames: readonly string[];
   private readonly positions: RelativePositions | undefined;
   private readonly norm: Norm;
   private readonly blocks: readonly ConformerBlock[];
@@ -129,25 +146,41 @@ export class Wav2Vec2ConformerEncoder implements Encoder {
       positionLayers.push(module.position);
       return module;
     };
-    this.blocks = Array.from({ length: config.num_hidden_layers }, (_, index) => new ConformerBlock(scope.scope(`layers.${index}`), sizes, selfAttention));
+    const layers = Array.from({ length: config.num_hidden_layers }, (_, index) => `layers.${index}`);
+    this.blocks = layers.map((name) => new ConformerBlock(scope.scope(name), sizes, selfAttention));
+    this.blockNames = layers.map((name) => scope.nameOf(name));
     this.positions = relative ? new RelativePositions(hidden, positionLayers) : undefined;
   }
 
   forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Tensor {
-    const longest = Math.max(1, ...offsets.lengths);
     return released(inspectLayer, () => {
-      const positions = this.positions?.withKeys(this.positions.forDistances(longest - 1, longest - 1, x.device), context);
+      const table = this.positionsFor(offsets, x.device);
+      const positions = table && this.positions?.withKeys(table, context);
       const placed = positions ? { ...context, positions } : context;
       return this.norm.forward(throughBlocks(this.blocks, x, (block, input) => block.forward(input, offsets, placed), inspectLayer));
     });
   }
 
-  get depth(): number {
-    return this.blocks.length;
+  place(x: Tensor): Tensor {
+    return x;
+  }
+
+  runBlock(index: number, x: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
+    const positions = this.positionsFor(offsets, x.device);
+    return (this.blocks[index] as ConformerBlock).forward(x, offsets, positions ? { ...context, positions } : context);
+  }
+
+  private positionsFor(offsets: SequenceOffsets, device: Tensor["device"]): PositionTable | undefined {
+    const longest = Math.max(1, ...offsets.lengths);
+    return this.positions?.forDistances(longest - 1, longest - 1, device);
   }
 
   get linears(): Linear[] {
     return this.blocks.flatMap((block) => block.linears);
+  }
+
+  get normReaders(): readonly NormReaders[] {
+    return this.blocks.flatMap((block) => block.normReaders);
   }
 
   weightsChanged(): void {

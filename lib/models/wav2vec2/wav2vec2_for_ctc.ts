@@ -4,13 +4,15 @@ import { RecordedPasses } from "../../device/recorded_passes.js";
 import { activeAdapters } from "../../nn/adapter_scope.js";
 import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
+import type { NormReaders } from "../../nn/norm_readers.js";
 import { Norm } from "../../nn/transformer_block.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import { activeTape, releaseUnlessRecording } from "../../ops/tape.js";
 import type { Tensor } from "../../tensor/tensor.js";
-import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import type { BatchLoss, BlockStack, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import { encoderStack } from "../block_stacks.js";
 import { ctcTrainingLoss } from "../ctc_training.js";
 import type { CtcNetwork, Encoded } from "../speech_network.js";
 import { FeatureEncoder } from "./feature_encoder.js";
@@ -67,12 +69,31 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
   }
 
   private encode(samples: Tensor, offsets: SequenceOffsets, context: ForwardContext, inspectLayer?: InspectLayer): Encoded {
-    const { output, offsets: where } = this.features.forward(samples, offsets, context);
-    const x = releaseUnlessRecording(() => this.projection.forward(this.featureNorm?.forward(output) ?? output, context));
-    if (!activeTape()) output.dispose();
+    const { hidden: x, offsets: where } = this.project(samples, offsets, context);
     const hidden = this.encoder.forward(x, where, context, inspectLayer);
     if (!activeTape()) x.dispose();
     return { hidden, offsets: where };
+  }
+
+  /** What the encoder is given. */
+  private project(samples: Tensor, offsets: SequenceOffsets, context: ForwardContext): Encoded {
+    const { output, offsets: where } = this.features.forward(samples, offsets, context);
+    const x = releaseUnlessRecording(() => this.projection.forward(this.featureNorm?.forward(output) ?? output, context));
+    if (!activeTape()) output.dispose();
+    return { hidden: x, offsets: where };
+  }
+
+  blockStacks(): readonly BlockStack[] {
+    const { encoder } = this;
+    const subsample = (samples: Tensor, offsets: SequenceOffsets, context: ForwardContext): Encoded => {
+      const projected = this.project(samples, offsets, context);
+      return { hidden: encoder.place(projected.hidden, projected.offsets), offsets: projected.offsets };
+    };
+    return [encoderStack({ blockNames: encoder.blockNames, subsample, runBlock: (...given) => encoder.runBlock(...given) })];
+  }
+
+  normReaders(): readonly NormReaders[] {
+    return this.encoder.normReaders;
   }
 
   /** The convolutions below the projection are not trained, and batch normalization keeps the statistics of the checkpoint. */

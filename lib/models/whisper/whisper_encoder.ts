@@ -4,6 +4,7 @@ import { addendOnGpu } from "../../device/placement.js";
 import { UsmLiteError } from "../../errors.js";
 import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import type { Linear } from "../../nn/linear.js";
+import type { NormReaders } from "../../nn/norm_readers.js";
 import { StridedConvolution } from "../../nn/strided_convolution.js";
 import { Norm, TransformerBlock } from "../../nn/transformer_block.js";
 import type { WeightScope } from "../../nn/weight_source.js";
@@ -30,6 +31,7 @@ const names = {
 } as const;
 
 export class WhisperEncoder {
+  readonly blockNames: readonly string[];
   readonly convolutions: readonly StridedConvolution[];
   private readonly positions: Tensor;
   private readonly blocks: readonly TransformerBlock[];
@@ -56,7 +58,9 @@ export class WhisperEncoder {
       keyBias: false,
       names,
     };
-    this.blocks = Array.from({ length: config.encoder_layers }, (_, index) => new TransformerBlock(scope.scope(`layers.${index}`), sizes));
+    const layers = Array.from({ length: config.encoder_layers }, (_, index) => `layers.${index}`);
+    this.blocks = layers.map((name) => new TransformerBlock(scope.scope(name), sizes));
+    this.blockNames = layers.map((name) => scope.nameOf(name));
     this.norm = new Norm(scope, "layer_norm", hidden, whisperLayerNormEpsilon);
   }
 
@@ -72,6 +76,21 @@ export class WhisperEncoder {
     context: ForwardContext = {},
     inspectLayer?: InspectLayer,
   ): Encoded {
+    const subsampled = this.subsample(features, offsets, context);
+    let x = subsampled.hidden;
+    this.blocks.forEach((_, layer) => {
+      const input = x;
+      x = this.runBlock(layer, input, subsampled.offsets, context);
+      if (inspectLayer) inspectLayer(x, layer);
+      else if (!activeTape()) input.dispose();
+    });
+    const hidden = this.norm.forward(x);
+    if (!inspectLayer && !activeTape()) x.dispose();
+    return { hidden, offsets: subsampled.offsets };
+  }
+
+  /** What the first block is given, as {@link WhisperEncoder.forward}. */
+  subsample(features: Tensor, offsets: SequenceOffsets, context: ForwardContext): Encoded {
     const wanted = 2 * this.config.max_source_positions;
     const wrong = offsets.lengths.find((length) => length !== wanted);
     if (wrong !== undefined) throw new UsmLiteError("INVALID_ARGUMENT", `a window has ${wrong} frames of features; this model takes ${wanted}`);
@@ -91,15 +110,12 @@ export class WhisperEncoder {
     const isTrainedOnGpu = this.positions instanceof DeviceTensor;
     x = unplaced instanceof DeviceTensor && !isTrainedOnGpu ? this.placedOnGpu(unplaced, offsets) : releaseUnlessRecording(() => scaledSum(unplaced, 1, this.positionsOf(offsets), 1));
     if (x !== unplaced) release(unplaced);
-    this.blocks.forEach((block, layer) => {
-      const input = x;
-      x = block.forward(input, offsets, context);
-      inspectLayer?.(x, layer);
-      if (!inspectLayer) release(input);
-    });
-    const hidden = this.norm.forward(x);
-    if (!inspectLayer) release(x);
-    return { hidden, offsets };
+    return { hidden: x, offsets };
+  }
+
+  /** What block `index` makes of (hidden frames, hidden). */
+  runBlock(index: number, hidden: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
+    return (this.blocks[index] as TransformerBlock).forward(hidden, offsets, context);
   }
 
   /** (hidden frames, hidden), those of each window. */
@@ -118,5 +134,9 @@ export class WhisperEncoder {
 
   get linears(): Linear[] {
     return this.blocks.flatMap((block) => block.linears);
+  }
+
+  get normReaders(): readonly NormReaders[] {
+    return this.blocks.flatMap((block) => block.normReaders);
   }
 }

@@ -2,13 +2,15 @@
 import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import type { DecoderMemory, DecoderSession } from "../../nn/decoder_session.js";
+import type { NormReaders } from "../../nn/norm_readers.js";
 import { SequenceDecoder, whisperDecoderNames } from "../../nn/sequence_decoder.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { TokenEmbedding } from "../../nn/token_embedding.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import type { Tensor } from "../../tensor/tensor.js";
-import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import type { BatchLoss, BlockStack, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
+import { decoderStack, encoderStack } from "../block_stacks.js";
 import type { SequenceGeneration } from "../sequence_generation.js";
 import { sequenceTrainingLoss } from "../sequence_training.js";
 import type { Encoded, SequenceToSequenceNetwork } from "../speech_network.js";
@@ -72,9 +74,22 @@ export class WhisperNetwork implements SequenceToSequenceNetwork, TrainableModel
     return { logits: this.head ? this.head.forward(hidden, context) : this.tokens.scores(hidden, table, context), offsets };
   }
 
+  /** What the decoder begins with: embedded tokens, and the frames that its blocks look at. */
+  beginDecoding(encoded: Encoded, sequences: readonly (readonly number[])[], context: ForwardContext): Encoded & { readonly memory: Encoded } {
+    return { ...this.decoder.embed(sequences, this.tokens.table(context), encoded.hidden.device), memory: encoded };
+  }
+
   /** Mean cross-entropy of the tokens. Positions of the encoder keep what the checkpoint says. */
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
     return sequenceTrainingLoss(this, batch, context);
+  }
+
+  blockStacks(): readonly BlockStack[] {
+    return [encoderStack(this.encoder), decoderStack(this, this.decoder)];
+  }
+
+  normReaders(): readonly NormReaders[] {
+    return [...this.encoder.normReaders, ...this.decoder.normReaders];
   }
 
   remember({ hidden, offsets }: Encoded): DecoderMemory {
