@@ -35,6 +35,7 @@ test.serial("files that are not one JSON object are errors with the caller's cod
   refuse('{"a": 1', /not valid JSON/);
   refuse("[1]", /must hold a JSON object \{...\}, not an array/);
   refuse("null", /must hold a JSON object/);
+  refuse(`{"a": ${"[".repeat(5000)}${"]".repeat(5000)}}`, /bad\.json has objects or lists more than 200 deep/);
   refuse('{"a": {"b": 1, "c\\"": [{"b": 1}], "b" : 2}}', /key "b" twice/);
   refuse(Uint8Array.of(0x7b, 0xff, 0x7d), /not UTF-8/);
   t.throws(() => readJsonFile(join(folder, "missing.json"), "BAD_CONFIG"), { code: "FILE_NOT_FOUND" });

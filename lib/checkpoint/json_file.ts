@@ -9,6 +9,8 @@ export interface JsonObject {
 }
 
 const MAXIMUM_BYTES = 100_000_000;
+/** Whatever goes through values, to check or to show them, does so by recursion. */
+const MAXIMUM_DEPTH = 200;
 
 /**
  * Reads a JSON file whose outermost value must be an object.
@@ -41,7 +43,10 @@ export function writeJsonFile(path: string, value: unknown): void {
   writeTextFile(path, `${JSON.stringify(value, undefined, 2)}\n`);
 }
 
-/** Parses a JSON object. Unlike `JSON.parse`, repeated keys are an error: two readers must not see two different files. */
+/**
+ * Parses a JSON object. Unlike `JSON.parse`, repeated keys are an error (two readers must not see two different files), and so are objects and
+ * lists more than 200 deep.
+ */
 export function parseJsonObject(text: string, path: string, code: UsmLiteErrorCode): JsonObject {
   let value: unknown;
   try {
@@ -55,7 +60,9 @@ export function parseJsonObject(text: string, path: string, code: UsmLiteErrorCo
       `${path} must hold a JSON object {...}, not ${Array.isArray(value) ? "an array" : String(value)}`,
     );
   }
-  const repeated = repeatedKey(text);
+  const repeated = repeatedKey(text, () => {
+    throw new UsmLiteError(code, `${path} has objects or lists more than ${MAXIMUM_DEPTH} deep in each other`);
+  });
   if (repeated !== undefined) {
     throw new UsmLiteError(
       code,
@@ -83,11 +90,12 @@ export function unreadableFile(path: string, cause: unknown): UsmLiteError {
   return new UsmLiteError("FILE_UNREADABLE", `${path} cannot be read: ${message}`, { cause });
 }
 
-/** The first key that an object of `text`, which is valid JSON, holds twice. */
-function repeatedKey(text: string): string | undefined {
+/** The first key that an object of `text`, which is valid JSON, holds twice. Calls `tooDeep` before it goes deeper than allowed. */
+function repeatedKey(text: string, tooDeep: () => never): string | undefined {
   const keysOfOpenObjects: (Set<string> | undefined)[] = []; // undefined for an array
   for (let i = 0; i < text.length; i++) {
     const character = text[i];
+    if (keysOfOpenObjects.length > MAXIMUM_DEPTH) tooDeep();
     if (character === "{") keysOfOpenObjects.push(new Set());
     else if (character === "[") keysOfOpenObjects.push(undefined);
     else if (character === "}" || character === "]") keysOfOpenObjects.pop();
