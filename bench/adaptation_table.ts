@@ -86,8 +86,16 @@ const options = new Command()
   .option("--speakers <count>", "so many test speakers, drawn at random", Number, 20)
   .option("--train-speakers <count>", "so many training speakers for the shared adapter, a minute of each at most", Number, 30)
   .option("--adapt-utterances <count>", "utterances of each speaker to learn from; the others are tested on", Number, 10)
-  .option("--minutes <minutes...>", "learn from so many minutes of each speaker instead", (value: string, before: number[] = []) => [...before, Number(value)])
-  .option("--test-minutes <minutes>", "with --minutes: test on so many minutes of each speaker behind the longest of them, at most", Number, 10)
+  .option("--minutes <minutes...>", "learn from so many minutes of each speaker instead", (value: string, before: number[] = []) => [
+    ...before,
+    Number(value),
+  ])
+  .option(
+    "--test-minutes <minutes>",
+    "with --minutes: test on so many minutes of each speaker behind the longest of them, at most",
+    Number,
+    10,
+  )
   .option("--target <pattern...>", "layers that the adapters of speakers are of; default as `usm-lite adapt`")
   .option("--epochs <count>", "of the adapters of speakers, at most; default as `usm-lite adapt`", Number)
   .option("--seed <number>", "of the draw and of learning", Number, 1)
@@ -113,7 +121,11 @@ for (const [base, folder] of Object.entries(folders)) {
       const file = `${base}-${adapter}${minutes === undefined ? "" : `-${minutes}min`}.json`.replace(/[/:]/g, "_");
       const path = join(options.out, file);
       if (!existsSync(path)) writeJsonFile(path, await measureRow(base, await folder(), adapter, minutes));
-      rows.push([path, ...(options.with ?? []).map((other) => join(other, file))].map((one) => readJsonFile(one, "BAD_CONFIG") as unknown as Row).reduce(together));
+      rows.push(
+        [path, ...(options.with ?? []).map((other) => join(other, file))]
+          .map((one) => readJsonFile(one, "BAD_CONFIG") as unknown as Row)
+          .reduce(together),
+      );
       writeTextFile(join(options.out, "table.md"), tables());
       const { dataset, adaptUtterances, trainSpeakers, target, epochs, seed } = options;
       const heard = rows[0]?.speakers.length;
@@ -125,7 +137,13 @@ for (const [base, folder] of Object.entries(folders)) {
 process.stdout.write(tables());
 
 /** Utterances of speakers drawn from a manifest, in an order drawn for each. */
-function drawn(manifest: string, dataset: string, count: number, key: number, fits: (utterances: readonly Utterance[]) => boolean = () => true): Utterance[][] {
+function drawn(
+  manifest: string,
+  dataset: string,
+  count: number,
+  key: number,
+  fits: (utterances: readonly Utterance[]) => boolean = () => true,
+): Utterance[][] {
   const groups = new Map<string, Utterance[]>();
   for (const utterance of readManifest(manifest)) {
     if (utterance.dataset !== dataset || utterance.speaker === undefined) continue;
@@ -133,8 +151,13 @@ function drawn(manifest: string, dataset: string, count: number, key: number, fi
   }
   const random = RandomStream.derived(options.seed, key);
   const shuffled = <Item>(items: readonly Item[]): Item[] =>
-    items.map((item) => ({ item, place: random.uniform() })).sort((a, b) => a.place - b.place).map(({ item }) => item);
-  return shuffled([...groups.values()].filter(fits)).slice(0, count).map(shuffled);
+    items
+      .map((item) => ({ item, place: random.uniform() }))
+      .sort((a, b) => a.place - b.place)
+      .map(({ item }) => item);
+  return shuffled([...groups.values()].filter(fits))
+    .slice(0, count)
+    .map(shuffled);
 }
 
 /** Those of a speaker that adapters learn from. */
@@ -196,9 +219,20 @@ async function measureRow(base: string, folder: string, kind: AdapterKind, minut
   }
   shared?.dispose();
   model.network.dispose();
-  const row = { base, adapter: kind, ...(minutes === undefined ? {} : { minutes }), fileBytes: fileBytes(folder), adapterParameters, learnedSeconds, trainingSeconds, speakers: results };
+  const row = {
+    base,
+    adapter: kind,
+    ...(minutes === undefined ? {} : { minutes }),
+    fileBytes: fileBytes(folder),
+    adapterParameters,
+    learnedSeconds,
+    trainingSeconds,
+    speakers: results,
+  };
   const { rate } = pooled(row);
-  console.error(`${columnName(row)} of ${base}: WER ${(100 * rate).toFixed(1)} % of ${results.length} speakers; learned for ${trainingSeconds.toFixed(0)} s from ${learnedSeconds.toFixed(0)} s`);
+  console.error(
+    `${columnName(row)} of ${base}: WER ${(100 * rate).toFixed(1)} % of ${results.length} speakers; learned for ${trainingSeconds.toFixed(0)} s from ${learnedSeconds.toFixed(0)} s`,
+  );
   return row;
 }
 
@@ -232,7 +266,12 @@ function fileBytes(folder: string): number {
 /** A row of the speakers of both. */
 function together(one: Row, other: Row): Row {
   const sum = (key: "learnedSeconds" | "trainingSeconds"): number => one[key] + other[key];
-  return { ...one, learnedSeconds: sum("learnedSeconds"), trainingSeconds: sum("trainingSeconds"), speakers: [...one.speakers, ...other.speakers] };
+  return {
+    ...one,
+    learnedSeconds: sum("learnedSeconds"),
+    trainingSeconds: sum("trainingSeconds"),
+    speakers: [...one.speakers, ...other.speakers],
+  };
 }
 
 function pooled(row: Row): ErrorRate {
@@ -278,7 +317,8 @@ function speakerTable(base: string): string {
   const cell = ({ wer, interval, kept }: ReturnType<typeof summary>["speakers"][number], adapter: AdapterKind): string =>
     `${percent(wer)} [${interval.map(percent).join(", ")}]${kept === "base" && adapter !== "none" ? " *" : ""}`;
   const lines = (columns[0]?.speakers ?? []).map(
-    ({ speaker }, index) => `| ${speaker} | ${columns.map(({ speakers: results, adapter }) => cell(results[index] as (typeof results)[number], adapter)).join(" | ")} |\n`,
+    ({ speaker }, index) =>
+      `| ${speaker} | ${columns.map(({ speakers: results, adapter }) => cell(results[index] as (typeof results)[number], adapter)).join(" | ")} |\n`,
   );
   return `\n${base}, WER of each speaker in %:\n\n| speaker | ${columns.map(({ name }) => name).join(" | ")} |\n|---|${"---|".repeat(columns.length)}\n${lines.join("")}`;
 }

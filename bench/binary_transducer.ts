@@ -7,7 +7,21 @@
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { compressModel, evaluate, loadModel, parseRecipe, readManifest, readRecipe, Recognizer, Trainer, trainTokenizer, warmupCosine, writeSafetensors, type Tokenizer, type Utterance } from "../lib/index.js";
+import {
+  compressModel,
+  evaluate,
+  loadModel,
+  parseRecipe,
+  readManifest,
+  readRecipe,
+  Recognizer,
+  Trainer,
+  trainTokenizer,
+  warmupCosine,
+  writeSafetensors,
+  type Tokenizer,
+  type Utterance,
+} from "../lib/index.js";
 import { parakeetFeaturesFrom } from "../lib/audio/parakeet_features.js";
 import { writeJsonFile, type JsonObject } from "../lib/checkpoint/json_file.js";
 import { FeatureCache } from "../lib/data/feature_cache.js";
@@ -33,16 +47,22 @@ const steps = Number(values.steps);
 const preprocessor = { feature_extractor_type: "ParakeetFeatureExtractor", feature_size: 80 };
 
 mkdirSync(out, { recursive: true });
-const ofDataset = (manifest: string): Utterance[] => readManifest(manifest).filter((utterance) => utterance.dataset === dataset && utterance.text !== "");
+const ofDataset = (manifest: string): Utterance[] =>
+  readManifest(manifest).filter((utterance) => utterance.dataset === dataset && utterance.text !== "");
 const [heard, unheard] = [ofDataset(train), ofDataset(test)];
 const manifest = join(out, "train.jsonl");
 writeFileSync(manifest, heard.map(({ audioPath, ...one }) => JSON.stringify({ audio_filepath: audioPath, ...one })).join("\n"));
-const tokenizer = trainTokenizer(heard.map(({ text }) => text), 31);
+const tokenizer = trainTokenizer(
+  heard.map(({ text }) => text),
+  31,
+);
 
 for (let seed = 1; seed <= Number(values.seeds); seed++) {
   const float = join(out, `float-${seed}`);
   if (!existsSync(join(float, "model.safetensors")) && !(await trainFloat(float, seed))) break;
-  const stages = readRecipe(join(packageRoot, "recipes", "1bit-rnnt.yaml")).document as { stages: { modifiers: object[]; training: object }[] };
+  const stages = readRecipe(join(packageRoot, "recipes", "1bit-rnnt.yaml")).document as {
+    stages: { modifiers: object[]; training: object }[];
+  };
   const [stage] = stages.stages as [(typeof stages.stages)[number]];
   const training = { ...stage.training, steps, learningRate: 1e-3, batchSeconds: 32, seed, speedPerturbation: false, specAugment: false };
   const eight = stage.modifiers.map((modifier) => ("spec" in modifier ? { ...modifier, spec: "int8", scale: "format" } : modifier));
@@ -54,7 +74,9 @@ for (let seed = 1; seed <= Number(values.seeds); seed++) {
       if (!(await compressModel({ model: float, recipe, manifest, out: folder }))) process.exit(0);
     }
     const { wer, werInterval, words } = await evaluate(new Recognizer(loadModel(folder)), unheard);
-    console.log(`seed ${seed}, ${name}: WER ${(100 * wer).toFixed(1)} % [${werInterval.map((one) => (100 * one).toFixed(1)).join(", ")}] over ${words} words`);
+    console.log(
+      `seed ${seed}, ${name}: WER ${(100 * wer).toFixed(1)} % [${werInterval.map((one) => (100 * one).toFixed(1)).join(", ")}] over ${words} words`,
+    );
   }
 }
 
@@ -67,7 +89,15 @@ async function trainFloat(folder: string, seed: number): Promise<boolean> {
     pad_token_id: tokenizer.blankId,
     decoder_hidden_size: 64,
     num_decoder_layers: 1,
-    encoder_config: { hidden_size: 96, num_hidden_layers: 4, num_attention_heads: 4, intermediate_size: 384, subsampling_factor: 4, subsampling_conv_channels: 32, num_mel_bins: 80 },
+    encoder_config: {
+      hidden_size: 96,
+      num_hidden_layers: 4,
+      num_attention_heads: 4,
+      intermediate_size: 384,
+      subsampling_factor: 4,
+      subsampling_conv_channels: 32,
+      num_mel_bins: 80,
+    },
   };
   const network = trainableNetwork({ network: describeModel(config as JsonObject, "config.json").network(new FreshWeights(seed)), folder });
   const cache = new FeatureCache(join(out as string, "features"), { model: config as JsonObject, preprocessor });

@@ -17,9 +17,15 @@ import type { TrainingContext } from "../lib/train/trainable_model.js";
 import { timed, type Contestant } from "./measure.js";
 
 /** Seconds of the utterances of a batch, and labels of each, four a second. */
-export function trainingBatch(emulated: boolean, vocabulary: number): { readonly seconds: readonly number[]; readonly labels: readonly (readonly number[])[] } {
+export function trainingBatch(
+  emulated: boolean,
+  vocabulary: number,
+): { readonly seconds: readonly number[]; readonly labels: readonly (readonly number[])[] } {
   const seconds = emulated ? [1] : Array.from({ length: 32 }, (_, i) => 10 + Math.round((10 * i) / 31));
-  return { seconds, labels: seconds.map((duration, i) => Array.from({ length: duration * 4 }, (_, j) => 1 + ((j * 7 + i) % (vocabulary - 1)))) };
+  return {
+    seconds,
+    labels: seconds.map((duration, i) => Array.from({ length: duration * 4 }, (_, j) => 1 + ((j * 7 + i) % (vocabulary - 1)))),
+  };
 }
 
 /** Weights in no time: a strip of random ones, again and again. */
@@ -38,7 +44,12 @@ export class RepeatedWeights implements WeightSource {
     const bound = Math.sqrt((6 * (shape[0] as number)) / (size + (shape[0] as number) ** 2)); // as Glorot
     const values = new Float32Array(size);
     for (let begin = 0; begin < size; begin += this.strip.length) values.set(this.strip.subarray(0, size - begin), begin);
-    return keep(Tensor.from(values.map((value) => value * bound), shape));
+    return keep(
+      Tensor.from(
+        values.map((value) => value * bound),
+        shape,
+      ),
+    );
   }
 
   matrix(name: string, shape: readonly number[], initialization: Parameters<FreshWeights["tensor"]>[2]): Tensor {
@@ -74,7 +85,10 @@ export class DeviceTraining {
     this.masks = new Map(network.blockWeights().map((name) => [name, keep(magnitudeMask(parameters.get(name) as Tensor, 2, 4))]));
     this.offsets = new SequenceOffsets(lengths);
     const bins = network.featureSize;
-    using values = Tensor.from(Float32Array.from({ length: this.offsets.frames * bins }, (_, i) => ((i * 2654435761) % 1024) / 512 - 1), [this.offsets.frames, bins]);
+    using values = Tensor.from(
+      Float32Array.from({ length: this.offsets.frames * bins }, (_, i) => ((i * 2654435761) % 1024) / 512 - 1),
+      [this.offsets.frames, bins],
+    );
     this.features = featuresOnDevice(values, "cuda");
   }
 
@@ -108,7 +122,9 @@ export class DeviceTraining {
         },
       };
       using tape = new Tape();
-      const { loss } = tape.record(() => this.network.loss({ features: this.features, offsets: this.offsets, targets: this.targets, audioSeconds: 1 }, context));
+      const { loss } = tape.record(() =>
+        this.network.loss({ features: this.features, offsets: this.offsets, targets: this.targets, audioSeconds: 1 }, context),
+      );
       tape.backward(loss);
       this.optimizer.step((parameter) => tape.gradientOf(parameter), 1e-4, { maximumNorm: 1 });
     });

@@ -66,26 +66,38 @@ interface Method {
   bytes?(rows: number, columns: number): number;
 }
 
-const state = (weight: Tensor, spec: string, coding: Partial<LayerState>): LayerState => ({ weight, spec: parseWeightSpec(spec), ...coding });
+const state = (weight: Tensor, spec: string, coding: Partial<LayerState>): LayerState => ({
+  weight,
+  spec: parseWeightSpec(spec),
+  ...coding,
+});
 const sparsityOf = (spec: string): Sparsity => parseWeightSpec(spec).sparsity as Sparsity;
 
 /** The format's own scale, the mask by magnitude: USM-Lite before any training. */
 const nearest = (error: Method["error"], spec: string): Method => ({
-  error, spec, name: error === "mask" ? "magnitude" : error === "quantizer" ? "nearest, largest weight" : "magnitude, nearest",
+  error,
+  spec,
+  name: error === "mask" ? "magnitude" : error === "quantizer" ? "nearest, largest weight" : "magnitude, nearest",
   compress: (weight) => effectiveWeight(state(weight, spec, {})),
 });
 
 const clipped = (error: Method["error"], spec: string): Method => ({
-  error, spec, name: error === "both" ? "magnitude, searched scale" : "nearest, searched scale",
+  error,
+  spec,
+  name: error === "both" ? "magnitude, searched scale" : "nearest, searched scale",
   compress: (weight, inputs) => {
     const { sparsity } = parseWeightSpec(spec);
     const mask = sparsity && magnitudeMask(weight, sparsity.kept, sparsity.of);
-    return effectiveWeight(state(weight, spec, { ...(mask ? { mask } : {}), ...searchScales(weight, spec, { mask, importance: meanSquares(inputs) }) }));
+    return effectiveWeight(
+      state(weight, spec, { ...(mask ? { mask } : {}), ...searchScales(weight, spec, { mask, importance: meanSquares(inputs) }) }),
+    );
   },
 });
 
 const wanda = (error: Method["error"], spec: string): Method => ({
-  error, spec, name: error === "both" ? "Wanda, searched scale" : "Wanda",
+  error,
+  spec,
+  name: error === "both" ? "Wanda, searched scale" : "Wanda",
   compress: (weight, inputs) => {
     const mask = wandaMask(weight, sparsityOf(spec), inputs);
     const scales = parseWeightSpec(spec).bits < 32 ? searchScales(weight, spec, { mask, importance: meanSquares(inputs) }) : {};
@@ -94,13 +106,18 @@ const wanda = (error: Method["error"], spec: string): Method => ({
 });
 
 const solved = (error: Method["error"], spec: string): Method => ({
-  error, spec, name: parseWeightSpec(spec).sparsity ? "SparseGPT" : "GPTQ",
-  compress: (weight, inputs) => effectiveWeight(state(weight, spec, (parseWeightSpec(spec).sparsity ? sparseGpt : gptq)(weight, spec, inputs))),
+  error,
+  spec,
+  name: parseWeightSpec(spec).sparsity ? "SparseGPT" : "GPTQ",
+  compress: (weight, inputs) =>
+    effectiveWeight(state(weight, spec, (parseWeightSpec(spec).sparsity ? sparseGpt : gptq)(weight, spec, inputs))),
 });
 
 /** As many bytes as int4+2:4 takes. */
 const lowRank: Method = {
-  error: "rank", spec: "int8 factors", name: "low rank of outputs",
+  error: "rank",
+  spec: "int8 factors",
+  name: "low rank of outputs",
   compress: (weight, inputs) => {
     const [rows, columns] = weightMatrixShape(weight.shape);
     const { left, right } = lowRankFactors(weight, rankOf(rows, columns), inputs);
@@ -108,7 +125,8 @@ const lowRank: Method = {
   },
   bytes: (rows, columns) => lowRankBytes(rankOf(rows, columns), rows, columns, "int8"),
 };
-const rankOf = (rows: number, columns: number): number => Math.max(1, rankWithin(bytesOf("int4+2:4", rows, columns), rows, columns, "int8"));
+const rankOf = (rows: number, columns: number): number =>
+  Math.max(1, rankWithin(bytesOf("int4+2:4", rows, columns), rows, columns, "int8"));
 
 function bytesOf(spec: string, rows: number, columns: number): number {
   const { codes, scales, mask } = packedBytes(spec, rows, columns);
@@ -117,12 +135,24 @@ function bytesOf(spec: string, rows: number, columns: number): number {
 
 const methods: readonly Method[] = [
   { error: "none", spec: "float32", name: "", compress: (weight) => weight },
-  nearest("mask", "2:4"), wanda("mask", "2:4"), solved("mask", "2:4"),
-  nearest("quantizer", "int4"), clipped("quantizer", "int4"), solved("quantizer", "int4"),
-  nearest("both", "int4+2:4"), clipped("both", "int4+2:4"), wanda("both", "int4+2:4"), solved("both", "int4+2:4"),
-  nearest("quantizer", "int3"), clipped("quantizer", "int3"), solved("quantizer", "int3"),
-  nearest("quantizer", "int2"), clipped("quantizer", "uint2/g64"), solved("quantizer", "uint2/g64"),
-  nearest("mask", "1:4"), solved("mask", "1:4"),
+  nearest("mask", "2:4"),
+  wanda("mask", "2:4"),
+  solved("mask", "2:4"),
+  nearest("quantizer", "int4"),
+  clipped("quantizer", "int4"),
+  solved("quantizer", "int4"),
+  nearest("both", "int4+2:4"),
+  clipped("both", "int4+2:4"),
+  wanda("both", "int4+2:4"),
+  solved("both", "int4+2:4"),
+  nearest("quantizer", "int3"),
+  clipped("quantizer", "int3"),
+  solved("quantizer", "int3"),
+  nearest("quantizer", "int2"),
+  clipped("quantizer", "uint2/g64"),
+  solved("quantizer", "uint2/g64"),
+  nearest("mask", "1:4"),
+  solved("mask", "1:4"),
   lowRank,
 ];
 
@@ -133,7 +163,10 @@ const layers = model.network.blockWeights();
 const weights = new CompressionState(model.network.parameters());
 const originals = new Map(layers.map((name) => [name, weights.layer(name).weight.clone()]));
 const inputs = await calibrate();
-const test = shuffled(readManifest(options.test).filter(({ dataset }) => options.dataset === undefined || dataset === options.dataset), new RandomStream(options.seed))
+const test = shuffled(
+  readManifest(options.test).filter(({ dataset }) => options.dataset === undefined || dataset === options.dataset),
+  new RandomStream(options.seed),
+)
   .slice(0, options.testUtterances)
   .sort((a, b) => a.duration - b.duration);
 const audio = await Promise.all(test.map(readUtterance));
@@ -147,12 +180,35 @@ const rows = methods.map((method) => {
   console.error(`${method.spec} ${method.name}: ${((performance.now() - started) / 1000).toFixed(1)} s`);
   const mean = (key: "weight" | "output"): number => errors.reduce((sum, one) => sum + one[key], 0) / errors.length;
   const total = (key: "bytes" | "weights"): number => errors.reduce((sum, one) => sum + one[key], 0);
-  return { error: method.error, spec: method.spec, method: method.name, bitsPerWeight: (8 * total("bytes")) / total("weights"), weightError: mean("weight"), outputError: mean("output"), words };
+  return {
+    error: method.error,
+    spec: method.spec,
+    method: method.name,
+    bitsPerWeight: (8 * total("bytes")) / total("weights"),
+    weightError: mean("weight"),
+    outputError: mean("output"),
+    words,
+  };
 });
 const float = (rows[0] as (typeof rows)[number]).words;
-const records = rows.map(({ words, ...row }) => ({ ...row, wer: words.rate, werInterval: words.interval, ...(words === float ? {} : { change: relativeChange(float, words) }) }));
+const records = rows.map(({ words, ...row }) => ({
+  ...row,
+  wer: words.rate,
+  werInterval: words.interval,
+  ...(words === float ? {} : { change: relativeChange(float, words) }),
+}));
 const { utterances, testUtterances, dataset, seed } = options;
-const result = { settings: { utterances, testUtterances, ...(dataset === undefined ? {} : { dataset }), seed, words: float.referenceLength, decoder: "greedy" }, rows: records };
+const result = {
+  settings: {
+    utterances,
+    testUtterances,
+    ...(dataset === undefined ? {} : { dataset }),
+    seed,
+    words: float.referenceLength,
+    decoder: "greedy",
+  },
+  rows: records,
+};
 if (options.json) writeJsonFile(options.json, result);
 process.stdout.write(`${JSON.stringify(result)}\n\n${markdown()}`);
 inputs.dispose();
@@ -190,7 +246,16 @@ function transcribe(): ErrorRate {
 function markdown(): string {
   const percent = (value: number): string => `${(100 * value).toFixed(1)} %`;
   const signed = (value: number): string => `${value >= 0 ? "+" : ""}${percent(value)}`;
-  const header = ["error of", "spec", "method", "bits per weight", "weights", "outputs", "WER (95 % interval)", "relative change (95 % interval)"];
+  const header = [
+    "error of",
+    "spec",
+    "method",
+    "bits per weight",
+    "weights",
+    "outputs",
+    "WER (95 % interval)",
+    "relative change (95 % interval)",
+  ];
   const lines = records.map((row) => [
     row.error === "none" ? "" : row.error,
     row.spec,

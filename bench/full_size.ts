@@ -16,7 +16,17 @@ import type { JsonObject } from "../lib/checkpoint/json_file.js";
 import { writeSequence } from "../lib/decode/sequence_search.js";
 import type { TransducerInput } from "../lib/decode/transducer.js";
 import { transducerGreedy } from "../lib/decode/transducer_greedy.js";
-import { compressModel, loadModel, measureModel, parseRecipe, SequenceOffsets, threadCount, tidy, type Recipe, type SpeechModel } from "../lib/index.js";
+import {
+  compressModel,
+  loadModel,
+  measureModel,
+  parseRecipe,
+  SequenceOffsets,
+  threadCount,
+  tidy,
+  type Recipe,
+  type SpeechModel,
+} from "../lib/index.js";
 import { describeModel } from "../lib/models/model_folder.js";
 import type { DecoderMemory } from "../lib/nn/decoder_session.js";
 import type { WeightSource } from "../lib/nn/weight_source.js";
@@ -32,9 +42,29 @@ interface FullSizeModel {
   readonly recipe: Recipe;
 }
 
-const parakeetEncoder = { model_type: "parakeet_encoder", hidden_size: 1024, num_hidden_layers: 24, num_attention_heads: 8, intermediate_size: 4096, conv_kernel_size: 9, subsampling_conv_channels: 256, num_mel_bins: 128, attention_bias: false, convolution_bias: false, scale_input: false };
+const parakeetEncoder = {
+  model_type: "parakeet_encoder",
+  hidden_size: 1024,
+  num_hidden_layers: 24,
+  num_attention_heads: 8,
+  intermediate_size: 4096,
+  conv_kernel_size: 9,
+  subsampling_conv_channels: 256,
+  num_mel_bins: 128,
+  attention_bias: false,
+  convolution_bias: false,
+  scale_input: false,
+};
 
-const cohereEncoder = { hidden_size: 1280, num_hidden_layers: 48, num_attention_heads: 8, intermediate_size: 5120, subsampling_conv_channels: 256, num_mel_bins: 128, scale_input: false };
+const cohereEncoder = {
+  hidden_size: 1280,
+  num_hidden_layers: 48,
+  num_attention_heads: 8,
+  intermediate_size: 5120,
+  subsampling_conv_channels: 256,
+  num_mel_bins: 128,
+  scale_input: false,
+};
 
 /** Rounded without data; `layers` has other specs by pattern. */
 const roundToNearest = (spec: string, layers: Readonly<Record<string, string>>): Recipe => {
@@ -44,19 +74,59 @@ const roundToNearest = (spec: string, layers: Readonly<Record<string, string>>):
 
 const models: Readonly<Record<string, FullSizeModel>> = {
   "parakeet-tdt-0.6b": {
-    config: { model_type: "parakeet_tdt", vocab_size: 8193, blank_token_id: 8192, pad_token_id: 2, decoder_hidden_size: 640, num_decoder_layers: 2, durations: [0, 1, 2, 3, 4], encoder_config: parakeetEncoder },
+    config: {
+      model_type: "parakeet_tdt",
+      vocab_size: 8193,
+      blank_token_id: 8192,
+      pad_token_id: 2,
+      decoder_hidden_size: 640,
+      num_decoder_layers: 2,
+      durations: [0, 1, 2, 3, 4],
+      encoder_config: parakeetEncoder,
+    },
     generation: {},
     preprocessor: { feature_extractor_type: "ParakeetFeatureExtractor", feature_size: 128 },
-    recipe: roundToNearest("int4+2:4", { "decoder.*": "int8", "joint.head": "int8", "encoder_projector": "int8", "encoder.subsampling.linear": "int4+2:4" }),
+    recipe: roundToNearest("int4+2:4", {
+      "decoder.*": "int8",
+      "joint.head": "int8",
+      encoder_projector: "int8",
+      "encoder.subsampling.linear": "int4+2:4",
+    }),
   },
   "cohere-2b": {
-    config: { model_type: "cohere_asr", vocab_size: 16384, hidden_size: 1024, num_hidden_layers: 8, num_attention_heads: 8, intermediate_size: 4096, encoder_config: cohereEncoder },
+    config: {
+      model_type: "cohere_asr",
+      vocab_size: 16384,
+      hidden_size: 1024,
+      num_hidden_layers: 8,
+      num_attention_heads: 8,
+      intermediate_size: 4096,
+      encoder_config: cohereEncoder,
+    },
     generation: {},
     preprocessor: { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 128 },
-    recipe: roundToNearest("int4+2:4", { "model.decoder.proj": "int8", "proj_out": "int8", "model.decoder.embed_tokens": "int8", "model.encoder.subsampling.linear": "int4+2:4" }),
+    recipe: roundToNearest("int4+2:4", {
+      "model.decoder.proj": "int8",
+      proj_out: "int8",
+      "model.decoder.embed_tokens": "int8",
+      "model.encoder.subsampling.linear": "int4+2:4",
+    }),
   },
   "whisper-large-v3-turbo": {
-    config: { model_type: "whisper", vocab_size: 51866, num_mel_bins: 128, d_model: 1280, encoder_layers: 32, encoder_attention_heads: 20, encoder_ffn_dim: 5120, decoder_layers: 4, decoder_attention_heads: 20, decoder_ffn_dim: 5120, max_source_positions: 1500, max_target_positions: 448 },
+    config: {
+      model_type: "whisper",
+      vocab_size: 51866,
+      num_mel_bins: 128,
+      d_model: 1280,
+      encoder_layers: 32,
+      encoder_attention_heads: 20,
+      encoder_ffn_dim: 5120,
+      decoder_layers: 4,
+      decoder_attention_heads: 20,
+      decoder_ffn_dim: 5120,
+      max_source_positions: 1500,
+      max_target_positions: 448,
+    },
     generation: { decoder_start_token_id: 50258, eos_token_id: 50257, no_timestamps_token_id: 50364, max_length: 448 },
     preprocessor: { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 128 },
     recipe: roundToNearest("int4+2:4", { "model.encoder.conv*": "int8", "model.decoder.embed_tokens": "int8" }),
@@ -74,7 +144,8 @@ class WrittenWeights implements WeightSource {
     const size = shape.reduce((product, extent) => product * extent, 1);
     const values = new Float32Array(size);
     if (initialization === "ones") values.fill(1);
-    else if (initialization !== "zeros") for (let at = 0; at < size; at += this.block.length) values.set(this.block.subarray(0, Math.min(this.block.length, size - at)), at);
+    else if (initialization !== "zeros")
+      for (let at = 0; at < size; at += this.block.length) values.set(this.block.subarray(0, Math.min(this.block.length, size - at)), at);
     this.stream.append(name, { dtype: "F32", shape, data: values });
     return this.placeholder;
   }
@@ -115,9 +186,7 @@ const steps: Readonly<Record<string, Step>> = {
   compress: async (name, folder) => {
     const { recipe } = models[name] as FullSizeModel;
     const out = join(folder, "packed");
-    const compressSeconds = await seconds(() =>
-      compressModel({ model: join(folder, "float"), recipe, manifest: undefined, out }),
-    );
+    const compressSeconds = await seconds(() => compressModel({ model: join(folder, "float"), recipe, manifest: undefined, out }));
     const { file, linear } = measureModel(out);
     return {
       compressSeconds,
@@ -146,7 +215,9 @@ async function transformersEncoder(folder: string, recorded: string): Promise<un
   network.dispose();
   const script = join(packageRoot, "bench", "peers", "full_size.py");
   try {
-    return JSON.parse(execFileSync(process.env["USMLITE_PYTHON"] ?? "python3", [script, String(threadCount()), folder, recorded], { encoding: "utf8" }));
+    return JSON.parse(
+      execFileSync(process.env["USMLITE_PYTHON"] ?? "python3", [script, String(threadCount()), folder, recorded], { encoding: "utf8" }),
+    );
   } catch (error) {
     return { skipped: (error as Error).message.split("\n").filter(Boolean).at(-1) };
   }
@@ -169,11 +240,22 @@ async function transcription(folder: string, label: string): Promise<object> {
   const { encoder, decoder, decoderSteps } = runs.sort((a, b) => a.encoder - b.encoder)[1] as (typeof runs)[0];
   const rtfx = (duration: number): number => Math.round(3000 / duration) / 100;
   return {
-    [label]: { loadSeconds, encoderSeconds: encoder, encoderRtfx: rtfx(encoder), decoderSeconds: decoder, decoderSteps, rtfx: rtfx(encoder + decoder), peakBytes: peakMemory() },
+    [label]: {
+      loadSeconds,
+      encoderSeconds: encoder,
+      encoderRtfx: rtfx(encoder),
+      decoderSeconds: decoder,
+      decoderSteps,
+      rtfx: rtfx(encoder + decoder),
+      peakBytes: peakMemory(),
+    },
   };
 }
 
-async function transcribeOnce({ network, frontEnd }: SpeechModel, samples: Float32Array): Promise<{ encoder: number; decoder: number; decoderSteps: number }> {
+async function transcribeOnce(
+  { network, frontEnd }: SpeechModel,
+  samples: Float32Array,
+): Promise<{ encoder: number; decoder: number; decoderSteps: number }> {
   const features = frontEnd.features(samples);
   const offsets = new SequenceOffsets([features.dim(0)]);
   let decoderSteps = 0;
@@ -181,7 +263,13 @@ async function transcribeOnce({ network, frontEnd }: SpeechModel, samples: Float
   let decoder = 0;
   if (network.kind === "transducer") {
     let input: TransducerInput = { values: new Float32Array(0), frames: 0 };
-    encoder = await seconds(() => (input = tidy(() => ({ values: network.encode(features, offsets).projected.toArray(), frames: network.hiddenFrames(features.dim(0)) }))));
+    encoder = await seconds(
+      () =>
+        (input = tidy(() => ({
+          values: network.encode(features, offsets).projected.toArray(),
+          frames: network.hiddenFrames(features.dim(0)),
+        }))),
+    );
     decoder = await seconds(() => (decoderSteps = transducerGreedy(network, [input])[0]?.steps.length ?? 0));
   } else if (network.kind === "sequence-to-sequence") {
     const { startId, endId } = network.generation;
@@ -199,7 +287,14 @@ async function transcribeOnce({ network, frontEnd }: SpeechModel, samples: Float
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { model: { type: "string" }, folder: { type: "string" }, step: { type: "string" }, steps: { type: "string" }, json: { type: "string" }, keep: { type: "boolean" } },
+    options: {
+      model: { type: "string" },
+      folder: { type: "string" },
+      step: { type: "string" },
+      steps: { type: "string" },
+      json: { type: "string" },
+      keep: { type: "boolean" },
+    },
   });
   const name = values.model ?? "parakeet-tdt-0.6b";
   const folder = join(values.folder ?? "build/full-size", name);
@@ -209,9 +304,18 @@ async function main(): Promise<void> {
   }
   rmSync(folder, { recursive: true, force: true });
   const script = fileURLToPath(import.meta.url);
-  const result: Record<string, unknown> = { model: name, machine: cpus()[0]?.model, threads: threadCount(), date: new Date().toISOString().slice(0, 10) };
+  const result: Record<string, unknown> = {
+    model: name,
+    machine: cpus()[0]?.model,
+    threads: threadCount(),
+    date: new Date().toISOString().slice(0, 10),
+  };
   for (const step of values.steps?.split(",") ?? Object.keys(steps)) {
-    const output = execFileSync(process.execPath, [script, "--model", name, "--folder", values.folder ?? "build/full-size", "--step", step], { encoding: "utf8" });
+    const output = execFileSync(
+      process.execPath,
+      [script, "--model", name, "--folder", values.folder ?? "build/full-size", "--step", step],
+      { encoding: "utf8" },
+    );
     Object.assign(result, JSON.parse(output));
     console.error(`${step}: ${output}`);
   }

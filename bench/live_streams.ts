@@ -11,7 +11,9 @@ import { exampleSpeech } from "./example_speech.js";
 import { percentile } from "./load.js";
 import { ServerProcess } from "./server_process.js";
 
-const { values } = parseArgs({ options: { streams: { type: "string", default: "8" }, seconds: { type: "string", default: "20" }, json: { type: "string" } } });
+const { values } = parseArgs({
+  options: { streams: { type: "string", default: "8" }, seconds: { type: "string", default: "20" }, json: { type: "string" } },
+});
 const [streams, seconds] = [Number(values.streams), Number(values.seconds)];
 const blockSeconds = 0.1;
 const rate = 16_000;
@@ -60,8 +62,19 @@ async function stream(index: number): Promise<void> {
 try {
   const before = server.cpuSeconds;
   await Promise.all(Array.from({ length: streams }, (_, index) => stream(index)));
-  const summary = (latencies: readonly number[]) => ({ count: latencies.length, p50: percentile(latencies, 0.5), p95: percentile(latencies, 0.95), p99: percentile(latencies, 0.99) });
-  const result = { streams, seconds, coresUsed: (server.cpuSeconds - before) / seconds, partialMs: summary(partials), finalMs: summary(finals) };
+  const summary = (latencies: readonly number[]) => ({
+    count: latencies.length,
+    p50: percentile(latencies, 0.5),
+    p95: percentile(latencies, 0.95),
+    p99: percentile(latencies, 0.99),
+  });
+  const result = {
+    streams,
+    seconds,
+    coresUsed: (server.cpuSeconds - before) / seconds,
+    partialMs: summary(partials),
+    finalMs: summary(finals),
+  };
   console.log(JSON.stringify(result, undefined, 2));
   if (values.json) writeFileSync(values.json, `${JSON.stringify(result, undefined, 2)}\n`);
 } finally {

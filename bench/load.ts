@@ -64,7 +64,10 @@ function post(agent: Agent, url: string, body: Buffer): Promise<number | string>
   return new Promise((resolve, reject) => {
     const headers = { "content-type": `multipart/form-data; boundary=${boundary}`, "content-length": body.length };
     const sent = request(`${url}/v1/audio/transcriptions`, { method: "POST", agent, headers }, (response) => {
-      response.resume().on("end", () => resolve(response.statusCode ?? "no status")).on("error", reject);
+      response
+        .resume()
+        .on("end", () => resolve(response.statusCode ?? "no status"))
+        .on("error", reject);
     });
     sent.on("error", reject).end(body);
   });

@@ -17,7 +17,19 @@ import { trainingCuda } from "./suites/training_cuda.js";
 import { trainingFamilies } from "./suites/training_families.js";
 import { transcribe } from "./suites/transcribe.js";
 
-const suites: readonly BenchmarkSuite[] = [matmulCpu, matmulCuda, encoderCuda, encoderPartsCuda, trainingCuda, trainingFamilies, decodeCuda, transcribe, trainStep, serve, adapters];
+const suites: readonly BenchmarkSuite[] = [
+  matmulCpu,
+  matmulCuda,
+  encoderCuda,
+  encoderPartsCuda,
+  trainingCuda,
+  trainingFamilies,
+  decodeCuda,
+  transcribe,
+  trainStep,
+  serve,
+  adapters,
+];
 
 const usage = `usage: npm run bench -- [--filter SUITE] [--threads 1,2] [--json FILE] [--machine NAME]
 suites: ${suites.map((suite) => suite.name).join(", ")}`;

@@ -28,9 +28,16 @@ const floatPeers: Column[] = [
 ];
 const packedColumns: Column[] = [
   ...["int8", "int4", "int2", "ternary", "int4+2:4", "int4+1:4"].map(ours),
-  oneDnnInt8, { title: "ORT int8 dynamic", impl: "onnxruntime", spec: "int8-dynamic" }, matMulNBits, ternaryOfGgml,
+  oneDnnInt8,
+  { title: "ORT int8 dynamic", impl: "onnxruntime", spec: "int8-dynamic" },
+  matMulNBits,
+  ternaryOfGgml,
 ];
-const floatColumns: Column[] = [floatMadeReady, { ...floatMadeReady, title: "usm-lite, weights in rows", note: "weights in rows" }, ...floatPeers];
+const floatColumns: Column[] = [
+  floatMadeReady,
+  { ...floatMadeReady, title: "usm-lite, weights in rows", note: "weights in rows" },
+  ...floatPeers,
+];
 
 /** Forward products of one run. */
 class Measurements {
@@ -47,8 +54,12 @@ class Measurements {
   }
   record(work: string, threads: number, { impl, spec, note = "" }: Column): BenchmarkRecord | undefined {
     return this.records.find(
-      (record) => record.case === `forward ${work}` && record.threads === threads && record.impl.split(/[- ]/)[0] === impl.split("-")[0]
-        && record.spec === spec && (record.note ?? "").startsWith(note),
+      (record) =>
+        record.case === `forward ${work}` &&
+        record.threads === threads &&
+        record.impl.split(/[- ]/)[0] === impl.split("-")[0] &&
+        record.spec === spec &&
+        (record.note ?? "").startsWith(note),
     );
   }
   ms(work: string, threads: number, column: Column): number | undefined {
@@ -63,7 +74,9 @@ const threadsInWords = (threads: number): string => `${threads} ${threads === 1 
 
 /** Medians in microseconds; columns without any are left out. */
 function times(of: Measurements, columns: readonly Column[]): string {
-  const shown = columns.filter((column) => of.works.some((work) => of.threads.some((threads) => of.ms(work, threads, column) !== undefined)));
+  const shown = columns.filter((column) =>
+    of.works.some((work) => of.threads.some((threads) => of.ms(work, threads, column) !== undefined)),
+  );
   const rows = of.works.flatMap((work) =>
     of.threads.map((threads) => [
       `${work}, ${threads}`,
@@ -92,11 +105,16 @@ interface Aim {
 }
 
 /** How many times as fast `column` is as the fastest of `others`. */
-const ratio = (work: string, column: Column, others: readonly Column[]) => (of: Measurements, threads: number): number | undefined => {
-  const [ms, fastest] = [of.ms(work, threads, column), Math.min(...others.map((other) => of.ms(work, threads, other) ?? Infinity))];
-  return ms === undefined || fastest === Infinity ? undefined : fastest / ms;
-};
-const speed = (work: string, column: Column) => (of: Measurements, threads: number): number | undefined => of.record(work, threads, column)?.gops;
+const ratio =
+  (work: string, column: Column, others: readonly Column[]) =>
+  (of: Measurements, threads: number): number | undefined => {
+    const [ms, fastest] = [of.ms(work, threads, column), Math.min(...others.map((other) => of.ms(work, threads, other) ?? Infinity))];
+    return ms === undefined || fastest === Infinity ? undefined : fastest / ms;
+  };
+const speed =
+  (work: string, column: Column) =>
+  (of: Measurements, threads: number): number | undefined =>
+    of.record(work, threads, column)?.gops;
 const [middle, wide, row, sixteen] = ["256x1024x1024", "1500x512x2048", "1x4096x4096", "16x4096x4096"] as const;
 
 const aims: readonly Aim[] = [
@@ -104,25 +122,37 @@ const aims: readonly Aim[] = [
   { what: `${middle}, int4+2:4`, least: "550, 1000", figure: speed(middle, ours("int4+2:4")), unit: "Gop/s" },
   { what: `${middle}, int4 beside MatMulNBits`, least: "3.5x", figure: ratio(middle, ours("int4"), [matMulNBits]) },
   { what: `${middle}, int8 beside oneDNN u8s8`, least: "0.95x", figure: ratio(middle, ours("int8"), [oneDnnInt8]) },
-  { what: `${middle}, int4 beside itself on one thread`, least: "1.85x", figure: (of, threads) => {
-    const [one, now] = [of.ms(middle, 1, ours("int4")), of.ms(middle, threads, ours("int4"))];
-    return threads === 1 || one === undefined || now === undefined ? undefined : one / now;
-  } },
+  {
+    what: `${middle}, int4 beside itself on one thread`,
+    least: "1.85x",
+    figure: (of, threads) => {
+      const [one, now] = [of.ms(middle, 1, ours("int4")), of.ms(middle, threads, ours("int4"))];
+      return threads === 1 || one === undefined || now === undefined ? undefined : one / now;
+    },
+  },
   { what: `${wide}, int4+2:4 beside the fastest float32 of others`, least: "2.5x", figure: ratio(wide, ours("int4+2:4"), floatPeers) },
   { what: `${row}, int4 beside MatMulNBits`, least: "1x", figure: ratio(row, ours("int4"), [matMulNBits]) },
   { what: `${row}, int4+2:4 beside int4`, least: "1.2x", figure: ratio(row, ours("int4+2:4"), [ours("int4")]) },
   { what: `${row}, int2 beside int4`, least: "1.6x", figure: ratio(row, ours("int2"), [ours("int4")]) },
   { what: `${row}, ternary beside ggml TQ2_0`, least: "2x", figure: ratio(row, ours("ternary"), [ternaryOfGgml]) },
   { what: `${sixteen}, int4+1:4 beside int4`, least: "1.3x", figure: ratio(sixteen, ours("int4+1:4"), [ours("int4")]) },
-  { what: "float32 made ready beside the faster of oneDNN and OpenBLAS, worst shape", least: "0.95x", figure: (of, threads) =>
-    of.works.map((work) => ratio(work, floatMadeReady, floatPeers.slice(0, 2))(of, threads)).reduce((worst, now) => (now !== undefined && now < (worst ?? Infinity) ? now : worst), undefined) },
+  {
+    what: "float32 made ready beside the faster of oneDNN and OpenBLAS, worst shape",
+    least: "0.95x",
+    figure: (of, threads) =>
+      of.works
+        .map((work) => ratio(work, floatMadeReady, floatPeers.slice(0, 2))(of, threads))
+        .reduce((worst, now) => (now !== undefined && now < (worst ?? Infinity) ? now : worst), undefined),
+  },
 ];
 
 function reached(of: Measurements): string {
   const rows = aims.map(({ what, least, figure, unit }) => [
     what,
     least,
-    ...of.threads.map((threads) => figure(of, threads)).map((value) => (value === undefined ? "" : unit ? value.toFixed(0) : `${value.toFixed(2)}x`)),
+    ...of.threads
+      .map((threads) => figure(of, threads))
+      .map((value) => (value === undefined ? "" : unit ? value.toFixed(0) : `${value.toFixed(2)}x`)),
   ]);
   return table(["work", "aim", ...of.threads.map(threadsInWords)], rows);
 }
@@ -141,7 +171,9 @@ function page(report: BenchmarkReport): string {
   ].join("\n\n");
 }
 
-const { positionals: [results, path] } = parseArgs({ allowPositionals: true });
+const {
+  positionals: [results, path],
+} = parseArgs({ allowPositionals: true });
 if (results === undefined) {
   console.error("usage: node dist/bench/matmul_tables.js RESULTS.json [PAGE.md]");
   process.exit(2);

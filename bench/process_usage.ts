@@ -5,7 +5,11 @@ import { readdirSync, readFileSync } from "node:fs";
 const ticksPerSecond = 100;
 
 export function residentBytes(pid: number): number {
-  return sumOverTree(pid, () => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) * 1024, residentBytes);
+  return sumOverTree(
+    pid,
+    () => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) * 1024,
+    residentBytes,
+  );
 }
 
 /** Of all threads, in user and kernel mode. */

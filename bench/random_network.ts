@@ -55,7 +55,9 @@ export function randomWeights(spec: string, device: "cpu" | "cuda", names: RegEx
 }
 
 function packed(weight: Tensor, spec: string, device: "cpu" | "cuda"): PackedMatrix | DeviceWeight {
-  const matrix = tidy(() => (device === "cuda" ? DeviceWeight.from(packWeight(weight, spec)) : PackedMatrix.from(packWeight(weight, spec))));
+  const matrix = tidy(() =>
+    device === "cuda" ? DeviceWeight.from(packWeight(weight, spec)) : PackedMatrix.from(packWeight(weight, spec)),
+  );
   weight.dispose();
   return matrix;
 }

@@ -8,7 +8,18 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { loadModel, readSafetensors, SequenceOffsets, Tape, Tensor, tidy, trainableNetwork, writeSafetensors, type TrainableNetwork, type TrainingBatch } from "../lib/index.js";
+import {
+  loadModel,
+  readSafetensors,
+  SequenceOffsets,
+  Tape,
+  Tensor,
+  tidy,
+  trainableNetwork,
+  writeSafetensors,
+  type TrainableNetwork,
+  type TrainingBatch,
+} from "../lib/index.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
 import { packageRoot } from "./package_root.js";
 
@@ -36,11 +47,20 @@ function compare(folder: string): void {
     });
     const longest = Math.max(...batch.targets.map(({ length }) => length));
     const padded = batch.targets.flatMap((labels) => [...labels, ...new Array<number>(longest - labels.length).fill(-1)]);
-    writeSafetensors(ours, [["loss", loss], ["targets", Tensor.from(Int32Array.from(padded), [batch.targets.length, longest])], ...gradients]);
+    writeSafetensors(ours, [
+      ["loss", loss],
+      ["targets", Tensor.from(Int32Array.from(padded), [batch.targets.length, longest])],
+      ...gradients,
+    ]);
     tape.dispose();
   });
   const script = join(packageRoot, "bench", "peers", "training_gradients.py");
-  process.stdout.write(execFileSync(process.env["USMLITE_PYTHON"] ?? "python3", [script, folder, ours], { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] }));
+  process.stdout.write(
+    execFileSync(process.env["USMLITE_PYTHON"] ?? "python3", [script, folder, ours], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "inherit"],
+    }),
+  );
 }
 
 /** The inputs without their padding, with made-up transcripts. */
@@ -51,7 +71,9 @@ function batchOf(network: TrainableNetwork, path: string): TrainingBatch {
   const [size, frames] = file.shape(name) as [number, number];
   const values = file.values(name) as Float32Array;
   const mask = file.has("attention_mask") ? [...file.values("attention_mask")].map(Number) : undefined;
-  const lengths = Array.from({ length: size }, (_, item) => (mask ? mask.slice(item * frames, (item + 1) * frames).reduce((sum, one) => sum + Number(one > 0), 0) : frames));
+  const lengths = Array.from({ length: size }, (_, item) =>
+    mask ? mask.slice(item * frames, (item + 1) * frames).reduce((sum, one) => sum + Number(one > 0), 0) : frames,
+  );
   const offsets = new SequenceOffsets(lengths);
   const packed = new Float32Array(offsets.frames * featureSize);
   lengths.forEach((length, item) => {
@@ -60,6 +82,8 @@ function batchOf(network: TrainableNetwork, path: string): TrainingBatch {
   });
   const blank = network.kind === "sequence-to-sequence" ? -1 : network.blankId;
   const usable = Array.from({ length: vocabularySize }, (_, id) => id).filter((id) => id !== blank);
-  const targets = lengths.map((_, item) => Array.from({ length: 3 + item }, (_, label) => usable[(7 * item + 5 * label + 3) % usable.length] as number));
+  const targets = lengths.map((_, item) =>
+    Array.from({ length: 3 + item }, (_, label) => usable[(7 * item + 5 * label + 3) % usable.length] as number),
+  );
   return { features: Tensor.from(packed, [offsets.frames, featureSize]), offsets, targets, plain: true, audioSeconds: 1 };
 }

@@ -6,7 +6,16 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { availableInstructionSets, PackedMatrix, packWeight, setInstructionSet, setThreadCount, Tensor, tidy, threadCount } from "../lib/index.js";
+import {
+  availableInstructionSets,
+  PackedMatrix,
+  packWeight,
+  setInstructionSet,
+  setThreadCount,
+  Tensor,
+  tidy,
+  threadCount,
+} from "../lib/index.js";
 import { addon } from "../lib/native/addon.js";
 import { median, timed } from "./measure.js";
 import { packageRoot } from "./package_root.js";
@@ -42,26 +51,55 @@ interface Trial {
 }
 const trials: readonly Trial[] = [
   {
-    candidates: ([few, , most, task, turns, matrix]) => [4, 6, 8, 10, 12].filter((least) => least <= most).map((least) => [few, least, most, task, turns, matrix]),
+    candidates: ([few, , most, task, turns, matrix]) =>
+      [4, 6, 8, 10, 12].filter((least) => least <= most).map((least) => [few, least, most, task, turns, matrix]),
     rows: [64, 256, 400],
     threads: 1,
   },
-  { candidates: ([, least, most, task, turns, matrix], set) => (set.startsWith("avx512") ? [4, 8, 12, 16] : []).map((few) => [few, least, most, task, turns, matrix]), rows: [8, 12, 16], threads: 1 },
-  { candidates: ([few, least, most, , turns, matrix]) => [96, 192, 384, 768].map((task) => [few, least, most, task, turns, matrix]), rows: [256, 1536], threads: 2 },
-  { candidates: ([few, least, most, task, , matrix], set) => (set.startsWith("avx512") ? [4, 8, 16] : []).map((turns) => [few, least, most, task, turns, matrix]), rows: [1, 16], threads: 2 },
-  { candidates: ([few, least, most, task, turns], set) => (set === "avx512amx" ? [1, 32, 128, 1024] : []).map((matrix) => [few, least, most, task, turns, matrix]), rows: [17, 32, 256, 1500], threads: 1 },
+  {
+    candidates: ([, least, most, task, turns, matrix], set) =>
+      (set.startsWith("avx512") ? [4, 8, 12, 16] : []).map((few) => [few, least, most, task, turns, matrix]),
+    rows: [8, 12, 16],
+    threads: 1,
+  },
+  {
+    candidates: ([few, least, most, , turns, matrix]) => [96, 192, 384, 768].map((task) => [few, least, most, task, turns, matrix]),
+    rows: [256, 1536],
+    threads: 2,
+  },
+  {
+    candidates: ([few, least, most, task, , matrix], set) =>
+      (set.startsWith("avx512") ? [4, 8, 16] : []).map((turns) => [few, least, most, task, turns, matrix]),
+    rows: [1, 16],
+    threads: 2,
+  },
+  {
+    candidates: ([few, least, most, task, turns], set) =>
+      (set === "avx512amx" ? [1, 32, 128, 1024] : []).map((matrix) => [few, least, most, task, turns, matrix]),
+    rows: [17, 32, 256, 1500],
+    threads: 1,
+  },
 ];
 
 function readTable(): Row[] {
   const pattern = /^\{"(\w+)", (\w+), (\w+), \{([\d, ]+)\}\},(.*)$/gm;
   return [...readFileSync(path, "utf8").matchAll(pattern)].map(([, set = "", weight = "", shape = "", numbers = "", comment = ""]) => ({
-    set, weight, shape, schedule: numbers.split(",").map(Number) as unknown as Schedule, comment: comment.replace(/^ \/\/ /, ""),
+    set,
+    weight,
+    shape,
+    schedule: numbers.split(",").map(Number) as unknown as Schedule,
+    comment: comment.replace(/^ \/\/ /, ""),
   }));
 }
 
 function writeTable(rows: readonly Row[]): void {
-  const head = readFileSync(path, "utf8").split("\n").filter((line) => line.startsWith("//"));
-  const lines = rows.map(({ set, weight, shape, schedule, comment }) => `{"${set}", ${weight}, ${shape}, {${schedule.join(", ")}}},${comment && ` // ${comment}`}`);
+  const head = readFileSync(path, "utf8")
+    .split("\n")
+    .filter((line) => line.startsWith("//"));
+  const lines = rows.map(
+    ({ set, weight, shape, schedule, comment }) =>
+      `{"${set}", ${weight}, ${shape}, {${schedule.join(", ")}}},${comment && ` // ${comment}`}`,
+  );
   writeFileSync(path, `${[...head, ...lines].join("\n")}\n`);
 }
 
@@ -70,7 +108,8 @@ function writeTable(rows: readonly Row[]): void {
  * counts. In every round they take turns, beginning with another one each time.
  */
 function timesOf(schedules: readonly Schedule[], x: Tensor, weight: PackedMatrix): number[][] {
-  const once = (schedule: Schedule): void => new Tensor(native.packedLinear(x.handle, weight.handle, undefined, "none", 1, undefined, 1, "int8", schedule)).dispose();
+  const once = (schedule: Schedule): void =>
+    new Tensor(native.packedLinear(x.handle, weight.handle, undefined, "none", 1, undefined, 1, "int8", schedule)).dispose();
   const fastest = (schedule: Schedule, repetitions: number): number => Math.min(...timed(() => once(schedule), repetitions));
   const [first] = schedules as [Schedule];
   once(first);
@@ -111,14 +150,20 @@ function tune(row: Row): Row {
     if (others.length === 0 || threads > cpus().length) continue;
     setThreadCount(threads);
     const results = compare([best, ...others], row, rows);
-    console.log(`${row.set} ${row.weight} ${row.shape}: ${[best, ...others].map((schedule, i) => `${schedule.join("/")} ${results[i]?.ratio.toFixed(3)} (${((results[i]?.won ?? 0) * 100).toFixed(0)} %)`).join(", ")}`);
-    const fastest = others.map((schedule, i) => ({ schedule, ...(results[i + 1] as { ratio: number; won: number }) })).sort((a, b) => a.ratio - b.ratio)[0];
+    console.log(
+      `${row.set} ${row.weight} ${row.shape}: ${[best, ...others].map((schedule, i) => `${schedule.join("/")} ${results[i]?.ratio.toFixed(3)} (${((results[i]?.won ?? 0) * 100).toFixed(0)} %)`).join(", ")}`,
+    );
+    const fastest = others
+      .map((schedule, i) => ({ schedule, ...(results[i + 1] as { ratio: number; won: number }) }))
+      .sort((a, b) => a.ratio - b.ratio)[0];
     if (fastest && fastest.ratio < 1 - GAIN && fastest.won >= ROUNDS_WON) best = fastest.schedule;
   }
   return { ...row, schedule: best, comment: `${machine}, ${new Date().toISOString().slice(0, 10)}` };
 }
 
-const { values: options } = parseArgs({ options: { sets: { type: "string" }, dry: { type: "boolean", default: false }, machine: { type: "string" } } });
+const { values: options } = parseArgs({
+  options: { sets: { type: "string" }, dry: { type: "boolean", default: false }, machine: { type: "string" } },
+});
 const machine = options.machine ?? cpus()[0]?.model.trim() ?? "unknown";
 const [load = 0] = loadavg();
 if (load > 0.5) console.error(`other programs are running (load average ${load.toFixed(1)}); only large differences will be found`);

@@ -32,7 +32,8 @@ export type UsmLiteErrorCode =
 /** Sentences that quote a file or a request must not be as long as it is. */
 const maximumMessageLength = 2000;
 
-const shortened = (message: string): string => (message.length > maximumMessageLength ? `${message.slice(0, maximumMessageLength)}...` : message);
+const shortened = (message: string): string =>
+  message.length > maximumMessageLength ? `${message.slice(0, maximumMessageLength)}...` : message;
 
 /**
  * The one error class of this package. `code` is stable and meant for programs; `message` says what is wrong and what

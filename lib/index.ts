@@ -12,7 +12,15 @@ export { FreshWeights } from "./nn/fresh_weights.js";
 export { LasrForCtc } from "./models/lasr/lasr_for_ctc.js";
 export { parseLasrConfig, type LasrConfig } from "./models/lasr/lasr_config.js";
 export { scaledSum } from "./ops/elementwise.js";
-export type { BatchLoss, BlockStack, HiddenStates, TrainableModel, TrainingBatch, TrainingContext, WeightTransform } from "./train/trainable_model.js";
+export type {
+  BatchLoss,
+  BlockStack,
+  HiddenStates,
+  TrainableModel,
+  TrainingBatch,
+  TrainingContext,
+  WeightTransform,
+} from "./train/trainable_model.js";
 export { ctcLoss, type CtcLossOptions, type CtcLossResult } from "./ops/ctc_loss.js";
 export { transducerLoss, type Joint, type TransducerLossOptions, type TransducerLossResult } from "./ops/transducer_loss.js";
 export { lstmSequence } from "./ops/lstm_sequence.js";
@@ -25,7 +33,12 @@ export { WeightAverage } from "./train/weight_average.js";
 export { warmupConstant, warmupCosine, warmupInverseSquareRoot, withCoolDown, type LearningRateSchedule } from "./train/schedule.js";
 export { matmul, type MatmulOptions } from "./ops/matmul.js";
 export { linear, type Activation, type LinearOptions } from "./ops/linear.js";
-export { packedSubsamplingConvolution, subsampledLength, subsamplingConvolution, type SubsamplingConvolutionOptions } from "./ops/subsampling_convolution.js";
+export {
+  packedSubsamplingConvolution,
+  subsampledLength,
+  subsamplingConvolution,
+  type SubsamplingConvolutionOptions,
+} from "./ops/subsampling_convolution.js";
 export { Tokenizer, trainTokenizer } from "./text/tokenizer.js";
 export {
   bitsPerWeight,
@@ -97,7 +110,13 @@ export { NgramLanguageModel } from "./decode/ngram_language_model.js";
 export { LanguageModelScorer, type LanguageModelWeights } from "./decode/language_model_scorer.js";
 export { HotwordScorer } from "./decode/hotword_scorer.js";
 export { joinChunks, planChunks, type Chunk } from "./decode/overlap.js";
-export { formatTranscript, transcriptFormats, type SegmentOptions, type Transcript, type TranscriptFormat } from "./text/transcript_formats.js";
+export {
+  formatTranscript,
+  transcriptFormats,
+  type SegmentOptions,
+  type Transcript,
+  type TranscriptFormat,
+} from "./text/transcript_formats.js";
 export { PackedMatrix } from "./quant/packed_matrix.js";
 export { roundRows, type ActivationCoding } from "./quant/activation_coding.js";
 export { integerLinear, type IntegerOperand } from "./ops/integer_linear.js";
@@ -108,7 +127,13 @@ export { BlockModel, HiddenFrames } from "./train/block_training.js";
 export { Distillation, type DistillationOptions, type DistillationTerms } from "./train/distillation.js";
 export { ManySizes, type ManySizesOptions, type Size } from "./train/many_sizes.js";
 export { trainableNetwork, type TrainableNetwork } from "./models/trainable.js";
-export { Transcriber, type AudioInput, type StreamedText, type TranscribeOptions, type TranscriberOptions } from "./transcribe/transcriber.js";
+export {
+  Transcriber,
+  type AudioInput,
+  type StreamedText,
+  type TranscribeOptions,
+  type TranscriberOptions,
+} from "./transcribe/transcriber.js";
 export { Recognizer } from "./transcribe/recognizer.js";
 export type { RecognizerOptions, RecordingOptions } from "./transcribe/recognizer_options.js";
 export type { RecognizedSpeech } from "./transcribe/decoding.js";
@@ -122,7 +147,15 @@ export type { Modifier } from "./compress/modifier.js";
 export { measureModel, type ModelSize } from "./compress/size_report.js";
 export { trainFloatModel, type FloatTrainingOptions } from "./train/float_training.js";
 export { readTrainingConfig, type TrainingConfig } from "./train/training_config.js";
-export { gpuFreeMemory, gpuInformation, gpuMemoryStatistics, hasGpu, resetPeakGpuMemory, trimGpuMemory, type GpuInformation } from "./device/gpu.js";
+export {
+  gpuFreeMemory,
+  gpuInformation,
+  gpuMemoryStatistics,
+  hasGpu,
+  resetPeakGpuMemory,
+  trimGpuMemory,
+  type GpuInformation,
+} from "./device/gpu.js";
 export { DeviceStream, synchronizeGpu } from "./device/device_stream.js";
 export { DeviceEvent } from "./device/device_event.js";
 export { PinnedBuffer } from "./device/pinned_buffer.js";
@@ -143,14 +176,32 @@ export {
   type DevicePlaneConvolutionOptions,
 } from "./device/encoder_operations.js";
 export { DeviceTensor, type DeviceType } from "./device/device_tensor.js";
-export { DeviceWeight, type ArrangedBytes, type Arithmetic, type DeviceWeightOptions, type IntegerActivations } from "./device/device_weight.js";
+export {
+  DeviceWeight,
+  type ArrangedBytes,
+  type Arithmetic,
+  type DeviceWeightOptions,
+  type IntegerActivations,
+} from "./device/device_weight.js";
 export { deviceMatmul } from "./device/device_matmul.js";
 export { deviceAddLowRank, type DeviceLowRankFactors } from "./device/low_rank.js";
 export { deviceCtcBestPath } from "./device/ctc_best_path.js";
 export { DeviceLogMel, type Framing } from "./device/device_log_mel.js";
-export { TransducerDecoder, type TransducerRules, type TransducerStep, type TransducerUtterance, type TransducerWeights } from "./device/transducer_decoder.js";
+export {
+  TransducerDecoder,
+  type TransducerRules,
+  type TransducerStep,
+  type TransducerUtterance,
+  type TransducerWeights,
+} from "./device/transducer_decoder.js";
 export { deviceSpecAugment } from "./device/spec_augment.js";
-export { deviceCtcLoss, deviceScaleSequences, deviceWeightedSum, type DeviceCtcLoss, type DeviceCtcLossOptions } from "./device/ctc_loss.js";
+export {
+  deviceCtcLoss,
+  deviceScaleSequences,
+  deviceWeightedSum,
+  type DeviceCtcLoss,
+  type DeviceCtcLossOptions,
+} from "./device/ctc_loss.js";
 export { deviceLinear, quantizeRows, type DeviceActivation, type DeviceLinearOptions, type QuantizedRows } from "./device/device_linear.js";
 export { pullModel, type PullOptions } from "./hub/pull.js";
 export type { CtcNetwork, SequenceToSequenceNetwork, SpeechNetwork, TransducerNetwork } from "./models/speech_network.js";

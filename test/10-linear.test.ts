@@ -63,7 +63,12 @@ function shapes(): [m: number, n: number, k: number][] {
 
 test("matmul agrees with the reference for odd sizes and every transposition", (t) => {
   for (const [m, n, k] of shapes()) {
-    for (const [transposeA, transposeB] of [[false, true], [false, false], [true, false], [true, true]] as const) {
+    for (const [transposeA, transposeB] of [
+      [false, true],
+      [false, false],
+      [true, false],
+      [true, true],
+    ] as const) {
       const a = randomTensor(transposeA ? [k, m] : [m, k], 1);
       const b = randomTensor(transposeB ? [n, k] : [k, n], 2);
       const difference = agrees(() => matmul(a, b, { transposeA, transposeB, scale: 0.7 }), 3e-6 * Math.sqrt(k) + 1e-6);
@@ -118,7 +123,11 @@ test("a row's result depends neither on the other rows nor on the number of thre
   setThreadCount(3);
   t.deepEqual(linear(x, weight, { activation: "silu" }).toArray(), whole.toArray());
   setThreadCount(threads);
-  for (const [begin, end] of [[0, 1], [13, 20], [100, 300]] as const) {
+  for (const [begin, end] of [
+    [0, 1],
+    [13, 20],
+    [100, 300],
+  ] as const) {
     const part = linear(x.rows(begin, end), weight, { activation: "silu" });
     t.deepEqual(part.toArray(), whole.rows(begin, end).toArray());
   }
@@ -127,8 +136,7 @@ test("a row's result depends neither on the other rows nor on the number of thre
 test("dropout keeps its share, scales the rest and depends on the seed alone", (t) => {
   const x = Tensor.from(new Float32Array(200).fill(1), [200, 1]);
   const weight = Tensor.from(new Float32Array(100).fill(1), [100, 1]);
-  const dropped = (seed: number): Float32Array =>
-    linear(x, weight, { dropout: { probability: 0.25, seed } }).toArray();
+  const dropped = (seed: number): Float32Array => linear(x, weight, { dropout: { probability: 0.25, seed } }).toArray();
   const first = dropped(1);
   const kept = first.filter((value) => value !== 0);
   t.true(Math.abs(kept.length / first.length - 0.75) < 0.02);
@@ -141,7 +149,12 @@ test("dropout keeps its share, scales the rest and depends on the seed alone", (
 test("gradients of matmul", (t) => {
   for (const set of availableInstructionSets()) {
     setInstructionSet(set);
-    for (const [transposeA, transposeB] of [[false, true], [false, false], [true, false], [true, true]] as const) {
+    for (const [transposeA, transposeB] of [
+      [false, true],
+      [false, false],
+      [true, false],
+      [true, true],
+    ] as const) {
       checkGradients(t, ([a, b]) => matmul(a as Tensor, b as Tensor, { transposeA, transposeB, scale: 1.5 }), [
         randomTensor(transposeA ? [7, 9] : [9, 7], 1),
         randomTensor(transposeB ? [5, 7] : [7, 5], 2),
@@ -155,7 +168,10 @@ test("gradients of linear with every kind of epilogue", (t) => {
     setInstructionSet(set);
     for (const activation of ["none", "relu", "silu"] satisfies Activation[]) {
       for (const dropout of [undefined, { probability: 0.4, seed: 11 }]) {
-        for (const [scale, residualScale] of [[1, 1], [0.5, 2]] as const) {
+        for (const [scale, residualScale] of [
+          [1, 1],
+          [0.5, 2],
+        ] as const) {
           const x = randomTensor([6, 10], 21);
           const weight = randomTensor([9, 10], 22);
           checkGradients(
@@ -172,10 +188,12 @@ test("gradients of linear with every kind of epilogue", (t) => {
 });
 
 test("gradients flow without bias and residual, through a shared input and to a pointwise convolution's weight", (t) => {
-  checkGradients(t, ([x, weight]) => linear(x as Tensor, weight as Tensor, { activation: "relu" }), [
-    randomTensor([5, 6], 31),
-    randomTensor([4, 6, 1], 32),
-  ], { step: 2e-3 });
+  checkGradients(
+    t,
+    ([x, weight]) => linear(x as Tensor, weight as Tensor, { activation: "relu" }),
+    [randomTensor([5, 6], 31), randomTensor([4, 6, 1], 32)],
+    { step: 2e-3 },
+  );
   checkGradients(t, ([x, weight]) => linear(linear(x as Tensor, weight as Tensor), weight as Tensor, { residual: x }), [
     randomTensor([5, 6], 33),
     randomTensor([6, 6], 34),

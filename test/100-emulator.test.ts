@@ -21,7 +21,10 @@ const emulated = realGpu ? test.skip : test;
 
 emulated("device instructions do what the PTX ISA says", async (t) => {
   const lines = await run("gpu_instructions");
-  t.deepEqual(lines.filter((line) => !line.startsWith("OK ")), ["0 failed"]);
+  t.deepEqual(
+    lines.filter((line) => !line.startsWith("OK ")),
+    ["0 failed"],
+  );
   t.true(lines.length > 80);
 });
 
@@ -61,7 +64,8 @@ const mistakes: Readonly<Record<string, RegExp>> = {
   "ends while copying": /: the block ended while copies to its shared memory were under way; wait for their mbarrier first$/,
   "one arrival too many": /: one more arrival at the mbarrier at byte 2048 of shared memory than the 32 of its phase$/,
   "barrier not initialised": /: barrier_arrive at byte 2048 of shared memory, where no mbarrier was initialised$/,
-  "barrier before block_sync": /thread 1: barrier_arrive on the mbarrier at byte 2048 .* no barrier between that and barrier_init by thread 0$/,
+  "barrier before block_sync":
+    /thread 1: barrier_arrive on the mbarrier at byte 2048 .* no barrier between that and barrier_init by thread 0$/,
   "barrier overwritten": /thread 0: write of byte 2048 of shared memory, which is in an mbarrier$/,
   "tensor to odd place": /: tensor_copy at offset 128 of shared memory, which is not a multiple of 1024$/,
   "tensor from odd place": /: tensor_copy from byte 24 of rows, which is not a multiple of 16$/,
@@ -100,7 +104,13 @@ const mistakes: Readonly<Record<string, RegExp>> = {
 
 emulated("wrong kernels are coded errors that name what is wrong, and the next one runs", async (t) => {
   const reported = (await run("emulator_misuse")).map((line) => line.split("\t"));
-  t.deepEqual(reported.map(([name]) => name).filter((name) => !/ right\b/.test(name!)).sort(), Object.keys(mistakes).sort());
+  t.deepEqual(
+    reported
+      .map(([name]) => name)
+      .filter((name) => !/ right\b/.test(name!))
+      .sort(),
+    Object.keys(mistakes).sort(),
+  );
   for (const [name, code, message] of reported) {
     const expected = mistakes[name!];
     if (!expected) {

@@ -92,7 +92,9 @@ function decode(weight: DeviceWeight, codes: Codes): Float32Array {
               if (value !== 0 && codes !== "int1") throw new Error(`padding holds ${value}`);
               continue;
             }
-            const groupScale = groups ? scale16(scales16[(block * groups + Math.floor(input / groupSize)) * 64 + (channel % 64)] as number) : 1;
+            const groupScale = groups
+              ? scale16(scales16[(block * groups + Math.floor(input / groupSize)) * 64 + (channel % 64)] as number)
+              : 1;
             decoded[of * columns + input] = (decoded[of * columns + input] as number) + value * groupScale * (scales32[channel] ?? 1);
           }
         }
@@ -145,14 +147,21 @@ const cases: readonly (readonly [spec: string, arithmetic: Arithmetic, codes: Co
 
 test("what lies on the GPU is the weight that was packed", (t) => {
   for (const [index, [spec, arithmetic, codes, tolerance]] of cases.entries()) {
-    for (const [rows, columns, glu] of [[1, 1, false], [64, 128, false], [70, 200, false], [22, 131, true], [160, 64, true]] as const) {
+    for (const [rows, columns, glu] of [
+      [1, 1, false],
+      [64, 128, false],
+      [70, 200, false],
+      [22, 131, true],
+      [160, 64, true],
+    ] as const) {
       const packed = packWeight(randomTensor([rows, columns], index), spec);
       const expected = unpackWeight(packed).weight.toArray();
       using weight = DeviceWeight.from(packed, { arithmetic, glu });
       t.is(weight.outputs, glu ? rows / 2 : rows);
       const decoded = decode(weight, codes);
       const largest = expected.map(Math.abs).reduce((a, b) => Math.max(a, b), 0);
-      const allowed = (value: number): number => (codes === "float8" ? Math.max(Math.abs(value) / 16, largest / 448 / 1024) : Math.abs(value) * tolerance);
+      const allowed = (value: number): number =>
+        codes === "float8" ? Math.max(Math.abs(value) / 16, largest / 448 / 1024) : Math.abs(value) * tolerance;
       const wrong = expected.findIndex((value, i) => !(Math.abs((decoded[i] as number) - value) <= allowed(value) * 1.0001 + 1e-30));
       t.is(wrong, -1, `${spec} in ${arithmetic} (${rows}, ${columns}): element ${wrong} is ${decoded[wrong]}, not ${expected[wrong]}`);
     }
@@ -175,7 +184,10 @@ test("a bias takes the order of the channels", (t) => {
 test("weights that no kernel takes are coded errors", (t) => {
   const weight = randomTensor([6, 16], 1);
   const unsupported = { instanceOf: UsmLiteError, code: "UNSUPPORTED_SPEC" };
-  const from = (spec: string, arithmetic: Arithmetic, glu = false) => () => DeviceWeight.from(packWeight(weight, spec), { arithmetic, glu });
+  const from =
+    (spec: string, arithmetic: Arithmetic, glu = false) =>
+    () =>
+      DeviceWeight.from(packWeight(weight, spec), { arithmetic, glu });
   t.throws(from("int4+3:4", "bfloat16"), { ...unsupported, message: /2:4/ });
   t.throws(from("int4+2:8", "bfloat16"), { ...unsupported, message: /2:4/ });
   t.throws(from("uint4", "bfloat16"), { ...unsupported, message: /zero points/ });

@@ -1,6 +1,18 @@
 import { assertClose, fromSmallFloat } from "./gpu.js";
 import test from "ava";
-import { DeviceStream, DeviceTensor, type DeviceType, gpuInformation, gpuMemoryStatistics, hasGpu, synchronizeGpu, Tensor, tidy, trimGpuMemory, UsmLiteError } from "../lib/index.js";
+import {
+  DeviceStream,
+  DeviceTensor,
+  type DeviceType,
+  gpuInformation,
+  gpuMemoryStatistics,
+  hasGpu,
+  synchronizeGpu,
+  Tensor,
+  tidy,
+  trimGpuMemory,
+  UsmLiteError,
+} from "../lib/index.js";
 import { randomTensor } from "./gradient.js";
 
 test("the GPU says what it is", (t) => {
@@ -12,7 +24,11 @@ test("the GPU says what it is", (t) => {
 test("values come back as they went, in every shape and float type", (t) => {
   for (const shape of [[1], [7], [1000], [1, 1], [3, 5], [17, 64], [5, 1003], [0, 8], [300, 4]]) {
     const values = randomTensor(shape, shape.length);
-    for (const [type, tolerance] of [["float32", 0], ["bfloat16", 2 ** -8], ["float16", 2 ** -11]] as const) {
+    for (const [type, tolerance] of [
+      ["float32", 0],
+      ["bfloat16", 2 ** -8],
+      ["float16", 2 ** -11],
+    ] as const) {
       using tensor = DeviceTensor.from(values, type);
       t.deepEqual(tensor.shape, shape);
       t.is(tensor.type, type);
@@ -24,9 +40,31 @@ test("values come back as they went, in every shape and float type", (t) => {
 });
 
 test("floats are rounded to the nearest, ties to even, and keep NaN, infinities, zeros and tiny values", (t) => {
-  const special = [0, -0, 1, -1, NaN, Infinity, -Infinity, 1 + 2 ** -8, 1 + 3 * 2 ** -8, 1 + 2 ** -11, 1 + 3 * 2 ** -11, 65504, 65520, 1e38, 2 ** -24, 2 ** -25, 3 * 2 ** -25, 1e-40];
+  const special = [
+    0,
+    -0,
+    1,
+    -1,
+    NaN,
+    Infinity,
+    -Infinity,
+    1 + 2 ** -8,
+    1 + 3 * 2 ** -8,
+    1 + 2 ** -11,
+    1 + 3 * 2 ** -11,
+    65504,
+    65520,
+    1e38,
+    2 ** -24,
+    2 ** -25,
+    3 * 2 ** -25,
+    1e-40,
+  ];
   const values = Tensor.from(Float32Array.from(special));
-  for (const [type, exponentBits, mantissaBits] of [["bfloat16", 8, 7], ["float16", 5, 10]] as const) {
+  for (const [type, exponentBits, mantissaBits] of [
+    ["bfloat16", 8, 7],
+    ["float16", 5, 10],
+  ] as const) {
     const largest = (2 - 2 ** -mantissaBits) * 2 ** (2 ** (exponentBits - 1) - 1);
     const expected = special.map((value) => nearest(value, exponentBits, mantissaBits, largest));
     using tensor = DeviceTensor.from(values, type);
@@ -99,8 +137,15 @@ test("misuse is a coded error", (t) => {
   t.throws(() => DeviceTensor.from(Tensor.zeros([1, 2, 3])), { ...invalid, message: /one or two axes/ });
   t.throws(() => DeviceTensor.from(Tensor.zeros([4], "int32")), { ...invalid, message: /float32/ });
   t.throws(() => DeviceTensor.from(Tensor.zeros([4]), "int8" as "float32"), { ...invalid, message: /quantizeRows/ });
-  for (const shape of [[2 ** 31, 2 ** 31], [2 ** 31, 2 ** 30]]) {
-    t.throws(() => DeviceTensor.zeros(shape, "float32"), { instanceOf: UsmLiteError, code: "OUT_OF_MEMORY", message: /no GPU has the memory/ });
+  for (const shape of [
+    [2 ** 31, 2 ** 31],
+    [2 ** 31, 2 ** 30],
+  ]) {
+    t.throws(() => DeviceTensor.zeros(shape, "float32"), {
+      instanceOf: UsmLiteError,
+      code: "OUT_OF_MEMORY",
+      message: /no GPU has the memory/,
+    });
   }
   t.throws(() => DeviceTensor.zeros([4], "int7" as DeviceType), { ...invalid, message: /choose float32/ });
   t.throws(() => DeviceTensor.zeros([4], "int8").cast("float32"), { ...invalid, message: /casts are between/ });

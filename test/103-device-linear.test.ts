@@ -33,15 +33,32 @@ const inArithmetic = (arithmetic: Arithmetic, ...specs: string[]): Case[] => spe
 const cases: Readonly<Record<string, readonly Case[]>> = {
   "dense, bfloat16": inArithmetic("bfloat16", "float32", "int8", "int4", "int3", "int2", "ternary", "int1", "nf4", "midrise2"),
   "2:4, bfloat16": inArithmetic("bfloat16", "float32+2:4", "int8+2:4", "int4+2:4", "int2+2:4", "int4+1:4", "ternary+2:4"),
-  "scales per group, bfloat16": inArithmetic("bfloat16", "int4/g32", "int8/g64", "int4/g128", "nf4/g64", "int1/g128", "int4/g32+2:4", "int4/g128+2:4"),
+  "scales per group, bfloat16": inArithmetic(
+    "bfloat16",
+    "int4/g32",
+    "int8/g64",
+    "int4/g128",
+    "nf4/g64",
+    "int1/g128",
+    "int4/g32+2:4",
+    "int4/g128+2:4",
+  ),
   float16: inArithmetic("float16", "float32", "int4", "int8", "int3/g64", "int4/g128", "int4+2:4", "float32+2:4"),
   int8: inArithmetic("int8", "int8", "int4", "int8+2:4", "int4+2:4", "int2", "nf4"),
   float8: inArithmetic("float8", "float32", "float32+2:4"),
 };
 
 /** (tokens, outputs, inputs) */
-const shapes = [[1, 64, 64], [3, 70, 136], [17, 40, 264]] as const;
-const largeShapes = [[33, 256, 1024], [257, 320, 520], [600, 384, 512]] as const;
+const shapes = [
+  [1, 64, 64],
+  [3, 70, 136],
+  [17, 40, 264],
+] as const;
+const largeShapes = [
+  [33, 256, 1024],
+  [257, 320, 520],
+  [600, 384, 512],
+] as const;
 
 /** float32 values as they are after rounding to the type of activations. */
 function rounded(x: Tensor, type: "bfloat16" | "float16"): Tensor {
@@ -64,7 +81,10 @@ function quantized(x: Tensor, type: "int8" | "float8"): Tensor {
     const magnitude = exponent === 0 ? mantissa * 2 ** -9 : (8 + mantissa) * 2 ** (exponent - 10);
     return code & 128 ? -magnitude : magnitude;
   };
-  return Tensor.from(Float32Array.from({ length: rows * columns }, (_, i) => of(values[i] as number) * (scaleValues[Math.floor(i / columns)] as number)), [rows, columns]);
+  return Tensor.from(
+    Float32Array.from({ length: rows * columns }, (_, i) => of(values[i] as number) * (scaleValues[Math.floor(i / columns)] as number)),
+    [rows, columns],
+  );
 }
 
 function operand(x: Tensor, arithmetic: Arithmetic): Tensor {
@@ -108,7 +128,11 @@ test("bias, activation, scale and residual", (t) => {
         const glu = activation === "glu";
         const outputs = glu ? rows / 2 : rows;
         const packed = packWeight(randomTensor([rows, inputs], 4), spec);
-        const [x, bias, residual] = [randomTensor([tokens, inputs], 5), randomTensor([rows], 6), rounded(randomTensor([tokens, outputs], 7), activationType(arithmetic))];
+        const [x, bias, residual] = [
+          randomTensor([tokens, inputs], 5),
+          randomTensor([rows], 6),
+          rounded(randomTensor([tokens, outputs], 7), activationType(arithmetic)),
+        ];
         const sums = linear(operand(x, arithmetic), unpackWeight(packed).weight, { bias }).toArray();
         const expected = Float32Array.from({ length: tokens * outputs }, (_, i) => {
           const at = Math.floor(i / outputs) * rows + (i % outputs);
@@ -124,7 +148,13 @@ test("bias, activation, scale and residual", (t) => {
           residual: DeviceTensor.from(residual, type),
           residualScale: -1.5,
         });
-        assertClose(t, y.toTensor().toArray(), expected, tolerance(arithmetic, spec), `${spec} in ${arithmetic}, ${activation}, (${tokens}, ${rows}, ${inputs})`);
+        assertClose(
+          t,
+          y.toTensor().toArray(),
+          expected,
+          tolerance(arithmetic, spec),
+          `${spec} in ${arithmetic}, ${activation}, (${tokens}, ${rows}, ${inputs})`,
+        );
       });
     }
   }
@@ -159,15 +189,31 @@ function errorFunction(x: number): number {
 
 test("a token's result depends neither on the other tokens nor, batch invariant, on their number", (t) => {
   const [tokens, outputs, inputs] = [realGpu && !onlySmall ? 700 : 21, 72, 256];
-  for (const { spec, arithmetic } of [{ spec: "int4+2:4", arithmetic: "bfloat16" }, { spec: "int4", arithmetic: "float16" }, { spec: "int8", arithmetic: "int8" }] as const) {
+  for (const { spec, arithmetic } of [
+    { spec: "int4+2:4", arithmetic: "bfloat16" },
+    { spec: "int4", arithmetic: "float16" },
+    { spec: "int8", arithmetic: "int8" },
+  ] as const) {
     tidy(() => {
       using weight = DeviceWeight.from(packWeight(randomTensor([outputs, inputs], 6), spec), { arithmetic });
       const x = randomTensor([tokens, inputs], 5);
-      const multiply = (rows: Tensor): Float32Array => deviceLinear(DeviceTensor.from(rows, activationType(arithmetic)), weight, { batchInvariant: true }).toTensor().toArray();
+      const multiply = (rows: Tensor): Float32Array =>
+        deviceLinear(DeviceTensor.from(rows, activationType(arithmetic)), weight, { batchInvariant: true })
+          .toTensor()
+          .toArray();
       const all = multiply(x);
       t.deepEqual(multiply(x), all);
-      for (const [begin, end] of [[0, 1], [3, 8], [1, 19], [tokens - 2, tokens]] as const) {
-        t.deepEqual(multiply(x.rows(begin, end)), all.slice(begin * outputs, end * outputs), `${spec} in ${arithmetic}, tokens ${begin} to ${end}`);
+      for (const [begin, end] of [
+        [0, 1],
+        [3, 8],
+        [1, 19],
+        [tokens - 2, tokens],
+      ] as const) {
+        t.deepEqual(
+          multiply(x.rows(begin, end)),
+          all.slice(begin * outputs, end * outputs),
+          `${spec} in ${arithmetic}, tokens ${begin} to ${end}`,
+        );
       }
     });
   }
@@ -177,11 +223,17 @@ test("NaN and infinity stay in their rows", (t) => {
   const [tokens, outputs, inputs] = [6, 20, 64];
   const values = randomValues(tokens * inputs, 3);
   [values[2 * inputs + 5], values[4 * inputs + 63]] = [NaN, -Infinity];
-  for (const { spec, arithmetic } of [{ spec: "int4", arithmetic: "bfloat16" }, { spec: "int8+2:4", arithmetic: "float16" }, { spec: "int4", arithmetic: "int8" }] as const) {
+  for (const { spec, arithmetic } of [
+    { spec: "int4", arithmetic: "bfloat16" },
+    { spec: "int8+2:4", arithmetic: "float16" },
+    { spec: "int4", arithmetic: "int8" },
+  ] as const) {
     tidy(() => {
       const packed = packWeight(randomTensor([outputs, inputs], 8), spec);
       using weight = DeviceWeight.from(packed, { arithmetic });
-      const y = deviceLinear(DeviceTensor.from(Tensor.from(values, [tokens, inputs]), activationType(arithmetic)), weight).toTensor().toArray();
+      const y = deviceLinear(DeviceTensor.from(Tensor.from(values, [tokens, inputs]), activationType(arithmetic)), weight)
+        .toTensor()
+        .toArray();
       for (let row = 0; row < tokens; row++) {
         const finite = y.slice(row * outputs, (row + 1) * outputs).filter((value) => Number.isFinite(value)).length;
         // What is pruned is not multiplied at all.
@@ -197,7 +249,12 @@ test("the largest codes and activations overflow nowhere", (t) => {
   const [tokens, outputs, inputs] = [3, 16, 2048];
   const ones = Tensor.from(new Float32Array(outputs * inputs).fill(1), [outputs, inputs]);
   const x = Tensor.from(new Float32Array(tokens * inputs).fill(-1), [tokens, inputs]);
-  for (const { spec, arithmetic } of [{ spec: "int8", arithmetic: "int8" }, { spec: "int4", arithmetic: "int8" }, { spec: "int8", arithmetic: "bfloat16" }, { spec: "int2", arithmetic: "bfloat16" }] as const) {
+  for (const { spec, arithmetic } of [
+    { spec: "int8", arithmetic: "int8" },
+    { spec: "int4", arithmetic: "int8" },
+    { spec: "int8", arithmetic: "bfloat16" },
+    { spec: "int2", arithmetic: "bfloat16" },
+  ] as const) {
     tidy(() => {
       using weight = DeviceWeight.from(packWeight(ones, spec), { arithmetic });
       const y = deviceLinear(DeviceTensor.from(x), weight).toTensor().toArray();
@@ -212,20 +269,24 @@ test("rows are rounded to codes as on the CPU", (t) => {
   values.fill(0, columns, 2 * columns);
   values[3 * columns + 7] = NaN;
   const x = rounded(Tensor.from(values, [rows, columns]), "bfloat16").toArray();
-  for (const [type, highest] of [["int8", 127], ["int4", 7]] as const) tidy(() => {
-    const { codes, scales } = quantizeRows(DeviceTensor.from(Tensor.from(values, [rows, columns])), type);
-    const [actual, scaleValues] = [codes.toTensor().toArray(), scales.toTensor().toArray()];
-    for (let row = 0; row < rows; row++) {
-      const of = x.subarray(row * columns, (row + 1) * columns);
-      const largest = of.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-      if (row === 3) t.true(Number.isNaN(scaleValues[row]));
-      else t.true(Math.abs((scaleValues[row] as number) - largest / highest) <= largest * 1e-6);
-      for (let i = 0; i < columns; i++) {
-        const exact = row === 3 || largest === 0 ? 0 : ((of[i] as number) * highest) / largest;
-        t.true(Math.abs((actual[row * columns + i] as number) - exact) <= 0.5001, `${type}: row ${row}, column ${i}`);
+  for (const [type, highest] of [
+    ["int8", 127],
+    ["int4", 7],
+  ] as const)
+    tidy(() => {
+      const { codes, scales } = quantizeRows(DeviceTensor.from(Tensor.from(values, [rows, columns])), type);
+      const [actual, scaleValues] = [codes.toTensor().toArray(), scales.toTensor().toArray()];
+      for (let row = 0; row < rows; row++) {
+        const of = x.subarray(row * columns, (row + 1) * columns);
+        const largest = of.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+        if (row === 3) t.true(Number.isNaN(scaleValues[row]));
+        else t.true(Math.abs((scaleValues[row] as number) - largest / highest) <= largest * 1e-6);
+        for (let i = 0; i < columns; i++) {
+          const exact = row === 3 || largest === 0 ? 0 : ((of[i] as number) * highest) / largest;
+          t.true(Math.abs((actual[row * columns + i] as number) - exact) <= 0.5001, `${type}: row ${row}, column ${i}`);
+        }
       }
-    }
-  });
+    });
 });
 
 test("streams, no tokens, and no memory left behind", (t) => {
@@ -267,7 +328,10 @@ test("misuse is a coded error", (t) => {
     t.throws(() => deviceLinear(x, { handle: x.handle } as unknown as DeviceWeight), { ...invalid, message: /weight on the GPU/ });
     t.throws(() => quantizeRows(DeviceTensor.zeros([64]), "int8"), { ...invalid, message: /rows and columns/ });
     t.throws(() => quantizeRows(x, "int2" as "int8"), { ...invalid, message: /choose int8, int4 or float8/ });
-    t.throws(() => DeviceWeight.from(packed, { arithmetic: "int8", activations: "int8-asymmetric" as "int8" }), { ...invalid, message: /choose int8 or int4/ });
+    t.throws(() => DeviceWeight.from(packed, { arithmetic: "int8", activations: "int8-asymmetric" as "int8" }), {
+      ...invalid,
+      message: /choose int8 or int4/,
+    });
     weight.dispose();
     t.throws(() => deviceLinear(x, weight), { instanceOf: UsmLiteError, code: "TENSOR_RELEASED" });
   });

@@ -6,19 +6,30 @@ import { type Arithmetic, deviceLinear, DeviceTensor, DeviceWeight, linear, pack
 import { randomTensor } from "./gradient.js";
 
 const cases: readonly { spec: string; arithmetic: Arithmetic }[] = [
-  ...["float32", "int8", "int4", "int4/g64", "float32+2:4", "int4+2:4", "int4/g32+2:4", "nf4/g64"].map((spec) => ({ spec, arithmetic: "bfloat16" as const })),
+  ...["float32", "int8", "int4", "int4/g64", "float32+2:4", "int4+2:4", "int4/g32+2:4", "nf4/g64"].map((spec) => ({
+    spec,
+    arithmetic: "bfloat16" as const,
+  })),
   ...["float32+2:4", "int4/g128"].map((spec) => ({ spec, arithmetic: "float16" as const })),
   ...["int8", "int4", "int8+2:4", "int4+2:4"].map((spec) => ({ spec, arithmetic: "int8" as const })),
 ];
 
 test("tiles of every size give the product of the dequantized weight", (t) => {
-  const shapes = [[130, 136, 264], [300, 200, 136]] as const;
+  const shapes = [
+    [130, 136, 264],
+    [300, 200, 136],
+  ] as const;
   const oddOutputs = [72, 129, 72] as const; // rows of outputs that end off a multiple of 16 bytes
   const largeShapes = [[257, 1032, 520], [1030, 1000, 264], oddOutputs] as const;
   for (const [index, { spec, arithmetic }] of cases.entries()) {
     const small = shapes[index % 2] as (typeof shapes)[number];
     const sparse16 = arithmetic !== "int8" && spec.endsWith("+2:4");
-    for (const [tokens, outputs, inputs] of realGpu && !onlySmall ? [...shapes, ...largeShapes] : [[small[0] + index, small[1], small[2]] as const, ...(sparse16 ? [oddOutputs, [73, 136, 136] as const, [74, 72, 136] as const] : [])]) {
+    for (const [tokens, outputs, inputs] of realGpu && !onlySmall
+      ? [...shapes, ...largeShapes]
+      : [
+          [small[0] + index, small[1], small[2]] as const,
+          ...(sparse16 ? [oddOutputs, [73, 136, 136] as const, [74, 72, 136] as const] : []),
+        ]) {
       tidy(() => {
         const packed = packWeight(randomTensor([outputs, inputs], index), spec);
         const x = randomTensor([tokens, inputs], index + 50);
@@ -33,13 +44,26 @@ test("tiles of every size give the product of the dequantized weight", (t) => {
 
 test("a token's result is the same bits in tiles of every size", (t) => {
   const [tokens, outputs, inputs] = realGpu && !onlySmall ? [2100, 1032, 512] : [284, 136, 200];
-  for (const { spec, arithmetic } of [{ spec: "int4+2:4", arithmetic: "bfloat16" }, { spec: "float32", arithmetic: "bfloat16" }, { spec: "int8+2:4", arithmetic: "int8" }] as const) {
+  for (const { spec, arithmetic } of [
+    { spec: "int4+2:4", arithmetic: "bfloat16" },
+    { spec: "float32", arithmetic: "bfloat16" },
+    { spec: "int8+2:4", arithmetic: "int8" },
+  ] as const) {
     tidy(() => {
       using weight = DeviceWeight.from(packWeight(randomTensor([outputs, inputs], 6), spec), { arithmetic });
       const x = randomTensor([tokens, inputs], 5);
       const all = product(x, weight, arithmetic);
-      for (const [begin, end] of [[0, 1], [1, 68], [2, 150], [tokens - 70, tokens]] as const) {
-        t.deepEqual(product(x.rows(begin, end), weight, arithmetic), all.slice(begin * outputs, end * outputs), `${spec} in ${arithmetic}, tokens ${begin} to ${end}`);
+      for (const [begin, end] of [
+        [0, 1],
+        [1, 68],
+        [2, 150],
+        [tokens - 70, tokens],
+      ] as const) {
+        t.deepEqual(
+          product(x.rows(begin, end), weight, arithmetic),
+          all.slice(begin * outputs, end * outputs),
+          `${spec} in ${arithmetic}, tokens ${begin} to ${end}`,
+        );
       }
     });
   }
@@ -48,7 +72,11 @@ test("a token's result is the same bits in tiles of every size", (t) => {
 test("blocks that share the inputs of tiles give the same product", (t) => {
   // On the emulated GPU the plans, most of which share, take turns by the number of tokens.
   const [outputs, inputs] = realGpu && !onlySmall ? [520, 4096] : [136, 520];
-  for (const { spec, arithmetic, plans } of [{ spec: "int4+2:4", arithmetic: "bfloat16", plans: 8 }, { spec: "float32", arithmetic: "bfloat16", plans: 4 }, { spec: "int8+2:4", arithmetic: "int8", plans: 4 }] as const) {
+  for (const { spec, arithmetic, plans } of [
+    { spec: "int4+2:4", arithmetic: "bfloat16", plans: 8 },
+    { spec: "float32", arithmetic: "bfloat16", plans: 4 },
+    { spec: "int8+2:4", arithmetic: "int8", plans: 4 },
+  ] as const) {
     tidy(() => {
       const packed = packWeight(randomTensor([outputs, inputs], 8), spec);
       using weight = DeviceWeight.from(packed, { arithmetic });

@@ -4,8 +4,16 @@ import { deviceMatmul, DeviceTensor, linear, tidy, UsmLiteError } from "../lib/i
 import { randomTensor } from "./gradient.js";
 
 test("the product of two matrices is that of their rounded values", (t) => {
-  const shapes = [[1, 8, 8], [70, 130, 200], [130, 64, 72], [290, 140, 65]] as const;
-  const largeShapes = [[1000, 1032, 520], [4100, 2048, 1024]] as const;
+  const shapes = [
+    [1, 8, 8],
+    [70, 130, 200],
+    [130, 64, 72],
+    [290, 140, 65],
+  ] as const;
+  const largeShapes = [
+    [1000, 1032, 520],
+    [4100, 2048, 1024],
+  ] as const;
   for (const type of ["bfloat16", "float16"] as const) {
     for (const [tokens, channels, inputs] of realGpu && !onlySmall ? [...shapes, ...largeShapes] : shapes) {
       tidy(() => {
@@ -14,7 +22,13 @@ test("the product of two matrices is that of their rounded values", (t) => {
         const y = deviceMatmul(x, w);
         t.is(y.type, type);
         const expected = linear(x.toTensor(), w.toTensor()).toArray();
-        assertClose(t, y.toTensor().toArray(), expected, type === "float16" ? 2 ** -10 : 2 ** -8, `${type} (${tokens}, ${channels}, ${inputs})`);
+        assertClose(
+          t,
+          y.toTensor().toArray(),
+          expected,
+          type === "float16" ? 2 ** -10 : 2 ** -8,
+          `${type} (${tokens}, ${channels}, ${inputs})`,
+        );
       });
     }
   }

@@ -13,10 +13,15 @@ function inProcess(body: string, environment: Record<string, string>): Promise<u
     ${body}
     console.log(JSON.stringify(result));`;
   return new Promise((resolve, reject) => {
-    execFile(process.execPath, ["--input-type=module", "--eval", source], { env: { ...process.env, ...environment } }, (error, stdout, stderr) => {
-      if (error) reject(new Error(`the process ended with ${error.code}: ${stderr}`));
-      else resolve(JSON.parse(stdout));
-    });
+    execFile(
+      process.execPath,
+      ["--input-type=module", "--eval", source],
+      { env: { ...process.env, ...environment } },
+      (error, stdout, stderr) => {
+        if (error) reject(new Error(`the process ended with ${error.code}: ${stderr}`));
+        else resolve(JSON.parse(stdout));
+      },
+    );
   });
 }
 
@@ -31,7 +36,11 @@ const everyEntry = `
     cpu: lib.packedLinear(lib.Tensor.from(new Float32Array(64).fill(1), [1, 64]), lib.PackedMatrix.from(weight)).toArray()[0],
   };`;
 
-async function missing(t: { deepEqual(a: unknown, b: unknown): unknown; regex(a: string, b: RegExp): unknown }, environment: Record<string, string>, expected: RegExp): Promise<void> {
+async function missing(
+  t: { deepEqual(a: unknown, b: unknown): unknown; regex(a: string, b: RegExp): unknown },
+  environment: Record<string, string>,
+  expected: RegExp,
+): Promise<void> {
   const { codes, hasGpu, cpu } = (await inProcess(everyEntry, environment)) as { codes: string[]; hasGpu: boolean; cpu: number };
   for (const code of codes) t.regex(code, expected);
   t.deepEqual([hasGpu, Math.round(cpu)], [false, 64]); // the CPU goes on
@@ -46,7 +55,11 @@ onEmulator("no GPU, an old driver and an old GPU are told from every entry", asy
 });
 
 test("a machine without a GPU says so, or what the build lacks", async (t) => {
-  await missing(t, { USMLITE_EMULATE_GPU: "", CUDA_VISIBLE_DEVICES: "-1" }, /^NO_GPU: (no NVIDIA driver|the NVIDIA driver shows no GPU|this build has no GPU kernels)/);
+  await missing(
+    t,
+    { USMLITE_EMULATE_GPU: "", CUDA_VISIBLE_DEVICES: "-1" },
+    /^NO_GPU: (no NVIDIA driver|the NVIDIA driver shows no GPU|this build has no GPU kernels)/,
+  );
 });
 
 test("out of memory is an error, after which everything goes on and nothing is left behind", async (t) => {

@@ -23,7 +23,10 @@ import { relativeAttention } from "../lib/ops/relative_attention.js";
 import { keep } from "../lib/tensor/scope.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
-const types = [["bfloat16", 2 ** -7], ["float16", 2 ** -10]] as const;
+const types = [
+  ["bfloat16", 2 ** -7],
+  ["float16", 2 ** -10],
+] as const;
 
 /** A tensor on the GPU and, as the CPU sees it, what it was rounded to. */
 function rounded(values: Tensor, type: "bfloat16" | "float16"): { device: DeviceTensor; host: Tensor } {
@@ -33,12 +36,29 @@ function rounded(values: Tensor, type: "bfloat16" | "float16"): { device: Device
 
 test("layer normalization", (t) => {
   for (const [type, tolerance] of types) {
-    for (const [frames, hidden] of [[1, 1], [3, 7], [5, 192], [9, 1030]] as const) {
-      const x = rounded(Tensor.from(randomValues(frames * hidden, 1).map((v) => 5 + 3 * v), [frames, hidden]), type);
+    for (const [frames, hidden] of [
+      [1, 1],
+      [3, 7],
+      [5, 192],
+      [9, 1030],
+    ] as const) {
+      const x = rounded(
+        Tensor.from(
+          randomValues(frames * hidden, 1).map((v) => 5 + 3 * v),
+          [frames, hidden],
+        ),
+        type,
+      );
       const [weight, bias] = [randomTensor([hidden], 2), randomTensor([hidden], 3)];
       const onGpu = { weight: DeviceTensor.from(weight, "float32"), bias: DeviceTensor.from(bias, "float32") };
       const y = deviceLayerNorm(x.device, onGpu.weight, { bias: onGpu.bias, epsilon: 1e-5 });
-      assertClose(t, y.toTensor().toArray(), layerNorm(x.host, weight, { bias, epsilon: 1e-5 }).toArray(), tolerance, `${type} ${frames} x ${hidden}`);
+      assertClose(
+        t,
+        y.toTensor().toArray(),
+        layerNorm(x.host, weight, { bias, epsilon: 1e-5 }).toArray(),
+        tolerance,
+        `${type} ${frames} x ${hidden}`,
+      );
       const plain = deviceLayerNorm(x.device, onGpu.weight, { epsilon: 1e-5 });
       assertClose(t, plain.toTensor().toArray(), layerNorm(x.host, weight, { epsilon: 1e-5 }).toArray(), tolerance, `${type} without bias`);
     }
@@ -47,21 +67,44 @@ test("layer normalization", (t) => {
 
 test("logarithms of probabilities", (t) => {
   for (const [type] of types) {
-    for (const [frames, classes] of [[1, 1], [5, 33], [3, 1030]] as const) {
-      const x = rounded(Tensor.from(randomValues(frames * classes, 4).map((v) => 30 * v), [frames, classes]), type);
+    for (const [frames, classes] of [
+      [1, 1],
+      [5, 33],
+      [3, 1030],
+    ] as const) {
+      const x = rounded(
+        Tensor.from(
+          randomValues(frames * classes, 4).map((v) => 30 * v),
+          [frames, classes],
+        ),
+        type,
+      );
       assertClose(t, deviceLogSoftmax(x.device).toTensor().toArray(), logSoftmax(x.host).toArray(), 1e-6, `${type} ${frames} x ${classes}`);
     }
   }
   const extremes = DeviceTensor.from(Tensor.from([3e38, 0, -3e38, -Infinity, 0, 0, NaN, 0], [2, 4]));
-  const [first, second] = [deviceLogSoftmax(extremes).toTensor().toArray().subarray(0, 4), deviceLogSoftmax(extremes).toTensor().toArray().subarray(4)];
+  const [first, second] = [
+    deviceLogSoftmax(extremes).toTensor().toArray().subarray(0, 4),
+    deviceLogSoftmax(extremes).toTensor().toArray().subarray(4),
+  ];
   t.deepEqual([first[0], first[3]], [0, -Infinity]);
   t.true(second.every(Number.isNaN));
 });
 
 test("gated linear unit", (t) => {
   for (const [type, tolerance] of types) {
-    for (const [frames, channels] of [[1, 1], [4, 33], [3, 256]] as const) {
-      const x = rounded(Tensor.from(randomValues(frames * 2 * channels, 4).map((v) => 4 * v), [frames, 2 * channels]), type);
+    for (const [frames, channels] of [
+      [1, 1],
+      [4, 33],
+      [3, 256],
+    ] as const) {
+      const x = rounded(
+        Tensor.from(
+          randomValues(frames * 2 * channels, 4).map((v) => 4 * v),
+          [frames, 2 * channels],
+        ),
+        type,
+      );
       assertClose(t, deviceGlu(x.device).toTensor().toArray(), glu(x.host).toArray(), tolerance, `${type} ${frames} x ${channels}`);
     }
   }
@@ -84,7 +127,13 @@ test("depthwise convolution stays within its sequence", (t) => {
         const options = { activation, ...(leftPadding !== undefined && { leftPadding }) };
         const y = deviceDepthwiseConvolution(x.device, onGpu.weight, sequences, { bias: onGpu.bias, ...options });
         const expected = depthwiseConvolution(x.host, weight, offsets, { bias, ...options });
-        assertClose(t, y.toTensor().toArray(), expected.toArray(), tolerance, `${type} [${lengths.join(", ")}] x ${channels}, kernel ${kernel}`);
+        assertClose(
+          t,
+          y.toTensor().toArray(),
+          expected.toArray(),
+          tolerance,
+          `${type} [${lengths.join(", ")}] x ${channels}, kernel ${kernel}`,
+        );
       }
     }
   }
@@ -104,12 +153,26 @@ test("attention with rotary positions", (t) => {
     for (const { lengths, heads, headDim } of attentionCases) {
       const offsets = new SequenceOffsets(lengths);
       using sequences = new DeviceSequences(offsets);
-      const [q, k, v] = [1, 2, 3].map((seed) => rounded(Tensor.from(randomValues(offsets.frames * heads * headDim, seed).map((x) => 2 * x), [offsets.frames, heads * headDim]), type)) as [ReturnType<typeof rounded>, ReturnType<typeof rounded>, ReturnType<typeof rounded>];
+      const [q, k, v] = [1, 2, 3].map((seed) =>
+        rounded(
+          Tensor.from(
+            randomValues(offsets.frames * heads * headDim, seed).map((x) => 2 * x),
+            [offsets.frames, heads * headDim],
+          ),
+          type,
+        ),
+      ) as [ReturnType<typeof rounded>, ReturnType<typeof rounded>, ReturnType<typeof rounded>];
       const expected = attention(q.host, k.host, v.host, offsets, { heads, ropeTheta: 10000 });
       for (const x of [q, k]) deviceRotateHeads(x.device, sequences, { heads, theta: 10000 });
       for (const batchInvariant of [false, true]) {
         const out = deviceAttention(q.device, k.device, v.device, sequences, { heads, batchInvariant });
-        assertClose(t, out.toTensor().toArray(), expected.toArray(), 3 * tolerance, `${type} [${lengths.join(", ")}], ${heads} heads of ${headDim}`);
+        assertClose(
+          t,
+          out.toTensor().toArray(),
+          expected.toArray(),
+          3 * tolerance,
+          `${type} [${lengths.join(", ")}], ${heads} heads of ${headDim}`,
+        );
       }
     }
   }
@@ -125,12 +188,20 @@ test("attention with relative positions", (t) => {
       const [q, k, v] = [make([offsets.frames, width], 1), make([offsets.frames, width], 2), make([offsets.frames, width], 3)];
       const [p, contentBias, positionBias] = [make([2 * sequences.longest - 1, width], 4), make([width], 5), make([width], 6)];
       const expected = relativeAttention(q.host, k.host, v.host, { keys: p.host, origin: sequences.longest - 1 }, offsets, {
-        heads, contentBias: contentBias.host, positionBias: positionBias.host,
+        heads,
+        contentBias: contentBias.host,
+        positionBias: positionBias.host,
       });
       const relative = { positions: p.device, contentBias: contentBias.device, positionBias: positionBias.device };
       for (const batchInvariant of [false, true]) {
         const out = deviceAttention(q.device, k.device, v.device, sequences, { heads, relative, batchInvariant });
-        assertClose(t, out.toTensor().toArray(), expected.toArray(), 3 * tolerance, `${type} [${lengths.join(", ")}], ${heads} heads of ${headDim}`);
+        assertClose(
+          t,
+          out.toTensor().toArray(),
+          expected.toArray(),
+          3 * tolerance,
+          `${type} [${lengths.join(", ")}], ${heads} heads of ${headDim}`,
+        );
       }
     }
   }
@@ -141,9 +212,17 @@ test("a sequence gives the same bits whatever else is in the batch, where that i
   using sequences = new DeviceSequences(offsets);
   using alone = new DeviceSequences(new SequenceOffsets([90]));
   const [q, k, v] = [1, 2, 3].map((seed) => randomTensor([165, 32], seed)) as [Tensor, Tensor, Tensor];
-  const [all, one] = [[0, 165], [5, 95]].map(([begin, end]) => [q, k, v].map((x) => DeviceTensor.from(x.rows(begin as number, end as number)))) as [DeviceTensor[], DeviceTensor[]];
+  const [all, one] = [
+    [0, 165],
+    [5, 95],
+  ].map(([begin, end]) => [q, k, v].map((x) => DeviceTensor.from(x.rows(begin as number, end as number)))) as [
+    DeviceTensor[],
+    DeviceTensor[],
+  ];
   const run = ([query, key, value]: DeviceTensor[], within: DeviceSequences): Float32Array =>
-    deviceAttention(query as DeviceTensor, key as DeviceTensor, value as DeviceTensor, within, { heads: 2, batchInvariant: true }).toTensor().toArray();
+    deviceAttention(query as DeviceTensor, key as DeviceTensor, value as DeviceTensor, within, { heads: 2, batchInvariant: true })
+      .toTensor()
+      .toArray();
   t.deepEqual(run(one, alone), run(all, sequences).slice(5 * 32, 95 * 32));
 });
 
@@ -154,7 +233,11 @@ test("keys divided among blocks: the same bits in every call and recorded, whate
     using sequences = new DeviceSequences(offsets);
     // The largest scores of a query are all in one part of the keys, and those of other parts are gone beside them.
     const keys = randomValues(offsets.frames * width, 1).map((value, i) => value * (i % (40 * width) < 8 * width ? 60 : 1));
-    const [q, k, v] = [randomTensor([offsets.frames, width], 2), Tensor.from(keys, [offsets.frames, width]), randomTensor([offsets.frames, width], 3)].map((x) => rounded(x, "bfloat16")) as [ReturnType<typeof rounded>, ReturnType<typeof rounded>, ReturnType<typeof rounded>];
+    const [q, k, v] = [
+      randomTensor([offsets.frames, width], 2),
+      Tensor.from(keys, [offsets.frames, width]),
+      randomTensor([offsets.frames, width], 3),
+    ].map((x) => rounded(x, "bfloat16")) as [ReturnType<typeof rounded>, ReturnType<typeof rounded>, ReturnType<typeof rounded>];
     const run = (key = k.device): DeviceTensor => deviceAttention(q.device, key, v.device, sequences, { heads });
     const found = run().toArray();
     assertClose(t, found, attention(q.host, k.host, v.host, offsets, { heads }).toArray(), 3 * 2 ** -7, `[${lengths.join(", ")}]`);
@@ -166,7 +249,19 @@ test("keys divided among blocks: the same bits in every call and recorded, whate
       t.deepEqual((kept[0] as DeviceTensor).toArray(), found);
     }
     const end = (lengths[0] as number) * width;
-    t.deepEqual(run(DeviceTensor.from(Tensor.from(keys.map((value, i) => (i < end ? value : NaN)), [offsets.frames, width]))).toArray().subarray(0, end), found.subarray(0, end));
+    t.deepEqual(
+      run(
+        DeviceTensor.from(
+          Tensor.from(
+            keys.map((value, i) => (i < end ? value : NaN)),
+            [offsets.frames, width],
+          ),
+        ),
+      )
+        .toArray()
+        .subarray(0, end),
+      found.subarray(0, end),
+    );
   }
 });
 
@@ -188,14 +283,26 @@ test("misuse is a coded error", (t) => {
   using sequences = new DeviceSequences(new SequenceOffsets([4]));
   using others = new DeviceSequences(new SequenceOffsets([5]));
   t.throws(() => deviceLayerNorm(x, x, { epsilon: 1e-5 }), { ...invalid, message: /weight is bfloat16; it must be float32/ });
-  t.throws(() => deviceLayerNorm(x, DeviceTensor.zeros([11], "float32"), { epsilon: 1e-5 }), { ...invalid, message: /weight must have shape \(12\)/ });
+  t.throws(() => deviceLayerNorm(x, DeviceTensor.zeros([11], "float32"), { epsilon: 1e-5 }), {
+    ...invalid,
+    message: /weight must have shape \(12\)/,
+  });
   t.throws(() => deviceLayerNorm(weight, weight, { epsilon: 1e-5 }), { ...invalid, message: /x is float32/ });
   t.throws(() => deviceGlu(DeviceTensor.zeros([2, 5])), { ...invalid, message: /5 columns/ });
-  t.throws(() => deviceDepthwiseConvolution(x, DeviceTensor.zeros([12, 3], "float32"), others), { ...invalid, message: /5 frames but x has 4/ });
-  t.throws(() => deviceDepthwiseConvolution(x, DeviceTensor.zeros([12, 129], "float32"), sequences), { code: "UNSUPPORTED_SPEC", message: /129 frames/ });
+  t.throws(() => deviceDepthwiseConvolution(x, DeviceTensor.zeros([12, 3], "float32"), others), {
+    ...invalid,
+    message: /5 frames but x has 4/,
+  });
+  t.throws(() => deviceDepthwiseConvolution(x, DeviceTensor.zeros([12, 129], "float32"), sequences), {
+    code: "UNSUPPORTED_SPEC",
+    message: /129 frames/,
+  });
   t.throws(() => deviceAttention(x, x, x, sequences, { heads: 5 }), { ...invalid, message: /5 heads of equal size/ });
   t.throws(() => deviceAttention(x, x, x, sequences, { heads: 3 }), { code: "UNSUPPORTED_SPEC", message: /heads have 4 values/ });
-  t.throws(() => deviceAttention(x, x, DeviceTensor.zeros([4, 12], "float16"), sequences, { heads: 1 }), { ...invalid, message: /value is float16/ });
+  t.throws(() => deviceAttention(x, x, DeviceTensor.zeros([4, 12], "float16"), sequences, { heads: 1 }), {
+    ...invalid,
+    message: /value is float16/,
+  });
   t.throws(() => deviceRotateHeads(x, sequences, { heads: 4, theta: 10000 }), { ...invalid, message: /even head size but it is 3/ });
   sequences.dispose();
   t.throws(() => deviceRotateHeads(x, sequences, { heads: 1, theta: 10000 }), { code: "TENSOR_RELEASED" });

@@ -8,7 +8,11 @@ import { randomValues } from "./gradient.js";
 import { temporaryFolder, writeTinyModel } from "./tiny_model.js";
 
 /** Logits of a model on the CPU in float32, and on the GPU in bfloat16; or in whole numbers on both. */
-function logits(folder: string, lengths: readonly number[], arithmetic: "bfloat16" | "int8" = "bfloat16"): { cpu: Float32Array; gpu: Float32Array; classes: number } {
+function logits(
+  folder: string,
+  lengths: readonly number[],
+  arithmetic: "bfloat16" | "int8" = "bfloat16",
+): { cpu: Float32Array; gpu: Float32Array; classes: number } {
   return tidy(() => {
     const onGpu = loadModel(folder, { device: "cuda", arithmetic }).network as CtcNetwork;
     const onCpu = loadModel(folder, { weights: arithmetic === "int8" ? "packed" : "float32" }).network as CtcNetwork;
@@ -30,7 +34,8 @@ function agree(t: Parameters<typeof assertClose>[0], { cpu, gpu, classes }: Retu
   const [a, b] = [best(cpu), best(gpu)];
   // Tokens that the CPU finds as good within that tolerance may change places.
   const tolerance = 2e-2 * cpu.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  const worse = (frame: number): number => (cpu[frame * classes + (a[frame] as number)] as number) - (cpu[frame * classes + (b[frame] as number)] as number);
+  const worse = (frame: number): number =>
+    (cpu[frame * classes + (a[frame] as number)] as number) - (cpu[frame * classes + (b[frame] as number)] as number);
   const same = a.filter((_, frame) => worse(frame) <= tolerance).length;
   t.true(same >= 0.95 * a.length, `${what}: ${same} of ${a.length} frames have the same best token, or one as good`);
 }

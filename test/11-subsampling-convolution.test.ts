@@ -36,9 +36,7 @@ test("subsamplingConvolution and its gradients agree with the reference", (t) =>
     for (const tensor of [x, weight, bias]) tensor.requiresGrad = true;
     const compute = (): Float32Array[] => {
       using tape = new Tape();
-      const { output } = tape.record(() =>
-        subsamplingConvolution(x, weight, bias, offsets, { stride, activation: "relu" }),
-      );
+      const { output } = tape.record(() => subsamplingConvolution(x, weight, bias, offsets, { stride, activation: "relu" }));
       const values = output.toArray();
       tape.backward(output, randomTensor(output.shape, 4));
       return [values, ...[x, weight, bias].map((tensor) => tape.gradientOf(tensor)?.toArray() ?? new Float32Array())];
@@ -87,12 +85,15 @@ test("gradients of subsamplingConvolution", (t) => {
   const offsets = new SequenceOffsets([7, 4, 10]);
   for (const set of availableInstructionSets()) {
     setInstructionSet(set);
-    for (const [kernel, stride] of [[5, 2], [3, 3], [2, 3]] as const) {
+    for (const [kernel, stride] of [
+      [5, 2],
+      [3, 3],
+      [2, 3],
+    ] as const) {
       for (const activation of ["none", "relu"] as const) {
         checkGradients(
           t,
-          ([x, weight, bias]) =>
-            subsamplingConvolution(x as Tensor, weight as Tensor, bias, offsets, { stride, activation }).output,
+          ([x, weight, bias]) => subsamplingConvolution(x as Tensor, weight as Tensor, bias, offsets, { stride, activation }).output,
           [randomTensor([21, 3], 1), randomTensor([4, 3, kernel], 2), randomTensor([4], 5)],
           { step: 2e-3 },
         );

@@ -26,7 +26,22 @@ const rules: readonly ScaleRule[] = [
   { statistic: "edge", clip: 0.8, powerOfTwo: true },
   { search: { steps: 5, lowest: 0.4 } },
 ];
-const specs = ["int8", "int6", "int5", "int4", "int3/g32", "int2", "uint4", "uint2/g64+2:4", "midrise2", "midrise3+2:4", "ternary", "int1/g128", "nf4/g64", "int4+1:4"];
+const specs = [
+  "int8",
+  "int6",
+  "int5",
+  "int4",
+  "int3/g32",
+  "int2",
+  "uint4",
+  "uint2/g64+2:4",
+  "midrise2",
+  "midrise3+2:4",
+  "ternary",
+  "int1/g128",
+  "nf4/g64",
+  "int4+1:4",
+];
 const masked = (weight: Tensor, spec: string): Tensor | undefined => {
   const { sparsity } = parseWeightSpec(spec);
   return sparsity && magnitudeMask(weight, sparsity.kept, sparsity.of);
@@ -49,7 +64,8 @@ test.serial("whatever the rule of scales, training computes with what packing pa
 
 test.serial("scales are what the rules say", (t) => {
   const values = [0.5, -3, 2, 0.25, -1, 0.125];
-  const scaleOf = (spec: string, rule: ScaleRule): number => groupScales(Tensor.from(values, [1, 6]), spec, { rule }).scale.toArray()[0] as number;
+  const scaleOf = (spec: string, rule: ScaleRule): number =>
+    groupScales(Tensor.from(values, [1, 6]), spec, { rule }).scale.toArray()[0] as number;
   const near = (found: number, wanted: number, name: string): boolean => t.true(Math.abs(found - wanted) < 1e-6, `${name}: ${found}`);
   onEveryInstructionSet(() => {
     const mean = values.reduce((sum, x) => sum + Math.abs(x), 0) / 6;
@@ -65,7 +81,10 @@ test.serial("scales are what the rules say", (t) => {
     near(scaleOf("int4", { powerOfTwo: true }), 0.5, "power of two");
     near(scaleOf("int1", { statistic: "centred" }), values.reduce((sum, x) => sum + Math.abs(x + 1.125 / 6), 0) / 6, "centred");
     near(scaleOf("ternary", { statistic: "threshold" }), (3 + 2 + 1) / 3, "threshold"); // 0.7 mean |w| is 0.802
-    t.deepEqual([...fakeQuantize(Tensor.from(values, [1, 6]), "ternary", { rule: { statistic: "threshold" } }).toArray()], [0, -2, 2, 0, -2, 0]);
+    t.deepEqual(
+      [...fakeQuantize(Tensor.from(values, [1, 6]), "ternary", { rule: { statistic: "threshold" } }).toArray()],
+      [0, -2, 2, 0, -2, 0],
+    );
     const centred = fakeQuantize(Tensor.from([1, 2, 3, 6], [1, 4]), "int1", { rule: { statistic: "centred" } });
     t.deepEqual([...centred.toArray()], [-1.5, -1.5, -1.5, 1.5]);
     t.is(groupScales(Tensor.zeros([1, 8]), "int4", { rule: { clip: 0.5, powerOfTwo: true } }).scale.toArray()[0], 1);
@@ -76,7 +95,9 @@ test.serial("a search finds no larger squared error than any of its values", (t)
   const weight = randomTensor([4, 128], 9);
   const error = (spec: string, rule: ScaleRule): number => {
     const values = weight.toArray();
-    return fakeQuantize(weight, spec, { rule }).toArray().reduce((sum, x, i) => sum + (x - (values[i] as number)) ** 2, 0);
+    return fakeQuantize(weight, spec, { rule })
+      .toArray()
+      .reduce((sum, x, i) => sum + (x - (values[i] as number)) ** 2, 0);
   };
   onEveryInstructionSet((set) => {
     for (const spec of ["int2", "int4/g32", "uint2", "midrise2"]) {
@@ -112,11 +133,20 @@ test.serial("a learned scale has the gradient of LSQ, a learned zero point that 
   const weight = randomTensor([2, 40], 3);
   const upstream = randomTensor([2, 40], 4);
   onEveryInstructionSet((set) => {
-    for (const [spec, low, high, zero] of [["int4", -7, 7, 0], ["uint3", 0, 7, 3.4], ["int2/g32", -1, 1, 0]] as const) {
+    for (const [spec, low, high, zero] of [
+      ["int4", -7, 7, 0],
+      ["uint3", 0, 7, 3.4],
+      ["int2/g32", -1, 1, 0],
+    ] as const) {
       const groups = spec === "int2/g32" ? 2 : 1;
       const scale = Tensor.from(Array<number>(2 * groups).fill(0.11), [2, groups]);
       const zeroPoint = zero ? Tensor.from(Array<number>(2 * groups).fill(zero), [2, groups]) : undefined;
-      const found = gradients(weight, upstream, spec, { scale, ...(zeroPoint ? { zeroPoint } : {}), clipGradient: true, scaleGradientFactor: 0.5 });
+      const found = gradients(weight, upstream, spec, {
+        scale,
+        ...(zeroPoint ? { zeroPoint } : {}),
+        clipGradient: true,
+        scaleGradientFactor: 0.5,
+      });
       const [w, g] = [weight.toArray(), upstream.toArray()];
       const wanted = { scale: new Float32Array(2 * groups), zeroPoint: new Float32Array(zero ? 2 : 0) };
       w.forEach((x, i) => {
@@ -128,9 +158,14 @@ test.serial("a learned scale has the gradient of LSQ, a learned zero point that 
         if (zero && beyond) (wanted.zeroPoint[group] as number) -= 0.5 * (g[i] as number) * 0.11;
         t.is((found.weight[i] as number) + 0, (beyond ? 0 : g[i]) as number, `${set} ${spec} [${i}]`);
       });
-      t.true(w.some((x) => Math.abs(x) > 0.11 * 8), "some weights are beyond");
+      t.true(
+        w.some((x) => Math.abs(x) > 0.11 * 8),
+        "some weights are beyond",
+      );
       for (const part of ["scale", "zeroPoint"] as const) {
-        found[part].forEach((value, i) => t.true(Math.abs(value - (wanted[part][i] as number)) < 1e-4, `${set} ${spec} ${part} ${value} ${wanted[part][i]}`));
+        found[part].forEach((value, i) =>
+          t.true(Math.abs(value - (wanted[part][i] as number)) < 1e-4, `${set} ${spec} ${part} ${value} ${wanted[part][i]}`),
+        );
         t.is(found[part].length, wanted[part].length);
       }
     }
@@ -139,8 +174,14 @@ test.serial("a learned scale has the gradient of LSQ, a learned zero point that 
 
 test.serial("gradients through scales are derivatives of the rules", (t) => {
   const cases: [string, ScaleRule][] = [
-    ["int4", { statistic: "edge" }], ["int4", { clip: 0.7 }], ["int3", { statistic: "mean" }], ["uint4", { statistic: "edge" }],
-    ["uint3", { clip: 0.8 }], ["ternary", { statistic: "maximum" }], ["ternary", { statistic: "threshold" }], ["int1", { statistic: "centred" }],
+    ["int4", { statistic: "edge" }],
+    ["int4", { clip: 0.7 }],
+    ["int3", { statistic: "mean" }],
+    ["uint4", { statistic: "edge" }],
+    ["uint3", { clip: 0.8 }],
+    ["ternary", { statistic: "maximum" }],
+    ["ternary", { statistic: "threshold" }],
+    ["int1", { statistic: "centred" }],
     ["midrise2", { statistic: "edge" }],
   ];
   const values = [...randomValues(24, 5)];
@@ -150,7 +191,8 @@ test.serial("gradients through scales are derivatives of the rules", (t) => {
     for (const [spec, rule] of cases) {
       // fakeQuantize(w) = scale * (level - zero point); with levels + errors e = level - zero point - w / scale held, w + scale * e.
       const weight = Tensor.from(values, [1, 24]);
-      const scaleOf = (w: number[]): number => groupScales(Tensor.from(Float32Array.from(w), [1, 24]), spec, { rule }).scale.toArray()[0] as number;
+      const scaleOf = (w: number[]): number =>
+        groupScales(Tensor.from(Float32Array.from(w), [1, 24]), spec, { rule }).scale.toArray()[0] as number;
       const scale = scaleOf(values);
       const errors = [...fakeQuantize(weight, spec, { rule }).toArray()].map((x, i) => (x - (values[i] as number)) / scale);
       const surrogate = (w: number[]): number => {
@@ -161,7 +203,10 @@ test.serial("gradients through scales are derivatives of the rules", (t) => {
       values.forEach((_, i) => {
         const moved = (by: number): number => surrogate(values.map((x, j) => (i === j ? x + by : x)));
         const numeric = (moved(1e-3) - moved(-1e-3)) / 2e-3;
-        t.true(Math.abs(numeric - (found[i] as number)) < 5e-3, `${set} ${spec} ${JSON.stringify(rule)} [${i}]: ${found[i]} against ${numeric}`);
+        t.true(
+          Math.abs(numeric - (found[i] as number)) < 5e-3,
+          `${set} ${spec} ${JSON.stringify(rule)} [${i}]: ${found[i]} against ${numeric}`,
+        );
       });
     }
   });
@@ -171,7 +216,10 @@ test.serial("a decay of scales draws in the weights that they are measured of, a
   const weight = Tensor.from([0.5, -3, 2, 1, 0.25, 1, -0.5, 0.125], [2, 4]);
   const upstream = randomTensor([2, 4], 8);
   onEveryInstructionSet((set) => {
-    const [without, decayed] = [0, 0.7].map((scaleDecay) => gradients(weight, upstream, "int4", { scaleDecay }).weight) as [Float32Array, Float32Array];
+    const [without, decayed] = [0, 0.7].map((scaleDecay) => gradients(weight, upstream, "int4", { scaleDecay }).weight) as [
+      Float32Array,
+      Float32Array,
+    ];
     // The largest weight of a row is seven scales.
     const wanted = [0, -0.1, 0, 0, 0, 0.1, 0, 0];
     wanted.forEach((value, i) => t.true(Math.abs((decayed[i] as number) - (without[i] as number) - value) < 1e-6, `${set} [${i}]`));
@@ -197,7 +245,14 @@ test.serial("stochastic rounding is right on average, noise is as wide as a step
     // The scale gets the noise: d(w + noise * scale) / d scale.
     const ones = Tensor.from(new Float32Array(4001).fill(1), [1, 4001]);
     const found = gradients(weight, ones, "int4", { scale, rounding: "noise", seed: 8 }).scale[0] as number;
-    t.true(Math.abs(found - fakeQuantize(weight, "int4", { scale, rounding: "noise", seed: 8 }).toArray().reduce((sum, x, i) => sum + x - (i < 4000 ? 0.3 : 1), 0)) < 0.05);
+    t.true(
+      Math.abs(
+        found -
+          fakeQuantize(weight, "int4", { scale, rounding: "noise", seed: 8 })
+            .toArray()
+            .reduce((sum, x, i) => sum + x - (i < 4000 ? 0.3 : 1), 0),
+      ) < 0.05,
+    );
   });
 });
 
@@ -205,8 +260,12 @@ test.serial("instruction sets agree, and pruned weights get a gradient where ask
   const weight = randomTensor([5, 130], 1);
   const upstream = randomTensor([5, 130], 2);
   const optionSets: FakeQuantizeOptions[] = [
-    { clipGradient: true, rule: { clip: 0.5 } }, { rounding: "stochastic", seed: 3 }, { rounding: "noise", seed: 3 }, { throughMask: true },
-    { rule: { search: { steps: 4, lowest: 0.4 } } }, { scaleDecay: 0.1 },
+    { clipGradient: true, rule: { clip: 0.5 } },
+    { rounding: "stochastic", seed: 3 },
+    { rounding: "noise", seed: 3 },
+    { throughMask: true },
+    { rule: { search: { steps: 4, lowest: 0.4 } } },
+    { scaleDecay: 0.1 },
   ];
   for (const spec of ["int4+2:4", "uint3+2:4", "midrise2/g32+2:4", "int3/g64"]) {
     const mask = masked(weight, spec);
@@ -215,11 +274,16 @@ test.serial("instruction sets agree, and pruned weights get a gradient where ask
       const wanted = gradients(weight, upstream, spec, { ...options, mask }).weight;
       const output = fakeQuantize(weight, spec, { ...options, mask }).toArray();
       onEveryInstructionSet((set) => {
-        fakeQuantize(weight, spec, { ...options, mask }).toArray().forEach((value, i) =>
-          t.true(Math.abs(value - (output[i] as number)) < 1e-6, `${set} ${spec} ${JSON.stringify(options)} [${i}]`),
-        );
+        fakeQuantize(weight, spec, { ...options, mask })
+          .toArray()
+          .forEach((value, i) =>
+            t.true(Math.abs(value - (output[i] as number)) < 1e-6, `${set} ${spec} ${JSON.stringify(options)} [${i}]`),
+          );
         gradients(weight, upstream, spec, { ...options, mask }).weight.forEach((value, i) =>
-          t.true(Math.abs(value - (wanted[i] as number)) <= 2e-5 * Math.max(1, Math.abs(value)), `${set} ${spec} ${JSON.stringify(options)} [${i}]`),
+          t.true(
+            Math.abs(value - (wanted[i] as number)) <= 2e-5 * Math.max(1, Math.abs(value)),
+            `${set} ${spec} ${JSON.stringify(options)} [${i}]`,
+          ),
         );
       });
     }

@@ -59,7 +59,10 @@ test("an unstructured mask prunes the least weights, of equal ones the later", (
   t.deepEqual(mask([3, -1, 2, -4], 0.5), [1, 0, 0, 1]);
   t.deepEqual(mask([1, 1, 1, 1], 0.5), [1, 1, 0, 0]);
   t.deepEqual(mask([1, 2], 0), [1, 1]);
-  t.is(mask([...randomTensor([1000], 1).toArray()], 0.9).reduce((a, b) => a + b), 100);
+  t.is(
+    mask([...randomTensor([1000], 1).toArray()], 0.9).reduce((a, b) => a + b),
+    100,
+  );
   t.throws(() => mask([1], 1), { code: "INVALID_ARGUMENT", message: /share is 1/ });
 });
 
@@ -117,29 +120,60 @@ async function run({ pruning = {}, quantization = {}, spec = "int4+2:4", steps =
   const model = new SmallCtcModel(16, from ? 9 : 1);
   const layers = names ?? model.linearWeights();
   const sparse = new WeightPruning(model, new Map(layers.map((name) => [name, sparsity])), { ...pruning, totalSteps: Math.max(steps, 6) });
-  const quantized = new WeightQuantization(model, new Map(layers.map((name) => [name, parseWeightSpec(spec)])), { ...quantization, masks: sparse.masks });
+  const quantized = new WeightQuantization(model, new Map(layers.map((name) => [name, parseWeightSpec(spec)])), {
+    ...quantization,
+    masks: sparse.masks,
+  });
   // The layers of this model are no Linear: it tells nobody what they multiply.
-  const observed: TrainingModifier = { loss: (batch, context, next) => (context.observeInput?.("input.weight", batch.features), next(context)) };
+  const observed: TrainingModifier = {
+    loss: (batch, context, next) => (context.observeInput?.("input.weight", batch.features), next(context)),
+  };
   const metrics: StepMetrics[] = [];
   const schedule = warmupConstant({ peak: 0.02, warmupSteps: 1 });
   const place = folder();
   const trainer = new Trainer(model, new SmallBatches(), {
-    folder: place, totalSteps: steps, schedule, averageDecay: 0.9, modifiers: [sparse, observed, quantized], checkpoints: { everySteps: 1, keep: steps }, onStep: (one) => metrics.push(one),
+    folder: place,
+    totalSteps: steps,
+    schedule,
+    averageDecay: 0.9,
+    modifiers: [sparse, observed, quantized],
+    checkpoints: { everySteps: 1, keep: steps },
+    onStep: (one) => metrics.push(one),
   });
   if (from) trainer.resume(from);
   await trainer.run();
   const tensors = [...trainer.weights(), ...sparse.state(), ...quantized.state(), ...quantized.parameters()];
   const state = new Map(tensors.map(([name, tensor]) => [name, [...tensor.toArray()]]));
-  return { state, metrics, checkpoints: readdirSync(join(place, "checkpoints")).sort().map((name) => join(place, "checkpoints", name)) };
+  return {
+    state,
+    metrics,
+    checkpoints: readdirSync(join(place, "checkpoints"))
+      .sort()
+      .map((name) => join(place, "checkpoints", name)),
+  };
 }
 
 const everyStep = { kind: "every-step", start: 0 } as const;
 
 const killedRuns: Readonly<Record<string, Run>> = {
-  "learned scores and scales, gradual": { pruning: { schedule: { kind: "few-shot", start: 1, shots: 3, interval: 2 }, score: "learned", gradual: true }, quantization: { learned: true, rounding: "stochastic" }, spec: "uint4+2:4" },
-  "SR-STE, averaged scales, noise": { pruning: { schedule: everyStep, straightThrough: true, decay: 2e-4 }, quantization: { scaleAverage: 0.8, rounding: "noise", start: 1 } },
-  "Wanda": { pruning: { schedule: { kind: "one-shot", step: 3 }, score: "wanda" }, quantization: { rule: { powerOfTwo: true } }, names: ["input.weight"] },
-  "fading masks, searched scales": { pruning: { schedule: { kind: "one-shot", step: 1 }, fadeSteps: 4 }, quantization: { rule: { search: { steps: 4, lowest: 0.5 } }, start: 2, scaleDecay: 1e-3 } },
+  "learned scores and scales, gradual": {
+    pruning: { schedule: { kind: "few-shot", start: 1, shots: 3, interval: 2 }, score: "learned", gradual: true },
+    quantization: { learned: true, rounding: "stochastic" },
+    spec: "uint4+2:4",
+  },
+  "SR-STE, averaged scales, noise": {
+    pruning: { schedule: everyStep, straightThrough: true, decay: 2e-4 },
+    quantization: { scaleAverage: 0.8, rounding: "noise", start: 1 },
+  },
+  Wanda: {
+    pruning: { schedule: { kind: "one-shot", step: 3 }, score: "wanda" },
+    quantization: { rule: { powerOfTwo: true } },
+    names: ["input.weight"],
+  },
+  "fading masks, searched scales": {
+    pruning: { schedule: { kind: "one-shot", step: 1 }, fadeSteps: 4 },
+    quantization: { rule: { search: { steps: 4, lowest: 0.5 } }, start: 2, scaleDecay: 1e-3 },
+  },
 };
 
 for (const [name, settings] of Object.entries(killedRuns)) {
@@ -166,7 +200,10 @@ test.serial("learned scores and learned scales learn", async (t) => {
 test("masks by Wanda see the inputs of the steps before", (t) => {
   const model = new SmallCtcModel();
   const weight = model.parameters().get("input.weight") as Tensor;
-  const pruning = new WeightPruning(model, new Map([["input.weight", sparsity]]), { score: "wanda", schedule: { kind: "one-shot", step: 2 } });
+  const pruning = new WeightPruning(model, new Map([["input.weight", sparsity]]), {
+    score: "wanda",
+    schedule: { kind: "one-shot", step: 2 },
+  });
   const x = Tensor.from([0, 0, 1, 1, 1, 1, 0, 0], [1, 8]);
   const context = { training: true, random: new RandomStream(1), step: 0 };
   const batch = new SmallBatches().batch(0, 0);
@@ -210,7 +247,13 @@ test("evaluation sees the weights that are packed, without noise", (t) => {
   const quantization = new WeightQuantization(model, new Map([["input.weight", parseWeightSpec("int4")]]), { rounding: "noise" });
   quantization.beforeStep(0, new RandomStream(1));
   const levels = (purpose: "training" | "evaluation"): number =>
-    new Set(quantization.transformWeight("input.weight", weight, purpose).toArray().subarray(0, 8).map((x) => Math.round(1e4 * x))).size;
+    new Set(
+      quantization
+        .transformWeight("input.weight", weight, purpose)
+        .toArray()
+        .subarray(0, 8)
+        .map((x) => Math.round(1e4 * x)),
+    ).size;
   const { scale } = quantization.finish().get("input.weight") ?? {};
   const row = quantization.transformWeight("input.weight", weight, "evaluation").toArray().subarray(0, 8);
   t.true(row.every((x) => Math.abs(x / (scale?.toArray()[0] as number) - Math.round(x / (scale?.toArray()[0] as number))) < 1e-5));
@@ -233,7 +276,10 @@ test("an averaged scale follows what its rule gives, as a constant", (t) => {
   const upstream = randomTensor(weight.shape, 5);
   weight.requiresGrad = true;
   using tape = new Tape();
-  tape.backward(tape.record(() => quantization.transformWeight("input.weight", weight)), upstream.clone());
+  tape.backward(
+    tape.record(() => quantization.transformWeight("input.weight", weight)),
+    upstream.clone(),
+  );
   t.deepEqual(tape.gradientOf(weight)?.toArray(), upstream.toArray());
 });
 
@@ -243,7 +289,10 @@ test("misuse is a coded error", (t) => {
   const bad = (body: () => unknown, message: RegExp, code = "BAD_RECIPE"): unknown => t.throws(body, { code, message });
   bad(pruning({ gradual: true }), /needs the schedule few-shot/);
   bad(pruning({ score: "wanda" }), /start must be at least 1/);
-  bad(pruning({ schedule: { kind: "few-shot", start: 0, shots: 3, interval: 5 }, gradual: true, totalSteps: 10 }), /last shot must be within the 10 steps/);
+  bad(
+    pruning({ schedule: { kind: "few-shot", start: 0, shots: 3, interval: 5 }, gradual: true, totalSteps: 10 }),
+    /last shot must be within the 10 steps/,
+  );
   bad(pruning({ fadeSteps: 11, totalSteps: 10 }), /start and fadeSteps must be within the 10 steps/);
   const specs = new Map([["input.weight", parseWeightSpec("int4")]]);
   bad(() => new WeightQuantization(model, specs, { learned: true, scaleAverage: 0.5 }), /learned or averaged/, "INVALID_ARGUMENT");

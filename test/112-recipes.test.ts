@@ -3,7 +3,17 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
 import { parameterSettings } from "../lib/compress/fine_tuning.js";
-import { compressModel, loadModel, measureModel, parseRecipe, readRecipe, readSafetensors, resolveSpecs, writeSafetensors, type SafetensorsEntry } from "../lib/index.js";
+import {
+  compressModel,
+  loadModel,
+  measureModel,
+  parseRecipe,
+  readRecipe,
+  readSafetensors,
+  resolveSpecs,
+  writeSafetensors,
+  type SafetensorsEntry,
+} from "../lib/index.js";
 import { trainableNetwork } from "../lib/models/trainable.js";
 import { temporaryFolder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 
@@ -73,10 +83,15 @@ test.serial("a later stage keeps what an earlier one rounded, and may learn its 
   // Learning rates so small that no weight leaves its level.
   const slow = { ...training, learningRate: 1e-12 };
   t.deepEqual(scales(await compress("implicit", [rounded, { name: "tune", modifiers: [], training: slow }])), once);
-  t.deepEqual(scales(await compress("kept", [rounded, { name: "tune", modifiers: [{ type: "quantization", scale: "kept" }], training: slow }])), once);
+  t.deepEqual(
+    scales(await compress("kept", [rounded, { name: "tune", modifiers: [{ type: "quantization", scale: "kept" }], training: slow }])),
+    once,
+  );
   t.notDeepEqual(scales(await compress("anew", [rounded, { name: "tune", modifiers: [{ type: "quantization" }], training: slow }])), once);
   const learned = { type: "quantization", scale: "kept", learned: true };
-  const found = scales(await compress("learned-on", [rounded, { name: "tune", modifiers: [learned], training: { ...training, learningRate: 1e-5 } }]));
+  const found = scales(
+    await compress("learned-on", [rounded, { name: "tune", modifiers: [learned], training: { ...training, learningRate: 1e-5 } }]),
+  );
   t.notDeepEqual(found, once);
   found.forEach((scale, i) => t.true(Math.abs(scale - (once[i] as number)) < 1e-3));
 });
@@ -97,7 +112,10 @@ test.serial("a run of several stages that is stopped in the second goes on to th
   const completed = await first;
   clearInterval(stop);
   t.false(completed);
-  t.deepEqual(readdirSync(`${out}.run`).filter((name) => name.endsWith(".safetensors")), ["1-round.safetensors", "2-learn.safetensors"]);
+  t.deepEqual(
+    readdirSync(`${out}.run`).filter((name) => name.endsWith(".safetensors")),
+    ["1-round.safetensors", "2-learn.safetensors"],
+  );
   t.true(await compressModel({ model: float, recipe, manifest, out }));
   t.deepEqual(readFileSync(join(out, "model.safetensors")), readFileSync(join(whole, "model.safetensors")));
   t.deepEqual(readFileSync(join(out, "config.json")), readFileSync(join(whole, "config.json")));
@@ -113,10 +131,13 @@ test.serial("what a run left is checked when it goes on", async (t) => {
   await compressModel({ model: float, recipe, manifest, out });
   rmSync(out, { recursive: true });
   const stage = join(`${out}.run`, "1-round.safetensors");
-  const refuse = (code: string, message: RegExp): Promise<unknown> => t.throwsAsync(compressModel({ model: float, recipe, manifest, out }), { code, message });
+  const refuse = (code: string, message: RegExp): Promise<unknown> =>
+    t.throwsAsync(compressModel({ model: float, recipe, manifest, out }), { code, message });
   const entries = (() => {
     using file = readSafetensors(stage);
-    return file.names().map((name): [string, SafetensorsEntry] => [name, { dtype: file.dtype(name), shape: file.shape(name), data: file.bytes(name) }]);
+    return file
+      .names()
+      .map((name): [string, SafetensorsEntry] => [name, { dtype: file.dtype(name), shape: file.shape(name), data: file.bytes(name) }]);
   })();
   writeSafetensors(stage, entries, { activations: "{" });
   await refuse("BAD_CHECKPOINT", /1-round\.safetensors is not valid JSON/);
@@ -140,16 +161,26 @@ test.serial("learning rates differ where the recipe says so", async (t) => {
 
 test.serial("what was pruned in training is gone for the stages after it", async (t) => {
   const pruned = { name: "prune", modifiers: [{ type: "sparsity", pattern: "2:4" }], training };
-  const out = await compress("pruned-first", [pruned, { name: "solve", modifiers: [{ type: "gptq", spec: "int8", calibration: { utterances: 2 } }] }]);
-  const records = readFileSync(join(`${out}.run`, "layers.jsonl"), "utf8").trim().split("\n").map((line) => JSON.parse(line) as { stage: string; layer: string; weightError: number });
-  const errorIn = (stage: string): number => records.find((record) => record.stage === stage && record.layer === layer)?.weightError as number;
+  const out = await compress("pruned-first", [
+    pruned,
+    { name: "solve", modifiers: [{ type: "gptq", spec: "int8", calibration: { utterances: 2 } }] },
+  ]);
+  const records = readFileSync(join(`${out}.run`, "layers.jsonl"), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as { stage: string; layer: string; weightError: number });
+  const errorIn = (stage: string): number =>
+    records.find((record) => record.stage === stage && record.layer === layer)?.weightError as number;
   // GPTQ would make up for half of the weights if they were still there.
   t.true(errorIn("prune") > 0.05 && errorIn("solve") < 1e-3, `${errorIn("prune")}, then ${errorIn("solve")}`);
 });
 
 test.serial("what is frozen comes out as it went in, and an unstructured share is zero", async (t) => {
   const out = await compress("frozen", [
-    { modifiers: [{ type: "sparsity", pattern: "50%", targets: [layer.replace(".weight", "")] }], training: { ...training, freeze: ["*norm*", "ctc_head*"], learningRates: [{ targets: ["re:.*conv.*"], scale: 0.1 }] } },
+    {
+      modifiers: [{ type: "sparsity", pattern: "50%", targets: [layer.replace(".weight", "")] }],
+      training: { ...training, freeze: ["*norm*", "ctc_head*"], learningRates: [{ targets: ["re:.*conv.*"], scale: 0.1 }] },
+    },
   ]);
   const [before, after] = [weightsOf(float), weightsOf(out)];
   for (const name of ["ctc_head.weight", "encoder.out_norm.weight"]) t.deepEqual(after.get(name), before.get(name), name);
@@ -165,20 +196,33 @@ test.serial("what a recipe asks for and cannot be is named with its line", async
     void (await t.throwsAsync(compress("refused", [{ modifiers, training }]), { message }));
   await refuse([{ type: "quantization", spec: "int4", scale: "threshold" }], /r\.yaml:1: quantization: .*threshold is for ternary/);
   await refuse([{ type: "quantization", spec: "int4", start: 2 }], /start must be below the steps of training, 2/);
-  await refuse([{ type: "quantization", spec: "uint4" }, { type: "sparsity", pattern: "50%" }], /uint4 has no zero/);
+  await refuse(
+    [
+      { type: "quantization", spec: "uint4" },
+      { type: "sparsity", pattern: "50%" },
+    ],
+    /uint4 has no zero/,
+  );
   await refuse([{ type: "sparsity", pattern: "2:4", score: "wanda" }], /r\.yaml:1: sparsity: wanda .* start must be at least 1/);
   await refuse([{ type: "quantization", spec: "int4", scale: "kept" }], /quantization: the stages before left no scales for "encoder/);
   await refuse([{ type: "sparsity", pattern: "2:4", targets: ["re:nothing"] }], /pattern "re:nothing" matches no layer/);
 
-  const lines = (text: string): Promise<unknown> => compressModel({ model: float, recipe: parseRecipe(text, "r.yaml"), manifest, out: join(folder.path, "refused") });
-  const keys = "steps: 1\n      freeze: ['*']\n      learningRates:\n        - {targets: ['*'], scale: 2}\n        - {targets: [nothing], scale: 1}";
-  await t.throwsAsync(lines(`stages:\n  - training:\n      ${keys}`), { code: "BAD_RECIPE", message: /r\.yaml:7: pattern "nothing" matches no layer/ });
+  const lines = (text: string): Promise<unknown> =>
+    compressModel({ model: float, recipe: parseRecipe(text, "r.yaml"), manifest, out: join(folder.path, "refused") });
+  const keys =
+    "steps: 1\n      freeze: ['*']\n      learningRates:\n        - {targets: ['*'], scale: 2}\n        - {targets: [nothing], scale: 1}";
+  await t.throwsAsync(lines(`stages:\n  - training:\n      ${keys}`), {
+    code: "BAD_RECIPE",
+    message: /r\.yaml:7: pattern "nothing" matches no layer/,
+  });
   const smoothed = "stages:\n  - training:\n      steps: 1\n      labelSmoothing: 0.1";
   await t.throwsAsync(lines(smoothed), { code: "BAD_RECIPE", message: /r\.yaml:4: labelSmoothing is for sequence-to-sequence models/ });
   const once = (modifier: string): string => `stages:\n  - modifiers:\n      - ${modifier}`;
-  await t.throwsAsync(lines(once("{type: round-to-nearest, spec: int4, scale: threshold}")), { code: "INVALID_ARGUMENT", message: /r\.yaml:3: round-to-nearest: .*threshold is for ternary/ });
+  await t.throwsAsync(lines(once("{type: round-to-nearest, spec: int4, scale: threshold}")), {
+    code: "INVALID_ARGUMENT",
+    message: /r\.yaml:3: round-to-nearest: .*threshold is for ternary/,
+  });
   const tight = "{type: mixed-precision, specs: [int8, int4], budget: 10, calibration: {utterances: 1}}";
   await t.throwsAsync(lines(once(tight)), { code: "INVALID_ARGUMENT", message: /r\.yaml:3: mixed-precision: the smallest specs take/ });
   rmSync(join(folder.path, "refused.run"), { recursive: true, force: true });
 });
-

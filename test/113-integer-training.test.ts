@@ -37,7 +37,20 @@ test.after.always(folder.clean);
 test.afterEach.always(() => setInstructionSet(availableInstructionSets().at(-1) ?? "reference"));
 
 const codings: readonly ActivationCoding[] = ["int8", "int8-asymmetric", "int4"];
-const specs = ["int8", "int4", "int4/g32", "int4+2:4", "int2", "uint4", "uint3/g32+2:4", "midrise2+2:4", "ternary", "nf4/g32", "int1", "int4+1:4"];
+const specs = [
+  "int8",
+  "int4",
+  "int4/g32",
+  "int4+2:4",
+  "int2",
+  "uint4",
+  "uint3/g32+2:4",
+  "midrise2+2:4",
+  "ternary",
+  "nf4/g32",
+  "int1",
+  "int4+1:4",
+];
 const bits = (tensor: Tensor): Int32Array => new Int32Array(tensor.toArray().buffer);
 test.serial("a weight that is rounded multiplies as the one that is packed, to the bit", (t) => {
   const weight = randomTensor([19, 84], 1);
@@ -76,17 +89,31 @@ test.serial("what is zero in a dense format multiplies as what is pruned in a sp
 });
 
 test.serial("rows are rounded as the products round them", (t) => {
-  const values = Float32Array.from([...randomValues(37, 5), ...Array<number>(37).fill(0.5), ...Array<number>(37).fill(0), ...Array<number>(36).fill(1), NaN]);
+  const values = Float32Array.from([
+    ...randomValues(37, 5),
+    ...Array<number>(37).fill(0.5),
+    ...Array<number>(37).fill(0),
+    ...Array<number>(36).fill(1),
+    NaN,
+  ]);
   const x = Tensor.from(values, [4, 37]);
-  const identity = Tensor.from(Float32Array.from({ length: 37 * 37 }, (_, i) => (i % 38 === 0 ? 1 : 0)), [37, 37]);
+  const identity = Tensor.from(
+    Float32Array.from({ length: 37 * 37 }, (_, i) => (i % 38 === 0 ? 1 : 0)),
+    [37, 37],
+  );
   onEveryInstructionSet((set) => {
     for (const activations of codings) {
       using matrix = PackedMatrix.from(packWeight(identity, "int8"));
       const seen = roundRows(x, activations).toArray();
-      packedLinear(x, matrix, { activations }).toArray().forEach((value, i) => {
-        const found = seen[i] as number;
-        t.true(i >= 111 ? Number.isNaN(found) : Math.abs(found - value) < 1e-5, `${set} ${activations} [${i}]: ${found} against ${value}`);
-      });
+      packedLinear(x, matrix, { activations })
+        .toArray()
+        .forEach((value, i) => {
+          const found = seen[i] as number;
+          t.true(
+            i >= 111 ? Number.isNaN(found) : Math.abs(found - value) < 1e-5,
+            `${set} ${activations} [${i}]: ${found} against ${value}`,
+          );
+        });
     }
   });
   t.throws(() => roundRows(x, "float32"), { code: "INVALID_ARGUMENT" });
@@ -100,15 +127,24 @@ test.serial("gradients are those of the float layer with rounded activations", (
     const inputs = [input, weight, bias, ...(options.residual ? [residual] : [])];
     for (const one of inputs) one.requiresGrad = true;
     using tape = new Tape();
-    tape.backward(tape.record(() => body(input, { ...options, bias })), upstream.clone());
+    tape.backward(
+      tape.record(() => body(input, { ...options, bias })),
+      upstream.clone(),
+    );
     return inputs.map((one) => (tape.gradientOf(one) as Tensor).toArray());
   };
   for (const activations of codings) {
     using packed = PackedMatrix.round(weight, "int4", { ...groupScales(weight, "int4"), activations });
-    for (const options of [{}, { activation: "silu", scale: 0.5, residual, residualScale: 2 }, { activation: "relu", residual }] as LinearOptions[]) {
+    for (const options of [
+      {},
+      { activation: "silu", scale: 0.5, residual, residualScale: 2 },
+      { activation: "relu", residual },
+    ] as LinearOptions[]) {
       const found = run(x, (input, all) => integerLinear(input, { weight, packed }, all), options);
       const wanted = run(roundRows(x, activations), (input, all) => linear(input, weight, all), options);
-      found.forEach((gradient, i) => gradient.forEach((value, j) => t.true(Math.abs(value - (wanted[i]?.[j] as number)) < 1e-5, `${activations} ${i} [${j}]`)));
+      found.forEach((gradient, i) =>
+        gradient.forEach((value, j) => t.true(Math.abs(value - (wanted[i]?.[j] as number)) < 1e-5, `${activations} ${i} [${j}]`)),
+      );
     }
     const dropped = integerLinear(x, { weight, packed }, { dropout: { probability: 0.5, seed: 1 }, scale: 0.5, residual }).toArray();
     t.true(dropped.some((value, i) => value === residual.toArray()[i]));
@@ -121,11 +157,27 @@ const offsets = new SequenceOffsets([90, 41]);
 const features = randomValues(offsets.frames * 128, 3).map((value) => 4 * value - 4);
 
 test.serial("the forward pass of training is that of the packed model, to the bit", async (t) => {
-  for (const [index, [spec, pattern, activations]] of ([["int8", "2:4", "int8"], ["int4", undefined, "int8"], ["int4", "2:4", "int4"]] as const).entries()) {
+  for (const [index, [spec, pattern, activations]] of (
+    [
+      ["int8", "2:4", "int8"],
+      ["int4", undefined, "int8"],
+      ["int4", "2:4", "int4"],
+    ] as const
+  ).entries()) {
     const out = join(folder.path, `packed-${index}`);
-    const modifiers = [{ type: "quantization", spec, scale: "edge", activations, targets: ["encoder.*"] }, ...(pattern ? [{ type: "sparsity", pattern }] : [])];
+    const modifiers = [
+      { type: "quantization", spec, scale: "edge", activations, targets: ["encoder.*"] },
+      ...(pattern ? [{ type: "sparsity", pattern }] : []),
+    ];
     const training = { steps: 2, warmUpSteps: 1, batchSeconds: 5, speedPerturbation: false, features: join(folder.path, "features") };
-    t.true(await compressModel({ model: float, recipe: parseRecipe(JSON.stringify({ stages: [{ name: "a", modifiers, training }] }), "r"), manifest, out }));
+    t.true(
+      await compressModel({
+        model: float,
+        recipe: parseRecipe(JSON.stringify({ stages: [{ name: "a", modifiers, training }] }), "r"),
+        manifest,
+        out,
+      }),
+    );
     const served = loadModel(out).network as LasrForCtc;
     const logits = (network: LasrForCtc, context: object = {}): Int32Array =>
       tidy(() => bits(network.forward(Tensor.from(features, [offsets.frames, 128]), offsets, context).logits));
@@ -138,11 +190,16 @@ test.serial("the forward pass of training is that of the packed model, to the bi
     network.weightsChanged();
     const names = network.linearWeights().filter((name) => name.startsWith("encoder."));
     const masks = new Map<string, Tensor>();
-    const plan = new Map(names.map((name) => [name, parseWeightSpec(spec + (pattern && !name.includes("subsampler") ? `+${pattern}` : ""))]));
+    const plan = new Map(
+      names.map((name) => [name, parseWeightSpec(spec + (pattern && !name.includes("subsampler") ? `+${pattern}` : ""))]),
+    );
     const blocks = network.blockWeights();
     const pruning = new WeightPruning(network, new Map(pattern ? blocks.map((name) => [name, { kept: 2, of: 4 }]) : []), { masks });
     for (const name of pattern ? blocks : []) {
-      pruning.state().get(`mask.${name}`)?.write(checkpoint.bytes(`modifier.mask.${name}`));
+      pruning
+        .state()
+        .get(`mask.${name}`)
+        ?.write(checkpoint.bytes(`modifier.mask.${name}`));
       masks.set(name, pruning.state().get(`mask.${name}`) as Tensor);
     }
     const quantization = new WeightQuantization(network, plan, { rule: { statistic: "edge" }, activations, masks });
@@ -177,9 +234,16 @@ test("misuse is a coded error", (t) => {
   t.throws(() => PackedMatrix.round(weight, "float32", scales), { code: "INVALID_ARGUMENT" });
   t.throws(() => PackedMatrix.round(weight, "int4+2:4", scales), { code: "INVALID_ARGUMENT", message: /needs a mask/ });
   const all = Tensor.from(new Uint8Array(16).fill(1), [2, 8], "uint8");
-  t.throws(() => PackedMatrix.round(weight, "int4+2:4", { ...scales, mask: all }), { code: "INVALID_ARGUMENT", message: /keeps 4 of the inputs from 0 on/ });
+  t.throws(() => PackedMatrix.round(weight, "int4+2:4", { ...scales, mask: all }), {
+    code: "INVALID_ARGUMENT",
+    message: /keeps 4 of the inputs from 0 on/,
+  });
   t.throws(() => PackedMatrix.round(weight, "uint4", scales), { code: "INVALID_ARGUMENT", message: /needs zero points/ });
-  const quantization = new WeightQuantization({ parameters: () => new Map([["w", weight]]), linearWeights: () => ["w"] } as never, new Map([["w", parseWeightSpec("int4")]]), { activations: "int8", rounding: "noise" });
+  const quantization = new WeightQuantization(
+    { parameters: () => new Map([["w", weight]]), linearWeights: () => ["w"] } as never,
+    new Map([["w", parseWeightSpec("int4")]]),
+    { activations: "int8", rounding: "noise" },
+  );
   quantization.beforeStep(0, new RandomStream(1));
   quantization.transformWeight("w", weight);
   t.is(quantization.packedWeight("w", weight), undefined, "noise is no whole number");

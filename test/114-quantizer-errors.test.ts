@@ -18,7 +18,11 @@ function loss(spec: string, rule: ScaleRule = {}): number {
     const { sparsity } = parseWeightSpec(spec);
     const mask = sparsity && magnitudeMask(weight, sparsity.kept, sparsity.of);
     const values = weight.toArray();
-    return fakeQuantize(weight, spec, { mask, rule }).toArray().reduce((sum, x, i) => sum + (x - (values[i] as number)) ** 2, 0) / power;
+    return (
+      fakeQuantize(weight, spec, { mask, rule })
+        .toArray()
+        .reduce((sum, x, i) => sum + (x - (values[i] as number)) ** 2, 0) / power
+    );
   });
 }
 

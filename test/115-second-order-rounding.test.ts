@@ -29,7 +29,13 @@ function correlated(columns: number, seed: number, frames = 3 * columns): LayerI
   const x = matmul(sources, randomTensor([6, columns], seed + 1)).toArray();
   const own = randomValues(frames * columns, seed + 2);
   const inputs = new InputMoments(["layer"]);
-  inputs.observe("layer", Tensor.from(x.map((value, i) => value + 0.4 * (own[i] as number)), [frames, columns]));
+  inputs.observe(
+    "layer",
+    Tensor.from(
+      x.map((value, i) => value + 0.4 * (own[i] as number)),
+      [frames, columns],
+    ),
+  );
   return inputs.of("layer");
 }
 
@@ -48,12 +54,15 @@ test.serial("the factor is that of the damped inverse, on every instruction set"
         const values = moments.toArray();
         const factor = inverseFactor(moments, 0.01);
         const added = (0.01 * values.reduce((sum, value, i) => (i % (size + 1) === 0 ? sum + value : sum), 0)) / size;
-        const damped = Tensor.from(values.map((value, i) => (i % (size + 1) === 0 ? value + added : value)), [size, size]);
+        const damped = Tensor.from(
+          values.map((value, i) => (i % (size + 1) === 0 ? value + added : value)),
+          [size, size],
+        );
         // U·(H + d)·Uᵀ = I, and U is upper triangular.
         const identity = matmul(matmul(factor, damped), factor, { transposeB: true }).toArray();
         const worst = identity.reduce((most, value, i) => Math.max(most, Math.abs(value - (i % (size + 1) === 0 ? 1 : 0))), 0);
         t.true(worst < 2e-3, `${set}, ${size}: ${worst}`);
-        t.true(factor.toArray().every((value, i) => i % size >= Math.floor(i / size) ? Number.isFinite(value) : value === 0));
+        t.true(factor.toArray().every((value, i) => (i % size >= Math.floor(i / size) ? Number.isFinite(value) : value === 0)));
       });
     }
   }
@@ -62,7 +71,22 @@ test.serial("the factor is that of the damped inverse, on every instruction set"
 test.serial("GPTQ: never worse than rounding to nearest where inputs are correlated, and packs exactly", (t) => {
   const inputs = correlated(136, 1);
   const weight = randomTensor([20, 136], 2);
-  for (const spec of ["int8", "int4", "int3", "int2", "uint4", "uint2/g32", "int4/g32", "int3/g64", "midrise3", "int1", "ternary", "ternary/g128", "nf4", "nf4/g64"]) {
+  for (const spec of [
+    "int8",
+    "int4",
+    "int3",
+    "int2",
+    "uint4",
+    "uint2/g32",
+    "int4/g32",
+    "int3/g64",
+    "midrise3",
+    "int1",
+    "ternary",
+    "ternary/g128",
+    "nf4",
+    "nf4/g64",
+  ]) {
     for (const clip of [false, true]) {
       tidy(() => {
         const solved = gptq(weight, spec, inputs, { clip });
@@ -96,7 +120,10 @@ test.serial("SparseGPT: better than magnitude and rounding, keeps N of M, packs 
       const [ours, theirs] = [error(weight, stored, inputs), error(weight, nearest, inputs)];
       t.true(ours < theirs, `${spec}: ${ours} against ${theirs}`);
       const values = solved.weight.toArray();
-      t.true(stored.toArray().every((value, i) => value === (mask[i] ? values[i] : 0)), spec);
+      t.true(
+        stored.toArray().every((value, i) => value === (mask[i] ? values[i] : 0)),
+        spec,
+      );
     });
   }
 });
@@ -145,18 +172,26 @@ test.serial("SparseGPT equals solving for the remaining inputs again and again, 
   const inputs = correlated(columns, 7, 40);
   const values = inputs.moments.toArray();
   const mean = values.reduce((sum, value, i) => (i % (columns + 1) === 0 ? sum + value : sum), 0) / columns;
-  const moments = Array.from({ length: columns }, (_, i) => Array.from(values.slice(i * columns, (i + 1) * columns), (value, j) => value + (i === j ? 0.01 * mean : 0)));
+  const moments = Array.from({ length: columns }, (_, i) =>
+    Array.from(values.slice(i * columns, (i + 1) * columns), (value, j) => value + (i === j ? 0.01 * mean : 0)),
+  );
   const weight = randomTensor([rows, columns], 9);
   for (const set of availableInstructionSets()) {
     setInstructionSet(set);
-    for (const [kept, of] of [[2, 4], [1, 4], [1, 3], [3, 5]] as const) {
+    for (const [kept, of] of [
+      [2, 4],
+      [1, 4],
+      [1, 3],
+      [3, 5],
+    ] as const) {
       const { weight: found, mask } = sparseGpt(weight, `${kept}:${of}`, inputs);
       for (let row = 0; row < rows; row++) {
         const part = (tensor: Tensor): number[] => Array.from(tensor.toArray().slice(row * columns, (row + 1) * columns));
         const wanted = bruteForce(part(weight), moments, kept, of);
         t.deepEqual(part(mask as Tensor), wanted.mask, `${set} ${kept}:${of} row ${row}`);
         part(found).forEach((value, j) => {
-          if (wanted.mask[j]) t.true(Math.abs(value - wanted.weights[j]!) < 2e-3, `${set} ${kept}:${of} (${row}, ${j}): ${value}, ${wanted.weights[j]}`);
+          if (wanted.mask[j])
+            t.true(Math.abs(value - wanted.weights[j]!) < 2e-3, `${set} ${kept}:${of} (${row}, ${j}): ${value}, ${wanted.weights[j]}`);
         });
       }
     }
@@ -164,7 +199,11 @@ test.serial("SparseGPT equals solving for the remaining inputs again and again, 
 });
 
 test.serial("blocks of inputs give what one input after another gives, on every instruction set", (t) => {
-  for (const [spec, columns] of [["int4+2:4", 300], ["int3/g64", 290], ["int4+3:5", 660]] as const) {
+  for (const [spec, columns] of [
+    ["int4+2:4", 300],
+    ["int3/g64", 290],
+    ["int4+3:5", 660],
+  ] as const) {
     const inputs = correlated(columns, 11, columns + 50);
     const weight = randomTensor([6, columns], 12);
     setInstructionSet("reference");
@@ -183,7 +222,10 @@ test.serial("blocks of inputs give what one input after another gives, on every 
 
 test("a weight of one input has none to make up for it; a pointwise convolution keeps its shape", (t) => {
   const inputs = correlated(1, 3);
-  t.deepEqual(gptq(Tensor.from([0.3, -2], [2, 1]), "int4", inputs, { clip: false }).weight.toArray(), fakeQuantize(Tensor.from([0.3, -2], [2, 1]), "int4").toArray());
+  t.deepEqual(
+    gptq(Tensor.from([0.3, -2], [2, 1]), "int4", inputs, { clip: false }).weight.toArray(),
+    fakeQuantize(Tensor.from([0.3, -2], [2, 1]), "int4").toArray(),
+  );
   const pointwise = randomTensor([4, 8, 1], 3);
   t.deepEqual(gptq(pointwise, "int4", correlated(8, 2)).weight.shape, [4, 8, 1]);
 });
@@ -192,7 +234,9 @@ test("inputs that are never seen, and inputs that are always zero", (t) => {
   const weight = randomTensor([3, 8], 3);
   const zeros: LayerInputs = { moments: Tensor.zeros([8, 8]), frames: 10 };
   t.deepEqual(gptq(weight, "int4", zeros, { clip: false }).weight.toArray(), fakeQuantize(weight, "int4").toArray());
-  const values = correlated(8, 5).moments.toArray().map((value, i) => (Math.floor(i / 8) === 2 || i % 8 === 2 ? 0 : value));
+  const values = correlated(8, 5)
+    .moments.toArray()
+    .map((value, i) => (Math.floor(i / 8) === 2 || i % 8 === 2 ? 0 : value));
   const solved = gptq(weight, "int4", { moments: Tensor.from(values, [8, 8]), frames: 24 });
   t.true(solved.weight.toArray().every(Number.isFinite));
 });

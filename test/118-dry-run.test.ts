@@ -33,8 +33,11 @@ test("a dry run says the sizes that compressing gives, and writes nothing", asyn
 });
 
 test("time grows with what there is to do", (t) => {
-  const secondsOf = (...stages: object[]): number[] => dryRun({ model: float, recipe: recipe(...stages), manifest: undefined }).stages.map(({ seconds }) => seconds);
-  const gptq = (utterances: number, sequential = true): object => ({ modifiers: [{ type: "gptq", spec: "int4", calibration: { utterances, sequential } }] });
+  const secondsOf = (...stages: object[]): number[] =>
+    dryRun({ model: float, recipe: recipe(...stages), manifest: undefined }).stages.map(({ seconds }) => seconds);
+  const gptq = (utterances: number, sequential = true): object => ({
+    modifiers: [{ type: "gptq", spec: "int4", calibration: { utterances, sequential } }],
+  });
   const training = (steps: number): object => ({ modifiers: [{ type: "quantization" }], training: { steps } });
   const [little = 0, short = 0] = secondsOf({ name: "a", ...gptq(1) }, { name: "b", ...training(10) });
   const [much = 0, long = 0] = secondsOf({ name: "a", ...gptq(1000) }, { name: "b", ...training(10_000) });
@@ -45,12 +48,22 @@ test("time grows with what there is to do", (t) => {
 
 test("the tables name layers, stages and what is decided later", (t) => {
   const text = formatDryRun(
-    dryRun({ model: float, recipe: recipe({ name: "choose", modifiers: [{ type: "mixed-precision", specs: ["int8", "int4"], budget: "20%" }, { type: "gptq" }] }), manifest: undefined }),
+    dryRun({
+      model: float,
+      recipe: recipe({
+        name: "choose",
+        modifiers: [{ type: "mixed-precision", specs: ["int8", "int4"], budget: "20%" }, { type: "gptq" }],
+      }),
+      manifest: undefined,
+    }),
   );
   t.regex(text, /encoder\.layers\.0\.self_attn\.q_proj\.weight +32x32 +int8/);
   t.regex(text, /mixed-precision \(r:1\) chooses specs in view of speech/);
   t.regex(text, /stage choose: (less than a second|about \d+ s) on this machine/);
-  t.throws(() => dryRun({ model: float, recipe: recipe({ modifiers: [{ type: "gptq", spec: "int4", targets: ["none"] }] }), manifest: undefined }), { code: "BAD_RECIPE", message: /matches no layer/ });
+  t.throws(
+    () => dryRun({ model: float, recipe: recipe({ modifiers: [{ type: "gptq", spec: "int4", targets: ["none"] }] }), manifest: undefined }),
+    { code: "BAD_RECIPE", message: /matches no layer/ },
+  );
 });
 
 test("the command: --dry-run needs no --out, anything else does", async (t) => {

@@ -12,7 +12,9 @@ test.after.always(folder.clean);
 function unbalanced(html: string): string[] {
   const open: string[] = [];
   const wrong: string[] = [];
-  for (const [, closing, name = "", rest = ""] of html.replace(/<style>.*?<\/style>/s, "").matchAll(/<(\/?)([a-z0-9]+)((?:"[^"]*"|[^">])*)>/g)) {
+  for (const [, closing, name = "", rest = ""] of html
+    .replace(/<style>.*?<\/style>/s, "")
+    .matchAll(/<(\/?)([a-z0-9]+)((?:"[^"]*"|[^">])*)>/g)) {
     if (rest.endsWith("/") || name === "meta") continue;
     if (!closing) open.push(name);
     else if (open.pop() !== name) wrong.push(name);
@@ -21,7 +23,23 @@ function unbalanced(html: string): string[] {
 }
 
 test("charts: every point within the frame, gaps left out, names escaped", (t) => {
-  const chart = lineChart({ title: "a <b>", xLabel: "x", yLabel: "y", series: [{ name: 'q"', points: [[0, 1], [1, NaN], [2, -3], [3, 1e9]] }, { name: "none", points: [] }] });
+  const chart = lineChart({
+    title: "a <b>",
+    xLabel: "x",
+    yLabel: "y",
+    series: [
+      {
+        name: 'q"',
+        points: [
+          [0, 1],
+          [1, NaN],
+          [2, -3],
+          [3, 1e9],
+        ],
+      },
+      { name: "none", points: [] },
+    ],
+  });
   t.deepEqual(unbalanced(chart), []);
   t.true(chart.includes("a &lt;b&gt;") && !chart.includes("NaN"));
   const points = /points="([^"]*)"/.exec(chart)?.[1]?.split(" ") ?? [];
@@ -32,7 +50,12 @@ test("charts: every point within the frame, gaps left out, names escaped", (t) =
   }
   t.is(lineChart({ title: "", xLabel: "", yLabel: "", series: [{ name: "", points: [[1, Infinity]] }] }), "");
   t.true(lineChart({ title: "one", xLabel: "", yLabel: "", series: [{ name: "", points: [[5, 5]] }] }).includes("circle"));
-  const long = lineChart({ title: "long", xLabel: "", yLabel: "", series: [{ name: "", points: Array.from({ length: 5000 }, (_, i) => [i, Math.sin(i)] as const) }] });
+  const long = lineChart({
+    title: "long",
+    xLabel: "",
+    yLabel: "",
+    series: [{ name: "", points: Array.from({ length: 5000 }, (_, i) => [i, Math.sin(i)] as const) }],
+  });
   t.true((/points="([^"]*)"/.exec(long)?.[1]?.split(" ") ?? []).length <= 400);
   t.deepEqual([0, 12345.6, 1e7, 1e-5, -0.25].map(shortNumber), ["0", "12350", "1.0e+7", "1.0e-5", "-0.25"]);
 });
@@ -58,7 +81,18 @@ test.serial("a run leaves a report that needs nothing else", async (t) => {
   const html = readFileSync(join(`${out}.run`, "report.html"), "utf8");
   t.deepEqual(unbalanced(html), []);
   t.false(/https?:|<script|<link|<img|url\(/.test(html), "nothing is loaded");
-  for (const expected of ["<h2>Result</h2>", "Loss", "Mask churn", "solve: gptq", "train: training", "What pruning and rounding take", "encoder.layers.1.self_attn.v_proj.weight", "int4+2:4", "type: gptq", "of float32, whole file"]) {
+  for (const expected of [
+    "<h2>Result</h2>",
+    "Loss",
+    "Mask churn",
+    "solve: gptq",
+    "train: training",
+    "What pruning and rounding take",
+    "encoder.layers.1.self_attn.v_proj.weight",
+    "int4+2:4",
+    "type: gptq",
+    "of float32, whole file",
+  ]) {
     t.true(html.includes(expected), expected);
   }
   t.false(html.includes("NaN") || html.includes("undefined"));
@@ -69,10 +103,19 @@ test("a report of an unfinished run, with damaged lines and hostile names", (t) 
   mkdirSync(run);
   writeFileSync(join(run, "run.json"), JSON.stringify({ model: "<script>alert(1)</script>", manifest: "m", recipe: { a: "</pre>" } }));
   writeFileSync(join(run, "metrics.jsonl"), '{"step":1,"loss":"NaN"}\n{"step":2,"loss":3}\n{"st');
-  writeFileSync(join(run, "layers.jsonl"), '{"stage":"s","modifier":"m","layer":"<i>","spec":"int4","weightError":0,"outputError":0,"seconds":1}\n{"stage":"s","modifier":"m","layer":"spoilt","spec":"int4","weightError":null}\n{"stag');
+  writeFileSync(
+    join(run, "layers.jsonl"),
+    '{"stage":"s","modifier":"m","layer":"<i>","spec":"int4","weightError":0,"outputError":0,"seconds":1}\n{"stage":"s","modifier":"m","layer":"spoilt","spec":"int4","weightError":null}\n{"stag',
+  );
   writeFileSync(
     join(run, "evaluation.json"),
-    JSON.stringify({ manifest: "test", models: [["float32", 0.5], ["compressed", 0.55]].map(([name, wer]) => ({ name, wer, werInterval: [0.4, 0.6], cer: 0.2, words: 9 })) }),
+    JSON.stringify({
+      manifest: "test",
+      models: [
+        ["float32", 0.5],
+        ["compressed", 0.55],
+      ].map(([name, wer]) => ({ name, wer, werInterval: [0.4, 0.6], cer: 0.2, words: 9 })),
+    }),
   );
   const html = readFileSync(writeRunReport(run), "utf8");
   t.deepEqual(unbalanced(html), []);

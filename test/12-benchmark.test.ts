@@ -47,12 +47,17 @@ test("a record of transcription gives speed and memory as numbers", (t) => {
   const timing = { ms: 200, ms_min: 150, ms_max: 300, runs: 7 };
   const run = (): number[] => [];
   const common = { suite: "transcribe", case: "30 s", device: "cpu", threads: 2, ...timing, rtfx: 150 };
-  t.deepEqual(
-    transcriptionRecord("30 s", 2, 30, { impl: "usm-lite", spec: "int4", peakBytes: 5, weightBytes: 3, run }, timing),
-    { ...common, impl: "usm-lite", spec: "int4", peakBytes: 5, weightBytes: 3 } as const,
-  );
-  t.deepEqual(
-    transcriptionRecord("30 s", 2, 30, { impl: "PyTorch", spec: "float32", note: "eager", run }, timing),
-    { ...common, impl: "PyTorch", spec: "float32", note: "eager" } as const,
-  );
+  t.deepEqual(transcriptionRecord("30 s", 2, 30, { impl: "usm-lite", spec: "int4", peakBytes: 5, weightBytes: 3, run }, timing), {
+    ...common,
+    impl: "usm-lite",
+    spec: "int4",
+    peakBytes: 5,
+    weightBytes: 3,
+  } as const);
+  t.deepEqual(transcriptionRecord("30 s", 2, 30, { impl: "PyTorch", spec: "float32", note: "eager", run }, timing), {
+    ...common,
+    impl: "PyTorch",
+    spec: "float32",
+    note: "eager",
+  } as const);
 });

@@ -1,6 +1,17 @@
 import test from "ava";
 import {
-  availableInstructionSets, linear, lstmSequence, memoryStatistics, resetPeakMemory, scaledSum, SequenceOffsets, setInstructionSet, Tape, Tensor, tidy, transducerLoss,
+  availableInstructionSets,
+  linear,
+  lstmSequence,
+  memoryStatistics,
+  resetPeakMemory,
+  scaledSum,
+  SequenceOffsets,
+  setInstructionSet,
+  Tape,
+  Tensor,
+  tidy,
+  transducerLoss,
   type TransducerLossOptions,
 } from "../lib/index.js";
 import { lstmCell } from "../lib/ops/lstm_cell.js";
@@ -21,12 +32,27 @@ interface Case {
 function operands({ lengths, targets, vocabulary, joint, options, scale = 1 }: Case, seed: number): Tensor[] {
   const outputs = vocabulary + (options.durations?.length ?? 0);
   const predictions = targets.reduce((sum, { length }) => sum + length + 1, 0);
-  const weight = Tensor.from(randomValues(outputs * joint, seed + 2).map((x) => scale * x), [outputs, joint]);
-  return [randomTensor([lengths.reduce((a, b) => a + b), joint], seed), randomTensor([predictions, joint], seed + 1), weight, randomTensor([outputs], seed + 3)];
+  const weight = Tensor.from(
+    randomValues(outputs * joint, seed + 2).map((x) => scale * x),
+    [outputs, joint],
+  );
+  return [
+    randomTensor([lengths.reduce((a, b) => a + b), joint], seed),
+    randomTensor([predictions, joint], seed + 1),
+    weight,
+    randomTensor([outputs], seed + 3),
+  ];
 }
 
 const lossOf = ({ lengths, targets, options }: Case, [frames, predictions, weight, bias]: Tensor[]): Tensor =>
-  transducerLoss(frames as Tensor, new SequenceOffsets(lengths), predictions as Tensor, targets, { weight: weight as Tensor, bias: bias as Tensor }, options).loss;
+  transducerLoss(
+    frames as Tensor,
+    new SequenceOffsets(lengths),
+    predictions as Tensor,
+    targets,
+    { weight: weight as Tensor, bias: bias as Tensor },
+    options,
+  ).loss;
 
 const softmax = (row: number[]): number[] => {
   const total = row.reduce((sum, x) => sum + Math.exp(x), 0);
@@ -34,7 +60,13 @@ const softmax = (row: number[]): number[] => {
 };
 
 /** -ln of the summed probability of all paths of one utterance, by walking every one of them. */
-function enumerated(frames: number, target: readonly number[], vocabulary: number, options: TransducerLossOptions, logits: (t: number, u: number) => number[]): number {
+function enumerated(
+  frames: number,
+  target: readonly number[],
+  vocabulary: number,
+  options: TransducerLossOptions,
+  logits: (t: number, u: number) => number[],
+): number {
   const { blank, durations = [], undernormalization = 0 } = options;
   const walk = (t: number, u: number): number => {
     if (t === frames) return u === target.length ? 1 : 0;
@@ -55,7 +87,13 @@ function enumerated(frames: number, target: readonly number[], vocabulary: numbe
   return -Math.log(walk(0, 0));
 }
 
-const plain: Case = { lengths: [4, 3, 1, 5], targets: [[1, 2], [], [2], [2, 2, 1]], vocabulary: 3, joint: 5, options: { blank: 0, reduction: "none" } };
+const plain: Case = {
+  lengths: [4, 3, 1, 5],
+  targets: [[1, 2], [], [2], [2, 2, 1]],
+  vocabulary: 3,
+  joint: 5,
+  options: { blank: 0, reduction: "none" },
+};
 const timed: Case = {
   ...plain,
   targets: [[0, 1], [], [1], [1, 1, 0]],
@@ -66,7 +104,12 @@ test.serial("losses are sums over all paths", (t) => {
   for (const set of availableInstructionSets()) {
     setInstructionSet(set);
     for (const one of [plain, timed]) {
-      const [frames, predictions, weight, bias] = operands(one, 3).map((tensor) => tensor.toArray()) as [Float32Array, Float32Array, Float32Array, Float32Array];
+      const [frames, predictions, weight, bias] = operands(one, 3).map((tensor) => tensor.toArray()) as [
+        Float32Array,
+        Float32Array,
+        Float32Array,
+        Float32Array,
+      ];
       const { joint } = one;
       const losses = lossOf(one, operands(one, 3)).toArray();
       let prediction = 0;
@@ -76,10 +119,15 @@ test.serial("losses are sums over all paths", (t) => {
         const target = one.targets[i] as readonly number[];
         prediction += target.length + 1;
         const expected = enumerated(length, target, one.vocabulary, one.options, (frame, u) => {
-          const hidden = Array.from({ length: joint }, (_, j) => Math.max(0, (frames[(first + frame) * joint + j] as number) + (predictions[(firstPrediction + u) * joint + j] as number)));
+          const hidden = Array.from({ length: joint }, (_, j) =>
+            Math.max(0, (frames[(first + frame) * joint + j] as number) + (predictions[(firstPrediction + u) * joint + j] as number)),
+          );
           return Array.from(bias, (b, v) => hidden.reduce((sum, h, j) => sum + h * (weight[v * joint + j] as number), b));
         });
-        t.true(Math.abs((losses[i] as number) - expected) < 1e-5 * Math.max(1, expected), `${set}, sequence ${i}: ${losses[i]}, not ${expected}`);
+        t.true(
+          Math.abs((losses[i] as number) - expected) < 1e-5 * Math.max(1, expected),
+          `${set}, sequence ${i}: ${losses[i]}, not ${expected}`,
+        );
       });
     }
   }
@@ -109,10 +157,17 @@ const everything = (one: Case, seed: number): Float32Array[] =>
   });
 
 test.serial("instruction sets agree, on slabs of many rows and on sharp distributions", (t) => {
-  const labels = (count: number, vocabulary: number): number[] => Array.from({ length: count }, (_, i) => 1 + ((i * i + 3 * i) % (vocabulary - 1)));
+  const labels = (count: number, vocabulary: number): number[] =>
+    Array.from({ length: count }, (_, i) => 1 + ((i * i + 3 * i) % (vocabulary - 1)));
   const cases: Case[] = [
     { lengths: [40, 9, 23], targets: [labels(11, 67), [], labels(30, 67)], vocabulary: 67, joint: 19, options: { blank: 0 } },
-    { lengths: [90], targets: [labels(25, 33)], vocabulary: 33, joint: 16, options: { blank: 0, durations: [0, 1, 2, 3, 4], reduction: "mean" } },
+    {
+      lengths: [90],
+      targets: [labels(25, 33)],
+      vocabulary: 33,
+      joint: 16,
+      options: { blank: 0, durations: [0, 1, 2, 3, 4], reduction: "mean" },
+    },
     { lengths: [12, 6], targets: [labels(4, 9), labels(5, 9)], vocabulary: 9, joint: 7, options: { blank: 0 }, scale: 40 },
   ];
   cases.forEach((one, which) => {
@@ -134,7 +189,13 @@ test.serial("transcripts that do not fit have infinite loss, zeroed on request",
   for (const set of availableInstructionSets()) {
     setInstructionSet(set);
     // Durations of 2 cannot end after 3 frames; no frames hold nothing.
-    const one: Case = { lengths: [4, 3, 0], targets: [[1], [1], []], vocabulary: 3, joint: 4, options: { blank: 0, durations: [2], reduction: "none" } };
+    const one: Case = {
+      lengths: [4, 3, 0],
+      targets: [[1], [1], []],
+      vocabulary: 3,
+      joint: 4,
+      options: { blank: 0, durations: [2], reduction: "none" },
+    };
     const inputs = operands(one, 8);
     const kept = lossOf({ ...one, options: { ...one.options, zeroInfinity: false } }, inputs).toArray();
     t.deepEqual([...kept].map(Number.isFinite), [true, false, false]);
@@ -166,9 +227,23 @@ test.serial("values that are not finite give NaN, in the losses of their own seq
 
 test.serial("a teacher is followed along its paths", (t) => {
   const divergenceOf = (one: Case, [frames, predictions, weight, bias]: Tensor[], teacher: Tensor): Tensor =>
-    transducerLoss(frames as Tensor, new SequenceOffsets(one.lengths), predictions as Tensor, one.targets, { weight: weight as Tensor, bias: bias as Tensor }, { ...one.options, teacher }).divergence as Tensor;
+    transducerLoss(
+      frames as Tensor,
+      new SequenceOffsets(one.lengths),
+      predictions as Tensor,
+      one.targets,
+      { weight: weight as Tensor, bias: bias as Tensor },
+      { ...one.options, teacher },
+    ).divergence as Tensor;
   const latticeOf = (one: Case, [frames, predictions, weight, bias]: Tensor[]): Tensor =>
-    transducerLoss(frames as Tensor, new SequenceOffsets(one.lengths), predictions as Tensor, one.targets, { weight: weight as Tensor, bias: bias as Tensor }, { ...one.options, undernormalization: 0 }).lattice;
+    transducerLoss(
+      frames as Tensor,
+      new SequenceOffsets(one.lengths),
+      predictions as Tensor,
+      one.targets,
+      { weight: weight as Tensor, bias: bias as Tensor },
+      { ...one.options, undernormalization: 0 },
+    ).lattice;
   const values: number[] = [];
   for (const set of availableInstructionSets()) {
     setInstructionSet(set);
@@ -180,7 +255,10 @@ test.serial("a teacher is followed along its paths", (t) => {
       checkGradients(t, (inputs) => divergenceOf(one, inputs, teacher), student, { step: 5e-4, samples: 12 });
       // Both at once, as in training.
       const sum = { ...one, options: { ...one.options, reduction: "sum" as const } };
-      checkGradients(t, (inputs) => scaledSum(lossOf(sum, inputs), 1, divergenceOf(sum, inputs, teacher), 3), student, { step: 5e-4, samples: 6 });
+      checkGradients(t, (inputs) => scaledSum(lossOf(sum, inputs), 1, divergenceOf(sum, inputs, teacher), 3), student, {
+        step: 5e-4,
+        samples: 6,
+      });
       t.throws(() => divergenceOf(one, student, Tensor.zeros([3])), { code: "INVALID_ARGUMENT", message: /teacher/ });
     }
   }
@@ -219,7 +297,9 @@ test.serial("a layer over sequences is its cell step by step", (t) => {
         values.forEach((value, i) => t.true(Math.abs(value - (states[row * hidden + i] as number)) < 1e-5, `${set}, row ${row}`));
       }
     }
-    checkGradients(t, ([x, w]) => lstmSequence(x as Tensor, w as Tensor, new SequenceOffsets(lengths)), [inputs, recurrent], { samples: 60 });
+    checkGradients(t, ([x, w]) => lstmSequence(x as Tensor, w as Tensor, new SequenceOffsets(lengths)), [inputs, recurrent], {
+      samples: 60,
+    });
   }
 });
 
@@ -230,8 +310,10 @@ test("embeddings gather the gradients of all their uses", (t) => {
 test("misuse is a coded error", (t) => {
   const [frames, predictions, weight, bias] = operands(plain, 1) as [Tensor, Tensor, Tensor, Tensor];
   const offsets = new SequenceOffsets(plain.lengths);
-  const call = (targets: readonly (readonly number[])[], options: TransducerLossOptions = { blank: 0 }, joint = { weight, bias }): (() => unknown) => () =>
-    transducerLoss(frames, offsets, predictions, targets, joint, options);
+  const call =
+    (targets: readonly (readonly number[])[], options: TransducerLossOptions = { blank: 0 }, joint = { weight, bias }): (() => unknown) =>
+    () =>
+      transducerLoss(frames, offsets, predictions, targets, joint, options);
   t.throws(call([[1, 2]]), { code: "INVALID_ARGUMENT", message: /4 sequences of frames but 1 targets/ });
   t.throws(call([[1, 3], [], [2], [2, 2, 1]]), { code: "INVALID_ARGUMENT", message: /label 3 must be between 0 and 2/ });
   t.throws(call([[1, 0], [], [2], [2, 2, 1]]), { code: "INVALID_ARGUMENT", message: /not the blank/ });

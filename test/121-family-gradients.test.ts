@@ -1,5 +1,12 @@
 import test from "ava";
-import { availableInstructionSets, relativeMeanSquare, SequenceOffsets, setInstructionSet, softmaxDivergence, Tensor } from "../lib/index.js";
+import {
+  availableInstructionSets,
+  relativeMeanSquare,
+  SequenceOffsets,
+  setInstructionSet,
+  softmaxDivergence,
+  Tensor,
+} from "../lib/index.js";
 import { gelu } from "../lib/ops/gelu.js";
 import { groupedConvolution } from "../lib/ops/grouped_convolution.js";
 import { planeConvolution } from "../lib/ops/plane_convolution.js";
@@ -21,7 +28,11 @@ test.serial("relative attention", (t) => {
   const offsets = new SequenceOffsets([5, 0, 1, 9]);
   const frames = offsets.frames;
   onEach(() => {
-    for (const { keyValueHeads, context } of [{ keyValueHeads: 4 }, { keyValueHeads: 2, context: [2, 1] as const }, { keyValueHeads: 1, context: [0, 20] as const }]) {
+    for (const { keyValueHeads, context } of [
+      { keyValueHeads: 4 },
+      { keyValueHeads: 2, context: [2, 1] as const },
+      { keyValueHeads: 1, context: [0, 20] as const },
+    ]) {
       const [heads, d] = [4, 3];
       const reach = 8;
       const inputs = [
@@ -55,10 +66,16 @@ test.serial("depthwise convolution over the plane", (t) => {
     for (const activation of ["none", "relu"] as const) {
       for (const shared of [true, false]) {
         const [features, channels] = [6, 19];
-        const inputs = [randomTensor([offsets.frames, features * (shared ? 1 : channels)], 1), randomTensor([channels, 1, 3, 3], 2), randomTensor([channels], 3)];
+        const inputs = [
+          randomTensor([offsets.frames, features * (shared ? 1 : channels)], 1),
+          randomTensor([channels, 1, 3, 3], 2),
+          randomTensor([channels], 3),
+        ];
         checkGradients(
           t,
-          ([x, weight, bias]) => planeConvolution(x as Tensor, weight as Tensor, bias as Tensor, offsets, { features, stride: 2, padding: 1, activation }).output,
+          ([x, weight, bias]) =>
+            planeConvolution(x as Tensor, weight as Tensor, bias as Tensor, offsets, { features, stride: 2, padding: 1, activation })
+              .output,
           inputs,
           // Around the kink of relu a difference sees both slopes.
           { step: 3e-4, samples: 25 },
@@ -75,7 +92,10 @@ test.serial("grouped convolution with weight normalization", (t) => {
     checkGradients(
       t,
       ([x, gain, direction, bias]) =>
-        groupedConvolution(x as Tensor, swapLastAxes(weightNorm(gain as Tensor, direction as Tensor)), bias as Tensor, offsets, { groups: 2, leftPadding: 2 }),
+        groupedConvolution(x as Tensor, swapLastAxes(weightNorm(gain as Tensor, direction as Tensor)), bias as Tensor, offsets, {
+          groups: 2,
+          leftPadding: 2,
+        }),
       inputs,
     );
   });
@@ -83,7 +103,17 @@ test.serial("grouped convolution with weight normalization", (t) => {
 
 test.serial("gelu, rotated rows and other shapes", (t) => {
   onEach((set) => {
-    checkGradients(t, ([x]) => gelu(x as Tensor), [Tensor.from(randomValues(77, 1).map((x) => 4 * x), [7, 11])], { samples: 77 });
+    checkGradients(
+      t,
+      ([x]) => gelu(x as Tensor),
+      [
+        Tensor.from(
+          randomValues(77, 1).map((x) => 4 * x),
+          [7, 11],
+        ),
+      ],
+      { samples: 77 },
+    );
     const extreme = Tensor.from([-1e4, -60, -0, 0, 60, 1e4]);
     checkGradients(t, ([x]) => gelu(x as Tensor), [extreme], { step: 0.5 });
     t.true(gelu(extreme).toArray().every(Number.isFinite), set);
@@ -94,7 +124,10 @@ test.serial("gelu, rotated rows and other shapes", (t) => {
 
 test.serial("divergence between distributions", (t) => {
   const [rows, columns] = [9, 21];
-  const teacher = Tensor.from(randomValues(rows * columns, 2).map((x) => 5 * x), [rows, columns]);
+  const teacher = Tensor.from(
+    randomValues(rows * columns, 2).map((x) => 5 * x),
+    [rows, columns],
+  );
   const weights = Float32Array.from({ length: rows }, (_, row) => row % 3);
   onEach((set) => {
     for (const temperature of [1, 3]) {
@@ -114,7 +147,10 @@ test.serial("divergence between distributions", (t) => {
     t.true(Number.isFinite(value(Tensor.from(spoilt, [rows, columns]), teacher, { weights: first.map((x) => 1 - x) })), set);
   });
   t.throws(() => softmaxDivergence(teacher, Tensor.zeros([rows, 3])), { code: "INVALID_ARGUMENT" });
-  t.throws(() => softmaxDivergence(teacher, teacher, { weights: new Float32Array(2) }), { code: "INVALID_ARGUMENT", message: /9 rows but 2 weights/ });
+  t.throws(() => softmaxDivergence(teacher, teacher, { weights: new Float32Array(2) }), {
+    code: "INVALID_ARGUMENT",
+    message: /9 rows but 2 weights/,
+  });
   t.throws(() => softmaxDivergence(teacher, teacher, { temperature: 0 }), { code: "INVALID_ARGUMENT" });
 });
 

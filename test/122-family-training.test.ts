@@ -2,7 +2,17 @@ import { copyFileSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
-import { compressModel, loadModel, parseRecipe, Tape, tidy, Trainer, UsmLiteError, warmupConstant, type TrainingContext } from "../lib/index.js";
+import {
+  compressModel,
+  loadModel,
+  parseRecipe,
+  Tape,
+  tidy,
+  Trainer,
+  UsmLiteError,
+  warmupConstant,
+  type TrainingContext,
+} from "../lib/index.js";
 import { exportModel } from "../lib/compress/export.js";
 import { CompressionState } from "../lib/compress/compression_state.js";
 import { ParakeetTransducer } from "../lib/models/parakeet/parakeet_transducer.js";
@@ -18,7 +28,12 @@ const folder = temporaryFolder("family-training");
 test.after.always(folder.clean);
 
 const families = Object.keys(trainableConfigs);
-const context = (more: Partial<TrainingContext> = {}): TrainingContext => ({ training: true, random: new RandomStream(1), step: 0, ...more });
+const context = (more: Partial<TrainingContext> = {}): TrainingContext => ({
+  training: true,
+  random: new RandomStream(1),
+  step: 0,
+  ...more,
+});
 const lossOf = (network: TrainableNetwork, more: Partial<TrainingContext> = {}): number =>
   tidy(() => network.loss({ ...new OneBatch(network).batch(), plain: true }, context(more)).loss.toArray()[0] as number);
 
@@ -76,7 +91,11 @@ test("every family learns an utterance by heart", async (t) => {
     trainer.dispose();
     t.true((losses[8] as number) < 0.75 * (losses[0] as number), `${name}: ${losses[0]} to ${losses[8]}`);
     // Batch normalization keeps what the checkpoint says, except in the family that is trained from scratch.
-    if (name !== "lasr_ctc") t.deepEqual([...network.buffers()].map(([, tensor]) => [...tensor.toArray()]), before);
+    if (name !== "lasr_ctc")
+      t.deepEqual(
+        [...network.buffers()].map(([, tensor]) => [...tensor.toArray()]),
+        before,
+      );
   }
 });
 
@@ -84,16 +103,26 @@ test("what is packed is what was trained, to the bit", (t) => {
   for (const name of families) {
     const config = trainableConfigs[name] as object;
     const samples = freshModel(name).featureSize === 1;
-    const types: Record<string, string> = { lasr_ctc: "LasrFeatureExtractor", whisper: "WhisperFeatureExtractor", cohere_asr: "CohereAsrFeatureExtractor" };
+    const types: Record<string, string> = {
+      lasr_ctc: "LasrFeatureExtractor",
+      whisper: "WhisperFeatureExtractor",
+      cohere_asr: "CohereAsrFeatureExtractor",
+    };
     const type = samples ? "Wav2Vec2FeatureExtractor" : (types[name] ?? "ParakeetFeatureExtractor");
-    const lasr = name === "whisper" ? { feature_size: 16, chunk_length: 1, hop_length: 320 } : { feature_size: 16, hop_length: 160, n_fft: 512, sampling_rate: 16000, win_length: 400 };
+    const lasr =
+      name === "whisper"
+        ? { feature_size: 16, chunk_length: 1, hop_length: 320 }
+        : { feature_size: 16, hop_length: 160, n_fft: 512, sampling_rate: 16000, win_length: 400 };
     const from = writeRandomModel(join(folder.path, `${name}-float`), config, { feature_extractor_type: type, ...(samples ? {} : lasr) });
     const network = trainableNetwork(loadModel(from));
     for (const spec of ["int2"]) {
       using state = new CompressionState(network.parameters());
       for (const weight of network.linearWeights()) state.update(weight, { spec: parseWeightSpec(spec.replace(/\+.*/, "")) });
       const quantization = new WeightQuantization(network, state.plan);
-      const trained = lossOf(network, { training: false, transformWeight: (weight, tensor) => quantization.transformWeight(weight, tensor) });
+      const trained = lossOf(network, {
+        training: false,
+        transformWeight: (weight, tensor) => quantization.transformWeight(weight, tensor),
+      });
       const to = join(folder.path, `${name}-${spec.replace(":", "-")}`);
       exportModel(network as never, { from, to, plan: state.plan, state });
       t.is(lossOf(trainableNetwork(loadModel(to, { weights: "float32" })), { training: false }), trained, `${name} ${spec}`);
@@ -108,27 +137,45 @@ test("calibration sees what the joint network of a transducer multiplies: every 
   tidy(() => {
     const batch = new OneBatch(network).batch();
     const seen: Float32Array[] = [];
-    network.loss(batch, context({ training: false, observeInput: (name, x) => void (name === "joint.head.weight" && seen.push(x.toArray())) }));
+    network.loss(
+      batch,
+      context({ training: false, observeInput: (name, x) => void (name === "joint.head.weight" && seen.push(x.toArray())) }),
+    );
     const { projected, offsets } = network.encode(batch.features, batch.offsets);
     const predicted = network.predict([network.blankId], [undefined]);
     const hidden = network.config.decoder_hidden_size;
-    t.deepEqual(seen.map(({ length }) => length / hidden), offsets.lengths.map((frames, item) => frames * ((batch.targets[item] as number[]).length + 1)));
+    t.deepEqual(
+      seen.map(({ length }) => length / hidden),
+      offsets.lengths.map((frames, item) => frames * ((batch.targets[item] as number[]).length + 1)),
+    );
     const [first] = predicted;
-    const wanted = projected.rows(0, 1).toArray().map((value, i) => Math.max(0, value + (first?.output[i] as number)));
+    const wanted = projected
+      .rows(0, 1)
+      .toArray()
+      .map((value, i) => Math.max(0, value + (first?.output[i] as number)));
     wanted.forEach((value, i) => t.true(Math.abs(value - ((seen[0] as Float32Array)[i] as number)) < 1e-6));
   });
 });
 
 test("compress fine-tunes a transducer with binary weights", async (t) => {
   const config = { ...trainableConfigs["parakeet_rnnt"], vocab_size: 61, blank_token_id: 60 };
-  const from = writeRandomModel(join(folder.path, "rnnt"), config, { feature_extractor_type: "ParakeetFeatureExtractor", feature_size: 16 });
-  copyFileSync(join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text", "tokenizer_metaspace.json"), join(from, "tokenizer.json"));
+  const from = writeRandomModel(join(folder.path, "rnnt"), config, {
+    feature_extractor_type: "ParakeetFeatureExtractor",
+    feature_size: 16,
+  });
+  copyFileSync(
+    join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text", "tokenizer_metaspace.json"),
+    join(from, "tokenizer.json"),
+  );
   const manifest = writeTinyCorpus(join(folder.path, "corpus"), 3);
   const recipe = parseRecipe(
     JSON.stringify({
       stages: [
         {
-          modifiers: [{ type: "quantization", spec: "int1" }, { type: "quantization", targets: ["decoder.lstm.*", "joint.head"], spec: "int4" }],
+          modifiers: [
+            { type: "quantization", spec: "int1" },
+            { type: "quantization", targets: ["decoder.lstm.*", "joint.head"], spec: "int4" },
+          ],
           training: { steps: 6, learningRate: 3e-3, warmUpSteps: 0, batchSeconds: 20, speedPerturbation: false, specAugment: false },
         },
       ],
@@ -137,11 +184,18 @@ test("compress fine-tunes a transducer with binary weights", async (t) => {
   );
   const out = join(folder.path, "rnnt-packed");
   t.true(await compressModel({ model: from, recipe, manifest, out }));
-  const losses = readFileSync(join(`${out}.run`, "metrics.jsonl"), "utf8").trim().split("\n").map((line) => (JSON.parse(line) as { loss: number }).loss);
+  const losses = readFileSync(join(`${out}.run`, "metrics.jsonl"), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => (JSON.parse(line) as { loss: number }).loss);
   t.true((losses[5] as number) < (losses[0] as number), losses.join(" "));
   const { compression, network } = loadModel(out);
   t.is(compression.specs.get("decoder.lstm.weight_hh_l1")?.text, "int4");
   t.is(compression.specs.get("encoder.layers.0.self_attn.q_proj.weight")?.text, "int1");
   t.is(network.kind, "transducer");
-  t.throws(() => lossOf(trainableNetwork(loadModel(out))), { instanceOf: UsmLiteError, code: "UNSUPPORTED_MODEL", message: /packed weights cannot be trained/ });
+  t.throws(() => lossOf(trainableNetwork(loadModel(out))), {
+    instanceOf: UsmLiteError,
+    code: "UNSUPPORTED_MODEL",
+    message: /packed weights cannot be trained/,
+  });
 });

@@ -1,7 +1,19 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { compressModel, Distillation, loadModel, parseRecipe, Tape, tidy, Tensor, Trainer, warmupConstant, type DistillationOptions, type TrainingContext } from "../lib/index.js";
+import {
+  compressModel,
+  Distillation,
+  loadModel,
+  parseRecipe,
+  Tape,
+  tidy,
+  Tensor,
+  Trainer,
+  warmupConstant,
+  type DistillationOptions,
+  type TrainingContext,
+} from "../lib/index.js";
 import type { TrainableNetwork } from "../lib/models/trainable.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
 import { parseWeightSpec } from "../lib/quant/weight_spec.js";
@@ -16,7 +28,12 @@ const context = (): TrainingContext => ({ training: true, random: new RandomStre
 const terms: DistillationOptions = { labels: 1, logits: 1, temperature: 1, frames: "all", hidden: 0, blankId: 6 };
 
 /** Loss of one step of `student`, taught as `options` say. */
-const lossOf = (student: TrainableNetwork, teacher: TrainableNetwork | "self", options: Partial<DistillationOptions>, more: Partial<TrainingContext> = {}): number =>
+const lossOf = (
+  student: TrainableNetwork,
+  teacher: TrainableNetwork | "self",
+  options: Partial<DistillationOptions>,
+  more: Partial<TrainingContext> = {},
+): number =>
   tidy(() => {
     const batch = { ...new OneBatch(student).batch(), plain: true };
     const modifier = new Distillation(student, teacher, { ...terms, ...options });
@@ -24,7 +41,14 @@ const lossOf = (student: TrainableNetwork, teacher: TrainableNetwork | "self", o
   });
 
 test("a model has nothing to learn from itself, and something from another", (t) => {
-  for (const [name, parts] of [["parakeet_ctc", { logits: 1 }], ["parakeet_ctc", { logits: 0, hidden: 2 }], ["hubert", { hidden: 1 }], ["parakeet_rnnt", { logits: 0, hidden: 1 }], ["parakeet_rnnt", { logits: 1 }], ["parakeet_tdt", { logits: 1 }]] as const) {
+  for (const [name, parts] of [
+    ["parakeet_ctc", { logits: 1 }],
+    ["parakeet_ctc", { logits: 0, hidden: 2 }],
+    ["hubert", { hidden: 1 }],
+    ["parakeet_rnnt", { logits: 0, hidden: 1 }],
+    ["parakeet_rnnt", { logits: 1 }],
+    ["parakeet_tdt", { logits: 1 }],
+  ] as const) {
     const [student, same, other] = [freshModel(name), freshModel(name), freshModel(name, 7)];
     const alone = lossOf(student, same, { logits: 0, hidden: 0 });
     t.true(Math.abs(lossOf(student, same, parts) - alone) < 1e-5, name);
@@ -84,7 +108,9 @@ test("a quantized model comes closer to its teacher", async (t) => {
 test("a run that was killed after any step goes on to the same bits, with activations in whole numbers", async (t) => {
   const run = async (name: string, from?: string): Promise<{ weights: Map<string, number[]>; checkpoints: string[] }> => {
     const [student, teacher] = [freshModel("lasr_ctc", from ? 3 : 7), freshModel("lasr_ctc", 7)];
-    const quantization = new WeightQuantization(student, new Map(student.blockWeights().map((layer) => [layer, parseWeightSpec("int4")])), { activations: "int8" });
+    const quantization = new WeightQuantization(student, new Map(student.blockWeights().map((layer) => [layer, parseWeightSpec("int4")])), {
+      activations: "int8",
+    });
     const trainer = new Trainer(student, new OneBatch(student), {
       folder: join(folder.path, name),
       totalSteps: 3,
@@ -97,24 +123,45 @@ test("a run that was killed after any step goes on to the same bits, with activa
     const weights = new Map([...student.parameters(), ...student.buffers()].map(([key, tensor]) => [key, [...tensor.toArray()]]));
     trainer.dispose();
     const place = join(folder.path, name, "checkpoints");
-    return { weights, checkpoints: readdirSync(place).sort().map((file) => join(place, file)) };
+    return {
+      weights,
+      checkpoints: readdirSync(place)
+        .sort()
+        .map((file) => join(place, file)),
+    };
   };
   const whole = await run("whole");
   t.is(whole.checkpoints.length, 3);
-  for (const [index, checkpoint] of whole.checkpoints.slice(0, -1).entries()) t.deepEqual((await run(`rest-${index}`, checkpoint)).weights, whole.weights);
+  for (const [index, checkpoint] of whole.checkpoints.slice(0, -1).entries())
+    t.deepEqual((await run(`rest-${index}`, checkpoint)).weights, whole.weights);
 });
 
 test("compress distils by recipe, and says what does not fit", async (t) => {
   const model = writeTinyModel(join(folder.path, "float"));
   const manifest = writeTinyCorpus(join(folder.path, "corpus"), 2);
   const compress = (modifier: object, out: string): Promise<boolean> => {
-    const stage = { modifiers: [{ type: "distillation", ...modifier }, { type: "quantization", spec: "int4" }], training: { steps: 1, speedPerturbation: false } };
-    return compressModel({ model, recipe: parseRecipe(JSON.stringify({ stages: [stage] }), "r.yaml"), manifest, out: join(folder.path, out) });
+    const stage = {
+      modifiers: [
+        { type: "distillation", ...modifier },
+        { type: "quantization", spec: "int4" },
+      ],
+      training: { steps: 1, speedPerturbation: false },
+    };
+    return compressModel({
+      model,
+      recipe: parseRecipe(JSON.stringify({ stages: [stage] }), "r.yaml"),
+      manifest,
+      out: join(folder.path, out),
+    });
   };
-  for (const teacher of ["self", model]) t.true(await compress({ teacher, hidden: 1, temperature: 2 }, `out-${teacher.replace(/.*\//, "path")}`));
+  for (const teacher of ["self", model])
+    t.true(await compress({ teacher, hidden: 1, temperature: 2 }, `out-${teacher.replace(/.*\//, "path")}`));
   t.is(loadModel(join(folder.path, "out-self")).compression.specs.get("encoder.layers.0.self_attn.q_proj.weight")?.text, "int4");
   await t.throwsAsync(compress({ logits: 0 }, "x"), { code: "BAD_RECIPE", message: /nothing is distilled/ });
-  await t.throwsAsync(compress({ hidden: 1, layers: [2] }, "y"), { code: "INVALID_ARGUMENT", message: /no block 2 in the teacher; the last is 1/ });
+  await t.throwsAsync(compress({ hidden: 1, layers: [2] }, "y"), {
+    code: "INVALID_ARGUMENT",
+    message: /no block 2 in the teacher; the last is 1/,
+  });
   await t.throwsAsync(compress({ teacher: join(folder.path, "nowhere") }, "z"), { code: "FILE_NOT_FOUND" });
   t.throws(() => compress({ frames: "some" }, "x"), { code: "BAD_RECIPE", message: /r\.yaml:1/ });
 });

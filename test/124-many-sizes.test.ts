@@ -1,7 +1,19 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { compressModel, loadModel, ManySizes, measureModel, parseRecipe, tidy, Trainer, warmupConstant, type ManySizesOptions, type Tensor, type TrainingContext } from "../lib/index.js";
+import {
+  compressModel,
+  loadModel,
+  ManySizes,
+  measureModel,
+  parseRecipe,
+  tidy,
+  Trainer,
+  warmupConstant,
+  type ManySizesOptions,
+  type Tensor,
+  type TrainingContext,
+} from "../lib/index.js";
 import { formatSizeReports } from "../lib/compress/size_report.js";
 import { trainableNetwork, type TrainableNetwork } from "../lib/models/trainable.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
@@ -13,7 +25,14 @@ const folder = temporaryFolder("many-sizes");
 test.after.always(folder.clean);
 
 const sizes = ["int8", "int4", "int4+2:4", "int2"].map((spec) => ({ name: spec.replace(":", "-"), spec: parseWeightSpec(spec) }));
-const options: ManySizesOptions = { perStep: 3, distillation: 0, masks: { kind: "one-shot", step: 0 }, stopScaleGradient: false, blankId: 6, totalSteps: 8 };
+const options: ManySizesOptions = {
+  perStep: 3,
+  distillation: 0,
+  masks: { kind: "one-shot", step: 0 },
+  stopScaleGradient: false,
+  blankId: 6,
+  totalSteps: 8,
+};
 const context = (): TrainingContext => ({ training: true, random: new RandomStream(1), step: 0 });
 
 /** Losses of the sizes that `modifier` trains in a step. */
@@ -49,12 +68,20 @@ test("every step trains the largest, the smallest and others drawn anew", (t) =>
   const single = new ManySizes(network, sizes, network.blockWeights(), { ...options, perStep: 1 });
   t.is(new Set(Array.from({ length: 14 }, () => stepLosses(network, single, random).each.join())).size, 4);
   // The smaller ones also learn from the largest.
-  const taught = stepLosses(network, new ManySizes(network, sizes, network.blockWeights(), { ...options, perStep: 9, distillation: 5 }), random);
+  const taught = stepLosses(
+    network,
+    new ManySizes(network, sizes, network.blockWeights(), { ...options, perStep: 9, distillation: 5 }),
+    random,
+  );
   t.true(taught.mean > all.mean + 1e-3);
 });
 
 test("all sizes learn on shared weights, each with statistics of its own, and a run continues to the same bits", async (t) => {
-  const run = async (path: string, steps: number, network = freshModel("lasr_ctc")): Promise<{ losses: Record<string, number>[]; bits: number[][] }> => {
+  const run = async (
+    path: string,
+    steps: number,
+    network = freshModel("lasr_ctc"),
+  ): Promise<{ losses: Record<string, number>[]; bits: number[][] }> => {
     const modifier = new ManySizes(network, sizes, network.blockWeights(), { ...options, distillation: 1, blankId: 0 });
     const losses: Record<string, number>[] = [];
     const trainer = new Trainer(network, new OneBatch(network), {
@@ -67,7 +94,9 @@ test("all sizes learn on shared weights, each with statistics of its own, and a 
     trainer.resume();
     await trainer.run();
     const bits = [...network.parameters().values(), ...modifier.state().values()].map((tensor: Tensor) => [...tensor.toArray()]);
-    const means = [...modifier.state()].filter(([name]) => name.endsWith("layers.0.conv.norm.running_mean")).map(([, tensor]) => tensor.toArray().join());
+    const means = [...modifier.state()]
+      .filter(([name]) => name.endsWith("layers.0.conv.norm.running_mean"))
+      .map(([, tensor]) => tensor.toArray().join());
     t.is(new Set(means).size, 4);
     trainer.dispose();
     return { losses, bits };
@@ -87,7 +116,14 @@ test("compress writes a folder for each size, which is what was trained", async 
   const manifest = writeTinyCorpus(join(folder.path, "corpus"), 2);
   const out = join(folder.path, "out");
   const stage = (more: object = {}, others: readonly object[] = []): object => ({
-    modifiers: [{ type: "many-sizes", sizes: [{ spec: "int2", clip: 0.6 }, { spec: "int8", name: "large" }, { spec: "int1", scale: "centred" }, { spec: "int4+2:4" }], ...more }, ...others],
+    modifiers: [
+      {
+        type: "many-sizes",
+        sizes: [{ spec: "int2", clip: 0.6 }, { spec: "int8", name: "large" }, { spec: "int1", scale: "centred" }, { spec: "int4+2:4" }],
+        ...more,
+      },
+      ...others,
+    ],
     training: { steps: 2, speedPerturbation: false, emaDecay: 0.5 },
   });
   const compress = (stages: readonly object[], to = out): Promise<boolean> =>
@@ -96,18 +132,32 @@ test("compress writes a folder for each size, which is what was trained", async 
   t.true(await compress([stage({}, [subsampler])]));
   t.deepEqual(readdirSync(out).sort(), ["int1", "int2", "int4+2-4", "large"]);
   const weight = "encoder.layers.1.feed_forward1.linear1.weight";
-  for (const [name, spec] of [["large", "int8"], ["int4+2-4", "int4+2:4"], ["int2", "int2"], ["int1", "int1"]] as const) {
+  for (const [name, spec] of [
+    ["large", "int8"],
+    ["int4+2-4", "int4+2:4"],
+    ["int2", "int2"],
+    ["int1", "int1"],
+  ] as const) {
     const { specs } = loadModel(join(out, name)).compression;
     t.is(specs.get(weight)?.text, spec);
     t.is(specs.get("encoder.subsampler.dense_1.weight")?.text, "int6");
   }
   const bytes = (name: string): number => measureModel(join(out, name)).layers.find((layer) => layer.name === weight)?.bytes ?? NaN;
   t.true(bytes("int2") < bytes("large") / 2);
-  const weights = (name: string, of: string): Float32Array => tidy(() => (trainableNetwork(loadModel(join(out, name), { weights: "float32" })).parameters().get(of) as Tensor).toArray());
+  const weights = (name: string, of: string): Float32Array =>
+    tidy(() =>
+      (
+        trainableNetwork(loadModel(join(out, name), { weights: "float32" }))
+          .parameters()
+          .get(of) as Tensor
+      ).toArray(),
+    );
   // Sizes share what is not compressed, and round the same weights: the finer rounding of the same sign.
   t.deepEqual(weights("large", "ctc_head.weight"), weights("int2", "ctc_head.weight"));
   const [fine, sparse] = [weights("large", weight), weights("int4+2-4", weight)];
-  t.true(sparse.every((value, i) => value === 0 || Math.sign(value) === Math.sign(fine[i] as number) || Math.abs(fine[i] as number) < 1e-2));
+  t.true(
+    sparse.every((value, i) => value === 0 || Math.sign(value) === Math.sign(fine[i] as number) || Math.abs(fine[i] as number) < 1e-2),
+  );
   t.is(sparse.filter((value) => value !== 0).length <= sparse.length / 2, true);
 
   const report = formatSizeReports(out);
@@ -117,8 +167,14 @@ test("compress writes a folder for each size, which is what was trained", async 
   t.regex(readFileSync(`${out}.run/metrics.jsonl`, "utf8"), /"loss\.large"/);
   const later = { name: "later", modifiers: [{ type: "quantization" }], training: { steps: 1, speedPerturbation: false } };
   await t.throwsAsync(compress([stage(), later], `${out}2`), { code: "BAD_RECIPE", message: /its stage must be the last/ });
-  await t.throwsAsync(compress([stage({}, [{ type: "quantization", spec: "int8" }])], `${out}3`), { code: "BAD_RECIPE", message: /is coded by many-sizes; give quantization other targets/ });
+  await t.throwsAsync(compress([stage({}, [{ type: "quantization", spec: "int8" }])], `${out}3`), {
+    code: "BAD_RECIPE",
+    message: /is coded by many-sizes; give quantization other targets/,
+  });
   t.throws(() => compress([stage({ sizes: [{ spec: "int8" }] })]), { code: "BAD_RECIPE" });
-  t.throws(() => compress([stage({ sizes: [{ spec: "int8" }, { spec: "int8" }] })]), { code: "BAD_RECIPE", message: /two sizes are called "int8"/ });
+  t.throws(() => compress([stage({ sizes: [{ spec: "int8" }, { spec: "int8" }] })]), {
+    code: "BAD_RECIPE",
+    message: /two sizes are called "int8"/,
+  });
   t.false(existsSync(`${out}2`));
 });

@@ -1,5 +1,23 @@
 import test from "ava";
-import { availableInstructionSets, linear, matmul, PackedMatrix, packedLinear, packWeight, scaledSum, SequenceOffsets, setInstructionSet, setThreadCount, silu, Tape, Tensor, threadCount, unpackWeight, UsmLiteError, type LinearOptions } from "../lib/index.js";
+import {
+  availableInstructionSets,
+  linear,
+  matmul,
+  PackedMatrix,
+  packedLinear,
+  packWeight,
+  scaledSum,
+  SequenceOffsets,
+  setInstructionSet,
+  setThreadCount,
+  silu,
+  Tape,
+  Tensor,
+  threadCount,
+  unpackWeight,
+  UsmLiteError,
+  type LinearOptions,
+} from "../lib/index.js";
 import { adaptedLinear } from "../lib/nn/adapted_linear.js";
 import { frozenLinear } from "../lib/ops/frozen_linear.js";
 import { addLowRank, lowRankSum, type LowRankFactors } from "../lib/ops/low_rank.js";
@@ -18,12 +36,14 @@ const factorsOf = (rank: number, input: number, out: number, seed: number): LowR
 });
 
 test.serial("runs of rows get what their factors say, on every instruction set", (t) => {
-  for (const [index, [lengths, input, out, ranks]] of ([
-    [[5], 16, 16, [4]],
-    [[1, 0, 7, 3], 33, 70, [1, 5, 9, 0]],
-    [[40, 2, 70], 100, 37, [8, 0, 3]],
-    [[3, 66], 192, 384, [13, 4]],
-  ] as const).entries()) {
+  for (const [index, [lengths, input, out, ranks]] of (
+    [
+      [[5], 16, 16, [4]],
+      [[1, 0, 7, 3], 33, 70, [1, 5, 9, 0]],
+      [[40, 2, 70], 100, 37, [8, 0, 3]],
+      [[3, 66], 192, 384, [13, 4]],
+    ] as const
+  ).entries()) {
     const offsets = new SequenceOffsets(lengths);
     const x = randomTensor([offsets.frames, input], index);
     const before = randomTensor([offsets.frames, out], index + 10);
@@ -41,8 +61,13 @@ test.serial("runs of rows get what their factors say, on every instruction set",
         const one = factors[run];
         if (length === 0) return;
         const sum = before.rows(begin, end).toArray();
-        if (one) matmul(matmul(x.rows(begin, end), one.down, { transposeB: true }), one.up).toArray().forEach((value, i) => (sum[i] = (sum[i] as number) + 0.5 * value));
-        const expected = sum.map((value) => (activation === "none" ? value : activation === "relu" ? Math.max(0, value) : value / (1 + Math.exp(-value))));
+        if (one)
+          matmul(matmul(x.rows(begin, end), one.down, { transposeB: true }), one.up)
+            .toArray()
+            .forEach((value, i) => (sum[i] = (sum[i] as number) + 0.5 * value));
+        const expected = sum.map((value) =>
+          activation === "none" ? value : activation === "relu" ? Math.max(0, value) : value / (1 + Math.exp(-value)),
+        );
         t.true(relativeDifference(result.rows(begin, end).toArray(), expected) < 1e-5, `case ${index} ${activation}, run ${run}`);
       });
     }
@@ -62,7 +87,12 @@ test.serial("a row depends neither on the other rows nor on the number of thread
     addLowRank(again, x, offsets, factors, { activation: "silu" });
     t.deepEqual(again.toArray(), all.toArray());
   }
-  for (const [begin, end, run] of [[0, 1, 0], [130, 171, 1], [180, 187, 2], [370, 371, 2]] as const) {
+  for (const [begin, end, run] of [
+    [0, 1, 0],
+    [130, 171, 1],
+    [180, 187, 2],
+    [370, 371, 2],
+  ] as const) {
     const alone = Tensor.from(y.rows(begin, end).toArray(), [end - begin, 80]);
     addLowRank(alone, x.rows(begin, end), new SequenceOffsets([end - begin]), [factors[run]], { activation: "silu" });
     t.deepEqual(alone.toArray(), all.rows(begin, end).toArray());
@@ -81,7 +111,8 @@ test.serial("rows without an adapter are to the bit what they are where nobody h
   for (const spec of ["int8", "int4+2:4", "nf4/g64", "float32"]) {
     const packed = packWeight(randomTensor([out, input], 6), spec);
     const weight = spec === "float32" ? unpackWeight(packed).weight : PackedMatrix.from(packed);
-    const plain = (options: LinearOptions): Tensor => (weight instanceof Tensor ? linear(x, weight, { bias, ...options }) : packedLinear(x, weight, { bias, ...options }));
+    const plain = (options: LinearOptions): Tensor =>
+      weight instanceof Tensor ? linear(x, weight, { bias, ...options }) : packedLinear(x, weight, { bias, ...options });
     for (const set of availableInstructionSets()) {
       setInstructionSet(set);
       for (const options of [{ activation: "silu" }, { activation: "relu" }, { scale: 0.5, residual, residualScale: 1.5 }] as const) {
@@ -97,14 +128,41 @@ test.serial("rows without an adapter are to the bit what they are where nobody h
 test("gradients of what is added", (t) => {
   const inputs = [randomTensor([3, 5], 1), randomTensor([3, 4], 2), randomTensor([2, 4], 3), randomTensor([2, 5], 4)];
   // `y` is taken over, so each call gets a sum of its own.
-  checkGradients(t, ([y, x, down, up]) => lowRankSum(scaledSum(y as Tensor, 1, y as Tensor, 1), x as Tensor, { down: down as Tensor, up: up as Tensor }, { scale: 0.5 }), inputs);
+  checkGradients(
+    t,
+    ([y, x, down, up]) =>
+      lowRankSum(scaledSum(y as Tensor, 1, y as Tensor, 1), x as Tensor, { down: down as Tensor, up: up as Tensor }, { scale: 0.5 }),
+    inputs,
+  );
 });
 
 test.serial("the gradient of a packed layer is the product with its dequantized weight, for every spec", (t) => {
-  const specs = ["int8", "int4", "int4/g32", "int2", "int1", "int6", "uint4/g64", "midrise4+2:4", "ternary", "ternary/g128+2:4", "nf4/g64", "nf4+1:4", "int4+2:4",
-    "int8+1:4", "int4+3:5", "uint3+2:4", "2:4", "float32"];
+  const specs = [
+    "int8",
+    "int4",
+    "int4/g32",
+    "int2",
+    "int1",
+    "int6",
+    "uint4/g64",
+    "midrise4+2:4",
+    "ternary",
+    "ternary/g128+2:4",
+    "nf4/g64",
+    "nf4+1:4",
+    "int4+2:4",
+    "int8+1:4",
+    "int4+3:5",
+    "uint3+2:4",
+    "2:4",
+    "float32",
+  ];
   for (const [index, spec] of specs.entries()) {
-    for (const [frames, out, input] of [[1, 1, 1], [5, 33, 70], [13, 130, 128]] as const) {
+    for (const [frames, out, input] of [
+      [1, 1, 1],
+      [5, 33, 70],
+      [13, 130, 128],
+    ] as const) {
       const packed = packWeight(randomTensor([out, input], index), spec);
       using matrix = PackedMatrix.from(packed);
       const { weight } = unpackWeight(packed);
@@ -119,8 +177,14 @@ test.serial("the gradient of a packed layer is the product with its dequantized 
         t.deepEqual(y.toArray(), packedLinear(x, matrix, { scale: 0.5, residual, residualScale: 1.5 }).toArray());
         tape.backward(y, seed.clone());
         const expected = matmul(seed, weight, { scale: 0.5 }).toArray();
-        t.true(relativeDifference(tape.gradientOf(x)?.toArray() as Float32Array, expected) < 1e-5, `${set} ${spec} (${frames}, ${out}, ${input})`);
-        t.deepEqual(tape.gradientOf(residual)?.toArray(), seed.toArray().map((value) => Math.fround(1.5 * value)));
+        t.true(
+          relativeDifference(tape.gradientOf(x)?.toArray() as Float32Array, expected) < 1e-5,
+          `${set} ${spec} (${frames}, ${out}, ${input})`,
+        );
+        t.deepEqual(
+          tape.gradientOf(residual)?.toArray(),
+          seed.toArray().map((value) => Math.fround(1.5 * value)),
+        );
       }
     }
   }
@@ -129,10 +193,12 @@ test.serial("the gradient of a packed layer is the product with its dequantized 
 test("gradients of a frozen layer are those of finite differences", (t) => {
   const packed = packWeight(randomTensor([6, 8], 1), "int4/g32");
   const matrix = PackedMatrix.from(packed);
-  checkGradients(t, ([x, residual]) => frozenLinear(x as Tensor, matrix, { scale: 2, residual: residual as Tensor, residualScale: 0.5, activations: "float32" }), [
-    randomTensor([3, 8], 2),
-    randomTensor([3, 6], 3),
-  ]);
+  checkGradients(
+    t,
+    ([x, residual]) =>
+      frozenLinear(x as Tensor, matrix, { scale: 2, residual: residual as Tensor, residualScale: 0.5, activations: "float32" }),
+    [randomTensor([3, 8], 2), randomTensor([3, 6], 3)],
+  );
   matrix.dispose();
 });
 

@@ -58,7 +58,10 @@ test("an adapter comes back from its files, and stacked ones add up", (t) => {
   t.deepEqual(recognizer.forward([{ ...chunk, adapter: read }]), recognizer.forward([{ ...chunk, adapter: both }]));
   for (const [name, { down, up }] of both.factors) {
     const parts = [a, b].flatMap(({ factors }) => factors.get(name) ?? []);
-    t.is(down.dim(0), parts.reduce((sum, part) => sum + part.down.dim(0), 0));
+    t.is(
+      down.dim(0),
+      parts.reduce((sum, part) => sum + part.down.dim(0), 0),
+    );
     t.deepEqual(up.toArray(), Float32Array.from(parts.flatMap((part) => [...part.up.toArray()])));
   }
   // The layout of PEFT: B is (out, rank), pointwise convolutions have convolutions as factors.
@@ -86,9 +89,15 @@ test("factors that PEFT would apply are applied", (t) => {
     [{ r: 9, rank_pattern: { q_proj: 4 }, alpha_pattern: { "self_attn.q_proj": 12 } }, 3],
     [{ alpha_pattern: { "^encoder.layers.0.self_attn.q_proj": 2, v_proj: 40 } }, 0.5],
   ] as const) {
-    editJson(join(path, "adapter_config.json"), (json) => Object.assign(json, { r: 4, lora_alpha: 4, use_rslora: false, rank_pattern: {}, alpha_pattern: {}, ...settings }));
+    editJson(join(path, "adapter_config.json"), (json) =>
+      Object.assign(json, { r: 4, lora_alpha: 4, use_rslora: false, rank_pattern: {}, alpha_pattern: {}, ...settings }),
+    );
     using read = readAdapter(path, base);
-    t.deepEqual(read.factors.get(`${module}.weight`)?.up.toArray(), up.map((value) => value * scale), JSON.stringify(settings));
+    t.deepEqual(
+      read.factors.get(`${module}.weight`)?.up.toArray(),
+      up.map((value) => value * scale),
+      JSON.stringify(settings),
+    );
   }
 });
 
@@ -97,7 +106,11 @@ test("hostile and foreign adapters are coded errors", (t) => {
   const base = new AdapterBase(model);
   const good = randomAdapter(base, 2, 1);
   const path = join(folder.path, "hostile");
-  const bad = (code: string, message: RegExp, edit: { config?: Record<string, unknown>; weights?: (entries: Map<string, Tensor>) => void }): void => {
+  const bad = (
+    code: string,
+    message: RegExp,
+    edit: { config?: Record<string, unknown>; weights?: (entries: Map<string, Tensor>) => void },
+  ): void => {
     writeAdapter(path, good, base, about);
     if (edit.config) editJson(join(path, "adapter_config.json"), (json) => Object.assign(json, edit.config));
     if (edit.weights) {
@@ -126,7 +139,9 @@ test("hostile and foreign adapters are coded errors", (t) => {
   bad("BAD_ADAPTER", /missing/, { weights: (entries) => entries.delete(key.replace("lora_A", "lora_B")) });
   bad("BAD_ADAPTER", /no lora_A/, { weights: (entries) => entries.delete(key) });
   bad("BAD_ADAPTER", /dtype/, { weights: (entries) => entries.set(key, Tensor.zeros([2, 32], "int32")) });
-  bad("BAD_ADAPTER", /no linear layer/, { weights: (entries) => entries.set("base_model.model.../../etc/passwd.lora_A.weight", Tensor.zeros([2, 32])) });
+  bad("BAD_ADAPTER", /no linear layer/, {
+    weights: (entries) => entries.set("base_model.model.../../etc/passwd.lora_A.weight", Tensor.zeros([2, 32])),
+  });
   bad("BAD_ADAPTER", /no factor/, { weights: (entries) => entries.set("encoder.out_norm.weight", Tensor.zeros([32])) });
   bad("BAD_ADAPTER", /holds no tensor/, { weights: (entries) => entries.clear() });
   writeFileSync(join(path, "adapter_model.safetensors"), "no tensors");
@@ -161,7 +176,13 @@ test("learning lowers the loss on a packed model, gives the same bits again, and
 
   // Two minutes are worth all layers, less those of attention.
   const reaches = async (speech: typeof utterances, targets?: string[]): Promise<boolean> => {
-    const learned = await adaptSpeaker(model, speech, { rank: 1, epochs: 1, learningRate: 0.01, batchSeconds: 60, ...(targets ? { targets } : {}) });
+    const learned = await adaptSpeaker(model, speech, {
+      rank: 1,
+      epochs: 1,
+      learningRate: 0.01,
+      batchSeconds: 60,
+      ...(targets ? { targets } : {}),
+    });
     return [...learned.adapter.factors.keys()].some((name) => name.includes("feed_forward"));
   };
   t.false(await reaches(utterances));
@@ -174,9 +195,15 @@ test("learning lowers the loss on a packed model, gives the same bits again, and
   await t.throwsAsync(adaptSpeaker(model, named), { code: "BAD_MANIFEST", message: /2 speakers, "ann" and "bob"/ });
   await t.throwsAsync(adaptSpeaker(model, utterances, { rank: 0 }), { code: "INVALID_ARGUMENT", message: /rank/ });
   await t.throwsAsync(adaptSpeaker(model, utterances, { dropout: 1 }), { code: "INVALID_ARGUMENT", message: /dropout/ });
-  await t.throwsAsync(adaptSpeaker(model, utterances, { targets: ["*.nothing"] }), { code: "INVALID_ARGUMENT", message: /matches no layer/ });
+  await t.throwsAsync(adaptSpeaker(model, utterances, { targets: ["*.nothing"] }), {
+    code: "INVALID_ARGUMENT",
+    message: /matches no layer/,
+  });
   await t.throwsAsync(adaptSpeaker(model, utterances, { targets: ["re:("] }), { code: "INVALID_ARGUMENT", message: /regular expression/ });
-  await t.throwsAsync(adaptSpeaker(model, [{ ...utterances[0], text: "" } as never, utterances[1] as never]), { code: "BAD_MANIFEST", message: /empty/ });
+  await t.throwsAsync(adaptSpeaker(model, [{ ...utterances[0], text: "" } as never, utterances[1] as never]), {
+    code: "BAD_MANIFEST",
+    message: /empty/,
+  });
 });
 
 test("a transcriber listens with an adapter, or with that of each speaker", async (t) => {
@@ -202,5 +229,8 @@ test("a transcriber listens with an adapter, or with that of each speaker", asyn
   await t.throwsAsync(many.transcribe(speech, { speaker: "../ann" }), { code: "INVALID_ARGUMENT", message: /no name of a speaker/ });
   await t.throwsAsync(one.transcribe(speech, { speaker: "ann" }), { code: "UNKNOWN_SPEAKER", message: /no folder of adapters/ });
   await t.throwsAsync(Transcriber.load({ model: float, adapter: join(store, "ann") }), { code: "ADAPTER_MISMATCH" });
-  await t.throwsAsync(Transcriber.load({ model: packed, adapters: join(folder.path, "nowhere") }), { code: "FILE_NOT_FOUND", message: /folder of adapters/ });
+  await t.throwsAsync(Transcriber.load({ model: packed, adapters: join(folder.path, "nowhere") }), {
+    code: "FILE_NOT_FOUND",
+    message: /folder of adapters/,
+  });
 });

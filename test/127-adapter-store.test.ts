@@ -35,7 +35,10 @@ test.serial("adapters are read when asked for; the least recently used go", (t) 
   const one = store.residentBytes / 2;
   take("c");
   t.deepEqual([store.resident, store.residentBytes], [2, 2 * one]);
-  t.true([...b.factors.values()].every(({ down, up }) => down.released && up.released), "b was used least recently");
+  t.true(
+    [...b.factors.values()].every(({ down, up }) => down.released && up.released),
+    "b was used least recently",
+  );
   t.is(take("a"), a);
   t.not(take("b"), b);
   const before = memoryStatistics().bytesInUse;
@@ -52,7 +55,10 @@ test.serial("a folder of adapters must be one, and an adapter replaces nothing e
   writeFileSync(file, "mine");
   t.throws(() => new AdapterStore(file, base), { code: "FILE_UNREADABLE", message: /notes\.txt is a file; name a folder/ });
   using adapter = randomAdapter(base, 3, 1, "q_proj");
-  t.throws(() => writeAdapter(join(path, "a"), adapter, base, about), { code: "INVALID_ARGUMENT", message: /holds notes\.txt, which an adapter would replace/ });
+  t.throws(() => writeAdapter(join(path, "a"), adapter, base, about), {
+    code: "INVALID_ARGUMENT",
+    message: /holds notes\.txt, which an adapter would replace/,
+  });
   t.throws(() => writeAdapter(file, adapter, base, about), { code: "INVALID_ARGUMENT", message: /notes\.txt is a file/ });
   t.is(readFileSync(file, "utf8"), "mine");
 });
@@ -91,10 +97,25 @@ test.serial("names that are no speakers, and folders that are no adapters", (t) 
   mkdirSync(join(path, "folders", "adapter_model.safetensors"));
   symlinkSync("good", join(path, "alias"));
   const store = new AdapterStore(path, base);
-  for (const name of ["", ".", "..", "../strict/good", "good/../good", "/etc", "a b", ".hidden", "good\0", "good\n", "-x", "a".repeat(129), "ü"]) {
+  for (const name of [
+    "",
+    ".",
+    "..",
+    "../strict/good",
+    "good/../good",
+    "/etc",
+    "a b",
+    ".hidden",
+    "good\0",
+    "good\n",
+    "-x",
+    "a".repeat(129),
+    "ü",
+  ]) {
     t.throws(() => store.lease(name), { code: "INVALID_ARGUMENT", message: /no name of a speaker/ }, JSON.stringify(name));
   }
-  for (const name of ["nobody", "half", "file", "folders", "GOOD", "good."]) t.throws(() => store.lease(name), { code: "UNKNOWN_SPEAKER" }, name);
+  for (const name of ["nobody", "half", "file", "folders", "GOOD", "good."])
+    t.throws(() => store.lease(name), { code: "UNKNOWN_SPEAKER" }, name);
   t.deepEqual(valueOf(store.lease("alias").adapter), valueOf(store.lease("good").adapter));
   writeFileSync(join(path, "good", "adapter_config.json"), "{}");
   t.throws(() => store.lease("good"), { code: "BAD_ADAPTER", message: /peft_type/ });

@@ -31,11 +31,20 @@ test.after.always(async () => {
 });
 
 const ask = async (speaker?: string): Promise<string> => {
-  const response = await post(server, form(wav(samples), [["model", "tiny"], ...(speaker === undefined ? [] : [["speaker", speaker] as const])]));
+  const response = await post(
+    server,
+    form(wav(samples), [["model", "tiny"], ...(speaker === undefined ? [] : [["speaker", speaker] as const])]),
+  );
   return ((await response.json()) as { text: string }).text;
 };
 const refusal = async (speaker: string): Promise<unknown[]> => {
-  const response = await post(server, form(wav(samples), [["model", "tiny"], ["speaker", speaker]]));
+  const response = await post(
+    server,
+    form(wav(samples), [
+      ["model", "tiny"],
+      ["speaker", speaker],
+    ]),
+  );
   const { error } = (await response.json()) as { error: { code: string; param: string; message: string } };
   return [response.status, error.code, error.param, error.message];
 };
@@ -46,7 +55,10 @@ test.serial("requests of many speakers at once: each gets its own speaker's text
   t.true(new Set([...texts, plain]).size > 5, "adapters make a difference here");
   const order = Array.from({ length: 44 }, (_, index) => (index * 7) % 11);
   const answers = await Promise.all(order.map((index) => ask(index === 10 ? undefined : `speaker-${index}`)));
-  t.deepEqual(answers, order.map((index) => texts[index] ?? plain));
+  t.deepEqual(
+    answers,
+    order.map((index) => texts[index] ?? plain),
+  );
 });
 
 test.serial("an adapter that is exchanged is used from the next request on", async (t) => {
@@ -65,7 +77,9 @@ test.serial("what is no speaker is refused, and no path is told", async (t) => {
   }
   t.deepEqual((await refusal("nobody")).slice(0, 3), [404, "speaker_not_found", "speaker"]);
   write("foreign", 1);
-  editJson(join(store, "foreign", "adapter_config.json"), (json) => Object.assign(json["usm_lite"] as object, { base_checksum: `sha256:${"1".repeat(64)}` }));
+  editJson(join(store, "foreign", "adapter_config.json"), (json) =>
+    Object.assign(json["usm_lite"] as object, { base_checksum: `sha256:${"1".repeat(64)}` }),
+  );
   write("broken", 1);
   writeFileSync(join(store, "broken", "adapter_model.safetensors"), "broken");
   for (const name of ["foreign", "broken"]) {
@@ -95,7 +109,12 @@ test.serial("a realtime session speaks for one speaker at a time", async (t) => 
   };
   const say = async (speaker: string | null): Promise<Record<string, unknown>> => {
     const transcription = { speaker };
-    socket.send(JSON.stringify({ type: "session.update", session: { audio: { input: { format: { type: "audio/pcm", rate: 16_000 }, transcription, turn_detection: null } } } }));
+    socket.send(
+      JSON.stringify({
+        type: "session.update",
+        session: { audio: { input: { format: { type: "audio/pcm", rate: 16_000 }, transcription, turn_detection: null } } },
+      }),
+    );
     const updated = await next(/^session\.updated$|^error$/);
     if (updated["type"] === "error") return updated;
     socket.send(JSON.stringify({ type: "input_audio_buffer.append", audio: wav(samples).subarray(44).toString("base64") }));

@@ -48,20 +48,45 @@ function added(
 ): { cpu: Float32Array; gpu: Float32Array } {
   return tidy(() => {
     const runs = new SequenceOffsets(lengths);
-    const [x, y] = [DeviceTensor.from(randomTensor([runs.frames, input], 1), type), DeviceTensor.from(randomTensor([runs.frames, out], 2), type)];
+    const [x, y] = [
+      DeviceTensor.from(randomTensor([runs.frames, input], 1), type),
+      DeviceTensor.from(randomTensor([runs.frames, out], 2), type),
+    ];
     const [hostX, hostY] = [x.toTensor(), y.toTensor()];
-    deviceAddLowRank(y, x, runs, factors.map((one) => one?.device), options);
-    addLowRank(hostY, hostX, runs, factors.map((one) => one?.host), options);
+    deviceAddLowRank(
+      y,
+      x,
+      runs,
+      factors.map((one) => one?.device),
+      options,
+    );
+    addLowRank(
+      hostY,
+      hostX,
+      runs,
+      factors.map((one) => one?.host),
+      options,
+    );
     return { cpu: hostY.toArray(), gpu: y.toTensor().toArray() };
   });
 }
 
 test("segments get the products of their own factors, as on the CPU", (t) => {
-  for (const [type, tolerance] of [["bfloat16", 2 ** -8], ["float16", 2 ** -11]] as const) {
-    for (const [input, out] of [[8, 8], [33, 21], [200, 515]] as const) {
+  for (const [type, tolerance] of [
+    ["bfloat16", 2 ** -8],
+    ["float16", 2 ** -11],
+  ] as const) {
+    for (const [input, out] of [
+      [8, 8],
+      [33, 21],
+      [200, 515],
+    ] as const) {
       const [small, odd, large] = [1, 5, 16].map((rank) => factorsOf(rank, input, out, rank)) as [Factors, Factors, Factors];
       for (const activation of ["none", "silu", "relu"] as const) {
-        const { cpu, gpu } = added(type, [input, out], [3, 0, 17, 1, 40, 16], [large, small, undefined, small, odd, large], { scale: 0.5, activation });
+        const { cpu, gpu } = added(type, [input, out], [3, 0, 17, 1, 40, 16], [large, small, undefined, small, odd, large], {
+          scale: 0.5,
+          activation,
+        });
         assertClose(t, gpu, cpu, tolerance, `${type} ${input} to ${out}, ${activation}`);
       }
     }
@@ -75,7 +100,12 @@ test("more segments than a launch takes, and no row depends on another", (t) => 
   const lengths = factors.map((_, index) => index % 4);
   const together = added("bfloat16", [16, 10], lengths, factors);
   assertClose(t, together.gpu, together.cpu, 2 ** -8, "130 segments");
-  const alone = added("bfloat16", [16, 10], lengths, factors.map((one, index) => (index === 7 ? one : undefined))).gpu;
+  const alone = added(
+    "bfloat16",
+    [16, 10],
+    lengths,
+    factors.map((one, index) => (index === 7 ? one : undefined)),
+  ).gpu;
   const begin = new SequenceOffsets(lengths).begin(7) * 10;
   t.deepEqual(alone.subarray(begin, begin + 30), together.gpu.subarray(begin, begin + 30));
 });
@@ -83,9 +113,11 @@ test("more segments than a launch takes, and no row depends on another", (t) => 
 test("misuse is a coded error", (t) => {
   const bad = { instanceOf: UsmLiteError, code: "INVALID_ARGUMENT" };
   const { device } = factorsOf(2, 8, 8, 1);
-  const matrix = (rows: number, columns: number, type: "bfloat16" | "float16" | "float32" = "bfloat16"): DeviceTensor => DeviceTensor.zeros([rows, columns], type);
+  const matrix = (rows: number, columns: number, type: "bfloat16" | "float16" | "float32" = "bfloat16"): DeviceTensor =>
+    DeviceTensor.zeros([rows, columns], type);
   const runs = new SequenceOffsets([3, 2]);
-  const add = (y: DeviceTensor, x: DeviceTensor, factors: readonly (Factors["device"] | undefined)[], offsets = runs): void => deviceAddLowRank(y, x, offsets, factors);
+  const add = (y: DeviceTensor, x: DeviceTensor, factors: readonly (Factors["device"] | undefined)[], offsets = runs): void =>
+    deviceAddLowRank(y, x, offsets, factors);
   t.notThrows(() => add(matrix(5, 8), matrix(5, 8), [device, undefined]));
   t.throws(() => add(matrix(5, 8), matrix(4, 8), [device, undefined]), bad);
   t.throws(() => add(matrix(5, 8), matrix(5, 8, "float16"), [device, undefined]), bad);
@@ -95,8 +127,14 @@ test("misuse is a coded error", (t) => {
   t.throws(() => add(matrix(5, 8), matrix(5, 16), [device, undefined]), { ...bad, message: /float32 \(rank, 16\)/ });
   t.throws(() => add(matrix(5, 9), matrix(5, 8), [device, undefined]), { ...bad, message: /float32 \(rank, 9\)/ });
   t.throws(() => add(matrix(5, 8), matrix(5, 8), [{ ...device, down: matrix(2, 8) }, undefined]), { ...bad, message: /bfloat16 \(2, 8\)/ });
-  t.throws(() => add(matrix(5, 8), matrix(5, 8), [{ ...device, up: matrix(3, 8, "float32") }, undefined]), { ...bad, message: /ranks 2 and 3/ });
-  t.throws(() => add(matrix(5, 8), matrix(5, 8), [{ down: matrix(257, 8, "float32"), up: matrix(257, 8, "float32") }, undefined]), { ...bad, message: /1 to 256/ });
+  t.throws(() => add(matrix(5, 8), matrix(5, 8), [{ ...device, up: matrix(3, 8, "float32") }, undefined]), {
+    ...bad,
+    message: /ranks 2 and 3/,
+  });
+  t.throws(() => add(matrix(5, 8), matrix(5, 8), [{ down: matrix(257, 8, "float32"), up: matrix(257, 8, "float32") }, undefined]), {
+    ...bad,
+    message: /1 to 256/,
+  });
 });
 
 const float = writeTinyModel(join(folder.path, "float"), { languageModel: false });
@@ -112,7 +150,9 @@ function logits(model: string, device: "cpu" | "cuda", adaptersOf: (base: Adapte
     const features = Tensor.from(randomValues(lengths.frames * 128, 1), [lengths.frames, 128]);
     const hidden = new SequenceOffsets(lengths.lengths.map((frames) => network.hiddenFrames(frames)));
     const scope = { kind: "sequences" as const, offsets: hidden, adapters: adapters.map((one) => one?.factors) };
-    const result = withAdapters(scope, () => network.forward(device === "cuda" ? DeviceTensor.from(features) : features, lengths).logits.toArray());
+    const result = withAdapters(scope, () =>
+      network.forward(device === "cuda" ? DeviceTensor.from(features) : features, lengths).logits.toArray(),
+    );
     for (const adapter of adapters) adapter?.dispose();
     const classes = result.length / hidden.frames;
     return hidden.lengths.map((frames, index) => result.slice(hidden.begin(index) * classes, (hidden.begin(index) + frames) * classes));
@@ -123,9 +163,14 @@ test.serial("an encoder hears each sequence with its own adapter, as the CPU doe
   const packed = await packedTiny(float, join(folder.path, "packed"));
   for (const model of [float, packed]) {
     const plain = logits(model, "cuda", () => [undefined, undefined, undefined]);
-    const adapters = (base: AdapterBase): (Adapter | undefined)[] => [randomAdapter(base, 3, 1), undefined, randomAdapter(base, 5, 2, "self_attn")];
+    const adapters = (base: AdapterBase): (Adapter | undefined)[] => [
+      randomAdapter(base, 3, 1),
+      undefined,
+      randomAdapter(base, 5, 2, "self_attn"),
+    ];
     const [cpu, gpu] = [logits(model, "cpu", adapters), logits(model, "cuda", adapters)];
-    for (const [index, expected] of cpu.entries()) assertClose(t, gpu[index] as Float32Array, expected, 2e-2, `${model}, sequence ${index}`);
+    for (const [index, expected] of cpu.entries())
+      assertClose(t, gpu[index] as Float32Array, expected, 2e-2, `${model}, sequence ${index}`);
     t.notDeepEqual(gpu[0], plain[0]);
     t.deepEqual(gpu[1], plain[1], "who has no adapter gets, to the bit, what he would alone");
   }

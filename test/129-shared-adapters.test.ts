@@ -25,23 +25,53 @@ test("an adapter that speakers share is learned from some of them, and judged by
   const short = await adaptSpeakers(loaded, utterances, { ...settings, epochs: 1, minutesPerSpeaker: 2 / 60 });
   t.is(short.report.utterances, 3, "one utterance of each speaker, however long");
   const judged = await adaptSpeakers(loaded, utterances, { ...settings, epochs: 1, heldOut: utterances.slice(0, 1) });
-  t.like(judged.report, { speakers: 3, heldOutSpeakers: 1, utterances: 5, heldOutUtterances: 1 }, "nothing else of that speaker is learned from");
+  t.like(
+    judged.report,
+    { speakers: 3, heldOutSpeakers: 1, utterances: 5, heldOutUtterances: 1 },
+    "nothing else of that speaker is learned from",
+  );
   const useless = await adaptSpeakers(loaded, utterances, { ...settings, epochs: 1, learningRate: 100 });
   t.is(useless.report.kept, "base");
   t.true([...useless.adapter.factors.values()].every(({ up }) => up.toArray().every((value) => value === 0)));
-  await t.throwsAsync(adaptSpeakers(loaded, readManifest(manifest)), { code: "INVALID_ARGUMENT", message: /manifest\.jsonl:1: has no speaker/ });
-  await t.throwsAsync(adaptSpeakers(loaded, utterances.map((one) => ({ ...one, speaker: "a" }))), { code: "INVALID_ARGUMENT", message: /more speakers/ });
+  await t.throwsAsync(adaptSpeakers(loaded, readManifest(manifest)), {
+    code: "INVALID_ARGUMENT",
+    message: /manifest\.jsonl:1: has no speaker/,
+  });
+  await t.throwsAsync(
+    adaptSpeakers(
+      loaded,
+      utterances.map((one) => ({ ...one, speaker: "a" })),
+    ),
+    { code: "INVALID_ARGUMENT", message: /more speakers/ },
+  );
 });
 
 test("the command learns one adapter on top of another, and others use it", async (t) => {
   const shared = join(folder.path, "corpus", "shared.jsonl");
-  writeFileSync(shared, readFileSync(manifest, "utf8").split("\n").map((line, index) => JSON.stringify({ ...(JSON.parse(line) as object), speaker: index % 2 })).join("\n"));
+  writeFileSync(
+    shared,
+    readFileSync(manifest, "utf8")
+      .split("\n")
+      .map((line, index) => JSON.stringify({ ...(JSON.parse(line) as object), speaker: index % 2 }))
+      .join("\n"),
+  );
   const out = (name: string): string => join(folder.path, name);
   const fast = ["--model", model, "--rank", "2", "--epochs", "1", "--learning-rate", "0.01"];
   const first = await usmLite("adapt", ...fast, "--speakers", "--data", shared, "--out", out("shared"), "--json");
   t.is(first.status, 0, first.stderr);
   t.is((JSON.parse(first.stdout) as { speakers: number }).speakers, 2);
-  const second = await usmLite("adapt", ...fast, "--shared", out("shared"), "--data", manifest, "--out", out("both"), "--target", "*.q_proj");
+  const second = await usmLite(
+    "adapt",
+    ...fast,
+    "--shared",
+    out("shared"),
+    "--data",
+    manifest,
+    "--out",
+    out("both"),
+    "--target",
+    "*.q_proj",
+  );
   t.is(second.status, 0, second.stderr);
   t.regex(second.stdout, /^kept [^]*loss \d\.\d+ to \d\.\d+, WER .*\nlearned for .* s of speech\n$/);
   t.deepEqual(readdirSync(out("both")).sort(), ["adapter_config.json", "adapter_model.safetensors"]);

@@ -15,18 +15,26 @@ test("scales are those of the paper", (t) => {
   const weights = [Tensor.from([0.5, -4, 0, 1, 2, 0], [2, 3]), Tensor.from([-1, 1, 0], [1, 3, 1])];
   const inputs = Float32Array.from([16, 0.25, 3]);
   const close = (alpha: number, expected: readonly number[]): void =>
-    smoothingScales(inputs, weights, alpha).forEach((scale, j) => t.true(Math.abs(scale - (expected[j] as number)) < 1e-6 * scale, `alpha ${alpha}, input ${j}: ${scale}`));
+    smoothingScales(inputs, weights, alpha).forEach((scale, j) =>
+      t.true(Math.abs(scale - (expected[j] as number)) < 1e-6 * scale, `alpha ${alpha}, input ${j}: ${scale}`),
+    );
   close(0.5, [4, 0.5 / 2, 1]); // max|w| is 1, 4 and 0: nothing reads the last
   close(1, [16, 0.25, 1]);
   close(0, [1, 0.25, 1]);
-  t.deepEqual([...smoothingScales(Float32Array.from([0, 1e30, 1e-30]), [Tensor.from([1, 1, 1], [1, 3])], 1)].map(Math.log10).map(Math.round), [0, 5, -5]);
+  t.deepEqual(
+    [...smoothingScales(Float32Array.from([0, 1e30, 1e-30]), [Tensor.from([1, 1, 1], [1, 3])], 1)].map(Math.log10).map(Math.round),
+    [0, 5, -5],
+  );
   t.deepEqual([...scaleColumns(weights[0] as Tensor, Float32Array.from([2, 3, 5])).toArray()], [1, -12, 0, 2, 6, 0]);
   t.deepEqual(scaleColumns(weights[1] as Tensor, inputs).shape, [1, 3, 1]);
 });
 
 test("scales without sense are refused", (t) => {
   const refuse = (inputs: number[], alpha: number, message: RegExp, weight = [1, 2]): void => {
-    t.throws(() => smoothingScales(Float32Array.from(inputs), [Tensor.from(weight, [1, weight.length])], alpha), { code: "INVALID_ARGUMENT", message });
+    t.throws(() => smoothingScales(Float32Array.from(inputs), [Tensor.from(weight, [1, weight.length])], alpha), {
+      code: "INVALID_ARGUMENT",
+      message,
+    });
   };
   for (const alpha of [-0.1, 1.1, NaN]) refuse([1, 1], alpha, /a number from 0 to 1/);
   refuse([1, 1, 1], 0.5, /takes 2 inputs, but there are 3 channels/);
@@ -52,18 +60,31 @@ test("blocks say which norms their layers alone read", (t) => {
   const counts = Object.fromEntries(Object.keys(trainableConfigs).map((family) => [family, known(family).length]));
   // Four norms of a Conformer block, three where attention turns what it normalizes; two of a Transformer's encoder block, three of a decoder's.
   t.deepEqual(counts, {
-    lasr_ctc: 8, parakeet_ctc: 4, parakeet_rnnt: 4, parakeet_tdt: 4, wav2vec2: 2, hubert: 0, "wav2vec2-conformer relative": 4, "wav2vec2-conformer rotary": 3,
-    whisper: 2 + 2 * 3, cohere_asr: 4 + 3,
+    lasr_ctc: 8,
+    parakeet_ctc: 4,
+    parakeet_rnnt: 4,
+    parakeet_tdt: 4,
+    wav2vec2: 2,
+    hubert: 0,
+    "wav2vec2-conformer relative": 4,
+    "wav2vec2-conformer rotary": 3,
+    whisper: 2 + 2 * 3,
+    cohere_asr: 4 + 3,
   });
   for (const family of Object.keys(trainableConfigs)) {
     const network = freshModel(family);
     for (const { norm, readers } of known(family)) for (const name of [...norm, ...readers]) t.true(network.parameters().has(name), name);
   }
-  t.deepEqual(known("parakeet_ctc").find(({ norm }) => norm[0] === "encoder.layers.0.norm_self_att.weight"), {
-    norm: ["encoder.layers.0.norm_self_att.weight", "encoder.layers.0.norm_self_att.bias"],
-    readers: ["q_proj", "k_proj", "v_proj"].map((name) => `encoder.layers.0.self_attn.${name}.weight`),
-  });
-  t.deepEqual(known("whisper").find(({ norm }) => norm[0] === "model.decoder.layers.1.encoder_attn_layer_norm.weight")?.readers, ["model.decoder.layers.1.encoder_attn.q_proj.weight"]);
+  t.deepEqual(
+    known("parakeet_ctc").find(({ norm }) => norm[0] === "encoder.layers.0.norm_self_att.weight"),
+    {
+      norm: ["encoder.layers.0.norm_self_att.weight", "encoder.layers.0.norm_self_att.bias"],
+      readers: ["q_proj", "k_proj", "v_proj"].map((name) => `encoder.layers.0.self_attn.${name}.weight`),
+    },
+  );
+  t.deepEqual(known("whisper").find(({ norm }) => norm[0] === "model.decoder.layers.1.encoder_attn_layer_norm.weight")?.readers, [
+    "model.decoder.layers.1.encoder_attn.q_proj.weight",
+  ]);
   t.false(known("wav2vec2-conformer rotary").some(({ norm }) => (norm[0] as string).includes("self_attn")));
 });
 
@@ -81,7 +102,10 @@ function withOutliers(model: string): string {
       if (!entry) throw new Error(`no ${name}`);
       entries.set(name, { ...entry, data: new Float32Array(Uint8Array.from(entry.data as Uint8Array).buffer).map(edit) } as never);
     };
-    for (const { norm: [weight, bias], readers } of known) {
+    for (const {
+      norm: [weight, bias],
+      readers,
+    } of known) {
       change(weight as string, (value, j) => (j === 5 ? 200 * value : value));
       if (bias) change(bias, (_, j) => (j === 5 ? 30 : 0.1 * j - 1));
       for (const name of readers) change(name, (value, i) => (i % 32 === 5 ? value / 200 : value));
@@ -91,7 +115,14 @@ function withOutliers(model: string): string {
 }
 
 const lasr = withOutliers(writeTinyModel(join(folder.path, "lasr"), { languageModel: false }));
-const others: readonly FamilyName[] = ["parakeet_ctc", "wav2vec2", "wav2vec2-conformer", "wav2vec2-conformer, rotary", "whisper", "cohere_asr"];
+const others: readonly FamilyName[] = [
+  "parakeet_ctc",
+  "wav2vec2",
+  "wav2vec2-conformer",
+  "wav2vec2-conformer, rotary",
+  "whisper",
+  "cohere_asr",
+];
 const models = { lasr, ...Object.fromEntries(others.map((family) => [family, withOutliers(writeFamilyModel(folder.path, family))])) };
 
 type Settings = Record<string, unknown>;
@@ -108,7 +139,10 @@ function difference(model: string, original: string): number {
   const [found, expected] = [model, original].map((path) => {
     const network = trainableNetwork(loadModel(path));
     const { features, ...batch } = new OneBatch(network, 100).batch();
-    const scaled = Tensor.from(features.toArray().map((value) => 4 * value - 4), features.shape);
+    const scaled = Tensor.from(
+      features.toArray().map((value) => 4 * value - 4),
+      features.shape,
+    );
     const context = { training: false, random: new RandomStream(0), step: 0 };
     return tidy(() => (network.loss({ ...batch, features: scaled }, context).outputs?.logits as Tensor).toArray());
   }) as [Float32Array, Float32Array];
@@ -135,10 +169,16 @@ for (const [family, float] of Object.entries(models)) {
 
 test.serial("only norms whose layers are named are smoothed", async (t) => {
   const out = await compress(lasr, "part", [{ type: "smooth", targets: ["*.feed_forward1.*"], calibration }]);
-  const [before, after] = [lasr, out].map((path) => loadModel(path).network.parameters()) as [ReadonlyMap<string, Tensor>, ReadonlyMap<string, Tensor>];
+  const [before, after] = [lasr, out].map((path) => loadModel(path).network.parameters()) as [
+    ReadonlyMap<string, Tensor>,
+    ReadonlyMap<string, Tensor>,
+  ];
   const bytes = (tensor: Tensor | undefined): Buffer => Buffer.from((tensor as Tensor).toArray().buffer);
   const changed = [...before].filter(([name, tensor]) => !bytes(tensor).equals(bytes(after.get(name)))).map(([name]) => name);
-  t.deepEqual(changed.sort(), [0, 1].flatMap((i) => [`encoder.layers.${i}.feed_forward1.linear1.weight`, `encoder.layers.${i}.norm_feed_forward1.weight`]));
+  t.deepEqual(
+    changed.sort(),
+    [0, 1].flatMap((i) => [`encoder.layers.${i}.feed_forward1.linear1.weight`, `encoder.layers.${i}.norm_feed_forward1.weight`]),
+  );
 });
 
 test.serial("what is wrong is named", async (t) => {
@@ -150,9 +190,19 @@ test.serial("what is wrong is named", async (t) => {
   await refuse(/matches no layer/, [[{ type: "smooth", targets: ["*.nothing"] }]]);
   await refuse(/q_proj", .*read "encoder\.layers\.0\.norm_self_att" together/, [[{ type: "smooth", ignore: ["*.k_proj"], calibration }]]);
   await refuse(/none of its layers reads .* norm/, [[{ type: "smooth", targets: ["*.linear2"], calibration }]]);
-  await refuse(/has been rounded before/, [[{ type: "round-to-nearest", spec: "int8" }, { type: "smooth", calibration }]]);
+  await refuse(/has been rounded before/, [
+    [
+      { type: "round-to-nearest", spec: "int8" },
+      { type: "smooth", calibration },
+    ],
+  ]);
   const afterSums = writeFamilyModel(folder.path, "hubert");
-  await refuse(/r:1: smooth: this model has no norm whose output goes to linear layers alone/, [[{ type: "smooth", calibration }]], "UNSUPPORTED_MODEL", afterSums);
+  await refuse(
+    /r:1: smooth: this model has no norm whose output goes to linear layers alone/,
+    [[{ type: "smooth", calibration }]],
+    "UNSUPPORTED_MODEL",
+    afterSums,
+  );
   const training = JSON.stringify({ stages: [{ modifiers: [{ type: "smooth" }], training: { steps: 1 } }] });
   t.throws(() => parseRecipe(training, "r"), { code: "BAD_RECIPE", message: /smooth changes weights once/ });
   t.false(existsSync(join(folder.path, "refused-alpha")));

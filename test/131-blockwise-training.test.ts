@@ -1,7 +1,20 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { BlockModel, compressModel, HiddenFrames, loadModel, parseRecipe, readSafetensors, Recognizer, SequenceOffsets, Tape, Tensor, tidy, type BlockStack } from "../lib/index.js";
+import {
+  BlockModel,
+  compressModel,
+  HiddenFrames,
+  loadModel,
+  parseRecipe,
+  readSafetensors,
+  Recognizer,
+  SequenceOffsets,
+  Tape,
+  Tensor,
+  tidy,
+  type BlockStack,
+} from "../lib/index.js";
 import { BlockwiseTraining } from "../lib/compress/blockwise_training.js";
 import type { CtcNetwork } from "../lib/models/speech_network.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
@@ -23,7 +36,8 @@ for (const family of Object.keys(trainableConfigs)) {
     const parameters = [...network.parameters().keys()];
     tidy(() => {
       const batch = new OneBatch(network).batch();
-      const { hidden = [] } = network.outputs?.(batch, { ...context, keepHidden: true }) ?? network.loss(batch, { ...context, keepHidden: true }).outputs ?? {};
+      const { hidden = [] } =
+        network.outputs?.(batch, { ...context, keepHidden: true }) ?? network.loss(batch, { ...context, keepHidden: true }).outputs ?? {};
       t.is(hidden.length, stacks.flatMap(({ prefixes }) => prefixes).length);
       const wanted = hidden.values();
       for (const blocks of stacks) {
@@ -51,7 +65,11 @@ test("a block alone: nothing to learn from itself, gradients for its own paramet
   const lossOf = (transformWeight: (name: string, weight: Tensor) => Tensor): number =>
     tidy(() => model.loss(frames.batch(0, 0), { ...context, transformWeight }).loss.toArray()[0] as number);
   t.is(lossOf(asItIs), 0);
-  const half = (_: string, weight: Tensor): Tensor => Tensor.from(weight.toArray().map((x) => x / 2), weight.shape);
+  const half = (_: string, weight: Tensor): Tensor =>
+    Tensor.from(
+      weight.toArray().map((x) => x / 2),
+      weight.shape,
+    );
   t.true(lossOf(half) > 1e-3);
 
   const statistics = (): number[] => [...student.buffers().values()].flatMap((buffer) => [...buffer.toArray()]);
@@ -69,7 +87,16 @@ test("a block alone: nothing to learn from itself, gradients for its own paramet
 
 const float = writeTinyModel(join(folder.path, "float"), { languageModel: false });
 const manifest = writeTinyCorpus(join(folder.path, "corpus"), 4);
-const training = { steps: 30, warmUpSteps: 1, batchSeconds: 5, learningRate: 3e-3, specAugment: false, speedPerturbation: false, blockwise: {}, features: join(folder.path, "features") };
+const training = {
+  steps: 30,
+  warmUpSteps: 1,
+  batchSeconds: 5,
+  learningRate: 3e-3,
+  specAugment: false,
+  speedPerturbation: false,
+  blockwise: {},
+  features: join(folder.path, "features"),
+};
 const short = writeShortCorpus(join(folder.path, "short"), 2);
 const solve = { name: "solve", modifiers: [{ type: "sparsegpt", spec: "1:4", calibration: { utterances: 4 } }] };
 
@@ -108,7 +135,10 @@ test.serial("masks and scales of the stage act in every block, and a run that is
     { type: "sparsity", pattern: "2:4", schedule: "few-shot", shots: 2, interval: 2, gradual: true, gradient: "sr-ste" },
     { type: "quantization", spec: "int4", learned: true, rounding: "stochastic" },
   ];
-  const stages = [{ name: "rebuild", modifiers, training: { ...training, steps: 6, emaDecay: 0.5 } }, { name: "round", modifiers: [{ type: "round-to-nearest", spec: "int8", targets: ["encoder.subsampler.dense_1"] }] }];
+  const stages = [
+    { name: "rebuild", modifiers, training: { ...training, steps: 6, emaDecay: 0.5 } },
+    { name: "round", modifiers: [{ type: "round-to-nearest", spec: "int8", targets: ["encoder.subsampler.dense_1"] }] },
+  ];
   t.true(await compress("whole", stages));
   const first = compress("stopped", stages);
   const stop = setInterval(() => {
@@ -129,7 +159,9 @@ test.serial("blocks of all families are rebuilt, those of decoders too, and what
     const out = join(folder.path, `${family}-rebuilt`);
     const stages = [prune, { name: "rebuild", training: { ...training, steps: 16, features: join(folder.path, family, "features") } }];
     const recipe = parseRecipe(JSON.stringify({ stages }), "r.yaml");
-    t.true(await compressModel({ model, recipe, manifest: short, out, ...languageOf(family), onStatus: (sentence) => said.push(sentence) }));
+    t.true(
+      await compressModel({ model, recipe, manifest: short, out, ...languageOf(family), onStatus: (sentence) => said.push(sentence) }),
+    );
     const errors = said.flatMap((sentence) => {
       const [, first, last] = /^block \d+: relative squared error (\S+) at first, (\S+) at last/.exec(sentence) ?? [];
       return first && last ? [[Number(first), Number(last)] as const] : [];
@@ -147,22 +179,43 @@ test.serial("a decoder of which nothing is compressed stays as it is", async (t)
   const model = join(folder.path, "whisper");
   const out = join(folder.path, "whisper-encoder");
   const modifiers = [{ type: "quantization", spec: "int4", targets: ["model.encoder.layers.*.fc1"] }];
-  const recipe = parseRecipe(JSON.stringify({ stages: [{ modifiers, training: { ...training, steps: 2, features: join(model, "features") } }] }), "r.yaml");
+  const recipe = parseRecipe(
+    JSON.stringify({ stages: [{ modifiers, training: { ...training, steps: 2, features: join(model, "features") } }] }),
+    "r.yaml",
+  );
   t.true(await compressModel({ model, recipe, manifest: short, out, language: "en" }));
   using before = readSafetensors(join(model, "model.safetensors"));
   using after = readSafetensors(join(out, "model.safetensors"));
   const unchanged = (name: string): boolean => Buffer.from(before.bytes(name)).equals(Buffer.from(after.bytes(name)));
-  t.true(before.names().filter((name) => name.startsWith("model.decoder.")).every(unchanged));
+  t.true(
+    before
+      .names()
+      .filter((name) => name.startsWith("model.decoder."))
+      .every(unchanged),
+  );
   t.false(unchanged("model.encoder.layers.0.fc2.weight"));
 });
 
 test.serial("what cannot be trained block by block is named with its line", async (t) => {
-  const refuse = (modifiers: readonly object[], message: RegExp, code = "BAD_RECIPE") => t.throwsAsync(compress("refused", [{ modifiers, training }]), { code, message });
-  await refuse([{ type: "quantization", spec: "int4" }, { type: "distillation" }], /r\.yaml:1: distillation looks at outputs of the whole model/);
-  await refuse([{ type: "quantization", spec: "int4", targets: ["ctc_head"] }], /r\.yaml:1: "ctc_head" is in no block of encoder or decoder/);
-  t.throws(() => parseRecipe(JSON.stringify({ stages: [{ training: { ...training, blockwise: { utterances: 0 } } }] }), "r.yaml"), { code: "BAD_RECIPE", message: /r\.yaml:1: .*utterances/ });
+  const refuse = (modifiers: readonly object[], message: RegExp, code = "BAD_RECIPE") =>
+    t.throwsAsync(compress("refused", [{ modifiers, training }]), { code, message });
+  await refuse(
+    [{ type: "quantization", spec: "int4" }, { type: "distillation" }],
+    /r\.yaml:1: distillation looks at outputs of the whole model/,
+  );
+  await refuse(
+    [{ type: "quantization", spec: "int4", targets: ["ctc_head"] }],
+    /r\.yaml:1: "ctc_head" is in no block of encoder or decoder/,
+  );
+  t.throws(() => parseRecipe(JSON.stringify({ stages: [{ training: { ...training, blockwise: { utterances: 0 } } }] }), "r.yaml"), {
+    code: "BAD_RECIPE",
+    message: /r\.yaml:1: .*utterances/,
+  });
   t.false(existsSync(join(folder.path, "refused.run")));
   const network = freshModel("hubert");
   const speech = { network: new BlockModel(network, network.blockStacks?.()[0] as BlockStack, 0), model: { folder: "one-block" } };
-  t.throws(() => new BlockwiseTraining({} as never, {} as never, { speech } as never), { code: "UNSUPPORTED_MODEL", message: /one-block has none/ });
+  t.throws(() => new BlockwiseTraining({} as never, {} as never, { speech } as never), {
+    code: "UNSUPPORTED_MODEL",
+    message: /one-block has none/,
+  });
 });

@@ -23,7 +23,10 @@ import { swapColumnAxes } from "../lib/ops/swap_axes.js";
 import { randomTensor, randomValues } from "./gradient.js";
 import { sharedFolder } from "./shared.js";
 
-const types = [["bfloat16", 2 ** -7], ["float16", 2 ** -10]] as const;
+const types = [
+  ["bfloat16", 2 ** -7],
+  ["float16", 2 ** -10],
+] as const;
 
 test("convolution over time and frequency stays within its sequence and features", (t) => {
   for (const [type, tolerance] of types) {
@@ -42,15 +45,32 @@ test("convolution over time and frequency stays within its sequence and features
       for (const activation of ["none", "relu"] as const) {
         const expected = planeConvolution(device.toTensor(), weight, bias, offsets, { features, stride, padding, activation });
         using outputs = sequences.shorten(expected.offsets, { kernel: 3, stride, padding });
-        const y = devicePlaneConvolution(device, onGpu.weight, sequences, { bias: onGpu.bias, features, stride, padding, activation, outputs });
-        assertClose(t, y.toTensor().toArray(), expected.output.toArray(), tolerance, `${type} [${lengths.join(", ")}], ${features} x ${channels}`);
+        const y = devicePlaneConvolution(device, onGpu.weight, sequences, {
+          bias: onGpu.bias,
+          features,
+          stride,
+          padding,
+          activation,
+          outputs,
+        });
+        assertClose(
+          t,
+          y.toTensor().toArray(),
+          expected.output.toArray(),
+          tolerance,
+          `${type} [${lengths.join(", ")}], ${features} x ${channels}`,
+        );
       }
     }
   }
 });
 
 test("each row of a tensor is a matrix that can be transposed", (t) => {
-  for (const [rows, outer, inner] of [[3, 1, 5], [2, 7, 9], [1, 16, 24]] as const) {
+  for (const [rows, outer, inner] of [
+    [3, 1, 5],
+    [2, 7, 9],
+    [1, 16, 24],
+  ] as const) {
     const x = DeviceTensor.from(randomTensor([rows, outer * inner], 1));
     t.deepEqual(deviceSwapColumnAxes(x, outer).toTensor().toArray(), swapColumnAxes(x.toTensor(), outer).toArray());
   }
@@ -58,18 +78,40 @@ test("each row of a tensor is a matrix that can be transposed", (t) => {
 
 test("sequences that shorten on the GPU lie where they do on the CPU", (t) => {
   const lengths = Array.from({ length: onlySmall ? 5 : 150 }, (_, i) => (i * 7) % 12);
-  for (const shape of [{ kernel: 3, stride: 2, padding: 1 }, { kernel: 5, stride: 2, padding: 0 }, { kernel: 1, stride: 3, padding: 0 }]) {
+  for (const shape of [
+    { kernel: 3, stride: 2, padding: 1 },
+    { kernel: 5, stride: 2, padding: 0 },
+    { kernel: 1, stride: 3, padding: 0 },
+  ]) {
     const offsets = new SequenceOffsets(lengths);
     const shortened = new SequenceOffsets(lengths.map((length) => convolvedLength(length, shape.kernel, shape)));
     using before = new DeviceSequences(offsets);
     using after = before.shorten(shortened, shape);
     // What a convolution with the identity sees of frames 0, 1, 2.. tells where each sequence begins.
     const x = DeviceTensor.from(Tensor.from(randomValues(shortened.frames * 8, 2), [shortened.frames, 8]));
-    const weight = DeviceTensor.from(Tensor.from([0, 0, 0, 0, 1, 0, 0, 0, 0].flatMap((v) => v), [1, 9]), "float32");
+    const weight = DeviceTensor.from(
+      Tensor.from(
+        [0, 0, 0, 0, 1, 0, 0, 0, 0].flatMap((v) => v),
+        [1, 9],
+      ),
+      "float32",
+    );
     t.is(after.frames, shortened.frames);
-    const weights = DeviceTensor.from(Tensor.from(Array.from({ length: 8 }, () => weight.toArray()).flatMap((row) => [...row]), [8, 9]), "float32");
+    const weights = DeviceTensor.from(
+      Tensor.from(
+        Array.from({ length: 8 }, () => weight.toArray()).flatMap((row) => [...row]),
+        [8, 9],
+      ),
+      "float32",
+    );
     using same = after.shorten(shortened, { kernel: 3, stride: 1, padding: 1 });
-    const y = devicePlaneConvolution(x, weights, after, { bias: DeviceTensor.zeros([8], "float32"), features: 1, stride: 1, padding: 1, outputs: same });
+    const y = devicePlaneConvolution(x, weights, after, {
+      bias: DeviceTensor.zeros([8], "float32"),
+      features: 1,
+      stride: 1,
+      padding: 1,
+      outputs: same,
+    });
     t.deepEqual(y.toTensor().toArray(), x.toTensor().toArray());
   }
 });
@@ -108,9 +150,15 @@ test("workers share the weights on the GPU", (t) => {
 
 test("weights and activations have to be on the same device", (t) => {
   using weight = DeviceWeight.from(packWeight(randomTensor([8, 8], 1), "int8"));
-  t.throws(() => packedLinear(randomTensor([1, 8], 2), weight), { code: "INVALID_ARGUMENT", message: /the weight is on the GPU but x is on the CPU; copy x/ });
+  t.throws(() => packedLinear(randomTensor([1, 8], 2), weight), {
+    code: "INVALID_ARGUMENT",
+    message: /the weight is on the GPU but x is on the CPU; copy x/,
+  });
   using packed = PackedMatrix.from(packWeight(randomTensor([8, 8], 1), "int8"));
-  t.throws(() => packedLinear(DeviceTensor.zeros([1, 8]), packed), { code: "INVALID_ARGUMENT", message: /load the model with device "cuda"/ });
+  t.throws(() => packedLinear(DeviceTensor.zeros([1, 8]), packed), {
+    code: "INVALID_ARGUMENT",
+    message: /load the model with device "cuda"/,
+  });
   t.is(linear(DeviceTensor.zeros([2, 8]), randomTensor([8, 8, 1, 1], 3)).device, "cuda");
 });
 
@@ -121,7 +169,12 @@ withReference("a Parakeet CTC model computes on the GPU what it computes on the 
   const folder = join(reference as string, "parakeet_ctc");
   const onGpu = loadModel(folder, { device: "cuda" }).network as CtcNetwork;
   const onCpu = loadModel(folder).network as CtcNetwork;
-  for (const lengths of [[31, 9], [26, 16], [10, 28]]) { // from the second on, one recording
+  for (const lengths of [
+    [31, 9],
+    [26, 16],
+    [10, 28],
+  ]) {
+    // from the second on, one recording
     tidy(() => {
       const offsets = new SequenceOffsets(lengths);
       const features = Tensor.from(randomValues(offsets.frames * onCpu.featureSize, 1), [offsets.frames, onCpu.featureSize]);

@@ -1,6 +1,16 @@
 import "./gpu.js";
 import test from "ava";
-import { DeviceSequences, DeviceStream, DeviceTensor, gpuMemoryStatistics, Recording, SequenceOffsets, Tensor, tidy, trimGpuMemory } from "../lib/index.js";
+import {
+  DeviceSequences,
+  DeviceStream,
+  DeviceTensor,
+  gpuMemoryStatistics,
+  Recording,
+  SequenceOffsets,
+  Tensor,
+  tidy,
+  trimGpuMemory,
+} from "../lib/index.js";
 import { deviceGlu, deviceLayerNorm } from "../lib/index.js";
 import { deviceExtendCache } from "../lib/device/cached_attention.js";
 import { deviceSampleWindows } from "../lib/device/sample_encoder_operations.js";
@@ -26,7 +36,11 @@ test("recorded work computes again with other values in the same place", (t) => 
 });
 
 test("what other streams do before a run is seen by it, and what it makes is seen by them", (t) => {
-  const [x, ...others] = [1, 2, 3].map((seed) => DeviceTensor.from(randomTensor([5, 32], seed))) as [DeviceTensor, DeviceTensor, DeviceTensor];
+  const [x, ...others] = [1, 2, 3].map((seed) => DeviceTensor.from(randomTensor([5, 32], seed))) as [
+    DeviceTensor,
+    DeviceTensor,
+    DeviceTensor,
+  ];
   const weight = DeviceTensor.from(randomTensor([32], 3), "float32");
   const expected = others.map((input) => steps(input, weight).toArray());
   const y: DeviceTensor[] = [];
@@ -37,7 +51,10 @@ test("what other streams do before a run is seen by it, and what it makes is see
     recording.run();
     return (y[0] as DeviceTensor).clone(stream);
   });
-  t.deepEqual(found.map((tensor) => tensor.toArray()), expected);
+  t.deepEqual(
+    found.map((tensor) => tensor.toArray()),
+    expected,
+  );
   y[0]?.dispose();
   t.notThrows(() => recording.run());
 });
@@ -53,8 +70,14 @@ test("nothing else gets the memory of recorded work, and what it reads stays", (
   const others = Array.from({ length: 20 }, (_, i) => DeviceTensor.from(randomTensor([5, i < 10 ? 32 : 16], i)));
   const before = others.map((tensor) => tensor.toArray());
   for (const recording of recordings) recording.run();
-  t.deepEqual(results.map((tensor) => tensor.toArray()), [expected, expected]);
-  t.deepEqual(others.map((tensor) => tensor.toArray()), before);
+  t.deepEqual(
+    results.map((tensor) => tensor.toArray()),
+    [expected, expected],
+  );
+  t.deepEqual(
+    others.map((tensor) => tensor.toArray()),
+    before,
+  );
   const { bytesInUse } = gpuMemoryStatistics();
   for (const part of [...recordings, ...results]) part.dispose();
   t.true(gpuMemoryStatistics().bytesInUse < bytesInUse);
@@ -67,7 +90,13 @@ test("what cannot be recorded is a coded error, after which all goes on", (t) =>
   t.throws(() => new Recording(() => void new Recording(() => undefined)), { code: "INVALID_ARGUMENT", message: /do not nest/ });
   const inner = new Recording(() => undefined);
   t.throws(() => new Recording(() => inner.run()), { code: "INVALID_ARGUMENT", message: /cannot be run as part of it/ });
-  t.throws(() => new Recording(() => { throw new RangeError("of the caller"); }), { instanceOf: RangeError });
+  t.throws(
+    () =>
+      new Recording(() => {
+        throw new RangeError("of the caller");
+      }),
+    { instanceOf: RangeError },
+  );
   t.throws(() => new Recording(42 as never), { code: "INVALID_ARGUMENT" });
   const recording = new Recording(() => undefined);
   recording.run();
@@ -86,20 +115,37 @@ test("sequences that are refilled without those that belong to them read and wri
     const gathered = deviceSampleWindows(x, samples, { kernel: 4, stride: 2, outputs: windows }).toArray();
     t.deepEqual([...gathered], [1, 1, ...new Array<number>(30).fill(0)]);
 
-    const [tokens, places] = [new DeviceSequences(new SequenceOffsets([2])), DeviceSequences.ofRows(new SequenceOffsets([3]), Tensor.from(Int32Array.of(0, 1, 2)))];
+    const [tokens, places] = [
+      new DeviceSequences(new SequenceOffsets([2])),
+      DeviceSequences.ofRows(new SequenceOffsets([3]), Tensor.from(Int32Array.of(0, 1, 2))),
+    ];
     places.refill(new SequenceOffsets([1]), { rows: Tensor.from(Int32Array.of(1)) });
-    const [keys, cache] = [DeviceTensor.from(Tensor.from(new Float32Array(16).map((_, i) => i), [2, 8])), DeviceTensor.zeros([3, 8])];
+    const [keys, cache] = [
+      DeviceTensor.from(
+        Tensor.from(
+          new Float32Array(16).map((_, i) => i),
+          [2, 8],
+        ),
+      ),
+      DeviceTensor.zeros([3, 8]),
+    ];
     deviceExtendCache({ keys: cache, values: cache, sequences: places }, tokens, keys, keys);
     t.deepEqual([...cache.toArray()], [...new Array<number>(8).fill(0), ...keys.toArray().slice(8), ...new Array<number>(8).fill(0)]);
   });
-  t.throws(() => new DeviceSequences(new SequenceOffsets(new Array<number>(65536).fill(0))), { code: "INVALID_ARGUMENT", message: /65536 sequences/ });
+  t.throws(() => new DeviceSequences(new SequenceOffsets(new Array<number>(65536).fill(0))), {
+    code: "INVALID_ARGUMENT",
+    message: /65536 sequences/,
+  });
 });
 
 test("sequences are refilled within the room there is", (t) => {
   using sequences = new DeviceSequences(new SequenceOffsets([8, 4]));
   t.notThrows(() => sequences.refill(new SequenceOffsets([3, 8])));
   for (const lengths of [[9, 0], [8, 8], [8], [1, 1, 1]]) {
-    t.throws(() => sequences.refill(new SequenceOffsets(lengths)), { code: "INVALID_ARGUMENT", message: /room for 2 sequences of at most 8 frames, 12 in all/ });
+    t.throws(() => sequences.refill(new SequenceOffsets(lengths)), {
+      code: "INVALID_ARGUMENT",
+      message: /room for 2 sequences of at most 8 frames, 12 in all/,
+    });
   }
 });
 
@@ -127,7 +173,12 @@ test("passes are recorded for lengths that come again, and give what they give u
   t.deepEqual([forwards, passes.count], [1, 0]);
   check([7, 12], 2);
   t.deepEqual([forwards, passes.count], [3, 1]); // once to bring what it needs, once to record
-  for (const lengths of [[8, 16], [9, 5], [1, 10]]) check(lengths, 3);
+  for (const lengths of [
+    [8, 16],
+    [9, 5],
+    [1, 10],
+  ])
+    check(lengths, 3);
   t.deepEqual([forwards, passes.count], [3, 1]);
   for (const lengths of [[20], [20], [40], [40]]) check(lengths, 4);
   t.is(passes.count, 2);

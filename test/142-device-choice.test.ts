@@ -16,7 +16,8 @@ const tiny = writeTinyModel(join(folder.path, "model"), { languageModel: false }
 /** The model of the package without what takes long to load. */
 const packed = join(folder.path, "packed");
 mkdirSync(packed);
-for (const file of readdirSync(defaultModelFolder).filter((name) => !name.startsWith("language_model"))) symlinkSync(join(defaultModelFolder, file), join(packed, file));
+for (const file of readdirSync(defaultModelFolder).filter((name) => !name.startsWith("language_model")))
+  symlinkSync(join(defaultModelFolder, file), join(packed, file));
 
 test("auto takes the GPU, whose kernels take this model", (t) => {
   t.is(loadModel(tiny, { device: "auto" }).device, "cuda");

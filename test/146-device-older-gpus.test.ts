@@ -5,22 +5,48 @@ import { operand, product } from "./device_products.js";
 process.env["USMLITE_CUDA_ARCHITECTURE"] = "80"; // before the addon's first product
 import { spawnSync } from "node:child_process";
 import test from "ava";
-import { type Arithmetic, deviceLinear, deviceMatmul, DeviceTensor, DeviceWeight, linear, packWeight, tidy, unpackWeight, UsmLiteError } from "../lib/index.js";
+import {
+  type Arithmetic,
+  deviceLinear,
+  deviceMatmul,
+  DeviceTensor,
+  DeviceWeight,
+  linear,
+  packWeight,
+  tidy,
+  unpackWeight,
+  UsmLiteError,
+} from "../lib/index.js";
 import { randomTensor } from "./gradient.js";
 
 const cases: readonly { spec: string; arithmetic: Arithmetic }[] = [
-  ...["float32", "int8", "int8/g64", "int4", "int4/g32", "int3", "int2", "int1/g128", "nf4/g64"].map((spec) => ({ spec, arithmetic: "bfloat16" as const })),
-  ...["float32+2:4", "int8+2:4", "int4+2:4", "int4/g32+2:4", "int4/g128+2:4", "int2+2:4"].map((spec) => ({ spec, arithmetic: "bfloat16" as const })),
+  ...["float32", "int8", "int8/g64", "int4", "int4/g32", "int3", "int2", "int1/g128", "nf4/g64"].map((spec) => ({
+    spec,
+    arithmetic: "bfloat16" as const,
+  })),
+  ...["float32+2:4", "int8+2:4", "int4+2:4", "int4/g32+2:4", "int4/g128+2:4", "int2+2:4"].map((spec) => ({
+    spec,
+    arithmetic: "bfloat16" as const,
+  })),
   ...["float32+2:4", "int4/g128", "int8"].map((spec) => ({ spec, arithmetic: "float16" as const })),
   ...["int8", "int4", "int8+2:4", "int4+2:4"].map((spec) => ({ spec, arithmetic: "int8" as const })),
 ];
 
 test("tiles of both sizes give the product of the dequantized weight", (t) => {
   // Tokens, outputs and inputs that end inside a tile, an octet, a slice; odd numbers of tokens take the small tile.
-  const shapes = [[65, 72, 200], [18, 133, 136]] as const;
-  const largeShapes = [[257, 1032, 520], [1030, 1000, 264], [129, 320, 4096]] as const;
+  const shapes = [
+    [65, 72, 200],
+    [18, 133, 136],
+  ] as const;
+  const largeShapes = [
+    [257, 1032, 520],
+    [1030, 1000, 264],
+    [129, 320, 4096],
+  ] as const;
   for (const [index, { spec, arithmetic }] of cases.entries()) {
-    for (const [tokens, outputs, inputs] of realGpu && !onlySmall ? [...shapes, ...largeShapes] : [shapes[(index + (arithmetic === "int8" ? 1 : 0)) % 2] as (typeof shapes)[number]]) {
+    for (const [tokens, outputs, inputs] of realGpu && !onlySmall
+      ? [...shapes, ...largeShapes]
+      : [shapes[(index + (arithmetic === "int8" ? 1 : 0)) % 2] as (typeof shapes)[number]]) {
       tidy(() => {
         const packed = packWeight(randomTensor([outputs, inputs], index), spec);
         const x = randomTensor([tokens, inputs], index + 50);
@@ -35,13 +61,25 @@ test("tiles of both sizes give the product of the dequantized weight", (t) => {
 
 test("a token's result is the same bits in tiles of both sizes", (t) => {
   const [tokens, outputs, inputs] = realGpu && !onlySmall ? [2100, 1032, 512] : [130, 72, 200];
-  for (const { spec, arithmetic } of [{ spec: "int4/g64+2:4", arithmetic: "bfloat16" }, { spec: "float32", arithmetic: "bfloat16" }, { spec: "int8+2:4", arithmetic: "int8" }] as const) {
+  for (const { spec, arithmetic } of [
+    { spec: "int4/g64+2:4", arithmetic: "bfloat16" },
+    { spec: "float32", arithmetic: "bfloat16" },
+    { spec: "int8+2:4", arithmetic: "int8" },
+  ] as const) {
     tidy(() => {
       using weight = DeviceWeight.from(packWeight(randomTensor([outputs, inputs], 6), spec), { arithmetic });
       const x = randomTensor([tokens, inputs], 5);
       const all = product(x, weight, arithmetic);
-      for (const [begin, end] of [[0, 1], [1, 19], [tokens - 5, tokens]] as const) {
-        t.deepEqual(product(x.rows(begin, end), weight, arithmetic), all.slice(begin * outputs, end * outputs), `${spec} in ${arithmetic}, tokens ${begin} to ${end}`);
+      for (const [begin, end] of [
+        [0, 1],
+        [1, 19],
+        [tokens - 5, tokens],
+      ] as const) {
+        t.deepEqual(
+          product(x.rows(begin, end), weight, arithmetic),
+          all.slice(begin * outputs, end * outputs),
+          `${spec} in ${arithmetic}, tokens ${begin} to ${end}`,
+        );
       }
     });
   }
@@ -50,7 +88,10 @@ test("a token's result is the same bits in tiles of both sizes", (t) => {
 test("gates, activations, scales, biases and residuals", (t) => {
   const [rows, inputs] = [80, 128];
   const packed = packWeight(randomTensor([rows, inputs], 4), "int4+2:4");
-  for (const [tokens, glu] of [[66, false], [67, true]] as const) {
+  for (const [tokens, glu] of [
+    [66, false],
+    [67, true],
+  ] as const) {
     tidy(() => {
       const [x, bias] = [randomTensor([tokens, inputs], 5), randomTensor([rows], 6)];
       const sums = linear(operand(x, "bfloat16"), unpackWeight(packed).weight, { bias }).toArray();
@@ -76,12 +117,22 @@ test("gates, activations, scales, biases and residuals", (t) => {
 
 test("products of two matrices, neither of them packed", (t) => {
   for (const type of ["bfloat16", "float16"] as const) {
-    for (const [tokens, channels, inputs] of [[1, 8, 8], [70, 130, 200], [131, 70, 65]] as const) {
+    for (const [tokens, channels, inputs] of [
+      [1, 8, 8],
+      [70, 130, 200],
+      [131, 70, 65],
+    ] as const) {
       tidy(() => {
         const x = DeviceTensor.from(randomTensor([tokens, inputs], 1), type);
         const w = DeviceTensor.from(randomTensor([channels, inputs], 2), type);
         const expected = linear(x.toTensor(), w.toTensor()).toArray();
-        assertClose(t, deviceMatmul(x, w).toTensor().toArray(), expected, type === "float16" ? 2 ** -10 : 2 ** -8, `${type} (${tokens}, ${channels}, ${inputs})`);
+        assertClose(
+          t,
+          deviceMatmul(x, w).toTensor().toArray(),
+          expected,
+          type === "float16" ? 2 ** -10 : 2 ** -8,
+          `${type} (${tokens}, ${channels}, ${inputs})`,
+        );
       });
     }
   }
@@ -90,7 +141,10 @@ test("products of two matrices, neither of them packed", (t) => {
 test("e4m3 numbers are refused where the GPU does not multiply them", (t) => {
   tidy(() => {
     using weight = DeviceWeight.from(packWeight(randomTensor([16, 16], 1), "float32"), { arithmetic: "float8" });
-    const error = t.throws(() => deviceLinear(DeviceTensor.zeros([70, 16]), weight), { instanceOf: UsmLiteError, message: /8\.9 or later/ });
+    const error = t.throws(() => deviceLinear(DeviceTensor.zeros([70, 16]), weight), {
+      instanceOf: UsmLiteError,
+      message: /8\.9 or later/,
+    });
     t.is(error?.code, "UNSUPPORTED_SPEC");
   });
 });
@@ -100,7 +154,10 @@ test("an architecture that has no kernels is a coded error", (t) => {
   const script = `const { DeviceTensor, DeviceWeight, deviceLinear, packWeight, Tensor } = await import(${JSON.stringify(library)});
     const weight = DeviceWeight.from(packWeight(Tensor.zeros([16, 16]), "int8"));
     for (const tokens of [70, 71]) try { deviceLinear(DeviceTensor.zeros([tokens, 16]), weight); } catch ({ code, message }) { console.log(code, message); }`;
-  const { stdout } = spawnSync(process.execPath, ["--input-type=module", "-e", script], { env: { ...process.env, USMLITE_CUDA_ARCHITECTURE: "75" }, encoding: "utf8" });
+  const { stdout } = spawnSync(process.execPath, ["--input-type=module", "-e", script], {
+    env: { ...process.env, USMLITE_CUDA_ARCHITECTURE: "75" },
+    encoding: "utf8",
+  });
   const line = 'INVALID_ARGUMENT USMLITE_CUDA_ARCHITECTURE is "75"; it must be 80, 89 or 90\n';
   t.is(stdout, line + line);
 });

@@ -1,6 +1,18 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { AdamW, DeviceTensor, fakeQuantize, groupScales, linear, magnitudeMask, parseWeightSpec, Tape, Tensor, tidy, type FakeQuantizeOptions } from "../lib/index.js";
+import {
+  AdamW,
+  DeviceTensor,
+  fakeQuantize,
+  groupScales,
+  linear,
+  magnitudeMask,
+  parseWeightSpec,
+  Tape,
+  Tensor,
+  tidy,
+  type FakeQuantizeOptions,
+} from "../lib/index.js";
 import { DeviceParameter } from "../lib/device/device_parameter.js";
 import { prune } from "../lib/sparse/prune.js";
 import { WeightPruning } from "../lib/train/weight_pruning.js";
@@ -16,7 +28,10 @@ import { randomTensor, randomValues } from "./gradient.js";
 const rounded = (shape: readonly number[], seed: number): Tensor => DeviceTensor.from(randomTensor(shape, seed)).toTensor();
 
 /** The same tensors on either device; frames are bfloat16 on the GPU, the others float32. */
-function onBoth<Names extends string>(tensors: Record<Names, Tensor>, frames: readonly Names[]): { cpu: Record<Names, Tensor>; gpu: Record<Names, Tensor> } {
+function onBoth<Names extends string>(
+  tensors: Record<Names, Tensor>,
+  frames: readonly Names[],
+): { cpu: Record<Names, Tensor>; gpu: Record<Names, Tensor> } {
   const entries = Object.entries<Tensor>(tensors) as [Names, Tensor][];
   const gpu = entries.map(([name, tensor]) => [name, DeviceTensor.from(tensor, frames.includes(name) ? "bfloat16" : "float32")] as const);
   for (const [, tensor] of [...entries, ...gpu]) tensor.requiresGrad = true;
@@ -33,12 +48,18 @@ function outcome(inputs: Record<string, Tensor>, seed: Tensor, forward: () => Te
 }
 
 test("products of transposed matrices, alone and added up", (t) => {
-  for (const [m, k, n] of [[5, 16, 24], [70, 33, 9]] as const) {
+  for (const [m, k, n] of [
+    [5, 16, 24],
+    [70, 33, 9],
+  ] as const) {
     const [a, b] = [rounded([m, k], 1), rounded([k, n], 2)];
     const transposed = (x: Tensor): Tensor => {
       const [rows, columns] = x.shape as [number, number];
       const values = x.toArray();
-      return Tensor.from(Float32Array.from({ length: rows * columns }, (_, i) => values[(i % rows) * columns + Math.floor(i / rows)] as number), [columns, rows]);
+      return Tensor.from(
+        Float32Array.from({ length: rows * columns }, (_, i) => values[(i % rows) * columns + Math.floor(i / rows)] as number),
+        [columns, rows],
+      );
     };
     const values = [a.toArray(), b.toArray()] as const;
     const expected = Float32Array.from({ length: m * n }, (_, i) => {
@@ -46,13 +67,30 @@ test("products of transposed matrices, alone and added up", (t) => {
       for (let j = 0; j < k; j++) sum += (values[0][Math.floor(i / n) * k + j] as number) * (values[1][j * n + (i % n)] as number);
       return sum;
     });
-    for (const [ta, tb] of [[false, false], [true, false], [false, true], [true, true]] as const) {
+    for (const [ta, tb] of [
+      [false, false],
+      [true, false],
+      [false, true],
+      [true, true],
+    ] as const) {
       const left = { matrix: DeviceTensor.from(ta ? transposed(a) : a), transposed: ta };
       const right = { matrix: DeviceTensor.from(tb ? transposed(b) : b), transposed: tb };
-      assertClose(t, deviceProduct(left, right, 0.5).toArray(), expected.map((v) => 0.5 * v), 2 ** -7, `${m} x ${k} x ${n}, ${ta}, ${tb}`);
+      assertClose(
+        t,
+        deviceProduct(left, right, 0.5).toArray(),
+        expected.map((v) => 0.5 * v),
+        2 ** -7,
+        `${m} x ${k} x ${n}, ${ta}, ${tb}`,
+      );
       const sum = DeviceTensor.from(Tensor.from(new Float32Array(m * n).fill(1), [m, n]), "float32");
       deviceAddProduct(sum, left, right);
-      assertClose(t, sum.toArray(), expected.map((v) => 1 + v), 2 ** -7, `sum, ${ta}, ${tb}`);
+      assertClose(
+        t,
+        sum.toArray(),
+        expected.map((v) => 1 + v),
+        2 ** -7,
+        `sum, ${ta}, ${tb}`,
+      );
     }
   }
 });
@@ -65,7 +103,10 @@ test("a linear layer and its gradients are those of the CPU", (t) => {
     { scale: 2, dropout: { probability: 0.1, seed: 3 } },
   ];
   cases.forEach((options, index) => {
-    for (const [frames, inputs, outputs] of [[9, 16, 24], [133, 40, 30]] as const) {
+    for (const [frames, inputs, outputs] of [
+      [9, 16, 24],
+      [133, 40, 30],
+    ] as const) {
       tidy(() => {
         const tensors = {
           x: rounded([frames, inputs], 1),
@@ -77,10 +118,13 @@ test("a linear layer and its gradients are those of the CPU", (t) => {
         const both = onBoth(tensors, ["x", "residual"]);
         const seed = rounded([frames, outputs], 5);
         const run = (inputs: Record<string, Tensor>, gradient: Tensor): Record<string, Float32Array> =>
-          outcome(inputs, gradient, () => linear(inputs["x"] as Tensor, inputs["weight"] as Tensor, { ...options, bias: inputs["bias"], residual: inputs["residual"] }));
+          outcome(inputs, gradient, () =>
+            linear(inputs["x"] as Tensor, inputs["weight"] as Tensor, { ...options, bias: inputs["bias"], residual: inputs["residual"] }),
+          );
         const expected = run(both.cpu, seed);
         const found = run(both.gpu, DeviceTensor.from(seed));
-        for (const [name, values] of Object.entries(expected)) assertClose(t, found[name] as Float32Array, values, 1.5e-2, `case ${index}, ${frames} frames, ${name}`);
+        for (const [name, values] of Object.entries(expected))
+          assertClose(t, found[name] as Float32Array, values, 1.5e-2, `case ${index}, ${frames} frames, ${name}`);
       });
     }
   });
@@ -123,7 +167,8 @@ test("masks and fake quantization are those of the CPU, to the bit", (t) => {
     const [expected, found] = [run(cpu, gradient), run(gpu, DeviceTensor.from(gradient, "float32"))];
     if (spec.includes("/dq")) assertClose(t, found["output"] as Float32Array, expected["output"] as Float32Array, 1e-6, spec);
     else t.deepEqual(found["output"], expected["output"], spec);
-    for (const name of Object.keys(cpu)) assertClose(t, found[name] as Float32Array, expected[name] as Float32Array, 1e-5, `gradient of the ${name} of ${spec}`);
+    for (const name of Object.keys(cpu))
+      assertClose(t, found[name] as Float32Array, expected[name] as Float32Array, 1e-5, `gradient of the ${name} of ${spec}`);
   }
   const weight = randomTensor([3, 50], 4);
   const onGpu = DeviceTensor.from(weight, "float32");
@@ -141,16 +186,35 @@ test("masks and fake quantization are those of the CPU, to the bit", (t) => {
 /** Rows of random numbers, zeros, one value, two values in turn, one number among zeros, tiny and huge numbers. */
 function awkwardWeight(columns: number, seed: number): Tensor {
   const random = randomValues(columns, seed);
-  const rows: ((value: number, i: number) => number)[] = [(x) => x, () => 0, () => 0.5, (_, i) => (i % 2 ? 0.25 : -0.25), (x, i) => (i === 40 ? x : 0), (x) => 1e-41 * x, (x) => 1e30 * x, (x) => x * x];
+  const rows: ((value: number, i: number) => number)[] = [
+    (x) => x,
+    () => 0,
+    () => 0.5,
+    (_, i) => (i % 2 ? 0.25 : -0.25),
+    (x, i) => (i === 40 ? x : 0),
+    (x) => 1e-41 * x,
+    (x) => 1e30 * x,
+    (x) => x * x,
+  ];
   return Tensor.from(Float32Array.from(rows.flatMap((row) => [...random].map(row))), [rows.length, columns]);
 }
 
 /** Per row, whose magnitudes differ by far; rows as the CPU has them are those of `expected`. */
-function assertRowsClose(t: Parameters<typeof assertClose>[0], found: Float32Array, expected: Float32Array, rows: number, tolerance: number, what: string): void {
+function assertRowsClose(
+  t: Parameters<typeof assertClose>[0],
+  found: Float32Array,
+  expected: Float32Array,
+  rows: number,
+  tolerance: number,
+  what: string,
+): void {
   const columns = expected.length / rows;
   t.is(found.length, expected.length, what);
   for (let row = 0; row < rows; row++) {
-    const [own, wanted] = [found, expected].map((values) => values.subarray(row * columns, (row + 1) * columns)) as [Float32Array, Float32Array];
+    const [own, wanted] = [found, expected].map((values) => values.subarray(row * columns, (row + 1) * columns)) as [
+      Float32Array,
+      Float32Array,
+    ];
     assertClose(t, own, wanted, tolerance, `${what}, row ${row}`);
   }
 }
@@ -184,8 +248,15 @@ test("every way to quantize is the CPU's: scales, weights and gradients", (t) =>
     tidy(() => {
       const weight = awkwardWeight(72, index);
       const { sparsity } = parseWeightSpec(spec);
-      const kept = sparsity && magnitudeMask(weight, sparsity.kept, sparsity.of).toArray().map((value, i) => (i < 32 ? 0 : value)); // nothing of the first group
-      const masks = kept && { cpu: Tensor.from(Uint8Array.from(kept), weight.shape, "uint8"), gpu: DeviceTensor.from(Tensor.from(kept, weight.shape), "int8") };
+      const kept =
+        sparsity &&
+        magnitudeMask(weight, sparsity.kept, sparsity.of)
+          .toArray()
+          .map((value, i) => (i < 32 ? 0 : value)); // nothing of the first group
+      const masks = kept && {
+        cpu: Tensor.from(Uint8Array.from(kept), weight.shape, "uint8"),
+        gpu: DeviceTensor.from(Tensor.from(kept, weight.shape), "int8"),
+      };
       const placed = DeviceTensor.from(weight, "float32");
       const gradient = randomTensor(weight.shape, 100 + index);
       const what = `${spec} ${JSON.stringify(options)}`;
@@ -193,13 +264,19 @@ test("every way to quantize is the CPU's: scales, weights and gradients", (t) =>
       const scales: Record<string, Float32Array>[] = [];
       const receiveScales: FakeQuantizeOptions["receiveScales"] = ({ scale, zeroPoint }) =>
         scales.push({ scale: scale.toArray(), ...(zeroPoint && { zeroPoint: zeroPoint.toArray() }) });
-      const expected = outcome({ weight }, gradient, () => fakeQuantize(weight, spec, { ...options, receiveScales, ...(masks && { mask: masks.cpu }) }));
-      const found = outcome({ weight: placed }, DeviceTensor.from(gradient, "float32"), () => fakeQuantize(placed, spec, { ...options, receiveScales, ...(masks && { mask: masks.gpu }) }));
+      const expected = outcome({ weight }, gradient, () =>
+        fakeQuantize(weight, spec, { ...options, receiveScales, ...(masks && { mask: masks.cpu }) }),
+      );
+      const found = outcome({ weight: placed }, DeviceTensor.from(gradient, "float32"), () =>
+        fakeQuantize(placed, spec, { ...options, receiveScales, ...(masks && { mask: masks.gpu }) }),
+      );
       const [wanted, own] = scales as [Record<string, Float32Array>, Record<string, Float32Array>];
       t.deepEqual(Object.keys(own), Object.keys(wanted), what);
-      for (const name of Object.keys(wanted)) assertRowsClose(t, own[name] as Float32Array, wanted[name] as Float32Array, 8, 1e-6, `${name} of ${what}`);
+      for (const name of Object.keys(wanted))
+        assertRowsClose(t, own[name] as Float32Array, wanted[name] as Float32Array, 8, 1e-6, `${name} of ${what}`);
       assertRowsClose(t, found["weight"] as Float32Array, expected["weight"] as Float32Array, 8, 1e-5, `gradient of ${what}`);
-      if (options.rounding === "noise" || spec.includes("/dq")) assertRowsClose(t, found["output"] as Float32Array, expected["output"] as Float32Array, 8, 1e-6, what);
+      if (options.rounding === "noise" || spec.includes("/dq"))
+        assertRowsClose(t, found["output"] as Float32Array, expected["output"] as Float32Array, 8, 1e-6, what);
       else t.deepEqual(found["output"], expected["output"], what);
     });
   }
@@ -210,9 +287,14 @@ test("what is no scale is never quantized in silence", (t) => {
   for (const wrong of [Infinity, NaN, 0, -1]) {
     tidy(() => {
       const scale = Tensor.from([0.1, 0.2, wrong, 0.3], [2, 2]);
-      t.throws(() => fakeQuantize(weight, "int4/g32/dq", { scale }), { code: "INVALID_ARGUMENT", message: /scales are positive, finite numbers/ });
+      t.throws(() => fakeQuantize(weight, "int4/g32/dq", { scale }), {
+        code: "INVALID_ARGUMENT",
+        message: /scales are positive, finite numbers/,
+      });
       // The GPU is not waited for: the loss says it.
-      const found = fakeQuantize(DeviceTensor.from(weight, "float32"), "int4/g32/dq", { scale: DeviceTensor.from(scale, "float32") }).toArray();
+      const found = fakeQuantize(DeviceTensor.from(weight, "float32"), "int4/g32/dq", {
+        scale: DeviceTensor.from(scale, "float32"),
+      }).toArray();
       t.true(found.every(Number.isNaN), `${wrong}`);
     });
   }
@@ -223,7 +305,10 @@ test("learned scores get the gradients, and choose the masks, that they do on th
   for (const pattern of [{ kept: 2, of: 4 }, { share: 0.4 }]) {
     const run = (weight: Tensor, upstream: Tensor): Record<string, Float32Array> => {
       const network = { parameters: () => new Map([["w", weight]]), linearWeights: () => ["w"] };
-      const pruning = new WeightPruning(network as never, new Map([["w", pattern]]), { score: "learned", schedule: { kind: "every-step", start: 0 } });
+      const pruning = new WeightPruning(network as never, new Map([["w", pattern]]), {
+        score: "learned",
+        schedule: { kind: "every-step", start: 0 },
+      });
       const score = pruning.parameters().get("sparsity_score.w") as Tensor;
       for (const tensor of [weight, score]) tensor.requiresGrad = true;
       const mask = (step: number): Float32Array => {
@@ -244,8 +329,14 @@ test("learned scores get the gradients, and choose the masks, that they do on th
 });
 
 test("the divergence from a teacher, hidden and in logits, is that of the CPU", (t) => {
-  for (const [frames, columns, temperature] of [[5, 31, 1], [9, 70, 2.5]] as const) {
-    const both = onBoth<"student" | "teacher">({ student: rounded([frames, columns], 1), teacher: rounded([frames, columns], 2) }, ["student", "teacher"]);
+  for (const [frames, columns, temperature] of [
+    [5, 31, 1],
+    [9, 70, 2.5],
+  ] as const) {
+    const both = onBoth<"student" | "teacher">({ student: rounded([frames, columns], 1), teacher: rounded([frames, columns], 2) }, [
+      "student",
+      "teacher",
+    ]);
     const weights = Float32Array.from({ length: frames }, (_, row) => row % 3); // some rows take no part
     for (const measure of [
       ({ student, teacher }: typeof both.cpu) => softmaxDivergence(student, teacher, { temperature, weights }),
@@ -255,9 +346,12 @@ test("the divergence from a teacher, hidden and in logits, is that of the CPU", 
       const run = (inputs: typeof both.cpu, upload: (x: Tensor) => Tensor): Record<string, Float32Array> =>
         outcome({ student: inputs.student }, upload(Tensor.from([3])), () => measure(inputs));
       const [expected, found] = [run(both.cpu, (x) => x), run(both.gpu, (x) => DeviceTensor.from(x, "float32"))];
-      for (const name of ["output", "student"]) assertClose(t, found[name] as Float32Array, expected[name] as Float32Array, 1e-2, `${name} of ${frames} rows`);
+      for (const name of ["output", "student"])
+        assertClose(t, found[name] as Float32Array, expected[name] as Float32Array, 1e-2, `${name} of ${frames} rows`);
     }
-    const probabilities = softmax(both.cpu.teacher).toArray().filter((_, i) => i % columns === 3);
+    const probabilities = softmax(both.cpu.teacher)
+      .toArray()
+      .filter((_, i) => i % columns === 3);
     assertClose(t, deviceColumnProbability(both.gpu.teacher as DeviceTensor, 3).toArray(), probabilities, 1e-5, "probability of a column");
   }
   const [student, other] = [DeviceTensor.zeros([4, 8]), DeviceTensor.zeros([4, 9])];
@@ -268,13 +362,24 @@ test("the divergence from a teacher, hidden and in logits, is that of the CPU", 
 
 test("AdamW takes the steps of the CPU, and none where a gradient is not finite", (t) => {
   const shapes = { matrix: [7, 30], vector: [5] };
-  const parameters = (upload: (x: Tensor) => Tensor): Map<string, Tensor> => new Map(Object.entries(shapes).map(([name, shape], i) => [name, upload(randomTensor(shape, i))]));
+  const parameters = (upload: (x: Tensor) => Tensor): Map<string, Tensor> =>
+    new Map(Object.entries(shapes).map(([name, shape], i) => [name, upload(randomTensor(shape, i))]));
   const cpu = parameters((x) => x);
   const gpu = parameters((x) => DeviceTensor.from(x, "float32"));
   const run = (map: Map<string, Tensor>, upload: (x: Tensor) => Tensor): number[] => {
     const optimizer = new AdamW(map, { weightDecay: 0.1 });
     const norms = [1, 2, NaN].map((factor, step) => {
-      const gradients = new Map([...map.values()].map((tensor, i) => [tensor, upload(Tensor.from(randomValues(tensor.size, 10 * step + i).map((v) => factor * v), tensor.shape))]));
+      const gradients = new Map(
+        [...map.values()].map((tensor, i) => [
+          tensor,
+          upload(
+            Tensor.from(
+              randomValues(tensor.size, 10 * step + i).map((v) => factor * v),
+              tensor.shape,
+            ),
+          ),
+        ]),
+      );
       return optimizer.step((parameter) => gradients.get(parameter), 0.01, { maximumNorm: 3, gradientScale: 0.5 });
     });
     t.is(optimizer.steps, 2);
@@ -285,7 +390,8 @@ test("AdamW takes the steps of the CPU, and none where a gradient is not finite"
   const found = run(gpu, (x) => DeviceTensor.from(x, "float32"));
   found.slice(0, 2).forEach((norm, i) => t.true(Math.abs(norm / (expected[i] as number) - 1) < 1e-6));
   t.true(Number.isNaN(found[2]));
-  for (const name of Object.keys(shapes)) assertClose(t, (gpu.get(name) as Tensor).toArray(), (cpu.get(name) as Tensor).toArray(), 1e-6, name);
+  for (const name of Object.keys(shapes))
+    assertClose(t, (gpu.get(name) as Tensor).toArray(), (cpu.get(name) as Tensor).toArray(), 1e-6, name);
 });
 
 test("what the GPU cannot train is refused", (t) => {
@@ -293,14 +399,35 @@ test("what the GPU cannot train is refused", (t) => {
   const x = DeviceTensor.zeros([2, 16]);
   const scale = DeviceTensor.zeros([8, 1], "float32");
   t.throws(() => fakeQuantize(weight, "uint4", { scale }), { code: "INVALID_ARGUMENT", message: /uint4 needs zero points/ });
-  t.throws(() => fakeQuantize(weight, "int4", { scale, zeroPoint: scale }), { code: "INVALID_ARGUMENT", message: /int4 has no zero points/ });
-  t.throws(() => fakeQuantize(weight, "uint4", { scale, zeroPoint: Tensor.zeros([8, 1]) }), { code: "INVALID_ARGUMENT", message: /zeroPoint is on the CPU/ });
-  t.throws(() => fakeQuantize(weight, "uint4", { rule: { statistic: "mean" } }), { code: "INVALID_ARGUMENT", message: /by the range, not by a mean/ });
-  t.throws(() => fakeQuantize(weight, "int4", { rule: { statistic: "threshold" } }), { code: "INVALID_ARGUMENT", message: /threshold is for ternary/ });
-  t.throws(() => fakeQuantize(weight, "ternary", { rule: { statistic: "threshold" }, rounding: "noise" }), { code: "INVALID_ARGUMENT", message: /not "noise"/ });
+  t.throws(() => fakeQuantize(weight, "int4", { scale, zeroPoint: scale }), {
+    code: "INVALID_ARGUMENT",
+    message: /int4 has no zero points/,
+  });
+  t.throws(() => fakeQuantize(weight, "uint4", { scale, zeroPoint: Tensor.zeros([8, 1]) }), {
+    code: "INVALID_ARGUMENT",
+    message: /zeroPoint is on the CPU/,
+  });
+  t.throws(() => fakeQuantize(weight, "uint4", { rule: { statistic: "mean" } }), {
+    code: "INVALID_ARGUMENT",
+    message: /by the range, not by a mean/,
+  });
+  t.throws(() => fakeQuantize(weight, "int4", { rule: { statistic: "threshold" } }), {
+    code: "INVALID_ARGUMENT",
+    message: /threshold is for ternary/,
+  });
+  t.throws(() => fakeQuantize(weight, "ternary", { rule: { statistic: "threshold" }, rounding: "noise" }), {
+    code: "INVALID_ARGUMENT",
+    message: /not "noise"/,
+  });
   t.throws(() => fakeQuantize(weight, "nf4", { rounding: "stochastic" }), { code: "INVALID_ARGUMENT", message: /never stochastically/ });
-  t.throws(() => fakeQuantize(weight, "int4", { mask: Tensor.zeros([8, 16], "uint8") }), { code: "INVALID_ARGUMENT", message: /mask is on the CPU/ });
-  t.throws(() => fakeQuantize(weight, "int4", { mask: DeviceTensor.zeros([8, 8], "int8") }), { code: "INVALID_ARGUMENT", message: /int8 \(8, 16\)/ });
+  t.throws(() => fakeQuantize(weight, "int4", { mask: Tensor.zeros([8, 16], "uint8") }), {
+    code: "INVALID_ARGUMENT",
+    message: /mask is on the CPU/,
+  });
+  t.throws(() => fakeQuantize(weight, "int4", { mask: DeviceTensor.zeros([8, 8], "int8") }), {
+    code: "INVALID_ARGUMENT",
+    message: /int8 \(8, 16\)/,
+  });
   t.throws(() => linear(x, weight, { bias: Tensor.zeros([8]) }), { code: "INVALID_ARGUMENT", message: /bias is on the CPU/ });
   t.throws(() => linear(x, DeviceTensor.zeros([8, 24], "float32")), { code: "INVALID_ARGUMENT", message: /do not multiply/ });
 });

@@ -16,17 +16,32 @@ const config = parseLasrConfig(
     model_type: "lasr_ctc",
     vocab_size: 11,
     encoder_config: {
-      hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64, conv_kernel_size: 4, num_mel_bins: 16,
-      subsampling_conv_channels: 16, subsampling_conv_kernel_size: 3, layerdrop: 0,
+      hidden_size: 32,
+      num_hidden_layers: 1,
+      num_attention_heads: 2,
+      intermediate_size: 64,
+      conv_kernel_size: 4,
+      num_mel_bins: 16,
+      subsampling_conv_channels: 16,
+      subsampling_conv_kernel_size: 3,
+      layerdrop: 0,
     },
   },
   "test",
 );
 const lengths = [41, 60];
-const targets = [[3, 5, 5], [1, 2, 7, 4]];
+const targets = [
+  [3, 5, 5],
+  [1, 2, 7, 4],
+];
 
 /** Loss and gradients of one step with int4+2:4 weights, dropout included, and the weights after it. */
-function step(device: "cpu" | "cuda"): { loss: number; gradients: Map<string, Float32Array>; running: Float32Array; after: Map<string, Float32Array> } {
+function step(device: "cpu" | "cuda"): {
+  loss: number;
+  gradients: Map<string, Float32Array>;
+  running: Float32Array;
+  after: Map<string, Float32Array>;
+} {
   const fresh = new FreshWeights(5);
   const network = new LasrForCtc(config, device === "cpu" ? fresh : new DeviceWeightSource(fresh));
   const offsets = new SequenceOffsets(lengths);
@@ -38,7 +53,8 @@ function step(device: "cpu" | "cuda"): { loss: number; gradients: Map<string, Fl
     training: true,
     random: new RandomStream(3),
     step: 0,
-    transformWeight: (name, weight) => (quantized.has(name) ? fakeQuantize(weight, "int4+2:4", { mask: magnitudeMask(weight, 2, 4) }) : weight),
+    transformWeight: (name, weight) =>
+      quantized.has(name) ? fakeQuantize(weight, "int4+2:4", { mask: magnitudeMask(weight, 2, 4) }) : weight,
   };
   const tape = new Tape();
   const { loss, infeasible } = tape.record(() => network.loss({ features, offsets, targets, audioSeconds: 1 }, context));

@@ -2,7 +2,22 @@ import { assertClose } from "./gpu.js";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { compressModel, DeviceTensor, gpuMemoryStatistics, loadModel, parseRecipe, readSafetensors, readTrainingConfig, Recognizer, SequenceOffsets, tidy, trainFloatModel, type LoadOptions, type Recipe, type Tensor } from "../lib/index.js";
+import {
+  compressModel,
+  DeviceTensor,
+  gpuMemoryStatistics,
+  loadModel,
+  parseRecipe,
+  readSafetensors,
+  readTrainingConfig,
+  Recognizer,
+  SequenceOffsets,
+  tidy,
+  trainFloatModel,
+  type LoadOptions,
+  type Recipe,
+  type Tensor,
+} from "../lib/index.js";
 import type { CtcNetwork } from "../lib/models/speech_network.js";
 import { languageOf, writeFamilyModel } from "./family_models.js";
 import { randomTensor } from "./gradient.js";
@@ -20,18 +35,37 @@ writeFileSync(manifest, JSON.stringify({ audio_filepath: "clip.wav", duration: 0
 /** Of stages that are a list of modifiers, and train unless it is said otherwise. */
 const recipeOf = (...stages: (readonly object[])[]): Recipe => {
   const training = { steps: stages.length > 1 ? 1 : 2, learningRate: 3e-3, warmUpSteps: 1, speedPerturbation: false, emaDecay: 0.5 };
-  return parseRecipe(JSON.stringify({ stages: stages.map((modifiers) => ({ modifiers, ...(isOneShot(modifiers) ? {} : { training }) })) }), "r.yaml");
+  return parseRecipe(
+    JSON.stringify({ stages: stages.map((modifiers) => ({ modifiers, ...(isOneShot(modifiers) ? {} : { training }) })) }),
+    "r.yaml",
+  );
 };
-const isOneShot = (modifiers: readonly object[]): boolean => modifiers.some((modifier) => "type" in modifier && modifier.type === "round-to-nearest");
+const isOneShot = (modifiers: readonly object[]): boolean =>
+  modifiers.some((modifier) => "type" in modifier && modifier.type === "round-to-nearest");
 
-async function compress(recipe: Recipe, out: string, options: Partial<Parameters<typeof compressModel>[0]> = {}): Promise<readonly string[]> {
+async function compress(
+  recipe: Recipe,
+  out: string,
+  options: Partial<Parameters<typeof compressModel>[0]> = {},
+): Promise<readonly string[]> {
   const told: string[] = [];
-  await compressModel({ model: float, recipe, manifest, out: path(out), device: "cuda", ...options, onStatus: (sentence) => told.push(sentence) });
+  await compressModel({
+    model: float,
+    recipe,
+    manifest,
+    out: path(out),
+    device: "cuda",
+    ...options,
+    onStatus: (sentence) => told.push(sentence),
+  });
   return told;
 }
 
 const losses = (out: string, suffix = ".run"): number[] =>
-  readFileSync(path(`${out}${suffix}`, "metrics.jsonl"), "utf8").trim().split("\n").map((line) => (JSON.parse(line) as { loss: number }).loss);
+  readFileSync(path(`${out}${suffix}`, "metrics.jsonl"), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => (JSON.parse(line) as { loss: number }).loss);
 
 test.serial("what a recipe trains on the GPU is packed as on the CPU", async (t) => {
   const recipe = recipeOf([
@@ -46,7 +80,10 @@ test.serial("what a recipe trains on the GPU is packed as on the CPU", async (t)
   t.is(gpu.length, 2);
   gpu.forEach((loss, step) => t.true(Math.abs(loss / (cpu[step] as number) - 1) < 2e-2, `${loss}, not ${cpu[step]}`));
   const [trained, expected] = [loadModel(path("gpu")), loadModel(path("cpu"))];
-  t.deepEqual([...trained.compression.specs].map(([name, { text }]) => [name, text]), [...expected.compression.specs].map(([name, { text }]) => [name, text]));
+  t.deepEqual(
+    [...trained.compression.specs].map(([name, { text }]) => [name, text]),
+    [...expected.compression.specs].map(([name, { text }]) => [name, text]),
+  );
   t.is(new Recognizer(trained).transcribe(tones(1, 1)).duration, 1);
 });
 
@@ -58,7 +95,10 @@ test.serial("stages hand on masks and scales to the GPU, and the model teaches i
 });
 
 test.serial("learned scales are learned on the GPU, and packed", async (t) => {
-  const recipe = recipeOf([{ type: "quantization", spec: "int4", learned: true }, { type: "sparsity", pattern: "2:4", start: 1 }]);
+  const recipe = recipeOf([
+    { type: "quantization", spec: "int4", learned: true },
+    { type: "sparsity", pattern: "2:4", start: 1 },
+  ]);
   await compress(recipe, "learned-gpu");
   await compress(recipe, "learned-cpu", { device: "cpu" });
   const [gpu, cpu] = [losses("learned-gpu"), losses("learned-cpu")];
@@ -82,14 +122,21 @@ test.serial("weights and activations of four bits are trained in whole numbers o
       const network = loadModel(path("w4a4-gpu"), options).network as CtcNetwork;
       return network.forward(place(randomTensor([40, network.featureSize], 3)), new SequenceOffsets([40])).logits.toArray();
     });
-  const [onCpu, inIntegers, inFloats] = [logits({}), logits({ device: "cuda", arithmetic: "int8" }, DeviceTensor.from), logits({ device: "cuda" }, DeviceTensor.from)];
+  const [onCpu, inIntegers, inFloats] = [
+    logits({}),
+    logits({ device: "cuda", arithmetic: "int8" }, DeviceTensor.from),
+    logits({ device: "cuda" }, DeviceTensor.from),
+  ];
   const distance = (a: Float32Array): number => Math.sqrt(a.reduce((sum, value, i) => sum + (value - (onCpu[i] as number)) ** 2, 0));
   t.true(distance(inIntegers) < 0.8 * distance(inFloats), `${distance(inIntegers)} and ${distance(inFloats)}`);
 });
 
 test.serial("learned masks, zero points, means and stochastic rounding are trained on the GPU as on the CPU", async (t) => {
   const recipes = {
-    zeroPoints: [{ type: "sparsity", pattern: "2:4", score: "learned", schedule: "every-step" }, { type: "quantization", spec: "uint2/g32", learned: true, rounding: "stochastic" }],
+    zeroPoints: [
+      { type: "sparsity", pattern: "2:4", score: "learned", schedule: "every-step" },
+      { type: "quantization", spec: "uint2/g32", learned: true, rounding: "stochastic" },
+    ],
     means: [{ type: "quantization", spec: "ternary", scale: "threshold", powerOfTwo: true, scaleDecay: 0.01, activations: "int8" }],
   };
   for (const [name, modifiers] of Object.entries(recipes)) {
@@ -108,9 +155,20 @@ test.serial("learned masks, zero points, means and stochastic rounding are train
 
 test.serial("blocks are rebuilt one after another on the GPU as on the CPU", async (t) => {
   const model = writeTinyModel(path("two-blocks"), { blocks: 2, languageModel: false });
-  const training = { steps: 2, learningRate: 3e-3, warmUpSteps: 1, speedPerturbation: false, specAugment: false, emaDecay: 0.5, blockwise: {} };
+  const training = {
+    steps: 2,
+    learningRate: 3e-3,
+    warmUpSteps: 1,
+    speedPerturbation: false,
+    specAugment: false,
+    emaDecay: 0.5,
+    blockwise: {},
+  };
   const rebuild = { name: "rebuild", modifiers: [{ type: "quantization", spec: "int4" }], training };
-  const recipe = parseRecipe(JSON.stringify({ stages: [{ name: "prune", modifiers: [{ type: "round-to-nearest", spec: "1:4" }] }, rebuild] }), "r.yaml");
+  const recipe = parseRecipe(
+    JSON.stringify({ stages: [{ name: "prune", modifiers: [{ type: "round-to-nearest", spec: "1:4" }] }, rebuild] }),
+    "r.yaml",
+  );
   const told = await compress(recipe, "blocks-gpu", { model });
   t.is(told.filter((sentence) => /^block [01]: relative squared error /.test(sentence)).length, 2);
   await compress(recipe, "blocks-cpu", { model, device: "cpu" });
@@ -126,15 +184,27 @@ test.serial("blocks are rebuilt one after another on the GPU as on the CPU", asy
 test.serial("blocks of other encoders, and of decoders, are rebuilt on the GPU as on the CPU", async (t) => {
   const training = { steps: 2, learningRate: 5e-4, warmUpSteps: 1, speedPerturbation: false, specAugment: false, blockwise: {} };
   const recipe = parseRecipe(JSON.stringify({ stages: [{ modifiers: [{ type: "quantization", spec: "int4" }], training }] }), "r.yaml");
-  for (const [family, blocks] of [["wav2vec2", 1], ["whisper", 2]] as const) {
+  for (const [family, blocks] of [
+    ["wav2vec2", 1],
+    ["whisper", 2],
+  ] as const) {
     const model = writeFamilyModel(folder.path, family);
     const before = gpuMemoryStatistics().bytesInUse;
-    for (const device of ["cuda", "cpu"] as const) await compress(recipe, `${family}-blocks-${device}`, { model, device, ...languageOf(family) });
-    t.true(gpuMemoryStatistics().bytesInUse <= before + (16 << 10), "all memory of the GPU is given back, but for counters that a stream keeps");
+    for (const device of ["cuda", "cpu"] as const)
+      await compress(recipe, `${family}-blocks-${device}`, { model, device, ...languageOf(family) });
+    t.true(
+      gpuMemoryStatistics().bytesInUse <= before + (16 << 10),
+      "all memory of the GPU is given back, but for counters that a stream keeps",
+    );
     for (let block = 0; block < blocks; block++) {
-      const [gpu, cpu] = ["cuda", "cpu"].map((device) => losses(join(`${family}-blocks-${device}.run`, `block-${block}`), "")) as [number[], number[]];
+      const [gpu, cpu] = ["cuda", "cpu"].map((device) => losses(join(`${family}-blocks-${device}.run`, `block-${block}`), "")) as [
+        number[],
+        number[],
+      ];
       t.is(gpu.length, 2);
-      gpu.forEach((loss, step) => t.true(Math.abs(loss / (cpu[step] as number) - 1) < 5e-2, `${family}, block ${block}: ${loss}, not ${cpu[step]}`));
+      gpu.forEach((loss, step) =>
+        t.true(Math.abs(loss / (cpu[step] as number) - 1) < 5e-2, `${family}, block ${block}: ${loss}, not ${cpu[step]}`),
+      );
     }
   }
 });
@@ -144,14 +214,20 @@ test.serial("several sizes are trained together on the GPU as on the CPU", async
   await compress(recipe, "sizes-gpu");
   await compress(recipe, "sizes-cpu", { device: "cpu" });
   const lossesOf = (out: string): number[] =>
-    readFileSync(path(`${out}.run`, "metrics.jsonl"), "utf8").trim().split("\n").flatMap((line) => {
-      const metrics = JSON.parse(line) as Record<string, number>;
-      return [metrics["loss.int8"], metrics["loss.int4+2-4"]] as number[];
-    });
+    readFileSync(path(`${out}.run`, "metrics.jsonl"), "utf8")
+      .trim()
+      .split("\n")
+      .flatMap((line) => {
+        const metrics = JSON.parse(line) as Record<string, number>;
+        return [metrics["loss.int8"], metrics["loss.int4+2-4"]] as number[];
+      });
   const [gpu, cpu] = [lossesOf("sizes-gpu"), lossesOf("sizes-cpu")];
   t.is(gpu.length, 4);
   gpu.forEach((loss, index) => t.true(Math.abs(loss / (cpu[index] as number) - 1) < 2e-2, `${loss}, not ${cpu[index]}`));
-  for (const [size, spec] of [["int8", "int8"], ["int4+2-4", "int4+2:4"]] as const) {
+  for (const [size, spec] of [
+    ["int8", "int8"],
+    ["int4+2-4", "int4+2:4"],
+  ] as const) {
     const { network, compression } = loadModel(path("sizes-gpu", size));
     t.is(compression.specs.get(network.blockWeights()[0] as string)?.text, spec);
   }
@@ -159,13 +235,22 @@ test.serial("several sizes are trained together on the GPU as on the CPU", async
 
 test.serial("what cannot be trained on the GPU is refused before anything is written", async (t) => {
   const cases: [Recipe, RegExp][] = [
-    [recipeOf([{ type: "quantization", spec: "int4", activations: "int8-asymmetric" }]), /do not multiply by activations of int8-asymmetric/],
-    [recipeOf([{ type: "quantization", spec: "int4/g32", activations: "int8" }]), /r\.yaml:1: quantization: .*do not multiply by weights of int4\/g32, whose scales are of groups.*; use device "cpu"/],
+    [
+      recipeOf([{ type: "quantization", spec: "int4", activations: "int8-asymmetric" }]),
+      /do not multiply by activations of int8-asymmetric/,
+    ],
+    [
+      recipeOf([{ type: "quantization", spec: "int4/g32", activations: "int8" }]),
+      /r\.yaml:1: quantization: .*do not multiply by weights of int4\/g32, whose scales are of groups.*; use device "cpu"/,
+    ],
     [recipeOf([{ type: "quantization", spec: "uint4", activations: "int4" }]), /weights of uint4, which have zero points/],
     [recipeOf([{ type: "quantization", spec: "midrise8", activations: "int8" }]), /weights of midrise8, whose levels do not fit in a byte/],
   ];
   for (const [recipe, message] of cases) await t.throwsAsync(compress(recipe, "refused"), { code: "UNSUPPORTED_SPEC", message });
-  t.deepEqual(readdirSync(folder.path).filter((name) => name.startsWith("refused")), []);
+  t.deepEqual(
+    readdirSync(folder.path).filter((name) => name.startsWith("refused")),
+    [],
+  );
   const told = await compress(recipeOf([{ type: "quantization", spec: "int4/g32", activations: "int8" }]), "auto", { device: "auto" });
   t.true(told.some((sentence) => /^training on the CPU: r\.yaml:1: quantization: .*scales are of groups/.test(sentence)));
 });
@@ -187,9 +272,12 @@ test.serial("a float model is trained on the GPU, by the command too", async (t)
   t.regex(stderr, /training on .*done after 1 steps\n$/s);
   t.is(new Recognizer(loadModel(path("run", "model"))).transcribe(tones(1, 1)).duration, 1);
   const { model, ...others } = readTrainingConfig(config);
-  await t.throwsAsync(trainFloatModel({ ...others, model: { ...model, hidden_size: 12 } }, { out: path("wide"), resume: false, device: "cuda" }), {
-    code: "UNSUPPORTED_MODEL",
-    message: /has heads of 6 values; on the GPU they are trained with 8, 16, .. 128; train it with device "cpu"/,
-  });
+  await t.throwsAsync(
+    trainFloatModel({ ...others, model: { ...model, hidden_size: 12 } }, { out: path("wide"), resume: false, device: "cuda" }),
+    {
+      code: "UNSUPPORTED_MODEL",
+      message: /has heads of 6 values; on the GPU they are trained with 8, 16, .. 128; train it with device "cpu"/,
+    },
+  );
   t.false(existsSync(path("wide", "checkpoints")));
 });

@@ -2,7 +2,17 @@ import { assertClose } from "./gpu.js";
 import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import test from "ava";
-import { DeviceWeight, SequenceOffsets, Tensor, Trainer, warmupConstant, type BatchSource, type TrainableModel, type TrainingModifier, type Validation } from "../lib/index.js";
+import {
+  DeviceWeight,
+  SequenceOffsets,
+  Tensor,
+  Trainer,
+  warmupConstant,
+  type BatchSource,
+  type TrainableModel,
+  type TrainingModifier,
+  type Validation,
+} from "../lib/index.js";
 import { placeForTraining } from "../lib/models/device_training.js";
 import { parseLasrConfig } from "../lib/models/lasr/lasr_config.js";
 import { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
@@ -21,8 +31,15 @@ const config = parseLasrConfig(
     model_type: "lasr_ctc",
     vocab_size: 7,
     encoder_config: {
-      hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32, conv_kernel_size: 4, num_mel_bins: 16,
-      subsampling_conv_channels: 8, subsampling_conv_kernel_size: 3, layerdrop: 0,
+      hidden_size: 16,
+      num_hidden_layers: 1,
+      num_attention_heads: 2,
+      intermediate_size: 32,
+      conv_kernel_size: 4,
+      num_mel_bins: 16,
+      subsampling_conv_channels: 8,
+      subsampling_conv_kernel_size: 3,
+      layerdrop: 0,
     },
   },
   "test",
@@ -36,7 +53,15 @@ const batches = (spoilt?: number): BatchSource => {
     batch: () => {
       const offsets = new SequenceOffsets([38, 31]);
       const values = asked++ === spoilt ? new Float32Array(offsets.frames * 16).fill(Infinity) : randomValues(offsets.frames * 16, 5);
-      return { features: Tensor.from(values, [offsets.frames, 16]), offsets, targets: [[1, 2, 2], [3, 1]], audioSeconds: 1 };
+      return {
+        features: Tensor.from(values, [offsets.frames, 16]),
+        offsets,
+        targets: [
+          [1, 2, 2],
+          [3, 1],
+        ],
+        audioSeconds: 1,
+      };
     },
   };
 };
@@ -56,7 +81,10 @@ function runOf(name: string, totalSteps: number, device: "cpu" | "cuda", source 
     gradual: true,
   });
   const specs = new Map(names.map((weight) => [weight, parseWeightSpec("int4+2:4")]));
-  const modifiers: TrainingModifier[] = [pruning, new WeightQuantization(model, specs, { masks: pruning.masks, rule: { search: { steps: 4, lowest: 0.5 } } })];
+  const modifiers: TrainingModifier[] = [
+    pruning,
+    new WeightQuantization(model, specs, { masks: pruning.masks, rule: { search: { steps: 4, lowest: 0.5 } } }),
+  ];
   const trainer = new Trainer(model, source, {
     folder: join(folder.path, name),
     totalSteps,
@@ -70,7 +98,10 @@ function runOf(name: string, totalSteps: number, device: "cpu" | "cuda", source 
 }
 
 const metrics = (name: string): Record<string, unknown>[] =>
-  readFileSync(join(folder.path, name, "metrics.jsonl"), "utf8").trim().split("\n").map((line) => ({ ...(JSON.parse(line) as object), audioPerSecond: 0 }));
+  readFileSync(join(folder.path, name, "metrics.jsonl"), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => ({ ...(JSON.parse(line) as object), audioPerSecond: 0 }));
 const checkpoint = (name: string, step: number): string => join(folder.path, name, "checkpoints", `step-0000000${step}.safetensors`);
 const losses = (name: string): Float32Array => Float32Array.from(metrics(name), (line) => line["loss"] as number);
 
@@ -96,7 +127,10 @@ test.serial("a run on the GPU learns what one on the CPU does", async (t) => {
   const [first, , , last] = losses("cuda") as unknown as number[];
   t.true((last as number) < 0.85 * (first as number), `${first} to ${last}`);
   for (const step of [1, 3]) {
-    const [found, expected] = (["cuda", "cpu"] as const).map((device) => metrics(device)[step]?.["maskChanges"] as number) as [number, number];
+    const [found, expected] = (["cuda", "cpu"] as const).map((device) => metrics(device)[step]?.["maskChanges"] as number) as [
+      number,
+      number,
+    ];
     t.true(expected > 0.2 && Math.abs(found - expected) < 0.02, `masks of step ${step} change ${found}, not ${expected}`);
   }
 });
@@ -115,7 +149,9 @@ test.serial("layers multiply in whole numbers, as the packed model will", async 
   for (const device of ["cuda", "cpu"] as const) {
     const network = new LasrForCtc(config, new FreshWeights(1));
     const model = device === "cuda" ? placeForTraining(network) : network;
-    const quantization = new WeightQuantization(model, new Map(model.linearWeights().map((name) => [name, parseWeightSpec("int4")])), { activations: "int8" });
+    const quantization = new WeightQuantization(model, new Map(model.linearWeights().map((name) => [name, parseWeightSpec("int4")])), {
+      activations: "int8",
+    });
     let products = 0;
     const packed = quantization.packedWeight.bind(quantization);
     quantization.packedWeight = (name, weight) => {
@@ -123,7 +159,12 @@ test.serial("layers multiply in whole numbers, as the packed model will", async 
       if (found instanceof DeviceWeight) products++;
       return found;
     };
-    const trainer = new Trainer(model, batches(), { folder: join(folder.path, `int8-${device}`), totalSteps: 2, schedule: warmupConstant({ peak: 0.01, warmupSteps: 1 }), modifiers: [quantization] });
+    const trainer = new Trainer(model, batches(), {
+      folder: join(folder.path, `int8-${device}`),
+      totalSteps: 2,
+      schedule: warmupConstant({ peak: 0.01, warmupSteps: 1 }),
+      modifiers: [quantization],
+    });
     await trainer.run();
     trainer.dispose();
     t.is(products, device === "cuda" ? 2 * model.linearWeights().length : 0);
@@ -137,21 +178,39 @@ test.serial("a step that is not finite leaves weights and statistics as they wer
   const before = tensors.map((tensor) => tensor.toArray());
   await t.throwsAsync(trainer.run(), { code: "TRAINING_DIVERGED" }); // as the only step it has
   t.is(metrics("spoilt")[0]?.["skipped"], true);
-  t.deepEqual(tensors.map((tensor) => tensor.toArray()), before);
+  t.deepEqual(
+    tensors.map((tensor) => tensor.toArray()),
+    before,
+  );
 });
 
 test.serial("steps with a learned scale that is none are skipped, and end the run; on the CPU they are refused", async (t) => {
-  for (const [device, code, message] of [["cuda", "TRAINING_DIVERGED", /2 steps in a row/], ["cpu", "INVALID_ARGUMENT", /a scale is nan/]] as const) {
+  for (const [device, code, message] of [
+    ["cuda", "TRAINING_DIVERGED", /2 steps in a row/],
+    ["cpu", "INVALID_ARGUMENT", /a scale is nan/],
+  ] as const) {
     const network = new LasrForCtc(config, new FreshWeights(1));
     const model = device === "cuda" ? placeForTraining(network) : network;
-    const quantization = new WeightQuantization(model, new Map([["encoder.layers.0.feed_forward1.linear2.weight", parseWeightSpec("int4/g32/dq")]]), { learned: true });
-    const options = { folder: join(folder.path, `no-scale-${device}`), totalSteps: 4, schedule: warmupConstant({ peak: 0.01, warmupSteps: 0 }), modifiers: [quantization] };
+    const quantization = new WeightQuantization(
+      model,
+      new Map([["encoder.layers.0.feed_forward1.linear2.weight", parseWeightSpec("int4/g32/dq")]]),
+      { learned: true },
+    );
+    const options = {
+      folder: join(folder.path, `no-scale-${device}`),
+      totalSteps: 4,
+      schedule: warmupConstant({ peak: 0.01, warmupSteps: 0 }),
+      modifiers: [quantization],
+    };
     const trainer = new Trainer(model, batches(), options);
     const [scale] = quantization.parameters().values() as Iterable<Tensor>;
     (scale as Tensor).write((scale as Tensor).toArray().map((value, i) => (i === 3 ? NaN : value)));
     const before = [...model.parameters().values()].map((tensor) => tensor.toArray());
     await t.throwsAsync(trainer.run(), { code, message });
-    t.deepEqual([...model.parameters().values()].map((tensor) => tensor.toArray()), before);
+    t.deepEqual(
+      [...model.parameters().values()].map((tensor) => tensor.toArray()),
+      before,
+    );
     trainer.dispose();
   }
 });

@@ -12,18 +12,32 @@ import {
 } from "../lib/device/gradient_operations.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
-const types = [["bfloat16", 2 ** -8], ["float16", 2 ** -11]] as const;
-const shapes = [[1, 1], [3, 7], [5, 64], [2, 1030]] as const;
+const types = [
+  ["bfloat16", 2 ** -8],
+  ["float16", 2 ** -11],
+] as const;
+const shapes = [
+  [1, 1],
+  [3, 7],
+  [5, 64],
+  [2, 1030],
+] as const;
 
 const scaled = (shape: readonly [number, number], seed: number, factor: number): Tensor =>
-  Tensor.from(randomValues(shape[0] * shape[1], seed).map((v) => factor * v), shape);
+  Tensor.from(
+    randomValues(shape[0] * shape[1], seed).map((v) => factor * v),
+    shape,
+  );
 
 /** The gradient of an operation's input, as the tape of the CPU has it. */
 function gradientOnCpu(x: DeviceTensor, gradient: DeviceTensor, operation: (x: Tensor) => Tensor): Float32Array {
   using tape = new Tape();
   const input = x.toTensor();
   input.requiresGrad = true;
-  tape.backward(tape.record(() => operation(input)), gradient.toTensor());
+  tape.backward(
+    tape.record(() => operation(input)),
+    gradient.toTensor(),
+  );
   return (tape.gradientOf(input) as Tensor).toArray();
 }
 
@@ -45,11 +59,17 @@ test("dropout drops what it drops on the CPU", (t) => {
   for (const [type, tolerance] of types) {
     for (const shape of shapes) {
       const x = DeviceTensor.from(scaled(shape, 3, 1), type);
-      for (const options of [{ probability: 0.3, seed: 2 ** 52 + 5 }, { probability: 0, seed: 1 }]) {
+      for (const options of [
+        { probability: 0.3, seed: 2 ** 52 + 5 },
+        { probability: 0, seed: 1 },
+      ]) {
         const y = deviceDropout(x, options).toArray();
         const expected = dropout(x.toTensor(), options).toArray();
         assertClose(t, y, expected, tolerance, `${type} ${shape.join(" x ")}`);
-        t.deepEqual(y.map((v) => Number(v === 0)), expected.map((v) => Number(v === 0)));
+        t.deepEqual(
+          y.map((v) => Number(v === 0)),
+          expected.map((v) => Number(v === 0)),
+        );
       }
     }
   }
@@ -71,20 +91,38 @@ test("SiLU with dropout, and its gradient", (t) => {
 
 test("gradient of the gated linear unit", (t) => {
   for (const [type, tolerance] of types) {
-    for (const [frames, channels] of [[1, 1], [4, 33], [3, 1032]] as const) {
+    for (const [frames, channels] of [
+      [1, 1],
+      [4, 33],
+      [3, 1032],
+    ] as const) {
       const x = DeviceTensor.from(scaled([frames, 2 * channels], 6, 4), type);
       const gradient = DeviceTensor.from(scaled([frames, channels], 7, 2), type);
-      assertClose(t, deviceGluBackward(x, gradient).toArray(), gradientOnCpu(x, gradient, glu), tolerance, `${type} ${frames} x ${channels}`);
+      assertClose(
+        t,
+        deviceGluBackward(x, gradient).toArray(),
+        gradientOnCpu(x, gradient, glu),
+        tolerance,
+        `${type} ${frames} x ${channels}`,
+      );
     }
   }
 });
 
 test("transposed copies", (t) => {
   for (const type of ["float32", "bfloat16", "float16"] as const) {
-    for (const [rows, columns] of [[1, 1], [3, 70], [65, 9], [130, 66]] as const) {
+    for (const [rows, columns] of [
+      [1, 1],
+      [3, 70],
+      [65, 9],
+      [130, 66],
+    ] as const) {
       const x = DeviceTensor.from(randomTensor([rows, columns], 8), type);
       const values = x.toArray();
-      const expected = Float32Array.from({ length: rows * columns }, (_, i) => values[(i % rows) * columns + Math.floor(i / rows)] as number);
+      const expected = Float32Array.from(
+        { length: rows * columns },
+        (_, i) => values[(i % rows) * columns + Math.floor(i / rows)] as number,
+      );
       const y = deviceTranspose(x);
       t.deepEqual([...y.shape], [columns, rows]);
       t.deepEqual(y.toArray(), expected);
@@ -97,10 +135,16 @@ test("misuse is a coded error", (t) => {
   const invalid = { instanceOf: UsmLiteError, code: "INVALID_ARGUMENT" };
   const x = DeviceTensor.zeros([4, 6]);
   t.throws(() => deviceAddInPlace(x, DeviceTensor.zeros([4, 5])), { ...invalid, message: /addend must have shape \(4, 6\)/ });
-  t.throws(() => deviceAddInPlace(x, DeviceTensor.zeros([4, 6], "float32")), { ...invalid, message: /addend is float32; it must be bfloat16/ });
+  t.throws(() => deviceAddInPlace(x, DeviceTensor.zeros([4, 6], "float32")), {
+    ...invalid,
+    message: /addend is float32; it must be bfloat16/,
+  });
   t.throws(() => deviceScaledSum(DeviceTensor.zeros([4], "int8"), 1, x, 1), { ...invalid, message: /x is int8/ });
   t.throws(() => deviceDropout(x, { probability: 1, seed: 0 }), invalid);
-  t.throws(() => deviceDropout(DeviceTensor.zeros([4, 6], "float32"), { probability: 0.1, seed: 0 }), { ...invalid, message: /x is float32/ });
+  t.throws(() => deviceDropout(DeviceTensor.zeros([4, 6], "float32"), { probability: 0.1, seed: 0 }), {
+    ...invalid,
+    message: /x is float32/,
+  });
   t.throws(() => deviceSiluBackward(x, DeviceTensor.zeros([3, 6])), { ...invalid, message: /gradient must have shape/ });
   t.throws(() => deviceGluBackward(DeviceTensor.zeros([4, 5]), x), { ...invalid, message: /5 columns/ });
   t.throws(() => deviceTranspose(DeviceTensor.zeros([4])), { ...invalid, message: /only a matrix/ });

@@ -1,6 +1,18 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { batchNorm, depthwiseConvolution, deviceGatherWindows, devicePlaneConvolution, DeviceSequences, DeviceTensor, layerNorm, SequenceOffsets, Tape, Tensor, UsmLiteError } from "../lib/index.js";
+import {
+  batchNorm,
+  depthwiseConvolution,
+  deviceGatherWindows,
+  devicePlaneConvolution,
+  DeviceSequences,
+  DeviceTensor,
+  layerNorm,
+  SequenceOffsets,
+  Tape,
+  Tensor,
+  UsmLiteError,
+} from "../lib/index.js";
 import {
   deviceBatchNorm,
   deviceBatchNormBackward,
@@ -14,17 +26,36 @@ import { reshape } from "../lib/ops/reshape.js";
 import { gradientsOnCpu } from "./device_gradients.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
-const types = [["bfloat16", 2 ** -8], ["float16", 2 ** -10]] as const;
+const types = [
+  ["bfloat16", 2 ** -8],
+  ["float16", 2 ** -10],
+] as const;
 const all = { wantsX: true, wantsWeight: true, wantsBias: true };
 
 test("gradients of layer normalization", (t) => {
   for (const [type, tolerance] of types) {
-    for (const [frames, hidden] of [[1, 1], [3, 7], [37, 192], [5, 1030]] as const) {
+    for (const [frames, hidden] of [
+      [1, 1],
+      [3, 7],
+      [37, 192],
+      [5, 1030],
+    ] as const) {
       const what = `${type} ${frames} x ${hidden}`;
-      const x = DeviceTensor.from(Tensor.from(randomValues(frames * hidden, 1).map((v) => 5 + 3 * v), [frames, hidden]), type);
-      const [weight, bias] = [DeviceTensor.from(randomTensor([hidden], 2), "float32"), DeviceTensor.from(randomTensor([hidden], 3), "float32")];
+      const x = DeviceTensor.from(
+        Tensor.from(
+          randomValues(frames * hidden, 1).map((v) => 5 + 3 * v),
+          [frames, hidden],
+        ),
+        type,
+      );
+      const [weight, bias] = [
+        DeviceTensor.from(randomTensor([hidden], 2), "float32"),
+        DeviceTensor.from(randomTensor([hidden], 3), "float32"),
+      ];
       const gradient = DeviceTensor.from(randomTensor([frames, hidden], 4), type);
-      const expected = gradientsOnCpu([x, weight, bias], gradient, ([a, w, b]) => layerNorm(a as Tensor, w as Tensor, { bias: b, epsilon: 1e-5 }));
+      const expected = gradientsOnCpu([x, weight, bias], gradient, ([a, w, b]) =>
+        layerNorm(a as Tensor, w as Tensor, { bias: b, epsilon: 1e-5 }),
+      );
       const actual = deviceLayerNormBackward(x, weight, gradient, { epsilon: 1e-5, ...all });
       if (hidden > 1) assertClose(t, (actual.x as DeviceTensor).toArray(), expected[0] as Float32Array, tolerance, `x, ${what}`);
       assertClose(t, (actual.weight as DeviceTensor).toArray(), expected[1] as Float32Array, 1e-5, `weight, ${what}`);
@@ -44,16 +75,38 @@ test("batch normalization and its gradients", (t) => {
       { frames: 9, channels: 264, silu: true, training: false },
     ]) {
       const what = `${type} ${frames} x ${channels}`;
-      const x = DeviceTensor.from(Tensor.from(randomValues(frames * channels, 1).map((v) => 20 + 3 * v), [frames, channels]), type);
+      const x = DeviceTensor.from(
+        Tensor.from(
+          randomValues(frames * channels, 1).map((v) => 20 + 3 * v),
+          [frames, channels],
+        ),
+        type,
+      );
       const [weight, bias, mean, spread] = [1, 2, 3, 4].map((seed) => randomTensor([channels], seed)) as [Tensor, Tensor, Tensor, Tensor];
-      const variance = Tensor.from(spread.toArray().map((v) => 4 + v), [channels]);
-      const shift = Tensor.from(mean.toArray().map((v) => 20 + v), [channels]);
-      const [w, b, runningMean, runningVariance] = [weight, bias, shift, variance].map((v) => DeviceTensor.from(v, "float32")) as [DeviceTensor, DeviceTensor, DeviceTensor, DeviceTensor];
+      const variance = Tensor.from(
+        spread.toArray().map((v) => 4 + v),
+        [channels],
+      );
+      const shift = Tensor.from(
+        mean.toArray().map((v) => 20 + v),
+        [channels],
+      );
+      const [w, b, runningMean, runningVariance] = [weight, bias, shift, variance].map((v) => DeviceTensor.from(v, "float32")) as [
+        DeviceTensor,
+        DeviceTensor,
+        DeviceTensor,
+        DeviceTensor,
+      ];
       const gradient = DeviceTensor.from(randomTensor([frames, channels], 5), type);
       let y: Float32Array | undefined;
       const expected = gradientsOnCpu([x, w, b], gradient, ([a, c, d]) => {
         const result = batchNorm(a as Tensor, c as Tensor, d as Tensor, {
-          epsilon: 1e-5, activation: silu ? "silu" : "none", training, momentum: 0.1, runningMean: shift, runningVariance: variance,
+          epsilon: 1e-5,
+          activation: silu ? "silu" : "none",
+          training,
+          momentum: 0.1,
+          runningMean: shift,
+          runningVariance: variance,
         });
         y = result.toArray();
         return result;
@@ -85,21 +138,36 @@ test("gradients of convolution over time and frequency stay within their sequenc
       using outputs = sequences.shorten(outputOffsets, { kernel: 3, stride, padding });
       const what = `${type} [${lengths.join(", ")}] x ${features} x ${channels}`;
       const x = DeviceTensor.from(randomTensor([offsets.frames, features * (depthwise ? channels : 1)], 1), type);
-      const [weight, bias] = [DeviceTensor.from(randomTensor([channels, 9], 2), "float32"), DeviceTensor.from(randomTensor([channels], 3), "float32")];
-      const gradient = DeviceTensor.from(randomTensor([outputOffsets.frames, convolvedLength(features, 3, { stride, padding }) * channels], 4), type);
+      const [weight, bias] = [
+        DeviceTensor.from(randomTensor([channels, 9], 2), "float32"),
+        DeviceTensor.from(randomTensor([channels], 3), "float32"),
+      ];
+      const gradient = DeviceTensor.from(
+        randomTensor([outputOffsets.frames, convolvedLength(features, 3, { stride, padding }) * channels], 4),
+        type,
+      );
       // Where relu lets values through is decided by what the GPU rounded: a value near 0 may be either.
       const y = devicePlaneConvolution(x, weight, sequences, { bias, features, stride, padding, activation, outputs });
       const above = gradient.toArray();
       const passed = Float32Array.from(y.toArray(), (value, i) => (activation === "relu" && !(value > 0) ? 0 : (above[i] as number)));
-      const expected = gradientsOnCpu([x, weight, bias], DeviceTensor.from(Tensor.from(passed, gradient.shape), type), ([a, w, b]) =>
-        planeConvolution(a as Tensor, reshape(w as Tensor, [channels, 1, 3, 3]), b as Tensor, offsets, { features, stride, padding }).output,
+      const expected = gradientsOnCpu(
+        [x, weight, bias],
+        DeviceTensor.from(Tensor.from(passed, gradient.shape), type),
+        ([a, w, b]) =>
+          planeConvolution(a as Tensor, reshape(w as Tensor, [channels, 1, 3, 3]), b as Tensor, offsets, { features, stride, padding })
+            .output,
       );
       const options = { features, stride, padding, activation, outputs, y };
       const actual = devicePlaneConvolutionBackward(x, weight, sequences, gradient, { ...options, ...all });
       assertClose(t, (actual.x as DeviceTensor).toArray(), expected[0] as Float32Array, tolerance, `x, ${what}`);
       assertClose(t, (actual.weight as DeviceTensor).toArray(), expected[1] as Float32Array, 1e-5, `weight, ${what}`);
       assertClose(t, (actual.bias as DeviceTensor).toArray(), expected[2] as Float32Array, 1e-5, `bias, ${what}`);
-      const again = devicePlaneConvolutionBackward(x, weight, sequences, gradient, { ...options, wantsX: false, wantsWeight: true, wantsBias: false });
+      const again = devicePlaneConvolutionBackward(x, weight, sequences, gradient, {
+        ...options,
+        wantsX: false,
+        wantsWeight: true,
+        wantsBias: false,
+      });
       t.is(again.x, undefined);
       t.deepEqual(again.weight?.toArray(), actual.weight?.toArray());
     }
@@ -111,14 +179,21 @@ test("convolution over time and frequency goes back through the tape", (t) => {
   const [x, gradient] = [DeviceTensor.from(randomTensor([11, 6], 1)), DeviceTensor.from(randomTensor([6, 24], 2))];
   const [weight, bias] = [DeviceTensor.from(randomTensor([8, 9], 3), "float32"), DeviceTensor.from(randomTensor([8], 4), "float32")];
   const options = { features: 6, stride: 2, padding: 1 };
-  const expected = gradientsOnCpu([x, weight, bias], gradient, ([a, w, b]) =>
-    planeConvolution(a as Tensor, reshape(w as Tensor, [8, 1, 3, 3]), b as Tensor, offsets, options).output,
+  const expected = gradientsOnCpu(
+    [x, weight, bias],
+    gradient,
+    ([a, w, b]) => planeConvolution(a as Tensor, reshape(w as Tensor, [8, 1, 3, 3]), b as Tensor, offsets, options).output,
   );
   const inputs = [x, weight, bias];
   for (const input of inputs) input.requiresGrad = true;
   using tape = new Tape();
-  tape.backward(tape.record(() => planeConvolution(x, weight, bias, offsets, options).output), gradient.clone());
-  inputs.forEach((input, i) => assertClose(t, (tape.gradientOf(input) as Tensor).toArray(), expected[i] as Float32Array, 2 ** -8, `input ${i}`));
+  tape.backward(
+    tape.record(() => planeConvolution(x, weight, bias, offsets, options).output),
+    gradient.clone(),
+  );
+  inputs.forEach((input, i) =>
+    assertClose(t, (tape.gradientOf(input) as Tensor).toArray(), expected[i] as Float32Array, 2 ** -8, `input ${i}`),
+  );
 });
 
 test("gradients of depthwise convolution stay within their sequence", (t) => {
@@ -133,8 +208,14 @@ test("gradients of depthwise convolution stay within their sequence", (t) => {
       const offsets = new SequenceOffsets(lengths);
       using sequences = new DeviceSequences(offsets);
       const what = `${type} [${lengths.join(", ")}] x ${channels}, kernel ${kernel}`;
-      const [x, gradient] = [5, 6].map((seed) => DeviceTensor.from(randomTensor([offsets.frames, channels], seed), type)) as [DeviceTensor, DeviceTensor];
-      const [weight, bias] = [DeviceTensor.from(randomTensor([channels, kernel], 7), "float32"), DeviceTensor.from(randomTensor([channels], 8), "float32")];
+      const [x, gradient] = [5, 6].map((seed) => DeviceTensor.from(randomTensor([offsets.frames, channels], seed), type)) as [
+        DeviceTensor,
+        DeviceTensor,
+      ];
+      const [weight, bias] = [
+        DeviceTensor.from(randomTensor([channels, kernel], 7), "float32"),
+        DeviceTensor.from(randomTensor([channels], 8), "float32"),
+      ];
       const expected = gradientsOnCpu([x, weight, bias], gradient, ([a, w, b]) =>
         depthwiseConvolution(a as Tensor, w as Tensor, offsets, { bias: b as Tensor, leftPadding }),
       );
@@ -148,7 +229,11 @@ test("gradients of depthwise convolution stay within their sequence", (t) => {
 
 test("gradients of windows return to their frames", (t) => {
   for (const [type, tolerance] of types) {
-    for (const { lengths, kernel, stride } of [{ lengths: [11, 0, 4, 6], kernel: 5, stride: 2 }, { lengths: [7], kernel: 2, stride: 3 }, { lengths: [3], kernel: 1, stride: 1 }]) {
+    for (const { lengths, kernel, stride } of [
+      { lengths: [11, 0, 4, 6], kernel: 5, stride: 2 },
+      { lengths: [7], kernel: 2, stride: 3 },
+      { lengths: [3], kernel: 1, stride: 1 },
+    ]) {
       const outputsOf = lengths.map((length) => (length < kernel ? 0 : Math.floor((length - kernel) / stride) + 1));
       const [offsets, outputOffsets] = [new SequenceOffsets(lengths), new SequenceOffsets(outputsOf)];
       using sequences = new DeviceSequences(offsets);
@@ -163,7 +248,8 @@ test("gradients of windows return to their frames", (t) => {
       let window = 0;
       lengths.forEach((length, s) => {
         for (let i = 0; i < (outputsOf[s] as number); i++, window++) {
-          for (let j = 0; j < kernel * 16; j++) (expected[(from + i * stride) * 16 + j] as number) += values[window * kernel * 16 + j] as number;
+          for (let j = 0; j < kernel * 16; j++)
+            (expected[(from + i * stride) * 16 + j] as number) += values[window * kernel * 16 + j] as number;
         }
         from += length;
       });
@@ -182,15 +268,35 @@ test("misuse is a coded error", (t) => {
   const weight = DeviceTensor.zeros([16], "float32");
   using sequences = new DeviceSequences(new SequenceOffsets([4]));
   t.throws(() => deviceLayerNormBackward(x, x, x, { epsilon: 1e-5, ...all }), { ...invalid, message: /weight is bfloat16/ });
-  t.throws(() => deviceLayerNormBackward(DeviceTensor.zeros([1, 4104]), DeviceTensor.zeros([4104], "float32"), DeviceTensor.zeros([1, 4104]), { epsilon: 1e-5, ...all }), {
-    code: "UNSUPPORTED_SPEC", message: /4104 values/,
-  });
+  t.throws(
+    () =>
+      deviceLayerNormBackward(DeviceTensor.zeros([1, 4104]), DeviceTensor.zeros([4104], "float32"), DeviceTensor.zeros([1, 4104]), {
+        epsilon: 1e-5,
+        ...all,
+      }),
+    {
+      code: "UNSUPPORTED_SPEC",
+      message: /4104 values/,
+    },
+  );
   const running = { runningMean: weight, runningVariance: weight, epsilon: 1e-5, momentum: 0.1, silu: false, training: true };
   t.throws(() => deviceBatchNorm(DeviceTensor.zeros([1, 16]), weight, weight, running), { ...invalid, message: /at least 2 frames/ });
-  t.throws(() => deviceDepthwiseConvolutionBackward(x, DeviceTensor.zeros([16, 3], "float32"), sequences, x, { leftPadding: 3, ...all }), invalid);
+  t.throws(
+    () => deviceDepthwiseConvolutionBackward(x, DeviceTensor.zeros([16, 3], "float32"), sequences, x, { leftPadding: 3, ...all }),
+    invalid,
+  );
   const plane = { features: 16, stride: 1, padding: 1, outputs: sequences, ...all };
   const [taps, above] = [DeviceTensor.zeros([8, 9], "float32"), DeviceTensor.zeros([4, 128])];
-  t.throws(() => devicePlaneConvolutionBackward(x, taps, sequences, above, { ...plane, activation: "relu" }), { ...invalid, message: /y is needed/ });
-  t.throws(() => devicePlaneConvolutionBackward(x, taps, sequences, x, plane), { ...invalid, message: /gradient must have shape \(4, 128\)/ });
-  t.throws(() => deviceGatherWindowsBackward(x, sequences, { kernel: 3, stride: 1, outputs: sequences }), { code: "UNSUPPORTED_SPEC", message: /16 values/ });
+  t.throws(() => devicePlaneConvolutionBackward(x, taps, sequences, above, { ...plane, activation: "relu" }), {
+    ...invalid,
+    message: /y is needed/,
+  });
+  t.throws(() => devicePlaneConvolutionBackward(x, taps, sequences, x, plane), {
+    ...invalid,
+    message: /gradient must have shape \(4, 128\)/,
+  });
+  t.throws(() => deviceGatherWindowsBackward(x, sequences, { kernel: 3, stride: 1, outputs: sequences }), {
+    code: "UNSUPPORTED_SPEC",
+    message: /16 values/,
+  });
 });

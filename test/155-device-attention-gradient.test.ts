@@ -25,7 +25,13 @@ test("attention and its gradients", (t) => {
     const shape = [offsets.frames, heads * headDim];
     const what = `${type} [${lengths.join(", ")}], ${heads} heads of ${headDim}`;
     const [q, k, v, gradient] = [1, 2, 3, 4].map((seed) =>
-      DeviceTensor.from(Tensor.from(randomValues(offsets.frames * heads * headDim, seed).map((x) => 1.5 * x), shape), type),
+      DeviceTensor.from(
+        Tensor.from(
+          randomValues(offsets.frames * heads * headDim, seed).map((x) => 1.5 * x),
+          shape,
+        ),
+        type,
+      ),
     ) as [DeviceTensor, DeviceTensor, DeviceTensor, DeviceTensor];
     let out: Float32Array | undefined;
     const expected = gradientsOnCpu([q, k, v], gradient, ([a, b, c]) => {
@@ -38,7 +44,8 @@ test("attention and its gradients", (t) => {
     const actual = deviceAttentionBackward(q, k, v, forward.out, forward.logSum, gradient, sequences, { heads, dropout });
     for (const [i, name] of (["query", "key", "value"] as const).entries()) {
       // With a single frame its probability is 1 and nothing reaches query and key but rounding.
-      if (offsets.frames > 1 || name === "value") assertClose(t, actual[name].toArray(), expected[i] as Float32Array, tolerance, `${name}, ${what}`);
+      if (offsets.frames > 1 || name === "value")
+        assertClose(t, actual[name].toArray(), expected[i] as Float32Array, tolerance, `${name}, ${what}`);
     }
   }
 });
@@ -50,7 +57,9 @@ test("attention to other keys and to earlier tokens goes back through the tape, 
     { type: "float16", tolerance: 2 ** -8, queries: [1, 66], keys: [134, 129], causal: true, heads: 1, headDim: 64 },
   ] as const) {
     const [offsets, places] = [new SequenceOffsets(queries), new SequenceOffsets(keys)];
-    const inputs = [offsets, places, places].map(({ frames }, seed) => DeviceTensor.from(randomTensor([frames, heads * headDim], seed + 1), type));
+    const inputs = [offsets, places, places].map(({ frames }, seed) =>
+      DeviceTensor.from(randomTensor([frames, heads * headDim], seed + 1), type),
+    );
     const gradient = DeviceTensor.from(randomTensor([offsets.frames, heads * headDim], 4), type);
     const attend = ([query, k, v]: Tensor[]): Tensor =>
       cachedAttention(query as Tensor, offsets, { keys: k as Tensor, values: v as Tensor, offsets: places }, { heads, causal });
@@ -81,14 +90,32 @@ test("attention with relative positions and its gradients", (t) => {
     const width = heads * headDim;
     const what = `${type} [${lengths.join(", ")}], ${heads} heads of ${headDim}`;
     const make = (shape: number[], seed: number): DeviceTensor => DeviceTensor.from(randomTensor(shape, seed), type);
-    const [q, k, v, gradient] = [1, 2, 3, 4].map((seed) => make([offsets.frames, width], seed)) as [DeviceTensor, DeviceTensor, DeviceTensor, DeviceTensor];
-    const relative = { positions: make([2 * sequences.longest - 1, width], 5), contentBias: make([width], 6), positionBias: make([width], 7) };
+    const [q, k, v, gradient] = [1, 2, 3, 4].map((seed) => make([offsets.frames, width], seed)) as [
+      DeviceTensor,
+      DeviceTensor,
+      DeviceTensor,
+      DeviceTensor,
+    ];
+    const relative = {
+      positions: make([2 * sequences.longest - 1, width], 5),
+      contentBias: make([width], 6),
+      positionBias: make([width], 7),
+    };
     const inputs = { query: q, key: k, value: v, ...relative };
     let out: Float32Array | undefined;
     const expected = gradientsOnCpu(Object.values(inputs), gradient, ([a, b, c, keys, contentBias, positionBias]) => {
-      const result = relativeAttention(a as Tensor, b as Tensor, c as Tensor, { keys: keys as Tensor, origin: sequences.longest - 1 }, offsets, {
-        heads, contentBias: contentBias as Tensor, positionBias: positionBias as Tensor,
-      });
+      const result = relativeAttention(
+        a as Tensor,
+        b as Tensor,
+        c as Tensor,
+        { keys: keys as Tensor, origin: sequences.longest - 1 },
+        offsets,
+        {
+          heads,
+          contentBias: contentBias as Tensor,
+          positionBias: positionBias as Tensor,
+        },
+      );
       out = result.toArray();
       return result;
     });
@@ -99,7 +126,8 @@ test("attention with relative positions and its gradients", (t) => {
     const actual = backward();
     for (const [i, name] of (Object.keys(inputs) as (keyof typeof inputs)[]).entries()) {
       // With a single frame its probability is 1 and nothing reaches the rest but rounding.
-      if (offsets.frames > 1 || name === "value") assertClose(t, actual[name].toArray(), expected[i] as Float32Array, tolerance, `${name}, ${what}`);
+      if (offsets.frames > 1 || name === "value")
+        assertClose(t, actual[name].toArray(), expected[i] as Float32Array, tolerance, `${name}, ${what}`);
     }
     if (offsets.frames === 37) t.deepEqual(backward().positions.toArray(), actual.positions.toArray());
   }
@@ -108,18 +136,33 @@ test("attention with relative positions and its gradients", (t) => {
 test("relative attention goes back through the tape", (t) => {
   const offsets = new SequenceOffsets([6, 3]);
   const [heads, headDim, longest] = [2, 8, 6];
-  const [q, k, v, keys] = [[9, 1], [9, 2], [9, 3], [2 * longest - 1, 4]].map(([rows, seed]) => DeviceTensor.from(randomTensor([rows as number, 16], seed as number))) as [DeviceTensor, DeviceTensor, DeviceTensor, DeviceTensor];
+  const [q, k, v, keys] = [
+    [9, 1],
+    [9, 2],
+    [9, 3],
+    [2 * longest - 1, 4],
+  ].map(([rows, seed]) => DeviceTensor.from(randomTensor([rows as number, 16], seed as number))) as [
+    DeviceTensor,
+    DeviceTensor,
+    DeviceTensor,
+    DeviceTensor,
+  ];
   const biases = [5, 6].map((seed) => DeviceTensor.from(randomTensor([heads, headDim], seed), "float32"));
   const inputs = [q, k, v, keys, ...biases];
   const gradient = DeviceTensor.from(randomTensor([9, 16], 7));
   const run = ([a, b, c, p, contentBias, positionBias]: Tensor[]): Tensor =>
     relativeAttention(a as Tensor, b as Tensor, c as Tensor, { keys: p as Tensor, origin: longest - 1 }, offsets, {
-      heads, contentBias: contentBias as Tensor, positionBias: positionBias as Tensor,
+      heads,
+      contentBias: contentBias as Tensor,
+      positionBias: positionBias as Tensor,
     });
   const expected = gradientsOnCpu(inputs, gradient, run);
   for (const input of inputs) input.requiresGrad = true;
   using tape = new Tape();
-  tape.backward(tape.record(() => run(inputs)), gradient.clone());
+  tape.backward(
+    tape.record(() => run(inputs)),
+    gradient.clone(),
+  );
   for (const [i, input] of inputs.entries()) {
     const found = tape.gradientOf(input) as Tensor;
     t.deepEqual(found.shape, input.shape);
@@ -144,18 +187,38 @@ test("misuse is a coded error", (t) => {
   const invalid = { instanceOf: UsmLiteError, code: "INVALID_ARGUMENT" };
   t.throws(() => deviceTrainingAttention(x, x, x, sequences, { heads: 2 }), { code: "UNSUPPORTED_SPEC", message: /heads have 136 values/ });
   t.throws(() => deviceTrainingAttention(x, x, x, sequences, { heads: 3 }), { ...invalid, message: /3 heads of equal size/ });
-  t.throws(() => deviceTrainingAttention(x, DeviceTensor.zeros([3, 272]), x, sequences, { heads: 34 }), { ...invalid, message: /key must have shape/ });
+  t.throws(() => deviceTrainingAttention(x, DeviceTensor.zeros([3, 272]), x, sequences, { heads: 34 }), {
+    ...invalid,
+    message: /key must have shape/,
+  });
   const elsewhere = (lengths: readonly number[], causal = false): unknown =>
-    deviceTrainingAttention(x, DeviceTensor.zeros([3, 272]), DeviceTensor.zeros([3, 272]), sequences, { heads: 34, keys: new DeviceSequences(new SequenceOffsets(lengths)), causal });
+    deviceTrainingAttention(x, DeviceTensor.zeros([3, 272]), DeviceTensor.zeros([3, 272]), sequences, {
+      heads: 34,
+      keys: new DeviceSequences(new SequenceOffsets(lengths)),
+      causal,
+    });
   t.notThrows(() => elsewhere([3]));
   t.throws(() => elsewhere([3], true), { ...invalid, message: /sequence 0 has 4 queries but only 3 keys/ });
   t.throws(() => elsewhere([2, 1]), { ...invalid, message: /queries of 1 sequences but keys of 2/ });
   t.throws(() => elsewhere([5]), { ...invalid, message: /key must have shape \(5, 272\)/ });
   const logSum = DeviceTensor.zeros([2, 4], "float32");
-  t.throws(() => deviceAttentionBackward(x, x, x, x, logSum, x, sequences, { heads: 34 }), { ...invalid, message: /logSum must have shape \(34, 4\)/ });
-  const relative = { positions: DeviceTensor.zeros([6, 272]), contentBias: DeviceTensor.zeros([272]), positionBias: DeviceTensor.zeros([272]) };
-  t.throws(() => deviceTrainingRelativeAttention(x, x, x, sequences, { heads: 34, relative }), { ...invalid, message: /positions must have shape \(7, 272\)/ });
+  t.throws(() => deviceAttentionBackward(x, x, x, x, logSum, x, sequences, { heads: 34 }), {
+    ...invalid,
+    message: /logSum must have shape \(34, 4\)/,
+  });
+  const relative = {
+    positions: DeviceTensor.zeros([6, 272]),
+    contentBias: DeviceTensor.zeros([272]),
+    positionBias: DeviceTensor.zeros([272]),
+  };
+  t.throws(() => deviceTrainingRelativeAttention(x, x, x, sequences, { heads: 34, relative }), {
+    ...invalid,
+    message: /positions must have shape \(7, 272\)/,
+  });
   const sums = DeviceTensor.zeros([34, 4], "float32");
   const other = { ...relative, positions: DeviceTensor.zeros([7, 272]), contentBias: DeviceTensor.zeros([272], "float32") };
-  t.throws(() => deviceRelativeAttentionBackward(x, x, x, x, sums, x, sequences, { heads: 34, relative: other }), { ...invalid, message: /contentBias is float32/ });
+  t.throws(() => deviceRelativeAttentionBackward(x, x, x, x, sums, x, sequences, { heads: 34, relative: other }), {
+    ...invalid,
+    message: /contentBias is float32/,
+  });
 });

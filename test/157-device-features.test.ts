@@ -18,7 +18,8 @@ import { RandomStream } from "../lib/ops/random_stream.js";
 import { ParakeetFeatures } from "../lib/audio/parakeet_features.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
-const largestDifference = (a: Float32Array, b: Float32Array): number => a.reduce((most, value, i) => Math.max(most, Math.abs(value - (b[i] as number))), 0);
+const largestDifference = (a: Float32Array, b: Float32Array): number =>
+  a.reduce((most, value, i) => Math.max(most, Math.abs(value - (b[i] as number))), 0);
 
 /** Loud, quiet and silent stretches of a tone with noise. */
 function speech(count: number, seed: number): Float32Array {
@@ -56,13 +57,26 @@ test("masks drawn from one seed hide the same on both devices", (t) => {
   const [lengths, bins] = [[50, 0, 27, 1], 20];
   const offsets = new SequenceOffsets(lengths);
   using sequences = new DeviceSequences(offsets);
-  for (const options of [{}, { frequencyMasks: 3, frequencyMaskShare: 1, timeMasksPerFrame: 0.2, timeMaskShare: 0.3, maximumTimeMasks: 4 }, { frequencyMasks: 0, timeMasksPerFrame: 0 }]) {
-    for (const [type, tolerance] of [["float32", 1e-6], ["bfloat16", 2 ** -8]] as const) {
+  for (const options of [
+    {},
+    { frequencyMasks: 3, frequencyMaskShare: 1, timeMasksPerFrame: 0.2, timeMaskShare: 0.3, maximumTimeMasks: 4 },
+    { frequencyMasks: 0, timeMasksPerFrame: 0 },
+  ]) {
+    for (const [type, tolerance] of [
+      ["float32", 1e-6],
+      ["bfloat16", 2 ** -8],
+    ] as const) {
       const features = DeviceTensor.from(randomTensor([offsets.frames, bins], 4), type);
       const expected = features.toArray();
       const [ours, theirs] = [new RandomStream(7), new RandomStream(7)];
-      lengths.forEach((frames, index) => specAugment(expected.subarray(offsets.begin(index) * bins, (offsets.begin(index) + frames) * bins), bins, theirs, options));
-      deviceSpecAugment(features, sequences, lengths.map((frames) => specAugmentMasks(frames, bins, ours, options)));
+      lengths.forEach((frames, index) =>
+        specAugment(expected.subarray(offsets.begin(index) * bins, (offsets.begin(index) + frames) * bins), bins, theirs, options),
+      );
+      deviceSpecAugment(
+        features,
+        sequences,
+        lengths.map((frames) => specAugmentMasks(frames, bins, ours, options)),
+      );
       assertClose(t, features.toArray(), expected, tolerance, type);
       t.is(ours.integer(1e6), theirs.integer(1e6)); // as many numbers were drawn
     }
@@ -70,13 +84,27 @@ test("masks drawn from one seed hide the same on both devices", (t) => {
   const features = DeviceTensor.zeros([offsets.frames, bins]);
   const none = { bins: [], frames: [] };
   t.throws(() => deviceSpecAugment(features, sequences, [none]), { code: "INVALID_ARGUMENT", message: /4 sequences but masks of 1/ });
-  t.throws(() => deviceSpecAugment(features, sequences, [none, none, { bins: [[0, 21]], frames: [] }, none]), { code: "INVALID_ARGUMENT", message: /sequence 2 does not lie within its 20 bins/ });
-  t.throws(() => deviceSpecAugment(features, sequences, [none, { bins: [], frames: [[0, 1]] }, none, none]), { code: "INVALID_ARGUMENT", message: /0 frames/ });
-  t.throws(() => deviceSpecAugment(DeviceTensor.zeros([3, 4]), sequences, [none, none, none, none]), { code: "INVALID_ARGUMENT", message: /78 frames/ });
+  t.throws(() => deviceSpecAugment(features, sequences, [none, none, { bins: [[0, 21]], frames: [] }, none]), {
+    code: "INVALID_ARGUMENT",
+    message: /sequence 2 does not lie within its 20 bins/,
+  });
+  t.throws(() => deviceSpecAugment(features, sequences, [none, { bins: [], frames: [[0, 1]] }, none, none]), {
+    code: "INVALID_ARGUMENT",
+    message: /0 frames/,
+  });
+  t.throws(() => deviceSpecAugment(DeviceTensor.zeros([3, 4]), sequences, [none, none, none, none]), {
+    code: "INVALID_ARGUMENT",
+    message: /78 frames/,
+  });
 });
 
 test("the best path holds the largest of each frame, the first of equals, and the blank", (t) => {
-  for (const [frames, vocabulary, blank] of [[9, 33, 0], [5, 3, 2], [1, 1, 0], [3, 300, 128]] as const) {
+  for (const [frames, vocabulary, blank] of [
+    [9, 33, 0],
+    [5, 3, 2],
+    [1, 1, 0],
+    [3, 300, 128],
+  ] as const) {
     const values = randomValues(frames * vocabulary, frames);
     if (vocabulary > 20) [values[vocabulary + 20], values[vocabulary + 7]] = [5, 5];
     const logits = DeviceTensor.from(Tensor.from(values, [frames, vocabulary]));
@@ -86,7 +114,9 @@ test("the best path holds the largest of each frame, the first of equals, and th
       const row = scores.subarray(frame * vocabulary, (frame + 1) * vocabulary);
       const best = row.indexOf(Math.max(...row));
       t.is(path[3 * frame], best);
-      t.true(largestDifference(path.subarray(3 * frame + 1, 3 * frame + 3), Float32Array.of(row[best] as number, row[blank] as number)) < 1e-5);
+      t.true(
+        largestDifference(path.subarray(3 * frame + 1, 3 * frame + 3), Float32Array.of(row[best] as number, row[blank] as number)) < 1e-5,
+      );
     }
     if (vocabulary > 20 && frames > 1) t.is(path[3], 7);
   }

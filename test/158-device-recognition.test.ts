@@ -31,13 +31,19 @@ test("chunks of samples become features, and the best path where it is wanted, o
   const samples = [2600, 200, 1900].map((length, index) => randomValues(length, index + 1).map((value) => 0.1 * value));
   const chunks = samples.map((audio) => recognizer.featureChunk(audio));
   const reference = new Recognizer(onCpu, { decoder: "greedy" });
-  t.deepEqual(chunks.map(({ frames }) => frames), samples.map((audio) => reference.featureChunk(audio).frames));
+  t.deepEqual(
+    chunks.map(({ frames }) => frames),
+    samples.map((audio) => reference.featureChunk(audio).frames),
+  );
   t.true(chunks.every((chunk) => chunk.values.length === 0 && chunk.samples !== undefined));
 
   const all = recognizer.forward(chunks);
   const best = recognizer.forward(chunks.map((chunk) => ({ ...chunk, bestPath: true })));
   const mixed = recognizer.forward(chunks.map((chunk, index) => ({ ...chunk, bestPath: index === 0 })));
-  t.deepEqual(mixed.map(({ tokens }) => tokens), [3, ...all.slice(1).map(({ tokens }) => tokens)]);
+  t.deepEqual(
+    mixed.map(({ tokens }) => tokens),
+    [3, ...all.slice(1).map(({ tokens }) => tokens)],
+  );
   t.deepEqual(mixed[2]?.values, all[2]?.values);
   t.deepEqual(mixed[0]?.values, best[0]?.values);
   best.forEach((chunk, index) => {
@@ -55,19 +61,39 @@ test("greedy decoding of the best path is that of all probabilities, in pieces t
   if (!tokenizer) return t.fail("the tiny model has a tokenizer");
   const [frames, times] = [23, { secondsPerFrame: 0.04 }];
   // Tokens that stay for some frames.
-  const values = randomValues(frames * tokenizer.size, 3).map((_, i, noise) => -2 - (noise[i - (Math.floor(i / tokenizer.size) % 3) * tokenizer.size] as number));
+  const values = randomValues(frames * tokenizer.size, 3).map(
+    (_, i, noise) => -2 - (noise[i - (Math.floor(i / tokenizer.size) % 3) * tokenizer.size] as number),
+  );
   const [whole, pieces] = [new CtcGreedySearch(tokenizer, times), new CtcBestPathSearch(tokenizer, times)];
   whole.advance({ values, frames, tokens: tokenizer.size });
   const path = bestPathOf({ values, frames, tokens: tokenizer.size }, tokenizer.blankId);
-  for (const [begin, end] of [[0, 9], [9, 9], [9, 23]] as const) pieces.advance({ values: path.values.subarray(3 * begin, 3 * end), frames: end - begin, tokens: 3 });
+  for (const [begin, end] of [
+    [0, 9],
+    [9, 9],
+    [9, 23],
+  ] as const)
+    pieces.advance({ values: path.values.subarray(3 * begin, 3 * end), frames: end - begin, tokens: 3 });
   t.deepEqual(pieces.best(), whole.best());
   t.throws(() => pieces.advance({ values, frames, tokens: tokenizer.size }), { code: "INVALID_ARGUMENT", message: /no best path/ });
-  t.throws(() => pieces.advance({ values: Float32Array.of(tokenizer.size, 0, 0), frames: 1, tokens: 3 }), { code: "INVALID_ARGUMENT", message: /use the tokenizer of the model/ });
+  t.throws(() => pieces.advance({ values: Float32Array.of(tokenizer.size, 0, 0), frames: 1, tokens: 3 }), {
+    code: "INVALID_ARGUMENT",
+    message: /use the tokenizer of the model/,
+  });
 });
 
 const reference = sharedFolder() && join(sharedFolder() as string, "reference");
 
-for (const [name, lengths, pieces] of [["parakeet_tdt", [4, 1, 3], [[0, 1], [1, 4]]], ["parakeet_rnnt", [1, 2], []]] as const) {
+for (const [name, lengths, pieces] of [
+  [
+    "parakeet_tdt",
+    [4, 1, 3],
+    [
+      [0, 1],
+      [1, 4],
+    ],
+  ],
+  ["parakeet_rnnt", [1, 2], []],
+] as const) {
   (reference ? test : test.skip)(`${name}: tokens decoded on the GPU are those of the CPU, together or in pieces`, (t) => {
     const folder = join(reference as string, name);
     const gpu = loadModel(folder, { device: "cuda" }).network as TransducerNetwork;
@@ -77,11 +103,18 @@ for (const [name, lengths, pieces] of [["parakeet_tdt", [4, 1, 3], [[0, 1], [1, 
     t.truthy(gpu.decoderOnGpu);
     const features = Tensor.from(randomValues(60 * cpu.featureSize, 1), [60, cpu.featureSize]);
     const width = cpu.encode(features, new SequenceOffsets([60])).projected.dim(1);
-    const drawn = (seed: number) => lengths.map((frames, index) => ({ values: randomValues(frames * width, seed + index).map((value) => 4 * value), frames }));
+    const drawn = (seed: number) =>
+      lengths.map((frames, index) => ({ values: randomValues(frames * width, seed + index).map((value) => 4 * value), frames }));
     // Something is said, and small changes do not alter it: nothing hangs on the last bits of float16.
     const stepsOf = (inputs: ReturnType<typeof drawn>, factor: number): string =>
-      JSON.stringify(transducerGreedy(cpu, inputs.map(({ values, frames }) => ({ values: values.map((value) => factor * value), frames }))).map(({ steps }) => steps));
-    const clear = (inputs: ReturnType<typeof drawn>): boolean => [0.97, 1.03].every((factor) => stepsOf(inputs, factor) === stepsOf(inputs, 1));
+      JSON.stringify(
+        transducerGreedy(
+          cpu,
+          inputs.map(({ values, frames }) => ({ values: values.map((value) => factor * value), frames })),
+        ).map(({ steps }) => steps),
+      );
+    const clear = (inputs: ReturnType<typeof drawn>): boolean =>
+      [0.97, 1.03].every((factor) => stepsOf(inputs, factor) === stepsOf(inputs, 1));
     const spoken = Array.from({ length: 100 }, (_, seed) => drawn(3 * seed)).find(
       (inputs) => transducerGreedy(cpu, inputs).some(({ tokens }) => tokens.length > 0) && clear(inputs),
     );
@@ -97,12 +130,20 @@ for (const [name, lengths, pieces] of [["parakeet_tdt", [4, 1, 3], [[0, 1], [1, 
     same(transducerGreedy(gpu, inputs), expected, "together");
     const searches = inputs.map(() => new TransducerGreedySearch(gpu));
     for (const [begin, end] of pieces) {
-      TransducerGreedySearch.advance(searches, inputs.map(({ values, frames }) => {
-        const part = values.subarray(begin * width, Math.min(end, frames) * width);
-        return { values: part, frames: part.length / width };
-      }));
+      TransducerGreedySearch.advance(
+        searches,
+        inputs.map(({ values, frames }) => {
+          const part = values.subarray(begin * width, Math.min(end, frames) * width);
+          return { values: part, frames: part.length / width };
+        }),
+      );
     }
-    if (pieces.length > 0) same(searches.map((search) => search.path()), expected, "in pieces");
+    if (pieces.length > 0)
+      same(
+        searches.map((search) => search.path()),
+        expected,
+        "in pieces",
+      );
     gpu.dispose();
   });
 }
@@ -110,6 +151,8 @@ for (const [name, lengths, pieces] of [["parakeet_tdt", [4, 1, 3], [[0, 1], [1, 
 test("packed weights are made floats again for the GPU", (t) => {
   const weight = packWeight(randomTensor([24, 16], 1), "int4");
   using matrix = PackedMatrix.from(weight);
-  const difference = floatsOf(matrix).toArray().map((value, i) => Math.abs(value - (unpackWeight(weight).weight.toArray()[i] as number)));
+  const difference = floatsOf(matrix)
+    .toArray()
+    .map((value, i) => Math.abs(value - (unpackWeight(weight).weight.toArray()[i] as number)));
   t.true(Math.max(...difference) < 1e-6);
 });

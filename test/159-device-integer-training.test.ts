@@ -1,14 +1,37 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { deviceLinear, DeviceTensor, DeviceWeight, groupScales, integerLinear, magnitudeMask, PackedMatrix, packWeight, parseWeightSpec, Tape, Tensor, UsmLiteError, WeightQuantization } from "../lib/index.js";
+import {
+  deviceLinear,
+  DeviceTensor,
+  DeviceWeight,
+  groupScales,
+  integerLinear,
+  magnitudeMask,
+  PackedMatrix,
+  packWeight,
+  parseWeightSpec,
+  Tape,
+  Tensor,
+  UsmLiteError,
+  WeightQuantization,
+} from "../lib/index.js";
 import { DeviceParameter } from "../lib/device/device_parameter.js";
-import { deviceFillIntegerWeight, deviceIntegerLinear, deviceIntegerLinearBackward, deviceRoundRows } from "../lib/device/integer_training.js";
+import {
+  deviceFillIntegerWeight,
+  deviceIntegerLinear,
+  deviceIntegerLinearBackward,
+  deviceRoundRows,
+} from "../lib/device/integer_training.js";
 import { deviceFakeQuantize, deviceGroupScales, deviceMagnitudeMask } from "../lib/device/training_operations.js";
 import { roundRows } from "../lib/quant/activation_coding.js";
 import { randomTensor } from "./gradient.js";
 
 /** What a step makes of a float weight. */
-function roundedOnGpu(values: Tensor, spec: string, activations: "int8" | "int4" = "int8"): { weight: DeviceTensor; scale: DeviceTensor; integers: DeviceWeight } {
+function roundedOnGpu(
+  values: Tensor,
+  spec: string,
+  activations: "int8" | "int4" = "int8",
+): { weight: DeviceTensor; scale: DeviceTensor; integers: DeviceWeight } {
   const master = DeviceTensor.from(values, "float32");
   const { sparsity } = parseWeightSpec(spec);
   const quantization = { weight: master, spec, mask: sparsity && deviceMagnitudeMask(master, sparsity.kept, sparsity.of) };
@@ -21,54 +44,88 @@ function roundedOnGpu(values: Tensor, spec: string, activations: "int8" | "int4"
 
 test("training multiplies as the packed weight does, to the bit", (t) => {
   const options = { activation: "silu", scale: 0.5, residualScale: 2 } as const;
-  for (const [spec, rows, columns] of [["int8", 72, 136], ["int4", 19, 64], ["int3", 64, 200], ["int2", 8, 8], ["nf4", 40, 72], ["int4+2:4", 72, 128], ["midrise2", 16, 64], ["ternary", 24, 40], ["int1+2:4", 24, 64]] as const) for (const activations of spec === "int4" ? (["int8", "int4"] as const) : (["int8"] as const)) {
-    const { sparsity } = parseWeightSpec(spec);
-    const master = randomTensor([rows, columns], 1);
-    const mask = sparsity && magnitudeMask(master, sparsity.kept, sparsity.of);
-    const { weight, scale, integers } = roundedOnGpu(master, spec, activations);
-    using packed = DeviceWeight.from(packWeight(weight.toTensor(), spec, mask, { scale: scale.toTensor() }), { arithmetic: "int8", activations });
-    if (spec === "int8") t.deepEqual(integers.read(), packed.read());
-    const bias = randomTensor([rows], 2);
-    for (const frames of [5, 70]) {
-      const x = DeviceTensor.from(randomTensor([frames, columns], 3));
-      const residual = DeviceTensor.from(randomTensor([frames, rows], 4));
-      t.deepEqual(deviceIntegerLinear(x, integers).toArray(), deviceLinear(x, packed).toArray(), `${spec}, ${frames} frames`);
-      const wanted = deviceLinear(x, packed, { ...options, residual, bias: packed.arrangeBias(bias) }).toArray();
-      const found = deviceIntegerLinear(x, integers, { ...options, residual, bias: DeviceTensor.from(bias, "float32") }).toArray();
-      t.deepEqual(found, wanted, `${spec}, ${frames} frames, with all that follows`);
+  for (const [spec, rows, columns] of [
+    ["int8", 72, 136],
+    ["int4", 19, 64],
+    ["int3", 64, 200],
+    ["int2", 8, 8],
+    ["nf4", 40, 72],
+    ["int4+2:4", 72, 128],
+    ["midrise2", 16, 64],
+    ["ternary", 24, 40],
+    ["int1+2:4", 24, 64],
+  ] as const)
+    for (const activations of spec === "int4" ? (["int8", "int4"] as const) : (["int8"] as const)) {
+      const { sparsity } = parseWeightSpec(spec);
+      const master = randomTensor([rows, columns], 1);
+      const mask = sparsity && magnitudeMask(master, sparsity.kept, sparsity.of);
+      const { weight, scale, integers } = roundedOnGpu(master, spec, activations);
+      using packed = DeviceWeight.from(packWeight(weight.toTensor(), spec, mask, { scale: scale.toTensor() }), {
+        arithmetic: "int8",
+        activations,
+      });
+      if (spec === "int8") t.deepEqual(integers.read(), packed.read());
+      const bias = randomTensor([rows], 2);
+      for (const frames of [5, 70]) {
+        const x = DeviceTensor.from(randomTensor([frames, columns], 3));
+        const residual = DeviceTensor.from(randomTensor([frames, rows], 4));
+        t.deepEqual(deviceIntegerLinear(x, integers).toArray(), deviceLinear(x, packed).toArray(), `${spec}, ${frames} frames`);
+        const wanted = deviceLinear(x, packed, { ...options, residual, bias: packed.arrangeBias(bias) }).toArray();
+        const found = deviceIntegerLinear(x, integers, { ...options, residual, bias: DeviceTensor.from(bias, "float32") }).toArray();
+        t.deepEqual(found, wanted, `${spec}, ${frames} frames, with all that follows`);
+      }
+      integers.dispose();
     }
-    integers.dispose();
-  }
 });
 
-for (const activations of ["int8", "int4"] as const) test(`gradients are those of the CPU's layer in whole numbers, activations of ${activations}`, (t) => {
-  const [rows, columns, frames] = [24, 64, 13];
-  const operand = roundedOnGpu(randomTensor([rows, columns], 1), "int4", activations);
-  const weight = operand.weight.toTensor();
-  using packed = PackedMatrix.round(weight, "int4", { ...groupScales(weight, "int4"), activations });
-  const x = DeviceTensor.from(randomTensor([frames, columns], 2));
-  const bias = DeviceTensor.from(randomTensor([rows], 3), "float32");
-  const gradient = DeviceTensor.from(randomTensor([frames, rows], 4));
-  for (const options of [{}, { activation: "silu", scale: 0.5 }, { activation: "relu" }] as const) {
-    const inputs = [x.toTensor(), weight, bias.toTensor()] as const;
-    for (const input of inputs) input.requiresGrad = true;
-    using tape = new Tape();
-    tape.backward(tape.record(() => integerLinear(inputs[0], { weight, packed }, { ...options, bias: inputs[2] })), gradient.toTensor());
-    const found = deviceIntegerLinearBackward(x, operand, gradient, { ...options, bias, wantsX: true, wantsWeight: true, wantsBias: true });
-    for (const [i, name] of (["x", "weight", "bias"] as const).entries()) {
-      const [actual, expected] = [found[name] as DeviceTensor, tape.gradientOf(inputs[i] as Tensor) as Tensor];
-      assertClose(t, actual.toArray(), expected.toArray(), 2 ** -6, `${name} ${JSON.stringify(options)}`);
+for (const activations of ["int8", "int4"] as const)
+  test(`gradients are those of the CPU's layer in whole numbers, activations of ${activations}`, (t) => {
+    const [rows, columns, frames] = [24, 64, 13];
+    const operand = roundedOnGpu(randomTensor([rows, columns], 1), "int4", activations);
+    const weight = operand.weight.toTensor();
+    using packed = PackedMatrix.round(weight, "int4", { ...groupScales(weight, "int4"), activations });
+    const x = DeviceTensor.from(randomTensor([frames, columns], 2));
+    const bias = DeviceTensor.from(randomTensor([rows], 3), "float32");
+    const gradient = DeviceTensor.from(randomTensor([frames, rows], 4));
+    for (const options of [{}, { activation: "silu", scale: 0.5 }, { activation: "relu" }] as const) {
+      const inputs = [x.toTensor(), weight, bias.toTensor()] as const;
+      for (const input of inputs) input.requiresGrad = true;
+      using tape = new Tape();
+      tape.backward(
+        tape.record(() => integerLinear(inputs[0], { weight, packed }, { ...options, bias: inputs[2] })),
+        gradient.toTensor(),
+      );
+      const found = deviceIntegerLinearBackward(x, operand, gradient, {
+        ...options,
+        bias,
+        wantsX: true,
+        wantsWeight: true,
+        wantsBias: true,
+      });
+      for (const [i, name] of (["x", "weight", "bias"] as const).entries()) {
+        const [actual, expected] = [found[name] as DeviceTensor, tape.gradientOf(inputs[i] as Tensor) as Tensor];
+        assertClose(t, actual.toArray(), expected.toArray(), 2 ** -6, `${name} ${JSON.stringify(options)}`);
+      }
+      const none = deviceIntegerLinearBackward(x, operand, gradient, {
+        ...options,
+        bias,
+        wantsX: false,
+        wantsWeight: false,
+        wantsBias: false,
+      });
+      t.deepEqual([none.x, none.weight, none.bias], [undefined, undefined, undefined]);
     }
-    const none = deviceIntegerLinearBackward(x, operand, gradient, { ...options, bias, wantsX: false, wantsWeight: false, wantsBias: false });
-    t.deepEqual([none.x, none.weight, none.bias], [undefined, undefined, undefined]);
-  }
-  assertClose(t, deviceRoundRows(x, activations).toArray(), roundRows(x.toTensor(), activations).toArray(), 2 ** -8, "rounded rows");
-});
+    assertClose(t, deviceRoundRows(x, activations).toArray(), roundRows(x.toTensor(), activations).toArray(), 2 ** -8, "rounded rows");
+  });
 
 test("a quantized layer that multiplies in whole numbers gives its master weight the gradient that the CPU does", (t) => {
   const [rows, columns, frames] = [16, 64, 9];
   const step = (place: (x: Tensor) => Tensor, narrow: (x: Tensor) => Tensor): { packed: unknown; results: Float32Array[] } => {
-    const [x, residual, upstream] = [[frames, columns, 1], [frames, rows, 2], [frames, rows, 3]].map(([m, n, seed]) => narrow(randomTensor([m as number, n as number], seed as number))) as [Tensor, Tensor, Tensor];
+    const [x, residual, upstream] = [
+      [frames, columns, 1],
+      [frames, rows, 2],
+      [frames, rows, 3],
+    ].map(([m, n, seed]) => narrow(randomTensor([m as number, n as number], seed as number))) as [Tensor, Tensor, Tensor];
     const [master, bias] = [place(randomTensor([rows, columns], 4)), place(randomTensor([rows], 5))];
     for (const input of [x, residual, master, bias]) input.requiresGrad = true;
     const network = { parameters: () => new Map([["w", master]]), linearWeights: () => ["w"] };
@@ -78,7 +135,11 @@ test("a quantized layer that multiplies in whole numbers gives its master weight
     const y = tape.record(() => {
       const weight = quantization.transformWeight("w", master);
       packed = quantization.packedWeight("w", weight);
-      return integerLinear(x, { weight, packed: packed as PackedMatrix }, { bias, activation: "silu", scale: 0.5, residual, residualScale: 2 });
+      return integerLinear(
+        x,
+        { weight, packed: packed as PackedMatrix },
+        { bias, activation: "silu", scale: 0.5, residual, residualScale: 2 },
+      );
     });
     const values = y.toArray();
     tape.backward(y, upstream);
@@ -86,9 +147,20 @@ test("a quantized layer that multiplies in whole numbers gives its master weight
     quantization.dispose();
     return { packed, results };
   };
-  const [gpu, cpu] = [step((x) => DeviceParameter.place(x), (x) => DeviceTensor.from(x)), step((x) => x, (x) => DeviceTensor.from(x).toTensor())];
+  const [gpu, cpu] = [
+    step(
+      (x) => DeviceParameter.place(x),
+      (x) => DeviceTensor.from(x),
+    ),
+    step(
+      (x) => x,
+      (x) => DeviceTensor.from(x).toTensor(),
+    ),
+  ];
   t.true(gpu.packed instanceof DeviceWeight && cpu.packed instanceof PackedMatrix);
-  gpu.results.forEach((values, i) => assertClose(t, values, cpu.results[i] as Float32Array, 2 ** -6, ["y", "x", "weight", "bias", "residual"][i] as string));
+  gpu.results.forEach((values, i) =>
+    assertClose(t, values, cpu.results[i] as Float32Array, 2 ** -6, ["y", "x", "weight", "bias", "residual"][i] as string),
+  );
 });
 
 test("a weight is filled again in every step", (t) => {
@@ -106,14 +178,25 @@ test("a weight is filled again in every step", (t) => {
 });
 
 test("misuse is a coded error", (t) => {
-  for (const [spec, message] of [["float32", /levels are floats/], ["uint4", /zero points/], ["int4/g32", /one scale per output channel/], ["midrise8", /do not fit in a byte/]] as const) {
+  for (const [spec, message] of [
+    ["float32", /levels are floats/],
+    ["uint4", /zero points/],
+    ["int4/g32", /one scale per output channel/],
+    ["midrise8", /do not fit in a byte/],
+  ] as const) {
     t.throws(() => DeviceWeight.ofIntegers(spec, 8, 64), { instanceOf: UsmLiteError, code: "UNSUPPORTED_SPEC", message });
   }
   t.throws(() => DeviceWeight.ofIntegers("int4", 8, 12), { code: "UNSUPPORTED_SPEC", message: /no multiple of 8/ });
   const integers = DeviceWeight.ofIntegers("int8", 8, 16);
   const [weight, scale] = [DeviceTensor.zeros([8, 16], "float32"), DeviceTensor.zeros([8, 1], "float32")];
-  t.throws(() => deviceFillIntegerWeight(integers, DeviceTensor.zeros([8, 24], "float32"), scale), { code: "INVALID_ARGUMENT", message: /weight must have shape \(8, 16\)/ });
+  t.throws(() => deviceFillIntegerWeight(integers, DeviceTensor.zeros([8, 24], "float32"), scale), {
+    code: "INVALID_ARGUMENT",
+    message: /weight must have shape \(8, 16\)/,
+  });
   using packed = DeviceWeight.from(packWeight(randomTensor([8, 16], 1), "int8"), { arithmetic: "int8" });
   t.throws(() => deviceFillIntegerWeight(packed, weight, scale), { code: "INVALID_ARGUMENT", message: /of DeviceWeight.ofIntegers/ });
-  t.throws(() => deviceIntegerLinear(weight, integers, { bias: DeviceTensor.zeros([4], "float32") }), { code: "INVALID_ARGUMENT", message: /bias must have shape \(8\)/ });
+  t.throws(() => deviceIntegerLinear(weight, integers, { bias: DeviceTensor.zeros([4], "float32") }), {
+    code: "INVALID_ARGUMENT",
+    message: /bias must have shape \(8\)/,
+  });
 });

@@ -4,7 +4,17 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test, { type ExecutionContext } from "ava";
 import type { JsonObject } from "../lib/checkpoint/json_file.js";
-import { compressModel, loadModel, parseRecipe, placeForTraining, SequenceOffsets, Tensor, Trainer, warmupConstant, type BatchSource } from "../lib/index.js";
+import {
+  compressModel,
+  loadModel,
+  parseRecipe,
+  placeForTraining,
+  SequenceOffsets,
+  Tensor,
+  Trainer,
+  warmupConstant,
+  type BatchSource,
+} from "../lib/index.js";
 import { describeModel } from "../lib/models/model_folder.js";
 import { trainableNetwork, type TrainableNetwork } from "../lib/models/trainable.js";
 import { FreshWeights } from "../lib/nn/fresh_weights.js";
@@ -18,7 +28,14 @@ const folder = temporaryFolder("device-parakeet-training");
 test.after.always(folder.clean);
 const path = (...names: string[]): string => join(folder.path, ...names);
 
-const encoder = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32, subsampling_conv_channels: 8, num_mel_bins: 16 };
+const encoder = {
+  hidden_size: 16,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+  intermediate_size: 32,
+  subsampling_conv_channels: 8,
+  num_mel_bins: 16,
+};
 const transducer = { vocab_size: 11, blank_token_id: 10, decoder_hidden_size: 12, num_decoder_layers: 1 };
 const families = {
   parakeet_ctc: { vocab_size: 11, pad_token_id: 10 },
@@ -26,7 +43,11 @@ const families = {
   parakeet_tdt: { ...transducer, durations: [0, 1, 2] },
 };
 type Family = keyof typeof families;
-const configOf = (family: Family, change: object = {}): JsonObject => ({ model_type: family, ...families[family], encoder_config: { ...encoder, ...change } });
+const configOf = (family: Family, change: object = {}): JsonObject => ({
+  model_type: family,
+  ...families[family],
+  encoder_config: { ...encoder, ...change },
+});
 
 function fresh(family: Family, change: object = {}): TrainableNetwork {
   const network = describeModel(configOf(family, change), "config.json").network(new FreshWeights(5));
@@ -40,22 +61,37 @@ function warmedUp(family: Family): TrainableNetwork {
     if (/bias(_[uv])?$/.test(name)) tensor.write(tensor.toArray().map((_, i) => 0.1 * Math.sin(i + name.length)));
     if (/[qk]_proj\.weight$/.test(name)) tensor.write(tensor.toArray().map((value) => 2 * value));
   }
-  for (const [name, tensor] of network.buffers()) tensor.write(tensor.toArray().map((value, i) => value * 0.5 + (name.endsWith("mean") ? 0.1 : 0.2) * Math.cos(i) ** 2));
+  for (const [name, tensor] of network.buffers())
+    tensor.write(tensor.toArray().map((value, i) => value * 0.5 + (name.endsWith("mean") ? 0.1 : 0.2) * Math.cos(i) ** 2));
   return network;
 }
 
 const lengths = [79, 62];
-const targets = [[3, 5, 5], [1, 2, 7]];
+const targets = [
+  [3, 5, 5],
+  [1, 2, 7],
+];
 
 const stepIsThatOfTheCpu = (t: ExecutionContext, family: Family): void => {
   const offsets = new SequenceOffsets(lengths);
-  const features = heldByBfloat16(Tensor.from(randomValues(offsets.frames * 16, 8).map((value) => 5 * value), [offsets.frames, 16]));
+  const features = heldByBfloat16(
+    Tensor.from(
+      randomValues(offsets.frames * 16, 8).map((value) => 5 * value),
+      [offsets.frames, 16],
+    ),
+  );
   const step = (device: "cpu" | "cuda"): Step =>
-    trainingStep(() => warmedUp(family), { features, offsets, targets, audioSeconds: 1 }, device, (network) => network.blockWeights());
+    trainingStep(
+      () => warmedUp(family),
+      { features, offsets, targets, audioSeconds: 1 },
+      device,
+      (network) => network.blockWeights(),
+    );
   assertSameStep(t, step("cuda"), step("cpu"));
 };
 
-for (const family of ["parakeet_ctc", "parakeet_rnnt"] as const) test.serial(`a training step on the GPU is that of the CPU: ${family}`, stepIsThatOfTheCpu, family);
+for (const family of ["parakeet_ctc", "parakeet_rnnt"] as const)
+  test.serial(`a training step on the GPU is that of the CPU: ${family}`, stepIsThatOfTheCpu, family);
 
 /** The same utterance again and again. */
 const batches: BatchSource = {
@@ -99,7 +135,10 @@ writeFileSync(manifest, JSON.stringify({ audio_filepath: "clip.wav", duration: 1
 /** A model folder with the tokenizer of the tests. */
 function folderOf(name: string, config: object): string {
   const from = writeRandomModel(path(name), config, { feature_extractor_type: "ParakeetFeatureExtractor", feature_size: 16 });
-  copyFileSync(join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text", "tokenizer_metaspace.json"), join(from, "tokenizer.json"));
+  copyFileSync(
+    join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text", "tokenizer_metaspace.json"),
+    join(from, "tokenizer.json"),
+  );
   return from;
 }
 
@@ -108,18 +147,35 @@ const training = { steps: 2, learningRate: 3e-3, warmUpSteps: 1, speedPerturbati
 const compress = (out: string, device: "cpu" | "cuda", stages: readonly object[], model = float): Promise<boolean> =>
   compressModel({ model, recipe: parseRecipe(JSON.stringify({ stages }), "r.yaml"), manifest, out: path(out), device });
 const lossesIn = (...run: string[]): Float32Array =>
-  Float32Array.from(readFileSync(path(...run, "metrics.jsonl"), "utf8").trim().split("\n"), (line) => (JSON.parse(line) as { loss: number }).loss);
+  Float32Array.from(
+    readFileSync(path(...run, "metrics.jsonl"), "utf8")
+      .trim()
+      .split("\n"),
+    (line) => (JSON.parse(line) as { loss: number }).loss,
+  );
 
 test.serial("recipes train CTC models on the GPU: block by block, then whole and taught", async (t) => {
   const stages = [
     { name: "rebuild", modifiers: [{ type: "quantization", spec: "int4" }], training: { ...training, blockwise: {} } },
-    { name: "tune", modifiers: [{ type: "sparsity", pattern: "2:4", start: 1 }, { type: "distillation", hidden: 0.5 }], training },
+    {
+      name: "tune",
+      modifiers: [
+        { type: "sparsity", pattern: "2:4", start: 1 },
+        { type: "distillation", hidden: 0.5 },
+      ],
+      training,
+    },
   ];
   for (const device of ["cuda", "cpu"] as const) t.true(await compress(`packed-${device}`, device, stages));
-  for (const [stage, tolerance] of [[["rebuild", "block-0"], 5e-2], [["tune"], 2e-2]] as const) {
+  for (const [stage, tolerance] of [
+    [["rebuild", "block-0"], 5e-2],
+    [["tune"], 2e-2],
+  ] as const) {
     assertClose(t, lossesIn("packed-cuda.run", ...stage), lossesIn("packed-cpu.run", ...stage), tolerance, stage.join("/"));
   }
-  const [found, expected] = [loadModel(path("packed-cuda")), loadModel(path("packed-cpu"))].map(({ compression }) => [...compression.specs].map(([name, { text }]) => `${name} ${text}`));
+  const [found, expected] = [loadModel(path("packed-cuda")), loadModel(path("packed-cpu"))].map(({ compression }) =>
+    [...compression.specs].map(([name, { text }]) => `${name} ${text}`),
+  );
   t.deepEqual(found, expected);
   t.true((found as string[]).includes("encoder.layers.0.self_attn.relative_k_proj.weight int4+2:4"));
 });
@@ -128,25 +184,50 @@ test.serial("recipes train transducers, the encoder on the GPU and the rest on t
   const model = folderOf("transducer", { ...configOf("parakeet_rnnt"), vocab_size: 61, blank_token_id: 60 });
   const stages = [
     { name: "round", modifiers: [{ type: "round-to-nearest", targets: ["joint.head"], spec: "int8+2:4" }] },
-    { name: "tune", modifiers: [{ type: "quantization", spec: "int4" }, { type: "quantization", targets: ["decoder.lstm.*"], spec: "int4" }, { type: "distillation", hidden: 0.5 }], training },
+    {
+      name: "tune",
+      modifiers: [
+        { type: "quantization", spec: "int4" },
+        { type: "quantization", targets: ["decoder.lstm.*"], spec: "int4" },
+        { type: "distillation", hidden: 0.5 },
+      ],
+      training,
+    },
   ];
   for (const device of ["cuda", "cpu"] as const) t.true(await compress(`transducer-${device}`, device, stages, model));
   assertClose(t, lossesIn("transducer-cuda.run", "tune"), lossesIn("transducer-cpu.run", "tune"), 2e-2, "losses");
-  const [found, expected] = [loadModel(path("transducer-cuda")), loadModel(path("transducer-cpu"))].map(({ compression }) => [...compression.specs].map(([name, { text }]) => `${name} ${text}`));
+  const [found, expected] = [loadModel(path("transducer-cuda")), loadModel(path("transducer-cpu"))].map(({ compression }) =>
+    [...compression.specs].map(([name, { text }]) => `${name} ${text}`),
+  );
   t.deepEqual(found, expected);
   for (const line of ["decoder.lstm.weight_hh_l0 int4", "joint.head.weight int8+2:4"]) t.true((found as string[]).includes(line), line);
 });
 
 test("what the GPU has no kernels for is refused before anything begins", async (t) => {
-  const refused = (change: object, message: RegExp): void => void t.throws(() => placeForTraining(fresh("parakeet_ctc", change)), { code: "UNSUPPORTED_MODEL", message });
-  refused({ attention_type: "rel_pos_local_attn", attention_context_size: [3, 2] }, /^the model has attention over a window of frames, which the GPU does not train; train it with device "cpu"$/);
+  const refused = (change: object, message: RegExp): void =>
+    void t.throws(() => placeForTraining(fresh("parakeet_ctc", change)), { code: "UNSUPPORTED_MODEL", message });
+  refused(
+    { attention_type: "rel_pos_local_attn", attention_context_size: [3, 2] },
+    /^the model has attention over a window of frames, which the GPU does not train; train it with device "cpu"$/,
+  );
   refused({ num_key_value_heads: 1 }, /has heads that share keys, which the GPU does not train/);
   refused({ subsampling_conv_channels: 12 }, /has subsampling_conv_channels 12; on the GPU it must be a multiple of 8/);
   refused({ intermediate_size: 60 }, /intermediate_size 60/);
   refused({ num_attention_heads: 4 }, /has heads of 4 values; on the GPU they are trained with 8, 16, .. 128/);
   refused({ conv_kernel_size: 129 }, /has conv_kernel_size 129; on the GPU it can be up to 128/);
-  const window = folderOf("window", { ...trainableConfigs["parakeet_ctc"], vocab_size: 61, pad_token_id: 60, encoder_config: { ...encoder, attention_type: "rel_pos_local_attn", attention_context_size: [3, 2] } });
-  await t.throwsAsync(compress("refused", "cuda", [{ modifiers: [{ type: "quantization", spec: "int4" }], training }], window), { code: "UNSUPPORTED_MODEL", message: /window of frames/ });
+  const window = folderOf("window", {
+    ...trainableConfigs["parakeet_ctc"],
+    vocab_size: 61,
+    pad_token_id: 60,
+    encoder_config: { ...encoder, attention_type: "rel_pos_local_attn", attention_context_size: [3, 2] },
+  });
+  await t.throwsAsync(compress("refused", "cuda", [{ modifiers: [{ type: "quantization", spec: "int4" }], training }], window), {
+    code: "UNSUPPORTED_MODEL",
+    message: /window of frames/,
+  });
   t.false(existsSync(path("refused.run")));
-  t.throws(() => placeForTraining({}, "something"), { code: "UNSUPPORTED_MODEL", message: /^something is a network of no family that the GPU trains; train it with device "cpu"$/ });
+  t.throws(() => placeForTraining({}, "something"), {
+    code: "UNSUPPORTED_MODEL",
+    message: /^something is a network of no family that the GPU trains; train it with device "cpu"$/,
+  });
 });

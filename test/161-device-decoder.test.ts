@@ -6,7 +6,17 @@ import test from "ava";
 import { attentionWeights } from "../lib/decode/token_alignment.js";
 import { deviceCachedAttention, deviceExtendCache } from "../lib/device/cached_attention.js";
 import { DeviceSequences } from "../lib/device/device_sequences.js";
-import { compressModel, DeviceTensor, loadModel, Recognizer, SequenceOffsets, Tensor, tidy, UsmLiteError, type RecognizedSpeech } from "../lib/index.js";
+import {
+  compressModel,
+  DeviceTensor,
+  loadModel,
+  Recognizer,
+  SequenceOffsets,
+  Tensor,
+  tidy,
+  UsmLiteError,
+  type RecognizedSpeech,
+} from "../lib/index.js";
 import { describeModel } from "../lib/models/model_folder.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
 import type { SequenceToSequenceNetwork } from "../lib/models/speech_network.js";
@@ -22,29 +32,55 @@ const whisper = referenceFolder("whisper");
 const folder = temporaryFolder("device-decoder");
 test.after.always(folder.clean);
 
-for (const type of ["bfloat16", "float16"] as const) test(`queries see the keys that they see on the CPU, ${type}`, (t) => {
-  for (const { queries, keys, heads, headDim, causal } of [
-    { queries: [1], keys: [1], heads: 4, headDim: 2, causal: true },
-    { queries: [3, 1, 0], keys: [3, 70, 4], heads: 2, headDim: 40, causal: true },
-    { queries: [1, 2], keys: [130, 1], heads: 1, headDim: 64, causal: false },
-    { queries: [1], keys: [66], heads: 2, headDim: 120, causal: true },
-    { queries: [2], keys: [40], heads: 1, headDim: 256, causal: true },
-  ]) tidy(() => {
-    const [offsets, keyOffsets] = [new SequenceOffsets(queries), new SequenceOffsets(keys)];
-    const placed = (x: Tensor): DeviceTensor => DeviceTensor.from(x, type);
-    const [query, key, value] = [Tensor.from(randomTensor([offsets.frames, heads * headDim], 1).toArray().map((value) => 3 * value), [offsets.frames, heads * headDim]), randomTensor([keyOffsets.frames, heads * headDim], 2), randomTensor([keyOffsets.frames, heads * headDim], 3)].map(placed) as [DeviceTensor, DeviceTensor, DeviceTensor];
-    const chosen = Tensor.from(Int32Array.from({ length: keyOffsets.frames }, (_, i) => (i * 7) % keyOffsets.frames));
-    for (const rows of [undefined, chosen]) {
-      const ownOffsets = new SequenceOffsets(keys); // on the GPU once, with these rows
-      const found = cachedAttention(query, offsets, { keys: key, values: value, offsets: ownOffsets, rows }, { heads, causal });
-      const expected = cachedAttention(query.toTensor(), offsets, { keys: key.toTensor(), values: value.toTensor(), offsets: keyOffsets, rows }, { heads, causal });
-      assertClose(t, found.toArray(), expected.toArray(), type === "bfloat16" ? 2 ** -7 : 2 ** -10, `${queries.join()} over ${keys.join()}${rows ? ", chosen" : ""}`);
-    }
+for (const type of ["bfloat16", "float16"] as const)
+  test(`queries see the keys that they see on the CPU, ${type}`, (t) => {
+    for (const { queries, keys, heads, headDim, causal } of [
+      { queries: [1], keys: [1], heads: 4, headDim: 2, causal: true },
+      { queries: [3, 1, 0], keys: [3, 70, 4], heads: 2, headDim: 40, causal: true },
+      { queries: [1, 2], keys: [130, 1], heads: 1, headDim: 64, causal: false },
+      { queries: [1], keys: [66], heads: 2, headDim: 120, causal: true },
+      { queries: [2], keys: [40], heads: 1, headDim: 256, causal: true },
+    ])
+      tidy(() => {
+        const [offsets, keyOffsets] = [new SequenceOffsets(queries), new SequenceOffsets(keys)];
+        const placed = (x: Tensor): DeviceTensor => DeviceTensor.from(x, type);
+        const [query, key, value] = [
+          Tensor.from(
+            randomTensor([offsets.frames, heads * headDim], 1)
+              .toArray()
+              .map((value) => 3 * value),
+            [offsets.frames, heads * headDim],
+          ),
+          randomTensor([keyOffsets.frames, heads * headDim], 2),
+          randomTensor([keyOffsets.frames, heads * headDim], 3),
+        ].map(placed) as [DeviceTensor, DeviceTensor, DeviceTensor];
+        const chosen = Tensor.from(Int32Array.from({ length: keyOffsets.frames }, (_, i) => (i * 7) % keyOffsets.frames));
+        for (const rows of [undefined, chosen]) {
+          const ownOffsets = new SequenceOffsets(keys); // on the GPU once, with these rows
+          const found = cachedAttention(query, offsets, { keys: key, values: value, offsets: ownOffsets, rows }, { heads, causal });
+          const expected = cachedAttention(
+            query.toTensor(),
+            offsets,
+            { keys: key.toTensor(), values: value.toTensor(), offsets: keyOffsets, rows },
+            { heads, causal },
+          );
+          assertClose(
+            t,
+            found.toArray(),
+            expected.toArray(),
+            type === "bfloat16" ? 2 ** -7 : 2 ** -10,
+            `${queries.join()} over ${keys.join()}${rows ? ", chosen" : ""}`,
+          );
+        }
+      });
   });
-});
 
 test("extreme scores neither overflow nor vanish, and NaN stays with its query", (t) => {
-  const [query, keys, values] = [[3e4, 0, 0, 3e4, NaN, 0], [1, 0, -1, 0, 1, 0], [1, 2, 3, 4, 5, 6]].map((x) => DeviceTensor.from(Tensor.from(x, [3, 2]))) as [DeviceTensor, DeviceTensor, DeviceTensor];
+  const [query, keys, values] = [
+    [3e4, 0, 0, 3e4, NaN, 0],
+    [1, 0, -1, 0, 1, 0],
+    [1, 2, 3, 4, 5, 6],
+  ].map((x) => DeviceTensor.from(Tensor.from(x, [3, 2]))) as [DeviceTensor, DeviceTensor, DeviceTensor];
   const sees = (lengths: number[]): SequenceOffsets => new SequenceOffsets(lengths);
   const y = cachedAttention(query, sees([3]), { keys, values, offsets: sees([3]) }, { heads: 1, scale: 1 }).toArray();
   t.deepEqual([...y], [3, 4, 3, 4, NaN, NaN]);
@@ -53,7 +89,14 @@ test("extreme scores neither overflow nor vanish, and NaN stays with its query",
 test("misuse of a cache is a coded error", (t) => {
   const sequences = (...lengths: number[]): DeviceSequences => new DeviceSequences(new SequenceOffsets(lengths));
   const x = DeviceTensor.zeros([4, 16]);
-  const attend = (change: { query?: DeviceTensor; queries?: DeviceSequences; keys?: DeviceTensor; sequences?: DeviceSequences; heads?: number; causal?: boolean }): unknown => {
+  const attend = (change: {
+    query?: DeviceTensor;
+    queries?: DeviceSequences;
+    keys?: DeviceTensor;
+    sequences?: DeviceSequences;
+    heads?: number;
+    causal?: boolean;
+  }): unknown => {
     const { query = x, queries = sequences(4), keys = x, sequences: seen = sequences(4), heads = 2, causal = false } = change;
     return deviceCachedAttention(query, queries, { keys, values: keys, sequences: seen }, { heads, causal, scale: 1 });
   };
@@ -66,12 +109,16 @@ test("misuse of a cache is a coded error", (t) => {
   t.throws(() => attend({ sequences: sequences(2, 2) }), { ...invalid, message: /queries of 1 sequences but keys of 2/ });
   t.throws(() => attend({ sequences: sequences(3), causal: true }), { ...invalid, message: /4 queries but only 3 keys/ });
   t.throws(() => attend({ sequences: sequences(5) }), { ...invalid, message: /reach to row 4 but key has 4/ });
-  const rows = (...at: number[]): DeviceSequences => DeviceSequences.ofRows(new SequenceOffsets([at.length]), Tensor.from(Int32Array.from(at)));
+  const rows = (...at: number[]): DeviceSequences =>
+    DeviceSequences.ofRows(new SequenceOffsets([at.length]), Tensor.from(Int32Array.from(at)));
   t.notThrows(() => attend({ sequences: rows(3, 0, 3, 3) }));
   t.throws(() => attend({ sequences: rows(0, 4) }), { ...invalid, message: /reach to row 4 but key has 4/ });
   t.throws(() => rows(0, -1), { ...invalid, message: /names row -1/ });
   t.throws(() => attend({ queries: rows(0, 1, 2, 3) }), { ...invalid, message: /rows here and there/ });
-  t.throws(() => attend({ query: DeviceTensor.zeros([4, 258]), keys: DeviceTensor.zeros([4, 258]), heads: 1 }), { code: "UNSUPPORTED_SPEC", message: /up to|256/ });
+  t.throws(() => attend({ query: DeviceTensor.zeros([4, 258]), keys: DeviceTensor.zeros([4, 258]), heads: 1 }), {
+    code: "UNSUPPORTED_SPEC",
+    message: /up to|256/,
+  });
   const extend = (change: { keys?: DeviceTensor; cache?: DeviceTensor; tokens?: DeviceSequences; places?: DeviceSequences }): void => {
     const { keys = DeviceTensor.zeros([2, 16]), cache = x, tokens = sequences(2), places = rows(0, 3) } = change;
     deviceExtendCache({ keys: cache, values: cache, sequences: places }, tokens, keys, keys);
@@ -82,7 +129,10 @@ test("misuse of a cache is a coded error", (t) => {
   t.throws(() => extend({ places: rows(0, 4) }), { ...invalid, message: /reach to row 4 but the cache has 4/ });
   const refilled = rows(2, 3);
   t.notThrows(() => refilled.refill(new SequenceOffsets([1]), { rows: Tensor.from(Int32Array.of(3)) }));
-  t.throws(() => refilled.refill(new SequenceOffsets([1]), { rows: Tensor.from(Int32Array.of(4)) }), { ...invalid, message: /names row 4 but there are 4/ });
+  t.throws(() => refilled.refill(new SequenceOffsets([1]), { rows: Tensor.from(Int32Array.of(4)) }), {
+    ...invalid,
+    message: /names row 4 but there are 4/,
+  });
   t.throws(() => refilled.refill(new SequenceOffsets([1])), { ...invalid, message: /where there were some/ });
   t.throws(() => DeviceSequences.ofRows(new SequenceOffsets([2]), Tensor.from(Int32Array.of(0))), { ...invalid, message: /rows/ });
 });
@@ -96,14 +146,23 @@ test("misuse of a cache is a coded error", (t) => {
     for (const name of ["encoder_last_hidden_state", "logits"]) {
       const [batch = 0, rows = 0] = ours.shape(name);
       t.deepEqual(ours.shape(name), expected.shape(name));
-      const error = relativeError(ours.values(name) as Float32Array, expected.values(name) as Float32Array, rows, new Array<number>(batch).fill(rows));
+      const error = relativeError(
+        ours.values(name) as Float32Array,
+        expected.values(name) as Float32Array,
+        rows,
+        new Array<number>(batch).fill(rows),
+      );
       t.true(error < 3e-2, `${name}: relative error ${error}`);
     }
   });
 });
 
 /** Encodes two recordings, writes to both with hypotheses that share their past, with a long prompt more tokens than a first cache holds. */
-function conversation(network: SequenceToSequenceNetwork, prompted: number, place: (x: Tensor) => Tensor): { scores: Float32Array[]; looked: Float32Array[] } {
+function conversation(
+  network: SequenceToSequenceNetwork,
+  prompted: number,
+  place: (x: Tensor) => Tensor,
+): { scores: Float32Array[]; looked: Float32Array[] } {
   return tidy(() => {
     const offsets = new SequenceOffsets([120, 64]);
     using memory = network.remember(network.encode(place(randomTensor([offsets.frames, network.featureSize], 1)), offsets));
@@ -114,17 +173,33 @@ function conversation(network: SequenceToSequenceNetwork, prompted: number, plac
       return { scores: network.scores(hidden).toArray(), rows };
     };
     const prompt = Array.from({ length: prompted }, (_, i) => i % 20);
-    const first = say([{ past: [], tokens: prompt, item: 0 }, { past: [], tokens: [3, 1], item: 1 }]);
+    const first = say([
+      { past: [], tokens: prompt, item: 0 },
+      { past: [], tokens: [3, 1], item: 1 },
+    ]);
     const [long, short] = first.rows as [number[], number[]];
-    const second = say([{ past: long, tokens: [7], item: 0 }, { past: long, tokens: [8], item: 0 }, { past: short, tokens: prompt.slice(0, 24), item: 1 }]);
+    const second = say([
+      { past: long, tokens: [7], item: 0 },
+      { past: long, tokens: [8], item: 0 },
+      { past: short, tokens: prompt.slice(0, 24), item: 1 },
+    ]);
     return { scores: [first.scores, second.scores], looked };
   });
 }
 
 test("recorded steps give the bits of steps that are not, for any number of hypotheses and after the cache has grown", (t) => {
   const sizes = { hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 1, intermediate_size: 16 };
-  const config = { model_type: "cohere_asr", vocab_size: 24, ...sizes, max_position_embeddings: 96, encoder_config: { ...sizes, subsampling_conv_channels: 8, num_mel_bins: 16 } };
-  const model = writeRandomModel(join(folder.path, "steps"), config, { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 16 });
+  const config = {
+    model_type: "cohere_asr",
+    vocab_size: 24,
+    ...sizes,
+    max_position_embeddings: 96,
+    encoder_config: { ...sizes, subsampling_conv_channels: 8, num_mel_bins: 16 },
+  };
+  const model = writeRandomModel(join(folder.path, "steps"), config, {
+    feature_extractor_type: "CohereAsrFeatureExtractor",
+    feature_size: 16,
+  });
   const network = loadModel(model, { device: "cuda" }).network as SequenceToSequenceNetwork;
   const write = (observe?: () => void): Float32Array[] =>
     tidy(() => {
@@ -135,8 +210,14 @@ test("recorded steps give the bits of steps that are not, for any number of hypo
       let { rows } = session.advance(prompts, observe);
       // One alone, both, both with their items exchanged, one with two continuations.
       return [[0], [0], [0], [0, 1], [0, 1], [1, 0], [0, 1], [0, 0]].map((order, step) => {
-        const next = session.advance(order.map((index) => ({ past: rows[index] as number[], tokens: [(7 * step + index) % 24], item: index })), observe);
-        rows = order.length === 1 ? [next.rows[0] as number[], rows[1] as number[]] : (order.map((_, index) => next.rows[order.indexOf(index)] ?? rows[index]) as number[][]);
+        const next = session.advance(
+          order.map((index) => ({ past: rows[index] as number[], tokens: [(7 * step + index) % 24], item: index })),
+          observe,
+        );
+        rows =
+          order.length === 1
+            ? [next.rows[0] as number[], rows[1] as number[]]
+            : (order.map((_, index) => next.rows[order.indexOf(index)] ?? rows[index]) as number[][]);
         return next.hidden.toArray();
       });
     });
@@ -146,15 +227,43 @@ test("recorded steps give the bits of steps that are not, for any number of hypo
 });
 
 test("hypotheses share their past on the GPU, packed or not, and the cache grows", async (t) => {
-  const encoder_config = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 16, subsampling_conv_channels: 8, num_mel_bins: 16 };
-  const config = { model_type: "cohere_asr", vocab_size: 40, hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 1, intermediate_size: 16, hidden_act: "gelu", max_position_embeddings: 96, tie_word_embeddings: true, encoder_config };
-  const float = writeRandomModel(join(folder.path, "float"), config, { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 16 });
+  const encoder_config = {
+    hidden_size: 16,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    intermediate_size: 16,
+    subsampling_conv_channels: 8,
+    num_mel_bins: 16,
+  };
+  const config = {
+    model_type: "cohere_asr",
+    vocab_size: 40,
+    hidden_size: 64,
+    num_hidden_layers: 1,
+    num_attention_heads: 1,
+    intermediate_size: 16,
+    hidden_act: "gelu",
+    max_position_embeddings: 96,
+    tie_word_embeddings: true,
+    encoder_config,
+  };
+  const float = writeRandomModel(join(folder.path, "float"), config, {
+    feature_extractor_type: "CohereAsrFeatureExtractor",
+    feature_size: 16,
+  });
   const packed = join(folder.path, "packed");
   await compressModel({ model: float, recipe: roundToNearest("int8"), manifest: undefined, out: packed });
-  for (const [model, prompted] of [[float, 4], [packed, 40]] as const) {
-    const onGpu = conversation(loadModel(model, { device: "cuda" }).network as SequenceToSequenceNetwork, prompted, (x) => DeviceTensor.from(x));
+  for (const [model, prompted] of [
+    [float, 4],
+    [packed, 40],
+  ] as const) {
+    const onGpu = conversation(loadModel(model, { device: "cuda" }).network as SequenceToSequenceNetwork, prompted, (x) =>
+      DeviceTensor.from(x),
+    );
     const onCpu = conversation(loadModel(model, { weights: "float32" }).network as SequenceToSequenceNetwork, prompted, (x) => x);
-    onGpu.scores.forEach((scores, i) => assertClose(t, scores, onCpu.scores[i] as Float32Array, 3e-2, `scores ${i} of ${model === float ? "floats" : "int8"}`));
+    onGpu.scores.forEach((scores, i) =>
+      assertClose(t, scores, onCpu.scores[i] as Float32Array, 3e-2, `scores ${i} of ${model === float ? "floats" : "int8"}`),
+    );
     t.true(onGpu.looked.length > 0 && onGpu.looked.length === onCpu.looked.length);
     onGpu.looked.forEach((weights, i) => assertClose(t, weights, onCpu.looked[i] as Float32Array, 3e-2, `attention ${i}`));
   }
@@ -162,14 +271,37 @@ test("hypotheses share their past on the GPU, packed or not, and the cache grows
 
 test("a recording is written on the GPU, greedily and by a beam", (t) => {
   // The byte-level fixture has ids 0..299 of text, 300 the end, 301 <|en|>, 302 <|0.00|>.
-  const sizes = { d_model: 16, num_mel_bins: 80, encoder_layers: 1, encoder_attention_heads: 2, encoder_ffn_dim: 24, decoder_layers: 1, decoder_attention_heads: 1, decoder_ffn_dim: 24, max_source_positions: 50, max_target_positions: 9 };
-  const generation = { decoder_start_token_id: 310, eos_token_id: 300, no_timestamps_token_id: 311, max_initial_timestamp_index: 10, lang_to_id: { "<|en|>": 301 }, task_to_id: { transcribe: 306 } };
+  const sizes = {
+    d_model: 16,
+    num_mel_bins: 80,
+    encoder_layers: 1,
+    encoder_attention_heads: 2,
+    encoder_ffn_dim: 24,
+    decoder_layers: 1,
+    decoder_attention_heads: 1,
+    decoder_ffn_dim: 24,
+    max_source_positions: 50,
+    max_target_positions: 9,
+  };
+  const generation = {
+    decoder_start_token_id: 310,
+    eos_token_id: 300,
+    no_timestamps_token_id: 311,
+    max_initial_timestamp_index: 10,
+    lang_to_id: { "<|en|>": 301 },
+    task_to_id: { transcribe: 306 },
+  };
   const preprocessor = { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 80, chunk_length: 1 };
-  const model = writeRandomModel(join(folder.path, "whisper"), { model_type: "whisper", vocab_size: 400, ...sizes }, preprocessor, { seed: 3, generation });
+  const model = writeRandomModel(join(folder.path, "whisper"), { model_type: "whisper", vocab_size: 400, ...sizes }, preprocessor, {
+    seed: 3,
+    generation,
+  });
   copyFileSync(join(fixtures, "text", "tokenizer_byte_level.json"), join(model, "tokenizer.json"));
   const samples = tones(0.8, 2);
   for (const beamWidth of [1, 3]) {
-    const [onGpu, onCpu] = (["cuda", "cpu"] as const).map((device) => new Recognizer(loadModel(model, { device }), { language: "en", beamWidth }).transcribe(samples)) as [RecognizedSpeech, RecognizedSpeech];
+    const [onGpu, onCpu] = (["cuda", "cpu"] as const).map((device) =>
+      new Recognizer(loadModel(model, { device }), { language: "en", beamWidth }).transcribe(samples),
+    ) as [RecognizedSpeech, RecognizedSpeech];
     t.is(onGpu.text, onCpu.text, `${beamWidth} hypotheses`);
     t.true(onGpu.tokens.length > 0 && Math.abs(onGpu.logProbability - onCpu.logProbability) < 3e-2 * Math.abs(onCpu.logProbability));
   }
@@ -179,5 +311,6 @@ test("widths that the kernels do not take compute on the CPU", (t) => {
   const config = { model_type: "whisper", d_model: 64, encoder_attention_heads: 4, decoder_attention_heads: 4, num_mel_bins: 80 };
   const weights = (change: object): RegExp | undefined => describeModel({ ...config, ...change } as never, "config.json").gpuWeights;
   t.true(weights({}) instanceof RegExp);
-  for (const change of [{ num_mel_bins: 20 }, { d_model: 48 }, { decoder_ffn_dim: 100 }]) t.is(weights(change), undefined, JSON.stringify(change));
+  for (const change of [{ num_mel_bins: 20 }, { d_model: 48 }, { decoder_ffn_dim: 100 }])
+    t.is(weights(change), undefined, JSON.stringify(change));
 });

@@ -6,8 +6,25 @@ import { fileURLToPath } from "node:url";
 import test from "ava";
 import { DeviceSequences } from "../lib/device/device_sequences.js";
 import { groupedWeightOnGpu, removeFromGpu } from "../lib/device/placement.js";
-import { deviceGeluInPlace, deviceGroupedConvolution, deviceInstanceNorm, deviceSampleWindows } from "../lib/device/sample_encoder_operations.js";
-import { AdapterBase, compressModel, DeviceTensor, gpuMemoryStatistics, loadModel, Recognizer, SequenceOffsets, Tensor, tidy, UsmLiteError, type Adapter } from "../lib/index.js";
+import {
+  deviceGeluInPlace,
+  deviceGroupedConvolution,
+  deviceInstanceNorm,
+  deviceSampleWindows,
+} from "../lib/device/sample_encoder_operations.js";
+import {
+  AdapterBase,
+  compressModel,
+  DeviceTensor,
+  gpuMemoryStatistics,
+  loadModel,
+  Recognizer,
+  SequenceOffsets,
+  Tensor,
+  tidy,
+  UsmLiteError,
+  type Adapter,
+} from "../lib/index.js";
 import { describeModel } from "../lib/models/model_folder.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
 import type { CtcNetwork } from "../lib/models/speech_network.js";
@@ -27,7 +44,10 @@ import { temporaryFolder } from "./tiny_model.js";
 
 const folder = temporaryFolder("device-wav2vec2");
 test.after.always(folder.clean);
-const types = [["bfloat16", 2 ** -7], ["float16", 2 ** -10]] as const;
+const types = [
+  ["bfloat16", 2 ** -7],
+  ["float16", 2 ** -10],
+] as const;
 const invalid = { instanceOf: UsmLiteError, code: "INVALID_ARGUMENT" };
 
 /** A tensor on the GPU, and the same rounded values on the CPU. */
@@ -43,20 +63,33 @@ test("channels are normalized over the frames of their sequence", (t) => {
       { lengths: [7, 0, 70], channels: 33, mean: 8, size: 0.5 },
       { lengths: [90, 2], channels: 264, mean: 0, size: 1e-3 },
       { lengths: [40], channels: 8, mean: 100, size: 0 }, // constant channels
-    ]) tidy(() => {
-      const offsets = new SequenceOffsets(lengths);
-      const values = randomValues(offsets.frames * channels, 1).map((value) => mean + size * value);
-      const x = rounded(Tensor.from(values, [offsets.frames, channels]), type);
-      const [weight, bias] = [randomTensor([channels], 2), randomTensor([channels], 3)];
-      const found = instanceNorm(x.device, weight, bias, offsets, 1e-5);
-      assertClose(t, found.toArray(), instanceNorm(x.host, weight, bias, offsets, 1e-5).toArray(), tolerance, `${type} [${lengths.join()}] x ${channels}`);
-    });
+    ])
+      tidy(() => {
+        const offsets = new SequenceOffsets(lengths);
+        const values = randomValues(offsets.frames * channels, 1).map((value) => mean + size * value);
+        const x = rounded(Tensor.from(values, [offsets.frames, channels]), type);
+        const [weight, bias] = [randomTensor([channels], 2), randomTensor([channels], 3)];
+        const found = instanceNorm(x.device, weight, bias, offsets, 1e-5);
+        assertClose(
+          t,
+          found.toArray(),
+          instanceNorm(x.host, weight, bias, offsets, 1e-5).toArray(),
+          tolerance,
+          `${type} [${lengths.join()}] x ${channels}`,
+        );
+      });
   }
 });
 
 test("GELU keeps zeros between rows, NaN and infinity", (t) => {
   for (const [type, tolerance] of types) {
-    const x = rounded(Tensor.from(randomValues(5 * 33, 1).map((value) => 6 * value), [5, 33]), type);
+    const x = rounded(
+      Tensor.from(
+        randomValues(5 * 33, 1).map((value) => 6 * value),
+        [5, 33],
+      ),
+      type,
+    );
     deviceGeluInPlace(x.device);
     assertClose(t, x.device.toArray(), gelu(x.host).toArray(), tolerance, type);
   }
@@ -72,15 +105,16 @@ test("windows of samples make the convolution that the CPU makes", (t) => {
     { lengths: [403, 9, 0, 55], kernel: 10, stride: 5, out: 24 },
     { lengths: [40, 17], kernel: 16, stride: 1, out: 3 },
     { lengths: [25], kernel: 3, stride: 4, out: 70 },
-  ]) tidy(() => {
-    const offsets = new SequenceOffsets(lengths);
-    const [x, weight, bias] = [randomTensor([offsets.frames], 1), randomTensor([out, 1, kernel], 2), randomTensor([out], 3)];
-    const found = subsamplingConvolution(DeviceTensor.from(x, "float32"), weight, bias, offsets, { stride });
-    const expected = subsamplingConvolution(x.reshape([offsets.frames, 1]), weight, bias, offsets, { stride });
-    t.deepEqual(found.offsets.lengths, expected.offsets.lengths);
-    assertClose(t, found.output.toArray(), expected.output.toArray(), 1e-2, `[${lengths.join()}], ${kernel} by ${stride} to ${out}`);
-    removeFromGpu(weight);
-  });
+  ])
+    tidy(() => {
+      const offsets = new SequenceOffsets(lengths);
+      const [x, weight, bias] = [randomTensor([offsets.frames], 1), randomTensor([out, 1, kernel], 2), randomTensor([out], 3)];
+      const found = subsamplingConvolution(DeviceTensor.from(x, "float32"), weight, bias, offsets, { stride });
+      const expected = subsamplingConvolution(x.reshape([offsets.frames, 1]), weight, bias, offsets, { stride });
+      t.deepEqual(found.offsets.lengths, expected.offsets.lengths);
+      assertClose(t, found.output.toArray(), expected.output.toArray(), 1e-2, `[${lengths.join()}], ${kernel} by ${stride} to ${out}`);
+      removeFromGpu(weight);
+    });
 });
 
 test("a convolution in groups stays within its sequences and groups", (t) => {
@@ -89,20 +123,36 @@ test("a convolution in groups stays within its sequences and groups", (t) => {
     { lengths: [3, 0, 70, 5], groups: 3, size: 24, kernel: 8, leftPadding: 4 },
     { lengths: [40], groups: 2, size: 16, kernel: 19, leftPadding: 9 },
     { lengths: [6, 2], groups: 2, size: 8, kernel: 128, leftPadding: 127 },
-  ]) tidy(() => {
-    const offsets = new SequenceOffsets(lengths);
-    const width = groups * size;
-    const x = rounded(randomTensor([offsets.frames, width], 1));
-    const [weight, bias] = [rounded(randomTensor([width * kernel, size], 2)).host.reshape([width, kernel, size]), randomTensor([width], 3)];
-    const { weights, biases } = groupedWeightOnGpu(weight, bias, groups);
-    using sequences = new DeviceSequences(offsets);
-    const what = `[${lengths.join()}], ${groups} groups of ${size}, ${kernel} frames`;
-    const plain = groupedConvolution(x.host, weight, bias, offsets, { groups, leftPadding });
-    assertClose(t, deviceGroupedConvolution(x.device, weights, sequences, { kernel, leftPadding, biases }).toArray(), plain.toArray(), 2 ** -7, what);
-    const found = deviceGroupedConvolution(x.device, weights, sequences, { kernel, leftPadding, biases, activation: "gelu", residual: x.device });
-    assertClose(t, found.toArray(), scaledSum(x.host, 1, gelu(plain), 1).toArray(), 2 ** -7, `${what}, added`);
-    removeFromGpu(weight);
-  });
+  ])
+    tidy(() => {
+      const offsets = new SequenceOffsets(lengths);
+      const width = groups * size;
+      const x = rounded(randomTensor([offsets.frames, width], 1));
+      const [weight, bias] = [
+        rounded(randomTensor([width * kernel, size], 2)).host.reshape([width, kernel, size]),
+        randomTensor([width], 3),
+      ];
+      const { weights, biases } = groupedWeightOnGpu(weight, bias, groups);
+      using sequences = new DeviceSequences(offsets);
+      const what = `[${lengths.join()}], ${groups} groups of ${size}, ${kernel} frames`;
+      const plain = groupedConvolution(x.host, weight, bias, offsets, { groups, leftPadding });
+      assertClose(
+        t,
+        deviceGroupedConvolution(x.device, weights, sequences, { kernel, leftPadding, biases }).toArray(),
+        plain.toArray(),
+        2 ** -7,
+        what,
+      );
+      const found = deviceGroupedConvolution(x.device, weights, sequences, {
+        kernel,
+        leftPadding,
+        biases,
+        activation: "gelu",
+        residual: x.device,
+      });
+      assertClose(t, found.toArray(), scaledSum(x.host, 1, gelu(plain), 1).toArray(), 2 ** -7, `${what}, added`);
+      removeFromGpu(weight);
+    });
 });
 
 test("rows are rotated in a copy", (t) => {
@@ -116,23 +166,35 @@ test("rows are rotated in a copy", (t) => {
 test("misuse of these operations is a coded error", (t) => {
   const sequences = (...lengths: number[]): DeviceSequences => new DeviceSequences(new SequenceOffsets(lengths));
   const samples = DeviceTensor.zeros([20], "float32");
-  const windows = (x: DeviceTensor, inputs: DeviceSequences, outputs: DeviceSequences): unknown => deviceSampleWindows(x, inputs, { kernel: 10, stride: 5, outputs });
+  const windows = (x: DeviceTensor, inputs: DeviceSequences, outputs: DeviceSequences): unknown =>
+    deviceSampleWindows(x, inputs, { kernel: 10, stride: 5, outputs });
   t.notThrows(() => windows(samples, sequences(20), sequences(3)));
   t.throws(() => windows(samples, sequences(20), sequences(4)), { ...invalid, message: /windows reach beyond/ });
   t.throws(() => windows(samples, sequences(19), sequences(2)), { ...invalid, message: /have 19 frames but x has 20/ });
-  t.throws(() => windows(DeviceTensor.zeros([20, 1], "float32"), sequences(20), sequences(3)), { ...invalid, message: /samples on the GPU are a vector/ });
+  t.throws(() => windows(DeviceTensor.zeros([20, 1], "float32"), sequences(20), sequences(3)), {
+    ...invalid,
+    message: /samples on the GPU are a vector/,
+  });
   t.throws(() => windows(DeviceTensor.zeros([20]), sequences(20), sequences(3)), { ...invalid, message: /must be float32/ });
 
   const x = DeviceTensor.zeros([4, 16]);
   const vector = DeviceTensor.zeros([16], "float32");
-  const normalize = (weight: DeviceTensor, on = sequences(4)): unknown => deviceInstanceNorm(x, on, { weight, bias: vector, epsilon: 1e-5 });
+  const normalize = (weight: DeviceTensor, on = sequences(4)): unknown =>
+    deviceInstanceNorm(x, on, { weight, bias: vector, epsilon: 1e-5 });
   t.notThrows(() => normalize(vector));
   t.throws(() => normalize(DeviceTensor.zeros([8], "float32")), { ...invalid, message: /weight must have shape/ });
   t.throws(() => normalize(vector, sequences(3)), invalid);
   t.throws(() => deviceGeluInPlace(vector), { ...invalid, message: /x is float32/ });
 
   const { weights, biases } = groupedWeightOnGpu(randomTensor([16, 3, 8], 1), randomTensor([16], 2), 2);
-  const convolve = (change: { x?: DeviceTensor; weights?: typeof weights; biases?: typeof biases; kernel?: number; leftPadding?: number; residual?: DeviceTensor }): unknown =>
+  const convolve = (change: {
+    x?: DeviceTensor;
+    weights?: typeof weights;
+    biases?: typeof biases;
+    kernel?: number;
+    leftPadding?: number;
+    residual?: DeviceTensor;
+  }): unknown =>
     deviceGroupedConvolution(change.x ?? x, change.weights ?? weights, sequences(4), { kernel: 3, leftPadding: 1, biases, ...change });
   t.notThrows(() => convolve({}));
   t.throws(() => convolve({ weights: [] }), { ...invalid, message: /0 groups cannot share/ });
@@ -145,17 +207,44 @@ test("misuse of these operations is a coded error", (t) => {
   t.throws(() => convolve({ x: DeviceTensor.zeros([4, 16], "float16") }), { ...invalid, message: /multiplies bfloat16 but x is float16/ });
 });
 
-const base = { hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, conv_dim: [16, 24, 16], conv_kernel: [10, 3, 2], conv_stride: [5, 2, 2], num_conv_pos_embeddings: 12, num_conv_pos_embedding_groups: 4, vocab_size: 9 };
+const base = {
+  hidden_size: 64,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  intermediate_size: 64,
+  conv_dim: [16, 24, 16],
+  conv_kernel: [10, 3, 2],
+  conv_stride: [5, 2, 2],
+  num_conv_pos_embeddings: 12,
+  num_conv_pos_embedding_groups: 4,
+  vocab_size: 9,
+};
 const kinds: Readonly<Record<string, object>> = {
   base: { model_type: "wav2vec2", ...base },
-  stable: { model_type: "hubert", ...base, feat_extract_norm: "layer", do_stable_layer_norm: true, conv_bias: true, num_conv_pos_embeddings: 7 },
+  stable: {
+    model_type: "hubert",
+    ...base,
+    feat_extract_norm: "layer",
+    do_stable_layer_norm: true,
+    conv_bias: true,
+    num_conv_pos_embeddings: 7,
+  },
   "conformer, relative": { model_type: "wav2vec2-conformer", ...base, hidden_act: "swish", conv_depthwise_kernel_size: 7 },
-  "conformer, rotary": { model_type: "wav2vec2-conformer", ...base, position_embeddings_type: "rotary", hidden_act: "gelu", conv_depthwise_kernel_size: 5 },
+  "conformer, rotary": {
+    model_type: "wav2vec2-conformer",
+    ...base,
+    position_embeddings_type: "rotary",
+    hidden_act: "gelu",
+    conv_depthwise_kernel_size: 5,
+  },
 };
 const vocabulary = { "<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, A: 5, B: 6, C: 7, D: 8 };
 
 function write(kind: string): string {
-  const model = writeRandomModel(join(folder.path, kind), kinds[kind] as object, { feature_extractor_type: "Wav2Vec2FeatureExtractor", return_attention_mask: true });
+  const model = writeRandomModel(join(folder.path, kind), kinds[kind] as object, {
+    feature_extractor_type: "Wav2Vec2FeatureExtractor",
+    return_attention_mask: true,
+  });
   writeFileSync(join(model, "vocab.json"), JSON.stringify(vocabulary));
   return model;
 }
@@ -165,7 +254,12 @@ const lengths = [420, 20, 610]; // the second is too short for a frame
 const samples = lengths.map((length, index) => randomValues(length, index + 1).map((value) => value + 0.1));
 
 /** Logits of each of the sequences `items`, heard together. */
-function logits(model: string, device: "cpu" | "cuda", items: readonly number[], adaptersOf?: (base: AdapterBase) => (Adapter | undefined)[]): Float32Array[] {
+function logits(
+  model: string,
+  device: "cpu" | "cuda",
+  items: readonly number[],
+  adaptersOf?: (base: AdapterBase) => (Adapter | undefined)[],
+): Float32Array[] {
   return tidy(() => {
     const loaded = loadModel(model, { device, weights: device === "cpu" ? "float32" : "packed" });
     const network = loaded.network as CtcNetwork;
@@ -175,7 +269,9 @@ function logits(model: string, device: "cpu" | "cuda", items: readonly number[],
     const hidden = new SequenceOffsets(offsets.lengths.map((frames) => network.hiddenFrames(frames)));
     const adapters = adaptersOf?.(new AdapterBase(loaded));
     const pass = (): Float32Array => network.forward(features, offsets).logits.toArray();
-    const all = adapters ? withAdapters({ kind: "sequences", offsets: hidden, adapters: adapters.map((one) => one?.factors) }, pass) : pass();
+    const all = adapters
+      ? withAdapters({ kind: "sequences", offsets: hidden, adapters: adapters.map((one) => one?.factors) }, pass)
+      : pass();
     for (const adapter of adapters ?? []) adapter?.dispose();
     network.dispose();
     return hidden.lengths.map((frames, index) => all.slice(hidden.begin(index) * 9, (hidden.begin(index) + frames) * 9));
@@ -200,9 +296,16 @@ for (const kind of Object.keys(kinds)) {
 
 for (const kind of ["base", "conformer, relative"]) {
   test.serial(`${kind}: passes are recorded for lengths that come again, and give what they give unrecorded`, (t) => {
-    const [onGpu, onCpu] = [loadModel(models[kind] as string, { device: "cuda" }).network as CtcNetwork, loadModel(models[kind] as string).network as CtcNetwork];
+    const [onGpu, onCpu] = [
+      loadModel(models[kind] as string, { device: "cuda" }).network as CtcNetwork,
+      loadModel(models[kind] as string).network as CtcNetwork,
+    ];
     const memory: number[] = [];
-    for (const heard of [[300, 500], [300, 500], [490, 295]]) {
+    for (const heard of [
+      [300, 500],
+      [300, 500],
+      [490, 295],
+    ]) {
       tidy(() => {
         const offsets = new SequenceOffsets(heard);
         const values = randomTensor([offsets.frames], offsets.frames);
@@ -221,9 +324,17 @@ for (const kind of ["base", "conformer, relative"]) {
 }
 
 test.serial("packed weights of any kind, convolutions among them", async (t) => {
-  for (const [kind, spec] of [["base", "int4+2:4"], ["stable", "nf4/g32"], ["conformer, relative", "int8"]] as const) {
+  for (const [kind, spec] of [
+    ["base", "int4+2:4"],
+    ["stable", "nf4/g32"],
+    ["conformer, relative", "int8"],
+  ] as const) {
     const out = join(folder.path, `packed ${kind}`);
-    const recipe = roundToNearest(spec, { "*.feature_extractor.conv_layers.1.conv": "int8", "*.feature_projection.projection": "int4", lm_head: "int8" });
+    const recipe = roundToNearest(spec, {
+      "*.feature_extractor.conv_layers.1.conv": "int8",
+      "*.feature_projection.projection": "int4",
+      lm_head: "int8",
+    });
     await compressModel({ model: models[kind] as string, recipe, manifest: undefined, out });
     const [cpu, gpu] = [logits(out, "cpu", [0, 2]), logits(out, "cuda", [0, 2])];
     cpu.forEach((expected, item) => assertClose(t, gpu[item] as Float32Array, expected, 3e-2, `${kind} in ${spec}, ${item}`));
@@ -233,7 +344,11 @@ test.serial("packed weights of any kind, convolutions among them", async (t) => 
 test.serial("each sequence is heard with its own adapter, before GELU too", (t) => {
   const model = models["base"] as string;
   const adapters = (base: AdapterBase): (Adapter | undefined)[] => [randomAdapter(base, 3, 1), undefined, undefined];
-  const [cpu, gpu, plain] = [logits(model, "cpu", [0, 1, 2], adapters), logits(model, "cuda", [0, 1, 2], adapters), logits(model, "cuda", [0, 1, 2])];
+  const [cpu, gpu, plain] = [
+    logits(model, "cpu", [0, 1, 2], adapters),
+    logits(model, "cuda", [0, 1, 2], adapters),
+    logits(model, "cuda", [0, 1, 2]),
+  ];
   assertClose(t, gpu[0] as Float32Array, cpu[0] as Float32Array, 3e-2, "adapted");
   t.notDeepEqual(gpu[0], plain[0]);
   t.deepEqual(gpu[2], plain[2], "who has no adapter gets, to the bit, what he would alone");
@@ -250,18 +365,36 @@ test.serial("recordings are transcribed on the GPU from their samples", (t) => {
     t.deepEqual([chunk.frames, chunk.tokens], [cpu[index]?.frames, cpu[index]?.tokens]);
     assertClose(t, chunk.values, cpu[index]?.values as Float32Array, 3e-2, `chunk ${index}`);
   });
-  t.regex(new Recognizer(loadModel(model, { device: "cuda" }), { decoder: "greedy" }).transcribe(samples[0] as Float32Array).text, /^[A-D ]+$/);
+  t.regex(
+    new Recognizer(loadModel(model, { device: "cuda" }), { decoder: "greedy" }).transcribe(samples[0] as Float32Array).text,
+    /^[A-D ]+$/,
+  );
 });
 
 test("sizes that the kernels do not take compute on the CPU", (t) => {
-  const odd = writeRandomModel(join(folder.path, "odd"), { ...kinds["base"], conv_dim: [16, 20, 16] }, { feature_extractor_type: "Wav2Vec2FeatureExtractor" });
+  const odd = writeRandomModel(
+    join(folder.path, "odd"),
+    { ...kinds["base"], conv_dim: [16, 20, 16] },
+    { feature_extractor_type: "Wav2Vec2FeatureExtractor" },
+  );
   writeFileSync(join(odd, "vocab.json"), JSON.stringify(vocabulary));
-  t.throws(() => loadModel(odd, { device: "cuda" }), { instanceOf: UsmLiteError, code: "UNSUPPORTED_MODEL", message: /a model like this of wav2vec2 computes on the CPU only; use device "cpu"/ });
+  t.throws(() => loadModel(odd, { device: "cuda" }), {
+    instanceOf: UsmLiteError,
+    code: "UNSUPPORTED_MODEL",
+    message: /a model like this of wav2vec2 computes on the CPU only; use device "cpu"/,
+  });
   t.is(loadModel(odd, { device: "auto" }).device, "cpu");
-  const weights = (config: object, change: object): RegExp | undefined => describeModel({ ...config, ...change } as never, "config.json").gpuWeights;
+  const weights = (config: object, change: object): RegExp | undefined =>
+    describeModel({ ...config, ...change } as never, "config.json").gpuWeights;
   const [transformer, conformer] = [kinds["base"] as object, kinds["conformer, relative"] as object];
   t.true(weights(transformer, {}) instanceof RegExp);
-  for (const change of [{ conv_dim: [16, 20, 16] }, { num_attention_heads: 16 }, { intermediate_size: 20 }, { num_conv_pos_embedding_groups: 16 }, { hidden_size: 336 }]) {
+  for (const change of [
+    { conv_dim: [16, 20, 16] },
+    { num_attention_heads: 16 },
+    { intermediate_size: 20 },
+    { num_conv_pos_embedding_groups: 16 },
+    { hidden_size: 336 },
+  ]) {
     t.is(weights(transformer, change), undefined, JSON.stringify(change));
   }
   t.true(weights(conformer, { num_conv_pos_embedding_groups: 8 }) instanceof RegExp);
@@ -270,7 +403,11 @@ test("sizes that the kernels do not take compute on the CPU", (t) => {
 
 const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "models");
 const references = [
-  ...["relative", "rotary"].map((kind) => ({ family: `wav2vec2-conformer, ${kind}`, reference: join(fixtures, `wav2vec2_conformer_${kind}`), runs: true })),
+  ...["relative", "rotary"].map((kind) => ({
+    family: `wav2vec2-conformer, ${kind}`,
+    reference: join(fixtures, `wav2vec2_conformer_${kind}`),
+    runs: true,
+  })),
   // Seconds of samples: too much for the emulator.
   ...["hubert_ctc", "wav2vec2_stable_ctc"].map((family) => ({ family, reference: referenceFolder(family), runs: realGpu })),
 ];
@@ -281,7 +418,8 @@ for (const { family, reference, runs } of references) {
     using expected = readExpected(reference as string);
     const [batch = 0, count = 0] = expected.shape("input_values");
     const { attentionMask } = frontEnd.config;
-    const masked = attentionMask && expected.has("attention_mask") ? maskLengths(expected, "attention_mask") : new Array<number>(batch).fill(count);
+    const masked =
+      attentionMask && expected.has("attention_mask") ? maskLengths(expected, "attention_mask") : new Array<number>(batch).fill(count);
     const rows = masked.map((length) => (network as CtcNetwork).hiddenFrames(length));
     throughFile(paddedForward(network, expected, { device: "cuda", ...(attentionMask !== undefined && { attentionMask }) }), (ours) => {
       for (const name of ["encoder_last_hidden_state", "logits"]) {

@@ -3,7 +3,19 @@ import { assertClose, realGpu } from "./gpu.js";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { AdapterBase, adaptSpeaker, compressModel, DeviceTensor, gpuMemoryStatistics, loadModel, readAdapter, readManifest, Tape, Tensor, tidy } from "../lib/index.js";
+import {
+  AdapterBase,
+  adaptSpeaker,
+  compressModel,
+  DeviceTensor,
+  gpuMemoryStatistics,
+  loadModel,
+  readAdapter,
+  readManifest,
+  Tape,
+  Tensor,
+  tidy,
+} from "../lib/index.js";
 import type { JsonObject } from "../lib/checkpoint/json_file.js";
 import { freshAdapter } from "../lib/adapt/adapter.js";
 import { adaptableLayers } from "../lib/adapt/adaptable_layers.js";
@@ -38,7 +50,16 @@ const packed = await packedTiny(float, join(folder.path, "packed"));
 const manifest = join(folder.path, "manifest.jsonl");
 writeFileSync(
   manifest,
-  ["THE CAT", "A DOG", "THE HAT"].map((text, index) => JSON.stringify({ audio_filepath: writeWav(join(folder.path, `${index}.wav`), tones(0.8, index)), duration: 0.8, text, speaker: index })).join("\n"),
+  ["THE CAT", "A DOG", "THE HAT"]
+    .map((text, index) =>
+      JSON.stringify({
+        audio_filepath: writeWav(join(folder.path, `${index}.wav`), tones(0.8, index)),
+        duration: 0.8,
+        text,
+        speaker: index,
+      }),
+    )
+    .join("\n"),
 );
 const spoken = readManifest(manifest);
 const ofOne = spoken.slice(0, 2).map((utterance) => ({ ...utterance, speaker: "ann" }));
@@ -47,8 +68,17 @@ const ofOne = spoken.slice(0, 2).map((utterance) => ({ ...utterance, speaker: "a
 const rounded = (shape: readonly number[], seed: number): Tensor => tidy(() => DeviceTensor.from(randomTensor(shape, seed)).toTensor());
 
 test.serial("a low-rank sum and its gradients are those of the CPU", (t) => {
-  for (const [rows, input, out, rank, probability] of [[5, 16, 24, 1, 0], [133, 40, 32, 9, 0.25], [33, 24, 8, 4, 0]] as const) {
-    const tensors = { y: rounded([rows, out], 1), x: rounded([rows, input], 2), down: randomTensor([rank, input], 3), up: randomTensor([rank, out], 4) };
+  for (const [rows, input, out, rank, probability] of [
+    [5, 16, 24, 1, 0],
+    [133, 40, 32, 9, 0.25],
+    [33, 24, 8, 4, 0],
+  ] as const) {
+    const tensors = {
+      y: rounded([rows, out], 1),
+      x: rounded([rows, input], 2),
+      down: randomTensor([rank, input], 3),
+      up: randomTensor([rank, out], 4),
+    };
     const seed = rounded([rows, out], 5);
     const run = (device: "cpu" | "cuda", learns: boolean): Record<string, Float32Array> =>
       tidy(() => {
@@ -65,14 +95,17 @@ test.serial("a low-rank sum and its gradients are those of the CPU", (t) => {
         const sum = tape.record(() => lowRankSum(y, x, { down, up }, options));
         const values = sum.toArray();
         tape.backward(sum, device === "cpu" ? seed.clone() : DeviceTensor.from(seed));
-        const gradients = Object.entries(placed).flatMap(([name, tensor]) => (tensor.requiresGrad ? [[name, (tape.gradientOf(tensor) as Tensor).toArray()] as const] : []));
+        const gradients = Object.entries(placed).flatMap(([name, tensor]) =>
+          tensor.requiresGrad ? [[name, (tape.gradientOf(tensor) as Tensor).toArray()] as const] : [],
+        );
         for (const factor of [down, up]) removeFromGpu(factor);
         return { sum: values, ...Object.fromEntries(gradients) };
       });
     for (const learns of [true, false]) {
       const [expected, found] = [run("cpu", learns), run("cuda", learns)];
       t.deepEqual(Object.keys(found), Object.keys(expected));
-      for (const [name, values] of Object.entries(expected)) assertClose(t, found[name] as Float32Array, values, 1.5e-2, `${rows} rows, rank ${rank}, ${name}`);
+      for (const [name, values] of Object.entries(expected))
+        assertClose(t, found[name] as Float32Array, values, 1.5e-2, `${rows} rows, rank ${rank}, ${name}`);
     }
   }
   const [down, up] = [randomTensor([2, 8], 2), randomTensor([2, 8], 3)];
@@ -85,7 +118,9 @@ test.serial("a low-rank sum and its gradients are those of the CPU", (t) => {
 function gradients(family: string, device: "cpu" | "cuda"): { loss: number; factors: Map<string, Float32Array> } {
   return tidy(() => {
     const { encoder_config, ...config } = trainableConfigs[family] as Record<string, object>;
-    const larger = encoder_config && { encoder_config: { ...encoder_config, hidden_size: 32, num_hidden_layers: 1, intermediate_size: 64, subsampling_conv_channels: 16 } };
+    const larger = encoder_config && {
+      encoder_config: { ...encoder_config, hidden_size: 32, num_hidden_layers: 1, intermediate_size: 64, subsampling_conv_channels: 16 },
+    };
     const fresh = describeModel({ ...config, ...larger } as JsonObject, family).network(new FreshWeights(5));
     const onCpu = trainableNetwork({ network: fresh, folder: family });
     for (const [name, tensor] of onCpu.parameters()) {
@@ -94,19 +129,32 @@ function gradients(family: string, device: "cpu" | "cuda"): { loss: number; fact
     }
     const batch = new OneBatch(onCpu).batch();
     const features = featuresOnDevice(heldByBfloat16(batch.features), device);
-    const layers = adaptableLayers({ network: onCpu, linearShapes: new Map(onCpu.blockWeights().map((name) => [name, (onCpu.parameters().get(name) as Tensor).shape])) });
+    const layers = adaptableLayers({
+      network: onCpu,
+      linearShapes: new Map(onCpu.blockWeights().map((name) => [name, (onCpu.parameters().get(name) as Tensor).shape])),
+    });
     using adapter = freshAdapter(layers, 3, 1, device);
     for (const { down, up } of adapter.factors.values()) {
-      up.write(randomTensor(up.shape, 9).toArray().map((value) => 0.3 * value)); // a fresh one lets no gradient through to `down`
+      up.write(
+        randomTensor(up.shape, 9)
+          .toArray()
+          .map((value) => 0.3 * value),
+      ); // a fresh one lets no gradient through to `down`
       down.requiresGrad = up.requiresGrad = true;
     }
     const network = device === "cpu" ? onCpu : placeFrozen(onCpu);
     using tape = new Tape();
-    const scope = { kind: "all", adapters: [{ factors: adapter.factors, scale: 0.7 }], dropout: { probability: 0.1, random: new RandomStream(4) } } as const;
+    const scope = {
+      kind: "all",
+      adapters: [{ factors: adapter.factors, scale: 0.7 }],
+      dropout: { probability: 0.1, random: new RandomStream(4) },
+    } as const;
     const context = { training: false, random: new RandomStream(3), step: 0 };
     const { loss } = tape.record(() => withAdapters(scope, () => network.loss({ ...batch, features }, context)));
     tape.backward(loss);
-    const factors = [...adapter.factors].flatMap(([name, pair]) => (["down", "up"] as const).map((part) => [`${name} ${part}`, (tape.gradientOf(pair[part]) as Tensor).toArray()] as const));
+    const factors = [...adapter.factors].flatMap(([name, pair]) =>
+      (["down", "up"] as const).map((part) => [`${name} ${part}`, (tape.gradientOf(pair[part]) as Tensor).toArray()] as const),
+    );
     for (const one of new Set([onCpu, network])) one.dispose();
     return { loss: loss.toArray()[0] as number, factors: new Map(factors) };
   });
@@ -123,7 +171,10 @@ test.serial("gradients of adapters of every family that the GPU trains are those
       const own = found.factors.get(name) as Float32Array;
       const [length, ownLength] = [Math.sqrt(dot(gradient, gradient)), Math.sqrt(dot(own, own))];
       const cosine = dot(gradient, own) / (length * ownLength);
-      t.true(cosine > 0.99 && Math.abs(ownLength - length) < 0.05 * length + 0.01 * largest, `${family} ${name}: cosine ${cosine}, lengths ${ownLength} and ${length}`);
+      t.true(
+        cosine > 0.99 && Math.abs(ownLength - length) < 0.05 * length + 0.01 * largest,
+        `${family} ${name}: cosine ${cosine}, lengths ${ownLength} and ${length}`,
+      );
     }
   }
 });
@@ -163,7 +214,12 @@ test.serial("an adapter of a speaker is learned on the GPU and used on the CPU",
   t.like(report, { kept: "speaker", device: "cuda", epochs: 1 });
   // What was learned there lowers the loss here.
   const onCpu = loadModel(packed);
-  const training = new AdapterTraining(learningNetwork(onCpu).network, new Map(), onCpu.frontEnd.config.featureSize, resolvedSettings(settings));
+  const training = new AdapterTraining(
+    learningNetwork(onCpu).network,
+    new Map(),
+    onCpu.frontEnd.config.featureSize,
+    resolvedSettings(settings),
+  );
   const speech = await spokenTexts(onCpu, ofOne);
   const [without, withIt] = [training.loss(speech, []), training.loss(speech, [{ adapter, learns: false }])];
   t.true(withIt < without, `${without} to ${withIt}`);
@@ -187,7 +243,12 @@ test.serial("a base that the GPU has no packed products for is unpacked there, a
   const speech = await spokenTexts(model, ofOne.slice(0, 1));
   const learn = (): { losses: number[]; factors: Float32Array[] } => {
     using adapter = freshAdapter(new AdapterBase(model).layers, 1, 1, "cuda");
-    const training = new AdapterTraining(learner.network, new Map([["a", adapter]]), model.frontEnd.config.featureSize, resolvedSettings({ learningRate: 0.1 }));
+    const training = new AdapterTraining(
+      learner.network,
+      new Map([["a", adapter]]),
+      model.frontEnd.config.featureSize,
+      resolvedSettings({ learningRate: 0.1 }),
+    );
     const losses = Array.from({ length: 3 }, () => training.step(speech, [{ adapter, learns: true }]));
     training.dispose();
     return { losses, factors: [...adapter.factors.values()].flatMap(({ down, up }) => [down.toArray(), up.toArray()]) };
@@ -198,7 +259,11 @@ test.serial("a base that the GPU has no packed products for is unpacked there, a
 });
 
 test.serial("what the GPU does not train learns on the CPU, or is refused", (t) => {
-  const window = writeRandomModel(join(folder.path, "window"), { ...trainableConfigs["parakeet_tdt"] }, { feature_extractor_type: "ParakeetFeatureExtractor", feature_size: 16 });
+  const window = writeRandomModel(
+    join(folder.path, "window"),
+    { ...trainableConfigs["parakeet_tdt"] },
+    { feature_extractor_type: "ParakeetFeatureExtractor", feature_size: 16 },
+  );
   t.throws(() => loadForLearning(window, "cuda", () => {}), { code: "UNSUPPORTED_MODEL", message: /window of frames.*device "cpu"/ });
   const said: string[] = [];
   t.is(loadForLearning(window, "auto", (sentence) => said.push(sentence)).device, "cpu");
@@ -212,15 +277,35 @@ test.serial("what the GPU does not train learns on the CPU, or is refused", (t) 
     const network = model.network as LasrForCtc;
     const batch = new OneBatch(network).batch();
     const scope = { kind: "all", adapters: [{ factors: adapter.factors, scale: 1 }] } as const;
-    const pass = (): unknown => network.loss({ ...batch, features: DeviceTensor.from(batch.features) }, { training: false, random: new RandomStream(3), step: 0 });
-    t.throws(() => tidy(() => new Tape().record(() => withAdapters(scope, pass))), { code: "INVALID_ARGUMENT", message: /for inference.*adaptSpeaker/ });
+    const pass = (): unknown =>
+      network.loss({ ...batch, features: DeviceTensor.from(batch.features) }, { training: false, random: new RandomStream(3), step: 0 });
+    t.throws(() => tidy(() => new Tape().record(() => withAdapters(scope, pass))), {
+      code: "INVALID_ARGUMENT",
+      message: /for inference.*adaptSpeaker/,
+    });
     network.dispose();
   }
 });
 
 test.serial("the commands compute where they are told", async (t) => {
   const out = join(folder.path, "learned");
-  const adapt = ["adapt", "--model", packed, "--data", manifest, "--speakers", "--rank", "1", "--epochs", "1", "--json", "--device", "cuda", "--out", out];
+  const adapt = [
+    "adapt",
+    "--model",
+    packed,
+    "--data",
+    manifest,
+    "--speakers",
+    "--rank",
+    "1",
+    "--epochs",
+    "1",
+    "--json",
+    "--device",
+    "cuda",
+    "--out",
+    out,
+  ];
   if (!realGpu) {
     process.env["USMLITE_EMULATED_GPU"] = "none";
     for (const command of [adapt, ["tune", "--model", float, "--data", manifest, "--device", "cuda"]]) {

@@ -4,7 +4,11 @@ import { DeviceEvent, DeviceStream, DeviceTensor, PinnedBuffer, Recording, Tenso
 import { randomValues } from "./gradient.js";
 
 test("values go to the GPU and back through a pinned buffer, without waiting", (t) => {
-  for (const [rows, columns] of [[1, 1], [3, 5], [7, 64]] as const) {
+  for (const [rows, columns] of [
+    [1, 1],
+    [3, 5],
+    [7, 64],
+  ] as const) {
     for (const type of ["float32", "bfloat16", "float16"] as const) {
       using there = new PinnedBuffer(rows * columns);
       using back = new PinnedBuffer(rows * columns + 3);
@@ -20,7 +24,13 @@ test("values go to the GPU and back through a pinned buffer, without waiting", (
         if (!realGpu) t.false(copied.done);
         copied.synchronize();
         t.true(copied.done);
-        assertClose(t, back.values.slice(0, rows * columns), values, type === "float32" ? 0 : type === "float16" ? 2 ** -11 : 2 ** -8, `${rows} x ${columns}, ${type}`);
+        assertClose(
+          t,
+          back.values.slice(0, rows * columns),
+          values,
+          type === "float32" ? 0 : type === "float16" ? 2 ** -11 : 2 ** -8,
+          `${rows} x ${columns}, ${type}`,
+        );
         t.deepEqual(x.toArray(), back.values.slice(0, rows * columns));
         t.deepEqual([...back.values.slice(-3)], [-1, -1, -1]);
       });
@@ -32,9 +42,18 @@ test("many copies from the host at once do not get into each other's way", (t) =
   tidy(() => {
     // Nothing waits between them: memory of a copy under way must not be used for the next one.
     const tensors = Array.from({ length: 40 }, (_, i) => DeviceTensor.from(Tensor.from(new Float32Array(60).fill(i), [5, 12]), "float32"));
-    tensors.forEach((tensor, i) => t.true(tensor.toArray().every((value) => value === i), `tensor ${i}`));
+    tensors.forEach((tensor, i) =>
+      t.true(
+        tensor.toArray().every((value) => value === i),
+        `tensor ${i}`,
+      ),
+    );
     const large = new Float32Array(3 << 20).fill(7); // more than is staged
-    t.true(DeviceTensor.from(Tensor.from(large, [3, 1 << 20]), "float32").toArray().every((value) => value === 7));
+    t.true(
+      DeviceTensor.from(Tensor.from(large, [3, 1 << 20]), "float32")
+        .toArray()
+        .every((value) => value === 7),
+    );
   });
 });
 
@@ -78,7 +97,11 @@ test("misuse is a coded error", (t) => {
     const event = new DeviceEvent();
     event.dispose();
     using recorded = new DeviceEvent();
-    t.throws(() => new Recording(() => recorded.record()), { instanceOf: UsmLiteError, code: "GPU_FAILED", message: /while recording work: it cannot record an event/ });
+    t.throws(() => new Recording(() => recorded.record()), {
+      instanceOf: UsmLiteError,
+      code: "GPU_FAILED",
+      message: /while recording work: it cannot record an event/,
+    });
     t.throws(() => event.record(), { instanceOf: UsmLiteError, code: "TENSOR_RELEASED" });
   });
 });

@@ -4,7 +4,21 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test, { type ExecutionContext } from "ava";
 import type { JsonObject } from "../lib/checkpoint/json_file.js";
-import { compressModel, DeviceTensor, loadModel, parseRecipe, placeForTraining, SequenceOffsets, Tape, Tensor, tidy, Trainer, warmupConstant, type BatchSource, type TrainingBatch } from "../lib/index.js";
+import {
+  compressModel,
+  DeviceTensor,
+  loadModel,
+  parseRecipe,
+  placeForTraining,
+  SequenceOffsets,
+  Tape,
+  Tensor,
+  tidy,
+  Trainer,
+  warmupConstant,
+  type BatchSource,
+  type TrainingBatch,
+} from "../lib/index.js";
 import { deviceAddRows, deviceCrossEntropy, deviceGatherRows } from "../lib/device/sequence_training.js";
 import { describeModel } from "../lib/models/model_folder.js";
 import { trainableNetwork, type TrainableNetwork } from "../lib/models/trainable.js";
@@ -31,19 +45,26 @@ test("cross-entropy and its gradient are those of the CPU", (t) => {
     { columns: 2100, labels: [2099, 5, -1], labelSmoothing: 0.1, size: 20 },
     { columns: 1, labels: [0], labelSmoothing: 0.2, size: 1 },
     { columns: 8, labels: [-1, -1], labelSmoothing: 0, size: 1 },
-  ]) tidy(() => {
-    const rows = labels.length;
-    const logits = DeviceTensor.from(Tensor.from(randomValues(rows * columns, 1).map((value) => size * value), [rows, columns]));
-    const loss = (x: Tensor): Tensor => crossEntropy(x, labels, { labelSmoothing });
-    const what = `${rows} of ${columns} columns, smoothing ${labelSmoothing}`;
-    assertClose(t, loss(logits).toArray(), loss(logits.toTensor()).toArray(), 1e-5, what);
-    const upstream = DeviceTensor.from(Tensor.from([2]), "float32");
-    const [expected] = gradientsOnCpu([logits], upstream, ([x]) => loss(x as Tensor)) as [Float32Array];
-    const [found] = gradientsOnGpu([logits], upstream.clone(), ([x]) => loss(x as Tensor)) as [Float32Array];
-    assertClose(t, found, expected, 2 ** -8, what);
-    if (labels[2] === -1) t.true(found.subarray(2 * columns, 3 * columns).every((value) => value === 0));
-  });
-  const one = (values: number[], label: number): number => crossEntropy(DeviceTensor.from(Tensor.from(values, [1, values.length])), [label]).toArray()[0] as number;
+  ])
+    tidy(() => {
+      const rows = labels.length;
+      const logits = DeviceTensor.from(
+        Tensor.from(
+          randomValues(rows * columns, 1).map((value) => size * value),
+          [rows, columns],
+        ),
+      );
+      const loss = (x: Tensor): Tensor => crossEntropy(x, labels, { labelSmoothing });
+      const what = `${rows} of ${columns} columns, smoothing ${labelSmoothing}`;
+      assertClose(t, loss(logits).toArray(), loss(logits.toTensor()).toArray(), 1e-5, what);
+      const upstream = DeviceTensor.from(Tensor.from([2]), "float32");
+      const [expected] = gradientsOnCpu([logits], upstream, ([x]) => loss(x as Tensor)) as [Float32Array];
+      const [found] = gradientsOnGpu([logits], upstream.clone(), ([x]) => loss(x as Tensor)) as [Float32Array];
+      assertClose(t, found, expected, 2 ** -8, what);
+      if (labels[2] === -1) t.true(found.subarray(2 * columns, 3 * columns).every((value) => value === 0));
+    });
+  const one = (values: number[], label: number): number =>
+    crossEntropy(DeviceTensor.from(Tensor.from(values, [1, values.length])), [label]).toArray()[0] as number;
   t.true(Math.abs(one([1e30, 0], 0)) < 1e-6, "huge logits");
   t.true(Number.isNaN(one([NaN, 0], 1)));
   t.true(Number.isNaN(one([-Infinity, 0], 1)));
@@ -57,29 +78,54 @@ test("rows are looked up, and what comes back is added to them in one order", (t
   const lookUp = ([x]: Tensor[]): Tensor => gatherRows(x as Tensor, indices);
   assertClose(t, lookUp([table]).toArray(), lookUp([table.toTensor()]).toArray(), 2 ** -8, "rows");
   const [expected] = gradientsOnCpu([table], gradient, lookUp) as [Float32Array];
-  const [first, second] = [1, 2].map(() => gradientsOnGpu([table], gradient.clone(), lookUp)[0] as Float32Array) as [Float32Array, Float32Array];
+  const [first, second] = [1, 2].map(() => gradientsOnGpu([table], gradient.clone(), lookUp)[0] as Float32Array) as [
+    Float32Array,
+    Float32Array,
+  ];
   assertClose(t, first, expected, 1e-6, "gradient");
   t.deepEqual(second, first);
   // A table that also scores tokens has two gradients, which are added.
   const tied = ([x]: Tensor[]): Tensor => linear(lookUp([x as Tensor]), x as Tensor);
   const upstream = DeviceTensor.from(randomTensor([7, 301], 3));
-  assertClose(t, gradientsOnGpu([table], upstream.clone(), tied)[0] as Float32Array, gradientsOnCpu([table], upstream, tied)[0] as Float32Array, 2 ** -6, "tied");
+  assertClose(
+    t,
+    gradientsOnGpu([table], upstream.clone(), tied)[0] as Float32Array,
+    gradientsOnCpu([table], upstream, tied)[0] as Float32Array,
+    2 ** -6,
+    "tied",
+  );
 });
 
 test("GELU and zeros around sequences have their gradients", (t) => {
-  const x = DeviceTensor.from(Tensor.from(randomValues(5 * 24, 1).map((value) => 4 * value), [5, 24]));
+  const x = DeviceTensor.from(
+    Tensor.from(
+      randomValues(5 * 24, 1).map((value) => 4 * value),
+      [5, 24],
+    ),
+  );
   const gradient = DeviceTensor.from(randomTensor([5, 24], 2));
   const activate = ([y]: Tensor[]): Tensor => gelu(y as Tensor);
   assertClose(t, activate([x]).toArray(), activate([x.toTensor()]).toArray(), 2 ** -8, "gelu");
-  assertClose(t, gradientsOnGpu([x], gradient.clone(), activate)[0] as Float32Array, gradientsOnCpu([x], gradient, activate)[0] as Float32Array, 2 ** -8, "gradient of gelu");
+  assertClose(
+    t,
+    gradientsOnGpu([x], gradient.clone(), activate)[0] as Float32Array,
+    gradientsOnCpu([x], gradient, activate)[0] as Float32Array,
+    2 ** -8,
+    "gradient of gelu",
+  );
 
   const weight = DeviceTensor.from(randomTensor([16, 24], 3), "float32");
   const bias = DeviceTensor.from(randomTensor([16], 4), "float32");
   const upstream = DeviceTensor.from(randomTensor([5, 16], 5));
   const expected = gradientsOnCpu([x, weight, bias], upstream, ([y, w, b]) => gelu(linear(y as Tensor, w as Tensor, { bias: b })));
-  const found = gradientsOnGpu([x, weight, bias], upstream.clone(), ([y, w, b]) => linear(y as Tensor, w as Tensor, { bias: b, activation: "gelu" }));
+  const found = gradientsOnGpu([x, weight, bias], upstream.clone(), ([y, w, b]) =>
+    linear(y as Tensor, w as Tensor, { bias: b, activation: "gelu" }),
+  );
   expected.forEach((values, i) => assertClose(t, found[i] as Float32Array, values, 2 ** -6, `input ${i} of a layer before gelu`));
-  t.throws(() => linear(x.toTensor(), weight.toTensor(), { activation: "gelu" }), { ...invalid, message: /gelu follows a product in the same pass only on the GPU/ });
+  t.throws(() => linear(x.toTensor(), weight.toTensor(), { activation: "gelu" }), {
+    ...invalid,
+    message: /gelu follows a product in the same pass only on the GPU/,
+  });
 
   const offsets = new SequenceOffsets([3, 0, 2]);
   const pad = ([y]: Tensor[]): Tensor => padSequences(y as Tensor, offsets, [1, 2]).output;
@@ -92,26 +138,60 @@ test("misuse is a coded error", (t) => {
   const x = DeviceTensor.zeros([4, 8], "float32");
   const rows = DeviceTensor.zeros([2, 8]);
   t.throws(() => gatherRows(x, [0, 4]), { ...invalid, message: /index 1 is 4 but x has rows 0\.\.3/ });
-  t.throws(() => deviceGatherRows(DeviceTensor.zeros([4, 8], "float16"), indices(0)), { ...invalid, message: /x is float16; it must be bfloat16 or float32/ });
+  t.throws(() => deviceGatherRows(DeviceTensor.zeros([4, 8], "float16"), indices(0)), {
+    ...invalid,
+    message: /x is float16; it must be bfloat16 or float32/,
+  });
   t.throws(() => deviceAddRows(x, indices(1, -1), rows), { ...invalid, message: /index 1 is -1/ });
   t.throws(() => deviceAddRows(x, indices(1), rows), { ...invalid, message: /rows must have shape \(1, 8\)/ });
   t.throws(() => deviceAddRows(rows, indices(1, 1), rows), { ...invalid, message: /x is bfloat16; it must be float32/ });
   t.throws(() => crossEntropy(rows, [0]), invalid);
   t.throws(() => crossEntropy(rows, [0, 8]), { ...invalid, message: /label 8 does not exist: there are 8 columns/ });
   t.throws(() => crossEntropy(rows, [0, -2]), { ...invalid, message: /label -2 is no column/ });
-  t.throws(() => deviceCrossEntropy(x, indices(0, 0, 0, 0), { labelSmoothing: 0, factor: 1, wantsGradient: false }), { ...invalid, message: /logits is float32; it must be bfloat16/ });
+  t.throws(() => deviceCrossEntropy(x, indices(0, 0, 0, 0), { labelSmoothing: 0, factor: 1, wantsGradient: false }), {
+    ...invalid,
+    message: /logits is float32; it must be bfloat16/,
+  });
   t.is(gatherRows(x, []).dim(0), 0);
 });
 
 const whisper = {
-  model_type: "whisper", vocab_size: 61, d_model: 32, encoder_layers: 1, decoder_layers: 1, encoder_attention_heads: 2, decoder_attention_heads: 2, encoder_ffn_dim: 64,
-  decoder_ffn_dim: 64, num_mel_bins: 16, max_source_positions: 25, max_target_positions: 16, scale_embedding: true, eos_token_id: 6, decoder_start_token_id: 5,
+  model_type: "whisper",
+  vocab_size: 61,
+  d_model: 32,
+  encoder_layers: 1,
+  decoder_layers: 1,
+  encoder_attention_heads: 2,
+  decoder_attention_heads: 2,
+  encoder_ffn_dim: 64,
+  decoder_ffn_dim: 64,
+  num_mel_bins: 16,
+  max_source_positions: 25,
+  max_target_positions: 16,
+  scale_embedding: true,
+  eos_token_id: 6,
+  decoder_start_token_id: 5,
 };
 const configs = {
   whisper,
   cohere_asr: {
-    model_type: "cohere_asr", vocab_size: 61, hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64, max_position_embeddings: 16, eos_token_id: 6,
-    tie_word_embeddings: true, encoder_config: { hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64, subsampling_conv_channels: 16, num_mel_bins: 16 },
+    model_type: "cohere_asr",
+    vocab_size: 61,
+    hidden_size: 32,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    intermediate_size: 64,
+    max_position_embeddings: 16,
+    eos_token_id: 6,
+    tie_word_embeddings: true,
+    encoder_config: {
+      hidden_size: 32,
+      num_hidden_layers: 1,
+      num_attention_heads: 2,
+      intermediate_size: 64,
+      subsampling_conv_channels: 16,
+      num_mel_bins: 16,
+    },
   },
 } as const satisfies Record<string, JsonObject>;
 type Family = keyof typeof configs;
@@ -129,7 +209,8 @@ function warmedUp(family: Family): TrainableNetwork {
     if (/[qk]_proj\.weight$/.test(name)) tensor.write(tensor.toArray().map((value) => 2 * value));
     if (/embed_tokens|embed_positions|pos_emb|proj_out\.weight/.test(name)) tensor.write(tensor.toArray().map((value) => 10 * value));
   }
-  for (const [name, tensor] of network.buffers()) tensor.write(tensor.toArray().map((value, i) => value * 0.5 + (name.endsWith("mean") ? 0.1 : 0.2) * Math.cos(i) ** 2));
+  for (const [name, tensor] of network.buffers())
+    tensor.write(tensor.toArray().map((value, i) => value * 0.5 + (name.endsWith("mean") ? 0.1 : 0.2) * Math.cos(i) ** 2));
   return network;
 }
 
@@ -137,8 +218,15 @@ function warmedUp(family: Family): TrainableNetwork {
 function batchFor(network: TrainableNetwork, items: number): TrainingBatch {
   const windows = network.kind === "sequence-to-sequence" && network.fixedWindow;
   const offsets = new SequenceOffsets((windows ? [50, 50, 50] : [79, 62, 40]).slice(0, items));
-  const values = Tensor.from(randomValues(offsets.frames * 16, 8).map((value) => 5 * value), [offsets.frames, 16]);
-  const targets = [[5, 1, 2, 0, 4, 4, 1, 2, 3, 1, 60, 6], [5, 1, 2, 0, 4, 4, 1, 2, 3, 0, 6], [5, ...new Array<number>(16).fill(3), 6]].slice(0, items);
+  const values = Tensor.from(
+    randomValues(offsets.frames * 16, 8).map((value) => 5 * value),
+    [offsets.frames, 16],
+  );
+  const targets = [
+    [5, 1, 2, 0, 4, 4, 1, 2, 3, 1, 60, 6],
+    [5, 1, 2, 0, 4, 4, 1, 2, 3, 0, 6],
+    [5, ...new Array<number>(16).fill(3), 6],
+  ].slice(0, items);
   return { features: heldByBfloat16(values), offsets, targets, audioSeconds: 1, labelSmoothing: 0.1 };
 }
 
@@ -152,7 +240,8 @@ const stepIsThatOfTheCpu = (t: ExecutionContext, family: Family): void => {
   assertSameStep(t, found, expected, /^model\.encoder\.embed_positions\.weight$/);
 };
 
-for (const family of Object.keys(configs) as Family[]) test.serial(`a training step on the GPU is that of the CPU: ${family}`, stepIsThatOfTheCpu, family);
+for (const family of Object.keys(configs) as Family[])
+  test.serial(`a training step on the GPU is that of the CPU: ${family}`, stepIsThatOfTheCpu, family);
 
 test("a batch of which every transcript is left out has no loss and no gradients", (t) => {
   tidy(() => {
@@ -161,10 +250,22 @@ test("a batch of which every transcript is left out has no loss and no gradients
     for (const parameter of network.parameters().values()) parameter.requiresGrad = true;
     using tape = new Tape();
     const targets = [new Array<number>(18).fill(3)];
-    const { loss, infeasible } = tape.record(() => network.loss({ ...batch, features: DeviceTensor.from(batch.features), targets }, { training: true, random: new RandomStream(3), step: 0 }));
+    const { loss, infeasible } = tape.record(() =>
+      network.loss(
+        { ...batch, features: DeviceTensor.from(batch.features), targets },
+        { training: true, random: new RandomStream(3), step: 0 },
+      ),
+    );
     tape.backward(loss);
     t.deepEqual([loss.toArray()[0], infeasible], [0, 1]);
-    for (const [name, parameter] of network.parameters()) t.true(tape.gradientOf(parameter)?.toArray().every((value) => value === 0) ?? true, name);
+    for (const [name, parameter] of network.parameters())
+      t.true(
+        tape
+          .gradientOf(parameter)
+          ?.toArray()
+          .every((value) => value === 0) ?? true,
+        name,
+      );
   });
 });
 
@@ -192,13 +293,40 @@ test.serial("a run on the GPU learns utterances by heart, and goes on to the sam
 });
 
 const lossesIn = (...run: string[]): Float32Array =>
-  Float32Array.from(readFileSync(path(...run, "metrics.jsonl"), "utf8").trim().split("\n"), (line) => (JSON.parse(line) as { loss: number }).loss);
+  Float32Array.from(
+    readFileSync(path(...run, "metrics.jsonl"), "utf8")
+      .trim()
+      .split("\n"),
+    (line) => (JSON.parse(line) as { loss: number }).loss,
+  );
 
 test.serial("recipes train Whisper on the GPU, in whole numbers too", async (t) => {
-  const config = { ...whisper, vocab_size: 420, num_mel_bins: 80, max_source_positions: 50, max_target_positions: 40, decoder_start_token_id: 310, eos_token_id: 300 };
-  const generation = { decoder_start_token_id: 310, eos_token_id: 300, no_timestamps_token_id: 309, lang_to_id: { "<|en|>": 301 }, task_to_id: { transcribe: 306 } };
-  const model = writeRandomModel(path("float"), config, { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 80, chunk_length: 1 }, { generation });
-  copyFileSync(join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text", "tokenizer_byte_level.json"), join(model, "tokenizer.json"));
+  const config = {
+    ...whisper,
+    vocab_size: 420,
+    num_mel_bins: 80,
+    max_source_positions: 50,
+    max_target_positions: 40,
+    decoder_start_token_id: 310,
+    eos_token_id: 300,
+  };
+  const generation = {
+    decoder_start_token_id: 310,
+    eos_token_id: 300,
+    no_timestamps_token_id: 309,
+    lang_to_id: { "<|en|>": 301 },
+    task_to_id: { transcribe: 306 },
+  };
+  const model = writeRandomModel(
+    path("float"),
+    config,
+    { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 80, chunk_length: 1 },
+    { generation },
+  );
+  copyFileSync(
+    join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text", "tokenizer_byte_level.json"),
+    join(model, "tokenizer.json"),
+  );
   const manifest = path("manifest.jsonl");
   writeWav(path("clip.wav"), tones(1, 1));
   writeFileSync(manifest, JSON.stringify({ audio_filepath: "clip.wav", duration: 1, text: "A HAT" }));
@@ -217,21 +345,42 @@ test.serial("recipes train Whisper on the GPU, in whole numbers too", async (t) 
     },
   ];
   for (const device of ["cuda", "cpu"] as const) {
-    t.true(await compressModel({ model, recipe: parseRecipe(JSON.stringify({ stages }), "r.yaml"), manifest, out: path(`packed-${device}`), device, language: "en" }));
+    t.true(
+      await compressModel({
+        model,
+        recipe: parseRecipe(JSON.stringify({ stages }), "r.yaml"),
+        manifest,
+        out: path(`packed-${device}`),
+        device,
+        language: "en",
+      }),
+    );
   }
   assertClose(t, lossesIn("packed-cuda.run"), lossesIn("packed-cpu.run"), 2e-2, "losses");
-  const [found, expected] = [loadModel(path("packed-cuda")), loadModel(path("packed-cpu"))].map(({ compression }) => [...compression.specs].map(([name, { text }]) => `${name} ${text}`));
+  const [found, expected] = [loadModel(path("packed-cuda")), loadModel(path("packed-cpu"))].map(({ compression }) =>
+    [...compression.specs].map(([name, { text }]) => `${name} ${text}`),
+  );
   t.deepEqual(found, expected);
-  for (const line of ["model.decoder.layers.0.encoder_attn.k_proj.weight int4+2:4", "model.decoder.embed_tokens.weight int8"]) t.true((found as string[]).includes(line), line);
+  for (const line of ["model.decoder.layers.0.encoder_attn.k_proj.weight int4+2:4", "model.decoder.embed_tokens.weight int8"])
+    t.true((found as string[]).includes(line), line);
 });
 
 test("what the GPU has no kernels for is refused", (t) => {
-  const refused = (family: Family, change: JsonObject, message: RegExp): void => void t.throws(() => placeForTraining(fresh(family, change)), { code: "UNSUPPORTED_MODEL", message });
-  refused("whisper", { decoder_attention_heads: 8 }, /^the model has heads of 4 values; on the GPU they are trained with 8, 16, .. 128; train it with device "cpu"$/);
+  const refused = (family: Family, change: JsonObject, message: RegExp): void =>
+    void t.throws(() => placeForTraining(fresh(family, change)), { code: "UNSUPPORTED_MODEL", message });
+  refused(
+    "whisper",
+    { decoder_attention_heads: 8 },
+    /^the model has heads of 4 values; on the GPU they are trained with 8, 16, .. 128; train it with device "cpu"$/,
+  );
   refused("whisper", { d_model: 288 }, /has heads of 144 values/);
   refused("whisper", { num_mel_bins: 20 }, /has num_mel_bins 20; on the GPU it must be a multiple of 8/);
   refused("whisper", { decoder_ffn_dim: 60 }, /has decoder_ffn_dim 60/);
   refused("cohere_asr", { intermediate_size: 60 }, /has intermediate_size of the decoder 60/);
   const { encoder_config } = configs.cohere_asr;
-  refused("cohere_asr", { encoder_config: { ...encoder_config, attention_type: "rel_pos_local_attn", attention_context_size: [3, 2] } }, /has attention over a window of frames, which the GPU does not train/);
+  refused(
+    "cohere_asr",
+    { encoder_config: { ...encoder_config, attention_type: "rel_pos_local_attn", attention_context_size: [3, 2] } },
+    /has attention over a window of frames, which the GPU does not train/,
+  );
 });

@@ -2,7 +2,20 @@
 import { assertClose } from "./gpu.js";
 import { join } from "node:path";
 import test from "ava";
-import { deviceLinear, DeviceTensor, DeviceWeight, gpuMemoryStatistics, loadModel, packWeight, Recording, SequenceOffsets, Tensor, tidy, UsmLiteError, type DeviceWeightOptions } from "../lib/index.js";
+import {
+  deviceLinear,
+  DeviceTensor,
+  DeviceWeight,
+  gpuMemoryStatistics,
+  loadModel,
+  packWeight,
+  Recording,
+  SequenceOffsets,
+  Tensor,
+  tidy,
+  UsmLiteError,
+  type DeviceWeightOptions,
+} from "../lib/index.js";
 import type { CtcNetwork } from "../lib/models/speech_network.js";
 import { withAdapters, type LayerFactors } from "../lib/nn/adapter_scope.js";
 import { JoinedLinears } from "../lib/nn/joined_linears.js";
@@ -32,7 +45,8 @@ test.serial("stacked weights multiply as each of them does, and take no more mem
     const rows = [64, 128, 64];
     const weights = rows.map((count, seed) => tidy(() => DeviceWeight.from(packWeight(randomTensor([count, 136], seed), spec), options)));
     const [apart, bytes] = [weights.map((weight) => weight.read()), memory() - before];
-    const products = (x: DeviceTensor): Float32Array[] => weights.map((weight) => deviceLinear(x, weight, { batchInvariant: true }).toArray());
+    const products = (x: DeviceTensor): Float32Array[] =>
+      weights.map((weight) => deviceLinear(x, weight, { batchInvariant: true }).toArray());
     tidy(() => {
       for (const tokens of [3, 20]) {
         const x = DeviceTensor.from(randomTensor([tokens, 136], 9), type);
@@ -43,14 +57,26 @@ test.serial("stacked weights multiply as each of them does, and take no more mem
         const together = deviceLinear(x, whole, { batchInvariant: true }).toArray();
         let begin = 0;
         rows.forEach((count, index) => {
-          const part = Float32Array.from({ length: tokens * count }, (_, i) => together[Math.floor(i / count) * 256 + begin + (i % count)] as number);
-          assertClose(t, part, expected[index] as Float32Array, type === "float16" ? 2 ** -10 : 2 ** -7, `${spec}, ${tokens} tokens, weight ${index}`);
+          const part = Float32Array.from(
+            { length: tokens * count },
+            (_, i) => together[Math.floor(i / count) * 256 + begin + (i % count)] as number,
+          );
+          assertClose(
+            t,
+            part,
+            expected[index] as Float32Array,
+            type === "float16" ? 2 ** -10 : 2 ** -7,
+            `${spec}, ${tokens} tokens, weight ${index}`,
+          );
           begin += count;
         });
         t.deepEqual(products(x), expected, "the parts are what they were");
       }
     });
-    t.deepEqual(weights.map((weight) => weight.read()), apart);
+    t.deepEqual(
+      weights.map((weight) => weight.read()),
+      apart,
+    );
     t.true(memory() - before <= bytes, `${spec}: ${memory() - before} bytes, not ${bytes}`);
 
     if (spec === "int4") {
@@ -69,10 +95,17 @@ test.serial("stacked weights multiply as each of them does, and take no more mem
 });
 
 test.serial("weights that are not alike are not stacked", (t) => {
-  const weight = (rows: number, columns: number, spec: string, options: DeviceWeightOptions = {}): DeviceWeight => DeviceWeight.from(packWeight(randomTensor([rows, columns], 1), spec), options);
+  const weight = (rows: number, columns: number, spec: string, options: DeviceWeightOptions = {}): DeviceWeight =>
+    DeviceWeight.from(packWeight(randomTensor([rows, columns], 1), spec), options);
   const first = weight(64, 64, "int4");
   const invalid = { instanceOf: UsmLiteError, code: "INVALID_ARGUMENT" };
-  for (const other of [weight(32, 64, "int4"), weight(64, 128, "int4"), weight(64, 64, "int3"), weight(64, 64, "int4", { arithmetic: "int8" }), weight(64, 64, "int4", { glu: true })]) {
+  for (const other of [
+    weight(32, 64, "int4"),
+    weight(64, 128, "int4"),
+    weight(64, 64, "int3"),
+    weight(64, 64, "int4", { arithmetic: "int8" }),
+    weight(64, 64, "int4", { glu: true }),
+  ]) {
     t.false(DeviceWeight.canStack([first, other]));
     t.throws(() => DeviceWeight.stack([first, other]), { ...invalid, message: /one spec, arithmetic and number of columns/ });
   }
@@ -90,7 +123,9 @@ const source = (spec: (name: string) => readonly [string, DeviceWeightOptions] |
   tensor: (name, shape) => keep(randomTensor(shape, name.length)),
   matrix(name, shape) {
     const kind = spec(name);
-    return tidy(() => (kind ? DeviceWeight.from(packWeight(randomTensor(shape, name.length), kind[0]), kind[1]) : keep(randomTensor(shape, name.length))));
+    return tidy(() =>
+      kind ? DeviceWeight.from(packWeight(randomTensor(shape, name.length), kind[0]), kind[1]) : keep(randomTensor(shape, name.length)),
+    );
   },
   has: () => false,
 });
@@ -98,12 +133,23 @@ const source = (spec: (name: string) => readonly [string, DeviceWeightOptions] |
 /** Layers called "q", "key" and "value", from 64 to 64, 64 and 128; the second without bias where that is "some". */
 function layersOf(weights: WeightSource, bias: "all" | "some" | "none"): [Linear, Linear, Linear] {
   const scope = new WeightScope(weights);
-  const layer = (name: string, rows: number): Linear => new Linear(scope, name, [rows, 64], { bias: bias === "all" || (bias === "some" && name !== "key") });
+  const layer = (name: string, rows: number): Linear =>
+    new Linear(scope, name, [rows, 64], { bias: bias === "all" || (bias === "some" && name !== "key") });
   return [layer("q", 64), layer("key", 64), layer("value", 128)];
 }
 
 test.serial("layers joined give what each gives, with fewer kernels, and give their memory back", (t) => {
-  for (const [kind, operations] of [[undefined, [1, 3]], [["int4+2:4", {}], [1, 3]], [["int8", { arithmetic: "int8" }], [2, 6]]] as const) {
+  for (const [kind, operations] of [
+    [undefined, [1, 3]],
+    [
+      ["int4+2:4", {}],
+      [1, 3],
+    ],
+    [
+      ["int8", { arithmetic: "int8" }],
+      [2, 6],
+    ],
+  ] as const) {
     for (const bias of ["all", "some", "none"] as const) {
       const before = memory();
       const registry = new WeightRegistry(source(() => kind));
@@ -113,7 +159,9 @@ test.serial("layers joined give what each gives, with fewer kernels, and give th
         const x = DeviceTensor.from(randomTensor([7, 64], 5));
         const apart = (): Tensor[] => layers.map((layer) => layer.forward(x, {}));
         const together = joined.forward(x, {});
-        apart().forEach((expected, index) => assertClose(t, (together[index] as Tensor).toArray(), expected.toArray(), 2 ** -7, `${kind?.[0]}, layer ${index}`));
+        apart().forEach((expected, index) =>
+          assertClose(t, (together[index] as Tensor).toArray(), expected.toArray(), 2 ** -7, `${kind?.[0]}, layer ${index}`),
+        );
         const counts = [() => joined.forward(x, {}), apart].map((work) => {
           using recording = new Recording(() => tidy(() => void work()));
           return recording.operations;
@@ -122,11 +170,19 @@ test.serial("layers joined give what each gives, with fewer kernels, and give th
         // Adapters are added to the columns of their layer.
         const factors: LayerFactors = new Map([["key.weight", { down: randomTensor([2, 64], 6), up: randomTensor([2, 64], 7) }]]);
         const adapted = (work: () => readonly Tensor[]): Float32Array[] =>
-          withAdapters({ kind: "sequences", offsets: new SequenceOffsets([3, 4]), adapters: [factors, undefined] }, () => work().map((y) => y.toArray()));
+          withAdapters({ kind: "sequences", offsets: new SequenceOffsets([3, 4]), adapters: [factors, undefined] }, () =>
+            work().map((y) => y.toArray()),
+          );
         const withOwn = adapted(() => joined.forward(x, {}));
-        adapted(apart).forEach((expected, index) => assertClose(t, withOwn[index] as Float32Array, expected, 2 ** -7, `${kind?.[0]}, adapted layer ${index}`));
+        adapted(apart).forEach((expected, index) =>
+          assertClose(t, withOwn[index] as Float32Array, expected, 2 ** -7, `${kind?.[0]}, adapted layer ${index}`),
+        );
         t.notDeepEqual(withOwn[1]?.slice(0, 3 * 64), together[1].toArray().slice(0, 3 * 64));
-        t.deepEqual([withOwn[0], withOwn[1]?.slice(3 * 64), withOwn[2]], [together[0].toArray(), together[1].toArray().slice(3 * 64), together[2].toArray()], "others keep their bits");
+        t.deepEqual(
+          [withOwn[0], withOwn[1]?.slice(3 * 64), withOwn[2]],
+          [together[0].toArray(), together[1].toArray().slice(3 * 64), together[2].toArray()],
+          "others keep their bits",
+        );
         for (const { down, up } of factors.values()) [down, up].forEach((factor) => factor.dispose());
       });
       registry.dispose();
@@ -137,10 +193,16 @@ test.serial("layers joined give what each gives, with fewer kernels, and give th
 
 test.serial("layers of several kinds are multiplied one by one", (t) => {
   tidy(() => {
-    for (const spec of [(name: string) => (name.startsWith("key") ? undefined : (["int4", {}] as const)), (name: string) => [name.startsWith("key") ? "int8" : "int4", {}] as const]) {
+    for (const spec of [
+      (name: string) => (name.startsWith("key") ? undefined : (["int4", {}] as const)),
+      (name: string) => [name.startsWith("key") ? "int8" : "int4", {}] as const,
+    ]) {
       const layers = layersOf(source(spec), "all");
       const x = DeviceTensor.from(randomTensor([5, 64], 5));
-      t.deepEqual(new JoinedLinears(layers).forward(x, {}).map((y) => y.toArray()), layers.map((layer) => layer.forward(x, {}).toArray()));
+      t.deepEqual(
+        new JoinedLinears(layers).forward(x, {}).map((y) => y.toArray()),
+        layers.map((layer) => layer.forward(x, {}).toArray()),
+      );
       for (const { weight } of layers) weight.dispose();
     }
   });
@@ -156,7 +218,8 @@ test.serial("the keys of positions are made for all blocks at once, where that i
     const positions = new RelativePositions(64, layers);
     const table = positions.withKeys(positions.forDistances(5, 5, "cuda"), {});
     t.is(table.keys?.size, 2);
-    for (const layer of layers) assertClose(t, (table.keys?.get(layer) as Tensor).toArray(), layer.forward(table.embeddings, {}).toArray(), 2 ** -7, layer.name);
+    for (const layer of layers)
+      assertClose(t, (table.keys?.get(layer) as Tensor).toArray(), layer.forward(table.embeddings, {}).toArray(), 2 ** -7, layer.name);
     using recording = new Recording(() => tidy(() => void positions.withKeys(table, {})));
     t.is(recording.operations, 1);
     t.is(positions.withKeys(positions.forDistances(600, 600, "cuda"), {}).keys, undefined, "many distances keep a product for each block");
@@ -181,9 +244,17 @@ test.serial("workers share joined weights, which lie on the GPU once", async (t)
   tidy(() => {
     const offsets = new SequenceOffsets([30]);
     const features = randomTensor([30, 128], 1);
-    const [a, b] = [first, second].map(({ network }) => (network as CtcNetwork).forward(DeviceTensor.from(features), offsets).logits.toArray()) as [Float32Array, Float32Array];
+    const [a, b] = [first, second].map(({ network }) =>
+      (network as CtcNetwork).forward(DeviceTensor.from(features), offsets).logits.toArray(),
+    ) as [Float32Array, Float32Array];
     t.deepEqual(a, b);
-    assertClose(t, a, (loadModel(model, { weights: "float32" }).network as CtcNetwork).forward(features, offsets).logits.toArray(), 2e-2, "logits");
+    assertClose(
+      t,
+      a,
+      (loadModel(model, { weights: "float32" }).network as CtcNetwork).forward(features, offsets).logits.toArray(),
+      2e-2,
+      "logits",
+    );
     first.network.dispose();
     t.deepEqual((second.network as CtcNetwork).forward(DeviceTensor.from(features), offsets).logits.toArray(), a);
     second.network.dispose();

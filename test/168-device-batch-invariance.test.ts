@@ -4,7 +4,18 @@ import { copyFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
-import { deviceAttention, deviceLinear, DeviceSequences, DeviceTensor, DeviceWeight, loadModel, packWeight, Recognizer, SequenceOffsets, tidy } from "../lib/index.js";
+import {
+  deviceAttention,
+  deviceLinear,
+  DeviceSequences,
+  DeviceTensor,
+  DeviceWeight,
+  loadModel,
+  packWeight,
+  Recognizer,
+  SequenceOffsets,
+  tidy,
+} from "../lib/index.js";
 import { batchInvariantly } from "../lib/device/batch_invariance.js";
 import { packedTiny } from "./adapters.js";
 import { randomTensor } from "./gradient.js";
@@ -19,15 +30,30 @@ const transformer = { hidden_size: 64, num_hidden_layers: 1, num_attention_heads
 function parakeet(): string {
   const encoder = { ...transformer, conv_kernel_size: 5, subsampling_factor: 4, subsampling_conv_channels: 16, num_mel_bins: 16 };
   const config = { model_type: "parakeet_ctc", vocab_size: 61, pad_token_id: 60, encoder_config: encoder };
-  const model = writeRandomModel(join(folder.path, "parakeet"), config, { feature_extractor_type: "ParakeetFeatureExtractor", feature_size: 16 });
-  copyFileSync(join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text", "tokenizer_metaspace.json"), join(model, "tokenizer.json"));
+  const model = writeRandomModel(join(folder.path, "parakeet"), config, {
+    feature_extractor_type: "ParakeetFeatureExtractor",
+    feature_size: 16,
+  });
+  copyFileSync(
+    join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text", "tokenizer_metaspace.json"),
+    join(model, "tokenizer.json"),
+  );
   return model;
 }
 
 function wav2vec2(): string {
-  const front = { conv_dim: [16, 16, 16], conv_kernel: [10, 8, 4], conv_stride: [8, 8, 4], num_conv_pos_embeddings: 6, num_conv_pos_embedding_groups: 2 };
+  const front = {
+    conv_dim: [16, 16, 16],
+    conv_kernel: [10, 8, 4],
+    conv_stride: [8, 8, 4],
+    num_conv_pos_embeddings: 6,
+    num_conv_pos_embedding_groups: 2,
+  };
   const config = { model_type: "wav2vec2", ...transformer, ...front, vocab_size: 9 };
-  const model = writeRandomModel(join(folder.path, "wav2vec2"), config, { feature_extractor_type: "Wav2Vec2FeatureExtractor", return_attention_mask: true });
+  const model = writeRandomModel(join(folder.path, "wav2vec2"), config, {
+    feature_extractor_type: "Wav2Vec2FeatureExtractor",
+    return_attention_mask: true,
+  });
   writeFileSync(join(model, "vocab.json"), JSON.stringify({ "<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, A: 5, B: 6, C: 7, D: 8 }));
   return model;
 }
@@ -36,7 +62,11 @@ const utterances = [0.3, 2.4, 1.1].map((seconds, seed) => tones(seconds, seed));
 
 /** Recordings in which some value differs. */
 const differing = (some: readonly Float32Array[], others: readonly Float32Array[]): number[] =>
-  some.flatMap((values, index) => (Buffer.from(values.buffer, values.byteOffset, values.byteLength).equals(Buffer.from((others[index] as Float32Array).buffer)) ? [] : [index]));
+  some.flatMap((values, index) =>
+    Buffer.from(values.buffer, values.byteOffset, values.byteLength).equals(Buffer.from((others[index] as Float32Array).buffer))
+      ? []
+      : [index],
+  );
 
 for (const [name, make] of [
   ["lasr_ctc, int4+2:4", async () => packedTiny(writeTinyModel(join(folder.path, "float"), { hidden: 64 }), join(folder.path, "packed"))],
@@ -61,7 +91,8 @@ test.serial("a pass asks for it once for all of its operations, and what they ar
     const x = DeviceTensor.from(randomTensor([frames, width], 1));
     const weight = DeviceWeight.from(packWeight(randomTensor([width, width], 2), "int4"));
     const sequences = new DeviceSequences(new SequenceOffsets([frames]));
-    const linear = (batchInvariant?: boolean): Float32Array => deviceLinear(x, weight, batchInvariant === undefined ? {} : { batchInvariant }).toArray();
+    const linear = (batchInvariant?: boolean): Float32Array =>
+      deviceLinear(x, weight, batchInvariant === undefined ? {} : { batchInvariant }).toArray();
     const attention = (batchInvariant?: boolean): Float32Array =>
       deviceAttention(x, x, x, sequences, { heads: 2, ...(batchInvariant === undefined ? {} : { batchInvariant }) }).toArray();
     for (const operation of [linear, attention]) {
@@ -72,7 +103,13 @@ test.serial("a pass asks for it once for all of its operations, and what they ar
         t.deepEqual(operation(), invariant);
         t.deepEqual(operation(false), fastest);
         batchInvariantly(false, () => t.deepEqual(operation(), fastest));
-        t.throws(() => batchInvariantly(false, () => { throw new RangeError("midway"); }), { instanceOf: RangeError });
+        t.throws(
+          () =>
+            batchInvariantly(false, () => {
+              throw new RangeError("midway");
+            }),
+          { instanceOf: RangeError },
+        );
         t.deepEqual(operation(), invariant);
       });
       t.deepEqual(operation(), fastest);

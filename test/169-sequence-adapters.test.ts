@@ -52,25 +52,74 @@ const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test
 
 function writeWhisper(name: string, seed = 1): string {
   const config = {
-    model_type: "whisper", vocab_size: 400, d_model: 32, num_mel_bins: 16, encoder_layers: 1, encoder_attention_heads: 2, encoder_ffn_dim: 48, decoder_layers: 1,
-    decoder_attention_heads: 2, decoder_ffn_dim: 48, max_source_positions: 50, max_target_positions: 24,
+    model_type: "whisper",
+    vocab_size: 400,
+    d_model: 32,
+    num_mel_bins: 16,
+    encoder_layers: 1,
+    encoder_attention_heads: 2,
+    encoder_ffn_dim: 48,
+    decoder_layers: 1,
+    decoder_attention_heads: 2,
+    decoder_ffn_dim: 48,
+    max_source_positions: 50,
+    max_target_positions: 24,
   };
-  const generation = { decoder_start_token_id: 310, eos_token_id: 300, no_timestamps_token_id: 311, max_initial_timestamp_index: 10, lang_to_id: { "<|en|>": 301 }, task_to_id: { transcribe: 306 } };
-  const model = writeRandomModel(path(name), config, { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 16, chunk_length: 1 }, { seed, generation });
+  const generation = {
+    decoder_start_token_id: 310,
+    eos_token_id: 300,
+    no_timestamps_token_id: 311,
+    max_initial_timestamp_index: 10,
+    lang_to_id: { "<|en|>": 301 },
+    task_to_id: { transcribe: 306 },
+  };
+  const model = writeRandomModel(
+    path(name),
+    config,
+    { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 16, chunk_length: 1 },
+    { seed, generation },
+  );
   copyFileSync(join(fixtures, "text", "tokenizer_byte_level.json"), join(model, "tokenizer.json"));
   return model;
 }
 
-const pieces = ["<|startofcontext|>", "<|startoftranscript|>", "<|emo:undefined|>", "<|en|>", "<|de|>", "<|pnc|>", "<|noitn|>", "<|notimestamp|>", "<|nodiarize|>", "<|endoftext|>"];
+const pieces = [
+  "<|startofcontext|>",
+  "<|startoftranscript|>",
+  "<|emo:undefined|>",
+  "<|en|>",
+  "<|de|>",
+  "<|pnc|>",
+  "<|noitn|>",
+  "<|notimestamp|>",
+  "<|nodiarize|>",
+  "<|endoftext|>",
+];
 
 function writeCohere(name: string): string {
   const sizes = { hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 48 };
-  const config = { model_type: "cohere_asr", vocab_size: 40, ...sizes, max_position_embeddings: 32, eos_token_id: 9, encoder_config: { ...sizes, subsampling_conv_channels: 16, num_mel_bins: 16 } };
-  const model = writeRandomModel(path(name), config, { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 16, max_audio_clip_s: 2, overlap_chunk_second: 0.4, min_energy_window_samples: 800 });
+  const config = {
+    model_type: "cohere_asr",
+    vocab_size: 40,
+    ...sizes,
+    max_position_embeddings: 32,
+    eos_token_id: 9,
+    encoder_config: { ...sizes, subsampling_conv_channels: 16, num_mel_bins: 16 },
+  };
+  const model = writeRandomModel(path(name), config, {
+    feature_extractor_type: "CohereAsrFeatureExtractor",
+    feature_size: 16,
+    max_audio_clip_s: 2,
+    overlap_chunk_second: 0.4,
+    min_energy_window_samples: 800,
+  });
   const letters = Array.from({ length: 30 }, (_, i) => (i === 0 ? "▁" : String.fromCharCode(96 + i)));
   const vocab = Object.fromEntries([...pieces, ...letters].map((piece, id) => [piece, id]));
   const added_tokens = pieces.map((content, id) => ({ id, content, special: true }));
-  writeFileSync(join(model, "tokenizer.json"), JSON.stringify({ model: { type: "BPE", vocab, merges: [] }, added_tokens, pre_tokenizer: { type: "Metaspace" } }));
+  writeFileSync(
+    join(model, "tokenizer.json"),
+    JSON.stringify({ model: { type: "BPE", vocab, merges: [] }, added_tokens, pre_tokenizer: { type: "Metaspace" } }),
+  );
   return model;
 }
 
@@ -84,7 +133,9 @@ const whisper = writeWhisper("whisper");
 const cohere = writeCohere("cohere");
 const manifest = path("manifest.jsonl");
 const lines = Array.from({ length: 4 }, (_, index) => ({
-  audio_filepath: writeWav(path(`${index}.wav`), tones(0.5 + 0.1 * (index % 3), index)), duration: 0.5 + 0.1 * (index % 3), text: ["a b c d e f", "b a d c f e"][index % 2] as string,
+  audio_filepath: writeWav(path(`${index}.wav`), tones(0.5 + 0.1 * (index % 3), index)),
+  duration: 0.5 + 0.1 * (index % 3),
+  text: ["a b c d e f", "b a d c f e"][index % 2] as string,
 }));
 writeFileSync(manifest, lines.map((line) => JSON.stringify(line)).join("\n"));
 const utterances = readManifest(manifest);
@@ -103,11 +154,20 @@ test("relu has its gradient, and NaN stays", (t) => {
       tape.backward(y, DeviceTensor.from(Tensor.from([1, 2, 3, 4], [2, 2])));
       return [y.toArray(), (tape.gradientOf(input) as Tensor).toArray()];
     });
-  t.deepEqual(onGpu().map((values) => [...values]), [[0, 3, 2, 0], [0, 2, 3, 0]]);
+  t.deepEqual(
+    onGpu().map((values) => [...values]),
+    [
+      [0, 3, 2, 0],
+      [0, 2, 3, 0],
+    ],
+  );
 });
 
 test("an adapter lowers the loss of speech that it was not learned from, on packed weights that stay as they are", async (t) => {
-  for (const [float, spec] of [[whisper, "nf4/g64/dq"], [cohere, "int4+2:4"]] as const) {
+  for (const [float, spec] of [
+    [whisper, "nf4/g64/dq"],
+    [cohere, "int4+2:4"],
+  ] as const) {
     const base = await packed(float, spec);
     const before = readFileSync(join(base, "model.safetensors"));
     const model = loadModel(base);
@@ -117,7 +177,8 @@ test("an adapter lowers the loss of speech that it was not learned from, on pack
     t.deepEqual(readFileSync(join(base, "model.safetensors")), before);
     for (const name of model.network.blockWeights()) t.false(model.network.parameters().has(name), `${name} is still packed`);
     const layers = [...adapter.factors.keys()];
-    for (const part of ["encoder.layers.0.self_attn.q_proj", "decoder.layers.0.self_attn.v_proj", "decoder.layers.0.encoder_attn.k_proj"]) t.true(layers.includes(`model.${part}.weight`), part);
+    for (const part of ["encoder.layers.0.self_attn.q_proj", "decoder.layers.0.self_attn.v_proj", "decoder.layers.0.encoder_attn.k_proj"])
+      t.true(layers.includes(`model.${part}.weight`), part);
     t.true(layers.some((name) => /decoder\.layers\.0\.(mlp\.)?fc1/.test(name)));
     t.false(layers.some((name) => /relative_k_proj|embed|proj_out|decoder\.proj/.test(name)));
 
@@ -153,7 +214,11 @@ test("by default the projections of all attentions are adapted", async (t) => {
   const names = [...adapter.factors.keys()];
   const projections = ["q_proj", "k_proj", "v_proj", "out_proj"];
   const attentions = ["encoder.layers.0.self_attn", "decoder.layers.0.self_attn", "decoder.layers.0.encoder_attn"];
-  t.deepEqual(names.sort(), attentions.flatMap((attention) => projections.map((name) => `model.${attention}.${name}.weight`)).sort(), defaultTargets.join());
+  t.deepEqual(
+    names.sort(),
+    attentions.flatMap((attention) => projections.map((name) => `model.${attention}.${name}.weight`)).sort(),
+    defaultTargets.join(),
+  );
 });
 
 test("adapters of the decoder alone keep no activations of the encoder, and learn the same", async (t) => {
@@ -162,7 +227,12 @@ test("adapters of the decoder alone keep no activations of the encoder, and lear
   const { layers } = new AdapterBase(model);
   const learn = (targets: string[]): { losses: number[]; bytes: number } => {
     using adapter = freshAdapter(selectLayers(layers, targets), 1, 1);
-    const training = new AdapterTraining(learningNetwork(model).network, new Map([["a", adapter]]), 16, resolvedSettings({ specAugment: undefined, dropout: 0, learningRate: 0.05 }));
+    const training = new AdapterTraining(
+      learningNetwork(model).network,
+      new Map([["a", adapter]]),
+      16,
+      resolvedSettings({ specAugment: undefined, dropout: 0, learningRate: 0.05 }),
+    );
     const before = memoryStatistics().bytesInUse;
     resetPeakMemory();
     const step = (): number => training.step([speech as SpokenText], [{ adapter, learns: true }]);
@@ -182,29 +252,50 @@ test("misuse is a coded error before anything is heard", async (t) => {
   const invalid = { code: "INVALID_ARGUMENT" } as const;
   const missing = [{ ...utterances[0], audioPath: path("nowhere.wav") }, utterances[1]] as typeof utterances;
   for (const learn of [adaptSpeaker, adaptSpeakers] as const) {
-    await t.throwsAsync(learn(loadModel(whisper), missing, { targets: ["*"] }), { ...invalid, message: /needs the language of the speech.*en/ });
+    await t.throwsAsync(learn(loadModel(whisper), missing, { targets: ["*"] }), {
+      ...invalid,
+      message: /needs the language of the speech.*en/,
+    });
     await t.throwsAsync(learn(loadModel(whisper), missing, { language: "fr" }), { ...invalid, message: /no language "fr"/ });
     await t.throwsAsync(learn(loadModel(cohere), missing, {}), { ...invalid, message: /must be told the language; it knows en, de/ });
-    await t.throwsAsync(learn(loadModel(whisper), missing, { ...settings, targets: ["*.embed_tokens"] }), { ...invalid, message: /matches no layer.*model\.encoder\.layers\.0\.self_attn\.q_proj/ });
+    await t.throwsAsync(learn(loadModel(whisper), missing, { ...settings, targets: ["*.embed_tokens"] }), {
+      ...invalid,
+      message: /matches no layer.*model\.encoder\.layers\.0\.self_attn\.q_proj/,
+    });
   }
   const silent = utterances.map((utterance) => ({ ...utterance, text: " " }));
-  for (const model of [whisper, cohere]) await t.throwsAsync(adaptSpeaker(loadModel(model), silent, settings), { code: "BAD_MANIFEST", message: /manifest\.jsonl:1: its transcript is empty/ });
+  for (const model of [whisper, cohere])
+    await t.throwsAsync(adaptSpeaker(loadModel(model), silent, settings), {
+      code: "BAD_MANIFEST",
+      message: /manifest\.jsonl:1: its transcript is empty/,
+    });
 });
 
 test("what no window and no decoder holds is left out, and said to be", async (t) => {
-  const long = readManifest(manifest).map((utterance, index) => ({ ...utterance, ...(index === 0 ? { duration: 1.2 } : {}), ...(index === 1 ? { text: "a hat ".repeat(9) } : {}) }));
+  const long = readManifest(manifest).map((utterance, index) => ({
+    ...utterance,
+    ...(index === 0 ? { duration: 1.2 } : {}),
+    ...(index === 1 ? { text: "a hat ".repeat(9) } : {}),
+  }));
   const said: string[] = [];
   const spoken = await spokenTexts(loadModel(whisper), long, { language: "en", onStatus: (sentence) => said.push(sentence) });
   t.is(spoken.length, 2);
-  t.deepEqual(said, ["leaving out 1 utterances that are longer than the model's window of 1 s", "leaving out 1 utterances whose transcripts are longer than the 24 tokens of the model's decoder"]);
-  await t.throwsAsync(spokenTexts(loadModel(whisper), long.slice(0, 1), { language: "en" }), { code: "BAD_MANIFEST", message: /every utterance is longer/ });
+  t.deepEqual(said, [
+    "leaving out 1 utterances that are longer than the model's window of 1 s",
+    "leaving out 1 utterances whose transcripts are longer than the 24 tokens of the model's decoder",
+  ]);
+  await t.throwsAsync(spokenTexts(loadModel(whisper), long.slice(0, 1), { language: "en" }), {
+    code: "BAD_MANIFEST",
+    message: /every utterance is longer/,
+  });
 });
 
 /** The same model with what an adapter adds put into its weights. */
 function merged(float: string, adapter: Adapter): string {
   const out = `${float}-merged`;
   mkdirSync(out);
-  for (const file of ["config.json", "preprocessor_config.json", "generation_config.json", "tokenizer.json"]) copyFileSync(join(float, file), join(out, file));
+  for (const file of ["config.json", "preprocessor_config.json", "generation_config.json", "tokenizer.json"])
+    copyFileSync(join(float, file), join(out, file));
   const entries = new Map<string, Tensor>();
   using weights = readSafetensors(join(float, "model.safetensors"));
   for (const name of weights.names()) entries.set(name, weights.tensor(name));
@@ -212,7 +303,10 @@ function merged(float: string, adapter: Adapter): string {
     const [weight, a, b] = [(entries.get(name) as Tensor).toArray(), down.toArray(), up.toArray()];
     const [rank, input] = down.shape as [number, number];
     const columns = up.dim(1);
-    for (let r = 0; r < rank; r++) for (let i = 0; i < columns; i++) for (let j = 0; j < input; j++) weight[i * input + j] = (weight[i * input + j] as number) + (b[r * columns + i] as number) * (a[r * input + j] as number);
+    for (let r = 0; r < rank; r++)
+      for (let i = 0; i < columns; i++)
+        for (let j = 0; j < input; j++)
+          weight[i * input + j] = (weight[i * input + j] as number) + (b[r * columns + i] as number) * (a[r * input + j] as number);
     entries.set(name, Tensor.from(weight, [columns, input]));
   }
   writeSafetensors(join(out, "model.safetensors"), entries);
@@ -224,7 +318,11 @@ test("speakers are written for with their adapters, greedily and by a beam, as b
   const [ann, bob] = [randomAdapter(base, 2, 1), randomAdapter(base, 3, 2)];
   const store = path("speakers");
   mkdirSync(store);
-  for (const [name, adapter] of [["ann", ann], ["bob", bob]] as const) writeAdapter(join(store, name), adapter, base, { dropout: 0, training: {} });
+  for (const [name, adapter] of [
+    ["ann", ann],
+    ["bob", bob],
+  ] as const)
+    writeAdapter(join(store, name), adapter, base, { dropout: 0, training: {} });
   const speech = tones(0.9, 3);
   const ids = ({ tokens }: { tokens: readonly { id: number }[] }): number[] => tokens.map(({ id }) => id);
   const into = loadModel(merged(whisper, ann));
@@ -236,7 +334,9 @@ test("speakers are written for with their adapters, greedily and by a beam, as b
     t.true(Math.abs(adapted.logProbability - expected.logProbability) < 1e-3 * Math.abs(expected.logProbability));
   }
   await using transcriber = await Transcriber.load({ model: whisper, language: "en", adapters: store });
-  const together = await Promise.all([{}, { speaker: "ann" }, { speaker: "bob" }, {}].map((options) => transcriber.transcribe(speech, options)));
+  const together = await Promise.all(
+    [{}, { speaker: "ann" }, { speaker: "bob" }, {}].map((options) => transcriber.transcribe(speech, options)),
+  );
   const recognizer = new Recognizer(loadModel(whisper), { language: "en" });
   const alone = [undefined, ann, bob, undefined].map((adapter) => recognizer.transcribeBatch([speech], undefined, adapter)[0]);
   t.deepEqual(together, alone as never);
@@ -255,7 +355,12 @@ test.serial("tokens are scored with an adapter on the GPU as on the CPU, in reco
         using session = network.session(memory);
         let { rows, hidden } = session.advance([{ past: [], tokens: [310, 301], item: 0 }]);
         // The first step of one token is run kernel by kernel, those after it as a recording.
-        const all = [hidden, ...[5, 7, 9].map((token) => ({ rows, hidden } = session.advance([{ past: rows[0] as number[], tokens: [token], item: 0 }])).hidden)];
+        const all = [
+          hidden,
+          ...[5, 7, 9].map(
+            (token) => ({ rows, hidden } = session.advance([{ past: rows[0] as number[], tokens: [token], item: 0 }])).hidden,
+          ),
+        ];
         return all.map((one) => network.scores(one).toArray());
       }),
     );
@@ -290,7 +395,23 @@ test.serial("steps on the GPU lose what those of the CPU do", async (t) => {
 
 test.serial("the command learns what the others use", async (t) => {
   const out = path("learned");
-  const adapt = ["adapt", "--model", whisper, "--data", manifest, "--out", out, "--rank", "1", "--epochs", "1", "--learning-rate", "0.05", "--batch-seconds", "6"];
+  const adapt = [
+    "adapt",
+    "--model",
+    whisper,
+    "--data",
+    manifest,
+    "--out",
+    out,
+    "--rank",
+    "1",
+    "--epochs",
+    "1",
+    "--learning-rate",
+    "0.05",
+    "--batch-seconds",
+    "6",
+  ];
   const { status, stdout, stderr } = await usmLite(...adapt, "--language", "en", "--device", "cpu", "--json");
   t.is(status, 0, stderr);
   t.like(JSON.parse(stdout), { device: "cpu", kept: "speaker", utterances: 4 });

@@ -13,8 +13,32 @@ import {
 import { randomTensor, randomValues } from "./gradient.js";
 import { roundHalfEven } from "./round_half_even.js";
 
-const formats = ["float32", "int8", "int6", "int5", "int4", "int3", "int2", "int1", "uint8", "uint4", "uint3", "midrise8", "midrise4", "midrise2",
-  "ternary", "nf4", "int4/g32", "int3/g64", "int8/g128", "uint2/g32", "ternary/g32", "nf4/g64", "int1/g128", "midrise3/g32"];
+const formats = [
+  "float32",
+  "int8",
+  "int6",
+  "int5",
+  "int4",
+  "int3",
+  "int2",
+  "int1",
+  "uint8",
+  "uint4",
+  "uint3",
+  "midrise8",
+  "midrise4",
+  "midrise2",
+  "ternary",
+  "nf4",
+  "int4/g32",
+  "int3/g64",
+  "int8/g128",
+  "uint2/g32",
+  "ternary/g32",
+  "nf4/g64",
+  "int1/g128",
+  "midrise3/g32",
+];
 const sparsities = ["", "+2:4", "+1:4", "+1:2", "+1:3", "+3:5", "+4:8", "+8:16", "+15:16"];
 const shapes = [
   [1, 1],
@@ -79,7 +103,11 @@ function expectedWeight(weight: Float32Array, columns: number, text: string): Fl
   for (let row = 0; row < weight.length; row += columns) {
     for (let begin = row; begin < row + columns; begin += groupSize) {
       const places = [...Array(Math.min(groupSize, row + columns - begin)).keys()].map((i) => begin + i).filter((i) => mask[i]);
-      const [scale, zeroPoint] = measure(format, levels, places.map((i) => weight[i] as number));
+      const [scale, zeroPoint] = measure(
+        format,
+        levels,
+        places.map((i) => weight[i] as number),
+      );
       for (const i of places) {
         const ratio = Math.fround(Math.fround((weight[i] as number) / scale) + zeroPoint);
         const level = format === "nf4" ? nearestQuantile(ratio) : nearest(ratio);
@@ -102,8 +130,34 @@ test("specs parse and print", (t) => {
 });
 
 test("a wrong spec says what would be right", (t) => {
-  const wrong = ["", "int7", "int16", "uint1", "midrise1", "ternary2", "nf3", "int04", "INT4", "int4+4:4", "int4+0:4", "int4+2:17", "int4+02:4", "int4+2", "int4+", "int4/32", "int4/g16",
-    "float32/g32", "int4/g32/g32", "int4+2:4+2:4", "2:4/g32", "int4 +2:4", ":", "2:", "+2:4", "int4+-2:4"];
+  const wrong = [
+    "",
+    "int7",
+    "int16",
+    "uint1",
+    "midrise1",
+    "ternary2",
+    "nf3",
+    "int04",
+    "INT4",
+    "int4+4:4",
+    "int4+0:4",
+    "int4+2:17",
+    "int4+02:4",
+    "int4+2",
+    "int4+",
+    "int4/32",
+    "int4/g16",
+    "float32/g32",
+    "int4/g32/g32",
+    "int4+2:4+2:4",
+    "2:4/g32",
+    "int4 +2:4",
+    ":",
+    "2:",
+    "+2:4",
+    "int4+-2:4",
+  ];
   for (const text of wrong) {
     const error = t.throws(() => parseWeightSpec(text), { instanceOf: UsmLiteError, code: "UNSUPPORTED_SPEC" }, text);
     t.regex(error?.message ?? "", /for example int4\+2:4/);
@@ -147,7 +201,10 @@ test("the sizes of the format", (t) => {
 test("the bytes of the format", (t) => {
   // Codes 7, -7, 1, 0 are stored as 15, 1, 9, 8 from the lowest bits up.
   const dense = packWeight(Tensor.from([7, -7, 1, 0, 3, 2, -1, -2, 4], [1, 9]), "int4");
-  t.deepEqual([...dense.packed.toInt32Array()].map((word) => (word >>> 0).toString(16)), ["67ab891f", "c"]);
+  t.deepEqual(
+    [...dense.packed.toInt32Array()].map((word) => (word >>> 0).toString(16)),
+    ["67ab891f", "c"],
+  );
   t.deepEqual([...(dense.scale as Tensor).toArray()], [1]);
   // Masks 0011, 1100, 1001 have ranks 0, 5, 3.
   const sparse = packWeight(Tensor.from([7, -7, 1, 0, 0, 1, 3, 2, 5, 0, 1, -4], [1, 12]), "int4+2:4");
@@ -157,7 +214,10 @@ test("the bytes of the format", (t) => {
   const ternary = packWeight(Tensor.from([2, -2, 0.1, 0, 2, -2], [1, 6]), "ternary");
   t.deepEqual([...ternary.packed.toArray()], [2 + 0 + 9 + 27 + 2 * 81, 0]);
   const asymmetric = packWeight(Tensor.from([-1, 0, 1, 2], [1, 4]), "uint2");
-  t.deepEqual([asymmetric.scale, asymmetric.zeroPoint].map((tensor) => [...(tensor as Tensor).toArray()]), [[1], [1]]);
+  t.deepEqual(
+    [asymmetric.scale, asymmetric.zeroPoint].map((tensor) => [...(tensor as Tensor).toArray()]),
+    [[1], [1]],
+  );
   t.deepEqual([...asymmetric.packed.toInt32Array()], [0 + (1 << 2) + (2 << 4) + (3 << 6)]);
   // Levels -3, -1, 1, 3 of two bits.
   const midRise = packWeight(Tensor.from([3, -3, 0.5, -0.5, 0], [1, 5]), "midrise2");
@@ -178,7 +238,10 @@ test("a mask from training is kept, also where it keeps fewer than N", (t) => {
   const packed = packWeight(weight, "int8+2:4", Tensor.from([1, 1, 0, 0, 0, 0, 0, 1], [1, 8], "uint8"));
   const { weight: values, mask } = unpackWeight(packed);
   t.deepEqual([...mask.toArray()], [1, 1, 0, 0, 1, 0, 0, 1]);
-  t.deepEqual([...values.toArray()].map((value) => Math.round(value * 10) / 10), [1, 2, 0, 0, 0, 0, 0, 8]);
+  t.deepEqual(
+    [...values.toArray()].map((value) => Math.round(value * 10) / 10),
+    [1, 2, 0, 0, 0, 0, 0, 8],
+  );
   t.throws(() => packWeight(weight, "int8+2:4", Tensor.from([1, 1, 1, 0, 0, 0, 0, 1], [1, 8], "uint8")), {
     code: "INVALID_ARGUMENT",
     message: /keeps 3 of the 4 inputs from 0 on/,
@@ -187,17 +250,31 @@ test("a mask from training is kept, also where it keeps fewer than N", (t) => {
   for (const spec of ["int1+2:4", "midrise4+2:4", "uint4+2:4"]) {
     t.throws(() => packWeight(weight, spec, fewer), { code: "INVALID_ARGUMENT", message: /which has no zero, keeps 2/ });
   }
-  t.is(unpackWeight(packWeight(weight, "ternary+2:4", fewer)).weight.toArray().filter((value) => value !== 0).length, 2);
+  t.is(
+    unpackWeight(packWeight(weight, "ternary+2:4", fewer))
+      .weight.toArray()
+      .filter((value) => value !== 0).length,
+    2,
+  );
   t.throws(() => packWeight(weight, "int8", Tensor.zeros([1, 8], "uint8")), { code: "INVALID_ARGUMENT", message: /takes no mask/ });
   t.throws(() => packWeight(weight, "int8+2:4", Tensor.zeros([1, 4], "uint8")), { code: "INVALID_ARGUMENT" });
 });
 
 test("extreme weights", (t) => {
   const tiny = 1e-45; // smallest denormal: the scale underflows to zero and becomes one
-  for (const values of [[0, 0, 0, 0], [tiny, -tiny, 0, 0], [3.4e38, -3.4e38, 1, 0], [1e-40, 2e-40, -3e-40, 4e-40]]) {
+  for (const values of [
+    [0, 0, 0, 0],
+    [tiny, -tiny, 0, 0],
+    [3.4e38, -3.4e38, 1, 0],
+    [1e-40, 2e-40, -3e-40, 4e-40],
+  ]) {
     const weight = Tensor.from(values, [1, 4]);
     for (const spec of ["int8", "int4", "int2", "int4+2:4", "ternary", "int1", "nf4", "midrise4", "uint4", "uint4+2:4"]) {
-      t.deepEqual(unpackWeight(packWeight(weight, spec)).weight.toArray(), expectedWeight(weight.toArray(), 4, spec), `${spec} of ${values}`);
+      t.deepEqual(
+        unpackWeight(packWeight(weight, spec)).weight.toArray(),
+        expectedWeight(weight.toArray(), 4, spec),
+        `${spec} of ${values}`,
+      );
     }
   }
   for (const value of [NaN, Infinity, -Infinity]) {
@@ -234,7 +311,10 @@ test("hostile bytes are refused", (t) => {
   const wide = packWeight(Tensor.from([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], [1, 12]), "int4+2:4");
   t.throws(() => unpackWeight({ ...wide, shape: [1, 10] }), { ...bad, message: /beyond the last of 10 inputs/ });
   const floats = packWeight(weight, "2:4");
-  t.throws(() => unpackWeight({ ...floats, packed: Tensor.from(floats.packed.toArray().fill(NaN), floats.packed.shape) }), { ...bad, message: /NaN/ });
+  t.throws(() => unpackWeight({ ...floats, packed: Tensor.from(floats.packed.toArray().fill(NaN), floats.packed.shape) }), {
+    ...bad,
+    message: /NaN/,
+  });
   const ternary = packWeight(weight, "ternary");
   t.throws(() => unpackWeight({ ...ternary, packed: changed(ternary.packed, 3, 243) }), { ...bad, message: /row 1: byte 243/ });
   const asymmetric = packWeight(weight, "uint4");

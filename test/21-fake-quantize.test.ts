@@ -16,8 +16,29 @@ import {
 } from "../lib/index.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
-const specs = ["int8", "int4", "int3", "int2", "int4/g32", "int2/g64", "int4+2:4", "int8+1:4", "int2/g32+3:5", "2:4",
-  "int6", "int1", "int1+2:4", "uint4", "uint3/g64+2:4", "midrise8", "midrise2+2:4", "ternary", "ternary/g128+1:4", "nf4/g64", "nf4+2:4"];
+const specs = [
+  "int8",
+  "int4",
+  "int3",
+  "int2",
+  "int4/g32",
+  "int2/g64",
+  "int4+2:4",
+  "int8+1:4",
+  "int2/g32+3:5",
+  "2:4",
+  "int6",
+  "int1",
+  "int1+2:4",
+  "uint4",
+  "uint3/g64+2:4",
+  "midrise8",
+  "midrise2+2:4",
+  "ternary",
+  "ternary/g128+1:4",
+  "nf4/g64",
+  "nf4+2:4",
+];
 const shapes = [
   [1, 1],
   [3, 7],
@@ -60,7 +81,10 @@ test.serial("a mask that is given decides, also with a dense spec", (t) => {
 function gradients(weight: Tensor, upstream: Tensor, spec: string, options: Parameters<typeof fakeQuantize>[2] = {}): Float32Array {
   using tape = new Tape();
   weight.requiresGrad = true;
-  tape.backward(tape.record(() => fakeQuantize(weight, spec, options)), upstream.clone());
+  tape.backward(
+    tape.record(() => fakeQuantize(weight, spec, options)),
+    upstream.clone(),
+  );
   return (tape.gradientOf(weight) as Tensor).toArray();
 }
 
@@ -68,12 +92,26 @@ test.serial("gradients are those of the straight-through surrogate", (t) => {
   // With the rounding error r - u held constant, y_i = scale(w) * (w_i / scale(w) + (r_i - u_i)) = w_i + scale(w) * (r_i - u_i)
   // is differentiable: the derivative of the scale with respect to the largest weight is found by differences.
   const kept = (values: number[], mask: boolean[]): number[] => values.filter((_, i) => mask[i]);
-  const largest = (limit: number) => (w: number[], mask: boolean[]): number => Math.max(...kept(w, mask).map(Math.abs)) / limit;
+  const largest =
+    (limit: number) =>
+    (w: number[], mask: boolean[]): number =>
+      Math.max(...kept(w, mask).map(Math.abs)) / limit;
   const mean = (w: number[], mask: boolean[]): number => kept(w, mask).reduce((sum, x) => sum + Math.abs(x), 0) / kept(w, mask).length;
-  const range = (limit: number) => (w: number[], mask: boolean[]): number => (Math.max(...kept(w, mask)) - Math.min(...kept(w, mask))) / limit;
+  const range =
+    (limit: number) =>
+    (w: number[], mask: boolean[]): number =>
+      (Math.max(...kept(w, mask)) - Math.min(...kept(w, mask))) / limit;
   const scales: Record<string, (w: number[], mask: boolean[]) => number> = {
-    int8: largest(127), int4: largest(7), "int4+2:4": largest(7), "int2+1:4": largest(1), nf4: largest(127), "midrise2+2:4": largest(3),
-    ternary: mean, "int1+2:4": mean, uint4: range(15), "uint3+2:4": range(7),
+    int8: largest(127),
+    int4: largest(7),
+    "int4+2:4": largest(7),
+    "int2+1:4": largest(1),
+    nf4: largest(127),
+    "midrise2+2:4": largest(3),
+    ternary: mean,
+    "int1+2:4": mean,
+    uint4: range(15),
+    "uint3+2:4": range(7),
   };
   for (const set of availableInstructionSets()) {
     setInstructionSet(set);
@@ -84,8 +122,10 @@ test.serial("gradients are those of the straight-through surrogate", (t) => {
       const values = [...weight.toArray()];
       const g = upstream.toArray();
       const mask = spec.includes("+") ? magnitudeMask(weight, Number(spec.at(-3)), 4).toArray() : new Uint8Array(values.length).fill(1);
-      const rowOf = (w: number[], row: number): [number[], boolean[]] =>
-        [w.slice(row * columns, (row + 1) * columns), [...mask.subarray(row * columns, (row + 1) * columns)].map(Boolean)];
+      const rowOf = (w: number[], row: number): [number[], boolean[]] => [
+        w.slice(row * columns, (row + 1) * columns),
+        [...mask.subarray(row * columns, (row + 1) * columns)].map(Boolean),
+      ];
       const faked = fakeQuantize(weight, spec).toArray();
       const errors = values.map((w, i) => ((faked[i] as number) - w) / scaleOf(...rowOf(values, Math.floor(i / columns))));
       const surrogate = (w: number[], row: number): number => {
@@ -100,7 +140,11 @@ test.serial("gradients are those of the straight-through surrogate", (t) => {
       for (let i = 0; i < values.length; i++) {
         const row = Math.floor(i / columns);
         const step = 1e-4;
-        const moved = (by: number): number => surrogate(values.map((w, j) => (i === j ? w + by : w)), row);
+        const moved = (by: number): number =>
+          surrogate(
+            values.map((w, j) => (i === j ? w + by : w)),
+            row,
+          );
         const numeric = (moved(step) - moved(-step)) / (2 * step);
         t.true(Math.abs(numeric - (analytic[i] as number)) < 1e-4, `${set} ${spec} [${i}]: ${analytic[i]} against ${numeric}`);
         t.is((constant[i] as number) + 0, (mask[i] ? g[i] : 0) as number); // + 0: -0 is fine
@@ -116,7 +160,9 @@ test.serial("a convolution gets the gradients of its matrix (out, kernel * in)",
   const byTap = (tensor: Tensor): Tensor => {
     const values = tensor.toArray();
     const at = (o: number, k: number, i: number): number => values[(o * inputs + i) * kernel + k] as number;
-    const order = [...Array(out).keys()].flatMap((o) => [...Array(kernel).keys()].flatMap((k) => [...Array(inputs).keys()].map((i) => at(o, k, i))));
+    const order = [...Array(out).keys()].flatMap((o) =>
+      [...Array(kernel).keys()].flatMap((k) => [...Array(inputs).keys()].map((i) => at(o, k, i))),
+    );
     return Tensor.from(order, [out, kernel * inputs]);
   };
   for (const spec of ["int4", "int4+2:4", "int4/g32"]) {
@@ -136,7 +182,9 @@ test.serial("instruction sets agree on gradients, with groups, ties, zeros and m
     for (const set of availableInstructionSets()) {
       setInstructionSet(set);
       const actual = gradients(weight, upstream, spec);
-      actual.forEach((value, i) => t.true(Math.abs(value - (expected[i] as number)) <= 1e-5 * Math.max(1, Math.abs(value)), `${set} ${spec} [${i}]`));
+      actual.forEach((value, i) =>
+        t.true(Math.abs(value - (expected[i] as number)) <= 1e-5 * Math.max(1, Math.abs(value)), `${set} ${spec} [${i}]`),
+      );
     }
   }
 });

@@ -1,13 +1,62 @@
 import test from "ava";
-import { linear, PackedMatrix, packedLinear, type PackedLinearOptions, packWeight, setInstructionSet, setThreadCount, Tensor, unpackWeight } from "../lib/index.js";
+import {
+  linear,
+  PackedMatrix,
+  packedLinear,
+  type PackedLinearOptions,
+  packWeight,
+  setInstructionSet,
+  setThreadCount,
+  Tensor,
+  unpackWeight,
+} from "../lib/index.js";
 import { addon } from "../lib/native/addon.js";
 import { randomTensor, randomValues } from "./gradient.js";
 import { assertClose, fast, onSet, packedMatrix, restoreRuntime, sets } from "./packed_products.js";
 
-const specs = ["int8", "int4", "int3", "int2", "int4/g32", "int8/g64", "int8+2:4", "int4+2:4", "int2+2:4", "int4+1:4", "int8+1:4",
-  "int4/g32+2:4", "int8/g128+1:4", "int4+3:5", "int4+3:4", "int4+2:16", "int6", "int5+2:4", "int1", "int1/g32+2:4", "uint8", "uint4/g64",
-  "uint3+2:4", "midrise8", "midrise8+2:4", "midrise4+2:4", "midrise2/g32", "midrise3+1:4", "ternary", "ternary/g128+2:4", "ternary+1:4",
-  "nf4", "nf4/g64+2:4", "nf4+1:4", "uint8+2:4", "uint4/g32+1:4", "uint2+1:2", "uint5/g64+2:4", "uint4+3:5", "midrise8/g32+1:4", "midrise8+3:4"];
+const specs = [
+  "int8",
+  "int4",
+  "int3",
+  "int2",
+  "int4/g32",
+  "int8/g64",
+  "int8+2:4",
+  "int4+2:4",
+  "int2+2:4",
+  "int4+1:4",
+  "int8+1:4",
+  "int4/g32+2:4",
+  "int8/g128+1:4",
+  "int4+3:5",
+  "int4+3:4",
+  "int4+2:16",
+  "int6",
+  "int5+2:4",
+  "int1",
+  "int1/g32+2:4",
+  "uint8",
+  "uint4/g64",
+  "uint3+2:4",
+  "midrise8",
+  "midrise8+2:4",
+  "midrise4+2:4",
+  "midrise2/g32",
+  "midrise3+1:4",
+  "ternary",
+  "ternary/g128+2:4",
+  "ternary+1:4",
+  "nf4",
+  "nf4/g64+2:4",
+  "nf4+1:4",
+  "uint8+2:4",
+  "uint4/g32+1:4",
+  "uint2+1:2",
+  "uint5/g64+2:4",
+  "uint4+3:5",
+  "midrise8/g32+1:4",
+  "midrise8+3:4",
+];
 
 test.afterEach.always(restoreRuntime);
 
@@ -21,7 +70,10 @@ test.serial("whole-number products are what the definition gives", (t) => {
       const [frame, row] = [Math.floor(at / out), at % out];
       const values = x.toArray().subarray(frame * columns, (frame + 1) * columns);
       const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-      const sum = values.reduce((total, value, i) => total + Math.round((value * 127) / largest) * (weight[row * columns + i] as number), 0);
+      const sum = values.reduce(
+        (total, value, i) => total + Math.round((value * 127) / largest) * (weight[row * columns + i] as number),
+        0,
+      );
       return (sum * largest) / 127;
     });
     using matrix = PackedMatrix.from(packed);
@@ -31,7 +83,11 @@ test.serial("whole-number products are what the definition gives", (t) => {
 
 test.serial("float products are those of the dequantized weight", (t) => {
   for (const [index, spec] of [...specs, "float32", "2:4", "1:3"].entries()) {
-    for (const [frames, out, columns] of [[1, 1, 1], [5, 33, 70], [17, 130, 128]] as const) {
+    for (const [frames, out, columns] of [
+      [1, 1, 1],
+      [5, 33, 70],
+      [17, 130, 128],
+    ] as const) {
       const packed = packWeight(randomTensor([out, columns], index), spec);
       const x = randomTensor([frames, columns], index + 50);
       const bias = randomTensor([out], 7);
@@ -40,7 +96,13 @@ test.serial("float products are those of the dequantized weight", (t) => {
       const expected = linear(x, unpackWeight(packed).weight, options).toArray();
       using matrix = PackedMatrix.from(packed);
       for (const set of sets) {
-        assertClose(t, onSet(set, x, matrix, { ...options, activations: "float32" }), expected, 1e-5, `${set} ${spec} (${frames}, ${out}, ${columns})`);
+        assertClose(
+          t,
+          onSet(set, x, matrix, { ...options, activations: "float32" }),
+          expected,
+          1e-5,
+          `${set} ${spec} (${frames}, ${out}, ${columns})`,
+        );
       }
     }
   }
@@ -48,7 +110,13 @@ test.serial("float products are those of the dequantized weight", (t) => {
 
 test.serial("fast whole-number products equal the reference's bit for bit", (t) => {
   for (const [index, spec] of specs.entries()) {
-    for (const [frames, out, columns] of [[1, 16, 16], [2, 17, 4], [4, 5, 333], [11, 40, 64], [29, 50, 200]] as const) {
+    for (const [frames, out, columns] of [
+      [1, 16, 16],
+      [2, 17, 4],
+      [4, 5, 333],
+      [11, 40, 64],
+      [29, 50, 200],
+    ] as const) {
       using matrix = packedMatrix(randomTensor([out, columns, 1], index), spec);
       const x = randomTensor([frames, columns], index + 50);
       const expected = onSet("reference", x, matrix);
@@ -60,7 +128,22 @@ test.serial("fast whole-number products equal the reference's bit for bit", (t) 
 test.serial("every number of rows, with every kind of activation", (t) => {
   const columns = 150;
   const x = randomTensor([30, columns], 9);
-  for (const spec of ["int8", "int4/g32", "int2", "int1", "uint4", "midrise4", "ternary/g64", "nf4", "int4+2:4", "int8+1:4", "int1+2:4", "uint4+2:4", "uint8+1:4", "midrise8+2:4"]) {
+  for (const spec of [
+    "int8",
+    "int4/g32",
+    "int2",
+    "int1",
+    "uint4",
+    "midrise4",
+    "ternary/g64",
+    "nf4",
+    "int4+2:4",
+    "int8+1:4",
+    "int1+2:4",
+    "uint4+2:4",
+    "uint8+1:4",
+    "midrise8+2:4",
+  ]) {
     using matrix = packedMatrix(randomTensor([37, columns], 10), spec);
     for (const activations of ["int8", "int8-asymmetric", "int4"] as const) {
       const expected = onSet("reference", x, matrix, { activations });
@@ -76,23 +159,32 @@ test.serial("every number of rows, with every kind of activation", (t) => {
 
 test.serial("activations are rounded as they say", (t) => {
   const [frames, out, columns] = [3, 18, 101];
-  const x = Tensor.from(randomValues(frames * columns, 11).map((value) => value + 2), [frames, columns]);
+  const x = Tensor.from(
+    randomValues(frames * columns, 11).map((value) => value + 2),
+    [frames, columns],
+  );
   const packed = packWeight(randomTensor([out, columns], 12), "int8");
   const weight = unpackWeight(packed).weight;
   using matrix = PackedMatrix.from(packed);
   const rounded = (activations: string, row: Float32Array): Float32Array => {
     const [low, high] = [Math.min(...row), Math.max(...row)];
-    if (activations === "int8-asymmetric") return row.map((value) => low + (Math.round((value - low) / ((high - low) / 254)) * (high - low)) / 254);
+    if (activations === "int8-asymmetric")
+      return row.map((value) => low + (Math.round((value - low) / ((high - low) / 254)) * (high - low)) / 254);
     const scale = Math.max(-low, high) / (activations === "int4" ? 7 : 127);
     return row.map((value) => Math.round(value / scale) * scale);
   };
   for (const activations of ["int8", "int8-asymmetric", "int4"] as const) {
-    const values = Array.from({ length: frames }, (_, row) => [...rounded(activations, x.toArray().subarray(row * columns, (row + 1) * columns))]);
+    const values = Array.from({ length: frames }, (_, row) => [
+      ...rounded(activations, x.toArray().subarray(row * columns, (row + 1) * columns)),
+    ]);
     const expected = linear(Tensor.from(values.flat(), [frames, columns]), weight).toArray();
     for (const set of sets) assertClose(t, onSet(set, x, matrix, { activations }), expected, 2e-5, `${set} ${activations}`);
   }
   const constant = Tensor.from(new Float32Array(2 * columns).fill(1e6, 0, columns).fill(-3, columns), [2, columns]);
-  const sums = weight.toArray().subarray(0, columns).reduce((sum, value) => sum + value, 0);
+  const sums = weight
+    .toArray()
+    .subarray(0, columns)
+    .reduce((sum, value) => sum + value, 0);
   for (const set of sets) {
     const result = onSet(set, constant, matrix, { activations: "int8-asymmetric" });
     t.true(Math.abs((result[0] as number) / 1e6 - sums) < 1e-4 && Math.abs((result[out] as number) + 3 * sums) < 1e-4, set);
@@ -119,10 +211,23 @@ test.serial("gated and smooth activations", (t) => {
         t.true(Math.abs((gelu[0] as number) - gaussianGate(plain[0] as number)) < 1e-6);
         for (const set of sets) {
           for (const rows of [frames, 3]) {
-            const options = { bias, activations, activation: "glu", scale: 0.5, residual: gatedResidual.rows(0, rows), residualScale: 2 } as const;
+            const options = {
+              bias,
+              activations,
+              activation: "glu",
+              scale: 0.5,
+              residual: gatedResidual.rows(0, rows),
+              residualScale: 2,
+            } as const;
             const head = x.rows(0, rows);
             assertClose(t, onSet(set, head, matrix, options), glu.slice(0, (rows * out) / 2), 1e-5, `${set} ${spec} glu`);
-            assertClose(t, onSet(set, head, matrix, { bias, activations, activation: "gelu" }), gelu.slice(0, rows * out), 1e-5, `${set} ${spec} gelu`);
+            assertClose(
+              t,
+              onSet(set, head, matrix, { bias, activations, activation: "gelu" }),
+              gelu.slice(0, rows * out),
+              1e-5,
+              `${set} ${spec} gelu`,
+            );
           }
         }
       }
@@ -143,7 +248,13 @@ function gaussianGate(x: number): number {
 test.serial("every schedule gives the same bits", (t) => {
   const native = addon as { packedLinear(...operands: unknown[]): Tensor["handle"] };
   const [out, columns] = [66, 70];
-  const schedules = [[16, 12, 12, 384, 8, 1], [0, 1, 1, 1, 1, 0], [4, 3, 7, 5, 2, 20], [16, 8, 12, 1 << 20, 16, 999], [12, 5, 300, 13, 300, 1]];
+  const schedules = [
+    [16, 12, 12, 384, 8, 1],
+    [0, 1, 1, 1, 1, 0],
+    [4, 3, 7, 5, 2, 20],
+    [16, 8, 12, 1 << 20, 16, 999],
+    [12, 5, 300, 13, 300, 1],
+  ];
   for (const spec of ["int8", "int4/g32", "int4+2:4", "int4+1:4", "uint4+2:4", "midrise8+2:4", "nf4"]) {
     using matrix = packedMatrix(randomTensor([out, columns], 1), spec);
     for (const frames of [1, 7, 13, 31]) {
@@ -159,8 +270,19 @@ test.serial("every schedule gives the same bits", (t) => {
     }
   }
   using matrix = packedMatrix(randomTensor([out, columns], 1), "int8");
-  for (const schedule of [[1], [16, 0, 12, 384, 8, 1], [16, 12, 8, 384, 8, 1], [16, 12, 12, 0, 8, 1], [16, 12, 12, 384, 0, 1], [1.5, 1, 1, 1, 1, 1], 3]) {
-    t.throws(() => native.packedLinear(Tensor.zeros([1, columns]).handle, matrix.handle, undefined, "none", 1, undefined, 1, "int8", schedule), { code: "INVALID_ARGUMENT" });
+  for (const schedule of [
+    [1],
+    [16, 0, 12, 384, 8, 1],
+    [16, 12, 8, 384, 8, 1],
+    [16, 12, 12, 0, 8, 1],
+    [16, 12, 12, 384, 0, 1],
+    [1.5, 1, 1, 1, 1, 1],
+    3,
+  ]) {
+    t.throws(
+      () => native.packedLinear(Tensor.zeros([1, columns]).handle, matrix.handle, undefined, "none", 1, undefined, 1, "int8", schedule),
+      { code: "INVALID_ARGUMENT" },
+    );
   }
 });
 
@@ -196,7 +318,12 @@ test.serial("a row depends neither on the other rows nor on the number of thread
       setThreadCount(count);
       t.deepEqual(packedLinear(x, matrix).toArray(), all);
     }
-    for (const [begin, end] of [[0, 1], [5, 8], [333, 344], [690, 700]] as const) {
+    for (const [begin, end] of [
+      [0, 1],
+      [5, 8],
+      [333, 344],
+      [690, 700],
+    ] as const) {
       t.deepEqual(packedLinear(x.rows(begin, end), matrix).toArray(), all.slice(begin * out, end * out));
     }
   }

@@ -34,7 +34,10 @@ test("workers multiply by one matrix, whose memory goes with its last user", asy
 
   const second = PackedMatrix.fromShared(id);
   matrix.dispose();
-  t.deepEqual(tidy(() => packedLinear(Tensor.from(x, [3, columns]), second).toArray()), expected);
+  t.deepEqual(
+    tidy(() => packedLinear(Tensor.from(x, [3, columns]), second).toArray()),
+    expected,
+  );
   const resident = second.residentBytes;
   const withMatrix = memoryStatistics().bytesInUse;
   second.dispose();

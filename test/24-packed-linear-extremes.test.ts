@@ -15,12 +15,31 @@ test.serial("nothing saturates at the extremes", (t) => {
     "rows differ": (row, i) => (row % 2 ? sign(i) : 1),
   };
   const inputs: Record<string, (i: number) => number> = { largest: () => 3, smallest: () => -3, alternating: (i) => (i % 2 ? 3 : -3) };
-  for (const spec of ["int8", "int4", "int2", "uint8", "midrise8", "nf4", "ternary", "int8+2:4", "int4+2:4", "midrise4+2:4", "int4+1:4", "int4/g128", "uint8+2:4", "uint4+2:4", "midrise8+2:4"]) {
+  for (const spec of [
+    "int8",
+    "int4",
+    "int2",
+    "uint8",
+    "midrise8",
+    "nf4",
+    "ternary",
+    "int8+2:4",
+    "int4+2:4",
+    "midrise4+2:4",
+    "int4+1:4",
+    "int4/g128",
+    "uint8+2:4",
+    "uint4+2:4",
+    "midrise8+2:4",
+  ]) {
     for (const [weightName, weightOf] of Object.entries(weights)) {
       const values = Float32Array.from({ length: out * columns }, (_, at) => weightOf(Math.floor(at / columns), at % columns));
       using matrix = packedMatrix(Tensor.from(values, [out, columns]), spec);
       for (const [inputName, inputOf] of Object.entries(inputs)) {
-        const x = Tensor.from(Float32Array.from({ length: frames * columns }, (_, at) => inputOf(at % columns)), [frames, columns]);
+        const x = Tensor.from(
+          Float32Array.from({ length: frames * columns }, (_, at) => inputOf(at % columns)),
+          [frames, columns],
+        );
         const expected = onSet("reference", x, matrix);
         for (const set of fast) t.deepEqual(onSet(set, x, matrix), expected, `${set} ${spec} ${weightName} times ${inputName}`);
       }
@@ -30,9 +49,19 @@ test.serial("nothing saturates at the extremes", (t) => {
 
 test.serial("rows of zeros, denormals, huge values, NaN and infinity", (t) => {
   const columns = 40;
-  const rows = [() => 0, () => 1e-40, () => 2e-31, (i: number) => (i % 2 ? 3e36 : -3e36), (i: number) => (i === 39 ? NaN : 1),
-    (i: number) => (i === 3 ? -Infinity : 1), (i: number) => i - 20];
-  const x = Tensor.from(Float32Array.from({ length: rows.length * columns }, (_, at) => rows[Math.floor(at / columns)]?.(at % columns) as number), [rows.length, columns]);
+  const rows = [
+    () => 0,
+    () => 1e-40,
+    () => 2e-31,
+    (i: number) => (i % 2 ? 3e36 : -3e36),
+    (i: number) => (i === 39 ? NaN : 1),
+    (i: number) => (i === 3 ? -Infinity : 1),
+    (i: number) => i - 20,
+  ];
+  const x = Tensor.from(
+    Float32Array.from({ length: rows.length * columns }, (_, at) => rows[Math.floor(at / columns)]?.(at % columns) as number),
+    [rows.length, columns],
+  );
   for (const spec of ["int4+2:4", "int4", "int8"]) {
     using matrix = packedMatrix(Tensor.from(randomValues(5 * columns, 3), [5, columns]), spec);
     const expected = onSet("reference", x, matrix);
@@ -59,7 +88,10 @@ test("misuse is a coded error", (t) => {
   t.throws(() => packedLinear(Tensor.zeros([2, 7]), matrix), { ...invalid, message: /takes 8 features but x has 7/ });
   t.throws(() => packedLinear(x, matrix, { bias: Tensor.zeros([5]) }), invalid);
   t.throws(() => packedLinear(x, matrix, { residual: Tensor.zeros([2, 5]) }), invalid);
-  t.throws(() => packedLinear(x, matrix, { activations: "int3" as "int8" }), { ...invalid, message: /choose float32, int8, int8-asymmetric or int4/ });
+  t.throws(() => packedLinear(x, matrix, { activations: "int3" as "int8" }), {
+    ...invalid,
+    message: /choose float32, int8, int8-asymmetric or int4/,
+  });
   t.throws(() => packedLinear(x, { handle: x.handle } as unknown as PackedMatrix), { ...invalid, message: /packed matrix/ });
   t.throws(() => PackedMatrix.fromShared(123456), { ...invalid, message: /no packed matrix/ });
   t.throws(() => PackedMatrix.from({ ...packed, shape: [4, 9] }), { code: "BAD_CHECKPOINT" });
@@ -67,7 +99,10 @@ test("misuse is a coded error", (t) => {
   for (const spec of ["int4", "int4+2:4", "int8+1:4", "int4+3:5"]) {
     const zeros = packWeight(randomTensor([4, 9], 1), spec);
     const message = /code -\d+ is outside/; // what the stored value 0 stands for
-    t.throws(() => PackedMatrix.from({ ...zeros, packed: Tensor.from(zeros.packed.toArray().fill(0), zeros.packed.shape) }), { code: "BAD_CHECKPOINT", message });
+    t.throws(() => PackedMatrix.from({ ...zeros, packed: Tensor.from(zeros.packed.toArray().fill(0), zeros.packed.shape) }), {
+      code: "BAD_CHECKPOINT",
+      message,
+    });
   }
   matrix.dispose();
   matrix.dispose();

@@ -32,7 +32,13 @@ import { editWeights, temporaryFolder, tones, writeTinyCorpus, writeTinyModel } 
 import { roundHalfEven } from "./round_half_even.js";
 
 const specs = ["nf4/g64/dq", "nf4/g32/dq+2:4", "int4/g128/dq", "int3/g32/dq+3:5", "ternary/g64/dq", "midrise2/g32/dq+2:4"];
-const shapes = [[1, 1], [3, 70], [5, 128, 1], [2, 50, 3], [70, 300]];
+const shapes = [
+  [1, 1],
+  [3, 70],
+  [5, 128, 1],
+  [2, 50, 3],
+  [70, 300],
+];
 
 test.afterEach.always(() => setInstructionSet(availableInstructionSets().at(-1) ?? "reference"));
 
@@ -61,7 +67,17 @@ const bits = (tensor: Tensor): Int32Array => new Int32Array(tensor.toArray().buf
 test("the spec parses and prints, and belongs to grouped scales without zero points", (t) => {
   t.deepEqual(parseWeightSpec("nf4/g64/dq"), { text: "nf4/g64/dq", format: "nf4", bits: 4, groupSize: 64, doubleQuantized: true });
   for (const spec of specs) t.is(formatWeightSpec(parseWeightSpec(spec)), spec);
-  for (const wrong of ["nf4/dq", "float32/dq", "uint4/g32/dq", "nf4/dq/g64", "nf4/g64/dq/dq", "nf4/g64/", "nf4/g64/DQ", "nf4+2:4/dq", "/dq"]) {
+  for (const wrong of [
+    "nf4/dq",
+    "float32/dq",
+    "uint4/g32/dq",
+    "nf4/dq/g64",
+    "nf4/g64/dq/dq",
+    "nf4/g64/",
+    "nf4/g64/DQ",
+    "nf4+2:4/dq",
+    "/dq",
+  ]) {
     t.throws(() => parseWeightSpec(wrong), { instanceOf: UsmLiteError, code: "UNSUPPORTED_SPEC" }, wrong);
   }
 });
@@ -108,7 +124,9 @@ test.serial("training sees the packed weight, to the bit, and products use it", 
       t.is(matrix.spec, spec);
       const product = packedLinear(x, matrix);
       t.deepEqual(bits(packedLinear(x, rounded)), bits(product), `${set} ${spec}`);
-      using plain = PackedMatrix.from(packWeight(weight, without(spec), parseWeightSpec(spec).sparsity && unpacked.mask, { scale: expandedScale(packed) }));
+      using plain = PackedMatrix.from(
+        packWeight(weight, without(spec), parseWeightSpec(spec).sparsity && unpacked.mask, { scale: expandedScale(packed) }),
+      );
       t.deepEqual(bits(packedLinear(x, plain)), bits(product), `${set} ${spec}`);
     }
   }
@@ -117,7 +135,10 @@ test.serial("training sees the packed weight, to the bit, and products use it", 
 /** float32 scales of a packed weight. */
 function expandedScale({ scale, scaleSteps }: PackedWeight): Tensor {
   const [mean, ...steps] = numbers(scaleSteps) as [number, ...number[]];
-  return Tensor.from(numbers(scale).map((code, i) => Math.fround(mean + (steps[Math.floor(i / 256)] as number) * (code - 128))), scale?.shape);
+  return Tensor.from(
+    numbers(scale).map((code, i) => Math.fround(mean + (steps[Math.floor(i / 256)] as number) * (code - 128))),
+    scale?.shape,
+  );
 }
 
 test("scales far apart stay positive, and groups of zeros widen no step", (t) => {
@@ -135,8 +156,16 @@ test("scales far apart stay positive, and groups of zeros widen no step", (t) =>
     return values.reduce((sum, value, i) => sum + (value - (sparse[i] as number)) ** 2, 0);
   };
   t.true(error("nf4/g64/dq") < 1.02 * error("nf4/g64"));
-  for (const values of [[0, 0], [1e-45, 0], [3.4e38, -3.4e38], [1e-40, 3.4e38]]) {
-    const extreme = Tensor.from(Array.from({ length: 96 }, (_, i) => values[i % 64 < 32 ? 0 : 1] as number), [1, 96]);
+  for (const values of [
+    [0, 0],
+    [1e-45, 0],
+    [3.4e38, -3.4e38],
+    [1e-40, 3.4e38],
+  ]) {
+    const extreme = Tensor.from(
+      Array.from({ length: 96 }, (_, i) => values[i % 64 < 32 ? 0 : 1] as number),
+      [1, 96],
+    );
     t.true(unpackWeight(packWeight(extreme, "int4/g32/dq")).weight.toArray().every(Number.isFinite), String(values));
   }
   const scale = Tensor.from([1, -1, 1, 1], [1, 4]);

@@ -38,7 +38,10 @@ test("layerNorm keeps its precision far from zero", (t) => {
     t,
     "offset 1000",
     () => {
-      const x = Tensor.from(randomValues(4 * 200, 5).map((value) => 1000 + value), [4, 200]);
+      const x = Tensor.from(
+        randomValues(4 * 200, 5).map((value) => 1000 + value),
+        [4, 200],
+      );
       return [layerNorm(x, Tensor.from(new Float32Array(200).fill(1)), { epsilon: 1e-6 })];
     },
     1e-3,

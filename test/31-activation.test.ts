@@ -25,7 +25,12 @@ const operations: Record<string, (x: Tensor) => Tensor> = {
 
 for (const [name, operation] of Object.entries(operations)) {
   test(`${name} and its gradient agree on every instruction set`, (t) => {
-    for (const [rows, columns] of [[1, 2], [3, 38], [19, 130], [150, 202]] as const) {
+    for (const [rows, columns] of [
+      [1, 2],
+      [3, 38],
+      [19, 130],
+      [150, 202],
+    ] as const) {
       for (const factor of [1, 30]) {
         agreeOnAllInstructionSets(t, `(${rows}, ${columns}) x ${factor}`, () =>
           withGradient(operation, Tensor.from(scaled(randomValues(rows * columns, 3), factor), [rows, columns])),
@@ -41,10 +46,12 @@ for (const [name, operation] of Object.entries(operations)) {
 
 test("activations follow their formulas", (t) => {
   const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
-  silu(Tensor.from([-3, 0, 2])).toArray().forEach((value, i) => {
-    const x = [-3, 0, 2][i] as number;
-    t.true(Math.abs(value - x * sigmoid(x)) < 1e-6);
-  });
+  silu(Tensor.from([-3, 0, 2]))
+    .toArray()
+    .forEach((value, i) => {
+      const x = [-3, 0, 2][i] as number;
+      t.true(Math.abs(value - x * sigmoid(x)) < 1e-6);
+    });
   t.true(Math.abs((glu(Tensor.from([3, -2], [1, 2])).toArray()[0] as number) - 3 * sigmoid(-2)) < 1e-6);
   const probabilities = softmax(Tensor.from([0, Math.log(3)], [1, 2])).toArray();
   t.true(Math.abs((probabilities[0] as number) - 0.25) < 1e-6);
@@ -57,7 +64,10 @@ test("extreme values stay finite", (t) => {
   agreeOnAllInstructionSets(t, "softmax", () => [softmax(extreme)]);
   for (const operation of [silu, softmax, logSoftmax]) {
     for (const tensor of withGradient(operation, extreme.clone())) {
-      t.true(tensor.toArray().every((value) => Number.isFinite(value)), operation.name);
+      t.true(
+        tensor.toArray().every((value) => Number.isFinite(value)),
+        operation.name,
+      );
     }
   }
 });

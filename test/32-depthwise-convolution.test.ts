@@ -42,18 +42,16 @@ test("depthwiseConvolution has the right gradients", (t) => {
   const offsets = new SequenceOffsets([6, 3]);
   const inputs = [randomTensor([9, 5], 1), randomTensor([5, 4], 2), randomTensor([5], 3)];
   for (const activation of ["none", "silu"] as const) {
-    checkGradients(
-      t,
-      ([x, weight, bias]) => depthwiseConvolution(x as Tensor, weight as Tensor, offsets, { bias, activation }),
-      inputs,
-    );
+    checkGradients(t, ([x, weight, bias]) => depthwiseConvolution(x as Tensor, weight as Tensor, offsets, { bias, activation }), inputs);
   }
 });
 
 test("a sequence gives the same frames whatever else is in the batch", (t) => {
   const weight = randomTensor([20, 8], 1);
   const x = randomTensor([150, 20], 2);
-  const together = depthwiseConvolution(x, weight, new SequenceOffsets([7, 140, 3])).rows(7, 147).toArray();
+  const together = depthwiseConvolution(x, weight, new SequenceOffsets([7, 140, 3]))
+    .rows(7, 147)
+    .toArray();
   const alone = depthwiseConvolution(x.rows(7, 147), weight, new SequenceOffsets([140])).toArray();
   t.deepEqual(together, alone);
 });

@@ -29,18 +29,28 @@ for (const training of [true, false]) {
   for (const activation of ["none", "silu"] as const) {
     const label = `batchNorm with training ${training} and activation ${activation}`;
     test(`${label} agrees on every instruction set`, (t) => {
-      for (const [frames, channels] of [[2, 1], [9, 5], [70, 33], [200, 176]] as const) {
-        agreeOnAllInstructionSets(t, `(${frames}, ${channels})`, () => {
-          const x = randomTensor([frames, channels], 1);
-          const [weight, bias] = [randomTensor([channels], 2), randomTensor([channels], 3)];
-          for (const input of [x, weight, bias]) input.requiresGrad = true;
-          const state = options(channels, { training, activation });
-          const tape = new Tape();
-          const y = tape.record(() => batchNorm(x, weight, bias, state));
-          tape.backward(y, randomTensor([frames, channels], 4));
-          const gradients = [x, weight, bias].map((input) => tape.gradientOf(input) as Tensor);
-          return [y, state.runningMean, state.runningVariance, ...(frames > 2 ? gradients : [])];
-        }, 5e-5);
+      for (const [frames, channels] of [
+        [2, 1],
+        [9, 5],
+        [70, 33],
+        [200, 176],
+      ] as const) {
+        agreeOnAllInstructionSets(
+          t,
+          `(${frames}, ${channels})`,
+          () => {
+            const x = randomTensor([frames, channels], 1);
+            const [weight, bias] = [randomTensor([channels], 2), randomTensor([channels], 3)];
+            for (const input of [x, weight, bias]) input.requiresGrad = true;
+            const state = options(channels, { training, activation });
+            const tape = new Tape();
+            const y = tape.record(() => batchNorm(x, weight, bias, state));
+            tape.backward(y, randomTensor([frames, channels], 4));
+            const gradients = [x, weight, bias].map((input) => tape.gradientOf(input) as Tensor);
+            return [y, state.runningMean, state.runningVariance, ...(frames > 2 ? gradients : [])];
+          },
+          5e-5,
+        );
       }
     });
 
@@ -59,7 +69,13 @@ test("foldBatchNorm gives the convolution that does both", (t) => {
   const offsets = new SequenceOffsets([20, 5]);
   const x = randomTensor([25, 10], 1);
   const weight = randomTensor([10, 1, 8], 2);
-  const norm = { weight: randomTensor([10], 3), bias: randomTensor([10], 4), runningMean: randomTensor([10], 5), runningVariance: positive(10, 6), epsilon: 1e-5 };
+  const norm = {
+    weight: randomTensor([10], 3),
+    bias: randomTensor([10], 4),
+    runningMean: randomTensor([10], 5),
+    runningVariance: positive(10, 6),
+    epsilon: 1e-5,
+  };
   for (const bias of [undefined, randomTensor([10], 9)]) {
     const expected = batchNorm(depthwiseConvolution(x, weight, offsets, { bias }), norm.weight, norm.bias, {
       ...norm,

@@ -11,7 +11,10 @@ interface Case extends AttentionOptions {
 function operands({ lengths, heads, keyValueHeads = heads, headDim }: Case, factor = 1): [Tensor, Tensor, Tensor, SequenceOffsets] {
   const offsets = new SequenceOffsets(lengths);
   const make = (width: number, seed: number): Tensor =>
-    Tensor.from(randomValues(offsets.frames * width, seed).map((v) => v * factor), [offsets.frames, width]);
+    Tensor.from(
+      randomValues(offsets.frames * width, seed).map((v) => v * factor),
+      [offsets.frames, width],
+    );
   return [make(heads * headDim, 1), make(keyValueHeads * headDim, 2), make(keyValueHeads * headDim, 3), offsets];
 }
 
@@ -28,15 +31,20 @@ const cases: Record<string, Case> = {
 for (const [name, which] of Object.entries(cases)) {
   test(`attention agrees on every instruction set: ${name}`, (t) => {
     for (const factor of [1, 6]) {
-      agreeOnAllInstructionSets(t, `inputs x ${factor}`, () => {
-        const [q, k, v, offsets] = operands(which, factor);
-        for (const input of [q, k, v]) input.requiresGrad = true;
-        const tape = new Tape();
-        const out = tape.record(() => attention(q, k, v, offsets, which));
-        tape.backward(out, randomTensor(out.shape, 4));
-        const gradients = [q, k, v].map((input) => tape.gradientOf(input) as Tensor);
-        return offsets.frames > 1 ? [out, ...gradients] : [out];
-      }, 5e-5);
+      agreeOnAllInstructionSets(
+        t,
+        `inputs x ${factor}`,
+        () => {
+          const [q, k, v, offsets] = operands(which, factor);
+          for (const input of [q, k, v]) input.requiresGrad = true;
+          const tape = new Tape();
+          const out = tape.record(() => attention(q, k, v, offsets, which));
+          tape.backward(out, randomTensor(out.shape, 4));
+          const gradients = [q, k, v].map((input) => tape.gradientOf(input) as Tensor);
+          return offsets.frames > 1 ? [out, ...gradients] : [out];
+        },
+        5e-5,
+      );
     }
   });
 }

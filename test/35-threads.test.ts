@@ -1,5 +1,16 @@
 import test from "ava";
-import { batchNorm, depthwiseConvolution, layerNorm, SequenceOffsets, setThreadCount, silu, Tape, Tensor, threadCount, tidy } from "../lib/index.js";
+import {
+  batchNorm,
+  depthwiseConvolution,
+  layerNorm,
+  SequenceOffsets,
+  setThreadCount,
+  silu,
+  Tape,
+  Tensor,
+  threadCount,
+  tidy,
+} from "../lib/index.js";
 import { randomTensor } from "./gradient.js";
 
 test("results do not depend on the number of threads, however many calls follow each other", (t) => {

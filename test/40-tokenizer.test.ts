@@ -138,14 +138,12 @@ test("mutated tokenizer files load or are refused, never anything else", (t) => 
   for (let trial = 0; trial < 400; trial++) {
     const bytes = Buffer.from(original);
     bytes[Math.floor((noise[trial * 3] as number) * bytes.length)] = Math.floor((noise[trial * 3 + 1] as number) * 256);
-    const end =
-      (noise[trial * 3 + 2] as number) < 0.2 ? Math.floor((noise[trial * 3] as number) * bytes.length) : bytes.length;
+    const end = (noise[trial * 3 + 2] as number) < 0.2 ? Math.floor((noise[trial * 3] as number) * bytes.length) : bytes.length;
     writeFileSync(join(path, "tokenizer.json"), bytes.subarray(0, end));
     try {
       Tokenizer.load(path).encode("THE HEAT");
     } catch (error) {
-      if (!(error instanceof UsmLiteError) || error.code !== "BAD_TOKENIZER")
-        t.fail(`trial ${trial}: ${String(error)}`);
+      if (!(error instanceof UsmLiteError) || error.code !== "BAD_TOKENIZER") t.fail(`trial ${trial}: ${String(error)}`);
     }
   }
   t.pass();

@@ -19,18 +19,14 @@ test("edits are counted as substitutions, deletions and insertions", (t) => {
 test("the number of edits is the least possible", (t) => {
   const least = (a: string, b: string): number => {
     if (!a || !b) return a.length + b.length;
-    return Math.min(
-      least(a.slice(1), b) + 1,
-      least(a, b.slice(1)) + 1,
-      least(a.slice(1), b.slice(1)) + (a[0] === b[0] ? 0 : 1),
-    );
+    return Math.min(least(a.slice(1), b) + 1, least(a, b.slice(1)) + 1, least(a.slice(1), b.slice(1)) + (a[0] === b[0] ? 0 : 1));
   };
   const noise = randomValues(600, 3);
   for (let trial = 0; trial < 50; trial++) {
     const word = (from: number): string =>
-      Array.from(noise.subarray(trial * 12 + from, trial * 12 + from + 6), (value) =>
-        value < -0.6 ? "" : value < 0.2 ? "a" : "b",
-      ).join("");
+      Array.from(noise.subarray(trial * 12 + from, trial * 12 + from + 6), (value) => (value < -0.6 ? "" : value < 0.2 ? "a" : "b")).join(
+        "",
+      );
     const [reference, hypothesis] = [word(0), word(6)];
     const { substitutions, deletions, insertions } = countEdits([...reference], [...hypothesis]);
     t.is(substitutions + deletions + insertions, least(reference, hypothesis));

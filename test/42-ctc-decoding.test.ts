@@ -119,10 +119,7 @@ test("different tokens of the same text add up, and a lone space is no word", (t
   const sums = exhaustiveSums(lattice);
   const found = ctcBeamSearch(lattice, tokenizer, times, exact, 1e6);
   const a = found.find(({ text }) => text === "A");
-  const expected = ["2", "3", "1 2", "2 1", "1 2 1", "1 3", "3 1", "1 3 1"].reduce(
-    (sum, key) => sum + (sums.get(key) ?? 0),
-    0,
-  );
+  const expected = ["2", "3", "1 2", "2 1", "1 2 1", "1 3", "3 1", "1 3 1"].reduce((sum, key) => sum + (sums.get(key) ?? 0), 0);
   t.true(Math.abs(Math.exp(a?.logProbability ?? 0) - expected) < 1e-6);
   t.is(new Set(found.map(({ text }) => text)).size, found.length);
 });

@@ -138,12 +138,9 @@ test("mutated language models are read or refused, never anything else", (t) => 
     header.writeUInt32LE(mutant.length, 8);
     header.writeUInt32LE(crc32(mutant), 12);
     try {
-      decodeLanguageModel(Buffer.concat([header, deflateRawSync(mutant, { level: 1 })]), "x.ngram").textScore(
-        "THE CAT SAT ON A MAT",
-      );
+      decodeLanguageModel(Buffer.concat([header, deflateRawSync(mutant, { level: 1 })]), "x.ngram").textScore("THE CAT SAT ON A MAT");
     } catch (error) {
-      if (!(error instanceof UsmLiteError) || error.code !== "BAD_LANGUAGE_MODEL")
-        t.fail(`trial ${trial}: ${String(error)}`);
+      if (!(error instanceof UsmLiteError) || error.code !== "BAD_LANGUAGE_MODEL") t.fail(`trial ${trial}: ${String(error)}`);
       refused++;
     }
   }

@@ -2,10 +2,7 @@ import test from "ava";
 import { ctcBeamSearch, HotwordScorer, trainTokenizer } from "../lib/index.js";
 import { clearLattice, tokenizerOf } from "./lattice.js";
 
-const tokenizers = [
-  trainTokenizer(["NEW YORK CITY CAT"], 31),
-  trainTokenizer(["NEW YORK NEW YORK CITY CITY CAT CAT"], 40),
-];
+const tokenizers = [trainTokenizer(["NEW YORK CITY CAT"], 31), trainTokenizer(["NEW YORK NEW YORK CITY CITY CAT CAT"], 40)];
 
 /** Characters of hotwords matched while `text` is heard, and at its end. */
 function matched(phrases: string[], text: string): [open: number, closed: number] {

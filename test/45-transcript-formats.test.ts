@@ -26,10 +26,7 @@ test("text and json hold the text", (t) => {
 
 test("srt numbers its cues and vtt has a header and escapes", (t) => {
   const transcript = transcriptOf("A <B> | C & D", 3599.9);
-  t.is(
-    formatTranscript(transcript, "srt"),
-    "1\n00:59:59,900 --> 01:00:00,600\nA <B>\n\n2\n01:00:02,800 --> 01:00:03,900\nC & D\n",
-  );
+  t.is(formatTranscript(transcript, "srt"), "1\n00:59:59,900 --> 01:00:00,600\nA <B>\n\n2\n01:00:02,800 --> 01:00:03,900\nC & D\n");
   t.is(
     formatTranscript(transcript, "vtt"),
     "WEBVTT\n\n00:59:59.900 --> 01:00:00.600\nA &lt;B&gt;\n\n01:00:02.800 --> 01:00:03.900\nC &amp; D\n",
@@ -40,9 +37,7 @@ test("srt numbers its cues and vtt has a header and escapes", (t) => {
 });
 
 test("segments end at pauses, at seven seconds and when two lines of 42 characters are full", (t) => {
-  const long = transcriptOf(
-    Array.from({ length: 60 }, (_, i) => "ABCDEFGHIJKLM".slice(0, 2 + (i % 11))).join(" "),
-  ).words;
+  const long = transcriptOf(Array.from({ length: 60 }, (_, i) => "ABCDEFGHIJKLM".slice(0, 2 + (i % 11))).join(" ")).words;
   const segments = segmentWords(long);
   t.true(segments.length > 5);
   t.deepEqual(

@@ -27,7 +27,8 @@ function same(search: PrefixSearch, reference: PrefixSearch): string | undefined
       if (Array.from(one[key]).join() !== Array.from(other?.[key] ?? []).join()) return `${key} of sequence ${index}`;
     }
     for (const key of ["total", "score"] as const) {
-      if (Math.abs(one[key] - (other?.[key] ?? NaN)) > 1e-9 * Math.abs(one[key])) return `${key} of sequence ${index}: ${one[key]}, not ${other?.[key]}`;
+      if (Math.abs(one[key] - (other?.[key] ?? NaN)) > 1e-9 * Math.abs(one[key]))
+        return `${key} of sequence ${index}: ${one[key]}, not ${other?.[key]}`;
     }
   }
   const [settled, agreed] = [search.settled(), reference.settled()].map((ids) => Array.from(ids).join());
@@ -61,18 +62,34 @@ test("searches advanced together find what they find alone, with whatever scorer
   const scorer = new LanguageModelScorer(model, tokenizer);
   const hotwords = new HotwordScorer(["cat"], tokenizer);
   const make = (): CtcBeamSearch[] =>
-    Array.from({ length: 9 }, (_, i) => new CtcBeamSearch(tokenizer, { secondsPerFrame: 0.04 }, { scorers: i < 7 ? [scorer] : i === 7 ? [] : [hotwords] }));
+    Array.from(
+      { length: 9 },
+      (_, i) => new CtcBeamSearch(tokenizer, { secondsPerFrame: 0.04 }, { scorers: i < 7 ? [scorer] : i === 7 ? [] : [hotwords] }),
+    );
   const [together, alone] = [make(), make()];
   for (let piece = 0; piece < 2; piece++) {
     const inputs = together.map((_, i) => randomLattice(10 + 3 * i, tokenizer.size, 20 * piece + i, 2));
     CtcBeamSearch.advanceTogether(together, inputs);
     alone.forEach((search, i) => search.advance(inputs[i] as LogProbabilities));
   }
-  t.deepEqual(together.map((search) => search.best(3)), alone.map((search) => search.best(3)));
-  t.deepEqual(together.map(({ frames }) => frames), alone.map(({ frames }) => frames));
+  t.deepEqual(
+    together.map((search) => search.best(3)),
+    alone.map((search) => search.best(3)),
+  );
+  t.deepEqual(
+    together.map(({ frames }) => frames),
+    alone.map(({ frames }) => frames),
+  );
   const [one] = make() as [CtcBeamSearch];
   const input = randomLattice(2, tokenizer.size, 1);
-  for (const [searches, inputs] of [[[one, one], [input, input]], [[one], []], [[one], [{ ...input, tokens: 2 }]]] as const) {
+  for (const [searches, inputs] of [
+    [
+      [one, one],
+      [input, input],
+    ],
+    [[one], []],
+    [[one], [{ ...input, tokens: 2 }]],
+  ] as const) {
     t.throws(() => CtcBeamSearch.advanceTogether(searches, inputs), { code: "INVALID_ARGUMENT" });
   }
   t.is(one.frames, 0);

@@ -61,19 +61,40 @@ test.serial("gradients are those of finite differences", (t) => {
     for (const reduction of ["mean", "sum", "none"] as const) {
       checkGradients(t, ([logits]) => ctcLoss(logits as Tensor, offsets, targets, { reduction }).loss, [randomTensor([19, 5], 3)]);
     }
-    checkGradients(t, ([logits]) => ctcLoss(logits as Tensor, offsets, targets.map((row) => row.map((x) => x - 1)), { blank: 4 }).loss, [
-      randomTensor([19, 5], 4),
-    ]);
+    checkGradients(
+      t,
+      ([logits]) =>
+        ctcLoss(
+          logits as Tensor,
+          offsets,
+          targets.map((row) => row.map((x) => x - 1)),
+          { blank: 4 },
+        ).loss,
+      [randomTensor([19, 5], 4)],
+    );
   }
 });
 
 test.serial("instruction sets agree on random and extreme batches", (t) => {
   const cases = [
     { vocabulary: 2, scale: 1, lengths: [7, 3], targets: [[1], [1, 1]] },
-    { vocabulary: 33, scale: 5, lengths: [40, 0, 25, 100], targets: [[3, 3, 9, 1], [], [], Array.from({ length: 40 }, (_, i) => 1 + (i * i) % 32)] },
-    { vocabulary: 64, scale: 60, lengths: [90], targets: [Array.from({ length: 17 }, (_, i) => 1 + i % 5)] },
-    { vocabulary: 19, scale: 1000, lengths: [30, 12], targets: [[1, 2, 3], [4, 4]] },
-    { vocabulary: 40, scale: 2, lengths: [3000], targets: [Array.from({ length: 700 }, (_, i) => 1 + (i * 7) % 39)] },
+    {
+      vocabulary: 33,
+      scale: 5,
+      lengths: [40, 0, 25, 100],
+      targets: [[3, 3, 9, 1], [], [], Array.from({ length: 40 }, (_, i) => 1 + ((i * i) % 32))],
+    },
+    { vocabulary: 64, scale: 60, lengths: [90], targets: [Array.from({ length: 17 }, (_, i) => 1 + (i % 5))] },
+    {
+      vocabulary: 19,
+      scale: 1000,
+      lengths: [30, 12],
+      targets: [
+        [1, 2, 3],
+        [4, 4],
+      ],
+    },
+    { vocabulary: 40, scale: 2, lengths: [3000], targets: [Array.from({ length: 700 }, (_, i) => 1 + ((i * 7) % 39))] },
   ];
   cases.forEach(({ vocabulary, scale, lengths, targets }, which) => {
     const values = randomValues(lengths.reduce((a, b) => a + b) * vocabulary, which).map((x) => scale * x);

@@ -48,13 +48,24 @@ test.serial("AdamW follows its formula on every instruction set, without decay o
     });
     const gradients = new Map([...tensors].map(([name, tensor]) => [name, [0, 1, 2].map((step) => randomValues(tensor.size, 50 + step))]));
     for (let step = 0; step < 3; step++) {
-      const now = new Map([...tensors].map(([name, tensor]) => [tensor, Tensor.from((gradients.get(name) as Float32Array[])[step] as Float32Array, tensor.shape)]));
+      const now = new Map(
+        [...tensors].map(([name, tensor]) => [
+          tensor,
+          Tensor.from((gradients.get(name) as Float32Array[])[step] as Float32Array, tensor.shape),
+        ]),
+      );
       optimizer.step((parameter) => now.get(parameter), 0.01, { gradientScale: 0.5 });
     }
     for (const [name, tensor] of tensors) {
       const rate = name === "p3" ? 0.005 : 0.01;
       const decay = name === "p3" ? 0.2 : tensor.shape.length > 1 ? 0.1 : 0;
-      const expected = adamwByFormula(before.get(name) as number[], (gradients.get(name) as Float32Array[]).map((g) => [...g]), rate, decay, 0.5);
+      const expected = adamwByFormula(
+        before.get(name) as number[],
+        (gradients.get(name) as Float32Array[]).map((g) => [...g]),
+        rate,
+        decay,
+        0.5,
+      );
       const worst = tensor.toArray().reduce((most, x, i) => Math.max(most, Math.abs(x - (expected[i] as number))), 0);
       t.true(worst < 1e-5, `${set} ${name}: ${worst}`);
     }
@@ -90,7 +101,10 @@ test.serial("gradients are clipped to a global norm, which does not depend on th
 test.serial("a step without finite gradients changes nothing; parameters without gradient stay", (t) => {
   for (const set of availableInstructionSets()) {
     setInstructionSet(set);
-    const tensors = new Map([["a", Tensor.from([1, 2])], ["b", Tensor.from([3])]]);
+    const tensors = new Map([
+      ["a", Tensor.from([1, 2])],
+      ["b", Tensor.from([3])],
+    ]);
     const [a, b] = [...tensors.values()] as [Tensor, Tensor];
     const optimizer = new AdamW(tensors);
     const bad = Tensor.from([1, NaN]);
@@ -146,6 +160,9 @@ test("misuse is a coded error", (t) => {
   t.throws(() => new AdamW(new Map(), { betas: [1, 0.9] }), { code: "INVALID_ARGUMENT" });
   t.throws(() => new WeightAverage(new Map(), 1), { code: "INVALID_ARGUMENT" });
   const optimizer = new AdamW(new Map([["w", Tensor.zeros([2, 3])]]));
-  t.throws(() => optimizer.step(() => Tensor.zeros([3, 2]), 0.1), { code: "INVALID_ARGUMENT", message: /gradients\[0\] has shape \(3, 2\)/ });
+  t.throws(() => optimizer.step(() => Tensor.zeros([3, 2]), 0.1), {
+    code: "INVALID_ARGUMENT",
+    message: /gradients\[0\] has shape \(3, 2\)/,
+  });
   t.throws(() => optimizer.step(() => Tensor.zeros([2, 3], "int32"), 0.1), { code: "INVALID_ARGUMENT" });
 });

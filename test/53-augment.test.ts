@@ -8,7 +8,10 @@ const durations = randomValues(500, 3).map((x) => 1 + 4 * (x + 1) ** 2);
 test("every utterance is in one batch, which holds no more than its seconds", (t) => {
   for (const options of [{}, { lengthBuckets: 1 }, { shortestFirstEpochs: 3 }]) {
     const batches = planBatches(durations, 2, { batchSeconds: 40, seed: 1, ...options });
-    t.deepEqual(batches.flat().sort((a, b) => a - b), Array.from(durations, (_, index) => index));
+    t.deepEqual(
+      batches.flat().sort((a, b) => a - b),
+      Array.from(durations, (_, index) => index),
+    );
     for (const batch of batches) t.true(batch.reduce((sum, index) => sum + (durations[index] as number), 0) <= 40);
     const total = durations.reduce((sum, seconds) => sum + seconds, 0);
     t.true(batches.length < 1.35 * (total / 40), `${batches.length} batches`);
@@ -31,10 +34,21 @@ test("buckets put similar lengths together; the curriculum goes from short to lo
   };
   const mean = (batches: number[][]): number => batches.reduce((sum, batch) => sum + spread(batch), 0) / batches.length;
   const options = { batchSeconds: 60, seed: 1 };
-  t.true(mean(planBatches(durations, 1, { ...options, lengthBuckets: 8 })) < 0.5 * mean(planBatches(durations, 1, { ...options, lengthBuckets: 1 })));
-  const ordered = planBatches(durations, 0, { ...options, shortestFirstEpochs: 1 }).flat().map((index) => durations[index] as number);
-  t.deepEqual(ordered, [...ordered].sort((a, b) => a - b));
-  t.notDeepEqual(planBatches(durations, 1, { ...options, shortestFirstEpochs: 1 }), planBatches(durations, 0, { ...options, shortestFirstEpochs: 1 }));
+  t.true(
+    mean(planBatches(durations, 1, { ...options, lengthBuckets: 8 })) <
+      0.5 * mean(planBatches(durations, 1, { ...options, lengthBuckets: 1 })),
+  );
+  const ordered = planBatches(durations, 0, { ...options, shortestFirstEpochs: 1 })
+    .flat()
+    .map((index) => durations[index] as number);
+  t.deepEqual(
+    ordered,
+    [...ordered].sort((a, b) => a - b),
+  );
+  t.notDeepEqual(
+    planBatches(durations, 1, { ...options, shortestFirstEpochs: 1 }),
+    planBatches(durations, 0, { ...options, shortestFirstEpochs: 1 }),
+  );
 });
 
 test("misuse is a coded error", (t) => {
@@ -53,8 +67,12 @@ test("SpecAugment masks whole bands and stretches with the mean, reproducibly", 
   t.deepEqual(masked, again);
   const mean = Math.fround(original.reduce((sum, x) => sum + x, 0) / original.length);
   const isMasked = (frame: number, bin: number): boolean => masked[frame * bins + bin] === mean;
-  const bands = Array.from({ length: bins }, (_, bin) => bin).filter((bin) => Array.from({ length: frames }).every((_, frame) => isMasked(frame, bin)));
-  const stretches = Array.from({ length: frames }, (_, frame) => frame).filter((frame) => Array.from({ length: bins }).every((_, bin) => isMasked(frame, bin)));
+  const bands = Array.from({ length: bins }, (_, bin) => bin).filter((bin) =>
+    Array.from({ length: frames }).every((_, frame) => isMasked(frame, bin)),
+  );
+  const stretches = Array.from({ length: frames }, (_, frame) => frame).filter((frame) =>
+    Array.from({ length: bins }).every((_, bin) => isMasked(frame, bin)),
+  );
   t.true(bands.length > 0 && bands.length <= 10, `${bands.length} bands`);
   t.true(stretches.length > 0 && stretches.length <= 3 * 12, `${stretches.length} frames`);
   masked.forEach((x, i) => {

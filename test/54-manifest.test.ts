@@ -20,7 +20,12 @@ function manifest(...lines: string[]): string {
 const good = '{"audio_filepath": "a.wav", "duration": 1.5, "text": "HI"}';
 
 test.serial("utterances come with absolute paths and their line", (t) => {
-  const path = manifest(good, "", '{"audio_filepath": "./a.wav", "duration": 2, "text": "", "offset": 3.5, "speaker": 7, "dataset": "d", "lang": "en"}', "");
+  const path = manifest(
+    good,
+    "",
+    '{"audio_filepath": "./a.wav", "duration": 2, "text": "", "offset": 3.5, "speaker": 7, "dataset": "d", "lang": "en"}',
+    "",
+  );
   t.deepEqual(readManifest(path), [
     { audioPath: join(folder, "a.wav"), duration: 1.5, text: "HI", source: `${path}:1` },
     { audioPath: join(folder, "a.wav"), duration: 2, text: "", offset: 3.5, speaker: "7", dataset: "d", source: `${path}:3` },
@@ -68,6 +73,9 @@ test.serial("of a longer recording, an utterance is the part that offset and dur
   ) as [Utterance, Utterance, Utterance, Utterance];
   t.deepEqual(await readUtterance(whole), samples);
   t.deepEqual(await readUtterance(part), samples.slice(8000, 12000));
-  await t.throwsAsync(readUtterance(beyond), { code: "BAD_MANIFEST", message: /m\.jsonl:3: offset 1\.5 and duration 1 reach beyond the end of the audio, 2\.00 s/ });
+  await t.throwsAsync(readUtterance(beyond), {
+    code: "BAD_MANIFEST",
+    message: /m\.jsonl:3: offset 1\.5 and duration 1 reach beyond the end of the audio, 2\.00 s/,
+  });
   await t.throwsAsync(readUtterance(broken), { code: "BAD_AUDIO", message: /m\.jsonl:4.*a\.wav/ });
 });

@@ -1,7 +1,16 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import test from "ava";
-import { audioDuration, readCorpus, readManifest, UsmLiteError, writeManifest, type CorpusName, type CorpusPart, type Utterance } from "../lib/index.js";
+import {
+  audioDuration,
+  readCorpus,
+  readManifest,
+  UsmLiteError,
+  writeManifest,
+  type CorpusName,
+  type CorpusPart,
+  type Utterance,
+} from "../lib/index.js";
 import { usmLite } from "./command_line.js";
 import { flacFile } from "./flac_encoder.js";
 import { temporaryFolder } from "./tiny_model.js";
@@ -47,12 +56,22 @@ const librispeech = corpus("LibriSpeech", {
 test("LibriSpeech: one set, or the folder of all", async (t) => {
   const dataset = "librispeech";
   const train = await read("librispeech", librispeech, "train");
-  t.deepEqual(train.map(({ text, speaker, duration }) => [speaker, text, duration]), [
-    ["librispeech/103", "MISSUS RACHEL LYNDE'S", 0.1],
-    ["librispeech/19", "NORTHANGER ABBEY", 0.5],
-    ["librispeech/19", "THIS LITTLE WORK WAS FINISHED", 1.25],
-  ]);
-  const test = { audioPath: "61/70968/61-70968-0000.flac", duration: 0.2, text: "HE BEGAN", speaker: "librispeech/61", dataset, source: "61/70968/61-70968.trans.txt:1" };
+  t.deepEqual(
+    train.map(({ text, speaker, duration }) => [speaker, text, duration]),
+    [
+      ["librispeech/103", "MISSUS RACHEL LYNDE'S", 0.1],
+      ["librispeech/19", "NORTHANGER ABBEY", 0.5],
+      ["librispeech/19", "THIS LITTLE WORK WAS FINISHED", 1.25],
+    ],
+  );
+  const test = {
+    audioPath: "61/70968/61-70968-0000.flac",
+    duration: 0.2,
+    text: "HE BEGAN",
+    speaker: "librispeech/61",
+    dataset,
+    source: "61/70968/61-70968.trans.txt:1",
+  };
   t.deepEqual(await read("librispeech", join(librispeech, "test-clean")), [test]);
   t.deepEqual(await read("librispeech", join(librispeech, "test-clean"), "test"), [test]);
   t.deepEqual(
@@ -63,7 +82,7 @@ test("LibriSpeech: one set, or the folder of all", async (t) => {
 
 test("LJSpeech: the normalized text, quotation marks are text", async (t) => {
   const root = corpus("LJSpeech-1.1", {
-    "metadata.csv": ["LJ001-0001|In 1465, \"naive|In fourteen sixty-five, \"naïve", "LJ001-0002|It's so.|It’s so.\r"],
+    "metadata.csv": ['LJ001-0001|In 1465, "naive|In fourteen sixty-five, "naïve', "LJ001-0002|It's so.|It’s so.\r"],
     "wavs/LJ001-0001.wav": wav(22050, 22050),
     "wavs/LJ001-0002.wav": wav(11025, 22050),
   });
@@ -87,9 +106,19 @@ const speechocean = corpus("speechocean762", {
 
 test("speechocean762 and the Free Spoken Digit Dataset: by the official split", async (t) => {
   t.deepEqual(await read("speechocean762", speechocean, "train"), [
-    { audioPath: "WAVE/SPEAKER0001/000010011.WAV", duration: 1, text: "WE CALL IT BEAR", speaker: "speechocean762/0001", dataset: "speechocean762", source: "train/text:1" },
+    {
+      audioPath: "WAVE/SPEAKER0001/000010011.WAV",
+      duration: 1,
+      text: "WE CALL IT BEAR",
+      speaker: "speechocean762/0001",
+      dataset: "speechocean762",
+      source: "train/text:1",
+    },
   ]);
-  t.deepEqual((await read("speechocean762", speechocean, "test")).map(({ speaker }) => speaker), ["speechocean762/0003"]);
+  t.deepEqual(
+    (await read("speechocean762", speechocean, "test")).map(({ speaker }) => speaker),
+    ["speechocean762/0003"],
+  );
 
   const names = ["0_theo_0", "7_jackson_4", "7_jackson_5", "9_theo_49"];
   const digits = corpus("free-spoken-digit-dataset", {
@@ -99,8 +128,14 @@ test("speechocean762 and the Free Spoken Digit Dataset: by the official split", 
   });
   const spoken = async (part: CorpusPart): Promise<unknown[]> =>
     (await read("fsdd", digits, part)).map(({ audioPath, text, speaker, duration }) => [audioPath, text, speaker, duration]);
-  t.deepEqual(await spoken("test"), [["recordings/0_theo_0.wav", "ZERO", "fsdd/theo", 0.1], ["recordings/7_jackson_4.wav", "SEVEN", "fsdd/jackson", 0.1]]);
-  t.deepEqual(await spoken("train"), [["recordings/7_jackson_5.wav", "SEVEN", "fsdd/jackson", 0.1], ["recordings/9_theo_49.wav", "NINE", "fsdd/theo", 0.1]]);
+  t.deepEqual(await spoken("test"), [
+    ["recordings/0_theo_0.wav", "ZERO", "fsdd/theo", 0.1],
+    ["recordings/7_jackson_4.wav", "SEVEN", "fsdd/jackson", 0.1],
+  ]);
+  t.deepEqual(await spoken("train"), [
+    ["recordings/7_jackson_5.wav", "SEVEN", "fsdd/jackson", 0.1],
+    ["recordings/9_theo_49.wav", "NINE", "fsdd/theo", 0.1],
+  ]);
 });
 
 const lists = {
@@ -113,26 +148,53 @@ const lists = {
 const kaldi = corpus("kaldi", lists);
 
 test("a Kaldi folder: whole files and segments", async (t) => {
-  t.deepEqual((await read("kaldi", kaldi)).map(({ source, speaker, dataset, ...rest }) => [rest, source, speaker, dataset]), [
-    [{ audioPath: "long one.wav", duration: 2, text: "HELLO THERE" }, "text:1", "kaldi/anna", "kaldi"],
-    [{ audioPath: "sub/b.flac", duration: 0.1, text: "GOOD BYE" }, "text:2", "kaldi/bert", "kaldi"],
-  ]);
-  const cut = corpus("cut", { ...lists, "wav.scp": ["r long one.wav"], segments: ["a r 0.1 0.3", "b r 1.5 2.2", "c r 0 -1"], text: [...lists.text, "c c"], utt2spk: [...lists.utt2spk, "c c"] });
-  t.deepEqual((await read("kaldi", cut)).map(({ audioPath, offset, duration }) => [audioPath, offset, duration]), [
-    ["long one.wav", 0.1, 0.2],
-    ["long one.wav", 1.5, 0.5], // it ends with the recording
-    ["long one.wav", 0, 2],
-  ]);
+  t.deepEqual(
+    (await read("kaldi", kaldi)).map(({ source, speaker, dataset, ...rest }) => [rest, source, speaker, dataset]),
+    [
+      [{ audioPath: "long one.wav", duration: 2, text: "HELLO THERE" }, "text:1", "kaldi/anna", "kaldi"],
+      [{ audioPath: "sub/b.flac", duration: 0.1, text: "GOOD BYE" }, "text:2", "kaldi/bert", "kaldi"],
+    ],
+  );
+  const cut = corpus("cut", {
+    ...lists,
+    "wav.scp": ["r long one.wav"],
+    segments: ["a r 0.1 0.3", "b r 1.5 2.2", "c r 0 -1"],
+    text: [...lists.text, "c c"],
+    utt2spk: [...lists.utt2spk, "c c"],
+  });
+  t.deepEqual(
+    (await read("kaldi", cut)).map(({ audioPath, offset, duration }) => [audioPath, offset, duration]),
+    [
+      ["long one.wav", 0.1, 0.2],
+      ["long one.wav", 1.5, 0.5], // it ends with the recording
+      ["long one.wav", 0, 2],
+    ],
+  );
 });
 
 test("what is wrong in a corpus is named with file and line", async (t) => {
   const cases: [CorpusName, CorpusPart | undefined, Readonly<Record<string, Uint8Array | readonly string[]>>, RegExp][] = [
     ["librispeech", undefined, { "BOOKS.TXT": [] }, /bad: holds no folders SPEAKER\/CHAPTER; give LibriSpeech\/train-clean-100/],
     ["librispeech", "test", { "1/2/1-2-0000.flac": flac(10) }, /bad: has no set test-\.\. but bad; choose another/],
-    ["librispeech", undefined, { "1/2/1-2-0000.flac": flac(10) }, /1-2\.trans\.txt: does not exist; each chapter has its transcripts there/],
-    ["librispeech", undefined, { "1/2/1-2.trans.txt": ["1-2-0000 A", "1-2-0001"], "1/2/1-2-0000.flac": flac(10) }, /1-2\.trans\.txt:2: is not a transcript; .*"1-2-0000 WHAT IS SAID"/],
+    [
+      "librispeech",
+      undefined,
+      { "1/2/1-2-0000.flac": flac(10) },
+      /1-2\.trans\.txt: does not exist; each chapter has its transcripts there/,
+    ],
+    [
+      "librispeech",
+      undefined,
+      { "1/2/1-2.trans.txt": ["1-2-0000 A", "1-2-0001"], "1/2/1-2-0000.flac": flac(10) },
+      /1-2\.trans\.txt:2: is not a transcript; .*"1-2-0000 WHAT IS SAID"/,
+    ],
     ["librispeech", undefined, { "1/2/1-2.trans.txt": ["1-3-0000 A"] }, /1-2\.trans\.txt:1: is not a transcript/],
-    ["librispeech", undefined, { "1/2/1-2.trans.txt": ["", "1-2-0000 A"] }, /1-2\.trans\.txt:2: its audio file .*1-2-0000\.flac does not exist/],
+    [
+      "librispeech",
+      undefined,
+      { "1/2/1-2.trans.txt": ["", "1-2-0000 A"] },
+      /1-2\.trans\.txt:2: its audio file .*1-2-0000\.flac does not exist/,
+    ],
     ["ljspeech", undefined, { "wavs/a.wav": wav(1) }, /metadata\.csv: does not exist; give the unpacked folder LJSpeech-1\.1/],
     ["ljspeech", undefined, { "metadata.csv": ["a|A|A", "b|B"], "wavs/a.wav": wav(1) }, /metadata\.csv:2: must have three fields/],
     ["ljspeech", undefined, { "metadata.csv": ["a|A|In 1465"] }, /metadata\.csv:1: its transcript has digits; write numbers as the words/],
@@ -146,11 +208,21 @@ test("what is wrong in a corpus is named with file and line", async (t) => {
     ["kaldi", undefined, { ...lists, text: ["a A", "a B"] }, /text:2: a has a line already, .*text:1; each may have one/],
     ["kaldi", undefined, { ...lists, utt2spk: ["a anna"] }, /text:2: utterance b has no line in .*utt2spk/],
     ["kaldi", undefined, { ...lists, "wav.scp": ["b sub/b.flac"] }, /text:1: utterance a has no line in .*wav\.scp/],
-    ["kaldi", undefined, { ...lists, "wav.scp": ["a flac -dc a.flac |", "b sub/b.flac"] }, /wav\.scp:1: is a command; wav\.scp must name audio files/],
+    [
+      "kaldi",
+      undefined,
+      { ...lists, "wav.scp": ["a flac -dc a.flac |", "b sub/b.flac"] },
+      /wav\.scp:1: is a command; wav\.scp must name audio files/,
+    ],
     ["kaldi", undefined, { ...lists, segments: ["a r 0 1"] }, /segments:1: recording r has no line in .*wav\.scp/],
     ["kaldi", undefined, { ...lists, segments: ["a a 0 1"] }, /text:2: utterance b has no line in .*segments/],
     ["kaldi", undefined, { ...lists, segments: ["a a 1 1"] }, /segments:1: must be of the form "UTTERANCE RECORDING BEGIN END"/],
-    ["kaldi", undefined, { ...lists, segments: ["a a 0 0.1", "b b 0 0.7"] }, /segments:2: the segment from 0 to 0\.7 s reaches beyond the end of its recording, 0\.10 s/],
+    [
+      "kaldi",
+      undefined,
+      { ...lists, segments: ["a a 0 0.1", "b b 0 0.7"] },
+      /segments:2: the segment from 0 to 0\.7 s reaches beyond the end of its recording, 0\.10 s/,
+    ],
   ];
   for (const [name, part, files, message] of cases) {
     const root = corpus("bad", { ...files, ".keep": [] });
@@ -162,7 +234,13 @@ test("what is wrong in a corpus is named with file and line", async (t) => {
 
 test("what is asked of a corpus must fit it", async (t) => {
   const cases: [CorpusName, string, string | undefined, string, RegExp][] = [
-    ["librispeech", librispeech, undefined, "INVALID_ARGUMENT", /holds the sets test-clean, train-clean-100; choose part train or test, or give the folder of one set/],
+    [
+      "librispeech",
+      librispeech,
+      undefined,
+      "INVALID_ARGUMENT",
+      /holds the sets test-clean, train-clean-100; choose part train or test, or give the folder of one set/,
+    ],
     ["speechocean762", speechocean, undefined, "INVALID_ARGUMENT", /speechocean762 has an official split; choose part/],
     ["fsdd", speechocean, undefined, "INVALID_ARGUMENT", /fsdd has an official split/],
     ["ljspeech", speechocean, "train", "INVALID_ARGUMENT", /LJSpeech has no official split; leave the part out/],
@@ -191,7 +269,12 @@ test("durations come from headers, or from decoding where a header does not tell
   t.is(await duration("stereo.wav"), 0.01);
   t.is(await duration("endless.wav"), 0.1);
   t.is(await duration("untold.flac"), 0.3125);
-  for (const [name, message] of [["short.wav", /ends too early: 100 samples/], ["none.wav", /holds no samples/], ["header.flac", /ends too early/], ["empty.wav", /is empty/]] as const) {
+  for (const [name, message] of [
+    ["short.wav", /ends too early: 100 samples/],
+    ["none.wav", /holds no samples/],
+    ["header.flac", /ends too early/],
+    ["empty.wav", /is empty/],
+  ] as const) {
     await t.throwsAsync(duration(name), { instanceOf: UsmLiteError, code: "BAD_AUDIO", message }, name);
   }
   await t.throwsAsync(duration("absent.wav"), { code: "FILE_NOT_FOUND" });
@@ -207,8 +290,17 @@ test("a written manifest reads back; audio below its folder is named relative to
     [join(librispeech, "other.jsonl"), join(speechocean, "WAVE/SPEAKER0001/000010011.WAV")],
   ] as const) {
     writeManifest(path, utterances);
-    t.deepEqual(JSON.parse(readFileSync(path, "utf8")), { audio_filepath: audioPath, duration: 1, text: "WE CALL IT BEAR", speaker: "speechocean762/0001", dataset: "speechocean762" });
-    t.deepEqual(readManifest(path), utterances.map((utterance) => ({ ...utterance, source: `${path}:1` })));
+    t.deepEqual(JSON.parse(readFileSync(path, "utf8")), {
+      audio_filepath: audioPath,
+      duration: 1,
+      text: "WE CALL IT BEAR",
+      speaker: "speechocean762/0001",
+      dataset: "speechocean762",
+    });
+    t.deepEqual(
+      readManifest(path),
+      utterances.map((utterance) => ({ ...utterance, source: `${path}:1` })),
+    );
   }
 });
 

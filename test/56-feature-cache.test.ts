@@ -56,7 +56,10 @@ test("a feature file holds its values to 16 bits, and recognizes damage", (t) =>
   t.is(read?.frames, 7);
   t.is(read?.bins, 13);
   t.true(read?.values.every((x, i) => Math.abs(x - (values[i] as number)) < 40 / 65535));
-  t.deepEqual([...(decodeFeatures(encodeFeatures({ values: new Float32Array(6).fill(-3), frames: 2, bins: 3 }))?.values ?? [])], Array(6).fill(-3));
+  t.deepEqual(
+    [...(decodeFeatures(encodeFeatures({ values: new Float32Array(6).fill(-3), frames: 2, bins: 3 }))?.values ?? [])],
+    Array(6).fill(-3),
+  );
   t.is(decodeFeatures(bytes.subarray(0, bytes.length - 1)), undefined);
   t.is(decodeFeatures(bytes.subarray(0, 5)), undefined);
   t.is(decodeFeatures(new Uint8Array(200)), undefined);
@@ -83,7 +86,9 @@ test.serial("features are those of the front end, per speed and segment, and com
     }
   }
   const again: number[] = [];
-  await new FeatureCache(join(folder, "cache"), defaultLogMelConfig).prepare(utterances, [0.9, 1], { onProgress: (done) => again.push(done) });
+  await new FeatureCache(join(folder, "cache"), defaultLogMelConfig).prepare(utterances, [0.9, 1], {
+    onProgress: (done) => again.push(done),
+  });
   t.deepEqual(again, []);
 });
 
@@ -110,7 +115,10 @@ test.serial("bad audio names the manifest line; aborting and missing features ar
   writeFileSync(noAudio, "this is no audio at all, only text");
   await t.throwsAsync(prepare(utterance(noAudio, 1, 7)), { instanceOf: UsmLiteError, code: "BAD_AUDIO", message: /m.jsonl:7: / });
   await t.throwsAsync(prepare(utterance(a, 3, 8, { offset: 1 })), { code: "BAD_MANIFEST", message: /m.jsonl:8: .*beyond the end/ });
-  await t.throwsAsync(prepare(utterance(wav("short.wav", 0.02), 0.02, 9)), { code: "BAD_MANIFEST", message: /m.jsonl:9: .*shorter than one frame/ });
+  await t.throwsAsync(prepare(utterance(wav("short.wav", 0.02), 0.02, 9)), {
+    code: "BAD_MANIFEST",
+    message: /m.jsonl:9: .*shorter than one frame/,
+  });
   await t.throwsAsync(prepare(utterances[1] as Utterance, AbortSignal.abort()), { code: "ABORTED" });
   t.throws(() => cache.read(utterances[1] as Utterance, 1.1), { code: "FILE_NOT_FOUND", message: /m.jsonl:2: .*speed 1.1/ });
 });
@@ -135,5 +143,8 @@ test.serial("speech batches are reproducible and hold features, targets and seco
   }
   t.deepEqual(seen.sort(), [2, 4, 6, 8]);
   t.throws(() => batches.batch(1, 99), { code: "INVALID_ARGUMENT" });
-  t.throws(() => new SpeechBatches([{ ...(utterances[0] as Utterance), text: "" }], encode, cache, options), { code: "BAD_MANIFEST", message: /m.jsonl:1: .*empty/ });
+  t.throws(() => new SpeechBatches([{ ...(utterances[0] as Utterance), text: "" }], encode, cache, options), {
+    code: "BAD_MANIFEST",
+    message: /m.jsonl:1: .*empty/,
+  });
 });

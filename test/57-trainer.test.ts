@@ -75,7 +75,10 @@ test.serial("the newest checkpoints are kept and metrics after them forgotten", 
   const again = new Trainer(new SmallCtcModel(), new SmallBatches(), options(folder, 10));
   t.true(again.resume());
   await again.run();
-  t.deepEqual(lines(folder).map((line) => line["step"]), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  t.deepEqual(
+    lines(folder).map((line) => line["step"]),
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+  );
 });
 
 test.serial("an abort signal or SIGTERM saves, then stops", async (t) => {
@@ -85,11 +88,19 @@ test.serial("an abort signal or SIGTERM saves, then stops", async (t) => {
     ...options(folder, 100),
     onStep: (metrics) => metrics.step === step && stop(),
   });
-  const first = await new Trainer(new SmallCtcModel(), new SmallBatches(), stopAt(4, () => abort.abort())).run({ signal: abort.signal });
+  const first = await new Trainer(
+    new SmallCtcModel(),
+    new SmallBatches(),
+    stopAt(4, () => abort.abort()),
+  ).run({ signal: abort.signal });
   t.deepEqual({ ...first, checkpoint: "" }, { step: 4, completed: false, checkpoint: "" });
   t.true(first.checkpoint.endsWith("step-00000004.safetensors"));
   const listeners = process.listenerCount("SIGTERM");
-  const second = new Trainer(new SmallCtcModel(), new SmallBatches(), stopAt(6, () => process.kill(process.pid, "SIGTERM")));
+  const second = new Trainer(
+    new SmallCtcModel(),
+    new SmallBatches(),
+    stopAt(6, () => process.kill(process.pid, "SIGTERM")),
+  );
   second.resume();
   const result = await second.run({ handleSignals: true });
   t.false(result.completed);
@@ -115,7 +126,10 @@ test.serial("a step without finite loss is skipped; several in a row end the run
   const model = new SmallCtcModel();
   const trainer = new Trainer(model, new SpoiltBatches((ask) => ask === 2), options(folder, 4));
   await trainer.run();
-  t.deepEqual(lines(folder).map((line) => line["skipped"]), [false, false, true, false]);
+  t.deepEqual(
+    lines(folder).map((line) => line["skipped"]),
+    [false, false, true, false],
+  );
   t.is(lines(folder)[2]?.["loss"], "NaN");
   t.true(bits(model, trainer).flat().every(Number.isFinite));
 
@@ -141,10 +155,13 @@ test.serial("validation sees the averaged weights", async (t) => {
     },
   });
   await trainer.run();
-  t.deepEqual(lines(folder).filter((line) => "validation" in line), [
-    { step: 3, validation: { step: 1 } },
-    { step: 6, validation: { step: 2 } },
-  ]);
+  t.deepEqual(
+    lines(folder).filter((line) => "validation" in line),
+    [
+      { step: 3, validation: { step: 1 } },
+      { step: 6, validation: { step: 2 } },
+    ],
+  );
   t.deepEqual(seen[1], [...(trainer.weights().get("output.weight") as Tensor).toArray()]);
   t.notDeepEqual(seen[1], [...(model.parameters().get("output.weight") as Tensor).toArray()]);
   t.is(model.changes, 4);
@@ -167,7 +184,10 @@ test.serial("a checkpoint of another run is refused", async (t) => {
   const { checkpoint } = await new Trainer(new SmallCtcModel(), new SmallBatches(), options(folder, 1)).run();
   const resume = (model: SmallCtcModel, more: Partial<TrainerOptions> = {}): boolean =>
     new Trainer(model, new SmallBatches(), { ...options(folder, 2), ...more }).resume();
-  t.throws(() => resume(new SmallCtcModel(32)), { code: "BAD_CHECKPOINT", message: /"parameter.input.weight" has shape \(16, 8\) but this run needs \(32, 8\)/ });
+  t.throws(() => resume(new SmallCtcModel(32)), {
+    code: "BAD_CHECKPOINT",
+    message: /"parameter.input.weight" has shape \(16, 8\) but this run needs \(32, 8\)/,
+  });
   t.throws(() => resume(new SmallCtcModel(), { seed: 9 }), { code: "BAD_CHECKPOINT", message: /seed 1; this run has seed 9/ });
   const larger = new SmallCtcModel();
   larger.weights.set("extra", keep(Tensor.zeros([1])));

@@ -38,7 +38,8 @@ class Compression {
     const names = model.linearWeights();
     this.pruning = sparsity && new WeightPruning(model, new Map(names.map((name) => [name, sparsity])), { schedule });
     const masks = this.pruning?.masks ?? new Map<string, Tensor>();
-    const quantization = spec.format === "float32" ? [] : [new WeightQuantization(model, new Map(names.map((name) => [name, spec])), { masks })];
+    const quantization =
+      spec.format === "float32" ? [] : [new WeightQuantization(model, new Map(names.map((name) => [name, spec])), { masks })];
     this.modifiers = [...(this.pruning ? [this.pruning] : []), ...quantization];
   }
 
@@ -51,7 +52,11 @@ class Compression {
 }
 
 test.serial("a model learns with pruned and quantized weights, and packs to what it was trained as", async (t) => {
-  for (const [spec, limit] of [["int4+2:4", 0.5], ["int8", 0.3], ["float32+2:4", 0.4]] as const) {
+  for (const [spec, limit] of [
+    ["int4+2:4", 0.5],
+    ["int8", 0.3],
+    ["float32+2:4", 0.4],
+  ] as const) {
     const model = new SmallCtcModel(32);
     const compression = new Compression(model, spec, { kind: "few-shot", shots: 3, interval: 10, start: 0 });
     const losses: number[] = [];
@@ -93,7 +98,10 @@ test.serial("a run continues with the masks of its checkpoint", async (t) => {
     const trainer = new Trainer(model, new SmallBatches(), options(steps, compression.modifiers));
     if (from) trainer.resume(from);
     const { checkpoint } = await trainer.run();
-    return { checkpoint, bits: [...model.parameters().values(), ...(compression.pruning?.state().values() ?? [])].map((x) => [...x.toArray()]) };
+    return {
+      checkpoint,
+      bits: [...model.parameters().values(), ...(compression.pruning?.state().values() ?? [])].map((x) => [...x.toArray()]),
+    };
   };
   const whole = await run(new SmallCtcModel(), undefined, 6);
   const half = await run(new SmallCtcModel(), undefined, 3);
@@ -104,7 +112,8 @@ test.serial("a run continues with the masks of its checkpoint", async (t) => {
 test.serial("a run that was over when it is continued is coded by its masks as well", async (t) => {
   const begin = (model: SmallCtcModel) => {
     const { modifiers } = new Compression(model, "ternary+2:4", { kind: "one-shot", step: 1 }); // scales are means of what is kept
-    const scales = () => modifiers.flatMap((modifier) => [...(modifier.finish?.() ?? [])].map(([name, { scale }]) => [name, scale && [...scale.toArray()]]));
+    const scales = () =>
+      modifiers.flatMap((modifier) => [...(modifier.finish?.() ?? [])].map(([name, { scale }]) => [name, scale && [...scale.toArray()]]));
     return { trainer: new Trainer(model, new SmallBatches(), options(3, modifiers)), scales };
   };
   const whole = begin(new SmallCtcModel());
@@ -118,7 +127,10 @@ test("misuse is a coded error", (t) => {
   const model = new SmallCtcModel();
   const spec = parseWeightSpec("int4");
   const sparsity = { kept: 2, of: 4 };
-  t.throws(() => new WeightQuantization(model, new Map([["input.bias", spec]])), { code: "INVALID_ARGUMENT", message: /"input.bias" is no linear weight/ });
+  t.throws(() => new WeightQuantization(model, new Map([["input.bias", spec]])), {
+    code: "INVALID_ARGUMENT",
+    message: /"input.bias" is no linear weight/,
+  });
   t.throws(() => new WeightPruning(model, new Map([["nothing", sparsity]])), { code: "INVALID_ARGUMENT" });
   t.throws(() => new WeightPruning(model, new Map(), { schedule: { kind: "one-shot", step: -1 } }), { code: "INVALID_ARGUMENT" });
 });

@@ -58,7 +58,12 @@ test("a constant stays constant and the same rate changes nothing", (t) => {
 
 test("pieces give the same bits as the whole", (t) => {
   const input = randomValues(9001, 6);
-  for (const [from, to] of [[44100, 16000], [8000, 16000], [10007, 16000], [9, 10]] as const) {
+  for (const [from, to] of [
+    [44100, 16000],
+    [8000, 16000],
+    [10007, 16000],
+    [9, 10],
+  ] as const) {
     const whole = resample(input, from, to);
     for (const size of [1, 777, 5000]) {
       const resampler = new StreamResampler(from, to);

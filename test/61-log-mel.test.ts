@@ -33,7 +33,13 @@ const shared = sharedFolder();
 });
 
 test.serial("every instruction set agrees with the plain transform, whatever the lengths", (t) => {
-  for (const config of [{}, { fftLength: 1024, windowLength: 401, hopLength: 77, featureSize: 80 }, { fftLength: 2048, featureSize: 40 }, { fftLength: 500 }, { fftLength: 4000, windowLength: 3999 }]) {
+  for (const config of [
+    {},
+    { fftLength: 1024, windowLength: 401, hopLength: 77, featureSize: 80 },
+    { fftLength: 2048, featureSize: 40 },
+    { fftLength: 500 },
+    { fftLength: 4000, windowLength: 3999 },
+  ]) {
     const frontEnd = new LogMel(config);
     for (const samples of [0, 399, 400, 559, 560, 401, 5000]) {
       const signal = randomValues(samples, samples);
@@ -86,7 +92,13 @@ test("worker threads compute the same features", async (t) => {
 });
 
 test("settings that would make other features are refused", (t) => {
-  const valid = { feature_extractor_type: "LasrFeatureExtractor", feature_size: 80, padding_side: "right", padding_value: 0, return_attention_mask: true };
+  const valid = {
+    feature_extractor_type: "LasrFeatureExtractor",
+    feature_size: 80,
+    padding_side: "right",
+    padding_value: 0,
+    return_attention_mask: true,
+  };
   t.is(LogMel.fromJson(valid).config.featureSize, 80);
   const wrong: [unknown, RegExp][] = [
     [[], /JSON object/],

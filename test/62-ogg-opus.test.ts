@@ -73,7 +73,9 @@ test.serial("packets that no encoder makes are a coded error, and the decoder pr
   const printed: unknown[] = [];
   const { error } = console;
   console.error = (...words: unknown[]) => printed.push(words);
-  await t.throwsAsync(decodeAudio(bytes), { code: "BAD_AUDIO", message: /Opus packet near .* is damaged \(libopus -4 / }).finally(() => (console.error = error));
+  await t
+    .throwsAsync(decodeAudio(bytes), { code: "BAD_AUDIO", message: /Opus packet near .* is damaged \(libopus -4 / })
+    .finally(() => (console.error = error));
   t.deepEqual(printed, []);
 });
 
@@ -111,7 +113,10 @@ test("reading in pieces gives the same samples", async (t) => {
 
 (shared ? test : test.skip)("real recordings have the length their manifest says", async (t) => {
   const speech = join(shared as string, "speech");
-  const lines = readFileSync(join(speech, "test.jsonl"), "utf8").trim().split("\n").filter((_, index) => index % 250 === 0);
+  const lines = readFileSync(join(speech, "test.jsonl"), "utf8")
+    .trim()
+    .split("\n")
+    .filter((_, index) => index % 250 === 0);
   for (const line of lines) {
     const { audio_filepath: path, duration } = JSON.parse(line) as { audio_filepath: string; duration: number };
     const audio = await decodeAudio(join(speech, path));

@@ -39,7 +39,11 @@ test("A-law and mu-law codes have the values of G.711", async (t) => {
   };
   for (const coding of ["alaw", "mulaw"] as const) {
     const { samples } = await decodeAudio(wavFile([codes], at16k(coding)));
-    t.deepEqual([...samples].map((value) => value * 32768), expected[coding], coding);
+    t.deepEqual(
+      [...samples].map((value) => value * 32768),
+      expected[coding],
+      coding,
+    );
   }
 });
 
@@ -55,7 +59,11 @@ test("any rate becomes 16 kHz", async (t) => {
 test("headers written by programs that cannot seek back, and stray chunks", async (t) => {
   const signal = [randomValues(101, 9)];
   const whole = (await decodeAudio(wavFile(signal, at16k("u8")))).samples;
-  const stray = [["LIST", randomBytes(7)], ["JUNK", new Uint8Array(70_001)], ["bext", new Uint8Array(0)]] as const;
+  const stray = [
+    ["LIST", randomBytes(7)],
+    ["JUNK", new Uint8Array(70_001)],
+    ["bext", new Uint8Array(0)],
+  ] as const;
   const variants: Partial<WavOptions>[] = [
     { dataSize: 0xffffffff, riffSize: 0xffffffff },
     { dataSize: 0x7ffff000 },

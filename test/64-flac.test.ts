@@ -35,7 +35,9 @@ const base: FlacOptions = { sampleRate: 16000, bits: 16, blockSizes: [192], subf
 async function decodesTo(t: { deepEqual(a: unknown, b: unknown, message?: string): unknown }, channels: number[][], options: FlacOptions) {
   const { samples } = await decodeAudio(flacFile(channels, options));
   const scale = 2 ** (options.bits - 1) * channels.length;
-  const wanted = (channels[0] as number[]).map((_, i) => Math.fround(channels.reduce((sum, channel) => sum + (channel[i] as number), 0) / scale));
+  const wanted = (channels[0] as number[]).map((_, i) =>
+    Math.fround(channels.reduce((sum, channel) => sum + (channel[i] as number), 0) / scale),
+  );
   t.deepEqual([...samples], wanted, JSON.stringify(options));
 }
 
@@ -48,7 +50,14 @@ test("every bit depth and stereo mode, exactly", async (t) => {
   for (const bits of [4, 5, 8, 12, 16, 20, 24, 31, 32]) {
     for (const stereo of ["independent", "left-side", "side-right", "mid-side"] as const) {
       const rice = Math.min(Math.max(bits - 8, 0), 24);
-      const options = { ...base, bits, stereo, rice, longParameters: true, subframes: [{ kind: "verbatim" }, { kind: "fixed", order: 2 }, smooth] as const };
+      const options = {
+        ...base,
+        bits,
+        stereo,
+        rice,
+        longParameters: true,
+        subframes: [{ kind: "verbatim" }, { kind: "fixed", order: 2 }, smooth] as const,
+      };
       await decodesTo(t, signals(2, 500, bits), options);
     }
   }
@@ -66,10 +75,15 @@ test("extreme samples keep all their bits through mid and side", async (t) => {
 
 test("channels, block sizes, wasted bits, partitions and escapes", async (t) => {
   for (const channels of [1, 3, 6, 8]) await decodesTo(t, signals(channels, 300, 16), base);
-  await decodesTo(t, signals(2, 3000, 16), { ...base, blockSizes: [16, 1, 999, 37, 256], subframes: [{ kind: "verbatim" }, { kind: "fixed", order: 1 }] });
+  await decodesTo(t, signals(2, 3000, 16), {
+    ...base,
+    blockSizes: [16, 1, 999, 37, 256],
+    subframes: [{ kind: "verbatim" }, { kind: "fixed", order: 1 }],
+  });
   const even = signals(1, 640, 13).map((channel) => channel.map((value) => value * 8));
   await decodesTo(t, even, { ...base, wastedBits: 3 });
-  for (const partitionOrder of [0, 1, 3, 4]) await decodesTo(t, signals(1, 640, 16), { ...base, blockSizes: [640], subframes: [smooth], partitionOrder });
+  for (const partitionOrder of [0, 1, 3, 4])
+    await decodesTo(t, signals(1, 640, 16), { ...base, blockSizes: [640], subframes: [smooth], partitionOrder });
   await decodesTo(t, signals(1, 768, 16), { ...base, rice: "escape", partitionOrder: 2 });
   await decodesTo(t, [Array<number>(64).fill(0)], { ...base, rice: "escape", subframes: [{ kind: "fixed", order: 0 }] });
   await decodesTo(t, signals(1, 4000, 16), { ...base, blockSizes: [16], subframes: [{ kind: "verbatim" }] }); // frame numbers of two bytes

@@ -49,7 +49,9 @@ test("MP3 between tags and padding, and with a limit", async (t) => {
   const end = Buffer.concat([Buffer.from("TAG"), Buffer.alloc(125, 0x20)]);
   t.deepEqual((await decodeAudio(Buffer.concat([tag, bytes, end]))).samples, samples);
   t.deepEqual((await decodeAudio(Buffer.concat([bytes, Buffer.alloc(1000)]))).samples, samples);
-  await t.throwsAsync(decodeAudio(Buffer.concat([bytes.subarray(0, 2000), Buffer.alloc(999, 7), bytes.subarray(2000)])), { code: "BAD_AUDIO" });
+  await t.throwsAsync(decodeAudio(Buffer.concat([bytes.subarray(0, 2000), Buffer.alloc(999, 7), bytes.subarray(2000)])), {
+    code: "BAD_AUDIO",
+  });
   await t.throwsAsync(decodeAudio(bytes, { maximumSeconds: 0.2 }), { code: "AUDIO_TOO_LONG" });
 });
 
@@ -95,7 +97,10 @@ test.serial("without ffmpeg the error says that it would help", async (t) => {
   const path = process.env["PATH"];
   process.env["PATH"] = folder;
   try {
-    await t.throwsAsync(decodeAudio(audioFixture("tone.m4a")), { code: "BAD_AUDIO", message: /others through ffmpeg, which cannot be started/ });
+    await t.throwsAsync(decodeAudio(audioFixture("tone.m4a")), {
+      code: "BAD_AUDIO",
+      message: /others through ffmpeg, which cannot be started/,
+    });
   } finally {
     process.env["PATH"] = path;
   }
@@ -104,7 +109,9 @@ test.serial("without ffmpeg the error says that it would help", async (t) => {
 (shared && hasFfmpeg ? test : test.skip)("real Opus recordings agree with ffmpeg's libopus bit by bit", async (t) => {
   const speech = join(shared as string, "speech", "an4-nemo", "test");
   for (const name of readdirSync(speech).slice(0, 3)) {
-    const wanted = execFileSync("ffmpeg", ["-v", "error", "-c:a", "libopus", "-i", join(speech, name), "-f", "f32le", "-"], { maxBuffer: 1 << 28 });
+    const wanted = execFileSync("ffmpeg", ["-v", "error", "-c:a", "libopus", "-i", join(speech, name), "-f", "f32le", "-"], {
+      maxBuffer: 1 << 28,
+    });
     const { samples } = await decodeAudio(readFileSync(join(speech, name)), { targetRate: 48000 });
     t.true(Buffer.from(samples.buffer, samples.byteOffset, samples.byteLength).equals(wanted), name);
   }

@@ -69,7 +69,11 @@ test("bytes are given out in order, however far was looked ahead, and stay what 
   const pieces = (async function* () {
     for (let begin = 0; begin < content.length; begin += 93) yield await Promise.resolve(content.subarray(begin, begin + 93));
   })();
-  for (const source of [await ByteSource.open(path, undefined, 64), await ByteSource.open(content), ByteSource.fromStream("pieces", pieces)]) {
+  for (const source of [
+    await ByteSource.open(path, undefined, 64),
+    await ByteSource.open(content),
+    ByteSource.fromStream("pieces", pieces),
+  ]) {
     const lengths = randomValues(400, 5).map((value) => Math.floor(40 * (value + 1)));
     const given: [begin: number, bytes: Uint8Array][] = [];
     for (let step = 0; source.position < content.length; step++) {
@@ -92,7 +96,10 @@ test("what follows a tag tells the format, however long the tag says it is", asy
     bytes.set(Buffer.from(behind), 10 + tag);
     return bytes;
   };
-  for (const [behind, format] of [["fLaC", "flac"], ["ABCD", "mp3"]] as const) {
+  for (const [behind, format] of [
+    ["fLaC", "flac"],
+    ["ABCD", "mp3"],
+  ] as const) {
     await using source = await ByteSource.open(tagged(600_000, behind));
     t.is(await detectFormat(source), format);
   }

@@ -16,8 +16,7 @@ const newPath = (): string => join(folder, `${files++}.safetensors`);
 
 /** A file of the given header and data; `length` overrides what the prefix says. */
 function fileOf(header: unknown, data = new Uint8Array(0), length?: bigint): string {
-  const text =
-    header instanceof Buffer ? header : Buffer.from(typeof header === "string" ? header : JSON.stringify(header));
+  const text = header instanceof Buffer ? header : Buffer.from(typeof header === "string" ? header : JSON.stringify(header));
   const prefix = Buffer.alloc(8);
   prefix.writeBigUInt64LE(length ?? BigInt(text.length));
   const path = newPath();
@@ -73,10 +72,7 @@ test("half precision becomes float32 exactly, integers are checked", (t) => {
     ["float8", { dtype: "F8_E4M3", shape: [1], data: Uint8Array.of(1) }],
   ]);
   using file = readSafetensors(path);
-  t.deepEqual(
-    [...file.tensor("half").toArray()],
-    [0, -0, 1, -5, 2 ** -24, -1023 * 2 ** -24, 65504, Infinity, -Infinity, NaN],
-  );
+  t.deepEqual([...file.tensor("half").toArray()], [0, -0, 1, -5, 2 ** -24, -1023 * 2 ** -24, 65504, Infinity, -Infinity, NaN]);
   t.is(file.tensor("double").toArray()[0], Math.fround(0.1));
   t.throws(() => file.tensor("large"), { code: "BAD_CHECKPOINT", message: /2147483648 does not fit in 32 bits/ });
   t.throws(() => file.tensor("float8"), { code: "BAD_CHECKPOINT", message: /F8_E4M3, which cannot be converted/ });
@@ -119,10 +115,7 @@ const longHostile: Record<string, [path: () => string, message: RegExp]> = {
     },
     /in 100 MB/,
   ],
-  "a deeply nested header": [
-    () => fileOf(`{"a":${"[".repeat(1e5)}${"]".repeat(1e5)}}`),
-    /more than 200 deep/,
-  ],
+  "a deeply nested header": [() => fileOf(`{"a":${"[".repeat(1e5)}${"]".repeat(1e5)}}`), /more than 200 deep/],
 };
 
 test("every file of the hostile folder has an expectation", (t) => {
@@ -132,7 +125,9 @@ test("every file of the hostile folder has an expectation", (t) => {
 });
 
 const attacks: [name: string, path: () => string, message: RegExp][] = [
-  ...Object.entries(hostile).map(([name, message]) => [name, () => join(hostileFolder, name), new RegExp(message)] as [string, () => string, RegExp]),
+  ...Object.entries(hostile).map(
+    ([name, message]) => [name, () => join(hostileFolder, name), new RegExp(message)] as [string, () => string, RegExp],
+  ),
   ...Object.entries(longHostile).map(([name, [path, message]]) => [name, path, message] as [string, () => string, RegExp]),
 ];
 
@@ -175,30 +170,20 @@ test("mutated files are read or refused, never anything else", (t) => {
   let refused = 0;
   const noise = randomValues(12_000, 7).map((value) => (value + 1) / 2);
   for (let trial = 0; trial < 3000; trial++) {
-    const [how, where, what, extra] = noise.subarray(trial * 4, trial * 4 + 4) as unknown as [
-      number,
-      number,
-      number,
-      number,
-    ];
+    const [how, where, what, extra] = noise.subarray(trial * 4, trial * 4 + 4) as unknown as [number, number, number, number];
     const at = Math.floor(where * original.length);
     let bytes = Buffer.from(original);
     if (how < 0.6) bytes[at] = Math.floor(what * 256);
     else if (how < 0.7) bytes = bytes.subarray(0, at);
     else if (how < 0.85) bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + 1 + Math.floor(extra * 4))]);
     else
-      bytes = Buffer.concat([
-        bytes.subarray(0, at),
-        Buffer.from('"[]{},:0123-e.\\'[Math.floor(what * 15)] as string),
-        bytes.subarray(at),
-      ]);
+      bytes = Buffer.concat([bytes.subarray(0, at), Buffer.from('"[]{},:0123-e.\\'[Math.floor(what * 15)] as string), bytes.subarray(at)]);
     writeFileSync(mutant, bytes);
     try {
       using file = readSafetensors(mutant);
       for (const name of file.names()) file.values(name);
     } catch (error) {
-      if (!(error instanceof UsmLiteError) || error.code !== "BAD_CHECKPOINT")
-        t.fail(`trial ${trial}: ${String(error)}`);
+      if (!(error instanceof UsmLiteError) || error.code !== "BAD_CHECKPOINT") t.fail(`trial ${trial}: ${String(error)}`);
       refused++;
     }
   }
@@ -214,12 +199,7 @@ const shared = sharedFolder();
       const copy = newPath();
       writeSafetensors(
         copy,
-        file
-          .names()
-          .map((tensor) => [
-            tensor,
-            { dtype: file.dtype(tensor), shape: file.shape(tensor), data: file.bytes(tensor) },
-          ]),
+        file.names().map((tensor) => [tensor, { dtype: file.dtype(tensor), shape: file.shape(tensor), data: file.bytes(tensor) }]),
         file.metadata,
       );
       t.true(readFileSync(copy).equals(readFileSync(path)), `${family}/${name}`);

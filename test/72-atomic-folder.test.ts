@@ -48,11 +48,17 @@ test.serial("only a folder without anything else in it may be exchanged", (t) =>
   writeFileSync(join(target, "thesis.txt"), "three years");
   t.throws(check, { code: "INVALID_ARGUMENT", message: /precious holds thesis\.txt, which an adapter would replace; name a folder/ });
   const file = join(target, "a.txt");
-  t.throws(() => checkReplaceable(file, ["a.txt"], "an adapter"), { code: "INVALID_ARGUMENT", message: /a\.txt is a file, .*; name a folder/ });
+  t.throws(() => checkReplaceable(file, ["a.txt"], "an adapter"), {
+    code: "INVALID_ARGUMENT",
+    message: /a\.txt is a file, .*; name a folder/,
+  });
 });
 
 test.serial("where nothing can be made, that is said", (t) => {
-  t.throws(() => writeFolderAtomically("/proc/model", write("one")), { code: "FILE_UNWRITABLE", message: /folder \/proc\/model cannot be made/ });
+  t.throws(() => writeFolderAtomically("/proc/model", write("one")), {
+    code: "FILE_UNWRITABLE",
+    message: /folder \/proc\/model cannot be made/,
+  });
 });
 
 test.serial("a failure while filling leaves what was there", (t) => {

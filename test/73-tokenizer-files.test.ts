@@ -80,13 +80,20 @@ for (const kind of ["bpe", "unigram"] as const) {
 
 test("vocab.json gives characters, with a piece for the space between words", (t) => {
   const vocabulary = { "<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, A: 5, B: 6, "'": 7 };
-  const path = folderWith({ "vocab.json": vocabulary, "added_tokens.json": { "<x>": 8 }, "tokenizer_config.json": { do_lower_case: true } });
+  const path = folderWith({
+    "vocab.json": vocabulary,
+    "added_tokens.json": { "<x>": 8 },
+    "tokenizer_config.json": { do_lower_case: true },
+  });
   const tokenizer = loadTokenizer(path, 0) as Tokenizer;
   t.deepEqual(tokenizer.encode("ab a'?"), [5, 6, 4, 5, 7, 3]);
   t.is(tokenizer.decode([0, 5, 6, 0, 4, 4, 5, 3, 2]), "AB  A");
   t.is(tokenizer.blankId, 0);
   t.is(tokenizer.size, 9);
-  const other = { "vocab.json": { "[PAD]": 2, " ": 0, a: 1 }, "tokenizer_config.json": { pad_token: { content: "[PAD]" }, word_delimiter_token: " " } };
+  const other = {
+    "vocab.json": { "[PAD]": 2, " ": 0, a: 1 },
+    "tokenizer_config.json": { pad_token: { content: "[PAD]" }, word_delimiter_token: " " },
+  };
   t.deepEqual((loadTokenizer(folderWith(other), 2) as Tokenizer).encode("a a"), [1, 0, 1]);
 });
 
@@ -105,7 +112,8 @@ test("tokenizer files that cannot be honoured are coded errors that name file an
     const error = t.throws(() => loadTokenizer(path, blankId), { instanceOf: UsmLiteError, code: "BAD_TOKENIZER", message });
     t.true(error?.message.includes(path));
   };
-  const refuseJson = (change: Record<string, unknown>, message: RegExp): void => refuse({ "tokenizer.json": { ...metaspace, ...change } }, message);
+  const refuseJson = (change: Record<string, unknown>, message: RegExp): void =>
+    refuse({ "tokenizer.json": { ...metaspace, ...change } }, message);
   refuseJson({ model: { ...model, type: "WordPiece" } }, /model of type "WordPiece"; supported are "Unigram" and "BPE"/);
   refuseJson({ model: { ...model, merges: [["x", "q", "z"]] } }, /entry 0 of "model.merges" must be two pieces/);
   refuseJson({ model: { ...model, merges: ["s 日"] } }, /names no piece/);

@@ -13,7 +13,13 @@ import { randomTensor, randomValues } from "./gradient.js";
 import { agreeOnAllInstructionSets } from "./instruction_sets.js";
 
 const scaledTensor = (shape: readonly number[], seed: number, factor: number): Tensor =>
-  Tensor.from(randomValues(shape.reduce((a, b) => a * b, 1), seed).map((value) => value * factor), shape);
+  Tensor.from(
+    randomValues(
+      shape.reduce((a, b) => a * b, 1),
+      seed,
+    ).map((value) => value * factor),
+    shape,
+  );
 
 interface RelativeCase {
   lengths: number[];
@@ -95,9 +101,15 @@ test("relativeAttention refuses operands that do not fit", (t) => {
   const options = { heads: 2, contentBias: bias, positionBias: bias };
   t.throws(() => relativeAttention(x, x, x, positions, offsets, { ...options, heads: 4 }), { code, message: /4 heads of equal size/ });
   t.throws(() => relativeAttention(x, x, x, { ...positions, origin: 2 }, offsets, options), { code, message: /distances from 3 to -3/ });
-  t.throws(() => relativeAttention(x, x, x, { keys: Tensor.zeros([6, 6]), origin: 3 }, offsets, options), { code, message: /are for 3 to -2/ });
+  t.throws(() => relativeAttention(x, x, x, { keys: Tensor.zeros([6, 6]), origin: 3 }, offsets, options), {
+    code,
+    message: /are for 3 to -2/,
+  });
   t.throws(() => relativeAttention(x, x, x, positions, new SequenceOffsets([5]), options), { code, message: /offsets must begin/ });
-  t.throws(() => relativeAttention(x, x, x, positions, offsets, { ...options, contentBias: Tensor.zeros([5]) }), { code, message: /contentBias/ });
+  t.throws(() => relativeAttention(x, x, x, positions, offsets, { ...options, contentBias: Tensor.zeros([5]) }), {
+    code,
+    message: /contentBias/,
+  });
 });
 
 test("cachedAttention agrees on every instruction set, over rows in order and over chosen ones", (t) => {
@@ -131,7 +143,10 @@ test("cachedAttention sees one token more with each query, and refuses operands 
   const code = "INVALID_ARGUMENT";
   const few = { ...cache, rows: Tensor.from(Int32Array.of(0)), offsets: new SequenceOffsets([1]) };
   t.throws(() => cachedAttention(query, offsets, few, { heads: 1, causal: true }), { code, message: /2 queries but only 1 keys/ });
-  t.throws(() => cachedAttention(query, offsets, { ...few, rows: Tensor.from(Int32Array.of(3)) }, { heads: 1 }), { code, message: /row 3 but key has 3/ });
+  t.throws(() => cachedAttention(query, offsets, { ...few, rows: Tensor.from(Int32Array.of(3)) }, { heads: 1 }), {
+    code,
+    message: /row 3 but key has 3/,
+  });
   t.throws(() => cachedAttention(query, offsets, cache, { heads: 2 }), { code, message: /heads of equal size/ });
 });
 
@@ -168,7 +183,8 @@ test("planeConvolution agrees on every instruction set and keeps sequences apart
     const weight = randomTensor([channels, 1, kernel, kernel], 2);
     const options = { features, stride, padding: (kernel - 1) / 2, activation: "relu" } as const;
     const x = randomTensor([offsets.frames, features * (shared ? 1 : channels)], 1);
-    const convolve = (input: Tensor, where: SequenceOffsets) => planeConvolution(input, weight, randomTensor([channels], 3), where, options);
+    const convolve = (input: Tensor, where: SequenceOffsets) =>
+      planeConvolution(input, weight, randomTensor([channels], 3), where, options);
     agreeOnAllInstructionSets(t, `${lengths.join(", ")}`, () => [convolve(x, offsets).output]);
     const together = convolve(x, offsets);
     t.is(together.features, Math.floor((features - 1) / stride) + 1);
@@ -177,7 +193,10 @@ test("planeConvolution agrees on every instruction set and keeps sequences apart
   }
   const x = Tensor.zeros([4, 6]);
   const one = [Tensor.zeros([2, 1, 3, 3]), Tensor.zeros([2]), new SequenceOffsets([4])] as const;
-  t.throws(() => planeConvolution(x, ...one, { features: 4, stride: 2, padding: 1 }), { code: "INVALID_ARGUMENT", message: /4 features of 1 or 2 channels/ });
+  t.throws(() => planeConvolution(x, ...one, { features: 4, stride: 2, padding: 1 }), {
+    code: "INVALID_ARGUMENT",
+    message: /4 features of 1 or 2 channels/,
+  });
 });
 
 test("groupedConvolution agrees on every instruction set and keeps groups and sequences apart", (t) => {
@@ -188,28 +207,47 @@ test("groupedConvolution agrees on every instruction set and keeps groups and se
   ]) {
     const offsets = new SequenceOffsets(lengths);
     agreeOnAllInstructionSets(t, `${lengths.join(", ")}`, () => [
-      groupedConvolution(randomTensor([offsets.frames, channels], 1), randomTensor([channels, kernel, channels / groups], 2), randomTensor([channels], 3), offsets, {
-        groups,
-        leftPadding,
-      }),
+      groupedConvolution(
+        randomTensor([offsets.frames, channels], 1),
+        randomTensor([channels, kernel, channels / groups], 2),
+        randomTensor([channels], 3),
+        offsets,
+        {
+          groups,
+          leftPadding,
+        },
+      ),
     ]);
   }
   // Two groups of one channel: 10 times the frame before plus the frame itself, and the frame itself.
-  const y = groupedConvolution(Tensor.from([1, 5, 2, 6, 3, 7], [3, 2]), Tensor.from([10, 1, 0, 1], [2, 2, 1]), undefined, new SequenceOffsets([2, 1]), {
-    groups: 2,
-    leftPadding: 1,
-  });
+  const y = groupedConvolution(
+    Tensor.from([1, 5, 2, 6, 3, 7], [3, 2]),
+    Tensor.from([10, 1, 0, 1], [2, 2, 1]),
+    undefined,
+    new SequenceOffsets([2, 1]),
+    {
+      groups: 2,
+      leftPadding: 1,
+    },
+  );
   t.deepEqual([...y.toArray()], [1, 5, 12, 6, 3, 7]);
-  t.throws(() => groupedConvolution(Tensor.zeros([3, 4]), Tensor.zeros([4, 3, 4]), undefined, new SequenceOffsets([3]), { groups: 2, leftPadding: 1 }), {
-    code: "INVALID_ARGUMENT",
-    message: /does not convolve 4 channels in 2 groups/,
-  });
+  t.throws(
+    () =>
+      groupedConvolution(Tensor.zeros([3, 4]), Tensor.zeros([4, 3, 4]), undefined, new SequenceOffsets([3]), { groups: 2, leftPadding: 1 }),
+    {
+      code: "INVALID_ARGUMENT",
+      message: /does not convolve 4 channels in 2 groups/,
+    },
+  );
 });
 
 test("instanceNorm agrees on every instruction set and normalizes each sequence by itself", (t) => {
   agreeOnAllInstructionSets(t, "instanceNorm", () => {
     const offsets = new SequenceOffsets([400, 0, 7, 1]);
-    const x = Tensor.from(randomValues(408 * 19, 1).map((value) => 3 + value), [408, 19]);
+    const x = Tensor.from(
+      randomValues(408 * 19, 1).map((value) => 3 + value),
+      [408, 19],
+    );
     return [instanceNorm(x, randomTensor([19], 2), randomTensor([19], 3), offsets, 1e-5)];
   });
   const y = instanceNorm(Tensor.from([1, 3, 100], [3, 1]), Tensor.from([2]), Tensor.from([1]), new SequenceOffsets([2, 1]), 0.0000001);

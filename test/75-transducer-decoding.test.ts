@@ -29,7 +29,9 @@ class TableScorer implements TransducerScorer {
   }
 
   scores(frames: readonly Float32Array[], predictions: readonly Prediction[]): Float32Array {
-    return Float32Array.from(frames.flatMap((frame, row) => [...frame].map((value, i) => value + ((predictions[row] as Prediction).output[i] as number))));
+    return Float32Array.from(
+      frames.flatMap((frame, row) => [...frame].map((value, i) => value + ((predictions[row] as Prediction).output[i] as number))),
+    );
   }
 }
 
@@ -58,7 +60,13 @@ function allSequences(network: TableScorer, { values, frames }: TransducerInput)
       choices.forEach((duration, index) => {
         const added = (ids[id] as number) - logSumExp(ids) + (network.durations.length > 0 ? (tail[index] as number) - logSumExp(tail) : 0);
         const next = id === blankId ? Math.max(1, duration) : duration;
-        visit(frame + next, next > 0 ? 0 : symbols + 1, id === blankId ? last : id, id === blankId ? tokens : [...tokens, id], logProbability + added);
+        visit(
+          frame + next,
+          next > 0 ? 0 : symbols + 1,
+          id === blankId ? last : id,
+          id === blankId ? tokens : [...tokens, id],
+          logProbability + added,
+        );
       });
     }
   };
@@ -97,7 +105,11 @@ for (const [name, durations] of [
     const beam = [new TransducerBeamSearch(network, { beamWidth: 3 }), new TransducerBeamSearch(network, { beamWidth: 3 })] as const;
     beam[1].advance({ values, frames: 30 });
     let settled = 0;
-    for (const [begin, end] of [[0, 7], [7, 8], [8, 30]] as const) {
+    for (const [begin, end] of [
+      [0, 7],
+      [7, 8],
+      [8, 30],
+    ] as const) {
       const piece = { values: values.subarray(begin * width, end * width), frames: end - begin };
       TransducerGreedySearch.advance([pieces], [piece]);
       beam[0].advance(piece);
@@ -114,14 +126,30 @@ test("greedy decoding goes on after the most symbols that a frame may have, and 
   // The first frame says token 0 for ever, the second a blank.
   const network = new TableScorer([], new Float32Array(9), 3);
   const stuck = transducerGreedy(network, [{ values: Float32Array.from([5, 0, 0, 0, 0, 5]), frames: 2 }])[0];
-  t.deepEqual(stuck?.steps.map(({ id }) => id), [0, 0, 0, 2]);
-  t.deepEqual(stuck?.tokens.map(({ firstFrame }) => firstFrame), [0, 0, 0]);
+  t.deepEqual(
+    stuck?.steps.map(({ id }) => id),
+    [0, 0, 0, 2],
+  );
+  t.deepEqual(
+    stuck?.tokens.map(({ firstFrame }) => firstFrame),
+    [0, 0, 0],
+  );
   // Token 1 with a duration of 2 at frame 0; frame 1 is never looked at; a blank of duration 0 goes on by one.
   const timed = new TableScorer([0, 2], new Float32Array(15));
   const values = Float32Array.from([0, 9, 0, 0, 9, 9, 0, 0, 9, 0, 0, 0, 9, 9, 0, 9, 0, 0, 0, 9]);
   const path = transducerGreedy(timed, [{ values, frames: 4 }])[0];
-  t.deepEqual(path?.steps, [{ id: 1, duration: 2 }, { id: 2, duration: 1 }, { id: 0, duration: 2 }]);
-  t.deepEqual(path?.tokens.map(({ id, firstFrame, endFrame }) => [id, firstFrame, endFrame]), [[1, 0, 2], [0, 3, 5]]);
+  t.deepEqual(path?.steps, [
+    { id: 1, duration: 2 },
+    { id: 2, duration: 1 },
+    { id: 0, duration: 2 },
+  ]);
+  t.deepEqual(
+    path?.tokens.map(({ id, firstFrame, endFrame }) => [id, firstFrame, endFrame]),
+    [
+      [1, 0, 2],
+      [0, 3, 5],
+    ],
+  );
 });
 
 test("scorers change what the beam search prefers", (t) => {

@@ -3,7 +3,15 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
 import { readWeights } from "../lib/checkpoint/sharded_safetensors.js";
-import { compressModel, loadModel, measureModel, readSafetensors, Recognizer, writeSafetensors, type SafetensorsEntry } from "../lib/index.js";
+import {
+  compressModel,
+  loadModel,
+  measureModel,
+  readSafetensors,
+  Recognizer,
+  writeSafetensors,
+  type SafetensorsEntry,
+} from "../lib/index.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
 import { randomValues } from "./gradient.js";
 import { writeRandomModel } from "./random_model.js";
@@ -15,9 +23,27 @@ const folder = temporaryFolder("families");
 test.after.always(folder.clean);
 const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text");
 
-const parakeetEncoder = { hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, subsampling_conv_channels: 8, num_mel_bins: 80 };
+const parakeetEncoder = {
+  hidden_size: 32,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  intermediate_size: 64,
+  subsampling_conv_channels: 8,
+  num_mel_bins: 80,
+};
 const parakeetFeatures = { feature_extractor_type: "ParakeetFeatureExtractor", feature_size: 80 };
-const transformer = { hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, conv_dim: [16, 16], conv_kernel: [10, 3], conv_stride: [8, 5], num_conv_pos_embeddings: 8, num_conv_pos_embedding_groups: 2, vocab_size: 9 };
+const transformer = {
+  hidden_size: 32,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  intermediate_size: 64,
+  conv_dim: [16, 16],
+  conv_kernel: [10, 3],
+  conv_stride: [8, 5],
+  num_conv_pos_embeddings: 8,
+  num_conv_pos_embedding_groups: 2,
+  vocab_size: 9,
+};
 const samples = { feature_extractor_type: "Wav2Vec2FeatureExtractor", return_attention_mask: true };
 const transducer = { vocab_size: 61, blank_token_id: 60, decoder_hidden_size: 16, encoder_config: parakeetEncoder };
 const vocabulary = { "<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, A: 5, B: 6, C: 7, D: 8 };
@@ -30,18 +56,41 @@ interface Case {
 }
 
 const families: Record<string, Case> = {
-  parakeet_ctc: { config: { vocab_size: 61, pad_token_id: 60, encoder_config: parakeetEncoder }, preprocessor: parakeetFeatures, tokenizer: "tokenizer_metaspace.json" },
+  parakeet_ctc: {
+    config: { vocab_size: 61, pad_token_id: 60, encoder_config: parakeetEncoder },
+    preprocessor: parakeetFeatures,
+    tokenizer: "tokenizer_metaspace.json",
+  },
   parakeet_rnnt: { config: transducer, preprocessor: parakeetFeatures, tokenizer: "tokenizer_metaspace.json" },
   parakeet_tdt: {
     config: { ...transducer, encoder_config: { ...parakeetEncoder, attention_type: "rel_pos_local_attn", attention_context_size: [4, 2] } },
     preprocessor: parakeetFeatures,
     tokenizer: "tokenizer_metaspace.json",
   },
-  wav2vec2: { config: { ...transformer, feat_extract_norm: "layer", do_stable_layer_norm: true }, preprocessor: samples, tokenizer: "vocab.json" },
+  wav2vec2: {
+    config: { ...transformer, feat_extract_norm: "layer", do_stable_layer_norm: true },
+    preprocessor: samples,
+    tokenizer: "vocab.json",
+  },
   hubert: { config: transformer, preprocessor: samples, tokenizer: "vocab.json" },
-  "wav2vec2-conformer": { config: { ...transformer, conv_depthwise_kernel_size: 5, hidden_act: "swish" }, preprocessor: samples, tokenizer: "vocab.json" },
+  "wav2vec2-conformer": {
+    config: { ...transformer, conv_depthwise_kernel_size: 5, hidden_act: "swish" },
+    preprocessor: samples,
+    tokenizer: "vocab.json",
+  },
   whisper: {
-    config: { vocab_size: 320, d_model: 32, encoder_layers: 1, encoder_attention_heads: 2, encoder_ffn_dim: 64, decoder_layers: 1, decoder_attention_heads: 2, decoder_ffn_dim: 64, max_source_positions: 50, max_target_positions: 16 },
+    config: {
+      vocab_size: 320,
+      d_model: 32,
+      encoder_layers: 1,
+      encoder_attention_heads: 2,
+      encoder_ffn_dim: 64,
+      decoder_layers: 1,
+      decoder_attention_heads: 2,
+      decoder_ffn_dim: 64,
+      max_source_positions: 50,
+      max_target_positions: 16,
+    },
     preprocessor: { feature_extractor_type: "WhisperFeatureExtractor", chunk_length: 1 },
     generation: { decoder_start_token_id: 310, eos_token_id: 300, no_timestamps_token_id: 311, is_multilingual: false },
     tokenizer: "tokenizer_byte_level.json",
@@ -62,7 +111,9 @@ function inputOf(family: string, path: string): string {
   const size = shape.reduce((product, extent) => product * extent, 1);
   const [, length] = shape as [number, number];
   const mask = Int32Array.from({ length: 2 * length }, (_, i) => (i < length + length / 2 ? 1 : 0));
-  const entries: [string, SafetensorsEntry][] = [[shape.length === 2 ? "input_values" : "input_features", { dtype: "F32", shape, data: randomValues(size, 4) }]];
+  const entries: [string, SafetensorsEntry][] = [
+    [shape.length === 2 ? "input_values" : "input_features", { dtype: "F32", shape, data: randomValues(size, 4) }],
+  ];
   if (family === "whisper") entries.push(["decoder_input_ids", { dtype: "I64", shape: [1, 3], data: BigInt64Array.of(310n, 40n, 41n) }]);
   else entries.push(["attention_mask", { dtype: "I32", shape: [2, length], data: mask }]);
   writeSafetensors(path, entries);
@@ -71,7 +122,12 @@ function inputOf(family: string, path: string): string {
 
 const forward = (model: string, input: string, weights: "packed" | "float32" = "packed"): Map<string, Float32Array> => {
   using file = readSafetensors(input);
-  return new Map(paddedForward(loadModel(model, { weights }).network, file).map(([name, entry]) => [name, (entry as unknown as { data: Float32Array }).data]));
+  return new Map(
+    paddedForward(loadModel(model, { weights }).network, file).map(([name, entry]) => [
+      name,
+      (entry as unknown as { data: Float32Array }).data,
+    ]),
+  );
 };
 
 for (const family of Object.keys(families)) {
@@ -105,8 +161,18 @@ test("a transducer's other layers are packed where a pattern names them, and the
   const recipe = roundToNearest("int4+2:4", { "decoder.*": "int8", "joint.head": "int8", encoder_projector: "int8" });
   const out = join(folder.path, "patterns-packed");
   await compressModel({ model, recipe, manifest: undefined, out });
-  const names = measureModel(out).layers.filter(({ spec }) => spec === "int8").map(({ name }) => name);
-  t.deepEqual(names.sort(), ["decoder.decoder_projector.weight", "decoder.lstm.weight_hh_l0", "decoder.lstm.weight_hh_l1", "decoder.lstm.weight_ih_l0", "decoder.lstm.weight_ih_l1", "encoder_projector.weight", "joint.head.weight"]);
+  const names = measureModel(out)
+    .layers.filter(({ spec }) => spec === "int8")
+    .map(({ name }) => name);
+  t.deepEqual(names.sort(), [
+    "decoder.decoder_projector.weight",
+    "decoder.lstm.weight_hh_l0",
+    "decoder.lstm.weight_hh_l1",
+    "decoder.lstm.weight_ih_l0",
+    "decoder.lstm.weight_ih_l1",
+    "encoder_projector.weight",
+    "joint.head.weight",
+  ]);
   const loaded = loadModel(out);
   for (const decoder of ["greedy", "beam"] as const) t.is(new Recognizer(loaded, { decoder }).transcribe(tones(1, 1)).duration, 1);
 });
@@ -131,7 +197,9 @@ function rewrite(model: string, name: string, change: (entries: [string, Safeten
   cpSync(model, copy, { recursive: true });
   const path = join(copy, "model.safetensors");
   using file = readSafetensors(path);
-  const shards = change(file.names().map((tensor) => [tensor, { dtype: file.dtype(tensor), shape: file.shape(tensor), data: file.bytes(tensor) }]));
+  const shards = change(
+    file.names().map((tensor) => [tensor, { dtype: file.dtype(tensor), shape: file.shape(tensor), data: file.bytes(tensor) }]),
+  );
   rmSync(path);
   if (shards.length === 1) {
     writeSafetensors(path, shards[0] as [string, SafetensorsEntry][]);
@@ -149,7 +217,11 @@ function rewrite(model: string, name: string, change: (entries: [string, Safeten
 
 test("weights in several files give what one file gives", async (t) => {
   const model = write("parakeet_ctc", "whole");
-  const sharded = rewrite(model, "sharded", (entries) => [entries.filter((_, i) => i % 3 === 0), entries.filter((_, i) => i % 3 === 1), entries.filter((_, i) => i % 3 === 2)]);
+  const sharded = rewrite(model, "sharded", (entries) => [
+    entries.filter((_, i) => i % 3 === 0),
+    entries.filter((_, i) => i % 3 === 1),
+    entries.filter((_, i) => i % 3 === 2),
+  ]);
   const input = inputOf("parakeet_ctc", join(folder.path, "sharded.input"));
   t.deepEqual(forward(sharded, input), forward(model, input));
   t.is(measureModel(sharded).file.parameters, measureModel(model).file.parameters);
@@ -177,7 +249,10 @@ test("float16 and bfloat16 weights give nearly what float32 gives, and keep thei
   const model = write("whisper", "wide");
   const input = inputOf("whisper", join(folder.path, "half.input"));
   const wanted = forward(model, input).get("logits") as Float32Array;
-  for (const [dtype, tolerance] of [["F16", 2e-3], ["BF16", 2e-2]] as const) {
+  for (const [dtype, tolerance] of [
+    ["F16", 2e-3],
+    ["BF16", 2e-2],
+  ] as const) {
     const half = rewrite(model, dtype, (entries) => [
       entries.map(([name, entry]) => {
         const { shape, data } = entry as unknown as { shape: number[]; data: Uint8Array };
@@ -193,7 +268,8 @@ test("float16 and bfloat16 weights give nearly what float32 gives, and keep thei
   }
 });
 
-const brainFloats = (values: Float32Array): Uint16Array => Uint16Array.from(new Uint32Array(values.buffer), (bits) => (bits + 0x8000) >>> 16);
+const brainFloats = (values: Float32Array): Uint16Array =>
+  Uint16Array.from(new Uint32Array(values.buffer), (bits) => (bits + 0x8000) >>> 16);
 
 /** Normal float16 values of moderate size, rounded; anything smaller becomes zero. */
 const halves = (values: Float32Array): Uint16Array =>
@@ -210,9 +286,22 @@ test("missing, extra and wrongly shaped tensors are named, whatever the family",
     t.throws(() => loadModel(damaged), { code: "BAD_CHECKPOINT", message });
     t.throws(() => measureModel(damaged), { code: "BAD_CHECKPOINT", message });
   };
-  refuse("missing", (entries) => entries.filter(([name]) => name !== "lm_head.bias"), /no tensor "lm_head\.bias", which config\.json asks for/);
-  refuse("extra", (entries) => [...entries, ["quantizer.codevectors", { dtype: "F32", shape: [1], data: new Float32Array(1) }]], /have no place .* the first is "quantizer\.codevectors"/);
-  refuse("shape", (entries) => entries.map(([name, entry]) => [name, name === "lm_head.bias" ? { dtype: "F32", shape: [8], data: new Float32Array(8) } : entry]), /"lm_head\.bias" has shape \(8\) but config\.json asks for \(9\)/);
+  refuse(
+    "missing",
+    (entries) => entries.filter(([name]) => name !== "lm_head.bias"),
+    /no tensor "lm_head\.bias", which config\.json asks for/,
+  );
+  refuse(
+    "extra",
+    (entries) => [...entries, ["quantizer.codevectors", { dtype: "F32", shape: [1], data: new Float32Array(1) }]],
+    /have no place .* the first is "quantizer\.codevectors"/,
+  );
+  refuse(
+    "shape",
+    (entries) =>
+      entries.map(([name, entry]) => [name, name === "lm_head.bias" ? { dtype: "F32", shape: [8], data: new Float32Array(8) } : entry]),
+    /"lm_head\.bias" has shape \(8\) but config\.json asks for \(9\)/,
+  );
   const other = join(folder.path, "other");
   cpSync(model, other, { recursive: true });
   const config = JSON.parse(readFileSync(join(other, "config.json"), "utf8")) as Record<string, unknown>;

@@ -34,15 +34,24 @@ async function hub(faults: Faults = {}): Promise<{ endpoint: string; requests: s
   const requests: string[] = [];
   const sibling = (name: string): object => {
     const bytes = readFileSync(join(model, name));
-    const hash = (kind: string, ...parts: (string | Buffer)[]): string => parts.reduce((sum, part) => sum.update(part), createHash(kind)).digest("hex");
+    const hash = (kind: string, ...parts: (string | Buffer)[]): string =>
+      parts.reduce((sum, part) => sum.update(part), createHash(kind)).digest("hex");
     const large = name.endsWith(".safetensors");
-    return { rfilename: name, size: bytes.length, blobId: hash("sha1", `blob ${bytes.length}\0`, bytes), ...(large ? { lfs: { sha256: hash("sha256", bytes), size: bytes.length } } : {}) };
+    return {
+      rfilename: name,
+      size: bytes.length,
+      blobId: hash("sha1", `blob ${bytes.length}\0`, bytes),
+      ...(large ? { lfs: { sha256: hash("sha256", bytes), size: bytes.length } } : {}),
+    };
   };
   const server = createServer((message, response) => {
     const path = decodeURIComponent((message.url as string).split("?")[0] as string);
     requests.push(`${path}${message.headers.range ? ` ${message.headers.range}` : ""}`);
     if (/^\/api\/models\/org\/model\/revision\/(main|v1)$/.test(path)) {
-      const others = ["pytorch_model.bin", "README.md", "../evil.json", "sub/config.json", ...(faults.extraFiles ?? [])].map((name) => ({ rfilename: name, size: 3 }));
+      const others = ["pytorch_model.bin", "README.md", "../evil.json", "sub/config.json", ...(faults.extraFiles ?? [])].map((name) => ({
+        rfilename: name,
+        size: 3,
+      }));
       response.end(JSON.stringify({ sha: commit, siblings: [...files.map(sibling), ...others] }));
       return;
     }
@@ -82,13 +91,18 @@ test("a model is downloaded once, loads, and is found offline", async (t) => {
   const pulled = await pullModel("org/model", { endpoint, cache });
   t.truthy(loadModel(pulled).tokenizer);
   t.deepEqual(readFileSync(join(pulled, "model.safetensors")), readFileSync(join(model, "model.safetensors")));
-  t.false(existsSync(join(pulled, "pytorch_model.bin")) || existsSync(join(pulled, "..", "evil.json")) || existsSync(join(pulled, "README.md")));
+  t.false(
+    existsSync(join(pulled, "pytorch_model.bin")) || existsSync(join(pulled, "..", "evil.json")) || existsSync(join(pulled, "README.md")),
+  );
   const before = requests.length;
   t.is(await pullModel("org/model", { endpoint, cache }), pulled);
   t.is(requests.length, before + 1, "the second time only asks for the commit");
   t.is(await pullModel("org/model", { endpoint: "http://127.0.0.1:1", cache, offline: true }), pulled);
   t.is(await pullModel("org/model", { cache, offline: true, revision: commit }), pulled, "by its commit");
-  await t.throwsAsync(pullModel("org/model", { cache, offline: true, revision: "v2" }), { code: "FILE_NOT_FOUND", message: /never pulled/ });
+  await t.throwsAsync(pullModel("org/model", { cache, offline: true, revision: "v2" }), {
+    code: "FILE_NOT_FOUND",
+    message: /never pulled/,
+  });
 });
 
 test("a download that broke off goes on where it stopped", async (t) => {
@@ -96,8 +110,14 @@ test("a download that broke off goes on where it stopped", async (t) => {
   t.teardown(() => server.close());
   const pulled = await pullModel("org/model", { endpoint, cache: freshCache() });
   t.deepEqual(readFileSync(join(pulled, "model.safetensors")), readFileSync(join(model, "model.safetensors")));
-  t.true(requests.some((line) => line.endsWith("model.safetensors bytes=1000-")), requests.join("\n"));
-  t.deepEqual(readdirSync(pulled).filter((name) => name.endsWith(".partial")), []);
+  t.true(
+    requests.some((line) => line.endsWith("model.safetensors bytes=1000-")),
+    requests.join("\n"),
+  );
+  t.deepEqual(
+    readdirSync(pulled).filter((name) => name.endsWith(".partial")),
+    [],
+  );
 });
 
 test("a server that sends everything again is understood", async (t) => {
@@ -111,7 +131,10 @@ test("files that are not what the hub promises are refused, small and large", as
   for (const corrupt of ["model.safetensors", "tokenizer.json"]) {
     const { endpoint, server } = await hub({ corrupt });
     const cache = freshCache();
-    await t.throwsAsync(pullModel("org/model", { endpoint, cache }), { code: "DOWNLOAD_FAILED", message: new RegExp(`${corrupt} is not what the hub promises: its checksum differs`) });
+    await t.throwsAsync(pullModel("org/model", { endpoint, cache }), {
+      code: "DOWNLOAD_FAILED",
+      message: new RegExp(`${corrupt} is not what the hub promises: its checksum differs`),
+    });
     await t.throwsAsync(pullModel("org/model", { cache, offline: true }), { code: "FILE_NOT_FOUND" }, "what is not whole is not found");
     server.close();
   }
@@ -121,17 +144,24 @@ test("a file that does not end is given up, and one that cannot be written is to
   const { endpoint, server } = await hub({ endless: "tokenizer.json" });
   t.teardown(() => server.close());
   const cache = freshCache();
-  await t.throwsAsync(pullModel("org/model", { endpoint, cache }), { code: "DOWNLOAD_FAILED", message: /tokenizer\.json has \d+ bytes, not the \d+ that the hub promises/ });
+  await t.throwsAsync(pullModel("org/model", { endpoint, cache }), {
+    code: "DOWNLOAD_FAILED",
+    message: /tokenizer\.json has \d+ bytes, not the \d+ that the hub promises/,
+  });
   const path = join(cache, "org--model", commit, "tokenizer.json.partial");
   mkdirSync(path);
-  await t.throwsAsync(pullModel("org/model", { endpoint, cache }), { code: "FILE_UNWRITABLE", message: /tokenizer\.json\.partial cannot be written/ });
+  await t.throwsAsync(pullModel("org/model", { endpoint, cache }), {
+    code: "FILE_UNWRITABLE",
+    message: /tokenizer\.json\.partial cannot be written/,
+  });
 });
 
 test("what cannot be had is one coded error", async (t) => {
   const { endpoint, server } = await hub();
   t.teardown(() => server.close());
   const cache = freshCache();
-  const refuse = (name: string, options: object, code: string, message: RegExp) => t.throwsAsync(pullModel(name, { endpoint, cache, ...options }), { code, message });
+  const refuse = (name: string, options: object, code: string, message: RegExp) =>
+    t.throwsAsync(pullModel(name, { endpoint, cache, ...options }), { code, message });
   await refuse("org/none", {}, "DOWNLOAD_FAILED", /answered 404; there is no such model/);
   await refuse("org/model", { revision: "none" }, "DOWNLOAD_FAILED", /404/);
   await refuse("model", {}, "INVALID_ARGUMENT", /name it as ORG\/MODEL/);

@@ -22,7 +22,10 @@ test.serial("forward agrees with transformers on every instruction set", (t) => 
   for (const set of availableInstructionSets()) {
     setInstructionSet(set);
     throughFile(paddedForward(network, expected), (ours) => {
-      for (const [name, counted] of [["encoder_last_hidden_state", lengths], ["logits", [5, 5]]] as const) {
+      for (const [name, counted] of [
+        ["encoder_last_hidden_state", lengths],
+        ["logits", [5, 5]],
+      ] as const) {
         t.deepEqual(ours.shape(name), expected.shape(name));
         const [, rows = 0] = ours.shape(name);
         const error = relativeError(ours.values(name) as Float32Array, expected.values(name) as Float32Array, rows, counted);
@@ -44,25 +47,67 @@ test("configurations that cannot be honoured are refused by key", (t) => {
   refuse({ hidden_act: "tanh" }, /"hidden_act"/);
   refuse({ encoder_config: { conv_kernel_size: 8 } }, /"encoder_config\.conv_kernel_size" must be odd/);
   refuse({ encoder_config: { hidden_act: "gelu" } }, /"encoder_config\.hidden_act"/);
-  t.throws(() => cohereFeaturesFrom({ feature_extractor_type: "ParakeetFeatureExtractor" }, "p.json"), { code: "BAD_CONFIG", message: /feature_extractor_type/ });
-  t.throws(() => cohereFeaturesFrom({ max_audio_clip_s: null }, "p.json"), { code: "BAD_CONFIG", message: /p\.json: max_audio_clip_s is 0;/ });
+  t.throws(() => cohereFeaturesFrom({ feature_extractor_type: "ParakeetFeatureExtractor" }, "p.json"), {
+    code: "BAD_CONFIG",
+    message: /feature_extractor_type/,
+  });
+  t.throws(() => cohereFeaturesFrom({ max_audio_clip_s: null }, "p.json"), {
+    code: "BAD_CONFIG",
+    message: /p\.json: max_audio_clip_s is 0;/,
+  });
 });
 
 const folder = temporaryFolder("cohere");
 test.after.always(folder.clean);
 
-const pieces = ["<|startofcontext|>", "<|startoftranscript|>", "<|emo:undefined|>", "<|en|>", "<|de|>", "<|pnc|>", "<|noitn|>", "<|notimestamp|>", "<|nodiarize|>", "<|endoftext|>"];
+const pieces = [
+  "<|startofcontext|>",
+  "<|startoftranscript|>",
+  "<|emo:undefined|>",
+  "<|en|>",
+  "<|de|>",
+  "<|pnc|>",
+  "<|noitn|>",
+  "<|notimestamp|>",
+  "<|nodiarize|>",
+  "<|endoftext|>",
+];
 
 /** A random model whose tokenizer has the pieces of the prompt. */
 function writeModel(name = "model", seed = 1): string {
-  const encoder_config = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 16, subsampling_conv_channels: 4, num_mel_bins: 16 };
-  const config = { model_type: "cohere_asr", vocab_size: 40, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 16, max_position_embeddings: 24, eos_token_id: 9, encoder_config };
+  const encoder_config = {
+    hidden_size: 16,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    intermediate_size: 16,
+    subsampling_conv_channels: 4,
+    num_mel_bins: 16,
+  };
+  const config = {
+    model_type: "cohere_asr",
+    vocab_size: 40,
+    hidden_size: 16,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    intermediate_size: 16,
+    max_position_embeddings: 24,
+    eos_token_id: 9,
+    encoder_config,
+  };
   const windows = { max_audio_clip_s: 1, overlap_chunk_second: 0.4, min_energy_window_samples: 800 };
-  const model = writeRandomModel(join(folder.path, name), config, { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 16, ...windows }, { seed });
+  const model = writeRandomModel(
+    join(folder.path, name),
+    config,
+    { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 16, ...windows },
+    { seed },
+  );
   const letters = Array.from({ length: 30 }, (_, i) => (i === 0 ? "▁" : String.fromCharCode(96 + i)));
   const vocab = Object.fromEntries([...pieces, ...letters].map((piece, id) => [piece, id]));
   const added_tokens = pieces.map((content, id) => ({ id, content, special: true }));
-  writeFileSync(join(model, "tokenizer.json"), JSON.stringify({ model: { type: "BPE", vocab, merges: [] }, added_tokens, pre_tokenizer: { type: "Metaspace" } }));
+  writeFileSync(
+    join(model, "tokenizer.json"),
+    JSON.stringify({ model: { type: "BPE", vocab, merges: [] }, added_tokens, pre_tokenizer: { type: "Metaspace" } }),
+  );
   return model;
 }
 
@@ -77,7 +122,10 @@ test("recordings of any length are written window by window, in the language tha
   t.deepEqual(await recognizer.transcribeStream([samples.subarray(0, 20000), samples.subarray(20000)]), speech, "in pieces");
   t.throws(() => new Recognizer(loadModel(model)), { code: "INVALID_ARGUMENT", message: /must be told the language; it knows en, de/ });
   t.throws(() => new Recognizer(loadModel(model), { language: "fr" }), { code: "INVALID_ARGUMENT", message: /no language "fr"/ });
-  t.throws(() => new Recognizer(loadModel(model), { language: "en", task: "translate" }), { code: "INVALID_ARGUMENT", message: /no task "translate"/ });
+  t.throws(() => new Recognizer(loadModel(model), { language: "en", task: "translate" }), {
+    code: "INVALID_ARGUMENT",
+    message: /no task "translate"/,
+  });
   const out = join(folder.path, "packed");
   await compressModel({ model, recipe: roundToNearest("int4+2:4"), manifest: undefined, out });
   t.is(new Recognizer(loadModel(out), { language: "de" }).transcribe(samples).duration, 2.7);
@@ -88,7 +136,9 @@ test("a service tells it the language, without which there is none", async (t) =
   await t.throwsAsync(startServer(model), { code: "INVALID_ARGUMENT", message: /must be told the language; it knows en, de/ });
   await using server = await startServer(model, { language: "de", spoolFolder: folder.path });
   const samples = tones(1.4, 3);
-  const [expected, other] = ["de", "en"].map((language) => new Recognizer(loadModel(model), { language }).transcribe(asDecoded(samples)).text);
+  const [expected, other] = ["de", "en"].map(
+    (language) => new Recognizer(loadModel(model), { language }).transcribe(asDecoded(samples)).text,
+  );
   t.not(expected, other);
   const answer = (await (await post(server, form(wav(samples)))).json()) as { text: string };
   t.is(answer.text, expected as string);

@@ -10,7 +10,10 @@ test.after.always(folder.clean);
 
 test("a short recipe has the defaults of the documentation", (t) => {
   const { stages } = parseRecipe("stages:\n  - modifiers: [{type: round-to-nearest, spec: int4+2:4}]\n  - training: {steps: 10}", "r.yaml");
-  t.deepEqual(stages.map(({ name }) => name), ["stage-1", "stage-2"]);
+  t.deepEqual(
+    stages.map(({ name }) => name),
+    ["stage-1", "stage-2"],
+  );
   t.like(stages[0]?.modifiers[0], { type: "round-to-nearest", selection: { targets: undefined, ignore: [] }, source: "r.yaml:2" });
   t.is(stages[0]?.training, undefined);
   t.deepEqual(stages[1]?.training, {
@@ -31,7 +34,10 @@ test("a short recipe has the defaults of the documentation", (t) => {
 
 test("augmentation is given as that of float training is", (t) => {
   const text = "stages:\n  - training: {steps: 1, specAugment: {frequencyMasks: 1, timeMaskShare: 0.1}, noise: {noiseProbability: 0.4}}";
-  t.like(parseRecipe(text, "r.yaml").stages[0]?.training, { specAugment: { frequencyMasks: 1, timeMaskShare: 0.1 }, noise: { noiseProbability: 0.4 } });
+  t.like(parseRecipe(text, "r.yaml").stages[0]?.training, {
+    specAugment: { frequencyMasks: 1, timeMaskShare: 0.1 },
+    noise: { noiseProbability: 0.4 },
+  });
 });
 
 test("what is wrong in a recipe is named with file, line and key", (t) => {
@@ -39,11 +45,19 @@ test("what is wrong in a recipe is named with file, line and key", (t) => {
   const once = (text: string): string => `stages:\n  - modifiers:\n      - {${text}}`;
   const training = (text: string): string => `stages:\n  - training:\n      ${text}`;
   const cases: [string, string, RegExp][] = [
-    [once("type: round-to-nearest, spec: int7"), "UNSUPPORTED_SPEC", /r\.yaml:3: key "stages\.0\.modifiers\.0\.spec": .*int7.*int1, ternary/],
+    [
+      once("type: round-to-nearest, spec: int7"),
+      "UNSUPPORTED_SPEC",
+      /r\.yaml:3: key "stages\.0\.modifiers\.0\.spec": .*int7.*int1, ternary/,
+    ],
     [once("type: round-to-nearest, spec: int4+4:4"), "UNSUPPORTED_SPEC", /:3: key "stages\.0\.modifiers\.0\.spec"/],
     [once("type: round-to-nearest, spec: 4"), "BAD_RECIPE", /spec": .*expected string, received number/],
     [once("type: round-to-nearest"), "BAD_RECIPE", /spec": .*expected string/],
-    [once("type: round-to-nearest, spec: int4, specs: int8"), "BAD_RECIPE", /:3: .*Unrecognized key: "specs"; docs\/recipes\.md lists the keys/],
+    [
+      once("type: round-to-nearest, spec: int4, specs: int8"),
+      "BAD_RECIPE",
+      /:3: .*Unrecognized key: "specs"; docs\/recipes\.md lists the keys/,
+    ],
     [once("type: round-to-nearest, spec: int4, targets: a"), "BAD_RECIPE", /targets": .*expected array/],
     [once("type: round-to-nearest, spec: int4, ignore: ['re:(']"), "BAD_RECIPE", /ignore\.0": "re:\(" is no regular expression/],
     [once("type: sparsity, pattern: '2:4'"), "BAD_RECIPE", /sparsity works in training; its stage needs the key "training"/],
@@ -101,12 +115,22 @@ test("the folder of features is relative to the recipe's", (t) => {
 const blocks = ["encoder.layers.0.a.weight", "encoder.layers.0.b.weight", "encoder.layers.1.a.weight", "encoder.layers.10.a.weight"];
 const weights = { linearWeights: () => ["encoder.subsampler.conv_0.weight", ...blocks, "ctc_head.weight"], blockWeights: () => blocks };
 const plan = (stages: object[]): Record<string, string> =>
-  Object.fromEntries([...resolveSpecs(parseRecipe(JSON.stringify({ stages }), "r.yaml"), weights)].map(([name, spec]) => [name, spec.text]));
+  Object.fromEntries(
+    [...resolveSpecs(parseRecipe(JSON.stringify({ stages }), "r.yaml"), weights)].map(([name, spec]) => [name, spec.text]),
+  );
 const round = (spec: string, selection: object = {}): object => ({ type: "round-to-nearest", spec, ...selection });
 
 test("patterns choose layers: the last modifier of a type that names a layer has it", (t) => {
   t.deepEqual(
-    plan([{ modifiers: [round("int4", { ignore: ["encoder.layers.1.*"] }), round("2:4", { targets: ["*.a"], ignore: ["*.1.a"] }), round("int8", { targets: ["re:encoder\\.layers\\.0\\..*"] })] }]),
+    plan([
+      {
+        modifiers: [
+          round("int4", { ignore: ["encoder.layers.1.*"] }),
+          round("2:4", { targets: ["*.a"], ignore: ["*.1.a"] }),
+          round("int8", { targets: ["re:encoder\\.layers\\.0\\..*"] }),
+        ],
+      },
+    ]),
     { "encoder.layers.0.a.weight": "int8", "encoder.layers.0.b.weight": "int8", "encoder.layers.10.a.weight": "float32+2:4" },
   );
   t.deepEqual(plan([{ modifiers: [round("int4", { ignore: ["encoder.layers.1*", "*.b"] }), round("int8", { targets: ["*.conv_0"] })] }]), {
@@ -131,9 +155,18 @@ test("number format and sparsity of a layer come from different modifiers and st
   const layer = "encoder.layers.0.a.weight";
   t.deepEqual(plan([{ modifiers: [{ ...quantization, spec: "int4/g32" }, sparsity], training }]), { [layer]: "int4/g32+2:4" });
   t.deepEqual(plan([{ modifiers: [sparsity], training }]), { [layer]: "float32+2:4" });
-  t.deepEqual(plan([{ modifiers: [sparsity], training }, { modifiers: [{ ...quantization, spec: "int8" }], training }]), { [layer]: "int8+2:4" });
+  t.deepEqual(
+    plan([
+      { modifiers: [sparsity], training },
+      { modifiers: [{ ...quantization, spec: "int8" }], training },
+    ]),
+    { [layer]: "int8+2:4" },
+  );
   t.deepEqual(plan([{ modifiers: [round("int4+1:4", only)] }, { modifiers: [quantization], training }]), { [layer]: "int4+1:4" });
-  t.throws(() => plan([{ modifiers: [quantization], training }]), { code: "BAD_RECIPE", message: /r\.yaml:1: quantization of "encoder\.layers\.0\.a\.weight": no stage before gave it a number format/ });
+  t.throws(() => plan([{ modifiers: [quantization], training }]), {
+    code: "BAD_RECIPE",
+    message: /r\.yaml:1: quantization of "encoder\.layers\.0\.a\.weight": no stage before gave it a number format/,
+  });
 });
 
 test("every recipe of recipes/ is one", (t) => {

@@ -36,7 +36,10 @@ test("a model without tokenizer or language model loads; text needs the tokenize
 
 test("missing files are named", (t) => {
   t.throws(() => loadModel(join(folder.path, "none")), { code: "FILE_NOT_FOUND", message: /none does not exist/ });
-  t.throws(() => loadModel(join(float, "config.json")), { code: "FILE_UNREADABLE", message: /config\.json cannot be read: a part of its path is a file/ });
+  t.throws(() => loadModel(join(float, "config.json")), {
+    code: "FILE_UNREADABLE",
+    message: /config\.json cannot be read: a part of its path is a file/,
+  });
   for (const file of ["config.json", "model.safetensors", "preprocessor_config.json"]) {
     const model = copyOf(float);
     rmSync(join(model, file));
@@ -49,7 +52,7 @@ test("options that do not exist are refused with those that do, before anything 
     t.throws(() => loadModel(join(folder.path, "none"), options), { instanceOf: UsmLiteError, code: "INVALID_ARGUMENT", message });
   };
   refuse({ device: "gpu" }, 'device "gpu" is unknown; choose auto, cpu, cuda');
-  refuse({ device: null }, 'device null is unknown; choose auto, cpu, cuda');
+  refuse({ device: null }, "device null is unknown; choose auto, cpu, cuda");
   refuse({ weights: "float" }, 'weights "float" is unknown; choose packed, float32');
   refuse({ arithmetic: "int4" }, 'arithmetic "int4" is unknown; choose bfloat16, int8');
   const asIfAbsent: object = { device: undefined, weights: undefined, arithmetic: undefined };
@@ -63,8 +66,16 @@ test("a configuration that the network cannot honour is refused by key", (t) => 
     t.throws(() => loadModel(model), { instanceOf: UsmLiteError, code, message });
   };
   const encoder = (key: string, value: never | number | string, message: RegExp): void =>
-    refuse((json) => ((json["encoder_config"] as Record<string, unknown>)[key] = value), message.source.startsWith("key") ? "BAD_CONFIG" : "BAD_CHECKPOINT", message);
-  refuse((json) => (json["model_type"] = "wavlm"), "UNSUPPORTED_MODEL", /config\.json: model_type "wavlm" is not supported; these are: lasr_ctc, parakeet_ctc/);
+    refuse(
+      (json) => ((json["encoder_config"] as Record<string, unknown>)[key] = value),
+      message.source.startsWith("key") ? "BAD_CONFIG" : "BAD_CHECKPOINT",
+      message,
+    );
+  refuse(
+    (json) => (json["model_type"] = "wavlm"),
+    "UNSUPPORTED_MODEL",
+    /config\.json: model_type "wavlm" is not supported; these are: lasr_ctc, parakeet_ctc/,
+  );
   refuse((json) => delete json["model_type"], "UNSUPPORTED_MODEL", /model_type undefined/);
   refuse((json) => (json["pad_token_id"] = 31), "BAD_CONFIG", /config\.json: key "pad_token_id" must be below vocab_size/);
   refuse((json) => (json["vocab_size"] = "many"), "BAD_CONFIG", /key "vocab_size"/);
@@ -88,7 +99,7 @@ test("the front end, tokenizer and language model must belong to the network", (
   t.throws(() => loadModel(preprocessor), { code: "BAD_CONFIG", message: /feature_size is 80 but config\.json has num_mel_bins 128/ });
 
   const tokenizer = copyOf(float);
-  editJson(join(tokenizer, "tokenizer.json"), (json) => ((json["model"] as { vocab: unknown[] }).vocab.push(["ING", -3])));
+  editJson(join(tokenizer, "tokenizer.json"), (json) => (json["model"] as { vocab: unknown[] }).vocab.push(["ING", -3]));
   const loaded = loadModel(tokenizer);
   t.throws(() => new Recognizer(loaded), { code: "BAD_TOKENIZER", message: /has 32 tokens but config\.json has vocab_size 31/ });
 
@@ -104,7 +115,10 @@ test("weights must be complete, of the right shape and of a float type", (t) => 
     t.throws(() => loadModel(model), { instanceOf: UsmLiteError, code: "BAD_CHECKPOINT", message });
   };
   refuse((entries) => entries.delete(qProjection), /model\.safetensors has no tensor "encoder\.layers\.0\.self_attn\.q_proj\.weight"/);
-  refuse((entries) => entries.set("extra.weight", { dtype: "F32", shape: [1], data: new Float32Array(1) }), /1 tensors have no place .* "extra\.weight"/);
+  refuse(
+    (entries) => entries.set("extra.weight", { dtype: "F32", shape: [1], data: new Float32Array(1) }),
+    /1 tensors have no place .* "extra\.weight"/,
+  );
   refuse(
     (entries) => entries.set(qProjection, { dtype: "F32", shape: [16, 64], data: new Float32Array(1024) }),
     /q_proj\.weight" has shape \(16, 64\) but config\.json asks for \(32, 32\)/,
@@ -122,7 +136,9 @@ test("weights must be complete, of the right shape and of a float type", (t) => 
     refuse((entries) => new DataView(entries.get(qProjection)?.data.buffer as ArrayBuffer).setFloat32(20, value, true), found);
   }
   const ignored = copyOf(float);
-  editWeights(ignored, (entries) => entries.set("encoder.layers.0.conv.norm.num_batches_tracked", { dtype: "I64", shape: [], data: new BigInt64Array(1) }));
+  editWeights(ignored, (entries) =>
+    entries.set("encoder.layers.0.conv.norm.num_batches_tracked", { dtype: "I64", shape: [], data: new BigInt64Array(1) }),
+  );
   t.notThrows(() => loadModel(ignored));
   const truncated = copyOf(float);
   const path = join(truncated, "model.safetensors");
@@ -133,10 +149,16 @@ test("weights must be complete, of the right shape and of a float type", (t) => 
 test("weights too large to compute with are an error when something is heard, with either search", (t) => {
   const model = copyOf(float);
   editWeights(model, (entries) => entries.set("ctc_head.bias", { dtype: "F32", shape: [31], data: new Float32Array(31).fill(3e38) }));
-  editWeights(model, (entries) => entries.set("encoder.out_norm.weight", { dtype: "F32", shape: [32], data: new Float32Array(32).fill(3e38) }));
+  editWeights(model, (entries) =>
+    entries.set("encoder.out_norm.weight", { dtype: "F32", shape: [32], data: new Float32Array(32).fill(3e38) }),
+  );
   for (const decoder of ["greedy", "beam"] as const) {
     const recognizer = new Recognizer(loadModel(model), { decoder });
-    t.throws(() => recognizer.transcribe(tones(1, 1)), { instanceOf: UsmLiteError, code: "BAD_CHECKPOINT", message: /scores of frame 0 are not numbers/ });
+    t.throws(() => recognizer.transcribe(tones(1, 1)), {
+      instanceOf: UsmLiteError,
+      code: "BAD_CHECKPOINT",
+      message: /scores of frame 0 are not numbers/,
+    });
   }
 });
 
@@ -149,14 +171,18 @@ test("packed weights that were tampered with are refused by name, packed or unpa
       t.regex(error?.message ?? "", /model\.safetensors.*encoder\.layers\.0\.self_attn\.q_proj\.weight/);
     }
   };
-  const bytesOf = (entries: Map<string, { data: ArrayBufferView }>, suffix: string): Uint8Array => entries.get(qProjection + suffix)?.data as Uint8Array;
+  const bytesOf = (entries: Map<string, { data: ArrayBufferView }>, suffix: string): Uint8Array =>
+    entries.get(qProjection + suffix)?.data as Uint8Array;
   refuse((entries) => (bytesOf(entries, "_mask")[0] = 216), /mask/); // digits of base six end at 215
   refuse((entries) => bytesOf(entries, "_scale").set(new Uint8Array(Float32Array.of(NaN).buffer)), /scale/);
   refuse((entries) => bytesOf(entries, "_scale").set(new Uint8Array(Float32Array.of(-1).buffer)), /scale/);
   refuse((entries) => (bytesOf(entries, "_packed")[0] = 0), /code/); // -8 does not occur
   refuse((entries) => entries.delete(`${qProjection}_mask`), /has no tensor .*_mask", which int4\+2:4 needs/);
   refuse((entries) => entries.delete(`${qProjection}_shape`), /has no tensor .*_shape"/);
-  refuse((entries) => entries.set(`${qProjection}_shape`, { dtype: "I64", shape: [2], data: BigInt64Array.of(64n, 16n) }), /has shape \(64, 16\)/);
+  refuse(
+    (entries) => entries.set(`${qProjection}_shape`, { dtype: "I64", shape: [2], data: BigInt64Array.of(64n, 16n) }),
+    /has shape \(64, 16\)/,
+  );
   refuse((entries) => entries.set(`${qProjection}_shape`, { dtype: "I64", shape: [2], data: BigInt64Array.of(2n ** 40n, 1n) }), /_shape/);
   refuse((entries) => entries.set(`${qProjection}_packed`, { dtype: "U8", shape: [3], data: new Uint8Array(3) }), /needs|bytes|size/);
   refuse((entries) => entries.set(`${qProjection}_scale`, { dtype: "U8", shape: [32, 1], data: new Uint8Array(32) }), /scale/);
@@ -169,14 +195,26 @@ test("the usm_lite section must fit this version and the network", (t) => {
     t.throws(() => loadModel(model), { instanceOf: UsmLiteError, code, message });
   };
   const weights = (section: Record<string, unknown>): Record<string, string[]> => section["weights"] as Record<string, string[]>;
-  refuse((section) => (section["format_version"] = 2), "BAD_CONFIG", /config\.json: key "usm_lite\.format_version" is 2; this version of usm-lite reads 1/);
+  refuse(
+    (section) => (section["format_version"] = 2),
+    "BAD_CONFIG",
+    /config\.json: key "usm_lite\.format_version" is 2; this version of usm-lite reads 1/,
+  );
   refuse((section) => ((section["format_version"] = 2), (section["new_key"] = 1)), "BAD_CONFIG", /format_version" is 2/);
   refuse((section) => (section["new_key"] = 1), "BAD_CONFIG", /config\.json: key "usm_lite": .*"new_key"/);
   refuse((section) => (section["weights"] = []), "BAD_CONFIG", /key "usm_lite\.weights"/);
   refuse((section) => (weights(section)["int7"] = []), "UNSUPPORTED_SPEC", /config\.json: key "usm_lite\.weights": .*int7/);
   refuse((section) => (weights(section)["int8"] = [qProjection]), "BAD_CONFIG", /has two specs/);
-  refuse((section) => weights(section)["int4+2:4"]?.push("encoder.layers.9.none.weight"), "BAD_CHECKPOINT", /"encoder\.layers\.9\.none\.weight" a weight spec/);
-  refuse((section) => weights(section)["int4+2:4"]?.push("encoder.out_norm.weight"), "BAD_CHECKPOINT", /"encoder\.out_norm\.weight" a weight spec/);
+  refuse(
+    (section) => weights(section)["int4+2:4"]?.push("encoder.layers.9.none.weight"),
+    "BAD_CHECKPOINT",
+    /"encoder\.layers\.9\.none\.weight" a weight spec/,
+  );
+  refuse(
+    (section) => weights(section)["int4+2:4"]?.push("encoder.out_norm.weight"),
+    "BAD_CHECKPOINT",
+    /"encoder\.out_norm\.weight" a weight spec/,
+  );
   refuse((section) => weights(section)["int4+2:4"]?.shift(), "BAD_CHECKPOINT", /has no tensor/);
 });
 

@@ -2,7 +2,18 @@ import type { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import test from "ava";
-import { bitsPerWeight, compressModel, loadModel, measureModel, parseRecipe, SequenceOffsets, Tensor, tidy, type Recipe, type SpeechModel } from "../lib/index.js";
+import {
+  bitsPerWeight,
+  compressModel,
+  loadModel,
+  measureModel,
+  parseRecipe,
+  SequenceOffsets,
+  Tensor,
+  tidy,
+  type Recipe,
+  type SpeechModel,
+} from "../lib/index.js";
 import { roundToNearest } from "./recipes.js";
 import { editWeights, temporaryFolder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 import { randomValues } from "./gradient.js";
@@ -52,7 +63,11 @@ test.serial("every spec packs to the size it promises and computes what its floa
     error.set(spec, rootMeanSquareError(unpacked, original));
   }
   const order = ["int8", "int4", "int3", "int2"].map((spec) => error.get(spec) as number);
-  t.deepEqual([...order].sort((a, b) => a - b), order, "fewer bits, larger error");
+  t.deepEqual(
+    [...order].sort((a, b) => a - b),
+    order,
+    "fewer bits, larger error",
+  );
   t.true((error.get("int8") as number) < 0.05);
 });
 
@@ -94,14 +109,22 @@ test.serial("layers of one recipe differ, and what is excluded stays float32", a
 
 test.serial("compressing again gives the same bytes", async (t) => {
   await compress(roundToNearest("int4+2:4"), join(folder.path, "again"));
-  t.deepEqual(readFileSync(join(folder.path, "again", "model.safetensors")), readFileSync(join(folder.path, "int4+2-4", "model.safetensors")));
+  t.deepEqual(
+    readFileSync(join(folder.path, "again", "model.safetensors")),
+    readFileSync(join(folder.path, "int4+2-4", "model.safetensors")),
+  );
 });
 
 test.serial("misuse is a coded error and leaves nothing behind", async (t) => {
   const place = join(folder.path, "misuse");
   mkdirSync(join(place, "there"), { recursive: true });
   writeFileSync(join(place, "there", "mine.txt"), "mine");
-  const refuse = async (recipe: Recipe, options: Parameters<typeof compress>[2] & { out?: string }, code: string, message: RegExp): Promise<void> => {
+  const refuse = async (
+    recipe: Recipe,
+    options: Parameters<typeof compress>[2] & { out?: string },
+    code: string,
+    message: RegExp,
+  ): Promise<void> => {
     await t.throwsAsync(compress(recipe, options.out ?? join(place, "out"), options), { code, message });
     t.deepEqual(readdirSync(place), ["there"]);
   };
@@ -114,7 +137,12 @@ test.serial("misuse is a coded error and leaves nothing behind", async (t) => {
   await refuse(int4, { model: join(folder.path, "none") }, "FILE_NOT_FOUND", /none does not exist/);
   await refuse(roundToNearest("int4", { nothing: "int8" }), {}, "BAD_RECIPE", /r:1: pattern "nothing" matches no layer/);
   await refuse(fineTuning([], { steps: 1 }), {}, "INVALID_ARGUMENT", /needs --data/);
-  await refuse(fineTuning([sparsity], { steps: 4 }), { manifest }, "BAD_RECIPE", /r\.yaml:1: sparsity: start must be below the steps of training, 4/);
+  await refuse(
+    fineTuning([sparsity], { steps: 4 }),
+    { manifest },
+    "BAD_RECIPE",
+    /r\.yaml:1: sparsity: start must be below the steps of training, 4/,
+  );
   await refuse(fineTuning([], { steps: 4, freeze: ["nothing"] }), { manifest }, "BAD_RECIPE", /pattern "nothing" matches no/);
   const damaged = writeTinyModel(join(folder.path, "damaged"));
   editWeights(damaged, (entries) => {
@@ -127,12 +155,20 @@ test.serial("misuse is a coded error and leaves nothing behind", async (t) => {
 test.serial("fine-tuning trains, resumes to the same bytes, and refuses the run of another recipe", async (t) => {
   const recipe = (steps: number, spec = "int4"): Recipe =>
     fineTuning(
-      [{ type: "quantization", spec }, { type: "sparsity", pattern: "2:4", schedule: "few-shot", shots: 2, interval: 2 }],
+      [
+        { type: "quantization", spec },
+        { type: "sparsity", pattern: "2:4", schedule: "few-shot", shots: 2, interval: 2 },
+      ],
       { steps, learningRate: 1e-3, warmUpSteps: 1, batchSeconds: 5, features: join(folder.path, "features") },
     );
   const straight = join(folder.path, "straight");
   t.true(await compress(recipe(4), straight, { manifest }));
-  t.is(readFileSync(join(`${straight}.run`, "metrics.jsonl"), "utf8").trim().split("\n").length, 4);
+  t.is(
+    readFileSync(join(`${straight}.run`, "metrics.jsonl"), "utf8")
+      .trim()
+      .split("\n").length,
+    4,
+  );
 
   const stopped = join(folder.path, "stopped");
   const first = compress(recipe(4), stopped, { manifest });
@@ -143,9 +179,15 @@ test.serial("fine-tuning trains, resumes to the same bytes, and refuses the run 
   clearInterval(stop);
   t.false(completed);
   t.false(existsSync(stopped));
-  await t.throwsAsync(compress(recipe(4, "int8"), stopped, { manifest }), { code: "INVALID_ARGUMENT", message: /stopped\.run holds a run with another model, recipe/ });
+  await t.throwsAsync(compress(recipe(4, "int8"), stopped, { manifest }), {
+    code: "INVALID_ARGUMENT",
+    message: /stopped\.run holds a run with another model, recipe/,
+  });
   t.true(await compress(recipe(4), stopped, { manifest }));
   t.deepEqual(readFileSync(join(stopped, "model.safetensors")), readFileSync(join(straight, "model.safetensors")));
   t.notDeepEqual(readFileSync(join(stopped, "model.safetensors")), readFileSync(join(folder.path, "int4+2-4", "model.safetensors")));
-  t.deepEqual(readdirSync(dirname(stopped)).filter((name) => name.startsWith(".")), []);
+  t.deepEqual(
+    readdirSync(dirname(stopped)).filter((name) => name.startsWith(".")),
+    [],
+  );
 });

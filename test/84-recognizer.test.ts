@@ -43,7 +43,10 @@ test("long audio is recognized in chunks, the same way each time, with rising ti
   t.deepEqual(recognizer.transcribe(long), whole);
   t.is(whole.duration, 70);
   const starts = whole.words.map(({ start }) => start);
-  t.deepEqual([...starts].sort((a, b) => a - b), starts);
+  t.deepEqual(
+    [...starts].sort((a, b) => a - b),
+    starts,
+  );
   t.true(whole.words.every(({ start, end }) => start <= end && end <= 70.1));
   t.true((whole.words.at(-1)?.end ?? 0) > 60, "the last chunk is there");
   const [frames] = recognizer.logProbabilities([long]);
@@ -57,7 +60,10 @@ test("long audio is recognized in chunks, the same way each time, with rising ti
 test("transcription stops when asked to", (t) => {
   let asked = 0;
   t.throws(() => recognizer.transcribe(tones(170, 1), () => asked++ > 0), { code: "ABORTED" });
-  t.throws(() => recognizer.transcribe(tones(1, 1), { hotwords: ["CAT"] } as never), { code: "INVALID_ARGUMENT", message: /isAborted must be a function/ });
+  t.throws(() => recognizer.transcribe(tones(1, 1), { hotwords: ["CAT"] } as never), {
+    code: "INVALID_ARGUMENT",
+    message: /isAborted must be a function/,
+  });
   t.is(asked, 2);
 });
 
@@ -65,7 +71,11 @@ test("a transcriber takes paths, file contents and samples, in order", async (t)
   const samples = tones(1.5, 4);
   const path = writeWav(join(folder.path, "a.wav"), samples);
   await using transcriber = await Transcriber.load({ model: float });
-  const results = await Promise.all([transcriber.transcribe(path), transcriber.transcribe(readFileSync(path)), transcriber.transcribe(samples)]);
+  const results = await Promise.all([
+    transcriber.transcribe(path),
+    transcriber.transcribe(readFileSync(path)),
+    transcriber.transcribe(samples),
+  ]);
   t.deepEqual(results[1], results[0]);
   t.deepEqual(results[2], recognizer.transcribe(samples));
 });
@@ -97,7 +107,11 @@ test("an abort signal gives up one request and leaves the others alone", async (
 });
 
 test("what cannot be transcribed is a coded error, and the transcriber goes on", async (t) => {
-  await t.throwsAsync(Transcriber.load({ model: join(folder.path, "none") }), { instanceOf: UsmLiteError, code: "FILE_NOT_FOUND", message: /none/ });
+  await t.throwsAsync(Transcriber.load({ model: join(folder.path, "none") }), {
+    instanceOf: UsmLiteError,
+    code: "FILE_NOT_FOUND",
+    message: /none/,
+  });
   for (const option of [{ language: "de" }, { task: "translate" }] as const) {
     t.throws(() => new Recognizer(loadModel(float), option), { code: "INVALID_ARGUMENT", message: /neither a language nor the task/ });
   }
@@ -105,16 +119,30 @@ test("what cannot be transcribed is a coded error, and the transcriber goes on",
   await t.throwsAsync(narrow.transcribe(tones(1, 1)), { code: "INVALID_ARGUMENT", message: /beamWidth/ });
   await using transcriber = await Transcriber.load({ model: float, maximumSeconds: 5 });
   for (const audio of [new Int16Array(1600), new ArrayBuffer(100), 5]) {
-    await t.throwsAsync(transcriber.transcribe(audio as never), { code: "INVALID_ARGUMENT", message: /^audio is the path of a file or its bytes, .* This is \w+$/ });
+    await t.throwsAsync(transcriber.transcribe(audio as never), {
+      code: "INVALID_ARGUMENT",
+      message: /^audio is the path of a file or its bytes, .* This is \w+$/,
+    });
   }
-  await t.throwsAsync(async () => { for await (const _ of transcriber.stream([1, 2] as never)); }, { code: "INVALID_ARGUMENT", message: /a Float32Array, not number/ });
-  t.throws(() => new Recognizer(loadModel(float), { decoder: "fast" as never }), { code: "INVALID_ARGUMENT", message: /decoder "fast" is unknown/ });
+  await t.throwsAsync(
+    async () => {
+      for await (const _ of transcriber.stream([1, 2] as never));
+    },
+    { code: "INVALID_ARGUMENT", message: /a Float32Array, not number/ },
+  );
+  t.throws(() => new Recognizer(loadModel(float), { decoder: "fast" as never }), {
+    code: "INVALID_ARGUMENT",
+    message: /decoder "fast" is unknown/,
+  });
   const text = join(folder.path, "notes.txt");
   writeFileSync(text, "This is no audio. ".repeat(50));
   await t.throwsAsync(transcriber.transcribe(join(folder.path, "none.wav")), { code: "FILE_NOT_FOUND", message: /none\.wav/ });
   await t.throwsAsync(transcriber.transcribe(text), { code: "BAD_AUDIO", message: /notes\.txt/ });
   await t.throwsAsync(transcriber.transcribe(new Uint8Array(10)), { code: "BAD_AUDIO" });
-  await t.throwsAsync(transcriber.transcribe(writeWav(join(folder.path, "long.wav"), tones(6, 1))), { code: "AUDIO_TOO_LONG", message: /5/ });
+  await t.throwsAsync(transcriber.transcribe(writeWav(join(folder.path, "long.wav"), tones(6, 1))), {
+    code: "AUDIO_TOO_LONG",
+    message: /5/,
+  });
   await t.throwsAsync(transcriber.transcribe(tones(6, 1)), { code: "AUDIO_TOO_LONG" });
   await t.throwsAsync(transcriber.transcribe(Float32Array.of(0, NaN, 0)), { code: "BAD_AUDIO", message: /NaN/ });
   t.deepEqual(await transcriber.transcribe(tones(2, 1)), recognizer.transcribe(tones(2, 1)));
@@ -151,7 +179,10 @@ test("evaluation counts what the recognizer says, by dataset", async (t) => {
   t.is(result.words, (result.datasets["even"]?.words ?? 0) + (result.datasets["odd"]?.words ?? 0));
   t.true(Math.abs(result.audioSeconds - utterances.reduce((sum, { duration }) => sum + duration, 0)) < 1e-6);
   t.true(result.werInterval[0] <= result.wer && result.wer <= result.werInterval[1]);
-  t.deepEqual(result.transcripts.map(({ reference }) => reference), utterances.map(({ text }) => text));
+  t.deepEqual(
+    result.transcripts.map(({ reference }) => reference),
+    utterances.map(({ text }) => text),
+  );
   const other = await evaluate(greedy, utterances, { batchSeconds: 100 });
   t.deepEqual(other.transcripts, result.transcripts);
   const silent = utterances.map((utterance) => ({ ...utterance, text: "" }));

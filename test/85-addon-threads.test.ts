@@ -15,7 +15,10 @@ const source = `
   });`;
 
 test("the addon loads in several threads at once, computes the same in all, and unloads", async (t) => {
-  const a = Tensor.from(Float32Array.from({ length: 64 * 64 }, (_, i) => (i % 13) - 6), [64, 64]);
+  const a = Tensor.from(
+    Float32Array.from({ length: 64 * 64 }, (_, i) => (i % 13) - 6),
+    [64, 64],
+  );
   const expected = matmul(a, a).toArray();
   for (let round = 0; round < 3; round++) {
     const workers = Array.from({ length: 4 }, () => new Worker(source, { eval: true }));
@@ -30,6 +33,9 @@ test("a thread that is stopped while it computes leaves the others working", asy
   const busy = new Worker(source.replace("i < 20", "i < 1e9").replace("for (", "parentPort.postMessage(0); for ("), { eval: true });
   await once(busy, "message");
   await busy.terminate();
-  const a = Tensor.from(Float32Array.from({ length: 64 * 64 }, (_, i) => i % 5), [64, 64]);
+  const a = Tensor.from(
+    Float32Array.from({ length: 64 * 64 }, (_, i) => i % 5),
+    [64, 64],
+  );
   t.deepEqual(matmul(a, a).toArray(), matmul(a, a).toArray());
 });

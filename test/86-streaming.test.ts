@@ -105,7 +105,10 @@ test.serial("a stream is left when the work is aborted", async (t) => {
     }
   }
   let asked = 0;
-  await t.throwsAsync(recognizer.transcribeStream(endless(), () => asked++ > 1), { code: "ABORTED" });
+  await t.throwsAsync(
+    recognizer.transcribeStream(endless(), () => asked++ > 1),
+    { code: "ABORTED" },
+  );
   t.is(asked, 3);
   t.true(closed);
   t.true(given < 15);

@@ -107,8 +107,19 @@ test("a configuration that the network cannot honour is refused by key", (t) => 
 });
 
 test("long recordings are subsampled in blocks that give what the whole gives, and a window sees what full attention sees", (t) => {
-  const encoder = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 16, subsampling_conv_channels: 4, num_mel_bins: 16 };
-  const network = (change: object) => describeModel({ model_type: "parakeet_ctc", vocab_size: 5, pad_token_id: 4, encoder_config: { ...encoder, ...change } } as never, "c").network(new FreshWeights(1)) as ParakeetForCtc;
+  const encoder = {
+    hidden_size: 16,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    intermediate_size: 16,
+    subsampling_conv_channels: 4,
+    num_mel_bins: 16,
+  };
+  const network = (change: object) =>
+    describeModel(
+      { model_type: "parakeet_ctc", vocab_size: 5, pad_token_id: 4, encoder_config: { ...encoder, ...change } } as never,
+      "c",
+    ).network(new FreshWeights(1)) as ParakeetForCtc;
   const frames = 8 * 300 + 3; // 301 hidden frames: three blocks
   const features = Tensor.from(randomValues(frames * 16, 2), [frames, 16]);
   const logits = (model: ParakeetForCtc, from: number, to: number): Float32Array =>
@@ -123,6 +134,12 @@ test("long recordings are subsampled in blocks that give what the whole gives, a
   const windowed = logits(network({ attention_type: "rel_pos_local_attn", attention_context_size: [400, 400] }), 0, frames);
   const full = logits(whole, 0, frames);
   t.true(relativeError(windowed, full, 301, [301]) < 1e-5);
-  t.true(relativeError(logits(network({ attention_type: "rel_pos_local_attn", attention_context_size: [3, 3] }), 0, frames), full, 301, [301]) > 1e-3);
-  t.throws(() => logits(network({ max_position_embeddings: 300 }), 0, frames), { code: "INVALID_ARGUMENT", message: /301 hidden frames; config\.json allows 300/ });
+  t.true(
+    relativeError(logits(network({ attention_type: "rel_pos_local_attn", attention_context_size: [3, 3] }), 0, frames), full, 301, [301]) >
+      1e-3,
+  );
+  t.throws(() => logits(network({ max_position_embeddings: 300 }), 0, frames), {
+    code: "INVALID_ARGUMENT",
+    message: /301 hidden frames; config\.json allows 300/,
+  });
 });

@@ -26,7 +26,9 @@ for (const [family, folder] of Object.entries(folders)) {
       const padded = expected.has("attention_mask") ? clip : new Float32Array(samples);
       if (padded !== clip) padded.set(clip);
       const features = frontEnd.features(padded).toArray();
-      const error = relativeError(features, wanted.subarray(item * samples, item * samples + features.length), features.length, [features.length]);
+      const error = relativeError(features, wanted.subarray(item * samples, item * samples + features.length), features.length, [
+        features.length,
+      ]);
       t.log(`relative error ${error}`);
       t.true(error < 1e-3, `clip ${item}: ${error}`);
     });
@@ -100,7 +102,19 @@ for (const kind of ["relative", "rotary"]) {
 test("both names of the weight-normalized convolution are read", (t) => {
   const folder = temporaryFolder("wav2vec2");
   t.teardown(folder.clean);
-  const config = { model_type: "wav2vec2", hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 20, conv_dim: [8], conv_kernel: [10], conv_stride: [5], num_conv_pos_embeddings: 6, num_conv_pos_embedding_groups: 4, vocab_size: 9 };
+  const config = {
+    model_type: "wav2vec2",
+    hidden_size: 16,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    intermediate_size: 20,
+    conv_dim: [8],
+    conv_kernel: [10],
+    conv_stride: [5],
+    num_conv_pos_embeddings: 6,
+    num_conv_pos_embedding_groups: 4,
+    vocab_size: 9,
+  };
   const model = writeRandomModel(folder.path, config, { feature_extractor_type: "Wav2Vec2FeatureExtractor" });
   const samples = randomValues(600, 1);
   const logits = (): Float32Array => {
@@ -109,7 +123,10 @@ test("both names of the weight-normalized convolution are read", (t) => {
   };
   const before = logits();
   editWeights(model, (entries) => {
-    for (const [old, name] of [["parametrizations.weight.original0", "weight_g"], ["parametrizations.weight.original1", "weight_v"]] as const) {
+    for (const [old, name] of [
+      ["parametrizations.weight.original0", "weight_g"],
+      ["parametrizations.weight.original1", "weight_v"],
+    ] as const) {
       const key = `wav2vec2.encoder.pos_conv_embed.conv.${old}`;
       entries.set(`wav2vec2.encoder.pos_conv_embed.conv.${name}`, entries.get(key) as never);
       entries.delete(key);
@@ -121,7 +138,19 @@ test("both names of the weight-normalized convolution are read", (t) => {
 test("a configuration that the network cannot honour is refused by key", (t) => {
   const folder = temporaryFolder("wav2vec2-config");
   t.teardown(folder.clean);
-  const config = { model_type: "hubert", hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 20, conv_dim: [8], conv_kernel: [10], conv_stride: [5], num_conv_pos_embeddings: 6, num_conv_pos_embedding_groups: 4, vocab_size: 9 };
+  const config = {
+    model_type: "hubert",
+    hidden_size: 16,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    intermediate_size: 20,
+    conv_dim: [8],
+    conv_kernel: [10],
+    conv_stride: [5],
+    num_conv_pos_embeddings: 6,
+    num_conv_pos_embedding_groups: 4,
+    vocab_size: 9,
+  };
   const refuse = (change: Record<string, unknown>, message: RegExp): void => {
     t.throws(() => describeModel({ ...config, ...change } as never, "config.json"), { code: "BAD_CONFIG", message });
   };
@@ -137,5 +166,8 @@ test("a configuration that the network cannot honour is refused by key", (t) => 
   refuse({ hidden_act: "tanh" }, /"hidden_act"/);
   refuse({ model_type: "wav2vec2-conformer", position_embeddings_type: "relative_key" }, /"position_embeddings_type"/);
   t.throws(() => rawSamplesFrom({ feature_size: 2 }, "p.json"), { code: "BAD_CONFIG", message: /feature_size is 2/ });
-  t.throws(() => rawSamplesFrom({ mel: 2 }, "p.json"), { code: "BAD_CONFIG", message: /"mel" is not known to the Wav2Vec2FeatureExtractor/ });
+  t.throws(() => rawSamplesFrom({ mel: 2 }, "p.json"), {
+    code: "BAD_CONFIG",
+    message: /"mel" is not known to the Wav2Vec2FeatureExtractor/,
+  });
 });

@@ -30,7 +30,10 @@ withReference("features agree with transformers", async (t) => {
     using features = frontEnd.features(clip);
     t.deepEqual(features.shape, [frames, bins]);
     const ours = features.toArray();
-    const turned = Float32Array.from({ length: ours.length }, (_, i) => wanted[item * bins * frames + (i % bins) * frames + Math.floor(i / bins)] as number);
+    const turned = Float32Array.from(
+      { length: ours.length },
+      (_, i) => wanted[item * bins * frames + (i % bins) * frames + Math.floor(i / bins)] as number,
+    );
     const error = relativeError(ours, turned, frames, [frames]);
     t.log(`relative error ${error}`);
     t.true(error < 1e-3, `clip ${item}: ${error}`);
@@ -46,7 +49,12 @@ withReference("features agree with transformers", async (t) => {
       for (const name of ["encoder_last_hidden_state", "logits"]) {
         t.deepEqual(ours.shape(name), expected.shape(name));
         const [batch = 0, rows = 0] = ours.shape(name);
-        const error = relativeError(ours.values(name) as Float32Array, expected.values(name) as Float32Array, rows, new Array<number>(batch).fill(rows));
+        const error = relativeError(
+          ours.values(name) as Float32Array,
+          expected.values(name) as Float32Array,
+          rows,
+          new Array<number>(batch).fill(rows),
+        );
         t.log(`${name} on ${set}: relative error ${error}`);
         t.true(error < 1e-3, `${name} on ${set}: relative error ${error}`);
       }
@@ -70,7 +78,12 @@ withReference("tokens begin where transformers lets them begin", (t) => {
   using session = network.session(memory);
   const weights: AttentionWeights[] = [];
   session.advance([{ past: [], tokens: heardTokens, item: 0 }], (layer, queries, keys) => {
-    for (const [of, head] of [[1, 0], [1, 2], [0, 3]]) if (of === layer) weights.push(attentionWeights(queries, keys, 4, head as number));
+    for (const [of, head] of [
+      [1, 0],
+      [1, 2],
+      [0, 3],
+    ])
+      if (of === layer) weights.push(attentionWeights(queries, keys, 4, head as number));
   });
   t.deepEqual(tokenBegins(weights, 300, 7), heardBegins);
 });
@@ -82,7 +95,11 @@ test("tokens begin along the best path of all", (t) => {
     const from = (token: number, frame: number): number => {
       const here = weights[token * frames + frame] as number;
       if (token === tokens - 1 && frame === frames - 1) return here;
-      const next = [[token + 1, frame], [token, frame + 1], [token + 1, frame + 1]].filter(([a = 0, b = 0]) => a < tokens && b < frames);
+      const next = [
+        [token + 1, frame],
+        [token, frame + 1],
+        [token + 1, frame + 1],
+      ].filter(([a = 0, b = 0]) => a < tokens && b < frames);
       return here + Math.max(...next.map(([a = 0, b = 0]) => from(a, b)));
     };
     return from(0, 0);
@@ -114,7 +131,10 @@ test("tokens begin along the best path of all", (t) => {
     t.true(Math.abs(sumAlong(weights, begins) - best(weights)) < 1e-4, `seed ${seed}`);
   }
   const flat = { values: new Float32Array(tokens * frames).fill(0.1), tokens, frames };
-  t.true(tokenBegins([flat], frames, 7).every((begin) => begin >= 0 && begin < frames), "weights that say nothing");
+  t.true(
+    tokenBegins([flat], frames, 7).every((begin) => begin >= 0 && begin < frames),
+    "weights that say nothing",
+  );
 });
 
 const folder = temporaryFolder("whisper");
@@ -135,7 +155,16 @@ const config = {
   max_source_positions: 50,
   max_target_positions: 24,
 };
-const generation = { decoder_start_token_id: 310, eos_token_id: 300, no_timestamps_token_id: 311, max_initial_timestamp_index: 10, lang_to_id: { "<|en|>": 301, "<|de|>": 305 }, task_to_id: { transcribe: 306, translate: 307 }, suppress_tokens: [5, 6], begin_suppress_tokens: [7] };
+const generation = {
+  decoder_start_token_id: 310,
+  eos_token_id: 300,
+  no_timestamps_token_id: 311,
+  max_initial_timestamp_index: 10,
+  lang_to_id: { "<|en|>": 301, "<|de|>": 305 },
+  task_to_id: { transcribe: 306, translate: 307 },
+  suppress_tokens: [5, 6],
+  begin_suppress_tokens: [7],
+};
 const preprocessor = { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 80, chunk_length: 1 };
 
 const model = writeRandomModel(join(folder.path, "random"), config, preprocessor, { seed: 3, generation });
@@ -144,7 +173,11 @@ copyFileSync(join(fixtures, "tokenizer_byte_level.json"), join(model, "tokenizer
 test("windows of another length than the encoder's are refused when the model is loaded", (t) => {
   for (const [name, chunk_length] of Object.entries({ longer: 2, endless: 1e18 })) {
     const other = writeRandomModel(join(folder.path, name), config, { ...preprocessor, chunk_length }, { seed: 3, generation });
-    t.throws(() => loadModel(other), { code: "BAD_CONFIG", message: /preprocessor_config\.json: chunk_length gives windows of \d+ frames, but .*config\.json has max_source_positions 50, which asks for 100/ });
+    t.throws(() => loadModel(other), {
+      code: "BAD_CONFIG",
+      message:
+        /preprocessor_config\.json: chunk_length gives windows of \d+ frames, but .*config\.json has max_source_positions 50, which asks for 100/,
+    });
   }
 });
 
@@ -157,12 +190,18 @@ test("cached decoding gives what decoding of the whole gives, alone and beside o
   using whole = network.session(memory);
   const wanted = whole.advance([{ past: [], tokens, item: 1 }]).hidden.toArray();
   using session = network.session(memory);
-  const first = session.advance([{ past: [], tokens: tokens.slice(0, 3), item: 0 }, { past: [], tokens: tokens.slice(0, 3), item: 1 }]);
+  const first = session.advance([
+    { past: [], tokens: tokens.slice(0, 3), item: 0 },
+    { past: [], tokens: tokens.slice(0, 3), item: 1 },
+  ]);
   const parts = [first.hidden.rows(3, 6).toArray()];
   let rows = first.rows[1] as number[];
   // Two continuations share their past; the first goes astray.
   for (const id of tokens.slice(3)) {
-    const next = session.advance([{ past: rows, tokens: [50], item: 1 }, { past: rows, tokens: [id], item: 1 }]);
+    const next = session.advance([
+      { past: rows, tokens: [50], item: 1 },
+      { past: rows, tokens: [id], item: 1 },
+    ]);
     parts.push(next.hidden.rows(1, 2).toArray());
     rows = next.rows[1] as number[];
   }
@@ -194,7 +233,9 @@ test("recordings of any length are written window by window, with times that go 
 test("language and task choose the prompt, and unknown ones are refused", (t) => {
   const loaded = loadModel(model);
   const samples = tones(1, 3);
-  const texts = [{}, { language: "en" }, { language: "de" }, { language: "de", task: "translate" as const }].map((options) => new Recognizer(loaded, options).transcribe(samples).logProbability);
+  const texts = [{}, { language: "en" }, { language: "de" }, { language: "de", task: "translate" as const }].map(
+    (options) => new Recognizer(loaded, options).transcribe(samples).logProbability,
+  );
   t.true(texts[0] === texts[1] || texts[0] === texts[2], "what is heard is one of the two");
   t.is(new Set(texts.slice(1)).size, 3);
   t.throws(() => new Recognizer(loaded, { language: "xx" }), { code: "INVALID_ARGUMENT", message: /no language "xx"; it knows en, de/ });
@@ -213,7 +254,11 @@ test("times follow Whisper's rules", (t) => {
   t.deepEqual(allowed([]), [11, 12, 13], "a time begins, and not a late one");
   t.deepEqual(allowed([12], text(9)), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], "text follows the first time");
   t.deepEqual(allowed([12, 3], text(9)), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15, 16, 17, 18, 19], "times only go on");
-  t.deepEqual(allowed([12, 3, 15], text(9)), [8, 9, 15, 16, 17, 18, 19], "the end of a segment is followed by a beginning or the end of all");
+  t.deepEqual(
+    allowed([12, 3, 15], text(9)),
+    [8, 9, 15, 16, 17, 18, 19],
+    "the end of a segment is followed by a beginning or the end of all",
+  );
   t.deepEqual(allowed([12, 3, 15, 15], text(9)), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], "after a pair comes text");
   t.deepEqual(allowed([12, 3]), [13, 14, 15, 16, 17, 18, 19], "seven times together are likelier than any text");
 });
@@ -224,7 +269,10 @@ function tableNetwork(table: Record<number, number[]>): SequenceScorer {
   const session = {
     advance: (steps: readonly { past: readonly number[]; tokens: readonly number[] }[]) => {
       const rows = steps.map(({ past, tokens }) => [...past, ...tokens.map(() => used++)]);
-      const hidden = Tensor.from(steps.flatMap(({ tokens }) => tokens), [steps.reduce((sum, { tokens }) => sum + tokens.length, 0), 1]);
+      const hidden = Tensor.from(
+        steps.flatMap(({ tokens }) => tokens),
+        [steps.reduce((sum, { tokens }) => sum + tokens.length, 0), 1],
+      );
       return { hidden, rows };
     },
     [Symbol.dispose]: () => undefined,
@@ -246,7 +294,10 @@ test("a beam finds what greedy search misses; sampling follows the probabilities
   t.deepEqual(beam.tokens, [2]);
   t.true(Math.abs(beam.logProbability - Math.log(0.4)) < 1e-6);
   const random = new RandomStream(4);
-  const firsts = Array.from({ length: 400 }, () => writeSequence(network, memory, 0, { ...options, sampling: { temperature: 1, random } }).tokens[0]);
+  const firsts = Array.from(
+    { length: 400 },
+    () => writeSequence(network, memory, 0, { ...options, sampling: { temperature: 1, random } }).tokens[0],
+  );
   const share = firsts.filter((id) => id === 1).length / 400;
   t.true(Math.abs(share - 0.6) < 0.1, `${share}`);
   const forbidden = writeSequence(network, memory, 0, { ...options, constrain: (scores) => scores.fill(-Infinity, 1, 2) });
@@ -256,7 +307,10 @@ test("a beam finds what greedy search misses; sampling follows the probabilities
 
 test("configurations that cannot be honoured are refused by key", (t) => {
   const refuse = (change: object, generationChange: object, message: RegExp): void => {
-    t.throws(() => describeModel({ ...config, ...change } as never, "x/config.json", { ...generation, ...generationChange } as never), { code: "BAD_CONFIG", message });
+    t.throws(() => describeModel({ ...config, ...change } as never, "x/config.json", { ...generation, ...generationChange } as never), {
+      code: "BAD_CONFIG",
+      message,
+    });
   };
   refuse({ d_model: 17 }, {}, /"d_model" must be divisible by encoder_attention_heads/);
   refuse({ activation_function: "gelu_new" }, {}, /"activation_function"/);
@@ -264,12 +318,24 @@ test("configurations that cannot be honoured are refused by key", (t) => {
   refuse({}, { no_repeat_ngram_size: 3 }, /"no_repeat_ngram_size"/);
   refuse({}, { do_sample: true }, /"do_sample"/);
   refuse({}, { decoder_start_token_id: 400 }, /"decoder_start_token_id" must be below vocab_size/);
-  refuse({}, { alignment_heads: [[0, 1], [2, 0]] }, /"alignment_heads" names layer 2, head 0; the decoder has 2 layers of 2 heads/);
+  refuse(
+    {},
+    {
+      alignment_heads: [
+        [0, 1],
+        [2, 0],
+      ],
+    },
+    /"alignment_heads" names layer 2, head 0; the decoder has 2 layers of 2 heads/,
+  );
   refuse({ median_filter_width: 4 }, {}, /"median_filter_width": must be odd/);
   refuse({}, { suppress_tokens: "all" }, /"suppress_tokens"/);
   t.throws(() => whisperFeaturesFrom({ dither: 0.1 }, "p.json"), { code: "BAD_CONFIG", message: /dither/ });
   t.throws(() => whisperFeaturesFrom({ n_fft: 300 }, "p.json"), { code: "BAD_CONFIG", message: /twos and fives/ });
   const loaded: SpeechModel = loadModel(model);
   const wrong = new SequenceOffsets([90]);
-  t.throws(() => (loaded.network as SequenceToSequenceNetwork).encode(Tensor.zeros([90, 80]), wrong), { code: "INVALID_ARGUMENT", message: /90 frames of features; this model takes 100/ });
+  t.throws(() => (loaded.network as SequenceToSequenceNetwork).encode(Tensor.zeros([90, 80]), wrong), {
+    code: "INVALID_ARGUMENT",
+    message: /90 frames of features; this model takes 100/,
+  });
 });

@@ -57,7 +57,10 @@ test("several files are named, and a bad one does not keep the others from being
     [folder.path, "FILE_UNREADABLE"],
     [tenHours, "AUDIO_TOO_LONG"],
   ].entries()) {
-    t.true(lines[index]?.startsWith("usm-lite: ") && lines[index]?.includes(file as string) && lines[index]?.endsWith(`[${code}]`), lines[index]);
+    t.true(
+      lines[index]?.startsWith("usm-lite: ") && lines[index]?.includes(file as string) && lines[index]?.endsWith(`[${code}]`),
+      lines[index],
+    );
   }
 });
 
@@ -159,7 +162,9 @@ test("a device or model that is not there ends with status 1", async (t) => {
 test("output that nobody reads is no error, and a full disk no stack trace", async (t) => {
   const shell = (command: string): Promise<{ status: number; stderr: string }> =>
     new Promise((done) => {
-      execFile("sh", ["-c", command, process.execPath, main], (error, _, stderr) => done({ status: error ? Number(error.code) : 0, stderr }));
+      execFile("sh", ["-c", command, process.execPath, main], (error, _, stderr) =>
+        done({ status: error ? Number(error.code) : 0, stderr }),
+      );
     });
   t.deepEqual(await shell('{ "$0" "$1" --help; echo $? >&2; } | true'), { status: 0, stderr: "0\n" });
   const full = await shell('"$0" "$1" --help > /dev/full');

@@ -2,7 +2,16 @@ import type { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { loadModel, measureModel, readSafetensors, SequenceOffsets, Tensor, writeSafetensors, type Evaluation, type ModelSize } from "../lib/index.js";
+import {
+  loadModel,
+  measureModel,
+  readSafetensors,
+  SequenceOffsets,
+  Tensor,
+  writeSafetensors,
+  type Evaluation,
+  type ModelSize,
+} from "../lib/index.js";
 import { usmLite } from "./command_line.js";
 import { temporaryFolder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 import { randomValues } from "./gradient.js";
@@ -31,10 +40,14 @@ test("compress writes a model that inspect and evaluate read", async (t) => {
   const size = JSON.parse(inspected.stdout) as ModelSize;
   t.deepEqual(size, measureModel(out));
   t.is((await usmLite("inspect", out)).stdout, compressed.stdout);
-  t.like(JSON.parse((await usmLite("inspect", "--model", model, "--json")).stdout) as ModelSize, { linear: { bitsPerWeight: 32, percentOfFloat32: 100 } });
+  t.like(JSON.parse((await usmLite("inspect", "--model", model, "--json")).stdout) as ModelSize, {
+    linear: { bitsPerWeight: 32, percentOfFloat32: 100 },
+  });
 
   const results = await Promise.all(
-    (["packed", "float32"] as const).map((weights) => usmLite("evaluate", "--model", out, "--data", manifest, "--json", "--weights", weights)),
+    (["packed", "float32"] as const).map((weights) =>
+      usmLite("evaluate", "--model", out, "--data", manifest, "--json", "--weights", weights),
+    ),
   );
   for (const { status, stdout, stderr } of results) {
     t.deepEqual([status, stderr], [0, ""]);
@@ -55,12 +68,25 @@ test("compress writes a model that inspect and evaluate read", async (t) => {
   const twice = await usmLite("compress", "--model", out, "--recipe", recipe, "--out", inFolder("twice"));
   t.is(twice.status, 1);
   t.regex(twice.stderr, /packed is compressed already.*\[BAD_CHECKPOINT\]/);
-  t.deepEqual(readdirSync(folder.path).filter((name) => name.startsWith(".") || name.startsWith("twice")), []);
+  t.deepEqual(
+    readdirSync(folder.path).filter((name) => name.startsWith(".") || name.startsWith("twice")),
+    [],
+  );
 });
 
 test("evaluate for people, with transcripts in a file", async (t) => {
   const transcripts = inFolder("transcripts.json");
-  const { status, stdout } = await usmLite("evaluate", "--model", model, "--data", manifest, "--decoder", "greedy", "--transcripts", transcripts);
+  const { status, stdout } = await usmLite(
+    "evaluate",
+    "--model",
+    model,
+    "--data",
+    manifest,
+    "--decoder",
+    "greedy",
+    "--transcripts",
+    transcripts,
+  );
   t.is(status, 0);
   t.regex(stdout, /^even: WER .*\nodd: WER .*\nall: WER [\d.]+ % \(95 % interval .* 4 utterances\n.*RTFx/s);
   const written = JSON.parse(readFileSync(transcripts, "utf8")) as Evaluation["transcripts"];
@@ -78,13 +104,33 @@ test("what is wrong in a recipe, manifest or configuration is named with its pla
   const cases: [string[], number, RegExp][] = [
     [["evaluate", "--model", model, "--data", bad], 1, /bad\.jsonl:2: is not JSON.*"audio_filepath".*\[BAD_MANIFEST\]/],
     [["evaluate", "--model", model, "--data", broken], 1, /broken\.jsonl:1: .*a\.wav.*\[BAD_AUDIO\]/],
-    [["evaluate", "--model", model, "--data", manifest, "--transcripts", inFolder("none", "t.json")], 1, /t\.json cannot be written.*its folder must exist.*\[FILE_UNWRITABLE\]/],
+    [
+      ["evaluate", "--model", model, "--data", manifest, "--transcripts", inFolder("none", "t.json")],
+      1,
+      /t\.json cannot be written.*its folder must exist.*\[FILE_UNWRITABLE\]/,
+    ],
     [["evaluate", "--model", model], 2, /required option '--data <manifest>'/],
-    [recipe("layer.yaml", "stages: [{modifiers: [{type: round-to-nearest, targets: [decoder.*], spec: int8}]}]"), 1, /layer\.yaml:1: pattern "decoder\.\*" matches no layer; layers are named like.*\[BAD_RECIPE\]/],
-    [recipe("spec.yaml", "stages:\n  - modifiers:\n      - type: round-to-nearest\n        spec: int7"), 1, /spec\.yaml:4: key "stages\.0\.modifiers\.0\.spec": .*int7.*\[UNSUPPORTED_SPEC\]/],
-    [recipe("tune.yaml", "stages: [{training: {steps: 2}}]"), 2, /tune\.yaml trains or calibrates, which needs --data.*\[INVALID_ARGUMENT\]/],
+    [
+      recipe("layer.yaml", "stages: [{modifiers: [{type: round-to-nearest, targets: [decoder.*], spec: int8}]}]"),
+      1,
+      /layer\.yaml:1: pattern "decoder\.\*" matches no layer; layers are named like.*\[BAD_RECIPE\]/,
+    ],
+    [
+      recipe("spec.yaml", "stages:\n  - modifiers:\n      - type: round-to-nearest\n        spec: int7"),
+      1,
+      /spec\.yaml:4: key "stages\.0\.modifiers\.0\.spec": .*int7.*\[UNSUPPORTED_SPEC\]/,
+    ],
+    [
+      recipe("tune.yaml", "stages: [{training: {steps: 2}}]"),
+      2,
+      /tune\.yaml trains or calibrates, which needs --data.*\[INVALID_ARGUMENT\]/,
+    ],
     [[...recipe("tuned.yaml", "stages: [{training: {steps: 2}}]"), "--data", bad], 1, /bad\.jsonl:2: is not JSON.*\[BAD_MANIFEST\]/],
-    [[...recipe("format.yaml", "stages: [{modifiers: [{type: round-to-nearest, spec: int4}]}]"), "--format", "int-quantized"], 1, /is int4; change the recipe.*\[UNSUPPORTED_SPEC\]/],
+    [
+      [...recipe("format.yaml", "stages: [{modifiers: [{type: round-to-nearest, spec: int4}]}]"), "--format", "int-quantized"],
+      1,
+      /is int4; change the recipe.*\[UNSUPPORTED_SPEC\]/,
+    ],
     [["compress", "--model", model, "--out", out], 2, /required option '--recipe <file>'/],
     [["inspect", inFolder("corpus")], 1, /config\.json does not exist.*\[FILE_NOT_FOUND\]/],
   ];

@@ -24,10 +24,15 @@ const config = (name: string, settings: Readonly<Record<string, unknown>>): stri
   writeFileSync(path, JSON.stringify(whole)); // JSON is YAML
   return path;
 };
-const train = (path: string, out: string, ...more: string[]) => usmLite("train", "--config", path, "--out", join(folder.path, out), ...more);
+const train = (path: string, out: string, ...more: string[]) =>
+  usmLite("train", "--config", path, "--out", join(folder.path, out), ...more);
 const bytes = (...names: string[]): Buffer => readFileSync(join(folder.path, ...names));
 const steps = (out: string): number[] =>
-  bytes(out, "metrics.jsonl").toString().trim().split("\n").map((line) => (JSON.parse(line) as { step: number }).step);
+  bytes(out, "metrics.jsonl")
+    .toString()
+    .trim()
+    .split("\n")
+    .map((line) => (JSON.parse(line) as { step: number }).step);
 
 test.serial("a float model is trained, and a resumed run gives the same bits", async (t) => {
   const straight = await train(config("two.yaml", {}), "straight");
@@ -35,7 +40,10 @@ test.serial("a float model is trained, and a resumed run gives the same bits", a
   t.is(straight.stdout, "");
   t.regex(straight.stderr, /computing features of 6 utterances at 1 speeds\n.*done after \d+ steps\n$/s);
   const count = Number(/done after (\d+) steps/.exec(straight.stderr)?.[1]);
-  t.deepEqual(steps("straight"), Array.from({ length: count }, (_, i) => i + 1));
+  t.deepEqual(
+    steps("straight"),
+    Array.from({ length: count }, (_, i) => i + 1),
+  );
 
   const model = loadModel(join(folder.path, "straight", "model"));
   t.is((model.network as LasrForCtc).config.encoder_config.hidden_size, 32);
@@ -52,7 +60,10 @@ test.serial("a float model is trained, and a resumed run gives the same bits", a
   t.regex(resumed.stderr, /continuing from step \d+ of \d+/);
   t.deepEqual(steps("resumed"), steps("straight"));
   t.deepEqual(bytes("resumed", "model", "model.safetensors"), bytes("straight", "model", "model.safetensors"));
-  t.deepEqual(readdirSync(join(folder.path, "resumed")).filter((name) => name.startsWith(".")), []);
+  t.deepEqual(
+    readdirSync(join(folder.path, "resumed")).filter((name) => name.startsWith(".")),
+    [],
+  );
 
   const other = await train(config("wide.yaml", { model: { ...tinyEncoder, hidden_size: 64 } }), "resumed", "--resume");
   t.is(other.status, 1);
@@ -73,7 +84,10 @@ test.serial("what is wrong in a configuration is named with file and key, and no
     [{ vocabularySize: 10 }, /vocabulary size must be a whole number from 31.*\[INVALID_ARGUMENT\]/],
     [{ averageDecay: 1 }, /key "averageDecay"/],
     [{ languageModelOrder: 9 }, /key "languageModelOrder"/],
-    [{ intermediateLoss: { layer: 9, weight: 0.5 } }, /bad\.yaml:1: key "intermediateLoss\.layer": must be below num_hidden_layers of the model, \d/],
+    [
+      { intermediateLoss: { layer: 9, weight: 0.5 } },
+      /bad\.yaml:1: key "intermediateLoss\.layer": must be below num_hidden_layers of the model, \d/,
+    ],
     [{ model: { ...tinyEncoder, num_mel_bins: 100_000 } }, /melBins is 100000; it must be between 1 and 4096 \[BAD_CONFIG\]/],
     [{ intermediateLoss: { layer: 1, weight: 0.5, pronunciations: "none.dict" } }, /none\.dict does not exist.*\[FILE_NOT_FOUND\]/],
     [{ intermediateLoss: { layer: 1, weight: 1 } }, /key "intermediateLoss\.weight"/],
@@ -83,7 +97,9 @@ test.serial("what is wrong in a configuration is named with file and key, and no
     const path = typeof settings === "string" ? join(folder.path, "bad.yaml") : config("bad.yaml", settings);
     if (typeof settings === "string") writeFileSync(path, settings);
     const out = join(folder.path, "bad");
-    const error = await t.throwsAsync(async () => trainFloatModel(readTrainingConfig(path), { out, resume: false }), { instanceOf: UsmLiteError });
+    const error = await t.throwsAsync(async () => trainFloatModel(readTrainingConfig(path), { out, resume: false }), {
+      instanceOf: UsmLiteError,
+    });
     t.regex(`${error?.message} [${error?.code}]`, message);
     t.false(existsSync(join(out, "checkpoints")));
   }

@@ -15,7 +15,14 @@ const folder = temporaryFolder("serve-families");
 test.after.always(folder.clean);
 const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text");
 
-const encoder = { hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64, subsampling_conv_channels: 8, num_mel_bins: 80 };
+const encoder = {
+  hidden_size: 32,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+  intermediate_size: 64,
+  subsampling_conv_channels: 8,
+  num_mel_bins: 80,
+};
 const families = {
   parakeet_tdt: {
     config: { model_type: "parakeet_tdt", vocab_size: 61, blank_token_id: 60, decoder_hidden_size: 16, encoder_config: encoder },
@@ -25,7 +32,19 @@ const families = {
     takesHotwords: true,
   },
   whisper: {
-    config: { model_type: "whisper", vocab_size: 320, d_model: 32, encoder_layers: 1, encoder_attention_heads: 2, encoder_ffn_dim: 64, decoder_layers: 1, decoder_attention_heads: 2, decoder_ffn_dim: 64, max_source_positions: 50, max_target_positions: 16 },
+    config: {
+      model_type: "whisper",
+      vocab_size: 320,
+      d_model: 32,
+      encoder_layers: 1,
+      encoder_attention_heads: 2,
+      encoder_ffn_dim: 64,
+      decoder_layers: 1,
+      decoder_attention_heads: 2,
+      decoder_ffn_dim: 64,
+      max_source_positions: 50,
+      max_target_positions: 16,
+    },
     preprocessor: { feature_extractor_type: "WhisperFeatureExtractor", chunk_length: 1 },
     generation: { decoder_start_token_id: 310, eos_token_id: 300, no_timestamps_token_id: 311, is_multilingual: false },
     tokenizer: "tokenizer_byte_level.json",
@@ -66,13 +85,37 @@ for (const [family, { config, preprocessor, generation, tokenizer, takesHotwords
     const server = await startServer(model, { spoolFolder: folder.path });
     try {
       const answers = await Promise.all(
-        clips.map(async (clip) => (await (await post(server, form(wav(clip), [["model", "tiny"], ["response_format", "verbose_json"], ["timestamp_granularities[]", "word"]]))).json()) as { text: string; words: { word: string; start: number }[] }),
+        clips.map(
+          async (clip) =>
+            (await (
+              await post(
+                server,
+                form(wav(clip), [
+                  ["model", "tiny"],
+                  ["response_format", "verbose_json"],
+                  ["timestamp_granularities[]", "word"],
+                ]),
+              )
+            ).json()) as { text: string; words: { word: string; start: number }[] },
+        ),
       );
       const expected = clips.map((clip) => recognizer.transcribe(asDecoded(clip)));
       t.true(expected.some(({ text }) => text.length > 0));
-      t.deepEqual(answers.map(({ text }) => text), expected.map(({ text }) => text));
-      t.deepEqual(answers.map(({ words }) => words.map(({ start }) => start)), expected.map(({ words }) => words.map(({ start }) => start)));
-      const refused = await post(server, form(wav(clips[0] as Float32Array), [["model", "tiny"], ["keywords[]", "a phrase"]]));
+      t.deepEqual(
+        answers.map(({ text }) => text),
+        expected.map(({ text }) => text),
+      );
+      t.deepEqual(
+        answers.map(({ words }) => words.map(({ start }) => start)),
+        expected.map(({ words }) => words.map(({ start }) => start)),
+      );
+      const refused = await post(
+        server,
+        form(wav(clips[0] as Float32Array), [
+          ["model", "tiny"],
+          ["keywords[]", "a phrase"],
+        ]),
+      );
       t.is(refused.status, takesHotwords ? 200 : 400);
       t.is(await spoken(server, clips[1] as Float32Array), (expected[1] as (typeof expected)[0]).text, "live");
       t.is((await post(server, form(wav(clips[0] as Float32Array)))).status, 200, "the server goes on");

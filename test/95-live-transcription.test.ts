@@ -24,7 +24,10 @@ test("partial texts only grow, cover what they say, and come while audio arrives
         const chunk = partial.push(part);
         if (chunk) recognizer.forward([chunk]).forEach((heard) => texts.push(partial.advance(heard)));
         const last = texts.at(-1)?.settledSeconds ?? 0;
-        t.true(samples / 16000 - last < streaming.step + streaming.lookAhead + streaming.decisionLag + 0.1, `${samples / 16000} s, settled ${last} s`);
+        t.true(
+          samples / 16000 - last < streaming.step + streaming.lookAhead + streaming.decisionLag + 0.1,
+          `${samples / 16000} s, settled ${last} s`,
+        );
       }
       t.true((texts.at(-1)?.text.length ?? 0) > 5);
       texts.reduce((before, { text, settledSeconds, heardSeconds }) => {

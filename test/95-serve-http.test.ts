@@ -40,7 +40,12 @@ test("the official client gets all five formats", async (t) => {
   const { words, ...withoutWords } = whole;
   t.deepEqual(verbose as unknown, { task: "transcribe", ...withoutWords });
   const granular = async (timestamp_granularities: ("word" | "segment")[]) =>
-    client.audio.transcriptions.create({ file: await upload(), model: "whisper-1", response_format: "verbose_json", timestamp_granularities });
+    client.audio.transcriptions.create({
+      file: await upload(),
+      model: "whisper-1",
+      response_format: "verbose_json",
+      timestamp_granularities,
+    });
   t.deepEqual((await granular(["word"])).words as unknown, words);
   t.false("segments" in (await granular(["word"])));
   const both = await granular(["word", "segment"]);
@@ -49,7 +54,14 @@ test("the official client gets all five formats", async (t) => {
 
 test("keywords are hotwords, and log-probabilities come with the tokens", async (t) => {
   const keywords = ["the dog", "hat"];
-  const result = await client.audio.transcriptions.create({ file: await upload(), model: "tiny", keywords, include: ["logprobs"], language: "en", temperature: 0 });
+  const result = await client.audio.transcriptions.create({
+    file: await upload(),
+    model: "tiny",
+    keywords,
+    include: ["logprobs"],
+    language: "en",
+    temperature: 0,
+  });
   const speech = recognizer.decoding({ hotwords: keywords });
   const features = recognizer.featureChunks();
   for (const chunk of features.push(asDecoded(samples))) recognizer.forward([chunk]).forEach((heard) => speech.push(heard));
@@ -57,7 +69,14 @@ test("keywords are hotwords, and log-probabilities come with the tokens", async 
   const biased = speech.finish(samples.length);
   t.is(result.text, biased.text);
   t.not(result.text, expected.text);
-  t.is(result.logprobs?.map(({ token }) => token).join("").trim().replaceAll(/ +/g, " "), result.text);
+  t.is(
+    result.logprobs
+      ?.map(({ token }) => token)
+      .join("")
+      .trim()
+      .replaceAll(/ +/g, " "),
+    result.text,
+  );
   t.true(result.logprobs?.every(({ logprob = 1 }) => logprob <= 0));
 });
 
@@ -78,8 +97,13 @@ test("streamed deltas add up to the text", async (t) => {
 
 test("results do not depend on what is recognised at the same time", async (t) => {
   const clips = Array.from({ length: 16 }, (_, seed) => tones(0.4 + (seed % 5) * 0.9, seed));
-  const texts = await Promise.all(clips.map(async (clip) => (await (await post(server, form(wav(clip)))).json() as { text: string }).text));
-  t.deepEqual(texts, clips.map((clip) => recognizer.transcribe(asDecoded(clip)).text));
+  const texts = await Promise.all(
+    clips.map(async (clip) => ((await (await post(server, form(wav(clip)))).json()) as { text: string }).text),
+  );
+  t.deepEqual(
+    texts,
+    clips.map((clip) => recognizer.transcribe(asDecoded(clip)).text),
+  );
   t.true((await metric(server, "batch_size_sum")) > (await metric(server, "batch_size_count")), "some passes were shared");
 });
 
@@ -123,7 +147,10 @@ test("what is wrong with a request is said in OpenAI's shape", async (t) => {
     t.notRegex(error.message, /upload-|\/tmp/, "where files lie is nobody's business");
     t.is(error.type, "invalid_request_error");
   }
-  await t.throwsAsync(client.audio.transcriptions.create({ file: await toFile(text, "a.wav"), model: "tiny", stream: true }), { instanceOf: OpenAI.APIError, message: /^415/ });
+  await t.throwsAsync(client.audio.transcriptions.create({ file: await toFile(text, "a.wav"), model: "tiny", stream: true }), {
+    instanceOf: OpenAI.APIError,
+    message: /^415/,
+  });
 });
 
 test("other ways to ask wrongly", async (t) => {
@@ -132,9 +159,18 @@ test("other ways to ask wrongly", async (t) => {
     const { status } = await response;
     return [status, ((await (await response).json()) as ErrorBody).error.code];
   };
-  t.deepEqual(await error(fetch(url, { method: "POST", body: "{}", headers: { "content-type": "application/json" } })), [415, "unsupported_content_type"]);
-  t.deepEqual(await error(fetch(url, { method: "POST", body: "x", headers: { "content-type": "multipart/form-data" } })), [400, "invalid_multipart"]);
-  t.deepEqual(await error(fetch(url, { method: "POST", body: "--b\r\nnothing", headers: { "content-type": "multipart/form-data; boundary=b" } })), [400, "invalid_multipart"]);
+  t.deepEqual(await error(fetch(url, { method: "POST", body: "{}", headers: { "content-type": "application/json" } })), [
+    415,
+    "unsupported_content_type",
+  ]);
+  t.deepEqual(await error(fetch(url, { method: "POST", body: "x", headers: { "content-type": "multipart/form-data" } })), [
+    400,
+    "invalid_multipart",
+  ]);
+  t.deepEqual(
+    await error(fetch(url, { method: "POST", body: "--b\r\nnothing", headers: { "content-type": "multipart/form-data; boundary=b" } })),
+    [400, "invalid_multipart"],
+  );
   t.deepEqual(await error(fetch(url)), [404, "unknown_url"]);
   t.deepEqual(await error(fetch(`${server.url}/v2/everything`, { method: "POST", body: "x" })), [404, "unknown_url"]);
   const many = Array.from({ length: 20 }, () => ["prompt[]", "x".repeat(16_000)] as const);
@@ -198,7 +234,8 @@ test("only who has a key is let in, and no more often than agreed", async (t) =>
     { name: "one", key: "another-key-of-length", concurrent: 1 },
   ];
   await using locked = await startServer(folder.model, { apiKeys });
-  const ask = (authorization?: string) => fetch(`${locked.url}/v1/models`, authorization === undefined ? {} : { headers: { authorization } });
+  const ask = (authorization?: string) =>
+    fetch(`${locked.url}/v1/models`, authorization === undefined ? {} : { headers: { authorization } });
   for (const wrong of [undefined, "Bearer", "Bearer wrong-key-of-length", "Basic a-key-of-some-length", "Bearer a-key-of-some-lengthy"]) {
     const response = await ask(wrong);
     t.is(response.status, 401, wrong);
@@ -223,7 +260,13 @@ test("only who has a key is let in, and no more often than agreed", async (t) =>
 test("allowances refill with time, and keys may be given by their digest", (t) => {
   let now = 0;
   const sha256 = "3cd2e3d0c3bb5e9d8ce1a0ab6ec3cdb9ab9ae1f9e6ad8e4d0c5ab4a4ee8d9f10";
-  const keys = new ApiKeys([{ name: "a", key: "0123456789abcdef", requestsPerMinute: 6 }, { name: "b", sha256 }], () => now);
+  const keys = new ApiKeys(
+    [
+      { name: "a", key: "0123456789abcdef", requestsPerMinute: 6 },
+      { name: "b", sha256 },
+    ],
+    () => now,
+  );
   const client = keys.find("0123456789abcdef");
   t.is(client?.name, "a");
   t.is(keys.find(sha256), undefined);
@@ -233,7 +276,14 @@ test("allowances refill with time, and keys may be given by their digest", (t) =
   t.throws(() => client?.enter());
   now += 1;
   client?.enter()();
-  for (const bad of [[], [{ name: "x" }], [{ name: "x", key: "short" }], [{ name: "x", sha256: "12" }], [{ name: "x", key: "0123456789abcdef", sha256 }], [{ key: "0123456789abcdef", nmae: "x" }]]) {
+  for (const bad of [
+    [],
+    [{ name: "x" }],
+    [{ name: "x", key: "short" }],
+    [{ name: "x", sha256: "12" }],
+    [{ name: "x", key: "0123456789abcdef", sha256 }],
+    [{ key: "0123456789abcdef", nmae: "x" }],
+  ]) {
     t.throws(() => new ApiKeys(bad as never), { code: "BAD_CONFIG" }, JSON.stringify(bad));
   }
 });

@@ -19,7 +19,7 @@ test("the queue is fair between clients by the work they ask for", (t) => {
   const queue = new FairQueue<string>();
   const takeAll = (): string => {
     let order = "";
-    for (let item; (item = queue.take()) !== undefined; ) order += item;
+    for (let item; (item = queue.take()) !== undefined;) order += item;
     return order;
   };
   for (let i = 0; i < 6; i++) queue.push("a", "greedy", 10);
@@ -62,8 +62,14 @@ test("chunks share passes, up to a number and a length, the most urgent first", 
   const batcher = new ForwardBatcher(network, { maximumBatch: 3, maximumWaitMs: 0 });
   const hear = (frames: number, deadline: number) => batcher.forward(chunk(frames), { deadline, expected: false });
   const heard = await Promise.all([hear(1, 5), hear(2, 4), hear(3, 3), hear(4, 2), hear(5, 1)]);
-  t.deepEqual(passes, [[5, 4, 3], [2, 1]]);
-  t.deepEqual(heard.map(({ frames }) => frames), [1, 2, 3, 4, 5]);
+  t.deepEqual(passes, [
+    [5, 4, 3],
+    [2, 1],
+  ]);
+  t.deepEqual(
+    heard.map(({ frames }) => frames),
+    [1, 2, 3, 4, 5],
+  );
   passes.length = 0;
   await Promise.all([hear(4000, 1), hear(1500, 2), hear(1000, 3), hear(9000, 4)]); // 60 s of 100 frames a second
   t.deepEqual(passes, [[4000, 1500], [1000], [9000]]);
@@ -102,7 +108,15 @@ test("a chunk whose recording was given up is not heard, and a failing pass fail
   await kept;
   t.deepEqual(passes, [[2]]);
   let fail = true;
-  const faulty = new ForwardBatcher({ melRate: 100, forward: (chunks) => (fail ? (() => { throw new RangeError("no memory"); })() : network.forward(chunks)) });
+  const faulty = new ForwardBatcher({
+    melRate: 100,
+    forward: (chunks) =>
+      fail
+        ? (() => {
+            throw new RangeError("no memory");
+          })()
+        : network.forward(chunks),
+  });
   await t.throwsAsync(faulty.forward(chunk(1), { deadline: 0, expected: false }), { message: "no memory" });
   fail = false;
   await faulty.forward(chunk(3), { deadline: 0, expected: false });
@@ -116,7 +130,10 @@ test.serial("workers share one copy of packed weights", async (t) => {
   const second = loadModel(packed, { sharedMatrices: first.shareMatrices() });
   const shared = memoryStatistics().bytesInUse - before;
   const alone = (loadModel(packed), memoryStatistics().bytesInUse - before - shared);
-  const packedBytes = (first.network as LasrForCtc).encoder.linears.reduce((sum, { weight }) => sum + (weight as PackedMatrix).residentBytes, 0);
+  const packedBytes = (first.network as LasrForCtc).encoder.linears.reduce(
+    (sum, { weight }) => sum + (weight as PackedMatrix).residentBytes,
+    0,
+  );
   t.true(alone - shared >= 0.7 * packedBytes, `${shared} shared, ${alone} alone, ${packedBytes} packed`);
   const samples = tones(2, 1);
   t.deepEqual(new Recognizer(second).transcribe(samples), new Recognizer(first).transcribe(samples));
@@ -132,7 +149,10 @@ test.serial("killing the engine loses no recording", async (t) => {
   const pid = server.enginePid as number;
   await until(() => server.dispatcher.active > 0);
   process.kill(pid, "SIGKILL");
-  t.deepEqual(await Promise.all(answers), clips.map((clip) => recognizer.transcribe(asDecoded(clip)).text));
+  t.deepEqual(
+    await Promise.all(answers),
+    clips.map((clip) => recognizer.transcribe(asDecoded(clip)).text),
+  );
   t.not(server.enginePid, pid);
   t.is(await metric(server, "engine_restarts_total"), 1);
   t.is(server.dispatcher.active, 0);
@@ -198,7 +218,10 @@ test.serial("draining finishes what was accepted, and leaves nothing", async (t)
   await until(() => server.dispatcher.active === clips.length);
   const { url, uploads } = server;
   const drained = server.drain();
-  t.deepEqual(await Promise.all(answers), clips.map((clip) => recognizer.transcribe(asDecoded(clip)).text));
+  t.deepEqual(
+    await Promise.all(answers),
+    clips.map((clip) => recognizer.transcribe(asDecoded(clip)).text),
+  );
   await drained;
   await t.throwsAsync(fetch(`${url}/health/live`), { any: true });
   t.false(existsSync(uploads.folder));

@@ -36,7 +36,9 @@ class Connection {
   readonly socket: WebSocket;
 
   constructor(to: Server, options: { headers?: Record<string, string>; protocols?: string[] } = {}) {
-    this.socket = new WebSocket(`${to.url.replace("http", "ws")}/v1/realtime?intent=transcription`, options.protocols ?? [], { headers: options.headers ?? {} });
+    this.socket = new WebSocket(`${to.url.replace("http", "ws")}/v1/realtime?intent=transcription`, options.protocols ?? [], {
+      headers: options.headers ?? {},
+    });
     this.socket.on("message", (data: Buffer) => this.events.push(JSON.parse(data.toString("utf8")) as Event));
     this.socket.on("close", (code) => (this.closed = code));
     this.socket.on("error", () => undefined);
@@ -75,14 +77,17 @@ const pcm16 = (samples: Float32Array): Buffer => {
   samples.forEach((value, i) => bytes.writeInt16LE(Math.max(-32768, Math.min(32767, Math.round(value * 32768))), 2 * i));
   return bytes;
 };
-const decoded = (bytes: Buffer): Float32Array => Float32Array.from({ length: bytes.length / 2 }, (_, i) => bytes.readInt16LE(2 * i) / 32768);
+const decoded = (bytes: Buffer): Float32Array =>
+  Float32Array.from({ length: bytes.length / 2 }, (_, i) => bytes.readInt16LE(2 * i) / 32768);
 const completed = "conversation.item.input_audio_transcription.completed";
 const delta = "conversation.item.input_audio_transcription.delta";
 const pcm = (rate: number) => ({ type: "audio/pcm", rate });
 
 test("a committed buffer is transcribed like a file, with text before its end", async (t) => {
   const connection = new Connection(server);
-  await connection.configure({ format: pcm(16000), turn_detection: null, transcription: { model: "tiny", language: "en" } }, ["item.input_audio_transcription.logprobs"]);
+  await connection.configure({ format: pcm(16000), turn_detection: null, transcription: { model: "tiny", language: "en" } }, [
+    "item.input_audio_transcription.logprobs",
+  ]);
   const bytes = pcm16(tones(6, 1));
   const expected = recognizer.transcribe(decoded(bytes));
   connection.append(bytes);
@@ -123,11 +128,30 @@ test("G.711 is decoded as the standard says", (t) => {
     const samples = new AudioDecoder({ type });
     return [...samples.push(new Uint8Array(400).fill(code))].at(-1) as number;
   };
-  const near = (found: number, wanted: number) => t.true(Math.abs(found - wanted) < 0.01 * Math.abs(wanted) + 1e-4, `${found}, not ${wanted}`);
-  for (const [code, wanted] of [[0x80, 8031], [0x00, -8031], [0x8f, 4191], [0xff, 0], [0x7f, 0], [0xfe, 2], [0xf0, 30], [0xef, 33], [0x9f, 2079]] as const) {
+  const near = (found: number, wanted: number) =>
+    t.true(Math.abs(found - wanted) < 0.01 * Math.abs(wanted) + 1e-4, `${found}, not ${wanted}`);
+  for (const [code, wanted] of [
+    [0x80, 8031],
+    [0x00, -8031],
+    [0x8f, 4191],
+    [0xff, 0],
+    [0x7f, 0],
+    [0xfe, 2],
+    [0xf0, 30],
+    [0xef, 33],
+    [0x9f, 2079],
+  ] as const) {
     near(value("audio/pcmu", code), wanted / 8192);
   }
-  for (const [code, wanted] of [[0xaa, 4032], [0x2a, -4032], [0xd5, 1], [0x55, -1], [0xba, 2016], [0xc5, 33], [0xd4, 3]] as const) {
+  for (const [code, wanted] of [
+    [0xaa, 4032],
+    [0x2a, -4032],
+    [0xd5, 1],
+    [0x55, -1],
+    [0xba, 2016],
+    [0xc5, 33],
+    [0xd4, 3],
+  ] as const) {
     near(value("audio/pcma", code), wanted / 4096);
   }
 });
@@ -139,7 +163,9 @@ test("telephone audio is transcribed", async (t) => {
       const magnitude = ((((value & 15) << 1) + 33) << ((value >> 4) & 7)) - 33;
       return (value & 0x80 ? -magnitude : magnitude) / 8192;
     });
-    return Uint8Array.from(samples, (sample) => table.reduce((best, entry, code) => (Math.abs(entry - sample) < Math.abs((table[best] as number) - sample) ? code : best), 0));
+    return Uint8Array.from(samples, (sample) =>
+      table.reduce((best, entry, code) => (Math.abs(entry - sample) < Math.abs((table[best] as number) - sample) ? code : best), 0),
+    );
   };
   const samples = resample(tones(1, 4), 16000, 8000);
   const bytes = codes(samples);
@@ -157,21 +183,33 @@ test("telephone audio is transcribed", async (t) => {
 function conversation(...seconds: number[]): Float32Array {
   const parts = seconds.map((length, index) => {
     const noise = tones(length, 1).map((value) => 0.002 * value);
-    return index % 2 === 0 ? noise : tones(length, 1 + index).map((value, i) => 0.5 * Math.sign(value) * Math.abs(value) ** 0.3 + (noise[i] as number));
+    return index % 2 === 0
+      ? noise
+      : tones(length, 1 + index).map((value, i) => 0.5 * Math.sign(value) * Math.abs(value) ** 0.3 + (noise[i] as number));
   });
   return Float32Array.from(parts.flatMap((part) => [...part]));
 }
 
 test("turns are found by their energy, whatever the messages they come in", (t) => {
   const audio = conversation(1, 1.5, 1, 2, 0.3, 1, 1);
-  const expected = [["started", 1], ["stopped", 2.5], ["started", 3.5], ["stopped", 6.8]] as const;
+  const expected = [
+    ["started", 1],
+    ["stopped", 2.5],
+    ["started", 3.5],
+    ["stopped", 6.8],
+  ] as const;
   const results = [];
   for (const block of [7, 320, 4800, audio.length]) {
     const detector = new TurnDetector(defaultTurnDetection);
     const events = [];
     for (let begin = 0; begin < audio.length; begin += block) events.push(...detector.push(audio.subarray(begin, begin + block)));
-    t.deepEqual(events.map(({ kind }) => kind), expected.map(([kind]) => kind));
-    events.forEach(({ speechSample }, index) => t.true(Math.abs(speechSample / 16000 - (expected[index]?.[1] as number)) < 0.1, `${speechSample / 16000}`));
+    t.deepEqual(
+      events.map(({ kind }) => kind),
+      expected.map(([kind]) => kind),
+    );
+    events.forEach(({ speechSample }, index) =>
+      t.true(Math.abs(speechSample / 16000 - (expected[index]?.[1] as number)) < 0.1, `${speechSample / 16000}`),
+    );
     results.push(events);
   }
   for (const events of results) t.deepEqual(events, results[0]);
@@ -182,7 +220,10 @@ test("turns are found by their energy, whatever the messages they come in", (t) 
 
 test("server-side turn detection cuts a conversation into turns", async (t) => {
   const connection = new Connection(server);
-  await connection.configure({ format: pcm(16000), turn_detection: { type: "server_vad", silence_duration_ms: 400, prefix_padding_ms: 200 } });
+  await connection.configure({
+    format: pcm(16000),
+    turn_detection: { type: "server_vad", silence_duration_ms: 400, prefix_padding_ms: 200 },
+  });
   connection.append(pcm16(conversation(1, 1.5, 1, 2, 1)), 3200);
   await connection.next(completed, 2);
   const types = connection.events.map(({ type }) => type).filter((type) => type.startsWith("input_audio_buffer"));
@@ -326,7 +367,10 @@ test("the official client speaks to it, over TLS", async (t) => {
   const transcript = await new Promise<string>((resolve, reject) => {
     realtime.on("error", reject);
     realtime.on("session.created", () =>
-      realtime.send({ type: "session.update", session: { type: "transcription", audio: { input: { format: { type: "audio/pcm", rate: 24000 }, turn_detection: null as never } } } }),
+      realtime.send({
+        type: "session.update",
+        session: { type: "transcription", audio: { input: { format: { type: "audio/pcm", rate: 24000 }, turn_detection: null as never } } },
+      }),
     );
     realtime.on("session.updated", () => {
       realtime.send({ type: "input_audio_buffer.append", audio: bytes.toString("base64") });

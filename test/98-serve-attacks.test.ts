@@ -42,7 +42,12 @@ interface Event {
 }
 
 /** A connection to `/v1/realtime` with what came on it. */
-async function listen(): Promise<{ socket: WebSocket; events: Event[]; send(event: object): void; next(type: string, count?: number): Promise<Event> }> {
+async function listen(): Promise<{
+  socket: WebSocket;
+  events: Event[];
+  send(event: object): void;
+  next(type: string, count?: number): Promise<Event>;
+}> {
   const socket = new WebSocket(`${server.url.replace("http", "ws")}/v1/realtime`);
   const events: Event[] = [];
   socket.on("message", (data: Buffer) => events.push(JSON.parse(data.toString("utf8")) as Event));
@@ -74,7 +79,8 @@ test("a key is needed however the path is spelled", async (t) => {
 test("a file that is too large is refused while it comes, and counted as that", async (t) => {
   await using small = await startServer(folder.model, { maximumUploadBytes: 10_000 });
   const part = '--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'.padEnd(40_000, "x");
-  const head = "POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const head =
+    "POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nTransfer-Encoding: chunked\r\n\r\n";
   const socket = connect(Number(new URL(small.url).port), "127.0.0.1");
   let answer = "";
   socket.setEncoding("utf8").on("data", (text: string) => (answer += text));
@@ -84,7 +90,11 @@ test("a file that is too large is refused while it comes, and counted as that", 
   socket.destroy();
   await until(async () => /transcriptions",status="413"\} 1/.test(await (await fetch(`${small.url}/metrics`)).text()));
   const boundary = "b".repeat(300);
-  const response = await fetch(`${small.url}/v1/audio/transcriptions`, { method: "POST", body: `--${boundary}--`, headers: { "content-type": `multipart/form-data; boundary=${boundary}` } });
+  const response = await fetch(`${small.url}/v1/audio/transcriptions`, {
+    method: "POST",
+    body: `--${boundary}--`,
+    headers: { "content-type": `multipart/form-data; boundary=${boundary}` },
+  });
   t.deepEqual([response.status, ((await response.json()) as { error: { code: string } }).error.code], [400, "invalid_multipart"]);
 });
 
@@ -184,12 +194,17 @@ test("a client that leaves before its answer is counted, and is no failure", asy
   const uploading = await beginUpload(server);
   await until(() => server.dispatcher.receiving === 1);
   uploading.destroy();
-  await until(async () => /usmlite_requests_total\{route="\/v1\/audio\/transcriptions",status="499"\} 1/.test(await (await fetch(`${server.url}/metrics`)).text()));
+  await until(async () =>
+    /usmlite_requests_total\{route="\/v1\/audio\/transcriptions",status="499"\} 1/.test(
+      await (await fetch(`${server.url}/metrics`)).text(),
+    ),
+  );
   t.true((await metric(server, "event_loop_delay_seconds")) >= 0);
 });
 
 test("a request keeps the name that it comes with", async (t) => {
-  const named = async (name: string): Promise<string | null> => (await fetch(`${server.url}/v1/models`, { headers: { "x-request-id": name } })).headers.get("x-request-id");
+  const named = async (name: string): Promise<string | null> =>
+    (await fetch(`${server.url}/v1/models`, { headers: { "x-request-id": name } })).headers.get("x-request-id");
   t.is(await named("gateway:7f3a.b-1_c"), "gateway:7f3a.b-1_c");
   for (const name of ["two words", "x".repeat(129), '{"a":1}']) t.regex((await named(name)) ?? "", /^[0-9a-f]{8}-[0-9a-f-]{27}$/);
 });
@@ -210,7 +225,10 @@ test("while a server ends, who comes is told to go elsewhere", async (t) => {
 
 test("a server that is not wanted any more while it starts leaves nothing", async (t) => {
   const place = join(folder.path, "unwanted");
-  const starting = Server.start({ model: folder.model, port: 0, workers: 1, logLevel: "silent", spoolFolder: place }, AbortSignal.timeout(30));
+  const starting = Server.start(
+    { model: folder.model, port: 0, workers: 1, logLevel: "silent", spoolFolder: place },
+    AbortSignal.timeout(30),
+  );
   await t.throwsAsync(starting, { instanceOf: UsmLiteError, code: "ABORTED" });
   t.deepEqual(readdirSync(place), []);
 });
@@ -228,7 +246,10 @@ test("the folder of uploads is made again, and those of killed servers go", asyn
   symlinkSync(join(place, "other"), join(place, "usm-lite-serve-link"));
   lutimesSync(join(place, "usm-lite-serve-link"), old, old);
   await using made = await SpoolFolder.make(place);
-  t.deepEqual(readdirSync(place).filter((name) => join(place, name) !== made.path), ["other", "usm-lite-serve-fresh", "usm-lite-serve-link"]);
+  t.deepEqual(
+    readdirSync(place).filter((name) => join(place, name) !== made.path),
+    ["other", "usm-lite-serve-fresh", "usm-lite-serve-link"],
+  );
   t.true(existsSync(made.path));
   t.like(errorResponse(new ServiceError("storage_full", "", 10)), { status: 503, retryAfterSeconds: 10 });
 });

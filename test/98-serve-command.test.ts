@@ -28,7 +28,11 @@ async function serve(t: ExecutionContext, ...args: string[]) {
   const exit = once(child, "exit");
   await until(() => output.stdout.includes("\n") || child.exitCode !== null);
   const url = /at (http:\S+)/.exec(output.stdout)?.[1] ?? t.fail(output.stderr);
-  const log = () => output.stderr.split("\n").filter(Boolean).map((line) => JSON.parse(line) as { msg: string; [field: string]: unknown });
+  const log = () =>
+    output.stderr
+      .split("\n")
+      .filter(Boolean)
+      .map((line) => JSON.parse(line) as { msg: string; [field: string]: unknown });
   return { child, exit, url, output, log };
 }
 
@@ -84,11 +88,19 @@ test("what cannot be served is said before anything listens", async (t) => {
   const cases: [string[], number, RegExp][] = [
     [["--model", join(folder.path, "none")], 1, /none.*\[FILE_NOT_FOUND\]/],
     [[...model, "--port", "70000"], 2, /0 to 65535/],
-    [[...model, "--port", String(port), "--workers", "1", "--log-level", "silent"], 2, /cannot listen on 127\.0\.0\.1:\d+.*choose another port \[INVALID_ARGUMENT\]/],
+    [
+      [...model, "--port", String(port), "--workers", "1", "--log-level", "silent"],
+      2,
+      /cannot listen on 127\.0\.0\.1:\d+.*choose another port \[INVALID_ARGUMENT\]/,
+    ],
     [[...model, "--workers", "0"], 2, /--workers 0: must be a whole number from 1/],
     [[...model, "--threads", "1000"], 2, /threads is 1000; it must be a whole number from 1 to 256/],
     [[...model, "--workers", "1000000"], 2, /workers is 1000000; it must be a whole number from 1 to 1024/],
-    [[...model, "--workers", "1", "--log-level", "silent", "--port", "0", "--tls-cert", notKeys, "--tls-key", notKeys], 1, /TLS cannot use .*keys\.json.*in PEM.*\[BAD_CONFIG\]/],
+    [
+      [...model, "--workers", "1", "--log-level", "silent", "--port", "0", "--tls-cert", notKeys, "--tls-key", notKeys],
+      1,
+      /TLS cannot use .*keys\.json.*in PEM.*\[BAD_CONFIG\]/,
+    ],
     [[...model, "--max-wait-ms", "-1"], 2, /--max-wait-ms -1: must be a number from 0/],
     [[...model, "--tls-cert", "a.pem"], 2, /both --tls-cert and --tls-key/],
     [[...model, "--api-keys", notKeys], 1, /keys\.json.*16 characters.*\[BAD_CONFIG\]/],

@@ -6,14 +6,16 @@ import { asDecoded, servingFolder, startServer, wav } from "./serving.js";
 import { tones } from "./tiny_model.js";
 
 /** A Chromium that the system has, or that CHROMIUM names. */
-const executablePath = [process.env["CHROMIUM"], "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find((path) => {
-  try {
-    accessSync(path ?? "", constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-});
+const executablePath = [process.env["CHROMIUM"], "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(
+  (path) => {
+    try {
+      accessSync(path ?? "", constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  },
+);
 const folder = servingFolder("serve-page");
 test.after.always(folder.clean);
 const inBrowser = executablePath ? test : test.skip;
@@ -78,5 +80,13 @@ test("the page allows no script but its own, and status is JSON", async (t) => {
   const response = await fetch(server.url);
   t.regex(response.headers.get("content-type") ?? "", /text\/html/);
   t.regex(response.headers.get("content-security-policy") ?? "", /default-src 'none'.*script-src 'sha256-/);
-  t.deepEqual(await (await fetch(`${server.url}/status`)).json(), { state: "ready", model: "tiny", workers: 1, active: 0, queued: 0, streams: 0, needsKey: false });
+  t.deepEqual(await (await fetch(`${server.url}/status`)).json(), {
+    state: "ready",
+    model: "tiny",
+    workers: 1,
+    active: 0,
+    queued: 0,
+    streams: 0,
+    needsKey: false,
+  });
 });

@@ -21,7 +21,10 @@ const queues: BatchQueue[] = [];
 
 test.before(async () => {
   if (!haveRedis) return;
-  const server = spawn("redis-server", ["--port", "0", "--unixsocket", redis, "--save", "", "--appendonly", "no"], { cwd: folder.path, stdio: "ignore" });
+  const server = spawn("redis-server", ["--port", "0", "--unixsocket", redis, "--save", "", "--appendonly", "no"], {
+    cwd: folder.path,
+    stdio: "ignore",
+  });
   children.push(server);
   await until(() => existsSync(redis) || server.exitCode !== null);
 });
@@ -49,7 +52,10 @@ async function queue(name: string) {
     status: () => opened.status(),
     work: (...args: string[]) => {
       const options = [main, "batch", "work", ...connection, "--model", folder.model, "--workers", "1", "--lock-seconds", "2", ...args];
-      const child = spawn(process.execPath, options, { env: { ...process.env, USMLITE_THREADS: "1" }, stdio: ["ignore", "ignore", "pipe"] });
+      const child = spawn(process.execPath, options, {
+        env: { ...process.env, USMLITE_THREADS: "1" },
+        stdio: ["ignore", "ignore", "pipe"],
+      });
       children.push(child);
       let log = "";
       child.stderr.setEncoding("utf8").on("data", (text: string) => (log += text));
@@ -67,7 +73,11 @@ function archive(name: string, lengths: readonly number[]) {
     const below = seed % 2 ? join("deep", `clip${seed}.wav`) : `clip${seed}.wav`;
     const samples = tones(seconds, seed);
     writeWav(join(base, below), samples);
-    return { path: join(base, below), output: join(out, `${below}.json`), expected: formatTranscript(recognizer.transcribe(asDecoded(samples)), "json") };
+    return {
+      path: join(base, below),
+      output: join(out, `${below}.json`),
+      expected: formatTranscript(recognizer.transcribe(asDecoded(samples)), "json"),
+    };
   });
   return { base, out, clips, add: ["--base", base, "--out", out] };
 }
@@ -76,7 +86,13 @@ withRedis("an archive is transcribed whole although workers are killed in the mi
   const jobs = await queue("killed");
   const { clips, add, out } = archive("killed", [2, 60, 3, 60, 1, 60, 2, 60]);
   const list = join(folder.path, "list.txt");
-  writeFileSync(list, clips.slice(4).map(({ path }) => `${path}\n`).join("\n"));
+  writeFileSync(
+    list,
+    clips
+      .slice(4)
+      .map(({ path }) => `${path}\n`)
+      .join("\n"),
+  );
   t.is(await jobs.command("add", ...add, "--list", list, ...clips.slice(0, 4).map(({ path }) => path)), "8 in the queue, 0 done already");
   t.deepEqual(JSON.parse(await jobs.command("status")), { waiting: 8, active: 0, delayed: 0, completed: 0, dead: 0 });
   for (let kill = 0; kill < 2; kill++) {
@@ -98,7 +114,10 @@ withRedis("an archive is transcribed whole although workers are killed in the mi
   child.kill("SIGTERM");
   t.deepEqual(await exit, [0, null]);
   t.regex(log(), /done/);
-  t.deepEqual(readdirSync(out).filter((name) => name.endsWith(".partial")), []);
+  t.deepEqual(
+    readdirSync(out).filter((name) => name.endsWith(".partial")),
+    [],
+  );
 });
 
 withRedis("what no try mends is a dead letter at once, other failures after some tries (Redis)", async (t) => {
@@ -115,7 +134,9 @@ withRedis("what no try mends is a dead letter at once, other failures after some
   await jobs.command("add", ...add, "--attempts", "3", "--backoff", "0.01", damaged, missing, ...clips.map(({ path }) => path));
   await jobs.command("add", "--base", base, "--out", join(out, "no-folder"), "--attempts", "2", "--backoff", "0.01", blocked);
   await until(async () => (await jobs.status()).dead === 3 && (await jobs.status()).completed === 1);
-  const letters = (await jobs.command("dead")).split("\n").map((line) => JSON.parse(line) as { audio: string; reason: string; attempts: number });
+  const letters = (await jobs.command("dead"))
+    .split("\n")
+    .map((line) => JSON.parse(line) as { audio: string; reason: string; attempts: number });
   const of = (path: string) => letters.find(({ audio }) => audio === path);
   t.regex(of(damaged)?.reason ?? "", /damaged\.wav.*\[BAD_AUDIO\]/);
   t.is(of(damaged)?.attempts, 1);
@@ -168,7 +189,17 @@ test("misuse of the queue is said at once", async (t) => {
 });
 
 withRedis("recordings outside the base folder are refused (Redis)", async (t) => {
-  const result = await usmLite("batch", "add", "--redis", redis, "--base", join(folder.path, "model"), "--out", folder.path, join(folder.path, "x.wav"));
+  const result = await usmLite(
+    "batch",
+    "add",
+    "--redis",
+    redis,
+    "--base",
+    join(folder.path, "model"),
+    "--out",
+    folder.path,
+    join(folder.path, "x.wav"),
+  );
   t.is(result.status, 2);
   t.regex(result.stderr, /x\.wav does not lie below .*--base/);
 });

@@ -14,7 +14,12 @@ export async function packedTiny(float: string, out: string): Promise<string> {
 export function randomAdapter(base: AdapterBase, rank: number, seed: number, part = ""): Adapter {
   let next = 100 * seed;
   const random = (shape: readonly [number, number], size: number): Tensor =>
-    keep(Tensor.from(randomValues(shape[0] * shape[1], next++).map((value) => value * size), shape));
+    keep(
+      Tensor.from(
+        randomValues(shape[0] * shape[1], next++).map((value) => value * size),
+        shape,
+      ),
+    );
   return new Adapter(
     new Map(
       [...base.layers]

@@ -1,11 +1,18 @@
 /** Gradients as the tape of the CPU has them, of what tensors on the GPU were rounded to. */
 import { Tape, Tensor, type DeviceTensor } from "../lib/index.js";
 
-export function gradientsOnCpu(inputs: readonly DeviceTensor[], gradient: DeviceTensor, operation: (inputs: Tensor[]) => Tensor): Float32Array[] {
+export function gradientsOnCpu(
+  inputs: readonly DeviceTensor[],
+  gradient: DeviceTensor,
+  operation: (inputs: Tensor[]) => Tensor,
+): Float32Array[] {
   using tape = new Tape();
   const tensors = inputs.map((input) => input.toTensor());
   for (const tensor of tensors) tensor.requiresGrad = true;
-  tape.backward(tape.record(() => operation(tensors)), gradient.toTensor());
+  tape.backward(
+    tape.record(() => operation(tensors)),
+    gradient.toTensor(),
+  );
   return tensors.map((tensor) => (tape.gradientOf(tensor) as Tensor).toArray());
 }
 
@@ -13,6 +20,9 @@ export function gradientsOnCpu(inputs: readonly DeviceTensor[], gradient: Device
 export function gradientsOnGpu(inputs: readonly DeviceTensor[], gradient: Tensor, operation: (inputs: Tensor[]) => Tensor): Float32Array[] {
   using tape = new Tape();
   for (const input of inputs) input.requiresGrad = true;
-  tape.backward(tape.record(() => operation([...inputs])), gradient);
+  tape.backward(
+    tape.record(() => operation([...inputs])),
+    gradient,
+  );
   return inputs.map((input) => (tape.gradientOf(input) as Tensor).toArray());
 }

@@ -13,9 +13,14 @@ export function operand(x: Tensor, arithmetic: Arithmetic): Tensor {
   const [values, scaleValues] = [codes.toTensor().toArray(), scales.toTensor().toArray()];
   codes.dispose();
   scales.dispose();
-  return Tensor.from(Float32Array.from(values, (value, i) => value * (scaleValues[Math.floor(i / columns)] as number)), [rows, columns]);
+  return Tensor.from(
+    Float32Array.from(values, (value, i) => value * (scaleValues[Math.floor(i / columns)] as number)),
+    [rows, columns],
+  );
 }
 
 /** Of the GPU, whole tiles. */
 export const product = (x: Tensor, weight: DeviceWeight, arithmetic: Arithmetic): Float32Array =>
-  deviceLinear(DeviceTensor.from(x, activationType(arithmetic)), weight, { batchInvariant: true }).toTensor().toArray();
+  deviceLinear(DeviceTensor.from(x, activationType(arithmetic)), weight, { batchInvariant: true })
+    .toTensor()
+    .toArray();

@@ -1,6 +1,16 @@
 /** Training steps on the GPU beside those of the CPU. */
 import type { ExecutionContext } from "ava";
-import { DeviceTensor, fakeQuantize, magnitudeMask, placeForTraining, Tape, tidy, type Tensor, type TrainingBatch, type TrainingContext } from "../lib/index.js";
+import {
+  DeviceTensor,
+  fakeQuantize,
+  magnitudeMask,
+  placeForTraining,
+  Tape,
+  tidy,
+  type Tensor,
+  type TrainingBatch,
+  type TrainingContext,
+} from "../lib/index.js";
 import { DeviceParameter } from "../lib/device/device_parameter.js";
 import { featuresOnDevice } from "../lib/device/placement.js";
 import type { TrainableNetwork } from "../lib/models/trainable.js";
@@ -21,7 +31,12 @@ export interface Step {
  * @param batch on the CPU
  * @param quantized which weights are int4+2:4
  */
-export function trainingStep(fresh: () => TrainableNetwork, batch: TrainingBatch, device: "cpu" | "cuda", quantized: (network: TrainableNetwork) => readonly string[]): Step {
+export function trainingStep(
+  fresh: () => TrainableNetwork,
+  batch: TrainingBatch,
+  device: "cpu" | "cuda",
+  quantized: (network: TrainableNetwork) => readonly string[],
+): Step {
   return tidy(() => {
     const onCpu = fresh();
     const network = device === "cpu" ? onCpu : placeForTraining(onCpu);
@@ -31,9 +46,13 @@ export function trainingStep(fresh: () => TrainableNetwork, batch: TrainingBatch
       names.has(name) ? fakeQuantize(weight, "int4+2:4", { mask: magnitudeMask(weight, 2, 4) }) : weight;
     const context: TrainingContext = { training: true, random: new RandomStream(3), step: 0, transformWeight };
     using tape = new Tape();
-    const { loss, infeasible = 0 } = tape.record(() => network.loss({ ...batch, features: featuresOnDevice(batch.features, device) }, context));
+    const { loss, infeasible = 0 } = tape.record(() =>
+      network.loss({ ...batch, features: featuresOnDevice(batch.features, device) }, context),
+    );
     tape.backward(loss);
-    const gradients = new Map([...network.parameters()].map(([name, parameter]) => [name, stored(parameter, tape.gradientOf(parameter))] as const));
+    const gradients = new Map(
+      [...network.parameters()].map(([name, parameter]) => [name, stored(parameter, tape.gradientOf(parameter))] as const),
+    );
     const value = loss.toArray()[0] as number;
     for (const one of new Set([onCpu, network])) one.dispose();
     return { loss: value, infeasible, gradients };

@@ -9,7 +9,10 @@ export function fakeRounding(model: SmallCtcModel): TrainingModifier {
   const masks = new Map(weights.map(([name, weight]) => [name, keep(Tensor.zeros(weight.shape))]));
   const masked = (weight: Tensor, mask: Tensor): Tensor => {
     const keepers = mask.toArray();
-    return Tensor.from(weight.toArray().map((x, i) => x * (keepers[i] as number)), weight.shape);
+    return Tensor.from(
+      weight.toArray().map((x, i) => x * (keepers[i] as number)),
+      weight.shape,
+    );
   };
   return {
     beforeStep(step) {

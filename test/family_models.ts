@@ -8,11 +8,28 @@ import { tones, writeWav } from "./tiny_model.js";
 const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures");
 
 const transformer = {
-  hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64, conv_dim: [16, 16], conv_kernel: [10, 8], conv_stride: [8, 40],
-  num_conv_pos_embeddings: 8, num_conv_pos_embedding_groups: 2, vocab_size: 32,
+  hidden_size: 32,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+  intermediate_size: 64,
+  conv_dim: [16, 16],
+  conv_kernel: [10, 8],
+  conv_stride: [8, 40],
+  num_conv_pos_embeddings: 8,
+  num_conv_pos_embedding_groups: 2,
+  vocab_size: 32,
 };
-const encoder = { hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64, subsampling_conv_channels: 8, num_mel_bins: 16 };
-const letters = Object.fromEntries(["<pad>", "<s>", "</s>", "<unk>", "|", "'", ..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"].map((letter, id) => [letter, id]));
+const encoder = {
+  hidden_size: 32,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+  intermediate_size: 64,
+  subsampling_conv_channels: 8,
+  num_mel_bins: 16,
+};
+const letters = Object.fromEntries(
+  ["<pad>", "<s>", "</s>", "<unk>", "|", "'", ..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"].map((letter, id) => [letter, id]),
+);
 
 interface FamilyModel {
   readonly config: object;
@@ -30,26 +47,61 @@ export const familyModels = {
     preprocessor: { feature_extractor_type: "ParakeetFeatureExtractor", feature_size: 16 },
     tokenizer: "metaspace",
   },
-  wav2vec2: { config: { model_type: "wav2vec2", ...transformer, feat_extract_norm: "layer", do_stable_layer_norm: true }, preprocessor: samples },
+  wav2vec2: {
+    config: { model_type: "wav2vec2", ...transformer, feat_extract_norm: "layer", do_stable_layer_norm: true },
+    preprocessor: samples,
+  },
   hubert: { config: { model_type: "hubert", ...transformer }, preprocessor: samples },
-  "wav2vec2-conformer": { config: { model_type: "wav2vec2-conformer", ...transformer, conv_depthwise_kernel_size: 5 }, preprocessor: samples },
+  "wav2vec2-conformer": {
+    config: { model_type: "wav2vec2-conformer", ...transformer, conv_depthwise_kernel_size: 5 },
+    preprocessor: samples,
+  },
   "wav2vec2-conformer, rotary": {
-    config: { model_type: "wav2vec2-conformer", ...transformer, conv_depthwise_kernel_size: 5, position_embeddings_type: "rotary", hidden_act: "swish" },
+    config: {
+      model_type: "wav2vec2-conformer",
+      ...transformer,
+      conv_depthwise_kernel_size: 5,
+      position_embeddings_type: "rotary",
+      hidden_act: "swish",
+    },
     preprocessor: samples,
   },
   whisper: {
     config: {
-      model_type: "whisper", vocab_size: 420, d_model: 32, num_mel_bins: 16, encoder_layers: 1, encoder_attention_heads: 2, encoder_ffn_dim: 64, decoder_layers: 1,
-      decoder_attention_heads: 2, decoder_ffn_dim: 64, max_source_positions: 50, max_target_positions: 40,
+      model_type: "whisper",
+      vocab_size: 420,
+      d_model: 32,
+      num_mel_bins: 16,
+      encoder_layers: 1,
+      encoder_attention_heads: 2,
+      encoder_ffn_dim: 64,
+      decoder_layers: 1,
+      decoder_attention_heads: 2,
+      decoder_ffn_dim: 64,
+      max_source_positions: 50,
+      max_target_positions: 40,
     },
     preprocessor: { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 16, chunk_length: 1 },
-    generation: { decoder_start_token_id: 310, eos_token_id: 300, no_timestamps_token_id: 311, lang_to_id: { "<|en|>": 301 }, task_to_id: { transcribe: 306 } },
+    generation: {
+      decoder_start_token_id: 310,
+      eos_token_id: 300,
+      no_timestamps_token_id: 311,
+      lang_to_id: { "<|en|>": 301 },
+      task_to_id: { transcribe: 306 },
+    },
     tokenizer: "byte_level",
   },
   cohere_asr: {
     config: {
-      model_type: "cohere_asr", vocab_size: 38, hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64, max_position_embeddings: 64,
-      eos_token_id: 9, encoder_config: { ...encoder, subsampling_conv_channels: 16 },
+      model_type: "cohere_asr",
+      vocab_size: 38,
+      hidden_size: 32,
+      num_hidden_layers: 1,
+      num_attention_heads: 2,
+      intermediate_size: 64,
+      max_position_embeddings: 64,
+      eos_token_id: 9,
+      encoder_config: { ...encoder, subsampling_conv_channels: 16 },
     },
     preprocessor: { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 16, max_audio_clip_s: 35 },
   },
@@ -57,7 +109,8 @@ export const familyModels = {
 export type FamilyName = keyof typeof familyModels;
 
 /** What `compress` is to be told about the language: sequence-to-sequence models know several. */
-export const languageOf = (family: string): { language?: string } => (family === "whisper" || family === "cohere_asr" ? { language: "en" } : {});
+export const languageOf = (family: string): { language?: string } =>
+  family === "whisper" || family === "cohere_asr" ? { language: "en" } : {};
 
 /** Writes the model into `folder`, named after its family; returns where. */
 export function writeFamilyModel(folder: string, family: FamilyName): string {
@@ -71,7 +124,18 @@ export function writeFamilyModel(folder: string, family: FamilyName): string {
 
 /** A tokenizer of letters with the pieces that the prompt of cohere_asr consists of. */
 function promptedLetters(): object {
-  const pieces = ["<|startofcontext|>", "<|startoftranscript|>", "<|emo:undefined|>", "<|en|>", "<|de|>", "<|pnc|>", "<|noitn|>", "<|notimestamp|>", "<|nodiarize|>", "<|endoftext|>"];
+  const pieces = [
+    "<|startofcontext|>",
+    "<|startoftranscript|>",
+    "<|emo:undefined|>",
+    "<|en|>",
+    "<|de|>",
+    "<|pnc|>",
+    "<|noitn|>",
+    "<|notimestamp|>",
+    "<|nodiarize|>",
+    "<|endoftext|>",
+  ];
   const vocab = Object.fromEntries([...pieces, "▁", ..."ABCDEFGHIJKLMNOPQRSTUVWXYZ'"].map((piece, id) => [piece, id]));
   const added_tokens = pieces.map((content, id) => ({ id, content, special: true }));
   return { model: { type: "BPE", vocab, merges: [] }, added_tokens, pre_tokenizer: { type: "Metaspace" } };

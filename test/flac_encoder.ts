@@ -64,7 +64,10 @@ export function flacFile(channels: readonly (readonly number[])[], options: Flac
   const length = channels[0]?.length ?? 0;
   const info = new BitWriter();
   info.write(16, 16).write(65535, 16).write(0, 24).write(0, 24);
-  info.write(options.sampleRate, 20).write(channels.length - 1, 3).write(options.bits - 1, 5);
+  info
+    .write(options.sampleRate, 20)
+    .write(channels.length - 1, 3)
+    .write(options.bits - 1, 5);
   info.write(options.totalSamples ?? length, 36);
   const digest = options.digest === false ? Buffer.alloc(16) : digestOf(channels, options.bits);
   const parts: Uint8Array[] = [Buffer.from("fLaC"), Buffer.from([0, 0, 0, 34]), info.bytes(), digest];
@@ -120,7 +123,10 @@ function writeSubframe(writer: BitWriter, samples: readonly number[], bits: numb
   const depth = bits - wasted;
   const order = subframe.kind === "fixed" ? subframe.order : subframe.kind === "lpc" ? subframe.coefficients.length : 0;
   const type = { constant: 0, verbatim: 1, fixed: 8 + order, lpc: 31 + order }[subframe.kind];
-  writer.write(0, 1).write(type, 6).write(wasted > 0 ? 1 : 0, 1);
+  writer
+    .write(0, 1)
+    .write(type, 6)
+    .write(wasted > 0 ? 1 : 0, 1);
   if (wasted > 0) writer.zerosAndOne(wasted - 1);
   if (subframe.kind === "constant") return void writer.write(values[0] as number, depth);
   if (subframe.kind === "verbatim") return values.forEach((value) => writer.write(value, depth));

@@ -14,7 +14,13 @@ export function randomValues(count: number, seed: number): Float32Array {
 }
 
 export function randomTensor(shape: readonly number[], seed: number): Tensor {
-  return Tensor.from(randomValues(shape.reduce((a, b) => a * b, 1), seed), shape);
+  return Tensor.from(
+    randomValues(
+      shape.reduce((a, b) => a * b, 1),
+      seed,
+    ),
+    shape,
+  );
 }
 
 /**

@@ -23,12 +23,7 @@ export function relativeDifference(actual: Float32Array, expected: Float32Array)
  * Runs `compute` with each instruction set this processor has and compares every tensor it returns with what the
  * reference gave, up to `tolerance` relative to the largest value of that tensor.
  */
-export function agreeOnAllInstructionSets(
-  t: ExecutionContext,
-  label: string,
-  compute: () => readonly Tensor[],
-  tolerance = 2e-5,
-): void {
+export function agreeOnAllInstructionSets(t: ExecutionContext, label: string, compute: () => readonly Tensor[], tolerance = 2e-5): void {
   const before = instructionSet();
   try {
     setInstructionSet("reference");

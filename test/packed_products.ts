@@ -1,5 +1,15 @@
 /** Products with packed weights on every instruction set that this machine has. */
-import { availableInstructionSets, PackedMatrix, packedLinear, type PackedLinearOptions, packWeight, setInstructionSet, setThreadCount, type Tensor, threadCount } from "../lib/index.js";
+import {
+  availableInstructionSets,
+  PackedMatrix,
+  packedLinear,
+  type PackedLinearOptions,
+  packWeight,
+  setInstructionSet,
+  setThreadCount,
+  type Tensor,
+  threadCount,
+} from "../lib/index.js";
 
 const threads = threadCount();
 export const sets = availableInstructionSets();
@@ -21,7 +31,13 @@ export function onSet(set: (typeof sets)[number], x: Tensor, weight: PackedMatri
   return packedLinear(x, weight, options).toArray();
 }
 
-export function assertClose(t: { true(value: boolean, message?: string): unknown }, actual: Float32Array, expected: Float32Array, tolerance: number, what: string): void {
+export function assertClose(
+  t: { true(value: boolean, message?: string): unknown },
+  actual: Float32Array,
+  expected: Float32Array,
+  tolerance: number,
+  what: string,
+): void {
   const scale = expected.reduce((largest, value) => Math.max(largest, Math.abs(value)), 1e-6);
   const worst = actual.reduce((largest, value, i) => Math.max(largest, Math.abs(value - (expected[i] as number))), 0);
   t.true(actual.length === expected.length && worst <= tolerance * scale, `${what}: differs by ${worst} of ${scale}`);

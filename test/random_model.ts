@@ -7,7 +7,12 @@ import { describeModel } from "../lib/models/model_folder.js";
 import { FreshWeights } from "../lib/nn/fresh_weights.js";
 
 /** Writes config.json, preprocessor_config.json, generation_config.json if there is one, and model.safetensors; returns the folder. */
-export function writeRandomModel(folder: string, config: object, preprocessor: object, { seed = 1, generation }: { seed?: number; generation?: object } = {}): string {
+export function writeRandomModel(
+  folder: string,
+  config: object,
+  preprocessor: object,
+  { seed = 1, generation }: { seed?: number; generation?: object } = {},
+): string {
   mkdirSync(folder, { recursive: true });
   const network = describeModel(config as JsonObject, "config.json", (generation ?? {}) as JsonObject).network(new FreshWeights(seed));
   writeJsonFile(join(folder, "config.json"), config);

@@ -51,7 +51,13 @@ export async function beginUpload(server: Server, headers: readonly string[] = [
   const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
   socket.on("error", () => undefined); // the server may close it
   await once(socket, "connect");
-  const head = ["POST /v1/audio/transcriptions HTTP/1.1", "Host: localhost", "Content-Type: multipart/form-data; boundary=b", "Content-Length: 100000", ...headers];
+  const head = [
+    "POST /v1/audio/transcriptions HTTP/1.1",
+    "Host: localhost",
+    "Content-Type: multipart/form-data; boundary=b",
+    "Content-Length: 100000",
+    ...headers,
+  ];
   socket.write(`${head.join("\r\n")}\r\n\r\n--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nRIFF`);
   return socket;
 }

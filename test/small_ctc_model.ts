@@ -75,7 +75,9 @@ export class SmallBatches implements BatchSource {
   batch(epoch: number, index: number): TrainingBatch {
     this.asked.push(`${epoch}.${index}`);
     const random = new RandomStream(1000 * epoch + index);
-    const targets = Array.from({ length: 4 }, () => Array.from({ length: 1 + random.integer(5) }, () => 1 + random.integer(vocabulary - 1)));
+    const targets = Array.from({ length: 4 }, () =>
+      Array.from({ length: 1 + random.integer(5) }, () => 1 + random.integer(vocabulary - 1)),
+    );
     const patterns = randomValues(vocabulary * features, 77);
     const values: number[] = [];
     const lengths = targets.map((labels) => {

@@ -3,7 +3,14 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readJsonFile, writeJsonFile, type JsonObject } from "../lib/checkpoint/json_file.js";
-import { readSafetensors, trainLanguageModel, trainTokenizer, writeLanguageModel, writeSafetensors, type SafetensorsEntry } from "../lib/index.js";
+import {
+  readSafetensors,
+  trainLanguageModel,
+  trainTokenizer,
+  writeLanguageModel,
+  writeSafetensors,
+  type SafetensorsEntry,
+} from "../lib/index.js";
 import { parseLasrConfig } from "../lib/models/lasr/lasr_config.js";
 import { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { FreshWeights } from "../lib/nn/fresh_weights.js";
@@ -35,11 +42,24 @@ export function temporaryFolder(name: string): { path: string; clean: () => void
 }
 
 /** Writes a float model folder of random weights with tokenizer and, unless told otherwise, a language model. */
-export function writeTinyModel(folder: string, { seed = 1, languageModel = true, blocks = 2, hidden = 32 }: { seed?: number; languageModel?: boolean; blocks?: number; hidden?: number } = {}): string {
+export function writeTinyModel(
+  folder: string,
+  {
+    seed = 1,
+    languageModel = true,
+    blocks = 2,
+    hidden = 32,
+  }: { seed?: number; languageModel?: boolean; blocks?: number; hidden?: number } = {},
+): string {
   mkdirSync(folder, { recursive: true });
   const tokenizer = trainTokenizer(tinyTexts, 31);
   const config = parseLasrConfig(
-    { model_type: "lasr_ctc", vocab_size: tokenizer.size, pad_token_id: tokenizer.blankId, encoder_config: { ...tinyEncoder, num_hidden_layers: blocks, hidden_size: hidden } },
+    {
+      model_type: "lasr_ctc",
+      vocab_size: tokenizer.size,
+      pad_token_id: tokenizer.blankId,
+      encoder_config: { ...tinyEncoder, num_hidden_layers: blocks, hidden_size: hidden },
+    },
     "tiny",
   );
   const network = new LasrForCtc(config, new FreshWeights(seed));
@@ -71,7 +91,8 @@ export function editWeights(folder: string, edit: (entries: Map<string, Safetens
   const entries = new Map<string, SafetensorsEntry & { data: ArrayBufferView }>();
   {
     using file = readSafetensors(path);
-    for (const name of file.names()) entries.set(name, { dtype: file.dtype(name), shape: file.shape(name), data: file.bytes(name) } as never);
+    for (const name of file.names())
+      entries.set(name, { dtype: file.dtype(name), shape: file.shape(name), data: file.bytes(name) } as never);
   }
   edit(entries);
   writeSafetensors(path, entries);
@@ -98,7 +119,12 @@ export function writeTinyCorpus(folder: string, utterances: number): string {
   const lines = Array.from({ length: utterances }, (_, index) => {
     const duration = 1.5 + (index % 3) * 0.5;
     writeWav(join(folder, `clip${index}.wav`), tones(duration, index));
-    return JSON.stringify({ audio_filepath: `clip${index}.wav`, duration, text: tinyTexts[index % 3], dataset: index % 2 ? "odd" : "even" });
+    return JSON.stringify({
+      audio_filepath: `clip${index}.wav`,
+      duration,
+      text: tinyTexts[index % 3],
+      dataset: index % 2 ? "odd" : "even",
+    });
   });
   const manifest = join(folder, "manifest.jsonl");
   writeFileSync(manifest, lines.join("\n"));

@@ -8,12 +8,28 @@ import { FreshWeights } from "../lib/nn/fresh_weights.js";
 import { randomValues } from "./gradient.js";
 import { tinyEncoder } from "./tiny_model.js";
 
-const encoder = { hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32, subsampling_conv_channels: 4, num_mel_bins: 16 };
+const encoder = {
+  hidden_size: 16,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+  intermediate_size: 32,
+  subsampling_conv_channels: 4,
+  num_mel_bins: 16,
+};
 const local = { attention_type: "rel_pos_local_attn", attention_context_size: [3, 2] };
 const transducer = { vocab_size: 7, blank_token_id: 6, decoder_hidden_size: 12, num_decoder_layers: 2, encoder_config: encoder };
 const transformer = {
-  hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32, conv_dim: [8, 8], conv_kernel: [10, 3], conv_stride: [8, 5],
-  num_conv_pos_embeddings: 6, num_conv_pos_embedding_groups: 2, vocab_size: 7, ctc_loss_reduction: "mean",
+  hidden_size: 16,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+  intermediate_size: 32,
+  conv_dim: [8, 8],
+  conv_kernel: [10, 3],
+  conv_stride: [8, 5],
+  num_conv_pos_embeddings: 6,
+  num_conv_pos_embedding_groups: 2,
+  vocab_size: 7,
+  ctc_loss_reduction: "mean",
 };
 
 /** `config.json` by what the tests call the model. */
@@ -25,14 +41,41 @@ export const trainableConfigs: Readonly<Record<string, JsonObject>> = {
   wav2vec2: { model_type: "wav2vec2", ...transformer, feat_extract_norm: "layer", do_stable_layer_norm: true },
   hubert: { model_type: "hubert", ...transformer },
   "wav2vec2-conformer relative": { model_type: "wav2vec2-conformer", ...transformer, conv_depthwise_kernel_size: 5 },
-  "wav2vec2-conformer rotary": { model_type: "wav2vec2-conformer", ...transformer, hidden_act: "swish", position_embeddings_type: "rotary", conv_depthwise_kernel_size: 5 },
+  "wav2vec2-conformer rotary": {
+    model_type: "wav2vec2-conformer",
+    ...transformer,
+    hidden_act: "swish",
+    position_embeddings_type: "rotary",
+    conv_depthwise_kernel_size: 5,
+  },
   whisper: {
-    model_type: "whisper", vocab_size: 7, d_model: 16, encoder_layers: 1, decoder_layers: 2, encoder_attention_heads: 2, decoder_attention_heads: 2,
-    encoder_ffn_dim: 32, decoder_ffn_dim: 32, num_mel_bins: 16, max_source_positions: 25, max_target_positions: 16, scale_embedding: true, eos_token_id: 6, decoder_start_token_id: 5,
+    model_type: "whisper",
+    vocab_size: 7,
+    d_model: 16,
+    encoder_layers: 1,
+    decoder_layers: 2,
+    encoder_attention_heads: 2,
+    decoder_attention_heads: 2,
+    encoder_ffn_dim: 32,
+    decoder_ffn_dim: 32,
+    num_mel_bins: 16,
+    max_source_positions: 25,
+    max_target_positions: 16,
+    scale_embedding: true,
+    eos_token_id: 6,
+    decoder_start_token_id: 5,
   },
   cohere_asr: {
-    model_type: "cohere_asr", vocab_size: 7, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32, max_position_embeddings: 16, eos_token_id: 6,
-    tie_word_embeddings: true, encoder_config: encoder,
+    model_type: "cohere_asr",
+    vocab_size: 7,
+    hidden_size: 16,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    intermediate_size: 32,
+    max_position_embeddings: 16,
+    eos_token_id: 6,
+    tie_word_embeddings: true,
+    encoder_config: encoder,
   },
 } as const;
 
@@ -61,7 +104,15 @@ export class OneBatch implements BatchSource {
     return {
       features: Tensor.from(randomValues(offsets.frames * featureSize, 5), [offsets.frames, featureSize]),
       offsets,
-      targets: written ? [[5, 1, 2, 0, 4, 4, 1, 2, 3, 1, 2, 6], [5, 1, 2, 0, 4, 4, 1, 2, 3, 0, 6]] : [[1, 2, 2], [3, 1]],
+      targets: written
+        ? [
+            [5, 1, 2, 0, 4, 4, 1, 2, 3, 1, 2, 6],
+            [5, 1, 2, 0, 4, 4, 1, 2, 3, 0, 6],
+          ]
+        : [
+            [1, 2, 2],
+            [3, 1],
+          ],
       audioSeconds: 1,
     };
   }

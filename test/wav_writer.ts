@@ -66,7 +66,8 @@ function chunk(name: string, body: Buffer, size: number, pad: boolean): Buffer {
 }
 
 function writeSample(to: Buffer, at: number, value: number, coding: WavCoding): void {
-  const integer = (bits: number): number => Math.max(-(2 ** (bits - 1)), Math.min(2 ** (bits - 1) - 1, Math.round(value * 2 ** (bits - 1))));
+  const integer = (bits: number): number =>
+    Math.max(-(2 ** (bits - 1)), Math.min(2 ** (bits - 1) - 1, Math.round(value * 2 ** (bits - 1))));
   switch (coding) {
     case "u8":
       return void to.writeUInt8(integer(8) + 128, at);

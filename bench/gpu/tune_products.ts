@@ -5,7 +5,19 @@
  * measure, from 33 on
  */
 import { renameSync, writeFileSync } from "node:fs";
-import { DeviceTensor, DeviceWeight, gpuInformation, hasGpu, packWeight, quantizeRows, synchronizeGpu, Tensor, tidy, trimGpuMemory, type Arithmetic } from "../../lib/index.js";
+import {
+  DeviceTensor,
+  DeviceWeight,
+  gpuInformation,
+  hasGpu,
+  packWeight,
+  quantizeRows,
+  synchronizeGpu,
+  Tensor,
+  tidy,
+  trimGpuMemory,
+  type Arithmetic,
+} from "../../lib/index.js";
 import { deviceLinearArguments } from "../../lib/device/device_linear.js";
 import type { DeviceWeightHandle } from "../../lib/device/device_weight.js";
 import { gpuAddon } from "../../lib/device/gpu.js";
@@ -15,13 +27,39 @@ import type { PlanBindings } from "./plan_bindings.js";
 const native = (): PlanBindings => gpuAddon<PlanBindings>();
 
 const kinds: readonly (readonly [spec: string, arithmetic: Arithmetic])[] = [
-  ["float32+2:4", "bfloat16"], ["int4+2:4", "bfloat16"], ["int8+2:4", "int8"], ["int4+2:4", "int8"], ["int4", "bfloat16"], ["float32", "bfloat16"], ["int8", "int8"], ["int8", "bfloat16"], ["int4", "int8"],
+  ["float32+2:4", "bfloat16"],
+  ["int4+2:4", "bfloat16"],
+  ["int8+2:4", "int8"],
+  ["int4+2:4", "int8"],
+  ["int4", "bfloat16"],
+  ["float32", "bfloat16"],
+  ["int8", "int8"],
+  ["int8", "bfloat16"],
+  ["int4", "int8"],
 ];
 
 /** Outputs and inputs of layers: those of the benchmark first, then of Conformers of all widths; large ones for few tokens alone. */
-const benchmarked: [number, number][] = [[4096, 1024], [1024, 4096], [2048, 2048], [3072, 3072], [6144, 1536], [2048, 512]];
-const large: [number, number][] = [[8192, 8192], [4096, 11008], [18432, 73728], [12288, 36864]];
-const others = [1024, 512, 1536, 2048, 768, 1280].flatMap((d): [number, number][] => [[4 * d, d], [d, 4 * d], [d, d], [2 * d, d], [3 * d, d]]);
+const benchmarked: [number, number][] = [
+  [4096, 1024],
+  [1024, 4096],
+  [2048, 2048],
+  [3072, 3072],
+  [6144, 1536],
+  [2048, 512],
+];
+const large: [number, number][] = [
+  [8192, 8192],
+  [4096, 11008],
+  [18432, 73728],
+  [12288, 36864],
+];
+const others = [1024, 512, 1536, 2048, 768, 1280].flatMap((d): [number, number][] => [
+  [4 * d, d],
+  [d, 4 * d],
+  [d, d],
+  [2 * d, d],
+  [3 * d, d],
+]);
 const layers: [number, number][] = [...benchmarked, [4096, 4096], ...others];
 const mostWeightsOfMany = 2 ** 24;
 
@@ -44,8 +82,15 @@ const median = (list: readonly number[]): number => [...list].sort((a, b) => a -
 class Weights {
   readonly copies: DeviceWeightHandle[] = [];
   readonly pattern: DeviceWeight;
-  constructor(outputs: number, readonly inputs: number, spec: string, readonly arithmetic: Arithmetic) {
-    this.pattern = tidy(() => DeviceWeight.from(packWeight(Tensor.from(values(patternRows * inputs), [patternRows, inputs]), spec), { arithmetic }));
+  constructor(
+    outputs: number,
+    readonly inputs: number,
+    spec: string,
+    readonly arithmetic: Arithmetic,
+  ) {
+    this.pattern = tidy(() =>
+      DeviceWeight.from(packWeight(Tensor.from(values(patternRows * inputs), [patternRows, inputs]), spec), { arithmetic }),
+    );
     const bytes = (this.pattern.bytes * outputs) / patternRows;
     const wanted = gpuInformation().emulated ? 1 : Math.min(mostCopies, Math.ceil(cacheBytes / bytes));
     for (let i = 0; i < wanted; i++) this.copies.push(native().deviceWeightRepeat(this.pattern.handle, outputs / patternRows));
@@ -65,7 +110,8 @@ function race(weights: Weights, tokens: number): { times: Map<string, number>; c
   const first = weights.copies[0] as DeviceWeightHandle;
   const { plans, chosen } = native().devicePlans(first, tokens);
   const launches = gpuInformation().emulated ? 1 : Math.max(weights.copies.length, tokens >= 2048 ? 8 : 16);
-  const timed = (plan: string, runs: number): number => 1000 * median([...native().deviceLinearTimes(operand, rowScales, weights.copies, ...rest, launches, runs, plan)]);
+  const timed = (plan: string, runs: number): number =>
+    1000 * median([...native().deviceLinearTimes(operand, rowScales, weights.copies, ...rest, launches, runs, plan)]);
   let least = Infinity;
   for (const plan of plans) {
     const once = timed(plan, 1);
@@ -89,7 +135,9 @@ function nearest<T extends { tokens: number }>(measured: readonly T[], tokens: n
 
 /** The plan for few tokens, which is one for all their numbers: best in the product of what it loses at each. */
 function fastestOfFew(races: readonly ReadonlyMap<string, number>[]): string {
-  const common = [...(races[0] as ReadonlyMap<string, number>).keys()].filter((plan) => /^\d/.test(plan) && races.every((times) => times.has(plan)));
+  const common = [...(races[0] as ReadonlyMap<string, number>).keys()].filter(
+    (plan) => /^\d/.test(plan) && races.every((times) => times.has(plan)),
+  );
   const cost = (plan: string): number => races.reduce((sum, times) => sum + Math.log(times.get(plan) as number), 0);
   return common.reduce((a, b) => (cost(b) < cost(a) ? b : a));
 }
@@ -113,7 +161,11 @@ function write(): void {
   writeFileSync(`${table}.json`, `[\n${report.map((entry) => JSON.stringify(entry)).join(",\n")}\n]\n`);
 }
 
-function tune([outputs, inputs]: [number, number], [spec, arithmetic]: readonly [string, Arithmetic], tokenNumbers: readonly number[]): void {
+function tune(
+  [outputs, inputs]: [number, number],
+  [spec, arithmetic]: readonly [string, Arithmetic],
+  tokenNumbers: readonly number[],
+): void {
   const key = `{"${spec} ${arithmetic}", ${sizeClass(outputs)}, ${sizeClass(inputs)}, `;
   if (seen.has(key)) return;
   seen.add(key);
@@ -122,7 +174,15 @@ function tune([outputs, inputs]: [number, number], [spec, arithmetic]: readonly 
     const few = [1, 16, 32].map((tokens) => ({ tokens, ...race(weights, tokens) }));
     const many = tokenNumbers.filter((tokens) => tokens > 32).map((tokens) => ({ tokens, ...race(weights, tokens) }));
     for (const { tokens, times, chosen } of [...few, ...many]) {
-      report.push({ spec, arithmetic, outputs, inputs, tokens, chosen, us: Object.fromEntries([...times].map(([plan, us]) => [plan, Math.round(us * 100) / 100])) });
+      report.push({
+        spec,
+        arithmetic,
+        outputs,
+        inputs,
+        tokens,
+        chosen,
+        us: Object.fromEntries([...times].map(([plan, us]) => [plan, Math.round(us * 100) / 100])),
+      });
     }
     const planOfFew = fastestOfFew(few.map(({ times }) => times));
     const plans = tokenClasses.map((most) => {
@@ -144,14 +204,25 @@ function tuneDense([outputs, inputs]: [number, number], tokenNumbers: readonly n
   const key = `{"dense", ${sizeClass(outputs)}, ${sizeClass(inputs)}, `;
   if (seen.has(key)) return;
   seen.add(key);
-  const filled = (rows: number): DeviceTensor => tidy(() => DeviceTensor.from(Tensor.from(new Float32Array(rows * inputs).fill(0.5), [rows, inputs])));
+  const filled = (rows: number): DeviceTensor =>
+    tidy(() => DeviceTensor.from(Tensor.from(new Float32Array(rows * inputs).fill(0.5), [rows, inputs])));
   const ws = Array.from({ length: gpu.emulated ? 1 : Math.min(8, Math.ceil(cacheBytes / (2 * outputs * inputs))) }, () => filled(outputs));
   const best = tokenNumbers.map((tokens) => {
     const x = filled(tokens);
-    const times = new Map(native().deviceMatmulWays().map((way) => {
-      const us = native().deviceMatmulTimes(x.handle, ws.map(({ handle }) => handle), way, gpu.emulated ? 1 : 16, 5);
-      return [way, 1000 * median([...us])] as const;
-    }));
+    const times = new Map(
+      native()
+        .deviceMatmulWays()
+        .map((way) => {
+          const us = native().deviceMatmulTimes(
+            x.handle,
+            ws.map(({ handle }) => handle),
+            way,
+            gpu.emulated ? 1 : 16,
+            5,
+          );
+          return [way, 1000 * median([...us])] as const;
+        }),
+    );
     x.dispose();
     report.push({ spec: "dense", outputs, inputs, tokens, us: Object.fromEntries(times) });
     return { tokens, way: fastest(times) };
@@ -188,7 +259,10 @@ if (gpu.emulated) {
 } else {
   const [sparse, dense] = [kinds.slice(0, 4), kinds.slice(4)];
   tuneAll(benchmarked, sparse);
-  tuneAll(large, kinds.filter(([spec]) => spec.startsWith("int4")));
+  tuneAll(
+    large,
+    kinds.filter(([spec]) => spec.startsWith("int4")),
+  );
   tuneAll(benchmarked, dense.slice(0, 3));
   write();
   tuneDenseOf(benchmarked);

@@ -37,7 +37,9 @@ export class NativePeer {
 
   async ask(line: string): Promise<number[]> {
     this.process.stdin.write(`${line}\n`);
-    return String((await this.lines.next()).value).split(" ").map(Number);
+    return String((await this.lines.next()).value)
+      .split(" ")
+      .map(Number);
   }
 
   stop(): void {

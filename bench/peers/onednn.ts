@@ -13,7 +13,9 @@ export class OneDnn {
 
   static async start(path: string, threads: number): Promise<OneDnn> {
     // Threads that wait for work must not spin while another contestant has its turn.
-    return new OneDnn(await NativePeer.start(path, { OMP_NUM_THREADS: String(threads), OMP_WAIT_POLICY: "passive", GOMP_SPINCOUNT: "10000" }));
+    return new OneDnn(
+      await NativePeer.start(path, { OMP_NUM_THREADS: String(threads), OMP_WAIT_POLICY: "passive", GOMP_SPINCOUNT: "10000" }),
+    );
   }
 
   get impl(): string {

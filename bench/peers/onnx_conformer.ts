@@ -21,7 +21,8 @@ export function rotaryTables(network: LasrForCtc, frames: number): { cosine: Flo
   const dimension = headDimension(encoder);
   const theta = encoder.rope_parameters?.rope_theta ?? 10_000;
   const angle = (index: number): number => Math.floor(index / dimension) * theta ** ((-2 * (index % (dimension / 2))) / dimension);
-  const table = (of: (angle: number) => number): Float32Array => Float32Array.from({ length: frames * dimension }, (_, index) => of(angle(index)));
+  const table = (of: (angle: number) => number): Float32Array =>
+    Float32Array.from({ length: frames * dimension }, (_, index) => of(angle(index)));
   return { cosine: table(Math.cos), sine: table(Math.sin) };
 }
 
@@ -110,12 +111,9 @@ class ConformerGraph {
   }
 
   private foldedNorm(name: string): [scale: Float32Array, shift: Float32Array] {
-    const [weight, bias, mean, variance] = ["weight", "bias", "running_mean", "running_var"].map((part) => this.values(`${name}.norm.${part}`)) as [
-      Float32Array,
-      Float32Array,
-      Float32Array,
-      Float32Array,
-    ];
+    const [weight, bias, mean, variance] = ["weight", "bias", "running_mean", "running_var"].map((part) =>
+      this.values(`${name}.norm.${part}`),
+    ) as [Float32Array, Float32Array, Float32Array, Float32Array];
     const scale = weight.map((value, channel) => value / Math.sqrt((variance[channel] as number) + batchNormEpsilon));
     return [scale, bias.map((value, channel) => value - (mean[channel] as number) * (scale[channel] as number))];
   }
@@ -133,7 +131,10 @@ class ConformerGraph {
     const [outputs, inputs] = weight.shape as [number, number];
     const values = weight.toArray();
     const transposed = Float32Array.from(values, (_, index) => values[(index % outputs) * inputs + Math.floor(index / outputs)] as number);
-    const product = this.spec === "float32" ? this.graph.node("MatMul", [x, this.graph.constant(transposed, [inputs, outputs])]) : this.integerProduct(x, transposed, inputs, outputs);
+    const product =
+      this.spec === "float32"
+        ? this.graph.node("MatMul", [x, this.graph.constant(transposed, [inputs, outputs])])
+        : this.integerProduct(x, transposed, inputs, outputs);
     const bias = this.bias(name);
     return bias === undefined ? product : this.graph.node("Add", [product, bias]);
   }

@@ -45,7 +45,9 @@ export class OnnxGraph {
   /** A constant. BigInt64Array for shapes, Int8Array and Uint8Array for quantized weights. */
   constant(values: Float32Array | Int8Array | Uint8Array | readonly number[], shape: readonly number[]): string {
     const name = this.name("constant");
-    const typed = Array.isArray(values) ? BigInt64Array.from(values as number[], BigInt) : (values as Float32Array | Int8Array | Uint8Array);
+    const typed = Array.isArray(values)
+      ? BigInt64Array.from(values as number[], BigInt)
+      : (values as Float32Array | Int8Array | Uint8Array);
     const bytesOf = typed instanceof Int8Array ? "int8" : typed instanceof Uint8Array ? "uint8" : "int64";
     const type = typed instanceof Float32Array ? "float32" : bytesOf;
     const raw = Buffer.from(typed.buffer, typed.byteOffset, typed.byteLength);
@@ -69,7 +71,16 @@ export class OnnxGraph {
   named(op: string, inputs: readonly string[], outputs: readonly string[], attributes: Readonly<Record<string, OnnxAttribute>> = {}): void {
     // GraphProto.node = 1; NodeProto {input = 1, output = 2, op_type = 4, attribute = 5, domain = 7}
     const fields = Object.entries(attributes).map(([name, value]) => message(5, bytes(1, name), attribute(value)));
-    this.parts.push(message(1, ...inputs.map((name) => bytes(1, name)), ...outputs.map((name) => bytes(2, name)), bytes(4, op), ...fields, ...(contributed.has(op) ? [bytes(7, contributedDomain)] : [])));
+    this.parts.push(
+      message(
+        1,
+        ...inputs.map((name) => bytes(1, name)),
+        ...outputs.map((name) => bytes(2, name)),
+        bytes(4, op),
+        ...fields,
+        ...(contributed.has(op) ? [bytes(7, contributedDomain)] : []),
+      ),
+    );
   }
 
   /** The model with float32 inputs and outputs of these shapes. */

@@ -7,7 +7,12 @@ interface Shape {
   n: number;
 }
 
-function model(op: string, { m, k, n }: Shape, constants: (graph: OnnxGraph) => string[], attributes?: Readonly<Record<string, OnnxAttribute>>): Uint8Array {
+function model(
+  op: string,
+  { m, k, n }: Shape,
+  constants: (graph: OnnxGraph) => string[],
+  attributes?: Readonly<Record<string, OnnxAttribute>>,
+): Uint8Array {
   const graph = new OnnxGraph();
   graph.named(op, ["x", ...constants(graph)], ["y"], attributes);
   return graph.model({ x: [m, k] }, { y: [m, n] });
@@ -22,7 +27,10 @@ export function matmulModel(shape: Shape, weight: Float32Array): Uint8Array {
 export function dynamicQuantizeMatmulModel(shape: Shape): Uint8Array {
   const { k, n } = shape;
   const weight = Int8Array.from({ length: k * n }, (_, i) => ((i * 37) % 255) - 127);
-  return model("DynamicQuantizeMatMul", shape, (graph) => [graph.constant(weight, [k, n]), graph.constant(new Float32Array(n).fill(0.01), [n])]);
+  return model("DynamicQuantizeMatMul", shape, (graph) => [
+    graph.constant(weight, [k, n]),
+    graph.constant(new Float32Array(n).fill(0.01), [n]),
+  ]);
 }
 
 /** Weights of `bits` bits in blocks of 128 inputs, the multiplication in whole numbers (accuracy level 4). */
@@ -34,7 +42,10 @@ export function matmulNBitsModel(shape: Shape, bits: number): Uint8Array {
   return model(
     "MatMulNBits",
     shape,
-    (graph) => [graph.constant(weight, [n, blocks, (block * bits) / 8]), graph.constant(new Float32Array(n * blocks).fill(0.01), [n * blocks])],
+    (graph) => [
+      graph.constant(weight, [n, blocks, (block * bits) / 8]),
+      graph.constant(new Float32Array(n * blocks).fill(0.01), [n * blocks]),
+    ],
     { K: { int: k }, N: { int: n }, bits: { int: bits }, block_size: { int: block }, accuracy_level: { int: 4 } },
   );
 }

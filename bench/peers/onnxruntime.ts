@@ -44,10 +44,14 @@ export class OnnxRuntime {
   async session(
     model: Uint8Array,
     threads: number,
-  ): Promise<(inputs: Readonly<Record<string, { values: Float32Array; shape: readonly number[] }>>, output: string) => Promise<Float32Array>> {
+  ): Promise<
+    (inputs: Readonly<Record<string, { values: Float32Array; shape: readonly number[] }>>, output: string) => Promise<Float32Array>
+  > {
     const session = await this.module.InferenceSession.create(model, { intraOpNumThreads: threads, interOpNumThreads: 1 });
     return async (inputs, output) => {
-      const feeds = Object.entries(inputs).map(([name, { values, shape }]) => [name, new this.module.Tensor("float32", values, shape)] as const);
+      const feeds = Object.entries(inputs).map(
+        ([name, { values, shape }]) => [name, new this.module.Tensor("float32", values, shape)] as const,
+      );
       return (await session.run(Object.fromEntries(feeds)))[output]?.data as Float32Array;
     };
   }
@@ -73,7 +77,11 @@ export class OnnxRuntime {
   }
 
   private async product(model: Uint8Array, input: Float32Array, shape: readonly number[], threads: number): Promise<OnnxProduct> {
-    const session = await this.module.InferenceSession.create(model, { intraOpNumThreads: threads, interOpNumThreads: 1, logSeverityLevel: 4 });
+    const session = await this.module.InferenceSession.create(model, {
+      intraOpNumThreads: threads,
+      interOpNumThreads: 1,
+      logSeverityLevel: 4,
+    });
     const x = new this.module.Tensor("float32", input, shape);
     const run = async (repetitions: number): Promise<number[]> => {
       const times: number[] = [];

@@ -39,7 +39,10 @@ async function logits(features: Float32Array): Promise<Float32Array> {
   const frames = features.length / melBins;
   const hidden = network.encoder.subsampler.outputLength(frames);
   const table = (values: Float32Array) => ({ values: values.subarray(0, hidden * dimension), shape: [hidden, dimension] });
-  return run({ features: { values: features, shape: [frames, melBins] }, cosine: table(tables.cosine), sine: table(tables.sine) }, "logits");
+  return run(
+    { features: { values: features, shape: [frames, melBins] }, cosine: table(tables.cosine), sine: table(tables.sine) },
+    "logits",
+  );
 }
 
 const featuresOf = (samples: Float32Array): Float32Array => tidy(() => model.frontEnd.features(samples).toArray());

@@ -64,7 +64,14 @@ const rows: MeasuredRow[] = [];
 for (const row of table.rows.filter(({ name }) => !options.only || options.only.includes(name))) {
   for (const seed of row.method === "as it is" ? [1] : options.seeds) {
     const { steps, learningRate, batchSeconds, features, testFeatures = join(options.out, "test-features"), model, train, out } = options;
-    const budget: Budget = { steps, learningRate, batchSeconds, augment: options.augment ?? false, seed, ...(features ? { features } : {}) };
+    const budget: Budget = {
+      steps,
+      learningRate,
+      batchSeconds,
+      augment: options.augment ?? false,
+      seed,
+      ...(features ? { features } : {}),
+    };
     const measured = await measuredRow(row, { model, train, test, testFeatures, out, budget, finished: options.finished ?? false });
     if (!measured && options.finished) continue;
     if (!measured) process.exit(1);
@@ -76,5 +83,15 @@ const summaries = rows.map((row) => summaryOf(row, rows, table.baseline, referen
 process.stdout.write(`### ${table.title}\n\n${tableText(summaries)}`);
 if (options.json) {
   const { steps, learningRate, batchSeconds, dataset, seeds } = options;
-  writeJsonFile(options.json, { table: options.table, steps, learningRate, augment: options.augment ?? false, batchSeconds, seeds, ...(dataset ? { dataset } : {}), utterances: test.length, rows: summaries });
+  writeJsonFile(options.json, {
+    table: options.table,
+    steps,
+    learningRate,
+    augment: options.augment ?? false,
+    batchSeconds,
+    seeds,
+    ...(dataset ? { dataset } : {}),
+    utterances: test.length,
+    rows: summaries,
+  });
 }

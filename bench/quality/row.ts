@@ -64,7 +64,11 @@ export async function measuredRow(row: RowDefinition, options: RowOptions): Prom
   return readJsonFile(path, "BAD_CONFIG") as unknown as MeasuredRow;
 }
 
-async function measure({ name, label, method, recipe }: RowDefinition, folder: string, { model, train, test, testFeatures, budget }: RowOptions): Promise<MeasuredRow | undefined> {
+async function measure(
+  { name, label, method, recipe }: RowDefinition,
+  folder: string,
+  { model, train, test, testFeatures, budget }: RowOptions,
+): Promise<MeasuredRow | undefined> {
   if (recipe && !existsSync(folder)) {
     const completed = await compressModel({
       model,
@@ -92,7 +96,11 @@ async function measure({ name, label, method, recipe }: RowDefinition, folder: s
 }
 
 /** The texts that each decoder gives for every test utterance. */
-async function transcribeAll(model: SpeechModel, test: readonly Utterance[], featureFolder: string): Promise<{ greedy: string[]; beam: string[] }> {
+async function transcribeAll(
+  model: SpeechModel,
+  test: readonly Utterance[],
+  featureFolder: string,
+): Promise<{ greedy: string[]; beam: string[] }> {
   const cache = featureCacheOf(model, featureFolder);
   await cache.prepare(test, [1]);
   const tokenizer = model.tokenizer as Tokenizer;

@@ -40,8 +40,12 @@ const percent = (value: number): string => `${(100 * value).toFixed(1)} %`;
 const signed = (value: number): string => `${value >= 0 ? "+" : ""}${percent(value)}`;
 
 const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
-const meanInterval = (intervals: readonly Interval[]): Interval => [mean(intervals.map(([low]) => low)), mean(intervals.map(([, high]) => high))];
-const span = (values: readonly number[], text: (value: number) => string): string => (values.length > 1 ? ` {${text(Math.min(...values))}, ${text(Math.max(...values))}}` : "");
+const meanInterval = (intervals: readonly Interval[]): Interval => [
+  mean(intervals.map(([low]) => low)),
+  mean(intervals.map(([, high]) => high)),
+];
+const span = (values: readonly number[], text: (value: number) => string): string =>
+  values.length > 1 ? ` {${text(Math.min(...values))}, ${text(Math.max(...values))}}` : "";
 
 /** A line for each row. Of one that was measured with several seeds: means, those of intervals too, and {lowest, highest} over seeds. */
 export function tableText(rows: readonly RowSummary[]): string {
@@ -58,10 +62,25 @@ export function tableText(rows: readonly RowSummary[]): string {
       percent(first.percentOfFloat32 / 100),
       percent(first.filePercentOfFloat32 / 100),
       percent(mean(seeds.map(({ werGreedy }) => werGreedy))),
-      `${percent(mean(wers))} (${meanInterval(seeds.map(({ werInterval }) => werInterval)).map(percent).join(" to ")})${span(wers, percent)}`,
-      changed.length > 0 ? `${signed(mean(relative))} (${meanInterval(changed.map(({ relativeChangeInterval }) => relativeChangeInterval)).map(signed).join(" to ")})${span(relative, signed)}` : "",
+      `${percent(mean(wers))} (${meanInterval(seeds.map(({ werInterval }) => werInterval))
+        .map(percent)
+        .join(" to ")})${span(wers, percent)}`,
+      changed.length > 0
+        ? `${signed(mean(relative))} (${meanInterval(changed.map(({ relativeChangeInterval }) => relativeChangeInterval))
+            .map(signed)
+            .join(" to ")})${span(relative, signed)}`
+        : "",
     ];
   });
-  const header = ["spec", "method", "bits per weight", "of float32, weights", "of float32, file", "WER, greedy", "WER, beam search (95 % interval)", "relative change (95 % interval)"];
+  const header = [
+    "spec",
+    "method",
+    "bits per weight",
+    "of float32, weights",
+    "of float32, file",
+    "WER, greedy",
+    "WER, beam search (95 % interval)",
+    "relative change (95 % interval)",
+  ];
   return [header, header.map(() => "---"), ...lines].map((cells) => `| ${cells.join(" | ")} |\n`).join("");
 }

@@ -52,15 +52,34 @@ function fineTuned(name: string, label: string, modifiers: (budget: Budget) => r
     recipe: (budget) => {
       const own = modifiers(budget);
       const coded = own.find(({ type }) => type === "quantization");
-      const before = coded ? [{ ...coded, spec: subsamplingSpec(String(coded["spec"])), scale: "format", learned: false, ...subsampling }] : [];
+      const before = coded
+        ? [{ ...coded, spec: subsamplingSpec(String(coded["spec"])), scale: "format", learned: false, ...subsampling }]
+        : [];
       const { augment, ...rest } = budget;
-      return { stages: [{ name: "fine-tune", modifiers: [...own, ...before], training: { ...rest, speedPerturbation: false, ...(augment ? gentle : {}), ...training } }] };
+      return {
+        stages: [
+          {
+            name: "fine-tune",
+            modifiers: [...own, ...before],
+            training: { ...rest, speedPerturbation: false, ...(augment ? gentle : {}), ...training },
+          },
+        ],
+      };
     },
   };
 }
 
 /** Masks computed four times in the first four tenths of the steps, as in the faithful recipe. */
-const fewShot = (pattern: string, more: object = {}) => ({ steps }: Budget): Modifier => ({ type: "sparsity", pattern, schedule: "few-shot", shots: 4, interval: Math.max(1, Math.floor(steps / 10)), ...more });
+const fewShot =
+  (pattern: string, more: object = {}) =>
+  ({ steps }: Budget): Modifier => ({
+    type: "sparsity",
+    pattern,
+    schedule: "few-shot",
+    shots: 4,
+    interval: Math.max(1, Math.floor(steps / 10)),
+    ...more,
+  });
 
 /** The faithful method of USM-Lite for a spec. */
 function faithful(spec: string): RowDefinition {
@@ -74,18 +93,47 @@ function faithful(spec: string): RowDefinition {
 /** Rounded once, by magnitude: no data. */
 function rounded(spec: string): RowDefinition {
   const { format } = parseWeightSpec(spec);
-  const modifiers = [{ type: "round-to-nearest", spec }, ...(format === "float32" ? [] : [{ type: "round-to-nearest", spec: subsamplingSpec(format), ...subsampling }])];
-  return { name: `rounded-${spec}`, label: `${spec}, rounded`, method: "one-shot", recipe: () => ({ stages: [{ name: "round", modifiers }] }) };
+  const modifiers = [
+    { type: "round-to-nearest", spec },
+    ...(format === "float32" ? [] : [{ type: "round-to-nearest", spec: subsamplingSpec(format), ...subsampling }]),
+  ];
+  return {
+    name: `rounded-${spec}`,
+    label: `${spec}, rounded`,
+    method: "one-shot",
+    recipe: () => ({ stages: [{ name: "round", modifiers }] }),
+  };
 }
 
 /** GPTQ, or SparseGPT where weights are pruned, from 256 utterances. */
 function solved(spec: string): RowDefinition {
   const { sparsity, format } = parseWeightSpec(spec);
   const modifiers = [
-    ...(format === "float32" ? [] : [{ type: "round-to-nearest", spec: subsamplingSpec(format), clipSearch: { steps: 15, lowest: 0.5 }, targets: ["encoder.subsampler.conv_*", "encoder.subsampler.dense_1"] }]),
+    ...(format === "float32"
+      ? []
+      : [
+          {
+            type: "round-to-nearest",
+            spec: subsamplingSpec(format),
+            clipSearch: { steps: 15, lowest: 0.5 },
+            targets: ["encoder.subsampler.conv_*", "encoder.subsampler.dense_1"],
+          },
+        ]),
     { type: sparsity ? "sparsegpt" : "gptq", spec },
   ];
-  return { name: `solved-${spec}`, label: `${spec}, ${sparsity ? "SparseGPT" : "GPTQ"}`, method: "one-shot", recipe: ({ seed }) => ({ stages: [{ name: "solve", modifiers: modifiers.map((one) => (one.type === "round-to-nearest" ? one : { ...one, calibration: { utterances: 256, seed } })) }] }) };
+  return {
+    name: `solved-${spec}`,
+    label: `${spec}, ${sparsity ? "SparseGPT" : "GPTQ"}`,
+    method: "one-shot",
+    recipe: ({ seed }) => ({
+      stages: [
+        {
+          name: "solve",
+          modifiers: modifiers.map((one) => (one.type === "round-to-nearest" ? one : { ...one, calibration: { utterances: 256, seed } })),
+        },
+      ],
+    }),
+  };
 }
 
 const asItIs: RowDefinition = { name: "float32", label: "float32, as it is", method: "as it is" };
@@ -102,12 +150,21 @@ const firmTeacher: Modifier = { ...teacher, labels: 0.2 };
 /** Pruned by SparseGPT in one shot, then fine-tuned under its masks. */
 function fromSparseGpt(name: string, label: string, pattern: string, quantizer: Modifier | undefined, training: object): RowDefinition {
   const tuned = fineTuned(name, label, () => [...(quantizer ? [quantizer] : []), firmTeacher], training);
-  const solve = (seed: number): object => ({ name: "solve", modifiers: [{ type: "sparsegpt", spec: pattern, calibration: { utterances: 256, seed } }] });
+  const solve = (seed: number): object => ({
+    name: "solve",
+    modifiers: [{ type: "sparsegpt", spec: pattern, calibration: { utterances: 256, seed } }],
+  });
   return { ...tuned, recipe: (budget) => ({ stages: [solve(budget.seed), ...(tuned.recipe?.(budget) as { stages: object[] }).stages] }) };
 }
 
 /** Solved in one shot, every block rebuilt alone (docs/recipes.md#block-by-block), then all fine-tuned together as above. */
-function rebuilt(name: string, label: string, solver: Modifier, quantizer: Modifier | undefined, { rebuildRate, ...training }: { readonly rebuildRate: number; readonly learningRate: number }): RowDefinition {
+function rebuilt(
+  name: string,
+  label: string,
+  solver: Modifier,
+  quantizer: Modifier | undefined,
+  { rebuildRate, ...training }: { readonly rebuildRate: number; readonly learningRate: number },
+): RowDefinition {
   const tuned = fineTuned(name, label, () => [...(quantizer ? [quantizer] : []), firmTeacher], { ...gentle, ...training });
   const plain = { weightDecay: 0, emaDecay: 0.98, specAugment: false, speedPerturbation: false, blockwise: { utterances: 4096 } };
   // What the solver has rounded stays rounded; a format that comes later does not trouble the blocks.
@@ -136,7 +193,10 @@ function onlyRebuilt(name: string, label: string, activations: "int8" | "float32
   return {
     ...whole,
     recipe: (budget) => {
-      const [solve, rebuild] = (whole.recipe?.(budget) as { stages: { modifiers: Modifier[] }[] }).stages as [{ modifiers: Modifier[] }, object];
+      const [solve, rebuild] = (whole.recipe?.(budget) as { stages: { modifiers: Modifier[] }[] }).stages as [
+        { modifiers: Modifier[] },
+        object,
+      ];
       return { stages: [{ ...solve, modifiers: [before, ...solve.modifiers] }, rebuild] };
     },
   };
@@ -146,23 +206,66 @@ const specs = ["float32", "int8", "int4", "int3", "int2", "2:4", "1:4", "int4+2:
 const lowBits = ["int4", "int3", "int2", "2:4", "1:4", "int4+2:4"];
 
 /** Two-bit weights of the blocks, otherwise the faithful method: which part of a quantizer matters. */
-const twoBit = (name: string, label: string, quantizer: object): RowDefinition => fineTuned(`two-bit-${name}`, label, () => [{ type: "quantization", ...quantizer } as Modifier]);
+const twoBit = (name: string, label: string, quantizer: object): RowDefinition =>
+  fineTuned(`two-bit-${name}`, label, () => [{ type: "quantization", ...quantizer } as Modifier]);
 
 export const tables: Readonly<Record<string, QualityTable>> = {
   specs: { title: "Specs, fine-tuned by the faithful method", baseline: "fine-tuned-float32", rows: [asItIs, ...specs.map(faithful)] },
-  "one-shot": { title: "Specs in one shot", baseline: "float32", rows: [asItIs, ...lowBits.flatMap((spec) => [rounded(spec), solved(spec)])] },
+  "one-shot": {
+    title: "Specs in one shot",
+    baseline: "float32",
+    rows: [asItIs, ...lowBits.flatMap((spec) => [rounded(spec), solved(spec)])],
+  },
   ours: {
     title: "What the toolbox adds to the faithful method",
     baseline: "fine-tuned-float32",
     rows: [
       faithful("float32"),
-      fineTuned("ours-int4+2:4", "int4+2:4, ours", (budget) => [{ type: "quantization", spec: "int4", clipSearch: { steps: 8, lowest: 0.65 } }, fewShot("2:4", growing)(budget), teacher], averaged),
-      fineTuned("ours-midrise2+2:4", "midrise2/g64+2:4, ours", (budget) => [{ type: "quantization", spec: "midrise2/g64", ...search }, fewShot("2:4", growing)(budget), teacher], averaged),
-      fineTuned("ours-midrise2-channel+2:4", "midrise2+2:4, ours", (budget) => [{ type: "quantization", spec: "midrise2", ...search }, fewShot("2:4", growing)(budget), teacher], averaged),
-      fineTuned("ours-int2", "int2/g64, ours", () => [{ type: "quantization", spec: "int2/g64", scale: "edge", ...search }, teacher], averaged),
+      fineTuned(
+        "ours-int4+2:4",
+        "int4+2:4, ours",
+        (budget) => [
+          { type: "quantization", spec: "int4", clipSearch: { steps: 8, lowest: 0.65 } },
+          fewShot("2:4", growing)(budget),
+          teacher,
+        ],
+        averaged,
+      ),
+      fineTuned(
+        "ours-midrise2+2:4",
+        "midrise2/g64+2:4, ours",
+        (budget) => [{ type: "quantization", spec: "midrise2/g64", ...search }, fewShot("2:4", growing)(budget), teacher],
+        averaged,
+      ),
+      fineTuned(
+        "ours-midrise2-channel+2:4",
+        "midrise2+2:4, ours",
+        (budget) => [{ type: "quantization", spec: "midrise2", ...search }, fewShot("2:4", growing)(budget), teacher],
+        averaged,
+      ),
+      fineTuned(
+        "ours-int2",
+        "int2/g64, ours",
+        () => [{ type: "quantization", spec: "int2/g64", scale: "edge", ...search }, teacher],
+        averaged,
+      ),
       fineTuned("ours-1:4", "1:4, ours", (budget) => [fewShot("1:4", growing)(budget), teacher], averaged),
-      fineTuned("ours-int4+1:4", "int4+1:4, ours", (budget) => [{ type: "quantization", spec: "int4", clipSearch: { steps: 8, lowest: 0.65 } }, fewShot("1:4", growing)(budget), teacher], averaged),
-      fineTuned("ours-ternary", "ternary/g64, ours", () => [{ type: "quantization", spec: "ternary/g64", scale: "threshold" }, teacher], averaged),
+      fineTuned(
+        "ours-int4+1:4",
+        "int4+1:4, ours",
+        (budget) => [
+          { type: "quantization", spec: "int4", clipSearch: { steps: 8, lowest: 0.65 } },
+          fewShot("1:4", growing)(budget),
+          teacher,
+        ],
+        averaged,
+      ),
+      fineTuned(
+        "ours-ternary",
+        "ternary/g64, ours",
+        () => [{ type: "quantization", spec: "ternary/g64", scale: "threshold" }, teacher],
+        averaged,
+      ),
       fineTuned("ours-int1", "int1/g64, ours", () => [{ type: "quantization", spec: "int1/g64" }, teacher], averaged),
     ],
   },
@@ -173,15 +276,36 @@ export const tables: Readonly<Record<string, QualityTable>> = {
       asItIs,
       fineTuned("taught-float32", "float32, taught", () => [firmTeacher], { ...gentle, learningRate: 1e-4 }),
       fromSparseGpt("taught-int4+2:4", "int4+2:4, taught", "2:4", int4Search, { ...gentle, learningRate: 2e-4 }),
-      fromSparseGpt("taught-midrise2+2:4", "midrise2+2:4, taught", "2:4", { type: "quantization", spec: "midrise2", ...search }, { ...gentle, learningRate: 5e-4 }),
-      fineTuned("taught-int2", "int2, taught", () => [{ type: "quantization", spec: "int2", scale: "edge", ...search }, firmTeacher], { ...gentle, learningRate: 5e-4 }),
+      fromSparseGpt(
+        "taught-midrise2+2:4",
+        "midrise2+2:4, taught",
+        "2:4",
+        { type: "quantization", spec: "midrise2", ...search },
+        { ...gentle, learningRate: 5e-4 },
+      ),
+      fineTuned("taught-int2", "int2, taught", () => [{ type: "quantization", spec: "int2", scale: "edge", ...search }, firmTeacher], {
+        ...gentle,
+        learningRate: 5e-4,
+      }),
       fromSparseGpt("taught-1:4", "1:4, taught", "1:4", undefined, { ...gentle, learningRate: 1e-3 }),
       rebuilt("rebuilt-1:4", "1:4, rebuilt", { type: "sparsegpt", spec: "1:4" }, undefined, { rebuildRate: 5e-3, learningRate: 1e-3 }),
-      rebuilt("rebuilt-int4+1:4", "int4+1:4, rebuilt", { type: "sparsegpt", spec: "1:4" }, int4Search, { rebuildRate: 5e-3, learningRate: 1e-3 }),
-      rebuilt("rebuilt-int2", "int2, rebuilt", { type: "gptq", spec: "int2" }, { type: "quantization", spec: "int2", scale: "edge", ...search }, { rebuildRate: 1e-3, learningRate: 5e-4 }),
+      rebuilt("rebuilt-int4+1:4", "int4+1:4, rebuilt", { type: "sparsegpt", spec: "1:4" }, int4Search, {
+        rebuildRate: 5e-3,
+        learningRate: 1e-3,
+      }),
+      rebuilt(
+        "rebuilt-int2",
+        "int2, rebuilt",
+        { type: "gptq", spec: "int2" },
+        { type: "quantization", spec: "int2", scale: "edge", ...search },
+        { rebuildRate: 1e-3, learningRate: 5e-4 },
+      ),
       onlyRebuilt("rebuilt-w4", "W4, rebuilt only", "float32"),
       onlyRebuilt("rebuilt-w4a8", "W4A8, rebuilt only", "int8"),
-      rebuilt("rebuilt-int4+2:4", "int4+2:4, rebuilt", { type: "sparsegpt", spec: "2:4" }, int4Search, { rebuildRate: 2e-3, learningRate: 2e-4 }),
+      rebuilt("rebuilt-int4+2:4", "int4+2:4, rebuilt", { type: "sparsegpt", spec: "2:4" }, int4Search, {
+        rebuildRate: 2e-3,
+        learningRate: 2e-4,
+      }),
       fromSparseGpt("taught-int4+1:4", "int4+1:4, taught", "1:4", int4Search, { ...gentle, learningRate: 1e-3 }),
     ],
   },

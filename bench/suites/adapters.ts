@@ -51,7 +51,12 @@ async function speed(context: BenchmarkContext, greedy: Recognizer, beam: Recogn
     setThreadCount(threads);
     for (const [decoder, recognizer] of Object.entries({ greedy, beam })) {
       const contestants: Contestant[] = [
-        { impl: "usm-lite", spec: "int4+2:4", note: "no adapters", run: (repetitions) => timed(() => recognizer.transcribeBatch(recordings), repetitions) },
+        {
+          impl: "usm-lite",
+          spec: "int4+2:4",
+          note: "no adapters",
+          run: (repetitions) => timed(() => recognizer.transcribeBatch(recordings), repetitions),
+        },
         ...Object.entries(kinds).map(([kind, targets]): Contestant => {
           const own = recordings.map((_, index) => smallAdapter(base, targets, index));
           return {
@@ -93,7 +98,14 @@ function memory(context: BenchmarkContext, base: AdapterBase): void {
     const before = memoryStatistics().bytesInUse;
     const times = names.flatMap((name) => timed(() => store.lease(name).release(), 1));
     context.record({
-      ...{ suite: "adapters", case: `${names.length} speakers listed, ${store.resident} resident`, impl: "usm-lite", spec: "float32", device: "cpu", threads: 1 },
+      ...{
+        suite: "adapters",
+        case: `${names.length} speakers listed, ${store.resident} resident`,
+        impl: "usm-lite",
+        spec: "float32",
+        device: "cpu",
+        threads: 1,
+      },
       ...{ ms: median(times), ms_min: Math.min(...times), ms_max: Math.max(...times), runs: times.length },
       weightBytes: memoryStatistics().bytesInUse - before,
       note: `time to read one; ${store.residentBytes} bytes computed`,
@@ -107,6 +119,19 @@ function memory(context: BenchmarkContext, base: AdapterBase): void {
 /** Numbers of the size that learning leaves. */
 function smallAdapter(base: AdapterBase, targets: readonly string[], seed: number): Adapter {
   const random = new RandomStream(seed);
-  const values = (shape: readonly [number, number]): Tensor => keep(Tensor.from(Float32Array.from({ length: shape[0] * shape[1] }, () => 0.02 * (random.uniform() - 0.5)), shape));
-  return new Adapter(new Map([...selectLayers(base.layers, targets)].map(([name, [out, input]]) => [name, { down: values([rank, input]), up: values([rank, out]) }])));
+  const values = (shape: readonly [number, number]): Tensor =>
+    keep(
+      Tensor.from(
+        Float32Array.from({ length: shape[0] * shape[1] }, () => 0.02 * (random.uniform() - 0.5)),
+        shape,
+      ),
+    );
+  return new Adapter(
+    new Map(
+      [...selectLayers(base.layers, targets)].map(([name, [out, input]]) => [
+        name,
+        { down: values([rank, input]), up: values([rank, out]) },
+      ]),
+    ),
+  );
 }

@@ -25,7 +25,8 @@ import { sequenceWriter } from "./sequence_decoder.js";
 
 const seconds = 20;
 const framesPerSecond = 12.5;
-const noise = (count: number, step = 2654435761): Float32Array => Float32Array.from({ length: count }, (_, i) => ((i * step) % 1024) / 512 - 1);
+const noise = (count: number, step = 2654435761): Float32Array =>
+  Float32Array.from({ length: count }, (_, i) => ((i * step) % 1024) / 512 - 1);
 
 interface Work {
   readonly device: "cpu" | "cuda";
@@ -38,12 +39,28 @@ async function measure(context: BenchmarkContext, what: string, audio: number, w
   const timings = await measureInTurn(contestants, { rounds: 3, millisecondsPerTurn: 30, millisecondsBetween: 1 });
   timings.forEach((timing, index) => {
     const { device, impl } = works[index] as Work;
-    context.record({ suite: "decode-cuda", case: what, impl, spec, device, threads: device === "cpu" ? threadCount() : 1, ...timing, rtfx: audio / (timing.ms / 1000) });
+    context.record({
+      suite: "decode-cuda",
+      case: what,
+      impl,
+      spec,
+      device,
+      threads: device === "cpu" ? threadCount() : 1,
+      ...timing,
+      rtfx: audio / (timing.ms / 1000),
+    });
   });
 }
 
 async function measureFeatures(context: BenchmarkContext, batch: number): Promise<void> {
-  const frontEnd = new ParakeetFeatures({ featureSize: 128, samplingRate: 16000, hopLength: 160, fftLength: 512, windowLength: 400, preemphasis: 0.97 });
+  const frontEnd = new ParakeetFeatures({
+    featureSize: 128,
+    samplingRate: 16000,
+    hopLength: 160,
+    fftLength: 512,
+    windowLength: 400,
+    preemphasis: 0.97,
+  });
   const utterances = Array.from({ length: batch }, () => noise(seconds * 16000));
   await measure(context, `log-mel, ${batch} x ${seconds} s`, batch * seconds, [
     { device: "cuda", impl: "usm-lite", run: () => (frontEnd.featuresOnGpu(utterances), synchronizeGpu()) },
@@ -83,7 +100,9 @@ async function measureTransducer(context: BenchmarkContext, batch: number, tiny:
     predict: (tokens, before) => prediction.predict(tokens, before),
     scores: (rows, predictions) =>
       tidy(() => {
-        const joint = rows.flatMap((frame, row) => [...frame].map((value, i) => Math.max(0, value + ((predictions[row] as { output: Float32Array }).output[i] as number))));
+        const joint = rows.flatMap((frame, row) =>
+          [...frame].map((value, i) => Math.max(0, value + ((predictions[row] as { output: Float32Array }).output[i] as number))),
+        );
         return head.forward(Tensor.from(joint, [rows.length, hidden]), {}).toArray();
       }),
   };
@@ -95,7 +114,19 @@ async function measureTransducer(context: BenchmarkContext, batch: number, tiny:
   if (batch > 1) return;
   const [ms = 0] = timed(() => void transducerGreedy(network, inputs), 1); // seconds
   const rtfx = audio / (ms / 1000);
-  context.record({ suite: "decode-cuda", case: what, impl: "usm-lite on the CPU", spec: "float32", device: "cpu", threads: threadCount(), ms, ms_min: ms, ms_max: ms, runs: 1, rtfx });
+  context.record({
+    suite: "decode-cuda",
+    case: what,
+    impl: "usm-lite on the CPU",
+    spec: "float32",
+    device: "cpu",
+    threads: threadCount(),
+    ms,
+    ms_min: ms,
+    ms_max: ms,
+    runs: 1,
+    rtfx,
+  });
 }
 
 async function measureSequence(context: BenchmarkContext, tiny: boolean): Promise<void> {

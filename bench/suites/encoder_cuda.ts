@@ -34,7 +34,16 @@ const published = [
   encoder("parakeet-0.6b", { num_mel_bins: 128, attention_bias: false, convolution_bias: false, scale_input: false }),
   encoder("cohere-2b", { hidden_size: 1280, num_hidden_layers: 48, intermediate_size: 5120, num_mel_bins: 128, scale_input: false }),
 ];
-const tiny = [encoder("tiny", { hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 128, num_mel_bins: 16, subsampling_conv_channels: 8 })];
+const tiny = [
+  encoder("tiny", {
+    hidden_size: 64,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    intermediate_size: 128,
+    num_mel_bins: 16,
+    subsampling_conv_channels: 8,
+  }),
+];
 /** Spec and arithmetic. */
 const forms = [
   ["int4+2:4", "bfloat16"],
@@ -49,7 +58,8 @@ const uncompiled = ["eager", "graph"];
 const compiled = ["compiled", "compiled-graph"];
 
 /** Seconds of `batch` sequences from 10 to 30 s; one alone has 20. */
-const durations = (batch: number): number[] => Array.from({ length: batch }, (_, i) => (batch === 1 ? 20 : 10 + Math.round((20 * i) / (batch - 1))));
+const durations = (batch: number): number[] =>
+  Array.from({ length: batch }, (_, i) => (batch === 1 ? 20 : 10 + Math.round((20 * i) / (batch - 1))));
 const name = (seconds: readonly number[]): string =>
   seconds.length === 1 ? `1 x ${seconds[0]} s` : `${seconds.length} x ${Math.min(...seconds)}..${Math.max(...seconds)} s`;
 
@@ -129,7 +139,10 @@ interface Input {
 
 function input(seconds: readonly number[], { num_mel_bins: bins }: ParakeetEncoderConfig): Input {
   const offsets = new SequenceOffsets(seconds.map((duration) => duration * 100));
-  using values = Tensor.from(Float32Array.from({ length: offsets.frames * bins }, (_, i) => ((i * 2654435761) % 1024) / 512 - 1), [offsets.frames, bins]);
+  using values = Tensor.from(
+    Float32Array.from({ length: offsets.frames * bins }, (_, i) => ((i * 2654435761) % 1024) / 512 - 1),
+    [offsets.frames, bins],
+  );
   return { features: DeviceTensor.from(values), offsets };
 }
 
@@ -156,7 +169,8 @@ export const encoderCuda: BenchmarkSuite = {
         for (const network of networks) network[Symbol.dispose]();
       }
       for (const model of peer ? models : []) {
-        for (const seconds of batches) await measure(context, model, seconds, peers(peer as PytorchPeer, model, seconds, compiled), [], end);
+        for (const seconds of batches)
+          await measure(context, model, seconds, peers(peer as PytorchPeer, model, seconds, compiled), [], end);
       }
     } finally {
       peer?.stop();
@@ -165,7 +179,8 @@ export const encoderCuda: BenchmarkSuite = {
 };
 
 /** With which values of `batchInvariant` a network is timed: with the one that serves, for one of them. */
-const ways = ({ spec, arithmetic }: Network): readonly boolean[] => (spec === "int4+2:4" && arithmetic === "bfloat16" ? [false, true] : [false]);
+const ways = ({ spec, arithmetic }: Network): readonly boolean[] =>
+  spec === "int4+2:4" && arithmetic === "bfloat16" ? [false, true] : [false];
 
 const ourContestant = (network: Network, ours: Input, batchInvariant: boolean): Contestant => ({
   impl: "usm-lite",
@@ -180,7 +195,8 @@ const peers = (peer: PytorchPeer, { config }: Model, seconds: readonly number[],
     impl: `PyTorch ${(peer.introduction as { torch: string }).torch} ${mode}`,
     spec: "bfloat16",
     run: async (repetitions) => {
-      const answer = (await peer.ask(JSON.stringify({ config, lengths: seconds.map((duration) => duration * 100), mode, repetitions }))) as number[] | { error: string };
+      const answer = (await peer.ask(JSON.stringify({ config, lengths: seconds.map((duration) => duration * 100), mode, repetitions }))) as
+        number[] | { error: string };
       if (Array.isArray(answer)) return answer;
       throw new Error(answer.error);
     },

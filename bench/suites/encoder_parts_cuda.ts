@@ -60,19 +60,37 @@ function partsOf(sizes: Sizes, lengths: readonly number[]): Part[] {
   const { hidden, heads, blocks, kernel, melBins, channels } = sizes;
   const [frames, longest] = [lengths.reduce((sum, length) => sum + length, 0), Math.max(...lengths)];
   const sequences = new DeviceSequences(new SequenceOffsets(lengths));
-  const [x, wide, pairs, positions] = [random(frames, hidden), random(frames, 4 * hidden), random(frames, 2 * hidden), random(2 * longest - 1, hidden)];
+  const [x, wide, pairs, positions] = [
+    random(frames, hidden),
+    random(frames, 4 * hidden),
+    random(frames, 2 * hidden),
+    random(2 * longest - 1, hidden),
+  ];
   const [scale, queryBias] = [vector(hidden), random(1, hidden).reshape([hidden])];
   const taps = DeviceTensor.from(fresh.tensor("", [hidden, kernel], "glorot"), "float32");
   const relative = { positions, contentBias: queryBias, positionBias: queryBias };
   const products = forms.flatMap(([spec, format, options]): Part[] => {
-    const weight = (rows: number, columns: number): DeviceWeight => DeviceWeight.from(packWeight(fresh.tensor("", [rows, columns], "glorot"), format), options);
-    const [square, up, down, gated, joined] = [weight(hidden, hidden), weight(4 * hidden, hidden), weight(hidden, 4 * hidden), weight(2 * hidden, hidden), weight(3 * hidden, hidden)];
+    const weight = (rows: number, columns: number): DeviceWeight =>
+      DeviceWeight.from(packWeight(fresh.tensor("", [rows, columns], "glorot"), format), options);
+    const [square, up, down, gated, joined] = [
+      weight(hidden, hidden),
+      weight(4 * hidden, hidden),
+      weight(hidden, 4 * hidden),
+      weight(2 * hidden, hidden),
+      weight(3 * hidden, hidden),
+    ];
     const allPositions = square.repeat(blocks);
     return [
       { name: "feed-forward, in", spec, times: 2 * blocks, run: () => deviceLinear(x, up, { activation: "silu" }) },
       { name: "feed-forward, out", spec, times: 2 * blocks, run: () => deviceLinear(wide, down, { residual: x, scale: 0.5 }) },
       { name: "query, key and value, joined", spec, times: blocks, run: () => deviceLinear(x, joined) },
-      { name: "query, key and value, one by one", spec, times: blocks, run: () => [1, 2, 3].map(() => deviceLinear(x, square)), isOther: true },
+      {
+        name: "query, key and value, one by one",
+        spec,
+        times: blocks,
+        run: () => [1, 2, 3].map(() => deviceLinear(x, square)),
+        isOther: true,
+      },
       { name: "attention out, pointwise out", spec, times: 2 * blocks, run: () => deviceLinear(x, square, { residual: x }) },
       { name: "positions of all blocks", spec, times: 1, run: () => deviceLinear(positions, allPositions) },
       { name: "positions, block by block", spec, times: blocks, run: () => deviceLinear(positions, square), isOther: true },
@@ -87,9 +105,20 @@ function partsOf(sizes: Sizes, lengths: readonly number[]): Part[] {
     ...products,
     { name: "layer normalization", spec: "", times: 5 * blocks, run: () => deviceLayerNorm(x, scale, { bias: scale, epsilon: 1e-5 }) },
     { name: "attention", spec: "", times: blocks, run: () => deviceAttention(x, x, x, sequences, { heads, relative }) },
-    { name: "attention, keys undivided", spec: "", times: blocks, run: () => deviceAttention(x, x, x, sequences, { heads, relative, batchInvariant: true }), isOther: true },
+    {
+      name: "attention, keys undivided",
+      spec: "",
+      times: blocks,
+      run: () => deviceAttention(x, x, x, sequences, { heads, relative, batchInvariant: true }),
+      isOther: true,
+    },
     { name: "gated linear unit", spec: "", times: blocks, run: () => deviceGlu(pairs) },
-    { name: "depthwise convolution", spec: "", times: blocks, run: () => deviceDepthwiseConvolution(x, taps, sequences, { bias: scale, activation: "silu" }) },
+    {
+      name: "depthwise convolution",
+      spec: "",
+      times: blocks,
+      run: () => deviceDepthwiseConvolution(x, taps, sequences, { bias: scale, activation: "silu" }),
+    },
     { name: "subsampling", spec: "", times: 1, run: () => subsampling.forward(features, featureOffsets, {}) },
   ];
 }
@@ -102,14 +131,30 @@ async function measure(context: BenchmarkContext, sizes: Sizes, lengths: readonl
     using recording = new Recording(() => {
       for (let launch = 0; launch < launches; launch++) tidy(() => void run());
     });
-    const replay = (repetitions: number): number[] => timed(() => (recording.run(), synchronizeGpu()), repetitions).map((ms) => ms / launches);
-    const [timing] = await measureInTurn([{ impl: "usm-lite", spec, run: replay }], { rounds: 3, millisecondsPerTurn: 5, millisecondsBetween: 0 });
+    const replay = (repetitions: number): number[] =>
+      timed(() => (recording.run(), synchronizeGpu()), repetitions).map((ms) => ms / launches);
+    const [timing] = await measureInTurn([{ impl: "usm-lite", spec, run: replay }], {
+      rounds: 3,
+      millisecondsPerTurn: 5,
+      millisecondsBetween: 0,
+    });
     if (!timing) continue;
-    context.record({ suite: "encoder-parts-cuda", case: `${times} x ${name}, ${what}`, impl: "usm-lite", spec, device: "cuda", threads: 1, ...timing });
+    context.record({
+      suite: "encoder-parts-cuda",
+      case: `${times} x ${name}, ${what}`,
+      impl: "usm-lite",
+      spec,
+      device: "cuda",
+      threads: 1,
+      ...timing,
+    });
     if (!isOther) sums.set(spec, (sums.get(spec) ?? 0) + times * timing.ms);
   }
   const rest = sums.get("") ?? 0;
-  for (const [spec, ms] of sums) context.log(`${what}, a pass: ${spec || "all but products"} ${ms.toFixed(2)} ms${spec ? `, with the rest ${(ms + rest).toFixed(2)} ms` : ""}`);
+  for (const [spec, ms] of sums)
+    context.log(
+      `${what}, a pass: ${spec || "all but products"} ${ms.toFixed(2)} ms${spec ? `, with the rest ${(ms + rest).toFixed(2)} ms` : ""}`,
+    );
 }
 
 export const encoderPartsCuda: BenchmarkSuite = {
@@ -118,6 +163,7 @@ export const encoderPartsCuda: BenchmarkSuite = {
     if (!hasGpu()) return context.log("encoder-parts-cuda skipped: there is no GPU");
     if (gpuInformation().emulated) return measure(context, tiny, [5], 2);
     // 20 s, and 32 recordings of 10 to 30 s.
-    for (const lengths of [[250], Array.from({ length: 32 }, (_, i) => 125 + Math.round((250 * i) / 31))]) await measure(context, parakeet, lengths, lengths.length === 1 ? 40 : 4);
+    for (const lengths of [[250], Array.from({ length: 32 }, (_, i) => 125 + Math.round((250 * i) / 31))])
+      await measure(context, parakeet, lengths, lengths.length === 1 ? 40 : 4);
   },
 };

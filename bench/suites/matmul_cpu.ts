@@ -87,8 +87,18 @@ async function contestants(work: MatmulCase, threads: number, peers: Peers): Pro
   }
   if (work.transposeA || !work.transposeB) return list;
   if (oneDnn) {
-    list.push({ impl: oneDnn.impl, spec: "float32", note: "weights in its own layout", run: (repetitions) => oneDnn.run("f32", work, repetitions) });
-    list.push({ impl: oneDnn.impl, spec: "int8", note: "whole-number product alone: nothing is rounded or scaled", run: (repetitions) => oneDnn.run("u8s8", work, repetitions) });
+    list.push({
+      impl: oneDnn.impl,
+      spec: "float32",
+      note: "weights in its own layout",
+      run: (repetitions) => oneDnn.run("f32", work, repetitions),
+    });
+    list.push({
+      impl: oneDnn.impl,
+      spec: "int8",
+      note: "whole-number product alone: nothing is rounded or scaled",
+      run: (repetitions) => oneDnn.run("u8s8", work, repetitions),
+    });
   }
   if (ggml && work.m <= 256) {
     for (const [type, spec] of Object.entries(ggmlTypes)) {

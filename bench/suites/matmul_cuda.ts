@@ -1,6 +1,19 @@
 /** Suite `matmul-cuda`: products with packed weights on a GPU, beside cuBLASLt and cuSPARSELt in turn on the same GPU. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { DeviceTensor, DeviceWeight, gpuInformation, hasGpu, packWeight, quantizeRows, synchronizeGpu, Tensor, tidy, trimGpuMemory, type Arithmetic, type QuantizedRows } from "../../lib/index.js";
+import {
+  DeviceTensor,
+  DeviceWeight,
+  gpuInformation,
+  hasGpu,
+  packWeight,
+  quantizeRows,
+  synchronizeGpu,
+  Tensor,
+  tidy,
+  trimGpuMemory,
+  type Arithmetic,
+  type QuantizedRows,
+} from "../../lib/index.js";
 import { deviceLinearArguments } from "../../lib/device/device_linear.js";
 import type { DeviceWeightHandle } from "../../lib/device/device_weight.js";
 import { gpuAddon } from "../../lib/device/gpu.js";
@@ -76,14 +89,22 @@ const cases: readonly CudaCase[] = [
   { m: 256, n: 2048, k: 512, kernels: sparse, peers: allPeers },
   { m: 1024, n: 2048, k: 512, kernels: sparse, peers: allPeers },
   { m: 1024, n: 3072, k: 3072, kernels: sparse, peers: allPeers },
-  { m: 1, n: 8192, k: 8192, kernels: [bf16("int2"), bf16("int1"), bf16("int3"), bf16("nf4/g64"), bf16("int8"), bf16("int2+2:4")], peers: ["cublaslt-bfloat16"] },
+  {
+    m: 1,
+    n: 8192,
+    k: 8192,
+    kernels: [bf16("int2"), bf16("int1"), bf16("int3"), bf16("nf4/g64"), bf16("int8"), bf16("int2+2:4")],
+    peers: ["cublaslt-bfloat16"],
+  },
   { m: 16, n: 4096, k: 4096, kernels: memoryBound, peers: ["cublaslt-bfloat16"] },
   { m: 16, n: 4096, k: 11008, kernels: memoryBound, peers: ["cublaslt-bfloat16"] },
   { m: 16, n: 2048, k: 512, kernels: memoryBound, peers: ["cublaslt-bfloat16"] },
 ];
 
 /** On the emulator only whether all of this works is of interest. */
-const emulatedCases: readonly CudaCase[] = [{ m: 4, n: 128, k: 256, kernels: [bf16("int4+2:4"), whole("int8"), ...float8, { ...bf16("int4+2:4"), ampere: true }], peers: [] }];
+const emulatedCases: readonly CudaCase[] = [
+  { m: 4, n: 128, k: 256, kernels: [bf16("int4+2:4"), whole("int8"), ...float8, { ...bf16("int4+2:4"), ampere: true }], peers: [] },
+];
 
 const cacheBytes = 160 * 2 ** 20; // what the copies of a weight should exceed: three times the cache of an H100
 const mostCopies = 64;
@@ -109,8 +130,13 @@ class OwnProduct {
   private readonly codes: QuantizedRows | undefined;
   private readonly pattern: DeviceWeight;
 
-  constructor({ m, n, k }: CudaCase, private readonly kernel: Kernel) {
-    this.pattern = tidy(() => DeviceWeight.from(packWeight(Tensor.from(values(patternRows * k), [patternRows, k]), kernel.spec), { arithmetic: kernel.arithmetic }));
+  constructor(
+    { m, n, k }: CudaCase,
+    private readonly kernel: Kernel,
+  ) {
+    this.pattern = tidy(() =>
+      DeviceWeight.from(packWeight(Tensor.from(values(patternRows * k), [patternRows, k]), kernel.spec), { arithmetic: kernel.arithmetic }),
+    );
     this.weightBytes = (this.pattern.bytes * n) / patternRows;
     const copies = gpuInformation().emulated ? 2 : Math.min(mostCopies, Math.ceil(cacheBytes / this.weightBytes));
     for (let copy = 0; copy < copies; copy++) this.weights.push(native().deviceWeightRepeat(this.pattern.handle, n / patternRows));
@@ -121,12 +147,16 @@ class OwnProduct {
 
   times(repetitions: number): number[] {
     const [x, rowScales, , ...rest] = deviceLinearArguments(this.codes ?? this.x, this.pattern, {});
-    const time = (launches: number, runs: number): number[] =>
-      [...native().deviceLinearTimes(x, rowScales, this.weights, ...rest, launches, runs)];
+    const time = (launches: number, runs: number): number[] => [
+      ...native().deviceLinearTimes(x, rowScales, this.weights, ...rest, launches, runs),
+    ];
     native().limitKernelArchitecture(this.kernel.ampere ? 80 : 0);
     try {
       const estimate = Math.min(...time(this.weights.length, 1));
-      const launches = Math.min(gpuInformation().emulated ? 2 : 500, Math.max(this.weights.length, Math.ceil(millisecondsPerTurn / Math.max(estimate, 1e-3))));
+      const launches = Math.min(
+        gpuInformation().emulated ? 2 : 500,
+        Math.max(this.weights.length, Math.ceil(millisecondsPerTurn / Math.max(estimate, 1e-3))),
+      );
       return time(launches, repetitions);
     } finally {
       native().limitKernelArchitecture(0);
@@ -173,7 +203,11 @@ async function answerOf(python: PytorchPeer, request: object): Promise<PeerAnswe
 }
 
 /** Peers that cannot do the work are left out, with a line of log. */
-async function peerContestants(work: CudaCase, python: PytorchPeer, context: BenchmarkContext): Promise<(Contestant & { bytes: number; peak: Parameters<typeof peakOf>[0]; sparse: boolean })[]> {
+async function peerContestants(
+  work: CudaCase,
+  python: PytorchPeer,
+  context: BenchmarkContext,
+): Promise<(Contestant & { bytes: number; peak: Parameters<typeof peakOf>[0]; sparse: boolean })[]> {
   const { m, n, k } = work;
   const list = [];
   for (const peer of work.peers) {
@@ -228,7 +262,10 @@ async function run(context: BenchmarkContext): Promise<void> {
   const gpu = gpuInformation();
   context.log(`${gpu.name}, CUDA ${gpu.driverVersion}`);
   const python = gpu.emulated ? undefined : await PytorchPeer.start("cuda_matmul.py", [], context.log);
-  const ceilings = ((await python?.ask('{"ceilings": true}').catch(() => undefined)) ?? { bytesPerSecond: Infinity, bfloat16: Infinity }) as Ceilings;
+  const ceilings = ((await python?.ask('{"ceilings": true}').catch(() => undefined)) ?? {
+    bytesPerSecond: Infinity,
+    bfloat16: Infinity,
+  }) as Ceilings;
   if (python) context.log(`ceilings: ${JSON.stringify(ceilings)}`);
   for (const work of gpu.emulated ? emulatedCases : cases) {
     if (performance.now() > deadline) {

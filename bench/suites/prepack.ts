@@ -32,7 +32,17 @@ export async function recordPreparation(context: BenchmarkContext): Promise<void
       if (!timing) return;
       const { ms, ms_min, ms_max, runs } = timing;
       context.record({
-        suite: "matmul-cpu", case: "prepack", impl, spec, device: "cpu", threads, ms: ms * layers, ms_min: ms_min * layers, ms_max: ms_max * layers, runs, ...(note && { note }),
+        suite: "matmul-cpu",
+        case: "prepack",
+        impl,
+        spec,
+        device: "cpu",
+        threads,
+        ms: ms * layers,
+        ms_min: ms_min * layers,
+        ms_max: ms_max * layers,
+        runs,
+        ...(note && { note }),
       });
     });
   }

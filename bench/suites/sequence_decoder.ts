@@ -15,10 +15,23 @@ const names = { output: "o", selfNorm: "n1", crossNorm: "n2", feedForwardNorm: "
  * A function that writes tokens about `frames` frames with int4+2:4 weights, each time from the beginning.
  * @param tiny for the emulator
  */
-export function sequenceWriter(device: "cpu" | "cuda", { frames, tokens, tiny }: { frames: number; tokens: number; tiny: boolean }): () => void {
+export function sequenceWriter(
+  device: "cpu" | "cuda",
+  { frames, tokens, tiny }: { frames: number; tokens: number; tiny: boolean },
+): () => void {
   const [hidden, layers, vocabulary] = tiny ? [64, 1, 64] : [1024, 8, 16384];
   const scope = new WeightScope(randomWeights("int4+2:4", device, /\.weight$/));
-  const sizes = { hidden, heads: tiny ? 2 : 8, intermediate: 4 * hidden, layers, activation: "relu", layerNormEpsilon: 1e-5, keyBias: true, embeddingScale: 1, names } as const;
+  const sizes = {
+    hidden,
+    heads: tiny ? 2 : 8,
+    intermediate: 4 * hidden,
+    layers,
+    activation: "relu",
+    layerNormEpsilon: 1e-5,
+    keyBias: true,
+    embeddingScale: 1,
+    names,
+  } as const;
   const table = randomWeights("float32", "cpu", /^$/);
   const embedding = new TokenEmbedding(new WeightScope(table), "embed", [vocabulary, hidden]);
   const positions = table.tensor("positions", [tokens, hidden], "small");

@@ -142,7 +142,9 @@ async function offline(workers: number, threads: number) {
  * @param most seconds in a call, unless a recording has more: with 0 one at a time, as a single client sends them
  */
 async function offlineTurn(recognizer: Recognizer, clips: readonly Clip[], most: number): Promise<LoadResult> {
-  const samples = clips.map(({ wav }) => Float32Array.from({ length: (wav.length - 44) / 2 }, (_, i) => wav.readInt16LE(44 + 2 * i) / 32768));
+  const samples = clips.map(({ wav }) =>
+    Float32Array.from({ length: (wav.length - 44) / 2 }, (_, i) => wav.readInt16LE(44 + 2 * i) / 32768),
+  );
   const calls: number[][] = [];
   let room = 0;
   clips.forEach(({ seconds }, index) => {
@@ -189,10 +191,17 @@ async function untilOver(pass: () => Promise<number>): Promise<LoadResult> {
 }
 
 /** Servers around onnxruntime, where it is installed. */
-async function peers(threads: number, clips: readonly Clip[], context: BenchmarkContext, stops: (() => Promise<unknown>)[]): Promise<Contestant[]> {
+async function peers(
+  threads: number,
+  clips: readonly Clip[],
+  context: BenchmarkContext,
+  stops: (() => Promise<unknown>)[],
+): Promise<Contestant[]> {
   const contestants: Contestant[] = [];
   for (const spec of ["float32", "int8-dynamic"]) {
-    const server = await ServerProcess.start("dist/bench/peers/onnxruntime_server.js", [spec, String(threads)], { USMLITE_THREADS: String(threads) });
+    const server = await ServerProcess.start("dist/bench/peers/onnxruntime_server.js", [spec, String(threads)], {
+      USMLITE_THREADS: String(threads),
+    });
     stops.push(() => server.stop());
     const greeting = JSON.parse(server.greeting) as { missing?: string; url: string; impl: string; agreement: number };
     if (greeting.missing) {
@@ -201,7 +210,14 @@ async function peers(threads: number, clips: readonly Clip[], context: Benchmark
     }
     const note = `one request a run, search in the server's thread; ${(100 * greeting.agreement).toFixed(1)} % of frames choose the token of usm-lite float32`;
     const turn = () => load(greeting.url, clips, peerClients, secondsPerComparison);
-    contestants.push({ case: name(`${peerClients} clients`), impl: `Fastify around ${greeting.impl}`, spec, note, ...ofServer(server), turn });
+    contestants.push({
+      case: name(`${peerClients} clients`),
+      impl: `Fastify around ${greeting.impl}`,
+      spec,
+      note,
+      ...ofServer(server),
+      turn,
+    });
   }
   return contestants;
 }
@@ -213,7 +229,9 @@ async function takeTurns(context: BenchmarkContext, threads: number, contestants
       const turn = await measured(contestant);
       turns[index]?.push(turn);
       contestant.server?.sampleMemory();
-      context.log(`round ${round + 1} of ${rounds}: ${contestant.impl}, ${contestant.case}: RTFx ${rtfxOf(turn).toFixed(0)}, ${perCpuSecond([turn]).toFixed(0)} s of audio per processor second`);
+      context.log(
+        `round ${round + 1} of ${rounds}: ${contestant.impl}, ${contestant.case}: RTFx ${rtfxOf(turn).toFixed(0)}, ${perCpuSecond([turn]).toFixed(0)} s of audio per processor second`,
+      );
     }
   }
   contestants.forEach((contestant, index) => context.record(serveRecord(contestant, threads, turns[index] as Turn[])));
@@ -227,7 +245,8 @@ async function measured({ cpuSeconds, turn }: Contestant): Promise<Turn> {
 
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 const rtfxOf = ({ audioSeconds, wallSeconds }: LoadResult): number => audioSeconds / wallSeconds;
-const perCpuSecond = (turns: readonly Turn[]): number => sum(turns.map(({ audioSeconds }) => audioSeconds)) / sum(turns.map((turn) => turn.cpuSeconds));
+const perCpuSecond = (turns: readonly Turn[]): number =>
+  sum(turns.map(({ audioSeconds }) => audioSeconds)) / sum(turns.map((turn) => turn.cpuSeconds));
 
 /** Latencies of all rounds together; the speed is the median of the rounds. */
 function serveRecord(
@@ -260,7 +279,9 @@ function serveRecord(
 
 /** More clients than the queue holds: what is refused is refused with 429, and the rest is answered. */
 async function pastTheLimit(context: BenchmarkContext, threads: number, clips: readonly Clip[]): Promise<void> {
-  const server = await ServerProcess.start("dist/lib/cli/main.js", serveArguments("--max-queue", "8"), { USMLITE_THREADS: String(threads) });
+  const server = await ServerProcess.start("dist/lib/cli/main.js", serveArguments("--max-queue", "8"), {
+    USMLITE_THREADS: String(threads),
+  });
   try {
     const url = server.greeting.split(" at ")[1] as string;
     const contestant = { case: name("64 clients, a queue of 8"), impl: "usm-lite serve", spec, ...ofServer(server) };

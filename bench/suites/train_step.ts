@@ -66,7 +66,10 @@ const compressions: readonly StepCompression[] = [
   { spec: "int4+2:4", activations: "int8" },
 ];
 
-function modifiersOf(network: TrainableModel & { blockWeights(): readonly string[] }, { spec: text, activations }: StepCompression): TrainingModifier[] {
+function modifiersOf(
+  network: TrainableModel & { blockWeights(): readonly string[] },
+  { spec: text, activations }: StepCompression,
+): TrainingModifier[] {
   const spec = parseWeightSpec(text);
   const { sparsity } = spec;
   if (spec.bits === 32) return [];

@@ -14,7 +14,15 @@ import type { BenchmarkContext, BenchmarkSuite } from "../record.js";
 
 const vocabulary = 1024;
 const large = { hidden_size: 512, intermediate_size: 2048, num_hidden_layers: 20, num_attention_heads: 8, layerdrop: 0 };
-const tiny = { hidden_size: 32, intermediate_size: 64, num_hidden_layers: 1, num_attention_heads: 2, subsampling_conv_channels: 32, num_mel_bins: 16, layerdrop: 0 };
+const tiny = {
+  hidden_size: 32,
+  intermediate_size: 64,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+  subsampling_conv_channels: 32,
+  num_mel_bins: 16,
+  layerdrop: 0,
+};
 
 export const trainingCuda: BenchmarkSuite = {
   name: "training-cuda",
@@ -24,7 +32,10 @@ export const trainingCuda: BenchmarkSuite = {
     const end = performance.now() + 1000 * Number(process.env["USMLITE_BENCH_SECONDS"] ?? Infinity);
     const { seconds, labels } = trainingBatch(emulated, vocabulary);
     const lengths = seconds.map((duration) => duration * 100);
-    const config = parseLasrConfig({ model_type: "lasr_ctc", vocab_size: vocabulary, encoder_config: emulated ? tiny : large }, "the benchmark");
+    const config = parseLasrConfig(
+      { model_type: "lasr_ctc", vocab_size: vocabulary, encoder_config: emulated ? tiny : large },
+      "the benchmark",
+    );
     const training = new DeviceTraining(new LasrForCtc(config, new DeviceWeightSource(new RepeatedWeights())), lengths, labels);
     const audio = seconds.reduce((sum, duration) => sum + duration, 0);
     const what = `Conformer of ${Math.round(training.parameters / 1e5) / 10}M, ${seconds.length} x ${Math.min(...seconds)}..${Math.max(...seconds)} s`;
@@ -56,8 +67,15 @@ export const trainingCuda: BenchmarkSuite = {
         const { impl, spec } = contestants[index] as Contestant;
         const peak = impl === "usm-lite" ? training.peakBytes : peaks.get(impl);
         context.record({
-          suite: "training-cuda", case: what, impl, spec, device: "cuda", threads: 1, ...timing,
-          rtfx: audio / (timing.ms / 1000), ...(peak !== undefined && { peakBytes: peak }),
+          suite: "training-cuda",
+          case: what,
+          impl,
+          spec,
+          device: "cuda",
+          threads: 1,
+          ...timing,
+          rtfx: audio / (timing.ms / 1000),
+          ...(peak !== undefined && { peakBytes: peak }),
         });
       });
     };

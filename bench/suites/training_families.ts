@@ -26,26 +26,71 @@ function parakeet(emulated: boolean): Family {
   const vocabulary = 1025;
   const { seconds, labels } = trainingBatch(emulated, vocabulary - 1);
   const large = { hidden_size: 512, intermediate_size: 2048, num_hidden_layers: 17, num_attention_heads: 8 };
-  const tiny = { hidden_size: 32, intermediate_size: 64, num_hidden_layers: 1, num_attention_heads: 2, subsampling_conv_channels: 16, num_mel_bins: 16 };
-  const config = { model_type: "parakeet_ctc", vocab_size: vocabulary, pad_token_id: vocabulary - 1, encoder_config: emulated ? tiny : large };
+  const tiny = {
+    hidden_size: 32,
+    intermediate_size: 64,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    subsampling_conv_channels: 16,
+    num_mel_bins: 16,
+  };
+  const config = {
+    model_type: "parakeet_ctc",
+    vocab_size: vocabulary,
+    pad_token_id: vocabulary - 1,
+    encoder_config: emulated ? tiny : large,
+  };
   return { name: "Parakeet CTC", config, rate: 100, seconds, targets: labels };
 }
 
 function whisper(emulated: boolean): Family {
   const sizes = (d_model: number, layers: number, heads: number): JsonObject => ({
-    d_model, encoder_layers: layers, decoder_layers: layers, encoder_attention_heads: heads, decoder_attention_heads: heads, encoder_ffn_dim: 4 * d_model, decoder_ffn_dim: 4 * d_model,
+    d_model,
+    encoder_layers: layers,
+    decoder_layers: layers,
+    encoder_attention_heads: heads,
+    decoder_attention_heads: heads,
+    encoder_ffn_dim: 4 * d_model,
+    decoder_ffn_dim: 4 * d_model,
   });
-  const config = { model_type: "whisper", vocab_size: 51_865, num_mel_bins: 80, ...(emulated ? { ...sizes(32, 1, 2), vocab_size: 100, max_source_positions: 50 } : sizes(768, 12, 12)) };
+  const config = {
+    model_type: "whisper",
+    vocab_size: 51_865,
+    num_mel_bins: 80,
+    ...(emulated ? { ...sizes(32, 1, 2), vocab_size: 100, max_source_positions: 50 } : sizes(768, 12, 12)),
+  };
   const seconds = emulated ? [1] : new Array<number>(8).fill(30);
   const tokens = (_: number, item: number): number[] => Array.from({ length: emulated ? 5 : 100 }, (_, i) => (7 * i + item) % 90);
-  return { name: "Whisper", config: { ...config, ...(emulated && { eos_token_id: 99, decoder_start_token_id: 98 }) }, rate: 100, seconds, targets: seconds.map(tokens) };
+  return {
+    name: "Whisper",
+    config: { ...config, ...(emulated && { eos_token_id: 99, decoder_start_token_id: 98 }) },
+    rate: 100,
+    seconds,
+    targets: seconds.map(tokens),
+  };
 }
 
 function wav2vec2(emulated: boolean): Family {
-  const tiny = { hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64, conv_dim: [16, 16], conv_kernel: [400, 3], conv_stride: [160, 2], num_conv_pos_embeddings: 8, num_conv_pos_embedding_groups: 4 };
+  const tiny = {
+    hidden_size: 32,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    intermediate_size: 64,
+    conv_dim: [16, 16],
+    conv_kernel: [400, 3],
+    conv_stride: [160, 2],
+    num_conv_pos_embeddings: 8,
+    num_conv_pos_embedding_groups: 4,
+  };
   const { seconds, labels } = trainingBatch(emulated, 32);
   const few = Math.ceil(seconds.length / 2);
-  return { name: "wav2vec 2.0", config: { model_type: "wav2vec2", vocab_size: 32, ...(emulated ? tiny : {}) }, rate: 16_000, seconds: seconds.slice(0, few), targets: labels.slice(0, few) };
+  return {
+    name: "wav2vec 2.0",
+    config: { model_type: "wav2vec2", vocab_size: 32, ...(emulated ? tiny : {}) },
+    rate: 16_000,
+    seconds: seconds.slice(0, few),
+    targets: labels.slice(0, few),
+  };
 }
 
 export const trainingFamilies: BenchmarkSuite = {
@@ -57,7 +102,11 @@ export const trainingFamilies: BenchmarkSuite = {
       const onCpu = describeModel(config, "the benchmark").network(new RepeatedWeights());
       const network = placeForTraining(onCpu);
       onCpu.dispose();
-      const training = new DeviceTraining(network, seconds.map((duration) => duration * rate), targets);
+      const training = new DeviceTraining(
+        network,
+        seconds.map((duration) => duration * rate),
+        targets,
+      );
       const [timing] = await measureInTurn([training.contestant], { rounds: 3, millisecondsPerTurn: 1000, millisecondsBetween: 1 });
       const { parameters, peakBytes } = training;
       training.dispose();
@@ -67,7 +116,13 @@ export const trainingFamilies: BenchmarkSuite = {
       context.record({
         suite: "training-families",
         case: `${name} of ${Math.round(parameters / 1e5) / 10}M, ${seconds.length} x ${range} s`,
-        impl: "usm-lite", spec: "int4+2:4", device: "cuda", threads: 1, ...timing, rtfx: audio / (timing.ms / 1000), peakBytes,
+        impl: "usm-lite",
+        spec: "int4+2:4",
+        device: "cuda",
+        threads: 1,
+        ...timing,
+        rtfx: audio / (timing.ms / 1000),
+        peakBytes,
       });
     }
   },

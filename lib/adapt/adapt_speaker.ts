@@ -83,14 +83,23 @@ export async function adaptSpeaker(
 
   const started = performance.now();
   const { base, ofShared, ofSpeaker, epochs, bestEpoch } = crossValidate(learning);
-  const helps = (result: HeldOutResult | undefined): result is HeldOutResult => result !== undefined && result.loss < base.loss && result.wer <= base.wer;
+  const helps = (result: HeldOutResult | undefined): result is HeldOutResult =>
+    result !== undefined && result.loss < base.loss && result.wer <= base.wer;
   // The speaker's own part is worth its memory only where it is better than the shared one alone.
   const speakerHelps = helps(ofSpeaker) && !(helps(ofShared) && ofShared.loss <= ofSpeaker.loss);
-  const [kept, adapted] = speakerHelps ? (["speaker", ofSpeaker] as const) : helps(ofShared) ? (["shared", ofShared] as const) : (["base", base] as const);
+  const [kept, adapted] = speakerHelps
+    ? (["speaker", ofSpeaker] as const)
+    : helps(ofShared)
+      ? (["shared", ofShared] as const)
+      : (["base", base] as const);
   using own = learnFrom(learning, kept === "speaker" ? bestEpoch : 0);
   const trainingSeconds = (performance.now() - started) / 1000;
-  const adapter = kept === "base" || !shared ? scaledAdapter(own, 1) : kept === "speaker" ? stackAdapters([shared, own]) : scaledAdapter(shared, 1);
-  return { adapter, report: { utterances: spoken.length, seconds, unsure, epochs, bestEpoch, base, adapted, kept, device: learner.device, trainingSeconds } };
+  const adapter =
+    kept === "base" || !shared ? scaledAdapter(own, 1) : kept === "speaker" ? stackAdapters([shared, own]) : scaledAdapter(shared, 1);
+  return {
+    adapter,
+    report: { utterances: spoken.length, seconds, unsure, epochs, bestEpoch, base, adapted, kept, device: learner.device, trainingSeconds },
+  };
 }
 
 /** What several voices have in common is no adapter of either. Utterances that name no speaker are taken to be of the same one. */

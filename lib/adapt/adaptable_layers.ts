@@ -34,7 +34,10 @@ export function selectLayers<Shape>(layers: ReadonlyMap<string, Shape>, patterns
     const expression = patternExpression(pattern);
     const matches = names.filter(([, layer]) => expression.test(layer));
     if (matches.length === 0) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `pattern "${pattern}" matches no layer that can be adapted; they are named like "${names[0]?.[1] ?? ""}"`);
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        `pattern "${pattern}" matches no layer that can be adapted; they are named like "${names[0]?.[1] ?? ""}"`,
+      );
     }
     for (const [name] of matches) selected.add(name);
   }

@@ -54,7 +54,8 @@ export function freshAdapter(
   seed: number,
   device: "cpu" | "cuda" = "cpu",
 ): Adapter {
-  if (!Number.isInteger(rank) || rank < 1) throw new UsmLiteError("INVALID_ARGUMENT", `the rank of an adapter is ${rank}; it must be a whole number from 1`);
+  if (!Number.isInteger(rank) || rank < 1)
+    throw new UsmLiteError("INVALID_ARGUMENT", `the rank of an adapter is ${rank}; it must be a whole number from 1`);
   const random = RandomStream.derived(seed, rank);
   const factors = new Map<string, LowRankFactors>();
   for (const [name, [out, input]] of layers) {
@@ -91,7 +92,15 @@ export function stackAdapters(adapters: readonly Adapter[]): Adapter {
 export function scaledAdapter(adapter: Adapter, factor: number): Adapter {
   const factors = new Map<string, LowRankFactors>();
   for (const [name, { down, up }] of adapter.factors) {
-    factors.set(name, { down: keep(Tensor.from(down.toArray(), down.shape)), up: keep(Tensor.from(up.toArray().map((value) => value * factor), up.shape)) });
+    factors.set(name, {
+      down: keep(Tensor.from(down.toArray(), down.shape)),
+      up: keep(
+        Tensor.from(
+          up.toArray().map((value) => value * factor),
+          up.shape,
+        ),
+      ),
+    });
   }
   return new Adapter(factors);
 }

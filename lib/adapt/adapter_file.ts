@@ -52,7 +52,10 @@ export function readAdapter(folder: string, base: AdapterBase): Adapter {
     for (const key of file.names()) {
       const [, module, factor] = /^base_model\.model\.(.+)\.lora_([AB])\.weight$/.exec(key) ?? [];
       if (module === undefined) {
-        throw new UsmLiteError("BAD_ADAPTER", `${path}: tensor "${short(key)}" is no factor of a LoRA adapter (${keyOf("MODULE", "A")} or B)`);
+        throw new UsmLiteError(
+          "BAD_ADAPTER",
+          `${path}: tensor "${short(key)}" is no factor of a LoRA adapter (${keyOf("MODULE", "A")} or B)`,
+        );
       }
       if (factor === "A") factors.set(`${module}.weight`, readFactors(file, module, base, moduleSettings(config, module, configPath)));
       else if (!file.has(keyOf(module, "A"))) throw new UsmLiteError("BAD_ADAPTER", `${path}: "${short(key)}" has no lora_A beside it`);
@@ -111,7 +114,12 @@ function openWeights(path: string): SafetensorsFile {
   }
 }
 
-function readFactors(file: SafetensorsFile, module: string, base: AdapterBase, { rank, scale }: { rank: number; scale: number }): LowRankFactors {
+function readFactors(
+  file: SafetensorsFile,
+  module: string,
+  base: AdapterBase,
+  { rank, scale }: { rank: number; scale: number },
+): LowRankFactors {
   const layer = base.layers.get(`${module}.weight`);
   if (!layer) {
     throw new UsmLiteError(
@@ -147,7 +155,10 @@ function readFactor(file: SafetensorsFile, key: string, shape: readonly [number,
 function transposed(matrix: Tensor): Tensor {
   const [rows, columns] = matrix.shape as [number, number];
   const values = matrix.toArray();
-  return Tensor.from(Float32Array.from(values, (_, at) => values[(at % rows) * columns + Math.floor(at / rows)] as number), [columns, rows]);
+  return Tensor.from(
+    Float32Array.from(values, (_, at) => values[(at % rows) * columns + Math.floor(at / rows)] as number),
+    [columns, rows],
+  );
 }
 
 const short = (name: string): string => (name.length > 200 ? `${name.slice(0, 200)}..` : name);

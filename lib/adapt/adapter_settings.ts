@@ -64,7 +64,13 @@ export const adapterDefaults = {
 } as const satisfies AdapterSettings;
 
 /** Of an adapter that many speakers share. */
-export const sharedDefaults = { ...adapterDefaults, rank: 8, epochs: 6, patience: 2, learningRate: 1e-3 } as const satisfies AdapterSettings;
+export const sharedDefaults = {
+  ...adapterDefaults,
+  rank: 8,
+  epochs: 6,
+  patience: 2,
+  learningRate: 1e-3,
+} as const satisfies AdapterSettings;
 
 /** Settings with their defaults, checked. */
 export interface ResolvedAdapterSettings extends Required<Omit<AdapterSettings, "alpha" | "targets" | "specAugment">> {

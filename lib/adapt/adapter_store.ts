@@ -46,7 +46,8 @@ export class AdapterStore {
     private readonly base: AdapterBase,
     private readonly maximumResident = defaultMaximumResident,
   ) {
-    if (!existsSync(folder)) throw new UsmLiteError("FILE_NOT_FOUND", `folder of adapters ${folder} does not exist; make it, empty if need be`);
+    if (!existsSync(folder))
+      throw new UsmLiteError("FILE_NOT_FOUND", `folder of adapters ${folder} does not exist; make it, empty if need be`);
     if (!statSync(folder).isDirectory()) throw new UsmLiteError("FILE_UNREADABLE", `${folder} is a file; name a folder of adapters`);
   }
 

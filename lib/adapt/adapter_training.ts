@@ -81,7 +81,9 @@ export class AdapterTraining {
       if (Number.isFinite(value)) tape.backward(result.loss);
       return value;
     });
-    const norm = Number.isFinite(loss) ? this.optimizer.step((parameter) => tape.gradientOf(parameter), learningRate, { maximumNorm }) : NaN;
+    const norm = Number.isFinite(loss)
+      ? this.optimizer.step((parameter) => tape.gradientOf(parameter), learningRate, { maximumNorm })
+      : NaN;
     if (Number.isFinite(norm)) return loss;
     throw new UsmLiteError("TRAINING_DIVERGED", `loss ${loss} or its gradients are not finite at learning rate ${learningRate}; lower it`);
   }

@@ -32,6 +32,10 @@ export async function confidentTranscripts(
     heard.push({ spoken: spokenText(model, encode, { samples, text: speech.text, source: utterance.source }), confidence, index });
   }
   const trusted = [...heard].sort((a, b) => b.confidence - a.confidence).slice(0, Math.ceil(trustedShare * heard.length));
-  const spoken = writtenWhole(model, trusted.sort((a, b) => a.index - b.index).map((one) => one.spoken), reading);
+  const spoken = writtenWhole(
+    model,
+    trusted.sort((a, b) => a.index - b.index).map((one) => one.spoken),
+    reading,
+  );
   return { spoken, unsure: whole.length - spoken.length };
 }

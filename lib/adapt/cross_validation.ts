@@ -88,13 +88,20 @@ export function crossValidate(learning: SpeakerLearning): CrossValidation {
   }
   const count = Math.min(maximumFolds, spoken.length);
   const folds = Array.from({ length: count }, (_, fold) => {
-    const [learned, heldOut] = [false, true].map((wanted) => spoken.filter((_, index) => (index % count === fold) === wanted)) as [SpokenText[], SpokenText[]];
+    const [learned, heldOut] = [false, true].map((wanted) => spoken.filter((_, index) => (index % count === fold) === wanted)) as [
+      SpokenText[],
+      SpokenText[],
+    ];
     return new Fold(learning, learned, heldOut);
   });
-  const meanLoss = (adapters?: readonly TrainedAdapter[]): number => folds.reduce((sum, fold) => sum + fold.loss(adapters), 0) / spoken.length;
+  const meanLoss = (adapters?: readonly TrainedAdapter[]): number =>
+    folds.reduce((sum, fold) => sum + fold.loss(adapters), 0) / spoken.length;
   const wer = (textsOf: (fold: Fold) => string[]): number => textErrorRate(folds.flatMap((fold) => paired(fold.heldOut, textsOf(fold))));
   const base = { loss: meanLoss([]), wer: wer((fold) => heldOutTexts(recognizer, fold.heldOut, undefined)) };
-  const ofShared = shared && { loss: meanLoss([{ adapter: shared, learns: false }]), wer: wer((fold) => heldOutTexts(recognizer, fold.heldOut, shared)) };
+  const ofShared = shared && {
+    loss: meanLoss([{ adapter: shared, learns: false }]),
+    wer: wer((fold) => heldOutTexts(recognizer, fold.heldOut, shared)),
+  };
   let best = { epoch: 0, loss: (ofShared ?? base).loss };
   let epoch = 0;
   while (epoch < settings.epochs && epoch < best.epoch + settings.patience) {
@@ -112,7 +119,10 @@ export function crossValidate(learning: SpeakerLearning): CrossValidation {
 }
 
 /** An adapter of the speaker alone after so many epochs over all speech, the scale of learning in its factors. 0 epochs: it adds nothing. */
-export function learnFrom({ learner: { network, device }, recognizer, layers, spoken, shared, settings }: SpeakerLearning, epochs: number): Adapter {
+export function learnFrom(
+  { learner: { network, device }, recognizer, layers, spoken, shared, settings }: SpeakerLearning,
+  epochs: number,
+): Adapter {
   const own = freshAdapter(layers, settings.rank, settings.seed, device);
   const training = new AdapterTraining(network, new Map([["speaker", own]]), recognizer.model.frontEnd.config.featureSize, settings);
   const adapters = [...(shared ? [{ adapter: shared, learns: false }] : []), { adapter: own, learns: true }];
@@ -123,4 +133,5 @@ export function learnFrom({ learner: { network, device }, recognizer, layers, sp
   return scaled;
 }
 
-const learningRateOf = ({ learningRate, epochs }: ResolvedAdapterSettings, epoch: number): number => learningRate * (1 - (0.9 * epoch) / epochs);
+const learningRateOf = ({ learningRate, epochs }: ResolvedAdapterSettings, epoch: number): number =>
+  learningRate * (1 - (0.9 * epoch) / epochs);

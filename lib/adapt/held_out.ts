@@ -18,7 +18,8 @@ const secondsPerCall = 60;
 export function heldOutTexts(recognizer: Recognizer, heldOut: readonly SpokenText[], adapter: Adapter | undefined): string[] {
   const texts: string[] = [];
   for (let begin = 0, end = 0; begin < heldOut.length; begin = end) {
-    for (let seconds = 0; end < heldOut.length && (end === begin || seconds < secondsPerCall); end++) seconds += (heldOut[end] as SpokenText).seconds;
+    for (let seconds = 0; end < heldOut.length && (end === begin || seconds < secondsPerCall); end++)
+      seconds += (heldOut[end] as SpokenText).seconds;
     const samples = heldOut.slice(begin, end).map((one) => one.samples);
     texts.push(...recognizer.transcribeBatch(samples, undefined, adapter).map(({ text }) => text));
   }

@@ -188,7 +188,16 @@ function learnEpoch({ training, shared, speakers, settings }: SharedLearning, ra
   );
   const losses = steps
     .sort((a, b) => a.place - b.place)
-    .map(({ group, own }) => training.step(group, [{ adapter: shared, learns: true }, { adapter: own, learns: true }], learningRate));
+    .map(({ group, own }) =>
+      training.step(
+        group,
+        [
+          { adapter: shared, learns: true },
+          { adapter: own, learns: true },
+        ],
+        learningRate,
+      ),
+    );
   return losses.reduce((a, b) => a + b, 0) / losses.length;
 }
 

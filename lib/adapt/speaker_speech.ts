@@ -40,7 +40,11 @@ export interface SpeechReading {
  * @throws UsmLiteError BAD_MANIFEST when a transcript is empty, or all are longer than a window; BAD_TOKENIZER, INVALID_ARGUMENT for
  *   a language; errors of audio files name manifest line and file
  */
-export async function spokenTexts(model: SpeechModel, utterances: readonly Utterance[], reading: SpeechReading = {}): Promise<SpokenText[]> {
+export async function spokenTexts(
+  model: SpeechModel,
+  utterances: readonly Utterance[],
+  reading: SpeechReading = {},
+): Promise<SpokenText[]> {
   const encode = transcriptEncoder(model, reading.language);
   const spoken: SpokenText[] = [];
   for (const utterance of heardWhole(model, utterances, reading)) {
@@ -50,8 +54,11 @@ export async function spokenTexts(model: SpeechModel, utterances: readonly Utter
 }
 
 /** Utterances that a window of the model holds. @throws UsmLiteError BAD_MANIFEST when none is left */
-export const heardWhole = ({ frontEnd }: SpeechModel, utterances: readonly Utterance[], { onStatus = () => {} }: SpeechReading): readonly Utterance[] =>
-  withinWindow(utterances, windowSecondsOf(frontEnd), [1], onStatus);
+export const heardWhole = (
+  { frontEnd }: SpeechModel,
+  utterances: readonly Utterance[],
+  { onStatus = () => {} }: SpeechReading,
+): readonly Utterance[] => withinWindow(utterances, windowSecondsOf(frontEnd), [1], onStatus);
 
 /** Those whose transcript the decoder has room for. */
 export function writtenWhole({ network }: SpeechModel, spoken: SpokenText[], { onStatus = () => {} }: SpeechReading): SpokenText[] {

@@ -59,7 +59,11 @@ export async function decodeAudio(input: string | Uint8Array, options: DecodeOpt
     samples.set(piece, count);
     count += piece.length;
   }
-  return { samples: samples.length === count ? samples : samples.slice(0, count), sampleRate: targetRate, durationSeconds: count / targetRate };
+  return {
+    samples: samples.length === count ? samples : samples.slice(0, count),
+    sampleRate: targetRate,
+    durationSeconds: count / targetRate,
+  };
 }
 
 /**

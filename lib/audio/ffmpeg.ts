@@ -81,7 +81,7 @@ class Ffmpeg {
 
   private async feed(): Promise<void> {
     const { stdin } = this.process;
-    for (let block; (block = await this.source.takeBlock()).length > 0 && stdin.writable; ) {
+    for (let block; (block = await this.source.takeBlock()).length > 0 && stdin.writable;) {
       if (stdin.write(block)) continue;
       await new Promise<void>((resolve) => {
         stdin.once("drain", resolve).once("close", resolve);

@@ -12,7 +12,7 @@ const maximumJunkBytes = 1 << 16;
 
 /** @throws UsmLiteError BAD_AUDIO, here and from the stream's blocks */
 export async function decodeMp3(source: ByteSource, request: DecodeRequest): Promise<PcmStream> {
-  for (let tag; (tag = id3Bytes(await source.peek(10))) > 0; ) await skip(source, tag);
+  for (let tag; (tag = id3Bytes(await source.peek(10))) > 0;) await skip(source, tag);
   const first = await findFirstFrame(source);
   const information = mp3Information(await source.peek(first.bytes), first);
   if (information) await source.take(first.bytes);
@@ -25,7 +25,7 @@ export async function decodeMp3(source: ByteSource, request: DecodeRequest): Pro
 }
 
 async function skip(source: ByteSource, bytes: number): Promise<void> {
-  for (let rest = bytes; rest > 0; ) {
+  for (let rest = bytes; rest > 0;) {
     const taken = (await source.take(Math.min(rest, 1 << 16))).length;
     if (taken === 0) return;
     rest -= taken;
@@ -65,7 +65,7 @@ async function* mp3Blocks(
   // The last samples are held back until it is known whether they are padding.
   let held: Float32Array = new Float32Array(0);
   try {
-    for (let frameCount = 0; !ended; ) {
+    for (let frameCount = 0; !ended;) {
       const frames: Uint8Array[] = [];
       while (frames.length < framesPerBlock && frameCount !== declaredFrames) {
         const frame = await takeFrame(source, first);
@@ -84,7 +84,10 @@ async function* mp3Blocks(
       const missed = passed > 0 && decoded.samplesDecoded < frames.length * first.samples;
       if (decoded.errors[0] || missed) {
         const reason = decoded.errors[0]?.message ?? "it gives no samples";
-        throw badAudio(source.name, `an MP3 frame near ${(passed / first.sampleRate).toFixed(2)} s is damaged (${reason}); use an undamaged file`);
+        throw badAudio(
+          source.name,
+          `an MP3 frame near ${(passed / first.sampleRate).toFixed(2)} s is damaged (${reason}); use an undamaged file`,
+        );
       }
       const begin = Math.min(Math.max(skipStart - passed, 0), decoded.samplesDecoded);
       passed += decoded.samplesDecoded;

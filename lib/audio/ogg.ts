@@ -43,11 +43,12 @@ export async function* oggPages(source: ByteSource, accept: (firstPacket: Uint8A
   let sequence = 0;
   let streams = 0;
   let pieces: Uint8Array[] = [];
-  for (let raw; (raw = await readPage(source)) !== undefined; ) {
+  for (let raw; (raw = await readPage(source)) !== undefined;) {
     const first = (raw.flags & 2) !== 0;
     const packets = packetsOf(raw);
     if (first && serial === undefined && packets[0] && accept(packets[0])) {
-      if (++streams > maximumStreams) throw badAudio(source.name, `holds more than ${maximumStreams} Ogg streams one behind the other; split it`);
+      if (++streams > maximumStreams)
+        throw badAudio(source.name, `holds more than ${maximumStreams} Ogg streams one behind the other; split it`);
       serial = raw.serial;
       sequence = raw.sequence;
       pieces = [];

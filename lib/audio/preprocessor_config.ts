@@ -59,7 +59,8 @@ export function preprocessorValues(json: unknown, source: string, frontEnd: stri
       if (!Number.isInteger(value) || (value as number) <= 0) fail(`${key} is ${JSON.stringify(value)}; it must be a whole number from 1`);
       values.numbers[key] = value as number;
     } else if (Object.hasOwn(values.fractions, key)) {
-      if (value !== null && (typeof value !== "number" || !(value >= 0))) fail(`${key} is ${JSON.stringify(value)}; it must be a number from 0`);
+      if (value !== null && (typeof value !== "number" || !(value >= 0)))
+        fail(`${key} is ${JSON.stringify(value)}; it must be a number from 0`);
       values.fractions[key] = (value ?? 0) as number;
     } else if (Object.hasOwn(values.switches, key)) {
       if (value !== null && typeof value !== "boolean") fail(`${key} is ${JSON.stringify(value)}; it must be true or false`);

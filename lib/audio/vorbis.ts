@@ -19,7 +19,10 @@ export async function decodeVorbis(source: ByteSource, request: DecodeRequest): 
   const sampleRate = new DataView(head.buffer, head.byteOffset, head.length).getUint32(12, true);
   const channels = head[11] as number;
   if (sampleRate === 0 || channels === 0 || channels > maximumChannels) {
-    throw badAudio(source.name, `its Vorbis header says ${channels} channels at ${sampleRate} Hz; 1 to ${maximumChannels} channels are possible`);
+    throw badAudio(
+      source.name,
+      `its Vorbis header says ${channels} channels at ${sampleRate} Hz; 1 to ${maximumChannels} channels are possible`,
+    );
   }
   return {
     sampleRate,

@@ -12,9 +12,7 @@ interface DecoderBindings {
   audioDecoderPush(decoder: DecoderHandle, bytes: Uint8Array): void;
   audioDecoderEnd(decoder: DecoderHandle): void;
   audioDecoderNext(decoder: DecoderHandle): Float32Array;
-  audioDecoderInfo(
-    decoder: DecoderHandle,
-  ): { sampleRate: number; declaredSamples: number; unsupported: string } | undefined;
+  audioDecoderInfo(decoder: DecoderHandle): { sampleRate: number; declaredSamples: number; unsupported: string } | undefined;
 }
 
 const native = addon as DecoderBindings;
@@ -25,11 +23,7 @@ const native = addon as DecoderBindings;
  *
  * @throws UsmLiteError BAD_AUDIO, here and from the stream's blocks
  */
-export async function decodeWavOrFlac(
-  source: ByteSource,
-  format: "wav" | "flac",
-  request: DecodeRequest,
-): Promise<PcmStream | string> {
+export async function decodeWavOrFlac(source: ByteSource, format: "wav" | "flac", request: DecodeRequest): Promise<PcmStream | string> {
   const decoder = native.audioDecoderCreate(format, source.size ?? -1, request.allowTruncated);
   const blocks = decodedBlocks(source, decoder);
   // The header is read by the time the first samples are there.
@@ -66,12 +60,12 @@ export async function declaredSeconds(source: ByteSource, format: "wav" | "flac"
 }
 
 async function* decodedBlocks(source: ByteSource, decoder: DecoderHandle): AsyncGenerator<Float32Array> {
-  for (let ended = false; !ended; ) {
+  for (let ended = false; !ended;) {
     const bytes = await source.takeBlock();
     ended = bytes.length === 0;
     if (ended) native.audioDecoderEnd(decoder);
     else native.audioDecoderPush(decoder, bytes);
-    for (let samples; (samples = nextSamples(source.name, decoder)).length > 0; ) yield samples;
+    for (let samples; (samples = nextSamples(source.name, decoder)).length > 0;) yield samples;
     if (native.audioDecoderInfo(decoder)?.unsupported) return;
   }
 }

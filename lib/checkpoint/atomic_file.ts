@@ -47,7 +47,7 @@ export function writeTextFile(path: string, text: string): void {
 
 function writeAll(handle: number, bytes: Uint8Array): void {
   const largest = 2 ** 30; // one write call takes at most 2 GiB
-  for (let begin = 0; begin < bytes.length; ) {
+  for (let begin = 0; begin < bytes.length;) {
     begin += writeSync(handle, bytes, begin, Math.min(bytes.length - begin, largest));
   }
 }

@@ -30,9 +30,15 @@ const weightsSchema = z.looseObject({
 const sectionSchema = z.looseObject({
   quant_method: z.literal("compressed-tensors"),
   format: z.enum(compressedTensorsFormats),
-  config_groups: z.record(z.string(), z.looseObject({ targets: z.array(z.string()), weights: weightsSchema, input_activations: z.unknown() })),
+  config_groups: z.record(
+    z.string(),
+    z.looseObject({ targets: z.array(z.string()), weights: weightsSchema, input_activations: z.unknown() }),
+  ),
   kv_cache_scheme: z.null().optional(),
-  sparsity_config: z.looseObject({ format: z.literal("dense") }).partial().nullish(),
+  sparsity_config: z
+    .looseObject({ format: z.literal("dense") })
+    .partial()
+    .nullish(),
 });
 
 /** What `quantization_config` says of one kind of weight. */
@@ -58,7 +64,10 @@ export function integerWeightsOf(config: Readonly<Record<string, unknown>>, sour
   }));
   const [kind] = kinds;
   if (!kind || kinds.some(({ bits, groupSize }) => bits !== kind.bits || groupSize !== kind.groupSize)) {
-    throw new UsmLiteError("BAD_CONFIG", `${source}: key "quantization_config.config_groups" must give all weights one number of bits and one group size`);
+    throw new UsmLiteError(
+      "BAD_CONFIG",
+      `${source}: key "quantization_config.config_groups" must give all weights one number of bits and one group size`,
+    );
   }
   return { ...kind, packed: format === "pack-quantized" };
 }
@@ -77,7 +86,8 @@ export class DequantizedTensors implements TensorFile {
     for (const scale of file.names().filter((name) => name.endsWith(".weight_scale"))) {
       const module = scale.slice(0, -".weight_scale".length);
       const unsupported = ["weight_zero_point", "weight_g_idx"].find((suffix) => file.has(`${module}.${suffix}`));
-      if (unsupported) this.fail(`has "${module}.${unsupported}", which is not supported: only symmetric quantization in the order of inputs is`);
+      if (unsupported)
+        this.fail(`has "${module}.${unsupported}", which is not supported: only symmetric quantization in the order of inputs is`);
       const codes = weights.packed ? ["weight_packed", "weight_shape"] : ["weight"];
       const missing = codes.find((suffix) => !file.has(`${module}.${suffix}`));
       if (missing) this.fail(`has "${scale}" but no "${module}.${missing}"`);
@@ -134,7 +144,8 @@ export class DequantizedTensors implements TensorFile {
 
   private dequantized(name: string): Float32Array {
     const [rows, columns, ...others] = this.shape(name);
-    if (rows === undefined || columns === undefined || others.some((extent) => extent !== 1)) this.fail(`"${name}" of shape (${this.shape(name).join(", ")}) is no matrix`);
+    if (rows === undefined || columns === undefined || others.some((extent) => extent !== 1))
+      this.fail(`"${name}" of shape (${this.shape(name).join(", ")}) is no matrix`);
     const [out, width] = [rows as number, columns as number];
     const scales = this.file.values(`${name}_scale`);
     const scaleRows = scales.length === 1 ? 1 : out;
@@ -142,7 +153,9 @@ export class DequantizedTensors implements TensorFile {
     // The last group may be smaller.
     const group = this.weights.groupSize ?? width;
     if (!(scales instanceof Float32Array) || Math.ceil(width / group) !== perRow) {
-      this.fail(`"${name}_scale" of shape (${this.file.shape(`${name}_scale`).join(", ")}) does not fit a weight of shape (${out}, ${width})`);
+      this.fail(
+        `"${name}_scale" of shape (${this.file.shape(`${name}_scale`).join(", ")}) does not fit a weight of shape (${out}, ${width})`,
+      );
     }
     const codes = this.weights.packed ? this.unpackedCodes(name, out, width) : this.byteCodes(name);
     const values = new Float32Array(out * width);
@@ -165,7 +178,8 @@ export class DequantizedTensors implements TensorFile {
     const { bits } = this.weights;
     const words = Math.ceil((columns * bits) / 32);
     const packed = this.file.values(`${name}_packed`);
-    if (packed.length !== rows * words) this.fail(`"${name}_packed" of shape (${this.file.shape(`${name}_packed`).join(", ")}) must be (${rows}, ${words})`);
+    if (packed.length !== rows * words)
+      this.fail(`"${name}_packed" of shape (${this.file.shape(`${name}_packed`).join(", ")}) must be (${rows}, ${words})`);
     const codes = new Int8Array(rows * columns);
     for (let row = 0; row < rows; row++) {
       for (let column = 0; column < columns; column++) {
@@ -200,7 +214,10 @@ export interface Announcement {
  * it says how; `pack-quantized` that they are not.
  * @throws UsmLiteError UNSUPPORTED_SPEC naming a weight that `format` cannot hold
  */
-export function quantizationConfig(specs: ReadonlyMap<string, WeightSpec>, { shapeOf, format, activations }: Announcement): object | undefined {
+export function quantizationConfig(
+  specs: ReadonlyMap<string, WeightSpec>,
+  { shapeOf, format, activations }: Announcement,
+): object | undefined {
   if (format) checkFormat(specs, { shapeOf, format });
   const [spec] = specs.values();
   if (!spec || misfit(specs, { shapeOf, format: "pack-quantized" }) !== undefined) return undefined;
@@ -254,7 +271,8 @@ export function checkFormat(specs: ReadonlyMap<string, WeightSpec>, asked: Asked
 function misfit(specs: ReadonlyMap<string, WeightSpec>, { shapeOf, format }: AskedFormat): string | undefined {
   const [first] = specs;
   for (const [name, spec] of specs) {
-    if (spec.sparsity || spec.doubleQuantized || !(format === "int-quantized" ? /^int8$/ : /^int[2-8]$/).test(spec.format)) return `"${name}" is ${spec.text}`;
+    if (spec.sparsity || spec.doubleQuantized || !(format === "int-quantized" ? /^int8$/ : /^int[2-8]$/).test(spec.format))
+      return `"${name}" is ${spec.text}`;
     if (shapeOf(name).length !== 2) return `"${name}" is a convolution`;
     if (first && spec.text !== first[1].text) return `"${first[0]}" is ${first[1].text} and "${name}" ${spec.text}`;
   }

@@ -55,19 +55,13 @@ export function parseJsonObject(text: string, path: string, code: UsmLiteErrorCo
     throw new UsmLiteError(code, `${path} is not valid JSON: ${(error as Error).message}`, { cause: error });
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new UsmLiteError(
-      code,
-      `${path} must hold a JSON object {...}, not ${Array.isArray(value) ? "an array" : String(value)}`,
-    );
+    throw new UsmLiteError(code, `${path} must hold a JSON object {...}, not ${Array.isArray(value) ? "an array" : String(value)}`);
   }
   const repeated = repeatedKey(text, () => {
     throw new UsmLiteError(code, `${path} has objects or lists more than ${MAXIMUM_DEPTH} deep in each other`);
   });
   if (repeated !== undefined) {
-    throw new UsmLiteError(
-      code,
-      `${path} has the key ${JSON.stringify(repeated.slice(0, 200))} twice in one object; each may appear once`,
-    );
+    throw new UsmLiteError(code, `${path} has the key ${JSON.stringify(repeated.slice(0, 200))} twice in one object; each may appear once`);
   }
   return value as JsonObject;
 }
@@ -86,7 +80,8 @@ export function unreadableFile(path: string, cause: unknown): UsmLiteError {
   const { code, message } = cause as NodeJS.ErrnoException;
   if (code === "ENOENT") return new UsmLiteError("FILE_NOT_FOUND", `${path} does not exist`, { cause });
   if (code === "EISDIR") return new UsmLiteError("FILE_UNREADABLE", `${path} is a folder; a file is expected`, { cause });
-  if (code === "ENOTDIR") return new UsmLiteError("FILE_UNREADABLE", `${path} cannot be read: a part of its path is a file, not a folder`, { cause });
+  if (code === "ENOTDIR")
+    return new UsmLiteError("FILE_UNREADABLE", `${path} cannot be read: a part of its path is a file, not a folder`, { cause });
   return new UsmLiteError("FILE_UNREADABLE", `${path} cannot be read: ${message}`, { cause });
 }
 

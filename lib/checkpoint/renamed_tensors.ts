@@ -19,7 +19,8 @@ export class RenamedTensors implements TensorFile {
     for (const name of file.names()) {
       const renamed = rename(name);
       const other = this.stored.get(renamed);
-      if (other !== undefined) throw new UsmLiteError("BAD_CHECKPOINT", `${file.path}: tensors "${other}" and "${name}" are the same weight, "${renamed}"`);
+      if (other !== undefined)
+        throw new UsmLiteError("BAD_CHECKPOINT", `${file.path}: tensors "${other}" and "${name}" are the same weight, "${renamed}"`);
       this.stored.set(renamed, name);
     }
   }

@@ -62,8 +62,7 @@ export class SafetensorsFile implements TensorFile {
     private readonly handle: number,
   ) {
     const fileBytes = this.fileSize();
-    if (fileBytes < LENGTH_BYTES)
-      this.fail(`is ${fileBytes} bytes long; a safetensors file begins with 8 bytes of header length`);
+    if (fileBytes < LENGTH_BYTES) this.fail(`is ${fileBytes} bytes long; a safetensors file begins with 8 bytes of header length`);
     const prefix = this.readBytes(0, LENGTH_BYTES);
     const length = new DataView(prefix.buffer).getBigUint64(0, true);
     if (length > BigInt(Math.min(MAXIMUM_HEADER_BYTES, fileBytes - LENGTH_BYTES))) {
@@ -149,11 +148,10 @@ export class SafetensorsFile implements TensorFile {
   }
 
   private readBytes(begin: number, end: number): Uint8Array {
-    if (this.closed)
-      throw new UsmLiteError("INVALID_ARGUMENT", `${this.path} was closed; open it again to read from it`);
+    if (this.closed) throw new UsmLiteError("INVALID_ARGUMENT", `${this.path} was closed; open it again to read from it`);
     const bytes = allocate(end - begin, this.path);
     const largest = 2 ** 30; // one read call takes at most 2 GiB
-    for (let done = 0; done < bytes.length; ) {
+    for (let done = 0; done < bytes.length;) {
       const count = this.readOnce(bytes, done, Math.min(bytes.length - done, largest), begin + done);
       if (count === 0) this.fail(`became shorter while it was read`);
       done += count;
@@ -203,40 +201,28 @@ export class SafetensorsFile implements TensorFile {
     if (!isObject(value)) this.fail(`tensor "${name}" must be an object with dtype, shape and data_offsets`);
     const { dtype, shape, data_offsets: offsets } = value;
     if (!isSafetensorsDtype(dtype)) {
-      this.fail(
-        `tensor "${name}" has unknown dtype ${JSON.stringify(dtype)}; known are ${Object.keys(bitsOfDtype).join(", ")}`,
-      );
+      this.fail(`tensor "${name}" has unknown dtype ${JSON.stringify(dtype)}; known are ${Object.keys(bitsOfDtype).join(", ")}`);
     }
-    if (!isCountList(shape))
-      this.fail(`tensor "${name}" must have a shape of whole numbers from 0, not ${JSON.stringify(shape)}`);
+    if (!isCountList(shape)) this.fail(`tensor "${name}" must have a shape of whole numbers from 0, not ${JSON.stringify(shape)}`);
     if (!isCountList(offsets) || offsets.length !== 2 || (offsets[0] as number) > (offsets[1] as number)) {
-      this.fail(
-        `tensor "${name}" must have data_offsets [begin, end] with begin <= end, not ${JSON.stringify(offsets)}`,
-      );
+      this.fail(`tensor "${name}" must have data_offsets [begin, end] with begin <= end, not ${JSON.stringify(offsets)}`);
     }
     const [begin, end] = offsets as [number, number];
     const bits = shape.reduce((product, extent) => product * extent, bitsOfDtype[dtype]);
-    if (!Number.isSafeInteger(bits))
-      this.fail(`tensor "${name}" of shape (${shape.join(", ")}) is larger than any file can be`);
+    if (!Number.isSafeInteger(bits)) this.fail(`tensor "${name}" of shape (${shape.join(", ")}) is larger than any file can be`);
     if (bits !== (end - begin) * 8) {
-      this.fail(
-        `tensor "${name}" of ${dtype} (${shape.join(", ")}) needs ${bits / 8} bytes, but its data_offsets span ${end - begin}`,
-      );
+      this.fail(`tensor "${name}" of ${dtype} (${shape.join(", ")}) needs ${bits / 8} bytes, but its data_offsets span ${end - begin}`);
     }
     return { dtype, shape, begin: dataBegin + begin, end: dataBegin + end };
   }
 
   private fail(problem: string): never {
     // Names and shapes in the sentence come from the file and may be megabytes long.
-    throw new UsmLiteError(
-      "BAD_CHECKPOINT",
-      `${this.path} ${problem.length > 500 ? `${problem.slice(0, 500)}...` : problem}`,
-    );
+    throw new UsmLiteError("BAD_CHECKPOINT", `${this.path} ${problem.length > 500 ? `${problem.slice(0, 500)}...` : problem}`);
   }
 }
 
-const isObject = (value: JsonValue): value is JsonObject =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
+const isObject = (value: JsonValue): value is JsonObject => typeof value === "object" && value !== null && !Array.isArray(value);
 
 const isCountList = (value: unknown): value is number[] =>
   Array.isArray(value) && value.every((count) => Number.isSafeInteger(count) && count >= 0);

@@ -29,8 +29,7 @@ export const bitsOfDtype = {
 
 export type SafetensorsDtype = keyof typeof bitsOfDtype;
 
-export const isSafetensorsDtype = (name: unknown): name is SafetensorsDtype =>
-  typeof name === "string" && Object.hasOwn(bitsOfDtype, name);
+export const isSafetensorsDtype = (name: unknown): name is SafetensorsDtype => typeof name === "string" && Object.hasOwn(bitsOfDtype, name);
 
 const order = Object.keys(bitsOfDtype) as SafetensorsDtype[];
 
@@ -108,13 +107,7 @@ function float32FromHalf(halves: Uint16Array): Float32Array {
     const exponent = (bits >> 10) & 31;
     const fraction = bits & 1023;
     const magnitude =
-      exponent === 0
-        ? fraction * 2 ** -24
-        : exponent === 31
-          ? fraction
-            ? NaN
-            : Infinity
-          : (1024 + fraction) * 2 ** (exponent - 25);
+      exponent === 0 ? fraction * 2 ** -24 : exponent === 31 ? (fraction ? NaN : Infinity) : (1024 + fraction) * 2 ** (exponent - 25);
     return bits & 0x8000 ? -magnitude : magnitude;
   });
   const floats = new Float32Array(halves.length);

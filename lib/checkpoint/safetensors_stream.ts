@@ -31,11 +31,14 @@ export class SafetensorsStream implements Disposable {
     const data: ArrayBufferView = entry instanceof Tensor ? entry.toArray() : entry.data;
     const wanted = entry.shape.reduce((product, extent) => product * extent, bitsOfDtype[dtype]) / 8;
     if (data.byteLength !== wanted) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `${this.path}: tensor "${name}" of ${dtype} (${entry.shape.join(", ")}) needs ${wanted} bytes, got ${data.byteLength}`);
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        `${this.path}: tensor "${name}" of ${dtype} (${entry.shape.join(", ")}) needs ${wanted} bytes, got ${data.byteLength}`,
+      );
     }
     const { handle, entries } = this.open(dtype);
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    for (let begin = 0; begin < bytes.length; ) {
+    for (let begin = 0; begin < bytes.length;) {
       begin += this.attempt(() => writeSync(handle, bytes, begin, Math.min(bytes.length - begin, 2 ** 30)));
     }
     entries.push({ name, dtype, shape: entry.shape, bytes: bytes.length });
@@ -54,7 +57,7 @@ export class SafetensorsStream implements Disposable {
       append(header);
       for (const { handle, entries } of ordered) {
         const end = entries.reduce((sum, { bytes }) => sum + bytes, 0);
-        for (let position = 0; position < end; ) {
+        for (let position = 0; position < end;) {
           const count = this.attempt(() => readSync(handle, block, 0, Math.min(block.length, end - position), position));
           append(block.subarray(0, count));
           position += count;

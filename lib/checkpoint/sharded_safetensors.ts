@@ -23,7 +23,10 @@ export function readWeights(folder: string): TensorFile {
   const index = join(folder, INDEX);
   if (existsSync(single)) return readSafetensors(single);
   if (existsSync(index)) return new ShardedSafetensors(index);
-  throw new UsmLiteError("FILE_NOT_FOUND", `${single} does not exist, nor ${INDEX} beside it; weights in other formats can be converted by save_pretrained of transformers`);
+  throw new UsmLiteError(
+    "FILE_NOT_FOUND",
+    `${single} does not exist, nor ${INDEX} beside it; weights in other formats can be converted by save_pretrained of transformers`,
+  );
 }
 
 /** Paths of the files that hold the weights of a model folder. */

@@ -25,7 +25,11 @@ export class YamlDocument {
   ) {
     this.document = parseDocument(text, { lineCounter: this.lines, prettyErrors: false }); // pretty ones quote the file over several lines
     const [syntaxError] = this.document.errors;
-    if (syntaxError) throw new UsmLiteError(options.code, `${source}:${this.lines.linePos(syntaxError.pos[0]).line}: is not valid YAML: ${syntaxError.message}`);
+    if (syntaxError)
+      throw new UsmLiteError(
+        options.code,
+        `${source}:${this.lines.linePos(syntaxError.pos[0]).line}: is not valid YAML: ${syntaxError.message}`,
+      );
     try {
       this.value = this.document.toJS();
     } catch (cause) {
@@ -48,11 +52,18 @@ export class YamlDocument {
     const at = [...path, ...inner];
     const unknownKey = issue?.code === "unrecognized_keys" ? issue.keys[0] : undefined;
     const code = issue?.code === "custom" ? (issue.params?.["code"] as UsmLiteErrorCode | undefined) : undefined;
-    throw this.error(at, `${issue?.message}; ${this.options.hint}`, { code, line: this.lineOf(unknownKey === undefined ? at : [...at, unknownKey]) });
+    throw this.error(at, `${issue?.message}; ${this.options.hint}`, {
+      code,
+      line: this.lineOf(unknownKey === undefined ? at : [...at, unknownKey]),
+    });
   }
 
   /** An error about the value at `path`. */
-  error(path: YamlPath, message: string, { code, line = this.lineOf(path) }: { code?: UsmLiteErrorCode | undefined; line?: number } = {}): UsmLiteError {
+  error(
+    path: YamlPath,
+    message: string,
+    { code, line = this.lineOf(path) }: { code?: UsmLiteErrorCode | undefined; line?: number } = {},
+  ): UsmLiteError {
     const key = path.length > 0 ? `key "${path.join(".")}": ` : "";
     return new UsmLiteError(code ?? this.options.code, `${this.source}:${line}: ${key}${message}`);
   }

@@ -35,7 +35,10 @@ export function adaptCommand(): Command {
     .requiredOption("--data <manifest>", "JSON lines with audio_filepath, duration and text: a minute or more of one speaker")
     .requiredOption("--out <folder>", "folder of the adapter, in the layout of PEFT; an adapter that is there is exchanged")
     .addOption(deviceOption("where to learn"))
-    .option("--language <code>", "language of the speech, such as en, for Whisper and Cohere models of several languages, which must be told")
+    .option(
+      "--language <code>",
+      "language of the speech, such as en, for Whisper and Cohere models of several languages, which must be told",
+    )
     .option("--shared <folder>", "adapter to learn on top of, which --speakers made; the new one holds both")
     .option("--speakers", "learn an adapter that all speakers of the manifest share")
     .option("--minutes-per-speaker <minutes>", "of each at most, with --speakers; default: 1", positiveNumber("--minutes-per-speaker"))
@@ -99,7 +102,10 @@ async function adapt(options: AdaptCommandOptions): Promise<void> {
 
 function checkCombination({ speakers, shared, unsupervised, minutesPerSpeaker, heldOut }: AdaptCommandOptions): void {
   if (speakers && (shared !== undefined || unsupervised)) {
-    throw new UsmLiteError("INVALID_ARGUMENT", "--shared and --unsupervised do not go with --speakers: learn the shared adapter first, then one on top of it");
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      "--shared and --unsupervised do not go with --speakers: learn the shared adapter first, then one on top of it",
+    );
   }
   if (!speakers && (minutesPerSpeaker !== undefined || heldOut !== undefined)) {
     throw new UsmLiteError("INVALID_ARGUMENT", "--minutes-per-speaker and --held-out go with --speakers");

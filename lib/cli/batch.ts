@@ -5,7 +5,16 @@ import { unreadableFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import { transcriptFormats, type TranscriptFormat } from "../text/transcript_formats.js";
 import { defaultMaximumHours } from "../transcribe/transcriber.js";
-import { arithmeticOption, batchInvariantOption, deviceOption, languageOption, modelOption, positiveInteger, positiveNumber, repeated } from "./options.js";
+import {
+  arithmeticOption,
+  batchInvariantOption,
+  deviceOption,
+  languageOption,
+  modelOption,
+  positiveInteger,
+  positiveNumber,
+  repeated,
+} from "./options.js";
 
 interface Connection {
   redis: string;
@@ -43,7 +52,9 @@ function subcommand(name: string, description: string): Command {
     .description(description)
     .exitOverride()
     .showHelpAfterError(`usm-lite batch ${name} --help lists the options`)
-    .addOption(new Option("--redis <address>", "redis://, rediss://, or the path of a socket").env("REDIS_URL").default("redis://127.0.0.1:6379"))
+    .addOption(
+      new Option("--redis <address>", "redis://, rediss://, or the path of a socket").env("REDIS_URL").default("redis://127.0.0.1:6379"),
+    )
     .option("--queue <name>", "name of the queue", "usm-lite");
 }
 
@@ -74,10 +85,12 @@ export function batchCommand(): Command {
     await using queue = await (await queueModule()).BatchQueue.open(options);
     process.stdout.write(`${JSON.stringify(await queue.status())}\n`);
   });
-  const dead = subcommand("dead", "List recordings that could not be transcribed, one JSON object a line.").action(async (options: Connection) => {
-    await using queue = await (await queueModule()).BatchQueue.open(options);
-    for (const letter of await queue.deadLetters()) process.stdout.write(`${JSON.stringify(letter)}\n`);
-  });
+  const dead = subcommand("dead", "List recordings that could not be transcribed, one JSON object a line.").action(
+    async (options: Connection) => {
+      await using queue = await (await queueModule()).BatchQueue.open(options);
+      for (const letter of await queue.deadLetters()) process.stdout.write(`${JSON.stringify(letter)}\n`);
+    },
+  );
   const retry = subcommand("retry", "Try every dead letter again.").action(async (options: Connection) => {
     await using queue = await (await queueModule()).BatchQueue.open(options);
     process.stdout.write(`${await queue.retryDeadLetters()} to be tried again\n`);
@@ -97,7 +110,10 @@ async function addRecordings(files: string[], options: AddOptions): Promise<void
 
 function listed(path: string): string[] {
   try {
-    return readFileSync(path === "-" ? 0 : path, "utf8").split("\n").map((line) => line.trim()).filter(Boolean);
+    return readFileSync(path === "-" ? 0 : path, "utf8")
+      .split("\n")
+      .map((line) => line.trim())
+      .filter(Boolean);
   } catch (error) {
     throw unreadableFile(path, error);
   }

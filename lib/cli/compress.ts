@@ -73,7 +73,11 @@ export function compressCommand(): Command {
 }
 
 /** Error rates of both models, or of the float one and each that was made, on stderr and, of a run, in its report. */
-async function measure(float: string, compressed: string, { manifest, language }: { manifest: string; language: string | undefined }): Promise<void> {
+async function measure(
+  float: string,
+  compressed: string,
+  { manifest, language }: { manifest: string; language: string | undefined },
+): Promise<void> {
   const { readManifest } = await import("../data/manifest.js");
   const { loadModel } = await import("../models/model_folder.js");
   const { evaluate } = await import("../transcribe/evaluation.js");
@@ -85,8 +89,13 @@ async function measure(float: string, compressed: string, { manifest, language }
   const folders = modelFolders(compressed);
   const made = folders.map((folder) => [folder === compressed ? "compressed" : basename(folder), folder] as const);
   for (const [name, folder] of [["float32", float] as const, ...made]) {
-    const { wer, werInterval, cer, words } = await evaluate(new Recognizer(loadModel(folder), language === undefined ? {} : { language }), utterances);
-    console.error(`${name}: WER ${(100 * wer).toFixed(1)} % (95 % interval ${werInterval.map((end) => `${(100 * end).toFixed(1)} %`).join(" to ")})`);
+    const { wer, werInterval, cer, words } = await evaluate(
+      new Recognizer(loadModel(folder), language === undefined ? {} : { language }),
+      utterances,
+    );
+    console.error(
+      `${name}: WER ${(100 * wer).toFixed(1)} % (95 % interval ${werInterval.map((end) => `${(100 * end).toFixed(1)} %`).join(" to ")})`,
+    );
     models.push({ name, wer, werInterval, cer, words });
   }
   const run = `${compressed}.run`;

@@ -11,14 +11,24 @@ export function forwardCommand(): Command {
     .addOption(arithmeticOption())
     .requiredOption("--input <file>", "safetensors with input_features (batch, frames, mel) and attention_mask")
     .requiredOption("--output <file>", "safetensors to write")
-    .action(async (options: { model: string; device: "auto" | "cpu" | "cuda"; arithmetic: "bfloat16" | "int8"; input: string; output: string }) => {
-      const { readSafetensors } = await import("../checkpoint/safetensors.js");
-      const { writeSafetensors } = await import("../checkpoint/safetensors_writer.js");
-      const { loadModel } = await import("../models/model_folder.js");
-      const { paddedForward } = await import("../models/padded_forward.js");
-      checkWritable(options.output);
-      const model = loadModel(options.model, { device: options.device, arithmetic: options.arithmetic });
-      using input = readSafetensors(options.input);
-      writeSafetensors(options.output, paddedForward(model.network, input, { ...model.frontEnd.config, device: model.device }), { format: "pt" });
-    });
+    .action(
+      async (options: {
+        model: string;
+        device: "auto" | "cpu" | "cuda";
+        arithmetic: "bfloat16" | "int8";
+        input: string;
+        output: string;
+      }) => {
+        const { readSafetensors } = await import("../checkpoint/safetensors.js");
+        const { writeSafetensors } = await import("../checkpoint/safetensors_writer.js");
+        const { loadModel } = await import("../models/model_folder.js");
+        const { paddedForward } = await import("../models/padded_forward.js");
+        checkWritable(options.output);
+        const model = loadModel(options.model, { device: options.device, arithmetic: options.arithmetic });
+        using input = readSafetensors(options.input);
+        writeSafetensors(options.output, paddedForward(model.network, input, { ...model.frontEnd.config, device: model.device }), {
+          format: "pt",
+        });
+      },
+    );
 }

@@ -27,7 +27,10 @@ export const languageOption = (what = "of what is said, such as en"): Option =>
 
 /** How packed layers multiply on a GPU. */
 export const arithmeticOption = (): Option =>
-  new Option("--arithmetic <arithmetic>", "of packed layers on the GPU; int8 rounds activations too, as the CPU does: faster with many frames")
+  new Option(
+    "--arithmetic <arithmetic>",
+    "of packed layers on the GPU; int8 rounds activations too, as the CPU does: faster with many frames",
+  )
     .choices(["bfloat16", "int8"])
     .default("bfloat16");
 

@@ -3,7 +3,17 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { UsmLiteError } from "../errors.js";
 import type { Server as ServerType } from "../serve/server.js";
 import { serveDefaults } from "../serve/serve_options.js";
-import { arithmeticOption, batchInvariantOption, deviceOption, languageOption, modelOption, nonNegativeNumber, positiveInteger, positiveNumber, repeated } from "./options.js";
+import {
+  arithmeticOption,
+  batchInvariantOption,
+  deviceOption,
+  languageOption,
+  modelOption,
+  nonNegativeNumber,
+  positiveInteger,
+  positiveNumber,
+  repeated,
+} from "./options.js";
 
 interface CommandOptions {
   model: string;
@@ -58,21 +68,59 @@ export function serveCommand(): Command {
     .option("--tls-key <file>", "private key of the certificate (PEM)")
     .option("--tls-client-ca <file>", "let only clients in whose certificate these authorities (PEM) signed")
     .option("--workers <count>", "worker threads; default: one per core", positiveInteger("--workers"))
-    .option("--threads <count>", "threads of one operation while no other worker computes; default: one per core", positiveInteger("--threads"))
+    .option(
+      "--threads <count>",
+      "threads of one operation while no other worker computes; default: one per core",
+      positiveInteger("--threads"),
+    )
     .option("--max-batch <count>", "recordings a worker recognizes at once", positiveInteger("--max-batch"), serveDefaults.maximumBatch)
-    .option("--max-wait-ms <ms>", "longest wait of a pass for recordings being read", nonNegativeNumber("--max-wait-ms"), serveDefaults.maximumWaitMs)
-    .option("--max-queue <count>", "recordings that may wait; more get status 429", positiveInteger("--max-queue"), serveDefaults.maximumQueue)
+    .option(
+      "--max-wait-ms <ms>",
+      "longest wait of a pass for recordings being read",
+      nonNegativeNumber("--max-wait-ms"),
+      serveDefaults.maximumWaitMs,
+    )
+    .option(
+      "--max-queue <count>",
+      "recordings that may wait; more get status 429",
+      positiveInteger("--max-queue"),
+      serveDefaults.maximumQueue,
+    )
     .option("--max-streams <count>", "WebSocket connections", positiveInteger("--max-streams"), serveDefaults.maximumStreams)
-    .option("--stream-timeout <s>", "seconds without audio after which a WebSocket connection ends", positiveNumber("--stream-timeout"), serveDefaults.streamTimeoutSeconds)
+    .option(
+      "--stream-timeout <s>",
+      "seconds without audio after which a WebSocket connection ends",
+      positiveNumber("--stream-timeout"),
+      serveDefaults.streamTimeoutSeconds,
+    )
     .option("--max-upload-mb <MiB>", "largest file", positiveNumber("--max-upload-mb"), maximumUploadBytes / 2 ** 20)
     .option("--max-hours, --max-audio-hours <hours>", "longest audio", positiveNumber("--max-audio-hours"), maximumAudioSeconds / 3600)
-    .option("--upload-timeout <s>", "seconds in which a request must have arrived", positiveNumber("--upload-timeout"), serveDefaults.uploadTimeoutSeconds)
-    .option("--recognition-timeout <s>", "seconds a worker may spend on a recording", positiveNumber("--recognition-timeout"), serveDefaults.recognitionTimeoutSeconds)
-    .option("--drain-timeout <s>", "seconds for accepted requests after SIGTERM", positiveNumber("--drain-timeout"), serveDefaults.drainTimeoutSeconds)
+    .option(
+      "--upload-timeout <s>",
+      "seconds in which a request must have arrived",
+      positiveNumber("--upload-timeout"),
+      serveDefaults.uploadTimeoutSeconds,
+    )
+    .option(
+      "--recognition-timeout <s>",
+      "seconds a worker may spend on a recording",
+      positiveNumber("--recognition-timeout"),
+      serveDefaults.recognitionTimeoutSeconds,
+    )
+    .option(
+      "--drain-timeout <s>",
+      "seconds for accepted requests after SIGTERM",
+      positiveNumber("--drain-timeout"),
+      serveDefaults.drainTimeoutSeconds,
+    )
     .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
     .option("--beam <width>", "hypotheses kept by the beam search", positiveInteger("--beam"))
     .option("--spool <folder>", "where uploads lie while they wait; default: the system's temporary folder")
-    .addOption(new Option("--log-level <level>", "JSON lines on standard error").choices(["silent", "error", "warn", "info", "debug"]).default(serveDefaults.logLevel))
+    .addOption(
+      new Option("--log-level <level>", "JSON lines on standard error")
+        .choices(["silent", "error", "warn", "info", "debug"])
+        .default(serveDefaults.logLevel),
+    )
     .option("--log-transcripts", "write what was said into the log")
     .action(serve);
 }
@@ -96,37 +144,40 @@ async function serve(options: CommandOptions): Promise<void> {
   });
   process.on("SIGHUP", () => void server?.reload().catch(() => undefined)); // the log says why it failed
   try {
-    server = await Server.start({
-      model: options.model,
-      device: options.device,
-      arithmetic: options.arithmetic,
-      batchInvariant: options.batchInvariant,
-      host: options.host,
-      port: options.port,
-      maximumBatch: options.maxBatch,
-      maximumWaitMs: options.maxWaitMs,
-      maximumQueue: options.maxQueue,
-      maximumStreams: options.maxStreams,
-      streamTimeoutSeconds: options.streamTimeout,
-      maximumUploadBytes: Math.round(options.maxUploadMb * 2 ** 20),
-      maximumAudioSeconds: options.maxAudioHours * 3600,
-      uploadTimeoutSeconds: options.uploadTimeout,
-      recognitionTimeoutSeconds: options.recognitionTimeout,
-      drainTimeoutSeconds: options.drainTimeout,
-      logLevel: options.logLevel,
-      logTranscripts: options.logTranscripts ?? false,
-      ...(options.adapters === undefined ? {} : { adapters: options.adapters }),
-      ...(options.language === undefined ? {} : { language: options.language }),
-      ...(options.modelName === undefined ? {} : { modelName: options.modelName }),
-      ...(options.modelAlias === undefined ? {} : { modelAliases: options.modelAlias }),
-      ...(options.workers === undefined ? {} : { workers: options.workers }),
-      ...(options.threads === undefined ? {} : { threads: options.threads }),
-      ...(options.decoder === undefined ? {} : { decoder: options.decoder }),
-      ...(options.beam === undefined ? {} : { beamWidth: options.beam }),
-      ...(options.spool === undefined ? {} : { spoolFolder: options.spool }),
-      ...(apiKeys ? { apiKeys } : {}),
-      ...(tls ? { tls } : {}),
-    }, stop.signal);
+    server = await Server.start(
+      {
+        model: options.model,
+        device: options.device,
+        arithmetic: options.arithmetic,
+        batchInvariant: options.batchInvariant,
+        host: options.host,
+        port: options.port,
+        maximumBatch: options.maxBatch,
+        maximumWaitMs: options.maxWaitMs,
+        maximumQueue: options.maxQueue,
+        maximumStreams: options.maxStreams,
+        streamTimeoutSeconds: options.streamTimeout,
+        maximumUploadBytes: Math.round(options.maxUploadMb * 2 ** 20),
+        maximumAudioSeconds: options.maxAudioHours * 3600,
+        uploadTimeoutSeconds: options.uploadTimeout,
+        recognitionTimeoutSeconds: options.recognitionTimeout,
+        drainTimeoutSeconds: options.drainTimeout,
+        logLevel: options.logLevel,
+        logTranscripts: options.logTranscripts ?? false,
+        ...(options.adapters === undefined ? {} : { adapters: options.adapters }),
+        ...(options.language === undefined ? {} : { language: options.language }),
+        ...(options.modelName === undefined ? {} : { modelName: options.modelName }),
+        ...(options.modelAlias === undefined ? {} : { modelAliases: options.modelAlias }),
+        ...(options.workers === undefined ? {} : { workers: options.workers }),
+        ...(options.threads === undefined ? {} : { threads: options.threads }),
+        ...(options.decoder === undefined ? {} : { decoder: options.decoder }),
+        ...(options.beam === undefined ? {} : { beamWidth: options.beam }),
+        ...(options.spool === undefined ? {} : { spoolFolder: options.spool }),
+        ...(apiKeys ? { apiKeys } : {}),
+        ...(tls ? { tls } : {}),
+      },
+      stop.signal,
+    );
   } catch (error) {
     if (stop.signal.aborted && error instanceof UsmLiteError && error.code === "ABORTED") return; // it was not wanted any more
     throw error;

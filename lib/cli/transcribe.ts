@@ -6,7 +6,16 @@ import { makeFolder } from "../checkpoint/atomic_folder.js";
 import { UsmLiteError } from "../errors.js";
 import { formatTranscript, transcriptFormats, type TranscriptFormat } from "../text/transcript_formats.js";
 import { defaultMaximumHours, Transcriber } from "../transcribe/transcriber.js";
-import { arithmeticOption, batchInvariantOption, deviceOption, languageOption, modelOption, positiveInteger, positiveNumber, repeated } from "./options.js";
+import {
+  arithmeticOption,
+  batchInvariantOption,
+  deviceOption,
+  languageOption,
+  modelOption,
+  positiveInteger,
+  positiveNumber,
+  repeated,
+} from "./options.js";
 
 interface TranscribeOptions {
   model: string;
@@ -36,7 +45,12 @@ export function transcribeCommand(): Command {
     .addOption(new Option("--decoder <decoder>", "beam is the default with a language model").choices(["greedy", "beam"]))
     .option("--beam <width>", "hypotheses kept by the beam search", positiveInteger("--beam"))
     .addOption(languageOption())
-    .addOption(new Option("--task <task>", "of models of several languages: translate writes English whatever is spoken").choices(["transcribe", "translate"]))
+    .addOption(
+      new Option("--task <task>", "of models of several languages: translate writes English whatever is spoken").choices([
+        "transcribe",
+        "translate",
+      ]),
+    )
     .option("--keyword <phrase>", "phrase that is likely to be said, any number of times; not for sequence-to-sequence models", repeated)
     .option("--adapter <folder>", "adapter of the speaker, which usm-lite adapt wrote")
     .option("--max-audio-hours, --max-hours <hours>", "refuse longer audio", positiveNumber("--max-hours"), defaultMaximumHours)

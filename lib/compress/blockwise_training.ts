@@ -222,5 +222,8 @@ const meanOf = (values: readonly number[]): string => (values.reduce((sum, value
 function stacksOf(network: TrainableModel, folder: string): readonly BlockStack[] {
   const stacks = network.blockStacks?.() ?? [];
   if (stacks.length > 0) return stacks;
-  throw new UsmLiteError("UNSUPPORTED_MODEL", `blockwise trains blocks of encoders and decoders one at a time; ${folder} has none that can be`);
+  throw new UsmLiteError(
+    "UNSUPPORTED_MODEL",
+    `blockwise trains blocks of encoders and decoders one at a time; ${folder} has none that can be`,
+  );
 }

@@ -120,7 +120,9 @@ const prunedWeight = ({ weight, mask }: LayerState): Tensor => (mask ? fakeQuant
 /** The weight that is multiplied by when `layer` has been packed. */
 export function effectiveWeight({ weight, spec, mask, scale, zeroPoint }: LayerState): Tensor {
   if (spec.text === "float32") return weight;
-  return unpackWeight(packWeight(weight, spec.text, spec.sparsity && mask, { ...(scale ? { scale } : {}), ...(zeroPoint ? { zeroPoint } : {}) })).weight;
+  return unpackWeight(
+    packWeight(weight, spec.text, spec.sparsity && mask, { ...(scale ? { scale } : {}), ...(zeroPoint ? { zeroPoint } : {}) }),
+  ).weight;
 }
 
 /** "encoder.layers.3.self_attn.q_proj.weight" is of the block "encoder.layers.3"; a layer outside of blocks is one of its own. */

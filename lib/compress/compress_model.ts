@@ -19,7 +19,15 @@ import { BlockwiseTraining } from "./blockwise_training.js";
 import { planStages, type PlannedStage } from "./compression_plan.js";
 import { CompressionState } from "./compression_state.js";
 import { exportInOneShot, exportModel, exportVariants } from "./export.js";
-import { adoptTraining, calibrationBatches, fineTuner, parameterSettings, trainableSpeech, trainingModifiers, type TrainableSpeech } from "./fine_tuning.js";
+import {
+  adoptTraining,
+  calibrationBatches,
+  fineTuner,
+  parameterSettings,
+  trainableSpeech,
+  trainingModifiers,
+  type TrainableSpeech,
+} from "./fine_tuning.js";
 import { checkGpuTraining } from "./gpu_check.js";
 import { layerName } from "./layer_selection.js";
 import { needsTrainingSpeech, type Recipe, type Training } from "./recipe.js";
@@ -67,7 +75,10 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
     return true;
   }
   if (!manifest) {
-    throw new UsmLiteError("INVALID_ARGUMENT", `${recipe.source} trains or calibrates, which needs --data with a manifest of training speech`);
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `${recipe.source} trains or calibrates, which needs --data with a manifest of training speech`,
+    );
   }
   readManifest(manifest); // a bad one is told before a run begins that is bound to it
   const model = loadModel(options.model);
@@ -142,7 +153,9 @@ async function runStage(planned: PlannedStage, setup: StageSetup): Promise<Stage
     };
     try {
       for (const name of layers) {
-        tidy(() => state.update(name, { ...modifier.compressWeight?.({ ...state.layer(name), spec: specs.get(name) ?? state.layer(name).spec }) }));
+        tidy(() =>
+          state.update(name, { ...modifier.compressWeight?.({ ...state.layer(name), spec: specs.get(name) ?? state.layer(name).spec }) }),
+        );
       }
       if (modifier.chooseSpecs) {
         chooseSpecs(run, stage.name, await modifier.chooseSpecs(calibration));
@@ -163,7 +176,11 @@ async function trainStage(planned: PlannedStage, training: Training, setup: Stag
   const { recipe } = options;
   const folder = recipe.stages.length === 1 ? run : join(run, planned.stage.name);
   if (training.blockwise) {
-    const blockwise = new BlockwiseTraining(planned, { ...training, blockwise: training.blockwise }, { device: setup.device, speech, state, onStatus });
+    const blockwise = new BlockwiseTraining(
+      planned,
+      { ...training, blockwise: training.blockwise },
+      { device: setup.device, speech, state, onStatus },
+    );
     claimRunFolder(run, options);
     return (await blockwise.run(folder, { features: `${run}/features`, log: new StageLog(run, planned.stage.name) })) ? "done" : "stopped";
   }
@@ -196,7 +213,8 @@ async function trainStage(planned: PlannedStage, training: Training, setup: Stag
 }
 
 /** Where the recipe keeps features: calibration needs no second copy of those of training. */
-const featureFolder = ({ stages }: Recipe): string | undefined => stages.find(({ training }) => training?.features !== undefined)?.training?.features;
+const featureFolder = ({ stages }: Recipe): string | undefined =>
+  stages.find(({ training }) => training?.features !== undefined)?.training?.features;
 
 /** Several models can be written but not go on, and what codes their weights must be alone. @throws UsmLiteError BAD_RECIPE */
 function checkVariants({ weights, stage }: PlannedStage, modifiers: readonly TrainingModifier[], last: boolean): void {
@@ -214,7 +232,11 @@ function checkVariants({ weights, stage }: PlannedStage, modifiers: readonly Tra
 /** Before hours of training, as far as specs are known. @throws UsmLiteError UNSUPPORTED_SPEC, INVALID_ARGUMENT for `many-sizes` */
 function checkRun(stages: readonly PlannedStage[], parameters: ReadonlyMap<string, Tensor>, format: CompressedTensorsFormat): void {
   const several = stages.flatMap(({ stage }) => stage.modifiers).find(({ type }) => type === "many-sizes");
-  if (several) throw new UsmLiteError("INVALID_ARGUMENT", `${several.source}: many-sizes writes models of several specs; compress one of them for ${format}`);
+  if (several)
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `${several.source}: many-sizes writes models of several specs; compress one of them for ${format}`,
+    );
   checkFormat(stages.at(-1)?.plan ?? new Map(), { shapeOf: (name) => parameters.get(name)?.shape ?? [], format });
 }
 
@@ -229,7 +251,9 @@ function checkFloat({ specs }: Compression, folder: string): void {
  */
 function claimRunFolder(run: string, { model, recipe, manifest = "", language }: CompressModelOptions): void {
   const path = join(run, "run.json");
-  const origin: unknown = JSON.parse(JSON.stringify({ model: resolve(model), manifest: resolve(manifest), recipe: recipe.document, language }));
+  const origin: unknown = JSON.parse(
+    JSON.stringify({ model: resolve(model), manifest: resolve(manifest), recipe: recipe.document, language }),
+  );
   if (!existsSync(path)) {
     makeFolder(run);
     writeJsonFile(path, origin);

@@ -69,7 +69,11 @@ export class CompressionState implements Disposable {
 }
 
 /** The changed part, in memory of its own, or the one that was there. */
-function part<Key extends keyof LayerCoding>(key: Key, changed: Tensor | undefined, before: Tensor | undefined): Pick<LayerCoding, Key> | object {
+function part<Key extends keyof LayerCoding>(
+  key: Key,
+  changed: Tensor | undefined,
+  before: Tensor | undefined,
+): Pick<LayerCoding, Key> | object {
   if (changed && changed !== before) return { [key]: keep(changed.clone()) };
   return before ? { [key]: before } : {};
 }

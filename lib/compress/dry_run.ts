@@ -65,7 +65,9 @@ export function dryRun({ model, recipe, manifest, format }: DryRunOptions): DryR
   return {
     size: predictedSize(file, plan, network.blockWeights(), format),
     stages: stages.map((planned) => ({ name: planned.stage.name, seconds: secondsOf(planned, work) })),
-    undecided: recipe.stages.flatMap(({ modifiers }) => modifiers.filter(({ chooseSpecs }) => chooseSpecs).map(({ type, source }) => `${type} (${source})`)),
+    undecided: recipe.stages.flatMap(({ modifiers }) =>
+      modifiers.filter(({ chooseSpecs }) => chooseSpecs).map(({ type, source }) => `${type} (${source})`),
+    ),
   };
 }
 
@@ -91,7 +93,12 @@ function duration(seconds: number): string {
   return seconds < 5400 ? `about ${Math.round(seconds / 60)} min` : `about ${(seconds / 3600).toFixed(1)} h`;
 }
 
-function predictedSize(file: TensorFile, plan: CompressionPlan, blocks: readonly string[], format: CompressedTensorsFormat | undefined): ModelSize {
+function predictedSize(
+  file: TensorFile,
+  plan: CompressionPlan,
+  blocks: readonly string[],
+  format: CompressedTensorsFormat | undefined,
+): ModelSize {
   const names = [...new Set([...blocks, ...plan.keys()])].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
   const layers = names.map((name): LayerSize => {
     const shape = file.shape(name);
@@ -102,7 +109,11 @@ function predictedSize(file: TensorFile, plan: CompressionPlan, blocks: readonly
   const rest = file.names().filter((name) => !names.includes(name));
   const fileBytes = bytes + rest.reduce((sum, name) => sum + file.byteLength(name), 0);
   const parameters = weights + rest.reduce((sum, name) => sum + product(file.shape(name)), 0);
-  return { linear: costOf(weights, bytes), file: { bytes: fileBytes, parameters, percentOfFloat32: (25 * fileBytes) / parameters }, layers };
+  return {
+    linear: costOf(weights, bytes),
+    file: { bytes: fileBytes, parameters, percentOfFloat32: (25 * fileBytes) / parameters },
+    layers,
+  };
 }
 
 function packedSize(spec: string, shape: readonly number[], format: CompressedTensorsFormat | undefined): number {

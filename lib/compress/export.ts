@@ -81,7 +81,11 @@ export function exportInOneShot(
  */
 export function exportModel(network: SpeechNetwork, { from, to, plan, state, format }: ExportOptions): void {
   writeFolderAtomically(to, (folder) => {
-    writeCompanions(from, folder, plan, { shapeOf: (name) => state.layer(name).weight.shape, format, activations: activationsOf(plan, state) });
+    writeCompanions(from, folder, plan, {
+      shapeOf: (name) => state.layer(name).weight.shape,
+      format,
+      activations: activationsOf(plan, state),
+    });
     tidy(() => {
       const entries: [string, SafetensorsEntry][] = [...network.buffers()];
       for (const name of network.parameters().keys()) {
@@ -100,7 +104,11 @@ export function exportModel(network: SpeechNetwork, { from, to, plan, state, for
  * @param state of the weights that no variant codes
  * @throws UsmLiteError INVALID_ARGUMENT when the folder exists
  */
-export function exportVariants(network: SpeechNetwork, variants: readonly ModelVariant[], { from, to, state }: Omit<ExportOptions, "plan" | "format">): void {
+export function exportVariants(
+  network: SpeechNetwork,
+  variants: readonly ModelVariant[],
+  { from, to, state }: Omit<ExportOptions, "plan" | "format">,
+): void {
   writeFolderAtomically(to, (folder) => {
     for (const { name, layers, buffers } of variants) {
       using own = new CompressionState(network.parameters());
@@ -119,10 +127,12 @@ export function exportVariants(network: SpeechNetwork, variants: readonly ModelV
 
 /** What packed weights are multiplied by, where a modifier said it. */
 const activationsOf = (plan: CompressionPlan, state: CompressionState): ReadonlyMap<string, ActivationCoding> =>
-  new Map([...plan.keys()].flatMap((name) => {
-    const { activations } = state.coding(name);
-    return activations ? [[name, activations] as const] : [];
-  }));
+  new Map(
+    [...plan.keys()].flatMap((name) => {
+      const { activations } = state.coding(name);
+      return activations ? [[name, activations] as const] : [];
+    }),
+  );
 
 /** A weight after the modifiers of all stages, which look at nothing else. */
 function compressed(name: string, weight: Tensor, stages: readonly PlannedStage[]): LayerState {

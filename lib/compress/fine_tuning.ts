@@ -62,7 +62,8 @@ export function trainableSpeech(model: SpeechModel, manifest: string, language?:
 /** Batches of the speech, or of `utterances` of it, whose features lie in `cacheFolder`. */
 export async function speechBatches(
   { model, manifest, encode }: TrainableSpeech,
-  settings: Pick<Training, "seed" | "batchSeconds" | "specAugment" | "noise" | "speedPerturbation"> & Partial<Pick<Training, "labelSmoothing">>,
+  settings: Pick<Training, "seed" | "batchSeconds" | "specAugment" | "noise" | "speedPerturbation"> &
+    Partial<Pick<Training, "labelSmoothing">>,
   cacheFolder: string,
   onStatus: (sentence: string) => void,
   heard = readManifest(manifest),
@@ -112,12 +113,20 @@ export async function calibrationBatches(
  */
 export function trainingModifiers(
   { stage, weights, plan }: PlannedStage,
-  setup: { readonly speech: TrainableSpeech; readonly state: CompressionState; readonly training: Training; readonly onStatus: (sentence: string) => void },
+  setup: {
+    readonly speech: TrainableSpeech;
+    readonly state: CompressionState;
+    readonly training: Training;
+    readonly onStatus: (sentence: string) => void;
+  },
 ): readonly TrainingModifier[] {
   const { state, training, speech, onStatus } = setup;
   const model = speech.network;
   if (training.labelSmoothing > 0 && speech.model.network.kind !== "sequence-to-sequence") {
-    throw new UsmLiteError("BAD_RECIPE", `${stage.placeInTraining("labelSmoothing")}: labelSmoothing is for sequence-to-sequence models; leave it out`);
+    throw new UsmLiteError(
+      "BAD_RECIPE",
+      `${stage.placeInTraining("labelSmoothing")}: labelSmoothing is for sequence-to-sequence models; leave it out`,
+    );
   }
   const onGpu = isOnGpu(model);
   const masks: MasksInForce = new Map(
@@ -137,7 +146,15 @@ export function trainingModifiers(
       const specs = new Map(layers.flatMap((name) => entry(name, plan.get(name))));
       try {
         return modifier.train?.({
-          model, state, layers, specs, masks, onStatus, totalSteps: training.steps, seed: training.seed, modelFolder: speech.model.folder,
+          model,
+          state,
+          layers,
+          specs,
+          masks,
+          onStatus,
+          totalSteps: training.steps,
+          seed: training.seed,
+          modelFolder: speech.model.folder,
         }) as TrainingModifier;
       } catch (cause) {
         throw modifierError(modifier, cause);
@@ -251,4 +268,3 @@ export function parameterSettings(
 }
 
 const entry = <Value>(name: string, value: Value | undefined): [string, Value][] => (value === undefined ? [] : [[name, value]]);
-

@@ -13,7 +13,11 @@ export function checkGpuTraining(stages: readonly PlannedStage[], network: unkno
   if (trained.length > 0) checkTrainableOnGpu(network, folder);
   for (const { weights, plan } of trained) {
     for (const [modifier, names] of weights) {
-      if (modifier.train && names.length > 0) checkModifier(modifier, names.flatMap((name) => plan.get(name) ?? []));
+      if (modifier.train && names.length > 0)
+        checkModifier(
+          modifier,
+          names.flatMap((name) => plan.get(name) ?? []),
+        );
     }
   }
 }

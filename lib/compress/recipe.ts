@@ -105,7 +105,9 @@ export function parseRecipe(text: string, source: string): Recipe {
       const name = stage.name ?? `stage-${index + 1}`;
       if (names.has(name)) throw document.error([...path, "name"], `another stage is called "${name}" too`);
       names.add(name);
-      const modifiers = stage.modifiers.map(({ type }, place) => parseModifier(document, type, [...path, "modifiers", place], stage.training !== undefined));
+      const modifiers = stage.modifiers.map(({ type }, place) =>
+        parseModifier(document, type, [...path, "modifiers", place], stage.training !== undefined),
+      );
       return { name, modifiers, training: stage.training, placeInTraining: (...keys) => document.place([...path, "training", ...keys]) };
     }),
   };
@@ -114,7 +116,10 @@ export function parseRecipe(text: string, source: string): Recipe {
 function parseModifier(document: YamlDocument, type: string, path: YamlPath, training: boolean): Modifier {
   const found = modifierTypes.find((one) => one.type === type);
   if (!found) {
-    throw document.error([...path, "type"], `there is no modifier "${type}"; these are: ${modifierTypes.map((one) => one.type).join(", ")}`);
+    throw document.error(
+      [...path, "type"],
+      `there is no modifier "${type}"; these are: ${modifierTypes.map((one) => one.type).join(", ")}`,
+    );
   }
   const { selection, methods } = found.create(document.check(found.schema, path));
   const once = methods.compressWeight ?? methods.calibrate ?? methods.chooseSpecs;
@@ -122,7 +127,9 @@ function parseModifier(document: YamlDocument, type: string, path: YamlPath, tra
   if (fitsElsewhere && !fits) {
     throw document.error(
       [...path, "type"],
-      training ? `${type} changes weights once; it belongs in a stage without training` : `${type} works in training; its stage needs the key "training"`,
+      training
+        ? `${type} changes weights once; it belongs in a stage without training`
+        : `${type} works in training; its stage needs the key "training"`,
     );
   }
   return { ...methods, type, selection, source: document.place(path) };
@@ -130,12 +137,19 @@ function parseModifier(document: YamlDocument, type: string, path: YamlPath, tra
 
 /** Whether a recipe needs speech. */
 export const needsTrainingSpeech = ({ stages }: Recipe): boolean =>
-  stages.some(({ training, modifiers }) => training !== undefined || modifiers.some(({ calibrate, chooseSpecs }) => calibrate ?? chooseSpecs));
+  stages.some(
+    ({ training, modifiers }) => training !== undefined || modifiers.some(({ calibrate, chooseSpecs }) => calibrate ?? chooseSpecs),
+  );
 
 /** Of the modifiers of one type in a stage, the last that names a weight has it: each modifier with the weights it has. */
-export function assignedWeights(stage: Stage, selected: (modifier: Modifier) => readonly string[]): ReadonlyMap<Modifier, readonly string[]> {
+export function assignedWeights(
+  stage: Stage,
+  selected: (modifier: Modifier) => readonly string[],
+): ReadonlyMap<Modifier, readonly string[]> {
   const owner = new Map<string, Modifier>();
   const all = new Map(stage.modifiers.map((modifier) => [modifier, selected(modifier)]));
   for (const [modifier, names] of all) for (const name of names) owner.set(`${modifier.type} ${name}`, modifier);
-  return new Map([...all].map(([modifier, names]) => [modifier, names.filter((name) => owner.get(`${modifier.type} ${name}`) === modifier)]));
+  return new Map(
+    [...all].map(([modifier, names]) => [modifier, names.filter((name) => owner.get(`${modifier.type} ${name}`) === modifier)]),
+  );
 }

@@ -92,11 +92,12 @@ export function formatSizeReports(folder: string): string {
 /** `folder` when it is a model, otherwise the models in it. */
 export function modelFolders(folder: string): readonly string[] {
   if (existsSync(join(folder, modelFiles.config))) return [folder];
-  return inOrder(readdirSync(folder)).map((name) => join(folder, name)).filter((inner) => existsSync(join(inner, modelFiles.config)));
+  return inOrder(readdirSync(folder))
+    .map((name) => join(folder, name))
+    .filter((inner) => existsSync(join(inner, modelFiles.config)));
 }
 
-const inOrder = (names: readonly string[]): string[] =>
-  [...new Set(names)].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+const inOrder = (names: readonly string[]): string[] => [...new Set(names)].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
 
 const product = (shape: readonly number[]): number => shape.reduce((result, extent) => result * extent, 1);
 

@@ -40,7 +40,10 @@ export function restoreStage(path: string, state: CompressionState, buffers: Rea
   using file = readSafetensors(path);
   for (const [name, weight] of [...state.parameters, ...buffers]) {
     if (file.shape(`weight.${name}`).join() !== weight.shape.join()) {
-      throw new UsmLiteError("BAD_CHECKPOINT", `${path}: tensor "weight.${name}" has another shape than the model's; delete the folder of the run`);
+      throw new UsmLiteError(
+        "BAD_CHECKPOINT",
+        `${path}: tensor "weight.${name}" has another shape than the model's; delete the folder of the run`,
+      );
     }
     weight.write(file.values(`weight.${name}`));
   }
@@ -74,18 +77,27 @@ type ChosenSpecs = z.infer<typeof chosenSchema>;
 function readChosen(run: string): ChosenSpecs {
   const source = chosenFile(run);
   if (!existsSync(source)) return {};
-  return checkedValue(chosenSchema, readJsonFile(source, "BAD_CONFIG"), { source, code: "BAD_CONFIG", hint: "delete the folder of the run" });
+  return checkedValue(chosenSchema, readJsonFile(source, "BAD_CONFIG"), {
+    source,
+    code: "BAD_CONFIG",
+    hint: "delete the folder of the run",
+  });
 }
 
 /** Specs that modifiers of the run have chosen in view of speech, by weight name; those of later modifiers count. */
 export function chosenSpecs(run: string): CompressionPlan {
-  return new Map(Object.values(readChosen(run)).flatMap((specs) => Object.entries(specs).map(([name, text]) => [name, parseWeightSpec(text)] as const)));
+  return new Map(
+    Object.values(readChosen(run)).flatMap((specs) => Object.entries(specs).map(([name, text]) => [name, parseWeightSpec(text)] as const)),
+  );
 }
 
 /** Adds to {@link chosenSpecs}. */
 export function chooseSpecs(run: string, stage: string, plan: CompressionPlan): void {
   const { [stage]: before, ...others } = readChosen(run);
-  writeJsonFile(chosenFile(run), { ...others, [stage]: { ...before, ...Object.fromEntries([...plan].map(([name, { text }]) => [name, text])) } });
+  writeJsonFile(chosenFile(run), {
+    ...others,
+    [stage]: { ...before, ...Object.fromEntries([...plan].map(([name, { text }]) => [name, text])) },
+  });
 }
 
 /** Takes from {@link chosenSpecs} what a stage has chosen. */

@@ -32,7 +32,10 @@ export function planBatches(durations: ArrayLike<number>, epoch: number, options
     throw new UsmLiteError("INVALID_ARGUMENT", `lengthBuckets is ${lengthBuckets}; it must be a whole number from 1`);
   }
   const random = RandomStream.derived(seed, epoch);
-  const shuffledIndices = shuffled(Array.from({ length: durations.length }, (_, index) => index), random);
+  const shuffledIndices = shuffled(
+    Array.from({ length: durations.length }, (_, index) => index),
+    random,
+  );
   const duration = (index: number): number => durations[index] as number;
   // The sort is stable: utterances of equal length stay in random order.
   const byLength = shuffledIndices.sort((a, b) => duration(a) - duration(b));

@@ -14,7 +14,8 @@ import type { Utterance } from "./manifest.js";
 const version = 1;
 
 /** What makes the features: the log-mel front end of LASR, or that of a model folder by its `config.json` and `preprocessor_config.json`. */
-export type FrontEndSource = LogMelConfig | { readonly model: JsonObject; readonly generation?: JsonObject; readonly preprocessor: JsonObject };
+export type FrontEndSource =
+  LogMelConfig | { readonly model: JsonObject; readonly generation?: JsonObject; readonly preprocessor: JsonObject };
 
 /** Features of one utterance. */
 export interface Features {
@@ -91,7 +92,10 @@ export class FeatureCache {
     const path = this.path(utterance, speed);
     const features = existsSync(path) ? decodeFeatures(readFileSync(path)) : undefined;
     if (!features) {
-      throw new UsmLiteError("FILE_NOT_FOUND", `${utterance.source}: its features at speed ${speed} are missing from ${this.folder}; prepare them first`);
+      throw new UsmLiteError(
+        "FILE_NOT_FOUND",
+        `${utterance.source}: its features at speed ${speed} are missing from ${this.folder}; prepare them first`,
+      );
     }
     return features;
   }
@@ -99,9 +103,7 @@ export class FeatureCache {
   private missing(utterances: readonly Utterance[], speeds: readonly number[]): FeatureJob[] {
     const segments = new Map<string, FeatureJob["segments"][number][]>();
     for (const utterance of utterances) {
-      const outputs = speeds
-        .map((speed) => ({ speed, path: this.path(utterance, speed) }))
-        .filter(({ path }) => !isFeatureFile(path));
+      const outputs = speeds.map((speed) => ({ speed, path: this.path(utterance, speed) })).filter(({ path }) => !isFeatureFile(path));
       if (outputs.length === 0) continue;
       for (const { path } of outputs) mkdirSync(dirname(path), { recursive: true });
       const { audioPath, source, offset, duration } = utterance;
@@ -120,7 +122,9 @@ export class FeatureCache {
       const { size, mtimeMs } = statSync(audioPath);
       // Of the model nothing but its family matters to features.
       const frontEnd = "model" in this.frontEnd ? [this.frontEnd.model["model_type"], this.frontEnd.preprocessor] : this.frontEnd;
-      const hash = createHash("sha256").update(JSON.stringify([version, key, size, mtimeMs, frontEnd])).digest("hex");
+      const hash = createHash("sha256")
+        .update(JSON.stringify([version, key, size, mtimeMs, frontEnd]))
+        .digest("hex");
       path = join(this.folder, hash.slice(0, 2), `${hash.slice(2, 34)}.features`);
       this.paths.set(key, path);
     }

@@ -31,7 +31,8 @@ async function extract(job: FeatureJob): Promise<FeatureJobDone> {
     for (const segment of job.segments) write(segment, utteranceOf(segment, samples, sampleRate));
     return {};
   } catch (error) {
-    if (error instanceof UsmLiteError) return { code: error.code, message: error.code === "BAD_MANIFEST" ? error.message : `${first}: ${error.message}` };
+    if (error instanceof UsmLiteError)
+      return { code: error.code, message: error.code === "BAD_MANIFEST" ? error.message : `${first}: ${error.message}` };
     return { code: "INTERNAL", message: `${first}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}` };
   }
 }

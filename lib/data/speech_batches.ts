@@ -86,7 +86,9 @@ export class SpeechBatches implements BatchSource {
       offsets: new SequenceOffsets(features.map(({ frames }) => frames)),
       targets: indices.map((utterance) => this.targets[utterance] as readonly number[]),
       ...(this.innerTargets
-        ? { innerTargets: indices.map((utterance) => (this.innerTargets as readonly (readonly number[])[])[utterance] as readonly number[]) }
+        ? {
+            innerTargets: indices.map((utterance) => (this.innerTargets as readonly (readonly number[])[])[utterance] as readonly number[]),
+          }
         : {}),
       ...(this.options.labelSmoothing ? { labelSmoothing: this.options.labelSmoothing } : {}),
       plain: epoch < (this.options.plainEpochs ?? 0),

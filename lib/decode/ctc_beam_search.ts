@@ -5,14 +5,7 @@
  */
 import { UsmLiteError } from "../errors.js";
 import type { Tokenizer } from "../text/tokenizer.js";
-import {
-  hypothesisOf,
-  textOf,
-  type DecodedToken,
-  type FrameTimes,
-  type Hypothesis,
-  type LogProbabilities,
-} from "./hypothesis.js";
+import { hypothesisOf, textOf, type DecodedToken, type FrameTimes, type Hypothesis, type LogProbabilities } from "./hypothesis.js";
 import { LanguageModelScorer } from "./language_model_scorer.js";
 import { checkLogProbabilities, logAdd } from "./log_probabilities.js";
 import { NativePrefixSearch } from "./native_prefix_search.js";
@@ -91,7 +84,8 @@ export class CtcBeamSearch {
     const scorers = options.scorers ?? [];
     const [only] = scorers;
     if (!only) this.search = new NativePrefixSearch(tokenizer, limits);
-    else if (scorers.length === 1 && only instanceof LanguageModelScorer) this.search = new NativePrefixSearch(tokenizer, limits, only.native);
+    else if (scorers.length === 1 && only instanceof LanguageModelScorer)
+      this.search = new NativePrefixSearch(tokenizer, limits, only.native);
     else this.search = new ReferencePrefixSearch(tokenizer, limits, combineScorers(scorers));
   }
 

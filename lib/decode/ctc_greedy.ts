@@ -1,13 +1,7 @@
 /** The most probable token of every frame, repeats merged and blanks removed (Graves et al. 2006, best path decoding). */
 import { UsmLiteError } from "../errors.js";
 import type { Tokenizer } from "../text/tokenizer.js";
-import {
-  hypothesisOf,
-  type DecodedToken,
-  type FrameTimes,
-  type Hypothesis,
-  type LogProbabilities,
-} from "./hypothesis.js";
+import { hypothesisOf, type DecodedToken, type FrameTimes, type Hypothesis, type LogProbabilities } from "./hypothesis.js";
 import { checkLogProbabilities } from "./log_probabilities.js";
 
 /**
@@ -87,12 +81,18 @@ export class CtcBestPathSearch extends CtcGreedySearch {
   /** @throws UsmLiteError INVALID_ARGUMENT for rows of another width, or an id that is no token's */
   override advance({ values, frames, tokens }: LogProbabilities): void {
     if (tokens !== bestPath.columns || values.length !== frames * tokens) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `(${frames}, ${tokens}) numbers, got ${values.length}, are no best path: it has ${bestPath.columns} for each frame`);
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        `(${frames}, ${tokens}) numbers, got ${values.length}, are no best path: it has ${bestPath.columns} for each frame`,
+      );
     }
     for (let row = 0; row < values.length; row += tokens) {
       const id = values[row + bestPath.id] as number;
       if (!(id >= 0 && id < this.tokenizer.size)) {
-        throw new UsmLiteError("INVALID_ARGUMENT", `the best path has token ${id} but the tokenizer has ${this.tokenizer.size}; use the tokenizer of the model`);
+        throw new UsmLiteError(
+          "INVALID_ARGUMENT",
+          `the best path has token ${id} but the tokenizer has ${this.tokenizer.size}; use the tokenizer of the model`,
+        );
       }
       this.step(id, values[row + bestPath.score] as number);
     }

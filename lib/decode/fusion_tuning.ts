@@ -46,26 +46,18 @@ export function tuneFusion(
   tokenizer: Tokenizer,
   options: FusionTuningOptions = {},
 ): [FusionWeights, ...FusionWeights[]] {
-  const {
-    alphas = [0.4, 0.6, 0.8, 1, 1.2, 1.4],
-    betas = [0, 1, 2, 3],
-    blankPenalties = [0, 0.5, 1, 1.5, 2],
-    ...search
-  } = options;
+  const { alphas = [0.4, 0.6, 0.8, 1, 1.2, 1.4], betas = [0, 1, 2, 3], blankPenalties = [0, 0.5, 1, 1.5, 2], ...search } = options;
   const tried: FusionWeights[] = [];
   const attempt = (alpha: number, beta: number, blankPenalty: number): void => {
     if (tried.some((one) => one.alpha === alpha && one.beta === beta && one.blankPenalty === blankPenalty)) return;
     const scorers = [new LanguageModelScorer(model, tokenizer, { alpha, beta })];
     const transcriptions = utterances.map(({ logProbabilities, reference }) => ({
       reference,
-      hypothesis:
-        ctcBeamSearch(logProbabilities, tokenizer, { secondsPerFrame: 1 }, { ...search, scorers, blankPenalty })[0]?.text ?? "",
+      hypothesis: ctcBeamSearch(logProbabilities, tokenizer, { secondsPerFrame: 1 }, { ...search, scorers, blankPenalty })[0]?.text ?? "",
     }));
     const wordErrorRateOf = wordErrorRate(transcriptions, { resamples: 1 }).rate;
     tried.push({ alpha, beta, blankPenalty, wordErrorRate: wordErrorRateOf });
-    tried.sort(
-      (a, b) => a.wordErrorRate - b.wordErrorRate || a.blankPenalty - b.blankPenalty || a.alpha - b.alpha || a.beta - b.beta,
-    );
+    tried.sort((a, b) => a.wordErrorRate - b.wordErrorRate || a.blankPenalty - b.blankPenalty || a.alpha - b.alpha || a.beta - b.beta);
   };
   const middle = (values: readonly number[]): readonly number[] => values.slice(values.length >> 1).slice(0, 1);
   for (const alpha of middle(alphas)) {

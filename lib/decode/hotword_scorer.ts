@@ -54,8 +54,7 @@ export class HotwordScorer implements PrefixScorer<HotwordState> {
     }
     for (const phrase of phrases) {
       const text = normalizeText(phrase);
-      if (text === "")
-        throw new UsmLiteError("INVALID_ARGUMENT", `the hotword ${JSON.stringify(phrase)} has no letters A-Z`);
+      if (text === "") throw new UsmLiteError("INVALID_ARGUMENT", `the hotword ${JSON.stringify(phrase)} has no letters A-Z`);
       this.add(SPACE + text);
     }
     this.texts = tokenizer.pieces.map(([piece]) => piece.replaceAll(WORD_BEGIN, SPACE));

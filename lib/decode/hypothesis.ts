@@ -53,12 +53,7 @@ export interface Hypothesis {
 }
 
 /** Groups tokens into words at pieces that begin with U+2581 and gives them times. */
-export function hypothesisOf(
-  tokens: readonly DecodedToken[],
-  logProbability: number,
-  tokenizer: Tokenizer,
-  times: FrameTimes,
-): Hypothesis {
+export function hypothesisOf(tokens: readonly DecodedToken[], logProbability: number, tokenizer: Tokenizer, times: FrameTimes): Hypothesis {
   const ids = tokens.map(({ id }) => id);
   const words = spelledWords(ids, tokenizer).map(({ word, spelledBy }): DecodedWord => {
     const members = spelledBy.map((index) => tokens[index] as DecodedToken);

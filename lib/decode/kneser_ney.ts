@@ -5,14 +5,7 @@
  */
 import { UsmLiteError } from "../errors.js";
 import { normalizeText } from "../text/normalize.js";
-import {
-  CODES_PER_NAT,
-  FIRST_WORD,
-  NgramLanguageModel,
-  TEXT_BEGIN,
-  TEXT_END,
-  type NgramTree,
-} from "./ngram_language_model.js";
+import { CODES_PER_NAT, FIRST_WORD, NgramLanguageModel, TEXT_BEGIN, TEXT_END, type NgramTree } from "./ngram_language_model.js";
 import { SpellingModel } from "./spelling_model.js";
 
 export interface LanguageModelTrainingOptions {
@@ -40,22 +33,13 @@ interface Node {
  * @example
  * writeLanguageModel("model/language_model.bin", trainLanguageModel(readManifest("train.jsonl").map(({ text }) => text)));
  */
-export function trainLanguageModel(
-  texts: Iterable<string>,
-  options: LanguageModelTrainingOptions = {},
-): NgramLanguageModel {
+export function trainLanguageModel(texts: Iterable<string>, options: LanguageModelTrainingOptions = {}): NgramLanguageModel {
   const { order = 3, minimumCount = 1 } = options;
   if (!Number.isInteger(order) || order < 1 || order > 6) {
-    throw new UsmLiteError(
-      "INVALID_ARGUMENT",
-      `the order of a language model must be a whole number from 1 to 6, got ${order}`,
-    );
+    throw new UsmLiteError("INVALID_ARGUMENT", `the order of a language model must be a whole number from 1 to 6, got ${order}`);
   }
-  const sentences = Array.from(texts, (text) => normalizeText(text).split(" ").filter(Boolean)).filter(
-    ({ length }) => length > 0,
-  );
-  if (sentences.length === 0)
-    throw new UsmLiteError("INVALID_ARGUMENT", "there are no words to learn a language model from");
+  const sentences = Array.from(texts, (text) => normalizeText(text).split(" ").filter(Boolean)).filter(({ length }) => length > 0);
+  if (sentences.length === 0) throw new UsmLiteError("INVALID_ARGUMENT", "there are no words to learn a language model from");
   const words = [...new Set(sentences.flat())].sort();
   const ids = new Map(words.map((word, index) => [word, index + FIRST_WORD]));
 
@@ -66,8 +50,7 @@ export function trainLanguageModel(
   }
   countLeftContexts(root, [], root);
   const spelling = new SpellingModel(words);
-  const baseline = (id: number): number =>
-    id < FIRST_WORD ? 0 : Math.exp(spelling.wordScore(words[id - FIRST_WORD] as string));
+  const baseline = (id: number): number => (id < FIRST_WORD ? 0 : Math.exp(spelling.wordScore(words[id - FIRST_WORD] as string)));
   for (let length = 1; length <= order; length++) estimate(root, length, length === order, baseline, minimumCount);
   return new NgramLanguageModel(treeOf(root, order, words));
 }
@@ -106,13 +89,7 @@ function find(root: Node, path: readonly number[]): Node | undefined {
 }
 
 /** Fills in the probabilities of all n-grams of `length` and the back-off shares of their contexts. */
-function estimate(
-  root: Node,
-  length: number,
-  longest: boolean,
-  baseline: (id: number) => number,
-  minimumCount: number,
-): void {
+function estimate(root: Node, length: number, longest: boolean, baseline: (id: number) => number, minimumCount: number): void {
   const contexts: [context: Node, path: number[]][] = [];
   const collect = (node: Node, path: number[]): void => {
     if (path.length === length - 1) contexts.push([node, path]);
@@ -120,8 +97,7 @@ function estimate(
   };
   collect(root, []);
   // N-grams at the beginning of a text have nothing before them; for them and the longest, occurrences are counted.
-  const countOf = (node: Node, path: readonly number[]): number =>
-    longest || path[0] === TEXT_BEGIN ? node.count : node.leftContexts;
+  const countOf = (node: Node, path: readonly number[]): number => (longest || path[0] === TEXT_BEGIN ? node.count : node.leftContexts);
 
   const frequency = [0, 0, 0, 0, 0];
   for (const [context, path] of contexts) {
@@ -183,5 +159,4 @@ function treeOf(root: Node, order: number, words: readonly string[]): NgramTree 
   };
 }
 
-const codeOf = (probability: number): number =>
-  Math.min(255, Math.max(0, Math.round(-Math.log(probability) * CODES_PER_NAT)));
+const codeOf = (probability: number): number => Math.min(255, Math.max(0, Math.round(-Math.log(probability) * CODES_PER_NAT)));

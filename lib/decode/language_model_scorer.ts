@@ -147,8 +147,7 @@ export class LanguageModelScorer implements PrefixScorer<LanguageState> {
   }
 
   finish(state: LanguageState): number {
-    const { score, context } =
-      state.letters > 0 ? this.close(state) : { score: state.closedScore, context: state.context };
+    const { score, context } = state.letters > 0 ? this.close(state) : { score: state.closedScore, context: state.context };
     return score + this.alpha * this.model.predict(context, TEXT_END).score;
   }
 
@@ -186,10 +185,7 @@ export class LanguageModelScorer implements PrefixScorer<LanguageState> {
       const { score, context } =
         word >= 0
           ? this.model.predict(state.context, word + FIRST_WORD)
-          : this.model.predictUnknown(
-              state.context,
-              state.spelled + spelling.score(state.spellingState, spelling.endSymbol),
-            );
+          : this.model.predictUnknown(state.context, state.spelled + spelling.score(state.spellingState, spelling.endSymbol));
       state.closed = { score: state.closedScore + this.alpha * score, context };
     }
     return state.closed;

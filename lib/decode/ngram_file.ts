@@ -76,8 +76,7 @@ export function decodeLanguageModel(bytes: Uint8Array, path: string): NgramLangu
   const textBytes = reader.number("the length of the words");
   const nodes = reader.number("the number of n-grams");
   // Every n-gram takes at least two bytes, which bounds what is allocated here by the size of the payload.
-  if (nodes < 1 + FIRST_WORD + wordCount || 2 * nodes + textBytes > payload.length)
-    fail(`cannot hold ${nodes} n-grams`);
+  if (nodes < 1 + FIRST_WORD + wordCount || 2 * nodes + textBytes > payload.length) fail(`cannot hold ${nodes} n-grams`);
 
   const word = new Int32Array(nodes).fill(-1);
   const firstChild = new Int32Array(nodes + 1);
@@ -96,16 +95,14 @@ export function decodeLanguageModel(bytes: Uint8Array, path: string): NgramLangu
     if (count > nodes - filled || (count > 0 && level >= order)) fail("has more n-grams than it says, or longer ones");
     for (let previous = -1, i = 0; i < count; i++) {
       previous += 1 + reader.number("a word");
-      if (previous >= FIRST_WORD + wordCount)
-        fail(`has an n-gram of word ${previous}, but only ${FIRST_WORD + wordCount} words`);
+      if (previous >= FIRST_WORD + wordCount) fail(`has an n-gram of word ${previous}, but only ${FIRST_WORD + wordCount} words`);
       word[filled++] = previous;
     }
   }
   firstChild[nodes] = nodes;
   if (filled !== nodes) fail(`has ${filled} n-grams, not ${nodes} as it says`);
   const rest = payload.subarray(reader.position);
-  if (rest.length !== textBytes + 2 * nodes)
-    fail(`has ${rest.length} bytes of words and codes where ${textBytes + 2 * nodes} are needed`);
+  if (rest.length !== textBytes + 2 * nodes) fail(`has ${rest.length} bytes of words and codes where ${textBytes + 2 * nodes} are needed`);
   const words = wordsOf(decodeUtf8(rest.subarray(0, textBytes), path, "BAD_LANGUAGE_MODEL"), wordCount, fail);
   const tree: NgramTree = {
     order,
@@ -136,8 +133,7 @@ function payloadOf(bytes: Buffer, fail: Fail): Buffer {
   } catch (error) {
     return fail(`cannot be decompressed: ${(error as Error).message}`);
   }
-  if (payload.length !== length || crc32(payload) !== bytes.readUInt32LE(12))
-    fail("is damaged: its length or checksum is wrong");
+  if (payload.length !== length || crc32(payload) !== bytes.readUInt32LE(12)) fail("is damaged: its length or checksum is wrong");
   return payload;
 }
 

@@ -138,8 +138,7 @@ export class NgramLanguageModel {
     for (const word of text.split(" ")) {
       if (word === "") continue;
       const id = this.ids.get(word);
-      const prediction =
-        id === undefined ? this.predictUnknown(context, this.spelling.wordScore(word)) : this.predict(context, id);
+      const prediction = id === undefined ? this.predictUnknown(context, this.spelling.wordScore(word)) : this.predict(context, id);
       score += prediction.score;
       context = prediction.context;
     }
@@ -172,8 +171,7 @@ export class NgramLanguageModel {
     for (let node = 1; node < word.length; node++) {
       for (let child = firstChild[node] as number; child < (firstChild[node + 1] as number); child++) {
         const same = this.childOf(suffix[node] as number, word[child] as number);
-        if (same < 0)
-          throw new UsmLiteError("BAD_LANGUAGE_MODEL", "the language model holds an n-gram without its own suffix");
+        if (same < 0) throw new UsmLiteError("BAD_LANGUAGE_MODEL", "the language model holds an n-gram without its own suffix");
         suffix[child] = same;
       }
     }

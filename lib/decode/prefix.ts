@@ -67,11 +67,7 @@ export class Prefix {
   /** Leaves the beam; forgotten once nothing in the beam descends from it, so memory does not grow with the audio. */
   deactivate(): void {
     this.active = false;
-    for (
-      let prefix: Prefix = this;
-      prefix.parent && !prefix.active && prefix.children.length === 0;
-      prefix = prefix.parent
-    ) {
+    for (let prefix: Prefix = this; prefix.parent && !prefix.active && prefix.children.length === 0; prefix = prefix.parent) {
       prefix.parent.children.splice(prefix.parent.children.indexOf(prefix), 1);
     }
   }
@@ -105,11 +101,7 @@ export class Prefix {
     const alignments: Alignment[] = [];
     const { endingInBlank: blank, endingInToken: token } = this;
     let alignment = blank.best > token.best ? blank.alignment : token.alignment;
-    for (
-      let prefix: Prefix = this;
-      prefix.parent && alignment;
-      prefix = prefix.parent, alignment = alignment.previous
-    ) {
+    for (let prefix: Prefix = this; prefix.parent && alignment; prefix = prefix.parent, alignment = alignment.previous) {
       ids.push(prefix.id);
       alignments.push(alignment);
     }

@@ -92,8 +92,7 @@ export class ReferencePrefixSearch implements PrefixSearch {
     for (const prefix of candidates) prefix.advance();
     const least = candidates.reduce((best, { score }) => Math.max(best, score), -Infinity) - this.limits.beamThreshold;
     const survivors = candidates.filter(({ score }) => score >= least);
-    if (survivors.length === 0)
-      throw new UsmLiteError("INVALID_ARGUMENT", `the log-probabilities of frame ${this.frame} are not numbers`);
+    if (survivors.length === 0) throw new UsmLiteError("INVALID_ARGUMENT", `the log-probabilities of frame ${this.frame} are not numbers`);
     survivors.sort((a, b) => b.score - a.score);
     survivors.length = Math.min(survivors.length, this.limits.beamWidth);
     const kept = new Set(survivors);
@@ -106,8 +105,7 @@ export class ReferencePrefixSearch implements PrefixSearch {
   /** A score that every survivor of this frame will reach, as the sequences that stay as they are already do. */
   private floor(): number {
     const scores = this.beam.map(
-      ({ nextEndingInBlank, nextEndingInToken, state }) =>
-        logAdd(nextEndingInBlank.total, nextEndingInToken.total) + state.score,
+      ({ nextEndingInBlank, nextEndingInToken, state }) => logAdd(nextEndingInBlank.total, nextEndingInToken.total) + state.score,
     );
     scores.sort((a, b) => b - a);
     return Math.max((scores[0] as number) - this.limits.beamThreshold, scores[this.limits.beamWidth - 1] ?? -Infinity);
@@ -167,4 +165,3 @@ export class ReferencePrefixSearch implements PrefixSearch {
     }
   }
 }
-

@@ -63,7 +63,12 @@ interface Hypothesis {
  * Writes about one item of `memory`.
  * @throws UsmLiteError BAD_CHECKPOINT when scores are not numbers
  */
-export function writeSequence(network: SequenceScorer, memory: DecoderMemory, item: number, options: SequenceSearchOptions): WrittenSequence {
+export function writeSequence(
+  network: SequenceScorer,
+  memory: DecoderMemory,
+  item: number,
+  options: SequenceSearchOptions,
+): WrittenSequence {
   const { prompt, endId, maximumLength, constrain, sampling } = options;
   const width = sampling ? 1 : (options.beamWidth ?? 1);
   using session = network.session(memory);

@@ -41,8 +41,7 @@ export class SpellingModel {
     const probabilities = new Float64Array(contexts.count * this.width);
     this.following = new Int32Array(contexts.count * this.width);
     contexts.forEachSymbol(
-      (id, symbol) =>
-        (probabilities[id * this.width + symbol] = (probabilities[id * this.width + symbol] as number) + 1),
+      (id, symbol) => (probabilities[id * this.width + symbol] = (probabilities[id * this.width + symbol] as number) + 1),
     );
     contexts.forEach((id, shorter, longer) => {
       this.smooth(probabilities, id, shorter);

@@ -70,7 +70,8 @@ function standardized({ values, tokens, frames: stride }: AttentionWeights, fram
     const deviation = Math.sqrt(squares / tokens);
     // A single token has no deviation: every frame is as good as another.
     if (deviation === 0) continue;
-    for (let token = 0; token < tokens; token++) result[token * frames + frame] = ((values[token * stride + frame] as number) - mean) / deviation;
+    for (let token = 0; token < tokens; token++)
+      result[token * frames + frame] = ((values[token * stride + frame] as number) - mean) / deviation;
   }
   return result;
 }

@@ -111,7 +111,11 @@ export class TransducerBeamSearch {
     const merged = new Map<Sequence, Hypothesis>();
     for (const hypotheses of this.waiting.values()) for (const hypothesis of hypotheses.values()) merge(merged, hypothesis);
     return [...merged.values()]
-      .map(({ alignment, total, state }) => ({ tokens: tokensOf(alignment), logProbability: total, score: total + this.scorer.finish(state) }))
+      .map(({ alignment, total, state }) => ({
+        tokens: tokensOf(alignment),
+        logProbability: total,
+        score: total + this.scorer.finish(state),
+      }))
       .sort((a, b) => b.score - a.score)
       .slice(0, nBest);
   }
@@ -144,7 +148,9 @@ export class TransducerBeamSearch {
       active.map(({ prediction }) => prediction),
     );
     const width = network.vocabularySize + network.durations.length;
-    const extensions = active.flatMap((hypothesis, row) => this.extensions(hypothesis, frame, scores.subarray(row * width, (row + 1) * width)));
+    const extensions = active.flatMap((hypothesis, row) =>
+      this.extensions(hypothesis, frame, scores.subarray(row * width, (row + 1) * width)),
+    );
     extensions.sort((a, b) => b.score - a.score);
     const least = (extensions[0]?.score ?? 0) - this.beamThreshold;
     const kept = extensions.slice(0, this.beamWidth).filter(({ score }) => score >= least);

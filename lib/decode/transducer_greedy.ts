@@ -33,12 +33,23 @@ export class TransducerGreedySearch {
   static advance(searches: readonly TransducerGreedySearch[], inputs: readonly TransducerInput[]): void {
     searches.forEach((search, index) => search.heard.push(inputs[index] as TransducerInput));
     const onGpu = searches[0]?.network.decoderOnGpu;
-    if (onGpu) return TransducerGreedySearch.advanceOnGpu(searches.filter((search) => search.hasFrames), onGpu);
-    for (let running = searches.filter((search) => search.hasFrames); running.length > 0; running = running.filter((search) => search.hasFrames)) {
+    if (onGpu)
+      return TransducerGreedySearch.advanceOnGpu(
+        searches.filter((search) => search.hasFrames),
+        onGpu,
+      );
+    for (
+      let running = searches.filter((search) => search.hasFrames);
+      running.length > 0;
+      running = running.filter((search) => search.hasFrames)
+    ) {
       const { network } = running[0] as TransducerGreedySearch;
       const fresh = running.filter(({ prediction }) => prediction === undefined);
       if (fresh.length > 0) {
-        const started = network.predict(fresh.map(() => network.blankId), fresh.map(() => undefined));
+        const started = network.predict(
+          fresh.map(() => network.blankId),
+          fresh.map(() => undefined),
+        );
         fresh.forEach((search, index) => (search.prediction = started[index]));
       }
       const scores = network.scores(
@@ -49,14 +60,23 @@ export class TransducerGreedySearch {
       running.forEach((search, row) => search.step(scores.subarray(row * width, (row + 1) * width)));
       const said = running.filter((search) => search.last !== network.blankId);
       if (said.length === 0) continue;
-      const predictions = network.predict(said.map(({ last }) => last), said.map(({ prediction }) => prediction));
+      const predictions = network.predict(
+        said.map(({ last }) => last),
+        said.map(({ prediction }) => prediction),
+      );
       said.forEach((search, index) => (search.prediction = predictions[index]));
     }
   }
 
   private static advanceOnGpu(searches: readonly TransducerGreedySearch[], decoder: TransducerDecoder): void {
-    const parts = searches.map(({ heard, frame, prediction, symbolsAtFrame }) => ({ frames: heard.from(frame), state: prediction?.state, symbolsAtFrame }));
-    const states = decoder.decode(parts, (index, { id, duration, logProbability }) => (searches[index] as TransducerGreedySearch).take(id, duration, logProbability));
+    const parts = searches.map(({ heard, frame, prediction, symbolsAtFrame }) => ({
+      frames: heard.from(frame),
+      state: prediction?.state,
+      symbolsAtFrame,
+    }));
+    const states = decoder.decode(parts, (index, { id, duration, logProbability }) =>
+      (searches[index] as TransducerGreedySearch).take(id, duration, logProbability),
+    );
     searches.forEach((search, index) => (search.prediction = { output: new Float32Array(0), state: states[index] as Float32Array }));
   }
 

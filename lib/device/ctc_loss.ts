@@ -24,7 +24,12 @@ interface DeviceCtcBindings {
     upstream: DeviceTensorHandle,
     stream?: StreamHandle,
   ): void;
-  deviceWeightedSum(values: DeviceTensorHandle, weights: DeviceTensorHandle, zeroInfinity: boolean, stream?: StreamHandle): DeviceTensorHandle;
+  deviceWeightedSum(
+    values: DeviceTensorHandle,
+    weights: DeviceTensorHandle,
+    zeroInfinity: boolean,
+    stream?: StreamHandle,
+  ): DeviceTensorHandle;
 }
 
 const native = (): DeviceCtcBindings => gpuAddon<DeviceCtcBindings>();
@@ -67,12 +72,21 @@ export function deviceCtcLoss(
   { blank = 0, wantsGradient = false, stream }: DeviceCtcLossOptions = {},
 ): DeviceCtcLoss {
   if (targets.length !== sequences.lengths.length) {
-    throw new UsmLiteError("INVALID_ARGUMENT", `deviceCtcLoss: there are ${sequences.lengths.length} sequences of logits but ${targets.length} targets`);
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `deviceCtcLoss: there are ${sequences.lengths.length} sequences of logits but ${targets.length} targets`,
+    );
   }
   const offsets = new SequenceOffsets(targets.map((labels) => labels.length));
   const labels = Tensor.from(Int32Array.from(targets.flat()));
   const [losses, gradient] = native().deviceCtcLoss(
-    logits.handle, sequences.handle, labels.handle, offsets.tensor.handle, blank, wantsGradient, stream?.handle,
+    logits.handle,
+    sequences.handle,
+    labels.handle,
+    offsets.tensor.handle,
+    blank,
+    wantsGradient,
+    stream?.handle,
   );
   labels.dispose();
   offsets.tensor.dispose();

@@ -78,7 +78,11 @@ export function deviceLinear(x: DeviceTensor | QuantizedRows, weight: DeviceWeig
 }
 
 /** What the addon is given for {@link deviceLinear}. */
-export function deviceLinearArguments(x: DeviceTensor | QuantizedRows, weight: DeviceWeight, options: DeviceLinearOptions): LinearArguments {
+export function deviceLinearArguments(
+  x: DeviceTensor | QuantizedRows,
+  weight: DeviceWeight,
+  options: DeviceLinearOptions,
+): LinearArguments {
   const { bias, activation = "none", scale = 1, residual, residualScale = 1, batchInvariant = isBatchInvariant(), stream } = options;
   const [codes, scales] = "codes" in x ? [x.codes, x.scales] : [x, undefined];
   return [

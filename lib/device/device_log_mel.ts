@@ -20,7 +20,12 @@ interface LogMelBindings {
     preemphasis: number,
     stream?: StreamHandle,
   ): DeviceTensorHandle;
-  deviceNormaliseColumns(features: DeviceTensorHandle, sequences: DeviceSequencesHandle, addedDeviation: number, stream?: StreamHandle): void;
+  deviceNormaliseColumns(
+    features: DeviceTensorHandle,
+    sequences: DeviceSequencesHandle,
+    addedDeviation: number,
+    stream?: StreamHandle,
+  ): void;
 }
 
 const native = (): LogMelBindings => gpuAddon<LogMelBindings>();

@@ -98,7 +98,8 @@ export class DeviceTensor extends TensorInstance {
 
   /** Overwrites the values in place, rounded to the type. */
   override write(source: TensorValues): void {
-    if (this.type === "float8") throw new UsmLiteError("INVALID_ARGUMENT", "DeviceTensor.write: float8 values have scales; make them with quantizeRows");
+    if (this.type === "float8")
+      throw new UsmLiteError("INVALID_ARGUMENT", "DeviceTensor.write: float8 values have scales; make them with quantizeRows");
     using values = Tensor.from(this.type === "int8" ? Uint8Array.from(source) : source, this.shape);
     using placed = DeviceTensor.from(values, this.type);
     placed.copyTo(this);

@@ -106,7 +106,10 @@ export class DeviceWeight implements Disposable {
    * @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY; UNSUPPORTED_SPEC when no kernel takes this spec in this
    * arithmetic (zero points, N:M other than 2:4 and 1:M, groups in int8); BAD_CHECKPOINT when the parts do not fit together
    */
-  static from(weight: PackedWeight, { arithmetic = "bfloat16", activations = "int8", glu = false }: DeviceWeightOptions = {}): DeviceWeight {
+  static from(
+    weight: PackedWeight,
+    { arithmetic = "bfloat16", activations = "int8", glu = false }: DeviceWeightOptions = {},
+  ): DeviceWeight {
     const [rows, columns] = packedMatrixShape(weight);
     return new DeviceWeight(native().deviceWeightCreate(arithmetic, activations, glu, weight.spec, rows, columns, ...partHandles(weight)));
   }
@@ -134,7 +137,10 @@ export class DeviceWeight implements Disposable {
   static canStack(weights: readonly DeviceWeight[]): boolean {
     const [first] = weights;
     const alike = ["spec", "columns", "arithmetic", "activations"] as const;
-    return first !== undefined && weights.every((weight) => !weight.glu && weight.rows % 64 === 0 && alike.every((key) => weight[key] === first[key]));
+    return (
+      first !== undefined &&
+      weights.every((weight) => !weight.glu && weight.rows % 64 === 0 && alike.every((key) => weight[key] === first[key]))
+    );
   }
 
   /**

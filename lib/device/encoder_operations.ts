@@ -50,7 +50,14 @@ interface EncoderBindings {
     on?: StreamHandle,
   ): DeviceTensorHandle;
   deviceSwapColumnAxes(x: DeviceTensorHandle, outer: number, stream?: StreamHandle): DeviceTensorHandle;
-  deviceRotateHeads(x: DeviceTensorHandle, heads: number, theta: number, inverse: boolean, sequences: DeviceSequencesHandle, stream?: StreamHandle): void;
+  deviceRotateHeads(
+    x: DeviceTensorHandle,
+    heads: number,
+    theta: number,
+    inverse: boolean,
+    sequences: DeviceSequencesHandle,
+    stream?: StreamHandle,
+  ): void;
   deviceAttention(
     query: DeviceTensorHandle,
     key: DeviceTensorHandle,
@@ -139,7 +146,13 @@ export function deviceDepthwiseConvolution(
   const leftPadding = options.leftPadding ?? Math.floor(((weight.shape[1] ?? 1) - 1) / 2);
   return new DeviceTensor(
     native().deviceDepthwiseConvolution(
-      x.handle, weight.handle, bias?.handle, leftPadding, activation === "silu", sequences.handle, stream?.handle,
+      x.handle,
+      weight.handle,
+      bias?.handle,
+      leftPadding,
+      activation === "silu",
+      sequences.handle,
+      stream?.handle,
     ),
   );
 }
@@ -200,7 +213,16 @@ export function devicePlaneConvolution(
 ): DeviceTensor {
   return new DeviceTensor(
     native().devicePlaneConvolution(
-      x.handle, weight.handle, bias.handle, features, stride, padding, activation === "relu", sequences.handle, outputs.handle, on?.handle,
+      x.handle,
+      weight.handle,
+      bias.handle,
+      features,
+      stride,
+      padding,
+      activation === "relu",
+      sequences.handle,
+      outputs.handle,
+      on?.handle,
     ),
   );
 }

@@ -71,8 +71,16 @@ function kernelsFor(computeCapability: number): string {
 }
 
 const [rows, columns] = [16, 64] as const;
-const input = (): Tensor => Tensor.from(Float32Array.from({ length: columns }, (_, i) => (i % 7) - 3), [1, columns]);
-const weight = (): Tensor => Tensor.from(Float32Array.from({ length: rows * columns }, (_, i) => (i % 15) - 7), [rows, columns]);
+const input = (): Tensor =>
+  Tensor.from(
+    Float32Array.from({ length: columns }, (_, i) => (i % 7) - 3),
+    [1, columns],
+  );
+const weight = (): Tensor =>
+  Tensor.from(
+    Float32Array.from({ length: rows * columns }, (_, i) => (i % 15) - 7),
+    [rows, columns],
+  );
 
 /** By definition. */
 function expected(): number[] {
@@ -82,7 +90,8 @@ function expected(): number[] {
   });
 }
 
-const agrees = (product: Float32Array): boolean => expected().every((value, i) => Math.abs(value - (product[i] as number)) <= Math.abs(value) / 128);
+const agrees = (product: Float32Array): boolean =>
+  expected().every((value, i) => Math.abs(value - (product[i] as number)) <= Math.abs(value) / 128);
 
 function multipliesOnProcessor(): boolean {
   return tidy(() => agrees(linear(input(), weight()).toArray()));

@@ -19,34 +19,84 @@ interface GradientBindings {
   deviceRaise(x: DeviceTensorHandle, least: number, on?: StreamHandle): void;
   deviceDropout(x: DeviceTensorHandle, probability: number, seed: number, on?: StreamHandle): DeviceTensorHandle;
   deviceSilu(x: DeviceTensorHandle, probability: number, seed: number, on?: StreamHandle): DeviceTensorHandle;
-  deviceSiluBackward(x: DeviceTensorHandle, gradient: DeviceTensorHandle, probability: number, seed: number, on?: StreamHandle): DeviceTensorHandle;
+  deviceSiluBackward(
+    x: DeviceTensorHandle,
+    gradient: DeviceTensorHandle,
+    probability: number,
+    seed: number,
+    on?: StreamHandle,
+  ): DeviceTensorHandle;
   deviceGelu(x: DeviceTensorHandle, inPlace: false, on?: StreamHandle): DeviceTensorHandle;
   deviceGeluBackward(x: DeviceTensorHandle, gradient: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
   deviceGluBackward(x: DeviceTensorHandle, gradient: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
   deviceTranspose(x: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
   deviceLayerNormBackward(
-    x: DeviceTensorHandle, weight: DeviceTensorHandle, gradient: DeviceTensorHandle, epsilon: number,
-    wantsX: boolean, wantsWeight: boolean, wantsBias: boolean, on?: StreamHandle,
+    x: DeviceTensorHandle,
+    weight: DeviceTensorHandle,
+    gradient: DeviceTensorHandle,
+    epsilon: number,
+    wantsX: boolean,
+    wantsWeight: boolean,
+    wantsBias: boolean,
+    on?: StreamHandle,
   ): OptionalHandles;
   deviceBatchNorm(
-    x: DeviceTensorHandle, weight: DeviceTensorHandle, bias: DeviceTensorHandle, epsilon: number, silu: boolean, training: boolean,
-    momentum: number, runningMean: DeviceTensorHandle, runningVariance: DeviceTensorHandle, on?: StreamHandle,
+    x: DeviceTensorHandle,
+    weight: DeviceTensorHandle,
+    bias: DeviceTensorHandle,
+    epsilon: number,
+    silu: boolean,
+    training: boolean,
+    momentum: number,
+    runningMean: DeviceTensorHandle,
+    runningVariance: DeviceTensorHandle,
+    on?: StreamHandle,
   ): Handles;
   deviceBatchNormBackward(
-    x: DeviceTensorHandle, weight: DeviceTensorHandle, bias: DeviceTensorHandle, mean: DeviceTensorHandle,
-    reciprocalDeviation: DeviceTensorHandle, gradient: DeviceTensorHandle, silu: boolean, training: boolean, on?: StreamHandle,
+    x: DeviceTensorHandle,
+    weight: DeviceTensorHandle,
+    bias: DeviceTensorHandle,
+    mean: DeviceTensorHandle,
+    reciprocalDeviation: DeviceTensorHandle,
+    gradient: DeviceTensorHandle,
+    silu: boolean,
+    training: boolean,
+    on?: StreamHandle,
   ): Handles;
   deviceDepthwiseConvolutionBackward(
-    x: DeviceTensorHandle, weight: DeviceTensorHandle, sequences: DeviceSequencesHandle, gradient: DeviceTensorHandle,
-    leftPadding: number, wantsX: boolean, wantsWeight: boolean, wantsBias: boolean, on?: StreamHandle,
+    x: DeviceTensorHandle,
+    weight: DeviceTensorHandle,
+    sequences: DeviceSequencesHandle,
+    gradient: DeviceTensorHandle,
+    leftPadding: number,
+    wantsX: boolean,
+    wantsWeight: boolean,
+    wantsBias: boolean,
+    on?: StreamHandle,
   ): OptionalHandles;
   devicePlaneConvolutionBackward(
-    x: DeviceTensorHandle, weight: DeviceTensorHandle, y: DeviceTensorHandle | undefined, features: number, stride: number, padding: number,
-    relu: boolean, sequences: DeviceSequencesHandle, outputs: DeviceSequencesHandle, gradient: DeviceTensorHandle,
-    wantsX: boolean, wantsWeight: boolean, wantsBias: boolean, on?: StreamHandle,
+    x: DeviceTensorHandle,
+    weight: DeviceTensorHandle,
+    y: DeviceTensorHandle | undefined,
+    features: number,
+    stride: number,
+    padding: number,
+    relu: boolean,
+    sequences: DeviceSequencesHandle,
+    outputs: DeviceSequencesHandle,
+    gradient: DeviceTensorHandle,
+    wantsX: boolean,
+    wantsWeight: boolean,
+    wantsBias: boolean,
+    on?: StreamHandle,
   ): OptionalHandles;
   deviceGatherWindowsBackward(
-    gradient: DeviceTensorHandle, sequences: DeviceSequencesHandle, kernel: number, stride: number, outputs: DeviceSequencesHandle, on?: StreamHandle,
+    gradient: DeviceTensorHandle,
+    sequences: DeviceSequencesHandle,
+    kernel: number,
+    stride: number,
+    outputs: DeviceSequencesHandle,
+    on?: StreamHandle,
   ): DeviceTensorHandle;
 }
 
@@ -121,7 +171,12 @@ export function deviceSilu(x: DeviceTensor, dropout: DropoutOptions = NO_DROPOUT
  * @param gradient (frames, columns), of its result
  * @param dropout what the forward pass was given
  */
-export function deviceSiluBackward(x: DeviceTensor, gradient: DeviceTensor, dropout: DropoutOptions = NO_DROPOUT, on?: DeviceStream): DeviceTensor {
+export function deviceSiluBackward(
+  x: DeviceTensor,
+  gradient: DeviceTensor,
+  dropout: DropoutOptions = NO_DROPOUT,
+  on?: DeviceStream,
+): DeviceTensor {
   return new DeviceTensor(native().deviceSiluBackward(x.handle, gradient.handle, dropout.probability, dropout.seed, on?.handle));
 }
 
@@ -201,7 +256,16 @@ export function deviceBatchNorm(
   { epsilon, silu, training, momentum, runningMean, runningVariance, on }: DeviceBatchNormOptions,
 ): { y: DeviceTensor; mean: DeviceTensor; reciprocalDeviation: DeviceTensor } {
   const [y, mean, reciprocalDeviation] = native().deviceBatchNorm(
-    x.handle, weight.handle, bias.handle, epsilon, silu, training, momentum, runningMean.handle, runningVariance.handle, on?.handle,
+    x.handle,
+    weight.handle,
+    bias.handle,
+    epsilon,
+    silu,
+    training,
+    momentum,
+    runningMean.handle,
+    runningVariance.handle,
+    on?.handle,
   );
   return { y: new DeviceTensor(y), mean: new DeviceTensor(mean), reciprocalDeviation: new DeviceTensor(reciprocalDeviation) };
 }
@@ -220,7 +284,15 @@ export function deviceBatchNormBackward(
   { silu, training, on }: { silu: boolean; training: boolean; on?: DeviceStream | undefined },
 ): { x: DeviceTensor; weight: DeviceTensor; bias: DeviceTensor } {
   const handles = native().deviceBatchNormBackward(
-    x.handle, weight.handle, bias.handle, mean.handle, reciprocalDeviation.handle, gradient.handle, silu, training, on?.handle,
+    x.handle,
+    weight.handle,
+    bias.handle,
+    mean.handle,
+    reciprocalDeviation.handle,
+    gradient.handle,
+    silu,
+    training,
+    on?.handle,
   );
   return { x: new DeviceTensor(handles[0]), weight: new DeviceTensor(handles[1]), bias: new DeviceTensor(handles[2]) };
 }
@@ -240,7 +312,15 @@ export function deviceDepthwiseConvolutionBackward(
 ): DeviceLayerGradients {
   return layerGradients(
     native().deviceDepthwiseConvolutionBackward(
-      x.handle, weight.handle, sequences.handle, gradient.handle, leftPadding, wantsX, wantsWeight, wantsBias, on?.handle,
+      x.handle,
+      weight.handle,
+      sequences.handle,
+      gradient.handle,
+      leftPadding,
+      wantsX,
+      wantsWeight,
+      wantsBias,
+      on?.handle,
     ),
   );
 }
@@ -262,8 +342,20 @@ export function devicePlaneConvolutionBackward(
   const { y, features, stride, padding, activation = "none", outputs, wantsX, wantsWeight, wantsBias, on } = options;
   return layerGradients(
     native().devicePlaneConvolutionBackward(
-      x.handle, weight.handle, y?.handle, features, stride, padding, activation === "relu", sequences.handle, outputs.handle, gradient.handle,
-      wantsX, wantsWeight, wantsBias, on?.handle,
+      x.handle,
+      weight.handle,
+      y?.handle,
+      features,
+      stride,
+      padding,
+      activation === "relu",
+      sequences.handle,
+      outputs.handle,
+      gradient.handle,
+      wantsX,
+      wantsWeight,
+      wantsBias,
+      on?.handle,
     ),
   );
 }

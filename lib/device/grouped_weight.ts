@@ -29,7 +29,10 @@ export class GroupedWeight implements Disposable {
         const placed = DeviceWeight.from(packWeight(matrix.rows(begin, end), "float32"));
         return { weight: placed, bias: keep(placed.arrangeBias(bias.rows(begin, end))) };
       });
-      return new GroupedWeight(parts.map((part) => part.weight), parts.map((part) => part.bias));
+      return new GroupedWeight(
+        parts.map((part) => part.weight),
+        parts.map((part) => part.bias),
+      );
     });
   }
 

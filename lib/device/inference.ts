@@ -18,7 +18,16 @@ import {
   deviceRotateHeads,
 } from "./encoder_operations.js";
 import { deviceAddLowRank, type DeviceLowRankFactors } from "./low_rank.js";
-import { biasOnGpu, groupedWeightOnGpu, placeSequences, queryBiasOnGpu, sequencesOnGpu, stackedBiasOnGpu, vectorOnGpu, weightOnGpu } from "./placement.js";
+import {
+  biasOnGpu,
+  groupedWeightOnGpu,
+  placeSequences,
+  queryBiasOnGpu,
+  sequencesOnGpu,
+  stackedBiasOnGpu,
+  vectorOnGpu,
+  weightOnGpu,
+} from "./placement.js";
 import { deviceGroupedConvolution, deviceInstanceNorm, deviceSampleWindows } from "./sample_encoder_operations.js";
 
 /** `x` as a tensor on the GPU, for operands that have to be where the first one is. */
@@ -68,7 +77,13 @@ export function addLowRankOnGpu(
 ): void {
   const placed = new Map<LowRankFactors | undefined, DeviceLowRankFactors | undefined>([[undefined, undefined]]);
   for (const one of factors) if (one && !placed.has(one)) placed.set(one, { down: vectorOnGpu(one.down), up: vectorOnGpu(one.up) });
-  deviceAddLowRank(onGpu(y, "y"), x, runs, factors.map((one) => placed.get(one)), options);
+  deviceAddLowRank(
+    onGpu(y, "y"),
+    x,
+    runs,
+    factors.map((one) => placed.get(one)),
+    options,
+  );
 }
 
 export const layerNormOnGpu = (x: DeviceTensor, weight: Tensor, bias: Tensor | undefined, epsilon: number): DeviceTensor =>
@@ -106,7 +121,12 @@ export function attentionOnGpu(
   key: Tensor,
   value: Tensor,
   offsets: SequenceOffsets,
-  { heads, keyValueHeads, ropeTheta, scale }: { heads: number; keyValueHeads: number; ropeTheta: number | undefined; scale: number | undefined },
+  {
+    heads,
+    keyValueHeads,
+    ropeTheta,
+    scale,
+  }: { heads: number; keyValueHeads: number; ropeTheta: number | undefined; scale: number | undefined },
 ): DeviceTensor {
   if (keyValueHeads !== heads) {
     throw new UsmLiteError("UNSUPPORTED_MODEL", `attention on the GPU needs a key for each of ${heads} heads, not ${keyValueHeads}`);
@@ -142,9 +162,16 @@ export function planeConvolutionOnGpu(
   bias: Tensor,
   offsets: SequenceOffsets,
   outputs: SequenceOffsets,
-  { kernel, features, stride, padding, activation }: { kernel: number; features: number; stride: number; padding: number; activation: "none" | "relu" },
+  {
+    kernel,
+    features,
+    stride,
+    padding,
+    activation,
+  }: { kernel: number; features: number; stride: number; padding: number; activation: "none" | "relu" },
 ): DeviceTensor {
-  if (kernel !== 3) throw new UsmLiteError("UNSUPPORTED_MODEL", `the kernels of a convolution on the GPU are 3 by 3, not ${kernel} by ${kernel}`);
+  if (kernel !== 3)
+    throw new UsmLiteError("UNSUPPORTED_MODEL", `the kernels of a convolution on the GPU are 3 by 3, not ${kernel} by ${kernel}`);
   return devicePlaneConvolution(x, vectorOnGpu(weight), sequencesOnGpu(offsets), {
     bias: vectorOnGpu(bias),
     features,

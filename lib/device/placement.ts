@@ -66,7 +66,9 @@ export function weightOnGpu(weight: Tensor | PackedMatrix | DeviceWeight): Devic
     throw new UsmLiteError("INVALID_ARGUMENT", 'a packed weight is not on the GPU; load the model with device "cuda"');
   }
   return once(weights, weight, () =>
-    tidy(() => DeviceWeight.from(packWeight(widened(weight.shape.length > 3 ? weight.reshape(weight.shape.slice(0, 3)) : weight), "float32"))),
+    tidy(() =>
+      DeviceWeight.from(packWeight(widened(weight.shape.length > 3 ? weight.reshape(weight.shape.slice(0, 3)) : weight), "float32")),
+    ),
   );
 }
 
@@ -117,24 +119,29 @@ export const biasOnGpu = (bias: Tensor | undefined, weight: DeviceWeight): Devic
 
 /** The float32 weights of a norm or a depthwise convolution on the GPU: a vector, or a matrix with all axes after the first in one. */
 export const vectorOnGpu = (values: Tensor): DeviceTensor =>
-  values instanceof DeviceTensor ? values : once(vectors.float32, values, () => {
-    const [first = 0, ...others] = values.shape;
-    using matrix = values.reshape(others.length ? [first, others.reduce((product, extent) => product * extent, 1)] : [first]);
-    return keep(DeviceTensor.from(matrix, "float32"));
-  });
+  values instanceof DeviceTensor
+    ? values
+    : once(vectors.float32, values, () => {
+        const [first = 0, ...others] = values.shape;
+        using matrix = values.reshape(others.length ? [first, others.reduce((product, extent) => product * extent, 1)] : [first]);
+        return keep(DeviceTensor.from(matrix, "float32"));
+      });
 
 /**
  * What is added to the queries of attention, rounded to bfloat16, on the GPU: a vector, whatever its
  * axes. One that is trained is there already, as float32.
  */
 export const queryBiasOnGpu = (values: Tensor): DeviceTensor =>
-  values instanceof DeviceTensor ? values.reshape([values.size]).cast("bfloat16") : once(vectors.bfloat16, values, () => {
-    using vector = values.reshape([values.size]);
-    return keep(DeviceTensor.from(vector, "bfloat16"));
-  });
+  values instanceof DeviceTensor
+    ? values.reshape([values.size]).cast("bfloat16")
+    : once(vectors.bfloat16, values, () => {
+        using vector = values.reshape([values.size]);
+        return keep(DeviceTensor.from(vector, "bfloat16"));
+      });
 
 /** A matrix that is added to frames, rounded to bfloat16, on the GPU. */
-export const addendOnGpu = (values: Tensor): DeviceTensor => once(vectors.bfloat16, values, () => keep(DeviceTensor.from(values, "bfloat16")));
+export const addendOnGpu = (values: Tensor): DeviceTensor =>
+  once(vectors.bfloat16, values, () => keep(DeviceTensor.from(values, "bfloat16")));
 
 /** Says what `offsets` are on the GPU, instead of having them copied there. */
 export function placeSequences(offsets: SequenceOffsets, placed: DeviceSequences): void {

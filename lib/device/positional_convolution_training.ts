@@ -9,14 +9,29 @@ import { gpuAddon } from "./gpu.js";
 interface PositionalConvolutionBindings {
   deviceWeightNorm(gain: DeviceTensorHandle, direction: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
   deviceWeightNormBackward(
-    gain: DeviceTensorHandle, direction: DeviceTensorHandle, gradient: DeviceTensorHandle, on?: StreamHandle,
+    gain: DeviceTensorHandle,
+    direction: DeviceTensorHandle,
+    gradient: DeviceTensorHandle,
+    on?: StreamHandle,
   ): [gain: DeviceTensorHandle, direction: DeviceTensorHandle];
   deviceGroupedProducts(
-    x: DeviceTensorHandle, weight: DeviceTensorHandle, groups: number, leftPadding: number, sequences: DeviceSequencesHandle, on?: StreamHandle,
+    x: DeviceTensorHandle,
+    weight: DeviceTensorHandle,
+    groups: number,
+    leftPadding: number,
+    sequences: DeviceSequencesHandle,
+    on?: StreamHandle,
   ): DeviceTensorHandle;
   deviceGroupedProductsBackward(
-    x: DeviceTensorHandle, weight: DeviceTensorHandle, groups: number, leftPadding: number, sequences: DeviceSequencesHandle, gradient: DeviceTensorHandle,
-    wantsX: boolean, wantsWeight: boolean, on?: StreamHandle,
+    x: DeviceTensorHandle,
+    weight: DeviceTensorHandle,
+    groups: number,
+    leftPadding: number,
+    sequences: DeviceSequencesHandle,
+    gradient: DeviceTensorHandle,
+    wantsX: boolean,
+    wantsWeight: boolean,
+    on?: StreamHandle,
   ): [x?: DeviceTensorHandle, weight?: DeviceTensorHandle];
 }
 
@@ -78,10 +93,24 @@ export function deviceGroupedProductsBackward(
   weight: DeviceTensor,
   sequences: DeviceSequences,
   gradient: DeviceTensor,
-  { groups, leftPadding, wantsX, wantsWeight, on }: DeviceGroupedProductsOptions & { readonly wantsX: boolean; readonly wantsWeight: boolean },
+  {
+    groups,
+    leftPadding,
+    wantsX,
+    wantsWeight,
+    on,
+  }: DeviceGroupedProductsOptions & { readonly wantsX: boolean; readonly wantsWeight: boolean },
 ): { x: DeviceTensor | undefined; weight: DeviceTensor | undefined } {
   const handles = native().deviceGroupedProductsBackward(
-    x.handle, weight.handle, groups, leftPadding, sequences.handle, gradient.handle, wantsX, wantsWeight, on?.handle,
+    x.handle,
+    weight.handle,
+    groups,
+    leftPadding,
+    sequences.handle,
+    gradient.handle,
+    wantsX,
+    wantsWeight,
+    on?.handle,
   );
   const [ofX, ofWeight] = handles.map((handle) => handle && new DeviceTensor(handle));
   return { x: ofX, weight: ofWeight };

@@ -11,7 +11,12 @@ interface SequenceTrainingBindings {
   deviceGatherRows(x: DeviceTensorHandle, indices: TensorHandle, on?: StreamHandle): DeviceTensorHandle;
   deviceAddRows(x: DeviceTensorHandle, indices: TensorHandle, rows: DeviceTensorHandle, on?: StreamHandle): void;
   deviceCrossEntropy(
-    logits: DeviceTensorHandle, labels: TensorHandle, smoothing: number, factor: number, wantsGradient: boolean, on?: StreamHandle,
+    logits: DeviceTensorHandle,
+    labels: TensorHandle,
+    smoothing: number,
+    factor: number,
+    wantsGradient: boolean,
+    on?: StreamHandle,
   ): [losses: DeviceTensorHandle, gradient?: DeviceTensorHandle];
 }
 

@@ -34,7 +34,10 @@ export function deviceSpecAugment(
   stream?: DeviceStream,
 ): void {
   if (masks.length !== sequences.lengths.length) {
-    throw new UsmLiteError("INVALID_ARGUMENT", `deviceSpecAugment: there are ${sequences.lengths.length} sequences but masks of ${masks.length}`);
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `deviceSpecAugment: there are ${sequences.lengths.length} sequences but masks of ${masks.length}`,
+    );
   }
   const groups = masks.flatMap(({ bins, frames }) => [bins, frames]);
   const offsets = [0];

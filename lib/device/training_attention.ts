@@ -8,20 +8,51 @@ import { gpuAddon } from "./gpu.js";
 
 interface TrainingAttentionBindings {
   deviceTrainingAttention(
-    query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle, sequences: DeviceSequencesHandle,
-    keys: DeviceSequencesHandle | undefined, causal: boolean, heads: number, scale: number, probability: number, seed: number,
-    positions: DeviceTensorHandle | undefined, contentBias: DeviceTensorHandle | undefined, positionBias: DeviceTensorHandle | undefined,
+    query: DeviceTensorHandle,
+    key: DeviceTensorHandle,
+    value: DeviceTensorHandle,
+    sequences: DeviceSequencesHandle,
+    keys: DeviceSequencesHandle | undefined,
+    causal: boolean,
+    heads: number,
+    scale: number,
+    probability: number,
+    seed: number,
+    positions: DeviceTensorHandle | undefined,
+    contentBias: DeviceTensorHandle | undefined,
+    positionBias: DeviceTensorHandle | undefined,
     on?: StreamHandle,
   ): [out: DeviceTensorHandle, logSum: DeviceTensorHandle];
   deviceAttentionBackward(
-    query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle, out: DeviceTensorHandle, logSum: DeviceTensorHandle,
-    gradient: DeviceTensorHandle, sequences: DeviceSequencesHandle, keys: DeviceSequencesHandle | undefined, causal: boolean, heads: number,
-    scale: number, probability: number, seed: number, on?: StreamHandle,
+    query: DeviceTensorHandle,
+    key: DeviceTensorHandle,
+    value: DeviceTensorHandle,
+    out: DeviceTensorHandle,
+    logSum: DeviceTensorHandle,
+    gradient: DeviceTensorHandle,
+    sequences: DeviceSequencesHandle,
+    keys: DeviceSequencesHandle | undefined,
+    causal: boolean,
+    heads: number,
+    scale: number,
+    probability: number,
+    seed: number,
+    on?: StreamHandle,
   ): [query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle];
   deviceRelativeAttentionBackward(
-    query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle, out: DeviceTensorHandle, logSum: DeviceTensorHandle,
-    gradient: DeviceTensorHandle, sequences: DeviceSequencesHandle, heads: number, scale: number, positions: DeviceTensorHandle,
-    contentBias: DeviceTensorHandle, positionBias: DeviceTensorHandle, on?: StreamHandle,
+    query: DeviceTensorHandle,
+    key: DeviceTensorHandle,
+    value: DeviceTensorHandle,
+    out: DeviceTensorHandle,
+    logSum: DeviceTensorHandle,
+    gradient: DeviceTensorHandle,
+    sequences: DeviceSequencesHandle,
+    heads: number,
+    scale: number,
+    positions: DeviceTensorHandle,
+    contentBias: DeviceTensorHandle,
+    positionBias: DeviceTensorHandle,
+    on?: StreamHandle,
   ): DeviceTensorHandle[];
 }
 
@@ -63,8 +94,20 @@ export function deviceTrainingAttention(
 ): { out: DeviceTensor; logSum: DeviceTensor } {
   const { heads, dropout, keys, causal = false, on } = options;
   const [out, logSum] = native().deviceTrainingAttention(
-    query.handle, key.handle, value.handle, sequences.handle, keys?.handle, causal, heads, scaleOf(query, options), dropout?.probability ?? 0,
-    dropout?.seed ?? 0, undefined, undefined, undefined, on?.handle,
+    query.handle,
+    key.handle,
+    value.handle,
+    sequences.handle,
+    keys?.handle,
+    causal,
+    heads,
+    scaleOf(query, options),
+    dropout?.probability ?? 0,
+    dropout?.seed ?? 0,
+    undefined,
+    undefined,
+    undefined,
+    on?.handle,
   );
   return { out: new DeviceTensor(out), logSum: new DeviceTensor(logSum) };
 }
@@ -86,8 +129,20 @@ export function deviceAttentionBackward(
 ): { query: DeviceTensor; key: DeviceTensor; value: DeviceTensor } {
   const { heads, dropout, keys, causal = false, on } = options;
   const handles = native().deviceAttentionBackward(
-    query.handle, key.handle, value.handle, out.handle, logSum.handle, gradient.handle, sequences.handle, keys?.handle, causal, heads,
-    scaleOf(query, options), dropout?.probability ?? 0, dropout?.seed ?? 0, on?.handle,
+    query.handle,
+    key.handle,
+    value.handle,
+    out.handle,
+    logSum.handle,
+    gradient.handle,
+    sequences.handle,
+    keys?.handle,
+    causal,
+    heads,
+    scaleOf(query, options),
+    dropout?.probability ?? 0,
+    dropout?.seed ?? 0,
+    on?.handle,
   );
   return { query: new DeviceTensor(handles[0]), key: new DeviceTensor(handles[1]), value: new DeviceTensor(handles[2]) };
 }
@@ -108,8 +163,20 @@ export function deviceTrainingRelativeAttention(
 ): { out: DeviceTensor; logSum: DeviceTensor } {
   const { heads, relative, on } = options;
   const [out, logSum] = native().deviceTrainingAttention(
-    query.handle, key.handle, value.handle, sequences.handle, undefined, false, heads, scaleOf(query, options), 0, 0, relative.positions.handle,
-    relative.contentBias.handle, relative.positionBias.handle, on?.handle,
+    query.handle,
+    key.handle,
+    value.handle,
+    sequences.handle,
+    undefined,
+    false,
+    heads,
+    scaleOf(query, options),
+    0,
+    0,
+    relative.positions.handle,
+    relative.contentBias.handle,
+    relative.positionBias.handle,
+    on?.handle,
   );
   return { out: new DeviceTensor(out), logSum: new DeviceTensor(logSum) };
 }
@@ -145,11 +212,27 @@ export function deviceRelativeAttentionBackward(
 ): DeviceRelativeAttentionGradients {
   const { heads, relative, on } = options;
   const handles = native().deviceRelativeAttentionBackward(
-    query.handle, key.handle, value.handle, out.handle, logSum.handle, gradient.handle, sequences.handle, heads, scaleOf(query, options),
-    relative.positions.handle, relative.contentBias.handle, relative.positionBias.handle, on?.handle,
+    query.handle,
+    key.handle,
+    value.handle,
+    out.handle,
+    logSum.handle,
+    gradient.handle,
+    sequences.handle,
+    heads,
+    scaleOf(query, options),
+    relative.positions.handle,
+    relative.contentBias.handle,
+    relative.positionBias.handle,
+    on?.handle,
   );
   const [ofQuery, ofKey, ofValue, positions, contentBias, positionBias] = handles.map((handle) => new DeviceTensor(handle)) as [
-    DeviceTensor, DeviceTensor, DeviceTensor, DeviceTensor, DeviceTensor, DeviceTensor,
+    DeviceTensor,
+    DeviceTensor,
+    DeviceTensor,
+    DeviceTensor,
+    DeviceTensor,
+    DeviceTensor,
   ];
   return { query: ofQuery, key: ofKey, value: ofValue, positions, contentBias, positionBias };
 }

@@ -14,11 +14,23 @@ type Quantized = [weight: DeviceTensorHandle, spec: string, mask: DeviceTensorHa
 type Rounded = [...Quantized, scale: DeviceTensorHandle, zeroPoint: DeviceTensorHandle | undefined, rounding: Rounding, seed: number];
 
 interface TrainingBindings {
-  deviceTrainingProduct(a: DeviceTensorHandle, transposeA: boolean, b: DeviceTensorHandle, transposeB: boolean, scale: number): DeviceTensorHandle;
   deviceTrainingProduct(
-    ...product: [...Parameters<(a: DeviceTensorHandle, transposeA: boolean, b: DeviceTensorHandle, transposeB: boolean, scale: number) => void>, sum: DeviceTensorHandle]
+    a: DeviceTensorHandle,
+    transposeA: boolean,
+    b: DeviceTensorHandle,
+    transposeB: boolean,
+    scale: number,
+  ): DeviceTensorHandle;
+  deviceTrainingProduct(
+    ...product: [
+      ...Parameters<(a: DeviceTensorHandle, transposeA: boolean, b: DeviceTensorHandle, transposeB: boolean, scale: number) => void>,
+      sum: DeviceTensorHandle,
+    ]
   ): void;
-  deviceFinishLinear(sums: DeviceTensorHandle, ...rest: [...Finish, residual: DeviceTensorHandle | undefined, residualScale: number]): DeviceTensorHandle;
+  deviceFinishLinear(
+    sums: DeviceTensorHandle,
+    ...rest: [...Finish, residual: DeviceTensorHandle | undefined, residualScale: number]
+  ): DeviceTensorHandle;
   deviceLinearGradient(
     gradient: DeviceTensorHandle,
     ...rest: [...Finish, sums: DeviceTensorHandle | undefined, wantSum: boolean, wantBias: boolean]
@@ -26,7 +38,14 @@ interface TrainingBindings {
   deviceGroupScales(...words: [...Quantized, ...RuleArguments]): [scale: DeviceTensorHandle, zeroPoint?: DeviceTensorHandle];
   deviceFakeQuantize(...words: Rounded): DeviceTensorHandle;
   deviceFakeQuantizeBackward(
-    ...words: [...Rounded, gradient: DeviceTensorHandle, clipped: boolean, throughMask: boolean, scaleDecay: number, throughStatistic: ScaleStatistic | undefined]
+    ...words: [
+      ...Rounded,
+      gradient: DeviceTensorHandle,
+      clipped: boolean,
+      throughMask: boolean,
+      scaleDecay: number,
+      throughStatistic: ScaleStatistic | undefined,
+    ]
   ): [weight: DeviceTensorHandle, scale: DeviceTensorHandle, zeroPoint?: DeviceTensorHandle];
   deviceMagnitudeMask(weight: DeviceTensorHandle, n: number, m: number): DeviceTensorHandle;
   deviceApplyMask(x: DeviceTensorHandle, mask: DeviceTensorHandle, pruned: number): DeviceTensorHandle;
@@ -46,7 +65,9 @@ export interface ProductOperand {
  * @throws UsmLiteError UNSUPPORTED_SPEC on a GPU other than Hopper's without cuBLASLt
  */
 export function deviceProduct(a: ProductOperand, b: ProductOperand, scale = 1): DeviceTensor {
-  return new DeviceTensor(native().deviceTrainingProduct(a.matrix.handle, a.transposed ?? false, b.matrix.handle, b.transposed ?? false, scale));
+  return new DeviceTensor(
+    native().deviceTrainingProduct(a.matrix.handle, a.transposed ?? false, b.matrix.handle, b.transposed ?? false, scale),
+  );
 }
 
 /** `sum += scale * op(a)·op(b)` for a float32 `sum` (m, n). Without cuBLASLt the product is rounded to bfloat16 before it is added. */
@@ -112,7 +133,14 @@ export function deviceGroupScales(
   quantization: DeviceQuantization,
   { statistic = "format", clip = 1, powerOfTwo = false, search }: ScaleRule = {},
 ): DeviceScales {
-  const [scale, zeroPoint] = native().deviceGroupScales(...quantized(quantization), statistic, clip, powerOfTwo, search?.steps ?? 0, search?.lowest ?? 1);
+  const [scale, zeroPoint] = native().deviceGroupScales(
+    ...quantized(quantization),
+    statistic,
+    clip,
+    powerOfTwo,
+    search?.steps ?? 0,
+    search?.lowest ?? 1,
+  );
   return { scale: new DeviceTensor(scale), ...(zeroPoint && { zeroPoint: new DeviceTensor(zeroPoint) }) };
 }
 
@@ -126,13 +154,11 @@ export interface DeviceRounding {
   readonly seed?: number;
 }
 
-const rounded = (quantization: DeviceQuantization, { scale, zeroPoint }: DeviceScales, { rounding = "nearest", seed = 0 }: DeviceRounding): Rounded => [
-  ...quantized(quantization),
-  scale.handle,
-  zeroPoint?.handle,
-  rounding,
-  seed,
-];
+const rounded = (
+  quantization: DeviceQuantization,
+  { scale, zeroPoint }: DeviceScales,
+  { rounding = "nearest", seed = 0 }: DeviceRounding,
+): Rounded => [...quantized(quantization), scale.handle, zeroPoint?.handle, rounding, seed];
 
 /** What {@link fakeQuantize} makes of the weight with these scales: to the bit, but for the rounding of `noise`. */
 export function deviceFakeQuantize(quantization: DeviceQuantization, scales: DeviceScales, rounding: DeviceRounding = {}): DeviceTensor {
@@ -156,7 +182,14 @@ export function deviceFakeQuantizeBackward(
   gradient: DeviceTensor,
   { clipped, throughMask, scaleDecay = 0, throughStatistic, ...rounding }: DeviceQuantizationChoices,
 ): DeviceScales & { weight: DeviceTensor } {
-  const handles = native().deviceFakeQuantizeBackward(...rounded(quantization, scales, rounding), gradient.handle, clipped, throughMask, scaleDecay, throughStatistic);
+  const handles = native().deviceFakeQuantizeBackward(
+    ...rounded(quantization, scales, rounding),
+    gradient.handle,
+    clipped,
+    throughMask,
+    scaleDecay,
+    throughStatistic,
+  );
   const [weight, scale, zeroPoint] = handles;
   return { weight: new DeviceTensor(weight), scale: new DeviceTensor(scale), ...(zeroPoint && { zeroPoint: new DeviceTensor(zeroPoint) }) };
 }

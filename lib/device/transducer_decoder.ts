@@ -132,13 +132,17 @@ export class TransducerDecoder implements Disposable {
     if (utterances.length === 0) return [];
     const batch = this.batchFor(utterances);
     this.fill(batch, utterances);
-    for (let running = true; running; ) {
+    for (let running = true; running;) {
       this.run(batch);
       using downloaded = batch.steps.toTensor();
       const steps = downloaded.toArray();
       const last = new Array<number>(utterances.length).fill(-1);
       for (let row = 0; row < stepsPerBlock * utterances.length; row++) {
-        const [id, duration, logProbability] = steps.subarray(stateColumns * row, stateColumns * row + 3) as unknown as [number, number, number];
+        const [id, duration, logProbability] = steps.subarray(stateColumns * row, stateColumns * row + 3) as unknown as [
+          number,
+          number,
+          number,
+        ];
         last[row % utterances.length] = id;
         if (id >= 0) onStep(row % utterances.length, { id, duration, logProbability });
       }
@@ -171,7 +175,8 @@ export class TransducerDecoder implements Disposable {
     if (this.batch?.utterances === utterances.length && this.batch.room >= frames) return this.batch;
     this.release();
     const room = Math.max(minimumRoom, 2 ** Math.ceil(Math.log2(frames)));
-    const zeros = (rows: number, columns: number, type: "float32" | "float16"): DeviceTensor => keep(DeviceTensor.zeros([rows, columns], type));
+    const zeros = (rows: number, columns: number, type: "float32" | "float16"): DeviceTensor =>
+      keep(DeviceTensor.zeros([rows, columns], type));
     const count = utterances.length;
     return (this.batch = {
       utterances: count,

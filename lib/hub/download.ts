@@ -54,14 +54,19 @@ async function goOn(url: string, partial: string, { size }: RemoteFile, { header
   } finally {
     closeSync(handle);
   }
-  if (size !== undefined && position < size) throw new UsmLiteError("DOWNLOAD_FAILED", `${url} broke off after ${position} of ${size} bytes`);
+  if (size !== undefined && position < size)
+    throw new UsmLiteError("DOWNLOAD_FAILED", `${url} broke off after ${position} of ${size} bytes`);
 }
 
 function written<Result>(path: string, action: () => Result): Result {
   try {
     return action();
   } catch (cause) {
-    throw new UsmLiteError("FILE_UNWRITABLE", `${path} cannot be written: ${(cause as Error).message}; its folder must be writable and have room`, { cause });
+    throw new UsmLiteError(
+      "FILE_UNWRITABLE",
+      `${path} cannot be written: ${(cause as Error).message}; its folder must be writable and have room`,
+      { cause },
+    );
   }
 }
 

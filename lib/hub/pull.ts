@@ -50,7 +50,10 @@ export async function pullModel(repository: string, options: PullOptions = {}): 
     const files = modelFilesOf(remote);
     for (const needed of ["config.json", "safetensors"]) {
       if (files.some(({ name }) => name.endsWith(needed))) continue;
-      throw new UsmLiteError("DOWNLOAD_FAILED", `${repository} has no ${needed === "safetensors" ? "weights in safetensors files" : needed}`);
+      throw new UsmLiteError(
+        "DOWNLOAD_FAILED",
+        `${repository} has no ${needed === "safetensors" ? "weights in safetensors files" : needed}`,
+      );
     }
     makeFolder(folder);
     for (const file of files) {

@@ -42,10 +42,18 @@ export function checkRepositoryName(name: string): void {
 }
 
 /** @throws UsmLiteError DOWNLOAD_FAILED */
-export async function readRevision(endpoint: string, repository: string, revision: string, headers: Record<string, string>): Promise<RemoteRevision> {
+export async function readRevision(
+  endpoint: string,
+  repository: string,
+  revision: string,
+  headers: Record<string, string>,
+): Promise<RemoteRevision> {
   const url = `${endpoint}/api/models/${repository}/revision/${encodeURIComponent(revision)}?blobs=true`;
   const response = await request(url, headers);
-  const { sha, siblings } = checkedValue(revisionSchema, await response.json().catch(() => undefined), { source: url, code: "DOWNLOAD_FAILED" });
+  const { sha, siblings } = checkedValue(revisionSchema, await response.json().catch(() => undefined), {
+    source: url,
+    code: "DOWNLOAD_FAILED",
+  });
   const files = siblings.map(({ rfilename, size, blobId, lfs }): RemoteFile => ({
     name: rfilename,
     size: lfs?.size ?? size ?? undefined,
@@ -61,7 +69,11 @@ export async function request(url: string, headers: Record<string, string>): Pro
     response = await fetch(url, { headers });
   } catch (cause) {
     const reason = (cause as Error).cause;
-    throw new UsmLiteError("DOWNLOAD_FAILED", `${url} cannot be reached: ${reason instanceof Error ? reason.message : (cause as Error).message}`, { cause });
+    throw new UsmLiteError(
+      "DOWNLOAD_FAILED",
+      `${url} cannot be reached: ${reason instanceof Error ? reason.message : (cause as Error).message}`,
+      { cause },
+    );
   }
   if (response.ok) return response;
   await response.body?.cancel();

@@ -32,7 +32,11 @@ interface BlockDecoder {
 interface DecoderInput {
   readonly generation: SequenceGeneration;
   encode(features: Tensor, offsets: SequenceOffsets, context: ForwardContext): Encoded;
-  beginDecoding(encoded: Encoded, sequences: readonly (readonly number[])[], context: ForwardContext): Encoded & { readonly memory: Encoded };
+  beginDecoding(
+    encoded: Encoded,
+    sequences: readonly (readonly number[])[],
+    context: ForwardContext,
+  ): Encoded & { readonly memory: Encoded };
 }
 
 /** The blocks of `decoder`, given the tokens that training gives it, and what the encoder of `network` says. */

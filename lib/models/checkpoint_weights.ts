@@ -74,7 +74,10 @@ export class CheckpointWeights implements WeightSource {
     for (let i = 0; i < values.length; i++) sum += 0 * (values[i] as number); // NaN as soon as one of them is NaN or infinite
     if (sum === 0) return;
     const at = values.findIndex((value) => !Number.isFinite(value));
-    throw new UsmLiteError("BAD_CHECKPOINT", `${this.file.path}: value ${at} of tensor "${name}" is ${values[at]}; weights must be finite numbers`);
+    throw new UsmLiteError(
+      "BAD_CHECKPOINT",
+      `${this.file.path}: value ${at} of tensor "${name}" is ${values[at]}; weights must be finite numbers`,
+    );
   }
 
   matrix(name: string, shape: readonly number[]): MatrixWeight {
@@ -127,7 +130,9 @@ export class CheckpointWeights implements WeightSource {
 
   /** Makes the packed weights given so far available to other workers of this process. */
   share(): SharedMatrices {
-    return Object.fromEntries([...this.matrices].map(([name, matrix]) => [matrix instanceof PackedMatrix ? name : gpuPrefix + name, matrix.share()]));
+    return Object.fromEntries(
+      [...this.matrices].map(([name, matrix]) => [matrix instanceof PackedMatrix ? name : gpuPrefix + name, matrix.share()]),
+    );
   }
 
   /** Gives the memory of the packed weights back: for a model that nobody gets. */

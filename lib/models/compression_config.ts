@@ -55,7 +55,9 @@ function activationsOf(
   specs: ReadonlyMap<string, WeightSpec>,
   source: string,
 ): ReadonlyMap<string, ActivationCoding> {
-  const codings = new Map(Object.entries(names).flatMap(([coding, weights]) => weights.map((name) => [name, coding as ActivationCoding] as const)));
+  const codings = new Map(
+    Object.entries(names).flatMap(([coding, weights]) => weights.map((name) => [name, coding as ActivationCoding] as const)),
+  );
   const stranger = [...codings.keys()].find((name) => !specs.has(name));
   if (stranger === undefined) return codings;
   throw new UsmLiteError("BAD_CONFIG", `${source}: key "usm_lite.activations" names "${stranger}", which has no spec in usm_lite.weights`);

@@ -26,7 +26,9 @@ export function ctcTrainingLoss(network: CtcForward, batch: TrainingBatch, conte
 /** What a training step's context means for layers. */
 export function forwardContextOf(batch: TrainingBatch, context: TrainingContext): ForwardContext {
   return {
-    ...(context.training ? { random: context.random, withoutDropout: batch.plain ?? false, keepStatistics: context.keepStatistics ?? false } : {}),
+    ...(context.training
+      ? { random: context.random, withoutDropout: batch.plain ?? false, keepStatistics: context.keepStatistics ?? false }
+      : {}),
     ...(context.transformWeight ? { transformWeight: context.transformWeight } : {}),
     ...(context.packedWeight ? { packedWeight: context.packedWeight } : {}),
     ...(context.observeInput ? { observeInput: context.observeInput } : {}),

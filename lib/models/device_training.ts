@@ -92,7 +92,15 @@ function whisperSizes(config: WhisperConfig): NetworkSizes {
 }
 
 function wav2vec2Sizes(config: Wav2Vec2Config): NetworkSizes {
-  const { model_type, hidden_size, num_attention_heads, intermediate_size, conv_dim, conv_depthwise_kernel_size, num_conv_pos_embedding_groups } = config;
+  const {
+    model_type,
+    hidden_size,
+    num_attention_heads,
+    intermediate_size,
+    conv_dim,
+    conv_depthwise_kernel_size,
+    num_conv_pos_embedding_groups,
+  } = config;
   const isConformer = model_type === "wav2vec2-conformer";
   return {
     heads: [hidden_size / num_attention_heads],
@@ -179,14 +187,18 @@ function placed(network: TrainedOnGpu, frozen?: ReadonlySet<string>): TrainedOnG
   const copies = copiesOf(network);
   if (network instanceof LasrForCtc) return new LasrForCtc(network.config, new DeviceWeightSource(copies, undefined, frozen));
   if (network instanceof ParakeetForCtc) return new ParakeetForCtc(network.config, new DeviceWeightSource(copies, undefined, frozen));
-  if (network instanceof CohereNetwork) return new CohereNetwork(network.config, network.generation, new DeviceWeightSource(copies, undefined, frozen));
-  if (network instanceof WhisperNetwork) return new WhisperNetwork(network.config, network.generation, new DeviceWeightSource(copies, undefined, frozen));
-  if (network instanceof Wav2Vec2ForCtc) return new Wav2Vec2ForCtc(network.config, new DeviceWeightSource(copies, allButSampleConvolution, frozen));
+  if (network instanceof CohereNetwork)
+    return new CohereNetwork(network.config, network.generation, new DeviceWeightSource(copies, undefined, frozen));
+  if (network instanceof WhisperNetwork)
+    return new WhisperNetwork(network.config, network.generation, new DeviceWeightSource(copies, undefined, frozen));
+  if (network instanceof Wav2Vec2ForCtc)
+    return new Wav2Vec2ForCtc(network.config, new DeviceWeightSource(copies, allButSampleConvolution, frozen));
   return new ParakeetTransducer(network.config, new DeviceWeightSource(copies, encoderOfTransducer, frozen));
 }
 
 /** Whether a model was made by {@link placeForTraining}. */
-export const isOnGpu = (model: TrainableModel): boolean => [...model.parameters().values()].some((parameter) => parameter instanceof DeviceTensor);
+export const isOnGpu = (model: TrainableModel): boolean =>
+  [...model.parameters().values()].some((parameter) => parameter instanceof DeviceTensor);
 
 function copiesOf(network: TrainableModel): WeightSource {
   const copy = (name: string): Tensor => {

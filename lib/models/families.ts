@@ -54,7 +54,8 @@ function parakeet(config: JsonObject, source: string, generation: JsonObject): M
   return {
     stride: encoder.subsampling_factor,
     ...gpuWeightsOf(encoder, ctc ? /^/ : /^encoder/),
-    network: (weights) => (ctc ? new ParakeetForCtc(ctc, weights) : new ParakeetTransducer(transducer as NonNullable<typeof transducer>, weights)),
+    network: (weights) =>
+      ctc ? new ParakeetForCtc(ctc, weights) : new ParakeetTransducer(transducer as NonNullable<typeof transducer>, weights),
     frontEnd: (preprocessor, path) => parakeetFeaturesFrom(preprocessor, path),
   };
 }

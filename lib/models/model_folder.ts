@@ -59,7 +59,11 @@ export interface SpeechModel {
   shareMatrices(): SharedMatrices;
 }
 
-const loadChoices = { weights: ["packed", "float32"], device: ["auto", "cpu", "cuda"], arithmetic: ["bfloat16", "int8"] } as const satisfies {
+const loadChoices = {
+  weights: ["packed", "float32"],
+  device: ["auto", "cpu", "cuda"],
+  arithmetic: ["bfloat16", "int8"],
+} as const satisfies {
   readonly [Name in "weights" | "device" | "arithmetic"]: readonly NonNullable<LoadOptions[Name]>[];
 };
 
@@ -116,7 +120,13 @@ export function loadModel(folder: string, options: LoadOptions = {}): SpeechMode
   }
 }
 
-function loadOn(device: "cpu" | "cuda", folder: string, json: JsonObject, description: ModelDescription, options: LoadOptions): SpeechModel {
+function loadOn(
+  device: "cpu" | "cuda",
+  folder: string,
+  json: JsonObject,
+  description: ModelDescription,
+  options: LoadOptions,
+): SpeechModel {
   const path = (file: keyof typeof modelFiles): string => join(folder, modelFiles[file]);
   const compression = readCompression(json, path("config"));
   using file = openWeights(folder, description, json);
@@ -209,7 +219,10 @@ export function describeModel(config: JsonObject, source: string, generation: Js
 /** @throws UsmLiteError UNSUPPORTED_MODEL for a family that has no GPU form; NO_GPU, DRIVER_TOO_OLD */
 function checkGpu({ gpuWeights }: ModelDescription, json: JsonObject, source: string): void {
   if (!gpuWeights) {
-    throw new UsmLiteError("UNSUPPORTED_MODEL", `${source}: a model like this of ${String(json["model_type"])} computes on the CPU only; use device "cpu"`);
+    throw new UsmLiteError(
+      "UNSUPPORTED_MODEL",
+      `${source}: a model like this of ${String(json["model_type"])} computes on the CPU only; use device "cpu"`,
+    );
   }
   gpuInformation();
 }

@@ -35,7 +35,11 @@ export interface PaddedForwardOptions {
  * token after each of them. Whisper's `input_features` are (batch, mel bins, frames).
  * @throws UsmLiteError BAD_CHECKPOINT when the input lacks a tensor or has one of another shape
  */
-export function paddedForward(network: SpeechNetwork, input: TensorFile, { attentionMask = true, device = "cpu" }: PaddedForwardOptions = {}): Entries {
+export function paddedForward(
+  network: SpeechNetwork,
+  input: TensorFile,
+  { attentionMask = true, device = "cpu" }: PaddedForwardOptions = {},
+): Entries {
   return tidy(() => {
     const onCpu = readBatch(network, input, attentionMask);
     const batch = { ...onCpu, features: featuresOnDevice(onCpu.features, device) };
@@ -78,11 +82,16 @@ function sequenceForward(network: SequenceToSequenceNetwork, batch: Batch, input
   const [size, length = 0] = input.shape("decoder_input_ids");
   const ids = [...input.values("decoder_input_ids")];
   if (size !== batch.size || length === 0 || ids.some((id) => id < 0 || id >= network.vocabularySize)) {
-    throw new UsmLiteError("BAD_CHECKPOINT", `${input.path}: decoder_input_ids must be ids below ${network.vocabularySize} of shape (${batch.size}, tokens)`);
+    throw new UsmLiteError(
+      "BAD_CHECKPOINT",
+      `${input.path}: decoder_input_ids must be ids below ${network.vocabularySize} of shape (${batch.size}, tokens)`,
+    );
   }
   using memory = network.remember(encoded);
   using session = network.session(memory);
-  const { hidden } = session.advance(Array.from({ length: size }, (_, item) => ({ past: [], tokens: ids.slice(item * length, (item + 1) * length), item })));
+  const { hidden } = session.advance(
+    Array.from({ length: size }, (_, item) => ({ past: [], tokens: ids.slice(item * length, (item + 1) * length), item })),
+  );
   const logits = network.scores(hidden).toArray();
   const shape = [size, length, network.vocabularySize];
   return [
@@ -134,7 +143,11 @@ function readBatch(network: SpeechNetwork, input: TensorFile, attentionMask: boo
 }
 
 /** Rows of packed sequences as (batch, hidden frames, width). */
-function paddedEntry(tensor: Tensor, offsets: SequenceOffsets, { size, hiddenFrames }: Batch): { dtype: "F32"; shape: number[]; data: Float32Array } {
+function paddedEntry(
+  tensor: Tensor,
+  offsets: SequenceOffsets,
+  { size, hiddenFrames }: Batch,
+): { dtype: "F32"; shape: number[]; data: Float32Array } {
   const width = tensor.dim(1);
   const source = tensor.toArray();
   const data = new Float32Array(size * hiddenFrames * width);

@@ -61,6 +61,9 @@ export function checkGenerationKeys(generation: Readonly<Record<string, unknown>
   for (const [key, values] of Object.entries(neutral)) {
     const value = generation[key];
     if (value === undefined || values.includes(value)) continue;
-    throw new UsmLiteError("BAD_CONFIG", `${source}: key "${key}" is ${JSON.stringify(value)}, which is not supported; ${JSON.stringify(values[0])} is`);
+    throw new UsmLiteError(
+      "BAD_CONFIG",
+      `${source}: key "${key}" is ${JSON.stringify(value)}, which is not supported; ${JSON.stringify(values[0])} is`,
+    );
   }
 }

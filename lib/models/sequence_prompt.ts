@@ -29,7 +29,8 @@ export class SequencePrompt {
     }
     if (promptPieces && language === undefined) refuse(`the model must be told the language; it knows ${known}`);
     if (promptPieces && task === "translate") refuse('the model knows no task "translate"');
-    if (!promptPieces && task !== undefined && this.languages.size > 0 && this.taskId(task) === undefined) refuse(`the model knows no task "${task}"`);
+    if (!promptPieces && task !== undefined && this.languages.size > 0 && this.taskId(task) === undefined)
+      refuse(`the model knows no task "${task}"`);
     if (task === "translate" && this.languages.size === 0) refuse("the model knows English only, so there is nothing to translate");
   }
 
@@ -42,7 +43,8 @@ export class SequencePrompt {
     const taskId = this.languages.size > 0 ? this.taskId(task) : undefined;
     if (taskId !== undefined) prompt.push(taskId);
     // Older configurations prescribe the tokens themselves, of which those that forbid times are ours to choose.
-    for (let id = forced.get(prompt.length); id !== undefined && id !== this.noTimestampsId; id = forced.get(prompt.length)) prompt.push(id);
+    for (let id = forced.get(prompt.length); id !== undefined && id !== this.noTimestampsId; id = forced.get(prompt.length))
+      prompt.push(id);
     return prompt;
   }
 

@@ -35,7 +35,11 @@ interface SequenceForward {
  */
 export function sequenceTrainingLoss(network: SequenceForward, batch: TrainingBatch, context: TrainingContext): BatchLoss {
   const short = batch.targets.find((tokens) => tokens.length < 2);
-  if (short) throw new UsmLiteError("INVALID_ARGUMENT", `a sequence has ${short.length} tokens; it needs the one that begins it and the one that ends it`);
+  if (short)
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `a sequence has ${short.length} tokens; it needs the one that begins it and the one that ends it`,
+    );
   const { promptPieces } = network.generation;
   const given = tokensGiven(network.generation, batch);
   const silent = promptPieces ? promptPieces("").length - 1 : 0;
@@ -54,13 +58,18 @@ export function sequenceTrainingLoss(network: SequenceForward, batch: TrainingBa
 }
 
 /** What the decoder is given of each sequence: all but the last token; nothing of sequences that are longer than it. */
-export const tokensGiven = ({ maximumLength }: Pick<SequenceGeneration, "maximumLength">, { targets }: Pick<TrainingBatch, "targets">): number[][] =>
-  targets.map((tokens) => (tokens.length > maximumLength + 1 ? [] : tokens.slice(0, -1)));
+export const tokensGiven = (
+  { maximumLength }: Pick<SequenceGeneration, "maximumLength">,
+  { targets }: Pick<TrainingBatch, "targets">,
+): number[][] => targets.map((tokens) => (tokens.length > maximumLength + 1 ? [] : tokens.slice(0, -1)));
 
 /** Whether a gradient of the encoder is wanted: where none is, as with adapters of the decoder alone, none of its activations is kept. */
 function encoderLearns(network: SequenceForward, { transformWeight, packedWeight }: ForwardContext): boolean {
   const scope = activeAdapters();
-  const added = scope?.kind === "all" ? scope.adapters.flatMap(({ factors }) => [...factors].map(([name, { down }]): [string, Tensor] => [name, down])) : [];
+  const added =
+    scope?.kind === "all"
+      ? scope.adapters.flatMap(({ factors }) => [...factors].map(([name, { down }]): [string, Tensor] => [name, down]))
+      : [];
   const learns = [...network.parameters(), ...added].some(([name, tensor]) => name.startsWith("model.encoder.") && tensor.requiresGrad);
   return learns || transformWeight !== undefined || packedWeight !== undefined;
 }

@@ -39,7 +39,10 @@ export function adaptedLinear(layer: AdaptedLayer, x: Tensor, options: AdaptedLi
     const runs = runsOf(layer.name, x, scope);
     runs.forEach(({ offsets, factors, scale: own }, index) => {
       const last = index === runs.length - 1;
-      addLowRank(sum, x, offsets, factors, { scale: fused ? scale * own : own, activation: last && activation !== "gelu" ? activation : "none" });
+      addLowRank(sum, x, offsets, factors, {
+        scale: fused ? scale * own : own,
+        activation: last && activation !== "gelu" ? activation : "none",
+      });
     });
     if (activation === "gelu") geluInPlace(sum);
     if (activation !== "none") restoreUnadapted(sum, layer, x, activation, runs);
@@ -112,7 +115,11 @@ interface Addition {
 /** What is added to all rows comes one after the other. There is one addition at least, though it may add nothing. */
 function runsOf(name: string, x: Tensor, scope: AdapterScope): Addition[] {
   const rows = x.dim(0);
-  const all = (factors: LowRankFactors | undefined, scale: number): Addition => ({ offsets: new SequenceOffsets([rows]), factors: [factors], scale });
+  const all = (factors: LowRankFactors | undefined, scale: number): Addition => ({
+    offsets: new SequenceOffsets([rows]),
+    factors: [factors],
+    scale,
+  });
   if (scope.kind === "all") {
     const added = factorsOfAll(name, scope);
     return added.length > 0 ? added.map(({ factors, scale }) => all(factors, scale)) : [all(undefined, 1)];

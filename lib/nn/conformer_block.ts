@@ -99,12 +99,7 @@ export class ConformerBlock {
 
   /** The layers that compression applies to. */
   get linears(): Linear[] {
-    return [
-      ...this.feedForward1.linears,
-      ...this.selfAttention.linears,
-      ...this.convolution.linears,
-      ...this.feedForward2.linears,
-    ];
+    return [...this.feedForward1.linears, ...this.selfAttention.linears, ...this.convolution.linears, ...this.feedForward2.linears];
   }
 
   /** Of all norms but the one at the end: the next block adds its output to what its modules make of it. */

@@ -93,19 +93,14 @@ export class ConvolutionModule {
     this.forgetFolded();
     const { weight, bias } = this.depthwise;
     const { activation, batchNormMomentum, frozenStatistics = false } = this.sizes;
-    const normalized = batchNorm(
-      depthwiseConvolution(gated, weight, offsets, bias ? { bias } : {}),
-      this.norm.weight,
-      this.norm.bias,
-      {
-        epsilon: batchNormEpsilon,
-        momentum: batchNormMomentum,
-        activation: activation === "silu" ? activation : "none",
-        training: !frozenStatistics && !keepStatistics,
-        runningMean: this.norm.runningMean,
-        runningVariance: this.norm.runningVariance,
-      },
-    );
+    const normalized = batchNorm(depthwiseConvolution(gated, weight, offsets, bias ? { bias } : {}), this.norm.weight, this.norm.bias, {
+      epsilon: batchNormEpsilon,
+      momentum: batchNormMomentum,
+      activation: activation === "silu" ? activation : "none",
+      training: !frozenStatistics && !keepStatistics,
+      runningMean: this.norm.runningMean,
+      runningVariance: this.norm.runningVariance,
+    });
     return activation === "gelu" ? gelu(normalized) : normalized;
   }
 

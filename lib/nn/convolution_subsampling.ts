@@ -34,11 +34,7 @@ export class ConvolutionSubsampling {
   }
 
   /** @param features (frames, melBins); returns (hidden frames, hidden) and where each sequence now lies */
-  forward(
-    features: Tensor,
-    offsets: SequenceOffsets,
-    context: ForwardContext,
-  ): { output: Tensor; offsets: SequenceOffsets } {
+  forward(features: Tensor, offsets: SequenceOffsets, context: ForwardContext): { output: Tensor; offsets: SequenceOffsets } {
     let x = this.dense0.forward(features, context, { activation: "relu" });
     for (const convolution of this.convolutions) {
       const input = x;

@@ -47,7 +47,12 @@ class DecoderAttention {
   protected readonly causal: boolean = false;
   readonly norm: Norm;
 
-  constructor(scope: WeightScope, name: string, norm: string, private readonly sizes: SequenceDecoderSizes) {
+  constructor(
+    scope: WeightScope,
+    name: string,
+    norm: string,
+    private readonly sizes: SequenceDecoderSizes,
+  ) {
     const square = [sizes.hidden, sizes.hidden];
     const inner = scope.scope(name);
     const bias = { bias: sizes.bias ?? true };
@@ -82,7 +87,10 @@ export class DecoderBlock {
   private readonly outer: Linear;
   private readonly norm: Norm;
 
-  constructor(scope: WeightScope, private readonly sizes: SequenceDecoderSizes) {
+  constructor(
+    scope: WeightScope,
+    private readonly sizes: SequenceDecoderSizes,
+  ) {
     const { names } = sizes;
     this.selfAttention = new DecoderSelfAttention(scope, "self_attn", names.selfNorm, sizes);
     this.crossAttention = new DecoderAttention(scope, "encoder_attn", names.crossNorm, sizes);
@@ -97,11 +105,20 @@ export class DecoderBlock {
   }
 
   /** All tokens of all sequences at once. */
-  forward(x: Tensor, offsets: SequenceOffsets, encoded: { readonly hidden: Tensor; readonly offsets: SequenceOffsets }, context: ForwardContext): Tensor {
+  forward(
+    x: Tensor,
+    offsets: SequenceOffsets,
+    encoded: { readonly hidden: Tensor; readonly offsets: SequenceOffsets },
+    context: ForwardContext,
+  ): Tensor {
     const { selfAttention: own, crossAttention: cross } = this;
     const [queries, keys, values] = own.inputs.forward(own.normalize(x), context);
     const attended = own.attend(queries, x, offsets, { keys, values, offsets }, context);
-    const memory = { keys: cross.key.forward(encoded.hidden, context), values: cross.value.forward(encoded.hidden, context), offsets: encoded.offsets };
+    const memory = {
+      keys: cross.key.forward(encoded.hidden, context),
+      values: cross.value.forward(encoded.hidden, context),
+      offsets: encoded.offsets,
+    };
     const crossQueries = cross.query.forward(cross.normalize(attended), context);
     return this.feedForward(cross.attend(crossQueries, attended, offsets, memory, context), context);
   }

@@ -75,7 +75,13 @@ export class DecoderSession implements Disposable {
       const lengths = steps.map(({ item }) => this.memory.lengths[item] as number);
       const cross = { offsets: new SequenceOffsets(lengths), rows: Tensor.from(this.memoryRows(steps, lengths)) };
       const positions = steps.flatMap(({ past, tokens }) => tokens.map((_, index) => past.length + index));
-      const x = embedTokens(this.embeddings, this.sizes.embeddingScale, this.embeddings.tokens.table({}), steps.flatMap((step) => step.tokens), positions);
+      const x = embedTokens(
+        this.embeddings,
+        this.sizes.embeddingScale,
+        this.embeddings.tokens.table({}),
+        steps.flatMap((step) => step.tokens),
+        positions,
+      );
       const isToken = steps.every(({ tokens }) => tokens.length === 1);
       if (this.memory.device === "cuda" && isToken && !observe) return this.recorded().run({ x, own, cross });
       const queries = new SequenceOffsets(steps.map(({ tokens }) => tokens.length));
@@ -97,7 +103,10 @@ export class DecoderSession implements Disposable {
       sequencesOnGpu(queries);
       for (const { offsets, rows } of [own, cross]) sequencesOnGpu(offsets, rows);
     }
-    const last = this.blocks.reduce((input, block, layer) => tidy(() => this.throughBlock(block, layer, { x: input, queries, own, cross }, observe)), x);
+    const last = this.blocks.reduce(
+      (input, block, layer) => tidy(() => this.throughBlock(block, layer, { x: input, queries, own, cross }, observe)),
+      x,
+    );
     return this.norm.forward(last);
   }
 
@@ -121,7 +130,11 @@ export class DecoderSession implements Disposable {
   /** Puts new tokens into a cache, at its end. */
   private extend(cache: LayerCache & KeyRows, queries: SequenceOffsets, keys: Tensor, values: Tensor): void {
     if (keys instanceof DeviceTensor) {
-      const placed = { keys: onGpu(cache.keys, "keys"), values: onGpu(cache.values, "values"), sequences: sequencesOnGpu(cache.offsets, cache.rows) };
+      const placed = {
+        keys: onGpu(cache.keys, "keys"),
+        values: onGpu(cache.values, "values"),
+        sequences: sequencesOnGpu(cache.offsets, cache.rows),
+      };
       deviceExtendCache(placed, sequencesOnGpu(queries), keys, onGpu(values, "values"));
     } else {
       overwriteRows(cache.keys, this.used, keys);

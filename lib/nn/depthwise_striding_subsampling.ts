@@ -80,7 +80,8 @@ export class DepthwiseStridingSubsampling {
     }
     const outputOffsets = new SequenceOffsets(offsets.lengths.map((length) => this.outputLength(length)));
     // Blocks would leave the tape; batches in training are short.
-    if (activeTape()) return { output: this.output.forward(this.planes(features, offsets).output, context, { scale }), offsets: outputOffsets };
+    if (activeTape())
+      return { output: this.output.forward(this.planes(features, offsets).output, context, { scale }), offsets: outputOffsets };
     const rows = new Float32Array(outputOffsets.frames * this.sizes.hidden);
     let row = 0;
     offsets.lengths.forEach((length, sequence) => {
@@ -120,7 +121,11 @@ export class DepthwiseStridingSubsampling {
       activation: "relu",
     });
     for (const { depthwise, pointwise } of this.layers) {
-      const { output, offsets, features: bins } = planeConvolution(plane.output, depthwise.weight, depthwise.bias, plane.offsets, {
+      const {
+        output,
+        offsets,
+        features: bins,
+      } = planeConvolution(plane.output, depthwise.weight, depthwise.bias, plane.offsets, {
         features: plane.features,
         ...steps,
       });

@@ -31,12 +31,7 @@ export class FeedForward {
    * @param normalized (frames, hidden), the layer-normalized input
    * @param residual (frames, hidden), the input itself
    */
-  forward(
-    normalized: Tensor,
-    residual: Tensor,
-    [residualScale, scale]: readonly [number, number],
-    context: ForwardContext,
-  ): Tensor {
+  forward(normalized: Tensor, residual: Tensor, [residualScale, scale]: readonly [number, number], context: ForwardContext): Tensor {
     const { activation } = this.sizes;
     const inner =
       activation === "gelu"

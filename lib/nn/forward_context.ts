@@ -28,10 +28,7 @@ export interface ForwardContext {
 export type InspectLayer = (hidden: Tensor, layer: number) => void;
 
 /** Options for an operation's `dropout`, or nothing outside training. */
-export function dropoutOptions(
-  context: ForwardContext,
-  probability: number,
-): { dropout?: { probability: number; seed: number } } {
+export function dropoutOptions(context: ForwardContext, probability: number): { dropout?: { probability: number; seed: number } } {
   if (!context.random || context.withoutDropout || probability === 0) return {};
   return { dropout: { probability, seed: context.random.nextSeed() } };
 }

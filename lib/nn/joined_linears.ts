@@ -26,7 +26,11 @@ export class JoinedLinears<const Layers extends readonly Linear[]> {
     if (!(x instanceof DeviceTensor) || activeTape() || context.transformWeight || context.packedWeight) return undefined;
     using weight = stackedOnGpu(this.layers.map((layer) => layer.weight));
     if (!weight) return undefined;
-    const outputs = stackedLinearOnGpu(x, weight, this.layers.map(({ shape, bias }) => ({ rows: shape[0] as number, bias })));
+    const outputs = stackedLinearOnGpu(
+      x,
+      weight,
+      this.layers.map(({ shape, bias }) => ({ rows: shape[0] as number, bias })),
+    );
     const adapters = activeAdapters();
     this.layers.forEach(({ name }, index) => {
       context.observeInput?.(name, x);

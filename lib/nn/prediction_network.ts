@@ -100,11 +100,15 @@ export class PredictionNetwork {
    */
   forward(targets: readonly (readonly number[])[], start: number, context: ForwardContext): Tensor {
     const offsets = new SequenceOffsets(targets.map((labels) => labels.length + 1));
-    let x = gatherRows(this.embedding, targets.flatMap((labels) => [start, ...labels]));
+    let x = gatherRows(
+      this.embedding,
+      targets.flatMap((labels) => [start, ...labels]),
+    );
     for (const layer of this.layers) {
       const [input, recurrent] = (["ih", "hh"] as const).map((part) => {
         const weight = part === "ih" ? layer.input : layer.recurrent;
-        if (!(weight instanceof Tensor)) throw new UsmLiteError("UNSUPPORTED_MODEL", "packed weights cannot be trained; load the model with float weights");
+        if (!(weight instanceof Tensor))
+          throw new UsmLiteError("UNSUPPORTED_MODEL", "packed weights cannot be trained; load the model with float weights");
         return context.transformWeight?.(this.scope.nameOf(`lstm.weight_${part}_${layer.name}`), weight) ?? weight;
       }) as [Tensor, Tensor];
       context.observeInput?.(this.scope.nameOf(`lstm.weight_ih_${layer.name}`), x);
@@ -143,7 +147,10 @@ function multiply(x: Tensor, weight: MatrixWeight, options: { bias: Tensor; resi
 export function floatsOf(weight: MatrixWeight): Tensor {
   if (weight instanceof Tensor) return weight;
   const { rows, columns } = weight;
-  const identity = Tensor.from(Float32Array.from({ length: columns * columns }, (_, i) => (i % (columns + 1) === 0 ? 1 : 0)), [columns, columns]);
+  const identity = Tensor.from(
+    Float32Array.from({ length: columns * columns }, (_, i) => (i % (columns + 1) === 0 ? 1 : 0)),
+    [columns, columns],
+  );
   const transposed = packedLinear(identity, weight, { activations: "float32" }).toArray();
   return Tensor.from(
     Float32Array.from({ length: rows * columns }, (_, i) => transposed[(i % columns) * rows + Math.floor(i / columns)] as number),

@@ -21,7 +21,10 @@ export class StridedConvolution {
     name: string,
     readonly shape: readonly [out: number, inputs: number, kernel: number],
     private readonly stride: number,
-    private readonly options: { readonly activation: "none" | "relu" | "gelu"; readonly bias: boolean } = { activation: "relu", bias: true },
+    private readonly options: { readonly activation: "none" | "relu" | "gelu"; readonly bias: boolean } = {
+      activation: "relu",
+      bias: true,
+    },
   ) {
     this.name = scope.nameOf(`${name}.weight`);
     this.weight = scope.matrix(`${name}.weight`, shape, "he");

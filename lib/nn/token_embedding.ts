@@ -39,7 +39,8 @@ export class TokenEmbedding {
   scores(hidden: Tensor, table: Tensor, context: ForwardContext, bias?: Tensor): Tensor {
     context.observeInput?.(this.name, hidden);
     if (this.weight instanceof DeviceWeight) return packedLinear(hidden, this.weight, { bias });
-    if (this.weight instanceof PackedMatrix) return activeTape() ? frozenLinear(hidden, this.weight, { bias }) : packedLinear(hidden, this.weight, { bias });
+    if (this.weight instanceof PackedMatrix)
+      return activeTape() ? frozenLinear(hidden, this.weight, { bias }) : packedLinear(hidden, this.weight, { bias });
     const packed = context.packedWeight?.(this.name, table);
     return packed ? integerLinear(hidden, { weight: table, packed }, { bias }) : linear(hidden, table, { bias });
   }

@@ -109,7 +109,10 @@ export class TransformerBlock {
   /** None where modules are normalized after their sums: what comes out is also added to what the next module makes of it. */
   get normReaders(): readonly NormReaders[] {
     if (!this.sizes.normalizeFirst) return [];
-    return [...readersOf(this.attentionNorm.names, [this.query, this.key, this.value]), ...readersOf(this.feedForwardNorm.names, [this.inner])];
+    return [
+      ...readersOf(this.attentionNorm.names, [this.query, this.key, this.value]),
+      ...readersOf(this.feedForwardNorm.names, [this.inner]),
+    ];
   }
 
   private attend(x: Tensor, residual: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {

@@ -39,6 +39,9 @@ export class InputMaxima {
   of(name: string): Float32Array {
     const maxima = this.maxima.get(name);
     if (maxima) return maxima;
-    throw new UsmLiteError("INVALID_ARGUMENT", `calibration saw no input of "${name}"; it sees those of linear layers that the forward pass comes by`);
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `calibration saw no input of "${name}"; it sees those of linear layers that the forward pass comes by`,
+    );
   }
 }

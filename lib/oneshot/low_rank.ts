@@ -41,11 +41,19 @@ export function lowRankFactors(weight: Tensor, rank: number, inputs?: LayerInput
     const [rows, columns] = matrix.shape as [number, number];
     const limit = Math.min(rows, columns);
     if (!Number.isInteger(rank) || rank < 1 || rank > limit) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `rank ${rank} is impossible for (${rows}, ${columns}); it is a whole number from 1 to ${limit}`);
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        `rank ${rank} is impossible for (${rows}, ${columns}); it is a whole number from 1 to ${limit}`,
+      );
     }
     const width = Math.min(rows, rank + oversampling);
     const random = new RandomStream(rank);
-    let basis = orthonormal(Tensor.from(Float32Array.from({ length: rows * width }, () => random.uniform() - 0.5), [rows, width]));
+    let basis = orthonormal(
+      Tensor.from(
+        Float32Array.from({ length: rows * width }, () => random.uniform() - 0.5),
+        [rows, width],
+      ),
+    );
     for (let step = 0; step < iterations; step++) basis = orthonormal(covarianceTimes(matrix, basis, inputs));
     const kept = Tensor.from(firstColumns(byEnergy(basis, covarianceTimes(matrix, basis, inputs)), rank), [rows, rank]);
     return { left: kept, right: matmul(kept, matrix, { transposeA: true }) };
@@ -108,7 +116,10 @@ export function jacobiEigenvectors(symmetric: Float32Array, size: number): Float
   for (let sweep = 0; sweep < 12; sweep++) {
     let off = 0;
     let diagonal = 0;
-    for (let i = 0; i < size; i++) for (let j = 0; j < size; j++) if (i === j) diagonal += at(a, i, j) ** 2; else off += at(a, i, j) ** 2;
+    for (let i = 0; i < size; i++)
+      for (let j = 0; j < size; j++)
+        if (i === j) diagonal += at(a, i, j) ** 2;
+        else off += at(a, i, j) ** 2;
     if (off <= 1e-20 * diagonal) break;
     for (let p = 0; p < size; p++) {
       for (let q = p + 1; q < size; q++) {

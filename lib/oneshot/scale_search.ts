@@ -5,7 +5,12 @@ import { weightMatrix } from "../quant/weight_matrix.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 
 interface ScaleSearchBindings {
-  searchScales(weight: TensorHandle, spec: string, mask?: TensorHandle, importance?: TensorHandle): { scale: TensorHandle; zeroPoint?: TensorHandle };
+  searchScales(
+    weight: TensorHandle,
+    spec: string,
+    mask?: TensorHandle,
+    importance?: TensorHandle,
+  ): { scale: TensorHandle; zeroPoint?: TensorHandle };
 }
 
 const native = addon as ScaleSearchBindings;

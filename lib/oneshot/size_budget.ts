@@ -27,7 +27,10 @@ export function withinBudget(layers: ReadonlyMap<string, readonly Candidate[]>, 
   const current = (name: string): Candidate => at(hulls, name, chosen.get(name) as number) as Candidate;
   let room = budget - [...hulls.keys()].reduce((sum, name) => sum + current(name).bytes, 0);
   if (room < 0) {
-    throw new UsmLiteError("INVALID_ARGUMENT", `the smallest specs take ${budget - room} bytes, more than the budget of ${budget}; add smaller specs or bytes`);
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `the smallest specs take ${budget - room} bytes, more than the budget of ${budget}; add smaller specs or bytes`,
+    );
   }
   for (;;) {
     let best: { name: string; gain: number; bytes: number } | undefined;
@@ -43,14 +46,17 @@ export function withinBudget(layers: ReadonlyMap<string, readonly Candidate[]>, 
     room -= best.bytes;
   }
   const mixed = new Map([...chosen.keys()].map((name) => [name, current(name)]));
-  return [mixed, ...uniformChoices(layers, budget)].reduce((best, choice) => (totalOf(choice, "loss") < totalOf(best, "loss") ? choice : best));
+  return [mixed, ...uniformChoices(layers, budget)].reduce((best, choice) =>
+    totalOf(choice, "loss") < totalOf(best, "loss") ? choice : best,
+  );
 }
 
 /** Sum over the chosen candidates. */
 export const totalOf = (choice: ReadonlyMap<string, Candidate>, key: "bytes" | "loss"): number =>
   [...choice.values()].reduce((sum, candidate) => sum + candidate[key], 0);
 
-const at = (hulls: ReadonlyMap<string, readonly Candidate[]>, name: string, index: number): Candidate | undefined => hulls.get(name)?.[index];
+const at = (hulls: ReadonlyMap<string, readonly Candidate[]>, name: string, index: number): Candidate | undefined =>
+  hulls.get(name)?.[index];
 
 /** By rising bytes, each with less loss than the one before, and at falling rates. */
 function lowerHull(candidates: readonly Candidate[]): readonly Candidate[] {
@@ -59,7 +65,8 @@ function lowerHull(candidates: readonly Candidate[]): readonly Candidate[] {
   for (const candidate of [...candidates].sort((a, b) => a.bytes - b.bytes || a.loss - b.loss)) {
     const last = hull.at(-1);
     if (last && candidate.loss >= last.loss) continue;
-    while (hull.length > 1 && rate(hull.at(-2) as Candidate, hull.at(-1) as Candidate) <= rate(hull.at(-1) as Candidate, candidate)) hull.pop();
+    while (hull.length > 1 && rate(hull.at(-2) as Candidate, hull.at(-1) as Candidate) <= rate(hull.at(-1) as Candidate, candidate))
+      hull.pop();
     hull.push(candidate);
   }
   return hull;

@@ -35,7 +35,10 @@ export function smoothingScales(inputMaxima: Float32Array, weights: readonly Ten
   return inputMaxima.map((input, j) => {
     const weight = weightMaxima[j] as number;
     if (!Number.isFinite(input) || !Number.isFinite(weight)) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `input ${j} has values that are not finite, in speech or in weights; there is no scale for them`);
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        `input ${j} has values that are not finite, in speech or in weights; there is no scale for them`,
+      );
     }
     if (input === 0 || weight === 0) return 1;
     return Math.min(largest, Math.max(smallest, input ** alpha / weight ** (1 - alpha)));
@@ -52,7 +55,10 @@ export function smoothingScales(inputMaxima: Float32Array, weights: readonly Ten
  */
 export function scaleColumns(weight: Tensor, scales: Float32Array): Tensor {
   checkWidth(weight, scales.length);
-  return Tensor.from((weight.toArray() as Float32Array).map((value, i) => value * (scales[i % scales.length] as number)), weight.shape);
+  return Tensor.from(
+    (weight.toArray() as Float32Array).map((value, i) => value * (scales[i % scales.length] as number)),
+    weight.shape,
+  );
 }
 
 function checkWidth(weight: Tensor, inputs: number): void {

@@ -45,7 +45,8 @@ export function wandaMask(weight: Tensor, { kept, of }: Sparsity, inputs: LayerI
  * const pruned = fakeQuantize(layer.weight, "float32", { mask: unstructuredWandaMask(layer.weight, 0.5, inputs.of(layer.name)) });
  */
 export function unstructuredWandaMask(weight: Tensor, share: number, inputs: LayerInputs): Tensor {
-  if (!(share >= 0 && share < 1)) throw new UsmLiteError("INVALID_ARGUMENT", `a share of ${share} cannot be pruned; it is at least 0 and below 1`);
+  if (!(share >= 0 && share < 1))
+    throw new UsmLiteError("INVALID_ARGUMENT", `a share of ${share} cannot be pruned; it is at least 0 and below 1`);
   return tidy(() => {
     const score = wandaScore(weight, inputs);
     const [rows, columns] = score.shape as [number, number];

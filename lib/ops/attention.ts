@@ -24,9 +24,7 @@ type Operands = [
 
 interface AttentionBindings {
   attention(...operands: [...Operands, wantsLogSum: boolean]): [out: TensorHandle, logSum: TensorHandle | undefined];
-  attentionBackward(
-    ...operands: [...Operands, out: TensorHandle, logSum: TensorHandle, gradient: TensorHandle]
-  ): TensorHandle[];
+  attentionBackward(...operands: [...Operands, out: TensorHandle, logSum: TensorHandle, gradient: TensorHandle]): TensorHandle[];
 }
 
 const native = addon as AttentionBindings;

@@ -68,12 +68,27 @@ export function batchNorm(x: Tensor, weight: Tensor, bias: Tensor, options: Batc
   const fused = activation === "silu";
   if (x instanceof DeviceTensor) return batchNormOnGpu(x, weight, bias, options);
   const handles = native.batchNorm(
-    x.handle, weight.handle, bias.handle, epsilon, fused, training, momentum, runningMean.handle, runningVariance.handle,
+    x.handle,
+    weight.handle,
+    bias.handle,
+    epsilon,
+    fused,
+    training,
+    momentum,
+    runningMean.handle,
+    runningVariance.handle,
   );
   const [y, mean, reciprocalDeviation] = handles.map((handle) => new Tensor(handle)) as [Tensor, Tensor, Tensor];
   return recordStep(y, [x, weight, bias], (gradient, tape) => {
     const gradients = native.batchNormBackward(
-      x.handle, weight.handle, bias.handle, mean.handle, reciprocalDeviation.handle, gradient.handle, fused, training,
+      x.handle,
+      weight.handle,
+      bias.handle,
+      mean.handle,
+      reciprocalDeviation.handle,
+      gradient.handle,
+      fused,
+      training,
     );
     accumulateAll(tape, [x, weight, bias], gradients);
   });

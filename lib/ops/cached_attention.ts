@@ -76,17 +76,32 @@ export function cachedAttention(
   const { keys, values, rows } = cache;
   if (query instanceof DeviceTensor) {
     if (!rows && isRecording([query, keys, values])) {
-      return trainedCachedAttention(query, onGpu(keys, "keys"), onGpu(values, "values"), offsets, cache.offsets, { heads, causal, scale: factor });
+      return trainedCachedAttention(query, onGpu(keys, "keys"), onGpu(values, "values"), offsets, cache.offsets, {
+        heads,
+        causal,
+        scale: factor,
+      });
     }
     const placed = { keys: onGpu(keys, "keys"), values: onGpu(values, "values"), sequences: sequencesOnGpu(cache.offsets, rows) };
     return deviceCachedAttention(query, sequencesOnGpu(offsets), placed, { heads, causal, scale: factor });
   }
   const [queries, places] = [offsets.tensor.handle, cache.offsets.tensor.handle];
-  const output = new Tensor(native.cachedAttention(query.handle, keys.handle, values.handle, queries, places, rows?.handle, heads, factor, causal));
+  const output = new Tensor(
+    native.cachedAttention(query.handle, keys.handle, values.handle, queries, places, rows?.handle, heads, factor, causal),
+  );
   if (rows) return output;
   return recordStep(output, [query, keys, values], (gradient, tape) => {
     const gradients = native.cachedAttentionBackward(
-      query.handle, keys.handle, values.handle, queries, places, undefined, heads, factor, causal, gradient.handle,
+      query.handle,
+      keys.handle,
+      values.handle,
+      queries,
+      places,
+      undefined,
+      heads,
+      factor,
+      causal,
+      gradient.handle,
     );
     accumulateAll(tape, [query, keys, values], gradients);
   });

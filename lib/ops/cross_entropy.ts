@@ -42,7 +42,10 @@ export interface CrossEntropyOptions {
  */
 export function crossEntropy(logits: Tensor, labels: readonly number[], { labelSmoothing = 0 }: CrossEntropyOptions = {}): Tensor {
   if (labels.some((label) => label < ignoredLabel)) {
-    throw new UsmLiteError("INVALID_ARGUMENT", `crossEntropy: label ${Math.min(...labels)} is no column; ${ignoredLabel} is for rows that do not count`);
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `crossEntropy: label ${Math.min(...labels)} is no column; ${ignoredLabel} is for rows that do not count`,
+    );
   }
   if (!(labelSmoothing >= 0 && labelSmoothing < 1)) {
     throw new UsmLiteError("INVALID_ARGUMENT", `crossEntropy: labelSmoothing is ${labelSmoothing}; it must be at least 0 and below 1`);

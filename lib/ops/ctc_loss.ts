@@ -87,9 +87,7 @@ export function ctcLoss(
   lossesTensor.dispose();
   const infeasible = losses.filter((loss) => loss === Infinity).length;
   if (zeroInfinity) losses.forEach((loss, index) => (losses[index] = loss === Infinity ? 0 : loss));
-  const weights = targets.map((target) =>
-    reduction === "mean" ? 1 / (Math.max(target.length, 1) * targets.length) : 1,
-  );
+  const weights = targets.map((target) => (reduction === "mean" ? 1 / (Math.max(target.length, 1) * targets.length) : 1));
   const output =
     reduction === "none"
       ? Tensor.from(losses)
@@ -99,9 +97,7 @@ export function ctcLoss(
   const logitsGradient = new Tensor(gradientHandle);
   const loss = recordStep(output, [logits], (gradient, tape) => {
     const upstream = gradient.toArray();
-    const factors = Tensor.from(
-      weights.map((weight, index) => weight * (upstream[reduction === "none" ? index : 0] as number)),
-    );
+    const factors = Tensor.from(weights.map((weight, index) => weight * (upstream[reduction === "none" ? index : 0] as number)));
     native.scaleSequences(logitsGradient.handle, offsets.tensor.handle, factors.handle);
     tape.accumulate(logits, logitsGradient);
   });

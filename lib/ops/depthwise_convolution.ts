@@ -68,18 +68,33 @@ export function depthwiseConvolution(
   }
   const fused = activation === "silu";
   if (x instanceof DeviceTensor) {
-    return recordStep(depthwiseConvolutionOnGpu(x, weight, offsets, { bias, leftPadding: left, silu: fused }), [x, weight, bias], (gradient, tape) => {
-      const wanted = { leftPadding: left, wantsX: wants(x), wantsWeight: wants(weight), wantsBias: wants(bias) };
-      const gradients = deviceDepthwiseConvolutionBackward(x, vectorOnGpu(weight), sequencesOnGpu(offsets), onGpu(gradient, "gradient"), wanted);
-      accumulateParts(tape, { x, weight, bias }, gradients);
-    });
+    return recordStep(
+      depthwiseConvolutionOnGpu(x, weight, offsets, { bias, leftPadding: left, silu: fused }),
+      [x, weight, bias],
+      (gradient, tape) => {
+        const wanted = { leftPadding: left, wantsX: wants(x), wantsWeight: wants(weight), wantsBias: wants(bias) };
+        const gradients = deviceDepthwiseConvolutionBackward(
+          x,
+          vectorOnGpu(weight),
+          sequencesOnGpu(offsets),
+          onGpu(gradient, "gradient"),
+          wanted,
+        );
+        accumulateParts(tape, { x, weight, bias }, gradients);
+      },
+    );
   }
-  const y = new Tensor(
-    native.depthwiseConvolution(x.handle, weight.handle, offsets.tensor.handle, left, bias?.handle, fused),
-  );
+  const y = new Tensor(native.depthwiseConvolution(x.handle, weight.handle, offsets.tensor.handle, left, bias?.handle, fused));
   return recordStep(y, [x, weight, bias], (gradient, tape) => {
     const gradients = native.depthwiseConvolutionBackward(
-      x.handle, weight.handle, offsets.tensor.handle, left, gradient.handle, wants(x), wants(weight), wants(bias),
+      x.handle,
+      weight.handle,
+      offsets.tensor.handle,
+      left,
+      gradient.handle,
+      wants(x),
+      wants(weight),
+      wants(bias),
     );
     accumulateAll(tape, [x, weight, bias], gradients);
   });

@@ -83,11 +83,19 @@ export interface RelativeAttentionInputs {
 }
 
 /** {@link relativeAttention}, differentiable. */
-export function trainedRelativeAttention(inputs: RelativeAttentionInputs, offsets: SequenceOffsets, { heads, scale }: { heads: number; scale: number }): Tensor {
+export function trainedRelativeAttention(
+  inputs: RelativeAttentionInputs,
+  offsets: SequenceOffsets,
+  { heads, scale }: { heads: number; scale: number },
+): Tensor {
   const { query, contentBias, positionBias } = inputs;
   const [key, value] = [onGpu(inputs.key, "key"), onGpu(inputs.value, "value")];
   const sequences = sequencesOnGpu(offsets);
-  const relative = { positions: onGpu(inputs.positions, "positions"), contentBias: queryBiasOnGpu(contentBias), positionBias: queryBiasOnGpu(positionBias) };
+  const relative = {
+    positions: onGpu(inputs.positions, "positions"),
+    contentBias: queryBiasOnGpu(contentBias),
+    positionBias: queryBiasOnGpu(positionBias),
+  };
   const options = { heads, scale, relative };
   const { out, logSum } = deviceTrainingRelativeAttention(query, key, value, sequences, options);
   return recordStep(out, Object.values(inputs) as Tensor[], (gradient, tape) => {

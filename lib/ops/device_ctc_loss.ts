@@ -19,7 +19,9 @@ export function ctcLossOnGpu(
   if (reduction === "none") throw new UsmLiteError("INVALID_ARGUMENT", "ctcLoss: on the GPU losses are reduced, by mean or sum");
   const sequences = sequencesOnGpu(offsets);
   const { losses, gradient: logitsGradient } = deviceCtcLoss(logits, sequences, targets, { blank, wantsGradient: isRecording([logits]) });
-  using factors = Tensor.from(Float32Array.from(targets, ({ length }) => (reduction === "mean" ? 1 / (Math.max(length, 1) * targets.length) : 1)));
+  using factors = Tensor.from(
+    Float32Array.from(targets, ({ length }) => (reduction === "mean" ? 1 / (Math.max(length, 1) * targets.length) : 1)),
+  );
   const weights = DeviceTensor.from(factors, "float32");
   const loss = deviceWeightedSum(losses, weights, zeroInfinity);
   const infeasible = targets.filter((labels, index) => framesNeeded(labels) > (offsets.lengths[index] as number)).length;
@@ -33,4 +35,5 @@ export function ctcLossOnGpu(
 }
 
 /** A blank must lie between equal labels. */
-const framesNeeded = (labels: readonly number[]): number => labels.length + labels.filter((label, i) => i > 0 && label === labels[i - 1]).length;
+const framesNeeded = (labels: readonly number[]): number =>
+  labels.length + labels.filter((label, i) => i > 0 && label === labels[i - 1]).length;

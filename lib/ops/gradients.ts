@@ -7,11 +7,7 @@ import { scaledSum } from "./elementwise.js";
 import type { Tape } from "./tape.js";
 
 /** Gives each input the gradient that a native backward pass returned for it, where it did. */
-export function accumulateAll(
-  tape: Tape,
-  inputs: readonly (Tensor | undefined)[],
-  handles: readonly (TensorHandle | undefined)[],
-): void {
+export function accumulateAll(tape: Tape, inputs: readonly (Tensor | undefined)[], handles: readonly (TensorHandle | undefined)[]): void {
   handles.forEach((handle, index) => {
     if (!handle) return;
     const gradient = new Tensor(handle); // owned by the scope unless the tape keeps it

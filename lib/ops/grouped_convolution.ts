@@ -53,7 +53,15 @@ export function groupedConvolution(
   const y = new Tensor(native.groupedConvolution(x.handle, weight.handle, bias?.handle, offsets.tensor.handle, groups, leftPadding));
   return recordStep(y, [x, weight, bias], (gradient, tape) => {
     const gradients = native.groupedConvolutionBackward(
-      x.handle, weight.handle, bias?.handle, offsets.tensor.handle, groups, leftPadding, gradient.handle, wants(x), wants(weight) || wants(bias),
+      x.handle,
+      weight.handle,
+      bias?.handle,
+      offsets.tensor.handle,
+      groups,
+      leftPadding,
+      gradient.handle,
+      wants(x),
+      wants(weight) || wants(bias),
     );
     accumulateAll(tape, [x, weight, bias], gradients);
   });

@@ -16,7 +16,12 @@ import { accumulateResidual } from "./gradients.js";
 import { withoutGelu, type LinearOptions } from "./linear.js";
 import { accumulateLinear } from "./linear_gradient.js";
 import { packedLinear } from "./packed_linear.js";
-import { packedSubsamplingConvolution, subsamplingConvolution, windowsOf, type SubsamplingConvolutionOptions } from "./subsampling_convolution.js";
+import {
+  packedSubsamplingConvolution,
+  subsamplingConvolution,
+  windowsOf,
+  type SubsamplingConvolutionOptions,
+} from "./subsampling_convolution.js";
 import { activeTape, isRecording, recordStep } from "./tape.js";
 
 /** Whole numbers that a layer multiplies by, where its activations are. */

@@ -65,7 +65,17 @@ export function layerNorm(x: Tensor, weight: Tensor, { bias, epsilon }: LayerNor
   const normalized = new Tensor(native.layerNorm(x.handle, weight.handle, bias?.handle, epsilon));
   return recordStep(normalized, [x, weight, bias], (gradient, tape) => {
     const gradients = native.layerNormBackward(
-      x.handle, 1, 0, weight.handle, epsilon, gradient.handle, undefined, wants(x), false, wants(weight), wants(bias),
+      x.handle,
+      1,
+      0,
+      weight.handle,
+      epsilon,
+      gradient.handle,
+      undefined,
+      wants(x),
+      false,
+      wants(weight),
+      wants(bias),
     );
     accumulateAll(tape, [x, undefined, weight, bias], gradients);
   });
@@ -94,8 +104,17 @@ export function addLayerNorm(
   const [sum, normalized] = handles.map((handle) => new Tensor(handle)) as [Tensor, Tensor];
   recordStepOf([sum, normalized], [x, y, weight, bias], ([gradientSum, gradientNormalized], tape) => {
     const gradients = native.layerNormBackward(
-      sum.handle, a, b, weight.handle, epsilon, gradientNormalized?.handle, gradientSum?.handle,
-      wants(x), wants(y), wants(weight), wants(bias),
+      sum.handle,
+      a,
+      b,
+      weight.handle,
+      epsilon,
+      gradientNormalized?.handle,
+      gradientSum?.handle,
+      wants(x),
+      wants(y),
+      wants(weight),
+      wants(bias),
     );
     accumulateAll(tape, [x, y, weight, bias], gradients);
   });

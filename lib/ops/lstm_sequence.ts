@@ -6,7 +6,11 @@ import { accumulateAll } from "./gradients.js";
 import { recordStep } from "./tape.js";
 
 interface LstmSequenceBindings {
-  lstmSequence(inputs: TensorHandle, recurrent: TensorHandle, offsets: TensorHandle): [hidden: TensorHandle, cells: TensorHandle, gates: TensorHandle];
+  lstmSequence(
+    inputs: TensorHandle,
+    recurrent: TensorHandle,
+    offsets: TensorHandle,
+  ): [hidden: TensorHandle, cells: TensorHandle, gates: TensorHandle];
   lstmSequenceBackward(
     gates: TensorHandle,
     recurrent: TensorHandle,
@@ -34,7 +38,12 @@ export function lstmSequence(inputs: Tensor, recurrent: Tensor, offsets: Sequenc
   const [hidden, cells, gates] = handles.map((handle) => new Tensor(handle)) as [Tensor, Tensor, Tensor];
   return recordStep(hidden, [inputs, recurrent], (gradient, tape) => {
     const gradients = native.lstmSequenceBackward(
-      gates.handle, recurrent.handle, offsets.tensor.handle, hidden.handle, cells.handle, gradient.handle,
+      gates.handle,
+      recurrent.handle,
+      offsets.tensor.handle,
+      hidden.handle,
+      cells.handle,
+      gradient.handle,
     );
     accumulateAll(tape, [inputs, recurrent], gradients);
   });

@@ -65,5 +65,8 @@ export function packedLinear(x: Tensor, weight: PackedMatrix | DeviceWeight, opt
 /** Operands have to be on the same device. @throws UsmLiteError INVALID_ARGUMENT */
 export function checkOnCpu(weight: PackedMatrix | DeviceWeight): asserts weight is PackedMatrix {
   if (weight instanceof PackedMatrix) return;
-  throw new UsmLiteError("INVALID_ARGUMENT", "the weight is on the GPU but x is on the CPU; copy x with DeviceTensor.from, or give a packed matrix");
+  throw new UsmLiteError(
+    "INVALID_ARGUMENT",
+    "the weight is on the GPU but x is on the CPU; copy x with DeviceTensor.from, or give a packed matrix",
+  );
 }

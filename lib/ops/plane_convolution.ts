@@ -70,8 +70,15 @@ export function planeConvolution(
     const output = planeConvolutionOnGpu(x, weight, bias, offsets, outputOffsets, { kernel, features, stride, padding, activation });
     recordStep(output, [x, weight, bias], (gradient, tape) => {
       const gradients = devicePlaneConvolutionBackward(x, vectorOnGpu(weight), sequencesOnGpu(offsets), onGpu(gradient, "gradient"), {
-        features, stride, padding, activation, outputs: sequencesOnGpu(outputOffsets), y: output,
-        wantsX: wants(x), wantsWeight: wants(weight), wantsBias: wants(bias),
+        features,
+        stride,
+        padding,
+        activation,
+        outputs: sequencesOnGpu(outputOffsets),
+        y: output,
+        wantsX: wants(x),
+        wantsWeight: wants(weight),
+        wantsBias: wants(bias),
       });
       accumulateParts(tape, { x, weight, bias }, gradients);
     });

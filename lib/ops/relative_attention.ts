@@ -77,7 +77,7 @@ export function relativeAttention(
       throw new UsmLiteError(
         "UNSUPPORTED_MODEL",
         context
-          ? "attention over a window of frames runs on the CPU only; use device \"cpu\""
+          ? 'attention over a window of frames runs on the CPU only; use device "cpu"'
           : `attention on the GPU needs a key for each of ${heads} heads, not ${keyValueHeads}; use device "cpu"`,
       );
     }

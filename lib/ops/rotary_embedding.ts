@@ -28,6 +28,7 @@ export function rotateRows(x: Tensor, offsets: SequenceOffsets, heads: number, t
     };
     return recordStep(turnedOnGpu(x, false), [x], (gradient, tape) => tape.accumulate(x, turnedOnGpu(onGpu(gradient, "gradient"), true)));
   }
-  const turned = (from: Tensor, back: boolean): Tensor => new Tensor(native.rotateRows(from.handle, offsets.tensor.handle, heads, theta, back));
+  const turned = (from: Tensor, back: boolean): Tensor =>
+    new Tensor(native.rotateRows(from.handle, offsets.tensor.handle, heads, theta, back));
   return recordStep(turned(x, false), [x], (gradient, tape) => tape.accumulate(x, turned(gradient, true)));
 }

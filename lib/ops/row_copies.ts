@@ -78,7 +78,8 @@ export function padSequences(
 function keptRows(offsets: SequenceOffsets, [before, after]: readonly [number, number]): Int32Array {
   const kept = new Int32Array(offsets.frames);
   offsets.lengths.forEach((length, sequence) => {
-    const begin = offsets.begin(sequence), padding = before + sequence * (before + after);
+    const begin = offsets.begin(sequence),
+      padding = before + sequence * (before + after);
     for (let row = begin; row < begin + length; row++) kept[row] = row + padding;
   });
   return kept;

@@ -56,7 +56,11 @@ export function softmaxDivergence(student: Tensor, teacher: Tensor, { temperatur
   const output = student instanceof DeviceTensor ? DeviceTensor.from(value, "float32") : value;
   if (!logitsGradient) return output;
   return recordStep(output, [student], (gradient, tape) => {
-    scaleRows(logitsGradient, Float32Array.from({ length: rows }, (_, row) => temperature * factor(row)), gradient);
+    scaleRows(
+      logitsGradient,
+      Float32Array.from({ length: rows }, (_, row) => temperature * factor(row)),
+      gradient,
+    );
     tape.accumulate(student, logitsGradient);
   });
 }

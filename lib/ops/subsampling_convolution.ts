@@ -109,15 +109,7 @@ export function subsamplingConvolution(
   }
   const slope = withoutGelu(activation);
   const output = new Tensor(
-    native.subsamplingConvolution(
-      x.handle,
-      weight.handle,
-      bias?.handle,
-      offsets.tensor.handle,
-      outputOffsets.tensor.handle,
-      stride,
-      slope,
-    ),
+    native.subsamplingConvolution(x.handle, weight.handle, bias?.handle, offsets.tensor.handle, outputOffsets.tensor.handle, stride, slope),
   );
   recordStep(output, [x, weight, bias], (gradient, tape) => {
     const { sumGradient, biasGradient } = linearGradient(gradient, {
@@ -145,7 +137,12 @@ export function subsamplingConvolution(
  * The windows of frames that a weight (out, kernel * in) multiplies on the GPU, (output frames, kernel * in), differentiable; and where the
  * sequences lie in them.
  */
-export function windowsOf(x: DeviceTensor, weight: Tensor, offsets: SequenceOffsets, stride: number): { windows: Tensor; offsets: SequenceOffsets } {
+export function windowsOf(
+  x: DeviceTensor,
+  weight: Tensor,
+  offsets: SequenceOffsets,
+  stride: number,
+): { windows: Tensor; offsets: SequenceOffsets } {
   const kernel = Math.floor(weight.dim(1) / x.dim(1));
   const outputOffsets = subsampledOffsets(offsets, kernel, stride);
   const outputs = shortenedOnGpu(offsets, outputOffsets, { kernel, stride, padding: 0 });

@@ -102,7 +102,10 @@ export function transducerLoss(
 ): TransducerLossResult {
   const { blank, durations = [], undernormalization = 0, zeroInfinity = true, reduction = "mean-volume", teacher } = options;
   if (targets.length !== offsets.lengths.length) {
-    throw new UsmLiteError("INVALID_ARGUMENT", `transducerLoss: there are ${offsets.lengths.length} sequences of frames but ${targets.length} targets`);
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `transducerLoss: there are ${offsets.lengths.length} sequences of frames but ${targets.length} targets`,
+    );
   }
   const inputs = [frames, predictions, weight, bias];
   const operands: Operands = [
@@ -126,13 +129,19 @@ export function transducerLoss(
   if (zeroInfinity) values.forEach((loss, index) => (values[index] = loss === Infinity ? 0 : loss));
   const weights = sequenceWeights(targets, reduction);
   const output =
-    reduction === "none" ? Tensor.from(values) : Tensor.from([values.reduce((sum, loss, index) => sum + loss * (weights[index] as number), 0)]);
+    reduction === "none"
+      ? Tensor.from(values)
+      : Tensor.from([values.reduce((sum, loss, index) => sum + loss * (weights[index] as number), 0)]);
   const divergence = divergenceHandle && Tensor.from([mean(new Tensor(divergenceHandle).toArray())]);
   recordStepOf(divergence ? [output, divergence] : [output], inputs, ([lossGradient, divergenceGradient], tape) => {
     const upstream = lossGradient?.toArray();
     const factors = Tensor.from(weights.map((share, index) => share * (upstream?.[reduction === "none" ? index : 0] ?? 0)));
     const divergenceFactor = (divergenceGradient?.toArray()[0] ?? 0) / targets.length;
-    accumulateAll(tape, inputs, native.transducerLossBackward(...operands, losses.handle, lattice.handle, factors.handle, divergenceFactor));
+    accumulateAll(
+      tape,
+      inputs,
+      native.transducerLossBackward(...operands, losses.handle, lattice.handle, factors.handle, divergenceFactor),
+    );
   });
   return { loss: output, infeasible, lattice, ...(divergence ? { divergence } : {}) };
 }
@@ -141,7 +150,10 @@ const mean = (values: Float32Array): number => values.reduce((sum, value) => sum
 
 /** What each sequence's loss is multiplied by. */
 function sequenceWeights(targets: readonly (readonly number[])[], reduction: TransducerLossOptions["reduction"]): number[] {
-  const labels = Math.max(1, targets.reduce((sum, { length }) => sum + length, 0));
+  const labels = Math.max(
+    1,
+    targets.reduce((sum, { length }) => sum + length, 0),
+  );
   return targets.map(({ length }) => {
     if (reduction === "mean") return 1 / (Math.max(length, 1) * targets.length);
     return reduction === "mean-volume" ? 1 / labels : 1;

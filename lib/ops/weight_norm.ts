@@ -19,7 +19,10 @@ export function weightNorm(gain: Tensor, direction: Tensor): Tensor {
   const taps = gains.length;
   const lengths = columnSums(directions, directions, taps).map(Math.sqrt);
   const factors = lengths.map((length, tap) => (gains[tap] as number) / length);
-  const output = Tensor.from(directions.map((value, i) => value * (factors[i % taps] as number)), direction.shape);
+  const output = Tensor.from(
+    directions.map((value, i) => value * (factors[i % taps] as number)),
+    direction.shape,
+  );
   return recordStep(output, [gain, direction], (gradient, tape) => {
     const above = gradient.toArray();
     // Of the gradient, the part along the direction changes the gain and the rest turns the direction.

@@ -2,7 +2,13 @@
 import type { DeviceTensor } from "../device/device_tensor.js";
 import { deviceScaledSum } from "../device/gradient_operations.js";
 import { onGpu } from "../device/inference.js";
-import { deviceFakeQuantize, deviceFakeQuantizeBackward, deviceGroupScales, type DeviceScales, type Rounding } from "../device/training_operations.js";
+import {
+  deviceFakeQuantize,
+  deviceFakeQuantizeBackward,
+  deviceGroupScales,
+  type DeviceScales,
+  type Rounding,
+} from "../device/training_operations.js";
 import { recordStep, type Tape } from "../ops/tape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { FakeQuantizeOptions } from "./fake_quantize.js";

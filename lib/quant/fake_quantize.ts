@@ -25,9 +25,11 @@ type Quantization = [
 
 interface FakeQuantizeBindings {
   fakeQuantize(...quantization: Quantization): TensorHandle;
-  fakeQuantizeBackward(
-    ...parameters: [...Quantization, outputGradient: TensorHandle, clipped: boolean, throughMask: boolean]
-  ): { weight: TensorHandle; scale: TensorHandle; zeroPoint?: TensorHandle };
+  fakeQuantizeBackward(...parameters: [...Quantization, outputGradient: TensorHandle, clipped: boolean, throughMask: boolean]): {
+    weight: TensorHandle;
+    scale: TensorHandle;
+    zeroPoint?: TensorHandle;
+  };
   addScaleGradients(
     weight: TensorHandle,
     spec: string,
@@ -105,7 +107,9 @@ export function fakeQuantize(weight: Tensor, spec: string, options: FakeQuantize
   if (weight instanceof DeviceTensor) return fakeQuantizeOnGpu(weight, text, mask, { ...options, rounding: roundingOf(options) });
   const { rule = {}, seed = 0 } = options;
   const given = options.scale !== undefined;
-  const scales: GivenScales & { scale: Tensor } = given ? (options as GivenScales & { scale: Tensor }) : groupScales(weight, text, { mask, rule });
+  const scales: GivenScales & { scale: Tensor } = given
+    ? (options as GivenScales & { scale: Tensor })
+    : groupScales(weight, text, { mask, rule });
   options.receiveScales?.(scales);
   const quantization = (matrix: Tensor, maskMatrix: Tensor | null): Quantization => [
     matrix.handle,
@@ -136,8 +140,14 @@ export function fakeQuantize(weight: Tensor, spec: string, options: FakeQuantize
       learn(tape, options.zeroPoint, zeroPointGradient, options.scaleGradientFactor);
     } else if (!stopScaleGradient) {
       native.addScaleGradients(
-        weights.handle, text, masks?.handle, ...ruleArguments(rule),
-        scales.scale.handle, scaleGradient.handle, zeroPointGradient?.handle, weightGradient.handle,
+        weights.handle,
+        text,
+        masks?.handle,
+        ...ruleArguments(rule),
+        scales.scale.handle,
+        scaleGradient.handle,
+        zeroPointGradient?.handle,
+        weightGradient.handle,
       );
     }
     tape.accumulate(weight, weightOfMatrix(weightGradient, weight.shape));

@@ -15,7 +15,13 @@ export interface PackedMatrixHandle extends NativeHandle {
 
 interface PackedMatrixBindings {
   packedMatrixCreate(spec: string, rows: number, columns: number, ...parts: PartHandles): PackedMatrixHandle;
-  packedMatrixRound(spec: string, weight: TensorHandle, mask: TensorHandle | undefined, scale: TensorHandle, zeroPoint?: TensorHandle): PackedMatrixHandle;
+  packedMatrixRound(
+    spec: string,
+    weight: TensorHandle,
+    mask: TensorHandle | undefined,
+    scale: TensorHandle,
+    zeroPoint?: TensorHandle,
+  ): PackedMatrixHandle;
   packedMatrixShare(handle: PackedMatrixHandle): number;
   packedMatrixFromShared(id: number): PackedMatrixHandle;
 }
@@ -70,11 +76,19 @@ export class PackedMatrix extends NativeObject<PackedMatrixHandle> {
   static round(
     weight: Tensor,
     spec: string,
-    { mask, scale, zeroPoint, activations }: Omit<LayerCoding, "scale" | "mask"> & { readonly scale: Tensor; readonly mask?: Tensor | undefined },
+    {
+      mask,
+      scale,
+      zeroPoint,
+      activations,
+    }: Omit<LayerCoding, "scale" | "mask"> & { readonly scale: Tensor; readonly mask?: Tensor | undefined },
   ): PackedMatrix {
     using matrix = weightMatrix(weight);
     using maskMatrix = mask ? weightMatrix(mask) : null;
-    return new PackedMatrix(native.packedMatrixRound(spec, matrix.handle, maskMatrix?.handle, scale.handle, zeroPoint?.handle), activations);
+    return new PackedMatrix(
+      native.packedMatrixRound(spec, matrix.handle, maskMatrix?.handle, scale.handle, zeroPoint?.handle),
+      activations,
+    );
   }
 
   /**

@@ -32,7 +32,13 @@ export interface GivenScales {
   readonly zeroPoint?: Tensor;
 }
 
-export type PartHandles = [packed: TensorHandle, scale?: TensorHandle, mask?: TensorHandle, zeroPoint?: TensorHandle, scaleSteps?: TensorHandle];
+export type PartHandles = [
+  packed: TensorHandle,
+  scale?: TensorHandle,
+  mask?: TensorHandle,
+  zeroPoint?: TensorHandle,
+  scaleSteps?: TensorHandle,
+];
 
 interface CodecBindings {
   packWeight(

@@ -31,7 +31,12 @@ export interface ScaleRule {
 }
 
 interface ScaleBindings {
-  groupScales(weight: TensorHandle, spec: string, mask: TensorHandle | undefined, ...rule: RuleArguments): { scale: TensorHandle; zeroPoint?: TensorHandle };
+  groupScales(
+    weight: TensorHandle,
+    spec: string,
+    mask: TensorHandle | undefined,
+    ...rule: RuleArguments
+  ): { scale: TensorHandle; zeroPoint?: TensorHandle };
 }
 
 const native = addon as ScaleBindings;

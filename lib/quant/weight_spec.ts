@@ -45,7 +45,15 @@ export interface PackedBytes {
 }
 
 interface WeightSpecBindings {
-  parseWeightSpec(text: string): { text: string; format: string; bits: number; groupSize: number; doubleQuantized: boolean; kept: number; of: number };
+  parseWeightSpec(text: string): {
+    text: string;
+    format: string;
+    bits: number;
+    groupSize: number;
+    doubleQuantized: boolean;
+    kept: number;
+    of: number;
+  };
   packedBytes(spec: string, rows: number, columns: number): PackedBytes;
 }
 

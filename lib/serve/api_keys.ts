@@ -12,7 +12,10 @@ const apiKeySchema = z.strictObject({
   /** The key itself, or `sha256`. */
   key: z.string().min(16, "keys need 16 characters or more").optional(),
   /** SHA-256 of the key in hexadecimal, so that the file need not hold it. */
-  sha256: z.string().regex(/^[0-9a-fA-F]{64}$/, "64 hexadecimal digits are needed").optional(),
+  sha256: z
+    .string()
+    .regex(/^[0-9a-fA-F]{64}$/, "64 hexadecimal digits are needed")
+    .optional(),
   requestsPerMinute: z.number().positive().optional(),
   /** Requests and streams at the same time. */
   concurrent: z.int().positive().optional(),
@@ -46,7 +49,10 @@ export function checkApiKeys(json: unknown, source: string): ApiKey[] {
   const result = z.array(apiKeySchema).min(1).safeParse(json);
   if (!result.success) {
     const issue = result.error.issues[0];
-    throw new UsmLiteError("BAD_CONFIG", `${source}: ${issue?.path.length ? `key ${issue.path.join(".")}: ` : ""}${issue?.message}; docs/serving.md shows the file`);
+    throw new UsmLiteError(
+      "BAD_CONFIG",
+      `${source}: ${issue?.path.length ? `key ${issue.path.join(".")}: ` : ""}${issue?.message}; docs/serving.md shows the file`,
+    );
   }
   const both = result.data.find(({ key, sha256 }) => (key === undefined) === (sha256 === undefined));
   if (both) throw new UsmLiteError("BAD_CONFIG", `${source}: the key of "${both.name}" must have either "key" or "sha256"`);

@@ -24,16 +24,37 @@ export class Metrics {
 
   readonly requests = this.counter("requests_total", "Requests answered.", ["route", "status"]);
   readonly rejected = this.counter("rejected_total", "Requests refused, by the code of their error.", ["code"]);
-  readonly requestSeconds = this.histogram("request_seconds", "From the first byte of a request to the last of its answer.", latencyBuckets, ["route"]);
+  readonly requestSeconds = this.histogram(
+    "request_seconds",
+    "From the first byte of a request to the last of its answer.",
+    latencyBuckets,
+    ["route"],
+  );
   readonly queueSeconds = this.histogram("queue_seconds", "Time that recordings waited for a worker.", [0.001, 0.005, ...latencyBuckets]);
   readonly recognitionSeconds = this.histogram("recognition_seconds", "Time that recordings were in the hands of workers.", latencyBuckets);
-  readonly rtfx = this.histogram("rtfx", "Seconds of audio recognised in a second, for each recording.", [1, 5, 10, 25, 50, 100, 200, 400, 800, 1600]);
+  readonly rtfx = this.histogram(
+    "rtfx",
+    "Seconds of audio recognised in a second, for each recording.",
+    [1, 5, 10, 25, 50, 100, 200, 400, 800, 1600],
+  );
   readonly audioSeconds = this.counter("audio_seconds_total", "Seconds of audio recognised.", []);
   readonly batchSize = this.histogram("batch_size", "Chunks that shared a pass of the network.", [1, 2, 3, 4, 6, 8, 12, 16, 32, 64]);
   readonly passSeconds = this.histogram("pass_seconds", "Time that passes of the network took.", [0.002, 0.005, ...latencyBuckets]);
-  readonly networkAudioSeconds = this.counter("network_audio_seconds_total", "Seconds of audio that the network heard, overlaps included.", []);
-  readonly partialSeconds = this.histogram("partial_latency_seconds", "From the arrival of live audio to the sending of text that covers it.", latencyBuckets);
-  readonly finalSeconds = this.histogram("final_latency_seconds", "From the end of live speech to the sending of its transcript.", latencyBuckets);
+  readonly networkAudioSeconds = this.counter(
+    "network_audio_seconds_total",
+    "Seconds of audio that the network heard, overlaps included.",
+    [],
+  );
+  readonly partialSeconds = this.histogram(
+    "partial_latency_seconds",
+    "From the arrival of live audio to the sending of text that covers it.",
+    latencyBuckets,
+  );
+  readonly finalSeconds = this.histogram(
+    "final_latency_seconds",
+    "From the end of live speech to the sending of its transcript.",
+    latencyBuckets,
+  );
   readonly crashes = this.counter("engine_restarts_total", "Workers and engine processes that ended by themselves.", ["what"]);
   readonly reloads = this.counter("model_reloads_total", "Reloads of the model.", ["result"]);
 
@@ -47,7 +68,9 @@ export class Metrics {
     this.gauge("engine_resident_bytes", "Resident memory of the engine process.", () => live.engineBytes());
     this.gauge("tensor_bytes", "Memory of weights and activations.", () => live.tensorBytes());
     this.gauge("server_resident_bytes", "Resident memory of the server process.", () => process.memoryUsage.rss());
-    this.gauge("event_loop_delay_seconds", "Longest time for which the server process attended to nothing, since the last scrape.", () => this.longestDelay());
+    this.gauge("event_loop_delay_seconds", "Longest time for which the server process attended to nothing, since the last scrape.", () =>
+      this.longestDelay(),
+    );
   }
 
   /** Measures nothing any more. */

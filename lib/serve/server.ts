@@ -225,7 +225,12 @@ export class Server implements Service, AsyncDisposable {
   }
 }
 
-function startEngine(options: ResolvedServeOptions, servedLanguage: string | undefined, events: EngineEvents, signal?: AbortSignal): Promise<Engine> {
+function startEngine(
+  options: ResolvedServeOptions,
+  servedLanguage: string | undefined,
+  events: EngineEvents,
+  signal?: AbortSignal,
+): Promise<Engine> {
   const { device, arithmetic, batchInvariant, adapters, decoder, beamWidth, maximumBatch, maximumWaitMs, maximumAudioSeconds } = options;
   const cores = availableParallelism();
   return Engine.start(
@@ -249,7 +254,10 @@ function startEngine(options: ResolvedServeOptions, servedLanguage: string | und
   );
 }
 
-function loadedModel({ model = defaultModelFolder, modelName, modelAliases, language }: ResolvedServeOptions, { vocabulary }: Engine): LoadedModel {
+function loadedModel(
+  { model = defaultModelFolder, modelName, modelAliases, language }: ResolvedServeOptions,
+  { vocabulary }: Engine,
+): LoadedModel {
   const name = modelName ?? (model === defaultModelFolder ? "usm-lite-default" : basename(resolve(model)));
   return { name, aliases: modelAliases.filter((alias) => alias !== name), language, vocabulary, created: Math.floor(Date.now() / 1000) };
 }
@@ -262,7 +270,11 @@ async function readTls({ tls }: ResolvedServeOptions) {
     createSecureContext(context);
   } catch (cause) {
     const files = [tls.certificate, tls.key, ...(tls.clientAuthority === undefined ? [] : [tls.clientAuthority])].join(", ");
-    throw new UsmLiteError("BAD_CONFIG", `TLS cannot use ${files}: ${(cause as Error).message}; give a certificate chain and its private key, each in PEM`, { cause });
+    throw new UsmLiteError(
+      "BAD_CONFIG",
+      `TLS cannot use ${files}: ${(cause as Error).message}; give a certificate chain and its private key, each in PEM`,
+      { cause },
+    );
   }
   return context;
 }

@@ -23,7 +23,10 @@ export type MaskSchedule =
 export function checkMaskSchedule(schedule: MaskSchedule): void {
   const require = (name: string, value: number, minimum: number): void => {
     if (Number.isSafeInteger(value) && value >= minimum) return;
-    throw new UsmLiteError("INVALID_ARGUMENT", `${schedule.kind} mask schedule: ${name} is ${value}; it must be a whole number from ${minimum}`);
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `${schedule.kind} mask schedule: ${name} is ${value}; it must be a whole number from ${minimum}`,
+    );
   };
   if (schedule.kind === "one-shot") require("step", schedule.step, 0);
   if (schedule.kind === "every-step") require("start", schedule.start, 0);

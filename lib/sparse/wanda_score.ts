@@ -9,5 +9,8 @@ import { Tensor } from "../tensor/tensor.js";
 export function weightsTimesInputs(weight: Tensor, inputNorms: Float32Array): Tensor {
   using matrix = weightMatrix(weight);
   const columns = inputNorms.length;
-  return Tensor.from(matrix.toArray().map((value, i) => Math.abs(value) * (inputNorms[i % columns] as number)), matrix.shape);
+  return Tensor.from(
+    matrix.toArray().map((value, i) => Math.abs(value) * (inputNorms[i % columns] as number)),
+    matrix.shape,
+  );
 }

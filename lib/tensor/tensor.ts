@@ -40,10 +40,7 @@ export class Tensor extends NativeObject<TensorHandle> {
   requiresGrad = false;
 
   /** Takes over a handle that an operation of the addon returned, and says what it is unless it does itself. */
-  constructor(
-    handle: TensorHandle,
-    { shape, dtype }: { readonly shape: readonly number[]; readonly dtype: DType } = handle,
-  ) {
+  constructor(handle: TensorHandle, { shape, dtype }: { readonly shape: readonly number[]; readonly dtype: DType } = handle) {
     super(handle);
     this.shape = shape;
     this.dtype = dtype;

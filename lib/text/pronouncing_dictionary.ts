@@ -32,7 +32,10 @@ export class PronouncingDictionary {
           throw new UsmLiteError("BAD_CONFIG", `${path}:${index + 1}: "${word}" has no phones; a line is WORD PHONE PHONE ..`);
         }
         if (/\(\d+\)$/.test(word)) return;
-        words.set(word.toUpperCase(), phones.map((phone) => phone.replace(/\d$/, "")));
+        words.set(
+          word.toUpperCase(),
+          phones.map((phone) => phone.replace(/\d$/, "")),
+        );
       });
     return new PronouncingDictionary(words);
   }

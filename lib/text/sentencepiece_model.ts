@@ -90,7 +90,9 @@ function pipelineOf(normalization: string): TextPipeline {
     case "nmt_nfkc_cf":
       return (text) => wordPipeline(text.normalize("NFKC").toLowerCase());
     default:
-      throw new RangeError(`normalizes by rules of its own, "${normalization.slice(0, 50)}"; supported are identity, nfkc and nmt_nfkc (_cf)`);
+      throw new RangeError(
+        `normalizes by rules of its own, "${normalization.slice(0, 50)}"; supported are identity, nfkc and nmt_nfkc (_cf)`,
+      );
   }
 }
 

@@ -20,8 +20,7 @@ type Split = (parts: readonly string[]) => string[];
 const WHITESPACE = /[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/;
 
 /** Words between white space, each with {@link WORD_BEGIN} before it: `WhitespaceSplit`, then `Metaspace`. */
-export const wordPipeline: TextPipeline = (text) =>
-  metaspace({ prepend: "always", split: true })(withoutEmpty(text.split(WHITESPACE)));
+export const wordPipeline: TextPipeline = (text) => metaspace({ prepend: "always", split: true })(withoutEmpty(text.split(WHITESPACE)));
 
 /** The pipeline of a parsed `tokenizer.json`. */
 export function textPipelineOf(json: JsonObject, fail: Fail, defaultSplit: Split = identity): TextPipeline {
@@ -99,9 +98,7 @@ function preTokenizerOf(value: JsonValue | undefined, fail: Fail): Split {
       return (parts) => steps.reduce((result: readonly string[], step) => step(result), parts) as string[];
     }
     default:
-      return fail(
-        `has a pre_tokenizer of type ${JSON.stringify(type)}; supported are WhitespaceSplit, Metaspace, Split and Sequence`,
-      );
+      return fail(`has a pre_tokenizer of type ${JSON.stringify(type)}; supported are WhitespaceSplit, Metaspace, Split and Sequence`);
   }
 }
 

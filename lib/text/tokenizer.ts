@@ -88,8 +88,7 @@ export class Tokenizer implements TextTokenizer {
   /** The text of one id, with {@link WORD_BEGIN} for a space. */
   piece(id: number): string {
     const piece = this.pieces[id];
-    if (!piece)
-      throw new UsmLiteError("INVALID_ARGUMENT", `id ${id} does not exist: this tokenizer has ids 0..${this.size - 1}`);
+    if (!piece) throw new UsmLiteError("INVALID_ARGUMENT", `id ${id} does not exist: this tokenizer has ids 0..${this.size - 1}`);
     return piece[0];
   }
 
@@ -215,10 +214,7 @@ export function trainTokenizer(texts: Iterable<string>, size: number): Tokenizer
   const characters = [WORD_BEGIN, "'", ..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"];
   const smallest = SPECIAL_PIECES.length + characters.length;
   if (!Number.isInteger(size) || size < smallest || size > 65536) {
-    throw new UsmLiteError(
-      "INVALID_ARGUMENT",
-      `the vocabulary size must be a whole number from ${smallest} to 65536, got ${size}`,
-    );
+    throw new UsmLiteError("INVALID_ARGUMENT", `the vocabulary size must be a whole number from ${smallest} to 65536, got ${size}`);
   }
   const words = new Map<string, number>();
   for (const text of texts) {

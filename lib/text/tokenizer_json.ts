@@ -67,7 +67,9 @@ export function rankedVocabulary(model: JsonObject, fail: Fail): ScoredPiece[] {
   const pieces: (ScoredPiece | undefined)[] = new Array<undefined>(entries.length).fill(undefined);
   for (const [piece, id] of entries) {
     if (typeof id !== "number" || !Number.isInteger(id) || id < 0 || id >= entries.length || pieces[id]) {
-      return fail(`gives "${piece.slice(0, 50)}" of "model.vocab" the id ${JSON.stringify(id)}; ids must be 0..${entries.length - 1}, each once`);
+      return fail(
+        `gives "${piece.slice(0, 50)}" of "model.vocab" the id ${JSON.stringify(id)}; ids must be 0..${entries.length - 1}, each once`,
+      );
     }
     pieces[id] = [piece, 0];
   }

@@ -60,8 +60,7 @@ export function segmentWords(words: readonly TimedWord[], options: SegmentOption
   const close = (): void => {
     const first = open[0];
     const last = open.at(-1);
-    if (first && last)
-      segments.push({ start: first.start, end: Math.max(first.start, last.end), words: open, lines: linesOf(open) });
+    if (first && last) segments.push({ start: first.start, end: Math.max(first.start, last.end), words: open, lines: linesOf(open) });
     open = [];
   };
   for (const word of words) {
@@ -70,9 +69,7 @@ export function segmentWords(words: readonly TimedWord[], options: SegmentOption
     if (
       first &&
       last &&
-      (word.start - last.end >= pause ||
-        word.end - first.start > maximumSeconds ||
-        linesOf([...open, word]).length > LINES)
+      (word.start - last.end >= pause || word.end - first.start > maximumSeconds || linesOf([...open, word]).length > LINES)
     ) {
       close();
     }
@@ -89,11 +86,7 @@ export function segmentWords(words: readonly TimedWord[], options: SegmentOption
  * @example
  * writeFileSync("speech.srt", formatTranscript(await transcriber.transcribe("speech.flac"), "srt"));
  */
-export function formatTranscript(
-  transcript: Transcript,
-  format: TranscriptFormat,
-  options: SegmentOptions = {},
-): string {
+export function formatTranscript(transcript: Transcript, format: TranscriptFormat, options: SegmentOptions = {}): string {
   switch (format) {
     case "text":
       return `${transcript.text}\n`;
@@ -103,10 +96,7 @@ export function formatTranscript(
       return JSON.stringify(verboseTranscript(transcript, options));
     case "srt":
       return segmentWords(transcript.words, options)
-        .map(
-          ({ start, end, lines }, index) =>
-            `${index + 1}\n${clock(start, ",")} --> ${clock(end, ",")}\n${lines.join("\n")}\n`,
-        )
+        .map(({ start, end, lines }, index) => `${index + 1}\n${clock(start, ",")} --> ${clock(end, ",")}\n${lines.join("\n")}\n`)
         .join("\n");
     case "vtt":
       return ["WEBVTT\n"]
@@ -117,10 +107,7 @@ export function formatTranscript(
         )
         .join("\n");
     default:
-      throw new UsmLiteError(
-        "INVALID_ARGUMENT",
-        `format ${JSON.stringify(format)} is unknown; choose ${transcriptFormats.join(", ")}`,
-      );
+      throw new UsmLiteError("INVALID_ARGUMENT", `format ${JSON.stringify(format)} is unknown; choose ${transcriptFormats.join(", ")}`);
   }
 }
 
@@ -144,9 +131,7 @@ export function verboseTranscript(transcript: Transcript, options: SegmentOption
         start,
         end,
         text,
-        tokens: (transcript.tokens ?? [])
-          .filter((token) => token.start >= from && token.start < next)
-          .map((token) => token.id),
+        tokens: (transcript.tokens ?? []).filter((token) => token.start >= from && token.start < next).map((token) => token.id),
         temperature: 0,
         avg_logprob: words.reduce((sum, { confidence }) => sum + Math.log(confidence), 0) / words.length,
         compression_ratio: compressionRatio(text),
@@ -193,5 +178,4 @@ function clock(seconds: number, separator: string): string {
   return `${part(3_600_000, Infinity, 2)}:${part(60_000, 60, 2)}:${part(1000, 60, 2)}${separator}${part(1, 1000, 3)}`;
 }
 
-const escapeCue = (text: string): string =>
-  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+const escapeCue = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");

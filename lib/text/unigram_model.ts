@@ -46,7 +46,7 @@ export class UnigramModel {
     const best = this.bestPaths(characters);
     const ids: number[] = [];
     let unknown = "";
-    for (let end = characters.length; end > 0; ) {
+    for (let end = characters.length; end > 0;) {
       const { begin, id } = best[end] as PathEnd;
       if (id === this.unknownId) {
         unknown = characters.slice(begin, end).join("") + unknown;
@@ -72,7 +72,7 @@ export class UnigramModel {
       const scoreSoFar = best[begin]?.score ?? 0; // every position is reached, if only by unknown characters
       let node: TrieNode | undefined = this.root;
       let coversOne = false;
-      for (let end = begin; end < characters.length; ) {
+      for (let end = begin; end < characters.length;) {
         node = node.children.get(characters[end++] as string);
         if (!node) break;
         if (node.id === undefined) continue;

@@ -32,13 +32,7 @@ export function trainUnigram(words: ReadonlyMap<string, number>, options: Unigra
     }
     const goal = Math.floor(size * 1.1); // the last tenth goes by probability alone
     if (pieces.size <= goal) break;
-    const kept = pruned(
-      words,
-      pieces,
-      required,
-      maximumLength,
-      Math.max(goal, Math.floor(pieces.size * KEPT_PER_PRUNING)),
-    );
+    const kept = pruned(words, pieces, required, maximumLength, Math.max(goal, Math.floor(pieces.size * KEPT_PER_PRUNING)));
     if (kept.size === pieces.size) break;
     pieces = kept;
   }
@@ -47,12 +41,7 @@ export function trainUnigram(words: ReadonlyMap<string, number>, options: Unigra
 
 type Scores = ReadonlyMap<string, number>;
 
-function seedPieces(
-  words: ReadonlyMap<string, number>,
-  required: ReadonlySet<string>,
-  maximumLength: number,
-  seeds: number,
-): Scores {
+function seedPieces(words: ReadonlyMap<string, number>, required: ReadonlySet<string>, maximumLength: number, seeds: number): Scores {
   const occurrences = new Map<string, number>();
   for (const [word, count] of words) {
     for (let begin = 0; begin < word.length; begin++) {
@@ -74,11 +63,7 @@ function seedPieces(
 }
 
 /** Forward-backward over all segmentations of every word: how often each piece is expected to be used. */
-function expectedCounts(
-  words: ReadonlyMap<string, number>,
-  pieces: Scores,
-  maximumLength: number,
-): Map<string, number> {
+function expectedCounts(words: ReadonlyMap<string, number>, pieces: Scores, maximumLength: number): Map<string, number> {
   const counts = new Map<string, number>([...pieces.keys()].map((piece) => [piece, 0]));
   for (const [word, occurrences] of words) {
     const length = word.length;
@@ -147,10 +132,7 @@ function pruned(
     losses.push([piece, count * (now - later)]);
   }
   losses.sort(byScore);
-  const survivors = new Set([
-    ...required,
-    ...losses.slice(0, Math.max(0, goal - required.size)).map(([piece]) => piece),
-  ]);
+  const survivors = new Set([...required, ...losses.slice(0, Math.max(0, goal - required.size)).map(([piece]) => piece)]);
   return new Map([...pieces].filter(([piece]) => survivors.has(piece)));
 }
 

@@ -69,20 +69,12 @@ export function characterErrorRate(transcriptions: Iterable<Transcription>, opti
  * const after = wordErrorRate([{ reference: "the cat sat", hypothesis: "the cat sits" }]);
  * relativeChange(before, after).relativeChange; // -0.5
  */
-export function relativeChange(
-  baseline: ErrorRate,
-  current: ErrorRate,
-  options: BootstrapOptions = {},
-): RelativeChange {
+export function relativeChange(baseline: ErrorRate, current: ErrorRate, options: BootstrapOptions = {}): RelativeChange {
   const count = baseline.utterances.length;
   if (current.utterances.length !== count || current.referenceLength !== baseline.referenceLength) {
-    throw new UsmLiteError(
-      "INVALID_ARGUMENT",
-      "two systems are compared on the same utterances; these were measured on different ones",
-    );
+    throw new UsmLiteError("INVALID_ARGUMENT", "two systems are compared on the same utterances; these were measured on different ones");
   }
-  if (errors(baseline) === 0)
-    throw new UsmLiteError("INVALID_ARGUMENT", "no change is relative to a baseline without errors");
+  if (errors(baseline) === 0) throw new UsmLiteError("INVALID_ARGUMENT", "no change is relative to a baseline without errors");
   const before = baseline.utterances.map(errors);
   const after = current.utterances.map(errors);
   const changes = resample(count, options, (draw) => {
@@ -116,7 +108,7 @@ export function countEdits(reference: readonly string[], hypothesis: readonly st
   let substitutions = 0;
   let deletions = 0;
   let insertions = 0;
-  for (let i = reference.length, j = hypothesis.length; i > 0 || j > 0; ) {
+  for (let i = reference.length, j = hypothesis.length; i > 0 || j > 0;) {
     const here = cost[i * width + j] as number;
     const differs = reference[i - 1] === hypothesis[j - 1] ? 0 : 1;
     if (i > 0 && j > 0 && here === (cost[(i - 1) * width + j - 1] as number) + differs) {
@@ -134,19 +126,13 @@ export function countEdits(reference: readonly string[], hypothesis: readonly st
   return { substitutions, deletions, insertions, referenceLength: reference.length };
 }
 
-function errorRate(
-  transcriptions: Iterable<Transcription>,
-  split: (text: string) => string[],
-  options: BootstrapOptions,
-): ErrorRate {
+function errorRate(transcriptions: Iterable<Transcription>, split: (text: string) => string[], options: BootstrapOptions): ErrorRate {
   const utterances = Array.from(transcriptions, ({ reference, hypothesis }) =>
     countEdits(split(normalizeText(reference)), split(normalizeText(hypothesis))),
   );
-  const sum = (value: (counts: EditCounts) => number): number =>
-    utterances.reduce((total, counts) => total + value(counts), 0);
+  const sum = (value: (counts: EditCounts) => number): number => utterances.reduce((total, counts) => total + value(counts), 0);
   const referenceLength = sum((counts) => counts.referenceLength);
-  if (referenceLength === 0)
-    throw new UsmLiteError("INVALID_ARGUMENT", "an error rate needs at least one reference word");
+  if (referenceLength === 0) throw new UsmLiteError("INVALID_ARGUMENT", "an error rate needs at least one reference word");
   const rates = resample(utterances.length, options, (draw) => {
     let edits = 0;
     let length = 0;

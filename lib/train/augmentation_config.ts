@@ -22,9 +22,13 @@ export const noiseSchema = z.strictObject({ gainDecibels: z.number().nonnegative
 type Given<Options> = { readonly [Key in keyof Options]?: Options[Key] | undefined };
 
 /** What batches take: without the keys that a configuration left out. */
-export function augmentationOf(
-  { specAugment, noise }: { readonly specAugment?: Given<SpecAugmentOptions> | undefined; readonly noise?: Given<NoiseAugmentOptions> | undefined },
-): Pick<SpeechBatchesOptions, "specAugment" | "noise"> {
+export function augmentationOf({
+  specAugment,
+  noise,
+}: {
+  readonly specAugment?: Given<SpecAugmentOptions> | undefined;
+  readonly noise?: Given<NoiseAugmentOptions> | undefined;
+}): Pick<SpeechBatchesOptions, "specAugment" | "noise"> {
   return {
     ...(specAugment ? { specAugment: definedOnly<SpecAugmentOptions>(specAugment) } : {}),
     ...(noise ? { noise: definedOnly<NoiseAugmentOptions>(noise) } : {}),

@@ -11,7 +11,15 @@ import { RandomStream } from "../ops/random_stream.js";
 import { keep, tidy } from "../tensor/scope.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
-import type { BatchLoss, BlockStack, HiddenStates, TrainableModel, TrainingBatch, TrainingContext, WeightTransform } from "./trainable_model.js";
+import type {
+  BatchLoss,
+  BlockStack,
+  HiddenStates,
+  TrainableModel,
+  TrainingBatch,
+  TrainingContext,
+  WeightTransform,
+} from "./trainable_model.js";
 
 /**
  * Block `index` of a stack of a network as a model of its own, whose loss is `|output - wanted|² / |wanted|²`. It has no buffers: running statistics
@@ -110,7 +118,14 @@ export class HiddenFrames implements BatchSource, Disposable {
         const { hidden, offsets, memory } = blocks.before(batch, { ...inference, transformWeight });
         if (offsets.frames === 0) return;
         const wanted = teacher.before(batch, inference);
-        const kept = { offsets, audioSeconds: batch.audioSeconds, input: hidden, wanted: wanted.hidden, memory, wantedMemory: wanted.memory };
+        const kept = {
+          offsets,
+          audioSeconds: batch.audioSeconds,
+          input: hidden,
+          wanted: wanted.hidden,
+          memory,
+          wantedMemory: wanted.memory,
+        };
         tensorsOf(kept).forEach(keep);
         this.batches.push(kept);
       });
@@ -128,7 +143,8 @@ export class HiddenFrames implements BatchSource, Disposable {
 
   /** To be called after block `index` was trained: what it puts out now is what the next one is given. */
   pass(index: number, transformWeight: WeightTransform): void {
-    for (const batch of this.batches) batch.input = this.advance(this.blocks, index, this.trainingBatch(batch, batch.input, batch.memory), { transformWeight });
+    for (const batch of this.batches)
+      batch.input = this.advance(this.blocks, index, this.trainingBatch(batch, batch.input, batch.memory), { transformWeight });
   }
 
   /** What the block makes of the features of `batch`, which are released. */

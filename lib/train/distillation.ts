@@ -78,7 +78,10 @@ export class Distillation implements TrainingModifier {
     const distance = distanceFrom(teacher, student.outputs, this.options, this.options.blankId);
     if (!distance) return student;
     this.values.distillation = distance.toArray()[0] as number;
-    return { ...student, loss: scaledSum(student.loss, this.options.labels, student.loss instanceof DeviceTensor ? distance : crossToCpu(distance), 1) };
+    return {
+      ...student,
+      loss: scaledSum(student.loss, this.options.labels, student.loss instanceof DeviceTensor ? distance : crossToCpu(distance), 1),
+    };
   }
 
   /** Of the last batch, weighted as it entered the loss. */
@@ -95,7 +98,9 @@ export class Distillation implements TrainingModifier {
     if (this.taught?.batch === batch) return this.taught.outputs;
     const { transformWeight: _, ...plain } = context;
     const model = this.teacher === "self" ? this.model : this.teacher;
-    const outputs = withoutRecording(() => teacherOutputs(model, batch, { ...plain, training: false, keepHidden, keepLattice: this.options.logits > 0 }));
+    const outputs = withoutRecording(() =>
+      teacherOutputs(model, batch, { ...plain, training: false, keepHidden, keepLattice: this.options.logits > 0 }),
+    );
     this.taught = { batch, outputs };
     return outputs;
   }
@@ -111,7 +116,12 @@ function teacherOutputs(model: TrainableModel, batch: TrainingBatch, context: Tr
  * The weighted sum of all terms, recorded for the student; undefined when there is none.
  * @throws UsmLiteError INVALID_ARGUMENT when the outputs do not compare
  */
-export function distanceFrom(teacher: ForwardOutputs, student: ForwardOutputs, terms: DistillationTerms, blankId: number): Tensor | undefined {
+export function distanceFrom(
+  teacher: ForwardOutputs,
+  student: ForwardOutputs,
+  terms: DistillationTerms,
+  blankId: number,
+): Tensor | undefined {
   const parts: { readonly value: Tensor; readonly weight: number }[] = [];
   if (terms.logits > 0) {
     parts.push({ value: student.divergence ?? byFrame(teacher, student, terms, blankId), weight: terms.logits });
@@ -120,7 +130,11 @@ export function distanceFrom(teacher: ForwardOutputs, student: ForwardOutputs, t
     const layers = terms.layers ?? (teacher.hidden ?? []).map((_, layer) => layer);
     const pairs = layers.flatMap((layer) => {
       const [from, to] = [teacher.hidden?.[layer], student.hidden?.[layer]];
-      if (!from) throw new UsmLiteError("INVALID_ARGUMENT", `there is no block ${layer} in the teacher; the last is ${(teacher.hidden ?? []).length - 1}`);
+      if (!from)
+        throw new UsmLiteError(
+          "INVALID_ARGUMENT",
+          `there is no block ${layer} in the teacher; the last is ${(teacher.hidden ?? []).length - 1}`,
+        );
       return to ? [[from, to] as const] : []; // a block of the student was dropped in this step
     });
     for (const [from, to] of pairs) {

@@ -80,7 +80,9 @@ export async function trainFloatModel(config: TrainingConfig, options: FloatTrai
   foldFeatureStatistics(network, measureFeatures(cache, utterances, config.data.speeds[0] as number));
   const batches = batchesOf(config, utterances, tokenizer, dictionary, cache);
   const modelOf = (placed: LasrForCtc): TrainableModel =>
-    intermediateLoss ? new IntermediateCtc(placed, { ...intermediateLoss, vocabulary: dictionary?.symbols.length ?? tokenizer.size }) : placed;
+    intermediateLoss
+      ? new IntermediateCtc(placed, { ...intermediateLoss, vocabulary: dictionary?.symbols.length ?? tokenizer.size })
+      : placed;
   const totalSteps = Array.from({ length: config.epochs }, (_, epoch) => batches.count(epoch)).reduce((a, b) => a + b, 0);
   const trainerOptions: TrainerOptions = {
     folder: out,
@@ -164,15 +166,17 @@ function scheduleOf({ optimizer }: TrainingConfig, totalSteps: number): Learning
 const batchCounters = (network: LasrForCtc): [string, SafetensorsEntry][] =>
   [...network.buffers().keys()]
     .filter((name) => name.endsWith("running_mean"))
-    .map((name) => [
-      name.replace("running_mean", "num_batches_tracked"),
-      { dtype: "I64", shape: [], data: new BigInt64Array(1) },
-    ]);
+    .map((name) => [name.replace("running_mean", "num_batches_tracked"), { dtype: "I64", shape: [], data: new BigInt64Array(1) }]);
 
 /** The folder in the layout of transformers: config, weights, feature extractor, tokenizer. */
 function writeFloatModel(
   folder: string,
-  { network, weights, tokenizer, languageModel }: {
+  {
+    network,
+    weights,
+    tokenizer,
+    languageModel,
+  }: {
     network: LasrForCtc;
     weights: ReadonlyMap<string, Tensor>;
     tokenizer: Tokenizer;

@@ -225,7 +225,9 @@ export class Trainer {
       this.epoch++;
       this.batch = 0;
     }
-    return this.onGpu && !(batch.features instanceof DeviceTensor) ? { ...batch, features: featuresOnDevice(batch.features, "cuda") } : batch;
+    return this.onGpu && !(batch.features instanceof DeviceTensor)
+      ? { ...batch, features: featuresOnDevice(batch.features, "cuda") }
+      : batch;
   }
 
   private checkDivergence(metrics: StepMetrics): void {

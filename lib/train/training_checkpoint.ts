@@ -119,7 +119,9 @@ function positionOf(file: SafetensorsFile): TrainingPosition {
   try {
     return positionSchema.parse(JSON.parse(file.metadata[metadataKey] ?? ""));
   } catch (cause) {
-    throw new UsmLiteError("BAD_CHECKPOINT", `${file.path} is not a training checkpoint: its metadata lacks a valid "${metadataKey}"`, { cause });
+    throw new UsmLiteError("BAD_CHECKPOINT", `${file.path} is not a training checkpoint: its metadata lacks a valid "${metadataKey}"`, {
+      cause,
+    });
   }
 }
 

@@ -70,7 +70,10 @@ export type TrainingConfig = z.infer<typeof schema>;
  * readTrainingConfig("training/default.yaml").epochs; // 26
  */
 export function readTrainingConfig(file: string): TrainingConfig {
-  const document = new YamlDocument(readTextFile(file, "BAD_CONFIG"), file, { code: "BAD_CONFIG", hint: "docs/training.md lists the keys" });
+  const document = new YamlDocument(readTextFile(file, "BAD_CONFIG"), file, {
+    code: "BAD_CONFIG",
+    hint: "docs/training.md lists the keys",
+  });
   const config = document.check(schema);
   const { num_hidden_layers: blocks } = config.model;
   if (config.intermediateLoss && config.intermediateLoss.layer >= blocks) {

@@ -46,7 +46,10 @@ export interface TrainingRun {
  * Trains until the run is done or a signal stops it. Whatever the device, the trainer that is returned, to be disposed of, is on the CPU:
  * what the GPU has trained gets there by its last checkpoint, which is one of the CPU.
  */
-export async function runTraining(device: "cpu" | "cuda", run: TrainingRun): Promise<{ readonly trainer: Trainer; readonly result: TrainingResult }> {
+export async function runTraining(
+  device: "cpu" | "cuda",
+  run: TrainingRun,
+): Promise<{ readonly trainer: Trainer; readonly result: TrainingResult }> {
   const train = (trainer: Trainer): Promise<TrainingResult> => {
     if (run.resume && trainer.resume()) run.onResume(trainer.steps);
     return trainer.run({ handleSignals: true });
@@ -63,7 +66,10 @@ export async function runTraining(device: "cpu" | "cuda", run: TrainingRun): Pro
   }
 }
 
-async function trainPlaced({ trainer, release }: PlacedTrainer, train: (trainer: Trainer) => Promise<TrainingResult>): Promise<TrainingResult> {
+async function trainPlaced(
+  { trainer, release }: PlacedTrainer,
+  train: (trainer: Trainer) => Promise<TrainingResult>,
+): Promise<TrainingResult> {
   try {
     return await train(trainer);
   } finally {

@@ -95,7 +95,9 @@ export class WeightPruning implements TrainingModifier {
     for (const [name, pattern] of patterns) {
       const weight = linearWeight(model, name);
       const given = this.masks.get(name);
-      const mask = tidy(() => keep(copyBeside(weight, given ?? Tensor.from(new Uint8Array(weight.size).fill(1), storedShapeOf(weight), "uint8"))));
+      const mask = tidy(() =>
+        keep(copyBeside(weight, given ?? Tensor.from(new Uint8Array(weight.size).fill(1), storedShapeOf(weight), "uint8"))),
+      );
       if (given) this.masks.set(name, mask);
       const score = options.score === "learned" ? tidy(() => keep(firstScore(weight))) : undefined;
       this.weights.set(name, { weight, pattern, mask, score });
@@ -193,7 +195,12 @@ export class WeightPruning implements TrainingModifier {
   }
 
   finish(): ReadonlyMap<string, LayerCoding & { readonly weight?: Tensor }> {
-    return new Map([...this.weights].map(([name, { weight, pattern, mask }]) => [name, "share" in pattern ? { weight: applyMask(weight, mask) } : { mask }]));
+    return new Map(
+      [...this.weights].map(([name, { weight, pattern, mask }]) => [
+        name,
+        "share" in pattern ? { weight: applyMask(weight, mask) } : { mask },
+      ]),
+    );
   }
 
   dispose(): void {
@@ -236,7 +243,11 @@ function firstScore(weight: Tensor): Tensor {
 
 /** A score below zero counts as zero: masks compare magnitudes. */
 function positive(score: Tensor): Tensor {
-  if (!(score instanceof DeviceTensor)) return Tensor.from(score.toArray().map((x) => Math.max(x, 0)), score.shape);
+  if (!(score instanceof DeviceTensor))
+    return Tensor.from(
+      score.toArray().map((x) => Math.max(x, 0)),
+      score.shape,
+    );
   const copy = score.clone();
   deviceRaise(copy, 0);
   return copy;
@@ -253,10 +264,14 @@ function selectByScore(weight: Tensor, mask: Tensor, score: Tensor): Tensor {
 function product(x: Tensor, y: Tensor): Tensor {
   if (x instanceof DeviceTensor) return deviceMultiply(x, onGpu(y, "y"));
   const factors = y.toArray();
-  return Tensor.from(x.toArray().map((value, i) => value * (factors[i] as number)), x.shape);
+  return Tensor.from(
+    x.toArray().map((value, i) => value * (factors[i] as number)),
+    x.shape,
+  );
 }
 
-const startOf = (schedule: MaskSchedule): number => (schedule.kind === "one-shot" ? schedule.step : schedule.kind === "frozen" ? 0 : schedule.start);
+const startOf = (schedule: MaskSchedule): number =>
+  schedule.kind === "one-shot" ? schedule.step : schedule.kind === "frozen" ? 0 : schedule.start;
 
 function checkSteps(schedule: MaskSchedule, { totalSteps, gradual, fadeSteps = 0, score }: WeightPruningOptions): void {
   const refuse = (sentence: string): never => {
@@ -267,7 +282,8 @@ function checkSteps(schedule: MaskSchedule, { totalSteps, gradual, fadeSteps = 0
     refuse("wanda looks at the inputs of the steps before a mask; start must be at least 1");
   }
   if (totalSteps === undefined) return;
-  if (!isPruned(schedule, totalSteps - 1)) refuse(`start must be below the steps of training, ${totalSteps}; otherwise nothing is pruned in training`);
+  if (!isPruned(schedule, totalSteps - 1))
+    refuse(`start must be below the steps of training, ${totalSteps}; otherwise nothing is pruned in training`);
   if (gradual && (maskFrozenFrom(schedule) ?? 0) > totalSteps) {
     refuse(`the last shot must be within the ${totalSteps} steps of training; otherwise too little is pruned`);
   }

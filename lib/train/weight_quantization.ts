@@ -63,7 +63,7 @@ interface QuantizedWeight {
   /** Of this step. */
   seed: number;
   /** Scale and zero point that the last forward pass rounded with. */
-  used: Required<Pick<GivenScales, "scale">> & GivenScales | undefined;
+  used: (Required<Pick<GivenScales, "scale">> & GivenScales) | undefined;
   /** The packed form of what it made. */
   packed: IntegerWeight | undefined;
   /** Of a weight on the GPU: what `packed` is, filled anew in each step. */
@@ -168,7 +168,8 @@ export class WeightQuantization implements TrainingModifier {
     const quantized = this.weights.get(name);
     if (!quantized?.used || !activations || activations === "float32" || rounding !== "nearest" || this.step < start) return undefined;
     if (quantized.integers) {
-      if (!quantized.packed) deviceFillIntegerWeight(quantized.integers, onGpu(transformed, "weight"), onGpu(quantized.used.scale, "scale"));
+      if (!quantized.packed)
+        deviceFillIntegerWeight(quantized.integers, onGpu(transformed, "weight"), onGpu(quantized.used.scale, "scale"));
       return (quantized.packed = quantized.integers);
     }
     const mask = this.masks.get(name);
@@ -217,7 +218,10 @@ export class WeightQuantization implements TrainingModifier {
       // Packing rounds to the nearest level, these two do not: what they make of the weight is handed on.
       const rounded = statistic === "threshold" || statistic === "centred";
       const { activations } = this.options;
-      return [name, { ...coding, ...(activations ? { activations } : {}), ...(rounded ? { weight: this.quantize(name, weight, {}) } : {}) }] as const;
+      return [
+        name,
+        { ...coding, ...(activations ? { activations } : {}), ...(rounded ? { weight: this.quantize(name, weight, {}) } : {}) },
+      ] as const;
     });
     return new Map(finished);
   }
@@ -243,7 +247,10 @@ function copyOf(given: GivenScales | undefined, weight: Tensor): KeptScales | un
 }
 
 /** @throws UsmLiteError UNSUPPORTED_SPEC for products in whole numbers that the GPU does not have in training */
-export function checkQuantizationOnGpu(spec: WeightSpec, { activations = "float32" }: Pick<WeightQuantizationOptions, "activations">): void {
+export function checkQuantizationOnGpu(
+  spec: WeightSpec,
+  { activations = "float32" }: Pick<WeightQuantizationOptions, "activations">,
+): void {
   const { text, groupSize } = spec;
   const isSymmetric = activations === "int8" || activations === "int4";
   const obstacle = groupSize
@@ -255,7 +262,10 @@ export function checkQuantizationOnGpu(spec: WeightSpec, { activations = "float3
         : "";
   if (activations === "float32" || (isSymmetric && !obstacle)) return;
   const what = isSymmetric ? `weights of ${text}${obstacle}` : `activations of ${activations}`;
-  throw new UsmLiteError("UNSUPPORTED_SPEC", `layers do not multiply by ${what}, in whole numbers in training on the GPU; use device "cpu"`);
+  throw new UsmLiteError(
+    "UNSUPPORTED_SPEC",
+    `layers do not multiply by ${what}, in whole numbers in training on the GPU; use device "cpu"`,
+  );
 }
 
 /** Whether a weight that is kept can be zero. */
@@ -269,6 +279,7 @@ function keepPositive(scale: Tensor): void {
 /** 1 / sqrt(weights per scale * highest level), which makes the steps of scales fit those of weights. */
 function lsqFactor({ weight, scales, dense }: QuantizedWeight): number {
   if (!scales) return 1;
-  const highest = dense.format.startsWith("int") && dense.bits > 1 ? 2 ** (dense.bits - 1) - 1 : dense.format === "ternary" ? 1 : 2 ** dense.bits - 1;
+  const highest =
+    dense.format.startsWith("int") && dense.bits > 1 ? 2 ** (dense.bits - 1) - 1 : dense.format === "ternary" ? 1 : 2 ** dense.bits - 1;
   return 1 / Math.sqrt((weight.size / scales.scale.size) * highest);
 }

@@ -93,9 +93,7 @@ export async function evaluate(
     rtfx: audioSeconds / wallSeconds,
     peakBytes: memoryStatistics().peakBytes,
     threads: threadCount(),
-    datasets: Object.fromEntries(
-      datasets.map((name) => [name, measure(utterances.filter(({ dataset }) => dataset === name)).summary]),
-    ),
+    datasets: Object.fromEntries(datasets.map((name) => [name, measure(utterances.filter(({ dataset }) => dataset === name)).summary])),
     transcripts: utterances.map((utterance) => ({
       audio: utterance.audioPath,
       reference: utterance.text,

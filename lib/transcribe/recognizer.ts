@@ -285,6 +285,10 @@ export class Recognizer {
 }
 
 function checkAborted(isAborted: () => boolean): void {
-  if (typeof isAborted !== "function") throw new UsmLiteError("INVALID_ARGUMENT", "isAborted must be a function that says whether to stop; options are given to the recognizer when it is made");
+  if (typeof isAborted !== "function")
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      "isAborted must be a function that says whether to stop; options are given to the recognizer when it is made",
+    );
   if (isAborted()) throw new UsmLiteError("ABORTED", "the transcription was aborted");
 }

@@ -46,7 +46,10 @@ export class Searches {
       );
     }
     if (network.kind !== "sequence-to-sequence" && (options.language !== undefined || options.task === "translate")) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `${folder} writes what it hears and takes neither a language nor the task "translate"; leave them out`);
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        `${folder} writes what it hears and takes neither a language nor the task "translate"; leave them out`,
+      );
     }
     const windowed = network.kind === "sequence-to-sequence" && textTokenizer;
     this.windows = windowed ? new WindowDecoder(network, frontEnd, textTokenizer, options, model) : undefined;

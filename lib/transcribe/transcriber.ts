@@ -31,8 +31,7 @@ export interface TranscribeOptions extends RecordingOptions {
 
 /** What {@link Transcriber.stream} yields: text that grows, and last of all the transcript. */
 export type StreamedText =
-  | ({ readonly final: false } & PartialText)
-  | { readonly final: true; readonly text: string; readonly transcript: RecognizedSpeech };
+  ({ readonly final: false } & PartialText) | { readonly final: true; readonly text: string; readonly transcript: RecognizedSpeech };
 
 interface Pending {
   onPartial?(partial: PartialText): void;
@@ -114,7 +113,11 @@ export class Transcriber implements AsyncDisposable {
     const partials: PartialText[] = [];
     let wake: () => void = () => undefined;
     const onPartial = (partial: PartialText): void => (partials.push(partial), wake());
-    const listen = (id: number): WorkerRequest => ({ kind: "listen", id, options: { ...options, partials: true } satisfies RecordingRequest });
+    const listen = (id: number): WorkerRequest => ({
+      kind: "listen",
+      id,
+      options: { ...options, partials: true } satisfies RecordingRequest,
+    });
     const { id, result, abort } = this.request(listen, signal, onPartial);
     let transcript: RecognizedSpeech | undefined;
     let failure: { error: unknown } | undefined;

@@ -149,14 +149,13 @@ function start(
 function leaseOf(speaker: string | undefined, adapters: AdapterStore | undefined): AdapterLease | undefined {
   if (speaker === undefined) return undefined;
   if (adapters) return adapters.lease(speaker);
-  throw new UsmLiteError("UNKNOWN_SPEAKER", `there is no adapter of speaker ${JSON.stringify(speaker.slice(0, 200))}: no folder of adapters was named`);
+  throw new UsmLiteError(
+    "UNKNOWN_SPEAKER",
+    `there is no adapter of speaker ${JSON.stringify(speaker.slice(0, 200))}: no folder of adapters was named`,
+  );
 }
 
-function blocksOf(
-  audio: AudioInput,
-  recognizer: Recognizer,
-  signal: AbortSignal,
-): AsyncIterable<Float32Array> | Iterable<Float32Array> {
+function blocksOf(audio: AudioInput, recognizer: Recognizer, signal: AbortSignal): AsyncIterable<Float32Array> | Iterable<Float32Array> {
   const { maximumSeconds } = options;
   const targetRate = recognizer.model.frontEnd.config.samplingRate;
   if (audio instanceof Float32Array) return checkedSamples(audio, maximumSeconds, targetRate);

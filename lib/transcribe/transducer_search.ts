@@ -23,7 +23,10 @@ export class GreedyTransducerSearch implements Search {
   }
 
   static advanceTogether(searches: readonly GreedyTransducerSearch[], inputs: readonly LogProbabilities[]): void {
-    TransducerGreedySearch.advance(searches.map(({ search }) => search), inputs);
+    TransducerGreedySearch.advance(
+      searches.map(({ search }) => search),
+      inputs,
+    );
   }
 
   /** The text so far, which later input only ever adds to. */

@@ -89,7 +89,12 @@ export class WindowDecoder {
   }
 
   /** Passes the text of all segments through the decoder again, to see which frames its cross-attention looks at. */
-  private withTokenTimes(segments: readonly WindowSegment[], memory: DecoderMemory, language: string | undefined, seconds: number): readonly WindowSegment[] {
+  private withTokenTimes(
+    segments: readonly WindowSegment[],
+    memory: DecoderMemory,
+    language: string | undefined,
+    seconds: number,
+  ): readonly WindowSegment[] {
     const { alignment, maximumLength } = this.network.generation;
     if (!alignment || segments.length === 0 || this.prompts.noTimestampsId === undefined) return segments;
     const prompt = [...this.prompt(language), this.prompts.noTimestampsId];
@@ -102,7 +107,8 @@ export class WindowDecoder {
       session.advance([{ past: [], tokens: [...prompt, ...text], item: 0 }], (layer, queries, keys) => {
         // A token's row is the one that it was predicted from; what follows the last one is its end.
         const said = queries.rows(prompt.length - 1, queries.dim(0));
-        for (const [of, head] of alignment.heads) if (of === layer) weights.push(attentionWeights(said, keys, alignment.headsPerLayer, head));
+        for (const [of, head] of alignment.heads)
+          if (of === layer) weights.push(attentionWeights(said, keys, alignment.headsPerLayer, head));
       });
     });
     const times = tokenBegins(weights, frames, alignment.filterWidth).map((frame) => frame * secondsPerTime);
@@ -120,7 +126,9 @@ export class WindowDecoder {
       const { device, batchInvariant } = this.placed;
       const onGpu = device === "cuda" ? this.frontEnd.featuresOnGpu?.([samples]).cast("bfloat16") : undefined;
       const features = onGpu ?? onDevice(this.frontEnd.features(samples), device);
-      return batchInvariantly(batchInvariant, () => this.network.remember(this.network.encode(features, new SequenceOffsets([features.dim(0)]))));
+      return batchInvariantly(batchInvariant, () =>
+        this.network.remember(this.network.encode(features, new SequenceOffsets([features.dim(0)]))),
+      );
     });
   }
 
@@ -191,7 +199,12 @@ export class WindowDecoder {
     const close = (end: number, at: number): void => {
       const kept = [...tokens.keys()].slice(begin, at).filter((index) => !isTime(tokens[index]));
       if (kept.length > 0) {
-        segments.push({ start, end, tokens: kept.map((i) => tokens[i] as number), logProbabilities: kept.map((i) => logProbabilities[i] as number) });
+        segments.push({
+          start,
+          end,
+          tokens: kept.map((i) => tokens[i] as number),
+          logProbabilities: kept.map((i) => logProbabilities[i] as number),
+        });
       }
     };
     tokens.forEach((id, index) => {

@@ -100,7 +100,11 @@ export class WindowSearch implements Search {
     const { tokens, logProbabilities } = segment;
     // Characters written after each token: tells which tokens spell a word.
     const written = tokens.map((_, index) => this.tokenizer.decode(tokens.slice(0, index + 1)).length);
-    const tokenOf = (character: number): number => Math.max(0, written.findIndex((count) => count > character));
+    const tokenOf = (character: number): number =>
+      Math.max(
+        0,
+        written.findIndex((count) => count > character),
+      );
     const text = this.tokenizer.decode(tokens);
     return Array.from(text.matchAll(/\S+/g), ({ 0: word, index }): DecodedWord => {
       const [first, last] = [tokenOf(index), tokenOf(index + word.length - 1)];

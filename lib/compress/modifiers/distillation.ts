@@ -42,7 +42,8 @@ export const distillation = modifierType("distillation", keys, ({ teacher, label
 /** @throws UsmLiteError BAD_RECIPE when the teacher is of another kind; those of {@link loadModel} */
 function teacherFrom(folder: string, student: TrainableNetwork): TrainableNetwork {
   const teacher = trainableNetwork(loadModel(folder, { weights: "float32" }));
-  const fits = teacher.kind === student.kind && teacher.vocabularySize === student.vocabularySize && taughtBlank(teacher) === taughtBlank(student);
+  const fits =
+    teacher.kind === student.kind && teacher.vocabularySize === student.vocabularySize && taughtBlank(teacher) === taughtBlank(student);
   if (fits && !isOnGpu(student)) return teacher;
   try {
     if (fits) return placeForTraining(teacher, folder);

@@ -15,5 +15,15 @@ import { sparsity } from "./sparsity.js";
 import { wanda } from "./wanda.js";
 
 export const modifierTypes: readonly ModifierType[] = [
-  roundToNearest, smooth, mixedPrecision, wanda, gptq, sparsegpt, lowRank, manySizes, distillation, sparsity, quantization,
+  roundToNearest,
+  smooth,
+  mixedPrecision,
+  wanda,
+  gptq,
+  sparsegpt,
+  lowRank,
+  manySizes,
+  distillation,
+  sparsity,
+  quantization,
 ];

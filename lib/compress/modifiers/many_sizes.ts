@@ -21,7 +21,11 @@ const keys = {
     .array(sizeSchema)
     .min(2)
     .transform((sizes, context): readonly Size[] => {
-      const named = sizes.map(({ name, spec, ...scale }) => ({ name: name ?? spec.text.replace(/[:/]/g, "-"), spec, rule: scaleRuleOf(scale) }));
+      const named = sizes.map(({ name, spec, ...scale }) => ({
+        name: name ?? spec.text.replace(/[:/]/g, "-"),
+        spec,
+        rule: scaleRuleOf(scale),
+      }));
       const twice = named.find(({ name }, index) => named.findIndex((other) => other.name === name) !== index);
       if (twice) context.addIssue({ code: "custom", message: `two sizes are called "${twice.name}"` });
       return named.sort((a, b) => bitsPerWeight(b.spec.text, 1024, 1024) - bitsPerWeight(a.spec.text, 1024, 1024));

@@ -20,7 +20,10 @@ const keys = {
   /** What layers may become. */
   specs: z.array(specSchema).min(2),
   /** For all layers of this modifier: "12.5%" of their size in float32, or bytes. */
-  budget: z.union([z.number().int().positive(), z.string().regex(/^\d+(\.\d+)?\s*%$/, "a budget is a number of bytes, or a share such as 12.5%")]),
+  budget: z.union([
+    z.number().int().positive(),
+    z.string().regex(/^\d+(\.\d+)?\s*%$/, "a budget is a number of bytes, or a share such as 12.5%"),
+  ]),
   /** `output-error`: what the layer's output loses. `loss`: what the model's loss gains, one layer compressed at a time. */
   sensitivity: z.enum(["output-error", "loss"]).default("output-error"),
   calibration: calibrationSchema.omit({ sequential: true }).prefault({ utterances: 64 }),
@@ -66,7 +69,13 @@ async function candidates(
               ? meanLoss(setup, batches, { name, weight: rounded }) - before
               : (errors.output * outputEnergy(weightMatrix(weight), inputs.of(name))) / inputs.of(name).frames;
           const { codes, scales, mask } = packedBytes(spec.text, rows, columns);
-          setup.record({ layer: name, spec: spec.text, weightError: errors.weight, outputError: errors.output, seconds: (performance.now() - started) / 1000 });
+          setup.record({
+            layer: name,
+            spec: spec.text,
+            weightError: errors.weight,
+            outputError: errors.output,
+            seconds: (performance.now() - started) / 1000,
+          });
           return { spec: spec.text, bytes: codes + scales + mask, loss };
         }),
       );
@@ -85,7 +94,11 @@ function roundedWeight(weight: Tensor, spec: WeightSpec, inputs: LayerInputs): T
 }
 
 /** Loss per frame over the batches, with one weight exchanged. */
-function meanLoss({ model }: CalibrationSetup, batches: readonly TrainingBatch[], changed?: { readonly name: string; readonly weight: Tensor }): number {
+function meanLoss(
+  { model }: CalibrationSetup,
+  batches: readonly TrainingBatch[],
+  changed?: { readonly name: string; readonly weight: Tensor },
+): number {
   const losses = batches.map((batch) =>
     tidy(() => {
       const transformWeight = (name: string, weight: Tensor): Tensor => (name === changed?.name ? changed.weight : weight);
@@ -98,7 +111,12 @@ function meanLoss({ model }: CalibrationSetup, batches: readonly TrainingBatch[]
   throw new UsmLiteError("INVALID_ARGUMENT", "the loss of the calibration speech is not finite; use sensitivity: output-error");
 }
 
-function table(layers: ReadonlyMap<string, readonly Candidate[]>, chosen: ReadonlyMap<string, Candidate>, budget: number, floatBytes: number): string {
+function table(
+  layers: ReadonlyMap<string, readonly Candidate[]>,
+  chosen: ReadonlyMap<string, Candidate>,
+  budget: number,
+  floatBytes: number,
+): string {
   const width = Math.max(...[...layers.keys()].map((name) => name.length));
   const lines = [...layers].map(([name, candidates]) => {
     const losses = candidates.map(({ spec, loss }) => `${spec} ${loss.toExponential(2)}`).join(", ");

@@ -11,7 +11,9 @@ import { scaleKeys, scaleRuleOf } from "./scale_keys.js";
 
 const keys = {
   /** Number format and group; absent: that of the stages before. The N:M part is that of `sparsity`. */
-  spec: specSchema.refine(({ sparsity, bits }) => !sparsity && bits !== 32, "a dense number format is needed; N:M is for the modifier sparsity").optional(),
+  spec: specSchema
+    .refine(({ sparsity, bits }) => !sparsity && bits !== 32, "a dense number format is needed; N:M is for the modifier sparsity")
+    .optional(),
   ...scaleKeys,
   /** `kept`: those that the stage before left. */
   scale: z.enum([...scaleKeys.scale.unwrap().options, "kept"]).default("format"),
@@ -51,7 +53,10 @@ export const quantization = modifierType("quantization", keys, (settings) => ({
   train: ({ model, state, specs, masks, totalSteps }) => {
     const { learned, scaleAverage, stopScaleGradient, gradient, rounding, scaleDecay, activations, start } = settings;
     if (start >= totalSteps) {
-      throw new UsmLiteError("BAD_RECIPE", `start must be below the steps of training, ${totalSteps}; otherwise nothing is quantized in training`);
+      throw new UsmLiteError(
+        "BAD_RECIPE",
+        `start must be below the steps of training, ${totalSteps}; otherwise nothing is quantized in training`,
+      );
     }
     const { scale, ...others } = settings;
     const rule = scale === "kept" ? {} : scaleRuleOf({ ...others, scale });

@@ -42,7 +42,11 @@ export const roundToNearest = modifierType("round-to-nearest", keys, ({ spec, ca
       const scales = groupScales(weight, spec.text, { mask, rule });
       // Packing rounds to the nearest level; these two have a threshold of their own.
       const rounded = rule.statistic === "threshold" || rule.statistic === "centred";
-      return { ...scales, ...(mask ? { mask } : {}), ...(rounded ? { weight: fakeQuantize(weight, spec.text, { mask, rule, ...scales }) } : {}) };
+      return {
+        ...scales,
+        ...(mask ? { mask } : {}),
+        ...(rounded ? { weight: fakeQuantize(weight, spec.text, { mask, rule, ...scales }) } : {}),
+      };
     },
   };
 });

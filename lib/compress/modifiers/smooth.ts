@@ -43,7 +43,10 @@ export const smooth = modifierType("smooth", keys, ({ alpha, calibration }) => (
 const firstReader = ({ readers }: NormReaders): string => readers[0] as string;
 
 const divided = (vector: Tensor, scale: Float32Array): Tensor =>
-  Tensor.from((vector.toArray() as Float32Array).map((value, j) => value / (scale[j] as number)), vector.shape);
+  Tensor.from(
+    (vector.toArray() as Float32Array).map((value, j) => value / (scale[j] as number)),
+    vector.shape,
+  );
 
 /**
  * The norms that the selected layers read. Selected layers that read none stay as they are.

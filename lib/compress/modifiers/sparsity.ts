@@ -15,7 +15,10 @@ const keys = {
     if (kept && of && Number(kept) >= 1 && Number(kept) < Number(of) && Number(of) <= 16) return { kept: Number(kept), of: Number(of) };
     const [, percent] = /^(\d+(?:\.\d+)?)\s*%$/.exec(text) ?? [];
     if (percent && Number(percent) > 0 && Number(percent) < 100) return { share: Number(percent) / 100 };
-    context.addIssue({ code: "custom", message: `"${text}" is no pattern; it is N:M with 1 <= N < M <= 16, such as 2:4, or a share, such as 50%` });
+    context.addIssue({
+      code: "custom",
+      message: `"${text}" is no pattern; it is N:M with 1 <= N < M <= 16, such as 2:4, or a share, such as 50%`,
+    });
     return z.NEVER;
   }),
   score: z.enum(["magnitude", "wanda", "learned"]).default("magnitude"),
@@ -48,7 +51,10 @@ export const sparsity = modifierType("sparsity", keys, (settings) => {
     train: ({ model, layers, specs, masks, totalSteps }) => {
       const withoutZero = [...specs.values()].find(({ format }) => /^(uint|midrise|int1$)/.test(format));
       if (!structured && withoutZero) {
-        throw new UsmLiteError("BAD_RECIPE", `${withoutZero.text} has no zero for weights that are pruned anywhere; prune N:M or take an int format`);
+        throw new UsmLiteError(
+          "BAD_RECIPE",
+          `${withoutZero.text} has no zero for weights that are pruned anywhere; prune N:M or take an int format`,
+        );
       }
       return new WeightPruning(model, new Map(layers.map((name) => [name, pattern])), {
         schedule: schedules[schedule],

@@ -39,7 +39,9 @@ export function lineChart({ title, xLabel, yLabel, series }: LineChart): string 
       `<line class="grid" x1="${margin.left}" x2="${width - margin.right}" y1="${y(value)}" y2="${y(value)}"/>` +
       `<text class="tick" x="${margin.left - 8}" y="${y(value)}" dy="0.32em" text-anchor="end">${shortNumber(value)}</text>`,
   );
-  const marks = xs.map((value) => `<text class="tick" x="${x(value)}" y="${height - margin.bottom + 18}" text-anchor="middle">${shortNumber(value)}</text>`);
+  const marks = xs.map(
+    (value) => `<text class="tick" x="${x(value)}" y="${height - margin.bottom + 18}" text-anchor="middle">${shortNumber(value)}</text>`,
+  );
   const lines = finite.map(({ name, points }, index) => {
     const path = points.map(([px, py]) => `${x(px)},${y(py)}`).join(" ");
     const last = points.at(-1) as readonly [number, number];
@@ -56,7 +58,9 @@ export function lineChart({ title, xLabel, yLabel, series }: LineChart): string 
       : "";
   return (
     `<figure><figcaption>${escapeText(title)}</figcaption>${legend}<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeText(title)}">` +
-    grid.join("") + marks.join("") + lines.join("") +
+    grid.join("") +
+    marks.join("") +
+    lines.join("") +
     `<text class="label" x="${(margin.left + width - margin.right) / 2}" y="${height - 6}" text-anchor="middle">${escapeText(xLabel)}</text>` +
     `<text class="label" transform="translate(14 ${(height - margin.bottom + margin.top) / 2}) rotate(-90)" text-anchor="middle">${escapeText(yLabel)}</text>` +
     "</svg></figure>"
@@ -67,7 +71,8 @@ export function lineChart({ title, xLabel, yLabel, series }: LineChart): string 
 function thinned(points: readonly (readonly [number, number])[]): readonly (readonly [number, number])[] {
   const group = Math.ceil(points.length / maximumPoints);
   if (group <= 1) return points;
-  const mean = (part: readonly (readonly [number, number])[], axis: 0 | 1): number => part.reduce((sum, point) => sum + point[axis], 0) / part.length;
+  const mean = (part: readonly (readonly [number, number])[], axis: 0 | 1): number =>
+    part.reduce((sum, point) => sum + point[axis], 0) / part.length;
   return Array.from({ length: Math.ceil(points.length / group) }, (_, index) => {
     const part = points.slice(index * group, (index + 1) * group);
     return [mean(part, 0), mean(part, 1)] as const;
@@ -93,4 +98,5 @@ export function shortNumber(value: number): string {
 }
 
 /** Text between or within tags. */
-export const escapeText = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
+export const escapeText = (text: string): string =>
+  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");

@@ -38,16 +38,30 @@ type Row = Readonly<Record<string, unknown>>;
 export function writeRunReport(run: string, model?: string): string {
   const path = join(run, "report.html");
   const origin = readJsonFile(join(run, "run.json"), "BAD_CONFIG");
-  const evaluation = existsSync(evaluationFile(run)) ? (readJsonFile(evaluationFile(run), "BAD_CONFIG") as unknown as RunEvaluation) : undefined;
+  const evaluation = existsSync(evaluationFile(run))
+    ? (readJsonFile(evaluationFile(run), "BAD_CONFIG") as unknown as RunEvaluation)
+    : undefined;
   const size = model && existsSync(model) ? measureModel(model) : undefined;
   const title = `usm-lite compress: ${String(origin["model"])}`;
   const sections = [
     section("Result", [size ? sizeParagraph(size) : "", evaluation ? evaluationTable(evaluation) : ""]),
-    section("Training", trainingLogs(run).map(({ name, rows }) => trainingCharts(name, rows))),
-    section("Layers", stagesOf(readStageLog(run)).map(([name, records]) => layerTable(name, records))),
+    section(
+      "Training",
+      trainingLogs(run).map(({ name, rows }) => trainingCharts(name, rows)),
+    ),
+    section(
+      "Layers",
+      stagesOf(readStageLog(run)).map(([name, records]) => layerTable(name, records)),
+    ),
     section("Size", size ? [sizeTable(size)] : []),
     section("Run", [
-      table(["", ""], [["float model", String(origin["model"])], ["training speech", String(origin["manifest"])]].map((row) => row.map(escapeText))),
+      table(
+        ["", ""],
+        [
+          ["float model", String(origin["model"])],
+          ["training speech", String(origin["manifest"])],
+        ].map((row) => row.map(escapeText)),
+      ),
       `<pre>${escapeText(stringify(origin["recipe"]))}</pre>`,
     ]),
   ];
@@ -86,12 +100,18 @@ function evaluationTable({ manifest, models }: RunEvaluation): string {
     percent(cer),
     String(words),
   ]);
-  return table(["model", "WER (95 % interval)", "relative change", "CER", "words"], rows) + `<p class="note">on ${escapeText(manifest)}</p>`;
+  return (
+    table(["model", "WER (95 % interval)", "relative change", "CER", "words"], rows) + `<p class="note">on ${escapeText(manifest)}</p>`
+  );
 }
 
 /** Each `metrics.jsonl`: of the run itself, of the stages that have folders, and of blocks that were trained alone. */
 function trainingLogs(run: string): readonly { readonly name: string; readonly rows: readonly Row[] }[] {
-  return ["", ...foldersIn(run), ...foldersIn(run).flatMap((stage) => foldersIn(join(run, stage)).map((name) => join(stage, name)))].flatMap((name) => {
+  return [
+    "",
+    ...foldersIn(run),
+    ...foldersIn(run).flatMap((stage) => foldersIn(join(run, stage)).map((name) => join(stage, name))),
+  ].flatMap((name) => {
     const path = join(run, name, "metrics.jsonl");
     return existsSync(path) ? [{ name, rows: readTextFile(path, "FILE_UNREADABLE").split("\n").flatMap(parsedLine) }] : [];
   });
@@ -122,7 +142,9 @@ const charts: readonly { readonly keys: readonly string[]; readonly title: strin
 function trainingCharts(name: string, rows: readonly Row[]): string {
   const steps = rows.filter((row) => typeof row["step"] === "number");
   const known = new Set([...charts.flatMap(({ keys }) => keys), "step", "epoch", "audioPerSecond", "infeasible", "skipped", "validation"]);
-  const others = [...new Set(steps.flatMap((row) => Object.keys(row)))].filter((key) => !known.has(key) && steps.some((row) => typeof row[key] === "number"));
+  const others = [...new Set(steps.flatMap((row) => Object.keys(row)))].filter(
+    (key) => !known.has(key) && steps.some((row) => typeof row[key] === "number"),
+  );
   const validated = [...new Set(steps.flatMap((row) => Object.keys((row["validation"] as Row | undefined) ?? {})))];
   const points = (value: (row: Row) => unknown): (readonly [number, number])[] =>
     steps.flatMap((row) => (typeof value(row) === "number" ? [[row["step"] as number, value(row) as number] as const] : []));
@@ -166,7 +188,12 @@ function layerTable(name: string, records: readonly StageRecord[]): string {
   };
   const [ofWeights, ofOutputs] = [bar("weightError", "series1"), bar("outputError", "series0")];
   const calibrated = records.some(({ outputError }) => outputError !== undefined);
-  const rows = records.map((record) => [escapeText(record.layer), escapeText(record.spec), ofWeights(record), ...(calibrated ? [ofOutputs(record)] : [])]);
+  const rows = records.map((record) => [
+    escapeText(record.layer),
+    escapeText(record.spec),
+    ofWeights(record),
+    ...(calibrated ? [ofOutputs(record)] : []),
+  ]);
   const note = calibrated
     ? "Squared errors relative to what was there, outputs over the calibration speech."
     : "What pruning and rounding take from the trained weights, in squares relative to them.";

@@ -26,7 +26,10 @@ export function readKaldi(folder: string, part?: CorpusPart): CorpusUtterance[] 
     const file = audio.get(recording);
     if (!file) {
       if (!segmentLine) throw missing("wav.scp");
-      throw badCorpus(segmentLine.source, `recording ${recording} has no line in ${join(lists, "wav.scp")}; add it, or leave the segment out`);
+      throw badCorpus(
+        segmentLine.source,
+        `recording ${recording} has no line in ${join(lists, "wav.scp")}; add it, or leave the segment out`,
+      );
     }
     if (file.value.endsWith("|")) {
       throw badCorpus(file.source, "is a command; wav.scp must name audio files (write what the command makes to a file first)");
@@ -61,7 +64,10 @@ function parseSegment({ value, source }: KeyedLine): { recording: string; segmen
   const [recording = "", ...times] = value.split(/\s+/);
   const [begin = NaN, end = NaN] = times.map(Number);
   if (times.length !== 2 || !(begin >= 0 && (end > begin || end === -1))) {
-    throw badCorpus(source, `must be of the form "${segmentForm}", in seconds and the end above the begin (or -1: to the end of the recording)`);
+    throw badCorpus(
+      source,
+      `must be of the form "${segmentForm}", in seconds and the end above the begin (or -1: to the end of the recording)`,
+    );
   }
   return { recording, segment: { begin, end: end === -1 ? undefined : end, source } };
 }

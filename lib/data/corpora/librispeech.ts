@@ -19,13 +19,19 @@ function chosenSets(folder: string, part: CorpusPart | undefined): string[] {
   const isSet = (path: string): boolean => numberedFolders(path).length > 0;
   const sets = isSet(folder)
     ? [resolve(folder)]
-    : sortedNames(folder).filter((name) => /^(train|dev|test)-/.test(name)).map((name) => join(folder, name)).filter(isSet);
+    : sortedNames(folder)
+        .filter((name) => /^(train|dev|test)-/.test(name))
+        .map((name) => join(folder, name))
+        .filter(isSet);
   if (sets.length === 0) {
     throw badCorpus(folder, "holds no folders SPEAKER/CHAPTER; give LibriSpeech/train-clean-100 or another set, or LibriSpeech itself");
   }
   const names = sets.map((set) => basename(set)).join(", ");
   if (!part && sets.length > 1) {
-    throw new UsmLiteError("INVALID_ARGUMENT", `${folder} holds the sets ${names}; choose part train or test, or give the folder of one set`);
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `${folder} holds the sets ${names}; choose part train or test, or give the folder of one set`,
+    );
   }
   const chosen = part ? sets.filter((set) => basename(set).startsWith(`${part}-`)) : sets;
   if (chosen.length === 0) throw badCorpus(folder, `has no set ${part}-.. but ${names}; choose another part or folder`);

@@ -63,7 +63,14 @@ export async function readCorpus(corpus: CorpusName, folder: string, options: Re
     const text = spelledText(transcript, source);
     const seconds = fileSeconds.get(audioPath) ?? (await secondsOf(utterance));
     fileSeconds.set(audioPath, seconds);
-    utterances.push({ audioPath: resolve(audioPath), ...timesOf(utterance, seconds), text, speaker: `${dataset}/${speaker}`, dataset, source });
+    utterances.push({
+      audioPath: resolve(audioPath),
+      ...timesOf(utterance, seconds),
+      text,
+      speaker: `${dataset}/${speaker}`,
+      dataset,
+      source,
+    });
     onProgress?.(utterances.length, found.length);
   }
   return utterances;
@@ -81,7 +88,8 @@ async function secondsOf({ audioPath, source }: CorpusUtterance): Promise<number
     return await audioDuration(audioPath);
   } catch (error) {
     if (!(error instanceof UsmLiteError)) throw error;
-    if (error.code === "FILE_NOT_FOUND") throw badCorpus(source, `its audio file ${audioPath} does not exist; unpack the corpus anew`, error);
+    if (error.code === "FILE_NOT_FOUND")
+      throw badCorpus(source, `its audio file ${audioPath} does not exist; unpack the corpus anew`, error);
     throw new UsmLiteError(error.code, `${source}: ${error.message}`, { cause: error });
   }
 }

@@ -42,13 +42,23 @@ export function parseCohereConfig(json: unknown, source: string): CohereConfig {
   const { hidden_size: hidden, num_attention_heads: heads } = config;
   if (hidden % heads !== 0) refuse("hidden_size", `must be divisible by num_attention_heads, ${heads}`);
   if ((config.num_key_value_heads ?? heads) !== heads) refuse("num_key_value_heads", `must equal num_attention_heads, ${heads}`);
-  if ((config.head_dim ?? hidden / heads) !== hidden / heads) refuse("head_dim", `must be hidden_size / num_attention_heads, ${hidden / heads}`);
-  const encoder = checkedValue(parakeetEncoderSchema, { ...encoderDefaults, ...config.encoder_config }, { source, code: "BAD_CONFIG", key: "encoder_config" });
+  if ((config.head_dim ?? hidden / heads) !== hidden / heads)
+    refuse("head_dim", `must be hidden_size / num_attention_heads, ${hidden / heads}`);
+  const encoder = checkedValue(
+    parakeetEncoderSchema,
+    { ...encoderDefaults, ...config.encoder_config },
+    { source, code: "BAD_CONFIG", key: "encoder_config" },
+  );
   checkParakeetEncoder(encoder, source);
   return { ...config, encoder_config: encoder };
 }
 
-const generationSchema = z.looseObject({ decoder_start_token_id: id.nullish(), eos_token_id: z.union([id, z.tuple([id])]).nullish(), max_length: positive.nullish(), num_beams: positive.nullish() });
+const generationSchema = z.looseObject({
+  decoder_start_token_id: id.nullish(),
+  eos_token_id: z.union([id, z.tuple([id])]).nullish(),
+  max_length: positive.nullish(),
+  num_beams: positive.nullish(),
+});
 
 /**
  * @param json the parsed `generation_config.json`, empty where there is none

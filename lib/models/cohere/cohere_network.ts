@@ -103,7 +103,11 @@ export class CohereNetwork implements SequenceToSequenceNetwork, TrainableModel 
   }
 
   /** What the decoder begins with: embedded tokens, and the frames that its blocks look at. */
-  beginDecoding(encoded: Encoded, sequences: readonly (readonly number[])[], context: ForwardContext): Encoded & { readonly memory: Encoded } {
+  beginDecoding(
+    encoded: Encoded,
+    sequences: readonly (readonly number[])[],
+    context: ForwardContext,
+  ): Encoded & { readonly memory: Encoded } {
     const memory = this.project(encoded, context);
     return { ...this.decoder.embed(sequences, this.tokens.table(context), encoded.hidden.device), memory };
   }
@@ -160,7 +164,13 @@ export class CohereNetwork implements SequenceToSequenceNetwork, TrainableModel 
 
   linearWeights(): readonly string[] {
     const own = this.config.tie_word_embeddings ? [] : ["proj_out.weight"];
-    return [this.encoder.subsampling.output.name, this.projection.name, ...this.blockWeights(), "model.decoder.embed_tokens.weight", ...own];
+    return [
+      this.encoder.subsampling.output.name,
+      this.projection.name,
+      ...this.blockWeights(),
+      "model.decoder.embed_tokens.weight",
+      ...own,
+    ];
   }
 
   blockWeights(): readonly string[] {

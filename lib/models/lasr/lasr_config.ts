@@ -91,8 +91,7 @@ export function parseLasrConfig(json: unknown, source: string): LasrConfig {
 }
 
 /** Features of one attention head. */
-export const headDimension = (encoder: LasrEncoderConfig): number =>
-  encoder.head_dim ?? encoder.hidden_size / encoder.num_attention_heads;
+export const headDimension = (encoder: LasrEncoderConfig): number => encoder.head_dim ?? encoder.hidden_size / encoder.num_attention_heads;
 
 /**
  * The text of `config.json`. transformers checks types strictly: where it wants floats, a whole number such as 2 must be

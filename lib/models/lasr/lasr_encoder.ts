@@ -75,23 +75,13 @@ export class LasrEncoder {
    * @param features (frames, mel bins) log-mel frames of all sequences
    * @returns (hidden frames, hidden) and where each sequence lies in them
    */
-  forward(
-    features: Tensor,
-    offsets: SequenceOffsets,
-    context: ForwardContext,
-    inspectLayer?: InspectLayer,
-  ): Encoded {
+  forward(features: Tensor, offsets: SequenceOffsets, context: ForwardContext, inspectLayer?: InspectLayer): Encoded {
     const isTrained = this.outputNorm instanceof DeviceTensor;
     if (features instanceof DeviceTensor && !isTrained && !inspectLayer && !activeAdapters()) return this.passes.run(features, offsets);
     return this.compute(features, offsets, context, inspectLayer);
   }
 
-  private compute(
-    features: Tensor,
-    offsets: SequenceOffsets,
-    context: ForwardContext,
-    inspectLayer?: InspectLayer,
-  ): Encoded {
+  private compute(features: Tensor, offsets: SequenceOffsets, context: ForwardContext, inspectLayer?: InspectLayer): Encoded {
     const subsampled = this.subsample(features, offsets, context);
     let x = subsampled.hidden;
     this.blocks.forEach((_, index) => {

@@ -89,15 +89,25 @@ const generationSchema = z.looseObject({ decoder_start_token_id: id.nullish(), s
  * @throws UsmLiteError BAD_CONFIG naming `source` and the key that is wrong
  */
 export function checkParakeetGeneration(json: object, config: ParakeetTransducerConfig, source: string): void {
-  const { decoder_start_token_id: start, suppress_tokens: suppressed, ...others } = checkedValue(generationSchema, json, { source, code: "BAD_CONFIG" });
+  const {
+    decoder_start_token_id: start,
+    suppress_tokens: suppressed,
+    ...others
+  } = checkedValue(generationSchema, json, { source, code: "BAD_CONFIG" });
   checkGenerationKeys(others, source);
   if (start !== undefined && start !== null && start !== config.blank_token_id) {
-    throw new UsmLiteError("BAD_CONFIG", `${source}: key "decoder_start_token_id" is ${start}; it must be the blank, ${config.blank_token_id}`);
+    throw new UsmLiteError(
+      "BAD_CONFIG",
+      `${source}: key "decoder_start_token_id" is ${start}; it must be the blank, ${config.blank_token_id}`,
+    );
   }
   // Ids behind the vocabulary are durations, which are no tokens anyway.
   const token = suppressed?.find((suppressedId) => suppressedId < config.vocab_size);
   if (token === undefined) return;
-  throw new UsmLiteError("BAD_CONFIG", `${source}: key "suppress_tokens" names the token ${token}; leaving out tokens is not supported in this family`);
+  throw new UsmLiteError(
+    "BAD_CONFIG",
+    `${source}: key "suppress_tokens" names the token ${token}; leaving out tokens is not supported in this family`,
+  );
 }
 
 function checkBlank(key: string, blank: number, size: number, source: string): void {
@@ -111,7 +121,8 @@ export function checkParakeetEncoder(encoder: ParakeetEncoderConfig, source: str
     throw new UsmLiteError("BAD_CONFIG", `${source}: key "encoder_config.${key}" ${sentence}`);
   };
   const { num_attention_heads: heads, num_key_value_heads: keyValueHeads = heads } = encoder;
-  if (encoder.head_dim === undefined && encoder.hidden_size % heads !== 0) refuse("hidden_size", `must be divisible by num_attention_heads, ${heads}`);
+  if (encoder.head_dim === undefined && encoder.hidden_size % heads !== 0)
+    refuse("hidden_size", `must be divisible by num_attention_heads, ${heads}`);
   if (heads % keyValueHeads !== 0) refuse("num_key_value_heads", `must divide num_attention_heads, ${heads}`);
   if (encoder.conv_kernel_size % 2 === 0) refuse("conv_kernel_size", "must be odd");
   if (encoder.attention_type === "rel_pos_local_attn" && !encoder.attention_context_size) {

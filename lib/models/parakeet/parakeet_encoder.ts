@@ -98,12 +98,7 @@ export class ParakeetEncoder {
    * @returns (hidden frames, hidden) and where each sequence lies in them
    * @throws UsmLiteError INVALID_ARGUMENT when a sequence has more frames than full attention allows
    */
-  forward(
-    features: Tensor,
-    offsets: SequenceOffsets,
-    context: ForwardContext = {},
-    inspectLayer?: InspectLayer,
-  ): Encoded {
+  forward(features: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Encoded {
     const { max_position_embeddings } = this.config;
     const longest = this.subsampling.outputLength(Math.max(...offsets.lengths));
     if (!this.context && longest > max_position_embeddings) {
@@ -118,12 +113,7 @@ export class ParakeetEncoder {
   }
 
   /** {@link ParakeetEncoder.forward} of sequences that attention allows. */
-  private compute(
-    features: Tensor,
-    offsets: SequenceOffsets,
-    context: ForwardContext,
-    inspectLayer?: InspectLayer,
-  ): Encoded {
+  private compute(features: Tensor, offsets: SequenceOffsets, context: ForwardContext, inspectLayer?: InspectLayer): Encoded {
     const subsampled = this.subsample(features, offsets, context);
     if (subsampled.offsets.frames === 0) return subsampled;
     const positions = this.positions.withKeys(this.positionsFor(subsampled.offsets, features.device), context);
@@ -141,7 +131,12 @@ export class ParakeetEncoder {
   /** What the first block is given. */
   subsample(features: Tensor, offsets: SequenceOffsets, context: ForwardContext): Encoded {
     const { hidden_size, scale_input } = this.config;
-    const { output, offsets: hiddenOffsets } = this.subsampling.forward(features, offsets, context, scale_input ? Math.sqrt(hidden_size) : 1);
+    const { output, offsets: hiddenOffsets } = this.subsampling.forward(
+      features,
+      offsets,
+      context,
+      scale_input ? Math.sqrt(hidden_size) : 1,
+    );
     return { hidden: output, offsets: hiddenOffsets };
   }
 

@@ -62,19 +62,31 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
    */
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
     const { weight: stored, bias, name } = this.head;
-    if (!(stored instanceof Tensor)) throw new UsmLiteError("UNSUPPORTED_MODEL", "packed weights cannot be trained; load the model with float weights");
+    if (!(stored instanceof Tensor))
+      throw new UsmLiteError("UNSUPPORTED_MODEL", "packed weights cannot be trained; load the model with float weights");
     const { projected, ...outputs } = this.encodeBatch(batch, context);
     const predictions = this.prediction.forward(batch.targets, this.blankId, forwardContextOf(batch, context));
     if (context.observeInput) this.observeJoint(projected, outputs.offsets, predictions, batch.targets, context.observeInput);
     const weight = context.transformWeight?.(name, stored) ?? stored;
     const { durations } = this.config;
-    const { loss, infeasible, lattice, divergence } = transducerLoss(projected, outputs.offsets, predictions, batch.targets, { weight, bias: bias as Tensor }, {
-      blank: this.blankId,
-      durations,
-      reduction: durations.length > 0 ? "mean" : "mean-volume",
-      ...(context.teacherLattice ? { teacher: context.teacherLattice } : {}),
-    });
-    return { loss, infeasible, outputs: { ...outputs, ...(context.keepLattice ? { lattice } : {}), ...(divergence ? { divergence } : {}) } };
+    const { loss, infeasible, lattice, divergence } = transducerLoss(
+      projected,
+      outputs.offsets,
+      predictions,
+      batch.targets,
+      { weight, bias: bias as Tensor },
+      {
+        blank: this.blankId,
+        durations,
+        reduction: durations.length > 0 ? "mean" : "mean-volume",
+        ...(context.teacherLattice ? { teacher: context.teacherLattice } : {}),
+      },
+    );
+    return {
+      loss,
+      infeasible,
+      outputs: { ...outputs, ...(context.keepLattice ? { lattice } : {}), ...(divergence ? { divergence } : {}) },
+    };
   }
 
   /** Shows what the joint network's last layer multiplies: one row for each pair of a frame and a place in the transcript. */

@@ -44,7 +44,8 @@ export class PositionalConvolution {
     // An even kernel gives one frame too many, of which the last is dropped: all zeros but half a kernel lie before a sequence.
     const options = { groups: this.groups, leftPadding: Math.floor(this.kernel / 2) };
     const weight = this.currentWeight();
-    if (x instanceof DeviceTensor && weight instanceof DeviceTensor) return trainedGroupedConvolution(x, weight, this.bias, offsets, { ...options, residual: x });
+    if (x instanceof DeviceTensor && weight instanceof DeviceTensor)
+      return trainedGroupedConvolution(x, weight, this.bias, offsets, { ...options, residual: x });
     if (x instanceof DeviceTensor) return groupedConvolutionOnGpu(x, weight, this.bias, offsets, { ...options, residual: x });
     return scaledSum(x, 1, geluOf(groupedConvolution(x, weight, this.bias, offsets, options)), 1);
   }

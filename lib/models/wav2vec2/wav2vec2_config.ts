@@ -63,12 +63,14 @@ export function parseWav2Vec2Config(json: unknown, source: string): Wav2Vec2Conf
   if (config.hidden_size % config.num_conv_pos_embedding_groups !== 0) {
     refuse("hidden_size", `must be divisible by num_conv_pos_embedding_groups, ${config.num_conv_pos_embedding_groups}`);
   }
-  if (config.pad_token_id >= config.vocab_size) refuse("pad_token_id", `must be below vocab_size, ${config.vocab_size}: it is the CTC blank`);
+  if (config.pad_token_id >= config.vocab_size)
+    refuse("pad_token_id", `must be below vocab_size, ${config.vocab_size}: it is the CTC blank`);
   if (config.model_type === "wav2vec2-conformer") {
     if (config.conv_depthwise_kernel_size % 2 === 0) refuse("conv_depthwise_kernel_size", "must be odd");
     if (config.hidden_act === "relu") refuse("hidden_act", "must be gelu or swish in this family");
     const headSize = config.hidden_size / config.num_attention_heads;
-    if (config.position_embeddings_type === "rotary" && headSize % 2 !== 0) refuse("num_attention_heads", "must give heads of an even size");
+    if (config.position_embeddings_type === "rotary" && headSize % 2 !== 0)
+      refuse("num_attention_heads", "must give heads of an even size");
   }
   return config;
 }

@@ -204,10 +204,16 @@ const relativeNames = {
 } as const;
 
 /** What `body` makes on the way is released, unless a tape or `inspectLayer` may need it. */
-const released = (inspectLayer: InspectLayer | undefined, body: () => Tensor): Tensor => (inspectLayer ? body() : releaseUnlessRecording(body));
+const released = (inspectLayer: InspectLayer | undefined, body: () => Tensor): Tensor =>
+  inspectLayer ? body() : releaseUnlessRecording(body);
 
 /** Block after block, each input released once its output is there unless something else may need it. */
-function throughBlocks<Block>(blocks: readonly Block[], x: Tensor, step: (block: Block, x: Tensor) => Tensor, inspectLayer?: InspectLayer): Tensor {
+function throughBlocks<Block>(
+  blocks: readonly Block[],
+  x: Tensor,
+  step: (block: Block, x: Tensor) => Tensor,
+  inspectLayer?: InspectLayer,
+): Tensor {
   return blocks.reduce((input, block, index) => {
     const output = releaseUnlessRecording(() => step(block, input));
     inspectLayer?.(output, index);

@@ -61,7 +61,12 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
   }
 
   /** @param samples (samples, 1); on the GPU a float32 vector */
-  forward(samples: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Encoded & { readonly logits: Tensor } {
+  forward(
+    samples: Tensor,
+    offsets: SequenceOffsets,
+    context: ForwardContext = {},
+    inspectLayer?: InspectLayer,
+  ): Encoded & { readonly logits: Tensor } {
     const isTrained = this.projection.weight instanceof DeviceTensor;
     const records = samples instanceof DeviceTensor && !isTrained && !inspectLayer && !activeAdapters();
     const encoded = records ? this.passes.run(samples, offsets) : this.encode(samples, offsets, context, inspectLayer);

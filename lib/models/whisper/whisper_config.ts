@@ -31,7 +31,10 @@ const configSchema = z.looseObject({
   suppress_tokens: z.array(id).nullish(),
   begin_suppress_tokens: z.array(id).nullish(),
   forced_decoder_ids: z.array(z.tuple([id, id.nullable()])).nullish(),
-  median_filter_width: positive.max(99).refine((width) => width % 2 === 1, "must be odd").default(7),
+  median_filter_width: positive
+    .max(99)
+    .refine((width) => width % 2 === 1, "must be odd")
+    .default(7),
 });
 
 /** The contents of `config.json`, with defaults filled in. */
@@ -41,7 +44,8 @@ export type WhisperConfig = z.infer<typeof configSchema>;
 export function parseWhisperConfig(json: unknown, source: string): WhisperConfig {
   const config = checkedValue(configSchema, json, { source, code: "BAD_CONFIG" });
   for (const key of ["encoder_attention_heads", "decoder_attention_heads"] as const) {
-    if (config.d_model % config[key] !== 0) throw new UsmLiteError("BAD_CONFIG", `${source}: key "d_model" must be divisible by ${key}, ${config[key]}`);
+    if (config.d_model % config[key] !== 0)
+      throw new UsmLiteError("BAD_CONFIG", `${source}: key "d_model" must be divisible by ${key}, ${config[key]}`);
   }
   return config;
 }
@@ -59,7 +63,10 @@ const generationSchema = z.looseObject({
   lang_to_id: z.record(z.string(), id).nullish(),
   task_to_id: z.record(z.string(), id).nullish(),
   num_beams: positive.nullish(),
-  alignment_heads: z.array(z.tuple([id, id])).min(1).nullish(),
+  alignment_heads: z
+    .array(z.tuple([id, id]))
+    .min(1)
+    .nullish(),
 });
 
 /**
@@ -72,14 +79,21 @@ export function parseWhisperGeneration(json: object, config: WhisperConfig, sour
   const [endId] = [generation.eos_token_id ?? config.eos_token_id ?? 50257].flat() as [number];
   const startId = generation.decoder_start_token_id ?? config.decoder_start_token_id ?? 50258;
   const forced = generation.forced_decoder_ids ?? config.forced_decoder_ids ?? [];
-  for (const [name, value] of [["decoder_start_token_id", startId], ["eos_token_id", endId]] as const) {
-    if (value >= config.vocab_size) throw new UsmLiteError("BAD_CONFIG", `${source}: key "${name}" must be below vocab_size, ${config.vocab_size}`);
+  for (const [name, value] of [
+    ["decoder_start_token_id", startId],
+    ["eos_token_id", endId],
+  ] as const) {
+    if (value >= config.vocab_size)
+      throw new UsmLiteError("BAD_CONFIG", `${source}: key "${name}" must be below vocab_size, ${config.vocab_size}`);
   }
   const alignmentHeads = generation.alignment_heads ?? upperHalf(config);
   const noHead = alignmentHeads.find(([layer, head]) => layer >= config.decoder_layers || head >= config.decoder_attention_heads);
   if (noHead) {
     const sizes = `${config.decoder_layers} layers of ${config.decoder_attention_heads} heads`;
-    throw new UsmLiteError("BAD_CONFIG", `${source}: key "alignment_heads" names layer ${noHead[0]}, head ${noHead[1]}; the decoder has ${sizes}`);
+    throw new UsmLiteError(
+      "BAD_CONFIG",
+      `${source}: key "alignment_heads" names layer ${noHead[0]}, head ${noHead[1]}; the decoder has ${sizes}`,
+    );
   }
   return {
     startId,

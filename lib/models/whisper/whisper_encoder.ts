@@ -70,12 +70,7 @@ export class WhisperEncoder {
    * @returns (hidden frames, hidden), max_source_positions for each window
    * @throws UsmLiteError INVALID_ARGUMENT for windows of another length
    */
-  forward(
-    features: Tensor,
-    offsets: SequenceOffsets,
-    context: ForwardContext = {},
-    inspectLayer?: InspectLayer,
-  ): Encoded {
+  forward(features: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Encoded {
     const subsampled = this.subsample(features, offsets, context);
     let x = subsampled.hidden;
     this.blocks.forEach((_, layer) => {
@@ -93,7 +88,8 @@ export class WhisperEncoder {
   subsample(features: Tensor, offsets: SequenceOffsets, context: ForwardContext): Encoded {
     const wanted = 2 * this.config.max_source_positions;
     const wrong = offsets.lengths.find((length) => length !== wanted);
-    if (wrong !== undefined) throw new UsmLiteError("INVALID_ARGUMENT", `a window has ${wrong} frames of features; this model takes ${wanted}`);
+    if (wrong !== undefined)
+      throw new UsmLiteError("INVALID_ARGUMENT", `a window has ${wrong} frames of features; this model takes ${wanted}`);
     const release = (x: Tensor): void => {
       if (!activeTape() && x !== features) x.dispose();
     };
@@ -108,7 +104,10 @@ export class WhisperEncoder {
     }
     const unplaced = x;
     const isTrainedOnGpu = this.positions instanceof DeviceTensor;
-    x = unplaced instanceof DeviceTensor && !isTrainedOnGpu ? this.placedOnGpu(unplaced, offsets) : releaseUnlessRecording(() => scaledSum(unplaced, 1, this.positionsOf(offsets), 1));
+    x =
+      unplaced instanceof DeviceTensor && !isTrainedOnGpu
+        ? this.placedOnGpu(unplaced, offsets)
+        : releaseUnlessRecording(() => scaledSum(unplaced, 1, this.positionsOf(offsets), 1));
     if (x !== unplaced) release(unplaced);
     return { hidden: x, offsets };
   }
@@ -120,7 +119,12 @@ export class WhisperEncoder {
 
   /** (hidden frames, hidden), those of each window. */
   private positionsOf(offsets: SequenceOffsets): Tensor {
-    return withoutRecording(() => gatherRows(this.positions, offsets.lengths.flatMap((length) => [...Array(length).keys()])));
+    return withoutRecording(() =>
+      gatherRows(
+        this.positions,
+        offsets.lengths.flatMap((length) => [...Array(length).keys()]),
+      ),
+    );
   }
 
   /** The same, added to frames that nothing else uses. */

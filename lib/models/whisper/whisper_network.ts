@@ -55,7 +55,9 @@ export class WhisperNetwork implements SequenceToSequenceNetwork, TrainableModel
       },
       { tokens: this.tokens, positions },
     );
-    this.head = config.tie_word_embeddings ? undefined : new Linear(root, "proj_out", [vocab_size, hidden], { bias: false, initialization: "small" });
+    this.head = config.tie_word_embeddings
+      ? undefined
+      : new Linear(root, "proj_out", [vocab_size, hidden], { bias: false, initialization: "small" });
   }
 
   encode(features: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Encoded {
@@ -75,7 +77,11 @@ export class WhisperNetwork implements SequenceToSequenceNetwork, TrainableModel
   }
 
   /** What the decoder begins with: embedded tokens, and the frames that its blocks look at. */
-  beginDecoding(encoded: Encoded, sequences: readonly (readonly number[])[], context: ForwardContext): Encoded & { readonly memory: Encoded } {
+  beginDecoding(
+    encoded: Encoded,
+    sequences: readonly (readonly number[])[],
+    context: ForwardContext,
+  ): Encoded & { readonly memory: Encoded } {
     return { ...this.decoder.embed(sequences, this.tokens.table(context), encoded.hidden.device), memory: encoded };
   }
 

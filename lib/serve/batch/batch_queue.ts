@@ -82,7 +82,9 @@ export async function connectRedis(address: string): Promise<Redis> {
     return redis;
   } catch (cause) {
     redis.disconnect();
-    throw new UsmLiteError("SERVICE_UNREACHABLE", `no Redis answers at ${withoutPassword(address)}: ${(cause as Error).message}`, { cause });
+    throw new UsmLiteError("SERVICE_UNREACHABLE", `no Redis answers at ${withoutPassword(address)}: ${(cause as Error).message}`, {
+      cause,
+    });
   }
 }
 
@@ -103,12 +105,18 @@ export class BatchQueue implements AsyncDisposable {
    * @returns how many have been added, and how many are done already
    * @throws UsmLiteError INVALID_ARGUMENT when a recording does not lie below `base`
    */
-  async add(recordings: readonly string[], { out, base, format, keywords, attempts, backoffMs }: AddOptions): Promise<{ added: number; done: number }> {
+  async add(
+    recordings: readonly string[],
+    { out, base, format, keywords, attempts, backoffMs }: AddOptions,
+  ): Promise<{ added: number; done: number }> {
     const jobs = recordings.map((recording): BatchJob => {
       const audio = resolve(recording);
       const below = relative(resolve(base), audio);
       if (below === "" || below === ".." || below.startsWith(`..${sep}`) || isAbsolute(below)) {
-        throw new UsmLiteError("INVALID_ARGUMENT", `${recording} does not lie below ${base}; name a folder above all recordings with --base`);
+        throw new UsmLiteError(
+          "INVALID_ARGUMENT",
+          `${recording} does not lie below ${base}; name a folder above all recordings with --base`,
+        );
       }
       return { audio, output: join(resolve(out), `${below}.${extensions[format]}`), format, keywords };
     });
@@ -132,12 +140,23 @@ export class BatchQueue implements AsyncDisposable {
   async status(): Promise<BatchStatus> {
     const counts = await this.queue.getJobCounts("waiting", "active", "delayed", "completed", "failed");
     const count = (state: string): number => counts[state] ?? 0;
-    return { waiting: count("waiting"), active: count("active"), delayed: count("delayed"), completed: count("completed"), dead: count("failed") };
+    return {
+      waiting: count("waiting"),
+      active: count("active"),
+      delayed: count("delayed"),
+      completed: count("completed"),
+      dead: count("failed"),
+    };
   }
 
   async deadLetters(): Promise<DeadLetter[]> {
     const jobs = await this.queue.getFailed();
-    return jobs.map(({ data, failedReason, attemptsMade }) => ({ audio: data.audio, output: data.output, reason: failedReason, attempts: attemptsMade }));
+    return jobs.map(({ data, failedReason, attemptsMade }) => ({
+      audio: data.audio,
+      output: data.output,
+      reason: failedReason,
+      attempts: attemptsMade,
+    }));
   }
 
   /** Gives every dead letter all its tries again; returns how many there were. */
@@ -160,7 +179,9 @@ export class BatchQueue implements AsyncDisposable {
 
 /** The same recording, output and settings are the same job. */
 function idOf({ audio, output, format, keywords }: BatchJob): string {
-  return createHash("sha256").update(JSON.stringify([audio, output, format, keywords])).digest("hex");
+  return createHash("sha256")
+    .update(JSON.stringify([audio, output, format, keywords]))
+    .digest("hex");
 }
 
 const withoutPassword = (address: string): string => address.replace(/\/\/[^@/]*@/, "//");

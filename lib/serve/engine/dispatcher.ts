@@ -206,7 +206,8 @@ export class Dispatcher {
     ticket.losses++;
     if (ticket.abandoned) ticket.settle({ error: aborted() });
     else if (ticket.losses < maximumLosses) (typeof ticket.job.audio === "string" ? this.suspects : this.live).push(ticket);
-    else ticket.settle({ error: new ServiceError("worker_lost", `${ticket.losses} workers ended while they had this recording: ${message}`) });
+    else
+      ticket.settle({ error: new ServiceError("worker_lost", `${ticket.losses} workers ended while they had this recording: ${message}`) });
     this.pump();
   }
 

@@ -72,10 +72,16 @@ export class Engine {
   static async start(options: EngineOptions, threads: number, events: EngineEvents, signal?: AbortSignal): Promise<Engine> {
     const { workers } = options;
     if (!(Number.isInteger(threads) && threads >= 1 && threads <= maximumThreads)) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `threads is ${threads}; it must be a whole number from 1 to ${maximumThreads}, best one per core`);
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        `threads is ${threads}; it must be a whole number from 1 to ${maximumThreads}, best one per core`,
+      );
     }
     if (!(Number.isInteger(workers) && workers >= 1 && workers <= maximumWorkers)) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `workers is ${workers}; it must be a whole number from 1 to ${maximumWorkers}, best one per core`);
+      throw new UsmLiteError(
+        "INVALID_ARGUMENT",
+        `workers is ${workers}; it must be a whole number from 1 to ${maximumWorkers}, best one per core`,
+      );
     }
     const engine = new Engine(options, threads, events);
     const giveUp = (): void => engine.startup?.reject(new UsmLiteError("ABORTED", "the engine was stopped before it was ready"));

@@ -63,7 +63,12 @@ function start(index: number, options: WorkerOptions, onReady: () => void = () =
     const error = errorOfWorker(thrown);
     problem = error.message;
     // It ended before it could answer: the addon does not load.
-    if (!ready) send({ kind: "answer", worker: index, answer: { kind: "failed", code: error instanceof UsmLiteError ? error.code : "INTERNAL", message: problem } });
+    if (!ready)
+      send({
+        kind: "answer",
+        worker: index,
+        answer: { kind: "failed", code: error instanceof UsmLiteError ? error.code : "INTERNAL", message: problem },
+      });
   });
   worker.on("exit", (status) => {
     send({ kind: "lost", worker: index, message: problem || `it ended with status ${status}` });

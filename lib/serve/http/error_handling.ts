@@ -29,7 +29,7 @@ const isAbandoned = (error: unknown): boolean => error instanceof UsmLiteError &
 function send(request: FastifyRequest, reply: FastifyReply, { status, body, retryAfterSeconds }: ErrorResponse): void {
   if (status === 401) reply.header("www-authenticate", "Bearer");
   if (retryAfterSeconds !== undefined) reply.header("retry-after", retryAfterSeconds);
-  const idle = request.raw.complete || (request.headers["content-length"] ?? "0") === "0" && !request.headers["transfer-encoding"];
+  const idle = request.raw.complete || ((request.headers["content-length"] ?? "0") === "0" && !request.headers["transfer-encoding"]);
   if (idle) return void reply.status(status).send(body);
   // The request is still being sent. To close the connection now would reset it, and the answer might be lost with it: the
   // answer is written whole, and the rest of the request read and dropped for a while.
@@ -63,7 +63,9 @@ export function onClientError(error: NodeJS.ErrnoException, socket: Socket): voi
       : error.code === "HPE_HEADER_OVERFLOW"
         ? [431, "Request Header Fields Too Large", "headers_too_large"]
         : [400, "Bad Request", "malformed_request"];
-  const body = JSON.stringify(errorResponse(new RequestError(status as number, code as string, `the request is not valid HTTP: ${reason}`)).body);
+  const body = JSON.stringify(
+    errorResponse(new RequestError(status as number, code as string, `the request is not valid HTTP: ${reason}`)).body,
+  );
   if (socket.writable) {
     const head = `HTTP/1.1 ${status} ${reason}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}`;
     socket.write(`${head}\r\nConnection: close\r\n\r\n${body}`);

@@ -71,7 +71,8 @@ export function errorResponse(error: unknown): ErrorResponse {
   if (error instanceof UsmLiteError) {
     const known = recordingStatus[error.code];
     if (known) return response(known.status, known.code, error.message, known.param);
-    if (unusableAdapter.has(error.code)) return response(500, "adapter_unusable", "the adapter of this speaker cannot be used with the model that is served", "speaker");
+    if (unusableAdapter.has(error.code))
+      return response(500, "adapter_unusable", "the adapter of this speaker cannot be used with the model that is served", "speaker");
   }
   const { statusCode, message, code } = error as { statusCode?: number; message?: string; code?: string };
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {

@@ -47,10 +47,7 @@ const several = z.object({
 });
 
 /** @throws RequestError 400; 404 for a model that is not served */
-export function parseTranscriptionRequest(
-  fields: ReadonlyMap<string, readonly string[]>,
-  served: ServedModel,
-): TranscriptionRequest {
+export function parseTranscriptionRequest(fields: ReadonlyMap<string, readonly string[]>, served: ServedModel): TranscriptionRequest {
   const singles: Record<string, string> = {};
   const arrays: Record<string, readonly string[]> = {};
   for (const [name, values] of fields) {

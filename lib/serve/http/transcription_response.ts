@@ -23,7 +23,8 @@ export function renderTranscript(
   language: string,
 ): Rendered {
   const { format, granularities, logprobs } = request;
-  if (format === "json") return json({ text: speech.text, ...(logprobs ? { logprobs: logprobsOf(speech, vocabulary) } : {}), usage: usageOf(speech) });
+  if (format === "json")
+    return json({ text: speech.text, ...(logprobs ? { logprobs: logprobsOf(speech, vocabulary) } : {}), usage: usageOf(speech) });
   if (format === "verbose_json") {
     const { segments, words, ...verbose } = verboseTranscript({ ...speech, language });
     return json({

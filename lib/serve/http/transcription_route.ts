@@ -87,7 +87,8 @@ async function recordingError(error: unknown, { path, name }: Upload): Promise<u
   const message = error.message.replaceAll(path, name || "the file");
   if (error.code === "BAD_AUDIO") {
     await using source = await ByteSource.open(path);
-    if (source.size && (await detectFormat(source)) === undefined) return new RequestError(415, "unsupported_audio_format", message, "file");
+    if (source.size && (await detectFormat(source)) === undefined)
+      return new RequestError(415, "unsupported_audio_format", message, "file");
   }
   return new UsmLiteError(error.code, message, { cause: error });
 }

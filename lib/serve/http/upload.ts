@@ -45,7 +45,11 @@ export function checkUploadHeaders(request: FastifyRequest, limits: UploadLimits
   }
   const [, boundary = ""] = /boundary="?([^";]*)/i.exec(request.headers["content-type"] ?? "") ?? [];
   if (boundary.length > maximumBoundary) {
-    throw new RequestError(400, "invalid_multipart", `the boundary of the multipart request has ${boundary.length} characters; at most ${maximumBoundary} are taken`);
+    throw new RequestError(
+      400,
+      "invalid_multipart",
+      `the boundary of the multipart request has ${boundary.length} characters; at most ${maximumBoundary} are taken`,
+    );
   }
   if (Number(request.headers["content-length"] ?? 0) > limits.maximumBytes + allowanceBytes) throw tooLarge(limits);
 }
@@ -84,9 +88,11 @@ export async function receiveUpload(request: FastifyRequest, limits: UploadLimit
     });
     for await (const part of parts) {
       if (part.type === "field") {
-        if (part.valueTruncated) throw new RequestError(413, "field_too_large", `field ${part.fieldname} has more than ${maximumFieldBytes} bytes`);
+        if (part.valueTruncated)
+          throw new RequestError(413, "field_too_large", `field ${part.fieldname} has more than ${maximumFieldBytes} bytes`);
         fieldsBytes += part.fieldname.length + Buffer.byteLength(String(part.value));
-        if (fieldsBytes > maximumFieldsBytes) throw new RequestError(413, "too_many_fields", `the fields beside the file have more than ${maximumFieldsBytes} bytes`);
+        if (fieldsBytes > maximumFieldsBytes)
+          throw new RequestError(413, "too_many_fields", `the fields beside the file have more than ${maximumFieldsBytes} bytes`);
         const name = part.fieldname.replace(/\[\]$/, "");
         fields.set(name, [...(fields.get(name) ?? []), String(part.value)]);
       } else if (part.fieldname === "file") {
@@ -125,7 +131,8 @@ function uploadError(error: unknown, timedOut: boolean, limits: UploadLimits): u
   }
   if (error instanceof RequestError) return error;
   const { code, message } = error as { code?: string; message?: string };
-  if (code === "ENOSPC" || code === "EDQUOT") return new ServiceError("storage_full", "this server has no room for the file at the moment; try again later", fullDiskRetrySeconds);
+  if (code === "ENOSPC" || code === "EDQUOT")
+    return new ServiceError("storage_full", "this server has no room for the file at the moment; try again later", fullDiskRetrySeconds);
   if (code === "FST_REQ_FILE_TOO_LARGE") return tooLarge(limits);
   if (code?.startsWith("FST_") && code.endsWith("_LIMIT")) {
     return new RequestError(413, "too_many_fields", `the request has more than one file, or more than ${maximumFields} fields`);

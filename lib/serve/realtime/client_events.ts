@@ -85,7 +85,13 @@ export function parseClientEvent(text: string): ClientEvent {
   const param = issue.path.map(String).join(".") || null;
   const type = (json as { type?: unknown } | null)?.type;
   const known = clientEvent.options.some(({ shape }) => shape.type.value === type);
-  if (!known) throw new RequestError(400, "unknown_event", `there is no event of type ${typeof type === "string" ? JSON.stringify(type.slice(0, 100)) : typeof type}`, "type");
+  if (!known)
+    throw new RequestError(
+      400,
+      "unknown_event",
+      `there is no event of type ${typeof type === "string" ? JSON.stringify(type.slice(0, 100)) : typeof type}`,
+      "type",
+    );
   throw new RequestError(400, "invalid_value", `${param}: ${issue.message}`, param);
 }
 
@@ -116,7 +122,10 @@ function turnDetectionOf(turns: z.output<typeof turnDetection> | null): TurnDete
 }
 
 /** A session as `session.created` and `session.updated` show it. */
-export function sessionObject(id: string, { format: shown, keywords, speaker, model, language, turnDetection: turns, logprobs }: SessionConfig) {
+export function sessionObject(
+  id: string,
+  { format: shown, keywords, speaker, model, language, turnDetection: turns, logprobs }: SessionConfig,
+) {
   return {
     type: "transcription",
     object: "realtime.transcription_session",
@@ -127,7 +136,12 @@ export function sessionObject(id: string, { format: shown, keywords, speaker, mo
         noise_reduction: null,
         transcription: { model, language, ...(keywords.length > 0 ? { keywords } : {}), ...(speaker === undefined ? {} : { speaker }) },
         turn_detection: turns
-          ? { type: "server_vad", threshold: turns.threshold, prefix_padding_ms: turns.prefixPaddingMs, silence_duration_ms: turns.silenceDurationMs }
+          ? {
+              type: "server_vad",
+              threshold: turns.threshold,
+              prefix_padding_ms: turns.prefixPaddingMs,
+              silence_duration_ms: turns.silenceDurationMs,
+            }
           : null,
       },
     },

@@ -77,7 +77,10 @@ export class RealtimeServer {
       webSocket.on("close", (code) => {
         this.sessions.delete(webSocket);
         const { id, turns, audioSeconds } = session;
-        this.service.log.info({ session: id, client: client.name, code, seconds: (performance.now() - begin) / 1000, turns, audioSeconds }, "session");
+        this.service.log.info(
+          { session: id, client: client.name, code, seconds: (performance.now() - begin) / 1000, turns, audioSeconds },
+          "session",
+        );
       });
     });
   }

@@ -110,7 +110,12 @@ export class RealtimeSession {
   private append(bytes: Uint8Array): void {
     const seconds = this.decoder.seconds(bytes.length);
     if (seconds > maximumTurnSeconds) {
-      throw new RequestError(400, "invalid_value", `a message holds ${seconds.toFixed(1)} s of audio; at most ${maximumTurnSeconds} s are allowed: send it in parts`, "audio");
+      throw new RequestError(
+        400,
+        "invalid_value",
+        `a message holds ${seconds.toFixed(1)} s of audio; at most ${maximumTurnSeconds} s are allowed: send it in parts`,
+        "audio",
+      );
     }
     this.heardAt = performance.now();
     this.hear(this.decoder.push(bytes));
@@ -175,7 +180,11 @@ export class RealtimeSession {
 
   private stopped({ sample }: TurnEvent): void {
     if (!this.turn) return;
-    this.send({ type: "input_audio_buffer.speech_stopped", audio_end_ms: milliseconds(this.detectorBegin + sample), item_id: this.turn.itemId });
+    this.send({
+      type: "input_audio_buffer.speech_stopped",
+      audio_end_ms: milliseconds(this.detectorBegin + sample),
+      item_id: this.turn.itemId,
+    });
     this.commit();
   }
 
@@ -192,23 +201,28 @@ export class RealtimeSession {
     const itemId = newId("item");
     this.turns++;
     const about = { item_id: itemId, content_index: 0 };
-    const turn = new Turn(itemId, this.service, { client: this.client.name, keywords: this.config.keywords, speaker: this.config.speaker }, {
-      onDelta: (delta, latencyMs) =>
-        this.send({ type: "conversation.item.input_audio_transcription.delta", ...about, delta, latency_ms: latencyMs }),
-      onCompleted: (speech) =>
-        this.send({
-          type: "conversation.item.input_audio_transcription.completed",
-          ...about,
-          transcript: speech.text,
-          usage: usageOf(speech),
-          ...(this.config.logprobs ? { logprobs: logprobsOf(speech, this.service.model.vocabulary) } : {}),
-        }),
-      onFailed: (error) => {
-        const { status, body } = errorResponse(error);
-        if (status >= 500) this.service.log.error({ err: error, session: this.id }, "a turn failed");
-        this.send({ type: "conversation.item.input_audio_transcription.failed", ...about, error: body.error });
+    const turn = new Turn(
+      itemId,
+      this.service,
+      { client: this.client.name, keywords: this.config.keywords, speaker: this.config.speaker },
+      {
+        onDelta: (delta, latencyMs) =>
+          this.send({ type: "conversation.item.input_audio_transcription.delta", ...about, delta, latency_ms: latencyMs }),
+        onCompleted: (speech) =>
+          this.send({
+            type: "conversation.item.input_audio_transcription.completed",
+            ...about,
+            transcript: speech.text,
+            usage: usageOf(speech),
+            ...(this.config.logprobs ? { logprobs: logprobsOf(speech, this.service.model.vocabulary) } : {}),
+          }),
+        onFailed: (error) => {
+          const { status, body } = errorResponse(error);
+          if (status >= 500) this.service.log.error({ err: error, session: this.id }, "a turn failed");
+          this.send({ type: "conversation.item.input_audio_transcription.failed", ...about, error: body.error });
+        },
       },
-    });
+    );
     if (samples.length > 0) turn.push(samples.slice());
     this.recent.clear();
     return turn;

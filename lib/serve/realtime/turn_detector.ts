@@ -53,7 +53,7 @@ export class TurnDetector {
   /** Takes samples and tells what they change, in order. */
   push(samples: Float32Array): TurnEvent[] {
     const events: TurnEvent[] = [];
-    for (let begin = 0; begin < samples.length; ) {
+    for (let begin = 0; begin < samples.length;) {
       const part = samples.subarray(begin, begin + frameSamples - this.filled);
       this.frame.set(part, this.filled);
       this.filled += part.length;
