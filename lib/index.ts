@@ -161,17 +161,15 @@ export { DeviceEvent } from "./device/device_event.js";
 export { PinnedBuffer } from "./device/pinned_buffer.js";
 export { DeviceSequences } from "./device/device_sequences.js";
 export { Recording } from "./device/recording.js";
+export { deviceAttention, deviceRotateHeads, type DeviceAttentionOptions } from "./device/attention.js";
 export {
-  deviceAttention,
   deviceDepthwiseConvolution,
   deviceGatherWindows,
   deviceGlu,
   deviceLayerNorm,
   deviceLogSoftmax,
   devicePlaneConvolution,
-  deviceRotateHeads,
   deviceSwapColumnAxes,
-  type DeviceAttentionOptions,
   type DeviceDepthwiseConvolutionOptions,
   type DevicePlaneConvolutionOptions,
 } from "./device/encoder_operations.js";

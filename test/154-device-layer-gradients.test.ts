@@ -14,13 +14,11 @@ import {
   UsmLiteError,
 } from "../lib/index.js";
 import {
-  deviceBatchNorm,
-  deviceBatchNormBackward,
   deviceDepthwiseConvolutionBackward,
   deviceGatherWindowsBackward,
-  deviceLayerNormBackward,
   devicePlaneConvolutionBackward,
-} from "../lib/device/gradient_operations.js";
+} from "../lib/device/convolution_gradients.js";
+import { deviceBatchNorm, deviceBatchNormBackward, deviceLayerNormBackward } from "../lib/device/gradient_operations.js";
 import { convolvedLength, planeConvolution } from "../lib/ops/plane_convolution.js";
 import { reshape } from "../lib/ops/reshape.js";
 import { gradientsOnCpu } from "./device_gradients.js";

@@ -1,10 +1,9 @@
 /**
  * What an encoder does on the GPU besides products with weights. Frames are 16-bit floats, `bfloat16` or `float16`;
- * arithmetic inside an operation is in float32 (attention multiplies 16-bit floats). Operations return before the GPU has
+ * arithmetic inside an operation is in float32. Operations return before the GPU has
  * done them, and throw UsmLiteError INVALID_ARGUMENT when shapes or types do not fit, UNSUPPORTED_SPEC for sizes that the
  * kernels do not have.
  */
-import { isBatchInvariant } from "./batch_invariance.js";
 import type { DeviceSequences, DeviceSequencesHandle } from "./device_sequences.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
@@ -50,27 +49,6 @@ interface EncoderBindings {
     on?: StreamHandle,
   ): DeviceTensorHandle;
   deviceSwapColumnAxes(x: DeviceTensorHandle, outer: number, stream?: StreamHandle): DeviceTensorHandle;
-  deviceRotateHeads(
-    x: DeviceTensorHandle,
-    heads: number,
-    theta: number,
-    inverse: boolean,
-    sequences: DeviceSequencesHandle,
-    stream?: StreamHandle,
-  ): void;
-  deviceAttention(
-    query: DeviceTensorHandle,
-    key: DeviceTensorHandle,
-    value: DeviceTensorHandle,
-    heads: number,
-    scale: number,
-    sequences: DeviceSequencesHandle,
-    positions: DeviceTensorHandle | undefined,
-    contentBias: DeviceTensorHandle | undefined,
-    positionBias: DeviceTensorHandle | undefined,
-    batchInvariant: boolean,
-    stream?: StreamHandle,
-  ): DeviceTensorHandle;
 }
 
 const native = (): EncoderBindings => gpuAddon<EncoderBindings>();
@@ -236,81 +214,4 @@ export function devicePlaneConvolution(
  */
 export function deviceSwapColumnAxes(x: DeviceTensor, outer: number, stream?: DeviceStream): DeviceTensor {
   return new DeviceTensor(native().deviceSwapColumnAxes(x.handle, outer, stream?.handle));
-}
-
-/**
- * Rotary position embedding (Su et al. 2021) of queries or keys, in place: positions from 0 in each sequence, the two
- * halves of a head are the pairs. `inverse` turns them back, which takes a gradient through the embedding.
- * @param x (frames, heads * headDimension)
- * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
- *
- * @example
- * deviceRotateHeads(query, sequences, { heads: 8, theta: 10_000 });
- */
-export function deviceRotateHeads(
-  x: DeviceTensor,
-  sequences: DeviceSequences,
-  { heads, theta, inverse = false, stream }: { heads: number; theta: number; inverse?: boolean; stream?: DeviceStream | undefined },
-): void {
-  native().deviceRotateHeads(x.handle, heads, theta, inverse, sequences.handle, stream?.handle);
-}
-
-/** Relative positions (Transformer-XL, Dai et al. 2019): scores are `(q + u) k + (q + v) p`. All of the queries' type. */
-export interface DeviceRelativePositions {
-  /** p, (2 * longest - 1, heads * headDimension): of keys from `longest - 1` frames before a query to as many after it. */
-  positions: DeviceTensor;
-  /** u (heads * headDimension) */
-  contentBias: DeviceTensor;
-  /** v (heads * headDimension) */
-  positionBias: DeviceTensor;
-}
-
-/** Heads, scale and positions of {@link deviceAttention}. */
-export interface DeviceAttentionOptions {
-  heads: number;
-  /** multiplies the scores; default headDimension^-0.5 */
-  scale?: number;
-  relative?: DeviceRelativePositions;
-  /**
-   * Whether a sequence's result must be the same bits however many sequences there are and however long they are; by default what the pass under
-   * way asks for, and false outside of one: where there are few frames, their number then decides how the sums over keys are divided. The same
-   * call gives the same bits in any case.
-   */
-  batchInvariant?: boolean;
-  stream?: DeviceStream | undefined;
-}
-
-/**
- * `softmax(scale * scores) v` for each head within each sequence (Vaswani et al. 2017); scores are never stored (Dao et al.
- * 2022). What the other sequences hold does not matter for a sequence's result.
- * @param query (frames, heads * headDimension); headDimension a multiple of 8 up to 160
- * @param key like query
- * @param value like query
- * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
- *
- * @example
- * const heard = deviceAttention(query, key, value, sequences, { heads: 8 }); // (frames, hidden)
- */
-export function deviceAttention(
-  query: DeviceTensor,
-  key: DeviceTensor,
-  value: DeviceTensor,
-  sequences: DeviceSequences,
-  { heads, scale, relative, batchInvariant = isBatchInvariant(), stream }: DeviceAttentionOptions,
-): DeviceTensor {
-  return new DeviceTensor(
-    native().deviceAttention(
-      query.handle,
-      key.handle,
-      value.handle,
-      heads,
-      scale ?? ((query.shape[1] ?? heads) / heads) ** -0.5,
-      sequences.handle,
-      relative?.positions.handle,
-      relative?.contentBias.handle,
-      relative?.positionBias.handle,
-      batchInvariant,
-      stream?.handle,
-    ),
-  );
 }

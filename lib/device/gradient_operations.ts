@@ -6,11 +6,10 @@
  * or types do not fit, UNSUPPORTED_SPEC for sizes that the kernels do not have.
  */
 import type { DropoutOptions } from "../ops/activation.js";
-import type { DeviceSequences, DeviceSequencesHandle } from "./device_sequences.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
-import type { DevicePlaneConvolutionOptions } from "./encoder_operations.js";
 import { gpuAddon } from "./gpu.js";
+import { layerGradients, type DeviceLayerGradients, type OptionalHandles, type WantedGradients } from "./layer_gradients.js";
 
 interface GradientBindings {
   deviceScaledSum(x: DeviceTensorHandle, a: number, y: DeviceTensorHandle, b: number, on?: StreamHandle): DeviceTensorHandle;
@@ -63,67 +62,9 @@ interface GradientBindings {
     training: boolean,
     on?: StreamHandle,
   ): Handles;
-  deviceDepthwiseConvolutionBackward(
-    x: DeviceTensorHandle,
-    weight: DeviceTensorHandle,
-    sequences: DeviceSequencesHandle,
-    gradient: DeviceTensorHandle,
-    leftPadding: number,
-    wantsX: boolean,
-    wantsWeight: boolean,
-    wantsBias: boolean,
-    on?: StreamHandle,
-  ): OptionalHandles;
-  devicePlaneConvolutionBackward(
-    x: DeviceTensorHandle,
-    weight: DeviceTensorHandle,
-    y: DeviceTensorHandle | undefined,
-    features: number,
-    stride: number,
-    padding: number,
-    relu: boolean,
-    sequences: DeviceSequencesHandle,
-    outputs: DeviceSequencesHandle,
-    gradient: DeviceTensorHandle,
-    wantsX: boolean,
-    wantsWeight: boolean,
-    wantsBias: boolean,
-    on?: StreamHandle,
-  ): OptionalHandles;
-  deviceGatherWindowsBackward(
-    gradient: DeviceTensorHandle,
-    sequences: DeviceSequencesHandle,
-    kernel: number,
-    stride: number,
-    outputs: DeviceSequencesHandle,
-    on?: StreamHandle,
-  ): DeviceTensorHandle;
 }
 
 type Handles = [DeviceTensorHandle, DeviceTensorHandle, DeviceTensorHandle];
-type OptionalHandles = [DeviceTensorHandle?, DeviceTensorHandle?, DeviceTensorHandle?];
-
-/** Gradients of a layer's input and parameters, those that were wanted. */
-export interface DeviceLayerGradients {
-  /** like the input */
-  x?: DeviceTensor | undefined;
-  /** float32, like the weight */
-  weight?: DeviceTensor | undefined;
-  /** float32, like the bias */
-  bias?: DeviceTensor | undefined;
-}
-
-/** Which gradients a layer is asked for; frozen parameters and inputs cost nothing. */
-export interface WantedGradients {
-  wantsX: boolean;
-  wantsWeight: boolean;
-  wantsBias: boolean;
-}
-
-function layerGradients(handles: OptionalHandles): DeviceLayerGradients {
-  const [x, weight, bias] = handles.map((handle) => handle && new DeviceTensor(handle));
-  return { x, weight, bias };
-}
 
 const native = (): GradientBindings => gpuAddon<GradientBindings>();
 
@@ -295,83 +236,4 @@ export function deviceBatchNormBackward(
     on?.handle,
   );
   return { x: new DeviceTensor(handles[0]), weight: new DeviceTensor(handles[1]), bias: new DeviceTensor(handles[2]) };
-}
-
-/**
- * Gradients of {@link deviceDepthwiseConvolution} without activation.
- * @param x (frames, channels), its input
- * @param weight float32 (channels, kernel)
- * @param gradient (frames, channels), of its result
- */
-export function deviceDepthwiseConvolutionBackward(
-  x: DeviceTensor,
-  weight: DeviceTensor,
-  sequences: DeviceSequences,
-  gradient: DeviceTensor,
-  { leftPadding, wantsX, wantsWeight, wantsBias, on }: WantedGradients & { leftPadding: number; on?: DeviceStream | undefined },
-): DeviceLayerGradients {
-  return layerGradients(
-    native().deviceDepthwiseConvolutionBackward(
-      x.handle,
-      weight.handle,
-      sequences.handle,
-      gradient.handle,
-      leftPadding,
-      wantsX,
-      wantsWeight,
-      wantsBias,
-      on?.handle,
-    ),
-  );
-}
-
-/**
- * Gradients of {@link devicePlaneConvolution}.
- * @param x (frames, features * channels), or (frames, features), as the forward pass was given
- * @param weight float32 (channels, 9)
- * @param gradient (output frames, output features * channels)
- * @param options what the forward pass was given, and its result `y` where its activation was "relu"
- */
-export function devicePlaneConvolutionBackward(
-  x: DeviceTensor,
-  weight: DeviceTensor,
-  sequences: DeviceSequences,
-  gradient: DeviceTensor,
-  options: Omit<DevicePlaneConvolutionOptions, "bias"> & WantedGradients & { y?: DeviceTensor | undefined },
-): DeviceLayerGradients {
-  const { y, features, stride, padding, activation = "none", outputs, wantsX, wantsWeight, wantsBias, on } = options;
-  return layerGradients(
-    native().devicePlaneConvolutionBackward(
-      x.handle,
-      weight.handle,
-      y?.handle,
-      features,
-      stride,
-      padding,
-      activation === "relu",
-      sequences.handle,
-      outputs.handle,
-      gradient.handle,
-      wantsX,
-      wantsWeight,
-      wantsBias,
-      on?.handle,
-    ),
-  );
-}
-
-/**
- * The gradient of {@link deviceGatherWindows}' input: the sum over all windows that a frame is in.
- * @param gradient (windows, kernel * channels), channels a multiple of 8
- * @param outputs windows of each sequence
- * @returns (frames, channels)
- */
-export function deviceGatherWindowsBackward(
-  gradient: DeviceTensor,
-  sequences: DeviceSequences,
-  { kernel, stride, outputs, on }: { kernel: number; stride: number; outputs: DeviceSequences; on?: DeviceStream | undefined },
-): DeviceTensor {
-  return new DeviceTensor(
-    native().deviceGatherWindowsBackward(gradient.handle, sequences.handle, kernel, stride, outputs.handle, on?.handle),
-  );
 }

@@ -8,14 +8,13 @@ import { deviceLinear, type DeviceActivation } from "./device_linear.js";
 import type { DeviceSequences } from "./device_sequences.js";
 import { deviceColumns, DeviceTensor } from "./device_tensor.js";
 import type { DeviceWeight } from "./device_weight.js";
+import { deviceAttention, deviceRotateHeads } from "./attention.js";
 import {
-  deviceAttention,
   deviceDepthwiseConvolution,
   deviceGatherWindows,
   deviceGlu,
   deviceLayerNorm,
   devicePlaneConvolution,
-  deviceRotateHeads,
 } from "./encoder_operations.js";
 import { deviceAddLowRank, type DeviceLowRankFactors } from "./low_rank.js";
 import {

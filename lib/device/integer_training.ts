@@ -7,7 +7,7 @@ import { deviceLinear } from "./device_linear.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
 import type { DeviceWeight, DeviceWeightHandle, IntegerActivations } from "./device_weight.js";
-import type { DeviceLayerGradients, WantedGradients } from "./gradient_operations.js";
+import type { DeviceLayerGradients, WantedGradients } from "./layer_gradients.js";
 import { gpuAddon } from "./gpu.js";
 import { deviceAddProduct, deviceLinearGradient, deviceProduct } from "./training_operations.js";
 

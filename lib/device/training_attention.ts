@@ -3,7 +3,7 @@ import type { DropoutOptions } from "../ops/activation.js";
 import type { DeviceSequences, DeviceSequencesHandle } from "./device_sequences.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
-import type { DeviceRelativePositions } from "./encoder_operations.js";
+import type { DeviceRelativePositions } from "./attention.js";
 import { gpuAddon } from "./gpu.js";
 
 interface TrainingAttentionBindings {

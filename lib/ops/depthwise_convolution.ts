@@ -1,6 +1,6 @@
 /** Depthwise convolution over time. */
 import { DeviceTensor } from "../device/device_tensor.js";
-import { deviceDepthwiseConvolutionBackward } from "../device/gradient_operations.js";
+import { deviceDepthwiseConvolutionBackward } from "../device/convolution_gradients.js";
 import { depthwiseConvolutionOnGpu, onGpu } from "../device/inference.js";
 import { sequencesOnGpu, vectorOnGpu } from "../device/placement.js";
 import { addon } from "../native/addon.js";

@@ -1,5 +1,5 @@
 /** Softmax attention of training on the GPU. */
-import { deviceRotateHeads } from "../device/encoder_operations.js";
+import { deviceRotateHeads } from "../device/attention.js";
 import type { DeviceTensor } from "../device/device_tensor.js";
 import { onGpu } from "../device/inference.js";
 import { queryBiasOnGpu, sequencesOnGpu } from "../device/placement.js";

@@ -1,6 +1,6 @@
 /** Depthwise convolution over the plane of time and frequency. */
 import { DeviceTensor } from "../device/device_tensor.js";
-import { devicePlaneConvolutionBackward } from "../device/gradient_operations.js";
+import { devicePlaneConvolutionBackward } from "../device/convolution_gradients.js";
 import { onGpu, planeConvolutionOnGpu } from "../device/inference.js";
 import { sequencesOnGpu, vectorOnGpu } from "../device/placement.js";
 import { addon } from "../native/addon.js";

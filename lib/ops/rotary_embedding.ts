@@ -1,6 +1,6 @@
 /** Rotary position embedding of rows (Su et al. 2021). */
 import { DeviceTensor } from "../device/device_tensor.js";
-import { deviceRotateHeads } from "../device/encoder_operations.js";
+import { deviceRotateHeads } from "../device/attention.js";
 import { onGpu } from "../device/inference.js";
 import { sequencesOnGpu } from "../device/placement.js";
 import { addon } from "../native/addon.js";

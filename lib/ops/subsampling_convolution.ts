@@ -2,7 +2,7 @@
 import { DeviceTensor } from "../device/device_tensor.js";
 import type { DeviceWeight } from "../device/device_weight.js";
 import { deviceGatherWindows } from "../device/encoder_operations.js";
-import { deviceGatherWindowsBackward } from "../device/gradient_operations.js";
+import { deviceGatherWindowsBackward } from "../device/convolution_gradients.js";
 import { onGpu, shortenedOnGpu, subsamplingConvolutionOnGpu } from "../device/inference.js";
 import { sequencesOnGpu } from "../device/placement.js";
 import { addon } from "../native/addon.js";

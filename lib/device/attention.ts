@@ -1,0 +1,112 @@
+/**
+ * Attention of an encoder on the GPU: rotary positions, and softmax over each sequence. Products are of 16-bit floats, everything else is in float32;
+ * otherwise as encoder_operations.ts.
+ */
+import { isBatchInvariant } from "./batch_invariance.js";
+import type { DeviceSequences, DeviceSequencesHandle } from "./device_sequences.js";
+import type { DeviceStream, StreamHandle } from "./device_stream.js";
+import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
+import { gpuAddon } from "./gpu.js";
+
+interface AttentionBindings {
+  deviceRotateHeads(
+    x: DeviceTensorHandle,
+    heads: number,
+    theta: number,
+    inverse: boolean,
+    sequences: DeviceSequencesHandle,
+    stream?: StreamHandle,
+  ): void;
+  deviceAttention(
+    query: DeviceTensorHandle,
+    key: DeviceTensorHandle,
+    value: DeviceTensorHandle,
+    heads: number,
+    scale: number,
+    sequences: DeviceSequencesHandle,
+    positions: DeviceTensorHandle | undefined,
+    contentBias: DeviceTensorHandle | undefined,
+    positionBias: DeviceTensorHandle | undefined,
+    batchInvariant: boolean,
+    stream?: StreamHandle,
+  ): DeviceTensorHandle;
+}
+
+const native = (): AttentionBindings => gpuAddon<AttentionBindings>();
+
+/**
+ * Rotary position embedding (Su et al. 2021) of queries or keys, in place: positions from 0 in each sequence, the two
+ * halves of a head are the pairs. `inverse` turns them back, which takes a gradient through the embedding.
+ * @param x (frames, heads * headDimension)
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
+ *
+ * @example
+ * deviceRotateHeads(query, sequences, { heads: 8, theta: 10_000 });
+ */
+export function deviceRotateHeads(
+  x: DeviceTensor,
+  sequences: DeviceSequences,
+  { heads, theta, inverse = false, stream }: { heads: number; theta: number; inverse?: boolean; stream?: DeviceStream | undefined },
+): void {
+  native().deviceRotateHeads(x.handle, heads, theta, inverse, sequences.handle, stream?.handle);
+}
+
+/** Relative positions (Transformer-XL, Dai et al. 2019): scores are `(q + u) k + (q + v) p`. All of the queries' type. */
+export interface DeviceRelativePositions {
+  /** p, (2 * longest - 1, heads * headDimension): of keys from `longest - 1` frames before a query to as many after it. */
+  positions: DeviceTensor;
+  /** u (heads * headDimension) */
+  contentBias: DeviceTensor;
+  /** v (heads * headDimension) */
+  positionBias: DeviceTensor;
+}
+
+/** Heads, scale and positions of {@link deviceAttention}. */
+export interface DeviceAttentionOptions {
+  heads: number;
+  /** multiplies the scores; default headDimension^-0.5 */
+  scale?: number;
+  relative?: DeviceRelativePositions;
+  /**
+   * Whether a sequence's result must be the same bits however many sequences there are and however long they are; by default what the pass under
+   * way asks for, and false outside of one: where there are few frames, their number then decides how the sums over keys are divided. The same
+   * call gives the same bits in any case.
+   */
+  batchInvariant?: boolean;
+  stream?: DeviceStream | undefined;
+}
+
+/**
+ * `softmax(scale * scores) v` for each head within each sequence (Vaswani et al. 2017); scores are never stored (Dao et al.
+ * 2022). What the other sequences hold does not matter for a sequence's result.
+ * @param query (frames, heads * headDimension); headDimension a multiple of 8 up to 160
+ * @param key like query
+ * @param value like query
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
+ *
+ * @example
+ * const heard = deviceAttention(query, key, value, sequences, { heads: 8 }); // (frames, hidden)
+ */
+export function deviceAttention(
+  query: DeviceTensor,
+  key: DeviceTensor,
+  value: DeviceTensor,
+  sequences: DeviceSequences,
+  { heads, scale, relative, batchInvariant = isBatchInvariant(), stream }: DeviceAttentionOptions,
+): DeviceTensor {
+  return new DeviceTensor(
+    native().deviceAttention(
+      query.handle,
+      key.handle,
+      value.handle,
+      heads,
+      scale ?? ((query.shape[1] ?? heads) / heads) ** -0.5,
+      sequences.handle,
+      relative?.positions.handle,
+      relative?.contentBias.handle,
+      relative?.positionBias.handle,
+      batchInvariant,
+      stream?.handle,
+    ),
+  );
+}
