@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "decode/log_add.hpp"
 
 namespace usmlite::decode {
 namespace {
@@ -13,14 +14,6 @@ namespace {
 constexpr double kImpossible = -std::numeric_limits<double>::infinity();
 // The language model is not asked about a token when the sequence would not survive even if it added this many nats.
 constexpr double kScorerHeadroom = 6;
-// e to minus this is lost beside 1 in float64.
-constexpr double kNegligible = 40;
-
-/// ln(e^a + e^b).
-double log_add(double a, double b) {
-  const double larger = a > b ? a : b, smaller = a > b ? b : a;
-  return smaller < larger - kNegligible || smaller == kImpossible ? larger : larger + std::log1p(std::exp(smaller - larger));
-}
 
 std::string not_numbers(int32_t frame) {
   return "the log-probabilities of frame " + std::to_string(frame) + " are not numbers";
