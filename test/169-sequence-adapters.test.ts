@@ -1,8 +1,7 @@
 /** Adapters of sequence-to-sequence models: learned through encoder and decoder, on the CPU and on the GPU. */
 import { assertClose } from "./gpu.js";
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import test from "ava";
 import {
   AdapterBase,
@@ -41,87 +40,13 @@ import { relu } from "../lib/ops/relu.js";
 import { randomAdapter } from "./adapters.js";
 import { usmLite } from "./command_line.js";
 import { checkGradients, randomTensor } from "./gradient.js";
-import { writeRandomModel } from "./random_model.js";
+import { writeCohere, writeWhisper } from "./sequence_models.js";
 import { roundToNearest } from "./recipes.js";
 import { temporaryFolder, tones, writeWav } from "./tiny_model.js";
 
 const folder = temporaryFolder("sequence-adapters");
 test.after.always(folder.clean);
 const path = (...names: string[]): string => join(folder.path, ...names);
-const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures");
-
-function writeWhisper(name: string, seed = 1): string {
-  const config = {
-    model_type: "whisper",
-    vocab_size: 400,
-    d_model: 32,
-    num_mel_bins: 16,
-    encoder_layers: 1,
-    encoder_attention_heads: 2,
-    encoder_ffn_dim: 48,
-    decoder_layers: 1,
-    decoder_attention_heads: 2,
-    decoder_ffn_dim: 48,
-    max_source_positions: 50,
-    max_target_positions: 24,
-  };
-  const generation = {
-    decoder_start_token_id: 310,
-    eos_token_id: 300,
-    no_timestamps_token_id: 311,
-    max_initial_timestamp_index: 10,
-    lang_to_id: { "<|en|>": 301 },
-    task_to_id: { transcribe: 306 },
-  };
-  const model = writeRandomModel(
-    path(name),
-    config,
-    { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 16, chunk_length: 1 },
-    { seed, generation },
-  );
-  copyFileSync(join(fixtures, "text", "tokenizer_byte_level.json"), join(model, "tokenizer.json"));
-  return model;
-}
-
-const pieces = [
-  "<|startofcontext|>",
-  "<|startoftranscript|>",
-  "<|emo:undefined|>",
-  "<|en|>",
-  "<|de|>",
-  "<|pnc|>",
-  "<|noitn|>",
-  "<|notimestamp|>",
-  "<|nodiarize|>",
-  "<|endoftext|>",
-];
-
-function writeCohere(name: string): string {
-  const sizes = { hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 48 };
-  const config = {
-    model_type: "cohere_asr",
-    vocab_size: 40,
-    ...sizes,
-    max_position_embeddings: 32,
-    eos_token_id: 9,
-    encoder_config: { ...sizes, subsampling_conv_channels: 16, num_mel_bins: 16 },
-  };
-  const model = writeRandomModel(path(name), config, {
-    feature_extractor_type: "CohereAsrFeatureExtractor",
-    feature_size: 16,
-    max_audio_clip_s: 2,
-    overlap_chunk_second: 0.4,
-    min_energy_window_samples: 800,
-  });
-  const letters = Array.from({ length: 30 }, (_, i) => (i === 0 ? "▁" : String.fromCharCode(96 + i)));
-  const vocab = Object.fromEntries([...pieces, ...letters].map((piece, id) => [piece, id]));
-  const added_tokens = pieces.map((content, id) => ({ id, content, special: true }));
-  writeFileSync(
-    join(model, "tokenizer.json"),
-    JSON.stringify({ model: { type: "BPE", vocab, merges: [] }, added_tokens, pre_tokenizer: { type: "Metaspace" } }),
-  );
-  return model;
-}
 
 async function packed(model: string, spec: string): Promise<string> {
   const out = `${model}-${spec.replaceAll(/[^\w]/g, "-")}`;
@@ -129,8 +54,8 @@ async function packed(model: string, spec: string): Promise<string> {
   return out;
 }
 
-const whisper = writeWhisper("whisper");
-const cohere = writeCohere("cohere");
+const whisper = writeWhisper(path("whisper"));
+const cohere = writeCohere(path("cohere"));
 const manifest = path("manifest.jsonl");
 const lines = Array.from({ length: 4 }, (_, index) => ({
   audio_filepath: writeWav(path(`${index}.wav`), tones(0.5 + 0.1 * (index % 3), index)),

@@ -7,6 +7,7 @@ import { availableInstructionSets, compressModel, Recognizer, setInstructionSet 
 import { cohereName } from "../lib/models/cohere/cohere_names.js";
 import { describeModel, loadModel } from "../lib/models/model_folder.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
+import { promptedLetters, promptPieces } from "./family_models.js";
 import { writeRandomModel } from "./random_model.js";
 import { roundToNearest } from "./recipes.js";
 import { asDecoded, form, post, startServer, wav } from "./serving.js";
@@ -60,19 +61,6 @@ test("configurations that cannot be honoured are refused by key", (t) => {
 const folder = temporaryFolder("cohere");
 test.after.always(folder.clean);
 
-const pieces = [
-  "<|startofcontext|>",
-  "<|startoftranscript|>",
-  "<|emo:undefined|>",
-  "<|en|>",
-  "<|de|>",
-  "<|pnc|>",
-  "<|noitn|>",
-  "<|notimestamp|>",
-  "<|nodiarize|>",
-  "<|endoftext|>",
-];
-
 /** A random model whose tokenizer has the pieces of the prompt. */
 function writeModel(name = "model", seed = 1): string {
   const encoder_config = {
@@ -102,12 +90,7 @@ function writeModel(name = "model", seed = 1): string {
     { seed },
   );
   const letters = Array.from({ length: 30 }, (_, i) => (i === 0 ? "▁" : String.fromCharCode(96 + i)));
-  const vocab = Object.fromEntries([...pieces, ...letters].map((piece, id) => [piece, id]));
-  const added_tokens = pieces.map((content, id) => ({ id, content, special: true }));
-  writeFileSync(
-    join(model, "tokenizer.json"),
-    JSON.stringify({ model: { type: "BPE", vocab, merges: [] }, added_tokens, pre_tokenizer: { type: "Metaspace" } }),
-  );
+  writeFileSync(join(model, "tokenizer.json"), JSON.stringify(promptedLetters(letters)));
   return model;
 }
 
@@ -117,7 +100,7 @@ test("recordings of any length are written window by window, in the language tha
   const samples = tones(2.7, 1);
   const speech = recognizer.transcribe(samples);
   t.is(speech.duration, 2.7);
-  t.true(speech.tokens.length > 0 && speech.tokens.every(({ id }) => id >= pieces.length));
+  t.true(speech.tokens.length > 0 && speech.tokens.every(({ id }) => id >= promptPieces.length));
   t.deepEqual(recognizer.transcribeBatch([tones(0.5, 2), samples])[1], speech, "beside another");
   t.deepEqual(await recognizer.transcribeStream([samples.subarray(0, 20000), samples.subarray(20000)]), speech, "in pieces");
   t.throws(() => new Recognizer(loadModel(model)), { code: "INVALID_ARGUMENT", message: /must be told the language; it knows en, de/ });

@@ -117,27 +117,30 @@ export function writeFamilyModel(folder: string, family: FamilyName): string {
   const { config, preprocessor, generation, tokenizer }: FamilyModel = familyModels[family];
   const model = writeRandomModel(join(folder, family), config, preprocessor, generation ? { generation } : {});
   if (tokenizer) copyFileSync(join(fixtures, "text", `tokenizer_${tokenizer}.json`), join(model, "tokenizer.json"));
-  else if (family === "cohere_asr") writeFileSync(join(model, "tokenizer.json"), JSON.stringify(promptedLetters()));
+  else if (family === "cohere_asr")
+    writeFileSync(join(model, "tokenizer.json"), JSON.stringify(promptedLetters(["▁", ..."ABCDEFGHIJKLMNOPQRSTUVWXYZ'"])));
   else writeFileSync(join(model, "vocab.json"), JSON.stringify(letters));
   return model;
 }
 
-/** A tokenizer of letters with the pieces that the prompt of cohere_asr consists of. */
-function promptedLetters(): object {
-  const pieces = [
-    "<|startofcontext|>",
-    "<|startoftranscript|>",
-    "<|emo:undefined|>",
-    "<|en|>",
-    "<|de|>",
-    "<|pnc|>",
-    "<|noitn|>",
-    "<|notimestamp|>",
-    "<|nodiarize|>",
-    "<|endoftext|>",
-  ];
-  const vocab = Object.fromEntries([...pieces, "▁", ..."ABCDEFGHIJKLMNOPQRSTUVWXYZ'"].map((piece, id) => [piece, id]));
-  const added_tokens = pieces.map((content, id) => ({ id, content, special: true }));
+/** Special tokens of cohere_asr, of which its prompt consists. */
+export const promptPieces = [
+  "<|startofcontext|>",
+  "<|startoftranscript|>",
+  "<|emo:undefined|>",
+  "<|en|>",
+  "<|de|>",
+  "<|pnc|>",
+  "<|noitn|>",
+  "<|notimestamp|>",
+  "<|nodiarize|>",
+  "<|endoftext|>",
+];
+
+/** A tokenizer of letters with these. */
+export function promptedLetters(letters: readonly string[]): object {
+  const vocab = Object.fromEntries([...promptPieces, ...letters].map((piece, id) => [piece, id]));
+  const added_tokens = promptPieces.map((content, id) => ({ id, content, special: true }));
   return { model: { type: "BPE", vocab, merges: [] }, added_tokens, pre_tokenizer: { type: "Metaspace" } };
 }
 
