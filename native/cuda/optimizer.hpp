@@ -1,6 +1,6 @@
-// AdamW on the GPU, and the global gradient norm.
+// AdamW on the GPU, the global gradient norm, and averages of weights: passes over all parameters of a model.
 #pragma once
-#include <vector>
+#include <span>
 
 #include "cpu/optimizer.hpp"
 #include "cuda/device_tensor.hpp"
@@ -14,14 +14,17 @@ struct DeviceAdamWParameter {
 };
 
 /// The step of cpu::adamw.
-void adamw(const std::vector<DeviceAdamWParameter>& parameters, const cpu::AdamWStep& step, const std::shared_ptr<Stream>& stream);
-
-/// Blocks that sum_of_squares divides a tensor into.
-int64_t square_blocks(const DeviceTensor& tensor);
-/// The sum of squares of each.
-void sums_of_squares(const DeviceTensor& tensor, double* sums, const std::shared_ptr<Stream>& stream);
+void adamw(std::span<const DeviceAdamWParameter> parameters, const cpu::AdamWStep& step, const std::shared_ptr<Stream>& stream);
 
 /// Of all elements of float32 tensors, in an order that is always the same; waits for the GPU.
-double sum_of_squares(const std::vector<const DeviceTensor*>& tensors, const std::shared_ptr<Stream>& stream);
+double sum_of_squares(std::span<const DeviceTensor* const> tensors, const std::shared_ptr<Stream>& stream);
+
+/// A float32 parameter and its average, of one shape.
+struct DeviceAveraged {
+  const DeviceTensor &average, &value;
+};
+
+/// average = decay * average + (1 - decay) * value.
+void update_averages(std::span<const DeviceAveraged> averaged, float decay, const std::shared_ptr<Stream>& stream);
 
 }  // namespace usmlite::cuda

@@ -143,7 +143,9 @@ Napi::Value update_average(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceUpdateAverage", 3);
   const auto averages = tensors(arguments, info[0], "averages"), values = tensors_like(arguments, info[1], "parameters", averages);
   const auto decay = static_cast<float>(arguments.number(2, "decay", 0, 1));
-  for (size_t i = 0; i < values.size(); ++i) cuda::scaled_sum(*averages[i], decay, *values[i], 1.0f - decay, *averages[i], cuda::default_stream());
+  std::vector<cuda::DeviceAveraged> averaged;
+  for (size_t i = 0; i < values.size(); ++i) averaged.push_back({*averages[i], *values[i]});
+  cuda::update_averages(averaged, decay, cuda::default_stream());
   return info.Env().Undefined();
 }
 
