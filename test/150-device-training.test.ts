@@ -1,6 +1,6 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { AdamW, DeviceTensor, fakeQuantize, linear, Tensor, tidy } from "../lib/index.js";
+import { AdamW, DeviceTensor, fakeQuantize, linear, Tensor, tidy, WeightAverage } from "../lib/index.js";
 import { deviceAddProduct, deviceProduct } from "../lib/device/training_operations.js";
 import { deviceColumnProbability } from "../lib/device/softmax_divergence.js";
 import { relativeMeanSquare } from "../lib/ops/mean_square.js";
@@ -45,7 +45,26 @@ test("products of transposed matrices, alone and added up", (t) => {
         2 ** -7,
         `${m} x ${k} x ${n}, ${ta}, ${tb}`,
       );
-      const sum = DeviceTensor.from(Tensor.from(new Float32Array(m * n).fill(1), [m, n]), "float32");
+      const wide = deviceProduct(left, right, 0.5, "float32");
+      t.is(wide.type, "float32");
+      assertClose(
+        t,
+        wide.toArray(),
+        expected.map((v) => 0.5 * v),
+        2 ** -7,
+        `${m} x ${k} x ${n}, float32`,
+      );
+      const ones = Tensor.from(new Float32Array(m * n).fill(1), [m, n]);
+      const narrow = DeviceTensor.from(ones);
+      deviceAddProduct(narrow, left, right, 0.5);
+      assertClose(
+        t,
+        narrow.toArray(),
+        expected.map((v) => 1 + 0.5 * v),
+        2 ** -7,
+        `${m} x ${k} x ${n}, bfloat16 sum`,
+      );
+      const sum = DeviceTensor.from(ones, "float32");
       deviceAddProduct(sum, left, right);
       assertClose(
         t,
@@ -135,7 +154,9 @@ test("the divergence from a teacher, hidden and in logits, is that of the CPU", 
 });
 
 test("AdamW takes the steps of the CPU, and none where a gradient is not finite", (t) => {
-  const shapes = { matrix: [7, 30], vector: [5] };
+  // More tensors than a launch goes through, and one of several blocks.
+  const many = Object.fromEntries(Array.from({ length: 60 }, (_, i) => [`vector${i}`, [1 + (i % 7)]]));
+  const shapes: Record<string, number[]> = { matrix: [7, 30], empty: [0], large: [150, 130], ...many };
   const parameters = (upload: (x: Tensor) => Tensor): Map<string, Tensor> =>
     new Map(Object.entries(shapes).map(([name, shape], i) => [name, upload(randomTensor(shape, i))]));
   const cpu = parameters((x) => x);
@@ -166,6 +187,20 @@ test("AdamW takes the steps of the CPU, and none where a gradient is not finite"
   t.true(Number.isNaN(found[2]));
   for (const name of Object.keys(shapes))
     assertClose(t, (gpu.get(name) as Tensor).toArray(), (cpu.get(name) as Tensor).toArray(), 1e-6, name);
+  const averages = [cpu, gpu].map((parameters) => {
+    const average = new WeightAverage(parameters, 0.75);
+    for (const parameter of parameters.values()) parameter.write(parameter.toArray().map((value) => 2 * value));
+    average.update();
+    return average.weights();
+  });
+  for (const [name, expected] of averages[0] as ReadonlyMap<string, Tensor>)
+    assertClose(t, (averages[1]?.get(name) as Tensor).toArray(), expected.toArray(), 1e-6, `average of ${name}`);
+});
+
+test("a product of no inputs is zero", (t) => {
+  const [left, right] = [DeviceTensor.zeros([3, 0]), DeviceTensor.zeros([0, 8])];
+  for (const type of ["bfloat16", "float32"] as const)
+    t.deepEqual(deviceProduct({ matrix: left }, { matrix: right }, 1, type).toArray(), new Float32Array(24));
 });
 
 test("what the GPU cannot train is refused", (t) => {

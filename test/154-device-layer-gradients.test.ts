@@ -58,6 +58,13 @@ test("gradients of layer normalization", (t) => {
       if (hidden > 1) assertClose(t, (actual.x as DeviceTensor).toArray(), expected[0] as Float32Array, tolerance, `x, ${what}`);
       assertClose(t, (actual.weight as DeviceTensor).toArray(), expected[1] as Float32Array, 1e-5, `weight, ${what}`);
       assertClose(t, (actual.bias as DeviceTensor).toArray(), expected[2] as Float32Array, 1e-5, `bias, ${what}`);
+      const sum = DeviceTensor.from(randomTensor([frames, hidden], 5), type);
+      const before = sum.toArray();
+      const added = deviceLayerNormBackward(x, weight, gradient, { epsilon: 1e-5, ...all, sum });
+      t.is(added.x, undefined);
+      const ofX = (actual.x as DeviceTensor).toArray();
+      const whole = before.map((value, i) => value + (ofX[i] as number));
+      if (hidden > 1) assertClose(t, sum.toArray(), whole, tolerance, `x added up, ${what}`);
       const again = deviceLayerNormBackward(x, weight, gradient, { epsilon: 1e-5, wantsX: false, wantsWeight: true, wantsBias: false });
       t.is(again.x, undefined);
       t.deepEqual(again.weight?.toArray(), actual.weight?.toArray());

@@ -37,6 +37,7 @@ interface GradientBindings {
     wantsX: boolean,
     wantsWeight: boolean,
     wantsBias: boolean,
+    sum?: DeviceTensorHandle,
     on?: StreamHandle,
   ): OptionalHandles;
   deviceBatchNorm(
@@ -155,15 +156,25 @@ export function deviceTranspose(x: DeviceTensor, on?: DeviceStream): DeviceTenso
  * @param x (frames, hidden), its input; hidden at most 4096
  * @param weight float32 (hidden)
  * @param gradient (frames, hidden), of its result
+ * @param options.sum (frames, hidden), what the residual connection around the layer brought back to `x`: the gradient of `x` is added to
+ * it instead of returned
  */
 export function deviceLayerNormBackward(
   x: DeviceTensor,
   weight: DeviceTensor,
   gradient: DeviceTensor,
-  { epsilon, wantsX, wantsWeight, wantsBias, on }: WantedGradients & { epsilon: number; on?: DeviceStream | undefined },
+  {
+    epsilon,
+    wantsX,
+    wantsWeight,
+    wantsBias,
+    sum,
+    on,
+  }: WantedGradients & { epsilon: number; sum?: DeviceTensor | undefined; on?: DeviceStream | undefined },
 ): DeviceLayerGradients {
+  const [of, weights, upstream] = [x.handle, weight.handle, gradient.handle];
   return layerGradients(
-    native().deviceLayerNormBackward(x.handle, weight.handle, gradient.handle, epsilon, wantsX, wantsWeight, wantsBias, on?.handle),
+    native().deviceLayerNormBackward(of, weights, upstream, epsilon, wantsX, wantsWeight, wantsBias, sum?.handle, on?.handle),
   );
 }
 

@@ -10,23 +10,13 @@ import { gpuAddon } from "./gpu.js";
 
 type TrainedActivation = "none" | "relu" | "silu" | "gelu";
 type Finish = [bias: DeviceTensorHandle | undefined, activation: TrainedActivation, scale: number, probability: number, seed: number];
+type Product = [a: DeviceTensorHandle, transposeA: boolean, b: DeviceTensorHandle, transposeB: boolean, scale: number];
 type Quantized = [weight: DeviceTensorHandle, spec: string, mask: DeviceTensorHandle | undefined];
 type Rounded = [...Quantized, scale: DeviceTensorHandle, zeroPoint: DeviceTensorHandle | undefined, rounding: Rounding, seed: number];
 
 interface TrainingBindings {
-  deviceTrainingProduct(
-    a: DeviceTensorHandle,
-    transposeA: boolean,
-    b: DeviceTensorHandle,
-    transposeB: boolean,
-    scale: number,
-  ): DeviceTensorHandle;
-  deviceTrainingProduct(
-    ...product: [
-      ...Parameters<(a: DeviceTensorHandle, transposeA: boolean, b: DeviceTensorHandle, transposeB: boolean, scale: number) => void>,
-      sum: DeviceTensorHandle,
-    ]
-  ): void;
+  deviceTrainingProduct(...words: [...Product, float32: boolean]): DeviceTensorHandle;
+  deviceAddTrainingProduct(...words: [...Product, sum: DeviceTensorHandle]): void;
   deviceFinishLinear(
     sums: DeviceTensorHandle,
     ...rest: [...Finish, residual: DeviceTensorHandle | undefined, residualScale: number]
@@ -59,20 +49,26 @@ export interface ProductOperand {
   readonly transposed?: boolean;
 }
 
+const multiplied = (a: ProductOperand, b: ProductOperand, scale: number): Product => [
+  a.matrix.handle,
+  a.transposed ?? false,
+  b.matrix.handle,
+  b.transposed ?? false,
+  scale,
+];
+
 /**
- * `scale * op(a)·op(b)` (m, n) of matrices op(a) (m, k) and op(b) (k, n) of bfloat16; sums in float32, rounded once. By cuBLASLt where it is
- * installed, otherwise by a kernel of this package, which takes transposed copies.
+ * `scale * op(a)·op(b)` (m, n) of matrices op(a) (m, k) and op(b) (k, n) of bfloat16; sums in float32, rounded once to `type`. By cuBLASLt
+ * where it is installed, otherwise by a kernel of this package, which takes transposed copies and rounds to bfloat16 first.
  * @throws UsmLiteError UNSUPPORTED_SPEC on a GPU other than Hopper's without cuBLASLt
  */
-export function deviceProduct(a: ProductOperand, b: ProductOperand, scale = 1): DeviceTensor {
-  return new DeviceTensor(
-    native().deviceTrainingProduct(a.matrix.handle, a.transposed ?? false, b.matrix.handle, b.transposed ?? false, scale),
-  );
+export function deviceProduct(a: ProductOperand, b: ProductOperand, scale = 1, type: "bfloat16" | "float32" = "bfloat16"): DeviceTensor {
+  return new DeviceTensor(native().deviceTrainingProduct(...multiplied(a, b, scale), type === "float32"));
 }
 
-/** `sum += scale * op(a)·op(b)` for a float32 `sum` (m, n). Without cuBLASLt the product is rounded to bfloat16 before it is added. */
+/** `sum += scale * op(a)·op(b)` for a `sum` (m, n) of bfloat16, rounded once more, or float32. */
 export function deviceAddProduct(sum: DeviceTensor, a: ProductOperand, b: ProductOperand, scale = 1): void {
-  native().deviceTrainingProduct(a.matrix.handle, a.transposed ?? false, b.matrix.handle, b.transposed ?? false, scale, sum.handle);
+  native().deviceAddTrainingProduct(...multiplied(a, b, scale), sum.handle);
 }
 
 /** What follows a product with a weight. */

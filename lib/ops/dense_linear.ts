@@ -34,8 +34,8 @@ export function denseLinear(x: DeviceTensor, weight: DeviceTensor, options: Line
     const sumGradient = parts.sum ?? gradient;
     const factor = parts.sum ? 1 : scale; // a scale alone is left to the products
     if (bias && parts.bias) tape.accumulate(bias, parts.bias);
-    if (wants(x)) tape.accumulate(x, deviceProduct({ matrix: sumGradient }, { matrix: narrow }, factor));
-    if (wants(weight)) accumulateDeviceProduct(tape, weight, { matrix: sumGradient, transposed: true }, { matrix: x }, factor);
+    accumulateDeviceProduct(tape, "bfloat16", x, { matrix: sumGradient }, { matrix: narrow }, factor);
+    accumulateDeviceProduct(tape, "float32", weight, { matrix: sumGradient, transposed: true }, { matrix: x }, factor);
     accumulateResidual(tape, gradient, residual, residualScale);
   });
   return output;

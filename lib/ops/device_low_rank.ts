@@ -28,12 +28,12 @@ export function deviceLowRankSum(y: DeviceTensor, x: DeviceTensor, factors: LowR
     const gradient = onGpu(upstream, "gradient");
     const [narrowDown, narrowUp] = [down.cast("bfloat16"), up.cast("bfloat16")];
     const hiddenGradient = deviceProduct({ matrix: gradient }, { matrix: narrowUp, transposed: true }, scale); // (rows, rank)
-    accumulateDeviceProduct(tape, down, { matrix: hiddenGradient, transposed: true }, { matrix: x });
+    accumulateDeviceProduct(tape, "float32", down, { matrix: hiddenGradient, transposed: true }, { matrix: x });
     if (wants(up)) {
       const hidden = deviceProduct({ matrix: x }, { matrix: narrowDown, transposed: true });
-      accumulateDeviceProduct(tape, up, { matrix: hidden, transposed: true }, { matrix: gradient }, scale);
+      accumulateDeviceProduct(tape, "float32", up, { matrix: hidden, transposed: true }, { matrix: gradient }, scale);
     }
-    if (wants(x)) tape.accumulate(x, deviceProduct({ matrix: hiddenGradient }, { matrix: narrowDown }));
+    accumulateDeviceProduct(tape, "bfloat16", x, { matrix: hiddenGradient }, { matrix: narrowDown });
     // Last: `y` takes over the memory of `gradient`, and what is added to it later goes there.
     tape.accumulate(y, gradient.rows(0, rows));
   });

@@ -1,7 +1,6 @@
 /** What backward functions share. */
-import { DeviceTensor } from "../device/device_tensor.js";
 import { onGpu } from "../device/inference.js";
-import { deviceAddProduct, type ProductOperand } from "../device/training_operations.js";
+import { deviceAddProduct, deviceProduct, type ProductOperand } from "../device/training_operations.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { scaledSum } from "./elementwise.js";
 import type { Tape } from "./tape.js";
@@ -31,14 +30,22 @@ export function accumulateParts<Name extends string>(
 /** Whether a backward pass needs to compute the gradient of this input. */
 export const wants = (input: Tensor | undefined): boolean => input?.requiresGrad ?? false;
 
-/** Adds `factor * op(a)·op(b)` to the float32 gradient of a parameter on the GPU. */
-export function accumulateDeviceProduct(tape: Tape, parameter: Tensor, a: ProductOperand, b: ProductOperand, factor = 1): void {
-  if (!wants(parameter)) return;
-  const sum = tape.gradientOf(parameter);
-  if (sum) return deviceAddProduct(onGpu(sum, "the gradient"), a, b, factor);
-  const fresh = DeviceTensor.zeros(parameter.shape, "float32");
-  deviceAddProduct(fresh, a, b, factor);
-  tape.accumulate(parameter, fresh);
+/**
+ * Adds `factor * op(a)·op(b)` to the gradient of a tensor on the GPU: bfloat16 where activations were multiplied, float32 where parameters
+ * were, whatever they were rounded to for it.
+ */
+export function accumulateDeviceProduct(
+  tape: Tape,
+  type: "bfloat16" | "float32",
+  tensor: Tensor,
+  a: ProductOperand,
+  b: ProductOperand,
+  factor = 1,
+): void {
+  if (!wants(tensor)) return;
+  const sum = tape.gradientOf(tensor);
+  if (sum) deviceAddProduct(onGpu(sum, "the gradient"), a, b, factor);
+  else tape.accumulate(tensor, deviceProduct(a, b, factor, type));
 }
 
 /**

@@ -58,7 +58,14 @@ export interface LayerNormOptions {
 export function layerNorm(x: Tensor, weight: Tensor, { bias, epsilon }: LayerNormOptions): Tensor {
   if (x instanceof DeviceTensor) {
     return recordStep(layerNormOnGpu(x, weight, bias, epsilon), [x, weight, bias], (gradient, tape) => {
-      const wanted = { epsilon, wantsX: wants(x), wantsWeight: wants(weight), wantsBias: wants(bias) };
+      const sum = tape.gradientOf(x);
+      const wanted = {
+        epsilon,
+        wantsX: wants(x),
+        wantsWeight: wants(weight),
+        wantsBias: wants(bias),
+        sum: sum && onGpu(sum, "gradient"),
+      };
       accumulateParts(tape, { x, weight, bias }, deviceLayerNormBackward(x, vectorOnGpu(weight), onGpu(gradient, "gradient"), wanted));
     });
   }

@@ -23,14 +23,7 @@ std::optional<ManyTokensTile> tile_of(std::string_view way) {
   return std::nullopt;
 }
 
-}  // namespace
-
-std::vector<std::string_view> dense_ways() {
-  if (kernel_architecture() != 90) return {"library", "own"};
-  return {"library", "S/1", "M/1", "L/1"};
-}
-
-DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const std::shared_ptr<Stream>& stream, std::string_view way) {
+void check(const DeviceTensor& x, const DeviceTensor& w) {
   const auto invalid = [](const std::string& sentence) { throw Error(error_code::kInvalidArgument, "deviceMatmul: " + sentence); };
   const bool floats = x.type() == DeviceType::kBFloat16 || x.type() == DeviceType::kFloat16;
   if (!floats || w.type() != x.type()) {
@@ -43,8 +36,30 @@ DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const s
   if (x.rows() > std::numeric_limits<int>::max() / 2 || w.rows() > std::numeric_limits<int>::max() / 2) {
     invalid("matrices of more than 2^30 rows");
   }
+}
+
+}  // namespace
+
+std::vector<std::string_view> dense_ways() {
+  if (kernel_architecture() != 90) return {"library", "own"};
+  return {"library", "S/1", "M/1", "L/1"};
+}
+
+DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const std::shared_ptr<Stream>& stream, std::string_view way) {
+  check(x, w);
   DeviceTensor y(x.type(), {x.rows(), w.rows()}, stream);
-  if (x.rows() == 0 || w.rows() == 0) return y;
+  dense_product_into(x, w, 1.0f, y, 0.0f, stream, way);
+  return y;
+}
+
+void dense_product_into(const DeviceTensor& x, const DeviceTensor& w, float scale, const DeviceTensor& y, float y_factor,
+                        const std::shared_ptr<Stream>& stream, std::string_view way) {
+  check(x, w);
+  if (y.type() != x.type() || y.shape() != std::vector<int64_t>{x.rows(), w.rows()}) {
+    throw Error(error_code::kInvalidArgument, std::string("deviceMatmul: the result must be ") + name_of(x.type()) + " " + shape_text({x.rows(), w.rows()}) +
+                                                  ", not " + name_of(y.type()) + " " + shape_text(y.shape()));
+  }
+  if (x.rows() == 0 || w.rows() == 0) return;
   const Arithmetic arithmetic = x.type() == DeviceType::kBFloat16 ? Arithmetic::kBFloat16 : Arithmetic::kFloat16;
   const int tokens = static_cast<int>(x.rows()), channels = static_cast<int>(w.rows()), inputs = static_cast<int>(x.columns());
   const uint8_t* const x_data = x.use_on<uint8_t>(stream);
@@ -57,7 +72,7 @@ DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const s
   const std::optional<ManyTokensTile> own = kernel_architecture() == 90 ? tile_of(way) : std::nullopt;
   if (const CublasLtProduct* plan = takes_own ? nullptr : CublasLtProduct::prepared(shape)) {
     DeviceMemory workspace(CublasLtProduct::kWorkspaceBytes, stream);
-    if (plan->run(0, x_data, w_data, y_data, workspace.data(), stream->handle())) return y;
+    if (plan->run(0, x_data, w_data, y_data, workspace.data(), stream->handle(), scale, y_factor)) return;
   }
   MatmulArguments m{};
   m.weight.codes = Codes::kFloat16Bit;
@@ -68,13 +83,13 @@ DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const s
   m.tokens = tokens;
   m.x = x_data, m.x_stride = x.row_stride();
   m.y = y_data, m.y_stride = y.row_stride();
-  m.scale = 1.0f;
+  m.scale = scale;
+  m.residual = y_factor == 0.0f ? nullptr : y_data, m.residual_scale = y_factor;
   if (kernel_architecture() == 90) {
     dense_gemm_sm90(m, w_data, w.row_stride(), own.value_or(expected_many_tokens_plan(m.weight, tokens).tile), stream->handle());
   } else {
     dense_gemm_sm80(m, w_data, w.row_stride(), many_tokens_tile_sm80(channels, tokens), stream->handle());
   }
-  return y;
 }
 
 }  // namespace usmlite::cuda

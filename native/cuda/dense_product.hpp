@@ -16,6 +16,10 @@ namespace usmlite::cuda {
 /// `way`: one of dense_ways() to take instead, for measuring it.
 DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const std::shared_ptr<Stream>& stream, std::string_view way = {});
 
+/// y = scale * x Wᵀ + y_factor * y for y (tokens, channels) of the same type; where `y_factor` is 0 it is not read.
+void dense_product_into(const DeviceTensor& x, const DeviceTensor& w, float scale, const DeviceTensor& y, float y_factor,
+                        const std::shared_ptr<Stream>& stream, std::string_view way = {});
+
 /// Names of the ways of computing a dense product on this machine: "library", and "S/1", "M/1", "L/1" for our tiles on
 /// Hopper, "own" before it.
 std::vector<std::string_view> dense_ways();

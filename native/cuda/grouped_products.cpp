@@ -12,7 +12,7 @@ void grouped_products(const GroupedProducts& products, const PackedSequences& se
   for (int64_t group = 0; group < groups; ++group) {
     gather_windows(x->column_range(group * in, (group + 1) * in), sequences, 1, left_padding, sequences, windows, stream);
     const DeviceTensor rows = weight->slice(group * out, (group + 1) * out);
-    const DeviceTensor sums = training_product({windows, false}, {rows, true}, 1.0f, stream);
+    const DeviceTensor sums = training_product({windows, false}, {rows, true}, 1.0f, windows.type(), stream);
     gather_windows(sums, sequences, 1, 0, sequences, y.column_range(group * out, (group + 1) * out), stream);  // windows of one frame: a copy
   }
 }
@@ -31,7 +31,7 @@ void grouped_products_backward(const GroupedProducts& products, const PackedSequ
     }
     if (gradient_x) {
       const DeviceTensor rows = weight->slice(group * out, (group + 1) * out);
-      const DeviceTensor of_windows = training_product({above, false}, {rows, false}, 1.0f, stream);
+      const DeviceTensor of_windows = training_product({above, false}, {rows, false}, 1.0f, above.type(), stream);
       gather_windows_backward(of_windows, sequences, 1, left_padding, sequences, gradient_x->column_range(group * in, (group + 1) * in), stream);
     }
   }

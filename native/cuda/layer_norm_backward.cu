@@ -23,6 +23,7 @@ struct KernelArguments {
   int64_t frames, stride, partial_stride;
   int hidden, frame_threads;
   float epsilon;
+  bool adds_to_x;
 };
 
 struct Shared {
@@ -109,12 +110,15 @@ template <typename T> __global__ void __launch_bounds__(kMostThreads) layer_norm
 #pragma unroll
     for (int f = 0; f < kFrames; ++f) {
       if (first + f >= a.frames || valid <= 0) continue;
+      uint16_t* const to = a.gradient_x + (first + f) * a.stride + column;
+      float sum[kVector] = {};
+      if (a.adds_to_x) load_values<T>(to, sum);
 #pragma unroll
       for (int i = 0; i < kVector; ++i) {
         const float value = factors[f] * (gradient[f][i] - share * (sums[2 * f] + x[f][i] * sums[2 * f + 1]));
-        gradient[f][i] = i < valid ? value : 0.0f;
+        sum[i] += i < valid ? value : 0.0f;
       }
-      store_values<T>(a.gradient_x + (first + f) * a.stride + column, gradient[f]);
+      store_values<T>(to, sum);
     }
   }
 
@@ -145,7 +149,7 @@ void layer_norm_backward(const LayerNormBackwardArguments& a, const std::shared_
   const KernelArguments arguments{a.x->use_on<uint16_t>(stream), a.gradient->use_on<uint16_t>(stream),
                                   a.gradient_x ? a.gradient_x->use_on<uint16_t>(stream) : nullptr, a.weight->use_on<float>(stream),
                                   wants_sums ? partial.use_on<float>(stream) : nullptr, a.x->rows(), a.x->row_stride(), 2 * width, hidden,
-                                  frame_threads, a.epsilon};
+                                  frame_threads, a.epsilon, a.adds_to_x};
   const size_t shared = sizeof(Shared) + static_cast<size_t>(groups) * 2 * width * sizeof(float);
   launch(a.x->type() == DeviceType::kBFloat16 ? layer_norm_backward_kernel<BFloat16> : layer_norm_backward_kernel<Float16>,
          LaunchShape{static_cast<unsigned>(blocks), 1, 1, static_cast<unsigned>(groups * frame_threads), shared, 1, kernels_take_turns()},

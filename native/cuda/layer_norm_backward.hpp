@@ -13,6 +13,7 @@ struct LayerNormBackwardArguments {
   const DeviceTensor* gradient;  // (frames, hidden), like x: of the result
   float epsilon;
   const DeviceTensor* gradient_x;       // (frames, hidden), like x, or null
+  bool adds_to_x;                       // to what gradient_x holds, from a residual connection around the layer
   const DeviceTensor* gradient_weight;  // (hidden) float32, or null
   const DeviceTensor* gradient_bias;    // (hidden) float32, or null
 };

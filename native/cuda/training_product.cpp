@@ -49,35 +49,48 @@ DeviceTensor transposed_copy(const DeviceTensor& x, const std::shared_ptr<Stream
   return y;
 }
 
-/// By our own kernel, which multiplies rows with rows.
-DeviceTensor by_rows(const ProductOperand& a, const ProductOperand& b, const std::shared_ptr<Stream>& stream) {
+/// y = scale * product + y_factor * y by our own kernel, which multiplies rows with rows.
+void by_rows(const ProductOperand& a, const ProductOperand& b, float scale, const DeviceTensor& y, float y_factor, const std::shared_ptr<Stream>& stream) {
   const DeviceTensor rows = a.transposed ? transposed_copy(a.matrix, stream) : a.matrix;
-  return dense_product(rows, b.transposed ? b.matrix : transposed_copy(b.matrix, stream), stream);
+  dense_product_into(rows, b.transposed ? b.matrix : transposed_copy(b.matrix, stream), scale, y, y_factor, stream);
+}
+
+void check_result(const ProductOperand& a, const ProductOperand& b, DeviceType type, const std::vector<int64_t>& shape) {
+  if ((type == DeviceType::kFloat32 || type == a.matrix.type()) && shape == std::vector<int64_t>{a.rows(), b.columns()}) return;
+  throw Error(error_code::kInvalidArgument, "a product of a training step: the result must be float32 or " + std::string(name_of(a.matrix.type())) + " " +
+                                                shape_text({a.rows(), b.columns()}) + ", not " + name_of(type) + " " + shape_text(shape));
 }
 
 }  // namespace
 
-DeviceTensor training_product(const ProductOperand& a, const ProductOperand& b, float scale, const std::shared_ptr<Stream>& stream) {
+DeviceTensor training_product(const ProductOperand& a, const ProductOperand& b, float scale, DeviceType type, const std::shared_ptr<Stream>& stream) {
   check(a, b);
-  DeviceTensor y(a.matrix.type(), {a.rows(), b.columns()}, stream);
+  const std::vector<int64_t> shape{a.rows(), b.columns()};
+  check_result(a, b, type, shape);
+  DeviceTensor y(type, shape, stream);
+  if (a.columns() == 0 && y.memory()->bytes() > 0) {
+    driver::fill(y.use_on<void>(stream), 0, y.memory()->bytes(), stream->handle());
+    return y;
+  }
   if (a.rows() == 0 || b.columns() == 0 || by_library(a, b, scale, 0.0f, y, stream)) return y;
-  y = by_rows(a, b, stream);
-  if (scale != 1.0f) scaled_sum(y, scale, y, 0.0f, y, stream);
+  if (type == a.matrix.type()) {
+    by_rows(a, b, scale, y, 0.0f, stream);
+  } else {
+    const DeviceTensor narrow(a.matrix.type(), shape, stream);
+    by_rows(a, b, scale, narrow, 0.0f, stream);
+    cast(narrow, y, stream);
+  }
   return y;
 }
 
 void add_training_product(const ProductOperand& a, const ProductOperand& b, float scale, const DeviceTensor& sum,
                           const std::shared_ptr<Stream>& stream) {
   check(a, b);
-  if (sum.type() != DeviceType::kFloat32 || sum.shape() != std::vector<int64_t>{a.rows(), b.columns()}) {
-    throw Error(error_code::kInvalidArgument, "a product of a training step: the sum must be float32 " +
-                                                  shape_text({a.rows(), b.columns()}) + ", not " + name_of(sum.type()) + " " + shape_text(sum.shape()));
-  }
+  check_result(a, b, sum.type(), sum.shape());
   if (a.columns() == 0 || a.rows() == 0 || b.columns() == 0 || by_library(a, b, scale, 1.0f, sum, stream)) return;
-  const DeviceTensor product = by_rows(a, b, stream);
-  DeviceTensor wide(DeviceType::kFloat32, product.shape(), stream);
-  cast(product, wide, stream);
-  scaled_sum(sum, 1.0f, wide, scale, sum, stream);
+  if (sum.type() == a.matrix.type()) return by_rows(a, b, scale, sum, 1.0f, stream);
+  const DeviceTensor product = training_product(a, b, scale, DeviceType::kFloat32, stream);
+  scaled_sum(sum, 1.0f, product, 1.0f, sum, stream);
 }
 
 }  // namespace usmlite::cuda

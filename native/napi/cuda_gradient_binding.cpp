@@ -14,7 +14,8 @@ namespace {
 using cuda::DeviceTensor;
 using cuda::DeviceType;
 
-// deviceLayerNormBackward(x, weight, gradient, epsilon, wantsX, wantsWeight, wantsBias, stream?) -> [x?, weight?, bias?]
+// deviceLayerNormBackward(x, weight, gradient, epsilon, wantsX, wantsWeight, wantsBias, sum?, stream?) -> [x?, weight?, bias?]
+// With `sum` the gradient of x is added to it, and not returned.
 Napi::Value layer_norm_backward(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceLayerNormBackward", 7);
   Operands operands(arguments, info);
@@ -27,11 +28,12 @@ Napi::Value layer_norm_backward(const Napi::CallbackInfo& info) {
                                                   std::to_string(cuda::kWidestNormalizedFrame));
   }
   const auto epsilon = static_cast<float>(arguments.number(3, "epsilon", 0.0, 1.0));
-  const auto stream = stream_argument(arguments, info, 7);
-  const Wanted of_x(arguments.boolean(4, "wantsX"), x.type(), x.shape(), stream);
+  const DeviceTensor* sum = arguments.has(7) ? &operands.like(7, "sum", x) : nullptr;
+  const auto stream = stream_argument(arguments, info, 8);
+  const Wanted of_x(arguments.boolean(4, "wantsX") && !sum, x.type(), x.shape(), stream);
   const Wanted of_weight(arguments.boolean(5, "wantsWeight"), DeviceType::kFloat32, {hidden}, stream);
   const Wanted of_bias(arguments.boolean(6, "wantsBias"), DeviceType::kFloat32, {hidden}, stream);
-  cuda::layer_norm_backward({&x, &weight, &gradient, epsilon, of_x.get(), of_weight.get(), of_bias.get()}, stream);
+  cuda::layer_norm_backward({&x, &weight, &gradient, epsilon, sum ? sum : of_x.get(), sum != nullptr, of_weight.get(), of_bias.get()}, stream);
   return wrap_all(info.Env(), {of_x.get(), of_weight.get(), of_bias.get()});
 }
 

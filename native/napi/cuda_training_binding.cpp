@@ -15,15 +15,33 @@ namespace {
 using cuda::DeviceTensor;
 using cuda::DeviceType;
 
-// a, transposeA, b, transposeB, scale, sum?, stream?: the product, or nothing where it was added to `sum`
+struct Product {
+  std::shared_ptr<DeviceTensor> a, b;
+  bool transpose_a, transpose_b;
+  float scale;
+
+  explicit Product(Arguments& arguments, const Napi::CallbackInfo& info)
+      : a(DeviceTensorObject::from(arguments, info[0], "a")), b(DeviceTensorObject::from(arguments, info[2], "b")),
+        transpose_a(arguments.boolean(1, "transposeA")), transpose_b(arguments.boolean(3, "transposeB")),
+        scale(static_cast<float>(arguments.number(4, "scale", -1e30, 1e30))) {}
+  cuda::ProductOperand left() const { return {*a, transpose_a}; }
+  cuda::ProductOperand right() const { return {*b, transpose_b}; }
+};
+
+// deviceTrainingProduct(a, transposeA, b, transposeB, scale, float32, stream?)
 Napi::Value training_product(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceTrainingProduct", 5);
-  const auto a = DeviceTensorObject::from(arguments, info[0], "a"), b = DeviceTensorObject::from(arguments, info[2], "b");
-  const cuda::ProductOperand left{*a, arguments.boolean(1, "transposeA")}, right{*b, arguments.boolean(3, "transposeB")};
-  const auto scale = static_cast<float>(arguments.number(4, "scale", -1e30, 1e30));
-  const auto stream = stream_argument(arguments, info, 6);
-  if (!arguments.has(5)) return wrap(info.Env(), cuda::training_product(left, right, scale, stream));
-  cuda::add_training_product(left, right, scale, *DeviceTensorObject::from(arguments, info[5], "sum"), stream);
+  Arguments arguments(info, "deviceTrainingProduct", 6);
+  const Product product(arguments, info);
+  const DeviceType type = arguments.boolean(5, "float32") ? DeviceType::kFloat32 : product.a->type();
+  return wrap(info.Env(), cuda::training_product(product.left(), product.right(), product.scale, type, stream_argument(arguments, info, 6)));
+}
+
+// deviceAddTrainingProduct(a, transposeA, b, transposeB, scale, sum, stream?)
+Napi::Value add_training_product(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceAddTrainingProduct", 6);
+  const Product product(arguments, info);
+  const auto sum = DeviceTensorObject::from(arguments, info[5], "sum");
+  cuda::add_training_product(product.left(), product.right(), product.scale, *sum, stream_argument(arguments, info, 6));
   return info.Env().Undefined();
 }
 
@@ -184,6 +202,7 @@ Napi::Value column_probability(const Napi::CallbackInfo& info) {
 
 void define_device_training(Napi::Object exports) {
   define<training_product>(exports, "deviceTrainingProduct");
+  define<add_training_product>(exports, "deviceAddTrainingProduct");
   define<finish_linear>(exports, "deviceFinishLinear");
   define<linear_gradient>(exports, "deviceLinearGradient");
   define<adamw>(exports, "deviceAdamW");
