@@ -6,6 +6,7 @@ export type UsmLiteErrorCode =
   | "FILE_NOT_FOUND"
   | "FILE_UNREADABLE"
   | "FILE_UNWRITABLE"
+  | "OUTPUT_IN_USE"
   | "ADAPTER_MISMATCH"
   | "BAD_ADAPTER"
   | "BAD_AUDIO"

@@ -105,6 +105,19 @@ test("a model is downloaded once, loads, and is found offline", async (t) => {
   });
 });
 
+test("two that want the same model at once download it once", async (t) => {
+  const { endpoint, requests, server } = await hub();
+  t.teardown(() => server.close());
+  const cache = freshCache();
+  const heard: string[] = [];
+  const pull = () => pullModel("org/model", { endpoint, cache, onStatus: (sentence) => heard.push(sentence) });
+  const [one, other] = await Promise.all([pull(), pull()]);
+  t.is(one, other);
+  t.is(requests.filter((path) => path.endsWith("model.safetensors")).length, 1);
+  t.is(heard.filter((sentence) => /^waiting: .* is being written by/.test(sentence)).length, 1);
+  t.false(readdirSync(join(one, "..")).some((name) => name.endsWith(".lock")));
+});
+
 test("a download that broke off goes on where it stopped", async (t) => {
   const { endpoint, requests, server } = await hub({ breakAfter: 1000 });
   t.teardown(() => server.close());

@@ -1,14 +1,39 @@
 /** Folders that appear whole or not at all. */
-import { accessSync, chmodSync, constants, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import {
+  accessSync,
+  chmodSync,
+  closeSync,
+  constants,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { UsmLiteError } from "../errors.js";
+import { holdTemporary } from "./held_file.js";
 
 /** Makes `folder` and those above it where they do not exist. @throws UsmLiteError FILE_UNWRITABLE */
 export function makeFolder(folder: string): void {
   try {
-    mkdirSync(folder, { recursive: true });
+    makeWithParents(resolve(folder));
   } catch (cause) {
     throw unwritable(folder, cause);
+  }
+}
+
+/** The option `recursive` of mkdir does not come to an end where nothing can be made although the folder above is there, as in /proc. */
+function makeWithParents(folder: string): void {
+  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return;
+  if (!existsSync(dirname(folder))) makeWithParents(dirname(folder));
+  try {
+    mkdirSync(folder);
+  } catch (error) {
+    if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) throw error; // otherwise somebody else was quicker
   }
 }
 
@@ -42,7 +67,8 @@ export function checkReplaceable(folder: string, names: readonly string[], what:
 }
 
 /**
- * Makes `folder` of what `fill` writes into a temporary one beside it.
+ * Makes `folder` of what `fill` writes into a temporary one beside it. That of a process that was killed is emptied and used by the next one that
+ * makes `folder`.
  * @param options.replace an existing folder is exchanged for the new one; otherwise it is an error
  * @throws UsmLiteError INVALID_ARGUMENT when the folder exists, FILE_UNWRITABLE; what is there then stays as it was
  */
@@ -56,29 +82,37 @@ export function writeFolderAtomically(
     throw new UsmLiteError("INVALID_ARGUMENT", `${folder} exists; name a folder that does not, so that nothing is overwritten`);
   }
   makeFolder(dirname(target));
-  const temporary = temporaryBeside(target);
+  const { path: temporary, handle } = temporaryBeside(target);
   try {
     fill(temporary);
-    // mkdtemp makes folders for the owner alone.
+    // It was made for the owner alone.
     chmodSync(temporary, 0o755);
     exchange(temporary, target);
   } catch (error) {
     rmSync(temporary, { recursive: true, force: true });
     throw error;
+  } finally {
+    if (handle !== undefined) closeSync(handle);
   }
 }
 
-function temporaryBeside(target: string): string {
+/** @returns with `handle` undefined on file systems without locks */
+function temporaryBeside(target: string): { readonly path: string; readonly handle: number | undefined } {
   try {
-    return mkdtempSync(join(dirname(target), `.${basename(target)}-`));
+    const held = holdTemporary(target, "folder");
+    if (held) finishExchange(held.path, target);
+    return held ?? { path: mkdtempSync(join(dirname(target), `.${basename(target)}-`)), handle: undefined };
   } catch (cause) {
     throw unwritable(target, cause);
   }
 }
 
+/** Where a folder lies while another is put into its place. */
+const replacedBy = (temporary: string): string => `${temporary}-old`;
+
 /** Renames `from` to `target`. A folder that is there goes, or comes back when the renaming fails. */
 function exchange(from: string, target: string): void {
-  const old = existsSync(target) ? `${from}-old` : undefined;
+  const old = existsSync(target) ? replacedBy(from) : undefined;
   if (old) renameSync(target, old);
   try {
     renameSync(from, target);
@@ -87,4 +121,13 @@ function exchange(from: string, target: string): void {
     throw error;
   }
   if (old) rmSync(old, { recursive: true, force: true });
+}
+
+/** What a process left that was killed in the middle of {@link exchange}: a folder without a successor comes back, another goes. */
+function finishExchange(temporary: string, target: string): void {
+  const old = replacedBy(temporary);
+  const found = lstatSync(old, { throwIfNoEntry: false });
+  if (!found?.isDirectory() || found.uid !== process.geteuid?.()) return;
+  if (existsSync(target)) rmSync(old, { recursive: true, force: true });
+  else renameSync(old, target);
 }

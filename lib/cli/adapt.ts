@@ -78,6 +78,8 @@ async function adapt(options: AdaptCommandOptions): Promise<void> {
   const { readManifest } = await import("../data/manifest.js");
   const { loadForLearning } = await import("../adapt/learning_network.js");
   checkAdapterFolder(options.out);
+  const { OutputLock } = await import("../checkpoint/output_lock.js");
+  using _lock = OutputLock.beside(options.out);
   const onStatus = (sentence: string): void => console.error(sentence);
   const model = loadForLearning(options.model, options.device, onStatus);
   const base = new AdapterBase(model);

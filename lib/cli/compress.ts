@@ -28,7 +28,7 @@ export function compressCommand(): Command {
     .option("--data <manifest>", "training speech, for recipes that train or calibrate")
     .option("--language <code>", "language of the training speech, such as en, for models that are told it")
     .option("--test <manifest>", "speech to measure error rates on before and after, for the report of a run")
-    .option("--out <folder>", "folder to make; a run that was stopped goes on when called again")
+    .option("--out <folder>", "folder to make, which no other run may be making; one that was stopped goes on when called again")
     .addOption(
       new Option(
         "--format <format>",

@@ -5,6 +5,7 @@ import { isDeepStrictEqual } from "node:util";
 import { makeFolder } from "../checkpoint/atomic_folder.js";
 import { checkFormat, type CompressedTensorsFormat } from "../checkpoint/compressed_tensors.js";
 import { readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
+import { OutputLock } from "../checkpoint/output_lock.js";
 import { readManifest } from "../data/manifest.js";
 import { UsmLiteError } from "../errors.js";
 import type { Compression } from "../models/compression_config.js";
@@ -55,8 +56,8 @@ export interface CompressModelOptions {
 
 /**
  * Compresses a model. Returns false when a signal stopped fine-tuning: called again it goes on.
- * @throws UsmLiteError BAD_RECIPE, BAD_CHECKPOINT, BAD_MANIFEST, INVALID_ARGUMENT when `out` exists, UNSUPPORTED_SPEC for a spec that `format`
- * cannot hold. With device "cuda" also UNSUPPORTED_MODEL and UNSUPPORTED_SPEC for what the GPU does not train, NO_GPU, DRIVER_TOO_OLD: before
+ * @throws UsmLiteError BAD_RECIPE, BAD_CHECKPOINT, BAD_MANIFEST, INVALID_ARGUMENT when `out` exists, OUTPUT_IN_USE while another run
+ * makes it, UNSUPPORTED_SPEC for a spec that `format` cannot hold. With device "cuda" also UNSUPPORTED_MODEL and UNSUPPORTED_SPEC for what the GPU does not train, NO_GPU, DRIVER_TOO_OLD: before
  * anything is computed
  *
  * @example
@@ -64,13 +65,12 @@ export interface CompressModelOptions {
  */
 export async function compressModel(options: CompressModelOptions): Promise<boolean> {
   const { recipe, manifest, out, format, device: wanted = "cpu", onStatus = () => {} } = options;
-  if (existsSync(out)) {
-    throw new UsmLiteError("INVALID_ARGUMENT", `${out} exists; name a folder that does not, so that nothing is overwritten`);
-  }
+  refuseExisting(out);
   if (!needsTrainingSpeech(recipe)) {
     const outline = outlineModel(options.model);
     using file = outline.file;
     checkFloat(outline.compression, options.model);
+    using _lock = lockOutput(out);
     exportInOneShot(file, { from: options.model, to: out, stages: planStages(recipe, outline.network), format });
     return true;
   }
@@ -83,6 +83,7 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
   readManifest(manifest); // a bad one is told before a run begins that is bound to it
   const model = loadModel(options.model);
   checkFloat(model.compression, options.model);
+  using _lock = lockOutput(out);
   const run = `${out}.run`;
   let stages = planStages(recipe, model.network);
   const trains = stages.some(({ stage }) => stage.training);
@@ -116,6 +117,23 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
   exportModel(model.network, { from: options.model, to: out, plan: state.plan, state, format });
   writeRunReport(run, out);
   return true;
+}
+
+function refuseExisting(out: string): void {
+  if (!existsSync(out)) return;
+  throw new UsmLiteError("INVALID_ARGUMENT", `${out} exists; name a folder that does not, so that nothing is overwritten`);
+}
+
+/** Of the model and of the folder of its run. */
+function lockOutput(out: string): OutputLock {
+  const lock = OutputLock.beside(out);
+  try {
+    refuseExisting(out); // what another run has made meanwhile
+    return lock;
+  } catch (error) {
+    lock[Symbol.dispose]();
+    throw error;
+  }
 }
 
 interface StageSetup {

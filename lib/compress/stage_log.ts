@@ -1,7 +1,7 @@
 /** `layers.jsonl` of a run: what its one-shot stages did to each layer. */
-import { appendFileSync, existsSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { writeTextFile } from "../checkpoint/atomic_file.js";
+import { appendText, writeTextFile } from "../checkpoint/atomic_file.js";
 import { readTextFile } from "../checkpoint/json_file.js";
 import type { LayerRecord } from "./modifier.js";
 
@@ -25,7 +25,7 @@ export class StageLog {
   }
 
   write(modifier: string, layer: LayerRecord): void {
-    appendFileSync(pathIn(this.run), `${JSON.stringify({ stage: this.stage, modifier, ...layer })}\n`);
+    appendText(pathIn(this.run), `${JSON.stringify({ stage: this.stage, modifier, ...layer })}\n`);
   }
 }
 

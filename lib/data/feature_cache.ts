@@ -1,9 +1,10 @@
 /** Features of a corpus, computed once and kept on disk, so that epochs decode no audio. */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import type { LogMelConfig } from "../audio/log_mel.js";
+import { makeFolder } from "../checkpoint/atomic_folder.js";
 import type { JsonObject } from "../checkpoint/json_file.js";
 import { errorOfWorker, UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
 import { threadCount } from "../native/runtime.js";
@@ -105,7 +106,7 @@ export class FeatureCache {
     for (const utterance of utterances) {
       const outputs = speeds.map((speed) => ({ speed, path: this.path(utterance, speed) })).filter(({ path }) => !isFeatureFile(path));
       if (outputs.length === 0) continue;
-      for (const { path } of outputs) mkdirSync(dirname(path), { recursive: true });
+      for (const { path } of outputs) makeFolder(dirname(path));
       const { audioPath, source, offset, duration } = utterance;
       const ofFile = segments.get(audioPath) ?? [];
       ofFile.push({ source, offset, duration, outputs });

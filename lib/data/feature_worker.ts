@@ -1,10 +1,10 @@
 /** The worker thread of a {@link FeatureCache}: audio files in, feature files out. */
-import { renameSync, writeFileSync } from "node:fs";
-import { parentPort, threadId, workerData } from "node:worker_threads";
+import { parentPort, workerData } from "node:worker_threads";
 import { decodeAudio } from "../audio/decode.js";
 import type { FrontEnd } from "../audio/front_end.js";
 import { LogMel } from "../audio/log_mel.js";
 import { resample } from "../audio/resample.js";
+import { writeFileAtomically } from "../checkpoint/atomic_file.js";
 import { UsmLiteError } from "../errors.js";
 import { describeModel } from "../models/model_folder.js";
 import type { FeatureJob, FeatureJobDone, FrontEndSource } from "./feature_cache.js";
@@ -45,9 +45,8 @@ function write({ outputs, source }: FeatureJob["segments"][number], samples: Flo
     if (frames === 0) {
       throw new UsmLiteError("BAD_MANIFEST", `${source}: its audio is shorter than one frame; leave it out`);
     }
-    // Atomic but not synced: after a crash a file that is not whole is computed again.
-    const temporary = `${path}.${process.pid}-${threadId}.partial`;
-    writeFileSync(temporary, encodeFeatures({ values: features.toArray(), frames, bins }));
-    renameSync(temporary, path);
+    const bytes = encodeFeatures({ values: features.toArray(), frames, bins });
+    // After a crash of the machine a file that is not whole is computed again.
+    writeFileAtomically(path, (append) => append(bytes), { durable: false });
   }
 }

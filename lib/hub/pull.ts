@@ -4,6 +4,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { writeTextFile } from "../checkpoint/atomic_file.js";
 import { makeFolder } from "../checkpoint/atomic_folder.js";
+import { OutputLock } from "../checkpoint/output_lock.js";
 import { UsmLiteError } from "../errors.js";
 import { download } from "./download.js";
 import { checkRepositoryName, defaultEndpoint, modelFilesOf, readRevision } from "./repository.js";
@@ -55,6 +56,7 @@ export async function pullModel(repository: string, options: PullOptions = {}): 
         `${repository} has no ${needed === "safetensors" ? "weights in safetensors files" : needed}`,
       );
     }
+    using _lock = await lockWhenFree(folder, onStatus);
     makeFolder(folder);
     for (const file of files) {
       const path = join(folder, file.name);
@@ -67,6 +69,21 @@ export async function pullModel(repository: string, options: PullOptions = {}): 
   }
   writeTextFile(reference, `${remote.commit}\n`);
   return folder;
+}
+
+const lockCheckMs = 500;
+
+/** Whoever wants the same model waits, and then finds it. */
+async function lockWhenFree(folder: string, onStatus: PullOptions["onStatus"]): Promise<OutputLock> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return OutputLock.beside(folder);
+    } catch (error) {
+      if (!(error instanceof UsmLiteError && error.code === "OUTPUT_IN_USE")) throw error;
+      if (attempt === 1) onStatus?.(`waiting: ${error.message}`);
+      await new Promise((resolve) => setTimeout(resolve, lockCheckMs));
+    }
+  }
 }
 
 /** There when all files are. */

@@ -2,9 +2,10 @@
  * The folder in which uploads lie while they wait. It belongs to one server, which touches it now and then: programs that clean up
  * temporary folders take old ones, and so does the next server, of those whose servers were killed.
  */
-import { lstat, mkdir, mkdtemp, readdir, rm, utimes } from "node:fs/promises";
+import { lstat, mkdtemp, readdir, rm, utimes } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { makeFolder } from "../checkpoint/atomic_folder.js";
 import { UsmLiteError } from "../errors.js";
 
 const prefix = "usm-lite-serve-";
@@ -23,7 +24,7 @@ export class SpoolFolder implements AsyncDisposable {
    */
   static async make(parent = tmpdir()): Promise<SpoolFolder> {
     try {
-      await mkdir(parent, { recursive: true });
+      makeFolder(parent);
       await removeAbandoned(parent);
       return new SpoolFolder(await mkdtemp(join(parent, prefix)));
     } catch (cause) {

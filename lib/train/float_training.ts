@@ -3,8 +3,9 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { defaultLogMelConfig } from "../audio/log_mel.js";
 import { writeTextFile } from "../checkpoint/atomic_file.js";
-import { makeFolder, writeFolderAtomically } from "../checkpoint/atomic_folder.js";
+import { writeFolderAtomically } from "../checkpoint/atomic_folder.js";
 import { writeJsonFile } from "../checkpoint/json_file.js";
+import { OutputLock } from "../checkpoint/output_lock.js";
 import { FeatureCache } from "../data/feature_cache.js";
 import { readManifest, type Utterance } from "../data/manifest.js";
 import { SpeechBatches } from "../data/speech_batches.js";
@@ -45,7 +46,8 @@ export interface FloatTrainingOptions {
 
 /**
  * Prepares features, learns a tokenizer, trains, and writes the model folder `out/model`.
- * @throws UsmLiteError INVALID_ARGUMENT when `out` holds a run that is not to be resumed, or a folder `model` of something else;
+ * @throws UsmLiteError INVALID_ARGUMENT when `out` holds a run that is not to be resumed, or a folder `model` of something else; OUTPUT_IN_USE while
+ * another run writes there;
  * BAD_CONFIG, BAD_MANIFEST, BAD_AUDIO, TRAINING_DIVERGED; with device "cuda" UNSUPPORTED_MODEL, NO_GPU, DRIVER_TOO_OLD
  *
  * @example
@@ -54,12 +56,7 @@ export interface FloatTrainingOptions {
 export async function trainFloatModel(config: TrainingConfig, options: FloatTrainingOptions): Promise<TrainingResult> {
   const { out, resume, device: wanted = "cpu", onStatus = () => {} } = options;
   if (wanted === "cuda") gpuInformation();
-  if (!resume && new CheckpointFolder(join(out, "checkpoints"), 1).latest()) {
-    throw new UsmLiteError("INVALID_ARGUMENT", `${out} holds checkpoints of a run; continue it with --resume or name another folder`);
-  }
-  if (!resume && existsSync(join(out, "model"))) {
-    throw new UsmLiteError("INVALID_ARGUMENT", `${join(out, "model")} exists and would be replaced; name another folder for the run`);
-  }
+  if (!resume) refuseEarlierRun(out);
   const utterances = config.data.train.flatMap(readManifest);
   const tokenizer = tokenizerOf(out, utterances, config.vocabularySize, resume);
   const modelConfig = modelConfigOf(config, tokenizer);
@@ -67,7 +64,8 @@ export async function trainFloatModel(config: TrainingConfig, options: FloatTrai
   const device = chooseTrainingDevice(wanted, () => checkTrainableOnGpu(network, "the model of this configuration"), onStatus);
   const { intermediateLoss } = config;
   const dictionary = intermediateLoss?.pronunciations ? PronouncingDictionary.read(intermediateLoss.pronunciations) : undefined;
-  makeFolder(out);
+  using _lock = OutputLock.inside(out);
+  if (!resume) refuseEarlierRun(out); // one that has ended meanwhile
   tokenizer.save(out);
 
   onStatus(`computing features of ${utterances.length} utterances at ${config.data.speeds.length} speeds`);
@@ -110,6 +108,15 @@ export async function trainFloatModel(config: TrainingConfig, options: FloatTrai
   writeFloatModel(join(out, "model"), { network, weights: trainer.weights(), tokenizer, languageModel });
   trainer.dispose();
   return result;
+}
+
+function refuseEarlierRun(out: string): void {
+  if (new CheckpointFolder(join(out, "checkpoints"), 1).latest()) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `${out} holds checkpoints of a run; continue it with --resume or name another folder`);
+  }
+  if (existsSync(join(out, "model"))) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `${join(out, "model")} exists and would be replaced; name another folder for the run`);
+  }
 }
 
 function tokenizerOf(out: string, utterances: readonly Utterance[], size: number, resume: boolean): Tokenizer {

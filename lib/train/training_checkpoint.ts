@@ -1,7 +1,8 @@
 /** Training checkpoints: one safetensors file each, complete or absent, holding all that a run depends on. */
-import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
+import { makeFolder } from "../checkpoint/atomic_folder.js";
 import { readSafetensors, type SafetensorsFile } from "../checkpoint/safetensors.js";
 import { writeSafetensors } from "../checkpoint/safetensors_writer.js";
 import { DeviceParameter, storedForm, storedShapeOf } from "../device/device_parameter.js";
@@ -52,7 +53,7 @@ export class CheckpointFolder {
    * @throws UsmLiteError FILE_UNWRITABLE
    */
   save(position: TrainingPosition, state: TrainingState): string {
-    mkdirSync(this.path, { recursive: true });
+    makeFolder(this.path);
     const path = join(this.path, `step-${String(position.step).padStart(8, "0")}.safetensors`);
     tidy(() => {
       const entries = namedTensors(state).map(([name, tensor]) => [name, storedForm(tensor)] as const);

@@ -1,8 +1,9 @@
 /** What a run reports while it goes: JSON lines in a file, and a progress bar when someone watches. */
-import { appendFileSync, existsSync, mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { dirname } from "node:path";
 import { SingleBar } from "cli-progress";
-import { writeTextFile } from "../checkpoint/atomic_file.js";
+import { appendText, writeTextFile } from "../checkpoint/atomic_file.js";
+import { makeFolder } from "../checkpoint/atomic_folder.js";
 import { readTextFile } from "../checkpoint/json_file.js";
 
 /** One line of `metrics.jsonl`, after each step. */
@@ -29,7 +30,7 @@ export class MetricsFile {
     private readonly path: string,
     step: number,
   ) {
-    mkdirSync(dirname(path), { recursive: true });
+    makeFolder(dirname(path));
     if (!existsSync(path)) return;
     const kept = readTextFile(path, "FILE_UNREADABLE")
       .split("\n")
@@ -41,7 +42,7 @@ export class MetricsFile {
     const text = JSON.stringify(record, (_, value: unknown) =>
       typeof value === "number" && !Number.isFinite(value) ? String(value) : value,
     );
-    appendFileSync(this.path, `${text}\n`);
+    appendText(this.path, `${text}\n`);
   }
 }
 

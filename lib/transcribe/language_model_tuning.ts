@@ -1,5 +1,6 @@
 /** Finds the weights of a model's language model on held-out speech. */
 import { join } from "node:path";
+import { OutputLock } from "../checkpoint/output_lock.js";
 import { readManifest } from "../data/manifest.js";
 import { readUtterance } from "../data/utterance_audio.js";
 import { tuneFusion, type FusionWeights, type TuningUtterance } from "../decode/fusion_tuning.js";
@@ -22,7 +23,7 @@ export interface LanguageModelTuningOptions {
 
 /**
  * Returns all weights tried, best first, and keeps the best in the model folder.
- * @throws UsmLiteError INVALID_ARGUMENT when the model has no language model; NO_GPU, UNSUPPORTED_MODEL for device "cuda"; errors of
+ * @throws UsmLiteError INVALID_ARGUMENT when the model has no language model; OUTPUT_IN_USE while it is tuned elsewhere; NO_GPU, UNSUPPORTED_MODEL for device "cuda"; errors of
  * audio files name manifest line and file
  */
 export async function tuneLanguageModel(options: LanguageModelTuningOptions): Promise<readonly FusionWeights[]> {
@@ -32,6 +33,7 @@ export async function tuneLanguageModel(options: LanguageModelTuningOptions): Pr
   if (!model.languageModel || !tokenizer) {
     throw new UsmLiteError("INVALID_ARGUMENT", `${folder} has no ${modelFiles.languageModel}, whose weights could be tuned`);
   }
+  using _lock = OutputLock.beside(join(folder, modelFiles.languageModelWeights));
   const utterances = readManifest(data);
   const heldOut = new Set(utterances.map((utterance) => utterance.text));
   const languageModel = text

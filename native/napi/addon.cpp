@@ -31,6 +31,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define_matmul(exports);
   define_subsampling_convolution(exports);
   define_fake_quantize(exports);
+  define_file_lock(exports);
   define_activation(exports);
   define_attention(exports);
   define_batch_norm(exports);

@@ -13,6 +13,7 @@ void define_matmul(Napi::Object exports);
 void define_subsampling_convolution(Napi::Object exports);
 void define_codec(Napi::Object exports);
 void define_fake_quantize(Napi::Object exports);
+void define_file_lock(Napi::Object exports);
 void define_activation(Napi::Object exports);
 void define_attention(Napi::Object exports);
 void define_batch_norm(Napi::Object exports);
