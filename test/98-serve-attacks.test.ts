@@ -6,7 +6,6 @@ import { join } from "node:path";
 import test from "ava";
 import { WebSocket } from "ws";
 import { UsmLiteError } from "../lib/index.js";
-import { anonymous } from "../lib/serve/api_keys.js";
 import { errorResponse } from "../lib/serve/http/openai_error.js";
 import { RecentSamples } from "../lib/serve/realtime/recent_samples.js";
 import { maximumTurnSeconds, RealtimeSession } from "../lib/serve/realtime/realtime_session.js";
@@ -156,7 +155,7 @@ test("a client that takes no answers is not read from until it does", (t) => {
     pause: () => (socket.isPaused = true),
     resume: () => (socket.isPaused = false),
   });
-  const session = new RealtimeSession(socket as unknown as WebSocket, anonymous("somebody"), server);
+  const session = new RealtimeSession(socket as unknown as WebSocket, server.addresses.clientAt("192.0.2.1"), server);
   socket.emit("message", Buffer.from("nonsense"), false);
   t.false(socket.isPaused);
   socket.bufferedAmount = 2 ** 20 + 1;

@@ -36,8 +36,8 @@ async function serve(t: ExecutionContext, ...args: string[]) {
   return { child, exit, url, output, log };
 }
 
-const post = (url: unknown, audio: Float32Array): Promise<Response> =>
-  fetch(`${url}/v1/audio/transcriptions`, { method: "POST", body: form(wav(audio), [["model", "whisper-1"]]) });
+const post = (url: unknown, audio: Float32Array, headers: Record<string, string> = {}): Promise<Response> =>
+  fetch(`${url}/v1/audio/transcriptions`, { method: "POST", headers, body: form(wav(audio), [["model", "whisper-1"]]) });
 
 test("it serves, reloads on SIGHUP, and on SIGTERM ends after what it accepted", async (t) => {
   const spool = join(folder.path, "spool");
@@ -65,9 +65,13 @@ test("it serves, reloads on SIGHUP, and on SIGTERM ends after what it accepted",
 });
 
 test("transcripts are logged when asked for, and the log can be quiet", async (t) => {
-  const open = await serve(t, "--log-transcripts", "--decoder", "greedy");
-  await post(open.url, samples);
+  const open = await serve(t, "--log-transcripts", "--decoder", "greedy", "--trust-proxy", "10.0.0.0/8,loopback");
+  await post(open.url, samples, { "x-forwarded-for": "192.0.2.1, 10.0.0.1" });
   await until(() => open.log().some((line) => typeof line["transcript"] === "string"));
+  t.like(
+    open.log().find(({ msg }) => msg === "request"),
+    { client: "192.0.2.1" },
+  );
   open.child.kill("SIGINT");
   t.deepEqual(await open.exit, [0, null]);
   const quiet = await serve(t, "--log-level", "error");
@@ -101,6 +105,8 @@ test("what cannot be served is said before anything listens", async (t) => {
       1,
       /TLS cannot use .*keys\.json.*in PEM.*\[BAD_CONFIG\]/,
     ],
+    [[...model, "--trust-proxy", "balancer"], 2, /trusted proxies balancer: .*such as 10\.0\.0\.0\/8.*\[INVALID_ARGUMENT\]/],
+    [[...model, "--max-per-address", "0"], 2, /--max-per-address 0: must be a whole number from 1/],
     [[...model, "--max-wait-ms", "-1"], 2, /--max-wait-ms -1: must be a number from 0/],
     [[...model, "--tls-cert", "a.pem"], 2, /both --tls-cert and --tls-key/],
     [[...model, "--api-keys", notKeys], 1, /keys\.json.*16 characters.*\[BAD_CONFIG\]/],

@@ -36,6 +36,10 @@ interface CommandOptions {
   maxWaitMs: number;
   maxQueue: number;
   maxStreams: number;
+  maxPerAddress: number;
+  maxStreamsPerAddress: number;
+  maxConnections: number;
+  trustProxy: string[];
   streamTimeout: number;
   maxUploadMb: number;
   maxAudioHours: number;
@@ -87,6 +91,30 @@ export function serveCommand(): Command {
       serveDefaults.maximumQueue,
     )
     .option("--max-streams <count>", "WebSocket connections", positiveInteger("--max-streams"), serveDefaults.maximumStreams)
+    .option(
+      "--max-per-address <count>",
+      "requests that an address may have under way where there are no API keys; more get status 429",
+      positiveInteger("--max-per-address"),
+      serveDefaults.maximumPerAddress,
+    )
+    .option(
+      "--max-streams-per-address <count>",
+      "the same for WebSocket connections",
+      positiveInteger("--max-streams-per-address"),
+      serveDefaults.maximumStreamsPerAddress,
+    )
+    .option(
+      "--max-connections <count>",
+      "connections in all, idle ones too; more are closed at once",
+      positiveInteger("--max-connections"),
+      serveDefaults.maximumConnections,
+    )
+    .option(
+      "--trust-proxy <addresses>",
+      "proxies whose X-Forwarded-For says who the client is: addresses or networks (10.0.0.0/8) with commas between, or loopback, linklocal, uniquelocal",
+      addresses,
+      [],
+    )
     .option(
       "--stream-timeout <s>",
       "seconds without audio after which a WebSocket connection ends",
@@ -156,6 +184,10 @@ async function serve(options: CommandOptions): Promise<void> {
         maximumWaitMs: options.maxWaitMs,
         maximumQueue: options.maxQueue,
         maximumStreams: options.maxStreams,
+        maximumPerAddress: options.maxPerAddress,
+        maximumStreamsPerAddress: options.maxStreamsPerAddress,
+        maximumConnections: options.maxConnections,
+        trustedProxies: options.trustProxy,
         streamTimeoutSeconds: options.streamTimeout,
         maximumUploadBytes: Math.round(options.maxUploadMb * 2 ** 20),
         maximumAudioSeconds: options.maxAudioHours * 3600,
@@ -186,6 +218,15 @@ async function serve(options: CommandOptions): Promise<void> {
   process.stdout.write(`usm-lite serves ${server.model.name} at ${server.url}\n`);
   await ended;
 }
+
+/** May be given any number of times. */
+const addresses = (value: string, before: readonly string[]): string[] => [
+  ...before,
+  ...value
+    .split(",")
+    .map((address) => address.trim())
+    .filter(Boolean),
+];
 
 function port(value: string): number {
   const number = Number(value);

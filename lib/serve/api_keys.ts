@@ -63,10 +63,10 @@ export function checkApiKeys(json: unknown, source: string): ApiKey[] {
 export interface Client {
   readonly name: string;
   /**
-   * Counts a request; call what it returns when the request ends.
+   * Counts a request or stream; call what it returns when that ends.
    * @throws ServiceError rate_limit_exceeded, too_many_concurrent_requests
    */
-  enter(): () => void;
+  enter(kind?: "requests" | "streams"): () => void;
 }
 
 interface Owner extends Client {
@@ -135,6 +135,3 @@ class Allowance implements Client {
     };
   }
 }
-
-/** Everyone, when there are no keys: told apart by address, so that the queue is fair. */
-export const anonymous = (address: string): Client => ({ name: address, enter: () => () => undefined });

@@ -13,6 +13,7 @@ export interface LiveValues {
   queued(): number;
   active(): number;
   streams(): number;
+  connections(): number;
   readyWorkers(): number;
   engineBytes(): number;
   tensorBytes(): number;
@@ -23,7 +24,8 @@ export class Metrics {
   private readonly delays = monitorEventLoopDelay({ resolution: delayResolutionMs });
 
   readonly requests = this.counter("requests_total", "Requests answered.", ["route", "status"]);
-  readonly rejected = this.counter("rejected_total", "Requests refused, by the code of their error.", ["code"]);
+  readonly rejected = this.counter("rejected_total", "Requests and streams refused, by the code of their error.", ["code"]);
+  readonly droppedConnections = this.counter("connections_dropped_total", "Connections closed at once: there were as many as allowed.", []);
   readonly requestSeconds = this.histogram(
     "request_seconds",
     "From the first byte of a request to the last of its answer.",
@@ -63,6 +65,7 @@ export class Metrics {
     this.gauge("uploads_active", "Requests whose audio is being received.", () => live.receiving());
     this.gauge("queue_depth", "Recordings that wait for a worker.", () => live.queued());
     this.gauge("recordings_active", "Recordings in the hands of workers.", () => live.active());
+    this.gauge("connections_open", "Connections, idle ones included.", () => live.connections());
     this.gauge("streams_active", "Connections that stream audio.", () => live.streams());
     this.gauge("workers_ready", "Workers that can take work.", () => live.readyWorkers());
     this.gauge("engine_resident_bytes", "Resident memory of the engine process.", () => live.engineBytes());

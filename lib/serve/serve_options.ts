@@ -34,6 +34,14 @@ export interface ServeOptions extends Pick<RecognizerOptions, "decoder" | "beamW
   readonly maximumQueue?: number;
   /** Connections that stream audio. */
   readonly maximumStreams?: number;
+  /** Requests that an address may have under way, where there are no API keys; IPv6 addresses count by their /64. */
+  readonly maximumPerAddress?: number;
+  /** The same for connections that stream audio. */
+  readonly maximumStreamsPerAddress?: number;
+  /** Connections in all, idle ones included; more are closed at once. */
+  readonly maximumConnections?: number;
+  /** Proxies whose X-Forwarded-For is believed: addresses, networks such as `10.0.0.0/8`, or `loopback`, `linklocal`, `uniquelocal`. */
+  readonly trustedProxies?: readonly string[];
   /** Seconds without audio after which such a connection ends. */
   readonly streamTimeoutSeconds?: number;
   readonly maximumUploadBytes?: number;
@@ -61,6 +69,10 @@ export const serveDefaults = {
   maximumWaitMs: 5,
   maximumQueue: 256,
   maximumStreams: 64,
+  maximumPerAddress: 128,
+  maximumStreamsPerAddress: 32,
+  maximumConnections: 1024,
+  trustedProxies: [],
   streamTimeoutSeconds: 900,
   maximumUploadBytes: 100 * 2 ** 20,
   maximumAudioSeconds: 4 * 3600,

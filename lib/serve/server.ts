@@ -1,6 +1,6 @@
 /** Speech recognition as a service: starts, reloads its model, and ends without losing what it accepted. */
 import { readFile } from "node:fs/promises";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { availableParallelism } from "node:os";
 import { basename, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,6 +10,7 @@ import { pino, type Logger } from "pino";
 import { UsmLiteError } from "../errors.js";
 import { defaultModelFolder } from "../models/default_model.js";
 import { ApiKeys } from "./api_keys.js";
+import { ClientAddresses } from "./client_addresses.js";
 import { Dispatcher } from "./engine/dispatcher.js";
 import { Engine, maximumThreads, type EngineEvents } from "./engine/engine.js";
 import { application } from "./http/application.js";
@@ -22,6 +23,8 @@ import { SpoolFolder } from "./spool_folder.js";
 
 /** How often a server that ends looks whether all is answered. */
 const drainCheckMs = 20;
+/** How often it is logged, at most, that there are too many connections. */
+const dropWarningMs = 60_000;
 
 export type { ServeOptions } from "./serve_options.js";
 
@@ -40,6 +43,7 @@ export class Server implements Service, AsyncDisposable {
   model: LoadedModel;
   private readonly realtime: RealtimeServer;
   private app: FastifyInstance | undefined;
+  private connections = 0;
   private engineBytes = 0;
   private tensorBytes = 0;
   private reloading: Promise<void> = Promise.resolve();
@@ -50,6 +54,7 @@ export class Server implements Service, AsyncDisposable {
     readonly log: Logger,
     private engine: Engine,
     private readonly spool: SpoolFolder,
+    readonly addresses: ClientAddresses,
   ) {
     const { maximumBatch, maximumQueue, recognitionTimeoutSeconds, maximumUploadBytes, uploadTimeoutSeconds } = options;
     this.model = loadedModel(options, engine);
@@ -62,6 +67,7 @@ export class Server implements Service, AsyncDisposable {
       queued: () => this.dispatcher.queued,
       active: () => this.dispatcher.active,
       streams: () => this.streams,
+      connections: () => this.connections,
       readyWorkers: () => this.readyWorkers,
       engineBytes: () => this.engineBytes,
       tensorBytes: () => this.tensorBytes,
@@ -72,11 +78,12 @@ export class Server implements Service, AsyncDisposable {
    * Resolves when requests are answered.
    * @param signal gives up while the model is loaded
    * @throws UsmLiteError what {@link loadModel} throws; FILE_NOT_FOUND, BAD_CONFIG and others for keys and certificates;
-   * INVALID_ARGUMENT when the address cannot be listened on; ABORTED
+   * INVALID_ARGUMENT when the address cannot be listened on, or a proxy is no address; ABORTED
    */
   static async start(given: ServeOptions = {}, signal?: AbortSignal): Promise<Server> {
     const options: ResolvedServeOptions = { ...serveDefaults, ...given };
     const log = pino({ name: "usm-lite", level: options.logLevel }, pino.destination(2)); // standard output is for results
+    const addresses = new ClientAddresses(options);
     const spool = await SpoolFolder.make(options.spoolFolder);
     let server: Server | undefined;
     let engine: Engine | undefined;
@@ -97,7 +104,7 @@ export class Server implements Service, AsyncDisposable {
     });
     try {
       engine = await startEngine(options, given.language, events(), signal);
-      server = new Server(options, log, engine, spool);
+      server = new Server(options, log, engine, spool, addresses);
       server.newEngine = () => startEngine(options, given.language, events());
       await server.listen();
       log.info({ url: server.url, model: server.model.name, workers: engine.readyWorkers }, "ready");
@@ -166,12 +173,28 @@ export class Server implements Service, AsyncDisposable {
     const app = await application(this, { log: this.log, tls, requestTimeoutMs: (uploadTimeoutSeconds + 10) * 1000 });
     this.app = app;
     this.realtime.attach(app.server);
+    this.limitConnections(app.server);
     try {
       await app.listen({ host, port });
     } catch (error) {
       const taken = (error as NodeJS.ErrnoException).code === "EADDRINUSE" ? "; end what listens there, or choose another port" : "";
       throw new UsmLiteError("INVALID_ARGUMENT", `cannot listen on ${host}:${port}: ${(error as Error).message}${taken}`, { cause: error });
     }
+  }
+
+  private limitConnections(server: FastifyInstance["server"]): void {
+    server.maxConnections = this.options.maximumConnections;
+    server.on("connection", (socket: Socket) => {
+      this.connections++;
+      socket.once("close", () => this.connections--);
+    });
+    let warnedAt = -Infinity;
+    server.on("drop", () => {
+      this.metrics.droppedConnections.inc();
+      if (performance.now() - warnedAt < dropWarningMs) return;
+      warnedAt = performance.now();
+      this.log.warn({ connections: this.connections }, "connections are closed at once: as many are open as this server takes");
+    });
   }
 
   private async replaceModel(): Promise<void> {

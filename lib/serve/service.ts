@@ -2,6 +2,7 @@
 import type { FastifyBaseLogger } from "fastify";
 import type { Vocabulary } from "../transcribe/worker_messages.js";
 import type { ApiKeys, Client } from "./api_keys.js";
+import type { ClientAddresses } from "./client_addresses.js";
 import type { Dispatcher, JobReport } from "./engine/dispatcher.js";
 import type { ServedModel } from "./http/transcription_request.js";
 import type { UploadLimits } from "./http/upload.js";
@@ -18,7 +19,9 @@ export interface Service {
   readonly options: ResolvedServeOptions;
   readonly dispatcher: Dispatcher;
   readonly metrics: Metrics;
+  /** Everyone is let in when there are none. */
   readonly apiKeys: ApiKeys | undefined;
+  readonly addresses: ClientAddresses;
   readonly uploads: UploadLimits;
   readonly log: FastifyBaseLogger;
   /** Changes when the model is reloaded. */
@@ -34,6 +37,8 @@ export interface Service {
 /** What the log says about a request beside its status. */
 export interface RequestNotes {
   client?: Client;
+  /** Of a client that is known by its key. */
+  address?: string;
   /** Status of an answer that was written although the request was still being sent. */
   answered?: number;
   audioSeconds?: number;

@@ -1,7 +1,7 @@
 /** Lets clients in: their key, its limits, and whether the service still takes requests. */
 import type { IncomingMessage } from "node:http";
 import type { FastifyInstance } from "fastify";
-import { anonymous, type Client } from "../api_keys.js";
+import type { Client } from "../api_keys.js";
 import type { Service } from "../service.js";
 import { ServiceError } from "../service_error.js";
 import { RequestError } from "./openai_error.js";
@@ -10,8 +10,8 @@ import { RequestError } from "./openai_error.js";
  * Who sends a request.
  * @throws RequestError 401
  */
-export function clientOf(request: IncomingMessage, { apiKeys }: Pick<Service, "apiKeys">): Client {
-  if (!apiKeys) return anonymous(request.socket.remoteAddress ?? "unknown");
+export function clientOf(request: IncomingMessage, { apiKeys, addresses }: Pick<Service, "apiKeys" | "addresses">): Client {
+  if (!apiKeys) return addresses.clientAt(addresses.of(request));
   const [scheme, key] = (request.headers.authorization ?? "").split(" ");
   const given = scheme?.toLowerCase() === "bearer" && key ? key : undefined;
   const client = given === undefined ? undefined : apiKeys.find(given);
@@ -30,6 +30,7 @@ export function guard(app: FastifyInstance, service: Service): void {
     if (!paths.some((path) => path.startsWith("/v1/"))) return done();
     const client = clientOf(request.raw, service);
     request.notes.client = client;
+    if (service.apiKeys) request.notes.address = service.addresses.of(request.raw);
     if (service.draining && request.method === "POST") {
       reply.header("connection", "close"); // the next request is to find another server
       throw new ServiceError("shutting_down", "this server is shutting down; another one takes over", 1);

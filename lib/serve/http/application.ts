@@ -5,6 +5,7 @@ import multipart from "@fastify/multipart";
 import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import type { Service } from "../service.js";
 import { guard } from "./access.js";
+import { limitDelivery } from "./delivery.js";
 import { handleErrors, onClientError } from "./error_handling.js";
 import { healthRoutes, metricsRoute, modelRoutes } from "./information_routes.js";
 import { statusPage } from "./status_page.js";
@@ -14,6 +15,8 @@ import { transcriptionRoute } from "./transcription_route.js";
 const headersTimeoutMs = 15_000;
 /** How often connections are checked for that. */
 const connectionsCheckingMs = 2000;
+/** Longest pause between requests of a connection: longer than the minute after which balancers give theirs up, or they would meet closed ones. */
+const keepAliveTimeoutMs = 75_000;
 
 export interface ApplicationOptions {
   readonly log: FastifyBaseLogger;
@@ -25,14 +28,16 @@ export interface ApplicationOptions {
 export async function application(service: Service, { log, tls, requestTimeoutMs }: ApplicationOptions): Promise<FastifyInstance> {
   // The upload has a time limit of its own that answers better; this one is for what never gets so far.
   const timeouts = { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: connectionsCheckingMs };
+  const tlsTimeouts = { ...timeouts, handshakeTimeout: headersTimeoutMs };
   const app = fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: requestId,
     requestTimeout: requestTimeoutMs,
+    keepAliveTimeout: keepAliveTimeoutMs,
     return503OnClosing: false,
     clientErrorHandler: onClientError,
-    ...(tls ? { https: { ...tls, ...timeouts } } : { http: timeouts }),
+    ...(tls ? { https: { ...tls, ...tlsTimeouts } } : { http: timeouts }),
   }) as unknown as FastifyInstance;
   guard(app, service);
   handleErrors(app, service);
@@ -74,6 +79,10 @@ function observe(app: FastifyInstance, { metrics }: Service): void {
     reply.raw.once("close", () => {
       if (!reply.raw.writableFinished) record(request, reply, request.notes.answered ?? abandonedStatus);
     });
+    done();
+  });
+  app.addHook("onSend", (_request, reply, _payload, done) => {
+    limitDelivery(reply.raw);
     done();
   });
   app.addHook("onResponse", (request, reply, done) => {

@@ -14,13 +14,18 @@ export function handleErrors(app: FastifyInstance, service: Service): void {
     const { status, body } = response;
     if (reply.raw.destroyed || isAbandoned(error)) return; // the client has gone
     if (status >= 500 && body.error.code !== "shutting_down") request.log.error({ err: error }, "request failed");
-    if (status === 429 || status === 413 || status === 503) service.metrics.rejected.inc({ code: body.error.code ?? "unknown" });
+    countRefusal(response, service);
     send(request, reply, response);
   });
   app.setNotFoundHandler((request, reply) => {
     const error = new RequestError(404, "unknown_url", `there is no ${request.method} ${request.url.split("?")[0]} here`);
     send(request, reply, errorResponse(error));
   });
+}
+
+/** Of requests that this server does not take, now or at all. */
+export function countRefusal({ status, body }: ErrorResponse, { metrics }: Pick<Service, "metrics">): void {
+  if (status === 429 || status === 413 || status === 503) metrics.rejected.inc({ code: body.error.code ?? "unknown" });
 }
 
 /** Nothing else ends a request so. */

@@ -1,5 +1,6 @@
 /** Server-sent events: one `data:` line of JSON each, as OpenAI's API streams transcripts. */
 import type { FastifyReply } from "fastify";
+import { limitDelivery } from "./delivery.js";
 import type { OpenAiErrorBody } from "./openai_error.js";
 
 /**
@@ -29,6 +30,7 @@ export class EventStream {
   }
 
   end(): void {
+    limitDelivery(this.reply.raw);
     this.reply.raw.end();
   }
 }

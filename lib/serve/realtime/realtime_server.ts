@@ -3,7 +3,8 @@ import { STATUS_CODES, type IncomingMessage, type Server as HttpServer } from "n
 import type { Duplex } from "node:stream";
 import { WebSocketServer, type WebSocket } from "ws";
 import { clientOf } from "../http/access.js";
-import { errorResponse, RequestError } from "../http/openai_error.js";
+import { countRefusal } from "../http/error_handling.js";
+import { errorResponse, RequestError, type ErrorResponse } from "../http/openai_error.js";
 import type { Service } from "../service.js";
 import { ServiceError } from "../service_error.js";
 import { RealtimeSession } from "./realtime_session.js";
@@ -40,7 +41,9 @@ export class RealtimeServer {
       try {
         this.upgrade(request, socket, head);
       } catch (error) {
-        refuse(socket, error);
+        const response = errorResponse(error);
+        countRefusal(response, this.service);
+        refuse(socket, response);
       }
     });
   }
@@ -65,7 +68,7 @@ export class RealtimeServer {
     if (this.sessions.size >= maximumStreams) {
       throw new ServiceError("too_many_streams", `${maximumStreams} streams are open, which is as many as this server takes`, 5);
     }
-    const leave = client.enter();
+    const leave = client.enter("streams");
     socket.once("close", leave);
     this.sockets.handleUpgrade(request, socket, head, (webSocket) => {
       webSocket.on("error", () => webSocket.terminate()); // a message too large, or not WebSocket
@@ -110,8 +113,7 @@ function withKeyOfProtocol(request: IncomingMessage): IncomingMessage {
   return request;
 }
 
-function refuse(socket: Duplex, error: unknown): void {
-  const { status, body, retryAfterSeconds } = errorResponse(error);
+function refuse(socket: Duplex, { status, body, retryAfterSeconds }: ErrorResponse): void {
   const text = JSON.stringify(body);
   const retry = retryAfterSeconds === undefined ? "" : `Retry-After: ${retryAfterSeconds}\r\n`;
   const head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Type: application/json\r\n`;
