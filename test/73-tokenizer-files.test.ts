@@ -134,6 +134,24 @@ test("tokenizer files that cannot be honoured are coded errors that name file an
   t.throws(() => loadSentencePiece(join(folder.path, "none.model"), 0), { code: "FILE_NOT_FOUND" });
 });
 
+test("a regular expression that takes for ever is stopped, and told", (t) => {
+  const metaspace = json("tokenizer_metaspace.json");
+  const load = (change: object): Tokenizer => loadTokenizer(folderWith({ "tokenizer.json": { ...metaspace, ...change } }), 60) as Tokenizer;
+  const plain = load({});
+  const text = "the  cat   sat on  the mat";
+  const squeezed = load({ normalizer: { type: "Replace", pattern: { Regex: " {2,}(?=\\S)" }, content: " " } });
+  t.deepEqual(squeezed.encode(text), plain.encode(text.replace(/ {2,}/g, " ")), "with a lookahead, and at once");
+  const slow = load({ normalizer: { type: "Replace", pattern: { Regex: "(a+)+!" }, content: "" } });
+  t.deepEqual(slow.encode("the cat"), plain.encode("the cat"), "what it costs cannot be seen before");
+  t.throws(() => slow.encode("a".repeat(50)), {
+    instanceOf: UsmLiteError,
+    code: "BAD_TOKENIZER",
+    message:
+      /tokenizer\.json has the pattern "\(a\+\)\+!" in "normalizer\.pattern", which takes too long on a text of 50 characters: repetitions/,
+  });
+  t.deepEqual(slow.encode("a!"), plain.encode(""), "and nothing else is broken");
+});
+
 test("mutated SentencePiece models load or are refused, never anything else", (t) => {
   const original = readFileSync(join(fixtures, "sentencepiece_unigram.model"));
   const path = join(folderWith({}), "tokenizer.model");

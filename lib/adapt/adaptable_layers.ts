@@ -1,6 +1,7 @@
 /** The layers of a model that adapters may be added to. */
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
+import { ForeignExpression } from "../text/foreign_expression.js";
 
 // What is shared by all sequences of a batch cannot be different for each of them.
 const positions = /\.(linear_pos|relative_k_proj)\.weight$/;
@@ -44,12 +45,19 @@ export function selectLayers<Shape>(layers: ReadonlyMap<string, Shape>, patterns
   return new Map([...layers].filter(([name]) => selected.has(name)));
 }
 
-function patternExpression(pattern: string): RegExp {
+function patternExpression(pattern: string): Pick<ForeignExpression, "test"> {
   try {
-    if (pattern.startsWith("re:")) return new RegExp(`^(?:${pattern.slice(3)})$`);
+    if (pattern.startsWith("re:")) {
+      return new ForeignExpression(`^(?:${pattern.slice(3)})$`, "", (layer) => {
+        throw new UsmLiteError(
+          "INVALID_ARGUMENT",
+          `pattern "${pattern}" takes too long to compare with "${layer}": repetitions in repetitions, such as (a+)+, do that`,
+        );
+      });
+    }
   } catch (cause) {
     throw new UsmLiteError("INVALID_ARGUMENT", `pattern "${pattern}" is no regular expression: ${(cause as Error).message}`, { cause });
   }
-  const escaped = pattern.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*");
+  const escaped = pattern.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replace(/\*+/g, ".*");
   return new RegExp(`^${escaped}$`);
 }

@@ -1,6 +1,7 @@
 /** Which layers a modifier is about. */
 import { z } from "zod";
 import { UsmLiteError } from "../errors.js";
+import { ForeignExpression } from "../text/foreign_expression.js";
 
 /** A model's weights that can be compressed, by checkpoint name. */
 export interface CompressibleWeights {
@@ -63,8 +64,15 @@ export function matcher(patterns: readonly string[], names: readonly string[], s
 /** "encoder.layers.0.self_attn.q_proj.weight" is the layer "encoder.layers.0.self_attn.q_proj". */
 export const layerName = (weightName: string): string => weightName.replace(/\.weight$/, "");
 
-function patternExpression(pattern: string): RegExp {
-  if (pattern.startsWith("re:")) return new RegExp(`^(?:${pattern.slice(3)})$`);
-  const escaped = pattern.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*");
+function patternExpression(pattern: string): Pick<ForeignExpression, "test"> {
+  if (pattern.startsWith("re:")) {
+    return new ForeignExpression(`^(?:${pattern.slice(3)})$`, "", (layer) => {
+      throw new UsmLiteError(
+        "BAD_RECIPE",
+        `pattern "${pattern}" takes too long to compare with "${layer}": repetitions in repetitions, such as (a+)+, do that`,
+      );
+    });
+  }
+  const escaped = pattern.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replace(/\*+/g, ".*");
   return new RegExp(`^${escaped}$`);
 }

@@ -3,6 +3,7 @@
  * form of Hugging Face tokenizers. Only what speech recognition checkpoints use; anything else is refused by name.
  */
 import type { JsonObject, JsonValue } from "../checkpoint/json_file.js";
+import { ForeignExpression } from "./foreign_expression.js";
 
 /** Stands for the space before a word. */
 export const WORD_BEGIN = "\u2581";
@@ -55,7 +56,7 @@ function normalizerOf(value: JsonValue | undefined, fail: Fail): Normalize {
     case "Replace": {
       const pattern = patternOf(json["pattern"], "normalizer.pattern", fail);
       const content = textOf(json["content"], "normalizer.content", fail);
-      return (text) => text.replace(pattern, () => content);
+      return (text) => pattern.replace(text, content);
     }
     case "Sequence": {
       const steps = listOf(json["normalizers"], "normalizer.normalizers", fail).map((step) => normalizerOf(step, fail));
@@ -113,11 +114,11 @@ function metaspace({ prepend, split }: { prepend: "always" | "first" | "never"; 
     });
 }
 
-function splitAt(part: string, pattern: RegExp, behavior: string): string[] {
+function splitAt(part: string, pattern: Pattern, behavior: string): string[] {
   const pieces: string[] = [];
   let end = 0;
   let lastMatchEnd = -1;
-  for (const match of part.matchAll(pattern)) {
+  for (const match of pattern.matches(part)) {
     if (match[0] === "") continue;
     if (match.index > end) pieces.push(part.slice(end, match.index));
     if (behavior === "Isolated" || (behavior === "Contiguous" && match.index !== lastMatchEnd)) pieces.push(match[0]);
@@ -147,16 +148,30 @@ function listOf(value: JsonValue | undefined, name: string, fail: Fail): JsonVal
   return Array.isArray(value) ? value : fail(`must have a list "${name}"`);
 }
 
+type Pattern = Pick<ForeignExpression, "replace" | "matches">;
+
+function literalPattern(literal: string): Pattern {
+  const expression = new RegExp(literal.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "gu");
+  return {
+    replace: (text, content) => text.replaceAll(literal, () => content),
+    matches: (text) => [...text.matchAll(expression)],
+  };
+}
+
 /** `{"String": "x"}` or `{"Regex": "x+"}`. */
-function patternOf(value: JsonValue | undefined, name: string, fail: Fail): RegExp {
+function patternOf(value: JsonValue | undefined, name: string, fail: Fail): Pattern {
   if (typeof value === "object" && value !== null && !Array.isArray(value)) {
     const { String: literal, Regex: expression } = value;
-    if (typeof literal === "string" && literal !== "") return new RegExp(literal.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "gu");
+    if (typeof literal === "string" && literal !== "") return literalPattern(literal);
     if (typeof expression === "string") {
+      const about = `has the pattern ${JSON.stringify(expression).slice(0, 100)} in "${name}"`;
       try {
-        return new RegExp(expression, "gu");
-      } catch {
-        return fail(`has the pattern ${JSON.stringify(expression).slice(0, 100)} in "${name}", which is no regular expression here`);
+        return new ForeignExpression(expression, "gu", ({ length }) =>
+          fail(`${about}, which takes too long on a text of ${length} characters: repetitions in repetitions, such as (a+)+, do that`),
+        );
+      } catch (error) {
+        if (!(error instanceof SyntaxError)) throw error;
+        return fail(`${about}, which is no regular expression here`);
       }
     }
   }
