@@ -1,17 +1,52 @@
-/** usm-lite: the public API. */
-export { UsmLiteError, type UsmLiteErrorCode } from "./errors.js";
-export * from "./native/runtime.js";
-export { Tensor, type DType } from "./tensor/tensor.js";
-export { keep, tidy } from "./tensor/scope.js";
-export { SequenceOffsets } from "./tensor/sequence_offsets.js";
-export { Tape } from "./ops/tape.js";
-export { RandomStream } from "./ops/random_stream.js";
-export { DeviceWeightSource } from "./nn/device_weight_source.js";
-export { placeForTraining, type TrainedOnGpu } from "./models/device_training.js";
-export { FreshWeights } from "./nn/fresh_weights.js";
-export { LasrForCtc } from "./models/lasr/lasr_for_ctc.js";
-export { parseLasrConfig, type LasrConfig } from "./models/lasr/lasr_config.js";
-export { scaledSum } from "./ops/elementwise.js";
+/** usm-lite: the public API, from what most programs need to what it is made of. */
+
+// Recognise speech.
+export {
+  Transcriber,
+  type AudioInput,
+  type StreamedText,
+  type TranscribeOptions,
+  type TranscriberOptions,
+} from "./transcribe/transcriber.js";
+export { Recognizer } from "./transcribe/recognizer.js";
+export type { RecognizerOptions, RecordingOptions } from "./transcribe/recognizer_options.js";
+export type { RecognizedSpeech } from "./transcribe/decoding.js";
+export { evaluate, type Evaluation, type EvaluationOptions } from "./transcribe/evaluation.js";
+export { loadModel, type LoadOptions, type SpeechModel } from "./models/model_folder.js";
+export type { CtcNetwork, SequenceToSequenceNetwork, SpeechNetwork, TransducerNetwork } from "./models/speech_network.js";
+export { pullModel, type PullOptions } from "./hub/pull.js";
+export {
+  formatTranscript,
+  transcriptFormats,
+  type SegmentOptions,
+  type Transcript,
+  type TranscriptFormat,
+} from "./text/transcript_formats.js";
+
+// Compress a model.
+export { compressModel, type CompressModelOptions } from "./compress/compress_model.js";
+export { parseRecipe, readRecipe, type Recipe, type Stage, type Training } from "./compress/recipe.js";
+export { dryRun, formatDryRun, type DryRun, type DryRunOptions } from "./compress/dry_run.js";
+export { writeRunReport, type RunEvaluation } from "./compress/report/run_report.js";
+export { resolveSpecs, type CompressionPlan } from "./compress/compression_plan.js";
+export type { Modifier } from "./compress/modifier.js";
+export { measureModel, type ModelSize } from "./compress/size_report.js";
+
+// Adapt a model to speakers.
+export { adaptSpeaker, type AdaptationReport, type AdaptSpeakerOptions } from "./adapt/adapt_speaker.js";
+export { adaptSpeakers, type SharedAdapterOptions, type SharedAdapterReport } from "./adapt/shared_adapter.js";
+export { Adapter, stackAdapters } from "./adapt/adapter.js";
+export { AdapterBase } from "./adapt/adapter_base.js";
+export { readAdapter, writeAdapter } from "./adapt/adapter_file.js";
+export { adapterDefaults, type AdapterSettings } from "./adapt/adapter_settings.js";
+export { AdapterStore, type AdapterLease } from "./adapt/adapter_store.js";
+
+// Train a model.
+export { trainFloatModel, type FloatTrainingOptions } from "./train/float_training.js";
+export { readTrainingConfig, type TrainingConfig } from "./train/training_config.js";
+export { trainableNetwork, type TrainableNetwork } from "./models/trainable.js";
+export { Trainer } from "./train/trainer.js";
+export type { TrainerOptions, TrainingResult, Validation } from "./train/trainer_options.js";
 export type {
   BatchLoss,
   BlockStack,
@@ -21,25 +56,63 @@ export type {
   TrainingContext,
   WeightTransform,
 } from "./train/trainable_model.js";
-export { ctcLoss, type CtcLossOptions, type CtcLossResult } from "./ops/ctc_loss.js";
-export { transducerLoss, type Joint, type TransducerLossOptions, type TransducerLossResult } from "./ops/transducer_loss.js";
-export { lstmSequence } from "./ops/lstm_sequence.js";
-export { softmaxDivergence, type SoftmaxDivergenceOptions } from "./ops/softmax_divergence.js";
-export { relativeMeanSquare } from "./ops/mean_square.js";
-export { readSafetensors, SafetensorsFile } from "./checkpoint/safetensors.js";
-export { writeSafetensors, type SafetensorsEntry } from "./checkpoint/safetensors_writer.js";
+export type { StepMetrics } from "./train/training_log.js";
+export type { TrainingModifier } from "./train/training_modifier.js";
+export { placeForTraining, type TrainedOnGpu } from "./models/device_training.js";
+export { LasrForCtc } from "./models/lasr/lasr_for_ctc.js";
+export { parseLasrConfig, type LasrConfig } from "./models/lasr/lasr_config.js";
+export { WeightPruning, type MasksInForce, type PruningPattern, type WeightPruningOptions } from "./train/weight_pruning.js";
+export { WeightQuantization, type WeightQuantizationOptions } from "./train/weight_quantization.js";
+export { BlockModel, HiddenFrames } from "./train/block_training.js";
+export { Distillation, type DistillationOptions, type DistillationTerms } from "./train/distillation.js";
+export { ManySizes, type ManySizesOptions, type Size } from "./train/many_sizes.js";
 export { AdamW, globalNorm, type AdamWOptions, type ParameterSettings } from "./train/optimizer.js";
 export { WeightAverage } from "./train/weight_average.js";
 export { warmupConstant, warmupCosine, warmupInverseSquareRoot, withCoolDown, type LearningRateSchedule } from "./train/schedule.js";
-export { matmul, type MatmulOptions } from "./ops/matmul.js";
-export { linear, type Activation, type LinearOptions } from "./ops/linear.js";
+export { DeviceWeightSource } from "./nn/device_weight_source.js";
+export { FreshWeights } from "./nn/fresh_weights.js";
+
+// Speech to train on.
+export { readManifest, writeManifest, type Utterance } from "./data/manifest.js";
+export type { BatchSource } from "./data/batch_source.js";
+export { readCorpus, type ReadCorpusOptions } from "./data/corpora/read_corpus.js";
+export { corpusNames, type CorpusName, type CorpusPart } from "./data/corpora/corpus.js";
+export { planBatches, type BatchingOptions } from "./data/batching.js";
+export { FeatureCache, type Features, type PrepareOptions } from "./data/feature_cache.js";
+export { noiseAugment, type NoiseAugmentOptions } from "./data/noise_augment.js";
+export { specAugment, specAugmentMasks, type SpecAugmentMasks, type SpecAugmentOptions } from "./data/spec_augment.js";
+export { SpeechBatches, type SpeechBatchesOptions } from "./data/speech_batches.js";
+
+// Search for the text, and judge it.
+export { ctcGreedy } from "./decode/ctc_greedy.js";
+export { CtcBeamSearch, ctcBeamSearch, type BeamHypothesis, type BeamSearchOptions } from "./decode/ctc_beam_search.js";
+export type { DecodedToken, DecodedWord, FrameTimes, Hypothesis, LogProbabilities } from "./decode/hypothesis.js";
+export { trainLanguageModel, type LanguageModelTrainingOptions } from "./decode/kneser_ney.js";
+export { readLanguageModel, writeLanguageModel } from "./decode/ngram_file.js";
+export { NgramLanguageModel } from "./decode/ngram_language_model.js";
+export { LanguageModelScorer, type LanguageModelWeights } from "./decode/language_model_scorer.js";
+export { HotwordScorer } from "./decode/hotword_scorer.js";
+export { joinChunks, planChunks, type Chunk } from "./decode/overlap.js";
+export { tuneFusion, type FusionTuningOptions, type FusionWeights, type TuningUtterance } from "./decode/fusion_tuning.js";
 export {
-  packedSubsamplingConvolution,
-  subsampledLength,
-  subsamplingConvolution,
-  type SubsamplingConvolutionOptions,
-} from "./ops/subsampling_convolution.js";
+  characterErrorRate,
+  relativeChange,
+  wordErrorRate,
+  type BootstrapOptions,
+  type ErrorRate,
+  type RelativeChange,
+  type Transcription,
+} from "./text/word_error_rate.js";
 export { Tokenizer, trainTokenizer } from "./text/tokenizer.js";
+export { normalizeText } from "./text/normalize.js";
+
+// Read audio.
+export { decodeAudio, readAudio, type DecodedAudio, type DecodeOptions } from "./audio/decode.js";
+export { audioDuration } from "./audio/duration.js";
+export { resample, StreamResampler } from "./audio/resample.js";
+export { LogMel, logMelConfigFrom, type LogMelConfig } from "./audio/log_mel.js";
+
+// Describe, quantize, prune and pack weights.
 export {
   bitsPerWeight,
   formatWeightSpec,
@@ -49,10 +122,12 @@ export {
   type Sparsity,
   type WeightSpec,
 } from "./quant/weight_spec.js";
-export { fakeQuantize, type FakeQuantizeOptions } from "./quant/fake_quantize.js";
 export { packWeight, unpackWeight, type GivenScales, type PackedWeight } from "./quant/packed_weight.js";
+export { fakeQuantize, type FakeQuantizeOptions } from "./quant/fake_quantize.js";
 export { groupScales, type ScaleRule, type ScaleStatistic } from "./quant/scale_rule.js";
 export type { LayerCoding } from "./quant/layer_coding.js";
+export { PackedMatrix } from "./quant/packed_matrix.js";
+export { roundRows, type ActivationCoding } from "./quant/activation_coding.js";
 export { magnitudeMask, unstructuredMask } from "./sparse/mask.js";
 export { applyMask, prune, type PruneOptions } from "./sparse/prune.js";
 export { ActivationNorms } from "./sparse/activation_norms.js";
@@ -66,87 +141,38 @@ export { searchScales, type ScaleSearchOptions } from "./oneshot/scale_search.js
 export { withinBudget, type Candidate } from "./oneshot/size_budget.js";
 export { scaleColumns, smoothingScales } from "./oneshot/smoothing.js";
 export { unstructuredWandaMask, wandaMask, wandaScore } from "./oneshot/wanda.js";
-export { decodeAudio, readAudio, type DecodedAudio, type DecodeOptions } from "./audio/decode.js";
-export { audioDuration } from "./audio/duration.js";
-export { resample, StreamResampler } from "./audio/resample.js";
-export { LogMel, logMelConfigFrom, type LogMelConfig } from "./audio/log_mel.js";
-export { Trainer } from "./train/trainer.js";
-export type { TrainerOptions, TrainingResult, Validation } from "./train/trainer_options.js";
-export type { StepMetrics } from "./train/training_log.js";
-export type { BatchSource } from "./data/batch_source.js";
-export type { TrainingModifier } from "./train/training_modifier.js";
-export { WeightPruning, type MasksInForce, type PruningPattern, type WeightPruningOptions } from "./train/weight_pruning.js";
-export { WeightQuantization, type WeightQuantizationOptions } from "./train/weight_quantization.js";
+
+// Tensors, and operations on them that are differentiated.
+export { Tensor, type DType } from "./tensor/tensor.js";
+export { keep, tidy } from "./tensor/scope.js";
+export { SequenceOffsets } from "./tensor/sequence_offsets.js";
+export { Tape } from "./ops/tape.js";
+export { matmul, type MatmulOptions } from "./ops/matmul.js";
+export { linear, type Activation, type LinearOptions } from "./ops/linear.js";
+export { integerLinear, type IntegerOperand } from "./ops/integer_linear.js";
+export { packedLinear, type PackedActivation, type PackedLinearOptions } from "./ops/packed_linear.js";
+export { RandomStream } from "./ops/random_stream.js";
+export { scaledSum } from "./ops/elementwise.js";
+export { ctcLoss, type CtcLossOptions, type CtcLossResult } from "./ops/ctc_loss.js";
+export { transducerLoss, type Joint, type TransducerLossOptions, type TransducerLossResult } from "./ops/transducer_loss.js";
+export { lstmSequence } from "./ops/lstm_sequence.js";
+export { softmaxDivergence, type SoftmaxDivergenceOptions } from "./ops/softmax_divergence.js";
+export { relativeMeanSquare } from "./ops/mean_square.js";
 export {
-  characterErrorRate,
-  relativeChange,
-  wordErrorRate,
-  type BootstrapOptions,
-  type ErrorRate,
-  type RelativeChange,
-  type Transcription,
-} from "./text/word_error_rate.js";
-export { normalizeText } from "./text/normalize.js";
-export { ctcGreedy } from "./decode/ctc_greedy.js";
-export { CtcBeamSearch, ctcBeamSearch, type BeamHypothesis, type BeamSearchOptions } from "./decode/ctc_beam_search.js";
-export type { DecodedToken, DecodedWord, FrameTimes, Hypothesis, LogProbabilities } from "./decode/hypothesis.js";
-export { readManifest, writeManifest, type Utterance } from "./data/manifest.js";
-export { readCorpus, type ReadCorpusOptions } from "./data/corpora/read_corpus.js";
-export { corpusNames, type CorpusName, type CorpusPart } from "./data/corpora/corpus.js";
+  packedSubsamplingConvolution,
+  subsampledLength,
+  subsamplingConvolution,
+  type SubsamplingConvolutionOptions,
+} from "./ops/subsampling_convolution.js";
 export { dropout, glu, silu, type DropoutOptions } from "./ops/activation.js";
 export { attention, type AttentionOptions } from "./ops/attention.js";
 export { batchNorm, foldBatchNorm, type BatchNormOptions, type FrozenBatchNorm } from "./ops/batch_norm.js";
 export { depthwiseConvolution, type DepthwiseConvolutionOptions } from "./ops/depthwise_convolution.js";
 export { addLayerNorm, layerNorm, type LayerNormOptions } from "./ops/layer_norm.js";
 export { logSoftmax, softmax } from "./ops/softmax.js";
-export { planBatches, type BatchingOptions } from "./data/batching.js";
-export { FeatureCache, type Features, type PrepareOptions } from "./data/feature_cache.js";
-export { noiseAugment, type NoiseAugmentOptions } from "./data/noise_augment.js";
-export { specAugment, specAugmentMasks, type SpecAugmentMasks, type SpecAugmentOptions } from "./data/spec_augment.js";
-export { SpeechBatches, type SpeechBatchesOptions } from "./data/speech_batches.js";
-export { trainLanguageModel, type LanguageModelTrainingOptions } from "./decode/kneser_ney.js";
-export { readLanguageModel, writeLanguageModel } from "./decode/ngram_file.js";
-export { NgramLanguageModel } from "./decode/ngram_language_model.js";
-export { LanguageModelScorer, type LanguageModelWeights } from "./decode/language_model_scorer.js";
-export { HotwordScorer } from "./decode/hotword_scorer.js";
-export { joinChunks, planChunks, type Chunk } from "./decode/overlap.js";
-export {
-  formatTranscript,
-  transcriptFormats,
-  type SegmentOptions,
-  type Transcript,
-  type TranscriptFormat,
-} from "./text/transcript_formats.js";
-export { PackedMatrix } from "./quant/packed_matrix.js";
-export { roundRows, type ActivationCoding } from "./quant/activation_coding.js";
-export { integerLinear, type IntegerOperand } from "./ops/integer_linear.js";
-export { packedLinear, type PackedActivation, type PackedLinearOptions } from "./ops/packed_linear.js";
-export { tuneFusion, type FusionTuningOptions, type FusionWeights, type TuningUtterance } from "./decode/fusion_tuning.js";
-export { loadModel, type LoadOptions, type SpeechModel } from "./models/model_folder.js";
-export { BlockModel, HiddenFrames } from "./train/block_training.js";
-export { Distillation, type DistillationOptions, type DistillationTerms } from "./train/distillation.js";
-export { ManySizes, type ManySizesOptions, type Size } from "./train/many_sizes.js";
-export { trainableNetwork, type TrainableNetwork } from "./models/trainable.js";
-export {
-  Transcriber,
-  type AudioInput,
-  type StreamedText,
-  type TranscribeOptions,
-  type TranscriberOptions,
-} from "./transcribe/transcriber.js";
-export { Recognizer } from "./transcribe/recognizer.js";
-export type { RecognizerOptions, RecordingOptions } from "./transcribe/recognizer_options.js";
-export type { RecognizedSpeech } from "./transcribe/decoding.js";
-export { evaluate, type Evaluation, type EvaluationOptions } from "./transcribe/evaluation.js";
-export { compressModel, type CompressModelOptions } from "./compress/compress_model.js";
-export { dryRun, formatDryRun, type DryRun, type DryRunOptions } from "./compress/dry_run.js";
-export { writeRunReport, type RunEvaluation } from "./compress/report/run_report.js";
-export { parseRecipe, readRecipe, type Recipe, type Stage, type Training } from "./compress/recipe.js";
-export { resolveSpecs, type CompressionPlan } from "./compress/compression_plan.js";
-export type { Modifier } from "./compress/modifier.js";
-export { measureModel, type ModelSize } from "./compress/size_report.js";
-export { trainFloatModel, type FloatTrainingOptions } from "./train/float_training.js";
-export { readTrainingConfig, type TrainingConfig } from "./train/training_config.js";
+export type { LowRankFactors as AdapterFactors } from "./ops/low_rank.js";
+
+// Compute on a GPU.
 export {
   gpuFreeMemory,
   gpuInformation,
@@ -156,6 +182,16 @@ export {
   trimGpuMemory,
   type GpuInformation,
 } from "./device/gpu.js";
+export { DeviceTensor, type DeviceType } from "./device/device_tensor.js";
+export {
+  DeviceWeight,
+  type ArrangedBytes,
+  type Arithmetic,
+  type DeviceWeightOptions,
+  type IntegerActivations,
+} from "./device/device_weight.js";
+export { deviceLinear, quantizeRows, type DeviceActivation, type DeviceLinearOptions, type QuantizedRows } from "./device/device_linear.js";
+export { deviceMatmul } from "./device/device_matmul.js";
 export { DeviceStream, synchronizeGpu } from "./device/device_stream.js";
 export { DeviceEvent } from "./device/device_event.js";
 export { PinnedBuffer } from "./device/pinned_buffer.js";
@@ -173,15 +209,6 @@ export {
   type DeviceDepthwiseConvolutionOptions,
   type DevicePlaneConvolutionOptions,
 } from "./device/encoder_operations.js";
-export { DeviceTensor, type DeviceType } from "./device/device_tensor.js";
-export {
-  DeviceWeight,
-  type ArrangedBytes,
-  type Arithmetic,
-  type DeviceWeightOptions,
-  type IntegerActivations,
-} from "./device/device_weight.js";
-export { deviceMatmul } from "./device/device_matmul.js";
 export { deviceAddLowRank, type DeviceLowRankFactors } from "./device/low_rank.js";
 export { deviceCtcBestPath } from "./device/ctc_best_path.js";
 export { DeviceLogMel, type Framing } from "./device/device_log_mel.js";
@@ -200,14 +227,11 @@ export {
   type DeviceCtcLoss,
   type DeviceCtcLossOptions,
 } from "./device/ctc_loss.js";
-export { deviceLinear, quantizeRows, type DeviceActivation, type DeviceLinearOptions, type QuantizedRows } from "./device/device_linear.js";
-export { pullModel, type PullOptions } from "./hub/pull.js";
-export type { CtcNetwork, SequenceToSequenceNetwork, SpeechNetwork, TransducerNetwork } from "./models/speech_network.js";
-export { Adapter, stackAdapters } from "./adapt/adapter.js";
-export { AdapterBase } from "./adapt/adapter_base.js";
-export { readAdapter, writeAdapter } from "./adapt/adapter_file.js";
-export { adapterDefaults, type AdapterSettings } from "./adapt/adapter_settings.js";
-export { AdapterStore, type AdapterLease } from "./adapt/adapter_store.js";
-export { adaptSpeakers, type SharedAdapterOptions, type SharedAdapterReport } from "./adapt/shared_adapter.js";
-export { adaptSpeaker, type AdaptationReport, type AdaptSpeakerOptions } from "./adapt/adapt_speaker.js";
-export type { LowRankFactors as AdapterFactors } from "./ops/low_rank.js";
+
+// Files of tensors.
+export { readSafetensors, SafetensorsFile } from "./checkpoint/safetensors.js";
+export { writeSafetensors, type SafetensorsEntry } from "./checkpoint/safetensors_writer.js";
+
+// The machine, and errors.
+export * from "./native/runtime.js";
+export { UsmLiteError, type UsmLiteErrorCode } from "./errors.js";
