@@ -1,23 +1,16 @@
 /** Elementwise arithmetic. */
 import { DeviceTensor } from "../device/device_tensor.js";
-import { deviceAddInPlace, deviceScaledSum } from "../device/gradient_operations.js";
+import { deviceScaledSum } from "../device/gradient_operations.js";
 import { onGpu } from "../device/inference.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { recordStep } from "./tape.js";
 
 interface ElementwiseBindings {
-  addInPlace(sum: TensorHandle, addend: TensorHandle): void;
   scaledSum(x: TensorHandle, a: number, y: TensorHandle, b: number): TensorHandle;
 }
 
 const native = addon as ElementwiseBindings;
-
-/** `sum += addend`; not differentiable. */
-export function addInPlace(sum: Tensor, addend: Tensor): void {
-  if (sum instanceof DeviceTensor) deviceAddInPlace(sum, onGpu(addend, "addend"));
-  else native.addInPlace(sum.handle, addend.handle);
-}
 
 /**
  * `a * x + b * y`, the residual connection of a Conformer block. Shapes must be equal.

@@ -3,7 +3,7 @@ import { UsmLiteError } from "../errors.js";
 import { DeviceTensor } from "../device/device_tensor.js";
 import { keep, tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
-import { addInPlace } from "./elementwise.js";
+import { addInPlace } from "./add_in_place.js";
 
 interface Step {
   readonly outputs: readonly Tensor[];
