@@ -61,17 +61,17 @@ void ctc_loss(const DeviceTensor& logits, DeviceSequences& sequences, const CtcT
   const auto* offsets = reinterpret_cast<const int32_t*>(uploaded->use_on(stream));
   const DeviceTensor normalisers(DeviceType::kFloat32, {logits.rows()}, stream);
   const DeviceTensor emissions(DeviceType::kFloat32, {logits.rows(), int64_t{longest} + 1}, stream);
-  const DeviceTensor alpha(DeviceType::kFloat32, {logits.rows(), 2 * int64_t{longest} + 1}, stream);
+  const auto states = [&] { return DeviceTensor(DeviceType::kFloat32, {logits.rows(), 2 * int64_t{longest} + 1}, stream); };
+  const DeviceTensor alpha = states(), beta = gradient ? states() : DeviceTensor();
   const int count = sequences.count();
   const CtcLossArguments arguments{logits.use_on<void>(stream), logits.type(), logits.row_stride(), static_cast<int>(logits.columns()), blank,
                                    sequences.use_on(stream), reinterpret_cast<const CtcLabel*>(offsets + 2 * count + 1), offsets,
                                    offsets + count + 1, longest, losses.use_on<float>(stream), normalisers.use_on<float>(stream),
-                                   emissions.use_on<float>(stream), emissions.row_stride(), alpha.use_on<float>(stream), alpha.row_stride()};
+                                   emissions.use_on<float>(stream), emissions.row_stride(), alpha.use_on<float>(stream),
+                                   gradient ? beta.use_on<float>(stream) : nullptr, alpha.row_stride()};
   ctc_emissions(arguments, stream->handle());
-  ctc_forward(arguments, stream->handle());
-  if (!gradient) return;
-  ctc_backward(arguments, stream->handle());
-  ctc_gradient(arguments, gradient->use_on<void>(stream), stream->handle());
+  ctc_recursions(arguments, stream->handle());
+  if (gradient) ctc_gradient(arguments, gradient->use_on<void>(stream), stream->handle());
 }
 
 }  // namespace usmlite::cuda

@@ -1,6 +1,6 @@
-// A block takes an utterance and goes from frame to frame: its threads share the states, and meet once a frame. Frames are taken
-// relative to the largest state of the frame before, so float32 keeps its precision however long the utterance is. All that frames
-// can do on their own, softmax and gradient, is in kernels of its own.
+// A block takes an utterance and goes from frame to frame, another one from its end to its begin: threads share the states, and meet
+// once a frame. Frames are taken relative to the largest state of the frame before, so float32 keeps its precision however long the
+// utterance is. All that frames can do on their own, softmax and gradient, is in kernels of its own.
 #include "cuda/block_reduction.cuh"
 #include "cuda/ctc_loss_kernels.hpp"
 #include "cuda/element.cuh"
@@ -109,10 +109,39 @@ struct RecursionMemory {
 /// The state's column of emissions.
 __device__ __forceinline__ int emission_of(int s) { return s % 2 == 1 ? s / 2 + 1 : 0; }
 
-__global__ void __launch_bounds__(kRecursionThreads) forward_kernel(const CtcLossArguments a) {
-  ptx::take_turn();
-  const int sequence = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
-  const Utterance utterance(a, sequence);
+/// Log-probabilities of the states of one frame after another. That of a thread's first state, mostly its only one, is fetched a frame
+/// ahead: it would come long after the threads have met.
+class Emissions {
+ public:
+  /// `direction`: 1, or -1 to the frame before.
+  __device__ __forceinline__ Emissions(const CtcLossArguments& a, const Utterance& utterance, int frame, int direction)
+      : row_(a.emissions + (utterance.first_frame + frame) * a.emissions_stride), step_(direction * a.emissions_stride),
+        first_(static_cast<int>(threadIdx.x)), is_used_(first_ < utterance.states), left_(utterance.frames) {
+    fetch(row_);
+  }
+  __device__ __forceinline__ float of(int s) const { return s == first_ ? fetched_ : row_[emission_of(s)]; }
+  /// To be called before the threads meet.
+  __device__ __forceinline__ void advance() {
+    row_ += step_;
+    if (--left_ > 0) fetch(row_);
+  }
+
+ private:
+  __device__ __forceinline__ void fetch(const float* row) {
+    if (is_used_) fetched_ = row[emission_of(first_)];
+  }
+
+  const float* row_;
+  int64_t step_;
+  int first_;
+  bool is_used_;
+  int left_;
+  float fetched_ = 0.0f;
+};
+
+/// Losses, and alpha: the logarithm of all paths up to a state.
+__device__ __forceinline__ void go_forward(const CtcLossArguments& a, const Utterance& utterance, int sequence) {
+  const int thread = static_cast<int>(threadIdx.x);
   const RecursionMemory memory(a.longest_transcript);
   float not_finite = 0.0f;
   for (int t = thread; t < utterance.frames; t += kRecursionThreads) {
@@ -125,31 +154,32 @@ __global__ void __launch_bounds__(kRecursionThreads) forward_kernel(const CtcLos
     return;
   }
   const int states = utterance.states;
-  const float* emissions = a.emissions + utterance.first_frame * a.emissions_stride;
-  float* alpha = a.alpha + utterance.first_frame * a.alpha_stride;
+  Emissions emissions(a, utterance, 0, 1);
+  float* alpha = a.alpha + utterance.first_frame * a.states_stride;
   memory.prepare(utterance);
   float largest = kNever;
   for (int s = thread; s < states; s += kRecursionThreads) {
-    const float value = s < 2 ? emissions[emission_of(s)] : kNever;
+    const float value = s < 2 ? emissions.of(s) : kNever;
     memory.row(0)[s] = alpha[s] = value;
     largest = fmaxf(largest, value);
   }
+  emissions.advance();
   memory.publish_largest(0, largest);
   ptx::block_sync();
   double scale = 0.0;  // sum of what frames were taken relative to
   for (int t = 1; t < utterance.frames; ++t) {
-    emissions += a.emissions_stride;
-    alpha += a.alpha_stride;
+    alpha += a.states_stride;
     const float shift = memory.read_largest((t - 1) % 2);
     scale += static_cast<double>(shift);
     const float* before = memory.row((t - 1) % 2);
     float* now = memory.row(t % 2);
     largest = kNever;
     for (int s = thread; s < states; s += kRecursionThreads) {
-      const float value = log_add(before[s], before[s - 1], before[s - 2] + memory.skip()[s]) - shift + emissions[emission_of(s)];
+      const float value = log_add(before[s], before[s - 1], before[s - 2] + memory.skip()[s]) - shift + emissions.of(s);
       now[s] = alpha[s] = value;
       largest = fmaxf(largest, value);
     }
+    emissions.advance();
     memory.publish_largest(t % 2, largest);
     ptx::block_sync();
   }
@@ -159,43 +189,48 @@ __global__ void __launch_bounds__(kRecursionThreads) forward_kernel(const CtcLos
   }
 }
 
-__global__ void __launch_bounds__(kRecursionThreads) backward_kernel(const CtcLossArguments a) {
-  ptx::take_turn();
-  const int sequence = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
-  const Utterance utterance(a, sequence);
-  if (utterance.frames == 0 || !is_finite(a.losses[sequence])) return;
-  const int states = utterance.states;
+/// Beta: the logarithm of all paths from a state to the end, without what its own frame emits.
+__device__ __forceinline__ void go_backward(const CtcLossArguments& a, const Utterance& utterance) {
+  if (utterance.frames == 0) return;
+  const int thread = static_cast<int>(threadIdx.x), states = utterance.states;
   const RecursionMemory memory(a.longest_transcript);
-  const float* emissions = a.emissions + (utterance.first_frame + utterance.frames - 1) * a.emissions_stride;
-  float* alpha = a.alpha + (utterance.first_frame + utterance.frames - 1) * a.alpha_stride;
+  Emissions emissions(a, utterance, utterance.frames - 1, -1);
+  float* beta = a.beta + (utterance.first_frame + utterance.frames - 1) * a.states_stride;
   memory.prepare(utterance);
-  // A row holds the paths that are in a state at frame t, from there to the end: what the frame emits included.
+  // Rows in shared memory include what their frame emits.
   float largest = kNever;
   for (int s = thread; s < states; s += kRecursionThreads) {
-    const float beta = s >= states - 2 ? 0.0f : kNever, value = beta + emissions[emission_of(s)];
-    alpha[s] += beta;
+    beta[s] = s >= states - 2 ? 0.0f : kNever;
+    const float value = beta[s] + emissions.of(s);
     memory.row(0)[s] = value;
     largest = fmaxf(largest, value);
   }
+  emissions.advance();
   memory.publish_largest(0, largest);
   ptx::block_sync();
   for (int step = 1; step < utterance.frames; ++step) {
-    emissions -= a.emissions_stride;
-    alpha -= a.alpha_stride;
+    beta -= a.states_stride;
     const float shift = memory.read_largest((step - 1) % 2);
     const float* next = memory.row((step - 1) % 2);
     float* now = memory.row(step % 2);
     largest = kNever;
     for (int s = thread; s < states; s += kRecursionThreads) {
-      const float beta = log_add(next[s], next[s + 1], next[s + 2] + memory.skip()[s + 2]) - shift;
-      const float value = beta + emissions[emission_of(s)];
-      alpha[s] += beta;
+      const float onward = log_add(next[s], next[s + 1], next[s + 2] + memory.skip()[s + 2]) - shift, value = onward + emissions.of(s);
+      beta[s] = onward;
       now[s] = value;
       largest = fmaxf(largest, value);
     }
+    emissions.advance();
     memory.publish_largest(step % 2, largest);
     ptx::block_sync();
   }
+}
+
+__global__ void __launch_bounds__(kRecursionThreads) recursions_kernel(const CtcLossArguments a) {
+  ptx::take_turn();
+  const int sequence = static_cast<int>(blockIdx.x);
+  const Utterance utterance(a, sequence);
+  if (blockIdx.y == 0) go_forward(a, utterance, sequence); else go_backward(a, utterance);
 }
 
 /// A block takes a frame.
@@ -220,12 +255,13 @@ __global__ void __launch_bounds__(kGradientThreads) gradient_kernel(const CtcLos
 
   // The posterior of a state is what alpha and beta make together, normalised over the states of the frame.
   float* shared = reinterpret_cast<float*>(shared_memory());
-  const float* states = a.alpha + row * a.alpha_stride;
+  const float *alpha = a.alpha + row * a.states_stride, *beta = a.beta + row * a.states_stride;
+  const auto paths_through = [&](int s) { return alpha[s] + beta[s]; };
   float largest = 2.0f * kNever;
-  for (int s = thread; s < utterance.states; s += kGradientThreads) largest = fmaxf(largest, states[s]);
+  for (int s = thread; s < utterance.states; s += kGradientThreads) largest = fmaxf(largest, paths_through(s));
   largest = block_reduce<kGradientWarps>(largest, shared, Larger{});
   float labels = 0.0f, blanks = 0.0f;
-  for (int s = thread; s < utterance.states; s += kGradientThreads) (s % 2 == 1 ? labels : blanks) += exponential(states[s] - largest);
+  for (int s = thread; s < utterance.states; s += kGradientThreads) (s % 2 == 1 ? labels : blanks) += exponential(paths_through(s) - largest);
   labels = block_reduce<kGradientWarps>(labels, shared + kGradientWarps, Sum{});
   blanks = block_reduce<kGradientWarps>(blanks, shared + 2 * kGradientWarps, Sum{});  // all threads have stored their softmax by now
   const float inverse = 1.0f / (labels + blanks);
@@ -233,7 +269,7 @@ __global__ void __launch_bounds__(kGradientThreads) gradient_kernel(const CtcLos
   for (int i = thread; i < utterance.count; i += kGradientThreads) {
     if (!utterance.labels[i].is_first) continue;
     float posterior = 0.0f;
-    for (int place = i; place >= 0; place = utterance.labels[place].next) posterior += exponential(states[2 * place + 1] - largest);
+    for (int place = i; place >= 0; place = utterance.labels[place].next) posterior += exponential(paths_through(2 * place + 1) - largest);
     const int token = utterance.labels[i].token;
     Element<T>::store(gradient + token, probability(token) - posterior * inverse);
   }
@@ -242,11 +278,6 @@ __global__ void __launch_bounds__(kGradientThreads) gradient_kernel(const CtcLos
 LaunchShape frames_shape(const CtcLossArguments& a, int frames_per_block, unsigned threads, size_t shared_bytes) {
   const auto blocks = static_cast<unsigned>((a.sequences.longest + frames_per_block - 1) / frames_per_block);
   return {blocks, static_cast<unsigned>(a.sequences.count), 1, threads, shared_bytes, 1, kernels_take_turns()};
-}
-
-LaunchShape recursion_shape(const CtcLossArguments& a) {
-  return {static_cast<unsigned>(a.sequences.count), 1, 1, kRecursionThreads, ctc_recursion_shared_bytes(a.longest_transcript), 1,
-          kernels_take_turns()};
 }
 
 }  // namespace
@@ -261,12 +292,10 @@ void ctc_emissions(const CtcLossArguments& a, StreamHandle stream) {
          frames_shape(a, kWarpsPerBlock, 32 * kWarpsPerBlock, 0), stream, a);
 }
 
-void ctc_forward(const CtcLossArguments& a, StreamHandle stream) {
-  if (a.sequences.count > 0) launch(forward_kernel, recursion_shape(a), stream, a);
-}
-
-void ctc_backward(const CtcLossArguments& a, StreamHandle stream) {
-  if (a.sequences.longest > 0) launch(backward_kernel, recursion_shape(a), stream, a);
+void ctc_recursions(const CtcLossArguments& a, StreamHandle stream) {
+  const LaunchShape shape{static_cast<unsigned>(a.sequences.count), a.beta ? 2u : 1u, 1, kRecursionThreads,
+                          ctc_recursion_shared_bytes(a.longest_transcript), 1, kernels_take_turns()};
+  if (a.sequences.count > 0) launch(recursions_kernel, shape, stream, a);
 }
 
 void ctc_gradient(const CtcLossArguments& a, void* gradient, StreamHandle stream) {

@@ -1,4 +1,4 @@
-// The kernels of the CTC loss, one after another: what frames emit, paths from the front, paths from the end, gradient.
+// The kernels of the CTC loss, one after another: what frames emit, paths from both ends, gradient.
 #pragma once
 #include "cuda/ctc_loss.hpp"
 
@@ -18,19 +18,17 @@ struct CtcLossArguments {
   float* normalisers;  // (frames): logarithm of the softmax's denominator; NaN when a logit is not finite
   float* emissions;    // (frames, 1 + longest transcript): log-probability of the blank, then of each label
   int64_t emissions_stride;
-  float* alpha;  // (frames, states of the longest transcript)
-  int64_t alpha_stride;
+  float *alpha, *beta;  // (frames, states of the longest transcript), logarithms, each frame's up to a constant; beta for gradients only
+  int64_t states_stride;
 };
 
 /// Bytes of shared memory that the recursions need.
 size_t ctc_recursion_shared_bytes(int longest_transcript);
 
 void ctc_emissions(const CtcLossArguments& arguments, StreamHandle stream);
-/// losses, and alpha: logarithm of all paths up to a state, each frame's up to a constant.
-void ctc_forward(const CtcLossArguments& arguments, StreamHandle stream);
-/// Adds the logarithm of all paths from there to the end to alpha.
-void ctc_backward(const CtcLossArguments& arguments, StreamHandle stream);
-/// After ctc_backward. `gradient` has the type and row stride of the logits.
+/// losses, alpha and, unless it is null, beta.
+void ctc_recursions(const CtcLossArguments& arguments, StreamHandle stream);
+/// Where there is a beta. `gradient` has the type and row stride of the logits.
 void ctc_gradient(const CtcLossArguments& arguments, void* gradient, StreamHandle stream);
 
 }  // namespace usmlite::cuda
