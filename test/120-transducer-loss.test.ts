@@ -16,43 +16,8 @@ import {
 } from "../lib/index.js";
 import { lstmCell } from "../lib/ops/lstm_cell.js";
 import { gatherRows } from "../lib/ops/row_copies.js";
-import { checkGradients, randomTensor, randomValues } from "./gradient.js";
-
-interface Case {
-  readonly lengths: readonly number[];
-  readonly targets: readonly (readonly number[])[];
-  readonly vocabulary: number;
-  readonly joint: number;
-  readonly options: TransducerLossOptions;
-  /** Of the weights of the joint network: large ones give sharp distributions. */
-  readonly scale?: number;
-}
-
-/** frames, predictions, weight, bias */
-function operands({ lengths, targets, vocabulary, joint, options, scale = 1 }: Case, seed: number): Tensor[] {
-  const outputs = vocabulary + (options.durations?.length ?? 0);
-  const predictions = targets.reduce((sum, { length }) => sum + length + 1, 0);
-  const weight = Tensor.from(
-    randomValues(outputs * joint, seed + 2).map((x) => scale * x),
-    [outputs, joint],
-  );
-  return [
-    randomTensor([lengths.reduce((a, b) => a + b), joint], seed),
-    randomTensor([predictions, joint], seed + 1),
-    weight,
-    randomTensor([outputs], seed + 3),
-  ];
-}
-
-const lossOf = ({ lengths, targets, options }: Case, [frames, predictions, weight, bias]: Tensor[]): Tensor =>
-  transducerLoss(
-    frames as Tensor,
-    new SequenceOffsets(lengths),
-    predictions as Tensor,
-    targets,
-    { weight: weight as Tensor, bias: bias as Tensor },
-    options,
-  ).loss;
+import { checkGradients, randomTensor } from "./gradient.js";
+import { lossOf, operands, plain, resultOf, timed, type TransducerCase } from "./transducer_cases.js";
 
 const softmax = (row: number[]): number[] => {
   const total = row.reduce((sum, x) => sum + Math.exp(x), 0);
@@ -86,19 +51,6 @@ function enumerated(
   };
   return -Math.log(walk(0, 0));
 }
-
-const plain: Case = {
-  lengths: [4, 3, 1, 5],
-  targets: [[1, 2], [], [2], [2, 2, 1]],
-  vocabulary: 3,
-  joint: 5,
-  options: { blank: 0, reduction: "none" },
-};
-const timed: Case = {
-  ...plain,
-  targets: [[0, 1], [], [1], [1, 1, 0]],
-  options: { blank: 2, durations: [0, 1, 2, 4], undernormalization: 0.05, reduction: "none" },
-};
 
 test.serial("losses are sums over all paths", (t) => {
   for (const set of availableInstructionSets()) {
@@ -146,7 +98,7 @@ test.serial("gradients are those of finite differences", (t) => {
 });
 
 /** Losses and the four gradients on the instruction set in force. */
-const everything = (one: Case, seed: number): Float32Array[] =>
+const everything = (one: TransducerCase, seed: number): Float32Array[] =>
   tidy(() => {
     const inputs = operands(one, seed);
     for (const input of inputs) input.requiresGrad = true;
@@ -159,7 +111,7 @@ const everything = (one: Case, seed: number): Float32Array[] =>
 test.serial("instruction sets agree, on slabs of many rows and on sharp distributions", (t) => {
   const labels = (count: number, vocabulary: number): number[] =>
     Array.from({ length: count }, (_, i) => 1 + ((i * i + 3 * i) % (vocabulary - 1)));
-  const cases: Case[] = [
+  const cases: TransducerCase[] = [
     { lengths: [40, 9, 23], targets: [labels(11, 67), [], labels(30, 67)], vocabulary: 67, joint: 19, options: { blank: 0 } },
     {
       lengths: [90],
@@ -189,7 +141,7 @@ test.serial("transcripts that do not fit have infinite loss, zeroed on request",
   for (const set of availableInstructionSets()) {
     setInstructionSet(set);
     // Durations of 2 cannot end after 3 frames; no frames hold nothing.
-    const one: Case = {
+    const one: TransducerCase = {
       lengths: [4, 3, 0],
       targets: [[1], [1], []],
       vocabulary: 3,
@@ -226,24 +178,9 @@ test.serial("values that are not finite give NaN, in the losses of their own seq
 });
 
 test.serial("a teacher is followed along its paths", (t) => {
-  const divergenceOf = (one: Case, [frames, predictions, weight, bias]: Tensor[], teacher: Tensor): Tensor =>
-    transducerLoss(
-      frames as Tensor,
-      new SequenceOffsets(one.lengths),
-      predictions as Tensor,
-      one.targets,
-      { weight: weight as Tensor, bias: bias as Tensor },
-      { ...one.options, teacher },
-    ).divergence as Tensor;
-  const latticeOf = (one: Case, [frames, predictions, weight, bias]: Tensor[]): Tensor =>
-    transducerLoss(
-      frames as Tensor,
-      new SequenceOffsets(one.lengths),
-      predictions as Tensor,
-      one.targets,
-      { weight: weight as Tensor, bias: bias as Tensor },
-      { ...one.options, undernormalization: 0 },
-    ).lattice;
+  const divergenceOf = (one: TransducerCase, inputs: Tensor[], teacher: Tensor): Tensor =>
+    resultOf(one, inputs, { teacher }).divergence as Tensor;
+  const latticeOf = (one: TransducerCase, inputs: Tensor[]): Tensor => resultOf(one, inputs, { undernormalization: 0 }).lattice;
   const values: number[] = [];
   for (const set of availableInstructionSets()) {
     setInstructionSet(set);
@@ -267,7 +204,7 @@ test.serial("a teacher is followed along its paths", (t) => {
 
 test.serial("memory does not hold the logits of all pairs", (t) => {
   const labels = Array.from({ length: 60 }, (_, i) => 1 + (i % 500));
-  const one: Case = { lengths: [120], targets: [labels], vocabulary: 512, joint: 8, options: { blank: 0 } };
+  const one: TransducerCase = { lengths: [120], targets: [labels], vocabulary: 512, joint: 8, options: { blank: 0 } };
   const inputs = operands(one, 1);
   for (const input of inputs) input.requiresGrad = true;
   resetPeakMemory();

@@ -85,7 +85,7 @@ const stepIsThatOfTheCpu = (t: ExecutionContext, family: Family): void => {
       () => warmedUp(family),
       { features, offsets, targets, audioSeconds: 1 },
       device,
-      (network) => network.blockWeights(),
+      (network) => (family === "parakeet_ctc" ? network.blockWeights() : network.linearWeights()),
     );
   assertSameStep(t, step("cuda"), step("cpu"));
 };
@@ -123,7 +123,6 @@ test.serial("runs on the GPU learn an utterance by heart as on the CPU, and go o
     assertClose(t, Float32Array.from(gpu), Float32Array.from(cpu), 2e-2, `losses of ${family}`);
     t.true((gpu[3] as number) < 0.85 * (gpu[0] as number), `${family}: ${gpu.join(" ")}`);
   }
-  // Of a transducer weights are on both devices.
   for (const steps of [2, 4]) await train("parakeet_tdt", "resumed", "cuda", steps);
   t.deepEqual(checkpoint("resumed", 4), checkpoint("parakeet_tdt-gpu", 4));
 });
@@ -180,7 +179,7 @@ test.serial("recipes train CTC models on the GPU: block by block, then whole and
   t.true((found as string[]).includes("encoder.layers.0.self_attn.relative_k_proj.weight int4+2:4"));
 });
 
-test.serial("recipes train transducers, the encoder on the GPU and the rest on the CPU", async (t) => {
+test.serial("recipes train transducers on the GPU", async (t) => {
   const model = folderOf("transducer", { ...configOf("parakeet_rnnt"), vocab_size: 61, blank_token_id: 60 });
   const stages = [
     { name: "round", modifiers: [{ type: "round-to-nearest", targets: ["joint.head"], spec: "int8+2:4" }] },
@@ -214,6 +213,12 @@ test("what the GPU has no kernels for is refused before anything begins", async 
   refused({ subsampling_conv_channels: 12 }, /has subsampling_conv_channels 12; on the GPU it must be a multiple of 8/);
   refused({ intermediate_size: 60 }, /intermediate_size 60/);
   refused({ num_attention_heads: 4 }, /has heads of 4 values; on the GPU they are trained with 8, 16, .. 128/);
+  const durations = Array.from({ length: 17 }, (_, i) => i);
+  const timed = describeModel({ ...configOf("parakeet_tdt"), durations }, "config.json").network(new FreshWeights(5));
+  t.throws(() => placeForTraining(timed), {
+    code: "UNSUPPORTED_MODEL",
+    message: /has 17 durations, more than 16, which the GPU does not train/,
+  });
   refused({ conv_kernel_size: 129 }, /has conv_kernel_size 129; on the GPU it can be up to 128/);
   const window = folderOf("window", {
     ...trainableConfigs["parakeet_ctc"],

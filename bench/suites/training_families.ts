@@ -1,7 +1,7 @@
 /**
  * Suite `training-families`: a training step (forward, backward, AdamW) on a GPU of models of other families than that of `training-cuda`, their
- * weights int4+2:4 by fake quantization: Parakeet CTC of FastConformer L's size, on the batch of that suite, Whisper small and wav2vec 2.0 base.
- * There are no peers: it tells what these architectures cost beside the figure of that suite.
+ * weights int4+2:4 by fake quantization: Parakeet CTC and RNN-T of FastConformer L's size, on the batch of that suite, Whisper small and
+ * wav2vec 2.0 base. There are no peers: it tells what these architectures cost beside the figure of that suite.
  */
 import type { JsonObject } from "../../lib/checkpoint/json_file.js";
 import { gpuInformation, hasGpu } from "../../lib/device/gpu.js";
@@ -22,7 +22,7 @@ interface Family {
   readonly targets: readonly (readonly number[])[];
 }
 
-function parakeet(emulated: boolean): Family {
+function parakeet(emulated: boolean, decoder: "CTC" | "RNN-T"): Family {
   const vocabulary = 1025;
   const { seconds, labels } = trainingBatch(emulated, vocabulary - 1);
   const large = { hidden_size: 512, intermediate_size: 2048, num_hidden_layers: 17, num_attention_heads: 8 };
@@ -34,13 +34,13 @@ function parakeet(emulated: boolean): Family {
     subsampling_conv_channels: 16,
     num_mel_bins: 16,
   };
+  const transducer = { blank_token_id: vocabulary - 1, decoder_hidden_size: emulated ? 32 : 640, num_decoder_layers: 1 };
   const config = {
-    model_type: "parakeet_ctc",
+    ...(decoder === "CTC" ? { model_type: "parakeet_ctc", pad_token_id: vocabulary - 1 } : { model_type: "parakeet_rnnt", ...transducer }),
     vocab_size: vocabulary,
-    pad_token_id: vocabulary - 1,
     encoder_config: emulated ? tiny : large,
   };
-  return { name: "Parakeet CTC", config, rate: 100, seconds, targets: labels };
+  return { name: `Parakeet ${decoder}`, config, rate: 100, seconds, targets: labels };
 }
 
 function whisper(emulated: boolean): Family {
@@ -98,7 +98,12 @@ export const trainingFamilies: BenchmarkSuite = {
   async run(context: BenchmarkContext): Promise<void> {
     if (!hasGpu()) return context.log("training-families skipped: there is no GPU");
     const { emulated } = gpuInformation();
-    for (const { name, config, rate, seconds, targets } of [parakeet, whisper, wav2vec2].map((family) => family(emulated))) {
+    for (const { name, config, rate, seconds, targets } of [
+      parakeet(emulated, "CTC"),
+      parakeet(emulated, "RNN-T"),
+      whisper(emulated),
+      wav2vec2(emulated),
+    ]) {
       const onCpu = describeModel(config, "the benchmark").network(new RepeatedWeights());
       const network = placeForTraining(onCpu);
       onCpu.dispose();

@@ -1,5 +1,6 @@
 /** Networks that are trained on the GPU: which ones can be, and how they get there. */
 import { DeviceTensor } from "../device/device_tensor.js";
+import { maximumDurations } from "../device/transducer_decoder.js";
 import { UsmLiteError } from "../errors.js";
 import { DeviceWeightSource } from "../nn/device_weight_source.js";
 import type { WeightSource } from "../nn/weight_source.js";
@@ -9,7 +10,7 @@ import type { CohereConfig } from "./cohere/cohere_config.js";
 import { CohereNetwork } from "./cohere/cohere_network.js";
 import { headDimension, type LasrEncoderConfig } from "./lasr/lasr_config.js";
 import { LasrForCtc } from "./lasr/lasr_for_ctc.js";
-import { attentionContext, type ParakeetEncoderConfig } from "./parakeet/parakeet_config.js";
+import { attentionContext, type ParakeetEncoderConfig, type ParakeetTransducerConfig } from "./parakeet/parakeet_config.js";
 import { ParakeetForCtc } from "./parakeet/parakeet_for_ctc.js";
 import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
 import type { Wav2Vec2Config } from "./wav2vec2/wav2vec2_config.js";
@@ -25,9 +26,6 @@ const maximumHeadDimension = 128;
 const maximumFrameWidth = 4096;
 const maximumKernel = 128;
 const channelMultiple = 8;
-
-/** Names of the weights of a transducer that go to the GPU: of the encoder, and of `encoder_projector` after it. */
-const encoderOfTransducer = /^encoder/;
 
 /** The first convolution over samples stays where inference has it: it is not trained, and its windows are no multiples of 8 samples. */
 const allButSampleConvolution = /^(?!.*\.feature_extractor\.conv_layers\.0\.conv\.)/;
@@ -69,6 +67,12 @@ function parakeetSizes(config: ParakeetEncoderConfig): NetworkSizes {
     multiples: { hidden_size, intermediate_size, subsampling_conv_channels },
     missing: attentionContext(config) ? "attention over a window of frames" : keyValueHeads === heads ? undefined : "heads that share keys",
   };
+}
+
+function transducerSizes({ encoder_config, durations }: ParakeetTransducerConfig): NetworkSizes {
+  const tooMany = durations.length > maximumDurations ? `${durations.length} durations, more than ${maximumDurations}` : undefined;
+  const encoder = parakeetSizes(encoder_config);
+  return { ...encoder, missing: encoder.missing ?? tooMany };
 }
 
 function cohereSizes({ encoder_config, hidden_size, num_attention_heads, intermediate_size }: CohereConfig): NetworkSizes {
@@ -118,7 +122,8 @@ function wav2vec2Sizes(config: Wav2Vec2Config): NetworkSizes {
 /** The sizes of a network, undefined where its family is not trained on the GPU. */
 function networkSizes(network: unknown): NetworkSizes | undefined {
   if (network instanceof LasrForCtc) return lasrSizes(network.config.encoder_config);
-  if (network instanceof ParakeetForCtc || network instanceof ParakeetTransducer) return parakeetSizes(network.config.encoder_config);
+  if (network instanceof ParakeetForCtc) return parakeetSizes(network.config.encoder_config);
+  if (network instanceof ParakeetTransducer) return transducerSizes(network.config);
   if (network instanceof CohereNetwork) return cohereSizes(network.config);
   if (network instanceof WhisperNetwork) return whisperSizes(network.config);
   return network instanceof Wav2Vec2ForCtc ? wav2vec2Sizes(network.config) : undefined;
@@ -154,8 +159,8 @@ export function checkTrainableOnGpu(network: unknown, what: string): asserts net
 }
 
 /**
- * The same network with copies of its weights on the GPU, as float32, to be trained there; of transducers those of the encoder and the layer
- * after it, the rest is trained on the CPU; the first convolution over samples, which is not trained, goes there as for inference. Dispose of it.
+ * The same network with copies of its weights on the GPU, as float32, to be trained there; the first convolution over samples, which is not
+ * trained, goes there as for inference. Dispose of it.
  * @throws UsmLiteError UNSUPPORTED_MODEL as {@link checkTrainableOnGpu}; NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY
  *
  * @example
@@ -193,7 +198,7 @@ function placed(network: TrainedOnGpu, frozen?: ReadonlySet<string>): TrainedOnG
     return new WhisperNetwork(network.config, network.generation, new DeviceWeightSource(copies, undefined, frozen));
   if (network instanceof Wav2Vec2ForCtc)
     return new Wav2Vec2ForCtc(network.config, new DeviceWeightSource(copies, allButSampleConvolution, frozen));
-  return new ParakeetTransducer(network.config, new DeviceWeightSource(copies, encoderOfTransducer, frozen));
+  return new ParakeetTransducer(network.config, new DeviceWeightSource(copies, undefined, frozen));
 }
 
 /** Whether a model was made by {@link placeForTraining}. */

@@ -5,6 +5,7 @@ import { lstmCell } from "../ops/lstm_cell.js";
 import { lstmSequence } from "../ops/lstm_sequence.js";
 import { scaledSum } from "../ops/elementwise.js";
 import { gatherRows } from "../ops/row_copies.js";
+import { DeviceTensor } from "../device/device_tensor.js";
 import type { TransducerWeights } from "../device/transducer_decoder.js";
 import { UsmLiteError } from "../errors.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
@@ -59,7 +60,8 @@ export class PredictionNetwork {
   }
 
   /**
-   * One more token for each of several hypotheses; the result for one does not depend on the others.
+   * One more token for each of several hypotheses, on the CPU; the result for one does not depend on the others. Weights of a network that is
+   * trained on the GPU are copied from there for each call.
    * @param tokens last token of each
    * @param before what was known before it; absent: nothing
    */
@@ -74,7 +76,7 @@ export class PredictionNetwork {
       return Tensor.from(values, [rows, hidden]);
     };
     return tidy(() => {
-      let x = gatherRows(this.embedding, tokens);
+      let x = gatherRows(floatsOf(this.embedding), tokens);
       const states: Float32Array[] = [];
       this.layers.forEach((layer, index) => {
         const fromInput = multiply(x, layer.input, { bias: layer.inputBias });
@@ -83,7 +85,7 @@ export class PredictionNetwork {
         x = next.hidden;
         states.push(next.hidden.toArray(), next.cell.toArray());
       });
-      const outputs = this.projector.forward(x, {}).toArray();
+      const outputs = multiply(x, this.projector.weight, { bias: this.projector.bias }).toArray();
       return tokens.map((_, row): Prediction => {
         const state = new Float32Array(2 * layers * hidden);
         states.forEach((values, slot) => state.set(values.subarray(row * hidden, (row + 1) * hidden), slot * hidden));
@@ -123,12 +125,12 @@ export class PredictionNetwork {
   /** Its weights as floats, for another device; those that were packed are made anew. */
   floatWeights(): Omit<TransducerWeights, "head"> {
     return {
-      embedding: this.embedding,
+      embedding: floatsOf(this.embedding),
       layers: this.layers.map(({ input, recurrent, inputBias, recurrentBias }) => ({
-        input: { weight: floatsOf(input), bias: inputBias },
-        recurrent: { weight: floatsOf(recurrent), bias: recurrentBias },
+        input: { weight: floatsOf(input), bias: floatsOf(inputBias) },
+        recurrent: { weight: floatsOf(recurrent), bias: floatsOf(recurrentBias) },
       })),
-      projector: { weight: floatsOf(this.projector.weight), bias: this.projector.bias },
+      projector: { weight: floatsOf(this.projector.weight), bias: this.projector.bias && floatsOf(this.projector.bias) },
     };
   }
 
@@ -139,12 +141,15 @@ export class PredictionNetwork {
   }
 }
 
-function multiply(x: Tensor, weight: MatrixWeight, options: { bias: Tensor; residual?: Tensor }): Tensor {
-  return weight instanceof Tensor ? linear(x, weight, options) : packedLinear(x, weight, options);
+/** A product on the CPU, wherever the weight is. */
+export function multiply(x: Tensor, weight: MatrixWeight, { bias, residual }: { bias: Tensor | undefined; residual?: Tensor }): Tensor {
+  const options = { bias: bias && floatsOf(bias), residual };
+  return weight instanceof Tensor ? linear(x, floatsOf(weight), options) : packedLinear(x, weight, options);
 }
 
-/** (out, in): a packed weight is what it makes of the rows of an identity. */
+/** (out, in), on the CPU: a packed weight is what it makes of the rows of an identity. */
 export function floatsOf(weight: MatrixWeight): Tensor {
+  if (weight instanceof DeviceTensor) return weight.toTensor();
   if (weight instanceof Tensor) return weight;
   const { rows, columns } = weight;
   const identity = Tensor.from(

@@ -1,10 +1,13 @@
 /** Loss of transducers (Graves 2012) and token-and-duration transducers (Xu et al., ICML 2023), joint network included. */
+import { DeviceTensor } from "../device/device_tensor.js";
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import { transducerLossOnGpu } from "./device_transducer_loss.js";
 import { accumulateAll } from "./gradients.js";
 import { recordStepOf } from "./tape.js";
+import { sequenceWeights } from "./transducer_batch.js";
 
 type Operands = [
   frames: TensorHandle,
@@ -78,14 +81,15 @@ export interface TransducerLossResult {
 /**
  * `-ln p(targets | frames)`, summed over all paths. Exact; logits of all pairs of frames and prefixes are never stored: they exist for
  * a few thousand pairs of one utterance at a time and are computed again for the gradient, where pairs that less than 1e-9 of the
- * probability of all paths passes through are left out.
+ * probability of all paths passes through are left out. On the GPU logits are rounded to bfloat16, sums of paths are not, and nothing is waited for.
  *
  * @param frames (frames, joint) projected encoder output
  * @param offsets where each sequence begins and ends in `frames`
  * @param predictions (labels + sequences, joint) projected output of the prediction network after each prefix of each transcript, the
  *   empty one first
  * @param targets labels of each sequence, without blanks; may be empty
- * @throws UsmLiteError INVALID_ARGUMENT for labels outside the vocabulary or equal to the blank, or shapes that do not fit
+ * @throws UsmLiteError INVALID_ARGUMENT for labels outside the vocabulary or equal to the blank, or shapes that do not fit; on the GPU also without
+ *   a reduction, and UNSUPPORTED_SPEC for more than 16 durations
  *
  * @example
  * const tape = new Tape();
@@ -100,13 +104,14 @@ export function transducerLoss(
   { weight, bias }: Joint,
   options: TransducerLossOptions,
 ): TransducerLossResult {
-  const { blank, durations = [], undernormalization = 0, zeroInfinity = true, reduction = "mean-volume", teacher } = options;
   if (targets.length !== offsets.lengths.length) {
     throw new UsmLiteError(
       "INVALID_ARGUMENT",
       `transducerLoss: there are ${offsets.lengths.length} sequences of frames but ${targets.length} targets`,
     );
   }
+  if (frames instanceof DeviceTensor) return transducerLossOnGpu(frames, offsets, predictions, targets, { weight, bias }, options);
+  const { blank, durations = [], undernormalization = 0, zeroInfinity = true, reduction = "mean-volume", teacher } = options;
   const inputs = [frames, predictions, weight, bias];
   const operands: Operands = [
     frames.handle,
@@ -147,15 +152,3 @@ export function transducerLoss(
 }
 
 const mean = (values: Float32Array): number => values.reduce((sum, value) => sum + value, 0) / values.length;
-
-/** What each sequence's loss is multiplied by. */
-function sequenceWeights(targets: readonly (readonly number[])[], reduction: TransducerLossOptions["reduction"]): number[] {
-  const labels = Math.max(
-    1,
-    targets.reduce((sum, { length }) => sum + length, 0),
-  );
-  return targets.map(({ length }) => {
-    if (reduction === "mean") return 1 / (Math.max(length, 1) * targets.length);
-    return reduction === "mean-volume" ? 1 / labels : 1;
-  });
-}

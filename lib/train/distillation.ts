@@ -2,7 +2,6 @@
 import { DeviceTensor } from "../device/device_tensor.js";
 import { deviceColumnProbability } from "../device/softmax_divergence.js";
 import { UsmLiteError } from "../errors.js";
-import { crossToCpu } from "../ops/crossing.js";
 import { scaledSum } from "../ops/elementwise.js";
 import { relativeMeanSquare } from "../ops/mean_square.js";
 import { softmax } from "../ops/softmax.js";
@@ -80,7 +79,7 @@ export class Distillation implements TrainingModifier {
     this.values.distillation = distance.toArray()[0] as number;
     return {
       ...student,
-      loss: scaledSum(student.loss, this.options.labels, student.loss instanceof DeviceTensor ? distance : crossToCpu(distance), 1),
+      loss: scaledSum(student.loss, this.options.labels, distance, 1),
     };
   }
 
@@ -142,10 +141,7 @@ export function distanceFrom(
       parts.push({ value: relativeMeanSquare(to, from), weight: terms.hidden / pairs.length });
     }
   }
-  // Of a transducer whose encoder is on the GPU the rest is on the CPU.
-  const apart = parts.some(({ value }) => !(value instanceof DeviceTensor));
-  const together = apart ? parts.map(({ value, weight }) => ({ value: crossToCpu(value), weight })) : parts;
-  return together.reduce<Tensor | undefined>(
+  return parts.reduce<Tensor | undefined>(
     (sum, { value, weight }) => (sum ? scaledSum(sum, 1, value, weight) : scaledSum(value, weight, value, 0)),
     undefined,
   );

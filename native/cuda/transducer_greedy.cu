@@ -2,18 +2,18 @@
 
 #include "cuda/block_reduction.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/lstm_gates.cuh"
 
 namespace usmlite::cuda {
 namespace {
 
 using namespace transducer_state;
+using lstm::hyperbolic_tangent, lstm::sigmoid;
 
 constexpr int kThreads = 128, kWarps = kThreads / 32;  // a block takes an utterance
 constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
 __device__ __forceinline__ float exponential(float x) { return ptx::exponential_base_2(x * kLog2E); }
-__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
-__device__ __forceinline__ float hyperbolic_tangent(float x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
 
 __global__ void __launch_bounds__(kThreads) embed_kernel(const uint16_t* table, int64_t table_stride, int hidden, const float* state, uint16_t* x, int64_t x_stride) {
   ptx::take_turn();

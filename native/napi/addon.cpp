@@ -78,6 +78,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define_device_positional_convolution(exports);
   define_device_features(exports);
   define_device_transducer(exports);
+  define_device_transducer_training(exports);
 #endif
   return exports;
 }

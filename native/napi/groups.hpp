@@ -62,5 +62,6 @@ void define_device_sequence_training(Napi::Object exports);
 void define_device_positional_convolution(Napi::Object exports);
 void define_device_features(Napi::Object exports);
 void define_device_transducer(Napi::Object exports);
+void define_device_transducer_training(Napi::Object exports);
 
 }  // namespace usmlite::binding

@@ -5,10 +5,9 @@ import { UsmLiteError } from "../../errors.js";
 import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import type { NormReaders } from "../../nn/norm_readers.js";
-import { floatsOf, PredictionNetwork, type Prediction } from "../../nn/prediction_network.js";
+import { floatsOf, multiply, PredictionNetwork, type Prediction } from "../../nn/prediction_network.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
-import { crossToCpu } from "../../ops/crossing.js";
 import { transducerLoss } from "../../ops/transducer_loss.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import { tidy } from "../../tensor/scope.js";
@@ -57,7 +56,7 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
 
   /**
    * The loss that NeMo trains these models with: per label of the batch for the plain transducer, mean over utterances of the loss per
-   * label with durations. Batch normalization keeps the statistics of the checkpoint. Where the encoder is on the GPU the rest is on the CPU.
+   * label with durations. Batch normalization keeps the statistics of the checkpoint.
    * @throws UsmLiteError UNSUPPORTED_MODEL when weights are packed
    */
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
@@ -128,7 +127,7 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
     const hidden: Tensor[] = [];
     const inspect = context.keepHidden ? (x: Tensor, block: number) => void (hidden[block] = x) : undefined;
     const { projected, offsets } = this.encode(batch.features, batch.offsets, forwardContextOf(batch, context), inspect);
-    return { projected: crossToCpu(projected), offsets, ...(inspect ? { hidden } : {}) };
+    return { projected, offsets, ...(inspect ? { hidden } : {}) };
   }
 
   blockStacks(): readonly BlockStack[] {
@@ -156,7 +155,8 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
       const { output } = predictions[row] as Prediction;
       for (let i = 0; i < hidden; i++) joint[row * hidden + i] = Math.max(0, (frame[i] as number) + (output[i] as number));
     });
-    return tidy(() => this.head.forward(Tensor.from(joint, [frames.length, hidden]), {}).toArray());
+    const { weight, bias } = this.head;
+    return tidy(() => multiply(Tensor.from(joint, [frames.length, hidden]), weight, { bias }).toArray());
   }
 
   /** Once it has encoded on the GPU. */
@@ -164,7 +164,7 @@ export class ParakeetTransducer implements TransducerNetwork, TrainableModel {
     const { durations, decoder_hidden_size: hidden } = this.config;
     if (!this.encodesOnGpu || hidden % 8 !== 0 || durations.length > maximumDurations) return undefined;
     this.decoder ??= tidy(() => {
-      const head = { weight: floatsOf(this.head.weight), bias: this.head.bias };
+      const head = { weight: floatsOf(this.head.weight), bias: this.head.bias && floatsOf(this.head.bias) };
       return new TransducerDecoder({ ...this.prediction.floatWeights(), head }, this);
     });
     return this.decoder;
