@@ -327,10 +327,10 @@ test("misuse is a coded error", (t) => {
     t.throws(() => deviceLinear(x, weight, { scale: NaN }), invalid);
     t.throws(() => deviceLinear(x, { handle: x.handle } as unknown as DeviceWeight), { ...invalid, message: /weight on the GPU/ });
     t.throws(() => quantizeRows(DeviceTensor.zeros([64]), "int8"), { ...invalid, message: /rows and columns/ });
-    t.throws(() => quantizeRows(x, "int2" as "int8"), { ...invalid, message: /choose int8, int4 or float8/ });
-    t.throws(() => DeviceWeight.from(packed, { arithmetic: "int8", activations: "int8-asymmetric" as "int8" }), {
+    t.throws(() => quantizeRows(x, "int2" as "int8"), { ...invalid, message: /choose int8, int8-asymmetric, int4 or float8/ });
+    t.throws(() => DeviceWeight.from(packed, { arithmetic: "int8", activations: "float32" as "int8" }), {
       ...invalid,
-      message: /choose int8 or int4/,
+      message: /choose int8, int8-asymmetric or int4/,
     });
     weight.dispose();
     t.throws(() => deviceLinear(x, weight), { instanceOf: UsmLiteError, code: "TENSOR_RELEASED" });

@@ -9,7 +9,7 @@ import { OutputLock } from "../checkpoint/output_lock.js";
 import { readManifest } from "../data/manifest.js";
 import { UsmLiteError } from "../errors.js";
 import type { Compression } from "../models/compression_config.js";
-import { placeForTraining } from "../models/device_training.js";
+import { checkTrainableOnGpu, placeForTraining } from "../models/device_training.js";
 import { loadModel, outlineModel } from "../models/model_folder.js";
 import { tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -29,7 +29,6 @@ import {
   trainingModifiers,
   type TrainableSpeech,
 } from "./fine_tuning.js";
-import { checkGpuTraining } from "./gpu_check.js";
 import { layerName } from "./layer_selection.js";
 import { needsTrainingSpeech, type Recipe, type Training } from "./recipe.js";
 import { modifierError, type CalibrationSetup } from "./modifier.js";
@@ -57,7 +56,8 @@ export interface CompressModelOptions {
 /**
  * Compresses a model. Returns false when a signal stopped fine-tuning: called again it goes on.
  * @throws UsmLiteError BAD_RECIPE, BAD_CHECKPOINT, BAD_MANIFEST, INVALID_ARGUMENT when `out` exists, OUTPUT_IN_USE while another run
- * makes it, UNSUPPORTED_SPEC for a spec that `format` cannot hold. With device "cuda" also UNSUPPORTED_MODEL and UNSUPPORTED_SPEC for what the GPU does not train, NO_GPU, DRIVER_TOO_OLD: before
+ * makes it, UNSUPPORTED_SPEC for a spec that `format` cannot hold. With device "cuda" also UNSUPPORTED_MODEL for what the GPU does not
+ * train, NO_GPU, DRIVER_TOO_OLD: before
  * anything is computed
  *
  * @example
@@ -87,7 +87,7 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
   const run = `${out}.run`;
   let stages = planStages(recipe, model.network);
   const trains = stages.some(({ stage }) => stage.training);
-  const device = trains ? chooseTrainingDevice(wanted, () => checkGpuTraining(stages, model.network, options.model), onStatus) : "cpu";
+  const device = trains ? chooseTrainingDevice(wanted, () => checkTrainableOnGpu(model.network, options.model), onStatus) : "cpu";
   if (format) checkRun(stages, model.network.parameters(), format);
   const speech = trainableSpeech(model, manifest, options.language);
   // Before anything of an earlier run is read: it may be another recipe's.

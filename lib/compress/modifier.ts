@@ -39,12 +39,6 @@ export interface ModifierMethods {
   readonly wholeModel?: boolean;
   /** In a stage with training: what takes part in its steps. */
   train?(setup: TrainingSetup): TrainingModifier;
-  /**
-   * Whether {@link ModifierMethods.train} does on a GPU what the settings ask for. Absent: whatever it does on the CPU.
-   * @param specs those that its weights have after the stage
-   * @throws UsmLiteError UNSUPPORTED_SPEC saying what it cannot do
-   */
-  checkGpu?(specs: Iterable<WeightSpec>): void;
 }
 
 /** A kind of modifier, as the table in modifiers/index.ts lists them. */

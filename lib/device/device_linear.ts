@@ -3,7 +3,7 @@ import { UsmLiteError } from "../errors.js";
 import { isBatchInvariant } from "./batch_invariance.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
-import type { DeviceWeight, DeviceWeightHandle } from "./device_weight.js";
+import type { DeviceWeight, DeviceWeightHandle, IntegerActivations } from "./device_weight.js";
 import { gpuAddon } from "./gpu.js";
 
 /** `gelu` is x Φ(x); `glu` multiplies values with the sigmoids of their gates, for weights made with `glu: true`. */
@@ -29,13 +29,13 @@ export interface DeviceLinearOptions {
   stream?: DeviceStream | undefined;
 }
 
-type RowCodes = "int8" | "int4" | "float8";
+type RowCodes = IntegerActivations | "float8";
 
-/** Rows of 8-bit codes with a scale for each: x = codes * scales. */
+/** Rows of 8-bit codes with a scale for each: x = codes * scales; of `int8-asymmetric` x = codes * scales + offsets. */
 export interface QuantizedRows {
   /** int8 or float8 (rows, columns) */
   readonly codes: DeviceTensor;
-  /** float32 (rows) */
+  /** float32 (rows); of `int8-asymmetric` (2, rows): scales, then offsets */
   readonly scales: DeviceTensor;
 }
 
@@ -101,7 +101,8 @@ export function deviceLinearArguments(
 
 /**
  * Rounds every row to codes of 8 bits: `scale = max |x| / 127` (int8), `/ 7` (int4, whose codes lie in bytes) or `/ 448` (float8, e4m3),
- * `code = x / scale` to nearest, ties to even. A row of zeros has scale 0, one with NaN or infinity scale NaN.
+ * `code = x / scale` to nearest, ties to even; of `int8-asymmetric` `scale = (max x - min x) / 254`, `code = (x - min x) / scale - 127`.
+ * A row of zeros has scale 0 (asymmetric: a row of one value has that as its offset), one with NaN or infinity scale NaN.
  * @param x bfloat16 or float16 (rows, columns)
  * @throws UsmLiteError INVALID_ARGUMENT for another type or shape
  *

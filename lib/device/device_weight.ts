@@ -7,14 +7,14 @@ import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
 import { gpuAddon } from "./gpu.js";
 
 /**
- * What the tensor cores multiply. `bfloat16` and `float16`: the weights are widened on the way. `int8`: weights of whole
- * numbers with one scale per channel, by activations that are rounded row by row. `float8` (e4m3): float32 weights,
+ * What the tensor cores multiply. `bfloat16` and `float16`: the weights are widened on the way; those with zero points, and `midrise8`, lie as
+ * floats of 16 bits. `int8`: weights of whole numbers, by activations that are rounded row by row. `float8` (e4m3): float32 weights,
  * rounded with a scale per channel, by activations rounded likewise.
  */
 export type Arithmetic = "bfloat16" | "float16" | "int8" | "float8";
 
-/** What every row of activations is rounded to for int8 arithmetic: 255 or 15 steps of its largest magnitude. */
-export type IntegerActivations = Extract<ActivationCoding, "int8" | "int4">;
+/** What every row of activations is rounded to for int8 arithmetic. */
+export type IntegerActivations = Exclude<ActivationCoding, "float32">;
 
 /** The native object behind a weight on the GPU. */
 export interface DeviceWeightHandle {
@@ -60,6 +60,13 @@ export interface ArrangedBytes {
   readonly groupScales: Uint8Array;
   /** float32 */
   readonly channelScales: Uint8Array;
+  /** float32, of whole numbers in int8 arithmetic */
+  readonly channelSums: Uint8Array;
+  /** float32, of groups and of channels with zero points, in int8 arithmetic */
+  readonly wholeScales: Uint8Array;
+  /** float32 */
+  readonly zeroPoints: Uint8Array;
+  readonly kept: Uint8Array;
 }
 
 /** How {@link DeviceWeight.from} arranges a weight, and what it is multiplied in. */
@@ -104,7 +111,7 @@ export class DeviceWeight implements Disposable {
   /**
    * Arranges a packed weight and copies it to the GPU.
    * @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY; UNSUPPORTED_SPEC when no kernel takes this spec in this
-   * arithmetic (zero points, N:M other than 2:4 and 1:M, groups in int8); BAD_CHECKPOINT when the parts do not fit together
+   * arithmetic (floats in int8, whole numbers in float8); BAD_CHECKPOINT when the parts do not fit together
    */
   static from(
     weight: PackedWeight,
@@ -116,10 +123,10 @@ export class DeviceWeight implements Disposable {
 
   /**
    * A weight for int8 arithmetic whose numbers come from training on the GPU, again and again: {@link deviceFillIntegerWeight}.
-   * @param spec whole numbers of at most 127 with one scale per channel; sparse ones are multiplied as dense ones with zeros
+   * @param spec of whole numbers; sparse ones are multiplied as dense ones with zeros
    * @param columns a multiple of 8
    * @param activations what they are rounded to
-   * @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY; UNSUPPORTED_SPEC for floats, groups, zero points, wider numbers
+   * @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY; UNSUPPORTED_SPEC for floats
    */
   static ofIntegers(spec: string, rows: number, columns: number, activations: IntegerActivations = "int8"): DeviceWeight {
     return new DeviceWeight(native().deviceIntegerWeight(spec, rows, columns, activations));

@@ -9,10 +9,16 @@ import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
 import type { DeviceWeight, DeviceWeightHandle, IntegerActivations } from "./device_weight.js";
 import type { DeviceLayerGradients, WantedGradients } from "./layer_gradients.js";
 import { gpuAddon } from "./gpu.js";
-import { deviceAddProduct, deviceLinearGradient, deviceProduct } from "./training_operations.js";
+import { deviceAddProduct, deviceLinearGradient, deviceProduct, type DeviceScales } from "./training_operations.js";
 
 interface IntegerTrainingBindings {
-  deviceFillIntegerWeight(integers: DeviceWeightHandle, weight: DeviceTensorHandle, scale: DeviceTensorHandle, on?: StreamHandle): void;
+  deviceFillIntegerWeight(
+    integers: DeviceWeightHandle,
+    weight: DeviceTensorHandle,
+    scale: DeviceTensorHandle,
+    zeroPoint: DeviceTensorHandle | undefined,
+    on?: StreamHandle,
+  ): void;
   devicePadBias(weight: DeviceWeightHandle, bias: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
   deviceRoundRows(x: DeviceTensorHandle, activations: IntegerActivations, on?: StreamHandle): DeviceTensorHandle;
 }
@@ -29,21 +35,27 @@ export interface DeviceIntegerOperand {
 
 /**
  * Writes the whole numbers of a rounded weight into `integers`, after all products that were asked for before.
- * @param weight float32 (out, in): whole numbers times the scale of their row
- * @param scale float32 (out, 1), of {@link deviceGroupScales}
+ * @param weight float32 (out, in): levels, less the zero point, times the scale of their row or group. Where zero is no level, weights that
+ * are zero count as pruned if the spec is sparse
+ * @param scales of {@link deviceGroupScales}
  *
  * @example
  * const integers = DeviceWeight.ofIntegers("int4", 512, 256); // once
  * const scales = deviceGroupScales({ weight: master, spec: "int4" }); // in every step
  * const weight = deviceFakeQuantize({ weight: master, spec: "int4" }, scales);
- * deviceFillIntegerWeight(integers, weight, scales.scale);
+ * deviceFillIntegerWeight(integers, weight, scales);
  * const y = deviceIntegerLinear(x, integers);
  */
-export function deviceFillIntegerWeight(integers: DeviceWeight, weight: DeviceTensor, scale: DeviceTensor, on?: DeviceStream): void {
-  native().deviceFillIntegerWeight(integers.handle, weight.handle, scale.handle, on?.handle);
+export function deviceFillIntegerWeight(
+  integers: DeviceWeight,
+  weight: DeviceTensor,
+  { scale, zeroPoint }: DeviceScales,
+  on?: DeviceStream,
+): void {
+  native().deviceFillIntegerWeight(integers.handle, weight.handle, scale.handle, zeroPoint?.handle, on?.handle);
 }
 
-/** `x` with its rows rounded to 255 steps of their largest magnitude, or 15 ("int4"), as products in int8 arithmetic see it. */
+/** `x` with its rows rounded, as products in int8 arithmetic see it. */
 export function deviceRoundRows(x: DeviceTensor, activations: IntegerActivations = "int8", on?: DeviceStream): DeviceTensor {
   return new DeviceTensor(native().deviceRoundRows(x.handle, activations, on?.handle));
 }

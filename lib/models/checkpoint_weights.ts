@@ -35,7 +35,7 @@ export class CheckpointWeights implements WeightSource {
    * @param specs spec of each packed weight, by checkpoint name
    * @param options.shared packed weights that another worker holds ({@link PackedMatrix.share}), by checkpoint name
    * @param options.onGpu names of the packed weights that go to the GPU
-   * @param options.arithmetic what those on the GPU are multiplied in; weights with groups are always in bfloat16
+   * @param options.arithmetic what those on the GPU are multiplied in
    * @param options.activations what packed weights are multiplied by where that is not `int8`
    */
   constructor(
@@ -171,12 +171,11 @@ export class CheckpointWeights implements WeightSource {
   }
 }
 
-/** int8 where it is wanted and the kernels have it: whole numbers with a scale per channel, by activations in symmetric steps. */
+/** int8 where it is wanted and weights are whole numbers, unless the model is to multiply them in floats. */
 function arithmeticOnGpu(
-  { format, groupSize }: WeightSpec,
+  { format }: WeightSpec,
   activations: ActivationCoding = "int8",
   wanted: "bfloat16" | "int8" = "bfloat16",
 ): DeviceWeightOptions {
-  const inIntegers = wanted === "int8" && format !== "float32" && !groupSize && (activations === "int8" || activations === "int4");
-  return inIntegers ? { arithmetic: "int8", activations } : {};
+  return wanted === "int8" && format !== "float32" && activations !== "float32" ? { arithmetic: "int8", activations } : {};
 }

@@ -79,7 +79,7 @@ export interface LoadOptions {
   /**
    * How packed layers multiply on the GPU. "bfloat16" (the default): weights are widened, activations keep their 16 bits. "int8":
    * rows of activations are rounded to what the model was trained with, 8 bits or 4, and multiplied in whole numbers, as on the CPU:
-   * faster with many frames. Layers with scales for groups stay in bfloat16.
+   * faster with many frames, and with fewer bytes for layers with zero points.
    */
   readonly arithmetic?: "bfloat16" | "int8";
   /**

@@ -14,7 +14,7 @@ import type { LayerCoding } from "../quant/layer_coding.js";
 import { PackedMatrix } from "../quant/packed_matrix.js";
 import type { GivenScales } from "../quant/packed_weight.js";
 import { groupScales, type ScaleRule } from "../quant/scale_rule.js";
-import { hasZeroPoints, withSparsity, type WeightSpec } from "../quant/weight_spec.js";
+import { withSparsity, type WeightSpec } from "../quant/weight_spec.js";
 import { keep, tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { ParameterSettings } from "./optimizer.js";
@@ -94,8 +94,7 @@ export class WeightQuantization implements TrainingModifier {
 
   /**
    * @param specs spec of each quantized weight by parameter name; its sparsity counts where a mask is in force
-   * @throws UsmLiteError INVALID_ARGUMENT for a name that is no linear weight of the model, or a rule that a format does not have;
-   * UNSUPPORTED_SPEC for products that the GPU does not have
+   * @throws UsmLiteError INVALID_ARGUMENT for a name that is no linear weight of the model, or a rule that a format does not have
    */
   constructor(
     model: TrainableModel,
@@ -113,9 +112,10 @@ export class WeightQuantization implements TrainingModifier {
       const weight = linearWeight(model, name);
       const { activations = "float32" } = options;
       const dense = withSparsity(spec, undefined);
-      if (weight instanceof DeviceTensor) checkQuantizationOnGpu(spec, options);
-      const inIntegers = weight instanceof DeviceTensor && (activations === "int8" || activations === "int4");
-      const integers = inIntegers ? DeviceWeight.ofIntegers(dense.text, weight.dim(0), weight.dim(1), activations) : undefined;
+      const inIntegers = weight instanceof DeviceTensor && activations !== "float32" && dense.format !== "float32";
+      // Where zero is a level, what a mask prunes is level 0.
+      const integerSpec = hasZero(dense) ? dense.text : spec.text;
+      const integers = inIntegers ? DeviceWeight.ofIntegers(integerSpec, weight.dim(0), weight.dim(1), activations) : undefined;
       const outlasting = learned || scaleAverage > 0;
       const computed = tidy(() => groupScales(outlasting ? weight : Tensor.zeros([1, 1]), spec.text, { rule: this.rule }));
       const scales = copyOf(options.initial?.get(name), weight) ?? (outlasting ? computed : undefined);
@@ -168,8 +168,13 @@ export class WeightQuantization implements TrainingModifier {
     const quantized = this.weights.get(name);
     if (!quantized?.used || !activations || activations === "float32" || rounding !== "nearest" || this.step < start) return undefined;
     if (quantized.integers) {
-      if (!quantized.packed)
-        deviceFillIntegerWeight(quantized.integers, onGpu(transformed, "weight"), onGpu(quantized.used.scale, "scale"));
+      if (!quantized.packed) {
+        const { scale, zeroPoint } = quantized.used;
+        deviceFillIntegerWeight(quantized.integers, onGpu(transformed, "weight"), {
+          scale: onGpu(scale, "scale"),
+          ...(zeroPoint && { zeroPoint: onGpu(zeroPoint, "zeroPoint") }),
+        });
+      }
       return (quantized.packed = quantized.integers);
     }
     const mask = this.masks.get(name);
@@ -244,28 +249,6 @@ export class WeightQuantization implements TrainingModifier {
 function copyOf(given: GivenScales | undefined, weight: Tensor): KeptScales | undefined {
   if (!given?.scale) return undefined;
   return { scale: copyBeside(weight, given.scale), ...(given.zeroPoint ? { zeroPoint: copyBeside(weight, given.zeroPoint) } : {}) };
-}
-
-/** @throws UsmLiteError UNSUPPORTED_SPEC for products in whole numbers that the GPU does not have in training */
-export function checkQuantizationOnGpu(
-  spec: WeightSpec,
-  { activations = "float32" }: Pick<WeightQuantizationOptions, "activations">,
-): void {
-  const { text, groupSize } = spec;
-  const isSymmetric = activations === "int8" || activations === "int4";
-  const obstacle = groupSize
-    ? ", whose scales are of groups"
-    : hasZeroPoints(spec)
-      ? ", which have zero points"
-      : text.startsWith("midrise8")
-        ? ", whose levels do not fit in a byte"
-        : "";
-  if (activations === "float32" || (isSymmetric && !obstacle)) return;
-  const what = isSymmetric ? `weights of ${text}${obstacle}` : `activations of ${activations}`;
-  throw new UsmLiteError(
-    "UNSUPPORTED_SPEC",
-    `layers do not multiply by ${what}, in whole numbers in training on the GPU; use device "cpu"`,
-  );
 }
 
 /** Whether a weight that is kept can be zero. */

@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <string>
 
 #include "core/thread_pool.hpp"
-#include "cuda/kernel_codes.hpp"
+#include "cuda/channel_coder.hpp"
 #include "cuda/narrow_float.hpp"
 
 namespace usmlite::cuda {
@@ -58,14 +57,14 @@ void put_value(uint8_t* tile, Codes codes, bool wide, int lane, int step, int r,
   }
 }
 
-/// The bits that stand for a level of the codec (a float's bits for float32), before they are placed.
-uint32_t raw_bits(Codes codes, Arithmetic arithmetic, int32_t code, float float8_scale) {
+/// The bits that stand for a code of ChannelCoder, before they are placed.
+uint32_t raw_bits(Codes codes, Arithmetic arithmetic, int32_t code) {
   switch (codes) {
     case Codes::kFloat16Bit: {
       const float value = std::bit_cast<float>(code);
       return arithmetic == Arithmetic::kBFloat16 ? to_bfloat16(value) : to_float16(value);
     }
-    case Codes::kFloat8: return to_float8(std::bit_cast<float>(code) / float8_scale);
+    case Codes::kFloat8: return to_float8(std::bit_cast<float>(code));
     case Codes::kInt8: return static_cast<uint32_t>(is_16_bit(arithmetic) ? code + 128 : code);
     case Codes::kInt4: return static_cast<uint32_t>(is_16_bit(arithmetic) ? code + 8 : code);
     case Codes::kInt3: return static_cast<uint32_t>(code + 4);
@@ -80,10 +79,11 @@ uint32_t raw_bits(Codes codes, Arithmetic arithmetic, int32_t code, float float8
 }
 
 /// The codes of one block of 64 channels, as the tensor cores store them: (64, 64 slices) values and, when sparse, the
-/// place 0..3 of each among its four inputs.
+/// place 0..3 of each among its four inputs; where kept weights are told, whether each is.
 struct StoredBlock {
   std::vector<int32_t> values;
   std::vector<uint8_t> places;
+  std::vector<uint8_t> kept;
 };
 
 // A kept value and the place of each of the two in a group of four; zeros take the lowest free places.
@@ -97,8 +97,8 @@ void compress_four(const int32_t* codes, int32_t* values, uint8_t* places) {
   }
 }
 
-void write_tile(const WeightView& view, const StoredBlock& block, const float* float8_scales, int slice, int tile_of_block,
-                uint8_t* tile) {
+/// `kept`: of the tile, a word for each lane; may be null.
+void write_tile(const WeightView& view, const StoredBlock& block, int slice, int tile_of_block, uint8_t* tile, uint32_t* kept) {
   const bool wide = is_16_bit(view.arithmetic);
   const int steps = wide ? 4 : 2, per_register = wide ? 2 : 4;
   const size_t row = static_cast<size_t>(view.slices) * kStoredPerSlice;
@@ -109,8 +109,9 @@ void write_tile(const WeightView& view, const StoredBlock& block, const float* f
         const int channel = tile_of_block * kTileChannels + g + 8 * (r % 2);
         for (int i = 0; i < per_register; ++i) {
           const int column = wide ? 16 * step + 2 * t + i + 8 * (r / 2) : 32 * step + 4 * t + i + 16 * (r / 2);
-          const int32_t code = block.values[static_cast<size_t>(channel) * row + static_cast<size_t>(slice) * kStoredPerSlice + column];
-          put_value(tile, view.codes, wide, lane, step, r, i, raw_bits(view.codes, view.arithmetic, code, float8_scales[channel]));
+          const size_t at = static_cast<size_t>(channel) * row + static_cast<size_t>(slice) * kStoredPerSlice + static_cast<size_t>(column);
+          put_value(tile, view.codes, wide, lane, step, r, i, raw_bits(view.codes, view.arithmetic, block.values[at]));
+          if (kept) kept[lane] |= static_cast<uint32_t>(block.kept[at]) << (8 * i + 4 * step + r);
         }
       }
     }
@@ -161,7 +162,7 @@ int64_t arranged_channel(ChannelOrder order, int64_t rows, int64_t row) {
 ArrangedWeight arrange_weight(const codec::Unpacker& source, Arithmetic arithmetic, ChannelOrder order) {
   const codec::WeightSpec& spec = source.layout().spec;
   const int64_t rows = source.layout().rows, inputs = source.layout().columns;
-  const Codes codes = kernel_codes(spec, arithmetic);
+  const KernelForm form = kernel_form(spec, arithmetic);
   if (rows < 1 || inputs < 1 || rows > kLargestExtent || inputs > kLargestExtent) {
     unsupported_on_gpu(spec, "a weight has 1 to " + std::to_string(kLargestExtent) + " rows and columns, not (" + std::to_string(rows) +
                              ", " + std::to_string(inputs) + ")");
@@ -173,74 +174,42 @@ ArrangedWeight arrange_weight(const codec::Unpacker& source, Arithmetic arithmet
   ArrangedWeight weight{};
   weight.order = order;
   WeightView& view = weight.view;
-  view.codes = codes;
+  view.codes = form.codes;
   view.arithmetic = arithmetic;
-  view.sparse = spec.is_sparse();
+  view.sparse = form.sparse;
   view.channels = static_cast<int>(rows);
   view.inputs = static_cast<int>(inputs);
   view.blocks = static_cast<int>((channels + kBlockChannels - 1) / kBlockChannels);
   view.slices = static_cast<int>((inputs + slice_inputs(view.sparse) - 1) / slice_inputs(view.sparse));
-  view.group_size = static_cast<int>(spec.group_size);
+  view.group_size = form.widened ? 0 : static_cast<int>(spec.group_size);
 
   const size_t padded_channels = static_cast<size_t>(view.blocks) * kBlockChannels;
   const size_t padded_inputs = static_cast<size_t>(view.slices) * slice_inputs(view.sparse);
   const size_t tiles = static_cast<size_t>(view.blocks) * view.slices * 4;
-  const size_t groups = view.group_size ? static_cast<size_t>(group_count(view.inputs, view.group_size)) : 0;
-  weight.tiles.assign(tiles * tile_bytes(codes), 0);
+  weight.tiles.assign(tiles * tile_bytes(form.codes), 0);
   if (view.sparse) weight.metadata.assign(tiles * kMetadataBytesPerTile, 0);
-  weight.group_scales.assign(static_cast<size_t>(view.blocks) * groups * kBlockChannels, 0);
-  const bool scaled = codes == Codes::kFloat8 || (spec.is_integer() && !(groups && arithmetic == Arithmetic::kBFloat16));
-  if (scaled) weight.channel_scales.assign(padded_channels, 1.0f);
+  const ChannelCoder coder(source, form, weight);
+  const bool stores_kept = form.grouped_int8 && coder.tells_kept();
+  if (stores_kept) weight.kept.assign(tiles * kLanes, 0);
 
   std::vector<int64_t> row_of(padded_channels, -1);
   for (int64_t row = 0; row < rows; ++row) row_of[static_cast<size_t>(arranged_channel(order, rows, row))] = row;
 
   parallel_for(view.blocks, 1, [&](int64_t begin, int64_t end) {
     std::vector<int32_t> logical(padded_inputs);
+    std::vector<uint8_t> kept(padded_inputs);
     const size_t stored_row = static_cast<size_t>(view.slices) * kStoredPerSlice;
     StoredBlock block;
     block.values.resize(kBlockChannels * stored_row);
     block.places.resize(view.sparse ? block.values.size() : 0);
+    block.kept.resize(stores_kept ? block.values.size() : 0);
     for (int64_t b = begin; b < end; ++b) {
-      float float8_scales[kBlockChannels];
       for (int channel = 0; channel < kBlockChannels; ++channel) {
-        const size_t arranged = static_cast<size_t>(b) * kBlockChannels + channel;
-        const int64_t row = row_of[arranged];
+        const int64_t arranged = b * kBlockChannels + channel, row = row_of[static_cast<size_t>(arranged)];
         std::fill(logical.begin(), logical.end(), 0);
-        if (row >= 0) source.unpack_row(row, logical.data(), nullptr);
-        float8_scales[channel] = 1.0f;
-        if (codes == Codes::kFloat8) {
-          float largest = 0.0f;
-          for (int32_t bits : logical) largest = std::max(largest, std::fabs(std::bit_cast<float>(bits)));
-          if (largest > 0.0f) float8_scales[channel] = std::max(largest / kLargestFloat8, 1e-30f);
-          weight.channel_scales[arranged] = float8_scales[channel];
-        } else if (codes == Codes::kFloat16Bit && arithmetic == Arithmetic::kFloat16) {
-          for (int32_t bits : logical) {
-            if (std::fabs(std::bit_cast<float>(bits)) > kLargestFloat16) {
-              unsupported_on_gpu(spec, "row " + std::to_string(row) + " holds " + std::to_string(std::bit_cast<float>(bits)) +
-                                       ", beyond float16's 65504; use bfloat16 arithmetic");
-            }
-          }
-        }
-        if (row >= 0 && spec.is_integer()) {
-          const float* scales = source.scales(row);
-          if (groups == 0) {
-            weight.channel_scales[arranged] = scales[0];
-          } else {
-            const int64_t used = spec.scales_per_row(inputs);
-            // float16 reaches from 6e-5 to 65504: the largest scale of a channel becomes 1 to 2, whatever it was.
-            float unit = 1.0f;
-            if (arithmetic == Arithmetic::kFloat16) {
-              unit = std::ldexp(1.0f, std::max(std::ilogb(*std::max_element(scales, scales + used)), -126));
-              weight.channel_scales[arranged] = unit;
-            }
-            for (int64_t group = 0; group < used; ++group) {
-              const float scale = scales[group] / unit;
-              weight.group_scales[(static_cast<size_t>(b) * groups + static_cast<size_t>(group)) * kBlockChannels + channel] =
-                  arithmetic == Arithmetic::kFloat16 ? to_float16(scale) : to_bfloat16(scale);
-            }
-          }
-        }
+        std::fill(kept.begin(), kept.end(), uint8_t{0});
+        if (row >= 0) coder.code_row(row, arranged, logical.data(), kept.data());
+        if (stores_kept) std::copy(kept.begin(), kept.end(), block.kept.begin() + channel * static_cast<int64_t>(stored_row));
         int32_t* values = block.values.data() + static_cast<size_t>(channel) * stored_row;
         if (!view.sparse) {
           std::copy(logical.begin(), logical.end(), values);
@@ -254,8 +223,8 @@ ArrangedWeight arrange_weight(const codec::Unpacker& source, Arithmetic arithmet
       for (int slice = 0; slice < view.slices; ++slice) {
         for (int tile = 0; tile < 4; ++tile) {
           const size_t index = (static_cast<size_t>(b) * view.slices + slice) * 4 + tile;
-          write_tile(view, block, float8_scales, slice, tile,
-                     weight.tiles.data() + index * tile_bytes(codes));
+          write_tile(view, block, slice, tile, weight.tiles.data() + index * tile_bytes(form.codes),
+                     stores_kept ? weight.kept.data() + index * kLanes : nullptr);
           if (view.sparse) write_metadata(view, block, slice, tile, weight.metadata.data() + index * kMetadataBytesPerTile);
         }
       }

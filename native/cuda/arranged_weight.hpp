@@ -19,6 +19,10 @@ struct ArrangedWeight {
   std::vector<uint8_t> metadata;
   std::vector<uint16_t> group_scales;
   std::vector<float> channel_scales;
+  std::vector<float> channel_sums;
+  std::vector<float> whole_scales;
+  std::vector<float> zero_points;
+  std::vector<uint32_t> kept;
 };
 
 /// Where row `row` of `rows` is among the arranged channels.

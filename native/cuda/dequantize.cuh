@@ -29,7 +29,7 @@ template <Arithmetic A> inline constexpr int kStepsPerTile = kIs16Bit<A> ? 4 : 2
 
 /// What a fragment's values have to be multiplied with to be codes.
 __host__ __device__ constexpr float code_factor(Codes codes, Arithmetic arithmetic) {
-  return codes == Codes::kInt4 && arithmetic == Arithmetic::kInt8 ? 1.0f / 16.0f : 1.0f;
+  return codes == Codes::kInt4 && arithmetic == Arithmetic::kInt8 ? 1.0f / kNibbleFactor : 1.0f;
 }
 
 /// Words of codes that each lane holds of a tile.

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "core/error.hpp"
+#include "cuda/kernel_codes.hpp"
 
 namespace usmlite::cuda {
 namespace {
@@ -27,49 +28,73 @@ std::shared_ptr<DeviceMemory> memory_of_weights(size_t bytes) {
 
 }  // namespace
 
-size_t DeviceWeight::PartBytes::total() const {
-  return aligned(tiles) + aligned(metadata) + aligned(group_scales) + aligned(channel_scales);
+template <typename Visit> void DeviceWeight::for_each_part(Visit&& visit) {
+  visit(&WeightView::tiles, &ArrangedWeight::tiles, &PartBytes::tiles);
+  visit(&WeightView::metadata, &ArrangedWeight::metadata, &PartBytes::metadata);
+  visit(&WeightView::group_scales, &ArrangedWeight::group_scales, &PartBytes::group_scales);
+  visit(&WeightView::channel_scales, &ArrangedWeight::channel_scales, &PartBytes::channel_scales);
+  visit(&WeightView::channel_sums, &ArrangedWeight::channel_sums, &PartBytes::channel_sums);
+  visit(&WeightView::whole_scales, &ArrangedWeight::whole_scales, &PartBytes::whole_scales);
+  visit(&WeightView::zero_points, &ArrangedWeight::zero_points, &PartBytes::zero_points);
+  visit(&WeightView::kept, &ArrangedWeight::kept, &PartBytes::kept);
 }
 
-DeviceWeight::DeviceWeight(const ArrangedWeight& arranged, std::string spec, int highest_activation)
-    : view_(arranged.view), order_(arranged.order), spec_(std::move(spec)), highest_activation_(highest_activation),
-      bytes_{bytes_of(arranged.tiles), bytes_of(arranged.metadata), bytes_of(arranged.group_scales), bytes_of(arranged.channel_scales)},
-      memory_(memory_of_weights(bytes_.total())) {
+size_t DeviceWeight::PartBytes::total() const {
+  size_t bytes = 0;
+  for_each_part([&](auto, auto, auto part) { bytes += aligned(this->*part); });
+  return bytes;
+}
+
+DeviceWeight::DeviceWeight(const ArrangedWeight& arranged, std::string spec, RowCodes activations)
+    : view_(arranged.view), order_(arranged.order), spec_(std::move(spec)), activations_(activations), bytes_{} {
+  for_each_part([&](auto, auto values, auto bytes) { bytes_.*bytes = bytes_of(arranged.*values); });
+  memory_ = memory_of_weights(bytes_.total());
   const StreamHandle stream = default_stream()->handle();
-  uint8_t* place = memory_->data();
-  const auto put = [&](const void* part, size_t bytes) -> uint8_t* {
-    if (bytes == 0) return nullptr;
-    uint8_t* begin = place;
-    driver::copy_to_device(begin, bytes, part, bytes, bytes, 1, stream);
-    place += aligned(bytes);
-    return begin;
-  };
-  view_.tiles = put(arranged.tiles.data(), bytes_.tiles);
-  view_.metadata = put(arranged.metadata.data(), bytes_.metadata);
-  view_.group_scales = reinterpret_cast<const uint16_t*>(put(arranged.group_scales.data(), bytes_.group_scales));
-  view_.channel_scales = reinterpret_cast<const float*>(put(arranged.channel_scales.data(), bytes_.channel_scales));
+  place_parts();
+  for_each_part([&](auto place, auto values, auto bytes) {
+    if (bytes_.*bytes == 0) return;
+    driver::copy_to_device(const_cast<void*>(static_cast<const void*>(view_.*place)), bytes_.*bytes, (arranged.*values).data(), bytes_.*bytes,
+                           bytes_.*bytes, 1, stream);
+  });
   driver::synchronize(stream);
 }
 
-DeviceWeight::DeviceWeight(int channels, int inputs, std::string spec, int highest_activation)
+DeviceWeight::DeviceWeight(int channels, int inputs, const codec::WeightSpec& spec, RowCodes activations)
     : view_{.codes = Codes::kInt8,
             .arithmetic = Arithmetic::kInt8,
             .channels = channels,
             .inputs = inputs,
             .blocks = (channels + kBlockChannels - 1) / kBlockChannels,
-            .slices = (inputs + kStoredPerSlice - 1) / kStoredPerSlice},
-      order_(ChannelOrder::kPlain), spec_(std::move(spec)), highest_activation_(highest_activation), fillable_(true),
-      bytes_{static_cast<size_t>(view_.blocks) * static_cast<size_t>(view_.slices) * (kBlockChannels / kTileChannels) * tile_bytes(Codes::kInt8), 0, 0,
-             static_cast<size_t>(view_.blocks) * kBlockChannels * sizeof(float)},
-      memory_(memory_of_weights(bytes_.total())) {
-  view_.tiles = memory_->data();
-  view_.channel_scales = reinterpret_cast<const float*>(memory_->data() + aligned(bytes_.tiles));
+            .slices = (inputs + kStoredPerSlice - 1) / kStoredPerSlice,
+            .group_size = static_cast<int>(spec.group_size)},
+      order_(ChannelOrder::kPlain), spec_(codec::to_text(spec)), activations_(activations), fillable_(true), bytes_{} {
+  const bool has_zero_points = grouped_coding(spec).has_zero_points(), grouped = kernel_form(spec, Arithmetic::kInt8).grouped_int8;
+  const size_t tiles = static_cast<size_t>(view_.blocks) * static_cast<size_t>(view_.slices) * (kBlockChannels / kTileChannels);
+  const size_t of_channels = static_cast<size_t>(view_.blocks) * kBlockChannels * sizeof(float);
+  const size_t of_groups = of_channels * static_cast<size_t>(spec.scales_per_row(inputs));
+  bytes_.tiles = tiles * tile_bytes(Codes::kInt8);
+  if (!grouped) bytes_.channel_scales = of_channels;
+  if (activations == RowCodes::kInt8Asymmetric) bytes_.channel_sums = of_channels;
+  if (grouped) bytes_.whole_scales = of_groups;
+  if (grouped && has_zero_points) bytes_.zero_points = of_groups;
+  if (grouped && has_zero_points && spec.is_sparse()) bytes_.kept = tiles * kKeptBytesPerTile;
+  memory_ = memory_of_weights(bytes_.total());
+  place_parts();
+}
+
+void DeviceWeight::place_parts() {
+  uint8_t* begin = memory_->data();
+  for_each_part([&](auto place, auto, auto bytes) {
+    if (bytes_.*bytes == 0) return;
+    view_.*place = reinterpret_cast<std::remove_reference_t<decltype(view_.*place)>>(begin);
+    begin += aligned(bytes_.*bytes);
+  });
 }
 
 DeviceWeight DeviceWeight::stack(std::span<const std::shared_ptr<DeviceWeight>> weights, bool may_stay) {
   const DeviceWeight& first = *weights.front();
   const auto kind = [](const DeviceWeight& w) {
-    return std::tuple(w.spec_, w.view_.codes, w.view_.arithmetic, w.view_.sparse, w.view_.inputs, w.view_.group_size, w.order_, w.highest_activation_);
+    return std::tuple(w.spec_, w.view_.codes, w.view_.arithmetic, w.view_.sparse, w.view_.inputs, w.view_.group_size, w.order_, w.activations_);
   };
   DeviceWeight whole = first;
   whole.view_.channels = whole.view_.blocks = 0;
@@ -82,29 +107,21 @@ DeviceWeight DeviceWeight::stack(std::span<const std::shared_ptr<DeviceWeight>> 
     stay = stay && weight->shares_memory_with(first) && weight->view_.tiles == first.view_.tiles + whole.bytes_.tiles;
     whole.view_.channels += weight->view_.channels;
     whole.view_.blocks += weight->view_.blocks;
-    const PartBytes& bytes = weight->bytes_;
-    whole.bytes_ = {whole.bytes_.tiles + bytes.tiles, whole.bytes_.metadata + bytes.metadata, whole.bytes_.group_scales + bytes.group_scales,
-                    whole.bytes_.channel_scales + bytes.channel_scales};
+    for_each_part([&](auto, auto, auto bytes) { whole.bytes_.*bytes += weight->bytes_.*bytes; });
   }
   if (stay) return whole;
 
   whole.memory_ = memory_of_weights(whole.bytes_.total());
+  whole.place_parts();
   const StreamHandle stream = default_stream()->handle();
-  uint8_t* place = whole.memory_->data();
-  const auto put = [&](auto WeightView::*part, size_t PartBytes::*bytes) {  // blocks come first in the order of every part
-    if (whole.bytes_.*bytes == 0) return;
-    uint8_t* begin = place;
+  for_each_part([&](auto place, auto, auto bytes) {  // blocks come first in the order of every part
+    auto* begin = reinterpret_cast<uint8_t*>(const_cast<void*>(static_cast<const void*>(whole.view_.*place)));
     for (const std::shared_ptr<DeviceWeight>& weight : weights) {
-      driver::copy_on_device(begin, weight->view_.*part, weight->bytes_.*bytes, stream);
+      if (weight->bytes_.*bytes == 0) continue;
+      driver::copy_on_device(begin, weight->view_.*place, weight->bytes_.*bytes, stream);
       begin += weight->bytes_.*bytes;
     }
-    whole.view_.*part = reinterpret_cast<std::remove_reference_t<decltype(whole.view_.*part)>>(place);
-    place += aligned(whole.bytes_.*bytes);
-  };
-  put(&WeightView::tiles, &PartBytes::tiles);
-  put(&WeightView::metadata, &PartBytes::metadata);
-  put(&WeightView::group_scales, &PartBytes::group_scales);
-  put(&WeightView::channel_scales, &PartBytes::channel_scales);
+  });
   driver::synchronize(stream);
   return whole;
 }
@@ -113,29 +130,23 @@ DeviceWeight DeviceWeight::part(int begin, int count) const {
   DeviceWeight part = *this;
   part.view_.channels = count * kBlockChannels;
   part.view_.blocks = count;
-  const auto cut = [&](auto WeightView::*address, size_t PartBytes::*bytes) {
+  for_each_part([&](auto place, auto, auto bytes) {
     const size_t of_block = bytes_.*bytes / static_cast<size_t>(view_.blocks);
     part.bytes_.*bytes = of_block * static_cast<size_t>(count);
-    if (view_.*address) part.view_.*address += of_block * static_cast<size_t>(begin) / sizeof(*(view_.*address));
-  };
-  cut(&WeightView::tiles, &PartBytes::tiles);
-  cut(&WeightView::metadata, &PartBytes::metadata);
-  cut(&WeightView::group_scales, &PartBytes::group_scales);
-  cut(&WeightView::channel_scales, &PartBytes::channel_scales);
+    if (view_.*place) part.view_.*place += of_block * static_cast<size_t>(begin) / sizeof(*(view_.*place));
+  });
   return part;
 }
 
 ArrangedWeight DeviceWeight::read_back() const {
-  ArrangedWeight weight{view_, order_, {}, {}, {}, {}};
+  ArrangedWeight weight{};
+  weight.view = view_, weight.order = order_;
   const StreamHandle stream = default_stream()->handle();
-  const auto get = [&](const auto* part, auto& values, size_t bytes) {
-    values.resize(bytes / sizeof(values[0]));
-    if (bytes) driver::copy_to_host(values.data(), bytes, part, bytes, bytes, 1, stream);
-  };
-  get(view_.tiles, weight.tiles, bytes_.tiles);
-  get(view_.metadata, weight.metadata, bytes_.metadata);
-  get(view_.group_scales, weight.group_scales, bytes_.group_scales);
-  get(view_.channel_scales, weight.channel_scales, bytes_.channel_scales);
+  for_each_part([&](auto place, auto values, auto bytes) {
+    auto& part = weight.*values;
+    part.resize(bytes_.*bytes / sizeof(part[0]));
+    if (bytes_.*bytes) driver::copy_to_host(part.data(), bytes_.*bytes, view_.*place, bytes_.*bytes, bytes_.*bytes, 1, stream);
+  });
   return weight;
 }
 

@@ -8,6 +8,7 @@
 
 #include "cuda/arranged_weight.hpp"
 #include "cuda/device_memory.hpp"
+#include "cuda/quantize_rows.hpp"
 
 namespace usmlite::cuda {
 
@@ -16,11 +17,11 @@ namespace usmlite::cuda {
 class DeviceWeight {
  public:
   /// Returns when the weight is on the GPU. Throws OUT_OF_MEMORY.
-  /// highest_activation: of the whole numbers that activations are rounded to for int8 arithmetic, 127 or 7.
-  explicit DeviceWeight(const ArrangedWeight& arranged, std::string spec = "", int highest_activation = 127);
+  /// activations: what they are rounded to for int8 arithmetic.
+  explicit DeviceWeight(const ArrangedWeight& arranged, std::string spec = "", RowCodes activations = RowCodes::kInt8);
   /// Dense codes of int8 for 8-bit arithmetic, not filled yet: for training, which fills it again and again on one stream
-  /// (integer_training.hpp) and uses it on no other.
-  DeviceWeight(int channels, int inputs, std::string spec, int highest_activation);
+  /// (integer_training.hpp) and uses it on no other. `spec`: of whole numbers.
+  DeviceWeight(int channels, int inputs, const codec::WeightSpec& spec, RowCodes activations);
 
   /// Weights of one kind, whose channels fill their blocks, one below the other as one: copied to new memory, unless they may stay in
   /// their own and lie there so. Throws INVALID_ARGUMENT where they are not alike.
@@ -33,7 +34,7 @@ class DeviceWeight {
   ChannelOrder order() const { return order_; }
   /// Canonical weight spec, or empty.
   const std::string& spec() const { return spec_; }
-  int highest_activation() const { return highest_activation_; }
+  RowCodes activations() const { return activations_; }
   /// Whether training may fill it.
   bool fillable() const { return fillable_; }
   /// Columns of a product with it.
@@ -47,14 +48,18 @@ class DeviceWeight {
  private:
   /// Of the parts of a weight, each of which begins where wide loads and bulk copies may begin.
   struct PartBytes {
-    size_t tiles, metadata, group_scales, channel_scales;
+    size_t tiles, metadata, group_scales, channel_scales, channel_sums, whole_scales, zero_points, kept;
     size_t total() const;
   };
+  /// Calls visit(place, values, bytes) for members of WeightView, ArrangedWeight and PartBytes, in the order in which parts lie in memory.
+  template <typename Visit> static void for_each_part(Visit&& visit);
+  /// Points the view at the parts in the memory.
+  void place_parts();
 
   WeightView view_;
   ChannelOrder order_;
   std::string spec_;
-  int highest_activation_;
+  RowCodes activations_;
   bool fillable_ = false;
   PartBytes bytes_;
   std::shared_ptr<DeviceMemory> memory_;

@@ -10,7 +10,7 @@ namespace usmlite::cuda {
 template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensBand : FewTokensProduct<C, A, kSparse, kTokens> {
   using Product = FewTokensProduct<C, A, kSparse, kTokens>;
   using typename Product::Place, typename Product::Sum, typename Product::Sums;
-  using Product::kColumns, Product::kTiles;
+  using Product::kColumns, Product::kTiles, Product::kWhole;
 
   /// The thread block that has unit `unit` of the sequence (band, chunk), and the first unit of a thread block.
   static __device__ __forceinline__ int owner(const FewTokensPlan& plan, int64_t unit) {
@@ -96,12 +96,18 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensBand
     if (store && channel_of_weight < m.weight.channels && !(gated && channel % kTileChannels >= 8)) {
       const auto at = [&](int token, int of) { return whole ? of_teams(token, of) : of_blocks(token, of); };
       // Two outputs: of two channels, or of two values and their gates.
-      const ChannelPair pair = load_channel_pair(m, channel_of_weight, channel_of_weight + (gated ? 8 : 1));
-      const ChannelPair second = gated ? load_channel_pair(m, channel_of_weight + 1) : pair;
+      const int beside = channel_of_weight + (gated ? 8 : 1);
+      const ChannelPair pair_of_all = load_channel_pair(m, channel_of_weight, beside);
+      const ChannelPair second_of_all = gated ? load_channel_pair(m, channel_of_weight + 1) : pair_of_all;
       const int output = gated ? channel_of_weight / kTileChannels * 8 + channel % 8 : channel_of_weight;
       for (int token = first_row; token < tokens; token += rows) {
         const float row_scale = m.row_scales ? m.row_scales[first_token + token] : 1.0f;
         const TwoSums sum = at(token, channel);
+        ChannelPair pair = pair_of_all, second = second_of_all;
+        if constexpr (kWhole) {
+          pair = with_row_offset(m, pair, first_token + token, channel_of_weight, beside);
+          if (gated) second = with_row_offset(m, second, first_token + token, channel_of_weight + 1, channel_of_weight + 9);
+        }
         float2 y;
         if (gated) {
           const TwoSums gate = at(token, channel + 8);

@@ -6,13 +6,19 @@
 
 namespace usmlite::cuda {
 
-/// Fills a DeviceWeight of dense int8 codes: code = weight / scale, a whole number but for the rounding of floats, at most 127 in
-/// magnitude. Sums of whole numbers are exact, so products have the bits of those with a packed weight of the same levels, whatever
-/// its codes and sparsity (fragment_order.hpp).
-/// weight: float32 (channels, inputs), inputs a multiple of 4; scale: float32 (channels, 1) or (channels).
-void fill_integer_weight(const DeviceWeight& to, const DeviceTensor& weight, const DeviceTensor& scale, const std::shared_ptr<Stream>& stream);
+/// What a weight of training was rounded with: float32 (channels, groups per row or 1) each.
+struct IntegerScales {
+  const DeviceTensor& scale;
+  const DeviceTensor* zero_point;  // null in formats without
+};
 
-/// y = codes * scales, what a product with `rows` saw of its activations: 16-bit floats, rounded once.
+/// Fills a DeviceWeight of dense int8 codes from weight = scale * (level - zero point), whose levels are whole numbers but for the rounding of
+/// floats. Sums of whole numbers are exact, so products have the bits of those with a packed weight of the same levels, whatever its codes
+/// and sparsity (fragment_order.hpp). Where a level of zero does not stand for zero, weights that are zero count as pruned, if the spec is sparse.
+/// weight: float32 (channels, inputs), inputs a multiple of 4.
+void fill_integer_weight(const DeviceWeight& to, const DeviceTensor& weight, const IntegerScales& scales, const std::shared_ptr<Stream>& stream);
+
+/// y = codes * scales + offsets, what a product with `rows` saw of its activations: 16-bit floats, rounded once.
 void widen_rows(const QuantizedRows& rows, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
 
 /// padded (padded channels) float32: a bias (channels), then zeros.

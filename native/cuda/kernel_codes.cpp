@@ -1,5 +1,7 @@
 #include "cuda/kernel_codes.hpp"
 
+#include <algorithm>
+
 #include "core/error.hpp"
 
 namespace usmlite::cuda {
@@ -8,13 +10,10 @@ namespace {
 /// At most two of four adjacent inputs are kept: 2:4, and every 1:M, since four inputs meet at most two groups of M.
 bool fits_sparse_tensor_cores(const codec::WeightSpec& spec) { return spec.kept == 1 || (spec.kept == 2 && spec.of == 4); }
 
-/// The fewest bits that hold every level of a format of whole numbers and that the kernels take; they take fewer kinds of
-/// sparse weights.
-Codes codes_for_levels(const codec::WeightSpec& spec, Arithmetic arithmetic) {
+/// The fewest bits that hold every level of a format of whole numbers and that the kernels take in arithmetic of 16 bits; they take
+/// fewer kinds of weights with zeros between.
+Codes codes_for_levels(const codec::WeightSpec& spec) {
   const int32_t highest = spec.highest_level();
-  if (spec.has_zero_points()) unsupported_on_gpu(spec, "there are no kernels for zero points; use a symmetric format, or compute on the CPU");
-  if (highest > 127) unsupported_on_gpu(spec, "levels up to " + std::to_string(highest) + " do not fit in a byte; use fewer bits");
-  if (!is_16_bit(arithmetic)) return highest <= 7 ? Codes::kInt4 : Codes::kInt8;
   if (!spec.is_sparse()) {
     if (spec.format == codec::NumberFormat::kNormalFloat4) return Codes::kNormalFloat4;
     if (!spec.has_zero() && highest == 1) return Codes::kInt1;
@@ -24,28 +23,37 @@ Codes codes_for_levels(const codec::WeightSpec& spec, Arithmetic arithmetic) {
   return highest <= 7 ? Codes::kInt4 : Codes::kInt8;
 }
 
+/// Codes that stand for levels as they are: of a byte, with zero in their midst.
+bool has_plain_codes(const codec::WeightSpec& spec) { return !spec.has_zero_points() && spec.highest_level() <= 127; }
+
 }  // namespace
 
 void unsupported_on_gpu(const codec::WeightSpec& spec, const std::string& sentence) {
   throw Error(error_code::kUnsupportedSpec, "weight spec " + codec::to_text(spec) + " on a GPU: " + sentence);
 }
 
-Codes kernel_codes(const codec::WeightSpec& spec, Arithmetic arithmetic) {
-  if (spec.is_sparse() && !fits_sparse_tensor_cores(spec)) {
-    unsupported_on_gpu(spec, "sparse tensor cores take 2:4 (and 1:M); compress with +2:4, or compute on the CPU");
-  }
+KernelForm kernel_form(const codec::WeightSpec& spec, Arithmetic arithmetic) {
+  const bool sparse = spec.is_sparse() && fits_sparse_tensor_cores(spec);
   if (arithmetic == Arithmetic::kFloat8) {
     if (spec.is_integer()) unsupported_on_gpu(spec, "float8 arithmetic takes float32 weights; use int8, bfloat16 or float16 arithmetic");
-    return Codes::kFloat8;
+    return {Codes::kFloat8, sparse, false, false};
   }
-  if (!spec.is_integer()) {
-    if (arithmetic == Arithmetic::kInt8) unsupported_on_gpu(spec, "int8 arithmetic takes weights of whole numbers; use bfloat16, float16 or float8 arithmetic");
-    return Codes::kFloat16Bit;
+  if (is_16_bit(arithmetic)) {
+    if (!spec.is_integer()) return {Codes::kFloat16Bit, sparse, false, false};
+    if (!has_plain_codes(spec)) return {Codes::kFloat16Bit, sparse, true, false};
+    return {codes_for_levels(spec), sparse, false, false};
   }
-  if (arithmetic == Arithmetic::kInt8 && spec.group_size) {
-    unsupported_on_gpu(spec, "int8 arithmetic takes one scale per output channel; use bfloat16 or float16 arithmetic");
-  }
-  return codes_for_levels(spec, arithmetic);
+  if (!spec.is_integer()) unsupported_on_gpu(spec, "int8 arithmetic takes weights of whole numbers; use bfloat16, float16 or float8 arithmetic");
+  const GroupedCoding coding = grouped_coding(spec);
+  const bool fits_nibble = std::max(coding.code(spec.highest_level()), -coding.code(spec.lowest_level()) - 1) <= 7;
+  const bool grouped = spec.group_size || !has_plain_codes(spec);
+  return {fits_nibble ? Codes::kInt4 : Codes::kInt8, sparse && !grouped, false, grouped};
+}
+
+GroupedCoding grouped_coding(const codec::WeightSpec& spec) {
+  if (spec.has_zero_points()) return {1 << (spec.bits - 1), 1};
+  if (!has_plain_codes(spec)) return {1, 2};  // odd numbers
+  return {0, 1};
 }
 
 }  // namespace usmlite::cuda

@@ -12,8 +12,33 @@ inline bool is_16_bit(Arithmetic arithmetic) { return arithmetic == Arithmetic::
 /// Throws UNSUPPORTED_SPEC: `sentence` says what the kernels lack and what would do.
 [[noreturn]] void unsupported_on_gpu(const codec::WeightSpec& spec, const std::string& sentence);
 
-/// The smallest codes that hold all values of a format. Throws UNSUPPORTED_SPEC when the kernels have none for this weight and
-/// arithmetic.
-Codes kernel_codes(const codec::WeightSpec& spec, Arithmetic arithmetic);
+/// How the kernels take a packed weight.
+struct KernelForm {
+  /// The smallest that hold all values of the format.
+  Codes codes;
+  /// Multiplied by sparse tensor cores. Other sparse weights are dense ones with zeros.
+  bool sparse;
+  /// Codes are floats of 16 bits that the scales and zero points are part of: levels that have no codes in this arithmetic.
+  bool widened;
+  /// Whole numbers whose scales of groups, or zero points, enter the product on the way (is_grouped_int8).
+  bool grouped_int8;
+};
+
+/// Throws UNSUPPORTED_SPEC when the kernels have no form for this weight and arithmetic.
+KernelForm kernel_form(const codec::WeightSpec& spec, Arithmetic arithmetic);
+
+/// The whole numbers of such a form: level = step * code + shift. Then weight = scale * (level - zero point) of the format is
+/// (scale * step) * (code - (zero point - shift) / step).
+struct GroupedCoding {
+  int32_t shift, step;
+
+  /// Whether codes have zero points: those of the format, or what its levels are shifted by.
+  bool has_zero_points() const { return shift != 0; }
+  int32_t code(int32_t level) const { return (level - shift) / step; }
+  float scale(float of_levels) const { return of_levels * static_cast<float>(step); }
+  /// `of_levels`: 0 in formats without.
+  float zero_point(float of_levels) const { return (of_levels - static_cast<float>(shift)) / static_cast<float>(step); }
+};
+GroupedCoding grouped_coding(const codec::WeightSpec& spec);
 
 }  // namespace usmlite::cuda

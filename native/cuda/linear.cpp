@@ -24,18 +24,28 @@ DeviceType operand_type(Arithmetic arithmetic) {
   return DeviceType::kBFloat16;
 }
 
-void quantize(const DeviceTensor& x, const QuantizedRows& rows, int highest_code, const std::shared_ptr<Stream>& stream) {
+/// What activations are rounded to.
+RowCodes row_codes(const DeviceWeight& weight) { return weight.view().arithmetic == Arithmetic::kFloat8 ? RowCodes::kFloat8 : weight.activations(); }
+
+/// Not filled yet. `scales`: for each row, and so many offsets where the codes have them.
+QuantizedRows rows_of(RowCodes codes, const std::vector<int64_t>& shape, int64_t scales, const std::shared_ptr<Stream>& stream) {
+  std::vector<int64_t> of_rows{scales};
+  if (codes == RowCodes::kInt8Asymmetric) of_rows.insert(of_rows.begin(), 2);
+  return {DeviceTensor(codes == RowCodes::kFloat8 ? DeviceType::kFloat8 : DeviceType::kInt8, shape, stream), DeviceTensor(DeviceType::kFloat32, of_rows, stream)};
+}
+
+void quantize(const DeviceTensor& x, const QuantizedRows& rows, RowCodes codes, const std::shared_ptr<Stream>& stream) {
   QuantizeRowsArguments arguments{};
   arguments.rows = static_cast<int>(x.rows());
   arguments.columns = static_cast<int>(x.columns());
   arguments.from = x.type() == DeviceType::kBFloat16 ? RowFloats::kBFloat16 : RowFloats::kFloat16;
   arguments.x = x.use_on<uint8_t>(stream);
   arguments.x_stride = x.row_stride();
-  arguments.to = rows.codes.type() == DeviceType::kInt8 ? RowCodes::kInt8 : RowCodes::kFloat8;
-  arguments.highest_code = highest_code;
+  arguments.to = codes;
   arguments.codes = rows.codes.use_on<uint8_t>(stream);
   arguments.codes_stride = rows.codes.row_stride();
   arguments.scales = rows.scales.use_on<float>(stream);
+  arguments.offsets = const_cast<float*>(rows.offsets(stream));
   quantize_rows(arguments, stream->handle());
 }
 
@@ -48,9 +58,9 @@ ProductPlan planned(const WeightView& weight, int tokens, const LinearOptions& o
 
 }  // namespace
 
-QuantizedRows quantize_rows(const DeviceTensor& x, DeviceType type, int highest_code, const std::shared_ptr<Stream>& stream) {
-  const QuantizedRows rows{DeviceTensor(type, x.shape(), stream), DeviceTensor(DeviceType::kFloat32, {x.rows()}, stream)};
-  quantize(x, rows, highest_code, stream);
+QuantizedRows quantize_rows(const DeviceTensor& x, RowCodes codes, const std::shared_ptr<Stream>& stream) {
+  const QuantizedRows rows = rows_of(codes, x.shape(), x.rows(), stream);
+  quantize(x, rows, codes, stream);
   return rows;
 }
 
@@ -69,9 +79,14 @@ Linear::Linear(const DeviceTensor& x, const DeviceTensor* row_scales, const Devi
     invalid(std::string("the weight's arithmetic multiplies ") + name_of(operand) + " but x is " + name_of(x.type()) +
             (is_float16_bit(operand) ? "; cast it" : "; give bfloat16 or float16, or use quantizeRows"));
   }
-  if (!is_float16_bit(operand) && !quantizes && (!row_scales || row_scales->type() != DeviceType::kFloat32 ||
-                                                 row_scales->shape() != std::vector<int64_t>{x.rows()})) {
-    invalid("x of 8 bits needs a float32 scale for each of its " + std::to_string(x.rows()) + " rows");
+  if (!is_float16_bit(operand) && !quantizes) {
+    const bool has_scales = row_scales && row_scales->type() == DeviceType::kFloat32 && row_scales->columns() == x.rows();
+    if (!has_scales || (row_scales->shape().size() == 2 && row_scales->rows() != 2)) {
+      invalid("x of 8 bits needs a float32 scale for each of its " + std::to_string(x.rows()) + " rows, and offsets below them where it has some");
+    }
+    if (row_scales->shape().size() == 2 && !view.channel_sums) {
+      invalid("rows with offsets need a weight of whole numbers in int8 arithmetic, of training one that is made for activations of int8-asymmetric");
+    }
   }
   if ((options.activation == Activation::kGlu) != (weight.order() == ChannelOrder::kGlu)) {
     invalid(weight.order() == ChannelOrder::kGlu ? "the weight was arranged for the activation glu; use that"
@@ -100,13 +115,18 @@ Linear::Linear(const DeviceTensor& x, const DeviceTensor* row_scales, const Devi
   if (quantizes) {
     x_ = x;
     // As many scales as leave no gap behind, which would be filled.
-    quantized_ = {DeviceTensor(operand, x.shape(), stream), DeviceTensor(DeviceType::kFloat32, {(x.rows() + 3) / 4 * 4}, stream)};
+    quantized_ = rows_of(row_codes(weight), x.shape(), (x.rows() + 3) / 4 * 4, stream);
+  } else if (row_scales) {
+    quantized_ = {x, *row_scales};
   }
   const DeviceTensor& multiplied = quantizes ? quantized_.codes : x;
   arguments_.tokens = static_cast<int>(x.rows());
   arguments_.x = multiplied.use_on<uint8_t>(stream);
   arguments_.x_stride = multiplied.row_stride();
-  arguments_.row_scales = quantizes ? quantized_.scales.use_on<float>(stream) : row_scales ? row_scales->use_on<float>(stream) : nullptr;
+  if (!quantized_.codes.released()) {
+    arguments_.row_scales = quantized_.scales.use_on<float>(stream);
+    arguments_.row_offsets = quantized_.offsets(stream);
+  }
   arguments_.y = output_.use_on<uint8_t>(stream);
   arguments_.y_stride = output_.row_stride();
   arguments_.bias = options.bias ? options.bias->use_on<float>(stream) : nullptr;
@@ -125,7 +145,7 @@ Linear::Linear(const DeviceTensor& x, const DeviceTensor* row_scales, const Devi
 }
 
 void Linear::run(const DeviceWeight& weight) {
-  if (!x_.released()) quantize(x_, quantized_, weight.highest_activation(), stream_);
+  if (!x_.released()) quantize(x_, quantized_, row_codes(weight), stream_);
   arguments_.weight = weight.view();
   matmul(arguments_, stream_->handle(), plan_);
 }

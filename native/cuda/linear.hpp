@@ -9,14 +9,17 @@
 
 namespace usmlite::cuda {
 
-/// Rows of 8-bit codes with a scale for each: x[i][j] = codes[i][j] * scales[i].
+/// Rows of 8-bit codes with a scale for each: x[i][j] = codes[i][j] * scales[i], plus the row's offset where there are some.
 struct QuantizedRows {
   DeviceTensor codes;   // kInt8 or kFloat8 (rows, columns)
-  DeviceTensor scales;  // kFloat32 (rows)
+  DeviceTensor scales;  // kFloat32 (rows); of RowCodes::kInt8Asymmetric (2, rows): scales, then offsets
+  const float* offsets(const std::shared_ptr<Stream>& stream) const {
+    return scales.shape().size() == 2 ? scales.use_on<float>(stream) + scales.row_stride() : nullptr;
+  }
 };
 
-/// Rounds every row of a kBFloat16 or kFloat16 matrix to codes of `type`, kInt8 (of `highest_code` at most) or kFloat8, as quantize_rows.hpp says.
-QuantizedRows quantize_rows(const DeviceTensor& x, DeviceType type, int highest_code, const std::shared_ptr<Stream>& stream);
+/// Rounds every row of a kBFloat16 or kFloat16 matrix, as quantize_rows.hpp says.
+QuantizedRows quantize_rows(const DeviceTensor& x, RowCodes codes, const std::shared_ptr<Stream>& stream);
 
 struct LinearOptions {
   const DeviceTensor* bias = nullptr;      // kFloat32 (padded channels), in the order of the weight's

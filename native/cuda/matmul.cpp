@@ -5,6 +5,7 @@
 
 #include "core/error.hpp"
 #include "cuda/kernel_architecture.hpp"
+#include "cuda/matmul_grouped_int8.hpp"
 
 namespace usmlite::cuda {
 
@@ -13,11 +14,6 @@ namespace {
 bool is_aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
 
 void check_weight(const WeightView& w) {
-  const bool float_arithmetic = element_bytes(w.arithmetic) == 2;
-  if (w.group_size != 0 && !float_arithmetic) {
-    throw Error(error_code::kUnsupportedSpec, "8-bit arithmetic takes one scale per channel; weights with scales per group of "
-                                              "inputs are multiplied in bfloat16 or float16");
-  }
   if (w.group_size != 0 && w.group_size != 32 && w.group_size != 64 && w.group_size != 128) {
     throw Error(error_code::kUnsupportedSpec,
                 "GPU kernels take a scale for every 32, 64 or 128 inputs, not " + std::to_string(w.group_size));
@@ -46,6 +42,9 @@ void check_activations(const MatmulArguments& m) {
   if (bytes == 1 && !m.row_scales) {
     throw Error(error_code::kInvalidArgument, "activations of 8 bits need a scale for each row");
   }
+  if (m.row_offsets && !w.channel_sums) {
+    throw Error(error_code::kInvalidArgument, "activations with offsets need the sums of the weight's channels");
+  }
   const int outputs = m.activation == Activation::kGlu ? w.channels / 2 : w.channels;
   if (m.activation == Activation::kGlu && w.channels % 16 != 0) {
     throw Error(error_code::kInvalidArgument, "a gated product takes a multiple of 16 channels, values and gates together, not " +
@@ -69,7 +68,7 @@ MatmulWorkspace matmul_workspace(const WeightView& weight, int tokens, const Pro
     const ManyTokensWorkspace workspace = many_tokens_workspace(weight, tokens, plan.many);
     return {workspace.partial_sums, workspace.counters};
   }
-  if (plan.kernel == ProductPlan::Kernel::kManyTokensSm80) return {0, 0};
+  if (plan.kernel == ProductPlan::Kernel::kManyTokensSm80 || plan.kernel == ProductPlan::Kernel::kGroupedInt8) return {0, 0};
   if (tokens <= 0 || !shares_bands(plan.few)) return {0, 0};
   const int tiles = std::min(token_tiles(weight, tokens), kMostSharingTiles);
   return {tiles * partial_sum_count(plan.few, few_tokens_tile(weight, tokens)), tiles * plan.few.bands};
@@ -79,6 +78,7 @@ void matmul(const MatmulArguments& arguments, StreamHandle stream, const Product
   check_weight(arguments.weight);
   check_activations(arguments);
   if (arguments.tokens <= 0) return;
+  if (is_grouped_int8(arguments.weight)) return matmul_grouped_int8(arguments, stream);
   FewTokensPlan plan = product_plan.few;
   if (product_plan.kernel == ProductPlan::Kernel::kManyTokensSm90) {
     if (matmul_many_tokens_sm90(arguments, product_plan.many, stream)) return;
@@ -105,6 +105,7 @@ void matmul(const MatmulArguments& arguments, StreamHandle stream, const Product
     part.y = const_cast<uint8_t*>(advance(arguments.y, arguments.y_stride, output_bytes));
     part.residual = advance(arguments.residual, arguments.y_stride, output_bytes);
     part.row_scales = arguments.row_scales ? arguments.row_scales + first : nullptr;
+    part.row_offsets = arguments.row_offsets ? arguments.row_offsets + first : nullptr;
     matmul_few_tokens(part, plan, stream);
   }
 }

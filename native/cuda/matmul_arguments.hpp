@@ -19,10 +19,20 @@ struct WeightView {
   const uint8_t* tiles;           // (blocks, slices, 4, tile_bytes)
   const uint8_t* metadata;        // (blocks, slices, 4, kMetadataBytesPerTile); null when dense
   const uint16_t* group_scales;   // (blocks, group_count(), 64) 16-bit floats of the arithmetic; null without groups
-  const float* channel_scales;    // (64 blocks); null: 1 (16-bit float codes, groups of bfloat16)
+  const float* channel_scales;    // (64 blocks); null: 1 (16-bit float codes, groups of bfloat16, whole_scales)
+  // Of kInt8: the sums of the weights themselves in each channel, (64 blocks), for activations with offsets; may be null.
+  const float* channel_sums;
+  // Of kInt8 with a scale for each group of inputs or with zero points, which matmul_grouped_int8.hpp multiplies: float32 (blocks,
+  // groups or 1, 64), weight = scale * (code - zero point); null without.
+  const float* whole_scales;
+  const float* zero_points;       // times kNibbleFactor where the codes are kInt4
+  const uint32_t* kept;           // (blocks, slices, 4, 32): bits of codes to which the zero point belongs; null: all
 };
 
-/// y (tokens, channels) = activation(x . Wᵀ * channel scale * row scale + bias) * scale + residual * residual_scale.
+/// Whether scales of groups, or zero points, enter a product of whole numbers on the way.
+inline bool is_grouped_int8(const WeightView& weight) { return weight.whole_scales != nullptr; }
+
+/// y (tokens, channels) = activation((x . Wᵀ * channel scale) * row scale + row offset * channel sum + bias) * scale + residual * residual_scale.
 /// With kGlu, y is (tokens, channels / 2): the weight's channels were interleaved when packed so that, in each tile of 16,
 /// channels 0..7 are values and 8..15 their gates; y = value * sigmoid(gate). Bias is in the same order.
 struct MatmulArguments {
@@ -31,6 +41,7 @@ struct MatmulArguments {
   const void* x;                  // (tokens, x_stride): 16-bit floats, or int8 / e4m3 with row_scales; rows aligned to 16 bytes
   int64_t x_stride;               // elements
   const float* row_scales;        // (tokens) of int8 or e4m3 activations; null otherwise
+  const float* row_offsets;       // (tokens) of asymmetric int8 activations, scale * code + offset; null otherwise
   void* y;                        // (tokens, y_stride) 16-bit floats: the weight's float arithmetic, bfloat16 for kInt8 and kFloat8
   int64_t y_stride;
   const float* bias;              // (channels padded to 64) or null

@@ -37,6 +37,17 @@ __device__ __forceinline__ ChannelPair load_channel_pair(const MatmulArguments& 
   return load_channel_pair(m, channel, channel + 8);
 }
 
+/// A pair of channels for a token whose activations have an offset: each channel gets it times the sum of its weights, before
+/// anything else does, so as part of the bias.
+__device__ __forceinline__ ChannelPair with_row_offset(const MatmulArguments& m, ChannelPair pair, int token, int first, int second) {
+  if (m.row_offsets) {
+    const float offset = m.row_offsets[token];
+    pair.bias[0] = fmaf(offset, m.weight.channel_sums[first], pair.bias[0]);
+    pair.bias[1] = fmaf(offset, m.weight.channel_sums[second], pair.bias[1]);
+  }
+  return pair;
+}
+
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + ptx::exponential(-x)); }
 
 /// Not for kGlu, which takes two channels.
@@ -92,20 +103,6 @@ __device__ __forceinline__ void store_output_pair(const MatmulArguments& m, int 
 /// Whether store_output_pair's `aligned` holds.
 __device__ __forceinline__ bool pairs_are_aligned(const MatmulArguments& m) {
   return m.y_stride % 2 == 0 && (reinterpret_cast<uintptr_t>(m.y) | reinterpret_cast<uintptr_t>(m.residual)) % 4 == 0;
-}
-
-/// Finishes and stores the sums of a token for channels g and g + 8 of the tile that starts at `tile_channel`.
-template <typename T>
-__device__ __forceinline__ void finish_and_store(const MatmulArguments& m, const ChannelPair& pair, int token, int tile_channel,
-                                                 int g, float sum_g, float sum_g8) {
-  const float row_scale = m.row_scales && token < m.tokens ? m.row_scales[token] : 1.0f;
-  const float2 y = finish_sums(m, pair, row_scale, sum_g, sum_g8);
-  if (m.activation == Activation::kGlu) {
-    store_output<T>(m, token, tile_channel / 2 + g, y.x);
-  } else {
-    store_output<T>(m, token, tile_channel + g, y.x);
-    store_output<T>(m, token, tile_channel + g + 8, y.y);
-  }
 }
 
 }  // namespace usmlite::cuda

@@ -167,7 +167,14 @@ template <Arithmetic A_, Codes C_, bool Sparse_, class Tile_> struct ManyTokensS
         std::make_integer_sequence<int, kUnitSteps>());
   }
 
-  static __device__ __forceinline__ void run(const Arguments& arguments) {
+  // What another way of multiplying the same units takes the place of, besides Sums and multiply_unit (matmul_grouped_int8.cu).
+  /// Before the first unit. `first_tile`: of the warp, in the weight.
+  static __device__ __forceinline__ void begin(const Arguments&, int, int, Sums&) {}
+  /// After the last one, what is finished and stored.
+  static __device__ __forceinline__ const Sums& result(const Arguments&, const Sums& d) { return d; }
+
+  /// `K`: this, or what is derived from it.
+  template <class K> static __device__ __forceinline__ void run(const Arguments& arguments) {
     const MatmulArguments& m = arguments.matmul;
     unsigned char* const shared = shared_memory();
     unsigned char* const weight_ring = shared + kStages * kActivationBytes;
@@ -196,14 +203,14 @@ template <Arithmetic A_, Codes C_, bool Sparse_, class Tile_> struct ManyTokensS
 #pragma unroll
     for (int unit = 0; unit < kStages - 1; ++unit) start_unit(unit, unit % kChunkUnits == 0);
 
-    Sums d = {};
+    typename K::Sums d = {};
+    K::begin(arguments, first_block * 4 + warp.first_tile, warp.lane, d);
     const int block = warp.first_tile / 4, tile = warp.first_tile % 4;
     int stage = 0, weight_stage = 0;
 #pragma unroll 1
     for (int chunk = 0; chunk < arguments.chunks; ++chunk) {
       const unsigned char* const weight = weight_ring + weight_stage * kWeightBytes + block * kBlockBytes;
       const auto unit = [&]<int kUnit>() {
-        using K = ManyTokensSm80;
         ptx::copy_async_wait<K::kStages - 2>();
         ptx::block_sync();  // the unit has come for all, and the one before is read
         start_unit(chunk * K::kChunkUnits + kUnit + K::kStages - 1, (kUnit + K::kStages - 1) % K::kChunkUnits == 0);
@@ -218,15 +225,16 @@ template <Arithmetic A_, Codes C_, bool Sparse_, class Tile_> struct ManyTokensS
     }
     ptx::copy_async_wait<0>();
     ptx::block_sync();
-    store_sums_sm80<Output<A>, Tile>(m, d, first_block * kBlockChannels + warp.first_tile * kTileChannels, first_token + warp.first_token,
-                                     warp.lane, reinterpret_cast<float*>(shared + ptx::warp_id() * StagingSm80<Tile>::kWarpBytes));
+    store_sums_sm80<Output<A>, Tile, kWhole>(m, K::result(arguments, d), first_block * kBlockChannels + warp.first_tile * kTileChannels,
+                                             first_token + warp.first_token, warp.lane,
+                                             reinterpret_cast<float*>(shared + ptx::warp_id() * StagingSm80<Tile>::kWarpBytes));
   }
 };
 
 template <class K>
 __global__ void __launch_bounds__(K::Tile::kThreads, K::Tile::Residency)
     matmul_many_tokens_sm80_kernel(const __grid_constant__ ManyTokensSm80Arguments arguments) {
-  K::run(arguments);
+  K::template run<K>(arguments);
 }
 
 template <class K> void launch_many_tokens_sm80(const MatmulArguments& m, StreamHandle stream) {

@@ -24,6 +24,8 @@ ProductPlan few(const FewTokensPlan& plan) { return {ProductPlan::Kernel::kFewTo
 ProductPlan many(ManyTokensPlan plan) { return {ProductPlan::Kernel::kManyTokensSm90, {}, plan, {}}; }
 ProductPlan many(ManyTokensTileSm80 tile) { return {ProductPlan::Kernel::kManyTokensSm80, {}, {}, tile}; }
 
+const ProductPlan kGroupedInt8{ProductPlan::Kernel::kGroupedInt8, {}, {}, {}};
+
 bool is_hopper() { return kernel_architecture() == 90; }
 
 /// Of the kernels for many tokens, with whole tiles.
@@ -52,6 +54,7 @@ ProductPlan in_turn(const WeightView& weight, int tokens, bool may_share) {
 }  // namespace
 
 ProductPlan choose_product_plan(const WeightView& weight, int tokens, MatmulKernel kernel) {
+  if (is_grouped_int8(weight)) return kGroupedInt8;
   const bool emulated = gpu_properties().emulated;
   const ProductPlanRow* const row = emulated ? nullptr : find_product_plan_row(weight);
   const auto measured = [&](int of_class) { return row ? product_plan_of(word_at(row->plans, of_class), weight, tokens) : std::nullopt; };
@@ -75,6 +78,7 @@ ProductPlan choose_product_plan(const WeightView& weight, int tokens, MatmulKern
 }
 
 std::vector<ProductPlan> product_plans(const WeightView& weight, int tokens) {
+  if (is_grouped_int8(weight)) return {kGroupedInt8};
   std::vector<ProductPlan> plans;
   constexpr int kMostTokensOfFew = 128, kFewestTokensOfMany = 17;
   if (tokens <= kMostTokensOfFew) {
@@ -91,6 +95,7 @@ std::string code_of(const ProductPlan& plan) {
     case ProductPlan::Kernel::kFewTokens:
       return std::to_string(plan.few.band_blocks) + "/" + (plan.few.parts == 0 ? "*" : std::to_string(plan.few.parts));
     case ProductPlan::Kernel::kManyTokensSm80: return plan.many_sm80 == ManyTokensTileSm80::kSmall ? "s/1" : "m/1";
+    case ProductPlan::Kernel::kGroupedInt8: return "g/1";
     case ProductPlan::Kernel::kManyTokensSm90: break;
   }
   return std::string{kTileLetters[static_cast<size_t>(plan.many.tile)], '/'} +
@@ -98,6 +103,7 @@ std::string code_of(const ProductPlan& plan) {
 }
 
 std::optional<ProductPlan> product_plan_of(std::string_view code, const WeightView& weight, int tokens) {
+  if (is_grouped_int8(weight)) return code == code_of(kGroupedInt8) ? std::optional(kGroupedInt8) : std::nullopt;
   const bool is_few = !code.empty() && code[0] >= '0' && code[0] <= '9';
   if (is_few) {
     for (const FewTokensPlan& plan : few_plans(weight)) {

@@ -1,4 +1,5 @@
-// One thread block quantizes one row: it is read once, kept in registers while its largest magnitude is found, and written.
+// One thread block quantizes one row: it is read once, kept in registers while its largest magnitude, or its range, is found, and
+// written.
 #include "cuda/quantize_rows.hpp"
 
 #include <algorithm>
@@ -22,28 +23,55 @@ __device__ __forceinline__ uint32_t to_e4m3(float value) {
   return sign | ((rounded >> 20) - ((127 - 7) << 3));
 }
 
-template <RowCodes kTo> __device__ __forceinline__ uint32_t to_code(float value) {
-  if constexpr (kTo == RowCodes::kInt8) return static_cast<uint32_t>(ptx::round_to_int(value)) & 0xff;
-  else return to_e4m3(value);
-}
+constexpr float kHighestStep = 254.0f;  // of a range, whose codes are the steps from its least value, less kCentre
+constexpr int kCentre = 127;
 
-template <typename T> __device__ __forceinline__ uint32_t largest_bits(const uint4& v, uint32_t largest) {
-  const uint32_t pairs[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-  for (const uint32_t pair : pairs) {
-    const float2 f = ptx::floats2<T>(pair);
-    largest = max(largest, max(ptx::bits_of(f.x) & 0x7fffffffu, ptx::bits_of(f.y) & 0x7fffffffu));
+/// What the codes of a row are found with.
+struct RowCoding {
+  float inverse;  // of the scale
+  float least;    // of kInt8Asymmetric
+};
+
+/// kInt8 stands for kInt4 too.
+template <RowCodes kTo> __device__ __forceinline__ uint32_t to_code(float value, const RowCoding& row) {
+  if constexpr (kTo == RowCodes::kInt8) {
+    return static_cast<uint32_t>(ptx::round_to_int(value * row.inverse)) & 0xff;
+  } else if constexpr (kTo == RowCodes::kInt8Asymmetric) {
+    return static_cast<uint32_t>(ptx::round_to_int(fminf((value - row.least) * row.inverse, kHighestStep)) - kCentre) & 0xff;
+  } else {
+    return to_e4m3(value * row.inverse);
   }
-  return largest;
 }
 
-template <typename T, RowCodes kTo> __device__ __forceinline__ uint2 quantize(const uint4& v, float inverse) {
+/// What is asked of a row's values: all a thread, a warp and a block know of them.
+struct RowExtremes {
+  uint32_t largest = 0;  // bits of the largest magnitude
+  float least, most;     // of kInt8Asymmetric
+
+  __device__ __forceinline__ explicit RowExtremes(float some) : least(some), most(some) {}
+
+  template <RowCodes kTo> __device__ __forceinline__ void add(const RowExtremes& other) {
+    largest = max(largest, other.largest);
+    if constexpr (kTo == RowCodes::kInt8Asymmetric) least = fminf(least, other.least), most = fmaxf(most, other.most);
+  }
+  template <typename T, RowCodes kTo> __device__ __forceinline__ void add(const uint4& v) {
+    const uint32_t pairs[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (const uint32_t pair : pairs) {
+      const float2 f = ptx::floats2<T>(pair);
+      largest = max(largest, max(ptx::bits_of(f.x) & 0x7fffffffu, ptx::bits_of(f.y) & 0x7fffffffu));
+      if constexpr (kTo == RowCodes::kInt8Asymmetric) least = fminf(least, fminf(f.x, f.y)), most = fmaxf(most, fmaxf(f.x, f.y));
+    }
+  }
+};
+
+template <typename T, RowCodes kTo> __device__ __forceinline__ uint2 quantize(const uint4& v, const RowCoding& row) {
   const uint32_t pairs[4] = {v.x, v.y, v.z, v.w};
   uint32_t words[2] = {};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const float2 f = ptx::floats2<T>(pairs[i]);
-    words[i / 2] |= (to_code<kTo>(f.x * inverse) | to_code<kTo>(f.y * inverse) << 8) << (16 * (i % 2));
+    words[i / 2] |= (to_code<kTo>(f.x, row) | to_code<kTo>(f.y, row) << 8) << (16 * (i % 2));
   }
   return make_uint2(words[0], words[1]);
 }
@@ -56,37 +84,71 @@ __global__ void __launch_bounds__(kMostThreads) quantize_rows_kernel(const Quant
   const int vectors = q.columns / 8, thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
 
   uint4 held[kHeld] = {};
-  uint32_t largest = 0;
 #pragma unroll
   for (int i = 0; i < kHeld; ++i) {
     if (thread + i * threads < vectors) held[i] = x[thread + i * threads];
   }
+  // Where a thread has nothing, zero changes no magnitude, and the row's first value no range.
+  constexpr bool kRange = kTo == RowCodes::kInt8Asymmetric;
+  RowExtremes extremes(kRange ? ptx::to_float<T>(*reinterpret_cast<const uint16_t*>(x)) : 0.0f);
 #pragma unroll
-  for (int i = 0; i < kHeld; ++i) largest = largest_bits<T>(held[i], largest);
-  for (int i = thread + kHeld * threads; i < vectors; i += threads) largest = largest_bits<T>(x[i], largest);
+  for (int i = 0; i < kHeld; ++i) {
+    if (!kRange || thread + i * threads < vectors) extremes.template add<T, kTo>(held[i]);
+  }
+  for (int i = thread + kHeld * threads; i < vectors; i += threads) extremes.template add<T, kTo>(x[i]);
 
-  for (int mask = 16; mask > 0; mask /= 2) largest = max(largest, ptx::shuffle_xor(largest, mask));
-  uint32_t* of_warps = reinterpret_cast<uint32_t*>(shared_memory());
+  for (int mask = 16; mask > 0; mask /= 2) {
+    RowExtremes other = extremes;
+    other.largest = ptx::shuffle_xor(extremes.largest, mask);
+    if constexpr (kRange) {
+      other.least = ptx::shuffle_xor(extremes.least, mask), other.most = ptx::shuffle_xor(extremes.most, mask);
+    }
+    extremes.template add<kTo>(other);
+  }
+  RowExtremes* of_warps = reinterpret_cast<RowExtremes*>(shared_memory());
   const int own_warp = ptx::warp_id();  // asks all lanes
-  if (ptx::lane_id() == 0) of_warps[own_warp] = largest;
+  if (ptx::lane_id() == 0) of_warps[own_warp] = extremes;
   ptx::block_sync();
-  for (int warp = 0; warp < threads / 32; ++warp) largest = max(largest, of_warps[warp]);
+  for (int warp = 0; warp < threads / 32; ++warp) extremes.template add<kTo>(of_warps[warp]);
 
-  const float limit = kTo == RowCodes::kInt8 ? static_cast<float>(q.highest_code) : 448.0f;
-  const float magnitude = ptx::float_of(largest);
-  const bool finite = largest < 0x7f800000u, zero = !finite || magnitude < kSmallestMagnitude;
-  // Not finite: multiplied by 0 and not by what makes codes, which NaN would not survive.
-  const float inverse = zero ? 0.0f : limit / magnitude;
-  if (thread == 0) q.scales[row] = !finite ? ptx::float_of(0x7fc00000u) : zero ? 0.0f : magnitude / limit;
+  const bool finite = extremes.largest < 0x7f800000u;
+  RowCoding coding{0.0f, 0.0f};
+  float scale, offset = 0.0f;
+  bool zero = !finite;  // all codes
+  if constexpr (kRange) {
+    scale = extremes.most / kHighestStep - extremes.least / kHighestStep;
+    zero = zero || scale < kSmallestMagnitude;
+    coding = {1.0f / scale, extremes.least};
+    if (zero) scale = 1.0f;
+    if (finite) offset = zero ? extremes.least : extremes.least + static_cast<float>(kCentre) * scale;
+  } else {
+    const float limit = kTo == RowCodes::kFloat8 ? 448.0f : q.to == RowCodes::kInt4 ? 7.0f : 127.0f;
+    const float magnitude = ptx::float_of(extremes.largest);
+    zero = zero || magnitude < kSmallestMagnitude;
+    scale = zero ? 0.0f : magnitude / limit;
+    coding.inverse = limit / magnitude;
+  }
+  if (thread == 0) {
+    q.scales[row] = finite ? scale : ptx::float_of(0x7fc00000u);
+    if constexpr (kRange) q.offsets[row] = offset;
+  }
 #pragma unroll
   for (int i = 0; i < kHeld; ++i) {
     const int vector = thread + i * threads;
-    if (vector < vectors) codes[vector] = zero ? make_uint2(0, 0) : quantize<T, kTo>(held[i], inverse);
+    if (vector < vectors) codes[vector] = zero ? make_uint2(0, 0) : quantize<T, kTo>(held[i], coding);
   }
   for (int i = thread + kHeld * threads; i < vectors; i += threads) {
-    codes[i] = zero ? make_uint2(0, 0) : quantize<T, kTo>(x[i], inverse);
+    codes[i] = zero ? make_uint2(0, 0) : quantize<T, kTo>(x[i], coding);
   }
   if (vectors % 2 && thread == 0) codes[vectors] = make_uint2(0, 0);
+}
+
+template <typename T> void launch_kernel(const QuantizeRowsArguments& q, const LaunchShape& shape, StreamHandle stream) {
+  switch (q.to) {
+    case RowCodes::kInt8: case RowCodes::kInt4: return launch(quantize_rows_kernel<T, RowCodes::kInt8>, shape, stream, q);
+    case RowCodes::kInt8Asymmetric: return launch(quantize_rows_kernel<T, RowCodes::kInt8Asymmetric>, shape, stream, q);
+    case RowCodes::kFloat8: return launch(quantize_rows_kernel<T, RowCodes::kFloat8>, shape, stream, q);
+  }
 }
 
 bool is_aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
@@ -101,15 +163,9 @@ void quantize_rows(const QuantizeRowsArguments& q, StreamHandle stream) {
   }
   if (q.rows <= 0 || q.columns <= 0) return;
   const unsigned threads = static_cast<unsigned>(std::min(kMostThreads, (q.columns / 8 + 31) / 32 * 32));
-  const LaunchShape shape{static_cast<unsigned>(q.rows), 1, 1, threads, kMostThreads / 32 * sizeof(uint32_t)};
-  const bool bfloat16 = q.from == RowFloats::kBFloat16;
-  if (q.to == RowCodes::kInt8) {
-    launch(bfloat16 ? quantize_rows_kernel<BFloat16, RowCodes::kInt8> : quantize_rows_kernel<Float16, RowCodes::kInt8>, shape,
-           stream, q);
-  } else {
-    launch(bfloat16 ? quantize_rows_kernel<BFloat16, RowCodes::kFloat8> : quantize_rows_kernel<Float16, RowCodes::kFloat8>,
-           shape, stream, q);
-  }
+  const LaunchShape shape{static_cast<unsigned>(q.rows), 1, 1, threads, kMostThreads / 32 * sizeof(RowExtremes)};
+  if (q.from == RowFloats::kBFloat16) launch_kernel<BFloat16>(q, shape, stream);
+  else launch_kernel<Float16>(q, shape, stream);
 }
 
 }  // namespace usmlite::cuda

@@ -133,8 +133,8 @@ __device__ __forceinline__ void store_octet(uint16_t* values, int left, bool ali
 }
 
 /// Finishes (matmul_epilogue.cuh) and stores a warp's sums; d as `mma` leaves it. `channel_begin`, `token_begin`: of the warp.
-/// Each lane finishes eight outputs of a token at a time.
-template <typename T, class Tile, typename Sum>
+/// Each lane finishes eight outputs of a token at a time. `kOffsets`: activations may have offsets.
+template <typename T, class Tile, bool kOffsets = false, typename Sum>
 __device__ __forceinline__ void store_sums_sm80(const MatmulArguments& m, const Sum (&d)[Tile::WarpTiles][Tile::Columns][4], int channel_begin,
                                                 int token_begin, int lane, float* staging) {
   using S = StagingSm80<Tile>;
@@ -183,7 +183,11 @@ __device__ __forceinline__ void store_sums_sm80(const MatmulArguments& m, const 
       const float* const sums = staging + row * S::kRow;
       float y[8];
 #pragma unroll
-      for (int i = 0; i < 8; ++i) y[i] = finish_sums(m, pairs[i], row_scale, sums[first + i], sums[second + i]).x;
+      for (int i = 0; i < 8; ++i) {
+        ChannelPair pair = pairs[i];
+        if constexpr (kOffsets) pair = with_row_offset(m, pair, token, channel_begin + first + i, channel_begin + second + i);
+        y[i] = finish_sums(m, pair, row_scale, sums[first + i], sums[second + i]).x;
+      }
       if (m.residual) {
         const uint32_t words[4] = {residual.x, residual.y, residual.z, residual.w};
 #pragma unroll

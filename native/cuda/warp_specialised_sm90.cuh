@@ -7,6 +7,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "cuda/launch.hpp"
 #include "cuda/matmul_epilogue.cuh"
@@ -175,10 +176,14 @@ template <typename T, int N, typename Sum>
 __device__ __forceinline__ void store_sums(const MatmulArguments& m, const OutputMap& y_map, const Sum (&d)[N / 2], int channel_begin,
                                            int token_begin, unsigned char* staging, int barrier) {
   using S = Staging<N>;
+  constexpr bool kWhole = std::is_same_v<Sum, int32_t>;  // whose activations may have offsets
   const int thread = static_cast<int>(threadIdx.x & 127), warp = thread >> 5, lane = thread & 31, g = lane >> 2, t = lane & 3;
   if (y_map.plain) {
     // Transposed as 16-bit outputs in the rows of a swizzled box, which the copy engine stores while the next tile begins.
-    const ChannelPair pair = load_channel_pair(m, channel_begin + 16 * warp + g);
+    const int channel = channel_begin + 16 * warp + g;
+    const ChannelPair pair = load_channel_pair(m, channel);
+    float channel_sums[2] = {};
+    if (kWhole && m.row_offsets) channel_sums[0] = m.weight.channel_sums[channel], channel_sums[1] = m.weight.channel_sums[channel + 8];
 #pragma unroll
     for (int part = 0; part < S::kParts; ++part) {
       unsigned char* const buffer = staging + part % S::kBuffers * S::kBufferBytes;
@@ -193,10 +198,17 @@ __device__ __forceinline__ void store_sums(const MatmulArguments& m, const Outpu
           const float scale_0 = m.row_scales && token < m.tokens ? m.row_scales[token] : 1.0f;
           const float scale_1 = m.row_scales && token + 1 < m.tokens ? m.row_scales[token + 1] : 1.0f;
           const Sum* const sums = d + 4 * (part * (S::kTokens / 8) + j + i);
+          float offset_0 = 0.0f, offset_1 = 0.0f;
+          if constexpr (kWhole) {
+            if (m.row_offsets && token < m.tokens) offset_0 = m.row_offsets[token];
+            if (m.row_offsets && token + 1 < m.tokens) offset_1 = m.row_offsets[token + 1];
+          }
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
-            const float y_0 = (static_cast<float>(sums[2 * half]) * (pair.scale[half] * scale_0) + pair.bias[half]) * m.scale;
-            const float y_1 = (static_cast<float>(sums[2 * half + 1]) * (pair.scale[half] * scale_1) + pair.bias[half]) * m.scale;
+            float bias_0 = pair.bias[half], bias_1 = bias_0;
+            if constexpr (kWhole) bias_0 = fmaf(offset_0, channel_sums[half], bias_0), bias_1 = fmaf(offset_1, channel_sums[half], bias_1);
+            const float y_0 = (static_cast<float>(sums[2 * half]) * (pair.scale[half] * scale_0) + bias_0) * m.scale;
+            const float y_1 = (static_cast<float>(sums[2 * half + 1]) * (pair.scale[half] * scale_1) + bias_1) * m.scale;
             r[2 * i + half] = ptx::round2<T>(y_0, y_1);
           }
         }
@@ -247,6 +259,7 @@ __device__ __forceinline__ void store_sums(const MatmulArguments& m, const Outpu
         ChannelPair pair{{factor, factor}, {0.0f, 0.0f}};
         if (m.weight.channel_scales) pair.scale[0] *= m.weight.channel_scales[a], pair.scale[1] *= m.weight.channel_scales[b];
         if (m.bias) pair.bias[0] = m.bias[a], pair.bias[1] = m.bias[b];
+        if constexpr (kWhole) pair = with_row_offset(m, pair, token, a, b);
         y[i] = finish_sums(m, pair, row_scale, rows[row * S::kRow + first + i], rows[row * S::kRow + second + i]).x;
         if (residual && channel + i < width) y[i] += ptx::to_float<T>(residual[i]) * m.residual_scale;
       }

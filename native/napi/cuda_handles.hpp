@@ -64,12 +64,22 @@ inline std::shared_ptr<cuda::Stream> stream_argument(const Arguments& arguments,
   return arguments.has(index) ? StreamObject::from(arguments, info[index], "stream") : cuda::default_stream();
 }
 
-/// The largest of the whole numbers that activations of this name are rounded to.
-inline int highest_activation_argument(const Arguments& arguments, size_t index) {
+/// The names of the whole numbers that activations are rounded to.
+inline constexpr std::pair<const char*, cuda::RowCodes> kIntegerActivations[] = {
+    {"int8", cuda::RowCodes::kInt8}, {"int8-asymmetric", cuda::RowCodes::kInt8Asymmetric}, {"int4", cuda::RowCodes::kInt4}};
+
+inline cuda::RowCodes integer_activations_argument(const Arguments& arguments, size_t index) {
   const std::string name = arguments.text(index, "activations");
-  if (name == "int8") return 127;
-  if (name == "int4") return 7;
-  arguments.fail("activations \"" + name + "\" are not multiplied in whole numbers on the GPU; choose int8 or int4");
+  for (const auto& [known, codes] : kIntegerActivations) {
+    if (name == known) return codes;
+  }
+  arguments.fail("activations \"" + name + "\" are not multiplied in whole numbers on the GPU; choose int8, int8-asymmetric or int4");
+}
+inline const char* name_of_integer_activations(cuda::RowCodes codes) {
+  for (const auto& [name, known] : kIntegerActivations) {
+    if (codes == known) return name;
+  }
+  return "unknown";
 }
 
 inline Napi::Object wrap(Napi::Env env, cuda::DeviceTensor tensor) {

@@ -23,15 +23,12 @@ Napi::Value integer_weight(const Napi::CallbackInfo& info) {
     throw Error(error_code::kUnsupportedSpec, codec::to_text(spec) + " is not trained in whole numbers on the GPU: " + why);
   };
   if (!spec.is_integer()) unsupported("its levels are floats");
-  if (spec.has_zero_points()) unsupported("it has zero points");
-  if (spec.group_size) unsupported("int8 arithmetic takes one scale per output channel");
-  if (spec.highest_level() > 127) unsupported("levels up to " + std::to_string(spec.highest_level()) + " do not fit in a byte");
   if (columns % 8 != 0) unsupported("rows have " + std::to_string(columns) + " inputs, no multiple of 8");
-  return DeviceWeightObject::wrap(info.Env(), std::make_shared<cuda::DeviceWeight>(static_cast<int>(rows), static_cast<int>(columns), codec::to_text(spec),
-                                                                                             highest_activation_argument(arguments, 3)));
+  return DeviceWeightObject::wrap(info.Env(), std::make_shared<cuda::DeviceWeight>(static_cast<int>(rows), static_cast<int>(columns), spec,
+                                                                                   integer_activations_argument(arguments, 3)));
 }
 
-// deviceFillIntegerWeight(integers, weight, scale, stream?)
+// deviceFillIntegerWeight(integers, weight, scale, zeroPoint?, stream?)
 Napi::Value fill_integer_weight(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceFillIntegerWeight", 3);
   Operands operands(arguments, info);
@@ -39,8 +36,14 @@ Napi::Value fill_integer_weight(const Napi::CallbackInfo& info) {
   const cuda::WeightView& view = integers->view();
   if (!integers->fillable()) arguments.fail("integers must be a weight of DeviceWeight.ofIntegers");
   const DeviceTensor& weight = operands.weights(1, "weight", {view.channels, view.inputs});
-  const DeviceTensor& scale = operands.weights(2, "scale", {view.channels, 1});
-  cuda::fill_integer_weight(*integers, weight, scale, stream_argument(arguments, info, 3));
+  const codec::WeightSpec spec = codec::parse_weight_spec(integers->spec());
+  const std::vector<int64_t> of_scales{view.channels, spec.scales_per_row(view.inputs)};
+  const DeviceTensor& scale = operands.weights(2, "scale", of_scales);
+  if (spec.has_zero_points() != arguments.has(3)) {
+    arguments.fail(integers->spec() + (arguments.has(3) ? " has no zero points" : " needs zero points beside its scales"));
+  }
+  const DeviceTensor* const zero_point = operands.optional_weights(3, "zeroPoint", of_scales);
+  cuda::fill_integer_weight(*integers, weight, {scale, zero_point}, stream_argument(arguments, info, 4));
   return info.Env().Undefined();
 }
 
@@ -64,7 +67,7 @@ Napi::Value round_rows(const Napi::CallbackInfo& info) {
   const DeviceTensor& x = operands.floats(0, "x");
   const auto stream = stream_argument(arguments, info, 2);
   DeviceTensor y(x.type(), x.shape(), stream);
-  cuda::widen_rows(cuda::quantize_rows(x, DeviceType::kInt8, highest_activation_argument(arguments, 1), stream), y, stream);
+  cuda::widen_rows(cuda::quantize_rows(x, integer_activations_argument(arguments, 1), stream), y, stream);
   return wrap(info.Env(), std::move(y));
 }
 

@@ -1,4 +1,7 @@
 // Linear layers on the GPU.
+#include <algorithm>
+#include <iterator>
+
 #include "cuda/dense_product.hpp"
 #include "cuda/linear.hpp"
 #include "cuda/recorded_work.hpp"
@@ -139,17 +142,19 @@ Napi::Value device_matmul_ways(const Napi::CallbackInfo& info) {
   return names;
 }
 
-// quantizeRows(x, type, stream?): [codes, scales]; type: int8, float8 or int4, whose codes lie in bytes
+// quantizeRows(x, type, stream?): [codes, scales]; type: float8, int8, int4, whose codes lie in bytes, or int8-asymmetric, with offsets below the scales
 Napi::Value quantize_rows(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "quantizeRows", 2);
   const auto x = DeviceTensorObject::from(arguments, info[0], "x");
   const std::string name = arguments.text(1, "type");
-  if (name != "int8" && name != "float8" && name != "int4") arguments.fail("type \"" + name + "\" is unknown; choose int8, int4 or float8");
+  const auto* const known = std::find_if(std::begin(kIntegerActivations), std::end(kIntegerActivations), [&](const auto& one) { return name == one.first; });
+  if (name != "float8" && known == std::end(kIntegerActivations)) {
+    arguments.fail("type \"" + name + "\" is unknown; choose int8, int8-asymmetric, int4 or float8");
+  }
   if (x->shape().size() != 2 || (x->type() != cuda::DeviceType::kBFloat16 && x->type() != cuda::DeviceType::kFloat16)) {
     arguments.fail("x must be a bfloat16 or float16 matrix");
   }
-  cuda::QuantizedRows rows = cuda::quantize_rows(*x, name == "float8" ? cuda::DeviceType::kFloat8 : cuda::DeviceType::kInt8,
-                                                 name == "int4" ? 7 : 127, stream_argument(arguments, info, 2));
+  cuda::QuantizedRows rows = cuda::quantize_rows(*x, name == "float8" ? cuda::RowCodes::kFloat8 : known->second, stream_argument(arguments, info, 2));
   Napi::Array result = Napi::Array::New(info.Env(), 2);
   result.Set(0u, wrap(info.Env(), std::move(rows.codes)));
   result.Set(1u, wrap(info.Env(), std::move(rows.scales)));

@@ -30,11 +30,11 @@ Napi::Value create(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceWeight.from", 7);
   cuda::gpu_properties();  // without a GPU nothing is arranged in vain
   const cuda::Arithmetic arithmetic = arithmetic_argument(arguments, 0);
-  const int highest_activation = highest_activation_argument(arguments, 1);
+  const cuda::RowCodes activations = integer_activations_argument(arguments, 1);
   const cuda::ChannelOrder order = arguments.boolean(2, "glu") ? cuda::ChannelOrder::kGlu : cuda::ChannelOrder::kPlain;
   return DeviceWeightObject::wrap(
       info.Env(), std::make_shared<cuda::DeviceWeight>(cuda::arrange_weight(packed_argument(arguments, 3), arithmetic, order),
-                                                      arguments.text(3, "spec"), highest_activation));
+                                                      arguments.text(3, "spec"), activations));
 }
 
 // deviceWeightRepeat(weight, times): `times` copies of a weight, one below the other, for measuring
@@ -103,14 +103,14 @@ Napi::Value describe(const Napi::CallbackInfo& info) {
   result.Set("rows", static_cast<double>(weight->view().channels));
   result.Set("columns", static_cast<double>(weight->view().inputs));
   result.Set("arithmetic", name_of(weight->view().arithmetic));
-  result.Set("activations", weight->highest_activation() == 7 ? "int4" : "int8");
+  result.Set("activations", name_of_integer_activations(weight->activations()));
   result.Set("glu", weight->order() == cuda::ChannelOrder::kGlu);
   result.Set("bytes", static_cast<double>(weight->bytes()));
   result.Set("paddedChannels", static_cast<double>(weight->padded_channels()));
   return result;
 }
 
-// deviceWeightRead(weight): the bytes on the GPU, { tiles, metadata, groupScales, channelScales }
+// deviceWeightRead(weight): the bytes on the GPU, { tiles, metadata, groupScales, channelScales, channelSums, wholeScales, zeroPoints, kept }
 Napi::Value read(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceWeight.read", 1);
   const cuda::ArrangedWeight weight = DeviceWeightObject::from(arguments, info[0], "weight")->read_back();
@@ -119,6 +119,10 @@ Napi::Value read(const Napi::CallbackInfo& info) {
   result.Set("metadata", byte_array(info.Env(), weight.metadata));
   result.Set("groupScales", byte_array(info.Env(), weight.group_scales));
   result.Set("channelScales", byte_array(info.Env(), weight.channel_scales));
+  result.Set("channelSums", byte_array(info.Env(), weight.channel_sums));
+  result.Set("wholeScales", byte_array(info.Env(), weight.whole_scales));
+  result.Set("zeroPoints", byte_array(info.Env(), weight.zero_points));
+  result.Set("kept", byte_array(info.Env(), weight.kept));
   return result;
 }
 

@@ -26,7 +26,6 @@ const keys = {
 
 export const distillation = modifierType("distillation", keys, ({ teacher, labels, logits, temperature, frames, hidden, layers }) => ({
   wholeModel: true,
-  checkGpu: () => {},
   train: ({ model, modelFolder }) => {
     if (logits + hidden === 0) throw new UsmLiteError("BAD_RECIPE", "`logits` and `hidden` are both 0; nothing is distilled");
     const student = model as TrainableNetwork;

@@ -4,7 +4,7 @@ import { UsmLiteError } from "../../errors.js";
 import { activationCodingSchema } from "../../quant/activation_coding.js";
 import type { GivenScales } from "../../quant/packed_weight.js";
 import { withSparsity } from "../../quant/weight_spec.js";
-import { checkQuantizationOnGpu, WeightQuantization } from "../../train/weight_quantization.js";
+import { WeightQuantization } from "../../train/weight_quantization.js";
 import type { CompressionState } from "../compression_state.js";
 import { modifierType, specSchema } from "../modifier.js";
 import { scaleKeys, scaleRuleOf } from "./scale_keys.js";
@@ -45,10 +45,6 @@ export const quantization = modifierType("quantization", keys, (settings) => ({
     if (settings.spec) return withSparsity(settings.spec, before.sparsity);
     if (before.bits === 32) throw new UsmLiteError("BAD_RECIPE", "no stage before gave it a number format; name one as `spec`");
     return before;
-  },
-  checkGpu: (specs) => {
-    const { activations } = settings;
-    for (const spec of specs) checkQuantizationOnGpu(spec, activations ? { activations } : {});
   },
   train: ({ model, state, specs, masks, totalSteps }) => {
     const { learned, scaleAverage, stopScaleGradient, gradient, rounding, scaleDecay, activations, start } = settings;

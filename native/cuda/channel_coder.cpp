@@ -1,0 +1,122 @@
+#include "cuda/channel_coder.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <string>
+
+#include "cuda/narrow_float.hpp"
+
+namespace usmlite::cuda {
+namespace {
+
+/// The power of two that makes the largest of some magnitudes 1 to 2, whatever it was: float16 reaches from 6e-5 to 65504.
+float unit_of(float largest) { return largest > 0.0f ? std::ldexp(1.0f, std::max(std::ilogb(largest), -126)) : 1.0f; }
+
+}  // namespace
+
+ChannelCoder::ChannelCoder(const codec::Unpacker& source, const KernelForm& form, ArrangedWeight& to)
+    : source_(source), spec_(source.layout().spec), form_(form), to_(to), coding_(grouped_coding(spec_)), inputs_(source.layout().columns),
+      group_(spec_.group_size ? spec_.group_size : inputs_), groups_((inputs_ + group_ - 1) / group_),
+      tells_kept_(spec_.is_sparse() && (spec_.has_zero_points() || (form.grouped_int8 && coding_.has_zero_points()))) {
+  const WeightView& view = to.view;
+  const size_t channels = static_cast<size_t>(view.blocks) * kBlockChannels, of_groups = channels * static_cast<size_t>(groups_);
+  const bool float16 = view.arithmetic == Arithmetic::kFloat16, whole = view.arithmetic == Arithmetic::kInt8;
+  const bool narrow_groups = view.group_size && !whole;
+  if (narrow_groups) to.group_scales.assign(of_groups, 0);
+  const bool scaled = view.codes == Codes::kFloat8 || (form.widened ? float16 : spec_.is_integer() && !form.grouped_int8 && (!narrow_groups || float16));
+  if (scaled) to.channel_scales.assign(channels, 1.0f);
+  if (whole) to.channel_sums.assign(channels, 0.0f);
+  if (form.grouped_int8) to.whole_scales.assign(of_groups, 1.0f);
+  if (form.grouped_int8 && coding_.has_zero_points()) to.zero_points.assign(of_groups, 0.0f);
+}
+
+void ChannelCoder::code_row(int64_t row, int64_t channel, int32_t* values, uint8_t* kept) const {
+  source_.unpack_row(row, values, tells_kept_ ? kept : nullptr);
+  if (form_.codes == Codes::kFloat8) return code_float8(channel, values);
+  if (form_.widened) widen(row, channel, values, kept);
+  if (form_.codes == Codes::kFloat16Bit) return check_float16(row, values);
+  if (form_.grouped_int8) return code_grouped(row, channel, values, kept);
+  take_scales(row, channel);
+  if (to_.channel_sums.empty()) return;
+  ChannelSum sum;
+  int64_t codes = 0;
+  for (int64_t i = 0; i < inputs_; ++i) codes += values[i];
+  sum.add_group(source_.scales(row)[0], codes, 0.0f, 0);
+  to_.channel_sums[static_cast<size_t>(channel)] = sum.value();
+}
+
+void ChannelCoder::code_float8(int64_t channel, int32_t* values) const {
+  float largest = 0.0f;
+  for (int64_t i = 0; i < inputs_; ++i) largest = std::max(largest, std::fabs(std::bit_cast<float>(values[i])));
+  const float scale = largest > 0.0f ? std::max(largest / kLargestFloat8, 1e-30f) : 1.0f;
+  to_.channel_scales[static_cast<size_t>(channel)] = scale;
+  for (int64_t i = 0; i < inputs_; ++i) values[i] = std::bit_cast<int32_t>(std::bit_cast<float>(values[i]) / scale);
+}
+
+void ChannelCoder::check_float16(int64_t row, const int32_t* values) const {
+  if (to_.view.arithmetic != Arithmetic::kFloat16) return;
+  for (int64_t i = 0; i < inputs_; ++i) {
+    const float value = std::bit_cast<float>(values[i]);
+    if (std::fabs(value) > kLargestFloat16) {
+      unsupported_on_gpu(spec_, "row " + std::to_string(row) + " holds " + std::to_string(value) + ", beyond float16's 65504; use bfloat16 arithmetic");
+    }
+  }
+}
+
+void ChannelCoder::widen(int64_t row, int64_t channel, int32_t* values, const uint8_t* kept) const {
+  const float *const scales = source_.scales(row), *const zero_points = source_.zero_points(row);
+  float largest = 0.0f;
+  for (int64_t i = 0; i < inputs_; ++i) {
+    const int64_t group = i / group_;
+    const float level = static_cast<float>(values[i]) - (zero_points ? zero_points[group] : 0.0f);
+    const float weight = tells_kept_ && !kept[i] ? 0.0f : scales[group] * level;
+    values[i] = std::bit_cast<int32_t>(weight);
+    largest = std::max(largest, std::fabs(weight));
+  }
+  if (to_.channel_scales.empty()) return;
+  const float unit = to_.channel_scales[static_cast<size_t>(channel)] = unit_of(largest);
+  for (int64_t i = 0; i < inputs_; ++i) values[i] = std::bit_cast<int32_t>(std::bit_cast<float>(values[i]) / unit);
+}
+
+void ChannelCoder::code_grouped(int64_t row, int64_t channel, int32_t* values, const uint8_t* kept) const {
+  const float *const scales = source_.scales(row), *const zero_points = source_.zero_points(row);
+  ChannelSum sum;
+  for (int64_t group = 0; group < groups_; ++group) {
+    const int64_t begin = group * group_, end = std::min(begin + group_, inputs_);
+    int64_t codes = 0, count = 0;
+    for (int64_t i = begin; i < end; ++i) {
+      const bool counted = !tells_kept_ || kept[i];
+      values[i] = counted ? coding_.code(values[i]) : 0;
+      codes += values[i], count += counted;
+    }
+    const size_t place = (static_cast<size_t>(channel / kBlockChannels) * static_cast<size_t>(groups_) + static_cast<size_t>(group)) * kBlockChannels +
+                         static_cast<size_t>(channel % kBlockChannels);
+    const float scale = to_.whole_scales[place] = coding_.scale(scales[group]);
+    float zero_point = 0.0f;
+    if (coding_.has_zero_points()) {
+      zero_point = coding_.zero_point(zero_points ? zero_points[group] : 0.0f);
+      to_.zero_points[place] = form_.codes == Codes::kInt4 ? zero_point * kNibbleFactor : zero_point;
+    }
+    sum.add_group(scale, codes, zero_point, count);
+  }
+  to_.channel_sums[static_cast<size_t>(channel)] = sum.value();
+}
+
+void ChannelCoder::take_scales(int64_t row, int64_t channel) const {
+  const float* const scales = source_.scales(row);
+  if (to_.view.group_size == 0) {
+    to_.channel_scales[static_cast<size_t>(channel)] = scales[0];
+    return;
+  }
+  const bool float16 = to_.view.arithmetic == Arithmetic::kFloat16;
+  float unit = 1.0f;
+  if (float16) unit = to_.channel_scales[static_cast<size_t>(channel)] = unit_of(*std::max_element(scales, scales + groups_));
+  for (int64_t group = 0; group < groups_; ++group) {
+    const float scale = scales[group] / unit;
+    to_.group_scales[(static_cast<size_t>(channel / kBlockChannels) * static_cast<size_t>(groups_) + static_cast<size_t>(group)) * kBlockChannels +
+                     static_cast<size_t>(channel % kBlockChannels)] = float16 ? to_float16(scale) : to_bfloat16(scale);
+  }
+}
+
+}  // namespace usmlite::cuda
