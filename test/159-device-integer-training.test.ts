@@ -61,6 +61,7 @@ test("training multiplies as the packed weight does, to the bit", (t) => {
     ["ternary", 24, 40],
     ["int1+2:4", 24, 64],
     ["int4/g32", 24, 72],
+    ["int8/g32/dq", 24, 72],
     ["uint4", 24, 72],
     ["uint8/g32", 67, 72],
     ["uint2/g64+2:4", 40, 136],

@@ -234,7 +234,7 @@ test.serial("an adapter of a speaker is learned on the GPU and used on the CPU",
   model.network.dispose();
 });
 
-test.serial("a base that the GPU has no packed products for is unpacked there, and learning on it gives the same bits again", async (t) => {
+test.serial("a base with zero points hears there, and learning on it gives the same bits again", async (t) => {
   const zeroPoints = join(folder.path, "zero-points");
   await compressModel({ model: float, recipe: roundToNearest("uint4/g32"), manifest: undefined, out: zeroPoints });
   const model = loadForLearning(zeroPoints, "auto", () => {});

@@ -68,6 +68,8 @@ const float8 = ["float32+2:4", "float32"].map((spec): Kernel => ({ spec, arithme
 
 const sparse = [bf16("float32+2:4"), bf16("int4+2:4"), whole("int8+2:4"), whole("int4+2:4")];
 const dense = [bf16("float32"), bf16("int4"), whole("int8")];
+/** Scales of groups, and zero points, enter on the way. */
+const grouped = [whole("int4/g128"), whole("uint4/g64")];
 const ampere = [bf16("float32+2:4"), bf16("int4+2:4"), bf16("int4"), whole("int8+2:4")].map((kernel) => ({ ...kernel, ampere: true }));
 const memoryBound = [bf16("int4"), bf16("int4/g128"), bf16("int4+2:4")];
 const allPeers: readonly Peer[] = ["cublaslt-bfloat16", "cublaslt-int8", "cusparselt-bfloat16", "cusparselt-int8"];
@@ -77,7 +79,7 @@ const cases: readonly CudaCase[] = [
   { m: 1, n: 8192, k: 8192, kernels: memoryBound, peers: ["cublaslt-bfloat16"] },
   { m: 16, n: 8192, k: 8192, kernels: memoryBound, peers: ["cublaslt-bfloat16"] },
   { m: 1, n: 12288, k: 36864, kernels: [whole("int4"), bf16("int4")], peers: ["cublaslt-bfloat16", "cublaslt-float8"] },
-  { m: 1024, n: 4096, k: 1024, kernels: [...sparse, ...dense, ...float8, ...ampere], peers: [...allPeers, "cublaslt-float8"] },
+  { m: 1024, n: 4096, k: 1024, kernels: [...sparse, ...dense, ...grouped, ...float8, ...ampere], peers: [...allPeers, "cublaslt-float8"] },
   { m: 256, n: 2048, k: 2048, kernels: [...sparse, bf16("float32"), ...ampere], peers: allPeers },
   { m: 4096, n: 4096, k: 1024, kernels: [...sparse, bf16("float32"), ...ampere], peers: allPeers },
   { m: 16, n: 18432, k: 73728, kernels: memoryBound, peers: ["cublaslt-bfloat16"] },
@@ -96,14 +98,20 @@ const cases: readonly CudaCase[] = [
     kernels: [bf16("int2"), bf16("int1"), bf16("int3"), bf16("nf4/g64"), bf16("int8"), bf16("int2+2:4")],
     peers: ["cublaslt-bfloat16"],
   },
-  { m: 16, n: 4096, k: 4096, kernels: memoryBound, peers: ["cublaslt-bfloat16"] },
+  { m: 16, n: 4096, k: 4096, kernels: [...memoryBound, ...grouped], peers: ["cublaslt-bfloat16"] },
   { m: 16, n: 4096, k: 11008, kernels: memoryBound, peers: ["cublaslt-bfloat16"] },
   { m: 16, n: 2048, k: 512, kernels: memoryBound, peers: ["cublaslt-bfloat16"] },
 ];
 
 /** On the emulator only whether all of this works is of interest. */
 const emulatedCases: readonly CudaCase[] = [
-  { m: 4, n: 128, k: 256, kernels: [bf16("int4+2:4"), whole("int8"), ...float8, { ...bf16("int4+2:4"), ampere: true }], peers: [] },
+  {
+    m: 4,
+    n: 128,
+    k: 256,
+    kernels: [bf16("int4+2:4"), whole("int8"), ...grouped, ...float8, { ...bf16("int4+2:4"), ampere: true }],
+    peers: [],
+  },
 ];
 
 const cacheBytes = 160 * 2 ** 20; // what the copies of a weight should exceed: three times the cache of an H100

@@ -1,5 +1,4 @@
 /** The network through which adapters learn, and where that is. */
-import { UsmLiteError } from "../errors.js";
 import { checkTrainableOnGpu, placeFrozen } from "../models/device_training.js";
 import { loadModel, outlineModel, type SpeechModel } from "../models/model_folder.js";
 import { trainableNetwork } from "../models/trainable.js";
@@ -33,7 +32,7 @@ export function learningNetwork(model: SpeechModel): LearningNetwork {
 }
 
 /**
- * Loads a model where its adapters are to learn. Weights that the GPU has no packed products for are unpacked there.
+ * Loads a model where its adapters are to learn.
  * @param onStatus told where that is, and why `auto` passes a GPU over
  * @throws UsmLiteError as {@link loadModel}; UNSUPPORTED_MODEL for `cuda` and a network that the GPU does not train
  */
@@ -41,11 +40,5 @@ export function loadForLearning(folder: string, wanted: TrainingDevice, onStatus
   const { network, file } = outlineModel(folder);
   file.close();
   const device = chooseTrainingDevice(wanted, () => checkTrainableOnGpu(network, folder), onStatus);
-  if (device === "cpu") return loadModel(folder);
-  try {
-    return loadModel(folder, { device });
-  } catch (error) {
-    if (!(error instanceof UsmLiteError) || error.code !== "UNSUPPORTED_SPEC") throw error;
-    return loadModel(folder, { device, weights: "float32" });
-  }
+  return loadModel(folder, { device });
 }

@@ -63,10 +63,20 @@ template <Codes C_> struct GroupedInt8 : ManyTokensSm80<Arithmetic::kInt8, C_, f
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           float whole = static_cast<float>(d.codes[tile][column][i]);
-          if (d.zero_points) whole = fmaf(-d.zero_point[tile][i / 2], static_cast<float>(d.kept[tile][column][i]), whole);
+          // Where all weights are kept, what they are multiplied by adds up to the same in every tile.
+          const int32_t kept = d.mask ? d.kept[tile][column][i] : d.kept[0][column][i];
+          if (d.zero_points) whole = fmaf(-d.zero_point[tile][i / 2], static_cast<float>(kept), whole);
           d.total[tile][column][i] = fmaf(whole, d.scale[tile][i / 2], d.total[tile][column][i]);
-          d.codes[tile][column][i] = d.kept[tile][column][i] = 0;
+          d.codes[tile][column][i] = 0;
         }
+      }
+    }
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int column = 0; column < kColumns; ++column) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) d.kept[tile][column][i] = 0;
       }
     }
     ++d.group;
@@ -100,7 +110,7 @@ template <Codes C_> struct GroupedInt8 : ManyTokensSm80<Arithmetic::kInt8, C_, f
         for (int column = 0; column < K::kColumns; ++column) {
           K::template multiply<kOfTile>(d.codes[tile][column], a, b.registers[column / 2], column % 2, {});
         }
-        if (d.zero_points) {
+        if (d.zero_points && (tile == 0 || d.mask)) {
           if constexpr (kOfTile == 0) masks[tile] = K::mask_of(w, d, d.slice + kSlice, tile);
 #pragma unroll
           for (int r = 0; r < 4; ++r) a[r] = masks[tile] >> (4 * kOfTile + r) & 0x01010101u;

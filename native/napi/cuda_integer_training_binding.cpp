@@ -1,5 +1,6 @@
 // Training in whole numbers on the GPU.
 #include "codec/weight_spec.hpp"
+#include "cuda/double_quantization.hpp"
 #include "cuda/integer_training.hpp"
 #include "napi/arguments.hpp"
 #include "napi/codec_arguments.hpp"
@@ -43,7 +44,14 @@ Napi::Value fill_integer_weight(const Napi::CallbackInfo& info) {
     arguments.fail(integers->spec() + (arguments.has(3) ? " has no zero points" : " needs zero points beside its scales"));
   }
   const DeviceTensor* const zero_point = operands.optional_weights(3, "zeroPoint", of_scales);
-  cuda::fill_integer_weight(*integers, weight, {scale, zero_point}, stream_argument(arguments, info, 4));
+  const auto stream = stream_argument(arguments, info, 4);
+  if (!spec.double_quantized) {
+    cuda::fill_integer_weight(*integers, weight, {scale, zero_point}, stream);
+    return info.Env().Undefined();
+  }
+  const DeviceTensor quantized_scale(DeviceType::kFloat32, of_scales, stream);
+  cuda::quantize_scales(scale, quantized_scale, stream);
+  cuda::fill_integer_weight(*integers, weight, {quantized_scale, zero_point}, stream);
   return info.Env().Undefined();
 }
 
