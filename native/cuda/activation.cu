@@ -8,7 +8,7 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kThreads = 256;  // a thread takes 16 bytes
+constexpr int kActivationThreads = 256;  // a thread takes 16 bytes
 
 enum class Step : uint8_t { kDropout, kSilu, kSiluBackward, kGelu, kGeluBackward };
 
@@ -21,9 +21,9 @@ struct ActivationArguments {
 };
 
 // All steps make zero of zero, so that what lies between rows stays zero.
-template <typename T, Step kStep> __global__ void __launch_bounds__(kThreads) activation_kernel(const ActivationArguments a) {
+template <typename T, Step kStep> __global__ void __launch_bounds__(kActivationThreads) activation_kernel(const ActivationArguments a) {
   ptx::take_turn();
-  const uint32_t vector = blockIdx.x * kThreads + threadIdx.x;
+  const uint32_t vector = blockIdx.x * kActivationThreads + threadIdx.x;
   if (vector >= a.vectors) return;
   const int64_t at = static_cast<int64_t>(vector) * kHalvesPerVector;
   float values[kHalvesPerVector];
@@ -54,7 +54,7 @@ void launch_activation(const DeviceTensor& x, const DeviceTensor* gradient, cons
   const ActivationArguments arguments{x.use_on<uint16_t>(stream), gradient ? gradient->use_on<uint16_t>(stream) : nullptr,
                                       y.use_on<uint16_t>(stream), vectors, per_row, x.columns(), dropout};
   launch(x.type() == DeviceType::kBFloat16 ? activation_kernel<BFloat16, kStep> : activation_kernel<Float16, kStep>,
-         LaunchShape{(vectors + kThreads - 1) / kThreads, 1, 1, kThreads, 0, 1, kernels_take_turns()}, stream->handle(), arguments);
+         LaunchShape{(vectors + kActivationThreads - 1) / kActivationThreads, 1, 1, kActivationThreads, 0, 1, kernels_take_turns()}, stream->handle(), arguments);
 }
 
 }  // namespace

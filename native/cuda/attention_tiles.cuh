@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/dropout.cuh"
+#include "cuda/logarithm_bases.hpp"
 #include "cuda/ptx.cuh"
 
 namespace usmlite::cuda {
@@ -11,7 +12,6 @@ namespace attention_tiles {
 
 inline constexpr int kWarps = 4, kThreads = 32 * kWarps;
 inline constexpr int kQueries = 16 * kWarps;
-inline constexpr float kLog2E = 1.4426950408889634f;
 inline constexpr float kNever = -1e30f;  // a score that has no weight, but is a number
 
 /// Rows of kD 16-bit floats in shared memory, 16 bytes apart more than they are long: ldmatrix then meets no bank twice.

@@ -2,14 +2,14 @@
 
 #include "cuda/block_reduction.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/logarithm_bases.hpp"
 
 namespace usmlite::cuda {
 namespace {
 
 // A block takes a head of one query. Its warps go through the keys in turn, a few at once, so that their loads are under way together, and keep
 // sums of exp(score - maximum) v of their own, which are joined in the end. The lanes of a warp share out the values of a head, in pairs.
-constexpr int kWarps = 8, kThreads = 32 * kWarps, kKeysAtOnce = 4;
-constexpr float kLog2E = 1.4426950408889634f;
+constexpr int kWarps = 8, kQueryThreads = 32 * kWarps, kKeysAtOnce = 4;
 constexpr float kNever = -1e30f;  // a score that has no weight, but is a number
 
 struct KernelArguments {
@@ -32,7 +32,7 @@ template <typename T> __device__ __forceinline__ float2 load_pair(const uint16_t
   return column < head_dim ? ptx::floats2<T>(*reinterpret_cast<const uint32_t*>(head + column)) : float2{0.0f, 0.0f};
 }
 
-template <typename T, int kPairs> __global__ void __launch_bounds__(kThreads) cached_attention_kernel(const KernelArguments a) {
+template <typename T, int kPairs> __global__ void __launch_bounds__(kQueryThreads) cached_attention_kernel(const KernelArguments a) {
   ptx::take_turn();
   const int first = a.query_offsets[blockIdx.z], queries = a.query_offsets[blockIdx.z + 1] - first, index = static_cast<int>(blockIdx.x);
   if (index >= queries) return;
@@ -115,7 +115,7 @@ struct ExtensionArguments {
 };
 
 // A block copies a token's rows.
-__global__ void __launch_bounds__(kThreads) extend_kernel(const ExtensionArguments a) {
+__global__ void __launch_bounds__(kQueryThreads) extend_kernel(const ExtensionArguments a) {
   ptx::take_turn();
   const int first = a.query_offsets[blockIdx.y], queries = a.query_offsets[blockIdx.y + 1] - first, index = static_cast<int>(blockIdx.x);
   if (index >= queries) return;
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kThreads) extend_kernel(const ExtensionArgumen
   if (place < a.key_offsets[blockIdx.y]) return;  // one of the two was refilled without the other
   const int64_t from = (first + index) * a.stride, to = (a.key_rows ? a.key_rows[place] : place) * a.cached_stride;
 #pragma unroll 1
-  for (int i = static_cast<int>(threadIdx.x); i < a.vectors; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < a.vectors; i += kQueryThreads) {
     a.cached_keys[to + i] = a.keys[from + i];
     a.cached_values[to + i] = a.values[from + i];
   }
@@ -149,7 +149,7 @@ void cached_attention(const CachedAttentionArguments& a, const PackedSequences& 
                                   out.use_on<uint16_t>(stream), queries.offsets, keys.offsets, keys.rows, a.query->row_stride(),
                                   a.key->row_stride(), a.value->row_stride(), out.row_stride(),
                                   static_cast<int>(a.query->columns()) / a.heads, a.scale, a.causal};
-  const LaunchShape shape{static_cast<unsigned>(queries.longest), static_cast<unsigned>(a.heads), static_cast<unsigned>(queries.count), kThreads, 0, 1,
+  const LaunchShape shape{static_cast<unsigned>(queries.longest), static_cast<unsigned>(a.heads), static_cast<unsigned>(queries.count), kQueryThreads, 0, 1,
                           kernels_take_turns()};
   if (a.query->type() == DeviceType::kBFloat16) choose_head<BFloat16>(arguments, shape, stream->handle());
   else choose_head<Float16>(arguments, shape, stream->handle());
@@ -161,7 +161,7 @@ void extend_cache(const CacheExtension& e, const PackedSequences& queries, const
   const ExtensionArguments arguments{e.keys->use_on<uint4>(stream), e.values->use_on<uint4>(stream), e.cached_keys->use_on<uint4>(stream),
                                      e.cached_values->use_on<uint4>(stream), queries.offsets, keys.offsets, keys.rows, e.keys->row_stride() / kValues,
                                      e.cached_keys->row_stride() / kValues, static_cast<int>((e.keys->columns() + kValues - 1) / kValues)};
-  launch(extend_kernel, LaunchShape{static_cast<unsigned>(queries.longest), static_cast<unsigned>(queries.count), 1, kThreads, 0, 1, kernels_take_turns()},
+  launch(extend_kernel, LaunchShape{static_cast<unsigned>(queries.longest), static_cast<unsigned>(queries.count), 1, kQueryThreads, 0, 1, kernels_take_turns()},
          stream->handle(), arguments);
 }
 

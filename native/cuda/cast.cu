@@ -8,7 +8,7 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kCastThreads = 256;
 constexpr unsigned kMostBlocks = 4096;
 
 /// Of a matrix (rows, columns) whose rows lie `from_stride` and `to_stride` elements apart.
@@ -17,16 +17,16 @@ struct Extents {
 };
 
 template <typename T> __global__ void round_kernel(const float* from, uint16_t* to, Extents extents) {
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < extents.rows * extents.columns; i += step) {
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kCastThreads;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kCastThreads + threadIdx.x; i < extents.rows * extents.columns; i += step) {
     const int64_t row = i / extents.columns, column = i % extents.columns;
     to[row * extents.to_stride + column] = ptx::from_float<T>(from[row * extents.from_stride + column]);
   }
 }
 
 template <typename T> __global__ void widen_kernel(const uint16_t* from, float* to, Extents extents) {
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < extents.rows * extents.columns; i += step) {
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kCastThreads;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kCastThreads + threadIdx.x; i < extents.rows * extents.columns; i += step) {
     const int64_t row = i / extents.columns, column = i % extents.columns;
     to[row * extents.to_stride + column] = ptx::to_float<T>(from[row * extents.from_stride + column]);
   }
@@ -36,9 +36,9 @@ template <typename T> __global__ void widen_kernel(const uint16_t* from, float* 
 
 void cast(const DeviceTensor& from, const DeviceTensor& to, const std::shared_ptr<Stream>& stream) {
   const Extents extents{from.rows(), from.columns(), from.row_stride(), to.row_stride()};
-  const int64_t blocks = (extents.rows * extents.columns + kThreads - 1) / kThreads;
+  const int64_t blocks = (extents.rows * extents.columns + kCastThreads - 1) / kCastThreads;
   if (blocks == 0) return;
-  const LaunchShape shape{static_cast<unsigned>(std::min<int64_t>(blocks, kMostBlocks)), 1, 1, kThreads, 0};
+  const LaunchShape shape{static_cast<unsigned>(std::min<int64_t>(blocks, kMostBlocks)), 1, 1, kCastThreads, 0};
   if (from.type() == DeviceType::kFloat32) {
     const float* source = from.use_on<float>(stream);
     uint16_t* destination = to.use_on<uint16_t>(stream);

@@ -2,14 +2,14 @@
 
 #include "cuda/block_reduction.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/logarithm_bases.hpp"
 #include "cuda/row_values.cuh"
 
 namespace usmlite::cuda {
 namespace {
 
 // A block takes a row, whose vocabulary may be long: it is read twice, a third time for the gradient.
-constexpr int kWarps = 8, kThreads = 32 * kWarps, kStep = kThreads * kHalvesPerVector;
-constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+constexpr int kWarps = 8, kCrossEntropyThreads = 32 * kWarps, kStep = kCrossEntropyThreads * kHalvesPerVector;
 constexpr float kLowest = -3.402823466e38f;
 
 struct KernelArguments {
@@ -22,7 +22,7 @@ struct KernelArguments {
   float smoothing, factor;
 };
 
-__global__ void __launch_bounds__(kThreads) cross_entropy_kernel(const KernelArguments a) {
+__global__ void __launch_bounds__(kCrossEntropyThreads) cross_entropy_kernel(const KernelArguments a) {
   ptx::take_turn();
   const int64_t row = blockIdx.x;
   const int label = a.labels[row], first = static_cast<int>(threadIdx.x) * kHalvesPerVector;
@@ -78,7 +78,7 @@ void cross_entropy(const CrossEntropyArguments& a, const std::shared_ptr<Stream>
   if (a.logits->rows() == 0) return;
   const KernelArguments arguments{a.logits->use_on<uint16_t>(stream), a.gradient ? a.gradient->use_on<uint16_t>(stream) : nullptr, a.logits->row_stride(),
                                   a.labels.rows, a.losses->use_on<float>(stream), static_cast<int>(a.logits->columns()), a.smoothing, a.factor};
-  launch(cross_entropy_kernel, LaunchShape{static_cast<unsigned>(a.logits->rows()), 1, 1, kThreads, 3 * kWarps * sizeof(float), 1, kernels_take_turns()},
+  launch(cross_entropy_kernel, LaunchShape{static_cast<unsigned>(a.logits->rows()), 1, 1, kCrossEntropyThreads, 3 * kWarps * sizeof(float), 1, kernels_take_turns()},
          stream->handle(), arguments);
 }
 

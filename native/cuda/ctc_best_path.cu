@@ -3,18 +3,17 @@
 #include "cuda/block_reduction.cuh"
 #include "cuda/element.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/logarithm_bases.hpp"
+#include "cuda/warp_rows.cuh"
 
 namespace usmlite::cuda {
 namespace {
-
-constexpr int kWarpsPerBlock = 4;  // a warp takes a frame
-constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
 template <typename T>
 __global__ void __launch_bounds__(32 * kWarpsPerBlock) best_path_kernel(const uint16_t* logits, int64_t stride, int64_t frames, int vocabulary,
                                                                        int blank, float* path, int64_t path_stride) {
   ptx::take_turn();
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + ptx::warp_id();
+  const int64_t row = row_of_warp();
   if (row >= frames) return;
   const int lane = ptx::lane_id();
   const uint16_t* x = logits + row * stride;
@@ -46,9 +45,8 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) best_path_kernel(const ui
 
 void ctc_best_path(const DeviceTensor& logits, int blank, const DeviceTensor& path, const std::shared_ptr<Stream>& stream) {
   if (logits.rows() == 0) return;
-  const auto blocks = static_cast<unsigned>((logits.rows() + kWarpsPerBlock - 1) / kWarpsPerBlock);
   launch(logits.type() == DeviceType::kBFloat16 ? best_path_kernel<BFloat16> : best_path_kernel<Float16>,
-         LaunchShape{blocks, 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream->handle(), logits.use_on<uint16_t>(stream),
+         LaunchShape{blocks_of_warps(logits.rows()), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream->handle(), logits.use_on<uint16_t>(stream),
          logits.row_stride(), logits.rows(), static_cast<int>(logits.columns()), blank, path.use_on<float>(stream), path.row_stride());
 }
 

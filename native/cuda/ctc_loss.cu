@@ -5,14 +5,14 @@
 #include "cuda/ctc_loss_kernels.hpp"
 #include "cuda/element.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/logarithm_bases.hpp"
+#include "cuda/warp_rows.cuh"
 
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kWarpsPerBlock = 4;  // where a warp takes a frame
 constexpr int kRecursionThreads = 256, kRecursionWarps = kRecursionThreads / 32;
 constexpr int kGradientThreads = 128, kGradientWarps = kGradientThreads / 32;
-constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 // Logarithm of an impossible state. Finite, so that differences of two are not NaN; below any sum of possible ones.
 constexpr float kNever = -1e30f;
 constexpr float kLowestLogProbability = -1e20f;
@@ -47,7 +47,7 @@ struct Utterance {
 template <typename T> __global__ void __launch_bounds__(32 * kWarpsPerBlock) emissions_kernel(const CtcLossArguments a) {
   ptx::take_turn();
   const Utterance utterance(a, static_cast<int>(blockIdx.y));
-  const int frame = static_cast<int>(blockIdx.x) * kWarpsPerBlock + ptx::warp_id();
+  const int frame = static_cast<int>(row_of_warp());
   if (frame >= utterance.frames) return;
   const int64_t row = utterance.first_frame + frame;
   const int lane = ptx::lane_id();

@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(K::Tile::kThreads, K::Tile::Residency)
 #pragma unroll
         for (int column = 0; column < Tile::Columns; ++column) {
           const uint32_t of_column[2] = {b.registers[column / 2][column % 2 * 2], b.registers[column / 2][column % 2 * 2 + 1]};
-          ptx::mma<Element<K::A>>(d[i][column], a, of_column);
+          ptx::mma<Operand<K::A>>(d[i][column], a, of_column);
         }
       }
     };

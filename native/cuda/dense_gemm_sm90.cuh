@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(K::kThreads, K::Residency)
     dense_gemm_kernel(const __grid_constant__ TensorMap x_map, const __grid_constant__ TensorMap w_map,
                       const __grid_constant__ OutputMap y_map, const __grid_constant__ DenseGemmKernelArguments arguments) {
 #if USMLITE_SM90A
-  using T = Element<K::A>;
+  using T = Operand<K::A>;
   unsigned char* const shared = shared_memory();
   Ring<K::kStages> ring(reinterpret_cast<uint64_t*>(shared + K::kBarrierOffset));
   const int warp = ptx::warp_id(), lane = ptx::lane_id(), warpgroup = warp / 4;

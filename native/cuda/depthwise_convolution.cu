@@ -8,7 +8,7 @@ namespace usmlite::cuda {
 namespace {
 
 // A block makes kFrames frames of kChannels channels of a sequence: a warp 16 frames of 64 channels, two a lane.
-constexpr int kChannels = 64, kFrames = 64, kFramesPerWarp = 16, kThreads = 128;
+constexpr int kChannels = 64, kFrames = 64, kFramesPerWarp = 16, kConvolutionThreads = 128;
 
 struct DepthwiseArguments {
   const uint16_t* x;
@@ -21,7 +21,7 @@ struct DepthwiseArguments {
 };
 
 // Shared memory: x (kFrames + kernel - 1, kChannels) 16-bit floats, then weights (kernel, kChannels) float32.
-template <typename T> __global__ void __launch_bounds__(kThreads) depthwise_kernel(const DepthwiseArguments a) {
+template <typename T> __global__ void __launch_bounds__(kConvolutionThreads) depthwise_kernel(const DepthwiseArguments a) {
   ptx::take_turn();
   const int begin = a.offsets[blockIdx.z], end = a.offsets[blockIdx.z + 1];
   const int first = begin + static_cast<int>(blockIdx.x) * kFrames;
@@ -30,13 +30,13 @@ template <typename T> __global__ void __launch_bounds__(kThreads) depthwise_kern
   const int rows = kFrames + a.kernel - 1;
   auto* frames = reinterpret_cast<uint32_t*>(shared_memory());  // (rows, kChannels / 2) pairs
   auto* weights = reinterpret_cast<float*>(frames + rows * (kChannels / 2));
-  for (int i = static_cast<int>(threadIdx.x); i < rows * (kChannels / 2); i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < rows * (kChannels / 2); i += kConvolutionThreads) {
     const int frame = first - a.left + i / (kChannels / 2), at = channel + 2 * (i % (kChannels / 2));
     uint32_t pair = 0;
     if (frame >= begin && frame < end && at < a.channels) pair = *reinterpret_cast<const uint32_t*>(a.x + frame * a.x_stride + at);
     frames[i] = pair;
   }
-  for (int i = static_cast<int>(threadIdx.x); i < a.kernel * kChannels; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < a.kernel * kChannels; i += kConvolutionThreads) {
     const int at = channel + i % kChannels;
     const int tap = a.reversed ? a.kernel - 1 - i / kChannels : i / kChannels;
     weights[i] = at < a.channels ? a.weight[at * a.weight_stride + tap] : 0.0f;
@@ -81,7 +81,7 @@ void convolve(DepthwiseArguments arguments, const DeviceTensor& x, const DeviceT
   arguments.channels = static_cast<int>(x.columns()), arguments.kernel = static_cast<int>(weight.columns());
   const LaunchShape shape{
       static_cast<unsigned>((sequences.longest + kFrames - 1) / kFrames),
-      static_cast<unsigned>((x.columns() + kChannels - 1) / kChannels), static_cast<unsigned>(sequences.count), kThreads,
+      static_cast<unsigned>((x.columns() + kChannels - 1) / kChannels), static_cast<unsigned>(sequences.count), kConvolutionThreads,
       static_cast<size_t>((kFrames + arguments.kernel - 1) * kChannels * 2 + arguments.kernel * kChannels * 4), 1, kernels_take_turns()};
   launch(x.type() == DeviceType::kBFloat16 ? depthwise_kernel<BFloat16> : depthwise_kernel<Float16>, shape, stream->handle(),
          arguments);

@@ -10,7 +10,7 @@ namespace {
 
 // A block has kChannels channels, two a lane, and a share of all frames, which it goes through kFrames at a time. A warp sums
 // kTaps taps over some of those frames; several warps have the same taps of other frames where kernels are short.
-constexpr int kChannels = 64, kPairs = kChannels / 2, kFrames = 64, kWarps = 8, kThreads = 32 * kWarps, kTaps = 16, kStep = 8;
+constexpr int kChannels = 64, kPairs = kChannels / 2, kFrames = 64, kGradientWarps = 8, kGradientThreads = 32 * kGradientWarps, kTaps = 16, kStep = 8;
 
 struct WeightGradientArguments {
   const uint16_t *x, *gradient;
@@ -21,12 +21,12 @@ struct WeightGradientArguments {
 };
 
 // Shared memory: x (kFrames + kTaps * tap_groups - 1, kPairs) and gradients (kFrames, kPairs), pairs of 16-bit floats; at the end
-// sums (kWarps, kTaps + 1, kChannels) float32.
-template <typename T> __global__ void __launch_bounds__(kThreads) weight_gradient_kernel(const WeightGradientArguments a) {
+// sums (kGradientWarps, kTaps + 1, kChannels) float32.
+template <typename T> __global__ void __launch_bounds__(kGradientThreads) weight_gradient_kernel(const WeightGradientArguments a) {
   ptx::take_turn();
   const int lane = ptx::lane_id(), warp = ptx::warp_id(), thread = static_cast<int>(threadIdx.x);
   const int channel = static_cast<int>(blockIdx.x) * kChannels;
-  const int group = warp % a.tap_groups, phase = warp / a.tap_groups, phase_frames = kFrames / (kWarps / a.tap_groups);
+  const int group = warp % a.tap_groups, phase = warp / a.tap_groups, phase_frames = kFrames / (kGradientWarps / a.tap_groups);
   const int rows = kFrames + kTaps * a.tap_groups - 1;
   auto* gradients = reinterpret_cast<uint32_t*>(shared_memory());
   uint32_t* frames = gradients + kFrames * kPairs;
@@ -46,7 +46,7 @@ template <typename T> __global__ void __launch_bounds__(kThreads) weight_gradien
     while (a.offsets[sequence + 1] <= from) ++sequence;
     const int sequence_begin = a.offsets[sequence], sequence_end = a.offsets[sequence + 1];
     const int to = min(min(end, sequence_end), from + kFrames);
-    for (int i = thread; i < (kFrames + rows) * kPairs; i += kThreads) {
+    for (int i = thread; i < (kFrames + rows) * kPairs; i += kGradientThreads) {
       const int row = i / kPairs, at = channel + 2 * (i % kPairs);
       uint32_t pair = 0;
       if (row < kFrames) {
@@ -84,16 +84,16 @@ template <typename T> __global__ void __launch_bounds__(kThreads) weight_gradien
     from = to;
   }
 
-  auto* of_warps = reinterpret_cast<float2*>(shared_memory());  // (kWarps, kTaps + 1, kPairs)
+  auto* of_warps = reinterpret_cast<float2*>(shared_memory());  // (kGradientWarps, kTaps + 1, kPairs)
 #pragma unroll
   for (int tap = 0; tap < kTaps; ++tap) of_warps[(warp * (kTaps + 1) + tap) * kPairs + lane] = sums[tap];
   of_warps[(warp * (kTaps + 1) + kTaps) * kPairs + lane] = bias;
   ptx::block_sync();
-  for (int i = thread; i < (a.kernel + 1) * kPairs; i += kThreads) {
+  for (int i = thread; i < (a.kernel + 1) * kPairs; i += kGradientThreads) {
     const int tap = i / kPairs, pair = i % kPairs, at = channel + 2 * pair;
     const int of_group = tap == a.kernel ? 0 : tap / kTaps, in_group = tap == a.kernel ? kTaps : tap % kTaps;
     float2 sum = {0.0f, 0.0f};
-    for (int w = of_group; w < kWarps; w += a.tap_groups) {
+    for (int w = of_group; w < kGradientWarps; w += a.tap_groups) {
       const float2 v = of_warps[(w * (kTaps + 1) + in_group) * kPairs + pair];
       sum.x += v.x, sum.y += v.y;
     }
@@ -115,9 +115,9 @@ void depthwise_convolution_weight_gradient(const DeviceTensor& x, const DeviceTe
                                           partial.use_on<float>(stream), x.row_stride(), gradient.row_stride(), partial.row_stride(), width,
                                           sequences.count, static_cast<int>(per_block), static_cast<int>(channels), kernel, left, tap_groups};
   const size_t tiles = static_cast<size_t>(2 * kFrames + kTaps * tap_groups - 1) * kPairs * sizeof(uint32_t);
-  const size_t of_warps = static_cast<size_t>(kWarps * (kTaps + 1) * kChannels) * sizeof(float);
+  const size_t of_warps = static_cast<size_t>(kGradientWarps * (kTaps + 1) * kChannels) * sizeof(float);
   launch(x.type() == DeviceType::kBFloat16 ? weight_gradient_kernel<BFloat16> : weight_gradient_kernel<Float16>,
-         LaunchShape{static_cast<unsigned>(blocks), static_cast<unsigned>(parts), 1, kThreads, std::max(tiles, of_warps), 1, kernels_take_turns()},
+         LaunchShape{static_cast<unsigned>(blocks), static_cast<unsigned>(parts), 1, kGradientThreads, std::max(tiles, of_warps), 1, kernels_take_turns()},
          stream->handle(), arguments);
   if (gradient_weight) {
     sum_parts(partial, {0, kernel * width, gradient_weight->use_on<float>(stream), width, channels, gradient_weight->row_stride()}, stream);

@@ -15,12 +15,12 @@
 namespace usmlite::cuda {
 
 /// The type that the tensor cores multiply for an arithmetic.
-template <Arithmetic A> struct ElementOf;
-template <> struct ElementOf<Arithmetic::kBFloat16> { using Type = BFloat16; };
-template <> struct ElementOf<Arithmetic::kFloat16> { using Type = Float16; };
-template <> struct ElementOf<Arithmetic::kInt8> { using Type = Int8; };
-template <> struct ElementOf<Arithmetic::kFloat8> { using Type = Float8E4M3; };
-template <Arithmetic A> using Element = typename ElementOf<A>::Type;
+template <Arithmetic A> struct OperandOf;
+template <> struct OperandOf<Arithmetic::kBFloat16> { using Type = BFloat16; };
+template <> struct OperandOf<Arithmetic::kFloat16> { using Type = Float16; };
+template <> struct OperandOf<Arithmetic::kInt8> { using Type = Int8; };
+template <> struct OperandOf<Arithmetic::kFloat8> { using Type = Float8E4M3; };
+template <Arithmetic A> using Operand = typename OperandOf<A>::Type;
 
 template <Arithmetic A> inline constexpr bool kIs16Bit = A == Arithmetic::kBFloat16 || A == Arithmetic::kFloat16;
 
@@ -117,20 +117,20 @@ __device__ __forceinline__ uint32_t small_field(uint32_t word, int position) {
 template <Arithmetic A> struct Dequantizer<Codes::kInt4, A> {
   template <int Step> static __device__ __forceinline__ void fragment(const uint32_t (&words)[4], uint32_t (&a)[4]) {
 #pragma unroll
-    for (int r = 0; r < 4; ++r) a[r] = small_field<Element<A>, 4, 8>(words[Step], 4 * r);
+    for (int r = 0; r < 4; ++r) a[r] = small_field<Operand<A>, 4, 8>(words[Step], 4 * r);
   }
 };
 
 template <Arithmetic A> struct Dequantizer<Codes::kInt2, A> {
   template <int Step> static __device__ __forceinline__ void fragment(const uint32_t (&words)[2], uint32_t (&a)[4]) {
 #pragma unroll
-    for (int r = 0; r < 4; ++r) a[r] = small_field<Element<A>, 2, 2>(words[Step / 2], 2 * (r + 4 * (Step % 2)));
+    for (int r = 0; r < 4; ++r) a[r] = small_field<Operand<A>, 2, 2>(words[Step / 2], 2 * (r + 4 * (Step % 2)));
   }
 };
 
 template <Arithmetic A> struct Dequantizer<Codes::kInt3, A> {
   template <int Step> static __device__ __forceinline__ void fragment(const uint32_t (&words)[3], uint32_t (&a)[4]) {
-    using T = Element<A>;
+    using T = Operand<A>;
 #pragma unroll
     for (int r = 0; r < 4; ++r) {
       const uint32_t low = and_or<0x00030003>(words[Step / 2] >> (2 * (r + 4 * (Step % 2))), Mantissa<T>::kExponent);
@@ -146,7 +146,7 @@ template <Arithmetic A> struct Dequantizer<Codes::kInt1, A> {
   template <int Step> static __device__ __forceinline__ void fragment(const uint32_t (&words)[1], uint32_t (&a)[4]) {
 #pragma unroll
     for (int r = 0; r < 4; ++r) {
-      a[r] = ptx::lop3<0xae>(words[0] << (15 - r - 4 * Step), 0x80008000, Mantissa<Element<A>>::kOne);  // (~bit & sign) | 1
+      a[r] = ptx::lop3<0xae>(words[0] << (15 - r - 4 * Step), 0x80008000, Mantissa<Operand<A>>::kOne);  // (~bit & sign) | 1
     }
   }
 };
@@ -171,7 +171,7 @@ template <Arithmetic A> struct Dequantizer<Codes::kNormalFloat4, A> {
   /// Bytes `Byte` of the levels with the four indices that are nibbles of a 16-bit field: `low` their low three bits (the
   /// place in a half of the table), `half` chooses for each between the two halves.
   template <int Byte> static __device__ __forceinline__ uint32_t look_up(uint32_t low, uint32_t half) {
-    using T = Element<A>;
+    using T = Operand<A>;
     return ptx::byte_permute(ptx::byte_permute(kLevelBytes<T, 0, Byte>, kLevelBytes<T, 4, Byte>, low),
                              ptx::byte_permute(kLevelBytes<T, 8, Byte>, kLevelBytes<T, 12, Byte>, low), half);
   }

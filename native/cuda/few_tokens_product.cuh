@@ -16,7 +16,7 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensProd
       Ring::kTiles;
   using Ring::fetch_activations, Ring::fetch_weight, Ring::place, Ring::source, Ring::swizzled_unit, Ring::wait_for_chunk;
 
-  using T = Element<A>;
+  using T = Operand<A>;
   static constexpr bool kWhole = A == Arithmetic::kInt8;
   using Sum = std::conditional_t<kWhole, int32_t, float>;
   static constexpr int kSteps = kStepsPerTile<A>;

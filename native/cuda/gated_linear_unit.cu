@@ -7,7 +7,7 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kThreads = 128;  // a block takes a frame
+constexpr int kGluThreads = 128;  // a block takes a frame
 
 struct GatedArguments {
   const uint16_t *x, *gradient;
@@ -17,10 +17,10 @@ struct GatedArguments {
 };
 
 // A thread takes kCount channels: 8 where gates begin at multiples of 16 bytes, else 1.
-template <typename T, int kCount> __global__ void __launch_bounds__(kThreads) gated_kernel(const GatedArguments a) {
+template <typename T, int kCount> __global__ void __launch_bounds__(kGluThreads) gated_kernel(const GatedArguments a) {
   ptx::take_turn();
   const int64_t from = blockIdx.x * a.x_stride, to = blockIdx.x * a.y_stride;
-  for (int channel = static_cast<int>(threadIdx.x) * kCount; channel < a.channels; channel += kThreads * kCount) {
+  for (int channel = static_cast<int>(threadIdx.x) * kCount; channel < a.channels; channel += kGluThreads * kCount) {
     float value[kCount], gate[kCount];
     load_values<T>(a.x + from + channel, value);
     load_values<T>(a.x + from + a.channels + channel, gate);
@@ -30,10 +30,10 @@ template <typename T, int kCount> __global__ void __launch_bounds__(kThreads) ga
   }
 }
 
-template <typename T, int kCount> __global__ void __launch_bounds__(kThreads) gated_backward_kernel(const GatedArguments a) {
+template <typename T, int kCount> __global__ void __launch_bounds__(kGluThreads) gated_backward_kernel(const GatedArguments a) {
   ptx::take_turn();
   const int64_t at = blockIdx.x * a.x_stride;
-  for (int channel = static_cast<int>(threadIdx.x) * kCount; channel < a.channels; channel += kThreads * kCount) {
+  for (int channel = static_cast<int>(threadIdx.x) * kCount; channel < a.channels; channel += kGluThreads * kCount) {
     float value[kCount], gate[kCount], gradient[kCount];
     load_values<T>(a.x + at + channel, value);
     load_values<T>(a.x + at + a.channels + channel, gate);
@@ -55,7 +55,7 @@ template <typename T> auto backward_for(bool aligned) {
 }
 
 LaunchShape block_per_frame(const DeviceTensor& x) {
-  return {static_cast<unsigned>(x.rows()), 1, 1, kThreads, 0, 1, kernels_take_turns()};
+  return {static_cast<unsigned>(x.rows()), 1, 1, kGluThreads, 0, 1, kernels_take_turns()};
 }
 
 }  // namespace

@@ -2,11 +2,10 @@
 
 #include "cuda/launch.hpp"
 #include "cuda/ptx.cuh"
+#include "cuda/warp_rows.cuh"
 
 namespace usmlite::cuda {
 namespace {
-
-constexpr int kWarpsPerBlock = 4;  // a warp takes a row
 
 struct LayerNormArguments {
   const uint16_t* x;
@@ -31,7 +30,7 @@ template <typename Body> __device__ __forceinline__ void for_each_pair(const uin
 // Mean and variance in two passes over the row, which the first leaves in the cache: sums of squares would lose precision.
 template <typename T> __global__ void __launch_bounds__(32 * kWarpsPerBlock) layer_norm_kernel(const LayerNormArguments a) {
   ptx::take_turn();
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + ptx::warp_id();
+  const int64_t row = row_of_warp();
   if (row >= a.rows) return;
   const int lane = ptx::lane_id();
   const uint16_t* x = a.x + row * a.x_stride;
@@ -65,9 +64,8 @@ void layer_norm(const DeviceTensor& x, const DeviceTensor& weight, const DeviceT
   const LayerNormArguments arguments{x.use_on<uint16_t>(stream), y.use_on<uint16_t>(stream), weight.use_on<float>(stream),
                                      bias ? bias->use_on<float>(stream) : nullptr, x.rows(), x.row_stride(), y.row_stride(),
                                      static_cast<int>(x.columns()), epsilon};
-  const auto blocks = static_cast<unsigned>((x.rows() + kWarpsPerBlock - 1) / kWarpsPerBlock);
   launch(x.type() == DeviceType::kBFloat16 ? layer_norm_kernel<BFloat16> : layer_norm_kernel<Float16>,
-         LaunchShape{blocks, 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream->handle(), arguments);
+         LaunchShape{blocks_of_warps(x.rows()), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream->handle(), arguments);
 }
 
 }  // namespace usmlite::cuda

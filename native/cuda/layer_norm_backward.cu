@@ -9,13 +9,13 @@
 namespace usmlite::cuda {
 namespace {
 
-// A thread has 8 columns of kFrames frames at a time; several groups of threads of a block take frames of their own. Sums over
+// A thread has 8 columns of kFramesAtOnce frames at a time; several groups of threads of a block take frames of their own. Sums over
 // frames stay in registers until the end.
-constexpr int kVector = kHalvesPerVector, kFrames = 2;
-constexpr int kThreads = 256, kMostThreads = kWidestNormalizedFrame / kVector;
+constexpr int kVector = kHalvesPerVector, kFramesAtOnce = 2;
+constexpr int kBackwardThreads = 256, kMostThreads = kWidestNormalizedFrame / kVector;
 constexpr int kMostWarps = kMostThreads / 32;
 
-struct KernelArguments {
+struct BackwardKernelArguments {
   const uint16_t *x, *gradient;
   uint16_t* gradient_x;
   const float* weight;
@@ -27,12 +27,12 @@ struct KernelArguments {
 };
 
 struct Shared {
-  float sums[3][kMostWarps][2 * kFrames];  // of warps; three, so that one synchronisation each is enough
+  float sums[3][kMostWarps][2 * kFramesAtOnce];  // of warps; three, so that one synchronisation each is enough
 };
 
 /// Sums over the threads of a frame.
 template <int kCount>
-__device__ __forceinline__ void sum_over_frame(float (&values)[kCount], float (&of_warps)[kMostWarps][2 * kFrames], int frame_warps) {
+__device__ __forceinline__ void sum_over_frame(float (&values)[kCount], float (&of_warps)[kMostWarps][2 * kFramesAtOnce], int frame_warps) {
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) {
 #pragma unroll
@@ -55,7 +55,7 @@ __device__ __forceinline__ void sum_over_frame(float (&values)[kCount], float (&
 }
 
 // gradient of x = r (g w - mean(g w) - normal mean(g w normal)) with normal = (x - mean) r, r = 1 / sqrt(variance + epsilon)
-template <typename T> __global__ void __launch_bounds__(kMostThreads) layer_norm_backward_kernel(const KernelArguments a) {
+template <typename T> __global__ void __launch_bounds__(kMostThreads) layer_norm_backward_kernel(const BackwardKernelArguments a) {
   ptx::take_turn();
   auto& shared = *reinterpret_cast<Shared*>(shared_memory());
   const int thread = static_cast<int>(threadIdx.x), group = thread / a.frame_threads, column = thread % a.frame_threads * kVector;
@@ -65,25 +65,25 @@ template <typename T> __global__ void __launch_bounds__(kMostThreads) layer_norm
   load_parameters(a.weight, column, a.hidden, 0.0f, weight);
   const int valid = min(a.hidden - column, kVector);  // columns that are
 
-  const int64_t step = static_cast<int64_t>(groups) * kFrames;
+  const int64_t step = static_cast<int64_t>(groups) * kFramesAtOnce;
   for (int64_t start = blockIdx.x * step; start < a.frames; start += gridDim.x * step) {
-    const int64_t first = start + group * kFrames;
-    float x[kFrames][kVector] = {}, gradient[kFrames][kVector] = {};
+    const int64_t first = start + group * kFramesAtOnce;
+    float x[kFramesAtOnce][kVector] = {}, gradient[kFramesAtOnce][kVector] = {};
 #pragma unroll
-    for (int f = 0; f < kFrames; ++f) {
+    for (int f = 0; f < kFramesAtOnce; ++f) {
       if (first + f >= a.frames || valid <= 0) continue;
       load_values<T>(a.x + (first + f) * a.stride + column, x[f]);
       load_values<T>(a.gradient + (first + f) * a.stride + column, gradient[f]);
     }
-    float means[kFrames] = {}, factors[kFrames] = {}, sums[2 * kFrames] = {};
+    float means[kFramesAtOnce] = {}, factors[kFramesAtOnce] = {}, sums[2 * kFramesAtOnce] = {};
 #pragma unroll
-    for (int f = 0; f < kFrames; ++f) {
+    for (int f = 0; f < kFramesAtOnce; ++f) {
 #pragma unroll
       for (int i = 0; i < kVector; ++i) means[f] += x[f][i];  // zeros lie behind the row
     }
     sum_over_frame(means, shared.sums[0], frame_warps);
 #pragma unroll
-    for (int f = 0; f < kFrames; ++f) {
+    for (int f = 0; f < kFramesAtOnce; ++f) {
       means[f] *= share;
 #pragma unroll
       for (int i = 0; i < kVector; ++i) {
@@ -93,7 +93,7 @@ template <typename T> __global__ void __launch_bounds__(kMostThreads) layer_norm
     }
     sum_over_frame(factors, shared.sums[1], frame_warps);
 #pragma unroll
-    for (int f = 0; f < kFrames; ++f) {
+    for (int f = 0; f < kFramesAtOnce; ++f) {
       factors[f] = ptx::reciprocal_square_root(factors[f] * share + a.epsilon);
 #pragma unroll
       for (int i = 0; i < kVector; ++i) {
@@ -108,7 +108,7 @@ template <typename T> __global__ void __launch_bounds__(kMostThreads) layer_norm
     if (!a.gradient_x) continue;
     sum_over_frame(sums, shared.sums[2], frame_warps);
 #pragma unroll
-    for (int f = 0; f < kFrames; ++f) {
+    for (int f = 0; f < kFramesAtOnce; ++f) {
       if (first + f >= a.frames || valid <= 0) continue;
       uint16_t* const to = a.gradient_x + (first + f) * a.stride + column;
       float sum[kVector] = {};
@@ -142,11 +142,11 @@ template <typename T> __global__ void __launch_bounds__(kMostThreads) layer_norm
 
 void layer_norm_backward(const LayerNormBackwardArguments& a, const std::shared_ptr<Stream>& stream) {
   const int hidden = static_cast<int>(a.x->columns());
-  const int frame_threads = (hidden + 32 * kVector - 1) / (32 * kVector) * 32, groups = std::max(1, kThreads / frame_threads);
+  const int frame_threads = (hidden + 32 * kVector - 1) / (32 * kVector) * 32, groups = std::max(1, kBackwardThreads / frame_threads);
   const bool wants_sums = a.gradient_weight || a.gradient_bias;
-  const int64_t blocks = parts_of(a.x->rows(), groups * kFrames, 1), width = int64_t{frame_threads} * kVector;
+  const int64_t blocks = parts_of(a.x->rows(), groups * kFramesAtOnce, 1), width = int64_t{frame_threads} * kVector;
   DeviceTensor partial(DeviceType::kFloat32, {wants_sums ? blocks : 0, 2 * width}, stream);
-  const KernelArguments arguments{a.x->use_on<uint16_t>(stream), a.gradient->use_on<uint16_t>(stream),
+  const BackwardKernelArguments arguments{a.x->use_on<uint16_t>(stream), a.gradient->use_on<uint16_t>(stream),
                                   a.gradient_x ? a.gradient_x->use_on<uint16_t>(stream) : nullptr, a.weight->use_on<float>(stream),
                                   wants_sums ? partial.use_on<float>(stream) : nullptr, a.x->rows(), a.x->row_stride(), 2 * width, hidden,
                                   frame_threads, a.epsilon, a.adds_to_x};

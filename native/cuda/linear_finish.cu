@@ -9,7 +9,7 @@ namespace usmlite::cuda {
 namespace {
 
 // A block takes 64 columns of kRows rows: 8 threads beside each other take 8 columns each of one row.
-constexpr int kThreads = 256, kVectors = 8, kLanes = kThreads / kVectors, kRows = 128;
+constexpr int kFinishThreads = 256, kVectors = 8, kLanes = kFinishThreads / kVectors, kRows = 128;
 constexpr int kColumns = kVectors * kHalvesPerVector;
 
 struct LinearFinishArguments {
@@ -32,7 +32,7 @@ __device__ __forceinline__ void load_biased_sums(const LinearFinishArguments& a,
   }
 }
 
-__global__ void __launch_bounds__(kThreads) finish_kernel(const LinearFinishArguments a) {
+__global__ void __launch_bounds__(kFinishThreads) finish_kernel(const LinearFinishArguments a) {
   ptx::take_turn();
   const int thread = static_cast<int>(threadIdx.x), column = static_cast<int>(blockIdx.x) * kColumns + thread % kVectors * kHalvesPerVector;
   if (column >= a.columns) return;
@@ -62,7 +62,7 @@ __device__ __forceinline__ float slope(Activation activation, float x) {
   return activation == Activation::kRelu ? (x > 0.0f ? 1.0f : 0.0f) : 1.0f;
 }
 
-__global__ void __launch_bounds__(kThreads) gradient_kernel(const LinearFinishArguments a) {
+__global__ void __launch_bounds__(kFinishThreads) gradient_kernel(const LinearFinishArguments a) {
   ptx::take_turn();
   const int thread = static_cast<int>(threadIdx.x), vector = thread % kVectors;
   const int column = static_cast<int>(blockIdx.x) * kColumns + vector * kHalvesPerVector;
@@ -100,9 +100,9 @@ __global__ void __launch_bounds__(kThreads) gradient_kernel(const LinearFinishAr
   a.bias_parts[static_cast<int64_t>(blockIdx.y) * a.columns + own] = total;
 }
 
-__global__ void __launch_bounds__(kThreads) add_parts_kernel(const float* parts, int count, int columns, float* sums) {
+__global__ void __launch_bounds__(kFinishThreads) add_parts_kernel(const float* parts, int count, int columns, float* sums) {
   ptx::take_turn();
-  const int column = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
+  const int column = static_cast<int>(blockIdx.x) * kFinishThreads + static_cast<int>(threadIdx.x);
   if (column >= columns) return;
   float total = 0.0f;
   for (int part = 0; part < count; ++part) total += parts[static_cast<int64_t>(part) * columns + column];
@@ -118,7 +118,7 @@ LinearFinishArguments arguments_of(const LinearFinish& layer, const DeviceTensor
 }
 
 LaunchShape shape_of(const LinearFinishArguments& a, size_t shared_bytes) {
-  return {static_cast<unsigned>((a.columns + kColumns - 1) / kColumns), static_cast<unsigned>((a.rows + kRows - 1) / kRows), 1, kThreads,
+  return {static_cast<unsigned>((a.columns + kColumns - 1) / kColumns), static_cast<unsigned>((a.rows + kRows - 1) / kRows), 1, kFinishThreads,
           shared_bytes, 1, kernels_take_turns()};
 }
 
@@ -144,7 +144,7 @@ void linear_gradient(const LinearFinish& layer, const DeviceTensor& gradient, co
   const LaunchShape shape = shape_of(a, bias_parts ? kLanes * kColumns * sizeof(float) : 0);
   launch(gradient_kernel, shape, stream->handle(), a);
   if (!bias_gradient) return;
-  launch(add_parts_kernel, LaunchShape{static_cast<unsigned>((a.columns + kThreads - 1) / kThreads), 1, 1, kThreads, 0, 1, kernels_take_turns()},
+  launch(add_parts_kernel, LaunchShape{static_cast<unsigned>((a.columns + kFinishThreads - 1) / kFinishThreads), 1, 1, kFinishThreads, 0, 1, kernels_take_turns()},
          stream->handle(), bias_parts, static_cast<int>(shape.grid_y), a.columns, bias_gradient->use_on<float>(stream));
 }
 

@@ -5,11 +5,11 @@
 
 #include "cuda/launch.hpp"
 #include "cuda/ptx.cuh"
+#include "cuda/warp_rows.cuh"
 
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kWarpsPerBlock = 4;
 constexpr int kColumnsPerBlock = 32, kRowGroups = 8;  // of the normalisation
 
 struct Complex {
@@ -72,7 +72,7 @@ __device__ __forceinline__ double sample(const float* samples, int count, int pl
 __global__ void __launch_bounds__(32 * kWarpsPerBlock) log_mel_kernel(const LogMelArguments a) {
   ptx::take_turn();
   const int sequence = static_cast<int>(blockIdx.y), warp = ptx::warp_id(), lane = ptx::lane_id();
-  const int frame = static_cast<int>(blockIdx.x) * kWarpsPerBlock + warp;
+  const int frame = static_cast<int>(row_of_warp());
   if (frame >= a.frame_offsets[sequence + 1] - a.frame_offsets[sequence]) return;
   Complex* x = reinterpret_cast<Complex*>(shared_memory()) + warp * 2 * a.half;
   Complex* y = x + a.half;
@@ -144,10 +144,9 @@ __global__ void __launch_bounds__(kColumnsPerBlock* kRowGroups) normalise_kernel
 size_t log_mel_shared_bytes(int64_t fft_length) { return kWarpsPerBlock * static_cast<size_t>(fft_length) * sizeof(Complex); }
 
 void log_mel(const LogMelArguments& arguments, const PackedSequences& sequences, StreamHandle stream) {
-  const auto blocks = static_cast<unsigned>((sequences.longest + kWarpsPerBlock - 1) / kWarpsPerBlock);
   launch(log_mel_kernel,
-         LaunchShape{blocks, static_cast<unsigned>(sequences.count), 1, 32 * kWarpsPerBlock, log_mel_shared_bytes(2 * arguments.half), 1,
-                     kernels_take_turns()},
+         LaunchShape{blocks_of_warps(sequences.longest), static_cast<unsigned>(sequences.count), 1, 32 * kWarpsPerBlock,
+                     log_mel_shared_bytes(2 * arguments.half), 1, kernels_take_turns()},
          stream, arguments);
 }
 

@@ -1,19 +1,19 @@
 #include "cuda/log_softmax.hpp"
 
 #include "cuda/launch.hpp"
+#include "cuda/logarithm_bases.hpp"
 #include "cuda/ptx.cuh"
+#include "cuda/warp_rows.cuh"
 
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kWarpsPerBlock = 4;  // a warp takes a row, three times: for its maximum, its sum, and to write
-constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
-
+// A row is read three times: for its maximum, its sum, and to write.
 template <typename T>
 __global__ void __launch_bounds__(32 * kWarpsPerBlock) log_softmax_kernel(const uint16_t* x, int64_t x_stride, float* y, int64_t y_stride,
                                                                          int64_t rows, int columns) {
   ptx::take_turn();
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + ptx::warp_id();
+  const int64_t row = row_of_warp();
   if (row >= rows) return;
   const int lane = ptx::lane_id();
   const uint16_t* from = x + row * x_stride;
@@ -31,9 +31,8 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) log_softmax_kernel(const 
 
 void log_softmax(const DeviceTensor& x, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
   if (x.rows() == 0) return;
-  const auto blocks = static_cast<unsigned>((x.rows() + kWarpsPerBlock - 1) / kWarpsPerBlock);
   launch(x.type() == DeviceType::kBFloat16 ? log_softmax_kernel<BFloat16> : log_softmax_kernel<Float16>,
-         LaunchShape{blocks, 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream->handle(), x.use_on<uint16_t>(stream),
+         LaunchShape{blocks_of_warps(x.rows()), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream->handle(), x.use_on<uint16_t>(stream),
          x.row_stride(), y.use_on<float>(stream), y.row_stride(), x.rows(), static_cast<int>(x.columns()));
 }
 

@@ -9,9 +9,9 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / 32;
+constexpr int kLowRankThreads = 256, kLowRankWarps = kLowRankThreads / 32;
 constexpr int kRows = 16;            // of a block
-constexpr int kRowsOfWarp = kRows / kWarps;
+constexpr int kRowsOfWarp = kRows / kLowRankWarps;
 constexpr int kRanks = 4;            // that a warp sums at once
 constexpr int kMostSegments = 64;    // of a launch, which has them among its arguments
 
@@ -73,7 +73,7 @@ __device__ __forceinline__ void multiply_down(const LowRankArguments& a, const S
 template <typename T>
 __device__ __forceinline__ void multiply_up(const LowRankArguments& a, const Segment& of, int64_t first_row, int rows, const float* hidden) {
   uint16_t* const y = a.y + first_row * a.y_stride;
-  for (int column = 2 * static_cast<int>(threadIdx.x); column < a.out; column += 2 * kThreads) {
+  for (int column = 2 * static_cast<int>(threadIdx.x); column < a.out; column += 2 * kLowRankThreads) {
     float2 sums[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
@@ -98,7 +98,7 @@ __device__ __forceinline__ void multiply_up(const LowRankArguments& a, const Seg
 }
 
 // A block takes kRows rows of one segment.
-template <typename T> __global__ void __launch_bounds__(kThreads) low_rank_kernel(const __grid_constant__ LowRankArguments a) {
+template <typename T> __global__ void __launch_bounds__(kLowRankThreads) low_rank_kernel(const __grid_constant__ LowRankArguments a) {
   ptx::take_turn();
   auto* const hidden = reinterpret_cast<float*>(shared_memory());  // (kRows, rank)
   int index = 0;
@@ -123,7 +123,7 @@ void low_rank_add(std::span<const LowRankSegment> segments, const DeviceTensor& 
     if (blocks == 0) return;
     const auto shared = static_cast<size_t>(kRows * largest_rank) * sizeof(float);
     launch(x.type() == DeviceType::kBFloat16 ? low_rank_kernel<BFloat16> : low_rank_kernel<Float16>,
-           LaunchShape{blocks, 1, 1, kThreads, shared, 1, kernels_take_turns()}, stream->handle(), arguments);
+           LaunchShape{blocks, 1, 1, kLowRankThreads, shared, 1, kernels_take_turns()}, stream->handle(), arguments);
     blocks = 0, largest_rank = 1, arguments.segments = 0;
   };
   for (const LowRankSegment& segment : segments) {

@@ -27,7 +27,7 @@ template <Arithmetic A_, Codes C_, bool Sparse_, bool Grouped_, class Tile> stru
   static constexpr int ClusterChannels = Tile::ClusterChannels, ClusterTokens = Tile::ClusterTokens;
   static constexpr int kCluster = ClusterChannels * ClusterTokens;
   static constexpr bool kShares = kTileMayBeShared<Tile>;
-  using T = Element<A>;
+  using T = Operand<A>;
   using Sum = std::conditional_t<A == Arithmetic::kInt8, int32_t, float>;
 
   // A chunk of the weight is what at least one slice and at least one unit cover.

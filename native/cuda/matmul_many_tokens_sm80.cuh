@@ -30,7 +30,7 @@ template <Arithmetic A_, Codes C_, bool Sparse_, class Tile_> struct ManyTokensS
   static constexpr bool Sparse = Sparse_;
   using Tile = Tile_;
   using Arguments = ManyTokensSm80Arguments;
-  using T = Element<A>;
+  using T = Operand<A>;
   static constexpr bool kWhole = A == Arithmetic::kInt8;
   using Sum = std::conditional_t<kWhole, int32_t, float>;
   using Sums = Sum[Tile::WarpTiles][Tile::Columns][4];

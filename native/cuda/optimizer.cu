@@ -7,7 +7,7 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kOptimizerThreads = 256;
 constexpr int kBlockElements = 2048;          // of a pass over parameters
 constexpr int kBlockElementsOfSums = 16384;   // of a sum of squares
 
@@ -23,12 +23,12 @@ struct AdamWArguments {
 };
 
 // What lies between rows is zero everywhere and stays so.
-__global__ void __launch_bounds__(kThreads) adamw_kernel(const __grid_constant__ TensorList<Updated> list, const AdamWArguments a) {
+__global__ void __launch_bounds__(kOptimizerThreads) adamw_kernel(const __grid_constant__ TensorList<Updated> list, const AdamWArguments a) {
   ptx::take_turn();
   const ListedPart part = part_of_block<kBlockElements>(list);
   const Updated& p = list.items[part.item];
   constexpr int kCount = kFloatsPerVector;
-  for (int64_t i = part.begin + threadIdx.x * kCount; i < part.end; i += kThreads * kCount) {
+  for (int64_t i = part.begin + threadIdx.x * kCount; i < part.end; i += kOptimizerThreads * kCount) {
     float value[kCount], gradient[kCount], first[kCount], second[kCount];
     load_values<float>(p.value + i, value);
     load_values<float>(p.gradient + i, gradient);
@@ -52,14 +52,14 @@ struct Squared {
   int64_t count;
 };
 
-__global__ void __launch_bounds__(kThreads) squares_kernel(const __grid_constant__ TensorList<Squared> list, double* sums) {
+__global__ void __launch_bounds__(kOptimizerThreads) squares_kernel(const __grid_constant__ TensorList<Squared> list, double* sums) {
   ptx::take_turn();
   const ListedPart part = part_of_block<kBlockElementsOfSums>(list);
   const float* values = list.items[part.item].values;
   float sum = 0.0f;
-  for (int64_t i = part.begin + threadIdx.x; i < part.end; i += kThreads) sum += values[i] * values[i];
+  for (int64_t i = part.begin + threadIdx.x; i < part.end; i += kOptimizerThreads) sum += values[i] * values[i];
   auto* of_warps = reinterpret_cast<double*>(shared_memory());
-  const double total = block_reduce<kThreads / 32>(static_cast<double>(sum), of_warps, Sum{});
+  const double total = block_reduce<kOptimizerThreads / 32>(static_cast<double>(sum), of_warps, Sum{});
   if (threadIdx.x == 0) sums[blockIdx.x] = total;
 }
 
@@ -69,12 +69,12 @@ struct Averaged {
   int64_t count;
 };
 
-__global__ void __launch_bounds__(kThreads) average_kernel(const __grid_constant__ TensorList<Averaged> list, float decay) {
+__global__ void __launch_bounds__(kOptimizerThreads) average_kernel(const __grid_constant__ TensorList<Averaged> list, float decay) {
   ptx::take_turn();
   const ListedPart part = part_of_block<kBlockElements>(list);
   const Averaged& p = list.items[part.item];
   constexpr int kCount = kFloatsPerVector;
-  for (int64_t i = part.begin + threadIdx.x * kCount; i < part.end; i += kThreads * kCount) {
+  for (int64_t i = part.begin + threadIdx.x * kCount; i < part.end; i += kOptimizerThreads * kCount) {
     float average[kCount], value[kCount];
     load_values<float>(p.average + i, average);
     load_values<float>(p.value + i, value);
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kThreads) average_kernel(const __grid_constant
 
 int64_t elements(const DeviceTensor& tensor) { return tensor.rows() * tensor.row_stride(); }
 
-LaunchShape shape_of(unsigned blocks, size_t shared_bytes = 0) { return {blocks, 1, 1, kThreads, shared_bytes, 1, kernels_take_turns()}; }
+LaunchShape optimizer_shape(unsigned blocks, size_t shared_bytes = 0) { return {blocks, 1, 1, kOptimizerThreads, shared_bytes, 1, kernels_take_turns()}; }
 
 }  // namespace
 
@@ -98,7 +98,7 @@ void adamw(std::span<const DeviceAdamWParameter> parameters, const cpu::AdamWSte
   }
   const AdamWArguments arguments{step.beta1, step.beta2, step.epsilon, 1.0f / step.first_correction, 1.0f / step.second_correction, step.gradient_scale};
   launch_over<kBlockElements>(std::span<const Updated>(items), [&](const TensorList<Updated>& list, unsigned blocks, int64_t) {
-    launch(adamw_kernel, shape_of(blocks), stream->handle(), list, arguments);
+    launch(adamw_kernel, optimizer_shape(blocks), stream->handle(), list, arguments);
   });
 }
 
@@ -115,7 +115,7 @@ double sum_of_squares(std::span<const DeviceTensor* const> tensors, const std::s
   const size_t bytes = sums.size() * sizeof(double);
   DeviceMemory of_blocks(bytes, stream);
   launch_over<kBlockElementsOfSums>(std::span<const Squared>(items), [&](const TensorList<Squared>& list, unsigned blocks, int64_t before) {
-    launch(squares_kernel, shape_of(blocks, kThreads / 32 * sizeof(double)), stream->handle(), list, reinterpret_cast<double*>(of_blocks.data()) + before);
+    launch(squares_kernel, optimizer_shape(blocks, kOptimizerThreads / 32 * sizeof(double)), stream->handle(), list, reinterpret_cast<double*>(of_blocks.data()) + before);
   });
   driver::copy_to_host(sums.data(), bytes, of_blocks.data(), bytes, bytes, 1, stream->handle());
   double total = 0.0;
@@ -127,7 +127,7 @@ void update_averages(std::span<const DeviceAveraged> averaged, float decay, cons
   std::vector<Averaged> items;
   for (const DeviceAveraged& a : averaged) items.push_back({a.average.use_on<float>(stream), a.value.use_on<float>(stream), elements(a.value)});
   launch_over<kBlockElements>(std::span<const Averaged>(items), [&](const TensorList<Averaged>& list, unsigned blocks, int64_t) {
-    launch(average_kernel, shape_of(blocks), stream->handle(), list, decay);
+    launch(average_kernel, optimizer_shape(blocks), stream->handle(), list, decay);
   });
 }
 

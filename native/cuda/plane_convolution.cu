@@ -9,7 +9,7 @@ namespace usmlite::cuda {
 namespace {
 
 // A block makes an output frame. A thread keeps the kernels of 8 channels in registers and goes through the features with them.
-constexpr int kThreads = 256, kChannels = 8, kTaps = kPlaneKernel * kPlaneKernel;
+constexpr int kPlaneThreads = 256, kChannels = 8, kTaps = kPlaneKernel * kPlaneKernel;
 
 struct KernelArguments {
   const uint16_t* x;
@@ -32,13 +32,13 @@ template <typename T> __device__ __forceinline__ void add_tap(float (&sums)[kCha
   }
 }
 
-template <typename T, bool kDepthwise> __global__ void __launch_bounds__(kThreads) plane_kernel(const KernelArguments a) {
+template <typename T, bool kDepthwise> __global__ void __launch_bounds__(kPlaneThreads) plane_kernel(const KernelArguments a) {
   ptx::take_turn();
   const int64_t row = a.output_offsets[blockIdx.y] + static_cast<int64_t>(blockIdx.x);
   if (row >= a.output_offsets[blockIdx.y + 1]) return;
   const int begin = a.offsets[blockIdx.y], end = a.offsets[blockIdx.y + 1];
   const int first_frame = begin + static_cast<int>(blockIdx.x) * a.stride - a.padding;
-  const int thread = static_cast<int>(threadIdx.x), lanes = kThreads / a.chunk_threads;
+  const int thread = static_cast<int>(threadIdx.x), lanes = kPlaneThreads / a.chunk_threads;
   if (thread >= lanes * a.chunk_threads) return;
   for (int chunk = thread % a.chunk_threads; chunk < a.chunks; chunk += a.chunk_threads) {
     float weight[kChannels][kTaps];
@@ -85,9 +85,9 @@ void plane_convolution(const PlaneConvolutionArguments& a, const PackedSequences
   const int chunks = static_cast<int>(a.weight->rows()) / kChannels;
   const KernelArguments arguments{a.x->use_on<uint16_t>(stream), y.use_on<uint16_t>(stream), a.weight->use_on<float>(stream),
                                   a.bias->use_on<float>(stream), sequences.offsets, outputs.offsets, a.x->row_stride(), y.row_stride(),
-                                  a.weight->row_stride(), chunks, std::min(chunks, kThreads), a.features, a.output_features, a.stride,
+                                  a.weight->row_stride(), chunks, std::min(chunks, kPlaneThreads), a.features, a.output_features, a.stride,
                                   a.padding, a.relu};
-  const LaunchShape shape{static_cast<unsigned>(outputs.longest), static_cast<unsigned>(outputs.count), 1, kThreads, 0, 1, kernels_take_turns()};
+  const LaunchShape shape{static_cast<unsigned>(outputs.longest), static_cast<unsigned>(outputs.count), 1, kPlaneThreads, 0, 1, kernels_take_turns()};
   launch(y.type() == DeviceType::kBFloat16 ? kernel_for<BFloat16>(a.depthwise) : kernel_for<Float16>(a.depthwise), shape,
          stream->handle(), arguments);
 }

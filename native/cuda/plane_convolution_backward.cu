@@ -9,7 +9,7 @@ namespace usmlite::cuda {
 namespace {
 
 // A thread has 8 channels, whose values lie together.
-constexpr int kThreads = 256, kWarps = kThreads / 32, kChannels = 8, kTaps = kPlaneKernel * kPlaneKernel;
+constexpr int kPlaneBackwardThreads = 256, kWarps = kPlaneBackwardThreads / 32, kChannels = 8, kTaps = kPlaneKernel * kPlaneKernel;
 
 struct KernelArguments {
   const uint16_t *x, *y, *gradient;  // y null without relu
@@ -50,11 +50,11 @@ __device__ __forceinline__ int output_of(const KernelArguments& a, int input, in
 }
 
 // A block takes every so many output frames of a sequence; threads that share channels have different features.
-template <typename T, bool kDepthwise> __global__ void __launch_bounds__(kThreads) plane_weight_gradient_kernel(const KernelArguments a) {
+template <typename T, bool kDepthwise> __global__ void __launch_bounds__(kPlaneBackwardThreads) plane_weight_gradient_kernel(const KernelArguments a) {
   ptx::take_turn();
   const int begin = a.offsets[blockIdx.y], end = a.offsets[blockIdx.y + 1];
   const int output_begin = a.output_offsets[blockIdx.y], outputs = a.output_offsets[blockIdx.y + 1] - output_begin;
-  const int thread = static_cast<int>(threadIdx.x), lanes = kThreads / a.chunk_threads, lane = thread / a.chunk_threads;
+  const int thread = static_cast<int>(threadIdx.x), lanes = kPlaneBackwardThreads / a.chunk_threads, lane = thread / a.chunk_threads;
   auto* shared = reinterpret_cast<float*>(shared_memory());  // (threads, kChannels)
   float* partial = a.partial + (blockIdx.y * static_cast<int64_t>(gridDim.x) + blockIdx.x) * a.partial_stride;
   for (int first = 0; first < a.chunks; first += a.chunk_threads) {
@@ -89,7 +89,7 @@ template <typename T, bool kDepthwise> __global__ void __launch_bounds__(kThread
 #pragma unroll
       for (int c = 0; c < kChannels; ++c) shared[thread * kChannels + c] = sums[tap][c];
       ptx::block_sync();
-      for (int i = thread; i < min(a.chunk_threads, a.chunks - first) * kChannels; i += kThreads) {
+      for (int i = thread; i < min(a.chunk_threads, a.chunks - first) * kChannels; i += kPlaneBackwardThreads) {
         float sum = 0.0f;
         for (int l = 0; l < lanes; ++l) sum += shared[l * a.chunk_threads * kChannels + i];
         partial[(tap * a.chunks + first) * kChannels + i] = sum;
@@ -100,12 +100,12 @@ template <typename T, bool kDepthwise> __global__ void __launch_bounds__(kThread
 }
 
 // A block makes an input frame, as that of the forward pass makes an output frame.
-template <typename T> __global__ void __launch_bounds__(kThreads) plane_input_gradient_kernel(const KernelArguments a) {
+template <typename T> __global__ void __launch_bounds__(kPlaneBackwardThreads) plane_input_gradient_kernel(const KernelArguments a) {
   ptx::take_turn();
   const int begin = a.offsets[blockIdx.y], frame = static_cast<int>(blockIdx.x);
   if (frame >= a.offsets[blockIdx.y + 1] - begin) return;
   const int output_begin = a.output_offsets[blockIdx.y], outputs = a.output_offsets[blockIdx.y + 1] - output_begin;
-  const int thread = static_cast<int>(threadIdx.x), lanes = kThreads / a.chunk_threads;
+  const int thread = static_cast<int>(threadIdx.x), lanes = kPlaneBackwardThreads / a.chunk_threads;
   if (thread >= lanes * a.chunk_threads) return;
   for (int chunk = thread % a.chunk_threads; chunk < a.chunks; chunk += a.chunk_threads) {
     float weight[kTaps][kChannels];
@@ -133,7 +133,7 @@ template <typename T> __global__ void __launch_bounds__(kThreads) plane_input_gr
 }
 
 // Of the one plane that all channels see: a warp makes an input, its lanes share the channels.
-template <typename T> __global__ void __launch_bounds__(kThreads) plane_shared_input_gradient_kernel(const KernelArguments a) {
+template <typename T> __global__ void __launch_bounds__(kPlaneBackwardThreads) plane_shared_input_gradient_kernel(const KernelArguments a) {
   ptx::take_turn();
   const int begin = a.offsets[blockIdx.y], frame = static_cast<int>(blockIdx.x);
   if (frame >= a.offsets[blockIdx.y + 1] - begin) return;
@@ -174,13 +174,13 @@ void plane_convolution_backward_of(const PlaneConvolutionBackwardArguments& b, c
                             .weight_stride = a.weight->row_stride(),
                             .gradient_x_stride = b.gradient_x ? b.gradient_x->row_stride() : 0,
                             .chunks = chunks,
-                            .chunk_threads = std::min(chunks, kThreads),
+                            .chunk_threads = std::min(chunks, kPlaneBackwardThreads),
                             .features = a.features,
                             .output_features = a.output_features,
                             .stride = a.stride,
                             .padding = a.padding};
   const auto shape = [&](int64_t frames, size_t shared_bytes) {
-    return LaunchShape{static_cast<unsigned>(frames), static_cast<unsigned>(sequences.count), 1, kThreads, shared_bytes, 1, kernels_take_turns()};
+    return LaunchShape{static_cast<unsigned>(frames), static_cast<unsigned>(sequences.count), 1, kPlaneBackwardThreads, shared_bytes, 1, kernels_take_turns()};
   };
   if (b.gradient_x && sequences.longest > 0) {
     launch(a.depthwise ? plane_input_gradient_kernel<T> : plane_shared_input_gradient_kernel<T>, shape(sequences.longest, 0), stream->handle(), arguments);
@@ -191,7 +191,7 @@ void plane_convolution_backward_of(const PlaneConvolutionBackwardArguments& b, c
   arguments.partial = partial.use_on<float>(stream), arguments.partial_stride = partial.row_stride();
   if (sequences.count > 0) {
     launch(a.depthwise ? plane_weight_gradient_kernel<T, true> : plane_weight_gradient_kernel<T, false>,
-           shape(parts, kThreads * kChannels * sizeof(float)), stream->handle(), arguments);
+           shape(parts, kPlaneBackwardThreads * kChannels * sizeof(float)), stream->handle(), arguments);
   }
   if (b.gradient_weight) {
     sum_parts(partial, {0, kTaps * channels, b.gradient_weight->use_on<float>(stream), channels, channels, b.gradient_weight->row_stride()}, stream);

@@ -8,7 +8,7 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kRotaryThreads = 128;
 
 struct RotaryArguments {
   uint16_t* x;
@@ -20,12 +20,12 @@ struct RotaryArguments {
 };
 
 // A block turns one frame of one sequence; a thread the same pair of several heads, for which sine and cosine are shared.
-template <typename T> __global__ void __launch_bounds__(kThreads) rotary_kernel(const RotaryArguments a) {
+template <typename T> __global__ void __launch_bounds__(kRotaryThreads) rotary_kernel(const RotaryArguments a) {
   ptx::take_turn();
   const int begin = a.offsets[blockIdx.y], position = static_cast<int>(blockIdx.x);
   if (begin + position >= a.offsets[blockIdx.y + 1]) return;
   uint16_t* row = a.x + (begin + position) * a.stride;
-  for (int i = static_cast<int>(threadIdx.x); i < a.half; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < a.half; i += kRotaryThreads) {
     float sine, cosine;
     ptx::sine_cosine(static_cast<float>(position) * ptx::exponential_base_2(-a.exponent * static_cast<float>(i)), sine, cosine);
     sine *= a.direction;
@@ -46,7 +46,7 @@ void rotate_heads(const DeviceTensor& x, int heads, float theta, bool inverse, c
   const int half = static_cast<int>(x.columns()) / heads / 2;
   const RotaryArguments arguments{x.use_on<uint16_t>(stream), sequences.offsets, x.row_stride(), heads, half, inverse ? -1.0f : 1.0f,
                                   std::log2(theta) / static_cast<float>(half)};
-  const LaunchShape shape{static_cast<unsigned>(sequences.longest), static_cast<unsigned>(sequences.count), 1, kThreads, 0, 1, kernels_take_turns()};
+  const LaunchShape shape{static_cast<unsigned>(sequences.longest), static_cast<unsigned>(sequences.count), 1, kRotaryThreads, 0, 1, kernels_take_turns()};
   launch(x.type() == DeviceType::kBFloat16 ? rotary_kernel<BFloat16> : rotary_kernel<Float16>, shape, stream->handle(), arguments);
 }
 

@@ -3,11 +3,11 @@
 #include "cuda/block_reduction.cuh"
 #include "cuda/element.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/warp_rows.cuh"
 
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kWarpsPerBlock = 4;  // a warp takes a frame
 constexpr uint32_t kInfinity = 0x7f800000u;
 
 template <typename T>
@@ -15,7 +15,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) scale_kernel(typename Ele
                                                                    const int32_t* offsets, const float* factors, const float* upstream) {
   ptx::take_turn();
   const int sequence = static_cast<int>(blockIdx.y);
-  const int64_t row = offsets[sequence] + static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + ptx::warp_id();
+  const int64_t row = offsets[sequence] + row_of_warp();
   if (row >= offsets[sequence + 1]) return;
   const float factor = factors[sequence] * *upstream;
   for (int i = ptx::lane_id(); i < columns; i += 32) {
@@ -39,8 +39,7 @@ __global__ void __launch_bounds__(32) weighted_sum_kernel(const float* values, c
 void scale_sequences(const DeviceTensor& x, const PackedSequences& sequences, const DeviceTensor& factors, const DeviceTensor& upstream,
                      const std::shared_ptr<Stream>& stream) {
   if (sequences.longest == 0) return;
-  const auto blocks = static_cast<unsigned>((sequences.longest + kWarpsPerBlock - 1) / kWarpsPerBlock);
-  const LaunchShape shape{blocks, static_cast<unsigned>(sequences.count), 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()};
+  const LaunchShape shape{blocks_of_warps(sequences.longest), static_cast<unsigned>(sequences.count), 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()};
   const auto columns = static_cast<int>(x.columns());
   if (x.type() == DeviceType::kFloat32) {
     launch(scale_kernel<Float32>, shape, stream->handle(), x.use_on<float>(stream), x.row_stride(), columns, sequences.offsets,

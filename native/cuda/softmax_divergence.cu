@@ -1,13 +1,12 @@
 #include "cuda/softmax_divergence.hpp"
 
 #include "cuda/launch.hpp"
+#include "cuda/logarithm_bases.hpp"
 #include "cuda/ptx.cuh"
+#include "cuda/warp_rows.cuh"
 
 namespace usmlite::cuda {
 namespace {
-
-constexpr int kWarpsPerBlock = 4;  // a warp takes a row
-constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
 struct Rows {
   const uint16_t* logits;
@@ -37,11 +36,9 @@ struct Normaliser {
   __device__ __forceinline__ float exponent(uint16_t x) const { return (ptx::to_float<BFloat16>(x) - largest) * factor; }
 };
 
-__device__ __forceinline__ int64_t own_row() { return static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + ptx::warp_id(); }
-
 __global__ void __launch_bounds__(32 * kWarpsPerBlock) softmax_divergence_kernel(const DivergenceArguments a) {
   ptx::take_turn();
-  const int64_t row = own_row();
+  const int64_t row = row_of_warp();
   if (row >= a.rows) return;
   const uint16_t *student = a.student.logits + row * a.student.stride, *teacher = a.teacher.logits + row * a.teacher.stride;
   const Normaliser of_student(student, a.columns, a.factor), of_teacher(teacher, a.columns, a.factor);
@@ -62,7 +59,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) softmax_divergence_kernel
 
 __global__ void __launch_bounds__(32 * kWarpsPerBlock) column_probability_kernel(const Rows rows, int64_t count, int columns, int column, float* probabilities) {
   ptx::take_turn();
-  const int64_t row = own_row();
+  const int64_t row = row_of_warp();
   if (row >= count) return;
   const uint16_t* logits = rows.logits + row * rows.stride;
   const Normaliser normaliser(logits, columns, kLog2E);
@@ -72,7 +69,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) column_probability_kernel
 Rows rows_of(const DeviceTensor& logits, const std::shared_ptr<Stream>& stream) { return {logits.use_on<uint16_t>(stream), logits.row_stride()}; }
 
 LaunchShape shape_for(int64_t rows) {
-  return {static_cast<unsigned>((rows + kWarpsPerBlock - 1) / kWarpsPerBlock), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()};
+  return {blocks_of_warps(rows), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()};
 }
 
 }  // namespace

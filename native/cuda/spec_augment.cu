@@ -3,12 +3,12 @@
 #include "cuda/block_reduction.cuh"
 #include "cuda/element.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/warp_rows.cuh"
 
 namespace usmlite::cuda {
 namespace {
 
 constexpr int kMeanThreads = 256, kMeanWarps = kMeanThreads / 32;
-constexpr int kWarpsPerBlock = 4;  // a warp takes a frame
 
 /// A block takes an utterance.
 template <typename T>
@@ -27,7 +27,7 @@ template <typename T>
 __global__ void __launch_bounds__(32 * kWarpsPerBlock) mask_kernel(typename Element<T>::Type* x, int64_t stride, int bins, const int32_t* offsets,
                                                                   const float* means, const int32_t* mask_offsets, const int2* intervals) {
   ptx::take_turn();
-  const int sequence = static_cast<int>(blockIdx.y), frame = static_cast<int>(blockIdx.x) * kWarpsPerBlock + ptx::warp_id();
+  const int sequence = static_cast<int>(blockIdx.y), frame = static_cast<int>(row_of_warp());
   if (frame >= offsets[sequence + 1] - offsets[sequence]) return;
   const int lane = ptx::lane_id();
   auto* row = x + (offsets[sequence] + frame) * stride;
@@ -49,8 +49,7 @@ template <typename T> void mask(const DeviceTensor& features, const PackedSequen
   auto* x = features.use_on<typename Element<T>::Type>(stream);
   launch(mean_kernel<T>, LaunchShape{count, 1, 1, kMeanThreads, kMeanWarps * sizeof(double), 1, kernels_take_turns()}, stream->handle(), x,
          features.row_stride(), bins, sequences.offsets, masks.means);
-  const auto blocks = static_cast<unsigned>((sequences.longest + kWarpsPerBlock - 1) / kWarpsPerBlock);
-  launch(mask_kernel<T>, LaunchShape{blocks, count, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream->handle(), x,
+  launch(mask_kernel<T>, LaunchShape{blocks_of_warps(sequences.longest), count, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream->handle(), x,
          features.row_stride(), bins, sequences.offsets, masks.means, masks.offsets, reinterpret_cast<const int2*>(masks.intervals));
 }
 

@@ -8,10 +8,10 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kColumns = 32, kRows = 8, kThreads = kColumns * kRows;
+constexpr int kColumns = 32, kRows = 8, kSumThreads = kColumns * kRows;
 constexpr int64_t kBlocksPerMultiprocessor = 4;
 
-__global__ void __launch_bounds__(kThreads) sum_parts_kernel(const float* partial, int64_t partial_stride, int parts, const PartSums a) {
+__global__ void __launch_bounds__(kSumThreads) sum_parts_kernel(const float* partial, int64_t partial_stride, int parts, const PartSums a) {
   ptx::take_turn();
   auto* shared = reinterpret_cast<float*>(shared_memory());
   const int row = static_cast<int>(threadIdx.x) / kColumns, lane = static_cast<int>(threadIdx.x) % kColumns;
@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kThreads) sum_parts_kernel(const float* partia
 void sum_parts(const DeviceTensor& partial, const PartSums& sums, const std::shared_ptr<Stream>& stream) {
   if (sums.columns == 0) return;
   launch(sum_parts_kernel,
-         LaunchShape{static_cast<unsigned>((sums.columns + kColumns - 1) / kColumns), 1, 1, kThreads, kThreads * sizeof(float), 1,
+         LaunchShape{static_cast<unsigned>((sums.columns + kColumns - 1) / kColumns), 1, 1, kSumThreads, kSumThreads * sizeof(float), 1,
                      kernels_take_turns()},
          stream->handle(), partial.use_on<float>(stream), partial.row_stride(), static_cast<int>(partial.rows()), sums);
 }

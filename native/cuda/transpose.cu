@@ -13,7 +13,7 @@ struct TransposeArguments {
   int rows, columns;           // of x
 };
 
-constexpr int kThreads = 256;
+constexpr int kTransposeThreads = 256;
 constexpr int kTile = 64;       // rows and columns of 16 bits that a block turns
 constexpr int kWords = kTile / 2, kWordStride = kWords + 1;  // of a row in shared memory
 constexpr int kFloatTile = 32;
@@ -22,15 +22,15 @@ constexpr int kFloatTile = 32;
 // another order, so that threads which read columns of 8 groups meet 32 different banks.
 __device__ __forceinline__ int place(int row, int word) { return row * kWordStride + (word ^ (row / 32 * 4)); }
 
-__global__ void __launch_bounds__(kThreads) transpose_halves_kernel(const TransposeArguments a) {
+__global__ void __launch_bounds__(kTransposeThreads) transpose_halves_kernel(const TransposeArguments a) {
   ptx::take_turn();
   auto* words = reinterpret_cast<uint32_t*>(shared_memory());
   const int first_row = static_cast<int>(blockIdx.y) * kTile, first_column = static_cast<int>(blockIdx.x) * kTile;
   const int thread = static_cast<int>(threadIdx.x);
   const auto* x = static_cast<const uint16_t*>(a.x);
 #pragma unroll
-  for (int step = 0; step < kTile * kTile / 8 / kThreads; ++step) {
-    const int row = thread / 8 + step * (kThreads / 8), vector = thread % 8;
+  for (int step = 0; step < kTile * kTile / 8 / kTransposeThreads; ++step) {
+    const int row = thread / 8 + step * (kTransposeThreads / 8), vector = thread % 8;
     uint4 bits{0, 0, 0, 0};
     // Rows are padded to whole vectors.
     if (first_row + row < a.rows && first_column + 8 * vector < a.columns) {
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kThreads) transpose_halves_kernel(const Transp
   if (column + 1 < a.columns) *reinterpret_cast<uint4*>(y + a.y_stride) = uint4{odd[0], odd[1], odd[2], odd[3]};
 }
 
-__global__ void __launch_bounds__(kThreads) transpose_floats_kernel(const TransposeArguments a) {
+__global__ void __launch_bounds__(kTransposeThreads) transpose_floats_kernel(const TransposeArguments a) {
   ptx::take_turn();
   auto* tile = reinterpret_cast<float*>(shared_memory());  // (kFloatTile, kFloatTile + 1)
   const int first_row = static_cast<int>(blockIdx.y) * kFloatTile, first_column = static_cast<int>(blockIdx.x) * kFloatTile;
@@ -66,14 +66,14 @@ __global__ void __launch_bounds__(kThreads) transpose_floats_kernel(const Transp
   const auto* x = static_cast<const float*>(a.x);
   auto* y = static_cast<float*>(a.y);
 #pragma unroll
-  for (int i = down; i < kFloatTile; i += kThreads / kFloatTile) {
+  for (int i = down; i < kFloatTile; i += kTransposeThreads / kFloatTile) {
     if (first_row + i < a.rows && first_column + across < a.columns) {
       tile[i * (kFloatTile + 1) + across] = x[(first_row + i) * a.x_stride + first_column + across];
     }
   }
   ptx::block_sync();
 #pragma unroll
-  for (int i = down; i < kFloatTile; i += kThreads / kFloatTile) {
+  for (int i = down; i < kFloatTile; i += kTransposeThreads / kFloatTile) {
     if (first_column + i < a.columns && first_row + across < a.rows) {
       y[(first_column + i) * a.y_stride + first_row + across] = tile[across * (kFloatTile + 1) + i];
     }
@@ -91,7 +91,7 @@ void transpose(const DeviceTensor& x, const DeviceTensor& y, const std::shared_p
   const size_t shared = wide ? kFloatTile * (kFloatTile + 1) * sizeof(float) : kTile * kWordStride * sizeof(uint32_t);
   launch(wide ? transpose_floats_kernel : transpose_halves_kernel,
          LaunchShape{static_cast<unsigned>((arguments.columns + tile - 1) / tile), static_cast<unsigned>((arguments.rows + tile - 1) / tile), 1,
-                     kThreads, shared, 1, kernels_take_turns()},
+                     kTransposeThreads, shared, 1, kernels_take_turns()},
          stream->handle(), arguments);
 }
 

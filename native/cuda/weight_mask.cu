@@ -6,7 +6,7 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kMaskThreads = 128;
 
 struct MaskArguments {
   const float* x;
@@ -19,10 +19,10 @@ struct MaskArguments {
 };
 
 // A thread takes a group.
-__global__ void __launch_bounds__(kThreads) magnitude_mask_kernel(const MaskArguments a) {
+__global__ void __launch_bounds__(kMaskThreads) magnitude_mask_kernel(const MaskArguments a) {
   ptx::take_turn();
   const int groups = (a.columns + a.of - 1) / a.of;
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, row = index / groups;
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kMaskThreads + threadIdx.x, row = index / groups;
   if (row >= a.rows) return;
   const int begin = static_cast<int>(index % groups) * a.of, end = min(begin + a.of, a.columns);
   const float* x = a.x + row * a.stride;
@@ -37,9 +37,9 @@ __global__ void __launch_bounds__(kThreads) magnitude_mask_kernel(const MaskArgu
   }
 }
 
-__global__ void __launch_bounds__(kThreads) apply_mask_kernel(const MaskArguments a) {
+__global__ void __launch_bounds__(kMaskThreads) apply_mask_kernel(const MaskArguments a) {
   ptx::take_turn();
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, row = index / a.columns;
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kMaskThreads + threadIdx.x, row = index / a.columns;
   if (row >= a.rows) return;
   const int64_t column = index % a.columns, at = row * a.stride + column;
   const float x = a.x[at];
@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kThreads) apply_mask_kernel(const MaskArgument
 
 bool is_empty(const DeviceTensor& x) { return x.rows() * x.columns() == 0; }
 
-LaunchShape shape_for(int64_t threads) { return {static_cast<unsigned>((threads + kThreads - 1) / kThreads), 1, 1, kThreads, 0, 1, kernels_take_turns()}; }
+LaunchShape mask_shape(int64_t threads) { return {static_cast<unsigned>((threads + kMaskThreads - 1) / kMaskThreads), 1, 1, kMaskThreads, 0, 1, kernels_take_turns()}; }
 
 }  // namespace
 
@@ -57,7 +57,7 @@ void magnitude_mask(const DeviceTensor& weight, int kept, int of, const DeviceTe
   MaskArguments a{};
   a.x = weight.use_on<float>(stream), a.mask = mask.use_on<int8_t>(stream), a.stride = weight.row_stride(), a.mask_stride = mask.row_stride();
   a.rows = weight.rows(), a.columns = static_cast<int>(weight.columns()), a.kept = kept, a.of = of;
-  launch(magnitude_mask_kernel, shape_for(a.rows * ((a.columns + of - 1) / of)), stream->handle(), a);
+  launch(magnitude_mask_kernel, mask_shape(a.rows * ((a.columns + of - 1) / of)), stream->handle(), a);
 }
 
 void apply_mask(const DeviceTensor& x, const DeviceTensor& mask, float pruned, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
@@ -65,7 +65,7 @@ void apply_mask(const DeviceTensor& x, const DeviceTensor& mask, float pruned, c
   MaskArguments a{};
   a.x = x.use_on<float>(stream), a.y = y.use_on<float>(stream), a.mask = mask.use_on<int8_t>(stream);
   a.stride = x.row_stride(), a.mask_stride = mask.row_stride(), a.rows = x.rows(), a.columns = static_cast<int>(x.columns()), a.pruned = pruned;
-  launch(apply_mask_kernel, shape_for(a.rows * a.columns), stream->handle(), a);
+  launch(apply_mask_kernel, mask_shape(a.rows * a.columns), stream->handle(), a);
 }
 
 }  // namespace usmlite::cuda

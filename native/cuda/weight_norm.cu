@@ -6,7 +6,7 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kWarps = 16, kThreads = 32 * kWarps;  // a block takes a tap
+constexpr int kTapWarps = 16, kTapThreads = 32 * kTapWarps;  // a block takes a tap
 
 struct WeightNormArguments {
   const float *gain, *direction, *gradient;
@@ -15,23 +15,23 @@ struct WeightNormArguments {
   int outputs, inputs;
 };
 
-template <bool kBackward> __global__ void __launch_bounds__(kThreads) weight_norm_kernel(const WeightNormArguments a) {
+template <bool kBackward> __global__ void __launch_bounds__(kTapThreads) weight_norm_kernel(const WeightNormArguments a) {
   ptx::take_turn();
   const int tap = static_cast<int>(blockIdx.x), count = a.outputs * a.inputs;
   const auto place = [&](int i) { return i / a.inputs * a.stride + static_cast<int64_t>(tap) * a.inputs + i % a.inputs; };
   float sums[2] = {0.0f, 0.0f};  // of direction², and of gradient * direction
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kTapThreads) {
     const int64_t at = place(i);
     const float d = a.direction[at];
     sums[0] += d * d;
     if (kBackward) sums[1] += a.gradient[at] * d;
   }
-  block_sums<kWarps>(sums, reinterpret_cast<float*>(shared_memory()));
+  block_sums<kTapWarps>(sums, reinterpret_cast<float*>(shared_memory()));
   const float length = sqrtf(sums[0]), factor = a.gain[tap] / length;
   // Of the gradient, the part along the direction changes the gain and the rest turns the direction.
   const float along = sums[1] / length;
   if (kBackward && threadIdx.x == 0) a.gradient_gain[tap] = along;
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kTapThreads) {
     const int64_t at = place(i);
     a.y[at] = factor * (kBackward ? a.gradient[at] - along * a.direction[at] / length : a.direction[at]);
   }
@@ -41,7 +41,7 @@ template <bool kBackward> void launch_weight_norm(WeightNormArguments a, const D
   const auto taps = static_cast<unsigned>(gain.columns());
   a.gain = gain.use_on<float>(stream), a.direction = direction.use_on<float>(stream), a.stride = direction.row_stride();
   a.outputs = static_cast<int>(direction.rows()), a.inputs = static_cast<int>(direction.columns() / gain.columns());
-  launch(weight_norm_kernel<kBackward>, LaunchShape{taps, 1, 1, kThreads, 2 * kWarps * sizeof(float), 1, kernels_take_turns()}, stream->handle(), a);
+  launch(weight_norm_kernel<kBackward>, LaunchShape{taps, 1, 1, kTapThreads, 2 * kTapWarps * sizeof(float), 1, kernels_take_turns()}, stream->handle(), a);
 }
 
 }  // namespace
