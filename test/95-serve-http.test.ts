@@ -195,7 +195,7 @@ test("an upload that does not come to an end is answered and ended", async (t) =
   t.regex(answer, /^HTTP\/1\.1 408 /);
   t.regex(answer, /"code":"upload_timeout"/);
   await until(() => impatient.dispatcher.receiving === 0);
-  t.deepEqual(readdirSync(impatient.uploads.folder), []);
+  t.deepEqual(readdirSync(impatient.uploads.folder.path), []);
 });
 
 test("a client that goes away leaves nothing behind", async (t) => {
@@ -210,7 +210,7 @@ test("a client that goes away leaves nothing behind", async (t) => {
   controller.abort();
   await waiting;
   await until(() => alone.dispatcher.active === 0);
-  await until(() => readdirSync(alone.uploads.folder).length === 0);
+  await until(() => readdirSync(alone.uploads.folder.path).length === 0);
   t.is((await post(alone, form(wav(samples)))).status, 200);
 });
 

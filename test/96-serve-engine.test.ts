@@ -224,7 +224,7 @@ test.serial("draining finishes what was accepted, and leaves nothing", async (t)
   );
   await drained;
   await t.throwsAsync(fetch(`${url}/health/live`), { any: true });
-  t.false(existsSync(uploads.folder));
+  t.false(existsSync(uploads.folder.path));
   t.is(server.enginePid, undefined);
   await server.close();
 });

@@ -1,8 +1,9 @@
 /** Clients, operators and file systems that treat a server badly. */
+import { randomUUID } from "node:crypto";
 import { EventEmitter, once } from "node:events";
-import { existsSync, lutimesSync, mkdirSync, readdirSync, rmSync, symlinkSync, utimesSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import test from "ava";
 import { WebSocket } from "ws";
 import { UsmLiteError } from "../lib/index.js";
@@ -234,21 +235,27 @@ test("a server that is not wanted any more while it starts leaves nothing", asyn
 
 test("the folder of uploads is made again, and those of killed servers go", async (t) => {
   await using own = await startServer(folder.model, { spoolFolder: join(folder.path, "cleaned") });
-  rmSync(own.uploads.folder, { recursive: true });
+  rmSync(own.uploads.folder.path, { recursive: true });
   t.is((await post(own, form(wav(tones(1, 1))))).status, 200);
-  await until(() => readdirSync(own.uploads.folder).length === 0);
+  await until(() => readdirSync(own.uploads.folder.path).length === 0);
 
   const place = join(folder.path, "places");
-  const old = new Date(Date.now() - 2 * 3600_000);
-  for (const name of ["usm-lite-serve-killed", "usm-lite-serve-fresh", "other"]) mkdirSync(join(place, name), { recursive: true });
-  for (const name of ["usm-lite-serve-killed", "other"]) utimesSync(join(place, name), old, old);
-  symlinkSync(join(place, "other"), join(place, "usm-lite-serve-link"));
-  lutimesSync(join(place, "usm-lite-serve-link"), old, old);
+  const spoolName = (): string => `usm-lite-uploads-${randomUUID()}`;
+  const [killed, link, file, near] = [spoolName(), spoolName(), spoolName(), "usm-lite-uploads-of-mine"] as const;
+  for (const name of [killed, near, "other"]) mkdirSync(join(place, name), { recursive: true });
+  writeFileSync(join(place, killed, "upload-1"), "what somebody said");
+  symlinkSync(join(place, "other"), join(place, link));
+  writeFileSync(join(place, file), "");
+  await using beside = await SpoolFolder.make(place); // takes the killed one's
   await using made = await SpoolFolder.make(place);
   t.deepEqual(
     readdirSync(place).filter((name) => join(place, name) !== made.path),
-    ["other", "usm-lite-serve-fresh", "usm-lite-serve-link"],
+    ["other", basename(beside.path), file, link, near].sort(),
   );
   t.true(existsSync(made.path));
+  rmSync(made.path, { recursive: true });
+  made.ensure();
+  await using _next = await SpoolFolder.make(place);
+  t.true(existsSync(made.path), "it is held again");
   t.like(errorResponse(new ServiceError("storage_full", "", 10)), { status: 503, retryAfterSeconds: 10 });
 });

@@ -17,21 +17,25 @@ import { basename, dirname, join, resolve } from "node:path";
 import { UsmLiteError } from "../errors.js";
 import { holdTemporary } from "./held_file.js";
 
-/** Makes `folder` and those above it where they do not exist. @throws UsmLiteError FILE_UNWRITABLE */
-export function makeFolder(folder: string): void {
+/**
+ * Makes `folder` and those above it where they do not exist.
+ * @param mode of `folder`, when it is made
+ * @throws UsmLiteError FILE_UNWRITABLE
+ */
+export function makeFolder(folder: string, mode = 0o777): void {
   try {
-    makeWithParents(resolve(folder));
+    makeWithParents(resolve(folder), mode);
   } catch (cause) {
     throw unwritable(folder, cause);
   }
 }
 
 /** The option `recursive` of mkdir does not come to an end where nothing can be made although the folder above is there, as in /proc. */
-function makeWithParents(folder: string): void {
+function makeWithParents(folder: string, mode: number): void {
   if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return;
-  if (!existsSync(dirname(folder))) makeWithParents(dirname(folder));
+  if (!existsSync(dirname(folder))) makeWithParents(dirname(folder), 0o777);
   try {
-    mkdirSync(folder);
+    mkdirSync(folder, mode);
   } catch (error) {
     if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) throw error; // otherwise somebody else was quicker
   }

@@ -96,7 +96,8 @@ function isAt(path: string, handle: number): boolean {
   return found?.dev === dev && found.ino === ino;
 }
 
-function isOwn(handle: number): boolean {
+/** Whether an open file or folder belongs to this user, under this name alone: what is written there stays in one's own hands. */
+export function isOwn(handle: number): boolean {
   const found = fstatSync(handle);
   return found.uid === process.geteuid?.() && (found.isDirectory() || (found.isFile() && found.nlink === 1));
 }

@@ -2,7 +2,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsmLiteError } from "../errors.js";
 import type { Server as ServerType } from "../serve/server.js";
-import { serveDefaults } from "../serve/serve_options.js";
+import { serveDefaults, type ServeOptions } from "../serve/serve_options.js";
 import {
   arithmeticOption,
   batchInvariantOption,
@@ -67,7 +67,7 @@ export function serveCommand(): Command {
     .addOption(languageOption(`ISO 639-1 code of what requests may ask for (default: ${serveDefaults.language})`))
     .option("--host <address>", "address to listen on; 0.0.0.0 for all", serveDefaults.host)
     .option("--port <number>", "port to listen on; 0 for any", port, serveDefaults.port)
-    .option("--api-keys <file>", "JSON file of API keys; without it (and USMLITE_API_KEY) everyone is let in")
+    .option("--api-keys <file>", "JSON file of API keys, read again on SIGHUP; without it (and USMLITE_API_KEY) everyone is let in")
     .option("--tls-cert <file>", "certificate chain (PEM): HTTPS and WSS")
     .option("--tls-key <file>", "private key of the certificate (PEM)")
     .option("--tls-client-ca <file>", "let only clients in whose certificate these authorities (PEM) signed")
@@ -155,7 +155,7 @@ export function serveCommand(): Command {
 
 async function serve(options: CommandOptions): Promise<void> {
   const { Server } = await import("../serve/server.js");
-  const apiKeys = await keys(options);
+  const apiKeys = keys(options);
   const tls = tlsOf(options);
   const stop = new AbortController();
   let server: ServerType | undefined;
@@ -234,11 +234,9 @@ function port(value: string): number {
   throw new InvalidArgumentError("must be a whole number from 0 to 65535");
 }
 
-async function keys({ apiKeys }: CommandOptions) {
+function keys({ apiKeys }: CommandOptions): ServeOptions["apiKeys"] {
   const single = process.env["USMLITE_API_KEY"];
-  if (!apiKeys) return single ? [{ name: "USMLITE_API_KEY", key: single }] : undefined;
-  const { readApiKeys } = await import("../serve/api_keys.js");
-  return readApiKeys(apiKeys);
+  return apiKeys ?? (single ? [{ name: "USMLITE_API_KEY", key: single }] : undefined);
 }
 
 function tlsOf({ tlsCert, tlsKey, tlsClientCa }: CommandOptions) {

@@ -69,20 +69,25 @@ export interface Client {
   enter(kind?: "requests" | "streams"): () => void;
 }
 
-interface Owner extends Client {
-  readonly digest: Buffer;
-}
-
 const digestOf = (key: string): Buffer => createHash("sha256").update(key, "utf8").digest();
 
 export class ApiKeys {
-  private readonly owners: readonly Owner[];
+  private owners: readonly Owner[] = [];
 
   /** @throws UsmLiteError BAD_CONFIG */
-  constructor(keys: readonly ApiKey[], now: () => number = () => performance.now()) {
+  constructor(
+    keys: readonly ApiKey[],
+    private readonly now: () => number = () => performance.now(),
+  ) {
+    this.replace(keys);
+  }
+
+  /** From now on these hold. What a key that stays has under way, and has asked for in the last minute, still counts. @throws UsmLiteError BAD_CONFIG */
+  replace(keys: readonly ApiKey[]): void {
     this.owners = checkApiKeys(keys, "API keys").map((key) => {
       const digest = key.sha256 === undefined ? digestOf(key.key as string) : Buffer.from(key.sha256, "hex");
-      return Object.assign(new Allowance(key, now), { digest });
+      const owner = this.owners.find((one) => one.digest.equals(digest));
+      return owner ? owner.limit(key) : new Owner(digest, key, this.now);
     });
   }
 
@@ -95,20 +100,32 @@ export class ApiKeys {
   }
 }
 
-/** A token bucket that holds up to a minute's requests, and a count of requests under way. */
-class Allowance implements Client {
-  readonly name: string;
+type Limits = Pick<ApiKey, "name" | "requestsPerMinute" | "concurrent">;
+
+/** Whose key it is, with a token bucket that holds up to a minute's requests, and a count of requests under way. */
+class Owner implements Client {
   private tokens: number;
   private filled: number;
   private running = 0;
 
   constructor(
-    private readonly limits: Pick<ApiKey, "name" | "requestsPerMinute" | "concurrent">,
+    readonly digest: Buffer,
+    private limits: Limits,
     private readonly now: () => number,
   ) {
-    this.name = limits.name;
     this.tokens = limits.requestsPerMinute ?? Infinity;
     this.filled = now();
+  }
+
+  get name(): string {
+    return this.limits.name;
+  }
+
+  /** Holds the owner to other limits. */
+  limit(limits: Limits): this {
+    this.tokens = Math.min(this.tokens, limits.requestsPerMinute ?? Infinity);
+    this.limits = limits;
+    return this;
   }
 
   enter(): () => void {

@@ -57,6 +57,7 @@ export class Metrics {
     "From the end of live speech to the sending of its transcript.",
     latencyBuckets,
   );
+  readonly droppedLogLines = this.counter("log_lines_dropped_total", "Lines of the log that could not be written in time.", []);
   readonly crashes = this.counter("engine_restarts_total", "Workers and engine processes that ended by themselves.", ["what"]);
   readonly reloads = this.counter("model_reloads_total", "Reloads of the model.", ["result"]);
 

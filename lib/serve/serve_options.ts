@@ -21,8 +21,8 @@ export interface ServeOptions extends Pick<RecognizerOptions, "decoder" | "beamW
   readonly port?: number;
   /** PEM files; HTTPS and WSS instead of HTTP and WS. Read again on reload. */
   readonly tls?: { readonly certificate: string; readonly key: string; readonly clientAuthority?: string };
-  /** Who may use it; everyone when absent. */
-  readonly apiKeys?: readonly ApiKey[];
+  /** Who may use it, or the path of a JSON file that says it, which is read again on reload; everyone when absent. */
+  readonly apiKeys?: readonly ApiKey[] | string;
   /** Worker threads; one per core when absent. */
   readonly workers?: number;
   /** Threads that one operation may use while no other worker computes; one per core when absent. */

@@ -9,12 +9,13 @@ import type { FastifyInstance } from "fastify";
 import { pino, type Logger } from "pino";
 import { UsmLiteError } from "../errors.js";
 import { defaultModelFolder } from "../models/default_model.js";
-import { ApiKeys } from "./api_keys.js";
+import { ApiKeys, readApiKeys, type ApiKey } from "./api_keys.js";
 import { ClientAddresses } from "./client_addresses.js";
 import { Dispatcher } from "./engine/dispatcher.js";
 import { Engine, maximumThreads, type EngineEvents } from "./engine/engine.js";
 import { application } from "./http/application.js";
 import type { UploadLimits } from "./http/upload.js";
+import { LogOutput } from "./log_output.js";
 import { Metrics } from "./metrics.js";
 import { RealtimeServer } from "./realtime/realtime_server.js";
 import type { LoadedModel, Service } from "./service.js";
@@ -36,7 +37,6 @@ export type { ServeOptions } from "./serve_options.js";
  */
 export class Server implements Service, AsyncDisposable {
   readonly metrics: Metrics;
-  readonly apiKeys: ApiKeys | undefined;
   readonly uploads: UploadLimits;
   readonly dispatcher: Dispatcher;
   draining = false;
@@ -55,11 +55,12 @@ export class Server implements Service, AsyncDisposable {
     private engine: Engine,
     private readonly spool: SpoolFolder,
     readonly addresses: ClientAddresses,
+    readonly apiKeys: ApiKeys | undefined,
+    private readonly logOutput: LogOutput,
   ) {
     const { maximumBatch, maximumQueue, recognitionTimeoutSeconds, maximumUploadBytes, uploadTimeoutSeconds } = options;
     this.model = loadedModel(options, engine);
-    this.apiKeys = options.apiKeys && new ApiKeys(options.apiKeys);
-    this.uploads = { maximumBytes: maximumUploadBytes, timeoutSeconds: uploadTimeoutSeconds, folder: spool.path };
+    this.uploads = { maximumBytes: maximumUploadBytes, timeoutSeconds: uploadTimeoutSeconds, folder: spool };
     this.dispatcher = new Dispatcher(engine, { maximumBatch, maximumQueue, timeoutMs: recognitionTimeoutSeconds * 1000 });
     this.realtime = new RealtimeServer(this);
     this.metrics = new Metrics({
@@ -82,8 +83,11 @@ export class Server implements Service, AsyncDisposable {
    */
   static async start(given: ServeOptions = {}, signal?: AbortSignal): Promise<Server> {
     const options: ResolvedServeOptions = { ...serveDefaults, ...given };
-    const log = pino({ name: "usm-lite", level: options.logLevel }, pino.destination(2)); // standard output is for results
     const addresses = new ClientAddresses(options);
+    const keys = keysOf(options);
+    const apiKeys = keys && new ApiKeys(keys);
+    const output = new LogOutput(2, () => server?.metrics.droppedLogLines.inc()); // standard output is for results
+    const log = pino({ name: "usm-lite", level: options.logLevel }, output);
     const spool = await SpoolFolder.make(options.spoolFolder);
     let server: Server | undefined;
     let engine: Engine | undefined;
@@ -104,7 +108,7 @@ export class Server implements Service, AsyncDisposable {
     });
     try {
       engine = await startEngine(options, given.language, events(), signal);
-      server = new Server(options, log, engine, spool, addresses);
+      server = new Server(options, log, engine, spool, addresses, apiKeys, output);
       server.newEngine = () => startEngine(options, given.language, events());
       await server.listen();
       log.info({ url: server.url, model: server.model.name, workers: engine.readyWorkers }, "ready");
@@ -115,6 +119,7 @@ export class Server implements Service, AsyncDisposable {
       server?.metrics.close();
       await engine?.close();
       await spool[Symbol.asyncDispose]();
+      await output.flush();
       throw error;
     }
   }
@@ -139,7 +144,7 @@ export class Server implements Service, AsyncDisposable {
   }
 
   /**
-   * Loads the model folder (and the certificate) again, beside the one in use, then sends new recordings to it. What is
+   * Loads the model folder (and the certificate and the file of API keys) again, beside the one in use, then sends new recordings to it. What is
    * under way ends where it began. When loading fails the old model stays.
    * @throws UsmLiteError as {@link Server.start}
    */
@@ -200,9 +205,11 @@ export class Server implements Service, AsyncDisposable {
   private async replaceModel(): Promise<void> {
     try {
       const tls = await readTls(this.options);
+      const keys = keysOf(this.options);
       const engine = await this.newEngine();
       if (this.closing) return await engine.close();
       if (tls) (this.app?.server as unknown as TlsServer).setSecureContext(tls);
+      if (keys) this.apiKeys?.replace(keys);
       this.model = loadedModel(this.options, engine);
       this.engine = engine;
       const old = this.dispatcher.replaceEngine(engine);
@@ -244,6 +251,7 @@ export class Server implements Service, AsyncDisposable {
       await this.engine.close();
       await this.spool[Symbol.asyncDispose]();
       this.log.info("ended");
+      await this.logOutput.flush();
     }
   }
 }
@@ -284,6 +292,9 @@ function loadedModel(
   const name = modelName ?? (model === defaultModelFolder ? "usm-lite-default" : basename(resolve(model)));
   return { name, aliases: modelAliases.filter((alias) => alias !== name), language, vocabulary, created: Math.floor(Date.now() / 1000) };
 }
+
+const keysOf = ({ apiKeys }: ResolvedServeOptions): readonly ApiKey[] | undefined =>
+  typeof apiKeys === "string" ? readApiKeys(apiKeys) : apiKeys;
 
 async function readTls({ tls }: ResolvedServeOptions) {
   if (!tls) return undefined;

@@ -1,22 +1,27 @@
 /**
- * The folder in which uploads lie while they wait. It belongs to one server, which touches it now and then: programs that clean up
- * temporary folders take old ones, and so does the next server, of those whose servers were killed.
+ * The folder in which uploads lie while they wait. It belongs to one server, which holds it open and locked: so programs that clean up
+ * temporary folders (systemd-tmpfiles) see that it is in use, and the next server that those of killed ones are not.
  */
-import { lstat, mkdtemp, readdir, rm, utimes } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { closeSync, existsSync } from "node:fs";
+import { readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { makeFolder } from "../checkpoint/atomic_folder.js";
+import { hold, isOwn } from "../checkpoint/held_file.js";
 import { UsmLiteError } from "../errors.js";
 
-const prefix = "usm-lite-serve-";
-const touchMs = 60_000;
-/** A folder that was not touched for so long has lost its server. */
-const abandonedMs = 60 * touchMs;
+const prefix = "usm-lite-uploads-";
+/** Nothing else is called so, and may be removed. */
+const isSpoolName = (name: string): boolean => /^usm-lite-uploads-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(name);
 
 export class SpoolFolder implements AsyncDisposable {
-  private readonly timer = setInterval(() => void this.touch(), touchMs).unref();
+  /** Undefined on file systems without locks. */
+  private handle: number | undefined;
 
-  private constructor(readonly path: string) {}
+  private constructor(readonly path: string) {
+    this.take();
+  }
 
   /**
    * @param parent where to make it; the system's temporary folder when absent
@@ -26,30 +31,47 @@ export class SpoolFolder implements AsyncDisposable {
     try {
       makeFolder(parent);
       await removeAbandoned(parent);
-      return new SpoolFolder(await mkdtemp(join(parent, prefix)));
+      return new SpoolFolder(join(parent, `${prefix}${randomUUID()}`));
     } catch (cause) {
       throw new UsmLiteError("FILE_UNWRITABLE", `no folder for uploads can be made in ${parent}: ${(cause as Error).message}`, { cause });
     }
   }
 
-  /** Removes it, and whatever is in it. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    clearInterval(this.timer);
-    await rm(this.path, { recursive: true, force: true });
+  /** Makes it again, should somebody who cleans up have taken it. */
+  ensure(): void {
+    if (!existsSync(this.path)) this.take();
   }
 
-  private async touch(): Promise<void> {
-    const now = new Date();
-    await utimes(this.path, now, now).catch(() => undefined); // uploads make it again
+  /** Removes it, and whatever is in it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.path, { recursive: true, force: true });
+    this.release();
+  }
+
+  private take(): void {
+    this.release();
+    makeFolder(this.path, 0o700); // where there are no locks it is to stay
+    const held = hold(this.path, "folder");
+    if (held.outcome === "held") this.handle = held.handle;
+  }
+
+  private release(): void {
+    if (this.handle !== undefined) closeSync(this.handle);
+    this.handle = undefined;
   }
 }
 
 /** What people said must not lie around because a server was killed. Others' folders are theirs. */
 async function removeAbandoned(parent: string): Promise<void> {
-  const names = (await readdir(parent)).filter((name) => name.startsWith(prefix));
+  const names = (await readdir(parent)).filter(isSpoolName);
   for (const path of names.map((name) => join(parent, name))) {
-    const found = await lstat(path).catch(() => undefined); // another server may be quicker
-    if (!found?.isDirectory() || found.uid !== process.getuid?.() || Date.now() - found.mtimeMs < abandonedMs) continue;
-    await rm(path, { recursive: true, force: true }).catch(() => undefined);
+    try {
+      const held = hold(path, "folder");
+      if (held.outcome !== "held") continue;
+      if (isOwn(held.handle)) await rm(path, { recursive: true, force: true });
+      closeSync(held.handle);
+    } catch {
+      // Another user's, a link, or another server was quicker.
+    }
   }
 }

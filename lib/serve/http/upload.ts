@@ -1,17 +1,18 @@
 /** Receives a multipart request: its file goes to disk as it comes, so that memory does not grow with what clients send. */
 import { randomUUID } from "node:crypto";
 import { createWriteStream } from "node:fs";
-import { mkdir, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import type { FastifyRequest } from "fastify";
 import { ServiceError } from "../service_error.js";
+import type { SpoolFolder } from "../spool_folder.js";
 import { RequestError } from "./openai_error.js";
 
 export interface UploadLimits {
   readonly maximumBytes: number;
   readonly timeoutSeconds: number;
-  readonly folder: string;
+  readonly folder: SpoolFolder;
 }
 
 export interface Upload extends AsyncDisposable {
@@ -62,7 +63,7 @@ const fullDiskRetrySeconds = 10;
  */
 export async function receiveUpload(request: FastifyRequest, limits: UploadLimits, signal: AbortSignal): Promise<Upload> {
   checkUploadHeaders(request, limits);
-  const path = join(limits.folder, `upload-${randomUUID()}`);
+  const path = join(limits.folder.path, `upload-${randomUUID()}`);
   const discard = (): Promise<void> => rm(path, { force: true });
   const fields = new Map<string, string[]>();
   let fieldsBytes = 0;
@@ -82,7 +83,7 @@ export async function receiveUpload(request: FastifyRequest, limits: UploadLimit
   });
   stopped.catch(() => undefined);
   const receive = async (): Promise<void> => {
-    await mkdir(limits.folder, { recursive: true, mode: 0o700 }); // whoever cleans up temporary folders may have taken it
+    limits.folder.ensure();
     const parts = request.parts({
       limits: { fileSize: limits.maximumBytes, files: 1, fields: maximumFields, fieldSize: maximumFieldBytes },
     });
