@@ -197,12 +197,13 @@ export { DeviceEvent } from "./device/device_event.js";
 export { PinnedBuffer } from "./device/pinned_buffer.js";
 export { DeviceSequences } from "./device/device_sequences.js";
 export { Recording } from "./device/recording.js";
-export { deviceAttention, deviceRotateHeads, type DeviceAttentionOptions } from "./device/attention.js";
+export { deviceAttention, deviceRotateHeads, type DeviceAttentionOptions, type DeviceRotationOptions } from "./device/attention.js";
 export {
   deviceDepthwiseConvolution,
   deviceGatherWindows,
   deviceGlu,
   deviceLayerNorm,
+  deviceLayerNormTwice,
   deviceLogSoftmax,
   devicePlaneConvolution,
   deviceSwapColumnAxes,

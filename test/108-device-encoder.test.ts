@@ -7,6 +7,7 @@ import {
   deviceDepthwiseConvolution,
   deviceGlu,
   deviceLayerNorm,
+  deviceLayerNormTwice,
   deviceLogSoftmax,
   deviceRotateHeads,
   DeviceSequences,
@@ -60,6 +61,13 @@ test("layer normalization", (t) => {
         `${type} ${frames} x ${hidden}`,
       );
       const plain = deviceLayerNorm(x.device, onGpu.weight, { epsilon: 1e-5 });
+      const both = deviceLayerNormTwice(x.device, onGpu.weight, { next: onGpu, epsilon: 1e-5 });
+      const apart = [plain, deviceLayerNorm(plain, onGpu.weight, { bias: onGpu.bias, epsilon: 1e-5 })];
+      t.deepEqual(
+        both.map((y) => y.toArray()),
+        apart.map((y) => y.toArray()),
+        "one after the other",
+      );
       assertClose(t, plain.toTensor().toArray(), layerNorm(x.host, weight, { epsilon: 1e-5 }).toArray(), tolerance, `${type} without bias`);
     }
   }
@@ -139,6 +147,24 @@ test("depthwise convolution stays within its sequence", (t) => {
   }
 });
 
+test("a gated linear unit before a depthwise convolution, in one pass, has the bits of two", (t) => {
+  for (const [type] of types) {
+    for (const [lengths, channels, kernel] of [
+      [[3, 0, 70], 66, 9],
+      [[5], 2, 4],
+    ] as const) {
+      const offsets = new SequenceOffsets(lengths);
+      using sequences = new DeviceSequences(offsets);
+      const x = rounded(randomTensor([offsets.frames, 2 * channels], 8), type).device;
+      const weight = DeviceTensor.from(randomTensor([channels, kernel], 9), "float32");
+      t.deepEqual(
+        deviceDepthwiseConvolution(x, weight, sequences, { activation: "silu", gated: true }).toArray(),
+        deviceDepthwiseConvolution(deviceGlu(x), weight, sequences, { activation: "silu" }).toArray(),
+      );
+    }
+  }
+});
+
 const attentionCases = [
   { lengths: [1], heads: 1, headDim: 8 },
   { lengths: [7, 0, 65, 1], heads: 2, headDim: 48 },
@@ -163,7 +189,10 @@ test("attention with rotary positions", (t) => {
         ),
       ) as [ReturnType<typeof rounded>, ReturnType<typeof rounded>, ReturnType<typeof rounded>];
       const expected = attention(q.host, k.host, v.host, offsets, { heads, ropeTheta: 10000 });
-      for (const x of [q, k]) deviceRotateHeads(x.device, sequences, { heads, theta: 10000 });
+      const alone = k.device.clone();
+      deviceRotateHeads(alone, sequences, { heads, theta: 10000 });
+      deviceRotateHeads(q.device, sequences, { heads, theta: 10000, key: k.device });
+      t.deepEqual(alone.toArray(), k.device.toArray());
       for (const batchInvariant of [false, true]) {
         const out = deviceAttention(q.device, k.device, v.device, sequences, { heads, batchInvariant });
         assertClose(
@@ -297,6 +326,10 @@ test("misuse is a coded error", (t) => {
     code: "UNSUPPORTED_SPEC",
     message: /129 frames/,
   });
+  t.throws(() => deviceDepthwiseConvolution(DeviceTensor.zeros([4, 6]), DeviceTensor.zeros([3, 3], "float32"), sequences, { gated: true }), {
+    ...invalid,
+    message: /6 columns; values and gates must be as many, an even number each/,
+  });
   t.throws(() => deviceAttention(x, x, x, sequences, { heads: 5 }), { ...invalid, message: /5 heads of equal size/ });
   t.throws(() => deviceAttention(x, x, x, sequences, { heads: 3 }), { code: "UNSUPPORTED_SPEC", message: /heads have 4 values/ });
   t.throws(() => deviceAttention(x, x, DeviceTensor.zeros([4, 12], "float16"), sequences, { heads: 1 }), {
@@ -304,6 +337,10 @@ test("misuse is a coded error", (t) => {
     message: /value is float16/,
   });
   t.throws(() => deviceRotateHeads(x, sequences, { heads: 4, theta: 10000 }), { ...invalid, message: /even head size but it is 3/ });
+  t.throws(() => deviceRotateHeads(x, sequences, { heads: 1, theta: 10000, key: DeviceTensor.zeros([4, 24]) }), {
+    ...invalid,
+    message: /key must have shape \(4, 12\)/,
+  });
   sequences.dispose();
   t.throws(() => deviceRotateHeads(x, sequences, { heads: 1, theta: 10000 }), { code: "TENSOR_RELEASED" });
 });

@@ -191,6 +191,25 @@ test.serial("layers joined give what each gives, with fewer kernels, and give th
   }
 });
 
+test.serial("what was stacked once is given again until a weight moves or goes", (t) => {
+  const before = memory();
+  const weights = [1, 2, 3].map((seed) => tidy(() => DeviceWeight.from(packWeight(randomTensor([64, 64], seed), "int4"))));
+  const [first, second, third] = weights as [DeviceWeight, DeviceWeight, DeviceWeight];
+  const whole = DeviceWeight.stackOnce(weights);
+  t.is(DeviceWeight.stackOnce(weights), whole);
+  const pair = DeviceWeight.stackOnce([second, third]);
+  t.is(DeviceWeight.stackOnce([second, third]), pair, "where they lie already");
+  const turned = DeviceWeight.stackOnce([third, second]);
+  t.false(turned.released);
+  t.not(DeviceWeight.stackOnce(weights), whole, "two of them moved");
+  t.true(whole.released);
+  for (const weight of weights) weight.dispose();
+  t.true(turned.released);
+  t.is(memory(), before);
+  t.throws(() => DeviceWeight.stackOnce([first, second]), { code: "TENSOR_RELEASED" });
+  t.throws(() => DeviceWeight.stackOnce([]), { code: "INVALID_ARGUMENT" });
+});
+
 test.serial("layers of several kinds are multiplied one by one", (t) => {
   tidy(() => {
     for (const spec of [

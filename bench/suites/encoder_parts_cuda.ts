@@ -9,7 +9,7 @@ import { synchronizeGpu } from "../../lib/device/device_stream.js";
 import { DeviceTensor } from "../../lib/device/device_tensor.js";
 import { DeviceWeight, type DeviceWeightOptions } from "../../lib/device/device_weight.js";
 import { deviceAttention } from "../../lib/device/attention.js";
-import { deviceDepthwiseConvolution, deviceGlu, deviceLayerNorm } from "../../lib/device/encoder_operations.js";
+import { deviceDepthwiseConvolution, deviceGlu, deviceLayerNorm, deviceLayerNormTwice } from "../../lib/device/encoder_operations.js";
 import { gpuInformation, hasGpu } from "../../lib/device/gpu.js";
 import { placeSequences } from "../../lib/device/placement.js";
 import { Recording } from "../../lib/device/recording.js";
@@ -104,7 +104,13 @@ function partsOf(sizes: Sizes, lengths: readonly number[]): Part[] {
   const features = random(featureOffsets.frames, melBins);
   return [
     ...products,
-    { name: "layer normalization", spec: "", times: 5 * blocks, run: () => deviceLayerNorm(x, scale, { bias: scale, epsilon: 1e-5 }) },
+    { name: "layer normalization", spec: "", times: 3 * blocks, run: () => deviceLayerNorm(x, scale, { bias: scale, epsilon: 1e-5 }) },
+    {
+      name: "layer normalization, two at once",
+      spec: "",
+      times: blocks,
+      run: () => deviceLayerNormTwice(x, scale, { bias: scale, next: { weight: scale, bias: scale }, epsilon: 1e-5 }),
+    },
     { name: "attention", spec: "", times: blocks, run: () => deviceAttention(x, x, x, sequences, { heads, relative }) },
     {
       name: "attention, keys undivided",
@@ -113,12 +119,18 @@ function partsOf(sizes: Sizes, lengths: readonly number[]): Part[] {
       run: () => deviceAttention(x, x, x, sequences, { heads, relative, batchInvariant: true }),
       isOther: true,
     },
-    { name: "gated linear unit", spec: "", times: blocks, run: () => deviceGlu(pairs) },
     {
-      name: "depthwise convolution",
+      name: "gated linear unit and depthwise convolution",
       spec: "",
       times: blocks,
-      run: () => deviceDepthwiseConvolution(x, taps, sequences, { bias: scale, activation: "silu" }),
+      run: () => deviceDepthwiseConvolution(pairs, taps, sequences, { bias: scale, activation: "silu", gated: true }),
+    },
+    {
+      name: "gated linear unit, then depthwise convolution",
+      spec: "",
+      times: blocks,
+      run: () => deviceDepthwiseConvolution(deviceGlu(pairs), taps, sequences, { bias: scale, activation: "silu" }),
+      isOther: true,
     },
     { name: "subsampling", spec: "", times: 1, run: () => subsampling.forward(features, featureOffsets, {}) },
   ];

@@ -10,7 +10,8 @@ import { gpuAddon } from "./gpu.js";
 
 interface AttentionBindings {
   deviceRotateHeads(
-    x: DeviceTensorHandle,
+    query: DeviceTensorHandle,
+    key: DeviceTensorHandle | undefined,
     heads: number,
     theta: number,
     inverse: boolean,
@@ -34,21 +35,32 @@ interface AttentionBindings {
 
 const native = (): AttentionBindings => gpuAddon<AttentionBindings>();
 
+/** What {@link deviceRotateHeads} is told. */
+export interface DeviceRotationOptions {
+  heads: number;
+  /** Base of the frequencies, 10000 as a rule. */
+  theta: number;
+  /** Of the queries' type and shape. */
+  key?: DeviceTensor | undefined;
+  inverse?: boolean;
+  stream?: DeviceStream | undefined;
+}
+
 /**
- * Rotary position embedding (Su et al. 2021) of queries or keys, in place: positions from 0 in each sequence, the two
- * halves of a head are the pairs. `inverse` turns them back, which takes a gradient through the embedding.
- * @param x (frames, heads * headDimension)
+ * Rotary position embedding (Su et al. 2021) of queries, and of keys in the same launch, in place: positions from 0 in each sequence, the
+ * two halves of a head are the pairs. `inverse` turns them back, which takes a gradient through the embedding.
+ * @param query (frames, heads * headDimension)
  * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
  *
  * @example
- * deviceRotateHeads(query, sequences, { heads: 8, theta: 10_000 });
+ * deviceRotateHeads(query, sequences, { heads: 8, theta: 10_000, key });
  */
 export function deviceRotateHeads(
-  x: DeviceTensor,
+  query: DeviceTensor,
   sequences: DeviceSequences,
-  { heads, theta, inverse = false, stream }: { heads: number; theta: number; inverse?: boolean; stream?: DeviceStream | undefined },
+  { heads, theta, key, inverse = false, stream }: DeviceRotationOptions,
 ): void {
-  native().deviceRotateHeads(x.handle, heads, theta, inverse, sequences.handle, stream?.handle);
+  native().deviceRotateHeads(query.handle, key?.handle, heads, theta, inverse, sequences.handle, stream?.handle);
 }
 
 /** Relative positions (Transformer-XL, Dai et al. 2019): scores are `(q + u) k + (q + v) p`. All of the queries' type. */

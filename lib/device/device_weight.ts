@@ -102,6 +102,9 @@ export class DeviceWeight implements Disposable {
   /** Bytes of GPU memory; counted once however many objects refer to it. Those of a stacked weight are those of its parts. */
   readonly bytes: number;
 
+  /** This weight and those below it as one, and where they were then. */
+  private kept: { readonly whole: DeviceWeight; readonly places: readonly DeviceWeightHandle[] } | undefined;
+
   private constructor(private place: DeviceWeightHandle) {
     const description = native().deviceWeightDescribe(place);
     ({ spec: this.spec, rows: this.rows, columns: this.columns, arithmetic: this.arithmetic } = description);
@@ -171,12 +174,27 @@ export class DeviceWeight implements Disposable {
     return new DeviceWeight(whole);
   }
 
+  /**
+   * The same, made once: the first weight keeps it until it is disposed of or one of them lies elsewhere. Not to be disposed of.
+   * @throws UsmLiteError as {@link DeviceWeight.stack}
+   */
+  static stackOnce(weights: readonly DeviceWeight[]): DeviceWeight {
+    const [first] = weights;
+    const known = first?.kept;
+    if (known && known.places.length === weights.length && weights.every(({ place }, index) => place === known.places[index])) return known.whole;
+    const whole = DeviceWeight.stack(weights);
+    first?.forgetStacked();
+    if (first) first.kept = { whole, places: weights.map(({ place }) => place) };
+    return whole;
+  }
+
   /** The native object. */
   get handle(): DeviceWeightHandle {
     return this.place;
   }
 
   private moveTo(place: DeviceWeightHandle): void {
+    this.forgetStacked();
     this.place.release();
     this.place = place;
   }
@@ -215,7 +233,13 @@ export class DeviceWeight implements Disposable {
 
   /** Waits for the GPU and gives the memory back. Safe to call twice. */
   dispose(): void {
+    this.forgetStacked();
     this.handle.release();
+  }
+
+  private forgetStacked(): void {
+    this.kept?.whole.dispose();
+    this.kept = undefined;
   }
 
   [Symbol.dispose](): void {

@@ -17,6 +17,15 @@ interface EncoderBindings {
     epsilon: number,
     stream?: StreamHandle,
   ): DeviceTensorHandle;
+  deviceLayerNormTwice(
+    x: DeviceTensorHandle,
+    weight: DeviceTensorHandle,
+    bias: DeviceTensorHandle | undefined,
+    nextWeight: DeviceTensorHandle,
+    nextBias: DeviceTensorHandle | undefined,
+    epsilon: number,
+    stream?: StreamHandle,
+  ): [DeviceTensorHandle, DeviceTensorHandle];
   deviceLogSoftmax(x: DeviceTensorHandle, stream?: StreamHandle): DeviceTensorHandle;
   deviceGlu(x: DeviceTensorHandle, stream?: StreamHandle): DeviceTensorHandle;
   deviceDepthwiseConvolution(
@@ -25,6 +34,7 @@ interface EncoderBindings {
     bias: DeviceTensorHandle | undefined,
     leftPadding: number,
     silu: boolean,
+    gated: boolean,
     sequences: DeviceSequencesHandle,
     stream?: StreamHandle,
   ): DeviceTensorHandle;
@@ -70,6 +80,42 @@ export function deviceLayerNorm(
   return new DeviceTensor(native().deviceLayerNorm(x.handle, weight.handle, bias?.handle, epsilon, stream?.handle));
 }
 
+/** What {@link deviceLayerNormTwice} is told. */
+export interface DeviceLayerNormTwiceOptions {
+  bias?: DeviceTensor | undefined;
+  /** Of the second normalization. */
+  next: { readonly weight: DeviceTensor; readonly bias?: DeviceTensor | undefined };
+  /** Of both. */
+  epsilon: number;
+  stream?: DeviceStream | undefined;
+}
+
+/**
+ * {@link deviceLayerNorm} of `x` and, to the same bits, that of its result, in one launch: of the end of a block and the beginning of the next.
+ * @param x (frames, hidden)
+ * @param weight float32 (hidden)
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
+ *
+ * @example
+ * const [hidden, normalized] = deviceLayerNormTwice(x, scale, { next: { weight: scale }, epsilon: 1e-6 });
+ */
+export function deviceLayerNormTwice(
+  x: DeviceTensor,
+  weight: DeviceTensor,
+  { bias, next, epsilon, stream }: DeviceLayerNormTwiceOptions,
+): [DeviceTensor, DeviceTensor] {
+  const [y, z] = native().deviceLayerNormTwice(
+    x.handle,
+    weight.handle,
+    bias?.handle,
+    next.weight.handle,
+    next.bias?.handle,
+    epsilon,
+    stream?.handle,
+  );
+  return [new DeviceTensor(y), new DeviceTensor(z)];
+}
+
 /**
  * `x - log(sum(exp(x)))` over each row: logarithms of probabilities, such as a CTC decoder takes.
  * @param x (frames, classes); returns float32 of that shape
@@ -102,6 +148,8 @@ export interface DeviceDepthwiseConvolutionOptions {
   /** Zeros before each sequence; by default as many as make the output as long as the input, one less on the left for even kernels. */
   leftPadding?: number;
   activation?: "none" | "silu";
+  /** `x` is (frames, 2 * channels), channels even: values and their gates, of which {@link deviceGlu} comes first, to the same bits. */
+  gated?: boolean;
   stream?: DeviceStream | undefined;
 }
 
@@ -120,7 +168,7 @@ export function deviceDepthwiseConvolution(
   sequences: DeviceSequences,
   options: DeviceDepthwiseConvolutionOptions = {},
 ): DeviceTensor {
-  const { bias, activation = "none", stream } = options;
+  const { bias, activation = "none", gated = false, stream } = options;
   const leftPadding = options.leftPadding ?? Math.floor(((weight.shape[1] ?? 1) - 1) / 2);
   return new DeviceTensor(
     native().deviceDepthwiseConvolution(
@@ -129,6 +177,7 @@ export function deviceDepthwiseConvolution(
       bias?.handle,
       leftPadding,
       activation === "silu",
+      gated,
       sequences.handle,
       stream?.handle,
     ),

@@ -14,6 +14,7 @@ import {
   deviceGatherWindows,
   deviceGlu,
   deviceLayerNorm,
+  deviceLayerNormTwice,
   devicePlaneConvolution,
 } from "./encoder_operations.js";
 import { deviceAddLowRank, type DeviceLowRankFactors } from "./low_rank.js";
@@ -88,6 +89,20 @@ export function addLowRankOnGpu(
 export const layerNormOnGpu = (x: DeviceTensor, weight: Tensor, bias: Tensor | undefined, epsilon: number): DeviceTensor =>
   deviceLayerNorm(x, vectorOnGpu(weight), { bias: bias && vectorOnGpu(bias), epsilon });
 
+/** The second normalization is of what the first gives. */
+export function layerNormTwiceOnGpu(
+  x: DeviceTensor,
+  first: { readonly weight: Tensor; readonly bias?: Tensor | undefined },
+  next: { readonly weight: Tensor; readonly bias?: Tensor | undefined },
+  epsilon: number,
+): [DeviceTensor, DeviceTensor] {
+  return deviceLayerNormTwice(x, vectorOnGpu(first.weight), {
+    bias: first.bias && vectorOnGpu(first.bias),
+    next: { weight: vectorOnGpu(next.weight), bias: next.bias && vectorOnGpu(next.bias) },
+    epsilon,
+  });
+}
+
 /** Where sequences lie after a convolution: worked out on the GPU, where those before it are. */
 export function shortenedOnGpu(
   offsets: SequenceOffsets,
@@ -105,12 +120,13 @@ export function depthwiseConvolutionOnGpu(
   x: DeviceTensor,
   weight: Tensor,
   offsets: SequenceOffsets,
-  { bias, leftPadding, silu }: { bias: Tensor | undefined; leftPadding: number; silu: boolean },
+  { bias, leftPadding, silu, gated }: { bias: Tensor | undefined; leftPadding: number; silu: boolean; gated: boolean },
 ): DeviceTensor {
   return deviceDepthwiseConvolution(x, vectorOnGpu(weight), sequencesOnGpu(offsets), {
     bias: bias && vectorOnGpu(bias),
     leftPadding,
     activation: silu ? "silu" : "none",
+    gated,
   });
 }
 
@@ -132,7 +148,7 @@ export function attentionOnGpu(
   }
   const sequences = sequencesOnGpu(offsets);
   const [keys, values] = [onGpu(key, "key"), onGpu(value, "value")];
-  if (ropeTheta !== undefined) for (const x of [query, keys]) deviceRotateHeads(x, sequences, { heads, theta: ropeTheta });
+  if (ropeTheta !== undefined) deviceRotateHeads(query, sequences, { heads, theta: ropeTheta, key: keys });
   return deviceAttention(query, keys, values, sequences, { heads, ...(scale !== undefined && { scale }) });
 }
 

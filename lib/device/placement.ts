@@ -85,12 +85,12 @@ function widened(weight: Tensor): Tensor {
 
 /**
  * The weights of layers with the same input, one below the other as one; undefined where they are not of one kind. They move on the GPU the first time,
- * so this comes before work that multiplies by them is recorded. Dispose of what it returns, which has no memory of its own.
+ * so this comes before work that multiplies by them is recorded. What it returns goes with the first of them.
  */
 export function stackedOnGpu(weights: readonly (Tensor | PackedMatrix | DeviceWeight)[]): DeviceWeight | undefined {
   if (weights.some((weight) => weight instanceof PackedMatrix || weight instanceof DeviceTensor)) return undefined;
   const placed = weights.map(weightOnGpu);
-  return DeviceWeight.canStack(placed) ? DeviceWeight.stack(placed) : undefined;
+  return DeviceWeight.canStack(placed) ? DeviceWeight.stackOnce(placed) : undefined;
 }
 
 /** Biases of such layers, of which some may have none, one after the other. */

@@ -1,6 +1,8 @@
 /** One Conformer block: half feed-forward, self-attention, convolution, half feed-forward (Gulati et al. 2020). */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { layerNormTwiceOnGpu } from "../device/inference.js";
 import { layerNorm } from "../ops/layer_norm.js";
-import { releaseUnlessRecording } from "../ops/tape.js";
+import { activeTape, releaseUnlessRecording } from "../ops/tape.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ConformerNames } from "./conformer_names.js";
@@ -46,6 +48,14 @@ interface Norm {
   readonly bias?: Tensor;
 }
 
+/** What goes from block to block. */
+export interface BetweenBlocks {
+  /** (frames, hidden) */
+  readonly hidden: Tensor;
+  /** What the first normalization of the block that comes next makes of `hidden`, where that was done with the block before. */
+  readonly normalized?: Tensor | undefined;
+}
+
 export class ConformerBlock {
   readonly convolution: ConvolutionModule;
   private readonly feedForward1: FeedForward;
@@ -84,17 +94,33 @@ export class ConformerBlock {
 
   /** @param x (frames, hidden); returns the same shape */
   forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
-    const { feedForwardResidualWeights, convolutionResidualWeights } = this.sizes;
-    const normalize = (input: Tensor, { weight, bias }: Norm): Tensor =>
-      layerNorm(input, weight, { bias, epsilon: this.sizes.layerNormEpsilon });
+    return this.forwardTo(undefined, { hidden: x }, offsets, context).hidden;
+  }
+
+  /**
+   * The same, between other blocks: in inference on the GPU the normalization at the end and the first one of `next`, which follows, are one
+   * launch.
+   */
+  forwardTo(
+    next: ConformerBlock | undefined,
+    { hidden: x, normalized }: BetweenBlocks,
+    offsets: SequenceOffsets,
+    context: ForwardContext,
+  ): BetweenBlocks {
+    const { feedForwardResidualWeights, convolutionResidualWeights, layerNormEpsilon: epsilon } = this.sizes;
+    const normalize = (input: Tensor, { weight, bias }: Norm): Tensor => layerNorm(input, weight, { bias, epsilon });
+    const end = (x: Tensor): BetweenBlocks => {
+      if (!next || !(x instanceof DeviceTensor) || activeTape()) return { hidden: normalize(x, this.norms.output) };
+      const [hidden, ofNext] = layerNormTwiceOnGpu(x, this.norms.output, next.norms.feedForward1, epsilon);
+      return { hidden, normalized: ofNext };
+    };
     const modules = [
-      (x: Tensor) => this.feedForward1.forward(normalize(x, this.norms.feedForward1), x, feedForwardResidualWeights, context),
+      (x: Tensor) => this.feedForward1.forward(normalized ?? normalize(x, this.norms.feedForward1), x, feedForwardResidualWeights, context),
       (x: Tensor) => this.selfAttention.forward(normalize(x, this.norms.selfAttention), x, offsets, context),
       (x: Tensor) => this.convolution.forward(normalize(x, this.norms.convolution), x, offsets, convolutionResidualWeights, context),
       (x: Tensor) => this.feedForward2.forward(normalize(x, this.norms.feedForward2), x, feedForwardResidualWeights, context),
-      (x: Tensor) => normalize(x, this.norms.output),
     ];
-    return releaseUnlessRecording(() => modules.reduce((hidden, module) => releaseUnlessRecording(() => module(hidden)), x));
+    return releaseUnlessRecording(() => end(modules.reduce((hidden, module) => releaseUnlessRecording(() => module(hidden)), x)));
   }
 
   /** The layers that compression applies to. */

@@ -66,8 +66,8 @@ export class ConvolutionModule {
     [residualScale, scale]: readonly [number, number],
     context: ForwardContext,
   ): Tensor {
-    const gated = glu(this.pointwise1.forward(normalized, context)); // (frames, hidden)
-    const convolved = context.random ? this.trainingConvolution(gated, offsets, context) : this.inferenceConvolution(gated, offsets);
+    const gated = this.pointwise1.forward(normalized, context); // (frames, 2 * hidden): values, and their gates
+    const convolved = context.random ? this.trainingConvolution(glu(gated), offsets, context) : this.inferenceConvolution(gated, offsets);
     return this.pointwise2.forward(convolved, context, { residual, residualScale, scale });
   }
 
@@ -113,7 +113,7 @@ export class ConvolutionModule {
       this.folded = { weight: keep(weight), bias: keep(bias) };
     }
     const { activation } = this.sizes;
-    const options = { bias: this.folded.bias, activation: activation === "silu" ? activation : "none" } as const;
+    const options = { bias: this.folded.bias, activation: activation === "silu" ? activation : "none", gated: true } as const;
     const convolved = depthwiseConvolution(gated, this.folded.weight, offsets, options);
     if (activation === "gelu") geluInPlace(convolved);
     return convolved;

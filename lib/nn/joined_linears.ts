@@ -13,7 +13,7 @@ import type { Linear } from "./linear.js";
 export class JoinedLinears<const Layers extends readonly Linear[]> {
   constructor(private readonly layers: Layers) {
     // Packed weights move here, before other workers share them; float weights when they are first needed.
-    if (layers.every(({ weight }) => weight instanceof DeviceWeight)) stackedOnGpu(layers.map(({ weight }) => weight))?.dispose();
+    if (layers.every(({ weight }) => weight instanceof DeviceWeight)) stackedOnGpu(layers.map(({ weight }) => weight));
   }
 
   /** @param x (frames, in); returns what each layer makes of it, (frames, out). On the GPU these may be columns of one matrix. */
@@ -24,7 +24,7 @@ export class JoinedLinears<const Layers extends readonly Linear[]> {
   /** The same, but undefined where that is not one product: elsewhere than on the GPU, of layers that are not of one kind, in training. */
   together(x: Tensor, context: ForwardContext): Tensor[] | undefined {
     if (!(x instanceof DeviceTensor) || activeTape() || context.transformWeight || context.packedWeight) return undefined;
-    using weight = stackedOnGpu(this.layers.map((layer) => layer.weight));
+    const weight = stackedOnGpu(this.layers.map((layer) => layer.weight));
     if (!weight) return undefined;
     const outputs = stackedLinearOnGpu(
       x,

@@ -6,7 +6,7 @@ import { sequencesOnGpu, vectorOnGpu } from "../device/placement.js";
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
-import { silu } from "./activation.js";
+import { glu, silu } from "./activation.js";
 import { accumulateAll, accumulateParts, wants } from "./gradients.js";
 import { isRecording, recordStep } from "./tape.js";
 
@@ -39,6 +39,8 @@ export interface DepthwiseConvolutionOptions {
   bias?: Tensor | undefined;
   /** applied to the result in the same pass */
   activation?: "none" | "silu";
+  /** `x` is (frames, 2 * channels), values and their gates: {@link glu} of it is convolved. */
+  gated?: boolean;
   /** Zeros before each sequence, 0 .. kernel - 1; the rest of kernel - 1 lies behind it. Default: half, rounded down. */
   leftPadding?: number;
 }
@@ -58,18 +60,21 @@ export function depthwiseConvolution(
   x: Tensor,
   weight: Tensor,
   offsets: SequenceOffsets,
-  { bias, activation = "none", leftPadding }: DepthwiseConvolutionOptions = {},
+  { bias, activation = "none", leftPadding, gated = false }: DepthwiseConvolutionOptions = {},
 ): Tensor {
   const left = leftPadding ?? Math.floor((weight.dim(-1) - 1) / 2);
   // While recording the activation is a step of its own: its gradient needs the values before it.
   const recording = isRecording([x, weight, bias]);
+  if (gated && (recording || !(x instanceof DeviceTensor) || x.dim(-1) % 4 !== 0)) {
+    return depthwiseConvolution(glu(x), weight, offsets, { bias, activation, ...(leftPadding !== undefined && { leftPadding }) });
+  }
   if (recording && activation === "silu") {
     return silu(depthwiseConvolution(x, weight, offsets, { bias, ...(leftPadding !== undefined && { leftPadding }) }));
   }
   const fused = activation === "silu";
   if (x instanceof DeviceTensor) {
     return recordStep(
-      depthwiseConvolutionOnGpu(x, weight, offsets, { bias, leftPadding: left, silu: fused }),
+      depthwiseConvolutionOnGpu(x, weight, offsets, { bias, leftPadding: left, silu: fused, gated }),
       [x, weight, bias],
       (gradient, tape) => {
         const wanted = { leftPadding: left, wantsX: wants(x), wantsWeight: wants(weight), wantsBias: wants(bias) };

@@ -31,20 +31,14 @@ export function trainedAttention(
     throw new UsmLiteError("UNSUPPORTED_MODEL", `attention on the GPU needs a key for each of ${heads} heads, not ${keyValueHeads}`);
   }
   const sequences = sequencesOnGpu(offsets);
-  const rotated = (x: DeviceTensor): DeviceTensor => {
-    if (ropeTheta === undefined) return x;
-    const copy = x.clone();
-    deviceRotateHeads(copy, sequences, { heads, theta: ropeTheta });
-    return copy;
-  };
-  const [queries, keys] = [rotated(query), rotated(key)];
+  const rotates = ropeTheta !== undefined;
+  const [queries, keys] = rotates ? [query.clone(), key.clone()] : [query, key];
+  if (rotates) deviceRotateHeads(queries, sequences, { heads, theta: ropeTheta, key: keys });
   const options = { heads, scale, dropout };
   const { out, logSum } = deviceTrainingAttention(queries, keys, value, sequences, options);
   return recordStep(out, [query, key, value], (gradient, tape) => {
     const gradients = deviceAttentionBackward(queries, keys, value, out, logSum, onGpu(gradient, "gradient"), sequences, options);
-    if (ropeTheta !== undefined) {
-      for (const x of [gradients.query, gradients.key]) deviceRotateHeads(x, sequences, { heads, theta: ropeTheta, inverse: true });
-    }
+    if (rotates) deviceRotateHeads(gradients.query, sequences, { heads, theta: ropeTheta, key: gradients.key, inverse: true });
     tape.accumulate(query, gradients.query);
     tape.accumulate(key, gradients.key);
     tape.accumulate(value, gradients.value);

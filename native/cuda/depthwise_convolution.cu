@@ -21,7 +21,8 @@ struct DepthwiseArguments {
 };
 
 // Shared memory: x (kFrames + kernel - 1, kChannels) 16-bit floats, then weights (kernel, kChannels) float32.
-template <typename T> __global__ void __launch_bounds__(kConvolutionThreads) depthwise_kernel(const DepthwiseArguments a) {
+// kGated: x has the gates of its values behind these, (frames, 2 channels); what is convolved is rounded, as a tensor between would be.
+template <typename T, bool kGated> __global__ void __launch_bounds__(kConvolutionThreads) depthwise_kernel(const DepthwiseArguments a) {
   ptx::take_turn();
   const int begin = a.offsets[blockIdx.z], end = a.offsets[blockIdx.z + 1];
   const int first = begin + static_cast<int>(blockIdx.x) * kFrames;
@@ -33,7 +34,14 @@ template <typename T> __global__ void __launch_bounds__(kConvolutionThreads) dep
   for (int i = static_cast<int>(threadIdx.x); i < rows * (kChannels / 2); i += kConvolutionThreads) {
     const int frame = first - a.left + i / (kChannels / 2), at = channel + 2 * (i % (kChannels / 2));
     uint32_t pair = 0;
-    if (frame >= begin && frame < end && at < a.channels) pair = *reinterpret_cast<const uint32_t*>(a.x + frame * a.x_stride + at);
+    if (frame >= begin && frame < end && at < a.channels) {
+      const uint16_t* x = a.x + frame * a.x_stride + at;
+      pair = *reinterpret_cast<const uint32_t*>(x);
+      if constexpr (kGated) {
+        const float2 value = ptx::floats2<T>(pair), gate = ptx::floats2<T>(*reinterpret_cast<const uint32_t*>(x + a.channels));
+        pair = ptx::round2<T>(value.x * sigmoid(gate.x), value.y * sigmoid(gate.y));
+      }
+    }
     frames[i] = pair;
   }
   for (int i = static_cast<int>(threadIdx.x); i < a.kernel * kChannels; i += kConvolutionThreads) {
@@ -72,18 +80,19 @@ template <typename T> __global__ void __launch_bounds__(kConvolutionThreads) dep
   }
 }
 
+template <bool kGated>
 void convolve(DepthwiseArguments arguments, const DeviceTensor& x, const DeviceTensor& weight, const PackedSequences& sequences,
               const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
   if (x.rows() == 0) return;
   arguments.x = x.use_on<uint16_t>(stream), arguments.y = y.use_on<uint16_t>(stream), arguments.weight = weight.use_on<float>(stream);
   arguments.offsets = sequences.offsets;
   arguments.x_stride = x.row_stride(), arguments.y_stride = y.row_stride(), arguments.weight_stride = weight.row_stride();
-  arguments.channels = static_cast<int>(x.columns()), arguments.kernel = static_cast<int>(weight.columns());
+  arguments.channels = static_cast<int>(y.columns()), arguments.kernel = static_cast<int>(weight.columns());
   const LaunchShape shape{
       static_cast<unsigned>((sequences.longest + kFrames - 1) / kFrames),
-      static_cast<unsigned>((x.columns() + kChannels - 1) / kChannels), static_cast<unsigned>(sequences.count), kConvolutionThreads,
+      static_cast<unsigned>((y.columns() + kChannels - 1) / kChannels), static_cast<unsigned>(sequences.count), kConvolutionThreads,
       static_cast<size_t>((kFrames + arguments.kernel - 1) * kChannels * 2 + arguments.kernel * kChannels * 4), 1, kernels_take_turns()};
-  launch(x.type() == DeviceType::kBFloat16 ? depthwise_kernel<BFloat16> : depthwise_kernel<Float16>, shape, stream->handle(),
+  launch(x.type() == DeviceType::kBFloat16 ? depthwise_kernel<BFloat16, kGated> : depthwise_kernel<Float16, kGated>, shape, stream->handle(),
          arguments);
 }
 
@@ -91,13 +100,15 @@ void convolve(DepthwiseArguments arguments, const DeviceTensor& x, const DeviceT
 
 void depthwise_convolution(const DeviceTensor& x, const DeviceTensor& weight, const DeviceTensor* bias, int left, bool silu,
                            const PackedSequences& sequences, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
-  convolve({.bias = bias ? bias->use_on<float>(stream) : nullptr, .left = left, .silu = silu}, x, weight, sequences, y, stream);
+  const DepthwiseArguments arguments{.bias = bias ? bias->use_on<float>(stream) : nullptr, .left = left, .silu = silu};
+  if (x.columns() == y.columns()) convolve<false>(arguments, x, weight, sequences, y, stream);
+  else convolve<true>(arguments, x, weight, sequences, y, stream);
 }
 
 void depthwise_convolution_input_gradient(const DeviceTensor& gradient, const DeviceTensor& weight, int left, const PackedSequences& sequences,
                                           const DeviceTensor& gradient_x, const std::shared_ptr<Stream>& stream) {
   const int kernel = static_cast<int>(weight.columns());
-  convolve({.left = kernel - 1 - left, .reversed = true}, gradient, weight, sequences, gradient_x, stream);
+  convolve<false>({.left = kernel - 1 - left, .reversed = true}, gradient, weight, sequences, gradient_x, stream);
 }
 
 }  // namespace usmlite::cuda

@@ -7,6 +7,7 @@ namespace usmlite::cuda {
 
 /// y[t, c] = activation(bias[c] + sum_k weight[c, k] x[t + k - left, c]) with zeros outside a sequence, in float32.
 /// x, y (frames, channels): 16-bit floats of one type; weight (channels, kernel), bias (channels): float32.
+/// x (frames, 2 channels), channels even: values and their gates, of which the gated linear unit comes first.
 void depthwise_convolution(const DeviceTensor& x, const DeviceTensor& weight, const DeviceTensor* bias, int left, bool silu,
                            const PackedSequences& sequences, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
 

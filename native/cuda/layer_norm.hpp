@@ -4,9 +4,13 @@
 
 namespace usmlite::cuda {
 
-/// y = (x - mean) / sqrt(variance + epsilon) * weight + bias over the columns of each row, in float32.
-/// x, y (frames, hidden): 16-bit floats of one type; weight, bias (hidden): float32; bias may be null.
-void layer_norm(const DeviceTensor& x, const DeviceTensor& weight, const DeviceTensor* bias, float epsilon, const DeviceTensor& y,
-                const std::shared_ptr<Stream>& stream);
+/// weight, bias (hidden): float32; bias may be null. y (frames, hidden): 16-bit floats.
+struct LayerNorm {
+  const DeviceTensor *weight, *bias, *y;
+};
+
+/// y = (x - mean) / sqrt(variance + epsilon) * weight + bias over the columns of each row, in float32; `next`, unless it is null, does the
+/// same to y in the same launch. x (frames, hidden): 16-bit floats of y's type.
+void layer_norm(const DeviceTensor& x, float epsilon, const LayerNorm& norm, const LayerNorm* next, const std::shared_ptr<Stream>& stream);
 
 }  // namespace usmlite::cuda

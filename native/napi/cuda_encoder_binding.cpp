@@ -29,8 +29,28 @@ Napi::Value layer_norm(const Napi::CallbackInfo& info) {
   const auto epsilon = static_cast<float>(arguments.number(3, "epsilon", 0.0, 1.0));
   const auto stream = stream_argument(arguments, info, 4);
   DeviceTensor y(x.type(), x.shape(), stream);
-  cuda::layer_norm(x, weight, bias, epsilon, y, stream);
+  cuda::layer_norm(x, epsilon, {&weight, bias, &y}, nullptr, stream);
   return wrap(info.Env(), std::move(y));
+}
+
+// deviceLayerNormTwice(x, weight, bias?, nextWeight, nextBias?, epsilon, stream?): [y, y normalized]
+Napi::Value layer_norm_twice(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceLayerNormTwice", 6);
+  Operands operands(arguments, info);
+  const DeviceTensor& x = operands.floats(0, "x");
+  const DeviceTensor& weight = operands.weights(1, "weight", {x.columns()});
+  const DeviceTensor* bias = operands.optional_weights(2, "bias", {x.columns()});
+  const DeviceTensor& next_weight = operands.weights(3, "next.weight", {x.columns()});
+  const DeviceTensor* next_bias = operands.optional_weights(4, "next.bias", {x.columns()});
+  const auto epsilon = static_cast<float>(arguments.number(5, "epsilon", 0.0, 1.0));
+  const auto stream = stream_argument(arguments, info, 6);
+  DeviceTensor y(x.type(), x.shape(), stream), z(x.type(), x.shape(), stream);
+  const cuda::LayerNorm next{&next_weight, next_bias, &z};
+  cuda::layer_norm(x, epsilon, {&weight, bias, &y}, &next, stream);
+  Napi::Array both = Napi::Array::New(info.Env(), 2);
+  both.Set(uint32_t{0}, wrap(info.Env(), std::move(y)));
+  both.Set(uint32_t{1}, wrap(info.Env(), std::move(z)));
+  return both;
 }
 
 // deviceLogSoftmax(x, stream?): float32
@@ -56,23 +76,28 @@ Napi::Value glu(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(y));
 }
 
-// deviceDepthwiseConvolution(x, weight (channels, kernel), bias?, leftPadding, silu, sequences, stream?)
+// deviceDepthwiseConvolution(x, weight (channels, kernel), bias?, leftPadding, silu, gated, sequences, stream?)
 Napi::Value depthwise_convolution(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceDepthwiseConvolution", 6);
+  Arguments arguments(info, "deviceDepthwiseConvolution", 7);
   Operands operands(arguments, info);
   const DeviceTensor& x = operands.floats(0, "x");
   const auto kernel = DeviceTensorObject::from(arguments, info[1], "weight")->columns();
-  const DeviceTensor& weight = operands.weights(1, "weight", {x.columns(), kernel});
-  const DeviceTensor* bias = operands.optional_weights(2, "bias", {x.columns()});
+  const bool gated = arguments.boolean(5, "gated");
+  if (gated && x.columns() % 4 != 0) {
+    arguments.fail("x has " + std::to_string(x.columns()) + " columns; values and gates must be as many, an even number each");
+  }
+  const int64_t channels = gated ? x.columns() / 2 : x.columns();
+  const DeviceTensor& weight = operands.weights(1, "weight", {channels, kernel});
+  const DeviceTensor* bias = operands.optional_weights(2, "bias", {channels});
   if (kernel < 1 || kernel > cuda::kLongestDepthwiseKernel) {
     throw Error(error_code::kUnsupportedSpec, "the kernel spans " + std::to_string(kernel) + " frames; on the GPU it can be 1 to " +
                                                   std::to_string(cuda::kLongestDepthwiseKernel));
   }
   const auto left = static_cast<int>(arguments.integer(3, "leftPadding", 0, kernel - 1));
   const bool silu = arguments.boolean(4, "silu");
-  const auto stream = stream_argument(arguments, info, 6);
-  const cuda::PackedSequences sequences = operands.sequences(5, x.rows(), stream);
-  DeviceTensor y(x.type(), x.shape(), stream);
+  const auto stream = stream_argument(arguments, info, 7);
+  const cuda::PackedSequences sequences = operands.sequences(6, x.rows(), stream);
+  DeviceTensor y(x.type(), {x.rows(), channels}, stream);
   cuda::depthwise_convolution(x, weight, bias, left, silu, sequences, y, stream);
   return wrap(info.Env(), std::move(y));
 }
@@ -110,17 +135,19 @@ Napi::Value swap_column_axes(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(y));
 }
 
-// deviceRotateHeads(x, heads, theta, inverse, sequences, stream?): in place
+// deviceRotateHeads(query, key?, heads, theta, inverse, sequences, stream?): in place
 Napi::Value rotate_heads(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceRotateHeads", 5);
+  Arguments arguments(info, "deviceRotateHeads", 6);
   Operands operands(arguments, info);
-  const DeviceTensor& x = operands.floats(0, "x");
-  const int64_t heads = arguments.integer(1, "heads", 1, 1 << 20);
-  const int64_t head_dim = head_dimension(arguments, x, heads);
+  const DeviceTensor& query = operands.floats(0, "query");
+  const DeviceTensor* key = arguments.has(1) ? &operands.like(1, "key", query) : nullptr;
+  const int64_t heads = arguments.integer(2, "heads", 1, 1 << 20);
+  const int64_t head_dim = head_dimension(arguments, query, heads);
   if (head_dim % 2 != 0) arguments.fail("rotary embedding needs an even head size but it is " + std::to_string(head_dim));
-  const auto theta = static_cast<float>(arguments.number(2, "theta", 1e-3, 1e12));
-  const auto stream = stream_argument(arguments, info, 5);
-  cuda::rotate_heads(x, static_cast<int>(heads), theta, arguments.boolean(3, "inverse"), operands.sequences(4, x.rows(), stream), stream);
+  const auto theta = static_cast<float>(arguments.number(3, "theta", 1e-3, 1e12));
+  const auto stream = stream_argument(arguments, info, 6);
+  cuda::rotate_heads(query, key, static_cast<int>(heads), theta, arguments.boolean(4, "inverse"), operands.sequences(5, query.rows(), stream),
+                     stream);
   return info.Env().Undefined();
 }
 
@@ -159,6 +186,7 @@ Napi::Value attention(const Napi::CallbackInfo& info) {
 void define_device_encoder(Napi::Object exports) {
   define<swap_column_axes>(exports, "deviceSwapColumnAxes");
   define<layer_norm>(exports, "deviceLayerNorm");
+  define<layer_norm_twice>(exports, "deviceLayerNormTwice");
   define<log_softmax>(exports, "deviceLogSoftmax");
   define<glu>(exports, "deviceGlu");
   define<depthwise_convolution>(exports, "deviceDepthwiseConvolution");

@@ -2,7 +2,7 @@
 import { DeviceTensor } from "../../device/device_tensor.js";
 import { RecordedPasses } from "../../device/recorded_passes.js";
 import { activeAdapters } from "../../nn/adapter_scope.js";
-import { ConformerBlock } from "../../nn/conformer_block.js";
+import { type BetweenBlocks, ConformerBlock } from "../../nn/conformer_block.js";
 import { conformerNames } from "../../nn/conformer_names.js";
 import { ConvolutionSubsampling } from "../../nn/convolution_subsampling.js";
 import { dropoutOptions, type ForwardContext, type InspectLayer } from "../../nn/forward_context.js";
@@ -83,17 +83,17 @@ export class LasrEncoder {
 
   private compute(features: Tensor, offsets: SequenceOffsets, context: ForwardContext, inspectLayer?: InspectLayer): Encoded {
     const subsampled = this.subsample(features, offsets, context);
-    let x = subsampled.hidden;
-    this.blocks.forEach((_, index) => {
+    let x: BetweenBlocks = { hidden: subsampled.hidden };
+    this.blocks.forEach((block, index) => {
       // LayerDrop (Fan et al. 2019): a dropped block is the identity.
       if (context.random && !context.withoutDropout && context.random.uniform() < this.config.layerdrop) return;
       const input = x;
-      x = this.runBlock(index, input, subsampled.offsets, context);
-      if (inspectLayer) inspectLayer(x, index);
-      else if (!activeTape()) input.dispose();
+      x = block.forwardTo(context.random ? undefined : this.blocks[index + 1], input, subsampled.offsets, context);
+      if (inspectLayer) inspectLayer(x.hidden, index);
+      else if (!activeTape()) for (const part of [input.hidden, input.normalized]) part?.dispose();
     });
     return {
-      hidden: layerNorm(x, this.outputNorm, { epsilon: this.config.layer_norm_eps }),
+      hidden: layerNorm(x.hidden, this.outputNorm, { epsilon: this.config.layer_norm_eps }),
       offsets: subsampled.offsets,
     };
   }

@@ -3,7 +3,7 @@ import { DeviceTensor } from "../../device/device_tensor.js";
 import { RecordedPasses } from "../../device/recorded_passes.js";
 import { UsmLiteError } from "../../errors.js";
 import { activeAdapters } from "../../nn/adapter_scope.js";
-import { ConformerBlock } from "../../nn/conformer_block.js";
+import { type BetweenBlocks, ConformerBlock } from "../../nn/conformer_block.js";
 import { conformerNames } from "../../nn/conformer_names.js";
 import { DepthwiseStridingSubsampling } from "../../nn/depthwise_striding_subsampling.js";
 import type { Linear } from "../../nn/linear.js";
@@ -117,15 +117,15 @@ export class ParakeetEncoder {
     const subsampled = this.subsample(features, offsets, context);
     if (subsampled.offsets.frames === 0) return subsampled;
     const positions = this.positions.withKeys(this.positionsFor(subsampled.offsets, features.device), context);
-    let x = subsampled.hidden;
+    let x: BetweenBlocks = { hidden: subsampled.hidden };
     this.blocks.forEach((block, index) => {
       const input = x;
-      x = block.forward(input, subsampled.offsets, { ...context, positions });
-      inspectLayer?.(x, index);
-      if (!activeTape() && !inspectLayer) input.dispose();
+      x = block.forwardTo(this.blocks[index + 1], input, subsampled.offsets, { ...context, positions });
+      inspectLayer?.(x.hidden, index);
+      if (!activeTape() && !inspectLayer) for (const part of [input.hidden, input.normalized]) part?.dispose();
     });
     if (!activeTape()) for (const part of [positions.embeddings, ...(positions.keys?.values() ?? [])]) part.dispose();
-    return { hidden: x, offsets: subsampled.offsets };
+    return { hidden: x.hidden, offsets: subsampled.offsets };
   }
 
   /** What the first block is given. */
