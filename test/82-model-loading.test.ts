@@ -38,7 +38,7 @@ test("missing files are named", (t) => {
   t.throws(() => loadModel(join(folder.path, "none")), { code: "FILE_NOT_FOUND", message: /none does not exist/ });
   t.throws(() => loadModel(join(float, "config.json")), {
     code: "FILE_UNREADABLE",
-    message: /config\.json cannot be read: a part of its path is a file/,
+    message: /config\.json is a file, no model; name a folder/,
   });
   for (const file of ["config.json", "model.safetensors", "preprocessor_config.json"]) {
     const model = copyOf(float);

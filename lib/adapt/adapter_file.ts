@@ -1,5 +1,5 @@
 /** Adapters on disk, in the layout of Hugging Face's PEFT: `adapter_config.json` and `adapter_model.safetensors`. */
-import { statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { checkReplaceable, writeFolderAtomically } from "../checkpoint/atomic_folder.js";
 import { readJsonFile, writeJsonFile, type JsonObject } from "../checkpoint/json_file.js";
@@ -33,6 +33,12 @@ const moduleOf = (weight: string): string => weight.replace(/\.weight$/, "");
  */
 export function readAdapter(folder: string, base: AdapterBase): Adapter {
   const configPath = join(folder, adapterFiles.config);
+  if (!existsSync(configPath)) {
+    throw new UsmLiteError(
+      "FILE_NOT_FOUND",
+      `${configPath} does not exist; name the folder of an adapter, as usm-lite adapt or PEFT writes it`,
+    );
+  }
   const config = parsePeftConfig(readJsonFile(configPath, "BAD_ADAPTER"), configPath);
   const bound = config.usm_lite?.base_checksum;
   if (bound !== undefined && bound !== base.checksum) {

@@ -170,7 +170,12 @@ function unreadable(path: string, error: unknown): UsmLiteError {
   if (error instanceof UsmLiteError) return error;
   const { code, message } = error as NodeJS.ErrnoException;
   if (code === "ENOENT" || code === "ENOTDIR") {
-    return new UsmLiteError("FILE_NOT_FOUND", `${path} does not exist; give the path of an audio file`, { cause: error });
+    const problem = /^\w+:\/\//.test(path)
+      ? "is an address; download it first and"
+      : path === "-"
+        ? "(standard input) is not read;"
+        : "does not exist;";
+    return new UsmLiteError("FILE_NOT_FOUND", `${path} ${problem} give the path of an audio file`, { cause: error });
   }
   return new UsmLiteError("FILE_UNREADABLE", `${path} cannot be read: ${message}`, { cause: error });
 }

@@ -41,8 +41,11 @@ function makeWithParents(folder: string, mode: number): void {
   }
 }
 
-const unwritable = (folder: string, cause: unknown): UsmLiteError =>
-  new UsmLiteError("FILE_UNWRITABLE", `folder ${folder} cannot be made: ${(cause as Error).message}`, { cause });
+function unwritable(folder: string, cause: unknown): UsmLiteError {
+  const isFile = statSync(folder, { throwIfNoEntry: false })?.isFile();
+  const sentence = isFile ? `${folder} is a file; name a folder` : `folder ${folder} cannot be made: ${(cause as Error).message}`;
+  return new UsmLiteError("FILE_UNWRITABLE", sentence, { cause });
+}
 
 /**
  * What is there may be exchanged for a folder of files with these names: nothing at all, or a folder that holds no others.

@@ -18,5 +18,11 @@ export function checkedValue<Schema extends z.ZodType>(
   if (result.success) return result.data;
   const [issue] = result.error.issues;
   const path = [...(key ? [key] : []), ...(issue?.path ?? [])].join(".");
-  throw new UsmLiteError(code, `${source}: ${path ? `key "${path}": ` : ""}${issue?.message}${hint ? `; ${hint}` : ""}`);
+  throw new UsmLiteError(code, `${source}: ${path ? `key "${path}": ` : ""}${issue && problemOf(issue)}${hint ? `; ${hint}` : ""}`);
+}
+
+/** What is wrong, in words for people who never heard of `undefined`. */
+export function problemOf({ message }: Pick<z.core.$ZodIssue, "message">): string {
+  const [, expected] = /^Invalid input: expected (\w+), received undefined$/.exec(message) ?? [];
+  return expected === undefined ? message : `missing; ${/^[aeiou]/.test(expected) ? "an" : "a"} ${expected} is needed`;
 }

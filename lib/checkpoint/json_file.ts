@@ -23,9 +23,10 @@ export function readJsonFile(path: string, code: UsmLiteErrorCode): JsonObject {
 
 /**
  * Reads a UTF-8 text file of at most 100 MB.
+ * @param hint what to say when it does not exist
  * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE, or `code` when it is too large or not UTF-8
  */
-export function readTextFile(path: string, code: UsmLiteErrorCode): string {
+export function readTextFile(path: string, code: UsmLiteErrorCode, hint?: string): string {
   let bytes: Uint8Array;
   try {
     if (statSync(path).size > MAXIMUM_BYTES) {
@@ -33,7 +34,7 @@ export function readTextFile(path: string, code: UsmLiteErrorCode): string {
     }
     bytes = readFileSync(path);
   } catch (error) {
-    throw error instanceof UsmLiteError ? error : unreadableFile(path, error);
+    throw error instanceof UsmLiteError ? error : unreadableFile(path, error, hint);
   }
   return decodeUtf8(bytes, path, code);
 }
@@ -76,9 +77,10 @@ export function decodeUtf8(bytes: Uint8Array, path: string, code: UsmLiteErrorCo
 }
 
 /** Turns an error of the file system into one with a stable code. */
-export function unreadableFile(path: string, cause: unknown): UsmLiteError {
+export function unreadableFile(path: string, cause: unknown, hint?: string): UsmLiteError {
   const { code, message } = cause as NodeJS.ErrnoException;
-  if (code === "ENOENT") return new UsmLiteError("FILE_NOT_FOUND", `${path} does not exist`, { cause });
+  if (code === "ENOENT")
+    return new UsmLiteError("FILE_NOT_FOUND", `${path} does not exist${hint === undefined ? "" : `; ${hint}`}`, { cause });
   if (code === "EISDIR") return new UsmLiteError("FILE_UNREADABLE", `${path} is a folder; a file is expected`, { cause });
   if (code === "ENOTDIR")
     return new UsmLiteError("FILE_UNREADABLE", `${path} cannot be read: a part of its path is a file, not a folder`, { cause });

@@ -1,6 +1,7 @@
 /** YAML files checked against schemas piece by piece: what does not fit is an error that names file, line and key. */
 import { isMap, isScalar, isSeq, LineCounter, parseDocument, type Document } from "yaml";
 import type { z } from "zod";
+import { problemOf } from "./checked_value.js";
 import { UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
 
 /** Where a value lies in a document: keys of maps and places in lists. */
@@ -52,7 +53,7 @@ export class YamlDocument {
     const at = [...path, ...inner];
     const unknownKey = issue?.code === "unrecognized_keys" ? issue.keys[0] : undefined;
     const code = issue?.code === "custom" ? (issue.params?.["code"] as UsmLiteErrorCode | undefined) : undefined;
-    throw this.error(at, `${issue?.message}; ${this.options.hint}`, {
+    throw this.error(at, `${issue && problemOf(issue)}; ${this.options.hint}`, {
       code,
       line: this.lineOf(unknownKey === undefined ? at : [...at, unknownKey]),
     });

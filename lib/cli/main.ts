@@ -4,9 +4,9 @@
  *
  * The actions import what they compute with when they run, so that help and refusals do not wait for it.
  */
-import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { UsmLiteError } from "../errors.js";
+import { version } from "../version.js";
 import { adaptCommand } from "./adapt.js";
 import { batchCommand } from "./batch.js";
 import { compressCommand } from "./compress.js";
@@ -20,8 +20,6 @@ import { trainCommand } from "./train.js";
 import { serveCommand } from "./serve.js";
 import { tuneCommand } from "./tune.js";
 import { transcribeCommand } from "./transcribe.js";
-
-const { version } = createRequire(import.meta.url)("usm-lite/package.json") as { version: string };
 
 const program = new Command("usm-lite")
   .description("Compress speech recognition models and transcribe with them.")

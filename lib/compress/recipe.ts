@@ -79,7 +79,10 @@ export interface Recipe {
  * await compressModel({ model: "float", recipe: readRecipe("recipes/usm-lite.yaml"), manifest: "train.jsonl", out: "packed" });
  */
 export function readRecipe(file: string): Recipe {
-  const recipe = parseRecipe(readTextFile(file, "BAD_RECIPE"), file);
+  const recipe = parseRecipe(
+    readTextFile(file, "BAD_RECIPE", "name a YAML file, such as one of recipes/; docs/recipes.md explains them"),
+    file,
+  );
   const absolute = (training: Training): Training =>
     training.features === undefined ? training : { ...training, features: resolve(dirname(file), training.features) };
   return { ...recipe, stages: recipe.stages.map((stage) => (stage.training ? { ...stage, training: absolute(stage.training) } : stage)) };

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { dirname, relative, resolve, sep } from "node:path";
 import { z } from "zod";
 import { writeTextFile } from "../checkpoint/atomic_file.js";
+import { problemOf } from "../checkpoint/checked_value.js";
 import { readTextFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 
@@ -46,7 +47,7 @@ const lineSchema = z.looseObject({
 export function readManifest(path: string): Utterance[] {
   const utterances: Utterance[] = [];
   const existing = new Set<string>();
-  readTextFile(path, "BAD_MANIFEST")
+  readTextFile(path, "BAD_MANIFEST", "name a manifest; docs/training.md shows its lines, usm-lite manifest writes those of corpora")
     .split("\n")
     .forEach((line, index) => {
       if (line.trim() === "") return;
@@ -101,7 +102,7 @@ function parseLine(line: string, source: string, folder: string): Utterance {
   const result = lineSchema.safeParse(value);
   if (!result.success) {
     const issue = result.error.issues[0];
-    return fail(issue?.path.length ? `key "${issue.path.join(".")}": ${issue.message}` : "is not a JSON object");
+    return fail(issue?.path.length ? `key "${issue.path.join(".")}": ${problemOf(issue)}` : "is not a JSON object");
   }
   const { audio_filepath, duration, text, offset, speaker, dataset } = result.data;
   return {

@@ -1,5 +1,5 @@
 /** A model on disk: config.json, model.safetensors and what comes with them, in the layout of Hugging Face. */
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { FrontEnd } from "../audio/front_end.js";
 import { readPreprocessorConfig } from "../audio/preprocessor_config.js";
@@ -237,8 +237,15 @@ function checkOptions(options: LoadOptions): void {
 }
 
 function checkFolder(folder: string): void {
-  if (existsSync(folder)) return;
-  throw new UsmLiteError("FILE_NOT_FOUND", `model folder ${folder} does not exist; name a folder with a config.json`);
+  const wanted = `name a folder with a ${modelFiles.config}`;
+  const found = statSync(folder, { throwIfNoEntry: false });
+  if (!found) {
+    const hub = /^[\w.-]+\/[\w.-]+$/.test(folder) ? `, or download a model of the hub: usm-lite pull ${folder}` : "";
+    throw new UsmLiteError("FILE_NOT_FOUND", `model folder ${folder} does not exist; ${wanted}${hub}`);
+  }
+  if (!found.isDirectory()) throw new UsmLiteError("FILE_UNREADABLE", `${folder} is a file, no model; ${wanted}`);
+  if (existsSync(join(folder, modelFiles.config))) return;
+  throw new UsmLiteError("FILE_NOT_FOUND", `${folder} is no model: ${join(folder, modelFiles.config)} does not exist; ${wanted}`);
 }
 
 function openWeights(folder: string, { rename }: ModelDescription, config: JsonObject): TensorFile {

@@ -2,6 +2,7 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { z } from "zod";
+import { problemOf } from "../checkpoint/checked_value.js";
 import { unreadableFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import { ServiceError } from "./service_error.js";
@@ -51,7 +52,7 @@ export function checkApiKeys(json: unknown, source: string): ApiKey[] {
     const issue = result.error.issues[0];
     throw new UsmLiteError(
       "BAD_CONFIG",
-      `${source}: ${issue?.path.length ? `key ${issue.path.join(".")}: ` : ""}${issue?.message}; docs/serving.md shows the file`,
+      `${source}: ${issue?.path.length ? `key ${issue.path.join(".")}: ` : ""}${issue && problemOf(issue)}; docs/serving.md shows the file`,
     );
   }
   const both = result.data.find(({ key, sha256 }) => (key === undefined) === (sha256 === undefined));

@@ -1,8 +1,21 @@
 /** What the service measures, in Prometheus' text format. */
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { version } from "../version.js";
 
 const latencyBuckets = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
+
+/** What requests are refused with, as far as it is known before. */
+const refusalCodes = [
+  "queue_full",
+  "too_many_streams",
+  "too_many_concurrent_requests",
+  "rate_limit_exceeded",
+  "shutting_down",
+  "storage_full",
+  "file_too_large",
+  "audio_too_long",
+];
 
 /** How often it is looked whether the event loop turns; a delay is what comes on top. */
 const delayResolutionMs = 20;
@@ -63,6 +76,17 @@ export class Metrics {
 
   constructor(live: LiveValues) {
     this.delays.enable();
+    // Rates of what has not happened yet are zero, not unknown.
+    for (const code of refusalCodes) this.rejected.inc({ code }, 0);
+    for (const what of ["worker", "process"]) this.crashes.inc({ what }, 0);
+    for (const result of ["done", "failed"]) this.reloads.inc({ result }, 0);
+    const build = new Gauge({
+      name: "usmlite_build_info",
+      help: "1; its label tells the version.",
+      labelNames: ["version"],
+      registers: [this.registry],
+    });
+    build.set({ version }, 1);
     this.gauge("uploads_active", "Requests whose audio is being received.", () => live.receiving());
     this.gauge("queue_depth", "Recordings that wait for a worker.", () => live.queued());
     this.gauge("recordings_active", "Recordings in the hands of workers.", () => live.active());

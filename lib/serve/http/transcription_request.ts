@@ -79,7 +79,8 @@ export function parseTranscriptionRequest(fields: ReadonlyMap<string, readonly s
 /** @throws RequestError 404 */
 export function checkModel(name: string, { name: served, aliases }: ServedModel): void {
   if (name === served || aliases.includes(name)) return;
-  throw new RequestError(404, "model_not_found", `the model ${JSON.stringify(name)} is not served here; ${served} is`, "model");
+  const names = [served, ...aliases].join(", also called ");
+  throw new RequestError(404, "model_not_found", `the model ${JSON.stringify(name)} is not served here; ${names} is`, "model");
 }
 
 /** Some clients send "en", some "en-US", some "english". */
