@@ -49,7 +49,7 @@ test("products are those of the CPU, whatever the codes and the activations", (t
   const random = new RandomIntegers(3);
   for (const [index, spec] of [...plain, ...grouped].entries()) {
     for (const activations of plain.includes(spec) ? (["int8-asymmetric"] as const) : codings) {
-      const below = realGpu && !onlySmall ? 900 : 36;
+      const below = realGpu && !onlySmall ? 200 : 36;
       const [tokens, outputs] = [1 + random.below(below), 1 + random.below(2 * below)];
       const inputs = 8 * (1 + random.below(below));
       tidy(() => {
@@ -205,6 +205,20 @@ test("extremes: NaN, infinity and constants stay in their rows, the largest code
         if (row === 2 || row === 3) t.true(found.every(Number.isNaN) && wanted.every(Number.isNaN), `${spec}, row ${row}`);
         else assertClose(t, found, wanted, 2 ** -8, `${spec}, row ${row}`);
       }
+    });
+  }
+});
+
+test("groups of one weight, or of equal ones, keep its precision, however far their zero point is from their levels", (t) => {
+  for (const spec of ["uint5/g32+1:8", "uint8", "uint4/g32"]) {
+    tidy(() => {
+      const [rows, inputs] = [32, 64];
+      const weights = Float32Array.from({ length: rows * inputs }, (_, i) => 1e-4 * Math.sin(1 + Math.floor(i / 32)));
+      const packed = packWeight(Tensor.from(weights, [rows, inputs]), spec);
+      const x = narrow(randomTensor([9, inputs], 2));
+      using matrix = PackedMatrix.from(packed, "int8-asymmetric");
+      using weight = DeviceWeight.from(packed, { arithmetic: "int8", activations: "int8-asymmetric" });
+      assertRounded(t, deviceLinear(DeviceTensor.from(x), weight).toArray(), packedLinear(x, matrix).toArray(), spec);
     });
   }
 });

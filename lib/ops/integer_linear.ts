@@ -31,7 +31,7 @@ export type IntegerWeight = PackedMatrix | DeviceWeight;
 export interface IntegerOperand {
   /** (out, in), on the tape. */
   readonly weight: Tensor;
-  /** Lives until the backward pass. Its `activations` say what it is multiplied by; on the GPU those of `int8`. */
+  /** Lives until the backward pass. Its `activations` say what it is multiplied by. */
   readonly packed: IntegerWeight;
 }
 

@@ -16,9 +16,9 @@ float unit_of(float largest) { return largest > 0.0f ? std::ldexp(1.0f, std::max
 }  // namespace
 
 ChannelCoder::ChannelCoder(const codec::Unpacker& source, const KernelForm& form, ArrangedWeight& to)
-    : source_(source), spec_(source.layout().spec), form_(form), to_(to), coding_(grouped_coding(spec_)), inputs_(source.layout().columns),
+    : source_(source), spec_(source.layout().spec), form_(form), to_(to), coding_(level_coding(spec_)), inputs_(source.layout().columns),
       group_(spec_.group_size ? spec_.group_size : inputs_), groups_((inputs_ + group_ - 1) / group_),
-      tells_kept_(spec_.is_sparse() && (spec_.has_zero_points() || (form.grouped_int8 && coding_.has_zero_points()))) {
+      tells_kept_(spec_.is_sparse() && (spec_.has_zero_points() || (form.grouped_int8 && coding_.shift != 0))) {
   const WeightView& view = to.view;
   const size_t channels = static_cast<size_t>(view.blocks) * kBlockChannels, of_groups = channels * static_cast<size_t>(groups_);
   const bool float16 = view.arithmetic == Arithmetic::kFloat16, whole = view.arithmetic == Arithmetic::kInt8;
@@ -27,8 +27,11 @@ ChannelCoder::ChannelCoder(const codec::Unpacker& source, const KernelForm& form
   const bool scaled = view.codes == Codes::kFloat8 || (form.widened ? float16 : spec_.is_integer() && !form.grouped_int8 && (!narrow_groups || float16));
   if (scaled) to.channel_scales.assign(channels, 1.0f);
   if (whole) to.channel_sums.assign(channels, 0.0f);
-  if (form.grouped_int8) to.whole_scales.assign(of_groups, 1.0f);
-  if (form.grouped_int8 && coding_.has_zero_points()) to.zero_points.assign(of_groups, 0.0f);
+  if (!form.grouped_int8) return;
+  to.view.level_step = coding_.step;
+  to.view.level_shift = coding_.shift * nibble_factor();
+  to.whole_scales.assign(of_groups, 1.0f);
+  if (spec_.has_zero_points()) to.zero_points.assign(of_groups, 0.0f);
 }
 
 void ChannelCoder::code_row(int64_t row, int64_t channel, int32_t* values, uint8_t* kept) const {
@@ -40,9 +43,9 @@ void ChannelCoder::code_row(int64_t row, int64_t channel, int32_t* values, uint8
   take_scales(row, channel);
   if (to_.channel_sums.empty()) return;
   ChannelSum sum;
-  int64_t codes = 0;
-  for (int64_t i = 0; i < inputs_; ++i) codes += values[i];
-  sum.add_group(source_.scales(row)[0], codes, 0.0f, 0);
+  int64_t levels = 0;
+  for (int64_t i = 0; i < inputs_; ++i) levels += values[i];
+  sum.add_group(source_.scales(row)[0], levels, 0.0f, 0);
   to_.channel_sums[static_cast<size_t>(channel)] = sum.value();
 }
 
@@ -84,21 +87,18 @@ void ChannelCoder::code_grouped(int64_t row, int64_t channel, int32_t* values, c
   ChannelSum sum;
   for (int64_t group = 0; group < groups_; ++group) {
     const int64_t begin = group * group_, end = std::min(begin + group_, inputs_);
-    int64_t codes = 0, count = 0;
+    int64_t levels = 0, count = 0;
     for (int64_t i = begin; i < end; ++i) {
       const bool counted = !tells_kept_ || kept[i];
+      levels += counted ? values[i] : 0, count += counted;
       values[i] = counted ? coding_.code(values[i]) : 0;
-      codes += values[i], count += counted;
     }
     const size_t place = (static_cast<size_t>(channel / kBlockChannels) * static_cast<size_t>(groups_) + static_cast<size_t>(group)) * kBlockChannels +
                          static_cast<size_t>(channel % kBlockChannels);
-    const float scale = to_.whole_scales[place] = coding_.scale(scales[group]);
-    float zero_point = 0.0f;
-    if (coding_.has_zero_points()) {
-      zero_point = coding_.zero_point(zero_points ? zero_points[group] : 0.0f);
-      to_.zero_points[place] = form_.codes == Codes::kInt4 ? zero_point * kNibbleFactor : zero_point;
-    }
-    sum.add_group(scale, codes, zero_point, count);
+    to_.whole_scales[place] = scales[group];
+    const float zero_point = zero_points ? zero_points[group] : 0.0f;
+    if (zero_points) to_.zero_points[place] = zero_point * static_cast<float>(nibble_factor());
+    sum.add_group(scales[group], levels, zero_point, count);
   }
   to_.channel_sums[static_cast<size_t>(channel)] = sum.value();
 }

@@ -26,22 +26,23 @@ class ChannelCoder {
   void code_grouped(int64_t row, int64_t channel, int32_t* values, const uint8_t* kept) const;
   void take_scales(int64_t row, int64_t channel) const;
   void check_float16(int64_t row, const int32_t* values) const;
+  int nibble_factor() const { return form_.codes == Codes::kInt4 ? kNibbleFactor : 1; }
 
   const codec::Unpacker& source_;
   const codec::WeightSpec& spec_;
   KernelForm form_;
   ArrangedWeight& to_;
-  GroupedCoding coding_;
+  LevelCoding coding_;
   int64_t inputs_, group_, groups_;  // of scales
   bool tells_kept_;
 };
 
-/// The sum of the weights of a channel of whole numbers, group by group: scale * (sum of codes - zero point * weights that are kept).
+/// The sum of the weights of a channel of whole numbers, group by group: scale * (sum of levels - zero point * weights that are kept).
 /// In double, which holds all but the last product exactly: on the GPU (integer_training.cu) it is the same.
 class ChannelSum {
  public:
-  void add_group(float scale, int64_t codes, float zero_point, int64_t kept) {
-    sum_ += static_cast<double>(scale) * (static_cast<double>(codes) - static_cast<double>(zero_point) * static_cast<double>(kept));
+  void add_group(float scale, int64_t levels, float zero_point, int64_t kept) {
+    sum_ += static_cast<double>(scale) * (static_cast<double>(levels) - static_cast<double>(zero_point) * static_cast<double>(kept));
   }
   float value() const { return static_cast<float>(sum_); }
 

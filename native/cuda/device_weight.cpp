@@ -68,16 +68,20 @@ DeviceWeight::DeviceWeight(int channels, int inputs, const codec::WeightSpec& sp
             .slices = (inputs + kStoredPerSlice - 1) / kStoredPerSlice,
             .group_size = static_cast<int>(spec.group_size)},
       order_(ChannelOrder::kPlain), spec_(codec::to_text(spec)), activations_(activations), fillable_(true), bytes_{} {
-  const bool has_zero_points = grouped_coding(spec).has_zero_points(), grouped = kernel_form(spec, Arithmetic::kInt8).grouped_int8;
+  const bool grouped = kernel_form(spec, Arithmetic::kInt8).grouped_int8;
+  const LevelCoding coding = level_coding(spec);
   const size_t tiles = static_cast<size_t>(view_.blocks) * static_cast<size_t>(view_.slices) * (kBlockChannels / kTileChannels);
   const size_t of_channels = static_cast<size_t>(view_.blocks) * kBlockChannels * sizeof(float);
   const size_t of_groups = of_channels * static_cast<size_t>(spec.scales_per_row(inputs));
   bytes_.tiles = tiles * tile_bytes(Codes::kInt8);
   if (!grouped) bytes_.channel_scales = of_channels;
   if (activations == RowCodes::kInt8Asymmetric) bytes_.channel_sums = of_channels;
-  if (grouped) bytes_.whole_scales = of_groups;
-  if (grouped && has_zero_points) bytes_.zero_points = of_groups;
-  if (grouped && has_zero_points && spec.is_sparse()) bytes_.kept = tiles * kKeptBytesPerTile;
+  if (grouped) {
+    view_.level_step = coding.step, view_.level_shift = coding.shift;
+    bytes_.whole_scales = of_groups;
+    if (spec.has_zero_points()) bytes_.zero_points = of_groups;
+    if (coding.shift != 0 && spec.is_sparse()) bytes_.kept = tiles * kKeptBytesPerTile;
+  }
   memory_ = memory_of_weights(bytes_.total());
   place_parts();
 }

@@ -28,7 +28,7 @@
 //    8-bit: logical step s (64 inputs)
 // With fewer than two non-zero values in a group of four, zeros at the lowest free places fill it up.
 //
-// Where whole numbers have zero points, or offsets, that belong to kept weights alone, their mask lies beside the codes of 8-bit
+// Where a pruned weight is no level of whole numbers, or has no zero point, the mask of kept ones lies beside the codes of 8-bit
 // arithmetic, a word for each lane of a tile (slices are dense): bit 8 i + 4 step + r says that value (step, r, i) is kept.
 //
 // Scales per group of inputs (32, 64 or 128; logical inputs, so a 2:4 slice of 128 inputs may span several groups) are
@@ -51,7 +51,7 @@ inline constexpr int kValuesPerLane = 32;
 inline constexpr int kMetadataBytesPerTile = 32 * 8;
 inline constexpr int kKeptBytesPerTile = 32 * 4;
 /// In 8-bit arithmetic fragments hold so many times the codes of int4: they come into the high nibble (dequantize.cuh).
-inline constexpr float kNibbleFactor = 16.0f;
+inline constexpr int kNibbleFactor = 16;
 
 /// Group scales of a channel: groups begin within the inputs proper, without padding.
 constexpr int group_count(int inputs, int group_size) { return group_size ? (inputs + group_size - 1) / group_size : 0; }

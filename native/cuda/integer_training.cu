@@ -15,7 +15,7 @@ struct FillArguments {
   int64_t stride, scale_stride, zero_point_stride;
   int channels, inputs, slices;
   int group, groups;     // inputs that share a scale
-  GroupedCoding coding;  // of levels
+  LevelCoding coding;
   float lowest, highest;
   // What is filled; those that are null are left out.
   uint32_t *tiles, *kept;
@@ -29,11 +29,11 @@ __device__ __forceinline__ float zero_point_of(const FillArguments& a, int chann
 
 __device__ __forceinline__ bool is_kept(const FillArguments& a, float weight) { return !a.kept || weight != 0.0f; }
 
-/// Of a weight; 0 for one that is not kept.
-__device__ __forceinline__ int code_of(const FillArguments& a, float weight, float scale, float zero_point) {
-  if (!is_kept(a, weight)) return 0;
-  const float level = fmaxf(fminf(weight / scale + zero_point, a.highest), a.lowest), step = static_cast<float>(a.coding.step);
-  return ptx::round_to_int((level - static_cast<float>(a.coding.shift)) / step);
+/// Of a weight; that of a code of 0 for one that is not kept.
+__device__ __forceinline__ int level_of(const FillArguments& a, float weight, float scale, float zero_point) {
+  if (!is_kept(a, weight)) return a.coding.shift;
+  const float level = fmaxf(fminf(weight / scale + zero_point, a.highest), a.lowest);
+  return ptx::round_to_int((level - static_cast<float>(a.coding.shift)) / static_cast<float>(a.coding.step)) * a.coding.step + a.coding.shift;
 }
 
 // A block makes the four tiles of a slice of 64 channels, a thread four words of four adjacent inputs.
@@ -55,7 +55,8 @@ __global__ void __launch_bounds__(kThreads) fill_kernel(const FillArguments a) {
       const float values[4] = {w.x, w.y, w.z, w.w};
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        word |= (static_cast<uint32_t>(code_of(a, values[i], scale, zero_point)) & 0xff) << (8 * i);
+        const int code = (level_of(a, values[i], scale, zero_point) - a.coding.shift) / a.coding.step;
+        word |= (static_cast<uint32_t>(code) & 0xff) << (8 * i);
         mask |= (is_kept(a, values[i]) ? 1u : 0u) << (8 * i + 4 * step + r);
       }
     }
@@ -81,22 +82,21 @@ __global__ void __launch_bounds__(kThreads) fill_channels_kernel(const FillArgum
   const bool within = channel < a.channels;
   double sum = 0.0;
   for (int group = 0; group < a.groups; ++group) {
-    const float scale = within ? scale_of(a, channel, group) : 1.0f, level_zero = within ? zero_point_of(a, channel, group) : 0.0f;
-    const float coded_scale = within ? scale * static_cast<float>(a.coding.step) : 1.0f;
-    const float zero_point = within ? (level_zero - static_cast<float>(a.coding.shift)) / static_cast<float>(a.coding.step) : 0.0f;
+    const float scale = within ? scale_of(a, channel, group) : 1.0f, zero_point = within ? zero_point_of(a, channel, group) : 0.0f;
     const int64_t at = (static_cast<int64_t>(channel / kBlockChannels) * a.groups + group) * kBlockChannels + channel % kBlockChannels;
-    if (lane == 0 && a.whole_scales) a.whole_scales[at] = coded_scale;
+    if (lane == 0 && a.whole_scales) a.whole_scales[at] = scale;
     if (lane == 0 && a.zero_points) a.zero_points[at] = zero_point;
     if (!a.channel_sums) continue;
-    int codes = 0, kept = 0;
+    int levels = 0, kept = 0;
     const int end = within ? min((group + 1) * a.group, a.inputs) : 0;
     for (int input = group * a.group + lane; input < end; input += 32) {
       const float weight = a.weight[channel * a.stride + input];
-      codes += code_of(a, weight, scale, level_zero);
-      kept += is_kept(a, weight) ? 1 : 0;
+      if (!is_kept(a, weight)) continue;
+      levels += level_of(a, weight, scale, zero_point);
+      ++kept;
     }
-    for (int mask = 16; mask > 0; mask /= 2) codes += ptx::shuffle_xor(codes, mask), kept += ptx::shuffle_xor(kept, mask);
-    sum += static_cast<double>(coded_scale) * (static_cast<double>(codes) - static_cast<double>(zero_point) * static_cast<double>(kept));
+    for (int mask = 16; mask > 0; mask /= 2) levels += ptx::shuffle_xor(levels, mask), kept += ptx::shuffle_xor(kept, mask);
+    sum += static_cast<double>(scale) * (static_cast<double>(levels) - static_cast<double>(zero_point) * static_cast<double>(kept));
   }
   if (lane == 0 && a.channel_sums) a.channel_sums[channel] = static_cast<float>(sum);
 }
@@ -140,7 +140,7 @@ void fill_integer_weight(const DeviceWeight& to, const DeviceTensor& weight, con
   a.zero_point_stride = scales.zero_point ? stride_of(*scales.zero_point) : 0;
   a.channels = view.channels, a.inputs = view.inputs, a.slices = view.slices;
   a.group = view.group_size ? view.group_size : view.inputs, a.groups = static_cast<int>(spec.scales_per_row(view.inputs));
-  a.coding = grouped_coding(spec);
+  a.coding = level_coding(spec);
   a.lowest = static_cast<float>(spec.lowest_level()), a.highest = static_cast<float>(spec.highest_level());
   // The weight is one of training, whose memory is written where it was made.
   a.tiles = reinterpret_cast<uint32_t*>(const_cast<uint8_t*>(view.tiles)), a.kept = const_cast<uint32_t*>(view.kept);

@@ -44,16 +44,16 @@ KernelForm kernel_form(const codec::WeightSpec& spec, Arithmetic arithmetic) {
     return {codes_for_levels(spec), sparse, false, false};
   }
   if (!spec.is_integer()) unsupported_on_gpu(spec, "int8 arithmetic takes weights of whole numbers; use bfloat16, float16 or float8 arithmetic");
-  const GroupedCoding coding = grouped_coding(spec);
+  const LevelCoding coding = level_coding(spec);
   const bool fits_nibble = std::max(coding.code(spec.highest_level()), -coding.code(spec.lowest_level()) - 1) <= 7;
   const bool grouped = spec.group_size || !has_plain_codes(spec);
   return {fits_nibble ? Codes::kInt4 : Codes::kInt8, sparse && !grouped, false, grouped};
 }
 
-GroupedCoding grouped_coding(const codec::WeightSpec& spec) {
-  if (spec.has_zero_points()) return {1 << (spec.bits - 1), 1};
-  if (!has_plain_codes(spec)) return {1, 2};  // odd numbers
-  return {0, 1};
+LevelCoding level_coding(const codec::WeightSpec& spec) {
+  if (spec.has_zero_points()) return {1, 1 << (spec.bits - 1)};
+  if (!has_plain_codes(spec)) return {2, 1};  // odd numbers
+  return {1, 0};
 }
 
 }  // namespace usmlite::cuda

@@ -27,18 +27,11 @@ struct KernelForm {
 /// Throws UNSUPPORTED_SPEC when the kernels have no form for this weight and arithmetic.
 KernelForm kernel_form(const codec::WeightSpec& spec, Arithmetic arithmetic);
 
-/// The whole numbers of such a form: level = step * code + shift. Then weight = scale * (level - zero point) of the format is
-/// (scale * step) * (code - (zero point - shift) / step).
-struct GroupedCoding {
-  int32_t shift, step;
-
-  /// Whether codes have zero points: those of the format, or what its levels are shifted by.
-  bool has_zero_points() const { return shift != 0; }
+/// The whole numbers of such a form, level = step * code + shift: what fits a byte, or a nibble, with its sign.
+struct LevelCoding {
+  int32_t step, shift;
   int32_t code(int32_t level) const { return (level - shift) / step; }
-  float scale(float of_levels) const { return of_levels * static_cast<float>(step); }
-  /// `of_levels`: 0 in formats without.
-  float zero_point(float of_levels) const { return (of_levels - static_cast<float>(shift)) / static_cast<float>(step); }
 };
-GroupedCoding grouped_coding(const codec::WeightSpec& spec);
+LevelCoding level_coding(const codec::WeightSpec& spec);
 
 }  // namespace usmlite::cuda

@@ -21,9 +21,11 @@ void check_weight(const WeightView& w) {
   if (w.arithmetic == Arithmetic::kFloat8 && kernel_architecture() < 89) {
     throw Error(error_code::kUnsupportedSpec, "this GPU does not multiply e4m3 floats; one of compute capability 8.9 or later does");
   }
-  // The sum of products of 8-bit numbers has 32 bits (int4 codes are multiplied by 16).
-  if (w.arithmetic == Arithmetic::kInt8 && w.inputs > 131072) {
-    throw Error(error_code::kUnsupportedSpec, "whole-number arithmetic takes up to 131072 inputs, not " + std::to_string(w.inputs));
+  // The sum of products of 8-bit numbers has 32 bits (int4 codes are multiplied by 16), one bit less where levels are unsigned.
+  const int most_inputs = is_grouped_int8(w) && !w.group_size ? 65536 : 131072;
+  if (w.arithmetic == Arithmetic::kInt8 && w.inputs > most_inputs) {
+    throw Error(error_code::kUnsupportedSpec,
+                "whole-number arithmetic takes up to " + std::to_string(most_inputs) + " inputs of this weight, not " + std::to_string(w.inputs));
   }
 }
 

@@ -22,11 +22,12 @@ struct WeightView {
   const float* channel_scales;    // (64 blocks); null: 1 (16-bit float codes, groups of bfloat16, whole_scales)
   // Of kInt8: the sums of the weights themselves in each channel, (64 blocks), for activations with offsets; may be null.
   const float* channel_sums;
-  // Of kInt8 with a scale for each group of inputs or with zero points, which matmul_grouped_int8.hpp multiplies: float32 (blocks,
-  // groups or 1, 64), weight = scale * (code - zero point); null without.
-  const float* whole_scales;
-  const float* zero_points;       // times kNibbleFactor where the codes are kInt4
-  const uint32_t* kept;           // (blocks, slices, 4, 32): bits of codes to which the zero point belongs; null: all
+  // Of kInt8 with a scale for each group of inputs or with zero points, which matmul_grouped_int8.hpp multiplies:
+  // weight = scale * (level_step * code + level_shift - zero point).
+  int level_step, level_shift;    // the latter times kNibbleFactor where the codes are kInt4
+  const float* whole_scales;      // float32 (blocks, groups or 1, 64); null in other weights
+  const float* zero_points;       // alike, times kNibbleFactor where the codes are kInt4; null: 0
+  const uint32_t* kept;           // (blocks, slices, 4, 32): bits of the weights that are not zero because they are pruned; null: all
 };
 
 /// Whether scales of groups, or zero points, enter a product of whole numbers on the way.

@@ -1,6 +1,6 @@
 // Whole numbers are summed exactly within a group of inputs; its float32 scale then multiplies the sum and adds it to those of the groups
-// before, in order, as native/cpu/reference/packed_matmul.cpp does. A zero point belongs to what is kept of the group: what is summed
-// once more, by weights of one on the tensor cores, is taken from the sum that many times.
+// before, in order, as native/cpu/reference/packed_matmul.cpp does. Zero points, and shifts of levels, belong to what is kept of the group:
+// the activations there are summed once more, as products with ones on the tensor cores.
 //
 // It is the kernel for many tokens before Hopper (matmul_many_tokens_sm80.cuh) with three sums for each output, so in tiles of 64 by 64.
 #include "cuda/matmul_grouped_int8.hpp"
@@ -25,7 +25,7 @@ template <Codes C_> struct GroupedInt8 : ManyTokensSm80<Arithmetic::kInt8, C_, f
     float total[kTiles][kColumns][4];
     int32_t codes[kTiles][kColumns][4], kept[kTiles][kColumns][4];  // of the group
     OfChannels scale, zero_point;                                    // of the group
-    const float *scales, *zero_points;                               // of this lane's channels in group 0
+    const float *scales, *zero_points;                               // of this lane's channels in group 0; the latter null without
     const uint32_t* mask;                                            // of this lane in slice 0
     int group, slice;
   };
@@ -56,6 +56,7 @@ template <Codes C_> struct GroupedInt8 : ManyTokensSm80<Arithmetic::kInt8, C_, f
   }
 
   static __device__ __forceinline__ void end_group(const Arguments& arguments, Sums& d) {
+    const WeightView& w = arguments.matmul.weight;
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
@@ -63,9 +64,12 @@ template <Codes C_> struct GroupedInt8 : ManyTokensSm80<Arithmetic::kInt8, C_, f
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           float whole = static_cast<float>(d.codes[tile][column][i]);
-          // Where all weights are kept, what they are multiplied by adds up to the same in every tile.
-          const int32_t kept = d.mask ? d.kept[tile][column][i] : d.kept[0][column][i];
-          if (d.zero_points) whole = fmaf(-d.zero_point[tile][i / 2], static_cast<float>(kept), whole);
+          if (w.level_shift) {
+            // Where all weights are kept, what they are multiplied by adds up to the same in every tile.
+            const int32_t kept = d.mask ? d.kept[tile][column][i] : d.kept[0][column][i];
+            whole = static_cast<float>(w.level_step * d.codes[tile][column][i] + w.level_shift * kept);
+            if (d.zero_points) whole = fmaf(-d.zero_point[tile][i / 2], static_cast<float>(kept), whole);
+          }
           d.total[tile][column][i] = fmaf(whole, d.scale[tile][i / 2], d.total[tile][column][i]);
           d.codes[tile][column][i] = 0;
         }
@@ -110,7 +114,7 @@ template <Codes C_> struct GroupedInt8 : ManyTokensSm80<Arithmetic::kInt8, C_, f
         for (int column = 0; column < K::kColumns; ++column) {
           K::template multiply<kOfTile>(d.codes[tile][column], a, b.registers[column / 2], column % 2, {});
         }
-        if (d.zero_points && (tile == 0 || d.mask)) {
+        if (w.level_shift && (tile == 0 || d.mask)) {
           if constexpr (kOfTile == 0) masks[tile] = K::mask_of(w, d, d.slice + kSlice, tile);
 #pragma unroll
           for (int r = 0; r < 4; ++r) a[r] = masks[tile] >> (4 * kOfTile + r) & 0x01010101u;
