@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cuda/dropout.cuh"
-#include "cuda/logarithm_bases.hpp"
+#include "cuda/natural_logarithm.cuh"
 #include "cuda/ptx.cuh"
 
 namespace usmlite::cuda {

@@ -2,7 +2,7 @@
 
 #include "cuda/block_reduction.cuh"
 #include "cuda/launch.hpp"
-#include "cuda/logarithm_bases.hpp"
+#include "cuda/natural_logarithm.cuh"
 
 namespace usmlite::cuda {
 namespace {

@@ -2,7 +2,7 @@
 
 #include "cuda/block_reduction.cuh"
 #include "cuda/launch.hpp"
-#include "cuda/logarithm_bases.hpp"
+#include "cuda/natural_logarithm.cuh"
 #include "cuda/row_values.cuh"
 
 namespace usmlite::cuda {
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kCrossEntropyThreads) cross_entropy_kernel(con
 #pragma unroll
       for (int i = 0; i < kHalvesPerVector; ++i) {
         if (column + i >= a.columns) continue;
-        sums[0] += ptx::exponential_base_2((values[i] - largest) * kLog2E);
+        sums[0] += exponential(values[i] - largest);
         sums[1] += values[i] - largest;
       }
     }
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kCrossEntropyThreads) cross_entropy_kernel(con
     total = sums[0] + 0.0f * sums[1];  // infinity makes NaN
     if (threadIdx.x == 0) {
       const float of_label = ptx::to_float<BFloat16>(x[label]) - largest;
-      a.losses[row] = kLn2 * ptx::logarithm_base_2(total) - (1.0f - a.smoothing) * of_label - a.smoothing / static_cast<float>(a.columns) * sums[1];
+      a.losses[row] = logarithm(total) - (1.0f - a.smoothing) * of_label - a.smoothing / static_cast<float>(a.columns) * sums[1];
     }
   } else if (threadIdx.x == 0) {
     a.losses[row] = 0.0f;
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(kCrossEntropyThreads) cross_entropy_kernel(con
 #pragma unroll
     for (int i = 0; i < kHalvesPerVector; ++i) {
       const float wanted = spread + (column + i == label ? 1.0f - a.smoothing : 0.0f);
-      const float slope = ptx::exponential_base_2((values[i] - largest) * kLog2E) * reciprocal - wanted;
+      const float slope = exponential(values[i] - largest) * reciprocal - wanted;
       values[i] = counts && column + i < a.columns ? slope * a.factor : 0.0f;
     }
     store_values<BFloat16>(a.gradient + row * a.stride + column, values);

@@ -3,7 +3,7 @@
 #include "cuda/block_reduction.cuh"
 #include "cuda/element.cuh"
 #include "cuda/launch.hpp"
-#include "cuda/logarithm_bases.hpp"
+#include "cuda/natural_logarithm.cuh"
 #include "cuda/warp_rows.cuh"
 
 namespace usmlite::cuda {
@@ -31,10 +31,10 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) best_path_kernel(const ui
   }
   float sum = 0.0f;
 #pragma unroll 2
-  for (int i = lane; i < vocabulary; i += 32) sum += ptx::exponential_base_2((Element<T>::load(x + i) - largest) * kLog2E);
+  for (int i = lane; i < vocabulary; i += 32) sum += exponential(Element<T>::load(x + i) - largest);
   sum = warp_reduce(sum, Sum{});
   if (lane != 0) return;
-  const float total = largest + kLn2 * ptx::logarithm_base_2(sum);
+  const float total = largest + logarithm(sum);
   float* y = path + row * path_stride;
   y[0] = static_cast<float>(best);
   y[1] = largest - total;

@@ -5,7 +5,7 @@
 #include "cuda/ctc_loss_kernels.hpp"
 #include "cuda/element.cuh"
 #include "cuda/launch.hpp"
-#include "cuda/logarithm_bases.hpp"
+#include "cuda/natural_logarithm.cuh"
 #include "cuda/warp_rows.cuh"
 
 namespace usmlite::cuda {
@@ -18,8 +18,6 @@ constexpr float kNever = -1e30f;
 constexpr float kLowestLogProbability = -1e20f;
 constexpr uint32_t kInfinity = 0x7f800000u, kNotANumber = 0x7fc00000u;
 
-__device__ __forceinline__ float exponential(float x) { return ptx::exponential_base_2(x * kLog2E); }
-__device__ __forceinline__ float logarithm(float x) { return kLn2 * ptx::logarithm_base_2(x); }
 __device__ __forceinline__ bool is_finite(float x) { return (ptx::bits_of(x) & kInfinity) != kInfinity; }
 
 __device__ __forceinline__ float log_add(float a, float b, float c) {

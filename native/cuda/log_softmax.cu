@@ -1,7 +1,7 @@
 #include "cuda/log_softmax.hpp"
 
 #include "cuda/launch.hpp"
-#include "cuda/logarithm_bases.hpp"
+#include "cuda/natural_logarithm.cuh"
 #include "cuda/ptx.cuh"
 #include "cuda/warp_rows.cuh"
 
@@ -21,9 +21,9 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) log_softmax_kernel(const 
   for (int i = lane; i < columns; i += 32) largest = fmaxf(largest, ptx::to_float<T>(from[i]));
   for (int distance = 16; distance > 0; distance /= 2) largest = fmaxf(largest, ptx::shuffle_xor(largest, distance));
   float sum = 0.0f;
-  for (int i = lane; i < columns; i += 32) sum += ptx::exponential_base_2((ptx::to_float<T>(from[i]) - largest) * kLog2E);
+  for (int i = lane; i < columns; i += 32) sum += exponential(ptx::to_float<T>(from[i]) - largest);
   for (int distance = 16; distance > 0; distance /= 2) sum += ptx::shuffle_xor(sum, distance);
-  const float total = largest + kLn2 * ptx::logarithm_base_2(sum);
+  const float total = largest + logarithm(sum);
   for (int i = lane; i < columns; i += 32) y[row * y_stride + i] = ptx::to_float<T>(from[i]) - total;
 }
 

@@ -7,7 +7,7 @@ namespace {
 
 using lstm::hyperbolic_tangent, lstm::sigmoid;
 
-constexpr int kThreads = 128;  // a thread takes one value of the hidden state of one sequence
+constexpr int kStepThreads = 128;  // a thread takes one value of the hidden state of one sequence
 
 struct StepArguments {
   LstmStep step;
@@ -18,9 +18,9 @@ struct StepArguments {
   float* cells;
 };
 
-__global__ void __launch_bounds__(kThreads) step_kernel(const StepArguments a) {
+__global__ void __launch_bounds__(kStepThreads) step_kernel(const StepArguments a) {
   ptx::take_turn();
-  const int i = static_cast<int>(blockIdx.x), j = static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
+  const int i = static_cast<int>(blockIdx.x), j = static_cast<int>(blockIdx.y * kStepThreads + threadIdx.x);
   if (j >= a.hidden) return;
   const int64_t row = a.step.rows[i];
   float sums[4];
@@ -53,9 +53,9 @@ struct BackwardArguments {
   uint16_t *gate_gradient, *gathered;
 };
 
-__global__ void __launch_bounds__(kThreads) step_backward_kernel(const BackwardArguments a) {
+__global__ void __launch_bounds__(kStepThreads) step_backward_kernel(const BackwardArguments a) {
   ptx::take_turn();
-  const int i = static_cast<int>(blockIdx.x), j = static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
+  const int i = static_cast<int>(blockIdx.x), j = static_cast<int>(blockIdx.y * kStepThreads + threadIdx.x);
   if (j >= a.hidden) return;
   const int64_t row = a.step.rows[i];
   const bool goes_on = i < a.step.next_count;
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kThreads) step_backward_kernel(const BackwardA
 }
 
 LaunchShape shape_of(const LstmStep& step, int hidden) {
-  return {static_cast<unsigned>(step.count), static_cast<unsigned>((hidden + kThreads - 1) / kThreads), 1, kThreads, 0, 1, kernels_take_turns()};
+  return {static_cast<unsigned>(step.count), static_cast<unsigned>((hidden + kStepThreads - 1) / kStepThreads), 1, kStepThreads, 0, 1, kernels_take_turns()};
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 #include "cuda/softmax_divergence.hpp"
 
 #include "cuda/launch.hpp"
-#include "cuda/logarithm_bases.hpp"
+#include "cuda/natural_logarithm.cuh"
 #include "cuda/ptx.cuh"
 #include "cuda/warp_rows.cuh"
 

@@ -10,45 +10,42 @@ namespace {
 using namespace transducer_state;
 using lstm::hyperbolic_tangent, lstm::sigmoid;
 
-constexpr int kThreads = 128, kWarps = kThreads / 32;  // a block takes an utterance
-constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+constexpr int kUtteranceThreads = 128, kUtteranceWarps = kUtteranceThreads / 32;  // a block takes an utterance
 
-__device__ __forceinline__ float exponential(float x) { return ptx::exponential_base_2(x * kLog2E); }
-
-__global__ void __launch_bounds__(kThreads) embed_kernel(const uint16_t* table, int64_t table_stride, int hidden, const float* state, uint16_t* x, int64_t x_stride) {
+__global__ void __launch_bounds__(kUtteranceThreads) embed_kernel(const uint16_t* table, int64_t table_stride, int hidden, const float* state, uint16_t* x, int64_t x_stride) {
   ptx::take_turn();
   const int64_t row = blockIdx.x;
   const int token = static_cast<int>(state[row * kColumns + kToken]);
-  for (int i = static_cast<int>(threadIdx.x); i < hidden; i += kThreads) x[row * x_stride + i] = token < 0 ? uint16_t{0} : table[token * table_stride + i];
+  for (int i = static_cast<int>(threadIdx.x); i < hidden; i += kUtteranceThreads) x[row * x_stride + i] = token < 0 ? uint16_t{0} : table[token * table_stride + i];
 }
 
-__global__ void __launch_bounds__(kThreads) lstm_kernel(const uint16_t* gates, int64_t gates_stride, int hidden, const float* state, uint16_t* h,
+__global__ void __launch_bounds__(kUtteranceThreads) lstm_kernel(const uint16_t* gates, int64_t gates_stride, int hidden, const float* state, uint16_t* h,
                                                         int64_t h_stride, float* c, int64_t c_stride) {
   ptx::take_turn();
   const int64_t row = blockIdx.x;
   if (state[row * kColumns + kToken] < 0.0f) return;
   const uint16_t* g = gates + row * gates_stride;
   const auto gate = [&](int which, int i) { return ptx::to_float<Float16>(g[which * hidden + i]); };
-  for (int i = static_cast<int>(threadIdx.x); i < hidden; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < hidden; i += kUtteranceThreads) {
     const float cell = sigmoid(gate(1, i)) * c[row * c_stride + i] + sigmoid(gate(0, i)) * hyperbolic_tangent(gate(2, i));
     c[row * c_stride + i] = cell;
     h[row * h_stride + i] = ptx::from_float<Float16>(sigmoid(gate(3, i)) * hyperbolic_tangent(cell));
   }
 }
 
-__global__ void __launch_bounds__(kThreads) join_kernel(const float* frames, int64_t frames_stride, const uint16_t* prediction, int64_t prediction_stride,
+__global__ void __launch_bounds__(kUtteranceThreads) join_kernel(const float* frames, int64_t frames_stride, const uint16_t* prediction, int64_t prediction_stride,
                                                         int joint, const float* state, uint16_t* y, int64_t y_stride) {
   ptx::take_turn();
   const int64_t row = blockIdx.x;
   const int frame = static_cast<int>(state[row * kColumns + kFrame]);
   const bool running = frame < static_cast<int>(state[row * kColumns + kEnd]);
-  for (int i = static_cast<int>(threadIdx.x); i < joint; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < joint; i += kUtteranceThreads) {
     const float sum = running ? frames[frame * frames_stride + i] + ptx::to_float<Float16>(prediction[row * prediction_stride + i]) : 0.0f;
     y[row * y_stride + i] = ptx::from_float<Float16>(sum > 0.0f || sum != sum ? sum : 0.0f);
   }
 }
 
-__global__ void __launch_bounds__(kThreads) decide_kernel(const uint16_t* scores, int64_t stride, const TransducerRules rules, float* state, float* steps) {
+__global__ void __launch_bounds__(kUtteranceThreads) decide_kernel(const uint16_t* scores, int64_t stride, const TransducerRules rules, float* state, float* steps) {
   ptx::take_turn();
   const int64_t row = blockIdx.x;
   const int thread = static_cast<int>(threadIdx.x);
@@ -65,16 +62,16 @@ __global__ void __launch_bounds__(kThreads) decide_kernel(const uint16_t* scores
   const uint16_t* x = scores + row * stride;
   float* shared = reinterpret_cast<float*>(shared_memory());
   float largest = -3.0e38f;
-  for (int i = thread; i < rules.vocabulary; i += kThreads) largest = fmaxf(largest, ptx::to_float<Float16>(x[i]));
-  largest = block_reduce<kWarps>(largest, shared, Larger{});
+  for (int i = thread; i < rules.vocabulary; i += kUtteranceThreads) largest = fmaxf(largest, ptx::to_float<Float16>(x[i]));
+  largest = block_reduce<kUtteranceWarps>(largest, shared, Larger{});
   float sum = 0.0f, first = static_cast<float>(rules.vocabulary);  // of those that are the largest
-  for (int i = thread; i < rules.vocabulary; i += kThreads) {
+  for (int i = thread; i < rules.vocabulary; i += kUtteranceThreads) {
     const float score = ptx::to_float<Float16>(x[i]);
     sum += exponential(score - largest);
     if (score == largest) first = fminf(first, static_cast<float>(i));
   }
-  sum = block_reduce<kWarps>(sum, shared + kWarps, Sum{});
-  first = -block_reduce<kWarps>(-first, shared + 2 * kWarps, Larger{});
+  sum = block_reduce<kUtteranceWarps>(sum, shared + kUtteranceWarps, Sum{});
+  first = -block_reduce<kUtteranceWarps>(-first, shared + 2 * kUtteranceWarps, Larger{});
   if (thread != 0) return;
   const int id = min(static_cast<int>(first), rules.vocabulary - 1);
   int duration = 0;
@@ -87,7 +84,7 @@ __global__ void __launch_bounds__(kThreads) decide_kernel(const uint16_t* scores
   }
   step[0] = static_cast<float>(id);
   step[1] = static_cast<float>(duration);
-  step[2] = -kLn2 * ptx::logarithm_base_2(sum);
+  step[2] = -logarithm(sum);
   step[3] = static_cast<float>(frame);
   // As TransducerGreedySearch goes on.
   if (id == rules.blank) duration = max(1, duration);
@@ -99,7 +96,7 @@ __global__ void __launch_bounds__(kThreads) decide_kernel(const uint16_t* scores
 }
 
 LaunchShape block_for_each(const DeviceTensor& state, size_t shared_bytes = 0) {
-  return {static_cast<unsigned>(state.rows()), 1, 1, kThreads, shared_bytes, 1, kernels_take_turns()};
+  return {static_cast<unsigned>(state.rows()), 1, 1, kUtteranceThreads, shared_bytes, 1, kernels_take_turns()};
 }
 
 }  // namespace
@@ -123,7 +120,7 @@ void transducer_join(const DeviceTensor& frames, const DeviceTensor& prediction,
 
 void transducer_decide(const DeviceTensor& scores, const TransducerRules& rules, const DeviceTensor& state, const DeviceTensor& steps,
                        const std::shared_ptr<Stream>& stream) {
-  launch(decide_kernel, block_for_each(state, 3 * kWarps * sizeof(float)), stream->handle(), scores.use_on<uint16_t>(stream), scores.row_stride(), rules,
+  launch(decide_kernel, block_for_each(state, 3 * kUtteranceWarps * sizeof(float)), stream->handle(), scores.use_on<uint16_t>(stream), scores.row_stride(), rules,
          state.use_on<float>(stream), steps.use_on<float>(stream));
 }
 

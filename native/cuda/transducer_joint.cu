@@ -2,13 +2,13 @@
 #include "cuda/launch.hpp"
 #include "cuda/row_values.cuh"
 #include "cuda/transducer_cells.cuh"
+#include "cuda/warp_rows.cuh"
 
 namespace usmlite::cuda {
 namespace {
 
 using transducer::Cell, transducer::owner_of, transducer::Utterance;
 
-constexpr int kWarpsPerBlock = 4;  // a warp takes a cell
 
 struct JoinArguments {
   TransducerCells cells;
@@ -18,9 +18,9 @@ struct JoinArguments {
   int64_t rows, stride;
 };
 
-__global__ void __launch_bounds__(32 * kWarpsPerBlock) join_kernel(const JoinArguments a) {
+__global__ void __launch_bounds__(32 * kWarpsPerBlock) join_cells_kernel(const JoinArguments a) {
   ptx::take_turn();
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + ptx::warp_id();
+  const int64_t row = row_of_warp();
   if (row >= a.rows) return;
   const uint16_t *frame = nullptr, *prediction = nullptr;
   if (row < a.slab.count) {
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) join_kernel(const JoinArg
 }
 
 // A block takes 64 columns of a frame or a prediction: 8 threads beside each other take 8 columns each of every 32nd cell. Its sums have one order.
-constexpr int kThreads = 256, kVectors = 8, kLanes = kThreads / kVectors, kColumns = kVectors * kHalvesPerVector;
+constexpr int kJointThreads = 256, kVectors = 8, kLanes = kJointThreads / kVectors, kJointColumns = kVectors * kHalvesPerVector;
 
 struct JoinBackwardArguments {
   TransducerCells cells;
@@ -75,10 +75,10 @@ __device__ __forceinline__ Addends addends_of_prediction(const JoinBackwardArgum
   return {utterance.cell(begin, prediction - utterance.first_prediction) - a.slab.first, utterance.places(), max(0, end - begin)};
 }
 
-__global__ void __launch_bounds__(kThreads) join_backward_kernel(const JoinBackwardArguments a) {
+__global__ void __launch_bounds__(kJointThreads) join_backward_kernel(const JoinBackwardArguments a) {
   ptx::take_turn();
   const int target = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x), lane = thread / kVectors;
-  const int vector = thread % kVectors * kHalvesPerVector, column = static_cast<int>(blockIdx.y) * kColumns + vector;
+  const int vector = thread % kVectors * kHalvesPerVector, column = static_cast<int>(blockIdx.y) * kJointColumns + vector;
   const bool is_frame = target < a.rows.frame_count;
   const int row = is_frame ? a.rows.first_frame + target : a.rows.first_prediction + target - a.rows.frame_count;
   const Addends addends = is_frame ? addends_of_frame(a, row) : addends_of_prediction(a, row);
@@ -91,14 +91,14 @@ __global__ void __launch_bounds__(kThreads) join_backward_kernel(const JoinBackw
 #pragma unroll
     for (int j = 0; j < kHalvesPerVector; ++j) totals[j] += hidden[j] <= 0.0f ? 0.0f : gradient[j];
   }
-  auto* parts = reinterpret_cast<float*>(shared_memory());  // (kLanes, kColumns)
+  auto* parts = reinterpret_cast<float*>(shared_memory());  // (kLanes, kJointColumns)
 #pragma unroll
-  for (int j = 0; j < kHalvesPerVector; ++j) parts[lane * kColumns + vector + j] = totals[j];
+  for (int j = 0; j < kHalvesPerVector; ++j) parts[lane * kJointColumns + vector + j] = totals[j];
   ptx::block_sync();
-  const int own = static_cast<int>(blockIdx.y) * kColumns + thread;
-  if (thread >= kColumns || own >= a.columns) return;
+  const int own = static_cast<int>(blockIdx.y) * kJointColumns + thread;
+  if (thread >= kJointColumns || own >= a.columns) return;
   float total = 0.0f;
-  for (int i = 0; i < kLanes; ++i) total += parts[i * kColumns + thread];
+  for (int i = 0; i < kLanes; ++i) total += parts[i * kJointColumns + thread];
   if (is_frame) a.frames[row * a.stride + own] = ptx::from_float<BFloat16>(total);
   else a.predictions[row * a.predictions_stride + own] += total;
 }
@@ -109,8 +109,8 @@ void transducer_join(const TransducerCells& cells, const TransducerSlab& slab, c
                      const DeviceTensor& hidden, const std::shared_ptr<Stream>& stream) {
   const JoinArguments arguments{cells, slab, frames.use_on<uint16_t>(stream), predictions.use_on<uint16_t>(stream), hidden.use_on<uint16_t>(stream),
                                 hidden.rows(), hidden.row_stride()};
-  launch(join_kernel,
-         LaunchShape{static_cast<unsigned>((hidden.rows() + kWarpsPerBlock - 1) / kWarpsPerBlock), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()},
+  launch(join_cells_kernel,
+         LaunchShape{blocks_of_warps(hidden.rows()), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()},
          stream->handle(), arguments);
 }
 
@@ -129,8 +129,8 @@ void transducer_join_backward(const TransducerCells& cells, const TransducerSlab
                                         predictions.row_stride(),
                                         columns};
   launch(join_backward_kernel,
-         LaunchShape{static_cast<unsigned>(rows.frame_count + rows.prediction_count), static_cast<unsigned>((columns + kColumns - 1) / kColumns), 1, kThreads,
-                     kLanes * kColumns * sizeof(float), 1, kernels_take_turns()},
+         LaunchShape{static_cast<unsigned>(rows.frame_count + rows.prediction_count), static_cast<unsigned>((columns + kJointColumns - 1) / kJointColumns), 1, kJointThreads,
+                     kLanes * kJointColumns * sizeof(float), 1, kernels_take_turns()},
          stream->handle(), arguments);
 }
 

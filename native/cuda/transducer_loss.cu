@@ -2,14 +2,13 @@
 #include "cuda/launch.hpp"
 #include "cuda/row_values.cuh"
 #include "cuda/transducer_paths.cuh"
+#include "cuda/warp_rows.cuh"
 
 namespace usmlite::cuda {
 namespace {
 
-using transducer::ArcShares, transducer::arc_shares, transducer::Cell, transducer::exponential, transducer::kNever, transducer::Lattice,
-    transducer::logarithm, transducer::Utterance;
+using transducer::ArcShares, transducer::arc_shares, transducer::Cell, transducer::kNever, transducer::Lattice, transducer::Utterance;
 
-constexpr int kWarpsPerBlock = 4;  // where a warp takes a cell
 constexpr int kStep = 32 * kHalvesPerVector;
 constexpr int kPathThreads = 128, kPathWarps = kPathThreads / 32;
 constexpr int kLessonThreads = 256, kLessonWarps = kLessonThreads / 32;
@@ -42,7 +41,7 @@ struct SlabArguments {
 
 __global__ void __launch_bounds__(32 * kWarpsPerBlock) emissions_kernel(const SlabArguments a, float* lattice) {
   ptx::take_turn();
-  const int row = static_cast<int>(blockIdx.x) * kWarpsPerBlock + ptx::warp_id(), lane = ptx::lane_id();
+  const int row = static_cast<int>(row_of_warp()), lane = ptx::lane_id();
   if (row >= a.slab.count) return;
   const Cell cell(a.cells, a.slab.first + row);
   const uint16_t* x = a.logits + row * a.stride;
@@ -208,7 +207,7 @@ __device__ __forceinline__ void fill_row(const SlabArguments& a, uint16_t* x, fl
 /// teacher says, whose rest is spread over the tokens as the student spreads its own.
 __global__ void __launch_bounds__(32 * kWarpsPerBlock) logit_gradient_kernel(const SlabArguments a, const TransducerSlopes slopes) {
   ptx::take_turn();
-  const int row = static_cast<int>(blockIdx.x) * kWarpsPerBlock + ptx::warp_id(), lane = ptx::lane_id();
+  const int row = static_cast<int>(row_of_warp()), lane = ptx::lane_id();
   if (row >= a.rows) return;
   uint16_t* x = a.logits + row * a.stride;
   if (row >= a.slab.count) return fill_row(a, x, 0.0f);
@@ -254,7 +253,7 @@ SlabArguments slab_arguments(const TransducerCells& cells, const TransducerSlab&
 }
 
 LaunchShape warp_for_each(int64_t rows) {
-  return {static_cast<unsigned>((rows + kWarpsPerBlock - 1) / kWarpsPerBlock), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()};
+  return {blocks_of_warps(rows), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()};
 }
 
 }  // namespace

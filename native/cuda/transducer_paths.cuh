@@ -2,21 +2,13 @@
 // of these float32: paths multiply hundreds of probabilities, and a step adds an error of 1e-7 however long they are.
 #pragma once
 
+#include "cuda/natural_logarithm.cuh"
 #include "cuda/transducer_cells.cuh"
 
 namespace usmlite::cuda::transducer {
 
 /// Logarithm of an impossible path. Finite, so that differences of two are not NaN; below any sum of possible ones.
 inline constexpr double kNever = -1e30;
-
-__device__ __forceinline__ float exponential(float x) {
-  constexpr float kLog2E = 1.4426950408889634f;
-  return ptx::exponential_base_2(x * kLog2E);
-}
-__device__ __forceinline__ float logarithm(float x) {
-  constexpr float kLn2 = 0.6931471805599453f;
-  return kLn2 * ptx::logarithm_base_2(x);
-}
 
 /// Logarithm of a sum of exponentials, term by term.
 struct LogSum {
