@@ -4,7 +4,8 @@ import { DeviceWeight } from "../device/device_weight.js";
 import { stackedLinearOnGpu } from "../device/inference.js";
 import { stackedOnGpu } from "../device/placement.js";
 import { activeTape } from "../ops/tape.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { PackedMatrix } from "../quant/packed_matrix.js";
+import { Tensor } from "../tensor/tensor.js";
 import { addAdapters } from "./adapted_linear.js";
 import { activeAdapters, adapts } from "./adapter_scope.js";
 import type { ForwardContext } from "./forward_context.js";
@@ -19,6 +20,18 @@ export class JoinedLinears<const Layers extends readonly Linear[]> {
   /** @param x (frames, in); returns what each layer makes of it, (frames, out). On the GPU these may be columns of one matrix. */
   forward(x: Tensor, context: ForwardContext): { [Index in keyof Layers]: Tensor } {
     return (this.together(x, context) ?? this.layers.map((layer) => layer.forward(x, context))) as { [Index in keyof Layers]: Tensor };
+  }
+
+  /**
+   * Whether {@link JoinedLinears.forward} multiplied in whole numbers on the CPU: what it gave is then worth no more than attention in whole
+   * numbers.
+   */
+  multipliedIntegers(context: ForwardContext): boolean {
+    return this.layers.every(({ name, weight }) => {
+      if (weight instanceof DeviceTensor) return false;
+      const packed = weight instanceof Tensor ? context.packedWeight?.(name, weight) : weight; // a step packs a weight once
+      return packed instanceof PackedMatrix && packed.holdsIntegers;
+    });
   }
 
   /** The same, but undefined where that is not one product: elsewhere than on the GPU, of layers that are not of one kind, in training. */

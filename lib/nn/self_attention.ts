@@ -46,6 +46,7 @@ export class SelfAttention {
     const attended = attention(query, key, value, offsets, {
       heads: this.sizes.heads,
       ropeTheta: this.sizes.ropeTheta,
+      inIntegers: this.inputs.multipliedIntegers(context),
       ...dropoutOptions(context, this.attentionDropout),
     });
     return this.output.forward(attended, context, { residual });

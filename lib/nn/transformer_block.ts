@@ -117,7 +117,11 @@ export class TransformerBlock {
 
   private attend(x: Tensor, residual: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
     const [query, key, value] = this.inputs.forward(x, context);
-    return this.output.forward(attention(query, key, value, offsets, { heads: this.sizes.heads }), context, { residual });
+    const attended = attention(query, key, value, offsets, {
+      heads: this.sizes.heads,
+      inIntegers: this.inputs.multipliedIntegers(context),
+    });
+    return this.output.forward(attended, context, { residual });
   }
 
   private feedForward(x: Tensor, residual: Tensor, context: ForwardContext): Tensor {

@@ -7,6 +7,7 @@ import type { Tensor, TensorHandle } from "../tensor/tensor.js";
 import type { ActivationCoding } from "./activation_coding.js";
 import type { LayerCoding } from "./layer_coding.js";
 import { weightMatrix } from "./weight_matrix.js";
+import { parseWeightSpec } from "./weight_spec.js";
 
 /** The native object behind a packed matrix; operations pass it to the addon. */
 export interface PackedMatrixHandle extends NativeHandle {
@@ -38,6 +39,8 @@ const native = addon as PackedMatrixBindings;
 export class PackedMatrix extends NativeObject<PackedMatrixHandle> {
   /** Canonical weight spec. */
   readonly spec: string;
+  /** Whether it is multiplied in whole numbers: its codes are no floats. */
+  readonly holdsIntegers: boolean;
   /** Output channels. */
   readonly rows: number;
   /** Inputs. */
@@ -54,6 +57,7 @@ export class PackedMatrix extends NativeObject<PackedMatrixHandle> {
     const description = handle.describe();
     if (!description) throw new UsmLiteError("INTERNAL", "a new packed matrix is already released");
     this.spec = description.spec;
+    this.holdsIntegers = parseWeightSpec(description.spec).format !== "float32";
     this.rows = description.rows;
     this.columns = description.columns;
     this.residentBytes = description.residentBytes;

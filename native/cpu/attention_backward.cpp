@@ -10,12 +10,13 @@ namespace {
 constexpr int64_t kQueryRows = 48;
 
 // Turns a row of scores into dropped-out probabilities, and a row of their gradients into gradients of the scores:
-// p (m g - mean) with mean = sum_j p_j m_j g_j, which is gradient . out of this row (Dao et al. 2022).
+// p (m g - mean) with mean = sum_j p_j m_j g_j, which is gradient . out of this row (Dao et al. 2022). Scores that integer_attention rounded
+// may have come out below what they are here: no probability is more than 1.
 void softmax_backward_row(float* scores, float* gradients, int64_t keys, float log_sum, float mean, const DropoutMask& mask,
                           uint64_t index) {
   const Vector shift = Vector::all(log_sum), centre = Vector::all(mean);
   for_each_masked(mask, index, keys, [&](int64_t i, int64_t lanes, Vector multiplier) __attribute__((always_inline)) {
-    const Vector probability = exponential(Vector::load(scores + i, lanes) - shift);
+    const Vector probability = exponential(minimum(Vector::zero(), Vector::load(scores + i, lanes) - shift));
     const Vector gradient = multiplier * Vector::load(gradients + i, lanes);
     (probability * multiplier).store(scores + i, lanes);
     (probability * (gradient - centre)).store(gradients + i, lanes);

@@ -1,6 +1,5 @@
 #include <cmath>
 
-#include "core/thread_pool.hpp"
 #include "cpu/attention_head.hpp"
 #include "cpu/running_softmax.hpp"
 
@@ -9,8 +8,6 @@ namespace {
 
 // Query rows whose scores against one block of keys are held at a time: 24 x 512 floats, 48 KB.
 constexpr int64_t kQueryRows = 24;
-// Query rows that share one copy of a head's keys and values.
-constexpr int64_t kUnitRows = 480;
 
 void forward_unit(const AttentionProblem& p, const AttentionUnit& unit, float* out, float* log_sum) {
   const int64_t first = p.offsets[unit.sequence], frames = p.offsets[unit.sequence + 1] - first;
@@ -61,7 +58,7 @@ void forward_unit(const AttentionProblem& p, const AttentionUnit& unit, float* o
 }  // namespace
 
 void attention_forward(const AttentionProblem& p, float* out, float* log_sum) {
-  const std::vector<AttentionUnit> units = attention_units(p, p.heads, kUnitRows);
+  const std::vector<AttentionUnit> units = attention_units(p, p.heads, rows_of_unit(p.sequences, p.heads));
   parallel_dynamic(static_cast<int64_t>(units.size()),
                    [&](int64_t index) { forward_unit(p, units[index], out, log_sum); });
 }

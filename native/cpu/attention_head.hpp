@@ -1,9 +1,11 @@
 // What the forward and backward passes of attention share: one head's rows, rotated and copied into panels.
 #pragma once
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "core/allocator.hpp"
+#include "core/thread_pool.hpp"
 #include "cpu/attention.hpp"
 #include "cpu/panel_product.hpp"
 
@@ -70,6 +72,12 @@ inline void pack_transposed(const float* rows, int64_t stride, int64_t frames, i
       for (int64_t d = 0; d < head_dim; ++d) panels[d * kPanel + i] = 0.0f;
     }
   }
+}
+
+/// Query rows that share one copy of a head's keys and values: all of a sequence, where that leaves every thread as much to do.
+inline int64_t rows_of_unit(int64_t sequences, int64_t heads) {
+  const int64_t units = sequences * heads, threads = thread_count();
+  return units % threads == 0 || units >= 4 * threads ? std::numeric_limits<int32_t>::max() : 480;
 }
 
 /// A piece of work: query rows [begin, end) of a sequence, one head (or one key and value head).

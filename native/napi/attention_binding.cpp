@@ -1,4 +1,5 @@
 #include "cpu/attention.hpp"
+#include "cpu/integer_attention.hpp"
 
 #include "napi/arguments.hpp"
 #include "napi/groups.hpp"
@@ -69,6 +70,21 @@ Napi::Value attention(const Napi::CallbackInfo& info) {
   return wrap_all(info.Env(), {out, log_sum});
 }
 
+// integerAttention(.., wantsLogSum) -> [out, logSum?]; without dropout
+Napi::Value integer_attention(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "integerAttention", 11);
+  const Operands operands = operands_from(arguments);
+  if (operands.problem.head_dim > cpu::kWidestIntegerHead) {
+    arguments.fail("heads have " + std::to_string(operands.problem.head_dim) + " values; in whole numbers they have at most " +
+                   std::to_string(cpu::kWidestIntegerHead));
+  }
+  if (operands.problem.dropout.active()) arguments.fail("there is no dropout in whole numbers");
+  Tensor out(DType::kFloat32, operands.query.shape());
+  Tensor log_sum = tensor_if(arguments.boolean(10, "wantsLogSum"), {operands.query.dim(0), operands.problem.heads});
+  cpu::integer_attention(operands.problem, out.f32(), data_or_null(log_sum));
+  return wrap_all(info.Env(), {out, log_sum});
+}
+
 // attentionBackward(.., out, logSum, gradient) -> [gradientQuery, gradientKey, gradientValue]
 Napi::Value attention_backward(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "attentionBackward", 13);
@@ -88,6 +104,7 @@ Napi::Value attention_backward(const Napi::CallbackInfo& info) {
 
 void define_attention(Napi::Object exports) {
   define<attention>(exports, "attention");
+  define<integer_attention>(exports, "integerAttention");
   define<attention_backward>(exports, "attentionBackward");
 }
 

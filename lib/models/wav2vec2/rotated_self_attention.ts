@@ -42,7 +42,7 @@ export class RotatedSelfAttention implements AttentionModule {
     const { heads, theta } = this.sizes;
     const placed = theta === undefined ? normalized : rotateRows(normalized, offsets, heads, theta);
     const [query, key, value = this.value.forward(normalized, context)] = this.inputs.forward(placed, context) as [Tensor, Tensor, Tensor?];
-    const attended = attention(query, key, value, offsets, { heads });
+    const attended = attention(query, key, value, offsets, { heads, inIntegers: this.inputs.multipliedIntegers(context) });
     return this.output.forward(attended, context, { residual });
   }
 
