@@ -30,7 +30,7 @@ const kernels: readonly (readonly [Arithmetic, readonly string[]])[] = [
     ],
   ],
   ["float16", ["int4", "int4+2:4"]],
-  ["int8", ["int8", "int4", "int8+2:4", "int4+2:4"]],
+  ["int8", ["int8", "int4", "int8+2:4", "int4+2:4", "int4/g32", "uint4+2:4"]],
   ["float8", ["float32", "float32+2:4"]],
 ];
 const common: readonly (readonly [Arithmetic, string])[] = [
@@ -49,7 +49,10 @@ for (const [arithmetic, specs] of process.argv[2] === "few" ? [] : kernels) {
   for (const spec of specs) {
     for (const [tokens, outputs, inputs] of shapes) {
       tidy(() => {
-        using weight = DeviceWeight.from(packWeight(Tensor.from(values(outputs * inputs), [outputs, inputs]), spec), { arithmetic });
+        using weight = DeviceWeight.from(packWeight(Tensor.from(values(outputs * inputs), [outputs, inputs]), spec), {
+          arithmetic,
+          activations: "int8-asymmetric", // symmetric ones are multiplied below
+        });
         const x = DeviceTensor.from(
           Tensor.from(values(tokens * inputs), [tokens, inputs]),
           arithmetic === "float16" ? "float16" : "bfloat16",

@@ -31,7 +31,8 @@ RowCodes row_codes(const DeviceWeight& weight) { return weight.view().arithmetic
 QuantizedRows rows_of(RowCodes codes, const std::vector<int64_t>& shape, int64_t scales, const std::shared_ptr<Stream>& stream) {
   std::vector<int64_t> of_rows{scales};
   if (codes == RowCodes::kInt8Asymmetric) of_rows.insert(of_rows.begin(), 2);
-  return {DeviceTensor(codes == RowCodes::kFloat8 ? DeviceType::kFloat8 : DeviceType::kInt8, shape, stream), DeviceTensor(DeviceType::kFloat32, of_rows, stream)};
+  const DeviceType type = codes == RowCodes::kFloat8 ? DeviceType::kFloat8 : DeviceType::kInt8;
+  return {DeviceTensor(type, shape, stream), DeviceTensor(DeviceType::kFloat32, of_rows, stream)};
 }
 
 void quantize(const DeviceTensor& x, const QuantizedRows& rows, RowCodes codes, const std::shared_ptr<Stream>& stream) {
