@@ -2,6 +2,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, constants, openSync, readSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import test from "ava";
@@ -9,7 +10,7 @@ import { UsmLiteError } from "../lib/index.js";
 import { LogOutput } from "../lib/serve/log_output.js";
 import { ApiKeys } from "../lib/serve/api_keys.js";
 import { main } from "./command_line.js";
-import { form, metric, servingFolder, startServer, wav } from "./serving.js";
+import { beginUpload, form, metric, servingFolder, startServer, until, wav } from "./serving.js";
 import { tones } from "./tiny_model.js";
 
 const folder = servingFolder("serve-operation");
@@ -74,6 +75,31 @@ test("a disk that is full costs lines, and nothing else", async (t) => {
   t.deepEqual(await once(child, "exit"), [0, null]);
   await output.flush();
   closeSync(full);
+});
+
+test("health and metrics have a port of their own when they are given one", async (t) => {
+  const server = await startServer(folder.model, { metricsPort: 0, maximumConnections: 1 });
+  const url = server.metricsUrl as string;
+  t.not(new URL(url).port, new URL(server.url).port);
+  const idle = connect(Number(new URL(server.url).port), "127.0.0.1");
+  await once(idle, "connect"); // there is no other connection for clients
+  const get = async (path: string): Promise<number> => (await fetch(`${url}${path}`)).status;
+  t.deepEqual(
+    [await get("/health/live"), await get("/health/ready"), await get("/metrics"), await get("/v1/models")],
+    [200, 200, 200, 404],
+  );
+  idle.destroy();
+  const close = { headers: { connection: "close" } };
+  await until(async () => (await fetch(`${server.url}/metrics`, close).catch(() => undefined))?.status === 404);
+  await until(async () => (await (await fetch(`${url}/metrics`)).text()).includes("\nusmlite_connections_open 0\n"));
+  const upload = await beginUpload(server);
+  upload.on("error", () => undefined);
+  await until(() => server.dispatcher.receiving === 1);
+  const drained = server.drain();
+  t.is(await get("/health/ready"), 503);
+  upload.destroy();
+  await drained;
+  await t.throwsAsync(get("/health/live"));
 });
 
 test("API keys are read again on reload; what they have under way still counts", async (t) => {

@@ -26,6 +26,7 @@ interface CommandOptions {
   language?: string;
   host: string;
   port: number;
+  metricsPort?: number;
   apiKeys?: string;
   tlsCert?: string;
   tlsKey?: string;
@@ -67,6 +68,7 @@ export function serveCommand(): Command {
     .addOption(languageOption(`ISO 639-1 code of what requests may ask for (default: ${serveDefaults.language})`))
     .option("--host <address>", "address to listen on; 0.0.0.0 for all", serveDefaults.host)
     .option("--port <number>", "port to listen on; 0 for any", port, serveDefaults.port)
+    .option("--metrics-port <number>", "port for /metrics and /health alone, without TLS; default: they are on --port", port)
     .option("--api-keys <file>", "JSON file of API keys, read again on SIGHUP; without it (and USMLITE_API_KEY) everyone is let in")
     .option("--tls-cert <file>", "certificate chain (PEM): HTTPS and WSS")
     .option("--tls-key <file>", "private key of the certificate (PEM)")
@@ -196,6 +198,7 @@ async function serve(options: CommandOptions): Promise<void> {
         drainTimeoutSeconds: options.drainTimeout,
         logLevel: options.logLevel,
         logTranscripts: options.logTranscripts ?? false,
+        ...(options.metricsPort === undefined ? {} : { metricsPort: options.metricsPort }),
         ...(options.adapters === undefined ? {} : { adapters: options.adapters }),
         ...(options.language === undefined ? {} : { language: options.language }),
         ...(options.modelName === undefined ? {} : { modelName: options.modelName }),

@@ -19,6 +19,8 @@ export interface ServeOptions extends Pick<RecognizerOptions, "decoder" | "beamW
   readonly host?: string;
   /** 0 takes any that is free. */
   readonly port?: number;
+  /** Health and metrics on a port of their own, without TLS; metrics are then nowhere else. */
+  readonly metricsPort?: number;
   /** PEM files; HTTPS and WSS instead of HTTP and WS. Read again on reload. */
   readonly tls?: { readonly certificate: string; readonly key: string; readonly clientAuthority?: string };
   /** Who may use it, or the path of a JSON file that says it, which is read again on reload; everyone when absent. */

@@ -13,7 +13,7 @@ import { ApiKeys, readApiKeys, type ApiKey } from "./api_keys.js";
 import { ClientAddresses } from "./client_addresses.js";
 import { Dispatcher } from "./engine/dispatcher.js";
 import { Engine, maximumThreads, type EngineEvents } from "./engine/engine.js";
-import { application } from "./http/application.js";
+import { application, operationsApplication } from "./http/application.js";
 import type { UploadLimits } from "./http/upload.js";
 import { LogOutput } from "./log_output.js";
 import { Metrics } from "./metrics.js";
@@ -43,6 +43,7 @@ export class Server implements Service, AsyncDisposable {
   model: LoadedModel;
   private readonly realtime: RealtimeServer;
   private app: FastifyInstance | undefined;
+  private operations: FastifyInstance | undefined;
   private connections = 0;
   private engineBytes = 0;
   private tensorBytes = 0;
@@ -116,6 +117,7 @@ export class Server implements Service, AsyncDisposable {
     } catch (error) {
       server?.realtime.close();
       await server?.app?.close();
+      await server?.operations?.close();
       server?.metrics.close();
       await engine?.close();
       await spool[Symbol.asyncDispose]();
@@ -126,8 +128,12 @@ export class Server implements Service, AsyncDisposable {
 
   /** Where it listens, such as `http://127.0.0.1:8080`. */
   get url(): string {
-    const { address, port, family } = this.app?.server.address() as AddressInfo;
-    return `${this.options.tls ? "https" : "http"}://${family === "IPv6" ? `[${address}]` : address}:${port}`;
+    return `${this.options.tls ? "https" : "http"}://${authorityOf(this.app as FastifyInstance)}`;
+  }
+
+  /** Where health and metrics are, when they have a port of their own. */
+  get metricsUrl(): string | undefined {
+    return this.operations && `http://${authorityOf(this.operations)}`;
   }
 
   get readyWorkers(): number {
@@ -174,17 +180,16 @@ export class Server implements Service, AsyncDisposable {
 
   private async listen(): Promise<void> {
     const tls = await readTls(this.options);
-    const { host, port, uploadTimeoutSeconds } = this.options;
+    const { host, port, metricsPort, uploadTimeoutSeconds } = this.options;
     const app = await application(this, { log: this.log, tls, requestTimeoutMs: (uploadTimeoutSeconds + 10) * 1000 });
     this.app = app;
     this.realtime.attach(app.server);
     this.limitConnections(app.server);
-    try {
-      await app.listen({ host, port });
-    } catch (error) {
-      const taken = (error as NodeJS.ErrnoException).code === "EADDRINUSE" ? "; end what listens there, or choose another port" : "";
-      throw new UsmLiteError("INVALID_ARGUMENT", `cannot listen on ${host}:${port}: ${(error as Error).message}${taken}`, { cause: error });
+    if (metricsPort !== undefined) {
+      this.operations = operationsApplication(this);
+      await listenAt(this.operations, host, metricsPort);
     }
+    await listenAt(app, host, port);
   }
 
   private limitConnections(server: FastifyInstance["server"]): void {
@@ -249,6 +254,7 @@ export class Server implements Service, AsyncDisposable {
       this.realtime.close();
       this.metrics.close();
       await this.engine.close();
+      await this.operations?.close(); // until now it has said that the server is draining
       await this.spool[Symbol.asyncDispose]();
       this.log.info("ended");
       await this.logOutput.flush();
@@ -291,6 +297,20 @@ function loadedModel(
 ): LoadedModel {
   const name = modelName ?? (model === defaultModelFolder ? "usm-lite-default" : basename(resolve(model)));
   return { name, aliases: modelAliases.filter((alias) => alias !== name), language, vocabulary, created: Math.floor(Date.now() / 1000) };
+}
+
+function authorityOf({ server }: FastifyInstance): string {
+  const { address, port, family } = server.address() as AddressInfo;
+  return `${family === "IPv6" ? `[${address}]` : address}:${port}`;
+}
+
+async function listenAt(app: FastifyInstance, host: string, port: number): Promise<void> {
+  try {
+    await app.listen({ host, port });
+  } catch (error) {
+    const taken = (error as NodeJS.ErrnoException).code === "EADDRINUSE" ? "; end what listens there, or choose another port" : "";
+    throw new UsmLiteError("INVALID_ARGUMENT", `cannot listen on ${host}:${port}: ${(error as Error).message}${taken}`, { cause: error });
+  }
 }
 
 const keysOf = ({ apiKeys }: ResolvedServeOptions): readonly ApiKey[] | undefined =>

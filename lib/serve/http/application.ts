@@ -46,8 +46,18 @@ export async function application(service: Service, { log, tls, requestTimeoutMs
   transcriptionRoute(app, service);
   modelRoutes(app, service);
   healthRoutes(app, service);
-  metricsRoute(app, service);
+  if (service.options.metricsPort === undefined) metricsRoute(app, service);
   statusPage(app, service);
+  return app;
+}
+
+/** Health and metrics on a port of their own, which is not shared with clients and their connections. */
+export function operationsApplication(service: Service): FastifyInstance {
+  const app = fastify({ http: { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: connectionsCheckingMs } });
+  app.decorateRequest("notes");
+  handleErrors(app, service);
+  healthRoutes(app, service);
+  metricsRoute(app, service);
   return app;
 }
 

@@ -55,6 +55,8 @@ export function checkUploadHeaders(request: FastifyRequest, limits: UploadLimits
   if (Number(request.headers["content-length"] ?? 0) > limits.maximumBytes + allowanceBytes) throw tooLarge(limits);
 }
 
+/** A full disk, a full quota, or no file that could be opened any more. */
+const noRoom: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT", "EMFILE", "ENFILE"]);
 /** When a full disk is worth trying again. */
 const fullDiskRetrySeconds = 10;
 
@@ -132,7 +134,7 @@ function uploadError(error: unknown, timedOut: boolean, limits: UploadLimits): u
   }
   if (error instanceof RequestError) return error;
   const { code, message } = error as { code?: string; message?: string };
-  if (code === "ENOSPC" || code === "EDQUOT")
+  if (code !== undefined && noRoom.has(code))
     return new ServiceError("storage_full", "this server has no room for the file at the moment; try again later", fullDiskRetrySeconds);
   if (code === "FST_REQ_FILE_TOO_LARGE") return tooLarge(limits);
   if (code?.startsWith("FST_") && code.endsWith("_LIMIT")) {
