@@ -208,6 +208,7 @@ export {
   devicePlaneConvolution,
   deviceSwapColumnAxes,
   type DeviceDepthwiseConvolutionOptions,
+  type DeviceLayerNormTwiceOptions,
   type DevicePlaneConvolutionOptions,
 } from "./device/encoder_operations.js";
 export { deviceAddLowRank, type DeviceLowRankFactors } from "./device/low_rank.js";

@@ -14,7 +14,7 @@ interface CachedAttentionBindings {
     heads: number,
     scale: number,
     causal: boolean,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): DeviceTensorHandle;
   deviceExtendCache(
     keys: DeviceTensorHandle,
@@ -23,7 +23,7 @@ interface CachedAttentionBindings {
     cachedValues: DeviceTensorHandle,
     queries: DeviceSequencesHandle,
     places: DeviceSequencesHandle,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): void;
 }
 

@@ -16,7 +16,7 @@ interface ConvolutionGradientBindings {
     wantsX: boolean,
     wantsWeight: boolean,
     wantsBias: boolean,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): OptionalHandles;
   devicePlaneConvolutionBackward(
     x: DeviceTensorHandle,
@@ -32,7 +32,7 @@ interface ConvolutionGradientBindings {
     wantsX: boolean,
     wantsWeight: boolean,
     wantsBias: boolean,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): OptionalHandles;
   deviceGatherWindowsBackward(
     gradient: DeviceTensorHandle,
@@ -40,7 +40,7 @@ interface ConvolutionGradientBindings {
     kernel: number,
     stride: number,
     outputs: DeviceSequencesHandle,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): DeviceTensorHandle;
 }
 
@@ -57,7 +57,7 @@ export function deviceDepthwiseConvolutionBackward(
   weight: DeviceTensor,
   sequences: DeviceSequences,
   gradient: DeviceTensor,
-  { leftPadding, wantsX, wantsWeight, wantsBias, on }: WantedGradients & { leftPadding: number; on?: DeviceStream | undefined },
+  { leftPadding, wantsX, wantsWeight, wantsBias, stream }: WantedGradients & { leftPadding: number; stream?: DeviceStream | undefined },
 ): DeviceLayerGradients {
   return layerGradients(
     native().deviceDepthwiseConvolutionBackward(
@@ -69,7 +69,7 @@ export function deviceDepthwiseConvolutionBackward(
       wantsX,
       wantsWeight,
       wantsBias,
-      on?.handle,
+      stream?.handle,
     ),
   );
 }
@@ -88,7 +88,7 @@ export function devicePlaneConvolutionBackward(
   gradient: DeviceTensor,
   options: Omit<DevicePlaneConvolutionOptions, "bias"> & WantedGradients & { y?: DeviceTensor | undefined },
 ): DeviceLayerGradients {
-  const { y, features, stride, padding, activation = "none", outputs, wantsX, wantsWeight, wantsBias, on } = options;
+  const { y, features, stride, padding, activation = "none", outputs, wantsX, wantsWeight, wantsBias, stream } = options;
   return layerGradients(
     native().devicePlaneConvolutionBackward(
       x.handle,
@@ -104,7 +104,7 @@ export function devicePlaneConvolutionBackward(
       wantsX,
       wantsWeight,
       wantsBias,
-      on?.handle,
+      stream?.handle,
     ),
   );
 }
@@ -118,9 +118,9 @@ export function devicePlaneConvolutionBackward(
 export function deviceGatherWindowsBackward(
   gradient: DeviceTensor,
   sequences: DeviceSequences,
-  { kernel, stride, outputs, on }: { kernel: number; stride: number; outputs: DeviceSequences; on?: DeviceStream | undefined },
+  { kernel, stride, outputs, stream }: { kernel: number; stride: number; outputs: DeviceSequences; stream?: DeviceStream | undefined },
 ): DeviceTensor {
   return new DeviceTensor(
-    native().deviceGatherWindowsBackward(gradient.handle, sequences.handle, kernel, stride, outputs.handle, on?.handle),
+    native().deviceGatherWindowsBackward(gradient.handle, sequences.handle, kernel, stride, outputs.handle, stream?.handle),
   );
 }

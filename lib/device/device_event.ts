@@ -5,7 +5,7 @@ import { gpuAddon } from "./gpu.js";
 
 interface EventBindings {
   eventCreate(): NativeHandle;
-  eventRecord(event: NativeHandle, on?: StreamHandle): void;
+  eventRecord(event: NativeHandle, stream?: StreamHandle): void;
   eventDone(event: NativeHandle): boolean;
   eventSynchronize(event: NativeHandle): void;
   eventMilliseconds(event: NativeHandle, earlier: NativeHandle): number;

@@ -56,7 +56,7 @@ interface EncoderBindings {
     relu: boolean,
     sequences: DeviceSequencesHandle,
     outputs: DeviceSequencesHandle,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): DeviceTensorHandle;
   deviceSwapColumnAxes(x: DeviceTensorHandle, outer: number, stream?: StreamHandle): DeviceTensorHandle;
 }
@@ -91,7 +91,8 @@ export interface DeviceLayerNormTwiceOptions {
 }
 
 /**
- * {@link deviceLayerNorm} of `x` and, to the same bits, that of its result, in one launch: of the end of a block and the beginning of the next.
+ * {@link deviceLayerNorm} of `x` and, to the same bits, that of its result, in one launch: of the end of a block and the beginning of the
+ * next.
  * @param x (frames, hidden)
  * @param weight float32 (hidden)
  * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
@@ -198,9 +199,9 @@ export function deviceDepthwiseConvolution(
 export function deviceGatherWindows(
   x: DeviceTensor,
   sequences: DeviceSequences,
-  { kernel, stride, outputs, on }: { kernel: number; stride: number; outputs: DeviceSequences; on?: DeviceStream | undefined },
+  { kernel, stride, outputs, stream }: { kernel: number; stride: number; outputs: DeviceSequences; stream?: DeviceStream | undefined },
 ): DeviceTensor {
-  return new DeviceTensor(native().deviceGatherWindows(x.handle, sequences.handle, kernel, stride, outputs.handle, on?.handle));
+  return new DeviceTensor(native().deviceGatherWindows(x.handle, sequences.handle, kernel, stride, outputs.handle, stream?.handle));
 }
 
 /** What {@link devicePlaneConvolution} is told. */
@@ -216,7 +217,7 @@ export interface DevicePlaneConvolutionOptions {
   activation?: "none" | "relu";
   /** What {@link DeviceSequences.shorten} gives for this convolution. */
   outputs: DeviceSequences;
-  on?: DeviceStream | undefined;
+  stream?: DeviceStream | undefined;
 }
 
 /**
@@ -236,7 +237,7 @@ export function devicePlaneConvolution(
   x: DeviceTensor,
   weight: DeviceTensor,
   sequences: DeviceSequences,
-  { bias, features, stride, padding, activation = "none", outputs, on }: DevicePlaneConvolutionOptions,
+  { bias, features, stride, padding, activation = "none", outputs, stream }: DevicePlaneConvolutionOptions,
 ): DeviceTensor {
   return new DeviceTensor(
     native().devicePlaneConvolution(
@@ -249,7 +250,7 @@ export function devicePlaneConvolution(
       activation === "relu",
       sequences.handle,
       outputs.handle,
-      on?.handle,
+      stream?.handle,
     ),
   );
 }

@@ -12,23 +12,23 @@ import { gpuAddon } from "./gpu.js";
 import { layerGradients, type DeviceLayerGradients, type OptionalHandles, type WantedGradients } from "./layer_gradients.js";
 
 interface GradientBindings {
-  deviceScaledSum(x: DeviceTensorHandle, a: number, y: DeviceTensorHandle, b: number, on?: StreamHandle): DeviceTensorHandle;
-  deviceAddInPlace(sum: DeviceTensorHandle, addend: DeviceTensorHandle, on?: StreamHandle): void;
-  deviceMultiply(x: DeviceTensorHandle, y: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
-  deviceRaise(x: DeviceTensorHandle, least: number, on?: StreamHandle): void;
-  deviceDropout(x: DeviceTensorHandle, probability: number, seed: number, on?: StreamHandle): DeviceTensorHandle;
-  deviceSilu(x: DeviceTensorHandle, probability: number, seed: number, on?: StreamHandle): DeviceTensorHandle;
+  deviceScaledSum(x: DeviceTensorHandle, a: number, y: DeviceTensorHandle, b: number, stream?: StreamHandle): DeviceTensorHandle;
+  deviceAddInPlace(sum: DeviceTensorHandle, addend: DeviceTensorHandle, stream?: StreamHandle): void;
+  deviceMultiply(x: DeviceTensorHandle, y: DeviceTensorHandle, stream?: StreamHandle): DeviceTensorHandle;
+  deviceRaise(x: DeviceTensorHandle, least: number, stream?: StreamHandle): void;
+  deviceDropout(x: DeviceTensorHandle, probability: number, seed: number, stream?: StreamHandle): DeviceTensorHandle;
+  deviceSilu(x: DeviceTensorHandle, probability: number, seed: number, stream?: StreamHandle): DeviceTensorHandle;
   deviceSiluBackward(
     x: DeviceTensorHandle,
     gradient: DeviceTensorHandle,
     probability: number,
     seed: number,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): DeviceTensorHandle;
-  deviceGelu(x: DeviceTensorHandle, inPlace: false, on?: StreamHandle): DeviceTensorHandle;
-  deviceGeluBackward(x: DeviceTensorHandle, gradient: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
-  deviceGluBackward(x: DeviceTensorHandle, gradient: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
-  deviceTranspose(x: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
+  deviceGelu(x: DeviceTensorHandle, inPlace: false, stream?: StreamHandle): DeviceTensorHandle;
+  deviceGeluBackward(x: DeviceTensorHandle, gradient: DeviceTensorHandle, stream?: StreamHandle): DeviceTensorHandle;
+  deviceGluBackward(x: DeviceTensorHandle, gradient: DeviceTensorHandle, stream?: StreamHandle): DeviceTensorHandle;
+  deviceTranspose(x: DeviceTensorHandle, stream?: StreamHandle): DeviceTensorHandle;
   deviceLayerNormBackward(
     x: DeviceTensorHandle,
     weight: DeviceTensorHandle,
@@ -38,7 +38,7 @@ interface GradientBindings {
     wantsWeight: boolean,
     wantsBias: boolean,
     sum?: DeviceTensorHandle,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): OptionalHandles;
   deviceBatchNorm(
     x: DeviceTensorHandle,
@@ -50,7 +50,7 @@ interface GradientBindings {
     momentum: number,
     runningMean: DeviceTensorHandle,
     runningVariance: DeviceTensorHandle,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): Handles;
   deviceBatchNormBackward(
     x: DeviceTensorHandle,
@@ -61,7 +61,7 @@ interface GradientBindings {
     gradient: DeviceTensorHandle,
     silu: boolean,
     training: boolean,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): Handles;
 }
 
@@ -72,39 +72,39 @@ const native = (): GradientBindings => gpuAddon<GradientBindings>();
 const NO_DROPOUT: DropoutOptions = { probability: 0, seed: 0 };
 
 /** `a * x + b * y`. Float tensors of one type and shape, one or two axes. */
-export function deviceScaledSum(x: DeviceTensor, a: number, y: DeviceTensor, b: number, on?: DeviceStream): DeviceTensor {
-  return new DeviceTensor(native().deviceScaledSum(x.handle, a, y.handle, b, on?.handle));
+export function deviceScaledSum(x: DeviceTensor, a: number, y: DeviceTensor, b: number, stream?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceScaledSum(x.handle, a, y.handle, b, stream?.handle));
 }
 
 /** `sum += addend`. Float tensors of one type and shape, one or two axes. */
-export function deviceAddInPlace(sum: DeviceTensor, addend: DeviceTensor, on?: DeviceStream): void {
-  native().deviceAddInPlace(sum.handle, addend.handle, on?.handle);
+export function deviceAddInPlace(sum: DeviceTensor, addend: DeviceTensor, stream?: DeviceStream): void {
+  native().deviceAddInPlace(sum.handle, addend.handle, stream?.handle);
 }
 
 /** `x * y`, element by element. float32 of one shape, one or two axes. */
-export function deviceMultiply(x: DeviceTensor, y: DeviceTensor, on?: DeviceStream): DeviceTensor {
-  return new DeviceTensor(native().deviceMultiply(x.handle, y.handle, on?.handle));
+export function deviceMultiply(x: DeviceTensor, y: DeviceTensor, stream?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceMultiply(x.handle, y.handle, stream?.handle));
 }
 
 /** `x = max(x, least)`. float32, one or two axes. */
-export function deviceRaise(x: DeviceTensor, least: number, on?: DeviceStream): void {
-  native().deviceRaise(x.handle, least, on?.handle);
+export function deviceRaise(x: DeviceTensor, least: number, stream?: DeviceStream): void {
+  native().deviceRaise(x.handle, least, stream?.handle);
 }
 
 /**
  * Inverted dropout (Srivastava et al. 2014), with the mask that `dropout` of the CPU has; its own gradient.
  * @param x (frames, columns)
  */
-export function deviceDropout(x: DeviceTensor, { probability, seed }: DropoutOptions, on?: DeviceStream): DeviceTensor {
-  return new DeviceTensor(native().deviceDropout(x.handle, probability, seed, on?.handle));
+export function deviceDropout(x: DeviceTensor, { probability, seed }: DropoutOptions, stream?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceDropout(x.handle, probability, seed, stream?.handle));
 }
 
 /**
  * `x * sigmoid(x)`, then dropout.
  * @param x (frames, columns)
  */
-export function deviceSilu(x: DeviceTensor, dropout: DropoutOptions = NO_DROPOUT, on?: DeviceStream): DeviceTensor {
-  return new DeviceTensor(native().deviceSilu(x.handle, dropout.probability, dropout.seed, on?.handle));
+export function deviceSilu(x: DeviceTensor, dropout: DropoutOptions = NO_DROPOUT, stream?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceSilu(x.handle, dropout.probability, dropout.seed, stream?.handle));
 }
 
 /**
@@ -117,14 +117,14 @@ export function deviceSiluBackward(
   x: DeviceTensor,
   gradient: DeviceTensor,
   dropout: DropoutOptions = NO_DROPOUT,
-  on?: DeviceStream,
+  stream?: DeviceStream,
 ): DeviceTensor {
-  return new DeviceTensor(native().deviceSiluBackward(x.handle, gradient.handle, dropout.probability, dropout.seed, on?.handle));
+  return new DeviceTensor(native().deviceSiluBackward(x.handle, gradient.handle, dropout.probability, dropout.seed, stream?.handle));
 }
 
 /** `x Φ(x)`, exact (Hendrycks, Gimpel 2016). @param x (frames, columns) */
-export function deviceGelu(x: DeviceTensor, on?: DeviceStream): DeviceTensor {
-  return new DeviceTensor(native().deviceGelu(x.handle, false, on?.handle));
+export function deviceGelu(x: DeviceTensor, stream?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceGelu(x.handle, false, stream?.handle));
 }
 
 /**
@@ -132,8 +132,8 @@ export function deviceGelu(x: DeviceTensor, on?: DeviceStream): DeviceTensor {
  * @param x (frames, columns), that input
  * @param gradient (frames, columns), of its result
  */
-export function deviceGeluBackward(x: DeviceTensor, gradient: DeviceTensor, on?: DeviceStream): DeviceTensor {
-  return new DeviceTensor(native().deviceGeluBackward(x.handle, gradient.handle, on?.handle));
+export function deviceGeluBackward(x: DeviceTensor, gradient: DeviceTensor, stream?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceGeluBackward(x.handle, gradient.handle, stream?.handle));
 }
 
 /**
@@ -142,13 +142,13 @@ export function deviceGeluBackward(x: DeviceTensor, gradient: DeviceTensor, on?:
  * @param gradient (frames, channels), of its result
  * @returns (frames, 2 * channels)
  */
-export function deviceGluBackward(x: DeviceTensor, gradient: DeviceTensor, on?: DeviceStream): DeviceTensor {
-  return new DeviceTensor(native().deviceGluBackward(x.handle, gradient.handle, on?.handle));
+export function deviceGluBackward(x: DeviceTensor, gradient: DeviceTensor, stream?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceGluBackward(x.handle, gradient.handle, stream?.handle));
 }
 
 /** (rows, columns) of any float type as (columns, rows), a copy. */
-export function deviceTranspose(x: DeviceTensor, on?: DeviceStream): DeviceTensor {
-  return new DeviceTensor(native().deviceTranspose(x.handle, on?.handle));
+export function deviceTranspose(x: DeviceTensor, stream?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceTranspose(x.handle, stream?.handle));
 }
 
 /**
@@ -169,12 +169,12 @@ export function deviceLayerNormBackward(
     wantsWeight,
     wantsBias,
     sum,
-    on,
-  }: WantedGradients & { epsilon: number; sum?: DeviceTensor | undefined; on?: DeviceStream | undefined },
+    stream,
+  }: WantedGradients & { epsilon: number; sum?: DeviceTensor | undefined; stream?: DeviceStream | undefined },
 ): DeviceLayerGradients {
   const [of, weights, upstream] = [x.handle, weight.handle, gradient.handle];
   return layerGradients(
-    native().deviceLayerNormBackward(of, weights, upstream, epsilon, wantsX, wantsWeight, wantsBias, sum?.handle, on?.handle),
+    native().deviceLayerNormBackward(of, weights, upstream, epsilon, wantsX, wantsWeight, wantsBias, sum?.handle, stream?.handle),
   );
 }
 
@@ -191,7 +191,7 @@ export interface DeviceBatchNormOptions {
   runningMean: DeviceTensor;
   /** float32 (channels), unbiased */
   runningVariance: DeviceTensor;
-  on?: DeviceStream | undefined;
+  stream?: DeviceStream | undefined;
 }
 
 /**
@@ -205,7 +205,7 @@ export function deviceBatchNorm(
   x: DeviceTensor,
   weight: DeviceTensor,
   bias: DeviceTensor,
-  { epsilon, silu, training, momentum, runningMean, runningVariance, on }: DeviceBatchNormOptions,
+  { epsilon, silu, training, momentum, runningMean, runningVariance, stream }: DeviceBatchNormOptions,
 ): { y: DeviceTensor; mean: DeviceTensor; reciprocalDeviation: DeviceTensor } {
   const [y, mean, reciprocalDeviation] = native().deviceBatchNorm(
     x.handle,
@@ -217,7 +217,7 @@ export function deviceBatchNorm(
     momentum,
     runningMean.handle,
     runningVariance.handle,
-    on?.handle,
+    stream?.handle,
   );
   return { y: new DeviceTensor(y), mean: new DeviceTensor(mean), reciprocalDeviation: new DeviceTensor(reciprocalDeviation) };
 }
@@ -233,7 +233,7 @@ export function deviceBatchNormBackward(
   mean: DeviceTensor,
   reciprocalDeviation: DeviceTensor,
   gradient: DeviceTensor,
-  { silu, training, on }: { silu: boolean; training: boolean; on?: DeviceStream | undefined },
+  { silu, training, stream }: { silu: boolean; training: boolean; stream?: DeviceStream | undefined },
 ): { x: DeviceTensor; weight: DeviceTensor; bias: DeviceTensor } {
   const handles = native().deviceBatchNormBackward(
     x.handle,
@@ -244,7 +244,7 @@ export function deviceBatchNormBackward(
     gradient.handle,
     silu,
     training,
-    on?.handle,
+    stream?.handle,
   );
   return { x: new DeviceTensor(handles[0]), weight: new DeviceTensor(handles[1]), bias: new DeviceTensor(handles[2]) };
 }

@@ -17,10 +17,10 @@ interface IntegerTrainingBindings {
     weight: DeviceTensorHandle,
     scale: DeviceTensorHandle,
     zeroPoint: DeviceTensorHandle | undefined,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): void;
-  devicePadBias(weight: DeviceWeightHandle, bias: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
-  deviceRoundRows(x: DeviceTensorHandle, activations: IntegerActivations, on?: StreamHandle): DeviceTensorHandle;
+  devicePadBias(weight: DeviceWeightHandle, bias: DeviceTensorHandle, stream?: StreamHandle): DeviceTensorHandle;
+  deviceRoundRows(x: DeviceTensorHandle, activations: IntegerActivations, stream?: StreamHandle): DeviceTensorHandle;
 }
 
 const native = (): IntegerTrainingBindings => gpuAddon<IntegerTrainingBindings>();
@@ -50,14 +50,14 @@ export function deviceFillIntegerWeight(
   integers: DeviceWeight,
   weight: DeviceTensor,
   { scale, zeroPoint }: DeviceScales,
-  on?: DeviceStream,
+  stream?: DeviceStream,
 ): void {
-  native().deviceFillIntegerWeight(integers.handle, weight.handle, scale.handle, zeroPoint?.handle, on?.handle);
+  native().deviceFillIntegerWeight(integers.handle, weight.handle, scale.handle, zeroPoint?.handle, stream?.handle);
 }
 
 /** `x` with its rows rounded, as products in int8 arithmetic see it. */
-export function deviceRoundRows(x: DeviceTensor, activations: IntegerActivations = "int8", on?: DeviceStream): DeviceTensor {
-  return new DeviceTensor(native().deviceRoundRows(x.handle, activations, on?.handle));
+export function deviceRoundRows(x: DeviceTensor, activations: IntegerActivations = "int8", stream?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceRoundRows(x.handle, activations, stream?.handle));
 }
 
 export interface DeviceIntegerLinearOptions {

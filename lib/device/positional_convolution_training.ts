@@ -7,12 +7,12 @@ import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
 import { gpuAddon } from "./gpu.js";
 
 interface PositionalConvolutionBindings {
-  deviceWeightNorm(gain: DeviceTensorHandle, direction: DeviceTensorHandle, on?: StreamHandle): DeviceTensorHandle;
+  deviceWeightNorm(gain: DeviceTensorHandle, direction: DeviceTensorHandle, stream?: StreamHandle): DeviceTensorHandle;
   deviceWeightNormBackward(
     gain: DeviceTensorHandle,
     direction: DeviceTensorHandle,
     gradient: DeviceTensorHandle,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): [gain: DeviceTensorHandle, direction: DeviceTensorHandle];
   deviceGroupedProducts(
     x: DeviceTensorHandle,
@@ -20,7 +20,7 @@ interface PositionalConvolutionBindings {
     groups: number,
     leftPadding: number,
     sequences: DeviceSequencesHandle,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): DeviceTensorHandle;
   deviceGroupedProductsBackward(
     x: DeviceTensorHandle,
@@ -31,7 +31,7 @@ interface PositionalConvolutionBindings {
     gradient: DeviceTensorHandle,
     wantsX: boolean,
     wantsWeight: boolean,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): [x?: DeviceTensorHandle, weight?: DeviceTensorHandle];
 }
 
@@ -43,8 +43,8 @@ const native = (): PositionalConvolutionBindings => gpuAddon<PositionalConvoluti
  * @param direction float32 (out, taps * in)
  * @returns like direction
  */
-export function deviceWeightNorm(gain: DeviceTensor, direction: DeviceTensor, on?: DeviceStream): DeviceTensor {
-  return new DeviceTensor(native().deviceWeightNorm(gain.handle, direction.handle, on?.handle));
+export function deviceWeightNorm(gain: DeviceTensor, direction: DeviceTensor, stream?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceWeightNorm(gain.handle, direction.handle, stream?.handle));
 }
 
 /**
@@ -55,9 +55,9 @@ export function deviceWeightNormBackward(
   gain: DeviceTensor,
   direction: DeviceTensor,
   gradient: DeviceTensor,
-  on?: DeviceStream,
+  stream?: DeviceStream,
 ): { gain: DeviceTensor; direction: DeviceTensor } {
-  const handles = native().deviceWeightNormBackward(gain.handle, direction.handle, gradient.handle, on?.handle);
+  const handles = native().deviceWeightNormBackward(gain.handle, direction.handle, gradient.handle, stream?.handle);
   return { gain: new DeviceTensor(handles[0]), direction: new DeviceTensor(handles[1]) };
 }
 
@@ -65,7 +65,7 @@ export interface DeviceGroupedProductsOptions {
   readonly groups: number;
   /** Zeros before each sequence, 0 .. kernel - 1; the rest of kernel - 1 lies behind it. */
   readonly leftPadding: number;
-  readonly on?: DeviceStream | undefined;
+  readonly stream?: DeviceStream | undefined;
 }
 
 /**
@@ -79,9 +79,9 @@ export function deviceGroupedProducts(
   x: DeviceTensor,
   weight: DeviceTensor,
   sequences: DeviceSequences,
-  { groups, leftPadding, on }: DeviceGroupedProductsOptions,
+  { groups, leftPadding, stream }: DeviceGroupedProductsOptions,
 ): DeviceTensor {
-  return new DeviceTensor(native().deviceGroupedProducts(x.handle, weight.handle, groups, leftPadding, sequences.handle, on?.handle));
+  return new DeviceTensor(native().deviceGroupedProducts(x.handle, weight.handle, groups, leftPadding, sequences.handle, stream?.handle));
 }
 
 /**
@@ -98,7 +98,7 @@ export function deviceGroupedProductsBackward(
     leftPadding,
     wantsX,
     wantsWeight,
-    on,
+    stream,
   }: DeviceGroupedProductsOptions & { readonly wantsX: boolean; readonly wantsWeight: boolean },
 ): { x: DeviceTensor | undefined; weight: DeviceTensor | undefined } {
   const handles = native().deviceGroupedProductsBackward(
@@ -110,7 +110,7 @@ export function deviceGroupedProductsBackward(
     gradient.handle,
     wantsX,
     wantsWeight,
-    on?.handle,
+    stream?.handle,
   );
   const [ofX, ofWeight] = handles.map((handle) => handle && new DeviceTensor(handle));
   return { x: ofX, weight: ofWeight };

@@ -16,7 +16,7 @@ interface SampleEncoderBindings {
     kernel: number,
     stride: number,
     outputs: DeviceSequencesHandle,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): DeviceTensorHandle;
   deviceInstanceNorm(
     x: DeviceTensorHandle,
@@ -24,9 +24,9 @@ interface SampleEncoderBindings {
     weight: DeviceTensorHandle,
     bias: DeviceTensorHandle,
     epsilon: number,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): DeviceTensorHandle;
-  deviceGelu(x: DeviceTensorHandle, inPlace: true, on?: StreamHandle): void;
+  deviceGelu(x: DeviceTensorHandle, inPlace: true, stream?: StreamHandle): void;
   deviceGroupedConvolution(
     x: DeviceTensorHandle,
     sequences: DeviceSequencesHandle,
@@ -37,7 +37,7 @@ interface SampleEncoderBindings {
     gelu: boolean,
     residual: DeviceTensorHandle | undefined,
     batchInvariant: boolean,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): DeviceTensorHandle;
 }
 
@@ -53,9 +53,9 @@ const native = (): SampleEncoderBindings => gpuAddon<SampleEncoderBindings>();
 export function deviceSampleWindows(
   x: DeviceTensor,
   sequences: DeviceSequences,
-  { kernel, stride, outputs, on }: { kernel: number; stride: number; outputs: DeviceSequences; on?: DeviceStream | undefined },
+  { kernel, stride, outputs, stream }: { kernel: number; stride: number; outputs: DeviceSequences; stream?: DeviceStream | undefined },
 ): DeviceTensor {
-  return new DeviceTensor(native().deviceSampleWindows(x.handle, sequences.handle, kernel, stride, outputs.handle, on?.handle));
+  return new DeviceTensor(native().deviceSampleWindows(x.handle, sequences.handle, kernel, stride, outputs.handle, stream?.handle));
 }
 
 /**
@@ -67,14 +67,14 @@ export function deviceSampleWindows(
 export function deviceInstanceNorm(
   x: DeviceTensor,
   sequences: DeviceSequences,
-  { weight, bias, epsilon, on }: { weight: DeviceTensor; bias: DeviceTensor; epsilon: number; on?: DeviceStream | undefined },
+  { weight, bias, epsilon, stream }: { weight: DeviceTensor; bias: DeviceTensor; epsilon: number; stream?: DeviceStream | undefined },
 ): DeviceTensor {
-  return new DeviceTensor(native().deviceInstanceNorm(x.handle, sequences.handle, weight.handle, bias.handle, epsilon, on?.handle));
+  return new DeviceTensor(native().deviceInstanceNorm(x.handle, sequences.handle, weight.handle, bias.handle, epsilon, stream?.handle));
 }
 
 /** `x Φ(x)`, exact (Hendrycks, Gimpel 2016), in place. {@link deviceLinear} does this within the product. */
-export function deviceGeluInPlace(x: DeviceTensor, on?: DeviceStream): void {
-  native().deviceGelu(x.handle, true, on?.handle);
+export function deviceGeluInPlace(x: DeviceTensor, stream?: DeviceStream): void {
+  native().deviceGelu(x.handle, true, stream?.handle);
 }
 
 export interface DeviceGroupedConvolutionOptions {
@@ -87,7 +87,7 @@ export interface DeviceGroupedConvolutionOptions {
   activation?: "none" | "gelu";
   /** (frames, out), added to the result. */
   residual?: DeviceTensor | undefined;
-  on?: DeviceStream | undefined;
+  stream?: DeviceStream | undefined;
 }
 
 /**
@@ -101,7 +101,7 @@ export function deviceGroupedConvolution(
   x: DeviceTensor,
   weights: readonly DeviceWeight[],
   sequences: DeviceSequences,
-  { kernel, leftPadding, biases = [], activation = "none", residual, on }: DeviceGroupedConvolutionOptions,
+  { kernel, leftPadding, biases = [], activation = "none", residual, stream }: DeviceGroupedConvolutionOptions,
 ): DeviceTensor {
   const [ofWeights, ofBiases] = [weights.map(({ handle }) => handle), biases.map(({ handle }) => handle)];
   return new DeviceTensor(
@@ -115,7 +115,7 @@ export function deviceGroupedConvolution(
       activation === "gelu",
       residual?.handle,
       isBatchInvariant(),
-      on?.handle,
+      stream?.handle,
     ),
   );
 }

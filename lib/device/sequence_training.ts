@@ -8,15 +8,15 @@ import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
 import { gpuAddon } from "./gpu.js";
 
 interface SequenceTrainingBindings {
-  deviceGatherRows(x: DeviceTensorHandle, indices: TensorHandle, on?: StreamHandle): DeviceTensorHandle;
-  deviceAddRows(x: DeviceTensorHandle, indices: TensorHandle, rows: DeviceTensorHandle, on?: StreamHandle): void;
+  deviceGatherRows(x: DeviceTensorHandle, indices: TensorHandle, stream?: StreamHandle): DeviceTensorHandle;
+  deviceAddRows(x: DeviceTensorHandle, indices: TensorHandle, rows: DeviceTensorHandle, stream?: StreamHandle): void;
   deviceCrossEntropy(
     logits: DeviceTensorHandle,
     labels: TensorHandle,
     smoothing: number,
     factor: number,
     wantsGradient: boolean,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): [losses: DeviceTensorHandle, gradient?: DeviceTensorHandle];
 }
 
@@ -28,8 +28,8 @@ const native = (): SequenceTrainingBindings => gpuAddon<SequenceTrainingBindings
  * @param indices int32, on the CPU
  * @returns bfloat16 (indices, width)
  */
-export function deviceGatherRows(x: DeviceTensor, indices: Tensor, on?: DeviceStream): DeviceTensor {
-  return new DeviceTensor(native().deviceGatherRows(x.handle, indices.handle, on?.handle));
+export function deviceGatherRows(x: DeviceTensor, indices: Tensor, stream?: DeviceStream): DeviceTensor {
+  return new DeviceTensor(native().deviceGatherRows(x.handle, indices.handle, stream?.handle));
 }
 
 /**
@@ -38,8 +38,8 @@ export function deviceGatherRows(x: DeviceTensor, indices: Tensor, on?: DeviceSt
  * @param indices int32, on the CPU
  * @param rows bfloat16 (indices, width)
  */
-export function deviceAddRows(x: DeviceTensor, indices: Tensor, rows: DeviceTensor, on?: DeviceStream): void {
-  native().deviceAddRows(x.handle, indices.handle, rows.handle, on?.handle);
+export function deviceAddRows(x: DeviceTensor, indices: Tensor, rows: DeviceTensor, stream?: DeviceStream): void {
+  native().deviceAddRows(x.handle, indices.handle, rows.handle, stream?.handle);
 }
 
 export interface DeviceCrossEntropyOptions {
@@ -48,7 +48,7 @@ export interface DeviceCrossEntropyOptions {
   /** Of the gradient. */
   readonly factor: number;
   readonly wantsGradient: boolean;
-  readonly on?: DeviceStream | undefined;
+  readonly stream?: DeviceStream | undefined;
 }
 
 /**
@@ -61,8 +61,15 @@ export interface DeviceCrossEntropyOptions {
 export function deviceCrossEntropy(
   logits: DeviceTensor,
   labels: Tensor,
-  { labelSmoothing, factor, wantsGradient, on }: DeviceCrossEntropyOptions,
+  { labelSmoothing, factor, wantsGradient, stream }: DeviceCrossEntropyOptions,
 ): { losses: DeviceTensor; gradient: DeviceTensor | undefined } {
-  const [losses, gradient] = native().deviceCrossEntropy(logits.handle, labels.handle, labelSmoothing, factor, wantsGradient, on?.handle);
+  const [losses, gradient] = native().deviceCrossEntropy(
+    logits.handle,
+    labels.handle,
+    labelSmoothing,
+    factor,
+    wantsGradient,
+    stream?.handle,
+  );
   return { losses: new DeviceTensor(losses), gradient: gradient && new DeviceTensor(gradient) };
 }

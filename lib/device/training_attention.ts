@@ -21,7 +21,7 @@ interface TrainingAttentionBindings {
     positions: DeviceTensorHandle | undefined,
     contentBias: DeviceTensorHandle | undefined,
     positionBias: DeviceTensorHandle | undefined,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): [out: DeviceTensorHandle, logSum: DeviceTensorHandle];
   deviceAttentionBackward(
     query: DeviceTensorHandle,
@@ -37,7 +37,7 @@ interface TrainingAttentionBindings {
     scale: number,
     probability: number,
     seed: number,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): [query: DeviceTensorHandle, key: DeviceTensorHandle, value: DeviceTensorHandle];
   deviceRelativeAttentionBackward(
     query: DeviceTensorHandle,
@@ -52,7 +52,7 @@ interface TrainingAttentionBindings {
     positions: DeviceTensorHandle,
     contentBias: DeviceTensorHandle,
     positionBias: DeviceTensorHandle,
-    on?: StreamHandle,
+    stream?: StreamHandle,
   ): DeviceTensorHandle[];
 }
 
@@ -68,7 +68,7 @@ export interface DeviceTrainingAttentionOptions {
   keys?: DeviceSequences | undefined;
   /** The last query of a sequence sees all of its keys, the one before it all but the last, and so on. Default: all see all. */
   causal?: boolean | undefined;
-  on?: DeviceStream | undefined;
+  stream?: DeviceStream | undefined;
 }
 
 export interface DeviceTrainingRelativeAttentionOptions extends Omit<DeviceTrainingAttentionOptions, "dropout" | "keys" | "causal"> {
@@ -92,7 +92,7 @@ export function deviceTrainingAttention(
   sequences: DeviceSequences,
   options: DeviceTrainingAttentionOptions,
 ): { out: DeviceTensor; logSum: DeviceTensor } {
-  const { heads, dropout, keys, causal = false, on } = options;
+  const { heads, dropout, keys, causal = false, stream } = options;
   const [out, logSum] = native().deviceTrainingAttention(
     query.handle,
     key.handle,
@@ -107,7 +107,7 @@ export function deviceTrainingAttention(
     undefined,
     undefined,
     undefined,
-    on?.handle,
+    stream?.handle,
   );
   return { out: new DeviceTensor(out), logSum: new DeviceTensor(logSum) };
 }
@@ -127,7 +127,7 @@ export function deviceAttentionBackward(
   sequences: DeviceSequences,
   options: DeviceTrainingAttentionOptions,
 ): { query: DeviceTensor; key: DeviceTensor; value: DeviceTensor } {
-  const { heads, dropout, keys, causal = false, on } = options;
+  const { heads, dropout, keys, causal = false, stream } = options;
   const handles = native().deviceAttentionBackward(
     query.handle,
     key.handle,
@@ -142,7 +142,7 @@ export function deviceAttentionBackward(
     scaleOf(query, options),
     dropout?.probability ?? 0,
     dropout?.seed ?? 0,
-    on?.handle,
+    stream?.handle,
   );
   return { query: new DeviceTensor(handles[0]), key: new DeviceTensor(handles[1]), value: new DeviceTensor(handles[2]) };
 }
@@ -161,7 +161,7 @@ export function deviceTrainingRelativeAttention(
   sequences: DeviceSequences,
   options: DeviceTrainingRelativeAttentionOptions,
 ): { out: DeviceTensor; logSum: DeviceTensor } {
-  const { heads, relative, on } = options;
+  const { heads, relative, stream } = options;
   const [out, logSum] = native().deviceTrainingAttention(
     query.handle,
     key.handle,
@@ -176,7 +176,7 @@ export function deviceTrainingRelativeAttention(
     relative.positions.handle,
     relative.contentBias.handle,
     relative.positionBias.handle,
-    on?.handle,
+    stream?.handle,
   );
   return { out: new DeviceTensor(out), logSum: new DeviceTensor(logSum) };
 }
@@ -210,7 +210,7 @@ export function deviceRelativeAttentionBackward(
   sequences: DeviceSequences,
   options: DeviceTrainingRelativeAttentionOptions,
 ): DeviceRelativeAttentionGradients {
-  const { heads, relative, on } = options;
+  const { heads, relative, stream } = options;
   const handles = native().deviceRelativeAttentionBackward(
     query.handle,
     key.handle,
@@ -224,7 +224,7 @@ export function deviceRelativeAttentionBackward(
     relative.positions.handle,
     relative.contentBias.handle,
     relative.positionBias.handle,
-    on?.handle,
+    stream?.handle,
   );
   const [ofQuery, ofKey, ofValue, positions, contentBias, positionBias] = handles.map((handle) => new DeviceTensor(handle)) as [
     DeviceTensor,
