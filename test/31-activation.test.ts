@@ -1,5 +1,6 @@
 import test from "ava";
 import { dropout, glu, logSoftmax, silu, softmax, Tape, Tensor } from "../lib/index.js";
+import { relu } from "../lib/ops/relu.js";
 import { checkGradients, randomTensor, randomValues } from "./gradient.js";
 import { agreeOnAllInstructionSets } from "./instruction_sets.js";
 
@@ -17,6 +18,7 @@ const scaled = (values: Float32Array, factor: number): Float32Array => values.ma
 const operations: Record<string, (x: Tensor) => Tensor> = {
   silu: (x) => silu(x),
   "silu with dropout": (x) => silu(x, { dropout: { probability: 0.3, seed: 2 ** 52 + 12345 } }),
+  relu,
   dropout: (x) => dropout(x, { probability: 0.1, seed: 7 }),
   glu,
   softmax,

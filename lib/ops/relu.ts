@@ -2,11 +2,12 @@
 import { DeviceTensor } from "../device/device_tensor.js";
 import { onGpu } from "../device/inference.js";
 import { deviceFinishLinear, deviceLinearGradient } from "../device/training_operations.js";
-import { SequenceOffsets } from "../tensor/sequence_offsets.js";
-import { Tensor } from "../tensor/tensor.js";
+import { addon } from "../native/addon.js";
+import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 import { linearGradient } from "./linear_gradient.js";
-import { addLowRank } from "./low_rank.js";
 import { recordStep } from "./tape.js";
+
+const native = addon as { relu(x: TensorHandle): TensorHandle };
 
 const layer = { activation: "relu", scale: 1, dropout: undefined } as const;
 
@@ -19,8 +20,7 @@ export function relu(x: Tensor): Tensor {
       tape.accumulate(x, sum as DeviceTensor);
     });
   }
-  const y = x.clone();
-  addLowRank(y, y, new SequenceOffsets([y.dim(0)]), [undefined], { activation: "relu" });
+  const y = new Tensor(native.relu(x.handle));
   // The result tells the slope.
   return recordStep(y, [x], (gradient, tape) => {
     tape.accumulate(x, linearGradient(gradient, { ...layer, preActivation: y, wantBias: false }).sumGradient);

@@ -41,6 +41,15 @@ void silu_backward(const float* x, const float* gradient, const Dropout& dropout
   });
 }
 
+void relu_forward(const float* x, float* y, int64_t count) {
+  parallel_for((count + kGroup - 1) / kGroup, kGrain / kGroup, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kGroup;
+    for_each_vector(std::min(end * kGroup, count) - first, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
+      maximum(Vector::zero(), Vector::load(x + first + i, lanes)).store(y + first + i, lanes);
+    });
+  });
+}
+
 void apply_dropout(const float* x, const Dropout& dropout, float* y, int64_t count) {
   parallel_masked(dropout, count, [=](int64_t i, int64_t lanes, Vector multiplier) __attribute__((always_inline)) {
     (Vector::load(x + i, lanes) * multiplier).store(y + i, lanes);

@@ -36,6 +36,15 @@ Napi::Value silu_backward(const Napi::CallbackInfo& info) {
   return TensorHandle::wrap(info.Env(), std::move(gradient_x));
 }
 
+// relu(x) -> y
+Napi::Value relu(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "relu", 1);
+  const Tensor& x = arguments.tensor(0, "x", DType::kFloat32);
+  Tensor y(DType::kFloat32, x.shape());
+  cpu::relu_forward(x.f32(), y.f32(), y.count());
+  return TensorHandle::wrap(info.Env(), std::move(y));
+}
+
 // dropout(x, dropoutProbability, seed) -> y
 Napi::Value dropout(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "dropout", 3);
@@ -78,6 +87,7 @@ Napi::Value glu_backward(const Napi::CallbackInfo& info) {
 void define_activation(Napi::Object exports) {
   define<silu>(exports, "silu");
   define<silu_backward>(exports, "siluBackward");
+  define<relu>(exports, "relu");
   define<dropout>(exports, "dropout");
   define<glu>(exports, "glu");
   define<glu_backward>(exports, "gluBackward");

@@ -20,6 +20,10 @@ void silu_backward(const float* x, const float* gradient, const Dropout& dropout
   }
 }
 
+void relu_forward(const float* x, float* y, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) y[i] = x[i] < 0.0f ? 0.0f : x[i];
+}
+
 void apply_dropout(const float* x, const Dropout& dropout, float* y, int64_t count) {
   for (int64_t i = 0; i < count; ++i) y[i] = x[i] * dropout.multiplier(i);
 }
