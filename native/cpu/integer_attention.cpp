@@ -1,8 +1,10 @@
 #include "cpu/integer_attention.hpp"
 
+#include <bit>
 #include <cmath>
 #include <limits>
 
+#include "cpu/activation_bytes.hpp"
 #include "cpu/attention_head.hpp"
 #include "cpu/pair_product.hpp"
 
@@ -18,23 +20,18 @@ struct Rounding {
   float scale, inverse;
 };
 
-/// `nothing`: the sum of 0 * x, which is NaN unless all x are finite. What is not gives NaN scales, and with them NaN results.
-Rounding rounding_of(float largest, float nothing, int32_t largest_code) {
+/// What is not finite gives NaN scales, and with them NaN results.
+Rounding rounding_of(float largest, bool finite, int32_t largest_code) {
   const auto codes = static_cast<float>(largest_code);
-  if (nothing != 0.0f) return {std::numeric_limits<float>::quiet_NaN(), 0.0f};
+  if (!finite) return {std::numeric_limits<float>::quiet_NaN(), 0.0f};
   if (largest < std::numeric_limits<float>::min() * codes) return {0.0f, 0.0f};
   return {largest / codes, codes / largest};
 }
 
 /// codes (whole vectors of count) of a row, zeros behind its end; returns the scale.
 float round_row(const float* row, int64_t count, int16_t* codes) {
-  Vector largest = Vector::zero(), nothing = Vector::zero();
-  for_each_vector(count, [&](int64_t i, int64_t lanes) {
-    const Vector x = Vector::load(row + i, lanes);
-    largest = maximum(largest, absolute(x));
-    nothing = nothing + x * Vector::zero();
-  });
-  const Rounding rounding = rounding_of(largest.maximum(), nothing.sum(), kLargestScoreCode);
+  const int32_t bits = largest_magnitude_bits(row, count);
+  const Rounding rounding = rounding_of(std::bit_cast<float>(bits), bits < 0x7F800000, kLargestScoreCode);
   const Vector inverse = Vector::all(rounding.inverse);
   for_each_vector(count, [&](int64_t i, int64_t lanes) {
     PairVector::nearest(Vector::load(row + i, lanes) * inverse).store_halves(codes + i);
@@ -152,11 +149,12 @@ class Unit {
         largest = maximum(largest, absolute(load(t)));
         nothing = nothing + load(t) * Vector::zero();
       }
+      // A sum of 0 * x is NaN unless all x are finite.
       float most[Vector::kLanes], zeros[Vector::kLanes], inverses[Vector::kLanes];
       largest.store(most);
       nothing.store(zeros);
       for (int64_t i = 0; i < Vector::kLanes; ++i) {
-        const Rounding rounding = rounding_of(most[i], zeros[i], kLargestValueCode);
+        const Rounding rounding = rounding_of(most[i], zeros[i] == 0.0f, kLargestValueCode);
         value_scales_[column + i] = rounding.scale;
         inverses[i] = rounding.inverse;
       }
