@@ -1,7 +1,7 @@
 /**
  * Suite `transcribe`: the model that ships, from samples to text, packed and in float32; its network alone beside
  * transformers in PyTorch; and a wider network with random weights, to show how the ratios grow with width.
- * Every pass goes over the same utterances: one at a time ("batch 1") or all in one call.
+ * Every pass goes over the same utterances: one at a time ("batch 1"), all in one call, or joined to one recording.
  */
 import type { LasrForCtc } from "../../lib/models/lasr/lasr_for_ctc.js";
 import { defaultModelFolder } from "../../lib/models/default_model.js";
@@ -73,6 +73,13 @@ async function defaultModel(context: BenchmarkContext): Promise<void> {
         contestants.push(...peer.contestants(batch));
         await measure(context, threads, `default model, network, batch ${batch}`, seconds, contestants);
       }
+      // The utterances as one recording, of which every frame attends to as many as fit in a window.
+      for (const decoder of ["greedy", "beam"] as const) {
+        const contestants = models.map((each) => endToEnd(each, [joined(utterances)], 1, decoder));
+        await measure(context, threads, `default model, ${decoder}, one recording`, seconds, contestants);
+      }
+      const contestants = models.map((each) => networkAlone(each, [joined(features)], 1));
+      await measure(context, threads, "default model, network, one recording", seconds, contestants);
       peer.stop();
     }
   } finally {
@@ -149,6 +156,12 @@ function ours(spec: string, weightBytes: number, pass: () => void): Transcriptio
     peakBytes: peakBytes(pass, weightBytes),
     run: (repetitions) => timed(pass, repetitions),
   };
+}
+
+function joined(parts: readonly Float32Array[]): Float32Array {
+  const whole = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  parts.reduce((at, part) => (whole.set(part, at), at + part.length), 0);
+  return whole;
 }
 
 function inCalls<T>(items: readonly T[], batch: number): T[][] {
