@@ -44,11 +44,10 @@ const opinion = async (clip: Float32Array, speaker: string | undefined): Promise
 };
 
 /** What is heard without a server. */
-const heard = (clip: Float32Array, speaker: string | undefined) =>
-  new Recognizer(loadModel(packed), {
-    language: "en",
-    ...(speaker === undefined ? {} : { adapter: join(store, speaker) }),
-  }).transcribe(asDecoded(clip));
+function heard(clip: Float32Array, speaker: string | undefined) {
+  const adapter = speaker === undefined ? {} : { adapter: join(store, speaker) };
+  return new Recognizer(loadModel(packed), { language: "en", ...adapter }).transcribe(asDecoded(clip));
+}
 
 const expectedOpinion = (clip: Float32Array, speaker: string | undefined): unknown => {
   const { text, tokens } = heard(clip, speaker);
@@ -57,14 +56,14 @@ const expectedOpinion = (clip: Float32Array, speaker: string | undefined): unkno
 
 async function learn(speaker: string): Promise<void> {
   const manifest = path("manifest.jsonl");
-  const lines = [0, 1, 2, 3].map((index) => ({
+  const lines = [0, 1].map((index) => ({
     audio_filepath: writeWav(path(`${index}.wav`), tones(0.6, index)),
     duration: 0.6,
     text: ["a b c d e f", "b a d c f e"][index % 2],
   }));
   writeFileSync(manifest, lines.map((line) => JSON.stringify(line)).join("\n"));
   const model = loadModel(packed);
-  const settings = { rank: 2, epochs: 2, learningRate: 0.1, dropout: 0, batchSeconds: 4, targets: ["*"], language: "en" };
+  const settings = { rank: 1, epochs: 1, learningRate: 0.1, dropout: 0, batchSeconds: 4, targets: ["*.decoder.*"], language: "en" };
   const { adapter, report } = await adaptSpeaker(model, readManifest(manifest), settings);
   if (report.kept !== "speaker") throw new Error("nothing was learned");
   writeAdapter(join(store, speaker), adapter, new AdapterBase(model), { dropout: 0, training: {} });

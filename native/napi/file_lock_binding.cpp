@@ -15,8 +15,11 @@ namespace {
 Napi::Value lock_file(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "lockFile", 1);
   const int64_t descriptor = arguments.integer(0, "descriptor", 0, std::numeric_limits<int>::max());
-  if (flock(static_cast<int>(descriptor), LOCK_EX | LOCK_NB) == 0) return Napi::String::New(info.Env(), "locked");
-  return Napi::String::New(info.Env(), errno == EWOULDBLOCK ? "busy" : "unsupported");
+  int failure = 0;
+  do {
+    failure = flock(static_cast<int>(descriptor), LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
+  } while (failure == EINTR);
+  return Napi::String::New(info.Env(), failure == 0 ? "locked" : failure == EWOULDBLOCK ? "busy" : "unsupported");
 }
 
 }  // namespace
