@@ -47,6 +47,11 @@ test("an address is who connected, or whom proxies that are trusted name", (t) =
     const about = `${connected} ${forwarded}`;
     t.deepEqual([direct.of(request(connected, forwarded)), proxied.of(request(connected, forwarded))], [withoutTrust, withTrust], about);
   }
+  const warned: string[] = [];
+  const watched = new ClientAddresses({ ...limits, trustedProxies: ["loopback"] }, (proxy) => warned.push(proxy));
+  for (const [connected, forwarded] of [["127.0.0.1", "192.0.2.7"], ["10.1.2.3"], ["10.1.2.3", "192.0.2.7"], ["10.1.2.4", "192.0.2.7"]])
+    watched.of(request(connected, forwarded));
+  t.deepEqual(warned, ["10.1.2.3"], "told once");
   t.throws(() => new ClientAddresses({ ...limits, trustedProxies: ["the balancer"] }), {
     instanceOf: UsmLiteError,
     code: "INVALID_ARGUMENT",

@@ -119,6 +119,8 @@ test("API keys are read again on reload; what they have under way still counts",
   t.is(await status(fresh as string), 200, "a reload that fails changes nothing");
   t.is(await metric(server, 'model_reloads_total{result="failed"}'), 1);
 
+  const twice = [kept, kept].map((key, index) => ({ name: `owner-${index}`, key: key as string }));
+  t.throws(() => new ApiKeys(twice), { code: "BAD_CONFIG", message: /"owner-0" and "owner-1" have the same key/ });
   let now = 0;
   const keys = new ApiKeys([{ name: "a", key: kept as string, requestsPerMinute: 2, concurrent: 2 }], () => now);
   const leave = keys.find(kept as string)?.enter();

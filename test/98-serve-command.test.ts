@@ -106,6 +106,11 @@ test("what cannot be served is said before anything listens", async (t) => {
       /TLS cannot use .*keys\.json.*in PEM.*\[BAD_CONFIG\]/,
     ],
     [[...model, "--trust-proxy", "balancer"], 2, /trusted proxies balancer: .*such as 10\.0\.0\.0\/8.*\[INVALID_ARGUMENT\]/],
+    [
+      [...model, "--host", "203.0.113.1", "--port", "0", "--workers", "1", "--log-level", "silent"],
+      2,
+      /cannot listen on 203\.0\.113\.1:0: .*; the host is an address of this machine, or 0\.0\.0\.0 for all/,
+    ],
     [[...model, "--max-per-address", "0"], 2, /--max-per-address 0: must be a whole number from 1/],
     [[...model, "--max-wait-ms", "-1"], 2, /--max-wait-ms -1: must be a number from 0/],
     [[...model, "--tls-cert", "a.pem"], 2, /both --tls-cert and --tls-key/],

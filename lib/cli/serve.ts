@@ -2,7 +2,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsmLiteError } from "../errors.js";
 import type { Server as ServerType } from "../serve/server.js";
-import { serveDefaults, type ServeOptions } from "../serve/serve_options.js";
+import { serveDefaults, shortestApiKey, type ServeOptions } from "../serve/serve_options.js";
 import {
   arithmeticOption,
   batchInvariantOption,
@@ -239,7 +239,11 @@ function port(value: string): number {
 
 function keys({ apiKeys }: CommandOptions): ServeOptions["apiKeys"] {
   const single = process.env["USMLITE_API_KEY"];
-  return apiKeys ?? (single ? [{ name: "USMLITE_API_KEY", key: single }] : undefined);
+  if (apiKeys !== undefined || !single) return apiKeys;
+  if (single.length < shortestApiKey) {
+    throw new UsmLiteError("BAD_CONFIG", `USMLITE_API_KEY has ${single.length} characters; keys need ${shortestApiKey} or more`);
+  }
+  return [{ name: "USMLITE_API_KEY", key: single }];
 }
 
 function tlsOf({ tlsCert, tlsKey, tlsClientCa }: CommandOptions) {

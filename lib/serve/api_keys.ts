@@ -5,13 +5,14 @@ import { z } from "zod";
 import { problemOf } from "../checkpoint/checked_value.js";
 import { unreadableFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
+import { shortestApiKey } from "./serve_options.js";
 import { ServiceError } from "./service_error.js";
 
 const apiKeySchema = z.strictObject({
   /** What logs and metrics call its owner. */
   name: z.string().min(1).max(100),
   /** The key itself, or `sha256`. */
-  key: z.string().min(16, "keys need 16 characters or more").optional(),
+  key: z.string().min(shortestApiKey, `keys need ${shortestApiKey} characters or more`).optional(),
   /** SHA-256 of the key in hexadecimal, so that the file need not hold it. */
   sha256: z
     .string()
@@ -45,6 +46,8 @@ export function readApiKeys(path: string): ApiKey[] {
   return checkApiKeys(json, path);
 }
 
+const digestOf = (key: string): Buffer => createHash("sha256").update(key, "utf8").digest();
+
 /** @throws UsmLiteError BAD_CONFIG */
 export function checkApiKeys(json: unknown, source: string): ApiKey[] {
   const result = z.array(apiKeySchema).min(1).safeParse(json);
@@ -57,6 +60,14 @@ export function checkApiKeys(json: unknown, source: string): ApiKey[] {
   }
   const both = result.data.find(({ key, sha256 }) => (key === undefined) === (sha256 === undefined));
   if (both) throw new UsmLiteError("BAD_CONFIG", `${source}: the key of "${both.name}" must have either "key" or "sha256"`);
+  const owners = new Map<string, string>();
+  for (const { name, key, sha256 } of result.data) {
+    const digest = sha256?.toLowerCase() ?? digestOf(key as string).toString("hex");
+    const other = owners.get(digest);
+    if (other !== undefined)
+      throw new UsmLiteError("BAD_CONFIG", `${source}: "${other}" and "${name}" have the same key; each needs one of its own`);
+    owners.set(digest, name);
+  }
   return result.data;
 }
 
@@ -69,8 +80,6 @@ export interface Client {
    */
   enter(kind?: "requests" | "streams"): () => void;
 }
-
-const digestOf = (key: string): Buffer => createHash("sha256").update(key, "utf8").digest();
 
 export class ApiKeys {
   private owners: readonly Owner[] = [];

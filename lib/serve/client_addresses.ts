@@ -22,8 +22,16 @@ export class ClientAddresses {
   /** What is under way of each address that has anything under way. */
   private readonly underWay: Readonly<Record<Kind, Map<string, number>>> = { requests: new Map(), streams: new Map() };
 
-  /** @throws UsmLiteError INVALID_ARGUMENT for what is no address of a proxy */
-  constructor(private readonly limits: AddressLimits) {
+  private warned = false;
+
+  /**
+   * @param onUntrusted called once with the address of who passes requests on without being trusted
+   * @throws UsmLiteError INVALID_ARGUMENT for what is no address of a proxy
+   */
+  constructor(
+    private readonly limits: AddressLimits,
+    private readonly onUntrusted: (address: string) => void = () => undefined,
+  ) {
     try {
       this.isTrusted = proxyAddress.compile([...limits.trustedProxies]);
     } catch (cause) {
@@ -38,6 +46,10 @@ export class ClientAddresses {
   /** Where a request comes from: who connected, or whom the proxies that are trusted name. */
   of(request: IncomingMessage): string {
     const connected = plain(request.socket.remoteAddress ?? "unknown");
+    if (!this.warned && request.headers["x-forwarded-for"] !== undefined && !this.isTrusted(connected, 0)) {
+      this.warned = true;
+      this.onUntrusted(connected);
+    }
     const named = plain((proxyAddress(request, this.isTrusted) as string | undefined) ?? connected);
     return isIP(named) ? named : connected; // anything may stand in a header
   }

@@ -62,6 +62,9 @@ export interface ServeOptions extends Pick<RecognizerOptions, "decoder" | "beamW
   readonly logTranscripts?: boolean;
 }
 
+/** In characters. */
+export const shortestApiKey = 16;
+
 export const serveDefaults = {
   language: "en",
   modelAliases: ["whisper-1"],

@@ -84,7 +84,9 @@ export class Server implements Service, AsyncDisposable {
    */
   static async start(given: ServeOptions = {}, signal?: AbortSignal): Promise<Server> {
     const options: ResolvedServeOptions = { ...serveDefaults, ...given };
-    const addresses = new ClientAddresses(options);
+    const addresses = new ClientAddresses(options, (proxy) =>
+      log.warn({ proxy }, "X-Forwarded-For is not believed: all who come through this proxy count as one; --trust-proxy names it"),
+    );
     const keys = keysOf(options);
     const apiKeys = keys && new ApiKeys(keys);
     const output = new LogOutput(2, () => server?.metrics.droppedLogLines.inc()); // standard output is for results
@@ -112,6 +114,8 @@ export class Server implements Service, AsyncDisposable {
       server = new Server(options, log, engine, spool, addresses, apiKeys, output);
       server.newEngine = () => startEngine(options, given.language, events());
       await server.listen();
+      if (!apiKeys && options.tls?.clientAuthority === undefined && !isLoopback(options.host))
+        log.warn({ host: options.host }, "there are no API keys: whoever reaches this address is let in");
       log.info({ url: server.url, model: server.model.name, workers: engine.readyWorkers }, "ready");
       return server;
     } catch (error) {
@@ -299,6 +303,8 @@ function loadedModel(
   return { name, aliases: modelAliases.filter((alias) => alias !== name), language, vocabulary, created: Math.floor(Date.now() / 1000) };
 }
 
+const isLoopback = (host: string): boolean => host === "localhost" || host === "::1" || host.startsWith("127.");
+
 function authorityOf({ server }: FastifyInstance): string {
   const { address, port, family } = server.address() as AddressInfo;
   return `${family === "IPv6" ? `[${address}]` : address}:${port}`;
@@ -308,8 +314,18 @@ async function listenAt(app: FastifyInstance, host: string, port: number): Promi
   try {
     await app.listen({ host, port });
   } catch (error) {
-    const taken = (error as NodeJS.ErrnoException).code === "EADDRINUSE" ? "; end what listens there, or choose another port" : "";
-    throw new UsmLiteError("INVALID_ARGUMENT", `cannot listen on ${host}:${port}: ${(error as Error).message}${taken}`, { cause: error });
+    const { code, message } = error as NodeJS.ErrnoException;
+    const wrongHost = "the host is an address of this machine, or 0.0.0.0 for all of them";
+    const hint = {
+      EADDRINUSE: "end what listens there, or choose another port",
+      EADDRNOTAVAIL: wrongHost,
+      ENOTFOUND: wrongHost,
+      EAI_AGAIN: wrongHost,
+      EACCES: "ports below 1024 are for root; choose another one",
+    }[code ?? ""];
+    throw new UsmLiteError("INVALID_ARGUMENT", `cannot listen on ${host}:${port}: ${message}${hint === undefined ? "" : `; ${hint}`}`, {
+      cause: error,
+    });
   }
 }
 
