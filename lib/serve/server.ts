@@ -1,20 +1,20 @@
 /** Speech recognition as a service: starts, reloads its model, and ends without losing what it accepted. */
-import { readFile } from "node:fs/promises";
-import type { AddressInfo, Socket } from "node:net";
 import { availableParallelism } from "node:os";
 import { basename, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { createSecureContext, type Server as TlsServer } from "node:tls";
+import type { Server as TlsServer } from "node:tls";
 import type { FastifyInstance } from "fastify";
 import { pino, type Logger } from "pino";
 import { UsmLiteError } from "../errors.js";
 import { defaultModelFolder } from "../models/default_model.js";
 import { ApiKeys, readApiKeys, type ApiKey } from "./api_keys.js";
 import { ClientAddresses } from "./client_addresses.js";
+import { ConnectionLimit } from "./connection_limit.js";
 import { Dispatcher } from "./engine/dispatcher.js";
 import { Engine, maximumThreads, type EngineEvents } from "./engine/engine.js";
 import { application, operationsApplication } from "./http/application.js";
 import type { UploadLimits } from "./http/upload.js";
+import { authorityOf, isLoopback, listenAt, readTls } from "./listening.js";
 import { LogOutput } from "./log_output.js";
 import { Metrics } from "./metrics.js";
 import { RealtimeServer } from "./realtime/realtime_server.js";
@@ -24,8 +24,6 @@ import { SpoolFolder } from "./spool_folder.js";
 
 /** How often a server that ends looks whether all is answered. */
 const drainCheckMs = 20;
-/** How often it is logged, at most, that there are too many connections. */
-const dropWarningMs = 60_000;
 
 export type { ServeOptions } from "./serve_options.js";
 
@@ -44,7 +42,7 @@ export class Server implements Service, AsyncDisposable {
   private readonly realtime: RealtimeServer;
   private app: FastifyInstance | undefined;
   private operations: FastifyInstance | undefined;
-  private connections = 0;
+  private readonly connections: ConnectionLimit;
   private engineBytes = 0;
   private tensorBytes = 0;
   private reloading: Promise<void> = Promise.resolve();
@@ -64,12 +62,17 @@ export class Server implements Service, AsyncDisposable {
     this.uploads = { maximumBytes: maximumUploadBytes, timeoutSeconds: uploadTimeoutSeconds, folder: spool };
     this.dispatcher = new Dispatcher(engine, { maximumBatch, maximumQueue, timeoutMs: recognitionTimeoutSeconds * 1000 });
     this.realtime = new RealtimeServer(this);
+    this.connections = new ConnectionLimit(
+      options.maximumConnections,
+      () => this.metrics.droppedConnections.inc(),
+      () => log.warn({ connections: this.connections.open }, "connections are closed at once: as many are open as this server takes"),
+    );
     this.metrics = new Metrics({
       receiving: () => this.dispatcher.receiving,
       queued: () => this.dispatcher.queued,
       active: () => this.dispatcher.active,
       streams: () => this.streams,
-      connections: () => this.connections,
+      connections: () => this.connections.open,
       readyWorkers: () => this.readyWorkers,
       engineBytes: () => this.engineBytes,
       tensorBytes: () => this.tensorBytes,
@@ -188,27 +191,12 @@ export class Server implements Service, AsyncDisposable {
     const app = await application(this, { log: this.log, tls, requestTimeoutMs: (uploadTimeoutSeconds + 10) * 1000 });
     this.app = app;
     this.realtime.attach(app.server);
-    this.limitConnections(app.server);
+    this.connections.apply(app.server);
     if (metricsPort !== undefined) {
       this.operations = operationsApplication(this);
       await listenAt(this.operations, host, metricsPort);
     }
     await listenAt(app, host, port);
-  }
-
-  private limitConnections(server: FastifyInstance["server"]): void {
-    server.maxConnections = this.options.maximumConnections;
-    server.on("connection", (socket: Socket) => {
-      this.connections++;
-      socket.once("close", () => this.connections--);
-    });
-    let warnedAt = -Infinity;
-    server.on("drop", () => {
-      this.metrics.droppedConnections.inc();
-      if (performance.now() - warnedAt < dropWarningMs) return;
-      warnedAt = performance.now();
-      this.log.warn({ connections: this.connections }, "connections are closed at once: as many are open as this server takes");
-    });
   }
 
   private async replaceModel(): Promise<void> {
@@ -303,56 +291,5 @@ function loadedModel(
   return { name, aliases: modelAliases.filter((alias) => alias !== name), language, vocabulary, created: Math.floor(Date.now() / 1000) };
 }
 
-const isLoopback = (host: string): boolean => host === "localhost" || host === "::1" || host.startsWith("127.");
-
-function authorityOf({ server }: FastifyInstance): string {
-  const { address, port, family } = server.address() as AddressInfo;
-  return `${family === "IPv6" ? `[${address}]` : address}:${port}`;
-}
-
-async function listenAt(app: FastifyInstance, host: string, port: number): Promise<void> {
-  try {
-    await app.listen({ host, port });
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const wrongHost = "the host is an address of this machine, or 0.0.0.0 for all of them";
-    const hint = {
-      EADDRINUSE: "end what listens there, or choose another port",
-      EADDRNOTAVAIL: wrongHost,
-      ENOTFOUND: wrongHost,
-      EAI_AGAIN: wrongHost,
-      EACCES: "ports below 1024 are for root; choose another one",
-    }[code ?? ""];
-    throw new UsmLiteError("INVALID_ARGUMENT", `cannot listen on ${host}:${port}: ${message}${hint === undefined ? "" : `; ${hint}`}`, {
-      cause: error,
-    });
-  }
-}
-
 const keysOf = ({ apiKeys }: ResolvedServeOptions): readonly ApiKey[] | undefined =>
   typeof apiKeys === "string" ? readApiKeys(apiKeys) : apiKeys;
-
-async function readTls({ tls }: ResolvedServeOptions) {
-  if (!tls) return undefined;
-  const [cert, key] = [await pem(tls.certificate), await pem(tls.key)];
-  const context = { cert, key, ...(tls.clientAuthority === undefined ? {} : { ca: await pem(tls.clientAuthority), requestCert: true }) };
-  try {
-    createSecureContext(context);
-  } catch (cause) {
-    const files = [tls.certificate, tls.key, ...(tls.clientAuthority === undefined ? [] : [tls.clientAuthority])].join(", ");
-    throw new UsmLiteError(
-      "BAD_CONFIG",
-      `TLS cannot use ${files}: ${(cause as Error).message}; give a certificate chain and its private key, each in PEM`,
-      { cause },
-    );
-  }
-  return context;
-}
-
-async function pem(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (cause) {
-    throw new UsmLiteError("FILE_UNREADABLE", `${path} cannot be read: ${(cause as Error).message}; name a PEM file`, { cause });
-  }
-}
