@@ -30,7 +30,7 @@ test("models, recipes, manifests, adapters and recordings that are not there", a
       "FILE_NOT_FOUND",
       /adapter_config\.json does not exist; name the folder of an adapter, as usm-lite adapt/,
     ],
-    [() => makeFolder(path("file")), "FILE_UNWRITABLE", /file is a file; name a folder$/],
+    [() => makeFolder(path("file")), "FILE_UNWRITABLE", /file cannot be made: a file has that name; name another$/],
     [() => decodeAudio("https://example.com/a.wav"), "FILE_NOT_FOUND", /a\.wav is an address; download it first and give the path/],
     [() => decodeAudio("-"), "FILE_NOT_FOUND", /^- \(standard input\) is not read; give the path/],
     [() => decodeAudio(path("none")), "FILE_NOT_FOUND", /none does not exist; give the path of an audio file/],

@@ -43,8 +43,8 @@ function makeWithParents(folder: string, mode: number): void {
 
 function unwritable(folder: string, cause: unknown): UsmLiteError {
   const isFile = statSync(folder, { throwIfNoEntry: false })?.isFile();
-  const sentence = isFile ? `${folder} is a file; name a folder` : `folder ${folder} cannot be made: ${(cause as Error).message}`;
-  return new UsmLiteError("FILE_UNWRITABLE", sentence, { cause });
+  const reason = isFile ? "a file has that name; name another" : (cause as Error).message;
+  return new UsmLiteError("FILE_UNWRITABLE", `folder ${folder} cannot be made: ${reason}`, { cause });
 }
 
 /**
