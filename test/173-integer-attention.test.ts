@@ -8,6 +8,7 @@ import {
   Tensor,
   type AttentionOptions,
 } from "../lib/index.js";
+import { relativeAttention, type RelativePositions } from "../lib/ops/relative_attention.js";
 import { randomTensor, randomValues } from "./gradient.js";
 import { agreeOnAllInstructionSets, relativeDifference } from "./instruction_sets.js";
 
@@ -108,5 +109,89 @@ test.serial("dropout, and heads whose sums would not be exact, are computed in f
     const [q, k, v, offsets] = operands(which);
     const [found, expected] = [true, false].map((inIntegers) => attention(q, k, v, offsets, { ...which, inIntegers }).toArray());
     t.deepEqual(found, expected);
+  }
+});
+
+interface RelativeCase {
+  readonly lengths: readonly number[];
+  readonly heads: number;
+  readonly keyValueHeads?: number;
+  readonly headDim: number;
+  readonly context?: readonly [number, number];
+}
+
+const relativeCases: Record<string, RelativeCase> = {
+  "several sequences, one of them empty": { lengths: [7, 0, 33, 1, 60], heads: 4, headDim: 8 },
+  "an odd head size and grouped queries": { lengths: [50, 12], heads: 6, keyValueHeads: 2, headDim: 7 },
+  "more keys than a block, more queries than share keys": { lengths: [520], heads: 1, headDim: 6 },
+  "a window": { lengths: [90, 3, 41], heads: 2, headDim: 10, context: [5, 2] },
+  "a window of the frame itself": { lengths: [40], heads: 2, headDim: 4, context: [0, 0] },
+  "a window longer than a block": { lengths: [700], heads: 1, headDim: 4, context: [290, 13] },
+};
+
+function relative({ lengths, heads, keyValueHeads = heads, headDim, context }: RelativeCase, factor: number, inIntegers: boolean): Tensor {
+  const offsets = new SequenceOffsets(lengths);
+  const longest = Math.max(...lengths);
+  const [left, right] = context ?? [longest - 1, longest - 1];
+  const scaled = (shape: [number, number], seed: number): Tensor =>
+    Tensor.from(
+      randomValues(shape[0] * shape[1], seed).map((value) => factor * value),
+      shape,
+    );
+  const width = heads * headDim;
+  const positions: RelativePositions = { keys: scaled([left + right + 1, width], 5), origin: left };
+  const value = randomTensor([offsets.frames, keyValueHeads * headDim], 3);
+  const biases = { contentBias: randomTensor([width], 6), positionBias: randomTensor([width], 7) };
+  return relativeAttention(
+    scaled([offsets.frames, width], 1),
+    scaled([offsets.frames, keyValueHeads * headDim], 2),
+    value,
+    positions,
+    offsets,
+    {
+      heads,
+      keyValueHeads,
+      ...biases,
+      context,
+      inIntegers,
+    },
+  );
+}
+
+for (const [name, which] of Object.entries(relativeCases))
+  test.serial(`so does that with relative positions: ${name}`, (t) => {
+    for (const factor of [1, 5]) {
+      // Scales of values are those of the frames that a unit of work sees, which the reference has not.
+      agreeOnAllInstructionSets(t, `inputs x ${factor}`, () => [relative(which, factor, true)], 2e-3);
+      const difference = relativeDifference(relative(which, factor, true).toArray(), relative(which, factor, false).toArray());
+      t.true(difference > 0 && difference < 1e-2, `inputs x ${factor}: ${difference}`);
+    }
+  });
+
+test.serial("with relative positions too a sequence gives the same bits whatever else is in the batch", (t) => {
+  for (const context of [undefined, [9, 4]] as const) {
+    const offsets = new SequenceOffsets([5, 90, 310]);
+    const x = randomTensor([offsets.frames, 8], 1);
+    const table = randomTensor([2 * 310 - 1, 8], 2);
+    const options = { heads: 2, contentBias: randomTensor([8], 3), positionBias: randomTensor([8], 4), context, inIntegers: true };
+    const together = relativeAttention(x, x, x, { keys: table, origin: 309 }, offsets, options).rows(5, 95).toArray();
+    const part = x.rows(5, 95);
+    const alone = relativeAttention(part, part, part, { keys: table.rows(220, 399), origin: 89 }, new SequenceOffsets([90]), options);
+    t.deepEqual(alone.toArray(), together);
+  }
+});
+
+test.serial("positions that are not finite give NaN", (t) => {
+  for (const set of availableInstructionSets()) {
+    setInstructionSet(set);
+    const x = randomTensor([6, 4], 1);
+    const bias = Tensor.zeros([4]);
+    const keys = Tensor.from(
+      randomValues(44, 2).map((value, i) => (i === 20 ? NaN : value)),
+      [11, 4],
+    ); // distance 0
+    const options = { heads: 1, contentBias: bias, positionBias: bias, inIntegers: true };
+    const found = relativeAttention(x, x, x, { keys, origin: 5 }, new SequenceOffsets([6]), options).toArray();
+    t.true(found.every(Number.isNaN), set);
   }
 });

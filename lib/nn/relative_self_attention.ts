@@ -80,6 +80,7 @@ export class RelativeSelfAttention implements AttentionModule {
         contentBias: this.contentBias,
         positionBias: this.positionBias,
         context: this.sizes.context,
+        inIntegers: this.inputs.multipliedIntegers(context),
       },
     );
     return this.output.forward(attended, context, { residual });

@@ -26,7 +26,7 @@ type Operands = [
 ];
 
 interface RelativeAttentionBindings {
-  relativeAttention(...operands: Operands): TensorHandle;
+  relativeAttention(...operands: [...Operands, inIntegers: boolean]): TensorHandle;
   relativeAttentionBackward(...operands: [...Operands, out: TensorHandle, gradient: TensorHandle]): TensorHandle[];
 }
 
@@ -51,6 +51,8 @@ export interface RelativeAttentionOptions {
   context?: readonly [left: number, right: number] | undefined;
   /** multiplies the scores; default headDimension^-0.5 */
   scale?: number;
+  /** As that of {@link AttentionOptions}; positions are rounded as keys are. */
+  inIntegers?: boolean;
 }
 
 /**
@@ -69,7 +71,7 @@ export function relativeAttention(
   value: Tensor,
   positions: RelativePositions,
   offsets: SequenceOffsets,
-  { heads, keyValueHeads = heads, contentBias, positionBias, context, scale }: RelativeAttentionOptions,
+  { heads, keyValueHeads = heads, contentBias, positionBias, context, scale, inIntegers = false }: RelativeAttentionOptions,
 ): Tensor {
   const factor = scale ?? (query.dim(-1) / heads) ** -0.5;
   if (query instanceof DeviceTensor) {
@@ -101,7 +103,8 @@ export function relativeAttention(
     left,
     right,
   ];
-  const out = new Tensor(native.relativeAttention(...operands));
+  const exact = inIntegers && query.dim(-1) <= 512 * heads;
+  const out = new Tensor(native.relativeAttention(...operands, exact));
   const inputs = [query, key, value, positions.keys, contentBias, positionBias];
   return recordStep(out, inputs, (gradient, tape) => {
     accumulateAll(tape, inputs, native.relativeAttentionBackward(...operands, out.handle, gradient.handle));

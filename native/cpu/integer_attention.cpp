@@ -1,89 +1,15 @@
 #include "cpu/integer_attention.hpp"
 
-#include <bit>
 #include <cmath>
-#include <limits>
 
-#include "cpu/activation_bytes.hpp"
 #include "cpu/attention_head.hpp"
-#include "cpu/pair_product.hpp"
+#include "cpu/integer_attention_head.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
 // Query rows whose scores against one block of keys are held at a time.
 constexpr int64_t kQueryRows = 24;
-
-int64_t whole_vectors(int64_t count) { return (count + Vector::kLanes - 1) / Vector::kLanes * Vector::kLanes; }
-
-struct Rounding {
-  float scale, inverse;
-};
-
-/// What is not finite gives NaN scales, and with them NaN results.
-Rounding rounding_of(float largest, bool finite, int32_t largest_code) {
-  const auto codes = static_cast<float>(largest_code);
-  if (!finite) return {std::numeric_limits<float>::quiet_NaN(), 0.0f};
-  if (largest < std::numeric_limits<float>::min() * codes) return {0.0f, 0.0f};
-  return {largest / codes, codes / largest};
-}
-
-/// codes (whole vectors of count) of a row, zeros behind its end; returns the scale.
-float round_row(const float* row, int64_t count, int16_t* codes) {
-  const int32_t bits = largest_magnitude_bits(row, count);
-  const Rounding rounding = rounding_of(std::bit_cast<float>(bits), bits < 0x7F800000, kLargestScoreCode);
-  const Vector inverse = Vector::all(rounding.inverse);
-  for_each_vector(count, [&](int64_t i, int64_t lanes) {
-    PairVector::nearest(Vector::load(row + i, lanes) * inverse).store_halves(codes + i);
-  });
-  return rounding.scale;
-}
-
-/// kLargestPowerCode * e^x for x <= 0, with a relative error below 3e-6; next to nothing below -30. As `exponential`, with the polynomial of
-/// degree 4 with the least relative error.
-Vector power_code(Vector x) {
-  constexpr auto kOne = static_cast<float>(kLargestPowerCode);
-  const Vector magic = Vector::all(12582912.0f), log2_e = Vector::all(1.44269504f);  // 1.5 * 2^23
-  x = maximum(Vector::all(-30.0f), x);
-  const Vector shifted = multiply_add(x, log2_e, magic), f = multiply_add(x, log2_e, magic - shifted);
-  Vector p = Vector::all(9.57008e-3f * kOne);
-  p = multiply_add(p, f, Vector::all(5.591784e-2f * kOne));
-  p = multiply_add(p, f, Vector::all(2.4024745e-1f * kOne));
-  p = multiply_add(p, f, Vector::all(6.9312182e-1f * kOne));
-  p = multiply_add(p, f, Vector::all(9.9999926e-1f * kOne));
-  return add_to_exponent(p, shifted);
-}
-
-/// The softmax of a row of scores that are made block by block, as whole numbers.
-struct IntegerSoftmax {
-  float maximum = -std::numeric_limits<float>::infinity();
-  /// Of the codes so far, relative to `maximum`.
-  float sum = 0.0f;
-
-  /// codes (whole vectors of count, zeros behind its end) of a block of scores. Returns the factor that the results of earlier blocks must
-  /// be multiplied by.
-  float add(const float* scores, int64_t count, int16_t* codes) {
-    const Vector lowest = Vector::all(-std::numeric_limits<float>::infinity());
-    Vector largest = lowest, nothing = Vector::zero();
-    for_each_vector(count, [&](int64_t i, int64_t lanes) {
-      const Vector score = Vector::load(scores + i, lanes);
-      largest = usmlite::cpu::USMLITE_ISA::maximum(largest, score.head(lanes, lowest));
-      nothing = nothing + score * Vector::zero();
-    });
-    const float top = std::max(maximum, largest.maximum());
-    const float rescale = std::exp(maximum - top);
-    const Vector shift = Vector::all(top);
-    PairVector total = PairVector::zero();
-    for_each_vector(count, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
-      const PairVector code = PairVector::nearest(power_code(Vector::load(scores + i, lanes) - shift).head(lanes, Vector::zero()));
-      total = total + code;
-      code.store_halves(codes + i);
-    });
-    maximum = top;
-    sum = sum * rescale + total.floats().sum() + nothing.sum();  // NaN where a score is not finite
-    return rescale;
-  }
-};
 
 // Query rows [unit.begin, unit.end) of one sequence and head.
 class Unit {
@@ -96,8 +22,13 @@ class Unit {
         value_panels_(key_pairs_ * out_stride_), key_scales_(whole_pair_panels(frames_)), value_scales_(out_stride_), row_(d_),
         queries_(kQueryRows * row_stride_), powers_(kQueryRows * score_stride_), scores_(kQueryRows * score_stride_),
         sums_(kQueryRows * out_stride_) {
-    pack_keys();
-    pack_values();
+    const int64_t width = p.key_width(), at = first_ * width + source_;
+    const auto rotated_key = [&](int64_t t) {
+      rotate_row(p, p.key + at + t * width, t, 1.0f, row_.data());
+      return row_.data();
+    };
+    pack_pair_rows(frames_, d_, rotated_key, key_panels_.data(), key_scales_.data());
+    pack_pair_columns(p.value + at, width, frames_, d_, value_panels_.data(), value_scales_.data());
   }
 
   void run(float* out, float* log_sum) {
@@ -107,65 +38,6 @@ class Unit {
   }
 
  private:
-  void pack_keys() {
-    const int64_t width = p_.key_width();
-    const float* keys = p_.key + first_ * width + source_;
-    Scratch<int16_t> codes(row_stride_);
-    int32_t* panel = key_panels_.data();
-    for (int64_t first = 0; first < frames_; first += kPairPanel, panel += row_pairs_ * kPairPanel) {
-      for (int64_t i = 0; i < kPairPanel; ++i) {
-        const bool present = first + i < frames_;
-        if (present) {
-          rotate_row(p_, keys + (first + i) * width, first + i, 1.0f, row_.data());
-          key_scales_[first + i] = round_row(row_.data(), d_, codes.data());
-        } else {
-          key_scales_[first + i] = 0.0f;
-        }
-        for (int64_t pair = 0; pair < row_pairs_; ++pair) {
-          int32_t both = 0;
-          if (present) std::memcpy(&both, codes.data() + 2 * pair, sizeof both);
-          panel[pair * kPairPanel + i] = both;
-        }
-      }
-    }
-  }
-
-  void pack_values() {
-    const int64_t width = p_.key_width();
-    const float* values = p_.value + first_ * width + source_;
-    std::fill_n(value_scales_.data(), out_stride_, 0.0f);
-    for (int64_t column = 0; column < out_stride_; column += Vector::kLanes) {
-      const int64_t lanes = std::clamp<int64_t>(d_ - column, 0, Vector::kLanes);
-      int32_t* to = value_panels_.data() + column / kPairPanel * key_pairs_ * kPairPanel + column % kPairPanel;
-      if (lanes == 0) {
-        for (int64_t pair = 0; pair < key_pairs_; ++pair) PairVector::zero().store(to + pair * kPairPanel);
-        continue;
-      }
-      const auto load = [&](int64_t frame) {
-        return frame < frames_ ? Vector::load(values + frame * width + column, lanes) : Vector::zero();
-      };
-      Vector largest = Vector::zero(), nothing = Vector::zero();
-      for (int64_t t = 0; t < frames_; ++t) {
-        largest = maximum(largest, absolute(load(t)));
-        nothing = nothing + load(t) * Vector::zero();
-      }
-      // A sum of 0 * x is NaN unless all x are finite.
-      float most[Vector::kLanes], zeros[Vector::kLanes], inverses[Vector::kLanes];
-      largest.store(most);
-      nothing.store(zeros);
-      for (int64_t i = 0; i < Vector::kLanes; ++i) {
-        const Rounding rounding = rounding_of(most[i], zeros[i] == 0.0f, kLargestValueCode);
-        value_scales_[column + i] = rounding.scale;
-        inverses[i] = rounding.inverse;
-      }
-      const Vector inverse = Vector::load(inverses);
-      for (int64_t pair = 0; pair < key_pairs_; ++pair) {
-        const auto code = [&](int64_t frame) { return PairVector::nearest(load(frame) * inverse); };
-        PairVector::of(code(2 * pair), code(2 * pair + 1)).store(to + pair * kPairPanel);
-      }
-    }
-  }
-
   void rows(int64_t begin, int64_t count, float* out, float* log_sum) {
     const int64_t stride = p_.query_width(), at = (first_ + begin) * stride + unit_.head * d_;
     float query_scales[kQueryRows];

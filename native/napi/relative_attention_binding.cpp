@@ -1,3 +1,4 @@
+#include "cpu/integer_relative_attention.hpp"
 #include "cpu/relative_attention.hpp"
 
 #include <algorithm>
@@ -54,12 +55,17 @@ cpu::RelativeAttentionProblem problem_of(const Arguments& arguments) {
   return problem;
 }
 
-// relativeAttention(what problem_of takes) -> out
+// relativeAttention(what problem_of takes, inIntegers) -> out
 Napi::Value relative_attention(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "relativeAttention", 13);
+  Arguments arguments(info, "relativeAttention", 14);
   const cpu::RelativeAttentionProblem problem = problem_of(arguments);
+  const bool in_integers = arguments.boolean(13, "inIntegers");
+  if (in_integers && problem.head_dim > cpu::kWidestIntegerHead) {
+    arguments.fail("heads have " + std::to_string(problem.head_dim) + " values; in whole numbers they have at most " +
+                   std::to_string(cpu::kWidestIntegerHead));
+  }
   Tensor out(DType::kFloat32, arguments.any_tensor(0, "query").shape());
-  cpu::relative_attention(problem, out.f32());
+  if (in_integers) cpu::integer_relative_attention(problem, out.f32()); else cpu::relative_attention(problem, out.f32());
   return TensorHandle::wrap(info.Env(), std::move(out));
 }
 
