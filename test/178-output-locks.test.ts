@@ -159,6 +159,9 @@ test("writers of one file at the same time do not meet", (t) => {
   });
   t.is(readFileSync(file, "utf8"), "first, but last");
   t.deepEqual(readdirSync(path("writers")), ["a.txt"]);
+  for (const number of [1, 3]) writeFileSync(path("writers", `.a.txt.${number}.partial`), "of writers that were killed");
+  writeFileAtomically(file, () => writeTextFile(file, "one of two"));
+  t.deepEqual(readdirSync(path("writers")), ["a.txt"]);
 });
 
 test("what only looks like a temporary file is nobody's to take", (t) => {

@@ -47,15 +47,34 @@ export interface Temporary {
  */
 export function holdTemporary(target: string, kind: Kind): Temporary | undefined {
   for (let number = 0; number < maximumWriters; number++) {
-    const path = join(dirname(target), `.${basename(target)}${number === 0 ? "" : `.${number}`}.partial`);
+    const path = temporaryName(target, number);
     const held = holdUnlessForeign(path, kind);
     if (held.outcome === "unsupported") return undefined;
     if (held.outcome === "busy") continue;
     if (kind === "file") ftruncateSync(held.handle);
     else for (const left of readdirSync(path)) rmSync(join(path, left), { recursive: true });
+    removeLeft(target, kind, number + 1);
     return { path, handle: held.handle };
   }
   return undefined;
+}
+
+const temporaryName = (target: string, number: number): string =>
+  join(dirname(target), `.${basename(target)}${number === 0 ? "" : `.${number}`}.partial`);
+
+/** Numbers that are looked for when a writer cleans up: more have hardly ever written the same at the same time. */
+const likelyWriters = 8;
+
+/** What writers have left that were killed while there were several of them. */
+function removeLeft(target: string, kind: Kind, first: number): void {
+  for (let number = first; number < likelyWriters; number++) {
+    const path = temporaryName(target, number);
+    if (!isThere(path)) continue;
+    const held = holdUnlessForeign(path, kind);
+    if (held.outcome !== "held") continue;
+    rmSync(path, { recursive: true, force: true });
+    closeSync(held.handle);
+  }
 }
 
 /** What another user made, who could change it afterwards, or what is no file, is not written to. */
