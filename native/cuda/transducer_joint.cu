@@ -9,7 +9,6 @@ namespace {
 
 using transducer::Cell, transducer::owner_of, transducer::Utterance;
 
-
 struct JoinArguments {
   TransducerCells cells;
   TransducerSlab slab;
