@@ -1,24 +1,20 @@
 #include "cpu/integer_relative_attention.hpp"
 
-#include "cpu/attention_head.hpp"
 #include "cpu/integer_attention_head.hpp"
+#include "cpu/relative_window.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
 // Query rows whose scores against one block of keys are held at a time.
 constexpr int64_t kQueryRows = 24;
-// Query rows that share one copy of a head's keys, values and positions.
-constexpr int64_t kUnitRows = 480;
 
 // Query rows [unit.begin, unit.end) of one sequence and head.
 class Unit {
  public:
   Unit(const RelativeAttentionProblem& p, const AttentionUnit& unit)
-      : p_(p), unit_(unit), first_(p.offsets[unit.sequence]), frames_(p.offsets[unit.sequence + 1] - first_), d_(p.head_dim),
-        key_begin_(p.left < 0 ? 0 : std::max<int64_t>(0, unit.begin - p.left)),
-        key_end_(p.right < 0 ? frames_ : std::min(frames_, unit.end + p.right)), keys_(key_end_ - key_begin_),
-        distances_(unit.end - unit.begin + keys_ - 1), row_stride_(whole_vectors(d_)), row_pairs_((d_ + 1) / 2), key_pairs_((keys_ + 1) / 2),
+      : p_(p), unit_(unit), window_(p, unit), first_(p.offsets[unit.sequence]), d_(p.head_dim), keys_(window_.keys()),
+        distances_(window_.distances()), row_stride_(whole_vectors(d_)), row_pairs_((d_ + 1) / 2), key_pairs_((keys_ + 1) / 2),
         out_stride_(whole_pair_panels(d_)), score_stride_(whole_pair_panels(std::min(keys_, kIntegerKeyBlock))),
         position_stride_(score_stride_ + 2 * kPairPanel + whole_pair_panels(kQueryRows)),
         key_panels_(whole_pair_panels(keys_) * row_pairs_), value_panels_(key_pairs_ * out_stride_),
@@ -26,7 +22,7 @@ class Unit {
         value_scales_(out_stride_), position_scales_(whole_pair_panels(distances_)), row_(d_), content_(kQueryRows * row_stride_),
         positional_(kQueryRows * row_stride_), powers_(kQueryRows * (score_stride_ + Vector::kLanes)),
         scores_(kQueryRows * score_stride_), position_scores_(kQueryRows * position_stride_), sums_(kQueryRows * out_stride_) {
-    const int64_t width = p.key_width(), at = (first_ + key_begin_) * width + unit.head / (p.heads / p.key_value_heads) * d_;
+    const int64_t width = p.key_width(), at = (first_ + window_.key_begin()) * width + unit.head / (p.heads / p.key_value_heads) * d_;
     pack_pair_rows(keys_, d_, [&](int64_t t) { return p.key + at + t * width; }, key_panels_.data(), key_scales_.data());
     pack_pair_columns(p.value + at, width, keys_, d_, value_panels_.data(), value_scales_.data());
     pack_positions();
@@ -37,14 +33,11 @@ class Unit {
   }
 
  private:
-  // Row n is the position of the distance between the unit's last row and its key n, or less.
   void pack_positions() {
-    const int64_t from = p_.origin - (unit_.end - 1) + key_begin_;
     std::fill_n(row_.data(), d_, 0.0f);
-    const auto position = [&](int64_t n) -> const float* {
-      // Distances beyond the table lie outside of the window of every frame.
-      const bool known = from + n >= 0 && from + n < p_.position_rows;
-      return known ? p_.positions + (from + n) * p_.query_width() + unit_.head * d_ : row_.data();
+    const auto position = [&](int64_t n) {
+      const float* row = window_.position(n);
+      return row ? row : row_.data();
     };
     pack_pair_rows(distances_, d_, position, position_panels_.data(), position_scales_.data());
   }
@@ -68,8 +61,7 @@ class Unit {
       ones[r] = 1.0f;
     }
     IntegerSoftmax states[kQueryRows];
-    const int64_t seen = p_.left < 0 ? 0 : std::max<int64_t>(0, begin - p_.left - key_begin_) / kPairPanel * kPairPanel;
-    const int64_t end = p_.right < 0 ? keys_ : std::min(keys_, begin + count + p_.right - key_begin_);
+    const int64_t seen = window_.first_seen(begin, kPairPanel), end = window_.last_seen(begin, count);
     for (int64_t key = seen; key < end; key += kIntegerKeyBlock) {
       const int64_t width = std::min(kIntegerKeyBlock, end - key);
       block(begin, count, key, width, states);
@@ -92,8 +84,7 @@ class Unit {
                     .panels = key_panels_.data() + key * row_pairs_, .panel_stride = row_pairs_ * kPairPanel, .columns = width,
                     .row_scales = content_row_scales_, .column_scales = key_scales_.data() + key,
                     .c = scores_.data(), .c_stride = score_stride_, .accumulate = false});
-    const int64_t distance = unit_.end - begin - count + key;  // row of positions of the last row's first key
-    const int64_t aligned = distance / kPairPanel * kPairPanel;
+    const int64_t distance = window_.distance(begin, count, key), aligned = distance / kPairPanel * kPairPanel;
     multiply_pairs({.a = positional_.data(), .a_stride = row_stride_, .rows = count, .pairs = row_pairs_,
                     .panels = position_panels_.data() + aligned * row_pairs_, .panel_stride = row_pairs_ * kPairPanel,
                     .columns = distance - aligned + width + count - 1, .row_scales = positional_row_scales_,
@@ -105,9 +96,7 @@ class Unit {
       for_each_vector(width, [&](int64_t i, int64_t lanes) {
         (Vector::load(scores + i, lanes) + Vector::load(positions + i, lanes)).store(scores + i, lanes);
       });
-      const int64_t row = begin + r - key_begin_ - key;  // the frame itself, counted from the first key of the block
-      const int64_t from = p_.left < 0 ? 0 : std::clamp<int64_t>(row - p_.left, 0, width);
-      const int64_t to = p_.right < 0 ? width : std::clamp<int64_t>(row + p_.right + 1, from, width);
+      const auto [from, to] = window_.seen_by(begin + r, key, width);
       int16_t* powers = powers_.data() + r * power_stride();
       if (to - from < width) std::fill_n(powers, power_stride(), int16_t{0});
       if (from == to) continue;
@@ -120,10 +109,9 @@ class Unit {
 
   const RelativeAttentionProblem& p_;
   const AttentionUnit unit_;
-  const int64_t first_, frames_, d_;
-  const int64_t key_begin_, key_end_, keys_;  // what any row of the unit sees
-  const int64_t distances_;                   // between any row and any key
-  const int64_t row_stride_, row_pairs_;      // of codes of a query, key or position
+  const RelativeWindow window_;
+  const int64_t first_, d_, keys_, distances_;
+  const int64_t row_stride_, row_pairs_;  // of codes of a query, key or position
   const int64_t key_pairs_;
   const int64_t out_stride_, score_stride_, position_stride_;
   Scratch<int32_t> key_panels_, value_panels_, position_panels_;
@@ -138,7 +126,7 @@ class Unit {
 }  // namespace
 
 void integer_relative_attention(const RelativeAttentionProblem& p, float* out) {
-  const std::vector<AttentionUnit> units = attention_units(p, p.heads, kUnitRows);
+  const std::vector<AttentionUnit> units = attention_units(p, p.heads, kRelativeUnitRows);
   parallel_dynamic(static_cast<int64_t>(units.size()), [&](int64_t index) { Unit(p, units[index]).run(out); });
 }
 
