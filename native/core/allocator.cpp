@@ -1,9 +1,9 @@
 #include "core/allocator.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstdlib>
-#include <map>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -16,9 +16,24 @@ namespace {
 constexpr size_t kAlignment = 64;
 constexpr int64_t kMaximumCachedBytes = int64_t{2} << 30;
 
+// Eight classes per power of two: at most 12.5 % of a block is slack.
+constexpr size_t kClassesPerPower = 8, kClasses = 64 * kClassesPerPower;
+
+struct SizeClass {
+  size_t bytes, index;
+};
+
+SizeClass size_class(size_t bytes) {
+  const size_t rounded = std::max<size_t>((bytes + kAlignment - 1) & ~(kAlignment - 1), kAlignment);
+  const size_t step = std::max<size_t>(std::bit_floor(rounded) / kClassesPerPower, kAlignment);
+  const size_t size = (rounded + step - 1) / step * step, power = std::bit_floor(size);
+  const size_t steps_above = (size - power) / std::max<size_t>(power / kClassesPerPower, kAlignment);
+  return {size, static_cast<size_t>(std::countr_zero(power)) * kClassesPerPower + steps_above};
+}
+
 struct State {
   std::mutex mutex;
-  std::map<size_t, std::vector<void*>> free_blocks;  // size class -> blocks
+  std::array<std::vector<void*>, kClasses> free_blocks;
   MemoryStatistics statistics;
 };
 
@@ -28,31 +43,24 @@ State& state() {
   return *instance;
 }
 
-// Eight classes per power of two: at most 12.5 % of a block is slack.
-size_t size_class(size_t bytes) {
-  const size_t rounded = std::max<size_t>((bytes + kAlignment - 1) & ~(kAlignment - 1), kAlignment);
-  const size_t step = std::max<size_t>(std::bit_floor(rounded) / 8, kAlignment);
-  return (rounded + step - 1) / step * step;
-}
-
 void trim_locked(State& s) {
-  for (auto& [size, blocks] : s.free_blocks) {
+  for (std::vector<void*>& blocks : s.free_blocks) {
     for (void* block : blocks) std::free(block);
-    s.statistics.bytes_cached -= static_cast<int64_t>(size * blocks.size());
+    blocks = {};
   }
-  s.free_blocks.clear();
+  s.statistics.bytes_cached = 0;
 }
 
 }  // namespace
 
 void* allocate(size_t bytes) {
-  const size_t size = size_class(bytes);
+  const auto [size, index] = size_class(bytes);
   State& s = state();
   std::lock_guard lock(s.mutex);
   void* block = nullptr;
-  if (auto entry = s.free_blocks.find(size); entry != s.free_blocks.end() && !entry->second.empty()) {
-    block = entry->second.back();
-    entry->second.pop_back();
+  if (std::vector<void*>& blocks = s.free_blocks[index]; !blocks.empty()) {
+    block = blocks.back();
+    blocks.pop_back();
     s.statistics.bytes_cached -= static_cast<int64_t>(size);
   } else {
     block = std::aligned_alloc(kAlignment, size);
@@ -72,7 +80,7 @@ void* allocate(size_t bytes) {
 }
 
 void release(void* block, size_t bytes) noexcept {
-  const size_t size = size_class(bytes);
+  const auto [size, index] = size_class(bytes);
   State& s = state();
   std::lock_guard lock(s.mutex);
   s.statistics.bytes_in_use -= static_cast<int64_t>(size);
@@ -80,7 +88,7 @@ void release(void* block, size_t bytes) noexcept {
     std::free(block);
     return;
   }
-  s.free_blocks[size].push_back(block);
+  s.free_blocks[index].push_back(block);
   s.statistics.bytes_cached += static_cast<int64_t>(size);
 }
 

@@ -133,10 +133,15 @@ int initial_thread_count() {
 }
 
 std::mutex pool_mutex;
+std::atomic<int> pool_size{0};  // 0: no pool yet; asked for before every operation, by all threads
 
 std::shared_ptr<ThreadPool>& pool_slot() {
   // Leaked: joining threads from a static destructor while Node.js tears down would deadlock.
-  static auto* slot = new std::shared_ptr<ThreadPool>(std::make_shared<ThreadPool>(initial_thread_count()));
+  static auto* slot = [] {
+    auto* first = new std::shared_ptr<ThreadPool>(std::make_shared<ThreadPool>(initial_thread_count()));
+    pool_size.store((*first)->size(), std::memory_order_release);
+    return first;
+  }();
   return *slot;
 }
 
@@ -160,7 +165,10 @@ void run_parts(int parts, const std::function<void(int)>& job) {
 
 }  // namespace
 
-int thread_count() { return pool()->size(); }
+int thread_count() {
+  const int size = pool_size.load(std::memory_order_acquire);
+  return size > 0 ? size : pool()->size();
+}
 
 void set_thread_count(int count) {
   if (count < 1 || count > kMaximumThreads) {
@@ -172,6 +180,7 @@ void set_thread_count(int count) {
   std::lock_guard running(old->run_mutex);
   std::lock_guard lock(pool_mutex);
   pool_slot() = std::make_shared<ThreadPool>(count);
+  pool_size.store(count, std::memory_order_release);
 }
 
 int part_count(int64_t count, int64_t grain) {
