@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the packed products with AddressSanitizer and runs them over arrays without a byte to spare: AVX2, and where the
+# Builds the packed products, and attention in whole numbers, with AddressSanitizer and runs them over arrays without a byte to spare: AVX2, and where the
 # processor has it AVX-512, also with AMX whose tile registers are emulated. Says what it skips, and why.
 set -u
 cd "$(dirname "$0")/../.."
@@ -37,4 +37,14 @@ compile packed_avx2 native/cpu/packed_matmul.cpp "${avx2[@]}" -DUSMLITE_ISA=avx2
 compile packed_avx2vnni native/cpu/packed_matmul.cpp "${avx2[@]}" -mavxvnni -DUSMLITE_ISA=avx2vnni &
 wait
 [ ! -e "$folder/failed" ] && "$compiler" -fsanitize=address "$folder"/*.o -lpthread -o "$folder/packed_products" &&
-  "$folder/packed_products"
+  "$folder/packed_products" || exit 1
+
+rm "$folder"/*.o
+for name in integer_attention integer_relative_attention; do
+  compile "$name" "native/cpu/reference/$name.cpp" &
+  compile "${name}_avx2" "native/cpu/$name.cpp" "${avx2[@]}" -DUSMLITE_ISA=avx2 &
+  [[ " ${flags[*]} " != *" -DWITH_AVX512 "* ]] || compile "${name}_avx512" "native/cpu/$name.cpp" "${avx512[@]}" -DUSMLITE_ISA=avx512 &
+  wait
+done
+compile main test/native/integer_attention.cpp
+[ ! -e "$folder/failed" ] && "$compiler" -fsanitize=address "$folder"/*.o -o "$folder/attention" && "$folder/attention"
