@@ -9,7 +9,7 @@ import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
 import type { DeviceWeight, DeviceWeightHandle, IntegerActivations } from "./device_weight.js";
 import type { DeviceLayerGradients, WantedGradients } from "./layer_gradients.js";
 import { gpuAddon } from "./gpu.js";
-import { deviceAddProduct, deviceLinearGradient, deviceProduct, type DeviceScales } from "./training_operations.js";
+import { deviceLinearGradient, deviceProduct, type DeviceScales } from "./training_operations.js";
 
 interface IntegerTrainingBindings {
   deviceFillIntegerWeight(
@@ -110,8 +110,7 @@ export function deviceIntegerLinearBackward(
   }
   if (wantsWeight) {
     using seen = deviceRoundRows(x, integers.activations);
-    gradients.weight = DeviceTensor.zeros(weight.shape, "float32");
-    deviceAddProduct(gradients.weight, { matrix: sumGradient, transposed: true }, { matrix: seen }, factor);
+    gradients.weight = deviceProduct({ matrix: sumGradient, transposed: true }, { matrix: seen }, factor, "float32");
   }
   parts?.sum?.dispose();
   return gradients;

@@ -22,18 +22,6 @@ export class JoinedLinears<const Layers extends readonly Linear[]> {
     return (this.together(x, context) ?? this.layers.map((layer) => layer.forward(x, context))) as { [Index in keyof Layers]: Tensor };
   }
 
-  /**
-   * Whether {@link JoinedLinears.forward} multiplied in whole numbers on the CPU: what it gave is then worth no more than attention in whole
-   * numbers.
-   */
-  multipliedIntegers(context: ForwardContext): boolean {
-    return this.layers.every(({ name, weight }) => {
-      if (weight instanceof DeviceTensor) return false;
-      const packed = weight instanceof Tensor ? context.packedWeight?.(name, weight) : weight; // a step packs a weight once
-      return packed instanceof PackedMatrix && packed.holdsIntegers;
-    });
-  }
-
   /** The same, but undefined where that is not one product: elsewhere than on the GPU, of layers that are not of one kind, in training. */
   together(x: Tensor, context: ForwardContext): Tensor[] | undefined {
     if (!(x instanceof DeviceTensor) || activeTape() || context.transformWeight || context.packedWeight) return undefined;
@@ -50,5 +38,17 @@ export class JoinedLinears<const Layers extends readonly Linear[]> {
       if (adapters && adapts(adapters, name)) addAdapters(name, outputs[index] as Tensor, x, adapters);
     });
     return outputs;
+  }
+
+  /**
+   * Whether {@link JoinedLinears.forward} multiplied in whole numbers on the CPU: what it gave is then worth no more than attention in whole
+   * numbers.
+   */
+  multipliedIntegers(context: ForwardContext): boolean {
+    return this.layers.every(({ name, weight }) => {
+      if (weight instanceof DeviceTensor) return false;
+      const packed = weight instanceof Tensor ? context.packedWeight?.(name, weight) : weight; // a step packs a weight once
+      return packed instanceof PackedMatrix && packed.holdsIntegers;
+    });
   }
 }
