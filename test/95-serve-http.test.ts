@@ -97,14 +97,16 @@ test("streamed deltas add up to the text", async (t) => {
 
 test("results do not depend on what is recognised at the same time", async (t) => {
   const clips = Array.from({ length: 16 }, (_, seed) => tones(0.4 + (seed % 5) * 0.9, seed));
-  const texts = await Promise.all(
-    clips.map(async (clip) => ((await (await post(server, form(wav(clip)))).json()) as { text: string }).text),
-  );
-  t.deepEqual(
-    texts,
-    clips.map((clip) => recognizer.transcribe(asDecoded(clip)).text),
-  );
-  t.true((await metric(server, "batch_size_sum")) > (await metric(server, "batch_size_count")), "some passes were shared");
+  const expected = clips.map((clip) => recognizer.transcribe(asDecoded(clip)).text);
+  const shared = async (): Promise<boolean> => (await metric(server, "batch_size_sum")) > (await metric(server, "batch_size_count"));
+  // Whether requests meet in a pass is up to when they arrive: as often as it takes.
+  for (let round = 0; round === 0 || (round < 50 && !(await shared())); round++) {
+    const texts = await Promise.all(
+      clips.map(async (clip) => ((await (await post(server, form(wav(clip)))).json()) as { text: string }).text),
+    );
+    t.deepEqual(texts, expected);
+  }
+  t.true(await shared(), "some passes were shared");
 });
 
 test("models are listed and found", async (t) => {
