@@ -326,13 +326,17 @@ test("misuse is a coded error", (t) => {
     code: "UNSUPPORTED_SPEC",
     message: /129 frames/,
   });
-  t.throws(() => deviceDepthwiseConvolution(DeviceTensor.zeros([4, 6]), DeviceTensor.zeros([3, 3], "float32"), sequences, { gated: true }), {
-    ...invalid,
-    message: /6 columns; values and gates must be as many, an even number each/,
-  });
+  t.throws(
+    () => deviceDepthwiseConvolution(DeviceTensor.zeros([4, 6]), DeviceTensor.zeros([3, 3], "float32"), sequences, { gated: true }),
+    {
+      ...invalid,
+      message: /6 columns; values and gates must be as many, an even number each/,
+    },
+  );
   t.throws(() => deviceAttention(x, x, x, sequences, { heads: 5 }), { ...invalid, message: /5 heads of equal size/ });
   t.throws(() => deviceAttention(x, x, x, sequences, { heads: 3 }), { code: "UNSUPPORTED_SPEC", message: /heads have 4 values/ });
-  t.throws(() => deviceAttention(x, x, DeviceTensor.zeros([4, 12], "float16"), sequences, { heads: 1 }), {
+  const wide = DeviceTensor.zeros([4, 16]);
+  t.throws(() => deviceAttention(wide, wide, DeviceTensor.zeros([4, 16], "float16"), sequences, { heads: 1 }), {
     ...invalid,
     message: /value is float16/,
   });

@@ -213,7 +213,7 @@ test("misuse is a coded error", (t) => {
   };
   t.throws(() => deviceTrainingRelativeAttention(x, x, x, sequences, { heads: 34, relative }), {
     ...invalid,
-    message: /positions must have shape \(7, 272\)/,
+    message: /positions must have rows for distances from 3 to -3, but its rows are for 3 to -2/,
   });
   const sums = DeviceTensor.zeros([34, 4], "float32");
   const other = { ...relative, positions: DeviceTensor.zeros([7, 272]), contentBias: DeviceTensor.zeros([272], "float32") };

@@ -55,8 +55,8 @@ function fresh(family: Family, change: object = {}): TrainableNetwork {
 }
 
 /** Fresh biases are zero, where relu has its kink, fresh attention is the mean of all frames, and fresh statistics are those of nothing. */
-function warmedUp(family: Family): TrainableNetwork {
-  const network = fresh(family, { hidden_size: 32, intermediate_size: 64, subsampling_conv_channels: 16 });
+function warmedUp(family: Family, change: object): TrainableNetwork {
+  const network = fresh(family, { hidden_size: 32, intermediate_size: 64, subsampling_conv_channels: 16, ...change });
   for (const [name, tensor] of network.parameters()) {
     if (/bias(_[uv])?$/.test(name)) tensor.write(tensor.toArray().map((_, i) => 0.1 * Math.sin(i + name.length)));
     if (/[qk]_proj\.weight$/.test(name)) tensor.write(tensor.toArray().map((value) => 2 * value));
@@ -72,7 +72,7 @@ const targets = [
   [1, 2, 7],
 ];
 
-const stepIsThatOfTheCpu = (t: ExecutionContext, family: Family): void => {
+const stepIsThatOfTheCpu = (t: ExecutionContext, family: Family, change: object = {}): void => {
   const offsets = new SequenceOffsets(lengths);
   const features = heldByBfloat16(
     Tensor.from(
@@ -82,7 +82,7 @@ const stepIsThatOfTheCpu = (t: ExecutionContext, family: Family): void => {
   );
   const step = (device: "cpu" | "cuda"): Step =>
     trainingStep(
-      () => warmedUp(family),
+      () => warmedUp(family, change),
       { features, offsets, targets, audioSeconds: 1 },
       device,
       (network) => (family === "parakeet_ctc" ? network.blockWeights() : network.linearWeights()),
@@ -92,6 +92,16 @@ const stepIsThatOfTheCpu = (t: ExecutionContext, family: Family): void => {
 
 for (const family of ["parakeet_ctc", "parakeet_rnnt"] as const)
   test.serial(`a training step on the GPU is that of the CPU: ${family}`, stepIsThatOfTheCpu, family);
+test.serial(
+  "a training step on the GPU is that of the CPU: attention over a window, and heads that share keys",
+  stepIsThatOfTheCpu,
+  "parakeet_tdt",
+  {
+    attention_type: "rel_pos_local_attn",
+    attention_context_size: [3, 1],
+    num_key_value_heads: 1,
+  },
+);
 
 /** The same utterance again and again. */
 const batches: BatchSource = {
@@ -206,11 +216,9 @@ test("what the GPU has no kernels for is refused before anything begins", async 
   const refused = (change: object, message: RegExp): void =>
     void t.throws(() => placeForTraining(fresh("parakeet_ctc", change)), { code: "UNSUPPORTED_MODEL", message });
   refused(
-    { attention_type: "rel_pos_local_attn", attention_context_size: [3, 2] },
-    /^the model has attention over a window of frames, which the GPU does not train; train it with device "cpu"$/,
+    { subsampling_conv_channels: 12 },
+    /^the model has subsampling_conv_channels 12; on the GPU it must be a multiple of 8; train it with device "cpu"$/,
   );
-  refused({ num_key_value_heads: 1 }, /has heads that share keys, which the GPU does not train/);
-  refused({ subsampling_conv_channels: 12 }, /has subsampling_conv_channels 12; on the GPU it must be a multiple of 8/);
   refused({ intermediate_size: 60 }, /intermediate_size 60/);
   refused({ num_attention_heads: 4 }, /has heads of 4 values; on the GPU they are trained with 8, 16, .. 128/);
   const durations = Array.from({ length: 17 }, (_, i) => i);
@@ -220,15 +228,15 @@ test("what the GPU has no kernels for is refused before anything begins", async 
     message: /has 17 durations, more than 16, which the GPU does not train/,
   });
   refused({ conv_kernel_size: 129 }, /has conv_kernel_size 129; on the GPU it can be up to 128/);
-  const window = folderOf("window", {
+  const odd = folderOf("odd", {
     ...trainableConfigs["parakeet_ctc"],
     vocab_size: 61,
     pad_token_id: 60,
-    encoder_config: { ...encoder, attention_type: "rel_pos_local_attn", attention_context_size: [3, 2] },
+    encoder_config: { ...encoder, conv_kernel_size: 129 },
   });
-  await t.throwsAsync(compress("refused", "cuda", [{ modifiers: [{ type: "quantization", spec: "int4" }], training }], window), {
+  await t.throwsAsync(compress("refused", "cuda", [{ modifiers: [{ type: "quantization", spec: "int4" }], training }], odd), {
     code: "UNSUPPORTED_MODEL",
-    message: /window of frames/,
+    message: /conv_kernel_size 129/,
   });
   t.false(existsSync(path("refused.run")));
   t.throws(() => placeForTraining({}, "something"), {

@@ -25,11 +25,9 @@ interface AttentionBindings {
     heads: number,
     scale: number,
     sequences: DeviceSequencesHandle,
-    positions: DeviceTensorHandle | undefined,
-    contentBias: DeviceTensorHandle | undefined,
-    positionBias: DeviceTensorHandle | undefined,
     batchInvariant: boolean,
-    stream?: StreamHandle,
+    stream: StreamHandle | undefined,
+    ...relative: RelativeOperands | []
   ): DeviceTensorHandle;
 }
 
@@ -65,12 +63,33 @@ export function deviceRotateHeads(
 
 /** Relative positions (Transformer-XL, Dai et al. 2019): scores are `(q + u) k + (q + v) p`. All of the queries' type. */
 export interface DeviceRelativePositions {
-  /** p, (2 * longest - 1, heads * headDimension): of keys from `longest - 1` frames before a query to as many after it. */
+  /** p, (distances, heads * headDimension): row n is for keys `origin - n` frames before a query. */
   positions: DeviceTensor;
+  /** Distance that the first row of `positions` is for. Default: frames of the longest sequence less one, and the last row is for as many after. */
+  origin?: number | undefined;
   /** u (heads * headDimension) */
   contentBias: DeviceTensor;
   /** v (heads * headDimension) */
   positionBias: DeviceTensor;
+  /** Frames before and after a frame that it sees. Absent: all of its sequence. */
+  context?: readonly [left: number, right: number] | undefined;
+}
+
+/** {@link DeviceRelativePositions} as kernels are told; -1: all frames. */
+export type RelativeOperands = [
+  positions: DeviceTensorHandle,
+  contentBias: DeviceTensorHandle,
+  positionBias: DeviceTensorHandle,
+  origin: number,
+  left: number,
+  right: number,
+];
+
+export function relativeOperands(
+  { positions, origin, contentBias, positionBias, context: [left, right] = [-1, -1] }: DeviceRelativePositions,
+  sequences: DeviceSequences,
+): RelativeOperands {
+  return [positions.handle, contentBias.handle, positionBias.handle, origin ?? Math.max(0, sequences.longest - 1), left, right];
 }
 
 /** Heads, scale and positions of {@link deviceAttention}. */
@@ -92,8 +111,8 @@ export interface DeviceAttentionOptions {
  * `softmax(scale * scores) v` for each head within each sequence (Vaswani et al. 2017); scores are never stored (Dao et al.
  * 2022). What the other sequences hold does not matter for a sequence's result.
  * @param query (frames, heads * headDimension); headDimension a multiple of 8 up to 160
- * @param key like query
- * @param value like query
+ * @param key (frames, keyHeads * headDimension): as many heads of the query, or several of them, share each of its heads
+ * @param value like key
  * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
  *
  * @example
@@ -114,11 +133,9 @@ export function deviceAttention(
       heads,
       scale ?? ((query.shape[1] ?? heads) / heads) ** -0.5,
       sequences.handle,
-      relative?.positions.handle,
-      relative?.contentBias.handle,
-      relative?.positionBias.handle,
       batchInvariant,
       stream?.handle,
+      ...(relative ? relativeOperands(relative, sequences) : ([] as [])),
     ),
   );
 }

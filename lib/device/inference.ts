@@ -8,7 +8,7 @@ import { deviceLinear, type DeviceActivation } from "./device_linear.js";
 import type { DeviceSequences } from "./device_sequences.js";
 import { deviceColumns, DeviceTensor } from "./device_tensor.js";
 import type { DeviceWeight } from "./device_weight.js";
-import { deviceAttention, deviceRotateHeads } from "./attention.js";
+import { deviceAttention, deviceRotateHeads, type DeviceRelativePositions } from "./attention.js";
 import {
   deviceDepthwiseConvolution,
   deviceGatherWindows,
@@ -130,7 +130,7 @@ export function depthwiseConvolutionOnGpu(
   });
 }
 
-/** Queries and keys are rotated in place: nothing else uses them. */
+/** Queries and keys are rotated in place: nothing else uses them. As many heads of the query as there are for each of the keys share it. */
 export function attentionOnGpu(
   query: DeviceTensor,
   key: Tensor,
@@ -143,32 +143,49 @@ export function attentionOnGpu(
     scale,
   }: { heads: number; keyValueHeads: number; ropeTheta: number | undefined; scale: number | undefined },
 ): DeviceTensor {
-  if (keyValueHeads !== heads) {
-    throw new UsmLiteError("UNSUPPORTED_MODEL", `attention on the GPU needs a key for each of ${heads} heads, not ${keyValueHeads}`);
-  }
   const sequences = sequencesOnGpu(offsets);
   const [keys, values] = [onGpu(key, "key"), onGpu(value, "value")];
-  if (ropeTheta !== undefined) deviceRotateHeads(query, sequences, { heads, theta: ropeTheta, key: keys });
+  if (ropeTheta !== undefined) rotateOnGpu(query, keys, sequences, { heads, keyValueHeads, theta: ropeTheta });
   return deviceAttention(query, keys, values, sequences, { heads, ...(scale !== undefined && { scale }) });
 }
+
+/** In place; queries and keys in one launch where they have as many heads. */
+export function rotateOnGpu(
+  query: DeviceTensor,
+  key: DeviceTensor,
+  sequences: DeviceSequences,
+  { heads, keyValueHeads, theta, inverse = false }: { heads: number; keyValueHeads: number; theta: number; inverse?: boolean },
+): void {
+  if (keyValueHeads === heads) return deviceRotateHeads(query, sequences, { heads, theta, inverse, key });
+  deviceRotateHeads(query, sequences, { heads, theta, inverse });
+  deviceRotateHeads(key, sequences, { heads: keyValueHeads, theta, inverse });
+}
+
+/** What {@link relativeAttentionOnGpu} is told of positions. */
+export interface RelativePositionsOnGpu {
+  readonly positions: Tensor;
+  readonly origin: number;
+  readonly contentBias: Tensor;
+  readonly positionBias: Tensor;
+  readonly context: readonly [left: number, right: number] | undefined;
+}
+
+export const placedPositions = ({ positions, contentBias, positionBias, ...others }: RelativePositionsOnGpu): DeviceRelativePositions => ({
+  positions: onGpu(positions, "positions"),
+  contentBias: queryBiasOnGpu(contentBias),
+  positionBias: queryBiasOnGpu(positionBias),
+  ...others,
+});
 
 export function relativeAttentionOnGpu(
   query: DeviceTensor,
   key: Tensor,
   value: Tensor,
-  positions: Tensor,
   offsets: SequenceOffsets,
-  { heads, scale, contentBias, positionBias }: { heads: number; scale: number; contentBias: Tensor; positionBias: Tensor },
+  { heads, scale, relative }: { heads: number; scale: number; relative: RelativePositionsOnGpu },
 ): DeviceTensor {
-  return deviceAttention(query, onGpu(key, "key"), onGpu(value, "value"), sequencesOnGpu(offsets), {
-    heads,
-    scale,
-    relative: {
-      positions: onGpu(positions, "positions"),
-      contentBias: queryBiasOnGpu(contentBias),
-      positionBias: queryBiasOnGpu(positionBias),
-    },
-  });
+  const options = { heads, scale, relative: placedPositions(relative) };
+  return deviceAttention(query, onGpu(key, "key"), onGpu(value, "value"), sequencesOnGpu(offsets), options);
 }
 
 export function planeConvolutionOnGpu(

@@ -3,7 +3,7 @@ import type { DropoutOptions } from "../ops/activation.js";
 import type { DeviceSequences, DeviceSequencesHandle } from "./device_sequences.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
-import type { DeviceRelativePositions } from "./attention.js";
+import { relativeOperands, type DeviceRelativePositions, type RelativeOperands } from "./attention.js";
 import { gpuAddon } from "./gpu.js";
 
 interface TrainingAttentionBindings {
@@ -18,10 +18,16 @@ interface TrainingAttentionBindings {
     scale: number,
     probability: number,
     seed: number,
-    positions: DeviceTensorHandle | undefined,
-    contentBias: DeviceTensorHandle | undefined,
-    positionBias: DeviceTensorHandle | undefined,
     stream?: StreamHandle,
+  ): [out: DeviceTensorHandle, logSum: DeviceTensorHandle];
+  deviceTrainingRelativeAttention(
+    query: DeviceTensorHandle,
+    key: DeviceTensorHandle,
+    value: DeviceTensorHandle,
+    sequences: DeviceSequencesHandle,
+    heads: number,
+    scale: number,
+    ...relative: [...RelativeOperands, stream?: StreamHandle]
   ): [out: DeviceTensorHandle, logSum: DeviceTensorHandle];
   deviceAttentionBackward(
     query: DeviceTensorHandle,
@@ -49,10 +55,7 @@ interface TrainingAttentionBindings {
     sequences: DeviceSequencesHandle,
     heads: number,
     scale: number,
-    positions: DeviceTensorHandle,
-    contentBias: DeviceTensorHandle,
-    positionBias: DeviceTensorHandle,
-    stream?: StreamHandle,
+    ...relative: [...RelativeOperands, stream?: StreamHandle]
   ): DeviceTensorHandle[];
 }
 
@@ -81,7 +84,7 @@ const scaleOf = (query: DeviceTensor, { heads, scale }: { heads: number; scale?:
 /**
  * `dropout(softmax(scale * q k^T)) v` for each head within each sequence, as {@link deviceAttention}.
  * @param query (frames, heads * headDimension); headDimension a multiple of 8 up to 128
- * @param key like query; with `keys` as many rows as those have
+ * @param key (frames, keyHeads * headDimension), as many rows as `keys` have; several heads of the query share a head where those are fewer
  * @param value like key
  * @returns `out` like query; `logSum` float32 (heads, frames), log(sum(exp(scores))), for {@link deviceAttentionBackward}
  */
@@ -104,9 +107,6 @@ export function deviceTrainingAttention(
     scaleOf(query, options),
     dropout?.probability ?? 0,
     dropout?.seed ?? 0,
-    undefined,
-    undefined,
-    undefined,
     stream?.handle,
   );
   return { out: new DeviceTensor(out), logSum: new DeviceTensor(logSum) };
@@ -150,8 +150,8 @@ export function deviceAttentionBackward(
 /**
  * Attention with relative positions (Transformer-XL, Dai et al. 2019), as {@link deviceAttention} has it.
  * @param query (frames, heads * headDimension); headDimension a multiple of 8 up to 128
- * @param key like query
- * @param value like query
+ * @param key (frames, keyHeads * headDimension)
+ * @param value like key
  * @returns `out` like query; `logSum` float32 (heads, frames), for {@link deviceRelativeAttentionBackward}
  */
 export function deviceTrainingRelativeAttention(
@@ -162,20 +162,14 @@ export function deviceTrainingRelativeAttention(
   options: DeviceTrainingRelativeAttentionOptions,
 ): { out: DeviceTensor; logSum: DeviceTensor } {
   const { heads, relative, stream } = options;
-  const [out, logSum] = native().deviceTrainingAttention(
+  const [out, logSum] = native().deviceTrainingRelativeAttention(
     query.handle,
     key.handle,
     value.handle,
     sequences.handle,
-    undefined,
-    false,
     heads,
     scaleOf(query, options),
-    0,
-    0,
-    relative.positions.handle,
-    relative.contentBias.handle,
-    relative.positionBias.handle,
+    ...relativeOperands(relative, sequences),
     stream?.handle,
   );
   return { out: new DeviceTensor(out), logSum: new DeviceTensor(logSum) };
@@ -196,7 +190,7 @@ export interface DeviceRelativeAttentionGradients {
 
 /**
  * Gradients of {@link deviceTrainingRelativeAttention}. While it runs, 16-bit probabilities and gradients of scores of all pairs of frames
- * are kept: 4 * heads * frames * (frames of the longest sequence) bytes.
+ * are kept: 4 * heads * frames * (frames of the longest sequence) bytes, or over a window 4 * heads * frames * (left + right + 96).
  * @param gradient like query, of `out`
  * @param options what the forward pass was given
  */
@@ -221,9 +215,7 @@ export function deviceRelativeAttentionBackward(
     sequences.handle,
     heads,
     scaleOf(query, options),
-    relative.positions.handle,
-    relative.contentBias.handle,
-    relative.positionBias.handle,
+    ...relativeOperands(relative, sequences),
     stream?.handle,
   );
   const [ofQuery, ofKey, ofValue, positions, contentBias, positionBias] = handles.map((handle) => new DeviceTensor(handle)) as [

@@ -10,7 +10,7 @@ import type { CohereConfig } from "./cohere/cohere_config.js";
 import { CohereNetwork } from "./cohere/cohere_network.js";
 import { headDimension, type LasrEncoderConfig } from "./lasr/lasr_config.js";
 import { LasrForCtc } from "./lasr/lasr_for_ctc.js";
-import { attentionContext, type ParakeetEncoderConfig, type ParakeetTransducerConfig } from "./parakeet/parakeet_config.js";
+import type { ParakeetEncoderConfig, ParakeetTransducerConfig } from "./parakeet/parakeet_config.js";
 import { ParakeetForCtc } from "./parakeet/parakeet_for_ctc.js";
 import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
 import type { Wav2Vec2Config } from "./wav2vec2/wav2vec2_config.js";
@@ -40,8 +40,8 @@ interface NetworkSizes {
   readonly kernels: Readonly<Record<string, number>>;
   /** Sizes that are to be multiples of 8. */
   readonly multiples: Readonly<Record<string, number>>;
-  /** What there is no kernel for, whatever its size: "attention over a window of frames". */
-  readonly missing?: string | undefined;
+  /** What there is more of than kernels take: "17 durations, more than 16". */
+  readonly tooMany?: string | undefined;
 }
 
 const lasrSizes = (config: LasrEncoderConfig): NetworkSizes => ({
@@ -52,27 +52,18 @@ const lasrSizes = (config: LasrEncoderConfig): NetworkSizes => ({
 });
 
 function parakeetSizes(config: ParakeetEncoderConfig): NetworkSizes {
-  const {
-    num_attention_heads: heads,
-    num_key_value_heads: keyValueHeads = heads,
-    hidden_size,
-    intermediate_size,
-    subsampling_conv_channels,
-    conv_kernel_size,
-  } = config;
+  const { num_attention_heads: heads, hidden_size, intermediate_size, subsampling_conv_channels, conv_kernel_size } = config;
   return {
     heads: [config.head_dim ?? hidden_size / heads],
     frames: [hidden_size],
     kernels: { conv_kernel_size },
     multiples: { hidden_size, intermediate_size, subsampling_conv_channels },
-    missing: attentionContext(config) ? "attention over a window of frames" : keyValueHeads === heads ? undefined : "heads that share keys",
   };
 }
 
 function transducerSizes({ encoder_config, durations }: ParakeetTransducerConfig): NetworkSizes {
   const tooMany = durations.length > maximumDurations ? `${durations.length} durations, more than ${maximumDurations}` : undefined;
-  const encoder = parakeetSizes(encoder_config);
-  return { ...encoder, missing: encoder.missing ?? tooMany };
+  return { ...parakeetSizes(encoder_config), tooMany };
 }
 
 function cohereSizes({ encoder_config, hidden_size, num_attention_heads, intermediate_size }: CohereConfig): NetworkSizes {
@@ -131,8 +122,8 @@ function networkSizes(network: unknown): NetworkSizes | undefined {
 
 /**
  * @param what the network is called in the message: a folder
- * @throws UsmLiteError UNSUPPORTED_MODEL for a network that the GPU cannot train: of no family that this package loads, of sizes that kernels do
- * not take, or whose heads see a window of frames or share keys
+ * @throws UsmLiteError UNSUPPORTED_MODEL for a network that the GPU cannot train: of no family that this package loads, or of sizes that kernels do
+ * not take
  */
 export function checkTrainableOnGpu(network: unknown, what: string): asserts network is TrainedOnGpu {
   const refuse = (why: string): never => {
@@ -140,8 +131,8 @@ export function checkTrainableOnGpu(network: unknown, what: string): asserts net
   };
   const sizes = networkSizes(network);
   if (!sizes) return refuse("is a network of no family that the GPU trains");
-  const { heads, frames, kernels, multiples, missing } = sizes;
-  if (missing) refuse(`has ${missing}, which the GPU does not train`);
+  const { heads, frames, kernels, multiples, tooMany } = sizes;
+  if (tooMany) refuse(`has ${tooMany}, which the GPU does not train`);
   for (const head of heads) {
     if (head % channelMultiple !== 0 || head > maximumHeadDimension) {
       refuse(`has heads of ${head} values; on the GPU they are trained with 8, 16, .. ${maximumHeadDimension}`);

@@ -10,10 +10,9 @@ import type { WeightSource } from "../nn/weight_source.js";
 import { parseCohereConfig, parseCohereGeneration } from "./cohere/cohere_config.js";
 import { cohereName } from "./cohere/cohere_names.js";
 import { CohereNetwork } from "./cohere/cohere_network.js";
-import { parseLasrConfig } from "./lasr/lasr_config.js";
+import { headDimension, parseLasrConfig } from "./lasr/lasr_config.js";
 import { LasrForCtc } from "./lasr/lasr_for_ctc.js";
 import {
-  attentionContext,
   checkParakeetGeneration,
   parseParakeetCtcConfig,
   parseParakeetTransducerConfig,
@@ -60,11 +59,10 @@ function parakeet(config: JsonObject, source: string, generation: JsonObject): M
   };
 }
 
-/** The GPU has no attention over windows, nor with fewer keys than queries. */
 function gpuWeightsOf(encoder: ParakeetEncoderConfig, names: RegExp): { gpuWeights?: RegExp } {
-  const { num_attention_heads: heads, num_key_value_heads: keyValueHeads = heads, hidden_size: hidden } = encoder;
-  const fits = fitsGpu(hidden, encoder.head_dim ?? hidden / heads, encoder.intermediate_size, encoder.subsampling_conv_channels);
-  return fits && !attentionContext(encoder) && keyValueHeads === heads ? { gpuWeights: names } : {};
+  const { hidden_size: hidden, num_attention_heads: heads, head_dim: head = hidden / heads, conv_kernel_size: kernel } = encoder;
+  const fits = fitsGpu(hidden, encoder.intermediate_size, encoder.subsampling_conv_channels) && headFitsGpu(head);
+  return fits && kernel <= maximumDepthwiseKernel ? { gpuWeights: names } : {};
 }
 
 function wav2vec2(json: JsonObject, source: string): ModelDescription {
@@ -84,7 +82,7 @@ function wav2vec2(json: JsonObject, source: string): ModelDescription {
 
 function wav2vec2FitsGpu(config: Wav2Vec2Config): boolean {
   const { hidden_size: hidden, num_attention_heads: heads, intermediate_size, conv_dim } = config;
-  if (!fitsGpu(hidden, hidden / heads, intermediate_size, ...conv_dim) || hidden / heads > maximumHeadDimension) return false;
+  if (!fitsGpu(hidden, intermediate_size, ...conv_dim) || !headFitsGpu(hidden / heads)) return false;
   if (config.model_type === "wav2vec2-conformer") return config.conv_depthwise_kernel_size <= maximumDepthwiseKernel;
   return fitsGpu(hidden / config.num_conv_pos_embedding_groups);
 }
@@ -139,6 +137,8 @@ const fitsGpu = (...widths: readonly number[]): boolean => widths.every((width) 
 const maximumHeadDimension = 160;
 const maximumDepthwiseKernel = 128;
 
+const headFitsGpu = (width: number): boolean => fitsGpu(width) && width <= maximumHeadDimension;
+
 /** All of a sequence-to-sequence model, but embeddings of tokens that are only looked up. */
 const sequenceWeights = (tied: boolean): RegExp => (tied ? /^/ : /^(?!model\.decoder\.embed_tokens\.)/);
 
@@ -146,8 +146,9 @@ const sequenceWeights = (tied: boolean): RegExp => (tied ? /^/ : /^(?!model\.dec
 export const families: Readonly<Record<string, Family>> = {
   lasr_ctc: (json, source) => {
     const config = parseLasrConfig(json, source);
+    const { conv_kernel_size: kernel } = config.encoder_config;
     return {
-      gpuWeights: /^/,
+      ...(headFitsGpu(headDimension(config.encoder_config)) && kernel <= maximumDepthwiseKernel ? { gpuWeights: /^/ } : {}),
       stride: config.encoder_config.subsampling_conv_stride ** 2,
       network: (weights) => new LasrForCtc(config, weights),
       frontEnd: (preprocessor, path) => LogMel.fromJson(preprocessor, path),

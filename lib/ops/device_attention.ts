@@ -1,25 +1,20 @@
 /** Softmax attention of training on the GPU. */
-import { deviceRotateHeads } from "../device/attention.js";
 import type { DeviceTensor } from "../device/device_tensor.js";
-import { onGpu } from "../device/inference.js";
-import { queryBiasOnGpu, sequencesOnGpu } from "../device/placement.js";
+import { onGpu, placedPositions, rotateOnGpu, type RelativePositionsOnGpu } from "../device/inference.js";
+import { sequencesOnGpu } from "../device/placement.js";
 import {
   deviceAttentionBackward,
   deviceRelativeAttentionBackward,
   deviceTrainingAttention,
   deviceTrainingRelativeAttention,
 } from "../device/training_attention.js";
-import { UsmLiteError } from "../errors.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { AttentionOptions } from "./attention.js";
 import { accumulateParts } from "./gradients.js";
 import { recordStep } from "./tape.js";
 
-/**
- * {@link attention}, differentiable, with dropout.
- * @throws UsmLiteError UNSUPPORTED_MODEL when heads share keys
- */
+/** {@link attention}, differentiable, with dropout. */
 export function trainedAttention(
   query: DeviceTensor,
   key: DeviceTensor,
@@ -27,18 +22,15 @@ export function trainedAttention(
   offsets: SequenceOffsets,
   { heads, keyValueHeads = heads, ropeTheta, scale, dropout }: AttentionOptions,
 ): Tensor {
-  if (keyValueHeads !== heads) {
-    throw new UsmLiteError("UNSUPPORTED_MODEL", `attention on the GPU needs a key for each of ${heads} heads, not ${keyValueHeads}`);
-  }
   const sequences = sequencesOnGpu(offsets);
   const rotates = ropeTheta !== undefined;
   const [queries, keys] = rotates ? [query.clone(), key.clone()] : [query, key];
-  if (rotates) deviceRotateHeads(queries, sequences, { heads, theta: ropeTheta, key: keys });
+  if (rotates) rotateOnGpu(queries, keys, sequences, { heads, keyValueHeads, theta: ropeTheta });
   const options = { heads, scale, dropout };
   const { out, logSum } = deviceTrainingAttention(queries, keys, value, sequences, options);
   return recordStep(out, [query, key, value], (gradient, tape) => {
     const gradients = deviceAttentionBackward(queries, keys, value, out, logSum, onGpu(gradient, "gradient"), sequences, options);
-    if (rotates) deviceRotateHeads(gradients.query, sequences, { heads, theta: ropeTheta, key: gradients.key, inverse: true });
+    if (rotates) rotateOnGpu(gradients.query, gradients.key, sequences, { heads, keyValueHeads, theta: ropeTheta, inverse: true });
     tape.accumulate(query, gradients.query);
     tape.accumulate(key, gradients.key);
     tape.accumulate(value, gradients.value);
@@ -66,33 +58,21 @@ export function trainedCachedAttention(
   });
 }
 
-/** What {@link relativeAttention} takes. */
-export interface RelativeAttentionInputs {
-  readonly query: DeviceTensor;
-  readonly key: Tensor;
-  readonly value: Tensor;
-  readonly positions: Tensor;
-  readonly contentBias: Tensor;
-  readonly positionBias: Tensor;
-}
-
 /** {@link relativeAttention}, differentiable. */
 export function trainedRelativeAttention(
-  inputs: RelativeAttentionInputs,
+  query: DeviceTensor,
+  keyOperand: Tensor,
+  valueOperand: Tensor,
   offsets: SequenceOffsets,
-  { heads, scale }: { heads: number; scale: number },
+  { heads, scale, relative }: { heads: number; scale: number; relative: RelativePositionsOnGpu },
 ): Tensor {
-  const { query, contentBias, positionBias } = inputs;
-  const [key, value] = [onGpu(inputs.key, "key"), onGpu(inputs.value, "value")];
+  const [key, value] = [onGpu(keyOperand, "key"), onGpu(valueOperand, "value")];
   const sequences = sequencesOnGpu(offsets);
-  const relative = {
-    positions: onGpu(inputs.positions, "positions"),
-    contentBias: queryBiasOnGpu(contentBias),
-    positionBias: queryBiasOnGpu(positionBias),
-  };
-  const options = { heads, scale, relative };
+  const options = { heads, scale, relative: placedPositions(relative) };
   const { out, logSum } = deviceTrainingRelativeAttention(query, key, value, sequences, options);
-  return recordStep(out, Object.values(inputs) as Tensor[], (gradient, tape) => {
+  const { positions, contentBias, positionBias } = relative;
+  const inputs = { query, key, value, positions, contentBias, positionBias };
+  return recordStep(out, Object.values(inputs), (gradient, tape) => {
     const gradients = deviceRelativeAttentionBackward(query, key, value, out, logSum, onGpu(gradient, "gradient"), sequences, options);
     accumulateParts(tape, inputs, {
       ...gradients,

@@ -1,7 +1,6 @@
 /** Self-attention with relative positions (Dai et al. 2019, Transformer-XL), over whole sequences or a window. */
 import { DeviceTensor } from "../device/device_tensor.js";
 import { relativeAttentionOnGpu } from "../device/inference.js";
-import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
@@ -75,17 +74,11 @@ export function relativeAttention(
 ): Tensor {
   const factor = scale ?? (query.dim(-1) / heads) ** -0.5;
   if (query instanceof DeviceTensor) {
-    if (context || keyValueHeads !== heads) {
-      throw new UsmLiteError(
-        "UNSUPPORTED_MODEL",
-        context
-          ? 'attention over a window of frames runs on the CPU only; use device "cpu"'
-          : `attention on the GPU needs a key for each of ${heads} heads, not ${keyValueHeads}; use device "cpu"`,
-      );
-    }
-    const inputs = { query, key, value, positions: positions.keys, contentBias, positionBias };
-    if (isRecording(Object.values(inputs))) return trainedRelativeAttention({ ...inputs, query }, offsets, { heads, scale: factor });
-    return relativeAttentionOnGpu(query, key, value, positions.keys, offsets, { heads, scale: factor, contentBias, positionBias });
+    const attend = isRecording([query, key, value, positions.keys, contentBias, positionBias])
+      ? trainedRelativeAttention
+      : relativeAttentionOnGpu;
+    const relative = { positions: positions.keys, origin: positions.origin, contentBias, positionBias, context };
+    return attend(query, key, value, offsets, { heads, scale: factor, relative });
   }
   const [left, right] = context ?? [-1, -1];
   const operands: Operands = [

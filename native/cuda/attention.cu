@@ -6,6 +6,7 @@
 
 #include "cuda/attention_tiles.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/position_window.cuh"
 #include "cuda/running_softmax.cuh"
 
 namespace usmlite::cuda {
@@ -22,7 +23,8 @@ struct KernelArguments {
   uint16_t* out;
   const int32_t* offsets;
   int64_t query_stride, key_stride, value_stride, position_stride, out_stride;
-  int head_dim, longest;
+  int head_dim, heads_per_key;
+  PositionWindow window;
   float scale;
 };
 /// What only training has a use for. It costs registers, even as arguments that no instruction reads.
@@ -72,38 +74,39 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArgumen
   constexpr int kKeys = kKeysPerTile<kRelative>;
   auto& tiles = *reinterpret_cast<SharedTiles<kD, kKeys>*>(shared_memory());
   auto& relative = *reinterpret_cast<RelativeTiles<kD>*>(shared_memory() + sizeof(tiles));
-  const int head = static_cast<int>(blockIdx.y) * a.head_dim;  // its first column
+  const int key_head = static_cast<int>(blockIdx.y) / a.heads_per_key * a.head_dim;  // its first column
+  const auto head = [&a] { return static_cast<int>(blockIdx.y) * a.head_dim; };       // that of the query's: found anew to spare a register
   const int lane = ptx::lane_id(), warp = ptx::warp_id(), g = lane / 4, t = lane % 4;
-  int keys_begin = begin, keys_end = end, visible = length;  // keys that any of the block's frames sees
-  int from_key = 0;
+  int keys_begin = begin, keys_end = end, from_key = 0, visible = length;  // keys that any of the block's frames sees
   bool causal = false;
+  if constexpr (kRelative) from_key = a.window.first_key(first), visible = a.window.keys_end(first, length);
   if constexpr (!kTraining) {  // keys of the part
-    const int tiles_of_keys = (length + kKeys - 1) / kKeys;
-    from_key = tiles_of_keys * part / purpose.parts.count * kKeys;
-    visible = min(length, tiles_of_keys * (part + 1) / purpose.parts.count * kKeys);
-  } else {
+    const int first_key = from_key, tiles_of_keys = (visible - first_key + kKeys - 1) / kKeys;
+    from_key = first_key + tiles_of_keys * part / purpose.parts.count * kKeys;
+    visible = min(visible, first_key + tiles_of_keys * (part + 1) / purpose.parts.count * kKeys);
+  } else if constexpr (!kRelative) {
     keys_begin = purpose.key_offsets[blockIdx.z], keys_end = purpose.key_offsets[blockIdx.z + 1], causal = purpose.causal;
     visible = causal ? min(keys_end - keys_begin, first + kQueries + keys_end - keys_begin - length) : keys_end - keys_begin;
   }
 
   const auto copy_tile = [&](int keys_from, int stage) {
-    copy_rows<kD>(tiles.key[stage], kKeys, a.key + head, a.key_stride, keys_begin + keys_from, keys_begin, keys_end, a.head_dim);
-    copy_rows<kD>(tiles.value[stage], kKeys, a.value + head, a.value_stride, keys_begin + keys_from, keys_begin, keys_end, a.head_dim);
-    if constexpr (kRelative) {  // row n of the tile: p(longest - 1 - (first + kQueries - 1) + keys_from + n)
-      copy_rows<kD>(relative.positions[stage], kPositions, a.positions + head, a.position_stride,
-                    a.longest - first - kQueries + keys_from, 0, 2 * a.longest - 1, a.head_dim);
+    copy_rows<kD>(tiles.key[stage], kKeys, a.key + key_head, a.key_stride, keys_begin + keys_from, keys_begin, keys_end, a.head_dim);
+    copy_rows<kD>(tiles.value[stage], kKeys, a.value + key_head, a.value_stride, keys_begin + keys_from, keys_begin, keys_end, a.head_dim);
+    if constexpr (kRelative) {
+      copy_rows<kD>(relative.positions[stage], kPositions, a.positions + head(), a.position_stride, a.window.first_row(first, keys_from), 0,
+                    a.window.rows, a.head_dim);
     }
     ptx::copy_async_commit();
   };
 
-  copy_rows<kD>(tiles.query, kQueries, a.query + head, a.query_stride, begin + first, begin, end, a.head_dim);
+  copy_rows<kD>(tiles.query, kQueries, a.query + head(), a.query_stride, begin + first, begin, end, a.head_dim);
   copy_tile(from_key, 0);
   ptx::copy_async_wait<0>();
   ptx::block_sync();
   if constexpr (kRelative) {
-    add_to_rows<T, kD>(relative.shifted_query, tiles.query, a.position_bias + head, a.head_dim);
+    add_to_rows<T, kD>(relative.shifted_query, tiles.query, a.position_bias + head(), a.head_dim);
     ptx::block_sync();
-    add_to_rows<T, kD>(tiles.query, tiles.query, a.content_bias + head, a.head_dim);
+    add_to_rows<T, kD>(tiles.query, tiles.query, a.content_bias + head(), a.head_dim);
     ptx::block_sync();
   }
   uint32_t query[kD / 16][4];
@@ -128,8 +131,8 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArgumen
     for (int tile = 0; tile < kKeys / 8; ++tile) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int key = keys_from + 8 * tile + 2 * t + i % 2;
-        const bool is_hidden = causal && key - (keys_end - keys_begin) > first + 16 * warp + g + 8 * (i / 2) - length;
+        const int key = keys_from + 8 * tile + 2 * t + i % 2, query = first + 16 * warp + g + 8 * (i / 2);
+        const bool is_hidden = kRelative ? !a.window.sees(query, key) : causal && key - (keys_end - keys_begin) > query - length;
         scores[tile][i] = key < visible && !is_hidden ? scores[tile][i] * scale : kNever;
       }
     }
@@ -164,7 +167,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArgumen
     for (int tile = 0; tile < kD / 8; ++tile) {
       const int column = 8 * tile + 2 * t;
       if (frame < length && column < a.head_dim) {
-        *reinterpret_cast<uint32_t*>(a.out + (begin + frame) * a.out_stride + head + column) =
+        *reinterpret_cast<uint32_t*>(a.out + (begin + frame) * a.out_stride + head() + column) =
             ptx::round2<T>(softmax.sums[tile][2 * half] * reciprocal, softmax.sums[tile][2 * half + 1] * reciprocal);
       }
     }
@@ -175,15 +178,16 @@ struct Launch {
   KernelArguments arguments;
   LaunchShape shape;
   bool relative;
+  int longest;
   const std::shared_ptr<Stream>& stream;
 };
 
-/// Among how many blocks to divide the keys, so that there is one for every multiprocessor.
-int key_parts(const LaunchShape& grid, int longest) {
+/// Among how many blocks to divide the keys that a block of frames sees, so that there is one for every multiprocessor.
+int key_parts(const LaunchShape& grid, int longest, const PositionWindow& window) {
   if (gpu_properties().emulated) return 1 + longest % 4;  // time means nothing there: each number gets its share of tests
   constexpr int kFewestKeys = 64;  // of a part
   const auto blocks = static_cast<int64_t>(grid.grid_x) * grid.grid_y * grid.grid_z;
-  return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(gpu_properties().multiprocessors / blocks, longest / kFewestKeys)));
+  return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(gpu_properties().multiprocessors / blocks, window.most_keys(longest) / kFewestKeys)));
 }
 
 template <typename T, int kD, class Purpose> void launch_attention(const Launch& to, const Purpose& purpose) {
@@ -212,7 +216,7 @@ template <typename T, class Purpose> void choose_head(const Launch& to, const Pu
 }
 
 template <typename T> void choose_purpose(const Launch& to, const AttentionArguments& a, const std::shared_ptr<Stream>& stream) {
-  if (!a.log_sum) choose_head<T>(to, Inference{{a.batch_invariant ? 1 : key_parts(to.shape, to.arguments.longest), nullptr, nullptr}});
+  if (!a.log_sum) choose_head<T>(to, Inference{{a.batch_invariant ? 1 : key_parts(to.shape, to.longest, to.arguments.window), nullptr, nullptr}});
   else choose_head<T>(to, Training{a.dropout, a.heads, a.log_sum->use_on<float>(stream), a.log_sum->row_stride(), a.keys ? a.keys->offsets : to.arguments.offsets, a.causal});
 }
 
@@ -225,10 +229,11 @@ void attention(const AttentionArguments& a, const PackedSequences& sequences, co
   const KernelArguments arguments{bits(a.query), bits(a.key), bits(a.value), bits(a.positions), bits(a.content_bias),
                                   bits(a.position_bias), bits(&out), sequences.offsets, a.query->row_stride(), a.key->row_stride(),
                                   a.value->row_stride(), a.positions ? a.positions->row_stride() : 0, out.row_stride(),
-                                  static_cast<int>(a.query->columns()) / a.heads, sequences.longest, a.scale};
+                                  static_cast<int>(a.query->columns()) / a.heads, a.heads / a.key_heads,
+                                  PositionWindow{a.origin, a.positions ? static_cast<int>(a.positions->rows()) : 0, a.window.left, a.window.right}, a.scale};
   const LaunchShape grid{static_cast<unsigned>((sequences.longest + kQueries - 1) / kQueries), static_cast<unsigned>(a.heads),
                          static_cast<unsigned>(sequences.count), kThreads, 0, 1, kernels_take_turns()};
-  const Launch to{arguments, grid, a.positions != nullptr, stream};
+  const Launch to{arguments, grid, a.positions != nullptr, sequences.longest, stream};
   if (a.query->type() == DeviceType::kBFloat16) choose_purpose<BFloat16>(to, a, stream);
   else choose_purpose<Float16>(to, a, stream);
 }

@@ -6,17 +6,26 @@
 
 namespace usmlite::cuda {
 
+/// Frames before and after a frame that it sees of its sequence.
+struct AttentionWindow {
+  static constexpr int kAll = 1 << 28;  // twice it is an int, and more than the frames of any sequence
+  int left = kAll, right = kAll;
+};
+
 /// For every sequence and head, with i and j frames of the sequence:
 ///   out_i = sum_j softmax_j(scale * score(i, j)) v_j,   score(i, j) = q_i . k_j
-/// or, with relative positions (Transformer-XL, Dai et al. 2019), (q_i + u) . k_j + (q_i + v) . p(longest - 1 - i + j).
+/// or, with relative positions (Transformer-XL, Dai et al. 2019), (q_i + u) . k_j + (q_i + v) . p(i - j).
 struct AttentionArguments {
-  const DeviceTensor *query, *key, *value;  // (frames, heads * head_dim) 16-bit floats of one type
-  int heads;
+  const DeviceTensor* query;         // (frames, heads * head_dim) 16-bit floats of one type
+  const DeviceTensor *key, *value;   // (frames, key_heads * head_dim): heads / key_heads heads of the query share one
+  int heads, key_heads;
   float scale;
   // Relative positions, all null without:
-  const DeviceTensor* positions;      // p (2 longest - 1, heads * head_dim): from `longest - 1` frames before to as many after
+  const DeviceTensor* positions;      // (rows, heads * head_dim): row n is p(origin - n)
   const DeviceTensor* content_bias;   // u (heads * head_dim), 16-bit floats
   const DeviceTensor* position_bias;  // v (heads * head_dim)
+  int origin;
+  AttentionWindow window = {};        // other frames have no weight; only with relative positions
   // For inference: the same bits of a sequence however many there are and however long they are. Otherwise few queries have their keys
   // divided among blocks, whose sums are added in the order of the keys.
   bool batch_invariant = false;

@@ -2,6 +2,7 @@
 
 #include "cuda/attention_tiles.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/shared_heads.hpp"
 
 namespace usmlite::cuda {
 namespace {
@@ -12,19 +13,23 @@ using namespace attention_tiles;
 //   value gradient = (p m)^T gradient;  score gradient s = p (m e - mean) with mean = gradient . out of the query's row;
 //   query gradient = scale s k;  key gradient = scale s^T q
 // A block of kernel kKeys has keys in rows and goes through queries, one of kernel kQueries the other way round; scores and e
-// are made transposed in the former, so that both are the same products. With `causal` both leave out tiles that see nothing of each other.
+// are made transposed in the former, so that both are the same products. Where heads share keys, gradients of keys and values are made for
+// each head, and added up at the end. With `causal` both leave out tiles that see nothing of each other.
 enum class Rows : uint8_t { kQueries, kKeys };
 
 /// Rows of the other kind in a tile.
 template <int kD> inline constexpr int kColumnsOf = kD <= 64 ? 64 : 32;
+
+/// Blocks on a multiprocessor, as registers have it. Told nothing, the compiler makes room for another one by spilling.
+template <int kD, Rows kRows> inline constexpr int kBlocksOf = kD <= 64 && kRows == Rows::kQueries ? 3 : 2;
 
 struct KernelArguments {
   const uint16_t *query, *key, *value, *gradient;
   uint16_t *gradient_query, *gradient_key, *gradient_value;
   const float *log_sum, *mean;  // (heads, queries)
   const int32_t *query_offsets, *key_offsets;
-  int64_t stride, statistics_stride;
-  int head_dim, heads;
+  int64_t stride, key_stride, statistics_stride;
+  int head_dim, heads, heads_per_key;
   float scale;
   bool causal;
   Dropout dropout;
@@ -36,7 +41,7 @@ template <int kD> struct SharedTiles {
   float log_sum[2][kColumnsOf<kD>], mean[2][kColumnsOf<kD>];  // of queries in columns
 };
 
-template <typename T, int kD, Rows kRows> __global__ void __launch_bounds__(kThreads) attention_backward_kernel(const KernelArguments a) {
+template <typename T, int kD, Rows kRows> __global__ void __launch_bounds__(kThreads, kBlocksOf<kD, kRows>) attention_backward_kernel(const KernelArguments a) {
   ptx::take_turn();
   constexpr bool kOfKeys = kRows == Rows::kKeys;
   constexpr int kColumns = kColumnsOf<kD>, kTiles = kColumns / 8;
@@ -50,19 +55,21 @@ template <typename T, int kD, Rows kRows> __global__ void __launch_bounds__(kThr
   const int from_first = kOfKeys && a.causal ? max(0, first - ahead) / kColumns * kColumns : 0;
   const int from_end = !kOfKeys && a.causal ? min(columns, first + kQueries + ahead) : columns;
   auto& tiles = *reinterpret_cast<SharedTiles<kD>*>(shared_memory());
-  const int head = static_cast<int>(blockIdx.y), head_column = head * a.head_dim;
+  const int head = static_cast<int>(blockIdx.y), head_column = head * a.head_dim, key_column = head / a.heads_per_key * a.head_dim;
   const int lane = ptx::lane_id(), warp = ptx::warp_id(), g = lane / 4, t = lane % 4, thread = static_cast<int>(threadIdx.x);
   const float* log_sums = a.log_sum + head * a.statistics_stride;
   const float* means = a.mean + head * a.statistics_stride;
 
-  const uint16_t* rows_first = (kOfKeys ? a.key : a.query) + head_column;
-  const uint16_t* rows_second = (kOfKeys ? a.value : a.gradient) + head_column;
-  const uint16_t* columns_first = (kOfKeys ? a.query : a.key) + head_column;
-  const uint16_t* columns_second = (kOfKeys ? a.gradient : a.value) + head_column;
+  const int row_column = kOfKeys ? key_column : head_column, column_column = kOfKeys ? head_column : key_column;
+  const uint16_t* rows_first = (kOfKeys ? a.key : a.query) + row_column;
+  const uint16_t* rows_second = (kOfKeys ? a.value : a.gradient) + row_column;
+  const uint16_t* columns_first = (kOfKeys ? a.query : a.key) + column_column;
+  const uint16_t* columns_second = (kOfKeys ? a.gradient : a.value) + column_column;
+  const int64_t row_stride = kOfKeys ? a.key_stride : a.stride, column_stride = kOfKeys ? a.stride : a.key_stride;
   const auto copy_tile = [&](int from, int stage) {
     const int columns_end = columns_begin + columns;
-    copy_rows<kD>(tiles.first[stage], kColumns, columns_first, a.stride, columns_begin + from, columns_begin, columns_end, a.head_dim);
-    copy_rows<kD>(tiles.second[stage], kColumns, columns_second, a.stride, columns_begin + from, columns_begin, columns_end, a.head_dim);
+    copy_rows<kD>(tiles.first[stage], kColumns, columns_first, column_stride, columns_begin + from, columns_begin, columns_end, a.head_dim);
+    copy_rows<kD>(tiles.second[stage], kColumns, columns_second, column_stride, columns_begin + from, columns_begin, columns_end, a.head_dim);
     ptx::copy_async_commit();
     if (kOfKeys && thread < kColumns) {  // gradients of queries beyond the end are zero, and so is all that comes of them
       const bool valid = from + thread < columns;
@@ -71,8 +78,8 @@ template <typename T, int kD, Rows kRows> __global__ void __launch_bounds__(kThr
     }
   };
   if (from_first < from_end) {  // keys that no query sees have gradients too: zero
-    copy_rows<kD>(tiles.rows_first, kQueries, rows_first, a.stride, begin + first, begin, end, a.head_dim);
-    copy_rows<kD>(tiles.rows_second, kQueries, rows_second, a.stride, begin + first, begin, end, a.head_dim);
+    copy_rows<kD>(tiles.rows_first, kQueries, rows_first, row_stride, begin + first, begin, end, a.head_dim);
+    copy_rows<kD>(tiles.rows_second, kQueries, rows_second, row_stride, begin + first, begin, end, a.head_dim);
     copy_tile(from_first, 0);
   }
 
@@ -171,13 +178,15 @@ void attention_backward_of(const AttentionBackwardArguments& a, const PackedSequ
   const int64_t stride = a.query->row_stride();
   const int head_dim = static_cast<int>(a.query->columns()) / a.heads;
   const DeviceTensor mean = attention_means(*a.out, *a.gradient, a.heads, stream);
-  const KernelArguments arguments{bits(a.query), bits(a.key), bits(a.value), bits(a.gradient), bits(a.gradient_query), bits(a.gradient_key),
-                                  bits(a.gradient_value), a.log_sum->use_on<float>(stream), mean.use_on<float>(stream), queries.offsets, keys.offsets,
-                                  stride, mean.row_stride(), head_dim, a.heads, a.scale, a.causal, a.dropout};
+  const HeadGradients of_key(*a.gradient_key, a.query->columns(), stream), of_value(*a.gradient_value, a.query->columns(), stream);
+  const KernelArguments arguments{bits(a.query), bits(a.key), bits(a.value), bits(a.gradient), bits(a.gradient_query), bits(&of_key.each()),
+                                  bits(&of_value.each()), a.log_sum->use_on<float>(stream), mean.use_on<float>(stream), queries.offsets, keys.offsets,
+                                  stride, a.key->row_stride(), mean.row_stride(), head_dim, a.heads, a.heads / a.key_heads, a.scale, a.causal, a.dropout};
   const LaunchShape shape{0, static_cast<unsigned>(a.heads), static_cast<unsigned>(queries.count), kThreads, 0, 1, kernels_take_turns()};
   const Longest longest{queries.longest, keys.longest};
   if (head_dim <= 64) launch_backward<T, 64>(arguments, longest, shape, stream->handle());
   else launch_backward<T, kLargestTrainedHeadDimension>(arguments, longest, shape, stream->handle());
+  of_key.add_up(head_dim, stream), of_value.add_up(head_dim, stream);
 }
 
 }  // namespace

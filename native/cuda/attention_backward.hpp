@@ -7,10 +7,11 @@
 namespace usmlite::cuda {
 
 struct AttentionBackwardArguments {
-  const DeviceTensor *query, *key, *value, *out, *gradient;  // (frames, heads * head_dim): 16-bit floats of one type
-  const DeviceTensor* log_sum;                               // (heads, queries) float32, as the forward pass left it
+  const DeviceTensor *query, *out, *gradient;  // (frames, heads * head_dim): 16-bit floats of one type
+  const DeviceTensor *key, *value;             // (frames, key_heads * head_dim)
+  const DeviceTensor* log_sum;                 // (heads, queries) float32, as the forward pass left it
   const DeviceTensor *gradient_query, *gradient_key, *gradient_value;  // like query, key and value
-  int heads;
+  int heads, key_heads;
   float scale;
   // Those of the forward pass:
   Dropout dropout;

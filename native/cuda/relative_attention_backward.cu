@@ -3,6 +3,9 @@
 #include "cuda/attention_backward.hpp"
 #include "cuda/attention_tiles.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/pair_products.cuh"
+#include "cuda/position_window.cuh"
+#include "cuda/shared_heads.hpp"
 #include "cuda/sum_parts.hpp"
 
 namespace usmlite::cuda {
@@ -10,10 +13,12 @@ namespace {
 
 using namespace attention_tiles;
 
-// With p the probabilities, e = gradient v^T, and d = longest - 1 - i + j the row of the position that query i has for key j:
+// With p the probabilities, e = gradient v^T, and d = origin - i + j the row of the position that query i has for key j:
 //   value gradient = p^T gradient;  score gradient s = p (e - mean) with mean = gradient . out of the query's row
 //   query gradient_i = scale (sum_j s_ij k_j + sum_j s_ij position_d), whose terms summed over queries are the gradients of u and of v
 //   key gradient_j = scale sum_i s_ij (q_i + u);  position gradient_d = scale sum_i s_ij (q_i + v)
+// Where heads share keys, gradients of keys and values are made for each head, and added up at the end.
+// What is kept of pairs is a row for each query: of the keys from the first on that its tile of queries sees.
 constexpr int kDistanceStride = kPositionsPerWarp + 8;  // 16-bit floats
 // Shared memory holds one to three blocks: kernels that are told so need not save registers for more.
 
@@ -44,8 +49,9 @@ struct ScoreArguments {
   uint16_t *gradient_query, *probabilities, *score_gradients;  // the latter two (heads * frames, pair_stride)
   const float *log_sum, *mean;                                 // (heads, frames)
   const int32_t* offsets;
-  int64_t stride, position_stride, pair_stride, statistics_stride, frames;
-  int head_dim, longest;
+  int64_t stride, key_stride, value_stride, position_stride, pair_stride, statistics_stride, frames;
+  int head_dim, heads_per_key;
+  PositionWindow window;
   float scale;
 };
 
@@ -73,19 +79,20 @@ template <typename T, int kD> __global__ void __launch_bounds__(kThreads, 1) sco
   const int first = static_cast<int>(blockIdx.x) * kQueries;  // frame of the sequence
   if (first >= length) return;
   auto& tiles = *reinterpret_cast<ScoreTiles<kD>*>(shared_memory());
-  const int head = static_cast<int>(blockIdx.y), column = head * a.head_dim;
+  const int head = static_cast<int>(blockIdx.y), column = head * a.head_dim, key_column = head / a.heads_per_key * a.head_dim;
   const int lane = ptx::lane_id(), warp = ptx::warp_id(), g = lane / 4, t = lane % 4;
+  const int first_key = a.window.first_key(first), keys_end = a.window.keys_end(first, length);
   const auto copy_tile = [&](int from, int stage) {
-    copy_rows<kD>(tiles.key[stage], kPositionKeys, a.key + column, a.stride, begin + from, begin, end, a.head_dim);
-    copy_rows<kD>(tiles.value[stage], kPositionKeys, a.value + column, a.stride, begin + from, begin, end, a.head_dim);
-    copy_rows<kD>(tiles.positions[stage], kPositions, a.positions + column, a.position_stride, a.longest - first - kQueries + from, 0,
-                  2 * a.longest - 1, a.head_dim);
+    copy_rows<kD>(tiles.key[stage], kPositionKeys, a.key + key_column, a.key_stride, begin + from, begin, end, a.head_dim);
+    copy_rows<kD>(tiles.value[stage], kPositionKeys, a.value + key_column, a.value_stride, begin + from, begin, end, a.head_dim);
+    copy_rows<kD>(tiles.positions[stage], kPositions, a.positions + column, a.position_stride, a.window.first_row(first, from), 0, a.window.rows,
+                  a.head_dim);
     ptx::copy_async_commit();
   };
   copy_rows<kD>(tiles.content, kQueries, a.content + column, a.stride, begin + first, begin, end, a.head_dim);
   copy_rows<kD>(tiles.shifted, kQueries, a.shifted + column, a.stride, begin + first, begin, end, a.head_dim);
   copy_rows<kD>(tiles.gradient, kQueries, a.gradient + column, a.stride, begin + first, begin, end, a.head_dim);
-  copy_tile(0, 0);
+  copy_tile(first_key, 0);
   uint16_t* by_distance = tiles.by_distance[warp];
   for (int i = lane; i < 16 * kDistanceStride / 2; i += 32) reinterpret_cast<uint32_t*>(by_distance)[i] = 0;  // no key is that far away
 
@@ -98,10 +105,10 @@ template <typename T, int kD> __global__ void __launch_bounds__(kThreads, 1) sco
   }
   const float scale = a.scale * kLog2E;
   float sums[kD / 8][4] = {};
-  for (int from = 0, stage = 0; from < length; from += kPositionKeys, stage ^= 1) {
+  for (int from = first_key, stage = 0; from < keys_end; from += kPositionKeys, stage ^= 1) {
     ptx::copy_async_wait<0>();
     ptx::block_sync();  // the tile is there, and nobody uses the other one any more
-    if (from + kPositionKeys < length) copy_tile(from + kPositionKeys, stage ^ 1);
+    if (from + kPositionKeys < keys_end) copy_tile(from + kPositionKeys, stage ^ 1);
     const uint16_t* positions = tiles.positions[stage] + 16 * (kWarps - 1 - warp) * kRow<kD>;
     float scores[kPositionKeys / 8][4], gradients[kPositionKeys / 8][4];
     {
@@ -119,13 +126,15 @@ template <typename T, int kD> __global__ void __launch_bounds__(kThreads, 1) sco
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           float& score = scores[tile][2 * half + i];
-          score = from + key + i < length ? ptx::exponential_base_2(score * scale - log_sum[half]) : 0.0f;
+          const bool is_seen = from + key + i < length && a.window.sees(first + 16 * warp + g + 8 * half, from + key + i);
+          score = is_seen ? ptx::exponential_base_2(score * scale - log_sum[half]) : 0.0f;
           gradients[tile][2 * half + i] = score * (gradients[tile][2 * half + i] - mean[half]);
         }
         const int64_t frame = row + g + 8 * half;
         const uint32_t rounded = ptx::round2<T>(gradients[tile][2 * half], gradients[tile][2 * half + 1]);
-        if (frame < end && from + key < a.pair_stride) {
-          const int64_t at = (head * a.frames + frame) * a.pair_stride + from + key;
+        const int kept = from - first_key + key;
+        if (frame < end && kept < a.pair_stride) {
+          const int64_t at = (head * a.frames + frame) * a.pair_stride + kept;
           *reinterpret_cast<uint32_t*>(a.probabilities + at) = ptx::round2<T>(scores[tile][2 * half], scores[tile][2 * half + 1]);
           *reinterpret_cast<uint32_t*>(a.score_gradients + at) = rounded;
         }
@@ -140,108 +149,6 @@ template <typename T, int kD> __global__ void __launch_bounds__(kThreads, 1) sco
   }
 
   store_rows<T, kD>(a.gradient_query + column, a.stride, sums, a.scale, row, end, a.head_dim, lane);
-}
-
-// ---- sums over queries of their rows times what is kept of their pairs with keys: gradients of values, keys and positions ----
-
-/// What a row of the result stands for.
-enum class Rows : uint8_t { kKeys, kPositions };
-
-constexpr int kQueriesPerTile = 32, kPairRow = kQueries + 8;  // 64 rows of results
-
-struct PairProductArguments {
-  const uint16_t *pairs, *x;  // (heads * frames, pair_stride), (frames, width)
-  uint16_t* y;                // of keys, (frames, width)
-  float* partial;             // of positions, (parts, (2 longest - 1) * width)
-  const uint16_t* rows;       // keys or positions; their sum, weighted by those of their pairs, is the gradient of u or v
-  float* bias_sums;           // (blocks, width): the share of it that each block has; or null
-  const int32_t* offsets;
-  int64_t stride, pair_stride, partial_stride, row_stride, bias_stride, frames;
-  int head_dim, heads, longest, sequences;
-  float scale;
-};
-
-template <int kD> struct PairTiles {
-  uint16_t pairs[2][kQueriesPerTile * kPairRow], x[2][kQueriesPerTile * kRow<kD>];
-  float pair_sums[kQueries];
-};
-
-template <typename T, int kD, Rows kRows> __global__ void __launch_bounds__(kThreads, 3) pair_product_kernel(const PairProductArguments a) {
-  ptx::take_turn();
-  auto& tiles = *reinterpret_cast<PairTiles<kD>*>(shared_memory());
-  const int first = static_cast<int>(blockIdx.x) * kQueries;  // key of the sequence, or position
-  const int head = static_cast<int>(blockIdx.y), column = head * a.head_dim;
-  const int lane = ptx::lane_id(), warp = ptx::warp_id(), thread = static_cast<int>(threadIdx.x);
-  const int step = kRows == Rows::kKeys ? a.sequences : static_cast<int>(gridDim.z);
-  const uint32_t one = ptx::round2<T>(1.0f, 1.0f), ones[2] = {one, one};
-  float sums[kD / 8][4] = {}, pair_sums[4] = {};
-  int begin = 0, end = 0;
-  for (int sequence = static_cast<int>(blockIdx.z); sequence < a.sequences; sequence += step) {
-    begin = a.offsets[sequence], end = a.offsets[sequence + 1];
-    const int length = end - begin;
-    // Query i sees position n for key n - (longest - 1) + i.
-    const int key_of_first = first - (a.longest - 1);
-    const int from_query = kRows == Rows::kKeys ? 0 : max(0, -key_of_first - (kQueries - 1));
-    const int to_query = kRows == Rows::kKeys ? first < length ? length : 0 : min(length, length - key_of_first);
-    const auto copy_tile = [&](int from, int stage) {
-      copy_rows<kD>(tiles.x[stage], kQueriesPerTile, a.x + column, a.stride, begin + from, begin, end, a.head_dim);
-      const uint16_t* pairs = a.pairs + (head * a.frames + begin + from) * a.pair_stride;
-      uint16_t* to = tiles.pairs[stage];
-      if constexpr (kRows == Rows::kKeys) {
-        for (int i = thread; i < kQueriesPerTile * (kQueries / 8); i += kThreads) {
-          const int query = i / (kQueries / 8), key = i % (kQueries / 8) * 8;
-          const bool valid = from + query < length && first + key < length;
-          ptx::copy_async_16(to + query * kPairRow + key, valid ? pairs + query * a.pair_stride + first + key : a.pairs, valid);
-        }
-      } else {
-        for (int i = thread; i < kQueriesPerTile * kQueries; i += kThreads) {
-          const int query = i / kQueries, key = key_of_first + i % kQueries + from + query;
-          const bool valid = from + query < length && key >= 0 && key < length;
-          to[query * kPairRow + i % kQueries] = valid ? pairs[query * a.pair_stride + key] : static_cast<uint16_t>(0);
-        }
-      }
-      ptx::copy_async_commit();
-    };
-    if (from_query < to_query) copy_tile(from_query, 0);
-    for (int from = from_query, stage = 0; from < to_query; from += kQueriesPerTile, stage ^= 1) {
-      ptx::copy_async_wait<0>();
-      ptx::block_sync();  // the tile is there, and nobody uses the other one any more
-      if (from + kQueriesPerTile < to_query) copy_tile(from + kQueriesPerTile, stage ^ 1);
-#pragma unroll
-      for (int part = 0; part < kQueriesPerTile / 16; ++part) {
-        uint32_t left[4];  // transposed: pairs lie with queries in rows
-        ptx::load_matrix_transposed_x4(left, tiles.pairs[stage] + (16 * part + lane % 8 + 8 * (lane / 16)) * kPairRow + 16 * warp + 8 * (lane / 8 % 2));
-        ptx::mma<T>(pair_sums, left, ones);
-        multiply_step<T, kD>(sums, left, tiles.x[stage] + 16 * part * kRow<kD>, lane);
-      }
-    }
-    if (kRows == Rows::kPositions) ptx::block_sync();  // before the next sequence takes the tiles
-  }
-  if constexpr (kRows == Rows::kKeys) {
-    store_rows<T, kD>(a.y + column, a.stride, sums, a.scale, begin + first + 16 * warp, end, a.head_dim, lane);
-  } else {
-    float* partial = a.partial + blockIdx.z * a.partial_stride + column;
-#pragma unroll
-    for (int tile = 0; tile < kD / 8; ++tile) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int position = first + 16 * warp + lane / 4 + 8 * half, at = 8 * tile + 2 * (lane % 4);
-        if (position < 2 * a.longest - 1 && at < a.head_dim) {
-          *reinterpret_cast<float2*>(partial + static_cast<int64_t>(position) * a.heads * a.head_dim + at) =
-              float2{a.scale * sums[tile][2 * half], a.scale * sums[tile][2 * half + 1]};
-        }
-      }
-    }
-  }
-  if (!a.bias_sums) return;
-  if (lane % 4 == 0) tiles.pair_sums[16 * warp + lane / 4] = pair_sums[0], tiles.pair_sums[16 * warp + lane / 4 + 8] = pair_sums[2];
-  ptx::block_sync();
-  const int64_t first_row = kRows == Rows::kKeys ? begin + first : first, rows_end = kRows == Rows::kKeys ? end : 2 * a.longest - 1;
-  for (int i = thread; i < a.head_dim; i += kThreads) {
-    float sum = 0.0f;
-    for (int r = 0; r < kQueries && first_row + r < rows_end; ++r) sum += tiles.pair_sums[r] * ptx::to_float<T>(a.rows[(first_row + r) * a.row_stride + column + i]);
-    a.bias_sums[(blockIdx.z * static_cast<int64_t>(gridDim.x) + blockIdx.x) * a.bias_stride + column + i] = a.scale * sum;
-  }
 }
 
 unsigned tiles_of(int64_t rows) { return static_cast<unsigned>((rows + kQueries - 1) / kQueries); }
@@ -264,29 +171,35 @@ void relative_attention_backward_of(const RelativeAttentionBackwardArguments& a,
                         static_cast<int>(width / 2)});
   const DeviceTensor mean = attention_means(*a.out, *a.gradient, a.heads, stream);
 
-  // Rows begin at multiples of 16 bytes, whatever the longest sequence.
-  const DeviceTensor probabilities(type, {heads * frames, sequences.longest}, stream), score_gradients(type, {heads * frames, sequences.longest}, stream);
+  const PositionWindow window{a.origin, static_cast<int>(position_rows), a.window.left, a.window.right};
+  const int heads_per_key = a.heads / a.key_heads;
+  // Rows begin at multiples of 16 bytes, however many keys are seen.
+  const int64_t kept = window.most_keys(sequences.longest);
+  const DeviceTensor probabilities(type, {heads * frames, kept}, stream), score_gradients(type, {heads * frames, kept}, stream);
   const unsigned tiles = tiles_of(sequences.longest);
   launch(score_gradients_kernel<T, kD>, shape_of(tiles, heads, sequences.count, sizeof(ScoreTiles<kD>)), stream->handle(),
          ScoreArguments{bits(&content), bits(&shifted), bits(a.key), bits(a.value), bits(a.positions), bits(a.gradient), bits(a.gradient_query),
                         bits(&probabilities), bits(&score_gradients), a.log_sum->use_on<float>(stream), mean.use_on<float>(stream),
-                        sequences.offsets, stride, a.positions->row_stride(), score_gradients.row_stride(), mean.row_stride(), frames, head_dim,
-                        sequences.longest, a.scale});
+                        sequences.offsets, stride, a.key->row_stride(), a.value->row_stride(), a.positions->row_stride(), score_gradients.row_stride(),
+                        mean.row_stride(), frames, head_dim, heads_per_key, window, a.scale});
 
+  // Of every head.
+  const HeadGradients of_key(*a.gradient_key, width, stream), of_value(*a.gradient_value, width, stream);
   PairProductArguments product{.pairs = bits(&probabilities),
                                .x = bits(a.gradient),
-                               .y = bits(a.gradient_value),
+                               .y = bits(&of_value.each()),
                                .offsets = sequences.offsets,
                                .stride = stride,
                                .pair_stride = score_gradients.row_stride(),
                                .frames = frames,
                                .head_dim = head_dim,
                                .heads = a.heads,
-                               .longest = sequences.longest,
+                               .heads_per_row = heads_per_key,
                                .sequences = sequences.count,
+                               .window = window,
                                .scale = 1.0f};
   const LaunchShape of_keys = shape_of(tiles, heads, sequences.count, sizeof(PairTiles<kD>));
-  launch(pair_product_kernel<T, kD, Rows::kKeys>, of_keys, stream->handle(), product);
+  launch(pair_product_kernel<T, kD, PairRows::kKeys>, of_keys, stream->handle(), product);
 
   // A launch, and the sum of what its blocks leave for the gradient of a bias.
   const auto with_bias = [&](auto kernel, const LaunchShape& shape, const DeviceTensor* rows, const DeviceTensor* bias_gradient) {
@@ -296,15 +209,16 @@ void relative_attention_backward_of(const RelativeAttentionBackwardArguments& a,
     launch(kernel, shape, stream->handle(), product);
     sum_parts(bias_sums, PartSums::vector(0, width, bias_gradient->use_on<float>(stream)), stream);
   };
-  product.pairs = bits(&score_gradients), product.x = bits(&content), product.y = bits(a.gradient_key), product.scale = a.scale;
-  with_bias(pair_product_kernel<T, kD, Rows::kKeys>, of_keys, a.key, a.gradient_content_bias);
+  product.pairs = bits(&score_gradients), product.x = bits(&content), product.y = bits(&of_key.each()), product.scale = a.scale;
+  with_bias(pair_product_kernel<T, kD, PairRows::kKeys>, of_keys, a.key, a.gradient_content_bias);
 
   const int64_t parts = parts_of(sequences.count, 1, tiles_of(position_rows) * heads);
   const DeviceTensor partial(DeviceType::kFloat32, {parts, position_rows * width}, stream);
-  product.x = bits(&shifted), product.y = nullptr, product.partial = partial.use_on<float>(stream), product.partial_stride = partial.row_stride();
-  with_bias(pair_product_kernel<T, kD, Rows::kPositions>, shape_of(tiles_of(position_rows), heads, parts, sizeof(PairTiles<kD>)), a.positions,
+  product.x = bits(&shifted), product.y = nullptr, product.heads_per_row = 1, product.partial = partial.use_on<float>(stream), product.partial_stride = partial.row_stride();
+  with_bias(pair_product_kernel<T, kD, PairRows::kPositions>, shape_of(tiles_of(position_rows), heads, parts, sizeof(PairTiles<kD>)), a.positions,
             a.gradient_position_bias);
   sum_parts(partial, PartSums::vector(0, position_rows * width, a.gradient_positions->use_on<float>(stream)), stream);
+  of_key.add_up(head_dim, stream), of_value.add_up(head_dim, stream);
 }
 
 template <typename T>

@@ -7,18 +7,21 @@
 namespace usmlite::cuda {
 
 struct RelativeAttentionBackwardArguments {
-  const DeviceTensor *query, *key, *value, *out, *gradient;              // (frames, heads * head_dim): 16-bit floats of one type
+  const DeviceTensor *query, *out, *gradient;                            // (frames, heads * head_dim): 16-bit floats of one type
+  const DeviceTensor *key, *value;                                       // (frames, key_heads * head_dim)
   const DeviceTensor *positions, *content_bias, *position_bias;          // of that type, as AttentionArguments has them
   const DeviceTensor* log_sum;                                           // (heads, frames) float32, as the forward pass left it
-  const DeviceTensor *gradient_query, *gradient_key, *gradient_value;    // like query
+  const DeviceTensor *gradient_query, *gradient_key, *gradient_value;    // like query, key and value
   const DeviceTensor *gradient_positions;                                // float32, like positions
   const DeviceTensor *gradient_content_bias, *gradient_position_bias;    // float32 (heads * head_dim)
-  int heads;
+  int heads, key_heads;
   float scale;
+  int origin;
+  AttentionWindow window;
 };
 
-/// One pass makes the probabilities and the gradients of scores again and keeps them, 16-bit floats for every pair of frames, until
-/// they have been multiplied: positions would make them a third and a fourth time as dear. Sums over frames have one order.
+/// One pass makes the probabilities and the gradients of scores again and keeps them, 16-bit floats for every pair of frames that see each
+/// other, until they have been multiplied: positions would make them a third and a fourth time as dear. Sums over frames have one order.
 void relative_attention_backward(const RelativeAttentionBackwardArguments& arguments, const PackedSequences& sequences,
                                  const std::shared_ptr<Stream>& stream);
 

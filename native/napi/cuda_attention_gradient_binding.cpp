@@ -4,8 +4,8 @@
 #include "cuda/cast.hpp"
 #include "cuda/relative_attention_backward.hpp"
 #include "napi/arguments.hpp"
+#include "napi/cuda_attention_operands.hpp"
 #include "napi/cuda_handles.hpp"
-#include "napi/cuda_operands.hpp"
 #include "napi/groups.hpp"
 
 namespace usmlite::binding {
@@ -15,18 +15,18 @@ using cuda::DeviceTensor;
 using cuda::DeviceType;
 
 struct Heads {
-  int64_t count;
+  int64_t count, dimension;
   float scale;
 };
 
 /// The arguments `heads` and `scale` from `index` on.
 Heads heads_argument(const Arguments& arguments, const DeviceTensor& query, size_t index) {
   const int64_t heads = arguments.integer(index, "heads", 1, 65535), head_dim = head_dimension(arguments, query, heads);
-  if (head_dim % 8 != 0 || head_dim > cuda::kLargestTrainedHeadDimension) {
+  if (head_dim == 0 || head_dim % 8 != 0 || head_dim > cuda::kLargestTrainedHeadDimension) {
     throw Error(error_code::kUnsupportedSpec, "heads have " + std::to_string(head_dim) + " values; to be trained on the GPU they can have 8, 16, .. " +
                                                   std::to_string(cuda::kLargestTrainedHeadDimension));
   }
-  return {heads, static_cast<float>(arguments.number(index + 1, "scale", -1e6, 1e6))};
+  return {heads, head_dim, static_cast<float>(arguments.number(index + 1, "scale", -1e6, 1e6))};
 }
 
 /// Keys and values of sequences, which may lie elsewhere than their queries.
@@ -44,43 +44,58 @@ struct Keys {
   }
 };
 
-/// The arguments `positions`, `contentBias`, `positionBias` from `index` on.
-struct RelativePositions {
-  const DeviceTensor *positions, *content_bias, *position_bias;
-};
-RelativePositions relative_argument(Operands& operands, const DeviceTensor& query, const cuda::PackedSequences& sequences, size_t index) {
-  return {&operands.like(index, "positions", query, {2 * int64_t{sequences.longest} - 1, query.columns()}),
-          &operands.like(index + 1, "contentBias", query, {query.columns()}), &operands.like(index + 2, "positionBias", query, {query.columns()})};
-}
-
-// deviceTrainingAttention(query, key, value, sequences, keys?, causal, heads, scale, probability, seed, positions?, contentBias?, positionBias?,
-//                         stream?) -> [out, logSum]
+// deviceTrainingAttention(query, key, value, sequences, keys?, causal, heads, scale, probability, seed, stream?) -> [out, logSum]
 Napi::Value training_attention(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceTrainingAttention", 10);
   Operands operands(arguments, info);
   const DeviceTensor& query = operands.floats(0, "query");
   const Heads heads = heads_argument(arguments, query, 6);
   const bool causal = arguments.boolean(5, "causal");
-  const auto stream = stream_argument(arguments, info, 13);
+  const auto stream = stream_argument(arguments, info, 10);
   const Keys keys(arguments, info, 4, 3, causal, stream);
-  const std::vector<int64_t> shape{keys.frames, query.columns()};
-  const DeviceTensor& key = operands.like(1, "key", query, shape);
-  const DeviceTensor& value = operands.like(2, "value", query, shape);
+  const DeviceTensor& key = key_argument(operands, 1, query, heads.dimension, keys.frames);
+  const DeviceTensor& value = operands.like(2, "value", query, key.shape());
   const cuda::PackedSequences sequences = operands.sequences(3, query.rows(), stream);
-  const RelativePositions relative = arguments.has(10) && query.rows() > 0 ? relative_argument(operands, query, sequences, 10) : RelativePositions{};
   const DeviceTensor out(query.type(), query.shape(), stream), log_sum(DeviceType::kFloat32, {heads.count, query.rows()}, stream);
   cuda::attention({.query = &query,
                    .key = &key,
                    .value = &value,
                    .heads = static_cast<int>(heads.count),
+                   .key_heads = static_cast<int>(key.columns() / heads.dimension),
                    .scale = heads.scale,
-                   .positions = relative.positions,
-                   .content_bias = relative.content_bias,
-                   .position_bias = relative.position_bias,
                    .log_sum = &log_sum,
                    .dropout = arguments.dropout(8),
                    .keys = &keys.places,
                    .causal = causal},
+                  sequences, out, stream);
+  return wrap_all(info.Env(), {&out, &log_sum});
+}
+
+// deviceTrainingRelativeAttention(query, key, value, sequences, heads, scale, positions, contentBias, positionBias, origin, left, right, stream?)
+//   -> [out, logSum]
+Napi::Value training_relative_attention(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceTrainingRelativeAttention", 12);
+  Operands operands(arguments, info);
+  const DeviceTensor& query = operands.floats(0, "query");
+  const Heads heads = heads_argument(arguments, query, 4);
+  const auto stream = stream_argument(arguments, info, 12);
+  const DeviceTensor& key = key_argument(operands, 1, query, heads.dimension, query.rows());
+  const DeviceTensor& value = operands.like(2, "value", query, key.shape());
+  const cuda::PackedSequences sequences = operands.sequences(3, query.rows(), stream);
+  const RelativePositions relative = relative_argument(arguments, operands, 6, query, sequences.longest);
+  const DeviceTensor out(query.type(), query.shape(), stream), log_sum(DeviceType::kFloat32, {heads.count, query.rows()}, stream);
+  cuda::attention({.query = &query,
+                   .key = &key,
+                   .value = &value,
+                   .heads = static_cast<int>(heads.count),
+                   .key_heads = static_cast<int>(key.columns() / heads.dimension),
+                   .scale = heads.scale,
+                   .positions = relative.positions,
+                   .content_bias = relative.content_bias,
+                   .position_bias = relative.position_bias,
+                   .origin = relative.origin,
+                   .window = relative.window,
+                   .log_sum = &log_sum},
                   sequences, out, stream);
   return wrap_all(info.Env(), {&out, &log_sum});
 }
@@ -95,18 +110,19 @@ Napi::Value attention_backward(const Napi::CallbackInfo& info) {
   const bool causal = arguments.boolean(8, "causal");
   const auto stream = stream_argument(arguments, info, 13);
   const Keys keys(arguments, info, 7, 6, causal, stream);
-  const std::vector<int64_t> shape{keys.frames, query.columns()};
-  const DeviceTensor of_query(query.type(), query.shape(), stream), of_key(query.type(), shape, stream), of_value(query.type(), shape, stream);
+  const DeviceTensor& key = key_argument(operands, 1, query, heads.dimension, keys.frames);
+  const DeviceTensor of_query(query.type(), query.shape(), stream), of_key(query.type(), key.shape(), stream), of_value(query.type(), key.shape(), stream);
   cuda::attention_backward({.query = &query,
-                            .key = &operands.like(1, "key", query, shape),
-                            .value = &operands.like(2, "value", query, shape),
                             .out = &operands.like(3, "out", query),
                             .gradient = &operands.like(5, "gradient", query),
+                            .key = &key,
+                            .value = &operands.like(2, "value", query, key.shape()),
                             .log_sum = &operands.weights(4, "logSum", {heads.count, query.rows()}),
                             .gradient_query = &of_query,
                             .gradient_key = &of_key,
                             .gradient_value = &of_value,
                             .heads = static_cast<int>(heads.count),
+                            .key_heads = static_cast<int>(key.columns() / heads.dimension),
                             .scale = heads.scale,
                             .dropout = arguments.dropout(11),
                             .keys = &keys.places,
@@ -116,24 +132,25 @@ Napi::Value attention_backward(const Napi::CallbackInfo& info) {
 }
 
 // deviceRelativeAttentionBackward(query, key, value, out, logSum, gradient, sequences, heads, scale, positions, contentBias, positionBias,
-//                                 stream?) -> [query, key, value, positions, contentBias, positionBias]
+//                                 origin, left, right, stream?) -> [query, key, value, positions, contentBias, positionBias]
 Napi::Value relative_attention_backward(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceRelativeAttentionBackward", 12);
+  Arguments arguments(info, "deviceRelativeAttentionBackward", 15);
   Operands operands(arguments, info);
   const DeviceTensor& query = operands.floats(0, "query");
   const Heads heads = heads_argument(arguments, query, 7);
-  const auto stream = stream_argument(arguments, info, 12);
+  const auto stream = stream_argument(arguments, info, 15);
   const cuda::PackedSequences sequences = operands.sequences(6, query.rows(), stream);
-  const RelativePositions relative = relative_argument(operands, query, sequences, 9);
-  const DeviceTensor of_query(query.type(), query.shape(), stream), of_key(query.type(), query.shape(), stream);
-  const DeviceTensor of_value(query.type(), query.shape(), stream), of_positions(query.type(), relative.positions->shape(), stream);
+  const RelativePositions relative = relative_argument(arguments, operands, 9, query, sequences.longest);
+  const DeviceTensor& key = key_argument(operands, 1, query, heads.dimension, query.rows());
+  const DeviceTensor of_query(query.type(), query.shape(), stream), of_key(query.type(), key.shape(), stream);
+  const DeviceTensor of_value(query.type(), key.shape(), stream), of_positions(query.type(), relative.positions->shape(), stream);
   const DeviceTensor sums(DeviceType::kFloat32, relative.positions->shape(), stream);
   const DeviceTensor of_content_bias(DeviceType::kFloat32, {query.columns()}, stream), of_position_bias(DeviceType::kFloat32, {query.columns()}, stream);
   cuda::relative_attention_backward({.query = &query,
-                                     .key = &operands.like(1, "key", query),
-                                     .value = &operands.like(2, "value", query),
                                      .out = &operands.like(3, "out", query),
                                      .gradient = &operands.like(5, "gradient", query),
+                                     .key = &key,
+                                     .value = &operands.like(2, "value", query, key.shape()),
                                      .positions = relative.positions,
                                      .content_bias = relative.content_bias,
                                      .position_bias = relative.position_bias,
@@ -145,7 +162,10 @@ Napi::Value relative_attention_backward(const Napi::CallbackInfo& info) {
                                      .gradient_content_bias = &of_content_bias,
                                      .gradient_position_bias = &of_position_bias,
                                      .heads = static_cast<int>(heads.count),
-                                     .scale = heads.scale},
+                                     .key_heads = static_cast<int>(key.columns() / heads.dimension),
+                                     .scale = heads.scale,
+                                     .origin = relative.origin,
+                                     .window = relative.window},
                                     sequences, stream);
   cuda::cast(sums, of_positions, stream);
   return wrap_all(info.Env(), {&of_query, &of_key, &of_value, &of_positions, &of_content_bias, &of_position_bias});
@@ -155,6 +175,7 @@ Napi::Value relative_attention_backward(const Napi::CallbackInfo& info) {
 
 void define_device_attention_gradients(Napi::Object exports) {
   define<training_attention>(exports, "deviceTrainingAttention");
+  define<training_relative_attention>(exports, "deviceTrainingRelativeAttention");
   define<attention_backward>(exports, "deviceAttentionBackward");
   define<relative_attention_backward>(exports, "deviceRelativeAttentionBackward");
 }

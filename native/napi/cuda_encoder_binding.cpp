@@ -9,8 +9,8 @@
 #include "cuda/rotary.hpp"
 #include "cuda/swap_column_axes.hpp"
 #include "napi/arguments.hpp"
+#include "napi/cuda_attention_operands.hpp"
 #include "napi/cuda_handles.hpp"
-#include "napi/cuda_operands.hpp"
 #include "napi/groups.hpp"
 
 namespace usmlite::binding {
@@ -151,30 +151,31 @@ Napi::Value rotate_heads(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// deviceAttention(query, key, value, heads, scale, sequences, positions?, contentBias?, positionBias?, batchInvariant, stream?)
+// deviceAttention(query, key, value, heads, scale, sequences, batchInvariant, stream?, positions?, contentBias, positionBias, origin, left, right)
 Napi::Value attention(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceAttention", 10);
+  Arguments arguments(info, "deviceAttention", 7);
   Operands operands(arguments, info);
   cuda::AttentionArguments attention{};
   const DeviceTensor& query = operands.floats(0, "query");
   attention.query = &query;
-  attention.key = &operands.like(1, "key", query, query.shape());
-  attention.value = &operands.like(2, "value", query, query.shape());
   const int64_t heads = arguments.integer(3, "heads", 1, 65535);
   const int64_t head_dim = head_dimension(arguments, query, heads);
-  if (head_dim % 8 != 0 || head_dim > cuda::kLargestHeadDimension) {
+  if (head_dim == 0 || head_dim % 8 != 0 || head_dim > cuda::kLargestHeadDimension) {
     throw Error(error_code::kUnsupportedSpec, "heads have " + std::to_string(head_dim) + " values; on the GPU they can have 8, 16, .. " +
                                                   std::to_string(cuda::kLargestHeadDimension));
   }
+  attention.key = &key_argument(operands, 1, query, head_dim, query.rows());
+  attention.value = &operands.like(2, "value", query, attention.key->shape());
   attention.heads = static_cast<int>(heads);
+  attention.key_heads = static_cast<int>(attention.key->columns() / head_dim);
   attention.scale = static_cast<float>(arguments.number(4, "scale", -1e6, 1e6));
-  attention.batch_invariant = arguments.boolean(9, "batchInvariant");
-  const auto stream = stream_argument(arguments, info, 10);
+  attention.batch_invariant = arguments.boolean(6, "batchInvariant");
+  const auto stream = stream_argument(arguments, info, 7);
   const cuda::PackedSequences sequences = operands.sequences(5, query.rows(), stream);
-  if (arguments.has(6)) {
-    attention.positions = &operands.like(6, "positions", query, {2 * int64_t{sequences.longest} - 1, query.columns()});
-    attention.content_bias = &operands.like(7, "contentBias", query, {query.columns()});
-    attention.position_bias = &operands.like(8, "positionBias", query, {query.columns()});
+  if (arguments.has(8)) {
+    const RelativePositions relative = relative_argument(arguments, operands, 8, query, sequences.longest);
+    attention.positions = relative.positions, attention.content_bias = relative.content_bias, attention.position_bias = relative.position_bias;
+    attention.origin = relative.origin, attention.window = relative.window;
   }
   DeviceTensor out(query.type(), query.shape(), stream);
   cuda::attention(attention, sequences, out, stream);
