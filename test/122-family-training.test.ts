@@ -15,6 +15,7 @@ import {
 } from "../lib/index.js";
 import { exportModel } from "../lib/compress/export.js";
 import { CompressionState } from "../lib/compress/compression_state.js";
+import { parameterSettings } from "../lib/compress/fine_tuning.js";
 import { ParakeetTransducer } from "../lib/models/parakeet/parakeet_transducer.js";
 import { trainableNetwork, type TrainableNetwork } from "../lib/models/trainable.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
@@ -53,6 +54,7 @@ test("every parameter of every family has the gradient of finite differences", (
         const gradient = tape.gradientOf(tensor)?.toArray();
         if (parameter.includes("feature_extractor") || parameter === "model.encoder.embed_positions.weight") {
           t.is(gradient, undefined, `${name}: ${parameter} is not trained`);
+          t.true(network.keptParameters?.().includes(parameter));
           continue;
         }
         if (!gradient) return t.fail(`${name}: ${parameter} got no gradient`);
@@ -74,6 +76,25 @@ test("every parameter of every family has the gradient of finite differences", (
       tape.dispose();
     });
   }
+});
+
+test("a recipe that wants to train what fine-tuning keeps is told so", (t) => {
+  const settings = (family: string, targets: string): unknown => {
+    const text = `stages: [{name: a, training: {steps: 1, learningRates: [{targets: ["${targets}"], scale: 2}]}, modifiers: []}]`;
+    return parameterSettings(parseRecipe(text, "recipe.yaml").stages[0] as never, freshModel(family));
+  };
+  for (const [family, targets] of [
+    ["wav2vec2", "*.feature_extractor.conv_layers.*"],
+    ["hubert", "hubert.feature_extractor.conv_layers.0.conv"],
+    ["whisper", "*.encoder.embed_positions"],
+  ] as const) {
+    t.throws(() => settings(family, targets), {
+      instanceOf: UsmLiteError,
+      code: "BAD_RECIPE",
+      message: /^recipe\.yaml.*" is not trained: fine-tuning keeps ".*" as it is in models of this family$/,
+    });
+  }
+  t.notThrows(() => settings("wav2vec2", "*conv*")); // the positional convolution too
 });
 
 test("every family learns an utterance by heart", async (t) => {

@@ -244,13 +244,14 @@ export function adoptTraining(trainer: Trainer, { modifiers, plan, state, log }:
 
 /**
  * How parameters are trained where it is not as the rest.
- * @throws UsmLiteError BAD_RECIPE when a pattern matches no parameter
+ * @throws UsmLiteError BAD_RECIPE when a pattern matches no parameter, or asks for a learning rate of such as are not trained alone
  */
 export function parameterSettings(
   { training, placeInTraining }: Pick<Stage, "training" | "placeInTraining">,
   model: TrainableModel,
 ): (name: string) => ParameterSettings {
   const names = [...model.parameters().keys()];
+  const kept = new Set(model.keptParameters?.());
   const { freeze = [], learningRates = [] } = training ?? {};
   const frozen = matcher(freeze, names, placeInTraining("freeze"));
   const rates = learningRates.map(({ targets, scale }, index) => ({
@@ -258,6 +259,17 @@ export function parameterSettings(
     scale,
     matches: matcher(targets, names, placeInTraining("learningRates", index)),
   }));
+  rates.forEach(({ targets, matches }, index) => {
+    for (const pattern of targets) {
+      const matched = names.filter((name) => matches(pattern, name));
+      if (matched.some((name) => !kept.has(name))) continue;
+      const place = placeInTraining("learningRates", index);
+      throw new UsmLiteError(
+        "BAD_RECIPE",
+        `${place}: "${pattern}" is not trained: fine-tuning keeps "${matched[0]}" as it is in models of this family`,
+      );
+    }
+  });
   return (name) => {
     const rate = rates.findLast(({ targets, matches }) => targets.some((pattern) => matches(pattern, name)));
     return {

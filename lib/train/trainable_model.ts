@@ -108,6 +108,8 @@ export interface BlockStack {
 export interface TrainableModel {
   /** All trainable tensors by checkpoint name, in a fixed order; {@link Trainer} sets their `requiresGrad`. */
   parameters(): ReadonlyMap<string, Tensor>;
+  /** Those of them that get no gradient, and stay as they are: what fine-tuning customarily keeps. Absent: none. */
+  keptParameters?(): readonly string[];
   /** Tensors the forward pass updates in place (running statistics of batch norm), by checkpoint name. */
   buffers(): ReadonlyMap<string, Tensor>;
   /** Names among {@link TrainableModel.parameters} that pruning and quantization apply to. */

@@ -128,6 +128,11 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
     return this.weights.parameters;
   }
 
+  /** The convolutions over samples and their norms. */
+  keptParameters(): readonly string[] {
+    return [...this.parameters().keys()].filter((name) => name.includes(".feature_extractor."));
+  }
+
   buffers(): ReadonlyMap<string, Tensor> {
     return this.weights.buffers;
   }

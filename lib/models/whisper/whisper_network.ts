@@ -126,6 +126,11 @@ export class WhisperNetwork implements SequenceToSequenceNetwork, TrainableModel
     return this.weights.parameters;
   }
 
+  /** Positions of the encoder, which are sinusoids. */
+  keptParameters(): readonly string[] {
+    return [...this.parameters().keys()].filter((name) => name.endsWith("encoder.embed_positions.weight"));
+  }
+
   buffers(): ReadonlyMap<string, Tensor> {
     return this.weights.buffers;
   }
