@@ -1,8 +1,9 @@
 /**
  * Greedy decoding of transducers on the GPU (Graves 2012; durations: Xu et al. 2023). Utterances take their steps together; where each
- * stands stays there, and tokens come back in blocks of steps. Blocks are recorded, since a step is a dozen kernels of a few microseconds.
+ * stands stays there, and tokens come back in blocks of steps. Blocks are recorded, since a step is half a dozen kernels of a few microseconds.
  */
 import { packWeight } from "../quant/packed_weight.js";
+import { UsmLiteError } from "../errors.js";
 import { keep, tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import { deviceLinear } from "./device_linear.js";
@@ -10,10 +11,9 @@ import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
 import { DeviceWeight } from "./device_weight.js";
 import { gpuAddon } from "./gpu.js";
 import { Recording } from "./recording.js";
+import { DeviceLstm } from "./transducer_lstm.js";
 
 interface TransducerBindings {
-  deviceTransducerEmbed(table: DeviceTensorHandle, state: DeviceTensorHandle): DeviceTensorHandle;
-  deviceTransducerLstm(gates: DeviceTensorHandle, state: DeviceTensorHandle, hidden: DeviceTensorHandle, cell: DeviceTensorHandle): void;
   deviceTransducerJoin(frames: DeviceTensorHandle, prediction: DeviceTensorHandle, state: DeviceTensorHandle): DeviceTensorHandle;
   deviceTransducerDecide(
     scores: DeviceTensorHandle,
@@ -88,8 +88,9 @@ interface Batch {
   readonly frames: DeviceTensor;
   readonly standing: DeviceTensor;
   readonly steps: DeviceTensor;
+  /** Of each layer, what steps of even and of odd number begin with. */
+  readonly hidden: readonly (readonly [even: DeviceTensor, odd: DeviceTensor])[];
   /** Of each layer. */
-  readonly hidden: readonly DeviceTensor[];
   readonly cells: readonly DeviceTensor[];
   recording: Recording | undefined;
 }
@@ -104,7 +105,7 @@ interface Batch {
  */
 export class TransducerDecoder implements Disposable {
   private readonly table: DeviceTensor;
-  private readonly layers: readonly { readonly input: PlacedLayer; readonly recurrent: PlacedLayer }[];
+  private readonly layers: readonly DeviceLstm[];
   private readonly projector: PlacedLayer;
   private readonly head: PlacedLayer;
   private batch: Batch | undefined;
@@ -117,8 +118,11 @@ export class TransducerDecoder implements Disposable {
     weights: TransducerWeights,
     private readonly rules: TransducerRules,
   ) {
+    const hidden = weights.embedding.dim(1);
+    if (hidden % 8 !== 0)
+      throw new UsmLiteError("INVALID_ARGUMENT", `there are ${hidden} hidden values; on the GPU they must be a multiple of 8`);
     this.table = keep(DeviceTensor.from(weights.embedding, "float16"));
-    this.layers = weights.layers.map(({ input, recurrent }) => ({ input: placed(input), recurrent: placed(recurrent) }));
+    this.layers = weights.layers.map(({ input, recurrent }) => new DeviceLstm(input, recurrent));
     this.projector = placed(weights.projector);
     this.head = placed(weights.head);
   }
@@ -148,14 +152,15 @@ export class TransducerDecoder implements Disposable {
       }
       running = last.some((id) => id >= 0);
     }
-    tidy(() => void this.predict(batch)); // the last token of an utterance that ended with the block
+    tidy(() => void this.predict(batch, stepsPerBlock)); // the last token of an utterance that ended with the block
     return this.states(batch);
   }
 
   dispose(): void {
     this.release();
     this.table.dispose();
-    for (const { weight, bias } of [...this.layers.flatMap(({ input, recurrent }) => [input, recurrent]), this.projector, this.head]) {
+    for (const layer of this.layers) layer.dispose();
+    for (const { weight, bias } of [this.projector, this.head]) {
       weight.dispose();
       bias?.dispose();
     }
@@ -184,7 +189,7 @@ export class TransducerDecoder implements Disposable {
       frames: zeros(room, this.hiddenSize, "float32"),
       standing: zeros(count, stateColumns, "float32"),
       steps: zeros(stepsPerBlock * count, stateColumns, "float32"),
-      hidden: this.layers.map(() => zeros(count, this.hiddenSize, "float16")),
+      hidden: this.layers.map(() => [zeros(count, this.hiddenSize, "float16"), zeros(count, this.hiddenSize, "float16")] as const),
       cells: this.layers.map(() => zeros(count, this.hiddenSize, "float32")),
       recording: undefined,
     });
@@ -194,7 +199,7 @@ export class TransducerDecoder implements Disposable {
     const { batch } = this;
     this.batch = undefined;
     batch?.recording?.dispose();
-    for (const tensor of batch ? [batch.frames, batch.standing, batch.steps, ...batch.hidden, ...batch.cells] : []) tensor.dispose();
+    for (const tensor of batch ? [batch.frames, batch.standing, batch.steps, ...batch.hidden.flat(), ...batch.cells] : []) tensor.dispose();
   }
 
   private fill(batch: Batch, utterances: readonly TransducerUtterance[]): void {
@@ -219,7 +224,7 @@ export class TransducerDecoder implements Disposable {
         return values;
       };
       this.layers.forEach((_, layer) => {
-        upload(slot(2 * layer), size, batch.hidden[layer] as DeviceTensor);
+        upload(slot(2 * layer), size, batch.hidden[layer]?.[0] as DeviceTensor);
         upload(slot(2 * layer + 1), size, batch.cells[layer] as DeviceTensor);
       });
     });
@@ -239,27 +244,30 @@ export class TransducerDecoder implements Disposable {
 
   private step(batch: Batch, step: number): void {
     const { blankId, durations, maximumSymbolsPerFrame } = this.rules;
-    const joined = new DeviceTensor(native().deviceTransducerJoin(batch.frames.handle, this.predict(batch).handle, batch.standing.handle));
+    const joined = new DeviceTensor(
+      native().deviceTransducerJoin(batch.frames.handle, this.predict(batch, step).handle, batch.standing.handle),
+    );
     const scores = multiply(joined, this.head);
     const steps = batch.steps.rows(step * batch.utterances, (step + 1) * batch.utterances);
     native().deviceTransducerDecide(scores.handle, blankId, maximumSymbolsPerFrame, durations, batch.standing.handle, steps.handle);
   }
 
-  /** (utterances, joint), with the token that each has just said. */
-  private predict(batch: Batch): DeviceTensor {
-    let x = new DeviceTensor(native().deviceTransducerEmbed(this.table.handle, batch.standing.handle));
-    this.layers.forEach(({ input, recurrent }, layer) => {
-      const [hidden, cells] = [batch.hidden[layer] as DeviceTensor, batch.cells[layer] as DeviceTensor];
-      const gates = multiply(hidden, recurrent, multiply(x, input));
-      native().deviceTransducerLstm(gates.handle, batch.standing.handle, hidden.handle, cells.handle);
-      x = hidden;
+  /** (utterances, joint), with the token that each has just said. A block has an even number of steps: the next begins where it began. */
+  private predict(batch: Batch, step: number): DeviceTensor {
+    let x: DeviceTensor | undefined;
+    this.layers.forEach((layer, index) => {
+      const [even, odd] = batch.hidden[index] as readonly [DeviceTensor, DeviceTensor];
+      const [before, after] = step % 2 === 0 ? [even, odd] : [odd, even];
+      layer.step(x ?? { table: this.table }, { state: batch.standing, before, after, cell: batch.cells[index] as DeviceTensor });
+      x = after;
     });
-    return multiply(x, this.projector);
+    return multiply(x as unknown as DeviceTensor, this.projector);
   }
 
+  /** After the step that {@link TransducerDecoder.decode} takes last. */
   private states({ utterances, hidden, cells }: Batch): Float32Array[] {
     const size = this.hiddenSize;
-    const slots = hidden.flatMap((tensor, layer) => [tensor.toArray(), (cells[layer] as DeviceTensor).toArray()]);
+    const slots = hidden.flatMap(([, odd], layer) => [odd.toArray(), (cells[layer] as DeviceTensor).toArray()]);
     return Array.from({ length: utterances }, (_, row) => {
       const state = new Float32Array(slots.length * size);
       slots.forEach((values, slot) => state.set(values.subarray(row * size, (row + 1) * size), slot * size));
@@ -268,8 +276,7 @@ export class TransducerDecoder implements Disposable {
   }
 }
 
-const multiply = (x: DeviceTensor, { weight, bias }: PlacedLayer, residual?: DeviceTensor): DeviceTensor =>
-  deviceLinear(x, weight, { bias, residual, batchInvariant: true });
+const multiply = (x: DeviceTensor, { weight, bias }: PlacedLayer): DeviceTensor => deviceLinear(x, weight, { bias, batchInvariant: true });
 
 function placed({ weight, bias }: TransducerLayer): PlacedLayer {
   return tidy(() => {

@@ -2,36 +2,14 @@
 
 #include "cuda/block_reduction.cuh"
 #include "cuda/launch.hpp"
-#include "cuda/lstm_gates.cuh"
+#include "cuda/natural_logarithm.cuh"
 
 namespace usmlite::cuda {
 namespace {
 
 using namespace transducer_state;
-using lstm::hyperbolic_tangent, lstm::sigmoid;
 
 constexpr int kUtteranceThreads = 128, kUtteranceWarps = kUtteranceThreads / 32;  // a block takes an utterance
-
-__global__ void __launch_bounds__(kUtteranceThreads) embed_kernel(const uint16_t* table, int64_t table_stride, int hidden, const float* state, uint16_t* x, int64_t x_stride) {
-  ptx::take_turn();
-  const int64_t row = blockIdx.x;
-  const int token = static_cast<int>(state[row * kColumns + kToken]);
-  for (int i = static_cast<int>(threadIdx.x); i < hidden; i += kUtteranceThreads) x[row * x_stride + i] = token < 0 ? uint16_t{0} : table[token * table_stride + i];
-}
-
-__global__ void __launch_bounds__(kUtteranceThreads) lstm_kernel(const uint16_t* gates, int64_t gates_stride, int hidden, const float* state, uint16_t* h,
-                                                        int64_t h_stride, float* c, int64_t c_stride) {
-  ptx::take_turn();
-  const int64_t row = blockIdx.x;
-  if (state[row * kColumns + kToken] < 0.0f) return;
-  const uint16_t* g = gates + row * gates_stride;
-  const auto gate = [&](int which, int i) { return ptx::to_float<Float16>(g[which * hidden + i]); };
-  for (int i = static_cast<int>(threadIdx.x); i < hidden; i += kUtteranceThreads) {
-    const float cell = sigmoid(gate(1, i)) * c[row * c_stride + i] + sigmoid(gate(0, i)) * hyperbolic_tangent(gate(2, i));
-    c[row * c_stride + i] = cell;
-    h[row * h_stride + i] = ptx::from_float<Float16>(sigmoid(gate(3, i)) * hyperbolic_tangent(cell));
-  }
-}
 
 __global__ void __launch_bounds__(kUtteranceThreads) join_kernel(const float* frames, int64_t frames_stride, const uint16_t* prediction, int64_t prediction_stride,
                                                         int joint, const float* state, uint16_t* y, int64_t y_stride) {
@@ -100,17 +78,6 @@ LaunchShape block_for_each(const DeviceTensor& state, size_t shared_bytes = 0) {
 }
 
 }  // namespace
-
-void transducer_embed(const DeviceTensor& table, const DeviceTensor& state, const DeviceTensor& x, const std::shared_ptr<Stream>& stream) {
-  launch(embed_kernel, block_for_each(state), stream->handle(), table.use_on<uint16_t>(stream), table.row_stride(), static_cast<int>(table.columns()),
-         state.use_on<float>(stream), x.use_on<uint16_t>(stream), x.row_stride());
-}
-
-void transducer_lstm(const DeviceTensor& gates, const DeviceTensor& state, const DeviceTensor& hidden, const DeviceTensor& cell,
-                     const std::shared_ptr<Stream>& stream) {
-  launch(lstm_kernel, block_for_each(state), stream->handle(), gates.use_on<uint16_t>(stream), gates.row_stride(), static_cast<int>(hidden.columns()),
-         state.use_on<float>(stream), hidden.use_on<uint16_t>(stream), hidden.row_stride(), cell.use_on<float>(stream), cell.row_stride());
-}
 
 void transducer_join(const DeviceTensor& frames, const DeviceTensor& prediction, const DeviceTensor& state, const DeviceTensor& y,
                      const std::shared_ptr<Stream>& stream) {

@@ -23,12 +23,6 @@ struct TransducerRules {
   int durations[kMostDurations];
 };
 
-/// x (utterances, hidden) = the row of `table` (vocabulary, hidden) for the token just said, zeros for none. float16.
-void transducer_embed(const DeviceTensor& table, const DeviceTensor& state, const DeviceTensor& x, const std::shared_ptr<Stream>& stream);
-/// A step of a long short-term memory layer where a token was just said. gates (utterances, 4 hidden) float16: i, f, g, o; hidden
-/// (utterances, hidden) float16 and cell float32, in place.
-void transducer_lstm(const DeviceTensor& gates, const DeviceTensor& state, const DeviceTensor& hidden, const DeviceTensor& cell,
-                     const std::shared_ptr<Stream>& stream);
 /// y (utterances, joint) float16 = max(0, the utterance's frame of `frames` (frames, joint) float32 + prediction (utterances, joint) float16)
 void transducer_join(const DeviceTensor& frames, const DeviceTensor& prediction, const DeviceTensor& state, const DeviceTensor& y,
                      const std::shared_ptr<Stream>& stream);

@@ -1,5 +1,6 @@
 // Greedy decoding of transducers on the GPU.
 #include "cuda/transducer_greedy.hpp"
+#include "cuda/transducer_lstm.hpp"
 #include "napi/arguments.hpp"
 #include "napi/cuda_handles.hpp"
 #include "napi/groups.hpp"
@@ -24,25 +25,23 @@ std::shared_ptr<DeviceTensor> state_argument(const Arguments& arguments, const N
   return matrix(arguments, info, index, "state", DeviceType::kFloat32, kAny, cuda::transducer_state::kColumns);
 }
 
-// deviceTransducerEmbed(table float16 (vocabulary, hidden), state): float16 (utterances, hidden)
-Napi::Value embed(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceTransducerEmbed", 2);
-  const auto table = matrix(arguments, info, 0, "table", DeviceType::kFloat16, kAny, kAny);
-  const auto state = state_argument(arguments, info, 1);
-  const auto& stream = cuda::default_stream();
-  DeviceTensor x(DeviceType::kFloat16, {state->rows(), table->columns()}, stream);
-  cuda::transducer_embed(*table, *state, x, stream);
-  return wrap(info.Env(), std::move(x));
-}
-
-// deviceTransducerLstm(gates float16 (utterances, 4 hidden), state, hidden float16, cell float32): in place
+// deviceTransducerLstm(weights float16 (fragments, 256), bias float32 (hidden / 4, 16), x float16, looksUp, state, before float16, after float16,
+//                      cell float32): fills `after`, and changes `cell` in place
 Napi::Value lstm(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceTransducerLstm", 4);
-  const auto state = state_argument(arguments, info, 1);
-  const auto hidden = matrix(arguments, info, 2, "hidden", DeviceType::kFloat16, state->rows(), kAny);
-  const auto cell = matrix(arguments, info, 3, "cell", DeviceType::kFloat32, state->rows(), hidden->columns());
-  const auto gates = matrix(arguments, info, 0, "gates", DeviceType::kFloat16, state->rows(), 4 * hidden->columns());
-  cuda::transducer_lstm(*gates, *state, *hidden, *cell, cuda::default_stream());
+  Arguments arguments(info, "deviceTransducerLstm", 8);
+  const auto state = state_argument(arguments, info, 4);
+  const auto before = matrix(arguments, info, 5, "before", DeviceType::kFloat16, state->rows(), kAny);
+  const int64_t hidden = before->columns();
+  if (hidden == 0 || hidden % 8 != 0) arguments.fail("there are " + std::to_string(hidden) + " hidden values; they must be a multiple of 8");
+  const auto after = matrix(arguments, info, 6, "after", DeviceType::kFloat16, state->rows(), hidden);
+  if (after->memory() == before->memory()) arguments.fail("after must have other memory than before");
+  const auto cell = matrix(arguments, info, 7, "cell", DeviceType::kFloat32, state->rows(), hidden);
+  const bool looks_up = arguments.boolean(3, "looksUp");
+  const auto x = matrix(arguments, info, 2, "x", DeviceType::kFloat16, looks_up ? kAny : state->rows(), hidden);
+  const int64_t units = hidden / cuda::kLstmUnits;
+  const auto weights = matrix(arguments, info, 0, "weights", DeviceType::kFloat16, units * (2 * hidden / cuda::kLstmColumns), cuda::kLstmFragment);
+  const auto bias = matrix(arguments, info, 1, "bias", DeviceType::kFloat32, units, cuda::kLstmRows);
+  cuda::transducer_lstm({weights.get(), bias.get(), x.get(), looks_up, state.get(), before.get(), after.get(), cell.get()}, cuda::default_stream());
   return info.Env().Undefined();
 }
 
@@ -80,7 +79,6 @@ Napi::Value decide(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void define_device_transducer(Napi::Object exports) {
-  define<embed>(exports, "deviceTransducerEmbed");
   define<lstm>(exports, "deviceTransducerLstm");
   define<join>(exports, "deviceTransducerJoin");
   define<decide>(exports, "deviceTransducerDecide");
