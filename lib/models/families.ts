@@ -92,12 +92,8 @@ function whisper(json: JsonObject, source: string, generation: JsonObject): Mode
   const generationConfig = parseWhisperGeneration(generation, config, source.replace(/config\.json$/, "generation_config.json"));
   return {
     stride: 2,
-    ...(fitsGpu(
-      config.num_mel_bins,
-      config.encoder_ffn_dim,
-      config.decoder_ffn_dim,
-      ...[config.encoder_attention_heads, config.decoder_attention_heads].map((heads) => config.d_model / heads),
-    )
+    ...(fitsGpu(config.num_mel_bins, config.encoder_ffn_dim, config.decoder_ffn_dim) &&
+    [config.encoder_attention_heads, config.decoder_attention_heads].every((heads) => headFitsGpu(config.d_model / heads))
       ? { gpuWeights: sequenceWeights(config.tie_word_embeddings) }
       : {}),
     network: (weights) => new WhisperNetwork(config, generationConfig, weights),
