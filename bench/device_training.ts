@@ -118,7 +118,7 @@ export class DeviceTraining {
         step: this.steps++,
         transformWeight: (name, weight) => {
           const mask = this.masks.get(name);
-          return mask ? fakeQuantize(weight, "int4+2:4", { mask, stopScaleGradient: true }) : weight;
+          return mask ? fakeQuantize(weight, "int4+2:4", { mask, stopScaleGradient: true, type: "bfloat16" }) : weight;
         },
       };
       using tape = new Tape();

@@ -5,8 +5,11 @@ import {
   DeviceTensor,
   fakeQuantize,
   groupScales,
+  linear,
   magnitudeMask,
   parseWeightSpec,
+  Recording,
+  Tape,
   Tensor,
   tidy,
   type FakeQuantizeOptions,
@@ -110,6 +113,9 @@ test("every way to quantize is the CPU's: scales, weights and gradients", (t) =>
     ["int4+2:4", { rule: { statistic: "mean", clip: 3 } }],
     ["ternary+2:4", { rule: { statistic: "threshold" } }],
     ["ternary/g32", { rule: { statistic: "threshold" }, stopScaleGradient: true }],
+    ["int4+2:4", { stopScaleGradient: true }],
+    ["int2/g32+2:4", { stopScaleGradient: true, throughMask: true }],
+    ["uint3+2:4", { stopScaleGradient: true, clipGradient: true, rule: { clip: 0.6 } }],
     ["int1+2:4", { rule: { statistic: "centred" } }],
     ["int1/g32", { rule: { statistic: "centred" }, scaleDecay: -0.2 }],
     ["int3/g32", { rule: { powerOfTwo: true, search: { steps: 3, lowest: 0.5 } } }],
@@ -158,6 +164,57 @@ test("every way to quantize is the CPU's: scales, weights and gradients", (t) =>
       else t.deepEqual(found["output"], expected["output"], what);
     });
   }
+});
+
+test("weights in bfloat16 are those of float32, rounded, and have the same gradients", (t) => {
+  for (const spec of ["int4+2:4", "uint4/g32", "nf4/g32/dq", "ternary"]) {
+    for (const given of [false, true]) {
+      tidy(() => {
+        const weight = DeviceTensor.from(randomTensor([7, 76], 21), "float32");
+        weight.requiresGrad = true;
+        const gradient = DeviceTensor.from(randomTensor([7, 76], 22), "float32");
+        const scales = given ? groupScales(weight, spec) : {};
+        const run = (type: "float32" | "bfloat16"): Record<string, Float32Array> =>
+          outcome({ weight }, gradient, () => {
+            const output = fakeQuantize(weight, spec, { ...scales, type });
+            t.is((output as DeviceTensor).type, type);
+            return output;
+          });
+        const [wide, narrow] = [run("float32"), run("bfloat16")];
+        const rounded = DeviceTensor.from(Tensor.from(wide["output"] as Float32Array, weight.shape)).toArray();
+        t.deepEqual(narrow["output"], rounded, spec);
+        t.deepEqual(narrow["weight"], wide["weight"], `gradient of ${spec}`);
+      });
+    }
+  }
+});
+
+/** What a recording of `body` holds; it is run once before, for what is made at first. */
+function launchesOf(body: () => unknown): number {
+  const pass = (): void => tidy(() => void body());
+  pass();
+  using recording = new Recording(pass);
+  return recording.operations;
+}
+
+test("a quantized weight takes one launch forward, and at most one backward", (t) => {
+  const [x, weight, gradient] = [randomTensor([9, 64], 1), randomTensor([32, 64], 2), randomTensor([9, 32], 3)];
+  const [frames, master, upstream] = [DeviceTensor.from(x), DeviceTensor.from(weight, "float32"), DeviceTensor.from(gradient)];
+  master.requiresGrad = true;
+  const mask = magnitudeMask(master, 2, 4);
+  const step = (options: FakeQuantizeOptions | undefined): number =>
+    launchesOf(() => {
+      using tape = new Tape();
+      const quantized = (): Tensor => (options ? fakeQuantize(master, "int4+2:4", { ...options, mask, type: "bfloat16" }) : master);
+      tape.backward(
+        tape.record(() => linear(frames, quantized())),
+        upstream.clone(),
+      );
+    });
+  const plain = step(undefined) - 1; // without rounding the weight to bfloat16
+  t.is(step({}), plain + 2);
+  t.is(step({ stopScaleGradient: true }), plain + 2);
+  t.is(step({ stopScaleGradient: true, throughMask: true }), plain + 1);
 });
 
 test("what is no scale is never quantized in silence", (t) => {

@@ -26,7 +26,10 @@ interface TrainingBindings {
     ...rest: [...Finish, sums: DeviceTensorHandle | undefined, wantSum: boolean, wantBias: boolean]
   ): [DeviceTensorHandle | undefined, DeviceTensorHandle | undefined];
   deviceGroupScales(...words: [...Quantized, ...RuleArguments]): [scale: DeviceTensorHandle, zeroPoint?: DeviceTensorHandle];
-  deviceFakeQuantize(...words: Rounded): DeviceTensorHandle;
+  deviceFakeQuantize(...words: [...Rounded, type: RoundedType]): DeviceTensorHandle;
+  deviceScaleAndRound(
+    ...words: [...Quantized, rounding: Rounding, seed: number, type: RoundedType, ...RuleArguments]
+  ): [output: DeviceTensorHandle, scale: DeviceTensorHandle, zeroPoint?: DeviceTensorHandle];
   deviceFakeQuantizeBackward(
     ...words: [
       ...Rounded,
@@ -34,9 +37,10 @@ interface TrainingBindings {
       clipped: boolean,
       throughMask: boolean,
       scaleDecay: number,
+      wantsScale: boolean,
       throughStatistic: ScaleStatistic | undefined,
     ]
-  ): [weight: DeviceTensorHandle, scale: DeviceTensorHandle, zeroPoint?: DeviceTensorHandle];
+  ): [weight: DeviceTensorHandle, scale?: DeviceTensorHandle, zeroPoint?: DeviceTensorHandle];
   deviceMagnitudeMask(weight: DeviceTensorHandle, n: number, m: number): DeviceTensorHandle;
   deviceApplyMask(x: DeviceTensorHandle, mask: DeviceTensorHandle, pruned: number): DeviceTensorHandle;
 }
@@ -124,20 +128,23 @@ export interface DeviceScales {
   readonly zeroPoint?: DeviceTensor;
 }
 
+const scalesOf = (scale: DeviceTensorHandle, zeroPoint: DeviceTensorHandle | undefined): DeviceScales => ({
+  scale: new DeviceTensor(scale),
+  ...(zeroPoint && { zeroPoint: new DeviceTensor(zeroPoint) }),
+});
+
+const ruleWords = ({ statistic = "format", clip = 1, powerOfTwo = false, search }: ScaleRule): RuleArguments => [
+  statistic,
+  clip,
+  powerOfTwo,
+  search?.steps ?? 0,
+  search?.lowest ?? 1,
+];
+
 /** As {@link groupScales}. @throws UsmLiteError INVALID_ARGUMENT for a rule that the format does not have */
-export function deviceGroupScales(
-  quantization: DeviceQuantization,
-  { statistic = "format", clip = 1, powerOfTwo = false, search }: ScaleRule = {},
-): DeviceScales {
-  const [scale, zeroPoint] = native().deviceGroupScales(
-    ...quantized(quantization),
-    statistic,
-    clip,
-    powerOfTwo,
-    search?.steps ?? 0,
-    search?.lowest ?? 1,
-  );
-  return { scale: new DeviceTensor(scale), ...(zeroPoint && { zeroPoint: new DeviceTensor(zeroPoint) }) };
+export function deviceGroupScales(quantization: DeviceQuantization, rule: ScaleRule = {}): DeviceScales {
+  const [scale, zeroPoint] = native().deviceGroupScales(...quantized(quantization), ...ruleWords(rule));
+  return scalesOf(scale, zeroPoint);
 }
 
 /** `threshold` and `centred` are those of the statistics of the same names; {@link FakeQuantizeOptions} explains the others. */
@@ -150,6 +157,9 @@ export interface DeviceRounding {
   readonly seed?: number;
 }
 
+/** What rounded weights are written as: the levels to the bit, or rounded once more, as a product of bfloat16 takes them. */
+export type RoundedType = "float32" | "bfloat16";
+
 const rounded = (
   quantization: DeviceQuantization,
   { scale, zeroPoint }: DeviceScales,
@@ -157,8 +167,23 @@ const rounded = (
 ): Rounded => [...quantized(quantization), scale.handle, zeroPoint?.handle, rounding, seed];
 
 /** What {@link fakeQuantize} makes of the weight with these scales: to the bit, but for the rounding of `noise`. */
-export function deviceFakeQuantize(quantization: DeviceQuantization, scales: DeviceScales, rounding: DeviceRounding = {}): DeviceTensor {
-  return new DeviceTensor(native().deviceFakeQuantize(...rounded(quantization, scales, rounding)));
+export function deviceFakeQuantize(
+  quantization: DeviceQuantization,
+  scales: DeviceScales,
+  { type = "float32", ...rounding }: DeviceRounding & { readonly type?: RoundedType } = {},
+): DeviceTensor {
+  return new DeviceTensor(native().deviceFakeQuantize(...rounded(quantization, scales, rounding), type));
+}
+
+/** {@link deviceGroupScales} and {@link deviceFakeQuantize} with what it finds, in one launch. */
+export function deviceScaleAndRound(
+  quantization: DeviceQuantization,
+  rule: ScaleRule,
+  { rounding = "nearest", seed = 0, type = "float32" }: DeviceRounding & { readonly type?: RoundedType } = {},
+): { output: DeviceTensor; scales: DeviceScales } {
+  const words = [...quantized(quantization), rounding, seed, type, ...ruleWords(rule)] as const;
+  const [output, scale, zeroPoint] = native().deviceScaleAndRound(...words);
+  return { output: new DeviceTensor(output), scales: scalesOf(scale, zeroPoint) };
 }
 
 /** Which gradients pass; {@link FakeQuantizeOptions} explains them. */
@@ -167,27 +192,29 @@ export interface DeviceQuantizationChoices extends DeviceRounding {
   readonly throughMask: boolean;
   /** Default 0. */
   readonly scaleDecay?: number;
+  /** Whether the gradients of scales, and zero points, are wanted too. */
+  readonly wantsScale: boolean;
   /** Adds to the gradient of the weight what flows through scales that {@link deviceGroupScales} found by this statistic. */
   readonly throughStatistic?: ScaleStatistic | undefined;
 }
 
-/** The gradient of the weight, and of scales and zero points. */
+/** The gradient of the weight, and where they are wanted of scales and zero points. */
 export function deviceFakeQuantizeBackward(
   quantization: DeviceQuantization,
   scales: DeviceScales,
   gradient: DeviceTensor,
-  { clipped, throughMask, scaleDecay = 0, throughStatistic, ...rounding }: DeviceQuantizationChoices,
-): DeviceScales & { weight: DeviceTensor } {
-  const handles = native().deviceFakeQuantizeBackward(
+  { clipped, throughMask, scaleDecay = 0, wantsScale, throughStatistic, ...rounding }: DeviceQuantizationChoices,
+): Partial<DeviceScales> & { weight: DeviceTensor } {
+  const [weight, scale, zeroPoint] = native().deviceFakeQuantizeBackward(
     ...rounded(quantization, scales, rounding),
     gradient.handle,
     clipped,
     throughMask,
     scaleDecay,
+    wantsScale,
     throughStatistic,
   );
-  const [weight, scale, zeroPoint] = handles;
-  return { weight: new DeviceTensor(weight), scale: new DeviceTensor(scale), ...(zeroPoint && { zeroPoint: new DeviceTensor(zeroPoint) }) };
+  return { weight: new DeviceTensor(weight), ...(scale && scalesOf(scale, zeroPoint)) };
 }
 
 /** int8 (out, in): 1 for the `n` largest |w| of every `m` adjacent inputs, as {@link magnitudeMask}. */

@@ -9,7 +9,7 @@ import { isRecording, recordStep } from "./tape.js";
 /**
  * What {@link linear} computes, in bfloat16 with sums in float32.
  * @param x bfloat16 (frames, in)
- * @param weight float32 (out, in), rounded to bfloat16 for the product; or bfloat16, of a layer that does not learn
+ * @param weight float32 (out, in), rounded to bfloat16 for the product; or bfloat16, whose gradient is float32 all the same
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit or an operand is on the CPU
  */
 export function denseLinear(x: DeviceTensor, weight: DeviceTensor, options: LinearOptions): DeviceTensor {

@@ -13,7 +13,7 @@ import { isRecording, recordStep } from "./tape.js";
 /**
  * `residual + gelu(groupedConvolution(x))`, in bfloat16 with sums in float32.
  * @param x bfloat16 (frames, in)
- * @param weight float32 (out, kernel * in / groups), rounded to bfloat16 for the products
+ * @param weight float32 (out, kernel * in / groups), rounded to bfloat16 for the products; or bfloat16
  * @param bias float32 (out)
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit; UNSUPPORTED_SPEC for groups of channels that are no multiples of 8
  */
@@ -26,10 +26,13 @@ export function trainedGroupedConvolution(
 ): Tensor {
   const sequences = sequencesOnGpu(offsets);
   const layer: LinearFinish = { bias: onGpu(bias, "bias"), activation: "gelu", scale: 1 };
-  const narrow = weight.cast("bfloat16");
+  const narrow = weight.type === "bfloat16" ? weight : weight.cast("bfloat16");
   const sums = deviceGroupedProducts(x, narrow, sequences, options);
   const output = deviceFinishLinear(sums, layer, onGpu(residual, "residual"));
-  if (!isRecording([x, weight, bias, residual])) for (const part of [narrow, sums]) part.dispose();
+  if (!isRecording([x, weight, bias, residual])) {
+    sums.dispose();
+    if (narrow !== weight) narrow.dispose();
+  }
   return recordStep(output, [x, weight, bias, residual], (upstream, tape) => {
     const gradient = onGpu(upstream, "gradient");
     const wantSum = wants(x) || wants(weight);

@@ -3,12 +3,14 @@ import type { DeviceTensor } from "../device/device_tensor.js";
 import { deviceScaledSum } from "../device/gradient_operations.js";
 import { onGpu } from "../device/inference.js";
 import {
+  deviceApplyMask,
   deviceFakeQuantize,
   deviceFakeQuantizeBackward,
-  deviceGroupScales,
+  deviceScaleAndRound,
   type DeviceScales,
   type Rounding,
 } from "../device/training_operations.js";
+import { wants } from "../ops/gradients.js";
 import { recordStep, type Tape } from "../ops/tape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { FakeQuantizeOptions } from "./fake_quantize.js";
@@ -23,21 +25,25 @@ export function fakeQuantizeOnGpu(
   mask: Tensor | undefined,
   options: Omit<FakeQuantizeOptions, "rounding"> & { readonly rounding: Rounding },
 ): Tensor {
-  const { rule = {}, rounding, seed = 0, clipGradient: clipped = false, throughMask = false, scaleDecay = 0 } = options;
+  const { rule = {}, rounding, seed = 0, type = "float32" } = options;
   const quantization = { weight, spec, mask: mask && onGpu(mask, "mask") };
-  const scales = givenScales(options) ?? deviceGroupScales(quantization, rule);
+  const how = { rounding, seed, type };
+  const given = givenScales(options);
+  const { output, scales } = given
+    ? { output: deviceFakeQuantize(quantization, given, how), scales: given }
+    : deviceScaleAndRound(quantization, rule, how);
   options.receiveScales?.(scales);
-  const throughStatistic = options.scale || options.stopScaleGradient ? undefined : (rule.statistic ?? "format");
-  const output = deviceFakeQuantize(quantization, scales, { rounding, seed });
-  return recordStep(output, [weight, options.scale, options.zeroPoint], (gradient, tape) => {
-    const parts = deviceFakeQuantizeBackward(quantization, scales, onGpu(gradient, "gradient"), {
-      rounding,
-      seed,
-      clipped,
-      throughMask,
-      scaleDecay,
-      throughStatistic,
-    });
+  return recordStep(output, [weight, options.scale, options.zeroPoint], (upstream, tape) => {
+    const gradient = onGpu(upstream, "gradient");
+    const { clipGradient: clipped = false, throughMask = false, scaleDecay = 0 } = options;
+    const throughStatistic = given || options.stopScaleGradient ? undefined : (rule.statistic ?? "format");
+    const wantsScale = wants(options.scale) || wants(options.zeroPoint);
+    if (!clipped && !throughStatistic && !wantsScale) {
+      const masked = throughMask ? undefined : quantization.mask;
+      return tape.accumulate(weight, masked ? deviceApplyMask(gradient, masked, 0) : gradient.reshape(gradient.shape));
+    }
+    const choices = { rounding, seed, clipped, throughMask, scaleDecay, wantsScale, throughStatistic };
+    const parts = deviceFakeQuantizeBackward(quantization, scales, gradient, choices);
     learn(tape, options.scale, parts.scale, options.scaleGradientFactor);
     learn(tape, options.zeroPoint, parts.zeroPoint, options.scaleGradientFactor);
     tape.accumulate(weight, parts.weight);

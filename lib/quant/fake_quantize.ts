@@ -72,6 +72,11 @@ export interface FakeQuantizeOptions extends GivenScales {
   scaleGradientFactor?: number;
   /** Added to the gradient of every scale: the derivative of a penalty on them. Default 0. */
   scaleDecay?: number;
+  /**
+   * Of a weight on the GPU. `bfloat16`: the result is rounded once more, to what a product of floats makes of it anyway, which saves it the
+   * conversion. Whole numbers and whatever else needs the levels to the bit take `float32`, the default.
+   */
+  type?: "float32" | "bfloat16";
   /** Told the scales, and zero points, that weights were rounded with. They belong to the scope of the caller. */
   receiveScales?: (scales: GivenScales & { readonly scale: Tensor }) => void;
 }
@@ -89,7 +94,7 @@ export interface FakeQuantizeOptions extends GivenScales {
  * @param weight float32 (out, in) or (out, in, kernel), of which {@link weightMatrix} is quantized
  * @param weight on the GPU: float32 (out, in), and so are mask (int8) and scales. Scales that are means may differ from the CPU's in the last
  * bit, whose sums are in another order
- * @returns float32, the weight's shape; for plain `float32` without a mask the weight itself
+ * @returns float32 unless `type` says otherwise, the weight's shape; for plain `float32` without a mask the weight itself
  * @throws UsmLiteError UNSUPPORTED_SPEC; INVALID_ARGUMENT for a mask or scales of another shape, or a rule that the format
  * does not have
  *

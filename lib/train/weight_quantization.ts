@@ -160,6 +160,7 @@ export class WeightQuantization implements TrainingModifier {
       scaleDecay,
       throughMask: true, // whoever made the mask says what passes it
       scaleGradientFactor: lsqFactor(quantized),
+      type: quantized.integers ? "float32" : "bfloat16", // what its layer multiplies by
     });
   }
 

@@ -35,6 +35,13 @@ const char* name_of(DeviceType type) {
 }
 
 DeviceTensor::DeviceTensor(DeviceType type, std::vector<int64_t> shape, const std::shared_ptr<Stream>& stream)
+    : DeviceTensor(type, std::move(shape), stream, Gaps::kZero) {}
+
+DeviceTensor DeviceTensor::with_open_gaps(DeviceType type, std::vector<int64_t> shape, const std::shared_ptr<Stream>& stream) {
+  return DeviceTensor(type, std::move(shape), stream, Gaps::kOpen);
+}
+
+DeviceTensor::DeviceTensor(DeviceType type, std::vector<int64_t> shape, const std::shared_ptr<Stream>& stream, Gaps gaps)
     : type_(type), shape_(std::move(shape)) {
   const int64_t element = static_cast<int64_t>(size_of(type));
   const int64_t row_bytes = (columns() * element + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
@@ -43,7 +50,7 @@ DeviceTensor::DeviceTensor(DeviceType type, std::vector<int64_t> shape, const st
   }
   row_stride_ = row_bytes / element;
   memory_ = std::make_shared<DeviceMemory>(static_cast<size_t>(rows() * row_bytes), stream);
-  if (row_stride_ != columns() && memory_->bytes()) driver::fill(memory_->data(), 0, memory_->bytes(), stream->handle());
+  if (gaps == Gaps::kZero && row_stride_ != columns() && memory_->bytes()) driver::fill(memory_->data(), 0, memory_->bytes(), stream->handle());
 }
 
 DeviceTensor DeviceTensor::reshaped(std::vector<int64_t> shape) const {

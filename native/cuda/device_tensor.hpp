@@ -22,6 +22,8 @@ class DeviceTensor {
   DeviceTensor() = default;
   /// Uninitialised, apart from the gaps between rows. `shape` has one or two extents. Throws OUT_OF_MEMORY.
   DeviceTensor(DeviceType type, std::vector<int64_t> shape, const std::shared_ptr<Stream>& stream);
+  /// The gaps between rows uninitialised too, for whoever writes zeros there along with the rest: filling them is an operation of the GPU.
+  static DeviceTensor with_open_gaps(DeviceType type, std::vector<int64_t> shape, const std::shared_ptr<Stream>& stream);
 
   DeviceType type() const { return type_; }
   const std::vector<int64_t>& shape() const { return shape_; }
@@ -43,6 +45,9 @@ class DeviceTensor {
   DeviceTensor column_range(int64_t begin, int64_t end) const;
 
  private:
+  enum class Gaps : uint8_t { kZero, kOpen };
+  DeviceTensor(DeviceType type, std::vector<int64_t> shape, const std::shared_ptr<Stream>& stream, Gaps gaps);
+
   DeviceType type_ = DeviceType::kFloat32;
   std::vector<int64_t> shape_;
   int64_t row_stride_ = 0;

@@ -1,7 +1,6 @@
 #include "cuda/fake_quantize.hpp"
 
-#include "cuda/random.cuh"
-#include "cuda/scale_group.cuh"
+#include "cuda/group_rounding.cuh"
 
 namespace usmlite::cuda {
 namespace {
@@ -9,48 +8,19 @@ namespace {
 using codec::Rounding;
 using codec::ScaleStatistic;
 
-struct RoundingArguments : GroupArguments {
-  Rounding rounding;
-  uint64_t seed;
-  float level_distance;
-  float* output;
-};
-
 struct BackwardArguments : RoundingArguments {
-  const float *gradient, *found;  // output: that of the weight
+  float* output;  // the gradient of the weight
+  const float *gradient, *found;
   float *scale_gradient, *zero_point_gradient;
   float scale_decay, levels_of_range;
   bool clipped, through_mask;
   ScaleStatistic statistic;  // kMaximum where a scale is no mean
 };
 
-/// Pseudo-quantization noise, in scales.
-__device__ __forceinline__ float noise_of(const RoundingArguments& a, const ScaleGroup& g, int i) {
-  return (random_uniform(a.seed, static_cast<uint64_t>(g.index + i)) - 0.5f) * a.level_distance;
-}
-
-/// @param threshold rounding_threshold of the group
-__device__ __forceinline__ float level_of(const RoundingArguments& a, const ScaleGroup& g, int i, float scale, float zero_point, float threshold) {
-  const float weight = g.weight[i];
-  if (a.rounding == Rounding::kThreshold) return weight > threshold ? 1.0f : weight < -threshold ? -1.0f : 0.0f;
-  if (a.rounding == Rounding::kCentred) return weight > threshold ? 1.0f : -1.0f;
-  const float ratio = weight / scale;
-  if (a.rounding == Rounding::kNearest) return nearest_level(a, ratio, zero_point);
-  const float uniform = random_uniform(a.seed, static_cast<uint64_t>(g.index + i));
-  const float level = a.odd_levels ? 2.0f * floorf((ratio - 1.0f) * 0.5f + uniform) + 1.0f : floorf(ratio + zero_point + uniform);
-  return fmaxf(fminf(level, a.highest), a.lowest);
-}
-
-__global__ void __launch_bounds__(kGroupThreads) fake_quantize_kernel(const RoundingArguments a) {
+__global__ void __launch_bounds__(kGroupThreads) fake_quantize_kernel(const RoundingArguments a, const RoundedWeights output) {
   ptx::take_turn();
   const ScaleGroup g = group_of(a);
-  const float scale = a.scale[g.scale_at], zero_point = a.zero_point ? a.zero_point[g.scale_at] : 0.0f;
-  const float threshold = rounding_threshold(a.rounding, g, shared_memory());
-  for (int i = static_cast<int>(threadIdx.x); i < g.count; i += kGroupThreads) {
-    const float value = a.rounding == Rounding::kNoise ? g.weight[i] + noise_of(a, g, i) * scale
-                                                       : (level_of(a, g, i, scale, zero_point, threshold) - zero_point) * scale;
-    a.output[g.at + i] = g.kept(i) != 0.0f ? value + 0.0f : 0.0f;  // + 0: no -0
-  }
+  round_group(a, g, a.scale[g.scale_at], a.zero_point ? a.zero_point[g.scale_at] : 0.0f, output, shared_memory());
 }
 
 struct Least {
@@ -128,7 +98,7 @@ __global__ void __launch_bounds__(kGroupThreads) backward_kernel(const BackwardA
   block_sums<kGroupWarps>(sums, reinterpret_cast<float*>(shared));
   const float scale_gradient = sums[0] + a.scale_decay;
   if (threadIdx.x == 0) {
-    a.scale_gradient[g.scale_at] = scale_gradient;
+    if (a.scale_gradient) a.scale_gradient[g.scale_at] = scale_gradient;
     if (a.zero_point_gradient) a.zero_point_gradient[g.scale_at] = sums[1];
   }
   if (!a.found) return;
@@ -138,11 +108,8 @@ __global__ void __launch_bounds__(kGroupThreads) backward_kernel(const BackwardA
   else through_mean(a, g, found, scale_gradient, shared);
 }
 
-RoundingArguments rounding_arguments(const DeviceQuantization& q, const DeviceTensor& output, const std::shared_ptr<Stream>& stream) {
-  RoundingArguments a{group_arguments(q, q.scale, q.zero_point, stream)};
-  a.rounding = q.rounding, a.seed = q.seed, a.level_distance = codec::level_distance(q.spec);
-  a.output = output.use_on<float>(stream);
-  return a;
+RoundingArguments rounding_arguments(const DeviceQuantization& q, const std::shared_ptr<Stream>& stream) {
+  return rounding_arguments(group_arguments(q, q.scale, q.zero_point, stream), q.spec, q.rounding, q.seed);
 }
 
 bool is_empty(const DeviceTensor& x) { return x.rows() * x.columns() == 0; }
@@ -151,15 +118,16 @@ bool is_empty(const DeviceTensor& x) { return x.rows() * x.columns() == 0; }
 
 void fake_quantize(const DeviceQuantization& q, const DeviceTensor& output, const std::shared_ptr<Stream>& stream) {
   if (is_empty(q.weight)) return;
-  launch(fake_quantize_kernel, group_shape(q), stream->handle(), rounding_arguments(q, output, stream));
+  launch(fake_quantize_kernel, group_shape(q), stream->handle(), rounding_arguments(q, stream), rounded_weights(output, stream));
 }
 
 void fake_quantize_backward(const DeviceQuantization& q, const DeviceTensor& output_gradient, const DeviceGradientChoices& choices,
                             const DeviceQuantizationGradients& gradients, const std::shared_ptr<Stream>& stream) {
   if (is_empty(q.weight)) return;
-  BackwardArguments a{rounding_arguments(q, gradients.weight, stream)};
+  BackwardArguments a{rounding_arguments(q, stream)};
+  a.output = gradients.weight.use_on<float>(stream);
   a.gradient = output_gradient.use_on<float>(stream), a.found = choices.found ? choices.found->use_on<float>(stream) : nullptr;
-  a.scale_gradient = gradients.scale.use_on<float>(stream);
+  a.scale_gradient = gradients.scale ? gradients.scale->use_on<float>(stream) : nullptr;
   a.zero_point_gradient = gradients.zero_point ? gradients.zero_point->use_on<float>(stream) : nullptr;
   a.scale_decay = choices.scale_decay;
   a.levels_of_range = a.highest + (choices.statistic == ScaleStatistic::kEdge ? 2.0f * a.outer_half : 0.0f);

@@ -14,7 +14,7 @@ struct DeviceWeightGroups {
   int64_t groups_per_row() const { return spec.scales_per_row(weight.columns()); }
 };
 
-/// As cpu::group_scales: scale and zero_point (null in formats without), float32 (rows, groups per row). Means are sums in double, in another
+/// As cpu::group_scales: scale and zero_point (null in formats without), float32 (rows, groups per row), zeros in their gaps. Means are sums in double, in another
 /// order than the CPU's.
 void group_scales(const DeviceWeightGroups& weights, const codec::ScaleRule& rule, const DeviceTensor& scale, const DeviceTensor* zero_point,
                   const std::shared_ptr<Stream>& stream);
@@ -27,8 +27,13 @@ struct DeviceQuantization : DeviceWeightGroups {
   uint64_t seed;  // of kStochastic and kNoise
 };
 
-/// What cpu::fake_quantize makes of the weight with these scales: to the bit, but for the rounding of noise.
+/// What cpu::fake_quantize makes of the weight with these scales: to the bit, but for the rounding of noise. `output`: kFloat32, or kBFloat16
+/// and then rounded once more, to nearest.
 void fake_quantize(const DeviceQuantization& q, const DeviceTensor& output, const std::shared_ptr<Stream>& stream);
+
+/// group_scales and fake_quantize with what it finds, in one launch unless scales are quantized themselves.
+void scale_and_round(const DeviceWeightGroups& weights, const codec::ScaleRule& rule, const DeviceTensor& scale, const DeviceTensor* zero_point,
+                     codec::Rounding rounding, uint64_t seed, const DeviceTensor& output, const std::shared_ptr<Stream>& stream);
 
 struct DeviceGradientChoices {
   bool clipped, through_mask;  // as cpu::GradientChoices
@@ -37,10 +42,10 @@ struct DeviceGradientChoices {
   codec::ScaleStatistic statistic;  // that they were found by
 };
 
-/// Of a DeviceQuantization, in the shapes of weight, scale and zero point; the last may be null.
+/// Of a DeviceQuantization, in the shapes of weight, scale and zero point; the latter two null where they are not wanted.
 struct DeviceQuantizationGradients {
-  const DeviceTensor &weight, &scale;
-  const DeviceTensor* zero_point;
+  const DeviceTensor& weight;
+  const DeviceTensor *scale, *zero_point;
 };
 
 void fake_quantize_backward(const DeviceQuantization& q, const DeviceTensor& output_gradient, const DeviceGradientChoices& choices,

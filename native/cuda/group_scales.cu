@@ -1,10 +1,11 @@
 #include "cuda/double_quantization.hpp"
-#include "cuda/scale_group.cuh"
+#include "cuda/group_rounding.cuh"
 
 namespace usmlite::cuda {
 namespace {
 
-struct GroupScalesArguments : GroupArguments {
+struct GroupScalesArguments : RoundingArguments {
+  RoundedWeights rounded;           // values: null where scales alone are wanted
   codec::ScaleStatistic statistic;  // kMaximum where a scale is no mean
   float divisor;                    // of the largest magnitude
   float edge, clip, search_lowest;
@@ -102,26 +103,55 @@ __global__ void __launch_bounds__(kGroupThreads) group_scales_kernel(const Group
     if (step < 0 || error < least) least = error, best = tried;
   }
   const bool unmeasured = a.marks_unmeasured && !(largest_magnitude(g, shared) / a.highest > 0.0f);
-  if (threadIdx.x != 0) return;
-  a.scale[g.scale_at] = unmeasured ? -best.scale : best.scale;
-  if (a.zero_point) a.zero_point[g.scale_at] = best.zero_point;
+  if (threadIdx.x == 0) {
+    a.scale[g.scale_at] = unmeasured ? -best.scale : best.scale;
+    if (a.zero_point) a.zero_point[g.scale_at] = best.zero_point;
+    const int own = static_cast<int>(blockIdx.x % static_cast<unsigned>(a.groups));
+    for (int64_t gap = own == a.groups - 1 ? a.groups : a.scale_stride; gap < a.scale_stride; ++gap) {  // after the scales of a row
+      a.scale[g.scale_at - own + gap] = 0.0f;
+      if (a.zero_point) a.zero_point[g.scale_at - own + gap] = 0.0f;
+    }
+  }
+  if (a.rounded.values) round_group(a, g, best.scale, best.zero_point, a.rounded, shared);
 }
 
-}  // namespace
-
-void group_scales(const DeviceWeightGroups& w, const codec::ScaleRule& rule, const DeviceTensor& scale, const DeviceTensor* zero_point,
-                  const std::shared_ptr<Stream>& stream) {
+GroupScalesArguments scale_arguments(const DeviceWeightGroups& w, const codec::ScaleRule& rule, const DeviceTensor& scale, const DeviceTensor* zero_point,
+                                     const std::shared_ptr<Stream>& stream) {
   using enum codec::ScaleStatistic;
-  if (w.weight.rows() * w.weight.columns() == 0) return;
-  GroupScalesArguments a{group_arguments(w, scale, zero_point, stream)};
+  GroupScalesArguments a{{group_arguments(w, scale, zero_point, stream)}};
   const bool format_mean = is_mean(w.spec, rule.statistic) && rule.statistic == kFormat;
   a.statistic = format_mean ? kMean : is_mean(w.spec, rule.statistic) ? rule.statistic : kMaximum;
   a.edge = rule.statistic == kEdge ? a.outer_half : 0.0f, a.divisor = a.highest + a.edge;
   a.clip = rule.clip, a.power_of_two = rule.power_of_two, a.plain_range = rule.statistic == kFormat && !rule.power_of_two;
   a.search_steps = rule.search_steps, a.search_lowest = rule.search_lowest;
   a.marks_unmeasured = w.spec.double_quantized;
-  launch(group_scales_kernel, group_shape(w), stream->handle(), a);
+  return a;
+}
+
+bool is_empty(const DeviceWeightGroups& w) { return w.weight.rows() * w.weight.columns() == 0; }
+
+}  // namespace
+
+void group_scales(const DeviceWeightGroups& w, const codec::ScaleRule& rule, const DeviceTensor& scale, const DeviceTensor* zero_point,
+                  const std::shared_ptr<Stream>& stream) {
+  if (is_empty(w)) return;
+  launch(group_scales_kernel, group_shape(w), stream->handle(), scale_arguments(w, rule, scale, zero_point, stream));
   if (w.spec.double_quantized) replace_unmeasured_scales(scale, stream);
+}
+
+void scale_and_round(const DeviceWeightGroups& w, const codec::ScaleRule& rule, const DeviceTensor& scale, const DeviceTensor* zero_point,
+                     codec::Rounding rounding, uint64_t seed, const DeviceTensor& output, const std::shared_ptr<Stream>& stream) {
+  if (is_empty(w)) return;
+  if (w.spec.double_quantized) {  // scales are quantized with others of other blocks
+    group_scales(w, rule, scale, zero_point, stream);
+    const DeviceTensor quantized(DeviceType::kFloat32, scale.shape(), stream);
+    quantize_scales(scale, quantized, stream);
+    return fake_quantize({w, quantized, zero_point, rounding, seed}, output, stream);
+  }
+  GroupScalesArguments a = scale_arguments(w, rule, scale, zero_point, stream);
+  static_cast<RoundingArguments&>(a) = rounding_arguments(a, w.spec, rounding, seed);
+  a.rounded = rounded_weights(output, stream);
+  launch(group_scales_kernel, group_shape(w), stream->handle(), a);
 }
 
 }  // namespace usmlite::cuda

@@ -65,6 +65,17 @@ struct Rounded : Quantized {
   DeviceTensor quantized_scale;
 };
 
+/// What group_scales writes.
+struct MeasuredScales {
+  MeasuredScales(const Quantized& q, const std::shared_ptr<cuda::Stream>& stream)
+      : scale(DeviceTensor::with_open_gaps(DeviceType::kFloat32, q.scale_shape(), stream)) {
+    if (q.spec.has_zero_points()) zero_point = DeviceTensor::with_open_gaps(DeviceType::kFloat32, q.scale_shape(), stream);
+  }
+  const DeviceTensor* zero_point_or_null() const { return zero_point.released() ? nullptr : &zero_point; }
+
+  DeviceTensor scale, zero_point;
+};
+
 // deviceGroupScales(weight, spec, mask?, statistic, clip, powerOfTwo, searchSteps, searchLowest): [scale, zeroPoint?]
 Napi::Value group_scales(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceGroupScales", 8);
@@ -72,39 +83,58 @@ Napi::Value group_scales(const Napi::CallbackInfo& info) {
   const Quantized q(arguments, info, operands);
   const codec::ScaleRule rule = scale_rule(arguments, 3, q.spec);
   const auto stream = cuda::default_stream();
-  const DeviceTensor scale(DeviceType::kFloat32, q.scale_shape(), stream);
-  const Wanted zero_point(q.spec.has_zero_points(), DeviceType::kFloat32, q.scale_shape(), stream);
-  cuda::group_scales(q.groups(), rule, scale, zero_point.get(), stream);
-  return wrap_all(info.Env(), {&scale, zero_point.get()});
+  const MeasuredScales scales(q, stream);
+  cuda::group_scales(q.groups(), rule, scales.scale, scales.zero_point_or_null(), stream);
+  return wrap_all(info.Env(), {&scales.scale, scales.zero_point_or_null()});
 }
 
-// deviceFakeQuantize(weight, spec, mask?, scale, zeroPoint?, rounding, seed)
+DeviceType rounded_type(const Arguments& arguments, size_t index) {
+  return choice(arguments, index, "type", std::map<std::string, DeviceType>{{"float32", DeviceType::kFloat32}, {"bfloat16", DeviceType::kBFloat16}});
+}
+
+// deviceFakeQuantize(weight, spec, mask?, scale, zeroPoint?, rounding, seed, type)
 Napi::Value fake_quantize(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceFakeQuantize", 7);
+  Arguments arguments(info, "deviceFakeQuantize", 8);
   Operands operands(arguments, info);
   const auto stream = cuda::default_stream();
   const Rounded q(arguments, info, operands, stream);
-  DeviceTensor output(DeviceType::kFloat32, q.weight.shape(), stream);
+  DeviceTensor output(rounded_type(arguments, 7), q.weight.shape(), stream);
   cuda::fake_quantize(q.quantization(), output, stream);
   return wrap(info.Env(), std::move(output));
 }
 
-// deviceFakeQuantizeBackward(weight, spec, mask?, scale, zeroPoint?, rounding, seed, gradient, clipped, throughMask, scaleDecay, throughStatistic?):
-// [weight, scale, zeroPoint?]
+// deviceScaleAndRound(weight, spec, mask?, rounding, seed, type, statistic, clip, powerOfTwo, searchSteps, searchLowest): [output, scale, zeroPoint?]
+Napi::Value scale_and_round(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceScaleAndRound", 11);
+  Operands operands(arguments, info);
+  const Quantized q(arguments, info, operands);
+  const codec::Rounding rounding = rounding_argument(arguments, 3, q.spec);
+  const uint64_t seed = arguments.seed(4);
+  const codec::ScaleRule rule = scale_rule(arguments, 6, q.spec);
+  const auto stream = cuda::default_stream();
+  const DeviceTensor output(rounded_type(arguments, 5), q.weight.shape(), stream);
+  const MeasuredScales scales(q, stream);
+  cuda::scale_and_round(q.groups(), rule, scales.scale, scales.zero_point_or_null(), rounding, seed, output, stream);
+  return wrap_all(info.Env(), {&output, &scales.scale, scales.zero_point_or_null()});
+}
+
+// deviceFakeQuantizeBackward(weight, spec, mask?, scale, zeroPoint?, rounding, seed, gradient, clipped, throughMask, scaleDecay, wantsScale,
+// throughStatistic?): [weight, scale?, zeroPoint?]
 Napi::Value fake_quantize_backward(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceFakeQuantizeBackward", 11);
+  Arguments arguments(info, "deviceFakeQuantizeBackward", 12);
   Operands operands(arguments, info);
   const auto stream = cuda::default_stream();
   const Rounded q(arguments, info, operands, stream);
   const DeviceTensor& gradient = operands.like(7, "gradient", q.weight);
-  const bool through_scale = arguments.has(11);
+  const bool wants_scale = arguments.boolean(11, "wantsScale"), through_scale = arguments.has(12);
   const cuda::DeviceGradientChoices choices{arguments.boolean(8, "clipped"), arguments.boolean(9, "throughMask"),
                                             static_cast<float>(arguments.number(10, "scaleDecay", -1e30, 1e30)), through_scale ? &q.found : nullptr,
-                                            through_scale ? statistic_argument(arguments, 11, q.spec) : codec::ScaleStatistic::kFormat};
-  const DeviceTensor weight_gradient(DeviceType::kFloat32, q.weight.shape(), stream), scale_gradient(DeviceType::kFloat32, q.scale_shape(), stream);
-  const Wanted zero_point_gradient(q.spec.has_zero_points(), DeviceType::kFloat32, q.scale_shape(), stream);
-  cuda::fake_quantize_backward(q.quantization(), gradient, choices, {weight_gradient, scale_gradient, zero_point_gradient.get()}, stream);
-  return wrap_all(info.Env(), {&weight_gradient, &scale_gradient, zero_point_gradient.get()});
+                                            through_scale ? statistic_argument(arguments, 12, q.spec) : codec::ScaleStatistic::kFormat};
+  const DeviceTensor weight_gradient(DeviceType::kFloat32, q.weight.shape(), stream);
+  const Wanted scale_gradient(wants_scale, DeviceType::kFloat32, q.scale_shape(), stream);
+  const Wanted zero_point_gradient(wants_scale && q.spec.has_zero_points(), DeviceType::kFloat32, q.scale_shape(), stream);
+  cuda::fake_quantize_backward(q.quantization(), gradient, choices, {weight_gradient, scale_gradient.get(), zero_point_gradient.get()}, stream);
+  return wrap_all(info.Env(), {&weight_gradient, scale_gradient.get(), zero_point_gradient.get()});
 }
 
 // deviceMagnitudeMask(weight, n, m): int8
@@ -137,6 +167,7 @@ Napi::Value apply_mask(const Napi::CallbackInfo& info) {
 void define_device_quantization(Napi::Object exports) {
   define<group_scales>(exports, "deviceGroupScales");
   define<fake_quantize>(exports, "deviceFakeQuantize");
+  define<scale_and_round>(exports, "deviceScaleAndRound");
   define<fake_quantize_backward>(exports, "deviceFakeQuantizeBackward");
   define<magnitude_mask>(exports, "deviceMagnitudeMask");
   define<apply_mask>(exports, "deviceApplyMask");
