@@ -92,6 +92,7 @@ const mistakes: Readonly<Record<string, RegExp>> = {
   "wgmma different": /thread 100: wgmma differs from the one that other threads of its warpgroup gave; all must give the same$/,
   "wgmma without wait": /: the block ended while products of a warpgroup were under way; commit and wait for them first$/,
   "wgmma past row": /: wgmma reads 32 bytes of each row from byte 112 on, beyond its 128$/,
+  "wgmma of another order": /: wgmma with a matrix descriptor that transposed_descriptor does not make$/,
   "wgmma without warpgroup": /: wgmma needs a warpgroup of 128 threads, and this thread is in none$/,
   "broken warp": /: a block must have whole warps and at most 1024 threads, not 40 threads$/,
   "too many threads": /: a block must have whole warps and at most 1024 threads, not 1056 threads$/,

@@ -63,8 +63,7 @@ const multiplied = (a: ProductOperand, b: ProductOperand, scale: number): Produc
 
 /**
  * `scale * op(a)·op(b)` (m, n) of matrices op(a) (m, k) and op(b) (k, n) of bfloat16; sums in float32, rounded once to `type`. By cuBLASLt
- * where it is installed, otherwise by a kernel of this package, which takes transposed copies and rounds to bfloat16 first.
- * @throws UsmLiteError UNSUPPORTED_SPEC on a GPU other than Hopper's without cuBLASLt
+ * where it is installed, otherwise by a kernel of this package, which reads either order of an operand.
  */
 export function deviceProduct(a: ProductOperand, b: ProductOperand, scale = 1, type: "bfloat16" | "float32" = "bfloat16"): DeviceTensor {
   return new DeviceTensor(native().deviceTrainingProduct(...multiplied(a, b, scale), type === "float32"));

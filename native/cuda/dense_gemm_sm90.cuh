@@ -1,16 +1,18 @@
-// The dense product y = x Wᵀ of two row-major matrices on Hopper: both operands come by tensor copies and are multiplied
-// from shared memory. Channels are the rows of wgmma, as in matmul_many_tokens_sm90.cuh, whose epilogue it shares.
+// The dense product y = x Wᵀ of two matrices on Hopper: both operands come by tensor copies and are multiplied from shared memory, in the
+// order that they have: K-major as they are, MN-major as their transposes. Channels are the rows of wgmma, as in
+// matmul_many_tokens_sm90.cuh, whose epilogue it shares.
 #pragma once
 
+#include "cuda/dense_gemm.hpp"
 #include "cuda/launch.hpp"
+#include "cuda/operand_order.cuh"
 #include "cuda/runtime.hpp"
 #include "cuda/tensor_map.hpp"
 #include "cuda/warp_specialised_sm90.cuh"
 
 namespace usmlite::cuda {
 
-struct DenseGemmKernelArguments {
-  MatmulArguments matmul;  // of its weight, only the shape and arithmetic
+struct DenseGemmKernelArguments : DenseGemmArguments {
   TileOrder order;
   int boxes;  // of 64 inputs
 };
@@ -21,7 +23,8 @@ template <Arithmetic A_, class Tile> struct DenseGemm {
   static constexpr int Consumers = Tile::Consumers, N = Tile::N, Residency = Tile::Residency;
   static constexpr int ClusterChannels = Tile::ClusterChannels, ClusterTokens = Tile::ClusterTokens;
   static constexpr int kCluster = ClusterChannels * ClusterTokens;
-  static constexpr int kBoxInputs = 64, kSteps = 4;
+  static constexpr int kBoxInputs = 64, kSteps = 4, kStepInputs = kBoxInputs / kSteps;
+  static constexpr int kTransposedBlockBytes = kBoxInputs * kBoxBytes;  // of 64 tokens or channels
   static constexpr int kActivationBytes = N * kBoxBytes, kBlockBytes = kBlockChannels * kBoxBytes;
   static constexpr int kStageBytes = kActivationBytes + Consumers * kBlockBytes;
   static constexpr int kStagingBytes = Staging<N>::kBytes;
@@ -79,13 +82,22 @@ __global__ void __launch_bounds__(K::kThreads, K::Residency)
           unsigned char* const stage = shared + ring.stage * K::kStageBytes;
           uint64_t* const barrier = ring.full + ring.stage;
           ptx::barrier_arrive_expect(barrier, K::kStageBytes);
-          const int column = box * K::kBoxInputs;
-          copy_shared_box<K::ClusterChannels, K::N>(stage, x_map, column, first_token, barrier, place.channel, place.same_tokens());
+          const int input = box * K::kBoxInputs;
+          if (arguments.x_transposed) {
+#pragma unroll
+            for (int block = 0; block < K::N / 64; ++block) {
+              copy_shared_box<K::ClusterChannels, K::kBoxInputs>(stage + block * K::kTransposedBlockBytes, x_map, first_token + 64 * block, input,
+                                                                 barrier, place.channel, place.same_tokens());
+            }
+          } else {
+            copy_shared_box<K::ClusterChannels, K::N>(stage, x_map, input, first_token, barrier, place.channel, place.same_tokens());
+          }
 #pragma unroll
           for (int consumer = 0; consumer < K::Consumers; ++consumer) {
-            copy_shared_box<K::ClusterTokens, kBlockChannels>(stage + K::kActivationBytes + consumer * K::kBlockBytes, w_map, column,
-                                                              first_channel + consumer * kBlockChannels, barrier, place.token,
-                                                              place.same_channels());
+            const int channel = first_channel + consumer * kBlockChannels;  // a box is 64 inputs by 64 channels, in either order
+            copy_shared_box<K::ClusterTokens, kBlockChannels>(stage + K::kActivationBytes + consumer * K::kBlockBytes, w_map,
+                                                              arguments.w_transposed ? channel : input, arguments.w_transposed ? input : channel,
+                                                              barrier, place.token, place.same_channels());
           }
           ring.advance();
         }
@@ -95,8 +107,7 @@ __global__ void __launch_bounds__(K::kThreads, K::Residency)
   } else {
     ptx::registers_acquire<K::kConsumerRegisters>();
     unsigned char* const staging = shared + K::kStagingOffset + warpgroup * K::kStagingBytes;
-    const uint64_t x = ptx::swizzled_descriptor(shared);
-    const uint64_t w = ptx::swizzled_descriptor(shared + K::kActivationBytes + warpgroup * K::kBlockBytes);
+    const unsigned char* const w_tile = shared + K::kActivationBytes + warpgroup * K::kBlockBytes;
     ptx::previous_kernel_wait();
     for (int index = first; index < order.count(); index += stride) {
       int token_tile, channel_tile;
@@ -104,29 +115,38 @@ __global__ void __launch_bounds__(K::kThreads, K::Residency)
       float d[K::N / 2];
 #pragma unroll
       for (int i = 0; i < K::N / 2; ++i) d[i] = 0;
-      int previous = -1;
+      in_order_of(arguments, [&]<bool XTransposed, bool WTransposed>() {
+        const auto descriptor = [](const unsigned char* tile, bool transposed) {
+          return transposed ? ptx::transposed_descriptor(tile, K::kTransposedBlockBytes) : ptx::swizzled_descriptor(tile);
+        };
+        constexpr int kAlongRow = K::kStepInputs * 2 / 16, kAlongColumn = K::kStepInputs * kBoxBytes / 16;
+        const uint64_t x = descriptor(shared, XTransposed), w = descriptor(w_tile, WTransposed);
+        int previous = -1;
 #pragma unroll 1
-      for (int box = 0; box < arguments.boxes; ++box) {
-        ring.wait_full();
-        ptx::wgmma_fence();
-        const uint32_t offset = static_cast<uint32_t>(ring.stage * (K::kStageBytes / 16));
+        for (int box = 0; box < arguments.boxes; ++box) {
+          ring.wait_full();
+          ptx::wgmma_fence();
+          const uint32_t offset = static_cast<uint32_t>(ring.stage * (K::kStageBytes / 16));
 #pragma unroll
-        for (int step = 0; step < K::kSteps; ++step) {
-          ptx::Wgmma<T, K::N>::dense(d, w + offset + step * 2, x + offset + step * 2, true);
+          for (int step = 0; step < K::kSteps; ++step) {
+            ptx::Wgmma<T, K::N>::template dense<WTransposed, XTransposed>(d, w + offset + step * (WTransposed ? kAlongColumn : kAlongRow),
+                                                                          x + offset + step * (XTransposed ? kAlongColumn : kAlongRow), true);
+          }
+          ptx::wgmma_commit();
+          ptx::wgmma_wait<1>();
+          if (previous >= 0) place.release_both(ring.empty + previous, lane);
+          previous = ring.stage;
+          ring.advance();
         }
-        ptx::wgmma_commit();
-        ptx::wgmma_wait<1>();
-        if (previous >= 0) place.release_both(ring.empty + previous, lane);
-        previous = ring.stage;
-        ring.advance();
-      }
-      ptx::wgmma_wait<0>();
-      place.release_both(ring.empty + previous, lane);
+        ptx::wgmma_wait<0>();
 #pragma unroll
-      for (int i = 0; i < K::N / 2; ++i) ptx::wgmma_touch(d[i]);
+        for (int i = 0; i < K::N / 2; ++i) ptx::wgmma_touch(d[i]);
+        place.release_both(ring.empty + previous, lane);
+      });
       const int channel_begin = ((channel_tile * K::ClusterChannels + place.channel) * K::Consumers + warpgroup) * kBlockChannels;
       if (channel_begin < arguments.matmul.weight.channels) {
-        store_sums<Output<K::A>, K::N>(arguments.matmul, y_map, d, channel_begin, (token_tile * K::ClusterTokens + place.token) * K::N, staging, 1 + warpgroup);
+        store_sums<Output<K::A>, K::N, true>(arguments.matmul, y_map, d, channel_begin, (token_tile * K::ClusterTokens + place.token) * K::N, staging,
+                                             1 + warpgroup, arguments.wide);
       }
     }
   }
@@ -135,15 +155,20 @@ __global__ void __launch_bounds__(K::kThreads, K::Residency)
 #endif
 }
 
-/// `w`: (channels, w_stride), rows aligned to 16 bytes.
-template <class K> void launch_dense_gemm(const MatmulArguments& m, const void* w, int64_t w_stride, StreamHandle stream) {
+template <class K> void launch_dense_gemm(const DenseGemmArguments& product, StreamHandle stream) {
+  const MatmulArguments& m = product.matmul;
   const int channels = m.weight.channels, inputs = m.weight.inputs;
   const int blocks = (channels + kBlockChannels - 1) / kBlockChannels;
-  const DenseGemmKernelArguments arguments{m, tile_order<K>(m.tokens, blocks),
-                                           (inputs + K::kBoxInputs - 1) / K::kBoxInputs};
-  const TensorMap x_map = make_tensor_map(m.x, 2, m.tokens, inputs, m.x_stride, K::N / K::ClusterChannels, K::kBoxInputs);
-  const TensorMap w_map = make_tensor_map(w, 2, channels, inputs, w_stride, kBlockChannels / K::ClusterTokens, K::kBoxInputs);
-  launch(dense_gemm_kernel<K>, persistent_shape<K>(arguments.order), stream, x_map, w_map, output_map<K::N>(m), arguments);
+  const DenseGemmKernelArguments arguments{product, tile_order<K>(m.tokens, blocks), (inputs + K::kBoxInputs - 1) / K::kBoxInputs};
+  // Of an operand (rows, inputs), whose boxes several blocks of a cluster fetch a part of.
+  const auto map_of = [&](const void* operand, bool transposed, int rows, int64_t stride, int box_rows, int sharers) {
+    if (transposed) return make_tensor_map(operand, 2, inputs, rows, stride, K::kBoxInputs / sharers, kBoxBytes / 2);
+    return make_tensor_map(operand, 2, rows, inputs, stride, box_rows / sharers, K::kBoxInputs);
+  };
+  const TensorMap x_map = map_of(m.x, product.x_transposed, m.tokens, m.x_stride, K::N, K::ClusterChannels);
+  const TensorMap w_map = map_of(product.w, product.w_transposed, channels, product.w_stride, kBlockChannels, K::ClusterTokens);
+  const OutputMap y_map = product.wide ? OutputMap{} : output_map<K::N>(m);
+  launch(dense_gemm_kernel<K>, persistent_shape<K>(arguments.order), stream, x_map, w_map, y_map, arguments);
 }
 
 }  // namespace usmlite::cuda

@@ -23,18 +23,18 @@ std::optional<ManyTokensTile> tile_of(std::string_view way) {
   return std::nullopt;
 }
 
-void check(const DeviceTensor& x, const DeviceTensor& w) {
+void check(const ProductOperand& x, const ProductOperand& w) {
   const auto invalid = [](const std::string& sentence) { throw Error(error_code::kInvalidArgument, "deviceMatmul: " + sentence); };
-  const bool floats = x.type() == DeviceType::kBFloat16 || x.type() == DeviceType::kFloat16;
-  if (!floats || w.type() != x.type()) {
-    invalid(std::string("x and w must both be bfloat16 or both float16, not ") + name_of(x.type()) + " and " + name_of(w.type()));
+  const DeviceType type = x.matrix.type();
+  if ((type != DeviceType::kBFloat16 && type != DeviceType::kFloat16) || w.matrix.type() != type) {
+    invalid(std::string("x and w must both be bfloat16 or both float16, not ") + name_of(type) + " and " + name_of(w.matrix.type()));
   }
-  if (x.shape().size() != 2 || w.shape().size() != 2 || x.columns() != w.columns()) {
-    invalid("x (tokens, inputs) and w (channels, inputs) must have as many inputs, not the shapes " + shape_text(x.shape()) + " and " +
-            shape_text(w.shape()));
+  if (x.matrix.shape().size() != 2 || w.matrix.shape().size() != 2 || x.columns() != w.columns()) {
+    invalid("x (tokens, inputs) and w (channels, inputs) must have as many inputs, not the shapes " + shape_text(x.matrix.shape()) + " and " +
+            shape_text(w.matrix.shape()));
   }
-  if (x.rows() > std::numeric_limits<int>::max() / 2 || w.rows() > std::numeric_limits<int>::max() / 2) {
-    invalid("matrices of more than 2^30 rows");
+  for (const int64_t extent : {x.rows(), x.columns(), w.rows()}) {
+    if (extent > std::numeric_limits<int>::max() / 2) invalid("matrices of more than 2^30 rows");
   }
 }
 
@@ -46,49 +46,54 @@ std::vector<std::string_view> dense_ways() {
 }
 
 DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const std::shared_ptr<Stream>& stream, std::string_view way) {
-  check(x, w);
+  check({x}, {w});
   DeviceTensor y(x.type(), {x.rows(), w.rows()}, stream);
-  dense_product_into(x, w, 1.0f, y, 0.0f, stream, way);
+  dense_product_into({x}, {w}, 1.0f, y, 0.0f, stream, way);
   return y;
 }
 
-void dense_product_into(const DeviceTensor& x, const DeviceTensor& w, float scale, const DeviceTensor& y, float y_factor,
+void dense_product_into(const ProductOperand& x, const ProductOperand& w, float scale, const DeviceTensor& y, float y_factor,
                         const std::shared_ptr<Stream>& stream, std::string_view way) {
   check(x, w);
-  if (y.type() != x.type() || y.shape() != std::vector<int64_t>{x.rows(), w.rows()}) {
-    throw Error(error_code::kInvalidArgument, std::string("deviceMatmul: the result must be ") + name_of(x.type()) + " " + shape_text({x.rows(), w.rows()}) +
-                                                  ", not " + name_of(y.type()) + " " + shape_text(y.shape()));
+  const DeviceType type = x.matrix.type();
+  const bool wide = y.type() == DeviceType::kFloat32;
+  if ((y.type() != type && !wide) || y.shape() != std::vector<int64_t>{x.rows(), w.rows()}) {
+    throw Error(error_code::kInvalidArgument, std::string("deviceMatmul: the result must be float32 or ") + name_of(type) + " " +
+                                                  shape_text({x.rows(), w.rows()}) + ", not " + name_of(y.type()) + " " + shape_text(y.shape()));
   }
   if (x.rows() == 0 || w.rows() == 0) return;
-  const Arithmetic arithmetic = x.type() == DeviceType::kBFloat16 ? Arithmetic::kBFloat16 : Arithmetic::kFloat16;
+  const Arithmetic arithmetic = type == DeviceType::kBFloat16 ? Arithmetic::kBFloat16 : Arithmetic::kFloat16;
   const int tokens = static_cast<int>(x.rows()), channels = static_cast<int>(w.rows()), inputs = static_cast<int>(x.columns());
-  const uint8_t* const x_data = x.use_on<uint8_t>(stream);
-  const uint8_t* const w_data = w.use_on<uint8_t>(stream);
+  const uint8_t* const x_data = x.matrix.use_on<uint8_t>(stream);
+  const uint8_t* const w_data = w.matrix.use_on<uint8_t>(stream);
   uint8_t* const y_data = y.use_on<uint8_t>(stream);
-  CublasLtProduct::Shape shape{arithmetic, tokens, inputs, channels, x.row_stride(), w.row_stride(), y.row_stride()};
-  shape.loosely_aligned = CublasLtProduct::loosely_aligned({x_data, w_data, y_data});
   if (way.empty()) way = dense_way(channels, inputs, tokens);
   const bool takes_own = !way.empty() && way != "library";
-  const std::optional<ManyTokensTile> own = kernel_architecture() == 90 ? tile_of(way) : std::nullopt;
+  const CublasLtProduct::Shape shape{arithmetic,   tokens, inputs, channels, x.matrix.row_stride(), w.matrix.row_stride(), y.row_stride(), x.transposed,
+                                     w.transposed, wide,   CublasLtProduct::loosely_aligned({x_data, w_data, y_data})};
   if (const CublasLtProduct* plan = takes_own ? nullptr : CublasLtProduct::prepared(shape)) {
     DeviceMemory workspace(CublasLtProduct::kWorkspaceBytes, stream);
     if (plan->run(0, x_data, w_data, y_data, workspace.data(), stream->handle(), scale, y_factor)) return;
   }
-  MatmulArguments m{};
+  DenseGemmArguments product{};
+  MatmulArguments& m = product.matmul;
   m.weight.codes = Codes::kFloat16Bit;
   m.weight.arithmetic = arithmetic;
   m.weight.channels = channels, m.weight.inputs = inputs;
   m.weight.blocks = (channels + kBlockChannels - 1) / kBlockChannels;
   m.weight.slices = (inputs + kStoredPerSlice - 1) / kStoredPerSlice;
   m.tokens = tokens;
-  m.x = x_data, m.x_stride = x.row_stride();
+  m.x = x_data, m.x_stride = x.matrix.row_stride();
   m.y = y_data, m.y_stride = y.row_stride();
   m.scale = scale;
   m.residual = y_factor == 0.0f ? nullptr : y_data, m.residual_scale = y_factor;
+  product.w = w_data, product.w_stride = w.matrix.row_stride();
+  product.x_transposed = x.transposed, product.w_transposed = w.transposed, product.wide = wide;
   if (kernel_architecture() == 90) {
-    dense_gemm_sm90(m, w_data, w.row_stride(), own.value_or(expected_many_tokens_plan(m.weight, tokens).tile), stream->handle());
+    const std::optional<ManyTokensTile> tile = tile_of(way);
+    dense_gemm_sm90(product, tile ? *tile : expected_many_tokens_plan(m.weight, tokens).tile, stream->handle());
   } else {
-    dense_gemm_sm80(m, w_data, w.row_stride(), many_tokens_tile_sm80(channels, tokens), stream->handle());
+    dense_gemm_sm80(product, many_tokens_tile_sm80(channels, tokens), stream->handle());
   }
 }
 

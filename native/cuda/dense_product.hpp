@@ -8,6 +8,15 @@
 
 namespace usmlite::cuda {
 
+/// A matrix of a product, and whether its transpose is multiplied.
+struct ProductOperand {
+  const DeviceTensor& matrix;
+  bool transposed = false;
+
+  int64_t rows() const { return transposed ? matrix.columns() : matrix.rows(); }
+  int64_t columns() const { return transposed ? matrix.rows() : matrix.columns(); }
+};
+
 /// x Wᵀ for x (tokens, inputs) and w (channels, inputs), both kBFloat16 or both kFloat16; sums in float32, rounded once.
 /// By cuBLASLt where the machine has it, or by our own kernel: the one that the table of the architecture says is
 /// faster (product_plan_table.hpp), cuBLASLt for shapes that it does not have. A committed table rather than a race at first
@@ -16,8 +25,9 @@ namespace usmlite::cuda {
 /// `way`: one of dense_ways() to take instead, for measuring it.
 DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const std::shared_ptr<Stream>& stream, std::string_view way = {});
 
-/// y = scale * x Wᵀ + y_factor * y for y (tokens, channels) of the same type; where `y_factor` is 0 it is not read.
-void dense_product_into(const DeviceTensor& x, const DeviceTensor& w, float scale, const DeviceTensor& y, float y_factor,
+/// y = scale * op(x) op(W)ᵀ + y_factor * y for y (tokens, channels) of the same type or kFloat32; where `y_factor` is 0 it is not read. Operands
+/// are read in the order that they have, transposed or not.
+void dense_product_into(const ProductOperand& x, const ProductOperand& w, float scale, const DeviceTensor& y, float y_factor,
                         const std::shared_ptr<Stream>& stream, std::string_view way = {});
 
 /// Names of the ways of computing a dense product on this machine: "library", and "S/1", "M/1", "L/1" for our tiles on

@@ -7,7 +7,6 @@
 #include "cuda/lstm_step.hpp"
 #include "cuda/packed_sequences.hpp"
 #include "cuda/training_product.hpp"
-#include "cuda/transpose.hpp"
 
 namespace usmlite::cuda {
 namespace {
@@ -66,13 +65,11 @@ DeviceTensor lstm_sequence_backward(const LstmStates& states, const DeviceTensor
   DeviceTensor gate_gradient(DeviceType::kBFloat16, states.gates.shape(), stream);
   const DeviceTensor gathered(DeviceType::kBFloat16, {steps.width(), 4 * hidden}, stream);
   const DeviceTensor cell_gradient(DeviceType::kFloat32, {steps.width(), hidden}, stream);
-  const DeviceTensor transposed(DeviceType::kBFloat16, {hidden, 4 * hidden}, stream);  // once, instead of in every product
-  if (steps.count() > 1) transpose(recurrent, transposed, stream);
   for (int i = steps.count() - 1; i >= 0; --i) {
     const LstmStep step = steps.at(i, stream);
     DeviceTensor product;
     if (step.next_count > 0) {
-      product = training_product({gathered.slice(0, step.next_count), false}, {transposed, true}, 1.0f, DeviceType::kBFloat16, stream);
+      product = training_product({gathered.slice(0, step.next_count), false}, {recurrent, false}, 1.0f, DeviceType::kBFloat16, stream);
     }
     lstm_step_backward(step, states, gradient, step.next_count > 0 ? &product : nullptr, cell_gradient, gate_gradient, gathered, stream);
   }

@@ -100,6 +100,19 @@ __device__ __forceinline__ void store_output_pair(const MatmulArguments& m, int 
   *reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(m.y) + index) = ptx::round2<T>(value.x, value.y);
 }
 
+/// Adds the residual to adjacent outputs of a token and stores them, those within y, of a product whose outputs and residual are float32.
+/// `channel`: the first, of y.
+template <int Count> __device__ __forceinline__ void store_wide_outputs(const MatmulArguments& m, int token, int channel, const float (&values)[Count]) {
+  const int64_t index = token * m.y_stride + channel;
+  const float* const residual = m.residual ? static_cast<const float*>(m.residual) + index : nullptr;
+  float* const y = static_cast<float*>(m.y) + index;
+  const int left = m.weight.channels - channel;
+#pragma unroll
+  for (int i = 0; i < Count; ++i) {
+    if (i < left) y[i] = residual ? values[i] + residual[i] * m.residual_scale : values[i];
+  }
+}
+
 /// Whether store_output_pair's `aligned` holds.
 __device__ __forceinline__ bool pairs_are_aligned(const MatmulArguments& m) {
   return m.y_stride % 2 == 0 && (reinterpret_cast<uintptr_t>(m.y) | reinterpret_cast<uintptr_t>(m.residual)) % 4 == 0;

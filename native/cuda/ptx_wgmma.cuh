@@ -3,7 +3,8 @@
 // 128 consecutive threads (starting at a multiple of 128) take part; warp w of them holds rows 16 w..16 w + 15.
 //   d: d[4 j + i] of lane 4 g + t: row 16 w + g + 8 (i / 2), column 8 j + 2 t + i % 2
 //   a in registers: per warp as in ptx_mma.cuh, dense and sparse, metadata too (PTX ISA, "Register fragments" of wgmma)
-//   a, b in shared memory: matrix descriptors; rows (of a) or columns (of b) of k values each, "K-major".
+//   a, b in shared memory: matrix descriptors; rows (of a) or columns (of b) of k values each, "K-major", or, of 16-bit values, k rows of
+//     values of all rows (of a) or columns (of b), "MN-major"
 // Products run from wgmma_commit on. Registers of a and d may be read or written only after wgmma_wait has seen their
 // group end; wgmma_fence comes before the first product after they were written.
 #pragma once
@@ -32,12 +33,23 @@ __device__ __forceinline__ uint64_t swizzled_descriptor(const void* tile) {
   return (uint64_t{1} << 62) | (uint64_t{1024 >> 4} << 32) | (uint64_t{1} << 16) | ((shared_address(tile) & 0x3ffff) >> 4);
 }
 
+/// The descriptor of an MN-major operand (PTX ISA, "Strides" of the shared memory layout of wgmma; canonical layout
+/// Swizzle<3,4,3> o ((T,8,m),(8,k)):((1,T,LBO),(8T,SBO)) with T = 8 values): 64 rows or columns of 16-bit values lie in the 128 bytes of each
+/// of k lines, swizzled as above; eight lines follow each other in 1,024 aligned bytes, and `block_bytes` further on are the next 64 rows or
+/// columns of the same lines. Adding `128 / 16` times a multiple of 8 moves it along k.
+__device__ __forceinline__ uint64_t transposed_descriptor(const void* tile, int block_bytes) {
+  return (uint64_t{1} << 62) | (uint64_t{1024 >> 4} << 32) | (static_cast<uint64_t>(block_bytes >> 4) << 16) | ((shared_address(tile) & 0x3ffff) >> 4);
+}
+
 /// d (+)= a . b. `accumulate` false: d is overwritten.
 ///   Wgmma<T, N>::dense(d, a[4], b_descriptor, accumulate)                              k = 16 (16-bit T), 32 (8-bit T)
-///   Wgmma<T, N>::dense(d, a_descriptor, b_descriptor, accumulate)
+///   Wgmma<T, N>::dense<TransposedA, TransposedB>(d, a_descriptor, b_descriptor, accumulate)   transposed: MN-major
 ///   Wgmma<T, N>::template sparse<Selector>(d, a[4], b_descriptor, metadata, accumulate)  k = 32 (16-bit T), 64 (8-bit T)
 /// d is float[N / 2], or int32_t[N / 2] for Int8.
 template <typename T, int N> struct Wgmma;
+template <typename T> inline constexpr bool kTakesTransposed = false;
+template <> inline constexpr bool kTakesTransposed<BFloat16> = true;
+template <> inline constexpr bool kTakesTransposed<Float16> = true;
 #define USMLITE_REGISTERS_16 \
   "%0, %1, %2, %3, %4, %5, %6, %7"
 #define USMLITE_OPERANDS_16(C) \
@@ -106,11 +118,14 @@ template <typename T, int N> struct Wgmma;
                    : USMLITE_OPERANDS_##N(C)                                                                           \
                    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulate)));           \
     }                                                                                                                  \
+    template <bool TransposedA = false, bool TransposedB = false>                                                      \
     static __device__ __forceinline__ void dense(D (&d)[N / 2], uint64_t a, uint64_t b, bool accumulate) {             \
+      static_assert(kTakesTransposed<TYPE> || !(TransposedA || TransposedB), "8-bit operands are K-major");             \
       asm volatile("{ .reg .pred p; setp.ne.b32 p, %" #O2 ", 0; wgmma.mma_async.sync.aligned.m64n" #N DENSE " {"       \
-                   USMLITE_REGISTERS_##N "}, %" #O0 ", %" #O1 ", p" SS_END "; }"                                       \
+                   USMLITE_REGISTERS_##N "}, %" #O0 ", %" #O1 ", p" SS_END(O3, O4) "; }"                               \
                    : USMLITE_OPERANDS_##N(C)                                                                           \
-                   : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));                                               \
+                   : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(static_cast<int>(TransposedA)),            \
+                     "n"(static_cast<int>(TransposedB)));                                                              \
     }                                                                                                                  \
     template <int Selector>                                                                                            \
     static __device__ __forceinline__ void sparse(D (&d)[N / 2], const uint32_t (&a)[4], uint64_t b,                   \
@@ -123,13 +138,17 @@ template <typename T, int N> struct Wgmma;
                      "r"(static_cast<int>(accumulate)), "n"(Selector));                                                \
     }                                                                                                                  \
   };
+// What follows the operands: whether they are negated and, of 16-bit values, transposed.
+#define USMLITE_EITHER_ORDER(a, b) ", 1, 1, %" #a ", %" #b
+#define USMLITE_SIGNS_ONLY(a, b) ", 1, 1"
+#define USMLITE_NOTHING(a, b) ""
 #define USMLITE_FLOAT(x) "+f"(x)
 #define USMLITE_INTEGER(x) "+r"(x)
 #define USMLITE_WGMMA_TYPES(N, ...)                                                                                    \
-  USMLITE_WGMMA(BFloat16, float, USMLITE_FLOAT, N, __VA_ARGS__, "k16.f32.bf16.bf16", "k32.f32.bf16.bf16", ", 1, 1, 0", ", 1, 1, 0, 0") \
-  USMLITE_WGMMA(Float16, float, USMLITE_FLOAT, N, __VA_ARGS__, "k16.f32.f16.f16", "k32.f32.f16.f16", ", 1, 1, 0", ", 1, 1, 0, 0")      \
-  USMLITE_WGMMA(Float8E4M3, float, USMLITE_FLOAT, N, __VA_ARGS__, "k32.f32.e4m3.e4m3", "k64.f32.e4m3.e4m3", ", 1, 1", ", 1, 1")        \
-  USMLITE_WGMMA(Int8, int32_t, USMLITE_INTEGER, N, __VA_ARGS__, "k32.s32.s8.s8", "k64.s32.s8.s8", "", "")
+  USMLITE_WGMMA(BFloat16, float, USMLITE_FLOAT, N, __VA_ARGS__, "k16.f32.bf16.bf16", "k32.f32.bf16.bf16", ", 1, 1, 0", USMLITE_EITHER_ORDER) \
+  USMLITE_WGMMA(Float16, float, USMLITE_FLOAT, N, __VA_ARGS__, "k16.f32.f16.f16", "k32.f32.f16.f16", ", 1, 1, 0", USMLITE_EITHER_ORDER)      \
+  USMLITE_WGMMA(Float8E4M3, float, USMLITE_FLOAT, N, __VA_ARGS__, "k32.f32.e4m3.e4m3", "k64.f32.e4m3.e4m3", ", 1, 1", USMLITE_SIGNS_ONLY)        \
+  USMLITE_WGMMA(Int8, int32_t, USMLITE_INTEGER, N, __VA_ARGS__, "k32.s32.s8.s8", "k64.s32.s8.s8", "", USMLITE_NOTHING)
 USMLITE_WGMMA_TYPES(16, 8, 9, 10, 11, 12, 13, 14, 15)
 USMLITE_WGMMA_TYPES(32, 16, 17, 18, 19, 20, 21, 22, 23)
 USMLITE_WGMMA_TYPES(64, 32, 33, 34, 35, 36, 37, 38, 39)
@@ -139,6 +158,9 @@ USMLITE_WGMMA_TYPES(256, 128, 129, 130, 131, 132, 133, 134, 135)
 #undef USMLITE_WGMMA
 #undef USMLITE_INTEGER
 #undef USMLITE_FLOAT
+#undef USMLITE_NOTHING
+#undef USMLITE_SIGNS_ONLY
+#undef USMLITE_EITHER_ORDER
 
 #endif  // USMLITE_SM90A
 

@@ -84,6 +84,42 @@ template <int Rows, int Threads> struct RowCopies {
   }
 };
 
+/// Copies units of a matrix (inputs, columns) whose columns are tokens or channels: 64 inputs of `Columns` of them, in blocks of 64, each
+/// 64 rows of 128 bytes. What one thread of `Threads` has of that.
+template <int Columns, int Threads> struct ColumnCopies {
+  static constexpr int kInputs = 64, kBlocks = Columns / 64, kBlockBytes = kInputs * kUnitBytes;
+  static constexpr int kRowsAtOnce = Threads / 8, kCopies = kInputs / kRowsAtOnce;
+  static_assert(Columns % 64 == 0 && kInputs % kRowsAtOnce == 0 && kRowsAtOnce % 8 == 0);
+
+  const uint8_t* from;  // this thread's piece of its first row
+  int64_t stride;       // bytes
+  int inputs_left;      // from its first row on
+  int bytes_left;       // of a row, from its piece of the first block on
+  int place;            // of its first piece in a stage
+
+  __device__ __forceinline__ ColumnCopies(const void* matrix, int64_t stride, int inputs, int first_column, int columns) : stride(stride) {
+    const int thread = static_cast<int>(threadIdx.x), row = thread / 8, piece = thread % 8;
+    from = static_cast<const uint8_t*>(matrix) + row * stride + first_column * 2 + piece * 16;
+    inputs_left = inputs - row;
+    bytes_left = (columns - first_column) * 2 - piece * 16;
+    place = swizzled_piece(row, piece);
+  }
+
+  /// Starts the copies of unit `unit`; beyond the matrix, zeros.
+  __device__ __forceinline__ void start(int unit, unsigned char* stage) const {
+    const uint8_t* address = from + unit * kInputs * stride;
+    const int left = inputs_left - unit * kInputs;
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i, address += kRowsAtOnce * stride) {
+#pragma unroll
+      for (int block = 0; block < kBlocks; ++block) {
+        const int bytes = i * kRowsAtOnce < left ? min(max(bytes_left - block * kUnitBytes, 0), 16) : 0;
+        ptx::copy_async_16_of(stage + place + block * kBlockBytes + i * kRowsAtOnce * kUnitBytes, address + block * kUnitBytes, bytes);
+      }
+    }
+  }
+};
+
 /// The `b` fragments of a step for all of a warp's columns: dense, two registers for each, two columns in one ldmatrix; sparse,
 /// four. `unit`: of the warp's first token. `kStep`: in the unit.
 template <class Tile, bool kSparse> struct TokenFragments {
@@ -97,6 +133,15 @@ template <class Tile, bool kSparse> struct TokenFragments {
     for (int load = 0; load < kLoads; ++load) {
       ptx::load_matrix_x4(registers[load], address + load * (kSparse ? 8 : 16) * kUnitBytes);
     }
+  }
+
+  /// From what ColumnCopies left, dense. `stage`: of the block; `first_token`: of the warp.
+  template <int kStep> __device__ __forceinline__ void load_transposed(const unsigned char* stage, int first_token, int lane) {
+    static_assert(!kSparse);
+    const int row = kStep * 16 + lane / 8 % 2 * 8 + lane % 8, piece = first_token % 64 / 8 + lane / 16;
+    const unsigned char* const block = stage + first_token / 64 * (64 * kUnitBytes);
+#pragma unroll
+    for (int load = 0; load < kLoads; ++load) ptx::load_matrix_transposed_x4(registers[load], block + swizzled_piece(row, piece + 2 * load));
   }
 };
 
@@ -133,10 +178,11 @@ __device__ __forceinline__ void store_octet(uint16_t* values, int left, bool ali
 }
 
 /// Finishes (matmul_epilogue.cuh) and stores a warp's sums; d as `mma` leaves it. `channel_begin`, `token_begin`: of the warp.
-/// Each lane finishes eight outputs of a token at a time. `kOffsets`: activations may have offsets.
-template <typename T, class Tile, bool kOffsets = false, typename Sum>
+/// Each lane finishes eight outputs of a token at a time. `kOffsets`: activations may have offsets. `kMayBeWide`: y and the residual are float32
+/// where `wide` is.
+template <typename T, class Tile, bool kOffsets = false, bool kMayBeWide = false, typename Sum>
 __device__ __forceinline__ void store_sums_sm80(const MatmulArguments& m, const Sum (&d)[Tile::WarpTiles][Tile::Columns][4], int channel_begin,
-                                                int token_begin, int lane, float* staging) {
+                                                int token_begin, int lane, float* staging, bool wide = false) {
   using S = StagingSm80<Tile>;
   const bool glu = m.activation == Activation::kGlu;
   const int width = glu ? m.weight.channels / 2 : m.weight.channels;
@@ -171,7 +217,7 @@ __device__ __forceinline__ void store_sums_sm80(const MatmulArguments& m, const 
     const int first_token = token_begin + part * S::kTokens, rows = left > 0 ? min(S::kTokens, m.tokens - first_token) : 0;
     const auto residual_of = [&](int row) {
       const uint16_t* residual = static_cast<const uint16_t*>(m.residual) + (first_token + row) * m.y_stride + channel;
-      return m.residual && row < rows ? load_octet(residual, left, aligned) : uint4{};
+      return m.residual && !(kMayBeWide && wide) && row < rows ? load_octet(residual, left, aligned) : uint4{};
     };
     uint4 next_residual = residual_of(lane / octets);
 #pragma unroll 1
@@ -187,6 +233,12 @@ __device__ __forceinline__ void store_sums_sm80(const MatmulArguments& m, const 
         ChannelPair pair = pairs[i];
         if constexpr (kOffsets) pair = with_row_offset(m, pair, token, channel_begin + first + i, channel_begin + second + i);
         y[i] = finish_sums(m, pair, row_scale, sums[first + i], sums[second + i]).x;
+      }
+      if constexpr (kMayBeWide) {
+        if (wide) {
+          store_wide_outputs(m, token, channel, y);
+          continue;
+        }
       }
       if (m.residual) {
         const uint32_t words[4] = {residual.x, residual.y, residual.z, residual.w};

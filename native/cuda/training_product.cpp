@@ -4,12 +4,7 @@
 #include <string>
 
 #include "core/error.hpp"
-#include "cuda/cast.hpp"
-#include "cuda/cublaslt.hpp"
-#include "cuda/dense_product.hpp"
-#include "cuda/elementwise.hpp"
 #include "cuda/runtime.hpp"
-#include "cuda/transpose.hpp"
 
 namespace usmlite::cuda {
 namespace {
@@ -29,32 +24,6 @@ void check(const ProductOperand& a, const ProductOperand& b) {
   }
 }
 
-/// Whether cuBLASLt was given y = scale * product + sum_factor * y.
-bool by_library(const ProductOperand& a, const ProductOperand& b, float scale, float sum_factor, const DeviceTensor& y,
-                const std::shared_ptr<Stream>& stream) {
-  const Arithmetic arithmetic = a.matrix.type() == DeviceType::kBFloat16 ? Arithmetic::kBFloat16 : Arithmetic::kFloat16;
-  const void *const a_data = a.matrix.use_on<void>(stream), *const b_data = b.matrix.use_on<void>(stream);
-  void* const y_data = y.use_on<void>(stream);
-  const CublasLtProduct* const plan = CublasLtProduct::prepared({arithmetic, static_cast<int>(a.rows()), static_cast<int>(a.columns()), static_cast<int>(b.columns()),
-                                                a.matrix.row_stride(), b.matrix.row_stride(), y.row_stride(), a.transposed, !b.transposed,
-                                                y.type() == DeviceType::kFloat32, CublasLtProduct::loosely_aligned({a_data, b_data, y_data})});
-  if (!plan) return false;
-  const DeviceMemory workspace(CublasLtProduct::kWorkspaceBytes, stream);
-  return plan->run(0, a_data, b_data, y_data, workspace.data(), stream->handle(), scale, sum_factor);
-}
-
-DeviceTensor transposed_copy(const DeviceTensor& x, const std::shared_ptr<Stream>& stream) {
-  DeviceTensor y(x.type(), {x.columns(), x.rows()}, stream);
-  transpose(x, y, stream);
-  return y;
-}
-
-/// y = scale * product + y_factor * y by our own kernel, which multiplies rows with rows.
-void by_rows(const ProductOperand& a, const ProductOperand& b, float scale, const DeviceTensor& y, float y_factor, const std::shared_ptr<Stream>& stream) {
-  const DeviceTensor rows = a.transposed ? transposed_copy(a.matrix, stream) : a.matrix;
-  dense_product_into(rows, b.transposed ? b.matrix : transposed_copy(b.matrix, stream), scale, y, y_factor, stream);
-}
-
 void check_result(const ProductOperand& a, const ProductOperand& b, DeviceType type, const std::vector<int64_t>& shape) {
   if ((type == DeviceType::kFloat32 || type == a.matrix.type()) && shape == std::vector<int64_t>{a.rows(), b.columns()}) return;
   throw Error(error_code::kInvalidArgument, "a product of a training step: the result must be float32 or " + std::string(name_of(a.matrix.type())) + " " +
@@ -72,14 +41,7 @@ DeviceTensor training_product(const ProductOperand& a, const ProductOperand& b, 
     driver::fill(y.use_on<void>(stream), 0, y.memory()->bytes(), stream->handle());
     return y;
   }
-  if (a.rows() == 0 || b.columns() == 0 || by_library(a, b, scale, 0.0f, y, stream)) return y;
-  if (type == a.matrix.type()) {
-    by_rows(a, b, scale, y, 0.0f, stream);
-  } else {
-    const DeviceTensor narrow(a.matrix.type(), shape, stream);
-    by_rows(a, b, scale, narrow, 0.0f, stream);
-    cast(narrow, y, stream);
-  }
+  dense_product_into(a, {b.matrix, !b.transposed}, scale, y, 0.0f, stream);
   return y;
 }
 
@@ -87,10 +49,7 @@ void add_training_product(const ProductOperand& a, const ProductOperand& b, floa
                           const std::shared_ptr<Stream>& stream) {
   check(a, b);
   check_result(a, b, sum.type(), sum.shape());
-  if (a.columns() == 0 || a.rows() == 0 || b.columns() == 0 || by_library(a, b, scale, 1.0f, sum, stream)) return;
-  if (sum.type() == a.matrix.type()) return by_rows(a, b, scale, sum, 1.0f, stream);
-  const DeviceTensor product = training_product(a, b, scale, DeviceType::kFloat32, stream);
-  scaled_sum(sum, 1.0f, product, 1.0f, sum, stream);
+  if (a.columns() > 0) dense_product_into(a, {b.matrix, !b.transposed}, scale, sum, 1.0f, stream);
 }
 
 }  // namespace usmlite::cuda

@@ -11,7 +11,6 @@
 #include "cuda/pinned_memory.hpp"
 #include "cuda/training_product.hpp"
 #include "cuda/transducer_loss_kernels.hpp"
-#include "cuda/transpose.hpp"
 
 namespace usmlite::cuda {
 namespace {
@@ -161,8 +160,6 @@ void transducer_loss_backward(const TransducerBatch& batch, const TransducerSeed
     const TransducerSlopes slopes{floats(seeds.losses),   floats(seeds.lattice),  floats(batch.teacher),
                                   floats(seeds.shares),   floats(seeds.factors),  floats(seeds.upstream),
                                   floats(seeds.divergence_upstream), seeds.divergence_factor, memory.paths};
-    const DeviceTensor weight_columns(DeviceType::kBFloat16, {batch.weight->columns(), batch.weight->rows()}, stream);
-    if (gradients.frames) transpose(*batch.weight, weight_columns, stream);
     const DeviceTensor bias_part(DeviceType::kFloat32, {batch.weight->rows()}, stream);
     for (const Slab& slab : placed.slabs()) {
       const DeviceTensor hidden = placed.join(slab), logits = placed.logits_of(hidden);
@@ -173,7 +170,7 @@ void transducer_loss_backward(const TransducerBatch& batch, const TransducerSeed
         scaled_sum(*gradients.bias, 1.0f, bias_part, 1.0f, *gradients.bias, stream);
       }
       if (!gradients.frames) continue;
-      const DeviceTensor gradient = training_product({logits, false}, {weight_columns, true}, 1.0f, DeviceType::kBFloat16, stream);
+      const DeviceTensor gradient = training_product({logits, false}, {*batch.weight, false}, 1.0f, DeviceType::kBFloat16, stream);
       transducer_join_backward(placed.cells, slab.cells, slab.targets, hidden, gradient, *gradients.frames, predictions, stream);
     }
   }

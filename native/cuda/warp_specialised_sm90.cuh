@@ -171,10 +171,10 @@ __device__ __forceinline__ void store_octet(const MatmulArguments& m, int token,
 
 /// Finishes (matmul_epilogue.cuh) and stores the sums of a warpgroup, 64 channels from `channel_begin` (a multiple of 64)
 /// by N tokens. `barrier`: a named barrier of this warpgroup alone. Its first thread has to wait for its bulk stores before
-/// it ends.
-template <typename T, int N, typename Sum>
+/// it ends. With `kMayBeWide`, y and the residual are float32 where `wide` is, and have no plain map then.
+template <typename T, int N, bool kMayBeWide = false, typename Sum>
 __device__ __forceinline__ void store_sums(const MatmulArguments& m, const OutputMap& y_map, const Sum (&d)[N / 2], int channel_begin,
-                                           int token_begin, unsigned char* staging, int barrier) {
+                                           int token_begin, unsigned char* staging, int barrier, bool wide = false) {
   using S = Staging<N>;
   constexpr bool kWhole = std::is_same_v<Sum, int32_t>;  // whose activations may have offsets
   const int thread = static_cast<int>(threadIdx.x & 127), warp = thread >> 5, lane = thread & 31, g = lane >> 2, t = lane & 3;
@@ -251,7 +251,8 @@ __device__ __forceinline__ void store_sums(const MatmulArguments& m, const Outpu
       const int channel = (glu ? channel_begin / 2 : channel_begin) + 8 * octet;
       if (token >= m.tokens || channel >= width) continue;
       const float row_scale = m.row_scales ? m.row_scales[token] : 1.0f;
-      const uint16_t* const residual = m.residual ? static_cast<const uint16_t*>(m.residual) + token * m.y_stride + channel : nullptr;
+      const uint16_t* const residual =
+          m.residual && !(kMayBeWide && wide) ? static_cast<const uint16_t*>(m.residual) + token * m.y_stride + channel : nullptr;
       float y[8];
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
@@ -262,6 +263,12 @@ __device__ __forceinline__ void store_sums(const MatmulArguments& m, const Outpu
         if constexpr (kWhole) pair = with_row_offset(m, pair, token, a, b);
         y[i] = finish_sums(m, pair, row_scale, rows[row * S::kRow + first + i], rows[row * S::kRow + second + i]).x;
         if (residual && channel + i < width) y[i] += ptx::to_float<T>(residual[i]) * m.residual_scale;
+      }
+      if constexpr (kMayBeWide) {
+        if (wide) {
+          store_wide_outputs(m, token, channel, y);
+          continue;
+        }
       }
       store_octet<T>(m, token, channel, width, aligned,
                      {ptx::round2<T>(y[0], y[1]), ptx::round2<T>(y[2], y[3]), ptx::round2<T>(y[4], y[5]), ptx::round2<T>(y[6], y[7])});

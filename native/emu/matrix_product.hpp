@@ -16,7 +16,7 @@ template <> inline constexpr Element kElement<cuda::BFloat16> = Element::kBFloat
 template <> inline constexpr Element kElement<cuda::Float16> = Element::kFloat16;
 template <> inline constexpr Element kElement<cuda::Float8E4M3> = Element::kFloat8E4M3;
 
-inline int element_bytes(Element element) { return element <= Element::kFloat16 ? 2 : 1; }
+constexpr int element_bytes(Element element) { return element <= Element::kFloat16 ? 2 : 1; }
 /// Inputs of one step when dense; twice as many when sparse.
 inline int step_inputs(Element element) { return 32 / element_bytes(element); }
 

@@ -23,6 +23,10 @@ inline uint64_t swizzled_descriptor(const void* tile) {
   return uint64_t{1} << 62 | uint64_t{1024 >> 4} << 32 | uint64_t{1} << 16 | (shared_address(tile) & 0x3ffff) >> 4;
 }
 
+inline uint64_t transposed_descriptor(const void* tile, int block_bytes) {
+  return uint64_t{1} << 62 | uint64_t{1024 >> 4} << 32 | static_cast<uint64_t>(block_bytes >> 4) << 16 | (shared_address(tile) & 0x3ffff) >> 4;
+}
+
 void issue_product(const emu::ProductShape& shape, void* d, const uint32_t* a, uint32_t metadata);
 
 template <typename T, int N> struct Wgmma {
@@ -31,14 +35,15 @@ template <typename T, int N> struct Wgmma {
   static constexpr emu::Element kElement = emu::kElement<T>;
 
   static void dense(D (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, bool accumulate) {
-    issue_product({kElement, N, false, 0, false, 0, b, accumulate}, d, a, 0);
+    issue_product({kElement, N, false, 0, false, 0, b, false, false, accumulate}, d, a, 0);
   }
-  static void dense(D (&d)[N / 2], uint64_t a, uint64_t b, bool accumulate) {
-    issue_product({kElement, N, false, 0, true, a, b, accumulate}, d, nullptr, 0);
+  template <bool TransposedA = false, bool TransposedB = false> static void dense(D (&d)[N / 2], uint64_t a, uint64_t b, bool accumulate) {
+    static_assert(emu::element_bytes(kElement) == 2 || !(TransposedA || TransposedB), "8-bit operands are K-major");
+    issue_product({kElement, N, false, 0, true, a, b, TransposedA, TransposedB, accumulate}, d, nullptr, 0);
   }
   template <int Selector>
   static void sparse(D (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, uint32_t metadata, bool accumulate) {
-    issue_product({kElement, N, true, Selector, false, 0, b, accumulate}, d, a, metadata);
+    issue_product({kElement, N, true, Selector, false, 0, b, false, false, accumulate}, d, a, metadata);
   }
 };
 

@@ -14,33 +14,56 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kLeftRows = 64;
 
-/// The fields of a matrix descriptor that are used here (PTX ISA, "Matrix descriptor").
-struct Descriptor {
-  explicit Descriptor(uint64_t bits)
+/// An operand in shared memory: the fields that are used here of its descriptor (PTX ISA, "Matrix descriptor"), and its order.
+struct Tile {
+  Tile(uint64_t bits, bool transposed)
       : address(static_cast<uint32_t>(bits & 0x3fff) << 4),
-        eight_rows(static_cast<uint32_t>(bits >> 32 & 0x3fff) << 4),
+        leading(static_cast<uint32_t>(bits >> 16 & 0x3fff) << 4),
+        stride(static_cast<uint32_t>(bits >> 32 & 0x3fff) << 4),
         base_offset(bits >> 49 & 7),
-        swizzle(static_cast<int>(bits >> 62)) {}
+        swizzle(static_cast<int>(bits >> 62)),
+        transposed(transposed) {}
 
-  /// Where the bytes from `column` to `column` + 15 of a row are, as an offset in shared memory.
-  uint32_t chunk(int row, uint32_t column) const {
-    const uint32_t linear = address + row / 8 * eight_rows + row % 8 * 128 + column;
+  /// Where the 16 bytes are, as an offset in shared memory, that begin at byte `column` of a line: of k values of a row of the left operand or
+  /// a column of the right one (K-major), or of values of all rows or columns for one k (MN-major), of which 128 bytes lie together. Lines
+  /// are 128 bytes apart, eight of them `stride` from the next eight; what of a line lies beyond 128 bytes is `leading` further on.
+  uint32_t chunk(int line, uint32_t column) const {
+    const uint32_t beyond = transposed ? column / 128 * leading + column % 128 : column;
+    const uint32_t linear = address + line / 8 * stride + line % 8 * 128 + beyond;
     return (linear ^ (linear >> 7 & 7) << 4) - SharedMemory::kFirstAddress;
   }
 
-  uint32_t address, eight_rows;
+  void check(int row_bytes) const {
+    if (swizzle != 1 || base_offset != 0 || stride % 1024 != 0 || (transposed && (leading == 0 || leading % 1024 != 0)))
+      machine().fail(std::string("wgmma with a matrix descriptor that ") + (transposed ? "transposed" : "swizzled") + "_descriptor does not make");
+    if (!transposed && address % 128 + row_bytes > 128)
+      machine().fail("wgmma reads " + std::to_string(row_bytes) + " bytes of each row from byte " + std::to_string(address % 128) +
+                     " on, beyond its 128");
+    if (transposed ? address % 1024 != 0 : address / 128 % 8 != 0) machine().fail("wgmma with a tile that does not begin at a multiple of 1024 bytes");
+  }
+
+  uint32_t address, leading, stride;
   uint64_t base_offset;
   int swizzle;  // 1: 128 bytes
+  bool transposed;
 };
 
-void check(uint64_t bits, int row_bytes) {
-  const Descriptor descriptor(bits);
-  if (descriptor.swizzle != 1 || descriptor.base_offset != 0 || descriptor.eight_rows % 1024 != 0)
-    machine().fail("wgmma with a matrix descriptor that swizzled_descriptor does not make");
-  if (descriptor.address % 128 + row_bytes > 128)
-    machine().fail("wgmma reads " + std::to_string(row_bytes) + " bytes of each row from byte " +
-                   std::to_string(descriptor.address % 128) + " on, beyond its 128");
-  if (descriptor.address / 128 % 8 != 0) machine().fail("wgmma with a tile that does not begin at a multiple of 1024 bytes");
+/// The values of a tile of `rows` rows (or, of the right operand, columns) by `inputs`.
+std::vector<float> values_of(const Tile& tile, Element element, int rows, int inputs) {
+  const SharedMemory& shared = machine().shared();
+  const int lines = tile.transposed ? inputs : rows, across = tile.transposed ? rows : inputs, at_once = 32 / element_bytes(element);
+  std::vector<float> values(static_cast<size_t>(rows) * inputs);
+  for (int line = 0; line < lines; ++line) {
+    for (int first = 0; first < across; first += at_once) {
+      unsigned char bytes[32];
+      const uint32_t column = static_cast<uint32_t>(first * element_bytes(element));
+      for (uint32_t half : {0u, 16u}) std::memcpy(bytes + half, shared.data() + tile.chunk(line, column + half), 16);
+      float decoded[32];
+      decode(element, bytes, decoded);
+      for (int i = 0; i < at_once; ++i) values[tile.transposed ? static_cast<size_t>(first + i) * inputs + line : static_cast<size_t>(line) * inputs + first + i] = decoded[i];
+    }
+  }
+  return values;
 }
 
 }  // namespace
@@ -60,13 +83,14 @@ void AsynchronousProducts::end(const std::string& place) const {
 
 /// Visits each piece of 16 bytes that a product reads of shared memory.
 template <typename Visit> void AsynchronousProducts::for_each_row(const ProductShape& shape, Visit&& visit) const {
-  const auto visit_tile = [&](uint64_t bits, int rows, uint32_t row_bytes) {
-    const Descriptor descriptor(bits);
-    for (int row = 0; row < rows; ++row)
-      for (uint32_t column = 0; column < row_bytes; column += 16) visit(descriptor.chunk(row, column));
+  const auto visit_tile = [&](const Tile& tile, int rows, int row_bytes) {
+    const int lines = tile.transposed ? row_bytes / element_bytes(shape.element) : rows;
+    const int line_bytes = tile.transposed ? rows * element_bytes(shape.element) : row_bytes;
+    for (int line = 0; line < lines; ++line)
+      for (int column = 0; column < line_bytes; column += 16) visit(tile.chunk(line, static_cast<uint32_t>(column)));
   };
-  if (shape.left_in_shared) visit_tile(shape.left, kLeftRows, 32);
-  visit_tile(shape.right, shape.columns, shape.sparse ? 64 : 32);
+  if (shape.left_in_shared) visit_tile(Tile(shape.left, shape.left_transposed), kLeftRows, 32);
+  visit_tile(Tile(shape.right, shape.right_transposed), shape.columns, shape.sparse ? 64 : 32);
 }
 
 void AsynchronousProducts::fence() {
@@ -83,8 +107,8 @@ void AsynchronousProducts::issue(const ProductShape& shape, void* d, const uint3
   const size_t place = static_cast<size_t>(own.issued - group.computed);
   const bool first = place == group.products.size();
   if (first) {
-    check(shape.right, shape.sparse ? 64 : 32);
-    if (shape.left_in_shared) check(shape.left, 32);
+    Tile(shape.right, shape.right_transposed).check(shape.sparse ? 64 : 32);
+    if (shape.left_in_shared) Tile(shape.left, shape.left_transposed).check(32);
     group.products.push_back(
         {shape, std::vector<void*>(kThreads), std::vector<uint32_t>(4 * kThreads), std::vector<uint32_t>(kThreads)});
   }
@@ -155,32 +179,22 @@ void AsynchronousProducts::perform_wait(int first_thread, void* const* operands)
 
 void AsynchronousProducts::compute(const Product& product) {
   const ProductShape& shape = product.shape;
-  const SharedMemory& shared = machine().shared();
   const int columns = shape.columns, step = step_inputs(shape.element), inputs = shape.sparse ? 2 * step : step;
 
   // The right operand (inputs, columns).
-  const Descriptor right(shape.right);
-  std::vector<float> b(static_cast<size_t>(inputs) * columns);
-  const auto read_row = [&](const Descriptor& tile, int row, int bytes, float* values) {
-    unsigned char line[64];
-    for (int column = 0; column < bytes; column += 16) std::memcpy(line + column, shared.data() + tile.chunk(row, column), 16);
-    for (int column = 0; column < bytes; column += 32)
-      decode(shape.element, line + column, values + column / element_bytes(shape.element));
-  };
-  for (int n = 0; n < columns; ++n) {
-    float values[64];
-    read_row(right, n, shape.sparse ? 64 : 32, values);
-    for (int k = 0; k < inputs; ++k) b[static_cast<size_t>(k) * columns + n] = values[k];
-  }
+  const std::vector<float> right = values_of(Tile(shape.right, shape.right_transposed), shape.element, columns, inputs);
+  std::vector<float> b(right.size()), a;
+  for (int n = 0; n < columns; ++n)
+    for (int k = 0; k < inputs; ++k) b[static_cast<size_t>(k) * columns + n] = right[static_cast<size_t>(n) * inputs + k];
+  if (shape.left_in_shared) a = values_of(Tile(shape.left, shape.left_transposed), shape.element, kLeftRows, step);
 
   std::vector<float> sums(16 * static_cast<size_t>(columns));
   for (int warp = 0; warp < 4; ++warp) {
     LeftRows left;
     if (shape.left_in_shared) {
-      const Descriptor tile(shape.left);
       left.stored = step;
       for (int row = 0; row < 16; ++row) {
-        read_row(tile, 16 * warp + row, 32, left.values[row]);
+        std::copy_n(&a[static_cast<size_t>(16 * warp + row) * step], step, left.values[row]);
         for (int s = 0; s < step; ++s) left.inputs[row][s] = static_cast<uint8_t>(s);
       }
     } else {

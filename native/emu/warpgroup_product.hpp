@@ -19,6 +19,7 @@ struct ProductShape {
   int selector;
   bool left_in_shared;
   uint64_t left, right;  // descriptors
+  bool left_transposed, right_transposed;  // MN-major instead of K-major
   bool accumulate;
   bool operator==(const ProductShape&) const = default;
 };

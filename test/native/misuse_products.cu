@@ -15,7 +15,7 @@ __global__ void unordered_metadata(uint32_t* to) {
   to[self()] = ptx::bits_of(d[0]);
 }
 
-enum class Wgmma { kRight, kNoFence, kNoProxyFence, kTouched, kOverwritten, kDifferent, kNoWait, kPastRow };
+enum class Wgmma { kRight, kNoFence, kNoProxyFence, kTouched, kOverwritten, kDifferent, kNoWait, kPastRow, kWrongOrder };
 template <Wgmma Mistake> __global__ void warpgroup_product(uint32_t* to) {
   for (int i = self(); i < 512; i += 128) words()[i] = 0;
   if (Mistake != Wgmma::kNoProxyFence) ptx::async_proxy_fence();
@@ -26,7 +26,8 @@ template <Wgmma Mistake> __global__ void warpgroup_product(uint32_t* to) {
   if (Mistake == Wgmma::kDifferent && self() == 100) b += 2;
   if (Mistake == Wgmma::kPastRow) b += 7;
   if (Mistake != Wgmma::kNoFence) ptx::wgmma_fence();
-  ptx::Wgmma<BFloat16, 16>::dense(d, a, b, false);
+  if (Mistake == Wgmma::kWrongOrder) ptx::Wgmma<BFloat16, 16>::dense<false, true>(d, b, b, false);
+  else ptx::Wgmma<BFloat16, 16>::dense(d, a, b, false);
   ptx::wgmma_commit();
   if (Mistake == Wgmma::kTouched) d[3] += 1.0f;
   if (Mistake == Wgmma::kOverwritten && self() == 0) words()[0] = 1;
@@ -48,6 +49,7 @@ void attempt_misuse_of_products() {
   attempt_kernel("wgmma different", warpgroup_product<Wgmma::kDifferent>, 128);
   attempt_kernel("wgmma without wait", warpgroup_product<Wgmma::kNoWait>, 128);
   attempt_kernel("wgmma past row", warpgroup_product<Wgmma::kPastRow>, 128);
+  attempt_kernel("wgmma of another order", warpgroup_product<Wgmma::kWrongOrder>, 128);
   attempt_kernel("wgmma without warpgroup", warpgroup_product<Wgmma::kRight>, 96);
 
   attempt_kernel("broken warp", nothing, 40);
