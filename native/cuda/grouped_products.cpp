@@ -1,5 +1,6 @@
 #include "cuda/grouped_products.hpp"
 
+#include "cuda/dense_product.hpp"
 #include "cuda/gather_windows.hpp"
 #include "cuda/training_product.hpp"
 
@@ -12,8 +13,7 @@ void grouped_products(const GroupedProducts& products, const PackedSequences& se
   for (int64_t group = 0; group < groups; ++group) {
     gather_windows(x->column_range(group * in, (group + 1) * in), sequences, 1, left_padding, sequences, windows, stream);
     const DeviceTensor rows = weight->slice(group * out, (group + 1) * out);
-    const DeviceTensor sums = training_product({windows, false}, {rows, true}, 1.0f, windows.type(), stream);
-    gather_windows(sums, sequences, 1, 0, sequences, y.column_range(group * out, (group + 1) * out), stream);  // windows of one frame: a copy
+    dense_product_into({windows}, {rows}, 1.0f, y.column_range(group * out, (group + 1) * out), 0.0f, stream);
   }
 }
 
@@ -21,13 +21,13 @@ void grouped_products_backward(const GroupedProducts& products, const PackedSequ
                                const DeviceTensor* gradient_weight, const std::shared_ptr<Stream>& stream) {
   const auto& [x, weight, groups, left_padding] = products;
   const int64_t in = products.in(), out = products.out();
-  if (gradient_weight) driver::fill(gradient_weight->use_on<uint8_t>(stream), 0, gradient_weight->memory()->bytes(), stream->handle());
+  if (gradient_weight && x->rows() == 0) driver::fill(gradient_weight->use_on<uint8_t>(stream), 0, gradient_weight->memory()->bytes(), stream->handle());
   const DeviceTensor windows(x->type(), {x->rows(), weight->columns()}, stream);
   for (int64_t group = 0; group < groups; ++group) {
     const DeviceTensor above = gradient.column_range(group * out, (group + 1) * out);
-    if (gradient_weight) {
+    if (gradient_weight && x->rows() > 0) {
       gather_windows(x->column_range(group * in, (group + 1) * in), sequences, 1, left_padding, sequences, windows, stream);
-      add_training_product({above, true}, {windows, false}, 1.0f, gradient_weight->slice(group * out, (group + 1) * out), stream);
+      dense_product_into({above, true}, {windows, true}, 1.0f, gradient_weight->slice(group * out, (group + 1) * out), 0.0f, stream);
     }
     if (gradient_x) {
       const DeviceTensor rows = weight->slice(group * out, (group + 1) * out);
