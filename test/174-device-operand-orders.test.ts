@@ -39,7 +39,7 @@ function exactProduct(a: Tensor, b: Tensor): Float32Array {
 }
 
 for (const architecture of [0, 80]) {
-  test.serial(`operands are multiplied in the order that they have, ${architecture ? `by kernels for ${architecture}` : "by those of the GPU"}`, (t) => {
+  test.serial(`operands are multiplied in the order that they have, by kernels for ${architecture || "the GPU"}`, (t) => {
     const { limitKernelArchitecture } = gpuAddon<{ limitKernelArchitecture(limit: number): void }>();
     limitKernelArchitecture(architecture);
     try {

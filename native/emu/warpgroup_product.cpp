@@ -60,7 +60,10 @@ std::vector<float> values_of(const Tile& tile, Element element, int rows, int in
       for (uint32_t half : {0u, 16u}) std::memcpy(bytes + half, shared.data() + tile.chunk(line, column + half), 16);
       float decoded[32];
       decode(element, bytes, decoded);
-      for (int i = 0; i < at_once; ++i) values[tile.transposed ? static_cast<size_t>(first + i) * inputs + line : static_cast<size_t>(line) * inputs + first + i] = decoded[i];
+      for (int i = 0; i < at_once; ++i) {
+        const int row = tile.transposed ? first + i : line, input = tile.transposed ? line : first + i;
+        values[static_cast<size_t>(row) * inputs + input] = decoded[i];
+      }
     }
   }
   return values;
