@@ -13,27 +13,37 @@ namespace {
 // Rows whose narrow middle is kept until it is multiplied again.
 constexpr int64_t kBlockRows = 32;
 constexpr int kTileRows = 4;
-constexpr int kTileRanks = 4;
+constexpr int kTileRanks = Vector::kLanes == 16 ? 4 : 2;  // x kTileRows sums, which stay in registers
 constexpr int kTileVectors = 2;
 // Multiply-adds below which waking a thread costs more than it saves.
 constexpr int64_t kWorkPerThread = 1 << 16;
 
 /// Rows [begin, begin + R) times ranks [0, K) of `down`, scaled, into `hidden` (rows, rank).
 template <int R, int K>
-void down_tile(int64_t in, const float* x, const float* down, float scale, float* hidden, int64_t rank) {
+[[gnu::noinline]] void down_tile(int64_t in, const float* x, const float* down, float scale, float* hidden, int64_t rank) {
   Vector sums[R][K];
+#pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
     for (int k = 0; k < K; ++k) sums[r][k] = Vector::zero();
   }
-  for_each_vector(in, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
+  const auto add = [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
     Vector factors[K];
+#pragma GCC unroll 4
     for (int k = 0; k < K; ++k) factors[k] = Vector::load(down + k * in + i, lanes);
+#pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const Vector value = Vector::load(x + r * in + i, lanes);
+#pragma GCC unroll 4
       for (int k = 0; k < K; ++k) sums[r][k] = multiply_add(value, factors[k], sums[r][k]);
     }
-  });
+  };
+  int64_t i = 0;
+  for (; i + Vector::kLanes <= in; i += Vector::kLanes) add(i, Vector::kLanes);
+  if (i < in) add(i, in - i);
+#pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
     for (int k = 0; k < K; ++k) hidden[r * rank + k] = scale * sums[r][k].sum();
   }
 }

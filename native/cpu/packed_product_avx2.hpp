@@ -11,7 +11,7 @@ namespace usmlite::cpu::USMLITE_ISA {
 
 /// Keeps the compiler from moving work on one row of a tile in front of another's: it would run out of registers and
 /// keep sums in memory.
-inline void finish_before_next(__m256i& sum) { asm volatile("" : "+x"(sum)); }
+inline __m256i in_order(__m256i sum) { asm volatile("" : "+x"(sum)); return sum; }
 
 /// to = sum, or += sum
 inline void put_sums(int32_t* to, __m256i sum, bool add) { store(to, add ? _mm256_add_epi32(load(to), sum) : sum); }
@@ -32,32 +32,29 @@ inline __m256i multiply_into(__m256i sum, __m256i a, __m256i b) {
 }
 inline __m256i widened(__m256i sum) { return kVnni ? sum : _mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
 
-// sums (Rows, 16 of 32) = x (windows, Rows, 16) . one panel of unsigned bytes; sums are widened after `run` windows. Out of
-// line, so that the sums have all registers.
+// sums (Rows, 16 of 32) = or, where `add` says so, += x (windows, Rows, 16) . one panel of unsigned bytes, for as many windows as 16 bits
+// hold the sums of. Out of line, so that the sums have all registers; one run at a time, or GCC would keep them in memory.
 template <int64_t Rows>
-[[gnu::noinline]] void multiply_small(const uint8_t* x, const uint8_t* w, int64_t windows, int64_t run, int32_t* sums) {
-  for (int64_t done = 0; done < windows; done += run) {
-    __m256i sum[Rows][2];
+[[gnu::noinline]] void multiply_small(const uint8_t* x, const uint8_t* w, int64_t windows, int32_t* sums, bool add) {
+  __m256i sum[Rows][2];
 #pragma GCC unroll 16
-    for (int64_t r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
-    for (int64_t window = std::min(run, windows - done); window > 0; --window, x += Rows * 16, w += 256) {
-      for (int64_t unit = 0; unit < 4; ++unit) {
-        const __m256i w0 = load(w + unit * 64), w1 = load(w + unit * 64 + 32);
+  for (int64_t r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
+  for (; windows > 0; --windows, x += Rows * 16, w += 256) {
+#pragma GCC unroll 1
+    for (int64_t unit = 0; unit < 4; ++unit) {
+      const __m256i w0 = load(w + unit * 64), w1 = load(w + unit * 64 + 32);
 #pragma GCC unroll 16
-        for (int64_t r = 0; r < Rows; ++r) {
-          const __m256i inputs = four_inputs(x + r * 16 + unit * 4);
-          sum[r][0] = multiply_into(sum[r][0], w0, inputs);
-          sum[r][1] = multiply_into(sum[r][1], w1, inputs);
-          finish_before_next(sum[r][0]);
-          finish_before_next(sum[r][1]);
-        }
+      for (int64_t r = 0; r < Rows; ++r) {
+        const __m256i inputs = four_inputs(x + r * 16 + unit * 4);
+        sum[r][0] = in_order(multiply_into(sum[r][0], w0, inputs));
+        sum[r][1] = in_order(multiply_into(sum[r][1], w1, inputs));
       }
     }
+  }
 #pragma GCC unroll 16
-    for (int64_t r = 0; r < Rows; ++r) {
-      put_sums(sums + r * kPairChannels, widened(sum[r][0]), done > 0);
-      put_sums(sums + r * kPairChannels + 8, widened(sum[r][1]), done > 0);
-    }
+  for (int64_t r = 0; r < Rows; ++r) {
+    put_sums(sums + r * kPairChannels, widened(sum[r][0]), add);
+    put_sums(sums + r * kPairChannels + 8, widened(sum[r][1]), add);
   }
 }
 
@@ -77,10 +74,8 @@ template <int64_t Rows>
         const __m256i inputs = four_inputs(x + r * 16 + unit * 4);
         const __m256i pairs0 = _mm256_maddubs_epi16(size0, _mm256_sign_epi8(inputs, w0));
         const __m256i pairs1 = _mm256_maddubs_epi16(size1, _mm256_sign_epi8(inputs, w1));
-        sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(pairs0, ones));
-        sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(pairs1, ones));
-        finish_before_next(sum[r][0]);
-        finish_before_next(sum[r][1]);
+        sum[r][0] = in_order(_mm256_add_epi32(sum[r][0], _mm256_madd_epi16(pairs0, ones)));
+        sum[r][1] = in_order(_mm256_add_epi32(sum[r][1], _mm256_madd_epi16(pairs1, ones)));
       }
     }
   }
@@ -94,26 +89,24 @@ template <int64_t Rows>
 // sums (Rows, 8 of 32) = x . one half of the channels of a gathered panel: for each channel vpshufb picks the activations
 // that its codes multiply out of the 16 of a window. kOnes: all codes that are kept count as one.
 template <int64_t Rows, int64_t Units, bool kOnes>
-[[gnu::noinline]] void multiply_gathered(const uint8_t* x, const uint8_t* w, int64_t windows, int64_t run, int32_t* sums) {
-  for (int64_t done = 0; done < windows; done += run) {
-    __m256i sum[Rows];
+[[gnu::noinline]] void multiply_gathered(const uint8_t* x, const uint8_t* w, int64_t windows, int32_t* sums, bool add) {
+  __m256i sum[Rows];
 #pragma GCC unroll 16
-    for (int64_t r = 0; r < Rows; ++r) sum[r] = _mm256_setzero_si256();
-    for (int64_t window = std::min(run, windows - done); window > 0; --window, x += Rows * 16) {
+  for (int64_t r = 0; r < Rows; ++r) sum[r] = _mm256_setzero_si256();
+  for (; windows > 0; --windows, x += Rows * 16) {
 #pragma GCC unroll 2
-      for (int64_t unit = 0; unit < Units; ++unit, w += 128) {
-        const __m256i codes = kOnes ? _mm256_set1_epi8(1) : load(w), places = load(w + 64);
+    for (int64_t unit = 0; unit < Units; ++unit, w += 128) {
+      asm volatile("" : "+r"(x));  // inputs are loaded again for each unit: registers are for sums
+      const __m256i codes = kOnes ? _mm256_set1_epi8(1) : load(w), places = load(w + 64);
 #pragma GCC unroll 16
-        for (int64_t r = 0; r < Rows; ++r) {
-          const __m256i inputs = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + r * 16)));
-          sum[r] = multiply_into(sum[r], _mm256_shuffle_epi8(inputs, places), codes);
-          finish_before_next(sum[r]);
-        }
+      for (int64_t r = 0; r < Rows; ++r) {
+        const __m256i inputs = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + r * 16)));
+        sum[r] = in_order(multiply_into(sum[r], _mm256_shuffle_epi8(inputs, places), codes));
       }
     }
-#pragma GCC unroll 16
-    for (int64_t r = 0; r < Rows; ++r) put_sums(sums + r * kPairChannels, widened(sum[r]), done > 0);
   }
+#pragma GCC unroll 16
+  for (int64_t r = 0; r < Rows; ++r) put_sums(sums + r * kPairChannels, widened(sum[r]), add);
 }
 
 }  // namespace usmlite::cpu::USMLITE_ISA

@@ -4,32 +4,52 @@
 
 namespace usmlite::cpu::USMLITE_ISA {
 
+/// The largest magnitude of an expanded code of at most four bits.
+inline int64_t largest_small_code(const PackedMatrix& matrix) {
+  switch (matrix.order()) {
+    case PackedOrder::kDense1: return 1;
+    case PackedOrder::kDense2: return 3;
+    case PackedOrder::kGather4: return matrix.spec().format == codec::NumberFormat::kMidRise ? 15 : 8;  // signed
+    default: return 15;
+  }
+}
 /// Windows whose products 16 bits hold, `units` of them in each: a lane sums two products of an activation (at most 255
 /// unsigned, 127 signed) and the largest weight in every unit.
 inline int64_t run_windows(const PackedMatrix& matrix) {
   if (kVnni) return PackedMatrix::kMaximumColumns;
-  int64_t largest = 15;
-  if (matrix.order() == PackedOrder::kDense2) largest = 3;
-  if (matrix.order() == PackedOrder::kDense1) largest = 1;
-  return 32767 / (2 * (gathers(matrix) ? 255 : 127) * largest) / matrix.arrangement().units;
+  return 32767 / (2 * (gathers(matrix) ? 255 : 127) * largest_small_code(matrix)) / matrix.arrangement().units;
 }
 
 /// What is summed: products, or the inputs whose weights are kept.
 enum class Summed { kProducts, kKept };
 
-template <int64_t Rows, Summed kSummed>
-void multiply_gathered(const PackedMatrix& matrix, const uint8_t* x, const uint8_t* w, int64_t windows, int32_t* sums) {
-  constexpr bool kOnes = kSummed == Summed::kKept;
+/// multiply(first window, windows, add) for each run.
+template <typename Multiply>
+void in_runs(int64_t windows, int64_t run, Multiply&& multiply) {
+  for (int64_t first = 0; first < windows; first += run) multiply(first, std::min(run, windows - first), first > 0);
+}
+
+template <int64_t Rows, int64_t Units, Summed kSummed>
+void multiply_gathered(const uint8_t* x, const uint8_t* w, int64_t windows, int64_t run, int32_t* sums) {
   for (int64_t half = 0; half < 2; ++half) {
-    if (matrix.arrangement().units == 1) multiply_gathered<Rows, 1, kOnes>(x, w + 32 * half, windows, run_windows(matrix), sums + 8 * half);
-    else multiply_gathered<Rows, 2, kOnes>(x, w + 32 * half, windows, run_windows(matrix), sums + 8 * half);
+    in_runs(windows, run, [&](int64_t first, int64_t count, bool add) {
+      multiply_gathered<Rows, Units, kSummed == Summed::kKept>(x + first * Rows * 16, w + first * Units * 128 + 32 * half, count, sums + 8 * half, add);
+    });
   }
+}
+
+template <int64_t Rows>
+void multiply_small(const uint8_t* x, const uint8_t* w, int64_t windows, int64_t run, int32_t* sums) {
+  in_runs(windows, run, [&](int64_t first, int64_t count, bool add) {
+    multiply_small<Rows>(x + first * Rows * 16, w + first * 256, count, sums, add);
+  });
 }
 
 template <int64_t Rows, Summed kSummed>
 void multiply_rows(const PackedMatrix& matrix, const uint8_t* x, const uint8_t* w, int64_t windows, int32_t* sums) {
   if (gathers(matrix)) {
-    multiply_gathered<Rows, kSummed>(matrix, x, w, windows, sums);
+    if (matrix.arrangement().units == 1) multiply_gathered<Rows, 1, kSummed>(x, w, windows, run_windows(matrix), sums);
+    else multiply_gathered<Rows, 2, kSummed>(x, w, windows, run_windows(matrix), sums);
   } else if (kSummed == Summed::kKept) {
     if constexpr (Rows <= kSmallTileRows) multiply_small<Rows>(x, w, windows, 32767 / (2 * 127 * 4), sums);
   } else if (kVnni || has_small_codes(matrix)) {

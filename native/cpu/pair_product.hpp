@@ -63,10 +63,10 @@ inline PairVector operator+(PairVector a, PairVector b) { return {_mm256_add_epi
 inline void add_products(PairVector a, PairVector b, PairVector& sums) {
 #if defined(__AVXVNNI__)
   sums.value = _mm256_dpwssd_avx_epi32(sums.value, a.value, b.value);
-  asm volatile("" : "+v"(sums.value));
 #else
   sums.value = _mm256_add_epi32(sums.value, _mm256_madd_epi16(a.value, b.value));
 #endif
+  asm volatile("" : "+x"(sums.value));
 }
 
 #endif
