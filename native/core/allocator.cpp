@@ -5,8 +5,9 @@
 #include <bit>
 #include <cstdlib>
 #include <mutex>
+#include <new>
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "core/error.hpp"
 
@@ -31,9 +32,14 @@ SizeClass size_class(size_t bytes) {
   return {size, static_cast<size_t>(std::countr_zero(power)) * kClassesPerPower + steps_above};
 }
 
+// Free blocks of a class are a list that lies in themselves: giving one back takes no memory, and so cannot fail.
+struct FreeBlock {
+  FreeBlock* next;
+};
+
 struct State {
   std::mutex mutex;
-  std::array<std::vector<void*>, kClasses> free_blocks;
+  std::array<FreeBlock*, kClasses> free_blocks = {};
   MemoryStatistics statistics;
 };
 
@@ -44,9 +50,8 @@ State& state() {
 }
 
 void trim_locked(State& s) {
-  for (std::vector<void*>& blocks : s.free_blocks) {
-    for (void* block : blocks) std::free(block);
-    blocks = {};
+  for (FreeBlock*& first : s.free_blocks) {
+    while (first) std::free(std::exchange(first, first->next));
   }
   s.statistics.bytes_cached = 0;
 }
@@ -58,9 +63,8 @@ void* allocate(size_t bytes) {
   State& s = state();
   std::lock_guard lock(s.mutex);
   void* block = nullptr;
-  if (std::vector<void*>& blocks = s.free_blocks[index]; !blocks.empty()) {
-    block = blocks.back();
-    blocks.pop_back();
+  if (FreeBlock*& first = s.free_blocks[index]) {
+    block = std::exchange(first, first->next);
     s.statistics.bytes_cached -= static_cast<int64_t>(size);
   } else {
     block = std::aligned_alloc(kAlignment, size);
@@ -88,7 +92,7 @@ void release(void* block, size_t bytes) noexcept {
     std::free(block);
     return;
   }
-  s.free_blocks[index].push_back(block);
+  s.free_blocks[index] = new (block) FreeBlock{s.free_blocks[index]};
   s.statistics.bytes_cached += static_cast<int64_t>(size);
 }
 

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -27,8 +28,13 @@ thread_local bool inside_pool_job = false;
 
 class ThreadPool {
  public:
+  // Of as many threads as the system allows, where it does not allow all.
   explicit ThreadPool(int threads) : claims_(static_cast<size_t>(threads)) {
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+    workers_.reserve(static_cast<size_t>(threads));
+    try {
+      for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+    } catch (const std::system_error&) {
+    }
   }
   ~ThreadPool() {
     {
@@ -180,7 +186,7 @@ void set_thread_count(int count) {
   std::lock_guard running(old->run_mutex);
   std::lock_guard lock(pool_mutex);
   pool_slot() = std::make_shared<ThreadPool>(count);
-  pool_size.store(count, std::memory_order_release);
+  pool_size.store(pool_slot()->size(), std::memory_order_release);
 }
 
 int part_count(int64_t count, int64_t grain) {
@@ -189,9 +195,8 @@ int part_count(int64_t count, int64_t grain) {
   return static_cast<int>(std::min<int64_t>(thread_count(), by_grain));
 }
 
-void parallel_parts(int64_t count, int64_t grain,
+void parallel_parts(int64_t count, int parts,
                     const std::function<void(int part, int64_t begin, int64_t end)>& body) {
-  const int parts = part_count(count, grain);
   run_parts(parts, [&](int part) {
     const int64_t begin = count * part / parts;
     const int64_t end = count * (part + 1) / parts;
@@ -200,7 +205,7 @@ void parallel_parts(int64_t count, int64_t grain,
 }
 
 void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& body) {
-  parallel_parts(count, grain, [&](int, int64_t begin, int64_t end) { body(begin, end); });
+  parallel_parts(count, part_count(count, grain), [&](int, int64_t begin, int64_t end) { body(begin, end); });
 }
 
 void parallel_dynamic(int64_t count, const std::function<void(int64_t index)>& body) {

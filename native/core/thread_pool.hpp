@@ -16,11 +16,12 @@ void set_thread_count(int count);
 /// thread alone. An exception thrown by body is rethrown here.
 void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& body);
 
-/// The same, where body also learns the index of its part (0 .. parts-1, parts <= thread_count()): for partial sums.
-void parallel_parts(int64_t count, int64_t grain,
-                    const std::function<void(int part, int64_t begin, int64_t end)>& body);
-/// How many parts parallel_parts makes of `count`.
+/// How many parts parallel_for makes of `count`.
 int part_count(int64_t count, int64_t grain);
+/// The same over `parts` parts, where body also learns the index of its own (0 .. parts-1): for partial sums. The number is the
+/// caller's, from part_count(), since another JavaScript worker may change thread_count() in between.
+void parallel_parts(int64_t count, int parts,
+                    const std::function<void(int part, int64_t begin, int64_t end)>& body);
 
 /// Hands out 0, 1, .. count-1 one by one to whichever thread is free: for items of very unequal cost whose results
 /// do not depend on who computes them.

@@ -84,7 +84,7 @@ void layer_norm_backward(const LayerNormBackward& p) {
   // Sums over frames are kept per part and added in order: the result depends on the thread count only.
   Scratch<float> partial(static_cast<size_t>(std::max(parts, 1)) * 2 * p.hidden);
   std::fill_n(partial.data(), std::max(parts, 1) * 2 * p.hidden, 0.0f);
-  parallel_parts(p.frames, grain(p.hidden), [&](int part, int64_t begin, int64_t end) {
+  parallel_parts(p.frames, parts, [&](int part, int64_t begin, int64_t end) {
     float* weight = partial.data() + part * 2 * p.hidden;
     float* bias = weight + p.hidden;
     const Vector a = Vector::all(p.a), b = Vector::all(p.b);
