@@ -10,6 +10,16 @@ test("a tensor returns the values it was made from", (t) => {
   t.deepEqual([...tensor.reshape([3, 2]).rows(2, 3).toArray()], [5, 6]);
 });
 
+test("values may lie in memory that threads share", (t) => {
+  const shared = new Float32Array(new SharedArrayBuffer(24), 8, 4);
+  shared.set([1, 2, 3, 4]);
+  const tensor = Tensor.from(shared);
+  t.deepEqual([...tensor.toArray()], [1, 2, 3, 4]);
+  shared.set([5, 6, 7, 8]);
+  tensor.write(shared);
+  t.deepEqual([...tensor.toArray()], [5, 6, 7, 8]);
+});
+
 test("tidy releases what is made inside, except the result", (t) => {
   let inner: Tensor | undefined;
   const result = tidy(() => {

@@ -4,6 +4,7 @@ import { NativePrefixSearch } from "../lib/decode/native_prefix_search.js";
 import type { PrefixSearch, PrefixSearchLimits } from "../lib/decode/prefix_search.js";
 import { ReferencePrefixSearch } from "../lib/decode/reference_prefix_search.js";
 import { CtcBeamSearch, HotwordScorer, LanguageModelScorer, trainLanguageModel, type LogProbabilities } from "../lib/index.js";
+import { addon } from "../lib/native/addon.js";
 import { randomLattice, tokenizerOf } from "./lattice.js";
 
 const tokenizer = tokenizerOf(["▁", "▁T", ..."ABCDEHMNORST", "HE", "▁CAT", "</s>"]);
@@ -126,4 +127,37 @@ test("tables that point outside each other are refused", (t) => {
   const spelled = trainLanguageModel(["the cat", "a cat"]);
   spelled.spelling.following[0] = -1;
   t.throws(() => new LanguageModelScorer(spelled, tokenizer).native, { code: "INVALID_ARGUMENT", message: /spelling/ });
+
+  const { languageScorerCreate } = addon as { languageScorerCreate(tables: object, alpha: number, beta: number): unknown };
+  const integers = (...values: number[]): Int32Array => Int32Array.from(values);
+  const good = {
+    ...{ word: integers(-1, 0, 1, 2), firstChild: integers(1, 4, 4, 4, 4), suffix: integers(0, 0, 0, 0) },
+    ...{ probability: new Uint8Array(4), backoff: new Uint8Array(4), start: 0, firstOfLongest: 4 },
+    ...{ spellingScores: new Float32Array(2), spellingFollowing: integers(0, 0), spellingWidth: 2, spellingStart: 0, endSymbol: 1 },
+    ...{ lexiconChildren: integers(1, -1), lexiconSymbols: 1, wordAt: integers(-1, 0), bestBelow: new Float32Array(2) },
+    ...{ firstBelow: integers(0, 0), endBelow: integers(1, 1) },
+    ...{ pieceOffsets: integers(0, 1), pieceSymbols: integers(0), beginsWord: new Uint8Array(1) },
+  };
+  t.notThrows(() => languageScorerCreate(good, 1, 1));
+  for (const wrong of [
+    { lexiconChildren: integers() },
+    { firstBelow: integers(0, 2 ** 31 - 1) },
+    { firstBelow: integers(-2, 0) },
+    { endBelow: integers(1, 2) },
+    { pieceSymbols: integers(2) },
+  ]) {
+    t.throws(() => languageScorerCreate({ ...good, ...wrong }, 1, 1), { code: "INVALID_ARGUMENT" }, JSON.stringify(wrong));
+  }
+});
+
+test("a search takes every token once", (t) => {
+  type Create = (tokens: number, blank: number, allowed: Int32Array, ...limits: number[]) => unknown;
+  const create = (addon as { prefixSearchCreate: Create }).prefixSearchCreate;
+  for (const allowed of [
+    [1, 1],
+    [2, 1],
+    [1, 3],
+  ]) {
+    t.throws(() => create(3, 0, Int32Array.from(allowed), 8, 14, 8, 20, 0), { code: "INVALID_ARGUMENT", message: /allowed tokens/ });
+  }
 });

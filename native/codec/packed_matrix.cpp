@@ -62,6 +62,7 @@ PackedMatrix::PackedMatrix(const WeightRows& source)
   else if (order() == PackedOrder::kRows) codes_ = Tensor(DType::kUint8, {rows_ * columns_ * int64_t{sizeof(int16_t)}});
   else codes_ = Tensor(DType::kUint8, {panels() * panel_bytes_});
   if (spec_.is_integer()) take_scales(source);
+  if (columns_ == 0) return;  // nothing to arrange, in memory that is not there
   const auto* stored = lies_as_stored() ? dynamic_cast<const Unpacker*>(&source) : nullptr;
   parallel_for(panels(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t panel = begin; panel < end; ++panel) {

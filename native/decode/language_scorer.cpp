@@ -57,8 +57,10 @@ LanguageScorer::LanguageScorer(NgramTables ngrams, SpellingTables spelling, Lexi
               lexicon_.end_below.size() == lexicon_.word_at.size() && lexicon_nodes > 0,
           "the lexicon");
   const int64_t branching = lexicon_.symbols > 0 ? static_cast<int64_t>(lexicon_.children.size()) / lexicon_.symbols : 1;
-  require_range(lexicon_.children, -1, std::max<int64_t>(branching, 1), "the lexicon");
+  require(branching > 0, "the lexicon");  // the node that all words begin at has children
+  require_range(lexicon_.children, -1, branching, "the lexicon");
   require_range(lexicon_.word_at, -1, words, "words of the lexicon");
+  require_range(lexicon_.first_below, -1, words + 1, "words of the lexicon");
   require_range(lexicon_.end_below, 0, words + 1, "words of the lexicon");
   unknown_score_ = -ngrams_.backoff[0] / kCodesPerNat;
   letters_cost_ = alpha_ >= 0 && std::all_of(spelling_.scores.begin(), spelling_.scores.end(), [](float score) { return score <= 0; });

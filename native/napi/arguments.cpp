@@ -143,8 +143,12 @@ std::vector<int64_t> Arguments::integers(size_t index, const char* name, int64_t
 
 Arguments::Bytes Arguments::bytes(size_t index, const char* name) const {
   if (!info_[index].IsTypedArray()) fail(std::string(name) + " must be a typed array");
-  Napi::TypedArray array = info_[index].As<Napi::TypedArray>();
-  return {static_cast<const uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset(), array.ByteLength()};
+  // Napi::ArrayBuffer refuses what lies in a SharedArrayBuffer; this does not ask where it lies.
+  void* data = nullptr;
+  if (napi_get_typedarray_info(info_.Env(), info_[index], nullptr, nullptr, &data, nullptr, nullptr) != napi_ok) {
+    fail(std::string(name) + " must be a typed array");
+  }
+  return {static_cast<const uint8_t*>(data), info_[index].As<Napi::TypedArray>().ByteLength()};
 }
 
 const Tensor& Arguments::offsets(size_t index, const char* name, int64_t frames) const {

@@ -49,6 +49,16 @@ Samples samples_from(const Arguments& arguments, Napi::Value value) {
   return {array.Data(), static_cast<int64_t>(array.ElementLength())};
 }
 
+// `count` zeros. napi_create_arraybuffer ends the process when there is no room for them; JavaScript's own constructor throws.
+Napi::Float32Array new_samples(Napi::Env env, int64_t count) {
+  try {
+    const Napi::Value length = Napi::Number::New(env, static_cast<double>(count));
+    return env.Global().Get("Float32Array").As<Napi::Function>().New({length}).As<Napi::Float32Array>();
+  } catch (const Napi::Error&) {
+    throw Error(error_code::kOutOfMemory, "no room for " + std::to_string(count) + " samples at once; take audio in shorter pieces");
+  }
+}
+
 // logMelCreate(sampleRate, windowLength, hopLength, fftLength, melBins, lowerEdge, upperEdge, floor, slaneyMel, periodicWindow,
 // addedFloor)
 Napi::Value log_mel_create(const Napi::CallbackInfo& info) {
@@ -91,7 +101,7 @@ Napi::Value resampler_push(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "resample", 2);
   auto& resampler = unwrap<audio::Resampler>(arguments, info[0], kResamplerTag, "a resampler");
   const Samples samples = samples_from(arguments, info[1]);
-  Napi::Float32Array output = Napi::Float32Array::New(info.Env(), resampler.ready(samples.count, false));
+  Napi::Float32Array output = new_samples(info.Env(), resampler.ready(samples.count, false));
   resampler.push(samples.data, samples.count, output.Data());
   return output;
 }
@@ -100,7 +110,7 @@ Napi::Value resampler_push(const Napi::CallbackInfo& info) {
 Napi::Value resampler_finish(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "resample", 1);
   auto& resampler = unwrap<audio::Resampler>(arguments, info[0], kResamplerTag, "a resampler");
-  Napi::Float32Array output = Napi::Float32Array::New(info.Env(), resampler.ready(0, true));
+  Napi::Float32Array output = new_samples(info.Env(), resampler.ready(0, true));
   resampler.finish(output.Data());
   return output;
 }
@@ -114,7 +124,7 @@ Napi::Value resample(const Napi::CallbackInfo& info) {
   audio::Resampler resampler(from, to);
   const int64_t body = resampler.ready(samples.count, false);
   const int64_t total = audio::resample_plan(from, to)->output_length(samples.count);
-  Napi::Float32Array output = Napi::Float32Array::New(info.Env(), total);
+  Napi::Float32Array output = new_samples(info.Env(), total);
   resampler.push(samples.data, samples.count, output.Data());
   resampler.finish(output.Data() + body);
   return output;
@@ -148,7 +158,7 @@ Napi::Value audio_decoder_next(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "audioDecoderNext", 1);
   std::vector<float> samples;
   unwrap<audio::StreamDecoder>(arguments, info[0], kDecoderTag, "an audio decoder").next(samples);
-  Napi::Float32Array output = Napi::Float32Array::New(info.Env(), samples.size());
+  Napi::Float32Array output = new_samples(info.Env(), static_cast<int64_t>(samples.size()));
   std::copy(samples.begin(), samples.end(), output.Data());
   return output;
 }

@@ -1,7 +1,9 @@
 // Beam search over the output of a CTC network, and the language model that it asks.
 #include "decode/prefix_search.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "core/thread_pool.hpp"
 #include "napi/arguments.hpp"
@@ -133,6 +135,10 @@ Napi::Value create_search(const Napi::CallbackInfo& info) {
   options.allowed.assign(allowed.Data(), allowed.Data() + allowed.ElementLength());
   for (const int32_t id : options.allowed) {
     if (id < 0 || id >= options.tokens) arguments.fail("allowed tokens must be from 0 to " + std::to_string(options.tokens - 1));
+  }
+  // The search takes each token once: a sequence that entered the beam twice would leave it twice.
+  if (std::adjacent_find(options.allowed.begin(), options.allowed.end(), std::greater_equal<>()) != options.allowed.end()) {
+    arguments.fail("allowed tokens must be in ascending order, each once");
   }
   options.beam_width = limit(3, "beamWidth");
   options.beam_threshold = arguments.number(4, "beamThreshold", 0, kMost);
