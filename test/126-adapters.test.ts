@@ -135,8 +135,13 @@ test("hostile and foreign adapters are coded errors", (t) => {
   bad("BAD_ADAPTER", /base_checksum/, { config: { usm_lite: { base_checksum: "none" } } });
   bad("ADAPTER_MISMATCH", /other weights/, { config: { usm_lite: { base_checksum: `sha256:${"0".repeat(64)}` } } });
   bad("BAD_ADAPTER", /NaN/, { weights: (entries) => entries.set(key, Tensor.from(new Float32Array(64).fill(NaN), [2, 32])) });
+  const up = key.replace("lora_A", "lora_B");
+  bad("BAD_ADAPTER", /beyond float32/, {
+    config: { lora_alpha: 1e6 },
+    weights: (entries) => entries.set(up, Tensor.from(new Float32Array(128).fill(3e38), [64, 2])),
+  });
   bad("BAD_ADAPTER", /shape \(2, 31\)/, { weights: (entries) => entries.set(key, Tensor.zeros([2, 31])) });
-  bad("BAD_ADAPTER", /missing/, { weights: (entries) => entries.delete(key.replace("lora_A", "lora_B")) });
+  bad("BAD_ADAPTER", /missing/, { weights: (entries) => entries.delete(up) });
   bad("BAD_ADAPTER", /no lora_A/, { weights: (entries) => entries.delete(key) });
   bad("BAD_ADAPTER", /dtype/, { weights: (entries) => entries.set(key, Tensor.zeros([2, 32], "int32")) });
   bad("BAD_ADAPTER", /no linear layer/, {

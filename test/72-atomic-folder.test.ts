@@ -14,7 +14,7 @@ function withFailingRename(number: number, body: () => void): void {
   const { renameSync } = fs;
   let count = 0;
   fs.renameSync = (from, to) => {
-    if (++count === number) throw Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC" });
+    if (++count === number) throw Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC", syscall: "rename" });
     renameSync(from, to);
   };
   syncBuiltinESMExports();
@@ -75,6 +75,13 @@ test.serial("a failure while filling leaves what was there", (t) => {
   t.deepEqual(readdirSync(parent), ["model"]);
 });
 
+test.serial("what the system refuses while filling is told as such", (t) => {
+  const target = join(folder.path, "refused", "model");
+  const copy = (temporary: string): void => fs.copyFileSync(join(folder.path, "absent"), join(temporary, "a.txt"));
+  t.throws(() => writeFolderAtomically(target, copy), { code: "FILE_UNWRITABLE", message: /refused\/model cannot be made: ENOENT.*copyfile/ });
+  t.deepEqual(readdirSync(join(folder.path, "refused")), []);
+});
+
 test.serial("a failure of either renaming leaves what was there", (t) => {
   for (const number of [1, 2]) {
     const parent = join(folder.path, `renaming${number}`);
@@ -82,7 +89,10 @@ test.serial("a failure of either renaming leaves what was there", (t) => {
     mkdirSync(target, { recursive: true });
     write("one")(target);
     withFailingRename(number, () => {
-      t.throws(() => writeFolderAtomically(target, write("two"), { replace: true }), { code: "ENOSPC" });
+      t.throws(() => writeFolderAtomically(target, write("two"), { replace: true }), {
+        code: "FILE_UNWRITABLE",
+        message: /no space left on device/,
+      });
     });
     t.is(readFileSync(join(target, "a.txt"), "utf8"), "one");
     t.deepEqual(readdirSync(parent), ["model"]);

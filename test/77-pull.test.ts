@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import fs, { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
+import { syncBuiltinESMExports } from "node:module";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import test from "ava";
@@ -131,6 +132,23 @@ test("a download that broke off goes on where it stopped", async (t) => {
     readdirSync(pulled).filter((name) => name.endsWith(".partial")),
     [],
   );
+});
+
+test.serial("what arrives is written whole, however little the system takes at a time", async (t) => {
+  const { endpoint, server } = await hub();
+  t.teardown(() => server.close());
+  const { writeSync } = fs;
+  fs.writeSync = ((handle: number, bytes: Uint8Array, begin?: number) => {
+    const part = bytes.subarray(begin).subarray(0, 1000);
+    return writeSync(handle, part);
+  }) as typeof writeSync;
+  syncBuiltinESMExports();
+  t.teardown(() => {
+    fs.writeSync = writeSync;
+    syncBuiltinESMExports();
+  });
+  const pulled = await pullModel("org/model", { endpoint, cache: freshCache() });
+  t.deepEqual(readFileSync(join(pulled, "model.safetensors")), readFileSync(join(model, "model.safetensors")));
 });
 
 test("a server that sends everything again is understood", async (t) => {

@@ -137,6 +137,9 @@ function readFactors(
   const down = readFactor(file, keyOf(module, "A"), [rank, input]);
   const up = readFactor(file, keyOf(module, "B"), [out, rank]);
   for (let i = 0; i < up.length; i++) up[i] = (up[i] as number) * scale;
+  if (!up.every(Number.isFinite)) {
+    throw new UsmLiteError("BAD_ADAPTER", `${file.path}: tensor "${short(keyOf(module, "B"))}" times lora_alpha / r is beyond float32`);
+  }
   return tidy(() => ({
     down: keep(Tensor.from(down, [rank, input])),
     up: keep(transposed(Tensor.from(up, [out, rank]))),

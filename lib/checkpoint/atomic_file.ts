@@ -61,7 +61,8 @@ export function writeTextFile(path: string, text: string): void {
   writeFileAtomically(path, (append) => append(Buffer.from(text, "utf8")));
 }
 
-function writeAll(handle: number, bytes: Uint8Array): void {
+/** Writes all of `bytes`: one call of the system may take fewer. @throws errors of the file system */
+export function writeAll(handle: number, bytes: Uint8Array): void {
   const largest = 2 ** 30; // one write call takes at most 2 GiB
   for (let begin = 0; begin < bytes.length;) {
     begin += writeSync(handle, bytes, begin, Math.min(bytes.length - begin, largest));

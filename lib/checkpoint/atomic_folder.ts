@@ -97,11 +97,14 @@ export function writeFolderAtomically(
     exchange(temporary, target);
   } catch (error) {
     rmSync(temporary, { recursive: true, force: true });
-    throw error;
+    throw isOfFileSystem(error) ? unwritable(folder, error) : error;
   } finally {
     if (handle !== undefined) closeSync(handle);
   }
 }
+
+/** No room, no rights, a place where something else is mounted: whatever the system refused. */
+const isOfFileSystem = (error: unknown): boolean => typeof (error as NodeJS.ErrnoException | undefined)?.syscall === "string";
 
 /** @returns with `handle` undefined on file systems without locks */
 function temporaryBeside(target: string): { readonly path: string; readonly handle: number | undefined } {

@@ -2,10 +2,11 @@
  * Keeps other runs from writing where one writes. A lock is a file that its run holds open ({@link hold}); one that lies around is free,
  * and taken over by the next run. It says for people whose it is.
  */
-import { closeSync, ftruncateSync, readFileSync, rmSync, writeSync } from "node:fs";
+import { closeSync, ftruncateSync, readFileSync, rmSync } from "node:fs";
 import { hostname } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { UsmLiteError } from "../errors.js";
+import { writeAll } from "./atomic_file.js";
 import { makeFolder } from "./atomic_folder.js";
 import { hold, type Held } from "./held_file.js";
 
@@ -51,10 +52,16 @@ export class OutputLock implements Disposable {
       );
     }
     if (held.outcome === "unsupported") return new OutputLock(path, undefined);
+    const lock = new OutputLock(path, held.handle);
     const owner = { pid: process.pid, host: hostname(), since: new Date().toISOString() };
-    ftruncateSync(held.handle);
-    writeSync(held.handle, `${JSON.stringify(owner)}\n`, 0);
-    return new OutputLock(path, held.handle);
+    try {
+      ftruncateSync(held.handle);
+      writeAll(held.handle, Buffer.from(`${JSON.stringify(owner)}\n`, "utf8"));
+    } catch (cause) {
+      lock[Symbol.dispose]();
+      throw new UsmLiteError("FILE_UNWRITABLE", `${output} cannot be written: ${(cause as Error).message}; its folder must have room`, { cause });
+    }
+    return lock;
   }
 }
 

@@ -1,8 +1,8 @@
 /** A safetensors file written tensor by tensor: memory holds one at a time, however large the file. */
-import { closeSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import { closeSync, openSync, readSync, rmSync } from "node:fs";
 import { UsmLiteError } from "../errors.js";
 import { Tensor } from "../tensor/tensor.js";
-import { writeFileAtomically } from "./atomic_file.js";
+import { writeAll, writeFileAtomically } from "./atomic_file.js";
 import { safetensorsHeader, type HeaderEntry, type SafetensorsEntry } from "./safetensors_writer.js";
 import { bitsOfDtype, compareDtypes, dtypeOfTensor, type SafetensorsDtype } from "./safetensors_dtype.js";
 
@@ -38,9 +38,7 @@ export class SafetensorsStream implements Disposable {
     }
     const { handle, entries } = this.open(dtype);
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    for (let begin = 0; begin < bytes.length;) {
-      begin += this.attempt(() => writeSync(handle, bytes, begin, Math.min(bytes.length - begin, 2 ** 30)));
-    }
+    this.attempt(() => writeAll(handle, bytes));
     entries.push({ name, dtype, shape: entry.shape, bytes: bytes.length });
   }
 

@@ -1,6 +1,7 @@
 /** Downloading one file: goes on where an earlier try stopped, and takes nothing for whole that is not. */
 import { createHash } from "node:crypto";
-import { closeSync, createReadStream, existsSync, openSync, renameSync, rmSync, statSync, truncateSync, writeSync } from "node:fs";
+import { closeSync, createReadStream, existsSync, openSync, renameSync, rmSync, statSync, truncateSync } from "node:fs";
+import { writeAll } from "../checkpoint/atomic_file.js";
 import { UsmLiteError } from "../errors.js";
 import { request, type RemoteFile } from "./repository.js";
 
@@ -29,7 +30,7 @@ export async function download(url: string, path: string, file: RemoteFile, opti
     }
   }
   await check(partial, file, url);
-  renameSync(partial, path);
+  written(path, () => renameSync(partial, path));
 }
 
 async function goOn(url: string, partial: string, { size }: RemoteFile, { headers, onProgress }: DownloadOptions): Promise<void> {
@@ -43,7 +44,7 @@ async function goOn(url: string, partial: string, { size }: RemoteFile, { header
   try {
     written(partial, () => truncateSync(partial, position));
     for await (const bytes of response.body ?? []) {
-      written(partial, () => writeSync(handle, bytes as Uint8Array));
+      written(partial, () => writeAll(handle, bytes as Uint8Array));
       position += (bytes as Uint8Array).length;
       onProgress?.(position);
       if (size !== undefined && position > size) break; // it is not what was promised, and need not come to an end
