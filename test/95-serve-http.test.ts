@@ -173,6 +173,11 @@ test("other ways to ask wrongly", async (t) => {
     await error(fetch(url, { method: "POST", body: "--b\r\nnothing", headers: { "content-type": "multipart/form-data; boundary=b" } })),
     [400, "invalid_multipart"],
   );
+  for (const disposition of ["form-data", 'form-data; filename="speech.wav"']) {
+    const body = `--b\r\nContent-Disposition: ${disposition}\r\n\r\ntiny\r\n--b--\r\n`; // a part without a name
+    const nameless = fetch(url, { method: "POST", body, headers: { "content-type": "multipart/form-data; boundary=b" } });
+    t.deepEqual(await error(nameless), [400, "invalid_multipart"], disposition);
+  }
   t.deepEqual(await error(fetch(url)), [404, "unknown_url"]);
   t.deepEqual(await error(fetch(`${server.url}/v2/everything`, { method: "POST", body: "x" })), [404, "unknown_url"]);
   const many = Array.from({ length: 20 }, () => ["prompt[]", "x".repeat(16_000)] as const);

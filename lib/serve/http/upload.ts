@@ -90,6 +90,9 @@ export async function receiveUpload(request: FastifyRequest, limits: UploadLimit
       limits: { fileSize: limits.maximumBytes, files: 1, fields: maximumFields, fieldSize: maximumFieldBytes },
     });
     for await (const part of parts) {
+      // The parser's types do not say so.
+      if ((part.fieldname as string | undefined) === undefined)
+        throw new RequestError(400, "invalid_multipart", "a part of the multipart request has no name");
       if (part.type === "field") {
         if (part.valueTruncated)
           throw new RequestError(413, "field_too_large", `field ${part.fieldname} has more than ${maximumFieldBytes} bytes`);
