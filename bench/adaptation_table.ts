@@ -26,11 +26,18 @@ import { readUtterance } from "../lib/data/utterance_audio.js";
 import { defaultModelFolder } from "../lib/models/default_model.js";
 import { loadModel, type SpeechModel } from "../lib/models/model_folder.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
-import { relativeChange, wordErrorRate, type ErrorRate, type Transcription } from "../lib/text/word_error_rate.js";
 import { Recognizer } from "../lib/transcribe/recognizer.js";
-
-const adapters = ["none", "shared", "speaker", "both", "unsupervised"] as const;
-type AdapterKind = (typeof adapters)[number];
+import {
+  adapters,
+  columnName,
+  pooled,
+  summary,
+  tables,
+  together,
+  type AdapterKind,
+  type Row,
+  type SpeakerResult,
+} from "./adaptation_rows.js";
 
 interface Options {
   float: string;
@@ -52,25 +59,6 @@ interface Options {
   seed: number;
   bases?: string[];
   adapters?: AdapterKind[];
-}
-
-/** What one speaker's test utterances became. */
-interface SpeakerResult {
-  readonly speaker: string;
-  readonly kept: string;
-  readonly transcriptions: readonly Transcription[];
-}
-
-interface Row {
-  readonly base: string;
-  readonly adapter: AdapterKind;
-  /** Of each speaker, that an adapter of the speaker learned from; absent: so many utterances. */
-  readonly minutes?: number;
-  readonly fileBytes: number;
-  readonly adapterParameters: number;
-  readonly learnedSeconds: number;
-  readonly trainingSeconds: number;
-  readonly speakers: readonly SpeakerResult[];
 }
 
 const options = new Command()
@@ -126,15 +114,15 @@ for (const [base, folder] of Object.entries(folders)) {
           .map((one) => readJsonFile(one, "BAD_CONFIG") as unknown as Row)
           .reduce(together),
       );
-      writeTextFile(join(options.out, "table.md"), tables());
+      writeTextFile(join(options.out, "table.md"), tables(rows));
       const { dataset, adaptUtterances, trainSpeakers, target, epochs, seed } = options;
       const heard = rows[0]?.speakers.length;
       const settings = { dataset, speakers: heard, trainSpeakers, ...(options.minutes ? {} : { adaptUtterances }), target, epochs, seed };
-      writeJsonFile(join(options.out, "table.json"), { ...settings, rows: rows.map(summary) });
+      writeJsonFile(join(options.out, "table.json"), { ...settings, rows: rows.map((row) => summary(row, rows)) });
     }
   }
 }
-process.stdout.write(tables());
+process.stdout.write(tables(rows));
 
 /** Utterances of speakers drawn from a manifest, in an order drawn for each. */
 function drawn(
@@ -261,79 +249,4 @@ async function samplesOf(utterance: Utterance): Promise<Float32Array> {
 /** Of the weights. */
 function fileBytes(folder: string): number {
   return weightFiles(folder).reduce((sum, path) => sum + statSync(path).size, 0);
-}
-
-/** A row of the speakers of both. */
-function together(one: Row, other: Row): Row {
-  const sum = (key: "learnedSeconds" | "trainingSeconds"): number => one[key] + other[key];
-  return {
-    ...one,
-    learnedSeconds: sum("learnedSeconds"),
-    trainingSeconds: sum("trainingSeconds"),
-    speakers: [...one.speakers, ...other.speakers],
-  };
-}
-
-function pooled(row: Row): ErrorRate {
-  return wordErrorRate(row.speakers.flatMap(({ transcriptions }) => transcriptions));
-}
-
-function summary(row: Row) {
-  const errors = pooled(row);
-  const comparison = (base: string): ReturnType<typeof relativeChange> | undefined => {
-    const baseline = rows.find((other) => other.base === base && other.adapter === "none");
-    return baseline && relativeChange(pooled(baseline), errors);
-  };
-  const { speakers: results, ...rest } = row;
-  return {
-    ...rest,
-    wer: errors.rate,
-    interval: errors.interval,
-    ofSameBase: comparison(row.base),
-    ofFloat32: comparison("float32"),
-    keptBase: results.filter(({ kept }) => kept === "base").length,
-    speakers: results.map(({ speaker, kept, transcriptions }) => {
-      const { rate, interval } = wordErrorRate(transcriptions);
-      return { speaker, kept, wer: rate, interval };
-    }),
-  };
-}
-
-function percent(value: number): string {
-  return (100 * value).toFixed(1);
-}
-
-function columnName({ adapter, minutes }: Pick<Row, "adapter" | "minutes">): string {
-  return minutes === undefined ? adapter : `${adapter}, ${minutes} min`;
-}
-
-function tables(): string {
-  return pooledTable() + [...new Set(rows.map(({ base }) => base))].map(speakerTable).join("");
-}
-
-/** Word errors of each speaker, in the columns what they were heard with; * marks speakers that were left to the base. */
-function speakerTable(base: string): string {
-  const columns = rows.filter((row) => row.base === base).map((row) => ({ ...summary(row), name: columnName(row) }));
-  const cell = ({ wer, interval, kept }: ReturnType<typeof summary>["speakers"][number], adapter: AdapterKind): string =>
-    `${percent(wer)} [${interval.map(percent).join(", ")}]${kept === "base" && adapter !== "none" ? " *" : ""}`;
-  const lines = (columns[0]?.speakers ?? []).map(
-    ({ speaker }, index) =>
-      `| ${speaker} | ${columns.map(({ speakers: results, adapter }) => cell(results[index] as (typeof results)[number], adapter)).join(" | ")} |\n`,
-  );
-  return `\n${base}, WER of each speaker in %:\n\n| speaker | ${columns.map(({ name }) => name).join(" | ")} |\n|---|${"---|".repeat(columns.length)}\n${lines.join("")}`;
-}
-
-function pooledTable(): string {
-  const change = (one: ReturnType<typeof relativeChange> | undefined): string =>
-    one ? `${percent(one.relativeChange)} [${one.interval.map(percent).join(", ")}]` : "";
-  const lines = rows.map(summary).map((row) => {
-    const speed = row.trainingSeconds > 0 ? (row.trainingSeconds / row.learnedSeconds).toFixed(2) : "";
-    const size = `${(row.fileBytes / 1e6).toFixed(1)} MB | ${row.adapterParameters.toLocaleString("en")}`;
-    return `| ${row.base} | ${columnName(row)} | ${percent(row.wer)} [${row.interval.map(percent).join(", ")}] | ${change(row.ofSameBase)} | ${change(row.ofFloat32)} | ${row.keptBase} of ${row.speakers.length} | ${size} | ${speed} |\n`;
-  });
-  return (
-    "| base | adapter | WER, % | change of the same base, % | of float32 without adapter, % | speakers left to the base | weights | numbers of an adapter | seconds of learning per second of speech |\n" +
-    "|---|---|---|---|---|---|---|---|---|\n" +
-    lines.join("")
-  );
 }

@@ -10,8 +10,9 @@ import { Command } from "commander";
 import { writeJsonFile } from "../../lib/checkpoint/json_file.js";
 import { readManifest } from "../../lib/data/manifest.js";
 import { measuredRow, type MeasuredRow } from "./row.js";
+import type { Budget } from "./row_recipes.js";
 import { summaryOf, tableText } from "./table_text.js";
-import { tables, type Budget, type QualityTable } from "./tables.js";
+import { tables, type QualityTable } from "./tables.js";
 
 interface Options {
   table: string;

@@ -19,7 +19,7 @@ import { tidy } from "../../lib/tensor/scope.js";
 import { SequenceOffsets } from "../../lib/tensor/sequence_offsets.js";
 import { Tensor } from "../../lib/tensor/tensor.js";
 import type { Tokenizer } from "../../lib/text/tokenizer.js";
-import type { Budget, RowDefinition } from "./tables.js";
+import type { Budget, RowDefinition } from "./row_recipes.js";
 
 export interface MeasuredRow {
   readonly name: string;
