@@ -1,13 +1,12 @@
-/** Adapters of sequence-to-sequence models: learned through encoder and decoder, on the CPU and on the GPU. */
-import { assertClose } from "./gpu.js";
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+/** Adapters of sequence-to-sequence models: learned through encoder and decoder. */
+import "./gpu.js";
+import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import {
   AdapterBase,
   adaptSpeaker,
   adaptSpeakers,
-  compressModel,
   DeviceTensor,
   evaluate,
   loadModel,
@@ -17,7 +16,6 @@ import {
   readSafetensors,
   Recognizer,
   resetPeakMemory,
-  SequenceOffsets,
   Tape,
   Tensor,
   tidy,
@@ -32,37 +30,21 @@ import { AdapterTraining } from "../lib/adapt/adapter_training.js";
 import { learningNetwork } from "../lib/adapt/learning_network.js";
 import { selectLayers } from "../lib/adapt/adaptable_layers.js";
 import { spokenTexts, type SpokenText } from "../lib/adapt/speaker_speech.js";
-import { DeviceParameter } from "../lib/device/device_parameter.js";
-import { featuresOnDevice } from "../lib/device/placement.js";
-import type { SequenceToSequenceNetwork } from "../lib/models/speech_network.js";
-import { withAdapters } from "../lib/nn/adapter_scope.js";
 import { relu } from "../lib/ops/relu.js";
 import { randomAdapter } from "./adapters.js";
 import { usmLite } from "./command_line.js";
 import { checkGradients, randomTensor } from "./gradient.js";
-import { writeCohere, writeWhisper } from "./sequence_models.js";
-import { roundToNearest } from "./recipes.js";
-import { temporaryFolder, tones, writeWav } from "./tiny_model.js";
+import { compressRounded } from "./recipes.js";
+import { writeCohere, writeSpokenLetters, writeWhisper } from "./sequence_models.js";
+import { temporaryFolder, tones } from "./tiny_model.js";
 
 const folder = temporaryFolder("sequence-adapters");
 test.after.always(folder.clean);
 const path = (...names: string[]): string => join(folder.path, ...names);
 
-async function packed(model: string, spec: string): Promise<string> {
-  const out = `${model}-${spec.replaceAll(/[^\w]/g, "-")}`;
-  await compressModel({ model, recipe: roundToNearest(spec), manifest: undefined, out });
-  return out;
-}
-
 const whisper = writeWhisper(path("whisper"));
 const cohere = writeCohere(path("cohere"));
-const manifest = path("manifest.jsonl");
-const lines = Array.from({ length: 4 }, (_, index) => ({
-  audio_filepath: writeWav(path(`${index}.wav`), tones(0.5 + 0.1 * (index % 3), index)),
-  duration: 0.5 + 0.1 * (index % 3),
-  text: ["a b c d e f", "b a d c f e"][index % 2] as string,
-}));
-writeFileSync(manifest, lines.map((line) => JSON.stringify(line)).join("\n"));
+const manifest = writeSpokenLetters(folder.path);
 const utterances = readManifest(manifest);
 const settings = { rank: 2, epochs: 2, learningRate: 0.1, dropout: 0.05, batchSeconds: 2, targets: ["*"], language: "en" };
 
@@ -93,7 +75,7 @@ test("an adapter lowers the loss of speech that it was not learned from, on pack
     [whisper, "nf4/g64/dq"],
     [cohere, "int4+2:4"],
   ] as const) {
-    const base = await packed(float, spec);
+    const base = await compressRounded(float, spec);
     const before = readFileSync(join(base, "model.safetensors"));
     const model = loadModel(base);
     const { adapter, report } = await adaptSpeaker(model, utterances, settings);
@@ -266,56 +248,6 @@ test("speakers are written for with their adapters, greedily and by a beam, as b
   const alone = [undefined, ann, bob, undefined].map((adapter) => recognizer.transcribeBatch([speech], undefined, adapter)[0]);
   t.deepEqual(together, alone as never);
   t.notDeepEqual(ids(together[1] as never), ids(together[0] as never));
-});
-
-test.serial("tokens are scored with an adapter on the GPU as on the CPU, in recorded steps too", (t) => {
-  const score = (device: "cpu" | "cuda"): Float32Array[] => {
-    const model = loadModel(whisper, { device });
-    const network = model.network as SequenceToSequenceNetwork;
-    using adapter = randomAdapter(new AdapterBase(model), 2, 1);
-    const scope = { kind: "all", adapters: [{ factors: adapter.factors, scale: 1 }] } as const;
-    return tidy(() =>
-      withAdapters(scope, () => {
-        using memory = network.remember(network.encode(featuresOnDevice(randomTensor([100, 16], 1), device), new SequenceOffsets([100])));
-        using session = network.session(memory);
-        let { rows, hidden } = session.advance([{ past: [], tokens: [310, 301], item: 0 }]);
-        // The first step of one token is run kernel by kernel, those after it as a recording.
-        const all = [
-          hidden,
-          ...[5, 7, 9].map(
-            (token) => ({ rows, hidden } = session.advance([{ past: rows[0] as number[], tokens: [token], item: 0 }])).hidden,
-          ),
-        ];
-        return all.map((one) => network.scores(one).toArray());
-      }),
-    );
-  };
-  const [expected, found] = [score("cpu"), score("cuda")];
-  found.forEach((scores, step) => assertClose(t, scores, expected[step] as Float32Array, 3e-2, `step ${step}`));
-});
-
-test.serial("steps on the GPU lose what those of the CPU do", async (t) => {
-  const learning = resolvedSettings({ rank: 2, learningRate: 0.05, dropout: 0.05 });
-  for (const base of [cohere, await packed(whisper, "int4+2:4")]) {
-    const run = async (device: "cpu" | "cuda"): Promise<{ losses: Float32Array; norms: Float32Array }> => {
-      const model = loadModel(base, { device });
-      const speech = await spokenTexts(model, utterances.slice(0, 1), { language: "en" });
-      using learner = learningNetwork(model);
-      using adapter = freshAdapter(new AdapterBase(model).layers, 2, 1, device);
-      const training = new AdapterTraining(learner.network, new Map([["a", adapter]]), model.frontEnd.config.featureSize, learning);
-      const losses = Array.from({ length: 2 }, () => training.step(speech, [{ adapter, learns: true }]));
-      losses.push(training.loss(speech, [{ adapter, learns: true }]));
-      training.dispose();
-      for (const { up } of adapter.factors.values()) t.is(up instanceof DeviceParameter, device === "cuda");
-      const norms = [...adapter.factors.values()].map(({ up }) => Math.hypot(...up.toArray()));
-      model.network.dispose();
-      return { losses: Float32Array.from(losses), norms: Float32Array.from(norms) };
-    };
-    const [expected, found] = [await run("cpu"), await run("cuda")];
-    assertClose(t, found.losses, expected.losses, 2e-2, base);
-    assertClose(t, found.norms, expected.norms, 0.1, base);
-    t.true((found.losses[2] as number) < (found.losses[0] as number), found.losses.join(" "));
-  }
 });
 
 test.serial("the command learns what the others use", async (t) => {

@@ -2,42 +2,12 @@ import { assertClose } from "./gpu.js";
 import test from "ava";
 import { DeviceTensor, lstmSequence, SequenceOffsets, Tape, Tensor, tidy, transducerLoss } from "../lib/index.js";
 import { deviceTransducerLoss, deviceTransducerLossBackward, type DeviceTransducerBatch } from "../lib/device/transducer_training.js";
-import { scaledSum } from "../lib/ops/elementwise.js";
 import { hasPath } from "../lib/ops/transducer_batch.js";
 import { heldByBfloat16 } from "./device_steps.js";
 import { randomTensor, randomValues } from "./gradient.js";
 import { operands, plain, resultOf, timed, type TransducerCase } from "./transducer_cases.js";
+import { inputsOn, parts, stepOn, type Device } from "./transducer_steps.js";
 
-type Device = "cpu" | "cuda";
-
-/** Frames, predictions and weight, which the GPU rounds to bfloat16, as it holds them; the weight is a parameter there, and the bias float32. */
-function inputsOn(device: Device, one: TransducerCase, seed: number): Tensor[] {
-  const values = operands(one, seed).map((tensor, index) => (index < 3 ? heldByBfloat16(tensor) : tensor));
-  return device === "cpu" ? values : values.map((tensor, index) => DeviceTensor.from(tensor, index < 2 ? "bfloat16" : "float32"));
-}
-
-/** What a loss gives, and the gradients of frames, predictions, weight and bias. */
-function stepOn(
-  device: Device,
-  one: TransducerCase,
-  seed: number,
-  more: Parameters<typeof resultOf>[2] & { divergence?: number } = {},
-): Float32Array[] {
-  return tidy(() => {
-    const { divergence: share, ...options } = more;
-    const inputs = inputsOn(device, one, seed);
-    for (const input of inputs) input.requiresGrad = true;
-    using tape = new Tape();
-    const { loss, infeasible } = tape.record(() => {
-      const result = resultOf(one, inputs, options);
-      return share ? { ...result, loss: scaledSum(result.loss, 1, result.divergence as Tensor, share) } : result;
-    });
-    tape.backward(loss);
-    return [loss.toArray(), Float32Array.of(infeasible), ...inputs.map((input) => (tape.gradientOf(input) as Tensor).toArray())];
-  });
-}
-
-const parts = ["loss", "infeasible", "frames", "predictions", "weight", "bias"];
 const labels = (count: number, vocabulary: number): number[] =>
   Array.from({ length: count }, (_, i) => 1 + ((i * i + 3 * i) % (vocabulary - 1)));
 const durations = [0, 1, 2, 3, 4];

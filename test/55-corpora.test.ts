@@ -1,39 +1,16 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
 import test from "ava";
-import {
-  audioDuration,
-  readCorpus,
-  readManifest,
-  UsmLiteError,
-  writeManifest,
-  type CorpusName,
-  type CorpusPart,
-  type Utterance,
-} from "../lib/index.js";
-import { usmLite } from "./command_line.js";
-import { flacFile } from "./flac_encoder.js";
+import { audioDuration, readCorpus, UsmLiteError, type CorpusName, type CorpusPart, type Utterance } from "../lib/index.js";
+import { flac, wav, writeCorpus, writeLibrispeech, writeSpeechocean, zeros } from "./corpora.js";
 import { temporaryFolder } from "./tiny_model.js";
-import { wavFile, type WavOptions } from "./wav_writer.js";
+import { wavFile } from "./wav_writer.js";
 
 const folder = temporaryFolder("corpora");
 test.after.always(folder.clean);
-
-/** Writes files of a corpus; an array is the lines of a text file. */
-function corpus(name: string, files: Readonly<Record<string, Uint8Array | readonly string[]>>): string {
-  const root = join(folder.path, name);
-  for (const [path, content] of Object.entries(files)) {
-    mkdirSync(dirname(join(root, path)), { recursive: true });
-    writeFileSync(join(root, path), content instanceof Uint8Array ? content : content.map((line) => `${line}\n`).join(""));
-  }
-  return root;
-}
-
-const zeros = (count: number): number[] => new Array<number>(count).fill(0);
-const wav = (samples: number, sampleRate = 16000, more: Partial<WavOptions> = {}): Buffer =>
-  wavFile([zeros(samples)], { sampleRate, coding: "s16", ...more });
-const flac = (samples: number, totalSamples = samples): Buffer =>
-  flacFile([zeros(samples)], { sampleRate: 16000, bits: 16, blockSizes: [4096], subframes: [{ kind: "verbatim" }], totalSamples });
+const corpus = (name: string, files: Parameters<typeof writeCorpus>[2]): string => writeCorpus(folder.path, name, files);
+const librispeech = writeLibrispeech(folder.path);
+const speechocean = writeSpeechocean(folder.path);
 
 /** What {@link readCorpus} gives, with paths below `root`. */
 async function read(name: CorpusName, root: string, part?: CorpusPart): Promise<Utterance[]> {
@@ -41,17 +18,6 @@ async function read(name: CorpusName, root: string, part?: CorpusPart): Promise<
   const utterances = await readCorpus(name, root, { part });
   return utterances.map((utterance) => ({ ...utterance, audioPath: inRoot(utterance.audioPath), source: inRoot(utterance.source) }));
 }
-
-const librispeech = corpus("LibriSpeech", {
-  "SPEAKERS.TXT": [";ID |SEX"],
-  "train-clean-100/19/198/19-198.trans.txt": ["19-198-0000 NORTHANGER ABBEY", "19-198-0001 THIS LITTLE WORK WAS FINISHED"],
-  "train-clean-100/19/198/19-198-0000.flac": flac(8000),
-  "train-clean-100/19/198/19-198-0001.flac": flac(20000),
-  "train-clean-100/103/1240/103-1240.trans.txt": ["103-1240-0000 MISSUS RACHEL LYNDE'S"],
-  "train-clean-100/103/1240/103-1240-0000.flac": flac(1600),
-  "test-clean/61/70968/61-70968.trans.txt": ["61-70968-0000 HE BEGAN"],
-  "test-clean/61/70968/61-70968-0000.flac": flac(3200),
-});
 
 test("LibriSpeech: one set, or the folder of all", async (t) => {
   const dataset = "librispeech";
@@ -91,17 +57,6 @@ test("LJSpeech: the normalized text, quotation marks are text", async (t) => {
     { ...common, audioPath: "wavs/LJ001-0001.wav", duration: 1, text: "IN FOURTEEN SIXTY FIVE NAIVE", source: "metadata.csv:1" },
     { ...common, audioPath: "wavs/LJ001-0002.wav", duration: 0.5, text: "IT'S SO", source: "metadata.csv:2" },
   ]);
-});
-
-const speechocean = corpus("speechocean762", {
-  "train/text": ["000010011\tWE CALL IT BEAR"],
-  "train/wav.scp": ["000010011\tWAVE/SPEAKER0001/000010011.WAV"],
-  "train/utt2spk": ["000010011 0001"],
-  "test/text": ["000030012\tMARK IS GOING TO SEE ELEPHANT"],
-  "test/wav.scp": ["000030012\tWAVE/SPEAKER0003/000030012.WAV"],
-  "test/utt2spk": ["000030012 0003"],
-  "WAVE/SPEAKER0001/000010011.WAV": wav(16000),
-  "WAVE/SPEAKER0003/000030012.WAV": wav(4000),
 });
 
 test("speechocean762 and the Free Spoken Digit Dataset: by the official split", async (t) => {
@@ -280,46 +235,4 @@ test("durations come from headers, or from decoding where a header does not tell
   await t.throwsAsync(duration("absent.wav"), { code: "FILE_NOT_FOUND" });
   const damaged = corpus("damaged", { "metadata.csv": ["a|A|A"], "wavs/a.wav": new Uint8Array(0) });
   await t.throwsAsync(readCorpus("ljspeech", damaged), { code: "BAD_AUDIO", message: /metadata\.csv:1: .*a\.wav: is empty/ });
-});
-
-test("a written manifest reads back; audio below its folder is named relative to it", async (t) => {
-  const utterances = await readCorpus("speechocean762", speechocean, { part: "train" });
-  for (const [path, audioPath] of [
-    [join(speechocean, "train.jsonl"), "WAVE/SPEAKER0001/000010011.WAV"],
-    [join(folder.path, "train.jsonl"), "speechocean762/WAVE/SPEAKER0001/000010011.WAV"],
-    [join(librispeech, "other.jsonl"), join(speechocean, "WAVE/SPEAKER0001/000010011.WAV")],
-  ] as const) {
-    writeManifest(path, utterances);
-    t.deepEqual(JSON.parse(readFileSync(path, "utf8")), {
-      audio_filepath: audioPath,
-      duration: 1,
-      text: "WE CALL IT BEAR",
-      speaker: "speechocean762/0001",
-      dataset: "speechocean762",
-    });
-    t.deepEqual(
-      readManifest(path),
-      utterances.map((utterance) => ({ ...utterance, source: `${path}:1` })),
-    );
-  }
-});
-
-test("usm-lite manifest writes the manifest whole or not at all", async (t) => {
-  const outFolder = join(folder.path, "out");
-  mkdirSync(outFolder);
-  const out = join(outFolder, "train.jsonl");
-  const manifest = (...options: string[]) => usmLite("manifest", "--out", out, ...options);
-
-  const missing = await manifest("--corpus", "speechocean762", speechocean);
-  t.is(missing.status, 2);
-  t.regex(missing.stderr, /^usm-lite: speechocean762 has an official split; choose part train or test \[INVALID_ARGUMENT\]\n$/);
-  const bad = await manifest("--corpus", "ljspeech", speechocean);
-  t.is(bad.status, 1);
-  t.regex(bad.stderr, /^usm-lite: .*metadata\.csv: does not exist; .* \[BAD_CORPUS\]\n$/);
-  t.deepEqual(readdirSync(outFolder), []);
-
-  const done = await manifest("--corpus", "librispeech", "--part", "train", librispeech);
-  t.deepEqual(done, { status: 0, stdout: `${out}: 3 utterances, 0.00 hours\n`, stderr: "" });
-  t.is(readManifest(out).length, 3);
-  t.deepEqual(readdirSync(outFolder), ["train.jsonl"]);
 });

@@ -12,7 +12,6 @@ import {
   writeSafetensors,
   type SafetensorsEntry,
 } from "../lib/index.js";
-import { bytesOfWords, wordsOfBytes } from "../lib/checkpoint/byte_codes.js";
 import { quantizationConfig, type CompressedTensorsFormat } from "../lib/checkpoint/compressed_tensors.js";
 import { readPackedWeight } from "../lib/checkpoint/packed_weights.js";
 import { CompressionState } from "../lib/compress/compression_state.js";
@@ -143,17 +142,6 @@ test("trained weights with scales and activations of their own are written so to
   t.like(read(bytes)["quantization_config"], {
     config_groups: { group_0: { targets: [name.replace(/\.weight$/, "")], input_activations: null } },
   });
-});
-
-test("bytes of rows that do not fill their last word become the same words again", (t) => {
-  for (const columns of [1, 2, 3, 4, 5, 9]) {
-    const levels = Int8Array.from({ length: 3 * columns }, (_, i) => [-127, 127, 0, -1, 1, 64, -128][i % 7] as number);
-    const words = wordsOfBytes(levels, 3, columns);
-    t.deepEqual(bytesOfWords(words, 3, columns), levels);
-    const filling = [...new Uint8Array(words.buffer)].filter((_, i) => i % (4 * Math.ceil(columns / 4)) >= columns);
-    t.true(filling.every((byte) => byte === 0));
-  }
-  t.deepEqual([...new Uint8Array(wordsOfBytes(Int8Array.of(-127, 0, 127), 1, 3).buffer)], [1, 128, 255, 0]);
 });
 
 test("int-quantized says how the inputs of each layer are rounded", (t) => {

@@ -7,9 +7,8 @@ import { OpenAIRealtimeWS } from "openai/realtime/ws";
 import { WebSocket } from "ws";
 import { loadModel, Recognizer, resample } from "../lib/index.js";
 import { AudioDecoder } from "../lib/serve/realtime/audio_format.js";
-import { defaultTurnDetection, TurnDetector } from "../lib/serve/realtime/turn_detector.js";
 import type { Server } from "../lib/serve/server.js";
-import { sine } from "./audio_signals.js";
+import { Connection, pcm16 } from "./realtime_connection.js";
 import { metric, servingFolder, startServer, until } from "./serving.js";
 import { tones } from "./tiny_model.js";
 
@@ -23,60 +22,6 @@ test.after.always(async () => {
   await server?.close();
   folder.clean();
 });
-
-interface Event {
-  readonly type: string;
-  readonly [field: string]: unknown;
-}
-
-/** A connection that keeps every event it gets. */
-class Connection {
-  readonly events: Event[] = [];
-  closed: number | undefined;
-  readonly socket: WebSocket;
-
-  constructor(to: Server, options: { headers?: Record<string, string>; protocols?: string[] } = {}) {
-    this.socket = new WebSocket(`${to.url.replace("http", "ws")}/v1/realtime?intent=transcription`, options.protocols ?? [], {
-      headers: options.headers ?? {},
-    });
-    this.socket.on("message", (data: Buffer) => this.events.push(JSON.parse(data.toString("utf8")) as Event));
-    this.socket.on("close", (code) => (this.closed = code));
-    this.socket.on("error", () => undefined);
-  }
-
-  send(event: object): void {
-    this.socket.send(JSON.stringify(event));
-  }
-
-  of(type: string): Event[] {
-    return this.events.filter((event) => event.type === type);
-  }
-
-  /** The `count`th event of a type. */
-  async next(type: string, count = 1): Promise<Event> {
-    await until(() => this.of(type).length >= count || this.closed !== undefined);
-    return this.of(type)[count - 1] as Event;
-  }
-
-  append(audio: Uint8Array, block = 4801): void {
-    for (let begin = 0; begin < audio.length; begin += block) {
-      this.send({ type: "input_audio_buffer.append", audio: Buffer.from(audio.subarray(begin, begin + block)).toString("base64") });
-    }
-  }
-
-  async configure(input: object, include: string[] | null = null): Promise<void> {
-    await this.next("session.created");
-    const count = this.of("session.updated").length;
-    this.send({ type: "session.update", session: { type: "transcription", audio: { input }, include } });
-    await this.next("session.updated", count + 1);
-  }
-}
-
-const pcm16 = (samples: Float32Array): Buffer => {
-  const bytes = Buffer.alloc(2 * samples.length);
-  samples.forEach((value, i) => bytes.writeInt16LE(Math.max(-32768, Math.min(32767, Math.round(value * 32768))), 2 * i));
-  return bytes;
-};
 const decoded = (bytes: Buffer): Float32Array =>
   Float32Array.from({ length: bytes.length / 2 }, (_, i) => bytes.readInt16LE(2 * i) / 32768);
 const completed = "conversation.item.input_audio_transcription.completed";
@@ -176,64 +121,6 @@ test("telephone audio is transcribed", async (t) => {
   connection.append(bytes);
   connection.send({ type: "input_audio_buffer.commit" });
   t.is((await connection.next(completed))["transcript"], recognizer.transcribe(heard).text);
-  connection.socket.close();
-});
-
-/** Loud parts in quiet noise: [seconds of silence, seconds of speech, ...]. */
-function conversation(...seconds: number[]): Float32Array {
-  const parts = seconds.map((length, index) => {
-    const noise = tones(length, 1).map((value) => 0.002 * value);
-    return index % 2 === 0
-      ? noise
-      : tones(length, 1 + index).map((value, i) => 0.5 * Math.sign(value) * Math.abs(value) ** 0.3 + (noise[i] as number));
-  });
-  return Float32Array.from(parts.flatMap((part) => [...part]));
-}
-
-test("turns are found by their energy, whatever the messages they come in", (t) => {
-  const audio = conversation(1, 1.5, 1, 2, 0.3, 1, 1);
-  const expected = [
-    ["started", 1],
-    ["stopped", 2.5],
-    ["started", 3.5],
-    ["stopped", 6.8],
-  ] as const;
-  const results = [];
-  for (const block of [7, 320, 4800, audio.length]) {
-    const detector = new TurnDetector(defaultTurnDetection);
-    const events = [];
-    for (let begin = 0; begin < audio.length; begin += block) events.push(...detector.push(audio.subarray(begin, begin + block)));
-    t.deepEqual(
-      events.map(({ kind }) => kind),
-      expected.map(([kind]) => kind),
-    );
-    events.forEach(({ speechSample }, index) =>
-      t.true(Math.abs(speechSample / 16000 - (expected[index]?.[1] as number)) < 0.1, `${speechSample / 16000}`),
-    );
-    results.push(events);
-  }
-  for (const events of results) t.deepEqual(events, results[0]);
-  const steady = new TurnDetector(defaultTurnDetection);
-  t.deepEqual(steady.push(new Float32Array(80_000)), []);
-  t.deepEqual(steady.push(sine(50, 16000, 80_000, 0.0005)), [], "a faint hum is no speech");
-});
-
-test("server-side turn detection cuts a conversation into turns", async (t) => {
-  const connection = new Connection(server);
-  await connection.configure({
-    format: pcm(16000),
-    turn_detection: { type: "server_vad", silence_duration_ms: 400, prefix_padding_ms: 200 },
-  });
-  connection.append(pcm16(conversation(1, 1.5, 1, 2, 1)), 3200);
-  await connection.next(completed, 2);
-  const types = connection.events.map(({ type }) => type).filter((type) => type.startsWith("input_audio_buffer"));
-  const turn = ["input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped", "input_audio_buffer.committed"];
-  t.deepEqual(types, [...turn, ...turn]);
-  const [first, second] = connection.of("input_audio_buffer.speech_started");
-  t.true(Math.abs((first?.["audio_start_ms"] as number) - 800) < 120, String(first?.["audio_start_ms"]));
-  t.not(first?.["item_id"], second?.["item_id"]);
-  t.true(Math.abs((connection.of("input_audio_buffer.speech_stopped")[0]?.["audio_end_ms"] as number) - 2900) < 150);
-  for (const done of connection.of(completed)) t.is(typeof done["transcript"], "string");
   connection.socket.close();
 });
 

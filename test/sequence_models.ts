@@ -1,9 +1,10 @@
-/** Folders of tiny random Whisper and cohere_asr models that write letters. */
+/** Folders of tiny random Whisper and cohere_asr models that write letters, and speech for them. */
 import { copyFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promptedLetters } from "./family_models.js";
 import { writeRandomModel } from "./random_model.js";
+import { tones, writeWav } from "./tiny_model.js";
 
 const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures");
 
@@ -60,4 +61,16 @@ export function writeCohere(path: string): string {
   const letters = Array.from({ length: 30 }, (_, i) => (i === 0 ? "▁" : String.fromCharCode(96 + i)));
   writeFileSync(join(model, "tokenizer.json"), JSON.stringify(promptedLetters(letters)));
   return model;
+}
+
+/** Four recordings of letters and their manifest, of which it gives the path. */
+export function writeSpokenLetters(folder: string): string {
+  const lines = Array.from({ length: 4 }, (_, index) => ({
+    audio_filepath: writeWav(join(folder, `${index}.wav`), tones(0.5 + 0.1 * (index % 3), index)),
+    duration: 0.5 + 0.1 * (index % 3),
+    text: ["a b c d e f", "b a d c f e"][index % 2] as string,
+  }));
+  const manifest = join(folder, "manifest.jsonl");
+  writeFileSync(manifest, lines.map((line) => JSON.stringify(line)).join("\n"));
+  return manifest;
 }

@@ -1,0 +1,28 @@
+/** Formats and patterns of weights that tests try one with the other. */
+export const formats = [
+  "float32",
+  "int8",
+  "int6",
+  "int5",
+  "int4",
+  "int3",
+  "int2",
+  "int1",
+  "uint8",
+  "uint4",
+  "uint3",
+  "midrise8",
+  "midrise4",
+  "midrise2",
+  "ternary",
+  "nf4",
+  "int4/g32",
+  "int3/g64",
+  "int8/g128",
+  "uint2/g32",
+  "ternary/g32",
+  "nf4/g64",
+  "int1/g128",
+  "midrise3/g32",
+];
+export const sparsities = ["", "+2:4", "+1:4", "+1:2", "+1:3", "+3:5", "+4:8", "+8:16", "+15:16"];
