@@ -3,6 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import "./gpu.js"; // first of lib: it chooses the GPU that the addon finds
 import test from "ava";
+import { deviceColumns } from "../lib/device/device_tensor.js";
 import { gpuAddon } from "../lib/device/gpu.js";
 import { deviceAddProduct, deviceProduct } from "../lib/device/training_operations.js";
 import { DeviceTensor, Tensor, tidy } from "../lib/index.js";
@@ -47,7 +48,7 @@ for (const architecture of [0, 80]) {
       for (const [m, k, n, types] of [
         [61, 77, 70, ["bfloat16", "float16"]],
         [150, 83, 66, ["bfloat16"]],
-        [301, 77, 70, ["bfloat16"]],
+        [193, 77, 70, ["bfloat16"]],
       ] as const) {
         const [a, b] = [wholeNumbers(m, k, 1), wholeNumbers(k, n, 5)];
         const [columnsOfA, columnsOfB, product] = [transposed(a), transposed(b), exactProduct(a, b)];
@@ -68,6 +69,9 @@ for (const architecture of [0, 80]) {
               const sum = DeviceTensor.from(seed, "float32");
               deviceAddProduct(sum, left, right);
               t.deepEqual(sum.toArray(), added, `${what}, added to float32`);
+              const beside = { matrix: DeviceTensor.from(seed, "float32"), factor: 2 };
+              const withAddend = product.map((value, i) => 3 * value + 2 * (seed.toArray()[i] as number));
+              t.deepEqual(deviceProduct(left, right, 3, "float32", beside).toArray(), withAddend, `${what}, beside another`);
               if (type === "float16") return;
               const narrow = DeviceTensor.from(Tensor.from(product, [m, n])).toArray();
               t.deepEqual(deviceProduct(left, right).toArray(), narrow, what);
@@ -84,3 +88,16 @@ for (const architecture of [0, 80]) {
     }
   });
 }
+
+test("what is added to a product has its shape and type", (t) => {
+  const [left, right] = [{ matrix: DeviceTensor.zeros([5, 16]) }, { matrix: DeviceTensor.zeros([16, 24]) }];
+  const refused = (matrix: DeviceTensor, message: RegExp): void =>
+    void t.throws(() => deviceProduct(left, right, 1, "bfloat16", { matrix, factor: 1 }), { code: "INVALID_ARGUMENT", message });
+  refused(DeviceTensor.zeros([5, 16]), /what is added must be .* \(5, 24\)/);
+  refused(DeviceTensor.zeros([5, 24], "float32"), /addend is float32; it must be bfloat16/);
+  refused(deviceColumns(DeviceTensor.zeros([5, 40]), 8, 32), /whole matrix, not columns of one/);
+  const nothing = { left: { matrix: DeviceTensor.zeros([2, 0]) }, right: { matrix: DeviceTensor.zeros([0, 3]) } };
+  const addend = { matrix: DeviceTensor.from(wholeNumbers(2, 3, 1)), factor: 2 };
+  const twice = wholeNumbers(2, 3, 1).toArray().map((value) => 2 * value);
+  t.deepEqual(deviceProduct(nothing.left, nothing.right, 1, "bfloat16", addend).toArray(), twice);
+});

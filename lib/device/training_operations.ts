@@ -15,7 +15,7 @@ type Quantized = [weight: DeviceTensorHandle, spec: string, mask: DeviceTensorHa
 type Rounded = [...Quantized, scale: DeviceTensorHandle, zeroPoint: DeviceTensorHandle | undefined, rounding: Rounding, seed: number];
 
 interface TrainingBindings {
-  deviceTrainingProduct(...words: [...Product, float32: boolean]): DeviceTensorHandle;
+  deviceTrainingProduct(...words: [...Product, float32: boolean, addend: DeviceTensorHandle | undefined, factor: number]): DeviceTensorHandle;
   deviceAddTrainingProduct(...words: [...Product, sum: DeviceTensorHandle]): void;
   deviceFinishLinear(
     sums: DeviceTensorHandle,
@@ -62,11 +62,19 @@ const multiplied = (a: ProductOperand, b: ProductOperand, scale: number): Produc
 ];
 
 /**
- * `scale * op(a)·op(b)` (m, n) of matrices op(a) (m, k) and op(b) (k, n) of bfloat16; sums in float32, rounded once to `type`. By cuBLASLt
- * where it is installed, otherwise by a kernel of this package, which reads either order of an operand.
+ * `scale * op(a)·op(b) + addend` (m, n) of matrices op(a) (m, k) and op(b) (k, n) of bfloat16; sums in float32, rounded once to `type`. By
+ * cuBLASLt where it is installed, otherwise by a kernel of this package, which reads either order of an operand.
+ * @param addend (m, n) of `type`, multiplied by its factor
  */
-export function deviceProduct(a: ProductOperand, b: ProductOperand, scale = 1, type: "bfloat16" | "float32" = "bfloat16"): DeviceTensor {
-  return new DeviceTensor(native().deviceTrainingProduct(...multiplied(a, b, scale), type === "float32"));
+export function deviceProduct(
+  a: ProductOperand,
+  b: ProductOperand,
+  scale = 1,
+  type: "bfloat16" | "float32" = "bfloat16",
+  addend?: { readonly matrix: DeviceTensor; readonly factor: number },
+): DeviceTensor {
+  const words = [...multiplied(a, b, scale), type === "float32", addend?.matrix.handle, addend?.factor ?? 0] as const;
+  return new DeviceTensor(native().deviceTrainingProduct(...words));
 }
 
 /** `sum += scale * op(a)·op(b)` for a `sum` (m, n) of bfloat16, rounded once more, or float32. */

@@ -17,13 +17,15 @@ export function denseLinear(x: DeviceTensor, weight: DeviceTensor, options: Line
   const layer: LinearFinish = { bias: bias && onGpu(bias, "bias"), activation, scale, dropout };
   const isNarrow = weight.type === "bfloat16";
   const narrow = isNarrow ? weight : weight.cast("bfloat16");
-  const sums = deviceProduct({ matrix: x }, { matrix: narrow, transposed: true });
+  const added = residual && onGpu(residual, "residual");
   const isPlain = activation === "none" && (dropout?.probability ?? 0) === 0;
-  const unfinished = isPlain && !bias && !residual && scale === 1;
-  const output = unfinished ? sums : deviceFinishLinear(sums, layer, residual && onGpu(residual, "residual"), residualScale);
+  const isProduct = isPlain && !bias; // with a factor and a residual, which it adds itself
+  const addend = isProduct && added ? { matrix: added, factor: residualScale } : undefined;
+  const sums = deviceProduct({ matrix: x }, { matrix: narrow, transposed: true }, isProduct ? scale : 1, "bfloat16", addend);
+  const output = isProduct ? sums : deviceFinishLinear(sums, layer, added, residualScale);
   const recording = isRecording([x, weight, bias, residual]);
   if (!isNarrow && (!recording || !wants(x))) narrow.dispose();
-  if (!unfinished && (!recording || activation === "none")) sums.dispose();
+  if (!isProduct && (!recording || activation === "none")) sums.dispose();
   recordStep(output, [x, weight, bias, residual], (upstream, tape) => {
     const gradient = onGpu(upstream, "gradient");
     const wantBias = wants(bias);

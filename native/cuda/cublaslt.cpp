@@ -159,9 +159,11 @@ std::unique_ptr<CublasLtProduct> CublasLtProduct::prepare(const Shape& s) {
 
 int CublasLtProduct::ways() const { return state_->count; }
 
-bool CublasLtProduct::run(int way, const void* x, const void* w, void* y, void* workspace, void* stream, float scale, float sum_factor) const {
+bool CublasLtProduct::run(int way, const void* x, const void* w, void* y, void* workspace, void* stream, float scale, const void* addend,
+                          float factor) const {
   const Library* const l = library();
-  return l->matmul(l->handle, state_->desc, &scale, w, state_->w, x, state_->x, &sum_factor, y, state_->y, y, state_->y, &state_->ways[way].algorithm,
+  if (!addend) addend = y, factor = 0.0f;
+  return l->matmul(l->handle, state_->desc, &scale, w, state_->w, x, state_->x, &factor, addend, state_->y, y, state_->y, &state_->ways[way].algorithm,
                    workspace, kWorkspaceBytes, stream) == kSuccess;
 }
 

@@ -42,8 +42,9 @@ class CublasLtProduct {
 
   /// Ways of computing it, the one that the library expects to be fastest first.
   int ways() const;
-  /// y = scale * product + sum_factor * y; whether the work was given to the stream.
-  bool run(int way, const void* x, const void* w, void* y, void* workspace, void* stream, float scale = 1.0f, float sum_factor = 0.0f) const;
+  /// y = scale * product + factor * addend, which lies as y does, or is y, or null; whether the work was given to the stream.
+  bool run(int way, const void* x, const void* w, void* y, void* workspace, void* stream, float scale = 1.0f, const void* addend = nullptr,
+           float factor = 0.0f) const;
 
  private:
   struct State;

@@ -48,11 +48,11 @@ std::vector<std::string_view> dense_ways() {
 DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const std::shared_ptr<Stream>& stream, std::string_view way) {
   check({x}, {w});
   DeviceTensor y(x.type(), {x.rows(), w.rows()}, stream);
-  dense_product_into({x}, {w}, 1.0f, y, 0.0f, stream, way);
+  dense_product_into({x}, {w}, 1.0f, {}, y, stream, way);
   return y;
 }
 
-void dense_product_into(const ProductOperand& x, const ProductOperand& w, float scale, const DeviceTensor& y, float y_factor,
+void dense_product_into(const ProductOperand& x, const ProductOperand& w, float scale, const ProductAddend& addend, const DeviceTensor& y,
                         const std::shared_ptr<Stream>& stream, std::string_view way) {
   check(x, w);
   const DeviceType type = x.matrix.type();
@@ -61,19 +61,25 @@ void dense_product_into(const ProductOperand& x, const ProductOperand& w, float 
     throw Error(error_code::kInvalidArgument, std::string("deviceMatmul: the result must be float32 or ") + name_of(type) + " " +
                                                   shape_text({x.rows(), w.rows()}) + ", not " + name_of(y.type()) + " " + shape_text(y.shape()));
   }
+  const DeviceTensor* const added = addend.factor == 0.0f ? nullptr : addend.matrix;
+  if (added && (added->type() != y.type() || added->shape() != y.shape() || added->row_stride() != y.row_stride())) {
+    throw Error(error_code::kInvalidArgument, std::string("deviceMatmul: what is added is ") + name_of(added->type()) + " " + shape_text(added->shape()) +
+                                                  "; it must be " + name_of(y.type()) + " " + shape_text(y.shape()) + " like the result");
+  }
   if (x.rows() == 0 || w.rows() == 0) return;
   const Arithmetic arithmetic = type == DeviceType::kBFloat16 ? Arithmetic::kBFloat16 : Arithmetic::kFloat16;
   const int tokens = static_cast<int>(x.rows()), channels = static_cast<int>(w.rows()), inputs = static_cast<int>(x.columns());
   const uint8_t* const x_data = x.matrix.use_on<uint8_t>(stream);
   const uint8_t* const w_data = w.matrix.use_on<uint8_t>(stream);
   uint8_t* const y_data = y.use_on<uint8_t>(stream);
+  const uint8_t* const added_data = added ? added->use_on<uint8_t>(stream) : nullptr;
   if (way.empty()) way = dense_way(channels, inputs, tokens);
   const bool takes_own = !way.empty() && way != "library";
   const CublasLtProduct::Shape shape{arithmetic,   tokens, inputs, channels, x.matrix.row_stride(), w.matrix.row_stride(), y.row_stride(), x.transposed,
-                                     w.transposed, wide,   CublasLtProduct::loosely_aligned({x_data, w_data, y_data})};
+                                     w.transposed, wide,   CublasLtProduct::loosely_aligned({x_data, w_data, y_data, added_data})};
   if (const CublasLtProduct* plan = takes_own ? nullptr : CublasLtProduct::prepared(shape)) {
     DeviceMemory workspace(CublasLtProduct::kWorkspaceBytes, stream);
-    if (plan->run(0, x_data, w_data, y_data, workspace.data(), stream->handle(), scale, y_factor)) return;
+    if (plan->run(0, x_data, w_data, y_data, workspace.data(), stream->handle(), scale, added_data, addend.factor)) return;
   }
   DenseGemmArguments product{};
   MatmulArguments& m = product.matmul;
@@ -86,7 +92,7 @@ void dense_product_into(const ProductOperand& x, const ProductOperand& w, float 
   m.x = x_data, m.x_stride = x.matrix.row_stride();
   m.y = y_data, m.y_stride = y.row_stride();
   m.scale = scale;
-  m.residual = y_factor == 0.0f ? nullptr : y_data, m.residual_scale = y_factor;
+  m.residual = added_data, m.residual_scale = addend.factor;
   product.w = w_data, product.w_stride = w.matrix.row_stride();
   product.x_transposed = x.transposed, product.w_transposed = w.transposed, product.wide = wide;
   if (kernel_architecture() == 90) {

@@ -25,9 +25,15 @@ struct ProductOperand {
 /// `way`: one of dense_ways() to take instead, for measuring it.
 DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const std::shared_ptr<Stream>& stream, std::string_view way = {});
 
-/// y = scale * op(x) op(W)ᵀ + y_factor * y for y (tokens, channels) of the same type or kFloat32; where `y_factor` is 0 it is not read. Operands
-/// are read in the order that they have, transposed or not.
-void dense_product_into(const ProductOperand& x, const ProductOperand& w, float scale, const DeviceTensor& y, float y_factor,
+/// factor * matrix, which is added to a product; of its shape, type and stride. It may be the result itself.
+struct ProductAddend {
+  const DeviceTensor* matrix = nullptr;
+  float factor = 0.0f;
+};
+
+/// y = scale * op(x) op(W)ᵀ + addend for y (tokens, channels) of the same type or kFloat32. Operands are read in the order that they have,
+/// transposed or not.
+void dense_product_into(const ProductOperand& x, const ProductOperand& w, float scale, const ProductAddend& addend, const DeviceTensor& y,
                         const std::shared_ptr<Stream>& stream, std::string_view way = {});
 
 /// Names of the ways of computing a dense product on this machine: "library", and "S/1", "M/1", "L/1" for our tiles on

@@ -13,7 +13,7 @@ void grouped_products(const GroupedProducts& products, const PackedSequences& se
   for (int64_t group = 0; group < groups; ++group) {
     gather_windows(x->column_range(group * in, (group + 1) * in), sequences, 1, left_padding, sequences, windows, stream);
     const DeviceTensor rows = weight->slice(group * out, (group + 1) * out);
-    dense_product_into({windows}, {rows}, 1.0f, y.column_range(group * out, (group + 1) * out), 0.0f, stream);
+    dense_product_into({windows}, {rows}, 1.0f, {}, y.column_range(group * out, (group + 1) * out), stream);
   }
 }
 
@@ -27,7 +27,7 @@ void grouped_products_backward(const GroupedProducts& products, const PackedSequ
     const DeviceTensor above = gradient.column_range(group * out, (group + 1) * out);
     if (gradient_weight && x->rows() > 0) {
       gather_windows(x->column_range(group * in, (group + 1) * in), sequences, 1, left_padding, sequences, windows, stream);
-      dense_product_into({above, true}, {windows, true}, 1.0f, gradient_weight->slice(group * out, (group + 1) * out), 0.0f, stream);
+      dense_product_into({above, true}, {windows, true}, 1.0f, {}, gradient_weight->slice(group * out, (group + 1) * out), stream);
     }
     if (gradient_x) {
       const DeviceTensor rows = weight->slice(group * out, (group + 1) * out);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/error.hpp"
+#include "cuda/elementwise.hpp"
 #include "cuda/runtime.hpp"
 
 namespace usmlite::cuda {
@@ -24,24 +25,33 @@ void check(const ProductOperand& a, const ProductOperand& b) {
   }
 }
 
-void check_result(const ProductOperand& a, const ProductOperand& b, DeviceType type, const std::vector<int64_t>& shape) {
+void check_result(const ProductOperand& a, const ProductOperand& b, DeviceType type, const std::vector<int64_t>& shape,
+                  const char* what = "the result") {
   if ((type == DeviceType::kFloat32 || type == a.matrix.type()) && shape == std::vector<int64_t>{a.rows(), b.columns()}) return;
-  throw Error(error_code::kInvalidArgument, "a product of a training step: the result must be float32 or " + std::string(name_of(a.matrix.type())) + " " +
+  throw Error(error_code::kInvalidArgument, std::string("a product of a training step: ") + what + " must be float32 or " + name_of(a.matrix.type()) + " " +
                                                 shape_text({a.rows(), b.columns()}) + ", not " + name_of(type) + " " + shape_text(shape));
 }
 
 }  // namespace
 
-DeviceTensor training_product(const ProductOperand& a, const ProductOperand& b, float scale, DeviceType type, const std::shared_ptr<Stream>& stream) {
+DeviceTensor training_product(const ProductOperand& a, const ProductOperand& b, float scale, DeviceType type, const std::shared_ptr<Stream>& stream,
+                              const ProductAddend& addend) {
   check(a, b);
   const std::vector<int64_t> shape{a.rows(), b.columns()};
   check_result(a, b, type, shape);
   DeviceTensor y(type, shape, stream);
-  if (a.columns() == 0 && y.memory()->bytes() > 0) {
-    driver::fill(y.use_on<void>(stream), 0, y.memory()->bytes(), stream->handle());
-    return y;
+  if (addend.matrix) {
+    check_result(a, b, addend.matrix->type(), addend.matrix->shape(), "what is added");
+    if (addend.matrix->row_stride() != y.row_stride()) {
+      throw Error(error_code::kInvalidArgument, "a product of a training step: what is added must be a whole matrix, not columns of one");
+    }
   }
-  dense_product_into(a, {b.matrix, !b.transposed}, scale, y, 0.0f, stream);
+  if (a.columns() > 0) {
+    dense_product_into(a, {b.matrix, !b.transposed}, scale, addend, y, stream);
+  } else if (y.memory()->bytes() > 0) {
+    driver::fill(y.use_on<void>(stream), 0, y.memory()->bytes(), stream->handle());
+    if (addend.matrix) scaled_sum(*addend.matrix, addend.factor, y, 0.0f, y, stream);
+  }
   return y;
 }
 
@@ -49,7 +59,7 @@ void add_training_product(const ProductOperand& a, const ProductOperand& b, floa
                           const std::shared_ptr<Stream>& stream) {
   check(a, b);
   check_result(a, b, sum.type(), sum.shape());
-  if (a.columns() > 0) dense_product_into(a, {b.matrix, !b.transposed}, scale, sum, 1.0f, stream);
+  if (a.columns() > 0) dense_product_into(a, {b.matrix, !b.transposed}, scale, {&sum, 1.0f}, sum, stream);
 }
 
 }  // namespace usmlite::cuda

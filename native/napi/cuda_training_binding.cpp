@@ -28,12 +28,18 @@ struct Product {
   cuda::ProductOperand right() const { return {*b, transpose_b}; }
 };
 
-// deviceTrainingProduct(a, transposeA, b, transposeB, scale, float32, stream?)
+// deviceTrainingProduct(a, transposeA, b, transposeB, scale, float32, addend?, factor, stream?)
 Napi::Value training_product(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceTrainingProduct", 6);
+  Arguments arguments(info, "deviceTrainingProduct", 8);
   const Product product(arguments, info);
   const DeviceType type = arguments.boolean(5, "float32") ? DeviceType::kFloat32 : product.a->type();
-  return wrap(info.Env(), cuda::training_product(product.left(), product.right(), product.scale, type, stream_argument(arguments, info, 6)));
+  const auto addend = arguments.has(6) ? DeviceTensorObject::from(arguments, info[6], "addend") : nullptr;
+  if (addend && addend->type() != type) {
+    arguments.fail(std::string("the addend is ") + cuda::name_of(addend->type()) + "; it must be " + cuda::name_of(type) + " like the result");
+  }
+  const auto factor = static_cast<float>(arguments.number(7, "factor", -1e30, 1e30));
+  return wrap(info.Env(), cuda::training_product(product.left(), product.right(), product.scale, type, stream_argument(arguments, info, 8),
+                                                 {addend.get(), factor}));
 }
 
 // deviceAddTrainingProduct(a, transposeA, b, transposeB, scale, sum, stream?)
