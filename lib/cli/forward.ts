@@ -9,7 +9,10 @@ export function forwardCommand(): Command {
     .addOption(modelOption())
     .addOption(deviceOption())
     .addOption(arithmeticOption())
-    .requiredOption("--input <file>", "safetensors with input_features (batch, frames, mel) and attention_mask")
+    .requiredOption(
+      "--input <file>",
+      "safetensors with input_features (batch, frames, mel) or input_values (batch, samples), attention_mask; for logits of Whisper and Cohere also decoder_input_ids",
+    )
     .requiredOption("--output <file>", "safetensors to write")
     .action(
       async (options: {

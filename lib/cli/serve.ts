@@ -111,11 +111,13 @@ export function serveCommand(): Command {
       positiveInteger("--max-connections"),
       serveDefaults.maximumConnections,
     )
-    .option(
-      "--trust-proxy <addresses>",
-      "proxies whose X-Forwarded-For says who the client is: addresses or networks (10.0.0.0/8) with commas between, or loopback, linklocal, uniquelocal",
-      addresses,
-      [],
+    .addOption(
+      new Option(
+        "--trust-proxy <addresses>",
+        "proxies whose X-Forwarded-For says who the client is: addresses or networks (10.0.0.0/8) with commas between, or loopback, linklocal, uniquelocal",
+      )
+        .argParser(addresses)
+        .default([], "none"),
     )
     .option(
       "--stream-timeout <s>",
