@@ -115,6 +115,54 @@ for (const [kind, list] of Object.entries(cases)) {
   });
 }
 
+test("numbers of inputs that are no multiple of 8", (t) => {
+  for (const [index, { spec, arithmetic }] of [
+    ...inArithmetic("bfloat16", "float32", "int4", "int3/g32", "int4+2:4", "uint4/g32", "int1"),
+    ...inArithmetic("float16", "int8", "float32+2:4"),
+    ...inArithmetic("int8", "int8", "int4+2:4", "uint8", "int4/g32"),
+    ...inArithmetic("float8", "float32"),
+  ].entries()) {
+    for (const [tokens, outputs, inputs] of [
+      [3, 20, 1],
+      [5, 20, 77 + (index % 7)],
+      [67, 20, 129 + (index % 7)],
+    ] as const) {
+      tidy(() => {
+        const packed = packWeight(randomTensor([outputs, inputs], index), spec);
+        const x = randomTensor([tokens, inputs], index + 50);
+        const expected = linear(operand(x, arithmetic), unpackWeight(packed).weight).toArray();
+        using weight = DeviceWeight.from(packed, { arithmetic });
+        const device = DeviceTensor.from(x, activationType(arithmetic));
+        const what = `${spec} in ${arithmetic}, (${tokens}, ${outputs}, ${inputs})`;
+        assertClose(t, deviceLinear(device, weight).toTensor().toArray(), expected, 2 * tolerance(arithmetic, spec), what);
+      });
+    }
+  }
+});
+
+test("rows of any length are rounded to codes of their range", (t) => {
+  // Negative values alone: the zeros behind a row are no part of its range.
+  for (const columns of [1, 5, 12, 131]) {
+    const [rows, limit] = [3, -1];
+    const values = randomValues(rows * columns, columns).map((value) => limit - Math.abs(value));
+    const x = rounded(Tensor.from(values, [rows, columns]), "bfloat16").toArray();
+    tidy(() => {
+      const { codes, scales } = quantizeRows(DeviceTensor.from(Tensor.from(values, [rows, columns])), "int8-asymmetric");
+      const [actual, coding] = [codes.toTensor().toArray(), scales.toTensor().toArray()];
+      for (let row = 0; row < rows; row++) {
+        const of = x.subarray(row * columns, (row + 1) * columns);
+        const [scale, offset] = [coding[row] as number, coding[rows + row] as number];
+        const range = Math.max(...of) - Math.min(...of);
+        if (range > 0) t.true(Math.abs(scale - range / 254) <= range * 1e-5, `${columns} columns: scale ${scale}`);
+        of.forEach((value, i) => {
+          const back = (actual[row * columns + i] as number) * scale + offset;
+          t.true(Math.abs(back - value) <= 0.51 * scale + 1e-6, `${columns} columns: ${back}, not ${value}`);
+        });
+      }
+    });
+  }
+});
+
 test("bias, activation, scale and residual", (t) => {
   const random = new RandomIntegers(1);
   for (const { spec, arithmetic } of [

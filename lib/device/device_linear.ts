@@ -65,7 +65,7 @@ const native = (): DeviceLinearBindings => gpuAddon<DeviceLinearBindings>();
  *
  * NaN and infinity in a token spread to its outputs, but for those of a sparse weight that have pruned the input.
  *
- * @param x (tokens, in), `in` a multiple of 8: bfloat16 or float16, as the weight's arithmetic is. For arithmetic of 8 bits either type, whose rows
+ * @param x (tokens, in): bfloat16 or float16, as the weight's arithmetic is. For arithmetic of 8 bits either type, whose rows
  * are rounded as {@link quantizeRows} does; or rows that were
  * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit; UNSUPPORTED_SPEC when there is no kernel for this
  * weight or GPU; OUT_OF_MEMORY; TENSOR_RELEASED

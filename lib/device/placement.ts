@@ -57,7 +57,7 @@ export function removeFromGpu(weight: Tensor): void {
 
 /**
  * A linear weight on the GPU: float weights (out, in) or (out, in, kernel), of which all but two extents may be 1, are rounded to bfloat16.
- * Columns are filled up with zeros to a multiple of 8, which is what a product takes.
+ * Columns are filled up with zeros to a multiple of 8, as windows of activations are.
  * @throws UsmLiteError INVALID_ARGUMENT for a packed weight that is on the CPU
  */
 export function weightOnGpu(weight: Tensor | PackedMatrix | DeviceWeight): DeviceWeight {

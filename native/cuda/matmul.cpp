@@ -32,12 +32,7 @@ void check_weight(const WeightView& w) {
 void check_activations(const MatmulArguments& m) {
   const WeightView& w = m.weight;
   const int bytes = element_bytes(w.arithmetic), unit = 16 / bytes;
-  // Rows are copied in units of 16 bytes. For 8 bits, quantize_rows fills the last one with zeros.
-  const int64_t columns = bytes == 2 ? w.inputs : (w.inputs + unit - 1) / unit * unit;
-  if (w.inputs % 8 != 0) {
-    throw Error(error_code::kInvalidArgument,
-                "GPU kernels take activations with a multiple of 8 columns, not " + std::to_string(w.inputs));
-  }
+  const int64_t columns = (w.inputs + unit - 1) / unit * unit;  // rows are copied in units of 16 bytes
   if (m.x_stride % unit != 0 || m.x_stride < columns || !is_aligned(m.x)) {
     throw Error(error_code::kInvalidArgument, "rows of activations must begin at multiples of 16 bytes of GPU memory");
   }

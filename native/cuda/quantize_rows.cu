@@ -76,26 +76,44 @@ template <typename T, RowCodes kTo> __device__ __forceinline__ uint2 quantize(co
   return make_uint2(words[0], words[1]);
 }
 
+/// Eight values of which the row has `left`, or more; beyond its end, those of `fill`.
+__device__ __forceinline__ uint4 filled(const uint4& v, int left, uint16_t fill) {
+  uint32_t pairs[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (2 * i >= left) pairs[i] = fill * 0x10001u;
+    else if (2 * i + 1 >= left) pairs[i] = (pairs[i] & 0xffff) | static_cast<uint32_t>(fill) << 16;
+  }
+  return make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+}
+/// Eight codes likewise; beyond the end, zeros.
+__device__ __forceinline__ uint2 cleared(const uint2& codes, int left) {
+  const auto bytes = [](int count) { return count >= 4 ? 0xffffffffu : count > 0 ? (1u << (8 * count)) - 1 : 0u; };
+  return make_uint2(codes.x & bytes(left), codes.y & bytes(left - 4));
+}
+
 template <typename T, RowCodes kTo>
 __global__ void __launch_bounds__(kMostThreads) quantize_rows_kernel(const QuantizeRowsArguments q) {
   const int64_t row = blockIdx.x;
   const uint4* x = reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(q.x) + row * q.x_stride);
   uint2* codes = reinterpret_cast<uint2*>(static_cast<uint8_t*>(q.codes) + row * q.codes_stride);
-  const int vectors = q.columns / 8, thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+  const int vectors = (q.columns + 7) / 8, thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
 
+  // Where a thread has nothing, zero changes no magnitude, and the row's first value no range.
+  constexpr bool kRange = kTo == RowCodes::kInt8Asymmetric;
+  const uint16_t first = *reinterpret_cast<const uint16_t*>(x);
+  const auto load = [&](int vector) { return kRange ? filled(x[vector], q.columns - 8 * vector, first) : x[vector]; };
   uint4 held[kHeld] = {};
 #pragma unroll
   for (int i = 0; i < kHeld; ++i) {
-    if (thread + i * threads < vectors) held[i] = x[thread + i * threads];
+    if (thread + i * threads < vectors) held[i] = load(thread + i * threads);
   }
-  // Where a thread has nothing, zero changes no magnitude, and the row's first value no range.
-  constexpr bool kRange = kTo == RowCodes::kInt8Asymmetric;
-  RowExtremes extremes(kRange ? ptx::to_float<T>(*reinterpret_cast<const uint16_t*>(x)) : 0.0f);
+  RowExtremes extremes(kRange ? ptx::to_float<T>(first) : 0.0f);
 #pragma unroll
   for (int i = 0; i < kHeld; ++i) {
     if (!kRange || thread + i * threads < vectors) extremes.template add<T, kTo>(held[i]);
   }
-  for (int i = thread + kHeld * threads; i < vectors; i += threads) extremes.template add<T, kTo>(x[i]);
+  for (int i = thread + kHeld * threads; i < vectors; i += threads) extremes.template add<T, kTo>(load(i));
 
   for (int mask = 16; mask > 0; mask /= 2) {
     RowExtremes other = extremes;
@@ -132,14 +150,15 @@ __global__ void __launch_bounds__(kMostThreads) quantize_rows_kernel(const Quant
     q.scales[row] = finite ? scale : ptx::float_of(0x7fc00000u);
     if constexpr (kRange) q.offsets[row] = offset;
   }
+  const auto store = [&](int vector, const uint4& values) {
+    const uint2 of_values = zero ? make_uint2(0, 0) : quantize<T, kTo>(values, coding);
+    codes[vector] = kRange ? cleared(of_values, q.columns - 8 * vector) : of_values;
+  };
 #pragma unroll
   for (int i = 0; i < kHeld; ++i) {
-    const int vector = thread + i * threads;
-    if (vector < vectors) codes[vector] = zero ? make_uint2(0, 0) : quantize<T, kTo>(held[i], coding);
+    if (thread + i * threads < vectors) store(thread + i * threads, held[i]);
   }
-  for (int i = thread + kHeld * threads; i < vectors; i += threads) {
-    codes[i] = zero ? make_uint2(0, 0) : quantize<T, kTo>(x[i], coding);
-  }
+  for (int i = thread + kHeld * threads; i < vectors; i += threads) store(i, x[i]);
   if (vectors % 2 && thread == 0) codes[vectors] = make_uint2(0, 0);
 }
 
@@ -156,13 +175,12 @@ bool is_aligned(const void* address) { return reinterpret_cast<uintptr_t>(addres
 }  // namespace
 
 void quantize_rows(const QuantizeRowsArguments& q, StreamHandle stream) {
-  if (q.columns % 8 != 0 || q.x_stride % 8 != 0 || q.codes_stride % 16 != 0 || q.x_stride < q.columns ||
-      q.codes_stride < q.columns || !is_aligned(q.x) || !is_aligned(q.codes)) {
+  if (q.x_stride % 8 != 0 || q.codes_stride % 16 != 0 || q.x_stride < q.columns || q.codes_stride < q.columns || !is_aligned(q.x) || !is_aligned(q.codes)) {
     throw Error(error_code::kInvalidArgument,
-                "rows to quantize on a GPU must have a multiple of 8 columns and begin at multiples of 16 bytes");
+                "rows to quantize on a GPU must begin at multiples of 16 bytes");
   }
   if (q.rows <= 0 || q.columns <= 0) return;
-  const unsigned threads = static_cast<unsigned>(std::min(kMostThreads, (q.columns / 8 + 31) / 32 * 32));
+  const unsigned threads = static_cast<unsigned>(std::min(kMostThreads, ((q.columns + 7) / 8 + 31) / 32 * 32));
   const LaunchShape shape{static_cast<unsigned>(q.rows), 1, 1, threads, kMostThreads / 32 * sizeof(RowExtremes)};
   if (q.from == RowFloats::kBFloat16) launch_kernel<BFloat16>(q, shape, stream);
   else launch_kernel<Float16>(q, shape, stream);

@@ -15,9 +15,9 @@ enum class RowCodes : uint8_t { kInt8, kInt4, kInt8Asymmetric, kFloat8 };
 enum class RowFloats : uint8_t { kBFloat16, kFloat16 };
 
 struct QuantizeRowsArguments {
-  int rows, columns;       // columns: a multiple of 8
+  int rows, columns;
   RowFloats from;
-  const void* x;           // (rows, x_stride), aligned to 16 bytes; x_stride a multiple of 8
+  const void* x;           // (rows, x_stride), aligned to 16 bytes; x_stride a multiple of 8, zeros behind a row
   int64_t x_stride;
   RowCodes to;
   void* codes;             // (rows, codes_stride), aligned to 16 bytes; codes_stride a multiple of 16
