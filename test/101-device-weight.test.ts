@@ -3,10 +3,13 @@ import test from "ava";
 import { type Arithmetic, DeviceWeight, packWeight, Tensor, unpackWeight, UsmLiteError } from "../lib/index.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
-type Codes = "float" | "float8" | "int8" | "int4" | "int3" | "int2" | "int1" | "nf4";
+type Codes = "float" | "float8" | "int8" | "int4" | "int3" | "int2" | "int1" | "nf4" | "uint8" | "uint4" | "uint2";
 
 const nf4Levels = [-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127];
-const tileBytes: Record<Codes, number> = { float: 2048, float8: 1024, int8: 1024, int4: 512, nf4: 512, int3: 384, int2: 256, int1: 128 };
+const tileBytes: Record<Codes, number> = {
+  ...{ float: 2048, float8: 1024, int8: 1024, int4: 512, nf4: 512, int3: 384, int2: 256, int1: 128 },
+  ...{ uint8: 1024, uint4: 512, uint2: 256 },
+};
 
 /** `count` bits from bit `bit` of word `word` of the lane's bytes in a plane that begins at `begin`. */
 function field(tile: Uint8Array, begin: number, width: number, lane: number, word: number, bit: number, count: number): number {
@@ -29,15 +32,18 @@ function valueOf(tile: Uint8Array, codes: Codes, arithmetic: Arithmetic, lane: n
       return arithmetic === "bfloat16" ? fromSmallFloat(bits, 8, 7) : fromSmallFloat(bits, 5, 10);
     }
     case "int8":
-      return field(tile, 512 * (step >> 1), 16, lane, 2 * (step % 2) + (r >> 1), 8 * ((r % 2) + 2 * i), 8) - 128;
+    case "uint8":
+      return field(tile, 512 * (step >> 1), 16, lane, 2 * (step % 2) + (r >> 1), 8 * ((r % 2) + 2 * i), 8) - (codes === "int8" ? 128 : 0);
     case "int4":
-      return field(tile, 0, 16, lane, step, 16 * i + 4 * r, 4) - 8;
+    case "uint4":
+      return field(tile, 0, 16, lane, step, 16 * i + 4 * r, 4) - (codes === "int4" ? 8 : 0);
     case "nf4":
       return nf4Levels[field(tile, 0, 16, lane, step, 16 * i + 4 * r, 4)] as number;
     case "int3":
       return two() + 4 * one(256) - 4;
     case "int2":
-      return two() - 2;
+    case "uint2":
+      return two() - (codes === "int2" ? 2 : 0);
     default:
       return one(0) ? 1 : -1;
   }
@@ -66,7 +72,9 @@ function decode(weight: DeviceWeight, codes: Codes): Float32Array {
   const [blocks, slices] = [Math.ceil(channels / 64), Math.ceil(columns / (sparse ? 128 : 64))];
   const wide = arithmetic === "bfloat16" || arithmetic === "float16";
   const scale16 = (bits: number): number => (arithmetic === "float16" ? fromSmallFloat(bits, 5, 10) : fromSmallFloat(bits, 8, 7));
-  const groups = groupSize ? Math.ceil(columns / groupSize) : 0;
+  const zeroPoints = codes.startsWith("uint");
+  const groups = groupSize ? Math.ceil(columns / groupSize) : zeroPoints ? 1 : 0;
+  const bias = arithmetic === "float16" ? 1024 : codes === "uint8" ? -128 : 128;
   const scales16 = new Uint16Array(groupScales.slice().buffer);
   const scales32 = new Float32Array(channelScales.slice().buffer);
   if (tiles.length !== blocks * slices * 4 * tileBytes[codes]) throw new Error(`${tiles.length} bytes of tiles`);
@@ -92,10 +100,11 @@ function decode(weight: DeviceWeight, codes: Codes): Float32Array {
               if (value !== 0 && codes !== "int1") throw new Error(`padding holds ${value}`);
               continue;
             }
-            const groupScale = groups
-              ? scale16(scales16[(block * groups + Math.floor(input / groupSize)) * 64 + (channel % 64)] as number)
-              : 1;
-            decoded[of * columns + input] = (decoded[of * columns + input] as number) + value * groupScale * (scales32[channel] ?? 1);
+            const group = groupSize ? Math.floor(input / groupSize) : 0;
+            const ofGroup = (row: number): number =>
+              scale16(scales16[((block * groups + group) * (zeroPoints ? 3 : 1) + row) * 64 + (channel % 64)] as number);
+            const scaled = zeroPoints ? ofGroup(0) * (value + bias - ofGroup(1)) + ofGroup(2) : value * (groups ? ofGroup(0) : 1);
+            decoded[of * columns + input] = (decoded[of * columns + input] as number) + scaled * (scales32[channel] ?? 1);
           }
         }
       }
@@ -143,6 +152,19 @@ const cases: readonly (readonly [spec: string, arithmetic: Arithmetic, codes: Co
   ["nf4", "bfloat16", "nf4", 0],
   ["nf4/g64", "bfloat16", "nf4", 2 ** -8],
   ["nf4", "int8", "int8", 0],
+  ["uint8", "bfloat16", "uint8", 2 ** -9],
+  ["uint6/g64", "float16", "uint8", 2 ** -10],
+  ["uint4", "bfloat16", "uint4", 2 ** -9],
+  ["uint4/g32", "bfloat16", "uint4", 2 ** -7],
+  ["uint3/g128", "float16", "uint4", 2 ** -10],
+  ["uint2", "float16", "uint2", 2 ** -12],
+  ["uint2/g64", "bfloat16", "uint2", 2 ** -7],
+  ["midrise8", "bfloat16", "uint8", 2 ** -9],
+  ["uint8/g32+2:4", "bfloat16", "uint8", 2 ** -7],
+  ["uint4+2:4", "float16", "uint4", 2 ** -12],
+  ["uint2/g128+2:4", "bfloat16", "uint2", 2 ** -7],
+  ["midrise8+2:4", "bfloat16", "uint8", 2 ** -9],
+  ["uint4+1:4", "bfloat16", "float", 2 ** -8],
 ];
 
 test("what lies on the GPU is the weight that was packed", (t) => {
@@ -161,7 +183,9 @@ test("what lies on the GPU is the weight that was packed", (t) => {
       const decoded = decode(weight, codes);
       const largest = expected.map(Math.abs).reduce((a, b) => Math.max(a, b), 0);
       const allowed = (value: number): number =>
-        codes === "float8" ? Math.max(Math.abs(value) / 16, largest / 448 / 1024) : Math.abs(value) * tolerance;
+        codes === "float8"
+          ? Math.max(Math.abs(value) / 16, largest / 448 / 1024)
+          : (codes.startsWith("uint") ? largest : Math.abs(value)) * tolerance;
       const wrong = expected.findIndex((value, i) => !(Math.abs((decoded[i] as number) - value) <= allowed(value) * 1.0001 + 1e-30));
       t.is(wrong, -1, `${spec} in ${arithmetic} (${rows}, ${columns}): element ${wrong} is ${decoded[wrong]}, not ${expected[wrong]}`);
     }

@@ -28,7 +28,8 @@ const cases: readonly { spec: string; arithmetic: Arithmetic }[] = [
     spec,
     arithmetic: "bfloat16" as const,
   })),
-  ...["float32+2:4", "int4/g128", "int8"].map((spec) => ({ spec, arithmetic: "float16" as const })),
+  ...["uint8/g32+2:4", "uint8", "uint4/g64", "uint4+2:4", "uint2", "uint2/g32+2:4"].map((spec) => ({ spec, arithmetic: "bfloat16" as const })),
+  ...["float32+2:4", "int4/g128", "int8", "uint8/g64", "uint2/g32"].map((spec) => ({ spec, arithmetic: "float16" as const })),
   ...["int8", "int4", "int8+2:4", "int4+2:4"].map((spec) => ({ spec, arithmetic: "int8" as const })),
 ];
 

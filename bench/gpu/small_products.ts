@@ -27,9 +27,12 @@ const kernels: readonly (readonly [Arithmetic, readonly string[]])[] = [
       "int4+2:4",
       "int2+2:4",
       "int4/g128+2:4",
+      "uint8",
+      "uint4/g32",
+      "uint2/g64+2:4",
     ],
   ],
-  ["float16", ["int4", "int4+2:4"]],
+  ["float16", ["int4", "int4+2:4", "uint4/g64"]],
   ["int8", ["int8", "int4", "int8+2:4", "int4+2:4", "int4/g32", "uint4+2:4"]],
   ["float8", ["float32", "float32+2:4"]],
 ];

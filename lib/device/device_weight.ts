@@ -7,8 +7,8 @@ import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
 import { gpuAddon } from "./gpu.js";
 
 /**
- * What the tensor cores multiply. `bfloat16` and `float16`: the weights are widened on the way; those with zero points, and `midrise8`, lie as
- * floats of 16 bits. `int8`: weights of whole numbers, by activations that are rounded row by row. `float8` (e4m3): float32 weights,
+ * What the tensor cores multiply. `bfloat16` and `float16`: the weights are widened on the way; `uint` formats and `midrise8` with another
+ * sparsity than 2:4 lie as floats of 16 bits. `int8`: weights of whole numbers, by activations that are rounded row by row. `float8` (e4m3): float32 weights,
  * rounded with a scale per channel, by activations rounded likewise.
  */
 export type Arithmetic = "bfloat16" | "float16" | "int8" | "float8";
@@ -56,7 +56,7 @@ interface WeightDescription {
 export interface ArrangedBytes {
   readonly tiles: Uint8Array;
   readonly metadata: Uint8Array;
-  /** 16-bit floats */
+  /** 16-bit floats; with zero points three rows for each group */
   readonly groupScales: Uint8Array;
   /** float32 */
   readonly channelScales: Uint8Array;

@@ -40,10 +40,10 @@ void put_value(uint8_t* tile, Codes codes, bool wide, int lane, int step, int r,
   }
   switch (codes) {
     case Codes::kFloat16Bit: put(tile, lane, {512 * step, 16, 32 * r + 16 * i}, raw); break;
-    case Codes::kInt8:
+    case Codes::kInt8: case Codes::kUint8:
       put(tile, lane, {512 * (step / 2), 16, 32 * (2 * (step % 2) + r / 2) + 8 * (r % 2 + 2 * i)}, raw);
       break;
-    case Codes::kInt4: case Codes::kNormalFloat4: put(tile, lane, {0, 16, 32 * step + 16 * i + 4 * r}, raw); break;
+    case Codes::kInt4: case Codes::kNormalFloat4: case Codes::kUint4: put(tile, lane, {0, 16, 32 * step + 16 * i + 4 * r}, raw); break;
     case Codes::kInt3: {
       put(tile, lane, two_bit_field(step, r, i), raw & 3);
       Field high = one_bit_field(step, r, i);
@@ -51,7 +51,7 @@ void put_value(uint8_t* tile, Codes codes, bool wide, int lane, int step, int r,
       put(tile, lane, high, raw >> 2);
       break;
     }
-    case Codes::kInt2: put(tile, lane, two_bit_field(step, r, i), raw); break;
+    case Codes::kInt2: case Codes::kUint2: put(tile, lane, two_bit_field(step, r, i), raw); break;
     case Codes::kInt1: put(tile, lane, one_bit_field(step, r, i), raw); break;
     case Codes::kFloat8: break;  // never with 16-bit arithmetic
   }
@@ -70,6 +70,7 @@ uint32_t raw_bits(Codes codes, Arithmetic arithmetic, int32_t code) {
     case Codes::kInt3: return static_cast<uint32_t>(code + 4);
     case Codes::kInt2: return static_cast<uint32_t>(code + 2);
     case Codes::kInt1: return code > 0 ? 1u : 0u;
+    case Codes::kUint8: case Codes::kUint4: case Codes::kUint2: return static_cast<uint32_t>(code);
     case Codes::kNormalFloat4: {
       const auto& levels = codec::kNormalFloat4Levels;
       return static_cast<uint32_t>(std::lower_bound(levels.begin(), levels.end(), code) - levels.begin());
@@ -86,10 +87,11 @@ struct StoredBlock {
   std::vector<uint8_t> kept;
 };
 
-// A kept value and the place of each of the two in a group of four; zeros take the lowest free places.
-void compress_four(const int32_t* codes, int32_t* values, uint8_t* places) {
+// A kept value and the place of each of the two in a group of four; zeros take the lowest free places. `is_kept` may be null: what is
+// not zero.
+void compress_four(const int32_t* codes, const uint8_t* is_kept, int32_t* values, uint8_t* places) {
   uint32_t kept = 0;
-  for (int i = 0; i < kGroupOfFour; ++i) kept |= (codes[i] != 0 ? 1u : 0u) << i;
+  for (int i = 0; i < kGroupOfFour; ++i) kept |= ((is_kept ? is_kept[i] != 0 : codes[i] != 0) ? 1u : 0u) << i;
   while (std::popcount(kept) < 2) kept |= kept + 1;  // sets the lowest clear bit
   for (int k = 0; k < 2; ++k, kept &= kept - 1) {
     places[k] = static_cast<uint8_t>(std::countr_zero(kept));
@@ -216,7 +218,8 @@ ArrangedWeight arrange_weight(const codec::Unpacker& source, Arithmetic arithmet
         } else {
           uint8_t* places = block.places.data() + static_cast<size_t>(channel) * stored_row;
           for (size_t group = 0; group < padded_inputs / kGroupOfFour; ++group) {
-            compress_four(logical.data() + group * kGroupOfFour, values + 2 * group, places + 2 * group);
+            const size_t at = group * kGroupOfFour;
+            compress_four(logical.data() + at, has_zero_points(form.codes) ? kept.data() + at : nullptr, values + 2 * group, places + 2 * group);
           }
         }
       }

@@ -23,6 +23,7 @@ class ChannelCoder {
  private:
   void code_float8(int64_t channel, int32_t* values) const;
   void widen(int64_t row, int64_t channel, int32_t* values, const uint8_t* kept) const;
+  void code_with_zero_points(int64_t row, int64_t channel, int32_t* values, const uint8_t* kept) const;
   void code_grouped(int64_t row, int64_t channel, int32_t* values, const uint8_t* kept) const;
   void take_scales(int64_t row, int64_t channel) const;
   void check_float16(int64_t row, const int32_t* values) const;

@@ -2,7 +2,7 @@
 //
 // Integer codes become 16-bit floats without conversions: bits placed in the mantissa of a number of known exponent make
 // 128 + code (bfloat16, 0x4300) or 1024 + code (float16, 0x6400); subtracting the constant is exact. Channel and group
-// scales are not applied here. For 8-bit arithmetic, int4 is moved to the high nibble: sixteen times the code (see
+// scales are not applied here, nor are zero points: scale_fragment and place_fragment do that. For 8-bit arithmetic, int4 is moved to the high nibble: sixteen times the code (see
 // `code_factor`).
 #pragma once
 
@@ -141,6 +141,36 @@ template <Arithmetic A> struct Dequantizer<Codes::kInt3, A> {
   }
 };
 
+/// Codes with zero points come out with code_bias added, which place_fragment takes away together with the zero point.
+template <typename T, int Bits> __device__ __forceinline__ uint32_t biased_field(uint32_t word, int position) {
+  return and_or<((1u << Bits) - 1) * 0x10001u>(word >> position, Mantissa<T>::kExponent);
+}
+
+template <> struct Dequantizer<Codes::kUint8, Arithmetic::kBFloat16> : Dequantizer<Codes::kInt8, Arithmetic::kBFloat16> {};
+
+template <> struct Dequantizer<Codes::kUint8, Arithmetic::kFloat16> {
+  template <int Step> static __device__ __forceinline__ void fragment(const uint32_t (&words)[8], uint32_t (&a)[4]) {
+#pragma unroll
+    for (int r = 0; r < 4; ++r) {
+      a[r] = ptx::byte_permute(words[4 * (Step / 2) + 2 * (Step % 2) + r / 2], Mantissa<Float16>::kExponent, r % 2 ? 0x5351 : 0x5250);
+    }
+  }
+};
+
+template <Arithmetic A> struct Dequantizer<Codes::kUint4, A> {
+  template <int Step> static __device__ __forceinline__ void fragment(const uint32_t (&words)[4], uint32_t (&a)[4]) {
+#pragma unroll
+    for (int r = 0; r < 4; ++r) a[r] = biased_field<Operand<A>, 4>(words[Step], 4 * r);
+  }
+};
+
+template <Arithmetic A> struct Dequantizer<Codes::kUint2, A> {
+  template <int Step> static __device__ __forceinline__ void fragment(const uint32_t (&words)[2], uint32_t (&a)[4]) {
+#pragma unroll
+    for (int r = 0; r < 4; ++r) a[r] = biased_field<Operand<A>, 2>(words[Step / 2], 2 * (r + 4 * (Step % 2)));
+  }
+};
+
 /// +1 or -1.
 template <Arithmetic A> struct Dequantizer<Codes::kInt1, A> {
   template <int Step> static __device__ __forceinline__ void fragment(const uint32_t (&words)[1], uint32_t (&a)[4]) {
@@ -213,6 +243,28 @@ template <typename T> __device__ __forceinline__ void scale_fragment(uint32_t (&
   a[1] = ptx::multiply2<T>(a[1], scale_g8);
   a[2] = ptx::multiply2<T>(a[2], scale_g);
   a[3] = ptx::multiply2<T>(a[3], scale_g8);
+}
+
+/// What a group of codes with zero points has for a lane's rows g and g + 8 of a tile (fragment_order.hpp), each given twice in a
+/// pair of 16-bit floats.
+struct GroupPlace {
+  uint32_t step[2], near[2], rest[2];
+
+  /// `channel`: the first number of the group for row g; its rows of numbers lie `row_stride` of them apart.
+  __device__ __forceinline__ void read(const uint16_t* channel, int row_stride) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half, channel += 8) {
+      step[half] = channel[0] * 0x10001u, near[half] = channel[row_stride] * 0x10001u, rest[half] = channel[2 * row_stride] * 0x10001u;
+    }
+  }
+};
+
+/// Makes weights, but for the channel scale, of a fragment of codes with zero points.
+template <typename T> __device__ __forceinline__ void place_fragment(uint32_t (&a)[4], const GroupPlace& group) {
+#pragma unroll
+  for (int r = 0; r < 4; ++r) {
+    a[r] = ptx::fma2<T>(ptx::subtract2<T>(a[r], group.near[r % 2]), group.step[r % 2], group.rest[r % 2]);
+  }
 }
 
 }  // namespace usmlite::cuda

@@ -18,7 +18,8 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens : F
   using Band = FewTokensBand<C, A, kSparse, kTokens>;
   using typename Band::Place, typename Band::Source, typename Band::Sums;
   using Band::fetch_activations, Band::fetch_weight, Band::finish_band, Band::first_unit, Band::kColumns, Band::kInputs, Band::kSlices,
-      Band::kSteps, Band::kTiles, Band::multiply_chunk, Band::place, Band::source, Band::wait_for_chunk;
+      Band::kSteps, Band::kTiles, Band::kZeroPoints, Band::multiply_chunk, Band::place, Band::read_group, Band::source, Band::wait_for_chunk;
+  using typename Band::Groups;
 
   static __device__ __forceinline__ void run(const MatmulArguments& m, const FewTokensPlan& plan, int stages) {
     const int group_size = kIs16Bit<A> ? m.weight.group_size : 0;
@@ -26,7 +27,7 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens : F
     if (group_size) {
       constexpr int kStepInputs = kInputs / (kSlices * kSteps);
       for (int step = 0; step < kSlices * kSteps; ++step) {
-        if ((step + 1) * kStepInputs % min(group_size, kInputs) == 0) group_ends |= 1u << step;
+        if ((step + (kZeroPoints ? 0 : 1)) * kStepInputs % min(group_size, kInputs) == 0) group_ends |= 1u << step;
       }
     }
     const Place p = place(m.weight, plan, stages);
@@ -57,6 +58,11 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens : F
         ptx::copy_async_commit();
       }
       Sums total = {}, sums = {};
+      Groups groups = {};
+      if (kZeroPoints && !group_size) {  // one for all inputs
+        const int block = min(band * plan.band_blocks + p.block_of_band, m.weight.blocks - 1);
+        read_group(groups, m.weight.group_scales + block * (Band::kGroupRows * kBlockChannels) + p.first_tile * kTileChannels, kBlockChannels, p.lane);
+      }
       int stage = 0, fetched_stage = stages - 1;
       for (int chunk = begin + p.team; chunk < end; chunk += plan.teams, next += plan.teams) {
         wait_for_chunk(stages);
@@ -67,13 +73,13 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens : F
         }
         ptx::copy_async_commit();
         if (band * plan.band_blocks + p.block_of_band < m.weight.blocks) {  // the last band may be narrower
-          multiply_chunk(p, p.ring + stage * p.stage_bytes, group_ends, group_bytes, total, sums);
+          multiply_chunk(p, p.ring + stage * p.stage_bytes, group_ends, group_bytes, groups, total, sums);
         }
         stage = stage + 1 == stages ? 0 : stage + 1;
         fetched_stage = fetched_stage + 1 == stages ? 0 : fetched_stage + 1;
       }
       ptx::copy_async_wait<0>();
-      if (group_size) {
+      if (!kZeroPoints && group_size) {
 #pragma unroll
         for (int quad = 0; quad < kTiles * kColumns; ++quad) {
 #pragma unroll

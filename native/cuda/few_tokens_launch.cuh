@@ -24,9 +24,11 @@ void launch_few_tokens(const MatmulArguments& arguments, const FewTokensPlan& pl
                           .shared_bytes = few_tokens_shared_bytes(arguments.weight, plan, tile, stages),
                           .overlaps_previous = kernels_take_turns()};
   switch (tile) {
-    case 8: return launch(few_tokens_kernel<C, A, kSparse, 8>, shape, stream, arguments, plan, stages);
+    case 8:
+      if constexpr (A != Arithmetic::kFloat16 || !has_zero_points(C)) launch(few_tokens_kernel<C, A, kSparse, 8>, shape, stream, arguments, plan, stages);
+      return;
     case 16:
-      if constexpr (A != Arithmetic::kFloat16) launch(few_tokens_kernel<C, A, kSparse, 16>, shape, stream, arguments, plan, stages);
+      if constexpr (A != Arithmetic::kFloat16 && !has_zero_points(C)) launch(few_tokens_kernel<C, A, kSparse, 16>, shape, stream, arguments, plan, stages);
       return;
     default:
       if constexpr (A != Arithmetic::kFloat8 || !kSparse) launch(few_tokens_kernel<C, A, kSparse, 32>, shape, stream, arguments, plan, stages);
@@ -39,6 +41,9 @@ bool launch_few_tokens_weight_only(const MatmulArguments& arguments, const FewTo
   const WeightView& w = arguments.weight;
   if (w.sparse) {
     switch (w.codes) {
+      case Codes::kUint8: return launch_few_tokens<Codes::kUint8, A, true>(arguments, plan, stream), true;
+      case Codes::kUint4: return launch_few_tokens<Codes::kUint4, A, true>(arguments, plan, stream), true;
+      case Codes::kUint2: return launch_few_tokens<Codes::kUint2, A, true>(arguments, plan, stream), true;
       case Codes::kFloat16Bit: return launch_few_tokens<Codes::kFloat16Bit, A, true>(arguments, plan, stream), true;
       case Codes::kInt8: return launch_few_tokens<Codes::kInt8, A, true>(arguments, plan, stream), true;
       case Codes::kInt4: return launch_few_tokens<Codes::kInt4, A, true>(arguments, plan, stream), true;
@@ -47,6 +52,9 @@ bool launch_few_tokens_weight_only(const MatmulArguments& arguments, const FewTo
     }
   }
   switch (w.codes) {
+    case Codes::kUint8: return launch_few_tokens<Codes::kUint8, A, false>(arguments, plan, stream), true;
+    case Codes::kUint4: return launch_few_tokens<Codes::kUint4, A, false>(arguments, plan, stream), true;
+    case Codes::kUint2: return launch_few_tokens<Codes::kUint2, A, false>(arguments, plan, stream), true;
     case Codes::kFloat16Bit: return launch_few_tokens<Codes::kFloat16Bit, A, false>(arguments, plan, stream), true;
     case Codes::kInt8: return launch_few_tokens<Codes::kInt8, A, false>(arguments, plan, stream), true;
     case Codes::kInt4: return launch_few_tokens<Codes::kInt4, A, false>(arguments, plan, stream), true;

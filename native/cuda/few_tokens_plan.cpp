@@ -24,9 +24,12 @@ constexpr int fragment_instructions(Codes codes, Arithmetic arithmetic) {
   switch (codes) {
     case Codes::kFloat16Bit: case Codes::kFloat8: return 0;
     case Codes::kInt8: return 14;
+    case Codes::kUint8: return 22;
     case Codes::kInt4: return 11;
+    case Codes::kUint4: return 15;
     case Codes::kInt3: return 20;
     case Codes::kInt2: return 12;
+    case Codes::kUint2: return 16;
     case Codes::kInt1: return 8;
     case Codes::kNormalFloat4: return 25;
   }
@@ -36,7 +39,7 @@ constexpr int fragment_instructions(Codes codes, Arithmetic arithmetic) {
 double expected_time(const WeightView& w, const FewTokensPlan& plan, int multiprocessors) {
   const double weight_bytes =  // of a band's chunk
       plan.band_blocks * (chunk_code_bytes(w.codes, w.sparse) + chunk_metadata_bytes(w.sparse) +
-                          (w.group_size ? 128.0 * chunk_inputs(w.codes, w.sparse) / w.group_size : 0.0));
+                          (w.group_size ? 128.0 * rows_per_group(w.codes) * chunk_inputs(w.codes, w.sparse) / w.group_size : 0.0));
   const double x_bytes = kNominalTokens * chunk_row_bytes(w.codes, w.arithmetic, w.sparse);
   const int64_t units = int64_t{plan.bands} * plan.chunks;
   const int64_t most_units = (units + plan.thread_blocks - 1) / plan.thread_blocks;

@@ -61,14 +61,14 @@ FewTokensPlan plan_few_tokens(const WeightView& weight, int multiprocessors, siz
 /// All that may be fastest, the one that plan_few_tokens chooses first. Empty where there is too little shared memory.
 std::vector<FewTokensPlan> few_tokens_plans(const WeightView& weight, int multiprocessors, size_t shared_bytes, bool may_share);
 
-/// Groups of inputs with a scale of their own in a chunk.
-inline int chunk_groups(const WeightView& w) {
+/// Rows of 64 numbers that the groups of inputs in a chunk have for each block.
+inline int chunk_group_rows(const WeightView& w) {
   const int inputs = chunk_inputs(w.codes, w.sparse);
-  return w.group_size == 0 ? 0 : w.group_size >= inputs ? 1 : inputs / w.group_size;
+  return (w.group_size == 0 ? 0 : w.group_size >= inputs ? 1 : inputs / w.group_size) * rows_per_group(w.codes);
 }
 inline size_t few_tokens_stage_bytes(const WeightView& w, int band_blocks, int tokens) {
   return static_cast<size_t>(band_blocks) * (chunk_code_bytes(w.codes, w.sparse) + chunk_metadata_bytes(w.sparse) +
-                                             chunk_groups(w) * kBlockChannels * 2) +
+                                             chunk_group_rows(w) * kBlockChannels * 2) +
          static_cast<size_t>(tokens) * chunk_row_bytes(w.codes, w.arithmetic, w.sparse);
 }
 /// Before the rings there is a word that the thread block shares; after the last chunk the teams' sums take their place.

@@ -1,6 +1,6 @@
 // What the warps of a product with few tokens do with a chunk that has come: codes become fragments in registers
 // (dequantize.cuh), and a warp holds the sums of 32 channels, two tiles, for all tokens. Scales of groups multiply float32 sums
-// of their group, so that weights enter the product exactly.
+// of their group, so that weights enter the product exactly; codes with zero points become weights, rounded to 16 bits, before.
 #pragma once
 
 #include <utility>
@@ -12,7 +12,7 @@ namespace usmlite::cuda {
 template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensProduct : FewTokensRing<C, A, kSparse, kTokens> {
   using Ring = FewTokensRing<C, A, kSparse, kTokens>;
   using typename Ring::Place, typename Ring::Source;
-  using Ring::kSlices, Ring::kInputs, Ring::kTileBytes, Ring::kCodeBytes, Ring::kMetadataBytes, Ring::kRowBytes, Ring::kRowUnits,
+  using Ring::kGroupRows, Ring::kSlices, Ring::kInputs, Ring::kTileBytes, Ring::kCodeBytes, Ring::kMetadataBytes, Ring::kRowBytes, Ring::kRowUnits,
       Ring::kTiles;
   using Ring::fetch_activations, Ring::fetch_weight, Ring::place, Ring::source, Ring::swizzled_unit, Ring::wait_for_chunk;
 
@@ -28,6 +28,8 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensProd
   static constexpr bool kReadsAhead = kColumns < 4 || kSparse == (kCodeWords<C> >= 8);  // scales of groups, where registers are left
 
   using Sums = Sum[kTiles][kColumns][4];
+  static constexpr bool kZeroPoints = has_zero_points(C);
+  using Groups = GroupPlace[kZeroPoints ? kTiles : 1];  // of each tile
 
   /// Dense: with half `kPart` of b.
   template <int kStep, int kPart>
@@ -68,6 +70,14 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensProd
     }
   }
 
+  /// `rows`: of a group, `row_stride` numbers apart.
+  static __device__ __forceinline__ void read_group(Groups& groups, const uint16_t* rows, int row_stride, int lane) {
+    if constexpr (kZeroPoints) {
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) groups[tile].read(rows + tile * kTileChannels + lane / 4, row_stride);
+    }
+  }
+
   /// total += sums * scale, sums = 0.
   static __device__ __forceinline__ void add_group(Sums& total, Sums& sums, const GroupScales& scale) {
 #pragma unroll
@@ -83,9 +93,10 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensProd
     }
   }
 
-  /// Adds the products of a chunk. Bit `kSteps slice + step` of `group_ends`: a group ends with this step.
+  /// Adds the products of a chunk. Bit `kSteps slice + step` of `group_ends`: a group ends with this step; with zero points it begins with it,
+  /// and `groups` are those of the step before.
   static __device__ __forceinline__ void multiply_chunk(const Place& p, const unsigned char* stage, uint32_t group_ends,
-                                                        int group_bytes, Sums& total, Sums& sums) {
+                                                        int group_bytes, Groups& groups, Sums& total, Sums& sums) {
     const unsigned char* scales = stage + p.scale_offset + (p.block_of_band * kBlockChannels + p.first_tile * kTileChannels) * 2;
     // ldmatrix: lane 8 i + r gives row r of matrix i, the i-th of four units of a row
     const int row = p.lane % 8 + (kLoadsPairs ? p.lane / 16 * 8 : 0), unit = kLoadsPairs ? p.lane / 8 % 2 : p.lane / 8;
@@ -105,7 +116,7 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensProd
       uint32_t b[kLoadsPairs ? kColumns / 2 : kColumns][4];
       const uint32_t ends = group_ends >> (slice * kSteps);  // of this slice in the low kSteps bits
       GroupScales scale;
-      if constexpr (kIs16Bit<A>) {
+      if constexpr (kIs16Bit<A> && !kZeroPoints) {
         if (kReadsAhead && ends & ((1u << kSteps) - 1)) read_group_scales(scale, scales, p.lane);
       }
       const auto step = [&]<int kStep>() {  // GCC 12 finds names of a base there only with its name
@@ -119,11 +130,18 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensProd
             ptx::load_matrix_x4(b[load], address + load * kLoadColumns * 8 * Ring::kRowBytes);
           }
         }
+        if constexpr (kZeroPoints && kStep % kGroupSteps == 0) {
+          if (ends >> kStep & 1) {
+            read_group(groups, reinterpret_cast<const uint16_t*>(scales), group_bytes / 2, p.lane);
+            scales += Ring::kGroupRows * group_bytes;
+          }
+        }
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
           read_step<kStep>(words[tile], tiles + tile * kTileBytes, p.lane);
           uint32_t a[4];
           Dequantizer<C, A>::template fragment<kStep>(words[tile], a);
+          if constexpr (kZeroPoints) place_fragment<T>(a, groups[tile]);
 #pragma unroll
           for (int column = 0; column < kColumns; column += 2) {
             multiply<kStep, kLoadsPairs ? 0 : kStep>(sums[tile][column], a, b[kLoadsPairs ? column / 2 : column], metadata[tile]);
@@ -132,7 +150,7 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensProd
             }
           }
         }
-        if constexpr (kIs16Bit<A> && (kStep + 1) % kGroupSteps == 0) {
+        if constexpr (kIs16Bit<A> && !kZeroPoints && (kStep + 1) % kGroupSteps == 0) {
           if (ends >> kStep & 1) {
             if (!kReadsAhead) read_group_scales(scale, scales, p.lane);
             add_group(total, sums, scale);

@@ -16,13 +16,16 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensRing
   static constexpr int kRowBytes = chunk_row_bytes(C, A, kSparse), kRowUnits = kRowBytes / 16;
   static constexpr int kElementBytes = element_bytes(A), kInputsPerUnit = 16 / kElementBytes;  // of activations
   static constexpr int kTiles = 2;  // of a warp
+  static constexpr int kGroupRows = rows_per_group(C);
+  // The threads of a team copy so many rows of groups at once, for all blocks of the band.
+  static constexpr int kRowsAtOnce = 8;
 
   /// Where this thread works, and the place of things in a stage of its team's ring.
   struct Place {
     int lane, team, team_thread, team_threads;
     int block_of_band, first_tile;  // of this warp
     int band_shift, group_shift;    // logarithms of the blocks of a band and of the inputs of a group
-    int chunk_groups, groups;       // scales of a channel, in a chunk and in all; 0 without groups
+    int chunk_rows, rows;           // that groups have for a block, in a chunk and in all; 0 without groups
     int stage_bytes, metadata_offset, x_offset, scale_offset;
     unsigned char* ring;
   };
@@ -32,8 +35,8 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensRing
     p.band_shift = plan.band_blocks == 4 ? 2 : plan.band_blocks - 1;
     const int group_size = kIs16Bit<A> ? w.group_size : 0;
     p.group_shift = group_size == 32 ? 5 : group_size == 64 ? 6 : 7;
-    p.chunk_groups = group_size == 0 ? 0 : group_size >= kInputs ? 1 : kInputs >> p.group_shift;
-    p.groups = group_size == 0 ? 0 : (w.inputs + group_size - 1) >> p.group_shift;
+    p.chunk_rows = group_size == 0 ? 0 : (group_size >= kInputs ? 1 : kInputs >> p.group_shift) * kGroupRows;
+    p.rows = group_size == 0 ? 0 : ((w.inputs + group_size - 1) >> p.group_shift) * kGroupRows;
     const int team_warps = 2 << p.band_shift, warp = ptx::warp_id(), warp_of_team = warp & (team_warps - 1);
     p.lane = ptx::lane_id();
     p.team = warp >> (1 + p.band_shift);
@@ -42,7 +45,7 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensRing
     p.metadata_offset = plan.band_blocks * kCodeBytes;
     p.x_offset = p.metadata_offset + plan.band_blocks * kMetadataBytes;
     p.scale_offset = p.x_offset + kTokens * kRowBytes;
-    p.stage_bytes = p.scale_offset + p.chunk_groups * plan.band_blocks * kBlockChannels * 2;
+    p.stage_bytes = p.scale_offset + p.chunk_rows * plan.band_blocks * kBlockChannels * 2;
     p.ring = shared_memory() + kRingOffset + p.team * stages * p.stage_bytes;
     return p;
   }
@@ -60,7 +63,7 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensRing
     const uint16_t* scales;   // its unit
     int slices;               // of codes that there are: 0 beyond the last block
     int x_row, x_unit;
-    int scale_group, scale_groups;  // of its unit in a chunk, and where zeros begin; negative where it copies no scales
+    int scale_row, scale_rows;  // of its unit in a chunk, and where zeros begin; negative where it copies no scales
   };
 
   static __device__ __forceinline__ Source source(const MatmulArguments& m, const FewTokensPlan& plan, const Place& p, int band,
@@ -73,10 +76,10 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensRing
     s.metadata = kSparse ? w.metadata + static_cast<int64_t>(block) * w.slices * kMetadataBytes + thread * 16 : nullptr;
     s.x_row = p.team_thread / kRowUnits, s.x_unit = p.team_thread % kRowUnits;
     s.x = static_cast<const uint8_t*>(m.x) + ((first_token + s.x_row) * m.x_stride + s.x_unit * kInputsPerUnit) * kElementBytes;
-    s.scale_group = p.team_thread >> (p.band_shift + 3);
+    s.scale_row = p.team_thread >> (p.band_shift + 3);
     const int scaled_block = (band << p.band_shift) + (p.team_thread >> 3 & (plan.band_blocks - 1));
-    s.scale_groups = s.scale_group >= p.chunk_groups ? -1 : scaled_block < w.blocks ? p.groups : 0;
-    s.scales = w.group_scales + static_cast<int64_t>(scaled_block) * p.groups * kBlockChannels + p.team_thread % 8 * 8;
+    s.scale_rows = s.scale_row >= p.chunk_rows ? -1 : scaled_block < w.blocks ? p.rows : 0;
+    s.scales = w.group_scales + static_cast<int64_t>(scaled_block) * p.rows * kBlockChannels + p.team_thread % 8 * 8;
     return s;
   }
 
@@ -96,9 +99,14 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensRing
                          s.metadata + static_cast<int64_t>(chunk) * kMetadataBytes, slices > 0);
     }
     if constexpr (kIs16Bit<A>) {
-      if (s.scale_groups >= 0) {
-        const int group = (chunk * kInputs >> p.group_shift) + s.scale_group;
-        ptx::copy_async_16(stage + p.scale_offset + p.team_thread * 16, s.scales + group * kBlockChannels, group < s.scale_groups);
+      constexpr int kRowCopies = (kInputs / 32 * kGroupRows + kRowsAtOnce - 1) / kRowsAtOnce;
+#pragma unroll
+      for (int i = 0; i < kRowCopies; ++i) {
+        const int of_chunk = s.scale_row + i * kRowsAtOnce;
+        if (i == 0 ? s.scale_rows >= 0 : of_chunk < p.chunk_rows) {
+          const int row = (chunk * kInputs >> p.group_shift) * kGroupRows + of_chunk;
+          ptx::copy_async_16(stage + p.scale_offset + (p.team_thread + i * p.team_threads) * 16, s.scales + row * kBlockChannels, row < s.scale_rows);
+        }
       }
     }
   }

@@ -19,6 +19,7 @@
 //   16-bit, int3            8, 4 bytes    low two bits of code + 4 as int2's, the high one as int1's
 //   16-bit, int2, ternary   1 x 8 bytes   word step / 2, bits 16 i + 2 (r + 4 (step % 2))..; code + 2
 //   16-bit, int1            1 x 4 bytes   bit 16 i + r + 4 step; 1 is +scale, 0 is -scale
+//   16-bit, uint8/4/2       as int8, int4, int2; the code itself
 //    8-bit, int8            2 x 16 bytes  plane = step, word r, byte i; two's complement
 //    8-bit, int4            1 x 16 bytes  word 2 step + r / 2, nibble 2 i + r % 2 (bits 8 i + 4 (r % 2)..); two's complement
 //    8-bit, e4m3            2 x 16 bytes  as 8-bit int8
@@ -35,12 +36,17 @@
 // 16-bit floats in the order (block, group, 64 channels). Scales per output channel are float32 (channels padded to 64);
 // with groups they are powers of two that keep float16 scales in range. In 8-bit arithmetic scales of groups are float32, in the same
 // order, and so are zero points; a channel that has one alone has it there too.
+//
+// Codes with zero points (uint8, uint4, uint2) stand for channel scale * (step * (code - near) + rest), rounded once to 16 bits before the
+// channel scale: near is the code that lies nearest to the zero point, so that the difference is exact and rest is small. These three
+// 16-bit floats of a group, near with code_bias added, lie in the order (block, group, three rows of 64 channels) where others have a
+// scale; without groups there is one group of all inputs.
 #pragma once
 #include <cstdint>
 
 namespace usmlite::cuda {
 
-enum class Codes : uint8_t { kFloat16Bit, kInt8, kInt4, kInt3, kInt2, kInt1, kNormalFloat4, kFloat8 };
+enum class Codes : uint8_t { kFloat16Bit, kInt8, kInt4, kInt3, kInt2, kInt1, kNormalFloat4, kFloat8, kUint8, kUint4, kUint2 };
 /// What the tensor cores multiply: bfloat16, float16, whole numbers of 8 bits, or e4m3 floats.
 enum class Arithmetic : uint8_t { kBFloat16, kFloat16, kInt8, kFloat8 };
 
@@ -56,16 +62,25 @@ inline constexpr int kNibbleFactor = 16;
 /// Group scales of a channel: groups begin within the inputs proper, without padding.
 constexpr int group_count(int inputs, int group_size) { return group_size ? (inputs + group_size - 1) / group_size : 0; }
 
+/// Whether codes have zero points: of whole numbers in 16-bit arithmetic.
+constexpr bool has_zero_points(Codes codes) { return codes == Codes::kUint8 || codes == Codes::kUint4 || codes == Codes::kUint2; }
+/// Rows of 64 numbers that a group has in a block.
+constexpr int rows_per_group(Codes codes) { return has_zero_points(codes) ? 3 : 1; }
+/// Of codes with zero points: what the kernels' bit operations (dequantize.cuh) make of a code is a float that is so much greater.
+constexpr int code_bias(Codes codes, Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::kFloat16 ? 1024 : codes == Codes::kUint8 ? -128 : 128;
+}
+
 constexpr int slice_inputs(bool sparse) { return sparse ? 128 : 64; }
 
 /// Bytes of codes of a tile.
 constexpr int tile_bytes(Codes codes) {
   switch (codes) {
     case Codes::kFloat16Bit: return 2048;
-    case Codes::kInt8: case Codes::kFloat8: return 1024;
-    case Codes::kInt4: case Codes::kNormalFloat4: return 512;
+    case Codes::kInt8: case Codes::kFloat8: case Codes::kUint8: return 1024;
+    case Codes::kInt4: case Codes::kNormalFloat4: case Codes::kUint4: return 512;
     case Codes::kInt3: return 384;
-    case Codes::kInt2: return 256;
+    case Codes::kInt2: case Codes::kUint2: return 256;
     case Codes::kInt1: return 128;
   }
   return 0;

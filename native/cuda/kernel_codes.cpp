@@ -23,6 +23,8 @@ Codes codes_for_levels(const codec::WeightSpec& spec) {
   return highest <= 7 ? Codes::kInt4 : Codes::kInt8;
 }
 
+Codes codes_with_zero_points(const codec::WeightSpec& spec) { return spec.bits > 4 ? Codes::kUint8 : spec.bits > 2 ? Codes::kUint4 : Codes::kUint2; }
+
 /// Codes that stand for levels as they are: of a byte, with zero in their midst.
 bool has_plain_codes(const codec::WeightSpec& spec) { return !spec.has_zero_points() && spec.highest_level() <= 127; }
 
@@ -40,8 +42,10 @@ KernelForm kernel_form(const codec::WeightSpec& spec, Arithmetic arithmetic) {
   }
   if (is_16_bit(arithmetic)) {
     if (!spec.is_integer()) return {Codes::kFloat16Bit, sparse, false, false};
-    if (!has_plain_codes(spec)) return {Codes::kFloat16Bit, sparse, true, false};
-    return {codes_for_levels(spec), sparse, false, false};
+    if (has_plain_codes(spec)) return {codes_for_levels(spec), sparse, false, false};
+    const bool leaves_out_pruned = !spec.is_sparse() || (spec.kept == 2 && spec.of == 4);
+    if (!leaves_out_pruned) return {Codes::kFloat16Bit, sparse, true, false};
+    return {codes_with_zero_points(spec), sparse, false, false};
   }
   if (!spec.is_integer()) unsupported_on_gpu(spec, "int8 arithmetic takes weights of whole numbers; use bfloat16, float16 or float8 arithmetic");
   const LevelCoding coding = level_coding(spec);

@@ -18,7 +18,7 @@ struct KernelForm {
   Codes codes;
   /// Multiplied by sparse tensor cores. Other sparse weights are dense ones with zeros.
   bool sparse;
-  /// Codes are floats of 16 bits that the scales and zero points are part of: levels that have no codes in this arithmetic.
+  /// Codes are floats of 16 bits that the scales and zero points are part of: a pruned weight has to be zero, and codes with zero points have none.
   bool widened;
   /// Whole numbers whose scales of groups, or zero points, enter the product on the way (is_grouped_int8).
   bool grouped_int8;

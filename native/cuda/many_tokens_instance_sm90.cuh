@@ -13,7 +13,7 @@ struct ManyTokensArguments {
   MatmulArguments matmul;
   TileOrder order;
   TileParts parts;
-  int groups;           // group scales of a channel; 0 without, which instances for groups take too
+  int groups;           // group scales of a channel; 0 without, which instances for groups take too; with zero points 1 at least
   int group_size_log2;
   uint32_t zero;
 };
@@ -22,7 +22,7 @@ struct ManyTokensArguments {
 template <Arithmetic A_, Codes C_, bool Sparse_, bool Grouped_, class Tile> struct ManyTokens {
   static constexpr Arithmetic A = A_;
   static constexpr Codes C = C_;
-  static constexpr bool Sparse = Sparse_, Grouped = Grouped_;
+  static constexpr bool Sparse = Sparse_, Grouped = Grouped_, kZeroPoints = has_zero_points(C_);
   static constexpr int Consumers = Tile::Consumers, N = Tile::N, Residency = Tile::Residency, UnitBoxes = Tile::UnitBoxes;
   static constexpr int ClusterChannels = Tile::ClusterChannels, ClusterTokens = Tile::ClusterTokens;
   static constexpr int kCluster = ClusterChannels * ClusterTokens;
@@ -41,7 +41,8 @@ template <Arithmetic A_, Codes C_, bool Sparse_, bool Grouped_, class Tile> stru
 
   static constexpr int kCodeBytes = kChunkSlices * 4 * kTileBytes;  // of a block of 64 channels in a chunk
   static constexpr int kMetadataBytes = Sparse ? kChunkSlices * 4 * kMetadataBytesPerTile : 0;
-  static constexpr int kScaleBytes = Grouped ? kChunkInputs / 32 * kBlockChannels * 2 : 0;
+  static constexpr int kGroupRows = rows_per_group(C), kGroupNumbers = kGroupRows * kBlockChannels;
+  static constexpr int kScaleBytes = Grouped ? kChunkInputs / 32 * kGroupNumbers * 2 : 0;
   static constexpr int kBlockBytes = kCodeBytes + kMetadataBytes + kScaleBytes;
   static constexpr int kWeightBytes = Consumers * kBlockBytes;
   static constexpr int kActivationBytes = UnitBoxes * N * kBoxBytes;

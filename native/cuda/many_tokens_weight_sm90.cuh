@@ -25,7 +25,9 @@ template <class K> using Walk = TileWalk<K::kShares>;
 template <class K> struct Chunk {
   uint32_t words[K::kChunkSlices][kCodeWords<K::C>];
   uint32_t metadata[K::kChunkSlices][2];
+  // Of every 32 inputs: the scales of their group, or all that it has where there are zero points.
   uint32_t scales[K::Grouped ? K::kChunkInputs / 32 : 1][2];
+  GroupPlace groups[K::kZeroPoints ? K::kChunkInputs / 32 : 1];
 };
 
 /// Reads a chunk into registers and gives its stage back.
@@ -54,9 +56,13 @@ __device__ __forceinline__ void read_chunk(Chunk<K>& chunk, const ManyTokensArgu
 #pragma unroll
     for (int i = 0; i < K::kChunkInputs / 32; ++i) {
       const int group = min((inputs + 32 * i) >> arguments.group_size_log2, last) - first;
+      if constexpr (K::kZeroPoints) {
+        chunk.groups[i].read(scales + group * K::kGroupNumbers, kBlockChannels);
+      } else {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        chunk.scales[i][half] = arguments.groups > 0 ? scales[group * kBlockChannels + 8 * half] * 0x10001u : Mantissa<typename K::T>::kOne;
+        for (int half = 0; half < 2; ++half) {
+          chunk.scales[i][half] = arguments.groups > 0 ? scales[group * kBlockChannels + 8 * half] * 0x10001u : Mantissa<typename K::T>::kOne;
+        }
       }
     }
   }
@@ -76,8 +82,10 @@ __device__ __forceinline__ void dequantize_unit(Fragments<K>& f, const Chunk<K>&
     constexpr int kStep = Unit * K::kSteps + Step, kPerTile = kStepsPerTile<K::A>;
     uint32_t a[4];
     Dequantizer<K::C, K::A>::template fragment<kStep % kPerTile>(chunk.words[kStep / kPerTile], a);
-    if constexpr (K::Grouped) {
-      constexpr int kGroup = kStep * K::kStepInputs / 32;
+    constexpr int kGroup = kStep * K::kStepInputs / 32;
+    if constexpr (K::kZeroPoints) {
+      place_fragment<typename K::T>(a, chunk.groups[kGroup]);
+    } else if constexpr (K::Grouped) {
       scale_fragment<typename K::T>(a, chunk.scales[kGroup][0], chunk.scales[kGroup][1]);
     }
 #pragma unroll

@@ -1,5 +1,6 @@
 // One product of activations with a weight in fragment order: what every matmul kernel of this folder is given.
 #pragma once
+#include <bit>
 #include <cstdint>
 
 #include "cuda/fragment_order.hpp"
@@ -18,7 +19,8 @@ struct WeightView {
   int group_size;                 // inputs per group scale; 0: one scale per channel
   const uint8_t* tiles;           // (blocks, slices, 4, tile_bytes)
   const uint8_t* metadata;        // (blocks, slices, 4, kMetadataBytesPerTile); null when dense
-  const uint16_t* group_scales;   // (blocks, group_count(), 64) 16-bit floats of the arithmetic; null without groups
+  // (blocks, group_count(), 64) 16-bit floats of the arithmetic; null without groups. Of codes with zero points (blocks, groups or 1, 3, 64).
+  const uint16_t* group_scales;
   const float* channel_scales;    // (64 blocks); null: 1 (16-bit float codes, groups of bfloat16, whole_scales)
   // Of kInt8: the sums of the weights themselves in each channel, (64 blocks), for activations with offsets; may be null.
   const float* channel_sums;
@@ -30,6 +32,10 @@ struct WeightView {
   const uint32_t* kept;           // (blocks, slices, 4, 32): bits of the weights that are not zero because they are pruned; null: all
 };
 
+/// Groups of 16-bit arithmetic that a channel has, and the logarithm of their inputs; codes with zero points have at least one, of all inputs.
+inline int groups_of(const WeightView& w) { return w.group_size ? group_count(w.inputs, w.group_size) : has_zero_points(w.codes) ? 1 : 0; }
+inline int group_size_log2(const WeightView& w) { return w.group_size ? std::countr_zero(static_cast<unsigned>(w.group_size)) : 30; }
+
 /// Whether scales of groups, or zero points, enter a product of whole numbers on the way.
 inline bool is_grouped_int8(const WeightView& weight) { return weight.whole_scales != nullptr; }
 
@@ -39,7 +45,8 @@ inline bool is_grouped_int8(const WeightView& weight) { return weight.whole_scal
 struct MatmulArguments {
   WeightView weight;
   int tokens;
-  const void* x;                  // (tokens, x_stride): 16-bit floats, or int8 / e4m3 with row_scales; rows aligned to 16 bytes
+  // (tokens, x_stride): 16-bit floats, or int8 / e4m3 with row_scales; rows aligned to 16 bytes, up to which zeros follow them
+  const void* x;
   int64_t x_stride;               // elements
   const float* row_scales;        // (tokens) of int8 or e4m3 activations; null otherwise
   const float* row_offsets;       // (tokens) of asymmetric int8 activations, scale * code + offset; null otherwise

@@ -15,10 +15,13 @@ namespace usmlite::cuda {
 void matmul_few_tokens(const MatmulArguments& arguments, const FewTokensPlan& plan, StreamHandle stream);
 
 /// The tokens of a tile: 8, 16 or 32. Of 2:4 products of e4m3 numbers at most 16: `mma.sp` of these takes many registers. In
-/// float16, which only decoders multiply in, 8 or 32: each tile is a kernel for every code, and all take their time to compile.
+/// float16, which only decoders multiply in, and of codes with zero points 8 or 32, of both at once always 32: each tile is a kernel for every
+/// code, and all take their time to compile.
 inline int few_tokens_tile(const WeightView& weight, int tokens) {
+  const bool float16 = weight.arithmetic == Arithmetic::kFloat16, zero_points = has_zero_points(weight.codes);
+  if (float16 && zero_points) return 32;
   if (tokens <= 8) return 8;
-  if (weight.arithmetic == Arithmetic::kFloat16) return 32;
+  if (float16 || zero_points) return 32;
   return tokens <= 16 || (weight.arithmetic == Arithmetic::kFloat8 && weight.sparse) ? 16 : 32;
 }
 

@@ -20,7 +20,7 @@ struct ManyTokensSm80Arguments {
   MatmulArguments matmul;
   TileOrder order;
   int chunks;
-  int groups;  // group scales of a channel; 0 without
+  int groups;  // group scales of a channel; 0 without; with zero points 1 at least
   int group_size_log2;
 };
 
@@ -41,14 +41,15 @@ template <Arithmetic A_, Codes C_, bool Sparse_, class Tile_> struct ManyTokensS
   static constexpr int kChunkInputsLog2 = std::countr_zero(static_cast<unsigned>(kChunkInputs));
   static constexpr int kUnitSteps = Sparse ? 2 : 4, kTileSteps = kStepsPerTile<A>;
   static constexpr int kStepInputs = kUnitInputs / kUnitSteps;
-  static constexpr bool kScalesGroups = kIs16Bit<A> && C != Codes::kFloat16Bit;
+  static constexpr bool kScalesGroups = kIs16Bit<A> && C != Codes::kFloat16Bit, kZeroPoints = has_zero_points(C);
+  static constexpr int kGroupRows = rows_per_group(C), kGroupNumbers = kGroupRows * kBlockChannels;
 
   // Of a block of 64 channels in a chunk.
   static constexpr int kBlocks = Tile::kChannels / kBlockChannels, kTileBytes = tile_bytes(C);
   static constexpr int kCodeBytes = kChunkSlices * 4 * kTileBytes;
   static constexpr int kMetadataBytes = Sparse ? kChunkSlices * 4 * kMetadataBytesPerTile : 0;
   static constexpr int kScaleOffset = kCodeBytes + kMetadataBytes;
-  static constexpr int kBlockBytes = kScaleOffset + (kScalesGroups ? kChunkInputs / 32 * kBlockChannels * 2 : 0);
+  static constexpr int kBlockBytes = kScaleOffset + (kScalesGroups ? kChunkInputs / 32 * kGroupNumbers * 2 : 0);
   static constexpr int kWeightBytes = kBlocks * kBlockBytes, kActivationBytes = Tile::kTokens * kUnitBytes;
 
   /// Chunks that so many units in a row touch at most.
@@ -93,9 +94,12 @@ template <Arithmetic A_, Codes C_, bool Sparse_, class Tile_> struct ManyTokensS
         const int group = (chunk * kChunkInputs >> arguments.group_size_log2) + of_chunk;
         static_assert(kBlocks * kChunkInputs / 32 * 8 <= Tile::kThreads);
         if (block < kBlocks) {
-          const int64_t row = static_cast<int64_t>(min(first_block + block, last_block)) * arguments.groups + group;
-          ptx::copy_async_16(stage + block * kBlockBytes + kScaleOffset + of_chunk * kBlockChannels * 2 + piece % 8 * 16,
-                             w.group_scales + row * kBlockChannels + piece % 8 * 8, group < arguments.groups);
+          const int64_t of_block = static_cast<int64_t>(min(first_block + block, last_block)) * arguments.groups + group;
+#pragma unroll
+          for (int row = 0; row < kGroupRows; ++row) {
+            ptx::copy_async_16(stage + block * kBlockBytes + kScaleOffset + (of_chunk * kGroupRows + row) * kBlockChannels * 2 + piece % 8 * 16,
+                               w.group_scales + (of_block * kGroupRows + row) * kBlockChannels + piece % 8 * 8, group < arguments.groups);
+          }
         }
       }
     }
@@ -153,8 +157,14 @@ template <Arithmetic A_, Codes C_, bool Sparse_, class Tile_> struct ManyTokensS
         if constexpr (K::kScalesGroups) {
           if (arguments.groups > 0) {
             const auto* const of_tile = reinterpret_cast<const uint16_t*>(scales) + i * kTileChannels + lane / 4 +
-                                        (kOfChunk * K::kStepInputs >> arguments.group_size_log2) * kBlockChannels;
-            scale_fragment<typename K::T>(a, of_tile[0] * 0x10001u, of_tile[8] * 0x10001u);
+                                        (kOfChunk * K::kStepInputs >> arguments.group_size_log2) * K::kGroupNumbers;
+            if constexpr (K::kZeroPoints) {
+              GroupPlace group;
+              group.read(of_tile, kBlockChannels);
+              place_fragment<typename K::T>(a, group);
+            } else {
+              scale_fragment<typename K::T>(a, of_tile[0] * 0x10001u, of_tile[8] * 0x10001u);
+            }
           }
         }
 #pragma unroll
@@ -241,10 +251,7 @@ template <class K> void launch_many_tokens_sm80(const MatmulArguments& m, Stream
   const WeightView& w = m.weight;
   ManyTokensSm80Arguments arguments{m, tile_order_sm80<typename K::Tile>(m.tokens, w.channels), 0, 0, 0};
   arguments.chunks = (w.slices + K::kChunkSlices - 1) / K::kChunkSlices;
-  if (K::kScalesGroups && w.group_size > 0) {
-    arguments.groups = group_count(w.inputs, w.group_size);
-    arguments.group_size_log2 = std::countr_zero(static_cast<unsigned>(w.group_size));
-  }
+  if (K::kScalesGroups) arguments.groups = groups_of(w), arguments.group_size_log2 = group_size_log2(w);
   const LaunchShape shape{.grid_x = static_cast<unsigned>(arguments.order.count()),
                           .grid_y = 1,
                           .grid_z = 1,

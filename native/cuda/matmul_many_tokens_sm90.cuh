@@ -39,7 +39,7 @@ __device__ __forceinline__ void produce_tile(const TensorMap& x_map, const ManyT
         first_group = min(inputs >> arguments.group_size_log2, arguments.groups - 1);
         groups = min(max(K::kChunkInputs >> arguments.group_size_log2, 1), arguments.groups - first_group);
       }
-      ptx::barrier_arrive_expect(barrier, K::Consumers * (K::kCodeBytes + K::kMetadataBytes + groups * kBlockChannels * 2));
+      ptx::barrier_arrive_expect(barrier, K::Consumers * (K::kCodeBytes + K::kMetadataBytes + groups * K::kGroupNumbers * 2));
 #pragma unroll
       for (int consumer = 0; consumer < K::Consumers; ++consumer) {
         const int block = min(first_block + consumer, w.blocks - 1);
@@ -57,8 +57,8 @@ __device__ __forceinline__ void produce_tile(const TensorMap& x_map, const ManyT
         }
         if (groups > 0) {
           ptx::bulk_copy(to + K::kCodeBytes + K::kMetadataBytes,
-                         w.group_scales + (static_cast<int64_t>(block) * arguments.groups + first_group) * kBlockChannels,
-                         groups * kBlockChannels * 2, barrier);
+                         w.group_scales + (static_cast<int64_t>(block) * arguments.groups + first_group) * K::kGroupNumbers,
+                         groups * K::kGroupNumbers * 2, barrier);
         }
       }
       weights.advance();
@@ -224,10 +224,7 @@ template <class K> void launch_many_tokens(const MatmulArguments& m, int parts, 
   if (arguments.parts.clusters > 0 && (!m.partial_sums || !m.counters || m.partial_sum_count < partial_sum_count<K>(arguments.parts))) {
     arguments.parts = divide_tiles(tiles, pairs, 1, 1);
   }
-  if (K::Grouped && w.group_size > 0) {
-    arguments.groups = group_count(w.inputs, w.group_size);
-    arguments.group_size_log2 = std::countr_zero(static_cast<unsigned>(w.group_size));
-  }
+  if (K::Grouped) arguments.groups = groups_of(w), arguments.group_size_log2 = group_size_log2(w);
   const int bytes = kBoxBytes / K::kBoxInputs;
   const TensorMap x = make_tensor_map(m.x, bytes, m.tokens, w.inputs, m.x_stride, K::N / K::ClusterChannels, K::kBoxInputs);
   LaunchShape shape = persistent_shape<K>(arguments.order);

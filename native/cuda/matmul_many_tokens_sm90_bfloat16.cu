@@ -16,6 +16,9 @@ bool launch_many_tokens_bfloat16(const MatmulArguments& arguments, ManyTokensPla
       return launch_many_tokens_tiles<kA, Codes::kInt4, false, false>(arguments, plan, stream);
     case Codes::kInt3: return launch_many_tokens_tile<kA, Codes::kInt3, false, true, MediumTile>(arguments, plan, stream);
     case Codes::kInt2: return launch_many_tokens_tile<kA, Codes::kInt2, false, true, MediumTile>(arguments, plan, stream);
+    case Codes::kUint8: return launch_many_tokens_tile<kA, Codes::kUint8, false, true, MediumTile>(arguments, plan, stream);
+    case Codes::kUint4: return launch_many_tokens_tile<kA, Codes::kUint4, false, true, MediumTile>(arguments, plan, stream);
+    case Codes::kUint2: return launch_many_tokens_tile<kA, Codes::kUint2, false, true, MediumTile>(arguments, plan, stream);
     case Codes::kInt1: return launch_many_tokens_tile<kA, Codes::kInt1, false, true, MediumTile>(arguments, plan, stream);
     case Codes::kNormalFloat4: return launch_many_tokens_tile<kA, Codes::kNormalFloat4, false, true, MediumTile>(arguments, plan, stream);
     default: return false;

@@ -12,6 +12,9 @@ bool launch_many_tokens_bfloat16_sparse(const MatmulArguments& arguments, ManyTo
       if (arguments.weight.group_size > 0) return launch_many_tokens_tiles<kA, Codes::kInt4, true, true>(arguments, plan, stream);
       return launch_many_tokens_tiles<kA, Codes::kInt4, true, false>(arguments, plan, stream);
     case Codes::kInt2: return launch_many_tokens_tile<kA, Codes::kInt2, true, true, MediumTile>(arguments, plan, stream);
+    case Codes::kUint8: return launch_many_tokens_tile<kA, Codes::kUint8, true, true, MediumTile>(arguments, plan, stream);
+    case Codes::kUint4: return launch_many_tokens_tile<kA, Codes::kUint4, true, true, MediumTile>(arguments, plan, stream);
+    case Codes::kUint2: return launch_many_tokens_tile<kA, Codes::kUint2, true, true, MediumTile>(arguments, plan, stream);
     default: return false;
   }
 }

@@ -13,6 +13,8 @@ inline uint16_t to_bfloat16(float value) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+inline float from_bfloat16(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+
 /// Largest magnitudes of the formats; what is larger becomes infinity (kFloat8 has none: NaN).
 inline constexpr float kLargestFloat16 = 65504.0f;
 inline constexpr float kLargestFloat8 = 448.0f;
@@ -33,6 +35,13 @@ inline uint16_t to_float16(float value) {
   if (std::isnan(value)) return 0x7e00;
   if (std::fabs(value) >= kLargestFloat16 + 16.0f) return std::signbit(value) ? 0xfc00 : 0x7c00;
   return static_cast<uint16_t>(to_small_float(value, 5, 10));
+}
+
+/// Of a finite number.
+inline float from_float16(uint16_t bits) {
+  const int exponent = bits >> 10 & 31, mantissa = bits & 0x3ff;
+  const float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -24) : std::ldexp(static_cast<float>(1024 + mantissa), exponent - 25);
+  return bits & 0x8000 ? -magnitude : magnitude;
 }
 
 /// |value| <= kLargestFloat8

@@ -33,8 +33,12 @@ ProductPlan expected_many(const WeightView& weight, int tokens) {
   return is_hopper() ? many(expected_many_tokens_plan(weight, tokens)) : many(many_tokens_tile_sm80(weight.channels, tokens));
 }
 
+/// Codes with zero points in float16, which only decoders multiply in, have kernels for few tokens alone.
+bool has_kernels_for_many(const WeightView& weight) { return weight.arithmetic != Arithmetic::kFloat16 || !has_zero_points(weight.codes); }
+
 std::vector<ProductPlan> many_plans(const WeightView& weight, int tokens, bool may_share) {
   std::vector<ProductPlan> plans;
+  if (!has_kernels_for_many(weight)) return plans;
   if (!is_hopper()) return {many(ManyTokensTileSm80::kSmall), many(ManyTokensTileSm80::kMedium)};
   for (const ManyTokensPlan plan : many_tokens_plans(weight, tokens, may_share)) plans.push_back(many(plan));
   return plans;
@@ -58,6 +62,7 @@ ProductPlan choose_product_plan(const WeightView& weight, int tokens, MatmulKern
   const bool emulated = gpu_properties().emulated;
   const ProductPlanRow* const row = emulated ? nullptr : find_product_plan_row(weight);
   const auto measured = [&](int of_class) { return row ? product_plan_of(word_at(row->plans, of_class), weight, tokens) : std::nullopt; };
+  if (!has_kernels_for_many(weight)) return few(few_plans(weight)[0]);
   if (kernel == MatmulKernel::kManyTokens) {
     // Whole tiles: any of them gives the same bits.
     if (emulated) return in_turn(weight, tokens, false);
