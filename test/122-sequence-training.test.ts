@@ -124,7 +124,8 @@ function agrees(t: ExecutionContext, model: string, name: string, windows: boole
       if (norm < 1e-5 * largest) continue; // zero but for rounding: biases of keys
       const own = Math.sqrt(gradient.reduce((sum, g) => sum + g * g, 0));
       const ownWave = gradient.reduce((sum, g, i) => sum + g * Math.cos(i), 0);
-      const error = Math.max(Math.abs(own - norm), Math.abs(ownWave - wave)) / norm;
+      // Small gradients are sums of large terms, whose rounding depends on the instruction set.
+      const error = Math.max(Math.abs(own - norm), Math.abs(ownWave - wave)) / (norm + 1e-4 * largest);
       worst = Math.max(worst, error);
       compared++;
       t.true(error < 1e-3, `${parameter}: norm ${own}, of transformers ${norm}; wave ${ownWave}, of transformers ${wave}`);
