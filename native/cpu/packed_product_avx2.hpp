@@ -74,8 +74,10 @@ template <int64_t Rows>
         const __m256i inputs = four_inputs(x + r * 16 + unit * 4);
         const __m256i pairs0 = _mm256_maddubs_epi16(size0, _mm256_sign_epi8(inputs, w0));
         const __m256i pairs1 = _mm256_maddubs_epi16(size1, _mm256_sign_epi8(inputs, w1));
-        sum[r][0] = in_order(_mm256_add_epi32(sum[r][0], _mm256_madd_epi16(pairs0, ones)));
-        sum[r][1] = in_order(_mm256_add_epi32(sum[r][1], _mm256_madd_epi16(pairs1, ones)));
+        const __m256i sum0 = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(pairs0, ones));
+        const __m256i sum1 = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(pairs1, ones));
+        sum[r][0] = in_order(sum0);
+        sum[r][1] = in_order(sum1);
       }
     }
   }
