@@ -78,3 +78,12 @@ test("the command: --dry-run needs no --out, anything else does", async (t) => {
   t.is(real.status, 2);
   t.regex(real.stderr, /name the folder to make with --out/);
 });
+
+test("a model that is compressed already is refused, dry or not", async (t) => {
+  const packed = join(folder.path, "packed-before");
+  const settings = recipe({ modifiers: [{ type: "round-to-nearest", spec: "int8" }] });
+  await compressModel({ model: float, recipe: settings, manifest: undefined, out: packed });
+  const refused = { code: "BAD_CHECKPOINT", message: /is compressed already; compress the float model it was made from/ };
+  t.throws(() => dryRun({ model: packed, recipe: settings, manifest: undefined }), refused);
+  await t.throwsAsync(compressModel({ model: packed, recipe: settings, manifest: undefined, out: join(folder.path, "twice") }), refused);
+});

@@ -2,7 +2,7 @@
 import "./gpu.js"; // first: it chooses the GPU that the addon finds
 import { type Arithmetic, deviceLinear, DeviceTensor, type DeviceWeight, quantizeRows, Tensor } from "../lib/index.js";
 
-const activationType = (arithmetic: Arithmetic): "bfloat16" | "float16" => (arithmetic === "float16" ? "float16" : "bfloat16");
+export const activationType = (arithmetic: Arithmetic): "bfloat16" | "float16" => (arithmetic === "float16" ? "float16" : "bfloat16");
 
 /** What the kernel multiplies: x rounded to the type of activations, and for whole numbers to codes times scales. */
 export function operand(x: Tensor, arithmetic: Arithmetic): Tensor {

@@ -8,9 +8,9 @@ import { readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
 import { OutputLock } from "../checkpoint/output_lock.js";
 import { readManifest } from "../data/manifest.js";
 import { UsmLiteError } from "../errors.js";
-import type { Compression } from "../models/compression_config.js";
 import { checkTrainableOnGpu, placeForTraining } from "../models/device_training.js";
 import { loadModel, outlineModel } from "../models/model_folder.js";
+import { checkFloat } from "./float_model.js";
 import { tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { TrainableModel } from "../train/trainable_model.js";
@@ -256,11 +256,6 @@ function checkRun(stages: readonly PlannedStage[], parameters: ReadonlyMap<strin
       `${several.source}: many-sizes writes models of several specs; compress one of them for ${format}`,
     );
   checkFormat(stages.at(-1)?.plan ?? new Map(), { shapeOf: (name) => parameters.get(name)?.shape ?? [], format });
-}
-
-function checkFloat({ specs }: Compression, folder: string): void {
-  if (specs.size === 0) return;
-  throw new UsmLiteError("BAD_CHECKPOINT", `${folder} is compressed already; compress the float model it was made from`);
 }
 
 /**

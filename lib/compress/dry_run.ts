@@ -3,6 +3,7 @@ import { checkFormat, type CompressedTensorsFormat } from "../checkpoint/compres
 import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { readManifest } from "../data/manifest.js";
 import { outlineModel } from "../models/model_folder.js";
+import { checkFloat } from "./float_model.js";
 import { matmul } from "../ops/matmul.js";
 import { weightMatrixShape } from "../quant/weight_matrix.js";
 import { packedBytes, type WeightSpec } from "../quant/weight_spec.js";
@@ -49,8 +50,9 @@ const framesPerSecond = 25;
  * process.stdout.write(formatDryRun(dryRun({ model: "float", recipe: readRecipe("recipe.yaml"), manifest: undefined })));
  */
 export function dryRun({ model, recipe, manifest, format }: DryRunOptions): DryRun {
-  const { network, file: opened } = outlineModel(model);
+  const { network, compression, file: opened } = outlineModel(model);
   using file = opened;
+  checkFloat(compression, model);
   const stages = planStages(recipe, network);
   const plan = stages.at(-1)?.plan ?? new Map<string, WeightSpec>();
   if (format) checkFormat(plan, { shapeOf: (name) => file.shape(name), format });
