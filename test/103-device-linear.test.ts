@@ -15,6 +15,7 @@ import {
   unpackWeight,
   UsmLiteError,
 } from "../lib/index.js";
+import { activationType } from "./device_products.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
 /** How far from the exact product, relative to the largest output: y is rounded to 8 (bfloat16) or 11 bits, group scales too. */
@@ -89,8 +90,6 @@ function quantized(x: Tensor, type: "int8" | "float8"): Tensor {
 function operand(x: Tensor, arithmetic: Arithmetic): Tensor {
   return arithmetic === "int8" || arithmetic === "float8" ? quantized(x, arithmetic) : rounded(x, arithmetic);
 }
-
-const activationType = (arithmetic: Arithmetic): "bfloat16" | "float16" => (arithmetic === "float16" ? "float16" : "bfloat16");
 
 for (const [kind, list] of Object.entries(cases)) {
   test(`products are those of the dequantized weight: ${kind}`, (t) => {

@@ -18,21 +18,11 @@ import {
   UsmLiteError,
 } from "../lib/index.js";
 import { logSoftmax } from "../lib/ops/softmax.js";
+import { floatTypes, rounded } from "./device_products.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
-const types = [
-  ["bfloat16", 2 ** -7],
-  ["float16", 2 ** -10],
-] as const;
-
-/** A tensor on the GPU and, as the CPU sees it, what it was rounded to. */
-function rounded(values: Tensor, type: "bfloat16" | "float16"): { device: DeviceTensor; host: Tensor } {
-  const device = DeviceTensor.from(values, type);
-  return { device, host: device.toTensor() };
-}
-
 test("layer normalization", (t) => {
-  for (const [type, tolerance] of types) {
+  for (const [type, tolerance] of floatTypes) {
     for (const [frames, hidden] of [
       [1, 1],
       [3, 7],
@@ -70,7 +60,7 @@ test("layer normalization", (t) => {
 });
 
 test("logarithms of probabilities", (t) => {
-  for (const [type] of types) {
+  for (const [type] of floatTypes) {
     for (const [frames, classes] of [
       [1, 1],
       [5, 33],
@@ -96,7 +86,7 @@ test("logarithms of probabilities", (t) => {
 });
 
 test("gated linear unit", (t) => {
-  for (const [type, tolerance] of types) {
+  for (const [type, tolerance] of floatTypes) {
     for (const [frames, channels] of [
       [1, 1],
       [4, 33],
@@ -115,7 +105,7 @@ test("gated linear unit", (t) => {
 });
 
 test("depthwise convolution stays within its sequence", (t) => {
-  for (const [type, tolerance] of types) {
+  for (const [type, tolerance] of floatTypes) {
     for (const [lengths, channels, kernel, leftPadding] of [
       [[1], 1, 1, 0],
       [[5, 0, 70, 3], 66, 15, undefined],
@@ -144,7 +134,7 @@ test("depthwise convolution stays within its sequence", (t) => {
 });
 
 test("a gated linear unit before a depthwise convolution, in one pass, has the bits of two", (t) => {
-  for (const [type] of types) {
+  for (const [type] of floatTypes) {
     for (const [lengths, channels, kernel] of [
       [[3, 0, 70], 66, 9],
       [[5], 2, 4],

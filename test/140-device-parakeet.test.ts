@@ -20,16 +20,12 @@ import { PackedMatrix } from "../lib/quant/packed_matrix.js";
 import type { CtcNetwork, TransducerNetwork } from "../lib/models/speech_network.js";
 import { convolvedLength, planeConvolution } from "../lib/ops/plane_convolution.js";
 import { swapColumnAxes } from "../lib/ops/swap_axes.js";
+import { floatTypes } from "./device_products.js";
 import { randomTensor, randomValues } from "./gradient.js";
 import { sharedFolder } from "./shared.js";
 
-const types = [
-  ["bfloat16", 2 ** -7],
-  ["float16", 2 ** -10],
-] as const;
-
 test("convolution over time and frequency stays within its sequence and features", (t) => {
-  for (const [type, tolerance] of types) {
+  for (const [type, tolerance] of floatTypes) {
     for (const { lengths, features, channels, stride, padding, single } of [
       { lengths: [1], features: 1, channels: 8, stride: 2, padding: 1, single: false },
       { lengths: [9, 0, 4, 1], features: 7, channels: 24, stride: 2, padding: 1, single: true },

@@ -12,18 +12,8 @@ import {
 } from "../lib/index.js";
 import { relativeAttention } from "../lib/ops/relative_attention.js";
 import { keep } from "../lib/tensor/scope.js";
+import { floatTypes, rounded } from "./device_products.js";
 import { randomTensor, randomValues } from "./gradient.js";
-
-const types = [
-  ["bfloat16", 2 ** -7],
-  ["float16", 2 ** -10],
-] as const;
-
-/** A tensor on the GPU and, as the CPU sees it, what it was rounded to. */
-function rounded(values: Tensor, type: "bfloat16" | "float16"): { device: DeviceTensor; host: Tensor } {
-  const device = DeviceTensor.from(values, type);
-  return { device, host: device.toTensor() };
-}
 
 const attentionCases = [
   { lengths: [1], heads: 1, headDim: 8 },
@@ -35,7 +25,7 @@ const attentionCases = [
 ];
 
 test("attention with rotary positions", (t) => {
-  for (const [type, tolerance] of types) {
+  for (const [type, tolerance] of floatTypes) {
     for (const { lengths, heads, headDim } of attentionCases) {
       const offsets = new SequenceOffsets(lengths);
       using sequences = new DeviceSequences(offsets);
@@ -68,7 +58,7 @@ test("attention with rotary positions", (t) => {
 });
 
 test("attention with relative positions", (t) => {
-  for (const [type, tolerance] of types) {
+  for (const [type, tolerance] of floatTypes) {
     for (const { lengths, heads, headDim } of attentionCases) {
       const offsets = new SequenceOffsets(lengths);
       using sequences = new DeviceSequences(offsets);

@@ -16,22 +16,13 @@ import { groupedConvolution } from "../lib/ops/grouped_convolution.js";
 import { instanceNorm } from "../lib/ops/instance_norm.js";
 import { rotateRows } from "../lib/ops/rotary_embedding.js";
 import { subsamplingConvolution } from "../lib/ops/subsampling_convolution.js";
+import { floatTypes, rounded } from "./device_products.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
-const types = [
-  ["bfloat16", 2 ** -7],
-  ["float16", 2 ** -10],
-] as const;
 const invalid = { instanceOf: UsmLiteError, code: "INVALID_ARGUMENT" };
 
-/** A tensor on the GPU, and the same rounded values on the CPU. */
-function rounded(x: Tensor, type: "bfloat16" | "float16" = "bfloat16"): { device: DeviceTensor; host: Tensor } {
-  const device = DeviceTensor.from(x, type);
-  return { device, host: device.toTensor() };
-}
-
 test("channels are normalized over the frames of their sequence", (t) => {
-  for (const [type, tolerance] of types) {
+  for (const [type, tolerance] of floatTypes) {
     for (const { lengths, channels, mean, size } of [
       { lengths: [1], channels: 1, mean: 0, size: 1 },
       { lengths: [7, 0, 70], channels: 33, mean: 8, size: 0.5 },
@@ -56,7 +47,7 @@ test("channels are normalized over the frames of their sequence", (t) => {
 });
 
 test("GELU keeps zeros between rows, NaN and infinity", (t) => {
-  for (const [type, tolerance] of types) {
+  for (const [type, tolerance] of floatTypes) {
     const x = rounded(
       Tensor.from(
         randomValues(5 * 33, 1).map((value) => 6 * value),

@@ -1,4 +1,4 @@
-/** What the tests of kernels for many tokens multiply, and with what they compare. */
+/** What tests of kernels multiply, and with what they compare. */
 import "./gpu.js"; // first: it chooses the GPU that the addon finds
 import { type Arithmetic, deviceLinear, DeviceTensor, type DeviceWeight, quantizeRows, Tensor } from "../lib/index.js";
 
@@ -24,3 +24,15 @@ export const product = (x: Tensor, weight: DeviceWeight, arithmetic: Arithmetic)
   deviceLinear(DeviceTensor.from(x, activationType(arithmetic)), weight, { batchInvariant: true })
     .toTensor()
     .toArray();
+
+/** Types of activations, and how far rounding to them may put a result. */
+export const floatTypes = [
+  ["bfloat16", 2 ** -7],
+  ["float16", 2 ** -10],
+] as const;
+
+/** A tensor on the GPU and, as the CPU sees it, what it was rounded to. */
+export function rounded(values: Tensor, type: "bfloat16" | "float16" = "bfloat16"): { device: DeviceTensor; host: Tensor } {
+  const device = DeviceTensor.from(values, type);
+  return { device, host: device.toTensor() };
+}
