@@ -120,7 +120,6 @@ test("misuse ends with status 2 and says what would be right", async (t) => {
     [["transcribe", "--decoder", "magic", first], /Allowed choices are greedy, beam/],
     [["transcribe", "--beam", "0", first], /--beam 0: must be a whole number from 1.*\[INVALID_ARGUMENT\]/],
     [["transcribe", "--max-hours", "none", first], /--max-hours none: must be a number above 0.*\[INVALID_ARGUMENT\]/],
-    [["transcribe", "--max-audio-hours", "0", first], /--max-hours 0: must be a number above 0.*\[INVALID_ARGUMENT\]/],
     [["transcribe", "--device", "tpu", first], /--device tpu is unknown; choose auto, cpu, cuda or cuda:N/],
     [["transcribe", "--format", "srt", first, second], /--format srt with 2 files needs --output-dir/],
     [["transcribe", "--colour", first], /unknown option '--colour'/],

@@ -44,7 +44,7 @@ export function adaptCommand(): Command {
     .option("--minutes-per-speaker <minutes>", "of each at most, with --speakers; default: 1", positiveNumber("--minutes-per-speaker"))
     .option("--held-out <manifest>", "with --speakers: others to judge by, best of all such as the model never heard; default: every tenth")
     .option("--unsupervised", "learn from what the model hears with confidence, not from the manifest's text")
-    .option("--rank <count>", "of the matrices that are added; default: 4", positiveInteger("--rank"))
+    .option("--rank <count>", "of the matrices that are added; default: 4, with --speakers 8", positiveInteger("--rank"))
     .option("--alpha <number>", "what is added is multiplied by alpha / rank; default: the rank", positiveNumber("--alpha"))
     .option("--dropout <share>", "of what adapters see while they learn; default: 0.1", nonNegativeNumber("--dropout"))
     .option(
@@ -62,7 +62,11 @@ export function adaptCommand(): Command {
       "speech in a step, which decides how much memory is needed; a window of Whisper counts whole; default: 20",
       positiveNumber("--batch-seconds"),
     )
-    .option("--learning-rate <rate>", "highest learning rate", positiveNumber("--learning-rate"))
+    .option(
+      "--learning-rate <rate>",
+      "highest learning rate, which falls to a tenth; default: 0.002, with --speakers 0.001",
+      positiveNumber("--learning-rate"),
+    )
     .option("--seed <number>", "of all randomness; default: 1", nonNegativeNumber("--seed"))
     .option("--json", "machine-readable report")
     .action(adapt);

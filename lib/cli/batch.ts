@@ -78,7 +78,7 @@ export function batchCommand(): Command {
     .addOption(languageOption())
     .option("--workers <count>", "worker threads; default: one per core", positiveInteger("--workers"))
     .option("--max-batch <count>", "recordings that a worker thread has at once", positiveInteger("--max-batch"), 8)
-    .option("--max-audio-hours, --max-hours <hours>", "longer audio is a dead letter", positiveNumber("--max-hours"), defaultMaximumHours)
+    .option("--max-hours <hours>", "longer audio is a dead letter", positiveNumber("--max-hours"), defaultMaximumHours)
     .option("--lock-seconds <s>", "a job whose machine was not heard of for so long goes to another", positiveNumber("--lock-seconds"), 30)
     .action(workOnQueue);
   const status = subcommand("status", "Count the recordings in the queue, as JSON.").action(async (options: Connection) => {

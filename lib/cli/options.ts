@@ -83,3 +83,12 @@ export function positiveInteger(name: string): (value: string) => number {
     throw new UsmLiteError("INVALID_ARGUMENT", `${name} ${value}: must be a whole number from 1`);
   };
 }
+
+/** A port to listen on; 0 lets the system choose. */
+export function portNumber(name: string): (value: string) => number {
+  return (value) => {
+    const number = Number(value);
+    if (value.trim() !== "" && Number.isInteger(number) && number >= 0 && number <= 65_535) return number;
+    throw new UsmLiteError("INVALID_ARGUMENT", `${name} ${value}: must be a whole number from 0 to 65535`);
+  };
+}

@@ -1,5 +1,5 @@
 /** `usm-lite serve`: the HTTP and WebSocket service, until SIGTERM. */
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import { UsmLiteError } from "../errors.js";
 import type { Server as ServerType } from "../serve/server.js";
 import { serveDefaults, shortestApiKey, type ServeOptions } from "../serve/serve_options.js";
@@ -10,6 +10,7 @@ import {
   languageOption,
   modelOption,
   nonNegativeNumber,
+  portNumber,
   positiveInteger,
   positiveNumber,
   repeated,
@@ -43,7 +44,7 @@ interface CommandOptions {
   trustProxy: string[];
   streamTimeout: number;
   maxUploadMb: number;
-  maxAudioHours: number;
+  maxHours: number;
   uploadTimeout: number;
   recognitionTimeout: number;
   drainTimeout: number;
@@ -67,8 +68,8 @@ export function serveCommand(): Command {
     .option("--model-alias <name>", `another name for it, any number of times; default: ${serveDefaults.modelAliases.join(", ")}`, repeated)
     .addOption(languageOption(`ISO 639-1 code of what requests may ask for (default: ${serveDefaults.language})`))
     .option("--host <address>", "address to listen on; 0.0.0.0 for all", serveDefaults.host)
-    .option("--port <number>", "port to listen on; 0 for any", port, serveDefaults.port)
-    .option("--metrics-port <number>", "port for /metrics and /health alone, without TLS; default: they are on --port", port)
+    .option("--port <number>", "port to listen on; 0 for any", portNumber("--port"), serveDefaults.port)
+    .option("--metrics-port <number>", "port for /metrics and /health alone, without TLS; default: they are on --port", portNumber("--metrics-port"))
     .option("--api-keys <file>", "JSON file of API keys, read again on SIGHUP; without it (and USMLITE_API_KEY) everyone is let in")
     .option("--tls-cert <file>", "certificate chain (PEM): HTTPS and WSS")
     .option("--tls-key <file>", "private key of the certificate (PEM)")
@@ -126,7 +127,7 @@ export function serveCommand(): Command {
       serveDefaults.streamTimeoutSeconds,
     )
     .option("--max-upload-mb <MiB>", "largest file", positiveNumber("--max-upload-mb"), maximumUploadBytes / 2 ** 20)
-    .option("--max-hours, --max-audio-hours <hours>", "longest audio", positiveNumber("--max-audio-hours"), maximumAudioSeconds / 3600)
+    .option("--max-hours <hours>", "longest audio", positiveNumber("--max-hours"), maximumAudioSeconds / 3600)
     .option(
       "--upload-timeout <s>",
       "seconds in which a request must have arrived",
@@ -194,7 +195,7 @@ async function serve(options: CommandOptions): Promise<void> {
         trustedProxies: options.trustProxy,
         streamTimeoutSeconds: options.streamTimeout,
         maximumUploadBytes: Math.round(options.maxUploadMb * 2 ** 20),
-        maximumAudioSeconds: options.maxAudioHours * 3600,
+        maximumAudioSeconds: options.maxHours * 3600,
         uploadTimeoutSeconds: options.uploadTimeout,
         recognitionTimeoutSeconds: options.recognitionTimeout,
         drainTimeoutSeconds: options.drainTimeout,
@@ -232,12 +233,6 @@ const addresses = (value: string, before: readonly string[]): string[] => [
     .map((address) => address.trim())
     .filter(Boolean),
 ];
-
-function port(value: string): number {
-  const number = Number(value);
-  if (Number.isInteger(number) && number >= 0 && number <= 65_535) return number;
-  throw new InvalidArgumentError("must be a whole number from 0 to 65535");
-}
 
 function keys({ apiKeys }: CommandOptions): ServeOptions["apiKeys"] {
   const single = process.env["USMLITE_API_KEY"];

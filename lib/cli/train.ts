@@ -8,7 +8,7 @@ export function trainCommand(): Command {
     .description("Train a float Conformer-CTC model.")
     .requiredOption("--config <file>", "YAML file; docs/training.md lists its keys")
     .requiredOption("--out <folder>", "folder of the run, which no other may use: checkpoints, metrics, and in the end model/")
-    .option("--resume", "continue from the newest checkpoint in the folder")
+    .option("--resume", "continue from the newest checkpoint in the folder; where there is none, begin")
     .addOption(deviceOption("where to train"))
     .action(async (options: { config: string; out: string; resume?: boolean; device: TrainingDevice }) => {
       const { trainFloatModel } = await import("../train/float_training.js");

@@ -53,7 +53,7 @@ export function transcribeCommand(): Command {
     )
     .option("--keyword <phrase>", "phrase that is likely to be said, any number of times; not for sequence-to-sequence models", repeated)
     .option("--adapter <folder>", "adapter of the speaker, which usm-lite adapt wrote")
-    .option("--max-audio-hours, --max-hours <hours>", "refuse longer audio", positiveNumber("--max-hours"), defaultMaximumHours)
+    .option("--max-hours <hours>", "refuse longer audio", positiveNumber("--max-hours"), defaultMaximumHours)
     .option("--output-dir <folder>", "write one file per audio file instead of standard output")
     .action(transcribeFiles);
 }
