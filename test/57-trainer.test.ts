@@ -189,6 +189,11 @@ test.serial("a checkpoint of another run is refused", async (t) => {
     message: /"parameter.input.weight" has shape \(16, 8\) but this run needs \(32, 8\)/,
   });
   t.throws(() => resume(new SmallCtcModel(), { seed: 9 }), { code: "BAD_CHECKPOINT", message: /seed 1; this run has seed 9/ });
+  const longer = await new Trainer(new SmallCtcModel(), new SmallBatches(), options(temporaryFolder(), 2)).run();
+  t.throws(() => new Trainer(new SmallCtcModel(), new SmallBatches(), options(folder, 1)).resume(longer.checkpoint), {
+    code: "BAD_CHECKPOINT",
+    message: /has had 2 steps; this run ends after 1: give it more/,
+  });
   const larger = new SmallCtcModel();
   larger.weights.set("extra", keep(Tensor.zeros([1])));
   t.throws(() => resume(larger), { code: "BAD_CHECKPOINT", message: /no tensor "parameter.extra"/ });

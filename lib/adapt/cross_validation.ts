@@ -108,7 +108,7 @@ export function crossValidate(learning: SpeakerLearning): CrossValidation {
     for (const fold of folds) fold.learn(learningRateOf(settings, epoch));
     epoch++;
     const loss = meanLoss();
-    onStatus(`epoch ${epoch}: held-out loss ${loss.toFixed(4)}, ${best.loss.toFixed(4)} before`);
+    onStatus(`epoch ${epoch}: held-out loss ${loss.toFixed(4)}, best before ${best.loss.toFixed(4)}`);
     if (loss >= best.loss) continue;
     best = { epoch, loss };
     for (const fold of folds) fold.keep(settings.scale);

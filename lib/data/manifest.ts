@@ -6,6 +6,7 @@ import { writeTextFile } from "../checkpoint/atomic_file.js";
 import { problemOf } from "../checkpoint/checked_value.js";
 import { readTextFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
+import { normalizeText } from "../text/normalize.js";
 
 /** One utterance of a manifest. */
 export interface Utterance {
@@ -115,3 +116,6 @@ function parseLine(line: string, source: string, folder: string): Utterance {
     source,
   };
 }
+
+/** Whether a transcript has words to learn from or to be judged by. */
+export const hasWords = ({ text }: Pick<Utterance, "text">): boolean => normalizeText(text) !== "";

@@ -58,7 +58,7 @@ export class SpeechBatches implements BatchSource {
   ) {
     this.targets = utterances.map(({ text, source }) => {
       const ids = encode(text);
-      if (ids.length === 0) throw new UsmLiteError("BAD_MANIFEST", `${source}: its transcript is empty; leave it out for training`);
+      if (ids.length === 0) throw emptyTranscript(source);
       return ids;
     });
     const { encodeInner } = options;
@@ -122,3 +122,7 @@ export class SpeechBatches implements BatchSource {
     return (this.utterances[index] as Utterance).duration / speed;
   }
 }
+
+/** @param source "FILE:LINE" of the manifest */
+export const emptyTranscript = (source: string): UsmLiteError =>
+  new UsmLiteError("BAD_MANIFEST", `${source}: its transcript is empty; leave it out for training`);

@@ -7,8 +7,8 @@ import { writeFolderAtomically } from "../checkpoint/atomic_folder.js";
 import { writeJsonFile } from "../checkpoint/json_file.js";
 import { OutputLock } from "../checkpoint/output_lock.js";
 import { FeatureCache } from "../data/feature_cache.js";
-import { readManifest, type Utterance } from "../data/manifest.js";
-import { SpeechBatches } from "../data/speech_batches.js";
+import { hasWords, readManifest, type Utterance } from "../data/manifest.js";
+import { emptyTranscript, SpeechBatches } from "../data/speech_batches.js";
 import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors_writer.js";
 import { gpuInformation } from "../device/gpu.js";
 import { checkTrainableOnGpu, placeForTraining } from "../models/device_training.js";
@@ -58,6 +58,8 @@ export async function trainFloatModel(config: TrainingConfig, options: FloatTrai
   if (wanted === "cuda") gpuInformation();
   if (!resume) refuseEarlierRun(out);
   const utterances = config.data.train.flatMap(readManifest);
+  const silent = utterances.find((utterance) => !hasWords(utterance));
+  if (silent) throw emptyTranscript(silent.source); // not after the features of all others
   const tokenizer = tokenizerOf(out, utterances, config.vocabularySize, resume);
   const modelConfig = modelConfigOf(config, tokenizer);
   const network = new LasrForCtc(modelConfig, new FreshWeights(config.seed));

@@ -85,13 +85,17 @@ export class Trainer {
 
   /**
    * Continues from a checkpoint: `path`, or the newest in the run's folder. Returns false when there is none.
-   * @throws UsmLiteError BAD_CHECKPOINT when it belongs to another model, configuration or seed
+   * @throws UsmLiteError BAD_CHECKPOINT when it belongs to another model, configuration or seed, or is of a later step than `totalSteps`
    */
   resume(path = this.checkpoints.latest()): boolean {
     if (path === undefined) return false;
     const position = restoreCheckpoint(path, this.state());
     if (position.seed !== this.random.seed) {
       throw new UsmLiteError("BAD_CHECKPOINT", `${path} was written with seed ${position.seed}; this run has seed ${this.random.seed}`);
+    }
+    const { totalSteps } = this.options;
+    if (position.step > totalSteps) {
+      throw new UsmLiteError("BAD_CHECKPOINT", `${path} has had ${position.step} steps; this run ends after ${totalSteps}: give it more`);
     }
     ({ step: this.step, epoch: this.epoch, batch: this.batch } = position);
     this.random.position = position.randomPosition;

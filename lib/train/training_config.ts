@@ -70,7 +70,8 @@ export type TrainingConfig = z.infer<typeof schema>;
  * readTrainingConfig("training/default.yaml").epochs; // 26
  */
 export function readTrainingConfig(file: string): TrainingConfig {
-  const document = new YamlDocument(readTextFile(file, "BAD_CONFIG"), file, {
+  const text = readTextFile(file, "BAD_CONFIG", "name a YAML file, such as training/default.yaml; docs/training.md lists its keys");
+  const document = new YamlDocument(text, file, {
     code: "BAD_CONFIG",
     hint: "docs/training.md lists the keys",
   });

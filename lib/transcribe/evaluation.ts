@@ -1,9 +1,8 @@
 /** Word error rate and speed of a model on a manifest. */
-import type { Utterance } from "../data/manifest.js";
+import { hasWords, type Utterance } from "../data/manifest.js";
 import { readUtterance } from "../data/utterance_audio.js";
 import { UsmLiteError } from "../errors.js";
 import { memoryStatistics, resetPeakMemory, threadCount } from "../native/runtime.js";
-import { normalizeText } from "../text/normalize.js";
 import { characterErrorRate, wordErrorRate, type ErrorRate } from "../text/word_error_rate.js";
 import type { Recognizer } from "./recognizer.js";
 
@@ -102,7 +101,6 @@ export async function evaluate(
   };
 }
 
-const hasWords = ({ text }: Utterance): boolean => normalizeText(text) !== "";
 
 /** Similar lengths together, longest first: shared passes then hold about `seconds` of audio each. */
 function batchesByLength(utterances: readonly Utterance[], seconds: number): Utterance[][] {

@@ -1,7 +1,7 @@
 /** Finds the weights of a model's language model on held-out speech. */
 import { join } from "node:path";
 import { OutputLock } from "../checkpoint/output_lock.js";
-import { readManifest } from "../data/manifest.js";
+import { hasWords, readManifest } from "../data/manifest.js";
 import { readUtterance } from "../data/utterance_audio.js";
 import { tuneFusion, type FusionWeights, type TuningUtterance } from "../decode/fusion_tuning.js";
 import { trainLanguageModel } from "../decode/kneser_ney.js";
@@ -23,8 +23,9 @@ export interface LanguageModelTuningOptions {
 
 /**
  * Returns all weights tried, best first, and keeps the best in the model folder.
- * @throws UsmLiteError INVALID_ARGUMENT when the model has no language model; OUTPUT_IN_USE while it is tuned elsewhere; NO_GPU, UNSUPPORTED_MODEL for device "cuda"; errors of
- * audio files name manifest line and file
+ * @throws UsmLiteError INVALID_ARGUMENT when the model has no language model; BAD_MANIFEST when `data` has no words, or `text` none but those
+ * of `data`; OUTPUT_IN_USE while it is tuned elsewhere; NO_GPU, UNSUPPORTED_MODEL for device "cuda"; errors of audio files name manifest line
+ * and file
  */
 export async function tuneLanguageModel(options: LanguageModelTuningOptions): Promise<readonly FusionWeights[]> {
   const { data, text, device = "cpu" } = options;
@@ -35,13 +36,24 @@ export async function tuneLanguageModel(options: LanguageModelTuningOptions): Pr
   }
   using _lock = OutputLock.beside(join(folder, modelFiles.languageModelWeights));
   const utterances = readManifest(data);
+  if (!utterances.some(hasWords)) {
+    throw new UsmLiteError("BAD_MANIFEST", `no utterance of ${data} has words in its transcript, so there is no error rate to tune by`);
+  }
   const heldOut = new Set(utterances.map((utterance) => utterance.text));
-  const languageModel = text
-    ? trainLanguageModel(
-        readManifest(text).flatMap((utterance) => (heldOut.has(utterance.text) ? [] : utterance.text)),
-        { order: model.languageModel.tree.order },
-      )
-    : model.languageModel;
+  const others = text === undefined ? [] : readManifest(text).filter((utterance) => hasWords(utterance) && !heldOut.has(utterance.text));
+  if (text !== undefined && others.length === 0) {
+    throw new UsmLiteError(
+      "BAD_MANIFEST",
+      `${text} has no transcript that is not in ${data}, so there is nothing to make a language model of`,
+    );
+  }
+  const languageModel =
+    text === undefined
+      ? model.languageModel
+      : trainLanguageModel(
+          others.map((utterance) => utterance.text),
+          { order: model.languageModel.tree.order },
+        );
   const recognizer = new Recognizer(model);
   const prepared: TuningUtterance[] = [];
   for (const utterance of utterances) {
