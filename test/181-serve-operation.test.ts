@@ -84,6 +84,7 @@ test("health and metrics have a port of their own when they are given one", asyn
   const idle = connect(Number(new URL(server.url).port), "127.0.0.1");
   await once(idle, "connect"); // there is no other connection for clients
   const get = async (path: string): Promise<number> => (await fetch(`${url}${path}`)).status;
+  t.regex(await (await fetch(`${url}/v1/models`)).text(), /there are GET \/health\/live, \/health\/ready and \/metrics"/);
   t.deepEqual(
     [await get("/health/live"), await get("/health/ready"), await get("/metrics"), await get("/v1/models")],
     [200, 200, 200, 404],
@@ -91,6 +92,7 @@ test("health and metrics have a port of their own when they are given one", asyn
   idle.destroy();
   const close = { headers: { connection: "close" } };
   await until(async () => (await fetch(`${server.url}/metrics`, close).catch(() => undefined))?.status === 404);
+  t.notRegex(await (await fetch(`${server.url}/metrics`, close)).text(), /there are .*\/metrics/);
   await until(async () => (await (await fetch(`${url}/metrics`)).text()).includes("\nusmlite_connections_open 0\n"));
   const upload = await beginUpload(server);
   upload.on("error", () => undefined);

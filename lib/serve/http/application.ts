@@ -39,14 +39,16 @@ export async function application(service: Service, { log, tls, requestTimeoutMs
     clientErrorHandler: onClientError,
     ...(tls ? { https: { ...tls, ...tlsTimeouts } } : { http: timeouts }),
   }) as unknown as FastifyInstance;
+  const withMetrics = service.options.metricsPort === undefined;
   guard(app, service);
-  handleErrors(app, service);
+  const probes = `GET /health/live, /health/ready${withMetrics ? ", /metrics" : ""} and /status`;
+  handleErrors(app, service, `POST /v1/audio/transcriptions, GET /v1/models, a WebSocket at /v1/realtime, and ${probes}`);
   observe(app, service);
   await app.register(multipart);
   transcriptionRoute(app, service);
   modelRoutes(app, service);
   healthRoutes(app, service);
-  if (service.options.metricsPort === undefined) metricsRoute(app, service);
+  if (withMetrics) metricsRoute(app, service);
   statusPage(app, service);
   return app;
 }
@@ -55,7 +57,7 @@ export async function application(service: Service, { log, tls, requestTimeoutMs
 export function operationsApplication(service: Service): FastifyInstance {
   const app = fastify({ http: { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: connectionsCheckingMs } });
   app.decorateRequest("notes");
-  handleErrors(app, service);
+  handleErrors(app, service, "GET /health/live, /health/ready and /metrics");
   healthRoutes(app, service);
   metricsRoute(app, service);
   return app;

@@ -8,10 +8,8 @@ import { errorResponse, RequestError, type ErrorResponse } from "./openai_error.
 /** A client that still sends what nobody wants gets so long to read why. */
 const lingerMs = 5000;
 
-const routes =
-  "there are POST /v1/audio/transcriptions, GET /v1/models, a WebSocket at /v1/realtime, and GET /health/live, /health/ready, /metrics and /status";
-
-export function handleErrors(app: FastifyInstance, service: Service): void {
+/** @param routes what there is, for those who ask for anything else */
+export function handleErrors(app: FastifyInstance, service: Service, routes: string): void {
   app.setErrorHandler((error, request, reply) => {
     const response = errorResponse(error);
     const { status, body } = response;
@@ -21,7 +19,7 @@ export function handleErrors(app: FastifyInstance, service: Service): void {
     send(request, reply, response);
   });
   app.setNotFoundHandler((request, reply) => {
-    const message = `there is no ${request.method} ${request.url.split("?")[0]} here; ${routes}`;
+    const message = `there is no ${request.method} ${request.url.split("?")[0]} here; there are ${routes}`;
     const error = new RequestError(404, "unknown_url", message);
     send(request, reply, errorResponse(error));
   });
