@@ -51,8 +51,10 @@ export function appendText(path: string, text: string): void {
 /** Before something is computed for hours: `path` may be written, as far as its folder tells. @throws UsmLiteError FILE_UNWRITABLE */
 export function checkWritable(path: string): void {
   attempt(path, () => {
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
+      throw new UsmLiteError("FILE_UNWRITABLE", `${path} is a folder; name the file to write`);
+    }
     accessSync(dirname(path), constants.W_OK);
-    if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw new Error("it is a folder");
   });
 }
 

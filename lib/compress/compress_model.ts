@@ -66,6 +66,7 @@ export interface CompressModelOptions {
 export async function compressModel(options: CompressModelOptions): Promise<boolean> {
   const { recipe, manifest, out, format, device: wanted = "cpu", onStatus = () => {} } = options;
   refuseExisting(out);
+  if (manifest !== undefined) readManifest(manifest); // a bad one is told before a run begins that is bound to it
   if (!needsTrainingSpeech(recipe)) {
     const outline = outlineModel(options.model);
     using file = outline.file;
@@ -80,7 +81,6 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
       `${recipe.source} trains or calibrates, which needs --data with a manifest of training speech`,
     );
   }
-  readManifest(manifest); // a bad one is told before a run begins that is bound to it
   const model = loadModel(options.model);
   checkFloat(model.compression, options.model);
   using _lock = lockOutput(out);

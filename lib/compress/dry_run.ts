@@ -1,17 +1,21 @@
 /** What a recipe would make of a model, without doing it: specs, sizes, and about how long it would take. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { checkFormat, type CompressedTensorsFormat } from "../checkpoint/compressed_tensors.js";
 import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { readManifest } from "../data/manifest.js";
 import { outlineModel } from "../models/model_folder.js";
+import { missingTokenizer } from "../models/transcript_encoder.js";
 import { checkFloat } from "./float_model.js";
 import { matmul } from "../ops/matmul.js";
 import { weightMatrixShape } from "../quant/weight_matrix.js";
 import { packedBytes, type WeightSpec } from "../quant/weight_spec.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
+import { tokenizerFiles } from "../text/load_tokenizer.js";
 import { blockOf } from "./calibration.js";
 import { planStages, type CompressionPlan, type PlannedStage } from "./compression_plan.js";
-import type { Recipe } from "./recipe.js";
+import { needsTrainingSpeech, type Recipe } from "./recipe.js";
 import { costOf, formatSizeReport, type LayerSize, type ModelSize } from "./size_report.js";
 
 export interface DryRunOptions {
@@ -44,7 +48,7 @@ const framesPerSecond = 25;
 
 /**
  * What compressing with a recipe would give and take, without reading weights.
- * @throws UsmLiteError BAD_RECIPE, BAD_CHECKPOINT, FILE_NOT_FOUND, UNSUPPORTED_SPEC, as compressing would
+ * @throws UsmLiteError BAD_RECIPE, BAD_CHECKPOINT, BAD_TOKENIZER, FILE_NOT_FOUND, UNSUPPORTED_SPEC, as compressing would
  *
  * @example
  * process.stdout.write(formatDryRun(dryRun({ model: "float", recipe: readRecipe("recipe.yaml"), manifest: undefined })));
@@ -53,6 +57,7 @@ export function dryRun({ model, recipe, manifest, format }: DryRunOptions): DryR
   const { network, compression, file: opened } = outlineModel(model);
   using file = opened;
   checkFloat(compression, model);
+  if (needsTrainingSpeech(recipe) && !tokenizerFiles.some((name) => existsSync(join(model, name)))) throw missingTokenizer(model);
   const stages = planStages(recipe, network);
   const plan = stages.at(-1)?.plan ?? new Map<string, WeightSpec>();
   if (format) checkFormat(plan, { shapeOf: (name) => file.shape(name), format });

@@ -41,7 +41,7 @@ export function checkRepositoryName(name: string): void {
   throw new UsmLiteError("INVALID_ARGUMENT", `${JSON.stringify(name)} is no model; name it as ORG/MODEL`);
 }
 
-/** @throws UsmLiteError DOWNLOAD_FAILED */
+/** @throws UsmLiteError DOWNLOAD_FAILED, INVALID_ARGUMENT for an endpoint that is no address */
 export async function readRevision(
   endpoint: string,
   repository: string,
@@ -49,6 +49,9 @@ export async function readRevision(
   headers: Record<string, string>,
 ): Promise<RemoteRevision> {
   const url = `${endpoint}/api/models/${repository}/revision/${encodeURIComponent(revision)}?blobs=true`;
+  if (!/^https?:$/.test(URL.canParse(url) ? new URL(url).protocol : "")) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `endpoint ${JSON.stringify(endpoint)} is no address; it begins with https:// or http://`);
+  }
   const response = await request(url, headers);
   const { sha, siblings } = checkedValue(revisionSchema, await response.json().catch(() => undefined), {
     source: url,

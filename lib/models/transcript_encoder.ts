@@ -14,7 +14,7 @@ export function transcriptEncoder(
   { network, tokenizer, textTokenizer, folder }: Pick<SpeechModel, "network" | "tokenizer" | "textTokenizer" | "folder">,
   language: string | undefined,
 ): TranscriptEncoder {
-  const missing = new UsmLiteError("BAD_TOKENIZER", `${folder} has no tokenizer.json, without which nothing is learned from text`);
+  const missing = missingTokenizer(folder);
   if (network.kind === "sequence-to-sequence") {
     if (!textTokenizer) throw missing;
     const prompt = new SequencePrompt(network.generation, textTokenizer);
@@ -25,3 +25,7 @@ export function transcriptEncoder(
   if (language !== undefined) throw new UsmLiteError("INVALID_ARGUMENT", `${folder} takes no language; leave it out`);
   return (text) => tokenizer.encode(text);
 }
+
+/** Of a model that is to learn from text, and has none. */
+export const missingTokenizer = (folder: string): UsmLiteError =>
+  new UsmLiteError("BAD_TOKENIZER", `${folder} has no tokenizer.json, without which nothing is learned from text`);

@@ -77,7 +77,10 @@ export function sortedNames(folder: string): string[] {
   try {
     return readdirSync(folder).sort();
   } catch (error) {
-    throw unreadableFile(folder, error);
+    if ((error as NodeJS.ErrnoException).code === "ENOTDIR") {
+      throw new UsmLiteError("FILE_UNREADABLE", `${folder} is a file; name the folder that the corpus unpacks to`, { cause: error });
+    }
+    throw unreadableFile(folder, error, "name the folder that the corpus unpacks to");
   }
 }
 

@@ -65,9 +65,13 @@ const extensions: Record<TranscriptFormat, string> = { text: "txt", json: "json"
 
 /**
  * A connection that waits for Redis to come back once it has been there.
- * @throws UsmLiteError SERVICE_UNREACHABLE
+ * @throws UsmLiteError SERVICE_UNREACHABLE, INVALID_ARGUMENT for an address of another protocol
  */
 export async function connectRedis(address: string): Promise<Redis> {
+  const [, protocol] = /^(\w+):\/\//.exec(address) ?? [];
+  if (protocol !== undefined && !["redis", "rediss", "unix"].includes(protocol)) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `${withoutPassword(address)} is no address of Redis; it begins with redis:// or rediss://`);
+  }
   let connected = false;
   const redis = new Redis(address, {
     lazyConnect: true,
@@ -82,9 +86,12 @@ export async function connectRedis(address: string): Promise<Redis> {
     return redis;
   } catch (cause) {
     redis.disconnect();
-    throw new UsmLiteError("SERVICE_UNREACHABLE", `no Redis answers at ${withoutPassword(address)}: ${(cause as Error).message}`, {
-      cause,
-    });
+    const reason = (cause as Error).message.replace(/\.$/, "");
+    throw new UsmLiteError(
+      "SERVICE_UNREACHABLE",
+      `no Redis answers at ${withoutPassword(address)}: ${reason}; --redis or REDIS_URL says where it is`,
+      { cause },
+    );
   }
 }
 
