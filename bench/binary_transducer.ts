@@ -4,6 +4,7 @@
  *
  * usage: node dist/bench/binary_transducer.js --train TRAIN.jsonl --test TEST.jsonl --out FOLDER [--dataset fsdd] [--seeds 1] [--steps 2500]
  */
+import "../lib/cli/one_line_failures.js";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -17,6 +18,7 @@ import {
   Recognizer,
   Trainer,
   trainTokenizer,
+  UsmLiteError,
   warmupCosine,
   writeSafetensors,
   type Tokenizer,
@@ -42,7 +44,7 @@ const { values } = parseArgs({
   },
 });
 const { train, test, out, dataset } = values;
-if (!train || !test || !out) throw new Error("name --train, --test and --out");
+if (!train || !test || !out) throw new UsmLiteError("INVALID_ARGUMENT", "name --train, --test and --out");
 const steps = Number(values.steps);
 const preprocessor = { feature_extractor_type: "ParakeetFeatureExtractor", feature_size: 80 };
 

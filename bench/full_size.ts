@@ -4,6 +4,7 @@
  *
  * usage: node dist/bench/full_size.js --model parakeet-tdt-0.6b --folder BUILD [--steps write,compress,float,packed,peer] [--json FILE]
  */
+import "../lib/cli/one_line_failures.js";
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";

@@ -3,6 +3,7 @@
  *
  * `node dist/bench/live_streams.js [--streams 8] [--seconds 20] [--json FILE]`
  */
+import "../lib/cli/one_line_failures.js";
 import { parseArgs } from "node:util";
 import { writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";

@@ -5,6 +5,7 @@
  * `node dist/bench/partial_texts.js --data MANIFEST.jsonl [--utterances N] [--model DIR]`; lengths other than those of the
  * service, in seconds, with `--step`, `--left-context`, `--look-ahead` and `--decision-lag`.
  */
+import "../lib/cli/one_line_failures.js";
 import { parseArgs } from "node:util";
 import { readManifest } from "../lib/data/manifest.js";
 import { readUtterance } from "../lib/data/utterance_audio.js";

@@ -4,6 +4,7 @@
  *
  * usage: USMLITE_PYTHON=PYTHON node dist/bench/training_gradients.js MODEL_FOLDER ..
  */
+import "../lib/cli/one_line_failures.js";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,6 +17,7 @@ import {
   Tensor,
   tidy,
   trainableNetwork,
+  UsmLiteError,
   writeSafetensors,
   type TrainableNetwork,
   type TrainingBatch,
@@ -24,7 +26,7 @@ import { RandomStream } from "../lib/ops/random_stream.js";
 import { packageRoot } from "./package_root.js";
 
 const folders = process.argv.slice(2);
-if (folders.length === 0) throw new Error("name folders of models");
+if (folders.length === 0) throw new UsmLiteError("INVALID_ARGUMENT", "name folders of models");
 const temporary = mkdtempSync(join(tmpdir(), "usm-lite-gradients-"));
 try {
   for (const folder of folders) compare(folder);

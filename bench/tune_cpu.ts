@@ -2,6 +2,7 @@
  * `npm run tune:cpu [-- --sets avx2,avx512] [--dry]`: measures schedules of packed products on this machine, in turn, and writes
  * native/cpu/packed_schedule_table.inc. Rows of instruction sets that the machine lacks stay as they are.
  */
+import "../lib/cli/one_line_failures.js";
 import { readFileSync, writeFileSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
 import { join } from "node:path";

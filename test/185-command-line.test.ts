@@ -1,4 +1,5 @@
 /** What the command line says of itself, and answers to the mistakes of those who begin. */
+import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import test from "ava";
@@ -109,4 +110,19 @@ test("mistakes are answered with what would be right", async (t) => {
     }),
   );
   t.false(readdirSync(folder.path).includes("packed"));
+});
+
+test("scripts beside the command line end with one line, too", (t) => {
+  const run = (script: string, ...args: string[]) => spawnSync(process.execPath, [join(root, script), ...args], { encoding: "utf8" });
+  const text = ["--out", path("lm"), "--text", folder.path];
+  const cases: [ReturnType<typeof run>, number, RegExp][] = [
+    [run("training/language_model.js", "--help"), 2, /^Unknown option '--help'; the head of the script says .* \[INVALID_ARGUMENT\]\n$/],
+    [run("training/language_model.js", ...text, "--transcripts", "none.jsonl"), 1, /^none\.jsonl does not exist; .*\[FILE_NOT_FOUND\]\n$/],
+    [run("training/pytorch/unpack.js", path("none"), path("float")), 1, /^model folder .*none does not exist; .*\[FILE_NOT_FOUND\]\n$/],
+    [run("dist/bench/binary_transducer.js"), 2, /^name --train, --test and --out \[INVALID_ARGUMENT\]\n$/],
+  ];
+  for (const [{ status, stdout, stderr }, expected, message] of cases) {
+    t.deepEqual([status, stdout], [expected, ""], stderr);
+    t.regex(stderr, message);
+  }
 });

@@ -9,6 +9,7 @@
  * other text (Moore and Lewis 2010, with bigrams), and the best are taken until there are N words. Transcripts count N
  * times as much. --without leaves out the transcripts of held-out speech and tells the perplexity of their text.
  */
+import "../dist/lib/cli/one_line_failures.js";
 import { parseArgs } from "node:util";
 import { readManifest } from "../dist/lib/data/manifest.js";
 import { trainLanguageModel } from "../dist/lib/decode/kneser_ney.js";

@@ -13,6 +13,7 @@
  *   phones, phone_words     the same for phones
  *   dataset (n), speaker (n), held_out (n)
  */
+import "../../dist/lib/cli/one_line_failures.js";
 import { parseArgs } from "node:util";
 import { FeatureCache } from "../../dist/lib/data/feature_cache.js";
 import { readManifest } from "../../dist/lib/data/manifest.js";

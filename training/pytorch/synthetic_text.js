@@ -8,6 +8,7 @@
  * when each of its words was taken 25 times before. TEXT gets a sentence a line; WORDS.json, for each of their words, its
  * tokens under the tokenizer of the folder MODEL and its phones.
  */
+import "../../dist/lib/cli/one_line_failures.js";
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { readManifest } from "../../dist/lib/data/manifest.js";

@@ -2,8 +2,10 @@
  * Writes a packed model as a float one, which training/pytorch/pretrain.py can start from.
  * usage: node training/pytorch/unpack.js PACKED FLOAT
  */
-import { copyFileSync, mkdirSync } from "node:fs";
+import "../../dist/lib/cli/one_line_failures.js";
+import { copyFileSync } from "node:fs";
 import { join } from "node:path";
+import { makeFolder } from "../../dist/lib/checkpoint/atomic_folder.js";
 import { writeJsonFile } from "../../dist/lib/checkpoint/json_file.js";
 import { writeSafetensors } from "../../dist/lib/checkpoint/safetensors_writer.js";
 import { loadModel, modelFiles } from "../../dist/lib/models/model_folder.js";
@@ -14,7 +16,7 @@ if (!packed || !out) {
   process.exit(2);
 }
 const { network } = loadModel(packed, { weights: "float32" });
-mkdirSync(out, { recursive: true });
+makeFolder(out);
 const { usm_lite: _, ...config } = network.config;
 writeJsonFile(join(out, modelFiles.config), config);
 for (const file of [modelFiles.tokenizer, "tokenizer_config.json", modelFiles.preprocessor]) {
