@@ -1,8 +1,10 @@
 /**
  * What binary weights cost a transducer: a small one is trained on spoken digits in floats, then as `recipes/1bit-rnnt.yaml` says and, to
- * tell binary weights from further training, alike with eight bits; the error rates of all three. Called again it goes on (docs/results.md).
+ * tell binary weights from further training, alike with eight bits; the error rates of all three. Called again it goes on
+ * (docs/results.md).
  *
- * usage: node dist/bench/binary_transducer.js --train TRAIN.jsonl --test TEST.jsonl --out FOLDER [--dataset fsdd] [--seeds 1] [--steps 2500]
+ * usage: node dist/bench/binary_transducer.js --train TRAIN.jsonl --test TEST.jsonl --out FOLDER [--dataset fsdd] [--seeds 1]
+ *   [--steps 2500]
  */
 import "../lib/cli/one_line_failures.js";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";

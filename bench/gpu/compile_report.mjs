@@ -41,8 +41,12 @@ async function compile({ architecture, file }) {
   const ptx = join(kept, "kernels.ptx");
   const common = ["-std=c++20", "-O3", `-I${join(root, "native")}`];
   const begin = performance.now();
-  await run("nvcc", [...common, "--ptx", `--gpu-architecture=${architecture.replace("sm", "compute")}`, join(folder, file), "-o", ptx], { maxBuffer: 1 << 28 });
-  const { stderr } = await run("ptxas", [`--gpu-name=${architecture}`, "--verbose", "-O3", ptx, "-o", join(kept, "kernels.cubin")], { maxBuffer: 1 << 28, env: { ...process.env, PATH: `${process.env.PATH}:/usr/local/cuda/bin` } });
+  const virtual = `--gpu-architecture=${architecture.replace("sm", "compute")}`;
+  await run("nvcc", [...common, "--ptx", virtual, join(folder, file), "-o", ptx], { maxBuffer: 1 << 28 });
+  const { stderr } = await run("ptxas", [`--gpu-name=${architecture}`, "--verbose", "-O3", ptx, "-o", join(kept, "kernels.cubin")], {
+    maxBuffer: 1 << 28,
+    env: { ...process.env, PATH: `${process.env.PATH}:/usr/local/cuda/bin` },
+  });
   return { seconds: (performance.now() - begin) / 1000, kernels: await parse(stderr, readFileSync(ptx, "utf8")) };
 }
 
@@ -66,7 +70,8 @@ async function demangle(names) {
   return (await child).stdout
     .trim()
     .split("\n")
-    .map((name) => name.replace(/^void /, "").replaceAll("usmlite::cuda::", "").replaceAll("(anonymous namespace)::", "").replace(/>\(.*$/, ">").replace(/^(\w+)\(.*$/, "$1"));
+    .map((name) => name.replace(/^void /, "").replaceAll("usmlite::cuda::", "").replaceAll("(anonymous namespace)::", ""))
+    .map((name) => name.replace(/>\(.*$/, ">").replace(/^(\w+)\(.*$/, "$1"));
 }
 
 let spilling = 0;

@@ -51,7 +51,8 @@ function visit(name, from) {
     if (folder === dirname(folder)) throw new Error(`${name} is not installed`);
   }
 }
-for (const name of ["ava", "yaml", "zod", "commander", "cli-progress", "opus-decoder", "mpg123-decoder", "@wasm-audio-decoders/ogg-vorbis"]) visit(name, root);
+const decoders = ["opus-decoder", "mpg123-decoder", "@wasm-audio-decoders/ogg-vorbis"];
+for (const name of ["ava", "yaml", "zod", "commander", "cli-progress", ...decoders]) visit(name, root);
 console.log([...found].map((folder) => relative(root, folder)).join("\n"));
 SCRIPT
 )

@@ -46,7 +46,8 @@ class Attention(nn.Module):
     def forward(self, x, positions, mask):
         """x (batch, frames, hidden); positions (2 frames - 1, hidden); mask (batch, 1, frames, frames), true where seen, or None"""
         batch, frames, _ = x.shape
-        q, k, v = (layer(x).view(batch, frames, self.heads, self.head_dim).transpose(1, 2) for layer in (self.q_proj, self.k_proj, self.v_proj))
+        layers = (self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (layer(x).view(batch, frames, self.heads, self.head_dim).transpose(1, 2) for layer in layers)
         p = self.relative_k_proj(positions).view(-1, self.heads, self.head_dim).permute(1, 2, 0)  # (heads, head_dim, positions)
         scores = (q + self.bias_v[:, None]) @ p  # (batch, heads, frames, positions)
         count = scores.shape[-1]

@@ -15,7 +15,11 @@ from safetensors.torch import load_file
 
 threads, folder, recorded = sys.argv[1:]
 torch.set_num_threads(int(threads))
-classes = {"parakeet_tdt": "ParakeetForTDT", "whisper": "WhisperForConditionalGeneration", "cohere_asr": "CohereAsrForConditionalGeneration"}
+classes = {
+    "parakeet_tdt": "ParakeetForTDT",
+    "whisper": "WhisperForConditionalGeneration",
+    "cohere_asr": "CohereAsrForConditionalGeneration",
+}
 
 
 def seconds(work):
@@ -25,7 +29,9 @@ def seconds(work):
 
 
 config = transformers.AutoConfig.from_pretrained(folder)
-load, model = seconds(lambda: getattr(transformers, classes[config.model_type]).from_pretrained(folder, config=config, dtype=torch.float32).eval())
+load, model = seconds(
+    lambda: getattr(transformers, classes[config.model_type]).from_pretrained(folder, config=config, dtype=torch.float32).eval()
+)
 features = load_file(recorded)["input_features"]
 encoder = model.get_encoder() if hasattr(model, "get_encoder") else model.encoder
 with torch.inference_mode():

@@ -77,7 +77,8 @@ class Block(nn.Module):
 class Model(nn.Module):
     def __init__(self, c, vocabulary):
         super().__init__()
-        h, channels, kernel, stride = c["hidden_size"], c["subsampling_conv_channels"], c["subsampling_conv_kernel_size"], c["subsampling_conv_stride"]
+        h, channels = c["hidden_size"], c["subsampling_conv_channels"]
+        kernel, stride = c["subsampling_conv_kernel_size"], c["subsampling_conv_stride"]
         self.c, self.head_dim = c, h // c["num_attention_heads"]
         self.dense0, self.dense1 = nn.Linear(c["num_mel_bins"], h), nn.Linear(channels, h)
         self.convolutions = nn.ModuleList([nn.Conv1d(h, h, kernel, stride), nn.Conv1d(h, channels, kernel, stride)])
@@ -92,7 +93,8 @@ class Model(nn.Module):
         x = F.dropout(self.dense1(x.transpose(1, 2)), self.c["dropout"])
         frames = x.shape[1]
         seen = torch.arange(frames, device=x.device) < lengths[:, None]
-        positions = torch.arange(frames, device=x.device)[:, None] * 10000.0 ** (-torch.arange(0, self.head_dim, 2, device=x.device) / self.head_dim)
+        frequencies = 10000.0 ** (-torch.arange(0, self.head_dim, 2, device=x.device) / self.head_dim)
+        positions = torch.arange(frames, device=x.device)[:, None] * frequencies
         angles = torch.cat([positions, positions], dim=-1)
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         for layer in self.blocks:
@@ -137,7 +139,8 @@ class Peer:
             self.step()
             torch.cuda.synchronize()
             times.append((time.perf_counter() - begin) * 1000)
-        return {"times": times, "peakBytes": torch.cuda.max_memory_allocated(), "parameters": sum(p.numel() for p in self.model.parameters())}
+        parameters = sum(p.numel() for p in self.model.parameters())
+        return {"times": times, "peakBytes": torch.cuda.max_memory_allocated(), "parameters": parameters}
 
 
 if __name__ == "__main__":

@@ -72,4 +72,5 @@ for name, parameter in model.named_parameters():
     wanted = parameter.grad
     compared += 1
     worst = max(worst, (float((ours[name] - wanted).norm() / wanted.norm()), name))
-print(f"{kind}: loss {loss.item():.6g}, ours {ours['loss'].item():.6g}; gradients of {compared} parameters, worst relative error {worst[0]:.2g} ({worst[1]})")
+losses = f"loss {loss.item():.6g}, ours {ours['loss'].item():.6g}"
+print(f"{kind}: {losses}; gradients of {compared} parameters, worst relative error {worst[0]:.2g} ({worst[1]})")

@@ -37,7 +37,12 @@ export const gentle = {
 };
 
 /** Fine-tuning with these modifiers, the subsampling layers in whole numbers where the blocks are coded. */
-export function fineTuned(name: string, label: string, modifiers: (budget: Budget) => readonly Modifier[], training: object = {}): RowDefinition {
+export function fineTuned(
+  name: string,
+  label: string,
+  modifiers: (budget: Budget) => readonly Modifier[],
+  training: object = {},
+): RowDefinition {
   return {
     name,
     label,
@@ -141,7 +146,13 @@ export const int4Search = { type: "quantization", spec: "int4", clipSearch: { st
 export const firmTeacher: Modifier = { ...teacher, labels: 0.2 };
 
 /** Pruned by SparseGPT in one shot, then fine-tuned under its masks. */
-export function fromSparseGpt(name: string, label: string, pattern: string, quantizer: Modifier | undefined, training: object): RowDefinition {
+export function fromSparseGpt(
+  name: string,
+  label: string,
+  pattern: string,
+  quantizer: Modifier | undefined,
+  training: object,
+): RowDefinition {
   const tuned = fineTuned(name, label, () => [...(quantizer ? [quantizer] : []), firmTeacher], training);
   const solve = (seed: number): object => ({
     name: "solve",
@@ -176,8 +187,8 @@ export function rebuilt(
 }
 
 /**
- * The same without the last stage, for formats that lose little: transcripts that the model knows by heart would cost more than four bits do.
- * What is multiplied in whole numbers while blocks are rebuilt is so too in the packed model.
+ * The same without the last stage, for formats that lose little: transcripts that the model knows by heart would cost more than four bits
+ * do. What is multiplied in whole numbers while blocks are rebuilt is so too in the packed model.
  */
 export function onlyRebuilt(name: string, label: string, activations: "int8" | "float32"): RowDefinition {
   const quantizer: Modifier = { ...int4Search, activations };

@@ -1,7 +1,8 @@
 /**
- * Suite `encoder-parts-cuda`: where the time of an encoder goes on a GPU. Each operation of a FastConformer block with the sizes of Parakeet
- * 0.6B, and the subsampling before the blocks, alone: many launches of it recorded as one graph, as a pass would run them. Rows name how often
- * an operation comes in a pass of 24 blocks; sums of the products are at the end of each case, without what a pass does in another way.
+ * Suite `encoder-parts-cuda`: where the time of an encoder goes on a GPU. Each operation of a FastConformer block with the sizes of
+ * Parakeet 0.6B, and the subsampling before the blocks, alone: many launches of it recorded as one graph, as a pass would run them. Rows
+ * name how often an operation comes in a pass of 24 blocks; sums of the products are at the end of each case, without what a pass does in
+ * another way.
  */
 import { deviceLinear } from "../../lib/device/device_linear.js";
 import { DeviceSequences } from "../../lib/device/device_sequences.js";

@@ -1,4 +1,7 @@
-/** Tokens of a Transformer decoder with the sizes of Cohere's 2B model (8 layers of 1024), one after another, on the GPU and on the CPU: a part of `decode-cuda`. */
+/**
+ * Tokens of a Transformer decoder with the sizes of Cohere's 2B model (8 layers of 1024), one after another, on the GPU and on the CPU: a
+ * part of `decode-cuda`.
+ */
 import { onDevice } from "../../lib/device/placement.js";
 import { Linear } from "../../lib/nn/linear.js";
 import { SequenceDecoder } from "../../lib/nn/sequence_decoder.js";

@@ -1,7 +1,7 @@
 /**
- * Suite `training-families`: a training step (forward, backward, AdamW) on a GPU of models of other families than that of `training-cuda`, their
- * weights int4+2:4 by fake quantization: Parakeet CTC and RNN-T of FastConformer L's size, on the batch of that suite, Whisper small and
- * wav2vec 2.0 base. There are no peers: it tells what these architectures cost beside the figure of that suite.
+ * Suite `training-families`: a training step (forward, backward, AdamW) on a GPU of models of other families than that of `training-cuda`,
+ * their weights int4+2:4 by fake quantization: Parakeet CTC and RNN-T of FastConformer L's size, on the batch of that suite, Whisper small
+ * and wav2vec 2.0 base. There are no peers: it tells what these architectures cost beside the figure of that suite.
  */
 import type { JsonObject } from "../../lib/checkpoint/json_file.js";
 import { gpuInformation, hasGpu } from "../../lib/device/gpu.js";
