@@ -1,8 +1,13 @@
 /** YAML files checked against schemas piece by piece: what does not fit is an error that names file, line and key. */
-import { isMap, isScalar, isSeq, LineCounter, parseDocument, type Document } from "yaml";
+import { isMap, isScalar, isSeq, LineCounter, parseDocument, visit, type Document, type YAMLMap } from "yaml";
 import type { z } from "zod";
 import { problemOf } from "./checked_value.js";
 import { UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
+
+/** Those who describe a run write some kilobytes; the parser takes some 100 MB and seconds for what is larger than this. */
+const MAXIMUM_CHARACTERS = 500_000;
+/** Each is looked for in the whole document. */
+const MAXIMUM_ALIASES = 100;
 
 /** Where a value lies in a document: keys of maps and places in lists. */
 export type YamlPath = readonly (string | number)[];
@@ -24,19 +29,48 @@ export class YamlDocument {
     readonly source: string,
     private readonly options: { readonly code: UsmLiteErrorCode; readonly hint: string },
   ) {
-    this.document = parseDocument(text, { lineCounter: this.lines, prettyErrors: false }); // pretty ones quote the file over several lines
-    const [syntaxError] = this.document.errors;
-    if (syntaxError)
+    if (text.length > MAXIMUM_CHARACTERS) {
       throw new UsmLiteError(
         options.code,
-        `${source}:${this.lines.linePos(syntaxError.pos[0]).line}: is not valid YAML: ${syntaxError.message}`,
+        `${source} has ${text.length} characters; a file that describes a run has ${MAXIMUM_CHARACTERS} at most`,
       );
+    }
+    // The parser quotes the file over several lines in pretty errors, and compares each key of a map with all before it.
+    this.document = parseDocument(text, { lineCounter: this.lines, prettyErrors: false, uniqueKeys: false });
+    const [syntaxError] = this.document.errors;
+    if (syntaxError) throw this.invalid(syntaxError.pos[0], syntaxError.message);
+    this.checkStructure();
     try {
       this.value = this.document.toJS();
     } catch (cause) {
       // Aliases without an anchor, or so many that they would fill the memory.
       throw new UsmLiteError(options.code, `${source}: ${(cause as Error).message}`, { cause });
     }
+  }
+
+  /** What is YAML, but would be lost or ambiguous as a JavaScript value, or take long to become one. */
+  private checkStructure(): void {
+    let aliases = 0;
+    visit(this.document, {
+      Map: (_, map) => this.checkKeys(map),
+      Alias: (_, alias) => {
+        if (++aliases > MAXIMUM_ALIASES) throw this.invalid(startOf(alias), `there are more than ${MAXIMUM_ALIASES} aliases in it`);
+      },
+    });
+  }
+
+  private checkKeys(map: YAMLMap): void {
+    const keys = new Set<string>();
+    for (const { key } of map.items) {
+      if (!isScalar(key)) throw this.invalid(startOf(key) ?? startOf(map), "a key must be a text, neither a map, a list nor an alias");
+      const name = String(key.value);
+      if (keys.has(name)) throw this.invalid(startOf(key), `Map keys must be unique; "${name.slice(0, 100)}" is there twice`);
+      keys.add(name);
+    }
+  }
+
+  private invalid(offset: number | undefined, problem: string): UsmLiteError {
+    return new UsmLiteError(this.options.code, `${this.source}:${this.lines.linePos(offset ?? 0).line}: is not valid YAML: ${problem}`);
   }
 
   /**
