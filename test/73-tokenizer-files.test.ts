@@ -66,6 +66,48 @@ test("byte-level encoding agrees with Hugging Face tokenizers, from one file and
   }
 });
 
+/** A tokenizer of the letters a to d and of random merges of them, each with its rank. */
+function randomMerges(seed: number): { tokenizer: Tokenizer; merges: Map<string, number> } {
+  const pieces = [..."abcd"];
+  const merges = new Map<string, number>();
+  const noise = randomValues(120, seed).map((value) => (value + 1) / 2);
+  for (let trial = 0; trial < 60; trial++) {
+    const [left, right] = [0, 1].map((side) => pieces[Math.floor((noise[2 * trial + side] as number) * pieces.length)] as string);
+    const pair = `${left} ${right}`;
+    if (!merges.has(pair)) merges.set(pair, merges.size);
+    const whole = pair.replace(" ", "");
+    if (!pieces.includes(whole)) pieces.push(whole);
+  }
+  const model = { type: "BPE", vocab: Object.fromEntries(pieces.map((piece, id) => [piece, id])), merges: [...merges.keys()] };
+  return { tokenizer: loadTokenizer(folderWith({ "tokenizer.json": { model } }), pieces.length) as Tokenizer, merges };
+}
+
+test("merges are made by rank, then from the left", (t) => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const { tokenizer, merges } = randomMerges(seed);
+    const text = Array.from(randomValues(1 + seed * 5, 100 + seed), (value) => "abcd"[Math.floor((value + 1) * 2)]).join("");
+    const parts = [...text];
+    for (;;) {
+      const ranks = parts.slice(1).map((right, at) => merges.get(`${parts[at]} ${right}`) ?? Infinity);
+      const least = Math.min(...ranks);
+      if (least === Infinity) break;
+      const at = ranks.indexOf(least);
+      parts.splice(at, 2, parts.slice(at, at + 2).join(""));
+    }
+    t.deepEqual(
+      tokenizer.encode(text).map((id) => tokenizer.piece(id)),
+      parts,
+      `seed ${seed}`,
+    );
+  }
+});
+
+test("a word may be as long as a book", (t) => {
+  const { tokenizer } = randomMerges(1);
+  const text = "abbacad".repeat(15_000);
+  t.is(tokenizer.decode(tokenizer.encode(text)), text);
+});
+
 for (const kind of ["bpe", "unigram"] as const) {
   test(`SentencePiece ${kind} models give the ids of the library`, (t) => {
     const size = recorded[`${kind}_size`];
@@ -129,6 +171,17 @@ test("tokenizer files that cannot be honoured are coded errors that name file an
   refuse({ "vocab.json": { en: { A: 0 } } }, /one vocabulary for each language/);
   refuse({ "tokenizer.model": "" }, /holds no pieces/);
   refuse({ "tokenizer.model": "not a model" }, /tokenizer\.model: /);
+  const longest = "a".repeat(1000);
+  const unigram = (piece: string) => ({ model: { vocab: ["<pad>", "</s>", "<unk>", piece].map((text) => [text, -1]) } });
+  t.is((loadTokenizer(folderWith({ "tokenizer.json": unigram(longest) }), 0) as Tokenizer).idOf(longest), 3);
+  refuse({ "tokenizer.json": unigram(`${longest}a`) }, /piece of 1001 characters as entry 3 of "model.vocab"; 1000 is the most/);
+  // Field 1, a piece of n bytes: its field 1, text of n - 3 bytes.
+  const piece = (length: number): Uint8Array => {
+    const lengthBytes = (n: number) => [(n & 127) | 128, n >> 7];
+    return Buffer.concat([Uint8Array.of(10, ...lengthBytes(length + 3), 10, ...lengthBytes(length)), Buffer.alloc(length, "a")]);
+  };
+  refuse({ "tokenizer.model": piece(1000) }, /no piece for what is unknown/);
+  refuse({ "tokenizer.model": piece(1001) }, /piece 0 has 1001 characters; 1000 is the most/);
   t.throws(() => ByteLevelTokenizer.load(folderWith({ "tokenizer.json": metaspace })), { code: "BAD_TOKENIZER", message: /no ByteLevel/ });
   t.throws(() => ByteLevelTokenizer.load(folderWith({})), { code: "FILE_NOT_FOUND", message: /vocab\.json/ });
   t.throws(() => loadSentencePiece(join(folder.path, "none.model"), 0), { code: "FILE_NOT_FOUND" });

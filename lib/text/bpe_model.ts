@@ -3,6 +3,8 @@
  * which training learnt the merges. Agrees with the `BPE` model of Hugging Face tokenizers.
  */
 
+import { MinimumHeap } from "./minimum_heap.js";
+
 /** Cuts words into pieces. */
 export interface Segmentation {
   /** Ids of the pieces of one part of text. */
@@ -56,18 +58,33 @@ export class BpeModel implements Segmentation {
     return this.ids.get(piece);
   }
 
+  /** The merge of the lowest rank is the next one, the leftmost of equals: in a time of n log n for n characters. */
   segment(part: string): number[] {
-    const symbols = this.characters(part);
-    for (;;) {
-      let best: Merge | undefined;
-      let at = 0;
-      for (let i = 0; i + 1 < symbols.length; i++) {
-        const merge = this.merges.get(pairKey(symbols[i] as number, symbols[i + 1] as number));
-        if (merge && (!best || merge.rank < best.rank)) [best, at] = [merge, i];
-      }
-      if (!best) return symbols;
-      symbols.splice(at, 2, best.id);
+    const symbols = this.characters(part); // one that was merged into the symbol before it is -1
+    const { length } = symbols;
+    const next = Int32Array.from(symbols, (_, at) => at + 1);
+    const previous = Int32Array.from(symbols, (_, at) => at - 1);
+    const mergeAt = (at: number): Merge | undefined =>
+      at >= 0 && next[at]! < length ? this.merges.get(pairKey(symbols[at]!, symbols[next[at]!]!)) : undefined;
+    const queue = new MinimumHeap(); // rank and place of merges, as one number; those that others have overtaken too
+    const offer = (at: number): void => {
+      const merge = mergeAt(at);
+      if (merge) queue.push(merge.rank * length + at);
+    };
+    for (let at = 0; at < length; at++) offer(at);
+    for (let key = queue.pop(); key !== undefined; key = queue.pop()) {
+      const at = key % length;
+      const merge = mergeAt(at);
+      if (merge?.rank !== (key - at) / length) continue;
+      const right = next[at]!;
+      symbols[at] = merge.id;
+      symbols[right] = -1;
+      next[at] = next[right]!;
+      if (next[right]! < length) previous[next[right]!] = at;
+      offer(previous[at]!);
+      offer(at);
     }
+    return symbols.filter((id) => id >= 0);
   }
 
   private characters(part: string): number[] {

@@ -8,7 +8,7 @@ import { UsmLiteError } from "../errors.js";
 import { BpeModel, type RankedMerge, type Segmentation } from "./bpe_model.js";
 import { wordPipeline, type TextPipeline } from "./text_pipeline.js";
 import { Tokenizer } from "./tokenizer.js";
-import { UnigramModel, type ScoredPiece } from "./unigram_model.js";
+import { MAXIMUM_PIECE_LENGTH, UnigramModel, type ScoredPiece } from "./unigram_model.js";
 
 const MODEL = { pieces: 1, trainer: 2, normalizer: 3 } as const;
 const PIECE = { text: 1, score: 2, type: 3 } as const;
@@ -53,6 +53,9 @@ function tokenizerOf(bytes: Uint8Array, blankId: number): Tokenizer {
         else if (part.number === PIECE.type) type = Number(part.value);
       }
       if (text === "") throw new RangeError(`piece ${pieces.length} is empty`);
+      if (text.length > MAXIMUM_PIECE_LENGTH) {
+        throw new RangeError(`piece ${pieces.length} has ${text.length} characters; ${MAXIMUM_PIECE_LENGTH} is the most`);
+      }
       if (type === pieceTypes.unknown) unknownId = pieces.length;
       if (type === pieceTypes.unknown || type === pieceTypes.control || type === pieceTypes.unused) special.push(text);
       pieces.push([text, score]);

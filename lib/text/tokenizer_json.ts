@@ -3,7 +3,7 @@ import type { JsonObject, JsonValue } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import { BpeModel, type Segmentation } from "./bpe_model.js";
 import { splitWords, textPipelineOf, type Fail, type TextPipeline } from "./text_pipeline.js";
-import { UnigramModel, type ScoredPiece } from "./unigram_model.js";
+import { MAXIMUM_PIECE_LENGTH, UnigramModel, type ScoredPiece } from "./unigram_model.js";
 
 /** Pieces that are no text whatever the file says of them. */
 export const SPECIAL_PIECES = ["<pad>", "</s>", "<unk>"] as const;
@@ -53,6 +53,9 @@ function scoredVocabulary(model: JsonObject, fail: Fail): ScoredPiece[] {
     const [piece, score] = Array.isArray(entry) && entry.length === 2 ? entry : [];
     if (typeof piece !== "string" || piece === "" || typeof score !== "number" || !Number.isFinite(score)) {
       return fail(`entry ${id} of "model.vocab" must be [piece, score], got ${JSON.stringify(entry).slice(0, 100)}`);
+    }
+    if (piece.length > MAXIMUM_PIECE_LENGTH) {
+      return fail(`has a piece of ${piece.length} characters as entry ${id} of "model.vocab"; ${MAXIMUM_PIECE_LENGTH} is the most`);
     }
     return [piece, score];
   });

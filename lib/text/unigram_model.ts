@@ -6,6 +6,12 @@
 /** A sub-word and the logarithm of its probability. */
 export type ScoredPiece = readonly [piece: string, score: number];
 
+/**
+ * In UTF-16 code units, as everywhere in JavaScript. Text is cut in a time of its length times that of the longest piece. SentencePiece learns
+ * pieces of 16 characters, unless told otherwise.
+ */
+export const MAXIMUM_PIECE_LENGTH = 1000;
+
 interface TrieNode {
   children: Map<string, TrieNode>;
   /** Index of the piece that ends here. */
