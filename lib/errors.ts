@@ -62,5 +62,18 @@ export class UsmLiteError extends Error {
 
 /** What ended a worker thread, as it was thrown there: classes do not survive the way between threads. */
 export function errorOfWorker(error: Error & { readonly code?: unknown }): Error {
-  return error.name === "UsmLiteError" ? new UsmLiteError(error.code as UsmLiteErrorCode, error.message, { cause: error }) : error;
+  if (error.name === "UsmLiteError") return new UsmLiteError(error.code as UsmLiteErrorCode, error.message, { cause: error });
+  return scarcityOf(error) ?? error;
+}
+
+/** The coded error for what the system refuses while Node.js loads code or starts a thread; undefined for any other. */
+export function scarcityOf(error: Error & { readonly code?: unknown }): UsmLiteError | undefined {
+  const { message, code } = error;
+  if (/\b(EMFILE|ENFILE)\b/.test(message)) {
+    return new UsmLiteError("FILE_UNREADABLE", `${message}; allow the process more open files (ulimit -n), 1024 are enough`, { cause: error });
+  }
+  if (code === "ERR_WORKER_OUT_OF_MEMORY" || /^Worker initialization failure: (EAGAIN|ENOMEM)/.test(message)) {
+    return new UsmLiteError("OUT_OF_MEMORY", `a thread cannot run: ${message}`, { cause: error });
+  }
+  return undefined;
 }

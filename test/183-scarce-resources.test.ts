@@ -1,6 +1,6 @@
 /** What the system refuses, memory, threads or room on a disk, is a coded error or is done without; nothing ends the process. */
 import { execFile } from "node:child_process";
-import fs, { existsSync, readdirSync, readFileSync } from "node:fs";
+import fs, { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
@@ -9,20 +9,25 @@ import { OutputLock } from "../lib/checkpoint/output_lock.js";
 import { writeFileAtomically } from "../lib/checkpoint/atomic_file.js";
 import { layerNorm, setThreadCount, Tape, Tensor, threadCount, tidy } from "../lib/index.js";
 import { randomTensor } from "./gradient.js";
-import { temporaryFolder } from "./tiny_model.js";
+import { temporaryFolder, writeTinyModel } from "./tiny_model.js";
 
 const library = new URL("../lib/index.js", import.meta.url).href;
 const folder = temporaryFolder("scarce-resources");
 test.after.always(folder.clean);
+let programs = 0;
 
-/** What `body` assigns to `result` in a process with limits of the shell: kilobytes of address space and of each thread's stack. */
-function withLimits(body: string, { memory, stack }: { memory: number; stack?: number }): Promise<unknown> {
+/** What `body` assigns to `result` in a process with limits of the shell: kilobytes of address space and of each thread's stack, open files. */
+function withLimits(body: string, { memory, stack, files }: { memory?: number; stack?: number; files?: number }): Promise<unknown> {
   const source = `import * as lib from ${JSON.stringify(library)}; let result; ${body} console.log(JSON.stringify(result));`;
-  const limits = `ulimit -v ${memory}; ${stack === undefined ? "" : `ulimit -s ${stack};`}`;
+  const limits = Object.entries({ v: memory, s: stack, n: files })
+    .map(([name, limit]) => (limit === undefined ? "" : `ulimit -${name} ${limit};`))
+    .join("");
+  const file = join(folder.path, `${(programs += 1)}.mjs`);
+  writeFileSync(file, source);
   return new Promise((resolve, reject) => {
     execFile(
       "/bin/sh",
-      ["-c", `${limits} exec "$0" --input-type=module --eval "$1"`, process.execPath, source],
+      ["-c", `${limits} exec "$0" "$1"`, process.execPath, file],
       { env: { ...process.env, USMLITE_THREADS: stack === undefined ? "1" : "256" } },
       (error, stdout, stderr) => {
         if (error) reject(new Error(`the process ended with ${error.code ?? error.signal}: ${stderr.slice(0, 500)}`));
@@ -107,6 +112,49 @@ test.serial("the number of threads may change in the middle of an operation", as
   }
 });
 
+test("a process that may open no more files says so, whatever it was about, leaves nothing, and goes on", async (t) => {
+  const model = writeTinyModel(join(folder.path, "model"));
+  const out = join(folder.path, "scarce");
+  mkdirSync(out);
+  writeFileSync(join(out, "old.json"), "old");
+  const body = `
+    const { closeSync, openSync, readdirSync, readFileSync } = await import("node:fs");
+    const { writeTextFile } = await import(${JSON.stringify(new URL("../lib/checkpoint/atomic_file.js", import.meta.url).href)});
+    const [model, out] = ${JSON.stringify([model, out])};
+    const recipe = lib.parseRecipe("stages: [{modifiers: [{type: round-to-nearest, spec: int8}]}]", "r");
+    /** Codes of the failures with 0, 1, .. files that may be opened, until there are enough. */
+    const outcomes = async (action, step = 1) => {
+      const codes = new Set();
+      for (let free = 0; free < 200; free += step) {
+        const held = [];
+        try { for (;;) held.push(openSync("/dev/null")); } catch {}
+        for (let i = 0; i < free; i++) closeSync(held.pop());
+        let code = "done";
+        try { await action(); } catch (error) { code = error instanceof lib.UsmLiteError ? error.code : String(error); }
+        for (const handle of held) closeSync(handle);
+        codes.add(code);
+        if (code === "done") break;
+        codes.add(readdirSync(out).join());
+        codes.add(readFileSync(out + "/old.json", "utf8"));
+      }
+      return [...codes];
+    };
+    result = [
+      await outcomes(() => lib.compressModel({ model, recipe, out: out + "/packed" })),
+      lib.measureModel(out + "/packed").layers.length > 0,
+      await outcomes(() => writeTextFile(out + "/old.json", "new")),
+      readFileSync(out + "/old.json", "utf8"),
+      await outcomes(async () => (await lib.Transcriber.load({ model }))[Symbol.asyncDispose](), 70),
+    ];`;
+  t.deepEqual(await withLimits(body, { files: 300 }), [
+    ["FILE_UNREADABLE", "old.json", "old", "FILE_UNWRITABLE", "done"],
+    true,
+    ["FILE_UNWRITABLE", "old.json,packed", "old", "done"],
+    "new",
+    ["FILE_UNREADABLE", "old.json,packed", "new", "done"],
+  ]);
+});
+
 test.serial("a file is whole however little the system takes at a time, and a full disk leaves none", (t) => {
   const path = join(folder.path, "file");
   withSlowWrites(Infinity, () => writeFileAtomically(path, (append) => append(Buffer.from("all of it"))));
@@ -115,7 +163,7 @@ test.serial("a file is whole however little the system takes at a time, and a fu
     t.throws(() => writeFileAtomically(path, (append) => append(Buffer.from("another one"))), { code: "FILE_UNWRITABLE", message: /no space/ });
   });
   t.is(readFileSync(path, "utf8"), "all of it");
-  t.deepEqual(readdirSync(folder.path), ["file"]);
+  t.deepEqual(readdirSync(folder.path).filter((name) => name.includes("file")), ["file"]);
 });
 
 test.serial("a lock for which there is no room is an error, and is not kept", (t) => {

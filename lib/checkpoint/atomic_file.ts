@@ -20,18 +20,23 @@ export function writeFileAtomically(
   { durable = true }: { readonly durable?: boolean } = {},
 ): void {
   const { path: temporary, handle } = attempt(path, () => openTemporary(path));
+  let folder: number | undefined;
   try {
     produce((bytes) => attempt(path, () => writeAll(handle, bytes)));
     attempt(path, () => {
-      if (durable) fsyncSync(handle);
+      if (durable) {
+        folder = openSync(dirname(path), "r"); // what may fail comes before the renaming
+        fsyncSync(handle);
+      }
       renameSync(temporary, path);
-      if (durable) syncFolder(dirname(path));
+      if (folder !== undefined) fsyncSync(folder); // the rename itself is durable only when the folder is synced
     });
   } catch (error) {
     rmSync(temporary, { force: true });
     throw error;
   } finally {
     closeSync(handle); // not before it has its name: another writer would take it for one that was left behind
+    if (folder !== undefined) closeSync(folder);
   }
 }
 
@@ -68,16 +73,6 @@ export function writeAll(handle: number, bytes: Uint8Array): void {
   const largest = 2 ** 30; // one write call takes at most 2 GiB
   for (let begin = 0; begin < bytes.length;) {
     begin += writeSync(handle, bytes, begin, Math.min(bytes.length - begin, largest));
-  }
-}
-
-// The rename itself is durable only when the folder is synced.
-function syncFolder(folder: string): void {
-  const handle = openSync(folder, "r");
-  try {
-    fsyncSync(handle);
-  } finally {
-    closeSync(handle);
   }
 }
 

@@ -96,10 +96,19 @@ export function writeFolderAtomically(
     chmodSync(temporary, 0o755);
     exchange(temporary, target);
   } catch (error) {
-    rmSync(temporary, { recursive: true, force: true });
+    removeFilled(temporary);
     throw isOfFileSystem(error) ? unwritable(folder, error) : error;
   } finally {
     if (handle !== undefined) closeSync(handle);
+  }
+}
+
+/** Where not even that is possible, the next one that makes the folder takes it over. */
+function removeFilled(temporary: string): void {
+  try {
+    rmSync(temporary, { recursive: true, force: true });
+  } catch {
+    // Why it was to go is what must be told.
   }
 }
 

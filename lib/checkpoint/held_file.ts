@@ -51,9 +51,15 @@ export function holdTemporary(target: string, kind: Kind): Temporary | undefined
     const held = holdUnlessForeign(path, kind);
     if (held.outcome === "unsupported") return undefined;
     if (held.outcome === "busy") continue;
-    if (kind === "file") ftruncateSync(held.handle);
-    else for (const left of readdirSync(path)) rmSync(join(path, left), { recursive: true });
-    removeLeft(target, kind, number + 1);
+    try {
+      if (kind === "file") ftruncateSync(held.handle);
+      else for (const left of readdirSync(path)) rmSync(join(path, left), { recursive: true });
+      removeLeft(target, kind, number + 1);
+    } catch (error) {
+      removeIfEmpty(path, kind);
+      closeSync(held.handle);
+      throw error;
+    }
     return { path, handle: held.handle };
   }
   return undefined;
@@ -83,7 +89,7 @@ function holdUnlessForeign(path: string, kind: Kind): Held {
   try {
     held = hold(path, kind);
   } catch (error) {
-    if (isThere(path)) return { outcome: "busy" };
+    if (isThere(path) && !isScarcity(error)) return { outcome: "busy" };
     throw error;
   }
   if (held.outcome !== "held" || isOwn(held.handle)) return held;
@@ -91,20 +97,40 @@ function holdUnlessForeign(path: string, kind: Kind): Held {
   return { outcome: "busy" };
 }
 
+/** What would be refused under any other name, too. */
+const isScarcity = (error: unknown): boolean =>
+  ["EMFILE", "ENFILE", "ENOMEM", "ENOSPC", "EDQUOT", "EIO"].includes((error as NodeJS.ErrnoException).code ?? "");
+
 function open(path: string, kind: Kind): number {
   const { O_RDWR, O_CREAT, O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
   if (kind === "file") return openSync(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o666);
+  let isNew = true;
   try {
     mkdirSync(path, 0o700);
   } catch (error) {
     if (!isThere(path)) throw error;
+    isNew = false;
   }
-  return openSync(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  try {
+    return openSync(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  } catch (error) {
+    if (isNew) removeIfEmpty(path, kind);
+    throw error;
+  }
 }
 
 function remove(path: string, kind: Kind): void {
   if (kind === "file") rmSync(path, { force: true });
   else rmdirSync(path); // nothing is in it
+}
+
+/** Of a folder in which something is, nothing goes: the next one takes it over. */
+function removeIfEmpty(path: string, kind: Kind): void {
+  try {
+    remove(path, kind);
+  } catch {
+    // Why it was to go is what must be told.
+  }
 }
 
 const isThere = (path: string): boolean => lstatSync(path, { throwIfNoEntry: false }) !== undefined;

@@ -5,7 +5,7 @@
  * The actions import what they compute with when they run, so that help and refusals do not wait for it.
  */
 import { Command, CommanderError } from "commander";
-import { UsmLiteError } from "../errors.js";
+import { scarcityOf, UsmLiteError } from "../errors.js";
 import { version } from "../version.js";
 import { adaptCommand } from "./adapt.js";
 import { batchCommand } from "./batch.js";
@@ -58,7 +58,8 @@ try {
 }
 
 /** Writes one line for a failure and returns the exit status. */
-function report(error: unknown): number {
+function report(thrown: unknown): number {
+  const error = (thrown instanceof Error && !(thrown instanceof UsmLiteError) && scarcityOf(thrown)) || thrown;
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has written its message
   if (error instanceof UsmLiteError) {
     console.error(`usm-lite: ${error.message} [${error.code}]`);

@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import type { LogMelConfig } from "../audio/log_mel.js";
 import { makeFolder } from "../checkpoint/atomic_folder.js";
-import type { JsonObject } from "../checkpoint/json_file.js";
+import { unreadableFile, type JsonObject } from "../checkpoint/json_file.js";
 import { errorOfWorker, UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
 import { threadCount } from "../native/runtime.js";
 import { decodeFeatures, isFeatureFile } from "./feature_file.js";
@@ -91,7 +91,7 @@ export class FeatureCache {
   /** Features that {@link FeatureCache.prepare} has computed. @throws UsmLiteError FILE_NOT_FOUND otherwise */
   read(utterance: Utterance, speed: number): Features {
     const path = this.path(utterance, speed);
-    const features = existsSync(path) ? decodeFeatures(readFileSync(path)) : undefined;
+    const features = existsSync(path) ? decodeFeatures(readable(path, () => readFileSync(path))) : undefined;
     if (!features) {
       throw new UsmLiteError(
         "FILE_NOT_FOUND",
@@ -120,7 +120,7 @@ export class FeatureCache {
     const key = JSON.stringify([audioPath, offset === undefined ? null : [offset, duration], speed]);
     let path = this.paths.get(key);
     if (!path) {
-      const { size, mtimeMs } = statSync(audioPath);
+      const { size, mtimeMs } = readable(audioPath, () => statSync(audioPath));
       // Of the model nothing but its family matters to features.
       const frontEnd = "model" in this.frontEnd ? [this.frontEnd.model["model_type"], this.frontEnd.preprocessor] : this.frontEnd;
       const hash = createHash("sha256")
@@ -130,6 +130,15 @@ export class FeatureCache {
       this.paths.set(key, path);
     }
     return path;
+  }
+}
+
+/** @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE */
+function readable<Result>(path: string, read: () => Result): Result {
+  try {
+    return read();
+  } catch (error) {
+    throw unreadableFile(path, error);
   }
 }
 
