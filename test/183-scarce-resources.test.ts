@@ -7,19 +7,22 @@ import { Worker } from "node:worker_threads";
 import test from "ava";
 import { OutputLock } from "../lib/checkpoint/output_lock.js";
 import { writeFileAtomically } from "../lib/checkpoint/atomic_file.js";
-import { layerNorm, setThreadCount, Tape, Tensor, threadCount, tidy } from "../lib/index.js";
+import { layerNorm, loadModel, readTrainingConfig, setThreadCount, Tape, Tensor, threadCount, tidy, trainFloatModel } from "../lib/index.js";
 import { randomTensor } from "./gradient.js";
-import { temporaryFolder, writeTinyModel } from "./tiny_model.js";
+import { temporaryFolder, tinyEncoder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 
 const library = new URL("../lib/index.js", import.meta.url).href;
 const folder = temporaryFolder("scarce-resources");
 test.after.always(folder.clean);
 let programs = 0;
 
-/** What `body` assigns to `result` in a process with limits of the shell: kilobytes of address space and of each thread's stack, open files. */
-function withLimits(body: string, { memory, stack, files }: { memory?: number; stack?: number; files?: number }): Promise<unknown> {
+/** Of the shell: kilobytes of address space and of each thread's stack, open files, half kilobytes that a file may have. */
+type Limits = Readonly<Partial<Record<"memory" | "stack" | "files" | "fileSize", number>>>;
+
+/** What `body` assigns to `result` in a process with limits. */
+function withLimits(body: string, { memory, stack, files, fileSize }: Limits): Promise<unknown> {
   const source = `import * as lib from ${JSON.stringify(library)}; let result; ${body} console.log(JSON.stringify(result));`;
-  const limits = Object.entries({ v: memory, s: stack, n: files })
+  const limits = Object.entries({ v: memory, s: stack, n: files, f: fileSize })
     .map(([name, limit]) => (limit === undefined ? "" : `ulimit -${name} ${limit};`))
     .join("");
   const file = join(folder.path, `${(programs += 1)}.mjs`);
@@ -153,6 +156,28 @@ test("a process that may open no more files says so, whatever it was about, leav
     "new",
     ["FILE_UNREADABLE", "old.json,packed", "new", "done"],
   ]);
+});
+
+test("training for which there is no room is an error, and goes on in its folder when there is", async (t) => {
+  const config = join(folder.path, "training.yaml");
+  const manifest = writeTinyCorpus(join(folder.path, "corpus"), 4);
+  writeFileSync(config, JSON.stringify({ model: tinyEncoder, data: { train: [manifest], speeds: [1] }, epochs: 2 }));
+  const out = join(folder.path, "run");
+  const body = `
+    try { await lib.trainFloatModel(lib.readTrainingConfig(${JSON.stringify(config)}), { out: ${JSON.stringify(out)}, resume: false }); }
+    catch (error) { result = [error.code, error.message]; }`;
+  const [code, message] = (await withLimits(body, { fileSize: 400 })) as [string, string];
+  t.is(code, "FILE_UNWRITABLE");
+  t.regex(message, /checkpoints\/step-.*safetensors cannot be written: EFBIG/);
+  t.false(existsSync(join(out, "model")));
+  t.deepEqual(readdirSync(join(out, "checkpoints")), []);
+  t.deepEqual(
+    readdirSync(out).filter((name) => name.startsWith(".")),
+    [],
+    "neither lock nor temporary file",
+  );
+  t.true((await trainFloatModel(readTrainingConfig(config), { out, resume: true })).completed);
+  t.notThrows(() => loadModel(join(out, "model")));
 });
 
 test.serial("a file is whole however little the system takes at a time, and a full disk leaves none", (t) => {
