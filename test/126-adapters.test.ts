@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import {
@@ -13,10 +13,12 @@ import {
   stackAdapters,
   Tensor,
   Transcriber,
+  UsmLiteError,
   writeAdapter,
   writeSafetensors,
 } from "../lib/index.js";
 import { packedTiny, randomAdapter } from "./adapters.js";
+import { randomValues } from "./gradient.js";
 import { editJson, temporaryFolder, tones, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 
 const folder = temporaryFolder("adapters");
@@ -151,10 +153,43 @@ test("hostile and foreign adapters are coded errors", (t) => {
   bad("BAD_ADAPTER", /holds no tensor/, { weights: (entries) => entries.clear() });
   writeFileSync(join(path, "adapter_model.safetensors"), "no tensors");
   t.throws(() => readAdapter(path, base), { code: "BAD_ADAPTER" });
+  const weights = join(path, "adapter_model.safetensors");
+  writeSafetensors(weights, [[key, { dtype: "BOOL", shape: [2, 32], data: new Uint8Array(64) }]]);
+  t.throws(() => readAdapter(path, base), { code: "BAD_ADAPTER" });
+  rmSync(weights);
+  t.throws(() => readAdapter(path, base), { code: "FILE_NOT_FOUND", message: /adapter_model/ });
+  symlinkSync("adapter_model.safetensors", weights);
+  t.throws(() => readAdapter(path, base), { code: "FILE_UNREADABLE", message: /ELOOP/ });
   t.throws(() => readAdapter(join(folder.path, "none"), base), { code: "FILE_NOT_FOUND" });
   const other = new AdapterBase(loadModel(writeTinyModel(join(folder.path, "other"), { seed: 2 })));
   writeAdapter(path, good, base, about);
   t.throws(() => readAdapter(path, other), { code: "ADAPTER_MISMATCH", message: /usm-lite adapt/ });
+});
+
+test("damaged adapters are read or refused, never anything else", (t) => {
+  const base = new AdapterBase(loadModel(float));
+  const path = join(folder.path, "damaged");
+  writeAdapter(path, randomAdapter(base, 2, 1, "layers.0.feed_forward1"), base, about);
+  const names = ["adapter_config.json", "adapter_model.safetensors"].map((name) => join(path, name));
+  const originals = names.map((name) => readFileSync(name));
+  const noise = randomValues(2000, 12).map((value) => (value + 1) / 2);
+  const outcomes = new Set<string>();
+  for (let trial = 0; trial < 500; trial++) {
+    const [which, at, byte, end] = noise.slice(trial * 4, trial * 4 + 4) as unknown as [number, number, number, number];
+    const file = which < 0.3 ? 0 : 1;
+    const bytes = Buffer.from(originals[file] as Buffer);
+    const likely = file === 0 || which < 0.9 ? Math.min(bytes.length, 1200) : bytes.length; // where the header is
+    bytes[Math.floor(at * likely)] = Math.floor(byte * 256);
+    writeFileSync(names[file] as string, trial % 10 === 0 ? bytes.subarray(0, Math.floor(end * bytes.length)) : bytes);
+    writeFileSync(names[1 - file] as string, originals[1 - file] as Buffer);
+    try {
+      readAdapter(path, base).dispose();
+      outcomes.add("read");
+    } catch (error) {
+      outcomes.add(error instanceof UsmLiteError ? error.code : String(error));
+    }
+  }
+  t.deepEqual([...outcomes].sort(), ["ADAPTER_MISMATCH", "BAD_ADAPTER", "read"]);
 });
 
 test("learning lowers the loss on a packed model, gives the same bits again, and falls back where it does not help", async (t) => {

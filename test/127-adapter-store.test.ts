@@ -61,6 +61,9 @@ test.serial("a folder of adapters must be one, and an adapter replaces nothing e
   });
   t.throws(() => writeAdapter(file, adapter, base, about), { code: "INVALID_ARGUMENT", message: /notes\.txt is a file/ });
   t.is(readFileSync(file, "utf8"), "mine");
+  const store = new AdapterStore(storeFolder("passing", ["a"]), base);
+  rmSync(store.folder, { recursive: true });
+  t.throws(() => store.speakers(), { code: "FILE_NOT_FOUND", message: /passing does not exist/ });
 });
 
 test.serial("who uses an adapter keeps it, though it is exchanged, removed or pushed out", (t) => {

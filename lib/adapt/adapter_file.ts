@@ -2,7 +2,7 @@
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { checkReplaceable, writeFolderAtomically } from "../checkpoint/atomic_folder.js";
-import { readJsonFile, writeJsonFile, type JsonObject } from "../checkpoint/json_file.js";
+import { readJsonFile, unreadableFile, writeJsonFile, type JsonObject } from "../checkpoint/json_file.js";
 import { readSafetensors, type SafetensorsFile } from "../checkpoint/safetensors.js";
 import { writeSafetensors } from "../checkpoint/safetensors_writer.js";
 import { UsmLiteError } from "../errors.js";
@@ -11,7 +11,7 @@ import { keep, tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import { Adapter } from "./adapter.js";
 import type { AdapterBase } from "./adapter_base.js";
-import { formatPeftConfig, moduleSettings, parsePeftConfig } from "./peft_config.js";
+import { formatPeftConfig, moduleSettings, parsePeftConfig, type ModuleSettings } from "./peft_config.js";
 
 /** File names inside an adapter's folder. */
 export const adapterFiles = { config: "adapter_config.json", weights: "adapter_model.safetensors" } as const;
@@ -48,11 +48,12 @@ export function readAdapter(folder: string, base: AdapterBase): Adapter {
         "train it again with usm-lite adapt --model",
     );
   }
-  const path = join(folder, adapterFiles.weights);
-  if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > maximumBytes) {
-    throw new UsmLiteError("BAD_ADAPTER", `${path} is larger than 1 GiB, too large for an adapter`);
-  }
-  using file = openWeights(path);
+  return ofAdapter(() => readWeights(join(folder, adapterFiles.weights), base, (module) => moduleSettings(config, module, configPath)));
+}
+
+function readWeights(path: string, base: AdapterBase, settingsOf: (module: string) => ModuleSettings): Adapter {
+  checkSize(path);
+  using file = readSafetensors(path);
   const factors = new Map<string, LowRankFactors>();
   try {
     for (const key of file.names()) {
@@ -63,7 +64,7 @@ export function readAdapter(folder: string, base: AdapterBase): Adapter {
           `${path}: tensor "${short(key)}" is no factor of a LoRA adapter (${keyOf("MODULE", "A")} or B)`,
         );
       }
-      if (factor === "A") factors.set(`${module}.weight`, readFactors(file, module, base, moduleSettings(config, module, configPath)));
+      if (factor === "A") factors.set(`${module}.weight`, readFactors(file, module, base, settingsOf(module)));
       else if (!file.has(keyOf(module, "A"))) throw new UsmLiteError("BAD_ADAPTER", `${path}: "${short(key)}" has no lora_A beside it`);
     }
     if (factors.size === 0) throw new UsmLiteError("BAD_ADAPTER", `${path} holds no tensor`);
@@ -111,9 +112,20 @@ export function writeAdapter(folder: string, adapter: Adapter, base: AdapterBase
   });
 }
 
-function openWeights(path: string): SafetensorsFile {
+function checkSize(path: string): void {
+  let size: number | undefined;
   try {
-    return readSafetensors(path);
+    size = statSync(path, { throwIfNoEntry: false })?.size;
+  } catch (error) {
+    throw unreadableFile(path, error);
+  }
+  if (size !== undefined && size > maximumBytes) throw new UsmLiteError("BAD_ADAPTER", `${path} is larger than 1 GiB, too large for an adapter`);
+}
+
+/** What is wrong with a file of weights is wrong with the adapter. */
+function ofAdapter<Result>(read: () => Result): Result {
+  try {
+    return read();
   } catch (cause) {
     if (cause instanceof UsmLiteError && cause.code === "BAD_CHECKPOINT") throw new UsmLiteError("BAD_ADAPTER", cause.message, { cause });
     throw cause;
@@ -124,7 +136,7 @@ function readFactors(
   file: SafetensorsFile,
   module: string,
   base: AdapterBase,
-  { rank, scale }: { rank: number; scale: number },
+  { rank, scale }: ModuleSettings,
 ): LowRankFactors {
   const layer = base.layers.get(`${module}.weight`);
   if (!layer) {

@@ -1,6 +1,7 @@
 /** The adapters of a folder, one folder for each speaker: read when somebody asks for them, and kept as long as there is room. */
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { unreadableFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import type { Adapter } from "./adapter.js";
 import type { AdapterBase } from "./adapter_base.js";
@@ -51,9 +52,9 @@ export class AdapterStore {
     if (!statSync(folder).isDirectory()) throw new UsmLiteError("FILE_UNREADABLE", `${folder} is a file; name a folder of adapters`);
   }
 
-  /** Speakers that have an adapter, in the order of their names. */
+  /** Speakers that have an adapter, in the order of their names. @throws UsmLiteError when the folder can no longer be read */
   speakers(): string[] {
-    return readdirSync(this.folder)
+    return this.names()
       .filter((name) => isSpeakerName(name) && existsSync(join(this.folder, name, adapterFiles.config)))
       .sort();
   }
@@ -126,6 +127,14 @@ export class AdapterStore {
       }
       adapter?.dispose();
       stamp = after;
+    }
+  }
+
+  private names(): string[] {
+    try {
+      return readdirSync(this.folder);
+    } catch (error) {
+      throw unreadableFile(this.folder, error);
     }
   }
 

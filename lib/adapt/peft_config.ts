@@ -31,8 +31,14 @@ export type PeftConfig = z.output<typeof schema>;
 export const parsePeftConfig = (json: JsonObject, source: string): PeftConfig =>
   checkedValue(schema, json, { source, code: "BAD_ADAPTER", hint: "plain LoRA adapters can be used, see docs/adaptation.md" });
 
+/** What the factors of one module are, and what their product is multiplied by. */
+export interface ModuleSettings {
+  readonly rank: number;
+  readonly scale: number;
+}
+
 /** Rank and factor of one module, as its patterns and PEFT's rules say. */
-export function moduleSettings(config: PeftConfig, module: string, source: string): { rank: number; scale: number } {
+export function moduleSettings(config: PeftConfig, module: string, source: string): ModuleSettings {
   const rank = matching(config.rank_pattern, module, source) ?? config.r;
   const alpha = matching(config.alpha_pattern, module, source) ?? config.lora_alpha;
   return { rank, scale: config.use_rslora ? alpha / Math.sqrt(rank) : alpha / rank };
