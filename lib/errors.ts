@@ -70,7 +70,8 @@ export function errorOfWorker(error: Error & { readonly code?: unknown }): Error
 export function scarcityOf(error: Error & { readonly code?: unknown }): UsmLiteError | undefined {
   const { message, code } = error;
   if (/\b(EMFILE|ENFILE)\b/.test(message)) {
-    return new UsmLiteError("FILE_UNREADABLE", `${message}; allow the process more open files (ulimit -n), 1024 are enough`, { cause: error });
+    const advice = "allow the process more open files (ulimit -n), 1024 are enough";
+    return new UsmLiteError("FILE_UNREADABLE", `${message}; ${advice}`, { cause: error });
   }
   if (code === "ERR_WORKER_OUT_OF_MEMORY" || /^Worker initialization failure: (EAGAIN|ENOMEM)/.test(message)) {
     return new UsmLiteError("OUT_OF_MEMORY", `a thread cannot run: ${message}`, { cause: error });

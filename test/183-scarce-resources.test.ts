@@ -7,7 +7,17 @@ import { Worker } from "node:worker_threads";
 import test from "ava";
 import { OutputLock } from "../lib/checkpoint/output_lock.js";
 import { writeFileAtomically } from "../lib/checkpoint/atomic_file.js";
-import { layerNorm, loadModel, readTrainingConfig, setThreadCount, Tape, Tensor, threadCount, tidy, trainFloatModel } from "../lib/index.js";
+import {
+  layerNorm,
+  loadModel,
+  readTrainingConfig,
+  setThreadCount,
+  Tape,
+  Tensor,
+  threadCount,
+  tidy,
+  trainFloatModel,
+} from "../lib/index.js";
 import { randomTensor } from "./gradient.js";
 import { temporaryFolder, tinyEncoder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 

@@ -119,7 +119,9 @@ function checkSize(path: string): void {
   } catch (error) {
     throw unreadableFile(path, error);
   }
-  if (size !== undefined && size > maximumBytes) throw new UsmLiteError("BAD_ADAPTER", `${path} is larger than 1 GiB, too large for an adapter`);
+  if (size !== undefined && size > maximumBytes) {
+    throw new UsmLiteError("BAD_ADAPTER", `${path} is larger than 1 GiB, too large for an adapter`);
+  }
 }
 
 /** What is wrong with a file of weights is wrong with the adapter. */

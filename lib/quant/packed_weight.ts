@@ -106,7 +106,9 @@ export function unpackWeight(weight: PackedWeight): { weight: Tensor; mask: Tens
 
 /** The tensors of a packed weight in the order in which the addon takes them. @throws UsmLiteError BAD_CHECKPOINT without codes */
 export function partHandles({ packed, scale, mask, zeroPoint, scaleSteps }: PackedWeight): PartHandles {
-  if ((packed as Tensor | undefined) === undefined) throw new UsmLiteError("BAD_CHECKPOINT", "there is no weight_packed, the codes of a weight");
+  if ((packed as Tensor | undefined) === undefined) {
+    throw new UsmLiteError("BAD_CHECKPOINT", "there is no weight_packed, the codes of a weight");
+  }
   return [packed.handle, scale?.handle, mask?.handle, zeroPoint?.handle, scaleSteps?.handle] as PartHandles;
 }
 
