@@ -33,6 +33,8 @@ PanelPair pair_of(const PackedProduct& p, int64_t index) {
   return {{2 * index, 2 * index + second}, second};
 }
 
+#if !defined(USMLITE_MATRIX_TILES)
+
 // Few rows: codes are decoded while they are multiplied.
 [[maybe_unused]] void multiply_few_rows(const PackedProduct& p, int64_t pairs, bool alone) {
   const auto run = [&](int64_t begin, int64_t end) {
@@ -73,6 +75,8 @@ struct VectorTiles {
     multiply_expanded(weight, x, tile, first, second, w0, w1, sums);
   }
 };
+
+#endif
 
 /// Pairs of panels next to each other that a task expands once for all of its tiles.
 template <typename Tiles>
@@ -146,13 +150,16 @@ void packed_matmul_int8(const PackedMatrix& weight, int64_t m, const float* x, f
     const QuantizedRows rows(weight, coding, layout, x, starts, m);
     by({weight, rows, m, y, gated ? weight.rows() / 2 : weight.rows(), epilogue, gated, schedule}, pairs, alone);
   };
+#if defined(USMLITE_MATRIX_TILES)
+  // All else in vector registers, by the code of processors that have no others.
+  if (m < schedule.matrix_rows || !MatrixTiles::take(weight)) return avx512::packed_matmul_int8(weight, m, x, y, epilogue, starts, coding, &schedule);
+  multiply(MatrixTiles::layout(weight, m), multiply_many_rows<MatrixTiles>);
+#else
   if constexpr (kFewRows > 0) {
     if (m <= std::min(kFewRows, schedule.few_rows)) return multiply({few_rows_tile(m), 1, gathers(weight)}, multiply_few_rows);
   }
-#if defined(USMLITE_MATRIX_TILES)
-  if (m >= schedule.matrix_rows && MatrixTiles::take(weight)) return multiply(MatrixTiles::layout(weight, m), multiply_many_rows<MatrixTiles>);
-#endif
   multiply(VectorTiles::layout(weight, m, schedule), multiply_many_rows<VectorTiles>);
+#endif
 }
 
 }  // namespace usmlite::cpu::USMLITE_ISA
