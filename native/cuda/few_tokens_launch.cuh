@@ -23,15 +23,14 @@ void launch_few_tokens(const MatmulArguments& arguments, const FewTokensPlan& pl
                           .threads = static_cast<unsigned>(plan.threads()),
                           .shared_bytes = few_tokens_shared_bytes(arguments.weight, plan, tile, stages),
                           .overlaps_previous = kernels_take_turns()};
+  const auto launch_tile = [&]<int kTokens>() {
+    constexpr bool kUsed = few_tokens_tile(C, A, kSparse, kTokens) == kTokens;
+    if constexpr (kUsed) launch(few_tokens_kernel<C, A, kSparse, kTokens>, shape, stream, arguments, plan, stages);
+  };
   switch (tile) {
-    case 8:
-      if constexpr (A != Arithmetic::kFloat16 || !has_zero_points(C)) launch(few_tokens_kernel<C, A, kSparse, 8>, shape, stream, arguments, plan, stages);
-      return;
-    case 16:
-      if constexpr (A != Arithmetic::kFloat16 && !has_zero_points(C)) launch(few_tokens_kernel<C, A, kSparse, 16>, shape, stream, arguments, plan, stages);
-      return;
-    default:
-      if constexpr (A != Arithmetic::kFloat8 || !kSparse) launch(few_tokens_kernel<C, A, kSparse, 32>, shape, stream, arguments, plan, stages);
+    case 8: return launch_tile.template operator()<8>();
+    case 16: return launch_tile.template operator()<16>();
+    default: return launch_tile.template operator()<32>();
   }
 }
 

@@ -14,15 +14,17 @@ namespace usmlite::cuda {
 /// Throws UNSUPPORTED_SPEC for codes that the arithmetic has no kernel for.
 void matmul_few_tokens(const MatmulArguments& arguments, const FewTokensPlan& plan, StreamHandle stream);
 
-/// The tokens of a tile: 8, 16 or 32. Of 2:4 products of e4m3 numbers at most 16: `mma.sp` of these takes many registers. In
-/// float16, which only decoders multiply in, and of codes with zero points 8 or 32, of both at once always 32: each tile is a kernel for every
-/// code, and all take their time to compile.
-inline int few_tokens_tile(const WeightView& weight, int tokens) {
-  const bool float16 = weight.arithmetic == Arithmetic::kFloat16, zero_points = has_zero_points(weight.codes);
-  if (float16 && zero_points) return 32;
+/// The tokens of a tile: 8, 16 or 32, of which not every weight has each, since each is a kernel that takes its time to compile. 2:4
+/// products of e4m3 numbers have at most 16: `mma.sp` of these takes many registers.
+constexpr int few_tokens_tile(Codes codes, Arithmetic arithmetic, bool sparse, int tokens) {
+  if (arithmetic == Arithmetic::kFloat16 && codes != Codes::kFloat16Bit) return 16;  // models multiply floats alone in float16
+  const bool common = codes == Codes::kInt8 || codes == Codes::kInt4 || codes == Codes::kInt2 || codes == Codes::kFloat8;
   if (tokens <= 8) return 8;
-  if (float16 || zero_points) return 32;
-  return tokens <= 16 || (weight.arithmetic == Arithmetic::kFloat8 && weight.sparse) ? 16 : 32;
+  if (!common) return 32;
+  return tokens <= 16 || (arithmetic == Arithmetic::kFloat8 && sparse) ? 16 : 32;
+}
+inline int few_tokens_tile(const WeightView& weight, int tokens) {
+  return few_tokens_tile(weight.codes, weight.arithmetic, weight.sparse, tokens);
 }
 
 }  // namespace usmlite::cuda
