@@ -189,8 +189,8 @@ test("tune keeps the weights of the language model in the model folder", async (
   const tuned = writeTinyModel(inFolder("tuned"));
   t.is(loadModel(tuned).languageModelWeights, undefined);
   const run = await usmLite("tune", "--model", tuned, "--data", manifest, "--text", manifest);
-  t.is(run.status, 2, "nothing is left of the text");
-  t.regex(run.stderr, /text|words/);
+  t.is(run.status, 1, "nothing is left of the text");
+  t.regex(run.stderr, /has no transcript that is not in .*\[BAD_MANIFEST\]/);
   const { status, stdout } = await usmLite("tune", "--model", tuned, "--data", manifest);
   t.is(status, 0);
   const [best] = stdout.split("\n").map((line) => /^alpha ([\d.]+), beta (-?[\d.]+), blank penalty ([\d.]+): WER [\d.]+ %$/.exec(line));
