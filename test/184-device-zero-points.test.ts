@@ -1,6 +1,6 @@
 // Weights with zero points, and midrise8, in arithmetic of 16-bit floats: they stay at 8, 4 or 2 bits on the GPU.
 import { assertClose } from "./gpu.js";
-import { operand, product } from "./device_products.js";
+import { activationType, operand, product } from "./device_products.js";
 import test from "ava";
 import { type Arithmetic, deviceLinear, DeviceTensor, DeviceWeight, linear, packWeight, Tensor, tidy, unpackWeight } from "../lib/index.js";
 import { randomTensor, randomValues } from "./gradient.js";
@@ -10,8 +10,6 @@ const specs = formats.flatMap((format) => ["", "/g32", "/g64", "/g128"].flatMap(
 
 /** Relative to the largest output: y is rounded to 8 (bfloat16) or 11 bits, and so are weights and what their groups have. */
 const tolerance = (arithmetic: Arithmetic): number => (arithmetic === "float16" ? 2 ** -9 : 2 ** -7);
-
-const activationType = (arithmetic: Arithmetic): "bfloat16" | "float16" => (arithmetic === "float16" ? "float16" : "bfloat16");
 
 test("products are those of the dequantized weight, whatever spec, arithmetic and kernel", (t) => {
   // The last shape has as many tokens as the kernel for few takes at once; numbers of inputs end within groups, slices and N:M groups.
