@@ -51,6 +51,17 @@ test("a hotword wins against a slightly likelier word", (t) => {
   t.is(decode(new HotwordScorer(["cad"], tokenizer, 0)), "CAT");
 });
 
+test("case, accents and punctuation of pieces do not count", (t) => {
+  const tokenizer = tokenizerOf(["▁c", "ät", "ad", ",", "▁D", "og"]);
+  const hear = (...pieces: string[]): number => {
+    const scorer = new HotwordScorer(["Cat dog"], tokenizer, 1);
+    return scorer.finish(pieces.reduce((state, piece) => scorer.extend(state, tokenizer.idOf(piece) as number), scorer.start()));
+  };
+  t.is(hear("▁c", "ät", "▁D", "og"), 8);
+  t.is(hear("▁c", "ad", "▁D", "og"), 0);
+  t.is(hear("▁c", "ät", "▁D", "og", ",", "▁c", "ad"), 8);
+});
+
 test("misuse is a coded error", (t) => {
   const [tokenizer] = tokenizers;
   t.throws(() => new HotwordScorer(["123"], tokenizer!), { code: "INVALID_ARGUMENT", message: /"123" has no letters/ });

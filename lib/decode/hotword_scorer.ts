@@ -4,8 +4,8 @@
  * phrases the first counts, of those that begin together the longest.
  */
 import { UsmLiteError } from "../errors.js";
-import { normalizeText } from "../text/normalize.js";
-import { WORD_BEGIN, type Tokenizer } from "../text/tokenizer.js";
+import { normalizeLetters, normalizeText } from "../text/normalize.js";
+import type { Tokenizer } from "../text/tokenizer.js";
 import type { PrefixScorer, PrefixState } from "./prefix_scorer.js";
 
 const SPACE = " ";
@@ -40,7 +40,7 @@ export class HotwordScorer implements PrefixScorer<HotwordState> {
   private readonly texts: readonly string[];
 
   /**
-   * @param phrases normalized with {@link normalizeText}
+   * @param phrases normalized with {@link normalizeText}, as are the pieces of the tokenizer: case, accents and punctuation do not count
    * @param bonus nats for every matched character (the space before a word is one); default 0.5
    * @throws UsmLiteError INVALID_ARGUMENT when a phrase has no letters or the bonus is not a finite number from 0
    */
@@ -57,7 +57,7 @@ export class HotwordScorer implements PrefixScorer<HotwordState> {
       if (text === "") throw new UsmLiteError("INVALID_ARGUMENT", `the hotword ${JSON.stringify(phrase)} has no letters A-Z`);
       this.add(SPACE + text);
     }
-    this.texts = tokenizer.pieces.map(([piece]) => piece.replaceAll(WORD_BEGIN, SPACE));
+    this.texts = tokenizer.pieces.map(([piece], id) => (tokenizer.isSpecial(id) ? "" : normalizeLetters(piece)));
   }
 
   start(): HotwordState {
