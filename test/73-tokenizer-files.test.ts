@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import test from "ava";
 import { Tokenizer, UsmLiteError } from "../lib/index.js";
 import { ByteLevelTokenizer } from "../lib/text/byte_level_tokenizer.js";
+import { hypothesisOf, textOf } from "../lib/decode/hypothesis.js";
 import { loadTokenizer } from "../lib/text/load_tokenizer.js";
 import { loadSentencePiece } from "../lib/text/sentencepiece_model.js";
 import { randomValues } from "./gradient.js";
@@ -129,7 +130,7 @@ test("vocab.json gives characters, with a piece for the space between words", (t
   });
   const tokenizer = loadTokenizer(path, 0) as Tokenizer;
   t.deepEqual(tokenizer.encode("ab a'?"), [5, 6, 4, 5, 7, 3]);
-  t.is(tokenizer.decode([0, 5, 6, 0, 4, 4, 5, 3, 2]), "AB  A");
+  t.is(tokenizer.decode([0, 5, 6, 0, 4, 4, 5, 3, 2]), "ab  a", "small letters, as they were given");
   t.is(tokenizer.blankId, 0);
   t.is(tokenizer.size, 9);
   const other = {
@@ -137,6 +138,73 @@ test("vocab.json gives characters, with a piece for the space between words", (t
     "tokenizer_config.json": { pad_token: { content: "[PAD]" }, word_delimiter_token: " " },
   };
   t.deepEqual((loadTokenizer(folderWith(other), 2) as Tokenizer).encode("a a"), [1, 0, 1]);
+});
+
+test("vocab.json may have pieces of several characters, and tokens that only tokenizer_config.json names", (t) => {
+  const files = {
+    "vocab.json": { "<unk>": 0, "|": 1, a: 2, b: 3, ab: 4, "😀": 5 },
+    "tokenizer_config.json": { pad_token: "[PAD]", added_tokens_decoder: { 6: { content: "[PAD]" }, 7: { content: "<s>" }, 2: "a" } },
+  };
+  const path = folderWith(files);
+  const tokenizer = loadTokenizer(path, 6) as Tokenizer;
+  t.is(tokenizer.size, 8);
+  t.deepEqual(tokenizer.encode("ba ab😀c"), [3, 2, 1, 4, 5, 0], "the longest piece where one stands");
+  t.is(tokenizer.decode([6, 4, 1, 5, 7]), "ab 😀");
+  t.is(loadTokenizer(path, 6, 7)?.size, 7, "what the network has no output for is no token");
+});
+
+test("pieces of bytes and spaces within pieces become text", (t) => {
+  const vocab = Object.fromEntries(["▁a", "<0xE6>", "<0x97>", "<0xA5>", "b▁c", "▁", "<unk>"].map((piece, id) => [piece, id]));
+  const model = { type: "BPE", vocab, merges: [], unk_token: "<unk>" };
+  const tokenizer = loadTokenizer(folderWith({ "tokenizer.json": { model } }), 7) as Tokenizer;
+  for (const [ids, text] of [
+    [[0, 1, 2, 3, 4], "a日b c"],
+    [[1, 2, 6, 3, 0], "日 a"],
+    [[0, 1, 2, 0], "a\ufffd\ufffd a"],
+  ] as const) {
+    t.is(tokenizer.decode(ids), text);
+    t.is(textOf(ids, tokenizer), text);
+  }
+  const tokens = [0, 1, 2, 3, 4].map((id, frame) => ({ id, firstFrame: frame, endFrame: frame + 1, confidence: 1 }));
+  const { words } = hypothesisOf(tokens, 0, tokenizer, { secondsPerFrame: 1 });
+  t.deepEqual(
+    words.map(({ word, start, end }) => [word, start, end]),
+    [
+      ["a日b", 0, 5],
+      ["c", 4, 5],
+    ],
+  );
+});
+
+test("what counts as white space and as the first word is what the library says", (t) => {
+  const pieces = ["▁", "a", "1", "\ufeff", "<unk>"];
+  const model = { type: "BPE", vocab: Object.fromEntries(pieces.map((piece, id) => [piece, id])), merges: [], unk_token: "<unk>" };
+  const encode = (normalizer: object | null, pre_tokenizer: object, text: string): string[] => {
+    const tokenizer = loadTokenizer(folderWith({ "tokenizer.json": { model, normalizer, pre_tokenizer } }), 4) as Tokenizer;
+    return tokenizer.encode(text).map((id) => tokenizer.piece(id));
+  };
+  const first = { type: "Metaspace", replacement: "▁", prepend_scheme: "first", split: true };
+  const after = (...pretokenizers: object[]) => ({ type: "Sequence", pretokenizers: [...pretokenizers, first] });
+  const strip = { type: "Strip", strip_left: true, strip_right: true };
+  t.deepEqual(encode(strip, { type: "WhitespaceSplit" }, "\u0085a\ufeff\u0085 "), ["a", "\ufeff"]);
+  t.deepEqual(encode({ ...strip, strip_left: false }, { ...first, prepend_scheme: "never" }, " a "), ["▁", "a"]);
+  t.deepEqual(encode(null, first, "a a"), ["▁", "a", "▁", "a"]);
+  t.deepEqual(encode(null, after({ type: "WhitespaceSplit" }), "a a"), ["▁", "a", "a"]);
+  t.deepEqual(encode(null, after({ type: "WhitespaceSplit" }), " a a"), ["a", "a"], "the text does not begin with it");
+  const digits = { type: "Split", pattern: { Regex: "1" }, behavior: "Removed" };
+  t.deepEqual(encode(null, after(digits), "1a1a"), ["a", "a"]);
+  t.deepEqual(encode(null, after({ ...digits, behavior: "Isolated" }), "1a"), ["▁", "1", "a"]);
+});
+
+test("byte-level tokenizers keep a byte order mark, and begin texts with a space where they are told to", (t) => {
+  const bytes = json("tokenizer_byte_level.json") as Record<string, unknown>;
+  const load = (change: object) =>
+    ByteLevelTokenizer.load(folderWith({ "tokenizer.json": { ...bytes, pre_tokenizer: { type: "ByteLevel", ...change } } }));
+  const plain = load({ add_prefix_space: false });
+  t.is(plain.decode(plain.encode("\ufeffsea\u0085shells")), "\ufeffsea\u0085shells");
+  t.deepEqual(load({ add_prefix_space: true }).encode("sea"), plain.encode(" sea"));
+  t.deepEqual(load({}).encode(" sea"), plain.encode(" sea"));
+  t.throws(() => load({ use_regex: false }), { code: "BAD_TOKENIZER", message: /use_regex/ });
 });
 
 test("a folder without tokenizer has none; tokenizer.json comes first", (t) => {
@@ -169,6 +237,7 @@ test("tokenizer files that cannot be honoured are coded errors that name file an
   refuseJson({ pre_tokenizer: { type: "Metaspace", replacement: "_" } }, /replacement "_"/);
   refuse({ "tokenizer.json": metaspace }, /blank, 61, must be an id of the tokenizer, which has 60, or the next one/, 61);
   refuse({ "vocab.json": { en: { A: 0 } } }, /one vocabulary for each language/);
+  refuse({ "vocab.json": { a: 0 }, "tokenizer_config.json": { replace_word_delimiter_char: "" } }, /replace_word_delimiter_char" is ""/);
   refuse({ "tokenizer.model": "" }, /holds no pieces/);
   refuse({ "tokenizer.model": "not a model" }, /tokenizer\.model: /);
   const longest = "a".repeat(1000);
@@ -182,7 +251,10 @@ test("tokenizer files that cannot be honoured are coded errors that name file an
   };
   refuse({ "tokenizer.model": piece(1000) }, /no piece for what is unknown/);
   refuse({ "tokenizer.model": piece(1001) }, /piece 0 has 1001 characters; 1000 is the most/);
-  t.throws(() => ByteLevelTokenizer.load(folderWith({ "tokenizer.json": metaspace })), { code: "BAD_TOKENIZER", message: /no ByteLevel/ });
+  t.throws(() => ByteLevelTokenizer.load(folderWith({ "tokenizer.json": metaspace })), {
+    code: "BAD_TOKENIZER",
+    message: /pre_tokenizer of type "Metaspace"/,
+  });
   t.throws(() => ByteLevelTokenizer.load(folderWith({})), { code: "FILE_NOT_FOUND", message: /vocab\.json/ });
   t.throws(() => loadSentencePiece(join(folder.path, "none.model"), 0), { code: "FILE_NOT_FOUND" });
 });

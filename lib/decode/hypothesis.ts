@@ -1,5 +1,6 @@
 /** What a decoder returns: text with the time and the confidence of every token and word. */
-import type { Tokenizer } from "../text/tokenizer.js";
+import { byteOfPiece, textOfBytes } from "../text/bpe_model.js";
+import { WORD_BEGIN, type Tokenizer } from "../text/tokenizer.js";
 
 /** The output of a CTC head: natural logarithms of probabilities, row by row. */
 export interface LogProbabilities {
@@ -73,8 +74,14 @@ export function textOf(ids: ArrayLike<number>, tokenizer: Tokenizer): string {
 function spelledWords(ids: ArrayLike<number>, tokenizer: Tokenizer): { word: string; spelledBy: number[] }[] {
   const words: { word: string; spelledBy: number[] }[] = [];
   let word = "";
+  let bytes: number[] = [];
   let spelledBy: number[] = [];
+  const endBytes = (): void => {
+    word += textOfBytes(bytes);
+    bytes = [];
+  };
   const closeWord = (): void => {
+    endBytes();
     if (word) words.push({ word, spelledBy });
     word = "";
     spelledBy = [];
@@ -82,10 +89,19 @@ function spelledWords(ids: ArrayLike<number>, tokenizer: Tokenizer): { word: str
   for (let index = 0; index < ids.length; index++) {
     const id = ids[index] as number;
     if (tokenizer.isSpecial(id)) continue;
-    const { beginsWord, letters } = tokenizer.spelling(id);
-    if (beginsWord) closeWord();
-    if (letters) spelledBy.push(index);
-    word += letters;
+    const piece = tokenizer.piece(id);
+    const byte = byteOfPiece(piece);
+    if (byte !== undefined) {
+      bytes.push(byte);
+      spelledBy.push(index);
+      continue;
+    }
+    endBytes();
+    piece.split(WORD_BEGIN).forEach((letters, part) => {
+      if (part > 0) closeWord();
+      if (letters) spelledBy.push(index);
+      word += letters;
+    });
   }
   closeWord();
   return words;

@@ -151,7 +151,7 @@ function loadOn(
     device,
     batchInvariant: options.batchInvariant ?? true,
     frontEnd,
-    tokenizer: network.kind === "sequence-to-sequence" ? undefined : loadTokenizer(folder, network.blankId),
+    tokenizer: network.kind === "sequence-to-sequence" ? undefined : loadTokenizer(folder, network.blankId, network.vocabularySize),
     textTokenizer: network.kind === "sequence-to-sequence" ? loadTextTokenizer(folder, network.generation.endId) : undefined,
     languageModel: existsSync(path("languageModel")) ? readLanguageModel(path("languageModel")) : undefined,
     languageModelWeights: readLanguageModelWeights(path("languageModelWeights")),

@@ -128,4 +128,15 @@ export function byteOfPiece(piece: string): number | undefined {
   return digits === undefined ? undefined : parseInt(digits, 16);
 }
 
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** Text of neighbouring byte pieces; as in the library, each of them is U+FFFD where they are no UTF-8 together. */
+export function textOfBytes(bytes: readonly number[]): string {
+  try {
+    return utf8.decode(Uint8Array.from(bytes));
+  } catch {
+    return "\ufffd".repeat(bytes.length);
+  }
+}
+
 const pairKey = (left: number, right: number): string => `${left},${right}`;

@@ -7,13 +7,16 @@ import { join } from "node:path";
 import { readJsonFile, readTextFile, type JsonObject } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import { BpeModel } from "./bpe_model.js";
-import type { Fail } from "./text_pipeline.js";
+import { SPACES, type Fail } from "./text_pipeline.js";
 import type { TextTokenizer } from "./text_tokenizer.js";
 import { mergesOf, objectOf, rankedVocabulary, withAddedTokens } from "./tokenizer_json.js";
 import type { ScoredPiece } from "./unigram_model.js";
 
 // Contractions, words, numbers and runs of other characters, each with the space before it; then white space.
-const WORDS = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
+const WORDS = new RegExp(
+  `'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^${SPACES}\\p{L}\\p{N}]+|[${SPACES}]+(?![^${SPACES}])|[${SPACES}]+`,
+  "gu",
+);
 
 export class ByteLevelTokenizer implements TextTokenizer {
   readonly separator = "";
@@ -24,12 +27,14 @@ export class ByteLevelTokenizer implements TextTokenizer {
   /**
    * @param pieces by id; those of the model spell bytes as printable characters
    * @param special pieces that are no text: `<|endoftext|>`, languages, tasks, times
+   * @param addPrefixSpace whether text that begins with no space gets one
    * @throws RangeError when a merge names no piece
    */
   constructor(
     private readonly pieces: readonly string[],
     merges: Iterable<readonly [string, string]>,
     private readonly special: ReadonlySet<number>,
+    private readonly addPrefixSpace = false,
   ) {
     this.ids = new Map(pieces.map((piece, id) => [piece, id]));
     this.model = new BpeModel(this.ids, merges);
@@ -62,7 +67,8 @@ export class ByteLevelTokenizer implements TextTokenizer {
 
   /** Without special tokens. */
   encode(text: string): number[] {
-    return Array.from(text.matchAll(WORDS), ([word]) => word).flatMap((word) =>
+    const prefix = this.addPrefixSpace && text !== "" && !text.startsWith(" ") ? " " : "";
+    return Array.from((prefix + text).matchAll(WORDS), ([word]) => word).flatMap((word) =>
       this.model.segment(Array.from(new TextEncoder().encode(word), (byte) => characterOfByte[byte]).join("")),
     );
   }
@@ -70,7 +76,7 @@ export class ByteLevelTokenizer implements TextTokenizer {
   /** Special tokens are left out; bytes that are no UTF-8 become U+FFFD. */
   decode(ids: Iterable<number>): string {
     const parts = [...ids].filter((id) => !this.isSpecial(id)).map((id) => this.bytes[id] as Uint8Array);
-    return new TextDecoder().decode(Buffer.concat(parts));
+    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(Buffer.concat(parts));
   }
 
   /** @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE, BAD_TOKENIZER */
@@ -95,12 +101,16 @@ function fromJson(json: JsonObject, path: string): ByteLevelTokenizer {
   const fail = failing(path);
   const model = objectOf(json["model"], "model", fail);
   if ((model["type"] ?? "BPE") !== "BPE") fail(`has a model of type ${JSON.stringify(model["type"])}; only "BPE" is supported`);
-  const preTokenizer = JSON.stringify(json["pre_tokenizer"] ?? null);
-  if (!preTokenizer.includes('"ByteLevel"')) fail("has no ByteLevel pre_tokenizer, which this family's tokenizers have");
+  const preTokenizer = objectOf(json["pre_tokenizer"], "pre_tokenizer", fail);
+  if (preTokenizer["type"] !== "ByteLevel") {
+    fail(`has a pre_tokenizer of type ${JSON.stringify(preTokenizer["type"])}; tokenizers of this family have "ByteLevel"`);
+  }
+  if (preTokenizer["use_regex"] === false) fail('has a pre_tokenizer whose "use_regex" is false, which is not supported');
   if (json["normalizer"] !== undefined && json["normalizer"] !== null) {
     fail("has a normalizer, which byte-level tokenizers do not have");
   }
-  return tokenizerOf(rankedVocabulary(model, fail), mergesOf(model, fail), json["added_tokens"], fail);
+  const addPrefixSpace = preTokenizer["add_prefix_space"] !== false;
+  return tokenizerOf(rankedVocabulary(model, fail), mergesOf(model, fail), json["added_tokens"], addPrefixSpace, fail);
 }
 
 function fromVocabulary(folder: string): ByteLevelTokenizer {
@@ -114,13 +124,14 @@ function fromVocabulary(folder: string): ByteLevelTokenizer {
   const addedPath = join(folder, "added_tokens.json");
   const added = existsSync(addedPath) ? readJsonFile(addedPath, "BAD_TOKENIZER") : {};
   const tokens = Object.entries(added).map(([content, id]) => ({ id, content, special: true }));
-  return tokenizerOf(vocabulary, mergesOf({ merges }, failing(mergesPath)), tokens, fail);
+  return tokenizerOf(vocabulary, mergesOf({ merges }, failing(mergesPath)), tokens, false, fail);
 }
 
 function tokenizerOf(
   vocabulary: readonly ScoredPiece[],
   merges: [string, string][],
   added: Parameters<typeof withAddedTokens>[1],
+  addPrefixSpace: boolean,
   fail: Fail,
 ): ByteLevelTokenizer {
   const { pieces, special } = withAddedTokens(vocabulary, added, fail);
@@ -129,7 +140,7 @@ function tokenizerOf(
   const isSpecial = (piece: string): boolean => special.has(piece) || /^<\|.*\|>$/.test(piece);
   const specialIds = new Set(names.flatMap((piece, id) => (isSpecial(piece) ? [id] : [])));
   try {
-    return new ByteLevelTokenizer(names, merges, specialIds);
+    return new ByteLevelTokenizer(names, merges, specialIds, addPrefixSpace);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     return fail(`has wrong merges: ${error.message}`);

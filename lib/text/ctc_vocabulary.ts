@@ -1,7 +1,7 @@
-/** `vocab.json` of wav2vec2 and its kin: one id for each character, and one for the space between words. */
+/** `vocab.json` of wav2vec2 and its kin: one id for each character, now and then for several, and one for the space between words. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { readJsonFile, type JsonObject } from "../checkpoint/json_file.js";
+import { readJsonFile, type JsonObject, type JsonValue } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import type { Segmentation } from "./bpe_model.js";
 import { WORD_BEGIN, type TextPipeline } from "./text_pipeline.js";
@@ -11,9 +11,10 @@ import { rankedVocabulary } from "./tokenizer_json.js";
 /**
  * Reads `vocab.json`, `added_tokens.json` and what `tokenizer_config.json` says of them, as Wav2Vec2CTCTokenizer does.
  * @param blankId the network's blank, `pad_token_id`
+ * @param size of the network's vocabulary: added tokens beyond it, such as `<s>`, are never heard
  * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE, BAD_TOKENIZER
  */
-export function loadCtcVocabulary(folder: string, blankId: number): Tokenizer {
+export function loadCtcVocabulary(folder: string, blankId: number, size = Infinity): Tokenizer {
   const path = join(folder, "vocab.json");
   const fail = (problem: string): never => {
     throw new UsmLiteError("BAD_TOKENIZER", `${path} ${problem}`);
@@ -25,39 +26,73 @@ export function loadCtcVocabulary(folder: string, blankId: number): Tokenizer {
   }
   const config = optional("tokenizer_config.json");
   const setting = (key: string, standard: string): string => {
-    const value = config[key] ?? standard;
-    // Special tokens may be written as objects with their text in `content`.
-    const text = typeof value === "object" && !Array.isArray(value) ? value["content"] : value;
+    const text = contentOf(config[key] ?? standard);
     return typeof text === "string" ? text : fail(`belongs to a tokenizer_config.json whose "${key}" is no text`);
   };
+  const space = setting("replace_word_delimiter_char", " ");
+  if (space !== " ") {
+    fail(`belongs to a tokenizer_config.json whose "replace_word_delimiter_char" is ${JSON.stringify(space)}; it must be " "`);
+  }
   const delimiter = setting("word_delimiter_token", "|");
   const special = [setting("pad_token", "<pad>"), setting("unk_token", "<unk>"), setting("bos_token", "<s>"), setting("eos_token", "</s>")];
-  const pieces = rankedVocabulary({ vocab: { ...vocabulary, ...optional("added_tokens.json") } }, fail);
+  const added = { ...addedTokens(config["added_tokens_decoder"]), ...optional("added_tokens.json") };
+  const heard = Object.entries(added).filter(([, id]) => !(Number(id) >= size));
+  const pieces = rankedVocabulary({ vocab: { ...Object.fromEntries(heard), ...vocabulary } }, fail);
   const unknownId = pieces.findIndex(([piece]) => piece === special[1]);
-  const spelled = pieces.map(([piece]): [string, number] => [piece === delimiter ? WORD_BEGIN : piece, 0]);
-  // Wav2Vec2CTCTokenizer calls it lower case and means upper case.
-  const upper = config["do_lower_case"] === true;
-  const pipeline: TextPipeline = (text) => [(upper ? text.toUpperCase() : text).replaceAll(" ", WORD_BEGIN)];
-  return new Tokenizer(spelled, {
-    blankId,
-    unknownId: Math.max(unknownId, 0),
-    specialPieces: special,
-    segmentation: new CharacterVocabulary(new Map(spelled.map(([piece], id) => [piece, id])), unknownId < 0 ? undefined : unknownId),
-    pipeline,
-  });
+  const spelled = pieces.map(([piece]) => (piece === delimiter ? WORD_BEGIN : piece));
+  // The model hears capitals, and the tokenizer takes and gives small letters for them.
+  const lower = config["do_lower_case"] === true;
+  const pipeline: TextPipeline = (text) => [text.replaceAll(" ", WORD_BEGIN).replaceAll(delimiter, WORD_BEGIN)];
+  return new Tokenizer(
+    spelled.map((piece, id) => [lower && !special.includes(piece) && id !== blankId ? piece.toLowerCase() : piece, 0]),
+    {
+      blankId,
+      unknownId: Math.max(unknownId, 0),
+      specialPieces: special,
+      segmentation: new CharacterVocabulary(new Map(spelled.map((piece, id) => [piece, id])), unknownId < 0 ? undefined : unknownId, lower),
+      pipeline,
+    },
+  );
 }
 
+/** Special tokens may be written as objects with their text in `content`. */
+const contentOf = (value: JsonValue | undefined): JsonValue | undefined =>
+  typeof value === "object" && value !== null && !Array.isArray(value) ? value["content"] : value;
+
+/** `{id: {content}}` as `{content: id}`. */
+function addedTokens(decoder: JsonValue | undefined): JsonObject {
+  if (typeof decoder !== "object" || decoder === null) return {};
+  const tokens = Object.entries(decoder).map(([id, token]) => [contentOf(token), Number(id)] as const);
+  return Object.fromEntries(tokens.filter((token): token is [string, number] => typeof token[0] === "string"));
+}
+
+/** Characters, or their capitals, and the longest piece of several where one stands. */
 class CharacterVocabulary implements Segmentation {
+  /** Longest first. */
+  private readonly severalCharacters: readonly string[];
+
   constructor(
     private readonly ids: ReadonlyMap<string, number>,
     private readonly unknownId: number | undefined,
-  ) {}
+    private readonly capitals: boolean,
+  ) {
+    this.severalCharacters = [...ids.keys()].filter((piece) => [...piece].length > 1).sort((a, b) => b.length - a.length);
+  }
 
   idOf(piece: string): number | undefined {
     return this.ids.get(piece);
   }
 
   segment(part: string): number[] {
-    return Array.from(part, (character) => this.ids.get(character) ?? this.unknownId).filter((id) => id !== undefined);
+    const ids: (number | undefined)[] = [];
+    for (let at = 0; at < part.length;) {
+      const longest = this.severalCharacters.find((piece) => part.startsWith(piece, at));
+      const piece = longest ?? String.fromCodePoint(part.codePointAt(at) as number);
+      // The capital of one letter may be two: SS.
+      const symbols = longest === undefined && this.capitals ? [...piece.toUpperCase()] : [piece];
+      ids.push(...symbols.map((symbol) => this.ids.get(symbol) ?? this.unknownId));
+      at += piece.length;
+    }
+    return ids.filter((id) => id !== undefined);
   }
 }

@@ -24,13 +24,14 @@ export const tokenizerFiles = [
 /**
  * Reads `tokenizer.json`, else a SentencePiece model, else `vocab.json`; undefined when there is none of them.
  * @param blankId the network's blank
+ * @param size of the network's vocabulary
  * @throws UsmLiteError BAD_TOKENIZER naming the file
  */
-export function loadTokenizer(folder: string, blankId: number): Tokenizer | undefined {
+export function loadTokenizer(folder: string, blankId: number, size?: number): Tokenizer | undefined {
   if (existsSync(join(folder, "tokenizer.json"))) return Tokenizer.load(folder, blankId);
   const sentencePiece = sentencePieceNames.find((name) => existsSync(join(folder, name)));
   if (sentencePiece) return loadSentencePiece(join(folder, sentencePiece), blankId);
-  if (existsSync(join(folder, "vocab.json"))) return loadCtcVocabulary(folder, blankId);
+  if (existsSync(join(folder, "vocab.json"))) return loadCtcVocabulary(folder, blankId, size);
   return undefined;
 }
 

@@ -15,24 +15,32 @@ export type TextPipeline = (text: string) => string[];
 export type Fail = (problem: string) => never;
 
 type Normalize = (text: string) => string;
-type Split = (parts: readonly string[]) => string[];
+/** A part of a text, and whether the text begins with it. */
+interface Part {
+  readonly text: string;
+  readonly isFirst: boolean;
+}
+type Split = (parts: readonly Part[]) => Part[];
 
-// What Rust's char::is_whitespace splits at; JavaScript's \s differs at U+0085 and U+FEFF.
-const WHITESPACE = /[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/;
+/** White space of Unicode in a character class, as Rust and Oniguruma know it; JavaScript's \s differs at U+0085 and U+FEFF. */
+export const SPACES = "\\t-\\r \\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
+const WHITESPACE = new RegExp(`[${SPACES}]+`);
+const LEADING = new RegExp(`^[${SPACES}]+`);
+const TRAILING = new RegExp(`[${SPACES}]+$`);
 
 /** Words between white space, each with {@link WORD_BEGIN} before it: `WhitespaceSplit`, then `Metaspace`. */
-export const wordPipeline: TextPipeline = (text) => metaspace({ prepend: "always", split: true })(withoutEmpty(text.split(WHITESPACE)));
+export const wordPipeline: TextPipeline = (text) => textsOf(splitWords(withoutEmpty([{ text, isFirst: true }])));
 
 /** The pipeline of a parsed `tokenizer.json`. */
 export function textPipelineOf(json: JsonObject, fail: Fail, defaultSplit: Split = identity): TextPipeline {
   const normalize = normalizerOf(json["normalizer"], fail);
   const preTokenizer = json["pre_tokenizer"];
   const split = isAbsent(preTokenizer) ? defaultSplit : preTokenizerOf(preTokenizer, fail);
-  return (text) => withoutEmpty(split(withoutEmpty([normalize(text)])));
+  return (text) => textsOf(split(withoutEmpty([{ text: normalize(text), isFirst: true }])));
 }
 
 /** {@link wordPipeline} as a step of another one. */
-export const splitWords: Split = (parts) => parts.flatMap(wordPipeline);
+export const splitWords: Split = (parts) => metaspace({ prepend: "always", split: true })(splitWhitespace(parts));
 
 function normalizerOf(value: JsonValue | undefined, fail: Fail): Normalize {
   if (isAbsent(value)) return (text) => text;
@@ -48,7 +56,10 @@ function normalizerOf(value: JsonValue | undefined, fail: Fail): Normalize {
     case "Lowercase":
       return (text) => text.toLowerCase();
     case "Strip":
-      return (text) => text.trim();
+      return (text) => {
+        const from = json["strip_left"] === false ? text : text.replace(LEADING, "");
+        return json["strip_right"] === false ? from : from.replace(TRAILING, "");
+      };
     case "Prepend": {
       const prefix = textOf(json["prepend"], "normalizer.prepend", fail);
       return (text) => (text === "" ? text : prefix + text);
@@ -73,7 +84,7 @@ function preTokenizerOf(value: JsonValue | undefined, fail: Fail): Split {
   const { type, json } = typed(value, "pre_tokenizer", fail);
   switch (type) {
     case "WhitespaceSplit":
-      return (parts) => withoutEmpty(parts.flatMap((part) => part.split(WHITESPACE)));
+      return splitWhitespace;
     case "Metaspace": {
       const { replacement, prepend_scheme, add_prefix_space, split } = json;
       if (replacement !== undefined && replacement !== WORD_BEGIN) {
@@ -92,11 +103,11 @@ function preTokenizerOf(value: JsonValue | undefined, fail: Fail): Split {
       if (json["invert"] === true || !["Removed", "Isolated", "Contiguous"].includes(behavior)) {
         return fail(`has a Split of behavior ${JSON.stringify(behavior)}; supported are Removed, Isolated and Contiguous`);
       }
-      return (parts) => parts.flatMap((part) => splitAt(part, pattern, behavior));
+      return cutting((text) => splitAt(text, pattern, behavior));
     }
     case "Sequence": {
       const steps = listOf(json["pretokenizers"], "pre_tokenizer.pretokenizers", fail).map((step) => preTokenizerOf(step, fail));
-      return (parts) => steps.reduce((result: readonly string[], step) => step(result), parts) as string[];
+      return (parts) => steps.reduce((result, step) => step(result), [...parts]);
     }
     default:
       return fail(`has a pre_tokenizer of type ${JSON.stringify(type)}; supported are WhitespaceSplit, Metaspace, Split and Sequence`);
@@ -106,13 +117,21 @@ function preTokenizerOf(value: JsonValue | undefined, fail: Fail): Split {
 /** Spaces become {@link WORD_BEGIN}, and one is put before a part that has none; then parts begin at each of them. */
 function metaspace({ prepend, split }: { prepend: "always" | "first" | "never"; split: boolean }): Split {
   return (parts) =>
-    parts.flatMap((part, index) => {
-      const marked = part.replaceAll(" ", WORD_BEGIN);
-      const wanted = (prepend === "always" || (prepend === "first" && index === 0)) && !marked.startsWith(WORD_BEGIN);
-      const whole = wanted ? WORD_BEGIN + marked : marked;
-      return split ? whole.split(new RegExp(`(?=${WORD_BEGIN})`)) : [whole];
+    parts.flatMap(({ text, isFirst }) => {
+      const marked = text.replaceAll(" ", WORD_BEGIN);
+      const wanted = (prepend === "always" || (prepend === "first" && isFirst)) && !marked.startsWith(WORD_BEGIN);
+      const whole = { text: wanted ? WORD_BEGIN + marked : marked, isFirst };
+      return split ? cutting((marks) => marks.split(new RegExp(`(?=${WORD_BEGIN})`)))([whole]) : [whole];
     });
 }
+
+/** Cuts every part; what is cut off at the beginning leaves an empty text, so that what follows is not the first part. */
+const cutting =
+  (cut: (text: string) => readonly string[]): Split =>
+  (parts) =>
+    withoutEmpty(parts.flatMap((part) => cut(part.text).map((text, index) => ({ text, isFirst: part.isFirst && index === 0 }))));
+
+const splitWhitespace = cutting((text) => text.split(WHITESPACE));
 
 function splitAt(part: string, pattern: Pattern, behavior: string): string[] {
   const pieces: string[] = [];
@@ -121,6 +140,7 @@ function splitAt(part: string, pattern: Pattern, behavior: string): string[] {
   for (const match of pattern.matches(part)) {
     if (match[0] === "") continue;
     if (match.index > end) pieces.push(part.slice(end, match.index));
+    else if (match.index === 0 && behavior === "Removed") pieces.push("");
     if (behavior === "Isolated" || (behavior === "Contiguous" && match.index !== lastMatchEnd)) pieces.push(match[0]);
     else if (behavior === "Contiguous") pieces[pieces.length - 1] += match[0];
     end = lastMatchEnd = match.index + match[0].length;
@@ -131,7 +151,9 @@ function splitAt(part: string, pattern: Pattern, behavior: string): string[] {
 
 const identity: Split = (parts) => [...parts];
 
-const withoutEmpty = (parts: readonly string[]): string[] => parts.filter((part) => part !== "");
+const withoutEmpty = (parts: readonly Part[]): Part[] => parts.filter(({ text }) => text !== "");
+
+const textsOf = (parts: readonly Part[]): string[] => parts.map(({ text }) => text);
 
 const isAbsent = (value: JsonValue | undefined): value is null | undefined => value === undefined || value === null;
 

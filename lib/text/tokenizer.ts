@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import { readJsonFile, writeJsonFile, type JsonObject } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
-import { byteOfPiece, type Segmentation } from "./bpe_model.js";
+import { byteOfPiece, textOfBytes, type Segmentation } from "./bpe_model.js";
 import { normalizeText } from "./normalize.js";
 import { WORD_BEGIN, wordPipeline, type TextPipeline } from "./text_pipeline.js";
 import { SPECIAL_PIECES, tokenizerFromJson } from "./tokenizer_json.js";
@@ -118,7 +118,7 @@ export class Tokenizer implements TextTokenizer {
     let first = true;
     let bytes: number[] = [];
     const endBytes = (): void => {
-      if (bytes.length > 0) text += new TextDecoder().decode(Uint8Array.from(bytes));
+      text += textOfBytes(bytes);
       bytes = [];
     };
     for (const id of ids) {
