@@ -8,6 +8,7 @@ import { availableInstructionSets, Recognizer, setInstructionSet, SequenceOffset
 import { describeModel, loadModel, type SpeechModel } from "../lib/models/model_folder.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
 import type { SequenceToSequenceNetwork } from "../lib/models/speech_network.js";
+import { FreshWeights } from "../lib/nn/fresh_weights.js";
 import { randomValues } from "./gradient.js";
 import { writeRandomModel } from "./random_model.js";
 import { readExpected, referenceClips, referenceFolder, relativeError, throughFile } from "./reference.js";
@@ -239,6 +240,29 @@ test("language and task choose the prompt, and unknown ones are refused", (t) =>
   t.true(new Recognizer(loaded, { beamWidth: 3 }).transcribe(samples).tokens.length > 0);
 });
 
+test("what is never said is in generation_config.json, or in config.json where there is no such file", (t) => {
+  const own = { ...config, suppress_tokens: [1], begin_suppress_tokens: [2], decoder_start_token_id: 310, eos_token_id: [300] };
+  const described = (json: object, generationJson: object): SequenceToSequenceNetwork["generation"] =>
+    (describeModel(json as never, "x/config.json", generationJson as never).network(new FreshWeights(1)) as SequenceToSequenceNetwork)
+      .generation;
+  t.like(described(own, {}), { suppressed: [1], suppressedFirst: [2], startId: 310, endId: 300 });
+  t.like(described(own, { decoder_start_token_id: 311 }), { suppressed: [], suppressedFirst: [], startId: 311, endId: 300 });
+  t.like(described(own, { suppress_tokens: [5] }), { suppressed: [5], suppressedFirst: [], startId: 310 });
+  // The defaults of transformers are those of the English models.
+  t.like(described({ ...config, vocab_size: 50300 }, {}), { suppressed: [], suppressedFirst: [220, 50256], startId: 50257, endId: 50256 });
+});
+
+test("scale_embedding scales nothing, as in transformers", (t) => {
+  const hidden = (json: object): Float32Array =>
+    tidy(() => {
+      const network = describeModel(json as never, "c", generation as never).network(new FreshWeights(1)) as SequenceToSequenceNetwork;
+      using memory = network.remember(network.encode(Tensor.zeros([100, 80]), new SequenceOffsets([100])));
+      using session = network.session(memory);
+      return session.advance([{ past: [], tokens: [310, 12], item: 0 }]).hidden.toArray();
+    });
+  t.deepEqual(hidden({ ...config, scale_embedding: true }), hidden(config));
+});
+
 test("configurations that cannot be honoured are refused by key", (t) => {
   const refuse = (change: object, generationChange: object, message: RegExp): void => {
     t.throws(() => describeModel({ ...config, ...change } as never, "x/config.json", { ...generation, ...generationChange } as never), {
@@ -250,6 +274,7 @@ test("configurations that cannot be honoured are refused by key", (t) => {
   refuse({ activation_function: "gelu_new" }, {}, /"activation_function"/);
   refuse({}, { repetition_penalty: 1.2 }, /x\/generation_config\.json: key "repetition_penalty" is 1\.2/);
   refuse({}, { no_repeat_ngram_size: 3 }, /"no_repeat_ngram_size"/);
+  refuse({}, { forced_bos_token_id: 3 }, /"forced_bos_token_id" is 3/);
   refuse({}, { do_sample: true }, /"do_sample"/);
   refuse({}, { decoder_start_token_id: 400 }, /"decoder_start_token_id" must be below vocab_size/);
   refuse(

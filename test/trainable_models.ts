@@ -61,7 +61,6 @@ export const trainableConfigs: Readonly<Record<string, JsonObject>> = {
     num_mel_bins: 16,
     max_source_positions: 25,
     max_target_positions: 16,
-    scale_embedding: true,
     eos_token_id: 6,
     decoder_start_token_id: 5,
   },

@@ -32,7 +32,6 @@ export function sequenceWriter(
     activation: "relu",
     layerNormEpsilon: 1e-5,
     keyBias: true,
-    embeddingScale: 1,
     names,
   } as const;
   const table = randomWeights("float32", "cpu", /^$/);

@@ -18,8 +18,6 @@ export interface SequenceDecoderSizes {
   readonly activation: ActivationName;
   readonly layerNormEpsilon: number;
   readonly keyBias: boolean;
-  /** Factor of the token embeddings. */
-  readonly embeddingScale: number;
   /** Names of the weights in the checkpoint. */
   readonly names: SequenceDecoderNames;
   /** Whether query, value and output layers have a bias; default true. */

@@ -77,7 +77,6 @@ export class DecoderSession implements Disposable {
       const positions = steps.flatMap(({ past, tokens }) => tokens.map((_, index) => past.length + index));
       const x = embedTokens(
         this.embeddings,
-        this.sizes.embeddingScale,
         this.embeddings.tokens.table({}),
         steps.flatMap((step) => step.tokens),
         positions,

@@ -82,9 +82,7 @@ export class SequenceDecoder {
   embed(sequences: readonly (readonly number[])[], table: Tensor, device: Tensor["device"]): { hidden: Tensor; offsets: SequenceOffsets } {
     const offsets = new SequenceOffsets(sequences.map(({ length }) => length));
     const positions = sequences.flatMap((tokens) => [...tokens.keys()]);
-    const embedded = releaseUnlessRecording(() =>
-      embedTokens(this.embeddings, this.sizes.embeddingScale, table, sequences.flat(), positions),
-    );
+    const embedded = releaseUnlessRecording(() => embedTokens(this.embeddings, table, sequences.flat(), positions));
     return { hidden: onDevice(embedded, device), offsets };
   }
 

@@ -16,16 +16,14 @@ export interface SequenceEmbeddings {
 
 /**
  * (tokens, hidden): what stands for tokens at their positions, where the embeddings are.
- * @param embeddingScale factor of the token embeddings
  * @param table what {@link TokenEmbedding.table} gave
  */
 export function embedTokens(
   { tokens, positions, norm }: SequenceEmbeddings,
-  embeddingScale: number,
   table: Tensor,
   ids: readonly number[],
   at: readonly number[],
 ): Tensor {
-  const sum = scaledSum(tokens.lookUp(ids, table), embeddingScale, gatherRows(positions, at), 1);
+  const sum = scaledSum(tokens.lookUp(ids, table), 1, gatherRows(positions, at), 1);
   return norm?.forward(sum) ?? sum;
 }

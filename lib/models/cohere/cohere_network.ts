@@ -67,7 +67,6 @@ export class CohereNetwork implements SequenceToSequenceNetwork, TrainableModel 
       layerNormEpsilon,
       keyBias: config.attention_bias,
       bias: config.attention_bias,
-      embeddingScale: 1,
       names,
     };
     this.decoder = new SequenceDecoder(scope, sizes, { tokens: this.tokens, positions, norm });

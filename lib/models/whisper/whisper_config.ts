@@ -6,6 +6,7 @@ import { checkGenerationKeys, type SequenceGeneration } from "../sequence_genera
 
 const positive = z.number().int().positive().max(1_000_000);
 const id = z.number().int().nonnegative();
+const endIds = z.union([id, z.tuple([id])]);
 
 const configSchema = z.looseObject({
   model_type: z.literal("whisper"),
@@ -22,14 +23,13 @@ const configSchema = z.looseObject({
     .enum(["gelu", "relu", "silu", "swish"])
     .default("gelu")
     .transform((name) => (name === "swish" ? "silu" : name)),
-  scale_embedding: z.boolean().default(false),
   max_source_positions: positive.default(1500),
   max_target_positions: positive.default(448),
   tie_word_embeddings: z.boolean().default(true),
   decoder_start_token_id: id.nullish(),
-  eos_token_id: id.nullish(),
+  eos_token_id: endIds.nullish(),
   suppress_tokens: z.array(id).nullish(),
-  begin_suppress_tokens: z.array(id).nullish(),
+  begin_suppress_tokens: z.array(id).nullable().default([220, 50256]),
   forced_decoder_ids: z.array(z.tuple([id, id.nullable()])).nullish(),
   median_filter_width: positive
     .max(99)
@@ -52,7 +52,7 @@ export function parseWhisperConfig(json: unknown, source: string): WhisperConfig
 
 const generationSchema = z.looseObject({
   decoder_start_token_id: id.nullish(),
-  eos_token_id: z.union([id, z.tuple([id])]).nullish(),
+  eos_token_id: endIds.nullish(),
   suppress_tokens: z.array(id).nullish(),
   begin_suppress_tokens: z.array(id).nullish(),
   forced_decoder_ids: z.array(z.tuple([id, id.nullable()])).nullish(),
@@ -76,8 +76,8 @@ const generationSchema = z.looseObject({
 export function parseWhisperGeneration(json: object, config: WhisperConfig, source: string): SequenceGeneration {
   const generation = checkedValue(generationSchema, json, { source, code: "BAD_CONFIG" });
   checkGenerationKeys(generation, source);
-  const [endId] = [generation.eos_token_id ?? config.eos_token_id ?? 50257].flat() as [number];
-  const startId = generation.decoder_start_token_id ?? config.decoder_start_token_id ?? 50258;
+  const [endId] = [generation.eos_token_id ?? config.eos_token_id ?? 50256].flat() as [number];
+  const startId = generation.decoder_start_token_id ?? config.decoder_start_token_id ?? 50257;
   const forced = generation.forced_decoder_ids ?? config.forced_decoder_ids ?? [];
   for (const [name, value] of [
     ["decoder_start_token_id", startId],
@@ -95,11 +95,13 @@ export function parseWhisperGeneration(json: object, config: WhisperConfig, sour
       `${source}: key "alignment_heads" names layer ${noHead[0]}, head ${noHead[1]}; the decoder has ${sizes}`,
     );
   }
+  // Where there is a generation_config.json, transformers looks for tokens that are never said nowhere else.
+  const { suppress_tokens, begin_suppress_tokens } = Object.keys(json).length > 0 ? generation : config;
   return {
     startId,
     endId,
-    suppressed: generation.suppress_tokens ?? config.suppress_tokens ?? [],
-    suppressedFirst: generation.begin_suppress_tokens ?? config.begin_suppress_tokens ?? [],
+    suppressed: suppress_tokens ?? [],
+    suppressedFirst: begin_suppress_tokens ?? [],
     noTimestampsId: generation.no_timestamps_token_id ?? undefined,
     latestFirstTime: generation.max_initial_timestamp_index ?? undefined,
     maximumLength: Math.min(generation.max_length ?? config.max_target_positions, config.max_target_positions),

@@ -50,7 +50,6 @@ export class WhisperNetwork implements SequenceToSequenceNetwork, TrainableModel
         activation: config.activation_function,
         layerNormEpsilon: whisperLayerNormEpsilon,
         keyBias: false,
-        embeddingScale: config.scale_embedding ? Math.sqrt(hidden) : 1,
         names: whisperDecoderNames,
       },
       { tokens: this.tokens, positions },
