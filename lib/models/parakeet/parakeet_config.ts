@@ -27,7 +27,6 @@ export const parakeetEncoderSchema = z.looseObject({
   subsampling_conv_kernel_size: z.literal(3).default(3),
   subsampling_conv_stride: z.literal(2).default(2),
   num_mel_bins: positive.default(80),
-  max_position_embeddings: positive.default(5000),
   scale_input: z.boolean().default(true),
   attention_type: z.enum(["rel_pos", "rel_pos_local_attn"]).default("rel_pos"),
   attention_context_size: z.tuple([reach, reach]).nullish(),

@@ -1,7 +1,6 @@
 /** The FastConformer encoder of NVIDIA's Parakeet models (`ParakeetEncoder` in transformers). */
 import { DeviceTensor } from "../../device/device_tensor.js";
 import { RecordedPasses } from "../../device/recorded_passes.js";
-import { UsmLiteError } from "../../errors.js";
 import { activeAdapters } from "../../nn/adapter_scope.js";
 import { type BetweenBlocks, ConformerBlock } from "../../nn/conformer_block.js";
 import { conformerNames } from "../../nn/conformer_names.js";
@@ -96,23 +95,13 @@ export class ParakeetEncoder {
   /**
    * @param features (frames, mel bins) log-mel frames of all sequences
    * @returns (hidden frames, hidden) and where each sequence lies in them
-   * @throws UsmLiteError INVALID_ARGUMENT when a sequence has more frames than full attention allows
    */
   forward(features: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Encoded {
-    const { max_position_embeddings } = this.config;
-    const longest = this.subsampling.outputLength(Math.max(...offsets.lengths));
-    if (!this.context && longest > max_position_embeddings) {
-      throw new UsmLiteError(
-        "INVALID_ARGUMENT",
-        `a sequence has ${longest} hidden frames; config.json allows ${max_position_embeddings} with attention_type rel_pos`,
-      );
-    }
     const isTrained = this.subsampling.output.weight instanceof DeviceTensor;
     if (features instanceof DeviceTensor && !isTrained && !inspectLayer && !activeAdapters()) return this.passes.run(features, offsets);
     return this.compute(features, offsets, context, inspectLayer);
   }
 
-  /** {@link ParakeetEncoder.forward} of sequences that attention allows. */
   private compute(features: Tensor, offsets: SequenceOffsets, context: ForwardContext, inspectLayer?: InspectLayer): Encoded {
     const subsampled = this.subsample(features, offsets, context);
     if (subsampled.offsets.frames === 0) return subsampled;
