@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import test from "ava";
 import { cohereFeaturesFrom } from "../lib/audio/parakeet_features.js";
 import { availableInstructionSets, compressModel, Recognizer, setInstructionSet } from "../lib/index.js";
+import { parseCohereConfig, parseCohereGeneration } from "../lib/models/cohere/cohere_config.js";
 import { cohereName } from "../lib/models/cohere/cohere_names.js";
 import { describeModel, loadModel } from "../lib/models/model_folder.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
@@ -125,6 +126,13 @@ test("a service tells it the language, without which there is none", async (t) =
   t.not(expected, other);
   const answer = (await (await post(server, form(wav(samples)))).json()) as { text: string };
   t.is(answer.text, expected as string);
+});
+
+test("swish is another name of silu; tokens that generation_config.json suppresses are never said", (t) => {
+  const config = parseCohereConfig({ model_type: "cohere_asr", hidden_act: "swish" }, "config.json");
+  t.is(config.hidden_act, "silu");
+  const generation = parseCohereGeneration({ suppress_tokens: [5], begin_suppress_tokens: [6] }, config, "generation_config.json");
+  t.deepEqual([generation.suppressed, generation.suppressedFirst], [[5], [6]]);
 });
 
 test("published names become those of transformers", (t) => {

@@ -54,6 +54,10 @@ const neutral: Readonly<Record<string, readonly unknown[]>> = {
   num_beam_groups: [1, null],
   penalty_alpha: [null],
   exponential_decay_length_penalty: [null],
+  forced_bos_token_id: [null],
+  forced_eos_token_id: [null],
+  guidance_scale: [1, null],
+  stop_strings: [null],
 };
 
 /** @throws UsmLiteError BAD_CONFIG for a key of `generation_config.json` that would change the output and is not supported */

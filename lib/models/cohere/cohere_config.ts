@@ -17,7 +17,10 @@ const configSchema = z.object({
   num_key_value_heads: positive.nullish(),
   head_dim: positive.nullish(),
   intermediate_size: positive.default(4096),
-  hidden_act: z.enum(["relu", "gelu", "silu"]).default("relu"),
+  hidden_act: z
+    .enum(["relu", "gelu", "silu", "swish"])
+    .default("relu")
+    .transform((name) => (name === "swish" ? "silu" : name)),
   max_position_embeddings: positive.default(1024),
   attention_bias: z.boolean().default(true),
   tie_word_embeddings: z.boolean().default(false),
@@ -56,6 +59,8 @@ export function parseCohereConfig(json: unknown, source: string): CohereConfig {
 const generationSchema = z.looseObject({
   decoder_start_token_id: id.nullish(),
   eos_token_id: z.union([id, z.tuple([id])]).nullish(),
+  suppress_tokens: z.array(id).nullish(),
+  begin_suppress_tokens: z.array(id).nullish(),
   max_length: positive.nullish(),
   num_beams: positive.nullish(),
 });
@@ -71,8 +76,8 @@ export function parseCohereGeneration(json: object, config: CohereConfig, source
   return {
     startId: generation.decoder_start_token_id ?? config.decoder_start_token_id ?? config.bos_token_id ?? 4,
     endId,
-    suppressed: [],
-    suppressedFirst: [],
+    suppressed: generation.suppress_tokens ?? [],
+    suppressedFirst: generation.begin_suppress_tokens ?? [],
     noTimestampsId: undefined,
     latestFirstTime: undefined,
     maximumLength: Math.min(generation.max_length ?? config.max_position_embeddings, config.max_position_embeddings),

@@ -20,7 +20,7 @@ export const encoderSchema = z.looseObject({
   num_key_value_heads: positive.optional(),
   head_dim: positive.optional(),
   intermediate_size: positive.default(2048),
-  hidden_act: z.literal("silu").default("silu"),
+  hidden_act: z.literal(["silu", "swish"]).default("silu"),
   attention_bias: z.boolean().default(false),
   convolution_bias: z.boolean().default(false),
   conv_kernel_size: positive.default(32),
