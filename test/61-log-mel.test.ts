@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import test from "ava";
+import { whisperFeaturesFrom } from "../lib/audio/whisper_features.js";
 import { readSafetensors } from "../lib/checkpoint/safetensors.js";
 import { availableInstructionSets, decodeAudio, LogMel, setInstructionSet, UsmLiteError } from "../lib/index.js";
 import { sine } from "./audio_signals.js";
@@ -115,6 +116,10 @@ test("settings that would make other features are refused", (t) => {
   ];
   for (const [json, message] of wrong) {
     t.throws(() => LogMel.fromJson(json, "model/preprocessor_config.json"), { instanceOf: UsmLiteError, code: "BAD_CONFIG", message });
+  }
+  for (const change of [{ padding_value: 0.5 }, { padding_side: "left" }]) {
+    const [key = ""] = Object.keys(change);
+    t.throws(() => whisperFeaturesFrom(change, "p.json"), { code: "BAD_CONFIG", message: new RegExp(key) }, "what is heard behind the audio");
   }
   t.throws(() => new LogMel().logMel([0] as unknown as Float32Array), { code: "INVALID_ARGUMENT" });
 });

@@ -77,6 +77,15 @@ withReference("a sequence gives the same bits alone and in any batch", (t) => {
   t.deepEqual(outputs([3, 1])[0], together[3]);
 });
 
+test("windows of an odd length lie where those of torch.stft do", (t) => {
+  // What transformers 5.18 gives for these samples, computed in float64.
+  const expected = [-1.24639, -1.41616, -1.48667, 0.75797, 0.76427, 0.66154, -0.36927, 0.01139, 0.48923, 0.85769, 0.6405, 0.33589];
+  const frontEnd = parakeetFeaturesFrom({ feature_size: 3, n_fft: 20, win_length: 7, hop_length: 5 }, "p.json");
+  using features = frontEnd.features(Float32Array.from({ length: 22 }, (_, i) => Math.sin((i * i) / 5)));
+  t.deepEqual(features.shape, [4, 3]);
+  t.true(relativeError(features.toArray(), Float32Array.from(expected), 4, [4]) < 1e-4);
+});
+
 test("a configuration that the network cannot honour is refused by key", (t) => {
   const config = { model_type: "parakeet_tdt", vocab_size: 65, blank_token_id: 64 };
   const refuse = (change: object, message: RegExp, generation: object = {}): void => {

@@ -104,7 +104,7 @@ export class ParakeetFeatures implements FrontEnd {
     const frames = this.frames(samples.length);
     if (frames === 0) return Tensor.zeros([0, featureSize]);
     // The window is centred in the transform, so what lies before it in the first frame is half a window.
-    const before = Math.floor(windowLength / 2);
+    const before = Math.ceil(windowLength / 2);
     const padded = new Float32Array(Math.max(before + samples.length, (frames - 1) * hopLength + windowLength));
     for (let i = samples.length - 1; i > 0; i--) padded[before + i] = (samples[i] as number) - preemphasis * (samples[i - 1] as number);
     padded[before] = samples[0] as number;
@@ -114,7 +114,7 @@ export class ParakeetFeatures implements FrontEnd {
 
   featuresOnGpu(utterances: readonly Float32Array[]): DeviceTensor {
     const { windowLength, preemphasis } = this.config;
-    const framing = { before: Math.floor(windowLength / 2), preemphasis, normalisation: { addedDeviation } };
+    const framing = { before: Math.ceil(windowLength / 2), preemphasis, normalisation: { addedDeviation } };
     this.onGpu ??= this.plan.onGpu({ frames: (samples) => this.frames(samples), ...framing });
     return this.onGpu.features(utterances);
   }

@@ -23,7 +23,14 @@ export function whisperFeaturesFrom(json: unknown, source: string): WhisperFeatu
     numbers: { feature_size: 80, sampling_rate: 16000, hop_length: 160, chunk_length: 30, n_fft: 400 },
     // Older files hold the filters, and what follows from the lengths.
     ignored: ["mel_filters", "n_samples", "nb_max_frames"],
-    neutral: { feature_extractor_type: ["WhisperFeatureExtractor"], dither: [0, null], do_normalize: [false, null] },
+    neutral: {
+      feature_extractor_type: ["WhisperFeatureExtractor"],
+      dither: [0, null],
+      do_normalize: [false, null],
+      // Windows that are not full are padded: with silence, behind what was said.
+      padding_value: [0],
+      padding_side: ["right"],
+    },
   });
   const samplingRate = numbers["sampling_rate"] as number;
   return new WhisperFeatures(
