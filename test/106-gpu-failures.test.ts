@@ -52,6 +52,7 @@ onEmulator("no GPU, an old driver and an old GPU are told from every entry", asy
   await missing(t, { USMLITE_EMULATED_GPU: "none" }, /^NO_GPU: /);
   await missing(t, { USMLITE_EMULATED_GPU: "old-driver" }, /^DRIVER_TOO_OLD: /);
   await missing(t, { USMLITE_EMULATED_GPU: "old" }, /^NO_GPU: .*compute capability 7\.5/);
+  await missing(t, { USMLITE_EMULATED_CAPABILITY: "7.5" }, /^INVALID_ARGUMENT: .*it must be 8\.0, 8\.6,/);
 });
 
 test("a machine without a GPU says so, or what the build lacks", async (t) => {

@@ -4,6 +4,7 @@
 
 #include "core/error.hpp"
 #include "emu/asynchronous_copy.hpp"
+#include "emu/capability.hpp"
 #include "emu/global_memory.hpp"
 #include "emu/machine.hpp"
 
@@ -62,6 +63,7 @@ void AsynchronousCopies::tensor_copy(void* shared, const cuda::TensorMap& map, i
 }
 
 void AsynchronousCopies::tensor_store(const cuda::TensorMap& map, int column, int row, const void* pointer) {
+  need_hopper("tensor_store");
   const int self = machine().current().id;
   SharedMemory& shared = machine().shared();
   const uint32_t row_bytes = static_cast<uint32_t>(map.box_row_bytes), bytes = row_bytes * static_cast<uint32_t>(map.box_rows);

@@ -7,6 +7,7 @@
 
 #include "core/error.hpp"
 #include "emu/asynchronous_copy.hpp"
+#include "emu/capability.hpp"
 #include "emu/global_memory.hpp"
 #include "emu/warpgroup_product.hpp"
 
@@ -52,14 +53,15 @@ void Machine::run(const Grid& grid) {
   };
   if (grid.threads == 0 || grid.threads > kMostThreads || grid.threads % 32 != 0)
     refuse("a block must have whole warps and at most 1024 threads, not " + std::to_string(grid.threads) + " threads");
-  if (grid.shared_bytes > SharedMemory::kMostBytes)
+  if (grid.shared_bytes > capability().shared_bytes)
     refuse(std::to_string(grid.shared_bytes) + " bytes of shared memory are more than the " +
-           std::to_string(SharedMemory::kMostBytes) + " of a block");
+           std::to_string(capability().shared_bytes) + " of a block");
   if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) refuse("the grid has no blocks");
   if (grid.blocks.y > kMostInYOrZ || grid.blocks.z > kMostInYOrZ) refuse("a grid may have at most 65535 blocks in y and z");
   if (grid.cluster == 0 || grid.cluster > kMostBlocks || grid.blocks.x % grid.cluster != 0)
     refuse("a cluster of " + std::to_string(grid.cluster) +
            " blocks; a cluster has 1 to 8, and they divide the grid in x, which has " + std::to_string(grid.blocks.x));
+  if (grid.cluster > 1 && capability().number != 90) refuse("clusters are for compute capability 9.0");
   const int threads = static_cast<int>(grid.cluster * grid.threads);
   if (threads > FiberStacks::kStacks)
     refuse("a cluster of " + std::to_string(threads) + " threads is more than the emulator can run");

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "emu/capability.hpp"
 #include "emu/machine.hpp"
 #include "emu/numbers.hpp"
 
@@ -136,6 +137,7 @@ void multiply(const LeftRows& left, const float* right, int columns, float* sums
 }
 
 void warp_product(WarpProduct& product) {
+  if (product.element == Element::kFloat8E4M3 && capability().number < 89) machine().fail("mma of e4m3 numbers needs compute capability 8.9");
   machine().meet_warp(product.sparse ? "mma_sparse" : "mma", &product, perform_warp_product);
 }
 

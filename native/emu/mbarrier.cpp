@@ -1,10 +1,12 @@
 // mbarriers: phases that end when all arrivals and all bytes of copies have come.
 #include "emu/asynchronous_copy.hpp"
+#include "emu/capability.hpp"
 #include "emu/machine.hpp"
 
 namespace usmlite::emu {
 
 void AsynchronousCopies::init(uint64_t* barrier, uint32_t arrivals) {
+  need_hopper("barrier_init");
   const int self = machine().current().id;
   SharedMemory& shared = machine().shared();
   const uint32_t offset = shared.offset_of(barrier, 8, 8, "barrier_init");

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "emu/capability.hpp"
 #include "emu/machine.hpp"
 #include "emu/global_memory.hpp"
 
@@ -132,6 +133,7 @@ void load_matrix_transposed_x4(uint32_t (&r)[4], const void* row) {
   machine().meet_warp("load_matrix_transposed_x4", &operands, perform_load<4, true>);
 }
 void store_matrix_transposed_x4(void* row, const uint32_t (&r)[4]) {
+  emu::need_hopper("store_matrix_transposed_x4");
   MatrixOperands operands{const_cast<uint32_t*>(r), row};
   machine().meet_warp("store_matrix_transposed_x4", &operands, perform_transposed_store);
 }

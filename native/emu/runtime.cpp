@@ -1,9 +1,10 @@
 // The emulated device seen as a driver: memory of the process, and streams whose work is done when it is given.
 //
 // To test what happens when something is missing or fails, the environment may describe another device:
-//   USMLITE_EMULATED_GPU      none, old-driver or old (a GPU before compute capability 8.0)
-//   USMLITE_EMULATED_MEMORY   bytes of memory
-//   USMLITE_EMULATED_FAILURE  after how many waits the GPU fails for good
+//   USMLITE_EMULATED_GPU         none, old-driver or old (a GPU before compute capability 8.0)
+//   USMLITE_EMULATED_CAPABILITY  its compute capability (capability.hpp)
+//   USMLITE_EMULATED_MEMORY      bytes of memory
+//   USMLITE_EMULATED_FAILURE     after how many waits the GPU fails for good
 #include "cuda/recorded_work.hpp"
 
 #include <atomic>
@@ -16,6 +17,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "emu/capability.hpp"
 #include "emu/global_memory.hpp"
 #include "emu/recorded_launches.hpp"
 
@@ -34,7 +36,9 @@ struct Gpu {
 
 Gpu find_gpu() {
   Gpu gpu;
-  gpu.properties = {"emulated GPU", 90, 4, number_from("USMLITE_EMULATED_MEMORY", int64_t{1} << 30), 1 << 20, 227 * 1024, 0, 0, true};
+  const emu::Capability& capability = emu::capability();
+  gpu.properties = {"emulated GPU", capability.number, 4, number_from("USMLITE_EMULATED_MEMORY", int64_t{1} << 30), 1 << 20,
+                    static_cast<int>(capability.shared_bytes), 0, 0, true};
   const char* shown = std::getenv("CUDA_VISIBLE_DEVICES");  // there is one, 0
   if (shown && std::string_view(shown) != "0") gpu.availability = {error_code::kNoGpu, "the emulated driver shows no GPU"};
   const char* kind = std::getenv("USMLITE_EMULATED_GPU");

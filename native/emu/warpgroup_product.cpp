@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/error.hpp"
+#include "emu/capability.hpp"
 #include "emu/machine.hpp"
 #include "emu/ptx_wgmma.hpp"
 
@@ -102,6 +103,7 @@ void AsynchronousProducts::fence() {
 }
 
 void AsynchronousProducts::issue(const ProductShape& shape, void* d, const uint32_t* a, uint32_t metadata) {
+  need_hopper("wgmma");
   const int self = machine().current().id;
   const int first_thread = machine().warpgroup("wgmma"), lane = self - first_thread;
   Warpgroup& group = warpgroups_[first_thread / 32];
