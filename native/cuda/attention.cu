@@ -16,7 +16,8 @@ using namespace attention_tiles;
 
 // A block makes 64 frames of one head and goes through the keys in tiles, the next of which is copied while one is used. In inference
 // several blocks may share out the tiles.
-template <bool kRelative> inline constexpr int kKeysPerTile = kRelative ? kPositionKeys : 64;
+template <bool kRelative> using RoomyTiles = std::conditional_t<kRelative, PositionTiles, KeyTiles<64, 2>>;
+template <bool kRelative, int kD> using SmallTiles = KeyTiles<kRelative ? kD <= 128 ? 32 : 16 : 64, 1>;
 
 struct KernelArguments {
   const uint16_t *query, *key, *value, *positions, *content_bias, *position_bias;
@@ -40,15 +41,17 @@ struct Inference {
   KeyParts parts;
 };
 
-template <int kD, int kKeys> struct SharedTiles {
-  uint16_t key[2][kKeys * kRow<kD>], value[2][kKeys * kRow<kD>];
+template <int kD, class Tiles> struct SharedTiles {
+  uint16_t key[Tiles::kStages][Tiles::kKeys * kRow<kD>], value[Tiles::kStages][Tiles::kKeys * kRow<kD>];
   uint16_t query[kQueries * kRow<kD>];
 };
-template <int kD> struct RelativeTiles {
-  uint16_t positions[2][kPositions * kRow<kD>];
+template <int kD, class Tiles> struct RelativeTiles {
+  uint16_t positions[Tiles::kStages][Tiles::kPositions * kRow<kD>];
   uint16_t shifted_query[kQueries * kRow<kD>];      // q + v
-  float skewed[kWarps][16 * kSkewedStride];         // (q + v) . p of a warp's rows
+  float skewed[kWarps][16 * Tiles::kSkewedStride];  // (q + v) . p of a warp's rows
 };
+template <int kD, bool kRelative, class Tiles> struct AllTiles : SharedTiles<kD, Tiles> {};
+template <int kD, class Tiles> struct AllTiles<kD, true, Tiles> : SharedTiles<kD, Tiles>, RelativeTiles<kD, Tiles> {};
 
 /// Adds a vector (head_dim) to the rows of a tile.
 template <typename T, int kD>
@@ -62,8 +65,9 @@ __device__ __forceinline__ void add_to_rows(uint16_t* to, const uint16_t* from, 
   }
 }
 
-template <typename T, int kD, bool kRelative, class Purpose>
+template <typename T, int kD, bool kRelative, class Purpose, class Tiles>
 __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArguments a, const Purpose purpose) {
+  if constexpr (Tiles::kStages == 1 && !USMLITE_SMALL_BLOCKS) return;
   constexpr bool kTraining = std::is_same_v<Purpose, Training>;
   ptx::take_turn();
   const int begin = a.offsets[blockIdx.z], end = a.offsets[blockIdx.z + 1], length = end - begin;
@@ -71,9 +75,9 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArgumen
   if constexpr (!kTraining) tile_of_queries /= purpose.parts.count, part = static_cast<int>(blockIdx.x) % purpose.parts.count;
   const int first = tile_of_queries * kQueries;  // frame of the sequence
   if (first >= length) return;
-  constexpr int kKeys = kKeysPerTile<kRelative>;
-  auto& tiles = *reinterpret_cast<SharedTiles<kD, kKeys>*>(shared_memory());
-  auto& relative = *reinterpret_cast<RelativeTiles<kD>*>(shared_memory() + sizeof(tiles));
+  constexpr int kKeys = Tiles::kKeys;
+  auto& tiles = *reinterpret_cast<SharedTiles<kD, Tiles>*>(shared_memory());
+  auto& relative = *reinterpret_cast<RelativeTiles<kD, Tiles>*>(shared_memory() + sizeof(tiles));
   const int key_head = static_cast<int>(blockIdx.y) / a.heads_per_key * a.head_dim;  // its first column
   const auto head = [&a] { return static_cast<int>(blockIdx.y) * a.head_dim; };       // that of the query's: found anew to spare a register
   const int lane = ptx::lane_id(), warp = ptx::warp_id(), g = lane / 4, t = lane % 4;
@@ -93,7 +97,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArgumen
     copy_rows<kD>(tiles.key[stage], kKeys, a.key + key_head, a.key_stride, keys_begin + keys_from, keys_begin, keys_end, a.head_dim);
     copy_rows<kD>(tiles.value[stage], kKeys, a.value + key_head, a.value_stride, keys_begin + keys_from, keys_begin, keys_end, a.head_dim);
     if constexpr (kRelative) {
-      copy_rows<kD>(relative.positions[stage], kPositions, a.positions + head(), a.position_stride, a.window.first_row(first, keys_from), 0,
+      copy_rows<kD>(relative.positions[stage], Tiles::kPositions, a.positions + head(), a.position_stride, a.window.first_row(first, keys_from), 0,
                     a.window.rows, a.head_dim);
     }
     ptx::copy_async_commit();
@@ -114,18 +118,22 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const KernelArgumen
 
   RunningSoftmax<kD> softmax;
   const float scale = a.scale * kLog2E;
-  for (int keys_from = from_key, stage = 0; keys_from < visible; keys_from += kKeys, stage ^= 1) {
+  for (int keys_from = from_key, stage = 0; keys_from < visible; keys_from += kKeys, stage ^= Tiles::kStages - 1) {
+    if (Tiles::kStages == 1 && keys_from > from_key) {
+      ptx::block_sync();  // nobody uses the tile any more
+      copy_tile(keys_from, 0);
+    }
     ptx::copy_async_wait<0>();
     ptx::block_sync();  // the tile is there, and nobody uses the other one any more
-    if (keys_from + kKeys < visible) copy_tile(keys_from + kKeys, stage ^ 1);
+    if (Tiles::kStages == 2 && keys_from + kKeys < visible) copy_tile(keys_from + kKeys, stage ^ 1);
     float scores[kKeys / 8][4];
     multiply_rows<T, kD, kKeys / 8>(scores, query, tiles.key[stage], lane);
     if constexpr (kRelative) {
       uint32_t shifted[kD / 16][4];
       load_queries<kD>(shifted, relative.shifted_query + 16 * warp * kRow<kD>, lane);
-      float products[kPositionsPerWarp / 8][4];
-      multiply_rows<T, kD, kPositionsPerWarp / 8>(products, shifted, relative.positions[stage] + 16 * (kWarps - 1 - warp) * kRow<kD>, lane);
-      add_by_distance(scores, products, relative.skewed[warp], lane);
+      float products[Tiles::kPositionsPerWarp / 8][4];
+      multiply_rows<T, kD, Tiles::kPositionsPerWarp / 8>(products, shifted, relative.positions[stage] + 16 * (kWarps - 1 - warp) * kRow<kD>, lane);
+      add_by_distance<Tiles>(scores, products, relative.skewed[warp], lane);
     }
 #pragma unroll
     for (int tile = 0; tile < kKeys / 8; ++tile) {
@@ -190,10 +198,23 @@ int key_parts(const LaunchShape& grid, int longest, const PositionWindow& window
   return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(gpu_properties().multiprocessors / blocks, window.most_keys(longest) / kFewestKeys)));
 }
 
+template <typename T, int kD, bool kRelative, class Purpose> void launch_tiles(const Launch& to, LaunchShape shape, const Purpose& purpose) {
+  using Roomy = AllTiles<kD, kRelative, RoomyTiles<kRelative>>;
+  using Small = AllTiles<kD, kRelative, SmallTiles<kRelative, kD>>;
+  static_assert(kFitsEverywhere<Small>);
+  if constexpr (!kFitsEverywhere<Roomy>) {
+    if (!fits_here<Roomy>()) {
+      shape.shared_bytes = sizeof(Small);
+      launch(attention_kernel<T, kD, kRelative, Purpose, SmallTiles<kRelative, kD>>, shape, to.stream->handle(), to.arguments, purpose);
+      return;
+    }
+  }
+  shape.shared_bytes = sizeof(Roomy);
+  launch(attention_kernel<T, kD, kRelative, Purpose, RoomyTiles<kRelative>>, shape, to.stream->handle(), to.arguments, purpose);
+}
+
 template <typename T, int kD, class Purpose> void launch_attention(const Launch& to, const Purpose& purpose) {
   LaunchShape shape = to.shape;
-  shape.shared_bytes = to.relative ? sizeof(SharedTiles<kD, kKeysPerTile<true>>) + sizeof(RelativeTiles<kD>)
-                                   : sizeof(SharedTiles<kD, kKeysPerTile<false>>);
   std::unique_ptr<DeviceMemory> found;
   Purpose used = purpose;
   if constexpr (std::is_same_v<Purpose, Inference>) {
@@ -205,7 +226,8 @@ template <typename T, int kD, class Purpose> void launch_attention(const Launch&
       shape.grid_x *= static_cast<unsigned>(parts.count);
     }
   }
-  launch(to.relative ? attention_kernel<T, kD, true, Purpose> : attention_kernel<T, kD, false, Purpose>, shape, to.stream->handle(), to.arguments, used);
+  if (to.relative) launch_tiles<T, kD, true>(to, shape, used);
+  else launch_tiles<T, kD, false>(to, shape, used);
 }
 
 template <typename T, class Purpose> void choose_head(const Launch& to, const Purpose& purpose) {

@@ -5,6 +5,7 @@
 #include "cuda/dropout.cuh"
 #include "cuda/natural_logarithm.cuh"
 #include "cuda/ptx.cuh"
+#include "cuda/runtime.hpp"
 
 namespace usmlite::cuda {
 
@@ -119,25 +120,39 @@ __device__ __forceinline__ void store_rows(uint16_t* to, int64_t stride, const f
   }
 }
 
-/// With relative positions a tile has kPositionKeys keys: the positions come on top. Row r of a warp's 16 queries needs, for key j,
-/// row 15 - r + j of the positions from the warp's first on.
+/// The keys that a block holds at a time, and, with relative positions, what comes on top of them. With two stages the next tile is copied
+/// while one is used. Row r of a warp's 16 queries needs, for key j, row 15 - r + j of the positions from the warp's first on.
+template <int kKeysOfTile, int kStagesOfTiles> struct KeyTiles {
+  static constexpr int kKeys = kKeysOfTile, kStages = kStagesOfTiles;
+  static constexpr int kPositions = kQueries + kKeys;  // rows of p that a tile of scores needs, and one more
+  static constexpr int kPositionsPerWarp = 16 + kKeys;
+  static constexpr int kSkewedStride = kPositionsPerWarp + 4;  // floats; so that rows start in different banks
+};
 inline constexpr int kPositionKeys = 32;
-inline constexpr int kPositions = kQueries + kPositionKeys;  // rows of p that a tile of scores needs, and one more
-inline constexpr int kPositionsPerWarp = 16 + kPositionKeys;
-inline constexpr int kSkewedStride = kPositionsPerWarp + 4;  // floats; so that rows start in different banks
+using PositionTiles = KeyTiles<kPositionKeys, 2>;
+/// Wide heads where a block has little shared memory.
+using SmallPositionTiles = KeyTiles<16, 1>;
 
-/// Adds products of queries with positions to the scores of their keys. `skewed` (16, kSkewedStride) is the warp's.
-__device__ __forceinline__ void add_by_distance(float (&scores)[kPositionKeys / 8][4], const float (&products)[kPositionsPerWarp / 8][4],
+/// Whether a block of the GPU at hand has room for `Roomy`. What every GPU has room for needs no other kernel.
+template <typename Roomy> inline constexpr bool kFitsEverywhere = sizeof(Roomy) <= 99 * 1024;
+template <typename Roomy> bool fits_here() {
+  return kFitsEverywhere<Roomy> || sizeof(Roomy) <= static_cast<size_t>(gpu_properties().shared_bytes_per_block);
+}
+
+/// Adds products of queries with positions to the scores of their keys. `skewed` (16, Tiles::kSkewedStride) is the warp's.
+template <class Tiles>
+__device__ __forceinline__ void add_by_distance(float (&scores)[Tiles::kKeys / 8][4], const float (&products)[Tiles::kPositionsPerWarp / 8][4],
                                                 float* skewed, int lane) {
+  constexpr int kSkewedStride = Tiles::kSkewedStride;
   const int g = lane / 4, t = lane % 4;
 #pragma unroll
-  for (int tile = 0; tile < kPositionsPerWarp / 8; ++tile) {
+  for (int tile = 0; tile < Tiles::kPositionsPerWarp / 8; ++tile) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) skewed[(g + 8 * (i / 2)) * kSkewedStride + 8 * tile + 2 * t + i % 2] = products[tile][i];
   }
   ptx::warp_sync();
 #pragma unroll
-  for (int tile = 0; tile < kPositionKeys / 8; ++tile) {
+  for (int tile = 0; tile < Tiles::kKeys / 8; ++tile) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int row = g + 8 * (i / 2);

@@ -12,11 +12,14 @@
 
 #include <cuda_runtime.h>
 
-// Code for wgmma, setmaxnreg and sparse wgmma exists only in the sm_90a pass; the body of such a kernel is empty in others.
+// Code for wgmma, setmaxnreg and sparse wgmma exists only in the sm_90a pass; the body of such a kernel is empty in others. Code for blocks
+// with little shared memory (99 KiB on 8.6, 8.9 and 12.0) exists only in those.
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define USMLITE_SM90A 1
+#define USMLITE_SMALL_BLOCKS 0
 #else
 #define USMLITE_SM90A 0
+#define USMLITE_SMALL_BLOCKS 1
 #endif
 
 namespace usmlite::cuda {
@@ -32,6 +35,7 @@ __device__ __forceinline__ unsigned char* shared_memory() {
 #else
 
 #define USMLITE_SM90A 1
+#define USMLITE_SMALL_BLOCKS 1
 #include "emu/kernel_language.hpp"  // __global__, __device__, threadIdx, shared_memory(), ...
 
 #endif

@@ -19,7 +19,6 @@ using namespace attention_tiles;
 //   key gradient_j = scale sum_i s_ij (q_i + u);  position gradient_d = scale sum_i s_ij (q_i + v)
 // Where heads share keys, gradients of keys and values are made for each head, and added up at the end.
 // What is kept of pairs is a row for each query: of the keys from the first on that its tile of queries sees.
-constexpr int kDistanceStride = kPositionsPerWarp + 8;  // 16-bit floats
 // Shared memory holds one to three blocks: kernels that are told so need not save registers for more.
 
 // ---- q + u and q + v ----
@@ -55,10 +54,11 @@ struct ScoreArguments {
   float scale;
 };
 
-template <int kD> struct ScoreTiles {
-  uint16_t key[2][kPositionKeys * kRow<kD>], value[2][kPositionKeys * kRow<kD>], positions[2][kPositions * kRow<kD>];
+template <int kD, class Tiles> struct ScoreTiles {
+  static constexpr int kStages = Tiles::kStages, kDistanceStride = Tiles::kPositionsPerWarp + 8;  // 16-bit floats
+  uint16_t key[kStages][Tiles::kKeys * kRow<kD>], value[kStages][Tiles::kKeys * kRow<kD>], positions[kStages][Tiles::kPositions * kRow<kD>];
   uint16_t content[kQueries * kRow<kD>], shifted[kQueries * kRow<kD>], gradient[kQueries * kRow<kD>];
-  float skewed[kWarps][16 * kSkewedStride];
+  float skewed[kWarps][16 * Tiles::kSkewedStride];
   uint16_t by_distance[kWarps][16 * kDistanceStride];  // gradients of scores, by row of the positions
 };
 
@@ -73,19 +73,21 @@ __device__ __forceinline__ void accumulate_rows(float (&sums)[kD / 8][4], const 
   }
 }
 
-template <typename T, int kD> __global__ void __launch_bounds__(kThreads, 1) score_gradients_kernel(const ScoreArguments a) {
+template <typename T, int kD, class Tiles> __global__ void __launch_bounds__(kThreads, 1) score_gradients_kernel(const ScoreArguments a) {
+  if constexpr (Tiles::kStages == 1 && !USMLITE_SMALL_BLOCKS) return;
   ptx::take_turn();
   const int begin = a.offsets[blockIdx.z], end = a.offsets[blockIdx.z + 1], length = end - begin;
   const int first = static_cast<int>(blockIdx.x) * kQueries;  // frame of the sequence
   if (first >= length) return;
-  auto& tiles = *reinterpret_cast<ScoreTiles<kD>*>(shared_memory());
+  constexpr int kKeys = Tiles::kKeys, kDistanceStride = ScoreTiles<kD, Tiles>::kDistanceStride;
+  auto& tiles = *reinterpret_cast<ScoreTiles<kD, Tiles>*>(shared_memory());
   const int head = static_cast<int>(blockIdx.y), column = head * a.head_dim, key_column = head / a.heads_per_key * a.head_dim;
   const int lane = ptx::lane_id(), warp = ptx::warp_id(), g = lane / 4, t = lane % 4;
   const int first_key = a.window.first_key(first), keys_end = a.window.keys_end(first, length);
   const auto copy_tile = [&](int from, int stage) {
-    copy_rows<kD>(tiles.key[stage], kPositionKeys, a.key + key_column, a.key_stride, begin + from, begin, end, a.head_dim);
-    copy_rows<kD>(tiles.value[stage], kPositionKeys, a.value + key_column, a.value_stride, begin + from, begin, end, a.head_dim);
-    copy_rows<kD>(tiles.positions[stage], kPositions, a.positions + column, a.position_stride, a.window.first_row(first, from), 0, a.window.rows,
+    copy_rows<kD>(tiles.key[stage], kKeys, a.key + key_column, a.key_stride, begin + from, begin, end, a.head_dim);
+    copy_rows<kD>(tiles.value[stage], kKeys, a.value + key_column, a.value_stride, begin + from, begin, end, a.head_dim);
+    copy_rows<kD>(tiles.positions[stage], Tiles::kPositions, a.positions + column, a.position_stride, a.window.first_row(first, from), 0, a.window.rows,
                   a.head_dim);
     ptx::copy_async_commit();
   };
@@ -105,21 +107,25 @@ template <typename T, int kD> __global__ void __launch_bounds__(kThreads, 1) sco
   }
   const float scale = a.scale * kLog2E;
   float sums[kD / 8][4] = {};
-  for (int from = first_key, stage = 0; from < keys_end; from += kPositionKeys, stage ^= 1) {
+  for (int from = first_key, stage = 0; from < keys_end; from += kKeys, stage ^= Tiles::kStages - 1) {
+    if (Tiles::kStages == 1 && from > first_key) {
+      ptx::block_sync();  // nobody uses the tile any more
+      copy_tile(from, 0);
+    }
     ptx::copy_async_wait<0>();
     ptx::block_sync();  // the tile is there, and nobody uses the other one any more
-    if (from + kPositionKeys < keys_end) copy_tile(from + kPositionKeys, stage ^ 1);
+    if (Tiles::kStages == 2 && from + kKeys < keys_end) copy_tile(from + kKeys, stage ^ 1);
     const uint16_t* positions = tiles.positions[stage] + 16 * (kWarps - 1 - warp) * kRow<kD>;
-    float scores[kPositionKeys / 8][4], gradients[kPositionKeys / 8][4];
+    float scores[kKeys / 8][4], gradients[kKeys / 8][4];
     {
-      float products[kPositionsPerWarp / 8][4];
-      multiply<T, kD, kPositionsPerWarp / 8>(products, tiles.shifted + 16 * warp * kRow<kD>, positions, lane);
-      multiply<T, kD, kPositionKeys / 8>(scores, tiles.content + 16 * warp * kRow<kD>, tiles.key[stage], lane);
-      add_by_distance(scores, products, tiles.skewed[warp], lane);
+      float products[Tiles::kPositionsPerWarp / 8][4];
+      multiply<T, kD, Tiles::kPositionsPerWarp / 8>(products, tiles.shifted + 16 * warp * kRow<kD>, positions, lane);
+      multiply<T, kD, kKeys / 8>(scores, tiles.content + 16 * warp * kRow<kD>, tiles.key[stage], lane);
+      add_by_distance<Tiles>(scores, products, tiles.skewed[warp], lane);
     }
-    multiply<T, kD, kPositionKeys / 8>(gradients, tiles.gradient + 16 * warp * kRow<kD>, tiles.value[stage], lane);
+    multiply<T, kD, kKeys / 8>(gradients, tiles.gradient + 16 * warp * kRow<kD>, tiles.value[stage], lane);
 #pragma unroll
-    for (int tile = 0; tile < kPositionKeys / 8; ++tile) {
+    for (int tile = 0; tile < kKeys / 8; ++tile) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int key = 8 * tile + 2 * t;  // of the tile: the first of two
@@ -143,8 +149,8 @@ template <typename T, int kD> __global__ void __launch_bounds__(kThreads, 1) sco
       }
     }
     ptx::warp_sync();
-    accumulate_rows<T, kD, kPositionsPerWarp / 16>(sums, by_distance, kDistanceStride, positions, lane);
-    accumulate<T, kD, kPositionKeys>(sums, gradients, tiles.key[stage], lane);
+    accumulate_rows<T, kD, Tiles::kPositionsPerWarp / 16>(sums, by_distance, kDistanceStride, positions, lane);
+    accumulate<T, kD, kKeys>(sums, gradients, tiles.key[stage], lane);
     ptx::warp_sync();
   }
 
@@ -155,6 +161,20 @@ unsigned tiles_of(int64_t rows) { return static_cast<unsigned>((rows + kQueries 
 
 LaunchShape shape_of(unsigned x, int64_t y, int64_t z, size_t shared_bytes) {
   return {x, static_cast<unsigned>(y), static_cast<unsigned>(z), kThreads, shared_bytes, 1, kernels_take_turns()};
+}
+
+template <typename T, int kD> void launch_score_gradients(LaunchShape shape, StreamHandle stream, const ScoreArguments& arguments) {
+  using Roomy = ScoreTiles<kD, PositionTiles>;
+  using Small = ScoreTiles<kD, SmallPositionTiles>;
+  static_assert(kFitsEverywhere<Small>);
+  if constexpr (!kFitsEverywhere<Roomy>) {
+    if (!fits_here<Roomy>()) {
+      shape.shared_bytes = sizeof(Small);
+      return launch(score_gradients_kernel<T, kD, SmallPositionTiles>, shape, stream, arguments);
+    }
+  }
+  shape.shared_bytes = sizeof(Roomy);
+  launch(score_gradients_kernel<T, kD, PositionTiles>, shape, stream, arguments);
 }
 
 template <typename T, int kD>
@@ -177,11 +197,12 @@ void relative_attention_backward_of(const RelativeAttentionBackwardArguments& a,
   const int64_t kept = window.most_keys(sequences.longest);
   const DeviceTensor probabilities(type, {heads * frames, kept}, stream), score_gradients(type, {heads * frames, kept}, stream);
   const unsigned tiles = tiles_of(sequences.longest);
-  launch(score_gradients_kernel<T, kD>, shape_of(tiles, heads, sequences.count, sizeof(ScoreTiles<kD>)), stream->handle(),
-         ScoreArguments{bits(&content), bits(&shifted), bits(a.key), bits(a.value), bits(a.positions), bits(a.gradient), bits(a.gradient_query),
-                        bits(&probabilities), bits(&score_gradients), a.log_sum->use_on<float>(stream), mean.use_on<float>(stream),
-                        sequences.offsets, stride, a.key->row_stride(), a.value->row_stride(), a.positions->row_stride(), score_gradients.row_stride(),
-                        mean.row_stride(), frames, head_dim, heads_per_key, window, a.scale});
+  launch_score_gradients<T, kD>(
+      shape_of(tiles, heads, sequences.count, 0), stream->handle(),
+      ScoreArguments{bits(&content), bits(&shifted), bits(a.key), bits(a.value), bits(a.positions), bits(a.gradient), bits(a.gradient_query),
+                     bits(&probabilities), bits(&score_gradients), a.log_sum->use_on<float>(stream), mean.use_on<float>(stream),
+                     sequences.offsets, stride, a.key->row_stride(), a.value->row_stride(), a.positions->row_stride(), score_gradients.row_stride(),
+                     mean.row_stride(), frames, head_dim, heads_per_key, window, a.scale});
 
   // Of every head.
   const HeadGradients of_key(*a.gradient_key, width, stream), of_value(*a.gradient_value, width, stream);
