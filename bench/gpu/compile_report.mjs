@@ -31,7 +31,11 @@ const folder = join(root, "native", "cuda");
 const files = (positionals.length ? positionals.map((path) => basename(path)) : readdirSync(folder))
   .filter((name) => name.endsWith(".cu") && !withoutKernels.includes(name))
   .sort();
-const jobs = (values.arch ?? architectures).flatMap((architecture) => files.map((file) => ({ architecture, file })));
+/** Files of sm89 have no code for older GPUs. */
+const has = (architecture, file) => !(file.includes("_sm89") && /^sm_8[0-8]$/.test(architecture));
+const jobs = (values.arch ?? architectures).flatMap((architecture) =>
+  files.filter((file) => has(architecture, file)).map((file) => ({ architecture, file })),
+);
 
 /** Kernels of one file for one architecture: { name, registers, spilled, counts }. */
 async function compile({ architecture, file }) {

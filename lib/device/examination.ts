@@ -67,7 +67,8 @@ function examineGpu(advice: string[]): Examination["gpu"] {
 /** Which kernels a GPU gets. */
 function kernelsFor(computeCapability: number): string {
   if (computeCapability === 9) return "sm_90a: wgmma and tensor copies for many tokens, mma.sync for few";
-  return computeCapability > 9 ? "sm_80 code, translated for this GPU when first used: mma.sync" : "sm_80: mma.sync";
+  if (computeCapability > 9) return "sm_80 and sm_89 code, translated for this GPU when first used: mma.sync";
+  return computeCapability === 8.9 ? "sm_80, and sm_89 for e4m3: mma.sync" : "sm_80: mma.sync";
 }
 
 const [rows, columns] = [16, 64] as const;

@@ -95,11 +95,7 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens : F
 template <Codes C, Arithmetic A, bool kSparse, int kTokens>
 __global__ void __launch_bounds__(few_tokens_threads(A), 1) few_tokens_kernel(const MatmulArguments m, const FewTokensPlan plan,
                                                                               const int stages) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 890
-  if constexpr (A != Arithmetic::kFloat8) FewTokens<C, A, kSparse, kTokens>::run(m, plan, stages);
-#else
   FewTokens<C, A, kSparse, kTokens>::run(m, plan, stages);
-#endif
 }
 
 }  // namespace usmlite::cuda

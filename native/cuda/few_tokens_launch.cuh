@@ -11,7 +11,8 @@ namespace usmlite::cuda {
 /// these compile side by side.
 bool launch_few_tokens_bfloat16(const MatmulArguments& arguments, const FewTokensPlan& plan, StreamHandle stream);
 bool launch_few_tokens_float16(const MatmulArguments& arguments, const FewTokensPlan& plan, StreamHandle stream);
-bool launch_few_tokens_8bit(const MatmulArguments& arguments, const FewTokensPlan& plan, StreamHandle stream);
+bool launch_few_tokens_int8(const MatmulArguments& arguments, const FewTokensPlan& plan, StreamHandle stream);
+bool launch_few_tokens_float8(const MatmulArguments& arguments, const FewTokensPlan& plan, StreamHandle stream);
 
 /// The kernel begins to read its weight before the kernel before it in the stream has ended, where the GPU can do that.
 template <Codes C, Arithmetic A, bool kSparse>
