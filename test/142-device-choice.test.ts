@@ -7,6 +7,7 @@ import { defaultModelFolder } from "../lib/models/default_model.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
 import { usmLite } from "./command_line.js";
 import { randomValues } from "./gradient.js";
+import { writeRandomModel } from "./random_model.js";
 import { temporaryFolder, writeTinyModel } from "./tiny_model.js";
 
 const folder = temporaryFolder("device-choice");
@@ -22,6 +23,27 @@ for (const file of readdirSync(defaultModelFolder).filter((name) => !name.starts
 test("auto takes the GPU, whose kernels take this model", (t) => {
   t.is(loadModel(tiny, { device: "auto" }).device, "cuda");
   t.is(loadModel(tiny).device, "cpu");
+});
+
+test("a model of widths that kernels do not take stays on the CPU", (t) => {
+  const encoder = {
+    hidden_size: 16,
+    num_hidden_layers: 1,
+    num_attention_heads: 1,
+    intermediate_size: 24,
+    subsampling_conv_channels: 8,
+    num_mel_bins: 16,
+  };
+  const changes = [{}, { num_mel_bins: 13 }, { subsampling_conv_channels: 9 }, { intermediate_size: 20 }, { hidden_size: 12, head_dim: 16 }];
+  const devices = changes.map((change, index) => {
+    const config = { model_type: "lasr_ctc", vocab_size: 5, encoder_config: { ...encoder, ...change } };
+    const model = writeRandomModel(join(folder.path, `widths-${index}`), config, {
+      feature_size: config.encoder_config.num_mel_bins,
+    });
+    if (index > 0) t.throws(() => loadModel(model, { device: "cuda" }), { code: "UNSUPPORTED_MODEL", message: /on the CPU only/ });
+    return loadModel(model, { device: "auto" }).device;
+  });
+  t.deepEqual(devices, ["cuda", "cpu", "cpu", "cpu", "cpu"]);
 });
 
 test("a second worker's model takes no memory of the GPU for packed weights", (t) => {

@@ -10,7 +10,7 @@ import type { WeightSource } from "../nn/weight_source.js";
 import { parseCohereConfig, parseCohereGeneration } from "./cohere/cohere_config.js";
 import { cohereName } from "./cohere/cohere_names.js";
 import { CohereNetwork } from "./cohere/cohere_network.js";
-import { headDimension, parseLasrConfig } from "./lasr/lasr_config.js";
+import { headDimension, parseLasrConfig, type LasrEncoderConfig } from "./lasr/lasr_config.js";
 import { LasrForCtc } from "./lasr/lasr_for_ctc.js";
 import {
   checkParakeetGeneration,
@@ -63,6 +63,11 @@ function gpuWeightsOf(encoder: ParakeetEncoderConfig, names: RegExp): { gpuWeigh
   const { hidden_size: hidden, num_attention_heads: heads, head_dim: head = hidden / heads, conv_kernel_size: kernel } = encoder;
   const fits = fitsGpu(hidden, encoder.intermediate_size, encoder.subsampling_conv_channels) && headFitsGpu(head);
   return fits && kernel <= maximumDepthwiseKernel ? { gpuWeights: names } : {};
+}
+
+function lasrFitsGpu(encoder: LasrEncoderConfig): boolean {
+  const { hidden_size: hidden, intermediate_size, subsampling_conv_channels: channels, num_mel_bins: bins, conv_kernel_size: kernel } = encoder;
+  return fitsGpu(hidden, intermediate_size, channels, bins) && headFitsGpu(headDimension(encoder)) && kernel <= maximumDepthwiseKernel;
 }
 
 function wav2vec2(json: JsonObject, source: string): ModelDescription {
@@ -142,9 +147,8 @@ const sequenceWeights = (tied: boolean): RegExp => (tied ? /^/ : /^(?!model\.dec
 export const families: Readonly<Record<string, Family>> = {
   lasr_ctc: (json, source) => {
     const config = parseLasrConfig(json, source);
-    const { conv_kernel_size: kernel } = config.encoder_config;
     return {
-      ...(headFitsGpu(headDimension(config.encoder_config)) && kernel <= maximumDepthwiseKernel ? { gpuWeights: /^/ } : {}),
+      ...(lasrFitsGpu(config.encoder_config) ? { gpuWeights: /^/ } : {}),
       stride: config.encoder_config.subsampling_conv_stride ** 2,
       network: (weights) => new LasrForCtc(config, weights),
       frontEnd: (preprocessor, path) => LogMel.fromJson(preprocessor, path),
