@@ -116,13 +116,13 @@ function preTokenizerOf(value: JsonValue | undefined, fail: Fail): Split {
 
 /** Spaces become {@link WORD_BEGIN}, and one is put before a part that has none; then parts begin at each of them. */
 function metaspace({ prepend, split }: { prepend: "always" | "first" | "never"; split: boolean }): Split {
-  return (parts) =>
-    parts.flatMap(({ text, isFirst }) => {
+  const mark: Split = (parts) =>
+    parts.map(({ text, isFirst }) => {
       const marked = text.replaceAll(" ", WORD_BEGIN);
       const wanted = (prepend === "always" || (prepend === "first" && isFirst)) && !marked.startsWith(WORD_BEGIN);
-      const whole = { text: wanted ? WORD_BEGIN + marked : marked, isFirst };
-      return split ? cutting((marks) => marks.split(new RegExp(`(?=${WORD_BEGIN})`)))([whole]) : [whole];
+      return { text: wanted ? WORD_BEGIN + marked : marked, isFirst };
     });
+  return split ? (parts) => splitAtMarks(mark(parts)) : mark;
 }
 
 /** Cuts every part; what is cut off at the beginning leaves an empty text, so that what follows is not the first part. */
@@ -132,6 +132,7 @@ const cutting =
     withoutEmpty(parts.flatMap((part) => cut(part.text).map((text, index) => ({ text, isFirst: part.isFirst && index === 0 }))));
 
 const splitWhitespace = cutting((text) => text.split(WHITESPACE));
+const splitAtMarks = cutting((text) => text.split(new RegExp(`(?=${WORD_BEGIN})`)));
 
 function splitAt(part: string, pattern: Pattern, behavior: string): string[] {
   const pieces: string[] = [];

@@ -130,14 +130,10 @@ template <int kKeysOfTile, int kStagesOfTiles> struct KeyTiles {
 };
 inline constexpr int kPositionKeys = 32;
 using PositionTiles = KeyTiles<kPositionKeys, 2>;
-/// Wide heads where a block has little shared memory.
-using SmallPositionTiles = KeyTiles<16, 1>;
 
-/// Whether a block of the GPU at hand has room for `Roomy`. What every GPU has room for needs no other kernel.
-template <typename Roomy> inline constexpr bool kFitsEverywhere = sizeof(Roomy) <= 99 * 1024;
-template <typename Roomy> bool fits_here() {
-  return kFitsEverywhere<Roomy> || sizeof(Roomy) <= static_cast<size_t>(gpu_properties().shared_bytes_per_block);
-}
+/// Whether a block of every GPU has room for these tiles: then they need no other kernel; and whether one of the GPU at hand has.
+template <typename T> inline constexpr bool kFitsEverywhere = sizeof(T) <= 99 * 1024;
+template <typename T> bool fits_here() { return sizeof(T) <= static_cast<size_t>(gpu_properties().shared_bytes_per_block); }
 
 /// Adds products of queries with positions to the scores of their keys. `skewed` (16, Tiles::kSkewedStride) is the warp's.
 template <class Tiles>

@@ -165,12 +165,13 @@ LaunchShape shape_of(unsigned x, int64_t y, int64_t z, size_t shared_bytes) {
 
 template <typename T, int kD> void launch_score_gradients(LaunchShape shape, StreamHandle stream, const ScoreArguments& arguments) {
   using Roomy = ScoreTiles<kD, PositionTiles>;
-  using Small = ScoreTiles<kD, SmallPositionTiles>;
+  using SmallKeyTiles = KeyTiles<16, 1>;  // wide heads where a block has little shared memory
+  using Small = ScoreTiles<kD, SmallKeyTiles>;
   static_assert(kFitsEverywhere<Small>);
   if constexpr (!kFitsEverywhere<Roomy>) {
     if (!fits_here<Roomy>()) {
       shape.shared_bytes = sizeof(Small);
-      return launch(score_gradients_kernel<T, kD, SmallPositionTiles>, shape, stream, arguments);
+      return launch(score_gradients_kernel<T, kD, SmallKeyTiles>, shape, stream, arguments);
     }
   }
   shape.shared_bytes = sizeof(Roomy);
