@@ -6,12 +6,12 @@ import {
   deviceRelativeAttentionBackward,
   deviceTrainingAttention,
   deviceTrainingRelativeAttention,
-  type DeviceRelativeAttentionGradients,
 } from "../lib/device/training_attention.js";
 import { cachedAttention } from "../lib/ops/cached_attention.js";
 import { relativeAttention } from "../lib/ops/relative_attention.js";
 import { gradientsOnCpu } from "./device_gradients.js";
 import { randomTensor, randomValues } from "./gradient.js";
+import { assertRelativeGradients } from "./relative_attention_gradients.js";
 
 test("attention and its gradients", (t) => {
   for (const { type, tolerance, lengths, heads, headDim, dropout } of [
@@ -79,57 +79,13 @@ test("attention to other keys and to earlier tokens goes back through the tape, 
 });
 
 test("attention with relative positions and its gradients", (t) => {
-  for (const { type, tolerance, lengths, heads, headDim } of [
+  for (const each of [
     { type: "bfloat16", tolerance: 2 ** -6, lengths: [7, 0, 67, 1], heads: 2, headDim: 48 },
     { type: "bfloat16", tolerance: 2 ** -6, lengths: [37], heads: 1, headDim: 128 },
     { type: "float16", tolerance: 2 ** -8, lengths: [65, 5, 98], heads: 1, headDim: 64 },
     { type: "float16", tolerance: 2 ** -8, lengths: [1], heads: 1, headDim: 8 },
   ] as const) {
-    const offsets = new SequenceOffsets(lengths);
-    using sequences = new DeviceSequences(offsets);
-    const width = heads * headDim;
-    const what = `${type} [${lengths.join(", ")}], ${heads} heads of ${headDim}`;
-    const make = (shape: number[], seed: number): DeviceTensor => DeviceTensor.from(randomTensor(shape, seed), type);
-    const [q, k, v, gradient] = [1, 2, 3, 4].map((seed) => make([offsets.frames, width], seed)) as [
-      DeviceTensor,
-      DeviceTensor,
-      DeviceTensor,
-      DeviceTensor,
-    ];
-    const relative = {
-      positions: make([2 * sequences.longest - 1, width], 5),
-      contentBias: make([width], 6),
-      positionBias: make([width], 7),
-    };
-    const inputs = { query: q, key: k, value: v, ...relative };
-    let out: Float32Array | undefined;
-    const expected = gradientsOnCpu(Object.values(inputs), gradient, ([a, b, c, keys, contentBias, positionBias]) => {
-      const result = relativeAttention(
-        a as Tensor,
-        b as Tensor,
-        c as Tensor,
-        { keys: keys as Tensor, origin: sequences.longest - 1 },
-        offsets,
-        {
-          heads,
-          contentBias: contentBias as Tensor,
-          positionBias: positionBias as Tensor,
-        },
-      );
-      out = result.toArray();
-      return result;
-    });
-    const forward = deviceTrainingRelativeAttention(q, k, v, sequences, { heads, relative });
-    assertClose(t, forward.out.toArray(), out as Float32Array, tolerance, what);
-    const backward = (): DeviceRelativeAttentionGradients =>
-      deviceRelativeAttentionBackward(q, k, v, forward.out, forward.logSum, gradient, sequences, { heads, relative });
-    const actual = backward();
-    for (const [i, name] of (Object.keys(inputs) as (keyof typeof inputs)[]).entries()) {
-      // With a single frame its probability is 1 and nothing reaches the rest but rounding.
-      if (offsets.frames > 1 || name === "value")
-        assertClose(t, actual[name].toArray(), expected[i] as Float32Array, tolerance, `${name}, ${what}`);
-    }
-    if (offsets.frames === 37) t.deepEqual(backward().positions.toArray(), actual.positions.toArray());
+    assertRelativeGradients(t, each);
   }
 });
 

@@ -10,20 +10,17 @@ import {
   attention,
   deviceAttention,
   DeviceSequences,
-  DeviceTensor,
   DeviceWeight,
   gpuInformation,
   linear,
   packWeight,
   SequenceOffsets,
-  Tensor,
   unpackWeight,
 } from "../lib/index.js";
-import { deviceRelativeAttentionBackward, deviceTrainingRelativeAttention } from "../lib/device/training_attention.js";
 import { relativeAttention } from "../lib/ops/relative_attention.js";
 import { floatTypes, operand, product, rounded } from "./device_products.js";
-import { gradientsOnCpu } from "./device_gradients.js";
 import { randomTensor } from "./gradient.js";
+import { assertRelativeGradients } from "./relative_attention_gradients.js";
 
 const emulated = realGpu ? test.skip : test;
 
@@ -89,33 +86,10 @@ emulated("attention with wide heads, with and without relative positions", (t) =
 });
 
 emulated("gradients of attention with relative positions and wide heads", (t) => {
-  for (const { type, tolerance, lengths, heads } of [
+  for (const each of [
     { type: "bfloat16", tolerance: 2 ** -6, lengths: [7, 0, 67], heads: 1 },
     { type: "float16", tolerance: 2 ** -8, lengths: [37], heads: 2 },
   ] as const) {
-    const offsets = new SequenceOffsets(lengths);
-    using sequences = new DeviceSequences(offsets);
-    const [width, origin] = [128 * heads, sequences.longest - 1];
-    const make = (shape: number[], seed: number): DeviceTensor => DeviceTensor.from(randomTensor(shape, seed), type);
-    const [q, k, v, gradient] = [1, 2, 3, 4].map((seed) => make([offsets.frames, width], seed)) as [
-      DeviceTensor,
-      DeviceTensor,
-      DeviceTensor,
-      DeviceTensor,
-    ];
-    const relative = { positions: make([2 * origin + 1, width], 5), contentBias: make([width], 6), positionBias: make([width], 7) };
-    const inputs = { query: q, key: k, value: v, ...relative };
-    let out: Tensor | undefined;
-    const expected = gradientsOnCpu(Object.values(inputs), gradient, ([a, b, c, keys, contentBias, positionBias]) => {
-      const biases = { contentBias: contentBias as Tensor, positionBias: positionBias as Tensor };
-      out = relativeAttention(a as Tensor, b as Tensor, c as Tensor, { keys: keys as Tensor, origin }, offsets, { heads, ...biases });
-      return out;
-    });
-    const forward = deviceTrainingRelativeAttention(q, k, v, sequences, { heads, relative });
-    assertClose(t, forward.out.toArray(), (out as Tensor).toArray(), tolerance, `${type}, ${heads} heads`);
-    const found = deviceRelativeAttentionBackward(q, k, v, forward.out, forward.logSum, gradient, sequences, { heads, relative });
-    for (const [i, name] of (Object.keys(inputs) as (keyof typeof inputs)[]).entries()) {
-      assertClose(t, found[name].toArray(), expected[i] as Float32Array, tolerance, `${name}, ${type}, ${heads} heads`);
-    }
+    assertRelativeGradients(t, { ...each, headDim: 128 });
   }
 });
