@@ -1,0 +1,50 @@
+# USMLITE_CUDA_ARCHITECTURES: the compute capabilities that kernels are compiled for, as nvcc writes them, oldest first. The first of them is
+# kept as PTX too, for GPUs that are newer than all. What -D or the environment names goes first (npm passes no options on); then the GPUs of
+# this machine, which saves a quarter to a half of nvcc's time and spares a GPU without code of its own the minutes in which its driver
+# translates PTX; where there is none, 80 and 90a.
+
+# The GPUs of this machine, if the kernels run on all of them and nvcc knows them all.
+function(usmlite_find_gpus result)
+  set(${result} "" PARENT_SCOPE)
+  find_program(USMLITE_NVIDIA_SMI nvidia-smi)
+  mark_as_advanced(USMLITE_NVIDIA_SMI)
+  if(NOT USMLITE_NVIDIA_SMI)
+    return()
+  endif()
+  execute_process(COMMAND "${USMLITE_NVIDIA_SMI}" --query-gpu=compute_cap --format=csv,noheader
+    TIMEOUT 20 OUTPUT_VARIABLE reported ERROR_QUIET)
+  execute_process(COMMAND "${CMAKE_CUDA_COMPILER}" --list-gpu-arch OUTPUT_VARIABLE known ERROR_QUIET)
+  string(REGEX MATCHALL "[0-9]+[.][0-9]+" capabilities "${reported}")
+  list(REMOVE_DUPLICATES capabilities)
+  list(SORT capabilities COMPARE NATURAL)
+  set(architectures "")
+  foreach(capability IN LISTS capabilities)
+    string(REPLACE "." "" architecture "${capability}")
+    if(architecture LESS 80 OR NOT known MATCHES "compute_${architecture}(\n|$)")
+      return()
+    endif()
+    string(REGEX REPLACE "^90$" "90a" architecture "${architecture}")  # wgmma is in no other
+    list(APPEND architectures ${architecture})
+  endforeach()
+  set(${result} "${architectures}" PARENT_SCOPE)
+endfunction()
+
+if(NOT DEFINED USMLITE_CUDA_ARCHITECTURES)
+  set(architectures_wanted "$ENV{USMLITE_CUDA_ARCHITECTURES}")
+  if(architectures_wanted STREQUAL "")
+    usmlite_find_gpus(architectures_wanted)
+    if(architectures_wanted)
+      message(STATUS "Kernels are compiled for the GPUs of this machine alone: ${architectures_wanted} (USMLITE_CUDA_ARCHITECTURES names others)")
+    else()
+      set(architectures_wanted "80;90a")
+    endif()
+  endif()
+  set(USMLITE_CUDA_ARCHITECTURES "${architectures_wanted}" CACHE STRING "Compute capabilities to compile kernels for")
+endif()
+foreach(architecture IN LISTS USMLITE_CUDA_ARCHITECTURES)
+  if(NOT architecture MATCHES "^[0-9]+[af]?$")
+    set(refused "${USMLITE_CUDA_ARCHITECTURES}")
+    unset(USMLITE_CUDA_ARCHITECTURES CACHE)
+    message(FATAL_ERROR "USMLITE_CUDA_ARCHITECTURES is \"${refused}\"; it must be compute capabilities such as 80;90a")
+  endif()
+endforeach()
