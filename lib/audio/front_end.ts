@@ -22,6 +22,8 @@ export interface FrontEndConfig {
 /** Each family of models has its own. */
 export interface FrontEnd {
   readonly config: FrontEndConfig;
+  /** Samples of a frame that lie beyond the beginning of the next; absent: none, as where frames are centred. */
+  readonly overhang?: number;
   /** Frames that this many samples give. */
   frames(samples: number): number;
   /**

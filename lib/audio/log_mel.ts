@@ -80,7 +80,7 @@ export class LogMel implements FrontEnd {
         ...this.config,
         edges: [lowerEdgeHertz, upperEdgeHertz],
         melScale: "htk",
-        hannWindow: "symmetric",
+        window: "symmetric",
         floor: { smallest: energyFloor },
       },
       source,
@@ -90,6 +90,10 @@ export class LogMel implements FrontEnd {
   /** The front end that a parsed `preprocessor_config.json` describes. @throws UsmLiteError BAD_CONFIG */
   static fromJson(json: unknown, source?: string): LogMel {
     return new LogMel(logMelConfigFrom(json, source), source);
+  }
+
+  get overhang(): number {
+    return this.config.windowLength - this.config.hopLength;
   }
 
   /** Frames that `samples` samples give: floor((samples - windowLength) / hopLength) + 1, or 0. */

@@ -4,6 +4,12 @@ import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 
+/**
+ * Hann window whose last sample equals the first (`symmetric`), or whose next would (`periodic`); or Kaldi's, the symmetric one to the
+ * power 0.85.
+ */
+type Window = "symmetric" | "periodic" | "povey";
+
 /** The native tables of a front end. */
 type NativePlan = object;
 
@@ -18,8 +24,9 @@ interface LogMelBindings {
     upperEdge: number,
     floor: number,
     slaneyMel: boolean,
-    periodicWindow: boolean,
+    window: Window,
     addedFloor: boolean,
+    framePreemphasis?: number,
   ): NativePlan;
   logMel(plan: NativePlan, samples: Float32Array): TensorHandle;
 }
@@ -40,8 +47,12 @@ interface LogMelSettings {
   readonly edges: readonly [lower: number, upper: number];
   /** `htk`: triangles 1 high on the scale of HTK and Kaldi. `slaney`: triangles of equal area in Hz, as librosa makes them. */
   readonly melScale: "htk" | "slaney";
-  /** Hann window whose last sample equals the first (`symmetric`), or whose next would (`periodic`). */
-  readonly hannWindow: "symmetric" | "periodic";
+  readonly window: Window;
+  /**
+   * As Kaldi has it: the mean of its samples is taken off each frame, then this share of the sample before off each sample, the first being
+   * its own predecessor. Absent: frames stay as they are.
+   */
+  readonly framePreemphasis?: number;
   /** The logarithm is taken of energies of at least `smallest`, or with `added` added to them. */
   readonly floor: { readonly smallest: number } | { readonly added: number };
 }
@@ -54,7 +65,7 @@ export class LogMelPlan {
     private readonly settings: LogMelSettings,
     source: string,
   ) {
-    const { samplingRate, windowLength, hopLength, fftLength, featureSize, edges, melScale, hannWindow, floor } = settings;
+    const { samplingRate, windowLength, hopLength, fftLength, featureSize, edges, melScale, window, floor, framePreemphasis } = settings;
     const added = "added" in floor;
     try {
       this.plan = native.logMelCreate(
@@ -66,8 +77,9 @@ export class LogMelPlan {
         ...edges,
         added ? floor.added : floor.smallest,
         melScale === "slaney",
-        hannWindow === "periodic",
+        window,
         added,
+        framePreemphasis,
       );
     } catch (error) {
       if (!(error instanceof UsmLiteError)) throw error;

@@ -5,6 +5,7 @@ import { UsmLiteError } from "../errors.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { FrontEnd, FrontEndConfig } from "./front_end.js";
 import { LogMelPlan } from "./log_mel_plan.js";
+import { normalizedColumns } from "./normalized_columns.js";
 import { preprocessorValues } from "./preprocessor_config.js";
 
 /** What `preprocessor_config.json` says; lengths in samples. */
@@ -87,7 +88,7 @@ export class ParakeetFeatures implements FrontEnd {
         ...config,
         edges: [0, config.samplingRate / 2],
         melScale: "slaney",
-        hannWindow: "symmetric",
+        window: "symmetric",
         floor: { added: addedEnergy },
       },
       source,
@@ -109,7 +110,8 @@ export class ParakeetFeatures implements FrontEnd {
     for (let i = samples.length - 1; i > 0; i--) padded[before + i] = (samples[i] as number) - preemphasis * (samples[i - 1] as number);
     padded[before] = samples[0] as number;
     using energies = this.plan.compute(padded.subarray(0, (frames - 1) * hopLength + windowLength));
-    return Tensor.from(normalized(energies.toArray(), frames, featureSize), [frames, featureSize]);
+    const normalized = normalizedColumns(energies.toArray(), featureSize, (variance) => Math.sqrt(variance) + addedDeviation);
+    return Tensor.from(normalized, [frames, featureSize]);
   }
 
   featuresOnGpu(utterances: readonly Float32Array[]): DeviceTensor {
@@ -118,17 +120,4 @@ export class ParakeetFeatures implements FrontEnd {
     this.onGpu ??= this.plan.onGpu({ frames: (samples) => this.frames(samples), ...framing });
     return this.onGpu.features(utterances);
   }
-}
-
-/** Each of `bins` columns with mean 0 and (nearly) deviation 1; the deviation is that of a sample, over frames - 1. */
-function normalized(values: Float32Array, frames: number, bins: number): Float32Array {
-  const mean = new Float64Array(bins);
-  const square = new Float64Array(bins);
-  for (let i = 0; i < values.length; i++) mean[i % bins] = (mean[i % bins] as number) + (values[i] as number) / frames;
-  for (let i = 0; i < values.length; i++) {
-    const difference = (values[i] as number) - (mean[i % bins] as number);
-    square[i % bins] = (square[i % bins] as number) + difference * difference;
-  }
-  const deviation = square.map((sum) => Math.sqrt(sum / Math.max(frames - 1, 1)) + addedDeviation);
-  return values.map((value, i) => (value - (mean[i % bins] as number)) / (deviation[i % bins] as number));
 }

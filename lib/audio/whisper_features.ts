@@ -64,7 +64,7 @@ class WhisperFeatures implements FrontEnd {
         windowLength: config.fftLength,
         edges: [0, upperEdgeHertz],
         melScale: "slaney",
-        hannWindow: "periodic",
+        window: "periodic",
         floor: { smallest: energyFloor },
       },
       source,

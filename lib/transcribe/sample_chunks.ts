@@ -1,6 +1,5 @@
 /** Features of audio that arrives in blocks, chunk by chunk, where a frame's features depend on all samples of its chunk. */
 import type { FrontEnd } from "../audio/front_end.js";
-import { LogMel } from "../audio/log_mel.js";
 import { concatenate } from "../audio/sample_blocks.js";
 import type { ChunkPlanner, Range } from "../decode/overlap.js";
 import { tidy } from "../tensor/scope.js";
@@ -13,8 +12,7 @@ export class SampleChunks implements AudioChunks {
   /** Those from `firstHeld` on, in order. */
   private held: Float32Array[] = [];
   private firstHeld = 0;
-  /** Samples of a frame that lie beyond the beginning of the next. */
-  private readonly reach: number;
+  private readonly overhang: number;
 
   /**
    * @param plan in frames; a frame is as many samples as frames are apart
@@ -25,7 +23,7 @@ export class SampleChunks implements AudioChunks {
     private readonly plan: ChunkPlanner,
     private readonly gives: "features" | "samples" = "features",
   ) {
-    this.reach = frontEnd instanceof LogMel ? frontEnd.config.windowLength - frontEnd.config.hopLength : 0;
+    this.overhang = frontEnd.overhang ?? 0;
   }
 
   /** Takes a block of samples of any length and gives the chunks that it completes; take all before going on. */
@@ -34,7 +32,7 @@ export class SampleChunks implements AudioChunks {
     this.samples += block.length;
     const { hopLength } = this.frontEnd.config;
     for (const { begin, end } of this.plan.advance(this.frontEnd.frames(this.samples))) {
-      yield this.chunk({ begin: begin * hopLength, end: end * hopLength + this.reach });
+      yield this.chunk({ begin: begin * hopLength, end: end * hopLength + this.overhang });
     }
   }
 

@@ -52,9 +52,12 @@ LogMelPlan::LogMelPlan(const LogMelSettings& given) : settings(given) {
   const double two_pi = 2 * std::numbers::pi;
 
   window.resize(settings.window_length);
-  const bool symmetric = settings.hann_window == HannWindow::kSymmetric;
-  const double period = static_cast<double>(settings.window_length - (symmetric ? 1 : 0));
-  for (int64_t i = 0; i < settings.window_length; ++i) window[i] = 0.5 - 0.5 * std::cos(two_pi * static_cast<double>(i) / period);
+  const bool periodic = settings.window_shape == WindowShape::kPeriodicHann;
+  const double period = static_cast<double>(settings.window_length - (periodic ? 0 : 1));
+  for (int64_t i = 0; i < settings.window_length; ++i) {
+    const double hann = 0.5 - 0.5 * std::cos(two_pi * static_cast<double>(i) / period);
+    window[i] = settings.window_shape == WindowShape::kPovey ? std::pow(hann, 0.85) : hann;
+  }
 
   const int64_t half = settings.fft_length / 2;
   for (int64_t k = 0; k <= half; ++k) {

@@ -1,6 +1,7 @@
 // What a log-mel front end computes once: its window, its filters and the factors of its Fourier transform.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace usmlite::audio {
@@ -8,8 +9,8 @@ namespace usmlite::audio {
 /// Where the corners of the filters lie: evenly spaced on the scale of HTK and Kaldi, straight on it too and 1 high; or on that of
 /// Slaney's Auditory Toolbox, straight in Hz and of equal area, as in librosa.
 enum class MelScale { kHtk, kSlaney };
-/// Symmetric: the last sample equals the first. Periodic: the one after the last would.
-enum class HannWindow { kSymmetric, kPeriodic };
+/// Symmetric: the last sample equals the first. Periodic: the one after the last would. Povey: Kaldi's, the symmetric one to the power 0.85.
+enum class WindowShape { kSymmetricHann, kPeriodicHann, kPovey };
 /// What keeps the logarithm finite: a smallest energy, or a number added to every energy.
 enum class EnergyFloor { kSmallest, kAdded };
 
@@ -23,8 +24,11 @@ struct LogMelSettings {
   double upper_edge = 7500;  // Hz
   double floor = 1e-5;       // of the energies
   MelScale mel_scale = MelScale::kHtk;
-  HannWindow hann_window = HannWindow::kSymmetric;
+  WindowShape window_shape = WindowShape::kSymmetricHann;
   EnergyFloor energy_floor = EnergyFloor::kSmallest;
+  // Before the window Kaldi takes the mean of its samples off each frame, and then this share of the sample before off each sample, the
+  // first being its own predecessor. Absent: frames stay as they are.
+  std::optional<double> frame_preemphasis;
 };
 
 struct LogMelPlan {

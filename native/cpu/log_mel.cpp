@@ -135,6 +135,21 @@ void real_power(const Twiddles& twiddles, const Complex* z, int64_t n, Doubles* 
   }
 }
 
+// Kaldi's frame, windowed: without its mean, and each sample without a share of the one before.
+void emphasized(const audio::LogMelPlan& plan, const float* from, int64_t lane, double* packed) {
+  const int64_t length = plan.settings.window_length;
+  const double share = *plan.settings.frame_preemphasis;
+  double mean = 0;
+  for (int64_t t = 0; t < length; ++t) mean += from[t];
+  mean /= static_cast<double>(length);
+  double before = from[0] - mean;
+  for (int64_t t = 0; t < length; ++t) {
+    const double centred = from[t] - mean;
+    packed[t * kLanes + lane] = plan.window[t] * (centred - share * before);
+    before = centred;
+  }
+}
+
 }  // namespace
 
 void log_mel(const audio::LogMelPlan& plan, const float* samples, int64_t frames, float* features) {
@@ -153,7 +168,11 @@ void log_mel(const audio::LogMelPlan& plan, const float* samples, int64_t frames
       double* packed = reinterpret_cast<double*>(buffers.data());
       for (int64_t lane = 0; lane < kLanes; ++lane) {
         const float* from = samples + (frame + std::min(lane, lanes - 1)) * s.hop_length;
-        for (int64_t t = 0; t < s.window_length; ++t) packed[t * kLanes + lane] = plan.window[t] * from[t];
+        if (s.frame_preemphasis) {
+          emphasized(plan, from, lane, packed);
+        } else {
+          for (int64_t t = 0; t < s.window_length; ++t) packed[t * kLanes + lane] = plan.window[t] * from[t];
+        }
       }
       std::fill(packed + s.window_length * kLanes, packed + s.fft_length * kLanes, 0.0);
       const Complex* spectrum = transform(twiddles, half, buffers.data(), buffers.data() + half);

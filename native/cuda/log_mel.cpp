@@ -14,6 +14,9 @@ LogMelTables::LogMelTables(const audio::LogMelPlan& plan) : settings_(plan.setti
     throw Error(error_code::kUnsupportedSpec, "a Fourier transform of " + std::to_string(settings_.fft_length) +
                                                   " samples does not fit into the shared memory of this GPU");
   }
+  if (settings_.frame_preemphasis) {
+    throw Error(error_code::kUnsupportedSpec, "frames without their mean, as Kaldi takes them, are made on the CPU only");
+  }
   std::vector<uint8_t> bytes;
   const auto append = [&bytes](const auto& values) {
     const auto* begin = reinterpret_cast<const uint8_t*>(values.data());

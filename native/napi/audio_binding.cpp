@@ -59,8 +59,16 @@ Napi::Float32Array new_samples(Napi::Env env, int64_t count) {
   }
 }
 
-// logMelCreate(sampleRate, windowLength, hopLength, fftLength, melBins, lowerEdge, upperEdge, floor, slaneyMel, periodicWindow,
-// addedFloor)
+audio::WindowShape window_shape(const Arguments& arguments, size_t index) {
+  const std::string name = arguments.text(index, "window");
+  if (name == "symmetric") return audio::WindowShape::kSymmetricHann;
+  if (name == "periodic") return audio::WindowShape::kPeriodicHann;
+  if (name == "povey") return audio::WindowShape::kPovey;
+  arguments.fail("window must be symmetric, periodic or povey");
+}
+
+// logMelCreate(sampleRate, windowLength, hopLength, fftLength, melBins, lowerEdge, upperEdge, floor, slaneyMel, window, addedFloor,
+// framePreemphasis)
 Napi::Value log_mel_create(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "logMelCreate", 11);
   audio::LogMelSettings settings;
@@ -73,8 +81,9 @@ Napi::Value log_mel_create(const Napi::CallbackInfo& info) {
   settings.upper_edge = arguments.number(6, "upperEdge", 0, 1e6);
   settings.floor = arguments.number(7, "floor", 1e-30, 1);
   if (arguments.boolean(8, "slaneyMel")) settings.mel_scale = audio::MelScale::kSlaney;
-  if (arguments.boolean(9, "periodicWindow")) settings.hann_window = audio::HannWindow::kPeriodic;
+  settings.window_shape = window_shape(arguments, 9);
   if (arguments.boolean(10, "addedFloor")) settings.energy_floor = audio::EnergyFloor::kAdded;
+  if (arguments.has(11)) settings.frame_preemphasis = arguments.number(11, "framePreemphasis", 0, 1);
   return wrap(info.Env(), std::make_unique<audio::LogMelPlan>(settings), kLogMelTag);
 }
 
