@@ -1,12 +1,19 @@
-/** A linear layer and the activation after it, whichever that is. */
+/** Activations of the families, and a linear layer with one after it. */
 import { DeviceTensor } from "../device/device_tensor.js";
-import { geluOf } from "../ops/gelu.js";
+import { silu } from "../ops/activation.js";
+import { gelu, geluOf } from "../ops/gelu.js";
+import { relu } from "../ops/relu.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ForwardContext } from "./forward_context.js";
 import type { Linear } from "./linear.js";
 
-/** Activations of the families; `gelu` is the exact one. */
+/** `gelu` is the exact one. */
 export type ActivationName = "relu" | "silu" | "gelu";
+
+const activations: Readonly<Record<ActivationName, (x: Tensor) => Tensor>> = { relu, silu: (x) => silu(x), gelu };
+
+/** `activation(x)` of any frames. @param x (frames, columns) */
+export const activated = (x: Tensor, activation: ActivationName): Tensor => activations[activation](x);
 
 /** `activation(layer(x))` */
 export function activatedLinear(layer: Linear, x: Tensor, activation: ActivationName, context: ForwardContext): Tensor {

@@ -13,6 +13,27 @@ import type { Linear } from "./linear.js";
 import { readersOf, type NormReaders } from "./norm_readers.js";
 import type { WeightScope } from "./weight_source.js";
 
+/** The convolution of a block; families differ in how they normalize it, and in the frames that it sees. */
+export interface ConvolutionPart {
+  /**
+   * `residualScale * residual + scale * convolution(normalized)` within each sequence.
+   * @param normalized (frames, hidden)
+   * @param residual (frames, hidden)
+   */
+  forward(
+    normalized: Tensor,
+    residual: Tensor,
+    offsets: SequenceOffsets,
+    scales: readonly [residualScale: number, scale: number],
+    context: ForwardContext,
+  ): Tensor;
+  readonly linears: readonly Linear[];
+  /** The layer that multiplies `normalized`. */
+  readonly reader: Linear;
+  /** To be called when weights or running statistics changed by other means than training through this object. */
+  forgetFolded(): void;
+}
+
 /** The self-attention of a block; families differ in how it knows positions. */
 export interface AttentionModule {
   /**
@@ -57,7 +78,7 @@ export interface BetweenBlocks {
 }
 
 export class ConformerBlock {
-  readonly convolution: ConvolutionModule;
+  readonly convolution: ConvolutionPart;
   private readonly feedForward1: FeedForward;
   private readonly selfAttention: AttentionModule;
   private readonly feedForward2: FeedForward;
@@ -67,8 +88,10 @@ export class ConformerBlock {
     scope: WeightScope,
     private readonly sizes: ConformerBlockSizes,
     selfAttention: (scope: WeightScope) => AttentionModule,
+    convolution: (scope: WeightScope) => ConvolutionPart = (inner) =>
+      new ConvolutionModule(inner, { ...sizes, bias: sizes.convolutionBias, batchNormName: sizes.names.batchNorm }),
   ) {
-    const { hidden, intermediate, feedForwardBias, convolutionBias, normBias, activation, activationDropout, names } = sizes;
+    const { hidden, intermediate, feedForwardBias, normBias, activation, activationDropout, names } = sizes;
     const norm = (name: string): Norm => ({
       names: (normBias ? ["weight", "bias"] : ["weight"]).map((part) => scope.nameOf(`${name}.${part}`)),
       weight: scope.tensor(`${name}.weight`, [hidden], "ones"),
@@ -77,11 +100,7 @@ export class ConformerBlock {
     const feedForwardSizes = { hidden, intermediate, bias: feedForwardBias, activation, names };
     this.feedForward1 = new FeedForward(scope.scope(names.feedForward1), feedForwardSizes, activationDropout);
     this.selfAttention = selfAttention(scope.scope(names.selfAttention));
-    this.convolution = new ConvolutionModule(scope.scope(names.convolution), {
-      ...sizes,
-      bias: convolutionBias,
-      batchNormName: names.batchNorm,
-    });
+    this.convolution = convolution(scope.scope(names.convolution));
     this.feedForward2 = new FeedForward(scope.scope(names.feedForward2), feedForwardSizes, activationDropout);
     this.norms = {
       feedForward1: norm(names.norms.feedForward1),

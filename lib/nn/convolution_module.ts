@@ -2,11 +2,13 @@
 import { batchNorm, foldBatchNorm } from "../ops/batch_norm.js";
 import { depthwiseConvolution } from "../ops/depthwise_convolution.js";
 import { glu } from "../ops/activation.js";
-import { gelu, geluInPlace } from "../ops/gelu.js";
+import { geluInPlace } from "../ops/gelu.js";
 import { removeFromGpu } from "../device/placement.js";
 import { keep } from "../tensor/scope.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { activated, type ActivationName } from "./activated_linear.js";
+import type { ConvolutionPart } from "./conformer_block.js";
 import type { ForwardContext } from "./forward_context.js";
 import { Linear } from "./linear.js";
 import type { WeightScope } from "./weight_source.js";
@@ -15,12 +17,12 @@ export interface ConvolutionModuleSizes {
   readonly hidden: number;
   readonly kernel: number;
   readonly bias: boolean;
-  /** Share of a training batch in the running statistics. */
-  readonly batchNormMomentum: number;
+  /** Share of a training batch in the running statistics; default 0.1. */
+  readonly batchNormMomentum?: number;
   /** Training keeps the running statistics and normalizes with them, as inference does: batches of a fine-tuning run are small. */
   readonly frozenStatistics?: boolean;
   /** After the batch normalization. */
-  readonly activation: "silu" | "gelu";
+  readonly activation: ActivationName;
   /** What the checkpoint calls the batch normalization. */
   readonly batchNormName: string;
 }
@@ -28,7 +30,7 @@ export interface ConvolutionModuleSizes {
 // torch.nn.BatchNorm1d's default, which this model family does not configure.
 const batchNormEpsilon = 1e-5;
 
-export class ConvolutionModule {
+export class ConvolutionModule implements ConvolutionPart {
   private readonly pointwise1: Linear;
   private readonly depthwise: { weight: Tensor; bias: Tensor | undefined };
   private readonly norm: { weight: Tensor; bias: Tensor; runningMean: Tensor; runningVariance: Tensor };
@@ -92,7 +94,7 @@ export class ConvolutionModule {
   private trainingConvolution(gated: Tensor, offsets: SequenceOffsets, { keepStatistics = false }: ForwardContext): Tensor {
     this.forgetFolded();
     const { weight, bias } = this.depthwise;
-    const { activation, batchNormMomentum, frozenStatistics = false } = this.sizes;
+    const { activation, batchNormMomentum = 0.1, frozenStatistics = false } = this.sizes;
     const normalized = batchNorm(depthwiseConvolution(gated, weight, offsets, bias ? { bias } : {}), this.norm.weight, this.norm.bias, {
       epsilon: batchNormEpsilon,
       momentum: batchNormMomentum,
@@ -101,7 +103,7 @@ export class ConvolutionModule {
       runningMean: this.norm.runningMean,
       runningVariance: this.norm.runningVariance,
     });
-    return activation === "gelu" ? gelu(normalized) : normalized;
+    return activation === "silu" ? normalized : activated(normalized, activation);
   }
 
   private inferenceConvolution(gated: Tensor, offsets: SequenceOffsets): Tensor {
@@ -116,6 +118,6 @@ export class ConvolutionModule {
     const options = { bias: this.folded.bias, activation: activation === "silu" ? activation : "none", gated: true } as const;
     const convolved = depthwiseConvolution(gated, this.folded.weight, offsets, options);
     if (activation === "gelu") geluInPlace(convolved);
-    return convolved;
+    return activation === "relu" ? activated(convolved, activation) : convolved;
   }
 }
