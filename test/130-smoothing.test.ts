@@ -68,6 +68,8 @@ test("blocks say which norms their layers alone read", (t) => {
     hubert: 0,
     "wav2vec2-conformer relative": 4,
     "wav2vec2-conformer rotary": 3,
+    "wav2vec2-bert": 4 + 1, // and the one before the projection
+    "wav2vec2-bert with adapter": 3 + 1 + 1, // and that of the adapter's feed-forward module
     whisper: 2 + 2 * 3,
     cohere_asr: 4 + 3,
   });
@@ -120,6 +122,7 @@ const others: readonly FamilyName[] = [
   "wav2vec2",
   "wav2vec2-conformer",
   "wav2vec2-conformer, rotary",
+  "wav2vec2-bert",
   "whisper",
   "cohere_asr",
 ];

@@ -153,7 +153,7 @@ test.serial("masks and scales of the stage act in every block, and a run that is
 
 test.serial("blocks of all families are rebuilt, those of decoders too, and what is packed transcribes", async (t) => {
   const prune = { modifiers: [{ type: "round-to-nearest", spec: "int4+2:4" }] };
-  for (const family of ["wav2vec2", "hubert", "wav2vec2-conformer", "whisper", "cohere_asr"] as const) {
+  for (const family of ["wav2vec2", "hubert", "wav2vec2-conformer", "wav2vec2-bert", "whisper", "cohere_asr"] as const) {
     const model = writeFamilyModel(folder.path, family);
     const said: string[] = [];
     const out = join(folder.path, `${family}-rebuilt`);

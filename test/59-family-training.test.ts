@@ -120,21 +120,29 @@ test("every family learns an utterance by heart", async (t) => {
   }
 });
 
+/** Feature extractors that are not Parakeet's, by `model_type`. */
+const extractors: Readonly<Record<string, string>> = {
+  lasr_ctc: "LasrFeatureExtractor",
+  whisper: "WhisperFeatureExtractor",
+  cohere_asr: "CohereAsrFeatureExtractor",
+  wav2vec2: "Wav2Vec2FeatureExtractor",
+  hubert: "Wav2Vec2FeatureExtractor",
+  "wav2vec2-conformer": "Wav2Vec2FeatureExtractor",
+  "wav2vec2-bert": "SeamlessM4TFeatureExtractor",
+};
+
 test("what is packed is what was trained, to the bit", (t) => {
   for (const name of families) {
     const config = trainableConfigs[name] as object;
-    const samples = freshModel(name).featureSize === 1;
-    const types: Record<string, string> = {
-      lasr_ctc: "LasrFeatureExtractor",
-      whisper: "WhisperFeatureExtractor",
-      cohere_asr: "CohereAsrFeatureExtractor",
+    const type = extractors[name.replace(/ .*/, "")] ?? "ParakeetFeatureExtractor";
+    const settings: Readonly<Record<string, object>> = {
+      Wav2Vec2FeatureExtractor: {},
+      SeamlessM4TFeatureExtractor: { num_mel_bins: 8 },
+      WhisperFeatureExtractor: { feature_size: 16, chunk_length: 1, hop_length: 320 },
     };
-    const type = samples ? "Wav2Vec2FeatureExtractor" : (types[name] ?? "ParakeetFeatureExtractor");
-    const lasr =
-      name === "whisper"
-        ? { feature_size: 16, chunk_length: 1, hop_length: 320 }
-        : { feature_size: 16, hop_length: 160, n_fft: 512, sampling_rate: 16000, win_length: 400 };
-    const from = writeRandomModel(join(folder.path, `${name}-float`), config, { feature_extractor_type: type, ...(samples ? {} : lasr) });
+    const others = { feature_size: 16, hop_length: 160, n_fft: 512, sampling_rate: 16000, win_length: 400 };
+    const preprocessor = { feature_extractor_type: type, ...(settings[type] ?? others) };
+    const from = writeRandomModel(join(folder.path, `${name}-float`), config, preprocessor);
     const network = trainableNetwork(loadModel(from));
     for (const spec of ["int2"]) {
       using state = new CompressionState(network.parameters());

@@ -35,7 +35,8 @@ function write(family: string, name = family): string {
 
 /** Half a second of features (or samples) for `forward`, the second of two items shorter. */
 function inputOf(family: string, path: string): string {
-  const shape = family === "whisper" ? [1, 80, 100] : family.startsWith("parakeet") ? [2, 60, 80] : [2, 4000];
+  const shapes: Readonly<Record<string, readonly number[]>> = { whisper: [1, 80, 100], "wav2vec2-bert": [2, 30, 160] };
+  const shape = shapes[family] ?? (family.startsWith("parakeet") ? [2, 60, 80] : [2, 4000]);
   const size = shape.reduce((product, extent) => product * extent, 1);
   const [, length] = shape as [number, number];
   const mask = Int32Array.from({ length: 2 * length }, (_, i) => (i < length + length / 2 ? 1 : 0));

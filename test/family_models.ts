@@ -66,6 +66,18 @@ export const familyModels = {
     },
     preprocessor: samples,
   },
+  "wav2vec2-bert": {
+    config: {
+      model_type: "wav2vec2-bert",
+      hidden_size: 32,
+      num_hidden_layers: 1,
+      num_attention_heads: 2,
+      intermediate_size: 64,
+      conv_depthwise_kernel_size: 5,
+      vocab_size: 32,
+    },
+    preprocessor: { feature_extractor_type: "SeamlessM4TFeatureExtractor" },
+  },
   whisper: {
     config: {
       model_type: "whisper",

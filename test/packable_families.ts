@@ -53,6 +53,19 @@ export const families: Readonly<Record<string, FamilyCase>> = {
     preprocessor: samples,
     tokenizer: "vocab.json",
   },
+  "wav2vec2-bert": {
+    config: {
+      hidden_size: 32,
+      num_hidden_layers: 2,
+      num_attention_heads: 2,
+      intermediate_size: 64,
+      conv_depthwise_kernel_size: 5,
+      add_adapter: true,
+      vocab_size: 9,
+    },
+    preprocessor: { feature_extractor_type: "SeamlessM4TFeatureExtractor" },
+    tokenizer: "vocab.json",
+  },
   whisper: {
     config: {
       vocab_size: 320,

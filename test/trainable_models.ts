@@ -32,6 +32,19 @@ const transformer = {
   ctc_loss_reduction: "mean",
 };
 
+const pairs = {
+  hidden_size: 16,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+  intermediate_size: 32,
+  feature_projection_input_dim: 16,
+  conv_depthwise_kernel_size: 5,
+  left_max_position_embeddings: 3,
+  right_max_position_embeddings: 2,
+  vocab_size: 7,
+  ctc_loss_reduction: "mean",
+};
+
 /** `config.json` by what the tests call the model. */
 export const trainableConfigs: Readonly<Record<string, JsonObject>> = {
   lasr_ctc: { model_type: "lasr_ctc", vocab_size: 7, encoder_config: { ...tinyEncoder, num_mel_bins: 16 } },
@@ -47,6 +60,15 @@ export const trainableConfigs: Readonly<Record<string, JsonObject>> = {
     hidden_act: "swish",
     position_embeddings_type: "rotary",
     conv_depthwise_kernel_size: 5,
+  },
+  "wav2vec2-bert": { model_type: "wav2vec2-bert", ...pairs },
+  "wav2vec2-bert with adapter": {
+    model_type: "wav2vec2-bert",
+    ...pairs,
+    position_embeddings_type: "rotary",
+    add_adapter: true,
+    use_intermediate_ffn_before_adapter: true,
+    output_hidden_size: 12,
   },
   whisper: {
     model_type: "whisper",

@@ -188,6 +188,47 @@ def wav2vec2_conformer(draw):
     }
 
 
+def wav2vec2_bert(draw):
+    heads = draw.between(1, 4)
+    hidden = heads * draw.of(4, 5, 6, 8)
+    kind = draw.of("relative_key", "relative_key", "relative", "rotary", None)
+    if hidden % 2 == 1 or kind == "rotary":
+        hidden *= 2
+    config = {
+        "vocab_size": draw.between(2, 50),
+        "feature_projection_input_dim": 2 * draw.of(80, draw.between(2, 20)),
+        "hidden_size": hidden,
+        "num_hidden_layers": draw.between(1, 3),
+        "num_attention_heads": heads,
+        "intermediate_size": draw.between(1, 40),
+        "hidden_act": draw.of("swish", "swish", "silu", "gelu", "relu") if draw.below(12) else "gelu_new",
+        "layer_norm_eps": draw.of(1e-5, 1e-3, 1e-6),
+        "conv_depthwise_kernel_size": 2 * draw.below(16) + 1,
+        "position_embeddings_type": kind,
+        "rotary_embedding_base": draw.of(10000, 100),
+        "max_source_positions": draw.of(5000, 3),
+        "left_max_position_embeddings": draw.of(64, draw.below(20)),
+        "right_max_position_embeddings": draw.of(8, draw.below(20)),
+        **ctc_loss(draw),
+    }
+    config["pad_token_id"] = draw.of(0, draw.below(config["vocab_size"]))
+    if draw.below(4) == 0:
+        config["mask_time_prob"] = 0.0
+    if draw.switch():
+        stride = draw.of(2, 2, 3, 1, 4)
+        fitting = 2 * (stride // 2) + 1
+        config.update(
+            add_adapter=True,
+            num_adapter_layers=draw.of(1, 1, 2, 3, 0),
+            adapter_stride=stride,
+            adapter_kernel_size=fitting if draw.below(10) else draw.between(1, 6),
+            adapter_act=draw.of("relu", "gelu", "swish", "silu") if draw.below(12) else "gelu_new",
+            output_hidden_size=draw.of(None, hidden, heads * draw.between(4, 8)),
+            use_intermediate_ffn_before_adapter=draw.switch(),
+        )
+    return config
+
+
 def whisper(draw):
     heads, others = draw.between(1, 5), draw.between(1, 5)
     # Sinusoids come in pairs.
@@ -245,6 +286,7 @@ CONFIGURATIONS = {
     "wav2vec2": wav2vec2_base,
     "hubert": hubert,
     "wav2vec2-conformer": wav2vec2_conformer,
+    "wav2vec2-bert": wav2vec2_bert,
     "whisper": whisper,
     "cohere_asr": cohere,
 }

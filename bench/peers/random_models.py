@@ -30,6 +30,7 @@ CLASSES = {
     "wav2vec2": "Wav2Vec2ForCTC",
     "hubert": "HubertForCTC",
     "wav2vec2-conformer": "Wav2Vec2ConformerForCTC",
+    "wav2vec2-bert": "Wav2Vec2BertForCTC",
     "whisper": "WhisperForConditionalGeneration",
     "cohere_asr": "CohereAsrForConditionalGeneration",
 }
@@ -38,6 +39,7 @@ EXTRACTORS = {
     "wav2vec2": "Wav2Vec2FeatureExtractor",
     "hubert": "Wav2Vec2FeatureExtractor",
     "wav2vec2-conformer": "Wav2Vec2FeatureExtractor",
+    "wav2vec2-bert": "SeamlessM4TFeatureExtractor",
     "whisper": "WhisperFeatureExtractor",
     "cohere_asr": "CohereAsrFeatureExtractor",
 }
@@ -150,6 +152,16 @@ def ctc_expected(family, model, config, draw, preprocessor):
     return inputs, hidden, model.ctc_head(hidden), counts
 
 
+def pairs_expected(family, model, config, draw, preprocessor):
+    """Features are pairs of log-mel frames."""
+    preprocessor["num_mel_bins"] = config.feature_projection_input_dim // 2
+    counted = model._get_feat_extract_output_lengths
+    lengths = random_lengths(draw, shortest(counted), draw.of(20, 100, 400))
+    inputs, mask = padded_inputs(draw, lengths, config.feature_projection_input_dim)
+    hidden = alone_or_together(lambda x: model.wav2vec2_bert(x).last_hidden_state, inputs, lengths, True)
+    return {"input_features": inputs, "attention_mask": mask}, hidden, model.lm_head(hidden), counted(mask.sum(-1))
+
+
 def transducer_expected(family, model, config, draw, preprocessor):
     inputs, hidden, lengths, counts = features_expected(family, model, config, draw, preprocessor)
     rows = [transducer_tokens(model, config, inputs["input_features"][item : item + 1, :length]) for item, length in enumerate(lengths)]
@@ -197,6 +209,7 @@ EXPECTED = {
     "wav2vec2": samples_expected,
     "hubert": samples_expected,
     "wav2vec2-conformer": samples_expected,
+    "wav2vec2-bert": pairs_expected,
     "lasr_ctc": ctc_expected,
     "parakeet_ctc": ctc_expected,
     "parakeet_rnnt": transducer_expected,

@@ -1,5 +1,6 @@
 /** The families of models that can be loaded: what their `model_type` means. */
 import type { FrontEnd } from "../audio/front_end.js";
+import { kaldiFeaturesFrom } from "../audio/kaldi_features.js";
 import { LogMel } from "../audio/log_mel.js";
 import { cohereFeaturesFrom, parakeetFeaturesFrom } from "../audio/parakeet_features.js";
 import { rawSamplesFrom } from "../audio/raw_samples.js";
@@ -23,6 +24,8 @@ import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
 import type { SpeechNetwork } from "./speech_network.js";
 import { parseWav2Vec2Config, samplesPerFrame, type Wav2Vec2Config } from "./wav2vec2/wav2vec2_config.js";
 import { Wav2Vec2ForCtc } from "./wav2vec2/wav2vec2_for_ctc.js";
+import { framesPerHiddenFrame, parseWav2Vec2BertConfig } from "./wav2vec2_bert/wav2vec2_bert_config.js";
+import { Wav2Vec2BertForCtc } from "./wav2vec2_bert/wav2vec2_bert_for_ctc.js";
 import { parseWhisperConfig, parseWhisperGeneration } from "./whisper/whisper_config.js";
 import { WhisperNetwork } from "./whisper/whisper_network.js";
 
@@ -90,6 +93,25 @@ function wav2vec2FitsGpu(config: Wav2Vec2Config): boolean {
   if (!fitsGpu(hidden, intermediate_size, ...conv_dim) || !headFitsGpu(hidden / heads)) return false;
   if (config.model_type === "wav2vec2-conformer") return config.conv_depthwise_kernel_size <= maximumDepthwiseKernel;
   return fitsGpu(hidden / config.num_conv_pos_embedding_groups);
+}
+
+/** Computes on the CPU: neither its front end nor its positions have kernels for the GPU. */
+function wav2vec2Bert(json: JsonObject, source: string): ModelDescription {
+  const config = parseWav2Vec2BertConfig(json, source);
+  return {
+    stride: framesPerHiddenFrame(config),
+    network: (weights) => new Wav2Vec2BertForCtc(config, weights),
+    unusedWeights: /\.masked_spec_embed$/, // for training
+    frontEnd: (preprocessor, path) => {
+      const features = kaldiFeaturesFrom(preprocessor, path);
+      const { featureSize } = features.config;
+      if (featureSize === config.feature_projection_input_dim) return features;
+      throw new UsmLiteError(
+        "BAD_CONFIG",
+        `${path}: num_mel_bins ${featureSize / 2} makes frames of ${featureSize} values, but ${source} has feature_projection_input_dim ${config.feature_projection_input_dim}`,
+      );
+    },
+  };
 }
 
 function whisper(json: JsonObject, source: string, generation: JsonObject): ModelDescription {
@@ -160,6 +182,7 @@ export const families: Readonly<Record<string, Family>> = {
   wav2vec2,
   hubert: wav2vec2,
   "wav2vec2-conformer": wav2vec2,
+  "wav2vec2-bert": wav2vec2Bert,
   whisper,
   cohere_asr: cohere,
 };

@@ -4,6 +4,7 @@ import { AdapterBase } from "../adapt/adapter_base.js";
 import { readAdapter } from "../adapt/adapter_file.js";
 import { LogMel } from "../audio/log_mel.js";
 import type { FrontEnd } from "../audio/front_end.js";
+import { KaldiFeatures } from "../audio/kaldi_features.js";
 import { RawSamples } from "../audio/raw_samples.js";
 import { bestPath } from "../decode/ctc_greedy.js";
 import type { LogProbabilities } from "../decode/hypothesis.js";
@@ -157,7 +158,7 @@ export class Recognizer {
         ? [chunkSeconds, overlapSeconds]
         : network.kind === "sequence-to-sequence"
           ? [sampleChunkSeconds, 0]
-          : frontEnd instanceof RawSamples
+          : frontEnd instanceof RawSamples || frontEnd instanceof KaldiFeatures
             ? [sampleChunkSeconds, sampleOverlapSeconds]
             : [longChunkSeconds, longOverlapSeconds];
     return this.chunksOf(new ChunkPlan(frames(length), frames(overlap), this.stride));
