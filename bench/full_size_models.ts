@@ -78,6 +78,13 @@ export const fullSizeModels: Readonly<Record<string, FullSizeModel>> = {
       "model.encoder.subsampling.linear": "int4+2:4",
     }),
   },
+  // As most fine-tunes with a CTC head: an adapter, and letters.
+  "w2v-bert-2.0": {
+    config: { model_type: "wav2vec2-bert", vocab_size: 40, add_adapter: true },
+    generation: {},
+    preprocessor: { feature_extractor_type: "SeamlessM4TFeatureExtractor" },
+    recipe: roundToNearest("int4+2:4", { "*.adapter.layers.0.*_conv": "int8" }),
+  },
   "whisper-large-v3-turbo": {
     config: {
       model_type: "whisper",

@@ -17,6 +17,7 @@ threads, folder, recorded = sys.argv[1:]
 torch.set_num_threads(int(threads))
 classes = {
     "parakeet_tdt": "ParakeetForTDT",
+    "wav2vec2-bert": "Wav2Vec2BertForCTC",
     "whisper": "WhisperForConditionalGeneration",
     "cohere_asr": "CohereAsrForConditionalGeneration",
 }
@@ -33,7 +34,10 @@ load, model = seconds(
     lambda: getattr(transformers, classes[config.model_type]).from_pretrained(folder, config=config, dtype=torch.float32).eval()
 )
 features = load_file(recorded)["input_features"]
-encoder = model.get_encoder() if hasattr(model, "get_encoder") else model.encoder
+if config.model_type == "wav2vec2-bert":
+    encoder = model.wav2vec2_bert  # from features to what the head is given
+else:
+    encoder = model.get_encoder() if hasattr(model, "get_encoder") else model.encoder
 with torch.inference_mode():
     passes = [seconds(lambda: encoder(features))[0] for _ in range(3)]
 print(
