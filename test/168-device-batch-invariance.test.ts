@@ -27,6 +27,8 @@ test.after.always(folder.clean);
 
 const transformer = { hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64 };
 
+const letters = { "<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, A: 5, B: 6, C: 7, D: 8 };
+
 function parakeet(): string {
   const encoder = { ...transformer, conv_kernel_size: 5, subsampling_factor: 4, subsampling_conv_channels: 16, num_mel_bins: 16 };
   const config = { model_type: "parakeet_ctc", vocab_size: 61, pad_token_id: 60, encoder_config: encoder };
@@ -54,7 +56,15 @@ function wav2vec2(): string {
     feature_extractor_type: "Wav2Vec2FeatureExtractor",
     return_attention_mask: true,
   });
-  writeFileSync(join(model, "vocab.json"), JSON.stringify({ "<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, A: 5, B: 6, C: 7, D: 8 }));
+  writeFileSync(join(model, "vocab.json"), JSON.stringify(letters));
+  return model;
+}
+
+function wav2vec2Bert(): string {
+  const config = { model_type: "wav2vec2-bert", ...transformer, feature_projection_input_dim: 32, add_adapter: true, vocab_size: 9 };
+  const preprocessor = { feature_extractor_type: "SeamlessM4TFeatureExtractor", num_mel_bins: 16 };
+  const model = writeRandomModel(join(folder.path, "wav2vec2-bert"), config, preprocessor);
+  writeFileSync(join(model, "vocab.json"), JSON.stringify(letters));
   return model;
 }
 
@@ -72,6 +82,7 @@ for (const [name, make] of [
   ["lasr_ctc, int4+2:4", async () => packedTiny(writeTinyModel(join(folder.path, "float"), { hidden: 64 }), join(folder.path, "packed"))],
   ["parakeet_ctc", async () => parakeet()],
   ["wav2vec2", async () => wav2vec2()],
+  ["wav2vec2-bert", async () => wav2vec2Bert()],
 ] as const) {
   test.serial(`${name}: no bit depends on the batch, nor on whether a pass was recorded`, async (t) => {
     const model = await make();

@@ -2,7 +2,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
 import { kaldiFeaturesFrom } from "../lib/audio/kaldi_features.js";
-import { availableInstructionSets, loadModel, Recognizer, SequenceOffsets, setInstructionSet, Tensor, tidy } from "../lib/index.js";
+import { AdapterBase, availableInstructionSets, loadModel, Recognizer, SequenceOffsets, setInstructionSet, Tensor, tidy } from "../lib/index.js";
 import { describeModel } from "../lib/models/model_folder.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
 import type { CtcNetwork } from "../lib/models/speech_network.js";
@@ -10,6 +10,7 @@ import { ClippedRelativeAttention } from "../lib/nn/clipped_relative_attention.j
 import { FreshWeights } from "../lib/nn/fresh_weights.js";
 import { WeightRegistry } from "../lib/nn/weight_registry.js";
 import { WeightScope } from "../lib/nn/weight_source.js";
+import { randomAdapter } from "./adapters.js";
 import { checkGradients, randomTensor, randomValues } from "./gradient.js";
 import { readExpected, relativeError, throughFile } from "./reference.js";
 import { asDecoded, form, post, startServer, wav } from "./serving.js";
@@ -171,8 +172,7 @@ test("attention knows distances up to its reach, and has the gradient of finite 
 
 test("speech becomes text: greedily, with a beam and hotwords, in chunks, and from the server", async (t) => {
   for (const folder of folders) {
-    const model = loadModel(folder, { device: "auto" });
-    t.is(model.device, "cpu");
+    const model = loadModel(folder);
     const recognizer = new Recognizer(model);
     const speech = recognizer.transcribe(tones(1.5, 3));
     t.true(speech.text.length > 0);
@@ -197,6 +197,20 @@ test("speech becomes text: greedily, with a beam and hotwords, in chunks, and fr
     } finally {
       await server.close();
     }
+  }
+});
+
+test("recordings of different speakers share a pass, before and behind what shortens them", (t) => {
+  for (const folder of folders) {
+    const model = loadModel(folder);
+    const base = new AdapterBase(model);
+    const adapters = [randomAdapter(base, 3, 1), undefined, randomAdapter(base, 2, 2)];
+    const recognizer = new Recognizer(model, { decoder: "greedy" });
+    const chunks = adapters.map((adapter, index) => ({ ...recognizer.featureChunk(tones(0.4 + 0.21 * index, index)), adapter }));
+    const together = recognizer.forward(chunks);
+    chunks.forEach((chunk, index) => t.deepEqual(together[index], recognizer.forward([chunk])[0], `recording ${index}, to the bit`));
+    t.notDeepEqual(together[2], recognizer.forward([{ ...(chunks[2] as (typeof chunks)[0]), adapter: undefined }])[0]);
+    for (const adapter of adapters) adapter?.dispose();
   }
 });
 
@@ -229,5 +243,4 @@ test("what this family cannot do is refused by key", (t) => {
   reject({ sampling_rate: 20 }, /p\.json: .*mel filters/);
   reject({ feature_extractor_type: "Wav2Vec2FeatureExtractor" }, /feature_extractor_type/);
   reject({ dither: 1 }, /"dither" is not known/);
-  t.throws(() => loadModel(folders[0] as string, { device: "cuda" }), { code: "UNSUPPORTED_MODEL", message: /computes on the CPU only/ });
 });

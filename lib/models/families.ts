@@ -24,7 +24,12 @@ import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
 import type { SpeechNetwork } from "./speech_network.js";
 import { parseWav2Vec2Config, samplesPerFrame, type Wav2Vec2Config } from "./wav2vec2/wav2vec2_config.js";
 import { Wav2Vec2ForCtc } from "./wav2vec2/wav2vec2_for_ctc.js";
-import { framesPerHiddenFrame, parseWav2Vec2BertConfig } from "./wav2vec2_bert/wav2vec2_bert_config.js";
+import {
+  framesPerHiddenFrame,
+  outputSize,
+  parseWav2Vec2BertConfig,
+  type Wav2Vec2BertConfig,
+} from "./wav2vec2_bert/wav2vec2_bert_config.js";
 import { Wav2Vec2BertForCtc } from "./wav2vec2_bert/wav2vec2_bert_for_ctc.js";
 import { parseWhisperConfig, parseWhisperGeneration } from "./whisper/whisper_config.js";
 import { WhisperNetwork } from "./whisper/whisper_network.js";
@@ -95,11 +100,11 @@ function wav2vec2FitsGpu(config: Wav2Vec2Config): boolean {
   return fitsGpu(hidden / config.num_conv_pos_embedding_groups);
 }
 
-/** Computes on the CPU: neither its front end nor its positions have kernels for the GPU. */
 function wav2vec2Bert(json: JsonObject, source: string): ModelDescription {
   const config = parseWav2Vec2BertConfig(json, source);
   return {
     stride: framesPerHiddenFrame(config),
+    ...(wav2vec2BertFitsGpu(config) ? { gpuWeights: /^/ } : {}),
     network: (weights) => new Wav2Vec2BertForCtc(config, weights),
     unusedWeights: /\.masked_spec_embed$/, // for training
     frontEnd: (preprocessor, path) => {
@@ -112,6 +117,13 @@ function wav2vec2Bert(json: JsonObject, source: string): ModelDescription {
       );
     },
   };
+}
+
+function wav2vec2BertFitsGpu(config: Wav2Vec2BertConfig): boolean {
+  const { hidden_size: hidden, num_attention_heads: heads, intermediate_size, feature_projection_input_dim: features } = config;
+  const output = outputSize(config);
+  const fits = fitsGpu(hidden, intermediate_size, features, output) && headFitsGpu(hidden / heads) && headFitsGpu(output / heads);
+  return fits && config.conv_depthwise_kernel_size <= maximumDepthwiseKernel;
 }
 
 function whisper(json: JsonObject, source: string, generation: JsonObject): ModelDescription {

@@ -44,6 +44,21 @@ export function withAdapters<Result>(scope: AdapterScope, pass: () => Result): R
   }
 }
 
+/**
+ * Runs the part of a pass whose linear layers see other rows than the last of it do, such as an encoder whose output is shortened.
+ * @param offsets where each sequence lies among these rows
+ */
+export function withSequences<Result>(offsets: SequenceOffsets, part: () => Result): Result {
+  const scope = active;
+  if (scope?.kind !== "sequences") return part();
+  active = { ...scope, offsets };
+  try {
+    return part();
+  } finally {
+    active = scope;
+  }
+}
+
 /** Whether a scope adds something to the layer whose weight has this name. */
 export const adapts = (scope: AdapterScope, name: string): boolean =>
   scope.kind === "all" ? scope.adapters.some(({ factors }) => factors.has(name)) : scope.adapters.some((factors) => factors?.has(name));

@@ -2,16 +2,28 @@
  * Multi-head self-attention that knows the distance between two frames, up to a limit, by a vector that all heads share (Shaw et al. 2018,
  * Self-Attention with Relative Position Representations, keys only): `softmax((q_i k_j + q_i e(clip(j - i))) / sqrt(d)) v_j`.
  */
+import { DeviceTensor } from "../device/device_tensor.js";
+import { onDevice, removeFromGpu } from "../device/placement.js";
 import { relativeAttention } from "../ops/relative_attention.js";
 import { reshape } from "../ops/reshape.js";
 import { gatherRows } from "../ops/row_copies.js";
 import type { SequenceOffsets } from "../tensor/sequence_offsets.js";
+import { keep, tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { AttentionModule } from "./conformer_block.js";
 import type { ForwardContext } from "./forward_context.js";
 import { JoinedLinears } from "./joined_linears.js";
 import { Linear } from "./linear.js";
 import type { WeightScope } from "./weight_source.js";
+
+/** What relative attention is told of distances. */
+interface Distances {
+  /** (2 furthest + 1, hidden): row n is for the distance `furthest - n` between a frame and the frame that it sees. */
+  readonly keys: Tensor;
+  readonly furthest: number;
+  /** (hidden) zeros: queries meet keys and distances as they are. */
+  readonly bias: Tensor;
+}
 
 interface ClippedRelativeAttentionSizes {
   readonly hidden: number;
@@ -28,6 +40,8 @@ export class ClippedRelativeAttention implements AttentionModule {
   private readonly inputs: JoinedLinears<readonly [query: Linear, key: Linear, value: Linear]>;
   /** (left + 1 + right, headDimension): row n is for frames `n - left` behind the one that sees them. */
   private readonly distances: Tensor;
+  /** The longest so far: what a recorded pass reads has to be there when it is recorded. */
+  private onGpu: Distances | undefined;
 
   constructor(
     scope: WeightScope,
@@ -49,20 +63,43 @@ export class ClippedRelativeAttention implements AttentionModule {
    * @param residual (frames, hidden)
    */
   forward(normalized: Tensor, residual: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
-    const { hidden, heads } = this.sizes;
     const [query, key, value] = this.inputs.forward(normalized, context);
-    const none = Tensor.zeros([hidden]);
-    const attended = relativeAttention(query, key, value, this.positions(Math.max(1, ...offsets.lengths) - 1), offsets, {
-      heads,
-      contentBias: none,
-      positionBias: none,
+    const furthest = Math.max(1, ...offsets.lengths) - 1;
+    const { keys, bias } = normalized instanceof DeviceTensor ? this.placed(furthest) : this.expanded(furthest);
+    const attended = relativeAttention(query, key, value, { keys, origin: furthest }, offsets, {
+      heads: this.sizes.heads,
+      contentBias: bias,
+      positionBias: bias,
       inIntegers: this.inputs.multipliedIntegers(context),
     });
     return this.output.forward(attended, context, { residual });
   }
 
-  /** The vectors of distances `furthest` .. `-furthest` between a frame and the frame that it sees, once for each head. */
-  private positions(furthest: number): { keys: Tensor; origin: number } {
+  /** Gives back the memory of what was made on the GPU: to be called when weights changed or go. */
+  forgetDistances(): void {
+    if (!this.onGpu) return;
+    this.onGpu.keys.dispose();
+    removeFromGpu(this.onGpu.bias);
+    this.onGpu.bias.dispose();
+    this.onGpu = undefined;
+  }
+
+  /** Of {@link ClippedRelativeAttention.expanded} on the GPU, sharing memory with this object. */
+  private placed(furthest: number): Distances {
+    if (!this.onGpu || this.onGpu.furthest < furthest) {
+      this.forgetDistances();
+      const made = tidy(() => {
+        const { keys, bias } = this.expanded(furthest);
+        return { keys: keep(onDevice(keys, "cuda")), furthest, bias: keep(bias) };
+      });
+      this.onGpu = made;
+    }
+    const { keys, furthest: most, bias } = this.onGpu;
+    return { keys: keys.rows(most - furthest, most + furthest + 1), furthest, bias };
+  }
+
+  /** The vectors of distances up to `furthest`, once for each head. */
+  private expanded(furthest: number): Distances {
     const { hidden, heads, reach } = this.sizes;
     const [left, right] = reach;
     const rows = 2 * furthest + 1;
@@ -71,7 +108,7 @@ export class ClippedRelativeAttention implements AttentionModule {
       const behind = Math.min(Math.max(row - furthest, -left), right);
       indices.fill(behind + left, row * heads, (row + 1) * heads);
     }
-    return { keys: reshape(gatherRows(this.distances, indices), [rows, hidden]), origin: furthest };
+    return { keys: reshape(gatherRows(this.distances, indices), [rows, hidden]), furthest, bias: Tensor.zeros([hidden]) };
   }
 
   get readers(): Linear[] {

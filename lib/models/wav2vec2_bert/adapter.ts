@@ -1,4 +1,5 @@
 /** The layers behind the encoder that shorten its output (`Wav2Vec2BertAdapter` in transformers). */
+import { withSequences } from "../../nn/adapter_scope.js";
 import { FeedForward } from "../../nn/feed_forward.js";
 import type { ForwardContext } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
@@ -101,7 +102,7 @@ export class Adapter {
       (input, layer) => {
         const shortened = new SequenceOffsets(input.offsets.lengths.map((length) => shortenedLength(length, this.config)));
         const step = (): Tensor => layer.forward(input.hidden, input.offsets, shortened, context);
-        return { hidden: releaseUnlessRecording(step), offsets: shortened };
+        return { hidden: withSequences(shortened, () => releaseUnlessRecording(step)), offsets: shortened };
       },
       { hidden, offsets },
     );

@@ -29,6 +29,8 @@ export class Wav2Vec2BertEncoder {
   /** Checkpoint names: "wav2vec2_bert.encoder.layers.0". */
   readonly blockNames: readonly string[];
   private readonly blocks: readonly ConformerBlock[];
+  /** Of `position_embeddings_type` "relative_key". */
+  private readonly clipped: ClippedRelativeAttention[] = [];
   /** Of `position_embeddings_type` "relative". */
   private readonly positions: RelativePositions | undefined;
 
@@ -66,7 +68,9 @@ export class Wav2Vec2BertEncoder {
     const { hidden_size: hidden, num_attention_heads: heads, position_embeddings_type: kind, ...others } = this.config;
     if (kind === "relative_key") {
       const reach = [others.left_max_position_embeddings, others.right_max_position_embeddings] as const;
-      return new ClippedRelativeAttention(scope, { hidden, heads, reach });
+      const module = new ClippedRelativeAttention(scope, { hidden, heads, reach });
+      this.clipped.push(module);
+      return module;
     }
     if (kind !== "relative")
       return new RotatedSelfAttention(scope, { hidden, heads, theta: kind ? others.rotary_embedding_base : undefined });
@@ -107,8 +111,14 @@ export class Wav2Vec2BertEncoder {
     return this.blocks.flatMap((block) => block.normReaders);
   }
 
+  /** To be called after weights changed by other means than a training step. */
+  weightsChanged(): void {
+    for (const module of this.clipped) module.forgetDistances();
+  }
+
   /** Gives back the memory of what was made for positions. */
   dispose(): void {
+    this.weightsChanged();
     this.positions?.dispose();
   }
 }

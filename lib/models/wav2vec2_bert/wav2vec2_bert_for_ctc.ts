@@ -1,4 +1,7 @@
 /** w2v-BERT 2.0 with a CTC head: `Wav2Vec2BertForCTC` of transformers, for inference and training. */
+import { DeviceTensor } from "../../device/device_tensor.js";
+import { RecordedPasses } from "../../device/recorded_passes.js";
+import { activeAdapters, withSequences } from "../../nn/adapter_scope.js";
 import { FeedForward } from "../../nn/feed_forward.js";
 import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
@@ -17,6 +20,9 @@ import { Adapter, feedForwardNames } from "./adapter.js";
 import { adapterLayers, outputSize, shortenedLength, type Wav2Vec2BertConfig } from "./wav2vec2_bert_config.js";
 import { Wav2Vec2BertEncoder } from "./wav2vec2_bert_encoder.js";
 
+// As much audio as 32,768 log-mel frames.
+const maximumRecordedPairs = 1 << 14;
+
 export class Wav2Vec2BertForCtc implements CtcNetwork, TrainableModel {
   readonly kind = "ctc";
   private readonly weights: WeightRegistry;
@@ -27,6 +33,12 @@ export class Wav2Vec2BertForCtc implements CtcNetwork, TrainableModel {
   private readonly intermediate: FeedForward | undefined;
   private readonly adapter: Adapter | undefined;
   private readonly head: Linear;
+  /** Forward passes of the encoder on the GPU for inference. What the adapter shortens depends on the lengths, and is not recorded. */
+  private readonly passes = new RecordedPasses({
+    forward: (features, offsets) => this.encode(features, offsets, {}),
+    hiddenFrames: (frames) => frames,
+    maximumFrames: maximumRecordedPairs,
+  });
 
   /** @throws UsmLiteError BAD_CHECKPOINT when a weight is missing or has another shape than `config` asks for */
   constructor(
@@ -59,16 +71,21 @@ export class Wav2Vec2BertForCtc implements CtcNetwork, TrainableModel {
     context: ForwardContext = {},
     inspectLayer?: InspectLayer,
   ): Encoded & { readonly logits: Tensor } {
-    const encoded = this.encode(features, offsets, context, inspectLayer);
+    const records = features instanceof DeviceTensor && !inspectLayer && !activeAdapters();
+    const { hidden } = records
+      ? this.passes.run(features, offsets)
+      : withSequences(offsets, () => this.encode(features, offsets, context, inspectLayer));
+    const encoded = this.adapter?.forward(hidden, offsets, context) ?? { hidden, offsets };
     return { ...encoded, logits: this.head.forward(encoded.hidden, context) };
   }
+
+  /** What the adapter is given, or the head where there is none. */
 
   private encode(features: Tensor, offsets: SequenceOffsets, context: ForwardContext, inspectLayer?: InspectLayer): Encoded {
     const { hidden: x } = this.project(features, offsets, context);
     const hidden = this.encoder.forward(x, offsets, context, inspectLayer);
     if (!activeTape()) x.dispose();
-    const widened = this.intermediate?.forward(hidden, hidden, [1, 0.5], context) ?? hidden;
-    return this.adapter?.forward(widened, offsets, context) ?? { hidden: widened, offsets };
+    return { hidden: this.intermediate?.forward(hidden, hidden, [1, 0.5], context) ?? hidden, offsets };
   }
 
   /** What the encoder is given. */
@@ -99,6 +116,11 @@ export class Wav2Vec2BertForCtc implements CtcNetwork, TrainableModel {
   loss(batch: TrainingBatch, context: TrainingContext): BatchLoss {
     const { ctc_loss_reduction: reduction, ctc_zero_infinity: zeroInfinity } = this.config;
     return ctcTrainingLoss(this, batch, context, { blank: this.blankId, reduction, zeroInfinity });
+  }
+
+  weightsChanged(): void {
+    this.passes.dispose();
+    this.encoder.weightsChanged();
   }
 
   hiddenFrames(featureFrames: number): number {
@@ -138,6 +160,7 @@ export class Wav2Vec2BertForCtc implements CtcNetwork, TrainableModel {
   }
 
   dispose(): void {
+    this.passes.dispose();
     this.encoder.dispose();
     this.weights.dispose();
   }
