@@ -15,11 +15,20 @@ import { ParakeetForCtc } from "./parakeet/parakeet_for_ctc.js";
 import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
 import type { Wav2Vec2Config } from "./wav2vec2/wav2vec2_config.js";
 import { Wav2Vec2ForCtc } from "./wav2vec2/wav2vec2_for_ctc.js";
+import { outputSize, type Wav2Vec2BertConfig } from "./wav2vec2_bert/wav2vec2_bert_config.js";
+import { Wav2Vec2BertForCtc } from "./wav2vec2_bert/wav2vec2_bert_for_ctc.js";
 import type { WhisperConfig } from "./whisper/whisper_config.js";
 import { WhisperNetwork } from "./whisper/whisper_network.js";
 
 /** A network of a family that the GPU trains. */
-export type TrainedOnGpu = LasrForCtc | ParakeetForCtc | ParakeetTransducer | CohereNetwork | WhisperNetwork | Wav2Vec2ForCtc;
+export type TrainedOnGpu =
+  | LasrForCtc
+  | ParakeetForCtc
+  | ParakeetTransducer
+  | CohereNetwork
+  | WhisperNetwork
+  | Wav2Vec2ForCtc
+  | Wav2Vec2BertForCtc;
 
 // What the kernels of attention, normalization and convolution take.
 const maximumHeadDimension = 128;
@@ -110,6 +119,17 @@ function wav2vec2Sizes(config: Wav2Vec2Config): NetworkSizes {
   };
 }
 
+function wav2vec2BertSizes(config: Wav2Vec2BertConfig): NetworkSizes {
+  const { hidden_size, num_attention_heads: heads, intermediate_size, feature_projection_input_dim, conv_depthwise_kernel_size } = config;
+  const output = outputSize(config);
+  return {
+    heads: [hidden_size / heads, output / heads],
+    frames: [hidden_size, feature_projection_input_dim, output],
+    kernels: { conv_depthwise_kernel_size },
+    multiples: { hidden_size, intermediate_size, feature_projection_input_dim, output_hidden_size: output },
+  };
+}
+
 /** The sizes of a network, undefined where its family is not trained on the GPU. */
 function networkSizes(network: unknown): NetworkSizes | undefined {
   if (network instanceof LasrForCtc) return lasrSizes(network.config.encoder_config);
@@ -117,6 +137,7 @@ function networkSizes(network: unknown): NetworkSizes | undefined {
   if (network instanceof ParakeetTransducer) return transducerSizes(network.config);
   if (network instanceof CohereNetwork) return cohereSizes(network.config);
   if (network instanceof WhisperNetwork) return whisperSizes(network.config);
+  if (network instanceof Wav2Vec2BertForCtc) return wav2vec2BertSizes(network.config);
   return network instanceof Wav2Vec2ForCtc ? wav2vec2Sizes(network.config) : undefined;
 }
 
@@ -187,6 +208,8 @@ function placed(network: TrainedOnGpu, frozen?: ReadonlySet<string>): TrainedOnG
     return new CohereNetwork(network.config, network.generation, new DeviceWeightSource(copies, undefined, frozen));
   if (network instanceof WhisperNetwork)
     return new WhisperNetwork(network.config, network.generation, new DeviceWeightSource(copies, undefined, frozen));
+  if (network instanceof Wav2Vec2BertForCtc)
+    return new Wav2Vec2BertForCtc(network.config, new DeviceWeightSource(copies, undefined, frozen));
   if (network instanceof Wav2Vec2ForCtc)
     return new Wav2Vec2ForCtc(network.config, new DeviceWeightSource(copies, allButSampleConvolution, frozen));
   return new ParakeetTransducer(network.config, new DeviceWeightSource(copies, undefined, frozen));

@@ -40,7 +40,7 @@ export class ClippedRelativeAttention implements AttentionModule {
   private readonly inputs: JoinedLinears<readonly [query: Linear, key: Linear, value: Linear]>;
   /** (left + 1 + right, headDimension): row n is for frames `n - left` behind the one that sees them. */
   private readonly distances: Tensor;
-  /** The longest so far: what a recorded pass reads has to be there when it is recorded. */
+  /** Of inference, the longest so far: what a recorded pass reads has to be there when it is recorded. */
   private onGpu: Distances | undefined;
 
   constructor(
@@ -65,7 +65,8 @@ export class ClippedRelativeAttention implements AttentionModule {
   forward(normalized: Tensor, residual: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
     const [query, key, value] = this.inputs.forward(normalized, context);
     const furthest = Math.max(1, ...offsets.lengths) - 1;
-    const { keys, bias } = normalized instanceof DeviceTensor ? this.placed(furthest) : this.expanded(furthest);
+    const keeps = normalized instanceof DeviceTensor && !(this.distances instanceof DeviceTensor);
+    const { keys, bias } = keeps ? this.placed(furthest) : this.expanded(furthest);
     const attended = relativeAttention(query, key, value, { keys, origin: furthest }, offsets, {
       heads: this.sizes.heads,
       contentBias: bias,
@@ -102,13 +103,11 @@ export class ClippedRelativeAttention implements AttentionModule {
   private expanded(furthest: number): Distances {
     const { hidden, heads, reach } = this.sizes;
     const [left, right] = reach;
-    const rows = 2 * furthest + 1;
-    const indices = new Int32Array(rows * heads);
-    for (let row = 0; row < rows; row++) {
-      const behind = Math.min(Math.max(row - furthest, -left), right);
-      indices.fill(behind + left, row * heads, (row + 1) * heads);
-    }
-    return { keys: reshape(gatherRows(this.distances, indices), [rows, hidden]), furthest, bias: Tensor.zeros([hidden]) };
+    const vectors = left + 1 + right;
+    const repeated = gatherRows(this.distances, Int32Array.from({ length: vectors * heads }, (_, row) => Math.floor(row / heads)));
+    const clipped = Int32Array.from({ length: 2 * furthest + 1 }, (_, row) => left + Math.min(Math.max(row - furthest, -left), right));
+    const keys = gatherRows(reshape(repeated, [vectors, hidden]), clipped);
+    return { keys, furthest, bias: this.distances instanceof DeviceTensor ? DeviceTensor.zeros([hidden], "float32") : Tensor.zeros([hidden]) };
   }
 
   get readers(): Linear[] {

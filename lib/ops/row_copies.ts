@@ -34,7 +34,8 @@ export function gatherRows(x: Tensor, indices: readonly number[] | Int32Array): 
 }
 
 /** Adds rows to the float32 gradient of a table on the GPU. */
-function accumulateRows(tape: Tape, table: DeviceTensor, indices: Tensor, rows: DeviceTensor): void {
+function accumulateRows(tape: Tape, table: DeviceTensor, indices: Tensor, gradient: DeviceTensor): void {
+  const rows = gradient.type === "float32" ? gradient.cast("bfloat16") : gradient;
   const sum = tape.gradientOf(table);
   if (sum) return deviceAddRows(onGpu(sum, "the gradient"), indices, rows);
   const fresh = DeviceTensor.zeros(table.shape, "float32");

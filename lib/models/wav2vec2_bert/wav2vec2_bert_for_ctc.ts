@@ -71,7 +71,8 @@ export class Wav2Vec2BertForCtc implements CtcNetwork, TrainableModel {
     context: ForwardContext = {},
     inspectLayer?: InspectLayer,
   ): Encoded & { readonly logits: Tensor } {
-    const records = features instanceof DeviceTensor && !inspectLayer && !activeAdapters();
+    const isTrained = this.projection.weight instanceof DeviceTensor;
+    const records = features instanceof DeviceTensor && !isTrained && !inspectLayer && !activeAdapters();
     const { hidden } = records
       ? this.passes.run(features, offsets)
       : withSequences(offsets, () => this.encode(features, offsets, context, inspectLayer));
