@@ -116,7 +116,17 @@ function gradients(family: string, device: "cpu" | "cuda"): { loss: number; fact
 
 test.serial("gradients of adapters of every family that the GPU trains are those of the CPU", (t) => {
   const dot = (a: Float32Array, b: Float32Array): number => a.reduce((sum, value, i) => sum + value * (b[i] as number), 0);
-  for (const family of ["lasr_ctc", "parakeet_ctc", "parakeet_rnnt", "wav2vec2", "wav2vec2-conformer relative", "whisper", "cohere_asr"]) {
+  const families = [
+    "lasr_ctc",
+    "parakeet_ctc",
+    "parakeet_rnnt",
+    "wav2vec2",
+    "wav2vec2-conformer relative",
+    "wav2vec2-bert",
+    "whisper",
+    "cohere_asr",
+  ];
+  for (const family of families) {
     const [expected, found] = [gradients(family, "cpu"), gradients(family, "cuda")];
     t.true(Math.abs(found.loss / expected.loss - 1) < 1e-2, `${family}: loss ${found.loss}, not ${expected.loss}`);
     t.deepEqual([...found.factors.keys()], [...expected.factors.keys()]);

@@ -2,7 +2,16 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
 import { kaldiFeaturesFrom } from "../lib/audio/kaldi_features.js";
-import { AdapterBase, availableInstructionSets, loadModel, Recognizer, SequenceOffsets, setInstructionSet, Tensor, tidy } from "../lib/index.js";
+import {
+  AdapterBase,
+  availableInstructionSets,
+  loadModel,
+  Recognizer,
+  SequenceOffsets,
+  setInstructionSet,
+  Tensor,
+  tidy,
+} from "../lib/index.js";
 import { describeModel } from "../lib/models/model_folder.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
 import type { CtcNetwork } from "../lib/models/speech_network.js";
@@ -10,6 +19,7 @@ import { ClippedRelativeAttention } from "../lib/nn/clipped_relative_attention.j
 import { FreshWeights } from "../lib/nn/fresh_weights.js";
 import { WeightRegistry } from "../lib/nn/weight_registry.js";
 import { WeightScope } from "../lib/nn/weight_source.js";
+import { linear } from "../lib/ops/linear.js";
 import { randomAdapter } from "./adapters.js";
 import { checkGradients, randomTensor, randomValues } from "./gradient.js";
 import { readExpected, relativeError, throughFile } from "./reference.js";
@@ -64,7 +74,10 @@ test("frames are pairs, of silence and of audio without one too", (t) => {
     t.deepEqual(frontEnd.features(randomValues(samples, 1)).shape, [frames, 160]);
   }
   // All frames of a constant are alike: nothing is left of them.
-  for (const level of [0, 0.25]) t.true(frontEnd.features(new Float32Array(3000).fill(level)).toArray().every((value) => Math.abs(value) < 1e-3));
+  for (const level of [0, 0.25]) {
+    const constant = frontEnd.features(new Float32Array(3000).fill(level)).toArray();
+    t.true(constant.every((value) => Math.abs(value) < 1e-3));
+  }
   // 16-bit samples as whole numbers: loudness alone changes nothing once bins are normalized.
   const quiet = randomValues(4000, 2).map((value) => 0.5 * value);
   const [first, second] = [quiet, quiet.map((value) => 2 * value)].map((samples) => frontEnd.features(samples).toArray()) as [
@@ -123,51 +136,42 @@ for (const folder of folders) {
 
 test("attention knows distances up to its reach, and has the gradient of finite differences", (t) => {
   const [hidden, heads, left, right] = [6, 2, 2, 1];
+  const width = hidden / heads;
   const weights = new WeightRegistry(new FreshWeights(3));
   const attention = new ClippedRelativeAttention(new WeightScope(weights), { hidden, heads, reach: [left, right] });
+  const parameter = (name: string): Tensor => weights.parameters.get(name) as Tensor;
   const offsets = new SequenceOffsets([5, 0, 1, 4]);
   const x = randomTensor([offsets.frames, hidden], 1);
-  const zeros = (): Tensor => Tensor.zeros([offsets.frames, hidden]);
-  const width = hidden / heads;
+  const nothing = Tensor.zeros([offsets.frames, hidden]);
 
-  const product = (name: string): number[][] => {
-    const [weight, bias] = ["weight", "bias"].map((part) => weights.parameters.get(`${name}.${part}`)?.toArray()) as [Float32Array, Float32Array];
-    return Array.from({ length: offsets.frames }, (_, frame) =>
-      Array.from(bias, (b, out) => b + x.toArray().subarray(frame * hidden, (frame + 1) * hidden).reduce((sum, v, i) => sum + v * (weight[out * hidden + i] as number), 0)),
-    );
-  };
-  const [query, key, value] = ["linear_q", "linear_k", "linear_v"].map(product) as [number[][], number[][], number[][]];
-  const distances = weights.parameters.get("distance_embedding.weight")?.toArray() as Float32Array;
+  // The formula, frame by frame; the output layer is the identity.
+  parameter("linear_out.weight").write(Float32Array.from({ length: hidden ** 2 }, (_, i) => (i % (hidden + 1) === 0 ? 1 : 0)));
+  const [query, key, value] = ["linear_q", "linear_k", "linear_v"].map((name) =>
+    linear(x, parameter(`${name}.weight`), { bias: parameter(`${name}.bias`) }).toArray(),
+  ) as [Float32Array, Float32Array, Float32Array];
+  const distances = parameter("distance_embedding.weight").toArray();
+  const headOf = (values: Float32Array, frame: number, head: number): Float32Array =>
+    values.subarray(frame * hidden + head * width, frame * hidden + (head + 1) * width);
   const wanted = new Float32Array(offsets.frames * hidden);
+  const attend = (begin: number, length: number, i: number, head: number): void => {
+    const scores = Array.from({ length }, (_, j) => {
+      const row = left + Math.min(Math.max(j - i, -left), right);
+      const seen = headOf(key, begin + j, head).map((k, c) => k + (distances[row * width + c] as number));
+      return headOf(query, begin + i, head).reduce((sum, q, c) => sum + q * (seen[c] as number), 0) / Math.sqrt(width);
+    });
+    const exponents = scores.map(Math.exp);
+    const total = exponents.reduce((a, b) => a + b);
+    const result = headOf(wanted, begin + i, head);
+    exponents.forEach((e, j) => headOf(value, begin + j, head).forEach((v, c) => (result[c] = (result[c] as number) + (e / total) * v)));
+  };
   offsets.lengths.forEach((length, sequence) => {
-    const begin = offsets.begin(sequence);
-    for (let head = 0; head < heads; head++) {
-      for (let i = 0; i < length; i++) {
-        const scores = Array.from({ length }, (_, j) => {
-          const row = Math.min(Math.max(j - i, -left), right) + left;
-          const dot = (column: number): number => {
-            const q = query[begin + i]?.[head * width + column] as number;
-            return q * ((key[begin + j]?.[head * width + column] as number) + (distances[row * width + column] as number));
-          };
-          return Array.from({ length: width }, (_, column) => dot(column)).reduce((a, b) => a + b) / Math.sqrt(width);
-        });
-        const exponents = scores.map((score) => Math.exp(score));
-        const sum = exponents.reduce((a, b) => a + b);
-        for (let column = head * width; column < (head + 1) * width; column++) {
-          wanted[(begin + i) * hidden + column] = exponents.reduce((all, e, j) => all + (e / sum) * (value[begin + j]?.[column] as number), 0);
-        }
-      }
-    }
+    for (let i = 0; i < length; i++) for (let head = 0; head < heads; head++) attend(offsets.begin(sequence), length, i, head);
   });
-  // The output layer as identity.
-  weights.parameters.get("linear_out.weight")?.write(Float32Array.from({ length: hidden * hidden }, (_, i) => (i % (hidden + 1) === 0 ? 1 : 0)));
-  attention
-    .forward(x, zeros(), offsets, {})
-    .toArray()
-    .forEach((found, i) => t.true(Math.abs(found - (wanted[i] as number)) < 1e-5));
+  const found = attention.forward(x, nothing, offsets, {}).toArray();
+  found.forEach((one, i) => t.true(Math.abs(one - (wanted[i] as number)) < 1e-5));
 
-  const table = weights.parameters.get("distance_embedding.weight") as Tensor;
-  checkGradients(t, ([frames]) => attention.forward(frames as Tensor, zeros(), offsets, {}), [x, table], { samples: 30 });
+  const inputs = [x, parameter("distance_embedding.weight")];
+  checkGradients(t, ([frames]) => attention.forward(frames as Tensor, nothing, offsets, {}), inputs, { samples: 30 });
 });
 
 test("speech becomes text: greedily, with a beam and hotwords, in chunks, and from the server", async (t) => {
@@ -229,7 +233,7 @@ test("what this family cannot do is refused by key", (t) => {
   refuse({ position_embeddings_type: "absolute" }, /"position_embeddings_type"/);
   refuse({ position_embeddings_type: "rotary", hidden_size: 48 }, /"num_attention_heads" must give heads of an even size/);
   refuse({ left_max_position_embeddings: -1 }, /"left_max_position_embeddings"/);
-  refuse({ use_intermediate_ffn_before_adapter: true }, /"use_intermediate_ffn_before_adapter" is true; it belongs to models with add_adapter/);
+  refuse({ use_intermediate_ffn_before_adapter: true }, /"use_intermediate_ffn_before_adapter" is true; it belongs/);
   refuse({ add_adapter: true, adapter_kernel_size: 5 }, /"adapter_kernel_size" is 5; with adapter_stride 2 it must be 3/);
   refuse({ add_adapter: true, adapter_act: "tanh" }, /"adapter_act"/);
   refuse({ add_adapter: true, output_hidden_size: 1001 }, /"output_hidden_size" must be divisible/);
@@ -237,7 +241,7 @@ test("what this family cannot do is refused by key", (t) => {
   const reject = (change: object, message: RegExp): void => {
     t.throws(() => frontEnd({ ...preprocessor, ...change } as never, "p.json"), { code: "BAD_CONFIG", message });
   };
-  reject({ num_mel_bins: 64 }, /p\.json: num_mel_bins 64 makes frames of 128 values, but config\.json has feature_projection_input_dim 160/);
+  reject({ num_mel_bins: 64 }, /num_mel_bins 64 makes frames of 128 values, but config\.json has feature_projection_input_dim 160/);
   reject({ stride: 1 }, /stride is 1/);
   reject({ return_attention_mask: false }, /return_attention_mask is false/);
   reject({ sampling_rate: 20 }, /p\.json: .*mel filters/);

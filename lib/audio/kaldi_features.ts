@@ -35,8 +35,8 @@ export function kaldiFeaturesFrom(json: unknown, source: string): KaldiFeatures 
 /**
  * Log-mel energies as transformers' `SeamlessM4TFeatureExtractor` computes them after Kaldi's `compute-fbank-feats`: frames of 400 samples
  * every 160, each without its mean and with pre-emphasis, Povey's window, triangular filters evenly spaced on the mel scale from 20 Hz to
- * half the sampling rate, natural logarithm; each bin normalized to mean 0 and variance 1 over the frames, and pairs of frames side by side.
- * A last frame without a partner is normalized with the others, and left out. A frame's features therefore depend on the whole audio.
+ * half the sampling rate, natural logarithm; each bin normalized to mean 0 and variance 1 over the frames, and pairs of frames side by
+ * side. A last frame without a partner is normalized with the others, and left out. A frame's features therefore depend on the whole audio.
  */
 export class KaldiFeatures implements FrontEnd {
   readonly config: FrontEndConfig;

@@ -107,7 +107,8 @@ export class ClippedRelativeAttention implements AttentionModule {
     const repeated = gatherRows(this.distances, Int32Array.from({ length: vectors * heads }, (_, row) => Math.floor(row / heads)));
     const clipped = Int32Array.from({ length: 2 * furthest + 1 }, (_, row) => left + Math.min(Math.max(row - furthest, -left), right));
     const keys = gatherRows(reshape(repeated, [vectors, hidden]), clipped);
-    return { keys, furthest, bias: this.distances instanceof DeviceTensor ? DeviceTensor.zeros([hidden], "float32") : Tensor.zeros([hidden]) };
+    const bias = this.distances instanceof DeviceTensor ? DeviceTensor.zeros([hidden], "float32") : Tensor.zeros([hidden]);
+    return { keys, furthest, bias };
   }
 
   get readers(): Linear[] {

@@ -9,7 +9,8 @@ namespace usmlite::audio {
 /// Where the corners of the filters lie: evenly spaced on the scale of HTK and Kaldi, straight on it too and 1 high; or on that of
 /// Slaney's Auditory Toolbox, straight in Hz and of equal area, as in librosa.
 enum class MelScale { kHtk, kSlaney };
-/// Symmetric: the last sample equals the first. Periodic: the one after the last would. Povey: Kaldi's, the symmetric one to the power 0.85.
+/// Hann's symmetric: the last sample equals the first. Periodic: the one after the last would. Povey: Kaldi's, the symmetric one to the
+/// power 0.85.
 enum class WindowShape { kSymmetricHann, kPeriodicHann, kPovey };
 /// What keeps the logarithm finite: a smallest energy, or a number added to every energy.
 enum class EnergyFloor { kSmallest, kAdded };
