@@ -219,6 +219,19 @@ test("rows are rounded to codes as on the CPU", (t) => {
     });
 });
 
+test("rows of float16 have the codes that the same values have in bfloat16", (t) => {
+  const [rows, columns] = [4, 40];
+  const values = randomValues(rows * columns, 3).map((value) => Math.round(64 * value) / 64); // both hold these
+  for (const type of ["int8", "int8-asymmetric", "int4", "float8"] as const) {
+    tidy(() => {
+      const x = Tensor.from(values, [rows, columns]);
+      const [narrow, usual] = (["float16", "bfloat16"] as const).map((of) => quantizeRows(DeviceTensor.from(x, of), type));
+      t.deepEqual(narrow?.codes.toTensor().toArray(), usual?.codes.toTensor().toArray(), type);
+      t.deepEqual(narrow?.scales.toTensor().toArray(), usual?.scales.toTensor().toArray(), type);
+    });
+  }
+});
+
 test("streams, no tokens, and no memory left behind", (t) => {
   using weight = DeviceWeight.from(packWeight(randomTensor([64, 64], 1), "int4"));
   const x = randomTensor([4, 64], 2);

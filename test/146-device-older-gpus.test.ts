@@ -2,6 +2,7 @@
 // number of tokens.
 import { assertClose, onlySmall, realGpu } from "./gpu.js";
 import { operand, product } from "./device_products.js";
+import { assertEveryProduct } from "./every_product.js";
 process.env["USMLITE_CUDA_ARCHITECTURE"] = "80"; // before the addon's first product
 import { spawnSync } from "node:child_process";
 import test from "ava";
@@ -59,6 +60,10 @@ test("tiles of both sizes give the product of the dequantized weight", (t) => {
     }
   }
 });
+
+for (const arithmetic of ["bfloat16", "float16", "int8"] as const) {
+  test(`products by every kernel in ${arithmetic}`, (t) => assertEveryProduct(t, arithmetic));
+}
 
 test("a token's result is the same bits in tiles of both sizes", (t) => {
   const [tokens, outputs, inputs] = realGpu && !onlySmall ? [2100, 1032, 512] : [130, 72, 200];

@@ -69,23 +69,19 @@ test("rows are looked up, and what comes back is added to them in one order", (t
 });
 
 test("GELU and zeros around sequences have their gradients", (t) => {
-  const x = DeviceTensor.from(
-    Tensor.from(
-      randomValues(5 * 24, 1).map((value) => 4 * value),
-      [5, 24],
-    ),
+  const values = Tensor.from(
+    randomValues(5 * 24, 1).map((value) => 4 * value),
+    [5, 24],
   );
-  const gradient = DeviceTensor.from(randomTensor([5, 24], 2));
-  const activate = ([y]: Tensor[]): Tensor => gelu(y as Tensor);
-  assertClose(t, activate([x]).toArray(), activate([x.toTensor()]).toArray(), 2 ** -8, "gelu");
-  assertClose(
-    t,
-    gradientsOnGpu([x], gradient.clone(), activate)[0] as Float32Array,
-    gradientsOnCpu([x], gradient, activate)[0] as Float32Array,
-    2 ** -8,
-    "gradient of gelu",
-  );
+  for (const type of ["bfloat16", "float16"] as const) {
+    const [x, gradient] = [DeviceTensor.from(values, type), DeviceTensor.from(randomTensor([5, 24], 2), type)];
+    const activate = ([y]: Tensor[]): Tensor => gelu(y as Tensor);
+    assertClose(t, activate([x]).toArray(), activate([x.toTensor()]).toArray(), 2 ** -8, `gelu in ${type}`);
+    const expected = gradientsOnCpu([x], gradient, activate)[0] as Float32Array;
+    assertClose(t, gradientsOnGpu([x], gradient.clone(), activate)[0] as Float32Array, expected, 2 ** -8, `gradient of gelu in ${type}`);
+  }
 
+  const x = DeviceTensor.from(values);
   const weight = DeviceTensor.from(randomTensor([16, 24], 3), "float32");
   const bias = DeviceTensor.from(randomTensor([16], 4), "float32");
   const upstream = DeviceTensor.from(randomTensor([5, 16], 5));

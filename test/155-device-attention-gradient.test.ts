@@ -13,24 +13,26 @@ import { gradientsOnCpu } from "./device_gradients.js";
 import { randomTensor, randomValues } from "./gradient.js";
 import { assertRelativeGradients } from "./relative_attention_gradients.js";
 
+/** How far results are rounded, to bfloat16, of sums of rounded probabilities. */
+const tolerance = 2 ** -6;
+
 test("attention and its gradients", (t) => {
-  for (const { type, tolerance, lengths, heads, headDim, dropout } of [
-    { type: "bfloat16", tolerance: 2 ** -6, lengths: [7, 0, 67, 1], heads: 2, headDim: 48, dropout: undefined },
-    { type: "bfloat16", tolerance: 2 ** -6, lengths: [37], heads: 1, headDim: 128, dropout: { probability: 0.2, seed: 3 } },
-    { type: "float16", tolerance: 2 ** -8, lengths: [5, 66], heads: 2, headDim: 64, dropout: { probability: 0.3, seed: 2 ** 40 } },
-    { type: "float16", tolerance: 2 ** -8, lengths: [1], heads: 1, headDim: 8, dropout: undefined },
+  for (const { lengths, heads, headDim, dropout } of [
+    { lengths: [7, 0, 67, 1], heads: 2, headDim: 48, dropout: undefined },
+    { lengths: [37], heads: 1, headDim: 128, dropout: { probability: 0.2, seed: 3 } },
+    { lengths: [5, 66], heads: 2, headDim: 64, dropout: { probability: 0.3, seed: 2 ** 40 } },
+    { lengths: [1], heads: 1, headDim: 8, dropout: undefined },
   ] as const) {
     const offsets = new SequenceOffsets(lengths);
     using sequences = new DeviceSequences(offsets);
     const shape = [offsets.frames, heads * headDim];
-    const what = `${type} [${lengths.join(", ")}], ${heads} heads of ${headDim}`;
+    const what = `[${lengths.join(", ")}], ${heads} heads of ${headDim}`;
     const [q, k, v, gradient] = [1, 2, 3, 4].map((seed) =>
       DeviceTensor.from(
         Tensor.from(
           randomValues(offsets.frames * heads * headDim, seed).map((x) => 1.5 * x),
           shape,
         ),
-        type,
       ),
     ) as [DeviceTensor, DeviceTensor, DeviceTensor, DeviceTensor];
     let out: Float32Array | undefined;
@@ -51,16 +53,16 @@ test("attention and its gradients", (t) => {
 });
 
 test("attention to other keys and to earlier tokens goes back through the tape, to the same bits", (t) => {
-  for (const { type, tolerance, queries, keys, causal, heads, headDim } of [
-    { type: "bfloat16", tolerance: 2 ** -6, queries: [3, 0, 70, 5], keys: [3, 2, 70, 9], causal: true, heads: 2, headDim: 16 },
-    { type: "bfloat16", tolerance: 2 ** -6, queries: [2, 0, 67], keys: [70, 5, 1], causal: false, heads: 1, headDim: 72 },
-    { type: "float16", tolerance: 2 ** -8, queries: [1, 66], keys: [134, 129], causal: true, heads: 1, headDim: 64 },
+  for (const { queries, keys, causal, heads, headDim } of [
+    { queries: [3, 0, 70, 5], keys: [3, 2, 70, 9], causal: true, heads: 2, headDim: 16 },
+    { queries: [2, 0, 67], keys: [70, 5, 1], causal: false, heads: 1, headDim: 72 },
+    { queries: [1, 66], keys: [134, 129], causal: true, heads: 1, headDim: 64 },
   ] as const) {
     const [offsets, places] = [new SequenceOffsets(queries), new SequenceOffsets(keys)];
     const inputs = [offsets, places, places].map(({ frames }, seed) =>
-      DeviceTensor.from(randomTensor([frames, heads * headDim], seed + 1), type),
+      DeviceTensor.from(randomTensor([frames, heads * headDim], seed + 1)),
     );
-    const gradient = DeviceTensor.from(randomTensor([offsets.frames, heads * headDim], 4), type);
+    const gradient = DeviceTensor.from(randomTensor([offsets.frames, heads * headDim], 4));
     const attend = ([query, k, v]: Tensor[]): Tensor =>
       cachedAttention(query as Tensor, offsets, { keys: k as Tensor, values: v as Tensor, offsets: places }, { heads, causal });
     const expected = gradientsOnCpu(inputs, gradient, attend);
@@ -80,10 +82,10 @@ test("attention to other keys and to earlier tokens goes back through the tape, 
 
 test("attention with relative positions and its gradients", (t) => {
   for (const each of [
-    { type: "bfloat16", tolerance: 2 ** -6, lengths: [7, 0, 67, 1], heads: 2, headDim: 48 },
-    { type: "bfloat16", tolerance: 2 ** -6, lengths: [37], heads: 1, headDim: 128 },
-    { type: "float16", tolerance: 2 ** -8, lengths: [65, 5, 98], heads: 1, headDim: 64 },
-    { type: "float16", tolerance: 2 ** -8, lengths: [1], heads: 1, headDim: 8 },
+    { lengths: [7, 0, 67, 1], heads: 2, headDim: 48 },
+    { lengths: [37], heads: 1, headDim: 128 },
+    { lengths: [65, 5, 98], heads: 1, headDim: 64 },
+    { lengths: [1], heads: 1, headDim: 8 },
   ] as const) {
     assertRelativeGradients(t, each);
   }
@@ -141,6 +143,11 @@ test("misuse is a coded error", (t) => {
   const x = DeviceTensor.zeros([4, 272]);
   using sequences = new DeviceSequences(new SequenceOffsets([4]));
   const invalid = { instanceOf: UsmLiteError, code: "INVALID_ARGUMENT" };
+  const narrow = DeviceTensor.zeros([4, 272], "float16");
+  t.throws(() => deviceTrainingAttention(narrow, narrow, narrow, sequences, { heads: 34 }), {
+    ...invalid,
+    message: /query is float16; it must be bfloat16 in training/,
+  });
   t.throws(() => deviceTrainingAttention(x, x, x, sequences, { heads: 2 }), { code: "UNSUPPORTED_SPEC", message: /heads have 136 values/ });
   t.throws(() => deviceTrainingAttention(x, x, x, sequences, { heads: 3 }), { ...invalid, message: /3 heads of equal size/ });
   t.throws(() => deviceTrainingAttention(x, DeviceTensor.zeros([3, 272]), x, sequences, { heads: 34 }), {

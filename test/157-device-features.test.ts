@@ -99,15 +99,16 @@ test("masks drawn from one seed hide the same on both devices", (t) => {
 });
 
 test("the best path holds the largest of each frame, the first of equals, and the blank", (t) => {
-  for (const [frames, vocabulary, blank] of [
-    [9, 33, 0],
-    [5, 3, 2],
-    [1, 1, 0],
-    [3, 300, 128],
+  for (const [frames, vocabulary, blank, type] of [
+    [9, 33, 0, "bfloat16"],
+    [5, 3, 2, "bfloat16"],
+    [1, 1, 0, "float16"],
+    [3, 300, 128, "bfloat16"],
+    [3, 300, 128, "float16"],
   ] as const) {
     const values = randomValues(frames * vocabulary, frames);
     if (vocabulary > 20) [values[vocabulary + 20], values[vocabulary + 7]] = [5, 5];
-    const logits = DeviceTensor.from(Tensor.from(values, [frames, vocabulary]));
+    const logits = DeviceTensor.from(Tensor.from(values, [frames, vocabulary]), type);
     const scores = deviceLogSoftmax(logits).toArray();
     const path = deviceCtcBestPath(logits, blank).toArray();
     for (let frame = 0; frame < frames; frame++) {

@@ -1,9 +1,9 @@
 /**
- * What training does on the GPU besides products with weights: pure functions, which {@link Tape} knows nothing of; the operations
- * of lib/ops call them. Frames are `bfloat16` or `float16`, and so are their gradients, of the same shape; parameters and their
- * gradients are float32; arithmetic is in float32 and rounded once. Sums over frames are taken in one order, so that the same
- * call gives the same bits. Functions return before the GPU has done them, and throw UsmLiteError INVALID_ARGUMENT when shapes
- * or types do not fit, UNSUPPORTED_SPEC for sizes that the kernels do not have.
+ * What training does on the GPU besides products with weights: pure functions, which {@link Tape} knows nothing of; the operations of lib/ops
+ * call them. Frames are bfloat16 (elementwise operations take float16 too), and so are their gradients, of the same shape; parameters and
+ * their gradients are float32; arithmetic is in float32 and rounded once. Sums over frames are taken in one order, so that the same call
+ * gives the same bits. Functions return before the GPU has done them, and throw UsmLiteError INVALID_ARGUMENT when shapes or types do not
+ * fit, UNSUPPORTED_SPEC for sizes that the kernels do not have.
  */
 import type { DropoutOptions } from "../ops/activation.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";

@@ -238,8 +238,10 @@ template <typename T, class Purpose> void choose_head(const Launch& to, const Pu
 }
 
 template <typename T> void choose_purpose(const Launch& to, const AttentionArguments& a, const std::shared_ptr<Stream>& stream) {
-  if (!a.log_sum) choose_head<T>(to, Inference{{a.batch_invariant ? 1 : key_parts(to.shape, to.longest, to.arguments.window), nullptr, nullptr}});
-  else choose_head<T>(to, Training{a.dropout, a.heads, a.log_sum->use_on<float>(stream), a.log_sum->row_stride(), a.keys ? a.keys->offsets : to.arguments.offsets, a.causal});
+  if (!a.log_sum) return choose_head<T>(to, Inference{{a.batch_invariant ? 1 : key_parts(to.shape, to.longest, to.arguments.window), nullptr, nullptr}});
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    choose_head<T>(to, Training{a.dropout, a.heads, a.log_sum->use_on<float>(stream), a.log_sum->row_stride(), a.keys ? a.keys->offsets : to.arguments.offsets, a.causal});
+  }
 }
 
 }  // namespace

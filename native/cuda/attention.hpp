@@ -30,7 +30,8 @@ struct AttentionArguments {
   // divided among blocks, whose sums are added in the order of the keys.
   bool batch_invariant = false;
   // For training:
-  const DeviceTensor* log_sum;  // (heads, frames) float32: log(sum(exp(scores))) for the backward pass; null in inference
+  // (heads, frames) float32: log(sum(exp(scores))) for the backward pass, of bfloat16 alone; null in inference
+  const DeviceTensor* log_sum;
   Dropout dropout;              // of the probabilities; needs log_sum
   // Without relative positions, and with log_sum:
   const PackedSequences* keys = nullptr;  // where keys and values of each sequence lie; null: where its queries do

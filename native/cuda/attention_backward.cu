@@ -41,7 +41,7 @@ template <int kD> struct SharedTiles {
   float log_sum[2][kColumnsOf<kD>], mean[2][kColumnsOf<kD>];  // of queries in columns
 };
 
-template <typename T, int kD, Rows kRows> __global__ void __launch_bounds__(kThreads, kBlocksOf<kD, kRows>) attention_backward_kernel(const KernelArguments a) {
+template <int kD, Rows kRows> __global__ void __launch_bounds__(kThreads, kBlocksOf<kD, kRows>) attention_backward_kernel(const KernelArguments a) {
   ptx::take_turn();
   constexpr bool kOfKeys = kRows == Rows::kKeys;
   constexpr int kColumns = kColumnsOf<kD>, kTiles = kColumns / 8;
@@ -99,8 +99,8 @@ template <typename T, int kD, Rows kRows> __global__ void __launch_bounds__(kThr
     ptx::block_sync();  // the tile is there, and nobody uses the other one any more
     if (from + kColumns < from_end) copy_tile(from + kColumns, stage ^ 1);
     float scores[kTiles][4], gradients[kTiles][4];
-    multiply<T, kD, kTiles>(scores, tiles.rows_first + 16 * warp * kRow<kD>, tiles.first[stage], lane);
-    multiply<T, kD, kTiles>(gradients, tiles.rows_second + 16 * warp * kRow<kD>, tiles.second[stage], lane);
+    multiply<BFloat16, kD, kTiles>(scores, tiles.rows_first + 16 * warp * kRow<kD>, tiles.first[stage], lane);
+    multiply<BFloat16, kD, kTiles>(gradients, tiles.rows_second + 16 * warp * kRow<kD>, tiles.second[stage], lane);
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
@@ -127,20 +127,19 @@ template <typename T, int kD, Rows kRows> __global__ void __launch_bounds__(kThr
         scores[tile][i] *= multiplier;
       }
     }
-    if constexpr (kOfKeys) accumulate<T, kD, kColumns>(value_sums, scores, tiles.second[stage], lane);
-    accumulate<T, kD, kColumns>(sums, gradients, tiles.first[stage], lane);
+    if constexpr (kOfKeys) accumulate<BFloat16, kD, kColumns>(value_sums, scores, tiles.second[stage], lane);
+    accumulate<BFloat16, kD, kColumns>(sums, gradients, tiles.first[stage], lane);
   }
 
   if constexpr (kOfKeys) {
-    store_rows<T, kD>(a.gradient_key + head_column, a.stride, sums, a.scale, row, end, a.head_dim, lane);
-    store_rows<T, kD>(a.gradient_value + head_column, a.stride, value_sums, 1.0f, row, end, a.head_dim, lane);
+    store_rows<BFloat16, kD>(a.gradient_key + head_column, a.stride, sums, a.scale, row, end, a.head_dim, lane);
+    store_rows<BFloat16, kD>(a.gradient_value + head_column, a.stride, value_sums, 1.0f, row, end, a.head_dim, lane);
   } else {
-    store_rows<T, kD>(a.gradient_query + head_column, a.stride, sums, a.scale, row, end, a.head_dim, lane);
+    store_rows<BFloat16, kD>(a.gradient_query + head_column, a.stride, sums, a.scale, row, end, a.head_dim, lane);
   }
 }
 
 /// mean (heads, frames) = gradient . out of every head of every frame: a warp takes one.
-template <typename T>
 __global__ void __launch_bounds__(kThreads) attention_means_kernel(const uint16_t* out, const uint16_t* gradient, int64_t stride, int64_t frames,
                                                                    int heads, int head_dim, float* mean, int64_t mean_stride) {
   ptx::take_turn();
@@ -149,8 +148,8 @@ __global__ void __launch_bounds__(kThreads) attention_means_kernel(const uint16_
   const int64_t at = frame * stride + head * head_dim;
   float sum = 0.0f;
   for (int column = 2 * ptx::lane_id(); column < head_dim; column += 64) {
-    const float2 o = ptx::floats2<T>(*reinterpret_cast<const uint32_t*>(out + at + column));
-    const float2 d = ptx::floats2<T>(*reinterpret_cast<const uint32_t*>(gradient + at + column));
+    const float2 o = ptx::floats2<BFloat16>(*reinterpret_cast<const uint32_t*>(out + at + column));
+    const float2 d = ptx::floats2<BFloat16>(*reinterpret_cast<const uint32_t*>(gradient + at + column));
     sum += o.x * d.x + o.y * d.y;
   }
   for (int distance = 16; distance > 0; distance /= 2) sum += ptx::shuffle_xor(sum, distance);
@@ -162,17 +161,29 @@ struct Longest {
   int queries, keys;
 };
 
-template <typename T, int kD> void launch_backward(const KernelArguments& arguments, const Longest& longest, LaunchShape shape, StreamHandle stream) {
+template <int kD> void launch_backward(const KernelArguments& arguments, const Longest& longest, LaunchShape shape, StreamHandle stream) {
   const auto blocks = [](int frames) { return static_cast<unsigned>((frames + kQueries - 1) / kQueries); };
   shape.shared_bytes = sizeof(SharedTiles<kD>);
   shape.grid_x = blocks(longest.keys);
-  if (shape.grid_x > 0) launch(attention_backward_kernel<T, kD, Rows::kKeys>, shape, stream, arguments);
+  if (shape.grid_x > 0) launch(attention_backward_kernel<kD, Rows::kKeys>, shape, stream, arguments);
   shape.grid_x = blocks(longest.queries);
-  if (shape.grid_x > 0) launch(attention_backward_kernel<T, kD, Rows::kQueries>, shape, stream, arguments);
+  if (shape.grid_x > 0) launch(attention_backward_kernel<kD, Rows::kQueries>, shape, stream, arguments);
 }
 
-template <typename T>
-void attention_backward_of(const AttentionBackwardArguments& a, const PackedSequences& queries, const std::shared_ptr<Stream>& stream) {
+}  // namespace
+
+DeviceTensor attention_means(const DeviceTensor& out, const DeviceTensor& gradient, int heads, const std::shared_ptr<Stream>& stream) {
+  const int64_t frames = out.rows();
+  DeviceTensor mean(DeviceType::kFloat32, {heads, frames}, stream);
+  if (frames == 0) return mean;
+  launch(attention_means_kernel,
+         LaunchShape{static_cast<unsigned>((frames * heads + kWarps - 1) / kWarps), 1, 1, kThreads, 0, 1, kernels_take_turns()}, stream->handle(),
+         out.use_on<uint16_t>(stream), gradient.use_on<uint16_t>(stream), out.row_stride(), frames, heads,
+         static_cast<int>(out.columns()) / heads, mean.use_on<float>(stream), mean.row_stride());
+  return mean;
+}
+
+void attention_backward(const AttentionBackwardArguments& a, const PackedSequences& queries, const std::shared_ptr<Stream>& stream) {
   const PackedSequences& keys = a.keys ? *a.keys : queries;
   const auto bits = [&](const DeviceTensor* tensor) { return tensor->use_on<uint16_t>(stream); };
   const int64_t stride = a.query->row_stride();
@@ -184,27 +195,9 @@ void attention_backward_of(const AttentionBackwardArguments& a, const PackedSequ
                                   stride, a.key->row_stride(), mean.row_stride(), head_dim, a.heads, a.heads / a.key_heads, a.scale, a.causal, a.dropout};
   const LaunchShape shape{0, static_cast<unsigned>(a.heads), static_cast<unsigned>(queries.count), kThreads, 0, 1, kernels_take_turns()};
   const Longest longest{queries.longest, keys.longest};
-  if (head_dim <= 64) launch_backward<T, 64>(arguments, longest, shape, stream->handle());
-  else launch_backward<T, kLargestTrainedHeadDimension>(arguments, longest, shape, stream->handle());
+  if (head_dim <= 64) launch_backward<64>(arguments, longest, shape, stream->handle());
+  else launch_backward<kLargestTrainedHeadDimension>(arguments, longest, shape, stream->handle());
   of_key.add_up(head_dim, stream), of_value.add_up(head_dim, stream);
-}
-
-}  // namespace
-
-DeviceTensor attention_means(const DeviceTensor& out, const DeviceTensor& gradient, int heads, const std::shared_ptr<Stream>& stream) {
-  const int64_t frames = out.rows();
-  DeviceTensor mean(DeviceType::kFloat32, {heads, frames}, stream);
-  if (frames == 0) return mean;
-  launch(out.type() == DeviceType::kBFloat16 ? attention_means_kernel<BFloat16> : attention_means_kernel<Float16>,
-         LaunchShape{static_cast<unsigned>((frames * heads + kWarps - 1) / kWarps), 1, 1, kThreads, 0, 1, kernels_take_turns()}, stream->handle(),
-         out.use_on<uint16_t>(stream), gradient.use_on<uint16_t>(stream), out.row_stride(), frames, heads,
-         static_cast<int>(out.columns()) / heads, mean.use_on<float>(stream), mean.row_stride());
-  return mean;
-}
-
-void attention_backward(const AttentionBackwardArguments& a, const PackedSequences& queries, const std::shared_ptr<Stream>& stream) {
-  if (a.query->type() == DeviceType::kBFloat16) attention_backward_of<BFloat16>(a, queries, stream);
-  else attention_backward_of<Float16>(a, queries, stream);
 }
 
 }  // namespace usmlite::cuda

@@ -7,7 +7,7 @@
 namespace usmlite::cuda {
 
 struct AttentionBackwardArguments {
-  const DeviceTensor *query, *out, *gradient;  // (frames, heads * head_dim): 16-bit floats of one type
+  const DeviceTensor *query, *out, *gradient;  // (frames, heads * head_dim) kBFloat16, as all gradients are
   const DeviceTensor *key, *value;             // (frames, key_heads * head_dim)
   const DeviceTensor* log_sum;                 // (heads, queries) float32, as the forward pass left it
   const DeviceTensor *gradient_query, *gradient_key, *gradient_value;  // like query, key and value

@@ -34,7 +34,7 @@ struct ChannelValues {
 
 // partial (parts, 2, width): with kBackward sums of the gradient before the activation and of that times the normalised value;
 // else LaneSums::add_deviation from the first frame.
-template <typename T, bool kBackward>
+template <bool kBackward>
 __global__ void __launch_bounds__(kThreads) sums_kernel(const Frames frames, const Normalization n, float* partial, int64_t partial_stride) {
   ptx::take_turn();
   const int lane = ptx::lane_id(), warp = ptx::warp_id(), channel = static_cast<int>(blockIdx.x) * kChannels + lane * kVector;
@@ -43,13 +43,13 @@ __global__ void __launch_bounds__(kThreads) sums_kernel(const Frames frames, con
     ChannelValues values;
     float origin[kVector];
     if constexpr (kBackward) values.load(n, channel, frames.channels);
-    else load_values<T>(frames.x + channel, origin);
+    else load_values<BFloat16>(frames.x + channel, origin);
     for (int64_t frame = static_cast<int64_t>(blockIdx.y) * kWarps + warp; frame < frames.count; frame += int64_t{gridDim.y} * kWarps) {
       float x[kVector];
-      load_values<T>(frames.x + frame * frames.stride + channel, x);
+      load_values<BFloat16>(frames.x + frame * frames.stride + channel, x);
       if constexpr (kBackward) {
         float gradient[kVector];
-        load_values<T>(frames.gradient + frame * frames.stride + channel, gradient);
+        load_values<BFloat16>(frames.gradient + frame * frames.stride + channel, gradient);
 #pragma unroll
         for (int i = 0; i < kVector; ++i) {
           const float normal = values.normal(i, x[i]);
@@ -75,7 +75,7 @@ struct StatisticsArguments {
   bool training;
 };
 
-template <typename T> __global__ void __launch_bounds__(kThreads) statistics_kernel(const StatisticsArguments a) {
+__global__ void __launch_bounds__(kThreads) statistics_kernel(const StatisticsArguments a) {
   ptx::take_turn();
   const int channel = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
   if (channel >= a.channels) return;
@@ -83,7 +83,7 @@ template <typename T> __global__ void __launch_bounds__(kThreads) statistics_ker
   if (a.training) {
     const float count = static_cast<float>(a.frames), shift = a.sums[channel] / count;
     const float squares = fmaxf(a.sums[a.width + channel] - count * shift * shift, 0.0f);
-    const float batch_mean = ptx::to_float<T>(a.x[channel]) + shift;
+    const float batch_mean = ptx::to_float<BFloat16>(a.x[channel]) + shift;
     a.running_mean[channel] = (1.0f - a.momentum) * mean + a.momentum * batch_mean;
     a.running_variance[channel] = (1.0f - a.momentum) * variance + a.momentum * squares / (count - 1.0f);
     mean = batch_mean, variance = squares / count;
@@ -94,7 +94,7 @@ template <typename T> __global__ void __launch_bounds__(kThreads) statistics_ker
 
 // A thread takes 16 bytes of a frame. Forward: y; with kBackward, weight r (g - mean(g) - normal mean(g normal)) of the gradient g
 // before the activation, whose sums the first pass made.
-template <typename T, bool kBackward>
+template <bool kBackward>
 __global__ void __launch_bounds__(kThreads) apply_kernel(const Frames frames, const Normalization n, const float* gradient_sums,
                                                          const float* product_sums, float share, uint16_t* to) {
   ptx::take_turn();
@@ -105,10 +105,10 @@ __global__ void __launch_bounds__(kThreads) apply_kernel(const Frames frames, co
   ChannelValues values;
   values.load(n, channel, frames.channels);
   float x[kVector];
-  load_values<T>(frames.x + at, x);
+  load_values<BFloat16>(frames.x + at, x);
   if constexpr (kBackward) {
     float gradient[kVector], sums[kVector], products[kVector];
-    load_values<T>(frames.gradient + at, gradient);
+    load_values<BFloat16>(frames.gradient + at, gradient);
     load_parameters(gradient_sums, channel, frames.channels, 0.0f, sums);
     load_parameters(product_sums, channel, frames.channels, 0.0f, products);
 #pragma unroll
@@ -124,15 +124,15 @@ __global__ void __launch_bounds__(kThreads) apply_kernel(const Frames frames, co
       x[i] = n.silu ? z * sigmoid(z) : z;
     }
   }
-  store_values<T>(to + at, x);  // factors, weights and biases behind the last channel are zero
+  store_values<BFloat16>(to + at, x);  // factors, weights and biases behind the last channel are zero
 }
 
 template <bool kBackward>
-DeviceTensor sums_over_frames(const Frames& frames, const Normalization& n, DeviceType type, int64_t& width, const std::shared_ptr<Stream>& stream) {
+DeviceTensor sums_over_frames(const Frames& frames, const Normalization& n, int64_t& width, const std::shared_ptr<Stream>& stream) {
   const int64_t blocks = (frames.channels + kChannels - 1) / kChannels, parts = parts_of(frames.count, 4 * kWarps, blocks);
   width = blocks * kChannels;
   DeviceTensor partial(DeviceType::kFloat32, {parts, 2 * width}, stream);
-  launch(type == DeviceType::kBFloat16 ? sums_kernel<BFloat16, kBackward> : sums_kernel<Float16, kBackward>,
+  launch(sums_kernel<kBackward>,
          LaunchShape{static_cast<unsigned>(blocks), static_cast<unsigned>(parts), 1, kThreads, kSharedBytes, 1,
                      kernels_take_turns()},
          stream->handle(), frames, n, partial.use_on<float>(stream), partial.row_stride());
@@ -159,11 +159,10 @@ template <typename Arguments> Normalization normalization_of(const Arguments& a,
 void batch_norm(const BatchNormArguments& a, const std::shared_ptr<Stream>& stream) {
   const Frames frames = frames_of(*a.x, nullptr, stream);
   const Normalization n = normalization_of(a, stream);
-  const bool is_bfloat16 = a.x->type() == DeviceType::kBFloat16;
   DeviceTensor sums(DeviceType::kFloat32, {0}, stream);
   int64_t width = 0;
   if (a.training) {
-    const DeviceTensor partial = sums_over_frames<false>(frames, n, a.x->type(), width, stream);
+    const DeviceTensor partial = sums_over_frames<false>(frames, n, width, stream);
     sums = DeviceTensor(DeviceType::kFloat32, {2 * width}, stream);
     sum_parts(partial, PartSums::vector(0, 2 * width, sums.use_on<float>(stream)), stream);
   }
@@ -171,11 +170,11 @@ void batch_norm(const BatchNormArguments& a, const std::shared_ptr<Stream>& stre
                                        a.running_variance->use_on<float>(stream), a.mean->use_on<float>(stream),
                                        a.reciprocal_deviation->use_on<float>(stream), frames.count, width, frames.channels, a.epsilon,
                                        a.momentum, a.training};
-  launch(is_bfloat16 ? statistics_kernel<BFloat16> : statistics_kernel<Float16>,
+  launch(statistics_kernel,
          LaunchShape{static_cast<unsigned>((frames.channels + kThreads - 1) / kThreads), 1, 1, kThreads, 0, 1, kernels_take_turns()},
          stream->handle(), statistics);
   if (frames.count == 0) return;
-  launch(is_bfloat16 ? apply_kernel<BFloat16, false> : apply_kernel<Float16, false>, apply_shape(frames), stream->handle(), frames, n,
+  launch(apply_kernel<false>, apply_shape(frames), stream->handle(), frames, n,
          nullptr, nullptr, 0.0f, a.y->use_on<uint16_t>(stream));
 }
 
@@ -185,12 +184,12 @@ void batch_norm_backward(const BatchNormBackwardArguments& a, const std::shared_
   float* weight = a.gradient_weight->use_on<float>(stream);
   float* bias = a.gradient_bias->use_on<float>(stream);
   int64_t width = 0;
-  const DeviceTensor partial = sums_over_frames<true>(frames, n, a.x->type(), width, stream);
+  const DeviceTensor partial = sums_over_frames<true>(frames, n, width, stream);
   sum_parts(partial, PartSums::vector(0, frames.channels, bias), stream);
   sum_parts(partial, PartSums::vector(width, frames.channels, weight), stream);
   if (frames.count == 0) return;
   const float share = a.training ? 1.0f / static_cast<float>(frames.count) : 0.0f;
-  launch(a.x->type() == DeviceType::kBFloat16 ? apply_kernel<BFloat16, true> : apply_kernel<Float16, true>, apply_shape(frames),
+  launch(apply_kernel<true>, apply_shape(frames),
          stream->handle(), frames, n, bias, weight, share, a.gradient_x->use_on<uint16_t>(stream));
 }
 

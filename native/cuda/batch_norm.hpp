@@ -4,7 +4,7 @@
 
 namespace usmlite::cuda {
 
-/// y = activation((x - mean) * reciprocal_deviation * weight + bias) per channel; frames are 16-bit floats of one type, the rest
+/// y = activation((x - mean) * reciprocal_deviation * weight + bias) per channel; frames are bfloat16, the rest
 /// (channels) float32.
 struct BatchNormArguments {
   const DeviceTensor *x, *weight, *bias;

@@ -22,7 +22,7 @@ struct WeightGradientArguments {
 
 // Shared memory: x (kFrames + kTaps * tap_groups - 1, kPairs) and gradients (kFrames, kPairs), pairs of 16-bit floats; at the end
 // sums (kGradientWarps, kTaps + 1, kChannels) float32.
-template <typename T> __global__ void __launch_bounds__(kGradientThreads) weight_gradient_kernel(const WeightGradientArguments a) {
+__global__ void __launch_bounds__(kGradientThreads) weight_gradient_kernel(const WeightGradientArguments a) {
   ptx::take_turn();
   const int lane = ptx::lane_id(), warp = ptx::warp_id(), thread = static_cast<int>(threadIdx.x);
   const int channel = static_cast<int>(blockIdx.x) * kChannels;
@@ -64,13 +64,13 @@ template <typename T> __global__ void __launch_bounds__(kGradientThreads) weight
       float2 gradient[kStep];
 #pragma unroll
       for (int f = 0; f < kStep; ++f) {
-        gradient[f] = ptx::floats2<T>(gradients[(frame + f) * kPairs + lane]);
+        gradient[f] = ptx::floats2<BFloat16>(gradients[(frame + f) * kPairs + lane]);
         if (group == 0) bias.x += gradient[f].x, bias.y += gradient[f].y;
       }
       const uint32_t* window = frames + (frame + group * kTaps) * kPairs + lane;
 #pragma unroll
       for (int place = 0; place < kStep + kTaps - 1; ++place) {
-        const float2 x = ptx::floats2<T>(window[place * kPairs]);
+        const float2 x = ptx::floats2<BFloat16>(window[place * kPairs]);
 #pragma unroll
         for (int f = 0; f < kStep; ++f) {
           const int tap = place - f;
@@ -116,7 +116,7 @@ void depthwise_convolution_weight_gradient(const DeviceTensor& x, const DeviceTe
                                           sequences.count, static_cast<int>(per_block), static_cast<int>(channels), kernel, left, tap_groups};
   const size_t tiles = static_cast<size_t>(2 * kFrames + kTaps * tap_groups - 1) * kPairs * sizeof(uint32_t);
   const size_t of_warps = static_cast<size_t>(kGradientWarps * (kTaps + 1) * kChannels) * sizeof(float);
-  launch(x.type() == DeviceType::kBFloat16 ? weight_gradient_kernel<BFloat16> : weight_gradient_kernel<Float16>,
+  launch(weight_gradient_kernel,
          LaunchShape{static_cast<unsigned>(blocks), static_cast<unsigned>(parts), 1, kGradientThreads, std::max(tiles, of_warps), 1, kernels_take_turns()},
          stream->handle(), arguments);
   if (gradient_weight) {

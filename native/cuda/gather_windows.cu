@@ -44,7 +44,6 @@ __global__ void __launch_bounds__(kWindowThreads) sample_windows_kernel(const fl
 }
 
 // A block takes a frame of a sequence of x, a thread 8 channels of it.
-template <typename T>
 __global__ void __launch_bounds__(kWindowThreads) gather_windows_backward_kernel(const uint16_t* gradient, int64_t gradient_stride, const int32_t* output_offsets,
                                                                            int stride, int left_padding, int kernel, const int32_t* offsets,
                                                                            uint16_t* x, int64_t x_stride, int channels) {
@@ -58,11 +57,11 @@ __global__ void __launch_bounds__(kWindowThreads) gather_windows_backward_kernel
     float sums[kHalvesPerVector] = {};
     for (int window = first; window <= last; ++window) {
       float part[kHalvesPerVector];
-      load_values<T>(gradient + (windows_begin + window) * gradient_stride + int64_t{place - window * stride} * channels + channel, part);
+      load_values<BFloat16>(gradient + (windows_begin + window) * gradient_stride + int64_t{place - window * stride} * channels + channel, part);
 #pragma unroll
       for (int i = 0; i < kHalvesPerVector; ++i) sums[i] += part[i];
     }
-    store_values<T>(x + row * x_stride + channel, sums);
+    store_values<BFloat16>(x + row * x_stride + channel, sums);
   }
 }
 
@@ -71,7 +70,7 @@ __global__ void __launch_bounds__(kWindowThreads) gather_windows_backward_kernel
 void gather_windows_backward(const DeviceTensor& gradient, const PackedSequences& sequences, int stride, int left_padding, const PackedSequences& outputs,
                              const DeviceTensor& gradient_x, const std::shared_ptr<Stream>& stream) {
   if (gradient_x.rows() == 0) return;
-  launch(gradient.type() == DeviceType::kBFloat16 ? gather_windows_backward_kernel<BFloat16> : gather_windows_backward_kernel<Float16>,
+  launch(gather_windows_backward_kernel,
          LaunchShape{static_cast<unsigned>(sequences.longest), static_cast<unsigned>(sequences.count), 1, kWindowThreads, 0, 1, kernels_take_turns()},
          stream->handle(), gradient.use_on<uint16_t>(stream), gradient.row_stride(), outputs.offsets, stride, left_padding,
          static_cast<int>(gradient.columns() / gradient_x.columns()), sequences.offsets, gradient_x.use_on<uint16_t>(stream),

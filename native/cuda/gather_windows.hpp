@@ -13,7 +13,7 @@ void gather_windows(const DeviceTensor& x, const PackedSequences& sequences, int
 /// The same of samples, unpadded: x (samples) float32; y (windows, kernel, rounded up to a multiple of 8) kBFloat16, zeros behind a window.
 void sample_windows(const DeviceTensor& x, const PackedSequences& sequences, int kernel, int stride, const PackedSequences& outputs,
                     const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
-/// The gradient of x, which may be columns of a matrix, from that of y: each frame gets the sum of its places in all windows.
+/// The gradient of x, which may be columns of a matrix, from that of y: each frame gets the sum of its places in all windows. bfloat16.
 void gather_windows_backward(const DeviceTensor& gradient, const PackedSequences& sequences, int stride, int left_padding, const PackedSequences& outputs,
                              const DeviceTensor& gradient_x, const std::shared_ptr<Stream>& stream);
 

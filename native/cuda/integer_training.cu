@@ -115,13 +115,13 @@ struct WidenArguments {
   int columns;
 };
 
-template <typename T> __global__ void __launch_bounds__(kThreads) widen_rows_kernel(const WidenArguments a) {
+__global__ void __launch_bounds__(kThreads) widen_rows_kernel(const WidenArguments a) {
   ptx::take_turn();
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, row = i / a.columns;
   if (row >= a.rows) return;
   const int64_t column = i % a.columns;
   const float offset = a.offsets ? a.offsets[row] : 0.0f;
-  Element<T>::store(a.y + row * a.y_stride + column, fmaf(static_cast<float>(a.codes[row * a.codes_stride + column]), a.scales[row], offset));
+  a.y[row * a.y_stride + column] = ptx::from_float<BFloat16>(fmaf(static_cast<float>(a.codes[row * a.codes_stride + column]), a.scales[row], offset));
 }
 
 LaunchShape shape_for(int64_t threads) { return {static_cast<unsigned>((threads + kThreads - 1) / kThreads), 1, 1, kThreads, 0, 1, kernels_take_turns()}; }
@@ -160,7 +160,7 @@ void widen_rows(const QuantizedRows& rows, const DeviceTensor& y, const std::sha
   if (count == 0) return;
   const WidenArguments arguments{rows.codes.use_on<int8_t>(stream), rows.scales.use_on<float>(stream), rows.offsets(stream), y.use_on<uint16_t>(stream),
                                  rows.codes.row_stride(), y.row_stride(), y.rows(), static_cast<int>(y.columns())};
-  launch(y.type() == DeviceType::kBFloat16 ? widen_rows_kernel<BFloat16> : widen_rows_kernel<Float16>, shape_for(count), stream->handle(), arguments);
+  launch(widen_rows_kernel, shape_for(count), stream->handle(), arguments);
 }
 
 void pad_bias(const DeviceTensor& bias, const DeviceTensor& padded, const std::shared_ptr<Stream>& stream) {

@@ -18,7 +18,7 @@ struct IntegerScales {
 /// weight: float32 (channels, inputs), inputs a multiple of 4.
 void fill_integer_weight(const DeviceWeight& to, const DeviceTensor& weight, const IntegerScales& scales, const std::shared_ptr<Stream>& stream);
 
-/// y = codes * scales + offsets, what a product with `rows` saw of its activations: 16-bit floats, rounded once.
+/// y = codes * scales + offsets, what a product with `rows` saw of its activations: bfloat16, rounded once.
 void widen_rows(const QuantizedRows& rows, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
 
 /// padded (padded channels) float32: a bias (channels), then zeros.

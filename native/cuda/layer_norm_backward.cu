@@ -55,7 +55,7 @@ __device__ __forceinline__ void sum_over_frame(float (&values)[kCount], float (&
 }
 
 // gradient of x = r (g w - mean(g w) - normal mean(g w normal)) with normal = (x - mean) r, r = 1 / sqrt(variance + epsilon)
-template <typename T> __global__ void __launch_bounds__(kMostThreads) layer_norm_backward_kernel(const BackwardKernelArguments a) {
+__global__ void __launch_bounds__(kMostThreads) layer_norm_backward_kernel(const BackwardKernelArguments a) {
   ptx::take_turn();
   auto& shared = *reinterpret_cast<Shared*>(shared_memory());
   const int thread = static_cast<int>(threadIdx.x), group = thread / a.frame_threads, column = thread % a.frame_threads * kVector;
@@ -72,8 +72,8 @@ template <typename T> __global__ void __launch_bounds__(kMostThreads) layer_norm
 #pragma unroll
     for (int f = 0; f < kFramesAtOnce; ++f) {
       if (first + f >= a.frames || valid <= 0) continue;
-      load_values<T>(a.x + (first + f) * a.stride + column, x[f]);
-      load_values<T>(a.gradient + (first + f) * a.stride + column, gradient[f]);
+      load_values<BFloat16>(a.x + (first + f) * a.stride + column, x[f]);
+      load_values<BFloat16>(a.gradient + (first + f) * a.stride + column, gradient[f]);
     }
     float means[kFramesAtOnce] = {}, factors[kFramesAtOnce] = {}, sums[2 * kFramesAtOnce] = {};
 #pragma unroll
@@ -112,13 +112,13 @@ template <typename T> __global__ void __launch_bounds__(kMostThreads) layer_norm
       if (first + f >= a.frames || valid <= 0) continue;
       uint16_t* const to = a.gradient_x + (first + f) * a.stride + column;
       float sum[kVector] = {};
-      if (a.adds_to_x) load_values<T>(to, sum);
+      if (a.adds_to_x) load_values<BFloat16>(to, sum);
 #pragma unroll
       for (int i = 0; i < kVector; ++i) {
         const float value = factors[f] * (gradient[f][i] - share * (sums[2 * f] + x[f][i] * sums[2 * f + 1]));
         sum[i] += i < valid ? value : 0.0f;
       }
-      store_values<T>(to, sum);
+      store_values<BFloat16>(to, sum);
     }
   }
 
@@ -151,7 +151,7 @@ void layer_norm_backward(const LayerNormBackwardArguments& a, const std::shared_
                                   wants_sums ? partial.use_on<float>(stream) : nullptr, a.x->rows(), a.x->row_stride(), 2 * width, hidden,
                                   frame_threads, a.epsilon, a.adds_to_x};
   const size_t shared = sizeof(Shared) + static_cast<size_t>(groups) * 2 * width * sizeof(float);
-  launch(a.x->type() == DeviceType::kBFloat16 ? layer_norm_backward_kernel<BFloat16> : layer_norm_backward_kernel<Float16>,
+  launch(layer_norm_backward_kernel,
          LaunchShape{static_cast<unsigned>(blocks), 1, 1, static_cast<unsigned>(groups * frame_threads), shared, 1, kernels_take_turns()},
          stream->handle(), arguments);
   if (a.gradient_weight) sum_parts(partial, PartSums::vector(0, hidden, a.gradient_weight->use_on<float>(stream)), stream);

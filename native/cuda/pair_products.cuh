@@ -32,14 +32,14 @@ template <int kD> struct PairTiles {
   float pair_sums[kQueries];
 };
 
-template <typename T, int kD, PairRows kRows> __global__ void __launch_bounds__(kThreads, 3) pair_product_kernel(const PairProductArguments a) {
+template <int kD, PairRows kRows> __global__ void __launch_bounds__(kThreads, 3) pair_product_kernel(const PairProductArguments a) {
   ptx::take_turn();
   auto& tiles = *reinterpret_cast<PairTiles<kD>*>(shared_memory());
   const int first = static_cast<int>(blockIdx.x) * kQueries;  // key of the sequence, or position
   const int head = static_cast<int>(blockIdx.y), column = head * a.head_dim, row_column = head / a.heads_per_row * a.head_dim;
   const int lane = ptx::lane_id(), warp = ptx::warp_id(), thread = static_cast<int>(threadIdx.x);
   const int step = kRows == PairRows::kKeys ? a.sequences : static_cast<int>(gridDim.z);
-  const uint32_t one = ptx::round2<T>(1.0f, 1.0f), ones[2] = {one, one};
+  const uint32_t one = ptx::round2<BFloat16>(1.0f, 1.0f), ones[2] = {one, one};
   float sums[kD / 8][4] = {}, pair_sums[4] = {};
   int begin = 0, end = 0;
   for (int sequence = static_cast<int>(blockIdx.z); sequence < a.sequences; sequence += step) {
@@ -79,14 +79,14 @@ template <typename T, int kD, PairRows kRows> __global__ void __launch_bounds__(
       for (int part = 0; part < kQueriesPerTile / 16; ++part) {
         uint32_t left[4];  // transposed: pairs lie with queries in rows
         ptx::load_matrix_transposed_x4(left, tiles.pairs[stage] + (16 * part + lane % 8 + 8 * (lane / 16)) * kPairRow + 16 * warp + 8 * (lane / 8 % 2));
-        ptx::mma<T>(pair_sums, left, ones);
-        multiply_step<T, kD>(sums, left, tiles.x[stage] + 16 * part * kRow<kD>, lane);
+        ptx::mma<BFloat16>(pair_sums, left, ones);
+        multiply_step<BFloat16, kD>(sums, left, tiles.x[stage] + 16 * part * kRow<kD>, lane);
       }
     }
     if (kRows == PairRows::kPositions) ptx::block_sync();  // before the next sequence takes the tiles
   }
   if constexpr (kRows == PairRows::kKeys) {
-    store_rows<T, kD>(a.y + column, a.stride, sums, a.scale, begin + first + 16 * warp, end, a.head_dim, lane);
+    store_rows<BFloat16, kD>(a.y + column, a.stride, sums, a.scale, begin + first + 16 * warp, end, a.head_dim, lane);
   } else {
     float* partial = a.partial + blockIdx.z * a.partial_stride + column;
 #pragma unroll
@@ -107,7 +107,7 @@ template <typename T, int kD, PairRows kRows> __global__ void __launch_bounds__(
   const int64_t first_row = kRows == PairRows::kKeys ? begin + first : first, rows_end = kRows == PairRows::kKeys ? end : a.window.rows;
   for (int i = thread; i < a.head_dim; i += kThreads) {
     float sum = 0.0f;
-    for (int r = 0; r < kQueries && first_row + r < rows_end; ++r) sum += tiles.pair_sums[r] * ptx::to_float<T>(a.rows[(first_row + r) * a.row_stride + row_column + i]);
+    for (int r = 0; r < kQueries && first_row + r < rows_end; ++r) sum += tiles.pair_sums[r] * ptx::to_float<BFloat16>(a.rows[(first_row + r) * a.row_stride + row_column + i]);
     a.bias_sums[(blockIdx.z * static_cast<int64_t>(gridDim.x) + blockIdx.x) * a.bias_stride + column + i] = a.scale * sum;
   }
 }

@@ -25,7 +25,7 @@ void plane_convolution(const PlaneConvolutionArguments& arguments, const PackedS
 struct PlaneConvolutionBackwardArguments {
   PlaneConvolutionArguments convolution;  // its bias is not used
   const DeviceTensor* y;                  // what the forward pass gave, which tells where relu let values through; null without relu
-  const DeviceTensor* gradient;           // of y
+  const DeviceTensor* gradient;           // of y; all frames are bfloat16
   // Null where they are not wanted:
   const DeviceTensor* gradient_x;       // like x
   const DeviceTensor* gradient_weight;  // (channels, 9) float32

@@ -22,23 +22,23 @@ struct KernelArguments {
   int features, output_features, stride, padding;
 };
 
-template <typename T> __device__ __forceinline__ void to_floats(float (&values)[kChannels], const uint16_t* from) {
+__device__ __forceinline__ void to_floats(float (&values)[kChannels], const uint16_t* from) {
   const uint4 eight = *reinterpret_cast<const uint4*>(from);
   const uint32_t pairs[4] = {eight.x, eight.y, eight.z, eight.w};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const float2 v = ptx::floats2<T>(pairs[i]);
+    const float2 v = ptx::floats2<BFloat16>(pairs[i]);
     values[2 * i] = v.x, values[2 * i + 1] = v.y;
   }
 }
 
 /// The gradients of 8 channels of an output, where relu let values through.
-template <typename T> __device__ __forceinline__ void passed_gradient(float (&values)[kChannels], const KernelArguments& a, int64_t row, int feature, int chunk) {
+__device__ __forceinline__ void passed_gradient(float (&values)[kChannels], const KernelArguments& a, int64_t row, int feature, int chunk) {
   const int64_t at = row * a.y_stride + (feature * a.chunks + chunk) * kChannels;
-  to_floats<T>(values, a.gradient + at);
+  to_floats(values, a.gradient + at);
   if (!a.y) return;
   float y[kChannels];
-  to_floats<T>(y, a.y + at);
+  to_floats(y, a.y + at);
 #pragma unroll
   for (int c = 0; c < kChannels; ++c) values[c] = y[c] > 0.0f ? values[c] : 0.0f;
 }
@@ -50,7 +50,7 @@ __device__ __forceinline__ int output_of(const KernelArguments& a, int input, in
 }
 
 // A block takes every so many output frames of a sequence; threads that share channels have different features.
-template <typename T, bool kDepthwise> __global__ void __launch_bounds__(kPlaneBackwardThreads) plane_weight_gradient_kernel(const KernelArguments a) {
+template <bool kDepthwise> __global__ void __launch_bounds__(kPlaneBackwardThreads) plane_weight_gradient_kernel(const KernelArguments a) {
   ptx::take_turn();
   const int begin = a.offsets[blockIdx.y], end = a.offsets[blockIdx.y + 1];
   const int output_begin = a.output_offsets[blockIdx.y], outputs = a.output_offsets[blockIdx.y + 1] - output_begin;
@@ -63,7 +63,7 @@ template <typename T, bool kDepthwise> __global__ void __launch_bounds__(kPlaneB
     for (int t = static_cast<int>(blockIdx.x); chunk < a.chunks && lane < lanes && t < outputs; t += static_cast<int>(gridDim.x)) {
       for (int feature = lane; feature < a.output_features; feature += lanes) {
         float gradient[kChannels];
-        passed_gradient<T>(gradient, a, output_begin + t, feature, chunk);
+        passed_gradient(gradient, a, output_begin + t, feature, chunk);
 #pragma unroll
         for (int c = 0; c < kChannels; ++c) sums[kTaps][c] += gradient[c];
 #pragma unroll
@@ -73,11 +73,11 @@ template <typename T, bool kDepthwise> __global__ void __launch_bounds__(kPlaneB
           const uint16_t* values = a.x + frame * a.x_stride;
           if constexpr (kDepthwise) {
             float x[kChannels];
-            to_floats<T>(x, values + (from * a.chunks + chunk) * kChannels);
+            to_floats(x, values + (from * a.chunks + chunk) * kChannels);
 #pragma unroll
             for (int c = 0; c < kChannels; ++c) sums[tap][c] += gradient[c] * x[c];
           } else {
-            const float x = ptx::to_float<T>(values[from]);
+            const float x = ptx::to_float<BFloat16>(values[from]);
 #pragma unroll
             for (int c = 0; c < kChannels; ++c) sums[tap][c] += gradient[c] * x;
           }
@@ -100,7 +100,7 @@ template <typename T, bool kDepthwise> __global__ void __launch_bounds__(kPlaneB
 }
 
 // A block makes an input frame, as that of the forward pass makes an output frame.
-template <typename T> __global__ void __launch_bounds__(kPlaneBackwardThreads) plane_input_gradient_kernel(const KernelArguments a) {
+__global__ void __launch_bounds__(kPlaneBackwardThreads) plane_input_gradient_kernel(const KernelArguments a) {
   ptx::take_turn();
   const int begin = a.offsets[blockIdx.y], frame = static_cast<int>(blockIdx.x);
   if (frame >= a.offsets[blockIdx.y + 1] - begin) return;
@@ -121,19 +121,19 @@ template <typename T> __global__ void __launch_bounds__(kPlaneBackwardThreads) p
         const int t = output_of(a, frame, tap / kPlaneKernel, outputs), f = output_of(a, feature, tap % kPlaneKernel, a.output_features);
         if (t < 0 || f < 0) continue;
         float gradient[kChannels];
-        passed_gradient<T>(gradient, a, output_begin + t, f, chunk);
+        passed_gradient(gradient, a, output_begin + t, f, chunk);
 #pragma unroll
         for (int c = 0; c < kChannels; ++c) sums[c] += weight[tap][c] * gradient[c];
       }
       reinterpret_cast<uint4*>(a.gradient_x + (begin + frame) * a.gradient_x_stride)[feature * a.chunks + chunk] =
-          uint4{ptx::round2<T>(sums[0], sums[1]), ptx::round2<T>(sums[2], sums[3]), ptx::round2<T>(sums[4], sums[5]),
-                ptx::round2<T>(sums[6], sums[7])};
+          uint4{ptx::round2<BFloat16>(sums[0], sums[1]), ptx::round2<BFloat16>(sums[2], sums[3]), ptx::round2<BFloat16>(sums[4], sums[5]),
+                ptx::round2<BFloat16>(sums[6], sums[7])};
     }
   }
 }
 
 // Of the one plane that all channels see: a warp makes an input, its lanes share the channels.
-template <typename T> __global__ void __launch_bounds__(kPlaneBackwardThreads) plane_shared_input_gradient_kernel(const KernelArguments a) {
+__global__ void __launch_bounds__(kPlaneBackwardThreads) plane_shared_input_gradient_kernel(const KernelArguments a) {
   ptx::take_turn();
   const int begin = a.offsets[blockIdx.y], frame = static_cast<int>(blockIdx.x);
   if (frame >= a.offsets[blockIdx.y + 1] - begin) return;
@@ -145,19 +145,20 @@ template <typename T> __global__ void __launch_bounds__(kPlaneBackwardThreads) p
       if (t < 0 || f < 0) continue;
       for (int chunk = ptx::lane_id(); chunk < a.chunks; chunk += 32) {
         float gradient[kChannels];
-        passed_gradient<T>(gradient, a, output_begin + t, f, chunk);
+        passed_gradient(gradient, a, output_begin + t, f, chunk);
 #pragma unroll
         for (int c = 0; c < kChannels; ++c) sum += a.weight[(kChannels * chunk + c) * a.weight_stride + tap] * gradient[c];
       }
     }
     sum = warp_reduce(sum, Sum{});
-    if (ptx::lane_id() == 0) a.gradient_x[(begin + frame) * a.gradient_x_stride + feature] = ptx::from_float<T>(sum);
+    if (ptx::lane_id() == 0) a.gradient_x[(begin + frame) * a.gradient_x_stride + feature] = ptx::from_float<BFloat16>(sum);
   }
 }
 
-template <typename T>
-void plane_convolution_backward_of(const PlaneConvolutionBackwardArguments& b, const PackedSequences& sequences, const PackedSequences& outputs,
-                                   const std::shared_ptr<Stream>& stream) {
+}  // namespace
+
+void plane_convolution_backward(const PlaneConvolutionBackwardArguments& b, const PackedSequences& sequences, const PackedSequences& outputs,
+                                const std::shared_ptr<Stream>& stream) {
   const PlaneConvolutionArguments& a = b.convolution;
   const auto bits = [&](const DeviceTensor* tensor) { return tensor ? tensor->use_on<uint16_t>(stream) : nullptr; };
   const int64_t channels = a.weight->rows();
@@ -183,28 +184,20 @@ void plane_convolution_backward_of(const PlaneConvolutionBackwardArguments& b, c
     return LaunchShape{static_cast<unsigned>(frames), static_cast<unsigned>(sequences.count), 1, kPlaneBackwardThreads, shared_bytes, 1, kernels_take_turns()};
   };
   if (b.gradient_x && sequences.longest > 0) {
-    launch(a.depthwise ? plane_input_gradient_kernel<T> : plane_shared_input_gradient_kernel<T>, shape(sequences.longest, 0), stream->handle(), arguments);
+    launch(a.depthwise ? plane_input_gradient_kernel : plane_shared_input_gradient_kernel, shape(sequences.longest, 0), stream->handle(), arguments);
   }
   if (!b.gradient_weight && !b.gradient_bias) return;
   const int64_t parts = parts_of(std::max(outputs.longest, 1), 2, sequences.count);
   const DeviceTensor partial(DeviceType::kFloat32, {parts * sequences.count, (kTaps + 1) * channels}, stream);
   arguments.partial = partial.use_on<float>(stream), arguments.partial_stride = partial.row_stride();
   if (sequences.count > 0) {
-    launch(a.depthwise ? plane_weight_gradient_kernel<T, true> : plane_weight_gradient_kernel<T, false>,
+    launch(a.depthwise ? plane_weight_gradient_kernel<true> : plane_weight_gradient_kernel<false>,
            shape(parts, kPlaneBackwardThreads * kChannels * sizeof(float)), stream->handle(), arguments);
   }
   if (b.gradient_weight) {
     sum_parts(partial, {0, kTaps * channels, b.gradient_weight->use_on<float>(stream), channels, channels, b.gradient_weight->row_stride()}, stream);
   }
   if (b.gradient_bias) sum_parts(partial, PartSums::vector(kTaps * channels, channels, b.gradient_bias->use_on<float>(stream)), stream);
-}
-
-}  // namespace
-
-void plane_convolution_backward(const PlaneConvolutionBackwardArguments& arguments, const PackedSequences& sequences,
-                                const PackedSequences& outputs, const std::shared_ptr<Stream>& stream) {
-  if (arguments.convolution.x->type() == DeviceType::kBFloat16) plane_convolution_backward_of<BFloat16>(arguments, sequences, outputs, stream);
-  else plane_convolution_backward_of<Float16>(arguments, sequences, outputs, stream);
 }
 
 }  // namespace usmlite::cuda

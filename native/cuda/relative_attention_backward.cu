@@ -30,15 +30,15 @@ struct ShiftArguments {
   int pairs;  // of a row
 };
 
-template <typename T> __global__ void __launch_bounds__(kThreads) shift_queries_kernel(const ShiftArguments a) {
+__global__ void __launch_bounds__(kThreads) shift_queries_kernel(const ShiftArguments a) {
   ptx::take_turn();
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, row = index / a.pairs;
   if (row >= a.rows) return;
   const int column = 2 * static_cast<int>(index % a.pairs);
-  const auto pair = [column](const uint16_t* from) { return ptx::floats2<T>(*reinterpret_cast<const uint32_t*>(from + column)); };
+  const auto pair = [column](const uint16_t* from) { return ptx::floats2<BFloat16>(*reinterpret_cast<const uint32_t*>(from + column)); };
   const float2 q = pair(a.query + row * a.stride), u = pair(a.content_bias), v = pair(a.position_bias);
-  *reinterpret_cast<uint32_t*>(a.content + row * a.stride + column) = ptx::round2<T>(q.x + u.x, q.y + u.y);
-  *reinterpret_cast<uint32_t*>(a.shifted + row * a.stride + column) = ptx::round2<T>(q.x + v.x, q.y + v.y);
+  *reinterpret_cast<uint32_t*>(a.content + row * a.stride + column) = ptx::round2<BFloat16>(q.x + u.x, q.y + u.y);
+  *reinterpret_cast<uint32_t*>(a.shifted + row * a.stride + column) = ptx::round2<BFloat16>(q.x + v.x, q.y + v.y);
 }
 
 // ---- probabilities, gradients of scores and of queries ----
@@ -63,17 +63,17 @@ template <int kD, class Tiles> struct ScoreTiles {
 };
 
 /// sums (16, kD) += a . rows for a (16, 16 kSteps), `stride` apart, and rows (16 kSteps, kD), both in shared memory.
-template <typename T, int kD, int kSteps>
+template <int kD, int kSteps>
 __device__ __forceinline__ void accumulate_rows(float (&sums)[kD / 8][4], const uint16_t* a, int stride, const uint16_t* rows, int lane) {
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
     uint32_t left[4];
     ptx::load_matrix_x4(left, a + (lane % 16) * stride + 16 * step + 8 * (lane / 16));
-    multiply_step<T, kD>(sums, left, rows + 16 * step * kRow<kD>, lane);
+    multiply_step<BFloat16, kD>(sums, left, rows + 16 * step * kRow<kD>, lane);
   }
 }
 
-template <typename T, int kD, class Tiles> __global__ void __launch_bounds__(kThreads, 1) score_gradients_kernel(const ScoreArguments a) {
+template <int kD, class Tiles> __global__ void __launch_bounds__(kThreads, 1) score_gradients_kernel(const ScoreArguments a) {
   if constexpr (Tiles::kStages == 1 && !USMLITE_SMALL_BLOCKS) return;
   ptx::take_turn();
   const int begin = a.offsets[blockIdx.z], end = a.offsets[blockIdx.z + 1], length = end - begin;
@@ -119,11 +119,11 @@ template <typename T, int kD, class Tiles> __global__ void __launch_bounds__(kTh
     float scores[kKeys / 8][4], gradients[kKeys / 8][4];
     {
       float products[Tiles::kPositionsPerWarp / 8][4];
-      multiply<T, kD, Tiles::kPositionsPerWarp / 8>(products, tiles.shifted + 16 * warp * kRow<kD>, positions, lane);
-      multiply<T, kD, kKeys / 8>(scores, tiles.content + 16 * warp * kRow<kD>, tiles.key[stage], lane);
+      multiply<BFloat16, kD, Tiles::kPositionsPerWarp / 8>(products, tiles.shifted + 16 * warp * kRow<kD>, positions, lane);
+      multiply<BFloat16, kD, kKeys / 8>(scores, tiles.content + 16 * warp * kRow<kD>, tiles.key[stage], lane);
       add_by_distance<Tiles>(scores, products, tiles.skewed[warp], lane);
     }
-    multiply<T, kD, kKeys / 8>(gradients, tiles.gradient + 16 * warp * kRow<kD>, tiles.value[stage], lane);
+    multiply<BFloat16, kD, kKeys / 8>(gradients, tiles.gradient + 16 * warp * kRow<kD>, tiles.value[stage], lane);
 #pragma unroll
     for (int tile = 0; tile < kKeys / 8; ++tile) {
 #pragma unroll
@@ -137,11 +137,11 @@ template <typename T, int kD, class Tiles> __global__ void __launch_bounds__(kTh
           gradients[tile][2 * half + i] = score * (gradients[tile][2 * half + i] - mean[half]);
         }
         const int64_t frame = row + g + 8 * half;
-        const uint32_t rounded = ptx::round2<T>(gradients[tile][2 * half], gradients[tile][2 * half + 1]);
+        const uint32_t rounded = ptx::round2<BFloat16>(gradients[tile][2 * half], gradients[tile][2 * half + 1]);
         const int kept = from - first_key + key;
         if (frame < end && kept < a.pair_stride) {
           const int64_t at = (head * a.frames + frame) * a.pair_stride + kept;
-          *reinterpret_cast<uint32_t*>(a.probabilities + at) = ptx::round2<T>(scores[tile][2 * half], scores[tile][2 * half + 1]);
+          *reinterpret_cast<uint32_t*>(a.probabilities + at) = ptx::round2<BFloat16>(scores[tile][2 * half], scores[tile][2 * half + 1]);
           *reinterpret_cast<uint32_t*>(a.score_gradients + at) = rounded;
         }
         uint16_t* place = by_distance + (g + 8 * half) * kDistanceStride + 15 - (g + 8 * half) + key;
@@ -149,12 +149,12 @@ template <typename T, int kD, class Tiles> __global__ void __launch_bounds__(kTh
       }
     }
     ptx::warp_sync();
-    accumulate_rows<T, kD, Tiles::kPositionsPerWarp / 16>(sums, by_distance, kDistanceStride, positions, lane);
-    accumulate<T, kD, kKeys>(sums, gradients, tiles.key[stage], lane);
+    accumulate_rows<kD, Tiles::kPositionsPerWarp / 16>(sums, by_distance, kDistanceStride, positions, lane);
+    accumulate<BFloat16, kD, kKeys>(sums, gradients, tiles.key[stage], lane);
     ptx::warp_sync();
   }
 
-  store_rows<T, kD>(a.gradient_query + column, a.stride, sums, a.scale, row, end, a.head_dim, lane);
+  store_rows<BFloat16, kD>(a.gradient_query + column, a.stride, sums, a.scale, row, end, a.head_dim, lane);
 }
 
 unsigned tiles_of(int64_t rows) { return static_cast<unsigned>((rows + kQueries - 1) / kQueries); }
@@ -163,7 +163,7 @@ LaunchShape shape_of(unsigned x, int64_t y, int64_t z, size_t shared_bytes) {
   return {x, static_cast<unsigned>(y), static_cast<unsigned>(z), kThreads, shared_bytes, 1, kernels_take_turns()};
 }
 
-template <typename T, int kD> void launch_score_gradients(LaunchShape shape, StreamHandle stream, const ScoreArguments& arguments) {
+template <int kD> void launch_score_gradients(LaunchShape shape, StreamHandle stream, const ScoreArguments& arguments) {
   using Roomy = ScoreTiles<kD, PositionTiles>;
   using SmallKeyTiles = KeyTiles<16, 1>;  // wide heads where a block has little shared memory
   using Small = ScoreTiles<kD, SmallKeyTiles>;
@@ -171,23 +171,22 @@ template <typename T, int kD> void launch_score_gradients(LaunchShape shape, Str
   if constexpr (!kFitsEverywhere<Roomy>) {
     if (!fits_here<Roomy>()) {
       shape.shared_bytes = sizeof(Small);
-      return launch(score_gradients_kernel<T, kD, SmallKeyTiles>, shape, stream, arguments);
+      return launch(score_gradients_kernel<kD, SmallKeyTiles>, shape, stream, arguments);
     }
   }
   shape.shared_bytes = sizeof(Roomy);
-  launch(score_gradients_kernel<T, kD, PositionTiles>, shape, stream, arguments);
+  launch(score_gradients_kernel<kD, PositionTiles>, shape, stream, arguments);
 }
 
-template <typename T, int kD>
+template <int kD>
 void relative_attention_backward_of(const RelativeAttentionBackwardArguments& a, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream) {
   const auto bits = [&](const DeviceTensor* tensor) { return tensor->use_on<uint16_t>(stream); };
-  const DeviceType type = a.query->type();
   const int64_t frames = a.query->rows(), width = a.query->columns(), stride = a.query->row_stride(), heads = a.heads;
   const int64_t position_rows = a.positions->rows();
   const int head_dim = static_cast<int>(width / heads);
-  const DeviceTensor content(type, a.query->shape(), stream), shifted(type, a.query->shape(), stream);
+  const DeviceTensor content(DeviceType::kBFloat16, a.query->shape(), stream), shifted(DeviceType::kBFloat16, a.query->shape(), stream);
   const int64_t pairs = frames * (width / 2);
-  launch(shift_queries_kernel<T>, shape_of(static_cast<unsigned>((pairs + kThreads - 1) / kThreads), 1, 1, 0), stream->handle(),
+  launch(shift_queries_kernel, shape_of(static_cast<unsigned>((pairs + kThreads - 1) / kThreads), 1, 1, 0), stream->handle(),
          ShiftArguments{bits(a.query), bits(a.content_bias), bits(a.position_bias), bits(&content), bits(&shifted), stride, frames,
                         static_cast<int>(width / 2)});
   const DeviceTensor mean = attention_means(*a.out, *a.gradient, a.heads, stream);
@@ -196,9 +195,9 @@ void relative_attention_backward_of(const RelativeAttentionBackwardArguments& a,
   const int heads_per_key = a.heads / a.key_heads;
   // Rows begin at multiples of 16 bytes, however many keys are seen.
   const int64_t kept = window.most_keys(sequences.longest);
-  const DeviceTensor probabilities(type, {heads * frames, kept}, stream), score_gradients(type, {heads * frames, kept}, stream);
+  const DeviceTensor probabilities(DeviceType::kBFloat16, {heads * frames, kept}, stream), score_gradients(DeviceType::kBFloat16, {heads * frames, kept}, stream);
   const unsigned tiles = tiles_of(sequences.longest);
-  launch_score_gradients<T, kD>(
+  launch_score_gradients<kD>(
       shape_of(tiles, heads, sequences.count, 0), stream->handle(),
       ScoreArguments{bits(&content), bits(&shifted), bits(a.key), bits(a.value), bits(a.positions), bits(a.gradient), bits(a.gradient_query),
                      bits(&probabilities), bits(&score_gradients), a.log_sum->use_on<float>(stream), mean.use_on<float>(stream),
@@ -221,7 +220,7 @@ void relative_attention_backward_of(const RelativeAttentionBackwardArguments& a,
                                .window = window,
                                .scale = 1.0f};
   const LaunchShape of_keys = shape_of(tiles, heads, sequences.count, sizeof(PairTiles<kD>));
-  launch(pair_product_kernel<T, kD, PairRows::kKeys>, of_keys, stream->handle(), product);
+  launch(pair_product_kernel<kD, PairRows::kKeys>, of_keys, stream->handle(), product);
 
   // A launch, and the sum of what its blocks leave for the gradient of a bias.
   const auto with_bias = [&](auto kernel, const LaunchShape& shape, const DeviceTensor* rows, const DeviceTensor* bias_gradient) {
@@ -232,29 +231,23 @@ void relative_attention_backward_of(const RelativeAttentionBackwardArguments& a,
     sum_parts(bias_sums, PartSums::vector(0, width, bias_gradient->use_on<float>(stream)), stream);
   };
   product.pairs = bits(&score_gradients), product.x = bits(&content), product.y = bits(&of_key.each()), product.scale = a.scale;
-  with_bias(pair_product_kernel<T, kD, PairRows::kKeys>, of_keys, a.key, a.gradient_content_bias);
+  with_bias(pair_product_kernel<kD, PairRows::kKeys>, of_keys, a.key, a.gradient_content_bias);
 
   const int64_t parts = parts_of(sequences.count, 1, tiles_of(position_rows) * heads);
   const DeviceTensor partial(DeviceType::kFloat32, {parts, position_rows * width}, stream);
   product.x = bits(&shifted), product.y = nullptr, product.heads_per_row = 1, product.partial = partial.use_on<float>(stream), product.partial_stride = partial.row_stride();
-  with_bias(pair_product_kernel<T, kD, PairRows::kPositions>, shape_of(tiles_of(position_rows), heads, parts, sizeof(PairTiles<kD>)), a.positions,
+  with_bias(pair_product_kernel<kD, PairRows::kPositions>, shape_of(tiles_of(position_rows), heads, parts, sizeof(PairTiles<kD>)), a.positions,
             a.gradient_position_bias);
   sum_parts(partial, PartSums::vector(0, position_rows * width, a.gradient_positions->use_on<float>(stream)), stream);
   of_key.add_up(head_dim, stream), of_value.add_up(head_dim, stream);
-}
-
-template <typename T>
-void choose_head(const RelativeAttentionBackwardArguments& a, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream) {
-  if (a.query->columns() / a.heads <= 64) relative_attention_backward_of<T, 64>(a, sequences, stream);
-  else relative_attention_backward_of<T, kLargestTrainedHeadDimension>(a, sequences, stream);
 }
 
 }  // namespace
 
 void relative_attention_backward(const RelativeAttentionBackwardArguments& a, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream) {
   if (a.query->rows() == 0) return;
-  if (a.query->type() == DeviceType::kBFloat16) choose_head<BFloat16>(a, sequences, stream);
-  else choose_head<Float16>(a, sequences, stream);
+  if (a.query->columns() / a.heads <= 64) relative_attention_backward_of<64>(a, sequences, stream);
+  else relative_attention_backward_of<kLargestTrainedHeadDimension>(a, sequences, stream);
 }
 
 }  // namespace usmlite::cuda

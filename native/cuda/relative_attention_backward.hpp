@@ -7,7 +7,7 @@
 namespace usmlite::cuda {
 
 struct RelativeAttentionBackwardArguments {
-  const DeviceTensor *query, *out, *gradient;                            // (frames, heads * head_dim): 16-bit floats of one type
+  const DeviceTensor *query, *out, *gradient;                            // (frames, heads * head_dim) kBFloat16, as all gradients are
   const DeviceTensor *key, *value;                                       // (frames, key_heads * head_dim)
   const DeviceTensor *positions, *content_bias, *position_bias;          // of that type, as AttentionArguments has them
   const DeviceTensor* log_sum;                                           // (heads, frames) float32, as the forward pass left it
@@ -20,7 +20,7 @@ struct RelativeAttentionBackwardArguments {
   AttentionWindow window;
 };
 
-/// One pass makes the probabilities and the gradients of scores again and keeps them, 16-bit floats for every pair of frames that see each
+/// One pass makes the probabilities and the gradients of scores again and keeps them, a bfloat16 for every pair of frames that see each
 /// other, until they have been multiplied: positions would make them a third and a fourth time as dear. Sums over frames have one order.
 void relative_attention_backward(const RelativeAttentionBackwardArguments& arguments, const PackedSequences& sequences,
                                  const std::shared_ptr<Stream>& stream);

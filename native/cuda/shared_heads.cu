@@ -8,7 +8,6 @@ namespace {
 
 constexpr int kHeadSumThreads = 128;  // a block takes a frame
 
-template <typename T>
 __global__ void __launch_bounds__(kHeadSumThreads) head_sums_kernel(const uint16_t* each, int64_t each_stride, int heads_per_key, int head_dim,
                                                                     uint16_t* sum, int64_t sum_stride, int columns) {
   ptx::take_turn();
@@ -16,9 +15,9 @@ __global__ void __launch_bounds__(kHeadSumThreads) head_sums_kernel(const uint16
   for (int i = static_cast<int>(threadIdx.x); i < columns; i += kHeadSumThreads) {
     float total = 0.0f;
     for (int head = i / head_dim * heads_per_key, end = head + heads_per_key; head < end; ++head) {
-      total += ptx::to_float<T>(from[head * head_dim + i % head_dim]);
+      total += ptx::to_float<BFloat16>(from[head * head_dim + i % head_dim]);
     }
-    sum[blockIdx.x * sum_stride + i] = ptx::from_float<T>(total);
+    sum[blockIdx.x * sum_stride + i] = ptx::from_float<BFloat16>(total);
   }
 }
 
@@ -29,7 +28,7 @@ HeadGradients::HeadGradients(const DeviceTensor& sum, int64_t columns, const std
 
 void HeadGradients::add_up(int head_dim, const std::shared_ptr<Stream>& stream) const {
   if (sum_.columns() == each_.columns() || sum_.rows() == 0) return;
-  launch(sum_.type() == DeviceType::kBFloat16 ? head_sums_kernel<BFloat16> : head_sums_kernel<Float16>,
+  launch(head_sums_kernel,
          LaunchShape{static_cast<unsigned>(sum_.rows()), 1, 1, kHeadSumThreads, 0, 1, kernels_take_turns()}, stream->handle(),
          each_.use_on<uint16_t>(stream), each_.row_stride(), static_cast<int>(each_.columns() / sum_.columns()), head_dim,
          sum_.use_on<uint16_t>(stream), sum_.row_stride(), static_cast<int>(sum_.columns()));

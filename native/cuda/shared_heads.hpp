@@ -6,7 +6,7 @@ namespace usmlite::cuda {
 
 class HeadGradients {
  public:
-  /// `sum` (frames, key_heads * head_dim), 16-bit floats: what is wanted; `columns`: heads * head_dim.
+  /// `sum` (frames, key_heads * head_dim), bfloat16: what is wanted; `columns`: heads * head_dim.
   HeadGradients(const DeviceTensor& sum, int64_t columns, const std::shared_ptr<Stream>& stream);
   /// (frames, heads * head_dim), to be filled with the gradient of each head: `sum` itself where none is shared.
   const DeviceTensor& each() const { return each_; }

@@ -48,7 +48,7 @@ struct Keys {
 Napi::Value training_attention(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceTrainingAttention", 10);
   Operands operands(arguments, info);
-  const DeviceTensor& query = operands.floats(0, "query");
+  const DeviceTensor& query = operands.training_floats(0, "query");
   const Heads heads = heads_argument(arguments, query, 6);
   const bool causal = arguments.boolean(5, "causal");
   const auto stream = stream_argument(arguments, info, 10);
@@ -76,7 +76,7 @@ Napi::Value training_attention(const Napi::CallbackInfo& info) {
 Napi::Value training_relative_attention(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceTrainingRelativeAttention", 12);
   Operands operands(arguments, info);
-  const DeviceTensor& query = operands.floats(0, "query");
+  const DeviceTensor& query = operands.training_floats(0, "query");
   const Heads heads = heads_argument(arguments, query, 4);
   const auto stream = stream_argument(arguments, info, 12);
   const DeviceTensor& key = key_argument(operands, 1, query, heads.dimension, query.rows());
@@ -105,7 +105,7 @@ Napi::Value training_relative_attention(const Napi::CallbackInfo& info) {
 Napi::Value attention_backward(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceAttentionBackward", 13);
   Operands operands(arguments, info);
-  const DeviceTensor& query = operands.floats(0, "query");
+  const DeviceTensor& query = operands.training_floats(0, "query");
   const Heads heads = heads_argument(arguments, query, 9);
   const bool causal = arguments.boolean(8, "causal");
   const auto stream = stream_argument(arguments, info, 13);
@@ -136,7 +136,7 @@ Napi::Value attention_backward(const Napi::CallbackInfo& info) {
 Napi::Value relative_attention_backward(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceRelativeAttentionBackward", 15);
   Operands operands(arguments, info);
-  const DeviceTensor& query = operands.floats(0, "query");
+  const DeviceTensor& query = operands.training_floats(0, "query");
   const Heads heads = heads_argument(arguments, query, 7);
   const auto stream = stream_argument(arguments, info, 15);
   const cuda::PackedSequences sequences = operands.sequences(6, query.rows(), stream);

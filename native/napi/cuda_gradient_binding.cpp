@@ -19,7 +19,7 @@ using cuda::DeviceType;
 Napi::Value layer_norm_backward(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceLayerNormBackward", 7);
   Operands operands(arguments, info);
-  const DeviceTensor& x = operands.floats(0, "x");
+  const DeviceTensor& x = operands.training_floats(0, "x");
   const int64_t hidden = x.columns();
   const DeviceTensor& weight = operands.weights(1, "weight", {hidden});
   const DeviceTensor& gradient = operands.like(2, "gradient", x);
@@ -42,7 +42,7 @@ Napi::Value layer_norm_backward(const Napi::CallbackInfo& info) {
 Napi::Value batch_norm(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceBatchNorm", 9);
   Operands operands(arguments, info);
-  const DeviceTensor& x = operands.floats(0, "x");
+  const DeviceTensor& x = operands.training_floats(0, "x");
   const int64_t channels = x.columns();
   const bool training = arguments.boolean(5, "training");
   if (training && x.rows() < 2) {
@@ -71,7 +71,7 @@ Napi::Value batch_norm(const Napi::CallbackInfo& info) {
 Napi::Value batch_norm_backward(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceBatchNormBackward", 8);
   Operands operands(arguments, info);
-  const DeviceTensor& x = operands.floats(0, "x");
+  const DeviceTensor& x = operands.training_floats(0, "x");
   const int64_t channels = x.columns();
   const auto stream = stream_argument(arguments, info, 8);
   const DeviceTensor of_x(x.type(), x.shape(), stream);
@@ -96,7 +96,7 @@ Napi::Value batch_norm_backward(const Napi::CallbackInfo& info) {
 Napi::Value depthwise_convolution_backward(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceDepthwiseConvolutionBackward", 8);
   Operands operands(arguments, info);
-  const DeviceTensor& x = operands.floats(0, "x");
+  const DeviceTensor& x = operands.training_floats(0, "x");
   const auto kernel = DeviceTensorObject::from(arguments, info[1], "weight")->columns();
   const DeviceTensor& weight = operands.weights(1, "weight", {x.columns(), kernel});
   const DeviceTensor& gradient = operands.like(3, "gradient", x);
@@ -121,7 +121,7 @@ Napi::Value depthwise_convolution_backward(const Napi::CallbackInfo& info) {
 Napi::Value gather_windows_backward(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceGatherWindowsBackward", 5);
   Operands operands(arguments, info);
-  const DeviceTensor& gradient = operands.floats(0, "gradient");
+  const DeviceTensor& gradient = operands.training_floats(0, "gradient");
   const int64_t kernel = arguments.integer(2, "kernel", 1, 1 << 16), stride = arguments.integer(3, "stride", 1, 1 << 16);
   if (gradient.columns() % (8 * kernel) != 0) {
     throw Error(error_code::kUnsupportedSpec, "rows of " + std::to_string(gradient.columns()) + " values are no windows of " + std::to_string(kernel) +

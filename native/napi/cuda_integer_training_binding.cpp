@@ -72,7 +72,7 @@ Napi::Value pad_bias(const Napi::CallbackInfo& info) {
 Napi::Value round_rows(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceRoundRows", 2);
   Operands operands(arguments, info);
-  const DeviceTensor& x = operands.floats(0, "x");
+  const DeviceTensor& x = operands.training_floats(0, "x");
   const auto stream = stream_argument(arguments, info, 2);
   DeviceTensor y(x.type(), x.shape(), stream);
   cuda::widen_rows(cuda::quantize_rows(x, integer_activations_argument(arguments, 1), stream), y, stream);

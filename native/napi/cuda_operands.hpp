@@ -16,6 +16,14 @@ class Operands {
 
   /// A matrix of 16-bit floats.
   const cuda::DeviceTensor& floats(size_t index, const char* name) { return held(index, name, Floats::kHalf); }
+  /// A matrix of bfloat16, the floats that training computes in.
+  const cuda::DeviceTensor& training_floats(size_t index, const char* name) {
+    const cuda::DeviceTensor& tensor = floats(index, name);
+    if (tensor.type() != cuda::DeviceType::kBFloat16) {
+      arguments_.fail(std::string(name) + " is " + cuda::name_of(tensor.type()) + "; it must be bfloat16 in training");
+    }
+    return tensor;
+  }
   /// A matrix or vector of 16-bit floats or float32.
   const cuda::DeviceTensor& any_floats(size_t index, const char* name) { return held(index, name, Floats::kAny); }
   /// Floats of the type and shape of another.

@@ -72,7 +72,7 @@ Napi::Value plane_convolution_backward(const Napi::CallbackInfo& info) {
   Operands operands(arguments, info);
   const Plane plane = plane_argument(arguments, info, operands);
   const cuda::PlaneConvolutionArguments& convolution = plane.convolution;
-  const DeviceTensor& x = *convolution.x;
+  const DeviceTensor& x = operands.training_floats(0, "x");
   if (convolution.relu && !arguments.has(2)) arguments.fail("y is needed for the slope of relu");
   const DeviceTensor* y = convolution.relu ? &operands.like(2, "y", x, plane.output_shape) : nullptr;
   const DeviceTensor& gradient = operands.like(9, "gradient", x, plane.output_shape);

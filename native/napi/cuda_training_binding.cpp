@@ -62,17 +62,11 @@ cuda::LinearFinish linear_finish(const Arguments& arguments, Operands& operands,
           static_cast<float>(arguments.number(first + 2, "scale", -1e30, 1e30)), arguments.dropout(first + 3)};
 }
 
-const DeviceTensor& frames(const Arguments& arguments, Operands& operands, size_t index, const char* name) {
-  const DeviceTensor& tensor = operands.floats(index, name);
-  if (tensor.type() != DeviceType::kBFloat16) arguments.fail(std::string(name) + " must be bfloat16 in training, not " + cuda::name_of(tensor.type()));
-  return tensor;
-}
-
 // deviceFinishLinear(sums, bias?, activation, scale, probability, seed, residual?, residualScale, stream?)
 Napi::Value finish_linear(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceFinishLinear", 8);
   Operands operands(arguments, info);
-  const DeviceTensor& sums = frames(arguments, operands, 0, "sums");
+  const DeviceTensor& sums = operands.training_floats(0, "sums");
   const cuda::LinearFinish layer = linear_finish(arguments, operands, 1, sums.columns());
   const DeviceTensor* residual = arguments.has(6) ? &operands.like(6, "residual", sums) : nullptr;
   const auto residual_scale = static_cast<float>(arguments.number(7, "residualScale", -1e30, 1e30));
@@ -86,7 +80,7 @@ Napi::Value finish_linear(const Napi::CallbackInfo& info) {
 Napi::Value linear_gradient(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceLinearGradient", 9);
   Operands operands(arguments, info);
-  const DeviceTensor& gradient = frames(arguments, operands, 0, "gradient");
+  const DeviceTensor& gradient = operands.training_floats(0, "gradient");
   const cuda::LinearFinish layer = linear_finish(arguments, operands, 1, gradient.columns());
   const DeviceTensor* sums = arguments.has(6) ? &operands.like(6, "sums", gradient) : nullptr;
   if (layer.activation != cuda::Activation::kNone && !sums) arguments.fail("sums are needed for the slope of an activation");
@@ -177,7 +171,7 @@ Napi::Value update_average(const Napi::CallbackInfo& info) {
 Napi::Value softmax_divergence(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceSoftmaxDivergence", 4);
   Operands operands(arguments, info);
-  const DeviceTensor& student = frames(arguments, operands, 0, "student");
+  const DeviceTensor& student = operands.training_floats(0, "student");
   const DeviceTensor& teacher = operands.like(1, "teacher", student);
   if (student.columns() == 0) arguments.fail("rows are empty");
   const auto temperature = static_cast<float>(arguments.number(2, "temperature", 1e-3, 1e3));
@@ -196,7 +190,7 @@ Napi::Value softmax_divergence(const Napi::CallbackInfo& info) {
 Napi::Value column_probability(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceColumnProbability", 2);
   Operands operands(arguments, info);
-  const DeviceTensor& logits = frames(arguments, operands, 0, "logits");
+  const DeviceTensor& logits = operands.training_floats(0, "logits");
   const int64_t column = arguments.integer(1, "column", 0, logits.columns() - 1);
   const auto stream = cuda::default_stream();
   DeviceTensor probabilities(DeviceType::kFloat32, {logits.rows()}, stream);

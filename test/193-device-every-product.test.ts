@@ -1,0 +1,7 @@
+// As on a Hopper; test 146 has the same for the kernels of GPUs before it.
+import test from "ava";
+import { assertEveryProduct } from "./every_product.js";
+
+for (const arithmetic of ["bfloat16", "float16", "int8", "float8"] as const) {
+  test(`products by every kernel in ${arithmetic}`, (t) => assertEveryProduct(t, arithmetic));
+}
