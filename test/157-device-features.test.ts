@@ -15,6 +15,7 @@ import {
 } from "../lib/index.js";
 import type { FrontEnd } from "../lib/audio/front_end.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
+import { LogMelPlan } from "../lib/audio/log_mel_plan.js";
 import { ParakeetFeatures } from "../lib/audio/parakeet_features.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
@@ -25,6 +26,15 @@ const largestDifference = (a: Float32Array, b: Float32Array): number =>
 function speech(count: number, seed: number): Float32Array {
   return randomValues(count, seed).map((noise, i) => (i % 5000 > 4000 ? 0 : 1e-3 * noise + 0.9 * Math.sin(0.002 * i) * Math.sin(0.4 * i)));
 }
+
+test("frames without their mean are refused: the GPU has no kernel that takes it off", (t) => {
+  const lengths = { samplingRate: 16000, featureSize: 80, fftLength: 512, windowLength: 400, hopLength: 160 };
+  const plan = new LogMelPlan(
+    { ...lengths, edges: [20, 8000], melScale: "htk", window: "povey", framePreemphasis: 0.97, floor: { smallest: 1e-7 } },
+    "settings",
+  );
+  t.throws(() => plan.onGpu({ frames: (samples) => plan.frames(samples) }), { code: "UNSUPPORTED_SPEC", message: /made on the CPU only/ });
+});
 
 test("log-mel features are those of the CPU, whatever else is in the batch", (t) => {
   const parakeet = { featureSize: 80, samplingRate: 16000, hopLength: 160, fftLength: 512, windowLength: 400, preemphasis: 0.97 };

@@ -3,9 +3,10 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import test from "ava";
+import { LogMelPlan } from "../lib/audio/log_mel_plan.js";
 import { whisperFeaturesFrom } from "../lib/audio/whisper_features.js";
 import { readSafetensors } from "../lib/checkpoint/safetensors.js";
-import { availableInstructionSets, decodeAudio, LogMel, setInstructionSet, UsmLiteError } from "../lib/index.js";
+import { availableInstructionSets, decodeAudio, LogMel, setInstructionSet, UsmLiteError, type Tensor } from "../lib/index.js";
 import { sine } from "./audio_signals.js";
 import { randomValues } from "./gradient.js";
 import { sharedFolder } from "./shared.js";
@@ -53,6 +54,32 @@ test.serial("every instruction set agrees with the plain transform, whatever the
       for (const result of results) {
         result.forEach((value, i) => t.true(Math.abs(value - ((results[0] as Float32Array)[i] as number)) < 1e-5));
       }
+    }
+  }
+});
+
+test.serial("frames as Kaldi takes them agree on every instruction set, whatever is added to all samples", (t) => {
+  for (const { share, windowLength, hopLength } of [
+    { share: 0.97, windowLength: 400, hopLength: 160 },
+    { share: 0, windowLength: 2, hopLength: 1 },
+    { share: 1, windowLength: 255, hopLength: 33 },
+  ]) {
+    const settings = { samplingRate: 16000, featureSize: 23, fftLength: 512, windowLength, hopLength, edges: [20, 8000] } as const;
+    const plan = new LogMelPlan(
+      { ...settings, melScale: "htk", window: "povey", framePreemphasis: share, floor: { smallest: 1e-7 } },
+      "settings",
+    );
+    for (const samples of [0, windowLength - 1, windowLength, windowLength + 9 * hopLength + 1]) {
+      const signal = randomValues(samples, samples + 1);
+      const [first, ...others] = availableInstructionSets().map((set) => {
+        setInstructionSet(set);
+        return plan.compute(signal);
+      }) as [Tensor, ...Tensor[]];
+      t.deepEqual(first.shape, [plan.frames(samples), 23]);
+      for (const other of others) other.toArray().forEach((value, i) => t.true(Math.abs(value - (first.toArray()[i] as number)) < 1e-5));
+      // A constant that is added goes with the mean.
+      const shifted = plan.compute(signal.map((value) => value + 0.5)).toArray();
+      first.toArray().forEach((value, i) => t.true(Math.abs(value - (shifted[i] as number)) < 1e-2, `${value} and ${shifted[i]}`));
     }
   }
 });
