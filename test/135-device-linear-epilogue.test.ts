@@ -22,11 +22,12 @@ test("bias, activation, scale and residual", (t) => {
           randomTensor([rows], 6),
           operand(randomTensor([tokens, outputs], 7), activationType(arithmetic)),
         ];
+        const added = residual.toArray();
         const sums = linear(operand(x, arithmetic), unpackWeight(packed).weight, { bias }).toArray();
         const expected = Float32Array.from({ length: tokens * outputs }, (_, i) => {
           const at = Math.floor(i / outputs) * rows + (i % outputs);
           const gate = glu ? (sums[at + outputs] as number) : 0;
-          return 0.5 * activate(activation, sums[at] as number, gate) - 1.5 * (residual.toArray()[i] as number);
+          return 0.5 * activate(activation, sums[at] as number, gate) - 1.5 * (added[i] as number);
         });
         using weight = DeviceWeight.from(packed, { arithmetic, glu });
         const type = activationType(arithmetic);

@@ -103,10 +103,11 @@ test("gates, activations, scales, biases and residuals", (t) => {
       const sums = linear(operand(x, "bfloat16"), unpackWeight(packed).weight, { bias }).toArray();
       const outputs = glu ? rows / 2 : rows;
       const residual = operand(randomTensor([tokens, outputs], 7), "bfloat16");
+      const added = residual.toArray();
       const expected = Float32Array.from({ length: tokens * outputs }, (_, i) => {
         const at = Math.floor(i / outputs) * rows + (i % outputs);
         const value = sums[at] as number;
-        return 0.5 * (value / (1 + Math.exp(-(glu ? (sums[at + outputs] as number) : value)))) + 2 * (residual.toArray()[i] as number);
+        return 0.5 * (value / (1 + Math.exp(-(glu ? (sums[at + outputs] as number) : value)))) + 2 * (added[i] as number);
       });
       using weight = DeviceWeight.from(packed, { glu });
       const y = deviceLinear(DeviceTensor.from(x), weight, {

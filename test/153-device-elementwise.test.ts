@@ -45,10 +45,11 @@ test("sums", (t) => {
   for (const type of ["float32", "bfloat16", "float16"] as const) {
     for (const shape of [[9], [3, 7], [300, 4]]) {
       const [x, y] = [DeviceTensor.from(randomTensor(shape, 1), type), DeviceTensor.from(randomTensor(shape, 2), type)];
-      const expected = x.toArray().map((v, i) => 0.5 * v - 2 * (y.toArray()[i] as number));
+      const other = y.toArray();
+      const expected = x.toArray().map((v, i) => 0.5 * v - 2 * (other[i] as number));
       const tolerance = type === "float32" ? 1e-7 : 2 ** -8;
       assertClose(t, deviceScaledSum(x, 0.5, y, -2).toArray(), expected, tolerance, `${type} (${shape.join(", ")})`);
-      const sum = x.toArray().map((v, i) => v + (y.toArray()[i] as number));
+      const sum = x.toArray().map((v, i) => v + (other[i] as number));
       deviceAddInPlace(x, y);
       assertClose(t, x.toArray(), sum, tolerance, `${type} in place`);
     }

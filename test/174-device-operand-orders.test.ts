@@ -53,7 +53,8 @@ for (const architecture of [0, 80]) {
         const [a, b] = [wholeNumbers(m, k, 1), wholeNumbers(k, n, 5)];
         const [columnsOfA, columnsOfB, product] = [transposed(a), transposed(b), exactProduct(a, b)];
         const seed = wholeNumbers(m, n, 9);
-        const added = product.map((value, i) => value + (seed.toArray()[i] as number));
+        const addend = seed.toArray();
+        const added = product.map((value, i) => value + (addend[i] as number));
         for (const [ofA, ofB] of [
           [false, false],
           [true, false],
@@ -70,14 +71,14 @@ for (const architecture of [0, 80]) {
               deviceAddProduct(sum, left, right);
               t.deepEqual(sum.toArray(), added, `${what}, added to float32`);
               const beside = { matrix: DeviceTensor.from(seed, "float32"), factor: 2 };
-              const withAddend = product.map((value, i) => 3 * value + 2 * (seed.toArray()[i] as number));
+              const withAddend = product.map((value, i) => 3 * value + 2 * (addend[i] as number));
               t.deepEqual(deviceProduct(left, right, 3, "float32", beside).toArray(), withAddend, `${what}, beside another`);
               if (type === "float16") return;
               const narrow = DeviceTensor.from(Tensor.from(product, [m, n])).toArray();
               t.deepEqual(deviceProduct(left, right).toArray(), narrow, what);
               const narrowSum = DeviceTensor.from(seed);
               deviceAddProduct(narrowSum, left, right, 0.5);
-              const half = product.map((value, i) => 0.5 * value + (seed.toArray()[i] as number));
+              const half = product.map((value, i) => 0.5 * value + (addend[i] as number));
               t.deepEqual(narrowSum.toArray(), DeviceTensor.from(Tensor.from(half, [m, n])).toArray(), `${what}, added`);
             });
           }
