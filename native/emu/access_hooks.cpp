@@ -20,7 +20,8 @@ inline void access(const void* pointer, size_t bytes, bool writes) {
   const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
   const char* const operation = writes ? "write" : "read";
   if (machine.stacks().contain(address)) {
-    if (running_thread->awaits_products && machine.products().are_under_way(address, bytes))
+    if (running_thread->awaits_products && address < running_thread->accumulators_end &&
+        running_thread->accumulators_begin < address + bytes && machine.products().are_under_way(address, bytes))
       machine.fail(std::string(operation) + " of an accumulator of a product that is under way; wgmma_wait comes first");
   } else if (machine.shared().is_near(address)) {
     SharedMemory& shared = machine.shared();

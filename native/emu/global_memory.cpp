@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <array>
+#include <atomic>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -29,8 +31,42 @@ struct Memory {
   uintptr_t begin = 0;  // 0: nothing reserved yet
   size_t next = kGap, used = 0;
   std::map<uintptr_t, Buffer> buffers;
-  std::pair<const uintptr_t, Buffer>* recent = nullptr;  // the buffer used last
+  std::atomic<uint64_t> releases = 0;
   uint64_t kernel = 1;
+};
+
+/// Where a buffer lies, and what is known of it.
+struct Place {
+  uintptr_t begin = 0;
+  size_t bytes = 0;
+  Buffer* buffer = nullptr;
+
+  bool holds(uintptr_t address, size_t length) const {
+    const size_t offset = address - begin;
+    return offset < bytes && length <= bytes - offset;
+  }
+};
+
+/// The buffers used last, for the running kernel to look up without a lock.
+class RecentPlaces {
+ public:
+  /// Null when it must be searched for.
+  Buffer* find(uintptr_t address, size_t bytes, uint64_t releases) {
+    if (releases != releases_) {
+      places_.fill({});
+      releases_ = releases;
+    }
+    const Place& place = at(address);
+    return place.holds(address, bytes) ? place.buffer : nullptr;
+  }
+  void remember(uintptr_t address, const Place& place) { at(address) = place; }
+
+ private:
+  // Buffers are at least this far apart, so that few share an entry.
+  Place& at(uintptr_t address) { return places_[address / kGap % places_.size()]; }
+
+  uint64_t releases_ = 0;
+  std::array<Place, 64> places_{};
 };
 
 Memory& memory() {
@@ -69,8 +105,8 @@ void release(void* buffer) noexcept {
   // A new mapping in place of the old gives its pages back.
   mmap(buffer, mapped_bytes(found->second.bytes), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
   m.used -= found->second.bytes;
+  ++m.releases;
   m.buffers.erase(found);
-  m.recent = nullptr;
 }
 
 size_t free_bytes() noexcept {
@@ -85,43 +121,50 @@ void begin_kernel() {
   ++m.kernel;
 }
 
-void check(const void* pointer, size_t bytes, size_t alignment, Access access, const char* operation) {
+namespace {
+
+/// The buffer that holds these bytes. Without one, `problem` says what is wrong, or nothing of constants.
+Place search(uintptr_t address, size_t bytes, Access access, std::string& problem) {
   Memory& m = memory();
+  const std::lock_guard lock(m.mutex);
+  const bool ours = m.begin != 0 && address - m.begin < kAddressBytes;
+  if (!ours && access == Access::kReadOrConstant) return {};
+  auto found = m.buffers.upper_bound(address);
+  if (!ours || found == m.buffers.begin()) {
+    problem = " at an address that is in no device buffer";
+    return {};
+  }
+  --found;
+  const Place place{found->first, found->second.bytes, &found->second};
+  if (place.holds(address, bytes)) return place;
+  problem = " at offset " + std::to_string(address - place.begin) + " of a device buffer of " + std::to_string(place.bytes) + " bytes";
+  return {};
+}
+
+}  // namespace
+
+void check(const void* pointer, size_t bytes, size_t alignment, Access access, const char* operation) {
+  static RecentPlaces recent;  // kernels run one at a time
   const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
   if (address % alignment != 0)
     machine().fail(std::string(operation) + " at a global address that is not a multiple of " + std::to_string(alignment));
-  std::string problem;
-  {
-    const std::lock_guard lock(m.mutex);
-    const auto holds = [&](const std::pair<const uintptr_t, Buffer>& entry) {
-      const size_t offset = address - entry.first;
-      return offset < entry.second.bytes && bytes <= entry.second.bytes - offset;
-    };
-    if (!m.recent || !holds(*m.recent)) {
-      const bool ours = m.begin != 0 && address - m.begin < kAddressBytes;
-      if (!ours && access == Access::kReadOrConstant) return;
-      auto found = m.buffers.upper_bound(address);
-      if (!ours || found == m.buffers.begin()) {
-        problem = " at an address that is in no device buffer";
-      } else if (--found; holds(*found)) {
-        m.recent = &*found;
-      } else {
-        problem = " at offset " + std::to_string(address - found->first) + " of a device buffer of " +
-                  std::to_string(found->second.bytes) + " bytes";
-      }
-    }
-    if (problem.empty()) {
-      Buffer& buffer = m.recent->second;
-      const bool waited = machine().block().waited_for_previous;
-      if (!waited && (access == Access::kWrite || buffer.written_by == m.kernel - 1)) {
-        problem = " of a device buffer before previous_kernel_wait, while the kernel before this one may still use it";
-      } else {
-        if (access == Access::kWrite) buffer.written_by = m.kernel;
-        return;
-      }
-    }
+  const auto fail = [&](const std::string& problem) {
+    machine().fail(std::string(operation) + " of " + std::to_string(bytes) + " bytes" + problem);
+  };
+  Memory& m = memory();
+  Buffer* buffer = recent.find(address, bytes, m.releases);
+  if (!buffer) {
+    std::string problem;
+    const Place place = search(address, bytes, access, problem);
+    if (!problem.empty()) fail(problem);
+    if (!place.buffer) return;
+    buffer = place.buffer;
+    recent.remember(address, place);
   }
-  machine().fail(std::string(operation) + " of " + std::to_string(bytes) + " bytes" + problem);
+  const bool waited = machine().block().waited_for_previous;
+  if (!waited && (access == Access::kWrite || buffer->written_by == m.kernel - 1))
+    fail(" of a device buffer before previous_kernel_wait, while the kernel before this one may still use it");
+  if (access == Access::kWrite) buffer->written_by = m.kernel;
 }
 
 }  // namespace usmlite::emu::global_memory

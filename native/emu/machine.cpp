@@ -18,11 +18,6 @@ namespace usmlite::emu {
 
 Thread* running_thread = nullptr;
 
-Machine& machine() {
-  static Machine* const machine = new Machine;  // never destroyed: a kernel may run while the process exits
-  return *machine;
-}
-
 Machine::Machine() : copies_(std::make_unique<AsynchronousCopies>()), products_(std::make_unique<AsynchronousProducts>()) {}
 Machine::~Machine() = default;
 
@@ -96,7 +91,7 @@ void Machine::run_cluster(uint3 first_block) {
     block.shared.begin(static_cast<uint32_t>(grid_->shared_bytes), order_);
   }
   for (int id = 0; id < count; ++id) {
-    threads_[id] = {stacks_.prepare(id, enter_fiber), id, id / threads_per_block(), false, nullptr, false};
+    threads_[id] = {stacks_.prepare(id, enter_fiber), id, id / threads_per_block(), false, nullptr, false, 0, 0};
     ready_[id] = id;
   }
   ready_first_ = 0;

@@ -32,6 +32,7 @@ struct Thread {
   bool done;
   const char* waits_at;  // the operation; null when it can run
   bool awaits_products;  // some of its warpgroup's are under way (warpgroup_product.hpp)
+  uintptr_t accumulators_begin, accumulators_end;  // within which all of theirs lie
 };
 
 /// What runs: made by `launch`.
@@ -144,7 +145,10 @@ class Machine {
 };
 
 /// The one machine of the process; it runs one kernel at a time.
-Machine& machine();
+inline Machine& machine() {
+  static Machine* const machine = new Machine;  // never destroyed: a kernel may run while the process exits
+  return *machine;
+}
 /// Null when no kernel runs.
 extern Thread* running_thread;
 

@@ -22,7 +22,7 @@ void read_positions(uint32_t four_bits, uint8_t* inputs, int group) {
   inputs[2 * group + 1] = static_cast<uint8_t>(4 * group + second);
 }
 
-template <int Columns> void multiply_by(const LeftRows& left, const float* right, float* sums) {
+template <int Columns> [[gnu::always_inline]] inline void multiply_by(const LeftRows& left, const float* right, float* sums) {
   for (int row = 0; row < 16; ++row) {
     float sum[Columns] = {};
     for (int s = 0; s < left.stored; ++s) {
@@ -125,7 +125,7 @@ void gather_left(Element element, const uint32_t* const* registers, const uint32
   }
 }
 
-void multiply(const LeftRows& left, const float* right, int columns, float* sums) {
+[[gnu::target_clones("avx2", "default")]] void multiply(const LeftRows& left, const float* right, int columns, float* sums) {
   switch (columns) {
     case 8: return multiply_by<8>(left, right, sums);
     case 16: return multiply_by<16>(left, right, sums);

@@ -6,11 +6,14 @@ namespace usmlite::emu {
 
 namespace {
 
-void merge(VectorClock& into, const VectorClock& from) {
+/// For the parties from `begin` to `end`.
+[[gnu::target_clones("avx2", "default")]] void merge(VectorClock& into, const VectorClock& from, int begin, int end) {
   uint32_t* a = into.data();
   const uint32_t* b = from.data();
-  for (size_t i = 0, n = into.size(); i < n; ++i) a[i] = std::max(a[i], b[i]);
+  for (int i = begin; i < end; ++i) a[i] = std::max(a[i], b[i]);
 }
+
+void merge(VectorClock& into, const VectorClock& from) { merge(into, from, 0, static_cast<int>(into.size())); }
 
 }  // namespace
 
@@ -62,9 +65,15 @@ void MemoryOrder::synchronize(const std::vector<int>& threads) {
 void MemoryOrder::raise_floor(int block, int first_thread, int threads, uint32_t before) {
   VectorClock& floor = floors_[block];
   // Of copies, and of other blocks, what any thread learned; of threads and warps that meet, all that happened.
-  for (int thread = first_thread; thread < first_thread + threads; ++thread) merge(floor, known_[thread]);
+  const int parties = static_cast<int>(floor.size()), first_warp = first_warp_ + first_thread / 32, warps = threads / 32;
+  for (int thread = first_thread; thread < first_thread + threads; ++thread) {
+    const VectorClock& known = known_[thread];
+    merge(floor, known, 0, first_thread);
+    merge(floor, known, first_thread + threads, first_warp);
+    merge(floor, known, first_warp + warps, parties);
+  }
   std::fill_n(floor.begin() + first_thread, threads, before);
-  std::fill_n(floor.begin() + first_warp_ + first_thread / 32, threads / 32, before);
+  std::fill_n(floor.begin() + first_warp, warps, before);
 }
 
 void MemoryOrder::synchronize_block(int block) {

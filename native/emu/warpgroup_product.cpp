@@ -15,6 +15,9 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kLeftRows = 64;
 
+/// Of one thread.
+size_t accumulator_bytes(const ProductShape& shape) { return shape.columns / 2 * sizeof(float); }
+
 /// An operand in shared memory: the fields that are used here of its descriptor (PTX ISA, "Matrix descriptor"), and its order.
 struct Tile {
   Tile(uint64_t bits, bool transposed)
@@ -73,9 +76,13 @@ std::vector<float> values_of(const Tile& tile, Element element, int rows, int in
 }  // namespace
 
 void AsynchronousProducts::begin(int threads) {
-  warpgroups_.clear();
   warpgroups_.resize(threads / 32);
-  threads_.assign(threads, ThreadState{});
+  for (Warpgroup& warpgroup : warpgroups_) {
+    warpgroup.products.clear();
+    warpgroup.computed = 0;
+  }
+  threads_.resize(threads);
+  for (ThreadState& thread : threads_) thread.begin();
 }
 
 void AsynchronousProducts::end(const std::string& place) const {
@@ -132,7 +139,11 @@ void AsynchronousProducts::issue(const ProductShape& shape, void* d, const uint3
   product.metadata[lane] = metadata;
   if (a) std::memcpy(&product.a[4 * lane], a, 16);
   ++own.issued;
-  machine().current().awaits_products = true;
+  Thread& thread = machine().current();
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(d), end = begin + accumulator_bytes(shape);
+  thread.accumulators_begin = thread.awaits_products ? std::min(thread.accumulators_begin, begin) : begin;
+  thread.accumulators_end = thread.awaits_products ? std::max(thread.accumulators_end, end) : end;
+  thread.awaits_products = true;
 }
 
 void AsynchronousProducts::commit() {
@@ -177,7 +188,8 @@ void AsynchronousProducts::perform_wait(int first_thread, void* const* operands)
     const int thread = first_thread + lane, warp = thread / 32;
     order.learn(thread, order.warp(warp), clocks[lane / 32]);
     ThreadState& state = self.threads_[thread];
-    while (static_cast<int>(state.groups.size()) > pending) state.groups.pop_front();
+    const int ended_groups = std::max(0, static_cast<int>(state.groups.size()) - pending);
+    state.groups.erase(state.groups.begin(), state.groups.begin() + ended_groups);
     state.finished = ended;
   }
 }
@@ -235,7 +247,7 @@ bool AsynchronousProducts::are_under_way(uintptr_t address, size_t bytes) const 
   for (int64_t i = own.finished; i < own.issued; ++i) {
     const Product& product = group.products[static_cast<size_t>(i - group.computed)];
     const uintptr_t begin = reinterpret_cast<uintptr_t>(product.d[self - first_thread]);
-    if (address < begin + product.shape.columns / 2 * sizeof(float) && begin < address + bytes) return true;
+    if (address < begin + accumulator_bytes(product.shape) && begin < address + bytes) return true;
   }
   return false;
 }

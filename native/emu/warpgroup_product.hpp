@@ -50,11 +50,17 @@ class AsynchronousProducts {
     int64_t computed = 0;
   };
   struct ThreadState {
-    int64_t issued, finished;    // products
-    std::deque<int64_t> groups;  // `issued` at the end of each committed group that is under way
+    int64_t issued, finished;     // products
+    std::vector<int64_t> groups;  // `issued` at the end of each committed group that is under way
     // Since the last wgmma_wait, and ever: a fence must follow what was written to registers, which is only known of left
     // operands (new ones after each wait) and of first accumulators.
     bool fenced, ever_fenced;
+
+    void begin() {
+      issued = finished = 0;
+      groups.clear();
+      fenced = ever_fenced = false;
+    }
   };
 
   static void perform_wait(int first_thread, void* const* operands);
