@@ -71,7 +71,7 @@ test("a feature file holds its values to 16 bits, and recognizes damage", (t) =>
 test.serial("features are those of the front end, per speed and segment, and computed once", async (t) => {
   const cache = new FeatureCache(join(folder, "cache"), defaultLogMelConfig);
   const progress: number[] = [];
-  await cache.prepare(utterances, [0.9, 1], { onProgress: (done, total) => progress.push(done, total) });
+  await cache.prepare(utterances, [0.9, 1], { workers: 2, onProgress: (done, total) => progress.push(done, total) });
   t.deepEqual(progress, [1, 2, 2, 2]);
   const frontEnd = new LogMel();
   for (const { audioPath, duration, offset } of utterances) {

@@ -11,6 +11,9 @@ import { threadCount } from "../native/runtime.js";
 import { decodeFeatures, isFeatureFile } from "./feature_file.js";
 import type { Utterance } from "./manifest.js";
 
+// Starting another worker takes about as long as making the features of this much audio.
+const workerSeconds = 120;
+
 // Part of every key: raise it when the features of the same audio change.
 const version = 1;
 
@@ -46,7 +49,7 @@ export interface FeatureJobDone {
 /** How {@link FeatureCache.prepare} computes. */
 export interface PrepareOptions {
   readonly signal?: AbortSignal;
-  /** Worker threads; default: as many as the native code uses. */
+  /** Worker threads; default: as many as the native code uses, and not more than the audio keeps busy. */
   readonly workers?: number;
   /** Called after each audio file. */
   readonly onProgress?: (done: number, total: number) => void;
@@ -78,7 +81,7 @@ export class FeatureCache {
    */
   async prepare(utterances: readonly Utterance[], speeds: readonly number[], options: PrepareOptions = {}): Promise<void> {
     const jobs = this.missing(utterances, speeds);
-    const workers = Math.min(options.workers ?? threadCount(), jobs.length);
+    const workers = Math.min(options.workers ?? usefulWorkers(jobs), jobs.length);
     const queue = jobs.values();
     let done = 0;
     await Promise.all(
@@ -131,6 +134,11 @@ export class FeatureCache {
     }
     return path;
   }
+}
+
+function usefulWorkers(jobs: readonly FeatureJob[]): number {
+  const seconds = jobs.flatMap(({ segments }) => segments).reduce((sum, { duration, outputs }) => sum + duration * outputs.length, 0);
+  return Math.min(threadCount(), Math.ceil(seconds / workerSeconds) || 1);
 }
 
 /** @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE */

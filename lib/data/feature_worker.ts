@@ -6,21 +6,22 @@ import { LogMel } from "../audio/log_mel.js";
 import { resample } from "../audio/resample.js";
 import { writeFileAtomically } from "../checkpoint/atomic_file.js";
 import { UsmLiteError } from "../errors.js";
-import { describeModel } from "../models/model_folder.js";
 import type { FeatureJob, FeatureJobDone, FrontEndSource } from "./feature_cache.js";
 import { encodeFeatures } from "./feature_file.js";
 import { utteranceOf } from "./utterance_audio.js";
 
 if (!parentPort) throw new UsmLiteError("INTERNAL", "this module runs only in a worker thread");
 const port = parentPort;
-const frontEnd = frontEndOf(workerData as FrontEndSource);
+const frontEnd = await frontEndOf(workerData as FrontEndSource);
 
 port.on("message", (job: FeatureJob) => {
   void extract(job).then((answer) => port.postMessage(answer));
 });
 
-function frontEndOf(source: FrontEndSource): FrontEnd {
+async function frontEndOf(source: FrontEndSource): Promise<FrontEnd> {
   if (!("model" in source)) return new LogMel(source);
+  // All families of networks come with it, which most of a worker's start would go into.
+  const { describeModel } = await import("../models/model_folder.js");
   return describeModel(source.model, "config.json", source.generation).frontEnd(source.preprocessor, "preprocessor_config.json");
 }
 
