@@ -12,7 +12,9 @@ export const audioFixtureBytes = (name: string): Uint8Array => readFileSync(audi
 
 /** `amplitude * sin(2 pi frequency t)` */
 export function sine(frequency: number, sampleRate: number, samples: number, amplitude = 1): Float32Array {
-  return Float32Array.from({ length: samples }, (_, i) => amplitude * Math.sin((2 * Math.PI * frequency * i) / sampleRate));
+  const values = new Float32Array(samples);
+  for (let i = 0; i < samples; i++) values[i] = amplitude * Math.sin((2 * Math.PI * frequency * i) / sampleRate);
+  return values;
 }
 
 /** The mean of the fixtures' two channels: 440 Hz at 0.5 on the left, 1000 Hz at 0.25 on the right. */

@@ -7,10 +7,12 @@ import { Tensor } from "../lib/tensor/tensor.js";
 /** Deterministic values in [-1, 1). */
 export function randomValues(count: number, seed: number): Float32Array {
   let state = (seed * 2654435761 + 1) >>> 0;
-  return Float32Array.from({ length: count }, () => {
+  const values = new Float32Array(count);
+  for (let i = 0; i < count; i++) {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 31 - 1;
-  });
+    values[i] = state / 2 ** 31 - 1;
+  }
+  return values;
 }
 
 export function randomTensor(shape: readonly number[], seed: number): Tensor {
