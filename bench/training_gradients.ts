@@ -1,6 +1,6 @@
 /**
- * Loss and gradients of every parameter beside those of transformers, on the inputs of a checkpoint's `expected.safetensors`
- * (docs/parity.md).
+ * Loss and gradients of every parameter beside those of transformers in float64, on the inputs of a checkpoint's `expected.safetensors` and
+ * made-up transcripts (docs/parity.md): the reference checkpoints, or the folders that random_parity.js keeps.
  *
  * usage: USMLITE_PYTHON=PYTHON node dist/bench/training_gradients.js MODEL_FOLDER ..
  */
@@ -27,21 +27,40 @@ import { packageRoot } from "./package_root.js";
 
 const folders = process.argv.slice(2);
 if (folders.length === 0) throw new UsmLiteError("INVALID_ARGUMENT", "name folders of models");
+const context = { training: true, random: new RandomStream(1), step: 0 };
 const temporary = mkdtempSync(join(tmpdir(), "usm-lite-gradients-"));
 try {
-  for (const folder of folders) compare(folder);
+  const pairs = folders.flatMap((folder, index) => {
+    const path = join(temporary, `${index}.safetensors`);
+    return writeGradients(folder, path) ? [folder, path] : [];
+  });
+  const script = join(packageRoot, "bench", "peers", "training_gradients.py");
+  execFileSync(process.env["USMLITE_PYTHON"] ?? "python3", [script, ...pairs], { stdio: ["ignore", "inherit", "inherit"] });
 } finally {
   rmSync(temporary, { recursive: true, force: true });
 }
 
-function compare(folder: string): void {
-  const network = trainableNetwork(loadModel(folder));
-  const ours = join(temporary, "ours.safetensors");
-  tidy(() => {
+/** @returns false, and why on standard output, for a model that is refused or has too few frames for a transcript */
+function writeGradients(folder: string, path: string): boolean {
+  const refused = (why: string): boolean => {
+    console.log(`${folder}: left out, ${why}`);
+    return false;
+  };
+  let network: TrainableNetwork;
+  try {
+    network = trainableNetwork(loadModel(folder));
+  } catch (error) {
+    if (error instanceof UsmLiteError && ["BAD_CONFIG", "UNSUPPORTED_MODEL"].includes(error.code)) return refused(error.message);
+    throw error;
+  }
+  return tidy(() => {
     for (const parameter of network.parameters().values()) parameter.requiresGrad = true;
-    const batch = batchOf(network, join(folder, "expected.safetensors"));
-    const tape = new Tape();
-    const { loss } = tape.record(() => network.loss(batch, { training: true, random: new RandomStream(1), step: 0 }));
+    const inputs = join(folder, "expected.safetensors");
+    const isFeasible = (each: TrainingBatch): boolean => (network.loss(each, context).infeasible ?? 0) === 0;
+    const batch = [false, true].map((brief) => batchOf(network, inputs, brief)).find(isFeasible);
+    if (!batch) return refused("there is no room for transcripts");
+    using tape = new Tape();
+    const { loss } = tape.record(() => network.loss(batch, context));
     tape.backward(loss);
     const gradients = [...network.parameters()].flatMap(([name, parameter]): [string, Tensor][] => {
       const gradient = tape.gradientOf(parameter);
@@ -49,43 +68,51 @@ function compare(folder: string): void {
     });
     const longest = Math.max(...batch.targets.map(({ length }) => length));
     const padded = batch.targets.flatMap((labels) => [...labels, ...new Array<number>(longest - labels.length).fill(-1)]);
-    writeSafetensors(ours, [
+    writeSafetensors(path, [
       ["loss", loss],
       ["targets", Tensor.from(Int32Array.from(padded), [batch.targets.length, longest])],
+      ["silent", Tensor.from(Int32Array.of(tokensWithoutLoss(network)), [1])],
       ...gradients,
     ]);
-    tape.dispose();
+    return true;
   });
-  const script = join(packageRoot, "bench", "peers", "training_gradients.py");
-  process.stdout.write(
-    execFileSync(process.env["USMLITE_PYTHON"] ?? "python3", [script, folder, ours], {
-      encoding: "utf8",
-      stdio: ["ignore", "pipe", "inherit"],
-    }),
-  );
 }
 
-/** The inputs without their padding, with made-up transcripts. */
-function batchOf(network: TrainableNetwork, path: string): TrainingBatch {
+/** Tokens of a prompt that a sequence-to-sequence model is given and does not have to foresee. */
+function tokensWithoutLoss(network: TrainableNetwork): number {
+  if (network.kind !== "sequence-to-sequence") return 0;
+  const { promptPieces } = network.generation;
+  return promptPieces ? promptPieces("").length - 1 : 0;
+}
+
+/** The inputs without their padding, with made-up transcripts, each of one token more than the one before, or as brief as can be. */
+function batchOf(network: TrainableNetwork, path: string, brief: boolean): TrainingBatch {
   using file = readSafetensors(path);
   const { featureSize, vocabularySize } = network;
   const name = featureSize === 1 ? "input_values" : "input_features";
-  const [size, frames] = file.shape(name) as [number, number];
+  const shape = file.shape(name);
+  const inColumns = network.kind === "sequence-to-sequence" && network.fixedWindow; // (items, bins, frames)
+  const [size = 0, frames = 0] = inColumns ? [shape[0], shape[2]] : shape;
   const values = file.values(name) as Float32Array;
+  const at = (item: number, frame: number, bin: number): number =>
+    values[item * frames * featureSize + (inColumns ? bin * frames + frame : frame * featureSize + bin)] as number;
   const mask = file.has("attention_mask") ? [...file.values("attention_mask")].map(Number) : undefined;
   const lengths = Array.from({ length: size }, (_, item) =>
     mask ? mask.slice(item * frames, (item + 1) * frames).reduce((sum, one) => sum + Number(one > 0), 0) : frames,
   );
   const offsets = new SequenceOffsets(lengths);
-  const packed = new Float32Array(offsets.frames * featureSize);
-  lengths.forEach((length, item) => {
-    const begin = item * frames * featureSize;
-    packed.set(values.subarray(begin, begin + length * featureSize), offsets.begin(item) * featureSize);
-  });
+  const packed = lengths.flatMap((length, item) =>
+    Array.from({ length: length * featureSize }, (_, i) => at(item, Math.floor(i / featureSize), i % featureSize)),
+  );
   const blank = network.kind === "sequence-to-sequence" ? -1 : network.blankId;
   const usable = Array.from({ length: vocabularySize }, (_, id) => id).filter((id) => id !== blank);
+  const fewest = network.kind === "sequence-to-sequence" ? 2 : 1; // the one that begins a sequence is foreseen by nobody
   const targets = lengths.map((_, item) =>
-    Array.from({ length: 3 + item }, (_, label) => usable[(7 * item + 5 * label + 3) % usable.length] as number),
+    Array.from(
+      { length: tokensWithoutLoss(network) + (brief ? fewest : 3 + item) },
+      (_, label) => usable[(7 * item + 5 * label + 3) % usable.length] as number,
+    ),
   );
-  return { features: Tensor.from(packed, [offsets.frames, featureSize]), offsets, targets, plain: true, audioSeconds: 1 };
+  const features = Tensor.from(Float32Array.from(packed), [offsets.frames, featureSize]);
+  return { features, offsets, targets, plain: true, audioSeconds: 1 };
 }
