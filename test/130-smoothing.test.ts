@@ -58,13 +58,14 @@ test("maxima are over frames and batches, and NaN is not lost", (t) => {
 test("blocks say which norms their layers alone read", (t) => {
   const known = (family: string): readonly NormReaders[] => freshModel(family).normReaders?.() ?? [];
   const counts = Object.fromEntries(Object.keys(trainableConfigs).map((family) => [family, known(family).length]));
-  // Four norms of a Conformer block, three where attention turns what it normalizes; two of a Transformer's encoder block, three of a decoder's.
+  // Four norms of a Conformer block, three where attention turns what it normalizes; two of a Transformer's encoder block, one more of an
+  // adapter for the language, three of a decoder's block.
   t.deepEqual(counts, {
     lasr_ctc: 8,
     parakeet_ctc: 4,
     parakeet_rnnt: 4,
     parakeet_tdt: 4,
-    wav2vec2: 2,
+    wav2vec2: 2 + 1,
     hubert: 0,
     "wav2vec2-conformer relative": 4,
     "wav2vec2-conformer rotary": 3,

@@ -152,6 +152,8 @@ const kinds = {
     do_stable_layer_norm: true,
     conv_bias: true,
     num_conv_pos_embeddings: 7,
+    conv_pos_batch_norm: true,
+    adapter_attn_dim: 8,
   },
   "wav2vec2-conformer, relative": { model_type: "wav2vec2-conformer", ...base, hidden_act: "swish", conv_depthwise_kernel_size: 7 },
   "wav2vec2-conformer, rotary": {
@@ -213,18 +215,23 @@ for (const kind of Object.keys(kinds) as Kind[])
 
 test("a placed network hears with the weights that it has now", (t) => {
   tidy(() => {
-    const placed = placeForTraining(fresh("wav2vec2") as Wav2Vec2ForCtc);
     const { features, offsets } = batch();
     const logits = (network: Wav2Vec2ForCtc, x: Tensor): Float32Array => network.forward(x, offsets).logits.toArray();
     const samples = featuresOnDevice(features, "cuda");
-    logits(placed, samples);
-    const gain = placed.parameters().get("wav2vec2.encoder.pos_conv_embed.conv.parametrizations.weight.original0") as Tensor;
-    gain.write(gain.toArray().map((value) => 3 * value));
-    placed.weightsChanged();
-    const expected = fresh("wav2vec2") as Wav2Vec2ForCtc;
-    const same = expected.parameters().get("wav2vec2.encoder.pos_conv_embed.conv.parametrizations.weight.original0") as Tensor;
-    same.write(same.toArray().map((value) => 3 * value));
-    assertClose(t, logits(placed, samples), logits(expected, features), 3e-2, "logits");
+    for (const [kind, changed] of [
+      ["wav2vec2", "wav2vec2.encoder.pos_conv_embed.conv.parametrizations.weight.original0"],
+      ["hubert, normalized first", "hubert.encoder.pos_conv_embed.conv.weight"],
+    ] as const) {
+      const [placed, expected] = [placeForTraining(fresh(kind) as Wav2Vec2ForCtc), fresh(kind) as Wav2Vec2ForCtc];
+      logits(placed, samples);
+      for (const network of [placed, expected]) {
+        const weight = network.parameters().get(changed) as Tensor;
+        weight.write(weight.toArray().map((value) => 3 * value));
+        network.weightsChanged();
+      }
+      assertClose(t, logits(placed, samples), logits(expected, features), 3e-2, kind);
+      placed.dispose();
+    }
   });
 });
 
@@ -237,6 +244,7 @@ test("what the GPU has no kernels for is refused", (t) => {
     /^the model has heads of 4 values; on the GPU they are trained with 8, 16, .. 128; train it with device "cpu"$/,
   );
   refused("wav2vec2", { conv_dim: [16, 20, 16] }, /has conv_dim\[1\] 20; on the GPU it must be a multiple of 8/);
+  refused("hubert, normalized first", { adapter_attn_dim: 12 }, /has adapter_attn_dim 12; on the GPU it must be a multiple of 8/);
   refused(
     "wav2vec2",
     { num_conv_pos_embedding_groups: 8 },

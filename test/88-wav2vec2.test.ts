@@ -6,6 +6,7 @@ import { availableInstructionSets, setInstructionSet, SequenceOffsets, Tensor, t
 import { describeModel, loadModel, type SpeechModel } from "../lib/models/model_folder.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
 import type { CtcNetwork } from "../lib/models/speech_network.js";
+import { FreshWeights } from "../lib/nn/fresh_weights.js";
 import { randomValues } from "./gradient.js";
 import { maskLengths, readExpected, referenceClips, referenceFolder, relativeError, throughFile } from "./reference.js";
 import { writeRandomModel } from "./random_model.js";
@@ -81,9 +82,13 @@ for (const [family, folder] of Object.entries(folders)) {
 
 const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "models");
 
-for (const kind of ["relative", "rotary"]) {
-  test(`wav2vec2-conformer with ${kind} positions: forward agrees with transformers`, (t) => {
-    const folder = join(fixtures, `wav2vec2_conformer_${kind}`);
+for (const [name, what] of [
+  ["wav2vec2_conformer_relative", "wav2vec2-conformer with relative positions"],
+  ["wav2vec2_conformer_rotary", "wav2vec2-conformer with rotary positions"],
+  ["hubert_batch_norm", "hubert with batch normalization before its positional convolution"],
+] as const) {
+  test(`${what}: forward agrees with transformers`, (t) => {
+    const folder = join(fixtures, name);
     const { network } = loadModel(folder);
     using expected = readExpected(folder);
     throughFile(paddedForward(network, expected), (ours) => {
@@ -99,22 +104,24 @@ for (const kind of ["relative", "rotary"]) {
   });
 }
 
+const small = {
+  model_type: "hubert",
+  hidden_size: 16,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+  intermediate_size: 20,
+  conv_dim: [8],
+  conv_kernel: [10],
+  conv_stride: [5],
+  num_conv_pos_embeddings: 6,
+  num_conv_pos_embedding_groups: 4,
+  vocab_size: 9,
+};
+
 test("both names of the weight-normalized convolution are read", (t) => {
   const folder = temporaryFolder("wav2vec2");
   t.teardown(folder.clean);
-  const config = {
-    model_type: "wav2vec2",
-    hidden_size: 16,
-    num_hidden_layers: 1,
-    num_attention_heads: 2,
-    intermediate_size: 20,
-    conv_dim: [8],
-    conv_kernel: [10],
-    conv_stride: [5],
-    num_conv_pos_embeddings: 6,
-    num_conv_pos_embedding_groups: 4,
-    vocab_size: 9,
-  };
+  const config = { ...small, model_type: "wav2vec2" };
   const model = writeRandomModel(folder.path, config, { feature_extractor_type: "Wav2Vec2FeatureExtractor" });
   const samples = randomValues(600, 1);
   const logits = (): Float32Array => {
@@ -135,33 +142,42 @@ test("both names of the weight-normalized convolution are read", (t) => {
   t.deepEqual(logits(), before);
 });
 
-test("a configuration that the network cannot honour is refused by key", (t) => {
-  const folder = temporaryFolder("wav2vec2-config");
-  t.teardown(folder.clean);
-  const config = {
-    model_type: "hubert",
-    hidden_size: 16,
-    num_hidden_layers: 1,
-    num_attention_heads: 2,
-    intermediate_size: 20,
-    conv_dim: [8],
-    conv_kernel: [10],
-    conv_stride: [5],
-    num_conv_pos_embeddings: 6,
-    num_conv_pos_embedding_groups: 4,
-    vocab_size: 9,
+test("keys have a meaning where transformers gives them one", (t) => {
+  const weights = (change: object): string[] => {
+    const network = describeModel({ ...small, ...change } as never, "config.json").network(new FreshWeights(1));
+    const names = [...network.parameters().keys(), ...network.buffers().keys()].filter((name) => /adapter_layer|batch_norm/.test(name));
+    network.dispose();
+    return names.map((name) => name.replace(/^.*(pos_conv_embed|layers)\./, ""));
   };
+  const adapter = ["norm.weight", "norm.bias", "linear_1.weight", "linear_1.bias", "linear_2.weight", "linear_2.bias"];
+  const stable = { adapter_attn_dim: 4, do_stable_layer_norm: true };
+  t.deepEqual(
+    weights({ model_type: "wav2vec2", ...stable, conv_pos_batch_norm: true }),
+    adapter.map((name) => `0.adapter_layer.${name}`),
+  );
+  t.deepEqual(weights({ model_type: "hubert", ...stable }).length, adapter.length);
+  t.deepEqual(weights({ model_type: "wav2vec2", adapter_attn_dim: 4 }), [], "blocks that normalize their sums have none");
+  const conformer = weights({ model_type: "wav2vec2-conformer", ...stable, conv_pos_batch_norm: true });
+  t.true(conformer.every((name) => name.startsWith("0.conv_module.batch_norm.")), "that of its convolution module");
+  const norm = ["weight", "bias", "running_mean", "running_var"];
+  t.deepEqual(
+    weights({ conv_pos_batch_norm: true }),
+    norm.map((name) => `batch_norm.${name}`),
+  );
+});
+
+test("a configuration that the network cannot honour is refused by key", (t) => {
   const refuse = (change: Record<string, unknown>, message: RegExp): void => {
-    t.throws(() => describeModel({ ...config, ...change } as never, "config.json"), { code: "BAD_CONFIG", message });
+    t.throws(() => describeModel({ ...small, ...change } as never, "config.json"), { code: "BAD_CONFIG", message });
   };
   refuse({ architectures: ["HubertForSequenceClassification"] }, /"architectures" is HubertForSequenceClassification/);
   refuse({ conv_stride: [5, 2] }, /"conv_dim" must have as many entries/);
   refuse({ num_attention_heads: 3 }, /"hidden_size" must be divisible/);
   refuse({ num_conv_pos_embedding_groups: 5 }, /must be divisible by num_conv_pos_embedding_groups/);
   refuse({ pad_token_id: 9 }, /"pad_token_id" must be below/);
-  refuse({ conv_pos_batch_norm: true }, /"conv_pos_batch_norm"/);
+  refuse({ conv_pos_batch_norm: "yes" }, /"conv_pos_batch_norm"/);
   refuse({ add_adapter: true }, /"add_adapter"/);
-  refuse({ adapter_attn_dim: 16 }, /"adapter_attn_dim"/);
+  refuse({ adapter_attn_dim: 0 }, /"adapter_attn_dim"/);
   refuse({ feat_extract_norm: "batch" }, /"feat_extract_norm"/);
   refuse({ hidden_act: "tanh" }, /"hidden_act"/);
   refuse({ model_type: "wav2vec2-conformer", position_embeddings_type: "relative_key" }, /"position_embeddings_type"/);

@@ -51,8 +51,8 @@ export const trainableConfigs: Readonly<Record<string, JsonObject>> = {
   parakeet_ctc: { model_type: "parakeet_ctc", vocab_size: 7, pad_token_id: 6, encoder_config: encoder },
   parakeet_rnnt: { model_type: "parakeet_rnnt", ...transducer },
   parakeet_tdt: { model_type: "parakeet_tdt", durations: [0, 1, 2, 3], ...transducer, encoder_config: { ...encoder, ...local } },
-  wav2vec2: { model_type: "wav2vec2", ...transformer, feat_extract_norm: "layer", do_stable_layer_norm: true },
-  hubert: { model_type: "hubert", ...transformer },
+  wav2vec2: { model_type: "wav2vec2", ...transformer, feat_extract_norm: "layer", do_stable_layer_norm: true, adapter_attn_dim: 8 },
+  hubert: { model_type: "hubert", ...transformer, conv_pos_batch_norm: true },
   "wav2vec2-conformer relative": { model_type: "wav2vec2-conformer", ...transformer, conv_depthwise_kernel_size: 5 },
   "wav2vec2-conformer rotary": {
     model_type: "wav2vec2-conformer",

@@ -163,14 +163,17 @@ def wav2vec2_base(draw):
     if draw.below(10) == 0:
         width = draw.between(1, 3) * 4
         config.update(add_adapter=True, num_adapter_layers=draw.between(1, 2), output_hidden_size=draw.of(config["hidden_size"], width))
-    if draw.below(6) == 0:
+    if draw.below(3) == 0:
         config["adapter_attn_dim"] = draw.between(1, 8)
     return config
 
 
 def hubert(draw):
     config = stable(draw)
-    return {**config, "feat_proj_layer_norm": draw.switch(), "conv_pos_batch_norm": draw.below(6) == 0}
+    config.update(feat_proj_layer_norm=draw.switch(), conv_pos_batch_norm=draw.switch())
+    if draw.below(4) == 0:
+        config["adapter_attn_dim"] = draw.between(1, 8)
+    return config
 
 
 def wav2vec2_conformer(draw):

@@ -22,7 +22,7 @@ import {
 import { ParakeetForCtc } from "./parakeet/parakeet_for_ctc.js";
 import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
 import type { SpeechNetwork } from "./speech_network.js";
-import { parseWav2Vec2Config, samplesPerFrame, type Wav2Vec2Config } from "./wav2vec2/wav2vec2_config.js";
+import { languageAdapterSize, parseWav2Vec2Config, samplesPerFrame, type Wav2Vec2Config } from "./wav2vec2/wav2vec2_config.js";
 import { Wav2Vec2ForCtc } from "./wav2vec2/wav2vec2_for_ctc.js";
 import {
   framesPerHiddenFrame,
@@ -95,7 +95,7 @@ function wav2vec2(json: JsonObject, source: string): ModelDescription {
 
 function wav2vec2FitsGpu(config: Wav2Vec2Config): boolean {
   const { hidden_size: hidden, num_attention_heads: heads, intermediate_size, conv_dim } = config;
-  if (!fitsGpu(hidden, intermediate_size, ...conv_dim) || !headFitsGpu(hidden / heads)) return false;
+  if (!fitsGpu(hidden, intermediate_size, ...conv_dim, languageAdapterSize(config) ?? 0) || !headFitsGpu(hidden / heads)) return false;
   if (config.model_type === "wav2vec2-conformer") return config.conv_depthwise_kernel_size <= maximumDepthwiseKernel;
   return fitsGpu(hidden / config.num_conv_pos_embedding_groups);
 }

@@ -98,13 +98,15 @@ function batchNormOnGpu(x: DeviceTensor, weight: Tensor, bias: Tensor, options: 
   const { epsilon, activation = "none", training, momentum } = options;
   const silu = activation === "silu";
   const [scale, shift] = [vectorOnGpu(weight), vectorOnGpu(bias)];
+  // Statistics that are updated must be those on the GPU, not copies of others.
+  const statistics = (values: Tensor, name: string): DeviceTensor => (training ? onGpu(values, name) : vectorOnGpu(values));
   const { y, mean, reciprocalDeviation } = deviceBatchNorm(x, scale, shift, {
     epsilon,
     silu,
     training,
     momentum,
-    runningMean: onGpu(options.runningMean, "runningMean"),
-    runningVariance: onGpu(options.runningVariance, "runningVariance"),
+    runningMean: statistics(options.runningMean, "runningMean"),
+    runningVariance: statistics(options.runningVariance, "runningVariance"),
   });
   return recordStep(y, [x, weight, bias], (gradient, tape) => {
     const gradients = deviceBatchNormBackward(x, scale, shift, mean, reciprocalDeviation, onGpu(gradient, "gradient"), { silu, training });

@@ -1,8 +1,9 @@
-/** What wav2vec 2.0 has instead of positions: a wide grouped convolution with weight normalization (Salimans, Kingma 2016). */
+/** What wav2vec 2.0 has instead of positions: a wide grouped convolution. */
 import { DeviceTensor } from "../../device/device_tensor.js";
 import { groupedConvolutionOnGpu } from "../../device/inference.js";
 import { removeFromGpu } from "../../device/placement.js";
 import type { WeightScope } from "../../nn/weight_source.js";
+import { batchNorm } from "../../ops/batch_norm.js";
 import { trainedGroupedConvolution } from "../../ops/device_grouped_convolution.js";
 import { scaledSum } from "../../ops/elementwise.js";
 import { geluOf } from "../../ops/gelu.js";
@@ -20,34 +21,61 @@ const spellings = [
   { gain: "weight_g", direction: "weight_v" },
 ] as const;
 
+// torch.nn.BatchNorm1d's default, which this family does not configure.
+const batchNormEpsilon = 1e-5;
+
+interface PositionalConvolutionSizes {
+  readonly hidden: number;
+  readonly kernel: number;
+  readonly groups: number;
+  /**
+   * true: batch normalization before the convolution (mHuBERT, Boito et al. 2024), whose running statistics training keeps; false: weight
+   * normalization of its weight (Salimans, Kingma 2016).
+   */
+  readonly batchNorm: boolean;
+}
+
 export class PositionalConvolution {
-  private readonly gain: Tensor;
-  private readonly direction: Tensor;
+  private readonly norm: BatchNorm | undefined;
+  /** Makes (out, in / groups, kernel) of the parameters; where they are trained on the GPU, (out, kernel * in / groups). */
+  private readonly parameterWeight: () => Tensor;
   private readonly bias: Tensor;
-  /** (out, kernel, in / groups), made of the two when first used; where they are on the GPU, (out, kernel * in / groups). */
+  /** (out, kernel, in / groups), made of the parameters when first used. */
   private weight: Tensor | undefined;
 
+  /** @param scope of the convolution and its batch normalization */
   constructor(
     scope: WeightScope,
-    hidden: number,
-    private readonly kernel: number,
-    private readonly groups: number,
+    private readonly sizes: PositionalConvolutionSizes,
   ) {
-    const names = spellings.find(({ direction }) => scope.has(direction)) ?? spellings[0];
-    this.gain = scope.tensor(names.gain, [1, 1, kernel], "ones");
-    this.direction = scope.tensor(names.direction, [hidden, hidden / groups, kernel], "fanIn");
-    this.bias = scope.tensor("bias", [hidden], "zeros");
+    const { hidden, kernel, groups } = sizes;
+    const convolution = scope.scope("conv");
+    const shape = [hidden, hidden / groups, kernel] as const;
+    if (sizes.batchNorm) {
+      this.norm = new BatchNorm(scope.scope("batch_norm"), hidden);
+      const weight = convolution.tensor("weight", shape, "fanIn");
+      this.parameterWeight = () => weight;
+    } else {
+      const names = spellings.find(({ direction }) => convolution.has(direction)) ?? spellings[0];
+      const gain = convolution.tensor(names.gain, [1, 1, kernel], "ones");
+      const direction = convolution.tensor(names.direction, shape, "fanIn");
+      this.parameterWeight = () => weightNorm(gain, direction); // each tap as long as `gain` says, over all outputs and inputs
+    }
+    this.bias = convolution.tensor("bias", [hidden], "zeros");
   }
 
-  /** `x + gelu(convolution(x))`, (frames, hidden) */
+  /** `x + gelu(convolution(x))`, of batch-normalized `x` where that is; (frames, hidden) */
   forward(x: Tensor, offsets: SequenceOffsets): Tensor {
+    const { groups, kernel } = this.sizes;
     // An even kernel gives one frame too many, of which the last is dropped: all zeros but half a kernel lie before a sequence.
-    const options = { groups: this.groups, leftPadding: Math.floor(this.kernel / 2) };
+    const options = { groups, leftPadding: Math.floor(kernel / 2) };
     const weight = this.currentWeight();
-    if (x instanceof DeviceTensor && weight instanceof DeviceTensor)
-      return trainedGroupedConvolution(x, weight, this.bias, offsets, { ...options, residual: x });
-    if (x instanceof DeviceTensor) return groupedConvolutionOnGpu(x, weight, this.bias, offsets, { ...options, residual: x });
-    return scaledSum(x, 1, geluOf(groupedConvolution(x, weight, this.bias, offsets, options)), 1);
+    // Not folded into the convolution: the zeros around a sequence are not normalized.
+    const input = this.norm?.forward(x) ?? x;
+    if (input instanceof DeviceTensor && weight instanceof DeviceTensor)
+      return trainedGroupedConvolution(input, weight, this.bias, offsets, { ...options, residual: x });
+    if (input instanceof DeviceTensor) return groupedConvolutionOnGpu(input, weight, this.bias, offsets, { ...options, residual: x });
+    return scaledSum(x, 1, geluOf(groupedConvolution(input, weight, this.bias, offsets, options)), 1);
   }
 
   /** Gives back the memory of what was made from weights; to be called when they changed. */
@@ -59,16 +87,38 @@ export class PositionalConvolution {
   }
 
   private currentWeight(): Tensor {
-    if (activeTape()) {
+    // A parameter that needs no arranging must not be kept as if it had been made here.
+    if (activeTape() || (this.sizes.batchNorm && this.parameterWeight() instanceof DeviceTensor)) {
       this.forgetWeight();
-      return this.normalizedWeight();
+      return this.arrangedWeight();
     }
-    return (this.weight ??= keep(tidy(() => this.normalizedWeight())));
+    return (this.weight ??= keep(tidy(() => this.arrangedWeight())));
   }
 
-  /** Each tap has the length that `gain` says over all outputs and inputs. */
-  private normalizedWeight(): Tensor {
-    const weight = weightNorm(this.gain, this.direction);
-    return weight instanceof DeviceTensor ? weight : swapLastAxes(weight); // on the GPU it lies tap after tap
+  /** As the convolution takes it: tap after tap. */
+  private arrangedWeight(): Tensor {
+    const weight = this.parameterWeight();
+    return weight instanceof DeviceTensor ? weight : swapLastAxes(weight); // on the GPU it lies so already
+  }
+}
+
+/** Normalizes with the statistics of the checkpoint, in training as well: batches of a fine-tuning run are small. */
+class BatchNorm {
+  private readonly weight: Tensor;
+  private readonly bias: Tensor;
+  private readonly statistics: { readonly runningMean: Tensor; readonly runningVariance: Tensor };
+
+  constructor(scope: WeightScope, channels: number) {
+    this.weight = scope.tensor("weight", [channels], "ones");
+    this.bias = scope.tensor("bias", [channels], "zeros");
+    this.statistics = {
+      runningMean: scope.tensor("running_mean", [channels], "zeros"),
+      runningVariance: scope.tensor("running_var", [channels], "ones"),
+    };
+  }
+
+  /** (frames, channels) */
+  forward(x: Tensor): Tensor {
+    return batchNorm(x, this.weight, this.bias, { ...this.statistics, training: false, momentum: 0, epsilon: batchNormEpsilon });
   }
 }

@@ -32,9 +32,9 @@ const configSchema = z.looseObject({
   num_conv_pos_embedding_groups: positive.default(16),
   do_stable_layer_norm: z.boolean().default(false),
   feat_proj_layer_norm: z.boolean().default(true),
-  conv_pos_batch_norm: z.literal(false).default(false),
+  conv_pos_batch_norm: z.boolean().default(false),
   add_adapter: z.literal(false).default(false),
-  adapter_attn_dim: z.null().optional(),
+  adapter_attn_dim: positive.nullish(),
   position_embeddings_type: z.enum(["relative", "rotary"]).nullable().default("relative"),
   rotary_embedding_base: z.number().positive().default(10_000),
   conv_depthwise_kernel_size: positive.default(31),
@@ -74,6 +74,10 @@ export function parseWav2Vec2Config(json: unknown, source: string): Wav2Vec2Conf
   }
   return config;
 }
+
+/** Values of the bottleneck that each block has for the language; undefined where, as in transformers, blocks have none. */
+export const languageAdapterSize = (config: Wav2Vec2Config): number | undefined =>
+  config.do_stable_layer_norm && config.model_type !== "wav2vec2-conformer" ? (config.adapter_attn_dim ?? undefined) : undefined;
 
 /** Samples per hidden frame. */
 export const samplesPerFrame = ({ conv_stride }: Wav2Vec2Config): number => conv_stride.reduce((product, stride) => product * stride, 1);

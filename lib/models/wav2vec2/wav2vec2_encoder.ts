@@ -11,9 +11,10 @@ import type { WeightScope } from "../../nn/weight_source.js";
 import { activeTape, releaseUnlessRecording } from "../../ops/tape.js";
 import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import type { Tensor } from "../../tensor/tensor.js";
+import { LanguageAdapter } from "./language_adapter.js";
 import { PositionalConvolution } from "./positional_convolution.js";
 import { RotatedSelfAttention } from "./rotated_self_attention.js";
-import type { Wav2Vec2Config } from "./wav2vec2_config.js";
+import { languageAdapterSize, type Wav2Vec2Config } from "./wav2vec2_config.js";
 
 export interface Encoder {
   /** @param x (frames, hidden); returns the same shape */
@@ -26,6 +27,8 @@ export interface Encoder {
   readonly blockNames: readonly string[];
   /** The linear layers of the blocks. */
   readonly linears: readonly Linear[];
+  /** Those among them that are for the language: too small to be compressed unless a recipe names them. */
+  readonly languageLinears: readonly Linear[];
   readonly normReaders: readonly NormReaders[];
   /** To be called after weights changed by other means than a training step. */
   weightsChanged(): void;
@@ -45,20 +48,38 @@ const transformerNames = {
   feedForwardNorm: "final_layer_norm",
 } as const;
 
+/** A block, and what follows it for the language. */
+class Wav2Vec2Block {
+  constructor(
+    readonly transformer: TransformerBlock,
+    readonly language: LanguageAdapter | undefined,
+  ) {}
+
+  /** (frames, hidden) */
+  forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
+    const y = this.transformer.forward(x, offsets, context);
+    return this.language?.forward(y, context) ?? y;
+  }
+}
+
 /** Of `wav2vec2` and `hubert`. */
 export class Wav2Vec2Encoder implements Encoder {
   readonly blockNames: readonly string[];
   private readonly positions: PositionalConvolution;
   private readonly norm: Norm;
-  private readonly blocks: readonly TransformerBlock[];
+  private readonly blocks: readonly Wav2Vec2Block[];
 
   constructor(
     scope: WeightScope,
     private readonly config: Wav2Vec2Config,
   ) {
     const { hidden_size: hidden, layer_norm_eps } = config;
-    const positions = scope.scope("pos_conv_embed.conv");
-    this.positions = new PositionalConvolution(positions, hidden, config.num_conv_pos_embeddings, config.num_conv_pos_embedding_groups);
+    this.positions = new PositionalConvolution(scope.scope("pos_conv_embed"), {
+      hidden,
+      kernel: config.num_conv_pos_embeddings,
+      groups: config.num_conv_pos_embedding_groups,
+      batchNorm: config.model_type === "hubert" && config.conv_pos_batch_norm,
+    });
     this.norm = new Norm(scope, "layer_norm", hidden, layer_norm_eps);
     const sizes = {
       hidden,
@@ -71,13 +92,19 @@ export class Wav2Vec2Encoder implements Encoder {
       names: transformerNames,
     };
     const layers = Array.from({ length: config.num_hidden_layers }, (_, index) => `layers.${index}`);
-    this.blocks = layers.map((name) => new TransformerBlock(scope.scope(name), sizes));
+    const adapterSize = languageAdapterSize(config);
+    this.blocks = layers.map((name) => {
+      const inner = scope.scope(name);
+      const transformer = new TransformerBlock(inner, sizes);
+      const language = adapterSize === undefined ? undefined : new LanguageAdapter(inner.scope("adapter_layer"), hidden, adapterSize);
+      return new Wav2Vec2Block(transformer, language);
+    });
     this.blockNames = layers.map((name) => scope.nameOf(name));
   }
 
   forward(x: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Tensor {
     return released(inspectLayer, () => {
-      const step = (block: TransformerBlock, input: Tensor): Tensor => block.forward(input, offsets, context);
+      const step = (block: Wav2Vec2Block, input: Tensor): Tensor => block.forward(input, offsets, context);
       const y = throughBlocks(this.blocks, this.place(x, offsets), step, inspectLayer);
       return this.config.do_stable_layer_norm ? this.norm.forward(y) : y;
     });
@@ -89,15 +116,19 @@ export class Wav2Vec2Encoder implements Encoder {
   }
 
   runBlock(index: number, x: Tensor, offsets: SequenceOffsets, context: ForwardContext): Tensor {
-    return (this.blocks[index] as TransformerBlock).forward(x, offsets, context);
+    return (this.blocks[index] as Wav2Vec2Block).forward(x, offsets, context);
   }
 
   get linears(): Linear[] {
-    return this.blocks.flatMap((block) => block.linears);
+    return this.blocks.flatMap(({ transformer, language }) => [...transformer.linears, ...(language?.linears ?? [])]);
+  }
+
+  get languageLinears(): Linear[] {
+    return this.blocks.flatMap(({ language }) => language?.linears ?? []);
   }
 
   get normReaders(): readonly NormReaders[] {
-    return this.blocks.flatMap((block) => block.normReaders);
+    return this.blocks.flatMap(({ transformer, language }) => [...transformer.normReaders, ...(language?.normReaders ?? [])]);
   }
 
   weightsChanged(): void {
@@ -112,6 +143,7 @@ export class Wav2Vec2Encoder implements Encoder {
 /** Of `wav2vec2-conformer`. */
 export class Wav2Vec2ConformerEncoder implements Encoder {
   readonly blockNames: readonly string[];
+  readonly languageLinears: readonly Linear[] = [];
   private readonly positions: RelativePositions | undefined;
   private readonly norm: Norm;
   private readonly blocks: readonly ConformerBlock[];

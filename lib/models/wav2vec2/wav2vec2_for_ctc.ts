@@ -142,7 +142,8 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
   }
 
   blockWeights(): readonly string[] {
-    return this.encoder.linears.map(({ name }) => name);
+    const { linears, languageLinears } = this.encoder;
+    return linears.filter((layer) => !languageLinears.includes(layer)).map(({ name }) => name);
   }
 
   dispose(): void {
