@@ -10,6 +10,7 @@ import {
   DeviceTensor,
   gpuMemoryStatistics,
   loadModel,
+  readSafetensors,
   Recognizer,
   SequenceOffsets,
   Tensor,
@@ -51,6 +52,8 @@ const kinds: Readonly<Record<string, object>> = {
     do_stable_layer_norm: true,
     conv_bias: true,
     num_conv_pos_embeddings: 7,
+    conv_pos_batch_norm: true,
+    adapter_attn_dim: 8,
   },
   "conformer, relative": { model_type: "wav2vec2-conformer", ...base, hidden_act: "swish", conv_depthwise_kernel_size: 7 },
   "conformer, rotary": {
@@ -145,6 +148,19 @@ for (const kind of ["base", "conformer, relative"]) {
     t.true(gpuMemoryStatistics().bytesInUse < first);
   });
 }
+
+test.serial("adapters for a language and batch normalization give on the GPU what transformers gives", (t) => {
+  for (const [name, language] of [["mms", "eng"], ["mms", "fra"], ["hubert_batch_norm"]] as [string, string?][]) {
+    const path = join(fixtures, name);
+    const { network, frontEnd } = loadModel(path, { device: "cuda", language });
+    using expected = readSafetensors(join(path, language === "fra" ? "expected.fra.safetensors" : "expected.safetensors"));
+    throughFile(paddedForward(network, expected, { ...frontEnd.config, device: "cuda" }), (ours) => {
+      const [values, wanted] = [ours.values("logits"), expected.values("logits")] as [Float32Array, Float32Array];
+      assertClose(t, values, wanted, 3e-2, `${name} ${language}`);
+    });
+    network.dispose();
+  }
+});
 
 test.serial("packed weights of any kind, convolutions among them", async (t) => {
   for (const [kind, spec] of [

@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import fs, { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import fs, { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { syncBuiltinESMExports } from "node:module";
 import type { AddressInfo } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import test from "ava";
 import { loadModel } from "../lib/index.js";
 import { pullModel } from "../lib/hub/pull.js";
@@ -13,7 +14,11 @@ import { temporaryFolder, writeTinyModel } from "./tiny_model.js";
 
 const folder = temporaryFolder("pull");
 test.after.always(folder.clean);
-const model = writeTinyModel(join(folder.path, "model"), { languageModel: false });
+const tiny = writeTinyModel(join(folder.path, "model"), { languageModel: false });
+/** With adapters for eng, which the weights are for, fra and deu. */
+const mms = join(folder.path, "mms");
+cpSync(join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "models", "mms"), mms, { recursive: true });
+for (const language of ["eng", "deu"]) copyFileSync(join(mms, "adapter.fra.safetensors"), join(mms, `adapter.${language}.safetensors`));
 const commit = "0123456789abcdef0123456789abcdef01234567";
 
 /** What a test wants the hub to do wrong. */
@@ -30,7 +35,7 @@ interface Faults {
 }
 
 /** A hub on this machine that has one model; `requests` are those that came. */
-async function hub(faults: Faults = {}): Promise<{ endpoint: string; requests: string[]; server: Server }> {
+async function hub(faults: Faults = {}, model = tiny): Promise<{ endpoint: string; requests: string[]; server: Server }> {
   const files = readdirSync(model);
   const requests: string[] = [];
   const sibling = (name: string): object => {
@@ -91,7 +96,7 @@ test("a model is downloaded once, loads, and is found offline", async (t) => {
   const cache = freshCache();
   const pulled = await pullModel("org/model", { endpoint, cache });
   t.truthy(loadModel(pulled).tokenizer);
-  t.deepEqual(readFileSync(join(pulled, "model.safetensors")), readFileSync(join(model, "model.safetensors")));
+  t.deepEqual(readFileSync(join(pulled, "model.safetensors")), readFileSync(join(tiny, "model.safetensors")));
   t.false(
     existsSync(join(pulled, "pytorch_model.bin")) || existsSync(join(pulled, "..", "evil.json")) || existsSync(join(pulled, "README.md")),
   );
@@ -123,7 +128,7 @@ test("a download that broke off goes on where it stopped", async (t) => {
   const { endpoint, requests, server } = await hub({ breakAfter: 1000 });
   t.teardown(() => server.close());
   const pulled = await pullModel("org/model", { endpoint, cache: freshCache() });
-  t.deepEqual(readFileSync(join(pulled, "model.safetensors")), readFileSync(join(model, "model.safetensors")));
+  t.deepEqual(readFileSync(join(pulled, "model.safetensors")), readFileSync(join(tiny, "model.safetensors")));
   t.true(
     requests.some((line) => line.endsWith("model.safetensors bytes=1000-")),
     requests.join("\n"),
@@ -148,14 +153,14 @@ test.serial("what arrives is written whole, however little the system takes at a
     syncBuiltinESMExports();
   });
   const pulled = await pullModel("org/model", { endpoint, cache: freshCache() });
-  t.deepEqual(readFileSync(join(pulled, "model.safetensors")), readFileSync(join(model, "model.safetensors")));
+  t.deepEqual(readFileSync(join(pulled, "model.safetensors")), readFileSync(join(tiny, "model.safetensors")));
 });
 
 test("a server that sends everything again is understood", async (t) => {
   const { endpoint, server } = await hub({ breakAfter: 500, withoutRanges: true });
   t.teardown(() => server.close());
   const pulled = await pullModel("org/model", { endpoint, cache: freshCache() });
-  t.deepEqual(readFileSync(join(pulled, "model.safetensors")), readFileSync(join(model, "model.safetensors")));
+  t.deepEqual(readFileSync(join(pulled, "model.safetensors")), readFileSync(join(tiny, "model.safetensors")));
 });
 
 test("files that are not what the hub promises are refused, small and large", async (t) => {
@@ -200,6 +205,60 @@ test("what cannot be had is one coded error", async (t) => {
   await refuse("org/model", { endpoint: "http://127.0.0.1:1" }, "DOWNLOAD_FAILED", /cannot be reached/);
 });
 
+test("only the languages that are asked for are downloaded, one after the other", async (t) => {
+  const { endpoint, requests, server } = await hub({ extraFiles: ["adapter.x/../../../y.safetensors"] }, mms);
+  t.teardown(() => server.close());
+  const cache = freshCache();
+  const pull = (options: object = {}): Promise<string> => pullModel("org/model", { endpoint, cache, ...options });
+  const adapters = (path: string): string[] => readdirSync(path).filter((file) => file.startsWith("adapter."));
+  await t.throwsAsync(pull({ language: "fr" }), {
+    code: "INVALID_ARGUMENT",
+    message: /org\/model has no adapter\.fr\.safetensors; it has such files for fra, deu, eng/,
+  });
+  await t.throwsAsync(pull({ language: "x/../../../y" }), { code: "INVALID_ARGUMENT" });
+  t.false(
+    requests.some((path) => path.includes("/resolve/")),
+    "a wrong one is told before anything is downloaded",
+  );
+
+  const path = await pull();
+  t.deepEqual(adapters(path), []);
+  t.is(loadModel(path).language, "eng");
+  t.is(await pull({ language: "eng" }), path);
+  t.deepEqual(adapters(path), [], "its own is in the weights");
+  await t.throwsAsync(pull({ language: "fra", offline: true }), {
+    code: "FILE_NOT_FOUND",
+    message: /the language "fra" of org\/model .* was never pulled/,
+  });
+  const before = requests.length;
+  t.is(await pull({ language: "fra" }), path);
+  t.is(requests.length, before + 2, "the commit, and the file");
+  t.deepEqual(adapters(path), ["adapter.fra.safetensors"]);
+  t.is(loadModel(path, { language: "fra" }).language, "fra");
+  await pull({ language: "deu" });
+  t.deepEqual(adapters(path), ["adapter.deu.safetensors", "adapter.fra.safetensors"]);
+  for (const language of ["fra", "eng", undefined]) t.is(await pull({ language, offline: true }), path);
+  t.deepEqual(adapters(await pull({ language: "fra", cache: freshCache() })), ["adapter.fra.safetensors"], "at once with the rest");
+});
+
+test("what is wrong with the file of a language is told", async (t) => {
+  const { endpoint, server } = await hub({ corrupt: "adapter.fra.safetensors" }, mms);
+  t.teardown(() => server.close());
+  const cache = freshCache();
+  const pull = (options: object = {}): Promise<string> => pullModel("org/model", { endpoint, cache, ...options });
+  await t.throwsAsync(pull({ language: "fra" }), {
+    code: "DOWNLOAD_FAILED",
+    message: /adapter\.fra\.safetensors is not what the hub promises/,
+  });
+  t.false(existsSync(join(await pull({ offline: true }), "adapter.fra.safetensors")), "the rest is there");
+  const plain = await hub();
+  t.teardown(() => plain.server.close());
+  await t.throwsAsync(pull({ endpoint: plain.endpoint, cache: freshCache(), language: "fra" }), {
+    code: "INVALID_ARGUMENT",
+    message: /org\/model has no file for each language; leave the language out/,
+  });
+});
+
 test("usm-lite pull prints the folder", async (t) => {
   const { endpoint, server } = await hub();
   t.teardown(() => server.close());
@@ -211,4 +270,9 @@ test("usm-lite pull prints the folder", async (t) => {
   writeFileSync(join(cache, "org--model", commit, ".complete"), "");
   t.is((await usmLite("pull", "org/model", "--cache", cache, "--offline")).status, 0);
   t.is((await usmLite("pull", "nothing", "--cache", cache)).status, 2);
+  const several = await hub({}, mms);
+  t.teardown(() => several.server.close());
+  const french = await usmLite("pull", "org/model", "--language", "fra", "--endpoint", several.endpoint, "--cache", freshCache());
+  t.is(french.status, 0, french.stderr);
+  t.true(existsSync(join(french.stdout.trim(), "adapter.fra.safetensors")));
 });

@@ -86,6 +86,7 @@ for (const [name, what] of [
   ["wav2vec2_conformer_relative", "wav2vec2-conformer with relative positions"],
   ["wav2vec2_conformer_rotary", "wav2vec2-conformer with rotary positions"],
   ["hubert_batch_norm", "hubert with batch normalization before its positional convolution"],
+  ["mms", "wav2vec2 with an adapter for its language"],
 ] as const) {
   test(`${what}: forward agrees with transformers`, (t) => {
     const folder = join(fixtures, name);

@@ -20,7 +20,10 @@ export interface AdaptSpeakerOptions extends AdapterSettings {
   readonly shared?: Adapter | undefined;
   /** Learn from what the model itself hears with confidence; transcripts are not looked at. */
   readonly unsupervised?: boolean;
-  /** Code such as "en" of what is said; sequence-to-sequence models of several languages must be told, others take none. */
+  /**
+   * Code such as "en" of what is said; sequence-to-sequence models of several languages must be told, others take none but the one that they
+   * were loaded for.
+   */
   readonly language?: string | undefined;
   readonly onStatus?: (sentence: string) => void;
 }

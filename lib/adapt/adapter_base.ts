@@ -30,7 +30,7 @@ export class AdapterBase {
 
   /** {@link baseChecksum} of the model's folder. */
   get checksum(): string {
-    return (this.computed ??= baseChecksum(this.model.folder));
+    return (this.computed ??= baseChecksum(this.model.folder, this.model.language));
   }
 
   /** Whether a layer is a pointwise convolution (out, in, 1). */

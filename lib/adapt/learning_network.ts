@@ -18,11 +18,11 @@ export interface LearningNetwork extends Disposable {
  * @throws UsmLiteError UNSUPPORTED_MODEL for a family that is not trained, or not on the GPU where the model is there; OUT_OF_MEMORY
  */
 export function learningNetwork(model: SpeechModel): LearningNetwork {
-  const { device, folder } = model;
+  const { device, folder, language } = model;
   const adapted = trainableNetwork(model);
   if (device === "cpu") return { network: adapted, device, [Symbol.dispose]: () => {} };
   checkTrainableOnGpu(model.network, folder);
-  const { network: float } = loadModel(folder, { weights: "float32" });
+  const { network: float } = loadModel(folder, { weights: "float32", language });
   try {
     const network = placeFrozen(float, folder);
     return { network, device, [Symbol.dispose]: () => network.dispose() };
@@ -34,11 +34,17 @@ export function learningNetwork(model: SpeechModel): LearningNetwork {
 /**
  * Loads a model where its adapters are to learn.
  * @param onStatus told where that is, and why `auto` passes a GPU over
+ * @param language as {@link loadModel} is told
  * @throws UsmLiteError as {@link loadModel}; UNSUPPORTED_MODEL for `cuda` and a network that the GPU does not train
  */
-export function loadForLearning(folder: string, wanted: TrainingDevice, onStatus: (sentence: string) => void): SpeechModel {
-  const { network, file } = outlineModel(folder);
+export function loadForLearning(
+  folder: string,
+  wanted: TrainingDevice,
+  onStatus: (sentence: string) => void,
+  language?: string,
+): SpeechModel {
+  const { network, file } = outlineModel(folder, language);
   file.close();
   const device = chooseTrainingDevice(wanted, () => checkTrainableOnGpu(network, folder), onStatus);
-  return loadModel(folder, { device });
+  return loadModel(folder, { device, language });
 }

@@ -37,7 +37,7 @@ export function adaptCommand(): Command {
     .addOption(deviceOption("where to learn"))
     .option(
       "--language <code>",
-      "language of the speech, such as en, for Whisper and Cohere models of several languages, which must be told",
+      "language of the speech, such as en, for Whisper and Cohere models of several languages, which must be told; MMS has weights for each (fra)",
     )
     .option("--shared <folder>", "adapter to learn on top of, which --speakers made; the new one holds both")
     .option("--speakers", "learn an adapter that all speakers of the manifest share")
@@ -85,7 +85,7 @@ async function adapt(options: AdaptCommandOptions): Promise<void> {
   const { OutputLock } = await import("../checkpoint/output_lock.js");
   using _lock = OutputLock.beside(options.out);
   const onStatus = (sentence: string): void => console.error(sentence);
-  const model = loadForLearning(options.model, options.device, onStatus);
+  const model = loadForLearning(options.model, options.device, onStatus, options.language);
   const base = new AdapterBase(model);
   const utterances = readManifest(options.data);
   const settings = { ...settingsOf(options), language: options.language, onStatus };

@@ -26,7 +26,10 @@ export function compressCommand(): Command {
     .requiredOption("--model <folder>", "folder of the float model")
     .requiredOption("--recipe <file>", "YAML file; docs/recipes.md lists its keys")
     .option("--data <manifest>", "training speech, for recipes that train or calibrate")
-    .option("--language <code>", "language of the training speech, such as en, for models that are told it")
+    .option(
+      "--language <code>",
+      "language of the training speech, such as en, for models that are told it; of MMS the one to compress (fra), whose weights it keeps",
+    )
     .option("--test <manifest>", "speech to measure error rates on before and after, for the report of a run")
     .option("--out <folder>", "folder to make, which no other run may be making; one that was stopped goes on when called again")
     .addOption(
@@ -42,7 +45,8 @@ export function compressCommand(): Command {
       const recipe = readRecipe(options.recipe);
       if (options.dryRun) {
         const { dryRun, formatDryRun } = await import("../compress/dry_run.js");
-        process.stdout.write(formatDryRun(dryRun({ model: options.model, recipe, manifest: options.data, format: options.format })));
+        const { model, data: manifest, language, format } = options;
+        process.stdout.write(formatDryRun(dryRun({ model, recipe, manifest, language, format })));
         return;
       }
       if (options.out === undefined) {
@@ -90,7 +94,7 @@ async function measure(
   const made = folders.map((folder) => [folder === compressed ? "compressed" : basename(folder), folder] as const);
   for (const [name, folder] of [["float32", float] as const, ...made]) {
     const { wer, werInterval, cer, words } = await evaluate(
-      new Recognizer(loadModel(folder), language === undefined ? {} : { language }),
+      new Recognizer(loadModel(folder, { language }), language === undefined ? {} : { language }),
       utterances,
     );
     console.error(

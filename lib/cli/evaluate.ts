@@ -46,12 +46,12 @@ export function evaluateCommand(): Command {
       const { Recognizer } = await import("../transcribe/recognizer.js");
       if (options.transcripts) checkWritable(options.transcripts);
       const utterances = readManifest(options.data);
-      const { weights, decoder, beam, device, arithmetic, batchInvariant } = options;
-      const recognizer = new Recognizer(loadModel(options.model, { weights, device, arithmetic, batchInvariant }), {
+      const { weights, decoder, beam, device, arithmetic, batchInvariant, language } = options;
+      const recognizer = new Recognizer(loadModel(options.model, { weights, device, arithmetic, batchInvariant, language }), {
         ...(decoder ? { decoder } : {}),
         ...(beam ? { beamWidth: beam } : {}),
         ...(options.adapter === undefined ? {} : { adapter: options.adapter }),
-        ...(options.language ? { language: options.language } : {}),
+        ...(language === undefined ? {} : { language }),
       });
       const { transcripts, ...result } = await evaluate(recognizer, utterances, {
         onProgress: (done) => {

@@ -9,6 +9,7 @@ export function forwardCommand(): Command {
     .addOption(modelOption())
     .addOption(deviceOption())
     .addOption(arithmeticOption())
+    .option("--language <code>", "of a model with weights for each language (MMS), such as fra")
     .requiredOption(
       "--input <file>",
       "safetensors with input_features (batch, frames, mel) or input_values (batch, samples), attention_mask; for logits of Whisper and Cohere also decoder_input_ids",
@@ -19,6 +20,7 @@ export function forwardCommand(): Command {
         model: string;
         device: "auto" | "cpu" | "cuda";
         arithmetic: "bfloat16" | "int8";
+        language?: string;
         input: string;
         output: string;
       }) => {
@@ -27,7 +29,8 @@ export function forwardCommand(): Command {
         const { loadModel } = await import("../models/model_folder.js");
         const { paddedForward } = await import("../models/padded_forward.js");
         checkWritable(options.output);
-        const model = loadModel(options.model, { device: options.device, arithmetic: options.arithmetic });
+        const { device, arithmetic, language } = options;
+        const model = loadModel(options.model, { device, arithmetic, language });
         using input = readSafetensors(options.input);
         writeSafetensors(options.output, paddedForward(model.network, input, { ...model.frontEnd.config, device: model.device }), {
           format: "pt",

@@ -23,7 +23,10 @@ export const deviceOption = (what = "where to compute"): Option =>
 
 /** For models of several languages. */
 export const languageOption = (what = "of what is said, such as en"): Option =>
-  new Option("--language <code>", `${what}; told to models of several languages: Cohere must be told, Whisper otherwise hears it itself`);
+  new Option(
+    "--language <code>",
+    `${what}; told to models of several languages: Cohere must be told, Whisper otherwise hears it itself, MMS has weights for each (fra)`,
+  );
 
 /** How packed layers multiply on a GPU. */
 export const arithmeticOption = (): Option =>

@@ -3,6 +3,7 @@ import { Command } from "commander";
 
 interface PullCommandOptions {
   revision: string;
+  language?: string;
   endpoint?: string;
   cache?: string;
   offline?: boolean;
@@ -13,6 +14,7 @@ export function pullCommand(): Command {
     .description("Download a model, unless it is there, and print its folder.")
     .argument("<model>", "ORG/MODEL on the hub")
     .option("--revision <revision>", "branch, tag or commit", "main")
+    .option("--language <code>", "of a model with a file for each language (MMS), such as fra: bring that one too; call again for more")
     .option("--endpoint <url>", "of the hub; HF_ENDPOINT sets the default")
     .option("--cache <folder>", "where models are kept; USMLITE_CACHE sets the default")
     .option("--offline", "ask no server: find what was pulled before")

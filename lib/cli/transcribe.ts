@@ -79,7 +79,7 @@ async function transcribeFiles(files: string[], options: TranscribeOptions): Pro
     ...(options.decoder ? { decoder: options.decoder } : {}),
     ...(options.beam ? { beamWidth: options.beam } : {}),
     ...(options.adapter === undefined ? {} : { adapter: options.adapter }),
-    ...(options.language ? { language: options.language } : {}),
+    ...(options.language === undefined ? {} : { language: options.language }),
     ...(options.task ? { task: options.task } : {}),
   });
   for (const file of files) {

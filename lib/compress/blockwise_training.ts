@@ -160,8 +160,8 @@ export class BlockwiseTraining {
 
   /** The float model, where blocks are trained. */
   private teacher(): TrainableModel & { dispose(): void } {
-    const { folder } = this.setup.speech.model;
-    const teacher = trainableNetwork(loadModel(folder, { weights: "float32" }));
+    const { folder, language } = this.setup.speech.model;
+    const teacher = trainableNetwork(loadModel(folder, { weights: "float32", language }));
     if (this.setup.device === "cpu") return teacher;
     try {
       return placeForTraining(teacher, folder);

@@ -42,7 +42,10 @@ export interface CompressModelOptions {
   readonly recipe: Recipe;
   /** Manifest of training speech; needed when the recipe trains or calibrates. */
   readonly manifest: string | undefined;
-  /** Code of the language that is spoken, such as "en": what sequence-to-sequence models of several languages are to be told. */
+  /**
+   * Code of the language that is spoken, such as "en": what sequence-to-sequence models of several languages are to be told. Of a model with
+   * weights and a vocabulary for each language, the one that the packed model is for, by default its own.
+   */
   readonly language?: string | undefined;
   /** Folder to make. Checkpoints, metrics and features of fine-tuning lie in `OUT.run`, which may be deleted afterwards. */
   readonly out: string;
@@ -68,11 +71,12 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
   refuseExisting(out);
   if (manifest !== undefined) readManifest(manifest); // a bad one is told before a run begins that is bound to it
   if (!needsTrainingSpeech(recipe)) {
-    const outline = outlineModel(options.model);
+    const outline = outlineModel(options.model, options.language);
     using file = outline.file;
     checkFloat(outline.compression, options.model);
     using _lock = lockOutput(out);
-    exportInOneShot(file, { from: options.model, to: out, stages: planStages(recipe, outline.network), format });
+    const { network, language } = outline;
+    exportInOneShot(file, { from: options.model, to: out, language, stages: planStages(recipe, network), format });
     return true;
   }
   if (!manifest) {
@@ -81,7 +85,7 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
       `${recipe.source} trains or calibrates, which needs --data with a manifest of training speech`,
     );
   }
-  const model = loadModel(options.model);
+  const model = loadModel(options.model, { language: options.language });
   checkFloat(model.compression, options.model);
   using _lock = lockOutput(out);
   const run = `${out}.run`;
@@ -114,7 +118,7 @@ export async function compressModel(options: CompressModelOptions): Promise<bool
     }
     if (!last) saveStage(file, state, model.network.buffers());
   }
-  exportModel(model.network, { from: options.model, to: out, plan: state.plan, state, format });
+  exportModel(model.network, { from: options.model, to: out, language: model.language, plan: state.plan, state, format });
   writeRunReport(run, out);
   return true;
 }
@@ -222,7 +226,8 @@ async function trainStage(planned: PlannedStage, training: Training, setup: Stag
     return tidy((): StageOutcome => {
       const variants = modifiers.flatMap((modifier) => modifier.variants?.() ?? []);
       if (variants.length === 0) return "done";
-      exportVariants(speech.model.network, variants, { from: options.model, to: options.out, state });
+      const { network, language } = speech.model;
+      exportVariants(network, variants, { from: options.model, to: options.out, language, state });
       return "written";
     });
   } finally {

@@ -25,6 +25,8 @@ export interface DryRunOptions {
   /** Manifest of training speech: its mean duration counts for calibration; without one 5 seconds. */
   readonly manifest: string | undefined;
   /** As compressing is told. */
+  readonly language?: string | undefined;
+  /** As compressing is told. */
   readonly format?: CompressedTensorsFormat | undefined;
 }
 
@@ -53,8 +55,8 @@ const framesPerSecond = 25;
  * @example
  * process.stdout.write(formatDryRun(dryRun({ model: "float", recipe: readRecipe("recipe.yaml"), manifest: undefined })));
  */
-export function dryRun({ model, recipe, manifest, format }: DryRunOptions): DryRun {
-  const { network, compression, file: opened } = outlineModel(model);
+export function dryRun({ model, recipe, manifest, language, format }: DryRunOptions): DryRun {
+  const { network, compression, file: opened } = outlineModel(model, language);
   using file = opened;
   checkFloat(compression, model);
   if (needsTrainingSpeech(recipe) && !tokenizerFiles.some((name) => existsSync(join(model, name)))) throw missingTokenizer(model);

@@ -13,6 +13,7 @@ import { UsmLiteError } from "../errors.js";
 import { compressionSection } from "../models/compression_config.js";
 import { formatLasrConfig } from "../models/lasr/lasr_config.js";
 import { modelFiles } from "../models/model_folder.js";
+import { configInLanguage, readModelLanguage, writeOnlyLanguage } from "../models/model_language.js";
 import type { SpeechNetwork } from "../models/speech_network.js";
 import { packWeight, type PackedWeight } from "../quant/packed_weight.js";
 import { parseWeightSpec, type WeightSpec } from "../quant/weight_spec.js";
@@ -31,6 +32,8 @@ export interface ExportOptions {
   readonly from: string;
   /** Folder to make; must not exist. */
   readonly to: string;
+  /** What `from` was loaded for, where it has weights and a vocabulary for each language: only those of this one go along. */
+  readonly language?: string | undefined;
   readonly plan: CompressionPlan;
   /** Weights, masks and scales; a sparse weight without a mask is pruned by magnitude. */
   readonly state: CompressionState;
@@ -54,11 +57,17 @@ function pack(name: string, weight: Tensor, spec: WeightSpec, { mask, scale, zer
  */
 export function exportInOneShot(
   file: TensorFile,
-  { from, to, stages, format }: Pick<ExportOptions, "from" | "to" | "format"> & { readonly stages: readonly PlannedStage[] },
+  {
+    from,
+    to,
+    language,
+    stages,
+    format,
+  }: Pick<ExportOptions, "from" | "to" | "language" | "format"> & { readonly stages: readonly PlannedStage[] },
 ): void {
   const plan = stages.at(-1)?.plan ?? new Map<string, WeightSpec>();
   writeFolderAtomically(to, (folder) => {
-    writeCompanions(from, folder, plan, { shapeOf: (name) => file.shape(name), format });
+    writeCompanions({ from, language }, folder, plan, { shapeOf: (name) => file.shape(name), format });
     using stream = new SafetensorsStream(join(folder, modelFiles.weights));
     for (const name of file.names()) {
       const spec = plan.get(name);
@@ -79,9 +88,9 @@ export function exportInOneShot(
  * Writes `network` as a model folder, whole or not at all.
  * @throws UsmLiteError INVALID_ARGUMENT when the folder exists; UNSUPPORTED_SPEC for a spec that `format` cannot hold
  */
-export function exportModel(network: SpeechNetwork, { from, to, plan, state, format }: ExportOptions): void {
+export function exportModel(network: SpeechNetwork, { from, to, language, plan, state, format }: ExportOptions): void {
   writeFolderAtomically(to, (folder) => {
-    writeCompanions(from, folder, plan, {
+    writeCompanions({ from, language }, folder, plan, {
       shapeOf: (name) => state.layer(name).weight.shape,
       format,
       activations: activationsOf(plan, state),
@@ -107,7 +116,7 @@ export function exportModel(network: SpeechNetwork, { from, to, plan, state, for
 export function exportVariants(
   network: SpeechNetwork,
   variants: readonly ModelVariant[],
-  { from, to, state }: Omit<ExportOptions, "plan" | "format">,
+  { from, to, language, state }: Omit<ExportOptions, "plan" | "format">,
 ): void {
   writeFolderAtomically(to, (folder) => {
     for (const { name, layers, buffers } of variants) {
@@ -119,7 +128,7 @@ export function exportVariants(
       for (const [layer, spec] of state.plan) if (!layers.has(layer)) own.update(layer, { ...state.coding(layer), spec });
       for (const [layer, coding] of layers) own.update(layer, coding);
       for (const [buffer, tensor] of network.buffers()) tensor.write((buffers.get(buffer) ?? tensor).toArray());
-      exportModel(network, { from, to: join(folder, name), plan: own.plan, state: own });
+      exportModel(network, { from, to: join(folder, name), language, plan: own.plan, state: own });
       for (const [parameter, values] of shared) parameter.write(values);
     }
   });
@@ -151,9 +160,16 @@ function compressed(name: string, weight: Tensor, stages: readonly PlannedStage[
   return layer;
 }
 
-/** config.json with what the plan says, and the files that stay as they are. */
-function writeCompanions(from: string, folder: string, plan: CompressionPlan, announcement: Announcement): void {
-  const config = { ...readJsonFile(join(from, modelFiles.config), "BAD_CONFIG") };
+/** config.json with what the plan says, and the files that stay as they are, but for those of a language. */
+function writeCompanions(
+  { from, language }: Pick<ExportOptions, "from" | "language">,
+  folder: string,
+  plan: CompressionPlan,
+  announcement: Announcement,
+): void {
+  const stored = readJsonFile(join(from, modelFiles.config), "BAD_CONFIG");
+  const spoken = readModelLanguage(from, stored, language);
+  const config = { ...configInLanguage(stored, spoken) };
   // What it says of how the weights were stored before is over.
   delete config["quantization_config"];
   if (plan.size > 0) config["usm_lite"] = compressionSection(plan, announcement.activations) as JsonObject;
@@ -164,4 +180,5 @@ function writeCompanions(from: string, folder: string, plan: CompressionPlan, an
   for (const file of [preprocessor, "processor_config.json", generation, languageModel, languageModelWeights, ...tokenizerFiles]) {
     if (existsSync(join(from, file))) copyFileSync(join(from, file), join(folder, file));
   }
+  if (spoken) writeOnlyLanguage(folder, spoken);
 }

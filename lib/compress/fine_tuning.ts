@@ -155,6 +155,7 @@ export function trainingModifiers(
           totalSteps: training.steps,
           seed: training.seed,
           modelFolder: speech.model.folder,
+          language: speech.model.language,
         }) as TrainingModifier;
       } catch (cause) {
         throw modifierError(modifier, cause);

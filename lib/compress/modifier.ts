@@ -88,6 +88,8 @@ export interface TrainingSetup extends LayersSetup {
   readonly seed: number;
   /** Folder of the float model that is compressed, for teachers. */
   readonly modelFolder: string;
+  /** What it was loaded for, where it has weights for each language; teachers that do are loaded for the same. */
+  readonly language: string | undefined;
 }
 
 /** `cause` with the place of the modifier whose method threw it, and its type. */

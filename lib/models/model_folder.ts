@@ -20,6 +20,7 @@ import { CheckpointWeights, type SharedMatrices, type WeightForm } from "./check
 import { readCompression, type Compression } from "./compression_config.js";
 import { families, type ModelDescription } from "./families.js";
 import { readLanguageModelWeights } from "./language_model_weights.js";
+import { configInLanguage, readModelLanguage, weightsInLanguage, type ModelLanguage } from "./model_language.js";
 import type { SpeechNetwork } from "./speech_network.js";
 
 /** File names inside a model folder. */
@@ -37,6 +38,8 @@ export const modelFiles = {
 export interface SpeechModel {
   readonly folder: string;
   readonly network: SpeechNetwork;
+  /** What the folder was loaded for, where it has weights and a vocabulary for each language. */
+  readonly language: string | undefined;
   /** Where features are made and networks compute, those of decoders too; beam searches of CTC and transducers happen on the CPU. */
   readonly device: "cpu" | "cuda";
   /** As in {@link LoadOptions}. */
@@ -87,6 +90,11 @@ export interface LoadOptions {
    * false: where there are few frames, their number decides how sums are divided among thread blocks, which can be faster.
    */
   readonly batchInvariant?: boolean;
+  /**
+   * Of a folder with weights and a vocabulary for each language (MMS), which it is loaded for: "fra", by default the one that
+   * `model.safetensors` is for. Other models are not loaded for a language; {@link RecognizerOptions.language} tells those that can be told.
+   */
+  readonly language?: string | undefined;
   /** What {@link SpeechModel.shareMatrices} gave in another worker, which must still hold the same model. */
   readonly sharedMatrices?: SharedMatrices;
 }
@@ -94,7 +102,7 @@ export interface LoadOptions {
 /**
  * Reads a model folder in the layout of Hugging Face: of this package, or a published checkpoint of one of its families.
  * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG, BAD_CHECKPOINT, BAD_TOKENIZER, UNSUPPORTED_MODEL; each names the file. INVALID_ARGUMENT for an
- * option that does not exist. NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY with device "cuda"
+ * option that does not exist, or a language that the model does not know. NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY with device "cuda"
  *
  * @example
  * const model = loadModel("packed", { device: "auto" });
@@ -102,34 +110,45 @@ export interface LoadOptions {
  */
 export function loadModel(folder: string, options: LoadOptions = {}): SpeechModel {
   checkOptions(options);
-  checkFolder(folder);
-  const path = join(folder, modelFiles.config);
-  const json = readJsonFile(path, "BAD_CONFIG");
-  const description = describeModel(json, path, readGeneration(folder));
+  const described = describeFolder(folder, options.language);
+  const { description } = described;
   const { device = "cpu" } = options;
-  if (device === "cuda") checkGpu(description, json, path);
-  if (device !== "auto") return loadOn(device, folder, json, description, options);
-  if (!description.gpuWeights || !hasGpu()) return loadOn("cpu", folder, json, description, options);
+  if (device === "cuda") checkGpu(described);
+  if (device !== "auto") return loadOn(device, described, options);
+  if (!description.gpuWeights || !hasGpu()) return loadOn("cpu", described, options);
   try {
-    return loadOn("cuda", folder, json, description, options);
+    return loadOn("cuda", described, options);
   } catch (error) {
     // Weights that the GPU has no kernels or no room for are multiplied on the CPU.
     const other = error instanceof UsmLiteError && (error.code === "UNSUPPORTED_SPEC" || error.code === "OUT_OF_MEMORY");
     if (!other) throw error;
-    return loadOn("cpu", folder, json, description, options);
+    return loadOn("cpu", described, options);
   }
 }
 
-function loadOn(
-  device: "cpu" | "cuda",
-  folder: string,
-  json: JsonObject,
-  description: ModelDescription,
-  options: LoadOptions,
-): SpeechModel {
+/** A model folder before its weights are opened. */
+interface DescribedFolder {
+  readonly folder: string;
+  /** `config.json`, as it is in the language. */
+  readonly config: JsonObject;
+  readonly description: ModelDescription;
+  readonly language: ModelLanguage | undefined;
+}
+
+function describeFolder(folder: string, wanted: string | undefined): DescribedFolder {
+  checkFolder(folder);
+  const path = join(folder, modelFiles.config);
+  const stored = readJsonFile(path, "BAD_CONFIG");
+  const language = readModelLanguage(folder, stored, wanted);
+  const config = configInLanguage(stored, language);
+  return { folder, config, description: describeModel(config, path, readGeneration(folder)), language };
+}
+
+function loadOn(device: "cpu" | "cuda", described: DescribedFolder, options: LoadOptions): SpeechModel {
+  const { folder, config, description, language } = described;
   const path = (file: keyof typeof modelFiles): string => join(folder, modelFiles[file]);
-  const compression = readCompression(json, path("config"));
-  using file = openWeights(folder, description, json);
+  const compression = readCompression(config, path("config"));
+  using file = openWeights(described);
   const weights = new CheckpointWeights(file, compression.specs, options.weights ?? "packed", {
     ...(options.sharedMatrices ? { shared: options.sharedMatrices } : {}),
     ...(device === "cuda" && description.gpuWeights ? { onGpu: description.gpuWeights } : {}),
@@ -148,10 +167,14 @@ function loadOn(
   return {
     folder,
     network,
+    language: language?.name,
     device,
     batchInvariant: options.batchInvariant ?? true,
     frontEnd,
-    tokenizer: network.kind === "sequence-to-sequence" ? undefined : loadTokenizer(folder, network.blankId, network.vocabularySize),
+    tokenizer:
+      network.kind === "sequence-to-sequence"
+        ? undefined
+        : loadTokenizer(folder, network.blankId, network.vocabularySize, language?.vocabulary),
     textTokenizer: network.kind === "sequence-to-sequence" ? loadTextTokenizer(folder, network.generation.endId) : undefined,
     languageModel: existsSync(path("languageModel")) ? readLanguageModel(path("languageModel")) : undefined,
     languageModelWeights: readLanguageModelWeights(path("languageModelWeights")),
@@ -181,24 +204,26 @@ export interface ModelOutline {
   readonly compression: Compression;
   /** The open weights. */
   readonly file: TensorFile;
+  /** As in {@link SpeechModel}. */
+  readonly language: string | undefined;
 }
 
 /**
  * Checks that the weights are those that `config.json` asks for, and reads none. Close its `file`.
- * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG, BAD_CHECKPOINT, UNSUPPORTED_MODEL; each names the file
+ * @param language as in {@link LoadOptions}
+ * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG, BAD_CHECKPOINT, UNSUPPORTED_MODEL; each names the file. INVALID_ARGUMENT for a language that
+ * the model does not know
  */
-export function outlineModel(folder: string): ModelOutline {
-  checkFolder(folder);
-  const path = join(folder, modelFiles.config);
-  const json = readJsonFile(path, "BAD_CONFIG");
-  const description = describeModel(json, path, readGeneration(folder));
-  const compression = readCompression(json, path);
-  const file = openWeights(folder, description, json);
+export function outlineModel(folder: string, language?: string): ModelOutline {
+  const described = describeFolder(folder, language);
+  const { description, config } = described;
+  const compression = readCompression(config, join(folder, modelFiles.config));
+  const file = openWeights(described);
   try {
     const weights = new CheckpointWeights(file, compression.specs, "shapes");
     const network = description.network(weights);
     weights.checkAllUsed(description.unusedWeights);
-    return { network, compression, file };
+    return { network, compression, file, language: described.language?.name };
   } catch (error) {
     file.close();
     throw error;
@@ -217,11 +242,11 @@ export function describeModel(config: JsonObject, source: string, generation: Js
 }
 
 /** @throws UsmLiteError UNSUPPORTED_MODEL for a family that has no GPU form; NO_GPU, DRIVER_TOO_OLD */
-function checkGpu({ gpuWeights }: ModelDescription, json: JsonObject, source: string): void {
-  if (!gpuWeights) {
+function checkGpu({ folder, config, description }: DescribedFolder): void {
+  if (!description.gpuWeights) {
     throw new UsmLiteError(
       "UNSUPPORTED_MODEL",
-      `${source}: a model like this of ${String(json["model_type"])} computes on the CPU only; use device "cpu"`,
+      `${join(folder, modelFiles.config)}: a model like this of ${String(config["model_type"])} computes on the CPU only; use device "cpu"`,
     );
   }
   gpuInformation();
@@ -248,10 +273,10 @@ function checkFolder(folder: string): void {
   throw new UsmLiteError("FILE_NOT_FOUND", `${folder} is no model: ${join(folder, modelFiles.config)} does not exist; ${wanted}`);
 }
 
-function openWeights(folder: string, { rename }: ModelDescription, config: JsonObject): TensorFile {
+function openWeights({ folder, config, description: { rename }, language }: DescribedFolder): TensorFile {
   // Our own section says more of the same weights.
   const integers = config["usm_lite"] === undefined ? integerWeightsOf(config, join(folder, modelFiles.config)) : undefined;
-  const stored = readWeights(folder);
+  const stored = weightsInLanguage(readWeights(folder), language);
   try {
     const file = integers ? new DequantizedTensors(stored, integers) : stored;
     return rename ? new RenamedTensors(file, rename) : file;

@@ -1,6 +1,7 @@
 /** What a network that learns is to write of a transcript. */
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "./model_folder.js";
+import { checkLanguage } from "./model_language.js";
 import { SequencePrompt } from "./sequence_prompt.js";
 
 /** Token ids of a transcript: its tokens or, of a sequence-to-sequence model, all that the decoder is to write. */
@@ -11,10 +12,11 @@ export type TranscriptEncoder = (text: string) => readonly number[];
  * @throws UsmLiteError BAD_TOKENIZER; INVALID_ARGUMENT for a language that the model does not know or lacks, or where it takes none
  */
 export function transcriptEncoder(
-  { network, tokenizer, textTokenizer, folder }: Pick<SpeechModel, "network" | "tokenizer" | "textTokenizer" | "folder">,
+  model: Pick<SpeechModel, "network" | "tokenizer" | "textTokenizer" | "folder" | "language">,
   language: string | undefined,
 ): TranscriptEncoder {
-  const missing = missingTokenizer(folder);
+  const { network, tokenizer, textTokenizer } = model;
+  const missing = missingTokenizer(model.folder);
   if (network.kind === "sequence-to-sequence") {
     if (!textTokenizer) throw missing;
     const prompt = new SequencePrompt(network.generation, textTokenizer);
@@ -22,7 +24,7 @@ export function transcriptEncoder(
     return (text) => prompt.sequence(text, language);
   }
   if (!tokenizer) throw missing;
-  if (language !== undefined) throw new UsmLiteError("INVALID_ARGUMENT", `${folder} takes no language; leave it out`);
+  checkLanguage(model, language);
   return (text) => tokenizer.encode(text);
 }
 

@@ -13,7 +13,7 @@ export interface ServeOptions extends Pick<RecognizerOptions, "decoder" | "beamW
   readonly modelAliases?: readonly string[];
   /**
    * ISO 639-1 code of what it recognises, "en" when absent. Models of several languages are told one that is given; without, Whisper hears
-   * it itself, and models that must be told are an error.
+   * it itself, and models that must be told are an error. Models with weights for each (MMS) are loaded for it; it is then of three letters.
    */
   readonly language?: string;
   readonly host?: string;

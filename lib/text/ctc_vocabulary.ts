@@ -12,17 +12,18 @@ import { rankedVocabulary } from "./tokenizer_json.js";
  * Reads `vocab.json`, `added_tokens.json` and what `tokenizer_config.json` says of them, as Wav2Vec2CTCTokenizer does.
  * @param blankId the network's blank, `pad_token_id`
  * @param size of the network's vocabulary: added tokens beyond it, such as `<s>`, are never heard
+ * @param ofLanguage `{token: id}` where the file has one vocabulary for each language; added tokens whose ids it has are none
  * @throws UsmLiteError FILE_NOT_FOUND, FILE_UNREADABLE, BAD_TOKENIZER
  */
-export function loadCtcVocabulary(folder: string, blankId: number, size = Infinity): Tokenizer {
+export function loadCtcVocabulary(folder: string, blankId: number, size = Infinity, ofLanguage?: JsonObject): Tokenizer {
   const path = join(folder, "vocab.json");
   const fail = (problem: string): never => {
     throw new UsmLiteError("BAD_TOKENIZER", `${path} ${problem}`);
   };
   const optional = (file: string): JsonObject => (existsSync(join(folder, file)) ? readJsonFile(join(folder, file), "BAD_TOKENIZER") : {});
-  const vocabulary = readJsonFile(path, "BAD_TOKENIZER");
+  const vocabulary = ofLanguage ?? readJsonFile(path, "BAD_TOKENIZER");
   if (Object.values(vocabulary).some((value) => typeof value === "object")) {
-    fail("has one vocabulary for each language; put the one of your language into the file");
+    fail("has one vocabulary for each language, and tokenizer_config.json has no target_lang; name a language");
   }
   const config = optional("tokenizer_config.json");
   const setting = (key: string, standard: string): string => {
@@ -36,7 +37,8 @@ export function loadCtcVocabulary(folder: string, blankId: number, size = Infini
   const delimiter = setting("word_delimiter_token", "|");
   const special = [setting("pad_token", "<pad>"), setting("unk_token", "<unk>"), setting("bos_token", "<s>"), setting("eos_token", "</s>")];
   const added = { ...addedTokens(config["added_tokens_decoder"]), ...optional("added_tokens.json") };
-  const heard = Object.entries(added).filter(([, id]) => !(Number(id) >= size));
+  const taken = new Set(ofLanguage ? Object.values(ofLanguage).map(Number) : []);
+  const heard = Object.entries(added).filter(([, id]) => !(Number(id) >= size) && !taken.has(Number(id)));
   const pieces = rankedVocabulary({ vocab: { ...Object.fromEntries(heard), ...vocabulary } }, fail);
   const unknownId = pieces.findIndex(([piece]) => piece === special[1]);
   const spelled = pieces.map(([piece]) => (piece === delimiter ? WORD_BEGIN : piece));

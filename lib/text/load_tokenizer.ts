@@ -1,7 +1,7 @@
 /** The tokenizer of a model folder, whatever files it comes in. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { readTextFile } from "../checkpoint/json_file.js";
+import { readTextFile, type JsonObject } from "../checkpoint/json_file.js";
 import { ByteLevelTokenizer } from "./byte_level_tokenizer.js";
 import { loadCtcVocabulary } from "./ctc_vocabulary.js";
 import { loadSentencePiece } from "./sentencepiece_model.js";
@@ -25,13 +25,14 @@ export const tokenizerFiles = [
  * Reads `tokenizer.json`, else a SentencePiece model, else `vocab.json`; undefined when there is none of them.
  * @param blankId the network's blank
  * @param size of the network's vocabulary
+ * @param ofLanguage `{token: id}` where `vocab.json` has one vocabulary for each language
  * @throws UsmLiteError BAD_TOKENIZER naming the file
  */
-export function loadTokenizer(folder: string, blankId: number, size?: number): Tokenizer | undefined {
+export function loadTokenizer(folder: string, blankId: number, size?: number, ofLanguage?: JsonObject): Tokenizer | undefined {
   if (existsSync(join(folder, "tokenizer.json"))) return Tokenizer.load(folder, blankId);
   const sentencePiece = sentencePieceNames.find((name) => existsSync(join(folder, name)));
   if (sentencePiece) return loadSentencePiece(join(folder, sentencePiece), blankId);
-  if (existsSync(join(folder, "vocab.json"))) return loadCtcVocabulary(folder, blankId, size);
+  if (existsSync(join(folder, "vocab.json"))) return loadCtcVocabulary(folder, blankId, size, ofLanguage);
   return undefined;
 }
 

@@ -6,6 +6,7 @@ import { HotwordScorer } from "../decode/hotword_scorer.js";
 import { LanguageModelScorer } from "../decode/language_model_scorer.js";
 import type { PrefixScorer } from "../decode/prefix_scorer.js";
 import { UsmLiteError } from "../errors.js";
+import { checkLanguage } from "../models/model_language.js";
 import type { SpeechModel } from "../models/model_folder.js";
 import type { TextTokenizer } from "../text/text_tokenizer.js";
 import type { Tokenizer } from "../text/tokenizer.js";
@@ -45,11 +46,11 @@ export class Searches {
         `${folder}: tokenizer.json has ${tokenizer.size} tokens but config.json has vocab_size ${network.vocabularySize}`,
       );
     }
-    if (network.kind !== "sequence-to-sequence" && (options.language !== undefined || options.task === "translate")) {
-      throw new UsmLiteError(
-        "INVALID_ARGUMENT",
-        `${folder} writes what it hears and takes neither a language nor the task "translate"; leave them out`,
-      );
+    if (network.kind !== "sequence-to-sequence") {
+      if (options.task === "translate") {
+        throw new UsmLiteError("INVALID_ARGUMENT", `${folder} writes what it hears and does not translate; leave the task out`);
+      }
+      checkLanguage(model, options.language);
     }
     const windowed = network.kind === "sequence-to-sequence" && textTokenizer;
     this.windows = windowed ? new WindowDecoder(network, frontEnd, textTokenizer, options, model) : undefined;

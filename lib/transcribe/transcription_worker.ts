@@ -64,11 +64,12 @@ function vocabularyOf({ tokenizer, textTokenizer }: SpeechModel): Vocabulary {
 }
 
 function loadOrShare(): SpeechModel {
+  const choices = { ...options, language: options.language ?? options.servedLanguage };
   try {
-    return loadModel(options.model, options);
+    return loadModel(options.model, choices);
   } catch (error) {
     // Whoever shared the weights may be gone.
-    if (options.sharedMatrices) return loadModel(options.model, { ...options, sharedMatrices: {} });
+    if (options.sharedMatrices) return loadModel(options.model, { ...choices, sharedMatrices: {} });
     throw error;
   }
 }

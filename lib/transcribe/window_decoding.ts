@@ -16,7 +16,10 @@ import { tidy } from "../tensor/scope.js";
 import type { TextTokenizer } from "../text/text_tokenizer.js";
 
 export interface WindowDecodingOptions {
-  /** Code such as "en"; absent: the most likely one of the first window. */
+  /**
+   * Code such as "en"; absent: the most likely one of the first window. Of a model with weights for each language (MMS) the one that it was
+   * loaded for, or absent.
+   */
   readonly language?: string | undefined;
   /** `translate` writes English whatever is spoken; default `transcribe`. */
   readonly task?: "transcribe" | "translate" | undefined;

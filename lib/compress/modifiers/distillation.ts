@@ -26,21 +26,21 @@ const keys = {
 
 export const distillation = modifierType("distillation", keys, ({ teacher, labels, logits, temperature, frames, hidden, layers }) => ({
   wholeModel: true,
-  train: ({ model, modelFolder }) => {
+  train: ({ model, modelFolder, language }) => {
     if (logits + hidden === 0) throw new UsmLiteError("BAD_RECIPE", "`logits` and `hidden` are both 0; nothing is distilled");
     const student = model as TrainableNetwork;
     if (student.kind === "transducer" && temperature !== 1) {
       throw new UsmLiteError("BAD_RECIPE", `temperature is ${temperature}, but the paths of a transducer are compared at 1 only`);
     }
-    const taught = teacher === "self" ? student : teacherFrom(teacher === "float" ? modelFolder : teacher, student);
+    const taught = teacher === "self" ? student : teacherFrom(teacher === "float" ? modelFolder : teacher, language, student);
     const all = { labels, logits, temperature, frames, hidden, layers, blankId: taughtBlank(taught) };
     return teacher === "self" ? new Distillation(student, "self", all) : new Distillation(student, taught, all, () => taught.dispose());
   },
 }));
 
 /** @throws UsmLiteError BAD_RECIPE when the teacher is of another kind; those of {@link loadModel} */
-function teacherFrom(folder: string, student: TrainableNetwork): TrainableNetwork {
-  const teacher = trainableNetwork(loadModel(folder, { weights: "float32" }));
+function teacherFrom(folder: string, language: string | undefined, student: TrainableNetwork): TrainableNetwork {
+  const teacher = trainableNetwork(loadModel(folder, { weights: "float32", language }));
   const fits =
     teacher.kind === student.kind && teacher.vocabularySize === student.vocabularySize && taughtBlank(teacher) === taughtBlank(student);
   if (fits && !isOnGpu(student)) return teacher;

@@ -83,16 +83,25 @@ export function checkModel(name: string, { name: served, aliases }: ServedModel)
   throw new RequestError(404, "model_not_found", `the model ${JSON.stringify(name)} is not served here; ${names} is`, "model");
 }
 
-/** Some clients send "en", some "en-US", some "english". */
+/** Some clients send "en", some "en-US", some "english"; some models say "eng". */
 export function checkLanguage(language: string, served: ServedModel): void {
-  const [code] = language.toLowerCase().split(/[-_]/);
-  if (code === served.language || language.toLowerCase() === languageName(served.language)) return;
+  if (languageCode(language) === languageCode(served.language) || language.toLowerCase() === languageName(served.language)) return;
   throw invalid("language", `is ${JSON.stringify(language)}, but the model that is served recognises ${served.language}`);
 }
 
 /** "english" for "en", as verbose transcripts say it. */
-export function languageName(code: string): string {
-  return (new Intl.DisplayNames(["en"], { type: "language" }).of(code) ?? code).toLowerCase();
+export function languageName(language: string): string {
+  const code = languageCode(language);
+  return (isCode.test(code) ? (new Intl.DisplayNames(["en"], { type: "language" }).of(code) ?? code) : code).toLowerCase();
+}
+
+// As BCP 47 writes them; four letters stand for nothing.
+const isCode = /^([a-z]{2,3}|[a-z]{5,8})$/;
+
+/** "fr" for "fra" and "fr-CA": the shortest code, without region and script. */
+function languageCode(language: string): string {
+  const [code = ""] = language.toLowerCase().split(/[-_]/);
+  return isCode.test(code) ? new Intl.Locale(code).language : code;
 }
 
 function checked<Schema extends z.ZodType>(schema: Schema, values: unknown): z.output<Schema> {
