@@ -1,4 +1,5 @@
 // As on a Hopper; test 146 has the same for the kernels of GPUs before it.
+import "./gpu.js"; // first: it chooses the GPU that the addon finds
 import test from "ava";
 import { assertEveryProduct } from "./every_product.js";
 

@@ -10,15 +10,17 @@ addon=$root/build/Release/usm_lite.node
 [ -f "$root/dist/bench/main.js" ] || { echo "compile first: npm run build:typescript" >&2; exit 1; }
 mkdir -p "$folder"
 
-# Small kernels, right and wrong, that compute-sanitizer's racecheck is asked about.
-rings=build/Release/wrong_kernels
-rm -f "$root/$rings"
+# Programs of the emulator's test: each device instruction by itself, and small kernels, right and wrong, that compute-sanitizer's
+# racecheck is asked about.
+programs="build/Release/device_instructions build/Release/wrong_kernels"
+(cd "$root" && rm -f $programs)
 if command -v nvcc > /dev/null; then
-  nvcc -std=c++20 -O3 -arch=sm_90a -cudart static -I"$root/native" "$root"/test/native/{emulator_misuse,misuse_rings}.cu \
-    "$root/native/cuda/launch.cu" -o "$root/$rings"
+  program() { nvcc -std=c++20 -O3 -arch=sm_90a -cudart static -I"$root/native" "${@:2}" "$root"/native/cuda/{launch,runtime,tensor_map}.cu -o "$root/build/Release/$1"; }
+  program device_instructions "$root"/test/native/gpu_*.cu
+  program wrong_kernels "$root"/test/native/{emulator_misuse,misuse_rings}.cu
 else
-  echo "no nvcc: without the part \"rings\" of run.sh" >&2
-  rings=
+  echo 'no nvcc: without the parts "instructions" and "rings" of run.sh' >&2
+  programs=
 fi
 
 # Node.js, stripped and compressed once: it takes a minute or two.
@@ -56,10 +58,10 @@ for (const name of ["ava", "yaml", "zod", "commander", "cli-progress", ...decode
 console.log([...found].map((folder) => relative(root, folder)).join("\n"));
 SCRIPT
 )
-# shellcheck disable=SC2086  # one word for each folder
+# shellcheck disable=SC2086  # one word for each folder and program
 tar --create --directory "$root" --sort=name --owner=0 --group=0 \
   --exclude='*.map' --exclude='*.d.ts' --exclude='*.d.cts' --exclude='*.d.mts' --exclude='*.md' --exclude='.tsbuildinfo' --exclude='src' \
-  package.json build/Release/usm_lite.node $rings dist bench/peers models/default examples $modules |
+  package.json build/Release/usm_lite.node $programs dist bench/peers models/default examples $modules |
   xz -6 --threads=2 --stdout > "$folder/package.tar.xz"
 cp "$root/bench/gpu/run.sh" "$folder/run.sh"
 

@@ -3,24 +3,25 @@
 # FOLDER comes from pack.sh. What each part leaves goes to one file, RESULTS/gpu-results.tar, which is written anew after every
 # part: a run that is cut off leaves the parts before.
 # usage: run.sh FOLDER RESULTS [PART[=SECONDS]...]      none: all parts, in this order
-#   many      tests of kernels for many tokens; where they fail, `table` is left out
-#   table     times the plans of products: product_plans_sm90.inc, ready for native/cuda, which later parts use
-#   matmul    products beside NVIDIA's libraries
-#   training  training steps beside PyTorch
-#   families  training steps of Parakeet CTC, Whisper and wav2vec 2.0
-#   encoder   encoders beside PyTorch
-#   parts     the operations of an encoder one by one
-#   decode    features, CTC and transducers
-#   tests     all tests of the GPU
-#   memcheck  compute-sanitizer over small products
-#   rings     compute-sanitizer's racecheck over small kernels that are right, or known to be wrong
-#   racecheck the same over small products
+#   instructions  each device instruction against the tables that the emulator is made by
+#   many          tests of kernels for many tokens; where they fail, `table` is left out
+#   table         times the plans of products: product_plans_sm90.inc, ready for native/cuda, which later parts use
+#   matmul        products beside NVIDIA's libraries
+#   training      training steps beside PyTorch
+#   families      training steps of Parakeet CTC, Whisper and wav2vec 2.0
+#   encoder       encoders beside PyTorch
+#   parts         the operations of an encoder one by one
+#   decode        features, CTC and transducers
+#   tests         all tests of the GPU
+#   memcheck      compute-sanitizer over small products
+#   rings         compute-sanitizer's racecheck over small kernels that are right, or known to be wrong
+#   racecheck     the same over small products
 # Parts run one after another and have the GPU to themselves: tests that exhaust its memory fail beside a sanitizer. The JSON of
 # suites belongs into bench/results, under the card's name.
 set -u
 usage="usage: run.sh FOLDER RESULTS [PART[=SECONDS]...]"
-declare -A seconds=([many]=40 [table]=90 [matmul]=65 [training]=45 [families]=45 [encoder]=60 [parts]=15 [decode]=25 [tests]=100 [memcheck]=60 [rings]=30 [racecheck]=60)
-order=(many table matmul training families encoder parts decode tests memcheck rings racecheck)
+declare -A seconds=([instructions]=10 [many]=40 [table]=90 [matmul]=65 [training]=45 [families]=45 [encoder]=60 [parts]=15 [decode]=25 [tests]=100 [memcheck]=60 [rings]=30 [racecheck]=60)
+order=(instructions many table matmul training families encoder parts decode tests memcheck rings racecheck)
 folder=$(cd "${1:?$usage}" && pwd) || exit 2
 mkdir -p "${2:?$usage}"
 results=$(cd "$2" && pwd)
@@ -114,6 +115,13 @@ checked() {  # part, tool, command...
   bounded "$part" "$sanitizer" --tool "$tool" --target-processes all --print-limit 2000 --error-exitcode 99 "$@"
 }
 
+run_instructions() {
+  [ -x build/Release/device_instructions ] || { echo "not in the package: pack.sh found no nvcc"; return 1; }
+  bounded instructions build/Release/device_instructions
+  local code=$?
+  grep -v '^OK ' "$out/instructions.log" | head -20
+  return $code
+}
 # Small shapes: `tests` takes the large ones.
 run_many() { USMLITE_TEST_SMALL=1 ava many dist/test/104-*.test.js; }
 run_table() {

@@ -13,18 +13,13 @@ constexpr int kThreads = 128, kRows = 64, kRowBytes = 128, kSteps = 2;
 
 enum class Form { kRegisters, kShared, kSparse };
 
-/// Of operands in shared memory.
-struct Transposed {
-  bool left, right;
-};
-
 /// Of 64 rows or columns of MN-major operands: more than the inputs of both steps take, so that blocks lie apart.
 constexpr int kBlockBytes = 64 * kRowBytes;
 /// Whichever order it has.
 template <int N> constexpr int kRightBytes = N < 64 ? kBlockBytes : N / 64 * kBlockBytes;
 
 /// `left`: four words per thread and step, or the tile; `right`: the tile.
-template <typename T, int N, Form F, Transposed Order> __global__ void __launch_bounds__(kThreads)
+template <typename T, int N, Form F, bool kLeftTransposed, bool kRightTransposed> __global__ void __launch_bounds__(kThreads)
     product_kernel(const uint32_t* left, const uint32_t* metadata, const uint4* right, Sum<T>* d) {
 #if USMLITE_SM90A
   const int thread = static_cast<int>(threadIdx.x);
@@ -48,7 +43,7 @@ template <typename T, int N, Form F, Transposed Order> __global__ void __launch_
     return transposed ? ptx::transposed_descriptor(tile, kBlockBytes) : ptx::swizzled_descriptor(tile);
   };
   const auto next_step = [](bool transposed) { return transposed ? 16 * kRowBytes / 16 : 32 / 16; };
-  const uint64_t b = descriptor(right_tile, Order.right);
+  const uint64_t b = descriptor(right_tile, kRightTransposed);
 #pragma unroll
   for (int i = 0; i < N / 2; ++i) ptx::wgmma_touch(sums[i]);
   ptx::wgmma_fence();
@@ -57,9 +52,9 @@ template <typename T, int N, Form F, Transposed Order> __global__ void __launch_
     Product::dense(sums, a[0], b, false);
     Product::dense(sums, a[1], b + 32 / 16, true);
   } else if constexpr (F == Form::kShared) {
-    const uint64_t from = descriptor(left_tile, Order.left);
-    Product::template dense<Order.left, Order.right>(sums, from, b, false);
-    Product::template dense<Order.left, Order.right>(sums, from + next_step(Order.left), b + next_step(Order.right), true);
+    const uint64_t from = descriptor(left_tile, kLeftTransposed);
+    Product::template dense<kLeftTransposed, kRightTransposed>(sums, from, b, false);
+    Product::template dense<kLeftTransposed, kRightTransposed>(sums, from + next_step(kLeftTransposed), b + next_step(kRightTransposed), true);
   } else {
     Product::template sparse<0>(sums, a[0], b, positions[0], false);
     Product::template sparse<Encoding<T>::kBytes == 2>(sums, a[1], b + 64 / 16, positions[1], true);
@@ -105,7 +100,7 @@ template <typename T> std::vector<uint32_t> transposed_tile(const std::vector<in
   return words;
 }
 
-template <typename T, int N, Form F, Transposed Order = {}> std::string check_product() {
+template <typename T, int N, Form F, bool kLeftTransposed = false, bool kRightTransposed = false> std::string check_product() {
   std::mt19937 random(11);
   constexpr int kStored = 32 / Encoding<T>::kBytes, kStep = F == Form::kSparse ? 2 * kStored : kStored,
                 kInputs = kSteps * kStep;
@@ -116,7 +111,7 @@ template <typename T, int N, Form F, Transposed Order = {}> std::string check_pr
 
   std::vector<uint32_t> left_words, metadata(kSteps * kThreads);
   if (F == Form::kShared) {
-    left_words = Order.left ? transposed_tile<T>(left.values, kRows, kInputs) : swizzled_tile<T>(left.values, kRows, kInputs);
+    left_words = kLeftTransposed ? transposed_tile<T>(left.values, kRows, kInputs) : swizzled_tile<T>(left.values, kRows, kInputs);
   } else {
     for (int step = 0; step < kSteps; ++step)
       for (int warp = 0; warp < 4; ++warp) {
@@ -128,7 +123,7 @@ template <typename T, int N, Form F, Transposed Order = {}> std::string check_pr
                           &metadata[step * kThreads + 32 * warp]);
       }
   }
-  std::vector<uint32_t> right_words = Order.right ? transposed_tile<T>(right, N, kInputs) : swizzled_tile<T>(right, N, kInputs);
+  std::vector<uint32_t> right_words = kRightTransposed ? transposed_tile<T>(right, N, kInputs) : swizzled_tile<T>(right, N, kInputs);
   right_words.resize(kRightBytes<N> / 4);
   std::vector<uint4> right_pieces(right_words.size() / 4);
   std::memcpy(right_pieces.data(), right_words.data(), right_words.size() * 4);
@@ -146,7 +141,7 @@ template <typename T, int N, Form F, Transposed Order = {}> std::string check_pr
   const DeviceArray<uint32_t> device_left(left_words), device_metadata(metadata);
   const DeviceArray<uint4> device_right(right_pieces);
   const DeviceArray<Sum<T>> device_d(std::vector<Sum<T>>(expected.size()));
-  launch(product_kernel<T, N, F, Order>, {1, 1, 1, kThreads, kRightBytes<N> + kRows * kRowBytes}, nullptr, device_left.data(),
+  launch(product_kernel<T, N, F, kLeftTransposed, kRightTransposed>, {1, 1, 1, kThreads, kRightBytes<N> + kRows * kRowBytes}, nullptr, device_left.data(),
          device_metadata.data(), device_right.data(), device_d.data());
   return difference(device_d.values(), expected);
 }
@@ -157,9 +152,9 @@ template <typename T, int N> void check_width() {
   report("wgmma " + name + " from shared memory", check_product<T, N, Form::kShared>);
   report("wgmma.sp " + name, check_product<T, N, Form::kSparse>);
   if constexpr (Encoding<T>::kBytes == 2) {
-    report("wgmma " + name + ", left transposed", check_product<T, N, Form::kShared, Transposed{true, false}>);
-    report("wgmma " + name + ", right transposed", check_product<T, N, Form::kShared, Transposed{false, true}>);
-    report("wgmma " + name + ", both transposed", check_product<T, N, Form::kShared, Transposed{true, true}>);
+    report("wgmma " + name + ", left transposed", check_product<T, N, Form::kShared, true, false>);
+    report("wgmma " + name + ", right transposed", check_product<T, N, Form::kShared, false, true>);
+    report("wgmma " + name + ", both transposed", check_product<T, N, Form::kShared, true, true>);
   }
 }
 
