@@ -19,11 +19,10 @@ import { timestampConstraint } from "../lib/decode/timestamp_rules.js";
 import { UsmLiteError } from "../lib/errors.js";
 import { families } from "../lib/models/families.js";
 import { loadModel, type SpeechModel } from "../lib/models/model_folder.js";
-import { paddedForward } from "../lib/models/padded_forward.js";
+import { paddedForward, readPaddedBatch } from "../lib/models/padded_forward.js";
 import type { SequenceGeneration } from "../lib/models/sequence_generation.js";
-import type { Encoded, SequenceToSequenceNetwork } from "../lib/models/speech_network.js";
+import type { SequenceToSequenceNetwork } from "../lib/models/speech_network.js";
 import { availableInstructionSets, setInstructionSet } from "../lib/native/runtime.js";
-import { SequenceOffsets } from "../lib/tensor/sequence_offsets.js";
 import { tidy } from "../lib/tensor/scope.js";
 import { packageRoot } from "./package_root.js";
 
@@ -158,7 +157,8 @@ function compareSteps(entry: SafetensorsEntry, expected: SafetensorsFile): numbe
 /** Texts written greedily from a prompt; those of Whisper without times and with them. */
 function compareTexts({ network }: SpeechModel, expected: SafetensorsFile): number {
   const writer = network as SequenceToSequenceNetwork;
-  using memory = writer.remember(encode(writer, expected));
+  const { features, offsets } = readPaddedBatch(writer, expected);
+  using memory = writer.remember(writer.encode(features, offsets));
   const { generation } = writer;
   let compared = 0;
   for (const name of ["generated", "generated_with_times"].filter((each) => expected.has(each))) {
@@ -191,25 +191,6 @@ function compareTexts({ network }: SpeechModel, expected: SafetensorsFile): numb
 function whisperPrompt({ startId, languages, tasks, noTimestampsId }: SequenceGeneration, withTimes: boolean): number[] {
   const spoken = languages.size > 0 ? [languages.get("en") as number, tasks.get("transcribe") as number] : [];
   return [startId, ...spoken, ...(withTimes ? [] : [noTimestampsId as number])];
-}
-
-/** What the encoder makes of each item without its padding. */
-function encode(writer: SequenceToSequenceNetwork, expected: SafetensorsFile): Encoded {
-  const shape = expected.shape("input_features");
-  const [items = 0] = shape;
-  const [frames = 0, bins = 0] = writer.fixedWindow ? [shape[2], shape[1]] : shape.slice(1);
-  const mask = expected.has("attention_mask") ? expected.values("attention_mask") : undefined;
-  const features = expected.values("input_features") as Float32Array;
-  const at = (item: number, frame: number, bin: number): number =>
-    features[item * frames * bins + (writer.fixedWindow ? bin * frames + frame : frame * bins + bin)] as number;
-  const lengths = Array.from({ length: items }, (_, item) =>
-    mask ? mask.subarray(item * frames, (item + 1) * frames).filter(Boolean).length : frames,
-  );
-  const packed = lengths.flatMap((length, item) =>
-    Array.from({ length: length * bins }, (_, i) => at(item, Math.floor(i / bins), i % bins)),
-  );
-  const offsets = new SequenceOffsets(lengths);
-  return writer.encode(Tensor.from(Float32Array.from(packed), [offsets.frames, bins]), offsets);
 }
 
 /** What follows the prompt, up to the end. */

@@ -12,7 +12,6 @@ import { join } from "node:path";
 import {
   loadModel,
   readSafetensors,
-  SequenceOffsets,
   Tape,
   Tensor,
   tidy,
@@ -22,6 +21,7 @@ import {
   type TrainableNetwork,
   type TrainingBatch,
 } from "../lib/index.js";
+import { readPaddedBatch } from "../lib/models/padded_forward.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
 import { packageRoot } from "./package_root.js";
 
@@ -88,31 +88,15 @@ function tokensWithoutLoss(network: TrainableNetwork): number {
 /** The inputs without their padding, with made-up transcripts, each of one token more than the one before, or as brief as can be. */
 function batchOf(network: TrainableNetwork, path: string, brief: boolean): TrainingBatch {
   using file = readSafetensors(path);
-  const { featureSize, vocabularySize } = network;
-  const name = featureSize === 1 ? "input_values" : "input_features";
-  const shape = file.shape(name);
-  const inColumns = network.kind === "sequence-to-sequence" && network.fixedWindow; // (items, bins, frames)
-  const [size = 0, frames = 0] = inColumns ? [shape[0], shape[2]] : shape;
-  const values = file.values(name) as Float32Array;
-  const at = (item: number, frame: number, bin: number): number =>
-    values[item * frames * featureSize + (inColumns ? bin * frames + frame : frame * featureSize + bin)] as number;
-  const mask = file.has("attention_mask") ? [...file.values("attention_mask")].map(Number) : undefined;
-  const lengths = Array.from({ length: size }, (_, item) =>
-    mask ? mask.slice(item * frames, (item + 1) * frames).reduce((sum, one) => sum + Number(one > 0), 0) : frames,
-  );
-  const offsets = new SequenceOffsets(lengths);
-  const packed = lengths.flatMap((length, item) =>
-    Array.from({ length: length * featureSize }, (_, i) => at(item, Math.floor(i / featureSize), i % featureSize)),
-  );
+  const { features, offsets } = readPaddedBatch(network, file);
   const blank = network.kind === "sequence-to-sequence" ? -1 : network.blankId;
-  const usable = Array.from({ length: vocabularySize }, (_, id) => id).filter((id) => id !== blank);
+  const usable = Array.from({ length: network.vocabularySize }, (_, id) => id).filter((id) => id !== blank);
   const fewest = network.kind === "sequence-to-sequence" ? 2 : 1; // the one that begins a sequence is foreseen by nobody
-  const targets = lengths.map((_, item) =>
+  const targets = offsets.lengths.map((_, item) =>
     Array.from(
       { length: tokensWithoutLoss(network) + (brief ? fewest : 3 + item) },
       (_, label) => usable[(7 * item + 5 * label + 3) % usable.length] as number,
     ),
   );
-  const features = Tensor.from(Float32Array.from(packed), [offsets.frames, featureSize]);
   return { features, offsets, targets, plain: true, audioSeconds: 1 };
 }

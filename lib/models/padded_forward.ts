@@ -41,7 +41,7 @@ export function paddedForward(
   { attentionMask = true, device = "cpu" }: PaddedForwardOptions = {},
 ): Entries {
   return tidy(() => {
-    const onCpu = readBatch(network, input, attentionMask);
+    const onCpu = readPaddedBatch(network, input, attentionMask);
     const batch = { ...onCpu, features: featuresOnDevice(onCpu.features, device) };
     if (network.kind === "ctc") return ctcForward(network, batch);
     return network.kind === "transducer" ? transducerForward(network, batch) : sequenceForward(network, batch, input);
@@ -114,7 +114,11 @@ function framesFirst(values: Float32Array, [size, bins, frames]: readonly [numbe
   return turned;
 }
 
-function readBatch(network: SpeechNetwork, input: TensorFile, attentionMask: boolean): Batch {
+/**
+ * The inputs that {@link paddedForward} describes, without their padding.
+ * @throws UsmLiteError BAD_CHECKPOINT when the input lacks a tensor or has one of another shape
+ */
+export function readPaddedBatch(network: SpeechNetwork, input: TensorFile, attentionMask = true): Batch {
   const { featureSize } = network;
   const samples = featureSize === 1;
   const name = samples ? "input_values" : "input_features";
