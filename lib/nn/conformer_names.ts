@@ -1,4 +1,5 @@
 /** What the parts of a Conformer block are called in checkpoints. */
+import type { RelativeSelfAttentionNames } from "./relative_self_attention.js";
 
 export interface ConformerNames {
   readonly feedForward1: string;
@@ -37,7 +38,7 @@ export const conformerNames: ConformerNames = {
   },
 };
 
-/** wav2vec2-conformer. */
+/** wav2vec2-conformer and wav2vec2-bert. */
 export const wav2vec2ConformerNames: ConformerNames = {
   feedForward1: "ffn1",
   feedForward2: "ffn2",
@@ -53,4 +54,15 @@ export const wav2vec2ConformerNames: ConformerNames = {
     feedForward2: "ffn2_layer_norm",
     output: "final_layer_norm",
   },
+};
+
+/** Of self-attention with relative positions in the same. */
+export const wav2vec2RelativeNames: RelativeSelfAttentionNames = {
+  query: "linear_q",
+  key: "linear_k",
+  value: "linear_v",
+  output: "linear_out",
+  position: "linear_pos",
+  contentBias: "pos_bias_u",
+  positionBias: "pos_bias_v",
 };

@@ -1,6 +1,6 @@
 /** The Transformer and Conformer encoders of wav2vec 2.0 and HuBERT (`Wav2Vec2Encoder`, .. in transformers). */
 import { ConformerBlock, type AttentionModule } from "../../nn/conformer_block.js";
-import { wav2vec2ConformerNames } from "../../nn/conformer_names.js";
+import { wav2vec2ConformerNames, wav2vec2RelativeNames } from "../../nn/conformer_names.js";
 import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import type { Linear } from "../../nn/linear.js";
 import type { NormReaders } from "../../nn/norm_readers.js";
@@ -169,7 +169,7 @@ export class Wav2Vec2ConformerEncoder implements Encoder {
       convolutionResidualWeights: [1, 1],
       activationDropout: 0,
     } as const;
-    const attentionSizes = { hidden, heads, keyValueHeads: heads, headDimension: hidden / heads, bias: true, names: relativeNames };
+    const attentionSizes = { hidden, heads, keyValueHeads: heads, headDimension: hidden / heads, bias: true, names: wav2vec2RelativeNames };
     const theta = config.position_embeddings_type === "rotary" ? config.rotary_embedding_base : undefined;
     const positionLayers: Linear[] = [];
     const selfAttention = (inner: WeightScope): AttentionModule => {
@@ -224,16 +224,6 @@ export class Wav2Vec2ConformerEncoder implements Encoder {
     this.weightsChanged();
   }
 }
-
-const relativeNames = {
-  query: "linear_q",
-  key: "linear_k",
-  value: "linear_v",
-  output: "linear_out",
-  position: "linear_pos",
-  contentBias: "pos_bias_u",
-  positionBias: "pos_bias_v",
-} as const;
 
 /** What `body` makes on the way is released, unless a tape or `inspectLayer` may need it. */
 const released = (inspectLayer: InspectLayer | undefined, body: () => Tensor): Tensor =>

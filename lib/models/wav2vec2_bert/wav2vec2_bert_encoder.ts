@@ -2,7 +2,7 @@
 import { CausalConvolutionModule } from "../../nn/causal_convolution_module.js";
 import { ClippedRelativeAttention } from "../../nn/clipped_relative_attention.js";
 import { ConformerBlock, type AttentionModule } from "../../nn/conformer_block.js";
-import { wav2vec2ConformerNames } from "../../nn/conformer_names.js";
+import { wav2vec2ConformerNames, wav2vec2RelativeNames } from "../../nn/conformer_names.js";
 import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import type { Linear } from "../../nn/linear.js";
 import type { NormReaders } from "../../nn/norm_readers.js";
@@ -14,16 +14,6 @@ import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import { RotatedSelfAttention } from "../wav2vec2/rotated_self_attention.js";
 import type { Wav2Vec2BertConfig } from "./wav2vec2_bert_config.js";
-
-const relativeNames = {
-  query: "linear_q",
-  key: "linear_k",
-  value: "linear_v",
-  output: "linear_out",
-  position: "linear_pos",
-  contentBias: "pos_bias_u",
-  positionBias: "pos_bias_v",
-} as const;
 
 export class Wav2Vec2BertEncoder {
   /** Checkpoint names: "wav2vec2_bert.encoder.layers.0". */
@@ -74,7 +64,7 @@ export class Wav2Vec2BertEncoder {
     }
     if (kind !== "relative")
       return new RotatedSelfAttention(scope, { hidden, heads, theta: kind ? others.rotary_embedding_base : undefined });
-    const sizes = { hidden, heads, keyValueHeads: heads, headDimension: hidden / heads, bias: true, names: relativeNames };
+    const sizes = { hidden, heads, keyValueHeads: heads, headDimension: hidden / heads, bias: true, names: wav2vec2RelativeNames };
     const module = new RelativeSelfAttention(scope, sizes);
     positionLayers.push(module.position);
     return module;

@@ -81,7 +81,6 @@ export class Wav2Vec2BertForCtc implements CtcNetwork, TrainableModel {
   }
 
   /** What the adapter is given, or the head where there is none. */
-
   private encode(features: Tensor, offsets: SequenceOffsets, context: ForwardContext, inspectLayer?: InspectLayer): Encoded {
     const { hidden: x } = this.project(features, offsets, context);
     const hidden = this.encoder.forward(x, offsets, context, inspectLayer);
