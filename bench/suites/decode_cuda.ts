@@ -1,9 +1,13 @@
 /**
  * Suite `decode-cuda`: what transcription does on a GPU around the encoder, in the sizes of Parakeet 0.6B, beside the same on the CPU of
- * this machine: log-mel features, greedy decoding of a CTC head, greedy decoding of a transducer with random weights; and the tokens of a
+ * this machine: features, greedy decoding of a CTC head, greedy decoding of a transducer with random weights; and the tokens of a
  * sequence-to-sequence decoder.
  */
-import { ParakeetFeatures } from "../../lib/audio/parakeet_features.js";
+import type { FrontEnd } from "../../lib/audio/front_end.js";
+import { kaldiFeaturesFrom } from "../../lib/audio/kaldi_features.js";
+import { parakeetFeaturesFrom } from "../../lib/audio/parakeet_features.js";
+import { rawSamplesFrom } from "../../lib/audio/raw_samples.js";
+import { whisperFeaturesFrom } from "../../lib/audio/whisper_features.js";
 import { transducerGreedy } from "../../lib/decode/transducer_greedy.js";
 import type { TransducerScorer } from "../../lib/decode/transducer.js";
 import { deviceCtcBestPath } from "../../lib/device/ctc_best_path.js";
@@ -52,20 +56,22 @@ async function measure(context: BenchmarkContext, what: string, audio: number, w
   });
 }
 
+/** By case. */
+const frontEnds: Readonly<Record<string, FrontEnd>> = {
+  "log-mel": parakeetFeaturesFrom({ feature_size: 128 }, "log-mel"),
+  "log-mel of w2v-BERT 2.0": kaldiFeaturesFrom({}, "log-mel"),
+  "log-mel of Whisper": whisperFeaturesFrom({ feature_size: 128 }, "log-mel"),
+  "normalised samples": rawSamplesFrom({}, "samples"),
+};
+
 async function measureFeatures(context: BenchmarkContext, batch: number): Promise<void> {
-  const frontEnd = new ParakeetFeatures({
-    featureSize: 128,
-    samplingRate: 16000,
-    hopLength: 160,
-    fftLength: 512,
-    windowLength: 400,
-    preemphasis: 0.97,
-  });
   const utterances = Array.from({ length: batch }, () => noise(seconds * 16000));
-  await measure(context, `log-mel, ${batch} x ${seconds} s`, batch * seconds, [
-    { device: "cuda", impl: "usm-lite", run: () => (frontEnd.featuresOnGpu(utterances), synchronizeGpu()) },
-    { device: "cpu", impl: "usm-lite on the CPU", run: () => utterances.forEach((samples) => frontEnd.features(samples)) },
-  ]);
+  for (const [what, frontEnd] of Object.entries(frontEnds)) {
+    await measure(context, `${what}, ${batch} x ${seconds} s`, batch * seconds, [
+      { device: "cuda", impl: "usm-lite", run: () => (frontEnd.featuresOnGpu(utterances), synchronizeGpu()) },
+      { device: "cpu", impl: "usm-lite on the CPU", run: () => utterances.forEach((samples) => frontEnd.features(samples)) },
+    ]);
+  }
 }
 
 async function measureCtc(context: BenchmarkContext, batch: number): Promise<void> {

@@ -32,9 +32,9 @@ export interface FrontEnd {
    */
   features(samples: Float32Array): Tensor;
   /**
-   * The same of several utterances, computed on the GPU; absent where that cannot be.
-   * @returns float32 (frames of all utterances, featureSize), packed
+   * The same of several utterances, computed on the GPU.
+   * @returns float32 (frames of all utterances, featureSize), packed; samples, which are frames of one value, as a vector
    * @throws UsmLiteError NO_GPU, DRIVER_TOO_OLD, OUT_OF_MEMORY
    */
-  featuresOnGpu?(utterances: readonly Float32Array[]): DeviceTensor;
+  featuresOnGpu(utterances: readonly Float32Array[]): DeviceTensor;
 }

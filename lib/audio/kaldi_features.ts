@@ -1,4 +1,6 @@
 /** The log-mel front end of Kaldi, two frames at a time: that of w2v-BERT 2.0. */
+import type { DeviceLogMel } from "../device/device_log_mel.js";
+import type { DeviceTensor } from "../device/device_tensor.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { FrontEnd, FrontEndConfig } from "./front_end.js";
 import { LogMelPlan } from "./log_mel_plan.js";
@@ -43,6 +45,7 @@ export class KaldiFeatures implements FrontEnd {
   /** 240 samples. */
   readonly overhang = windowLength - hopLength;
   private readonly plan: LogMelPlan;
+  private onGpu: DeviceLogMel | undefined;
 
   /** @throws UsmLiteError BAD_CONFIG when the numbers make no sense together */
   constructor(
@@ -79,5 +82,11 @@ export class KaldiFeatures implements FrontEnd {
     const { featureSize } = this.config;
     const frames = this.frames(samples.length);
     return Tensor.from(values.subarray(0, frames * featureSize), [frames, featureSize]);
+  }
+
+  featuresOnGpu(utterances: readonly Float32Array[]): DeviceTensor {
+    const framing = { fullScale, normalisation: { addedVariance }, stackedFrames: stacked };
+    this.onGpu ??= this.plan.onGpu({ frames: (samples) => this.plan.frames(samples), ...framing });
+    return this.onGpu.features(utterances);
   }
 }

@@ -1,4 +1,6 @@
 /** The front end of wav2vec 2.0 and its kin: the samples themselves. */
+import { deviceSamples, normalisedSamples } from "../device/device_samples.js";
+import type { DeviceTensor } from "../device/device_tensor.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { FrontEnd, FrontEndConfig } from "./front_end.js";
 import { preprocessorValues } from "./preprocessor_config.js";
@@ -44,5 +46,10 @@ export class RawSamples implements FrontEnd {
       samples.map((value) => (value - mean) * factor),
       [samples.length, 1],
     );
+  }
+
+  featuresOnGpu(utterances: readonly Float32Array[]): DeviceTensor {
+    if (!this.options.normalizes) return deviceSamples(utterances);
+    return normalisedSamples(utterances, { addedVariance, varianceOver: "frames" });
   }
 }

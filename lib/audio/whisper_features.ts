@@ -1,4 +1,6 @@
 /** The log-mel front end of Whisper (Radford et al. 2023). */
+import type { DeviceLogMel } from "../device/device_log_mel.js";
+import type { DeviceTensor } from "../device/device_tensor.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { FrontEnd, FrontEndConfig } from "./front_end.js";
 import { LogMelPlan } from "./log_mel_plan.js";
@@ -52,6 +54,7 @@ export function whisperFeaturesFrom(json: unknown, source: string): WhisperFeatu
  */
 class WhisperFeatures implements FrontEnd {
   private readonly plan: LogMelPlan;
+  private onGpu: DeviceLogMel | undefined;
 
   /** @throws UsmLiteError BAD_CONFIG when the numbers make no sense together */
   constructor(
@@ -93,5 +96,11 @@ class WhisperFeatures implements FrontEnd {
     const least = values.reduce((largest, value) => Math.max(largest, value), -Infinity) - dynamicRange;
     for (let i = 0; i < values.length; i++) values[i] = (Math.max(values[i] as number, least) + 4) / 4;
     return Tensor.from(values, [frames, featureSize]);
+  }
+
+  featuresOnGpu(utterances: readonly Float32Array[]): DeviceTensor {
+    const { windowSamples: mirroredWindow, fftLength } = this.config;
+    this.onGpu ??= this.plan.onGpu({ frames: () => this.frames(), before: fftLength / 2, mirroredWindow, dynamicRange });
+    return this.onGpu.features(utterances);
   }
 }

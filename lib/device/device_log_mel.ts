@@ -1,9 +1,11 @@
 /** Log-mel features computed on the GPU: samples go there, and features stay there. */
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
-import { Tensor, type TensorHandle } from "../tensor/tensor.js";
+import type { TensorHandle } from "../tensor/tensor.js";
+import { deviceSamples } from "./device_samples.js";
 import { DeviceSequences, type DeviceSequencesHandle } from "./device_sequences.js";
 import type { StreamHandle } from "./device_stream.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
+import { limitRange, normalisedColumns, type Normalisation } from "./feature_scaling.js";
 import { gpuAddon } from "./gpu.js";
 
 /** The native tables of a front end. */
@@ -18,28 +20,32 @@ interface LogMelBindings {
     frames: DeviceSequencesHandle,
     before: number,
     preemphasis: number,
+    fullScale: number,
+    mirroredWindow: number,
     stream?: StreamHandle,
   ): DeviceTensorHandle;
-  deviceNormaliseColumns(
-    features: DeviceTensorHandle,
-    sequences: DeviceSequencesHandle,
-    addedDeviation: number,
-    stream?: StreamHandle,
-  ): void;
 }
 
 const native = (): LogMelBindings => gpuAddon<LogMelBindings>();
 
-/** How samples become frames. */
+/** How samples become frames, and what is made of these. */
 export interface Framing {
-  /** Frames of an utterance of so many samples. */
+  /** Log-mel frames of an utterance of so many samples. */
   frames(samples: number): number;
-  /** Samples of silence in front of the first; default 0. Behind the last there is silence too. */
+  /** Samples in front of the first, of silence unless there is a {@link Framing.mirroredWindow}; default 0. Behind the last there are some too. */
   readonly before?: number;
   /** Share of the sample before that is taken off each sample; default 0. */
   readonly preemphasis?: number;
-  /** Each bin of an utterance gets mean 0 and deviation 1, with this added to the deviation; absent: they stay as they are. */
-  readonly normalisation?: { readonly addedDeviation: number };
+  /** What a sample of 1 counts as; default 1. */
+  readonly fullScale?: number;
+  /** Samples of the window that an utterance fills, with silence behind it; around that it lies mirrored. Default 0: there is no window. */
+  readonly mirroredWindow?: number;
+  /** Of each bin over an utterance; absent: they stay as they are. */
+  readonly normalisation?: Normalisation;
+  /** Frames that lie side by side in one of the result, where there is a normalisation; default 1. */
+  readonly stackedFrames?: number;
+  /** Logarithms to base ten within so many below the largest of an utterance, as Whisper has them; absent: natural ones, all. */
+  readonly dynamicRange?: number;
 }
 
 /**
@@ -64,21 +70,27 @@ export class DeviceLogMel {
 
   /**
    * @param utterances mono samples, full scale 1
-   * @returns float32 (frames of all utterances, bins), packed
+   * @returns float32 (frames of all utterances, bins), packed; with {@link Framing.stackedFrames} as many times fewer and wider
    */
   features(utterances: readonly Float32Array[]): DeviceTensor {
-    const { before = 0, preemphasis = 0, normalisation } = this.framing;
+    const { normalisation, stackedFrames = 1, dynamicRange } = this.framing;
+    const lengths = utterances.map(({ length }) => this.framing.frames(length));
+    using sequences = new DeviceSequences(new SequenceOffsets(lengths));
+    const features = this.logarithms(utterances, sequences);
+    if (dynamicRange !== undefined) limitRange(features, sequences, dynamicRange);
+    if (!normalisation) return features;
+    using unscaled = features;
+    if (stackedFrames === 1) return normalisedColumns(unscaled, sequences, normalisation);
+    using stacked = new DeviceSequences(new SequenceOffsets(lengths.map((frames) => Math.floor(frames / stackedFrames))));
+    return normalisedColumns(unscaled, sequences, normalisation, { frames: stackedFrames, sequences: stacked });
+  }
+
+  private logarithms(utterances: readonly Float32Array[], sequences: DeviceSequences): DeviceTensor {
+    const { before = 0, preemphasis = 0, fullScale = 1, mirroredWindow = 0 } = this.framing;
     const offsets = new SequenceOffsets(utterances.map(({ length }) => length));
-    const all = new Float32Array(offsets.frames);
-    utterances.forEach((samples, index) => all.set(samples, offsets.begin(index)));
-    using onCpu = Tensor.from(all);
-    using samples = DeviceTensor.from(onCpu, "float32");
-    using sequences = new DeviceSequences(new SequenceOffsets(utterances.map(({ length }) => this.framing.frames(length))));
-    const features = new DeviceTensor(
-      native().deviceLogMel(this.tables, samples.handle, offsets.tensor.handle, sequences.handle, before, preemphasis),
-    );
-    offsets.tensor.dispose();
-    if (normalisation) native().deviceNormaliseColumns(features.handle, sequences.handle, normalisation.addedDeviation);
-    return features;
+    using where = offsets.tensor;
+    using samples = deviceSamples(utterances);
+    const framing = [before, preemphasis, fullScale, mirroredWindow] as const;
+    return new DeviceTensor(native().deviceLogMel(this.tables, samples.handle, where.handle, sequences.handle, ...framing));
   }
 }

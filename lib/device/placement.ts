@@ -47,6 +47,10 @@ export function featuresOnDevice(features: Tensor, device: "cpu" | "cuda"): Tens
   return DeviceTensor.from(samples, "float32");
 }
 
+/** Float32 features on the GPU as networks take them there: rounded to bfloat16, but for samples, which are a vector. */
+export const roundedFeatures = (features: DeviceTensor): DeviceTensor =>
+  features.shape.length === 1 ? features : features.cast("bfloat16");
+
 /** Gives back what a weight or vector has on the GPU; nothing happens for one that has nothing there. */
 export function removeFromGpu(weight: Tensor): void {
   for (const map of [weights, vectors.float32, vectors.bfloat16, biases, stackedBiases, groupedWeights]) {

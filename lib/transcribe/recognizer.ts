@@ -12,7 +12,7 @@ import { ChunkPlan, joinChunks, type Chunk, type ChunkPlanner } from "../decode/
 import { batchInvariantly } from "../device/batch_invariance.js";
 import { deviceCtcBestPath } from "../device/ctc_best_path.js";
 import { DeviceTensor } from "../device/device_tensor.js";
-import { featuresOnDevice } from "../device/placement.js";
+import { featuresOnDevice, roundedFeatures } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
 import { withAdapters } from "../nn/adapter_scope.js";
@@ -174,7 +174,8 @@ export class Recognizer {
   /** The features of one recording, in the chunks of a plan that counts frames of features. */
   chunksOf(plan: ChunkPlanner): AudioChunks {
     const frontEnd = this.chunkFrontEnd;
-    if (this.model.device === "cuda" && frontEnd.featuresOnGpu) return new SampleChunks(frontEnd, plan, "samples");
+    const onGpu = this.model.device === "cuda" && !this.searches.decodesWindows;
+    if (onGpu) return new SampleChunks(frontEnd, plan, "samples");
     return frontEnd instanceof LogMel ? new FeatureChunks(frontEnd, plan) : new SampleChunks(frontEnd, plan);
   }
 
@@ -227,7 +228,7 @@ export class Recognizer {
   private features(chunks: readonly ForwardChunk[], offsets: SequenceOffsets): Tensor {
     const { frontEnd, device } = this.model;
     const samples = chunks.flatMap((chunk) => (chunk.samples ? [chunk.samples] : []));
-    if (frontEnd.featuresOnGpu && samples.length === chunks.length) return frontEnd.featuresOnGpu(samples).cast("bfloat16");
+    if (device === "cuda" && samples.length === chunks.length) return roundedFeatures(frontEnd.featuresOnGpu(samples));
     const packed = Tensor.zeros([offsets.frames, frontEnd.config.featureSize]);
     chunks.forEach(({ frames, values }, index) => {
       packed.rows(offsets.begin(index), offsets.begin(index) + frames).write(values);

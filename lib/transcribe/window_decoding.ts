@@ -4,7 +4,7 @@ import { writeSequence, type SequenceConstraint, type WrittenSequence } from "..
 import { attentionWeights, tokenBegins, type AttentionWeights } from "../decode/token_alignment.js";
 import { timestampConstraint } from "../decode/timestamp_rules.js";
 import { batchInvariantly } from "../device/batch_invariance.js";
-import { onDevice } from "../device/placement.js";
+import { roundedFeatures } from "../device/placement.js";
 import type { FrontEnd } from "../audio/front_end.js";
 import { SequencePrompt } from "../models/sequence_prompt.js";
 import type { SpeechModel } from "../models/model_folder.js";
@@ -127,8 +127,7 @@ export class WindowDecoder {
   private encode(samples: Float32Array): DecoderMemory {
     return tidy(() => {
       const { device, batchInvariant } = this.placed;
-      const onGpu = device === "cuda" ? this.frontEnd.featuresOnGpu?.([samples]).cast("bfloat16") : undefined;
-      const features = onGpu ?? onDevice(this.frontEnd.features(samples), device);
+      const features = device === "cuda" ? roundedFeatures(this.frontEnd.featuresOnGpu([samples])) : this.frontEnd.features(samples);
       return batchInvariantly(batchInvariant, () =>
         this.network.remember(this.network.encode(features, new SequenceOffsets([features.dim(0)]))),
       );

@@ -14,9 +14,6 @@ LogMelTables::LogMelTables(const audio::LogMelPlan& plan) : settings_(plan.setti
     throw Error(error_code::kUnsupportedSpec, "a Fourier transform of " + std::to_string(settings_.fft_length) +
                                                   " samples does not fit into the shared memory of this GPU");
   }
-  if (settings_.frame_preemphasis) {
-    throw Error(error_code::kUnsupportedSpec, "frames without their mean, as Kaldi takes them, are made on the CPU only");
-  }
   std::vector<uint8_t> bytes;
   const auto append = [&bytes](const auto& values) {
     const auto* begin = reinterpret_cast<const uint8_t*>(values.data());
@@ -57,9 +54,13 @@ void LogMelTables::features(const DeviceTensor& samples, const int32_t* sample_o
                                   static_cast<int>(settings_.hop_length),
                                   static_cast<int>(framing.before),
                                   static_cast<int>(half),
+                                  static_cast<int>(framing.mirrored_window),
                                   static_cast<int>(settings_.mel_bins),
+                                  framing.full_scale,
                                   framing.preemphasis,
+                                  settings_.frame_preemphasis.value_or(0.0),
                                   settings_.floor,
+                                  settings_.frame_preemphasis.has_value(),
                                   settings_.energy_floor == audio::EnergyFloor::kAdded,
                                   features.use_on<float>(stream),
                                   features.row_stride()};

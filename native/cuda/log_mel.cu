@@ -3,14 +3,13 @@
 
 #include <cmath>
 
+#include "cuda/block_reduction.cuh"
 #include "cuda/launch.hpp"
 #include "cuda/ptx.cuh"
 #include "cuda/warp_rows.cuh"
 
 namespace usmlite::cuda {
 namespace {
-
-constexpr int kColumnsPerBlock = 32, kRowGroups = 8;  // of the normalisation
 
 struct Complex {
   double re, im;
@@ -63,10 +62,16 @@ template <int kRadix> __device__ __forceinline__ void step(const LogMelArguments
 }
 
 /// Sample `place` of an utterance, after pre-emphasis, rounded to float32 as on the CPU.
-__device__ __forceinline__ double sample(const float* samples, int count, int place, double preemphasis) {
+__device__ __forceinline__ double sample(const LogMelArguments& a, const float* samples, int count, int place) {
+  if (a.mirrored_window > 0) {
+    place = max(place, -place);
+    place = min(place, 2 * (a.mirrored_window - 1) - place);
+    count = min(count, a.mirrored_window);
+  }
   if (place < 0 || place >= count) return 0.0;
-  const double value = static_cast<double>(samples[place]);
-  return place == 0 ? value : static_cast<double>(static_cast<float>(value - preemphasis * static_cast<double>(samples[place - 1])));
+  const double value = static_cast<double>(samples[place]) * a.full_scale;
+  if (place == 0 || a.preemphasis == 0.0) return value;
+  return static_cast<double>(static_cast<float>(value - a.preemphasis * (static_cast<double>(samples[place - 1]) * a.full_scale)));
 }
 
 __global__ void __launch_bounds__(32 * kWarpsPerBlock) log_mel_kernel(const LogMelArguments a) {
@@ -77,10 +82,21 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) log_mel_kernel(const LogM
   Complex* x = reinterpret_cast<Complex*>(shared_memory()) + warp * 2 * a.half;
   Complex* y = x + a.half;
 
-  // Sample 2 t is a real part, 2 t + 1 an imaginary one.
   const float* samples = a.samples + a.sample_offsets[sequence];
   const int count = a.sample_offsets[sequence + 1] - a.sample_offsets[sequence], begin = frame * a.hop - a.before;
-  const auto windowed = [&](int t) { return t < a.window_length ? a.window[t] * sample(samples, count, begin + t, a.preemphasis) : 0.0; };
+  const auto at = [&](int t) { return sample(a, samples, count, begin + t); };
+  double mean = 0.0;
+  if (a.centred_frames) {
+    for (int t = lane; t < a.window_length; t += 32) mean += at(t);
+    mean = warp_reduce(mean, Sum{}) / a.window_length;
+  }
+  // Kaldi's pre-emphasis is within the frame, whose first sample is its own predecessor.
+  const auto windowed = [&](int t) {
+    if (t >= a.window_length) return 0.0;
+    const double value = at(t) - mean;
+    return a.window[t] * (a.frame_preemphasis == 0.0 ? value : value - a.frame_preemphasis * (at(max(t - 1, 0)) - mean));
+  };
+  // Sample 2 t is a real part, 2 t + 1 an imaginary one.
   for (int t = lane; t < a.half; t += 32) x[t] = {windowed(2 * t), windowed(2 * t + 1)};
   ptx::warp_sync();
 
@@ -112,33 +128,6 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) log_mel_kernel(const LogM
   }
 }
 
-/// A block takes 32 columns of an utterance.
-__global__ void __launch_bounds__(kColumnsPerBlock* kRowGroups) normalise_kernel(float* x, int64_t stride, int bins, const int32_t* offsets, double added) {
-  ptx::take_turn();
-  const int group = static_cast<int>(threadIdx.x) / kColumnsPerBlock;
-  const int column = static_cast<int>(blockIdx.x) * kColumnsPerBlock + static_cast<int>(threadIdx.x) % kColumnsPerBlock;
-  const int first = offsets[blockIdx.y], frames = offsets[blockIdx.y + 1] - first;
-  double* sums = reinterpret_cast<double*>(shared_memory());
-  float* values = x + first * stride + column;
-  const auto sum_over_frames = [&](auto&& of) {
-    double sum = 0.0;
-    if (column < bins) {
-      for (int t = group; t < frames; t += kRowGroups) sum += of(static_cast<double>(values[t * stride]));
-    }
-    sums[threadIdx.x] = sum;
-    ptx::block_sync();
-    double total = 0.0;
-    for (int i = 0; i < kRowGroups; ++i) total += sums[i * kColumnsPerBlock + threadIdx.x % kColumnsPerBlock];
-    ptx::block_sync();
-    return total;
-  };
-  const double mean = sum_over_frames([](double value) { return value; }) / static_cast<double>(frames);
-  const double squares = sum_over_frames([mean](double value) { return (value - mean) * (value - mean); });
-  const double deviation = sqrt(squares / static_cast<double>(max(frames - 1, 1))) + added;
-  if (column >= bins) return;
-  for (int t = group; t < frames; t += kRowGroups) values[t * stride] = static_cast<float>((static_cast<double>(values[t * stride]) - mean) / deviation);
-}
-
 }  // namespace
 
 size_t log_mel_shared_bytes(int64_t fft_length) { return kWarpsPerBlock * static_cast<size_t>(fft_length) * sizeof(Complex); }
@@ -148,16 +137,6 @@ void log_mel(const LogMelArguments& arguments, const PackedSequences& sequences,
          LaunchShape{blocks_of_warps(sequences.longest), static_cast<unsigned>(sequences.count), 1, 32 * kWarpsPerBlock,
                      log_mel_shared_bytes(2 * arguments.half), 1, kernels_take_turns()},
          stream, arguments);
-}
-
-void normalise_columns(const DeviceTensor& features, const PackedSequences& sequences, double added_deviation, const std::shared_ptr<Stream>& stream) {
-  if (sequences.longest == 0) return;
-  const auto blocks = static_cast<unsigned>((features.columns() + kColumnsPerBlock - 1) / kColumnsPerBlock);
-  launch(normalise_kernel,
-         LaunchShape{blocks, static_cast<unsigned>(sequences.count), 1, kColumnsPerBlock * kRowGroups,
-                     kColumnsPerBlock * kRowGroups * sizeof(double), 1, kernels_take_turns()},
-         stream->handle(), features.use_on<float>(stream), features.row_stride(), static_cast<int>(features.columns()), sequences.offsets,
-         added_deviation);
 }
 
 }  // namespace usmlite::cuda

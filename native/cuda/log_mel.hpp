@@ -12,8 +12,10 @@ namespace usmlite::cuda {
 
 /// How samples become frames.
 struct Framing {
-  int64_t before;      // samples of silence in front of the first: frame f begins at f * hop - before
-  double preemphasis;  // share of the sample before that is taken off each but the first
+  int64_t before;           // samples in front of the first: frame f begins at f * hop - before
+  double preemphasis;       // share of the sample before that is taken off each but the first
+  double full_scale;        // what a sample of 1 counts as
+  int64_t mirrored_window;  // 0: silence lies around an utterance. Else it fills a window of so many samples, and lies mirrored around that
 };
 
 /// The tables of a front end in the memory of the GPU.
@@ -33,9 +35,5 @@ class LogMelTables {
   int64_t weights_;  // of all filters
   std::shared_ptr<DeviceMemory> memory_;
 };
-
-/// Every column of each sequence gets mean 0 and (nearly) deviation 1, in place: (x - mean) / (deviation + added_deviation), where the
-/// deviation is that of a sample, over frames - 1. features (frames, bins) float32.
-void normalise_columns(const DeviceTensor& features, const PackedSequences& sequences, double added_deviation, const std::shared_ptr<Stream>& stream);
 
 }  // namespace usmlite::cuda

@@ -10,9 +10,10 @@ struct LogMelArguments {
   const double *window, *cosine, *sine, *weights;
   const int32_t *first_bin, *weight_offsets;  // of each filter
   int window_length, hop, before, half;       // half: of the transform's length
+  int mirrored_window;                        // samples; 0: silence lies around an utterance
   int bins;
-  double preemphasis, floor;
-  bool added_floor;
+  double full_scale, preemphasis, frame_preemphasis, floor;
+  bool centred_frames, added_floor;
   float* features;
   int64_t stride;
 };
