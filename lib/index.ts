@@ -74,6 +74,7 @@ export { FreshWeights } from "./nn/fresh_weights.js";
 
 // Speech to train on.
 export { readManifest, writeManifest, type Utterance } from "./data/manifest.js";
+export { digestManifest, type ManifestDigest } from "./data/manifest_digest.js";
 export type { BatchSource } from "./data/batch_source.js";
 export { readCorpus, type ReadCorpusOptions } from "./data/corpora/read_corpus.js";
 export { corpusNames, type CorpusName, type CorpusPart } from "./data/corpora/corpus.js";

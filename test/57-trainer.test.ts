@@ -179,6 +179,32 @@ test.serial("steps leave no tensors behind", async (t) => {
   t.true((used[11] as number) <= (used[1] as number), `${used[1]} to ${used[11]} bytes`);
 });
 
+test.serial("a run is not continued with other speech, and one that does not say what it heard with any", async (t) => {
+  const train = (data: Pick<TrainerOptions, "manifests">, folder = temporaryFolder()) => {
+    const trainer = new Trainer(new SmallCtcModel(), new SmallBatches(), { ...options(folder, 1), ...data });
+    return { trainer, folder };
+  };
+  const [a, b] = ["a".repeat(64), "b".repeat(64)];
+  const one = { manifests: [{ path: "one.jsonl", sha256: a }] };
+  const known = train(one);
+  await known.trainer.run();
+  const resume = (data: Pick<TrainerOptions, "manifests">, folder: string): boolean => train(data, folder).trainer.resume();
+  t.true(resume(one, known.folder));
+  t.true(resume({ manifests: [{ path: "moved.jsonl", sha256: a }] }, known.folder), "what it holds counts, not where it lies");
+  t.true(resume({}, known.folder));
+  const refused = (manifests: NonNullable<TrainerOptions["manifests"]>, message: RegExp): void =>
+    void t.throws(() => resume({ manifests }, known.folder), { code: "BAD_CHECKPOINT", message });
+  refused(
+    [{ path: "one.jsonl", sha256: b }],
+    /step-00000001\.safetensors was trained on the speech of one\.jsonl, which holds something else by now; put back what it held to continue this run, or begin another in a new folder$/,
+  );
+  refused([{ path: "two.jsonl", sha256: b }], /of one\.jsonl, and now there is two\.jsonl, which differs;/);
+  refused([...one.manifests, { path: "two.jsonl", sha256: b }], /of one\.jsonl, and now there are one\.jsonl, two\.jsonl;/);
+  const unknown = train({});
+  await unknown.trainer.run();
+  t.true(resume(one, unknown.folder));
+});
+
 test.serial("a checkpoint of another run is refused", async (t) => {
   const folder = temporaryFolder();
   const { checkpoint } = await new Trainer(new SmallCtcModel(), new SmallBatches(), options(folder, 1)).run();

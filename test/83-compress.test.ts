@@ -183,6 +183,16 @@ test.serial("fine-tuning trains, resumes to the same bytes, and refuses the run 
     code: "INVALID_ARGUMENT",
     message: /stopped\.run holds a run with another model, recipe/,
   });
+  const [speech, claim] = [readFileSync(manifest), join(`${stopped}.run`, "run.json")];
+  writeFileSync(manifest, `${String(speech)}\n${String(speech)}`);
+  await t.throwsAsync(compress(recipe(4), stopped, { manifest }), {
+    code: "INVALID_ARGUMENT",
+    message: /stopped\.run holds a run with another content of .*; put back what the manifest held, delete the run, or name another/,
+  });
+  writeFileSync(manifest, speech);
+  const { speech: digest, ...older } = JSON.parse(readFileSync(claim, "utf8")) as Record<string, unknown>;
+  t.regex(String(digest), /^[0-9a-f]{64}$/);
+  writeFileSync(claim, JSON.stringify(older)); // of a run that began before the digest was noted
   t.true(await compress(recipe(4), stopped, { manifest }));
   t.deepEqual(readFileSync(join(stopped, "model.safetensors")), readFileSync(join(straight, "model.safetensors")));
   t.notDeepEqual(readFileSync(join(stopped, "model.safetensors")), readFileSync(join(folder.path, "int4+2-4", "model.safetensors")));

@@ -55,6 +55,16 @@ test.serial("a float model is trained, and a resumed run gives the same bits", a
   const refused = await train(config("two.yaml", {}), "resumed");
   t.is(refused.status, 2);
   t.regex(refused.stderr, /resumed holds checkpoints of a run; continue it with --resume or name another folder.*\[INVALID_ARGUMENT\]/);
+  const speech = bytes("corpus", "manifest.jsonl");
+  writeFileSync(join(folder.path, "corpus", "manifest.jsonl"), `${String(speech)}\n${String(speech)}`);
+  const changed = await train(config("two.yaml", {}), "resumed", "--resume");
+  writeFileSync(join(folder.path, "corpus", "manifest.jsonl"), speech);
+  t.is(changed.status, 1);
+  t.regex(
+    changed.stderr,
+    /^usm-lite: .*step-\d+\.safetensors was trained on the speech of .*manifest\.jsonl, which holds something else by now; put back .*\[BAD_CHECKPOINT\]\n$/,
+    "nothing else was begun",
+  );
   const resumed = await train(config("two.yaml", {}), "resumed", "--resume");
   t.is(resumed.status, 0, resumed.stderr);
   t.regex(resumed.stderr, /continuing from step \d+ of \d+/);

@@ -7,6 +7,7 @@ import { checkFormat, type CompressedTensorsFormat } from "../checkpoint/compres
 import { readJsonFile, writeJsonFile } from "../checkpoint/json_file.js";
 import { OutputLock } from "../checkpoint/output_lock.js";
 import { readManifest } from "../data/manifest.js";
+import { digestManifest } from "../data/manifest_digest.js";
 import { UsmLiteError } from "../errors.js";
 import { checkTrainableOnGpu, placeForTraining } from "../models/device_training.js";
 import { loadModel, outlineModel } from "../models/model_folder.js";
@@ -265,20 +266,23 @@ function checkRun(stages: readonly PlannedStage[], parameters: ReadonlyMap<strin
 
 /**
  * Notes in the run's folder what it was begun with: its checkpoints are good for nothing else.
- * @throws UsmLiteError INVALID_ARGUMENT when it was begun with another model, recipe or manifest
+ * @throws UsmLiteError INVALID_ARGUMENT when it was begun with another model, recipe or manifest, or the manifest held something else
  */
 function claimRunFolder(run: string, { model, recipe, manifest = "", language }: CompressModelOptions): void {
   const path = join(run, "run.json");
   const origin: unknown = JSON.parse(
     JSON.stringify({ model: resolve(model), manifest: resolve(manifest), recipe: recipe.document, language }),
   );
+  const speech = manifest === "" ? null : digestManifest(manifest).sha256;
   if (!existsSync(path)) {
     makeFolder(run);
-    writeJsonFile(path, origin);
-  } else if (!isDeepStrictEqual(readJsonFile(path, "BAD_CONFIG"), origin)) {
-    throw new UsmLiteError(
-      "INVALID_ARGUMENT",
-      `${run} holds a run with another model, recipe or manifest; delete it, or name another output folder`,
-    );
+    writeJsonFile(path, { ...(origin as object), speech });
+    return;
   }
+  const { speech: begunWith = speech, ...begun } = readJsonFile(path, "BAD_CONFIG"); // runs of before it was noted go on
+  const refuse = (what: string, remedy: string): never => {
+    throw new UsmLiteError("INVALID_ARGUMENT", `${run} holds a run with another ${what}; ${remedy}, or name another output folder`);
+  };
+  if (!isDeepStrictEqual(begun, origin)) refuse("model, recipe or manifest", "delete it");
+  if (begunWith !== speech) refuse(`content of ${manifest}`, "put back what the manifest held, delete the run");
 }

@@ -8,6 +8,7 @@ import { writeJsonFile } from "../checkpoint/json_file.js";
 import { OutputLock } from "../checkpoint/output_lock.js";
 import { FeatureCache } from "../data/feature_cache.js";
 import { hasWords, readManifest, type Utterance } from "../data/manifest.js";
+import { digestManifest } from "../data/manifest_digest.js";
 import { emptyTranscript, SpeechBatches } from "../data/speech_batches.js";
 import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors_writer.js";
 import { gpuInformation } from "../device/gpu.js";
@@ -29,7 +30,7 @@ import { IntermediateCtc } from "./intermediate_ctc.js";
 import { warmupConstant, warmupCosine, warmupInverseSquareRoot, withCoolDown, type LearningRateSchedule } from "./schedule.js";
 import type { TrainableModel } from "./trainable_model.js";
 import type { TrainingConfig } from "./training_config.js";
-import { CheckpointFolder } from "./training_checkpoint.js";
+import { CheckpointFolder, refuseOtherSpeech } from "./training_checkpoint.js";
 import { Trainer } from "./trainer.js";
 import type { TrainerOptions, TrainingResult } from "./trainer_options.js";
 import { chooseTrainingDevice, runTraining, type TrainingDevice } from "./training_device.js";
@@ -47,7 +48,7 @@ export interface FloatTrainingOptions {
 /**
  * Prepares features, learns a tokenizer, trains, and writes the model folder `out/model`.
  * @throws UsmLiteError INVALID_ARGUMENT when `out` holds a run that is not to be resumed, or a folder `model` of something else; OUTPUT_IN_USE while
- * another run writes there;
+ * another run writes there; BAD_CHECKPOINT when the run cannot be resumed, as its model or the contents of its manifests were others;
  * BAD_CONFIG, BAD_MANIFEST, BAD_AUDIO, TRAINING_DIVERGED; with device "cuda" UNSUPPORTED_MODEL, NO_GPU, DRIVER_TOO_OLD
  *
  * @example
@@ -58,6 +59,9 @@ export async function trainFloatModel(config: TrainingConfig, options: FloatTrai
   if (wanted === "cuda") gpuInformation();
   if (!resume) refuseEarlierRun(out);
   const utterances = config.data.train.flatMap(readManifest);
+  const manifests = config.data.train.map(digestManifest);
+  const begun = resume ? checkpointsOf(out).latest() : undefined;
+  if (begun) refuseOtherSpeech(begun, manifests); // not after the features of all
   const silent = utterances.find((utterance) => !hasWords(utterance));
   if (silent) throw emptyTranscript(silent.source); // not after the features of all others
   const tokenizer = tokenizerOf(out, utterances, config.vocabularySize, resume);
@@ -87,6 +91,7 @@ export async function trainFloatModel(config: TrainingConfig, options: FloatTrai
   const trainerOptions: TrainerOptions = {
     folder: out,
     totalSteps,
+    manifests,
     schedule: scheduleOf(config, totalSteps),
     seed: config.seed,
     optimizer: { weightDecay: config.optimizer.weightDecay },
@@ -112,8 +117,10 @@ export async function trainFloatModel(config: TrainingConfig, options: FloatTrai
   return result;
 }
 
+const checkpointsOf = (out: string): CheckpointFolder => new CheckpointFolder(join(out, "checkpoints"), 1);
+
 function refuseEarlierRun(out: string): void {
-  if (new CheckpointFolder(join(out, "checkpoints"), 1).latest()) {
+  if (checkpointsOf(out).latest()) {
     throw new UsmLiteError("INVALID_ARGUMENT", `${out} holds checkpoints of a run; continue it with --resume or name another folder`);
   }
   if (existsSync(join(out, "model"))) {

@@ -12,7 +12,7 @@ import { packingOf, transformOf } from "./combined_modifiers.js";
 import { Interruption } from "./interruption.js";
 import { AdamW, type ParameterSettings } from "./optimizer.js";
 import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext, WeightTransform } from "./trainable_model.js";
-import { CheckpointFolder, restoreCheckpoint, type TrainingPosition, type TrainingState } from "./training_checkpoint.js";
+import { CheckpointFolder, refuseOtherSpeech, restoreCheckpoint, type TrainingPosition, type TrainingState } from "./training_checkpoint.js";
 import { MetricsFile, TrainingProgress, type StepMetrics } from "./training_log.js";
 import type { TrainerOptions, TrainingResult, Validation } from "./trainer_options.js";
 import type { TrainingModifier } from "./training_modifier.js";
@@ -85,10 +85,11 @@ export class Trainer {
 
   /**
    * Continues from a checkpoint: `path`, or the newest in the run's folder. Returns false when there is none.
-   * @throws UsmLiteError BAD_CHECKPOINT when it belongs to another model, configuration or seed, or is of a later step than `totalSteps`
+   * @throws UsmLiteError BAD_CHECKPOINT when it belongs to another model, configuration, seed or speech, or is of a later step than `totalSteps`
    */
   resume(path = this.checkpoints.latest()): boolean {
     if (path === undefined) return false;
+    refuseOtherSpeech(path, this.options.manifests);
     const position = restoreCheckpoint(path, this.state());
     if (position.seed !== this.random.seed) {
       throw new UsmLiteError("BAD_CHECKPOINT", `${path} was written with seed ${position.seed}; this run has seed ${this.random.seed}`);
@@ -116,6 +117,7 @@ export class Trainer {
       randomPosition: this.random.position,
       optimizerSteps: this.optimizer.steps,
       averageUpdates: this.average?.updates ?? 0,
+      manifests: this.options.manifests,
     };
     return this.checkpoints.save(position, this.state());
   }

@@ -1,4 +1,5 @@
 /** What a training run is asked for, and what it gives. */
+import type { ManifestDigest } from "../data/manifest_digest.js";
 import type { AdamWOptions } from "./optimizer.js";
 import type { LearningRateSchedule } from "./schedule.js";
 import type { WeightTransform } from "./trainable_model.js";
@@ -19,6 +20,8 @@ export interface TrainerOptions {
   readonly folder: string;
   readonly totalSteps: number;
   readonly schedule: LearningRateSchedule;
+  /** What the batches come from: checkpoints keep it, and a run with another is not continued. */
+  readonly manifests?: readonly ManifestDigest[];
   /** Seeds dropout and other noise; default 1. */
   readonly seed?: number;
   readonly optimizer?: AdamWOptions;

@@ -5,6 +5,7 @@ import { z } from "zod";
 import { makeFolder } from "../checkpoint/atomic_folder.js";
 import { readSafetensors, type SafetensorsFile } from "../checkpoint/safetensors.js";
 import { writeSafetensors } from "../checkpoint/safetensors_writer.js";
+import { differenceOfManifests, type ManifestDigest } from "../data/manifest_digest.js";
 import { DeviceParameter, storedForm, storedShapeOf } from "../device/device_parameter.js";
 import { UsmLiteError } from "../errors.js";
 import { tidy } from "../tensor/scope.js";
@@ -21,6 +22,7 @@ const positionSchema = z.strictObject({
   randomPosition: count,
   optimizerSteps: count,
   averageUpdates: count,
+  manifests: z.array(z.strictObject({ path: z.string(), sha256: z.string() })).optional(),
 });
 
 /** Where a run stands. */
@@ -35,6 +37,8 @@ export interface TrainingPosition {
   readonly randomPosition: number;
   readonly optimizerSteps: number;
   readonly averageUpdates: number;
+  /** The speech that the run hears; absent: not known. */
+  readonly manifests?: readonly ManifestDigest[] | undefined;
 }
 
 /** Tensors of a run by section and name: `parameter`, `buffer`, `optimizer`, `average`, `modifier`. */
@@ -80,6 +84,21 @@ export class CheckpointFolder {
   latest(): string | undefined {
     return this.list().at(-1);
   }
+}
+
+/**
+ * Refuses to go on from a checkpoint with other speech. One that does not say what it was trained on, or a run that does not, is let through.
+ * @throws UsmLiteError FILE_NOT_FOUND, BAD_CHECKPOINT
+ */
+export function refuseOtherSpeech(path: string, manifests: readonly ManifestDigest[] | undefined): void {
+  if (!manifests) return;
+  using file = readSafetensors(path);
+  const difference = differenceOfManifests(positionOf(file).manifests ?? manifests, manifests);
+  if (difference === undefined) return;
+  throw new UsmLiteError(
+    "BAD_CHECKPOINT",
+    `${path} was trained on the speech ${difference}; put back what it held to continue this run, or begin another in a new folder`,
+  );
 }
 
 /**
