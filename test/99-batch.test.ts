@@ -1,11 +1,11 @@
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
 import { formatTranscript, loadModel, Recognizer } from "../lib/index.js";
-import { BatchQueue } from "../lib/serve/batch/batch_queue.js";
+import { BatchQueue, jobsOf } from "../lib/serve/batch/batch_queue.js";
 import { usmLite } from "./command_line.js";
 import { asDecoded, servingFolder, until } from "./serving.js";
 import { tones, writeWav } from "./tiny_model.js";
@@ -172,10 +172,14 @@ withRedis("a worker that is told to end finishes what it has (Redis)", async (t)
 
 test("misuse of the queue is said at once", async (t) => {
   const nowhere = ["--redis", join(folder.path, "nowhere.sock")];
+  const add = ["add", ...nowhere, "--out", folder.path];
+  const recording = join(folder.path, "x.wav");
   const cases: [string[], number, RegExp][] = [
     [["add", "--out", folder.path], 2, /nothing to add.*\[INVALID_ARGUMENT\]/],
     [["add", "a.wav"], 2, /--out/],
     [["add", "--out", folder.path, "--list", join(folder.path, "no.txt")], 1, /no\.txt.*\[FILE_NOT_FOUND\]/],
+    [[...add, "--base", join(folder.path, "model"), recording], 2, /x\.wav does not lie below .*--base \[INVALID_ARGUMENT\]/],
+    [[...add, "--base", folder.path, recording], 1, /\[SERVICE_UNREACHABLE\]/],
     [["status", ...nowhere], 1, /no Redis answers at .*nowhere\.sock.*\[SERVICE_UNREACHABLE\]/],
     [["work", ...nowhere, "--model", folder.model], 1, /\[SERVICE_UNREACHABLE\]/],
     [["work", "--lock-seconds", "0"], 2, /--lock-seconds 0/],
@@ -186,20 +190,16 @@ test("misuse of the queue is said at once", async (t) => {
     t.deepEqual([result.status, result.stdout], [status, ""], `${args.join(" ")}: ${result.stderr}`);
     t.regex(result.stderr, message);
   }
+  const settings = { out: "out", base: folder.path, format: "srt", keywords: ["a word"] } as const;
+  const audio = join(folder.path, "deep", "x.wav");
+  t.deepEqual(jobsOf([audio], settings), [{ audio, output: resolve("out", "deep", "x.wav.srt"), format: "srt", keywords: ["a word"] }]);
+  const refused = (base: string, keywords: string[], message: RegExp): void =>
+    void t.throws(() => jobsOf([recording], { ...settings, base, keywords }), { code: "INVALID_ARGUMENT", message });
+  for (const base of [recording, join(folder.path, "x"), `${folder.path}-beside`]) refused(base, [], /does not lie below/);
+  refused(folder.path, ["?!"], /the hotword "\?!" has no letters A-Z/);
+  for (const name of ["", "a:b"]) {
+    await t.throwsAsync(BatchQueue.open({ redis: "http://x", queue: name }), { code: "INVALID_ARGUMENT", message: /no queue can have the name/ });
+  }
+  await t.throwsAsync(BatchQueue.open({ redis: "http://x", queue: "a" }), { code: "INVALID_ARGUMENT", message: /no address of Redis/ });
 });
 
-withRedis("recordings outside the base folder are refused (Redis)", async (t) => {
-  const result = await usmLite(
-    "batch",
-    "add",
-    "--redis",
-    redis,
-    "--base",
-    join(folder.path, "model"),
-    "--out",
-    folder.path,
-    join(folder.path, "x.wav"),
-  );
-  t.is(result.status, 2);
-  t.regex(result.stderr, /x\.wav does not lie below .*--base/);
-});

@@ -103,8 +103,10 @@ export function batchCommand(): Command {
 async function addRecordings(files: string[], options: AddOptions): Promise<void> {
   const recordings = [...files, ...(options.list === undefined ? [] : listed(options.list))];
   if (recordings.length === 0) throw new UsmLiteError("INVALID_ARGUMENT", "there is nothing to add: name audio files, or a --list of them");
-  await using queue = await (await queueModule()).BatchQueue.open(options);
-  const { added, done } = await queue.add(recordings, { ...options, keywords: options.keyword ?? [], backoffMs: options.backoff * 1000 });
+  const { BatchQueue, jobsOf } = await queueModule();
+  const jobs = jobsOf(recordings, { ...options, keywords: options.keyword ?? [] }); // mistakes are told whether Redis answers or not
+  await using queue = await BatchQueue.open(options);
+  const { added, done } = await queue.add(jobs, { attempts: options.attempts, backoffMs: options.backoff * 1000 });
   process.stdout.write(`${added} in the queue, ${done} done already\n`);
 }
 

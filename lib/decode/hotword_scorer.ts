@@ -29,6 +29,13 @@ interface Match {
 
 type HotwordState = PrefixState & Match;
 
+/** A hotword as it is looked for. @throws UsmLiteError INVALID_ARGUMENT when it has no letters */
+export function hotwordText(phrase: string): string {
+  const text = normalizeText(phrase);
+  if (text === "") throw new UsmLiteError("INVALID_ARGUMENT", `the hotword ${JSON.stringify(phrase)} has no letters A-Z`);
+  return text;
+}
+
 /**
  * Raises the scores of texts that hold phrases which are likely to be said.
  *
@@ -52,11 +59,7 @@ export class HotwordScorer implements PrefixScorer<HotwordState> {
     if (!(bonus >= 0 && Number.isFinite(bonus))) {
       throw new UsmLiteError("INVALID_ARGUMENT", `the hotword bonus must be a number from 0, got ${bonus}`);
     }
-    for (const phrase of phrases) {
-      const text = normalizeText(phrase);
-      if (text === "") throw new UsmLiteError("INVALID_ARGUMENT", `the hotword ${JSON.stringify(phrase)} has no letters A-Z`);
-      this.add(SPACE + text);
-    }
+    for (const phrase of phrases) this.add(SPACE + hotwordText(phrase));
     this.texts = tokenizer.pieces.map(([piece], id) => (tokenizer.isSpecial(id) ? "" : normalizeLetters(piece)));
   }
 

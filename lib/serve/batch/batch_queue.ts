@@ -8,6 +8,7 @@ import { existsSync } from "node:fs";
 import { isAbsolute, join, relative, resolve, sep } from "node:path";
 import { Queue, type Job } from "bullmq";
 import { Redis } from "ioredis";
+import { hotwordText } from "../../decode/hotword_scorer.js";
 import { UsmLiteError } from "../../errors.js";
 import type { TranscriptFormat } from "../../text/transcript_formats.js";
 
@@ -42,13 +43,17 @@ export interface BatchStatus {
   readonly dead: number;
 }
 
-export interface AddOptions {
+/** Where transcripts go, and what is in them. */
+export interface TranscriptOptions {
   /** Folder that the outputs go to. */
   readonly out: string;
   /** Outputs lie below `out` as the recordings lie below this folder. */
   readonly base: string;
   readonly format: TranscriptFormat;
   readonly keywords: readonly string[];
+}
+
+export interface TryOptions {
   /** Tries before a job is a dead letter. */
   readonly attempts: number;
   /** Before the second try; doubled before each one after that. */
@@ -64,10 +69,29 @@ const keptCompleted = 10_000;
 const extensions: Record<TranscriptFormat, string> = { text: "txt", json: "json", verbose_json: "json", srt: "srt", vtt: "vtt" };
 
 /**
- * A connection that waits for Redis to come back once it has been there.
- * @throws UsmLiteError SERVICE_UNREACHABLE, INVALID_ARGUMENT for an address of another protocol
+ * The jobs of recordings, of which each has an output of its own.
+ * @throws UsmLiteError INVALID_ARGUMENT when a recording does not lie below `base`, or a keyword has no letters
  */
-export async function connectRedis(address: string): Promise<Redis> {
+export function jobsOf(recordings: readonly string[], { out, base, format, keywords }: TranscriptOptions): BatchJob[] {
+  for (const keyword of keywords) hotwordText(keyword); // or every job would be a dead letter
+  return recordings.map((recording) => {
+    const audio = resolve(recording);
+    const below = relative(resolve(base), audio);
+    if (below === "" || below === ".." || below.startsWith(`..${sep}`) || isAbsolute(below)) {
+      throw new UsmLiteError("INVALID_ARGUMENT", `${recording} does not lie below ${base}; name a folder above all recordings with --base`);
+    }
+    return { audio, output: join(resolve(out), `${below}.${extensions[format]}`), format, keywords };
+  });
+}
+
+/**
+ * A connection that waits for Redis to come back once it has been there.
+ * @throws UsmLiteError SERVICE_UNREACHABLE, INVALID_ARGUMENT for an address of another protocol or a name that no queue can have
+ */
+export async function connectRedis({ redis: address, queue }: BatchConnection): Promise<Redis> {
+  if (queue === "" || queue.includes(":")) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `no queue can have the name ${JSON.stringify(queue)}; give it one without ":"`);
+  }
   const [, protocol] = /^(\w+):\/\//.exec(address) ?? [];
   if (protocol !== undefined && !["redis", "rediss", "unix"].includes(protocol)) {
     throw new UsmLiteError("INVALID_ARGUMENT", `${withoutPassword(address)} is no address of Redis; it begins with redis:// or rediss://`);
@@ -101,32 +125,17 @@ export class BatchQueue implements AsyncDisposable {
     private readonly queue: Queue<BatchJob>,
   ) {}
 
-  /** @throws UsmLiteError SERVICE_UNREACHABLE */
-  static async open({ redis: address, queue }: BatchConnection): Promise<BatchQueue> {
-    const redis = await connectRedis(address);
-    return new BatchQueue(redis, new Queue<BatchJob>(queue, { connection: redis }));
+  /** @throws UsmLiteError SERVICE_UNREACHABLE, INVALID_ARGUMENT */
+  static async open(connection: BatchConnection): Promise<BatchQueue> {
+    const redis = await connectRedis(connection);
+    return new BatchQueue(redis, new Queue<BatchJob>(connection.queue, { connection: redis }));
   }
 
   /**
-   * Adds a job for each recording that has no output yet. Adding the same again changes nothing.
+   * Adds the jobs that have no output yet. Adding the same again changes nothing.
    * @returns how many have been added, and how many are done already
-   * @throws UsmLiteError INVALID_ARGUMENT when a recording does not lie below `base`
    */
-  async add(
-    recordings: readonly string[],
-    { out, base, format, keywords, attempts, backoffMs }: AddOptions,
-  ): Promise<{ added: number; done: number }> {
-    const jobs = recordings.map((recording): BatchJob => {
-      const audio = resolve(recording);
-      const below = relative(resolve(base), audio);
-      if (below === "" || below === ".." || below.startsWith(`..${sep}`) || isAbsolute(below)) {
-        throw new UsmLiteError(
-          "INVALID_ARGUMENT",
-          `${recording} does not lie below ${base}; name a folder above all recordings with --base`,
-        );
-      }
-      return { audio, output: join(resolve(out), `${below}.${extensions[format]}`), format, keywords };
-    });
+  async add(jobs: readonly BatchJob[], { attempts, backoffMs }: TryOptions): Promise<{ added: number; done: number }> {
     const open = jobs.filter(({ output }) => !existsSync(output));
     const options = {
       attempts,

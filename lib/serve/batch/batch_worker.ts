@@ -55,12 +55,12 @@ export class BatchWorker implements AsyncDisposable {
     private readonly worker: Worker<BatchJob>,
   ) {}
 
-  /** @throws UsmLiteError SERVICE_UNREACHABLE, and what {@link loadModel} throws */
+  /** @throws UsmLiteError SERVICE_UNREACHABLE, INVALID_ARGUMENT, and what {@link loadModel} throws */
   static async start(options: BatchWorkerOptions): Promise<BatchWorker> {
     const { model = defaultModelFolder, workers = availableParallelism(), maximumBatch = 8, lockSeconds = 30 } = options;
     const { device, arithmetic, batchInvariant, decoder, language, onJob } = options;
     const maximumSeconds = options.maximumSeconds ?? defaultMaximumHours * 3600;
-    const redis = await connectRedis(options.redis);
+    const redis = await connectRedis(options);
     let batch: BatchWorker | undefined;
     try {
       const engine = await Engine.start(
