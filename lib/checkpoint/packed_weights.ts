@@ -1,11 +1,13 @@
 /** Packed weights inside a safetensors file: docs/format.md, "Packed weights". */
 import { UsmLiteError } from "../errors.js";
 import type { PackedWeight } from "../quant/packed_weight.js";
-import { hasZeroPoints, type WeightSpec } from "../quant/weight_spec.js";
+import { weightMatrixShape } from "../quant/weight_matrix.js";
+import { hasZeroPoints, packedBytes as packedMatrixBytes, type WeightSpec } from "../quant/weight_spec.js";
 import { Tensor } from "../tensor/tensor.js";
 import { bytesOfWords, wordsOfBytes } from "./byte_codes.js";
 import type { CompressedTensorsFormat } from "./compressed_tensors.js";
-import type { SafetensorsEntry } from "./safetensors_writer.js";
+import { bitsOfDtype, type SafetensorsDtype } from "./safetensors_dtype.js";
+import type { HeaderEntry, SafetensorsEntry } from "./safetensors_writer.js";
 import type { TensorFile } from "./tensor_file.js";
 
 /** Whether the codes of the weight `name` are a signed byte each, under its own name: `int-quantized`. */
@@ -89,3 +91,35 @@ export function packedEntries(name: string, weight: PackedWeight, format?: Compr
   if (weight.mask) entries.push([`${name}_mask`, weight.mask]);
   return entries;
 }
+
+/** Scales that share a step, with `/dq`. */
+const scalesPerStep = 256;
+
+/** Types and shapes of what {@link packedEntries} makes of a weight of this shape, in the same order. @throws UsmLiteError UNSUPPORTED_SPEC */
+export function packedOutline(name: string, shape: readonly number[], spec: WeightSpec, format?: CompressedTensorsFormat): HeaderEntry[] {
+  const [rows, columns] = weightMatrixShape(shape);
+  const { codes, mask } = packedMatrixBytes(spec.text, rows, columns);
+  const scales = [rows, spec.groupSize ? Math.ceil(columns / spec.groupSize) : 1] as const;
+  const entry = (suffix: string, dtype: SafetensorsDtype, extents: readonly number[]): HeaderEntry => ({
+    name: name + suffix,
+    dtype,
+    shape: extents,
+    bytes: (product(extents) * bitsOfDtype[dtype]) / 8,
+  });
+  if (format === "int-quantized") return [entry("", "I8", shape), entry("_scale", "F32", scales)];
+  const codesEntry = (): HeaderEntry => {
+    if (spec.bits === 32) return entry("_packed", "F32", [codes / 4]);
+    if (spec.sparsity) return entry("_packed", "U8", [codes]); // one stream through all rows
+    return spec.format === "ternary" ? entry("_packed", "U8", [rows, codes / rows]) : entry("_packed", "I32", [rows, codes / 4 / rows]);
+  };
+  return [
+    codesEntry(),
+    entry("_shape", "I64", [shape.length]),
+    ...(spec.bits < 32 ? [entry("_scale", spec.doubleQuantized ? "U8" : "F32", scales)] : []),
+    ...(spec.doubleQuantized ? [entry("_scale_steps", "F32", [1 + Math.ceil(product(scales) / scalesPerStep)])] : []),
+    ...(hasZeroPoints(spec) ? [entry("_zero_point", "F32", scales)] : []),
+    ...(spec.sparsity ? [entry("_mask", "U8", [mask])] : []),
+  ];
+}
+
+const product = (shape: readonly number[]): number => shape.reduce((result, extent) => result * extent, 1);

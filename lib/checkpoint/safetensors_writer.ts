@@ -25,13 +25,9 @@ export function writeSafetensors(
   entries: Iterable<readonly [name: string, entry: SafetensorsEntry]>,
   metadata: Readonly<Record<string, string>> = {},
 ): void {
-  const ordered = [...entries]
-    .map(([name, entry]) => ({
-      name,
-      entry,
-      dtype: entry instanceof Tensor ? dtypeOfTensor[entry.dtype] : entry.dtype,
-    }))
-    .sort((a, b) => compareDtypes(a.dtype, b.dtype) || compareText(a.name, b.name));
+  const ordered = inFileOrder(
+    Array.from(entries, ([name, entry]) => ({ name, entry, dtype: entry instanceof Tensor ? dtypeOfTensor[entry.dtype] : entry.dtype })),
+  );
   const header = safetensorsHeader(
     path,
     ordered.map(({ name, entry, dtype }): HeaderEntry => {
@@ -54,6 +50,10 @@ export function writeSafetensors(
     }
   });
 }
+
+/** The order in which {@link writeSafetensors} puts tensors. */
+export const inFileOrder = <Named extends { readonly name: string; readonly dtype: SafetensorsDtype }>(entries: readonly Named[]): Named[] =>
+  [...entries].sort((a, b) => compareDtypes(a.dtype, b.dtype) || compareText(a.name, b.name));
 
 /** A tensor as the header names it. */
 export interface HeaderEntry {

@@ -2,19 +2,19 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { checkFormat, type CompressedTensorsFormat } from "../checkpoint/compressed_tensors.js";
-import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { readManifest } from "../data/manifest.js";
 import { outlineModel } from "../models/model_folder.js";
 import { missingTokenizer } from "../models/transcript_encoder.js";
 import { checkFloat } from "./float_model.js";
 import { matmul } from "../ops/matmul.js";
 import { weightMatrixShape } from "../quant/weight_matrix.js";
-import { packedBytes, type WeightSpec } from "../quant/weight_spec.js";
+import type { WeightSpec } from "../quant/weight_spec.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import { tokenizerFiles } from "../text/load_tokenizer.js";
 import { blockOf } from "./calibration.js";
-import { planStages, type CompressionPlan, type PlannedStage } from "./compression_plan.js";
+import { planStages, type PlannedStage } from "./compression_plan.js";
+import { predictFile, type Prediction } from "./predicted_file.js";
 import { needsTrainingSpeech, type Recipe } from "./recipe.js";
 import { costOf, formatSizeReport, type LayerSize, type ModelSize } from "./size_report.js";
 
@@ -32,7 +32,7 @@ export interface DryRunOptions {
 
 /** What a recipe would do: sizes of layers, and seconds of stages. */
 export interface DryRun {
-  /** As {@link measureModel} would find it, but for the header of the file. */
+  /** As {@link measureModel} would find it. */
   readonly size: ModelSize;
   readonly stages: readonly { readonly name: string; readonly seconds: number }[];
   /** Modifiers that choose specs when they have heard speech: those of {@link DryRun.size} are the most that layers may become. */
@@ -72,7 +72,7 @@ export function dryRun({ model, recipe, manifest, language, format }: DryRunOpti
     shapeOf: (name) => file.shape(name),
   };
   return {
-    size: predictedSize(file, plan, network.blockWeights(), format),
+    size: predictedSize({ file, network, plan, format, inOneShot: !needsTrainingSpeech(recipe) }),
     stages: stages.map((planned) => ({ name: planned.stage.name, seconds: secondsOf(planned, work) })),
     undecided: recipe.stages.flatMap(({ modifiers }) =>
       modifiers.filter(({ chooseSpecs }) => chooseSpecs).map(({ type, source }) => `${type} (${source})`),
@@ -102,33 +102,20 @@ function duration(seconds: number): string {
   return seconds < 5400 ? `about ${Math.round(seconds / 60)} min` : `about ${(seconds / 3600).toFixed(1)} h`;
 }
 
-function predictedSize(
-  file: TensorFile,
-  plan: CompressionPlan,
-  blocks: readonly string[],
-  format: CompressedTensorsFormat | undefined,
-): ModelSize {
-  const names = [...new Set([...blocks, ...plan.keys()])].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+function predictedSize(prediction: Prediction): ModelSize {
+  const { file, network, plan } = prediction;
+  const { bytes, parameters, bytesOf } = predictFile(prediction);
+  const names = [...new Set([...network.blockWeights(), ...plan.keys()])].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
   const layers = names.map((name): LayerSize => {
     const shape = file.shape(name);
-    const spec = plan.get(name)?.text ?? "float32";
-    return { name, shape, spec, ...costOf(product(shape), spec === "float32" ? file.byteLength(name) : packedSize(spec, shape, format)) };
+    return { name, shape, spec: plan.get(name)?.text ?? "float32", ...costOf(product(shape), bytesOf.get(name) as number) };
   });
-  const [weights, bytes] = layers.reduce(([count, sum], layer) => [count + layer.weights, sum + layer.bytes], [0, 0]);
-  const rest = file.names().filter((name) => !names.includes(name));
-  const fileBytes = bytes + rest.reduce((sum, name) => sum + file.byteLength(name), 0);
-  const parameters = weights + rest.reduce((sum, name) => sum + product(file.shape(name)), 0);
+  const [weights, linearBytes] = layers.reduce(([count, sum], layer) => [count + layer.weights, sum + layer.bytes], [0, 0]);
   return {
-    linear: costOf(weights, bytes),
-    file: { bytes: fileBytes, parameters, percentOfFloat32: (25 * fileBytes) / parameters },
+    linear: costOf(weights, linearBytes),
+    file: { bytes, parameters, percentOfFloat32: (100 * bytes) / (4 * parameters) },
     layers,
   };
-}
-
-function packedSize(spec: string, shape: readonly number[], format: CompressedTensorsFormat | undefined): number {
-  const { codes, scales, mask } = packedBytes(spec, ...weightMatrixShape(shape));
-  // Bytes are not filled up to words.
-  return (format === "int-quantized" ? product(shape) : codes) + scales + mask;
 }
 
 interface Work {

@@ -27,6 +27,9 @@ import type { ModelVariant } from "../train/training_modifier.js";
 import { modifierError } from "./modifier.js";
 import { CompressionState, type LayerState } from "./compression_state.js";
 
+/** What the header of the weights says of them: transformers asks for it. */
+export const weightsMetadata = { format: "pt" } as const;
+
 export interface ExportOptions {
   /** Folder of the float model: its config, tokenizer and language model are taken over. */
   readonly from: string;
@@ -80,7 +83,7 @@ export function exportInOneShot(
         stream.append(name, { dtype: file.dtype(name), shape: file.shape(name), data: file.bytes(name) });
       }
     }
-    stream.finish({ format: "pt" });
+    stream.finish(weightsMetadata);
   });
 }
 
@@ -103,7 +106,7 @@ export function exportModel(network: SpeechNetwork, { from, to, language, plan, 
         if (!spec) entries.push([name, weight]);
         else entries.push(...packedEntries(name, pack(name, weight, spec, coding), format));
       }
-      writeSafetensors(join(folder, modelFiles.weights), entries, { format: "pt" });
+      writeSafetensors(join(folder, modelFiles.weights), entries, weightsMetadata);
     });
   });
 }
