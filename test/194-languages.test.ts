@@ -9,10 +9,13 @@ import {
   AdapterBase,
   compressModel,
   loadModel,
+  measureModel,
   parseRecipe,
   readSafetensors,
   Recognizer,
+  trainLanguageModel,
   Transcriber,
+  writeLanguageModel,
   writeSafetensors,
   type SafetensorsEntry,
 } from "../lib/index.js";
@@ -20,6 +23,7 @@ import { paddedForward } from "../lib/models/padded_forward.js";
 import { transcriptEncoder } from "../lib/models/transcript_encoder.js";
 import { checkLanguage, languageName } from "../lib/serve/http/transcription_request.js";
 import type { Tokenizer } from "../lib/text/tokenizer.js";
+import { tuneLanguageModel } from "../lib/transcribe/language_model_tuning.js";
 import { usmLite } from "./command_line.js";
 import { roundToNearest } from "./recipes.js";
 import { relativeError, throughFile } from "./reference.js";
@@ -248,6 +252,35 @@ test("usm-lite compress and forward take a language", async (t) => {
   t.false(readFileSync(join(out, "vocab.json"), "utf8").includes("eng"));
   using file = readSafetensors(output);
   t.is(file.shape("logits")[2], 14);
+});
+
+test("usm-lite tune and inspect take a language, also where the model does not say which is its own", async (t) => {
+  const model = copyOf((path) => {
+    writeLanguageModel(join(path, "language_model.bin"), trainLanguageModel(["AB A", "BA AB"]));
+    const { target_lang: _, ...others } = readJsonFile(join(path, "tokenizer_config.json"), "BAD_TOKENIZER");
+    writeJsonFile(join(path, "tokenizer_config.json"), others);
+  });
+  const tune = (language?: string) => tuneLanguageModel({ model, data: manifest, language });
+  await t.throwsAsync(tune(), { code: "BAD_TOKENIZER", message: /name a language/ });
+  await t.throwsAsync(tune("spa"), { code: "INVALID_ARGUMENT", message: /knows no language "spa"/ });
+  t.throws(() => measureModel(model, "spa"), { code: "INVALID_ARGUMENT" });
+  t.is(measureModel(model, "fra").file.parameters - measureModel(model).file.parameters, 2 * 33, "two tokens more");
+  const [tuned, inspected, unknown] = await Promise.all([
+    usmLite("tune", "--model", model, "--language", "fra", "--device", "cpu", "--data", manifest),
+    usmLite("inspect", model, "--language", "fra", "--json"),
+    usmLite("tune", "--model", model, "--language", "spa", "--data", manifest),
+  ]);
+  t.is(tuned.status, 0, tuned.stderr);
+  t.regex(tuned.stdout, /^alpha [\d.]+, beta [-\d.]+, blank penalty [\d.]+: WER/);
+  t.is(loadModel(model, { language: "fra" }).languageModelWeights?.alpha, (await tune("fra"))[0]?.alpha);
+  t.deepEqual(JSON.parse(inspected.stdout), JSON.parse(JSON.stringify(measureModel(model, "fra"))));
+  t.is(unknown.status, 2);
+  const one = copyOf((path) => {
+    writeLanguageModel(join(path, "language_model.bin"), trainLanguageModel(["AB A"]));
+    const { eng } = readJsonFile(join(path, "vocab.json"), "BAD_TOKENIZER");
+    writeJsonFile(join(path, "vocab.json"), eng as JsonObject);
+  });
+  await t.throwsAsync(tuneLanguageModel({ model: one, data: manifest, language: "fra" }), { message: /takes no language; leave it out/ });
 });
 
 test("a service knows a language by its longer code too", (t) => {

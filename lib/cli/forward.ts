@@ -1,7 +1,7 @@
 /** `usm-lite forward`: what the network computes, under transformers' tensor names, to compare implementations. */
 import { Command } from "commander";
 import { checkWritable } from "../checkpoint/atomic_file.js";
-import { arithmeticOption, deviceOption, modelOption } from "./options.js";
+import { arithmeticOption, deviceOption, modelOption, weightsLanguageOption } from "./options.js";
 
 export function forwardCommand(): Command {
   return new Command("forward")
@@ -9,7 +9,7 @@ export function forwardCommand(): Command {
     .addOption(modelOption())
     .addOption(deviceOption())
     .addOption(arithmeticOption())
-    .option("--language <code>", "of a model with weights for each language (MMS), such as fra")
+    .addOption(weightsLanguageOption())
     .requiredOption(
       "--input <file>",
       "safetensors with input_features (batch, frames, mel) or input_values (batch, samples), attention_mask; for logits of Whisper and Cohere also decoder_input_ids",

@@ -28,6 +28,10 @@ export const languageOption = (what = "of what is said, such as en"): Option =>
     `${what}; told to models of several languages: Cohere must be told, Whisper otherwise hears it itself, MMS has weights for each (fra)`,
   );
 
+/** For what is told no language but may have to choose weights. */
+export const weightsLanguageOption = (): Option =>
+  new Option("--language <code>", "of a model with weights for each language (MMS), such as fra");
+
 /** How packed layers multiply on a GPU. */
 export const arithmeticOption = (): Option =>
   new Option(

@@ -1,12 +1,13 @@
 /** `usm-lite tune`: the weights of a model's language model, found on held-out speech. */
 import { Command } from "commander";
-import { deviceOption } from "./options.js";
+import { deviceOption, weightsLanguageOption } from "./options.js";
 
 interface TuneOptions {
   model: string;
   data: string;
   device: "auto" | "cpu" | "cuda";
   text?: string;
+  language?: string;
 }
 
 export function tuneCommand(): Command {
@@ -15,6 +16,7 @@ export function tuneCommand(): Command {
     .requiredOption("--model <folder>", "model folder with a language model; language_model.json is written into it")
     .requiredOption("--data <manifest>", "speech that the model was not trained on, nor will be tested on")
     .addOption(deviceOption())
+    .addOption(weightsLanguageOption())
     .option("--text <manifest>", "while tuning, use a language model of these transcripts without those of --data")
     .action(async (options: TuneOptions) => {
       const { tuneLanguageModel } = await import("../transcribe/language_model_tuning.js");

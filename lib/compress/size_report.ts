@@ -29,13 +29,14 @@ export interface ModelSize {
 
 /**
  * What the weights of a model folder take, layer by layer; reads the header of the file alone.
- * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG, BAD_CHECKPOINT
+ * @param language of a model with weights for each language, as {@link loadModel} takes it
+ * @throws UsmLiteError FILE_NOT_FOUND, BAD_CONFIG, BAD_CHECKPOINT; INVALID_ARGUMENT for a language that the model does not know
  *
  * @example
  * measureModel("packed").linear.bitsPerWeight;
  */
-export function measureModel(folder: string): ModelSize {
-  const { network, compression, file: opened } = outlineModel(folder);
+export function measureModel(folder: string, language?: string): ModelSize {
+  const { network, compression, file: opened } = outlineModel(folder, language);
   using file = opened;
   const { specs } = compression;
   const layers = inOrder([...specs.keys(), ...network.blockWeights()]).map((name): LayerSize => {

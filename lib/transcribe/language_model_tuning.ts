@@ -17,19 +17,21 @@ export interface LanguageModelTuningOptions {
   readonly data: string;
   /** While tuning, a language model of these transcripts without those of `data` is used. */
   readonly text?: string;
+  /** Of a model with weights for each language, which one; as in {@link LoadOptions}. */
+  readonly language?: string | undefined;
   /** Where the network computes; as in {@link LoadOptions}, "cpu" by default. */
   readonly device?: LoadOptions["device"];
 }
 
 /**
  * Returns all weights tried, best first, and keeps the best in the model folder.
- * @throws UsmLiteError INVALID_ARGUMENT when the model has no language model; BAD_MANIFEST when `data` has no words, or `text` none but those
+ * @throws UsmLiteError INVALID_ARGUMENT when the model has no language model, or does not know the language; BAD_MANIFEST when `data` has no words, or `text` none but those
  * of `data`; OUTPUT_IN_USE while it is tuned elsewhere; NO_GPU, UNSUPPORTED_MODEL for device "cuda"; errors of audio files name manifest line
  * and file
  */
 export async function tuneLanguageModel(options: LanguageModelTuningOptions): Promise<readonly FusionWeights[]> {
-  const { data, text, device = "cpu" } = options;
-  const model = loadModel(options.model, { device });
+  const { data, text, language, device = "cpu" } = options;
+  const model = loadModel(options.model, { device, language });
   const { tokenizer, folder } = model;
   if (!model.languageModel || !tokenizer) {
     throw new UsmLiteError("INVALID_ARGUMENT", `${folder} has no ${modelFiles.languageModel}, whose weights could be tuned`);
@@ -54,7 +56,7 @@ export async function tuneLanguageModel(options: LanguageModelTuningOptions): Pr
           others.map((utterance) => utterance.text),
           { order: model.languageModel.tree.order },
         );
-  const recognizer = new Recognizer(model);
+  const recognizer = new Recognizer(model, language === undefined ? {} : { language });
   const prepared: TuningUtterance[] = [];
   for (const utterance of utterances) {
     const [logProbabilities] = recognizer.logProbabilities([await readUtterance(utterance)]);
