@@ -46,6 +46,37 @@ test("the spelling model is a distribution in every state, and prefers words lik
   t.true(Number.isFinite(new SpellingModel([]).wordScore("A")));
 });
 
+/** P(symbol | history) of Witten and Bell, counted in the words; "^" begins a word and "$" ends it. */
+function wittenBell(words: readonly string[], history: string, symbol: string): number {
+  const width = new Set(words.join("")).size + 2;
+  const after = words.flatMap((word) => {
+    const spelled = `^${word}$`;
+    return [...spelled].filter((_, place) => place > 0 && spelled.slice(0, place).endsWith(history));
+  });
+  const shorter = history === "" ? 1 / width : wittenBell(words, history.slice(1), symbol);
+  if (after.length === 0) return shorter;
+  const types = new Set(after).size;
+  return (after.filter((other) => other === symbol).length + types * shorter) / (after.length + types);
+}
+
+test("the tables of the spelling model are those of the formula", (t) => {
+  const letters = randomValues(600, 5);
+  const letterOf = (value: number): string => "ABCDE"[Math.floor(Math.abs(value) * 1000) % 5] as string;
+  const words = Array.from({ length: 60 }, (_, index) =>
+    Array.from(letters.subarray(10 * index, 10 * index + 1 + (index % 9)), letterOf).join(""),
+  );
+  const spelling = new SpellingModel(words);
+  for (const text of ["", "A", "AB", "EDC", "BADE", "CABBA", "DEAEDBCA", ...words]) {
+    let state = spelling.start;
+    for (const character of text) state = spelling.next(state, spelling.symbolOf(character));
+    for (const symbol of "ABCDE$") {
+      const score = spelling.score(state, symbol === "$" ? spelling.endSymbol : spelling.symbolOf(symbol));
+      const expected = Math.log(wittenBell(words, `^${text}`.slice(-4), symbol));
+      t.true(Math.abs(score - expected) < 1e-5, `${symbol} after ${text}: ${score}, not ${expected}`);
+    }
+  }
+});
+
 /** The sum over all words, the unknown ones included, after `context`. */
 function totalProbability(trained: NgramLanguageModel, context: number): number {
   let known = Math.exp(trained.predict(context, TEXT_END).score);

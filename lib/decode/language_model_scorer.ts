@@ -66,14 +66,13 @@ export class LanguageModelScorer implements PrefixScorer<LanguageState> {
     this.alpha = weights.alpha ?? 0.5;
     this.beta = weights.beta ?? 1;
     const { spelling } = model;
-    const symbolsOf = (text: string): number[] => Array.from(text, (character) => spelling.symbolOf(character));
     this.pieces = tokenizer.pieces.map((_, id) => {
       const { beginsWord, letters } = tokenizer.spelling(id);
-      return { beginsWord, symbols: symbolsOf(letters) };
+      return { beginsWord, symbols: spelling.symbolsOf(letters) };
     });
     const { words } = model.tree;
     this.lexicon = new Lexicon(
-      words.map(symbolsOf),
+      words.map((word) => spelling.symbolsOf(word)),
       words.map((_, index) => model.unigramScore(index + FIRST_WORD)),
       spelling.characters.length,
     );

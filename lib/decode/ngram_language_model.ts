@@ -47,23 +47,25 @@ export interface Prediction {
  * writeLanguageModel("model/language_model.bin", languageModel);
  */
 export class NgramLanguageModel {
-  readonly spelling: SpellingModel;
+  private spellingModel: SpellingModel | undefined;
   /** The context at the beginning of a text. */
   readonly start: number;
-  private readonly ids: ReadonlyMap<string, number>;
   /** The node of the same n-gram without its first word. */
   readonly suffix: Int32Array;
   /** The first of the longest n-grams, which are no contexts. */
   readonly firstOfLongest: number;
 
   constructor(readonly tree: NgramTree) {
-    this.spelling = new SpellingModel(tree.words);
-    this.ids = new Map(tree.words.map((word, index) => [word, index + FIRST_WORD]));
     this.start = 1 + TEXT_BEGIN;
     this.suffix = this.suffixes();
     let begin = 0;
     for (let length = 0, end = 1; length < tree.order; length++) [begin, end] = [end, tree.firstChild[end] as number];
     this.firstOfLongest = begin;
+  }
+
+  /** Made when it is first asked for, as not all who load a language model search with it. */
+  get spelling(): SpellingModel {
+    return (this.spellingModel ??= new SpellingModel(this.tree.words));
   }
 
   /** Number of words, without the beginning and end of texts. */
@@ -73,7 +75,15 @@ export class NgramLanguageModel {
 
   /** Undefined for a word that the training text lacked. */
   wordId(word: string): number | undefined {
-    return this.ids.get(word);
+    const { words } = this.tree;
+    let low = 0;
+    let high = words.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((words[middle] as string) < word) low = middle + 1;
+      else high = middle;
+    }
+    return words[low] === word ? low + FIRST_WORD : undefined;
   }
 
   /** ln P(word) without context. */
@@ -113,7 +123,7 @@ export class NgramLanguageModel {
     for (let node = context; node !== 0; node = this.suffix[node] as number) {
       const last = firstChild[node + 1] as number;
       let code = Infinity;
-      for (let child = this.lowerBound(node, first); child < last && (word[child] as number) < end; child++) {
+      for (let child = this.lowerBound(firstChild[node] as number, last, first); child < last && (word[child] as number) < end; child++) {
         code = Math.min(code, probability[child] as number);
       }
       best = Math.max(best, score - code / CODES_PER_NAT);
@@ -137,7 +147,7 @@ export class NgramLanguageModel {
     let context = this.start;
     for (const word of text.split(" ")) {
       if (word === "") continue;
-      const id = this.ids.get(word);
+      const id = this.wordId(word);
       const prediction = id === undefined ? this.predictUnknown(context, this.spelling.wordScore(word)) : this.predict(context, id);
       score += prediction.score;
       context = prediction.context;
@@ -147,15 +157,14 @@ export class NgramLanguageModel {
 
   private childOf(node: number, id: number): number {
     if (node === 0) return 1 + id;
-    const child = this.lowerBound(node, id);
-    return child < (this.tree.firstChild[node + 1] as number) && this.tree.word[child] === id ? child : -1;
+    const end = this.tree.firstChild[node + 1] as number;
+    const child = this.lowerBound(this.tree.firstChild[node] as number, end, id);
+    return child < end && this.tree.word[child] === id ? child : -1;
   }
 
-  /** The first child of `node` whose word is `id` or a later one; the end of its children when there is none. */
-  private lowerBound(node: number, id: number): number {
-    const { firstChild, word } = this.tree;
-    let low = firstChild[node] as number;
-    let high = firstChild[node + 1] as number;
+  /** The first of the children [low, high) of a node whose word is `id` or a later one; `high` when there is none. */
+  private lowerBound(low: number, high: number, id: number): number {
+    const { word } = this.tree;
     while (low < high) {
       const middle = (low + high) >> 1;
       if ((word[middle] as number) < id) low = middle + 1;
@@ -169,10 +178,22 @@ export class NgramLanguageModel {
     const suffix = new Int32Array(word.length);
     // Breadth first: the suffix of the parent is known when its children are reached.
     for (let node = 1; node < word.length; node++) {
+      const shorter = suffix[node] as number;
+      const last = firstChild[shorter + 1] as number;
+      // Both have their children in the order of the words, so that each is found a little after the one before.
+      let place = firstChild[shorter] as number;
       for (let child = firstChild[node] as number; child < (firstChild[node + 1] as number); child++) {
-        const same = this.childOf(suffix[node] as number, word[child] as number);
-        if (same < 0) throw new UsmLiteError("BAD_LANGUAGE_MODEL", "the language model holds an n-gram without its own suffix");
-        suffix[child] = same;
+        const id = word[child] as number;
+        if (shorter === 0) place = 1 + id;
+        else {
+          let step = 1;
+          while (place + step < last && (word[place + step] as number) < id) step *= 2;
+          place = this.lowerBound(place + (step >> 1), Math.min(place + step, last), id);
+        }
+        if (place >= last || word[place] !== id) {
+          throw new UsmLiteError("BAD_LANGUAGE_MODEL", "the language model holds an n-gram without its own suffix");
+        }
+        suffix[child] = place;
       }
     }
     return suffix;

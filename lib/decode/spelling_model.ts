@@ -30,25 +30,17 @@ export class SpellingModel {
     this.otherSymbol = this.endSymbol + 1;
     this.width = this.endSymbol + 2;
 
-    const spelled = words.map((word) => {
-      const symbols: number[] = [];
-      for (const character of word) symbols.push(this.symbolOf(character));
-      symbols.push(this.endSymbol);
-      return symbols;
-    });
-    const contexts = new Contexts(spelled, this.width);
-    this.start = contexts.idOf(1, Contexts.START) ?? 0;
-    const probabilities = new Float64Array(contexts.count * this.width);
-    this.following = new Int32Array(contexts.count * this.width);
-    contexts.forEachSymbol(
-      (id, symbol) => (probabilities[id * this.width + symbol] = (probabilities[id * this.width + symbol] as number) + 1),
-    );
+    const contexts = new Contexts(this.spelled(words), this.endSymbol);
+    this.start = contexts.start;
+    const probabilities = contexts.occurrences(this.width);
+    this.following = new Int32Array(probabilities.length);
     contexts.forEach((id, shorter, longer) => {
       this.smooth(probabilities, id, shorter);
+      const row = id * this.width;
       for (let symbol = 0; symbol < this.endSymbol; symbol++) {
         // From the empty context a character that begins none leads back to it.
-        const next = longer(symbol) ?? (shorter < 0 ? id : (this.following[shorter * this.width + symbol] as number));
-        this.following[id * this.width + symbol] = next;
+        const without = shorter < 0 ? id : (this.following[shorter * this.width + symbol] as number);
+        this.following[row + symbol] = (longer[symbol] as number) || without;
       }
     });
     this.scores = new Float32Array(probabilities.length);
@@ -58,6 +50,12 @@ export class SpellingModel {
   /** {@link SpellingModel.otherSymbol} for a character that no word has. */
   symbolOf(character: string): number {
     return this.symbols.get(character) ?? this.otherSymbol;
+  }
+
+  symbolsOf(text: string): number[] {
+    const symbols: number[] = [];
+    for (const character of text) symbols.push(this.symbolOf(character));
+    return symbols;
   }
 
   /** ln P(symbol | the characters that led to `state`). */
@@ -81,6 +79,17 @@ export class SpellingModel {
     return score + this.score(state, this.endSymbol);
   }
 
+  /** The symbols of all words, one after the other, each with its end. */
+  private spelled(words: readonly string[]): Int32Array {
+    const symbols = new Int32Array(words.reduce((length, word) => length + word.length + 1, 0));
+    let length = 0;
+    for (const word of words) {
+      for (const character of word) symbols[length++] = this.symbolOf(character);
+      symbols[length++] = this.endSymbol;
+    }
+    return symbols.subarray(0, length); // characters of two code units are one symbol
+  }
+
   // Turns counts into P(s | context) = (count(s) + types * P(s | shorter context)) / (total + types).
   private smooth(probabilities: Float64Array, id: number, shorter: number): void {
     const { width } = this;
@@ -100,97 +109,92 @@ export class SpellingModel {
   }
 }
 
-/** Ids of keys below a limit that may be large. */
-interface KeyIds {
-  get(key: number): number | undefined;
-  set(key: number, id: number): void;
-  forEach(visit: (id: number, key: number) => void): void;
-}
-
-/** One place for each key: many times faster than a hash table, where there is room. */
-class DenseKeyIds implements KeyIds {
-  // 0: none; ids count from 1 here.
-  private readonly ids: Int32Array;
-
-  constructor(limit: number) {
-    this.ids = new Int32Array(limit);
-  }
-
-  get(key: number): number | undefined {
-    const id = this.ids[key] as number;
-    return id === 0 ? undefined : id - 1;
-  }
-
-  set(key: number, id: number): void {
-    this.ids[key] = id + 1;
-  }
-
-  forEach(visit: (id: number, key: number) => void): void {
-    this.ids.forEach((id, key) => {
-      if (id > 0) visit(id - 1, key);
-    });
-  }
-}
-
-const mostDenseKeys = 2 ** 22;
-
 /**
- * All rows of up to ORDER - 1 symbols that precede a symbol in some word, shorter ones first. Each is a number: its
- * symbols, from 2, and the beginning of the word, 1, are the digits.
+ * All rows of up to ORDER - 1 symbols that precede a symbol in some word, the beginning of the word counted as one of
+ * them. Shorter ones have the lower ids; the empty one is 0.
  */
 class Contexts {
-  static readonly START = 1;
-  count = 0;
-  private readonly ids: KeyIds[] = [];
-  private readonly radix: number;
+  count = 1;
+  /** Each context without its first symbol. */
+  private readonly shorter: number[] = [-1];
+  /** By length, the id of the first context. */
+  private readonly first: number[] = [0];
+  /** By length, (contexts, characters): the context with one more symbol, or 0. */
+  private readonly longer: Int32Array[] = [];
+  /** By length, (symbols of the words): the context before each symbol, or -1 where fewer symbols precede. */
+  private readonly before: Int32Array[];
 
+  /** @param symbols of all words, one after the other, each with its end */
   constructor(
-    private readonly words: readonly (readonly number[])[],
-    width: number,
+    private readonly symbols: Int32Array,
+    private readonly endSymbol: number,
   ) {
-    this.radix = width + 2;
-    for (let length = 0; length < ORDER; length++) {
-      const limit = this.radix ** length;
-      const ids: KeyIds = limit <= mostDenseKeys ? new DenseKeyIds(limit) : new Map<number, number>();
-      this.ids.push(ids);
-      this.forEachKey(length, (key) => {
-        if (ids.get(key) === undefined) ids.set(key, this.count++);
-      });
+    this.before = [new Int32Array(symbols.length)];
+    for (let length = 1; length < ORDER; length++) this.extend(length);
+  }
+
+  /** The context that is the beginning of a word alone, which is the first that a symbol has; without words the empty one. */
+  get start(): number {
+    return this.symbols.length > 0 ? 1 : 0;
+  }
+
+  /** Finds the contexts of `length`: what precedes a symbol is what precedes the symbol before it, and that symbol. */
+  private extend(length: number): void {
+    const { symbols, endSymbol } = this;
+    const shorter = this.before[length - 1] as Int32Array;
+    const before = new Int32Array(symbols.length).fill(-1);
+    const first = this.first[length - 1] as number;
+    const longer = new Int32Array((this.count - first) * endSymbol);
+    this.first.push(this.count);
+    for (let position = 0; position < symbols.length; position++) {
+      const last = position === 0 ? endSymbol : (symbols[position - 1] as number);
+      const without = shorter[position] as number;
+      if (last === endSymbol) {
+        if (length === 1) before[position] = position === 0 ? this.add(without) : (before[0] as number);
+        continue;
+      }
+      const context = shorter[position - 1] as number;
+      if (context < 0) continue;
+      const place = (context - first) * endSymbol + last;
+      if (longer[place] === 0) longer[place] = this.add(without);
+      before[position] = longer[place] as number;
     }
-    if (this.count === 0) this.ids[0]?.set(0, this.count++);
+    this.longer.push(longer);
+    this.before.push(before);
   }
 
-  idOf(length: number, key: number): number | undefined {
-    return this.ids[length]?.get(key);
+  private add(shorter: number): number {
+    this.shorter.push(shorter);
+    return this.count++;
   }
 
-  /** Every symbol of every word with each of its contexts. */
-  forEachSymbol(visit: (id: number, symbol: number) => void): void {
-    this.ids.forEach((ids, length) => this.forEachKey(length, (key, symbol) => visit(ids.get(key) as number, symbol)));
-  }
-
-  /** Each context with the one that lacks its first symbol (-1 for the empty one) and those with one more symbol. */
-  forEach(visit: (id: number, shorter: number, longer: (symbol: number) => number | undefined) => void): void {
-    this.ids.forEach((ids, length) => {
-      const highest = this.radix ** (length - 1);
-      ids.forEach((id, key) => {
-        const shorter = length === 0 ? -1 : (this.ids[length - 1]?.get(key % highest) as number);
-        visit(id, shorter, (symbol) => this.ids[length + 1]?.get(key * this.radix + symbol + 2));
-      });
-    });
-  }
-
-  private forEachKey(length: number, visit: (key: number, symbol: number) => void): void {
-    const limit = this.radix ** length;
-    const longest = this.radix ** (ORDER - 1);
-    for (const word of this.words) {
-      let key = Contexts.START;
-      for (let position = 0; position < word.length; position++) {
-        const symbol = word[position] as number;
-        // The beginning of the word is a symbol of its context, so `position + 1` symbols precede.
-        if (length <= position + 1) visit(key % limit, symbol);
-        key = (key * this.radix + symbol + 2) % longest;
+  /** (contexts, width): how often each symbol follows each context. */
+  occurrences(width: number): Float64Array {
+    const counts = new Float64Array(this.count * width);
+    for (const before of this.before) {
+      for (let position = 0; position < before.length; position++) {
+        const context = before[position] as number;
+        if (context < 0) continue;
+        const place = context * width + (this.symbols[position] as number);
+        counts[place] = (counts[place] as number) + 1;
       }
     }
+    return counts;
+  }
+
+  /**
+   * Each context with the one that lacks its first symbol (-1 for the empty one), shorter ones first.
+   * @param longer with which symbols that are characters it is a context too: their ids, or 0
+   */
+  forEach(visit: (id: number, shorter: number, longer: Int32Array) => void): void {
+    const none = new Int32Array(this.endSymbol);
+    this.first.forEach((first, length) => {
+      const end = this.first[length + 1] ?? this.count;
+      const longer = this.longer[length];
+      for (let id = first; id < end; id++) {
+        const row = (id - first) * this.endSymbol;
+        visit(id, this.shorter[id] as number, longer ? longer.subarray(row, row + this.endSymbol) : none);
+      }
+    });
   }
 }

@@ -22,7 +22,7 @@ export class Searches {
   private readonly tokenizer: Tokenizer | undefined;
   private readonly windows: WindowDecoder | undefined;
   private readonly decoder: "greedy" | "beam";
-  private readonly scorers: readonly PrefixScorer[];
+  private languageScorers: readonly PrefixScorer[] | undefined;
   private readonly blankPenalty: number;
 
   /**
@@ -60,8 +60,15 @@ export class Searches {
       throw new UsmLiteError("INVALID_ARGUMENT", `decoder ${JSON.stringify(this.decoder)} is unknown; choose "greedy" or "beam"`);
     }
     const weights = options.languageModelWeights ?? model.languageModelWeights;
-    this.scorers = languageModel && tokenizer ? [new LanguageModelScorer(languageModel, tokenizer, weights)] : [];
     this.blankPenalty = languageModel ? (weights?.blankPenalty ?? 0) : 0;
+    if (this.decoder === "beam") this.beamScorers(); // so that the first recording does not wait for them
+  }
+
+  /** Tables over all words of the language model, which greedy searches do without. */
+  private beamScorers(): readonly PrefixScorer[] {
+    const { languageModel, tokenizer, languageModelWeights } = this.model;
+    const weights = this.options.languageModelWeights ?? languageModelWeights;
+    return (this.languageScorers ??= languageModel && tokenizer ? [new LanguageModelScorer(languageModel, tokenizer, weights)] : []);
   }
 
   /** Whether the search passes windows of samples through the network itself; each begins where the one before ended. */
@@ -85,14 +92,16 @@ export class Searches {
     const times = { secondsPerFrame };
     const greedy = this.decoder === "greedy" && hotwords.length === 0;
     const { beamWidth } = this.options;
-    const scorers = hotwords.length === 0 ? this.scorers : [...this.scorers, new HotwordScorer(hotwords, tokenizer)];
-    const beam = { scorers, ...(beamWidth === undefined ? {} : { beamWidth }) };
+    const beam = () => {
+      const scorers = hotwords.length === 0 ? this.beamScorers() : [...this.beamScorers(), new HotwordScorer(hotwords, tokenizer)];
+      return { scorers, ...(beamWidth === undefined ? {} : { beamWidth }) };
+    };
     if (network.kind === "ctc") {
       const { blankPenalty } = this;
       if (this.takesBestPath(hotwords)) return new CtcBestPathSearch(tokenizer, times);
-      return greedy ? new CtcGreedySearch(tokenizer, times) : new CtcBeamSearch(tokenizer, times, { ...beam, blankPenalty });
+      return greedy ? new CtcGreedySearch(tokenizer, times) : new CtcBeamSearch(tokenizer, times, { ...beam(), blankPenalty });
     }
-    return greedy ? new GreedyTransducerSearch(network, tokenizer, times) : new BeamTransducerSearch(network, tokenizer, times, beam);
+    return greedy ? new GreedyTransducerSearch(network, tokenizer, times) : new BeamTransducerSearch(network, tokenizer, times, beam());
   }
 
   /** Greedy decoding of a CTC network on the GPU needs no more than the best token of each frame. */
