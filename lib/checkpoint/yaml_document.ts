@@ -1,8 +1,9 @@
 /** YAML files checked against schemas piece by piece: what does not fit is an error that names file, line and key. */
-import { isMap, isScalar, isSeq, LineCounter, parseDocument, visit, type Document, type YAMLMap } from "yaml";
+import type { Document, LineCounter, YAMLMap } from "yaml";
 import type { z } from "zod";
-import { problemOf } from "./checked_value.js";
 import { UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
+import { problemOf } from "./checked_value.js";
+import { yamlParser } from "./yaml_parser.js";
 
 /** Those who describe a run write some kilobytes; the parser takes some 100 MB and seconds for what is larger than this. */
 const MAXIMUM_CHARACTERS = 500_000;
@@ -14,7 +15,7 @@ export type YamlPath = readonly (string | number)[];
 
 export class YamlDocument {
   private readonly document: Document;
-  private readonly lines = new LineCounter();
+  private readonly lines: LineCounter;
   /** The document as JavaScript values. */
   readonly value: unknown;
 
@@ -35,6 +36,8 @@ export class YamlDocument {
         `${source} has ${text.length} characters; a file that describes a run has ${MAXIMUM_CHARACTERS} at most`,
       );
     }
+    const { LineCounter, parseDocument } = yamlParser();
+    this.lines = new LineCounter();
     // The parser quotes the file over several lines in pretty errors, and compares each key of a map with all before it.
     this.document = parseDocument(text, { lineCounter: this.lines, prettyErrors: false, uniqueKeys: false });
     const [syntaxError] = this.document.errors;
@@ -50,6 +53,7 @@ export class YamlDocument {
 
   /** What is YAML, but would be lost or ambiguous as a JavaScript value, or take long to become one. */
   private checkStructure(): void {
+    const { visit } = yamlParser();
     let aliases = 0;
     visit(this.document, {
       Map: (_, map) => this.checkKeys(map),
@@ -60,6 +64,7 @@ export class YamlDocument {
   }
 
   private checkKeys(map: YAMLMap): void {
+    const { isScalar } = yamlParser();
     const keys = new Set<string>();
     for (const { key } of map.items) {
       if (!isScalar(key)) throw this.invalid(startOf(key) ?? startOf(map), "a key must be a text, neither a map, a list nor an alias");
@@ -110,6 +115,7 @@ export class YamlDocument {
 
   /** The line, from 1, of the value at `path`, or of the innermost map or list around it that is there. */
   private lineOf(path: YamlPath): number {
+    const { isMap, isScalar, isSeq } = yamlParser();
     let node: unknown = this.document.contents;
     let offset = startOf(node) ?? 0;
     for (const key of path) {

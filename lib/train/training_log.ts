@@ -1,7 +1,8 @@
 /** What a run reports while it goes: JSON lines in a file, and a progress bar when someone watches. */
 import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
 import { dirname } from "node:path";
-import { SingleBar } from "cli-progress";
+import type { SingleBar } from "cli-progress";
 import { appendText, writeTextFile } from "../checkpoint/atomic_file.js";
 import { makeFolder } from "../checkpoint/atomic_folder.js";
 import { readTextFile } from "../checkpoint/json_file.js";
@@ -61,7 +62,8 @@ export class TrainingProgress {
 
   constructor(totalSteps: number, step: number) {
     if (!process.stderr.isTTY) return;
-    this.bar = new SingleBar({
+    const progress = createRequire(import.meta.url)("cli-progress") as typeof import("cli-progress");
+    this.bar = new progress.SingleBar({
       format: "{bar} {value}/{total} steps, epoch {epoch}, loss {loss}, {speed}x real time, {eta_formatted} left",
       stream: process.stderr,
       etaBuffer: 100,

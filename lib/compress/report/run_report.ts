@@ -1,9 +1,9 @@
 /** `report.html` of a run of `usm-lite compress`: what was asked for, what it did to layers, how training went, what came out. */
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { stringify } from "yaml";
 import { writeTextFile } from "../../checkpoint/atomic_file.js";
 import { readJsonFile, readTextFile } from "../../checkpoint/json_file.js";
+import { yamlParser } from "../../checkpoint/yaml_parser.js";
 import { measureModel, type ModelSize } from "../size_report.js";
 import { readStageLog, type StageRecord } from "../stage_log.js";
 import { escapeText, lineChart, shortNumber } from "./line_chart.js";
@@ -62,7 +62,7 @@ export function writeRunReport(run: string, model?: string): string {
           ["training speech", String(origin["manifest"])],
         ].map((row) => row.map(escapeText)),
       ),
-      `<pre>${escapeText(stringify(origin["recipe"]))}</pre>`,
+      `<pre>${escapeText(yamlParser().stringify(origin["recipe"]))}</pre>`,
     ]),
   ];
   writeTextFile(
