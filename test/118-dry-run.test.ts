@@ -18,7 +18,7 @@ import {
   writeSafetensors,
   type SafetensorsEntry,
 } from "../lib/index.js";
-import { usmLite } from "./command_line.js";
+import { usmLiteHere } from "./command_line.js";
 import { familyModels, languageOf, writeFamilyModel, writeShortCorpus, type FamilyName } from "./family_models.js";
 import { randomTensor } from "./gradient.js";
 import { editWeights, temporaryFolder, writeTinyModel } from "./tiny_model.js";
@@ -173,8 +173,8 @@ test("the command: --dry-run needs no --out, anything else does", async (t) => {
   const file = join(folder.path, "recipe.yaml");
   writeFileSync(file, "stages: [{modifiers: [{type: round-to-nearest, spec: int4}]}]\n");
   const [dry, real] = await Promise.all([
-    usmLite("compress", "--model", float, "--recipe", file, "--dry-run"),
-    usmLite("compress", "--model", float, "--recipe", file),
+    usmLiteHere("compress", "--model", float, "--recipe", file, "--dry-run"),
+    usmLiteHere("compress", "--model", float, "--recipe", file),
   ]);
   t.like(dry, { status: 0, stderr: "" });
   t.regex(dry.stdout, /linear weights: .*\n.*\n\nstage stage-1: less than a second/);

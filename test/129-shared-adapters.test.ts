@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { AdapterBase, adaptSpeakers, loadModel, readAdapter, readManifest } from "../lib/index.js";
-import { usmLite } from "./command_line.js";
+import { usmLite, usmLiteHere } from "./command_line.js";
 import { temporaryFolder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 
 const folder = temporaryFolder("shared-adapters");
@@ -57,10 +57,10 @@ test("the command learns one adapter on top of another, and others use it", asyn
   );
   const out = (name: string): string => join(folder.path, name);
   const fast = ["--model", model, "--rank", "2", "--epochs", "1", "--learning-rate", "0.01"];
-  const first = await usmLite("adapt", ...fast, "--speakers", "--data", shared, "--out", out("shared"), "--json");
+  const first = await usmLiteHere("adapt", ...fast, "--speakers", "--data", shared, "--out", out("shared"), "--json");
   t.is(first.status, 0, first.stderr);
   t.is((JSON.parse(first.stdout) as { speakers: number }).speakers, 2);
-  const second = await usmLite(
+  const second = await usmLiteHere(
     "adapt",
     ...fast,
     "--shared",
@@ -79,7 +79,7 @@ test("the command learns one adapter on top of another, and others use it", asyn
   t.true(adapter.parameters > 0);
   const text = await usmLite("transcribe", "--model", model, "--adapter", out("both"), join(folder.path, "corpus", "clip0.wav"));
   t.is(text.status, 0, text.stderr);
-  const both = await usmLite("adapt", ...fast, "--speakers", "--unsupervised", "--data", shared, "--out", out("none"));
+  const both = await usmLiteHere("adapt", ...fast, "--speakers", "--unsupervised", "--data", shared, "--out", out("none"));
   t.is(both.status, 2);
   t.regex(both.stderr, /do not go with --speakers/);
   t.false(existsSync(out("none")));

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { gpuMemoryStatistics, loadModel, readSafetensors, Tensor, writeSafetensors } from "../lib/index.js";
 import { defaultModelFolder } from "../lib/models/default_model.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
-import { usmLite } from "./command_line.js";
+import { usmLite, usmLiteHere } from "./command_line.js";
 import { randomValues } from "./gradient.js";
 import { writeRandomModel } from "./random_model.js";
 import { temporaryFolder, writeTinyModel } from "./tiny_model.js";
@@ -63,7 +63,7 @@ test("forward writes what the GPU computes", async (t) => {
   const [input, output] = ["input", "output"].map((name) => join(folder.path, `${name}.safetensors`)) as [string, string];
   const features = Tensor.from(randomValues(40 * 128, 1), [1, 40, 128]);
   writeSafetensors(input, [["input_features", features]], { format: "pt" });
-  const { status, stderr } = await usmLite("forward", "--model", tiny, "--device", "cuda", "--input", input, "--output", output);
+  const { status, stderr } = await usmLiteHere("forward", "--model", tiny, "--device", "cuda", "--input", input, "--output", output);
   t.is(status, 0, stderr);
   using written = readSafetensors(output);
   using read = readSafetensors(input);

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import test from "ava";
-import { main, usmLite } from "./command_line.js";
+import { main, usmLite, usmLiteHere } from "./command_line.js";
 import { temporaryFolder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 
 const root = join(dirname(main), "..", "..", "..");
@@ -20,7 +20,7 @@ const commandsOf = (help: string): string[] =>
 
 /** The help of every command, by its name. */
 async function everyHelp(...command: string[]): Promise<[string, string][]> {
-  const { status, stdout } = await usmLite(...command, "--help");
+  const { status, stdout } = await usmLiteHere(...command, "--help");
   const inner = await Promise.all(commandsOf(stdout).map((name) => everyHelp(...command, name)));
   return [[command.join(" "), status === 0 ? stdout : ""], ...inner.flat()];
 }
@@ -102,8 +102,8 @@ test("mistakes are answered with what would be right", async (t) => {
     [["serve", "--metrics-port", ""], 2, /--metrics-port : must be a whole number from 0 to 65535 \[INVALID_ARGUMENT\]/],
   ];
   await Promise.all(
-    cases.map(async ([args, status, message]) => {
-      const result = await usmLite(...args);
+    cases.map(async ([args, status, message], index) => {
+      const result = await (index === 0 || args[0] === "batch" ? usmLite : usmLiteHere)(...args);
       t.deepEqual([result.status, result.stdout], [status, ""], `${args.join(" ")}: ${result.stderr}`);
       t.regex(result.stderr, message);
       t.is(result.stderr.trimEnd().split("\n").length, 1, result.stderr);

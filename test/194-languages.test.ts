@@ -24,7 +24,7 @@ import { transcriptEncoder } from "../lib/models/transcript_encoder.js";
 import { checkLanguage, languageName } from "../lib/serve/http/transcription_request.js";
 import type { Tokenizer } from "../lib/text/tokenizer.js";
 import { tuneLanguageModel } from "../lib/transcribe/language_model_tuning.js";
-import { usmLite } from "./command_line.js";
+import { usmLite, usmLiteHere } from "./command_line.js";
 import { roundToNearest } from "./recipes.js";
 import { relativeError, throughFile } from "./reference.js";
 import { temporaryFolder, tones, writeWav } from "./tiny_model.js";
@@ -238,9 +238,9 @@ test("usm-lite compress and forward take a language", async (t) => {
   const input = join(mms, "expected.fra.safetensors");
   writeFileSync(recipe, JSON.stringify({ stages: [{ modifiers: [{ type: "round-to-nearest", spec: "int8" }] }] }));
   const results = await Promise.all([
-    usmLite("compress", "--model", mms, "--language", "fra", "--recipe", recipe, "--out", out),
-    usmLite("compress", "--model", mms, "--language", "spa", "--recipe", recipe, "--out", `${out}2`),
-    usmLite("forward", "--model", mms, "--language", "fra", "--device", "cpu", "--input", input, "--output", output),
+    usmLiteHere("compress", "--model", mms, "--language", "fra", "--recipe", recipe, "--out", out),
+    usmLiteHere("compress", "--model", mms, "--language", "spa", "--recipe", recipe, "--out", `${out}2`),
+    usmLiteHere("forward", "--model", mms, "--language", "fra", "--device", "cpu", "--input", input, "--output", output),
   ]);
   t.deepEqual(
     results.map(({ status }) => status),
@@ -266,9 +266,9 @@ test("usm-lite tune and inspect take a language, also where the model does not s
   t.throws(() => measureModel(model, "spa"), { code: "INVALID_ARGUMENT" });
   t.is(measureModel(model, "fra").file.parameters - measureModel(model).file.parameters, 2 * 33, "two tokens more");
   const [tuned, inspected, unknown] = await Promise.all([
-    usmLite("tune", "--model", model, "--language", "fra", "--device", "cpu", "--data", manifest),
-    usmLite("inspect", model, "--language", "fra", "--json"),
-    usmLite("tune", "--model", model, "--language", "spa", "--data", manifest),
+    usmLiteHere("tune", "--model", model, "--language", "fra", "--device", "cpu", "--data", manifest),
+    usmLiteHere("inspect", model, "--language", "fra", "--json"),
+    usmLiteHere("tune", "--model", model, "--language", "spa", "--data", manifest),
   ]);
   t.is(tuned.status, 0, tuned.stderr);
   t.regex(tuned.stdout, /^alpha [\d.]+, beta [-\d.]+, blank penalty [\d.]+: WER/);

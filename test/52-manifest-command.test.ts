@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import { readCorpus, readManifest, writeManifest } from "../lib/index.js";
-import { usmLite } from "./command_line.js";
+import { usmLiteHere } from "./command_line.js";
 import { writeLibrispeech, writeSpeechocean } from "./corpora.js";
 import { temporaryFolder } from "./tiny_model.js";
 
@@ -37,7 +37,7 @@ test("usm-lite manifest writes the manifest whole or not at all", async (t) => {
   const outFolder = join(folder.path, "out");
   mkdirSync(outFolder);
   const out = join(outFolder, "train.jsonl");
-  const manifest = (...options: string[]) => usmLite("manifest", "--out", out, ...options);
+  const manifest = (...options: string[]) => usmLiteHere("manifest", "--out", out, ...options);
 
   const missing = await manifest("--corpus", "speechocean762", speechocean);
   t.is(missing.status, 2);

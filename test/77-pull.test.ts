@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import test from "ava";
 import { loadModel } from "../lib/index.js";
 import { pullModel } from "../lib/hub/pull.js";
-import { usmLite } from "./command_line.js";
+import { usmLite, usmLiteHere } from "./command_line.js";
 import { temporaryFolder, writeTinyModel } from "./tiny_model.js";
 
 const folder = temporaryFolder("pull");
@@ -268,11 +268,11 @@ test("usm-lite pull prints the folder", async (t) => {
   t.is(result.stdout, `${join(cache, "org--model", commit)}\n`);
   t.regex(result.stderr, /model\.safetensors, \d+\.\d MB/);
   writeFileSync(join(cache, "org--model", commit, ".complete"), "");
-  t.is((await usmLite("pull", "org/model", "--cache", cache, "--offline")).status, 0);
-  t.is((await usmLite("pull", "nothing", "--cache", cache)).status, 2);
+  t.is((await usmLiteHere("pull", "org/model", "--cache", cache, "--offline")).status, 0);
+  t.is((await usmLiteHere("pull", "nothing", "--cache", cache)).status, 2);
   const several = await hub({}, mms);
   t.teardown(() => several.server.close());
-  const french = await usmLite("pull", "org/model", "--language", "fra", "--endpoint", several.endpoint, "--cache", freshCache());
+  const french = await usmLiteHere("pull", "org/model", "--language", "fra", "--endpoint", several.endpoint, "--cache", freshCache());
   t.is(french.status, 0, french.stderr);
   t.true(existsSync(join(french.stdout.trim(), "adapter.fra.safetensors")));
 });

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFi
 import { join } from "node:path";
 import test from "ava";
 import { formatTranscript, hasGpu, loadModel, Recognizer, Transcriber } from "../lib/index.js";
-import { main, usmLite } from "./command_line.js";
+import { main, usmLite, usmLiteHere } from "./command_line.js";
 import { temporaryFolder, tones, writeTinyModel, writeWav } from "./tiny_model.js";
 import { wavFile } from "./wav_writer.js";
 
@@ -18,11 +18,12 @@ const read = (path: string): Float32Array => {
   return Float32Array.from({ length: (bytes.length - 44) / 2 }, (_, i) => bytes.readInt16LE(44 + 2 * i) / 32768);
 };
 const expected = recognizer.transcribe(read(first));
-const transcribe = (...args: string[]) => usmLite("transcribe", "--model", model, ...args);
+const transcribe = (...args: string[]) => usmLiteHere("transcribe", "--model", model, ...args);
+const transcribeAlone = (...args: string[]) => usmLite("transcribe", "--model", model, ...args);
 
 test("each format goes to standard output", async (t) => {
   for (const format of ["text", "json", "verbose_json", "srt", "vtt"] as const) {
-    const { status, stdout, stderr } = await transcribe("--format", format, first);
+    const { status, stdout, stderr } = await (format === "text" ? transcribeAlone : transcribe)("--format", format, first);
     t.deepEqual([status, stderr], [0, ""]);
     t.is(stdout.trimEnd(), formatTranscript(expected, format).trimEnd());
     t.true(stdout.endsWith("\n"));
@@ -44,7 +45,7 @@ test("several files are named, and a bad one does not keep the others from being
   writeFileSync(text, "these are words, not sound\n".repeat(20));
   writeFileSync(tenHours, wavFile([[]], { sampleRate: 16000, coding: "u8", dataSize: 36_000 * 16_000 }).subarray(0, 44));
   truncateSync(tenHours, 44 + 36_000 * 16_000); // a hole in the file: no disk is used
-  const { status, stdout, stderr } = await transcribe(first, empty, truncated, text, missing, folder.path, tenHours, second);
+  const { status, stdout, stderr } = await transcribeAlone(first, empty, truncated, text, missing, folder.path, tenHours, second);
   t.is(status, 1);
   t.is(stdout, `${first}: ${expected.text}\n${second}: ${recognizer.transcribe(read(second)).text}\n`);
   const lines = stderr.trimEnd().split("\n");
@@ -127,8 +128,8 @@ test("misuse ends with status 2 and says what would be right", async (t) => {
     [[], /Usage: usm-lite/],
   ];
   await Promise.all(
-    cases.map(async ([args, message]) => {
-      const { status, stdout, stderr } = await usmLite(...args);
+    cases.map(async ([args, message], index) => {
+      const { status, stdout, stderr } = await (index === 0 ? usmLite : usmLiteHere)(...args);
       t.is(status, 2, args.join(" "));
       t.is(stdout, "");
       t.regex(stderr, message);
@@ -139,7 +140,7 @@ test("misuse ends with status 2 and says what would be right", async (t) => {
 test.serial("a setting of the environment that cannot be is no stack trace", async (t) => {
   process.env["USMLITE_ISA"] = "neon";
   try {
-    const { status, stdout, stderr } = await transcribe(first);
+    const { status, stdout, stderr } = await transcribeAlone(first);
     t.deepEqual([status, stdout], [2, ""]);
     t.regex(stderr, /^usm-lite: USMLITE_ISA: instruction set "neon" is not available .*choose one of reference.* \[INVALID_ARGUMENT\]\n$/);
   } finally {
@@ -153,7 +154,7 @@ test("a device or model that is not there ends with status 1", async (t) => {
     t.deepEqual([status, stdout], [1, ""]);
     t.regex(stderr, /\[(NO_GPU|DRIVER_TOO_OLD)\]/);
   }
-  const { status, stderr } = await usmLite("transcribe", "--model", join(folder.path, "none"), first);
+  const { status, stderr } = await usmLiteHere("transcribe", "--model", join(folder.path, "none"), first);
   t.is(status, 1);
   t.regex(stderr, /model folder .*none does not exist.*\[FILE_NOT_FOUND\]/);
 });
@@ -175,6 +176,6 @@ test("help and version are no errors", async (t) => {
   const help = await usmLite("--help");
   t.is(help.status, 0);
   for (const command of ["transcribe", "evaluate", "compress", "train", "inspect", "forward"]) t.true(help.stdout.includes(command));
-  t.like(await usmLite("transcribe", "--help"), { status: 0, stderr: "" });
-  t.regex((await usmLite("--version")).stdout, /^\d+\.\d+\.\d+\n$/);
+  t.like(await usmLiteHere("transcribe", "--help"), { status: 0, stderr: "" });
+  t.regex((await usmLiteHere("--version")).stdout, /^\d+\.\d+\.\d+\n$/);
 });

@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
 import { loadModel, readTrainingConfig, Recognizer, trainFloatModel, UsmLiteError } from "../lib/index.js";
-import { usmLite } from "./command_line.js";
+import { usmLite, usmLiteHere } from "./command_line.js";
 import { temporaryFolder, tinyEncoder, tones, writeTinyCorpus } from "./tiny_model.js";
 
 const folder = temporaryFolder("cli-train");
@@ -26,6 +26,8 @@ const config = (name: string, settings: Readonly<Record<string, unknown>>): stri
 };
 const train = (path: string, out: string, ...more: string[]) =>
   usmLite("train", "--config", path, "--out", join(folder.path, out), ...more);
+const trainHere = (path: string, out: string, ...more: string[]) =>
+  usmLiteHere("train", "--config", path, "--out", join(folder.path, out), ...more);
 const bytes = (...names: string[]): Buffer => readFileSync(join(folder.path, ...names));
 const steps = (out: string): number[] =>
   bytes(out, "metrics.jsonl")
@@ -50,9 +52,9 @@ test.serial("a float model is trained, and a resumed run gives the same bits", a
   t.truthy(model.languageModel);
   t.is(new Recognizer(model).transcribe(tones(1, 1)).duration, 1);
 
-  t.is((await train(config("one.yaml", { epochs: 1 }), "resumed")).status, 0);
+  t.is((await trainHere(config("one.yaml", { epochs: 1 }), "resumed")).status, 0);
   t.true(steps("resumed").length < count);
-  const refused = await train(config("two.yaml", {}), "resumed");
+  const refused = await trainHere(config("two.yaml", {}), "resumed");
   t.is(refused.status, 2);
   t.regex(refused.stderr, /resumed holds checkpoints of a run; continue it with --resume or name another folder.*\[INVALID_ARGUMENT\]/);
   const speech = bytes("corpus", "manifest.jsonl");
@@ -75,7 +77,7 @@ test.serial("a float model is trained, and a resumed run gives the same bits", a
     [],
   );
 
-  const other = await train(config("wide.yaml", { model: { ...tinyEncoder, hidden_size: 64 } }), "resumed", "--resume");
+  const other = await trainHere(config("wide.yaml", { model: { ...tinyEncoder, hidden_size: 64 } }), "resumed", "--resume");
   t.is(other.status, 1);
   t.regex(other.stderr, /step-\d+\.safetensors: tensor .* has shape .* but this run needs .*\[BAD_CHECKPOINT\]/);
 });
@@ -113,10 +115,10 @@ test.serial("what is wrong in a configuration is named with file and key, and no
     t.regex(`${error?.message} [${error?.code}]`, message);
     t.false(existsSync(join(out, "checkpoints")));
   }
-  const unknown = await train(config("bad.yaml", { epoch: 2 }), "bad");
+  const unknown = await trainHere(config("bad.yaml", { epoch: 2 }), "bad");
   t.is(unknown.status, 1);
   t.regex(unknown.stderr, /usm-lite: .*bad\.yaml:1: Unrecognized key: "epoch".*\[BAD_CONFIG\]\n$/);
-  const missing = await train(join(folder.path, "none.yaml"), "bad");
+  const missing = await trainHere(join(folder.path, "none.yaml"), "bad");
   t.is(missing.status, 1);
   t.regex(missing.stderr, /none\.yaml does not exist.*\[FILE_NOT_FOUND\]/);
 });

@@ -164,18 +164,23 @@ async function serve(options: CommandOptions): Promise<void> {
   const tls = tlsOf(options);
   const stop = new AbortController();
   let server: ServerType | undefined;
+  const reload = (): void => void server?.reload().catch(() => undefined); // the log says why it failed
+  const handlers: [NodeJS.Signals, () => void][] = [["SIGHUP", reload]];
   const ended = new Promise<void>((resolve, reject) => {
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
       let asked = false;
-      process.on(signal, () => {
-        stop.abort();
-        // Who asks twice does not want to wait.
-        void (asked ? server?.close() : server?.drain())?.then(resolve, reject);
-        asked = true;
-      });
+      handlers.push([
+        signal,
+        () => {
+          stop.abort();
+          // Who asks twice does not want to wait.
+          void (asked ? server?.close() : server?.drain())?.then(resolve, reject);
+          asked = true;
+        },
+      ]);
     }
   });
-  process.on("SIGHUP", () => void server?.reload().catch(() => undefined)); // the log says why it failed
+  for (const [signal, handler] of handlers) process.on(signal, handler);
   try {
     server = await Server.start(
       {
@@ -217,6 +222,7 @@ async function serve(options: CommandOptions): Promise<void> {
       stop.signal,
     );
   } catch (error) {
+    for (const [signal, handler] of handlers) process.off(signal, handler);
     if (stop.signal.aborted && error instanceof UsmLiteError && error.code === "ABORTED") return; // it was not wanted any more
     throw error;
   }
