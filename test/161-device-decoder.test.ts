@@ -189,6 +189,37 @@ test("a recording is written on the GPU, greedily and by a beam", (t) => {
   }
 });
 
+test("passes of Whisper's encoder are recorded for windows that come again, and give what they give unrecorded", (t) => {
+  const config = { d_model: 16, encoder_layers: 2, encoder_attention_heads: 2, encoder_ffn_dim: 24, max_source_positions: 20, num_mel_bins: 16 };
+  const model = writeRandomModel(
+    join(folder.path, "windows"),
+    { model_type: "whisper", vocab_size: 24, decoder_layers: 1, decoder_attention_heads: 2, decoder_ffn_dim: 24, ...config },
+    { feature_extractor_type: "WhisperFeatureExtractor", feature_size: 16, chunk_length: 1, hop_length: 400 },
+    { generation: { decoder_start_token_id: 20, eos_token_id: 21, no_timestamps_token_id: 22 } },
+  );
+  const { network } = loadModel(model, { device: "cuda" });
+  const encode = (windows: number, seed: number): Float32Array =>
+    tidy(() => {
+      const offsets = new SequenceOffsets(new Array<number>(windows).fill(40));
+      const features = DeviceTensor.from(randomTensor([offsets.frames, 16], seed));
+      const { hidden, offsets: found } = (network as SequenceToSequenceNetwork).encode(features, offsets);
+      t.deepEqual(found.lengths, new Array<number>(windows).fill(20));
+      return hidden.toArray();
+    });
+  // The first pass of a shape is not recorded, the second is, the third is a recording that others have gone through.
+  for (const windows of [1, 2]) {
+    const asked = encode(windows, 1);
+    t.deepEqual(encode(windows, 1), asked);
+    t.notDeepEqual(encode(windows, 2), asked);
+    t.deepEqual(encode(windows, 1), asked);
+  }
+  t.throws(() => tidy(() => (network as SequenceToSequenceNetwork).encode(DeviceTensor.zeros([39, 16]), new SequenceOffsets([39]))), {
+    code: "INVALID_ARGUMENT",
+    message: /window has 39 frames/,
+  });
+  network.dispose();
+});
+
 test("widths that the kernels do not take compute on the CPU", (t) => {
   const config = { model_type: "whisper", d_model: 64, encoder_attention_heads: 4, decoder_attention_heads: 4, num_mel_bins: 80 };
   const weights = (change: object): RegExp | undefined => describeModel({ ...config, ...change } as never, "config.json").gpuWeights;

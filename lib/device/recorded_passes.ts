@@ -25,6 +25,8 @@ interface RecordedPassesOptions {
   readonly hiddenFrames: (frames: number) => number;
   /** Frames of features of the largest pass that is recorded: larger ones keep the GPU busy for longer than asking takes. Default 32,768, of log-mel frames. */
   readonly maximumFrames?: number;
+  /** The length that sequences of so many frames are recorded for; default: {@link roomFor}, at most an eighth more. */
+  readonly room?: (frames: number) => number;
   /** Recordings kept; default 16. */
   readonly capacity?: number;
 }
@@ -90,10 +92,10 @@ export class RecordedPasses {
    * @param features (frames, feature size), or a vector of samples
    */
   run(features: DeviceTensor, offsets: SequenceOffsets): EncodedFrames {
-    const { forward, hiddenFrames } = this.options;
+    const { forward, hiddenFrames, room: lengthOf = roomFor } = this.options;
     const hiddenOffsets = new SequenceOffsets(offsets.lengths.map(hiddenFrames));
     if (hiddenOffsets.frames === 0 || offsets.frames > this.maximumFrames) return forward(features, offsets);
-    const room = offsets.lengths.map(roomFor).sort((a, b) => b - a);
+    const room = offsets.lengths.map(lengthOf).sort((a, b) => b - a);
     const shape = [features.type, isBatchInvariant() ? "in any batch" : "fastest", ...room].join(" ");
     let pass = this.passes.get(shape);
     if (!pass && !this.seen.has(shape)) {

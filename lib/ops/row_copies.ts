@@ -1,6 +1,7 @@
 /** Copies of rows: embeddings, frames picked from a sequence, zeros around sequences. */
 import { DeviceTensor } from "../device/device_tensor.js";
 import { onGpu } from "../device/inference.js";
+import { placeSequences, sequencesOnGpu } from "../device/placement.js";
 import { deviceAddRows, deviceGatherRows } from "../device/sequence_training.js";
 import { addon } from "../native/addon.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
@@ -62,6 +63,10 @@ export function padSequences(
 ): { output: Tensor; offsets: SequenceOffsets } {
   const padded = new SequenceOffsets(offsets.lengths.map((length) => length + before + after));
   if (x instanceof DeviceTensor) {
+    if (before === after) {
+      // Worked out there, so that a recording may hold it: as a convolution would shorten them that sees single frames.
+      placeSequences(padded, sequencesOnGpu(offsets).shorten(padded, { kernel: 1, stride: 1, padding: before }));
+    }
     const output = DeviceTensor.zeros([padded.frames, x.dim(1)], x.type);
     offsets.lengths.forEach((length, sequence) => {
       using frames = x.rows(offsets.begin(sequence), offsets.begin(sequence) + length);

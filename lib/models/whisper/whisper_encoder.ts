@@ -1,7 +1,9 @@
 /** The Transformer encoder of Whisper (Radford et al. 2023). */
 import { DeviceTensor } from "../../device/device_tensor.js";
 import { addendOnGpu } from "../../device/placement.js";
+import { RecordedPasses } from "../../device/recorded_passes.js";
 import { UsmLiteError } from "../../errors.js";
+import { activeAdapters } from "../../nn/adapter_scope.js";
 import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import type { Linear } from "../../nn/linear.js";
 import type { NormReaders } from "../../nn/norm_readers.js";
@@ -37,6 +39,12 @@ export class WhisperEncoder {
   private readonly positions: Tensor;
   private readonly blocks: readonly TransformerBlock[];
   private readonly norm: Norm;
+  /** Forward passes on the GPU for inference. Windows are all as long. */
+  private readonly passes = new RecordedPasses({
+    forward: (features, offsets) => this.compute(features, offsets, {}),
+    hiddenFrames: (frames) => Math.ceil(frames / 2),
+    room: (frames) => frames,
+  });
 
   constructor(
     scope: WeightScope,
@@ -72,6 +80,13 @@ export class WhisperEncoder {
    * @throws UsmLiteError INVALID_ARGUMENT for windows of another length
    */
   forward(features: Tensor, offsets: SequenceOffsets, context: ForwardContext = {}, inspectLayer?: InspectLayer): Encoded {
+    this.checkWindows(offsets);
+    const isTrained = this.positions instanceof DeviceTensor;
+    if (features instanceof DeviceTensor && !isTrained && !inspectLayer && !activeAdapters()) return this.passes.run(features, offsets);
+    return this.compute(features, offsets, context, inspectLayer);
+  }
+
+  private compute(features: Tensor, offsets: SequenceOffsets, context: ForwardContext, inspectLayer?: InspectLayer): Encoded {
     const subsampled = this.subsample(features, offsets, context);
     let x = subsampled.hidden;
     this.blocks.forEach((_, layer) => {
@@ -87,10 +102,7 @@ export class WhisperEncoder {
 
   /** What the first block is given, as {@link WhisperEncoder.forward}. */
   subsample(features: Tensor, offsets: SequenceOffsets, context: ForwardContext): Encoded {
-    const wanted = 2 * this.config.max_source_positions;
-    const wrong = offsets.lengths.find((length) => length !== wanted);
-    if (wrong !== undefined)
-      throw new UsmLiteError("INVALID_ARGUMENT", `a window has ${wrong} frames of features; this model takes ${wanted}`);
+    this.checkWindows(offsets);
     const release = (x: Tensor): void => {
       if (!activeTape() && x !== features) x.dispose();
     };
@@ -111,6 +123,13 @@ export class WhisperEncoder {
         : releaseUnlessRecording(() => scaledSum(unplaced, 1, this.positionsOf(offsets), 1));
     if (x !== unplaced) release(unplaced);
     return { hidden: x, offsets };
+  }
+
+  private checkWindows({ lengths }: SequenceOffsets): void {
+    const wanted = 2 * this.config.max_source_positions;
+    const wrong = lengths.find((length) => length !== wanted);
+    if (wrong !== undefined)
+      throw new UsmLiteError("INVALID_ARGUMENT", `a window has ${wrong} frames of features; this model takes ${wanted}`);
   }
 
   /** What block `index` makes of (hidden frames, hidden). */
@@ -143,5 +162,10 @@ export class WhisperEncoder {
 
   get normReaders(): readonly NormReaders[] {
     return this.blocks.flatMap((block) => block.normReaders);
+  }
+
+  /** To be called after weights changed by other means than a training step, and when they go. */
+  weightsChanged(): void {
+    this.passes.dispose();
   }
 }

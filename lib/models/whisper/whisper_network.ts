@@ -143,7 +143,12 @@ export class WhisperNetwork implements SequenceToSequenceNetwork, TrainableModel
     return [...this.encoder.linears, ...this.decoder.linears].map(({ name }) => name);
   }
 
+  weightsChanged(): void {
+    this.encoder.weightsChanged();
+  }
+
   dispose(): void {
+    this.encoder.weightsChanged();
     this.weights.dispose();
   }
 }
