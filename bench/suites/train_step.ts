@@ -110,7 +110,7 @@ function ours(compression: StepCompression): Contestant {
       tape.backward(tape.record(() => network.loss(batch, { training: true, random, step: 0, transformWeight, packedWeight })).loss);
     });
     optimizer.step((parameter) => tape.gradientOf(parameter), 1e-4, { maximumNorm: 1 });
-    for (const modifier of modifiers) modifier.afterStep?.(0);
+    for (const modifier of modifiers) modifier.afterStep?.(0, false);
   };
   return {
     impl: "usm-lite",

@@ -1,5 +1,6 @@
 /** Learns the factors of an adapter; the model that it is added to stays as it is. */
 import { UsmLiteError } from "../errors.js";
+import { DeviceTensor } from "../device/device_tensor.js";
 import { featuresOnDevice } from "../device/placement.js";
 import { isOnGpu } from "../models/device_training.js";
 import { withAdapters, type SharedAdapters } from "../nn/adapter_scope.js";
@@ -77,9 +78,11 @@ export class AdapterTraining {
       const heard = specAugment ? masked(speech, this.bins, this.random, specAugment) : speech;
       const batch = this.batch(heard);
       const result = tape.record(() => withAdapters(scope, () => this.model.loss(batch, this.context)));
-      const value = result.loss.toArray()[0] as number;
-      if (Number.isFinite(value)) tape.backward(result.loss);
-      return value;
+      const value = (): number => result.loss.toArray()[0] as number;
+      // The GPU is not waited for before the gradients are on their way.
+      if (result.loss instanceof DeviceTensor) tape.backward(result.loss);
+      else if (Number.isFinite(value())) tape.backward(result.loss);
+      return value();
     });
     const norm = Number.isFinite(loss)
       ? this.optimizer.step((parameter) => tape.gradientOf(parameter), learningRate, { maximumNorm })

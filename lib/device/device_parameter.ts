@@ -78,6 +78,12 @@ function matrixOf(values: Tensor): Tensor {
 export const copyBeside = (neighbour: Tensor, values: Tensor): Tensor =>
   neighbour instanceof DeviceTensor && !(values instanceof DeviceTensor) ? DeviceParameter.place(values) : values.clone();
 
+/** Overwrites a tensor by another of its shape on the same device, which is not waited for. */
+export function overwrite(target: Tensor, source: Tensor): void {
+  if (source instanceof DeviceTensor) source.copyTo(target as DeviceTensor);
+  else target.write(source.toArray());
+}
+
 /** Zeros of a tensor's shape, where it is. */
 export function zerosLike(tensor: Tensor): Tensor {
   if (tensor instanceof DeviceParameter) return tensor.zeros();

@@ -1,6 +1,7 @@
 /** Squared distance of hidden states. */
-import { DeviceTensor, type DeviceTensorHandle } from "../device/device_tensor.js";
-import { gpuAddon } from "../device/gpu.js";
+import { DeviceTensor } from "../device/device_tensor.js";
+import { onGpu } from "../device/inference.js";
+import { deviceRelativeMeanSquare, deviceRelativeMeanSquareBackward } from "../device/mean_square.js";
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
@@ -11,23 +12,14 @@ interface MeanSquareBindings {
   sumOfSquares(tensors: TensorHandle[]): number;
 }
 
-interface DeviceMeanSquareBindings {
-  deviceSumOfSquares(tensors: DeviceTensorHandle[]): number;
-}
-
 const native = addon as MeanSquareBindings;
 
-/** Waits for the GPU where `x` is there. */
-function sumOfSquares(x: Tensor): number {
-  if (!(x instanceof DeviceTensor)) return native.sumOfSquares([x.handle]);
-  using floats = x.type === "float32" ? x.clone() : x.cast("float32");
-  return gpuAddon<DeviceMeanSquareBindings>().deviceSumOfSquares([floats.handle]);
-}
+const sumOfSquares = (x: Tensor): number => native.sumOfSquares([x.handle]);
 
 /**
  * `|student - teacher|² / |teacher|²` over all elements: 0 when equal, 1 for a student of zeros, whatever the teacher's scale.
  * Differentiable in the student.
- * @returns float32 (1)
+ * @returns float32 (1), where the student is: one on the GPU is not waited for
  * @throws UsmLiteError INVALID_ARGUMENT when shapes differ
  *
  * @example
@@ -40,12 +32,18 @@ export function relativeMeanSquare(student: Tensor, teacher: Tensor): Tensor {
       `relativeMeanSquare: the student has shape (${student.shape.join(", ")}) but the teacher (${teacher.shape.join(", ")})`,
     );
   }
+  if (student instanceof DeviceTensor) return relativeMeanSquareOnGpu(student, onGpu(teacher, "teacher"));
   const detached = student.reshape(student.shape); // the same memory, on no tape
   const difference = scaledSum(detached, 1, teacher, -1);
   const energy = Math.max(sumOfSquares(teacher), Number.MIN_VALUE);
-  const value = Tensor.from([sumOfSquares(difference) / energy]);
-  const output = student instanceof DeviceTensor ? DeviceTensor.from(value, "float32") : value;
-  return recordStep(output, [student], (gradient, tape) => {
+  return recordStep(Tensor.from([sumOfSquares(difference) / energy]), [student], (gradient, tape) => {
     tape.accumulate(student, scaledSum(difference, (2 * (gradient.toArray()[0] as number)) / energy, difference, 0));
+  });
+}
+
+function relativeMeanSquareOnGpu(student: DeviceTensor, teacher: DeviceTensor): Tensor {
+  const { value, factor } = deviceRelativeMeanSquare(student, teacher);
+  return recordStep(value, [student], (gradient, tape) => {
+    tape.accumulate(student, deviceRelativeMeanSquareBackward(student, teacher, factor, onGpu(gradient, "gradient")));
   });
 }

@@ -1,9 +1,7 @@
 /** How far a student's distributions are from a teacher's (Hinton, Vinyals, Dean 2015). */
-import { deviceScaleSequences } from "../device/ctc_loss.js";
 import { DeviceTensor } from "../device/device_tensor.js";
 import { onGpu } from "../device/inference.js";
-import { sequencesOnGpu } from "../device/placement.js";
-import { deviceSoftmaxDivergence } from "../device/softmax_divergence.js";
+import { deviceMeanDivergence, deviceScaleRows, deviceSoftmaxDivergence } from "../device/softmax_divergence.js";
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
@@ -26,8 +24,8 @@ const native = addon as DivergenceBindings;
 export interface SoftmaxDivergenceOptions {
   /** Both logits are divided by it; the result is multiplied by its square, so that gradients keep their size. Default 1. */
   readonly temperature?: number;
-  /** (rows) not negative: the result is the mean of the rows' divergences with these weights. Default: all equal. */
-  readonly weights?: Float32Array;
+  /** (rows) not negative: the result is the mean of the rows' divergences with these weights. Default: all equal. On the GPU for logits there. */
+  readonly weights?: Float32Array | DeviceTensor;
 }
 
 /**
@@ -35,7 +33,7 @@ export interface SoftmaxDivergenceOptions {
  * student. Zero when all weights are.
  * @param student logits (rows, columns)
  * @param teacher logits (rows, columns)
- * @returns float32 (1)
+ * @returns float32 (1), where the logits are: those on the GPU are not waited for
  * @throws UsmLiteError INVALID_ARGUMENT when shapes do not fit
  *
  * @example
@@ -43,42 +41,42 @@ export interface SoftmaxDivergenceOptions {
  */
 export function softmaxDivergence(student: Tensor, teacher: Tensor, { temperature = 1, weights }: SoftmaxDivergenceOptions = {}): Tensor {
   const rows = student.dim(0);
-  if (weights && weights.length !== rows) {
-    throw new UsmLiteError("INVALID_ARGUMENT", `softmaxDivergence: there are ${rows} rows but ${weights.length} weights`);
+  const given = weights instanceof DeviceTensor ? weights.size : weights?.length;
+  if (given !== undefined && given !== rows) {
+    throw new UsmLiteError("INVALID_ARGUMENT", `softmaxDivergence: there are ${rows} rows but ${given} weights`);
   }
-  const { divergences, gradient: logitsGradient } = rowsOf(student, teacher, temperature);
+  if (student instanceof DeviceTensor) return divergenceOnGpu(student, onGpu(teacher, "teacher"), temperature, weights);
+  if (weights instanceof DeviceTensor) {
+    throw new UsmLiteError("INVALID_ARGUMENT", "softmaxDivergence: the logits are on the CPU but the weights on the GPU");
+  }
+  const wantsGradient = isRecording([student]);
+  const [divergencesHandle, gradientHandle] = native.softmaxDivergence(student.handle, teacher.handle, temperature, wantsGradient);
+  using divergences = new Tensor(divergencesHandle);
   const total = weights ? weights.reduce((sum, weight) => sum + weight, 0) : rows;
   const factor = (row: number): number => (total > 0 ? (weights ? (weights[row] as number) : 1) / total : 0);
   // A row of weight zero takes no part, whatever it holds.
   const mean = divergences.toArray().reduce((sum, value, row) => sum + (factor(row) > 0 ? value * factor(row) : 0), 0);
-  divergences.dispose();
-  const value = Tensor.from([temperature ** 2 * mean]);
-  const output = student instanceof DeviceTensor ? DeviceTensor.from(value, "float32") : value;
-  if (!logitsGradient) return output;
+  const output = Tensor.from([temperature ** 2 * mean]);
+  if (!gradientHandle) return output;
+  const logitsGradient = new Tensor(gradientHandle);
   return recordStep(output, [student], (gradient, tape) => {
-    scaleRows(
-      logitsGradient,
-      Float32Array.from({ length: rows }, (_, row) => temperature * factor(row)),
-      gradient,
-    );
+    const all = gradient.toArray()[0] as number;
+    const each = new SequenceOffsets(Array.from({ length: rows }, () => 1));
+    const factors = Float32Array.from({ length: rows }, (_, row) => all * temperature * factor(row));
+    native.scaleSequences(logitsGradient.handle, each.tensor.handle, Tensor.from(factors).handle);
     tape.accumulate(student, logitsGradient);
   });
 }
 
-/** Divergences of the rows, without the square of the temperature, and where a tape records their gradients times it. */
-function rowsOf(student: Tensor, teacher: Tensor, temperature: number): { divergences: Tensor; gradient: Tensor | undefined } {
+function divergenceOnGpu(student: DeviceTensor, teacher: DeviceTensor, temperature: number, weights?: Float32Array | DeviceTensor): Tensor {
   const wantsGradient = isRecording([student]);
-  if (student instanceof DeviceTensor) return deviceSoftmaxDivergence(student, onGpu(teacher, "teacher"), { temperature, wantsGradient });
-  const [divergences, gradient] = native.softmaxDivergence(student.handle, teacher.handle, temperature, wantsGradient);
-  return { divergences: new Tensor(divergences), gradient: gradient && new Tensor(gradient) };
-}
-
-/** `x[row] *= factors[row] * upstream` */
-function scaleRows(x: Tensor, factors: Float32Array, upstream: Tensor): void {
-  const each = new SequenceOffsets(Array.from(factors, () => 1));
-  if (x instanceof DeviceTensor) {
-    return deviceScaleSequences(x, sequencesOnGpu(each), DeviceTensor.from(Tensor.from(factors), "float32"), onGpu(upstream, "gradient"));
-  }
-  const all = upstream.toArray()[0] as number;
-  native.scaleSequences(x.handle, each.tensor.handle, Tensor.from(factors.map((factor) => all * factor)).handle);
+  const { divergences, gradient: logitsGradient } = deviceSoftmaxDivergence(student, teacher, { temperature, wantsGradient });
+  const placed = weights instanceof Float32Array ? DeviceTensor.from(Tensor.from(weights), "float32") : weights;
+  const { mean, shares } = deviceMeanDivergence(divergences, placed, temperature ** 2);
+  divergences.dispose();
+  if (!logitsGradient) return mean;
+  return recordStep(mean, [student], (gradient, tape) => {
+    deviceScaleRows(logitsGradient, shares, onGpu(gradient, "gradient"), temperature);
+    tape.accumulate(student, logitsGradient);
+  });
 }

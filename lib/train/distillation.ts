@@ -1,6 +1,6 @@
 /** Training by a teacher: its distributions and hidden states beside the transcript (Hinton, Vinyals, Dean 2015). */
 import { DeviceTensor } from "../device/device_tensor.js";
-import { deviceColumnProbability } from "../device/softmax_divergence.js";
+import { deviceWeightOfOthers } from "../device/softmax_divergence.js";
 import { UsmLiteError } from "../errors.js";
 import { scaledSum } from "../ops/elementwise.js";
 import { relativeMeanSquare } from "../ops/mean_square.js";
@@ -9,6 +9,7 @@ import { softmaxDivergence } from "../ops/softmax_divergence.js";
 import { withoutRecording } from "../ops/tape.js";
 import { tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { StepValue } from "./step_value.js";
 import type { BatchLoss, ForwardOutputs, TrainableModel, TrainingBatch, TrainingContext } from "./trainable_model.js";
 import type { TrainingModifier } from "./training_modifier.js";
 
@@ -48,7 +49,7 @@ export interface DistillationOptions extends DistillationTerms {
  */
 export class Distillation implements TrainingModifier {
   private taught: { readonly batch: TrainingBatch; readonly outputs: ForwardOutputs } | undefined;
-  private readonly values = { distillation: 0 };
+  private readonly distance = new StepValue();
 
   /**
    * @param teacher gives nothing but outputs; "self": the student with its weights as they are stored, neither pruned nor quantized
@@ -76,7 +77,7 @@ export class Distillation implements TrainingModifier {
     if (!student.outputs) throw new UsmLiteError("INTERNAL", "a model gave no outputs to distil");
     const distance = distanceFrom(teacher, student.outputs, this.options, this.options.blankId);
     if (!distance) return student;
-    this.values.distillation = distance.toArray()[0] as number;
+    this.distance.set(distance);
     return {
       ...student,
       loss: scaledSum(student.loss, this.options.labels, distance, 1),
@@ -85,10 +86,11 @@ export class Distillation implements TrainingModifier {
 
   /** Of the last batch, weighted as it entered the loss. */
   metrics(): Readonly<Record<string, number>> {
-    return this.values;
+    return { distillation: this.distance.read() };
   }
 
   dispose(): void {
+    this.distance.dispose();
     this.release();
   }
 
@@ -167,11 +169,12 @@ function checkAlike(what: string, teacher: Tensor, student: Tensor): void {
   );
 }
 
-function frameWeights(logits: Tensor, blankId: number, frames: DistillationTerms["frames"]): Float32Array | undefined {
+/** On the GPU for logits there; undefined: all rows count alike. */
+function frameWeights(logits: Tensor, blankId: number, frames: DistillationTerms["frames"]): Float32Array | DeviceTensor | undefined {
   if (frames === "all" || blankId < 0) return undefined;
+  if (logits instanceof DeviceTensor) return deviceWeightOfOthers(logits, blankId, { whole: frames === "non-blank" });
   return tidy(() => {
     const weightOf = (blank: number): number => (frames === "weighted" ? 1 - blank : Number(1 - blank > 0.5));
-    if (logits instanceof DeviceTensor) return deviceColumnProbability(logits, blankId).toArray().map(weightOf);
     const vocabulary = logits.dim(1);
     const probabilities = softmax(logits).toArray();
     return Float32Array.from({ length: logits.dim(0) }, (_, frame) => weightOf(probabilities[frame * vocabulary + blankId] as number));

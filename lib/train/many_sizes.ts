@@ -2,6 +2,7 @@
  * One run, many sizes: compressed versions of a model trained together on shared weights (one-pass all-in-one compression, Li et al.,
  * Interspeech 2024, arXiv 2406.10160; the sandwich of slimmable networks, Yu and Huang, ICCV 2019).
  */
+import { overwrite } from "../device/device_parameter.js";
 import { UsmLiteError } from "../errors.js";
 import { scaledSum } from "../ops/elementwise.js";
 import type { RandomStream } from "../ops/random_stream.js";
@@ -12,6 +13,7 @@ import type { MaskSchedule } from "../sparse/schedule.js";
 import { keep } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { distanceFrom } from "./distillation.js";
+import { StepValue } from "./step_value.js";
 import type { BatchLoss, ForwardOutputs, TrainableModel, TrainingBatch, TrainingContext } from "./trainable_model.js";
 import type { ModelVariant, TrainingModifier } from "./training_modifier.js";
 import { WeightPruning, type MasksInForce } from "./weight_pruning.js";
@@ -56,7 +58,9 @@ interface Variant extends Size {
  */
 export class ManySizes implements TrainingModifier {
   private readonly sizes: readonly Variant[];
-  private readonly losses: Record<string, number> = {};
+  private readonly losses = new Map<string, StepValue>();
+  /** Running statistics of the sizes that are trained in a step, as they were before it. */
+  private statistics: readonly (readonly [statistic: Tensor, before: Tensor])[] = [];
   private chosen: readonly Variant[] = [];
 
   /**
@@ -93,6 +97,15 @@ export class ManySizes implements TrainingModifier {
       quantization.beforeStep(step, random);
     }
     this.chosen = this.draw(random);
+    this.statistics = this.chosen.flatMap(({ buffers }) => [...buffers.values()].map((own) => [own, keep(own.clone())] as const));
+  }
+
+  afterStep(_step: number, skipped: boolean): void {
+    for (const [statistic, before] of this.statistics) {
+      if (skipped) overwrite(statistic, before);
+      before.dispose();
+    }
+    this.statistics = [];
   }
 
   loss(_batch: TrainingBatch, context: TrainingContext, next: (context: TrainingContext) => BatchLoss): BatchLoss {
@@ -109,7 +122,7 @@ export class ManySizes implements TrainingModifier {
         }),
       );
       const loss = first ? this.taught(first.outputs, result) : result.loss;
-      this.losses[`loss.${size.name}`] = result.loss.toArray()[0] as number;
+      this.lossOf(size).set(result.loss);
       first ??= result;
       total = total ? scaledSum(total, 1, loss, 1 / this.chosen.length) : scaledSum(loss, 1 / this.chosen.length, loss, 0);
     }
@@ -128,7 +141,7 @@ export class ManySizes implements TrainingModifier {
 
   /** The loss of each size when it was last trained. */
   metrics(): Readonly<Record<string, number>> {
-    return this.losses;
+    return Object.fromEntries([...this.losses].map(([name, loss]) => [`loss.${name}`, loss.read()]));
   }
 
   variants(): readonly ModelVariant[] {
@@ -140,6 +153,7 @@ export class ManySizes implements TrainingModifier {
   }
 
   dispose(): void {
+    for (const loss of this.losses.values()) loss.dispose();
     for (const { pruning, buffers } of this.sizes) {
       pruning?.dispose();
       for (const buffer of buffers.values()) buffer.dispose();
@@ -156,15 +170,18 @@ export class ManySizes implements TrainingModifier {
     return [largest, ...between, this.sizes.at(-1) as Variant];
   }
 
+  private lossOf({ name }: Variant): StepValue {
+    const loss = this.losses.get(name) ?? new StepValue();
+    this.losses.set(name, loss);
+    return loss;
+  }
+
   /** Runs `body` with the running statistics of a size in the model. */
   private under(size: Variant, body: () => BatchLoss): BatchLoss {
-    const buffers = this.model.buffers();
-    for (const [name, tensor] of buffers) tensor.write((size.buffers.get(name) as Tensor).toArray());
+    const buffers = [...this.model.buffers()].map(([name, tensor]) => [tensor, size.buffers.get(name) as Tensor] as const);
+    for (const [tensor, own] of buffers) overwrite(tensor, own);
     const result = body();
-    for (const [name, tensor] of buffers) {
-      const values = tensor.toArray();
-      if (values.every(Number.isFinite)) size.buffers.get(name)?.write(values);
-    }
+    for (const [tensor, own] of buffers) overwrite(own, tensor);
     return result;
   }
 

@@ -1,6 +1,7 @@
 /** The training loop of every model. */
 import { join } from "node:path";
 import type { BatchSource } from "../data/batch_source.js";
+import { overwrite } from "../device/device_parameter.js";
 import { DeviceTensor } from "../device/device_tensor.js";
 import { featuresOnDevice } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
@@ -79,7 +80,7 @@ export class Trainer {
   /** Overwrites the weights with the averaged ones, after the run. */
   adoptAverage(): void {
     if (!this.average) return;
-    for (const [name, average] of this.average.weights()) this.parameters.get(name)?.write(average.toArray());
+    for (const [name, average] of this.average.weights()) overwrite(this.parameters.get(name) as Tensor, average);
     this.model.weightsChanged?.();
   }
 
@@ -197,10 +198,10 @@ export class Trainer {
       ? this.optimizer.step(gradientOf, learningRate, { maximumNorm, gradientScale: 1 / accumulate })
       : NaN;
     const skipped = !Number.isFinite(gradientNorm);
-    if (skipped) for (const [buffer, before] of buffers) buffer.write(before.toArray());
+    if (skipped) for (const [buffer, before] of buffers) overwrite(buffer, before);
     else this.average?.update();
     for (const tensor of [...losses, ...buffers.map(([, before]) => before)]) tensor.dispose();
-    for (const modifier of this.modifiers) modifier.afterStep?.(this.step);
+    for (const modifier of this.modifiers) modifier.afterStep?.(this.step, skipped);
     this.skipsInARow = skipped ? this.skipsInARow + 1 : 0;
     this.step++;
     const audioPerSecond = audioSeconds / ((performance.now() - started) / 1000);

@@ -37,8 +37,8 @@ export interface TrainingModifier {
   packedWeight?(name: string, transformed: Tensor): IntegerWeight | undefined;
   /** The loss of a batch, around that of the model: calls `next` at least once. The first modifier is the outermost. */
   loss?(batch: TrainingBatch, context: TrainingContext, next: (context: TrainingContext) => BatchLoss): BatchLoss;
-  /** After the optimizer changed the weights. */
-  afterStep?(step: number): void;
+  /** After the optimizer changed the weights, or with `skipped` left them as they were, since loss or gradients were not finite. */
+  afterStep?(step: number, skipped: boolean): void;
   /** Trainable tensors of its own, such as learned scales; averaged as weights are. Names must differ from the model's. */
   parameters?(): ReadonlyMap<string, Tensor>;
   /** Other tensors that must be saved and restored with the run. */

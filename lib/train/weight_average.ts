@@ -1,4 +1,5 @@
 /** The moving average of weights. */
+import { overwrite } from "../device/device_parameter.js";
 import { gpuAddon } from "../device/gpu.js";
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
@@ -45,9 +46,7 @@ export class WeightAverage {
     this.updates++;
     for (const device of ["cuda", "cpu"] as const) {
       const names = [...this.parameters].flatMap(([name, parameter]) => (parameter.device === device ? [name] : []));
-      if (names.length === 0) continue;
-      const updateAverage = device === "cuda" ? gpuAddon<DeviceAverageBindings>().deviceUpdateAverage : native.updateAverage;
-      updateAverage(handles(this.averages, names), handles(this.parameters, names), decay);
+      if (names.length > 0) updateAverages(tensorsOf(this.averages, names), tensorsOf(this.parameters, names), decay);
     }
   }
 
@@ -73,12 +72,23 @@ export class WeightAverage {
   private exchange(): void {
     for (const [name, parameter] of this.parameters) {
       const average = this.averages.get(name) as Tensor;
-      const values = parameter.toArray();
-      parameter.write(average.toArray());
-      average.write(values);
+      using values = parameter.clone();
+      overwrite(parameter, average);
+      overwrite(average, values);
     }
   }
 }
 
-const handles = (tensors: ReadonlyMap<string, Tensor>, names: readonly string[]): TensorHandle[] =>
-  names.map((name) => (tensors.get(name) as Tensor).handle);
+/**
+ * `average = decay * average + (1 - decay) * value` of each pair, in place.
+ * @param averages all on one device, as `values`
+ */
+export function updateAverages(averages: readonly Tensor[], values: readonly Tensor[], decay: number): void {
+  const onGpu = averages[0]?.device === "cuda";
+  const update = onGpu ? gpuAddon<DeviceAverageBindings>().deviceUpdateAverage : native.updateAverage;
+  const handles = (tensors: readonly Tensor[]): TensorHandle[] => tensors.map(({ handle }) => handle);
+  update(handles(averages), handles(values), decay);
+}
+
+const tensorsOf = (tensors: ReadonlyMap<string, Tensor>, names: readonly string[]): Tensor[] =>
+  names.map((name) => tensors.get(name) as Tensor);

@@ -1,5 +1,5 @@
 /** Pruning during training: masks by a schedule, weights multiplied by them. */
-import { copyBeside, DeviceParameter, storedForm, storedShapeOf } from "../device/device_parameter.js";
+import { copyBeside, DeviceParameter, overwrite, storedForm, storedShapeOf } from "../device/device_parameter.js";
 import { DeviceTensor } from "../device/device_tensor.js";
 import { deviceMultiply, deviceRaise } from "../device/gradient_operations.js";
 import { onGpu } from "../device/inference.js";
@@ -136,7 +136,7 @@ export class WeightPruning implements TrainingModifier {
       const measured = score ? positive(score) : weight;
       const placed = this.norms || "share" in pattern ? storedForm(measured) : measured;
       const scores = this.norms?.score(name, placed) ?? placed;
-      overwrite(mask, maskOf(scores, pattern, share));
+      replaceMask(mask, maskOf(scores, pattern, share));
       const after = mask.toArray();
       after.forEach((kept, i) => (changes += Number(kept !== before[i])));
       count += after.length;
@@ -229,10 +229,9 @@ function maskOf(scores: Tensor, pattern: PruningPattern, share: number): Tensor 
 }
 
 /** @param fresh where the mask is, or on the CPU */
-function overwrite(mask: Tensor, fresh: Tensor): void {
-  if (fresh instanceof DeviceTensor) fresh.copyTo(mask as DeviceTensor);
-  else if (mask instanceof DeviceParameter) mask.restore(fresh);
-  else mask.write(fresh.toArray());
+function replaceMask(mask: Tensor, fresh: Tensor): void {
+  if (mask instanceof DeviceParameter && !(fresh instanceof DeviceTensor)) mask.restore(fresh);
+  else overwrite(mask, fresh);
 }
 
 /** |w|, beside the weight. */

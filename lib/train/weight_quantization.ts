@@ -20,6 +20,7 @@ import { Tensor } from "../tensor/tensor.js";
 import type { ParameterSettings } from "./optimizer.js";
 import type { TrainableModel } from "./trainable_model.js";
 import type { TrainingModifier, WeightPurpose } from "./training_modifier.js";
+import { updateAverages } from "./weight_average.js";
 import { linearWeight, type MasksInForce } from "./weight_pruning.js";
 
 /** Settings of {@link WeightQuantization}. */
@@ -141,8 +142,8 @@ export class WeightQuantization implements TrainingModifier {
     tidy(() => {
       const now = groupScales(weight, dense.text, { mask: this.masks.get(name), rule: this.rule });
       for (const part of ["scale", "zeroPoint"] as const) {
-        const [kept, fresh] = [scales?.[part], now[part]?.toArray()];
-        if (kept && fresh) kept.write(kept.toArray().map((value, i) => decay * value + (1 - decay) * (fresh[i] as number)));
+        const [kept, fresh] = [scales?.[part], now[part]];
+        if (kept && fresh) updateAverages([kept], [fresh], decay);
       }
     });
   }

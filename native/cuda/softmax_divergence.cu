@@ -1,5 +1,6 @@
 #include "cuda/softmax_divergence.hpp"
 
+#include "cuda/block_reduction.cuh"
 #include "cuda/launch.hpp"
 #include "cuda/natural_logarithm.cuh"
 #include "cuda/ptx.cuh"
@@ -57,13 +58,47 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) softmax_divergence_kernel
   }
 }
 
-__global__ void __launch_bounds__(32 * kWarpsPerBlock) column_probability_kernel(const Rows rows, int64_t count, int columns, int column, float* probabilities) {
+__global__ void __launch_bounds__(32 * kWarpsPerBlock) weight_of_others_kernel(const Rows rows, int64_t count, int columns, int column, bool whole, float* weights) {
   ptx::take_turn();
   const int64_t row = row_of_warp();
   if (row >= count) return;
   const uint16_t* logits = rows.logits + row * rows.stride;
   const Normaliser normaliser(logits, columns, kLog2E);
-  if (ptx::lane_id() == 0) probabilities[row] = ptx::exponential_base_2(normaliser.exponent(logits[column])) / normaliser.sum;
+  if (ptx::lane_id() > 0) return;
+  const float others = 1.0f - ptx::exponential_base_2(normaliser.exponent(logits[column])) / normaliser.sum;
+  weights[row] = whole ? (others > 0.5f ? 1.0f : 0.0f) : others;
+}
+
+constexpr int kMeanWarps = 8, kMeanThreads = 32 * kMeanWarps;
+
+/// One block: there is a divergence for each frame of a batch, some thousands.
+__global__ void __launch_bounds__(kMeanThreads) mean_divergence_kernel(const float* divergences, const float* weights, int rows, float factor, float* shares,
+                                                                       float* mean) {
+  ptx::take_turn();
+  auto* of_warps = reinterpret_cast<double*>(shared_memory());
+  const int thread = static_cast<int>(threadIdx.x);
+  double total = 0.0, sum = 0.0;
+  for (int row = thread; row < rows; row += kMeanThreads) total += weights ? static_cast<double>(weights[row]) : 1.0;
+  total = block_reduce<kMeanWarps>(total, of_warps, Sum{});
+  for (int row = thread; row < rows; row += kMeanThreads) {
+    const double share = total > 0.0 ? (weights ? static_cast<double>(weights[row]) : 1.0) / total : 0.0;
+    shares[row] = static_cast<float>(share);
+    if (share > 0.0) sum += share * static_cast<double>(divergences[row]);
+  }
+  sum = block_reduce<kMeanWarps>(sum, of_warps + kMeanWarps, Sum{});
+  if (thread == 0) *mean = static_cast<float>(static_cast<double>(factor) * sum);
+}
+
+__global__ void __launch_bounds__(32 * kWarpsPerBlock) scale_rows_kernel(uint16_t* x, int64_t stride, int64_t rows, int columns, const float* shares, const float* upstream,
+                                                                        float factor) {
+  ptx::take_turn();
+  const int64_t row = row_of_warp();
+  if (row >= rows) return;
+  const float share = shares[row], scale = factor * share * *upstream;
+  for (int i = ptx::lane_id(); i < columns; i += 32) {
+    uint16_t* element = x + row * stride + i;
+    *element = share > 0.0f ? ptx::from_float<BFloat16>(scale * ptx::to_float<BFloat16>(*element)) : 0;
+  }
 }
 
 Rows rows_of(const DeviceTensor& logits, const std::shared_ptr<Stream>& stream) { return {logits.use_on<uint16_t>(stream), logits.row_stride()}; }
@@ -83,10 +118,23 @@ void softmax_divergence(const DeviceTensor& student, const DeviceTensor& teacher
   launch(softmax_divergence_kernel, shape_for(student.rows()), stream->handle(), a);
 }
 
-void column_probability(const DeviceTensor& logits, int64_t column, const DeviceTensor& probabilities, const std::shared_ptr<Stream>& stream) {
+void weight_of_others(const DeviceTensor& logits, int64_t column, bool whole, const DeviceTensor& weights, const std::shared_ptr<Stream>& stream) {
   if (logits.rows() == 0) return;
-  launch(column_probability_kernel, shape_for(logits.rows()), stream->handle(), rows_of(logits, stream), logits.rows(),
-         static_cast<int>(logits.columns()), static_cast<int>(column), probabilities.use_on<float>(stream));
+  launch(weight_of_others_kernel, shape_for(logits.rows()), stream->handle(), rows_of(logits, stream), logits.rows(),
+         static_cast<int>(logits.columns()), static_cast<int>(column), whole, weights.use_on<float>(stream));
+}
+
+void mean_divergence(const DeviceTensor& divergences, const DeviceTensor* weights, float factor, const DeviceTensor& shares, const DeviceTensor& mean,
+                     const std::shared_ptr<Stream>& stream) {
+  const LaunchShape shape{1, 1, 1, kMeanThreads, 2 * kMeanWarps * sizeof(double), 1, kernels_take_turns()};
+  launch(mean_divergence_kernel, shape, stream->handle(), divergences.use_on<float>(stream), weights ? weights->use_on<float>(stream) : nullptr,
+         static_cast<int>(divergences.columns()), factor, shares.use_on<float>(stream), mean.use_on<float>(stream));
+}
+
+void scale_rows(const DeviceTensor& x, const DeviceTensor& shares, const DeviceTensor& upstream, float factor, const std::shared_ptr<Stream>& stream) {
+  if (x.rows() == 0) return;
+  launch(scale_rows_kernel, shape_for(x.rows()), stream->handle(), x.use_on<uint16_t>(stream), x.row_stride(), x.rows(), static_cast<int>(x.columns()),
+         shares.use_on<float>(stream), upstream.use_on<float>(stream), factor);
 }
 
 }  // namespace usmlite::cuda

@@ -69,6 +69,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define_device_gradients(exports);
   define_device_attention_gradients(exports);
   define_device_training(exports);
+  define_device_distillation(exports);
   define_device_quantization(exports);
   define_device_integer_training(exports);
   define_device_recording(env, exports);

@@ -2,7 +2,6 @@
 #include "cuda/elementwise.hpp"
 #include "cuda/linear_finish.hpp"
 #include "cuda/optimizer.hpp"
-#include "cuda/softmax_divergence.hpp"
 #include "cuda/training_product.hpp"
 #include "napi/arguments.hpp"
 #include "napi/cuda_handles.hpp"
@@ -167,37 +166,6 @@ Napi::Value update_average(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// deviceSoftmaxDivergence(student, teacher, temperature, wantsGradient): [divergences, gradient?]
-Napi::Value softmax_divergence(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceSoftmaxDivergence", 4);
-  Operands operands(arguments, info);
-  const DeviceTensor& student = operands.training_floats(0, "student");
-  const DeviceTensor& teacher = operands.like(1, "teacher", student);
-  if (student.columns() == 0) arguments.fail("rows are empty");
-  const auto temperature = static_cast<float>(arguments.number(2, "temperature", 1e-3, 1e3));
-  const auto stream = cuda::default_stream();
-  DeviceTensor divergences(DeviceType::kFloat32, {student.rows()}, stream), gradient;
-  const bool wants_gradient = arguments.boolean(3, "wantsGradient");
-  if (wants_gradient) gradient = DeviceTensor(student.type(), student.shape(), stream);
-  cuda::softmax_divergence(student, teacher, temperature, divergences, wants_gradient ? &gradient : nullptr, stream);
-  Napi::Array result = Napi::Array::New(info.Env(), 2);
-  result.Set(0u, wrap(info.Env(), std::move(divergences)));
-  if (wants_gradient) result.Set(1u, wrap(info.Env(), std::move(gradient)));
-  return result;
-}
-
-// deviceColumnProbability(logits, column): float32 (rows)
-Napi::Value column_probability(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "deviceColumnProbability", 2);
-  Operands operands(arguments, info);
-  const DeviceTensor& logits = operands.training_floats(0, "logits");
-  const int64_t column = arguments.integer(1, "column", 0, logits.columns() - 1);
-  const auto stream = cuda::default_stream();
-  DeviceTensor probabilities(DeviceType::kFloat32, {logits.rows()}, stream);
-  cuda::column_probability(logits, column, probabilities, stream);
-  return wrap(info.Env(), std::move(probabilities));
-}
-
 }  // namespace
 
 void define_device_training(Napi::Object exports) {
@@ -208,8 +176,6 @@ void define_device_training(Napi::Object exports) {
   define<adamw>(exports, "deviceAdamW");
   define<sum_of_squares>(exports, "deviceSumOfSquares");
   define<update_average>(exports, "deviceUpdateAverage");
-  define<softmax_divergence>(exports, "deviceSoftmaxDivergence");
-  define<column_probability>(exports, "deviceColumnProbability");
 }
 
 }  // namespace usmlite::binding

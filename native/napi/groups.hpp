@@ -53,6 +53,7 @@ void define_device_elementwise(Napi::Object exports);
 void define_device_gradients(Napi::Object exports);
 void define_device_attention_gradients(Napi::Object exports);
 void define_device_training(Napi::Object exports);
+void define_device_distillation(Napi::Object exports);
 void define_device_quantization(Napi::Object exports);
 void define_device_integer_training(Napi::Object exports);
 void define_device_recording(Napi::Env env, Napi::Object exports);
