@@ -177,7 +177,8 @@ function compareTexts({ network }: SpeechModel, expected: SafetensorsFile): numb
     for (let item = 0; item < items; item++) {
       nearest = Infinity;
       const row = [...expected.values(name).subarray(item * width, (item + 1) * width)].map(Number);
-      const { endId, maximumLength } = generation;
+      const { endId } = generation;
+      const maximumLength = generation.maximumLength(prompt.length);
       const { tokens } = writeSequence(writer, memory, item, { prompt, endId, maximumLength, constrain });
       const wanted = textOf(row, prompt, endId);
       compared += tokens.length;

@@ -135,6 +135,28 @@ test("swish is another name of silu; tokens that generation_config.json suppress
   t.deepEqual([generation.suppressed, generation.suppressedFirst], [[5], [6]]);
 });
 
+test("texts may become as long as in transformers, which counts the prompt in max_length", (t) => {
+  const config = parseCohereConfig({ model_type: "cohere_asr", max_position_embeddings: 32 }, "config.json");
+  const longest = (json: object, own = config): number => parseCohereGeneration(json, own, "g.json").maximumLength(9);
+  for (const [keys, length] of [
+    [{ max_length: 10 }, 10],
+    [{ max_length: 32 }, 32],
+    [{ max_length: 100 }, 32],
+    [{ max_new_tokens: 1, max_length: 9 }, 10],
+    [{ max_new_tokens: 5 }, 14],
+    [{ max_new_tokens: 100 }, 32],
+    [{ eos_token_id: 3 }, 32],
+  ] as const)
+    t.is(longest(keys), length, JSON.stringify(keys));
+  const old = parseCohereConfig({ model_type: "cohere_asr", max_position_embeddings: 32, max_length: 12 }, "config.json");
+  t.is(longest({}, old), 12, "of config.json where there is no generation_config.json");
+  t.is(longest({ eos_token_id: 3 }, old), 32);
+  t.throws(() => longest({ max_length: 9 }), {
+    code: "BAD_CONFIG",
+    message: /g\.json: key "max_length" is 9, which leaves no room behind the 9 tokens of the prompt/,
+  });
+});
+
 test("published names become those of transformers", (t) => {
   const cases = {
     "encoder.pre_encode.conv.3.weight": "model.encoder.subsampling.layers.3.weight",

@@ -9,6 +9,8 @@ import { describeModel, loadModel, type SpeechModel } from "../lib/models/model_
 import { paddedForward } from "../lib/models/padded_forward.js";
 import type { SequenceToSequenceNetwork } from "../lib/models/speech_network.js";
 import { FreshWeights } from "../lib/nn/fresh_weights.js";
+import type { TextTokenizer } from "../lib/text/text_tokenizer.js";
+import { WindowDecoder } from "../lib/transcribe/window_decoding.js";
 import { randomValues } from "./gradient.js";
 import { writeRandomModel } from "./random_model.js";
 import { readExpected, referenceClips, referenceFolder, relativeError, throughFile } from "./reference.js";
@@ -250,6 +252,61 @@ test("what is never said is in generation_config.json, or in config.json where t
   t.like(described(own, { suppress_tokens: [5] }), { suppressed: [5], suppressedFirst: [], startId: 310 });
   // The defaults of transformers are those of the English models.
   t.like(described({ ...config, vocab_size: 50300 }, {}), { suppressed: [], suppressedFirst: [220, 50256], startId: 50257, endId: 50256 });
+});
+
+/** Most tokens that the decoder writes in one go about a window. */
+function mostSteps(path: string): number {
+  const { network, frontEnd, textTokenizer } = loadModel(path);
+  const writer = network as SequenceToSequenceNetwork;
+  const sessions: number[] = [];
+  const open = writer.session.bind(writer);
+  writer.session = (memory) => {
+    const session = open(memory);
+    const advance = session.advance.bind(session);
+    const index = sessions.push(0) - 1;
+    session.advance = (...step) => ((sessions[index] as number)++, advance(...step));
+    return session;
+  };
+  new WindowDecoder(writer, frontEnd, textTokenizer as TextTokenizer, { language: "en" }).decode(tones(1, 2), undefined);
+  return Math.max(...sessions);
+}
+
+test("texts may become as long as in transformers, which does not count the prompt in max_length", (t) => {
+  const longest = (keys: object, prompt = 4, own: object = {}): number =>
+    (
+      describeModel({ ...config, max_target_positions: 40, ...own } as never, "x/config.json", keys as never).network(
+        new FreshWeights(1),
+      ) as SequenceToSequenceNetwork
+    ).generation.maximumLength(prompt);
+  const within = (keys: object, prompt?: number): number => longest({ ...generation, ...keys }, prompt);
+  // What transformers 5.18 writes where nothing ends a text before.
+  for (const [maximum, length] of [
+    [1, 5],
+    [5, 9],
+    [20, 24],
+    [36, 40],
+    [37, 40],
+    [100, 40],
+  ] as const)
+    t.is(within({ max_length: maximum }), length, `max_length ${maximum}`);
+  t.is(within({ max_length: 5 }, 3), 8);
+  for (const [added, length] of [
+    [1, 5],
+    [5, 9],
+    [36, 40],
+    [37, 40],
+  ] as const)
+    t.is(within({ max_new_tokens: added, max_length: 9 }), length, `max_new_tokens ${added}`);
+  t.is(longest({}, 1, { ...generation, max_length: 7 }), 8, "of config.json where there is no generation_config.json");
+  t.is(longest(generation, 4, { max_length: 7 }), 40);
+  t.is(within({}), 40);
+  for (const key of ["max_length", "max_new_tokens"]) {
+    for (const value of [0, -1, 1.5, "long"]) t.throws(() => within({ [key]: value }), { code: "BAD_CONFIG", message: RegExp(key) });
+  }
+  const short = writeRandomModel(join(folder.path, "short"), config, preprocessor, { seed: 3, generation: { ...generation, max_length: 2 } });
+  copyFileSync(join(fixtures, "tokenizer_byte_level.json"), join(short, "tokenizer.json"));
+  t.true(mostSteps(model) > 2);
+  t.is(mostSteps(short), 2);
 });
 
 test("scale_embedding scales nothing, as in transformers", (t) => {

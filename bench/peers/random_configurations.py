@@ -270,7 +270,7 @@ def cohere(draw):
         "num_attention_heads": heads,
         "intermediate_size": draw.between(1, 40),
         "hidden_act": draw.of("relu", "relu", "gelu", "silu", "swish", "relu" if draw.below(3) else "tanh"),
-        "max_position_embeddings": draw.between(8, 40),
+        "max_position_embeddings": draw.between(10, 40),
         "attention_bias": draw.switch(),
         "tie_word_embeddings": draw.switch(),
         "pad_token_id": 2,

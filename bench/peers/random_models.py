@@ -234,8 +234,9 @@ def write_model(family, seed, folder):
         whisper_generation(model, draw)
     if family == "cohere_asr":
         model.generation_config.decoder_start_token_id = draw.below(config.vocab_size)
-        model.generation_config.max_length = config.max_position_embeddings
         model.generation_config.suppress_tokens = draw.of(None, [draw.below(config.vocab_size)])
+        # The prompt of the family has nine tokens, those drawn here have up to five.
+        random_length(model.generation_config, draw, least=10, positions=config.max_position_embeddings, prompt=5)
     if family.startswith("parakeet") and family != "parakeet_ctc":
         model.generation_config.decoder_start_token_id = config.blank_token_id
         durations = len(getattr(config, "durations", []))
@@ -262,7 +263,13 @@ def whisper_generation(model, draw):
     generation.max_initial_timestamp_index = draw.between(1, 20)
     generation.suppress_tokens = draw.of(None, [draw.below(20) for _ in range(4)])
     generation.begin_suppress_tokens = draw.of(None, [draw.below(20), size - 33])
-    generation.max_length = model.config.max_target_positions
+    random_length(generation, draw, least=1, positions=model.config.max_target_positions, prompt=4)
+
+
+def random_length(generation, draw, least, positions, prompt):
+    generation.max_length = draw.of(positions, draw.between(least, positions))
+    if draw.below(4) == 0:
+        generation.max_new_tokens = draw.between(1, positions - prompt)
 
 
 if __name__ == "__main__":

@@ -63,12 +63,12 @@ export const heardWhole = (
 /** Those whose transcript the decoder has room for. */
 export function writtenWhole({ network }: SpeechModel, spoken: SpokenText[], { onStatus = () => {} }: SpeechReading): SpokenText[] {
   if (network.kind !== "sequence-to-sequence") return spoken;
-  const { maximumLength } = network.generation;
+  const { positions } = network.generation;
   // The token that ends a sequence is written, and not read again.
-  const kept = spoken.filter(({ targets }) => targets.length <= maximumLength + 1);
+  const kept = spoken.filter(({ targets }) => targets.length <= positions + 1);
   const left = spoken.length - kept.length;
   if (left > 0) {
-    onStatus(`leaving out ${left} utterances whose transcripts are longer than the ${maximumLength} tokens of the model's decoder`);
+    onStatus(`leaving out ${left} utterances whose transcripts are longer than the ${positions} tokens of the model's decoder`);
   }
   return kept;
 }

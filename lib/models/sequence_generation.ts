@@ -1,4 +1,5 @@
 /** How text is written by a sequence-to-sequence model: what its `generation_config.json` says, in the form that decoding takes. */
+import { z } from "zod";
 import { UsmLiteError } from "../errors.js";
 
 export interface SequenceGeneration {
@@ -14,8 +15,10 @@ export interface SequenceGeneration {
   readonly noTimestampsId: number | undefined;
   /** Latest first time, as an index of times. */
   readonly latestFirstTime: number | undefined;
-  /** Most tokens of a window, prompt included. */
-  readonly maximumLength: number;
+  /** Tokens that the decoder has places for, prompt included. */
+  readonly positions: number;
+  /** Most tokens of a window, prompt included, when the prompt has so many. */
+  readonly maximumLength: (promptLength: number) => number;
   /** By code, such as "en"; empty: those that the tokenizer knows. */
   readonly languages: ReadonlyMap<string, number>;
   /** By name: "transcribe" and "translate". */
@@ -28,6 +31,27 @@ export interface SequenceGeneration {
   readonly alignment?: SequenceAlignment | undefined;
   /** Where the prompt is another than Whisper's: its pieces for a language, which then must be named. The model knows no times. */
   readonly promptPieces?: ((language: string) => readonly string[]) | undefined;
+}
+
+/** The keys that say how long a text may become. */
+export const lengthKeys = {
+  max_length: z.number().int().positive().nullish(),
+  max_new_tokens: z.number().int().positive().nullish(),
+};
+
+/**
+ * What `max_new_tokens`, or else `max_length`, leaves of the decoder's places.
+ * @param lengthOf most tokens, prompt included, for a `max_length` and a prompt
+ */
+export function maximumLengthOf(
+  { max_length: length, max_new_tokens: added }: z.infer<z.ZodObject<typeof lengthKeys>>,
+  positions: number,
+  lengthOf: (maximum: number, promptLength: number) => number,
+): SequenceGeneration["maximumLength"] {
+  return (promptLength) => {
+    const wanted = added ? promptLength + added : length ? lengthOf(length, promptLength) : positions;
+    return Math.min(wanted, positions);
+  };
 }
 
 /** How the decoder's cross-attention tells when a token was said. */

@@ -59,9 +59,9 @@ export function sequenceTrainingLoss(network: SequenceForward, batch: TrainingBa
 
 /** What the decoder is given of each sequence: all but the last token; nothing of sequences that are longer than it. */
 export const tokensGiven = (
-  { maximumLength }: Pick<SequenceGeneration, "maximumLength">,
+  { positions }: Pick<SequenceGeneration, "positions">,
   { targets }: Pick<TrainingBatch, "targets">,
-): number[][] => targets.map((tokens) => (tokens.length > maximumLength + 1 ? [] : tokens.slice(0, -1)));
+): number[][] => targets.map((tokens) => (tokens.length > positions + 1 ? [] : tokens.slice(0, -1)));
 
 /** Whether a gradient of the encoder is wanted: where none is, as with adapters of the decoder alone, none of its activations is kept. */
 function encoderLearns(network: SequenceForward, { transformWeight, packedWeight }: ForwardContext): boolean {

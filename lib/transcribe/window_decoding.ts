@@ -98,11 +98,11 @@ export class WindowDecoder {
     language: string | undefined,
     seconds: number,
   ): readonly WindowSegment[] {
-    const { alignment, maximumLength } = this.network.generation;
+    const { alignment, positions } = this.network.generation;
     if (!alignment || segments.length === 0 || this.prompts.noTimestampsId === undefined) return segments;
     const prompt = [...this.prompt(language), this.prompts.noTimestampsId];
     const text = segments.flatMap(({ tokens }) => tokens);
-    if (prompt.length + text.length > maximumLength) return segments;
+    if (prompt.length + text.length > positions) return segments;
     const frames = Math.max(1, Math.min(memory.lengths[0] as number, Math.round(seconds / secondsPerTime)));
     const weights: AttentionWeights[] = [];
     using session = this.network.session(memory);
@@ -158,7 +158,7 @@ export class WindowDecoder {
       written = writeSequence(this.network, memory, 0, {
         prompt,
         endId: generation.endId,
-        maximumLength: generation.maximumLength,
+        maximumLength: generation.maximumLength(prompt.length),
         constrain: this.constrain,
         beamWidth: this.options.beamWidth ?? generation.beams,
         sampling: temperature > 0 ? { temperature, random } : undefined,

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { checkedValue } from "../../checkpoint/checked_value.js";
 import { UsmLiteError } from "../../errors.js";
 import { checkParakeetEncoder, parakeetEncoderSchema, type ParakeetEncoderConfig } from "../parakeet/parakeet_config.js";
-import { checkGenerationKeys, type SequenceGeneration } from "../sequence_generation.js";
+import { checkGenerationKeys, lengthKeys, maximumLengthOf, type SequenceGeneration } from "../sequence_generation.js";
 
 const positive = z.number().int().positive().max(1_000_000);
 const id = z.number().int().nonnegative();
@@ -28,6 +28,7 @@ const configSchema = z.object({
   bos_token_id: id.nullish(),
   decoder_start_token_id: id.nullish(),
   encoder_config: z.record(z.string(), z.unknown()).nullish(),
+  ...lengthKeys,
 });
 
 /** What the encoder is unless the file says otherwise: not what Parakeet's is. */
@@ -61,7 +62,7 @@ const generationSchema = z.looseObject({
   eos_token_id: z.union([id, z.tuple([id])]).nullish(),
   suppress_tokens: z.array(id).nullish(),
   begin_suppress_tokens: z.array(id).nullish(),
-  max_length: positive.nullish(),
+  ...lengthKeys,
   num_beams: positive.nullish(),
 });
 
@@ -72,6 +73,16 @@ const generationSchema = z.looseObject({
 export function parseCohereGeneration(json: object, config: CohereConfig, source: string): SequenceGeneration {
   const generation = checkedValue(generationSchema, json, { source, code: "BAD_CONFIG" });
   checkGenerationKeys(generation, source);
+  const { max_position_embeddings: positions } = config;
+  // transformers looks for them in config.json where there is no other file alone.
+  const [lengths, place] = Object.keys(json).length > 0 ? [generation, source] : [config, source.replace("generation_", "")];
+  const promptLength = promptPieces("en").length;
+  if (!lengths.max_new_tokens && lengths.max_length && lengths.max_length <= promptLength) {
+    throw new UsmLiteError(
+      "BAD_CONFIG",
+      `${place}: key "max_length" is ${lengths.max_length}, which leaves no room behind the ${promptLength} tokens of the prompt`,
+    );
+  }
   const [endId] = [generation.eos_token_id ?? config.eos_token_id ?? 3].flat() as [number];
   return {
     startId: generation.decoder_start_token_id ?? config.decoder_start_token_id ?? config.bos_token_id ?? 4,
@@ -80,22 +91,25 @@ export function parseCohereGeneration(json: object, config: CohereConfig, source
     suppressedFirst: generation.begin_suppress_tokens ?? [],
     noTimestampsId: undefined,
     latestFirstTime: undefined,
-    maximumLength: Math.min(generation.max_length ?? config.max_position_embeddings, config.max_position_embeddings),
+    positions,
+    maximumLength: maximumLengthOf(lengths, positions, (maximum) => maximum),
     languages: new Map(),
     tasks: new Map(),
     forced: new Map(),
     beams: generation.num_beams ?? 1,
-    // transformers, models/cohere_asr/processing_cohere_asr.py, with punctuation.
-    promptPieces: (language) => [
-      "<|startofcontext|>",
-      "<|startoftranscript|>",
-      "<|emo:undefined|>",
-      `<|${language}|>`,
-      `<|${language}|>`,
-      "<|pnc|>",
-      "<|noitn|>",
-      "<|notimestamp|>",
-      "<|nodiarize|>",
-    ],
+    promptPieces,
   };
 }
+
+/** transformers, models/cohere_asr/processing_cohere_asr.py, with punctuation. */
+const promptPieces = (language: string): readonly string[] => [
+  "<|startofcontext|>",
+  "<|startoftranscript|>",
+  "<|emo:undefined|>",
+  `<|${language}|>`,
+  `<|${language}|>`,
+  "<|pnc|>",
+  "<|noitn|>",
+  "<|notimestamp|>",
+  "<|nodiarize|>",
+];

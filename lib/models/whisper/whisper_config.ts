@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { checkedValue } from "../../checkpoint/checked_value.js";
 import { UsmLiteError } from "../../errors.js";
-import { checkGenerationKeys, type SequenceGeneration } from "../sequence_generation.js";
+import { checkGenerationKeys, lengthKeys, maximumLengthOf, type SequenceGeneration } from "../sequence_generation.js";
 
 const positive = z.number().int().positive().max(1_000_000);
 const id = z.number().int().nonnegative();
@@ -30,6 +30,7 @@ const configSchema = z.looseObject({
   eos_token_id: endIds.nullish(),
   suppress_tokens: z.array(id).nullish(),
   begin_suppress_tokens: z.array(id).nullable().default([220, 50256]),
+  ...lengthKeys,
   forced_decoder_ids: z.array(z.tuple([id, id.nullable()])).nullish(),
   median_filter_width: positive
     .max(99)
@@ -58,7 +59,7 @@ const generationSchema = z.looseObject({
   forced_decoder_ids: z.array(z.tuple([id, id.nullable()])).nullish(),
   no_timestamps_token_id: id.nullish(),
   max_initial_timestamp_index: id.nullish(),
-  max_length: positive.nullish(),
+  ...lengthKeys,
   is_multilingual: z.boolean().nullish(),
   lang_to_id: z.record(z.string(), id).nullish(),
   task_to_id: z.record(z.string(), id).nullish(),
@@ -95,16 +96,19 @@ export function parseWhisperGeneration(json: object, config: WhisperConfig, sour
       `${source}: key "alignment_heads" names layer ${noHead[0]}, head ${noHead[1]}; the decoder has ${sizes}`,
     );
   }
-  // Where there is a generation_config.json, transformers looks for tokens that are never said nowhere else.
-  const { suppress_tokens, begin_suppress_tokens } = Object.keys(json).length > 0 ? generation : config;
+  // Where there is a generation_config.json, transformers looks for these nowhere else.
+  const decoding = Object.keys(json).length > 0 ? generation : config;
+  const { max_target_positions: positions } = config;
   return {
     startId,
     endId,
-    suppressed: suppress_tokens ?? [],
-    suppressedFirst: begin_suppress_tokens ?? [],
+    suppressed: decoding.suppress_tokens ?? [],
+    suppressedFirst: decoding.begin_suppress_tokens ?? [],
     noTimestampsId: generation.no_timestamps_token_id ?? undefined,
     latestFirstTime: generation.max_initial_timestamp_index ?? undefined,
-    maximumLength: Math.min(generation.max_length ?? config.max_target_positions, config.max_target_positions),
+    positions,
+    // transformers, models/whisper/generation_whisper.py, _set_max_new_tokens_and_length: the prompt is not counted, up to half of the places.
+    maximumLength: maximumLengthOf(decoding, positions, (maximum, prompt) => maximum + Math.min(prompt, (positions >> 1) - 1)),
     languages: new Map(Object.entries(generation.lang_to_id ?? {}).map(([name, value]) => [name.replace(/^<\|(.*)\|>$/, "$1"), value])),
     tasks: new Map(Object.entries(generation.task_to_id ?? {})),
     forced: new Map(forced.flatMap(([position, value]) => (value === null ? [] : [[position, value] as const]))),
