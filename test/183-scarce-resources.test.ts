@@ -18,6 +18,7 @@ import {
   tidy,
   trainFloatModel,
 } from "../lib/index.js";
+import { main } from "./command_line.js";
 import { randomTensor } from "./gradient.js";
 import { temporaryFolder, tinyEncoder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 
@@ -77,6 +78,21 @@ test("samples that memory cannot hold are an error, and the process goes on", as
     `no room for ${2 ** 34} samples at once; take audio in shorter pieces`,
     200,
   ]);
+});
+
+test("a command that may not open its own modules says so in one line", async (t) => {
+  const run = (files: number): Promise<[status: number, stdout: string, stderr: string]> =>
+    new Promise((resolve) => {
+      const command = `ulimit -n ${files}; exec "$0" "$1" inspect --help`;
+      execFile("/bin/sh", ["-c", command, process.execPath, main], (error, stdout, stderr) =>
+        resolve([error ? Number(error.code ?? -1) : 0, stdout, stderr]),
+      );
+    });
+  const [status, stdout, stderr] = await run(26);
+  t.deepEqual([status, stdout], [1, ""]);
+  const told = /^usm-lite: EMFILE: too many open files, open [^\n]*; allow the process more open files [^\n]*\[FILE_UNREADABLE\]\n$/;
+  t.regex(stderr, told);
+  t.is((await run(64))[0], 0);
 });
 
 test("where the system does not allow as many threads, fewer compute", async (t) => {
