@@ -5,6 +5,7 @@ import test from "ava";
 import {
   DeviceWeight,
   SequenceOffsets,
+  type SpecAugmentMasks,
   Tensor,
   Trainer,
   warmupConstant,
@@ -116,6 +117,46 @@ async function goOn(from: string, name: string, device: "cpu" | "cuda", totalSte
   await trainer.run();
   trainer.dispose();
 }
+
+test.serial("masks that come apart from the features are hidden on the GPU", async (t) => {
+  const masks: SpecAugmentMasks[] = [
+    { bins: [[1, 16]], frames: [[4, 11]] },
+    { bins: [], frames: [[0, 29]] },
+  ];
+  const asked: (boolean | undefined)[] = [];
+  const source: BatchSource = {
+    count: () => 1,
+    batch: (epoch, index, masksApart) => {
+      asked.push(masksApart);
+      const batch = batches().batch(epoch, index);
+      if (masksApart) return { ...batch, masks };
+      const values = batch.features.toArray();
+      masks.forEach(({ bins, frames }, item) => {
+        const begin = batch.offsets.begin(item) * 16;
+        const own = values.subarray(begin, begin + (batch.offsets.lengths[item] as number) * 16);
+        const mean = own.reduce((sum, value) => sum + value, 0) / own.length;
+        for (const [first, last] of bins) for (let at = 0; at < own.length; at += 16) own.fill(mean, at + first, at + last);
+        for (const [first, last] of frames) own.fill(mean, first * 16, last * 16);
+      });
+      return { ...batch, features: Tensor.from(values, batch.features.shape) };
+    },
+  };
+  for (const [name, device, given] of [
+    ["masked-cuda", "cuda", source],
+    ["masked-cpu", "cpu", source],
+    ["unmasked-cuda", "cuda", batches()],
+  ] as const) {
+    const { trainer } = runOf(name, 1, device, given);
+    await trainer.run();
+    trainer.dispose();
+  }
+  t.deepEqual(asked, [true, false]);
+  // Losses of a network that knows nothing yet are much alike.
+  const norms = ["masked-cuda", "masked-cpu", "unmasked-cuda"].map((name) => metrics(name)[0]?.["gradientNorm"] as number);
+  const [onGpu, onCpu, unmasked] = norms as [number, number, number];
+  t.true(Math.abs(onGpu / onCpu - 1) < 2e-2, `gradients are ${onGpu} long, not ${onCpu}`);
+  t.true(Math.abs(unmasked / onCpu - 1) > 0.1, `what is hidden matters: ${onCpu}, not ${unmasked}`);
+});
 
 test.serial("a run on the GPU learns what one on the CPU does", async (t) => {
   for (const device of ["cuda", "cpu"] as const) {

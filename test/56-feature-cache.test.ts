@@ -137,6 +137,19 @@ test.serial("speech batches are reproducible and hold features, targets and seco
     const same = make().batch(1, index);
     t.deepEqual(batch.features.toArray(), same.features.toArray());
     t.is(batch.offsets.frames, batch.features.dim(0));
+    // The same masks for whoever hides them elsewhere.
+    t.is(batch.masks, undefined);
+    const { features, masks = [], offsets } = batches.batch(1, index, true);
+    const [bins, values] = [features.dim(1), features.toArray()];
+    t.is(masks.length, offsets.lengths.length);
+    masks.forEach((hidden, item) => {
+      const begin = offsets.begin(item) * bins;
+      const own = values.subarray(begin, begin + (offsets.lengths[item] as number) * bins);
+      const mean = own.reduce((sum, value) => sum + value, 0) / own.length;
+      for (const [first, last] of hidden.bins) for (let at = 0; at < own.length; at += bins) own.fill(mean, at + first, at + last);
+      for (const [first, last] of hidden.frames) own.fill(mean, first * bins, last * bins);
+    });
+    t.deepEqual(values, batch.features.toArray());
     t.is(batch.targets.length, batch.offsets.lengths.length);
     t.true(Math.abs(batch.audioSeconds - batch.features.dim(0) / 100) < 0.02 * batch.targets.length + 0.01);
     seen.push(...batch.targets.map((labels) => labels.length));

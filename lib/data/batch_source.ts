@@ -7,6 +7,7 @@ export interface BatchSource {
   count(epoch: number): number;
   /**
    * Batch `index` of `epoch`, the same bits for the same arguments. Its tensors belong to the scope of the caller.
+   * @param masksApart whether the batch may come with {@link TrainingBatch.masks} instead of features in which they are
    */
-  batch(epoch: number, index: number): TrainingBatch;
+  batch(epoch: number, index: number, masksApart?: boolean): TrainingBatch;
 }

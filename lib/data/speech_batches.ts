@@ -6,10 +6,10 @@ import { Tensor } from "../tensor/tensor.js";
 import type { TrainingBatch } from "../train/trainable_model.js";
 import type { BatchSource } from "./batch_source.js";
 import { planBatches, type BatchingOptions } from "./batching.js";
-import type { FeatureCache } from "./feature_cache.js";
+import type { FeatureCache, Features } from "./feature_cache.js";
 import type { Utterance } from "./manifest.js";
 import { noiseAugment, type NoiseAugmentOptions } from "./noise_augment.js";
-import { specAugment, type SpecAugmentOptions } from "./spec_augment.js";
+import { specAugment, specAugmentMasks, type SpecAugmentMasks, type SpecAugmentOptions } from "./spec_augment.js";
 
 /** How {@link SpeechBatches} divides and augments speech. */
 export interface SpeechBatchesOptions extends BatchingOptions {
@@ -33,6 +33,7 @@ export interface SpeechBatchesOptions extends BatchingOptions {
 const speedKey = 1;
 const augmentKey = 2;
 const energyFloor = Math.log(1e-5); // of the log-mel front end
+const nothing: SpecAugmentMasks = { bins: [], frames: [] };
 
 /**
  * Batches over the utterances of manifests. All randomness comes from (seed, epoch, utterance).
@@ -69,11 +70,11 @@ export class SpeechBatches implements BatchSource {
     return this.planOf(epoch).batches.length;
   }
 
-  batch(epoch: number, index: number): TrainingBatch {
+  batch(epoch: number, index: number, masksApart = false): TrainingBatch {
     const { batches, speeds } = this.planOf(epoch);
     const indices = batches[index];
     if (!indices) throw new UsmLiteError("INVALID_ARGUMENT", `epoch ${epoch} has ${batches.length} batches, not one with index ${index}`);
-    const features = indices.map((utterance) => this.augmented(utterance, speeds[utterance] as number, epoch));
+    const features = indices.map((utterance) => this.augmented(utterance, speeds[utterance] as number, epoch, masksApart));
     const bins = features[0]?.bins as number;
     const values = new Float32Array(features.reduce((sum, one) => sum + one.values.length, 0));
     let at = 0;
@@ -84,6 +85,7 @@ export class SpeechBatches implements BatchSource {
     return {
       features: Tensor.from(values, [values.length / bins, bins]),
       offsets: new SequenceOffsets(features.map(({ frames }) => frames)),
+      ...(features.some(({ masks }) => masks) ? { masks: features.map(({ masks = nothing }) => masks) } : {}),
       targets: indices.map((utterance) => this.targets[utterance] as readonly number[]),
       ...(this.innerTargets
         ? {
@@ -96,13 +98,16 @@ export class SpeechBatches implements BatchSource {
     };
   }
 
-  private augmented(index: number, speed: number, epoch: number): ReturnType<FeatureCache["read"]> {
+  private augmented(index: number, speed: number, epoch: number, masksApart: boolean): Features & { readonly masks?: SpecAugmentMasks } {
     const features = this.cache.read(this.utterances[index] as Utterance, speed);
     const random = RandomStream.derived(this.options.seed, epoch, augmentKey, index);
     const { noise, specAugment: masks, plainEpochs = 0 } = this.options;
     if (epoch < plainEpochs) return features;
     if (noise) noiseAugment(features.values, features.bins, energyFloor, random, noise);
-    if (masks) specAugment(features.values, features.bins, random, masks);
+    if (!masks) return features;
+    // Of samples, which are frames of a single value, the GPU has no matrix.
+    if (masksApart && features.bins > 1) return { ...features, masks: specAugmentMasks(features.frames, features.bins, random, masks) };
+    specAugment(features.values, features.bins, random, masks);
     return features;
   }
 

@@ -1,4 +1,5 @@
 /** What the trainer asks of a model: its parameters, its buffers and the loss of one batch. */
+import type { SpecAugmentMasks } from "../data/spec_augment.js";
 import type { NormReaders } from "../nn/norm_readers.js";
 import type { RandomStream } from "../ops/random_stream.js";
 import type { IntegerWeight } from "../ops/integer_linear.js";
@@ -11,6 +12,8 @@ export interface TrainingBatch {
   readonly features: Tensor;
   /** Where each utterance begins and ends in `features`. */
   readonly offsets: SequenceOffsets;
+  /** What is yet to be hidden of the features of each utterance, which models are not given: the trainer sees to it. Absent: nothing. */
+  readonly masks?: readonly SpecAugmentMasks[];
   /**
    * Token ids of each utterance's transcript, without blanks. Of sequence-to-sequence models all that the decoder writes, from the token
    * that begins everything to the one that ends the text.

@@ -3,7 +3,9 @@ import { join } from "node:path";
 import type { BatchSource } from "../data/batch_source.js";
 import { overwrite } from "../device/device_parameter.js";
 import { DeviceTensor } from "../device/device_tensor.js";
-import { featuresOnDevice } from "../device/placement.js";
+import { onGpu } from "../device/inference.js";
+import { featuresOnDevice, sequencesOnGpu } from "../device/placement.js";
+import { deviceSpecAugment } from "../device/spec_augment.js";
 import { UsmLiteError } from "../errors.js";
 import { RandomStream } from "../ops/random_stream.js";
 import { Tape } from "../ops/tape.js";
@@ -226,15 +228,13 @@ export class Trainer {
   }
 
   private nextBatch(): ReturnType<BatchSource["batch"]> {
-    const batch = this.batches.batch(this.epoch, this.batch);
+    const batch = this.batches.batch(this.epoch, this.batch, this.onGpu);
     this.batch++;
     if (this.batch >= this.batches.count(this.epoch)) {
       this.epoch++;
       this.batch = 0;
     }
-    return this.onGpu && !(batch.features instanceof DeviceTensor)
-      ? { ...batch, features: featuresOnDevice(batch.features, "cuda") }
-      : batch;
+    return this.onGpu ? onDevice(batch) : batch;
   }
 
   private checkDivergence(metrics: StepMetrics): void {
@@ -279,6 +279,13 @@ export class Trainer {
     this.average?.dispose();
     for (const modifier of this.modifiers) modifier.dispose?.();
   }
+}
+
+/** The batch with its features on the GPU, masked. */
+function onDevice({ masks, ...batch }: TrainingBatch): TrainingBatch {
+  const features = featuresOnDevice(batch.features, "cuda");
+  if (masks) deviceSpecAugment(onGpu(features, "features"), sequencesOnGpu(batch.offsets), masks);
+  return { ...batch, features };
 }
 
 const valueOf = (loss: Tensor): number => loss.toArray()[0] as number;
