@@ -3,6 +3,8 @@ import test from "ava";
 import { AdamW, DeviceTensor, fakeQuantize, linear, Tensor, tidy, WeightAverage } from "../lib/index.js";
 import { deviceAddProduct, deviceProduct } from "../lib/device/training_operations.js";
 import { deviceWeightOfOthers } from "../lib/device/softmax_divergence.js";
+import { deviceCountMaskChanges } from "../lib/device/training_operations.js";
+import { MaskChanges } from "../lib/train/mask_changes.js";
 import { relativeMeanSquare } from "../lib/ops/mean_square.js";
 import type { LinearOptions } from "../lib/ops/linear.js";
 import { softmax } from "../lib/ops/softmax.js";
@@ -207,6 +209,40 @@ test("the squared distance of many rows is that of the CPU, of float32 too, and 
   t.is(relativeMeanSquare(zeros, zeros).toArray()[0], 0);
   t.is(relativeMeanSquare(DeviceTensor.from(rounded([3, 8], 1)), zeros).toArray()[0], Infinity);
   t.throws(() => relativeMeanSquare(zeros, DeviceTensor.zeros([3, 8], "float32")), { code: "INVALID_ARGUMENT", message: /teacher is float32/ });
+});
+
+test("changes of masks are counted where the masks are", (t) => {
+  for (const [rows, columns] of [
+    [1, 1],
+    [7, 33],
+    [300, 50], // more rows than the counting blocks take at once
+  ] as const) {
+    const mask = (seed: number): Tensor =>
+      Tensor.from(
+        Uint8Array.from(randomTensor([rows, columns], seed).toArray(), (x) => Number(x > 0)),
+        [rows, columns],
+        "uint8",
+      );
+    const [before, after] = [mask(1), mask(2)];
+    const place = (x: Tensor): Tensor => DeviceTensor.from(x, "int8");
+    const changes = [(x: Tensor) => x, place].map((on) => {
+      const counted = new MaskChanges(2);
+      counted.add(on(before), on(after));
+      counted.add(on(after), on(after));
+      return [counted.share(), counted.share()];
+    });
+    t.deepEqual(changes[0], changes[1]);
+    const now = after.toArray();
+    const expected = before.toArray().reduce((sum, kept, i) => sum + Number(kept !== now[i]), 0) / (2 * rows * columns);
+    t.deepEqual(changes[1], [expected, expected]);
+  }
+  const [mask, counts] = [DeviceTensor.zeros([4, 8], "int8"), DeviceTensor.zeros([1, 64], "float32")];
+  const wrong: [DeviceTensor, DeviceTensor, RegExp][] = [
+    [DeviceTensor.zeros([4, 9], "int8"), counts, /before must have shape/],
+    [DeviceTensor.zeros([4, 8]), counts, /must be int8/],
+    [mask, DeviceTensor.zeros([1, 63], "float32"), /counts must have shape/],
+  ];
+  for (const [before, into, message] of wrong) t.throws(() => deviceCountMaskChanges(before, mask, into), { code: "INVALID_ARGUMENT", message });
 });
 
 test("AdamW takes the steps of the CPU, and none where a gradient is not finite", (t) => {

@@ -43,6 +43,7 @@ interface TrainingBindings {
   ): [weight: DeviceTensorHandle, scale?: DeviceTensorHandle, zeroPoint?: DeviceTensorHandle];
   deviceMagnitudeMask(weight: DeviceTensorHandle, n: number, m: number): DeviceTensorHandle;
   deviceApplyMask(x: DeviceTensorHandle, mask: DeviceTensorHandle, pruned: number): DeviceTensorHandle;
+  deviceCountMaskChanges(before: DeviceTensorHandle, after: DeviceTensorHandle, counts: DeviceTensorHandle): void;
 }
 
 const native = (): TrainingBindings => gpuAddon<TrainingBindings>();
@@ -232,4 +233,17 @@ export function deviceMagnitudeMask(weight: DeviceTensor, n: number, m: number):
 /** `x` where the mask is set, `pruned * x` elsewhere; float32. */
 export function deviceApplyMask(x: DeviceTensor, mask: DeviceTensor, pruned: number): DeviceTensor {
   return new DeviceTensor(native().deviceApplyMask(x.handle, mask.handle, pruned));
+}
+
+/** Numbers that {@link deviceCountMaskChanges} writes. */
+export const maskChangeCounts = 64;
+
+/**
+ * Counts where two masks differ, in parts.
+ * @param before int8, as `after`
+ * @param counts float32 (1, {@link maskChangeCounts}), overwritten; their sum is the number
+ * @throws UsmLiteError INVALID_ARGUMENT when shapes or types do not fit
+ */
+export function deviceCountMaskChanges(before: DeviceTensor, after: DeviceTensor, counts: DeviceTensor): void {
+  native().deviceCountMaskChanges(before.handle, after.handle, counts.handle);
 }

@@ -14,6 +14,7 @@ import { applyMask, prune } from "../sparse/prune.js";
 import { checkMaskSchedule, gradualShare, isPruned, maskFrozenFrom, recomputesMask, type MaskSchedule } from "../sparse/schedule.js";
 import { keep, tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
+import { MaskChanges } from "./mask_changes.js";
 import type { ParameterSettings } from "./optimizer.js";
 import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "./trainable_model.js";
 import type { TrainingModifier } from "./training_modifier.js";
@@ -77,7 +78,7 @@ export class WeightPruning implements TrainingModifier {
   private readonly schedule: MaskSchedule;
   private readonly norms: ActivationNorms | undefined;
   private step = 0;
-  private changed: number | undefined;
+  private changes: MaskChanges | undefined;
 
   /**
    * @param patterns sparsity of each pruned weight by parameter name
@@ -108,9 +109,14 @@ export class WeightPruning implements TrainingModifier {
   }
 
   beforeStep(step: number): void {
-    this.changed = undefined;
+    this.forgetChanges();
     if (recomputesMask(this.schedule, step)) tidy(() => this.renewMasks(step));
     this.enforce(step);
+  }
+
+  private forgetChanges(): void {
+    this.changes?.dispose();
+    this.changes = undefined;
   }
 
   restored(step: number): void {
@@ -129,19 +135,17 @@ export class WeightPruning implements TrainingModifier {
 
   private renewMasks(step: number): void {
     const share = this.options.gradual ? gradualShare(this.schedule, step) : 1;
-    let [changes, count] = [0, 0];
+    const changes = new MaskChanges(this.weights.size);
     for (const [name, { weight, pattern, mask, score }] of this.weights) {
-      const before = mask.toArray();
+      const before = mask.clone();
       // Scores within N:M are compared where the weight is, all else on the CPU.
       const measured = score ? positive(score) : weight;
       const placed = this.norms || "share" in pattern ? storedForm(measured) : measured;
       const scores = this.norms?.score(name, placed) ?? placed;
       replaceMask(mask, maskOf(scores, pattern, share));
-      const after = mask.toArray();
-      after.forEach((kept, i) => (changes += Number(kept !== before[i])));
-      count += after.length;
+      changes.add(before, mask);
     }
-    this.changed = changes / Math.max(count, 1);
+    this.changes = changes;
     this.norms?.reset();
   }
 
@@ -191,7 +195,7 @@ export class WeightPruning implements TrainingModifier {
 
   /** `maskChanges`: the share of weights that the masks of this step keep or prune unlike those before. */
   metrics(): Readonly<Record<string, number>> {
-    return this.changed === undefined ? {} : { maskChanges: this.changed };
+    return this.changes ? { maskChanges: this.changes.share() } : {};
   }
 
   finish(): ReadonlyMap<string, LayerCoding & { readonly weight?: Tensor }> {
@@ -204,6 +208,7 @@ export class WeightPruning implements TrainingModifier {
   }
 
   dispose(): void {
+    this.forgetChanges();
     this.norms?.dispose();
     for (const { mask, score } of this.weights.values()) {
       mask.dispose();

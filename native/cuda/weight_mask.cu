@@ -1,5 +1,6 @@
 #include "cuda/weight_mask.hpp"
 
+#include "cuda/block_reduction.cuh"
 #include "cuda/launch.hpp"
 #include "cuda/ptx.cuh"
 
@@ -46,6 +47,19 @@ __global__ void __launch_bounds__(kMaskThreads) apply_mask_kernel(const MaskArgu
   a.y[at] = (a.mask[row * a.mask_stride + column] ? x : a.pruned * x) + 0.0f;
 }
 
+// A warp takes a row at a time.
+__global__ void __launch_bounds__(kMaskThreads) count_mask_changes_kernel(const int8_t* before, int64_t before_stride, const int8_t* after, int64_t after_stride,
+                                                                        int64_t rows, int columns, float* counts) {
+  ptx::take_turn();
+  constexpr int kWarps = kMaskThreads / 32;
+  int changed = 0;
+  for (int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + ptx::warp_id(); row < rows; row += int64_t{gridDim.x} * kWarps) {
+    for (int i = ptx::lane_id(); i < columns; i += 32) changed += before[row * before_stride + i] != after[row * after_stride + i] ? 1 : 0;
+  }
+  changed = block_reduce<kWarps>(changed, reinterpret_cast<int*>(shared_memory()), Sum{});
+  if (threadIdx.x == 0) counts[blockIdx.x] = static_cast<float>(changed);
+}
+
 bool is_empty(const DeviceTensor& x) { return x.rows() * x.columns() == 0; }
 
 LaunchShape mask_shape(int64_t threads) { return {static_cast<unsigned>((threads + kMaskThreads - 1) / kMaskThreads), 1, 1, kMaskThreads, 0, 1, kernels_take_turns()}; }
@@ -66,6 +80,12 @@ void apply_mask(const DeviceTensor& x, const DeviceTensor& mask, float pruned, c
   a.x = x.use_on<float>(stream), a.y = y.use_on<float>(stream), a.mask = mask.use_on<int8_t>(stream);
   a.stride = x.row_stride(), a.mask_stride = mask.row_stride(), a.rows = x.rows(), a.columns = static_cast<int>(x.columns()), a.pruned = pruned;
   launch(apply_mask_kernel, mask_shape(a.rows * a.columns), stream->handle(), a);
+}
+
+void count_mask_changes(const DeviceTensor& before, const DeviceTensor& after, const DeviceTensor& counts, const std::shared_ptr<Stream>& stream) {
+  const LaunchShape shape{kMaskChangeCounts, 1, 1, kMaskThreads, kMaskThreads / 32 * sizeof(int), 1, kernels_take_turns()};
+  launch(count_mask_changes_kernel, shape, stream->handle(), before.use_on<int8_t>(stream), before.row_stride(), after.use_on<int8_t>(stream), after.row_stride(),
+         after.rows(), static_cast<int>(after.columns()), counts.use_on<float>(stream));
 }
 
 }  // namespace usmlite::cuda

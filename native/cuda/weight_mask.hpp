@@ -10,4 +10,10 @@ void magnitude_mask(const DeviceTensor& weight, int kept, int of, const DeviceTe
 /// y = mask ? x : pruned * x, never -0; float32.
 void apply_mask(const DeviceTensor& x, const DeviceTensor& mask, float pruned, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
 
+/// Blocks that count, each its part.
+inline constexpr int kMaskChangeCounts = 64;
+
+/// counts (kMaskChangeCounts) float32: where `before` and `after`, both kInt8 of one shape, differ. Their sum is the number.
+void count_mask_changes(const DeviceTensor& before, const DeviceTensor& after, const DeviceTensor& counts, const std::shared_ptr<Stream>& stream);
+
 }  // namespace usmlite::cuda

@@ -162,6 +162,20 @@ Napi::Value apply_mask(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(y));
 }
 
+// deviceCountMaskChanges(before, after, counts (1, 64)): overwrites counts
+Napi::Value count_mask_changes(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "deviceCountMaskChanges", 3);
+  const auto before = DeviceTensorObject::from(arguments, info[0], "before"), after = DeviceTensorObject::from(arguments, info[1], "after");
+  if (before->type() != DeviceType::kInt8 || after->type() != DeviceType::kInt8) arguments.fail("before and after must be int8");
+  if (before->shape() != after->shape()) {
+    arguments.fail("before must have shape " + shape_text(after->shape()) + " like after but has " + shape_text(before->shape()));
+  }
+  Operands operands(arguments, info);
+  const DeviceTensor& counts = operands.weights(2, "counts", {1, cuda::kMaskChangeCounts});
+  cuda::count_mask_changes(*before, *after, counts, cuda::default_stream());
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void define_device_quantization(Napi::Object exports) {
@@ -171,6 +185,7 @@ void define_device_quantization(Napi::Object exports) {
   define<fake_quantize_backward>(exports, "deviceFakeQuantizeBackward");
   define<magnitude_mask>(exports, "deviceMagnitudeMask");
   define<apply_mask>(exports, "deviceApplyMask");
+  define<count_mask_changes>(exports, "deviceCountMaskChanges");
 }
 
 }  // namespace usmlite::binding
