@@ -63,8 +63,8 @@ export function padSequences(
 ): { output: Tensor; offsets: SequenceOffsets } {
   const padded = new SequenceOffsets(offsets.lengths.map((length) => length + before + after));
   if (x instanceof DeviceTensor) {
-    if (before === after) {
-      // Worked out there, so that a recording may hold it: as a convolution would shorten them that sees single frames.
+    if (before === after && offsets.lengths.every((length) => length > 0)) {
+      // Worked out there, so that a recording may hold it: as by a convolution over single frames, which makes none of nothing.
       placeSequences(padded, sequencesOnGpu(offsets).shorten(padded, { kernel: 1, stride: 1, padding: before }));
     }
     const output = DeviceTensor.zeros([padded.frames, x.dim(1)], x.type);
