@@ -67,6 +67,7 @@ test("the positional convolution and its gradients stay within sequences and gro
         trainedGroupedConvolution(y as DeviceTensor, w as DeviceTensor, b as Tensor, offsets, {
           groups,
           leftPadding,
+          activation: "gelu",
           residual: y as Tensor,
         });
       const inputs = [x, weight, bias];

@@ -217,21 +217,20 @@ export function planeConvolutionOnGpu(
 export const instanceNormOnGpu = (x: DeviceTensor, weight: Tensor, bias: Tensor, offsets: SequenceOffsets, epsilon: number): DeviceTensor =>
   deviceInstanceNorm(x, sequencesOnGpu(offsets), { weight: vectorOnGpu(weight), bias: vectorOnGpu(bias), epsilon });
 
-/** `residual + gelu(convolution(x))`. @param weight (out, kernel, in / groups) */
+/** `residual + gelu(convolution(x))`, or `convolution(x)` without a residual. @param weight (out, kernel, in / groups) */
 export function groupedConvolutionOnGpu(
   x: DeviceTensor,
   weight: Tensor,
   bias: Tensor,
   offsets: SequenceOffsets,
-  { groups, leftPadding, residual }: { groups: number; leftPadding: number; residual: Tensor },
+  { groups, leftPadding, residual }: { groups: number; leftPadding: number; residual?: Tensor },
 ): DeviceTensor {
   const { weights, biases } = groupedWeightOnGpu(weight, bias, groups);
   return deviceGroupedConvolution(x, weights, sequencesOnGpu(offsets), {
     kernel: weight.dim(1),
     leftPadding,
     biases,
-    activation: "gelu",
-    residual: onGpu(residual, "residual"),
+    ...(residual ? { activation: "gelu", residual: onGpu(residual, "residual") } : {}),
   });
 }
 

@@ -1,7 +1,7 @@
 /** Activations of the families, and a linear layer with one after it. */
 import { DeviceTensor } from "../device/device_tensor.js";
 import { silu } from "../ops/activation.js";
-import { gelu, geluOf } from "../ops/gelu.js";
+import { gelu, geluInPlace, geluOf } from "../ops/gelu.js";
 import { relu } from "../ops/relu.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ForwardContext } from "./forward_context.js";
@@ -14,6 +14,17 @@ const activations: Readonly<Record<ActivationName, (x: Tensor) => Tensor>> = { r
 
 /** `activation(x)` of any frames. @param x (frames, columns) */
 export const activated = (x: Tensor, activation: ActivationName): Tensor => activations[activation](x);
+
+/** {@link activated} of a tensor that nothing else uses, whose memory it takes over or gives back. Not recorded on a tape. */
+export function activatedInPlace(x: Tensor, activation: ActivationName): Tensor {
+  if (activation !== "gelu") {
+    const y = activated(x, activation);
+    x.dispose();
+    return y;
+  }
+  geluInPlace(x);
+  return x;
+}
 
 /** `activation(layer(x))` */
 export function activatedLinear(layer: Linear, x: Tensor, activation: ActivationName, context: ForwardContext): Tensor {

@@ -11,7 +11,7 @@ import type { GroupedConvolutionOptions } from "./grouped_convolution.js";
 import { isRecording, recordStep } from "./tape.js";
 
 /**
- * `residual + gelu(groupedConvolution(x))`, in bfloat16 with sums in float32.
+ * `residual + activation(groupedConvolution(x))`, in bfloat16 with sums in float32.
  * @param x bfloat16 (frames, in)
  * @param weight float32 (out, kernel * in / groups), rounded to bfloat16 for the products; or bfloat16
  * @param bias float32 (out)
@@ -22,10 +22,10 @@ export function trainedGroupedConvolution(
   weight: DeviceTensor,
   bias: Tensor,
   offsets: SequenceOffsets,
-  { residual, ...options }: GroupedConvolutionOptions & { residual: Tensor },
+  { residual, activation, ...options }: GroupedConvolutionOptions & { residual: Tensor; activation: "relu" | "silu" | "gelu" },
 ): Tensor {
   const sequences = sequencesOnGpu(offsets);
-  const layer: LinearFinish = { bias: onGpu(bias, "bias"), activation: "gelu", scale: 1 };
+  const layer: LinearFinish = { bias: onGpu(bias, "bias"), activation, scale: 1 };
   const narrow = weight.type === "bfloat16" ? weight : weight.cast("bfloat16");
   const sums = deviceGroupedProducts(x, narrow, sequences, options);
   const output = deviceFinishLinear(sums, layer, onGpu(residual, "residual"));

@@ -1,9 +1,9 @@
 /** The convolutions that make hidden frames of samples (Baevski et al. 2020, wav2vec 2.0). Training leaves them as they are. */
+import { activatedInPlace, type ActivationName } from "../../nn/activated_linear.js";
 import type { ForwardContext } from "../../nn/forward_context.js";
 import { StridedConvolution } from "../../nn/strided_convolution.js";
 import { Norm } from "../../nn/transformer_block.js";
 import type { WeightScope } from "../../nn/weight_source.js";
-import { geluInPlace } from "../../ops/gelu.js";
 import { instanceNorm } from "../../ops/instance_norm.js";
 import { subsampledLength } from "../../ops/subsampling_convolution.js";
 import { withoutRecording } from "../../ops/tape.js";
@@ -16,8 +16,10 @@ const epsilon = 1e-5;
 
 interface Layer {
   readonly convolution: StridedConvolution;
-  /** Comes between the convolution and its GELU, if at all. */
+  /** Comes between the convolution and its activation, if at all. */
   readonly normalize: ((x: Tensor, offsets: SequenceOffsets) => Tensor) | undefined;
+  /** Absent where it follows the convolution in the same pass. */
+  readonly activation: ActivationName | undefined;
 }
 
 export class FeatureEncoder {
@@ -27,14 +29,19 @@ export class FeatureEncoder {
     scope: WeightScope,
     private readonly config: Wav2Vec2Config,
   ) {
-    const { conv_dim, conv_kernel, conv_stride, conv_bias, feat_extract_norm } = config;
+    const { conv_dim, conv_kernel, conv_stride, conv_bias, feat_extract_norm, feat_extract_activation: activation } = config;
     this.layers = conv_dim.map((channels, index) => {
       const inner = scope.scope(`conv_layers.${index}`);
       const shape = [channels, index === 0 ? 1 : (conv_dim[index - 1] as number), conv_kernel[index] as number] as const;
       const normalizes = feat_extract_norm === "layer" || index === 0;
-      const options = { activation: normalizes ? "none" : "gelu", bias: conv_bias } as const;
+      const inSamePass = normalizes || activation === "silu" ? "none" : activation;
+      const options = { activation: inSamePass, bias: conv_bias } as const;
       const convolution = new StridedConvolution(inner, "conv", shape, conv_stride[index] as number, options);
-      return { convolution, normalize: normalizes ? normalization(inner, channels, feat_extract_norm) : undefined };
+      return {
+        convolution,
+        normalize: normalizes ? normalization(inner, channels, feat_extract_norm) : undefined,
+        activation: inSamePass === "none" ? activation : undefined,
+      };
     });
   }
 
@@ -55,14 +62,13 @@ export class FeatureEncoder {
 
   private convolve(samples: Tensor, offsets: SequenceOffsets, context: ForwardContext): { output: Tensor; offsets: SequenceOffsets } {
     let x = samples;
-    for (const { convolution, normalize } of this.layers) {
+    for (const { convolution, normalize, activation } of this.layers) {
       const { output, offsets: where } = convolution.forward(x, offsets, context);
-      const activated = normalize?.(output, where) ?? output;
-      if (normalize) geluInPlace(activated);
+      const normalized = normalize?.(output, where) ?? output;
       // The largest tensors of a forward pass.
-      if (activated !== output) output.dispose();
+      if (normalized !== output) output.dispose();
       if (x !== samples) x.dispose();
-      [x, offsets] = [activated, where];
+      [x, offsets] = [activation ? activatedInPlace(normalized, activation) : normalized, where];
     }
     return { output: x, offsets };
   }

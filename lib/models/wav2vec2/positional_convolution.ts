@@ -2,6 +2,7 @@
 import { DeviceTensor } from "../../device/device_tensor.js";
 import { groupedConvolutionOnGpu } from "../../device/inference.js";
 import { removeFromGpu } from "../../device/placement.js";
+import { activated, type ActivationName } from "../../nn/activated_linear.js";
 import type { WeightScope } from "../../nn/weight_source.js";
 import { batchNorm } from "../../ops/batch_norm.js";
 import { trainedGroupedConvolution } from "../../ops/device_grouped_convolution.js";
@@ -33,6 +34,7 @@ interface PositionalConvolutionSizes {
    * normalization of its weight (Salimans, Kingma 2016).
    */
   readonly batchNorm: boolean;
+  readonly activation: ActivationName;
 }
 
 export class PositionalConvolution {
@@ -64,18 +66,23 @@ export class PositionalConvolution {
     this.bias = convolution.tensor("bias", [hidden], "zeros");
   }
 
-  /** `x + gelu(convolution(x))`, of batch-normalized `x` where that is; (frames, hidden) */
+  /** `x + activation(convolution(x))`, of batch-normalized `x` where that is; (frames, hidden) */
   forward(x: Tensor, offsets: SequenceOffsets): Tensor {
-    const { groups, kernel } = this.sizes;
+    const { groups, kernel, activation } = this.sizes;
     // An even kernel gives one frame too many, of which the last is dropped: all zeros but half a kernel lie before a sequence.
     const options = { groups, leftPadding: Math.floor(kernel / 2) };
     const weight = this.currentWeight();
     // Not folded into the convolution: the zeros around a sequence are not normalized.
     const input = this.norm?.forward(x) ?? x;
     if (input instanceof DeviceTensor && weight instanceof DeviceTensor)
-      return trainedGroupedConvolution(input, weight, this.bias, offsets, { ...options, residual: x });
-    if (input instanceof DeviceTensor) return groupedConvolutionOnGpu(input, weight, this.bias, offsets, { ...options, residual: x });
-    return scaledSum(x, 1, geluOf(groupedConvolution(input, weight, this.bias, offsets, options)), 1);
+      return trainedGroupedConvolution(input, weight, this.bias, offsets, { ...options, activation, residual: x });
+    if (input instanceof DeviceTensor && activation === "gelu")
+      return groupedConvolutionOnGpu(input, weight, this.bias, offsets, { ...options, residual: x });
+    const convolved =
+      input instanceof DeviceTensor
+        ? groupedConvolutionOnGpu(input, weight, this.bias, offsets, options)
+        : groupedConvolution(input, weight, this.bias, offsets, options);
+    return scaledSum(x, 1, activation === "gelu" ? geluOf(convolved) : activated(convolved, activation), 1);
   }
 
   /** Gives back the memory of what was made from weights; to be called when they changed. */

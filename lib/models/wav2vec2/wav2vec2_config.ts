@@ -23,7 +23,7 @@ const configSchema = z.looseObject({
   hidden_act: activation,
   layer_norm_eps: z.number().positive().max(1).default(1e-5),
   feat_extract_norm: z.enum(["group", "layer"]).default("group"),
-  feat_extract_activation: z.literal("gelu").default("gelu"),
+  feat_extract_activation: activation,
   conv_dim: z.array(positive).default([512, 512, 512, 512, 512, 512, 512]),
   conv_stride: z.array(positive).default([5, 2, 2, 2, 2, 2, 2]),
   conv_kernel: z.array(positive).default([10, 3, 3, 3, 3, 2, 2]),
@@ -67,7 +67,6 @@ export function parseWav2Vec2Config(json: unknown, source: string): Wav2Vec2Conf
     refuse("pad_token_id", `must be below vocab_size, ${config.vocab_size}: it is the CTC blank`);
   if (config.model_type === "wav2vec2-conformer") {
     if (config.conv_depthwise_kernel_size % 2 === 0) refuse("conv_depthwise_kernel_size", "must be odd");
-    if (config.hidden_act === "relu") refuse("hidden_act", "must be gelu or swish in this family");
     const headSize = config.hidden_size / config.num_attention_heads;
     if (config.position_embeddings_type === "rotary" && headSize % 2 !== 0)
       refuse("num_attention_heads", "must give heads of an even size");

@@ -79,6 +79,7 @@ export class Wav2Vec2Encoder implements Encoder {
       kernel: config.num_conv_pos_embeddings,
       groups: config.num_conv_pos_embedding_groups,
       batchNorm: config.model_type === "hubert" && config.conv_pos_batch_norm,
+      activation: config.feat_extract_activation,
     });
     this.norm = new Norm(scope, "layer_norm", hidden, layer_norm_eps);
     const sizes = {
@@ -154,7 +155,7 @@ export class Wav2Vec2ConformerEncoder implements Encoder {
     this.norm = new Norm(scope, "layer_norm", hidden, config.layer_norm_eps);
     const sizes = {
       names: wav2vec2ConformerNames,
-      activation: config.hidden_act as "gelu" | "silu",
+      activation: config.hidden_act,
       hidden,
       intermediate: config.intermediate_size,
       kernel: config.conv_depthwise_kernel_size,
