@@ -3,7 +3,7 @@ import { assertClose, realGpu } from "./gpu.js";
 import { writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import test from "ava";
+import test, { type ExecutionContext } from "ava";
 import {
   AdapterBase,
   compressModel,
@@ -60,8 +60,18 @@ const kinds: Readonly<Record<string, object>> = {
     model_type: "wav2vec2-conformer",
     ...base,
     position_embeddings_type: "rotary",
-    hidden_act: "gelu",
+    hidden_act: "relu",
+    feat_extract_activation: "relu",
     conv_depthwise_kernel_size: 5,
+  },
+  adapter: {
+    model_type: "wav2vec2",
+    ...base,
+    hidden_act: "silu",
+    feat_extract_activation: "silu",
+    add_adapter: true,
+    num_adapter_layers: 2,
+    output_hidden_size: 32,
   },
 };
 const vocabulary = { "<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, A: 5, B: 6, C: 7, D: 8 };
@@ -180,8 +190,8 @@ test.serial("packed weights of any kind, convolutions among them", async (t) => 
   }
 });
 
-test.serial("each sequence is heard with its own adapter, before GELU too", (t) => {
-  const model = models["base"] as string;
+const ownAdapters = (t: ExecutionContext, kind: string): void => {
+  const model = models[kind] as string;
   const adapters = (base: AdapterBase): (Adapter | undefined)[] => [randomAdapter(base, 3, 1), undefined, undefined];
   const [cpu, gpu, plain] = [
     logits(model, "cpu", [0, 1, 2], adapters),
@@ -191,7 +201,9 @@ test.serial("each sequence is heard with its own adapter, before GELU too", (t) 
   assertClose(t, gpu[0] as Float32Array, cpu[0] as Float32Array, 3e-2, "adapted");
   t.notDeepEqual(gpu[0], plain[0]);
   t.deepEqual(gpu[2], plain[2], "who has no adapter gets, to the bit, what he would alone");
-});
+};
+test.serial("each sequence is heard with its own adapter, before GELU too", ownAdapters, "base");
+test.serial("each sequence is heard with its own adapter, before and behind what shortens it", ownAdapters, "adapter");
 
 test.serial("recordings are transcribed on the GPU from their samples", (t) => {
   const model = models["stable"] as string;

@@ -164,6 +164,15 @@ const kinds = {
     hidden_act: "gelu",
     conv_depthwise_kernel_size: 5,
   },
+  "wav2vec2 with relu, silu and an adapter": {
+    model_type: "wav2vec2",
+    ...base,
+    hidden_act: "relu",
+    feat_extract_activation: "silu",
+    add_adapter: true,
+    num_adapter_layers: 1,
+    output_hidden_size: 24,
+  },
 } as const satisfies Record<string, JsonObject>;
 type Kind = keyof typeof kinds;
 

@@ -87,6 +87,7 @@ for (const [name, what] of [
   ["wav2vec2_conformer_rotary", "wav2vec2-conformer with rotary positions"],
   ["hubert_batch_norm", "hubert with batch normalization before its positional convolution"],
   ["mms", "wav2vec2 with an adapter for its language"],
+  ["wav2vec2_adapter", "wav2vec2 with an adapter that shortens, ReLU and SiLU"],
 ] as const) {
   test(`${what}: forward agrees with transformers`, (t) => {
     const folder = join(fixtures, name);
@@ -177,7 +178,10 @@ test("a configuration that the network cannot honour is refused by key", (t) => 
   refuse({ num_conv_pos_embedding_groups: 5 }, /must be divisible by num_conv_pos_embedding_groups/);
   refuse({ pad_token_id: 9 }, /"pad_token_id" must be below/);
   refuse({ conv_pos_batch_norm: "yes" }, /"conv_pos_batch_norm"/);
-  refuse({ add_adapter: true }, /"add_adapter"/);
+  refuse({ add_adapter: true }, /"add_adapter" is true; models of this family have no such layers/);
+  refuse({ model_type: "wav2vec2", add_adapter: true, adapter_kernel_size: 5 }, /"adapter_kernel_size" is 5; it must be 3/);
+  refuse({ model_type: "wav2vec2", add_adapter: true, adapter_stride: 0 }, /"adapter_stride"/);
+  refuse({ feat_extract_activation: "tanh" }, /"feat_extract_activation"/);
   refuse({ adapter_attn_dim: 0 }, /"adapter_attn_dim"/);
   refuse({ feat_extract_norm: "batch" }, /"feat_extract_norm"/);
   refuse({ hidden_act: "tanh" }, /"hidden_act"/);

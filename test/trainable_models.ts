@@ -52,6 +52,15 @@ export const trainableConfigs: Readonly<Record<string, JsonObject>> = {
   parakeet_rnnt: { model_type: "parakeet_rnnt", ...transducer },
   parakeet_tdt: { model_type: "parakeet_tdt", durations: [0, 1, 2, 3], ...transducer, encoder_config: { ...encoder, ...local } },
   wav2vec2: { model_type: "wav2vec2", ...transformer, feat_extract_norm: "layer", do_stable_layer_norm: true, adapter_attn_dim: 8 },
+  "wav2vec2 with adapter": {
+    model_type: "wav2vec2",
+    ...transformer,
+    hidden_act: "silu",
+    feat_extract_activation: "relu",
+    add_adapter: true,
+    num_adapter_layers: 1,
+    output_hidden_size: 12,
+  },
   hubert: { model_type: "hubert", ...transformer, conv_pos_batch_norm: true },
   "wav2vec2-conformer relative": { model_type: "wav2vec2-conformer", ...transformer, conv_depthwise_kernel_size: 5 },
   "wav2vec2-conformer rotary": {

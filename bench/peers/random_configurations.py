@@ -160,12 +160,18 @@ def stable(draw):
 
 def wav2vec2_base(draw):
     config = stable(draw)
-    if draw.below(10) == 0:
-        width = draw.between(1, 3) * 4
-        config.update(add_adapter=True, num_adapter_layers=draw.between(1, 2), output_hidden_size=draw.of(config["hidden_size"], width))
+    config.update(shortening(draw, config["hidden_size"]))
     if draw.below(3) == 0:
         config["adapter_attn_dim"] = draw.between(1, 8)
     return config
+
+
+def shortening(draw, hidden):
+    """Convolutions behind the encoder, now and then."""
+    if draw.below(10) > 0:
+        return {}
+    width = draw.between(1, 3) * 4
+    return {"add_adapter": True, "num_adapter_layers": draw.between(1, 2), "output_hidden_size": draw.of(hidden, width)}
 
 
 def hubert(draw):
@@ -188,6 +194,7 @@ def wav2vec2_conformer(draw):
         "rotary_embedding_base": draw.of(10000, 100),
         "max_source_positions": draw.of(5000, 3),
         "conv_depthwise_kernel_size": 2 * draw.below(10) + 1,
+        **shortening(draw, config["hidden_size"]),
     }
 
 

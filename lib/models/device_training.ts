@@ -13,9 +13,9 @@ import { LasrForCtc } from "./lasr/lasr_for_ctc.js";
 import type { ParakeetEncoderConfig, ParakeetTransducerConfig } from "./parakeet/parakeet_config.js";
 import { ParakeetForCtc } from "./parakeet/parakeet_for_ctc.js";
 import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
-import { languageAdapterSize, type Wav2Vec2Config } from "./wav2vec2/wav2vec2_config.js";
+import { languageAdapterSize, outputSize, type Wav2Vec2Config } from "./wav2vec2/wav2vec2_config.js";
 import { Wav2Vec2ForCtc } from "./wav2vec2/wav2vec2_for_ctc.js";
-import { outputSize, type Wav2Vec2BertConfig } from "./wav2vec2_bert/wav2vec2_bert_config.js";
+import type { Wav2Vec2BertConfig } from "./wav2vec2_bert/wav2vec2_bert_config.js";
 import { Wav2Vec2BertForCtc } from "./wav2vec2_bert/wav2vec2_bert_for_ctc.js";
 import type { WhisperConfig } from "./whisper/whisper_config.js";
 import { WhisperNetwork } from "./whisper/whisper_network.js";
@@ -109,12 +109,13 @@ function wav2vec2Sizes(config: Wav2Vec2Config): NetworkSizes {
   const adapter_attn_dim = languageAdapterSize(config);
   return {
     heads: [hidden_size / num_attention_heads],
-    frames: [hidden_size, ...conv_dim],
+    frames: [hidden_size, outputSize(config), ...conv_dim],
     kernels: isConformer ? { conv_depthwise_kernel_size } : {},
     multiples: {
       hidden_size,
       intermediate_size,
       ...Object.fromEntries(conv_dim.map((channels, layer) => [`conv_dim[${layer}]`, channels])),
+      ...(config.add_adapter ? { output_hidden_size: outputSize(config) } : {}),
       ...(adapter_attn_dim === undefined ? {} : { adapter_attn_dim }),
       ...(isConformer ? {} : { "hidden_size / num_conv_pos_embedding_groups": hidden_size / num_conv_pos_embedding_groups }),
     },

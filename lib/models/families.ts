@@ -22,14 +22,9 @@ import {
 import { ParakeetForCtc } from "./parakeet/parakeet_for_ctc.js";
 import { ParakeetTransducer } from "./parakeet/parakeet_transducer.js";
 import type { SpeechNetwork } from "./speech_network.js";
-import { languageAdapterSize, parseWav2Vec2Config, samplesPerFrame, type Wav2Vec2Config } from "./wav2vec2/wav2vec2_config.js";
+import { languageAdapterSize, outputSize, parseWav2Vec2Config, samplesPerFrame, type Wav2Vec2Config } from "./wav2vec2/wav2vec2_config.js";
 import { Wav2Vec2ForCtc } from "./wav2vec2/wav2vec2_for_ctc.js";
-import {
-  framesPerHiddenFrame,
-  outputSize,
-  parseWav2Vec2BertConfig,
-  type Wav2Vec2BertConfig,
-} from "./wav2vec2_bert/wav2vec2_bert_config.js";
+import { framesPerHiddenFrame, parseWav2Vec2BertConfig, type Wav2Vec2BertConfig } from "./wav2vec2_bert/wav2vec2_bert_config.js";
 import { Wav2Vec2BertForCtc } from "./wav2vec2_bert/wav2vec2_bert_for_ctc.js";
 import { parseWhisperConfig, parseWhisperGeneration } from "./whisper/whisper_config.js";
 import { WhisperNetwork } from "./whisper/whisper_network.js";
@@ -95,7 +90,7 @@ function wav2vec2(json: JsonObject, source: string): ModelDescription {
 
 function wav2vec2FitsGpu(config: Wav2Vec2Config): boolean {
   const { hidden_size: hidden, num_attention_heads: heads, intermediate_size, conv_dim } = config;
-  if (!fitsGpu(hidden, intermediate_size, ...conv_dim, languageAdapterSize(config) ?? 0) || !headFitsGpu(hidden / heads)) return false;
+  if (!fitsGpu(hidden, outputSize(config), intermediate_size, ...conv_dim, languageAdapterSize(config) ?? 0) || !headFitsGpu(hidden / heads)) return false;
   if (config.model_type === "wav2vec2-conformer") return config.conv_depthwise_kernel_size <= maximumDepthwiseKernel;
   return fitsGpu(hidden / config.num_conv_pos_embedding_groups);
 }

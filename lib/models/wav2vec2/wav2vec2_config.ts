@@ -33,7 +33,11 @@ const configSchema = z.looseObject({
   do_stable_layer_norm: z.boolean().default(false),
   feat_proj_layer_norm: z.boolean().default(true),
   conv_pos_batch_norm: z.boolean().default(false),
-  add_adapter: z.literal(false).default(false),
+  add_adapter: z.boolean().default(false),
+  num_adapter_layers: z.number().int().nonnegative().max(100).default(3),
+  adapter_kernel_size: positive.default(3),
+  adapter_stride: positive.default(2),
+  output_hidden_size: positive.nullish(),
   adapter_attn_dim: positive.nullish(),
   position_embeddings_type: z.enum(["relative", "rotary"]).nullable().default("relative"),
   rotary_embedding_base: z.number().positive().default(10_000),
@@ -63,6 +67,9 @@ export function parseWav2Vec2Config(json: unknown, source: string): Wav2Vec2Conf
   if (config.hidden_size % config.num_conv_pos_embedding_groups !== 0) {
     refuse("hidden_size", `must be divisible by num_conv_pos_embedding_groups, ${config.num_conv_pos_embedding_groups}`);
   }
+  if (config.add_adapter && config.model_type === "hubert") refuse("add_adapter", "is true; models of this family have no such layers");
+  // One frame of zeros lies around the frames; transformers counts hidden frames as if it were half a kernel.
+  if (config.add_adapter && config.adapter_kernel_size !== 3) refuse("adapter_kernel_size", `is ${config.adapter_kernel_size}; it must be 3`);
   if (config.pad_token_id >= config.vocab_size)
     refuse("pad_token_id", `must be below vocab_size, ${config.vocab_size}: it is the CTC blank`);
   if (config.model_type === "wav2vec2-conformer") {
@@ -78,5 +85,16 @@ export function parseWav2Vec2Config(json: unknown, source: string): Wav2Vec2Conf
 export const languageAdapterSize = (config: Wav2Vec2Config): number | undefined =>
   config.do_stable_layer_norm && config.model_type !== "wav2vec2-conformer" ? (config.adapter_attn_dim ?? undefined) : undefined;
 
+/** Keys of families whose encoder may have layers behind it that shorten its output. */
+type AdapterKeys = Pick<Wav2Vec2Config, "add_adapter" | "num_adapter_layers" | "hidden_size" | "output_hidden_size">;
+
+/** Values of a frame that the CTC head is given. */
+export const outputSize = ({ add_adapter, output_hidden_size, hidden_size }: AdapterKeys): number =>
+  add_adapter ? (output_hidden_size ?? hidden_size) : hidden_size;
+
+/** Adapter layers of the model, each of which leaves one frame of `adapter_stride`. */
+export const adapterLayers = ({ add_adapter, num_adapter_layers }: AdapterKeys): number => (add_adapter ? num_adapter_layers : 0);
+
 /** Samples per hidden frame. */
-export const samplesPerFrame = ({ conv_stride }: Wav2Vec2Config): number => conv_stride.reduce((product, stride) => product * stride, 1);
+export const samplesPerFrame = (config: Wav2Vec2Config): number =>
+  config.conv_stride.reduce((product, stride) => product * stride, config.adapter_stride ** adapterLayers(config));

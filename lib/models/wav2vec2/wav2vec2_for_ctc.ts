@@ -1,22 +1,23 @@
 /** wav2vec 2.0, HuBERT or wav2vec2-conformer with a CTC head (`Wav2Vec2ForCTC`, .. in transformers), for inference and training. */
 import { DeviceTensor } from "../../device/device_tensor.js";
 import { RecordedPasses } from "../../device/recorded_passes.js";
-import { activeAdapters } from "../../nn/adapter_scope.js";
+import { activeAdapters, withSequences } from "../../nn/adapter_scope.js";
 import type { ForwardContext, InspectLayer } from "../../nn/forward_context.js";
 import { Linear } from "../../nn/linear.js";
 import type { NormReaders } from "../../nn/norm_readers.js";
 import { Norm } from "../../nn/transformer_block.js";
 import { WeightRegistry } from "../../nn/weight_registry.js";
 import { WeightScope, type WeightSource } from "../../nn/weight_source.js";
-import type { SequenceOffsets } from "../../tensor/sequence_offsets.js";
+import { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import { activeTape, releaseUnlessRecording } from "../../ops/tape.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { BatchLoss, BlockStack, TrainableModel, TrainingBatch, TrainingContext } from "../../train/trainable_model.js";
 import { encoderStack } from "../block_stacks.js";
 import { ctcTrainingLoss } from "../ctc_training.js";
 import type { CtcNetwork, Encoded } from "../speech_network.js";
+import { Adapter, shortenedLength } from "./adapter.js";
 import { FeatureEncoder } from "./feature_encoder.js";
-import type { Wav2Vec2Config } from "./wav2vec2_config.js";
+import { outputSize, type Wav2Vec2Config } from "./wav2vec2_config.js";
 import { Wav2Vec2ConformerEncoder, Wav2Vec2Encoder, type Encoder } from "./wav2vec2_encoder.js";
 
 // As much audio as 32,768 log-mel frames.
@@ -33,11 +34,12 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
   private readonly featureNorm: Norm | undefined;
   private readonly projection: Linear;
   private readonly encoder: Encoder;
+  private readonly adapter: Adapter | undefined;
   private readonly head: Linear;
-  /** Forward passes on the GPU for inference. */
+  /** Forward passes of the encoder on the GPU for inference. What the adapter shortens depends on the lengths, and is not recorded. */
   private readonly passes = new RecordedPasses({
     forward: (samples, offsets) => this.encode(samples, offsets, {}),
-    hiddenFrames: (samples) => this.hiddenFrames(samples),
+    hiddenFrames: (samples) => this.features.outputLength(samples),
     maximumFrames: maximumRecordedSamples,
   });
 
@@ -57,7 +59,8 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
     this.projection = new Linear(projection, "projection", [config.hidden_size, channels], { bias: true });
     const conformer = config.model_type === "wav2vec2-conformer";
     this.encoder = new (conformer ? Wav2Vec2ConformerEncoder : Wav2Vec2Encoder)(scope.scope("encoder"), config);
-    this.head = new Linear(root, "lm_head", [config.vocab_size, config.hidden_size], { bias: true });
+    this.adapter = config.add_adapter ? new Adapter(scope.scope("adapter"), config) : undefined;
+    this.head = new Linear(root, "lm_head", [config.vocab_size, outputSize(config)], { bias: true });
   }
 
   /** @param samples (samples, 1); on the GPU a float32 vector */
@@ -69,15 +72,19 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
   ): Encoded & { readonly logits: Tensor } {
     const isTrained = this.projection.weight instanceof DeviceTensor;
     const records = samples instanceof DeviceTensor && !isTrained && !inspectLayer && !activeAdapters();
-    const encoded = records ? this.passes.run(samples, offsets) : this.encode(samples, offsets, context, inspectLayer);
+    const inner = records ? this.passes.run(samples, offsets) : this.encode(samples, offsets, context, inspectLayer);
+    const encoded = this.adapter?.forward(inner.hidden, inner.offsets, context) ?? inner;
     return { ...encoded, logits: this.head.forward(encoded.hidden, context) };
   }
 
+  /** What the adapter is given, or the head where there is none. */
   private encode(samples: Tensor, offsets: SequenceOffsets, context: ForwardContext, inspectLayer?: InspectLayer): Encoded {
-    const { hidden: x, offsets: where } = this.project(samples, offsets, context);
-    const hidden = this.encoder.forward(x, where, context, inspectLayer);
-    if (!activeTape()) x.dispose();
-    return { hidden, offsets: where };
+    return withSequences(new SequenceOffsets(offsets.lengths.map((length) => this.features.outputLength(length))), () => {
+      const { hidden: x, offsets: where } = this.project(samples, offsets, context);
+      const hidden = this.encoder.forward(x, where, context, inspectLayer);
+      if (!activeTape()) x.dispose();
+      return { hidden, offsets: where };
+    });
   }
 
   /** What the encoder is given. */
@@ -113,7 +120,7 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
   }
 
   hiddenFrames(samples: number): number {
-    return this.features.outputLength(samples);
+    return shortenedLength(this.features.outputLength(samples), this.config);
   }
 
   get vocabularySize(): number {
@@ -138,7 +145,8 @@ export class Wav2Vec2ForCtc implements CtcNetwork, TrainableModel {
   }
 
   linearWeights(): readonly string[] {
-    return [...this.features.convolutions, this.projection, ...this.encoder.linears, this.head].map(({ name }) => name);
+    const adapter = this.adapter ? [...this.adapter.projections, ...this.adapter.convolutions] : [];
+    return [...this.features.convolutions, this.projection, ...this.encoder.linears, ...adapter, this.head].map(({ name }) => name);
   }
 
   blockWeights(): readonly string[] {

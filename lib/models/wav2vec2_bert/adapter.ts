@@ -14,7 +14,8 @@ import { SequenceOffsets } from "../../tensor/sequence_offsets.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { Encoded } from "../speech_network.js";
 import { RotatedSelfAttention } from "../wav2vec2/rotated_self_attention.js";
-import { adapterLayers, adapterPadding, outputSize, shortenedLength, type Wav2Vec2BertConfig } from "./wav2vec2_bert_config.js";
+import { adapterLayers, outputSize } from "../wav2vec2/wav2vec2_config.js";
+import { adapterPadding, shortenedLength, type Wav2Vec2BertConfig } from "./wav2vec2_bert_config.js";
 
 export const feedForwardNames = { inner: "intermediate_dense", outer: "output_dense" } as const;
 

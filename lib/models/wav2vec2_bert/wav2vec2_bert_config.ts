@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { checkedValue } from "../../checkpoint/checked_value.js";
 import { UsmLiteError } from "../../errors.js";
+import { adapterLayers, outputSize } from "../wav2vec2/wav2vec2_config.js";
 
 const positive = z.number().int().positive().max(1_000_000);
 /** Frames; a table of positions has so many rows. */
@@ -66,13 +67,6 @@ export function parseWav2Vec2BertConfig(json: unknown, source: string): Wav2Vec2
   }
   return config;
 }
-
-/** Values of a frame that the CTC head is given. */
-export const outputSize = ({ add_adapter, output_hidden_size, hidden_size }: Wav2Vec2BertConfig): number =>
-  add_adapter ? (output_hidden_size ?? hidden_size) : hidden_size;
-
-/** Adapter layers of the model. */
-export const adapterLayers = ({ add_adapter, num_adapter_layers }: Wav2Vec2BertConfig): number => (add_adapter ? num_adapter_layers : 0);
 
 /** Frames of features per hidden frame. */
 export const framesPerHiddenFrame = (config: Wav2Vec2BertConfig): number => config.adapter_stride ** adapterLayers(config);

@@ -16,8 +16,9 @@ import type { BatchLoss, BlockStack, TrainableModel, TrainingBatch, TrainingCont
 import { encoderStack } from "../block_stacks.js";
 import { ctcTrainingLoss } from "../ctc_training.js";
 import type { CtcNetwork, Encoded } from "../speech_network.js";
+import { adapterLayers, outputSize } from "../wav2vec2/wav2vec2_config.js";
 import { Adapter, feedForwardNames } from "./adapter.js";
-import { adapterLayers, outputSize, shortenedLength, type Wav2Vec2BertConfig } from "./wav2vec2_bert_config.js";
+import { shortenedLength, type Wav2Vec2BertConfig } from "./wav2vec2_bert_config.js";
 import { Wav2Vec2BertEncoder } from "./wav2vec2_bert_encoder.js";
 
 // As much audio as 32,768 log-mel frames.
