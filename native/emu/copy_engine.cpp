@@ -103,7 +103,7 @@ void AsynchronousCopies::wait_for_stores(size_t pending_groups) {
   const uint32_t clock = order.tick();
   for (; own.store_groups.size() > pending_groups; own.store_groups.pop_front()) {
     for (size_t i = 0; i < own.store_groups.front(); ++i, own.stores.pop_front()) {
-      machine().shared().end_use(own.stores.front().first, own.stores.front().second, self / 32, clock, true);
+      machine().shared().end_use(own.stores.front().first, own.stores.front().second, self / 32, {&clock, 1});
     }
   }
   order.learn(self, order.warp(self / 32), clock);

@@ -28,11 +28,16 @@ struct Buffer {
 
 struct Memory {
   std::mutex mutex;
-  uintptr_t begin = 0;  // 0: nothing reserved yet
+  std::atomic<uintptr_t> begin = 0;  // 0: nothing reserved yet
   size_t next = kGap, used = 0;
   std::map<uintptr_t, Buffer> buffers;
   std::atomic<uint64_t> releases = 0;
   uint64_t kernel = 1;
+
+  bool reserves(uintptr_t address) const {
+    const uintptr_t first = begin.load(std::memory_order_relaxed);
+    return first != 0 && address - first < kAddressBytes;
+  }
 };
 
 /// Where a buffer lies, and what is known of it.
@@ -123,14 +128,12 @@ void begin_kernel() {
 
 namespace {
 
-/// The buffer that holds these bytes. Without one, `problem` says what is wrong, or nothing of constants.
-Place search(uintptr_t address, size_t bytes, Access access, std::string& problem) {
+/// The buffer that holds these bytes. Without one, `problem` says what is wrong.
+Place search(uintptr_t address, size_t bytes, std::string& problem) {
   Memory& m = memory();
   const std::lock_guard lock(m.mutex);
-  const bool ours = m.begin != 0 && address - m.begin < kAddressBytes;
-  if (!ours && access == Access::kReadOrConstant) return {};
   auto found = m.buffers.upper_bound(address);
-  if (!ours || found == m.buffers.begin()) {
+  if (!m.reserves(address) || found == m.buffers.begin()) {
     problem = " at an address that is in no device buffer";
     return {};
   }
@@ -146,7 +149,7 @@ Place search(uintptr_t address, size_t bytes, Access access, std::string& proble
 void check(const void* pointer, size_t bytes, size_t alignment, Access access, const char* operation) {
   static RecentPlaces recent;  // kernels run one at a time
   const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
-  if (address % alignment != 0)
+  if ((address & (alignment - 1)) != 0)
     machine().fail(std::string(operation) + " at a global address that is not a multiple of " + std::to_string(alignment));
   const auto fail = [&](const std::string& problem) {
     machine().fail(std::string(operation) + " of " + std::to_string(bytes) + " bytes" + problem);
@@ -154,10 +157,10 @@ void check(const void* pointer, size_t bytes, size_t alignment, Access access, c
   Memory& m = memory();
   Buffer* buffer = recent.find(address, bytes, m.releases);
   if (!buffer) {
+    if (access == Access::kReadOrConstant && !m.reserves(address)) return;
     std::string problem;
-    const Place place = search(address, bytes, access, problem);
+    const Place place = search(address, bytes, problem);
     if (!problem.empty()) fail(problem);
-    if (!place.buffer) return;
     buffer = place.buffer;
     recent.remember(address, place);
   }

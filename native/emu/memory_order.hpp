@@ -28,7 +28,7 @@ class MemoryOrder {
   /// What accesses of `thread` are stamped with.
   uint32_t clock(int thread) const { return clock_[thread]; }
   bool known(int party, uint32_t clock, int thread) const {
-    return party == thread || known_[thread][party] >= clock || clock <= floors_[thread / threads_per_block_][party];
+    return party == thread || known_[thread][party] >= clock || clock <= floor_of(thread)[party];
   }
 
   /// A new moment, later than all others.
@@ -48,6 +48,7 @@ class MemoryOrder {
   void synchronize_cluster();
 
  private:
+  const VectorClock& floor_of(int thread) const { return floors_[floors_.size() == 1 ? 0 : thread / threads_per_block_]; }
   /// What threads from `first` on know of parties is added to what all threads of `block` know.
   void raise_floor(int block, int first_thread, int threads, uint32_t before);
 

@@ -55,13 +55,15 @@ uint32_t SharedMemory::offset_of(const void* address, uint32_t bytes, uint32_t a
         (near ? "offset " + std::to_string(offset) + " of shared memory, which has " + std::to_string(bytes_) + " bytes"
               : "an address that is not in shared memory"));
   }
-  if (offset % alignment != 0)
+  if ((offset & (alignment - 1)) != 0)
     machine().fail(std::string(operation) + " at offset " + std::to_string(offset) +
                    " of shared memory, which is not a multiple of " + std::to_string(alignment));
   return static_cast<uint32_t>(offset);
 }
 
-template <typename Visit> void SharedMemory::for_each_word(uint32_t offset, uint32_t bytes, Visit&& visit) {
+// What follows happens at each access of each thread, and is a few instructions where nothing is wrong.
+
+template <typename Visit> [[gnu::always_inline]] inline void SharedMemory::for_each_word(uint32_t offset, uint32_t bytes, Visit&& visit) {
   const uint32_t end = offset + bytes;
   for (uint32_t index = offset / 4; index * 4 < end; ++index) {
     uint8_t mask = 0xf;
@@ -81,15 +83,15 @@ void SharedMemory::report_race(uint32_t index, int thread, const char* operation
                  thread);
 }
 
-void SharedMemory::check_state(const Word& w, uint32_t index, int thread, const char* operation) const {
+[[gnu::always_inline]] inline void SharedMemory::check_state(const Word& w, uint32_t index, int thread, const char* operation) const {
   if (w.state == State::kArriving)
     machine().fail(std::string(operation) + " of " + byte(index) + ", into which an asynchronous copy is under way", thread);
   if (w.state == State::kBarrier)
     machine().fail(std::string(operation) + " of " + byte(index) + ", which is in an mbarrier", thread);
 }
 
-void SharedMemory::check_read(const Word& w, uint8_t mask, uint32_t index, int thread, Proxy proxy,
-                              const char* operation) const {
+[[gnu::always_inline]] inline void SharedMemory::check_read(const Word& w, uint8_t mask, uint32_t index, int thread, Proxy proxy,
+                                                            const char* operation) const {
   check_state(w, index, thread, operation);
   if ((w.written & mask) != mask)
     machine().fail(std::string(operation) + " of " + byte(index) + ", which nothing has been written to", thread);
@@ -103,7 +105,8 @@ void SharedMemory::check_read(const Word& w, uint8_t mask, uint32_t index, int t
                    thread);
 }
 
-void SharedMemory::check_write(const Word& w, uint8_t mask, uint32_t index, int thread, const char* operation) const {
+[[gnu::always_inline]] inline void SharedMemory::check_write(const Word& w, uint8_t mask, uint32_t index, int thread,
+                                                             const char* operation) const {
   check_state(w, index, thread, operation);
   if (w.products > 0)
     machine().fail(std::string(operation) + " of " + byte(index) + ", which a product that is under way reads", thread);
@@ -114,7 +117,7 @@ void SharedMemory::check_write(const Word& w, uint8_t mask, uint32_t index, int 
       report_race(index, thread, operation, "read", w.reader[i]);
 }
 
-void SharedMemory::record_read(Word& w, uint8_t mask, int party, uint32_t clock, int thread) {
+[[gnu::always_inline]] inline void SharedMemory::record_read(Word& w, uint8_t mask, int party, uint32_t clock, int thread) {
   int slot = -1;
   for (int i = 0; i < 2; ++i)
     if (w.reader[i] == party && w.read_mask[i]) slot = i;
@@ -183,11 +186,14 @@ void SharedMemory::begin_use(uint32_t offset, uint32_t bytes) {
   for_each_word(offset, bytes, [](Word& w, uint8_t, uint32_t) { ++w.products; });
 }
 
-void SharedMemory::end_use(uint32_t offset, uint32_t bytes, int warp, uint32_t clock, bool last) {
-  const int party = order_->warp(warp);
+void SharedMemory::end_use(uint32_t offset, uint32_t bytes, int first_warp, std::span<const uint32_t> clocks) {
   for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t) {
-    if (last) --w.products;
-    record_read(w, mask, party, clock, warp * 32);
+    --w.products;
+    int warp = first_warp;
+    for (const uint32_t clock : clocks) {
+      record_read(w, mask, order_->warp(warp), clock, warp * 32);
+      ++warp;
+    }
   });
 }
 

@@ -8,6 +8,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "emu/memory_order.hpp"
@@ -35,7 +36,7 @@ class SharedMemory {
   uint32_t bytes() const { return bytes_; }
   /// Whether an address lies in shared memory or around it.
   bool is_near(uintptr_t address) const { return address - reinterpret_cast<uintptr_t>(reservation_) < kReservedBytes; }
-  /// The offset of `bytes` at an address, which must lie within the block's shared memory.
+  /// The offset of `bytes` at an address, which must lie within the block's shared memory; `alignment` is a power of two.
   uint32_t offset_of(const void* address, uint32_t bytes, uint32_t alignment, const char* operation) const;
 
   void read(int thread, uint32_t offset, uint32_t bytes, const char* operation);
@@ -52,8 +53,8 @@ class SharedMemory {
   void check_product_read(int thread, uint32_t offset, uint32_t bytes, const char* operation);
   /// A product that is under way reads these bytes until end_use.
   void begin_use(uint32_t offset, uint32_t bytes);
-  /// A warp has read them; the last warp of a product ends its use.
-  void end_use(uint32_t offset, uint32_t bytes, int warp, uint32_t clock, bool last);
+  /// It has ended: the warps from `first_warp` on have read them, each at a moment of its own.
+  void end_use(uint32_t offset, uint32_t bytes, int first_warp, std::span<const uint32_t> clocks);
 
   /// Makes 8 bytes an mbarrier.
   void place_barrier(int thread, uint32_t offset);

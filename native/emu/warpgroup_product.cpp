@@ -52,11 +52,11 @@ struct Tile {
   bool transposed;
 };
 
-/// The values of a tile of `rows` rows (or, of the right operand, columns) by `inputs`.
-std::vector<float> values_of(const Tile& tile, Element element, int rows, int inputs) {
+/// Reads a tile of `rows` rows (or, of the right operand, columns) by `inputs`, whose values are to lie so far apart.
+void read_values(const Tile& tile, Element element, int rows, int inputs, float* values, int row_stride, int input_stride) {
   const SharedMemory& shared = machine().shared();
   const int lines = tile.transposed ? inputs : rows, across = tile.transposed ? rows : inputs, at_once = 32 / element_bytes(element);
-  std::vector<float> values(static_cast<size_t>(rows) * inputs);
+  const int line_stride = tile.transposed ? input_stride : row_stride, stride = tile.transposed ? row_stride : input_stride;
   for (int line = 0; line < lines; ++line) {
     for (int first = 0; first < across; first += at_once) {
       unsigned char bytes[32];
@@ -64,13 +64,9 @@ std::vector<float> values_of(const Tile& tile, Element element, int rows, int in
       for (uint32_t half : {0u, 16u}) std::memcpy(bytes + half, shared.data() + tile.chunk(line, column + half), 16);
       float decoded[32];
       decode(element, bytes, decoded);
-      for (int i = 0; i < at_once; ++i) {
-        const int row = tile.transposed ? first + i : line, input = tile.transposed ? line : first + i;
-        values[static_cast<size_t>(row) * inputs + input] = decoded[i];
-      }
+      for (int i = 0; i < at_once; ++i) values[line * line_stride + (first + i) * stride] = decoded[i];
     }
   }
-  return values;
 }
 
 }  // namespace
@@ -178,10 +174,8 @@ void AsynchronousProducts::perform_wait(int first_thread, void* const* operands)
   for (; group.computed < ended; ++group.computed) {
     const Product& product = group.products.front();
     self.compute(product);
-    self.for_each_row(product.shape, [&](uint32_t offset) {
-      for (int warp = 0; warp < 4; ++warp)
-        machine().shared().end_use(offset, 16, first_thread / 32 + warp, clocks[warp], warp == 3);
-    });
+    SharedMemory& shared = machine().shared();
+    self.for_each_row(product.shape, [&](uint32_t offset) { shared.end_use(offset, 16, first_thread / 32, clocks); });
     group.products.pop_front();
   }
   for (int lane = 0; lane < kThreads; ++lane) {
@@ -198,14 +192,11 @@ void AsynchronousProducts::compute(const Product& product) {
   const ProductShape& shape = product.shape;
   const int columns = shape.columns, step = step_inputs(shape.element), inputs = shape.sparse ? 2 * step : step;
 
-  // The right operand (inputs, columns).
-  const std::vector<float> right = values_of(Tile(shape.right, shape.right_transposed), shape.element, columns, inputs);
-  std::vector<float> b(right.size()), a;
-  for (int n = 0; n < columns; ++n)
-    for (int k = 0; k < inputs; ++k) b[static_cast<size_t>(k) * columns + n] = right[static_cast<size_t>(n) * inputs + k];
-  if (shape.left_in_shared) a = values_of(Tile(shape.left, shape.left_transposed), shape.element, kLeftRows, step);
+  // At most 64 inputs by 256 columns; products are computed one at a time.
+  static float right[64 * 256], a[kLeftRows * 32], sums[16 * 256];
+  read_values(Tile(shape.right, shape.right_transposed), shape.element, columns, inputs, right, 1, columns);
+  if (shape.left_in_shared) read_values(Tile(shape.left, shape.left_transposed), shape.element, kLeftRows, step, a, step, 1);
 
-  std::vector<float> sums(16 * static_cast<size_t>(columns));
   for (int warp = 0; warp < 4; ++warp) {
     LeftRows left;
     if (shape.left_in_shared) {
@@ -219,7 +210,7 @@ void AsynchronousProducts::compute(const Product& product) {
       for (int lane = 0; lane < 32; ++lane) registers[lane] = &product.a[4 * (32 * warp + lane)];
       gather_left(shape.element, registers, shape.sparse ? &product.metadata[32 * warp] : nullptr, shape.selector, left);
     }
-    multiply(left, b.data(), columns, sums.data());
+    multiply(left, right, columns, sums);
     for (int lane = 0; lane < 32; ++lane) {
       void* const d = product.d[32 * warp + lane];
       const int g = lane / 4, t = lane % 4;
