@@ -1,7 +1,9 @@
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
+import { frontEndOf, frontEnds } from "../lib/audio/family_front_ends.js";
 import { compressModel, loadModel, measureModel, Recognizer, UsmLiteError } from "../lib/index.js";
+import { families } from "../lib/models/families.js";
 import { roundToNearest } from "./recipes.js";
 import { editJson, editWeights, temporaryFolder, tones, writeTinyModel } from "./tiny_model.js";
 
@@ -91,6 +93,14 @@ test("a configuration that the network cannot honour is refused by key", (t) => 
   encoder("num_hidden_layers", 3, /model\.safetensors has no tensor "encoder\.layers\.2\./);
   encoder("num_hidden_layers", 1, /model\.safetensors: \d+ tensors have no place .*"encoder\.layers\.1\./);
   encoder("num_mel_bins", 80, /"encoder\.subsampler\.dense_0\.weight" has shape \(\d+, 128\) but config\.json asks for \(\d+, 80\)/);
+});
+
+test("every family of networks has its front end, and no other name has one", (t) => {
+  t.deepEqual(Object.keys(frontEnds).sort(), Object.keys(families).sort());
+  for (const type of ["conformer", "toString", undefined]) {
+    const error = t.throws(() => frontEndOf({ model_type: type as never }, {}, "preprocessor_config.json"), { instanceOf: UsmLiteError });
+    t.is(error?.code, "UNSUPPORTED_MODEL");
+  }
 });
 
 test("the front end, tokenizer and language model must belong to the network", (t) => {

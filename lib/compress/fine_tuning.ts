@@ -11,7 +11,7 @@ import { windowSecondsOf, withinWindow } from "../data/window_limit.js";
 import { copyBeside } from "../device/device_parameter.js";
 import { UsmLiteError } from "../errors.js";
 import { isOnGpu } from "../models/device_training.js";
-import { modelFiles, readGeneration, type SpeechModel } from "../models/model_folder.js";
+import { modelFiles, type SpeechModel } from "../models/model_folder.js";
 import { trainableNetwork } from "../models/trainable.js";
 import { transcriptEncoder, type TranscriptEncoder } from "../models/transcript_encoder.js";
 import { relativeMeanSquare } from "../ops/mean_square.js";
@@ -92,7 +92,7 @@ export const featureCacheOf = (model: SpeechModel, folder: string): FeatureCache
 function frontEndSource({ frontEnd, folder }: SpeechModel): FrontEndSource {
   if (frontEnd instanceof LogMel) return frontEnd.config;
   const model = readJsonFile(join(folder, modelFiles.config), "BAD_CONFIG");
-  return { model, generation: readGeneration(folder), preprocessor: readPreprocessorConfig(folder).json };
+  return { model, preprocessor: readPreprocessorConfig(folder).json };
 }
 
 /** Batches of `count` utterances drawn from the speech, without augmentation. */

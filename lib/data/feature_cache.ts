@@ -18,8 +18,7 @@ const workerSeconds = 120;
 const version = 1;
 
 /** What makes the features: the log-mel front end of LASR, or that of a model folder by its `config.json` and `preprocessor_config.json`. */
-export type FrontEndSource =
-  LogMelConfig | { readonly model: JsonObject; readonly generation?: JsonObject; readonly preprocessor: JsonObject };
+export type FrontEndSource = LogMelConfig | { readonly model: JsonObject; readonly preprocessor: JsonObject };
 
 /** Features of one utterance. */
 export interface Features {

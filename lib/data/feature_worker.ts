@@ -1,7 +1,7 @@
 /** The worker thread of a {@link FeatureCache}: audio files in, feature files out. */
 import { parentPort, workerData } from "node:worker_threads";
 import { decodeAudio } from "../audio/decode.js";
-import type { FrontEnd } from "../audio/front_end.js";
+import { frontEndOf } from "../audio/family_front_ends.js";
 import { LogMel } from "../audio/log_mel.js";
 import { resample } from "../audio/resample.js";
 import { writeFileAtomically } from "../checkpoint/atomic_file.js";
@@ -12,18 +12,12 @@ import { utteranceOf } from "./utterance_audio.js";
 
 if (!parentPort) throw new UsmLiteError("INTERNAL", "this module runs only in a worker thread");
 const port = parentPort;
-const frontEnd = await frontEndOf(workerData as FrontEndSource);
+const source = workerData as FrontEndSource;
+const frontEnd = "model" in source ? frontEndOf(source.model, source.preprocessor, "preprocessor_config.json") : new LogMel(source);
 
 port.on("message", (job: FeatureJob) => {
   void extract(job).then((answer) => port.postMessage(answer));
 });
-
-async function frontEndOf(source: FrontEndSource): Promise<FrontEnd> {
-  if (!("model" in source)) return new LogMel(source);
-  // All families of networks come with it, which most of a worker's start would go into.
-  const { describeModel } = await import("../models/model_folder.js");
-  return describeModel(source.model, "config.json", source.generation).frontEnd(source.preprocessor, "preprocessor_config.json");
-}
 
 async function extract(job: FeatureJob): Promise<FeatureJobDone> {
   const first = job.segments[0]?.source ?? job.audioPath;

@@ -1,10 +1,6 @@
 /** The families of models that can be loaded: what their `model_type` means. */
+import { frontEnds } from "../audio/family_front_ends.js";
 import type { FrontEnd } from "../audio/front_end.js";
-import { kaldiFeaturesFrom } from "../audio/kaldi_features.js";
-import { LogMel } from "../audio/log_mel.js";
-import { cohereFeaturesFrom, parakeetFeaturesFrom } from "../audio/parakeet_features.js";
-import { rawSamplesFrom } from "../audio/raw_samples.js";
-import { whisperFeaturesFrom } from "../audio/whisper_features.js";
 import type { JsonObject } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import type { WeightSource } from "../nn/weight_source.js";
@@ -58,7 +54,7 @@ function parakeet(config: JsonObject, source: string, generation: JsonObject): M
     ...gpuWeightsOf(encoder, ctc ? /^/ : /^encoder/),
     network: (weights) =>
       ctc ? new ParakeetForCtc(ctc, weights) : new ParakeetTransducer(transducer as NonNullable<typeof transducer>, weights),
-    frontEnd: (preprocessor, path) => parakeetFeaturesFrom(preprocessor, path),
+    frontEnd: frontEnds.parakeet_ctc,
   };
 }
 
@@ -84,7 +80,7 @@ function wav2vec2(json: JsonObject, source: string): ModelDescription {
       config.model_type === "wav2vec2-conformer"
         ? /\.masked_spec_embed$|\.encoder\.pos_conv_embed\.|\.embed_positions\.inv_freq$/
         : /\.masked_spec_embed$/,
-    frontEnd: (preprocessor, path) => rawSamplesFrom(preprocessor, path),
+    frontEnd: frontEnds.wav2vec2,
   };
 }
 
@@ -103,7 +99,7 @@ function wav2vec2Bert(json: JsonObject, source: string): ModelDescription {
     network: (weights) => new Wav2Vec2BertForCtc(config, weights),
     unusedWeights: /\.masked_spec_embed$/, // for training
     frontEnd: (preprocessor, path) => {
-      const features = kaldiFeaturesFrom(preprocessor, path);
+      const features = frontEnds["wav2vec2-bert"](preprocessor, path);
       const { featureSize } = features.config;
       if (featureSize === config.feature_projection_input_dim) return features;
       throw new UsmLiteError(
@@ -134,7 +130,7 @@ function whisper(json: JsonObject, source: string, generation: JsonObject): Mode
     // Written by older versions although it is the token embedding again.
     ...(config.tie_word_embeddings ? { unusedWeights: /^proj_out\.weight$/ } : {}),
     frontEnd: (preprocessor, path) => {
-      const features = whisperFeaturesFrom(preprocessor, path);
+      const features = frontEnds.whisper(preprocessor, path);
       const wanted = 2 * config.max_source_positions;
       if (features.frames() === wanted) return features;
       throw new UsmLiteError(
@@ -156,7 +152,7 @@ function cohere(json: JsonObject, source: string, generation: JsonObject): Model
       : {}),
     network: (weights) => new CohereNetwork(config, generationConfig, weights),
     ...(config.tie_word_embeddings ? { unusedWeights: /^proj_out\.weight$/ } : {}),
-    frontEnd: (preprocessor, path) => cohereFeaturesFrom(preprocessor, path),
+    frontEnd: frontEnds.cohere_asr,
   };
 }
 
@@ -180,7 +176,7 @@ export const families: Readonly<Record<string, Family>> = {
       ...(lasrFitsGpu(config.encoder_config) ? { gpuWeights: /^/ } : {}),
       stride: config.encoder_config.subsampling_conv_stride ** 2,
       network: (weights) => new LasrForCtc(config, weights),
-      frontEnd: (preprocessor, path) => LogMel.fromJson(preprocessor, path),
+      frontEnd: frontEnds.lasr_ctc,
     };
   },
   parakeet_ctc: parakeet,

@@ -287,7 +287,7 @@ function openWeights({ folder, config, description: { rename }, language }: Desc
 }
 
 /** `generation_config.json` of a folder; nothing where there is none. */
-export function readGeneration(folder: string): JsonObject {
+function readGeneration(folder: string): JsonObject {
   const path = join(folder, modelFiles.generation);
   return existsSync(path) ? readJsonFile(path, "BAD_CONFIG") : {};
 }
