@@ -1,5 +1,5 @@
 import test from "ava";
-import { availableInstructionSets, scaledSum, setInstructionSet, Tensor, tidy, UsmLiteError } from "../lib/index.js";
+import { availableInstructionSets, scaledSum, setInstructionSet, Tensor, tidy, UsmLiteError } from "../lib/operations.js";
 import { checkGradients, randomTensor, randomValues } from "./gradient.js";
 
 test("a tensor returns the values it was made from", (t) => {

@@ -14,7 +14,7 @@ import {
   UsmLiteError,
   type Activation,
   type LinearOptions,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { checkGradients, randomTensor, randomValues } from "./gradient.js";
 
 const fastSets = availableInstructionSets().filter((set) => set !== "reference");

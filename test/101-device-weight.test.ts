@@ -1,6 +1,6 @@
 import { fromSmallFloat } from "./gpu.js";
 import test from "ava";
-import { type Arithmetic, DeviceWeight, packWeight, Tensor, unpackWeight, UsmLiteError } from "../lib/index.js";
+import { type Arithmetic, DeviceWeight, packWeight, Tensor, unpackWeight, UsmLiteError } from "../lib/operations.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
 type Codes = "float" | "float8" | "int8" | "int4" | "int3" | "int2" | "int1" | "nf4" | "uint8" | "uint4" | "uint2";

@@ -12,7 +12,7 @@ import {
   tidy,
   trimGpuMemory,
   UsmLiteError,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { randomTensor } from "./gradient.js";
 
 test("the GPU says what it is", (t) => {

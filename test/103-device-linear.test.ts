@@ -14,7 +14,7 @@ import {
   tidy,
   unpackWeight,
   UsmLiteError,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { activationType } from "./device_products.js";
 import { randomTensor, randomValues } from "./gradient.js";
 

@@ -2,7 +2,7 @@
 import { assertClose, onlySmall, realGpu } from "./gpu.js";
 import { operand, product } from "./device_products.js";
 import test from "ava";
-import { type Arithmetic, deviceLinear, DeviceTensor, DeviceWeight, linear, packWeight, tidy, unpackWeight } from "../lib/index.js";
+import { type Arithmetic, deviceLinear, DeviceTensor, DeviceWeight, linear, packWeight, tidy, unpackWeight } from "../lib/operations.js";
 import { randomTensor } from "./gradient.js";
 
 const cases: readonly { spec: string; arithmetic: Arithmetic }[] = [

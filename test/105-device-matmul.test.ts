@@ -1,6 +1,6 @@
 import { assertClose, onlySmall, realGpu } from "./gpu.js";
 import test from "ava";
-import { deviceMatmul, DeviceTensor, linear, tidy, UsmLiteError } from "../lib/index.js";
+import { deviceMatmul, DeviceTensor, linear, tidy, UsmLiteError } from "../lib/operations.js";
 import { randomTensor } from "./gradient.js";
 
 test("the product of two matrices is that of their rounded values", (t) => {

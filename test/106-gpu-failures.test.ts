@@ -2,7 +2,7 @@ import { realGpu } from "./gpu.js";
 import { execFile } from "node:child_process";
 import test from "ava";
 
-const library = new URL("../lib/index.js", import.meta.url).href;
+const library = new URL("../lib/operations.js", import.meta.url).href;
 
 /** Runs `body` (statements that may use the library as `lib` and must assign `result`) in a process of its own. */
 function inProcess(body: string, environment: Record<string, string>): Promise<unknown> {

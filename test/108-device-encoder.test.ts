@@ -16,7 +16,7 @@ import {
   SequenceOffsets,
   Tensor,
   UsmLiteError,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { logSoftmax } from "../lib/ops/softmax.js";
 import { floatTypes, rounded } from "./device_products.js";
 import { randomTensor, randomValues } from "./gradient.js";

@@ -11,7 +11,7 @@ import {
   Tensor,
   unpackWeight,
   UsmLiteError,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { checkGradients, randomTensor } from "./gradient.js";
 
 test.afterEach(() => setInstructionSet(availableInstructionSets().at(-1) ?? "reference"));

@@ -11,7 +11,7 @@ import {
   unpackWeight,
   type FakeQuantizeOptions,
   type ScaleRule,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { randomTensor } from "./gradient.js";
 import { onEveryInstructionSet } from "./instruction_sets.js";
 import { quantizerGradients } from "./quantizer_gradients.js";

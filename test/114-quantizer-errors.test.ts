@@ -3,7 +3,7 @@
  * (1960), the moments of the half-normal distribution, and simulations in NumPy of the rules of google/praxis and google/aqt.
  */
 import test from "ava";
-import { fakeQuantize, magnitudeMask, parseWeightSpec, Tensor, tidy, type ScaleRule } from "../lib/index.js";
+import { fakeQuantize, magnitudeMask, parseWeightSpec, Tensor, tidy, type ScaleRule } from "../lib/operations.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
 
 const [rows, columns] = [48, 1024];

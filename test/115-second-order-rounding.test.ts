@@ -17,7 +17,7 @@ import {
   unpackWeight,
   type LayerInputs,
   type SolvedWeight,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { matmul } from "../lib/ops/matmul.js";
 import { randomTensor, randomValues } from "./gradient.js";
 

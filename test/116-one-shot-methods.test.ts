@@ -21,7 +21,7 @@ import {
   type Candidate,
   type GivenScales,
   type LayerInputs,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { jacobiEigenvectors } from "../lib/oneshot/low_rank.js";
 import { meanSquares } from "../lib/oneshot/input_moments.js";
 import { matmul } from "../lib/ops/matmul.js";

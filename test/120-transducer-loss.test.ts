@@ -13,7 +13,7 @@ import {
   tidy,
   transducerLoss,
   type TransducerLossOptions,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { lstmCell } from "../lib/ops/lstm_cell.js";
 import { gatherRows } from "../lib/ops/row_copies.js";
 import { checkGradients, randomTensor } from "./gradient.js";

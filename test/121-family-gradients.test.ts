@@ -6,7 +6,7 @@ import {
   setInstructionSet,
   softmaxDivergence,
   Tensor,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { gelu } from "../lib/ops/gelu.js";
 import { groupedConvolution } from "../lib/ops/grouped_convolution.js";
 import { planeConvolution } from "../lib/ops/plane_convolution.js";

@@ -17,7 +17,7 @@ import {
   unpackWeight,
   UsmLiteError,
   type LinearOptions,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { adaptedLinear } from "../lib/nn/adapted_linear.js";
 import { frozenLinear } from "../lib/ops/frozen_linear.js";
 import { addLowRank, lowRankSum, type LowRankFactors } from "../lib/ops/low_rank.js";

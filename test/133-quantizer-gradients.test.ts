@@ -1,5 +1,5 @@
 import test from "ava";
-import { availableInstructionSets, fakeQuantize, groupScales, setInstructionSet, Tensor, type ScaleRule } from "../lib/index.js";
+import { availableInstructionSets, fakeQuantize, groupScales, setInstructionSet, Tensor, type ScaleRule } from "../lib/operations.js";
 import { randomTensor, randomValues } from "./gradient.js";
 import { onEveryInstructionSet } from "./instruction_sets.js";
 import { quantizerGradients } from "./quantizer_gradients.js";

@@ -1,6 +1,6 @@
 import { assertClose, RandomIntegers } from "./gpu.js";
 import test from "ava";
-import { type DeviceActivation, deviceLinear, DeviceTensor, DeviceWeight, linear, packWeight, tidy, unpackWeight } from "../lib/index.js";
+import { type DeviceActivation, deviceLinear, DeviceTensor, DeviceWeight, linear, packWeight, tidy, unpackWeight } from "../lib/operations.js";
 import { activationType, operand } from "./device_products.js";
 import { randomTensor } from "./gradient.js";
 

@@ -1,6 +1,6 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { deviceLinear, DeviceTensor, DeviceWeight, packWeight, Tensor, tidy } from "../lib/index.js";
+import { deviceLinear, DeviceTensor, DeviceWeight, packWeight, Tensor, tidy } from "../lib/operations.js";
 import { activationType } from "./device_products.js";
 import { randomTensor, randomValues } from "./gradient.js";
 

@@ -8,7 +8,7 @@ import {
   type TransducerStep,
   type TransducerUtterance,
   type TransducerWeights,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import type { TransducerLayer } from "../lib/device/transducer_decoder.js";
 import { randomValues } from "./gradient.js";
 

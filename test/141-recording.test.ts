@@ -10,8 +10,8 @@ import {
   Tensor,
   tidy,
   trimGpuMemory,
-} from "../lib/index.js";
-import { deviceGlu, deviceLayerNorm } from "../lib/index.js";
+} from "../lib/operations.js";
+import { deviceGlu, deviceLayerNorm } from "../lib/operations.js";
 import { deviceExtendCache } from "../lib/device/cached_attention.js";
 import { deviceSampleWindows } from "../lib/device/sample_encoder_operations.js";
 import { RecordedPasses } from "../lib/device/recorded_passes.js";

@@ -9,7 +9,7 @@ import {
   Recording,
   SequenceOffsets,
   Tensor,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { relativeAttention } from "../lib/ops/relative_attention.js";
 import { keep } from "../lib/tensor/scope.js";
 import { floatTypes, rounded } from "./device_products.js";

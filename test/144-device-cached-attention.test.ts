@@ -2,7 +2,7 @@ import { assertClose } from "./gpu.js";
 import test from "ava";
 import { deviceCachedAttention, deviceExtendCache } from "../lib/device/cached_attention.js";
 import { DeviceSequences } from "../lib/device/device_sequences.js";
-import { DeviceTensor, SequenceOffsets, Tensor, tidy, UsmLiteError } from "../lib/index.js";
+import { DeviceTensor, SequenceOffsets, Tensor, tidy, UsmLiteError } from "../lib/operations.js";
 import { cachedAttention } from "../lib/ops/cached_attention.js";
 import { randomTensor } from "./gradient.js";
 

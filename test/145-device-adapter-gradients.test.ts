@@ -1,7 +1,7 @@
 /** Adapters on the GPU: what goes back through them. */
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { DeviceTensor, Tape, Tensor, tidy } from "../lib/index.js";
+import { DeviceTensor, Tape, Tensor, tidy } from "../lib/operations.js";
 import type { JsonObject } from "../lib/checkpoint/json_file.js";
 import { freshAdapter } from "../lib/adapt/adapter.js";
 import { adaptableLayers } from "../lib/adapt/adaptable_layers.js";

@@ -17,7 +17,7 @@ import {
   tidy,
   unpackWeight,
   UsmLiteError,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { randomTensor } from "./gradient.js";
 
 const cases: readonly { spec: string; arithmetic: Arithmetic }[] = [
@@ -157,7 +157,7 @@ test("e4m3 numbers are refused where the GPU does not multiply them", (t) => {
 });
 
 test("an architecture that has no kernels is a coded error", (t) => {
-  const library = new URL("../lib/index.js", import.meta.url).href;
+  const library = new URL("../lib/operations.js", import.meta.url).href;
   const script = `const { DeviceTensor, DeviceWeight, deviceLinear, packWeight, Tensor } = await import(${JSON.stringify(library)});
     const weight = DeviceWeight.from(packWeight(Tensor.zeros([16, 16]), "int8"));
     for (const tokens of [70, 71]) try { deviceLinear(DeviceTensor.zeros([tokens, 16]), weight); } catch ({ code, message }) { console.log(code, message); }`;

@@ -8,7 +8,7 @@ import {
   SequenceOffsets,
   Tape,
   Tensor,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { deviceDepthwiseConvolutionBackward, devicePlaneConvolutionBackward } from "../lib/device/convolution_gradients.js";
 import { convolvedLength, planeConvolution } from "../lib/ops/plane_convolution.js";
 import { reshape } from "../lib/ops/reshape.js";

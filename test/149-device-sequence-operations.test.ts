@@ -1,6 +1,6 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { DeviceTensor, SequenceOffsets, Tensor, tidy } from "../lib/index.js";
+import { DeviceTensor, SequenceOffsets, Tensor, tidy } from "../lib/operations.js";
 import { deviceAddRows, deviceCrossEntropy, deviceGatherRows } from "../lib/device/sequence_training.js";
 import { crossEntropy } from "../lib/ops/cross_entropy.js";
 import { gelu } from "../lib/ops/gelu.js";

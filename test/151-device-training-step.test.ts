@@ -1,6 +1,6 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { DeviceTensor, fakeQuantize, magnitudeMask, SequenceOffsets, Tape, Tensor } from "../lib/index.js";
+import { DeviceTensor, fakeQuantize, magnitudeMask, SequenceOffsets, Tape, Tensor } from "../lib/operations.js";
 import { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { parseLasrConfig } from "../lib/models/lasr/lasr_config.js";
 import { DeviceWeightSource } from "../lib/nn/device_weight_source.js";

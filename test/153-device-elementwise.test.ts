@@ -1,6 +1,6 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { DeviceTensor, dropout, glu, silu, Tape, Tensor, UsmLiteError } from "../lib/index.js";
+import { DeviceTensor, dropout, glu, silu, Tape, Tensor, UsmLiteError } from "../lib/operations.js";
 import {
   deviceAddInPlace,
   deviceDropout,

@@ -9,7 +9,7 @@ import {
   SequenceOffsets,
   Tensor,
   UsmLiteError,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import {
   deviceDepthwiseConvolutionBackward,
   deviceGatherWindowsBackward,

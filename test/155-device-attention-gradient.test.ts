@@ -1,6 +1,6 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { attention, deviceRotateHeads, DeviceSequences, DeviceTensor, SequenceOffsets, Tape, Tensor, UsmLiteError } from "../lib/index.js";
+import { attention, deviceRotateHeads, DeviceSequences, DeviceTensor, SequenceOffsets, Tape, Tensor, UsmLiteError } from "../lib/operations.js";
 import {
   deviceAttentionBackward,
   deviceRelativeAttentionBackward,

@@ -11,7 +11,7 @@ import {
   Tape,
   Tensor,
   tidy,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
 /** Losses and gradient of the operation on the CPU. */

@@ -1,6 +1,6 @@
 import { assertClose, realGpu } from "./gpu.js";
 import test from "ava";
-import { DeviceEvent, DeviceStream, DeviceTensor, PinnedBuffer, Recording, Tensor, tidy, UsmLiteError } from "../lib/index.js";
+import { DeviceEvent, DeviceStream, DeviceTensor, PinnedBuffer, Recording, Tensor, tidy, UsmLiteError } from "../lib/operations.js";
 import { randomValues } from "./gradient.js";
 
 test("values go to the GPU and back through a pinned buffer, without waiting", (t) => {

@@ -9,7 +9,7 @@ import {
   deviceInstanceNorm,
   deviceSampleWindows,
 } from "../lib/device/sample_encoder_operations.js";
-import { DeviceTensor, SequenceOffsets, Tensor, tidy, UsmLiteError } from "../lib/index.js";
+import { DeviceTensor, SequenceOffsets, Tensor, tidy, UsmLiteError } from "../lib/operations.js";
 import { scaledSum } from "../lib/ops/elementwise.js";
 import { gelu } from "../lib/ops/gelu.js";
 import { groupedConvolution } from "../lib/ops/grouped_convolution.js";

@@ -13,7 +13,7 @@ import {
   Tensor,
   tidy,
   type FakeQuantizeOptions,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { DeviceParameter } from "../lib/device/device_parameter.js";
 import { prune } from "../lib/sparse/prune.js";
 import { WeightPruning } from "../lib/train/weight_pruning.js";

@@ -1,6 +1,6 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { DeviceTensor, lstmSequence, SequenceOffsets, Tape, Tensor, tidy, transducerLoss } from "../lib/index.js";
+import { DeviceTensor, lstmSequence, SequenceOffsets, Tape, Tensor, tidy, transducerLoss } from "../lib/operations.js";
 import { deviceTransducerLoss, deviceTransducerLossBackward, type DeviceTransducerBatch } from "../lib/device/transducer_training.js";
 import { hasPath } from "../lib/ops/transducer_batch.js";
 import { heldByBfloat16 } from "./device_steps.js";

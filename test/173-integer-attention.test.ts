@@ -7,7 +7,7 @@ import {
   Tape,
   Tensor,
   type AttentionOptions,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { relativeAttention, type RelativePositions } from "../lib/ops/relative_attention.js";
 import { randomTensor, randomValues } from "./gradient.js";
 import { agreeOnAllInstructionSets, relativeDifference } from "./instruction_sets.js";

@@ -6,7 +6,7 @@ import test from "ava";
 import { deviceColumns } from "../lib/device/device_tensor.js";
 import { gpuAddon } from "../lib/device/gpu.js";
 import { deviceAddProduct, deviceProduct } from "../lib/device/training_operations.js";
-import { DeviceTensor, Tensor, tidy } from "../lib/index.js";
+import { DeviceTensor, Tensor, tidy } from "../lib/operations.js";
 import { temporaryFolder } from "./tiny_model.js";
 
 // Small, medium and large tiles of Hopper for up to 64, 192 and more tokens: the table is read at the first product.

@@ -16,7 +16,7 @@ import {
   tidy,
   unpackWeight,
   UsmLiteError,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import type { IntegerActivations } from "../lib/device/device_weight.js";
 import { roundRows } from "../lib/quant/activation_coding.js";
 import { randomTensor, randomValues } from "./gradient.js";

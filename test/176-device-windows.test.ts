@@ -1,7 +1,7 @@
 import { assertClose } from "./gpu.js";
 import { join } from "node:path";
 import test from "ava";
-import { attention, deviceAttention, DeviceSequences, DeviceTensor, SequenceOffsets, tidy, type Tensor } from "../lib/index.js";
+import { attention, deviceAttention, DeviceSequences, DeviceTensor, SequenceOffsets, tidy, type Tensor } from "../lib/operations.js";
 import { deviceTrainingAttention, deviceTrainingRelativeAttention } from "../lib/device/training_attention.js";
 import type { CtcNetwork } from "../lib/models/speech_network.js";
 import { describeModel, loadModel } from "../lib/models/model_folder.js";

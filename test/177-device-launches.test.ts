@@ -11,7 +11,7 @@ import {
   tidy,
   type Arithmetic,
   type Tensor,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { placeSequences } from "../lib/device/placement.js";
 import { parseLasrConfig } from "../lib/models/lasr/lasr_config.js";
 import { LasrEncoder } from "../lib/models/lasr/lasr_encoder.js";

@@ -4,7 +4,7 @@ import type { IncomingMessage } from "node:http";
 import { connect, type Socket } from "node:net";
 import test from "ava";
 import { WebSocket } from "ws";
-import { UsmLiteError } from "../lib/index.js";
+import { UsmLiteError } from "../lib/operations.js";
 import { ClientAddresses, networkOf } from "../lib/serve/client_addresses.js";
 import { Server } from "../lib/serve/server.js";
 import { ServiceError } from "../lib/serve/service_error.js";

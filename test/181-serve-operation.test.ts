@@ -6,7 +6,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import test from "ava";
-import { UsmLiteError } from "../lib/index.js";
+import { UsmLiteError } from "../lib/operations.js";
 import { LogOutput } from "../lib/serve/log_output.js";
 import { ApiKeys } from "../lib/serve/api_keys.js";
 import { main } from "./command_line.js";

@@ -2,7 +2,7 @@
 import { assertClose } from "./gpu.js";
 import { activationType, operand, product } from "./device_products.js";
 import test from "ava";
-import { type Arithmetic, deviceLinear, DeviceTensor, DeviceWeight, linear, packWeight, Tensor, tidy, unpackWeight } from "../lib/index.js";
+import { type Arithmetic, deviceLinear, DeviceTensor, DeviceWeight, linear, packWeight, Tensor, tidy, unpackWeight } from "../lib/operations.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
 const formats = ["uint8", "uint6", "uint4", "uint3", "uint2", "midrise8"];

@@ -6,7 +6,7 @@ import { connect } from "node:net";
 import { basename, join } from "node:path";
 import test from "ava";
 import { WebSocket } from "ws";
-import { UsmLiteError } from "../lib/index.js";
+import { UsmLiteError } from "../lib/operations.js";
 import { errorResponse } from "../lib/serve/http/openai_error.js";
 import { RecentSamples } from "../lib/serve/realtime/recent_samples.js";
 import { maximumTurnSeconds, RealtimeSession } from "../lib/serve/realtime/realtime_session.js";

@@ -16,7 +16,7 @@ import {
   packWeight,
   SequenceOffsets,
   unpackWeight,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { relativeAttention } from "../lib/ops/relative_attention.js";
 import { floatTypes, operand, product, rounded } from "./device_products.js";
 import { randomTensor } from "./gradient.js";

@@ -8,7 +8,7 @@ import {
   Tensor,
   unpackWeight,
   UsmLiteError,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { randomTensor, randomValues } from "./gradient.js";
 import { roundHalfEven } from "./round_half_even.js";
 import { formats, sparsities } from "./weight_formats.js";

@@ -13,7 +13,7 @@ import {
   Tape,
   Tensor,
   unpackWeight,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
 const specs = [

@@ -9,7 +9,7 @@ import {
   setThreadCount,
   Tensor,
   unpackWeight,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { addon } from "../lib/native/addon.js";
 import { randomTensor } from "./gradient.js";
 import { assertClose, fast, onSet, packedMatrix, restoreRuntime, sets } from "./packed_products.js";

@@ -1,11 +1,11 @@
 import { Worker } from "node:worker_threads";
 import test from "ava";
-import { memoryStatistics, PackedMatrix, packedLinear, packWeight, Tensor, tidy } from "../lib/index.js";
+import { memoryStatistics, PackedMatrix, packedLinear, packWeight, Tensor, tidy } from "../lib/operations.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
 /** What a worker that gets the matrix by number computes with it. */
 function multiplyInWorker(id: number, x: Float32Array): Promise<Float32Array> {
-  const index = new URL("../lib/index.js", import.meta.url).href;
+  const index = new URL("../lib/operations.js", import.meta.url).href;
   const source = `
     import { parentPort, workerData } from "node:worker_threads";
     const { PackedMatrix, packedLinear, Tensor } = await import(${JSON.stringify(index)});

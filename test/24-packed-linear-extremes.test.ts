@@ -1,5 +1,5 @@
 import test from "ava";
-import { PackedMatrix, packedLinear, packWeight, Tensor, UsmLiteError } from "../lib/index.js";
+import { PackedMatrix, packedLinear, packWeight, Tensor, UsmLiteError } from "../lib/operations.js";
 import { randomTensor, randomValues } from "./gradient.js";
 import { fast, onSet, packedMatrix, restoreRuntime } from "./packed_products.js";
 

@@ -1,5 +1,5 @@
 import test from "ava";
-import { formatWeightSpec, parseWeightSpec, UsmLiteError } from "../lib/index.js";
+import { formatWeightSpec, parseWeightSpec, UsmLiteError } from "../lib/operations.js";
 import { formats, sparsities } from "./weight_formats.js";
 
 test("specs parse and print", (t) => {

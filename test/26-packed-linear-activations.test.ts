@@ -1,5 +1,5 @@
 import test from "ava";
-import { linear, PackedMatrix, packedLinear, packWeight, Tensor, unpackWeight } from "../lib/index.js";
+import { linear, PackedMatrix, packedLinear, packWeight, Tensor, unpackWeight } from "../lib/operations.js";
 import { randomTensor, randomValues } from "./gradient.js";
 import { assertClose, fast, onSet, packedMatrix, restoreRuntime, sets } from "./packed_products.js";
 

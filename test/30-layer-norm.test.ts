@@ -1,5 +1,5 @@
 import test from "ava";
-import { addLayerNorm, layerNorm, Tape, Tensor } from "../lib/index.js";
+import { addLayerNorm, layerNorm, Tape, Tensor } from "../lib/operations.js";
 import { checkGradients, randomTensor, randomValues } from "./gradient.js";
 import { agreeOnAllInstructionSets } from "./instruction_sets.js";
 

@@ -1,5 +1,5 @@
 import test from "ava";
-import { dropout, glu, logSoftmax, silu, softmax, Tape, Tensor } from "../lib/index.js";
+import { dropout, glu, logSoftmax, silu, softmax, Tape, Tensor } from "../lib/operations.js";
 import { relu } from "../lib/ops/relu.js";
 import { checkGradients, randomTensor, randomValues } from "./gradient.js";
 import { agreeOnAllInstructionSets } from "./instruction_sets.js";

@@ -1,5 +1,5 @@
 import test from "ava";
-import { depthwiseConvolution, SequenceOffsets, Tape, Tensor } from "../lib/index.js";
+import { depthwiseConvolution, SequenceOffsets, Tape, Tensor } from "../lib/operations.js";
 import { checkGradients, randomTensor } from "./gradient.js";
 import { agreeOnAllInstructionSets } from "./instruction_sets.js";
 

@@ -1,5 +1,5 @@
 import test from "ava";
-import { batchNorm, depthwiseConvolution, foldBatchNorm, SequenceOffsets, Tape, Tensor, type BatchNormOptions } from "../lib/index.js";
+import { batchNorm, depthwiseConvolution, foldBatchNorm, SequenceOffsets, Tape, Tensor, type BatchNormOptions } from "../lib/operations.js";
 import { checkGradients, randomTensor, randomValues } from "./gradient.js";
 import { agreeOnAllInstructionSets, relativeDifference } from "./instruction_sets.js";
 

@@ -1,5 +1,5 @@
 import test from "ava";
-import { attention, resetPeakMemory, memoryStatistics, SequenceOffsets, Tape, Tensor, tidy, type AttentionOptions } from "../lib/index.js";
+import { attention, resetPeakMemory, memoryStatistics, SequenceOffsets, Tape, Tensor, tidy, type AttentionOptions } from "../lib/operations.js";
 import { checkGradients, randomTensor, randomValues } from "./gradient.js";
 import { agreeOnAllInstructionSets } from "./instruction_sets.js";
 

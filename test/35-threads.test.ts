@@ -10,7 +10,7 @@ import {
   Tensor,
   threadCount,
   tidy,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { randomTensor } from "./gradient.js";
 
 test("results do not depend on the number of threads, however many calls follow each other", (t) => {

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
-import { Tokenizer, trainTokenizer, UsmLiteError } from "../lib/index.js";
+import { Tokenizer, trainTokenizer, UsmLiteError } from "../lib/operations.js";
 import { normalizeText } from "../lib/text/normalize.js";
 import type { ScoredPiece } from "../lib/text/unigram_model.js";
 import { randomValues } from "./gradient.js";

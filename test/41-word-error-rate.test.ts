@@ -1,5 +1,5 @@
 import test from "ava";
-import { characterErrorRate, relativeChange, wordErrorRate } from "../lib/index.js";
+import { characterErrorRate, relativeChange, wordErrorRate } from "../lib/operations.js";
 import { countEdits } from "../lib/text/word_error_rate.js";
 import { randomValues } from "./gradient.js";
 

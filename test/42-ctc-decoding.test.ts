@@ -1,5 +1,5 @@
 import test from "ava";
-import { ctcBeamSearch, CtcBeamSearch, ctcGreedy } from "../lib/index.js";
+import { ctcBeamSearch, CtcBeamSearch, ctcGreedy } from "../lib/operations.js";
 import type { PrefixScorer, PrefixState } from "../lib/decode/prefix_scorer.js";
 import { clearLattice, exhaustiveSums, randomLattice, tokenizerOf } from "./lattice.js";
 

@@ -11,7 +11,7 @@ import {
   trainTokenizer,
   UsmLiteError,
   writeLanguageModel,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { decodeLanguageModel, encodeLanguageModel } from "../lib/decode/ngram_file.js";
 import { FIRST_WORD, TEXT_END, type NgramLanguageModel } from "../lib/decode/ngram_language_model.js";
 import { SpellingModel } from "../lib/decode/spelling_model.js";

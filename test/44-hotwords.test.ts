@@ -1,5 +1,5 @@
 import test from "ava";
-import { ctcBeamSearch, HotwordScorer, trainTokenizer } from "../lib/index.js";
+import { ctcBeamSearch, HotwordScorer, trainTokenizer } from "../lib/operations.js";
 import { clearLattice, tokenizerOf } from "./lattice.js";
 
 const tokenizers = [trainTokenizer(["NEW YORK CITY CAT"], 31), trainTokenizer(["NEW YORK NEW YORK CITY CITY CAT CAT"], 40)];

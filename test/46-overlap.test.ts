@@ -1,5 +1,5 @@
 import test from "ava";
-import { ctcGreedy, joinChunks, planChunks } from "../lib/index.js";
+import { ctcGreedy, joinChunks, planChunks } from "../lib/operations.js";
 import { clearLattice, randomLattice, tokenizerOf } from "./lattice.js";
 
 test("chunks cover everything, overlap as asked, and fall on multiples", (t) => {

@@ -1,5 +1,5 @@
 import test from "ava";
-import { trainLanguageModel, tuneFusion } from "../lib/index.js";
+import { trainLanguageModel, tuneFusion } from "../lib/operations.js";
 import { clearLattice, tokenizerOf } from "./lattice.js";
 
 test("tuning finds weights with which the language model corrects what was misheard", (t) => {

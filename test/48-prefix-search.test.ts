@@ -3,7 +3,7 @@ import test from "ava";
 import { NativePrefixSearch } from "../lib/decode/native_prefix_search.js";
 import type { PrefixSearch, PrefixSearchLimits } from "../lib/decode/prefix_search.js";
 import { ReferencePrefixSearch } from "../lib/decode/reference_prefix_search.js";
-import { CtcBeamSearch, HotwordScorer, LanguageModelScorer, trainLanguageModel, type LogProbabilities } from "../lib/index.js";
+import { CtcBeamSearch, HotwordScorer, LanguageModelScorer, trainLanguageModel, type LogProbabilities } from "../lib/operations.js";
 import { addon } from "../lib/native/addon.js";
 import { randomLattice, tokenizerOf } from "./lattice.js";
 

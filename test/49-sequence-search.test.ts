@@ -1,7 +1,7 @@
 import test from "ava";
 import { writeSequence, type SequenceScorer } from "../lib/decode/sequence_search.js";
 import { timestampConstraint } from "../lib/decode/timestamp_rules.js";
-import { Tensor } from "../lib/index.js";
+import { Tensor } from "../lib/operations.js";
 import type { DecoderMemory, DecoderSession } from "../lib/nn/decoder_session.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
 

@@ -1,5 +1,5 @@
 import test from "ava";
-import { availableInstructionSets, ctcLoss, SequenceOffsets, setInstructionSet, Tape, Tensor, tidy } from "../lib/index.js";
+import { availableInstructionSets, ctcLoss, SequenceOffsets, setInstructionSet, Tape, Tensor, tidy } from "../lib/operations.js";
 import { checkGradients, randomTensor, randomValues } from "./gradient.js";
 
 /** What an alignment spells: repeats merged, then blanks (0) removed. */

@@ -1,5 +1,5 @@
 import test from "ava";
-import { availableInstructionSets, resample, setInstructionSet, StreamResampler } from "../lib/index.js";
+import { availableInstructionSets, resample, setInstructionSet, StreamResampler } from "../lib/operations.js";
 import { level, signalToNoise, sine } from "./audio_signals.js";
 import { randomValues } from "./gradient.js";
 

@@ -6,7 +6,7 @@ import test from "ava";
 import { LogMelPlan } from "../lib/audio/log_mel_plan.js";
 import { whisperFeaturesFrom } from "../lib/audio/whisper_features.js";
 import { readSafetensors } from "../lib/checkpoint/safetensors.js";
-import { availableInstructionSets, decodeAudio, LogMel, setInstructionSet, UsmLiteError, type Tensor } from "../lib/index.js";
+import { availableInstructionSets, decodeAudio, LogMel, setInstructionSet, UsmLiteError, type Tensor } from "../lib/operations.js";
 import { sine } from "./audio_signals.js";
 import { randomValues } from "./gradient.js";
 import { sharedFolder } from "./shared.js";
@@ -106,7 +106,7 @@ test("a frame does not depend on its neighbours", (t) => {
 });
 
 test("worker threads compute the same features", async (t) => {
-  const library = new URL("../lib/index.js", import.meta.url).href;
+  const library = new URL("../lib/operations.js", import.meta.url).href;
   const program = `
     const { parentPort, workerData } = require("node:worker_threads");
     import(${JSON.stringify(library)}).then(({ LogMel }) => parentPort.postMessage(new LogMel().logMel(workerData).toArray()));

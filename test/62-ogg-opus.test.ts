@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
-import { decodeAudio, readAudio } from "../lib/index.js";
+import { decodeAudio, readAudio } from "../lib/operations.js";
 import { audioFixture, audioFixtureBytes, signalToNoise, twoTones } from "./audio_signals.js";
 import { sharedFolder } from "./shared.js";
 

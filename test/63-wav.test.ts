@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
-import { decodeAudio, readAudio } from "../lib/index.js";
+import { decodeAudio, readAudio } from "../lib/operations.js";
 import { signalToNoise, sine } from "./audio_signals.js";
 import { randomValues } from "./gradient.js";
 import { wavFile, type WavCoding, type WavOptions } from "./wav_writer.js";

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
-import { decodeAudio } from "../lib/index.js";
+import { decodeAudio } from "../lib/operations.js";
 import { audioFixtureBytes, signalToNoise, twoTones } from "./audio_signals.js";
 import { flacFile, type FlacOptions, type Subframe } from "./flac_encoder.js";
 import { randomValues } from "./gradient.js";

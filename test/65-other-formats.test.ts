@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
-import { decodeAudio, readAudio } from "../lib/index.js";
+import { decodeAudio, readAudio } from "../lib/operations.js";
 import { audioFixture, audioFixtureBytes, signalToNoise, sine } from "./audio_signals.js";
 import { sharedFolder } from "./shared.js";
 import { wavFile } from "./wav_writer.js";

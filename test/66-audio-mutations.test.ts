@@ -3,7 +3,7 @@ import { join } from "node:path";
 import test from "ava";
 import { ByteSource } from "../lib/audio/byte_source.js";
 import { detectFormat } from "../lib/audio/container.js";
-import { decodeAudio, UsmLiteError } from "../lib/index.js";
+import { decodeAudio, UsmLiteError } from "../lib/operations.js";
 import { audioFixtureBytes } from "./audio_signals.js";
 import { flacFile } from "./flac_encoder.js";
 import { randomValues } from "./gradient.js";

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import test from "ava";
 import { readSafetensors } from "../lib/checkpoint/safetensors.js";
 import { writeSafetensors } from "../lib/checkpoint/safetensors_writer.js";
-import { Tensor, UsmLiteError } from "../lib/index.js";
+import { Tensor, UsmLiteError } from "../lib/operations.js";
 import { randomValues } from "./gradient.js";
 import { sharedFolder } from "./shared.js";
 

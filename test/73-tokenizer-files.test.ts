@@ -2,7 +2,7 @@ import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
-import { Tokenizer, UsmLiteError } from "../lib/index.js";
+import { Tokenizer, UsmLiteError } from "../lib/operations.js";
 import { ByteLevelTokenizer } from "../lib/text/byte_level_tokenizer.js";
 import { hypothesisOf, textOf } from "../lib/decode/hypothesis.js";
 import { loadTokenizer } from "../lib/text/load_tokenizer.js";

@@ -1,5 +1,5 @@
 import test from "ava";
-import { SequenceOffsets, Tensor } from "../lib/index.js";
+import { SequenceOffsets, Tensor } from "../lib/operations.js";
 import { cachedAttention } from "../lib/ops/cached_attention.js";
 import { gelu, geluInPlace } from "../lib/ops/gelu.js";
 import { groupedConvolution } from "../lib/ops/grouped_convolution.js";

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import test from "ava";
-import { matmul, Tensor } from "../lib/index.js";
+import { matmul, Tensor } from "../lib/operations.js";
 
 const modules = ["../lib/ops/matmul.js", "../lib/tensor/tensor.js"].map((path) => new URL(path, import.meta.url).href);
 

@@ -1,6 +1,6 @@
 import test from "ava";
 import { parakeetFeaturesFrom } from "../lib/audio/parakeet_features.js";
-import { availableInstructionSets, setInstructionSet, SequenceOffsets, Tensor, tidy } from "../lib/index.js";
+import { availableInstructionSets, setInstructionSet, SequenceOffsets, Tensor, tidy } from "../lib/operations.js";
 import { transducerGreedy } from "../lib/decode/transducer_greedy.js";
 import { describeModel, loadModel } from "../lib/models/model_folder.js";
 import { FreshWeights } from "../lib/nn/fresh_weights.js";

@@ -2,7 +2,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
 import { rawSamplesFrom } from "../lib/audio/raw_samples.js";
-import { availableInstructionSets, setInstructionSet, SequenceOffsets, Tensor, tidy } from "../lib/index.js";
+import { availableInstructionSets, setInstructionSet, SequenceOffsets, Tensor, tidy } from "../lib/operations.js";
 import { describeModel, loadModel, type SpeechModel } from "../lib/models/model_folder.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
 import type { CtcNetwork } from "../lib/models/speech_network.js";

@@ -1,6 +1,6 @@
 /** One computation on both devices, and what comes out of it. */
 import "./gpu.js";
-import { DeviceTensor, Tape, Tensor } from "../lib/index.js";
+import { DeviceTensor, Tape, Tensor } from "../lib/operations.js";
 import { randomTensor } from "./gradient.js";
 
 /** Values that bfloat16 holds, so that both devices compute with the same. */

@@ -1,5 +1,5 @@
 /** Gradients as the tape of the CPU has them, of what tensors on the GPU were rounded to. */
-import { Tape, Tensor, type DeviceTensor } from "../lib/index.js";
+import { Tape, Tensor, type DeviceTensor } from "../lib/operations.js";
 
 export function gradientsOnCpu(
   inputs: readonly DeviceTensor[],

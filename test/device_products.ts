@@ -1,6 +1,6 @@
 /** What tests of kernels multiply, and with what they compare. */
 import "./gpu.js"; // first: it chooses the GPU that the addon finds
-import { type Arithmetic, deviceLinear, DeviceTensor, type DeviceWeight, quantizeRows, Tensor } from "../lib/index.js";
+import { type Arithmetic, deviceLinear, DeviceTensor, type DeviceWeight, quantizeRows, Tensor } from "../lib/operations.js";
 
 export const activationType = (arithmetic: Arithmetic): "bfloat16" | "float16" => (arithmetic === "float16" ? "float16" : "bfloat16");
 

@@ -2,7 +2,7 @@
 import { assertClose } from "./gpu.js"; // first: it chooses the GPU that the addon finds
 import { activationType, operand } from "./device_products.js";
 import type { ExecutionContext } from "ava";
-import { type Arithmetic, deviceLinear, DeviceTensor, DeviceWeight, linear, packWeight, tidy, unpackWeight } from "../lib/index.js";
+import { type Arithmetic, deviceLinear, DeviceTensor, DeviceWeight, linear, packWeight, tidy, unpackWeight } from "../lib/operations.js";
 import { randomTensor } from "./gradient.js";
 
 const floats = ["float32", "float32+2:4"];

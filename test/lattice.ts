@@ -1,6 +1,6 @@
 /** Small CTC lattices, and their exact answers by looking at every alignment. */
 import type { LogProbabilities } from "../lib/decode/hypothesis.js";
-import { Tokenizer } from "../lib/index.js";
+import { Tokenizer } from "../lib/operations.js";
 import { randomValues } from "./gradient.js";
 
 /** A tokenizer of the blank and the given pieces. */

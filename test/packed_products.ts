@@ -9,7 +9,7 @@ import {
   setThreadCount,
   type Tensor,
   threadCount,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 
 const threads = threadCount();
 export const sets = availableInstructionSets();

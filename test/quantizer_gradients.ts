@@ -1,5 +1,5 @@
 /** Gradients through fake quantization, by the tape. */
-import { fakeQuantize, Tape, type FakeQuantizeOptions, type Tensor } from "../lib/index.js";
+import { fakeQuantize, Tape, type FakeQuantizeOptions, type Tensor } from "../lib/operations.js";
 
 export interface QuantizerGradients {
   readonly weight: Float32Array;

@@ -2,7 +2,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { writeJsonFile, type JsonObject } from "../lib/checkpoint/json_file.js";
-import { writeSafetensors } from "../lib/index.js";
+import { writeSafetensors } from "../lib/operations.js";
 import { describeModel } from "../lib/models/model_folder.js";
 import { FreshWeights } from "../lib/nn/fresh_weights.js";
 

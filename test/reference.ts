@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readSafetensors, type SafetensorsFile } from "../lib/checkpoint/safetensors.js";
 import { writeSafetensors, type SafetensorsEntry } from "../lib/checkpoint/safetensors_writer.js";
-import { decodeAudio } from "../lib/index.js";
+import { decodeAudio } from "../lib/operations.js";
 import { sharedFolder } from "./shared.js";
 
 /** The folder of a family, or undefined where this machine has none: tests that need it skip. */

@@ -1,7 +1,7 @@
 /** Attention with relative positions and its gradients on the GPU beside those of the CPU. */
 import type { ExecutionContext } from "ava";
 import { assertClose } from "./gpu.js";
-import { DeviceSequences, DeviceTensor, SequenceOffsets, type Tensor } from "../lib/index.js";
+import { DeviceSequences, DeviceTensor, SequenceOffsets, type Tensor } from "../lib/operations.js";
 import {
   deviceRelativeAttentionBackward,
   deviceTrainingRelativeAttention,

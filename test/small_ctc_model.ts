@@ -1,6 +1,6 @@
 /** A model and a data source small enough to train within a test. */
 import type { BatchSource } from "../lib/data/batch_source.js";
-import { ctcLoss, keep, SequenceOffsets, Tensor } from "../lib/index.js";
+import { ctcLoss, keep, SequenceOffsets, Tensor } from "../lib/operations.js";
 import { linear } from "../lib/ops/linear.js";
 import { RandomStream } from "../lib/ops/random_stream.js";
 import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "../lib/index.js";

@@ -10,7 +10,7 @@ import {
   writeLanguageModel,
   writeSafetensors,
   type SafetensorsEntry,
-} from "../lib/index.js";
+} from "../lib/operations.js";
 import { parseLasrConfig } from "../lib/models/lasr/lasr_config.js";
 import { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
 import { FreshWeights } from "../lib/nn/fresh_weights.js";

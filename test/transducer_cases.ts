@@ -1,5 +1,5 @@
 /** Small batches of transducers. */
-import { SequenceOffsets, Tensor, transducerLoss, type TransducerLossOptions, type TransducerLossResult } from "../lib/index.js";
+import { SequenceOffsets, Tensor, transducerLoss, type TransducerLossOptions, type TransducerLossResult } from "../lib/operations.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
 export interface TransducerCase {

@@ -1,5 +1,5 @@
 /** A loss of transducers with its gradients, on either device. */
-import { DeviceTensor, Tape, Tensor, tidy } from "../lib/index.js";
+import { DeviceTensor, Tape, Tensor, tidy } from "../lib/operations.js";
 import { scaledSum } from "../lib/ops/elementwise.js";
 import { heldByBfloat16 } from "./device_steps.js";
 import { operands, resultOf, type TransducerCase } from "./transducer_cases.js";

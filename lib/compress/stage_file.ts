@@ -7,7 +7,7 @@ import { parseJsonObject, readJsonFile, writeJsonFile } from "../checkpoint/json
 import { readSafetensors } from "../checkpoint/safetensors.js";
 import { writeSafetensors, type SafetensorsEntry } from "../checkpoint/safetensors_writer.js";
 import { UsmLiteError } from "../errors.js";
-import { activationCodingSchema } from "../quant/activation_coding.js";
+import { activationCodings } from "../quant/activation_coding.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import { parseWeightSpec } from "../quant/weight_spec.js";
@@ -17,7 +17,7 @@ import type { CompressionState } from "./compression_state.js";
 /** Metadata: what weights are multiplied by, where it is not the default. */
 const activationsKey = "activations";
 
-const activationsSchema = z.record(z.string(), activationCodingSchema);
+const activationsSchema = z.record(z.string(), z.enum(activationCodings));
 
 const parts = ["mask", "scale", "zeroPoint"] as const;
 

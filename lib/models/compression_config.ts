@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { checkedValue } from "../checkpoint/checked_value.js";
 import { UsmLiteError } from "../errors.js";
-import { activationCodingSchema, type ActivationCoding } from "../quant/activation_coding.js";
+import { activationCodings, type ActivationCoding } from "../quant/activation_coding.js";
 import { parseWeightSpec, type WeightSpec } from "../quant/weight_spec.js";
 
 /** Version of the packed layout (docs/format.md). A reader refuses newer ones. */
@@ -24,7 +24,7 @@ const schema = z.strictObject({
   /** Weight names by spec, so that a layer's spec is read off without decoding anything. */
   weights: z.record(z.string(), z.array(z.string())),
   /** Names of weights that are not multiplied by activations in eight bits, by what they are multiplied by. */
-  activations: z.partialRecord(activationCodingSchema, z.array(z.string())).optional(),
+  activations: z.partialRecord(z.enum(activationCodings), z.array(z.string())).optional(),
 });
 
 /** @throws UsmLiteError BAD_CONFIG, or UNSUPPORTED_SPEC, naming `source` */

@@ -1,18 +1,15 @@
 /** How activations meet packed weights. */
-import { z } from "zod";
 import { addon } from "../native/addon.js";
 import { Tensor, type TensorHandle } from "../tensor/tensor.js";
 
 /** The names of {@link ActivationCoding}. */
-const activationCodings = ["float32", "int8", "int8-asymmetric", "int4"] as const;
+export const activationCodings = ["float32", "int8", "int8-asymmetric", "int4"] as const;
 
 /**
  * How every row of activations becomes whole numbers: `int8`, 255 steps symmetric around zero; `int8-asymmetric`, 255 steps from
  * its least to its largest value; `int4`, 15 symmetric steps. `float32`: the weights become floats instead.
  */
 export type ActivationCoding = (typeof activationCodings)[number];
-
-export const activationCodingSchema = z.enum(activationCodings);
 
 interface RoundRowsBindings {
   roundRows(x: TensorHandle, activations: ActivationCoding): TensorHandle;

@@ -1,7 +1,7 @@
 /** `quantization`: quantization-aware training of weights. */
 import { z } from "zod";
 import { UsmLiteError } from "../../errors.js";
-import { activationCodingSchema } from "../../quant/activation_coding.js";
+import { activationCodings } from "../../quant/activation_coding.js";
 import type { GivenScales } from "../../quant/packed_weight.js";
 import { withSparsity } from "../../quant/weight_spec.js";
 import { WeightQuantization } from "../../train/weight_quantization.js";
@@ -29,7 +29,7 @@ const keys = {
   /** Added to the gradient of every scale. */
   scaleDecay: z.number().nonnegative().default(0),
   /** What layers multiply by: whole numbers, in training as in the packed model, or floats in training and `int8` there. */
-  activations: activationCodingSchema.optional(),
+  activations: z.enum(activationCodings).optional(),
   /** First step that quantizes. */
   start: z.number().int().nonnegative().default(0),
 };
