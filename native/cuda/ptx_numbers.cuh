@@ -1,8 +1,7 @@
 // Arithmetic on packed numbers. A pair of 16-bit floats is a uint32_t, the first in the low half. Device side of ptx.cuh.
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
+#include "cuda/kernel_language.cuh"
 
 namespace usmlite::cuda::ptx {
 
@@ -21,29 +20,87 @@ __device__ __forceinline__ uint32_t byte_permute(uint32_t low, uint32_t high, ui
 /// Bits of `value` from `position` on (funnel shift), low word first.
 __device__ __forceinline__ uint32_t funnel_shift_right(uint32_t low, uint32_t high, uint32_t shift) { return __funnelshift_r(low, high, shift); }
 
+/// Arithmetic of one type, as instructions: nvcc takes seconds to read cuda_bf16.h and cuda_fp16.h in every kernel file.
 template <typename T> struct Pair;
 template <> struct Pair<BFloat16> {
-  static __device__ __forceinline__ __nv_bfloat162 of(uint32_t v) { return *reinterpret_cast<__nv_bfloat162*>(&v); }
-  static __device__ __forceinline__ uint32_t bits(__nv_bfloat162 v) { return *reinterpret_cast<uint32_t*>(&v); }
-  static __device__ __forceinline__ __nv_bfloat162 round(float a, float b) { return __floats2bfloat162_rn(a, b); }
-  static __device__ __forceinline__ float2 floats(__nv_bfloat162 v) { return __bfloat1622float2(v); }
+  static __device__ __forceinline__ uint32_t fma(uint32_t a, uint32_t b, uint32_t c) {
+    uint32_t d;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+  }
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  static __device__ __forceinline__ uint32_t multiply(uint32_t a, uint32_t b) {
+    uint32_t d;
+    asm("mul.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+  }
+  static __device__ __forceinline__ uint32_t subtract(uint32_t a, uint32_t b) {
+    uint32_t d;
+    asm("sub.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+  }
+#else
+  static __device__ __forceinline__ uint32_t multiply(uint32_t a, uint32_t b) { return fma(a, b, 0x80008000); }  // a b + -0
+  static __device__ __forceinline__ uint32_t subtract(uint32_t a, uint32_t b) { return fma(b, 0xbf80bf80, a); }  // b * -1 + a
+#endif
+  static __device__ __forceinline__ uint32_t round(float first, float second) {
+    uint32_t d;
+    asm("cvt.rn.bf16x2.f32 %0, %2, %1;" : "=r"(d) : "f"(first), "f"(second));
+    return d;
+  }
+  static __device__ __forceinline__ float widen(uint16_t bits) {
+    float value;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm("cvt.f32.bf16 %0, %1;" : "=f"(value) : "h"(bits));
+#else
+    asm("mov.b32 %0, {0, %1};" : "=f"(value) : "h"(bits));
+#endif
+    return value;
+  }
+  static __device__ __forceinline__ float2 floats(uint32_t pair) {
+    struct Halves {
+      uint16_t first, second;
+    };
+    const Halves halves = *reinterpret_cast<const Halves*>(&pair);
+    return {widen(halves.first), widen(halves.second)};
+  }
 };
 template <> struct Pair<Float16> {
-  static __device__ __forceinline__ __half2 of(uint32_t v) { return *reinterpret_cast<__half2*>(&v); }
-  static __device__ __forceinline__ uint32_t bits(__half2 v) { return *reinterpret_cast<uint32_t*>(&v); }
-  static __device__ __forceinline__ __half2 round(float a, float b) { return __floats2half2_rn(a, b); }
-  static __device__ __forceinline__ float2 floats(__half2 v) { return __half22float2(v); }
+  static __device__ __forceinline__ uint32_t fma(uint32_t a, uint32_t b, uint32_t c) {
+    uint32_t d;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+  }
+  static __device__ __forceinline__ uint32_t multiply(uint32_t a, uint32_t b) {
+    uint32_t d;
+    asm("mul.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+  }
+  static __device__ __forceinline__ uint32_t subtract(uint32_t a, uint32_t b) {
+    uint32_t d;
+    asm("sub.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+  }
+  static __device__ __forceinline__ uint32_t round(float first, float second) {
+    uint32_t d;
+    asm("cvt.rn.f16x2.f32 %0, %2, %1;" : "=r"(d) : "f"(first), "f"(second));
+    return d;
+  }
+  static __device__ __forceinline__ float2 floats(uint32_t pair) {
+    float2 values;
+    asm("{.reg .f16 low, high; mov.b32 {low, high}, %1; cvt.f32.f16 %0, low;}" : "=f"(values.x) : "r"(pair));
+    asm("{.reg .f16 low, high; mov.b32 {low, high}, %1; cvt.f32.f16 %0, high;}" : "=f"(values.y) : "r"(pair));
+    return values;
+  }
 };
 
 /// a * b + c of both halves, rounded once.
-template <typename T> __device__ __forceinline__ uint32_t fma2(uint32_t a, uint32_t b, uint32_t c) {
-  return Pair<T>::bits(__hfma2(Pair<T>::of(a), Pair<T>::of(b), Pair<T>::of(c)));
-}
-template <typename T> __device__ __forceinline__ uint32_t multiply2(uint32_t a, uint32_t b) { return Pair<T>::bits(__hmul2(Pair<T>::of(a), Pair<T>::of(b))); }
-template <typename T> __device__ __forceinline__ uint32_t subtract2(uint32_t a, uint32_t b) { return Pair<T>::bits(__hsub2(Pair<T>::of(a), Pair<T>::of(b))); }
+template <typename T> __device__ __forceinline__ uint32_t fma2(uint32_t a, uint32_t b, uint32_t c) { return Pair<T>::fma(a, b, c); }
+template <typename T> __device__ __forceinline__ uint32_t multiply2(uint32_t a, uint32_t b) { return Pair<T>::multiply(a, b); }
+template <typename T> __device__ __forceinline__ uint32_t subtract2(uint32_t a, uint32_t b) { return Pair<T>::subtract(a, b); }
 /// Two floats rounded to nearest, `first` in the low half.
-template <typename T> __device__ __forceinline__ uint32_t round2(float first, float second) { return Pair<T>::bits(Pair<T>::round(first, second)); }
-template <typename T> __device__ __forceinline__ float2 floats2(uint32_t pair) { return Pair<T>::floats(Pair<T>::of(pair)); }
+template <typename T> __device__ __forceinline__ uint32_t round2(float first, float second) { return Pair<T>::round(first, second); }
+template <typename T> __device__ __forceinline__ float2 floats2(uint32_t pair) { return Pair<T>::floats(pair); }
 template <typename T> __device__ __forceinline__ float to_float(uint16_t bits) { return floats2<T>(bits).x; }
 template <typename T> __device__ __forceinline__ uint16_t from_float(float value) { return static_cast<uint16_t>(round2<T>(value, 0.0f)); }
 
