@@ -1,8 +1,9 @@
 // How one weight matrix is coded: the single description that training, export, inspection and kernels share.
 #pragma once
-#include <array>
 #include <cstdint>
 #include <string>
+
+#include "codec/normal_float4.hpp"
 
 namespace usmlite::codec {
 
@@ -16,10 +17,6 @@ enum class NumberFormat {
   kTernary,       // -1, 0, 1; five codes in a byte
   kNormalFloat4,  // nf4: the 16 quantiles of NormalFloat (QLoRA, arXiv 2305.14314) as multiples of 1/127
 };
-
-/// The levels of nf4, in ascending order: round(127 q) for the quantiles q of QLoRA, so that they multiply as bytes.
-inline constexpr std::array<int8_t, 16> kNormalFloat4Levels = {-127, -88, -67, -50, -36, -23, -12, 0,
-                                                               10,   20,  31,  43,  56,  71,  92,  127};
 
 /// A number format, optionally with a scale per group of inputs (`/g64`) instead of one per output channel, which may be coded in eight
 /// bits (`/dq`, double_quantization.hpp), optionally with N of every M adjacent inputs kept (`+2:4`). A pruned weight is zero, whatever the format.

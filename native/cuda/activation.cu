@@ -46,37 +46,37 @@ template <typename T, Step kStep> __global__ void __launch_bounds__(kActivationT
 }
 
 template <Step kStep>
-void launch_activation(const DeviceTensor& x, const DeviceTensor* gradient, const Dropout& dropout, const DeviceTensor& y,
-                       const std::shared_ptr<Stream>& stream) {
+void launch_activation(const DeviceMatrix& x, const DeviceMatrix* gradient, const Dropout& dropout, const DeviceMatrix& y,
+                       const Stream& stream) {
   if (x.rows() * x.columns() == 0) return;
   const auto per_row = static_cast<uint32_t>(x.row_stride() / kHalvesPerVector);
   const uint32_t vectors = static_cast<uint32_t>(x.rows()) * per_row;
   const ActivationArguments arguments{x.use_on<uint16_t>(stream), gradient ? gradient->use_on<uint16_t>(stream) : nullptr,
                                       y.use_on<uint16_t>(stream), vectors, per_row, x.columns(), dropout};
   launch(x.type() == DeviceType::kBFloat16 ? activation_kernel<BFloat16, kStep> : activation_kernel<Float16, kStep>,
-         LaunchShape{(vectors + kActivationThreads - 1) / kActivationThreads, 1, 1, kActivationThreads, 0, 1, kernels_take_turns()}, stream->handle(), arguments);
+         LaunchShape{(vectors + kActivationThreads - 1) / kActivationThreads, 1, 1, kActivationThreads, 0, 1, kernels_take_turns()}, stream.handle(), arguments);
 }
 
 }  // namespace
 
-void apply_dropout(const DeviceTensor& x, const Dropout& dropout, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void apply_dropout(const DeviceMatrix& x, const Dropout& dropout, const DeviceMatrix& y, const Stream& stream) {
   launch_activation<Step::kDropout>(x, nullptr, dropout, y, stream);
 }
 
-void silu(const DeviceTensor& x, const Dropout& dropout, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void silu(const DeviceMatrix& x, const Dropout& dropout, const DeviceMatrix& y, const Stream& stream) {
   launch_activation<Step::kSilu>(x, nullptr, dropout, y, stream);
 }
 
-void silu_backward(const DeviceTensor& x, const DeviceTensor& gradient, const Dropout& dropout, const DeviceTensor& gradient_x,
-                   const std::shared_ptr<Stream>& stream) {
+void silu_backward(const DeviceMatrix& x, const DeviceMatrix& gradient, const Dropout& dropout, const DeviceMatrix& gradient_x,
+                   const Stream& stream) {
   launch_activation<Step::kSiluBackward>(x, &gradient, dropout, gradient_x, stream);
 }
 
-void gelu(const DeviceTensor& x, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void gelu(const DeviceMatrix& x, const DeviceMatrix& y, const Stream& stream) {
   launch_activation<Step::kGelu>(x, nullptr, Dropout(), y, stream);
 }
 
-void gelu_backward(const DeviceTensor& x, const DeviceTensor& gradient, const DeviceTensor& gradient_x, const std::shared_ptr<Stream>& stream) {
+void gelu_backward(const DeviceMatrix& x, const DeviceMatrix& gradient, const DeviceMatrix& gradient_x, const Stream& stream) {
   launch_activation<Step::kGeluBackward>(x, &gradient, Dropout(), gradient_x, stream);
 }
 

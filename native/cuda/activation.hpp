@@ -1,7 +1,7 @@
 // Dropout, SiLU and GELU of frames. Gradients compute the activation again from its input instead of storing it.
 #pragma once
 #include "core/dropout.hpp"
-#include "cuda/device_tensor.hpp"
+#include "cuda/device_matrix.hpp"
 
 namespace usmlite::cuda {
 
@@ -9,13 +9,13 @@ namespace usmlite::cuda {
 // dropout stream.
 
 /// y = x times its dropout multipliers; its own gradient.
-void apply_dropout(const DeviceTensor& x, const Dropout& dropout, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
+void apply_dropout(const DeviceMatrix& x, const Dropout& dropout, const DeviceMatrix& y, const Stream& stream);
 /// y = x sigmoid(x) times its dropout multipliers
-void silu(const DeviceTensor& x, const Dropout& dropout, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
-void silu_backward(const DeviceTensor& x, const DeviceTensor& gradient, const Dropout& dropout, const DeviceTensor& gradient_x,
-                   const std::shared_ptr<Stream>& stream);
+void silu(const DeviceMatrix& x, const Dropout& dropout, const DeviceMatrix& y, const Stream& stream);
+void silu_backward(const DeviceMatrix& x, const DeviceMatrix& gradient, const Dropout& dropout, const DeviceMatrix& gradient_x,
+                   const Stream& stream);
 /// y = x Φ(x); y may be x
-void gelu(const DeviceTensor& x, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
-void gelu_backward(const DeviceTensor& x, const DeviceTensor& gradient, const DeviceTensor& gradient_x, const std::shared_ptr<Stream>& stream);
+void gelu(const DeviceMatrix& x, const DeviceMatrix& y, const Stream& stream);
+void gelu_backward(const DeviceMatrix& x, const DeviceMatrix& gradient, const DeviceMatrix& gradient_x, const Stream& stream);
 
 }  // namespace usmlite::cuda

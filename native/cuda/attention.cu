@@ -1,13 +1,13 @@
 #include "cuda/attention.hpp"
 
 #include <algorithm>
-#include <memory>
 #include <type_traits>
 
 #include "cuda/attention_tiles.cuh"
 #include "cuda/launch.hpp"
 #include "cuda/position_window.cuh"
 #include "cuda/running_softmax.cuh"
+#include "cuda/scratch_matrix.hpp"
 
 namespace usmlite::cuda {
 namespace {
@@ -187,7 +187,7 @@ struct Launch {
   LaunchShape shape;
   bool relative;
   int longest;
-  const std::shared_ptr<Stream>& stream;
+  const Stream& stream;
 };
 
 /// Among how many blocks to divide the keys that a block of frames sees, so that there is one for every multiprocessor.
@@ -205,24 +205,24 @@ template <typename T, int kD, bool kRelative, class Purpose> void launch_tiles(c
   if constexpr (!kFitsEverywhere<Roomy>) {
     if (!fits_here<Roomy>()) {
       shape.shared_bytes = sizeof(Small);
-      launch(attention_kernel<T, kD, kRelative, Purpose, SmallTiles<kRelative, kD>>, shape, to.stream->handle(), to.arguments, purpose);
+      launch(attention_kernel<T, kD, kRelative, Purpose, SmallTiles<kRelative, kD>>, shape, to.stream.handle(), to.arguments, purpose);
       return;
     }
   }
   shape.shared_bytes = sizeof(Roomy);
-  launch(attention_kernel<T, kD, kRelative, Purpose, RoomyTiles<kRelative>>, shape, to.stream->handle(), to.arguments, purpose);
+  launch(attention_kernel<T, kD, kRelative, Purpose, RoomyTiles<kRelative>>, shape, to.stream.handle(), to.arguments, purpose);
 }
 
 template <typename T, int kD, class Purpose> void launch_attention(const Launch& to, const Purpose& purpose) {
   LaunchShape shape = to.shape;
-  std::unique_ptr<DeviceMemory> found;
+  ScratchMatrix found;
   Purpose used = purpose;
   if constexpr (std::is_same_v<Purpose, Inference>) {
     if (KeyParts& parts = used.parts; parts.count > 1) {
       const int rows = static_cast<int>(shape.grid_x * shape.grid_y * shape.grid_z) * kWarps;
-      found = std::make_unique<DeviceMemory>(sizeof(float) * kPartFloats<kD> * static_cast<size_t>(rows) * static_cast<size_t>(parts.count), to.stream);
-      parts.found = reinterpret_cast<float*>(found->data());
-      parts.counters = to.stream->counters(rows);
+      found = ScratchMatrix(DeviceType::kFloat32, 1, int64_t{kPartFloats<kD>} * rows * parts.count, to.stream);
+      parts.found = found.use_on<float>(to.stream);
+      parts.counters = to.stream.counters(rows);
       shape.grid_x *= static_cast<unsigned>(parts.count);
     }
   }
@@ -237,7 +237,7 @@ template <typename T, class Purpose> void choose_head(const Launch& to, const Pu
   if constexpr (std::is_same_v<Purpose, Inference>) launch_attention<T, kLargestHeadDimension>(to, purpose);
 }
 
-template <typename T> void choose_purpose(const Launch& to, const AttentionArguments& a, const std::shared_ptr<Stream>& stream) {
+template <typename T> void choose_purpose(const Launch& to, const AttentionArguments& a, const Stream& stream) {
   if (!a.log_sum) return choose_head<T>(to, Inference{{a.batch_invariant ? 1 : key_parts(to.shape, to.longest, to.arguments.window), nullptr, nullptr}});
   if constexpr (std::is_same_v<T, BFloat16>) {
     choose_head<T>(to, Training{a.dropout, a.heads, a.log_sum->use_on<float>(stream), a.log_sum->row_stride(), a.keys ? a.keys->offsets : to.arguments.offsets, a.causal});
@@ -246,10 +246,10 @@ template <typename T> void choose_purpose(const Launch& to, const AttentionArgum
 
 }  // namespace
 
-void attention(const AttentionArguments& a, const PackedSequences& sequences, const DeviceTensor& out,
-               const std::shared_ptr<Stream>& stream) {
+void attention(const AttentionArguments& a, const PackedSequences& sequences, const DeviceMatrix& out,
+               const Stream& stream) {
   if (a.query->rows() == 0) return;
-  const auto bits = [&](const DeviceTensor* tensor) { return tensor ? tensor->use_on<uint16_t>(stream) : nullptr; };
+  const auto bits = [&](const DeviceMatrix* tensor) { return tensor ? tensor->use_on<uint16_t>(stream) : nullptr; };
   const KernelArguments arguments{bits(a.query), bits(a.key), bits(a.value), bits(a.positions), bits(a.content_bias),
                                   bits(a.position_bias), bits(&out), sequences.offsets, a.query->row_stride(), a.key->row_stride(),
                                   a.value->row_stride(), a.positions ? a.positions->row_stride() : 0, out.row_stride(),

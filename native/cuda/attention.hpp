@@ -1,7 +1,7 @@
 // Softmax attention within each sequence of a packed batch: scores are made tile by tile and never stored (Dao et al. 2022).
 #pragma once
 #include "core/dropout.hpp"
-#include "cuda/device_tensor.hpp"
+#include "cuda/device_matrix.hpp"
 #include "cuda/packed_sequences.hpp"
 
 namespace usmlite::cuda {
@@ -16,14 +16,14 @@ struct AttentionWindow {
 ///   out_i = sum_j softmax_j(scale * score(i, j)) v_j,   score(i, j) = q_i . k_j
 /// or, with relative positions (Transformer-XL, Dai et al. 2019), (q_i + u) . k_j + (q_i + v) . p(i - j).
 struct AttentionArguments {
-  const DeviceTensor* query;         // (frames, heads * head_dim) 16-bit floats of one type
-  const DeviceTensor *key, *value;   // (frames, key_heads * head_dim): heads / key_heads heads of the query share one
+  const DeviceMatrix* query;         // (frames, heads * head_dim) 16-bit floats of one type
+  const DeviceMatrix *key, *value;   // (frames, key_heads * head_dim): heads / key_heads heads of the query share one
   int heads, key_heads;
   float scale;
   // Relative positions, all null without:
-  const DeviceTensor* positions;      // (rows, heads * head_dim): row n is p(origin - n)
-  const DeviceTensor* content_bias;   // u (heads * head_dim), 16-bit floats
-  const DeviceTensor* position_bias;  // v (heads * head_dim)
+  const DeviceMatrix* positions;      // (rows, heads * head_dim): row n is p(origin - n)
+  const DeviceMatrix* content_bias;   // u (heads * head_dim), 16-bit floats
+  const DeviceMatrix* position_bias;  // v (heads * head_dim)
   int origin;
   AttentionWindow window = {};        // other frames have no weight; only with relative positions
   // For inference: the same bits of a sequence however many there are and however long they are. Otherwise few queries have their keys
@@ -31,7 +31,7 @@ struct AttentionArguments {
   bool batch_invariant = false;
   // For training:
   // (heads, frames) float32: log(sum(exp(scores))) for the backward pass, of bfloat16 alone; null in inference
-  const DeviceTensor* log_sum;
+  const DeviceMatrix* log_sum;
   Dropout dropout;              // of the probabilities; needs log_sum
   // Without relative positions, and with log_sum:
   const PackedSequences* keys = nullptr;  // where keys and values of each sequence lie; null: where its queries do
@@ -41,7 +41,7 @@ struct AttentionArguments {
 /// Head dimensions are multiples of 8 up to 160; in training up to 128, whose gradients fit into registers.
 inline constexpr int kLargestHeadDimension = 160, kLargestTrainedHeadDimension = 128;
 
-void attention(const AttentionArguments& arguments, const PackedSequences& sequences, const DeviceTensor& out,
-               const std::shared_ptr<Stream>& stream);
+void attention(const AttentionArguments& arguments, const PackedSequences& sequences, const DeviceMatrix& out,
+               const Stream& stream);
 
 }  // namespace usmlite::cuda

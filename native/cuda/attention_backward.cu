@@ -172,31 +172,31 @@ template <int kD> void launch_backward(const KernelArguments& arguments, const L
 
 }  // namespace
 
-DeviceTensor attention_means(const DeviceTensor& out, const DeviceTensor& gradient, int heads, const std::shared_ptr<Stream>& stream) {
+ScratchMatrix attention_means(const DeviceMatrix& out, const DeviceMatrix& gradient, int heads, const Stream& stream) {
   const int64_t frames = out.rows();
-  DeviceTensor mean(DeviceType::kFloat32, {heads, frames}, stream);
+  ScratchMatrix mean(DeviceType::kFloat32, heads, frames, stream);
   if (frames == 0) return mean;
   launch(attention_means_kernel,
-         LaunchShape{static_cast<unsigned>((frames * heads + kWarps - 1) / kWarps), 1, 1, kThreads, 0, 1, kernels_take_turns()}, stream->handle(),
+         LaunchShape{static_cast<unsigned>((frames * heads + kWarps - 1) / kWarps), 1, 1, kThreads, 0, 1, kernels_take_turns()}, stream.handle(),
          out.use_on<uint16_t>(stream), gradient.use_on<uint16_t>(stream), out.row_stride(), frames, heads,
          static_cast<int>(out.columns()) / heads, mean.use_on<float>(stream), mean.row_stride());
   return mean;
 }
 
-void attention_backward(const AttentionBackwardArguments& a, const PackedSequences& queries, const std::shared_ptr<Stream>& stream) {
+void attention_backward(const AttentionBackwardArguments& a, const PackedSequences& queries, const Stream& stream) {
   const PackedSequences& keys = a.keys ? *a.keys : queries;
-  const auto bits = [&](const DeviceTensor* tensor) { return tensor->use_on<uint16_t>(stream); };
+  const auto bits = [&](const DeviceMatrix* tensor) { return tensor->use_on<uint16_t>(stream); };
   const int64_t stride = a.query->row_stride();
   const int head_dim = static_cast<int>(a.query->columns()) / a.heads;
-  const DeviceTensor mean = attention_means(*a.out, *a.gradient, a.heads, stream);
+  const ScratchMatrix mean = attention_means(*a.out, *a.gradient, a.heads, stream);
   const HeadGradients of_key(*a.gradient_key, a.query->columns(), stream), of_value(*a.gradient_value, a.query->columns(), stream);
   const KernelArguments arguments{bits(a.query), bits(a.key), bits(a.value), bits(a.gradient), bits(a.gradient_query), bits(&of_key.each()),
                                   bits(&of_value.each()), a.log_sum->use_on<float>(stream), mean.use_on<float>(stream), queries.offsets, keys.offsets,
                                   stride, a.key->row_stride(), mean.row_stride(), head_dim, a.heads, a.heads / a.key_heads, a.scale, a.causal, a.dropout};
   const LaunchShape shape{0, static_cast<unsigned>(a.heads), static_cast<unsigned>(queries.count), kThreads, 0, 1, kernels_take_turns()};
   const Longest longest{queries.longest, keys.longest};
-  if (head_dim <= 64) launch_backward<64>(arguments, longest, shape, stream->handle());
-  else launch_backward<kLargestTrainedHeadDimension>(arguments, longest, shape, stream->handle());
+  if (head_dim <= 64) launch_backward<64>(arguments, longest, shape, stream.handle());
+  else launch_backward<kLargestTrainedHeadDimension>(arguments, longest, shape, stream.handle());
   of_key.add_up(head_dim, stream), of_value.add_up(head_dim, stream);
 }
 

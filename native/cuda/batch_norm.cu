@@ -2,6 +2,7 @@
 
 #include "cuda/channel_sums.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/scratch_matrix.hpp"
 #include "cuda/slopes.cuh"
 #include "cuda/sum_parts.hpp"
 
@@ -128,14 +129,14 @@ __global__ void __launch_bounds__(kThreads) apply_kernel(const Frames frames, co
 }
 
 template <bool kBackward>
-DeviceTensor sums_over_frames(const Frames& frames, const Normalization& n, int64_t& width, const std::shared_ptr<Stream>& stream) {
+ScratchMatrix sums_over_frames(const Frames& frames, const Normalization& n, int64_t& width, const Stream& stream) {
   const int64_t blocks = (frames.channels + kChannels - 1) / kChannels, parts = parts_of(frames.count, 4 * kWarps, blocks);
   width = blocks * kChannels;
-  DeviceTensor partial(DeviceType::kFloat32, {parts, 2 * width}, stream);
+  ScratchMatrix partial(DeviceType::kFloat32, parts, 2 * width, stream);
   launch(sums_kernel<kBackward>,
          LaunchShape{static_cast<unsigned>(blocks), static_cast<unsigned>(parts), 1, kThreads, kSharedBytes, 1,
                      kernels_take_turns()},
-         stream->handle(), frames, n, partial.use_on<float>(stream), partial.row_stride());
+         stream.handle(), frames, n, partial.use_on<float>(stream), partial.row_stride());
   return partial;
 }
 
@@ -144,26 +145,26 @@ LaunchShape apply_shape(const Frames& frames) {
   return {static_cast<unsigned>((vectors + kThreads - 1) / kThreads), 1, 1, kThreads, 0, 1, kernels_take_turns()};
 }
 
-Frames frames_of(const DeviceTensor& x, const DeviceTensor* gradient, const std::shared_ptr<Stream>& stream) {
+Frames frames_of(const DeviceMatrix& x, const DeviceMatrix* gradient, const Stream& stream) {
   return {x.use_on<uint16_t>(stream), gradient ? gradient->use_on<uint16_t>(stream) : nullptr, x.rows(), x.row_stride(),
           static_cast<int>(x.columns())};
 }
 
-template <typename Arguments> Normalization normalization_of(const Arguments& a, const std::shared_ptr<Stream>& stream) {
+template <typename Arguments> Normalization normalization_of(const Arguments& a, const Stream& stream) {
   return {a.weight->template use_on<float>(stream), a.bias->template use_on<float>(stream), a.mean->template use_on<float>(stream),
           a.reciprocal_deviation->template use_on<float>(stream), a.silu};
 }
 
 }  // namespace
 
-void batch_norm(const BatchNormArguments& a, const std::shared_ptr<Stream>& stream) {
+void batch_norm(const BatchNormArguments& a, const Stream& stream) {
   const Frames frames = frames_of(*a.x, nullptr, stream);
   const Normalization n = normalization_of(a, stream);
-  DeviceTensor sums(DeviceType::kFloat32, {0}, stream);
+  ScratchMatrix sums;
   int64_t width = 0;
   if (a.training) {
-    const DeviceTensor partial = sums_over_frames<false>(frames, n, width, stream);
-    sums = DeviceTensor(DeviceType::kFloat32, {2 * width}, stream);
+    const ScratchMatrix partial = sums_over_frames<false>(frames, n, width, stream);
+    sums = ScratchMatrix(DeviceType::kFloat32, 1, 2 * width, stream);
     sum_parts(partial, PartSums::vector(0, 2 * width, sums.use_on<float>(stream)), stream);
   }
   const StatisticsArguments statistics{frames.x, a.training ? sums.use_on<float>(stream) : nullptr, a.running_mean->use_on<float>(stream),
@@ -172,25 +173,25 @@ void batch_norm(const BatchNormArguments& a, const std::shared_ptr<Stream>& stre
                                        a.momentum, a.training};
   launch(statistics_kernel,
          LaunchShape{static_cast<unsigned>((frames.channels + kThreads - 1) / kThreads), 1, 1, kThreads, 0, 1, kernels_take_turns()},
-         stream->handle(), statistics);
+         stream.handle(), statistics);
   if (frames.count == 0) return;
-  launch(apply_kernel<false>, apply_shape(frames), stream->handle(), frames, n,
+  launch(apply_kernel<false>, apply_shape(frames), stream.handle(), frames, n,
          nullptr, nullptr, 0.0f, a.y->use_on<uint16_t>(stream));
 }
 
-void batch_norm_backward(const BatchNormBackwardArguments& a, const std::shared_ptr<Stream>& stream) {
+void batch_norm_backward(const BatchNormBackwardArguments& a, const Stream& stream) {
   const Frames frames = frames_of(*a.x, a.gradient, stream);
   const Normalization n = normalization_of(a, stream);
   float* weight = a.gradient_weight->use_on<float>(stream);
   float* bias = a.gradient_bias->use_on<float>(stream);
   int64_t width = 0;
-  const DeviceTensor partial = sums_over_frames<true>(frames, n, width, stream);
+  const ScratchMatrix partial = sums_over_frames<true>(frames, n, width, stream);
   sum_parts(partial, PartSums::vector(0, frames.channels, bias), stream);
   sum_parts(partial, PartSums::vector(width, frames.channels, weight), stream);
   if (frames.count == 0) return;
   const float share = a.training ? 1.0f / static_cast<float>(frames.count) : 0.0f;
   launch(apply_kernel<true>, apply_shape(frames),
-         stream->handle(), frames, n, bias, weight, share, a.gradient_x->use_on<uint16_t>(stream));
+         stream.handle(), frames, n, bias, weight, share, a.gradient_x->use_on<uint16_t>(stream));
 }
 
 }  // namespace usmlite::cuda

@@ -142,8 +142,8 @@ template <typename T> void choose_head(const KernelArguments& arguments, const L
 
 }  // namespace
 
-void cached_attention(const CachedAttentionArguments& a, const PackedSequences& queries, const PackedSequences& keys, const DeviceTensor& out,
-                      const std::shared_ptr<Stream>& stream) {
+void cached_attention(const CachedAttentionArguments& a, const PackedSequences& queries, const PackedSequences& keys, const DeviceMatrix& out,
+                      const Stream& stream) {
   if (a.query->rows() == 0) return;
   const KernelArguments arguments{a.query->use_on<uint16_t>(stream), a.key->use_on<uint16_t>(stream), a.value->use_on<uint16_t>(stream),
                                   out.use_on<uint16_t>(stream), queries.offsets, keys.offsets, keys.rows, a.query->row_stride(),
@@ -151,18 +151,18 @@ void cached_attention(const CachedAttentionArguments& a, const PackedSequences& 
                                   static_cast<int>(a.query->columns()) / a.heads, a.scale, a.causal};
   const LaunchShape shape{static_cast<unsigned>(queries.longest), static_cast<unsigned>(a.heads), static_cast<unsigned>(queries.count), kQueryThreads, 0, 1,
                           kernels_take_turns()};
-  if (a.query->type() == DeviceType::kBFloat16) choose_head<BFloat16>(arguments, shape, stream->handle());
-  else choose_head<Float16>(arguments, shape, stream->handle());
+  if (a.query->type() == DeviceType::kBFloat16) choose_head<BFloat16>(arguments, shape, stream.handle());
+  else choose_head<Float16>(arguments, shape, stream.handle());
 }
 
-void extend_cache(const CacheExtension& e, const PackedSequences& queries, const PackedSequences& keys, const std::shared_ptr<Stream>& stream) {
+void extend_cache(const CacheExtension& e, const PackedSequences& queries, const PackedSequences& keys, const Stream& stream) {
   if (e.keys->rows() == 0) return;
   constexpr int64_t kValues = 16 / sizeof(uint16_t);  // of a vector; rows begin at multiples of them
   const ExtensionArguments arguments{e.keys->use_on<uint4>(stream), e.values->use_on<uint4>(stream), e.cached_keys->use_on<uint4>(stream),
                                      e.cached_values->use_on<uint4>(stream), queries.offsets, keys.offsets, keys.rows, e.keys->row_stride() / kValues,
                                      e.cached_keys->row_stride() / kValues, static_cast<int>((e.keys->columns() + kValues - 1) / kValues)};
   launch(extend_kernel, LaunchShape{static_cast<unsigned>(queries.longest), static_cast<unsigned>(queries.count), 1, kQueryThreads, 0, 1, kernels_take_turns()},
-         stream->handle(), arguments);
+         stream.handle(), arguments);
 }
 
 }  // namespace usmlite::cuda

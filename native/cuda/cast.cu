@@ -34,7 +34,7 @@ template <typename T> __global__ void widen_kernel(const uint16_t* from, float* 
 
 }  // namespace
 
-void cast(const DeviceTensor& from, const DeviceTensor& to, const std::shared_ptr<Stream>& stream) {
+void cast(const DeviceMatrix& from, const DeviceMatrix& to, const Stream& stream) {
   const Extents extents{from.rows(), from.columns(), from.row_stride(), to.row_stride()};
   const int64_t blocks = (extents.rows * extents.columns + kCastThreads - 1) / kCastThreads;
   if (blocks == 0) return;
@@ -42,12 +42,12 @@ void cast(const DeviceTensor& from, const DeviceTensor& to, const std::shared_pt
   if (from.type() == DeviceType::kFloat32) {
     const float* source = from.use_on<float>(stream);
     uint16_t* destination = to.use_on<uint16_t>(stream);
-    launch(to.type() == DeviceType::kBFloat16 ? round_kernel<BFloat16> : round_kernel<Float16>, shape, stream->handle(), source,
+    launch(to.type() == DeviceType::kBFloat16 ? round_kernel<BFloat16> : round_kernel<Float16>, shape, stream.handle(), source,
            destination, extents);
   } else {
     const uint16_t* source = from.use_on<uint16_t>(stream);
     float* destination = to.use_on<float>(stream);
-    launch(from.type() == DeviceType::kBFloat16 ? widen_kernel<BFloat16> : widen_kernel<Float16>, shape, stream->handle(),
+    launch(from.type() == DeviceType::kBFloat16 ? widen_kernel<BFloat16> : widen_kernel<Float16>, shape, stream.handle(),
            source, destination, extents);
   }
 }

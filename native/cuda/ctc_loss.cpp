@@ -6,13 +6,15 @@
 
 #include "core/error.hpp"
 #include "cuda/ctc_loss_kernels.hpp"
+#include "cuda/device_sequences.hpp"
+#include "cuda/device_tensor.hpp"
 #include "cuda/pinned_memory.hpp"
 
 namespace usmlite::cuda {
 namespace {
 
 /// Offsets, least numbers of frames and labels in one block of memory.
-std::shared_ptr<DeviceMemory> upload_transcripts(const CtcTranscripts& transcripts, const std::shared_ptr<Stream>& stream) {
+std::shared_ptr<DeviceMemory> upload_transcripts(const CtcTranscripts& transcripts, const Stream& stream) {
   std::vector<uint8_t> bytes;
   const auto append = [&bytes](const auto& values) {
     const auto* begin = reinterpret_cast<const uint8_t*>(values.data());
@@ -50,8 +52,8 @@ CtcTranscripts make_ctc_transcripts(const int32_t* targets, const int32_t* offse
   return transcripts;
 }
 
-void ctc_loss(const DeviceTensor& logits, DeviceSequences& sequences, const CtcTranscripts& transcripts, int blank, const DeviceTensor& losses,
-              const DeviceTensor* gradient, const std::shared_ptr<Stream>& stream) {
+void ctc_loss(const DeviceMatrix& logits, DeviceSequences& sequences, const CtcTranscripts& transcripts, int blank, const DeviceMatrix& losses,
+              const DeviceMatrix* gradient, const Stream& stream) {
   const int longest = transcripts.longest;
   if (ctc_recursion_shared_bytes(longest) > static_cast<size_t>(gpu_properties().shared_bytes_per_block)) {
     throw Error(error_code::kUnsupportedSpec,
@@ -69,9 +71,9 @@ void ctc_loss(const DeviceTensor& logits, DeviceSequences& sequences, const CtcT
                                    offsets + count + 1, longest, losses.use_on<float>(stream), normalisers.use_on<float>(stream),
                                    emissions.use_on<float>(stream), emissions.row_stride(), alpha.use_on<float>(stream),
                                    gradient ? beta.use_on<float>(stream) : nullptr, alpha.row_stride()};
-  ctc_emissions(arguments, stream->handle());
-  ctc_recursions(arguments, stream->handle());
-  if (gradient) ctc_gradient(arguments, gradient->use_on<void>(stream), stream->handle());
+  ctc_emissions(arguments, stream.handle());
+  ctc_recursions(arguments, stream.handle());
+  if (gradient) ctc_gradient(arguments, gradient->use_on<void>(stream), stream.handle());
 }
 
 }  // namespace usmlite::cuda

@@ -1,13 +1,14 @@
 // Connectionist temporal classification (Graves et al., ICML 2006) on the GPU: loss and its gradient with respect to logits.
 #pragma once
 #include <cstdint>
-#include <memory>
 #include <vector>
 
-#include "cuda/device_tensor.hpp"
+#include "cuda/device_matrix.hpp"
 #include "cuda/packed_sequences.hpp"
 
 namespace usmlite::cuda {
+
+class DeviceSequences;
 
 /// A label of a transcript.
 struct CtcLabel {
@@ -29,7 +30,7 @@ CtcTranscripts make_ctc_transcripts(const int32_t* targets, const int32_t* offse
 /// logits (frames, vocabulary): float32 or bfloat16. losses (sequences) float32: -log p(transcript | logits); infinity when no alignment
 /// fits, NaN when a logit is not finite. gradient, of the logits' type and shape, or null: softmax - posterior, zeros where the loss is
 /// infinite. Throws UNSUPPORTED_SPEC for transcripts that do not fit into shared memory.
-void ctc_loss(const DeviceTensor& logits, DeviceSequences& sequences, const CtcTranscripts& transcripts, int blank, const DeviceTensor& losses,
-              const DeviceTensor* gradient, const std::shared_ptr<Stream>& stream);
+void ctc_loss(const DeviceMatrix& logits, DeviceSequences& sequences, const CtcTranscripts& transcripts, int blank, const DeviceMatrix& losses,
+              const DeviceMatrix* gradient, const Stream& stream);
 
 }  // namespace usmlite::cuda

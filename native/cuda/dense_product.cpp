@@ -45,7 +45,7 @@ std::vector<std::string_view> dense_ways() {
   return {"library", "S/1", "M/1", "L/1"};
 }
 
-DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const std::shared_ptr<Stream>& stream, std::string_view way) {
+DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const Stream& stream, std::string_view way) {
   check({x}, {w});
   DeviceTensor y(x.type(), {x.rows(), w.rows()}, stream);
   dense_product_into({x}, {w}, 1.0f, {}, y, stream, way);
@@ -53,7 +53,7 @@ DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const s
 }
 
 void dense_product_into(const ProductOperand& x, const ProductOperand& w, float scale, const ProductAddend& addend, const DeviceTensor& y,
-                        const std::shared_ptr<Stream>& stream, std::string_view way) {
+                        const Stream& stream, std::string_view way) {
   check(x, w);
   const DeviceType type = x.matrix.type();
   const bool wide = y.type() == DeviceType::kFloat32;
@@ -79,7 +79,7 @@ void dense_product_into(const ProductOperand& x, const ProductOperand& w, float 
                                      w.transposed, wide,   CublasLtProduct::loosely_aligned({x_data, w_data, y_data, added_data})};
   if (const CublasLtProduct* plan = takes_own ? nullptr : CublasLtProduct::prepared(shape)) {
     DeviceMemory workspace(CublasLtProduct::kWorkspaceBytes, stream);
-    if (plan->run(0, x_data, w_data, y_data, workspace.data(), stream->handle(), scale, added_data, addend.factor)) return;
+    if (plan->run(0, x_data, w_data, y_data, workspace.data(), stream.handle(), scale, added_data, addend.factor)) return;
   }
   DenseGemmArguments product{};
   MatmulArguments& m = product.matmul;
@@ -97,9 +97,9 @@ void dense_product_into(const ProductOperand& x, const ProductOperand& w, float 
   product.x_transposed = x.transposed, product.w_transposed = w.transposed, product.wide = wide;
   if (kernel_architecture() == 90) {
     const std::optional<ManyTokensTile> tile = tile_of(way);
-    dense_gemm_sm90(product, tile ? *tile : expected_many_tokens_plan(m.weight, tokens).tile, stream->handle());
+    dense_gemm_sm90(product, tile ? *tile : expected_many_tokens_plan(m.weight, tokens).tile, stream.handle());
   } else {
-    dense_gemm_sm80(product, many_tokens_tile_sm80(channels, tokens), stream->handle());
+    dense_gemm_sm80(product, many_tokens_tile_sm80(channels, tokens), stream.handle());
   }
 }
 

@@ -23,7 +23,7 @@ struct ProductOperand {
 /// use: the same program gives the same bits in every run.
 /// Throws INVALID_ARGUMENT when types or shapes do not fit.
 /// `way`: one of dense_ways() to take instead, for measuring it.
-DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const std::shared_ptr<Stream>& stream, std::string_view way = {});
+DeviceTensor dense_product(const DeviceTensor& x, const DeviceTensor& w, const Stream& stream, std::string_view way = {});
 
 /// factor * matrix, which is added to a product; of its shape, type and stride. It may be the result itself.
 struct ProductAddend {
@@ -34,7 +34,7 @@ struct ProductAddend {
 /// y = scale * op(x) op(W)ᵀ + addend for y (tokens, channels) of the same type or kFloat32. Operands are read in the order that they have,
 /// transposed or not.
 void dense_product_into(const ProductOperand& x, const ProductOperand& w, float scale, const ProductAddend& addend, const DeviceTensor& y,
-                        const std::shared_ptr<Stream>& stream, std::string_view way = {});
+                        const Stream& stream, std::string_view way = {});
 
 /// Names of the ways of computing a dense product on this machine: "library", and "S/1", "M/1", "L/1" for our tiles on
 /// Hopper, "own" before it.

@@ -81,8 +81,8 @@ template <typename T, bool kGated> __global__ void __launch_bounds__(kConvolutio
 }
 
 template <bool kGated>
-void convolve(DepthwiseArguments arguments, const DeviceTensor& x, const DeviceTensor& weight, const PackedSequences& sequences,
-              const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void convolve(DepthwiseArguments arguments, const DeviceMatrix& x, const DeviceMatrix& weight, const PackedSequences& sequences,
+              const DeviceMatrix& y, const Stream& stream) {
   if (x.rows() == 0) return;
   arguments.x = x.use_on<uint16_t>(stream), arguments.y = y.use_on<uint16_t>(stream), arguments.weight = weight.use_on<float>(stream);
   arguments.offsets = sequences.offsets;
@@ -92,21 +92,21 @@ void convolve(DepthwiseArguments arguments, const DeviceTensor& x, const DeviceT
       static_cast<unsigned>((sequences.longest + kFrames - 1) / kFrames),
       static_cast<unsigned>((y.columns() + kChannels - 1) / kChannels), static_cast<unsigned>(sequences.count), kConvolutionThreads,
       static_cast<size_t>((kFrames + arguments.kernel - 1) * kChannels * 2 + arguments.kernel * kChannels * 4), 1, kernels_take_turns()};
-  launch(x.type() == DeviceType::kBFloat16 ? depthwise_kernel<BFloat16, kGated> : depthwise_kernel<Float16, kGated>, shape, stream->handle(),
+  launch(x.type() == DeviceType::kBFloat16 ? depthwise_kernel<BFloat16, kGated> : depthwise_kernel<Float16, kGated>, shape, stream.handle(),
          arguments);
 }
 
 }  // namespace
 
-void depthwise_convolution(const DeviceTensor& x, const DeviceTensor& weight, const DeviceTensor* bias, int left, bool silu,
-                           const PackedSequences& sequences, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void depthwise_convolution(const DeviceMatrix& x, const DeviceMatrix& weight, const DeviceMatrix* bias, int left, bool silu,
+                           const PackedSequences& sequences, const DeviceMatrix& y, const Stream& stream) {
   const DepthwiseArguments arguments{.bias = bias ? bias->use_on<float>(stream) : nullptr, .left = left, .silu = silu};
   if (x.columns() == y.columns()) convolve<false>(arguments, x, weight, sequences, y, stream);
   else convolve<true>(arguments, x, weight, sequences, y, stream);
 }
 
-void depthwise_convolution_input_gradient(const DeviceTensor& gradient, const DeviceTensor& weight, int left, const PackedSequences& sequences,
-                                          const DeviceTensor& gradient_x, const std::shared_ptr<Stream>& stream) {
+void depthwise_convolution_input_gradient(const DeviceMatrix& gradient, const DeviceMatrix& weight, int left, const PackedSequences& sequences,
+                                          const DeviceMatrix& gradient_x, const Stream& stream) {
   const int kernel = static_cast<int>(weight.columns());
   convolve<false>({.left = kernel - 1 - left, .reversed = true}, gradient, weight, sequences, gradient_x, stream);
 }

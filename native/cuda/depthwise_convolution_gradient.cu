@@ -3,6 +3,7 @@
 #include "cuda/depthwise_convolution.hpp"
 #include "cuda/launch.hpp"
 #include "cuda/ptx.cuh"
+#include "cuda/scratch_matrix.hpp"
 #include "cuda/sum_parts.hpp"
 
 namespace usmlite::cuda {
@@ -103,14 +104,14 @@ __global__ void __launch_bounds__(kGradientThreads) weight_gradient_kernel(const
 
 }  // namespace
 
-void depthwise_convolution_weight_gradient(const DeviceTensor& x, const DeviceTensor& gradient, int kernel, int left,
-                                           const PackedSequences& sequences, const DeviceTensor* gradient_weight,
-                                           const DeviceTensor* gradient_bias, const std::shared_ptr<Stream>& stream) {
+void depthwise_convolution_weight_gradient(const DeviceMatrix& x, const DeviceMatrix& gradient, int kernel, int left,
+                                           const PackedSequences& sequences, const DeviceMatrix* gradient_weight,
+                                           const DeviceMatrix* gradient_bias, const Stream& stream) {
   int tap_groups = 1;
   while (tap_groups * kTaps < kernel) tap_groups *= 2;
   const int64_t channels = x.columns(), blocks = (channels + kChannels - 1) / kChannels, width = blocks * kChannels;
   const int64_t parts = parts_of(x.rows(), kFrames, blocks), per_block = (x.rows() + parts - 1) / parts;
-  const DeviceTensor partial(DeviceType::kFloat32, {parts, (kernel + 1) * width}, stream);
+  const ScratchMatrix partial(DeviceType::kFloat32, parts, (kernel + 1) * width, stream);
   const WeightGradientArguments arguments{x.use_on<uint16_t>(stream), gradient.use_on<uint16_t>(stream), sequences.offsets,
                                           partial.use_on<float>(stream), x.row_stride(), gradient.row_stride(), partial.row_stride(), width,
                                           sequences.count, static_cast<int>(per_block), static_cast<int>(channels), kernel, left, tap_groups};
@@ -118,7 +119,7 @@ void depthwise_convolution_weight_gradient(const DeviceTensor& x, const DeviceTe
   const size_t of_warps = static_cast<size_t>(kGradientWarps * (kTaps + 1) * kChannels) * sizeof(float);
   launch(weight_gradient_kernel,
          LaunchShape{static_cast<unsigned>(blocks), static_cast<unsigned>(parts), 1, kGradientThreads, std::max(tiles, of_warps), 1, kernels_take_turns()},
-         stream->handle(), arguments);
+         stream.handle(), arguments);
   if (gradient_weight) {
     sum_parts(partial, {0, kernel * width, gradient_weight->use_on<float>(stream), width, channels, gradient_weight->row_stride()}, stream);
   }

@@ -8,7 +8,7 @@
 
 #include <bit>
 
-#include "codec/weight_spec.hpp"
+#include "codec/normal_float4.hpp"
 #include "cuda/fragment_order.hpp"
 #include "cuda/ptx.cuh"
 

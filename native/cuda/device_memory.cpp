@@ -151,20 +151,20 @@ std::shared_ptr<RecordingPool> pool_of_recording() {
 
 }  // namespace
 
-DeviceMemory::DeviceMemory(size_t bytes, std::shared_ptr<Stream> stream, device_allocator::Lifetime lifetime)
+DeviceMemory::DeviceMemory(size_t bytes, Stream stream, device_allocator::Lifetime lifetime)
     : bytes_(bytes), lifetime_(lifetime), stream_(std::move(stream)), pool_(pool_of_recording()),
       data_(static_cast<uint8_t*>(device_allocator::allocate(bytes, owner(), lifetime))) {}
 
 DeviceMemory::~DeviceMemory() { device_allocator::release(data_, bytes_, owner(), lifetime_); }
 
-device_allocator::Owner DeviceMemory::owner() const { return pool_ ? static_cast<device_allocator::Owner>(pool_.get()) : stream_->handle(); }
+device_allocator::Owner DeviceMemory::owner() const { return pool_ ? static_cast<device_allocator::Owner>(pool_.get()) : stream_.handle(); }
 
-uint8_t* DeviceMemory::use_on(const std::shared_ptr<Stream>& stream) {
+uint8_t* DeviceMemory::use_on(const Stream& stream) {
   if (RecordingMemory* recording = RecordingMemory::current()) {
     if (const std::shared_ptr<DeviceMemory> self = weak_from_this().lock()) recording->note(self, pool_ == recording->pool());
   }
   if (stream != stream_) {
-    driver::wait_for(stream->handle(), stream_->handle());
+    driver::wait_for(stream.handle(), stream_.handle());
     stream_ = stream;
   }
   return data_;

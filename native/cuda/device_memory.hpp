@@ -43,24 +43,24 @@ class RecordingPool;
 /// the block, so that results never depend on which streams are used.
 class DeviceMemory : public std::enable_shared_from_this<DeviceMemory> {
  public:
-  DeviceMemory(size_t bytes, std::shared_ptr<Stream> stream, device_allocator::Lifetime lifetime = device_allocator::Lifetime::kPassing);
+  DeviceMemory(size_t bytes, Stream stream, device_allocator::Lifetime lifetime = device_allocator::Lifetime::kPassing);
   ~DeviceMemory();
   DeviceMemory(const DeviceMemory&) = delete;
   DeviceMemory& operator=(const DeviceMemory&) = delete;
 
   size_t bytes() const { return bytes_; }
   /// The memory for work on `stream`, which uses it next.
-  uint8_t* use_on(const std::shared_ptr<Stream>& stream);
+  uint8_t* use_on(const Stream& stream);
   /// The memory, for work of any stream that begins after everything given to the GPU before.
   uint8_t* data() const { return data_; }
-  const std::shared_ptr<Stream>& stream() const { return stream_; }
+  const Stream& stream() const { return stream_; }
 
  private:
   device_allocator::Owner owner() const;
 
   size_t bytes_;
   device_allocator::Lifetime lifetime_;
-  std::shared_ptr<Stream> stream_;
+  Stream stream_;
   std::shared_ptr<RecordingPool> pool_;  // null outside of recordings
   uint8_t* data_;
 };

@@ -34,28 +34,39 @@ const char* name_of(DeviceType type) {
   return "unknown";
 }
 
-DeviceTensor::DeviceTensor(DeviceType type, std::vector<int64_t> shape, const std::shared_ptr<Stream>& stream)
+uint8_t* DeviceMatrix::bytes_on(const Stream& stream) const { return memory_->use_on(stream) + offset_; }
+
+DeviceTensor::DeviceTensor(DeviceType type, std::vector<int64_t> shape, const Stream& stream)
     : DeviceTensor(type, std::move(shape), stream, Gaps::kZero) {}
 
-DeviceTensor DeviceTensor::with_open_gaps(DeviceType type, std::vector<int64_t> shape, const std::shared_ptr<Stream>& stream) {
+DeviceTensor DeviceTensor::with_open_gaps(DeviceType type, std::vector<int64_t> shape, const Stream& stream) {
   return DeviceTensor(type, std::move(shape), stream, Gaps::kOpen);
 }
 
-DeviceTensor::DeviceTensor(DeviceType type, std::vector<int64_t> shape, const std::shared_ptr<Stream>& stream, Gaps gaps)
-    : type_(type), shape_(std::move(shape)) {
+DeviceTensor::DeviceTensor(DeviceType type, std::vector<int64_t> shape, const Stream& stream, Gaps gaps) {
+  type_ = type;
+  set_shape(std::move(shape));
   const int64_t element = static_cast<int64_t>(size_of(type));
   const int64_t row_bytes = (columns() * element + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
   if (row_bytes > 0 && rows() > kMostBytes / row_bytes) {
     throw Error(error_code::kOutOfMemory, "no GPU has the memory of a tensor of shape " + shape_text(shape_) + "; use a smaller batch");
   }
   row_stride_ = row_bytes / element;
-  memory_ = std::make_shared<DeviceMemory>(static_cast<size_t>(rows() * row_bytes), stream);
-  if (gaps == Gaps::kZero && row_stride_ != columns() && memory_->bytes()) driver::fill(memory_->data(), 0, memory_->bytes(), stream->handle());
+  owned_ = std::make_shared<DeviceMemory>(static_cast<size_t>(rows() * row_bytes), stream);
+  memory_ = owned_.get();
+  if (gaps == Gaps::kZero && row_stride_ != columns() && owned_->bytes()) driver::fill(owned_->data(), 0, owned_->bytes(), stream.handle());
+}
+
+void DeviceTensor::set_shape(std::vector<int64_t> shape) {
+  shape_ = std::move(shape);
+  is_vector_ = shape_.size() == 1;
+  rows_ = is_vector_ ? 1 : shape_[0];
+  columns_ = shape_.back();
 }
 
 DeviceTensor DeviceTensor::reshaped(std::vector<int64_t> shape) const {
   DeviceTensor view = *this;
-  view.shape_ = std::move(shape);
+  view.set_shape(std::move(shape));
   const bool ends_alike = row_stride_ == columns() && view.columns() * static_cast<int64_t>(size_of(type_)) % kRowAlignment == 0;
   if (view.columns() != columns() && !ends_alike) {
     throw Error(error_code::kUnsupportedSpec, "a tensor on the GPU of shape " + shape_text(shape_) + " cannot become " +
@@ -67,19 +78,19 @@ DeviceTensor DeviceTensor::reshaped(std::vector<int64_t> shape) const {
 
 DeviceTensor DeviceTensor::slice(int64_t begin, int64_t end) const {
   DeviceTensor view = *this;
-  view.shape_[0] = end - begin;
+  view.shape_[0] = view.rows_ = end - begin;
   view.offset_ += begin * row_stride_ * static_cast<int64_t>(size_of(type_));
   return view;
 }
 
 DeviceTensor DeviceTensor::column_range(int64_t begin, int64_t end) const {
   DeviceTensor view = *this;
-  view.shape_.back() = end - begin;
+  view.shape_.back() = view.columns_ = end - begin;
   view.offset_ += begin * static_cast<int64_t>(size_of(type_));
   return view;
 }
 
-DeviceTensor upload(const Tensor& values, DeviceType type, const std::shared_ptr<Stream>& stream) {
+DeviceTensor upload(const Tensor& values, DeviceType type, const Stream& stream) {
   DeviceTensor floats(DeviceType::kFloat32, values.shape(), stream);
   upload_bytes(floats, values.data<uint8_t>(), stream);
   if (type == DeviceType::kFloat32) return floats;
@@ -88,14 +99,14 @@ DeviceTensor upload(const Tensor& values, DeviceType type, const std::shared_ptr
   return rounded;
 }
 
-void upload_bytes(const DeviceTensor& tensor, const uint8_t* bytes, const std::shared_ptr<Stream>& stream) {
+void upload_bytes(const DeviceTensor& tensor, const uint8_t* bytes, const Stream& stream) {
   const size_t element = size_of(tensor.type());
   const size_t row_bytes = static_cast<size_t>(tensor.columns()) * element;
   copy_from_host(tensor.use_on<uint8_t>(stream), static_cast<size_t>(tensor.row_stride()) * element, bytes, row_bytes,
                  static_cast<size_t>(tensor.rows()), stream);
 }
 
-Tensor download(const DeviceTensor& tensor, const std::shared_ptr<Stream>& stream) {
+Tensor download(const DeviceTensor& tensor, const Stream& stream) {
   if (tensor.type() == DeviceType::kBFloat16 || tensor.type() == DeviceType::kFloat16) {
     DeviceTensor floats(DeviceType::kFloat32, tensor.shape(), stream);
     cast(tensor, floats, stream);
@@ -109,7 +120,7 @@ Tensor download(const DeviceTensor& tensor, const std::shared_ptr<Stream>& strea
   const size_t row_bytes = static_cast<size_t>(tensor.columns()) * element;
   driver::copy_to_host(values.data<uint8_t>(), row_bytes, tensor.use_on<uint8_t>(stream),
                        static_cast<size_t>(tensor.row_stride()) * element, row_bytes, static_cast<size_t>(tensor.rows()),
-                       stream->handle());
+                       stream.handle());
   return values;
 }
 

@@ -49,7 +49,7 @@ DeviceWeight::DeviceWeight(const ArrangedWeight& arranged, std::string spec, Row
     : view_(arranged.view), order_(arranged.order), spec_(std::move(spec)), activations_(activations), bytes_{} {
   for_each_part([&](auto, auto values, auto bytes) { bytes_.*bytes = bytes_of(arranged.*values); });
   memory_ = memory_of_weights(bytes_.total());
-  const StreamHandle stream = default_stream()->handle();
+  const StreamHandle stream = default_stream().handle();
   place_parts();
   for_each_part([&](auto place, auto values, auto bytes) {
     if (bytes_.*bytes == 0) return;
@@ -117,7 +117,7 @@ DeviceWeight DeviceWeight::stack(std::span<const std::shared_ptr<DeviceWeight>> 
 
   whole.memory_ = memory_of_weights(whole.bytes_.total());
   whole.place_parts();
-  const StreamHandle stream = default_stream()->handle();
+  const StreamHandle stream = default_stream().handle();
   for_each_part([&](auto place, auto, auto bytes) {  // blocks come first in the order of every part
     auto* begin = reinterpret_cast<uint8_t*>(const_cast<void*>(static_cast<const void*>(whole.view_.*place)));
     for (const std::shared_ptr<DeviceWeight>& weight : weights) {
@@ -145,7 +145,7 @@ DeviceWeight DeviceWeight::part(int begin, int count) const {
 ArrangedWeight DeviceWeight::read_back() const {
   ArrangedWeight weight{};
   weight.view = view_, weight.order = order_;
-  const StreamHandle stream = default_stream()->handle();
+  const StreamHandle stream = default_stream().handle();
   for_each_part([&](auto place, auto values, auto bytes) {
     auto& part = weight.*values;
     part.resize(bytes_.*bytes / sizeof(part[0]));

@@ -3,6 +3,7 @@
 #include "codec/double_quantization.hpp"
 #include "cuda/block_reduction.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/scratch_matrix.hpp"
 
 namespace usmlite::cuda {
 namespace {
@@ -64,7 +65,7 @@ __global__ void __launch_bounds__(codec::kScaleBlock) quantize_kernel(const Scal
   a.quantized[i / a.columns * a.quantized_stride + i % a.columns] = fmaf(step, static_cast<float>(code), mean);
 }
 
-ScaleArguments arguments_of(const DeviceTensor& scale, const std::shared_ptr<Stream>& stream) {
+ScaleArguments arguments_of(const DeviceMatrix& scale, const Stream& stream) {
   ScaleArguments a{};
   a.scale = scale.use_on<float>(stream);
   a.count = scale.rows() * scale.columns(), a.columns = scale.columns(), a.stride = scale.row_stride();
@@ -75,18 +76,18 @@ LaunchShape mean_shape() { return {1, 1, 1, kMeanThreads, kMeanWarps * 2 * sizeo
 
 }  // namespace
 
-void replace_unmeasured_scales(const DeviceTensor& scale, const std::shared_ptr<Stream>& stream) {
-  launch(replace_kernel, mean_shape(), stream->handle(), arguments_of(scale, stream));
+void replace_unmeasured_scales(const DeviceMatrix& scale, const Stream& stream) {
+  launch(replace_kernel, mean_shape(), stream.handle(), arguments_of(scale, stream));
 }
 
-void quantize_scales(const DeviceTensor& scale, const DeviceTensor& quantized, const std::shared_ptr<Stream>& stream) {
-  const DeviceTensor mean(DeviceType::kFloat32, {1}, stream);
+void quantize_scales(const DeviceMatrix& scale, const DeviceMatrix& quantized, const Stream& stream) {
+  const ScratchMatrix mean(DeviceType::kFloat32, 1, 1, stream);
   ScaleArguments a = arguments_of(scale, stream);
   if (a.count == 0) return;
   a.mean = mean.use_on<float>(stream), a.quantized = quantized.use_on<float>(stream), a.quantized_stride = quantized.row_stride();
-  launch(mean_kernel, mean_shape(), stream->handle(), a);
+  launch(mean_kernel, mean_shape(), stream.handle(), a);
   launch(quantize_kernel, LaunchShape{static_cast<unsigned>((a.count + codec::kScaleBlock - 1) / codec::kScaleBlock), 1, 1, codec::kScaleBlock, kCodeWarps * sizeof(float), 1, kernels_take_turns()},
-         stream->handle(), a);
+         stream.handle(), a);
 }
 
 }  // namespace usmlite::cuda

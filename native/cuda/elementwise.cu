@@ -41,15 +41,15 @@ __global__ void __launch_bounds__(kElementThreads) raise_kernel(float* x, float 
 LaunchShape element_shape(int64_t threads) { return {static_cast<unsigned>((threads + kElementThreads - 1) / kElementThreads), 1, 1, kElementThreads, 0, 1, kernels_take_turns()}; }
 
 template <typename T, typename Bits>
-void launch_scaled_sum(const DeviceTensor& x, float a, const DeviceTensor& y, float b, const DeviceTensor& sum, const std::shared_ptr<Stream>& stream) {
+void launch_scaled_sum(const DeviceMatrix& x, float a, const DeviceMatrix& y, float b, const DeviceMatrix& sum, const Stream& stream) {
   const int64_t count = x.rows() * x.row_stride(), vectors = count * static_cast<int64_t>(sizeof(Bits)) / 16;
-  launch(scaled_sum_kernel<T, Bits>, element_shape(vectors), stream->handle(), x.use_on<Bits>(stream), a, y.use_on<Bits>(stream), b, sum.use_on<Bits>(stream), count);
+  launch(scaled_sum_kernel<T, Bits>, element_shape(vectors), stream.handle(), x.use_on<Bits>(stream), a, y.use_on<Bits>(stream), b, sum.use_on<Bits>(stream), count);
 }
 
 }  // namespace
 
-void scaled_sum(const DeviceTensor& x, float a, const DeviceTensor& y, float b, const DeviceTensor& sum,
-                const std::shared_ptr<Stream>& stream) {
+void scaled_sum(const DeviceMatrix& x, float a, const DeviceMatrix& y, float b, const DeviceMatrix& sum,
+                const Stream& stream) {
   if (x.rows() * x.columns() == 0) return;
   switch (x.type()) {
     case DeviceType::kFloat32: return launch_scaled_sum<float, float>(x, a, y, b, sum, stream);
@@ -58,16 +58,16 @@ void scaled_sum(const DeviceTensor& x, float a, const DeviceTensor& y, float b, 
   }
 }
 
-void multiply(const DeviceTensor& x, const DeviceTensor& y, const DeviceTensor& product, const std::shared_ptr<Stream>& stream) {
+void multiply(const DeviceMatrix& x, const DeviceMatrix& y, const DeviceMatrix& product, const Stream& stream) {
   const int64_t count = x.rows() * x.row_stride();
   if (count == 0) return;
-  launch(multiply_kernel, element_shape(count), stream->handle(), x.use_on<float>(stream), y.use_on<float>(stream), product.use_on<float>(stream), count);
+  launch(multiply_kernel, element_shape(count), stream.handle(), x.use_on<float>(stream), y.use_on<float>(stream), product.use_on<float>(stream), count);
 }
 
-void raise_to(const DeviceTensor& x, float least, const std::shared_ptr<Stream>& stream) {
+void raise_to(const DeviceMatrix& x, float least, const Stream& stream) {
   const int64_t rows = x.rows(), columns = x.columns();
   if (rows * columns == 0) return;
-  launch(raise_kernel, element_shape(rows * columns), stream->handle(), x.use_on<float>(stream), least, rows, columns, x.row_stride());
+  launch(raise_kernel, element_shape(rows * columns), stream.handle(), x.use_on<float>(stream), least, rows, columns, x.row_stride());
 }
 
 }  // namespace usmlite::cuda

@@ -108,21 +108,21 @@ __global__ void __launch_bounds__(kGroupThreads) backward_kernel(const BackwardA
   else through_mean(a, g, found, scale_gradient, shared);
 }
 
-RoundingArguments rounding_arguments(const DeviceQuantization& q, const std::shared_ptr<Stream>& stream) {
+RoundingArguments rounding_arguments(const DeviceQuantization& q, const Stream& stream) {
   return rounding_arguments(group_arguments(q, q.scale, q.zero_point, stream), q.spec, q.rounding, q.seed);
 }
 
-bool is_empty(const DeviceTensor& x) { return x.rows() * x.columns() == 0; }
+bool is_empty(const DeviceMatrix& x) { return x.rows() * x.columns() == 0; }
 
 }  // namespace
 
-void fake_quantize(const DeviceQuantization& q, const DeviceTensor& output, const std::shared_ptr<Stream>& stream) {
+void fake_quantize(const DeviceQuantization& q, const DeviceMatrix& output, const Stream& stream) {
   if (is_empty(q.weight)) return;
-  launch(fake_quantize_kernel, group_shape(q), stream->handle(), rounding_arguments(q, stream), rounded_weights(output, stream));
+  launch(fake_quantize_kernel, group_shape(q), stream.handle(), rounding_arguments(q, stream), rounded_weights(output, stream));
 }
 
-void fake_quantize_backward(const DeviceQuantization& q, const DeviceTensor& output_gradient, const DeviceGradientChoices& choices,
-                            const DeviceQuantizationGradients& gradients, const std::shared_ptr<Stream>& stream) {
+void fake_quantize_backward(const DeviceQuantization& q, const DeviceMatrix& output_gradient, const DeviceGradientChoices& choices,
+                            const DeviceQuantizationGradients& gradients, const Stream& stream) {
   if (is_empty(q.weight)) return;
   BackwardArguments a{rounding_arguments(q, stream)};
   a.output = gradients.weight.use_on<float>(stream);
@@ -133,7 +133,7 @@ void fake_quantize_backward(const DeviceQuantization& q, const DeviceTensor& out
   a.levels_of_range = a.highest + (choices.statistic == ScaleStatistic::kEdge ? 2.0f * a.outer_half : 0.0f);
   a.clipped = choices.clipped, a.through_mask = choices.through_mask;
   a.statistic = is_mean(q.spec, choices.statistic) ? choices.statistic : ScaleStatistic::kMaximum;
-  launch(backward_kernel, group_shape(q), stream->handle(), a);
+  launch(backward_kernel, group_shape(q), stream.handle(), a);
 }
 
 }  // namespace usmlite::cuda

@@ -3,6 +3,7 @@
 
 #include "cuda/block_reduction.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/scratch_matrix.hpp"
 
 namespace usmlite::cuda {
 namespace {
@@ -166,39 +167,39 @@ LaunchShape parts_shape(unsigned blocks_of_columns, const PackedSequences& seque
 
 }  // namespace
 
-void normalise_columns(const DeviceTensor& x, const PackedSequences& sequences, const Normalisation& normalisation, const DeviceTensor& y,
-                       const PackedSequences& stacked, int per_frame, const std::shared_ptr<Stream>& stream) {
+void normalise_columns(const DeviceMatrix& x, const PackedSequences& sequences, const Normalisation& normalisation, const DeviceMatrix& y,
+                       const PackedSequences& stacked, int per_frame, const Stream& stream) {
   if (sequences.longest == 0) return;
-  const bool one_column = x.shape().size() == 1;
+  const bool one_column = x.is_vector();
   const int columns = one_column ? 1 : static_cast<int>(x.columns());
   int columns_per_block = 32;
   while (columns_per_block / 2 >= columns) columns_per_block /= 2;
   const LaunchShape shape = parts_shape(static_cast<unsigned>((columns + columns_per_block - 1) / columns_per_block), sequences,
                                         kScalingThreads / columns_per_block, 2 * kScalingThreads * sizeof(double));
-  const auto partial = std::make_shared<DeviceMemory>(static_cast<size_t>(shape.grid_z) * shape.grid_y * 2 * columns * sizeof(double), stream);
+  const ScratchMatrix partial(DeviceType::kFloat32, int64_t{shape.grid_z} * shape.grid_y * columns, 4, stream);  // two float64 a row
   const NormalisationArguments arguments{x.use_on<float>(stream),
                                          one_column ? 1 : x.row_stride(),
                                          columns,
                                          columns_per_block,
                                          sequences.offsets,
-                                         reinterpret_cast<double*>(partial->use_on(stream)),
+                                         partial.use_on<double>(stream),
                                          normalisation,
                                          y.use_on<float>(stream),
                                          one_column ? 1 : y.row_stride(),
                                          stacked.offsets,
                                          per_frame};
-  launch(column_sums_kernel, shape, stream->handle(), arguments);
-  launch(normalise_kernel, shape, stream->handle(), arguments);
+  launch(column_sums_kernel, shape, stream.handle(), arguments);
+  launch(normalise_kernel, shape, stream.handle(), arguments);
 }
 
-void limit_range(const DeviceTensor& features, const PackedSequences& sequences, double range, const std::shared_ptr<Stream>& stream) {
+void limit_range(const DeviceMatrix& features, const PackedSequences& sequences, double range, const Stream& stream) {
   if (sequences.longest == 0) return;
   const LaunchShape shape = parts_shape(1, sequences, 1, kScalingWarps * sizeof(float));
-  const DeviceTensor partial(DeviceType::kFloat32, {int64_t{shape.grid_z} * shape.grid_y}, stream);
+  const ScratchMatrix partial(DeviceType::kFloat32, 1, int64_t{shape.grid_z} * shape.grid_y, stream);
   const auto bins = static_cast<int>(features.columns());
   auto* values = features.use_on<float>(stream);
-  launch(largest_kernel, shape, stream->handle(), values, features.row_stride(), bins, sequences.offsets, partial.use_on<float>(stream));
-  launch(limit_range_kernel, shape, stream->handle(), values, features.row_stride(), bins, sequences.offsets, partial.use_on<float>(stream), range);
+  launch(largest_kernel, shape, stream.handle(), values, features.row_stride(), bins, sequences.offsets, partial.use_on<float>(stream));
+  launch(limit_range_kernel, shape, stream.handle(), values, features.row_stride(), bins, sequences.offsets, partial.use_on<float>(stream), range);
 }
 
 }  // namespace usmlite::cuda

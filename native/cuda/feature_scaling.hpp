@@ -1,8 +1,6 @@
 // What front ends do with features in the light of all frames of an utterance.
 #pragma once
-#include <memory>
-
-#include "cuda/device_tensor.hpp"
+#include "cuda/device_matrix.hpp"
 #include "cuda/packed_sequences.hpp"
 
 namespace usmlite::cuda {
@@ -16,11 +14,11 @@ struct Normalisation {
 /// Every column of each sequence gets mean 0 and (nearly) deviation 1. x float32 (frames, columns), or (frames), which is one column.
 /// y float32 (frames of `stacked`, columns * per_frame), or as x: `per_frame` frames of x lie side by side in one of y. Those behind the
 /// last that y has room for are left out, but count.
-void normalise_columns(const DeviceTensor& x, const PackedSequences& sequences, const Normalisation& normalisation, const DeviceTensor& y,
-                       const PackedSequences& stacked, int per_frame, const std::shared_ptr<Stream>& stream);
+void normalise_columns(const DeviceMatrix& x, const PackedSequences& sequences, const Normalisation& normalisation, const DeviceMatrix& y,
+                       const PackedSequences& stacked, int per_frame, const Stream& stream);
 
 /// Whisper's: natural logarithms, in place, to (l + 4) / 4, where l is to base ten and at least the largest of its sequence less `range`.
 /// features float32 (frames, bins).
-void limit_range(const DeviceTensor& features, const PackedSequences& sequences, double range, const std::shared_ptr<Stream>& stream);
+void limit_range(const DeviceMatrix& features, const PackedSequences& sequences, double range, const Stream& stream);
 
 }  // namespace usmlite::cuda

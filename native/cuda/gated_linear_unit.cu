@@ -54,29 +54,29 @@ template <typename T> auto backward_for(bool aligned) {
   return aligned ? gated_backward_kernel<T, kHalvesPerVector> : gated_backward_kernel<T, 1>;
 }
 
-LaunchShape block_per_frame(const DeviceTensor& x) {
+LaunchShape block_per_frame(const DeviceMatrix& x) {
   return {static_cast<unsigned>(x.rows()), 1, 1, kGluThreads, 0, 1, kernels_take_turns()};
 }
 
 }  // namespace
 
-void gated_linear_unit(const DeviceTensor& x, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void gated_linear_unit(const DeviceMatrix& x, const DeviceMatrix& y, const Stream& stream) {
   if (x.rows() * x.columns() == 0) return;
   const bool aligned = y.columns() % kHalvesPerVector == 0;
   const GatedArguments arguments{x.use_on<uint16_t>(stream), nullptr, y.use_on<uint16_t>(stream), nullptr, x.row_stride(), y.row_stride(),
                                  static_cast<int>(y.columns())};
   launch(x.type() == DeviceType::kBFloat16 ? forward_for<BFloat16>(aligned) : forward_for<Float16>(aligned), block_per_frame(x),
-         stream->handle(), arguments);
+         stream.handle(), arguments);
 }
 
-void gated_linear_unit_backward(const DeviceTensor& x, const DeviceTensor& gradient, const DeviceTensor& gradient_x,
-                                const std::shared_ptr<Stream>& stream) {
+void gated_linear_unit_backward(const DeviceMatrix& x, const DeviceMatrix& gradient, const DeviceMatrix& gradient_x,
+                                const Stream& stream) {
   if (x.rows() * x.columns() == 0) return;
   const bool aligned = gradient.columns() % kHalvesPerVector == 0;
   const GatedArguments arguments{x.use_on<uint16_t>(stream), gradient.use_on<uint16_t>(stream), nullptr, gradient_x.use_on<uint16_t>(stream),
                                  x.row_stride(), gradient.row_stride(), static_cast<int>(gradient.columns())};
   launch(x.type() == DeviceType::kBFloat16 ? backward_for<BFloat16>(aligned) : backward_for<Float16>(aligned), block_per_frame(x),
-         stream->handle(), arguments);
+         stream.handle(), arguments);
 }
 
 }  // namespace usmlite::cuda

@@ -67,33 +67,33 @@ __global__ void __launch_bounds__(kWindowThreads) gather_windows_backward_kernel
 
 }  // namespace
 
-void gather_windows_backward(const DeviceTensor& gradient, const PackedSequences& sequences, int stride, int left_padding, const PackedSequences& outputs,
-                             const DeviceTensor& gradient_x, const std::shared_ptr<Stream>& stream) {
+void gather_windows_backward(const DeviceMatrix& gradient, const PackedSequences& sequences, int stride, int left_padding, const PackedSequences& outputs,
+                             const DeviceMatrix& gradient_x, const Stream& stream) {
   if (gradient_x.rows() == 0) return;
   launch(gather_windows_backward_kernel,
          LaunchShape{static_cast<unsigned>(sequences.longest), static_cast<unsigned>(sequences.count), 1, kWindowThreads, 0, 1, kernels_take_turns()},
-         stream->handle(), gradient.use_on<uint16_t>(stream), gradient.row_stride(), outputs.offsets, stride, left_padding,
+         stream.handle(), gradient.use_on<uint16_t>(stream), gradient.row_stride(), outputs.offsets, stride, left_padding,
          static_cast<int>(gradient.columns() / gradient_x.columns()), sequences.offsets, gradient_x.use_on<uint16_t>(stream),
          gradient_x.row_stride(), static_cast<int>(gradient_x.columns()));
 }
 
-void gather_windows(const DeviceTensor& x, const PackedSequences& sequences, int stride, int left_padding, const PackedSequences& outputs,
-                    const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void gather_windows(const DeviceMatrix& x, const PackedSequences& sequences, int stride, int left_padding, const PackedSequences& outputs,
+                    const DeviceMatrix& y, const Stream& stream) {
   if (y.rows() == 0) return;
   launch(gather_windows_kernel,
-         LaunchShape{static_cast<unsigned>(outputs.longest), static_cast<unsigned>(outputs.count), 1, kWindowThreads, 0, 1, kernels_take_turns()}, stream->handle(),
+         LaunchShape{static_cast<unsigned>(outputs.longest), static_cast<unsigned>(outputs.count), 1, kWindowThreads, 0, 1, kernels_take_turns()}, stream.handle(),
          x.use_on<uint16_t>(stream), x.row_stride(), sequences.offsets, static_cast<int>(x.columns() / 8), stride, left_padding,
          outputs.offsets, y.use_on<uint16_t>(stream), y.row_stride(), static_cast<int>(y.columns() / 8));
 }
 
-void sample_windows(const DeviceTensor& x, const PackedSequences& sequences, int kernel, int stride, const PackedSequences& outputs,
-                    const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void sample_windows(const DeviceMatrix& x, const PackedSequences& sequences, int kernel, int stride, const PackedSequences& outputs,
+                    const DeviceMatrix& y, const Stream& stream) {
   if (y.rows() == 0) return;
   const int64_t vectors = outputs.longest * (y.row_stride() / kHalvesPerVector);
   launch(sample_windows_kernel,
          LaunchShape{static_cast<unsigned>((vectors + kWindowThreads - 1) / kWindowThreads), static_cast<unsigned>(outputs.count), 1, kWindowThreads, 0, 1,
                      kernels_take_turns()},
-         stream->handle(), x.use_on<float>(stream), sequences.offsets, kernel, stride, outputs.offsets, y.use_on<uint16_t>(stream),
+         stream.handle(), x.use_on<float>(stream), sequences.offsets, kernel, stride, outputs.offsets, y.use_on<uint16_t>(stream),
          y.row_stride());
 }
 

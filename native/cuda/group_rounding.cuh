@@ -57,7 +57,7 @@ inline RoundingArguments rounding_arguments(const GroupArguments& arguments, con
   return {arguments, rounding, seed, codec::level_distance(spec)};
 }
 
-inline RoundedWeights rounded_weights(const DeviceTensor& output, const std::shared_ptr<Stream>& stream) {
+inline RoundedWeights rounded_weights(const DeviceMatrix& output, const Stream& stream) {
   return {output.use_on<void>(stream), output.row_stride(), output.type() == DeviceType::kBFloat16};
 }
 

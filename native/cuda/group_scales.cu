@@ -1,5 +1,6 @@
 #include "cuda/double_quantization.hpp"
 #include "cuda/group_rounding.cuh"
+#include "cuda/scratch_matrix.hpp"
 
 namespace usmlite::cuda {
 namespace {
@@ -115,8 +116,8 @@ __global__ void __launch_bounds__(kGroupThreads) group_scales_kernel(const Group
   if (a.rounded.values) round_group(a, g, best.scale, best.zero_point, a.rounded, shared);
 }
 
-GroupScalesArguments scale_arguments(const DeviceWeightGroups& w, const codec::ScaleRule& rule, const DeviceTensor& scale, const DeviceTensor* zero_point,
-                                     const std::shared_ptr<Stream>& stream) {
+GroupScalesArguments scale_arguments(const DeviceWeightGroups& w, const codec::ScaleRule& rule, const DeviceMatrix& scale, const DeviceMatrix* zero_point,
+                                     const Stream& stream) {
   using enum codec::ScaleStatistic;
   GroupScalesArguments a{{group_arguments(w, scale, zero_point, stream)}};
   const bool format_mean = is_mean(w.spec, rule.statistic) && rule.statistic == kFormat;
@@ -132,26 +133,26 @@ bool is_empty(const DeviceWeightGroups& w) { return w.weight.rows() * w.weight.c
 
 }  // namespace
 
-void group_scales(const DeviceWeightGroups& w, const codec::ScaleRule& rule, const DeviceTensor& scale, const DeviceTensor* zero_point,
-                  const std::shared_ptr<Stream>& stream) {
+void group_scales(const DeviceWeightGroups& w, const codec::ScaleRule& rule, const DeviceMatrix& scale, const DeviceMatrix* zero_point,
+                  const Stream& stream) {
   if (is_empty(w)) return;
-  launch(group_scales_kernel, group_shape(w), stream->handle(), scale_arguments(w, rule, scale, zero_point, stream));
+  launch(group_scales_kernel, group_shape(w), stream.handle(), scale_arguments(w, rule, scale, zero_point, stream));
   if (w.spec.double_quantized) replace_unmeasured_scales(scale, stream);
 }
 
-void scale_and_round(const DeviceWeightGroups& w, const codec::ScaleRule& rule, const DeviceTensor& scale, const DeviceTensor* zero_point,
-                     codec::Rounding rounding, uint64_t seed, const DeviceTensor& output, const std::shared_ptr<Stream>& stream) {
+void scale_and_round(const DeviceWeightGroups& w, const codec::ScaleRule& rule, const DeviceMatrix& scale, const DeviceMatrix* zero_point,
+                     codec::Rounding rounding, uint64_t seed, const DeviceMatrix& output, const Stream& stream) {
   if (is_empty(w)) return;
   if (w.spec.double_quantized) {  // scales are quantized with others of other blocks
     group_scales(w, rule, scale, zero_point, stream);
-    const DeviceTensor quantized(DeviceType::kFloat32, scale.shape(), stream);
+    const ScratchMatrix quantized(DeviceType::kFloat32, scale.rows(), scale.columns(), stream);
     quantize_scales(scale, quantized, stream);
     return fake_quantize({w, quantized, zero_point, rounding, seed}, output, stream);
   }
   GroupScalesArguments a = scale_arguments(w, rule, scale, zero_point, stream);
   static_cast<RoundingArguments&>(a) = rounding_arguments(a, w.spec, rounding, seed);
   a.rounded = rounded_weights(output, stream);
-  launch(group_scales_kernel, group_shape(w), stream->handle(), a);
+  launch(group_scales_kernel, group_shape(w), stream.handle(), a);
 }
 
 }  // namespace usmlite::cuda

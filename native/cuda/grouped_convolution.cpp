@@ -4,7 +4,7 @@
 
 namespace usmlite::cuda {
 
-void grouped_convolution(const GroupedConvolution& convolution, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream) {
+void grouped_convolution(const GroupedConvolution& convolution, const PackedSequences& sequences, const Stream& stream) {
   const auto& [x, weights, biases, kernel, left_padding, activation, residual, batch_invariant, y] = convolution;
   const auto groups = static_cast<int64_t>(weights.size()), in = x->columns() / groups, out = y->columns() / groups;
   DeviceTensor windows(x->type(), {x->rows(), kernel * in}, stream);  // of one group after another

@@ -20,6 +20,6 @@ struct GroupedConvolution {
   bool batch_invariant;          // as in MatmulKernel::kManyTokens
   const DeviceTensor* y;
 };
-void grouped_convolution(const GroupedConvolution& convolution, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream);
+void grouped_convolution(const GroupedConvolution& convolution, const PackedSequences& sequences, const Stream& stream);
 
 }  // namespace usmlite::cuda

@@ -16,10 +16,10 @@ struct GroupedProducts {
 };
 
 /// y (frames, out) = convolution(x)
-void grouped_products(const GroupedProducts& products, const PackedSequences& sequences, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
+void grouped_products(const GroupedProducts& products, const PackedSequences& sequences, const DeviceTensor& y, const Stream& stream);
 
 /// From the gradient of y those of x, like it, and of the weight, float32; either may be null.
 void grouped_products_backward(const GroupedProducts& products, const PackedSequences& sequences, const DeviceTensor& gradient, const DeviceTensor* gradient_x,
-                               const DeviceTensor* gradient_weight, const std::shared_ptr<Stream>& stream);
+                               const DeviceTensor* gradient_weight, const Stream& stream);
 
 }  // namespace usmlite::cuda

@@ -2,6 +2,7 @@
 
 #include "cuda/channel_sums.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/scratch_matrix.hpp"
 
 namespace usmlite::cuda {
 namespace {
@@ -105,33 +106,33 @@ __global__ void __launch_bounds__(kThreads) apply_kernel(const Frames frames, co
 }
 
 template <typename T>
-void normalize(const Frames& frames, const PackedSequences& sequences, const DeviceTensor& weight, const DeviceTensor& bias, float epsilon,
-               uint16_t* y, const std::shared_ptr<Stream>& stream) {
+void normalize(const Frames& frames, const PackedSequences& sequences, const DeviceMatrix& weight, const DeviceMatrix& bias, float epsilon,
+               uint16_t* y, const Stream& stream) {
   const int64_t blocks = (frames.channels + kChannels - 1) / kChannels, width = blocks * kChannels;
   const auto count = static_cast<unsigned>(sequences.count);
   const int64_t parts = (sequences.longest + kFramesPerPart - 1) / kFramesPerPart;
-  DeviceTensor partial(DeviceType::kFloat32, {count * parts, 2 * width}, stream);
-  DeviceTensor statistics(DeviceType::kFloat32, {2 * int64_t{count}, frames.channels}, stream);
+  const ScratchMatrix partial(DeviceType::kFloat32, count * parts, 2 * width, stream);
+  const ScratchMatrix statistics(DeviceType::kFloat32, 2 * int64_t{count}, frames.channels, stream);
   launch(sums_kernel<T>,
          LaunchShape{static_cast<unsigned>(blocks), static_cast<unsigned>(parts), count, kThreads, kSharedBytes, 1,
                      kernels_take_turns()},
-         stream->handle(), frames, partial.use_on<float>(stream), partial.row_stride());
+         stream.handle(), frames, partial.use_on<float>(stream), partial.row_stride());
   const StatisticsArguments arguments{frames, partial.use_on<float>(stream), partial.row_stride(), width, static_cast<int>(parts),
                                       weight.use_on<float>(stream), epsilon, statistics.use_on<float>(stream), statistics.row_stride()};
   launch(statistics_kernel<T>,
          LaunchShape{static_cast<unsigned>((frames.channels + kSummedChannels - 1) / kSummedChannels), count, 1, kThreads,
                      2 * kThreads * sizeof(float), 1, kernels_take_turns()},
-         stream->handle(), arguments);
+         stream.handle(), arguments);
   const int64_t vectors = sequences.longest * (frames.stride / kVector);
   launch(apply_kernel<T>,
          LaunchShape{static_cast<unsigned>((vectors + kThreads - 1) / kThreads), count, 1, kThreads, 0, 1, kernels_take_turns()},
-         stream->handle(), frames, statistics.use_on<float>(stream), statistics.row_stride(), bias.use_on<float>(stream), y);
+         stream.handle(), frames, statistics.use_on<float>(stream), statistics.row_stride(), bias.use_on<float>(stream), y);
 }
 
 }  // namespace
 
-void instance_norm(const DeviceTensor& x, const PackedSequences& sequences, const DeviceTensor& weight, const DeviceTensor& bias,
-                   float epsilon, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void instance_norm(const DeviceMatrix& x, const PackedSequences& sequences, const DeviceMatrix& weight, const DeviceMatrix& bias,
+                   float epsilon, const DeviceMatrix& y, const Stream& stream) {
   if (x.rows() * x.columns() == 0) return;
   const Frames frames{x.use_on<uint16_t>(stream), x.row_stride(), static_cast<int>(x.columns()), sequences.offsets};
   const auto of_type = x.type() == DeviceType::kBFloat16 ? normalize<BFloat16> : normalize<Float16>;

@@ -128,14 +128,14 @@ LaunchShape shape_for(int64_t threads) { return {static_cast<unsigned>((threads 
 
 }  // namespace
 
-void fill_integer_weight(const DeviceWeight& to, const DeviceTensor& weight, const IntegerScales& scales, const std::shared_ptr<Stream>& stream) {
+void fill_integer_weight(const DeviceWeight& to, const DeviceMatrix& weight, const IntegerScales& scales, const Stream& stream) {
   static_assert(kTileWords == kThreads);
   const WeightView& view = to.view();
   const codec::WeightSpec spec = codec::parse_weight_spec(to.spec());
   FillArguments a{};
   a.weight = weight.use_on<float>(stream), a.scale = scales.scale.use_on<float>(stream);
   a.zero_point = scales.zero_point ? scales.zero_point->use_on<float>(stream) : nullptr;
-  const auto stride_of = [](const DeviceTensor& of) { return of.shape().size() == 2 ? of.row_stride() : 1; };
+  const auto stride_of = [](const DeviceMatrix& of) { return of.is_vector() ? 1 : of.row_stride(); };
   a.stride = weight.row_stride(), a.scale_stride = stride_of(scales.scale);
   a.zero_point_stride = scales.zero_point ? stride_of(*scales.zero_point) : 0;
   a.channels = view.channels, a.inputs = view.inputs, a.slices = view.slices;
@@ -149,22 +149,22 @@ void fill_integer_weight(const DeviceWeight& to, const DeviceTensor& weight, con
   launch(fill_kernel,
          LaunchShape{static_cast<unsigned>(view.slices), static_cast<unsigned>(view.blocks), 1, kThreads, kThreads * sizeof(uint32_t), 1,
                      kernels_take_turns()},
-         stream->handle(), a);
+         stream.handle(), a);
   if (!a.channel_sums && !a.whole_scales) return;
   launch(fill_channels_kernel, LaunchShape{static_cast<unsigned>(to.padded_channels() / kWarps), 1, 1, kThreads, 0, 1, kernels_take_turns()},
-         stream->handle(), a);
+         stream.handle(), a);
 }
 
-void widen_rows(const QuantizedRows& rows, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void widen_rows(const QuantizedRows& rows, const DeviceMatrix& y, const Stream& stream) {
   const int64_t count = y.rows() * y.columns();
   if (count == 0) return;
   const WidenArguments arguments{rows.codes.use_on<int8_t>(stream), rows.scales.use_on<float>(stream), rows.offsets(stream), y.use_on<uint16_t>(stream),
                                  rows.codes.row_stride(), y.row_stride(), y.rows(), static_cast<int>(y.columns())};
-  launch(widen_rows_kernel, shape_for(count), stream->handle(), arguments);
+  launch(widen_rows_kernel, shape_for(count), stream.handle(), arguments);
 }
 
-void pad_bias(const DeviceTensor& bias, const DeviceTensor& padded, const std::shared_ptr<Stream>& stream) {
-  launch(pad_bias_kernel, shape_for(padded.columns()), stream->handle(), bias.use_on<float>(stream), padded.use_on<float>(stream), bias.columns(),
+void pad_bias(const DeviceMatrix& bias, const DeviceMatrix& padded, const Stream& stream) {
+  launch(pad_bias_kernel, shape_for(padded.columns()), stream.handle(), bias.use_on<float>(stream), padded.use_on<float>(stream), bias.columns(),
          padded.columns());
 }
 

@@ -3,6 +3,9 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <utility>
+
+#include "core/error.hpp"
 
 namespace usmlite::cuda {
 
@@ -16,7 +19,7 @@ void check(cudaError_t code, const LaunchShape& shape) {
   cudaGetLastError();  // a failed launch leaves its error behind
   if (code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction) {
     const int capability = gpu_properties().compute_capability;
-    throw Error(error_code::kNoGpu, "this build has no code for " + gpu_properties().name + ", compute capability " + std::to_string(capability / 10) + "." +
+    throw Error(error_code::kNoGpu, std::string("this build has no code for ") + gpu_properties().name + ", compute capability " + std::to_string(capability / 10) + "." +
                                         std::to_string(capability % 10) + ": build the package again with USMLITE_CUDA_ARCHITECTURES=" +
                                         (capability == 90 ? "90a" : std::to_string(capability)) + ", or compute on the CPU");
   }

@@ -2,16 +2,14 @@
 #pragma once
 #include <cstddef>
 #include <source_location>
-#include <tuple>
 #include <type_traits>
-#include <utility>
 
 #include "cuda/kernel_language.cuh"
 #include "cuda/runtime.hpp"
 
-#ifdef __CUDACC__
-#include "core/error.hpp"
-#else
+#ifndef __CUDACC__
+#include <tuple>
+
 #include "emu/recorded_launches.hpp"
 #endif
 
@@ -35,27 +33,22 @@ inline bool kernels_take_turns() { return gpu_properties().compute_capability / 
 void launch_on_device(const void* kernel, const LaunchShape& shape, StreamHandle stream, void** arguments);
 
 /// Gives a kernel to the stream. Throws GPU_FAILED.
-template <typename... P, typename... A>
-void launch(void (*kernel)(P...), const LaunchShape& shape, StreamHandle stream, A&&... arguments) {
-  std::tuple<std::remove_cv_t<P>...> values(std::forward<A>(arguments)...);
-  std::apply(
-      [&](auto&... value) {
-        void* pointers[] = {&value..., nullptr};
-        launch_on_device(reinterpret_cast<const void*>(kernel), shape, stream, pointers);
-      },
-      values);
+template <typename... P>
+void launch(void (*kernel)(P...), const LaunchShape& shape, StreamHandle stream, std::type_identity_t<std::remove_cv_t<P>>... arguments) {
+  void* pointers[] = {&arguments..., nullptr};
+  launch_on_device(reinterpret_cast<const void*>(kernel), shape, stream, pointers);
 }
 
 #else
 
 /// Runs a kernel. Throws GPU_FAILED with what the emulator found wrong.
-template <typename... P, typename... A>
-void launch(void (*kernel)(P...), const LaunchShape& shape, StreamHandle, A&&... arguments) {
+template <typename... P>
+void launch(void (*kernel)(P...), const LaunchShape& shape, StreamHandle, std::type_identity_t<std::remove_cv_t<P>>... arguments) {
   struct Call {
     void (*kernel)(P...);
     std::tuple<std::remove_cv_t<P>...> values;
   };
-  emu::perform([call = Call{kernel, {std::forward<A>(arguments)...}}, shape] {
+  emu::perform([call = Call{kernel, {arguments...}}, shape] {
     emu::run_grid({shape.where.function_name(), {shape.grid_x, shape.grid_y, shape.grid_z}, shape.cluster_x, shape.threads,
                    shape.shared_bytes, shape.overlaps_previous,
                    [](const void* memory) {

@@ -67,19 +67,19 @@ template <typename T> __global__ void __launch_bounds__(32 * kWarpsPerBlock) lay
   if (a.second.y) normalize_row<T>(a.first.y + row * a.first.y_stride, a.second, row, a.columns, a.epsilon);
 }
 
-Normalization placed(const LayerNorm& norm, const std::shared_ptr<Stream>& stream) {
+Normalization placed(const LayerNorm& norm, const Stream& stream) {
   return {norm.weight->use_on<float>(stream), norm.bias ? norm.bias->use_on<float>(stream) : nullptr, norm.y->use_on<uint16_t>(stream),
           norm.y->row_stride()};
 }
 
 }  // namespace
 
-void layer_norm(const DeviceTensor& x, float epsilon, const LayerNorm& norm, const LayerNorm* next, const std::shared_ptr<Stream>& stream) {
+void layer_norm(const DeviceMatrix& x, float epsilon, const LayerNorm& norm, const LayerNorm* next, const Stream& stream) {
   if (x.rows() == 0) return;
   const LayerNormArguments arguments{x.use_on<uint16_t>(stream), x.rows(), x.row_stride(), static_cast<int>(x.columns()), epsilon,
                                      placed(norm, stream), next ? placed(*next, stream) : Normalization{}};
   launch(x.type() == DeviceType::kBFloat16 ? layer_norm_kernel<BFloat16> : layer_norm_kernel<Float16>,
-         LaunchShape{blocks_of_warps(x.rows()), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream->handle(), arguments);
+         LaunchShape{blocks_of_warps(x.rows()), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream.handle(), arguments);
 }
 
 }  // namespace usmlite::cuda

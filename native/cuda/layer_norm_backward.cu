@@ -4,6 +4,7 @@
 
 #include "cuda/launch.hpp"
 #include "cuda/row_values.cuh"
+#include "cuda/scratch_matrix.hpp"
 #include "cuda/sum_parts.hpp"
 
 namespace usmlite::cuda {
@@ -140,12 +141,12 @@ __global__ void __launch_bounds__(kMostThreads) layer_norm_backward_kernel(const
 
 }  // namespace
 
-void layer_norm_backward(const LayerNormBackwardArguments& a, const std::shared_ptr<Stream>& stream) {
+void layer_norm_backward(const LayerNormBackwardArguments& a, const Stream& stream) {
   const int hidden = static_cast<int>(a.x->columns());
   const int frame_threads = (hidden + 32 * kVector - 1) / (32 * kVector) * 32, groups = std::max(1, kBackwardThreads / frame_threads);
   const bool wants_sums = a.gradient_weight || a.gradient_bias;
   const int64_t blocks = parts_of(a.x->rows(), groups * kFramesAtOnce, 1), width = int64_t{frame_threads} * kVector;
-  DeviceTensor partial(DeviceType::kFloat32, {wants_sums ? blocks : 0, 2 * width}, stream);
+  const ScratchMatrix partial(DeviceType::kFloat32, wants_sums ? blocks : 0, 2 * width, stream);
   const BackwardKernelArguments arguments{a.x->use_on<uint16_t>(stream), a.gradient->use_on<uint16_t>(stream),
                                   a.gradient_x ? a.gradient_x->use_on<uint16_t>(stream) : nullptr, a.weight->use_on<float>(stream),
                                   wants_sums ? partial.use_on<float>(stream) : nullptr, a.x->rows(), a.x->row_stride(), 2 * width, hidden,
@@ -153,7 +154,7 @@ void layer_norm_backward(const LayerNormBackwardArguments& a, const std::shared_
   const size_t shared = sizeof(Shared) + static_cast<size_t>(groups) * 2 * width * sizeof(float);
   launch(layer_norm_backward_kernel,
          LaunchShape{static_cast<unsigned>(blocks), 1, 1, static_cast<unsigned>(groups * frame_threads), shared, 1, kernels_take_turns()},
-         stream->handle(), arguments);
+         stream.handle(), arguments);
   if (a.gradient_weight) sum_parts(partial, PartSums::vector(0, hidden, a.gradient_weight->use_on<float>(stream)), stream);
   if (a.gradient_bias) sum_parts(partial, PartSums::vector(width, hidden, a.gradient_bias->use_on<float>(stream)), stream);
 }

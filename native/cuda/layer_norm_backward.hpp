@@ -1,6 +1,6 @@
 // Gradients of layer normalisation.
 #pragma once
-#include "cuda/device_tensor.hpp"
+#include "cuda/device_matrix.hpp"
 
 namespace usmlite::cuda {
 
@@ -8,17 +8,17 @@ namespace usmlite::cuda {
 inline constexpr int kWidestNormalizedFrame = 4096;
 
 struct LayerNormBackwardArguments {
-  const DeviceTensor* x;         // (frames, hidden): what was normalised
-  const DeviceTensor* weight;    // (hidden) float32
-  const DeviceTensor* gradient;  // (frames, hidden), like x: of the result
+  const DeviceMatrix* x;         // (frames, hidden): what was normalised
+  const DeviceMatrix* weight;    // (hidden) float32
+  const DeviceMatrix* gradient;  // (frames, hidden), like x: of the result
   float epsilon;
-  const DeviceTensor* gradient_x;       // (frames, hidden), like x, or null
+  const DeviceMatrix* gradient_x;       // (frames, hidden), like x, or null
   bool adds_to_x;                       // to what gradient_x holds, from a residual connection around the layer
-  const DeviceTensor* gradient_weight;  // (hidden) float32, or null
-  const DeviceTensor* gradient_bias;    // (hidden) float32, or null
+  const DeviceMatrix* gradient_weight;  // (hidden) float32, or null
+  const DeviceMatrix* gradient_bias;    // (hidden) float32, or null
 };
 
 /// Mean and variance are computed again from x, which is read anyway.
-void layer_norm_backward(const LayerNormBackwardArguments& arguments, const std::shared_ptr<Stream>& stream);
+void layer_norm_backward(const LayerNormBackwardArguments& arguments, const Stream& stream);
 
 }  // namespace usmlite::cuda

@@ -28,14 +28,14 @@ DeviceType operand_type(Arithmetic arithmetic) {
 RowCodes row_codes(const DeviceWeight& weight) { return weight.view().arithmetic == Arithmetic::kFloat8 ? RowCodes::kFloat8 : weight.activations(); }
 
 /// Not filled yet. `scales`: for each row, and so many offsets where the codes have them.
-QuantizedRows rows_of(RowCodes codes, const std::vector<int64_t>& shape, int64_t scales, const std::shared_ptr<Stream>& stream) {
+QuantizedRows rows_of(RowCodes codes, const std::vector<int64_t>& shape, int64_t scales, const Stream& stream) {
   std::vector<int64_t> of_rows{scales};
   if (codes == RowCodes::kInt8Asymmetric) of_rows.insert(of_rows.begin(), 2);
   const DeviceType type = codes == RowCodes::kFloat8 ? DeviceType::kFloat8 : DeviceType::kInt8;
   return {DeviceTensor(type, shape, stream), DeviceTensor(DeviceType::kFloat32, of_rows, stream)};
 }
 
-void quantize(const DeviceTensor& x, const QuantizedRows& rows, RowCodes codes, const std::shared_ptr<Stream>& stream) {
+void quantize(const DeviceTensor& x, const QuantizedRows& rows, RowCodes codes, const Stream& stream) {
   QuantizeRowsArguments arguments{};
   arguments.rows = static_cast<int>(x.rows());
   arguments.columns = static_cast<int>(x.columns());
@@ -47,7 +47,7 @@ void quantize(const DeviceTensor& x, const QuantizedRows& rows, RowCodes codes, 
   arguments.codes_stride = rows.codes.row_stride();
   arguments.scales = rows.scales.use_on<float>(stream);
   arguments.offsets = const_cast<float*>(rows.offsets(stream));
-  quantize_rows(arguments, stream->handle());
+  quantize_rows(arguments, stream.handle());
 }
 
 ProductPlan planned(const WeightView& weight, int tokens, const LinearOptions& options) {
@@ -59,14 +59,14 @@ ProductPlan planned(const WeightView& weight, int tokens, const LinearOptions& o
 
 }  // namespace
 
-QuantizedRows quantize_rows(const DeviceTensor& x, RowCodes codes, const std::shared_ptr<Stream>& stream) {
+QuantizedRows quantize_rows(const DeviceTensor& x, RowCodes codes, const Stream& stream) {
   const QuantizedRows rows = rows_of(codes, x.shape(), x.rows(), stream);
   quantize(x, rows, codes, stream);
   return rows;
 }
 
 Linear::Linear(const DeviceTensor& x, const DeviceTensor* row_scales, const DeviceWeight& weight, const LinearOptions& options,
-               const std::shared_ptr<Stream>& stream)
+               const Stream& stream)
     : stream_(stream), arguments_{}, plan_{} {
   const WeightView& view = weight.view();
   const DeviceType operand = operand_type(view.arithmetic);
@@ -141,14 +141,14 @@ Linear::Linear(const DeviceTensor& x, const DeviceTensor* row_scales, const Devi
     partial_sums_ = std::make_unique<DeviceMemory>(static_cast<size_t>(workspace.partial_sums) * sizeof(float), stream);
     arguments_.partial_sums = reinterpret_cast<float*>(partial_sums_->data());
     arguments_.partial_sum_count = workspace.partial_sums;
-    arguments_.counters = stream->counters(workspace.counters);
+    arguments_.counters = stream.counters(workspace.counters);
   }
 }
 
 void Linear::run(const DeviceWeight& weight) {
   if (!x_.released()) quantize(x_, quantized_, row_codes(weight), stream_);
   arguments_.weight = weight.view();
-  matmul(arguments_, stream_->handle(), plan_);
+  matmul(arguments_, stream_.handle(), plan_);
 }
 
 }  // namespace usmlite::cuda

@@ -13,13 +13,13 @@ namespace usmlite::cuda {
 struct QuantizedRows {
   DeviceTensor codes;   // kInt8 or kFloat8 (rows, columns)
   DeviceTensor scales;  // kFloat32 (rows); of RowCodes::kInt8Asymmetric (2, rows): scales, then offsets
-  const float* offsets(const std::shared_ptr<Stream>& stream) const {
+  const float* offsets(const Stream& stream) const {
     return scales.shape().size() == 2 ? scales.use_on<float>(stream) + scales.row_stride() : nullptr;
   }
 };
 
 /// Rounds every row of a kBFloat16 or kFloat16 matrix, as quantize_rows.hpp says.
-QuantizedRows quantize_rows(const DeviceTensor& x, RowCodes codes, const std::shared_ptr<Stream>& stream);
+QuantizedRows quantize_rows(const DeviceTensor& x, RowCodes codes, const Stream& stream);
 
 struct LinearOptions {
   const DeviceTensor* bias = nullptr;      // kFloat32 (padded channels), in the order of the weight's
@@ -38,14 +38,14 @@ class Linear {
   /// x: (tokens, inputs) of 16-bit floats; where the weight's arithmetic has 8 bits they are quantized in each run, unless
   /// x holds codes already and `row_scales` their scales. Throws INVALID_ARGUMENT when something does not fit.
   Linear(const DeviceTensor& x, const DeviceTensor* row_scales, const DeviceWeight& weight, const LinearOptions& options,
-         const std::shared_ptr<Stream>& stream);
+         const Stream& stream);
 
   /// Gives the work to the stream. `weight` is like that of the constructor.
   void run(const DeviceWeight& weight);
   const DeviceTensor& output() const { return output_; }
 
  private:
-  std::shared_ptr<Stream> stream_;
+  Stream stream_;
   DeviceTensor x_;  // to be quantized in each run, or released
   QuantizedRows quantized_;
   DeviceTensor output_;

@@ -1,12 +1,14 @@
 #include "cuda/linear_finish.hpp"
 
+#include "cuda/device_memory.hpp"
+
 namespace usmlite::cuda {
 
-void linear_gradient(const LinearFinish& layer, const DeviceTensor& gradient, const DeviceTensor* sums, const DeviceTensor* sum_gradient,
-                     const DeviceTensor* bias_gradient, const std::shared_ptr<Stream>& stream) {
+void linear_gradient(const LinearFinish& layer, const DeviceMatrix& gradient, const DeviceMatrix* sums, const DeviceMatrix* sum_gradient,
+                     const DeviceMatrix* bias_gradient, const Stream& stream) {
   if (gradient.rows() == 0 || gradient.columns() == 0) {
-    if (bias_gradient && bias_gradient->memory()->bytes()) {
-      driver::fill(bias_gradient->use_on<uint8_t>(stream), 0, bias_gradient->memory()->bytes(), stream->handle());
+    if (bias_gradient && bias_gradient->columns() > 0) {
+      driver::fill(bias_gradient->use_on<uint8_t>(stream), 0, static_cast<size_t>(bias_gradient->row_stride()) * sizeof(float), stream.handle());
     }
     return;
   }

@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kFinishThreads) add_parts_kernel(const float* 
   sums[column] = total;
 }
 
-LinearFinishArguments arguments_of(const LinearFinish& layer, const DeviceTensor& like, const std::shared_ptr<Stream>& stream) {
+LinearFinishArguments arguments_of(const LinearFinish& layer, const DeviceMatrix& like, const Stream& stream) {
   LinearFinishArguments a{};
   a.bias = layer.bias ? layer.bias->use_on<float>(stream) : nullptr;
   a.rows = like.rows(), a.stride = like.row_stride(), a.columns = static_cast<int>(like.columns());
@@ -124,28 +124,28 @@ LaunchShape shape_of(const LinearFinishArguments& a, size_t shared_bytes) {
 
 }  // namespace
 
-void finish_linear(const LinearFinish& layer, const DeviceTensor& sums, const DeviceTensor* residual, float residual_scale, const DeviceTensor& y,
-                   const std::shared_ptr<Stream>& stream) {
+void finish_linear(const LinearFinish& layer, const DeviceMatrix& sums, const DeviceMatrix* residual, float residual_scale, const DeviceMatrix& y,
+                   const Stream& stream) {
   LinearFinishArguments a = arguments_of(layer, sums, stream);
   if (a.rows == 0 || a.columns == 0) return;
   a.sums = sums.use_on<uint16_t>(stream), a.y = y.use_on<uint16_t>(stream);
   a.residual = residual ? residual->use_on<uint16_t>(stream) : nullptr, a.residual_scale = residual_scale;
-  launch(finish_kernel, shape_of(a, 0), stream->handle(), a);
+  launch(finish_kernel, shape_of(a, 0), stream.handle(), a);
 }
 
 int64_t linear_row_blocks(int64_t rows) { return (rows + kRows - 1) / kRows; }
 
-void linear_gradient(const LinearFinish& layer, const DeviceTensor& gradient, const DeviceTensor* sums, const DeviceTensor* sum_gradient,
-                     const DeviceTensor* bias_gradient, float* bias_parts, const std::shared_ptr<Stream>& stream) {
+void linear_gradient(const LinearFinish& layer, const DeviceMatrix& gradient, const DeviceMatrix* sums, const DeviceMatrix* sum_gradient,
+                     const DeviceMatrix* bias_gradient, float* bias_parts, const Stream& stream) {
   LinearFinishArguments a = arguments_of(layer, gradient, stream);
   a.gradient = gradient.use_on<uint16_t>(stream), a.sums = sums ? sums->use_on<uint16_t>(stream) : nullptr;
   a.sum_gradient = sum_gradient ? sum_gradient->use_on<uint16_t>(stream) : nullptr;
   a.bias_parts = bias_parts;
   const LaunchShape shape = shape_of(a, bias_parts ? kLanes * kColumns * sizeof(float) : 0);
-  launch(gradient_kernel, shape, stream->handle(), a);
+  launch(gradient_kernel, shape, stream.handle(), a);
   if (!bias_gradient) return;
   launch(add_parts_kernel, LaunchShape{static_cast<unsigned>((a.columns + kFinishThreads - 1) / kFinishThreads), 1, 1, kFinishThreads, 0, 1, kernels_take_turns()},
-         stream->handle(), bias_parts, static_cast<int>(shape.grid_y), a.columns, bias_gradient->use_on<float>(stream));
+         stream.handle(), bias_parts, static_cast<int>(shape.grid_y), a.columns, bias_gradient->use_on<float>(stream));
 }
 
 }  // namespace usmlite::cuda

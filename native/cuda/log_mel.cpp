@@ -30,8 +30,8 @@ LogMelTables::LogMelTables(const audio::LogMelPlan& plan) : settings_(plan.setti
   copy_from_host(memory_->use_on(stream), bytes.size(), bytes.data(), bytes.size(), 1, stream);
 }
 
-void LogMelTables::features(const DeviceTensor& samples, const int32_t* sample_offsets, DeviceSequences& frames, const Framing& framing,
-                            const DeviceTensor& features, const std::shared_ptr<Stream>& stream) {
+void LogMelTables::features(const DeviceMatrix& samples, const int32_t* sample_offsets, DeviceSequences& frames, const Framing& framing,
+                            const DeviceMatrix& features, const Stream& stream) {
   const PackedSequences sequences = frames.use_on(stream);
   if (sequences.longest == 0) return;
   const size_t offset_bytes = (static_cast<size_t>(sequences.count) + 1) * sizeof(int32_t);
@@ -64,7 +64,7 @@ void LogMelTables::features(const DeviceTensor& samples, const int32_t* sample_o
                                   settings_.energy_floor == audio::EnergyFloor::kAdded,
                                   features.use_on<float>(stream),
                                   features.row_stride()};
-  log_mel(arguments, sequences, stream->handle());
+  log_mel(arguments, sequences, stream.handle());
 }
 
 }  // namespace usmlite::cuda

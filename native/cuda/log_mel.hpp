@@ -5,8 +5,8 @@
 #include <memory>
 
 #include "audio/log_mel_plan.hpp"
-#include "cuda/device_tensor.hpp"
-#include "cuda/packed_sequences.hpp"
+#include "cuda/device_matrix.hpp"
+#include "cuda/device_sequences.hpp"
 
 namespace usmlite::cuda {
 
@@ -26,8 +26,8 @@ class LogMelTables {
 
   /// features (frames, mel_bins) float32. samples (n) float32: of all utterances, of which each has sample_offsets[i + 1] -
   /// sample_offsets[i], and silence behind them; `frames` says how many frames each gets.
-  void features(const DeviceTensor& samples, const int32_t* sample_offsets, DeviceSequences& frames, const Framing& framing,
-                const DeviceTensor& features, const std::shared_ptr<Stream>& stream);
+  void features(const DeviceMatrix& samples, const int32_t* sample_offsets, DeviceSequences& frames, const Framing& framing,
+                const DeviceMatrix& features, const Stream& stream);
   const audio::LogMelSettings& settings() const { return settings_; }
 
  private:

@@ -1,6 +1,7 @@
 // The kernel of log-mel features.
 #pragma once
-#include "cuda/log_mel.hpp"
+#include "cuda/packed_sequences.hpp"
+#include "cuda/runtime.hpp"
 
 namespace usmlite::cuda {
 

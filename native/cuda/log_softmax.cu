@@ -29,10 +29,10 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) log_softmax_kernel(const 
 
 }  // namespace
 
-void log_softmax(const DeviceTensor& x, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void log_softmax(const DeviceMatrix& x, const DeviceMatrix& y, const Stream& stream) {
   if (x.rows() == 0) return;
   launch(x.type() == DeviceType::kBFloat16 ? log_softmax_kernel<BFloat16> : log_softmax_kernel<Float16>,
-         LaunchShape{blocks_of_warps(x.rows()), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream->handle(), x.use_on<uint16_t>(stream),
+         LaunchShape{blocks_of_warps(x.rows()), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream.handle(), x.use_on<uint16_t>(stream),
          x.row_stride(), y.use_on<float>(stream), y.row_stride(), x.rows(), static_cast<int>(x.columns()));
 }
 

@@ -113,8 +113,8 @@ template <typename T> __global__ void __launch_bounds__(kLowRankThreads) low_ran
 
 }  // namespace
 
-void low_rank_add(std::span<const LowRankSegment> segments, const DeviceTensor& x, const DeviceTensor& y, float scale, Activation activation,
-                  const std::shared_ptr<Stream>& stream) {
+void low_rank_add(std::span<const LowRankSegment> segments, const DeviceMatrix& x, const DeviceMatrix& y, float scale, Activation activation,
+                  const Stream& stream) {
   LowRankArguments arguments{x.use_on<uint16_t>(stream), y.use_on<uint16_t>(stream), x.row_stride(), y.row_stride(),
                              static_cast<int>(x.columns()), static_cast<int>(y.columns()), scale, activation, 0, {}};
   unsigned blocks = 0;
@@ -123,7 +123,7 @@ void low_rank_add(std::span<const LowRankSegment> segments, const DeviceTensor& 
     if (blocks == 0) return;
     const auto shared = static_cast<size_t>(kRows * largest_rank) * sizeof(float);
     launch(x.type() == DeviceType::kBFloat16 ? low_rank_kernel<BFloat16> : low_rank_kernel<Float16>,
-           LaunchShape{blocks, 1, 1, kLowRankThreads, shared, 1, kernels_take_turns()}, stream->handle(), arguments);
+           LaunchShape{blocks, 1, 1, kLowRankThreads, shared, 1, kernels_take_turns()}, stream.handle(), arguments);
     blocks = 0, largest_rank = 1, arguments.segments = 0;
   };
   for (const LowRankSegment& segment : segments) {

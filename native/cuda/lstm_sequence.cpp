@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "cuda/lstm_step.hpp"
-#include "cuda/packed_sequences.hpp"
+#include "cuda/device_sequences.hpp"
 #include "cuda/training_product.hpp"
 
 namespace usmlite::cuda {
@@ -14,7 +14,7 @@ namespace {
 /// Which rows are computed in each step: of the sequences that have not ended, longest first, so that the states which go on lie together.
 class Steps {
  public:
-  Steps(const std::vector<int32_t>& offsets, const std::shared_ptr<Stream>& stream) : begins_{0} {
+  Steps(const std::vector<int32_t>& offsets, const Stream& stream) : begins_{0} {
     std::vector<size_t> order(offsets.size() - 1);
     std::iota(order.begin(), order.end(), size_t{0});
     const auto length = [&](size_t i) { return offsets[i + 1] - offsets[i]; };
@@ -28,7 +28,7 @@ class Steps {
   }
   int count() const { return static_cast<int>(begins_.size()) - 1; }
   int width() const { return size(0); }
-  LstmStep at(int step, const std::shared_ptr<Stream>& stream) {
+  LstmStep at(int step, const Stream& stream) {
     return {placed_->use_on(stream).rows + begins_[static_cast<size_t>(step)], size(step), size(step + 1), step == 0};
   }
 
@@ -42,7 +42,7 @@ class Steps {
 }  // namespace
 
 LstmStates lstm_sequence(const DeviceTensor& inputs, const DeviceTensor& recurrent, const std::vector<int32_t>& offsets,
-                         const std::shared_ptr<Stream>& stream) {
+                         const Stream& stream) {
   const int64_t rows = inputs.rows(), hidden = recurrent.columns();
   const auto made = [&](DeviceType type, int64_t count, int64_t columns) { return DeviceTensor(type, {count, columns}, stream); };
   LstmStates states{made(DeviceType::kBFloat16, rows, hidden), made(DeviceType::kBFloat16, rows, hidden), made(DeviceType::kFloat32, rows, hidden),
@@ -59,7 +59,7 @@ LstmStates lstm_sequence(const DeviceTensor& inputs, const DeviceTensor& recurre
 }
 
 DeviceTensor lstm_sequence_backward(const LstmStates& states, const DeviceTensor& recurrent, const std::vector<int32_t>& offsets,
-                                    const DeviceTensor& gradient, const std::shared_ptr<Stream>& stream) {
+                                    const DeviceTensor& gradient, const Stream& stream) {
   const int64_t hidden = recurrent.columns();
   Steps steps(offsets, stream);
   DeviceTensor gate_gradient(DeviceType::kBFloat16, states.gates.shape(), stream);

@@ -88,8 +88,8 @@ LaunchShape shape_of(const LstmStep& step, int hidden) {
 
 }  // namespace
 
-void lstm_step(const LstmStep& step, const DeviceTensor& inputs, const DeviceTensor* product, const LstmStates& states, const DeviceTensor& state,
-               const std::shared_ptr<Stream>& stream) {
+void lstm_step(const LstmStep& step, const DeviceMatrix& inputs, const DeviceMatrix* product, const LstmStates& states, const DeviceMatrix& state,
+               const Stream& stream) {
   const auto hidden = static_cast<int>(state.columns());
   const StepArguments arguments{step,
                                 hidden,
@@ -103,12 +103,12 @@ void lstm_step(const LstmStep& step, const DeviceTensor& inputs, const DeviceTen
                                 states.hidden.use_on<uint16_t>(stream),
                                 states.previous.use_on<uint16_t>(stream),
                                 states.cells.use_on<float>(stream)};
-  launch(step_kernel, shape_of(step, hidden), stream->handle(), arguments);
+  launch(step_kernel, shape_of(step, hidden), stream.handle(), arguments);
 }
 
-void lstm_step_backward(const LstmStep& step, const LstmStates& states, const DeviceTensor& gradient, const DeviceTensor* product,
-                        const DeviceTensor& cell_gradient, const DeviceTensor& gate_gradient, const DeviceTensor& gathered,
-                        const std::shared_ptr<Stream>& stream) {
+void lstm_step_backward(const LstmStep& step, const LstmStates& states, const DeviceMatrix& gradient, const DeviceMatrix* product,
+                        const DeviceMatrix& cell_gradient, const DeviceMatrix& gate_gradient, const DeviceMatrix& gathered,
+                        const Stream& stream) {
   const auto hidden = static_cast<int>(gradient.columns());
   const BackwardArguments arguments{step,
                                     hidden,
@@ -122,7 +122,7 @@ void lstm_step_backward(const LstmStep& step, const LstmStates& states, const De
                                     cell_gradient.use_on<float>(stream),
                                     gate_gradient.use_on<uint16_t>(stream),
                                     gathered.use_on<uint16_t>(stream)};
-  launch(step_backward_kernel, shape_of(step, hidden), stream->handle(), arguments);
+  launch(step_backward_kernel, shape_of(step, hidden), stream.handle(), arguments);
 }
 
 }  // namespace usmlite::cuda

@@ -17,10 +17,10 @@ struct LstmStates {
 /// What cpu::lstm_sequence computes. inputs (rows, 4 * hidden): what inputs and biases give to the gates; recurrent (4 * hidden, hidden): both
 /// bfloat16. `offsets` (sequences + 1) of the rows. A step is a product over all sequences that have not ended, and a kernel.
 LstmStates lstm_sequence(const DeviceTensor& inputs, const DeviceTensor& recurrent, const std::vector<int32_t>& offsets,
-                         const std::shared_ptr<Stream>& stream);
+                         const Stream& stream);
 
 /// From the gradient of `hidden`, bfloat16, that of `inputs`, bfloat16; times `previous` it is that of `recurrent`.
 DeviceTensor lstm_sequence_backward(const LstmStates& states, const DeviceTensor& recurrent, const std::vector<int32_t>& offsets,
-                                    const DeviceTensor& gradient, const std::shared_ptr<Stream>& stream);
+                                    const DeviceTensor& gradient, const Stream& stream);
 
 }  // namespace usmlite::cuda

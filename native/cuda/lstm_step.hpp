@@ -14,14 +14,14 @@ struct LstmStep {
 
 /// Adds `product` (count, 4 * hidden), what recurrent weights make of the states before, or null in the first step, to the rows of `inputs`, and
 /// fills the rows of `states`. state (count or more, hidden): after the step, for the next product.
-void lstm_step(const LstmStep& step, const DeviceTensor& inputs, const DeviceTensor* product, const LstmStates& states, const DeviceTensor& state,
-               const std::shared_ptr<Stream>& stream);
+void lstm_step(const LstmStep& step, const DeviceMatrix& inputs, const DeviceMatrix* product, const LstmStates& states, const DeviceMatrix& state,
+               const Stream& stream);
 
 /// `gradient` (rows, hidden) of `hidden`; `product` (next_count, hidden): what the next step hands back of it, null when next_count is 0.
 /// cell_gradient (count or more, hidden) float32: what it hands back of cells, in place. Fills rows of gate_gradient, and gathered (count or more,
 /// 4 * hidden) with the same, for the next product.
-void lstm_step_backward(const LstmStep& step, const LstmStates& states, const DeviceTensor& gradient, const DeviceTensor* product,
-                        const DeviceTensor& cell_gradient, const DeviceTensor& gate_gradient, const DeviceTensor& gathered,
-                        const std::shared_ptr<Stream>& stream);
+void lstm_step_backward(const LstmStep& step, const LstmStates& states, const DeviceMatrix& gradient, const DeviceMatrix* product,
+                        const DeviceMatrix& cell_gradient, const DeviceMatrix& gate_gradient, const DeviceMatrix& gathered,
+                        const Stream& stream);
 
 }  // namespace usmlite::cuda

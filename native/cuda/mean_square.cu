@@ -5,6 +5,7 @@
 #include "cuda/block_reduction.cuh"
 #include "cuda/element.cuh"
 #include "cuda/launch.hpp"
+#include "cuda/scratch_matrix.hpp"
 #include "cuda/warp_rows.cuh"
 
 namespace usmlite::cuda {
@@ -67,7 +68,7 @@ __global__ void __launch_bounds__(kSquareThreads) squared_distance_backward_kern
   }
 }
 
-template <typename T> Compared<T> compared(const DeviceTensor& student, const DeviceTensor& teacher, const std::shared_ptr<Stream>& stream) {
+template <typename T> Compared<T> compared(const DeviceMatrix& student, const DeviceMatrix& teacher, const Stream& stream) {
   using Type = typename Element<T>::Type;
   return {student.use_on<Type>(stream), teacher.use_on<Type>(stream), student.row_stride(), teacher.row_stride(), student.rows(),
           static_cast<int>(student.columns())};
@@ -77,33 +78,33 @@ LaunchShape square_shape(int64_t blocks, size_t shared_bytes) {
   return {static_cast<unsigned>(blocks), 1, 1, kSquareThreads, shared_bytes, 1, kernels_take_turns()};
 }
 
-template <typename T> void measure(const DeviceTensor& student, const DeviceTensor& teacher, double* sums, int64_t blocks, const std::shared_ptr<Stream>& stream) {
-  launch(squared_distance_kernel<T>, square_shape(blocks, 2 * kWarpsPerBlock * sizeof(double)), stream->handle(), compared<T>(student, teacher, stream), sums);
+template <typename T> void measure(const DeviceMatrix& student, const DeviceMatrix& teacher, double* sums, int64_t blocks, const Stream& stream) {
+  launch(squared_distance_kernel<T>, square_shape(blocks, 2 * kWarpsPerBlock * sizeof(double)), stream.handle(), compared<T>(student, teacher, stream), sums);
 }
 
 template <typename T>
-void differentiate(const DeviceTensor& student, const DeviceTensor& teacher, const float* factor, const float* upstream, const DeviceTensor& gradient,
-                   const std::shared_ptr<Stream>& stream) {
-  launch(squared_distance_backward_kernel<T>, square_shape(blocks_of_warps(student.rows()), 0), stream->handle(), compared<T>(student, teacher, stream), factor,
+void differentiate(const DeviceMatrix& student, const DeviceMatrix& teacher, const float* factor, const float* upstream, const DeviceMatrix& gradient,
+                   const Stream& stream) {
+  launch(squared_distance_backward_kernel<T>, square_shape(blocks_of_warps(student.rows()), 0), stream.handle(), compared<T>(student, teacher, stream), factor,
          upstream, gradient.use_on<typename Element<T>::Type>(stream), gradient.row_stride());
 }
 
 }  // namespace
 
-void relative_mean_square(const DeviceTensor& student, const DeviceTensor& teacher, const DeviceTensor& value, const DeviceTensor& factor,
-                          const std::shared_ptr<Stream>& stream) {
+void relative_mean_square(const DeviceMatrix& student, const DeviceMatrix& teacher, const DeviceMatrix& value, const DeviceMatrix& factor,
+                          const Stream& stream) {
   const int64_t wanted = (student.rows() + kWarpsPerBlock - 1) / kWarpsPerBlock;
   const int64_t blocks = wanted < 1 ? 1 : wanted < kMostSquareBlocks ? wanted : kMostSquareBlocks;
-  const auto sums = std::make_shared<DeviceMemory>(static_cast<size_t>(2 * blocks) * sizeof(double), stream);
-  auto* of_blocks = reinterpret_cast<double*>(sums->use_on(stream));
+  const ScratchMatrix sums(DeviceType::kFloat32, blocks, 4, stream);  // two float64 of each block
+  auto* of_blocks = sums.use_on<double>(stream);
   const auto of_type = student.type() == DeviceType::kFloat32 ? measure<Float32> : measure<BFloat16>;
   of_type(student, teacher, of_blocks, blocks, stream);
-  launch(squared_ratio_kernel, square_shape(1, 2 * kWarpsPerBlock * sizeof(double)), stream->handle(), of_blocks, static_cast<int>(blocks), value.use_on<float>(stream),
+  launch(squared_ratio_kernel, square_shape(1, 2 * kWarpsPerBlock * sizeof(double)), stream.handle(), of_blocks, static_cast<int>(blocks), value.use_on<float>(stream),
          factor.use_on<float>(stream));
 }
 
-void relative_mean_square_backward(const DeviceTensor& student, const DeviceTensor& teacher, const DeviceTensor& factor,
-                                   const DeviceTensor& upstream, const DeviceTensor& gradient, const std::shared_ptr<Stream>& stream) {
+void relative_mean_square_backward(const DeviceMatrix& student, const DeviceMatrix& teacher, const DeviceMatrix& factor,
+                                   const DeviceMatrix& upstream, const DeviceMatrix& gradient, const Stream& stream) {
   if (student.rows() == 0) return;
   const auto of_type = student.type() == DeviceType::kFloat32 ? differentiate<Float32> : differentiate<BFloat16>;
   of_type(student, teacher, factor.use_on<float>(stream), upstream.use_on<float>(stream), gradient, stream);

@@ -2,6 +2,7 @@
 
 #include "cuda/block_reduction.cuh"
 #include "cuda/row_values.cuh"
+#include "cuda/scratch_matrix.hpp"
 #include "cuda/tensor_list.cuh"
 
 namespace usmlite::cuda {
@@ -84,13 +85,13 @@ __global__ void __launch_bounds__(kOptimizerThreads) average_kernel(const __grid
   }
 }
 
-int64_t elements(const DeviceTensor& tensor) { return tensor.rows() * tensor.row_stride(); }
+int64_t elements(const DeviceMatrix& tensor) { return tensor.rows() * tensor.row_stride(); }
 
 LaunchShape optimizer_shape(unsigned blocks, size_t shared_bytes = 0) { return {blocks, 1, 1, kOptimizerThreads, shared_bytes, 1, kernels_take_turns()}; }
 
 }  // namespace
 
-void adamw(std::span<const DeviceAdamWParameter> parameters, const cpu::AdamWStep& step, const std::shared_ptr<Stream>& stream) {
+void adamw(std::span<const DeviceAdamWParameter> parameters, const cpu::AdamWStep& step, const Stream& stream) {
   std::vector<Updated> items;
   for (const DeviceAdamWParameter& p : parameters) {
     items.push_back({p.value.use_on<float>(stream), p.first_moment.use_on<float>(stream), p.second_moment.use_on<float>(stream),
@@ -98,14 +99,14 @@ void adamw(std::span<const DeviceAdamWParameter> parameters, const cpu::AdamWSte
   }
   const AdamWArguments arguments{step.beta1, step.beta2, step.epsilon, 1.0f / step.first_correction, 1.0f / step.second_correction, step.gradient_scale};
   launch_over<kBlockElements>(std::span<const Updated>(items), [&](const TensorList<Updated>& list, unsigned blocks, int64_t) {
-    launch(adamw_kernel, optimizer_shape(blocks), stream->handle(), list, arguments);
+    launch(adamw_kernel, optimizer_shape(blocks), stream.handle(), list, arguments);
   });
 }
 
-double sum_of_squares(std::span<const DeviceTensor* const> tensors, const std::shared_ptr<Stream>& stream) {
+double sum_of_squares(std::span<const DeviceMatrix* const> tensors, const Stream& stream) {
   std::vector<Squared> items;
   int64_t blocks_of_all = 0;
-  for (const DeviceTensor* tensor : tensors) {
+  for (const DeviceMatrix* tensor : tensors) {
     const int64_t count = elements(*tensor);
     items.push_back({tensor->use_on<float>(stream), count});
     blocks_of_all += (count + kBlockElementsOfSums - 1) / kBlockElementsOfSums;
@@ -113,21 +114,22 @@ double sum_of_squares(std::span<const DeviceTensor* const> tensors, const std::s
   if (blocks_of_all == 0) return 0.0;
   std::vector<double> sums(static_cast<size_t>(blocks_of_all));
   const size_t bytes = sums.size() * sizeof(double);
-  DeviceMemory of_blocks(bytes, stream);
+  const ScratchMatrix of_blocks(DeviceType::kFloat32, (blocks_of_all + 1) / 2, 4, stream);  // two float64 a row
+  auto* found = of_blocks.use_on<double>(stream);
   launch_over<kBlockElementsOfSums>(std::span<const Squared>(items), [&](const TensorList<Squared>& list, unsigned blocks, int64_t before) {
-    launch(squares_kernel, optimizer_shape(blocks, kOptimizerThreads / 32 * sizeof(double)), stream->handle(), list, reinterpret_cast<double*>(of_blocks.data()) + before);
+    launch(squares_kernel, optimizer_shape(blocks, kOptimizerThreads / 32 * sizeof(double)), stream.handle(), list, found + before);
   });
-  driver::copy_to_host(sums.data(), bytes, of_blocks.data(), bytes, bytes, 1, stream->handle());
+  driver::copy_to_host(sums.data(), bytes, found, bytes, bytes, 1, stream.handle());
   double total = 0.0;
   for (const double sum : sums) total += sum;
   return total;
 }
 
-void update_averages(std::span<const DeviceAveraged> averaged, float decay, const std::shared_ptr<Stream>& stream) {
+void update_averages(std::span<const DeviceAveraged> averaged, float decay, const Stream& stream) {
   std::vector<Averaged> items;
   for (const DeviceAveraged& a : averaged) items.push_back({a.average.use_on<float>(stream), a.value.use_on<float>(stream), elements(a.value)});
   launch_over<kBlockElements>(std::span<const Averaged>(items), [&](const TensorList<Averaged>& list, unsigned blocks, int64_t) {
-    launch(average_kernel, optimizer_shape(blocks), stream->handle(), list, decay);
+    launch(average_kernel, optimizer_shape(blocks), stream.handle(), list, decay);
   });
 }
 

@@ -3,28 +3,28 @@
 #include <span>
 
 #include "cpu/optimizer.hpp"
-#include "cuda/device_tensor.hpp"
+#include "cuda/device_matrix.hpp"
 
 namespace usmlite::cuda {
 
 /// A float32 parameter with what belongs to it, of one shape.
 struct DeviceAdamWParameter {
-  const DeviceTensor &value, &gradient, &first_moment, &second_moment;
+  const DeviceMatrix &value, &gradient, &first_moment, &second_moment;
   float learning_rate, weight_decay;
 };
 
 /// The step of cpu::adamw.
-void adamw(std::span<const DeviceAdamWParameter> parameters, const cpu::AdamWStep& step, const std::shared_ptr<Stream>& stream);
+void adamw(std::span<const DeviceAdamWParameter> parameters, const cpu::AdamWStep& step, const Stream& stream);
 
 /// Of all elements of float32 tensors, in an order that is always the same; waits for the GPU.
-double sum_of_squares(std::span<const DeviceTensor* const> tensors, const std::shared_ptr<Stream>& stream);
+double sum_of_squares(std::span<const DeviceMatrix* const> tensors, const Stream& stream);
 
 /// A float32 parameter and its average, of one shape.
 struct DeviceAveraged {
-  const DeviceTensor &average, &value;
+  const DeviceMatrix &average, &value;
 };
 
 /// average = decay * average + (1 - decay) * value.
-void update_averages(std::span<const DeviceAveraged> averaged, float decay, const std::shared_ptr<Stream>& stream);
+void update_averages(std::span<const DeviceAveraged> averaged, float decay, const Stream& stream);
 
 }  // namespace usmlite::cuda

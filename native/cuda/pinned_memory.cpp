@@ -89,21 +89,21 @@ PinnedMemory::~PinnedMemory() {
 
 uint8_t* PinnedMemory::data() const { return static_cast<uint8_t*>(block_->data); }
 
-void PinnedMemory::used_on(const std::shared_ptr<Stream>& stream) {
+void PinnedMemory::used_on(const Stream& stream) {
   // One event tells of all streams, the others of which it has to come after.
-  if (last_stream_ && last_stream_ != stream) driver::wait_for(stream->handle(), last_stream_->handle());
+  if (last_stream_ && *last_stream_ != stream) driver::wait_for(stream.handle(), last_stream_->handle());
   last_stream_ = stream;
-  block_->last_use.record(stream->handle());
+  block_->last_use.record(stream.handle());
   block_->used = true;
 }
 
-void copy_from_host(void* device, size_t device_stride, const void* host, size_t row_bytes, size_t rows, const std::shared_ptr<Stream>& stream) {
+void copy_from_host(void* device, size_t device_stride, const void* host, size_t row_bytes, size_t rows, const Stream& stream) {
   const size_t bytes = row_bytes * rows;
   if (bytes == 0) return;
-  if (bytes > kLargestStaged) return driver::copy_to_device(device, device_stride, host, row_bytes, row_bytes, rows, stream->handle());
+  if (bytes > kLargestStaged) return driver::copy_to_device(device, device_stride, host, row_bytes, row_bytes, rows, stream.handle());
   PinnedMemory staged(bytes);
   std::memcpy(staged.data(), host, bytes);
-  driver::begin_copy_to_device(device, device_stride, staged.data(), row_bytes, row_bytes, rows, stream->handle());
+  driver::begin_copy_to_device(device, device_stride, staged.data(), row_bytes, row_bytes, rows, stream.handle());
   staged.used_on(stream);
 }
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "cuda/stream.hpp"
 
@@ -21,18 +22,18 @@ class PinnedMemory {
   uint8_t* data() const;
   size_t bytes() const { return bytes_; }
   /// Notes that what `stream` was given so far uses it. What that stream is given from now on begins after what others do with it.
-  void used_on(const std::shared_ptr<Stream>& stream);
+  void used_on(const Stream& stream);
 
   struct Block;
 
  private:
   size_t bytes_;
   std::unique_ptr<Block> block_;
-  std::shared_ptr<Stream> last_stream_;
+  std::optional<Stream> last_stream_;
 };
 
 /// Copies rows of `row_bytes` that lie next to each other on the host to the device, `device_stride` bytes apart, through page-locked memory: returns
 /// as soon as the host's memory may be reused, mostly before the GPU has begun. Large ones are left to the driver, which waits.
-void copy_from_host(void* device, size_t device_stride, const void* host, size_t row_bytes, size_t rows, const std::shared_ptr<Stream>& stream);
+void copy_from_host(void* device, size_t device_stride, const void* host, size_t row_bytes, size_t rows, const Stream& stream);
 
 }  // namespace usmlite::cuda

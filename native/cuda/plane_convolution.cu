@@ -80,7 +80,7 @@ template <typename T> auto kernel_for(bool depthwise) { return depthwise ? plane
 }  // namespace
 
 void plane_convolution(const PlaneConvolutionArguments& a, const PackedSequences& sequences, const PackedSequences& outputs,
-                       const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+                       const DeviceMatrix& y, const Stream& stream) {
   if (y.rows() == 0 || y.columns() == 0) return;
   const int chunks = static_cast<int>(a.weight->rows()) / kChannels;
   const KernelArguments arguments{a.x->use_on<uint16_t>(stream), y.use_on<uint16_t>(stream), a.weight->use_on<float>(stream),
@@ -89,7 +89,7 @@ void plane_convolution(const PlaneConvolutionArguments& a, const PackedSequences
                                   a.padding, a.relu};
   const LaunchShape shape{static_cast<unsigned>(outputs.longest), static_cast<unsigned>(outputs.count), 1, kPlaneThreads, 0, 1, kernels_take_turns()};
   launch(y.type() == DeviceType::kBFloat16 ? kernel_for<BFloat16>(a.depthwise) : kernel_for<Float16>(a.depthwise), shape,
-         stream->handle(), arguments);
+         stream.handle(), arguments);
 }
 
 }  // namespace usmlite::cuda

@@ -3,6 +3,7 @@
 #include "cuda/block_reduction.cuh"
 #include "cuda/launch.hpp"
 #include "cuda/plane_convolution.hpp"
+#include "cuda/scratch_matrix.hpp"
 #include "cuda/sum_parts.hpp"
 
 namespace usmlite::cuda {
@@ -158,9 +159,9 @@ __global__ void __launch_bounds__(kPlaneBackwardThreads) plane_shared_input_grad
 }  // namespace
 
 void plane_convolution_backward(const PlaneConvolutionBackwardArguments& b, const PackedSequences& sequences, const PackedSequences& outputs,
-                                const std::shared_ptr<Stream>& stream) {
+                                const Stream& stream) {
   const PlaneConvolutionArguments& a = b.convolution;
-  const auto bits = [&](const DeviceTensor* tensor) { return tensor ? tensor->use_on<uint16_t>(stream) : nullptr; };
+  const auto bits = [&](const DeviceMatrix* tensor) { return tensor ? tensor->use_on<uint16_t>(stream) : nullptr; };
   const int64_t channels = a.weight->rows();
   const int chunks = static_cast<int>(channels) / kChannels;
   KernelArguments arguments{.x = bits(a.x),
@@ -184,15 +185,15 @@ void plane_convolution_backward(const PlaneConvolutionBackwardArguments& b, cons
     return LaunchShape{static_cast<unsigned>(frames), static_cast<unsigned>(sequences.count), 1, kPlaneBackwardThreads, shared_bytes, 1, kernels_take_turns()};
   };
   if (b.gradient_x && sequences.longest > 0) {
-    launch(a.depthwise ? plane_input_gradient_kernel : plane_shared_input_gradient_kernel, shape(sequences.longest, 0), stream->handle(), arguments);
+    launch(a.depthwise ? plane_input_gradient_kernel : plane_shared_input_gradient_kernel, shape(sequences.longest, 0), stream.handle(), arguments);
   }
   if (!b.gradient_weight && !b.gradient_bias) return;
   const int64_t parts = parts_of(std::max(outputs.longest, 1), 2, sequences.count);
-  const DeviceTensor partial(DeviceType::kFloat32, {parts * sequences.count, (kTaps + 1) * channels}, stream);
+  const ScratchMatrix partial(DeviceType::kFloat32, parts * sequences.count, (kTaps + 1) * channels, stream);
   arguments.partial = partial.use_on<float>(stream), arguments.partial_stride = partial.row_stride();
   if (sequences.count > 0) {
     launch(a.depthwise ? plane_weight_gradient_kernel<true> : plane_weight_gradient_kernel<false>,
-           shape(parts, kPlaneBackwardThreads * kChannels * sizeof(float)), stream->handle(), arguments);
+           shape(parts, kPlaneBackwardThreads * kChannels * sizeof(float)), stream.handle(), arguments);
   }
   if (b.gradient_weight) {
     sum_parts(partial, {0, kTaps * channels, b.gradient_weight->use_on<float>(stream), channels, channels, b.gradient_weight->row_stride()}, stream);

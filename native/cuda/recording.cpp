@@ -6,7 +6,7 @@ namespace usmlite::cuda {
 namespace {
 
 /// That of this thread's recordings, as long as there are any.
-std::shared_ptr<RecordingPool> pool_of(const std::shared_ptr<Stream>& stream) {
+std::shared_ptr<RecordingPool> pool_of(const Stream& stream) {
   thread_local std::weak_ptr<RecordingPool> known;
   std::shared_ptr<RecordingPool> pool = known.lock();
   if (!pool) known = pool = std::make_shared<RecordingPool>(stream);
@@ -18,14 +18,14 @@ std::shared_ptr<RecordingPool> pool_of(const std::shared_ptr<Stream>& stream) {
 Recording::Recording(const std::function<void()>& work) : stream_(default_stream()), pool_(pool_of(stream_)) {
   if (RecordingMemory::current()) throw Error(error_code::kInvalidArgument, "work is being recorded already; recordings do not nest");
   RecordingMemory memory(pool_);
-  work_ = std::make_unique<driver::RecordedWork>(stream_->handle(), work);
+  work_ = std::make_unique<driver::RecordedWork>(stream_.handle(), work);
   used_ = memory.take_noted();
   filled_ = memory.kept();
 }
 
 Recording::~Recording() {
   try {
-    stream_->synchronize();
+    stream_.synchronize();
   } catch (const Error&) {
     // A GPU that has failed says so to whoever asks it for results.
   }
@@ -37,7 +37,7 @@ void Recording::run() {
   for (const auto& memory : filled_) {
     if (const std::shared_ptr<DeviceMemory> there = memory.lock()) there->use_on(stream_);
   }
-  work_->run(stream_->handle());
+  work_->run(stream_.handle());
 }
 
 }  // namespace usmlite::cuda

@@ -28,7 +28,7 @@ class Recording {
   size_t operations() const { return work_->operations(); }
 
  private:
-  std::shared_ptr<Stream> stream_;
+  Stream stream_;
   std::shared_ptr<RecordingPool> pool_;
   std::unordered_set<std::shared_ptr<DeviceMemory>> used_;
   std::vector<std::weak_ptr<DeviceMemory>> filled_;

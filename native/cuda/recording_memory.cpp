@@ -9,11 +9,11 @@ namespace {
 thread_local RecordingMemory* recording = nullptr;
 }  // namespace
 
-RecordingPool::RecordingPool(std::shared_ptr<Stream> stream) : stream_(std::move(stream)) { device_allocator::pin_blocks_of(this, true); }
+RecordingPool::RecordingPool(Stream stream) : stream_(std::move(stream)) { device_allocator::pin_blocks_of(this, true); }
 
 RecordingPool::~RecordingPool() {
   try {
-    stream_->synchronize();
+    stream_.synchronize();
   } catch (const Error&) {
     // A GPU that has failed says so to whoever asks it for results.
   }

@@ -16,14 +16,14 @@ class DeviceMemory;
 /// time, share a pool; nothing else may get its blocks.
 class RecordingPool {
  public:
-  explicit RecordingPool(std::shared_ptr<Stream> stream);
+  explicit RecordingPool(Stream stream);
   /// Waits for the stream.
   ~RecordingPool();
   RecordingPool(const RecordingPool&) = delete;
   RecordingPool& operator=(const RecordingPool&) = delete;
 
  private:
-  std::shared_ptr<Stream> stream_;
+  Stream stream_;
 };
 
 /// While it lives, memory that this thread asks for comes from a pool, and memory that is used is noted: what comes from elsewhere, which

@@ -179,26 +179,26 @@ template <int kD> void launch_score_gradients(LaunchShape shape, StreamHandle st
 }
 
 template <int kD>
-void relative_attention_backward_of(const RelativeAttentionBackwardArguments& a, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream) {
-  const auto bits = [&](const DeviceTensor* tensor) { return tensor->use_on<uint16_t>(stream); };
+void relative_attention_backward_of(const RelativeAttentionBackwardArguments& a, const PackedSequences& sequences, const Stream& stream) {
+  const auto bits = [&](const DeviceMatrix* tensor) { return tensor->use_on<uint16_t>(stream); };
   const int64_t frames = a.query->rows(), width = a.query->columns(), stride = a.query->row_stride(), heads = a.heads;
   const int64_t position_rows = a.positions->rows();
   const int head_dim = static_cast<int>(width / heads);
-  const DeviceTensor content(DeviceType::kBFloat16, a.query->shape(), stream), shifted(DeviceType::kBFloat16, a.query->shape(), stream);
+  const ScratchMatrix content(DeviceType::kBFloat16, frames, width, stream), shifted(DeviceType::kBFloat16, frames, width, stream);
   const int64_t pairs = frames * (width / 2);
-  launch(shift_queries_kernel, shape_of(static_cast<unsigned>((pairs + kThreads - 1) / kThreads), 1, 1, 0), stream->handle(),
+  launch(shift_queries_kernel, shape_of(static_cast<unsigned>((pairs + kThreads - 1) / kThreads), 1, 1, 0), stream.handle(),
          ShiftArguments{bits(a.query), bits(a.content_bias), bits(a.position_bias), bits(&content), bits(&shifted), stride, frames,
                         static_cast<int>(width / 2)});
-  const DeviceTensor mean = attention_means(*a.out, *a.gradient, a.heads, stream);
+  const ScratchMatrix mean = attention_means(*a.out, *a.gradient, a.heads, stream);
 
   const PositionWindow window{a.origin, static_cast<int>(position_rows), a.window.left, a.window.right};
   const int heads_per_key = a.heads / a.key_heads;
   // Rows begin at multiples of 16 bytes, however many keys are seen.
   const int64_t kept = window.most_keys(sequences.longest);
-  const DeviceTensor probabilities(DeviceType::kBFloat16, {heads * frames, kept}, stream), score_gradients(DeviceType::kBFloat16, {heads * frames, kept}, stream);
+  const ScratchMatrix probabilities(DeviceType::kBFloat16, heads * frames, kept, stream), score_gradients(DeviceType::kBFloat16, heads * frames, kept, stream);
   const unsigned tiles = tiles_of(sequences.longest);
   launch_score_gradients<kD>(
-      shape_of(tiles, heads, sequences.count, 0), stream->handle(),
+      shape_of(tiles, heads, sequences.count, 0), stream.handle(),
       ScoreArguments{bits(&content), bits(&shifted), bits(a.key), bits(a.value), bits(a.positions), bits(a.gradient), bits(a.gradient_query),
                      bits(&probabilities), bits(&score_gradients), a.log_sum->use_on<float>(stream), mean.use_on<float>(stream),
                      sequences.offsets, stride, a.key->row_stride(), a.value->row_stride(), a.positions->row_stride(), score_gradients.row_stride(),
@@ -220,21 +220,21 @@ void relative_attention_backward_of(const RelativeAttentionBackwardArguments& a,
                                .window = window,
                                .scale = 1.0f};
   const LaunchShape of_keys = shape_of(tiles, heads, sequences.count, sizeof(PairTiles<kD>));
-  launch(pair_product_kernel<kD, PairRows::kKeys>, of_keys, stream->handle(), product);
+  launch(pair_product_kernel<kD, PairRows::kKeys>, of_keys, stream.handle(), product);
 
   // A launch, and the sum of what its blocks leave for the gradient of a bias.
-  const auto with_bias = [&](auto kernel, const LaunchShape& shape, const DeviceTensor* rows, const DeviceTensor* bias_gradient) {
-    const DeviceTensor bias_sums(DeviceType::kFloat32, {static_cast<int64_t>(shape.grid_x) * shape.grid_z, width}, stream);
+  const auto with_bias = [&](auto kernel, const LaunchShape& shape, const DeviceMatrix* rows, const DeviceMatrix* bias_gradient) {
+    const ScratchMatrix bias_sums(DeviceType::kFloat32, static_cast<int64_t>(shape.grid_x) * shape.grid_z, width, stream);
     product.rows = bits(rows), product.row_stride = rows->row_stride();
     product.bias_sums = bias_sums.use_on<float>(stream), product.bias_stride = bias_sums.row_stride();
-    launch(kernel, shape, stream->handle(), product);
+    launch(kernel, shape, stream.handle(), product);
     sum_parts(bias_sums, PartSums::vector(0, width, bias_gradient->use_on<float>(stream)), stream);
   };
   product.pairs = bits(&score_gradients), product.x = bits(&content), product.y = bits(&of_key.each()), product.scale = a.scale;
   with_bias(pair_product_kernel<kD, PairRows::kKeys>, of_keys, a.key, a.gradient_content_bias);
 
   const int64_t parts = parts_of(sequences.count, 1, tiles_of(position_rows) * heads);
-  const DeviceTensor partial(DeviceType::kFloat32, {parts, position_rows * width}, stream);
+  const ScratchMatrix partial(DeviceType::kFloat32, parts, position_rows * width, stream);
   product.x = bits(&shifted), product.y = nullptr, product.heads_per_row = 1, product.partial = partial.use_on<float>(stream), product.partial_stride = partial.row_stride();
   with_bias(pair_product_kernel<kD, PairRows::kPositions>, shape_of(tiles_of(position_rows), heads, parts, sizeof(PairTiles<kD>)), a.positions,
             a.gradient_position_bias);
@@ -244,7 +244,7 @@ void relative_attention_backward_of(const RelativeAttentionBackwardArguments& a,
 
 }  // namespace
 
-void relative_attention_backward(const RelativeAttentionBackwardArguments& a, const PackedSequences& sequences, const std::shared_ptr<Stream>& stream) {
+void relative_attention_backward(const RelativeAttentionBackwardArguments& a, const PackedSequences& sequences, const Stream& stream) {
   if (a.query->rows() == 0) return;
   if (a.query->columns() / a.heads <= 64) relative_attention_backward_of<64>(a, sequences, stream);
   else relative_attention_backward_of<kLargestTrainedHeadDimension>(a, sequences, stream);

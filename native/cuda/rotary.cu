@@ -46,15 +46,15 @@ template <typename T> __global__ void __launch_bounds__(kRotaryThreads) rotary_k
 
 }  // namespace
 
-void rotate_heads(const DeviceTensor& query, const DeviceTensor* key, int heads, float theta, bool inverse, const PackedSequences& sequences,
-                  const std::shared_ptr<Stream>& stream) {
+void rotate_heads(const DeviceMatrix& query, const DeviceMatrix* key, int heads, float theta, bool inverse, const PackedSequences& sequences,
+                  const Stream& stream) {
   if (query.rows() == 0) return;
   const int half = static_cast<int>(query.columns()) / heads / 2;
   const RotaryArguments arguments{query.use_on<uint16_t>(stream), key ? key->use_on<uint16_t>(stream) : nullptr, sequences.offsets,
                                   query.row_stride(), key ? key->row_stride() : 0, heads, half, inverse ? -1.0f : 1.0f,
                                   std::log2(theta) / static_cast<float>(half)};
   const LaunchShape shape{static_cast<unsigned>(sequences.longest), static_cast<unsigned>(sequences.count), 1, kRotaryThreads, 0, 1, kernels_take_turns()};
-  launch(query.type() == DeviceType::kBFloat16 ? rotary_kernel<BFloat16> : rotary_kernel<Float16>, shape, stream->handle(), arguments);
+  launch(query.type() == DeviceType::kBFloat16 ? rotary_kernel<BFloat16> : rotary_kernel<Float16>, shape, stream.handle(), arguments);
 }
 
 }  // namespace usmlite::cuda

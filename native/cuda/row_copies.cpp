@@ -3,15 +3,18 @@
 #include <algorithm>
 #include <numeric>
 
+#include "cuda/device_sequences.hpp"
+#include "cuda/device_tensor.hpp"
+
 namespace usmlite::cuda {
 namespace {
 
-DeviceSequences all_of(const std::vector<int32_t>& indices, const std::shared_ptr<Stream>& stream) {
+DeviceSequences all_of(const std::vector<int32_t>& indices, const Stream& stream) {
   return DeviceSequences({0, static_cast<int32_t>(indices.size())}, indices, stream);
 }
 
 /// Where each row is named, in order.
-DeviceSequences places_of(const std::vector<int32_t>& indices, const std::shared_ptr<Stream>& stream) {
+DeviceSequences places_of(const std::vector<int32_t>& indices, const Stream& stream) {
   std::vector<int32_t> places(indices.size()), offsets;
   std::iota(places.begin(), places.end(), 0);
   std::stable_sort(places.begin(), places.end(), [&](int32_t a, int32_t b) { return indices[static_cast<size_t>(a)] < indices[static_cast<size_t>(b)]; });
@@ -25,11 +28,11 @@ DeviceSequences places_of(const std::vector<int32_t>& indices, const std::shared
 
 }  // namespace
 
-void gather_rows(const DeviceTensor& x, const std::vector<int32_t>& indices, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void gather_rows(const DeviceMatrix& x, const std::vector<int32_t>& indices, const DeviceMatrix& y, const Stream& stream) {
   if (!indices.empty()) gather_rows(x, all_of(indices, stream).use_on(stream), y, stream);
 }
 
-void add_rows(const DeviceTensor& x, const std::vector<int32_t>& indices, const DeviceTensor& sum, const std::shared_ptr<Stream>& stream) {
+void add_rows(const DeviceMatrix& x, const std::vector<int32_t>& indices, const DeviceMatrix& sum, const Stream& stream) {
   if (indices.empty()) return;
   DeviceSequences all = all_of(indices, stream), places = places_of(indices, stream);
   add_rows(x, all.use_on(stream), places.use_on(stream), sum, stream);

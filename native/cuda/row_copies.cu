@@ -34,20 +34,20 @@ LaunchShape copy_shape(int64_t rows) { return {static_cast<unsigned>(rows), 1, 1
 
 }  // namespace
 
-void gather_rows(const DeviceTensor& x, const PackedSequences& indices, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void gather_rows(const DeviceMatrix& x, const PackedSequences& indices, const DeviceMatrix& y, const Stream& stream) {
   const LaunchShape shape = copy_shape(y.rows());
   const auto columns = static_cast<int>(x.columns());
   uint16_t* to = y.use_on<uint16_t>(stream);
   if (x.type() == DeviceType::kFloat32) {
-    launch(gather_rows_kernel<Float32>, shape, stream->handle(), x.use_on<float>(stream), x.row_stride(), indices.rows, to, y.row_stride(), columns);
+    launch(gather_rows_kernel<Float32>, shape, stream.handle(), x.use_on<float>(stream), x.row_stride(), indices.rows, to, y.row_stride(), columns);
   } else {
-    launch(gather_rows_kernel<BFloat16>, shape, stream->handle(), x.use_on<uint16_t>(stream), x.row_stride(), indices.rows, to, y.row_stride(), columns);
+    launch(gather_rows_kernel<BFloat16>, shape, stream.handle(), x.use_on<uint16_t>(stream), x.row_stride(), indices.rows, to, y.row_stride(), columns);
   }
 }
 
-void add_rows(const DeviceTensor& x, const PackedSequences& indices, const PackedSequences& places, const DeviceTensor& sum,
-              const std::shared_ptr<Stream>& stream) {
-  launch(add_rows_kernel, copy_shape(places.count), stream->handle(), x.use_on<uint16_t>(stream), x.row_stride(), indices.rows, places.offsets, places.rows,
+void add_rows(const DeviceMatrix& x, const PackedSequences& indices, const PackedSequences& places, const DeviceMatrix& sum,
+              const Stream& stream) {
+  launch(add_rows_kernel, copy_shape(places.count), stream.handle(), x.use_on<uint16_t>(stream), x.row_stride(), indices.rows, places.offsets, places.rows,
          sum.use_on<float>(stream), sum.row_stride(), static_cast<int>(x.columns()));
 }
 

@@ -2,21 +2,21 @@
 #pragma once
 #include <vector>
 
-#include "cuda/device_tensor.hpp"
+#include "cuda/device_matrix.hpp"
 #include "cuda/packed_sequences.hpp"
 
 namespace usmlite::cuda {
 
 /// y (indices, columns) bfloat16 = the rows `indices` of x, which is bfloat16, or float32 and then rounded.
-void gather_rows(const DeviceTensor& x, const std::vector<int32_t>& indices, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
+void gather_rows(const DeviceMatrix& x, const std::vector<int32_t>& indices, const DeviceMatrix& y, const Stream& stream);
 
 /// sum (rows, columns) float32: row indices[i] += row i of x (indices, columns) bfloat16, for one i after the other: the same bits every time.
-void add_rows(const DeviceTensor& x, const std::vector<int32_t>& indices, const DeviceTensor& sum, const std::shared_ptr<Stream>& stream);
+void add_rows(const DeviceMatrix& x, const std::vector<int32_t>& indices, const DeviceMatrix& sum, const Stream& stream);
 
 /// The kernels. `indices`: one sequence of rows.
-void gather_rows(const DeviceTensor& x, const PackedSequences& indices, const DeviceTensor& y, const std::shared_ptr<Stream>& stream);
+void gather_rows(const DeviceMatrix& x, const PackedSequences& indices, const DeviceMatrix& y, const Stream& stream);
 /// `places`: for each row that is named, the rows of x that are added to it.
-void add_rows(const DeviceTensor& x, const PackedSequences& indices, const PackedSequences& places, const DeviceTensor& sum,
-              const std::shared_ptr<Stream>& stream);
+void add_rows(const DeviceMatrix& x, const PackedSequences& indices, const PackedSequences& places, const DeviceMatrix& sum,
+              const Stream& stream);
 
 }  // namespace usmlite::cuda

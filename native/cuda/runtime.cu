@@ -4,6 +4,7 @@
 
 #include <mutex>
 #include <shared_mutex>
+#include <string>
 
 #include "core/error.hpp"
 
@@ -21,6 +22,9 @@ void check(cudaError_t status, const char* doing) {
                                           "; what was computed since the last successful wait is lost. When it stays so, "
                                           "restart the process and look at nvidia-smi and the kernel log");
 }
+
+/// For as long as the process: there is one GPU, asked once.
+const char* kept(const std::string& text) { return (new std::string(text))->c_str(); }
 
 struct Gpu {
   GpuAvailability availability;
@@ -40,38 +44,38 @@ Gpu find_gpu() {
   }
   if (properties.driver_version / 1000 < properties.runtime_version / 1000) {
     gpu.availability = {error_code::kDriverTooOld,
-                        "the NVIDIA driver supports CUDA " + version_text(properties.driver_version) + "; this build needs " +
-                            std::to_string(properties.runtime_version / 1000) + ".0 or later: update the driver, or build "
-                            "with an older nvcc"};
+                        kept("the NVIDIA driver supports CUDA " + version_text(properties.driver_version) + "; this build needs " +
+                             std::to_string(properties.runtime_version / 1000) + ".0 or later: update the driver, or build "
+                             "with an older nvcc")};
     return gpu;
   }
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess || count == 0) {
     cudaGetLastError();
-    gpu.availability = {error_code::kNoGpu, std::string("the NVIDIA driver shows no GPU") +
-                                                (status == cudaSuccess ? "" : std::string(" (") + cudaGetErrorString(status) + ")") +
-                                                "; look at nvidia-smi and CUDA_VISIBLE_DEVICES, or compute on the CPU"};
+    gpu.availability = {error_code::kNoGpu, kept(std::string("the NVIDIA driver shows no GPU") +
+                                                 (status == cudaSuccess ? "" : std::string(" (") + cudaGetErrorString(status) + ")") +
+                                                 "; look at nvidia-smi and CUDA_VISIBLE_DEVICES, or compute on the CPU")};
     return gpu;
   }
   cudaDeviceProp found;
   if (const cudaError_t asked = cudaGetDeviceProperties(&found, 0); asked != cudaSuccess) {
     cudaGetLastError();
-    gpu.availability = {error_code::kNoGpu, std::string("the GPU does not answer (") + cudaGetErrorString(asked) +
-                                                "); look at nvidia-smi, or compute on the CPU"};
+    gpu.availability = {error_code::kNoGpu, kept(std::string("the GPU does not answer (") + cudaGetErrorString(asked) +
+                                                 "); look at nvidia-smi, or compute on the CPU")};
     return gpu;
   }
-  properties.name = found.name;
+  properties.name = kept(found.name);
   properties.compute_capability = 10 * found.major + found.minor;
   properties.multiprocessors = found.multiProcessorCount;
   properties.memory_bytes = static_cast<int64_t>(found.totalGlobalMem);
   properties.second_level_cache_bytes = found.l2CacheSize;
   properties.shared_bytes_per_block = static_cast<int>(found.sharedMemPerBlockOptin);
   if (properties.compute_capability < kOldestComputeCapability) {
-    gpu.availability = {error_code::kNoGpu, properties.name + " has compute capability " + std::to_string(found.major) + "." +
-                                                std::to_string(found.minor) +
-                                                "; 8.0 (Ampere) or later is needed: choose another GPU with "
-                                                "CUDA_VISIBLE_DEVICES, or compute on the CPU"};
+    gpu.availability = {error_code::kNoGpu, kept(std::string(found.name) + " has compute capability " + std::to_string(found.major) + "." +
+                                                 std::to_string(found.minor) +
+                                                 "; 8.0 (Ampere) or later is needed: choose another GPU with "
+                                                 "CUDA_VISIBLE_DEVICES, or compute on the CPU")};
   }
   return gpu;
 }

@@ -1,9 +1,10 @@
 // What this package asks of a GPU's driver: memory, copies, streams, timing. runtime.cu has it from the CUDA runtime,
-// native/emu/runtime.cpp from the emulator. Everything here may be called from any thread.
+// native/emu/runtime.cpp from the emulator. Everything here may be called from any thread. Texts are kept as long as the process.
+//
+// Every kernel file includes this, and nvcc reads it once for the host and once for every GPU: no header that is long to read.
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <string>
 
 namespace usmlite::cuda {
 
@@ -11,7 +12,7 @@ namespace usmlite::cuda {
 using StreamHandle = void*;
 
 struct GpuProperties {
-  std::string name;
+  const char* name;
   int compute_capability;  // 90 for 9.0
   int multiprocessors;
   int64_t memory_bytes;
@@ -25,7 +26,7 @@ struct GpuProperties {
 /// Whether there is a GPU to compute on: `code` is null, or that of the error that says what is missing.
 struct GpuAvailability {
   const char* code = nullptr;
-  std::string sentence;
+  const char* sentence = nullptr;
 };
 /// Found out once per process. It is the first GPU that the driver shows; CUDA_VISIBLE_DEVICES chooses another.
 const GpuAvailability& gpu_availability();

@@ -110,7 +110,7 @@ inline bool is_mean(const codec::WeightSpec& spec, codec::ScaleStatistic statist
   return statistic == kMean || statistic == kThreshold || statistic == kCentred || (statistic == kFormat && format);
 }
 
-inline GroupArguments group_arguments(const DeviceWeightGroups& w, const DeviceTensor& scale, const DeviceTensor* zero_point, const std::shared_ptr<Stream>& stream) {
+inline GroupArguments group_arguments(const DeviceWeightGroups& w, const DeviceMatrix& scale, const DeviceMatrix* zero_point, const Stream& stream) {
   GroupArguments a{};
   a.weight = w.weight.use_on<float>(stream), a.mask = w.mask ? w.mask->use_on<int8_t>(stream) : nullptr;
   a.scale = scale.use_on<float>(stream), a.zero_point = zero_point ? zero_point->use_on<float>(stream) : nullptr;

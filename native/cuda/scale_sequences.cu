@@ -36,23 +36,23 @@ __global__ void __launch_bounds__(32) weighted_sum_kernel(const float* values, c
 
 }  // namespace
 
-void scale_sequences(const DeviceTensor& x, const PackedSequences& sequences, const DeviceTensor& factors, const DeviceTensor& upstream,
-                     const std::shared_ptr<Stream>& stream) {
+void scale_sequences(const DeviceMatrix& x, const PackedSequences& sequences, const DeviceMatrix& factors, const DeviceMatrix& upstream,
+                     const Stream& stream) {
   if (sequences.longest == 0) return;
   const LaunchShape shape{blocks_of_warps(sequences.longest), static_cast<unsigned>(sequences.count), 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()};
   const auto columns = static_cast<int>(x.columns());
   if (x.type() == DeviceType::kFloat32) {
-    launch(scale_kernel<Float32>, shape, stream->handle(), x.use_on<float>(stream), x.row_stride(), columns, sequences.offsets,
+    launch(scale_kernel<Float32>, shape, stream.handle(), x.use_on<float>(stream), x.row_stride(), columns, sequences.offsets,
            factors.use_on<float>(stream), upstream.use_on<float>(stream));
   } else {
-    launch(scale_kernel<BFloat16>, shape, stream->handle(), x.use_on<uint16_t>(stream), x.row_stride(), columns, sequences.offsets,
+    launch(scale_kernel<BFloat16>, shape, stream.handle(), x.use_on<uint16_t>(stream), x.row_stride(), columns, sequences.offsets,
            factors.use_on<float>(stream), upstream.use_on<float>(stream));
   }
 }
 
-void weighted_sum(const DeviceTensor& values, const DeviceTensor& weights, bool zero_infinity, const DeviceTensor& total,
-                  const std::shared_ptr<Stream>& stream) {
-  launch(weighted_sum_kernel, LaunchShape{1, 1, 1, 32, 0, 1, kernels_take_turns()}, stream->handle(), values.use_on<float>(stream),
+void weighted_sum(const DeviceMatrix& values, const DeviceMatrix& weights, bool zero_infinity, const DeviceMatrix& total,
+                  const Stream& stream) {
+  launch(weighted_sum_kernel, LaunchShape{1, 1, 1, 32, 0, 1, kernels_take_turns()}, stream.handle(), values.use_on<float>(stream),
          weights.use_on<float>(stream), static_cast<int>(values.columns()), zero_infinity, total.use_on<float>(stream));
 }
 

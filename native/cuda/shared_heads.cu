@@ -23,13 +23,15 @@ __global__ void __launch_bounds__(kHeadSumThreads) head_sums_kernel(const uint16
 
 }  // namespace
 
-HeadGradients::HeadGradients(const DeviceTensor& sum, int64_t columns, const std::shared_ptr<Stream>& stream)
-    : sum_(sum), each_(sum.columns() == columns ? sum : DeviceTensor(sum.type(), {sum.rows(), columns}, stream)) {}
+HeadGradients::HeadGradients(const DeviceMatrix& sum, int64_t columns, const Stream& stream)
+    : sum_(sum), columns_(columns) {
+  if (is_shared()) each_ = ScratchMatrix(sum.type(), sum.rows(), columns, stream);
+}
 
-void HeadGradients::add_up(int head_dim, const std::shared_ptr<Stream>& stream) const {
-  if (sum_.columns() == each_.columns() || sum_.rows() == 0) return;
+void HeadGradients::add_up(int head_dim, const Stream& stream) const {
+  if (!is_shared() || sum_.rows() == 0) return;
   launch(head_sums_kernel,
-         LaunchShape{static_cast<unsigned>(sum_.rows()), 1, 1, kHeadSumThreads, 0, 1, kernels_take_turns()}, stream->handle(),
+         LaunchShape{static_cast<unsigned>(sum_.rows()), 1, 1, kHeadSumThreads, 0, 1, kernels_take_turns()}, stream.handle(),
          each_.use_on<uint16_t>(stream), each_.row_stride(), static_cast<int>(each_.columns() / sum_.columns()), head_dim,
          sum_.use_on<uint16_t>(stream), sum_.row_stride(), static_cast<int>(sum_.columns()));
 }

@@ -1,6 +1,7 @@
 // Where sequences lie after a convolution, worked out on the GPU.
 #pragma once
 #include "cuda/packed_sequences.hpp"
+#include "cuda/runtime.hpp"
 
 namespace usmlite::cuda {
 

@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) scale_rows_kernel(uint16_
   }
 }
 
-Rows rows_of(const DeviceTensor& logits, const std::shared_ptr<Stream>& stream) { return {logits.use_on<uint16_t>(stream), logits.row_stride()}; }
+Rows rows_of(const DeviceMatrix& logits, const Stream& stream) { return {logits.use_on<uint16_t>(stream), logits.row_stride()}; }
 
 LaunchShape shape_for(int64_t rows) {
   return {blocks_of_warps(rows), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()};
@@ -109,31 +109,31 @@ LaunchShape shape_for(int64_t rows) {
 
 }  // namespace
 
-void softmax_divergence(const DeviceTensor& student, const DeviceTensor& teacher, float temperature, const DeviceTensor& divergences,
-                        const DeviceTensor* gradient, const std::shared_ptr<Stream>& stream) {
+void softmax_divergence(const DeviceMatrix& student, const DeviceMatrix& teacher, float temperature, const DeviceMatrix& divergences,
+                        const DeviceMatrix* gradient, const Stream& stream) {
   if (student.rows() == 0) return;
   DivergenceArguments a{rows_of(student, stream), rows_of(teacher, stream), divergences.use_on<float>(stream), nullptr, 0, student.rows(),
                         static_cast<int>(student.columns()), kLog2E / temperature};
   if (gradient) a.gradient = gradient->use_on<uint16_t>(stream), a.gradient_stride = gradient->row_stride();
-  launch(softmax_divergence_kernel, shape_for(student.rows()), stream->handle(), a);
+  launch(softmax_divergence_kernel, shape_for(student.rows()), stream.handle(), a);
 }
 
-void weight_of_others(const DeviceTensor& logits, int64_t column, bool whole, const DeviceTensor& weights, const std::shared_ptr<Stream>& stream) {
+void weight_of_others(const DeviceMatrix& logits, int64_t column, bool whole, const DeviceMatrix& weights, const Stream& stream) {
   if (logits.rows() == 0) return;
-  launch(weight_of_others_kernel, shape_for(logits.rows()), stream->handle(), rows_of(logits, stream), logits.rows(),
+  launch(weight_of_others_kernel, shape_for(logits.rows()), stream.handle(), rows_of(logits, stream), logits.rows(),
          static_cast<int>(logits.columns()), static_cast<int>(column), whole, weights.use_on<float>(stream));
 }
 
-void mean_divergence(const DeviceTensor& divergences, const DeviceTensor* weights, float factor, const DeviceTensor& shares, const DeviceTensor& mean,
-                     const std::shared_ptr<Stream>& stream) {
+void mean_divergence(const DeviceMatrix& divergences, const DeviceMatrix* weights, float factor, const DeviceMatrix& shares, const DeviceMatrix& mean,
+                     const Stream& stream) {
   const LaunchShape shape{1, 1, 1, kMeanThreads, 2 * kMeanWarps * sizeof(double), 1, kernels_take_turns()};
-  launch(mean_divergence_kernel, shape, stream->handle(), divergences.use_on<float>(stream), weights ? weights->use_on<float>(stream) : nullptr,
+  launch(mean_divergence_kernel, shape, stream.handle(), divergences.use_on<float>(stream), weights ? weights->use_on<float>(stream) : nullptr,
          static_cast<int>(divergences.columns()), factor, shares.use_on<float>(stream), mean.use_on<float>(stream));
 }
 
-void scale_rows(const DeviceTensor& x, const DeviceTensor& shares, const DeviceTensor& upstream, float factor, const std::shared_ptr<Stream>& stream) {
+void scale_rows(const DeviceMatrix& x, const DeviceMatrix& shares, const DeviceMatrix& upstream, float factor, const Stream& stream) {
   if (x.rows() == 0) return;
-  launch(scale_rows_kernel, shape_for(x.rows()), stream->handle(), x.use_on<uint16_t>(stream), x.row_stride(), x.rows(), static_cast<int>(x.columns()),
+  launch(scale_rows_kernel, shape_for(x.rows()), stream.handle(), x.use_on<uint16_t>(stream), x.row_stride(), x.rows(), static_cast<int>(x.columns()),
          shares.use_on<float>(stream), upstream.use_on<float>(stream), factor);
 }
 

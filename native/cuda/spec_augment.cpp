@@ -1,11 +1,12 @@
 #include "cuda/spec_augment.hpp"
 
+#include "cuda/device_tensor.hpp"
 #include "cuda/pinned_memory.hpp"
 #include "cuda/spec_augment_kernels.hpp"
 
 namespace usmlite::cuda {
 
-void spec_augment(const DeviceTensor& features, const PackedSequences& sequences, const Masks& masks, const std::shared_ptr<Stream>& stream) {
+void spec_augment(const DeviceMatrix& features, const PackedSequences& sequences, const Masks& masks, const Stream& stream) {
   if (sequences.longest == 0 || masks.intervals.empty()) return;
   // Intervals first: they are read as pairs.
   std::vector<int32_t> words = masks.intervals;

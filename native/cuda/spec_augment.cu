@@ -43,19 +43,19 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) mask_kernel(typename Elem
   }
 }
 
-template <typename T> void mask(const DeviceTensor& features, const PackedSequences& sequences, const MaskArguments& masks, const std::shared_ptr<Stream>& stream) {
+template <typename T> void mask(const DeviceMatrix& features, const PackedSequences& sequences, const MaskArguments& masks, const Stream& stream) {
   const auto count = static_cast<unsigned>(sequences.count);
   const auto bins = static_cast<int>(features.columns());
   auto* x = features.use_on<typename Element<T>::Type>(stream);
-  launch(mean_kernel<T>, LaunchShape{count, 1, 1, kMeanThreads, kMeanWarps * sizeof(double), 1, kernels_take_turns()}, stream->handle(), x,
+  launch(mean_kernel<T>, LaunchShape{count, 1, 1, kMeanThreads, kMeanWarps * sizeof(double), 1, kernels_take_turns()}, stream.handle(), x,
          features.row_stride(), bins, sequences.offsets, masks.means);
-  launch(mask_kernel<T>, LaunchShape{blocks_of_warps(sequences.longest), count, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream->handle(), x,
+  launch(mask_kernel<T>, LaunchShape{blocks_of_warps(sequences.longest), count, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream.handle(), x,
          features.row_stride(), bins, sequences.offsets, masks.means, masks.offsets, reinterpret_cast<const int2*>(masks.intervals));
 }
 
 }  // namespace
 
-void mask_with_means(const DeviceTensor& features, const PackedSequences& sequences, const MaskArguments& masks, const std::shared_ptr<Stream>& stream) {
+void mask_with_means(const DeviceMatrix& features, const PackedSequences& sequences, const MaskArguments& masks, const Stream& stream) {
   (features.type() == DeviceType::kFloat32 ? mask<Float32> : mask<BFloat16>)(features, sequences, masks, stream);
 }
 

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "cuda/device_tensor.hpp"
+#include "cuda/device_matrix.hpp"
 #include "cuda/packed_sequences.hpp"
 
 namespace usmlite::cuda {
@@ -16,6 +16,6 @@ struct Masks {
 };
 
 /// features (frames, bins), bfloat16 or float32, in place.
-void spec_augment(const DeviceTensor& features, const PackedSequences& sequences, const Masks& masks, const std::shared_ptr<Stream>& stream);
+void spec_augment(const DeviceMatrix& features, const PackedSequences& sequences, const Masks& masks, const Stream& stream);
 
 }  // namespace usmlite::cuda

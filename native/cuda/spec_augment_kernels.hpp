@@ -11,6 +11,6 @@ struct MaskArguments {
 };
 
 /// At least one sequence has frames.
-void mask_with_means(const DeviceTensor& features, const PackedSequences& sequences, const MaskArguments& masks, const std::shared_ptr<Stream>& stream);
+void mask_with_means(const DeviceMatrix& features, const PackedSequences& sequences, const MaskArguments& masks, const Stream& stream);
 
 }  // namespace usmlite::cuda

@@ -1,7 +1,9 @@
 #include "cuda/stream.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "core/error.hpp"
@@ -10,39 +12,55 @@
 
 namespace usmlite::cuda {
 
-/// Blocks of zeros, each longer than the one before.
-struct Stream::Counters {
+struct Stream::Queue {
+  /// Counters: zeros, each block longer than the one before.
   struct Block {
     int* begin;
     int count;
     size_t bytes() const { return sizeof(int) * static_cast<size_t>(count); }
   };
+
+  ~Queue() {
+    try {
+      driver::synchronize(handle);
+    } catch (const Error&) {
+      // A GPU that has failed says so to whoever asks it for results.
+    }
+    for (const Block& block : blocks) device_allocator::release(block.begin, block.bytes(), handle);
+    device_allocator::adopt_blocks_of(handle);
+    driver::destroy_stream(handle);
+  }
+
+  StreamHandle handle = driver::create_stream();
   std::mutex mutex;
   std::vector<Block> blocks;
+  std::atomic<int> owners = 1;
 };
 
-Stream::Stream() : handle_(driver::create_stream()), counters_(std::make_unique<Counters>()) {}
+Stream::Stream() : queue_(new Queue), handle_(queue_->handle) {}
 
-Stream::~Stream() {
-  try {
-    synchronize();
-  } catch (const Error&) {
-    // A GPU that has failed says so to whoever asks it for results.
-  }
-  for (const Counters::Block& block : counters_->blocks) device_allocator::release(block.begin, block.bytes(), handle_);
-  device_allocator::adopt_blocks_of(handle_);
-  driver::destroy_stream(handle_);
+Stream::Stream(const Stream& other) noexcept : queue_(other.queue_), handle_(other.handle_) { ++queue_->owners; }
+
+Stream& Stream::operator=(const Stream& other) noexcept {
+  Stream copy(other);
+  std::swap(queue_, copy.queue_);
+  std::swap(handle_, copy.handle_);
+  return *this;
 }
 
-int* Stream::counters(int count) {
-  std::lock_guard lock(counters_->mutex);
-  std::vector<Counters::Block>& blocks = counters_->blocks;
+Stream::~Stream() {
+  if (--queue_->owners == 0) delete queue_;
+}
+
+int* Stream::counters(int count) const {
+  std::lock_guard lock(queue_->mutex);
+  std::vector<Queue::Block>& blocks = queue_->blocks;
   if (blocks.empty() || blocks.back().count < count) {
     if (RecordingMemory::current()) {
       throw Error(error_code::kGpuFailed, "recorded work needs more counters than its stream has: run the work once before it is recorded");
     }
     constexpr int kFewest = 4096;
-    Counters::Block grown{nullptr, std::max({count, blocks.empty() ? 0 : 2 * blocks.back().count, kFewest})};
+    Queue::Block grown{nullptr, std::max({count, blocks.empty() ? 0 : 2 * blocks.back().count, kFewest})};
     grown.begin = static_cast<int*>(device_allocator::allocate(grown.bytes(), handle_));
     blocks.push_back(grown);
     driver::fill(grown.begin, 0, grown.bytes(), handle_);
@@ -50,8 +68,8 @@ int* Stream::counters(int count) {
   return blocks.back().begin;
 }
 
-const std::shared_ptr<Stream>& default_stream() {
-  thread_local const std::shared_ptr<Stream> stream = std::make_shared<Stream>();
+const Stream& default_stream() {
+  thread_local const Stream stream;
   return stream;
 }
 

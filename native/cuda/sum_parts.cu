@@ -30,12 +30,12 @@ __global__ void __launch_bounds__(kSumThreads) sum_parts_kernel(const float* par
 
 }  // namespace
 
-void sum_parts(const DeviceTensor& partial, const PartSums& sums, const std::shared_ptr<Stream>& stream) {
+void sum_parts(const DeviceMatrix& partial, const PartSums& sums, const Stream& stream) {
   if (sums.columns == 0) return;
   launch(sum_parts_kernel,
          LaunchShape{static_cast<unsigned>((sums.columns + kColumns - 1) / kColumns), 1, 1, kSumThreads, kSumThreads * sizeof(float), 1,
                      kernels_take_turns()},
-         stream->handle(), partial.use_on<float>(stream), partial.row_stride(), static_cast<int>(partial.rows()), sums);
+         stream.handle(), partial.use_on<float>(stream), partial.row_stride(), static_cast<int>(partial.rows()), sums);
 }
 
 int64_t parts_of(int64_t frames, int64_t least, int64_t others) {

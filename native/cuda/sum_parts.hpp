@@ -1,7 +1,7 @@
 // The second stage of sums over frames: blocks of a first kernel leave partial sums, which are added here in one order, so that
 // the same work gives the same bits.
 #pragma once
-#include "cuda/device_tensor.hpp"
+#include "cuda/device_matrix.hpp"
 
 namespace usmlite::cuda {
 
@@ -14,7 +14,7 @@ struct PartSums {
 
   static PartSums vector(int64_t first_column, int64_t columns, float* sums) { return {first_column, columns, sums, columns, columns, 1}; }
 };
-void sum_parts(const DeviceTensor& partial, const PartSums& sums, const std::shared_ptr<Stream>& stream);
+void sum_parts(const DeviceMatrix& partial, const PartSums& sums, const Stream& stream);
 
 /// How many blocks share frames, each with at least `least` of them, when `others` blocks work beside each on other columns:
 /// enough for every multiprocessor to have some.

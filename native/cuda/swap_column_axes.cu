@@ -18,9 +18,9 @@ __global__ void __launch_bounds__(kSwapThreads) swap_kernel(const uint16_t* x, i
 
 }  // namespace
 
-void swap_column_axes(const DeviceTensor& x, int outer, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void swap_column_axes(const DeviceMatrix& x, int outer, const DeviceMatrix& y, const Stream& stream) {
   if (x.rows() == 0) return;
-  launch(swap_kernel, LaunchShape{static_cast<unsigned>(x.rows()), 1, 1, kSwapThreads, 0, 1, kernels_take_turns()}, stream->handle(), x.use_on<uint16_t>(stream),
+  launch(swap_kernel, LaunchShape{static_cast<unsigned>(x.rows()), 1, 1, kSwapThreads, 0, 1, kernels_take_turns()}, stream.handle(), x.use_on<uint16_t>(stream),
          x.row_stride(), outer, static_cast<int>(x.columns()) / outer, y.use_on<uint16_t>(stream), y.row_stride());
 }
 

@@ -34,7 +34,7 @@ void check_result(const ProductOperand& a, const ProductOperand& b, DeviceType t
 
 }  // namespace
 
-DeviceTensor training_product(const ProductOperand& a, const ProductOperand& b, float scale, DeviceType type, const std::shared_ptr<Stream>& stream,
+DeviceTensor training_product(const ProductOperand& a, const ProductOperand& b, float scale, DeviceType type, const Stream& stream,
                               const ProductAddend& addend) {
   check(a, b);
   const std::vector<int64_t> shape{a.rows(), b.columns()};
@@ -49,14 +49,14 @@ DeviceTensor training_product(const ProductOperand& a, const ProductOperand& b, 
   if (a.columns() > 0) {
     dense_product_into(a, {b.matrix, !b.transposed}, scale, addend, y, stream);
   } else if (y.memory()->bytes() > 0) {
-    driver::fill(y.use_on<void>(stream), 0, y.memory()->bytes(), stream->handle());
+    driver::fill(y.use_on<void>(stream), 0, y.memory()->bytes(), stream.handle());
     if (addend.matrix) scaled_sum(*addend.matrix, addend.factor, y, 0.0f, y, stream);
   }
   return y;
 }
 
 void add_training_product(const ProductOperand& a, const ProductOperand& b, float scale, const DeviceTensor& sum,
-                          const std::shared_ptr<Stream>& stream) {
+                          const Stream& stream) {
   check(a, b);
   check_result(a, b, sum.type(), sum.shape());
   if (a.columns() > 0) dense_product_into(a, {b.matrix, !b.transposed}, scale, {&sum, 1.0f}, sum, stream);

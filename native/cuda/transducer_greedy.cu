@@ -73,21 +73,21 @@ __global__ void __launch_bounds__(kUtteranceThreads) decide_kernel(const uint16_
   standing[kToken] = id == rules.blank ? -1.0f : static_cast<float>(id);
 }
 
-LaunchShape block_for_each(const DeviceTensor& state, size_t shared_bytes = 0) {
+LaunchShape block_for_each(const DeviceMatrix& state, size_t shared_bytes = 0) {
   return {static_cast<unsigned>(state.rows()), 1, 1, kUtteranceThreads, shared_bytes, 1, kernels_take_turns()};
 }
 
 }  // namespace
 
-void transducer_join(const DeviceTensor& frames, const DeviceTensor& prediction, const DeviceTensor& state, const DeviceTensor& y,
-                     const std::shared_ptr<Stream>& stream) {
-  launch(join_kernel, block_for_each(state), stream->handle(), frames.use_on<float>(stream), frames.row_stride(), prediction.use_on<uint16_t>(stream),
+void transducer_join(const DeviceMatrix& frames, const DeviceMatrix& prediction, const DeviceMatrix& state, const DeviceMatrix& y,
+                     const Stream& stream) {
+  launch(join_kernel, block_for_each(state), stream.handle(), frames.use_on<float>(stream), frames.row_stride(), prediction.use_on<uint16_t>(stream),
          prediction.row_stride(), static_cast<int>(frames.columns()), state.use_on<float>(stream), y.use_on<uint16_t>(stream), y.row_stride());
 }
 
-void transducer_decide(const DeviceTensor& scores, const TransducerRules& rules, const DeviceTensor& state, const DeviceTensor& steps,
-                       const std::shared_ptr<Stream>& stream) {
-  launch(decide_kernel, block_for_each(state, 3 * kUtteranceWarps * sizeof(float)), stream->handle(), scores.use_on<uint16_t>(stream), scores.row_stride(), rules,
+void transducer_decide(const DeviceMatrix& scores, const TransducerRules& rules, const DeviceMatrix& state, const DeviceMatrix& steps,
+                       const Stream& stream) {
+  launch(decide_kernel, block_for_each(state, 3 * kUtteranceWarps * sizeof(float)), stream.handle(), scores.use_on<uint16_t>(stream), scores.row_stride(), rules,
          state.use_on<float>(stream), steps.use_on<float>(stream));
 }
 

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "cuda/device_tensor.hpp"
+#include "cuda/device_matrix.hpp"
 
 namespace usmlite::cuda {
 
@@ -24,11 +24,11 @@ struct TransducerRules {
 };
 
 /// y (utterances, joint) float16 = max(0, the utterance's frame of `frames` (frames, joint) float32 + prediction (utterances, joint) float16)
-void transducer_join(const DeviceTensor& frames, const DeviceTensor& prediction, const DeviceTensor& state, const DeviceTensor& y,
-                     const std::shared_ptr<Stream>& stream);
+void transducer_join(const DeviceMatrix& frames, const DeviceMatrix& prediction, const DeviceMatrix& state, const DeviceMatrix& y,
+                     const Stream& stream);
 /// Takes the best token and duration of scores (utterances, vocabulary + durations), float16, and goes on. steps (utterances, 4) float32:
 /// id, duration, logarithm of the id's probability, frame's row; -1, 0, 0, 0 for an utterance without frames.
-void transducer_decide(const DeviceTensor& scores, const TransducerRules& rules, const DeviceTensor& state, const DeviceTensor& steps,
-                       const std::shared_ptr<Stream>& stream);
+void transducer_decide(const DeviceMatrix& scores, const TransducerRules& rules, const DeviceMatrix& state, const DeviceMatrix& steps,
+                       const Stream& stream);
 
 }  // namespace usmlite::cuda

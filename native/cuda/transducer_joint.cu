@@ -104,18 +104,18 @@ __global__ void __launch_bounds__(kJointThreads) join_backward_kernel(const Join
 
 }  // namespace
 
-void transducer_join(const TransducerCells& cells, const TransducerSlab& slab, const DeviceTensor& frames, const DeviceTensor& predictions,
-                     const DeviceTensor& hidden, const std::shared_ptr<Stream>& stream) {
+void transducer_join(const TransducerCells& cells, const TransducerSlab& slab, const DeviceMatrix& frames, const DeviceMatrix& predictions,
+                     const DeviceMatrix& hidden, const Stream& stream) {
   const JoinArguments arguments{cells, slab, frames.use_on<uint16_t>(stream), predictions.use_on<uint16_t>(stream), hidden.use_on<uint16_t>(stream),
                                 hidden.rows(), hidden.row_stride()};
   launch(join_cells_kernel,
          LaunchShape{blocks_of_warps(hidden.rows()), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()},
-         stream->handle(), arguments);
+         stream.handle(), arguments);
 }
 
-void transducer_join_backward(const TransducerCells& cells, const TransducerSlab& slab, const TransducerRows& rows, const DeviceTensor& hidden,
-                              const DeviceTensor& gradient, const DeviceTensor& frames, const DeviceTensor& predictions,
-                              const std::shared_ptr<Stream>& stream) {
+void transducer_join_backward(const TransducerCells& cells, const TransducerSlab& slab, const TransducerRows& rows, const DeviceMatrix& hidden,
+                              const DeviceMatrix& gradient, const DeviceMatrix& frames, const DeviceMatrix& predictions,
+                              const Stream& stream) {
   const auto columns = static_cast<int>(hidden.columns());
   const JoinBackwardArguments arguments{cells,
                                         slab,
@@ -130,7 +130,7 @@ void transducer_join_backward(const TransducerCells& cells, const TransducerSlab
   launch(join_backward_kernel,
          LaunchShape{static_cast<unsigned>(rows.frame_count + rows.prediction_count), static_cast<unsigned>((columns + kJointColumns - 1) / kJointColumns), 1, kJointThreads,
                      kLanes * kJointColumns * sizeof(float), 1, kernels_take_turns()},
-         stream->handle(), arguments);
+         stream.handle(), arguments);
 }
 
 }  // namespace usmlite::cuda

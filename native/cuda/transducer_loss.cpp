@@ -28,7 +28,7 @@ struct Slab {
 /// A batch in the memory of the GPU.
 class PlacedBatch {
  public:
-  PlacedBatch(const TransducerBatch& batch, const std::shared_ptr<Stream>& stream) : batch_(batch), stream_(stream) {
+  PlacedBatch(const TransducerBatch& batch, const Stream& stream) : batch_(batch), stream_(stream) {
     const size_t extents = batch.count() + 1;
     std::vector<int32_t> numbers(batch.frame_offsets);
     numbers.insert(numbers.end(), batch.prediction_offsets.begin(), batch.prediction_offsets.end());
@@ -85,7 +85,7 @@ class PlacedBatch {
   }
 
   const TransducerBatch& batch_;
-  const std::shared_ptr<Stream>& stream_;
+  const Stream& stream_;
   std::shared_ptr<DeviceMemory> numbers_;
   DeviceTensor hidden_;
   std::vector<Slab> slabs_;
@@ -94,7 +94,7 @@ class PlacedBatch {
 /// Memory of the recursions.
 class PathMemory {
  public:
-  PathMemory(const TransducerBatch& batch, bool backward, const std::shared_ptr<Stream>& stream)
+  PathMemory(const TransducerBatch& batch, bool backward, const Stream& stream)
       : memory_((static_cast<size_t>(batch.cells()) * (backward ? 2 : 1) + batch.count()) * sizeof(double), stream) {
     auto* const numbers = reinterpret_cast<double*>(memory_.data());
     double* const alpha = numbers + batch.count();
@@ -106,8 +106,8 @@ class PathMemory {
   DeviceMemory memory_;
 };
 
-void fill_with_zeros(const DeviceTensor& tensor, const std::shared_ptr<Stream>& stream) {
-  if (tensor.memory()->bytes() > 0) driver::fill(tensor.use_on<uint8_t>(stream), 0, tensor.memory()->bytes(), stream->handle());
+void fill_with_zeros(const DeviceTensor& tensor, const Stream& stream) {
+  if (tensor.memory()->bytes() > 0) driver::fill(tensor.use_on<uint8_t>(stream), 0, tensor.memory()->bytes(), stream.handle());
 }
 
 }  // namespace
@@ -121,7 +121,7 @@ int64_t TransducerBatch::cells() const {
   return sum;
 }
 
-TransducerLosses transducer_loss(const TransducerBatch& batch, const std::shared_ptr<Stream>& stream) {
+TransducerLosses transducer_loss(const TransducerBatch& batch, const Stream& stream) {
   const auto floats = [&](int64_t count) { return DeviceTensor(DeviceType::kFloat32, {count}, stream); };
   const int64_t cells = batch.cells();
   const auto count = static_cast<int64_t>(batch.count());
@@ -145,7 +145,7 @@ TransducerLosses transducer_loss(const TransducerBatch& batch, const std::shared
 }
 
 void transducer_loss_backward(const TransducerBatch& batch, const TransducerSeeds& seeds, const TransducerGradients& gradients,
-                              const std::shared_ptr<Stream>& stream) {
+                              const Stream& stream) {
   DeviceTensor predictions;  // sums over slabs
   if (gradients.predictions) {
     predictions = DeviceTensor(DeviceType::kFloat32, batch.predictions->shape(), stream);

@@ -248,7 +248,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) logit_gradient_kernel(con
 }
 
 SlabArguments slab_arguments(const TransducerCells& cells, const TransducerSlab& slab, const TransducerLogits& what, const TransducerDurations& durations,
-                             const DeviceTensor& logits, const std::shared_ptr<Stream>& stream) {
+                             const DeviceMatrix& logits, const Stream& stream) {
   return {cells, slab, what, durations, logits.use_on<uint16_t>(stream), logits.rows(), logits.row_stride()};
 }
 
@@ -259,27 +259,27 @@ LaunchShape warp_for_each(int64_t rows) {
 }  // namespace
 
 void transducer_emissions(const TransducerCells& cells, const TransducerSlab& slab, const TransducerLogits& what, const TransducerDurations& durations,
-                          const DeviceTensor& logits, float* lattice, const std::shared_ptr<Stream>& stream) {
-  launch(emissions_kernel, warp_for_each(slab.count), stream->handle(), slab_arguments(cells, slab, what, durations, logits, stream), lattice);
+                          const DeviceMatrix& logits, float* lattice, const Stream& stream) {
+  launch(emissions_kernel, warp_for_each(slab.count), stream.handle(), slab_arguments(cells, slab, what, durations, logits, stream), lattice);
 }
 
 void transducer_paths(const TransducerCells& cells, const TransducerDurations& durations, const float* lattice, const TransducerPaths& paths,
-                      float* losses, const std::shared_ptr<Stream>& stream) {
+                      float* losses, const Stream& stream) {
   launch(paths_kernel,
          LaunchShape{static_cast<unsigned>(cells.count), paths.beta ? 2u : 1u, 1, kPathThreads, kPathWarps * sizeof(float), 1, kernels_take_turns()},
-         stream->handle(), PathArguments{cells, durations, lattice, paths, losses});
+         stream.handle(), PathArguments{cells, durations, lattice, paths, losses});
 }
 
 void transducer_lesson(const TransducerCells& cells, const TransducerDurations& durations, const float* teacher, const TransducerPaths& paths,
-                       const float* student, float undernormalization, float* shares, float* divergences, const std::shared_ptr<Stream>& stream) {
+                       const float* student, float undernormalization, float* shares, float* divergences, const Stream& stream) {
   launch(lesson_kernel, LaunchShape{static_cast<unsigned>(cells.count), 1, 1, kLessonThreads, 2 * kLessonWarps * sizeof(float), 1, kernels_take_turns()},
-         stream->handle(), LessonArguments{cells, durations, teacher, student, paths, undernormalization, shares, divergences});
+         stream.handle(), LessonArguments{cells, durations, teacher, student, paths, undernormalization, shares, divergences});
 }
 
 void transducer_logit_gradient(const TransducerCells& cells, const TransducerSlab& slab, const TransducerLogits& what,
-                               const TransducerDurations& durations, const TransducerSlopes& slopes, const DeviceTensor& logits,
-                               const std::shared_ptr<Stream>& stream) {
-  launch(logit_gradient_kernel, warp_for_each(logits.rows()), stream->handle(), slab_arguments(cells, slab, what, durations, logits, stream), slopes);
+                               const TransducerDurations& durations, const TransducerSlopes& slopes, const DeviceMatrix& logits,
+                               const Stream& stream) {
+  launch(logit_gradient_kernel, warp_for_each(logits.rows()), stream.handle(), slab_arguments(cells, slab, what, durations, logits, stream), slopes);
 }
 
 }  // namespace usmlite::cuda

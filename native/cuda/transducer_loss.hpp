@@ -7,11 +7,9 @@
 #include <vector>
 
 #include "cuda/device_tensor.hpp"
+#include "cuda/transducer_durations.hpp"
 
 namespace usmlite::cuda {
-
-/// Durations that the kernels take, as many as greedy decoding does.
-inline constexpr int kMostTransducerDurations = 16;
 
 struct TransducerBatch {
   const DeviceTensor* frames;               // (frames, joint) bfloat16: what the encoder says, projected
@@ -41,7 +39,7 @@ struct TransducerLosses {
   DeviceTensor divergences;  // float32 (sequences), with a teacher
   DeviceTensor shares;       // float32 (cells), with a teacher: of its paths that pass through the cell
 };
-TransducerLosses transducer_loss(const TransducerBatch& batch, const std::shared_ptr<Stream>& stream);
+TransducerLosses transducer_loss(const TransducerBatch& batch, const Stream& stream);
 
 /// What the gradient of sum_i factors[i] upstream losses[i] + divergence_factor divergence_upstream divergences[i] depends on besides the batch.
 struct TransducerSeeds {
@@ -58,6 +56,6 @@ struct TransducerGradients {
   const DeviceTensor *frames, *predictions, *weight, *bias;
 };
 void transducer_loss_backward(const TransducerBatch& batch, const TransducerSeeds& seeds, const TransducerGradients& gradients,
-                              const std::shared_ptr<Stream>& stream);
+                              const Stream& stream);
 
 }  // namespace usmlite::cuda

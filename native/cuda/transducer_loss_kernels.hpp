@@ -1,6 +1,9 @@
 // The kernels of the loss of a transducer, in the order in which they run.
 #pragma once
-#include "cuda/transducer_loss.hpp"
+#include <cstdint>
+
+#include "cuda/device_matrix.hpp"
+#include "cuda/transducer_durations.hpp"
 
 namespace usmlite::cuda {
 
@@ -12,11 +15,6 @@ struct TransducerCells {
   const int32_t* cell_offsets;        // (count + 1)
   const int32_t* labels;              // of utterance i from prediction_offsets[i] - i on
   int count;                          // of utterances
-};
-
-struct TransducerDurations {
-  int count;  // 0: a blank takes one frame, a label none
-  int frames[kMostTransducerDurations];
 };
 
 /// What the joint network's last layer makes, and how it is read: the vocabulary, durations behind it.
@@ -32,11 +30,11 @@ struct TransducerSlab {
 };
 
 /// hidden (rows, joint) = relu(frame + prediction) of the slab's cells, and zeros behind them; all bfloat16.
-void transducer_join(const TransducerCells& cells, const TransducerSlab& slab, const DeviceTensor& frames, const DeviceTensor& predictions,
-                     const DeviceTensor& hidden, const std::shared_ptr<Stream>& stream);
+void transducer_join(const TransducerCells& cells, const TransducerSlab& slab, const DeviceMatrix& frames, const DeviceMatrix& predictions,
+                     const DeviceMatrix& hidden, const Stream& stream);
 /// Their part of the lattice (all cells, kept): NaN where a logit is not finite.
 void transducer_emissions(const TransducerCells& cells, const TransducerSlab& slab, const TransducerLogits& what, const TransducerDurations& durations,
-                          const DeviceTensor& logits, float* lattice, const std::shared_ptr<Stream>& stream);
+                          const DeviceMatrix& logits, float* lattice, const Stream& stream);
 
 /// Logarithms of the summed probability of paths, in float64: the numbers of paths are large.
 struct TransducerPaths {
@@ -48,10 +46,10 @@ inline constexpr double kLowestLikelihood = -1e29;
 
 /// `losses` (utterances), or null.
 void transducer_paths(const TransducerCells& cells, const TransducerDurations& durations, const float* lattice, const TransducerPaths& paths,
-                      float* losses, const std::shared_ptr<Stream>& stream);
+                      float* losses, const Stream& stream);
 /// The shares (cells) of a teacher's paths that pass through each, and how far a student is from it (utterances).
 void transducer_lesson(const TransducerCells& cells, const TransducerDurations& durations, const float* teacher, const TransducerPaths& paths,
-                       const float* student, float undernormalization, float* shares, float* divergences, const std::shared_ptr<Stream>& stream);
+                       const float* student, float undernormalization, float* shares, float* divergences, const Stream& stream);
 
 /// What the gradient of a logit is made of.
 struct TransducerSlopes {
@@ -62,16 +60,16 @@ struct TransducerSlopes {
 };
 /// Logits of the slab become their gradient, in place; rows behind its cells become zeros.
 void transducer_logit_gradient(const TransducerCells& cells, const TransducerSlab& slab, const TransducerLogits& what,
-                               const TransducerDurations& durations, const TransducerSlopes& slopes, const DeviceTensor& logits,
-                               const std::shared_ptr<Stream>& stream);
+                               const TransducerDurations& durations, const TransducerSlopes& slopes, const DeviceMatrix& logits,
+                               const Stream& stream);
 
 /// Rows whose gradients a slab has a part of: its frames, of which it has all cells, and the predictions of the utterances it is of.
 struct TransducerRows {
   int first_frame, frame_count, first_prediction, prediction_count;
 };
 /// From the gradient of `hidden`: that of the slab's frames (frames, joint) bfloat16, and what it adds to that of predictions, float32.
-void transducer_join_backward(const TransducerCells& cells, const TransducerSlab& slab, const TransducerRows& rows, const DeviceTensor& hidden,
-                              const DeviceTensor& gradient, const DeviceTensor& frames, const DeviceTensor& predictions,
-                              const std::shared_ptr<Stream>& stream);
+void transducer_join_backward(const TransducerCells& cells, const TransducerSlab& slab, const TransducerRows& rows, const DeviceMatrix& hidden,
+                              const DeviceMatrix& gradient, const DeviceMatrix& frames, const DeviceMatrix& predictions,
+                              const Stream& stream);
 
 }  // namespace usmlite::cuda

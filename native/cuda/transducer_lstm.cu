@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(kLstmThreads) transducer_lstm_kernel(const Lst
 
 }  // namespace
 
-void transducer_lstm(const TransducerLstmStep& step, const std::shared_ptr<Stream>& stream) {
+void transducer_lstm(const TransducerLstmStep& step, const Stream& stream) {
   const auto utterances = static_cast<int>(step.before->rows()), hidden = static_cast<int>(step.before->columns());
   const LstmArguments arguments{.weights = step.weights->use_on<uint16_t>(stream),
                                 .x = step.x->use_on<uint16_t>(stream),
@@ -108,7 +108,7 @@ void transducer_lstm(const TransducerLstmStep& step, const std::shared_ptr<Strea
                                 .looks_up = step.looks_up};
   const LaunchShape shape{static_cast<unsigned>(hidden / kLstmUnits), static_cast<unsigned>((utterances + kLstmUtterances - 1) / kLstmUtterances), 1,
                           kLstmThreads, sizeof(float) * kLstmWarps * kLstmRows * kLstmSumStride, 1, kernels_take_turns()};
-  launch(transducer_lstm_kernel, shape, stream->handle(), arguments);
+  launch(transducer_lstm_kernel, shape, stream.handle(), arguments);
 }
 
 }  // namespace usmlite::cuda

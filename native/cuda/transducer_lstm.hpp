@@ -1,7 +1,7 @@
 // A step of the long short-term memory (Hochreiter, Schmidhuber 1997) of a transducer's prediction network, in greedy decoding: products and gates
 // of a layer in one launch.
 #pragma once
-#include "cuda/device_tensor.hpp"
+#include "cuda/device_matrix.hpp"
 
 namespace usmlite::cuda {
 
@@ -14,16 +14,16 @@ inline constexpr int kLstmUnits = 4, kLstmRows = 4 * kLstmUnits, kLstmColumns = 
 struct TransducerLstmStep {
   /// float16 (hidden / 4 * 2 hidden / 16, 256), of W (4 hidden, 2 hidden): value 8 lane + 2 i + n of fragment (u, c) is that of gate r / 4 of
   /// unit 4 u + r % 4 and column 16 c + 4 (lane % 4) + 2 (i / 2) + n, with r = lane / 4 + 8 (i % 2): what tensor cores take, lane after lane.
-  const DeviceTensor* weights;
-  const DeviceTensor* bias;    // float32 (hidden / 4, 16), b in the order of r
-  const DeviceTensor* x;       // float16 (utterances, hidden), or the table (vocabulary, hidden) of what tokens are
+  const DeviceMatrix* weights;
+  const DeviceMatrix* bias;    // float32 (hidden / 4, 16), b in the order of r
+  const DeviceMatrix* x;       // float16 (utterances, hidden), or the table (vocabulary, hidden) of what tokens are
   bool looks_up;               // in the table
-  const DeviceTensor* state;   // of the utterances (transducer_greedy.hpp)
-  const DeviceTensor* before;  // float16 (utterances, hidden)
-  const DeviceTensor* after;   // like before, other memory
-  const DeviceTensor* cell;    // float32 (utterances, hidden), in place
+  const DeviceMatrix* state;   // of the utterances (transducer_greedy.hpp)
+  const DeviceMatrix* before;  // float16 (utterances, hidden)
+  const DeviceMatrix* after;   // like before, other memory
+  const DeviceMatrix* cell;    // float32 (utterances, hidden), in place
 };
 
-void transducer_lstm(const TransducerLstmStep& step, const std::shared_ptr<Stream>& stream);
+void transducer_lstm(const TransducerLstmStep& step, const Stream& stream);
 
 }  // namespace usmlite::cuda

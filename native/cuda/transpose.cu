@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kTransposeThreads) transpose_floats_kernel(con
 
 }  // namespace
 
-void transpose(const DeviceTensor& x, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void transpose(const DeviceMatrix& x, const DeviceMatrix& y, const Stream& stream) {
   if (x.rows() * x.columns() == 0) return;
   const bool wide = x.type() == DeviceType::kFloat32;
   const TransposeArguments arguments{x.use_on<void>(stream), y.use_on<void>(stream), x.row_stride(), y.row_stride(),
@@ -92,7 +92,7 @@ void transpose(const DeviceTensor& x, const DeviceTensor& y, const std::shared_p
   launch(wide ? transpose_floats_kernel : transpose_halves_kernel,
          LaunchShape{static_cast<unsigned>((arguments.columns + tile - 1) / tile), static_cast<unsigned>((arguments.rows + tile - 1) / tile), 1,
                      kTransposeThreads, shared, 1, kernels_take_turns()},
-         stream->handle(), arguments);
+         stream.handle(), arguments);
 }
 
 }  // namespace usmlite::cuda

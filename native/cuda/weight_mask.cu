@@ -60,31 +60,31 @@ __global__ void __launch_bounds__(kMaskThreads) count_mask_changes_kernel(const 
   if (threadIdx.x == 0) counts[blockIdx.x] = static_cast<float>(changed);
 }
 
-bool is_empty(const DeviceTensor& x) { return x.rows() * x.columns() == 0; }
+bool is_empty(const DeviceMatrix& x) { return x.rows() * x.columns() == 0; }
 
 LaunchShape mask_shape(int64_t threads) { return {static_cast<unsigned>((threads + kMaskThreads - 1) / kMaskThreads), 1, 1, kMaskThreads, 0, 1, kernels_take_turns()}; }
 
 }  // namespace
 
-void magnitude_mask(const DeviceTensor& weight, int kept, int of, const DeviceTensor& mask, const std::shared_ptr<Stream>& stream) {
+void magnitude_mask(const DeviceMatrix& weight, int kept, int of, const DeviceMatrix& mask, const Stream& stream) {
   if (is_empty(weight)) return;
   MaskArguments a{};
   a.x = weight.use_on<float>(stream), a.mask = mask.use_on<int8_t>(stream), a.stride = weight.row_stride(), a.mask_stride = mask.row_stride();
   a.rows = weight.rows(), a.columns = static_cast<int>(weight.columns()), a.kept = kept, a.of = of;
-  launch(magnitude_mask_kernel, mask_shape(a.rows * ((a.columns + of - 1) / of)), stream->handle(), a);
+  launch(magnitude_mask_kernel, mask_shape(a.rows * ((a.columns + of - 1) / of)), stream.handle(), a);
 }
 
-void apply_mask(const DeviceTensor& x, const DeviceTensor& mask, float pruned, const DeviceTensor& y, const std::shared_ptr<Stream>& stream) {
+void apply_mask(const DeviceMatrix& x, const DeviceMatrix& mask, float pruned, const DeviceMatrix& y, const Stream& stream) {
   if (is_empty(x)) return;
   MaskArguments a{};
   a.x = x.use_on<float>(stream), a.y = y.use_on<float>(stream), a.mask = mask.use_on<int8_t>(stream);
   a.stride = x.row_stride(), a.mask_stride = mask.row_stride(), a.rows = x.rows(), a.columns = static_cast<int>(x.columns()), a.pruned = pruned;
-  launch(apply_mask_kernel, mask_shape(a.rows * a.columns), stream->handle(), a);
+  launch(apply_mask_kernel, mask_shape(a.rows * a.columns), stream.handle(), a);
 }
 
-void count_mask_changes(const DeviceTensor& before, const DeviceTensor& after, const DeviceTensor& counts, const std::shared_ptr<Stream>& stream) {
+void count_mask_changes(const DeviceMatrix& before, const DeviceMatrix& after, const DeviceMatrix& counts, const Stream& stream) {
   const LaunchShape shape{kMaskChangeCounts, 1, 1, kMaskThreads, kMaskThreads / 32 * sizeof(int), 1, kernels_take_turns()};
-  launch(count_mask_changes_kernel, shape, stream->handle(), before.use_on<int8_t>(stream), before.row_stride(), after.use_on<int8_t>(stream), after.row_stride(),
+  launch(count_mask_changes_kernel, shape, stream.handle(), before.use_on<int8_t>(stream), before.row_stride(), after.use_on<int8_t>(stream), after.row_stride(),
          after.rows(), static_cast<int>(after.columns()), counts.use_on<float>(stream));
 }
 

@@ -37,23 +37,23 @@ template <bool kBackward> __global__ void __launch_bounds__(kTapThreads) weight_
   }
 }
 
-template <bool kBackward> void launch_weight_norm(WeightNormArguments a, const DeviceTensor& gain, const DeviceTensor& direction, const std::shared_ptr<Stream>& stream) {
+template <bool kBackward> void launch_weight_norm(WeightNormArguments a, const DeviceMatrix& gain, const DeviceMatrix& direction, const Stream& stream) {
   const auto taps = static_cast<unsigned>(gain.columns());
   a.gain = gain.use_on<float>(stream), a.direction = direction.use_on<float>(stream), a.stride = direction.row_stride();
   a.outputs = static_cast<int>(direction.rows()), a.inputs = static_cast<int>(direction.columns() / gain.columns());
-  launch(weight_norm_kernel<kBackward>, LaunchShape{taps, 1, 1, kTapThreads, 2 * kTapWarps * sizeof(float), 1, kernels_take_turns()}, stream->handle(), a);
+  launch(weight_norm_kernel<kBackward>, LaunchShape{taps, 1, 1, kTapThreads, 2 * kTapWarps * sizeof(float), 1, kernels_take_turns()}, stream.handle(), a);
 }
 
 }  // namespace
 
-void weight_norm(const DeviceTensor& gain, const DeviceTensor& direction, const DeviceTensor& weight, const std::shared_ptr<Stream>& stream) {
+void weight_norm(const DeviceMatrix& gain, const DeviceMatrix& direction, const DeviceMatrix& weight, const Stream& stream) {
   WeightNormArguments a{};
   a.y = weight.use_on<float>(stream);
   launch_weight_norm<false>(a, gain, direction, stream);
 }
 
-void weight_norm_backward(const DeviceTensor& gain, const DeviceTensor& direction, const DeviceTensor& gradient, const DeviceTensor& gradient_gain,
-                          const DeviceTensor& gradient_direction, const std::shared_ptr<Stream>& stream) {
+void weight_norm_backward(const DeviceMatrix& gain, const DeviceMatrix& direction, const DeviceMatrix& gradient, const DeviceMatrix& gradient_gain,
+                          const DeviceMatrix& gradient_direction, const Stream& stream) {
   WeightNormArguments a{};
   a.gradient = gradient.use_on<float>(stream), a.gradient_gain = gradient_gain.use_on<float>(stream), a.y = gradient_direction.use_on<float>(stream);
   launch_weight_norm<true>(a, gain, direction, stream);

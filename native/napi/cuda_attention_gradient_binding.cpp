@@ -36,7 +36,7 @@ struct Keys {
   int64_t frames;
 
   /// The argument `index` says where; without it they lie where the queries do, which the argument `queries` says.
-  Keys(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index, size_t queries, bool causal, const std::shared_ptr<cuda::Stream>& stream)
+  Keys(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index, size_t queries, bool causal, const cuda::Stream& stream)
       : held(DeviceSequencesObject::from(arguments, info[arguments.has(index) ? index : queries], "keys")), frames(held->frames()) {
     check_keys(arguments, *DeviceSequencesObject::from(arguments, info[queries], "sequences"), *held, causal);
     if (held->has_rows()) arguments.fail("the keys are rows here and there; only attention over a cache takes such");

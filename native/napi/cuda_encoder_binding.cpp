@@ -5,7 +5,7 @@
 #include "cuda/gather_windows.hpp"
 #include "cuda/layer_norm.hpp"
 #include "cuda/log_softmax.hpp"
-#include "cuda/packed_sequences.hpp"
+#include "cuda/device_sequences.hpp"
 #include "cuda/rotary.hpp"
 #include "cuda/swap_column_axes.hpp"
 #include "napi/arguments.hpp"
@@ -164,8 +164,9 @@ Napi::Value attention(const Napi::CallbackInfo& info) {
     throw Error(error_code::kUnsupportedSpec, "heads have " + std::to_string(head_dim) + " values; on the GPU they can have 8, 16, .. " +
                                                   std::to_string(cuda::kLargestHeadDimension));
   }
-  attention.key = &key_argument(operands, 1, query, head_dim, query.rows());
-  attention.value = &operands.like(2, "value", query, attention.key->shape());
+  const DeviceTensor& key = key_argument(operands, 1, query, head_dim, query.rows());
+  attention.key = &key;
+  attention.value = &operands.like(2, "value", query, key.shape());
   attention.heads = static_cast<int>(heads);
   attention.key_heads = static_cast<int>(attention.key->columns() / head_dim);
   attention.scale = static_cast<float>(arguments.number(4, "scale", -1e6, 1e6));

@@ -69,7 +69,7 @@ Napi::Value stream_create(const Napi::CallbackInfo& info) {
 // streamSynchronize(stream?)
 Napi::Value stream_synchronize(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceStream.synchronize", 0);
-  stream_argument(arguments, info, 0)->synchronize();
+  stream_argument(arguments, info, 0).synchronize();
   return info.Env().Undefined();
 }
 

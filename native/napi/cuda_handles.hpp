@@ -6,7 +6,7 @@
 
 #include "cuda/device_tensor.hpp"
 #include "cuda/device_weight.hpp"
-#include "cuda/packed_sequences.hpp"
+#include "cuda/device_sequences.hpp"
 #include "cuda/pinned_memory.hpp"
 #include "cuda/recording.hpp"
 #include "cuda/stream.hpp"
@@ -60,8 +60,8 @@ using EventObject = ObjectHandle<cuda::driver::Event>;
 using PinnedMemoryObject = ObjectHandle<cuda::PinnedMemory>;
 
 /// The stream at argument `index`, or the default one where that is absent.
-inline std::shared_ptr<cuda::Stream> stream_argument(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index) {
-  return arguments.has(index) ? StreamObject::from(arguments, info[index], "stream") : cuda::default_stream();
+inline cuda::Stream stream_argument(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index) {
+  return arguments.has(index) ? *StreamObject::from(arguments, info[index], "stream") : cuda::default_stream();
 }
 
 /// The names of the whole numbers that activations are rounded to.

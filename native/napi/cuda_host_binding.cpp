@@ -18,7 +18,7 @@ Napi::Value event_create(const Napi::CallbackInfo& info) {
 // eventRecord(event, stream?)
 Napi::Value event_record(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceEvent.record", 1);
-  EventObject::from(arguments, info[0], "event")->record(stream_argument(arguments, info, 1)->handle());
+  EventObject::from(arguments, info[0], "event")->record(stream_argument(arguments, info, 1).handle());
   return info.Env().Undefined();
 }
 
@@ -82,7 +82,7 @@ Napi::Value write_from(const Napi::CallbackInfo& info) {
   const bool direct = copied.tensor->type() == DeviceType::kFloat32;
   const DeviceTensor floats = direct ? *copied.tensor : DeviceTensor(DeviceType::kFloat32, copied.tensor->shape(), stream);
   cuda::driver::begin_copy_to_device(floats.use_on<uint8_t>(stream), stride_bytes(floats), copied.pinned->data(), copied.row_bytes(), copied.row_bytes(),
-                                     copied.rows(), stream->handle());
+                                     copied.rows(), stream.handle());
   if (!direct) cuda::cast(floats, *copied.tensor, stream);
   copied.pinned->used_on(stream);
   return info.Env().Undefined();
@@ -97,7 +97,7 @@ Napi::Value read_into(const Napi::CallbackInfo& info) {
   const DeviceTensor floats = direct ? *copied.tensor : DeviceTensor(DeviceType::kFloat32, copied.tensor->shape(), stream);
   if (!direct) cuda::cast(*copied.tensor, floats, stream);
   cuda::driver::begin_copy_to_host(copied.pinned->data(), copied.row_bytes(), floats.use_on<uint8_t>(stream), stride_bytes(floats), copied.row_bytes(),
-                                   copied.rows(), stream->handle());
+                                   copied.rows(), stream.handle());
   copied.pinned->used_on(stream);
   return info.Env().Undefined();
 }

@@ -45,7 +45,7 @@ struct LinearArguments {
   }
 
   std::shared_ptr<cuda::DeviceTensor> x, row_scales, bias, residual;
-  std::shared_ptr<cuda::Stream> stream;
+  cuda::Stream stream;
   cuda::LinearOptions options;
 };
 
@@ -61,19 +61,19 @@ Napi::Value device_linear(const Napi::CallbackInfo& info) {
 
 /// Milliseconds of one launch in each of `repetitions` runs of `launches` launches, recorded once.
 template <typename Launch>
-Napi::Value times_of(Napi::Env env, const std::shared_ptr<cuda::Stream>& stream, int64_t launches, int64_t repetitions, const Launch& launch) {
+Napi::Value times_of(Napi::Env env, const cuda::Stream& stream, int64_t launches, int64_t repetitions, const Launch& launch) {
   launch(0);  // what is done once per kernel is done before recording
-  stream->synchronize();
-  cuda::driver::RecordedWork work(stream->handle(), [&] {
+  stream.synchronize();
+  cuda::driver::RecordedWork work(stream.handle(), [&] {
     for (int64_t i = 0; i < launches; ++i) launch(i);
   });
-  work.run(stream->handle());
+  work.run(stream.handle());
   Napi::Float64Array times = Napi::Float64Array::New(env, static_cast<size_t>(repetitions));
   cuda::driver::Event begin, end;
   for (int64_t i = 0; i < repetitions; ++i) {
-    begin.record(stream->handle());
-    work.run(stream->handle());
-    end.record(stream->handle());
+    begin.record(stream.handle());
+    work.run(stream.handle());
+    end.record(stream.handle());
     times[static_cast<size_t>(i)] = end.milliseconds_since(begin) / static_cast<double>(launches);
   }
   return times;
@@ -130,7 +130,7 @@ Napi::Value device_matmul_times(const Napi::CallbackInfo& info) {
   const std::string way = arguments.text(2, "way");
   const int64_t launches = arguments.integer(3, "launches", 1, 100000);
   const int64_t repetitions = arguments.integer(4, "repetitions", 1, 100000);
-  const std::shared_ptr<cuda::Stream>& stream = cuda::default_stream();
+  const cuda::Stream& stream = cuda::default_stream();
   return times_of(info.Env(), stream, launches, repetitions,
                   [&](int64_t i) { cuda::dense_product(*x, *ws[static_cast<size_t>(i) % ws.size()], stream, way); });
 }

@@ -52,7 +52,7 @@ class Operands {
     return arguments_.has(index) ? &weights(index, name, std::move(shape)) : nullptr;
   }
   /// Sequences that cover `frames` rows.
-  cuda::PackedSequences sequences(size_t index, int64_t frames, const std::shared_ptr<cuda::Stream>& stream) {
+  cuda::PackedSequences sequences(size_t index, int64_t frames, const cuda::Stream& stream) {
     sequences_ = DeviceSequencesObject::from(arguments_, info_[index], "sequences");
     if (sequences_->frames() != frames) {
       arguments_.fail("the sequences have " + std::to_string(sequences_->frames()) + " frames but x has " + std::to_string(frames));
@@ -90,7 +90,7 @@ class Operands {
 /// A tensor where it is wanted.
 class Wanted {
  public:
-  Wanted(bool wanted, cuda::DeviceType type, std::vector<int64_t> shape, const std::shared_ptr<cuda::Stream>& stream) {
+  Wanted(bool wanted, cuda::DeviceType type, std::vector<int64_t> shape, const cuda::Stream& stream) {
     if (wanted) tensor_ = cuda::DeviceTensor(type, std::move(shape), stream);
   }
   const cuda::DeviceTensor* get() const { return tensor_.released() ? nullptr : &tensor_; }

@@ -45,7 +45,7 @@ struct Quantized {
 
 /// With scales, and how it is rounded: scale, zeroPoint?, rounding, seed at 3, 4, 5, 6
 struct Rounded : Quantized {
-  Rounded(const Arguments& arguments, const Napi::CallbackInfo& info, Operands& operands, const std::shared_ptr<cuda::Stream>& stream)
+  Rounded(const Arguments& arguments, const Napi::CallbackInfo& info, Operands& operands, const cuda::Stream& stream)
       : Quantized(arguments, info, operands),
         found(operands.weights(3, "scale", scale_shape())),
         zero_point(operands.optional_weights(4, "zeroPoint", scale_shape())),
@@ -67,7 +67,7 @@ struct Rounded : Quantized {
 
 /// What group_scales writes.
 struct MeasuredScales {
-  MeasuredScales(const Quantized& q, const std::shared_ptr<cuda::Stream>& stream)
+  MeasuredScales(const Quantized& q, const cuda::Stream& stream)
       : scale(DeviceTensor::with_open_gaps(DeviceType::kFloat32, q.scale_shape(), stream)) {
     if (q.spec.has_zero_points()) zero_point = DeviceTensor::with_open_gaps(DeviceType::kFloat32, q.scale_shape(), stream);
   }

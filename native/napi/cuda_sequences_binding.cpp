@@ -1,5 +1,5 @@
 // Where packed sequences lie, on the GPU.
-#include "cuda/packed_sequences.hpp"
+#include "cuda/device_sequences.hpp"
 #include "napi/arguments.hpp"
 #include "napi/cuda_handles.hpp"
 #include "napi/groups.hpp"

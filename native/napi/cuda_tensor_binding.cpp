@@ -31,7 +31,7 @@ Napi::Value create(const Napi::CallbackInfo& info) {
   const auto stream = stream_argument(arguments, info, 3);
   cuda::DeviceTensor tensor(type_argument(arguments, 1), shape_argument(arguments, 0), stream);
   const auto byte = static_cast<uint8_t>(arguments.integer(2, "byte", 0, 255));
-  if (tensor.memory()->bytes()) cuda::driver::fill(tensor.use_on<uint8_t>(stream), byte, tensor.memory()->bytes(), stream->handle());
+  if (tensor.memory()->bytes()) cuda::driver::fill(tensor.use_on<uint8_t>(stream), byte, tensor.memory()->bytes(), stream.handle());
   return wrap(info.Env(), std::move(tensor));
 }
 
@@ -125,7 +125,7 @@ Napi::Value copy(const Napi::CallbackInfo& info) {
   }
   const auto stream = stream_argument(arguments, info, 2);
   const auto bytes = static_cast<size_t>(vectors ? from->columns() : from->rows() * from->row_stride()) * cuda::size_of(from->type());
-  if (bytes) cuda::driver::copy_on_device(to->use_on<uint8_t>(stream), from->use_on<uint8_t>(stream), bytes, stream->handle());
+  if (bytes) cuda::driver::copy_on_device(to->use_on<uint8_t>(stream), from->use_on<uint8_t>(stream), bytes, stream.handle());
   return info.Env().Undefined();
 }
 

@@ -150,7 +150,7 @@ Napi::Value adamw(const Napi::CallbackInfo& info) {
 Napi::Value sum_of_squares(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceSumOfSquares", 1);
   const auto held = tensors(arguments, info[0], "tensors");
-  std::vector<const DeviceTensor*> list;
+  std::vector<const cuda::DeviceMatrix*> list;
   for (const auto& tensor : held) list.push_back(tensor.get());
   return Napi::Number::New(info.Env(), cuda::sum_of_squares(list, cuda::default_stream()));
 }
