@@ -283,16 +283,9 @@ test.serial("recipes train wav2vec 2.0 on the GPU, its frozen convolutions in wh
     { type: "quantization", targets: ["*.conv_layers.1.conv", "*.intermediate_dense"], spec: "int8", activations: "int8" },
   ];
   const before = gpuMemoryStatistics().bytesInUse;
+  const recipe = parseRecipe(JSON.stringify({ stages: [{ modifiers, training }] }), "r.yaml");
   for (const device of ["cuda", "cpu"] as const) {
-    t.true(
-      await compressModel({
-        model,
-        recipe: parseRecipe(JSON.stringify({ stages: [{ modifiers, training }] }), "r.yaml"),
-        manifest,
-        out: path(`packed-${device}`),
-        device,
-      }),
-    );
+    t.true(await compressModel({ model, recipe, manifest, out: path(`packed-${device}`), device }));
   }
   t.true(
     gpuMemoryStatistics().bytesInUse <= before + (16 << 10),
