@@ -176,7 +176,7 @@ void normalise_columns(const DeviceMatrix& x, const PackedSequences& sequences, 
   while (columns_per_block / 2 >= columns) columns_per_block /= 2;
   const LaunchShape shape = parts_shape(static_cast<unsigned>((columns + columns_per_block - 1) / columns_per_block), sequences,
                                         kScalingThreads / columns_per_block, 2 * kScalingThreads * sizeof(double));
-  const ScratchMatrix partial(DeviceType::kFloat32, int64_t{shape.grid_z} * shape.grid_y * columns, 4, stream);  // two float64 a row
+  const ScratchMatrix partial = ScratchMatrix::of_doubles(int64_t{shape.grid_z} * shape.grid_y * 2 * columns, stream);
   const NormalisationArguments arguments{x.use_on<float>(stream),
                                          one_column ? 1 : x.row_stride(),
                                          columns,

@@ -95,7 +95,7 @@ void relative_mean_square(const DeviceMatrix& student, const DeviceMatrix& teach
                           const Stream& stream) {
   const int64_t wanted = (student.rows() + kWarpsPerBlock - 1) / kWarpsPerBlock;
   const int64_t blocks = wanted < 1 ? 1 : wanted < kMostSquareBlocks ? wanted : kMostSquareBlocks;
-  const ScratchMatrix sums(DeviceType::kFloat32, blocks, 4, stream);  // two float64 of each block
+  const ScratchMatrix sums = ScratchMatrix::of_doubles(2 * blocks, stream);
   auto* of_blocks = sums.use_on<double>(stream);
   const auto of_type = student.type() == DeviceType::kFloat32 ? measure<Float32> : measure<BFloat16>;
   of_type(student, teacher, of_blocks, blocks, stream);

@@ -114,7 +114,7 @@ double sum_of_squares(std::span<const DeviceMatrix* const> tensors, const Stream
   if (blocks_of_all == 0) return 0.0;
   std::vector<double> sums(static_cast<size_t>(blocks_of_all));
   const size_t bytes = sums.size() * sizeof(double);
-  const ScratchMatrix of_blocks(DeviceType::kFloat32, (blocks_of_all + 1) / 2, 4, stream);  // two float64 a row
+  const ScratchMatrix of_blocks = ScratchMatrix::of_doubles(blocks_of_all, stream);
   auto* found = of_blocks.use_on<double>(stream);
   launch_over<kBlockElementsOfSums>(std::span<const Squared>(items), [&](const TensorList<Squared>& list, unsigned blocks, int64_t before) {
     launch(squares_kernel, optimizer_shape(blocks, kOptimizerThreads / 32 * sizeof(double)), stream.handle(), list, found + before);

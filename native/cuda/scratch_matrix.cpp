@@ -11,6 +11,11 @@ ScratchMatrix::ScratchMatrix(DeviceType type, int64_t rows, int64_t columns, con
   static_cast<DeviceMatrix&>(*this) = *tensor_;
 }
 
+// Two a row of 16 bytes, so that no gap between rows is filled.
+ScratchMatrix ScratchMatrix::of_doubles(int64_t count, const Stream& stream) {
+  return ScratchMatrix(DeviceType::kFloat32, (count + 1) / 2, 4, stream);
+}
+
 ScratchMatrix::ScratchMatrix(ScratchMatrix&& other) noexcept : DeviceMatrix(other), tensor_(std::exchange(other.tensor_, nullptr)) {}
 
 ScratchMatrix& ScratchMatrix::operator=(ScratchMatrix&& other) noexcept {

@@ -15,6 +15,8 @@ class ScratchMatrix : public DeviceMatrix {
   ScratchMatrix() = default;
   /// Throws OUT_OF_MEMORY.
   ScratchMatrix(DeviceType type, int64_t rows, int64_t columns, const Stream& stream);
+  /// Room for `count` float64, to be used as such: what use_on<double> gives.
+  static ScratchMatrix of_doubles(int64_t count, const Stream& stream);
   ScratchMatrix(ScratchMatrix&& other) noexcept;
   ScratchMatrix& operator=(ScratchMatrix&& other) noexcept;
   ~ScratchMatrix();
