@@ -14,7 +14,8 @@ import warnings
 
 import torch
 import transformers
-from random_configurations import CONFIGURATIONS, Draw
+from random_configurations import CONFIGURATIONS
+from random_draw import Draw
 from safetensors.torch import save_file
 
 transformers.logging.set_verbosity_error()
