@@ -106,7 +106,7 @@ void AsynchronousCopies::wait_for_stores(size_t pending_groups) {
       machine().shared().end_use(own.stores.front().first, own.stores.front().second, self / 32, {&clock, 1});
     }
   }
-  order.learn(self, order.warp(self / 32), clock);
+  order.learn(self, self / 32, clock);
 }
 
 bool AsynchronousCopies::deliver_oldest() {

@@ -23,14 +23,17 @@ void read_positions(uint32_t four_bits, uint8_t* inputs, int group) {
 }
 
 template <int Columns> [[gnu::always_inline]] inline void multiply_by(const LeftRows& left, const float* right, float* sums) {
+  constexpr int kTogether = Columns < 64 ? Columns : 64;  // whose sums are kept in registers
   for (int row = 0; row < 16; ++row) {
-    float sum[Columns] = {};
-    for (int s = 0; s < left.stored; ++s) {
-      const float value = left.values[row][s];
-      const float* const from = right + left.inputs[row][s] * Columns;
-      for (int n = 0; n < Columns; ++n) sum[n] += value * from[n];
+    for (int first = 0; first < Columns; first += kTogether) {
+      float sum[kTogether] = {};
+      for (int s = 0; s < left.stored; ++s) {
+        const float value = left.values[row][s];
+        const float* const from = right + left.inputs[row][s] * Columns + first;
+        for (int n = 0; n < kTogether; ++n) sum[n] += value * from[n];
+      }
+      std::memcpy(sums + row * Columns + first, sum, sizeof(sum));
     }
-    std::memcpy(sums + row * Columns, sum, sizeof(sum));
   }
 }
 

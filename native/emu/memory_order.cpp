@@ -34,10 +34,12 @@ void MemoryOrder::begin(int blocks, int threads_per_block) {
   if (known_[0].size() != parties || known_[threads_ - 1].size() != parties)
     for (VectorClock& known : known_) known.assign(parties, 0);
   clock_.assign(threads_, ++now_);
+  acquired_.assign(threads_, false);
 }
 
-void MemoryOrder::learn(int thread, int party, uint32_t clock) {
-  known_[thread][party] = std::max(known_[thread][party], clock);
+void MemoryOrder::learn(int thread, int warp, uint32_t clock) {
+  uint32_t& known = known_[thread][this->warp(warp)];
+  known = std::max(known, clock);
 }
 
 void MemoryOrder::release(int thread, VectorClock& clock) {
@@ -53,13 +55,23 @@ uint32_t MemoryOrder::release_copy(int party, VectorClock& clock) {
 }
 
 void MemoryOrder::acquire(int thread, const VectorClock& clock) {
-  if (!clock.empty()) merge(known_[thread], clock);
+  if (clock.empty()) return;
+  merge(known_[thread], clock);
+  acquired_[thread] = true;
 }
 
 void MemoryOrder::synchronize(const std::vector<int>& threads) {
-  VectorClock all;
-  for (const int thread : threads) release(thread, all);
-  for (const int thread : threads) known_[thread] = all;
+  VectorClock& all = met_;
+  all.assign(floors_[0].size(), 0);
+  bool acquired = false;
+  for (const int thread : threads) {
+    release(thread, all);
+    acquired |= acquired_[thread] != 0;
+  }
+  for (const int thread : threads) {
+    known_[thread] = all;
+    acquired_[thread] = acquired;
+  }
 }
 
 void MemoryOrder::raise_floor(int block, int first_thread, int threads, uint32_t before) {
@@ -67,6 +79,8 @@ void MemoryOrder::raise_floor(int block, int first_thread, int threads, uint32_t
   // Of copies, and of other blocks, what any thread learned; of threads and warps that meet, all that happened.
   const int parties = static_cast<int>(floor.size()), first_warp = first_warp_ + first_thread / 32, warps = threads / 32;
   for (int thread = first_thread; thread < first_thread + threads; ++thread) {
+    if (!acquired_[thread]) continue;
+    acquired_[thread] = false;
     const VectorClock& known = known_[thread];
     merge(floor, known, 0, first_thread);
     merge(floor, known, first_thread + threads, first_warp);

@@ -33,8 +33,8 @@ class MemoryOrder {
 
   /// A new moment, later than all others.
   uint32_t tick() { return ++now_; }
-  /// `thread` learns of what `party` did up to `clock`.
-  void learn(int thread, int party, uint32_t clock);
+  /// `thread` learns of what its own warp did up to `clock`.
+  void learn(int thread, int warp, uint32_t clock);
 
   /// What `thread` did and knows is added to `clock`; what it does from now on is later.
   void release(int thread, VectorClock& clock);
@@ -57,6 +57,8 @@ class MemoryOrder {
   std::vector<VectorClock> floors_;  // what every thread of a block knows
   std::vector<uint32_t> clock_;
   std::vector<VectorClock> known_;
+  VectorClock met_;             // of `synchronize`, kept for its memory
+  std::vector<char> acquired_;  // per thread: whether it may know more than its floor of copies and of other blocks
 };
 
 }  // namespace usmlite::emu

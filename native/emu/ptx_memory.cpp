@@ -42,7 +42,7 @@ template <int Matrices, bool Transposed> void perform_load(int first_thread, voi
     std::memcpy(values[lane / 8][lane % 8], given.row, 16);
   }
   for (int lane = 0; lane < 32; ++lane) {
-    order.learn(first_thread + lane, order.warp(warp), clock);
+    order.learn(first_thread + lane, warp, clock);
     const int g = lane / 4, t = lane % 4;
     uint32_t* registers = static_cast<MatrixOperands*>(operands[lane])->registers;
     for (int i = 0; i < Matrices; ++i) {

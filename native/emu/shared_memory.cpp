@@ -46,7 +46,7 @@ void SharedMemory::begin(uint32_t bytes, MemoryOrder& order) {
   fence_.assign(order.threads(), 0);
 }
 
-uint32_t SharedMemory::offset_of(const void* address, uint32_t bytes, uint32_t alignment, const char* operation) const {
+void SharedMemory::report_place(const void* address, uint32_t bytes, uint32_t alignment, const char* operation) const {
   const int64_t offset = static_cast<const unsigned char*>(address) - data_;
   if (offset < 0 || offset + bytes > bytes_) {
     const bool near = is_near(reinterpret_cast<uintptr_t>(address));
@@ -55,16 +55,18 @@ uint32_t SharedMemory::offset_of(const void* address, uint32_t bytes, uint32_t a
         (near ? "offset " + std::to_string(offset) + " of shared memory, which has " + std::to_string(bytes_) + " bytes"
               : "an address that is not in shared memory"));
   }
-  if ((offset & (alignment - 1)) != 0)
-    machine().fail(std::string(operation) + " at offset " + std::to_string(offset) +
-                   " of shared memory, which is not a multiple of " + std::to_string(alignment));
-  return static_cast<uint32_t>(offset);
+  machine().fail(std::string(operation) + " at offset " + std::to_string(offset) +
+                 " of shared memory, which is not a multiple of " + std::to_string(alignment));
 }
 
 // What follows happens at each access of each thread, and is a few instructions where nothing is wrong.
 
 template <typename Visit> [[gnu::always_inline]] inline void SharedMemory::for_each_word(uint32_t offset, uint32_t bytes, Visit&& visit) {
   const uint32_t end = offset + bytes;
+  if (((offset | bytes) & 3) == 0) {
+    for (uint32_t index = offset / 4; index < end / 4; ++index) visit(word(index), 0xf, index);
+    return;
+  }
   for (uint32_t index = offset / 4; index * 4 < end; ++index) {
     uint8_t mask = 0xf;
     if (index * 4 < offset) mask &= 0xf << (offset - index * 4);
@@ -131,7 +133,7 @@ void SharedMemory::report_race(uint32_t index, int thread, const char* operation
 
 void SharedMemory::read(int thread, uint32_t offset, uint32_t bytes, const char* operation) {
   const uint32_t clock = order_->clock(thread);
-  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) {
+  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) __attribute__((always_inline)) {
     check_read(w, mask, index, thread, Proxy::kGeneric, operation);
     record_read(w, mask, thread, clock, thread);
   });
@@ -139,7 +141,7 @@ void SharedMemory::read(int thread, uint32_t offset, uint32_t bytes, const char*
 
 void SharedMemory::read_by_warp(int thread, int warp, uint32_t clock, uint32_t offset, uint32_t bytes, const char* operation) {
   const int party = order_->warp(warp);
-  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) {
+  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) __attribute__((always_inline)) {
     check_read(w, mask, index, thread, Proxy::kGeneric, operation);
     record_read(w, mask, party, clock, thread);
   });
@@ -147,7 +149,7 @@ void SharedMemory::read_by_warp(int thread, int warp, uint32_t clock, uint32_t o
 
 void SharedMemory::write(int thread, uint32_t offset, uint32_t bytes, const char* operation) {
   const uint32_t clock = order_->clock(thread);
-  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) {
+  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) __attribute__((always_inline)) {
     check_write(w, mask, index, thread, operation);
     w.write_mask = w.writer == thread && w.write_clock == clock ? w.write_mask | mask : mask;
     w.writer = static_cast<uint16_t>(thread);
@@ -158,7 +160,7 @@ void SharedMemory::write(int thread, uint32_t offset, uint32_t bytes, const char
 }
 
 void SharedMemory::begin_arrival(int thread, uint32_t offset, uint32_t bytes, const char* operation) {
-  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) {
+  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) __attribute__((always_inline)) {
     check_write(w, mask, index, thread, operation);
     w.state = State::kArriving;
   });
@@ -166,7 +168,7 @@ void SharedMemory::begin_arrival(int thread, uint32_t offset, uint32_t bytes, co
 }
 
 void SharedMemory::end_arrival(uint32_t offset, uint32_t bytes, int party, uint32_t clock, Proxy proxy) {
-  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t) {
+  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t) __attribute__((always_inline)) {
     w.state = State::kOrdinary;
     w.writer = static_cast<uint16_t>(party);
     w.write_clock = clock;
@@ -177,7 +179,7 @@ void SharedMemory::end_arrival(uint32_t offset, uint32_t bytes, int party, uint3
 }
 
 void SharedMemory::check_product_read(int thread, uint32_t offset, uint32_t bytes, const char* operation) {
-  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) {
+  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t index) __attribute__((always_inline)) {
     check_read(w, mask, index, thread, Proxy::kAsynchronous, operation);
   });
 }
@@ -187,12 +189,18 @@ void SharedMemory::begin_use(uint32_t offset, uint32_t bytes) {
 }
 
 void SharedMemory::end_use(uint32_t offset, uint32_t bytes, int first_warp, std::span<const uint32_t> clocks) {
-  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t) {
+  const int last = static_cast<int>(clocks.size()) - 1;
+  for_each_word(offset, bytes, [&](Word& w, uint8_t mask, uint32_t) __attribute__((always_inline)) {
     --w.products;
-    int warp = first_warp;
-    for (const uint32_t clock : clocks) {
-      record_read(w, mask, order_->warp(warp), clock, warp * 32);
-      ++warp;
+    if (last == 0) {
+      record_read(w, mask, order_->warp(first_warp), clocks[0], first_warp * 32);
+      return;
+    }
+    for (int i = 0; i < 2; ++i) {  // the last two
+      const int warp = last - i;
+      w.reader[i] = static_cast<uint16_t>(order_->warp(first_warp + warp));
+      w.read_clock[i] = clocks[warp];
+      w.read_mask[i] = mask;
     }
   });
 }

@@ -37,7 +37,11 @@ class SharedMemory {
   /// Whether an address lies in shared memory or around it.
   bool is_near(uintptr_t address) const { return address - reinterpret_cast<uintptr_t>(reservation_) < kReservedBytes; }
   /// The offset of `bytes` at an address, which must lie within the block's shared memory; `alignment` is a power of two.
-  uint32_t offset_of(const void* address, uint32_t bytes, uint32_t alignment, const char* operation) const;
+  uint32_t offset_of(const void* address, uint32_t bytes, uint32_t alignment, const char* operation) const {
+    const int64_t offset = static_cast<const unsigned char*>(address) - data_;
+    if (offset < 0 || offset + bytes > bytes_ || (offset & (alignment - 1)) != 0) report_place(address, bytes, alignment, operation);
+    return static_cast<uint32_t>(offset);
+  }
 
   void read(int thread, uint32_t offset, uint32_t bytes, const char* operation);
   void write(int thread, uint32_t offset, uint32_t bytes, const char* operation);
@@ -88,6 +92,7 @@ class SharedMemory {
   void check_write(const Word& w, uint8_t mask, uint32_t index, int thread, const char* operation) const;
   void record_read(Word& w, uint8_t mask, int party, uint32_t clock, int thread);
   void check_state(const Word& w, uint32_t index, int thread, const char* operation) const;
+  [[noreturn]] void report_place(const void* address, uint32_t bytes, uint32_t alignment, const char* operation) const;
   [[noreturn]] void report_race(uint32_t index, int thread, const char* operation, const char* other, int party) const;
 
   unsigned char* reservation_;

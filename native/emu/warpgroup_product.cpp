@@ -12,7 +12,6 @@ namespace usmlite::emu {
 
 namespace {
 
-constexpr int kThreads = 128;
 constexpr int kLeftRows = 64;
 
 /// Of one thread.
@@ -117,8 +116,7 @@ void AsynchronousProducts::issue(const ProductShape& shape, void* d, const uint3
   if (first) {
     Tile(shape.right, shape.right_transposed).check(shape.sparse ? 64 : 32);
     if (shape.left_in_shared) Tile(shape.left, shape.left_transposed).check(32);
-    group.products.push_back(
-        {shape, std::vector<void*>(kThreads), std::vector<uint32_t>(4 * kThreads), std::vector<uint32_t>(kThreads)});
+    group.products.push_back({shape, {}, {}, {}});
   }
   Product& product = group.products[place];
   if (product.shape != shape)
@@ -180,7 +178,7 @@ void AsynchronousProducts::perform_wait(int first_thread, void* const* operands)
   }
   for (int lane = 0; lane < kThreads; ++lane) {
     const int thread = first_thread + lane, warp = thread / 32;
-    order.learn(thread, order.warp(warp), clocks[lane / 32]);
+    order.learn(thread, warp, clocks[lane / 32]);
     ThreadState& state = self.threads_[thread];
     const int ended_groups = std::max(0, static_cast<int>(state.groups.size()) - pending);
     state.groups.erase(state.groups.begin(), state.groups.begin() + ended_groups);

@@ -2,6 +2,7 @@
 // warpgroup waits for it, so nothing of its result can be used before. Until then its tiles in shared memory must not be
 // written, nor its accumulators touched (noticed where kernels are compiled with the access hooks, access_hooks.cpp).
 #pragma once
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <string>
@@ -39,11 +40,12 @@ class AsynchronousProducts {
   bool are_under_way(uintptr_t address, size_t bytes) const;
 
  private:
+  static constexpr int kThreads = 128;
   struct Product {
     ProductShape shape;
-    std::vector<void*> d;     // per thread of the warpgroup
-    std::vector<uint32_t> a;  // four words per thread
-    std::vector<uint32_t> metadata;
+    std::array<void*, kThreads> d;         // per thread of the warpgroup
+    std::array<uint32_t, 4 * kThreads> a;  // four words per thread
+    std::array<uint32_t, kThreads> metadata;
   };
   struct Warpgroup {
     std::deque<Product> products;  // not yet computed
