@@ -48,6 +48,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define_row_copies(exports);
   define_layer_norm(exports);
   define_softmax(exports);
+  define_token_choice(exports);
   define_cross_entropy(exports);
   define_softmax_divergence(exports);
   define_transducer_loss(exports);
@@ -75,6 +76,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define_device_recording(env, exports);
   define_device_host(env, exports);
   define_device_ctc(exports);
+  define_device_token_choice(exports);
   define_device_sequence_training(exports);
   define_device_positional_convolution(exports);
   define_device_features(exports);
