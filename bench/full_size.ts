@@ -14,7 +14,7 @@ import { parseArgs } from "node:util";
 import { writeSafetensors } from "../lib/checkpoint/safetensors_writer.js";
 import { SafetensorsStream } from "../lib/checkpoint/safetensors_stream.js";
 import type { JsonObject } from "../lib/checkpoint/json_file.js";
-import { writeSequence } from "../lib/decode/sequence_search.js";
+import { writeSequences } from "../lib/decode/sequence_search.js";
 import type { TransducerInput } from "../lib/decode/transducer.js";
 import { transducerGreedy } from "../lib/decode/transducer_greedy.js";
 import {
@@ -178,8 +178,9 @@ async function transcribeOnce(
     let memory: DecoderMemory | undefined;
     encoder = await seconds(() => (memory = tidy(() => network.remember(network.encode(features, offsets)))));
     using remembered = memory as DecoderMemory;
-    const options = { prompt: [startId], endId, maximumLength: 65 };
-    decoder = await seconds(() => (decoderSteps = writeSequence(network, remembered, 0, options).tokens.length));
+    using session = network.session(remembered);
+    const request = { item: 0, prompt: [startId], endId, maximumLength: 65 };
+    decoder = await seconds(() => (decoderSteps = writeSequences(network, session, [request]).reduce((sum, { tokens }) => sum + tokens.length, 0)));
   } else {
     encoder = await seconds(() => tidy(() => network.forward(features, offsets).logits.toArray()));
   }

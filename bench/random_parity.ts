@@ -14,8 +14,9 @@ import { join } from "node:path";
 import { Tensor } from "../lib/index.js";
 import { readSafetensors, type SafetensorsFile } from "../lib/checkpoint/safetensors.js";
 import type { SafetensorsEntry } from "../lib/checkpoint/safetensors_writer.js";
-import { writeSequence, type SequenceConstraint } from "../lib/decode/sequence_search.js";
-import { timestampConstraint } from "../lib/decode/timestamp_rules.js";
+import type { WrittenSequence } from "../lib/decode/sequence_beam.js";
+import { writeSequences } from "../lib/decode/sequence_search.js";
+import { timesAllowed } from "../lib/decode/timestamp_rules.js";
 import { UsmLiteError } from "../lib/errors.js";
 import { families } from "../lib/models/families.js";
 import { loadModel, type SpeechModel } from "../lib/models/model_folder.js";
@@ -23,6 +24,7 @@ import { paddedForward, readPaddedBatch } from "../lib/models/padded_forward.js"
 import type { SequenceGeneration } from "../lib/models/sequence_generation.js";
 import type { SequenceToSequenceNetwork } from "../lib/models/speech_network.js";
 import { availableInstructionSets, setInstructionSet } from "../lib/native/runtime.js";
+import { chooseTokens, ExcludedTokens, type AllowedTokens, type TokenChoice } from "../lib/ops/token_choice.js";
 import { tidy } from "../lib/tensor/scope.js";
 import { packageRoot } from "./package_root.js";
 
@@ -164,13 +166,20 @@ function compareTexts({ network }: SpeechModel, expected: SafetensorsFile): numb
   for (const name of ["generated", "generated_with_times"].filter((each) => expected.has(each))) {
     const withTimes = name === "generated_with_times";
     const { noTimestampsId = 0 } = generation;
-    const rules = withTimes ? timestampConstraint({ ...generation, noTimestampsId }) : undefined;
+    const never = withTimes ? [...generation.suppressed, noTimestampsId] : generation.suppressed;
+    using excluded = new ExcludedTokens(writer.vocabularySize, [never, [...never, ...generation.suppressedFirst]]);
     let nearest = Infinity;
-    const constrain: SequenceConstraint = (scores, written) => {
-      for (const id of generation.suppressed) scores[id] = -Infinity;
-      if (written.length === 0) for (const id of generation.suppressedFirst) scores[id] = -Infinity;
-      rules?.(scores, written);
-      nearest = Math.min(nearest, margin(scores));
+    let newest: Tensor | undefined;
+    using session = writer.session(memory);
+    const watched = {
+      vocabularySize: writer.vocabularySize,
+      scores: (hidden: Tensor) => (newest = writer.scores(hidden)),
+    };
+    const allowed = (written: readonly number[]): AllowedTokens => {
+      const times = withTimes ? timesAllowed(written, { ...generation, noTimestampsId }) : { forbidden: [] };
+      const rules = { without: written.length === 0 ? 1 : 0, ...times };
+      nearest = Math.min(nearest, margin(newest as Tensor, excluded, rules));
+      return rules;
     };
     const prompt = expected.has("prompt") ? [...expected.values("prompt")].map(Number) : whisperPrompt(generation, withTimes);
     const [items = 0, width = 0] = expected.shape(name);
@@ -179,7 +188,7 @@ function compareTexts({ network }: SpeechModel, expected: SafetensorsFile): numb
       const row = [...expected.values(name).subarray(item * width, (item + 1) * width)].map(Number);
       const { endId } = generation;
       const maximumLength = generation.maximumLength(prompt.length);
-      const { tokens } = writeSequence(writer, memory, item, { prompt, endId, maximumLength, constrain });
+      const [{ tokens }] = writeSequences(watched, session, [{ item, prompt, endId, maximumLength }], { excluded, allowed }) as [WrittenSequence];
       const wanted = textOf(row, prompt, endId);
       compared += tokens.length;
       if (tokens.join() === wanted.join() || nearest < tie) continue;
@@ -201,8 +210,9 @@ function textOf(row: readonly number[], prompt: readonly number[], endId: number
   return row.slice(begin, end < 0 ? undefined : end);
 }
 
-/** How far the best score lies above the next, relative to the largest. */
-function margin(scores: Float32Array): number {
-  const [best = 0, next = -Infinity] = [...scores].sort((a, b) => b - a);
-  return (best - next) / Math.max(1, Math.abs(best));
+/** How far the best score of those that may come lies above the next, relative to the largest. */
+function margin(scores: Tensor, excluded: ExcludedTokens, allowed: AllowedTokens): number {
+  const [best, next] = chooseTokens(scores, excluded, [allowed], 2)[0] as [TokenChoice, TokenChoice | undefined];
+  const score = scores.toArray()[best.id] as number;
+  return next ? (best.allowedLogProbability - next.allowedLogProbability) / Math.max(1, Math.abs(score)) : Infinity;
 }

@@ -163,7 +163,7 @@ test("language and task choose the prompt, and unknown ones are refused", (t) =>
   t.true(texts[0] === texts[1] || texts[0] === texts[2], "what is heard is one of the two");
   t.is(new Set(texts.slice(1)).size, 3);
   t.throws(() => new Recognizer(loaded, { language: "xx" }), { code: "INVALID_ARGUMENT", message: /no language "xx"; it knows en, de/ });
-  t.throws(() => new Recognizer(loaded).search({ hotwords: ["a"] }), { code: "INVALID_ARGUMENT", message: /no hotwords/ });
+  t.throws(() => new Recognizer(loaded).windowSearch({ hotwords: ["a"] }), { code: "INVALID_ARGUMENT", message: /no hotwords/ });
   t.true(new Recognizer(loaded, { beamWidth: 3 }).transcribe(samples).tokens.length > 0);
 });
 
@@ -187,12 +187,12 @@ function mostSteps(path: string): number {
   const open = writer.session.bind(writer);
   writer.session = (memory) => {
     const session = open(memory);
-    const advance = session.advance.bind(session);
-    const index = sessions.push(0) - 1;
-    session.advance = (...step) => ((sessions[index] as number)++, advance(...step));
+    const [advance, clear] = [session.advance.bind(session), session.clear.bind(session)];
+    session.clear = () => (sessions.push(0), clear());
+    session.advance = (...step) => ((sessions[sessions.length - 1] as number)++, advance(...step));
     return session;
   };
-  new WindowDecoder(writer, frontEnd, textTokenizer as TextTokenizer, { language: "en" }).decode(tones(1, 2), undefined);
+  new WindowDecoder(writer, frontEnd, textTokenizer as TextTokenizer, { language: "en" }).forward([{ samples: tones(1, 2) }]);
   return Math.max(...sessions);
 }
 

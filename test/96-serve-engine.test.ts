@@ -5,7 +5,8 @@ import test from "ava";
 import { compressModel, loadModel, memoryStatistics, Recognizer, type PackedMatrix } from "../lib/index.js";
 import { FairQueue } from "../lib/serve/engine/fair_queue.js";
 import type { FeatureChunk } from "../lib/transcribe/feature_chunks.js";
-import { ForwardBatcher } from "../lib/transcribe/forward_batcher.js";
+import type { Chunk } from "../lib/decode/overlap.js";
+import { ForwardBatcher, type ForwardPass } from "../lib/transcribe/forward_batcher.js";
 import { roundToNearest } from "./recipes.js";
 import { asDecoded, form, metric, post, servingFolder, startServer, until, wav } from "./serving.js";
 import { tones, writeTinyModel } from "./tiny_model.js";
@@ -47,14 +48,16 @@ test("the queue is fair between clients by the work they ask for", (t) => {
 
 const chunk = (frames: number): FeatureChunk => ({ firstFrame: 0, frames, values: new Float32Array(0) });
 
+const timing = { seconds: ({ frames }: FeatureChunk): number => frames / 100, secondsPerPass: 60 };
+
 /** A network that only notes which chunks it hears together, by their lengths. */
-function noting(): { passes: number[][]; network: ConstructorParameters<typeof ForwardBatcher>[0] } {
+function noting(): { passes: number[][]; network: ForwardPass<FeatureChunk, Chunk> } {
   const passes: number[][] = [];
   const forward = (chunks: readonly FeatureChunk[]) => {
     passes.push(chunks.map(({ frames }) => frames));
     return chunks.map(({ frames }) => ({ firstFrame: 0, frames, tokens: 1, values: new Float32Array(frames) }));
   };
-  return { passes, network: { forward, melRate: 100 } };
+  return { passes, network: { forward, ...timing } };
 }
 
 test("chunks share passes, up to a number and a length, the most urgent first", async (t) => {
@@ -108,8 +111,8 @@ test("a chunk whose recording was given up is not heard, and a failing pass fail
   await kept;
   t.deepEqual(passes, [[2]]);
   let fail = true;
-  const faulty = new ForwardBatcher({
-    melRate: 100,
+  const faulty = new ForwardBatcher<FeatureChunk, Chunk>({
+    ...timing,
     forward: (chunks) =>
       fail
         ? (() => {

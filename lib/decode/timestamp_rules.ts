@@ -1,9 +1,8 @@
 /** What Whisper may write next when it writes times (Radford et al. 2023, section 2.3), as transformers and the original apply it. */
-import type { SequenceConstraint } from "./sequence_search.js";
-import { logSumExp } from "./transducer.js";
+import type { AllowedTokens } from "../ops/token_choice.js";
 
 export interface TimestampRules {
-  /** `<|notimestamps|>`; times are the ids after it. */
+  /** `<|notimestamps|>`, which never comes; times are the ids after it. */
   readonly noTimestampsId: number;
   readonly endId: number;
   /** Latest first time, as an index of times. */
@@ -13,27 +12,20 @@ export interface TimestampRules {
 /**
  * Times begin the text and come in pairs, end of one segment and beginning of the next; they never go back; and a time comes when
  * all times together are likelier than any token of text.
+ * @param written tokens after the prompt
  */
-export function timestampConstraint({ noTimestampsId, endId, latestFirstTime }: TimestampRules): SequenceConstraint {
+export function timesAllowed(
+  written: readonly number[],
+  { noTimestampsId, endId, latestFirstTime }: TimestampRules,
+): Pick<AllowedTokens, "forbidden" | "together"> {
   const firstTime = noTimestampsId + 1;
-  return (scores, written) => {
-    scores[noTimestampsId] = -Infinity;
-    const isTime = (id: number | undefined): id is number => id !== undefined && id >= firstTime;
-    const last = written.at(-1);
-    const afterPair = written.length < 2 || isTime(written.at(-2));
-    if (isTime(last)) {
-      if (afterPair) scores.fill(-Infinity, firstTime);
-      else scores.fill(-Infinity, 0, endId);
-    }
-    const latest = written.findLast(isTime);
-    // The second of a pair may equal the first; other times go on.
-    if (latest !== undefined) scores.fill(-Infinity, firstTime, isTime(last) && !afterPair ? latest : latest + 1);
-    if (written.length === 0) {
-      scores.fill(-Infinity, 0, firstTime);
-      if (latestFirstTime !== undefined) scores.fill(-Infinity, firstTime + latestFirstTime + 1);
-    }
-    const times = logSumExp(scores.subarray(firstTime));
-    const text = scores.subarray(0, firstTime).reduce((largest, score) => Math.max(largest, score), -Infinity);
-    if (times > text) scores.fill(-Infinity, 0, firstTime);
-  };
+  const isTime = (id: number | undefined): id is number => id !== undefined && id >= firstTime;
+  const forbidding = (...forbidden: [number, number][]) => ({ forbidden, together: firstTime });
+  if (written.length === 0) return forbidding([0, firstTime], [firstTime + (latestFirstTime ?? Infinity) + 1, Infinity]);
+  const latest = written.findLast(isTime);
+  if (latest === undefined) return forbidding();
+  if (!isTime(written.at(-1))) return forbidding([firstTime, latest + 1]);
+  const afterPair = written.length < 2 || isTime(written.at(-2));
+  // The second of a pair may equal the first; other times go on.
+  return afterPair ? forbidding([firstTime, Infinity]) : forbidding([0, endId], [firstTime, latest]);
 }

@@ -64,6 +64,8 @@ export interface SequenceToSequenceNetwork extends Network, SequenceScorer {
   encode(features: Tensor, offsets: SequenceOffsets): Encoded;
   /** What the decoder makes of encoded windows: to be disposed of. */
   remember(encoded: Encoded): DecoderMemory;
+  /** Keys and values of all layers that it makes of one frame. */
+  readonly memoryValuesPerFrame: number;
   readonly generation: SequenceGeneration;
   /** Windows are always of one length, silence behind shorter audio; transformers lays their features out as (mel bins, frames). */
   readonly fixedWindow: boolean;

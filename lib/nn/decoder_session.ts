@@ -90,6 +90,16 @@ export class DecoderSession implements Disposable {
     return { hidden, rows };
   }
 
+  /** Where the frames of an item lie among those of the memory. */
+  memoryOf(item: number): { begin: number; length: number } {
+    return { begin: this.memoryBegins[item] as number, length: this.memory.lengths[item] as number };
+  }
+
+  /** Forgets all sequences: their rows are used again. */
+  clear(): void {
+    this.used = 0;
+  }
+
   [Symbol.dispose](): void {
     this.recordedSteps?.dispose();
     for (const { keys, values } of this.caches) [keys, values].forEach((tensor) => tensor.dispose());

@@ -21,6 +21,21 @@ export interface Search {
   settleBefore?(frame: number): void;
 }
 
+/** @param seconds length of the recording */
+export function recognizedSpeech(
+  { text, words, tokens, logProbability }: Hypothesis,
+  secondsPerFrame: number,
+  seconds: number,
+): RecognizedSpeech {
+  const timed = tokens.map(({ id, firstFrame, endFrame, confidence }) => ({
+    id,
+    start: firstFrame * secondsPerFrame,
+    end: endFrame * secondsPerFrame,
+    confidence,
+  }));
+  return { text, words, tokens: timed, logProbability, duration: seconds };
+}
+
 /** One recording: of what the network says, only what it says of the newest chunk is kept. */
 export class Decoding {
   private readonly joiner: ChunkJoiner;
@@ -57,13 +72,6 @@ export class Decoding {
 
   /** {@link Decoding.finish} after the search was advanced over {@link Decoding.rest}. */
   result(samples: number): RecognizedSpeech {
-    const { text, words, tokens, logProbability } = this.search.best()[0] as Hypothesis;
-    const timed = tokens.map(({ id, firstFrame, endFrame, confidence }) => ({
-      id,
-      start: firstFrame * this.secondsPerFrame,
-      end: endFrame * this.secondsPerFrame,
-      confidence,
-    }));
-    return { text, words, tokens: timed, logProbability, duration: samples / this.samplingRate };
+    return recognizedSpeech(this.search.best()[0] as Hypothesis, this.secondsPerFrame, samples / this.samplingRate);
   }
 }

@@ -4,9 +4,7 @@
  * may join or end at any pass, so a short one never waits for a long one to end (continuous batching, as in Orca, Yu et
  * al., OSDI 2022).
  */
-import type { Chunk } from "../decode/overlap.js";
 import { UsmLiteError } from "../errors.js";
-import type { ForwardChunk } from "./passes.js";
 
 export interface BatchingOptions {
   /** Most chunks of one pass; default 8. */
@@ -17,8 +15,6 @@ export interface BatchingOptions {
 
 const defaultBatching = { maximumBatch: 8, maximumWaitMs: 5 } as const;
 
-// Of one pass, unless a chunk alone has more: bounds memory, and how long a chunk that is in a hurry may have to wait.
-const secondsPerPass = 60;
 
 /** What one pass did. */
 export interface PassStatistics {
@@ -27,11 +23,13 @@ export interface PassStatistics {
   readonly milliseconds: number;
 }
 
-/** What computes: a {@link Recognizer}. */
-interface ForwardPass {
-  forward(chunks: readonly ForwardChunk[]): Chunk[];
-  /** Log-mel frames per second. */
-  readonly melRate: number;
+/** What computes: a {@link Recognizer} hears chunks, a {@link WindowDecoder} windows. */
+export interface ForwardPass<Chunk, Output> {
+  forward(chunks: readonly Chunk[]): Output[];
+  /** Of audio. */
+  seconds(chunk: Chunk): number;
+  /** Most of one pass, unless a chunk alone has more: bounds memory, and how long a chunk that is in a hurry may have to wait. */
+  readonly secondsPerPass: number;
 }
 
 export interface ForwardOptions {
@@ -42,23 +40,23 @@ export interface ForwardOptions {
   readonly expected?: boolean;
 }
 
-interface Waiting extends ForwardOptions {
-  readonly chunk: ForwardChunk;
+interface Waiting<Chunk, Output> extends ForwardOptions {
+  readonly chunk: Chunk;
   readonly expected: boolean;
-  resolve(output: Chunk): void;
+  resolve(output: Output): void;
   reject(error: unknown): void;
 }
 
-export class ForwardBatcher {
+export class ForwardBatcher<Chunk, Output> {
   private readonly maximumBatch: number;
   private readonly maximumWaitMs: number;
-  private waiting: Waiting[] = [];
+  private waiting: Waiting<Chunk, Output>[] = [];
   private joined = 0;
   private timer: NodeJS.Timeout | undefined;
   private scheduled: NodeJS.Immediate | undefined;
 
   constructor(
-    private readonly network: ForwardPass,
+    private readonly network: ForwardPass<Chunk, Output>,
     options: BatchingOptions = {},
     private readonly onPass: (statistics: PassStatistics) => void = () => undefined,
   ) {
@@ -80,7 +78,7 @@ export class ForwardBatcher {
    * What the network says about `chunk`, which does not depend on what else is in the pass.
    * @throws UsmLiteError ABORTED when the signal was aborted before the pass began
    */
-  forward(chunk: ForwardChunk, { deadline, signal, expected = true }: ForwardOptions): Promise<Chunk> {
+  forward(chunk: Chunk, { deadline, signal, expected = true }: ForwardOptions): Promise<Output> {
     return new Promise((resolve, reject) => {
       this.waiting.push({ deadline, ...(signal && { signal }), chunk, expected, resolve, reject });
       this.schedule();
@@ -114,10 +112,9 @@ export class ForwardBatcher {
       const started = performance.now();
       try {
         const outputs = this.network.forward(batch.map(({ chunk }) => chunk));
-        const frames = batch.reduce((sum, { chunk }) => sum + chunk.frames, 0);
-        const audioSeconds = frames / this.network.melRate;
+        const audioSeconds = batch.reduce((sum, { chunk }) => sum + this.network.seconds(chunk), 0);
         this.onPass({ chunks: batch.length, audioSeconds, milliseconds: performance.now() - started });
-        batch.forEach(({ resolve }, index) => resolve(outputs[index] as Chunk));
+        batch.forEach(({ resolve }, index) => resolve(outputs[index] as Output));
       } catch (error) {
         for (const { reject } of batch) reject(error);
       }
@@ -126,16 +123,15 @@ export class ForwardBatcher {
     setImmediate(() => this.schedule());
   }
 
-  private take(): Waiting[] {
+  private take(): Waiting<Chunk, Output>[] {
     const aborted = new UsmLiteError("ABORTED", "the transcription was aborted");
     this.waiting = this.waiting.filter(({ signal, reject }) => !signal?.aborted || void reject(aborted));
     this.waiting.sort((a, b) => a.deadline - b.deadline);
-    const most = secondsPerPass * this.network.melRate;
-    let frames = 0;
+    let seconds = 0;
     let count = 0;
     while (count < Math.min(this.maximumBatch, this.waiting.length)) {
-      frames += (this.waiting[count] as Waiting).chunk.frames;
-      if (count > 0 && frames > most) break;
+      seconds += this.network.seconds((this.waiting[count] as Waiting<Chunk, Output>).chunk);
+      if (count > 0 && seconds > this.network.secondsPerPass) break;
       count++;
     }
     return this.waiting.splice(0, count);

@@ -3,11 +3,8 @@ import type { Adapter } from "../adapt/adapter.js";
 import { AdapterBase } from "../adapt/adapter_base.js";
 import { readAdapter } from "../adapt/adapter_file.js";
 import { LogMel } from "../audio/log_mel.js";
-import type { FrontEnd } from "../audio/front_end.js";
-import { KaldiFeatures } from "../audio/kaldi_features.js";
-import { RawSamples } from "../audio/raw_samples.js";
 import { bestPath } from "../decode/ctc_greedy.js";
-import type { LogProbabilities } from "../decode/hypothesis.js";
+import type { Hypothesis, LogProbabilities } from "../decode/hypothesis.js";
 import { ChunkPlan, joinChunks, type Chunk, type ChunkPlanner } from "../decode/overlap.js";
 import { batchInvariantly } from "../device/batch_invariance.js";
 import { deviceCtcBestPath } from "../device/ctc_best_path.js";
@@ -20,26 +17,21 @@ import { logSoftmax } from "../ops/softmax.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
-import { Decoding, type RecognizedSpeech, type Search } from "./decoding.js";
+import { chunkSeconds } from "./chunk_lengths.js";
+import { Decoding, recognizedSpeech, type RecognizedSpeech, type Search } from "./decoding.js";
 import { FeatureChunks, type AudioChunks, type FeatureChunk } from "./feature_chunks.js";
+import type { ForwardPass } from "./forward_batcher.js";
 import { checkedScores, scoresOf, type FrameScores } from "./frame_scores.js";
 import { passes, type ForwardChunk, type UtteranceChunk } from "./passes.js";
 import type { ResolvedRecordingOptions, RecognizerOptions } from "./recognizer_options.js";
 import { SampleChunks } from "./sample_chunks.js";
 import { searchRest, Searches } from "./searches.js";
+import type { WindowDecoder } from "./window_decoding.js";
+import { transcribeWindows, transcribeWindowStream } from "./window_recognition.js";
+import type { WindowSearch } from "./window_search.js";
 
-// Chunks of 20 s see 2 s of context beyond their part on either side: well past the reach of the convolutions, and
-// attention over 20 s is what the model met in training.
-const chunkSeconds = 20;
-const overlapSeconds = 4;
-// Where features are normalized over the audio, chunks are as long as memory allows, so that most audio is one.
-const longChunkSeconds = 120;
-const longOverlapSeconds = 8;
-// Samples become hidden frames of their own in the network, thousands a second at first: chunks are shorter.
-const sampleChunkSeconds = 30;
-const sampleOverlapSeconds = 4;
-// Of one forward pass over several short utterances; a chunk of a long one is a pass of its own.
-const secondsPerPass = 30;
+// Of one forward pass over several short utterances of a batch; a chunk of a long one is a pass of its own.
+const secondsPerBatchPass = 30;
 
 /** With which adapter a chunk passes through the network, and what is wanted of it. */
 type ForwardSettings = Required<Pick<ForwardChunk, "adapter" | "bestPath">>;
@@ -52,7 +44,9 @@ type ForwardSettings = Required<Pick<ForwardChunk, "adapter" | "bestPath">>;
  * const { samples } = await decodeAudio("speech.flac");
  * console.log(recognizer.transcribe(samples).text);
  */
-export class Recognizer {
+export class Recognizer implements ForwardPass<ForwardChunk, Chunk> {
+  /** Of audio in chunks of different recordings. */
+  readonly secondsPerPass = 60;
   private readonly searches: Searches;
   private readonly adapter: Adapter | undefined;
 
@@ -86,6 +80,10 @@ export class Recognizer {
     adapter: Adapter | readonly (Adapter | undefined)[] | undefined = this.adapter,
   ): RecognizedSpeech[] {
     const adapters = utterances.map((_, index) => (adapter instanceof Array ? adapter[index] : (adapter as Adapter | undefined)));
+    if (this.windows) {
+      const recordings = utterances.map((samples, index) => ({ samples, search: this.windowSearch({ adapter: adapters[index] }) }));
+      return transcribeWindows(this, this.windows, recordings, () => checkAborted(isAborted));
+    }
     const decodings = adapters.map((one) => this.decoding({ adapter: one }));
     const settings = adapters.map((one) => ({ ...this.forwardSettings(), adapter: one }));
     for (const { utterance, chunk } of this.chunks(utterances, isAborted, settings)) decodings[utterance]?.push(chunk);
@@ -101,6 +99,7 @@ export class Recognizer {
     blocks: AsyncIterable<Float32Array> | Iterable<Float32Array>,
     isAborted: () => boolean = () => false,
   ): Promise<RecognizedSpeech> {
+    if (this.windows) return transcribeWindowStream(this, this.windows, blocks, () => checkAborted(isAborted));
     const decoding = this.decoding();
     const features = this.featureChunks();
     const recognize = (chunk: FeatureChunk): void => {
@@ -131,36 +130,27 @@ export class Recognizer {
     return chunks.map((ofUtterance) => joinChunks(ofUtterance, blankId));
   }
 
-  /** What the frames of chunks are: features, or samples where windows are decoded. */
-  private get chunkFrontEnd(): FrontEnd {
-    const { frontEnd, network } = this.model;
-    if (network.kind !== "sequence-to-sequence") return frontEnd;
-    return new RawSamples(frontEnd.config.samplingRate, { normalizes: false, attentionMask: false });
-  }
-
   /** Frames of features per second. */
   get melRate(): number {
-    const { samplingRate, hopLength } = this.chunkFrontEnd.config;
+    const { samplingRate, hopLength } = this.model.frontEnd.config;
     return samplingRate / hopLength;
   }
 
   /** Frames of features per encoder frame. */
   get stride(): number {
-    return this.model.network.kind === "sequence-to-sequence" ? 1 : Math.round(this.model.secondsPerFrame * this.melRate);
+    return Math.round(this.model.secondsPerFrame * this.melRate);
+  }
+
+  /** Of audio in a chunk. */
+  seconds({ frames }: ForwardChunk): number {
+    return frames / this.melRate;
   }
 
   /** The features of one recording, in the chunks that {@link Recognizer.transcribe} takes. */
   featureChunks(): AudioChunks {
-    const { frontEnd, network } = this.model;
+    const { frontEnd } = this.model;
     const frames = (seconds: number): number => Math.ceil((seconds * this.melRate) / this.stride) * this.stride;
-    const [length, overlap] =
-      frontEnd instanceof LogMel
-        ? [chunkSeconds, overlapSeconds]
-        : network.kind === "sequence-to-sequence"
-          ? [sampleChunkSeconds, 0]
-          : frontEnd instanceof RawSamples || frontEnd instanceof KaldiFeatures
-            ? [sampleChunkSeconds, sampleOverlapSeconds]
-            : [longChunkSeconds, longOverlapSeconds];
+    const { length, overlap } = chunkSeconds(frontEnd);
     return this.chunksOf(new ChunkPlan(frames(length), frames(overlap), this.stride));
   }
 
@@ -173,9 +163,8 @@ export class Recognizer {
 
   /** The features of one recording, in the chunks of a plan that counts frames of features. */
   chunksOf(plan: ChunkPlanner): AudioChunks {
-    const frontEnd = this.chunkFrontEnd;
-    const onGpu = this.model.device === "cuda" && !this.searches.decodesWindows;
-    if (onGpu) return new SampleChunks(frontEnd, plan, "samples");
+    const { frontEnd, device } = this.model;
+    if (device === "cuda") return new SampleChunks(frontEnd, plan, "samples");
     return frontEnd instanceof LogMel ? new FeatureChunks(frontEnd, plan) : new SampleChunks(frontEnd, plan);
   }
 
@@ -185,7 +174,7 @@ export class Recognizer {
     isAborted: () => boolean,
     settings: readonly ForwardSettings[] = utterances.map(() => ({ adapter: this.adapter, bestPath: false })),
   ): Generator<{ utterance: number; chunk: Chunk }> {
-    for (const pass of passes(this.utteranceChunks(utterances, settings), secondsPerPass * this.melRate)) {
+    for (const pass of passes(this.utteranceChunks(utterances, settings), secondsPerBatchPass * this.melRate)) {
       checkAborted(isAborted);
       for (const [index, chunk] of this.forward(pass).entries()) {
         yield { utterance: (pass[index] as UtteranceChunk).utterance, chunk };
@@ -206,7 +195,6 @@ export class Recognizer {
    * or, of a transducer, what its joint network takes.
    */
   forward(chunks: readonly ForwardChunk[]): Chunk[] {
-    if (this.searches.decodesWindows) return chunks.map((chunk) => ({ ...chunk, tokens: 1 }));
     return tidy(() => {
       const offsets = new SequenceOffsets(chunks.map(({ frames }) => frames));
       const features = this.features(chunks, offsets);
@@ -243,6 +231,22 @@ export class Recognizer {
     const { network } = this.model;
     const offsets = new SequenceOffsets(chunks.map(({ frames }) => network.hiddenFrames(frames)));
     return withAdapters({ kind: "sequences", offsets, adapters }, pass);
+  }
+
+  /** Where windows are decoded, what they pass through; each begins where the one before ended. */
+  get windows(): WindowDecoder | undefined {
+    return this.searches.windows;
+  }
+
+  /** @throws UsmLiteError INVALID_ARGUMENT when there are hotwords, which a model that decodes windows does not take */
+  windowSearch({ hotwords = [], adapter = this.adapter }: ResolvedRecordingOptions = {}): WindowSearch {
+    return this.searches.windowSearch({ hotwords, adapter });
+  }
+
+  /** @param samples length of the recording */
+  recognized(hypothesis: Hypothesis, samples: number): RecognizedSpeech {
+    const { secondsPerFrame, frontEnd } = this.model;
+    return recognizedSpeech(hypothesis, secondsPerFrame, samples / frontEnd.config.samplingRate);
   }
 
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */

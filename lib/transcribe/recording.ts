@@ -5,11 +5,16 @@ import type { FeatureChunk } from "./feature_chunks.js";
 import type { ForwardBatcher } from "./forward_batcher.js";
 import { PartialRecognition, type PartialText } from "./partial_recognition.js";
 import type { Recognizer } from "./recognizer.js";
+import type { ForwardChunk } from "./passes.js";
 import type { ResolvedRecordingOptions } from "./recognizer_options.js";
+import type { DecodedWindow, Window } from "./window_decoding.js";
+import { recognizeWindows } from "./window_recognition.js";
 
 export interface Recording {
   readonly recognizer: Recognizer;
-  readonly batcher: ForwardBatcher;
+  readonly batcher: ForwardBatcher<ForwardChunk, Chunk>;
+  /** For a model that decodes windows. */
+  readonly windows?: ForwardBatcher<Window, DecodedWindow> | undefined;
   readonly options: ResolvedRecordingOptions;
   readonly signal: AbortSignal;
   readonly onPartial?: ((partial: PartialText) => void) | undefined;
@@ -24,8 +29,10 @@ const allowed = { file: 2000, partial: 200, last: 100 } as const;
  */
 export async function recognizeFile(
   blocks: AsyncIterable<Float32Array> | Iterable<Float32Array>,
-  { recognizer, batcher, options, signal, onPartial }: Recording,
+  recording: Recording,
 ): Promise<RecognizedSpeech> {
+  const { recognizer, batcher, windows, options, signal, onPartial } = recording;
+  if (windows) return recognizeWindows(blocks, { ...recording, windows }, { window: allowed.file, last: allowed.file, expected: true });
   const decoding = recognizer.decoding(options);
   const features = recognizer.featureChunks();
   let heardSeconds = 0;
@@ -55,8 +62,10 @@ export async function recognizeFile(
  */
 export async function recognizeLive(
   blocks: AsyncIterable<Float32Array>,
-  { recognizer, batcher, options, signal, onPartial }: Recording,
+  recording: Recording,
 ): Promise<RecognizedSpeech> {
+  const { recognizer, batcher, windows, options, signal, onPartial } = recording;
+  if (windows) return recognizeWindows(blocks, { ...recording, windows }, { window: allowed.partial, last: allowed.last, expected: false });
   const decoding = recognizer.decoding(options);
   const features = recognizer.featureChunks();
   const partial = onPartial && new PartialRecognition(recognizer, options);

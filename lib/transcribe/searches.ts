@@ -10,7 +10,6 @@ import { checkLanguage } from "../models/model_language.js";
 import type { SpeechModel } from "../models/model_folder.js";
 import type { TextTokenizer } from "../text/text_tokenizer.js";
 import type { Tokenizer } from "../text/tokenizer.js";
-import { AdaptedSearch } from "./adapted_search.js";
 import type { Decoding, Search } from "./decoding.js";
 import type { ResolvedRecordingOptions, RecognizerOptions } from "./recognizer_options.js";
 import { BeamTransducerSearch, GreedyTransducerSearch } from "./transducer_search.js";
@@ -20,7 +19,8 @@ import { WindowSearch } from "./window_search.js";
 export class Searches {
   /** Undefined where windows are decoded instead of frames. */
   private readonly tokenizer: Tokenizer | undefined;
-  private readonly windows: WindowDecoder | undefined;
+  /** Where windows are decoded, which of samples pass through the network and give text. */
+  readonly windows: WindowDecoder | undefined;
   private readonly decoder: "greedy" | "beam";
   private languageScorers: readonly PrefixScorer[] | undefined;
   private readonly blankPenalty: number;
@@ -71,24 +71,21 @@ export class Searches {
     return (this.languageScorers ??= languageModel && tokenizer ? [new LanguageModelScorer(languageModel, tokenizer, weights)] : []);
   }
 
-  /** Whether the search passes windows of samples through the network itself; each begins where the one before ended. */
-  get decodesWindows(): boolean {
-    return this.windows !== undefined;
+  /** @throws UsmLiteError INVALID_ARGUMENT when there are hotwords */
+  windowSearch({ hotwords = [], adapter }: ResolvedRecordingOptions): WindowSearch {
+    const { secondsPerFrame, textTokenizer, frontEnd } = this.model;
+    if (hotwords.length > 0) throw new UsmLiteError("INVALID_ARGUMENT", "this model takes no hotwords");
+    const { samplingRate, windowSamples = 30 * samplingRate, cutSamples, quietSamples } = frontEnd.config;
+    const cut = cutSamples && quietSamples ? { within: cutSamples, quiet: quietSamples } : undefined;
+    return new WindowSearch(textTokenizer as TextTokenizer, { samplingRate, windowSamples, secondsPerFrame, cut }, adapter);
   }
 
-  /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters */
-  search({ hotwords = [], adapter }: ResolvedRecordingOptions): Search {
-    const { network, secondsPerFrame, textTokenizer, frontEnd } = this.model;
+  /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters, and for a model that decodes windows */
+  search({ hotwords = [] }: ResolvedRecordingOptions): Search {
+    const { network, secondsPerFrame, folder } = this.model;
     const { tokenizer } = this;
-    if (network.kind === "sequence-to-sequence") {
-      if (hotwords.length > 0) throw new UsmLiteError("INVALID_ARGUMENT", "this model takes no hotwords");
-      const { samplingRate, windowSamples = 30 * samplingRate, cutSamples, quietSamples } = frontEnd.config;
-      const cut = cutSamples && quietSamples ? { within: cutSamples, quiet: quietSamples } : undefined;
-      const settings = { samplingRate, windowSamples, secondsPerFrame, cut };
-      const search = new WindowSearch(this.windows as WindowDecoder, textTokenizer as TextTokenizer, settings);
-      return adapter ? new AdaptedSearch(search, adapter) : search;
-    }
-    if (!tokenizer) throw new UsmLiteError("INTERNAL", "a recognizer of frames has a tokenizer");
+    if (network.kind === "sequence-to-sequence" || !tokenizer)
+      throw new UsmLiteError("INVALID_ARGUMENT", `${folder} writes about windows of audio, not frame by frame; ask for windowSearch()`);
     const times = { secondsPerFrame };
     const greedy = this.decoder === "greedy" && hotwords.length === 0;
     const { beamWidth } = this.options;

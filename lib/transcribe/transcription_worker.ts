@@ -8,11 +8,14 @@ import { loadModel, type SpeechModel } from "../models/model_folder.js";
 import { SequencePrompt } from "../models/sequence_prompt.js";
 import { memoryStatistics, trimMemory } from "../native/runtime.js";
 import { WORD_BEGIN } from "../text/tokenizer.js";
+import type { Chunk } from "../decode/overlap.js";
 import { AudioFeed } from "./audio_feed.js";
 import type { RecognizedSpeech } from "./decoding.js";
-import { ForwardBatcher } from "./forward_batcher.js";
+import { ForwardBatcher, type PassStatistics } from "./forward_batcher.js";
+import type { ForwardChunk } from "./passes.js";
 import { Recognizer } from "./recognizer.js";
 import { recognizeFile, recognizeLive, type Recording } from "./recording.js";
+import type { DecodedWindow, Window } from "./window_decoding.js";
 import type { AudioInput, RecordingRequest, Vocabulary, WorkerAnswer, WorkerOptions, WorkerRequest } from "./worker_messages.js";
 
 if (!parentPort) throw new UsmLiteError("INTERNAL", "this module runs only in a worker thread");
@@ -35,12 +38,14 @@ try {
   const model = loadOrShare();
   const recognizer = new Recognizer(model, { ...options, ...told(model) });
   const adapters = storeOf(model);
-  const batcher = new ForwardBatcher(recognizer, options, (statistics) => {
+  const passed = (statistics: PassStatistics): void => {
     const { bytesInUse, bytesCached } = memoryStatistics();
     if (bytesCached > maximumCachedBytes) trimMemory();
     post({ kind: "pass", ...statistics, tensorBytes: bytesInUse });
-  });
-  port.on("message", (request: WorkerRequest) => receive(request, { recognizer, batcher, adapters }));
+  };
+  const batcher = new ForwardBatcher<ForwardChunk, Chunk>(recognizer, options, passed);
+  const windows = recognizer.windows && new ForwardBatcher<Window, DecodedWindow>(recognizer.windows, options, passed);
+  port.on("message", (request: WorkerRequest) => receive(request, { recognizer, batcher, windows, adapters }));
   post({ kind: "ready", sharedMatrices: model.shareMatrices(), vocabulary: vocabularyOf(model) });
 } catch (error) {
   post({ kind: "failed", ...failure(error) });
@@ -87,9 +92,7 @@ function storeOf(model: SpeechModel): AdapterStore | undefined {
 }
 
 /** What all recordings share. */
-interface Shared {
-  readonly recognizer: Recognizer;
-  readonly batcher: ForwardBatcher;
+interface Shared extends Pick<Recording, "recognizer" | "batcher" | "windows"> {
   readonly adapters: AdapterStore | undefined;
 }
 
@@ -125,7 +128,7 @@ function start(
   { partials, speaker, ...recording }: RecordingRequest,
   feed: AudioFeed | undefined,
   recognize: (recording: Recording) => Promise<RecognizedSpeech>,
-  { recognizer, batcher, adapters }: Shared,
+  { recognizer, batcher, windows, adapters }: Shared,
 ): void {
   const controller = new AbortController();
   active.set(id, { controller, ...(feed ? { feed } : {}) });
@@ -134,7 +137,7 @@ function start(
   const recognized = async (): Promise<RecognizedSpeech> => {
     lease = leaseOf(speaker, adapters);
     const options = { ...recording, adapter: lease?.adapter };
-    return recognize({ recognizer, batcher, options, signal: controller.signal, onPartial });
+    return recognize({ recognizer, batcher, windows, options, signal: controller.signal, onPartial });
   };
   recognized()
     .then((transcript): WorkerAnswer => ({ kind: "done", id, transcript }))

@@ -1,19 +1,30 @@
-/** One window of audio through a sequence-to-sequence model: language, text, times, and another try where the text looks wrong. */
+/**
+ * Windows of audio through a sequence-to-sequence model, several at once: language, text, times, and another try where the text looks
+ * wrong. What a window gives does not depend on the others.
+ */
 import { deflateSync } from "node:zlib";
-import { writeSequence, type SequenceConstraint, type WrittenSequence } from "../decode/sequence_search.js";
+import type { Adapter } from "../adapt/adapter.js";
+import type { FrontEnd } from "../audio/front_end.js";
+import type { WrittenSequence } from "../decode/sequence_beam.js";
+import { writeSequences, type SequenceRules } from "../decode/sequence_search.js";
+import { timesAllowed } from "../decode/timestamp_rules.js";
 import { attentionWeights, tokenBegins, type AttentionWeights } from "../decode/token_alignment.js";
-import { timestampConstraint } from "../decode/timestamp_rules.js";
+import { logSumExp } from "../decode/transducer.js";
 import { batchInvariantly } from "../device/batch_invariance.js";
 import { roundedFeatures } from "../device/placement.js";
-import type { FrontEnd } from "../audio/front_end.js";
-import { SequencePrompt } from "../models/sequence_prompt.js";
 import type { SpeechModel } from "../models/model_folder.js";
+import { SequencePrompt } from "../models/sequence_prompt.js";
 import type { SequenceToSequenceNetwork } from "../models/speech_network.js";
-import type { DecoderMemory } from "../nn/decoder_session.js";
+import { withAdapters } from "../nn/adapter_scope.js";
+import type { DecoderMemory, DecoderSession } from "../nn/decoder_session.js";
 import { RandomStream } from "../ops/random_stream.js";
+import { ExcludedTokens } from "../ops/token_choice.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
+import { Tensor } from "../tensor/tensor.js";
 import type { TextTokenizer } from "../text/text_tokenizer.js";
+import type { ForwardPass } from "./forward_batcher.js";
+import { secondsPerTime, segmentsOf, type WindowSegment, type WindowText } from "./window_segments.js";
 
 export interface WindowDecodingOptions {
   /**
@@ -27,36 +38,45 @@ export interface WindowDecodingOptions {
   readonly beamWidth?: number | undefined;
 }
 
-/** A part of a window between two times. */
-export interface WindowSegment {
-  /** Seconds from the beginning of the window. */
-  readonly start: number;
-  readonly end: number;
-  /** Of text, without times. */
-  readonly tokens: readonly number[];
-  readonly logProbabilities: readonly number[];
-  /** When each token was said, in seconds from the beginning of the window, and the last one's end; absent where the model cannot tell. */
-  readonly tokenTimes?: readonly number[] | undefined;
+/** A stretch of a recording to decode. */
+export interface Window {
+  /** At most the model's window. */
+  readonly samples: Float32Array;
+  /** That of earlier windows of the recording. */
+  readonly language?: string | undefined;
+  readonly adapter?: Adapter | undefined;
 }
 
-export interface DecodedWindow {
-  readonly segments: readonly WindowSegment[];
-  /** Seconds after which the next window begins: where the last complete segment ends. */
-  readonly advance: number;
+export interface DecodedWindow extends WindowText {
   readonly language: string | undefined;
 }
 
-const secondsPerTime = 0.02;
+/** A window whose text is being written. */
+interface Attempt {
+  readonly item: number;
+  readonly prompt: readonly number[];
+  readonly noSpeechProbability: number;
+  readonly random: RandomStream;
+  written: WrittenSequence | undefined;
+}
+
 // Defaults and names of openai-whisper: a text that repeats itself or is unlikely is tried again, hotter each time (section 4.5).
 const temperatures = [0, 0.2, 0.4, 0.6, 0.8, 1];
 const compressionRatioThreshold = 2.4;
 const logProbabilityThreshold = -1;
 const noSpeechThreshold = 0.6;
 
-export class WindowDecoder {
+// Keys and values that the decoder's layers make of windows, and how many gain from being written about together.
+const memoryBytesPerPass = { cpu: 2 ** 30, cuda: 2 ** 33 } as const;
+const mostWindowsPerPass = 16;
+
+export class WindowDecoder implements ForwardPass<Window, DecodedWindow> {
   private readonly prompts: SequencePrompt;
   private readonly noSpeechId: number | undefined;
-  private readonly constrain: SequenceConstraint;
+  private readonly rules: SequenceRules;
+  private readonly windowsPerPass: number;
+  /** Of audio in windows that are handed in at once. */
+  readonly secondsPerPass = 600;
 
   /**
    * @throws UsmLiteError INVALID_ARGUMENT for a language or task that the model does not know, or without a language that it must be told;
@@ -74,44 +94,80 @@ export class WindowDecoder {
     this.prompts = new SequencePrompt(generation, tokenizer);
     this.prompts.check(options.language, options.task);
     this.noSpeechId = tokenizer.idOf("<|nospeech|>") ?? tokenizer.idOf("<|nocaptions|>");
-    this.constrain = this.constraint();
+    this.rules = this.sequenceRules();
+    const frames = network.hiddenFrames(frontEnd.frames(frontEnd.config.windowSamples ?? 30 * frontEnd.config.samplingRate));
+    const bytes = frames * network.memoryValuesPerFrame * (placed.device === "cuda" ? 2 : 4);
+    this.windowsPerPass = Math.min(mostWindowsPerPass, Math.max(1, Math.floor(memoryBytesPerPass[placed.device] / bytes)));
   }
 
-  /** @param samples at most a window @param detected language of earlier windows */
-  decode(samples: Float32Array, detected: string | undefined): DecodedWindow {
-    const seconds = samples.length / this.frontEnd.config.samplingRate;
-    using memory = this.encode(samples);
-    const startScores = this.network.generation.promptPieces ? undefined : this.startScores(memory);
-    const language = this.options.language ?? detected ?? (startScores && this.likeliestLanguage(startScores));
-    const noSpeechProbability = startScores && this.noSpeechId !== undefined ? probability(startScores, this.noSpeechId) : 0;
-    const written = this.generate(memory, this.prompt(language), noSpeechProbability);
-    const silent = noSpeechProbability > noSpeechThreshold && meanLogProbability(written) < logProbabilityThreshold;
-    if (silent) return { segments: [], advance: seconds, language };
-    const { segments, advance } = this.segments(written, seconds);
-    return { segments: this.withTokenTimes(segments, memory, language, seconds), advance, language };
+  /** Windows with the same adapter, or none, share passes, as far as memory goes. */
+  forward(windows: readonly Window[]): DecodedWindow[] {
+    const decoded = new Array<DecodedWindow>(windows.length);
+    for (const adapter of new Set(windows.map((window) => window.adapter))) {
+      const alike = [...windows.keys()].filter((index) => windows[index]?.adapter === adapter);
+      for (let first = 0; first < alike.length; first += this.windowsPerPass) {
+        const pass = alike.slice(first, first + this.windowsPerPass);
+        const decode = (): DecodedWindow[] => this.decode(pass.map((index) => windows[index] as Window));
+        const said = adapter ? withAdapters({ kind: "all", adapters: [{ factors: adapter.factors, scale: 1 }] }, decode) : decode();
+        pass.forEach((index, place) => (decoded[index] = said[place] as DecodedWindow));
+      }
+    }
+    return decoded;
+  }
+
+  /** Of audio in a window. */
+  seconds({ samples }: Window): number {
+    return samples.length / this.frontEnd.config.samplingRate;
+  }
+
+  /** In one pass. */
+  private decode(windows: readonly Window[]): DecodedWindow[] {
+    using memory = this.encode(windows);
+    using session = this.network.session(memory);
+    const startScores = this.network.generation.promptPieces ? undefined : this.startScores(session, windows.length);
+    const languages = windows.map(
+      ({ language }, item) => this.options.language ?? language ?? (startScores && this.likeliestLanguage(startScores[item] as Float32Array)),
+    );
+    const attempts = languages.map((language, item): Attempt => {
+      const prompt = this.prompts.ids(language, this.options.task);
+      return { item, prompt, noSpeechProbability: this.noSpeechProbability(startScores?.[item]), random: new RandomStream(1), written: undefined };
+    });
+    this.write(session, attempts);
+    const texts = attempts.map(({ written, noSpeechProbability }, item): WindowText => {
+      const seconds = this.seconds(windows[item] as Window);
+      const sequence = written as WrittenSequence;
+      const silent = noSpeechProbability > noSpeechThreshold && meanLogProbability(sequence) < logProbabilityThreshold;
+      return silent ? { segments: [], advance: seconds } : segmentsOf(sequence, seconds, this.firstTime);
+    });
+    return texts.map((text, item) => {
+      const segments = this.withTokenTimes(text.segments, session, attempts[item] as Attempt, this.seconds(windows[item] as Window));
+      return { segments, advance: text.advance, language: languages[item] };
+    });
   }
 
   /** Passes the text of all segments through the decoder again, to see which frames its cross-attention looks at. */
   private withTokenTimes(
     segments: readonly WindowSegment[],
-    memory: DecoderMemory,
-    language: string | undefined,
+    session: DecoderSession,
+    { item, prompt: ofText }: Attempt,
     seconds: number,
   ): readonly WindowSegment[] {
     const { alignment, positions } = this.network.generation;
     if (!alignment || segments.length === 0 || this.prompts.noTimestampsId === undefined) return segments;
-    const prompt = [...this.prompt(language), this.prompts.noTimestampsId];
+    const prompt = [...ofText, this.prompts.noTimestampsId];
     const text = segments.flatMap(({ tokens }) => tokens);
     if (prompt.length + text.length > positions) return segments;
-    const frames = Math.max(1, Math.min(memory.lengths[0] as number, Math.round(seconds / secondsPerTime)));
+    const { begin: firstFrame, length: heard } = session.memoryOf(item);
+    const frames = Math.max(1, Math.min(heard, Math.round(seconds / secondsPerTime)));
     const weights: AttentionWeights[] = [];
-    using session = this.network.session(memory);
+    session.clear();
     tidy(() => {
-      session.advance([{ past: [], tokens: [...prompt, ...text], item: 0 }], (layer, queries, keys) => {
+      session.advance([{ past: [], tokens: [...prompt, ...text], item }], (layer, queries, keys) => {
         // A token's row is the one that it was predicted from; what follows the last one is its end.
         const said = queries.rows(prompt.length - 1, queries.dim(0));
+        const looked = keys.rows(firstFrame, firstFrame + heard);
         for (const [of, head] of alignment.heads)
-          if (of === layer) weights.push(attentionWeights(said, keys, alignment.headsPerLayer, head));
+          if (of === layer) weights.push(attentionWeights(said, looked, alignment.headsPerLayer, head));
       });
     });
     const times = tokenBegins(weights, frames, alignment.filterWidth).map((frame) => frame * secondsPerTime);
@@ -124,21 +180,34 @@ export class WindowDecoder {
     });
   }
 
-  private encode(samples: Float32Array): DecoderMemory {
+  private encode(windows: readonly Window[]): DecoderMemory {
     return tidy(() => {
-      const { device, batchInvariant } = this.placed;
-      const features = device === "cuda" ? roundedFeatures(this.frontEnd.featuresOnGpu([samples])) : this.frontEnd.features(samples);
-      return batchInvariantly(batchInvariant, () =>
-        this.network.remember(this.network.encode(features, new SequenceOffsets([features.dim(0)]))),
-      );
+      const { frontEnd, network, placed } = this;
+      const samples = windows.map((window) => window.samples);
+      const offsets = new SequenceOffsets(samples.map(({ length }) => frontEnd.frames(length)));
+      const features = placed.device === "cuda" ? roundedFeatures(frontEnd.featuresOnGpu(samples)) : this.features(samples, offsets);
+      return batchInvariantly(placed.batchInvariant, () => network.remember(network.encode(features, offsets)));
     });
   }
 
-  /** Scores after the token that begins everything: they tell the language, and whether there is speech. */
-  private startScores(memory: DecoderMemory): Float32Array {
+  /** (frames of all windows, feature size) */
+  private features(windows: readonly Float32Array[], offsets: SequenceOffsets): Tensor {
+    const packed = Tensor.zeros([offsets.frames, this.frontEnd.config.featureSize]);
+    windows.forEach((samples, item) => {
+      const begin = offsets.begin(item);
+      packed.rows(begin, begin + (offsets.lengths[item] as number)).write(this.frontEnd.features(samples).toArray());
+    });
+    return packed;
+  }
+
+  /** Of each item, scores after the token that begins everything: they tell the language, and whether there is speech. */
+  private startScores(session: DecoderSession, items: number): Float32Array[] {
     const { startId } = this.network.generation;
-    using session = this.network.session(memory);
-    return tidy(() => this.network.scores(session.advance([{ past: [], tokens: [startId], item: 0 }]).hidden).toArray());
+    const steps = Array.from({ length: items }, (_, item) => ({ past: [], tokens: [startId], item }));
+    return tidy(() => {
+      const scores = this.network.scores(session.advance(steps).hidden);
+      return steps.map(({ item }) => scores.rows(item, item + 1).toArray());
+    });
   }
 
   private likeliestLanguage(scores: Float32Array): string | undefined {
@@ -146,94 +215,64 @@ export class WindowDecoder {
     return first?.[0];
   }
 
-  private prompt(language: string | undefined): number[] {
-    return this.prompts.ids(language, this.options.task);
+  private noSpeechProbability(scores: Float32Array | undefined): number {
+    return scores && this.noSpeechId !== undefined ? Math.exp((scores[this.noSpeechId] as number) - logSumExp(scores)) : 0;
   }
 
-  private generate(memory: DecoderMemory, prompt: readonly number[], noSpeechProbability: number): WrittenSequence {
+  /** Writes the text of each attempt, and again what looks wrong. */
+  private write(session: DecoderSession, attempts: readonly Attempt[]): void {
     const { generation } = this.network;
-    const random = new RandomStream(1);
-    let written: WrittenSequence | undefined;
+    let wrong = attempts;
     for (const temperature of temperatures) {
-      written = writeSequence(this.network, memory, 0, {
+      const requests = wrong.map(({ item, prompt, random }) => ({
+        item,
         prompt,
         endId: generation.endId,
         maximumLength: generation.maximumLength(prompt.length),
-        constrain: this.constrain,
         beamWidth: this.options.beamWidth ?? generation.beams,
         sampling: temperature > 0 ? { temperature, random } : undefined,
-      });
-      const mean = meanLogProbability(written);
-      const repeats = compressionRatio(this.tokenizer.decode(written.tokens)) > compressionRatioThreshold;
-      const unlikely = mean < logProbabilityThreshold && noSpeechProbability <= noSpeechThreshold;
-      if (!repeats && !unlikely) break;
+      }));
+      const written = writeSequences(this.network, session, requests, this.rules);
+      wrong.forEach((attempt, index) => (attempt.written = written[index]));
+      wrong = wrong.filter((attempt) => this.looksWrong(attempt));
+      if (wrong.length === 0) break;
     }
-    return written as WrittenSequence;
   }
 
-  private constraint(): SequenceConstraint {
-    const { suppressed, suppressedFirst, endId, latestFirstTime } = this.network.generation;
-    const { tokenizer } = this;
+  private looksWrong({ written, noSpeechProbability }: Attempt): boolean {
+    const { tokens } = written as WrittenSequence;
+    const repeats = compressionRatio(this.tokenizer.decode(tokens)) > compressionRatioThreshold;
+    const unlikely = meanLogProbability(written as WrittenSequence) < logProbabilityThreshold;
+    return repeats || (unlikely && noSpeechProbability <= noSpeechThreshold);
+  }
+
+  private sequenceRules(): SequenceRules {
+    const { generation, vocabularySize } = this.network;
+    const { suppressed, suppressedFirst, endId, latestFirstTime } = generation;
     const { noTimestampsId } = this.prompts;
-    const times = noTimestampsId === undefined ? undefined : timestampConstraint({ noTimestampsId, endId, latestFirstTime });
     // No token is a language, a task or a beginning in the middle of a text.
-    const firstTime = noTimestampsId === undefined ? Infinity : noTimestampsId + 1;
-    const special = Array.from({ length: this.network.vocabularySize }, (_, id) => id).filter(
-      (id) => id !== endId && id < firstTime && id < tokenizer.size && tokenizer.isSpecial(id),
+    const special = Array.from({ length: Math.min(vocabularySize, this.firstTime, this.tokenizer.size) }, (_, id) => id).filter((id) =>
+      this.tokenizer.isSpecial(id),
     );
-    const never = [...new Set([...suppressed, ...special])].filter((id) => id !== endId);
-    return (scores, written) => {
-      for (const id of never) scores[id] = -Infinity;
-      if (written.length === 0) for (const id of suppressedFirst) scores[id] = -Infinity;
-      times?.(scores, written);
+    const never = [...suppressed, ...special].filter((id) => id !== endId);
+    if (noTimestampsId !== undefined) never.push(noTimestampsId);
+    const excluded = new ExcludedTokens(vocabularySize, [never, [...never, ...suppressedFirst]]);
+    return {
+      excluded,
+      allowed: (written) => ({
+        without: written.length === 0 ? 1 : 0,
+        ...(noTimestampsId === undefined ? { forbidden: [] } : timesAllowed(written, { noTimestampsId, endId, latestFirstTime })),
+      }),
     };
   }
 
-  /** Text between times; what follows the last pair of times is left for the next window. */
-  private segments({ tokens, logProbabilities }: WrittenSequence, seconds: number): Omit<DecodedWindow, "language"> {
-    const firstTime = this.prompts.noTimestampsId === undefined ? Infinity : this.prompts.noTimestampsId + 1;
-    const isTime = (id: number | undefined): id is number => id !== undefined && id >= firstTime;
-    const timeOf = (id: number): number => Math.min(seconds, (id - firstTime) * secondsPerTime);
-    const segments: WindowSegment[] = [];
-    let start = 0;
-    let begin = 0;
-    let complete = 0;
-    const close = (end: number, at: number): void => {
-      const kept = [...tokens.keys()].slice(begin, at).filter((index) => !isTime(tokens[index]));
-      if (kept.length > 0) {
-        segments.push({
-          start,
-          end,
-          tokens: kept.map((i) => tokens[i] as number),
-          logProbabilities: kept.map((i) => logProbabilities[i] as number),
-        });
-      }
-    };
-    tokens.forEach((id, index) => {
-      if (!isTime(id)) return;
-      const text = [...tokens.keys()].slice(begin, index).some((at) => !isTime(tokens[at]));
-      if (text) {
-        close(timeOf(id), index);
-        complete = timeOf(id);
-        begin = index;
-      }
-      start = timeOf(id);
-    });
-    const pairs = tokens.some((id, index) => isTime(id) && isTime(tokens[index + 1]));
-    const endsWithOneTime = isTime(tokens.at(-1)) && !isTime(tokens.at(-2));
-    if (pairs && !endsWithOneTime && complete > 0) return { segments, advance: complete };
-    close(seconds, tokens.length);
-    return { segments, advance: seconds };
+  /** Ids from here on are times. */
+  private get firstTime(): number {
+    return this.prompts.noTimestampsId === undefined ? Infinity : this.prompts.noTimestampsId + 1;
   }
 }
 
 const meanLogProbability = ({ logProbability, tokens }: WrittenSequence): number => logProbability / (tokens.length + 1);
-
-function probability(scores: Float32Array, id: number): number {
-  const largest = scores.reduce((most, score) => Math.max(most, score), -Infinity);
-  const sum = scores.reduce((total, score) => total + Math.exp(score - largest), 0);
-  return Math.exp((scores[id] as number) - largest) / sum;
-}
 
 /** How many times shorter a text becomes when it is compressed: high for one that repeats itself. */
 function compressionRatio(text: string): number {

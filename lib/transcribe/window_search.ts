@@ -1,9 +1,11 @@
 /** A recording of any length through a model that takes windows of samples: each begins where the last complete segment of the one before ended. */
+import type { Adapter } from "../adapt/adapter.js";
 import { concatenate } from "../audio/sample_blocks.js";
-import type { DecodedToken, DecodedWord, Hypothesis, LogProbabilities } from "../decode/hypothesis.js";
+import type { DecodedToken, DecodedWord, Hypothesis } from "../decode/hypothesis.js";
+import { UsmLiteError } from "../errors.js";
 import type { TextTokenizer } from "../text/text_tokenizer.js";
-import type { Search } from "./decoding.js";
-import type { WindowDecoder, WindowSegment } from "./window_decoding.js";
+import type { DecodedWindow, Window } from "./window_decoding.js";
+import type { WindowSegment } from "./window_segments.js";
 
 /** A segment at its place in the recording. */
 interface PlacedSegment extends WindowSegment {
@@ -31,31 +33,54 @@ interface WindowSearchSettings {
   readonly secondsPerFrame: number;
 }
 
-/** Takes samples as rows of width one. */
-export class WindowSearch implements Search {
+/** Windows of a recording, one after another, each of which must be answered by what was said in it before the next is known. */
+export type WindowSteps = Generator<Window, void, DecodedWindow>;
+
+export class WindowSearch {
   private held: Float32Array[] = [];
   private progress: Progress = { segments: [], done: 0, language: undefined };
+  /** What there is if the recording ends with what is held. */
+  private ended: Progress | undefined;
+  private heldSamples = 0;
 
   constructor(
-    private readonly decoder: WindowDecoder,
     private readonly tokenizer: TextTokenizer,
     private readonly settings: WindowSearchSettings,
+    private readonly adapter: Adapter | undefined,
   ) {}
 
-  advance({ values }: LogProbabilities): void {
-    this.held.push(values.slice());
+  /** The windows that these samples complete. */
+  *push(samples: Float32Array): WindowSteps {
+    this.held.push(samples.slice());
+    this.heldSamples += samples.length;
+    this.ended = undefined;
+    if (this.heldSamples < this.leastSamples) return;
     const before = this.progress.done;
-    const samples = concatenate(this.held);
-    this.progress = this.decode(samples, { isEnd: false });
-    this.held = [samples.subarray(this.progress.done - before)];
+    const all = concatenate(this.held);
+    this.progress = yield* this.windows(all, this.leastSamples);
+    this.held = [all.subarray(this.progress.done - before)];
+    this.heldSamples = all.length - (this.progress.done - before);
   }
 
+  /** The windows that remain when the recording has ended. */
+  *finish(): WindowSteps {
+    this.ended = yield* this.windows(concatenate(this.held), minimumSeconds * this.settings.samplingRate);
+  }
+
+  /** The text so far, which later samples only ever add to. */
   settledText(): string {
     return this.text(this.progress.segments);
   }
 
-  best(): Hypothesis[] {
-    const { segments } = this.decode(concatenate(this.held), { isEnd: true });
+  /** Seconds of the recording whose text will not change. */
+  get settledSeconds(): number {
+    return this.progress.done / this.settings.samplingRate;
+  }
+
+  /** What was said, after {@link WindowSearch.finish}. */
+  hypothesis(): Hypothesis {
+    if (!this.ended) throw new UsmLiteError("INTERNAL", "the last windows of a recording are decoded before it is asked what was said");
+    const { segments } = this.ended;
     const { secondsPerFrame } = this.settings;
     const tokens = segments.flatMap((segment) =>
       segment.tokens.map((id, index): DecodedToken => {
@@ -65,22 +90,26 @@ export class WindowSearch implements Search {
       }),
     );
     const logProbability = segments.flatMap((segment) => segment.logProbabilities).reduce((sum, value) => sum + value, 0);
-    return [{ text: this.text(segments), tokens, words: segments.flatMap((segment) => this.words(segment)), logProbability }];
+    return { text: this.text(segments), tokens, words: segments.flatMap((segment) => this.words(segment)), logProbability };
   }
 
-  /** Goes through whole windows of what is held, and through what remains when it is the end. */
-  private decode(samples: Float32Array, { isEnd }: { isEnd: boolean }): Progress {
+  /** Samples that make a window while more may come; one that may be cut waits for what comes behind it. */
+  private get leastSamples(): number {
+    const { windowSamples, cut } = this.settings;
+    return cut ? windowSamples + 1 : windowSamples;
+  }
+
+  /** Goes through what is held as long as there is enough for a window. */
+  private *windows(samples: Float32Array, least: number): Generator<Window, Progress, DecodedWindow> {
     const { samplingRate, windowSamples, cut } = this.settings;
     const segments = [...this.progress.segments];
     let { done, language } = this.progress;
     const first = done;
-    // A window that may be cut waits for what comes behind it.
-    const least = isEnd ? minimumSeconds * samplingRate : cut ? windowSamples + 1 : windowSamples;
     for (let left = samples.length; left >= least; left = samples.length - (done - first)) {
       const begin = done - first;
       const full = left > windowSamples && cut !== undefined;
       const length = full ? quietCut(samples.subarray(begin, begin + windowSamples), cut) : windowSamples;
-      const window = this.decoder.decode(samples.subarray(begin, begin + length), language);
+      const window = yield { samples: samples.subarray(begin, begin + length), language, adapter: this.adapter };
       const offset = done / samplingRate;
       segments.push(...window.segments.map((segment) => ({ ...segment, offset })));
       language = window.language;

@@ -133,6 +133,11 @@ export class CohereNetwork implements SequenceToSequenceNetwork, TrainableModel 
     return this.decoder.remember(projected, offsets);
   }
 
+  get memoryValuesPerFrame(): number {
+    const { layers, hidden } = this.decoder.sizes;
+    return 2 * layers * hidden;
+  }
+
   session(memory: DecoderMemory): DecoderSession {
     return this.decoder.session(memory);
   }

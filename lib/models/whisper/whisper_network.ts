@@ -101,6 +101,11 @@ export class WhisperNetwork implements SequenceToSequenceNetwork, TrainableModel
     return this.decoder.remember(hidden, offsets);
   }
 
+  get memoryValuesPerFrame(): number {
+    const { layers, hidden } = this.decoder.sizes;
+    return 2 * layers * hidden;
+  }
+
   session(memory: DecoderMemory): DecoderSession {
     return this.decoder.session(memory);
   }
