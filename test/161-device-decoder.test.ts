@@ -90,8 +90,8 @@ test("recorded steps give the bits of steps that are not, for any number of hypo
       using session = network.session(memory);
       const prompts = [27, 29].map((length, item) => ({ past: [], tokens: Array.from({ length }, (_, i) => (i + item) % 24), item }));
       let { rows } = session.advance(prompts, observe);
-      // One alone, both, both with their items exchanged, one with two continuations.
-      return [[0], [0], [0], [0, 1], [0, 1], [1, 0], [0, 1], [0, 0]].map((order, step) => {
+      // One alone, both, both with their items exchanged, one with two continuations, three where there is room for four.
+      return [[0], [0], [0, 1], [0, 1], [1, 0], [0, 0], [0, 1, 1], [1, 0, 0], [0, 1, 0]].map((order, step) => {
         const next = session.advance(
           order.map((index) => ({ past: rows[index] as number[], tokens: [(7 * step + index) % 24], item: index })),
           observe,

@@ -53,8 +53,10 @@ class RefilledRows implements KeyRows {
     placeSequences(this.offsets, this.placed);
   }
 
+  /** Sequences beyond those given look at no rows. */
   refill({ offsets, rows }: KeyRows): void {
-    this.placed.refill(offsets, { rows });
+    const absent = new Array<number>(this.offsets.lengths.length - offsets.lengths.length).fill(0);
+    this.placed.refill(absent.length > 0 ? new SequenceOffsets([...offsets.lengths, ...absent]) : offsets, { rows });
   }
 
   dispose(): void {
@@ -63,7 +65,7 @@ class RefilledRows implements KeyRows {
   }
 }
 
-/** The steps of one number of sequences. */
+/** Steps of up to a number of sequences. */
 class RecordedStep {
   private readonly x: DeviceTensor;
   private readonly queries: SequenceOffsets;
@@ -76,31 +78,32 @@ class RecordedStep {
 
   constructor(
     private readonly options: RecordedStepsOptions,
-    [count, hidden]: readonly [number, number],
+    [most, hidden]: readonly [number, number],
   ) {
-    this.x = keep(DeviceTensor.zeros([count, hidden]));
-    this.queries = new SequenceOffsets(new Array<number>(count).fill(1));
+    this.x = keep(DeviceTensor.zeros([most, hidden]));
+    this.queries = new SequenceOffsets(new Array<number>(most).fill(1));
     this.placedQueries = keep(new DeviceSequences(this.queries));
     placeSequences(this.queries, this.placedQueries);
-    this.own = new RefilledRows(count, options.own);
-    this.cross = new RefilledRows(count, options.cross);
+    this.own = new RefilledRows(most, options.own);
+    this.cross = new RefilledRows(most, options.cross);
   }
 
   run({ x, own, cross }: TokenStep): Tensor {
-    tidy(() => DeviceTensor.from(x).copyTo(this.x));
+    const count = x.dim(0);
+    tidy(() => DeviceTensor.from(x).copyTo(this.x.rows(0, count)));
     this.own.refill(own);
     this.cross.refill(cross);
     const { queries } = this;
     const forward = (): Tensor => tidy(() => this.options.forward({ x: this.x, own: this.own, cross: this.cross, queries }));
     if (!this.isWarm) {
       this.isWarm = true; // weights are in their place after it
-      return forward();
+      return tidy(() => forward().rows(0, count));
     }
     this.recording ??= new Recording(() => {
       this.output = keep(forward()) as DeviceTensor;
     });
     this.recording.run();
-    return (this.output as DeviceTensor).clone();
+    return tidy(() => (this.output as DeviceTensor).rows(0, count).clone());
   }
 
   dispose(): void {
@@ -110,7 +113,7 @@ class RecordedStep {
 }
 
 export class RecordedSteps {
-  /** By the number of sequences. */
+  /** By most sequences: as they end one by one, not every number of them is worth a recording. */
   private readonly steps = new Map<number, RecordedStep>();
 
   constructor(private readonly options: RecordedStepsOptions) {}
@@ -118,8 +121,9 @@ export class RecordedSteps {
   /** (sequences, hidden) @param step its `x` on the CPU */
   run(step: TokenStep): Tensor {
     const [count = 0, hidden = 0] = step.x.shape;
-    let recorded = this.steps.get(count);
-    if (!recorded) this.steps.set(count, (recorded = new RecordedStep(this.options, [count, hidden])));
+    const most = 2 ** Math.ceil(Math.log2(count));
+    let recorded = this.steps.get(most);
+    if (!recorded) this.steps.set(most, (recorded = new RecordedStep(this.options, [most, hidden])));
     return recorded.run(step);
   }
 
