@@ -11,6 +11,7 @@ import { encoderCuda } from "./suites/encoder_cuda.js";
 import { encoderPartsCuda } from "./suites/encoder_parts_cuda.js";
 import { matmulCpu } from "./suites/matmul_cpu.js";
 import { matmulCuda } from "./suites/matmul_cuda.js";
+import { tokensCpu } from "./suites/sequence_decoder.js";
 import { serve } from "./suites/serve.js";
 import { trainStep } from "./suites/train_step.js";
 import { trainingCuda } from "./suites/training_cuda.js";
@@ -25,6 +26,7 @@ const suites: readonly BenchmarkSuite[] = [
   trainingCuda,
   trainingFamilies,
   decodeCuda,
+  tokensCpu,
   transcribe,
   trainStep,
   serve,

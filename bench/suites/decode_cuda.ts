@@ -135,14 +135,16 @@ async function measureTransducer(context: BenchmarkContext, batch: number, tiny:
   });
 }
 
-async function measureSequence(context: BenchmarkContext, tiny: boolean): Promise<void> {
-  const work = tiny ? { frames: 3, tokens: 2, tiny } : { frames: seconds * framesPerSecond, tokens: 32, tiny };
+async function measureSequence(context: BenchmarkContext, recordings: number, tiny: boolean): Promise<void> {
+  const [frames, tokens] = tiny ? [3, 2] : [seconds * framesPerSecond, 32];
+  const work = { frames, tokens, recordings, spec: "int4+2:4", tiny };
   const [onGpu, onCpu] = [sequenceWriter("cuda", work), sequenceWriter("cpu", work)];
   const works = [
-    { device: "cuda", impl: "usm-lite", run: onGpu },
-    { device: "cpu", impl: "usm-lite on the CPU", run: onCpu },
+    { device: "cuda", impl: "usm-lite", run: () => onGpu(recordings) },
+    { device: "cpu", impl: "usm-lite on the CPU", run: () => onCpu(recordings) },
   ] as const;
-  await measure(context, `${work.tokens} tokens of a decoder, ${work.frames} frames`, work.frames / framesPerSecond, works, "int4+2:4");
+  const what = `${tokens} tokens of a decoder about each of ${recordings} x ${frames} frames`;
+  await measure(context, what, (recordings * frames) / framesPerSecond, works, work.spec);
 }
 
 export const decodeCuda: BenchmarkSuite = {
@@ -155,6 +157,6 @@ export const decodeCuda: BenchmarkSuite = {
       if (!tiny) await measureCtc(context, batch);
       await measureTransducer(context, batch, tiny);
     }
-    await measureSequence(context, tiny);
+    for (const recordings of tiny ? [2] : [1, 8]) await measureSequence(context, recordings, tiny);
   },
 };
