@@ -65,6 +65,13 @@ test("several files are named, and a bad one does not keep the others from being
   }
 });
 
+test("many files come in the order in which they are named, whichever is done first", async (t) => {
+  const files = Array.from({ length: 11 }, (_, index) => writeWav(join(folder.path, `${index}.wav`), tones(index === 0 ? 30 : 0.5, index)));
+  const { status, stdout, stderr } = await transcribe(...files);
+  t.deepEqual([status, stderr], [0, ""]);
+  t.is(stdout, files.map((file) => `${file}: ${recognizer.transcribe(read(file)).text}\n`).join(""));
+});
+
 test("--output-dir writes a file for each", async (t) => {
   const out = join(folder.path, "subtitles", "here");
   const { status, stdout } = await transcribe("--format", "srt", "--output-dir", out, first, second);

@@ -5,6 +5,7 @@ import { writeTextFile } from "../checkpoint/atomic_file.js";
 import { makeFolder } from "../checkpoint/atomic_folder.js";
 import { UsmLiteError } from "../errors.js";
 import { formatTranscript, transcriptFormats, type TranscriptFormat } from "../text/transcript_formats.js";
+import type { RecognizedSpeech } from "../transcribe/decoding.js";
 import { defaultMaximumHours, Transcriber } from "../transcribe/transcriber.js";
 import {
   arithmeticOption,
@@ -58,6 +59,9 @@ export function transcribeCommand(): Command {
     .action(transcribeFiles);
 }
 
+// As many as share a pass.
+const filesAtOnce = 8;
+
 async function transcribeFiles(files: string[], options: TranscribeOptions): Promise<void> {
   const subtitles = options.format === "srt" || options.format === "vtt";
   if (subtitles && files.length > 1 && !options.outputDir) {
@@ -82,9 +86,10 @@ async function transcribeFiles(files: string[], options: TranscribeOptions): Pro
     ...(options.language === undefined ? {} : { language: options.language }),
     ...(options.task ? { task: options.task } : {}),
   });
-  for (const file of files) {
+  const transcribe = (file: string): Promise<RecognizedSpeech> => transcriber.transcribe(file, { hotwords: options.keyword ?? [] });
+  for await (const { file, outcome } of inTurn(files, transcribe)) {
     try {
-      const transcript = await transcriber.transcribe(file, { hotwords: options.keyword ?? [] });
+      const transcript = outcome();
       const text = lineEnded(formatTranscript(transcript, options.format));
       if (options.outputDir) writeTextFile(outputPath(options.outputDir, file, options.format), text);
       else if (options.format === "text" && files.length > 1) process.stdout.write(`${file}: ${text}`);
@@ -95,6 +100,25 @@ async function transcribeFiles(files: string[], options: TranscribeOptions): Pro
       console.error(`usm-lite: ${error.message} [${error.code}]`);
       process.exitCode = 1;
     }
+  }
+}
+
+/** What becomes of each file, in their order, while some of those that follow are already worked on: they share passes of the network. */
+async function* inTurn<Result>(
+  files: readonly string[],
+  work: (file: string) => Promise<Result>,
+): AsyncGenerator<{ file: string; outcome: () => Result }> {
+  const begin = (file: string): Promise<() => Result> =>
+    work(file).then(
+      (result) => () => result,
+      (error: unknown) => () => {
+        throw error;
+      },
+    );
+  const begun: Promise<() => Result>[] = [];
+  for (const [index, file] of files.entries()) {
+    begun.push(...files.slice(begun.length, index + filesAtOnce).map(begin));
+    yield { file, outcome: await (begun[index] as Promise<() => Result>) };
   }
 }
 
