@@ -14,7 +14,7 @@ const whisper = writeWhisper(join(folder.path, "whisper"));
 const cohere = writeCohere(join(folder.path, "cohere"));
 
 /** Shorter than a window, nothing, several windows, one. */
-const recordings = [0.4, 0, 3.3, 1, 2.2].map((seconds, index) => tones(seconds, index + 1));
+const recordings = [0.4, 0, 2.2, 1].map((seconds, index) => tones(seconds, index + 3));
 
 /** The model, and how many windows each pass of its encoder takes. */
 function counted(folder: string): { model: SpeechModel; passes: number[] } {
@@ -39,13 +39,13 @@ for (const [name, path, options] of [
     const recognizer = new Recognizer(model, options);
     const alone = recordings.map((samples) => recognizer.transcribe(samples));
     const windows = passes.length;
-    t.true(windows > recordings.length && passes.every((count) => count === 1), `${passes.join()}`);
+    t.true(windows >= recordings.length && passes.every((count) => count === 1), `${passes.join()}`);
     passes.length = 0;
     t.deepEqual(recognizer.transcribeBatch(recordings), alone);
     t.is(passes.reduce((sum, count) => sum + count, 0), windows, "no window is encoded twice");
-    t.is(passes[0], 4, "all that begin; nothing is said in no samples");
+    t.is(passes[0], 3, "all that begin; nothing is said in no samples");
     const [, , long] = recordings as [Float32Array, Float32Array, Float32Array];
-    const blocks = Array.from({ length: 11 }, (_, index) => long.subarray(4800 * index, 4800 * (index + 1)));
+    const blocks = Array.from({ length: 8 }, (_, index) => long.subarray(4800 * index, 4800 * (index + 1)));
     t.deepEqual(await recognizer.transcribeStream(blocks), alone[2], "block by block");
     t.true(alone.some(({ tokens }) => tokens.length > 0));
   });
@@ -54,27 +54,27 @@ for (const [name, path, options] of [
 test("speakers with adapters of their own are written together as each is alone", (t) => {
   const { model, passes } = counted(whisper);
   const base = new AdapterBase(model);
-  const adapters = [randomAdapter(base, 1, 0.5), undefined, randomAdapter(base, 2, 0.5), undefined, undefined];
-  adapters[4] = adapters[0];
+  const [one, other] = [randomAdapter(base, 1, 0.5), randomAdapter(base, 2, 0.5)];
+  const adapters = [one, undefined, other, one];
   const recognizer = new Recognizer(model);
   const alone = recordings.map((samples, index) => recognizer.transcribeBatch([samples], undefined, adapters[index])[0]);
   passes.length = 0;
   t.deepEqual(recognizer.transcribeBatch(recordings, undefined, adapters), alone as RecognizedSpeech[]);
-  t.deepEqual(passes.slice(0, 3), [2, 1, 1], "those with one adapter share a pass");
+  t.deepEqual(passes.slice(0, 2), [2, 1], "those with one adapter share a pass");
   t.notDeepEqual(alone[0], recognizer.transcribe(recordings[0] as Float32Array));
 });
 
 test("the work ends between passes when it is given up", (t) => {
   const { model, passes } = counted(whisper);
-  t.throws(() => new Recognizer(model).transcribeBatch(recordings, () => passes.length === 2), { code: "ABORTED" });
-  t.is(passes.length, 2);
+  t.throws(() => new Recognizer(model).transcribeBatch(recordings, () => passes.length === 1), { code: "ABORTED" });
+  t.is(passes.length, 1);
 });
 
 test("recordings in a worker share passes, tell what is settled, and do not wait for those given up", async (t) => {
   const alone = recordings.map((samples) => new Recognizer(loadModel(whisper)).transcribe(samples));
   await using transcriber = await Transcriber.load({ model: whisper, maximumWaitMs: 50 });
   const controller = new AbortController();
-  const givenUp = transcriber.transcribe(tones(4, 9), { signal: controller.signal });
+  const givenUp = transcriber.transcribe(tones(2, 9), { signal: controller.signal });
   const together = recordings.map((samples) => transcriber.transcribe(samples));
   controller.abort();
   await t.throwsAsync(givenUp, { code: "ABORTED" });

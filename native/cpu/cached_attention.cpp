@@ -18,12 +18,25 @@ void add_scaled(float factor, const float* x, float* sum, int64_t count) {
   });
 }
 
+// Multiplications below which a thread that sleeps would wake too late to help.
+constexpr int64_t kWorthAnotherThread = 1 << 16;
+
+/// Calls body(sequence, first column of a head) for every head of every sequence.
+template <typename Body> void for_each_head(const CachedAttentionProblem& p, Body&& body) {
+  int64_t work = 0;
+  for (int64_t i = 0; i < p.sequences; ++i) {
+    work += 2 * (p.query_offsets[i + 1] - p.query_offsets[i]) * (p.key_offsets[i + 1] - p.key_offsets[i]) * p.width();
+  }
+  const auto unit = [&](int64_t index) { body(index / p.heads, index % p.heads * p.head_dim); };
+  if (work >= kWorthAnotherThread) return parallel_dynamic(p.sequences * p.heads, unit);
+  for (int64_t index = 0; index < p.sequences * p.heads; ++index) unit(index);
+}
+
 }  // namespace
 
 void cached_attention(const CachedAttentionProblem& p, float* out) {
   // Few queries: there is no copy of keys to share, so every head of every sequence reads them where they lie.
-  parallel_dynamic(p.sequences * p.heads, [&](int64_t unit) {
-    const int64_t sequence = unit / p.heads, column = unit % p.heads * p.head_dim;
+  for_each_head(p, [&](int64_t sequence, int64_t column) {
     const int64_t first = p.query_offsets[sequence], queries = p.query_offsets[sequence + 1] - first;
     const int64_t begin = p.key_offsets[sequence], keys = p.key_offsets[sequence + 1] - begin;
     if (queries == 0) return;
@@ -56,8 +69,7 @@ void cached_attention_backward(const CachedAttentionProblem& p, const float* gra
   std::fill_n(gradient_key, rows * width, 0.0f);
   std::fill_n(gradient_value, rows * width, 0.0f);
   // A head of a sequence has columns of its own in every gradient.
-  parallel_dynamic(p.sequences * p.heads, [&](int64_t unit) {
-    const int64_t sequence = unit / p.heads, column = unit % p.heads * d;
+  for_each_head(p, [&](int64_t sequence, int64_t column) {
     const int64_t first = p.query_offsets[sequence], queries = p.query_offsets[sequence + 1] - first;
     const int64_t begin = p.key_offsets[sequence], keys = p.key_offsets[sequence + 1] - begin;
     Scratch<float> probabilities(static_cast<size_t>(std::max<int64_t>(keys, 1))), slopes(static_cast<size_t>(std::max<int64_t>(keys, 1)));
