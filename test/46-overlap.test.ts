@@ -1,4 +1,5 @@
 import test from "ava";
+import { ChunkJoiner } from "../lib/decode/overlap.js";
 import { ctcGreedy, joinChunks, planChunks } from "../lib/operations.js";
 import { clearLattice, randomLattice, tokenizerOf } from "./lattice.js";
 
@@ -56,4 +57,19 @@ test("chunks that leave gaps or are out of order are coded errors", (t) => {
   t.throws(() => joinChunks([chunk(0, 9), chunk(3, 2)]), { code: "INVALID_ARGUMENT" });
   t.throws(() => joinChunks([chunk(0, 5), chunk(3, 5, 5)]), { code: "INVALID_ARGUMENT" });
   t.is(joinChunks([chunk(0, 5), chunk(5, 5)]).frames, 10);
+});
+
+test("overlaps of chunks that have no blank column are cut in the middle", (t) => {
+  const chunk = (firstFrame: number, value: number) => ({
+    firstFrame,
+    frames: 10,
+    tokens: 2,
+    values: Float32Array.from({ length: 20 }, (_, i) => (i === (firstFrame === 0 ? 12 : 4) ? 0 : value + i)), // frame 6: a sure blank
+  });
+  const [before, after] = [chunk(0, -200), chunk(4, -100)];
+  const joiner = new ChunkJoiner(undefined);
+  t.is(joiner.push(before).frames, 0);
+  t.deepEqual(joiner.push(after), { values: before.values.subarray(0, 14), frames: 7, tokens: 2 });
+  t.deepEqual(joiner.finish(), { values: after.values.subarray(6), frames: 7, tokens: 2 });
+  t.is(joinChunks([before, after], 0).values[13], after.values[5], "at the blank where there is one");
 });

@@ -48,7 +48,7 @@ test.serial("chunks of features are rows of the features of the whole, bit for b
 test.serial("rows are given as soon as they are settled, and none is missing", (t) => {
   const chunks = planChunks(200, 30, 12).map(({ begin, end }, seed) => ({ ...randomLattice(end - begin, 5, seed), firstFrame: begin }));
   const tokenizer = tokenizerOf(["▁A", "▁B", "C", "D"]);
-  const joiner = new ChunkJoiner();
+  const joiner = new ChunkJoiner(0);
   const search = new CtcGreedySearch(tokenizer, { secondsPerFrame: 0.04 });
   let frames = 0;
   for (const chunk of chunks) {
@@ -60,7 +60,7 @@ test.serial("rows are given as soon as they are settled, and none is missing", (
   }
   search.advance(joiner.finish());
   t.deepEqual(search.best()[0], ctcGreedy(joinChunks(chunks), tokenizer, { secondsPerFrame: 0.04 }));
-  t.throws(() => new ChunkJoiner().finish(), { code: "INVALID_ARGUMENT", message: /no chunks/ });
+  t.throws(() => new ChunkJoiner(0).finish(), { code: "INVALID_ARGUMENT", message: /no chunks/ });
 });
 
 test.serial("samples in blocks give what they give at once", async (t) => {

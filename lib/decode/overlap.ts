@@ -79,7 +79,7 @@ export class ChunkJoiner {
   private begin = 0;
 
   /** @param blankId column of the blank; undefined where there is none: then overlaps are cut in the middle */
-  constructor(private readonly blankId: number | undefined = 0) {}
+  constructor(private readonly blankId: number | undefined) {}
 
   /**
    * The rows that the next chunk settles: those up to the cut in its overlap with the chunk before.
