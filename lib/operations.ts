@@ -95,12 +95,14 @@ export type { LowRankFactors as AdapterFactors } from "./ops/low_rank.js";
 // Compute on a GPU.
 export {
   gpuFreeMemory,
+  gpuHostTraffic,
   gpuInformation,
   gpuMemoryStatistics,
   hasGpu,
   resetPeakGpuMemory,
   trimGpuMemory,
   type GpuInformation,
+  type HostTraffic,
 } from "./device/gpu.js";
 export { DeviceTensor, type DeviceType } from "./device/device_tensor.js";
 export {

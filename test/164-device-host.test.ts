@@ -1,6 +1,16 @@
 import { assertClose, realGpu } from "./gpu.js";
 import test from "ava";
-import { DeviceEvent, DeviceStream, DeviceTensor, PinnedBuffer, Recording, Tensor, tidy, UsmLiteError } from "../lib/operations.js";
+import {
+  DeviceEvent,
+  DeviceStream,
+  DeviceTensor,
+  gpuHostTraffic,
+  PinnedBuffer,
+  Recording,
+  Tensor,
+  tidy,
+  UsmLiteError,
+} from "../lib/operations.js";
 import { randomValues } from "./gradient.js";
 
 test("values go to the GPU and back through a pinned buffer, without waiting", (t) => {
@@ -79,6 +89,24 @@ test("values stay readable when their buffer is disposed of", (t) => {
   for (const other of others) other.values.fill(9);
   t.deepEqual([...buffer.values], [1, 2, 3, 4]);
   for (const other of others) other.dispose();
+});
+
+test("copies between host and GPU, and waits, are counted", (t) => {
+  tidy(() => {
+    const before = gpuHostTraffic();
+    const x = DeviceTensor.from(Tensor.from(randomValues(15, 1), [3, 5]), "float32");
+    x.toArray();
+    const after = gpuHostTraffic();
+    t.deepEqual(after, {
+      copiesToGpu: before.copiesToGpu + 1,
+      bytesToGpu: before.bytesToGpu + 60,
+      copiesToHost: before.copiesToHost + 1,
+      bytesToHost: before.bytesToHost + 60,
+      waits: before.waits + 1,
+    });
+    x.clone();
+    t.deepEqual(gpuHostTraffic(), after, "what stays on the GPU is none of them");
+  });
 });
 
 test("misuse is a coded error", (t) => {

@@ -2,6 +2,7 @@
 import { UsmLiteError, type UsmLiteErrorCode } from "../errors.js";
 import { addon } from "../native/addon.js";
 import type { MemoryStatistics } from "../native/runtime.js";
+import type { PinnedBuffer } from "./pinned_buffer.js";
 
 /** The GPU that {@link gpuInformation} found. */
 export interface GpuInformation {
@@ -20,10 +21,21 @@ export interface GpuInformation {
   readonly emulated: boolean;
 }
 
+/** What went between this process and the GPU since it began, by all its threads. */
+export interface HostTraffic {
+  readonly copiesToGpu: number;
+  readonly bytesToGpu: number;
+  readonly copiesToHost: number;
+  readonly bytesToHost: number;
+  /** How often the host waited for the GPU; copies to the host of which no {@link PinnedBuffer} takes the values do. */
+  readonly waits: number;
+}
+
 interface GpuBindings {
   gpuStatus(): GpuInformation | { code: UsmLiteErrorCode; message: string };
   gpuFreeMemory(): number;
   gpuMemoryStatistics(): MemoryStatistics;
+  gpuHostTraffic(): HostTraffic;
   gpuResetPeakMemory(): void;
   gpuTrimMemory(): void;
 }
@@ -90,6 +102,17 @@ export const gpuFreeMemory = (): number => gpuAddon<GpuBindings>().gpuFreeMemory
  * const { bytesInUse, peakBytes } = gpuMemoryStatistics();
  */
 export const gpuMemoryStatistics = (): MemoryStatistics => gpuAddon<GpuBindings>().gpuMemoryStatistics();
+
+/**
+ * Copies between this process and the GPU, and waits for the GPU, to find what holds it up.
+ * @throws UsmLiteError NO_GPU when this build has no kernels
+ *
+ * @example
+ * const before = gpuHostTraffic();
+ * recognizer.transcribe(samples);
+ * const waits = gpuHostTraffic().waits - before.waits;
+ */
+export const gpuHostTraffic = (): HostTraffic => gpuAddon<GpuBindings>().gpuHostTraffic();
 
 /**
  * Begins the peak of {@link gpuMemoryStatistics} anew from what is in use.

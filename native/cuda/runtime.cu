@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/error.hpp"
+#include "cuda/host_traffic.hpp"
 
 namespace usmlite::cuda {
 namespace {
@@ -97,6 +98,11 @@ void refuse_while_recording(const char* what) {
   if (is_recording) throw Error(error_code::kGpuFailed, std::string("the GPU failed while recording work: it cannot ") + what);
 }
 
+void begin_wait() {
+  refuse_while_recording("be waited for");
+  ++host_traffic.waits;
+}
+
 cudaStream_t stream_of(StreamHandle stream) { return static_cast<cudaStream_t>(stream); }
 
 }  // namespace
@@ -164,12 +170,12 @@ void destroy_stream(StreamHandle stream) noexcept {
 }
 
 void synchronize(StreamHandle stream) {
-  refuse_while_recording("be waited for");
+  begin_wait();
   check(cudaStreamSynchronize(stream_of(stream)), "finishing the work it was given");
 }
 
 void synchronize_all() {
-  refuse_while_recording("be waited for");
+  begin_wait();
   const std::shared_lock lock(recordings());
   check(cudaDeviceSynchronize(), "finishing the work it was given");
 }
@@ -189,6 +195,7 @@ void begin_copy_to_device(void* device, size_t device_stride, const void* host, 
                           StreamHandle stream) {
   refuse_while_recording("copy from the host");
   if (row_bytes == 0 || rows == 0) return;
+  host_traffic.to_device.add(row_bytes * rows);
   const bool contiguous = rows == 1 || (device_stride == row_bytes && host_stride == row_bytes);
   check(contiguous ? cudaMemcpyAsync(device, host, row_bytes * rows, cudaMemcpyHostToDevice, stream_of(stream))
                    : cudaMemcpy2DAsync(device, device_stride, host, host_stride, row_bytes, rows, cudaMemcpyHostToDevice,
@@ -206,6 +213,7 @@ void begin_copy_to_host(void* host, size_t host_stride, const void* device, size
                         StreamHandle stream) {
   refuse_while_recording("copy to the host");
   if (row_bytes == 0 || rows == 0) return;
+  host_traffic.to_host.add(row_bytes * rows);
   const bool contiguous = rows == 1 || (device_stride == row_bytes && host_stride == row_bytes);
   check(contiguous ? cudaMemcpyAsync(host, device, row_bytes * rows, cudaMemcpyDeviceToHost, stream_of(stream))
                    : cudaMemcpy2DAsync(host, host_stride, device, device_stride, row_bytes, rows, cudaMemcpyDeviceToHost,
@@ -250,12 +258,13 @@ bool Event::done() const {
 }
 
 void Event::synchronize() const {
-  refuse_while_recording("be waited for");
+  begin_wait();
   check(cudaEventSynchronize(static_cast<cudaEvent_t>(event_)), "finishing the work it was given");
 }
 
 double Event::milliseconds_since(const Event& earlier) const {
   float milliseconds = 0.0f;
+  ++host_traffic.waits;
   check(cudaEventSynchronize(static_cast<cudaEvent_t>(event_)), "finishing the work it was given");
   check(cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(earlier.event_), static_cast<cudaEvent_t>(event_)),
         "measuring time");

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "cuda/host_traffic.hpp"
 #include "emu/capability.hpp"
 #include "emu/global_memory.hpp"
 #include "emu/recorded_launches.hpp"
@@ -72,6 +73,7 @@ void refuse_while_recording(const char* what) {
 // A GPU that has failed fails in every later wait too.
 void wait() {
   refuse_while_recording("be waited for");
+  ++host_traffic.waits;
   emu::finish_copies();
   static std::atomic<int64_t> waits_left{number_from("USMLITE_EMULATED_FAILURE", INT64_MAX)};
   if (waits_left.fetch_sub(1) > 0) return;
@@ -153,6 +155,8 @@ void wait_for(StreamHandle, StreamHandle) { refuse_while_recording("wait for ano
 void copy_to_device(void* device, size_t device_stride, const void* host, size_t host_stride, size_t row_bytes, size_t rows,
                     StreamHandle) {
   refuse_while_recording("copy from the host");
+  host_traffic.to_device.add(row_bytes * rows);
+  ++host_traffic.waits;
   emu::finish_copies();
   copy_rows(device, device_stride, host, host_stride, row_bytes, rows);
 }
@@ -160,18 +164,21 @@ void copy_to_device(void* device, size_t device_stride, const void* host, size_t
 void begin_copy_to_device(void* device, size_t device_stride, const void* pinned, size_t pinned_stride, size_t row_bytes, size_t rows,
                           StreamHandle) {
   refuse_while_recording("copy from the host");
+  host_traffic.to_device.add(row_bytes * rows);
   emu::begin_copy([=] { copy_rows(device, device_stride, pinned, pinned_stride, row_bytes, rows); });
 }
 
 void begin_copy_to_host(void* pinned, size_t pinned_stride, const void* device, size_t device_stride, size_t row_bytes, size_t rows,
                         StreamHandle) {
   refuse_while_recording("copy to the host");
+  host_traffic.to_host.add(row_bytes * rows);
   emu::begin_copy([=] { copy_rows(pinned, pinned_stride, device, device_stride, row_bytes, rows); });
 }
 
 void copy_to_host(void* host, size_t host_stride, const void* device, size_t device_stride, size_t row_bytes, size_t rows,
                   StreamHandle) {
   wait();
+  host_traffic.to_host.add(row_bytes * rows);
   copy_rows(host, host_stride, device, device_stride, row_bytes, rows);
 }
 

@@ -1,5 +1,6 @@
 // The GPU: what it is, its memory, its streams.
 #include "cuda/device_memory.hpp"
+#include "cuda/host_traffic.hpp"
 #include "cuda/kernel_architecture.hpp"
 #include "cuda/runtime.hpp"
 #include "napi/arguments.hpp"
@@ -45,6 +46,17 @@ Napi::Value memory_statistics(const Napi::CallbackInfo& info) {
   return result;
 }
 
+Napi::Value host_traffic(const Napi::CallbackInfo& info) {
+  const cuda::HostTraffic& traffic = cuda::host_traffic;
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("copiesToGpu", static_cast<double>(traffic.to_device.count));
+  result.Set("bytesToGpu", static_cast<double>(traffic.to_device.bytes));
+  result.Set("copiesToHost", static_cast<double>(traffic.to_host.count));
+  result.Set("bytesToHost", static_cast<double>(traffic.to_host.bytes));
+  result.Set("waits", static_cast<double>(traffic.waits));
+  return result;
+}
+
 Napi::Value reset_peak_memory(const Napi::CallbackInfo& info) {
   cuda::device_allocator::reset_peak();
   return info.Env().Undefined();
@@ -82,6 +94,7 @@ void define_gpu(Napi::Env env, Napi::Object exports) {
   define<gpu_status>(exports, "gpuStatus");
   define<free_memory>(exports, "gpuFreeMemory");
   define<memory_statistics>(exports, "gpuMemoryStatistics");
+  define<host_traffic>(exports, "gpuHostTraffic");
   define<reset_peak_memory>(exports, "gpuResetPeakMemory");
   define<trim_memory>(exports, "gpuTrimMemory");
   define<limit_kernel_architecture>(exports, "limitKernelArchitecture");
