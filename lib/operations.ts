@@ -7,6 +7,7 @@
 export { ctcGreedy } from "./decode/ctc_greedy.js";
 export { CtcBeamSearch, ctcBeamSearch, type BeamHypothesis, type BeamSearchOptions } from "./decode/ctc_beam_search.js";
 export type { DecodedToken, DecodedWord, FrameTimes, Hypothesis, LogProbabilities } from "./decode/hypothesis.js";
+export type { FrameRows } from "./decode/frame_rows.js";
 export { trainLanguageModel, type LanguageModelTrainingOptions } from "./decode/kneser_ney.js";
 export { readLanguageModel, writeLanguageModel } from "./decode/ngram_file.js";
 export { NgramLanguageModel } from "./decode/ngram_language_model.js";
@@ -139,10 +140,11 @@ export { DeviceLogMel, type Framing } from "./device/device_log_mel.js";
 export {
   TransducerDecoder,
   type TransducerRules,
-  type TransducerStep,
   type TransducerUtterance,
   type TransducerWeights,
 } from "./device/transducer_decoder.js";
+export { TransducerState } from "./device/transducer_state.js";
+export type { TransducerStep } from "./device/transducer_steps.js";
 export { deviceSpecAugment } from "./device/spec_augment.js";
 export {
   deviceCtcLoss,

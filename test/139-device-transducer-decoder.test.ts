@@ -2,9 +2,12 @@ import { assertClose, onlySmall } from "./gpu.js";
 import test from "ava";
 import {
   DeviceTensor,
+  gpuHostTraffic,
+  gpuMemoryStatistics,
   Tensor,
   TransducerDecoder,
   type TransducerRules,
+  type TransducerState,
   type TransducerStep,
   type TransducerUtterance,
   type TransducerWeights,
@@ -99,10 +102,12 @@ function decoded(
 ): { steps: TransducerStep[][]; states: Float32Array[] } {
   const steps: TransducerStep[][] = utterances.map(() => []);
   const states = decoder.decode(utterances, (utterance, step) => steps[utterance]?.push(step));
-  return { steps, states };
+  const floats = states.map((state) => state.toArray());
+  for (const state of states) state.dispose();
+  return { steps, states: floats };
 }
 
-const utterance = (frames: Float32Array): TransducerUtterance => ({ frames, state: undefined, symbolsAtFrame: 0 });
+const utterance = <Frames extends Float32Array | DeviceTensor>(frames: Frames) => ({ frames, state: undefined, symbolsAtFrame: 0 });
 
 for (const { hidden, layers, durations, count } of [
   { hidden: 8, layers: 1, durations: [0, 1, 2], count: 3 },
@@ -136,17 +141,73 @@ for (const { hidden, layers, durations, count } of [
   });
 }
 
-test("decoding goes on from a state as if it had not stopped, recorded or not", (t) => {
+test("decoding goes on from a state as if it had not stopped, recorded or not, and when its decoder is gone", (t) => {
   const rules = { blankId: 10, durations: [], maximumSymbolsPerFrame: 2 };
-  using decoder = new TransducerDecoder(weightsOf(16, 2, 11, 0), rules);
+  const weights = weightsOf(16, 2, 11, 0);
+  using decoder = new TransducerDecoder(weights, rules);
   const frames = halves([9, 16], 7, 2).toArray() as Float32Array;
   const whole = decoded(decoder, [utterance(frames)]);
   const [first, second] = [frames.subarray(0, 5 * 16), frames.subarray(5 * 16)];
-  const before = decoded(decoder, [utterance(first)]);
-  const after = decoded(decoder, [{ frames: second, state: before.states[0], symbolsAtFrame: 0 }]);
-  const ids = (of: readonly TransducerStep[][]): number[] => of.flat().map(({ id }) => id);
-  t.deepEqual([...ids(before.steps), ...ids(after.steps)], ids(whole.steps));
-  assertClose(t, after.states[0] as Float32Array, whole.states[0] as Float32Array, 1e-6, "state");
+  const before = new TransducerDecoder(weights, rules);
+  const ids: number[] = [];
+  const [state] = before.decode([utterance(first)], (_, { id }) => ids.push(id)) as [TransducerState];
+  before.dispose();
+  for (const known of [state, state.toArray()]) {
+    const after = decoded(decoder, [{ frames: second, state: known, symbolsAtFrame: 0 }]);
+    t.deepEqual(
+      [...ids, ...after.steps.flat().map((step) => step.id)],
+      whole.steps.flat().map((step) => step.id),
+    );
+    assertClose(t, after.states[0] as Float32Array, whole.states[0] as Float32Array, 1e-6, "state");
+  }
+  state.dispose();
+  state.dispose();
+  t.true(state.released);
+  t.throws(() => decoder.decode([{ frames: second, state, symbolsAtFrame: 0 }], () => undefined), { code: "TENSOR_RELEASED" });
+});
+
+test("frames that are on the GPU stay there: only blocks of steps come down, with one wait for each", (t) => {
+  const [size, rules] = [8, { blankId: 10, durations: [], maximumSymbolsPerFrame: 2 }];
+  using decoder = new TransducerDecoder(weightsOf(size, 1, 11, 0), rules);
+  const values = Tensor.from(randomValues(22 * size, 3), [22, size]);
+  using rounded = DeviceTensor.from(values, "bfloat16");
+  const ranges = [[0, 1], [1, 21]] as const; // a short one, and one whose blocks are begun before the former are looked at
+  const rows = ranges.map(([begin, end]) => rounded.rows(begin, end));
+  const floats = ranges.map(([begin, end]) => rounded.toArray().slice(begin * size, end * size));
+  const expected = decoded(decoder, floats.map(utterance));
+  t.deepEqual(decoded(decoder, rows.map(utterance)), expected); // memory for frames of this type takes the place of that for floats
+  const memory = gpuMemoryStatistics().bytesInUse;
+  const steps = rows.map(() => [] as TransducerStep[]);
+  const before = gpuHostTraffic();
+  const states = decoder.decode(rows.map(utterance), (index, step) => steps[index]?.push(step));
+  const after = gpuHostTraffic();
+  t.deepEqual(steps, expected.steps);
+  const blocks = Math.ceil(((expected.steps[1]?.length ?? 0) + 1) / 8); // the last one tells of an utterance that it has ended
+  t.true(blocks >= 3);
+  t.is(after.waits - before.waits, blocks);
+  t.is(after.bytesToHost - before.bytesToHost, blocks * 8 * 2 * 16);
+  t.is(after.bytesToGpu - before.bytesToGpu, 2 * 16);
+  t.deepEqual(
+    states.map((state) => state.toArray()),
+    expected.states,
+  );
+  t.true(gpuMemoryStatistics().bytesInUse > memory);
+  for (const state of states) state.dispose();
+  t.true(gpuMemoryStatistics().bytesInUse <= memory);
+  const mixed = decoded(decoder, [utterance(floats[0] as Float32Array), utterance(rows[1] as DeviceTensor)]);
+  t.deepEqual(mixed, expected);
+  for (const tensor of rows) tensor.dispose();
+});
+
+test("a decoder goes on after whoever is told of steps has thrown", (t) => {
+  using decoder = new TransducerDecoder(weightsOf(8, 1, 11, 0), { blankId: 10, durations: [], maximumSymbolsPerFrame: 2 });
+  const frames = randomValues(20 * 8, 3);
+  const expected = decoded(decoder, [utterance(frames)]);
+  const refuse = (): void => {
+    throw new RangeError("no more");
+  };
+  t.throws(() => decoder.decode([utterance(frames)], refuse), { instanceOf: RangeError });
+  t.deepEqual(decoded(decoder, [utterance(frames)]), expected);
 });
 
 test("hidden values that are no multiple of 8 are a coded error", (t) => {

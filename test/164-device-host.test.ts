@@ -11,6 +11,7 @@ import {
   tidy,
   UsmLiteError,
 } from "../lib/operations.js";
+import { PendingDownload } from "../lib/device/pending_download.js";
 import { randomValues } from "./gradient.js";
 
 test("values go to the GPU and back through a pinned buffer, without waiting", (t) => {
@@ -106,6 +107,20 @@ test("copies between host and GPU, and waits, are counted", (t) => {
     });
     x.clone();
     t.deepEqual(gpuHostTraffic(), after, "what stays on the GPU is none of them");
+  });
+});
+
+test("a download that is waited for later has what was there when it was asked for", (t) => {
+  tidy(() => {
+    using download = new PendingDownload(6);
+    const x = DeviceTensor.from(Tensor.from([1, 2, 3, 4], [1, 4]), "float32");
+    download.begin(x);
+    DeviceTensor.zeros([1, 4], "float32").copyTo(x);
+    t.deepEqual([...download.take().slice(0, 4)], [1, 2, 3, 4]);
+    download.begin(x);
+    DeviceTensor.from(Tensor.from([5, 6, 7, 8], [1, 4]), "float32").copyTo(x);
+    download.begin(x); // in place of that
+    t.deepEqual([...download.take().slice(0, 4)], [5, 6, 7, 8]);
   });
 });
 

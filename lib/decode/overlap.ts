@@ -3,10 +3,11 @@
  * comes from the chunk in which it has more context on both sides.
  */
 import { UsmLiteError } from "../errors.js";
+import { frameRows, type FrameRows } from "./frame_rows.js";
 import type { LogProbabilities } from "./hypothesis.js";
 
 /** What the model said about a chunk that begins at `firstFrame` of the recording. */
-export interface Chunk extends LogProbabilities {
+export interface Chunk extends FrameRows {
   readonly firstFrame: number;
 }
 
@@ -71,8 +72,11 @@ export function planChunks(length: number, chunkLength: number, overlap: number,
   return [...plan.advance(length), plan.finish(length)];
 }
 
-/** {@link joinChunks} for chunks that arrive one after another: gives rows as soon as no later chunk can change them. */
-export class ChunkJoiner {
+/**
+ * {@link joinChunks} for chunks that arrive one after another: gives rows as soon as no later chunk can change them. Chunks that are on
+ * the GPU belong to it; rows that it gives belong to whoever asked.
+ */
+export class ChunkJoiner implements Disposable {
   private count = 0;
   private last: Chunk | undefined;
   /** Rows of `last` before this frame of the recording were given, or belong to the chunk before. */
@@ -83,11 +87,14 @@ export class ChunkJoiner {
 
   /**
    * The rows that the next chunk settles: those up to the cut in its overlap with the chunk before.
-   * @throws UsmLiteError INVALID_ARGUMENT when it is not in order, or frames between the two are missing
+   * @throws UsmLiteError INVALID_ARGUMENT when it is not in order, or frames between the two are missing; when it is on the GPU and
+   *   cuts depend on blanks
    */
-  push(chunk: Chunk): LogProbabilities {
+  push(chunk: Chunk): FrameRows {
     const { last } = this;
-    let settled: LogProbabilities = { values: new Float32Array(0), frames: 0, tokens: chunk.tokens };
+    if (chunk.onGpu && this.blankId !== undefined)
+      throw new UsmLiteError("INVALID_ARGUMENT", "chunks on the GPU cannot be cut at blanks; copy their values to the CPU");
+    let settled: FrameRows = { values: new Float32Array(0), frames: 0, tokens: chunk.tokens };
     if (!last) {
       this.begin = chunk.firstFrame;
     } else {
@@ -102,6 +109,7 @@ export class ChunkJoiner {
       const cut = bestCut(last, chunk, Math.max(this.begin, chunk.firstFrame), end, this.blankId);
       settled = rows(last, this.begin, cut);
       this.begin = cut;
+      last.onGpu?.dispose();
     }
     this.last = chunk;
     this.count++;
@@ -109,9 +117,18 @@ export class ChunkJoiner {
   }
 
   /** The rows of the last chunk. @throws UsmLiteError INVALID_ARGUMENT when there was none */
-  finish(): LogProbabilities {
+  finish(): FrameRows {
     if (!this.last) throw new UsmLiteError("INVALID_ARGUMENT", "there are no chunks to join");
     return rows(this.last, this.begin, endOf(this.last));
+  }
+
+  /** Gives back what it holds on the GPU. */
+  dispose(): void {
+    this.last?.onGpu?.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 }
 
@@ -140,9 +157,7 @@ export function joinChunks(chunks: readonly Chunk[], blankId = 0): LogProbabilit
 const endOf = ({ firstFrame, frames }: Chunk): number => firstFrame + frames;
 
 /** Frames [begin, end) of the recording, which `chunk` has. */
-function rows({ values, tokens, firstFrame }: Chunk, begin: number, end: number): LogProbabilities {
-  return { values: values.subarray((begin - firstFrame) * tokens, (end - firstFrame) * tokens), frames: end - begin, tokens };
-}
+const rows = (chunk: Chunk, begin: number, end: number): FrameRows => frameRows(chunk, begin - chunk.firstFrame, end - chunk.firstFrame);
 
 /** Blank enough to cut at: both chunks give it at least this probability. */
 const SURE_BLANK = Math.log(0.9);

@@ -1,4 +1,5 @@
 /** What decoding of transducers needs: a network that scores tokens, and the frames of an utterance. */
+import type { DeviceTensor } from "../device/device_tensor.js";
 import type { TransducerDecoder } from "../device/transducer_decoder.js";
 import type { Prediction } from "../nn/prediction_network.js";
 
@@ -20,35 +21,43 @@ export interface TransducerScorer {
 
 /** Frames of one utterance, projected for the joint network. */
 export interface TransducerInput {
-  /** (frames, joint) row major */
+  /** (frames, joint) row major; empty where they are on the GPU. */
   readonly values: Float32Array;
   readonly frames: number;
+  /** (frames, joint), in place of `values`; a search has done with it when it has advanced. */
+  readonly onGpu?: DeviceTensor | undefined;
 }
+
+/** The same as floats, for a search of the CPU; waits where it comes from the GPU. */
+export const floatInput = ({ values, frames, onGpu }: TransducerInput): TransducerInput => ({ values: onGpu?.toArray() ?? values, frames });
 
 /** The frames of a recording that arrive piece by piece; only the newest piece is kept. */
 export class HeardFrames {
   /** Frames heard so far. */
   end = 0;
   private begin = 0;
-  private values: Float32Array = new Float32Array(0);
+  private piece: TransducerInput = { values: new Float32Array(0), frames: 0 };
 
-  push({ values, frames }: TransducerInput): void {
-    if (frames === 0) return;
-    this.values = values;
+  push(piece: TransducerInput): void {
+    if (piece.frames === 0) return;
+    this.piece = piece;
     this.begin = this.end;
-    this.end += frames;
+    this.end += piece.frames;
   }
 
-  /** (frames, joint) of the newest piece from this frame on. */
-  from(index: number): Float32Array {
-    const width = this.values.length / (this.end - this.begin);
-    return this.values.subarray((index - this.begin) * width);
+  /** (frames, joint) of the newest piece from this frame on, where they are. */
+  from(index: number): Float32Array | DeviceTensor {
+    const { values, frames, onGpu } = this.piece;
+    return onGpu?.rows(index - this.begin, frames) ?? values.subarray((index - this.begin) * this.width);
   }
 
-  /** (joint), of a frame of the newest piece. */
+  /** (joint), of a frame of the newest piece, which is not on the GPU. */
   frame(index: number): Float32Array {
-    const width = this.values.length / (this.end - this.begin);
-    return this.values.subarray((index - this.begin) * width, (index - this.begin + 1) * width);
+    return this.piece.values.subarray((index - this.begin) * this.width, (index - this.begin + 1) * this.width);
+  }
+
+  private get width(): number {
+    return this.piece.values.length / this.piece.frames;
   }
 }
 

@@ -8,7 +8,7 @@ import type { Prediction } from "../nn/prediction_network.js";
 import type { DecodedToken } from "./hypothesis.js";
 import { logAdd } from "./log_probabilities.js";
 import { combineScorers, type PrefixScorer, type PrefixState } from "./prefix_scorer.js";
-import { HeardFrames, logSumExp, type TransducerInput, type TransducerScorer } from "./transducer.js";
+import { floatInput, HeardFrames, logSumExp, type TransducerInput, type TransducerScorer } from "./transducer.js";
 
 export interface TransducerBeamOptions {
   /** Hypotheses kept at each frame, and tokens tried for each of them; default 8. */
@@ -102,7 +102,7 @@ export class TransducerBeamSearch {
 
   /** The next frames of the recording. */
   advance(input: TransducerInput): void {
-    this.heard.push(input);
+    this.heard.push(floatInput(input));
     for (; this.frame < this.heard.end; this.frame++) this.step(this.frame);
   }
 

@@ -4,9 +4,11 @@
  */
 import { UsmLiteError } from "../errors.js";
 import type { TransducerDecoder } from "../device/transducer_decoder.js";
+import type { TransducerState } from "../device/transducer_state.js";
 import type { Prediction } from "../nn/prediction_network.js";
+import { tidy } from "../tensor/scope.js";
 import type { DecodedToken } from "./hypothesis.js";
-import { bestIndex, HeardFrames, logSumExp, type TransducerInput, type TransducerScorer } from "./transducer.js";
+import { bestIndex, floatInput, HeardFrames, logSumExp, type TransducerInput, type TransducerScorer } from "./transducer.js";
 
 export interface TransducerPath {
   readonly tokens: readonly DecodedToken[];
@@ -16,12 +18,15 @@ export interface TransducerPath {
   readonly logProbability: number;
 }
 
-/** Takes the frames of utterances piece by piece. */
-export class TransducerGreedySearch {
+/** Takes the frames of utterances piece by piece. Where it decodes on the GPU, what it knows stays there until it is disposed of. */
+export class TransducerGreedySearch implements Disposable {
   private readonly tokens: DecodedToken[] = [];
   private readonly steps: { id: number; duration: number }[] = [];
   private logProbability = 0;
+  /** On the CPU. */
   private prediction: Prediction | undefined;
+  /** On the GPU. */
+  private state: TransducerState | undefined;
   /** Of the recording; may lie beyond what has been heard. */
   private frame = 0;
   private symbolsAtFrame = 0;
@@ -31,18 +36,16 @@ export class TransducerGreedySearch {
 
   /** The next frames of each of several utterances; the searches advance together. */
   static advance(searches: readonly TransducerGreedySearch[], inputs: readonly TransducerInput[]): void {
-    searches.forEach((search, index) => search.heard.push(inputs[index] as TransducerInput));
-    const onGpu = searches[0]?.network.decoderOnGpu;
-    if (onGpu)
-      return TransducerGreedySearch.advanceOnGpu(
-        searches.filter((search) => search.hasFrames),
-        onGpu,
-      );
-    for (
-      let running = searches.filter((search) => search.hasFrames);
-      running.length > 0;
-      running = running.filter((search) => search.hasFrames)
-    ) {
+    const decoder = searches[0]?.network.decoderOnGpu;
+    searches.forEach((search, index) => {
+      const input = inputs[index] as TransducerInput;
+      search.heard.push(decoder ? input : floatInput(input));
+    });
+    const waiting = searches.filter((search) => search.hasFrames);
+    if (decoder) return tidy(() => TransducerGreedySearch.advanceOnGpu(waiting, decoder));
+    if (waiting.some(({ state }) => state !== undefined))
+      throw new UsmLiteError("INTERNAL", "a search that began on the GPU has to go on there: what it knows is there");
+    for (let running = waiting; running.length > 0; running = running.filter((search) => search.hasFrames)) {
       const { network } = running[0] as TransducerGreedySearch;
       const fresh = running.filter(({ prediction }) => prediction === undefined);
       if (fresh.length > 0) {
@@ -69,15 +72,27 @@ export class TransducerGreedySearch {
   }
 
   private static advanceOnGpu(searches: readonly TransducerGreedySearch[], decoder: TransducerDecoder): void {
-    const parts = searches.map(({ heard, frame, prediction, symbolsAtFrame }) => ({
+    const parts = searches.map(({ heard, frame, state, prediction, symbolsAtFrame }) => ({
       frames: heard.from(frame),
-      state: prediction?.state,
+      state: state ?? prediction?.state,
       symbolsAtFrame,
     }));
     const states = decoder.decode(parts, (index, { id, duration, logProbability }) =>
       (searches[index] as TransducerGreedySearch).take(id, duration, logProbability),
     );
-    searches.forEach((search, index) => (search.prediction = { output: new Float32Array(0), state: states[index] as Float32Array }));
+    searches.forEach((search, index) => {
+      search.state?.dispose();
+      search.state = states[index];
+    });
+  }
+
+  /** Gives back what it keeps on the GPU; the path stays. */
+  dispose(): void {
+    this.state?.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 
   /** What was said if the recording ended here; the search can go on. */
@@ -122,6 +137,10 @@ export class TransducerGreedySearch {
 /** Decodes whole utterances. */
 export function transducerGreedy(network: TransducerScorer, inputs: readonly TransducerInput[]): TransducerPath[] {
   const searches = inputs.map(() => new TransducerGreedySearch(network));
-  TransducerGreedySearch.advance(searches, inputs);
-  return searches.map((search) => search.path());
+  try {
+    TransducerGreedySearch.advance(searches, inputs);
+    return searches.map((search) => search.path());
+  } finally {
+    for (const search of searches) search.dispose();
+  }
 }

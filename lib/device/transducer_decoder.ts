@@ -1,6 +1,7 @@
 /**
- * Greedy decoding of transducers on the GPU (Graves 2012; durations: Xu et al. 2023). Utterances take their steps together; where each
- * stands stays there, and tokens come back in blocks of steps. Blocks are recorded, since a step is half a dozen kernels of a few microseconds.
+ * Greedy decoding of transducers on the GPU (Graves 2012; durations: Xu et al. 2023). Utterances take their steps together; what the
+ * encoder says of them, where each stands and what the network knows stay there, and tokens come back in blocks of steps. Blocks are
+ * recorded, since a step is half a dozen kernels of a few microseconds.
  */
 import { packWeight } from "../quant/packed_weight.js";
 import { UsmLiteError } from "../errors.js";
@@ -10,8 +11,11 @@ import { deviceLinear } from "./device_linear.js";
 import { DeviceTensor, type DeviceTensorHandle } from "./device_tensor.js";
 import { DeviceWeight } from "./device_weight.js";
 import { gpuAddon } from "./gpu.js";
+import { PendingDownload } from "./pending_download.js";
 import { Recording } from "./recording.js";
 import { DeviceLstm } from "./transducer_lstm.js";
+import { TransducerState, uploadState, type LayerStates } from "./transducer_state.js";
+import { stepColumns, stepsPerBlock, tellSteps, type TransducerStep } from "./transducer_steps.js";
 
 interface TransducerBindings {
   deviceTransducerJoin(frames: DeviceTensorHandle, prediction: DeviceTensorHandle, state: DeviceTensorHandle): DeviceTensorHandle;
@@ -54,20 +58,12 @@ export interface TransducerRules {
 
 /** One utterance, or a part of one. */
 export interface TransducerUtterance {
-  /** (frames, joint), at least one frame, what the encoder says. */
-  readonly frames: Float32Array;
-  /** Hidden and cell state of each layer, as earlier decoding left them; absent: nothing was said yet. */
-  readonly state: Float32Array | undefined;
+  /** (frames, joint), at least one frame, what the encoder says; on the GPU bfloat16 or float32, which {@link TransducerDecoder.decode} copies. */
+  readonly frames: Float32Array | DeviceTensor;
+  /** What earlier decoding left, here or, as hidden and cell state of each layer, elsewhere; absent: nothing was said yet. */
+  readonly state: TransducerState | Float32Array | undefined;
   /** Said at the first of these frames already. */
   readonly symbolsAtFrame: number;
-}
-
-/** What was best at one step: the blank or a token, and the network's duration, before it is made to go on. */
-export interface TransducerStep {
-  readonly id: number;
-  readonly duration: number;
-  /** Natural logarithm of the id's probability. */
-  readonly logProbability: number;
 }
 
 interface PlacedLayer {
@@ -77,21 +73,23 @@ interface PlacedLayer {
 
 /** Durations that the kernels choose from. */
 export const maximumDurations = 16;
-const stepsPerBlock = 8;
-const stateColumns = 4;
+const standingColumns = 4;
 const minimumRoom = 64; // frames
+
+/** Of a layer, what steps of even number begin with, and what those of odd number do. */
+interface LayerMemory extends LayerStates {
+  readonly odd: DeviceTensor;
+}
 
 /** Memory of a number of utterances with room for frames, and the steps over it. */
 interface Batch {
   readonly utterances: number;
-  readonly room: number;
   readonly frames: DeviceTensor;
   readonly standing: DeviceTensor;
   readonly steps: DeviceTensor;
-  /** Of each layer, what steps of even and of odd number begin with. */
-  readonly hidden: readonly (readonly [even: DeviceTensor, odd: DeviceTensor])[];
-  /** Of each layer. */
-  readonly cells: readonly DeviceTensor[];
+  readonly layers: readonly LayerMemory[];
+  /** Of two blocks of steps: one is looked at while the GPU takes the other. */
+  readonly downloads: readonly [PendingDownload, PendingDownload];
   recording: Recording | undefined;
 }
 
@@ -101,7 +99,8 @@ interface Batch {
  * @example
  * using decoder = new TransducerDecoder(weights, { blankId: 1024, durations: [0, 1, 2, 3, 4], maximumSymbolsPerFrame: 10 });
  * const ids: number[] = [];
- * decoder.decode([{ frames, state: undefined, symbolsAtFrame: 0 }], (_, { id }) => ids.push(id)); // blanks too
+ * const [state] = decoder.decode([{ frames, state: undefined, symbolsAtFrame: 0 }], (_, { id }) => ids.push(id)); // blanks too
+ * state.dispose();
  */
 export class TransducerDecoder implements Disposable {
   private readonly table: DeviceTensor;
@@ -130,30 +129,22 @@ export class TransducerDecoder implements Disposable {
   /**
    * Decodes utterances side by side; what one gives does not depend on the others.
    * @param onStep told of each step of each utterance, in order
-   * @returns the state of each utterance, for more of its frames
+   * @returns the state of each utterance, for more of its frames: to be disposed of
    */
-  decode(utterances: readonly TransducerUtterance[], onStep: (utterance: number, step: TransducerStep) => void): Float32Array[] {
+  decode(utterances: readonly TransducerUtterance[], onStep: (utterance: number, step: TransducerStep) => void): TransducerState[] {
     if (utterances.length === 0) return [];
-    const batch = this.batchFor(utterances);
-    this.fill(batch, utterances);
-    for (let running = true; running;) {
-      this.run(batch);
-      using downloaded = batch.steps.toTensor();
-      const steps = downloaded.toArray();
-      const last = new Array<number>(utterances.length).fill(-1);
-      for (let row = 0; row < stepsPerBlock * utterances.length; row++) {
-        const [id, duration, logProbability] = steps.subarray(stateColumns * row, stateColumns * row + 3) as unknown as [
-          number,
-          number,
-          number,
-        ];
-        last[row % utterances.length] = id;
-        if (id >= 0) onStep(row % utterances.length, { id, duration, logProbability });
+    const { batch, ends, longest } = this.fill(utterances);
+    const farthest = Math.max(1, ...this.rules.durations); // frames that a step goes on by
+    let [begun, taken] = [0, 0]; // blocks
+    for (let left = longest; left > 0;) {
+      // The GPU does not wait for its steps to be looked at where it is sure that there will be more of them.
+      while (begun === taken || (begun === taken + 1 && left > (stepsPerBlock + 1) * farthest)) {
+        this.run(batch);
+        (batch.downloads[begun++ % 2] as PendingDownload).begin(batch.steps);
       }
-      running = last.some((id) => id >= 0);
+      left = tellSteps((batch.downloads[taken++ % 2] as PendingDownload).take(), ends, onStep);
     }
-    tidy(() => void this.predict(batch, stepsPerBlock)); // the last token of an utterance that ended with the block
-    return this.states(batch);
+    return TransducerState.ofBatch(batch.layers, utterances.length);
   }
 
   dispose(): void {
@@ -174,23 +165,26 @@ export class TransducerDecoder implements Disposable {
     return this.table.dim(1);
   }
 
-  /** The memory of the utterances before, where it fits. */
-  private batchFor(utterances: readonly TransducerUtterance[]): Batch {
-    const frames = utterances.reduce((sum, utterance) => sum + utterance.frames.length, 0) / this.hiddenSize;
-    if (this.batch?.utterances === utterances.length && this.batch.room >= frames) return this.batch;
+  /** Memory for `count` utterances of so many frames: that of those before, where it fits. */
+  private batchFor(count: number, frames: number, type: "bfloat16" | "float32"): Batch {
+    const { batch } = this;
+    if (batch?.utterances === count && batch.frames.type === type && batch.frames.dim(0) >= frames) return batch;
     this.release();
-    const room = Math.max(minimumRoom, 2 ** Math.ceil(Math.log2(frames)));
-    const zeros = (rows: number, columns: number, type: "float32" | "float16"): DeviceTensor =>
-      keep(DeviceTensor.zeros([rows, columns], type));
-    const count = utterances.length;
+    const zeros = (rows: number, columns: number, of: "bfloat16" | "float16" | "float32"): DeviceTensor =>
+      keep(DeviceTensor.zeros([rows, columns], of));
+    const size = this.hiddenSize;
+    const values = stepsPerBlock * count * stepColumns;
     return (this.batch = {
       utterances: count,
-      room,
-      frames: zeros(room, this.hiddenSize, "float32"),
-      standing: zeros(count, stateColumns, "float32"),
-      steps: zeros(stepsPerBlock * count, stateColumns, "float32"),
-      hidden: this.layers.map(() => [zeros(count, this.hiddenSize, "float16"), zeros(count, this.hiddenSize, "float16")] as const),
-      cells: this.layers.map(() => zeros(count, this.hiddenSize, "float32")),
+      frames: zeros(Math.max(minimumRoom, 2 ** Math.ceil(Math.log2(frames))), size, type),
+      standing: zeros(count, standingColumns, "float32"),
+      steps: zeros(stepsPerBlock * count, stepColumns, "float32"),
+      layers: this.layers.map(() => ({
+        hidden: zeros(count, size, "float16"),
+        odd: zeros(count, size, "float16"),
+        cell: zeros(count, size, "float32"),
+      })),
+      downloads: [new PendingDownload(values), new PendingDownload(values)],
       recording: undefined,
     });
   }
@@ -198,35 +192,43 @@ export class TransducerDecoder implements Disposable {
   private release(): void {
     const { batch } = this;
     this.batch = undefined;
-    batch?.recording?.dispose();
-    for (const tensor of batch ? [batch.frames, batch.standing, batch.steps, ...batch.hidden.flat(), ...batch.cells] : []) tensor.dispose();
+    if (!batch) return;
+    batch.recording?.dispose();
+    const tensors = [batch.frames, batch.standing, batch.steps, ...batch.layers.flatMap(({ hidden, odd, cell }) => [hidden, odd, cell])];
+    for (const part of [...tensors, ...batch.downloads]) part.dispose();
   }
 
-  private fill(batch: Batch, utterances: readonly TransducerUtterance[]): void {
-    const size = this.hiddenSize;
-    const standing: number[] = [];
-    let frame = 0;
-    const frames = new Float32Array(utterances.reduce((sum, utterance) => sum + utterance.frames.length, 0));
-    for (const utterance of utterances) {
-      frames.set(utterance.frames, frame * size);
-      const end = frame + utterance.frames.length / size;
-      standing.push(frame, end, utterance.symbolsAtFrame, utterance.state ? -1 : this.rules.blankId);
-      frame = end;
-    }
+  /** Brings utterances to where a batch begins; `ends` are the rows behind the last frame of each, `longest` the frames of the longest. */
+  private fill(utterances: readonly TransducerUtterance[]): { batch: Batch; ends: number[]; longest: number } {
+    const ends: number[] = [];
+    let [longest, end] = [0, 0];
     tidy(() => {
-      const upload = (values: Float32Array | number[], columns: number, to: DeviceTensor): void =>
-        DeviceTensor.from(Tensor.from(values, [values.length / columns, columns]), to.type as "float32" | "float16").copyTo(to);
-      upload(frames, size, batch.frames);
-      upload(standing, stateColumns, batch.standing);
-      const slot = (index: number): Float32Array => {
-        const values = new Float32Array(utterances.length * size);
-        utterances.forEach(({ state }, row) => state && values.set(state.subarray(index * size, (index + 1) * size), row * size));
-        return values;
-      };
-      this.layers.forEach((_, layer) => {
-        upload(slot(2 * layer), size, batch.hidden[layer]?.[0] as DeviceTensor);
-        upload(slot(2 * layer + 1), size, batch.cells[layer] as DeviceTensor);
+      const frames = placedFrames(utterances, this.hiddenSize);
+      const total = frames.reduce((sum, rows) => sum + rows.dim(0), 0);
+      const batch = this.batchFor(utterances.length, total, frames[0]?.type as "bfloat16" | "float32");
+      const standing: number[] = [];
+      frames.forEach((rows, index) => {
+        const { state, symbolsAtFrame } = utterances[index] as TransducerUtterance;
+        const [begin, count] = [end, rows.dim(0)];
+        end += count;
+        ends.push(end);
+        longest = Math.max(longest, count);
+        rows.copyTo(batch.frames.rows(begin, end));
+        standing.push(begin, end, symbolsAtFrame, state ? -1 : this.rules.blankId);
       });
+      DeviceTensor.from(Tensor.from(standing, [utterances.length, standingColumns]), "float32").copyTo(batch.standing);
+      this.fillStates(batch, utterances);
+    });
+    return { batch: this.batch as Batch, ends, longest };
+  }
+
+  private fillStates({ layers }: Batch, utterances: readonly TransducerUtterance[]): void {
+    if (utterances.some(({ state }) => !state)) {
+      for (const to of layers.flatMap(({ hidden, cell }) => [hidden, cell])) DeviceTensor.zeros(to.shape, to.type).copyTo(to);
+    }
+    utterances.forEach(({ state }, row) => {
+      if (state instanceof TransducerState) state.copyTo(layers, row);
+      else if (state) uploadState(state, layers, row);
     });
   }
 
@@ -252,28 +254,26 @@ export class TransducerDecoder implements Disposable {
     native().deviceTransducerDecide(scores.handle, blankId, maximumSymbolsPerFrame, durations, batch.standing.handle, steps.handle);
   }
 
-  /** (utterances, joint), with the token that each has just said. A block has an even number of steps: the next begins where it began. */
+  /** (utterances, joint), with the token that each has just said. */
   private predict(batch: Batch, step: number): DeviceTensor {
     let x: DeviceTensor | undefined;
     this.layers.forEach((layer, index) => {
-      const [even, odd] = batch.hidden[index] as readonly [DeviceTensor, DeviceTensor];
+      const { hidden: even, odd, cell } = batch.layers[index] as LayerMemory;
       const [before, after] = step % 2 === 0 ? [even, odd] : [odd, even];
-      layer.step(x ?? { table: this.table }, { state: batch.standing, before, after, cell: batch.cells[index] as DeviceTensor });
+      layer.step(x ?? { table: this.table }, { state: batch.standing, before, after, cell });
       x = after;
     });
     return multiply(x as unknown as DeviceTensor, this.projector);
   }
+}
 
-  /** After the step that {@link TransducerDecoder.decode} takes last. */
-  private states({ utterances, hidden, cells }: Batch): Float32Array[] {
-    const size = this.hiddenSize;
-    const slots = hidden.flatMap(([, odd], layer) => [odd.toArray(), (cells[layer] as DeviceTensor).toArray()]);
-    return Array.from({ length: utterances }, (_, row) => {
-      const state = new Float32Array(slots.length * size);
-      slots.forEach((values, slot) => state.set(values.subarray(row * size, (row + 1) * size), slot * size));
-      return state;
-    });
-  }
+/** Frames of all utterances on the GPU, in one type. */
+function placedFrames(utterances: readonly TransducerUtterance[], size: number): DeviceTensor[] {
+  const placed = utterances.map(({ frames }) =>
+    frames instanceof DeviceTensor ? frames : DeviceTensor.from(Tensor.from(frames, [frames.length / size, size]), "float32"),
+  );
+  if (placed.every(({ type }) => type === "bfloat16")) return placed;
+  return placed.map((frames) => (frames.type === "float32" ? frames : frames.cast("float32")));
 }
 
 const multiply = (x: DeviceTensor, { weight, bias }: PlacedLayer): DeviceTensor => deviceLinear(x, weight, { bias, batchInvariant: true });

@@ -2,6 +2,7 @@
 import type { SafetensorsEntry } from "../checkpoint/safetensors_writer.js";
 import type { TensorFile } from "../checkpoint/tensor_file.js";
 import { transducerGreedy } from "../decode/transducer_greedy.js";
+import { DeviceTensor } from "../device/device_tensor.js";
 import { featuresOnDevice } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
@@ -63,7 +64,8 @@ function transducerForward(network: TransducerNetwork, batch: Batch): Entries {
   const { hidden, projected, offsets } = network.encode(batch.features, batch.offsets);
   const inputs = offsets.lengths.map((frames, item) => {
     const begin = offsets.begin(item);
-    return { values: projected.rows(begin, begin + frames).toArray(), frames };
+    const rows = projected.rows(begin, begin + frames);
+    return rows instanceof DeviceTensor ? { values: new Float32Array(0), frames, onGpu: rows } : { values: rows.toArray(), frames };
   });
   const paths = transducerGreedy(network, inputs);
   const steps = 1 + Math.max(...paths.map((path) => path.steps.length));

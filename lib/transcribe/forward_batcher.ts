@@ -20,6 +20,7 @@ const defaultBatching = { maximumBatch: 8, maximumWaitMs: 5 } as const;
 export interface PassStatistics {
   readonly chunks: number;
   readonly audioSeconds: number;
+  /** Of this thread: passes whose results stay on the GPU are not waited for. */
   readonly milliseconds: number;
 }
 

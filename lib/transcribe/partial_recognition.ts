@@ -4,6 +4,7 @@
  * attention with left and right context, as in Chen et al. 2021, "Developing Real-time Streaming Transformer
  * Transducer"). The text so far only ever grows.
  */
+import { frameRows } from "../decode/frame_rows.js";
 import type { Chunk, ChunkPlanner, Range } from "../decode/overlap.js";
 import type { Search } from "./decoding.js";
 import type { AudioChunks, FeatureChunk } from "./feature_chunks.js";
@@ -60,7 +61,8 @@ class StreamingPlan implements ChunkPlanner {
   }
 }
 
-export class PartialRecognition {
+/** To be disposed of, however the recording ends. */
+export class PartialRecognition implements Disposable {
   private readonly plan: StreamingPlan;
   private readonly features: AudioChunks;
   private readonly search: Search;
@@ -90,15 +92,30 @@ export class PartialRecognition {
     return chunk;
   }
 
-  /** Takes what the network says about the chunk that {@link PartialRecognition.push} gave. */
-  advance({ firstFrame, frames, tokens, values }: Chunk): PartialText {
+  /** Takes what the network says about the chunk that {@link PartialRecognition.push} gave; rows on the GPU belong to it from now on. */
+  advance(chunk: Chunk): PartialText {
+    const { firstFrame, frames } = chunk;
     const end = Math.min(this.plan.settled / this.stride, firstFrame + frames);
-    const rows = values.subarray((this.searched - firstFrame) * tokens, (end - firstFrame) * tokens);
-    this.search.advance({ values: rows, frames: end - this.searched, tokens });
+    const rows = frameRows(chunk, this.searched - firstFrame, end - firstFrame);
+    try {
+      this.search.advance(rows);
+    } finally {
+      rows.onGpu?.dispose();
+      chunk.onGpu?.dispose();
+    }
     this.searched = end;
     const seconds = this.stride / this.melRate;
     const decided = Math.max(0, end - Math.round(this.seconds.decisionLag / seconds));
     this.search.settleBefore?.(decided);
     return { text: this.search.settledText(), settledSeconds: decided * seconds, heardSeconds: (firstFrame + frames) * seconds };
+  }
+
+  /** Gives back what it keeps on the GPU. */
+  dispose(): void {
+    this.search.dispose?.();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 }

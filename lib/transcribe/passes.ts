@@ -1,6 +1,7 @@
 /** Which chunks of which recordings share a pass of the network. */
 import type { Adapter } from "../adapt/adapter.js";
 import type { CtcBestPathSearch } from "../decode/ctc_greedy.js";
+import type { FrameRows } from "../decode/frame_rows.js";
 import type { FeatureChunk } from "./feature_chunks.js";
 
 /** A chunk to pass through the network, and how. */
@@ -8,6 +9,8 @@ export interface ForwardChunk extends FeatureChunk {
   readonly adapter?: Adapter | undefined;
   /** Whether only the best token of each frame is wanted, as {@link CtcBestPathSearch} takes it; a CTC network on the GPU heeds it. */
   readonly bestPath?: boolean;
+  /** Whether what a transducer's encoder says may stay on the GPU, for greedy decoding there: then whoever gets it owns it ({@link FrameRows}). */
+  readonly staysOnGpu?: boolean;
 }
 
 /** A chunk of one of several utterances. */

@@ -7,13 +7,10 @@ import { bestPath } from "../decode/ctc_greedy.js";
 import type { Hypothesis, LogProbabilities } from "../decode/hypothesis.js";
 import { ChunkPlan, joinChunks, type Chunk, type ChunkPlanner } from "../decode/overlap.js";
 import { batchInvariantly } from "../device/batch_invariance.js";
-import { deviceCtcBestPath } from "../device/ctc_best_path.js";
-import { DeviceTensor } from "../device/device_tensor.js";
 import { featuresOnDevice, roundedFeatures } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
 import { withAdapters } from "../nn/adapter_scope.js";
-import { logSoftmax } from "../ops/softmax.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
@@ -21,7 +18,7 @@ import { chunkSeconds } from "./chunk_lengths.js";
 import { Decoding, recognizedSpeech, type RecognizedSpeech, type Search } from "./decoding.js";
 import { FeatureChunks, type AudioChunks, type FeatureChunk } from "./feature_chunks.js";
 import type { ForwardPass } from "./forward_batcher.js";
-import { checkedScores, scoresOf, type FrameScores } from "./frame_scores.js";
+import { ctcFrames, transducerFrames, type PassFrames } from "./frame_scores.js";
 import { passes, type ForwardChunk, type UtteranceChunk } from "./passes.js";
 import type { ResolvedRecordingOptions, RecognizerOptions } from "./recognizer_options.js";
 import { SampleChunks } from "./sample_chunks.js";
@@ -34,7 +31,7 @@ import type { WindowSearch } from "./window_search.js";
 const secondsPerBatchPass = 30;
 
 /** With which adapter a chunk passes through the network, and what is wanted of it. */
-type ForwardSettings = Required<Pick<ForwardChunk, "adapter" | "bestPath">>;
+type ForwardSettings = Required<Pick<ForwardChunk, "adapter" | "bestPath" | "staysOnGpu">>;
 
 /**
  * Recognizes speech with a loaded model on the calling thread, which it blocks; {@link Transcriber} does the same in a worker.
@@ -86,9 +83,13 @@ export class Recognizer implements ForwardPass<ForwardChunk, Chunk> {
     }
     const decodings = adapters.map((one) => this.decoding({ adapter: one }));
     const settings = adapters.map((one) => ({ ...this.forwardSettings(), adapter: one }));
-    for (const { utterance, chunk } of this.chunks(utterances, isAborted, settings)) decodings[utterance]?.push(chunk);
-    searchRest(decodings);
-    return decodings.map((decoding, index) => decoding.result((utterances[index] as Float32Array).length));
+    try {
+      for (const { utterance, chunk } of this.chunks(utterances, isAborted, settings)) decodings[utterance]?.push(chunk);
+      searchRest(decodings);
+      return decodings.map((decoding, index) => decoding.result((utterances[index] as Float32Array).length));
+    } finally {
+      for (const decoding of decodings) decoding.dispose();
+    }
   }
 
   /**
@@ -100,7 +101,7 @@ export class Recognizer implements ForwardPass<ForwardChunk, Chunk> {
     isAborted: () => boolean = () => false,
   ): Promise<RecognizedSpeech> {
     if (this.windows) return transcribeWindowStream(this, this.windows, blocks, () => checkAborted(isAborted));
-    const decoding = this.decoding();
+    using decoding = this.decoding();
     const features = this.featureChunks();
     const recognize = (chunk: FeatureChunk): void => {
       checkAborted(isAborted);
@@ -168,16 +169,19 @@ export class Recognizer implements ForwardPass<ForwardChunk, Chunk> {
     return frontEnd instanceof LogMel ? new FeatureChunks(frontEnd, plan) : new SampleChunks(frontEnd, plan);
   }
 
-  /** What the network says about every chunk of every utterance. */
+  /** What the network says about every chunk of every utterance; each belongs to whoever takes it. */
   private *chunks(
     utterances: readonly Float32Array[],
     isAborted: () => boolean,
-    settings: readonly ForwardSettings[] = utterances.map(() => ({ adapter: this.adapter, bestPath: false })),
+    settings: readonly ForwardSettings[] = utterances.map(() => ({ adapter: this.adapter, bestPath: false, staysOnGpu: false })),
   ): Generator<{ utterance: number; chunk: Chunk }> {
     for (const pass of passes(this.utteranceChunks(utterances, settings), secondsPerBatchPass * this.melRate)) {
       checkAborted(isAborted);
-      for (const [index, chunk] of this.forward(pass).entries()) {
-        yield { utterance: (pass[index] as UtteranceChunk).utterance, chunk };
+      const said = this.forward(pass);
+      try {
+        for (const { utterance } of pass) yield { utterance, chunk: said.shift() as Chunk };
+      } finally {
+        for (const { onGpu } of said) onGpu?.dispose(); // that nobody took
       }
     }
   }
@@ -192,22 +196,18 @@ export class Recognizer implements ForwardPass<ForwardChunk, Chunk> {
 
   /**
    * One pass over packed chunks, of one recording or several; what is said about each does not depend on the others. Log-probabilities,
-   * or, of a transducer, what its joint network takes.
+   * or, of a transducer, what its joint network takes, which is the caller's to dispose of where it stays on the GPU.
    */
   forward(chunks: readonly ForwardChunk[]): Chunk[] {
     return tidy(() => {
       const offsets = new SequenceOffsets(chunks.map(({ frames }) => frames));
       const features = this.features(chunks, offsets);
-      const {
-        all,
-        best,
-        offsets: hidden,
-      } = this.adapted(chunks, () => batchInvariantly(this.model.batchInvariant, () => this.encode(features, offsets, chunks)));
-      return hidden.lengths.map((frames, index) => {
-        const chunk = chunks[index] as ForwardChunk;
-        const { values, tokens } = (best && chunk.bestPath ? best : all) as FrameScores;
-        const first = hidden.begin(index) * tokens;
-        return { firstFrame: chunk.firstFrame / this.stride, frames, tokens, values: values.slice(first, first + frames * tokens) };
+      const { said, offsets: hidden } = this.adapted(chunks, () =>
+        batchInvariantly(this.model.batchInvariant, () => this.encode(features, offsets, chunks)),
+      );
+      return chunks.map((chunk, index) => {
+        const begin = hidden.begin(index);
+        return { firstFrame: chunk.firstFrame / this.stride, ...said(chunk, begin, begin + (hidden.lengths[index] as number)) };
       });
     });
   }
@@ -267,26 +267,21 @@ export class Recognizer implements ForwardPass<ForwardChunk, Chunk> {
     features: Tensor,
     offsets: SequenceOffsets,
     chunks: readonly ForwardChunk[],
-  ): { all: FrameScores | undefined; best: FrameScores | undefined; offsets: SequenceOffsets } {
-    const { network } = this.model;
+  ): { said: PassFrames; offsets: SequenceOffsets } {
+    const { network, folder } = this.model;
     if (network.kind === "ctc") {
       const { logits, offsets: hidden } = network.forward(features, offsets);
-      const wanted = (bestPath: boolean): boolean => chunks.some((chunk) => (chunk.bestPath ?? false) === bestPath);
-      const best = logits instanceof DeviceTensor && wanted(true) ? scoresOf(deviceCtcBestPath(logits, network.blankId)) : undefined;
-      return {
-        all: best && !wanted(false) ? undefined : checkedScores(scoresOf(logSoftmax(logits)), this.model.folder),
-        best,
-        offsets: hidden,
-      };
+      return { said: ctcFrames(logits, network, chunks, folder), offsets: hidden };
     }
     if (network.kind !== "transducer") throw new UsmLiteError("INTERNAL", "windows are not encoded here");
     const { projected, offsets: hidden } = network.encode(features, offsets);
-    return { all: scoresOf(projected), best: undefined, offsets: hidden };
+    return { said: transducerFrames(projected, network, chunks), offsets: hidden };
   }
 
   /** How the chunks of a recording pass through the network. */
   forwardSettings({ hotwords = [], adapter = this.adapter }: ResolvedRecordingOptions = {}): ForwardSettings {
-    return { adapter, bestPath: this.searches.takesBestPath(hotwords) };
+    const { searches } = this;
+    return { adapter, bestPath: searches.takesBestPath(hotwords), staysOnGpu: searches.decodesOnGpu(hotwords) };
   }
 }
 

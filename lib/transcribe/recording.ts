@@ -33,7 +33,7 @@ export async function recognizeFile(
 ): Promise<RecognizedSpeech> {
   const { recognizer, batcher, windows, options, signal, onPartial } = recording;
   if (windows) return recognizeWindows(blocks, { ...recording, windows }, { window: allowed.file, last: allowed.file, expected: true });
-  const decoding = recognizer.decoding(options);
+  using decoding = recognizer.decoding(options);
   const features = recognizer.featureChunks();
   let heardSeconds = 0;
   const settings = recognizer.forwardSettings(options);
@@ -66,9 +66,9 @@ export async function recognizeLive(
 ): Promise<RecognizedSpeech> {
   const { recognizer, batcher, windows, options, signal, onPartial } = recording;
   if (windows) return recognizeWindows(blocks, { ...recording, windows }, { window: allowed.partial, last: allowed.last, expected: false });
-  const decoding = recognizer.decoding(options);
+  using decoding = recognizer.decoding(options);
   const features = recognizer.featureChunks();
-  const partial = onPartial && new PartialRecognition(recognizer, options);
+  using partial = onPartial && new PartialRecognition(recognizer, options);
   const settings = recognizer.forwardSettings(options);
   const forward = (chunk: FeatureChunk, milliseconds: number): Promise<Chunk> =>
     batcher.forward({ ...chunk, ...settings }, { deadline: performance.now() + milliseconds, signal, expected: false });

@@ -1,7 +1,7 @@
 /** Which search turns what the network says into text: by the kind of network, the decoder asked for, and hotwords. */
 import { CtcBeamSearch } from "../decode/ctc_beam_search.js";
 import { CtcBestPathSearch, CtcGreedySearch } from "../decode/ctc_greedy.js";
-import type { LogProbabilities } from "../decode/hypothesis.js";
+import type { FrameRows } from "../decode/frame_rows.js";
 import { HotwordScorer } from "../decode/hotword_scorer.js";
 import { LanguageModelScorer } from "../decode/language_model_scorer.js";
 import type { PrefixScorer } from "../decode/prefix_scorer.js";
@@ -103,8 +103,16 @@ export class Searches {
 
   /** Greedy decoding of a CTC network on the GPU needs no more than the best token of each frame. */
   takesBestPath(hotwords: readonly string[]): boolean {
-    const { network, device } = this.model;
-    return network.kind === "ctc" && device === "cuda" && this.decoder === "greedy" && hotwords.length === 0;
+    return this.model.network.kind === "ctc" && this.isGreedyOnGpu(hotwords);
+  }
+
+  /** Greedy decoding of a transducer on the GPU takes frames from where the encoder leaves them. */
+  decodesOnGpu(hotwords: readonly string[]): boolean {
+    return this.model.network.kind === "transducer" && this.isGreedyOnGpu(hotwords);
+  }
+
+  private isGreedyOnGpu(hotwords: readonly string[]): boolean {
+    return this.model.device === "cuda" && this.decoder === "greedy" && hotwords.length === 0;
   }
 }
 
@@ -114,7 +122,11 @@ export function searchRest(decodings: readonly Decoding[]): void {
   const rests = decodings.map((decoding) => decoding.rest());
   const greedy = searches.filter((search) => search instanceof GreedyTransducerSearch);
   const beams = searches.filter((search) => search instanceof CtcBeamSearch);
-  if (greedy.length === searches.length) GreedyTransducerSearch.advanceTogether(greedy, rests);
-  else if (beams.length === searches.length) CtcBeamSearch.advanceTogether(beams, rests);
-  else searches.forEach((search, index) => search.advance(rests[index] as LogProbabilities));
+  try {
+    if (greedy.length === searches.length) GreedyTransducerSearch.advanceTogether(greedy, rests);
+    else if (beams.length === searches.length) CtcBeamSearch.advanceTogether(beams, rests);
+    else searches.forEach((search, index) => search.advance(rests[index] as FrameRows));
+  } finally {
+    for (const { onGpu } of rests) onGpu?.dispose();
+  }
 }

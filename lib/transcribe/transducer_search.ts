@@ -1,5 +1,6 @@
 /** Decoding of a transducer as part of a transcription: token paths become text with times. */
-import { hypothesisOf, type FrameTimes, type Hypothesis, type LogProbabilities } from "../decode/hypothesis.js";
+import type { FrameRows } from "../decode/frame_rows.js";
+import { hypothesisOf, type FrameTimes, type Hypothesis } from "../decode/hypothesis.js";
 import { TransducerBeamSearch, type TransducerBeamOptions } from "../decode/transducer_beam_search.js";
 import { TransducerGreedySearch } from "../decode/transducer_greedy.js";
 import type { TransducerScorer } from "../decode/transducer.js";
@@ -18,11 +19,11 @@ export class GreedyTransducerSearch implements Search {
     this.search = new TransducerGreedySearch(network);
   }
 
-  advance(input: LogProbabilities): void {
+  advance(input: FrameRows): void {
     GreedyTransducerSearch.advanceTogether([this], [input]);
   }
 
-  static advanceTogether(searches: readonly GreedyTransducerSearch[], inputs: readonly LogProbabilities[]): void {
+  static advanceTogether(searches: readonly GreedyTransducerSearch[], inputs: readonly FrameRows[]): void {
     TransducerGreedySearch.advance(
       searches.map(({ search }) => search),
       inputs,
@@ -38,6 +39,10 @@ export class GreedyTransducerSearch implements Search {
     const { tokens, logProbability } = this.search.path();
     return [hypothesisOf(tokens, logProbability, this.tokenizer, this.times)];
   }
+
+  dispose(): void {
+    this.search.dispose();
+  }
 }
 
 export class BeamTransducerSearch implements Search {
@@ -52,7 +57,7 @@ export class BeamTransducerSearch implements Search {
     this.search = new TransducerBeamSearch(network, { ...options, isSpecial: (id) => tokenizer.isSpecial(id) });
   }
 
-  advance(input: LogProbabilities): void {
+  advance(input: FrameRows): void {
     this.search.advance(input);
   }
 

@@ -1,6 +1,7 @@
 #include "cuda/transducer_greedy.hpp"
 
 #include "cuda/block_reduction.cuh"
+#include "cuda/element.cuh"
 #include "cuda/launch.hpp"
 #include "cuda/natural_logarithm.cuh"
 
@@ -11,14 +12,16 @@ using namespace transducer_state;
 
 constexpr int kUtteranceThreads = 128, kUtteranceWarps = kUtteranceThreads / 32;  // a block takes an utterance
 
-__global__ void __launch_bounds__(kUtteranceThreads) join_kernel(const float* frames, int64_t frames_stride, const uint16_t* prediction, int64_t prediction_stride,
-                                                        int joint, const float* state, uint16_t* y, int64_t y_stride) {
+template <typename T>
+__global__ void __launch_bounds__(kUtteranceThreads) join_kernel(const typename Element<T>::Type* frames, int64_t frames_stride, const uint16_t* prediction,
+                                                        int64_t prediction_stride, int joint, const float* state, uint16_t* y, int64_t y_stride) {
   ptx::take_turn();
   const int64_t row = blockIdx.x;
   const int frame = static_cast<int>(state[row * kColumns + kFrame]);
   const bool running = frame < static_cast<int>(state[row * kColumns + kEnd]);
   for (int i = static_cast<int>(threadIdx.x); i < joint; i += kUtteranceThreads) {
-    const float sum = running ? frames[frame * frames_stride + i] + ptx::to_float<Float16>(prediction[row * prediction_stride + i]) : 0.0f;
+    const float sum =
+        running ? Element<T>::load(frames + frame * frames_stride + i) + ptx::to_float<Float16>(prediction[row * prediction_stride + i]) : 0.0f;
     y[row * y_stride + i] = ptx::from_float<Float16>(sum > 0.0f || sum != sum ? sum : 0.0f);
   }
 }
@@ -81,8 +84,18 @@ LaunchShape block_for_each(const DeviceMatrix& state, size_t shared_bytes = 0) {
 
 void transducer_join(const DeviceMatrix& frames, const DeviceMatrix& prediction, const DeviceMatrix& state, const DeviceMatrix& y,
                      const Stream& stream) {
-  launch(join_kernel, block_for_each(state), stream.handle(), frames.use_on<float>(stream), frames.row_stride(), prediction.use_on<uint16_t>(stream),
-         prediction.row_stride(), static_cast<int>(frames.columns()), state.use_on<float>(stream), y.use_on<uint16_t>(stream), y.row_stride());
+  const LaunchShape shape = block_for_each(state);
+  const uint16_t* from = prediction.use_on<uint16_t>(stream);
+  const auto joint = static_cast<int>(frames.columns());
+  const float* standing = state.use_on<float>(stream);
+  uint16_t* to = y.use_on<uint16_t>(stream);
+  if (frames.type() == DeviceType::kFloat32) {
+    launch(join_kernel<Float32>, shape, stream.handle(), frames.use_on<float>(stream), frames.row_stride(), from, prediction.row_stride(), joint, standing, to,
+           y.row_stride());
+  } else {
+    launch(join_kernel<BFloat16>, shape, stream.handle(), frames.use_on<uint16_t>(stream), frames.row_stride(), from, prediction.row_stride(), joint, standing,
+           to, y.row_stride());
+  }
 }
 
 void transducer_decide(const DeviceMatrix& scores, const TransducerRules& rules, const DeviceMatrix& state, const DeviceMatrix& steps,

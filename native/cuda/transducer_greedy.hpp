@@ -23,7 +23,8 @@ struct TransducerRules {
   int durations[kMostDurations];
 };
 
-/// y (utterances, joint) float16 = max(0, the utterance's frame of `frames` (frames, joint) float32 + prediction (utterances, joint) float16)
+/// y (utterances, joint) float16 = max(0, the utterance's frame of `frames` (frames, joint) + prediction (utterances, joint) float16). Frames are
+/// bfloat16, as encoders put them out, or float32.
 void transducer_join(const DeviceMatrix& frames, const DeviceMatrix& prediction, const DeviceMatrix& state, const DeviceMatrix& y,
                      const Stream& stream);
 /// Takes the best token and duration of scores (utterances, vocabulary + durations), float16, and goes on. steps (utterances, 4) float32:

@@ -45,10 +45,11 @@ Napi::Value lstm(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// deviceTransducerJoin(frames float32 (frames, joint), prediction float16 (utterances, joint), state): float16 (utterances, joint)
+// deviceTransducerJoin(frames float32 or bfloat16 (frames, joint), prediction float16 (utterances, joint), state): float16 (utterances, joint)
 Napi::Value join(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "deviceTransducerJoin", 3);
-  const auto frames = matrix(arguments, info, 0, "frames", DeviceType::kFloat32, kAny, kAny);
+  const bool rounded = DeviceTensorObject::from(arguments, info[0], "frames")->type() == DeviceType::kBFloat16;
+  const auto frames = matrix(arguments, info, 0, "frames", rounded ? DeviceType::kBFloat16 : DeviceType::kFloat32, kAny, kAny);
   const auto state = state_argument(arguments, info, 2);
   const auto prediction = matrix(arguments, info, 1, "prediction", DeviceType::kFloat16, state->rows(), frames->columns());
   const auto& stream = cuda::default_stream();
