@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import fs, { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer, type Server } from "node:http";
+import { createServer } from "node:http";
 import { syncBuiltinESMExports } from "node:module";
 import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
@@ -35,7 +35,7 @@ interface Faults {
 }
 
 /** A hub on this machine that has one model; `requests` are those that came. */
-async function hub(faults: Faults = {}, model = tiny): Promise<{ endpoint: string; requests: string[]; server: Server }> {
+async function hub(faults: Faults = {}, model = tiny): Promise<{ endpoint: string; requests: string[]; close: () => void }> {
   const files = readdirSync(model);
   const requests: string[] = [];
   const sibling = (name: string): object => {
@@ -84,15 +84,19 @@ async function hub(faults: Faults = {}, model = tiny): Promise<{ endpoint: strin
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  return { endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests, server };
+  const close = (): void => {
+    server.close();
+    server.closeAllConnections(); // those that wait for a request would keep the process for a minute
+  };
+  return { endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests, close };
 }
 
 let caches = 0;
 const freshCache = (): string => join(folder.path, `cache${caches++}`);
 
 test("a model is downloaded once, loads, and is found offline", async (t) => {
-  const { endpoint, requests, server } = await hub();
-  t.teardown(() => server.close());
+  const { endpoint, requests, close } = await hub();
+  t.teardown(close);
   const cache = freshCache();
   const pulled = await pullModel("org/model", { endpoint, cache });
   t.truthy(loadModel(pulled).tokenizer);
@@ -112,8 +116,8 @@ test("a model is downloaded once, loads, and is found offline", async (t) => {
 });
 
 test("two that want the same model at once download it once", async (t) => {
-  const { endpoint, requests, server } = await hub();
-  t.teardown(() => server.close());
+  const { endpoint, requests, close } = await hub();
+  t.teardown(close);
   const cache = freshCache();
   const heard: string[] = [];
   const pull = () => pullModel("org/model", { endpoint, cache, onStatus: (sentence) => heard.push(sentence) });
@@ -125,8 +129,8 @@ test("two that want the same model at once download it once", async (t) => {
 });
 
 test("a download that broke off goes on where it stopped", async (t) => {
-  const { endpoint, requests, server } = await hub({ breakAfter: 1000 });
-  t.teardown(() => server.close());
+  const { endpoint, requests, close } = await hub({ breakAfter: 1000 });
+  t.teardown(close);
   const pulled = await pullModel("org/model", { endpoint, cache: freshCache() });
   t.deepEqual(readFileSync(join(pulled, "model.safetensors")), readFileSync(join(tiny, "model.safetensors")));
   t.true(
@@ -140,8 +144,8 @@ test("a download that broke off goes on where it stopped", async (t) => {
 });
 
 test.serial("what arrives is written whole, however little the system takes at a time", async (t) => {
-  const { endpoint, server } = await hub();
-  t.teardown(() => server.close());
+  const { endpoint, close } = await hub();
+  t.teardown(close);
   const { writeSync } = fs;
   fs.writeSync = ((handle: number, bytes: Uint8Array, begin?: number) => {
     const part = bytes.subarray(begin).subarray(0, 1000);
@@ -157,28 +161,28 @@ test.serial("what arrives is written whole, however little the system takes at a
 });
 
 test("a server that sends everything again is understood", async (t) => {
-  const { endpoint, server } = await hub({ breakAfter: 500, withoutRanges: true });
-  t.teardown(() => server.close());
+  const { endpoint, close } = await hub({ breakAfter: 500, withoutRanges: true });
+  t.teardown(close);
   const pulled = await pullModel("org/model", { endpoint, cache: freshCache() });
   t.deepEqual(readFileSync(join(pulled, "model.safetensors")), readFileSync(join(tiny, "model.safetensors")));
 });
 
 test("files that are not what the hub promises are refused, small and large", async (t) => {
   for (const corrupt of ["model.safetensors", "tokenizer.json"]) {
-    const { endpoint, server } = await hub({ corrupt });
+    const { endpoint, close } = await hub({ corrupt });
     const cache = freshCache();
     await t.throwsAsync(pullModel("org/model", { endpoint, cache }), {
       code: "DOWNLOAD_FAILED",
       message: new RegExp(`${corrupt} is not what the hub promises: its checksum differs`),
     });
     await t.throwsAsync(pullModel("org/model", { cache, offline: true }), { code: "FILE_NOT_FOUND" }, "what is not whole is not found");
-    server.close();
+    close();
   }
 });
 
 test("a file that does not end is given up, and one that cannot be written is told", async (t) => {
-  const { endpoint, server } = await hub({ endless: "tokenizer.json" });
-  t.teardown(() => server.close());
+  const { endpoint, close } = await hub({ endless: "tokenizer.json" });
+  t.teardown(close);
   const cache = freshCache();
   await t.throwsAsync(pullModel("org/model", { endpoint, cache }), {
     code: "DOWNLOAD_FAILED",
@@ -193,8 +197,8 @@ test("a file that does not end is given up, and one that cannot be written is to
 });
 
 test("what cannot be had is one coded error", async (t) => {
-  const { endpoint, server } = await hub();
-  t.teardown(() => server.close());
+  const { endpoint, close } = await hub();
+  t.teardown(close);
   const cache = freshCache();
   const refuse = (name: string, options: object, code: string, message: RegExp) =>
     t.throwsAsync(pullModel(name, { endpoint, cache, ...options }), { code, message });
@@ -206,8 +210,8 @@ test("what cannot be had is one coded error", async (t) => {
 });
 
 test("only the languages that are asked for are downloaded, one after the other", async (t) => {
-  const { endpoint, requests, server } = await hub({ extraFiles: ["adapter.x/../../../y.safetensors"] }, mms);
-  t.teardown(() => server.close());
+  const { endpoint, requests, close } = await hub({ extraFiles: ["adapter.x/../../../y.safetensors"] }, mms);
+  t.teardown(close);
   const cache = freshCache();
   const pull = (options: object = {}): Promise<string> => pullModel("org/model", { endpoint, cache, ...options });
   const adapters = (path: string): string[] => readdirSync(path).filter((file) => file.startsWith("adapter."));
@@ -242,8 +246,8 @@ test("only the languages that are asked for are downloaded, one after the other"
 });
 
 test("what is wrong with the file of a language is told", async (t) => {
-  const { endpoint, server } = await hub({ corrupt: "adapter.fra.safetensors" }, mms);
-  t.teardown(() => server.close());
+  const { endpoint, close } = await hub({ corrupt: "adapter.fra.safetensors" }, mms);
+  t.teardown(close);
   const cache = freshCache();
   const pull = (options: object = {}): Promise<string> => pullModel("org/model", { endpoint, cache, ...options });
   await t.throwsAsync(pull({ language: "fra" }), {
@@ -252,7 +256,7 @@ test("what is wrong with the file of a language is told", async (t) => {
   });
   t.false(existsSync(join(await pull({ offline: true }), "adapter.fra.safetensors")), "the rest is there");
   const plain = await hub();
-  t.teardown(() => plain.server.close());
+  t.teardown(plain.close);
   await t.throwsAsync(pull({ endpoint: plain.endpoint, cache: freshCache(), language: "fra" }), {
     code: "INVALID_ARGUMENT",
     message: /org\/model has no file for each language; leave the language out/,
@@ -260,8 +264,8 @@ test("what is wrong with the file of a language is told", async (t) => {
 });
 
 test("usm-lite pull prints the folder", async (t) => {
-  const { endpoint, server } = await hub();
-  t.teardown(() => server.close());
+  const { endpoint, close } = await hub();
+  t.teardown(close);
   const cache = freshCache();
   const result = await usmLite("pull", "org/model", "--endpoint", endpoint, "--cache", cache);
   t.is(result.status, 0, result.stderr);
@@ -271,7 +275,7 @@ test("usm-lite pull prints the folder", async (t) => {
   t.is((await usmLiteHere("pull", "org/model", "--cache", cache, "--offline")).status, 0);
   t.is((await usmLiteHere("pull", "nothing", "--cache", cache)).status, 2);
   const several = await hub({}, mms);
-  t.teardown(() => several.server.close());
+  t.teardown(several.close);
   const french = await usmLiteHere("pull", "org/model", "--language", "fra", "--endpoint", several.endpoint, "--cache", freshCache());
   t.is(french.status, 0, french.stderr);
   t.true(existsSync(join(french.stdout.trim(), "adapter.fra.safetensors")));
