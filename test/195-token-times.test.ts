@@ -1,7 +1,7 @@
 /** When tokens that a decoder writes are said: dynamic time warping over its attention to the encoder. */
 import test from "ava";
 import { attentionWeights, tokenBegins, type AttentionWeights } from "../lib/decode/token_alignment.js";
-import { SequenceOffsets, Tensor } from "../lib/index.js";
+import { SequenceOffsets, Tensor } from "../lib/operations.js";
 import { loadModel } from "../lib/models/model_folder.js";
 import type { SequenceToSequenceNetwork } from "../lib/models/speech_network.js";
 import { randomValues } from "./gradient.js";

@@ -1,7 +1,7 @@
 /** Distances from a teacher on the GPU, in logits and hidden states. */
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { DeviceTensor, Tensor } from "../lib/index.js";
+import { DeviceTensor, Tensor } from "../lib/operations.js";
 import { deviceWeightOfOthers } from "../lib/device/softmax_divergence.js";
 import { relativeMeanSquare } from "../lib/ops/mean_square.js";
 import { softmax } from "../lib/ops/softmax.js";

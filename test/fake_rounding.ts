@@ -1,5 +1,6 @@
 /** A stand-in for pruning and quantization: masks redrawn at even steps. */
-import { keep, Tensor, type TrainingModifier } from "../lib/index.js";
+import { keep, Tensor } from "../lib/operations.js";
+import type { TrainingModifier } from "../lib/index.js";
 import { recordStep } from "../lib/ops/tape.js";
 import type { SmallCtcModel } from "./small_ctc_model.js";
 

@@ -1,7 +1,8 @@
 /** Tiny random models of the families that can be trained, and batches for them. */
 import type { BatchSource } from "../lib/data/batch_source.js";
 import type { JsonObject } from "../lib/checkpoint/json_file.js";
-import { SequenceOffsets, Tensor, type TrainingBatch } from "../lib/index.js";
+import type { TrainingBatch } from "../lib/index.js";
+import { SequenceOffsets, Tensor } from "../lib/operations.js";
 import { describeModel } from "../lib/models/model_folder.js";
 import { trainableNetwork, type TrainableNetwork } from "../lib/models/trainable.js";
 import { FreshWeights } from "../lib/nn/fresh_weights.js";
