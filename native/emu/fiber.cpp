@@ -39,13 +39,13 @@ FiberStacks::FiberStacks() {
   void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   begin_ = reinterpret_cast<uintptr_t>(memory);
-  for (int i = 0; i < kStacks; ++i)
-    mprotect(reinterpret_cast<void*>(begin_ + i * (kStackBytes + kGuardBytes)), kGuardBytes, PROT_NONE);
 }
 
 FiberStacks::~FiberStacks() { munmap(reinterpret_cast<void*>(begin_), kBytes); }
 
-FiberContext FiberStacks::prepare(int index, void (*entry)()) const {
+FiberContext FiberStacks::prepare(int index, void (*entry)()) {
+  for (; guarded_ <= index; ++guarded_)
+    mprotect(reinterpret_cast<void*>(begin_ + guarded_ * (kStackBytes + kGuardBytes)), kGuardBytes, PROT_NONE);
   constexpr int kSavedRegisters = 6;
   void** top = reinterpret_cast<void**>(begin_ + (index + 1) * (kStackBytes + kGuardBytes));
   *--top = nullptr;  // where `entry` would return to; also aligns its frame as a call does

@@ -13,8 +13,8 @@ using FiberContext = void*;
 /// the floating-point environment is the process's.
 extern "C" void usmlite_switch_fiber(FiberContext* from, FiberContext to);
 
-/// Stacks for fibers, in one piece so that an address can be told to be on one of them. Each is preceded by a page that
-/// cannot be touched.
+/// Stacks for fibers, in one piece so that an address can be told to be on one of them. Each that is used is preceded by a page
+/// that cannot be touched.
 class FiberStacks {
  public:
   static constexpr size_t kStackBytes = 128 * 1024;
@@ -27,12 +27,13 @@ class FiberStacks {
   FiberStacks& operator=(const FiberStacks&) = delete;
 
   /// A fiber on stack `index` that will call `entry`, which must not return.
-  FiberContext prepare(int index, void (*entry)()) const;
+  FiberContext prepare(int index, void (*entry)());
   bool contain(uintptr_t address) const { return address - begin_ < kBytes; }
 
  private:
   static constexpr size_t kBytes = kStacks * (kStackBytes + kGuardBytes);
   uintptr_t begin_;
+  int guarded_ = 0;  // of the first: each page of another kind costs the system time, and again when a process forks
 };
 
 }  // namespace usmlite::emu
