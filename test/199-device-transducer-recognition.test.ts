@@ -74,6 +74,7 @@ for (const kind of ["rnnt", "tdt"] as const) {
     const expected = onCpu.transcribeBatch(samples).map(said);
     t.true(expected.every((tokens) => tokens.length > 0));
     t.deepEqual(onGpu.transcribeBatch(samples).map(said), expected);
+    t.is(onGpu.transcribe(new Float32Array(0)).text, "");
     const { down, bytes, waits } = await traffic(t, () => onGpu.transcribeBatch(samples), 1);
     t.is(bytes, down * bytesOfBlock * samples.length);
     t.is(waits, down, "one for each block, none for the encoder");

@@ -62,7 +62,7 @@ ProductPlan choose_product_plan(const WeightView& weight, int tokens, MatmulKern
   const bool emulated = gpu_properties().emulated;
   const ProductPlanRow* const row = emulated ? nullptr : find_product_plan_row(weight);
   const auto measured = [&](int of_class) { return row ? product_plan_of(word_at(row->plans, of_class), weight, tokens) : std::nullopt; };
-  if (!has_kernels_for_many(weight)) return few(few_plans(weight)[0]);
+  if (!has_kernels_for_many(weight) || tokens == 0) return few(few_plans(weight)[0]);  // without tokens there are no tiles to share out
   if (kernel == MatmulKernel::kManyTokens) {
     // Whole tiles: any of them gives the same bits.
     if (emulated) return in_turn(weight, tokens, false);
