@@ -1,13 +1,25 @@
 import "./gpu.js";
 import test from "ava";
 import { join } from "node:path";
-import { DeviceTensor, loadModel, packWeight, Recognizer, SequenceOffsets, Tensor, tidy, unpackWeight } from "../lib/index.js";
+import {
+  deviceLinear,
+  DeviceTensor,
+  DeviceWeight,
+  loadModel,
+  packWeight,
+  Recognizer,
+  SequenceOffsets,
+  Tensor,
+  tidy,
+  unpackWeight,
+} from "../lib/index.js";
 import { CtcBestPathSearch, CtcGreedySearch } from "../lib/decode/ctc_greedy.js";
 import type { LogProbabilities } from "../lib/decode/hypothesis.js";
 import { TransducerGreedySearch, transducerGreedy, type TransducerPath } from "../lib/decode/transducer_greedy.js";
 import type { TransducerNetwork } from "../lib/models/speech_network.js";
 import { floatsOf } from "../lib/nn/prediction_network.js";
 import { PackedMatrix } from "../lib/quant/packed_matrix.js";
+import { oneAhead } from "../lib/transcribe/passes.js";
 import { randomTensor, randomValues } from "./gradient.js";
 import { sharedFolder } from "./shared.js";
 import { temporaryFolder, writeTinyModel } from "./tiny_model.js";
@@ -50,8 +62,27 @@ test("chunks of samples become features, and the best path where it is wanted, o
     const expected = bestPathOf(all[index] as LogProbabilities, onCpu.network.kind === "ctc" ? onCpu.network.blankId : 0);
     chunk.values.forEach((value, i) => t.true(Math.abs(value - (expected.values[i] as number)) < 1e-4));
   });
+  const asked = chunks.map((chunk) => recognizer.begin?.([{ ...chunk, bestPath: true }]));
+  t.deepEqual(
+    asked.map((wait) => wait?.()[0]),
+    best,
+    "passes that are asked for before any is waited for",
+  );
+  t.is(reference.begin, undefined);
   const texts = (which: Recognizer): string[] => which.transcribeBatch(samples).map(({ text }) => text);
   t.deepEqual(texts(recognizer), texts(reference));
+});
+
+test("no audio, and less than a frame of it, have no words on the GPU either", (t) => {
+  const folder = temporaryFolder("device-recognition-empty");
+  t.teardown(folder.clean);
+  const model = loadModel(writeTinyModel(join(folder.path, "model"), { languageModel: false }), { device: "cuda" });
+  const recognizer = new Recognizer(model, { decoder: "greedy" });
+  for (const samples of [0, 200]) t.is(recognizer.transcribe(new Float32Array(samples)).text, "");
+  tidy(() => {
+    const weight = DeviceWeight.from(packWeight(randomTensor([64, 32], 1), "int4"));
+    t.deepEqual([...deviceLinear(DeviceTensor.zeros([0, 32]), weight, { batchInvariant: true }).shape], [0, 64]);
+  });
 });
 
 test("greedy decoding of the best path is that of all probabilities, in pieces too", (t) => {
@@ -147,6 +178,26 @@ for (const [name, lengths, pieces] of [
     gpu.dispose();
   });
 }
+
+test("each pass of a batch is asked for before the one before it is waited for, and none is left when the batch ends early", (t) => {
+  const events: string[] = [];
+  const begin = (pass: number) => (events.push(`ask ${pass}`), () => (events.push(`wait ${pass}`), 10 * pass));
+  const drop = (results: number): void => void events.push(`drop ${results}`);
+  const results = [...oneAhead([1, 2, 3], begin, drop)];
+  t.deepEqual(
+    results,
+    [1, 2, 3].map((pass) => ({ pass, results: 10 * pass })),
+  );
+  t.deepEqual(events.splice(0), ["ask 1", "ask 2", "wait 1", "ask 3", "wait 2", "wait 3"]);
+  for (const { pass } of oneAhead([1, 2, 3], begin, drop)) if (pass === 1) break;
+  t.deepEqual(events.splice(0), ["ask 1", "ask 2", "wait 1", "wait 2", "drop 20"]);
+  const failing = (pass: number) => {
+    if (pass === 2) throw new RangeError("no more");
+    return begin(pass);
+  };
+  t.throws(() => [...oneAhead([1, 2], failing, drop)], { message: "no more" });
+  t.deepEqual(events, ["ask 1", "wait 1", "drop 10"]);
+});
 
 test("packed weights are made floats again for the GPU", (t) => {
   const weight = packWeight(randomTensor([24, 16], 1), "int4");

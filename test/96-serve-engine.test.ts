@@ -125,6 +125,25 @@ test("a chunk whose recording was given up is not heard, and a failing pass fail
   await faulty.forward(chunk(3), { deadline: 0, expected: false });
 });
 
+test("where passes go on alone, a full one is asked for before the one before it is waited for", async (t) => {
+  const { network } = noting();
+  const events = async (goesOnAlone: boolean, lengths: readonly number[]): Promise<string[]> => {
+    const seen: string[] = [];
+    const note = (what: string, chunks: readonly FeatureChunk[]) => seen.push(`${what} ${chunks.map(({ frames }) => frames).join("+")}`);
+    const forward = (chunks: readonly FeatureChunk[]) => (note("wait", chunks), network.forward(chunks));
+    const begin = (chunks: readonly FeatureChunk[]) => (note("ask", chunks), () => forward(chunks));
+    const watched = { ...network, forward, begin: goesOnAlone ? begin : undefined };
+    const batcher = new ForwardBatcher(watched, { maximumBatch: 2, maximumWaitMs: 0 });
+    await Promise.all(lengths.map((frames, index) => batcher.forward(chunk(frames), { deadline: index, expected: false })));
+    return seen;
+  };
+  t.deepEqual(await events(false, [1, 2, 3, 4]), ["wait 1+2", "wait 3+4"]);
+  t.deepEqual(await events(true, [1, 2, 3, 4]), ["ask 1+2", "ask 3+4", "wait 1+2", "wait 3+4"]);
+  // Others may come to share a pass that is not full.
+  t.deepEqual(await events(true, [1, 2, 3]), ["ask 1+2", "wait 1+2", "ask 3", "wait 3"]);
+  t.deepEqual(await events(true, [1, 2, 6000]), ["ask 1+2", "ask 6000", "wait 1+2", "wait 6000"]);
+});
+
 test.serial("workers share one copy of packed weights", async (t) => {
   const packed = join(folder.path, "packed");
   await compressModel({ model: folder.model, recipe: roundToNearest("int4+2:4"), manifest: undefined, out: packed });

@@ -20,13 +20,15 @@ const defaultBatching = { maximumBatch: 8, maximumWaitMs: 5 } as const;
 export interface PassStatistics {
   readonly chunks: number;
   readonly audioSeconds: number;
-  /** Of this thread: passes whose results stay on the GPU are not waited for. */
+  /** From its beginning, or the end of the pass before it. Passes whose results stay on a GPU end when they have been asked for. */
   readonly milliseconds: number;
 }
 
 /** What computes: a {@link Recognizer} hears chunks, a {@link WindowDecoder} windows. */
 export interface ForwardPass<Chunk, Output> {
   forward(chunks: readonly Chunk[]): Output[];
+  /** Asks for a pass that goes on alone; what it returns waits for it. Absent where passes keep this thread busy until they are done. */
+  readonly begin?: ((chunks: readonly Chunk[]) => () => Output[]) | undefined;
   /** Of audio. */
   seconds(chunk: Chunk): number;
   /** Most of one pass, unless a chunk alone has more: bounds memory, and how long a chunk that is in a hurry may have to wait. */
@@ -48,6 +50,13 @@ interface Waiting<Chunk, Output> extends ForwardOptions {
   reject(error: unknown): void;
 }
 
+/** A pass that was asked for and is not waited for yet. */
+interface PassUnderWay<Chunk, Output> {
+  readonly batch: readonly Waiting<Chunk, Output>[];
+  readonly started: number;
+  readonly finish: () => Output[];
+}
+
 export class ForwardBatcher<Chunk, Output> {
   private readonly maximumBatch: number;
   private readonly maximumWaitMs: number;
@@ -55,6 +64,9 @@ export class ForwardBatcher<Chunk, Output> {
   private joined = 0;
   private timer: NodeJS.Timeout | undefined;
   private scheduled: NodeJS.Immediate | undefined;
+  private underWay: PassUnderWay<Chunk, Output> | undefined;
+  /** When the last pass ended. */
+  private ended = 0;
 
   constructor(
     private readonly network: ForwardPass<Chunk, Output>,
@@ -88,8 +100,8 @@ export class ForwardBatcher<Chunk, Output> {
 
   /** Messages and files are attended to between passes: a pass begins in a turn of the event loop of its own. */
   private schedule(): void {
-    if (this.waiting.length === 0 || this.scheduled) return;
-    if (this.complete()) {
+    if ((this.waiting.length === 0 && !this.underWay) || this.scheduled) return;
+    if (this.underWay || this.complete()) {
       clearTimeout(this.timer);
       this.timer = undefined;
       this.scheduled = setImmediate(() => this.pass());
@@ -108,20 +120,44 @@ export class ForwardBatcher<Chunk, Output> {
 
   private pass(): void {
     this.scheduled = undefined;
-    const batch = this.take();
-    if (batch.length > 0) {
-      const started = performance.now();
-      try {
-        const outputs = this.network.forward(batch.map(({ chunk }) => chunk));
-        const audioSeconds = batch.reduce((sum, { chunk }) => sum + this.network.seconds(chunk), 0);
-        this.onPass({ chunks: batch.length, audioSeconds, milliseconds: performance.now() - started });
-        batch.forEach(({ resolve }, index) => resolve(outputs[index] as Output));
-      } catch (error) {
-        for (const { reject } of batch) reject(error);
-      }
-    }
+    const current = this.underWay ?? this.begin();
+    // A GPU need not wait until what this pass says has been searched, if there is enough for another one.
+    this.underWay = this.network.begin && this.fillsPass() ? this.begin() : undefined;
+    if (current) this.finish(current);
     // After what the network said has been searched, and the recordings have handed in what comes next if they have it.
     setImmediate(() => this.schedule());
+  }
+
+  private begin(): PassUnderWay<Chunk, Output> | undefined {
+    const batch = this.take();
+    if (batch.length === 0) return undefined;
+    const chunks = batch.map(({ chunk }) => chunk);
+    const started = performance.now();
+    try {
+      return { batch, started, finish: this.network.begin?.(chunks) ?? (() => this.network.forward(chunks)) };
+    } catch (error) {
+      for (const { reject } of batch) reject(error);
+      return undefined;
+    }
+  }
+
+  private finish({ batch, started, finish }: PassUnderWay<Chunk, Output>): void {
+    try {
+      const outputs = finish();
+      const audioSeconds = batch.reduce((sum, { chunk }) => sum + this.network.seconds(chunk), 0);
+      const milliseconds = performance.now() - Math.max(started, this.ended);
+      this.ended = performance.now();
+      this.onPass({ chunks: batch.length, audioSeconds, milliseconds });
+      batch.forEach(({ resolve }, index) => resolve(outputs[index] as Output));
+    } catch (error) {
+      for (const { reject } of batch) reject(error);
+    }
+  }
+
+  /** Whether those who wait are as many as a pass takes, or more. */
+  private fillsPass(): boolean {
+    const seconds = this.waiting.reduce((sum, { chunk }) => sum + this.network.seconds(chunk), 0);
+    return this.waiting.length >= this.maximumBatch || seconds >= this.network.secondsPerPass;
   }
 
   private take(): Waiting<Chunk, Output>[] {

@@ -2,6 +2,7 @@
 import type { Adapter } from "../adapt/adapter.js";
 import type { CtcBestPathSearch } from "../decode/ctc_greedy.js";
 import type { FrameRows } from "../decode/frame_rows.js";
+import { UsmLiteError } from "../errors.js";
 import type { FeatureChunk } from "./feature_chunks.js";
 
 /** A chunk to pass through the network, and how. */
@@ -32,4 +33,40 @@ export function* passes(chunks: Iterable<UtteranceChunk>, maximumFrames: number)
     frames += chunk.frames;
   }
   if (pass.length > 0) yield pass;
+}
+
+/**
+ * The results of passes, of which each is asked for before the one before it is waited for, so that a GPU has work while those results are
+ * looked at.
+ * @param begin asks for a pass; what it returns waits for its results
+ * @param drop takes results that were asked for when nobody wants any more
+ */
+export function* oneAhead<Pass, Results>(
+  passes: Iterable<Pass>,
+  begin: (pass: Pass) => () => Results,
+  drop: (results: Results) => void,
+): Generator<{ pass: Pass; results: Results }> {
+  let last: { pass: Pass; finish: () => Results } | undefined;
+  try {
+    for (const pass of passes) {
+      const before = last;
+      last = { pass, finish: begin(pass) };
+      if (before) yield { pass: before.pass, results: before.finish() };
+    }
+    const end = last;
+    last = undefined;
+    if (end) yield { pass: end.pass, results: end.finish() };
+  } finally {
+    if (last) drop(last.finish());
+  }
+}
+
+/** Asked before each pass. @throws UsmLiteError ABORTED when it says so; INVALID_ARGUMENT when it cannot be asked */
+export function checkAborted(isAborted: () => boolean): void {
+  if (typeof isAborted !== "function")
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      "isAborted must be a function that says whether to stop; options are given to the recognizer when it is made",
+    );
+  if (isAborted()) throw new UsmLiteError("ABORTED", "the transcription was aborted");
 }

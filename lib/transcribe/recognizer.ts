@@ -18,8 +18,8 @@ import { chunkSeconds } from "./chunk_lengths.js";
 import { Decoding, recognizedSpeech, type RecognizedSpeech, type Search } from "./decoding.js";
 import { FeatureChunks, type AudioChunks, type FeatureChunk } from "./feature_chunks.js";
 import type { ForwardPass } from "./forward_batcher.js";
-import { ctcFrames, transducerFrames, type PassFrames } from "./frame_scores.js";
-import { passes, type ForwardChunk, type UtteranceChunk } from "./passes.js";
+import { ctcFrames, transducerFrames, type PassFrames, type PendingRows } from "./frame_scores.js";
+import { checkAborted, oneAhead, passes, type ForwardChunk, type UtteranceChunk } from "./passes.js";
 import type { ResolvedRecordingOptions, RecognizerOptions } from "./recognizer_options.js";
 import { SampleChunks } from "./sample_chunks.js";
 import { searchRest, Searches } from "./searches.js";
@@ -175,13 +175,14 @@ export class Recognizer implements ForwardPass<ForwardChunk, Chunk> {
     isAborted: () => boolean,
     settings: readonly ForwardSettings[] = utterances.map(() => ({ adapter: this.adapter, bestPath: false, staysOnGpu: false })),
   ): Generator<{ utterance: number; chunk: Chunk }> {
-    for (const pass of passes(this.utteranceChunks(utterances, settings), secondsPerBatchPass * this.melRate)) {
-      checkAborted(isAborted);
-      const said = this.forward(pass);
+    const begin = (pass: readonly UtteranceChunk[]): (() => Chunk[]) => (checkAborted(isAborted), this.ask(pass));
+    const drop = (said: readonly Chunk[]): void => said.forEach(({ onGpu }) => onGpu?.dispose());
+    const all = passes(this.utteranceChunks(utterances, settings), secondsPerBatchPass * this.melRate);
+    for (const { pass, results: said } of oneAhead(all, begin, drop)) {
       try {
         for (const { utterance } of pass) yield { utterance, chunk: said.shift() as Chunk };
       } finally {
-        for (const { onGpu } of said) onGpu?.dispose(); // that nobody took
+        drop(said); // that nobody took
       }
     }
   }
@@ -199,17 +200,24 @@ export class Recognizer implements ForwardPass<ForwardChunk, Chunk> {
    * or, of a transducer, what its joint network takes, which is the caller's to dispose of where it stays on the GPU.
    */
   forward(chunks: readonly ForwardChunk[]): Chunk[] {
-    return tidy(() => {
+    return this.ask(chunks)();
+  }
+
+  /** On a GPU, {@link Recognizer.forward} in two parts: what it returns waits for the pass. */
+  get begin(): ((chunks: readonly ForwardChunk[]) => () => Chunk[]) | undefined {
+    return this.model.device === "cuda" ? (chunks) => this.ask(chunks) : undefined;
+  }
+
+  private ask(chunks: readonly ForwardChunk[]): () => Chunk[] {
+    const rows = tidy(() => {
       const offsets = new SequenceOffsets(chunks.map(({ frames }) => frames));
       const features = this.features(chunks, offsets);
       const { said, offsets: hidden } = this.adapted(chunks, () =>
         batchInvariantly(this.model.batchInvariant, () => this.encode(features, offsets, chunks)),
       );
-      return chunks.map((chunk, index) => {
-        const begin = hidden.begin(index);
-        return { firstFrame: chunk.firstFrame / this.stride, ...said(chunk, begin, begin + (hidden.lengths[index] as number)) };
-      });
+      return chunks.map((chunk, index) => said(chunk, hidden.begin(index), hidden.begin(index) + (hidden.lengths[index] as number)));
     });
+    return () => chunks.map(({ firstFrame }, index) => ({ firstFrame: firstFrame / this.stride, ...(rows[index] as PendingRows)() }));
   }
 
   /** (frames of all chunks, feature size), where the network computes. */
@@ -283,13 +291,4 @@ export class Recognizer implements ForwardPass<ForwardChunk, Chunk> {
     const { searches } = this;
     return { adapter, bestPath: searches.takesBestPath(hotwords), staysOnGpu: searches.decodesOnGpu(hotwords) };
   }
-}
-
-function checkAborted(isAborted: () => boolean): void {
-  if (typeof isAborted !== "function")
-    throw new UsmLiteError(
-      "INVALID_ARGUMENT",
-      "isAborted must be a function that says whether to stop; options are given to the recognizer when it is made",
-    );
-  if (isAborted()) throw new UsmLiteError("ABORTED", "the transcription was aborted");
 }
