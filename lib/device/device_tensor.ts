@@ -1,5 +1,6 @@
 /** Tensors in the memory of the GPU. */
 import type { NativeHandle } from "../native/native_object.js";
+import { description, shapeIn } from "../tensor/description.js";
 import { Tensor, type DType, type TensorHandle, type TensorValues } from "../tensor/tensor.js";
 import { UsmLiteError } from "../errors.js";
 import type { DeviceStream, StreamHandle } from "./device_stream.js";
@@ -23,8 +24,11 @@ interface DeviceTensorBindings {
   deviceTensorDownload(tensor: DeviceTensorHandle, stream?: StreamHandle): TensorHandle;
   deviceTensorWriteFrom(tensor: DeviceTensorHandle, pinned: PinnedBufferHandle, stream?: StreamHandle): void;
   deviceTensorReadInto(tensor: DeviceTensorHandle, pinned: PinnedBufferHandle, stream?: StreamHandle): void;
-  deviceTensorDescribe(tensor: DeviceTensorHandle): { shape: number[]; type: DeviceType; bytes: number };
+  deviceTensorDescribe(tensor: DeviceTensorHandle, numbers: Float64Array): void;
 }
+
+/** In the order of their numbers in the addon. */
+const deviceTypes: readonly DeviceType[] = ["float32", "bfloat16", "float16", "int8", "float8"];
 
 const native = (): DeviceTensorBindings => gpuAddon<DeviceTensorBindings>();
 
@@ -41,7 +45,6 @@ const TensorInstance: new (...words: ConstructorParameters<typeof Tensor>) => Te
  * y.toArray(); // 1, 2, 3, 4
  */
 export class DeviceTensor extends TensorInstance {
-  declare readonly handle: DeviceTensorHandle & TensorHandle;
   /** How elements are stored; `dtype` is what they are read as. */
   readonly type: DeviceType;
   /** Of GPU memory; rows begin at multiples of 16 bytes. */
@@ -49,8 +52,10 @@ export class DeviceTensor extends TensorInstance {
 
   /** Takes over a handle that an operation of the addon returned. */
   constructor(handle: DeviceTensorHandle) {
-    const { shape, type, bytes } = native().deviceTensorDescribe(handle);
-    super(handle as DeviceTensorHandle & TensorHandle, { shape, dtype: readAs(type) });
+    native().deviceTensorDescribe(handle, description);
+    const [number, bytes, axes] = description as unknown as [number, number, number];
+    const type = deviceTypes[number] as DeviceType;
+    super(handle, { shape: shapeIn(description, axes), dtype: readAs(type) });
     this.type = type;
     this.bytes = bytes;
   }

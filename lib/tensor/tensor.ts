@@ -2,6 +2,7 @@
 import { UsmLiteError } from "../errors.js";
 import { addon } from "../native/addon.js";
 import { NativeObject, type NativeHandle } from "../native/native_object.js";
+import { description, shapeIn } from "./description.js";
 import { trackInScope } from "./scope.js";
 
 /** Types of the elements of a {@link Tensor}. */
@@ -9,12 +10,10 @@ export type DType = "float32" | "int32" | "int8" | "uint8";
 export type TensorValues = Float32Array | Int32Array | Int8Array | Uint8Array;
 
 /** The native object behind a tensor; operations pass it to the addon. */
-export interface TensorHandle extends NativeHandle {
-  readonly shape: number[];
-  readonly dtype: DType;
-}
+export type TensorHandle = NativeHandle;
 
 interface TensorBindings {
+  tensorDescribe(handle: TensorHandle, numbers: Float64Array): void;
   tensorCreate(shape: readonly number[], dtype: DType, values?: TensorValues): TensorHandle;
   tensorRead(handle: TensorHandle, destination: TensorValues): void;
   tensorWrite(handle: TensorHandle, source: TensorValues): void;
@@ -24,6 +23,15 @@ interface TensorBindings {
 const native = addon as TensorBindings;
 
 const arrayTypes = { float32: Float32Array, int32: Int32Array, int8: Int8Array, uint8: Uint8Array } as const;
+
+/** In the order of their numbers in the addon. */
+const dtypes: readonly DType[] = ["float32", "int32", "int8", "uint8"];
+
+function describe(handle: TensorHandle): { shape: readonly number[]; dtype: DType } {
+  native.tensorDescribe(handle, description);
+  const [type, , axes] = description as unknown as [number, number, number];
+  return { shape: shapeIn(description, axes), dtype: dtypes[type] as DType };
+}
 
 /**
  * A contiguous row-major array in native memory. Its memory is given back when the scope it was made in ends
@@ -40,7 +48,7 @@ export class Tensor extends NativeObject<TensorHandle> {
   requiresGrad = false;
 
   /** Takes over a handle that an operation of the addon returned, and says what it is unless it does itself. */
-  constructor(handle: TensorHandle, { shape, dtype }: { readonly shape: readonly number[]; readonly dtype: DType } = handle) {
+  constructor(handle: TensorHandle, { shape, dtype }: { readonly shape: readonly number[]; readonly dtype: DType } = describe(handle)) {
     super(handle);
     this.shape = shape;
     this.dtype = dtype;

@@ -4,6 +4,7 @@
 #include "napi/cuda_handles.hpp"
 #include "napi/groups.hpp"
 #include "napi/tensor_binding.hpp"
+#include "napi/tensor_description.hpp"
 
 namespace usmlite::binding {
 namespace {
@@ -129,17 +130,12 @@ Napi::Value copy(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// deviceTensorDescribe(tensor): { shape, type, bytes }
+// deviceTensorDescribe(tensor, numbers): as tensorDescribe; bytes are those of its memory
 Napi::Value describe(const Napi::CallbackInfo& info) {
-  Arguments arguments(info, "DeviceTensor.describe", 1);
+  Arguments arguments(info, "DeviceTensor.describe", 2);
   const auto tensor = DeviceTensorObject::from(arguments, info[0], "tensor");
-  Napi::Object result = Napi::Object::New(info.Env());
-  Napi::Array shape = Napi::Array::New(info.Env());
-  for (int64_t extent : tensor->shape()) shape.Set(shape.Length(), static_cast<double>(extent));
-  result.Set("shape", shape);
-  result.Set("type", cuda::name_of(tensor->type()));
-  result.Set("bytes", static_cast<double>(tensor->memory()->bytes()));
-  return result;
+  write_description(arguments, 1, static_cast<int>(tensor->type()), tensor->memory()->bytes(), tensor->shape());
+  return info.Env().Undefined();
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "napi/arguments.hpp"
 #include "napi/environment.hpp"
+#include "napi/tensor_description.hpp"
 
 namespace usmlite::binding {
 namespace {
@@ -67,6 +68,15 @@ Napi::Value write(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// describe(tensor, numbers): writes its type, as the index of a list, its bytes and axes into a Float64Array. Every tensor is asked once, and an
+// object with names would take as long to make as many operations.
+Napi::Value describe(const Napi::CallbackInfo& info) {
+  Arguments arguments(info, "Tensor.describe", 2);
+  const Tensor& tensor = arguments.any_tensor(0, "tensor");
+  write_description(arguments, 1, static_cast<int>(tensor.dtype()), tensor.bytes(), tensor.shape());
+  return info.Env().Undefined();
+}
+
 // view(tensor, shape, firstRow): `shape` of the same storage, starting at a row of the first axis.
 Napi::Value view(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "Tensor.view", 3);
@@ -92,9 +102,7 @@ TensorHandle::TensorHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Te
 
 void TensorHandle::define(Napi::Env env, Napi::Object exports) {
   Napi::Function constructor = DefineClass(env, "TensorHandle",
-                                           {InstanceAccessor<&TensorHandle::shape>("shape"),
-                                            InstanceAccessor<&TensorHandle::dtype>("dtype"),
-                                            InstanceAccessor<&TensorHandle::is_released>("released"),
+                                           {InstanceAccessor<&TensorHandle::is_released>("released"),
                                             InstanceMethod<&TensorHandle::release>("release")});
   env.GetInstanceData<Environment>()->tensor_constructor = Napi::Persistent(constructor);
   exports.Set("TensorHandle", constructor);
@@ -113,16 +121,6 @@ TensorHandle* TensorHandle::from(Napi::Value value) {
   return Unwrap(value.As<Napi::Object>());
 }
 
-Napi::Value TensorHandle::shape(const Napi::CallbackInfo& info) {
-  Napi::Array shape = Napi::Array::New(info.Env(), tensor_.shape().size());
-  for (uint32_t i = 0; i < tensor_.shape().size(); ++i) shape.Set(i, static_cast<double>(tensor_.shape()[i]));
-  return shape;
-}
-
-Napi::Value TensorHandle::dtype(const Napi::CallbackInfo& info) {
-  return Napi::String::New(info.Env(), name_of(tensor_.dtype()));
-}
-
 Napi::Value TensorHandle::is_released(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), released());
 }
@@ -139,6 +137,7 @@ void define_tensor(Napi::Env env, Napi::Object exports) {
   binding::define<read>(exports, "tensorRead");
   binding::define<write>(exports, "tensorWrite");
   binding::define<view>(exports, "tensorView");
+  binding::define<describe>(exports, "tensorDescribe");
 }
 
 }  // namespace usmlite::binding

@@ -20,8 +20,6 @@ class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
   const Tensor& tensor() const { return tensor_; }
 
  private:
-  Napi::Value shape(const Napi::CallbackInfo& info);
-  Napi::Value dtype(const Napi::CallbackInfo& info);
   Napi::Value is_released(const Napi::CallbackInfo& info);
   Napi::Value release(const Napi::CallbackInfo& info);
 
