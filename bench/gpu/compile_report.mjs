@@ -13,7 +13,7 @@ import { parseArgs, promisify } from "node:util";
 const run = promisify(execFile);
 const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 const architectures = ["sm_80", "sm_89", "sm_90a"];
-const withoutKernels = ["runtime.cu", "launch.cu", "tensor_map.cu"];
+const withoutKernels = ["gpu_properties.cu", "runtime.cu", "launch.cu", "tensor_map.cu"];
 
 /** What to look for in a kernel's PTX, and what to call it. */
 const instructions = [

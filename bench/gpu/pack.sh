@@ -15,7 +15,7 @@ mkdir -p "$folder"
 programs="build/Release/device_instructions build/Release/wrong_kernels"
 (cd "$root" && rm -f $programs)
 if command -v nvcc > /dev/null; then
-  program() { nvcc -std=c++20 -O3 -arch=sm_90a -cudart static -I"$root/native" "${@:2}" "$root"/native/cuda/{launch,runtime,tensor_map}.cu -o "$root/build/Release/$1"; }
+  program() { nvcc -std=c++20 -O3 -arch=sm_90a -cudart static -I"$root/native" "${@:2}" "$root"/native/cuda/{launch,gpu_properties,runtime,tensor_map}.cu -o "$root/build/Release/$1"; }
   program device_instructions "$root"/test/native/gpu_*.cu
   program wrong_kernels "$root"/test/native/{emulator_misuse,misuse_rings}.cu
 else

@@ -15,7 +15,6 @@ export interface BatchingOptions {
 
 const defaultBatching = { maximumBatch: 8, maximumWaitMs: 5 } as const;
 
-
 /** What one pass did. */
 export interface PassStatistics {
   readonly chunks: number;

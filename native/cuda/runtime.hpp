@@ -1,4 +1,4 @@
-// What this package asks of a GPU's driver: memory, copies, streams, timing. runtime.cu has it from the CUDA runtime,
+// What this package asks of a GPU's driver: memory, copies, streams, timing. runtime.cu and gpu_properties.cu have it from the CUDA runtime,
 // native/emu/runtime.cpp from the emulator. Everything here may be called from any thread. Texts are kept as long as the process.
 //
 // Every kernel file includes this, and nvcc reads it once for the host and once for every GPU: no header that is long to read.
