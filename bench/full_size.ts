@@ -17,15 +17,7 @@ import type { JsonObject } from "../lib/checkpoint/json_file.js";
 import { writeSequences } from "../lib/decode/sequence_search.js";
 import type { TransducerInput } from "../lib/decode/transducer.js";
 import { transducerGreedy } from "../lib/decode/transducer_greedy.js";
-import {
-  compressModel,
-  loadModel,
-  measureModel,
-  SequenceOffsets,
-  threadCount,
-  tidy,
-  type SpeechModel,
-} from "../lib/index.js";
+import { compressModel, loadModel, measureModel, SequenceOffsets, threadCount, tidy, type SpeechModel } from "../lib/index.js";
 import { describeModel } from "../lib/models/model_folder.js";
 import type { DecoderMemory } from "../lib/nn/decoder_session.js";
 import type { WeightSource } from "../lib/nn/weight_source.js";
@@ -180,7 +172,9 @@ async function transcribeOnce(
     using remembered = memory as DecoderMemory;
     using session = network.session(remembered);
     const request = { item: 0, prompt: [startId], endId, maximumLength: 65 };
-    decoder = await seconds(() => (decoderSteps = writeSequences(network, session, [request]).reduce((sum, { tokens }) => sum + tokens.length, 0)));
+    decoder = await seconds(
+      () => (decoderSteps = writeSequences(network, session, [request]).reduce((sum, { tokens }) => sum + tokens.length, 0)),
+    );
   } else {
     encoder = await seconds(() => tidy(() => network.forward(features, offsets).logits.toArray()));
   }

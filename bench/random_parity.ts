@@ -188,7 +188,9 @@ function compareTexts({ network }: SpeechModel, expected: SafetensorsFile): numb
       const row = [...expected.values(name).subarray(item * width, (item + 1) * width)].map(Number);
       const { endId } = generation;
       const maximumLength = generation.maximumLength(prompt.length);
-      const [{ tokens }] = writeSequences(watched, session, [{ item, prompt, endId, maximumLength }], { excluded, allowed }) as [WrittenSequence];
+      const [{ tokens }] = writeSequences(watched, session, [{ item, prompt, endId, maximumLength }], { excluded, allowed }) as [
+        WrittenSequence,
+      ];
       const wanted = textOf(row, prompt, endId);
       compared += tokens.length;
       if (tokens.join() === wanted.join() || nearest < tie) continue;

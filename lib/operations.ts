@@ -137,12 +137,7 @@ export {
 export { deviceAddLowRank, type DeviceLowRankFactors } from "./device/low_rank.js";
 export { deviceCtcBestPath } from "./device/ctc_best_path.js";
 export { DeviceLogMel, type Framing } from "./device/device_log_mel.js";
-export {
-  TransducerDecoder,
-  type TransducerRules,
-  type TransducerUtterance,
-  type TransducerWeights,
-} from "./device/transducer_decoder.js";
+export { TransducerDecoder, type TransducerRules, type TransducerUtterance, type TransducerWeights } from "./device/transducer_decoder.js";
 export { TransducerState } from "./device/transducer_state.js";
 export type { TransducerStep } from "./device/transducer_steps.js";
 export { deviceSpecAugment } from "./device/spec_augment.js";

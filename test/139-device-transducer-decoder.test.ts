@@ -171,7 +171,10 @@ test("frames that are on the GPU stay there: only blocks of steps come down, wit
   using decoder = new TransducerDecoder(weightsOf(size, 1, 11, 0), rules);
   const values = Tensor.from(randomValues(22 * size, 3), [22, size]);
   using rounded = DeviceTensor.from(values, "bfloat16");
-  const ranges = [[0, 1], [1, 21]] as const; // a short one, and one whose blocks are begun before the former are looked at
+  const ranges = [
+    [0, 1],
+    [1, 21],
+  ] as const; // a short one, and one whose blocks are begun before the former are looked at
   const rows = ranges.map(([begin, end]) => rounded.rows(begin, end));
   const floats = ranges.map(([begin, end]) => rounded.toArray().slice(begin * size, end * size));
   const expected = decoded(decoder, floats.map(utterance));

@@ -190,7 +190,14 @@ test("a recording is written on the GPU, greedily and by a beam", (t) => {
 });
 
 test("passes of Whisper's encoder are recorded for windows that come again, and give what they give unrecorded", (t) => {
-  const config = { d_model: 16, encoder_layers: 2, encoder_attention_heads: 2, encoder_ffn_dim: 24, max_source_positions: 20, num_mel_bins: 16 };
+  const config = {
+    d_model: 16,
+    encoder_layers: 2,
+    encoder_attention_heads: 2,
+    encoder_ffn_dim: 24,
+    max_source_positions: 20,
+    num_mel_bins: 16,
+  };
   const model = writeRandomModel(
     join(folder.path, "windows"),
     { model_type: "whisper", vocab_size: 24, decoder_layers: 1, decoder_attention_heads: 2, decoder_ffn_dim: 24, ...config },

@@ -94,5 +94,8 @@ test("the squared distance of many rows is that of the CPU, of float32 too, and 
   const zeros = DeviceTensor.zeros([3, 8]);
   t.is(relativeMeanSquare(zeros, zeros).toArray()[0], 0);
   t.is(relativeMeanSquare(DeviceTensor.from(rounded([3, 8], 1)), zeros).toArray()[0], Infinity);
-  t.throws(() => relativeMeanSquare(zeros, DeviceTensor.zeros([3, 8], "float32")), { code: "INVALID_ARGUMENT", message: /teacher is float32/ });
+  t.throws(() => relativeMeanSquare(zeros, DeviceTensor.zeros([3, 8], "float32")), {
+    code: "INVALID_ARGUMENT",
+    message: /teacher is float32/,
+  });
 });

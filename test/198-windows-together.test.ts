@@ -42,7 +42,11 @@ for (const [name, path, options] of [
     t.true(windows >= recordings.length && passes.every((count) => count === 1), `${passes.join()}`);
     passes.length = 0;
     t.deepEqual(recognizer.transcribeBatch(recordings), alone);
-    t.is(passes.reduce((sum, count) => sum + count, 0), windows, "no window is encoded twice");
+    t.is(
+      passes.reduce((sum, count) => sum + count, 0),
+      windows,
+      "no window is encoded twice",
+    );
     t.is(passes[0], 3, "all that begin; nothing is said in no samples");
     const [, , long] = recordings as [Float32Array, Float32Array, Float32Array];
     const blocks = Array.from({ length: 8 }, (_, index) => long.subarray(4800 * index, 4800 * (index + 1)));

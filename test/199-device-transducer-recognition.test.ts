@@ -94,28 +94,31 @@ test.serial("chunks that overlap, whose states stay on the GPU, give what they g
   onGpu.model.network.dispose();
 });
 
-test.serial("partial texts of a stream are those of the CPU, asked for or not, and a stream that is dropped leaves nothing behind", async (t) => {
-  const { onCpu, onGpu } = recognizers("rnnt");
-  const samples = tones(0.6, 2);
-  const lengths = { step: 0.16, leftContext: 0.16, lookAhead: 0.08, decisionLag: 0 };
-  const texts = (recognizer: Recognizer, end = samples.length): string[] => {
-    using partial = new PartialRecognition(recognizer, undefined, lengths);
-    const settings = recognizer.forwardSettings();
-    const found: string[] = [];
-    for (let begin = 0; begin < end; begin += 1600) {
-      const chunk = partial.push(samples.subarray(begin, begin + 1600));
-      if (chunk) for (const heard of recognizer.forward([{ ...chunk, ...settings }])) found.push(partial.advance(heard).text);
-    }
-    return found;
-  };
-  const expected = texts(onCpu);
-  t.true(expected.length >= 3 && expected.at(-1) !== "");
-  t.deepEqual(texts(onGpu), expected);
-  const { down, bytes, waits } = await traffic(t, () => texts(onGpu), 1);
-  t.deepEqual([bytes, waits], [down * bytesOfBlock, down]);
-  await traffic(t, () => texts(onGpu, samples.length / 2), 0);
-  onGpu.model.network.dispose();
-});
+test.serial(
+  "partial texts of a stream are those of the CPU, asked for or not, and a stream that is dropped leaves nothing behind",
+  async (t) => {
+    const { onCpu, onGpu } = recognizers("rnnt");
+    const samples = tones(0.6, 2);
+    const lengths = { step: 0.16, leftContext: 0.16, lookAhead: 0.08, decisionLag: 0 };
+    const texts = (recognizer: Recognizer, end = samples.length): string[] => {
+      using partial = new PartialRecognition(recognizer, undefined, lengths);
+      const settings = recognizer.forwardSettings();
+      const found: string[] = [];
+      for (let begin = 0; begin < end; begin += 1600) {
+        const chunk = partial.push(samples.subarray(begin, begin + 1600));
+        if (chunk) for (const heard of recognizer.forward([{ ...chunk, ...settings }])) found.push(partial.advance(heard).text);
+      }
+      return found;
+    };
+    const expected = texts(onCpu);
+    t.true(expected.length >= 3 && expected.at(-1) !== "");
+    t.deepEqual(texts(onGpu), expected);
+    const { down, bytes, waits } = await traffic(t, () => texts(onGpu), 1);
+    t.deepEqual([bytes, waits], [down * bytesOfBlock, down]);
+    await traffic(t, () => texts(onGpu, samples.length / 2), 0);
+    onGpu.model.network.dispose();
+  },
+);
 
 test.serial("recordings that share passes, one of them with hotwords, and that are aborted", async (t) => {
   const { onCpu, onGpu } = recognizers("tdt");

@@ -228,7 +228,10 @@ test("texts may become as long as in transformers, which does not count the prom
   for (const key of ["max_length", "max_new_tokens"]) {
     for (const value of [0, -1, 1.5, "long"]) t.throws(() => within({ [key]: value }), { code: "BAD_CONFIG", message: RegExp(key) });
   }
-  const short = writeRandomModel(join(folder.path, "short"), config, preprocessor, { seed: 3, generation: { ...generation, max_length: 2 } });
+  const short = writeRandomModel(join(folder.path, "short"), config, preprocessor, {
+    seed: 3,
+    generation: { ...generation, max_length: 2 },
+  });
   copyFileSync(join(fixtures, "tokenizer_byte_level.json"), join(short, "tokenizer.json"));
   t.true(mostSteps(model) > 2);
   t.is(mostSteps(short), 2);

@@ -57,7 +57,10 @@ export function sequenceWriter(device: "cpu" | "cuda", { frames, tokens, recordi
   return (together) => {
     for (let first = 0; first < recordings; first += together) {
       const items = Array.from({ length: together }, (_, item) => item);
-      using memory = decoder.remember(encoded.rows(first * frames, (first + together) * frames), new SequenceOffsets(items.map(() => frames)));
+      using memory = decoder.remember(
+        encoded.rows(first * frames, (first + together) * frames),
+        new SequenceOffsets(items.map(() => frames)),
+      );
       using session = decoder.session(memory);
       // No token ends a text: all have their length.
       const requests = items.map((item) => ({ item, prompt: [0], endId: -1, maximumLength: 1 + tokens }));
@@ -72,13 +75,11 @@ export const tokensCpu: BenchmarkSuite = {
     const [frames, tokens, recordings] = [250, 24, 8];
     for (const spec of ["float32", "int8", "int4", "int4+2:4"]) {
       const write = sequenceWriter("cpu", { frames, tokens, recordings, spec, tiny: false });
-      const contestants = [recordings, 1].map(
-        (together): Contestant => ({
-          impl: together === 1 ? "one after another" : "together",
-          spec,
-          run: (repetitions) => timed(() => tidy(() => write(together)), repetitions),
-        }),
-      );
+      const contestants = [recordings, 1].map((together): Contestant => ({
+        impl: together === 1 ? "one after another" : "together",
+        spec,
+        run: (repetitions) => timed(() => tidy(() => write(together)), repetitions),
+      }));
       const timings = await measureInTurn(contestants, { rounds: 3, millisecondsPerTurn: 30, millisecondsBetween: 1 });
       timings.forEach((timing, index) =>
         record({

@@ -10,7 +10,12 @@ export interface Sampling {
 }
 
 /** A token that may come next, with probabilities proportional to e^(score / temperature). @param scores of all tokens, before softmax */
-export function drawToken(scores: Float32Array, excluded: ExcludedTokens, allowed: AllowedTokens, { temperature, random }: Sampling): TokenChoice {
+export function drawToken(
+  scores: Float32Array,
+  excluded: ExcludedTokens,
+  allowed: AllowedTokens,
+  { temperature, random }: Sampling,
+): TokenChoice {
   const ofAll = logSumExp(scores);
   const left = allowedScores(scores, excluded, allowed);
   const scaled = left.map((value) => value / temperature);

@@ -18,11 +18,7 @@ export const stepColumns = 4;
  * @param ends of each utterance, the row behind its last frame
  * @returns the most frames that an utterance may have left, that of its last step included; 0 when all have ended
  */
-export function tellSteps(
-  steps: Float32Array,
-  ends: readonly number[],
-  onStep: (utterance: number, step: TransducerStep) => void,
-): number {
+export function tellSteps(steps: Float32Array, ends: readonly number[], onStep: (utterance: number, step: TransducerStep) => void): number {
   let left = 0;
   for (let row = 0; row < stepsPerBlock * ends.length; row++) {
     const utterance = row % ends.length;

@@ -77,7 +77,11 @@ export function chooseTokens(scores: Tensor, excluded: ExcludedTokens, allowed: 
   return allowed.map((_, row) =>
     Array.from({ length: count }, (_, place) => {
       const first = (row * count + place) * numbersOfChoice;
-      const [id, logProbability, allowedLogProbability] = values.subarray(first, first + numbersOfChoice) as unknown as [number, number, number];
+      const [id, logProbability, allowedLogProbability] = values.subarray(first, first + numbersOfChoice) as unknown as [
+        number,
+        number,
+        number,
+      ];
       return { id, logProbability, allowedLogProbability };
     }).filter(({ id, logProbability }) => id >= 0 || Number.isNaN(logProbability)),
   );

@@ -60,10 +60,7 @@ export async function recognizeFile(
  * {@link recognizeFile} gives for the same samples.
  * @throws UsmLiteError as {@link recognizeFile}
  */
-export async function recognizeLive(
-  blocks: AsyncIterable<Float32Array>,
-  recording: Recording,
-): Promise<RecognizedSpeech> {
+export async function recognizeLive(blocks: AsyncIterable<Float32Array>, recording: Recording): Promise<RecognizedSpeech> {
   const { recognizer, batcher, windows, options, signal, onPartial } = recording;
   if (windows) return recognizeWindows(blocks, { ...recording, windows }, { window: allowed.partial, last: allowed.last, expected: false });
   using decoding = recognizer.decoding(options);

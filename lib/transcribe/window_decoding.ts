@@ -126,11 +126,18 @@ export class WindowDecoder implements ForwardPass<Window, DecodedWindow> {
     using session = this.network.session(memory);
     const startScores = this.network.generation.promptPieces ? undefined : this.startScores(session, windows.length);
     const languages = windows.map(
-      ({ language }, item) => this.options.language ?? language ?? (startScores && this.likeliestLanguage(startScores[item] as Float32Array)),
+      ({ language }, item) =>
+        this.options.language ?? language ?? (startScores && this.likeliestLanguage(startScores[item] as Float32Array)),
     );
     const attempts = languages.map((language, item): Attempt => {
       const prompt = this.prompts.ids(language, this.options.task);
-      return { item, prompt, noSpeechProbability: this.noSpeechProbability(startScores?.[item]), random: new RandomStream(1), written: undefined };
+      return {
+        item,
+        prompt,
+        noSpeechProbability: this.noSpeechProbability(startScores?.[item]),
+        random: new RandomStream(1),
+        written: undefined,
+      };
     });
     this.write(session, attempts);
     const texts = attempts.map(({ written, noSpeechProbability }, item): WindowText => {
