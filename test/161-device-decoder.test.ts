@@ -181,9 +181,11 @@ test("a recording is written on the GPU, greedily and by a beam", (t) => {
   copyFileSync(join(fixtures, "text", "tokenizer_byte_level.json"), join(model, "tokenizer.json"));
   const samples = tones(0.8, 2);
   for (const beamWidth of [1, 3]) {
-    const [onGpu, onCpu] = (["cuda", "cpu"] as const).map((device) =>
-      new Recognizer(loadModel(model, { device }), { language: "en", beamWidth }).transcribe(samples),
-    ) as [RecognizedSpeech, RecognizedSpeech];
+    const recognizers = (["cuda", "cpu"] as const).map(
+      (device) => new Recognizer(loadModel(model, { device }), { language: "en", beamWidth }),
+    );
+    const [onGpu, onCpu] = recognizers.map((recognizer) => recognizer.transcribe(samples)) as [RecognizedSpeech, RecognizedSpeech];
+    if (beamWidth === 1) t.deepEqual(recognizers[0]?.transcribeBatch([tones(0.5, 7), samples])[1], onGpu, "beside another, to the bit");
     t.is(onGpu.text, onCpu.text, `${beamWidth} hypotheses`);
     t.true(onGpu.tokens.length > 0 && Math.abs(onGpu.logProbability - onCpu.logProbability) < 3e-2 * Math.abs(onCpu.logProbability));
   }

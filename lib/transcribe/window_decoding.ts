@@ -87,7 +87,7 @@ export class WindowDecoder implements ForwardPass<Window, DecodedWindow> {
     private readonly frontEnd: FrontEnd,
     private readonly tokenizer: TextTokenizer,
     private readonly options: WindowDecodingOptions,
-    /** Where and how the encoder computes. */
+    /** Where and how it computes. */
     private readonly placed: Pick<SpeechModel, "device" | "batchInvariant"> = { device: "cpu", batchInvariant: true },
   ) {
     const { generation } = network;
@@ -107,7 +107,8 @@ export class WindowDecoder implements ForwardPass<Window, DecodedWindow> {
       const alike = [...windows.keys()].filter((index) => windows[index]?.adapter === adapter);
       for (let first = 0; first < alike.length; first += this.windowsPerPass) {
         const pass = alike.slice(first, first + this.windowsPerPass);
-        const decode = (): DecodedWindow[] => this.decode(pass.map((index) => windows[index] as Window));
+        const decode = (): DecodedWindow[] =>
+          batchInvariantly(this.placed.batchInvariant, () => this.decode(pass.map((index) => windows[index] as Window)));
         const said = adapter ? withAdapters({ kind: "all", adapters: [{ factors: adapter.factors, scale: 1 }] }, decode) : decode();
         pass.forEach((index, place) => (decoded[index] = said[place] as DecodedWindow));
       }
@@ -193,7 +194,7 @@ export class WindowDecoder implements ForwardPass<Window, DecodedWindow> {
       const samples = windows.map((window) => window.samples);
       const offsets = new SequenceOffsets(samples.map(({ length }) => frontEnd.frames(length)));
       const features = placed.device === "cuda" ? roundedFeatures(frontEnd.featuresOnGpu(samples)) : this.features(samples, offsets);
-      return batchInvariantly(placed.batchInvariant, () => network.remember(network.encode(features, offsets)));
+      return network.remember(network.encode(features, offsets));
     });
   }
 
