@@ -10,6 +10,7 @@ import { AudioFeed } from "../lib/transcribe/audio_feed.js";
 import { ForwardBatcher } from "../lib/transcribe/forward_batcher.js";
 import { PartialRecognition } from "../lib/transcribe/partial_recognition.js";
 import { recognizeFile, recognizeLive } from "../lib/transcribe/recording.js";
+import { tinyFastConformer } from "./family_models.js";
 import { writeRandomModel } from "./random_model.js";
 import { temporaryFolder, tones } from "./tiny_model.js";
 
@@ -19,15 +20,7 @@ const tokenizer = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "tes
 
 /** Recognizers of one model on the CPU and on the GPU: random weights, of seeds with which rounding changes nothing of what it says. */
 function recognizers(kind: "rnnt" | "tdt", config: object = {}): { onCpu: Recognizer; onGpu: Recognizer } {
-  const encoder = {
-    hidden_size: 32,
-    num_hidden_layers: 1,
-    num_attention_heads: 2,
-    intermediate_size: 64,
-    subsampling_conv_channels: 8,
-    num_mel_bins: 16,
-  };
-  const sizes = { vocab_size: 61, blank_token_id: 60, decoder_hidden_size: 16, max_symbols_per_step: 2, encoder_config: encoder };
+  const sizes = { vocab_size: 61, blank_token_id: 60, decoder_hidden_size: 16, max_symbols_per_step: 2, encoder_config: tinyFastConformer };
   const durations = kind === "tdt" ? { durations: [0, 1, 2] } : {};
   const model = writeRandomModel(
     join(folder.path, `${kind}-${Object.keys(config).join("-")}`),

@@ -19,7 +19,8 @@ const transformer = {
   num_conv_pos_embedding_groups: 2,
   vocab_size: 32,
 };
-const encoder = {
+/** Of Parakeet and Cohere. */
+export const tinyFastConformer = {
   hidden_size: 32,
   num_hidden_layers: 1,
   num_attention_heads: 2,
@@ -43,7 +44,7 @@ const samples = { feature_extractor_type: "Wav2Vec2FeatureExtractor", return_att
 
 export const familyModels = {
   parakeet_ctc: {
-    config: { model_type: "parakeet_ctc", vocab_size: 61, pad_token_id: 60, encoder_config: encoder },
+    config: { model_type: "parakeet_ctc", vocab_size: 61, pad_token_id: 60, encoder_config: tinyFastConformer },
     preprocessor: { feature_extractor_type: "ParakeetFeatureExtractor", feature_size: 16 },
     tokenizer: "metaspace",
   },
@@ -113,7 +114,7 @@ export const familyModels = {
       intermediate_size: 64,
       max_position_embeddings: 64,
       eos_token_id: 9,
-      encoder_config: { ...encoder, subsampling_conv_channels: 16 },
+      encoder_config: { ...tinyFastConformer, subsampling_conv_channels: 16 },
     },
     preprocessor: { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 16, max_audio_clip_s: 35 },
   },
