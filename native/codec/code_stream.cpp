@@ -6,6 +6,7 @@
 #include <string>
 
 #include "codec/bit_stream.hpp"
+#include "core/divide_up.hpp"
 #include "core/error.hpp"
 
 namespace usmlite::codec {
@@ -24,8 +25,6 @@ constexpr auto kTritDigits = [] {
   }
   return digits;
 }();
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 

@@ -8,16 +8,15 @@
 
 #include "codec/panel_codes.hpp"
 #include "codec/quantize.hpp"
+#include "core/divide_up.hpp"
 #include "core/error.hpp"
 #include "core/thread_pool.hpp"
 
 namespace usmlite::codec {
 namespace {
 
-constexpr int64_t kUnits = 4;  // of a dense window
+constexpr int64_t kDenseUnits = 4;  // of a dense window
 constexpr int32_t kActivationOffset = 128;
-
-constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 Tensor zeros(DType dtype, int64_t count) {
   Tensor tensor(dtype, {count});
@@ -170,10 +169,10 @@ void PackedMatrix::take_panel(const WeightRows& source, int64_t panel) {
       write_gathered(arrangement_, channel, codes, mask, windows_, blocks);
     } else {
       uint8_t* to = scratch.units.data() + channel * 4;
-      for (int64_t unit = 0; unit < windows_ * kUnits; ++unit) std::memcpy(to + unit * kUnitBytes, codes + unit * 4, 4);
+      for (int64_t unit = 0; unit < windows_ * kDenseUnits; ++unit) std::memcpy(to + unit * kUnitBytes, codes + unit * 4, 4);
     }
   }
-  if (is_dense(order())) compress_dense(order(), scratch.units.data(), windows_ * kUnits, blocks);
+  if (is_dense(order())) compress_dense(order(), scratch.units.data(), windows_ * kDenseUnits, blocks);
 }
 
 void PackedMatrix::unpack_row(int64_t row, int32_t* levels, uint8_t* mask) const {

@@ -6,15 +6,15 @@ namespace usmlite::codec {
 namespace {
 
 constexpr int64_t kWindow = 16;
-constexpr int kGroup = 4;  // inputs that a unit's place in two bits distinguishes
+constexpr int kUnitPlaces = 4;  // inputs that a unit's place in two bits distinguishes
 
 // Most weights of any four adjacent inputs, beginning at a multiple of four, that N:M can keep.
 int most_of_four(const WeightSpec& spec) {
   int most = 0;
-  for (int begin = 0; begin < spec.of * kGroup; begin += kGroup) {
+  for (int begin = 0; begin < spec.of * kUnitPlaces; begin += kUnitPlaces) {
     int kept = 0;
-    for (int at = begin; at < begin + kGroup;) {  // part by part, each within one N:M group
-      const int end = std::min(begin + kGroup, (at / spec.of + 1) * spec.of);
+    for (int at = begin; at < begin + kUnitPlaces;) {  // part by part, each within one N:M group
+      const int end = std::min(begin + kUnitPlaces, (at / spec.of + 1) * spec.of);
       kept += std::min(end - at, spec.kept);
       at = end;
     }
@@ -29,7 +29,7 @@ bool sums_kept(const WeightSpec& spec) {
 }
 
 // Whether every such four keep exactly that many, so that no place of a unit is left over.
-bool fills_units(const WeightSpec& spec) { return kGroup % spec.of == 0; }
+bool fills_units(const WeightSpec& spec) { return kUnitPlaces % spec.of == 0; }
 
 Arrangement sparse_arrangement(const WeightSpec& spec, const FastPath& path) {
   const int units = most_of_four(spec);

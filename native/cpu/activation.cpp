@@ -9,7 +9,7 @@
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
-constexpr int64_t kGrain = 8192;  // elements per thread below which waking one costs more than it saves
+constexpr int64_t kActivationGrain = 8192;  // elements per thread below which waking one costs more than it saves
 constexpr int64_t kGroup = 64;
 
 // Calls step(index, lanes, dropout multipliers) for all elements, in parallel.
@@ -17,7 +17,7 @@ template <typename Step>
 void parallel_masked(const Dropout& dropout, int64_t count, const Step& step) {
   const DropoutMask mask(dropout);
   // Parts begin at whole hashes of the mask.
-  parallel_for((count + kGroup - 1) / kGroup, kGrain / kGroup, [&](int64_t begin, int64_t end) {
+  parallel_for((count + kGroup - 1) / kGroup, kActivationGrain / kGroup, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * kGroup;
     for_each_masked(mask, first, std::min(end * kGroup, count) - first,
                     [&](int64_t i, int64_t lanes, Vector multiplier)
@@ -42,7 +42,7 @@ void silu_backward(const float* x, const float* gradient, const Dropout& dropout
 }
 
 void relu_forward(const float* x, float* y, int64_t count) {
-  parallel_for((count + kGroup - 1) / kGroup, kGrain / kGroup, [&](int64_t begin, int64_t end) {
+  parallel_for((count + kGroup - 1) / kGroup, kActivationGrain / kGroup, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * kGroup;
     for_each_vector(std::min(end * kGroup, count) - first, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
       maximum(Vector::zero(), Vector::load(x + first + i, lanes)).store(y + first + i, lanes);
@@ -57,7 +57,7 @@ void apply_dropout(const float* x, const Dropout& dropout, float* y, int64_t cou
 }
 
 void glu_forward(const float* x, float* y, int64_t frames, int64_t channels) {
-  parallel_for(frames, std::max<int64_t>(1, kGrain / std::max<int64_t>(channels, 1)), [&](int64_t begin, int64_t end) {
+  parallel_for(frames, std::max<int64_t>(1, kActivationGrain / std::max<int64_t>(channels, 1)), [&](int64_t begin, int64_t end) {
     for (int64_t frame = begin; frame < end; ++frame) {
       const float* value = x + frame * 2 * channels;
       const float* gate = value + channels;
@@ -70,7 +70,7 @@ void glu_forward(const float* x, float* y, int64_t frames, int64_t channels) {
 }
 
 void glu_backward(const float* x, const float* gradient, float* gradient_x, int64_t frames, int64_t channels) {
-  parallel_for(frames, std::max<int64_t>(1, kGrain / std::max<int64_t>(channels, 1)), [&](int64_t begin, int64_t end) {
+  parallel_for(frames, std::max<int64_t>(1, kActivationGrain / std::max<int64_t>(channels, 1)), [&](int64_t begin, int64_t end) {
     for (int64_t frame = begin; frame < end; ++frame) {
       const float* value = x + frame * 2 * channels;
       const float* gate = value + channels;

@@ -11,9 +11,9 @@ namespace {
 // Channels are independent, so threads split them and nothing is summed across threads. A block of channels takes all
 // its passes over the frames in turn: at 1500 frames, 32 channels are 192 KB and stay in the second-level cache.
 constexpr int kBlockVectors = 4;
-constexpr int64_t kBlock = kBlockVectors * Vector::kLanes;
+constexpr int64_t kChannelBlock = kBlockVectors * Vector::kLanes;
 // Sums over time are taken in groups of frames, then over groups, so that the rounding error does not grow with time.
-constexpr int64_t kGroup = 64;
+constexpr int64_t kFrameGroup = 64;
 
 // `V` vectors of one value per channel: the first `lanes` of the last are real.
 template <int V>
@@ -39,15 +39,15 @@ struct Channels {
 // rest vector by vector.
 template <typename Work>
 void for_each_block(int64_t frames, int64_t channels, const Work& work) {
-  const int64_t full = channels / kBlock, rest = channels - full * kBlock;
+  const int64_t full = channels / kChannelBlock, rest = channels - full * kChannelBlock;
   const int64_t units = full + (rest + Vector::kLanes - 1) / Vector::kLanes;
-  const int64_t grain = std::max<int64_t>(1, 8192 / std::max<int64_t>(frames * kBlock, 1));
+  const int64_t grain = std::max<int64_t>(1, 8192 / std::max<int64_t>(frames * kChannelBlock, 1));
   parallel_for(units, grain, [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) {
       if (unit < full) {
-        work.template run<kBlockVectors>(unit * kBlock, Vector::kLanes);
+        work.template run<kBlockVectors>(unit * kChannelBlock, Vector::kLanes);
       } else {
-        const int64_t first = full * kBlock + (unit - full) * Vector::kLanes;
+        const int64_t first = full * kChannelBlock + (unit - full) * Vector::kLanes;
         work.template run<1>(first, std::min(Vector::kLanes, channels - first));
       }
     }
@@ -58,10 +58,10 @@ void for_each_block(int64_t frames, int64_t channels, const Work& work) {
 template <int V, int N, typename Term>
 void sum_over_frames(int64_t frames, Channels<V> (&totals)[N], const Term& term) {
   for (auto& total : totals) total = Channels<V>::zero();
-  for (int64_t group = 0; group < frames; group += kGroup) {
+  for (int64_t group = 0; group < frames; group += kFrameGroup) {
     Channels<V> partial[N];
     for (auto& sum : partial) sum = Channels<V>::zero();
-    const int64_t end = std::min(group + kGroup, frames);
+    const int64_t end = std::min(group + kFrameGroup, frames);
     for (int64_t t = group; t < end; ++t) term(t, partial);
     for (int n = 0; n < N; ++n) {
       for (int j = 0; j < V; ++j) totals[n].at[j] = totals[n].at[j] + partial[n].at[j];

@@ -15,7 +15,7 @@ namespace {
 using codec::Rounding;
 using codec::ScaleStatistic;
 
-constexpr int64_t kGrain = 16384;  // weights per thread below which waking one costs more than it saves
+constexpr int64_t kWeightGrain = 16384;  // weights per thread below which waking one costs more than it saves
 
 // 1 where the mask is set, 0 elsewhere.
 Vector load_mask(const uint8_t* mask, int64_t lanes) { return minimum(Vector::load_bytes(mask, lanes), Vector::all(1.0f)); }
@@ -95,7 +95,7 @@ ScaleGroup group_at(const WeightGroups& w, int64_t begin, int64_t count) {
 template <typename Body>
 void for_each_group(const WeightGroups& w, Body&& body) {
   const int64_t per_row = w.groups_per_row();
-  parallel_for(w.rows, std::max<int64_t>(kGrain / std::max<int64_t>(w.columns, 1), 1), [&](int64_t first, int64_t last) {
+  parallel_for(w.rows, std::max<int64_t>(kWeightGrain / std::max<int64_t>(w.columns, 1), 1), [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) {
       int64_t index = row * per_row;
       for (int64_t column = 0; column < w.columns; column += w.group()) {
@@ -167,7 +167,7 @@ void fake_quantize_backward(const FakeQuantization& q, const float* output_gradi
 
 void apply_mask(const float* x, const uint8_t* mask, float pruned, float* output, int64_t count) {
   const Vector factor = Vector::all(pruned), half = Vector::all(0.5f);
-  parallel_for(count, kGrain, [&](int64_t begin, int64_t end) {
+  parallel_for(count, kWeightGrain, [&](int64_t begin, int64_t end) {
     for_each_vector(end - begin, [&](int64_t i, int64_t lanes) {
       const int64_t at = begin + i;
       const Vector value = Vector::load(x + at, lanes);

@@ -8,7 +8,7 @@
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
-constexpr int64_t kGrain = 8192;  // elements per thread below which waking one costs more than it saves
+constexpr int64_t kGeluGrain = 8192;  // elements per thread below which waking one costs more than it saves
 
 // erfc(|x| / sqrt 2) to 1.5e-7 (Abramowitz, Stegun 1964, 7.1.26).
 inline Vector tail(Vector x) {
@@ -31,7 +31,7 @@ inline Vector distribution(Vector x) {
 template <typename Step>
 void for_each_in_parallel(int64_t count, const Step& step) {
   const int64_t lanes = Vector::kLanes;
-  parallel_for((count + lanes - 1) / lanes, kGrain / lanes, [&](int64_t begin, int64_t end) {
+  parallel_for((count + lanes - 1) / lanes, kGeluGrain / lanes, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * lanes;
     for_each_vector(std::min(end * lanes, count) - first, [&](int64_t i, int64_t width) { step(first + i, width); });
   });

@@ -9,14 +9,14 @@
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
-constexpr int64_t kBlock = 128;  // frames whose sum a float holds without losing digits that matter
+constexpr int64_t kFloatFrames = 128;  // frames whose sum a float holds without losing digits that matter
 
 // sums(kLanes) += the sum over frames of body(first lane, lanes) of each channel
 template <typename Body>
 void accumulate(int64_t frames, double* sums, const Body& body) {
-  for (int64_t begin = 0; begin < frames; begin += kBlock) {
+  for (int64_t begin = 0; begin < frames; begin += kFloatFrames) {
     Vector sum = Vector::zero();
-    for (int64_t t = begin; t < std::min(begin + kBlock, frames); ++t) sum = sum + body(t);
+    for (int64_t t = begin; t < std::min(begin + kFloatFrames, frames); ++t) sum = sum + body(t);
     float lanes[Vector::kLanes];
     sum.store(lanes);
     for (int64_t i = 0; i < Vector::kLanes; ++i) sums[i] += lanes[i];

@@ -11,7 +11,7 @@ namespace {
 
 // Threads divide the columns, so that the sum over frames runs in one order whatever their number.
 constexpr int64_t kColumnBlock = 64;
-constexpr int64_t kGrain = 16384;  // elements per thread below which waking one costs more than it saves
+constexpr int64_t kGradientGrain = 16384;  // elements per thread below which waking one costs more than it saves
 
 Vector slope(Vector x, Activation activation) {
   const Vector one = Vector::all(1.0f);
@@ -24,7 +24,7 @@ Vector slope(Vector x, Activation activation) {
 
 void linear_gradient(const LinearGradient& layer, float* sum_gradient, float* bias_gradient) {
   const int64_t features = layer.features, blocks = (features + kColumnBlock - 1) / kColumnBlock;
-  const int64_t grain = std::max<int64_t>(1, kGrain / kColumnBlock / std::max<int64_t>(layer.frames, 1));
+  const int64_t grain = std::max<int64_t>(1, kGradientGrain / kColumnBlock / std::max<int64_t>(layer.frames, 1));
   if (bias_gradient) std::fill_n(bias_gradient, features, 0.0f);
   const Vector scale = Vector::all(layer.scale);
   const DropoutMask mask(layer.dropout);

@@ -11,13 +11,13 @@ namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int64_t kLanes = 8;
+constexpr int64_t kDoubles = 8;
 #else
-constexpr int64_t kLanes = 4;
+constexpr int64_t kDoubles = 4;
 #endif
-typedef double Doubles __attribute__((vector_size(8 * kLanes)));
+typedef double Doubles __attribute__((vector_size(8 * kDoubles)));
 
-typedef uint64_t Words __attribute__((vector_size(8 * kLanes)));
+typedef uint64_t Words __attribute__((vector_size(8 * kDoubles)));
 
 // ln x of positive normal numbers, to 1e-9; infinity and NaN stay what they are. With x = 2^e m, m in sqrt(1/2)..sqrt(2),
 // and s = (m - 1) / (m + 1): ln x = e ln 2 + 2 (s + s^3 / 3 + s^5 / 5 + ..).
@@ -145,7 +145,7 @@ void emphasized(const audio::LogMelPlan& plan, const float* from, int64_t lane, 
   double before = from[0] - mean;
   for (int64_t t = 0; t < length; ++t) {
     const double centred = from[t] - mean;
-    packed[t * kLanes + lane] = plan.window[t] * (centred - share * before);
+    packed[t * kDoubles + lane] = plan.window[t] * (centred - share * before);
     before = centred;
   }
 }
@@ -157,24 +157,24 @@ void log_mel(const audio::LogMelPlan& plan, const float* samples, int64_t frames
   const int64_t half = s.fft_length / 2;
   const bool added = s.energy_floor == audio::EnergyFloor::kAdded;
   const Twiddles twiddles{plan};
-  const int64_t groups = (frames + kLanes - 1) / kLanes;
+  const int64_t groups = (frames + kDoubles - 1) / kDoubles;
   parallel_for(groups, 8, [&](int64_t first_group, int64_t last_group) {
     Scratch<Complex> buffers(2 * half);
     Scratch<Doubles> power(half + 1);
     for (int64_t group = first_group; group < last_group; ++group) {
-      const int64_t frame = group * kLanes;
-      const int64_t lanes = std::min(kLanes, frames - frame);
+      const int64_t frame = group * kDoubles;
+      const int64_t lanes = std::min(kDoubles, frames - frame);
       // Sample 2t of each frame is a real part, 2t + 1 an imaginary one. Spare lanes repeat the last frame.
       double* packed = reinterpret_cast<double*>(buffers.data());
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
+      for (int64_t lane = 0; lane < kDoubles; ++lane) {
         const float* from = samples + (frame + std::min(lane, lanes - 1)) * s.hop_length;
         if (s.frame_preemphasis) {
           emphasized(plan, from, lane, packed);
         } else {
-          for (int64_t t = 0; t < s.window_length; ++t) packed[t * kLanes + lane] = plan.window[t] * from[t];
+          for (int64_t t = 0; t < s.window_length; ++t) packed[t * kDoubles + lane] = plan.window[t] * from[t];
         }
       }
-      std::fill(packed + s.window_length * kLanes, packed + s.fft_length * kLanes, 0.0);
+      std::fill(packed + s.window_length * kDoubles, packed + s.fft_length * kDoubles, 0.0);
       const Complex* spectrum = transform(twiddles, half, buffers.data(), buffers.data() + half);
       real_power(twiddles, spectrum, half, power.data());
       for (int64_t m = 0; m < s.mel_bins; ++m) {

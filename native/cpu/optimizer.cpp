@@ -9,20 +9,20 @@
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
-constexpr int64_t kBlock = 8192;  // elements; a fixed partition, so that no sum depends on the number of threads
-constexpr int64_t kGrain = 2;     // blocks per thread below which waking one costs more than it saves
+constexpr int64_t kOptimizerBlock = 8192;  // elements; a fixed partition, so that no sum depends on the number of threads
+constexpr int64_t kBlockGrain = 2;     // blocks per thread below which waking one costs more than it saves
 
-struct Block {
+struct TensorBlock {
   int64_t tensor, begin, end;
 };
 
 /// All tensors cut into blocks, so that threads share a few large and many tiny tensors evenly.
 template <typename Item>
-std::vector<Block> blocks_of(const Item* items, int64_t tensors) {
-  std::vector<Block> blocks;
+std::vector<TensorBlock> blocks_of(const Item* items, int64_t tensors) {
+  std::vector<TensorBlock> blocks;
   for (int64_t i = 0; i < tensors; ++i) {
-    for (int64_t begin = 0; begin < items[i].count; begin += kBlock) {
-      blocks.push_back({i, begin, std::min(begin + kBlock, items[i].count)});
+    for (int64_t begin = 0; begin < items[i].count; begin += kOptimizerBlock) {
+      blocks.push_back({i, begin, std::min(begin + kOptimizerBlock, items[i].count)});
     }
   }
   return blocks;
@@ -31,10 +31,10 @@ std::vector<Block> blocks_of(const Item* items, int64_t tensors) {
 /// Calls step(item, index, lanes) for every vector of every tensor.
 template <typename Item, typename Step>
 void for_each_element(const Item* items, int64_t tensors, Step&& step) {
-  const std::vector<Block> blocks = blocks_of(items, tensors);
-  parallel_for(static_cast<int64_t>(blocks.size()), kGrain, [&](int64_t first, int64_t last) {
+  const std::vector<TensorBlock> blocks = blocks_of(items, tensors);
+  parallel_for(static_cast<int64_t>(blocks.size()), kBlockGrain, [&](int64_t first, int64_t last) {
     for (int64_t b = first; b < last; ++b) {
-      const Block block = blocks[b];
+      const TensorBlock block = blocks[b];
       const Item item = items[block.tensor];
       for_each_vector(block.end - block.begin,
                       [&](int64_t i, int64_t lanes) { step(item, block.begin + i, lanes); });
@@ -62,11 +62,11 @@ void adamw(const AdamWParameter* parameters, int64_t tensors, const AdamWStep& s
 }
 
 double sum_of_squares(const Span* spans, int64_t tensors) {
-  const std::vector<Block> blocks = blocks_of(spans, tensors);
+  const std::vector<TensorBlock> blocks = blocks_of(spans, tensors);
   std::vector<double> sums(blocks.size());
-  parallel_for(static_cast<int64_t>(blocks.size()), kGrain, [&](int64_t first, int64_t last) {
+  parallel_for(static_cast<int64_t>(blocks.size()), kBlockGrain, [&](int64_t first, int64_t last) {
     for (int64_t b = first; b < last; ++b) {
-      const Block block = blocks[b];
+      const TensorBlock block = blocks[b];
       const float* values = spans[block.tensor].values + block.begin;
       Vector sum = Vector::zero();
       for_each_vector(block.end - block.begin, [&](int64_t i, int64_t lanes) {

@@ -12,7 +12,7 @@ namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
 // Inputs per block at least. A block holds whole groups of N:M and of scales.
-constexpr int64_t kBlock = 128;
+constexpr int64_t kInputBlock = 128;
 
 codec::GroupScale search(const codec::WeightSpec& spec, const ScaleGroup& group) { return search_scale(spec, group); }
 
@@ -36,7 +36,7 @@ void round_block(const SecondOrderRounding& r, int64_t row, int64_t begin, int64
 }  // namespace
 
 void second_order_rounding(const SecondOrderRounding& r) {
-  const int64_t block = r.spec.is_sparse() ? std::lcm(kBlock, static_cast<int64_t>(r.spec.of)) : kBlock;
+  const int64_t block = r.spec.is_sparse() ? std::lcm(kInputBlock, static_cast<int64_t>(r.spec.of)) : kInputBlock;
   Scratch<float> errors(static_cast<size_t>(r.rows * std::min(block, r.columns)));
   std::vector<codec::GroupScale> scales(static_cast<size_t>(r.rows), codec::GroupScale{1.0f, 0.0f, true});
   MatmulEpilogue negated;

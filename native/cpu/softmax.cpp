@@ -11,7 +11,7 @@ namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
 // Rows per thread below which waking one costs more than it saves.
-int64_t grain(int64_t columns) { return std::max<int64_t>(1, 8192 / std::max<int64_t>(columns, 1)); }
+int64_t softmax_grain(int64_t columns) { return std::max<int64_t>(1, 8192 / std::max<int64_t>(columns, 1)); }
 
 float row_maximum(const float* x, int64_t columns) {
   const Vector lowest = Vector::all(-std::numeric_limits<float>::infinity());
@@ -25,7 +25,7 @@ float row_maximum(const float* x, int64_t columns) {
 }  // namespace
 
 void softmax_forward(const float* x, float* y, int64_t rows, int64_t columns) {
-  parallel_for(rows, grain(columns), [&](int64_t begin, int64_t end) {
+  parallel_for(rows, softmax_grain(columns), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const float* from = x + row * columns;
       float* to = y + row * columns;
@@ -45,7 +45,7 @@ void softmax_forward(const float* x, float* y, int64_t rows, int64_t columns) {
 }
 
 void softmax_backward(const float* y, const float* gradient, float* gradient_x, int64_t rows, int64_t columns) {
-  parallel_for(rows, grain(columns), [&](int64_t begin, int64_t end) {
+  parallel_for(rows, softmax_grain(columns), [&](int64_t begin, int64_t end) {
     for (int64_t at = begin * columns; at < end * columns; at += columns) {
       Vector products = Vector::zero();
       for_each_vector(columns, [&](int64_t i, int64_t lanes) {
@@ -61,7 +61,7 @@ void softmax_backward(const float* y, const float* gradient, float* gradient_x, 
 }
 
 void log_softmax_forward(const float* x, float* y, int64_t rows, int64_t columns) {
-  parallel_for(rows, grain(columns), [&](int64_t begin, int64_t end) {
+  parallel_for(rows, softmax_grain(columns), [&](int64_t begin, int64_t end) {
     for (int64_t at = begin * columns; at < end * columns; at += columns) {
       const float largest = row_maximum(x + at, columns);
       Vector sum = Vector::zero();
@@ -78,7 +78,7 @@ void log_softmax_forward(const float* x, float* y, int64_t rows, int64_t columns
 }
 
 void log_softmax_backward(const float* y, const float* gradient, float* gradient_x, int64_t rows, int64_t columns) {
-  parallel_for(rows, grain(columns), [&](int64_t begin, int64_t end) {
+  parallel_for(rows, softmax_grain(columns), [&](int64_t begin, int64_t end) {
     for (int64_t at = begin * columns; at < end * columns; at += columns) {
       Vector total = Vector::zero();
       for_each_vector(columns, [&](int64_t i, int64_t lanes) { total = total + Vector::load(gradient + at + i, lanes); });

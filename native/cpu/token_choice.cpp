@@ -10,7 +10,7 @@
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
-constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr float kExcluded = -std::numeric_limits<float>::infinity();
 
 /// Scores of a row, and what is added to them.
 struct Row {
@@ -44,10 +44,10 @@ struct Row {
   }
 
   float largest(int64_t begin, int64_t end) const {
-    Vector high = Vector::all(kNever);
+    Vector high = Vector::all(kExcluded);
     for_each_part(begin, end, [&](int64_t first, int64_t last) {
       for_each_vector(last - first, [&](int64_t i, int64_t lanes) {
-        high = maximum(load(first + i, lanes).head(lanes, Vector::all(kNever)), high);
+        high = maximum(load(first + i, lanes).head(lanes, Vector::all(kExcluded)), high);
       });
     });
     return high.maximum();
@@ -55,7 +55,7 @@ struct Row {
 
   /// ln(sum(e^x)) over [begin, end), of which `shift` is the largest.
   float log_sum(int64_t begin, int64_t end, float shift) const {
-    if (shift == kNever) return kNever;
+    if (shift == kExcluded) return kExcluded;
     Vector sum = Vector::zero();
     for_each_part(begin, end, [&](int64_t first, int64_t last) {
       for_each_vector(last - first, [&](int64_t i, int64_t lanes) {
@@ -67,9 +67,9 @@ struct Row {
 };
 
 float log_sum_of_all(const float* scores, int64_t count) {
-  Vector high = Vector::all(kNever), sum = Vector::zero();
+  Vector high = Vector::all(kExcluded), sum = Vector::zero();
   for_each_vector(count, [&](int64_t i, int64_t lanes) {
-    high = maximum(Vector::load(scores + i, lanes).head(lanes, Vector::all(kNever)), high);
+    high = maximum(Vector::load(scores + i, lanes).head(lanes, Vector::all(kExcluded)), high);
   });
   const float largest = high.maximum();
   for_each_vector(count, [&](int64_t i, int64_t lanes) {
@@ -80,7 +80,7 @@ float log_sum_of_all(const float* scores, int64_t count) {
 
 float log_add(float a, float b) {
   const float high = std::max(a, b), low = std::min(a, b);
-  return high == kNever ? kNever : high + std::log1p(std::exp(low - high));
+  return high == kExcluded ? kExcluded : high + std::log1p(std::exp(low - high));
 }
 
 void choose(const Row& row, int64_t vocabulary, int64_t count, float* choices) {
@@ -93,7 +93,7 @@ void choose(const Row& row, int64_t vocabulary, int64_t count, float* choices) {
   const float of_allowed = comes_alone ? sum_from : log_add(row.log_sum(0, together, before), sum_from);
   const auto place_of = [&](int64_t place) { return choices + place * kTokenChoiceNumbers; };
   int64_t found = 0;
-  float least = kNever;  // what a token must be above to be among those found
+  float least = kExcluded;  // what a token must be above to be among those found
   if (!std::isnan(of_all)) {
     row.for_each_part(comes_alone ? together : 0, vocabulary, [&](int64_t begin, int64_t end) {
       for (int64_t token = begin; token < end; ++token) {

@@ -19,7 +19,7 @@ namespace {
 
 constexpr int64_t kSlabFloats = 1 << 20;  // of logits held at a time, 4 MB
 constexpr int64_t kMostRows = 2048;
-constexpr int64_t kRowGrain = 16;         // rows per thread
+constexpr int64_t kLogitGrain = 16;         // rows per thread
 constexpr int64_t kColumnGrain = 64;
 // Pairs with a smaller share of all paths are left out of the gradient: far below the rounding of the others.
 constexpr double kSmallestShare = 1e-9;
@@ -53,7 +53,7 @@ float log_sum(const float* x, int64_t count) {
 }
 
 // x becomes softmax(x)
-void softmax_row(float* x, int64_t count) {
+void softmax_logits(float* x, int64_t count) {
   const Vector shift = Vector::all(log_sum(x, count));
   for_each_vector(count, [&](int64_t v, int64_t lanes) { exponential(Vector::load(x + v, lanes) - shift).store(x + v, lanes); });
 }
@@ -81,7 +81,7 @@ class Utterance {
       const int64_t count = std::min(most, cells_ - begin);
       for (int64_t r = 0; r < count; ++r) rows[r] = begin + r;
       joint(rows.data(), count, hidden.data(), logits.data());
-      parallel_for(count, kRowGrain, [&](int64_t from, int64_t to) {
+      parallel_for(count, kLogitGrain, [&](int64_t from, int64_t to) {
         for (int64_t r = from; r < to; ++r) keep(begin + r, logits.data() + r * p_.outputs(), lattice + (begin + r) * p_.kept());
       });
     }
@@ -113,7 +113,7 @@ class Utterance {
       const int64_t count = std::min(most, total - begin);
       const int64_t* rows = live.data() + begin;
       joint(rows, count, hidden.data(), logits.data());
-      parallel_for(count, kRowGrain, [&](int64_t from, int64_t to) {
+      parallel_for(count, kLogitGrain, [&](int64_t from, int64_t to) {
         for (int64_t r = from; r < to; ++r) logit_gradient(rows[r], posteriors[rows[r]], factor, divergence_factor, logits.data() + r * p_.outputs());
       });
       add_columns(logits.data(), count, gradients.bias);
@@ -128,7 +128,7 @@ class Utterance {
   int64_t label_of(int64_t cell) const { return cell % (count_ + 1); }
 
   void joint(const int64_t* cells, int64_t count, float* hidden, float* logits) const {
-    parallel_for(count, kRowGrain, [&](int64_t from, int64_t to) {
+    parallel_for(count, kLogitGrain, [&](int64_t from, int64_t to) {
       for (int64_t r = from; r < to; ++r) {
         combine(p_, frames_ + frame_of(cells[r]) * p_.joint, predictions_ + label_of(cells[r]) * p_.joint, hidden + r * p_.joint);
       }
@@ -170,7 +170,7 @@ class Utterance {
     const float lesson = teacher_ ? divergence_factor * shares_[cell] : 0.0f;
     const bool has_label = label_of(cell) < count_;
     const int32_t label = has_label ? labels_[label_of(cell)] : p_.blank;
-    softmax_row(logits, p_.vocabulary);
+    softmax_logits(logits, p_.vocabulary);
     const float blank_probability = logits[p_.blank], label_probability = has_label ? logits[label] : 0.0f;
     const CollapsedCell teacher = collapsed(teacher_ ? teacher_ : lattice_, cell, 0.0f);
     const float rest = std::max(1.0f - blank_probability - label_probability, 1e-6f);
@@ -182,7 +182,7 @@ class Utterance {
     logits[p_.blank] = take(blank_probability, posterior.blank, teacher.blank());
     if (p_.duration_count == 0) return;
     float* durations = logits + p_.vocabulary;
-    softmax_row(durations, p_.duration_count);
+    softmax_logits(durations, p_.duration_count);
     const float* taken = duration_posteriors_.data() + cell * p_.duration_count;
     for (int64_t d = 0; d < p_.duration_count; ++d) durations[d] = take(durations[d], taken[d], teacher.duration(d));
   }

@@ -11,6 +11,19 @@
 #include "cuda/runtime.hpp"
 
 namespace usmlite::cuda {
+
+/// cublasLtMatmulAlgo_t and, what is found out about it, cublasLtMatmulHeuristicResult_t.
+struct Algorithm {
+  uint64_t data[8];
+};
+struct HeuristicResult {
+  Algorithm algorithm;
+  size_t workspace_bytes;
+  int state;
+  float waves;
+  int reserved[4];
+};
+
 namespace {
 
 // The part of cuBLASLt's C interface that is used (cuBLAS documentation, "Using the cuBLASLt API"); the library need not be
@@ -20,17 +33,6 @@ constexpr Status kSuccess = 0;
 constexpr int kCompute32F = 68, kReal32F = 0, kReal16F = 2, kReal16BF = 14;
 constexpr int kDescTransposeA = 3, kDescTransposeB = 4, kOperationNone = 0, kOperationTranspose = 1;
 constexpr int kPreferenceMaxWorkspaceBytes = 1, kPreferenceMinAlignmentBytes[] = {5, 6, 7, 8};  // the latter of A, B, C and D, 256 by default
-
-struct Algorithm {
-  uint64_t data[8];
-};
-struct HeuristicResult {
-  Algorithm algorithm;
-  size_t workspace_bytes;
-  Status state;
-  float waves;
-  int reserved[4];
-};
 
 struct Library {
   Status (*create)(void**);

@@ -10,7 +10,7 @@
 namespace usmlite::cuda {
 namespace {
 
-void check(const ProductOperand& a, const ProductOperand& b) {
+void check_factors(const ProductOperand& a, const ProductOperand& b) {
   const auto invalid = [](const std::string& sentence) { throw Error(error_code::kInvalidArgument, "a product of a training step: " + sentence); };
   const DeviceType type = a.matrix.type();
   if ((type != DeviceType::kBFloat16 && type != DeviceType::kFloat16) || b.matrix.type() != type) {
@@ -36,7 +36,7 @@ void check_result(const ProductOperand& a, const ProductOperand& b, DeviceType t
 
 DeviceTensor training_product(const ProductOperand& a, const ProductOperand& b, float scale, DeviceType type, const Stream& stream,
                               const ProductAddend& addend) {
-  check(a, b);
+  check_factors(a, b);
   const std::vector<int64_t> shape{a.rows(), b.columns()};
   check_result(a, b, type, shape);
   DeviceTensor y(type, shape, stream);
@@ -57,7 +57,7 @@ DeviceTensor training_product(const ProductOperand& a, const ProductOperand& b, 
 
 void add_training_product(const ProductOperand& a, const ProductOperand& b, float scale, const DeviceTensor& sum,
                           const Stream& stream) {
-  check(a, b);
+  check_factors(a, b);
   check_result(a, b, sum.type(), sum.shape());
   if (a.columns() > 0) dense_product_into(a, {b.matrix, !b.transposed}, scale, {&sum, 1.0f}, sum, stream);
 }

@@ -5,13 +5,13 @@
 #include <limits>
 
 #include "core/error.hpp"
+#include "decode/log_add.hpp"
 
 namespace usmlite::decode {
 namespace {
 
 constexpr double kCodesPerNat = 16;
 constexpr int32_t kTextEnd = 1, kFirstWord = 2;  // as in ngram_language_model.ts
-constexpr double kImpossible = -std::numeric_limits<double>::infinity();
 constexpr size_t kRememberedLookAheads = 1 << 16;  // a power of two
 
 void require(bool holds, const char* what) {

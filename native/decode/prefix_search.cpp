@@ -11,7 +11,6 @@
 namespace usmlite::decode {
 namespace {
 
-constexpr double kImpossible = -std::numeric_limits<double>::infinity();
 // The language model is not asked about a token when the sequence would not survive even if it added this many nats.
 constexpr double kScorerHeadroom = 6;
 

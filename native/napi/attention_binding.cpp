@@ -12,7 +12,7 @@ constexpr int64_t kMaximumSequence = int64_t{1} << 18;  // frames; what dropout_
 
 // Every attention function begins (query, key, value, offsets, heads, keyValueHeads, ropeTheta?, scale,
 // dropoutProbability, seed, ..).
-struct Operands {
+struct AttentionOperands {
   const Tensor& query;
   const Tensor& key;
   const Tensor& value;
@@ -20,7 +20,7 @@ struct Operands {
   cpu::AttentionProblem problem;
 };
 
-Operands operands_from(const Arguments& arguments) {
+AttentionOperands attention_operands(const Arguments& arguments) {
   const Tensor& query = arguments.tensor(0, "query", DType::kFloat32, {kAny, kAny});
   const int64_t frames = query.dim(0);
   const int64_t heads = arguments.integer(4, "heads", 1, 1 << 20);
@@ -63,7 +63,7 @@ Operands operands_from(const Arguments& arguments) {
 // attention(.., wantsLogSum) -> [out, logSum?]; logSum (frames, heads) is for the backward pass
 Napi::Value attention(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "attention", 11);
-  const Operands operands = operands_from(arguments);
+  const AttentionOperands operands = attention_operands(arguments);
   Tensor out(DType::kFloat32, operands.query.shape());
   Tensor log_sum = tensor_if(arguments.boolean(10, "wantsLogSum"), {operands.query.dim(0), operands.problem.heads});
   cpu::attention_forward(operands.problem, out.f32(), data_or_null(log_sum));
@@ -73,7 +73,7 @@ Napi::Value attention(const Napi::CallbackInfo& info) {
 // integerAttention(.., wantsLogSum) -> [out, logSum?]; without dropout
 Napi::Value integer_attention(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "integerAttention", 11);
-  const Operands operands = operands_from(arguments);
+  const AttentionOperands operands = attention_operands(arguments);
   if (operands.problem.head_dim > cpu::kWidestIntegerHead) {
     arguments.fail("heads have " + std::to_string(operands.problem.head_dim) + " values; in whole numbers they have at most " +
                    std::to_string(cpu::kWidestIntegerHead));
@@ -88,7 +88,7 @@ Napi::Value integer_attention(const Napi::CallbackInfo& info) {
 // attentionBackward(.., out, logSum, gradient) -> [gradientQuery, gradientKey, gradientValue]
 Napi::Value attention_backward(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "attentionBackward", 13);
-  const Operands operands = operands_from(arguments);
+  const AttentionOperands operands = attention_operands(arguments);
   const int64_t frames = operands.query.dim(0), width = operands.query.dim(1);
   const Tensor& out = arguments.tensor(10, "out", DType::kFloat32, {frames, width});
   const Tensor& log_sum = arguments.tensor(11, "logSum", DType::kFloat32, {frames, operands.problem.heads});

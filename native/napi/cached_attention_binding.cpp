@@ -10,13 +10,13 @@ namespace usmlite::binding {
 namespace {
 
 // Both functions begin (query, key, value, queryOffsets, keyOffsets, keyRows?, heads, scale, causal, ..).
-struct Operands {
+struct CachedAttentionOperands {
   const Tensor& query;
   const Tensor& key;
   cpu::CachedAttentionProblem problem;
 };
 
-Operands operands_from(const Arguments& arguments) {
+CachedAttentionOperands cached_attention_operands(const Arguments& arguments) {
   const Tensor& query = arguments.tensor(0, "query", DType::kFloat32, {kAny, kAny});
   const int64_t width = query.dim(1), heads = arguments.integer(6, "heads", 1, 1 << 20);
   if (width == 0 || width % heads != 0) {
@@ -47,7 +47,7 @@ Operands operands_from(const Arguments& arguments) {
 
 // cachedAttention(..) -> out
 Napi::Value cached_attention(const Napi::CallbackInfo& info) {
-  const Operands operands = operands_from(Arguments(info, "cachedAttention", 9));
+  const CachedAttentionOperands operands = cached_attention_operands(Arguments(info, "cachedAttention", 9));
   Tensor out(DType::kFloat32, operands.query.shape());
   cpu::cached_attention(operands.problem, out.f32());
   return TensorHandle::wrap(info.Env(), std::move(out));
@@ -56,7 +56,7 @@ Napi::Value cached_attention(const Napi::CallbackInfo& info) {
 // cachedAttentionBackward(.., gradient) -> [gradientQuery, gradientKey, gradientValue]
 Napi::Value cached_attention_backward(const Napi::CallbackInfo& info) {
   const Arguments arguments(info, "cachedAttentionBackward", 10);
-  const Operands operands = operands_from(arguments);
+  const CachedAttentionOperands operands = cached_attention_operands(arguments);
   if (arguments.has(5)) arguments.fail("keyRows has no backward pass");
   const Tensor& gradient = arguments.tensor(9, "gradient", DType::kFloat32, {operands.query.dim(0), operands.query.dim(1)});
   Tensor gradient_query(DType::kFloat32, operands.query.shape()), gradient_key(DType::kFloat32, operands.key.shape());

@@ -7,15 +7,12 @@
 #include "napi/cuda_handles.hpp"
 #include "napi/cuda_operands.hpp"
 #include "napi/groups.hpp"
+#include "napi/matmul_arguments.hpp"
 
 namespace usmlite::binding {
 namespace {
 
 using cuda::DeviceTensor;
-
-float factor_argument(const Arguments& arguments, size_t index, const char* name) {
-  return static_cast<float>(arguments.number(index, name, -1e30, 1e30));
-}
 
 // deviceScaledSum(x, a, y, b, stream?)
 Napi::Value scaled_sum(const Napi::CallbackInfo& info) {

@@ -13,7 +13,7 @@ namespace {
 
 using cuda::DeviceTensor;
 
-cuda::Activation activation_argument(const Arguments& arguments, size_t index) {
+cuda::Activation low_rank_activation(const Arguments& arguments, size_t index) {
   const std::string name = arguments.text(index, "activation");
   if (name == "none") return cuda::Activation::kNone;
   if (name == "silu") return cuda::Activation::kSilu;
@@ -62,7 +62,7 @@ Napi::Value low_rank_add(const Napi::CallbackInfo& info) {
     segments.push_back({offsets.i32()[i], offsets.i32()[i + 1], which[i] < 0 ? nullptr : down[factor].get(), which[i] < 0 ? nullptr : up[factor].get()});
   }
   const auto scale = static_cast<float>(arguments.number(6, "scale", -1e30, 1e30));
-  cuda::low_rank_add(segments, x, y, scale, activation_argument(arguments, 7), stream_argument(arguments, info, 8));
+  cuda::low_rank_add(segments, x, y, scale, low_rank_activation(arguments, 7), stream_argument(arguments, info, 8));
   return info.Env().Undefined();
 }
 

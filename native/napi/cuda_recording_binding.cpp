@@ -8,7 +8,7 @@ namespace usmlite::binding {
 namespace {
 
 // recordingCreate(work): what the function gives to the default stream
-Napi::Value create(const Napi::CallbackInfo& info) {
+Napi::Value create_recording(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "Recording", 1);
   if (!info[0].IsFunction()) arguments.fail("work must be a function");
   const auto work = info[0].As<Napi::Function>();
@@ -32,7 +32,7 @@ Napi::Value operations(const Napi::CallbackInfo& info) {
 
 void define_device_recording(Napi::Env env, Napi::Object exports) {
   RecordingObject::define(env, exports, "RecordingHandle");
-  define<create>(exports, "recordingCreate");
+  define<create_recording>(exports, "recordingCreate");
   define<run>(exports, "recordingRun");
   define<operations>(exports, "recordingOperations");
 }

@@ -27,7 +27,7 @@ cuda::DeviceType type_argument(const Arguments& arguments, size_t index) {
 }
 
 // deviceTensorCreate(shape, type, byte, stream?): every byte is `byte`
-Napi::Value create(const Napi::CallbackInfo& info) {
+Napi::Value create_device_tensor(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceTensor.create", 3);
   const auto stream = stream_argument(arguments, info, 3);
   cuda::DeviceTensor tensor(type_argument(arguments, 1), shape_argument(arguments, 0), stream);
@@ -131,7 +131,7 @@ Napi::Value copy(const Napi::CallbackInfo& info) {
 }
 
 // deviceTensorDescribe(tensor, numbers): as tensorDescribe; bytes are those of its memory
-Napi::Value describe(const Napi::CallbackInfo& info) {
+Napi::Value describe_device_tensor(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceTensor.describe", 2);
   const auto tensor = DeviceTensorObject::from(arguments, info[0], "tensor");
   write_description(arguments, 1, static_cast<int>(tensor->type()), tensor->memory()->bytes(), tensor->shape());
@@ -141,7 +141,7 @@ Napi::Value describe(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void define_device_tensor(Napi::Object exports) {
-  define<create>(exports, "deviceTensorCreate");
+  define<create_device_tensor>(exports, "deviceTensorCreate");
   define<upload>(exports, "deviceTensorUpload");
   define<cast>(exports, "deviceTensorCast");
   define<download>(exports, "deviceTensorDownload");
@@ -149,7 +149,7 @@ void define_device_tensor(Napi::Object exports) {
   define<rows>(exports, "deviceTensorRows");
   define<columns>(exports, "deviceTensorColumns");
   define<copy>(exports, "deviceTensorCopy");
-  define<describe>(exports, "deviceTensorDescribe");
+  define<describe_device_tensor>(exports, "deviceTensorDescribe");
 }
 
 }  // namespace usmlite::binding

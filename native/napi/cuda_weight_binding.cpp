@@ -26,7 +26,7 @@ template <typename T> Napi::Value byte_array(Napi::Env env, const std::vector<T>
 }
 
 // deviceWeightCreate(arithmetic, activations, glu, spec, rows, columns, packed, scale?, mask?, zeroPoint?, scaleSteps?)
-Napi::Value create(const Napi::CallbackInfo& info) {
+Napi::Value create_device_weight(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceWeight.from", 7);
   cuda::gpu_properties();  // without a GPU nothing is arranged in vain
   const cuda::Arithmetic arithmetic = arithmetic_argument(arguments, 0);
@@ -95,7 +95,7 @@ const char* name_of(cuda::Arithmetic arithmetic) {
 }
 
 // deviceWeightDescribe(weight): { spec, rows, columns, arithmetic, activations, glu, bytes, paddedChannels }
-Napi::Value describe(const Napi::CallbackInfo& info) {
+Napi::Value describe_device_weight(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "DeviceWeight.describe", 1);
   const auto weight = DeviceWeightObject::from(arguments, info[0], "weight");
   Napi::Object result = Napi::Object::New(info.Env());
@@ -143,12 +143,12 @@ Napi::Value arrange_bias(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void define_device_weight(Napi::Object exports) {
-  define<create>(exports, "deviceWeightCreate");
+  define<create_device_weight>(exports, "deviceWeightCreate");
   define<repeat>(exports, "deviceWeightRepeat");
   define<stack>(exports, "deviceWeightStack");
   define<share>(exports, "deviceWeightShare");
   define<from_shared>(exports, "deviceWeightFromShared");
-  define<describe>(exports, "deviceWeightDescribe");
+  define<describe_device_weight>(exports, "deviceWeightDescribe");
   define<read>(exports, "deviceWeightRead");
   define<arrange_bias>(exports, "deviceWeightArrangeBias");
 }

@@ -8,13 +8,13 @@ namespace usmlite::binding {
 namespace {
 
 // Every depthwise function begins (x, weight, offsets, leftPadding, ..).
-struct Operands {
+struct DepthwiseOperands {
   const Tensor& x;       // (frames, channels)
   const Tensor& weight;  // (channels, kernel) or (channels, 1, kernel)
   cpu::DepthwiseShape shape;
 };
 
-Operands operands_from(const Arguments& arguments) {
+DepthwiseOperands depthwise_operands(const Arguments& arguments) {
   const Tensor& x = arguments.tensor(0, "x", DType::kFloat32, {kAny, kAny});
   const Tensor& weight = arguments.tensor(1, "weight", DType::kFloat32);
   const bool has_group_axis = weight.rank() == 3 && weight.dim(1) == 1;
@@ -30,7 +30,7 @@ Operands operands_from(const Arguments& arguments) {
 // depthwiseConvolution(x, weight, offsets, leftPadding, bias?, silu) -> y
 Napi::Value depthwise_convolution(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "depthwiseConvolution", 6);
-  const Operands operands = operands_from(arguments);
+  const DepthwiseOperands operands = depthwise_operands(arguments);
   const Tensor* bias = arguments.optional_tensor(4, "bias", DType::kFloat32, {operands.shape.channels});
   Tensor y(DType::kFloat32, operands.x.shape());
   cpu::depthwise_forward(operands.shape, operands.x.f32(), operands.weight.f32(), data_or_null(bias),
@@ -42,7 +42,7 @@ Napi::Value depthwise_convolution(const Napi::CallbackInfo& info) {
 //   -> [gradientX?, gradientWeight?, gradientBias?]
 Napi::Value depthwise_convolution_backward(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "depthwiseConvolutionBackward", 8);
-  const Operands operands = operands_from(arguments);
+  const DepthwiseOperands operands = depthwise_operands(arguments);
   const Tensor& x = operands.x;
   const Tensor& gradient = arguments.tensor(4, "gradient", DType::kFloat32, {x.dim(0), x.dim(1)});
   Tensor gradient_x = tensor_if(arguments.boolean(5, "wantsX"), x.shape());

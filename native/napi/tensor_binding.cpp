@@ -32,7 +32,7 @@ std::vector<int64_t> shape_from(const Arguments& arguments, size_t index) {
 }
 
 // create(shape, dtype, fill?): filled with zeros, with a number, or with the bytes of a typed array.
-Napi::Value create(const Napi::CallbackInfo& info) {
+Napi::Value create_tensor(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "Tensor.create", 2);
   Tensor tensor(dtype_from(arguments, 1), shape_from(arguments, 0));
   if (arguments.has(2) && info[2].IsTypedArray()) {
@@ -70,7 +70,7 @@ Napi::Value write(const Napi::CallbackInfo& info) {
 
 // describe(tensor, numbers): writes its type, as the index of a list, its bytes and axes into a Float64Array. Every tensor is asked once, and an
 // object with names would take as long to make as many operations.
-Napi::Value describe(const Napi::CallbackInfo& info) {
+Napi::Value describe_tensor(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "Tensor.describe", 2);
   const Tensor& tensor = arguments.any_tensor(0, "tensor");
   write_description(arguments, 1, static_cast<int>(tensor.dtype()), tensor.bytes(), tensor.shape());
@@ -133,11 +133,11 @@ Napi::Value TensorHandle::release(const Napi::CallbackInfo& info) {
 
 void define_tensor(Napi::Env env, Napi::Object exports) {
   TensorHandle::define(env, exports);
-  binding::define<create>(exports, "tensorCreate");
+  binding::define<create_tensor>(exports, "tensorCreate");
   binding::define<read>(exports, "tensorRead");
   binding::define<write>(exports, "tensorWrite");
   binding::define<view>(exports, "tensorView");
-  binding::define<describe>(exports, "tensorDescribe");
+  binding::define<describe_tensor>(exports, "tensorDescribe");
 }
 
 }  // namespace usmlite::binding

@@ -1,13 +1,8 @@
 #include "cpu/activation.hpp"
 
-#include <cmath>
+#include "cpu/reference/sigmoid.hpp"
 
 namespace usmlite::cpu::reference {
-namespace {
-
-double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
-
-}  // namespace
 
 void silu_forward(const float* x, const Dropout& dropout, float* y, int64_t count) {
   for (int64_t i = 0; i < count; ++i) y[i] = static_cast<float>(x[i] * sigmoid(x[i])) * dropout.multiplier(i);

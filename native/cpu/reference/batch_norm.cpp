@@ -2,10 +2,10 @@
 
 #include <cmath>
 
+#include "cpu/reference/sigmoid.hpp"
+
 namespace usmlite::cpu::reference {
 namespace {
-
-double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
 
 // Mean and biased variance of one channel of this batch; updates the running ones.
 void measure(const BatchNormForward& p, int64_t c, double& mean, double& variance) {

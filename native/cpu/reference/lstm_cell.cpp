@@ -2,12 +2,9 @@
 
 #include <cmath>
 
+#include "cpu/reference/sigmoid.hpp"
+
 namespace usmlite::cpu::reference {
-namespace {
-
-double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
-
-}  // namespace
 
 void lstm_cell(const float* gates, const float* cell, int64_t rows, int64_t hidden, float* new_hidden, float* new_cell) {
   for (int64_t row = 0; row < rows; ++row) {
