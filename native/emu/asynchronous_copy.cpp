@@ -9,8 +9,9 @@
 namespace usmlite::emu {
 
 void AsynchronousCopies::begin(int blocks, int threads) {
-  threads_.resize(threads);
-  for (ThreadCopies& thread : threads_) {
+  if (threads_.size() < static_cast<size_t>(threads)) threads_.resize(threads);  // never fewer: their memory is used again
+  for (int id = 0; id < threads; ++id) {
+    ThreadCopies& thread = threads_[id];
     thread.copies.clear();
     thread.groups.clear();
     thread.uncommitted = thread.uncommitted_stores = 0;

@@ -22,14 +22,14 @@ void read_positions(uint32_t four_bits, uint8_t* inputs, int group) {
   inputs[2 * group + 1] = static_cast<uint8_t>(4 * group + second);
 }
 
-template <int Columns> [[gnu::always_inline]] inline void multiply_by(const LeftRows& left, const float* right, float* sums) {
+template <int Columns> [[gnu::always_inline]] inline void multiply_by(const LeftRows& left, const float* right, int stride, float* sums) {
   constexpr int kTogether = Columns < 64 ? Columns : 64;  // whose sums are kept in registers
   for (int row = 0; row < 16; ++row) {
     for (int first = 0; first < Columns; first += kTogether) {
       float sum[kTogether] = {};
       for (int s = 0; s < left.stored; ++s) {
         const float value = left.values[row][s];
-        const float* const from = right + left.inputs[row][s] * Columns + first;
+        const float* const from = right + left.inputs[row][s] * stride + first;
         for (int n = 0; n < kTogether; ++n) sum[n] += value * from[n];
       }
       std::memcpy(sums + row * Columns + first, sum, sizeof(sum));
@@ -60,7 +60,7 @@ void perform_warp_product(int, void* const* operands) {
   }
 
   float sums[16 * 8];
-  multiply(left, right, 8, sums);
+  multiply(left, right, 8, 8, sums);
   for (int lane = 0; lane < 32; ++lane) {
     const int g = lane / 4, t = lane % 4;
     for (int i = 0; i < 4; ++i) {
@@ -128,14 +128,14 @@ void gather_left(Element element, const uint32_t* const* registers, const uint32
   }
 }
 
-[[gnu::target_clones("avx2", "default")]] void multiply(const LeftRows& left, const float* right, int columns, float* sums) {
+[[gnu::target_clones("avx2", "default")]] void multiply(const LeftRows& left, const float* right, int stride, int columns, float* sums) {
   switch (columns) {
-    case 8: return multiply_by<8>(left, right, sums);
-    case 16: return multiply_by<16>(left, right, sums);
-    case 32: return multiply_by<32>(left, right, sums);
-    case 64: return multiply_by<64>(left, right, sums);
-    case 128: return multiply_by<128>(left, right, sums);
-    default: return multiply_by<256>(left, right, sums);
+    case 8: return multiply_by<8>(left, right, stride, sums);
+    case 16: return multiply_by<16>(left, right, stride, sums);
+    case 32: return multiply_by<32>(left, right, stride, sums);
+    case 64: return multiply_by<64>(left, right, stride, sums);
+    case 128: return multiply_by<128>(left, right, stride, sums);
+    default: return multiply_by<256>(left, right, stride, sums);
   }
 }
 

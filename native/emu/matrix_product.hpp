@@ -32,8 +32,8 @@ struct LeftRows {
 /// `registers[lane]` are the four words that a lane holds; `metadata` (null when dense) a word per lane.
 void gather_left(Element element, const uint32_t* const* registers, const uint32_t* metadata, int selector, LeftRows& left);
 
-/// sums (16, columns) = left . right (inputs, columns).
-void multiply(const LeftRows& left, const float* right, int columns, float* sums);
+/// sums (16, columns) = left . right, of whose rows (inputs, stride) the first `columns` are multiplied.
+void multiply(const LeftRows& left, const float* right, int stride, int columns, float* sums);
 
 /// One step of mma.sync or mma.sp by a warp.
 struct WarpProduct {

@@ -29,10 +29,9 @@ void MemoryOrder::begin(int blocks, int threads_per_block) {
   ++now_;
   floors_.resize(blocks);
   for (VectorClock& floor : floors_) floor.assign(parties, now_);
-  // What threads knew of those before them is below the floor.
+  // What threads knew of those before them, of whichever party, is below the floor.
   if (known_.size() < static_cast<size_t>(threads_)) known_.resize(threads_);
-  if (known_[0].size() != parties || known_[threads_ - 1].size() != parties)
-    for (VectorClock& known : known_) known.assign(parties, 0);
+  for (int thread = 0; thread < threads_; ++thread) known_[thread].resize(parties);
   clock_.assign(threads_, ++now_);
   acquired_.assign(threads_, false);
 }

@@ -68,6 +68,26 @@ void read_values(const Tile& tile, Element element, int rows, int inputs, float*
   }
 }
 
+// Tiles hold zeros beyond the tokens and channels that there are. What they give need not be computed, unless they meet infinity or NaN.
+
+struct Contents {
+  bool zero = true, finite = true;
+  void add(const float* values, int count) {
+    for (int i = 0; i < count; ++i) zero &= values[i] == 0, finite &= values[i] - values[i] == 0;
+  }
+};
+
+/// The first columns, half of all, a quarter and so on, beyond which there are zeros alone.
+int columns_before_zeros(const float* right, int inputs, int columns) {
+  int count = columns;
+  for (; count > 8; count /= 2) {
+    Contents half;
+    for (int k = 0; k < inputs; ++k) half.add(right + k * columns + count / 2, count / 2);
+    if (!half.zero) break;
+  }
+  return count;
+}
+
 }  // namespace
 
 void AsynchronousProducts::begin(int threads) {
@@ -193,6 +213,9 @@ void AsynchronousProducts::compute(const Product& product) {
   // At most 64 inputs by 256 columns; products are computed one at a time.
   static float right[64 * 256], a[kLeftRows * 32], sums[16 * 256];
   read_values(Tile(shape.right, shape.right_transposed), shape.element, columns, inputs, right, 1, columns);
+  Contents right_contents;
+  right_contents.add(right, inputs * columns);
+  const int before_zeros = columns_before_zeros(right, inputs, columns);
   if (shape.left_in_shared) read_values(Tile(shape.left, shape.left_transposed), shape.element, kLeftRows, step, a, step, 1);
 
   for (int warp = 0; warp < 4; ++warp) {
@@ -208,13 +231,17 @@ void AsynchronousProducts::compute(const Product& product) {
       for (int lane = 0; lane < 32; ++lane) registers[lane] = &product.a[4 * (32 * warp + lane)];
       gather_left(shape.element, registers, shape.sparse ? &product.metadata[32 * warp] : nullptr, shape.selector, left);
     }
-    multiply(left, right, columns, sums);
+    Contents left_contents;
+    for (int row = 0; row < 16; ++row) left_contents.add(left.values[row], left.stored);
+    const int multiplied = left_contents.zero && right_contents.finite ? 0 : left_contents.finite ? before_zeros : columns;
+    if (multiplied > 0) multiply(left, right, columns, multiplied, sums);
     for (int lane = 0; lane < 32; ++lane) {
       void* const d = product.d[32 * warp + lane];
       const int g = lane / 4, t = lane % 4;
       for (int j = 0; j < columns / 8; ++j)
         for (int i = 0; i < 4; ++i) {
-          const float sum = sums[static_cast<size_t>(g + 8 * (i / 2)) * columns + 8 * j + 2 * t + i % 2];
+          const int column = 8 * j + 2 * t + i % 2;
+          const float sum = column < multiplied ? sums[static_cast<size_t>(g + 8 * (i / 2)) * multiplied + column] : 0;
           if (shape.element == Element::kInt8) {
             int32_t& to = static_cast<int32_t*>(d)[4 * j + i];
             to = static_cast<int32_t>((shape.accumulate ? static_cast<uint32_t>(to) : 0u) +
