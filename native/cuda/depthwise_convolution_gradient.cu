@@ -9,9 +9,10 @@
 namespace usmlite::cuda {
 namespace {
 
-// A block has kChannels channels, two a lane, and a share of all frames, which it goes through kFrames at a time. A warp sums
+// A block has kGradientChannels channels, two a lane, and a share of all frames, which it goes through kFrames at a time. A warp sums
 // kTaps taps over some of those frames; several warps have the same taps of other frames where kernels are short.
-constexpr int kChannels = 64, kPairs = kChannels / 2, kFrames = 64, kGradientWarps = 8, kGradientThreads = 32 * kGradientWarps, kTaps = 16, kStep = 8;
+constexpr int kGradientChannels = 64, kPairs = kGradientChannels / 2, kFrames = 64;
+constexpr int kGradientWarps = 8, kGradientThreads = 32 * kGradientWarps, kTaps = 16, kStep = 8;
 
 struct WeightGradientArguments {
   const uint16_t *x, *gradient;
@@ -22,11 +23,11 @@ struct WeightGradientArguments {
 };
 
 // Shared memory: x (kFrames + kTaps * tap_groups - 1, kPairs) and gradients (kFrames, kPairs), pairs of 16-bit floats; at the end
-// sums (kGradientWarps, kTaps + 1, kChannels) float32.
+// sums (kGradientWarps, kTaps + 1, kGradientChannels) float32.
 __global__ void __launch_bounds__(kGradientThreads) weight_gradient_kernel(const WeightGradientArguments a) {
   ptx::take_turn();
   const int lane = ptx::lane_id(), warp = ptx::warp_id(), thread = static_cast<int>(threadIdx.x);
-  const int channel = static_cast<int>(blockIdx.x) * kChannels;
+  const int channel = static_cast<int>(blockIdx.x) * kGradientChannels;
   const int group = warp % a.tap_groups, phase = warp / a.tap_groups, phase_frames = kFrames / (kGradientWarps / a.tap_groups);
   const int rows = kFrames + kTaps * a.tap_groups - 1;
   auto* gradients = reinterpret_cast<uint32_t*>(shared_memory());
@@ -109,14 +110,14 @@ void depthwise_convolution_weight_gradient(const DeviceMatrix& x, const DeviceMa
                                            const DeviceMatrix* gradient_bias, const Stream& stream) {
   int tap_groups = 1;
   while (tap_groups * kTaps < kernel) tap_groups *= 2;
-  const int64_t channels = x.columns(), blocks = (channels + kChannels - 1) / kChannels, width = blocks * kChannels;
+  const int64_t channels = x.columns(), blocks = (channels + kGradientChannels - 1) / kGradientChannels, width = blocks * kGradientChannels;
   const int64_t parts = parts_of(x.rows(), kFrames, blocks), per_block = (x.rows() + parts - 1) / parts;
   const ScratchMatrix partial(DeviceType::kFloat32, parts, (kernel + 1) * width, stream);
   const WeightGradientArguments arguments{x.use_on<uint16_t>(stream), gradient.use_on<uint16_t>(stream), sequences.offsets,
                                           partial.use_on<float>(stream), x.row_stride(), gradient.row_stride(), partial.row_stride(), width,
                                           sequences.count, static_cast<int>(per_block), static_cast<int>(channels), kernel, left, tap_groups};
   const size_t tiles = static_cast<size_t>(2 * kFrames + kTaps * tap_groups - 1) * kPairs * sizeof(uint32_t);
-  const size_t of_warps = static_cast<size_t>(kGradientWarps * (kTaps + 1) * kChannels) * sizeof(float);
+  const size_t of_warps = static_cast<size_t>(kGradientWarps * (kTaps + 1) * kGradientChannels) * sizeof(float);
   launch(weight_gradient_kernel,
          LaunchShape{static_cast<unsigned>(blocks), static_cast<unsigned>(parts), 1, kGradientThreads, std::max(tiles, of_warps), 1, kernels_take_turns()},
          stream.handle(), arguments);

@@ -12,8 +12,8 @@ namespace {
 
 // A thread has 8 columns of kFramesAtOnce frames at a time; several groups of threads of a block take frames of their own. Sums over
 // frames stay in registers until the end.
-constexpr int kVector = kHalvesPerVector, kFramesAtOnce = 2;
-constexpr int kBackwardThreads = 256, kMostThreads = kWidestNormalizedFrame / kVector;
+constexpr int kFrameVector = kHalvesPerVector, kFramesAtOnce = 2;
+constexpr int kBackwardThreads = 256, kMostThreads = kWidestNormalizedFrame / kFrameVector;
 constexpr int kMostWarps = kMostThreads / 32;
 
 struct BackwardKernelArguments {
@@ -59,17 +59,17 @@ __device__ __forceinline__ void sum_over_frame(float (&values)[kCount], float (&
 __global__ void __launch_bounds__(kMostThreads) layer_norm_backward_kernel(const BackwardKernelArguments a) {
   ptx::take_turn();
   auto& shared = *reinterpret_cast<Shared*>(shared_memory());
-  const int thread = static_cast<int>(threadIdx.x), group = thread / a.frame_threads, column = thread % a.frame_threads * kVector;
+  const int thread = static_cast<int>(threadIdx.x), group = thread / a.frame_threads, column = thread % a.frame_threads * kFrameVector;
   const int groups = static_cast<int>(blockDim.x) / a.frame_threads, frame_warps = a.frame_threads / 32;
   const float share = 1.0f / static_cast<float>(a.hidden);
-  float weight[kVector], weight_sums[kVector] = {}, bias_sums[kVector] = {};
+  float weight[kFrameVector], weight_sums[kFrameVector] = {}, bias_sums[kFrameVector] = {};
   load_parameters(a.weight, column, a.hidden, 0.0f, weight);
-  const int valid = min(a.hidden - column, kVector);  // columns that are
+  const int valid = min(a.hidden - column, kFrameVector);  // columns that are
 
   const int64_t step = static_cast<int64_t>(groups) * kFramesAtOnce;
   for (int64_t start = blockIdx.x * step; start < a.frames; start += gridDim.x * step) {
     const int64_t first = start + group * kFramesAtOnce;
-    float x[kFramesAtOnce][kVector] = {}, gradient[kFramesAtOnce][kVector] = {};
+    float x[kFramesAtOnce][kFrameVector] = {}, gradient[kFramesAtOnce][kFrameVector] = {};
 #pragma unroll
     for (int f = 0; f < kFramesAtOnce; ++f) {
       if (first + f >= a.frames || valid <= 0) continue;
@@ -80,14 +80,14 @@ __global__ void __launch_bounds__(kMostThreads) layer_norm_backward_kernel(const
 #pragma unroll
     for (int f = 0; f < kFramesAtOnce; ++f) {
 #pragma unroll
-      for (int i = 0; i < kVector; ++i) means[f] += x[f][i];  // zeros lie behind the row
+      for (int i = 0; i < kFrameVector; ++i) means[f] += x[f][i];  // zeros lie behind the row
     }
     sum_over_frame(means, shared.sums[0], frame_warps);
 #pragma unroll
     for (int f = 0; f < kFramesAtOnce; ++f) {
       means[f] *= share;
 #pragma unroll
-      for (int i = 0; i < kVector; ++i) {
+      for (int i = 0; i < kFrameVector; ++i) {
         x[f][i] = i < valid ? x[f][i] - means[f] : 0.0f;
         factors[f] += x[f][i] * x[f][i];
       }
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kMostThreads) layer_norm_backward_kernel(const
     for (int f = 0; f < kFramesAtOnce; ++f) {
       factors[f] = ptx::reciprocal_square_root(factors[f] * share + a.epsilon);
 #pragma unroll
-      for (int i = 0; i < kVector; ++i) {
+      for (int i = 0; i < kFrameVector; ++i) {
         x[f][i] *= factors[f];
         weight_sums[i] += gradient[f][i] * x[f][i];
         bias_sums[i] += gradient[f][i];
@@ -112,10 +112,10 @@ __global__ void __launch_bounds__(kMostThreads) layer_norm_backward_kernel(const
     for (int f = 0; f < kFramesAtOnce; ++f) {
       if (first + f >= a.frames || valid <= 0) continue;
       uint16_t* const to = a.gradient_x + (first + f) * a.stride + column;
-      float sum[kVector] = {};
+      float sum[kFrameVector] = {};
       if (a.adds_to_x) load_values<BFloat16>(to, sum);
 #pragma unroll
-      for (int i = 0; i < kVector; ++i) {
+      for (int i = 0; i < kFrameVector; ++i) {
         const float value = factors[f] * (gradient[f][i] - share * (sums[2 * f] + x[f][i] * sums[2 * f + 1]));
         sum[i] += i < valid ? value : 0.0f;
       }
@@ -125,9 +125,9 @@ __global__ void __launch_bounds__(kMostThreads) layer_norm_backward_kernel(const
 
   if (!a.partial) return;
   auto* of_groups = reinterpret_cast<float*>(&shared + 1);  // (groups, 2, 8 * frame_threads)
-  const int width = a.frame_threads * kVector;
+  const int width = a.frame_threads * kFrameVector;
 #pragma unroll
-  for (int i = 0; i < kVector; ++i) {
+  for (int i = 0; i < kFrameVector; ++i) {
     of_groups[group * 2 * width + column + i] = weight_sums[i];
     of_groups[(group * 2 + 1) * width + column + i] = bias_sums[i];
   }
@@ -143,9 +143,9 @@ __global__ void __launch_bounds__(kMostThreads) layer_norm_backward_kernel(const
 
 void layer_norm_backward(const LayerNormBackwardArguments& a, const Stream& stream) {
   const int hidden = static_cast<int>(a.x->columns());
-  const int frame_threads = (hidden + 32 * kVector - 1) / (32 * kVector) * 32, groups = std::max(1, kBackwardThreads / frame_threads);
+  const int frame_threads = (hidden + 32 * kFrameVector - 1) / (32 * kFrameVector) * 32, groups = std::max(1, kBackwardThreads / frame_threads);
   const bool wants_sums = a.gradient_weight || a.gradient_bias;
-  const int64_t blocks = parts_of(a.x->rows(), groups * kFramesAtOnce, 1), width = int64_t{frame_threads} * kVector;
+  const int64_t blocks = parts_of(a.x->rows(), groups * kFramesAtOnce, 1), width = int64_t{frame_threads} * kFrameVector;
   const ScratchMatrix partial(DeviceType::kFloat32, wants_sums ? blocks : 0, 2 * width, stream);
   const BackwardKernelArguments arguments{a.x->use_on<uint16_t>(stream), a.gradient->use_on<uint16_t>(stream),
                                   a.gradient_x ? a.gradient_x->use_on<uint16_t>(stream) : nullptr, a.weight->use_on<float>(stream),

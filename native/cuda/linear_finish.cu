@@ -62,7 +62,7 @@ __device__ __forceinline__ float slope(Activation activation, float x) {
   return activation == Activation::kRelu ? (x > 0.0f ? 1.0f : 0.0f) : 1.0f;
 }
 
-__global__ void __launch_bounds__(kFinishThreads) gradient_kernel(const LinearFinishArguments a) {
+__global__ void __launch_bounds__(kFinishThreads) linear_gradient_kernel(const LinearFinishArguments a) {
   ptx::take_turn();
   const int thread = static_cast<int>(threadIdx.x), vector = thread % kVectors;
   const int column = static_cast<int>(blockIdx.x) * kColumns + vector * kHalvesPerVector;
@@ -142,7 +142,7 @@ void linear_gradient(const LinearFinish& layer, const DeviceMatrix& gradient, co
   a.sum_gradient = sum_gradient ? sum_gradient->use_on<uint16_t>(stream) : nullptr;
   a.bias_parts = bias_parts;
   const LaunchShape shape = shape_of(a, bias_parts ? kLanes * kColumns * sizeof(float) : 0);
-  launch(gradient_kernel, shape, stream.handle(), a);
+  launch(linear_gradient_kernel, shape, stream.handle(), a);
   if (!bias_gradient) return;
   launch(add_parts_kernel, LaunchShape{static_cast<unsigned>((a.columns + kFinishThreads - 1) / kFinishThreads), 1, 1, kFinishThreads, 0, 1, kernels_take_turns()},
          stream.handle(), bias_parts, static_cast<int>(shape.grid_y), a.columns, bias_gradient->use_on<float>(stream));

@@ -8,7 +8,7 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr uint32_t kInfinity = 0x7f800000u;
+constexpr uint32_t kInfiniteBits = 0x7f800000u;
 
 template <typename T>
 __global__ void __launch_bounds__(32 * kWarpsPerBlock) scale_kernel(typename Element<T>::Type* x, int64_t stride, int columns,
@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(32) weighted_sum_kernel(const float* values, c
   ptx::take_turn();
   float sum = 0.0f;
   for (int i = ptx::lane_id(); i < count; i += 32) {
-    sum += zero_infinity && ptx::bits_of(values[i]) == kInfinity ? 0.0f : values[i] * weights[i];
+    sum += zero_infinity && ptx::bits_of(values[i]) == kInfiniteBits ? 0.0f : values[i] * weights[i];
   }
   sum = warp_reduce(sum, Sum{});
   if (ptx::lane_id() == 0) *total = sum;

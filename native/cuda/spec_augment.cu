@@ -8,18 +8,18 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kMeanThreads = 256, kMeanWarps = kMeanThreads / 32;
+constexpr int kBinThreads = 256, kBinWarps = kBinThreads / 32;
 
 /// A block takes an utterance.
 template <typename T>
-__global__ void __launch_bounds__(kMeanThreads) mean_kernel(const typename Element<T>::Type* x, int64_t stride, int bins, const int32_t* offsets, float* means) {
+__global__ void __launch_bounds__(kBinThreads) mean_kernel(const typename Element<T>::Type* x, int64_t stride, int bins, const int32_t* offsets, float* means) {
   ptx::take_turn();
   const int64_t first = offsets[blockIdx.x], count = (offsets[blockIdx.x + 1] - first) * bins;
   double sum = 0.0;
-  for (int64_t i = threadIdx.x; i < count; i += kMeanThreads) {
+  for (int64_t i = threadIdx.x; i < count; i += kBinThreads) {
     sum += static_cast<double>(Element<T>::load(x + (first + i / bins) * stride + i % bins));
   }
-  sum = block_reduce<kMeanWarps>(sum, reinterpret_cast<double*>(shared_memory()), Sum{});
+  sum = block_reduce<kBinWarps>(sum, reinterpret_cast<double*>(shared_memory()), Sum{});
   if (threadIdx.x == 0) means[blockIdx.x] = count > 0 ? static_cast<float>(sum / static_cast<double>(count)) : 0.0f;
 }
 
@@ -47,7 +47,7 @@ template <typename T> void mask(const DeviceMatrix& features, const PackedSequen
   const auto count = static_cast<unsigned>(sequences.count);
   const auto bins = static_cast<int>(features.columns());
   auto* x = features.use_on<typename Element<T>::Type>(stream);
-  launch(mean_kernel<T>, LaunchShape{count, 1, 1, kMeanThreads, kMeanWarps * sizeof(double), 1, kernels_take_turns()}, stream.handle(), x,
+  launch(mean_kernel<T>, LaunchShape{count, 1, 1, kBinThreads, kBinWarps * sizeof(double), 1, kernels_take_turns()}, stream.handle(), x,
          features.row_stride(), bins, sequences.offsets, masks.means);
   launch(mask_kernel<T>, LaunchShape{blocks_of_warps(sequences.longest), count, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream.handle(), x,
          features.row_stride(), bins, sequences.offsets, masks.means, masks.offsets, reinterpret_cast<const int2*>(masks.intervals));
