@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "core/divide_up.hpp"
 #include "cpu/matmul.hpp"
 #include "cpu/matmul_finish.hpp"
 #include "cpu/matmul_pack.hpp"
@@ -37,8 +38,6 @@ constexpr int64_t kStreamedRows = 8;
 constexpr int64_t kStreamAhead = 4096;
 // Multiply-adds below which waking a thread costs more than it saves.
 constexpr int64_t kWorkPerThread = 1 << 17;
-
-constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 struct Product {
   bool transpose_a, transpose_b;

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "core/allocator.hpp"
+#include "core/divide_up.hpp"
 #include "core/thread_pool.hpp"
 #include "cpu/gated_linear_unit.hpp"
 #include "cpu/packed_finish.hpp"
@@ -20,8 +21,6 @@ namespace {
 constexpr int64_t kPanel = PackedMatrix::kChannels;
 // Multiply-adds below which waking a thread costs more than it saves.
 constexpr int64_t kWorkPerThread = 1 << 18;
-
-constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 #define USMLITE_TEXT(name) #name
 #define USMLITE_TEXT_OF(name) USMLITE_TEXT(name)

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/divide_up.hpp"
 #include "cpu/packed_tile_avx512.hpp"
 
 namespace usmlite::cpu::USMLITE_ISA {
@@ -69,10 +70,10 @@ class MatrixTiles {
   static bool take(const PackedMatrix& weight) { return !weight.arrangement().sums_kept; }
   /// Pieces of as many inputs as a register's row has bytes, or as share a scale.
   static RowLayout layout(const PackedMatrix& weight, int64_t m) {
-    return {ceiling(m, ceiling(m, kRows)), piece_of(weight), false};
+    return {divide_up(m, divide_up(m, kRows)), piece_of(weight), false};
   }
   static int64_t panel_bytes(const PackedMatrix& weight) {
-    return ceiling(weight.windows(), piece_of(weight)) * piece_of(weight) * kWindowBytes;
+    return divide_up(weight.windows(), piece_of(weight)) * piece_of(weight) * kWindowBytes;
   }
   static const uint8_t* expand(const PackedMatrix& weight, int64_t panel, uint8_t* to) {
     if (gathers(weight)) {
@@ -113,7 +114,6 @@ class MatrixTiles {
 
  private:
   static constexpr int64_t kWindowBytes = 256;  // of an expanded panel
-  static int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
   static int64_t piece_of(const PackedMatrix& weight) { return weight.windows_per_scale() == 2 ? 2 : 4; }
 
   template <typename Levels>
@@ -128,7 +128,7 @@ class MatrixTiles {
       _tile_zero(1);
       _tile_zero(2);
       _tile_zero(3);
-      for (int64_t piece = ceiling(windows, x.piece()); piece > 0; --piece) {
+      for (int64_t piece = divide_up(windows, x.piece()); piece > 0; --piece) {
         _tile_loadd(4, a, piece_bytes);
         _tile_loadd(5, a + lower, piece_bytes);
         _tile_loadd(6, w0, 64);

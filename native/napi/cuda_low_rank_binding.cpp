@@ -6,6 +6,7 @@
 #include "napi/arguments.hpp"
 #include "napi/cuda_operands.hpp"
 #include "napi/groups.hpp"
+#include "napi/matmul_arguments.hpp"
 #include "napi/tensor_binding.hpp"
 
 namespace usmlite::binding {
@@ -61,7 +62,7 @@ Napi::Value low_rank_add(const Napi::CallbackInfo& info) {
     const auto factor = static_cast<size_t>(which[i]);
     segments.push_back({offsets.i32()[i], offsets.i32()[i + 1], which[i] < 0 ? nullptr : down[factor].get(), which[i] < 0 ? nullptr : up[factor].get()});
   }
-  const auto scale = static_cast<float>(arguments.number(6, "scale", -1e30, 1e30));
+  const float scale = factor_argument(arguments, 6, "scale");
   cuda::low_rank_add(segments, x, y, scale, low_rank_activation(arguments, 7), stream_argument(arguments, info, 8));
   return info.Env().Undefined();
 }
