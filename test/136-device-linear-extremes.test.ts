@@ -1,6 +1,6 @@
 import { assertClose } from "./gpu.js";
 import test from "ava";
-import { deviceLinear, DeviceTensor, DeviceWeight, packWeight, Tensor, tidy } from "../lib/operations.js";
+import { deviceLinear, deviceMatmul, DeviceTensor, DeviceWeight, packWeight, Tensor, tidy } from "../lib/operations.js";
 import { activationType } from "./device_products.js";
 import { randomTensor, randomValues } from "./gradient.js";
 
@@ -26,6 +26,36 @@ test("NaN and infinity stay in their rows", (t) => {
         else if (row === 2 || row === 4) t.true(finite < outputs);
         else t.is(finite, outputs, `${spec} in ${arithmetic}, row ${row}`);
       }
+    });
+  }
+});
+
+test("zeros that meet infinity give NaN, in tiles that are full and in those that are not", (t) => {
+  const [outputs, inputs] = [80, 64];
+  const matrix = (rows: number, row: number, value: number): Tensor => {
+    const values = new Float32Array(rows * inputs);
+    values[row * inputs + 5] = value;
+    return Tensor.from(values, [rows, inputs]);
+  };
+  const check = (y: DeviceTensor, tokens: number, infiniteToken: boolean): void => {
+    const values = y.toTensor().toArray();
+    for (const [at, value] of values.entries()) {
+      const [token, channel] = [Math.floor(at / outputs), at % outputs];
+      const [isLast, isChannel] = [token === tokens - 1, channel === 70];
+      const expected = !(infiniteToken ? isLast : isChannel) ? 0 : isLast && isChannel ? -Infinity : NaN;
+      t.is(value, expected, `token ${token} of ${tokens}, channel ${channel}`);
+    }
+  };
+  for (const tokens of [1, 20, 70, 130]) {
+    tidy(() => {
+      const [finite, infinite] = [2, -Infinity].map((value) => DeviceTensor.from(matrix(tokens, tokens - 1, value))) as [
+        DeviceTensor,
+        DeviceTensor,
+      ];
+      using weight = DeviceWeight.from(packWeight(matrix(outputs, 70, 2), "int4"), { arithmetic: "bfloat16" });
+      check(deviceLinear(infinite, weight), tokens, true);
+      check(deviceMatmul(infinite, DeviceTensor.from(matrix(outputs, 70, 2))), tokens, true);
+      check(deviceMatmul(finite, DeviceTensor.from(matrix(outputs, 70, -Infinity))), tokens, false);
     });
   }
 });
