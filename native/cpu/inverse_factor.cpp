@@ -10,8 +10,8 @@
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
-constexpr int64_t kDiagonalBlock = 64;   // rows of a block on the diagonal
-constexpr int64_t kStrip = 256;  // rows that are updated at once: what lies left of the diagonal in them is wasted work
+constexpr int64_t kDiagonalBlock = 64;  // rows of a block on the diagonal
+constexpr int64_t kStrip = 256;         // rows that are updated at once: what lies left of the diagonal in them is wasted work
 
 // inverse = R^-1 (upper triangular, zeros below, rows `stride` apart) of block = R Rᵀ (its upper triangle is read).
 // False where `block` is not positive definite.

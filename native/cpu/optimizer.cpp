@@ -10,7 +10,7 @@ namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
 constexpr int64_t kOptimizerBlock = 8192;  // elements; a fixed partition, so that no sum depends on the number of threads
-constexpr int64_t kBlockGrain = 2;     // blocks per thread below which waking one costs more than it saves
+constexpr int64_t kBlockGrain = 2;         // blocks per thread below which waking one costs more than it saves
 
 struct TensorBlock {
   int64_t tensor, begin, end;
