@@ -1,4 +1,6 @@
 import { assertClose, fromSmallFloat } from "./gpu.js";
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
 import test from "ava";
 import {
   DeviceStream,
@@ -150,4 +152,23 @@ test("misuse is a coded error", (t) => {
   t.throws(() => DeviceTensor.zeros([4], "int7" as DeviceType), { ...invalid, message: /choose float32/ });
   t.throws(() => DeviceTensor.zeros([4], "int8").cast("float32"), { ...invalid, message: /casts are between/ });
   t.throws(() => new DeviceTensor({} as never), { ...invalid, message: /tensor on the GPU/ });
+});
+
+/** Multiplies in a thread of its own, and posts the last product. */
+const multiplier = `
+  const { parentPort, workerData } = require("node:worker_threads");
+  import(workerData).then(({ deviceLinear, DeviceTensor, DeviceWeight, packWeight, Tensor }) => {
+    const values = (...shape) => Tensor.from(Float32Array.from({ length: shape[0] * 64 }, (_, i) => (i % 13) - 6), shape);
+    const weight = DeviceWeight.from(packWeight(values(64, 64), "int8"));
+    const x = DeviceTensor.from(values(3, 64));
+    for (let i = 0; i < 100; i++) deviceLinear(x, weight).dispose();
+    parentPort.postMessage(deviceLinear(x, weight).toTensor().toArray());
+  });`;
+
+test("several threads of a process compute on the GPU at once", async (t) => {
+  const workerData = new URL("../lib/operations.js", import.meta.url).href;
+  const workers = Array.from({ length: 3 }, () => new Worker(multiplier, { eval: true, workerData }));
+  const results = await Promise.all(workers.map(async (worker) => (await once(worker, "message"))[0] as Float32Array));
+  t.true(results[0]!.some((value) => value !== 0));
+  for (const result of results) t.deepEqual(result, results[0]);
 });

@@ -16,7 +16,7 @@ dim3 blockDim, gridDim;
 
 namespace usmlite::emu {
 
-Thread* running_thread = nullptr;
+constinit thread_local Thread* running_thread = nullptr;
 
 Machine::Machine() : copies_(std::make_unique<AsynchronousCopies>()), products_(std::make_unique<AsynchronousProducts>()) {}
 Machine::~Machine() = default;

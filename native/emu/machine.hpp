@@ -149,8 +149,9 @@ inline Machine& machine() {
   static Machine* const machine = new Machine;  // never destroyed: a kernel may run while the process exits
   return *machine;
 }
-/// Null when no kernel runs.
-extern Thread* running_thread;
+/// Of the kernel that this thread of the process runs; null when it runs none. Files with kernels hold host code too, which another thread of
+/// the process may be in meanwhile: its accesses are none of the kernel's. (The model of thread-local storage is the one that takes no call.)
+extern constinit thread_local Thread* running_thread __attribute__((tls_model("initial-exec")));
 
 /// Runs a kernel; calls from several threads of the process take turns.
 void run_grid(const Grid& grid);
