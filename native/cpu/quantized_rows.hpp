@@ -135,8 +135,8 @@ class QuantizedRows {
     for (int64_t group = 0; group < groups_; ++group) {
       const int64_t end = group + 1 == groups_ ? windows_ : (group + 1) * windows_per_scale_;
       __m128i total = _mm_setzero_si128();
-      Vector values[16 / Vector::kLanes];
       for (; index < std::min(end, whole); next()) {
+        Vector values[16 / Vector::kLanes];
 #pragma GCC unroll 2
         for (int64_t i = 0; i < 16; i += Vector::kLanes) values[i / Vector::kLanes] = code(Vector::load(x + index * 16 + i));
         const __m128i bytes = to_bytes(values);
@@ -145,6 +145,7 @@ class QuantizedRows {
       }
       for (; index < end; next()) {
         const int64_t rest = columns_ - index * 16;
+        Vector values[16 / Vector::kLanes];
         for (int64_t i = 0; i < 16; i += Vector::kLanes) {
           values[i / Vector::kLanes] = code(Vector::load(x + index * 16 + i, std::clamp<int64_t>(rest - i, 0, Vector::kLanes)));
         }
