@@ -37,6 +37,7 @@ struct WeightSpec {
   int32_t lowest_level() const { return has_zero_points() ? 0 : -highest_level(); }
   int32_t highest_level() const {
     switch (format) {
+      case NumberFormat::kFloat32: return 0;  // it has no levels
       case NumberFormat::kSymmetric: return (1 << (bits - 1)) - 1;
       case NumberFormat::kTernary: return 1;
       case NumberFormat::kNormalFloat4: return kNormalFloat4Levels.back();
