@@ -21,11 +21,10 @@ sources=(native/codec/*.cpp native/core/{allocator,instruction_set,thread_pool}.
   test/native/packed_products.cpp)
 if grep -q avx512_vnni /proc/cpuinfo && grep -q avx512vbmi /proc/cpuinfo; then
   flags+=(-DWITH_AVX512)
-  # The emulated tiles copy by memcpy, which AddressSanitizer watches in code that it did not build, too; the rest is that of
-  # AVX-512. -fno-tree-sra: GCC 12 fails with an internal error otherwise.
+  # The emulated tiles copy by memcpy, which AddressSanitizer watches in code that it did not build, too; the rest is that of AVX-512.
   compile packed_avx512 native/cpu/packed_matmul.cpp "${avx512[@]}" -DUSMLITE_ISA=avx512 &
   compile packed_avx512amx native/cpu/packed_matmul.cpp "${avx512[@]}" -DUSMLITE_ISA=avx512amx -DUSMLITE_MATRIX_TILES \
-    -fno-sanitize=address -fno-tree-sra -include test/native/emulated_tiles.hpp &
+    -fno-sanitize=address -include test/native/emulated_tiles.hpp &
 else
   echo "skipped: this processor has no AVX-512; its kernels, and those for AMX, are not checked"
 fi
