@@ -12,12 +12,23 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensBand
   using typename Product::Place, typename Product::Sum, typename Product::Sums;
   using Product::kColumns, Product::kTiles, Product::kWhole;
 
-  /// The thread block that has unit `unit` of the sequence (band, chunk), and the first unit of a thread block.
-  static __device__ __forceinline__ int owner(const FewTokensPlan& plan, int64_t unit) {
-    return static_cast<int>(((unit + 1) * plan.thread_blocks - 1) / (static_cast<int64_t>(plan.bands) * plan.chunks));
-  }
+  /// The first unit of the sequence (band, chunk) that a thread block has, and the thread block that has a unit. All in 32 bits: a
+  /// division of 64 takes a GPU a hundred instructions, and the first copies wait for where they begin.
   static __device__ __forceinline__ int first_unit(const FewTokensPlan& plan, int thread_block) {
-    return static_cast<int>(static_cast<int64_t>(plan.bands) * plan.chunks * thread_block / plan.thread_blocks);
+    return thread_block * plan.units + min(thread_block, plan.longer);
+  }
+  static __device__ __forceinline__ int owner(const FewTokensPlan& plan, int unit) {
+    const unsigned units = plan.units, of_longer = plan.longer * (units + 1), at = unit;
+    return static_cast<int>(at < of_longer ? at / (units + 1) : plan.longer + (at - of_longer) / units);
+  }
+
+  /// The chunks of a band that a thread block has: none if `begin` >= `end`.
+  struct Chunks {
+    int begin, end;
+  };
+  static __device__ __forceinline__ Chunks chunks_of_band(const FewTokensPlan& plan, int thread_block, int band) {
+    const int block = ptx::from_here(thread_block), band_begin = band * plan.chunks;
+    return {max(0, first_unit(plan, block) - band_begin), min(plan.chunks, first_unit(plan, block + 1) - band_begin)};
   }
 
   /// Sums of two adjacent channels.
@@ -25,12 +36,37 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensBand
     Sum first, second;
   };
 
+  /// load(begin) + load(begin + 1) + .. up to `end`, in order. Four are read at once, whether there are so many or not: what remains
+  /// of them, read one after the other, would take as long and twice the code.
+  template <typename Load> static __device__ __forceinline__ TwoSums add_in_order(int begin, int end, const Load& load) {
+    TwoSums sum = {};
+#pragma unroll 1
+    for (int i = begin; i < end; i += 4) {
+      TwoSums parts[4];
+#pragma unroll
+      for (int part = 0; part < 4; ++part) parts[part] = load(min(i + part, end - 1));
+#pragma unroll
+      for (int part = 0; part < 4; ++part) {
+        const bool counts = i + part < end;
+        sum.first += counts ? parts[part].first : Sum{}, sum.second += counts ? parts[part].second : Sum{};
+      }
+    }
+    return sum;
+  }
+
   /// Adds the sums of all teams, in order, and of all thread blocks that have a part in the band (`whole`: it is this one
-  /// alone), in order; finishes and stores them. Goes through the ring, which is free again in the end.
-  static __device__ __forceinline__ void finish_band(const MatmulArguments& m, const FewTokensPlan& plan, const Place& p, int band,
-                                                     int first_token, bool whole, const Sums& sums) {
+  /// alone), in order; finishes and stores them. Goes through the ring, which is free again in the end. Where this thread works is
+  /// computed `from_here`: kept through the products, it would hold registers that these need.
+  static __device__ __forceinline__ void finish_band(const MatmulArguments& m, const FewTokensPlan& plan, const FewTokensLayout& layout,
+                                                     int band, const Sums& sums) {
+    const int thread = ptx::from_here(static_cast<int>(threadIdx.x)), token_tile = ptx::from_here(static_cast<int>(blockIdx.y));
+    const int first_token = token_tile * kTokens;
+    const auto [begin, end] = chunks_of_band(plan, static_cast<int>(blockIdx.x), band);
+    const bool whole = begin == 0 && end == plan.chunks;
+    const Place p = Product::place(layout, thread / 32, thread % 32);
     // Rows of a token's channels, 16 bytes longer than these so that a warp's writes go to different banks.
-    const int channels = kBlockChannels << p.band_shift, row = channels + 4;
+    const int band_shift = ptx::from_here(layout.band_shift), teams = ptx::from_here(plan.teams);
+    const int channels = kBlockChannels << band_shift, row = channels + 4;
     Sum* const exchange = reinterpret_cast<Sum*>(shared_memory() + kRingOffset);
     int* const flag = reinterpret_cast<int*>(shared_memory());
     ptx::block_sync();
@@ -44,79 +80,78 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensBand
         for (int i = 0; i < 4; ++i) own[(column * 8 + i % 2) * row + tile * kTileChannels + 8 * (i / 2)] = sums[tile][column][i];
       }
     }
-    ptx::block_sync();
 
     // From here on a thread has two channels and every few tokens.
-    const int thread = static_cast<int>(threadIdx.x), channel = thread % (channels / 2) * 2;
-    const int first_row = thread / (channels / 2), rows = 2 * plan.teams, tokens = min(kTokens, m.tokens - first_token);
+    const int channel = (thread & (channels / 2 - 1)) * 2, channel_of_weight = band * channels + channel;
+    const int first_row = thread / (kBlockChannels / 2) >> band_shift, rows = 2 * teams;
+    const int tokens = min(kTokens, m.tokens - first_token);
+    const bool gated = m.activation == Activation::kGlu, has_output = channel_of_weight < m.weight.channels && !(gated && channel & 8);
+    const int gate_distance = gated ? 8 : 0;
+    ChannelPair pair_of_all = {}, gates_of_all = {};
+    if (has_output) {
+      pair_of_all = load_channel_pair(m, channel_of_weight, channel_of_weight + 1);
+      if (gated) gates_of_all = load_channel_pair(m, channel_of_weight + 8, channel_of_weight + 9);
+    }
+    ptx::block_sync();
+
     const auto of_teams = [&](int token, int at) {
-      TwoSums sum = {};
-      for (int team = 0; team < plan.teams; ++team) {
-        const TwoSums part = *reinterpret_cast<const TwoSums*>(exchange + (team * kTokens + token) * row + at);
-        sum.first += part.first, sum.second += part.second;
-      }
-      return sum;
+      return add_in_order(0, teams, [&](int team) {
+        return *reinterpret_cast<const TwoSums*>(exchange + (team * kTokens + token) * row + at);
+      });
     };
-    const int band_begin = band * plan.chunks;
-    const int first_block = owner(plan, band_begin), last_block = owner(plan, band_begin + plan.chunks - 1);
+    bool store = has_output;
+    int first_block = 0, last_block = 0, begins_before = 0;
+    Sum* const partial_sums = static_cast<Sum*>(static_cast<void*>(m.partial_sums)) +
+                              static_cast<int64_t>(token_tile) * plan.thread_blocks * 2 * kTokens * channels;
     // A thread block has a part in at most two bands that it shares: in one it begins, in the other, if any, it ends.
-    const int begins_before = first_unit(plan, first_block) < band_begin;
-    const auto partial_sums = [&](int block) {
-      const int64_t slot = (static_cast<int64_t>(blockIdx.y) * plan.thread_blocks + block) * 2 + (block == first_block && begins_before);
-      return reinterpret_cast<Sum*>(m.partial_sums) + slot * kTokens * channels;
+    const auto sums_of = [&](int block) {
+      return partial_sums + (block * 2 + (block == first_block ? begins_before : 0)) * kTokens * channels;
     };
-    bool store = whole;
     if (!whole) {
-      Sum* to = partial_sums(static_cast<int>(blockIdx.x)) + channel;
+      const int band_begin = band * plan.chunks;
+      first_block = owner(plan, band_begin), last_block = owner(plan, band_begin + plan.chunks - 1);
+      begins_before = first_unit(plan, first_block) < band_begin;
+      Sum* const to = sums_of(static_cast<int>(blockIdx.x)) + channel;
+#pragma unroll 1
       for (int token = first_row; token < tokens; token += rows) {
         *reinterpret_cast<TwoSums*>(to + token * channels) = of_teams(token, channel);
       }
       ptx::global_fence();
       ptx::block_sync();
-      int* counter = m.counters + blockIdx.y * plan.bands + band;
+      int* counter = m.counters + token_tile * plan.bands + band;
       if (thread == 0) {
         *flag = ptx::atomic_add(counter, 1) == last_block - first_block;
         if (*flag) *counter = 0;
       }
       ptx::block_sync();
-      store = *flag;  // the last to come
+      store = store && *flag;  // the last to come
       ptx::global_fence();
     }
     const auto of_blocks = [&](int token, int at) {
-      TwoSums sum = {};
-#pragma unroll 4
-      for (int block = first_block; block <= last_block; ++block) {
-        const TwoSums part = *reinterpret_cast<const TwoSums*>(partial_sums(block) + token * channels + at);
-        sum.first += part.first, sum.second += part.second;
-      }
-      return sum;
+      return add_in_order(first_block, last_block + 1, [&](int block) {
+        return *reinterpret_cast<const TwoSums*>(sums_of(block) + token * channels + at);
+      });
     };
-    const bool gated = m.activation == Activation::kGlu, aligned = pairs_are_aligned(m);
-    const int channel_of_weight = band * channels + channel;
-    if (store && channel_of_weight < m.weight.channels && !(gated && channel % kTileChannels >= 8)) {
-      const auto at = [&](int token, int of) { return whole ? of_teams(token, of) : of_blocks(token, of); };
-      // Two outputs: of two channels, or of two values and their gates.
-      const int beside = channel_of_weight + (gated ? 8 : 1);
-      const ChannelPair pair_of_all = load_channel_pair(m, channel_of_weight, beside);
-      const ChannelPair second_of_all = gated ? load_channel_pair(m, channel_of_weight + 1) : pair_of_all;
+    if (store) {
+      const bool aligned = pairs_are_aligned(m);
       const int output = gated ? channel_of_weight / kTileChannels * 8 + channel % 8 : channel_of_weight;
+#pragma unroll 1
       for (int token = first_row; token < tokens; token += rows) {
         const float row_scale = m.row_scales ? m.row_scales[first_token + token] : 1.0f;
-        const TwoSums sum = at(token, channel);
-        ChannelPair pair = pair_of_all, second = second_of_all;
-        if constexpr (kWhole) {
-          pair = with_row_offset(m, pair, first_token + token, channel_of_weight, beside);
-          if (gated) second = with_row_offset(m, second, first_token + token, channel_of_weight + 1, channel_of_weight + 9);
+        float y[2] = {}, gates[2] = {};  // the same but for kGlu, whose gates come first
+#pragma unroll 1
+        for (int distance = gate_distance;; distance = 0) {
+          const TwoSums sum = whole ? of_teams(token, channel + distance) : of_blocks(token, channel + distance);
+          ChannelPair pair = distance ? gates_of_all : pair_of_all;
+          const int first = channel_of_weight + distance;
+          if constexpr (kWhole) pair = with_row_offset(m, pair, first_token + token, first, first + 1);
+          const float2 scaled = scale_sums(pair, row_scale, static_cast<float>(sum.first), static_cast<float>(sum.second));
+          y[0] = scaled.x, y[1] = scaled.y;
+          if (distance == gate_distance) gates[0] = y[0], gates[1] = y[1];
+          if (distance == 0) break;
         }
-        float2 y;
-        if (gated) {
-          const TwoSums gate = at(token, channel + 8);
-          y.x = finish_sums(m, pair, row_scale, static_cast<float>(sum.first), static_cast<float>(gate.first)).x;
-          y.y = finish_sums(m, second, row_scale, static_cast<float>(sum.second), static_cast<float>(gate.second)).x;
-        } else {
-          y = finish_sums(m, pair, row_scale, static_cast<float>(sum.first), static_cast<float>(sum.second));
-        }
-        store_output_pair<Output<A>>(m, first_token + token, output, y, aligned);
+        activate(m.activation, y, gates);
+        store_output_pair<Output<A>>(m, first_token + token, output, {y[0] * m.scale, y[1] * m.scale}, aligned);
       }
     }
     ptx::block_sync();

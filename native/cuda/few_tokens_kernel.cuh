@@ -17,85 +17,76 @@ namespace usmlite::cuda {
 template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens : FewTokensBand<C, A, kSparse, kTokens> {
   using Band = FewTokensBand<C, A, kSparse, kTokens>;
   using typename Band::Place, typename Band::Source, typename Band::Sums;
-  using Band::fetch_activations, Band::fetch_weight, Band::finish_band, Band::first_unit, Band::kColumns, Band::kInputs, Band::kSlices,
-      Band::kSteps, Band::kTiles, Band::kZeroPoints, Band::multiply_chunk, Band::place, Band::read_group, Band::source, Band::wait_for_chunk;
+  using Band::chunks_of_band, Band::fetch_activations, Band::fetch_weight, Band::finish_band, Band::first_unit, Band::kColumns, Band::kTiles,
+      Band::kZeroPoints, Band::multiply_chunk, Band::place, Band::read_group, Band::source, Band::team_threads, Band::wait_for_chunk;
   using typename Band::Groups;
 
-  static __device__ __forceinline__ void run(const MatmulArguments& m, const FewTokensPlan& plan, int stages) {
-    const int group_size = kIs16Bit<A> ? m.weight.group_size : 0;
-    uint32_t group_ends = 0;
-    if (group_size) {
-      constexpr int kStepInputs = kInputs / (kSlices * kSteps);
-      for (int step = 0; step < kSlices * kSteps; ++step) {
-        if ((step + (kZeroPoints ? 0 : 1)) * kStepInputs % min(group_size, kInputs) == 0) group_ends |= 1u << step;
-      }
-    }
-    const Place p = place(m.weight, plan, stages);
-    const int group_bytes = plan.band_blocks * kBlockChannels * 2;
+  static __device__ __forceinline__ void run(const MatmulArguments& m, const FewTokensPlan& plan, const FewTokensLayout& layout) {
+    const Place p = place(layout, ptx::warp_id(), ptx::lane_id());
     const int first_token = static_cast<int>(blockIdx.y) * kTokens;
 
 #if __CUDA_ARCH__ >= 900
     ptx::next_kernel_start();
 #endif
     bool previous_kernel_ended = false;  // before, only the weight may be read
-    int unit = first_unit(plan, static_cast<int>(blockIdx.x));
-    const int last_unit = first_unit(plan, static_cast<int>(blockIdx.x) + 1);
-    while (unit < last_unit) {
-      const int band = unit / plan.chunks, begin = unit % plan.chunks;
-      const int end = min(plan.chunks, begin + last_unit - unit);
-      const Source from = source(m, plan, p, band, first_token);
+    const unsigned first_band = static_cast<unsigned>(first_unit(plan, static_cast<int>(blockIdx.x))) / static_cast<unsigned>(plan.chunks);
+    for (int band = static_cast<int>(first_band);; ++band) {
+      const auto [begin, end] = chunks_of_band(plan, static_cast<int>(blockIdx.x), band);
+      if (begin >= end) break;
+      const Source from = source(m, layout, p, band, first_token);
       int next = begin + p.team;  // chunk to fetch
 #pragma unroll 1
-      for (int stage = 0; stage < stages - 1; ++stage, next += plan.teams) {
-        if (next < end) fetch_weight(p, from, next, p.ring + stage * p.stage_bytes);
+      for (int stage = 0; stage < layout.stages - 1; ++stage, next += plan.teams) {
+        if (next < end) fetch_weight(layout, p.team_thread, from, next, p.ring + stage * layout.stage_bytes);
         if (!previous_kernel_ended) {
 #if __CUDA_ARCH__ >= 900
           ptx::previous_kernel_wait();
 #endif
           previous_kernel_ended = true;
         }
-        if (next < end) fetch_activations(m, p, from, next, first_token, p.ring + stage * p.stage_bytes);
+        if (next < end) fetch_activations(m, layout, p.team_thread, from, next, first_token, p.ring + stage * layout.stage_bytes);
         ptx::copy_async_commit();
       }
       Sums total = {}, sums = {};
       Groups groups = {};
-      if (kZeroPoints && !group_size) {  // one for all inputs
+      if (kZeroPoints && !layout.group_bytes) {  // one for all inputs
         const int block = min(band * plan.band_blocks + p.block_of_band, m.weight.blocks - 1);
         read_group(groups, m.weight.group_scales + block * (Band::kGroupRows * kBlockChannels) + p.first_tile * kTileChannels, kBlockChannels, p.lane);
       }
-      int stage = 0, fetched_stage = stages - 1;
-      for (int chunk = begin + p.team; chunk < end; chunk += plan.teams, next += plan.teams) {
-        wait_for_chunk(stages);
-        ptx::named_barrier_sync(1 + p.team, p.team_threads);  // the chunk has come for all, and the one before is read
-        if (next < end) {
-          fetch_weight(p, from, next, p.ring + fetched_stage * p.stage_bytes);
-          fetch_activations(m, p, from, next, first_token, p.ring + fetched_stage * p.stage_bytes);
+      int stage = 0;
+      for (int chunk = begin + p.team; chunk < end; chunk += plan.teams) {
+        wait_for_chunk(layout.stages);
+        ptx::named_barrier_sync(1 + p.team, team_threads(layout));  // the chunk has come for all, and the one before is read
+        if (const int fetched = chunk + layout.chunks_ahead; fetched < end) {
+          // Where copies go follows from the thread anew: kept from chunk to chunk, it would hold registers that 32 tokens need.
+          const int thread = ptx::from_here(p.team_thread);
+          unsigned char* const to = p.ring + (stage == 0 ? layout.stages - 1 : stage - 1) * layout.stage_bytes;
+          fetch_weight(layout, thread, from, fetched, to);
+          fetch_activations(m, layout, thread, from, fetched, first_token, to);
         }
         ptx::copy_async_commit();
-        if (band * plan.band_blocks + p.block_of_band < m.weight.blocks) {  // the last band may be narrower
-          multiply_chunk(p, p.ring + stage * p.stage_bytes, group_ends, group_bytes, groups, total, sums);
+        if (from.slices) {  // the last band may be narrower
+          multiply_chunk(layout, p, p.ring + stage * layout.stage_bytes, groups, total, sums);
         }
-        stage = stage + 1 == stages ? 0 : stage + 1;
-        fetched_stage = fetched_stage + 1 == stages ? 0 : fetched_stage + 1;
+        stage = stage + 1 == layout.stages ? 0 : stage + 1;
       }
       ptx::copy_async_wait<0>();
-      if (!kZeroPoints && group_size) {
+      if (!kZeroPoints && layout.group_bytes) {
 #pragma unroll
         for (int quad = 0; quad < kTiles * kColumns; ++quad) {
 #pragma unroll
           for (int i = 0; i < 4; ++i) sums[quad / kColumns][quad % kColumns][i] = total[quad / kColumns][quad % kColumns][i];
         }
       }
-      finish_band(m, plan, p, band, first_token, begin == 0 && end == plan.chunks, sums);
-      unit += end - begin;
+      finish_band(m, plan, layout, band, sums);
     }
   }
 };
 
 template <Codes C, Arithmetic A, bool kSparse, int kTokens>
 __global__ void __launch_bounds__(few_tokens_threads(A), 1) few_tokens_kernel(const MatmulArguments m, const FewTokensPlan plan,
-                                                                              const int stages) {
-  FewTokens<C, A, kSparse, kTokens>::run(m, plan, stages);
+                                                                              const FewTokensLayout layout) {
+  FewTokens<C, A, kSparse, kTokens>::run(m, plan, layout);
 }
 
 }  // namespace usmlite::cuda

@@ -24,9 +24,10 @@ void launch_few_tokens(const MatmulArguments& arguments, const FewTokensPlan& pl
                           .threads = static_cast<unsigned>(plan.threads()),
                           .shared_bytes = few_tokens_shared_bytes(arguments.weight, plan, tile, stages),
                           .overlaps_previous = kernels_take_turns()};
+  const FewTokensLayout layout = few_tokens_layout(arguments.weight, plan, tile, stages);
   const auto launch_tile = [&]<int kTokens>() {
     constexpr bool kUsed = few_tokens_tile(C, A, kSparse, kTokens) == kTokens;
-    if constexpr (kUsed) launch(few_tokens_kernel<C, A, kSparse, kTokens>, shape, stream, arguments, plan, stages);
+    if constexpr (kUsed) launch(few_tokens_kernel<C, A, kSparse, kTokens>, shape, stream, arguments, plan, layout);
   };
   switch (tile) {
     case 8: return launch_tile.template operator()<8>();

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cuda/few_tokens_layout.hpp"
+
 namespace usmlite::cuda {
 
 namespace {
@@ -80,19 +82,19 @@ std::vector<FewTokensPlan> few_tokens_plans(const WeightView& weight, int multip
     plan.bands = (weight.blocks + band_blocks - 1) / band_blocks;
     plan.chunks = (weight.slices + slices_per_chunk(weight.codes, weight.sparse) - 1) / slices_per_chunk(weight.codes, weight.sparse);
     plan.parts = 1;
-    plan.thread_blocks = plan.bands;  // each its own band
+    plan.spread_over(plan.bands);  // each its own band
     plans.push_back(plan);
     if (!may_share) continue;
     const int64_t units = int64_t{plan.bands} * plan.chunks;
     for (int parts = 2; int64_t{plan.bands} * parts <= multiprocessors && parts <= plan.chunks; ++parts) {
       if (plan.chunks % parts) continue;  // equal parts only: these end with the band
       plan.parts = parts;
-      plan.thread_blocks = plan.bands * parts;
+      plan.spread_over(plan.bands * parts);
       plans.push_back(plan);
     }
     if (units >= multiprocessors) {
       plan.parts = 0;
-      plan.thread_blocks = multiprocessors;
+      plan.spread_over(multiprocessors);
       plans.push_back(plan);
     }
   }

@@ -3,8 +3,8 @@
 // Such a product reads each weight once and does little with it: what counts is that all multiprocessors stream weights
 // all the time. The weight is cut into *bands* of one, two or four blocks of channels and the inputs into *chunks* of one
 // or two slices. A *team* of warps, two for each block of the band, multiplies one band by one chunk at a time; the teams
-// of a thread block take chunks in turn. Thread block i of n takes the i-th of n equal parts of the sequence (band, chunk),
-// which may begin and end inside a band ("stream-K", Osama et al., arXiv 2301.03598): then the blocks that have a part in
+// of a thread block take chunks in turn. Thread block i of n takes the i-th of n parts of the sequence (band, chunk), equal but for
+// one chunk, which may begin and end inside a band ("stream-K", Osama et al., arXiv 2301.03598): then the blocks that have a part in
 // a band leave their sums in memory, and the last of them to come adds all in the order of the inputs.
 //
 // Wide bands read activations less often; many thread blocks keep all multiprocessors busy; parts that end inside a band
@@ -50,9 +50,14 @@ struct FewTokensPlan {
   int teams;
   int bands, chunks;
   int thread_blocks;    // that share a band's or several bands' chunks
+  int units, longer;    // chunks of bands that each of them takes, one or more; the first `longer` take one more
   int parts;            // of a band, each a thread block's; 0: equal parts for all multiprocessors, wherever bands begin
   size_t shared_bytes;  // that a thread block may use
   int threads() const { return teams * band_blocks * 64; }
+  void spread_over(int blocks) {
+    const int64_t all = int64_t{bands} * chunks;
+    thread_blocks = blocks, units = static_cast<int>(all / blocks), longer = static_cast<int>(all % blocks);
+  }
 };
 
 /// `shared_bytes`: of shared memory that a thread block may use. `may_share`: thread blocks may share a band (there is a
@@ -60,32 +65,6 @@ struct FewTokensPlan {
 FewTokensPlan plan_few_tokens(const WeightView& weight, int multiprocessors, size_t shared_bytes, bool may_share);
 /// All that may be fastest, the one that plan_few_tokens chooses first. Empty where there is too little shared memory.
 std::vector<FewTokensPlan> few_tokens_plans(const WeightView& weight, int multiprocessors, size_t shared_bytes, bool may_share);
-
-/// Rows of 64 numbers that the groups of inputs in a chunk have for each block.
-inline int chunk_group_rows(const WeightView& w) {
-  const int inputs = chunk_inputs(w.codes, w.sparse);
-  return (w.group_size == 0 ? 0 : w.group_size >= inputs ? 1 : inputs / w.group_size) * rows_per_group(w.codes);
-}
-inline size_t few_tokens_stage_bytes(const WeightView& w, int band_blocks, int tokens) {
-  return static_cast<size_t>(band_blocks) * (chunk_code_bytes(w.codes, w.sparse) + chunk_metadata_bytes(w.sparse) +
-                                             chunk_group_rows(w) * kBlockChannels * 2) +
-         static_cast<size_t>(tokens) * chunk_row_bytes(w.codes, w.arithmetic, w.sparse);
-}
-/// Before the rings there is a word that the thread block shares; after the last chunk the teams' sums take their place.
-/// Stages lie at multiples of 128 bytes: off these, where each row of a copy takes two passes over the banks, an H100 needs
-/// a sixth to a third more time.
-inline constexpr int kRingOffset = 128;
-inline size_t few_tokens_shared_bytes(const WeightView& w, const FewTokensPlan& plan, int tokens, int stages) {
-  const size_t rings = stages * few_tokens_stage_bytes(w, plan.band_blocks, tokens);
-  const size_t sums = static_cast<size_t>(tokens) * (plan.band_blocks * kBlockChannels + 4) * 4;
-  return kRingOffset + plan.teams * (rings > sums ? rings : sums);
-}
-/// As many as there is memory for; they do not change results.
-inline int few_tokens_stages(const WeightView& w, const FewTokensPlan& plan, int tokens) {
-  int stages = kMostStages;
-  while (stages > kFewestStages && few_tokens_shared_bytes(w, plan, tokens, stages) > plan.shared_bytes) --stages;
-  return stages;
-}
 
 /// Whether thread blocks share bands, and so need partial sums and a counter for each band.
 inline bool shares_bands(const FewTokensPlan& plan) {

@@ -24,7 +24,7 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensProd
   static constexpr int kGroupSteps = kSparse ? 1 : 2;  // a group of inputs may end after every so many steps
   // Activations are loaded as four matrices of 8 tokens by 16 bytes: of one column for a sparse step or two dense ones, or,
   // where that takes too many registers, of two columns for one dense step.
-  static constexpr bool kLoadsPairs = !kSparse && kColumns == 4 && kCodeWords<C> >= 8;
+  static constexpr bool kLoadsPairs = !kSparse && kColumns == 4;
   static constexpr bool kReadsAhead = kColumns < 4 || kSparse == (kCodeWords<C> >= 8);  // scales of groups, where registers are left
 
   using Sums = Sum[kTiles][kColumns][4];
@@ -93,14 +93,13 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensProd
     }
   }
 
-  /// Adds the products of a chunk. Bit `kSteps slice + step` of `group_ends`: a group ends with this step; with zero points it begins with it,
-  /// and `groups` are those of the step before.
-  static __device__ __forceinline__ void multiply_chunk(const Place& p, const unsigned char* stage, uint32_t group_ends,
-                                                        int group_bytes, Groups& groups, Sums& total, Sums& sums) {
-    const unsigned char* scales = stage + p.scale_offset + (p.block_of_band * kBlockChannels + p.first_tile * kTileChannels) * 2;
+  /// Adds the products of a chunk. `groups`: with zero points, those of the step before.
+  static __device__ __forceinline__ void multiply_chunk(const FewTokensLayout& layout, const Place& p, const unsigned char* stage,
+                                                        Groups& groups, Sums& total, Sums& sums) {
+    const unsigned char* scales = stage + layout.scale_offset + (p.block_of_band * kBlockChannels + p.first_tile * kTileChannels) * 2;
     // ldmatrix: lane 8 i + r gives row r of matrix i, the i-th of four units of a row
     const int row = p.lane % 8 + (kLoadsPairs ? p.lane / 16 * 8 : 0), unit = kLoadsPairs ? p.lane / 8 % 2 : p.lane / 8;
-    const unsigned char* x_row = stage + p.x_offset + row * kRowBytes;
+    const unsigned char* x_row = stage + layout.x_offset + row * kRowBytes;
 #pragma unroll (kTokens <= 16 ? kSlices : 1)
     for (int slice = 0; slice < kSlices; ++slice) {
       const unsigned char* tiles = stage + p.block_of_band * kCodeBytes + (4 * slice + p.first_tile) * kTileBytes;
@@ -108,13 +107,13 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensProd
       if constexpr (kSparse) {
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
-          metadata[tile] = reinterpret_cast<const uint2*>(stage + p.metadata_offset + p.block_of_band * kMetadataBytes +
+          metadata[tile] = reinterpret_cast<const uint2*>(stage + layout.metadata_offset + p.block_of_band * kMetadataBytes +
                                                           (p.first_tile + tile) * kMetadataBytesPerTile)[p.lane];
         }
       }
       uint32_t words[kTiles][kCodeWords<C>];
       uint32_t b[kLoadsPairs ? kColumns / 2 : kColumns][4];
-      const uint32_t ends = group_ends >> (slice * kSteps);  // of this slice in the low kSteps bits
+      const uint32_t ends = layout.group_ends >> (slice * kSteps);  // of this slice in the low kSteps bits
       GroupScales scale;
       if constexpr (kIs16Bit<A> && !kZeroPoints) {
         if (kReadsAhead && ends & ((1u << kSteps) - 1)) read_group_scales(scale, scales, p.lane);
@@ -132,8 +131,8 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensProd
         }
         if constexpr (kZeroPoints && kStep % kGroupSteps == 0) {
           if (ends >> kStep & 1) {
-            read_group(groups, reinterpret_cast<const uint16_t*>(scales), group_bytes / 2, p.lane);
-            scales += Ring::kGroupRows * group_bytes;
+            read_group(groups, reinterpret_cast<const uint16_t*>(scales), layout.group_bytes / 2, p.lane);
+            scales += Ring::kGroupRows * layout.group_bytes;
           }
         }
 #pragma unroll
@@ -154,7 +153,7 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensProd
           if (ends >> kStep & 1) {
             if (!kReadsAhead) read_group_scales(scale, scales, p.lane);
             add_group(total, sums, scale);
-            scales += group_bytes;
+            scales += layout.group_bytes;
             if (kReadsAhead && ends >> (kStep + 1) & ((1u << (kSteps - 1 - kStep)) - 1)) read_group_scales(scale, scales, p.lane);
           }
         }

@@ -21,14 +21,10 @@ struct ChannelPair {
 
 /// Channels in the padding may be asked for (both arrays are padded).
 __device__ __forceinline__ ChannelPair load_channel_pair(const MatmulArguments& m, int first, int second) {
-  ChannelPair pair;
   const float factor = code_factor(m.weight.codes, m.weight.arithmetic);
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int channel = i ? second : first;
-    pair.scale[i] = m.weight.channel_scales ? m.weight.channel_scales[channel] * factor : factor;
-    pair.bias[i] = m.bias ? m.bias[channel] : 0.0f;
-  }
+  ChannelPair pair{{factor, factor}, {0.0f, 0.0f}};
+  if (const float* const scales = m.weight.channel_scales) pair.scale[0] *= scales[first], pair.scale[1] *= scales[second];
+  if (m.bias) pair.bias[0] = m.bias[first], pair.bias[1] = m.bias[second];
   return pair;
 }
 
@@ -48,29 +44,34 @@ __device__ __forceinline__ ChannelPair with_row_offset(const MatmulArguments& m,
   return pair;
 }
 
-__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + ptx::exponential(-x)); }
+__device__ __forceinline__ float sigmoid(float x) { return ptx::reciprocal(1.0f + ptx::exponential(-x)); }
 
-/// Not for kGlu, which takes two channels.
-__device__ __forceinline__ float activate(Activation activation, float x) {
-  switch (activation) {
-    case Activation::kSilu: return x * sigmoid(x);
-    case Activation::kRelu: return x < 0.0f ? 0.0f : x;  // keeps NaN
-    case Activation::kGelu: return 0.5f * x * (1.0f + ptx::error_function(x * 0.70710678118654752f));
-    default: return x;
+/// Replaces values by what an activation makes of them. `gates`: of kGlu; with all others they are the values, so that a SiLU is a
+/// GLU that is its own gate and both take one place in a kernel. The choice stands outside of the loops: it is the same for all
+/// threads.
+template <int Count> __device__ __forceinline__ void activate(Activation activation, float (&values)[Count], const float (&gates)[Count]) {
+  if (activation == Activation::kSilu || activation == Activation::kGlu) {
+#pragma unroll
+    for (int i = 0; i < Count; ++i) values[i] *= sigmoid(gates[i]);
+  } else if (activation == Activation::kRelu) {
+#pragma unroll
+    for (int i = 0; i < Count; ++i) values[i] = values[i] < 0.0f ? 0.0f : values[i];  // keeps NaN
+  } else if (activation == Activation::kGelu) {
+#pragma unroll
+    for (int i = 0; i < Count; ++i) values[i] *= 0.5f * (1.0f + ptx::error_function(values[i] * 0.70710678118654752f));
   }
 }
 
-/// The outputs of two channels for a token, but for the residual, from their sums; with kGlu they are a value and its gate,
-/// and there is one output, in both members. `row_scale`: of the token, 1 without row scales.
-__device__ __forceinline__ float2 finish_sums(const MatmulArguments& m, const ChannelPair& pair, float row_scale, float sum_g,
-                                              float sum_g8) {
-  const float x = sum_g * (pair.scale[0] * row_scale) + pair.bias[0];
-  const float x8 = sum_g8 * (pair.scale[1] * row_scale) + pair.bias[1];
-  if (m.activation == Activation::kGlu) {
-    const float y = x * sigmoid(x8) * m.scale;
-    return {y, y};
-  }
-  return {activate(m.activation, x) * m.scale, activate(m.activation, x8) * m.scale};
+/// Not for kGlu, which takes two values.
+__device__ __forceinline__ float activate(Activation activation, float x) {
+  float values[1] = {x};
+  activate(activation, values, values);
+  return values[0];
+}
+
+/// The sums of a token for two channels with scale and bias. `row_scale`: of the token, 1 without row scales.
+__device__ __forceinline__ float2 scale_sums(const ChannelPair& pair, float row_scale, float first, float second) {
+  return {first * (pair.scale[0] * row_scale) + pair.bias[0], second * (pair.scale[1] * row_scale) + pair.bias[1]};
 }
 
 /// Adds the residual to an output, rounds and stores it, if it is within y. `channel`: of y.

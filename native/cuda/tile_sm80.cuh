@@ -227,13 +227,17 @@ __device__ __forceinline__ void store_sums_sm80(const MatmulArguments& m, const 
       next_residual = residual_of(row + tokens_at_once);
       const float row_scale = m.row_scales ? m.row_scales[token] : 1.0f;
       const float* const sums = staging + row * S::kRow;
-      float y[8];
+      float y[8], gates[8];  // the same but for kGlu
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
         ChannelPair pair = pairs[i];
         if constexpr (kOffsets) pair = with_row_offset(m, pair, token, channel_begin + first + i, channel_begin + second + i);
-        y[i] = finish_sums(m, pair, row_scale, sums[first + i], sums[second + i]).x;
+        const float2 value_and_gate = scale_sums(pair, row_scale, sums[first + i], sums[second + i]);
+        y[i] = value_and_gate.x, gates[i] = value_and_gate.y;
       }
+      activate(m.activation, y, gates);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) y[i] *= m.scale;
       if constexpr (kMayBeWide) {
         if (wide) {
           store_wide_outputs(m, token, channel, y);

@@ -253,7 +253,7 @@ __device__ __forceinline__ void store_sums(const MatmulArguments& m, const Outpu
       const float row_scale = m.row_scales ? m.row_scales[token] : 1.0f;
       const uint16_t* const residual =
           m.residual && !(kMayBeWide && wide) ? static_cast<const uint16_t*>(m.residual) + token * m.y_stride + channel : nullptr;
-      float y[8];
+      float y[8], gates[8];  // the same but for kGlu
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
         const int a = channel_begin + first + i, b = channel_begin + second + i;
@@ -261,7 +261,13 @@ __device__ __forceinline__ void store_sums(const MatmulArguments& m, const Outpu
         if (m.weight.channel_scales) pair.scale[0] *= m.weight.channel_scales[a], pair.scale[1] *= m.weight.channel_scales[b];
         if (m.bias) pair.bias[0] = m.bias[a], pair.bias[1] = m.bias[b];
         if constexpr (kWhole) pair = with_row_offset(m, pair, token, a, b);
-        y[i] = finish_sums(m, pair, row_scale, rows[row * S::kRow + first + i], rows[row * S::kRow + second + i]).x;
+        const float2 value_and_gate = scale_sums(pair, row_scale, rows[row * S::kRow + first + i], rows[row * S::kRow + second + i]);
+        y[i] = value_and_gate.x, gates[i] = value_and_gate.y;
+      }
+      activate(m.activation, y, gates);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        y[i] *= m.scale;
         if (residual && channel + i < width) y[i] += ptx::to_float<T>(residual[i]) * m.residual_scale;
       }
       if constexpr (kMayBeWide) {

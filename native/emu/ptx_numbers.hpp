@@ -62,6 +62,8 @@ template <typename T> inline float to_float(uint16_t bits) { return Format<T>::d
 template <typename T> inline uint16_t from_float(float value) { return Format<T>::round(value); }
 
 inline float exponential(float x) { return std::exp(x); }
+inline int from_here(int x) { return x; }
+inline float reciprocal(float x) { return 1.0f / x; }
 inline float exponential_base_2(float x) { return std::exp2(x); }
 inline float logarithm_base_2(float x) { return std::log2(x); }
 inline float reciprocal_square_root(float x) { return 1.0f / std::sqrt(x); }
