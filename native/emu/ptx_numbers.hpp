@@ -61,9 +61,11 @@ template <typename T> inline float2 floats2(uint32_t pair) {
 template <typename T> inline float to_float(uint16_t bits) { return Format<T>::decode(bits); }
 template <typename T> inline uint16_t from_float(float value) { return Format<T>::round(value); }
 
-inline float exponential(float x) { return std::exp(x); }
+/// `.ftz`: what is smaller than a normal number counts as 0 of its sign, as an operand and as a result.
+inline float flushed(float x) { return std::abs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x; }
+inline float exponential(float x) { return flushed(std::exp(x)); }
+inline float reciprocal(float x) { return flushed(1.0f / flushed(x)); }
 inline int from_here(int x) { return x; }
-inline float reciprocal(float x) { return 1.0f / x; }
 inline float exponential_base_2(float x) { return std::exp2(x); }
 inline float logarithm_base_2(float x) { return std::log2(x); }
 inline float reciprocal_square_root(float x) { return 1.0f / std::sqrt(x); }

@@ -1,6 +1,7 @@
 // Arithmetic on packed numbers, against whole numbers that hold every exact result.
 #include <bit>
 #include <cmath>
+#include <limits>
 
 #include "device_check.hpp"
 
@@ -199,9 +200,10 @@ std::string check_words() {
   return difference(to.values(), expected);
 }
 
-__global__ void functions_kernel(const float* from, float* exponentials, float* errors, int* whole, int count) {
+__global__ void functions_kernel(const float* from, float* exponentials, float* reciprocals, float* errors, int* whole, int count) {
   for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
     exponentials[i] = ptx::exponential(from[i]);
+    reciprocals[i] = ptx::reciprocal(from[i]);
     errors[i] = ptx::error_function(from[i]);
     whole[i] = ptx::round_to_int(from[i]);
   }
@@ -215,20 +217,46 @@ std::string check_functions() {
     whole[i] = static_cast<int>(std::nearbyint(static_cast<double>(from[i])));
   }
   from[0] = 3e10f, whole[0] = INT32_MAX;
-  const DeviceArray<float> source(from), exponentials{std::vector<float>(kCount)}, errors{std::vector<float>(kCount)};
+  const DeviceArray<float> source(from), exponentials{std::vector<float>(kCount)}, reciprocals{std::vector<float>(kCount)},
+      errors{std::vector<float>(kCount)};
   const DeviceArray<int> rounded{std::vector<int>(kCount)};
-  launch(functions_kernel, {1, 1, 1, kThreads, 0}, nullptr, source.data(), exponentials.data(), errors.data(), rounded.data(),
-         kCount);
+  launch(functions_kernel, {1, 1, 1, kThreads, 0}, nullptr, source.data(), exponentials.data(), reciprocals.data(),
+         errors.data(), rounded.data(), kCount);
   const std::string problem = difference(rounded.values(), whole);
   if (!problem.empty()) return "round_to_int: " + problem;
-  const std::vector<float> e = exponentials.values(), f = errors.values();
+  const std::vector<float> e = exponentials.values(), r = reciprocals.values(), f = errors.values();
   for (int i = 1; i < kCount; ++i) {
     // __expf: "maximum error 2 + floor(abs(1.173 x)) units in the last place" (CUDA C++ Programming Guide)
     const double exact_exponential = std::exp(static_cast<double>(from[i]));
     if (!(std::abs(e[i] - exact_exponential) <= exact_exponential * 0x1p-23 * (3 + 1.2 * std::abs(from[i]))))
       return "exponential of " + std::to_string(from[i]) + " is " + std::to_string(e[i]);
+    if (!(std::abs(r[i] - 1.0 / from[i]) <= 0x1p-23 / std::abs(from[i]) || (from[i] == 0.0f && r[i] == 1.0f / from[i])))
+      return "reciprocal of " + std::to_string(from[i]) + " is " + std::to_string(r[i]);
     if (!(std::abs(f[i] - std::erf(static_cast<double>(from[i]))) <= 3e-7))
       return "error_function of " + std::to_string(from[i]) + " is " + std::to_string(f[i]);
+  }
+  return "";
+}
+
+/// Where results leave the normal numbers: what a sigmoid of any float rests on.
+std::string check_limits() {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNaN = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> from{100.0f, -100.0f, -88.0f, kInfinity, -kInfinity, kNaN, 0.0f, -0.0f, 3e38f, -3e38f, 1e-40f};
+  const std::vector<float> of_exponential{kInfinity, 0.0f, 0.0f, kInfinity, 0.0f, kNaN, 1.0f, 1.0f, kInfinity, 0.0f, 1.0f};
+  const std::vector<float> of_reciprocal{0.01f, -0.01f, -1.0f / 88.0f, 0.0f, -0.0f, kNaN, kInfinity, -kInfinity, 0.0f, -0.0f, kInfinity};
+  const int count = static_cast<int>(from.size());
+  const DeviceArray<float> source(from), exponentials{std::vector<float>(from.size())}, reciprocals{std::vector<float>(from.size())},
+      errors{std::vector<float>(from.size())};
+  const DeviceArray<int> rounded{std::vector<int>(from.size())};
+  launch(functions_kernel, {1, 1, 1, kThreads, 0}, nullptr, source.data(), exponentials.data(), reciprocals.data(), errors.data(),
+         rounded.data(), count);
+  const auto same = [](float a, float b) {
+    return a != a || b != b ? a != a && b != b : std::signbit(a) == std::signbit(b) && (a == b || std::abs(a - b) <= 2e-7f * std::abs(b));
+  };
+  const std::vector<float> e = exponentials.values(), r = reciprocals.values();
+  for (int i = 0; i < count; ++i) {
+    if (!same(e[i], of_exponential[i])) return "exponential of " + std::to_string(from[i]) + " is " + std::to_string(e[i]);
+    if (!same(r[i], of_reciprocal[i])) return "reciprocal of " + std::to_string(from[i]) + " is " + std::to_string(r[i]);
   }
   return "";
 }
@@ -241,7 +269,8 @@ void check_number_instructions() {
   report("rounding to bf16", check_rounding<BFloat16>);
   report("rounding to f16", check_rounding<Float16>);
   report("lop3, prmt, funnel shift", check_words);
-  report("exponential, error function, rounding to int", check_functions);
+  report("exponential, reciprocal, error function, rounding to int", check_functions);
+  report("exponential and reciprocal at their limits", check_limits);
 }
 
 }  // namespace usmlite::check
