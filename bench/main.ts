@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { packageRoot } from "./package_root.js";
 import type { BenchmarkContext, BenchmarkRecord, BenchmarkReport, BenchmarkSuite } from "./record.js";
 import { adapters } from "./suites/adapters.js";
+import { attentionCpu } from "./suites/attention_cpu.js";
 import { decodeCuda } from "./suites/decode_cuda.js";
 import { encoderCuda } from "./suites/encoder_cuda.js";
 import { encoderPartsCuda } from "./suites/encoder_parts_cuda.js";
@@ -20,6 +21,7 @@ import { transcribe } from "./suites/transcribe.js";
 
 const suites: readonly BenchmarkSuite[] = [
   matmulCpu,
+  attentionCpu,
   matmulCuda,
   encoderCuda,
   encoderPartsCuda,
