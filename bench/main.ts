@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { packageRoot } from "./package_root.js";
 import type { BenchmarkContext, BenchmarkRecord, BenchmarkReport, BenchmarkSuite } from "./record.js";
+import { recordLine } from "./record_line.js";
 import { adapters } from "./suites/adapters.js";
 import { attentionCpu } from "./suites/attention_cpu.js";
 import { decodeCuda } from "./suites/decode_cuda.js";
@@ -68,24 +69,6 @@ function parse(): { filter: string; threads: number[]; json: string | undefined;
   }
 }
 
-function line(record: BenchmarkRecord): string {
-  const speed = record.gops === undefined ? "" : `${record.gops.toFixed(1).padStart(8)} Gop/s`;
-  const audio = record.rtfx === undefined ? "" : `${record.rtfx.toFixed(0).padStart(6)} RTFx`;
-  const share = record.share === undefined ? "" : `${(100 * record.share).toFixed(0).padStart(4)} % of ceiling`;
-  const memory = record.peakBytes === undefined ? "" : `${(record.peakBytes / 2 ** 20).toFixed(1).padStart(6)} MiB`;
-  const range = `${record.ms_min.toFixed(3)}..${record.ms_max.toFixed(3)}`;
-  return [
-    record.case.padEnd(34),
-    `${record.threads} thr`,
-    record.impl.padEnd(24),
-    record.spec.padEnd(12),
-    `${record.ms.toFixed(3).padStart(10)} ms`,
-    speed + audio + share,
-    memory,
-    ` (${range}, ${record.runs} runs)`,
-  ].join(" ");
-}
-
 const options = parse();
 const chosen = suites.filter((suite) => suite.name.includes(options.filter));
 if (chosen.length === 0) misuse(`no suite has "${options.filter}" in its name`);
@@ -104,15 +87,15 @@ function write(file: string): void {
 }
 
 for (const suite of chosen) {
-  console.log(`${suite.name} on ${options.machine}`);
+  console.log(`${suite.name} on ${options.machine}; x: speed beside the first line of the same work`);
   const context: BenchmarkContext = {
     threads: options.threads,
     log: (text) => console.log(text),
     record: (record) => {
+      console.log(recordLine(record, records));
       const note = [record.note, busy].filter(Boolean).join("; ");
       records.push(note ? { ...record, note } : record);
       if (options.json) write(options.json);
-      console.log(line(record));
     },
   };
   await suite.run(context);

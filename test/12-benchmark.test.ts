@@ -3,6 +3,7 @@ import { join } from "node:path";
 import test from "ava";
 import { measureInTurn, median } from "../bench/measure.js";
 import { packageRoot } from "../bench/package_root.js";
+import { recordLine } from "../bench/record_line.js";
 import { transcriptionRecord } from "../bench/suites/transcribe.js";
 
 test("contestants take turns and get the median of their runs", async (t) => {
@@ -60,4 +61,15 @@ test("a record of transcription gives speed and memory as numbers", (t) => {
     spec: "float32",
     note: "eager",
   } as const);
+});
+
+test("a line shows a speed beside the first of the same work, and the note", (t) => {
+  const common = { suite: "s", case: "work", spec: "int4", device: "cpu", threads: 1, ms_min: 1, ms_max: 9, runs: 3 } as const;
+  const first = { ...common, impl: "usm-lite", ms: 2 };
+  const slower = { ...common, impl: "peer", ms: 4, note: "eager" };
+  t.regex(recordLine(first, []), /^work +1 thr usm-lite +int4 +2\.000 ms +1\.00x +\(1\.000\.\.9\.000, 3 runs\)$/);
+  t.regex(recordLine(slower, [first]), / 4\.000 ms +0\.50x .* eager$/);
+  for (const other of [{ threads: 2 }, { case: "other work" }, { shape: { m: 1, n: 2, k: 3 } }]) {
+    t.regex(recordLine({ ...slower, ...other }, [first]), / 1\.00x /);
+  }
 });
