@@ -32,6 +32,8 @@ const race = (access: string, other: string): RegExp =>
   new RegExp(`: race: ${access} of byte \\d+ of shared memory and a ${other} have no barrier between them$`);
 const stuck = (who: string): RegExp => new RegExp(`: nothing in this block can go on: .*${who}`);
 const underWay = /: read of byte \d+ of shared memory, into which an asynchronous copy is under way$/;
+const misaligned = (thread: number, type: string, bytes: number): RegExp =>
+  new RegExp(`thread ${thread}: misaligned address: '.*${type}' must begin at a multiple of ${bytes} bytes \\(`);
 
 /** For each wrong kernel, what its message must say. */
 const mistakes: Readonly<Record<string, RegExp>> = {
@@ -52,6 +54,10 @@ const mistakes: Readonly<Record<string, RegExp>> = {
   "beyond global": /thread 63: write of 4 bytes at offset 256 of a device buffer of 256 bytes$/,
   "read beyond global": /thread 32: read of 4 bytes at offset 256 of a device buffer of 256 bytes$/,
   "load_once beyond global": /thread 16: load_once of 16 bytes at offset 256 of a device buffer of 256 bytes$/,
+  "vector at odd word": misaligned(1, "uint4", 16),
+  "shared vector at odd word": misaligned(0, "uint2", 8),
+  "half at odd byte": misaligned(0, "uint16_t", 2),
+  "load_once at odd word": /thread 1: load_once at a global address that is not a multiple of 16$/,
   "host memory": /thread 0: write of 4 bytes at an address that is in no device buffer$/,
   "before the previous kernel ends": /: write of 4 bytes of a device buffer before previous_kernel_wait, /,
   "copy not awaited": underWay,

@@ -1,8 +1,11 @@
-// Ordinary reads and writes of kernels: the functions that a compiler calls before each of them with -fsanitize=thread.
+// Ordinary reads and writes of kernels: the functions that a compiler calls before each of them with -fsanitize=thread, and
+// where a pointer is not aligned as its type with -fsanitize=alignment.
 //
 // Only files with kernels are compiled so; nothing is linked of that sanitizer, and they are linked last, so that templates
 // of the standard library that the emulator uses too are taken from files without hooks. Compilers leave out accesses to
 // variables whose address stays within a function.
+#include <dlfcn.h>
+
 #include <cstddef>
 #include <cstdint>
 
@@ -42,6 +45,28 @@ inline void access(const void* pointer, size_t bytes, bool writes) {
 }  // namespace usmlite::emu
 
 extern "C" {
+
+// What compilers of GCC's family hand to their sanitizer's report: where, of which type, and log2 of what alignment it has.
+struct MisalignedAccess {
+  struct Type {
+    uint16_t kind, information;
+    char name[1];
+  };
+  const char* file;
+  uint32_t line, column;
+  const Type* type;
+  uint8_t log_alignment, kind_of_access;
+};
+void __ubsan_handle_type_mismatch_v1(const MisalignedAccess* access, uintptr_t pointer) {
+  if (!usmlite::emu::running_thread) {  // the host's own: for the sanitizer's library, where the module was compiled with it
+    using Handler = void(const MisalignedAccess*, uintptr_t);
+    static Handler* const report = reinterpret_cast<Handler*>(dlsym(RTLD_DEFAULT, "__ubsan_handle_type_mismatch_v1"));
+    if (report) report(access, pointer);
+    return;
+  }
+  usmlite::emu::machine().fail("misaligned address: " + std::string(access->type->name) + " must begin at a multiple of " +
+                               std::to_string(1u << access->log_alignment) + " bytes (" + access->file + ", line " + std::to_string(access->line) + ")");
+}
 
 #define USMLITE_HOOKS(SIZE)                                                                       \
   void __tsan_read##SIZE(void* address) { usmlite::emu::access(address, SIZE, false); }           \
