@@ -80,6 +80,7 @@ template <int kD> __device__ __forceinline__ bool join_parts(RunningSoftmax<kD>&
     came = ptx::atomic_add(parts.counters + row, 1);
     if (came == parts.count - 1) parts.counters[row] = 0;
   }
+  ptx::warp_sync();  // a shuffle orders no memory
   if (ptx::shuffle(came, 0) != parts.count - 1) return false;
   ptx::global_fence();
   softmax = {};

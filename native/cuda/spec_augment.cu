@@ -35,6 +35,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) mask_kernel(typename Elem
   const int over_bins = mask_offsets[2 * sequence], over_frames = mask_offsets[2 * sequence + 1], end = mask_offsets[2 * sequence + 2];
   for (int i = over_bins; i < over_frames; ++i) {
     for (int bin = intervals[i].x + lane; bin < intervals[i].y; bin += 32) Element<T>::store(row + bin, mean);
+    ptx::warp_sync();  // the next may cover the same bins
   }
   for (int i = over_frames; i < end; ++i) {
     if (frame < intervals[i].x || frame >= intervals[i].y) continue;

@@ -231,6 +231,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) logit_gradient_kernel(con
   const float of_others = share + lesson * (1.0f - (lesson != 0.0f ? teacher.rest() / rest : 0.0f));
   // The softmax's denominator follows from what was kept, so a row is gone through once.
   const float normaliser = ptx::shuffle(lane == 0 ? a.logit(x, a.what.blank) - student.log_blank() : 0.0f, 0);
+  ptx::warp_sync();  // a shuffle orders no memory
   for (int column = lane * kHalvesPerVector; column < a.stride; column += kStep) {
     float values[kHalvesPerVector];
     a.load(x, column, values);
