@@ -32,6 +32,12 @@ const race = (access: string, other: string): RegExp =>
   new RegExp(`: race: ${access} of byte \\d+ of shared memory and a ${other} have no barrier between them$`);
 const stuck = (who: string): RegExp => new RegExp(`: nothing in this block can go on: .*${who}`);
 const underWay = /: read of byte \d+ of shared memory, into which an asynchronous copy is under way$/;
+const globalRace = (access: string, other: string): RegExp =>
+  new RegExp(`: race: ${access} of byte \\d+ of a device buffer of 256 bytes and a ${other} have no barrier between them$`);
+const raceOfBlocks = (access: string, other: string): RegExp =>
+  new RegExp(
+    `: race: ${access} of byte \\d+ of .* and a ${other} of an earlier block have no fences with an atomic addition between them$`,
+  );
 const misaligned = (thread: number, type: string, bytes: number): RegExp =>
   new RegExp(`thread ${thread}: misaligned address: '.*${type}' must begin at a multiple of ${bytes} bytes \\(`);
 
@@ -60,6 +66,15 @@ const mistakes: Readonly<Record<string, RegExp>> = {
   "load_once at odd word": /thread 1: load_once at a global address that is not a multiple of 16$/,
   "host memory": /thread 0: write of 4 bytes at an address that is in no device buffer$/,
   "before the previous kernel ends": /: write of 4 bytes of a device buffer before previous_kernel_wait, /,
+  "global: two write": globalRace("write", "write by thread 0"),
+  "global: read without barrier": globalRace("read", "write by thread 0"),
+  "global: overwrite without barrier": globalRace("write", "read by thread 0"),
+  "global: halves of a word": globalRace("read", "write by thread 0"),
+  "blocks write the same": raceOfBlocks("write", "write by thread 0"),
+  "block overwrites what another reads": raceOfBlocks("write", "read by thread 0"),
+  "last block adds, no fence before": raceOfBlocks("read", "write by thread 32"),
+  "last block adds, no barrier before": raceOfBlocks("read", "write by thread 32"),
+  "last block adds, no fence after": raceOfBlocks("read", "write by thread 32"),
   "copy not awaited": underWay,
   "copy of odd address": /thread 0: copy_async_16 at a global address that is not a multiple of 16$/,
   "copy beyond global": /thread 16: copy_async_16 of 16 bytes at offset 256 of a device buffer of 256 bytes$/,

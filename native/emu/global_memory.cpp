@@ -9,6 +9,7 @@
 #include <mutex>
 #include <string>
 
+#include "emu/access_record.hpp"
 #include "emu/machine.hpp"
 
 namespace usmlite::emu::global_memory {
@@ -22,7 +23,11 @@ constexpr size_t kPage = 4096, kGap = 64 * 1024;
 constexpr int kUnwritten = 0xcb;
 
 struct Buffer {
+  Buffer(uintptr_t begin, size_t bytes) : begin(begin), bytes(bytes), accesses(bytes) {}
+
+  uintptr_t begin;
   size_t bytes;
+  AccessRecord accesses;
   uint64_t written_by = 0;  // number of the last kernel that wrote to it
 };
 
@@ -96,7 +101,7 @@ void* allocate(size_t bytes) {
   if (mprotect(buffer, mapped_bytes(bytes), PROT_READ | PROT_WRITE) != 0) return nullptr;
   m.next += mapped_bytes(bytes) + kGap;
   m.used += bytes;
-  m.buffers.emplace(reinterpret_cast<uintptr_t>(buffer), Buffer{bytes});
+  m.buffers.try_emplace(reinterpret_cast<uintptr_t>(buffer), reinterpret_cast<uintptr_t>(buffer), bytes);
   std::memset(buffer, kUnwritten, bytes);
   return buffer;
 }
@@ -165,9 +170,13 @@ void check(const void* pointer, size_t bytes, size_t alignment, Access access, c
     recent.remember(address, place);
   }
   const bool waited = machine().block().waited_for_previous;
-  if (!waited && (access == Access::kWrite || buffer->written_by == m.kernel - 1))
+  const bool writes = access == Access::kWrite || access == Access::kAtomic;
+  if (!waited && (writes || buffer->written_by == m.kernel - 1))
     fail(" of a device buffer before previous_kernel_wait, while the kernel before this one may still use it");
-  if (access == Access::kWrite) buffer->written_by = m.kernel;
+  if (writes) buffer->written_by = m.kernel;
+  using Kind = AccessRecord::Kind;
+  const Kind kind = access == Access::kAtomic ? Kind::kAtomic : writes ? Kind::kWrite : Kind::kRead;
+  buffer->accesses.add(address - buffer->begin, bytes, kind, machine().current().id, operation);
 }
 
 }  // namespace usmlite::emu::global_memory

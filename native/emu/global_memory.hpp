@@ -12,7 +12,7 @@ void release(void* memory) noexcept;
 size_t free_bytes() noexcept;
 
 /// Constants are tables in the program, outside of the device's memory.
-enum class Access : uint8_t { kRead, kReadOrConstant, kWrite };
+enum class Access : uint8_t { kRead, kReadOrConstant, kWrite, kAtomic };
 
 /// A kernel begins: what earlier kernels wrote is from before it.
 void begin_kernel();

@@ -62,6 +62,7 @@ void Machine::run(const Grid& grid) {
     refuse("a cluster of " + std::to_string(threads) + " threads is more than the emulator can run");
 
   global_memory::begin_kernel();
+  global_order_.begin_kernel();
   threads_.resize(threads);
   ready_.resize(threads);
   while (blocks_.size() < grid.cluster) blocks_.push_back(std::make_unique<Block>());
@@ -74,6 +75,7 @@ void Machine::run(const Grid& grid) {
 
 void Machine::run_cluster(uint3 first_block) {
   const int count = static_cast<int>(threads_.size());
+  global_order_.begin_cluster(count);
   order_.begin(blocks(), threads_per_block());
   copies_->begin(blocks(), count);
   products_->begin(count);

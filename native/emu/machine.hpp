@@ -4,10 +4,11 @@
 //
 // A run either gives the kernel's results or one error, GPU_FAILED, that names the place of the launch, the block and the
 // thread. What is noticed: misuse of shared memory (shared_memory.hpp), of global memory beyond its buffers or before the
-// kernel before has ended (global_memory.hpp), of copies and mbarriers (asynchronous_copy.hpp), of products that are under
-// way (warpgroup_product.hpp), and threads that never come. What is not: races in global memory, between blocks or within
-// one, and order that only global memory gives (load_acquire); left operands in registers that are changed while a product
-// is under way (they are taken when it is given); anything about time.
+// kernel before has ended (global_memory.hpp) or in no order (access_record.hpp), of copies and mbarriers
+// (asynchronous_copy.hpp), of products that are under way (warpgroup_product.hpp), and threads that never come. What is
+// not: writes to global memory that an asynchronous copy is still to read (it counts as read when it is given), and order
+// that only load_acquire gives; left operands in registers that are changed while a product is under way (they are taken
+// when it is given); anything about time.
 #pragma once
 #include <cstdint>
 #include <exception>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "emu/fiber.hpp"
+#include "emu/global_order.hpp"
 #include "emu/kernel_language.hpp"
 #include "emu/memory_order.hpp"
 #include "emu/shared_memory.hpp"
@@ -78,6 +80,9 @@ class Machine {
   int blocks() const { return static_cast<int>(grid_->cluster); }
   int threads_per_block() const { return static_cast<int>(grid_->threads); }
   MemoryOrder& order() { return order_; }
+  const MemoryOrder& order() const { return order_; }
+  GlobalOrder& global_order() { return global_order_; }
+  const GlobalOrder& global_order() const { return global_order_; }
   SharedMemory& shared() { return block().shared; }
   AsynchronousCopies& copies() { return *copies_; }
   AsynchronousProducts& products() { return *products_; }
@@ -139,6 +144,7 @@ class Machine {
   uint64_t spins_ = 0;
   std::exception_ptr failure_;
   MemoryOrder order_;
+  GlobalOrder global_order_{order_};
   std::vector<std::unique_ptr<Block>> blocks_;
   std::unique_ptr<AsynchronousCopies> copies_;
   std::unique_ptr<AsynchronousProducts> products_;

@@ -17,15 +17,20 @@ void merge(VectorClock& into, const VectorClock& from) { merge(into, from, 0, st
 
 }  // namespace
 
+uint32_t MemoryOrder::begin_kernel() {
+  if (now_ > UINT32_MAX / 2) {  // so that moments never begin anew within a kernel
+    now_ = 0;
+    ++era_;
+    known_.clear();
+  }
+  return ++now_;
+}
+
 void MemoryOrder::begin(int blocks, int threads_per_block) {
   threads_per_block_ = threads_per_block;
   threads_ = blocks * threads_per_block;
   first_warp_ = threads_ + blocks * kMostBarriers;
   const size_t parties = static_cast<size_t>(first_warp_ + threads_ / 32);
-  if (now_ > UINT32_MAX / 2) {  // so that moments never begin anew within a kernel
-    now_ = 0;
-    known_.clear();
-  }
   ++now_;
   floors_.resize(blocks);
   for (VectorClock& floor : floors_) floor.assign(parties, now_);
@@ -34,6 +39,12 @@ void MemoryOrder::begin(int blocks, int threads_per_block) {
   for (int thread = 0; thread < threads_; ++thread) known_[thread].resize(parties);
   clock_.assign(threads_, ++now_);
   acquired_.assign(threads_, false);
+}
+
+uint32_t MemoryOrder::advance(int thread) {
+  const uint32_t clock = clock_[thread];
+  clock_[thread] = tick();
+  return clock;
 }
 
 void MemoryOrder::learn(int thread, int warp, uint32_t clock) {

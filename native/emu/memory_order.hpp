@@ -17,7 +17,10 @@ class MemoryOrder {
  public:
   static constexpr int kMostBarriers = 32;  // per block
 
+  /// Moments go on from kernel to kernel and from cluster to cluster, within an era. Returns the first of the kernel.
+  uint32_t begin_kernel();
   void begin(int blocks, int threads_per_block);
+  uint32_t era() const { return era_; }
 
   int copies_of(int block, int barrier) const { return threads_ + block * kMostBarriers + barrier; }
   int warp(int index) const { return first_warp_ + index; }
@@ -33,6 +36,8 @@ class MemoryOrder {
 
   /// A new moment, later than all others.
   uint32_t tick() { return ++now_; }
+  /// What `thread` does from now on is later than what it did; returns the moment of the latter.
+  uint32_t advance(int thread);
   /// `thread` learns of what its own warp did up to `clock`.
   void learn(int thread, int warp, uint32_t clock);
 
@@ -53,7 +58,7 @@ class MemoryOrder {
   void raise_floor(int block, int first_thread, int threads, uint32_t before);
 
   int threads_ = 0, threads_per_block_ = 0, first_warp_ = 0;
-  uint32_t now_ = 0;
+  uint32_t now_ = 0, era_ = 0;
   std::vector<VectorClock> floors_;  // what every thread of a block knows
   std::vector<uint32_t> clock_;
   std::vector<VectorClock> known_;

@@ -38,7 +38,7 @@ int load_acquire(const int* address);
 void store_release(int* address, int value);
 int atomic_add(int* address, int value);
 void atomic_add(float* address, float value);
-inline void global_fence() {}
+void global_fence();
 
 void copy_async_16(void* shared, const void* global, bool valid = true);
 void copy_async_16_of(void* shared, const void* global, int bytes);

@@ -33,6 +33,7 @@ int main(int count, char** words) {
   usmlite::check::attempt_misuse_of_rings();
 #ifndef __CUDACC__
   usmlite::check::attempt_misuse_of_threads();
+  usmlite::check::attempt_misuse_of_global_order();
   usmlite::check::attempt_misuse_of_copies();
   usmlite::check::attempt_misuse_of_products();
 #endif

@@ -22,6 +22,7 @@ void attempt_kernel(const std::string& name, void (*kernel)(uint32_t*), unsigned
 
 // Each in a file of its own, misuse_*.cu.
 void attempt_misuse_of_threads();
+void attempt_misuse_of_global_order();
 void attempt_misuse_of_copies();
 void attempt_misuse_of_rings();
 void attempt_misuse_of_products();

@@ -36,7 +36,7 @@ __global__ void bulk_copy_not_awaited(uint32_t* to) {
 __global__ void bulk_copy_onto_what_is_read(uint32_t* to) {
   words()[self()] = 1;
   make_barriers(1);
-  to[self()] = words()[63 - self()];
+  words()[128 + self()] = words()[63 - self()];
   if (self() == 0) {
     ptx::barrier_arrive_expect(barriers(), 256);
     ptx::bulk_copy(words(), to, 256, barriers());
@@ -91,7 +91,7 @@ __global__ void arrives_at_ended_block(uint32_t* to) {
   make_barriers(1);
   ptx::cluster_sync();
   if (ptx::cluster_rank() == 1) return;
-  for (int i = 0; i < 4; ++i) to[self()] = static_cast<uint32_t>(ptx::load_acquire(reinterpret_cast<int*>(to)));
+  for (int i = 0; i < 4; ++i) words()[self()] = static_cast<uint32_t>(ptx::load_acquire(reinterpret_cast<int*>(to)));
   ptx::barrier_arrive_cluster(barriers(), 1);
 }
 
@@ -122,7 +122,7 @@ template <Engine Mistake> __global__ void engine(uint32_t* to) {
       else if (Mistake == Engine::kPhaseBehind) ptx::barrier_wait(full, 0);
       else if (Mistake != Engine::kNoFullWait) ptx::barrier_wait(full, parity);
       if (Mistake == Engine::kEarlyArrival) ptx::barrier_arrive(empty);
-      to[self()] = words()[63 - self()];
+      words()[128 + self()] = words()[63 - self()];
       if (Mistake != Engine::kEarlyArrival) ptx::barrier_arrive(empty);
     }
   }

@@ -32,7 +32,8 @@ template <Wgmma Mistake> __global__ void warpgroup_product(uint32_t* to) {
   if (Mistake == Wgmma::kTouched) d[3] += 1.0f;
   if (Mistake == Wgmma::kOverwritten && self() == 0) words()[0] = 1;
   if (Mistake != Wgmma::kNoWait) ptx::wgmma_wait<0>();
-  to[self() % 64] = Mistake == Wgmma::kNoWait ? 0 : ptx::bits_of(d[0]);
+  const uint32_t first = Mistake == Wgmma::kNoWait ? 0 : ptx::bits_of(d[0]);
+  if (self() < 64) to[self()] = first;
 }
 
 __global__ void nothing(uint32_t*) {}

@@ -67,12 +67,12 @@ __global__ void unwritten(uint32_t* to) {
   to[self()] = words()[63 - self()];
 }
 __global__ void beyond_global(uint32_t* to) { to[self() + 1] = 0; }
-__global__ void read_beyond_global(uint32_t* to) { to[self()] = to[self() * 2]; }
-__global__ void load_once_beyond_global(uint32_t* to) { to[0] = ptx::load_once(reinterpret_cast<const uint4*>(to) + self()).x; }
-__global__ void vector_at_odd_word(uint32_t* to) { to[self()] = reinterpret_cast<const uint4*>(to + self() % 2)->y; }
+__global__ void read_beyond_global(uint32_t* to) { words()[self()] = to[self() * 2]; }
+__global__ void load_once_beyond_global(uint32_t* to) { words()[self()] = ptx::load_once(reinterpret_cast<const uint4*>(to) + self()).x; }
+__global__ void vector_at_odd_word(uint32_t* to) { words()[self()] = reinterpret_cast<const uint4*>(to + self() % 2)->y; }
 __global__ void shared_vector_at_odd_word(uint32_t*) { *reinterpret_cast<uint2*>(words() + 2 * self() + 1) = {0, 0}; }
 __global__ void half_at_odd_byte(uint32_t* to) { reinterpret_cast<uint16_t*>(reinterpret_cast<char*>(to) + 1)[self()] = 0; }
-__global__ void load_once_at_odd_word(uint32_t* to) { to[0] = ptx::load_once(reinterpret_cast<const uint4*>(to + self() % 2)).x; }
+__global__ void load_once_at_odd_word(uint32_t* to) { words()[self()] = ptx::load_once(reinterpret_cast<const uint4*>(to + self() % 2)).x; }
 __global__ void host_memory(uint32_t* to) { to[self()] = 1; }
 __global__ void before_previous_kernel_ends(uint32_t* to) {
   to[self()] = 1;
