@@ -116,7 +116,6 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensBand
       for (int token = first_row; token < tokens; token += rows) {
         *reinterpret_cast<TwoSums*>(to + token * channels) = of_teams(token, channel);
       }
-      ptx::global_fence();
       ptx::block_sync();
       int* counter = m.counters + token_tile * plan.bands + band;
       if (thread == 0) {
@@ -125,7 +124,6 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokensBand
       }
       ptx::block_sync();
       store = store && *flag;  // the last to come
-      ptx::global_fence();
     }
     const auto of_blocks = [&](int token, int at) {
       return add_in_order(first_block, last_block + 1, [&](int block) {

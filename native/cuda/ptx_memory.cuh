@@ -45,17 +45,15 @@ __device__ __forceinline__ uint32_t load_once(const uint32_t* address) {
   asm volatile("ld.global.nc.L1::no_allocate.L2::128B.u32 %0, [%1];" : "=r"(v) : "l"(address));
   return v;
 }
-__device__ __forceinline__ int load_acquire(const int* address) {
-  int v;
-  asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(v) : "l"(address) : "memory");
-  return v;
+/// Returns what was there before. What this thread did, or knows of by a barrier, is over for those that add to the same counter later, and for
+/// those that meet them at a barrier then.
+__device__ __forceinline__ int atomic_add(int* address, int value) {
+  int before;
+  asm volatile("atom.acq_rel.gpu.global.add.s32 %0, [%1], %2;" : "=r"(before) : "l"(address), "r"(value) : "memory");
+  return before;
 }
-__device__ __forceinline__ void store_release(int* address, int value) {
-  asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
-}
-__device__ __forceinline__ int atomic_add(int* address, int value) { return atomicAdd(address, value); }
+/// Orders nothing.
 __device__ __forceinline__ void atomic_add(float* address, float value) { atomicAdd(address, value); }
-__device__ __forceinline__ void global_fence() { __threadfence(); }
 
 // ---- cp.async (sm_80) ----
 

@@ -73,7 +73,6 @@ template <int kD> __device__ __forceinline__ bool join_parts(RunningSoftmax<kD>&
     const float(&s)[4] = softmax.sums[tile];
     own[32 * (1 + tile)] = Four{{s[0], s[1], s[2], s[3]}};
   }
-  ptx::global_fence();
   ptx::warp_sync();
   int came = 0;
   if (lane == 0) {
@@ -82,7 +81,6 @@ template <int kD> __device__ __forceinline__ bool join_parts(RunningSoftmax<kD>&
   }
   ptx::warp_sync();  // a shuffle orders no memory
   if (ptx::shuffle(came, 0) != parts.count - 1) return false;
-  ptx::global_fence();
   softmax = {};
 #pragma unroll 1
   for (int of = 0; of < parts.count; ++of) {

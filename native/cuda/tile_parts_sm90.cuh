@@ -59,7 +59,6 @@ __device__ __forceinline__ bool add_parts(const MatmulArguments& m, const TileWa
   FourSums* const own = partial_sums(walk.cluster);
 #pragma unroll
   for (int i = 0; i < N / 8; ++i) own[i * 128] = FourSums{{d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]}};
-  ptx::global_fence();
   ptx::named_barrier_sync(barrier, 128);
   if (thread == 0) {
     int* const counter = m.counters + walk.tile * places + place;
@@ -68,7 +67,6 @@ __device__ __forceinline__ bool add_parts(const MatmulArguments& m, const TileWa
   }
   ptx::named_barrier_sync(barrier, 128);
   if (!*flag) return false;
-  ptx::global_fence();
 #pragma unroll
   for (int i = 0; i < N / 2; ++i) d[i] = 0;
 #pragma unroll 1

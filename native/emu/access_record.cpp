@@ -54,7 +54,7 @@ void AccessRecord::report(size_t offset, const char* operation, const Access& ot
   machine.fail("race: " + std::string(operation) + " of byte " + std::to_string(offset) + " of a device buffer of " + std::to_string(bytes_) +
                " bytes and a " + (wrote ? "write" : "read") + " by " +
                (same ? machine.describe(other.thread) + " have no barrier between them"
-                     : "thread " + std::to_string(other.thread) + " of an earlier block have no fences with an atomic addition between them"));
+                     : "thread " + std::to_string(other.thread) + " of an earlier block have no addition to a counter between them"));
 }
 
 void AccessRecord::add(size_t offset, size_t bytes, Kind kind, int thread, const char* operation) {

@@ -1,7 +1,7 @@
 // Who read and wrote each place of a device buffer last, in the running kernel.
 //
-// Reported: two accesses to a byte of which one writes, by threads of one kernel, and which neither a barrier nor the
-// fences and counters of GlobalOrder put in order. Of several unordered reads of a place the last two are remembered.
+// Reported: two accesses to a byte of which one writes, by threads of one kernel, and which neither a barrier nor
+// the counters of GlobalOrder put in order. Of several unordered reads of a place the last two are remembered.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -75,7 +75,7 @@ void Machine::run(const Grid& grid) {
 
 void Machine::run_cluster(uint3 first_block) {
   const int count = static_cast<int>(threads_.size());
-  global_order_.begin_cluster(count);
+  global_order_.begin_cluster();
   order_.begin(blocks(), threads_per_block());
   copies_->begin(blocks(), count);
   products_->begin(count);
@@ -254,7 +254,7 @@ void Machine::cluster_barrier() {
 void Machine::note_spin() {
   constexpr uint64_t kMostSpins = 1'000'000;
   if (++spins_ > kMostSpins)
-    fail("load_acquire was called a million times; blocks run one after another here, so waiting for a later one never ends");
+    fail("atomic_add was called a million times; blocks run one after another here, so waiting for a later one never ends");
   if (ready_count_ == 0) copies_->deliver_oldest();
   resume(current_->id);
   wait(nullptr);

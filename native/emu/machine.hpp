@@ -6,9 +6,9 @@
 // thread. What is noticed: misuse of shared memory (shared_memory.hpp), of global memory beyond its buffers or before the
 // kernel before has ended (global_memory.hpp) or in no order (access_record.hpp), of copies and mbarriers
 // (asynchronous_copy.hpp), of products that are under way (warpgroup_product.hpp), and threads that never come. What is
-// not: writes to global memory that an asynchronous copy is still to read (it counts as read when it is given), and order
-// that only load_acquire gives; left operands in registers that are changed while a product is under way (they are taken
-// when it is given); anything about time.
+// not: writes to global memory that an asynchronous copy is still to read (it counts as read when it is given); left
+// operands in registers that are changed while a product is under way (they are taken when it is given); anything about
+// time.
 #pragma once
 #include <cstdint>
 #include <exception>
@@ -110,7 +110,7 @@ class Machine {
   void named_barrier(int id, int threads);
   /// For all threads of the cluster.
   void cluster_barrier();
-  /// Lets the other threads run; fails when nothing else seems to happen.
+  /// Lets the other threads run, one of which this one may wait for; fails when nothing else seems to happen.
   void note_spin();
   /// The running thread's block has waited for the kernel before.
   void wait_for_previous_kernel() { block().waited_for_previous = true; }

@@ -5,6 +5,7 @@
 // copies, and each warp as a whole (matrix loads, asynchronous products), whose reads are over for all lanes when they are
 // for one.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -32,6 +33,10 @@ class MemoryOrder {
   uint32_t clock(int thread) const { return clock_[thread]; }
   bool known(int party, uint32_t clock, int thread) const {
     return party == thread || known_[thread][party] >= clock || clock <= floor_of(thread)[party];
+  }
+  /// The last moment of a thread that `thread` knows.
+  uint32_t last_known(int other, int thread) const {
+    return other == thread ? clock_[thread] : std::max(known_[thread][other], floor_of(thread)[other]);
   }
 
   /// A new moment, later than all others.

@@ -105,23 +105,14 @@ void exchange(const void* value, void* result, int bytes, int source) {
 uint4 load_once(const uint4* address) { return load(address, Access::kRead, "load_once"); }
 uint2 load_once(const uint2* address) { return load(address, Access::kRead, "load_once"); }
 uint32_t load_once(const uint32_t* address) { return load(address, Access::kRead, "load_once"); }
-int load_acquire(const int* address) {
-  machine().note_spin();
-  return load(address, Access::kAtomic, "load_acquire");
-}
-void store_release(int* address, int value) {
-  emu::global_memory::check(address, sizeof(int), sizeof(int), Access::kAtomic, "store_release");
-  *address = value;
-}
 int atomic_add(int* address, int value) {
+  machine().note_spin();
   const int before = load(address, Access::kAtomic, "atomic_add");
-  machine().global_order().atomic(address, machine().current().id);
+  machine().global_order().add(address, machine().current().id);
   *address = static_cast<int>(static_cast<uint32_t>(before) + static_cast<uint32_t>(value));
   return before;
 }
 void atomic_add(float* address, float value) { *address = load(address, Access::kAtomic, "atomic_add") + value; }
-
-void global_fence() { machine().global_order().fence(machine().current().id); }
 
 void load_matrix_x4(uint32_t (&r)[4], const void* row) {
   MatrixOperands operands{r, row};

@@ -34,11 +34,8 @@ template <typename T> inline T shuffle_xor(T value, int mask) { return shuffle(v
 uint4 load_once(const uint4* address);
 uint2 load_once(const uint2* address);
 uint32_t load_once(const uint32_t* address);
-int load_acquire(const int* address);
-void store_release(int* address, int value);
 int atomic_add(int* address, int value);
 void atomic_add(float* address, float value);
-void global_fence();
 
 void copy_async_16(void* shared, const void* global, bool valid = true);
 void copy_async_16_of(void* shared, const void* global, int bytes);

@@ -160,17 +160,15 @@ __global__ void last_block_kernel(float* sums, int* counters, float* to) {
   int* const last = reinterpret_cast<int*>(shared_memory());
   const int thread = static_cast<int>(threadIdx.x);
   ptx::atomic_add(sums + thread, static_cast<float>((blockIdx.x + 1) * static_cast<unsigned>(thread)));
-  ptx::global_fence();
   ptx::block_sync();
   if (thread == 0) *last = ptx::atomic_add(counters, 1) == static_cast<int>(gridDim.x) - 1;
   ptx::block_sync();
   if (!*last) return;
-  ptx::global_fence();
   to[thread] = sums[thread];
   if (thread == 0) {
-    to[32] = static_cast<float>(ptx::load_acquire(counters));
-    ptx::store_release(counters, 0);
-    to[33] = static_cast<float>(ptx::load_acquire(counters));
+    to[32] = static_cast<float>(*counters);
+    *counters = 0;
+    to[33] = static_cast<float>(*counters);
   }
 }
 std::string check_last_block() {

@@ -91,7 +91,7 @@ __global__ void arrives_at_ended_block(uint32_t* to) {
   make_barriers(1);
   ptx::cluster_sync();
   if (ptx::cluster_rank() == 1) return;
-  for (int i = 0; i < 4; ++i) words()[self()] = static_cast<uint32_t>(ptx::load_acquire(reinterpret_cast<int*>(to)));
+  for (int i = 0; i < 4; ++i) words()[self()] = static_cast<uint32_t>(ptx::atomic_add(reinterpret_cast<int*>(to), 0));
   ptx::barrier_arrive_cluster(barriers(), 1);
 }
 

@@ -37,22 +37,23 @@ __global__ void block_overwrites_what_another_reads(uint32_t* to) {
 }
 
 /// Each block leaves a number, and the last to come adds them: to[0] counts, to[1] is the sum, and numbers follow.
-template <bool FenceBefore, bool SyncBefore, bool SyncAfter, bool FenceAfter> __global__ void last_block_adds(uint32_t* to) {
+template <bool BarrierBefore, bool BarrierAfter, bool Everyone = true> __global__ void last_block_adds(uint32_t* to) {
   uint32_t* const numbers = to + 2;
   bool* const is_last = reinterpret_cast<bool*>(words());
-  if (self() == 32) {
-    numbers[blockIdx.x] = blockIdx.x + 1;
-    if (FenceBefore) ptx::global_fence();
-  }
-  if (SyncBefore) ptx::block_sync();
+  if (self() == 32) numbers[blockIdx.x] = blockIdx.x + 1;
+  if (BarrierBefore) ptx::block_sync();
   if (self() == 0) *is_last = ptx::atomic_add(reinterpret_cast<int*>(to), 1) == static_cast<int>(gridDim.x) - 1;
-  if (SyncAfter) ptx::block_sync();
-  else if (self() != 0) return;
-  if (!*is_last) return;
-  if (FenceAfter) ptx::global_fence();
+  if (BarrierAfter) ptx::block_sync();
+  if (!(Everyone || self() == 0) || blockIdx.x != gridDim.x - 1) return;
   uint32_t sum = 0;
   for (unsigned int block = 0; block < gridDim.x; ++block) sum += numbers[block];
   if (self() == 0) to[1] = sum;
+}
+__global__ void counts_in_floats(uint32_t* to) {
+  if (self() != 0) return;
+  to[2 + blockIdx.x] = blockIdx.x;
+  ptx::atomic_add(reinterpret_cast<float*>(to), 1.0f);
+  if (blockIdx.x == 1) to[1] = to[2];
 }
 
 }  // namespace
@@ -65,11 +66,11 @@ void attempt_misuse_of_global_order() {
   attempt_kernel("global right", global_right);
   attempt_kernel("blocks write the same", blocks_write_the_same, 32, 2);
   attempt_kernel("block overwrites what another reads", block_overwrites_what_another_reads, 32, 2);
-  attempt_kernel("last block adds, right", last_block_adds<true, true, true, true>, 64, 4);
-  attempt_kernel("last block adds, one thread of it, right", last_block_adds<true, true, false, true>, 64, 4);
-  attempt_kernel("last block adds, no fence before", last_block_adds<false, true, true, true>, 64, 4);
-  attempt_kernel("last block adds, no barrier before", last_block_adds<true, false, true, true>, 64, 4);
-  attempt_kernel("last block adds, no fence after", last_block_adds<true, true, true, false>, 64, 4);
+  attempt_kernel("last block adds, right", last_block_adds<true, true>, 64, 4);
+  attempt_kernel("last block adds, one thread of it, right", last_block_adds<true, false, false>, 64, 4);
+  attempt_kernel("last block adds, no barrier before", last_block_adds<false, true>, 64, 4);
+  attempt_kernel("last block adds, no barrier after", last_block_adds<true, false>, 64, 4);
+  attempt_kernel("counts in floats", counts_in_floats, 32, 2);
 }
 
 }  // namespace usmlite::check

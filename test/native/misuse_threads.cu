@@ -48,8 +48,8 @@ __global__ void lanes_part(uint32_t* to) {
 __global__ void barriers_of_two_sizes(uint32_t*) { ptx::named_barrier_sync(2, self() < 32 ? 64 : 32); }
 __global__ void waits_for_later_block(uint32_t* to) {
   int* const flag = reinterpret_cast<int*>(to);
-  if (blockIdx.x == 1) ptx::store_release(flag, 1);
-  while (ptx::load_acquire(flag) != 1) {
+  if (blockIdx.x == 1) ptx::atomic_add(flag, 1);
+  while (ptx::atomic_add(flag, 0) == 0) {
   }
 }
 
