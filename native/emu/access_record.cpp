@@ -58,7 +58,7 @@ void AccessRecord::report(size_t offset, const char* operation, const Access& ot
 }
 
 void AccessRecord::add(size_t offset, size_t bytes, Kind kind, int thread, const char* operation) {
-  const Machine& machine = emu::machine();
+  Machine& machine = emu::machine();
   if (era_ != machine.order().era()) {
     forget();
     era_ = machine.order().era();

@@ -80,9 +80,7 @@ class Machine {
   int blocks() const { return static_cast<int>(grid_->cluster); }
   int threads_per_block() const { return static_cast<int>(grid_->threads); }
   MemoryOrder& order() { return order_; }
-  const MemoryOrder& order() const { return order_; }
   GlobalOrder& global_order() { return global_order_; }
-  const GlobalOrder& global_order() const { return global_order_; }
   SharedMemory& shared() { return block().shared; }
   AsynchronousCopies& copies() { return *copies_; }
   AsynchronousProducts& products() { return *products_; }

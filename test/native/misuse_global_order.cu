@@ -36,15 +36,14 @@ __global__ void block_overwrites_what_another_reads(uint32_t* to) {
   else to[self()] = 1;
 }
 
-/// Each block leaves a number, and the last to come adds them: to[0] counts, to[1] is the sum, and numbers follow.
+/// Each block leaves a number, and the last adds them, which here runs last: to[0] counts, to[1] is the sum, and numbers follow.
 template <bool BarrierBefore, bool BarrierAfter, bool Everyone = true> __global__ void last_block_adds(uint32_t* to) {
   uint32_t* const numbers = to + 2;
-  bool* const is_last = reinterpret_cast<bool*>(words());
   if (self() == 32) numbers[blockIdx.x] = blockIdx.x + 1;
   if (BarrierBefore) ptx::block_sync();
-  if (self() == 0) *is_last = ptx::atomic_add(reinterpret_cast<int*>(to), 1) == static_cast<int>(gridDim.x) - 1;
+  if (self() == 0) ptx::atomic_add(reinterpret_cast<int*>(to), 1);
   if (BarrierAfter) ptx::block_sync();
-  if (!(Everyone || self() == 0) || blockIdx.x != gridDim.x - 1) return;
+  if (blockIdx.x != gridDim.x - 1 || (!Everyone && self() != 0)) return;
   uint32_t sum = 0;
   for (unsigned int block = 0; block < gridDim.x; ++block) sum += numbers[block];
   if (self() == 0) to[1] = sum;
