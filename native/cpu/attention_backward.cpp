@@ -7,7 +7,7 @@ namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
 // Query rows whose scores against one block of keys are held at a time, twice: 2 x 48 x 512 floats, 192 KB.
-constexpr int64_t kQueryRows = 48;
+constexpr int64_t kGradientQueryRows = 48;
 
 // Turns a row of scores into dropped-out probabilities, and a row of their gradients into gradients of the scores:
 // p (m g - mean) with mean = sum_j p_j m_j g_j, which is gradient . out of this row (Dao et al. 2022). Scores that integer_attention rounded
@@ -31,9 +31,9 @@ class BackwardUnit {
         width_(whole_panels(d_)), score_stride_(whole_panels(std::min(frames_, kKeyBlock))),
         rotated_key_(frames_ * d_), key_transposed_(whole_panels(frames_) * d_),
         value_transposed_(whole_panels(frames_) * d_), key_panels_(frames_ * width_), key_sums_(frames_ * width_),
-        value_sums_(frames_ * width_), query_(kQueryRows * d_), query_panels_(kQueryRows * width_),
-        out_panels_(kQueryRows * width_), query_sums_(kQueryRows * width_), scores_(kQueryRows * score_stride_),
-        gradients_(kQueryRows * score_stride_) {}
+        value_sums_(frames_ * width_), query_(kGradientQueryRows * d_), query_panels_(kGradientQueryRows * width_),
+        out_panels_(kGradientQueryRows * width_), query_sums_(kGradientQueryRows * width_), scores_(kGradientQueryRows * score_stride_),
+        gradients_(kGradientQueryRows * score_stride_) {}
 
   void run(const float* out, const float* log_sum, const float* gradient, float* gradient_query, float* gradient_key,
            float* gradient_value) {
@@ -49,8 +49,8 @@ class BackwardUnit {
 
     const int64_t group = p_.heads / p_.key_value_heads;
     for (int64_t head = head_ * group; head < (head_ + 1) * group; ++head) {
-      for (int64_t begin = 0; begin < frames_; begin += kQueryRows) {
-        query_block(head, begin, std::min(kQueryRows, frames_ - begin), out, log_sum, gradient, gradient_query);
+      for (int64_t begin = 0; begin < frames_; begin += kGradientQueryRows) {
+        query_block(head, begin, std::min(kGradientQueryRows, frames_ - begin), out, log_sum, gradient, gradient_query);
       }
     }
     for (int64_t t = 0; t < frames_; ++t) {
@@ -63,7 +63,7 @@ class BackwardUnit {
   void query_block(int64_t head, int64_t begin, int64_t rows, const float* out, const float* log_sum,
                    const float* gradient, float* gradient_query) {
     const int64_t stride = p_.query_width(), at = (first_ + begin) * stride + head * d_;
-    float means[kQueryRows];
+    float means[kGradientQueryRows];
     for (int64_t r = 0; r < rows; ++r) {
       rotate_row(p_, p_.query + at + r * stride, begin + r, p_.scale, query_.data() + r * d_);
       means[r] = dot(gradient + at + r * stride, out + at + r * stride, d_);
@@ -103,7 +103,7 @@ class BackwardUnit {
   Scratch<float> key_panels_;                         // panels of (frames, head_dim)
   Scratch<float> key_sums_, value_sums_;              // (frames, width)
   Scratch<float> query_, query_panels_, out_panels_, query_sums_;
-  Scratch<float> scores_, gradients_;  // (kQueryRows, score_stride)
+  Scratch<float> scores_, gradients_;  // (kGradientQueryRows, score_stride)
 };
 
 }  // namespace

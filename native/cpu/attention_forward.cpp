@@ -6,9 +6,6 @@
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
-// Query rows whose scores against one block of keys are held at a time: 24 x 512 floats, 48 KB.
-constexpr int64_t kQueryRows = 24;
-
 void forward_unit(const AttentionProblem& p, const AttentionUnit& unit, float* out, float* log_sum) {
   const int64_t first = p.offsets[unit.sequence], frames = p.offsets[unit.sequence + 1] - first;
   const int64_t d = p.head_dim, source = unit.head / (p.heads / p.key_value_heads);

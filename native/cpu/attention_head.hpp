@@ -13,6 +13,8 @@ namespace usmlite::cpu::USMLITE_ISA {
 
 /// Keys of a block of scores; a whole number of panels. Sequences up to this long need no second block.
 inline constexpr int64_t kKeyBlock = 512;
+/// Query rows whose scores against one block of keys are held at a time: 24 x 512 floats, 48 KB.
+inline constexpr int64_t kQueryRows = 24;
 
 /// to(head_dim) = the row rotated by `position` and times `factor`
 inline void rotate_row(const AttentionProblem& p, const float* from, int64_t position, float factor, float* to) {

@@ -8,13 +8,10 @@
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
-// Query rows whose scores against one block of keys are held at a time.
-constexpr int64_t kQueryRows = 24;
-
 // Query rows [unit.begin, unit.end) of one sequence and head.
-class Unit {
+class IntegerUnit {
  public:
-  Unit(const AttentionProblem& p, const AttentionUnit& unit)
+  IntegerUnit(const AttentionProblem& p, const AttentionUnit& unit)
       : p_(p), unit_(unit), first_(p.offsets[unit.sequence]), frames_(p.offsets[unit.sequence + 1] - first_), d_(p.head_dim),
         source_(unit.head / (p.heads / p.key_value_heads) * d_), row_stride_(whole_vectors(d_)), row_pairs_((d_ + 1) / 2),
         key_pairs_((frames_ + 1) / 2), out_stride_(whole_pair_panels(d_)),
@@ -95,7 +92,7 @@ class Unit {
 
 void integer_attention(const AttentionProblem& p, float* out, float* log_sum) {
   const std::vector<AttentionUnit> units = attention_units(p, p.heads, rows_of_unit(p.sequences, p.heads));
-  parallel_dynamic(static_cast<int64_t>(units.size()), [&](int64_t index) { Unit(p, units[index]).run(out, log_sum); });
+  parallel_dynamic(static_cast<int64_t>(units.size()), [&](int64_t index) { IntegerUnit(p, units[index]).run(out, log_sum); });
 }
 
 }  // namespace usmlite::cpu::USMLITE_ISA

@@ -15,12 +15,12 @@ namespace usmlite::cpu::USMLITE_ISA {
 
 inline int64_t whole_vectors(int64_t count) { return (count + Vector::kLanes - 1) / Vector::kLanes * Vector::kLanes; }
 
-struct Rounding {
+struct RowRounding {
   float scale, inverse;
 };
 
 /// What is not finite gives NaN scales, and with them NaN results.
-inline Rounding rounding_of(float largest, bool finite, int32_t largest_code) {
+inline RowRounding rounding_of(float largest, bool finite, int32_t largest_code) {
   const auto codes = static_cast<float>(largest_code);
   if (!finite) return {std::numeric_limits<float>::quiet_NaN(), 0.0f};
   if (largest < std::numeric_limits<float>::min() * codes) return {0.0f, 0.0f};
@@ -30,7 +30,7 @@ inline Rounding rounding_of(float largest, bool finite, int32_t largest_code) {
 /// codes (whole vectors of count) of a row, zeros behind its end; returns the scale.
 inline float round_row(const float* row, int64_t count, int16_t* codes) {
   const int32_t bits = largest_magnitude_bits(row, count);
-  const Rounding rounding = rounding_of(std::bit_cast<float>(bits), bits < 0x7F800000, kLargestScoreCode);
+  const RowRounding rounding = rounding_of(std::bit_cast<float>(bits), bits < 0x7F800000, kLargestScoreCode);
   const Vector inverse = Vector::all(rounding.inverse);
   for_each_vector(count, [&](int64_t i, int64_t lanes) {
     PairVector::nearest(Vector::load(row + i, lanes) * inverse).store_halves(codes + i);
@@ -118,7 +118,7 @@ inline void pack_pair_columns(const float* rows, int64_t stride, int64_t count, 
     largest.store(most);
     nothing.store(zeros);
     for (int64_t i = 0; i < Vector::kLanes; ++i) {
-      const Rounding rounding = rounding_of(most[i], zeros[i] == 0.0f, kLargestValueCode);
+      const RowRounding rounding = rounding_of(most[i], zeros[i] == 0.0f, kLargestValueCode);
       scales[column + i] = rounding.scale;
       inverses[i] = rounding.inverse;
     }

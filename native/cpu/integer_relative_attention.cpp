@@ -6,13 +6,10 @@
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
-// Query rows whose scores against one block of keys are held at a time.
-constexpr int64_t kQueryRows = 24;
-
 // Query rows [unit.begin, unit.end) of one sequence and head.
-class Unit {
+class IntegerRelativeUnit {
  public:
-  Unit(const RelativeAttentionProblem& p, const AttentionUnit& unit)
+  IntegerRelativeUnit(const RelativeAttentionProblem& p, const AttentionUnit& unit)
       : p_(p), unit_(unit), window_(p, unit), first_(p.offsets[unit.sequence]), d_(p.head_dim), keys_(window_.keys()),
         distances_(window_.distances()), row_stride_(whole_vectors(d_)), row_pairs_((d_ + 1) / 2), key_pairs_((keys_ + 1) / 2),
         out_stride_(whole_pair_panels(d_)), score_stride_(whole_pair_panels(std::min(keys_, kIntegerKeyBlock))),
@@ -127,7 +124,7 @@ class Unit {
 
 void integer_relative_attention(const RelativeAttentionProblem& p, float* out) {
   const std::vector<AttentionUnit> units = attention_units(p, p.heads, kRelativeUnitRows);
-  parallel_dynamic(static_cast<int64_t>(units.size()), [&](int64_t index) { Unit(p, units[index]).run(out); });
+  parallel_dynamic(static_cast<int64_t>(units.size()), [&](int64_t index) { IntegerRelativeUnit(p, units[index]).run(out); });
 }
 
 }  // namespace usmlite::cpu::USMLITE_ISA

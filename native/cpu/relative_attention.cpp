@@ -7,9 +7,6 @@
 namespace usmlite::cpu::USMLITE_ISA {
 namespace {
 
-// Query rows whose scores against one block of keys are held at a time.
-constexpr int64_t kQueryRows = 24;
-
 // to(head_dim) = factor * (row + bias)
 void biased_row(const float* row, const float* bias, float factor, int64_t head_dim, float* to) {
   const Vector scale = Vector::all(factor);
@@ -19,9 +16,9 @@ void biased_row(const float* row, const float* bias, float factor, int64_t head_
 }
 
 // Query rows [unit.begin, unit.end) of one sequence and head.
-class Unit {
+class RelativeUnit {
  public:
-  Unit(const RelativeAttentionProblem& p, const AttentionUnit& unit)
+  RelativeUnit(const RelativeAttentionProblem& p, const AttentionUnit& unit)
       : p_(p), unit_(unit), window_(p, unit), first_(p.offsets[unit.sequence]), d_(p.head_dim), keys_(window_.keys()),
         distances_(window_.distances()), out_stride_(whole_panels(d_)),
         score_stride_(whole_panels(std::min(keys_, kKeyBlock))), position_stride_(score_stride_ + 2 * kPanel + whole_panels(kQueryRows)),
@@ -109,7 +106,7 @@ class Unit {
 
 void relative_attention(const RelativeAttentionProblem& p, float* out) {
   const std::vector<AttentionUnit> units = attention_units(p, p.heads, kRelativeUnitRows);
-  parallel_dynamic(static_cast<int64_t>(units.size()), [&](int64_t index) { Unit(p, units[index]).run(out); });
+  parallel_dynamic(static_cast<int64_t>(units.size()), [&](int64_t index) { RelativeUnit(p, units[index]).run(out); });
 }
 
 }  // namespace usmlite::cpu::USMLITE_ISA

@@ -22,9 +22,9 @@ void softmax_row(float* x, int64_t count) {
 }
 
 // One query head of one sequence.
-class Head {
+class BackwardHead {
  public:
-  Head(const RelativeAttentionProblem& p, int64_t sequence, int64_t head)
+  BackwardHead(const RelativeAttentionProblem& p, int64_t sequence, int64_t head)
       : p_(p), head_(head), first_(p.offsets[sequence]), frames_(p.offsets[sequence + 1] - first_), d_(p.head_dim),
         left_(p.left < 0 ? frames_ - 1 : std::min(p.left, frames_ - 1)), right_(p.right < 0 ? frames_ - 1 : std::min(p.right, frames_ - 1)),
         distances_(left_ + right_ + 1), at_(first_ * p.query_width() + head * d_),
@@ -134,7 +134,7 @@ void relative_attention_backward(const RelativeAttentionProblem& p, const float*
     for (int64_t sequence = 0; sequence < p.sequences; ++sequence) {
       if (p.offsets[sequence] == p.offsets[sequence + 1]) continue;
       for (int64_t head = key_head * group; head < (key_head + 1) * group; ++head) {
-        Head(p, sequence, head).run(out, gradient, gradients, head != key_head * group);
+        BackwardHead(p, sequence, head).run(out, gradient, gradients, head != key_head * group);
       }
     }
   });
