@@ -10,7 +10,7 @@ namespace {
 // A block takes a head of one query. Its warps go through the keys in turn, a few at once, so that their loads are under way together, and keep
 // sums of exp(score - maximum) v of their own, which are joined in the end. The lanes of a warp share out the values of a head, in pairs.
 constexpr int kWarps = 8, kQueryThreads = 32 * kWarps, kKeysAtOnce = 4;
-constexpr float kNever = -1e30f;  // a score that has no weight, but is a number
+constexpr float kHidden = -1e30f;  // a score that has no weight, but is a number
 
 struct KernelArguments {
   const uint16_t *query, *key, *value;
@@ -46,7 +46,7 @@ template <typename T, int kPairs> __global__ void __launch_bounds__(kQueryThread
     query[p] = load_pair<T>(a.query + (first + index) * a.query_stride + head, 2 * lane + 64 * p, a.head_dim);
     query[p].x *= a.scale * kLog2E, query[p].y *= a.scale * kLog2E;
   }
-  float maximum = kNever, total = 0.0f;
+  float maximum = kHidden, total = 0.0f;
   for (int from = warp * kKeysAtOnce; from < visible; from += kWarps * kKeysAtOnce) {
     float2 key[kKeysAtOnce][kPairs], value[kKeysAtOnce][kPairs];
 #pragma unroll
@@ -66,7 +66,7 @@ template <typename T, int kPairs> __global__ void __launch_bounds__(kQueryThread
 #pragma unroll
       for (int p = 0; p < kPairs; ++p) product += query[p].x * key[i][p].x + query[p].y * key[i][p].y;
       product = warp_reduce(product, Sum{});
-      scores[i] = from + i < visible ? product : kNever;
+      scores[i] = from + i < visible ? product : kHidden;
       largest = fmaxf(largest, scores[i]);
     }
     const float shrink = ptx::exponential_base_2(maximum - largest);
@@ -92,7 +92,7 @@ template <typename T, int kPairs> __global__ void __launch_bounds__(kQueryThread
   ptx::block_sync();
   const int column = 2 * static_cast<int>(threadIdx.x);
   if (column >= a.head_dim) return;
-  float largest = kNever;
+  float largest = kHidden;
 #pragma unroll
   for (int w = 0; w < kWarps; ++w) largest = fmaxf(largest, joined.maximum[w]);
   float weights = 0.0f;

@@ -7,8 +7,8 @@
 namespace usmlite::cuda {
 namespace {
 
-// A block makes kFrames frames of kChannels channels of a sequence: a warp 16 frames of 64 channels, two a lane.
-constexpr int kChannels = 64, kFrames = 64, kFramesPerWarp = 16, kConvolutionThreads = 128;
+// A block makes kFrames frames of kBlockOfChannels channels of a sequence: a warp 16 frames of 64 channels, two a lane.
+constexpr int kBlockOfChannels = 64, kFrames = 64, kFramesPerWarp = 16, kConvolutionThreads = 128;
 
 struct DepthwiseArguments {
   const uint16_t* x;
@@ -20,19 +20,19 @@ struct DepthwiseArguments {
   bool silu, reversed;
 };
 
-// Shared memory: x (kFrames + kernel - 1, kChannels) 16-bit floats, then weights (kernel, kChannels) float32.
+// Shared memory: x (kFrames + kernel - 1, kBlockOfChannels) 16-bit floats, then weights (kernel, kBlockOfChannels) float32.
 // kGated: x has the gates of its values behind these, (frames, 2 channels); what is convolved is rounded, as a tensor between would be.
 template <typename T, bool kGated> __global__ void __launch_bounds__(kConvolutionThreads) depthwise_kernel(const DepthwiseArguments a) {
   ptx::take_turn();
   const int begin = a.offsets[blockIdx.z], end = a.offsets[blockIdx.z + 1];
   const int first = begin + static_cast<int>(blockIdx.x) * kFrames;
   if (first >= end) return;
-  const int channel = static_cast<int>(blockIdx.y) * kChannels;
+  const int channel = static_cast<int>(blockIdx.y) * kBlockOfChannels;
   const int rows = kFrames + a.kernel - 1;
-  auto* frames = reinterpret_cast<uint32_t*>(shared_memory());  // (rows, kChannels / 2) pairs
-  auto* weights = reinterpret_cast<float*>(frames + rows * (kChannels / 2));
-  for (int i = static_cast<int>(threadIdx.x); i < rows * (kChannels / 2); i += kConvolutionThreads) {
-    const int frame = first - a.left + i / (kChannels / 2), at = channel + 2 * (i % (kChannels / 2));
+  auto* frames = reinterpret_cast<uint32_t*>(shared_memory());  // (rows, kBlockOfChannels / 2) pairs
+  auto* weights = reinterpret_cast<float*>(frames + rows * (kBlockOfChannels / 2));
+  for (int i = static_cast<int>(threadIdx.x); i < rows * (kBlockOfChannels / 2); i += kConvolutionThreads) {
+    const int frame = first - a.left + i / (kBlockOfChannels / 2), at = channel + 2 * (i % (kBlockOfChannels / 2));
     uint32_t pair = 0;
     if (frame >= begin && frame < end && at < a.channels) {
       const uint16_t* x = a.x + frame * a.x_stride + at;
@@ -44,9 +44,9 @@ template <typename T, bool kGated> __global__ void __launch_bounds__(kConvolutio
     }
     frames[i] = pair;
   }
-  for (int i = static_cast<int>(threadIdx.x); i < a.kernel * kChannels; i += kConvolutionThreads) {
-    const int at = channel + i % kChannels;
-    const int tap = a.reversed ? a.kernel - 1 - i / kChannels : i / kChannels;
+  for (int i = static_cast<int>(threadIdx.x); i < a.kernel * kBlockOfChannels; i += kConvolutionThreads) {
+    const int at = channel + i % kBlockOfChannels;
+    const int tap = a.reversed ? a.kernel - 1 - i / kBlockOfChannels : i / kBlockOfChannels;
     weights[i] = at < a.channels ? a.weight[at * a.weight_stride + tap] : 0.0f;
   }
   ptx::block_sync();
@@ -60,10 +60,10 @@ template <typename T, bool kGated> __global__ void __launch_bounds__(kConvolutio
     sums[f].y = a.bias && mine + 1 < a.channels ? a.bias[mine + 1] : 0.0f;
   }
   for (int k = 0; k < a.kernel; ++k) {
-    const float2 w = reinterpret_cast<const float2*>(weights)[k * (kChannels / 2) + lane];
+    const float2 w = reinterpret_cast<const float2*>(weights)[k * (kBlockOfChannels / 2) + lane];
 #pragma unroll
     for (int f = 0; f < kFramesPerWarp; ++f) {
-      const float2 v = ptx::floats2<T>(frames[(base + f + k) * (kChannels / 2) + lane]);
+      const float2 v = ptx::floats2<T>(frames[(base + f + k) * (kBlockOfChannels / 2) + lane]);
       sums[f].x += w.x * v.x;
       sums[f].y += w.y * v.y;
     }
@@ -90,8 +90,8 @@ void convolve(DepthwiseArguments arguments, const DeviceMatrix& x, const DeviceM
   arguments.channels = static_cast<int>(y.columns()), arguments.kernel = static_cast<int>(weight.columns());
   const LaunchShape shape{
       static_cast<unsigned>((sequences.longest + kFrames - 1) / kFrames),
-      static_cast<unsigned>((y.columns() + kChannels - 1) / kChannels), static_cast<unsigned>(sequences.count), kConvolutionThreads,
-      static_cast<size_t>((kFrames + arguments.kernel - 1) * kChannels * 2 + arguments.kernel * kChannels * 4), 1, kernels_take_turns()};
+      static_cast<unsigned>((y.columns() + kBlockOfChannels - 1) / kBlockOfChannels), static_cast<unsigned>(sequences.count), kConvolutionThreads,
+      static_cast<size_t>((kFrames + arguments.kernel - 1) * kBlockOfChannels * 2 + arguments.kernel * kBlockOfChannels * 4), 1, kernels_take_turns()};
   launch(x.type() == DeviceType::kBFloat16 ? depthwise_kernel<BFloat16, kGated> : depthwise_kernel<Float16, kGated>, shape, stream.handle(),
          arguments);
 }

@@ -12,7 +12,7 @@ namespace {
 // A block has kGradientChannels channels, two a lane, and a share of all frames, which it goes through kFrames at a time. A warp sums
 // kTaps taps over some of those frames; several warps have the same taps of other frames where kernels are short.
 constexpr int kGradientChannels = 64, kPairs = kGradientChannels / 2, kFrames = 64;
-constexpr int kGradientWarps = 8, kGradientThreads = 32 * kGradientWarps, kTaps = 16, kStep = 8;
+constexpr int kGradientWarps = 8, kGradientThreads = 32 * kGradientWarps, kTaps = 16, kGradientStep = 8;
 
 struct WeightGradientArguments {
   const uint16_t *x, *gradient;
@@ -62,19 +62,19 @@ __global__ void __launch_bounds__(kGradientThreads) weight_gradient_kernel(const
       gradients[i] = pair;  // x lies behind
     }
     ptx::block_sync();
-    for (int frame = phase * phase_frames; frame < (phase + 1) * phase_frames && from + frame < to; frame += kStep) {
-      float2 gradient[kStep];
+    for (int frame = phase * phase_frames; frame < (phase + 1) * phase_frames && from + frame < to; frame += kGradientStep) {
+      float2 gradient[kGradientStep];
 #pragma unroll
-      for (int f = 0; f < kStep; ++f) {
+      for (int f = 0; f < kGradientStep; ++f) {
         gradient[f] = ptx::floats2<BFloat16>(gradients[(frame + f) * kPairs + lane]);
         if (group == 0) bias.x += gradient[f].x, bias.y += gradient[f].y;
       }
       const uint32_t* window = frames + (frame + group * kTaps) * kPairs + lane;
 #pragma unroll
-      for (int place = 0; place < kStep + kTaps - 1; ++place) {
+      for (int place = 0; place < kGradientStep + kTaps - 1; ++place) {
         const float2 x = ptx::floats2<BFloat16>(window[place * kPairs]);
 #pragma unroll
-        for (int f = 0; f < kStep; ++f) {
+        for (int f = 0; f < kGradientStep; ++f) {
           const int tap = place - f;
           if (tap < 0 || tap >= kTaps) continue;
           sums[tap].x += gradient[f].x * x.x;

@@ -22,6 +22,7 @@ class DeviceMatrix {
   DeviceType type() const { return type_; }
   int64_t rows() const { return rows_; }
   int64_t columns() const { return columns_; }
+  bool is_empty() const { return rows_ == 0 || columns_ == 0; }
   int64_t row_stride() const { return row_stride_; }  // elements
   bool is_vector() const { return is_vector_; }
   template <typename T> T* use_on(const Stream& stream) const { return reinterpret_cast<T*>(bytes_on(stream)); }

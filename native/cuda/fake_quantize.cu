@@ -8,7 +8,7 @@ namespace {
 using codec::Rounding;
 using codec::ScaleStatistic;
 
-struct BackwardArguments : RoundingArguments {
+struct RoundingBackwardArguments : RoundingArguments {
   float* output;  // the gradient of the weight
   const float *gradient, *found;
   float *scale_gradient, *zero_point_gradient;
@@ -42,18 +42,18 @@ template <typename Measure> __device__ __forceinline__ int first_largest(const S
 }
 
 /// The thread that wrote the gradient of a weight adds to it.
-__device__ __forceinline__ void add_to_gradient(const BackwardArguments& a, const ScaleGroup& g, int place, float addend) {
+__device__ __forceinline__ void add_to_gradient(const RoundingBackwardArguments& a, const ScaleGroup& g, int place, float addend) {
   if (place % kGroupThreads == static_cast<int>(threadIdx.x)) a.output[g.at + place] += addend;
 }
 
-__device__ __forceinline__ void through_maximum(const BackwardArguments& a, const ScaleGroup& g, float scale, float gradient, unsigned char* shared) {
+__device__ __forceinline__ void through_maximum(const RoundingBackwardArguments& a, const ScaleGroup& g, float scale, float gradient, unsigned char* shared) {
   const int place = first_largest(g, shared, [](float weight) { return fabsf(weight); });
   if (place == g.count || g.weight[place] == 0.0f) return;
   add_to_gradient(a, g, place, gradient * scale / g.weight[place]);
 }
 
 // The scale is proportional to high - low; zero point = - levels * low / (high - low), up to a constant.
-__device__ __forceinline__ void through_range(const BackwardArguments& a, const ScaleGroup& g, float scale, float gradient, float zero_point_gradient,
+__device__ __forceinline__ void through_range(const RoundingBackwardArguments& a, const ScaleGroup& g, float scale, float gradient, float zero_point_gradient,
                                               unsigned char* shared) {
   const int largest = first_largest(g, shared, [](float weight) { return weight; });
   const int least = first_largest(g, shared, [](float weight) { return -weight; });
@@ -66,7 +66,7 @@ __device__ __forceinline__ void through_range(const BackwardArguments& a, const 
 }
 
 // d scale / d w_i = scale * sign(w_i) / sum |w| over the weights that count; of their distances from a mean the mean is subtracted.
-__device__ __forceinline__ void through_mean(const BackwardArguments& a, const ScaleGroup& g, float scale, float gradient, unsigned char* shared) {
+__device__ __forceinline__ void through_mean(const RoundingBackwardArguments& a, const ScaleGroup& g, float scale, float gradient, unsigned char* shared) {
   const Counted counted = counted_by(a.statistic, g, shared);
   const GroupSums sums = sums_of(g, counted, shared);
   if (sums.magnitude == 0.0) return;
@@ -77,7 +77,7 @@ __device__ __forceinline__ void through_mean(const BackwardArguments& a, const S
   }
 }
 
-__global__ void __launch_bounds__(kGroupThreads) backward_kernel(const BackwardArguments a) {
+__global__ void __launch_bounds__(kGroupThreads) backward_kernel(const RoundingBackwardArguments a) {
   ptx::take_turn();
   const ScaleGroup g = group_of(a);
   unsigned char* shared = shared_memory();
@@ -112,19 +112,17 @@ RoundingArguments rounding_arguments(const DeviceQuantization& q, const Stream& 
   return rounding_arguments(group_arguments(q, q.scale, q.zero_point, stream), q.spec, q.rounding, q.seed);
 }
 
-bool is_empty(const DeviceMatrix& x) { return x.rows() * x.columns() == 0; }
-
 }  // namespace
 
 void fake_quantize(const DeviceQuantization& q, const DeviceMatrix& output, const Stream& stream) {
-  if (is_empty(q.weight)) return;
+  if (q.weight.is_empty()) return;
   launch(fake_quantize_kernel, group_shape(q), stream.handle(), rounding_arguments(q, stream), rounded_weights(output, stream));
 }
 
 void fake_quantize_backward(const DeviceQuantization& q, const DeviceMatrix& output_gradient, const DeviceGradientChoices& choices,
                             const DeviceQuantizationGradients& gradients, const Stream& stream) {
-  if (is_empty(q.weight)) return;
-  BackwardArguments a{rounding_arguments(q, stream)};
+  if (q.weight.is_empty()) return;
+  RoundingBackwardArguments a{rounding_arguments(q, stream)};
   a.output = gradients.weight.use_on<float>(stream);
   a.gradient = output_gradient.use_on<float>(stream), a.found = choices.found ? choices.found->use_on<float>(stream) : nullptr;
   a.scale_gradient = gradients.scale ? gradients.scale->use_on<float>(stream) : nullptr;

@@ -129,20 +129,18 @@ GroupScalesArguments scale_arguments(const DeviceWeightGroups& w, const codec::S
   return a;
 }
 
-bool is_empty(const DeviceWeightGroups& w) { return w.weight.rows() * w.weight.columns() == 0; }
-
 }  // namespace
 
 void group_scales(const DeviceWeightGroups& w, const codec::ScaleRule& rule, const DeviceMatrix& scale, const DeviceMatrix* zero_point,
                   const Stream& stream) {
-  if (is_empty(w)) return;
+  if (w.weight.is_empty()) return;
   launch(group_scales_kernel, group_shape(w), stream.handle(), scale_arguments(w, rule, scale, zero_point, stream));
   if (w.spec.double_quantized) replace_unmeasured_scales(scale, stream);
 }
 
 void scale_and_round(const DeviceWeightGroups& w, const codec::ScaleRule& rule, const DeviceMatrix& scale, const DeviceMatrix* zero_point,
                      codec::Rounding rounding, uint64_t seed, const DeviceMatrix& output, const Stream& stream) {
-  if (is_empty(w)) return;
+  if (w.weight.is_empty()) return;
   if (w.spec.double_quantized) {  // scales are quantized with others of other blocks
     group_scales(w, rule, scale, zero_point, stream);
     const ScratchMatrix quantized(DeviceType::kFloat32, scale.rows(), scale.columns(), stream);

@@ -8,7 +8,7 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / 32, kTileWords = tile_bytes(Codes::kInt8) / 4, kTilesPerBlock = kBlockChannels / kTileChannels;
+constexpr int kFillThreads = 256, kFillWarps = kFillThreads / 32, kTileWords = tile_bytes(Codes::kInt8) / 4, kTilesPerBlock = kBlockChannels / kTileChannels;
 
 struct FillArguments {
   const float *weight, *scale, *zero_point;  // the last null in formats without
@@ -37,7 +37,7 @@ __device__ __forceinline__ int level_of(const FillArguments& a, float weight, fl
 }
 
 // A block makes the four tiles of a slice of 64 channels, a thread four words of four adjacent inputs.
-__global__ void __launch_bounds__(kThreads) fill_kernel(const FillArguments a) {
+__global__ void __launch_bounds__(kFillThreads) fill_kernel(const FillArguments a) {
   ptx::take_turn();
   const int slice = static_cast<int>(blockIdx.x), block = static_cast<int>(blockIdx.y), thread = static_cast<int>(threadIdx.x);
   const int64_t first_tile = (static_cast<int64_t>(block) * a.slices + slice) * kTilesPerBlock;
@@ -76,9 +76,9 @@ __global__ void __launch_bounds__(kThreads) fill_kernel(const FillArguments a) {
 }
 
 // A warp takes a channel: its scales, and what its weights add up to (ChannelSum).
-__global__ void __launch_bounds__(kThreads) fill_channels_kernel(const FillArguments a) {
+__global__ void __launch_bounds__(kFillThreads) fill_channels_kernel(const FillArguments a) {
   ptx::take_turn();
-  const int channel = static_cast<int>(blockIdx.x) * kWarps + ptx::warp_id(), lane = ptx::lane_id();
+  const int channel = static_cast<int>(blockIdx.x) * kFillWarps + ptx::warp_id(), lane = ptx::lane_id();
   const bool within = channel < a.channels;
   double sum = 0.0;
   for (int group = 0; group < a.groups; ++group) {
@@ -101,9 +101,9 @@ __global__ void __launch_bounds__(kThreads) fill_channels_kernel(const FillArgum
   if (lane == 0 && a.channel_sums) a.channel_sums[channel] = static_cast<float>(sum);
 }
 
-__global__ void __launch_bounds__(kThreads) pad_bias_kernel(const float* bias, float* padded, int64_t channels, int64_t padded_channels) {
+__global__ void __launch_bounds__(kFillThreads) pad_bias_kernel(const float* bias, float* padded, int64_t channels, int64_t padded_channels) {
   ptx::take_turn();
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kFillThreads + threadIdx.x;
   if (i < padded_channels) padded[i] = i < channels ? bias[i] : 0.0f;
 }
 
@@ -115,21 +115,23 @@ struct WidenArguments {
   int columns;
 };
 
-__global__ void __launch_bounds__(kThreads) widen_rows_kernel(const WidenArguments a) {
+__global__ void __launch_bounds__(kFillThreads) widen_rows_kernel(const WidenArguments a) {
   ptx::take_turn();
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, row = i / a.columns;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kFillThreads + threadIdx.x, row = i / a.columns;
   if (row >= a.rows) return;
   const int64_t column = i % a.columns;
   const float offset = a.offsets ? a.offsets[row] : 0.0f;
   a.y[row * a.y_stride + column] = ptx::from_float<BFloat16>(fmaf(static_cast<float>(a.codes[row * a.codes_stride + column]), a.scales[row], offset));
 }
 
-LaunchShape shape_for(int64_t threads) { return {static_cast<unsigned>((threads + kThreads - 1) / kThreads), 1, 1, kThreads, 0, 1, kernels_take_turns()}; }
+LaunchShape shape_for_elements(int64_t threads) {
+  return {static_cast<unsigned>((threads + kFillThreads - 1) / kFillThreads), 1, 1, kFillThreads, 0, 1, kernels_take_turns()};
+}
 
 }  // namespace
 
 void fill_integer_weight(const DeviceWeight& to, const DeviceMatrix& weight, const IntegerScales& scales, const Stream& stream) {
-  static_assert(kTileWords == kThreads);
+  static_assert(kTileWords == kFillThreads);
   const WeightView& view = to.view();
   const codec::WeightSpec spec = codec::parse_weight_spec(to.spec());
   FillArguments a{};
@@ -147,11 +149,11 @@ void fill_integer_weight(const DeviceWeight& to, const DeviceMatrix& weight, con
   a.channel_scales = const_cast<float*>(view.channel_scales), a.channel_sums = const_cast<float*>(view.channel_sums);
   a.whole_scales = const_cast<float*>(view.whole_scales), a.zero_points = const_cast<float*>(view.zero_points);
   launch(fill_kernel,
-         LaunchShape{static_cast<unsigned>(view.slices), static_cast<unsigned>(view.blocks), 1, kThreads, kThreads * sizeof(uint32_t), 1,
+         LaunchShape{static_cast<unsigned>(view.slices), static_cast<unsigned>(view.blocks), 1, kFillThreads, kFillThreads * sizeof(uint32_t), 1,
                      kernels_take_turns()},
          stream.handle(), a);
   if (!a.channel_sums && !a.whole_scales) return;
-  launch(fill_channels_kernel, LaunchShape{static_cast<unsigned>(to.padded_channels() / kWarps), 1, 1, kThreads, 0, 1, kernels_take_turns()},
+  launch(fill_channels_kernel, LaunchShape{static_cast<unsigned>(to.padded_channels() / kFillWarps), 1, 1, kFillThreads, 0, 1, kernels_take_turns()},
          stream.handle(), a);
 }
 
@@ -160,11 +162,11 @@ void widen_rows(const QuantizedRows& rows, const DeviceMatrix& y, const Stream& 
   if (count == 0) return;
   const WidenArguments arguments{rows.codes.use_on<int8_t>(stream), rows.scales.use_on<float>(stream), rows.offsets(stream), y.use_on<uint16_t>(stream),
                                  rows.codes.row_stride(), y.row_stride(), y.rows(), static_cast<int>(y.columns())};
-  launch(widen_rows_kernel, shape_for(count), stream.handle(), arguments);
+  launch(widen_rows_kernel, shape_for_elements(count), stream.handle(), arguments);
 }
 
 void pad_bias(const DeviceMatrix& bias, const DeviceMatrix& padded, const Stream& stream) {
-  launch(pad_bias_kernel, shape_for(padded.columns()), stream.handle(), bias.use_on<float>(stream), padded.use_on<float>(stream), bias.columns(),
+  launch(pad_bias_kernel, shape_for_elements(padded.columns()), stream.handle(), bias.use_on<float>(stream), padded.use_on<float>(stream), bias.columns(),
          padded.columns());
 }
 

@@ -10,8 +10,8 @@ namespace usmlite::cuda {
 namespace {
 
 constexpr int kLowRankThreads = 256, kLowRankWarps = kLowRankThreads / 32;
-constexpr int kRows = 16;            // of a block
-constexpr int kRowsOfWarp = kRows / kLowRankWarps;
+constexpr int kLowRankRows = 16;            // of a block
+constexpr int kRowsOfWarp = kLowRankRows / kLowRankWarps;
 constexpr int kRanks = 4;            // that a warp sums at once
 constexpr int kMostSegments = 64;    // of a launch, which has them among its arguments
 
@@ -35,7 +35,7 @@ struct LowRankArguments {
 
 // What lies between rows is zero, so that the last pair of a row may reach there.
 
-/// scale * x downᵀ of a warp's rows, into `hidden` (kRows, rank).
+/// scale * x downᵀ of a warp's rows, into `hidden` (kLowRankRows, rank).
 template <typename T>
 __device__ __forceinline__ void multiply_down(const LowRankArguments& a, const Segment& of, int64_t first_row, int rows, float* hidden) {
   const int warp = ptx::warp_id(), lane = ptx::lane_id();
@@ -74,22 +74,22 @@ template <typename T>
 __device__ __forceinline__ void multiply_up(const LowRankArguments& a, const Segment& of, int64_t first_row, int rows, const float* hidden) {
   uint16_t* const y = a.y + first_row * a.y_stride;
   for (int column = 2 * static_cast<int>(threadIdx.x); column < a.out; column += 2 * kLowRankThreads) {
-    float2 sums[kRows];
+    float2 sums[kLowRankRows];
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kLowRankRows; ++r) {
       sums[r] = r < rows ? ptx::floats2<T>(*reinterpret_cast<const uint32_t*>(y + r * a.y_stride + column)) : float2{0.0f, 0.0f};
     }
     for (int k = 0; k < of.rank; ++k) {
       const float2 factor = *reinterpret_cast<const float2*>(of.up + static_cast<int64_t>(k) * of.up_stride + column);
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) {
+      for (int r = 0; r < kLowRankRows; ++r) {
         const float value = r < rows ? hidden[r * of.rank + k] : 0.0f;
         sums[r].x += value * factor.x;
         sums[r].y += value * factor.y;
       }
     }
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kLowRankRows; ++r) {
       if (r >= rows) continue;
       const float first = activate(a.activation, sums[r].x), second = activate(a.activation, sums[r].y);
       *reinterpret_cast<uint32_t*>(y + r * a.y_stride + column) = ptx::round2<T>(first, second);
@@ -97,15 +97,15 @@ __device__ __forceinline__ void multiply_up(const LowRankArguments& a, const Seg
   }
 }
 
-// A block takes kRows rows of one segment.
+// A block takes kLowRankRows rows of one segment.
 template <typename T> __global__ void __launch_bounds__(kLowRankThreads) low_rank_kernel(const __grid_constant__ LowRankArguments a) {
   ptx::take_turn();
-  auto* const hidden = reinterpret_cast<float*>(shared_memory());  // (kRows, rank)
+  auto* const hidden = reinterpret_cast<float*>(shared_memory());  // (kLowRankRows, rank)
   int index = 0;
   while (index + 1 < a.segments && blockIdx.x >= a.segment[index + 1].first_block) ++index;
   const Segment& of = a.segment[index];
-  const int64_t first_row = of.begin + static_cast<int64_t>(blockIdx.x - of.first_block) * kRows;
-  const int rows = min(kRows, of.end - static_cast<int>(first_row));
+  const int64_t first_row = of.begin + static_cast<int64_t>(blockIdx.x - of.first_block) * kLowRankRows;
+  const int rows = min(kLowRankRows, of.end - static_cast<int>(first_row));
   multiply_down<T>(a, of, first_row, rows, hidden);
   ptx::block_sync();
   multiply_up<T>(a, of, first_row, rows, hidden);
@@ -121,7 +121,7 @@ void low_rank_add(std::span<const LowRankSegment> segments, const DeviceMatrix& 
   int64_t largest_rank = 1;
   const auto run = [&] {
     if (blocks == 0) return;
-    const auto shared = static_cast<size_t>(kRows * largest_rank) * sizeof(float);
+    const auto shared = static_cast<size_t>(kLowRankRows * largest_rank) * sizeof(float);
     launch(x.type() == DeviceType::kBFloat16 ? low_rank_kernel<BFloat16> : low_rank_kernel<Float16>,
            LaunchShape{blocks, 1, 1, kLowRankThreads, shared, 1, kernels_take_turns()}, stream.handle(), arguments);
     blocks = 0, largest_rank = 1, arguments.segments = 0;
@@ -136,7 +136,7 @@ void low_rank_add(std::span<const LowRankSegment> segments, const DeviceMatrix& 
       to.rank = static_cast<int>(segment.down->rows());
       largest_rank = std::max<int64_t>(largest_rank, to.rank);
     }
-    blocks += static_cast<unsigned>((segment.end - segment.begin + kRows - 1) / kRows);
+    blocks += static_cast<unsigned>((segment.end - segment.begin + kLowRankRows - 1) / kLowRankRows);
     if (arguments.segments == kMostSegments) run();
   }
   run();

@@ -5,8 +5,6 @@
 namespace usmlite::cuda {
 namespace {
 
-using lstm::hyperbolic_tangent, lstm::sigmoid;
-
 constexpr int kStepThreads = 128;  // a thread takes one value of the hidden state of one sequence
 
 struct StepArguments {
@@ -33,8 +31,8 @@ __global__ void __launch_bounds__(kStepThreads) step_kernel(const StepArguments 
   }
   float* cell = a.cells + row * a.cells_stride + j;
   const float before = a.step.is_first ? 0.0f : cell[-a.cells_stride];
-  const float after = sigmoid(sums[1]) * before + sigmoid(sums[0]) * hyperbolic_tangent(sums[2]);
-  const uint16_t hidden = ptx::from_float<BFloat16>(sigmoid(sums[3]) * hyperbolic_tangent(after));
+  const float after = lstm::sigmoid(sums[1]) * before + lstm::sigmoid(sums[0]) * lstm::hyperbolic_tangent(sums[2]);
+  const uint16_t hidden = ptx::from_float<BFloat16>(lstm::sigmoid(sums[3]) * lstm::hyperbolic_tangent(after));
   *cell = after;
   a.state[i * a.hidden_stride + j] = hidden;
   const int64_t at = row * a.hidden_stride + j;
@@ -63,10 +61,10 @@ __global__ void __launch_bounds__(kStepThreads) step_backward_kernel(const Backw
 #pragma unroll
   for (int gate = 0; gate < 4; ++gate) {
     const float sum = ptx::to_float<BFloat16>(a.gates[row * a.gates_stride + gate * a.hidden + j]);
-    gates[gate] = gate == 2 ? hyperbolic_tangent(sum) : sigmoid(sum);
+    gates[gate] = gate == 2 ? lstm::hyperbolic_tangent(sum) : lstm::sigmoid(sum);
   }
   const float *cell = a.cells + row * a.cells_stride + j, before = a.step.is_first ? 0.0f : cell[-a.cells_stride];
-  const float tangent = hyperbolic_tangent(*cell);
+  const float tangent = lstm::hyperbolic_tangent(*cell);
   float above = ptx::to_float<BFloat16>(a.gradient[row * a.hidden_stride + j]);
   if (goes_on) above += ptx::to_float<BFloat16>(a.product[i * a.hidden_stride + j]);
   float* carried = a.cell_gradient + i * a.cells_stride + j;

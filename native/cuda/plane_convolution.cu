@@ -9,9 +9,9 @@ namespace usmlite::cuda {
 namespace {
 
 // A block makes an output frame. A thread keeps the kernels of 8 channels in registers and goes through the features with them.
-constexpr int kPlaneThreads = 256, kChannels = 8, kTaps = kPlaneKernel * kPlaneKernel;
+constexpr int kPlaneThreads = 256, kPlaneChannels = 8, kTaps = kPlaneKernel * kPlaneKernel;
 
-struct KernelArguments {
+struct PlaneArguments {
   const uint16_t* x;
   uint16_t* y;
   const float *weight, *bias;
@@ -22,7 +22,8 @@ struct KernelArguments {
   bool relu;
 };
 
-template <typename T> __device__ __forceinline__ void add_tap(float (&sums)[kChannels], const float (&weight)[kChannels][kTaps], int tap, uint4 values) {
+template <typename T>
+__device__ __forceinline__ void add_tap(float (&sums)[kPlaneChannels], const float (&weight)[kPlaneChannels][kTaps], int tap, uint4 values) {
   const uint32_t pairs[4] = {values.x, values.y, values.z, values.w};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
@@ -32,7 +33,7 @@ template <typename T> __device__ __forceinline__ void add_tap(float (&sums)[kCha
   }
 }
 
-template <typename T, bool kDepthwise> __global__ void __launch_bounds__(kPlaneThreads) plane_kernel(const KernelArguments a) {
+template <typename T, bool kDepthwise> __global__ void __launch_bounds__(kPlaneThreads) plane_kernel(const PlaneArguments a) {
   ptx::take_turn();
   const int64_t row = a.output_offsets[blockIdx.y] + static_cast<int64_t>(blockIdx.x);
   if (row >= a.output_offsets[blockIdx.y + 1]) return;
@@ -41,16 +42,16 @@ template <typename T, bool kDepthwise> __global__ void __launch_bounds__(kPlaneT
   const int thread = static_cast<int>(threadIdx.x), lanes = kPlaneThreads / a.chunk_threads;
   if (thread >= lanes * a.chunk_threads) return;
   for (int chunk = thread % a.chunk_threads; chunk < a.chunks; chunk += a.chunk_threads) {
-    float weight[kChannels][kTaps];
+    float weight[kPlaneChannels][kTaps];
 #pragma unroll
-    for (int c = 0; c < kChannels; ++c) {
+    for (int c = 0; c < kPlaneChannels; ++c) {
 #pragma unroll
-      for (int tap = 0; tap < kTaps; ++tap) weight[c][tap] = a.weight[(kChannels * chunk + c) * a.weight_stride + tap];
+      for (int tap = 0; tap < kTaps; ++tap) weight[c][tap] = a.weight[(kPlaneChannels * chunk + c) * a.weight_stride + tap];
     }
     for (int feature = thread / a.chunk_threads; feature < a.output_features; feature += lanes) {
-      float sums[kChannels];
+      float sums[kPlaneChannels];
 #pragma unroll
-      for (int c = 0; c < kChannels; ++c) sums[c] = a.bias[kChannels * chunk + c];
+      for (int c = 0; c < kPlaneChannels; ++c) sums[c] = a.bias[kPlaneChannels * chunk + c];
 #pragma unroll
       for (int tap = 0; tap < kTaps; ++tap) {
         const int frame = first_frame + tap / kPlaneKernel, from = feature * a.stride - a.padding + tap % kPlaneKernel;
@@ -61,12 +62,12 @@ template <typename T, bool kDepthwise> __global__ void __launch_bounds__(kPlaneT
         } else {
           const float value = ptx::to_float<T>(values[from]);
 #pragma unroll
-          for (int c = 0; c < kChannels; ++c) sums[c] += weight[c][tap] * value;
+          for (int c = 0; c < kPlaneChannels; ++c) sums[c] += weight[c][tap] * value;
         }
       }
       if (a.relu) {
 #pragma unroll
-        for (int c = 0; c < kChannels; ++c) sums[c] = sums[c] < 0.0f ? 0.0f : sums[c];  // NaN stays
+        for (int c = 0; c < kPlaneChannels; ++c) sums[c] = sums[c] < 0.0f ? 0.0f : sums[c];  // NaN stays
       }
       reinterpret_cast<uint4*>(a.y + row * a.y_stride)[feature * a.chunks + chunk] =
           uint4{ptx::round2<T>(sums[0], sums[1]), ptx::round2<T>(sums[2], sums[3]), ptx::round2<T>(sums[4], sums[5]),
@@ -82,8 +83,8 @@ template <typename T> auto kernel_for(bool depthwise) { return depthwise ? plane
 void plane_convolution(const PlaneConvolutionArguments& a, const PackedSequences& sequences, const PackedSequences& outputs,
                        const DeviceMatrix& y, const Stream& stream) {
   if (y.rows() == 0 || y.columns() == 0) return;
-  const int chunks = static_cast<int>(a.weight->rows()) / kChannels;
-  const KernelArguments arguments{a.x->use_on<uint16_t>(stream), y.use_on<uint16_t>(stream), a.weight->use_on<float>(stream),
+  const int chunks = static_cast<int>(a.weight->rows()) / kPlaneChannels;
+  const PlaneArguments arguments{a.x->use_on<uint16_t>(stream), y.use_on<uint16_t>(stream), a.weight->use_on<float>(stream),
                                   a.bias->use_on<float>(stream), sequences.offsets, outputs.offsets, a.x->row_stride(), y.row_stride(),
                                   a.weight->row_stride(), chunks, std::min(chunks, kPlaneThreads), a.features, a.output_features, a.stride,
                                   a.padding, a.relu};

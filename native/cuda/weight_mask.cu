@@ -60,14 +60,12 @@ __global__ void __launch_bounds__(kMaskThreads) count_mask_changes_kernel(const 
   if (threadIdx.x == 0) counts[blockIdx.x] = static_cast<float>(changed);
 }
 
-bool is_empty(const DeviceMatrix& x) { return x.rows() * x.columns() == 0; }
-
 LaunchShape mask_shape(int64_t threads) { return {static_cast<unsigned>((threads + kMaskThreads - 1) / kMaskThreads), 1, 1, kMaskThreads, 0, 1, kernels_take_turns()}; }
 
 }  // namespace
 
 void magnitude_mask(const DeviceMatrix& weight, int kept, int of, const DeviceMatrix& mask, const Stream& stream) {
-  if (is_empty(weight)) return;
+  if (weight.is_empty()) return;
   MaskArguments a{};
   a.x = weight.use_on<float>(stream), a.mask = mask.use_on<int8_t>(stream), a.stride = weight.row_stride(), a.mask_stride = mask.row_stride();
   a.rows = weight.rows(), a.columns = static_cast<int>(weight.columns()), a.kept = kept, a.of = of;
@@ -75,7 +73,7 @@ void magnitude_mask(const DeviceMatrix& weight, int kept, int of, const DeviceMa
 }
 
 void apply_mask(const DeviceMatrix& x, const DeviceMatrix& mask, float pruned, const DeviceMatrix& y, const Stream& stream) {
-  if (is_empty(x)) return;
+  if (x.is_empty()) return;
   MaskArguments a{};
   a.x = x.use_on<float>(stream), a.y = y.use_on<float>(stream), a.mask = mask.use_on<int8_t>(stream);
   a.stride = x.row_stride(), a.mask_stride = mask.row_stride(), a.rows = x.rows(), a.columns = static_cast<int>(x.columns()), a.pruned = pruned;
