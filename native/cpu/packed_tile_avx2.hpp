@@ -33,7 +33,8 @@ template <int64_t Rows, int64_t Units, Summed kSummed>
 void multiply_gathered(const uint8_t* x, const uint8_t* w, int64_t windows, int64_t run, int32_t* sums) {
   for (int64_t half = 0; half < 2; ++half) {
     in_runs(windows, run, [&](int64_t first, int64_t count, bool add) {
-      multiply_gathered<Rows, Units, kSummed == Summed::kKept>(x + first * Rows * 16, w + first * Units * 128 + 32 * half, count, sums + 8 * half, add);
+      multiply_gathered<Rows, Units, kSummed == Summed::kKept>(x + first * Rows * 16, w + first * Units * 128 + 32 * half, count, sums + 8 * half,
+                                                               add);
     });
   }
 }

@@ -94,7 +94,8 @@ class Utterance {
   float divergence(const float* lattice) const {
     double sum = 0.0;
     for (int64_t cell = 0; cell < cells_; ++cell) {
-      if (shares_[cell] > 0.0f) sum += shares_[cell] * collapsed_divergence(collapsed(lattice, cell, p_.undernormalization), collapsed(teacher_, cell, 0.0f));
+      if (shares_[cell] > 0.0f)
+        sum += shares_[cell] * collapsed_divergence(collapsed(lattice, cell, p_.undernormalization), collapsed(teacher_, cell, 0.0f));
     }
     return static_cast<float>(sum);
   }
@@ -206,7 +207,8 @@ class Utterance {
         float* prediction = predictions + label_of(cells[r]) * p_.joint + from;
         const int64_t at = r * p_.joint + from;
         for_each_vector(to - from, [&](int64_t i, int64_t lanes) {
-          const Vector passed = select_greater(Vector::load(hidden + at + i, lanes), Vector::zero(), Vector::load(gradient + at + i, lanes), Vector::zero());
+          const Vector passed =
+              select_greater(Vector::load(hidden + at + i, lanes), Vector::zero(), Vector::load(gradient + at + i, lanes), Vector::zero());
           (Vector::load(frame + i, lanes) + passed).store(frame + i, lanes);
           (Vector::load(prediction + i, lanes) + passed).store(prediction + i, lanes);
         });

@@ -35,7 +35,8 @@ template <typename T, Step kStep> __global__ void __launch_bounds__(kActivationT
     float gradient[kHalvesPerVector];
     load_values<T>(a.gradient + at, gradient);
 #pragma unroll
-    for (int i = 0; i < kHalvesPerVector; ++i) values[i] = gradient[i] * (kStep == Step::kGeluBackward ? gelu_slope(values[i]) : silu_slope(values[i]));
+    for (int i = 0; i < kHalvesPerVector; ++i)
+      values[i] = gradient[i] * (kStep == Step::kGeluBackward ? gelu_slope(values[i]) : silu_slope(values[i]));
   } else if constexpr (kStep == Step::kGelu) {
 #pragma unroll
     for (float& v : values) v = activate(Activation::kGelu, v);
@@ -54,7 +55,8 @@ void launch_activation(const DeviceMatrix& x, const DeviceMatrix* gradient, cons
   const ActivationArguments arguments{x.use_on<uint16_t>(stream), gradient ? gradient->use_on<uint16_t>(stream) : nullptr,
                                       y.use_on<uint16_t>(stream), vectors, per_row, x.columns(), dropout};
   launch(x.type() == DeviceType::kBFloat16 ? activation_kernel<BFloat16, kStep> : activation_kernel<Float16, kStep>,
-         LaunchShape{(vectors + kActivationThreads - 1) / kActivationThreads, 1, 1, kActivationThreads, 0, 1, kernels_take_turns()}, stream.handle(), arguments);
+         LaunchShape{(vectors + kActivationThreads - 1) / kActivationThreads, 1, 1, kActivationThreads, 0, 1, kernels_take_turns()}, stream.handle(),
+         arguments);
 }
 
 }  // namespace

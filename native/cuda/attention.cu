@@ -195,7 +195,8 @@ int key_parts(const LaunchShape& grid, int longest, const PositionWindow& window
   if (gpu_properties().emulated) return 1 + longest % 4;  // time means nothing there: each number gets its share of tests
   constexpr int kFewestKeys = 64;  // of a part
   const auto blocks = static_cast<int64_t>(grid.grid_x) * grid.grid_y * grid.grid_z;
-  return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(gpu_properties().multiprocessors / blocks, window.most_keys(longest) / kFewestKeys)));
+  return static_cast<int>(
+      std::max<int64_t>(1, std::min<int64_t>(gpu_properties().multiprocessors / blocks, window.most_keys(longest) / kFewestKeys)));
 }
 
 template <typename T, int kD, bool kRelative, class Purpose> void launch_tiles(const Launch& to, LaunchShape shape, const Purpose& purpose) {
@@ -238,9 +239,13 @@ template <typename T, class Purpose> void choose_head(const Launch& to, const Pu
 }
 
 template <typename T> void choose_purpose(const Launch& to, const AttentionArguments& a, const Stream& stream) {
-  if (!a.log_sum) return choose_head<T>(to, Inference{{a.batch_invariant ? 1 : key_parts(to.shape, to.longest, to.arguments.window), nullptr, nullptr}});
+  if (!a.log_sum) {
+    const int parts = a.batch_invariant ? 1 : key_parts(to.shape, to.longest, to.arguments.window);
+    return choose_head<T>(to, Inference{{parts, nullptr, nullptr}});
+  }
   if constexpr (std::is_same_v<T, BFloat16>) {
-    choose_head<T>(to, Training{a.dropout, a.heads, a.log_sum->use_on<float>(stream), a.log_sum->row_stride(), a.keys ? a.keys->offsets : to.arguments.offsets, a.causal});
+    const int32_t* key_offsets = a.keys ? a.keys->offsets : to.arguments.offsets;
+    choose_head<T>(to, Training{a.dropout, a.heads, a.log_sum->use_on<float>(stream), a.log_sum->row_stride(), key_offsets, a.causal});
   }
 }
 

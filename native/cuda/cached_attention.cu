@@ -161,7 +161,8 @@ void extend_cache(const CacheExtension& e, const PackedSequences& queries, const
   const ExtensionArguments arguments{e.keys->use_on<uint4>(stream), e.values->use_on<uint4>(stream), e.cached_keys->use_on<uint4>(stream),
                                      e.cached_values->use_on<uint4>(stream), queries.offsets, keys.offsets, keys.rows, e.keys->row_stride() / kValues,
                                      e.cached_keys->row_stride() / kValues, static_cast<int>((e.keys->columns() + kValues - 1) / kValues)};
-  launch(extend_kernel, LaunchShape{static_cast<unsigned>(queries.longest), static_cast<unsigned>(queries.count), 1, kQueryThreads, 0, 1, kernels_take_turns()},
+  launch(extend_kernel,
+         LaunchShape{static_cast<unsigned>(queries.longest), static_cast<unsigned>(queries.count), 1, kQueryThreads, 0, 1, kernels_take_turns()},
          stream.handle(), arguments);
 }
 

@@ -25,7 +25,8 @@ ChannelCoder::ChannelCoder(const codec::Unpacker& source, const KernelForm& form
   const bool float16 = view.arithmetic == Arithmetic::kFloat16, whole = view.arithmetic == Arithmetic::kInt8;
   const bool narrow_groups = view.group_size && !whole;
   if (narrow_groups || has_zero_points(form.codes)) to.group_scales.assign(of_groups * rows_per_group(form.codes), 0);
-  const bool scaled = view.codes == Codes::kFloat8 || (form.widened ? float16 : spec_.is_integer() && !form.grouped_int8 && (!narrow_groups || float16));
+  const bool scaled =
+      view.codes == Codes::kFloat8 || (form.widened ? float16 : spec_.is_integer() && !form.grouped_int8 && (!narrow_groups || float16));
   if (scaled) to.channel_scales.assign(channels, 1.0f);
   if (whole) to.channel_sums.assign(channels, 0.0f);
   if (!form.grouped_int8) return;
@@ -64,7 +65,8 @@ void ChannelCoder::check_float16(int64_t row, const int32_t* values) const {
   for (int64_t i = 0; i < inputs_; ++i) {
     const float value = std::bit_cast<float>(values[i]);
     if (std::fabs(value) > kLargestFloat16) {
-      unsupported_on_gpu(spec_, "row " + std::to_string(row) + " holds " + std::to_string(value) + ", beyond float16's 65504; use bfloat16 arithmetic");
+      unsupported_on_gpu(spec_,
+                         "row " + std::to_string(row) + " holds " + std::to_string(value) + ", beyond float16's 65504; use bfloat16 arithmetic");
     }
   }
 }
@@ -141,8 +143,9 @@ void ChannelCoder::code_grouped(int64_t row, int64_t channel, int32_t* values, c
       levels += counted ? values[i] : 0, count += counted;
       values[i] = counted ? coding_.code(values[i]) : 0;
     }
-    const size_t place = (static_cast<size_t>(channel / kBlockChannels) * static_cast<size_t>(groups_) + static_cast<size_t>(group)) * kBlockChannels +
-                         static_cast<size_t>(channel % kBlockChannels);
+    const size_t place =
+        (static_cast<size_t>(channel / kBlockChannels) * static_cast<size_t>(groups_) + static_cast<size_t>(group)) * kBlockChannels +
+        static_cast<size_t>(channel % kBlockChannels);
     to_.whole_scales[place] = scales[group];
     const float zero_point = zero_points ? zero_points[group] : 0.0f;
     if (zero_points) to_.zero_points[place] = zero_point * static_cast<float>(nibble_factor());

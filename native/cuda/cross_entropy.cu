@@ -76,9 +76,11 @@ __global__ void __launch_bounds__(kCrossEntropyThreads) cross_entropy_kernel(con
 
 void cross_entropy(const CrossEntropyArguments& a, const Stream& stream) {
   if (a.logits->rows() == 0) return;
-  const KernelArguments arguments{a.logits->use_on<uint16_t>(stream), a.gradient ? a.gradient->use_on<uint16_t>(stream) : nullptr, a.logits->row_stride(),
-                                  a.labels.rows, a.losses->use_on<float>(stream), static_cast<int>(a.logits->columns()), a.smoothing, a.factor};
-  launch(cross_entropy_kernel, LaunchShape{static_cast<unsigned>(a.logits->rows()), 1, 1, kCrossEntropyThreads, 3 * kWarps * sizeof(float), 1, kernels_take_turns()},
+  uint16_t* gradient = a.gradient ? a.gradient->use_on<uint16_t>(stream) : nullptr;
+  const KernelArguments arguments{a.logits->use_on<uint16_t>(stream), gradient, a.logits->row_stride(), a.labels.rows,
+                                  a.losses->use_on<float>(stream), static_cast<int>(a.logits->columns()), a.smoothing, a.factor};
+  const auto rows = static_cast<unsigned>(a.logits->rows());
+  launch(cross_entropy_kernel, LaunchShape{rows, 1, 1, kCrossEntropyThreads, 3 * kWarps * sizeof(float), 1, kernels_take_turns()},
          stream.handle(), arguments);
 }
 

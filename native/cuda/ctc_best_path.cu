@@ -46,8 +46,9 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) best_path_kernel(const ui
 void ctc_best_path(const DeviceMatrix& logits, int blank, const DeviceMatrix& path, const Stream& stream) {
   if (logits.rows() == 0) return;
   launch(logits.type() == DeviceType::kBFloat16 ? best_path_kernel<BFloat16> : best_path_kernel<Float16>,
-         LaunchShape{blocks_of_warps(logits.rows()), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream.handle(), logits.use_on<uint16_t>(stream),
-         logits.row_stride(), logits.rows(), static_cast<int>(logits.columns()), blank, path.use_on<float>(stream), path.row_stride());
+         LaunchShape{blocks_of_warps(logits.rows()), 1, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream.handle(),
+         logits.use_on<uint16_t>(stream), logits.row_stride(), logits.rows(), static_cast<int>(logits.columns()), blank, path.use_on<float>(stream),
+         path.row_stride());
 }
 
 }  // namespace usmlite::cuda

@@ -153,7 +153,8 @@ std::unique_ptr<CublasLtProduct> CublasLtProduct::prepare(const Shape& s) {
   for (const int attribute : kPreferenceMinAlignmentBytes) {
     good = good && (!s.loosely_aligned || l->preference_set(preference, attribute, &alignment, sizeof alignment) == kSuccess);
   }
-  good = good && l->heuristic(l->handle, state->desc, state->w, state->x, state->y, state->y, preference, State::kMaxWays, state->ways, &state->count) == kSuccess;
+  good = good && l->heuristic(l->handle, state->desc, state->w, state->x, state->y, state->y, preference, State::kMaxWays, state->ways,
+                              &state->count) == kSuccess;
   if (preference) l->preference_destroy(preference);
   if (!good || state->count == 0) return nullptr;
   return std::unique_ptr<CublasLtProduct>(new CublasLtProduct(std::move(state)));
@@ -165,8 +166,8 @@ bool CublasLtProduct::run(int way, const void* x, const void* w, void* y, void* 
                           float factor) const {
   const Library* const l = library();
   if (!addend) addend = y, factor = 0.0f;
-  return l->matmul(l->handle, state_->desc, &scale, w, state_->w, x, state_->x, &factor, addend, state_->y, y, state_->y, &state_->ways[way].algorithm,
-                   workspace, kWorkspaceBytes, stream) == kSuccess;
+  return l->matmul(l->handle, state_->desc, &scale, w, state_->w, x, state_->x, &factor, addend, state_->y, y, state_->y,
+                   &state_->ways[way].algorithm, workspace, kWorkspaceBytes, stream) == kSuccess;
 }
 
 }  // namespace usmlite::cuda

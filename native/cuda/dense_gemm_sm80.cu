@@ -26,7 +26,8 @@ template <int Rows, int Threads> struct UnitCopies<Rows, Threads, true> : Column
 };
 
 /// The `a` fragments of a step: 16 channels from `channel` on of a block whose units lie at `unit`.
-template <int kStep, bool Transposed> __device__ __forceinline__ void load_channels(uint32_t (&a)[4], const unsigned char* unit, int channel, int lane) {
+template <int kStep, bool Transposed>
+__device__ __forceinline__ void load_channels(uint32_t (&a)[4], const unsigned char* unit, int channel, int lane) {
   if constexpr (Transposed) {
     const int row = kStep * 16 + lane / 16 * 8 + lane % 8, piece = channel % 64 / 8 + lane / 8 % 2;
     ptx::load_matrix_transposed_x4(a, unit + channel / 64 * (64 * kUnitBytes) + swizzled_piece(row, piece));
@@ -62,7 +63,8 @@ __global__ void __launch_bounds__(K::Tile::kThreads, K::Tile::Residency)
   float d[Tile::WarpTiles][Tile::Columns][4] = {};
   in_order_of(arguments, [&]<bool XTransposed, bool WTransposed>() {
     const UnitCopies<Tile::kTokens, Tile::kThreads, XTransposed> x(m.x, m.x_stride, m.weight.inputs, first_token, m.tokens);
-    const UnitCopies<Tile::kChannels, Tile::kThreads, WTransposed> w(arguments.w, arguments.w_stride, m.weight.inputs, first_channel, m.weight.channels);
+    const UnitCopies<Tile::kChannels, Tile::kThreads, WTransposed> w(arguments.w, arguments.w_stride, m.weight.inputs, first_channel,
+                                                                     m.weight.channels);
     const auto start_unit = [&](int unit, int stage) {
       if (unit < units) {
         x.start(unit, shared + stage * K::kStageBytes);

@@ -63,8 +63,9 @@ void dense_product_into(const ProductOperand& x, const ProductOperand& w, float 
   }
   const DeviceTensor* const added = addend.factor == 0.0f ? nullptr : addend.matrix;
   if (added && (added->type() != y.type() || added->shape() != y.shape() || added->row_stride() != y.row_stride())) {
-    throw Error(error_code::kInvalidArgument, std::string("deviceMatmul: what is added is ") + name_of(added->type()) + " " + shape_text(added->shape()) +
-                                                  "; it must be " + name_of(y.type()) + " " + shape_text(y.shape()) + " like the result");
+    throw Error(error_code::kInvalidArgument, std::string("deviceMatmul: what is added is ") + name_of(added->type()) + " " +
+                                                  shape_text(added->shape()) + "; it must be " + name_of(y.type()) + " " + shape_text(y.shape()) +
+                                                  " like the result");
   }
   if (x.rows() == 0 || w.rows() == 0) return;
   const Arithmetic arithmetic = type == DeviceType::kBFloat16 ? Arithmetic::kBFloat16 : Arithmetic::kFloat16;

@@ -119,7 +119,8 @@ void depthwise_convolution_weight_gradient(const DeviceMatrix& x, const DeviceMa
   const size_t tiles = static_cast<size_t>(2 * kFrames + kTaps * tap_groups - 1) * kPairs * sizeof(uint32_t);
   const size_t of_warps = static_cast<size_t>(kGradientWarps * (kTaps + 1) * kGradientChannels) * sizeof(float);
   launch(weight_gradient_kernel,
-         LaunchShape{static_cast<unsigned>(blocks), static_cast<unsigned>(parts), 1, kGradientThreads, std::max(tiles, of_warps), 1, kernels_take_turns()},
+         LaunchShape{static_cast<unsigned>(blocks), static_cast<unsigned>(parts), 1, kGradientThreads, std::max(tiles, of_warps), 1,
+                     kernels_take_turns()},
          stream.handle(), arguments);
   if (gradient_weight) {
     sum_parts(partial, {0, kernel * width, gradient_weight->use_on<float>(stream), width, channels, gradient_weight->row_stride()}, stream);

@@ -2,8 +2,8 @@
 //
 // Integer codes become 16-bit floats without conversions: bits placed in the mantissa of a number of known exponent make
 // 128 + code (bfloat16, 0x4300) or 1024 + code (float16, 0x6400); subtracting the constant is exact. Channel and group
-// scales are not applied here, nor are zero points: scale_fragment and place_fragment do that. For 8-bit arithmetic, int4 is moved to the high nibble: sixteen times the code (see
-// `code_factor`).
+// scales are not applied here, nor are zero points: scale_fragment and place_fragment do that. For 8-bit arithmetic, int4 is
+// moved to the high nibble: sixteen times the code (see `code_factor`).
 #pragma once
 
 #include <bit>

@@ -106,7 +106,8 @@ DeviceWeight DeviceWeight::stack(std::span<const std::shared_ptr<DeviceWeight>> 
   bool stay = may_stay;
   for (const std::shared_ptr<DeviceWeight>& weight : weights) {
     if (kind(*weight) != kind(first) || weight->view_.channels % kBlockChannels != 0 || weight->fillable_) {
-      throw Error(error_code::kInvalidArgument, "weights that are to lie one below the other must be of one kind, each with a multiple of 64 channels");
+      throw Error(error_code::kInvalidArgument,
+                  "weights that are to lie one below the other must be of one kind, each with a multiple of 64 channels");
     }
     stay = stay && weight->shares_memory_with(first) && weight->view_.tiles == first.view_.tiles + whole.bytes_.tiles;
     whole.view_.channels += weight->view_.channels;

@@ -57,7 +57,8 @@ __global__ void __launch_bounds__(codec::kScaleBlock) quantize_kernel(const Scal
   ptx::take_turn();
   const int64_t i = static_cast<int64_t>(blockIdx.x) * codec::kScaleBlock + threadIdx.x;
   const float mean = *a.mean, distance = i < a.count ? a.at(i) - mean : 0.0f;
-  const float step = block_reduce<kCodeWarps>(fabsf(distance), reinterpret_cast<float*>(shared_memory()), Larger{}) / static_cast<float>(kLargestCode);
+  const float step =
+      block_reduce<kCodeWarps>(fabsf(distance), reinterpret_cast<float*>(shared_memory()), Larger{}) / static_cast<float>(kLargestCode);
   if (i >= a.count) return;
   int code = step > 0.0f && mean > 0.0f ? max(min(ptx::round_to_int(distance / step), kLargestCode), -kLargestCode) : 0;
   // The code 0, which stands for the mean, is always possible.
@@ -86,7 +87,9 @@ void quantize_scales(const DeviceMatrix& scale, const DeviceMatrix& quantized, c
   if (a.count == 0) return;
   a.mean = mean.use_on<float>(stream), a.quantized = quantized.use_on<float>(stream), a.quantized_stride = quantized.row_stride();
   launch(mean_kernel, mean_shape(), stream.handle(), a);
-  launch(quantize_kernel, LaunchShape{static_cast<unsigned>((a.count + codec::kScaleBlock - 1) / codec::kScaleBlock), 1, 1, codec::kScaleBlock, kCodeWarps * sizeof(float), 1, kernels_take_turns()},
+  launch(quantize_kernel,
+         LaunchShape{static_cast<unsigned>((a.count + codec::kScaleBlock - 1) / codec::kScaleBlock), 1, 1, codec::kScaleBlock,
+                     kCodeWarps * sizeof(float), 1, kernels_take_turns()},
          stream.handle(), a);
 }
 

@@ -38,12 +38,15 @@ __global__ void __launch_bounds__(kElementThreads) raise_kernel(float* x, float 
   value = value < least ? least : value;  // NaN stays
 }
 
-LaunchShape element_shape(int64_t threads) { return {static_cast<unsigned>((threads + kElementThreads - 1) / kElementThreads), 1, 1, kElementThreads, 0, 1, kernels_take_turns()}; }
+LaunchShape element_shape(int64_t threads) {
+  return {static_cast<unsigned>((threads + kElementThreads - 1) / kElementThreads), 1, 1, kElementThreads, 0, 1, kernels_take_turns()};
+}
 
 template <typename T, typename Bits>
 void launch_scaled_sum(const DeviceMatrix& x, float a, const DeviceMatrix& y, float b, const DeviceMatrix& sum, const Stream& stream) {
   const int64_t count = x.rows() * x.row_stride(), vectors = count * static_cast<int64_t>(sizeof(Bits)) / 16;
-  launch(scaled_sum_kernel<T, Bits>, element_shape(vectors), stream.handle(), x.use_on<Bits>(stream), a, y.use_on<Bits>(stream), b, sum.use_on<Bits>(stream), count);
+  launch(scaled_sum_kernel<T, Bits>, element_shape(vectors), stream.handle(), x.use_on<Bits>(stream), a, y.use_on<Bits>(stream), b,
+         sum.use_on<Bits>(stream), count);
 }
 
 }  // namespace
@@ -61,7 +64,8 @@ void scaled_sum(const DeviceMatrix& x, float a, const DeviceMatrix& y, float b, 
 void multiply(const DeviceMatrix& x, const DeviceMatrix& y, const DeviceMatrix& product, const Stream& stream) {
   const int64_t count = x.rows() * x.row_stride();
   if (count == 0) return;
-  launch(multiply_kernel, element_shape(count), stream.handle(), x.use_on<float>(stream), y.use_on<float>(stream), product.use_on<float>(stream), count);
+  launch(multiply_kernel, element_shape(count), stream.handle(), x.use_on<float>(stream), y.use_on<float>(stream), product.use_on<float>(stream),
+         count);
 }
 
 void raise_to(const DeviceMatrix& x, float least, const Stream& stream) {

@@ -46,15 +46,16 @@ __device__ __forceinline__ void add_to_gradient(const RoundingBackwardArguments&
   if (place % kGroupThreads == static_cast<int>(threadIdx.x)) a.output[g.at + place] += addend;
 }
 
-__device__ __forceinline__ void through_maximum(const RoundingBackwardArguments& a, const ScaleGroup& g, float scale, float gradient, unsigned char* shared) {
+__device__ __forceinline__ void through_maximum(const RoundingBackwardArguments& a, const ScaleGroup& g, float scale, float gradient,
+                                                unsigned char* shared) {
   const int place = first_largest(g, shared, [](float weight) { return fabsf(weight); });
   if (place == g.count || g.weight[place] == 0.0f) return;
   add_to_gradient(a, g, place, gradient * scale / g.weight[place]);
 }
 
 // The scale is proportional to high - low; zero point = - levels * low / (high - low), up to a constant.
-__device__ __forceinline__ void through_range(const RoundingBackwardArguments& a, const ScaleGroup& g, float scale, float gradient, float zero_point_gradient,
-                                              unsigned char* shared) {
+__device__ __forceinline__ void through_range(const RoundingBackwardArguments& a, const ScaleGroup& g, float scale, float gradient,
+                                              float zero_point_gradient, unsigned char* shared) {
   const int largest = first_largest(g, shared, [](float weight) { return weight; });
   const int least = first_largest(g, shared, [](float weight) { return -weight; });
   if (least == g.count) return;
@@ -66,7 +67,8 @@ __device__ __forceinline__ void through_range(const RoundingBackwardArguments& a
 }
 
 // d scale / d w_i = scale * sign(w_i) / sum |w| over the weights that count; of their distances from a mean the mean is subtracted.
-__device__ __forceinline__ void through_mean(const RoundingBackwardArguments& a, const ScaleGroup& g, float scale, float gradient, unsigned char* shared) {
+__device__ __forceinline__ void through_mean(const RoundingBackwardArguments& a, const ScaleGroup& g, float scale, float gradient,
+                                             unsigned char* shared) {
   const Counted counted = counted_by(a.statistic, g, shared);
   const GroupSums sums = sums_of(g, counted, shared);
   if (sums.magnitude == 0.0) return;

@@ -14,8 +14,8 @@ struct DeviceWeightGroups {
   int64_t groups_per_row() const { return spec.scales_per_row(weight.columns()); }
 };
 
-/// As cpu::group_scales: scale and zero_point (null in formats without), float32 (rows, groups per row), zeros in their gaps. Means are sums in double, in another
-/// order than the CPU's.
+/// As cpu::group_scales: scale and zero_point (null in formats without), float32 (rows, groups per row), zeros in their gaps.
+/// Means are sums in double, in another order than the CPU's.
 void group_scales(const DeviceWeightGroups& weights, const codec::ScaleRule& rule, const DeviceMatrix& scale, const DeviceMatrix* zero_point,
                   const Stream& stream);
 
@@ -38,7 +38,7 @@ void scale_and_round(const DeviceWeightGroups& weights, const codec::ScaleRule& 
 struct DeviceGradientChoices {
   bool clipped, through_mask;  // as cpu::GradientChoices
   float scale_decay;           // added to the gradient of every scale
-  const DeviceMatrix* found;   // scales as group_scales found them, through which gradients flow to the weights: cpu::add_scale_gradients; may be null
+  const DeviceMatrix* found;  // scales as group_scales found them, through which gradients flow to the weights: cpu::add_scale_gradients; may be null
   codec::ScaleStatistic statistic;  // that they were found by
 };
 

@@ -126,7 +126,8 @@ template <typename With> __device__ __forceinline__ void for_each_value(const Pa
 }
 
 /// partial (sequences, parts)
-__global__ void __launch_bounds__(kScalingThreads) largest_kernel(const float* features, int64_t stride, int bins, const int32_t* offsets, float* partial) {
+__global__ void __launch_bounds__(kScalingThreads)
+    largest_kernel(const float* features, int64_t stride, int bins, const int32_t* offsets, float* partial) {
   ptx::take_turn();
   const Part part = part_of_block(offsets, 1);
   if (part.first >= part.last) return;

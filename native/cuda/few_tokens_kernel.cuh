@@ -51,7 +51,8 @@ template <Codes C, Arithmetic A, bool kSparse, int kTokens> struct FewTokens : F
       Groups groups = {};
       if (kZeroPoints && !layout.group_bytes) {  // one for all inputs
         const int block = min(band * plan.band_blocks + p.block_of_band, m.weight.blocks - 1);
-        read_group(groups, m.weight.group_scales + block * (Band::kGroupRows * kBlockChannels) + p.first_tile * kTileChannels, kBlockChannels, p.lane);
+        read_group(groups, m.weight.group_scales + block * (Band::kGroupRows * kBlockChannels) + p.first_tile * kTileChannels, kBlockChannels,
+                   p.lane);
       }
       int stage = 0;
       for (int chunk = begin + p.team; chunk < end; chunk += plan.teams) {

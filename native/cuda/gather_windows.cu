@@ -44,9 +44,9 @@ __global__ void __launch_bounds__(kWindowThreads) sample_windows_kernel(const fl
 }
 
 // A block takes a frame of a sequence of x, a thread 8 channels of it.
-__global__ void __launch_bounds__(kWindowThreads) gather_windows_backward_kernel(const uint16_t* gradient, int64_t gradient_stride, const int32_t* output_offsets,
-                                                                           int stride, int left_padding, int kernel, const int32_t* offsets,
-                                                                           uint16_t* x, int64_t x_stride, int channels) {
+__global__ void __launch_bounds__(kWindowThreads)
+    gather_windows_backward_kernel(const uint16_t* gradient, int64_t gradient_stride, const int32_t* output_offsets, int stride, int left_padding,
+                                   int kernel, const int32_t* offsets, uint16_t* x, int64_t x_stride, int channels) {
   ptx::take_turn();
   const int frame = static_cast<int>(blockIdx.x), row = offsets[blockIdx.y] + frame;
   if (row >= offsets[blockIdx.y + 1]) return;
@@ -67,8 +67,8 @@ __global__ void __launch_bounds__(kWindowThreads) gather_windows_backward_kernel
 
 }  // namespace
 
-void gather_windows_backward(const DeviceMatrix& gradient, const PackedSequences& sequences, int stride, int left_padding, const PackedSequences& outputs,
-                             const DeviceMatrix& gradient_x, const Stream& stream) {
+void gather_windows_backward(const DeviceMatrix& gradient, const PackedSequences& sequences, int stride, int left_padding,
+                             const PackedSequences& outputs, const DeviceMatrix& gradient_x, const Stream& stream) {
   if (gradient_x.rows() == 0) return;
   launch(gather_windows_backward_kernel,
          LaunchShape{static_cast<unsigned>(sequences.longest), static_cast<unsigned>(sequences.count), 1, kWindowThreads, 0, 1, kernels_take_turns()},
@@ -81,8 +81,8 @@ void gather_windows(const DeviceMatrix& x, const PackedSequences& sequences, int
                     const DeviceMatrix& y, const Stream& stream) {
   if (y.rows() == 0) return;
   launch(gather_windows_kernel,
-         LaunchShape{static_cast<unsigned>(outputs.longest), static_cast<unsigned>(outputs.count), 1, kWindowThreads, 0, 1, kernels_take_turns()}, stream.handle(),
-         x.use_on<uint16_t>(stream), x.row_stride(), sequences.offsets, static_cast<int>(x.columns() / 8), stride, left_padding,
+         LaunchShape{static_cast<unsigned>(outputs.longest), static_cast<unsigned>(outputs.count), 1, kWindowThreads, 0, 1, kernels_take_turns()},
+         stream.handle(), x.use_on<uint16_t>(stream), x.row_stride(), sequences.offsets, static_cast<int>(x.columns() / 8), stride, left_padding,
          outputs.offsets, y.use_on<uint16_t>(stream), y.row_stride(), static_cast<int>(y.columns() / 8));
 }
 
@@ -91,10 +91,9 @@ void sample_windows(const DeviceMatrix& x, const PackedSequences& sequences, int
   if (y.rows() == 0) return;
   const int64_t vectors = outputs.longest * (y.row_stride() / kHalvesPerVector);
   launch(sample_windows_kernel,
-         LaunchShape{static_cast<unsigned>((vectors + kWindowThreads - 1) / kWindowThreads), static_cast<unsigned>(outputs.count), 1, kWindowThreads, 0, 1,
-                     kernels_take_turns()},
-         stream.handle(), x.use_on<float>(stream), sequences.offsets, kernel, stride, outputs.offsets, y.use_on<uint16_t>(stream),
-         y.row_stride());
+         LaunchShape{static_cast<unsigned>((vectors + kWindowThreads - 1) / kWindowThreads), static_cast<unsigned>(outputs.count), 1, kWindowThreads,
+                     0, 1, kernels_take_turns()},
+         stream.handle(), x.use_on<float>(stream), sequences.offsets, kernel, stride, outputs.offsets, y.use_on<uint16_t>(stream), y.row_stride());
 }
 
 }  // namespace usmlite::cuda

@@ -14,7 +14,7 @@ void gather_windows(const DeviceMatrix& x, const PackedSequences& sequences, int
 void sample_windows(const DeviceMatrix& x, const PackedSequences& sequences, int kernel, int stride, const PackedSequences& outputs,
                     const DeviceMatrix& y, const Stream& stream);
 /// The gradient of x, which may be columns of a matrix, from that of y: each frame gets the sum of its places in all windows. bfloat16.
-void gather_windows_backward(const DeviceMatrix& gradient, const PackedSequences& sequences, int stride, int left_padding, const PackedSequences& outputs,
-                             const DeviceMatrix& gradient_x, const Stream& stream);
+void gather_windows_backward(const DeviceMatrix& gradient, const PackedSequences& sequences, int stride, int left_padding,
+                             const PackedSequences& outputs, const DeviceMatrix& gradient_x, const Stream& stream);
 
 }  // namespace usmlite::cuda

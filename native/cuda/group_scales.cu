@@ -116,8 +116,8 @@ __global__ void __launch_bounds__(kGroupThreads) group_scales_kernel(const Group
   if (a.rounded.values) round_group(a, g, best.scale, best.zero_point, a.rounded, shared);
 }
 
-GroupScalesArguments scale_arguments(const DeviceWeightGroups& w, const codec::ScaleRule& rule, const DeviceMatrix& scale, const DeviceMatrix* zero_point,
-                                     const Stream& stream) {
+GroupScalesArguments scale_arguments(const DeviceWeightGroups& w, const codec::ScaleRule& rule, const DeviceMatrix& scale,
+                                     const DeviceMatrix* zero_point, const Stream& stream) {
   using enum codec::ScaleStatistic;
   GroupScalesArguments a{{group_arguments(w, scale, zero_point, stream)}};
   const bool format_mean = is_mean(w.spec, rule.statistic) && rule.statistic == kFormat;

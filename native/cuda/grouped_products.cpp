@@ -17,11 +17,12 @@ void grouped_products(const GroupedProducts& products, const PackedSequences& se
   }
 }
 
-void grouped_products_backward(const GroupedProducts& products, const PackedSequences& sequences, const DeviceTensor& gradient, const DeviceTensor* gradient_x,
-                               const DeviceTensor* gradient_weight, const Stream& stream) {
+void grouped_products_backward(const GroupedProducts& products, const PackedSequences& sequences, const DeviceTensor& gradient,
+                               const DeviceTensor* gradient_x, const DeviceTensor* gradient_weight, const Stream& stream) {
   const auto& [x, weight, groups, left_padding] = products;
   const int64_t in = products.in(), out = products.out();
-  if (gradient_weight && x->rows() == 0) driver::fill(gradient_weight->use_on<uint8_t>(stream), 0, gradient_weight->memory()->bytes(), stream.handle());
+  if (gradient_weight && x->rows() == 0)
+    driver::fill(gradient_weight->use_on<uint8_t>(stream), 0, gradient_weight->memory()->bytes(), stream.handle());
   const DeviceTensor windows(x->type(), {x->rows(), weight->columns()}, stream);
   for (int64_t group = 0; group < groups; ++group) {
     const DeviceTensor above = gradient.column_range(group * out, (group + 1) * out);

@@ -19,7 +19,7 @@ struct GroupedProducts {
 void grouped_products(const GroupedProducts& products, const PackedSequences& sequences, const DeviceTensor& y, const Stream& stream);
 
 /// From the gradient of y those of x, like it, and of the weight, float32; either may be null.
-void grouped_products_backward(const GroupedProducts& products, const PackedSequences& sequences, const DeviceTensor& gradient, const DeviceTensor* gradient_x,
-                               const DeviceTensor* gradient_weight, const Stream& stream);
+void grouped_products_backward(const GroupedProducts& products, const PackedSequences& sequences, const DeviceTensor& gradient,
+                               const DeviceTensor* gradient_x, const DeviceTensor* gradient_weight, const Stream& stream);
 
 }  // namespace usmlite::cuda

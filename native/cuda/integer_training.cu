@@ -8,7 +8,8 @@
 namespace usmlite::cuda {
 namespace {
 
-constexpr int kFillThreads = 256, kFillWarps = kFillThreads / 32, kTileWords = tile_bytes(Codes::kInt8) / 4, kTilesPerBlock = kBlockChannels / kTileChannels;
+constexpr int kFillThreads = 256, kFillWarps = kFillThreads / 32, kTileWords = tile_bytes(Codes::kInt8) / 4,
+              kTilesPerBlock = kBlockChannels / kTileChannels;
 
 struct FillArguments {
   const float *weight, *scale, *zero_point;  // the last null in formats without
@@ -166,8 +167,8 @@ void widen_rows(const QuantizedRows& rows, const DeviceMatrix& y, const Stream& 
 }
 
 void pad_bias(const DeviceMatrix& bias, const DeviceMatrix& padded, const Stream& stream) {
-  launch(pad_bias_kernel, shape_for_elements(padded.columns()), stream.handle(), bias.use_on<float>(stream), padded.use_on<float>(stream), bias.columns(),
-         padded.columns());
+  launch(pad_bias_kernel, shape_for_elements(padded.columns()), stream.handle(), bias.use_on<float>(stream), padded.use_on<float>(stream),
+         bias.columns(), padded.columns());
 }
 
 }  // namespace usmlite::cuda

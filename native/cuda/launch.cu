@@ -19,15 +19,18 @@ void check(cudaError_t code, const LaunchShape& shape) {
   cudaGetLastError();  // a failed launch leaves its error behind
   if (code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction) {
     const int capability = gpu_properties().compute_capability;
-    throw Error(error_code::kNoGpu, std::string("this build has no code for ") + gpu_properties().name + ", compute capability " + std::to_string(capability / 10) + "." +
-                                        std::to_string(capability % 10) + ": build the package again with USMLITE_CUDA_ARCHITECTURES=" +
-                                        (capability == 90 ? "90a" : std::to_string(capability)) + ", or compute on the CPU");
+    const std::string version = std::to_string(capability / 10) + "." + std::to_string(capability % 10);
+    const std::string architecture = capability == 90 ? "90a" : std::to_string(capability);
+    throw Error(error_code::kNoGpu, std::string("this build has no code for ") + gpu_properties().name + ", compute capability " + version +
+                                        ": build the package again with USMLITE_CUDA_ARCHITECTURES=" + architecture + ", or compute on the CPU");
   }
   if (code == cudaErrorUnsupportedPtxVersion) {
-    throw Error(error_code::kDriverTooOld, "this GPU is newer than the kernels of this build, which its driver is too old to translate: update the driver, or "
-                                           "build the package again with USMLITE_CUDA_ARCHITECTURES=" + std::to_string(gpu_properties().compute_capability));
+    throw Error(error_code::kDriverTooOld, "this GPU is newer than the kernels of this build, which its driver is too old to translate: update the "
+                                           "driver, or build the package again with USMLITE_CUDA_ARCHITECTURES=" +
+                                               std::to_string(gpu_properties().compute_capability));
   }
-  throw Error(error_code::kGpuFailed, std::string("the kernel of ") + shape.where.function_name() + " could not be started: " + cudaGetErrorString(code));
+  throw Error(error_code::kGpuFailed,
+              std::string("the kernel of ") + shape.where.function_name() + " could not be started: " + cudaGetErrorString(code));
 }
 
 /// Lets a kernel use that much shared memory, asking the driver only when it needs more than it was given before.

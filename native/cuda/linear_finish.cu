@@ -144,7 +144,8 @@ void linear_gradient(const LinearFinish& layer, const DeviceMatrix& gradient, co
   const LaunchShape shape = shape_of(a, bias_parts ? kLanes * kColumns * sizeof(float) : 0);
   launch(linear_gradient_kernel, shape, stream.handle(), a);
   if (!bias_gradient) return;
-  launch(add_parts_kernel, LaunchShape{static_cast<unsigned>((a.columns + kFinishThreads - 1) / kFinishThreads), 1, 1, kFinishThreads, 0, 1, kernels_take_turns()},
+  launch(add_parts_kernel,
+         LaunchShape{static_cast<unsigned>((a.columns + kFinishThreads - 1) / kFinishThreads), 1, 1, kFinishThreads, 0, 1, kernels_take_turns()},
          stream.handle(), bias_parts, static_cast<int>(shape.grid_y), a.columns, bias_gradient->use_on<float>(stream));
 }
 

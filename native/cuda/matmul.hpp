@@ -16,8 +16,8 @@ struct MatmulWorkspace {
 /// For `tokens` tokens. Without it (null partial_sums or counters) products run too, slower for few channels.
 MatmulWorkspace matmul_workspace(const WeightView& weight, int tokens, const ProductPlan& plan);
 
-/// Starts the product in a stream; the plan is one for this weight and number of tokens. Throws UNSUPPORTED_SPEC for a weight, arithmetic or GPU that there is no kernel for,
-/// INVALID_ARGUMENT for shapes, strides or alignments that none can take.
+/// Starts the product in a stream; the plan is one for this weight and number of tokens. Throws UNSUPPORTED_SPEC for a weight,
+/// arithmetic or GPU that there is no kernel for, INVALID_ARGUMENT for shapes, strides or alignments that none can take.
 void matmul(const MatmulArguments& arguments, StreamHandle stream, const ProductPlan& plan);
 
 }  // namespace usmlite::cuda

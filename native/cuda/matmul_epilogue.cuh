@@ -103,7 +103,8 @@ __device__ __forceinline__ void store_output_pair(const MatmulArguments& m, int 
 
 /// Adds the residual to adjacent outputs of a token and stores them, those within y, of a product whose outputs and residual are float32.
 /// `channel`: the first, of y.
-template <int Count> __device__ __forceinline__ void store_wide_outputs(const MatmulArguments& m, int token, int channel, const float (&values)[Count]) {
+template <int Count>
+__device__ __forceinline__ void store_wide_outputs(const MatmulArguments& m, int token, int channel, const float (&values)[Count]) {
   const int64_t index = token * m.y_stride + channel;
   const float* const residual = m.residual ? static_cast<const float*>(m.residual) + index : nullptr;
   float* const y = static_cast<float*>(m.y) + index;

@@ -14,7 +14,8 @@ template <Codes C, bool Sparse> bool start(const MatmulArguments& arguments, Str
 bool launch_many_tokens_sm80_float16(const MatmulArguments& arguments, StreamHandle stream) {
   const WeightView& w = arguments.weight;
   switch (w.codes) {
-    case Codes::kFloat16Bit: return w.sparse ? start<Codes::kFloat16Bit, true>(arguments, stream) : start<Codes::kFloat16Bit, false>(arguments, stream);
+    case Codes::kFloat16Bit:
+      return w.sparse ? start<Codes::kFloat16Bit, true>(arguments, stream) : start<Codes::kFloat16Bit, false>(arguments, stream);
     case Codes::kInt8: return w.sparse ? start<Codes::kInt8, true>(arguments, stream) : start<Codes::kInt8, false>(arguments, stream);
     case Codes::kInt4: return w.sparse ? start<Codes::kInt4, true>(arguments, stream) : start<Codes::kInt4, false>(arguments, stream);
     case Codes::kInt2: return w.sparse ? start<Codes::kInt2, true>(arguments, stream) : start<Codes::kInt2, false>(arguments, stream);

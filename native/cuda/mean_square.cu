@@ -79,14 +79,15 @@ LaunchShape square_shape(int64_t blocks, size_t shared_bytes) {
 }
 
 template <typename T> void measure(const DeviceMatrix& student, const DeviceMatrix& teacher, double* sums, int64_t blocks, const Stream& stream) {
-  launch(squared_distance_kernel<T>, square_shape(blocks, 2 * kWarpsPerBlock * sizeof(double)), stream.handle(), compared<T>(student, teacher, stream), sums);
+  launch(squared_distance_kernel<T>, square_shape(blocks, 2 * kWarpsPerBlock * sizeof(double)), stream.handle(),
+         compared<T>(student, teacher, stream), sums);
 }
 
 template <typename T>
 void differentiate(const DeviceMatrix& student, const DeviceMatrix& teacher, const float* factor, const float* upstream, const DeviceMatrix& gradient,
                    const Stream& stream) {
-  launch(squared_distance_backward_kernel<T>, square_shape(blocks_of_warps(student.rows()), 0), stream.handle(), compared<T>(student, teacher, stream), factor,
-         upstream, gradient.use_on<typename Element<T>::Type>(stream), gradient.row_stride());
+  launch(squared_distance_backward_kernel<T>, square_shape(blocks_of_warps(student.rows()), 0), stream.handle(),
+         compared<T>(student, teacher, stream), factor, upstream, gradient.use_on<typename Element<T>::Type>(stream), gradient.row_stride());
 }
 
 }  // namespace
@@ -99,8 +100,8 @@ void relative_mean_square(const DeviceMatrix& student, const DeviceMatrix& teach
   auto* of_blocks = sums.use_on<double>(stream);
   const auto of_type = student.type() == DeviceType::kFloat32 ? measure<Float32> : measure<BFloat16>;
   of_type(student, teacher, of_blocks, blocks, stream);
-  launch(squared_ratio_kernel, square_shape(1, 2 * kWarpsPerBlock * sizeof(double)), stream.handle(), of_blocks, static_cast<int>(blocks), value.use_on<float>(stream),
-         factor.use_on<float>(stream));
+  launch(squared_ratio_kernel, square_shape(1, 2 * kWarpsPerBlock * sizeof(double)), stream.handle(), of_blocks, static_cast<int>(blocks),
+         value.use_on<float>(stream), factor.use_on<float>(stream));
 }
 
 void relative_mean_square_backward(const DeviceMatrix& student, const DeviceMatrix& teacher, const DeviceMatrix& factor,

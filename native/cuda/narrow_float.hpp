@@ -40,7 +40,8 @@ inline uint16_t to_float16(float value) {
 /// Of a finite number.
 inline float from_float16(uint16_t bits) {
   const int exponent = bits >> 10 & 31, mantissa = bits & 0x3ff;
-  const float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -24) : std::ldexp(static_cast<float>(1024 + mantissa), exponent - 25);
+  const float magnitude =
+      exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -24) : std::ldexp(static_cast<float>(1024 + mantissa), exponent - 25);
   return bits & 0x8000 ? -magnitude : magnitude;
 }
 

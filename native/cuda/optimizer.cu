@@ -87,7 +87,9 @@ __global__ void __launch_bounds__(kOptimizerThreads) average_kernel(const __grid
 
 int64_t elements(const DeviceMatrix& tensor) { return tensor.rows() * tensor.row_stride(); }
 
-LaunchShape optimizer_shape(unsigned blocks, size_t shared_bytes = 0) { return {blocks, 1, 1, kOptimizerThreads, shared_bytes, 1, kernels_take_turns()}; }
+LaunchShape optimizer_shape(unsigned blocks, size_t shared_bytes = 0) {
+  return {blocks, 1, 1, kOptimizerThreads, shared_bytes, 1, kernels_take_turns()};
+}
 
 }  // namespace
 
@@ -97,7 +99,8 @@ void adamw(std::span<const DeviceAdamWParameter> parameters, const cpu::AdamWSte
     items.push_back({p.value.use_on<float>(stream), p.first_moment.use_on<float>(stream), p.second_moment.use_on<float>(stream),
                      p.gradient.use_on<float>(stream), elements(p.value), 1.0f - p.learning_rate * p.weight_decay, p.learning_rate});
   }
-  const AdamWArguments arguments{step.beta1, step.beta2, step.epsilon, 1.0f / step.first_correction, 1.0f / step.second_correction, step.gradient_scale};
+  const AdamWArguments arguments{step.beta1,         step.beta2, step.epsilon, 1.0f / step.first_correction, 1.0f / step.second_correction,
+                                 step.gradient_scale};
   launch_over<kBlockElements>(std::span<const Updated>(items), [&](const TensorList<Updated>& list, unsigned blocks, int64_t) {
     launch(adamw_kernel, optimizer_shape(blocks), stream.handle(), list, arguments);
   });

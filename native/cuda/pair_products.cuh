@@ -47,8 +47,11 @@ template <int kD, PairRows kRows> __global__ void __launch_bounds__(kThreads, 3)
     const int length = end - begin;
     // Query i sees position n for key n - origin + i.
     const int key_of_first = first - a.window.origin;
-    const int from_query = kRows == PairRows::kKeys ? max(0, first - a.window.right) / kQueriesPerTile * kQueriesPerTile : max(0, -key_of_first - (kQueries - 1));
-    const int to_query = kRows == PairRows::kKeys ? first < length ? min(length, first + kQueries + a.window.left) : 0 : min(length, length - key_of_first);
+    constexpr bool kOfKeys = kRows == PairRows::kKeys;
+    const int from_query =
+        kOfKeys ? max(0, first - a.window.right) / kQueriesPerTile * kQueriesPerTile : max(0, -key_of_first - (kQueries - 1));
+    const int to_query =
+        kOfKeys ? first < length ? min(length, first + kQueries + a.window.left) : 0 : min(length, length - key_of_first);
     const auto copy_tile = [&](int from, int stage) {
       copy_rows<kD>(tiles.x[stage], kQueriesPerTile, a.x + column, a.stride, begin + from, begin, end, a.head_dim);
       const uint16_t* pairs = a.pairs + (head * a.frames + begin + from) * a.pair_stride;
@@ -78,7 +81,8 @@ template <int kD, PairRows kRows> __global__ void __launch_bounds__(kThreads, 3)
 #pragma unroll
       for (int part = 0; part < kQueriesPerTile / 16; ++part) {
         uint32_t left[4];  // transposed: pairs lie with queries in rows
-        ptx::load_matrix_transposed_x4(left, tiles.pairs[stage] + (16 * part + lane % 8 + 8 * (lane / 16)) * kPairRow + 16 * warp + 8 * (lane / 8 % 2));
+        ptx::load_matrix_transposed_x4(left,
+                                       tiles.pairs[stage] + (16 * part + lane % 8 + 8 * (lane / 16)) * kPairRow + 16 * warp + 8 * (lane / 8 % 2));
         ptx::mma<BFloat16>(pair_sums, left, ones);
         multiply_step<BFloat16, kD>(sums, left, tiles.x[stage] + 16 * part * kRow<kD>, lane);
       }
@@ -107,7 +111,8 @@ template <int kD, PairRows kRows> __global__ void __launch_bounds__(kThreads, 3)
   const int64_t first_row = kRows == PairRows::kKeys ? begin + first : first, rows_end = kRows == PairRows::kKeys ? end : a.window.rows;
   for (int i = thread; i < a.head_dim; i += kThreads) {
     float sum = 0.0f;
-    for (int r = 0; r < kQueries && first_row + r < rows_end; ++r) sum += tiles.pair_sums[r] * ptx::to_float<BFloat16>(a.rows[(first_row + r) * a.row_stride + row_column + i]);
+    for (int r = 0; r < kQueries && first_row + r < rows_end; ++r)
+      sum += tiles.pair_sums[r] * ptx::to_float<BFloat16>(a.rows[(first_row + r) * a.row_stride + row_column + i]);
     a.bias_sums[(blockIdx.z * static_cast<int64_t>(gridDim.x) + blockIdx.x) * a.bias_stride + column + i] = a.scale * sum;
   }
 }

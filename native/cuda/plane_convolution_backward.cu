@@ -35,7 +35,8 @@ __device__ __forceinline__ void to_floats(float (&values)[kPlaneBackwardChannels
 }
 
 /// The gradients of 8 channels of an output, where relu let values through.
-__device__ __forceinline__ void passed_gradient(float (&values)[kPlaneBackwardChannels], const PlaneBackwardArguments& a, int64_t row, int feature, int chunk) {
+__device__ __forceinline__ void passed_gradient(float (&values)[kPlaneBackwardChannels], const PlaneBackwardArguments& a, int64_t row, int feature,
+                                                int chunk) {
   const int64_t at = row * a.y_stride + (feature * a.chunks + chunk) * kPlaneBackwardChannels;
   to_floats(values, a.gradient + at);
   if (!a.y) return;
@@ -183,7 +184,8 @@ void plane_convolution_backward(const PlaneConvolutionBackwardArguments& b, cons
                             .stride = a.stride,
                             .padding = a.padding};
   const auto shape = [&](int64_t frames, size_t shared_bytes) {
-    return LaunchShape{static_cast<unsigned>(frames), static_cast<unsigned>(sequences.count), 1, kPlaneBackwardThreads, shared_bytes, 1, kernels_take_turns()};
+    return LaunchShape{static_cast<unsigned>(frames), static_cast<unsigned>(sequences.count), 1, kPlaneBackwardThreads, shared_bytes, 1,
+                       kernels_take_turns()};
   };
   if (b.gradient_x && sequences.longest > 0) {
     launch(a.depthwise ? plane_input_gradient_kernel : plane_shared_input_gradient_kernel, shape(sequences.longest, 0), stream.handle(), arguments);

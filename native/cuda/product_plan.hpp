@@ -38,8 +38,8 @@ ProductPlan choose_product_plan(const WeightView& weight, int tokens, MatmulKern
 std::vector<ProductPlan> product_plans(const WeightView& weight, int tokens);
 
 /// As tables have it: for few tokens the blocks of a band and the parts of each ("4/1", "2/8"), for many the first letter of
-/// the tile's name (O: kLoneLarge; small letters on GPUs before Hopper) and its parts ("M/1", "L/2", "s/1"); "*" stands for equal parts wherever bands or tiles begin.
-/// Of whole numbers with groups or zero points there is one, "g/1".
+/// the tile's name (O: kLoneLarge; small letters on GPUs before Hopper) and its parts ("M/1", "L/2", "s/1"); "*" stands for equal
+/// parts wherever bands or tiles begin. Of whole numbers with groups or zero points there is one, "g/1".
 std::string code_of(const ProductPlan& plan);
 /// The plan of that code for a weight; nothing where the GPU, the weight or this number of tokens does not allow it.
 std::optional<ProductPlan> product_plan_of(std::string_view code, const WeightView& weight, int tokens);

@@ -29,7 +29,8 @@ std::vector<ProductPlanRow> rows_of_file(const char* path) {
   std::ifstream file(path);
   static auto* const lines = new std::deque<std::string>;  // what the rows refer to
   for (std::string line; std::getline(file, line);) {
-    const size_t kind_end = line.find('"', 2), plans_end = line.rfind('"'), plans = plans_end == std::string::npos ? plans_end : line.rfind('"', plans_end - 1);
+    const size_t kind_end = line.find('"', 2), plans_end = line.rfind('"'),
+                 plans = plans_end == std::string::npos ? plans_end : line.rfind('"', plans_end - 1);
     int outputs = 0, inputs = 0;
     if (!line.starts_with("{\"") || kind_end == std::string::npos || plans == std::string::npos || plans <= kind_end) continue;
     if (std::sscanf(line.c_str() + kind_end + 1, ", %d, %d,", &outputs, &inputs) != 2) continue;

@@ -38,7 +38,8 @@ __device__ __forceinline__ uint64_t swizzled_descriptor(const void* tile) {
 /// of k lines, swizzled as above; eight lines follow each other in 1,024 aligned bytes, and `block_bytes` further on are the next 64 rows or
 /// columns of the same lines. Adding `128 / 16` times a multiple of 8 moves it along k.
 __device__ __forceinline__ uint64_t transposed_descriptor(const void* tile, int block_bytes) {
-  return (uint64_t{1} << 62) | (uint64_t{1024 >> 4} << 32) | (static_cast<uint64_t>(block_bytes >> 4) << 16) | ((shared_address(tile) & 0x3ffff) >> 4);
+  return (uint64_t{1} << 62) | (uint64_t{1024 >> 4} << 32) | (static_cast<uint64_t>(block_bytes >> 4) << 16) |
+         ((shared_address(tile) & 0x3ffff) >> 4);
 }
 
 /// d (+)= a . b. `accumulate` false: d is overwritten.

@@ -175,7 +175,8 @@ bool is_aligned(const void* address) { return reinterpret_cast<uintptr_t>(addres
 }  // namespace
 
 void quantize_rows(const QuantizeRowsArguments& q, StreamHandle stream) {
-  if (q.x_stride % 8 != 0 || q.codes_stride % 16 != 0 || q.x_stride < q.columns || q.codes_stride < q.columns || !is_aligned(q.x) || !is_aligned(q.codes)) {
+  if (q.x_stride % 8 != 0 || q.codes_stride % 16 != 0 || q.x_stride < q.columns || q.codes_stride < q.columns || !is_aligned(q.x) ||
+      !is_aligned(q.codes)) {
     throw Error(error_code::kInvalidArgument,
                 "rows to quantize on a GPU must begin at multiples of 16 bytes");
   }

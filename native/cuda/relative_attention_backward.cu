@@ -87,8 +87,8 @@ template <int kD, class Tiles> __global__ void __launch_bounds__(kThreads, 1) sc
   const auto copy_tile = [&](int from, int stage) {
     copy_rows<kD>(tiles.key[stage], kKeys, a.key + key_column, a.key_stride, begin + from, begin, end, a.head_dim);
     copy_rows<kD>(tiles.value[stage], kKeys, a.value + key_column, a.value_stride, begin + from, begin, end, a.head_dim);
-    copy_rows<kD>(tiles.positions[stage], Tiles::kPositions, a.positions + column, a.position_stride, a.window.first_row(first, from), 0, a.window.rows,
-                  a.head_dim);
+    copy_rows<kD>(tiles.positions[stage], Tiles::kPositions, a.positions + column, a.position_stride, a.window.first_row(first, from), 0,
+                  a.window.rows, a.head_dim);
     ptx::copy_async_commit();
   };
   copy_rows<kD>(tiles.content, kQueries, a.content + column, a.stride, begin + first, begin, end, a.head_dim);
@@ -195,7 +195,8 @@ void relative_attention_backward_of(const RelativeAttentionBackwardArguments& a,
   const int heads_per_key = a.heads / a.key_heads;
   // Rows begin at multiples of 16 bytes, however many keys are seen.
   const int64_t kept = window.most_keys(sequences.longest);
-  const ScratchMatrix probabilities(DeviceType::kBFloat16, heads * frames, kept, stream), score_gradients(DeviceType::kBFloat16, heads * frames, kept, stream);
+  const ScratchMatrix probabilities(DeviceType::kBFloat16, heads * frames, kept, stream),
+      score_gradients(DeviceType::kBFloat16, heads * frames, kept, stream);
   const unsigned tiles = tiles_of(sequences.longest);
   launch_score_gradients<kD>(
       shape_of(tiles, heads, sequences.count, 0), stream.handle(),
@@ -235,7 +236,8 @@ void relative_attention_backward_of(const RelativeAttentionBackwardArguments& a,
 
   const int64_t parts = parts_of(sequences.count, 1, tiles_of(position_rows) * heads);
   const ScratchMatrix partial(DeviceType::kFloat32, parts, position_rows * width, stream);
-  product.x = bits(&shifted), product.y = nullptr, product.heads_per_row = 1, product.partial = partial.use_on<float>(stream), product.partial_stride = partial.row_stride();
+  product.x = bits(&shifted), product.y = nullptr, product.heads_per_row = 1, product.partial = partial.use_on<float>(stream),
+  product.partial_stride = partial.row_stride();
   with_bias(pair_product_kernel<kD, PairRows::kPositions>, shape_of(tiles_of(position_rows), heads, parts, sizeof(PairTiles<kD>)), a.positions,
             a.gradient_position_bias);
   sum_parts(partial, PartSums::vector(0, position_rows * width, a.gradient_positions->use_on<float>(stream)), stream);

@@ -53,7 +53,8 @@ void rotate_heads(const DeviceMatrix& query, const DeviceMatrix* key, int heads,
   const RotaryArguments arguments{query.use_on<uint16_t>(stream), key ? key->use_on<uint16_t>(stream) : nullptr, sequences.offsets,
                                   query.row_stride(), key ? key->row_stride() : 0, heads, half, inverse ? -1.0f : 1.0f,
                                   std::log2(theta) / static_cast<float>(half)};
-  const LaunchShape shape{static_cast<unsigned>(sequences.longest), static_cast<unsigned>(sequences.count), 1, kRotaryThreads, 0, 1, kernels_take_turns()};
+  const LaunchShape shape{
+      static_cast<unsigned>(sequences.longest), static_cast<unsigned>(sequences.count), 1, kRotaryThreads, 0, 1, kernels_take_turns()};
   launch(query.type() == DeviceType::kBFloat16 ? rotary_kernel<BFloat16> : rotary_kernel<Float16>, shape, stream.handle(), arguments);
 }
 

@@ -17,7 +17,8 @@ DeviceSequences all_of(const std::vector<int32_t>& indices, const Stream& stream
 DeviceSequences places_of(const std::vector<int32_t>& indices, const Stream& stream) {
   std::vector<int32_t> places(indices.size()), offsets;
   std::iota(places.begin(), places.end(), 0);
-  std::stable_sort(places.begin(), places.end(), [&](int32_t a, int32_t b) { return indices[static_cast<size_t>(a)] < indices[static_cast<size_t>(b)]; });
+  std::stable_sort(places.begin(), places.end(),
+                   [&](int32_t a, int32_t b) { return indices[static_cast<size_t>(a)] < indices[static_cast<size_t>(b)]; });
   for (size_t i = 0; i < places.size(); ++i) {
     const bool is_first = i == 0 || indices[static_cast<size_t>(places[i])] != indices[static_cast<size_t>(places[i - 1])];
     if (is_first) offsets.push_back(static_cast<int32_t>(i));

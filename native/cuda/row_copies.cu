@@ -8,9 +8,8 @@ namespace {
 
 constexpr int kCopyThreads = 128;  // a block takes a row
 
-template <typename T>
-__global__ void __launch_bounds__(kCopyThreads) gather_rows_kernel(const typename Element<T>::Type* x, int64_t x_stride, const int32_t* indices, uint16_t* y,
-                                                               int64_t y_stride, int columns) {
+template <typename T> __global__ void __launch_bounds__(kCopyThreads)
+    gather_rows_kernel(const typename Element<T>::Type* x, int64_t x_stride, const int32_t* indices, uint16_t* y, int64_t y_stride, int columns) {
   ptx::take_turn();
   const auto* from = x + indices[blockIdx.x] * x_stride;
   for (int column = static_cast<int>(threadIdx.x); column < columns; column += kCopyThreads) {
@@ -41,14 +40,15 @@ void gather_rows(const DeviceMatrix& x, const PackedSequences& indices, const De
   if (x.type() == DeviceType::kFloat32) {
     launch(gather_rows_kernel<Float32>, shape, stream.handle(), x.use_on<float>(stream), x.row_stride(), indices.rows, to, y.row_stride(), columns);
   } else {
-    launch(gather_rows_kernel<BFloat16>, shape, stream.handle(), x.use_on<uint16_t>(stream), x.row_stride(), indices.rows, to, y.row_stride(), columns);
+    launch(gather_rows_kernel<BFloat16>, shape, stream.handle(), x.use_on<uint16_t>(stream), x.row_stride(), indices.rows, to, y.row_stride(),
+           columns);
   }
 }
 
 void add_rows(const DeviceMatrix& x, const PackedSequences& indices, const PackedSequences& places, const DeviceMatrix& sum,
               const Stream& stream) {
-  launch(add_rows_kernel, copy_shape(places.count), stream.handle(), x.use_on<uint16_t>(stream), x.row_stride(), indices.rows, places.offsets, places.rows,
-         sum.use_on<float>(stream), sum.row_stride(), static_cast<int>(x.columns()));
+  launch(add_rows_kernel, copy_shape(places.count), stream.handle(), x.use_on<uint16_t>(stream), x.row_stride(), indices.rows, places.offsets,
+         places.rows, sum.use_on<float>(stream), sum.row_stride(), static_cast<int>(x.columns()));
 }
 
 }  // namespace usmlite::cuda

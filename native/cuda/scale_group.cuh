@@ -66,7 +66,8 @@ __device__ __forceinline__ GroupSums sums_of(const ScaleGroup& g, const Counted&
   for (int i = static_cast<int>(threadIdx.x); i < g.count; i += kGroupThreads) {
     if (!is_counted(g, counted, i)) continue;
     const float distance = g.weight[i] - counted.centre;
-    sums[0] += static_cast<double>(distance), sums[1] += static_cast<double>(fabsf(distance)), sums[2] += static_cast<double>(sign_of(distance)), sums[3] += 1.0;
+    sums[0] += static_cast<double>(distance), sums[1] += static_cast<double>(fabsf(distance)), sums[2] += static_cast<double>(sign_of(distance)),
+        sums[3] += 1.0;
   }
   ptx::block_sync();  // all have read what was reduced before
   block_sums<kGroupWarps>(sums, reinterpret_cast<double*>(shared));

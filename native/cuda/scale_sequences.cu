@@ -39,7 +39,8 @@ __global__ void __launch_bounds__(32) weighted_sum_kernel(const float* values, c
 void scale_sequences(const DeviceMatrix& x, const PackedSequences& sequences, const DeviceMatrix& factors, const DeviceMatrix& upstream,
                      const Stream& stream) {
   if (sequences.longest == 0) return;
-  const LaunchShape shape{blocks_of_warps(sequences.longest), static_cast<unsigned>(sequences.count), 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()};
+  const LaunchShape shape{
+      blocks_of_warps(sequences.longest), static_cast<unsigned>(sequences.count), 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()};
   const auto columns = static_cast<int>(x.columns());
   if (x.type() == DeviceType::kFloat32) {
     launch(scale_kernel<Float32>, shape, stream.handle(), x.use_on<float>(stream), x.row_stride(), columns, sequences.offsets,

@@ -24,8 +24,8 @@ __global__ void __launch_bounds__(kOffsetThreads) shorten_kernel(const int32_t* 
 }  // namespace
 
 void shorten_sequences(const PackedSequences& before, const Shortening& shortening, int32_t* after, StreamHandle stream) {
-  launch(shorten_kernel, LaunchShape{static_cast<unsigned>(before.count / kOffsetThreads + 1), 1, 1, kOffsetThreads, 0, 1, kernels_take_turns()}, stream, before.offsets,
-         before.count, shortening.kernel, shortening.stride, shortening.padding, after);
+  launch(shorten_kernel, LaunchShape{static_cast<unsigned>(before.count / kOffsetThreads + 1), 1, 1, kOffsetThreads, 0, 1, kernels_take_turns()},
+         stream, before.offsets, before.count, shortening.kernel, shortening.stride, shortening.padding, after);
 }
 
 }  // namespace usmlite::cuda

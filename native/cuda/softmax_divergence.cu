@@ -27,7 +27,8 @@ struct DivergenceArguments {
 struct Normaliser {
   float largest, sum, factor;
 
-  __device__ __forceinline__ Normaliser(const uint16_t* x, int columns, float factor) : largest(ptx::float_of(0xff800000u)), sum(0.0f), factor(factor) {
+  __device__ __forceinline__ Normaliser(const uint16_t* x, int columns, float factor)
+      : largest(ptx::float_of(0xff800000u)), sum(0.0f), factor(factor) {
     const int lane = ptx::lane_id();
     for (int i = lane; i < columns; i += 32) largest = fmaxf(largest, ptx::to_float<BFloat16>(x[i]));
     for (int distance = 16; distance > 0; distance /= 2) largest = fmaxf(largest, ptx::shuffle_xor(largest, distance));
@@ -58,7 +59,8 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) softmax_divergence_kernel
   }
 }
 
-__global__ void __launch_bounds__(32 * kWarpsPerBlock) weight_of_others_kernel(const Rows rows, int64_t count, int columns, int column, bool whole, float* weights) {
+__global__ void __launch_bounds__(32 * kWarpsPerBlock)
+    weight_of_others_kernel(const Rows rows, int64_t count, int columns, int column, bool whole, float* weights) {
   ptx::take_turn();
   const int64_t row = row_of_warp();
   if (row >= count) return;
@@ -72,8 +74,8 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) weight_of_others_kernel(c
 constexpr int kMeanWarps = 8, kMeanThreads = 32 * kMeanWarps;
 
 /// One block: there is a divergence for each frame of a batch, some thousands.
-__global__ void __launch_bounds__(kMeanThreads) mean_divergence_kernel(const float* divergences, const float* weights, int rows, float factor, float* shares,
-                                                                       float* mean) {
+__global__ void __launch_bounds__(kMeanThreads)
+    mean_divergence_kernel(const float* divergences, const float* weights, int rows, float factor, float* shares, float* mean) {
   ptx::take_turn();
   auto* of_warps = reinterpret_cast<double*>(shared_memory());
   const int thread = static_cast<int>(threadIdx.x);
@@ -89,8 +91,8 @@ __global__ void __launch_bounds__(kMeanThreads) mean_divergence_kernel(const flo
   if (thread == 0) *mean = static_cast<float>(static_cast<double>(factor) * sum);
 }
 
-__global__ void __launch_bounds__(32 * kWarpsPerBlock) scale_rows_kernel(uint16_t* x, int64_t stride, int64_t rows, int columns, const float* shares, const float* upstream,
-                                                                        float factor) {
+__global__ void __launch_bounds__(32 * kWarpsPerBlock)
+    scale_rows_kernel(uint16_t* x, int64_t stride, int64_t rows, int columns, const float* shares, const float* upstream, float factor) {
   ptx::take_turn();
   const int64_t row = row_of_warp();
   if (row >= rows) return;

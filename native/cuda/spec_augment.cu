@@ -11,8 +11,8 @@ namespace {
 constexpr int kBinThreads = 256, kBinWarps = kBinThreads / 32;
 
 /// A block takes an utterance.
-template <typename T>
-__global__ void __launch_bounds__(kBinThreads) mean_kernel(const typename Element<T>::Type* x, int64_t stride, int bins, const int32_t* offsets, float* means) {
+template <typename T> __global__ void __launch_bounds__(kBinThreads)
+    mean_kernel(const typename Element<T>::Type* x, int64_t stride, int bins, const int32_t* offsets, float* means) {
   ptx::take_turn();
   const int64_t first = offsets[blockIdx.x], count = (offsets[blockIdx.x + 1] - first) * bins;
   double sum = 0.0;
@@ -50,8 +50,8 @@ template <typename T> void mask(const DeviceMatrix& features, const PackedSequen
   auto* x = features.use_on<typename Element<T>::Type>(stream);
   launch(mean_kernel<T>, LaunchShape{count, 1, 1, kBinThreads, kBinWarps * sizeof(double), 1, kernels_take_turns()}, stream.handle(), x,
          features.row_stride(), bins, sequences.offsets, masks.means);
-  launch(mask_kernel<T>, LaunchShape{blocks_of_warps(sequences.longest), count, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream.handle(), x,
-         features.row_stride(), bins, sequences.offsets, masks.means, masks.offsets, reinterpret_cast<const int2*>(masks.intervals));
+  launch(mask_kernel<T>, LaunchShape{blocks_of_warps(sequences.longest), count, 1, 32 * kWarpsPerBlock, 0, 1, kernels_take_turns()}, stream.handle(),
+         x, features.row_stride(), bins, sequences.offsets, masks.means, masks.offsets, reinterpret_cast<const int2*>(masks.intervals));
 }
 
 }  // namespace

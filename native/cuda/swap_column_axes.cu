@@ -20,8 +20,8 @@ __global__ void __launch_bounds__(kSwapThreads) swap_kernel(const uint16_t* x, i
 
 void swap_column_axes(const DeviceMatrix& x, int outer, const DeviceMatrix& y, const Stream& stream) {
   if (x.rows() == 0) return;
-  launch(swap_kernel, LaunchShape{static_cast<unsigned>(x.rows()), 1, 1, kSwapThreads, 0, 1, kernels_take_turns()}, stream.handle(), x.use_on<uint16_t>(stream),
-         x.row_stride(), outer, static_cast<int>(x.columns()) / outer, y.use_on<uint16_t>(stream), y.row_stride());
+  launch(swap_kernel, LaunchShape{static_cast<unsigned>(x.rows()), 1, 1, kSwapThreads, 0, 1, kernels_take_turns()}, stream.handle(),
+         x.use_on<uint16_t>(stream), x.row_stride(), outer, static_cast<int>(x.columns()) / outer, y.use_on<uint16_t>(stream), y.row_stride());
 }
 
 }  // namespace usmlite::cuda

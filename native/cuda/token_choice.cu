@@ -76,7 +76,8 @@ template <typename T> __global__ void __launch_bounds__(kTokenChoiceThreads) cho
     of_kind = fmaxf(of_kind, allowed);
   });
 #pragma unroll
-  for (int kind = 0; kind < kKinds; ++kind) largest[kind] = block_reduce<kTokenChoiceWarps>(largest[kind], of_warps + kind * kTokenChoiceWarps, Larger{});
+  for (int kind = 0; kind < kKinds; ++kind)
+    largest[kind] = block_reduce<kTokenChoiceWarps>(largest[kind], of_warps + kind * kTokenChoiceWarps, Larger{});
   float sums[kKinds] = {};
   for_each_token([&](int token, float score, float allowed) {
     sums[0] += exponential(score - largest[0]);

@@ -28,8 +28,8 @@ void check_factors(const ProductOperand& a, const ProductOperand& b) {
 void check_result(const ProductOperand& a, const ProductOperand& b, DeviceType type, const std::vector<int64_t>& shape,
                   const char* what = "the result") {
   if ((type == DeviceType::kFloat32 || type == a.matrix.type()) && shape == std::vector<int64_t>{a.rows(), b.columns()}) return;
-  throw Error(error_code::kInvalidArgument, std::string("a product of a training step: ") + what + " must be float32 or " + name_of(a.matrix.type()) + " " +
-                                                shape_text({a.rows(), b.columns()}) + ", not " + name_of(type) + " " + shape_text(shape));
+  throw Error(error_code::kInvalidArgument, std::string("a product of a training step: ") + what + " must be float32 or " + name_of(a.matrix.type()) +
+                                                " " + shape_text({a.rows(), b.columns()}) + ", not " + name_of(type) + " " + shape_text(shape));
 }
 
 }  // namespace

@@ -12,9 +12,9 @@ using namespace transducer_state;
 
 constexpr int kUtteranceThreads = 128, kUtteranceWarps = kUtteranceThreads / 32;  // a block takes an utterance
 
-template <typename T>
-__global__ void __launch_bounds__(kUtteranceThreads) join_kernel(const typename Element<T>::Type* frames, int64_t frames_stride, const uint16_t* prediction,
-                                                        int64_t prediction_stride, int joint, const float* state, uint16_t* y, int64_t y_stride) {
+template <typename T> __global__ void __launch_bounds__(kUtteranceThreads)
+    join_kernel(const typename Element<T>::Type* frames, int64_t frames_stride, const uint16_t* prediction, int64_t prediction_stride, int joint,
+                const float* state, uint16_t* y, int64_t y_stride) {
   ptx::take_turn();
   const int64_t row = blockIdx.x;
   const int frame = static_cast<int>(state[row * kColumns + kFrame]);
@@ -26,7 +26,8 @@ __global__ void __launch_bounds__(kUtteranceThreads) join_kernel(const typename 
   }
 }
 
-__global__ void __launch_bounds__(kUtteranceThreads) decide_kernel(const uint16_t* scores, int64_t stride, const TransducerRules rules, float* state, float* steps) {
+__global__ void __launch_bounds__(kUtteranceThreads)
+    decide_kernel(const uint16_t* scores, int64_t stride, const TransducerRules rules, float* state, float* steps) {
   ptx::take_turn();
   const int64_t row = blockIdx.x;
   const int thread = static_cast<int>(threadIdx.x);
@@ -90,18 +91,18 @@ void transducer_join(const DeviceMatrix& frames, const DeviceMatrix& prediction,
   const float* standing = state.use_on<float>(stream);
   uint16_t* to = y.use_on<uint16_t>(stream);
   if (frames.type() == DeviceType::kFloat32) {
-    launch(join_kernel<Float32>, shape, stream.handle(), frames.use_on<float>(stream), frames.row_stride(), from, prediction.row_stride(), joint, standing, to,
-           y.row_stride());
+    launch(join_kernel<Float32>, shape, stream.handle(), frames.use_on<float>(stream), frames.row_stride(), from, prediction.row_stride(), joint,
+           standing, to, y.row_stride());
   } else {
-    launch(join_kernel<BFloat16>, shape, stream.handle(), frames.use_on<uint16_t>(stream), frames.row_stride(), from, prediction.row_stride(), joint, standing,
-           to, y.row_stride());
+    launch(join_kernel<BFloat16>, shape, stream.handle(), frames.use_on<uint16_t>(stream), frames.row_stride(), from, prediction.row_stride(), joint,
+           standing, to, y.row_stride());
   }
 }
 
 void transducer_decide(const DeviceMatrix& scores, const TransducerRules& rules, const DeviceMatrix& state, const DeviceMatrix& steps,
                        const Stream& stream) {
-  launch(decide_kernel, block_for_each(state, 3 * kUtteranceWarps * sizeof(float)), stream.handle(), scores.use_on<uint16_t>(stream), scores.row_stride(), rules,
-         state.use_on<float>(stream), steps.use_on<float>(stream));
+  launch(decide_kernel, block_for_each(state, 3 * kUtteranceWarps * sizeof(float)), stream.handle(), scores.use_on<uint16_t>(stream),
+         scores.row_stride(), rules, state.use_on<float>(stream), steps.use_on<float>(stream));
 }
 
 }  // namespace usmlite::cuda

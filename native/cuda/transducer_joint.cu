@@ -128,8 +128,9 @@ void transducer_join_backward(const TransducerCells& cells, const TransducerSlab
                                         predictions.row_stride(),
                                         columns};
   launch(join_backward_kernel,
-         LaunchShape{static_cast<unsigned>(rows.frame_count + rows.prediction_count), static_cast<unsigned>((columns + kJointColumns - 1) / kJointColumns), 1, kJointThreads,
-                     kLanes * kJointColumns * sizeof(float), 1, kernels_take_turns()},
+         LaunchShape{static_cast<unsigned>(rows.frame_count + rows.prediction_count),
+                     static_cast<unsigned>((columns + kJointColumns - 1) / kJointColumns), 1, kJointThreads, kLanes * kJointColumns * sizeof(float),
+                     1, kernels_take_turns()},
          stream.handle(), arguments);
 }
 

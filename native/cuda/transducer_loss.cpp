@@ -116,7 +116,8 @@ int64_t TransducerBatch::cells() const {
   int64_t sum = 0;
   for (size_t i = 0; i < count(); ++i) sum += cell_count(i);
   if (sum > std::numeric_limits<int32_t>::max()) {
-    throw Error(error_code::kInvalidArgument, "transducer loss: a batch of " + std::to_string(sum) + " pairs of a frame and a label; use smaller batches");
+    throw Error(error_code::kInvalidArgument,
+                "transducer loss: a batch of " + std::to_string(sum) + " pairs of a frame and a label; use smaller batches");
   }
   return sum;
 }

@@ -248,8 +248,8 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock) logit_gradient_kernel(con
   if (lane < a.durations.count) put(a.what.vocabulary + lane, student.duration(lane), own.blank + own.label, teacher.duration(lane));
 }
 
-SlabArguments slab_arguments(const TransducerCells& cells, const TransducerSlab& slab, const TransducerLogits& what, const TransducerDurations& durations,
-                             const DeviceMatrix& logits, const Stream& stream) {
+SlabArguments slab_arguments(const TransducerCells& cells, const TransducerSlab& slab, const TransducerLogits& what,
+                             const TransducerDurations& durations, const DeviceMatrix& logits, const Stream& stream) {
   return {cells, slab, what, durations, logits.use_on<uint16_t>(stream), logits.rows(), logits.row_stride()};
 }
 
@@ -259,8 +259,8 @@ LaunchShape warp_for_each(int64_t rows) {
 
 }  // namespace
 
-void transducer_emissions(const TransducerCells& cells, const TransducerSlab& slab, const TransducerLogits& what, const TransducerDurations& durations,
-                          const DeviceMatrix& logits, float* lattice, const Stream& stream) {
+void transducer_emissions(const TransducerCells& cells, const TransducerSlab& slab, const TransducerLogits& what,
+                          const TransducerDurations& durations, const DeviceMatrix& logits, float* lattice, const Stream& stream) {
   launch(emissions_kernel, warp_for_each(slab.count), stream.handle(), slab_arguments(cells, slab, what, durations, logits, stream), lattice);
 }
 
@@ -273,7 +273,8 @@ void transducer_paths(const TransducerCells& cells, const TransducerDurations& d
 
 void transducer_lesson(const TransducerCells& cells, const TransducerDurations& durations, const float* teacher, const TransducerPaths& paths,
                        const float* student, float undernormalization, float* shares, float* divergences, const Stream& stream) {
-  launch(lesson_kernel, LaunchShape{static_cast<unsigned>(cells.count), 1, 1, kLessonThreads, 2 * kLessonWarps * sizeof(float), 1, kernels_take_turns()},
+  launch(lesson_kernel,
+         LaunchShape{static_cast<unsigned>(cells.count), 1, 1, kLessonThreads, 2 * kLessonWarps * sizeof(float), 1, kernels_take_turns()},
          stream.handle(), LessonArguments{cells, durations, teacher, student, paths, undernormalization, shares, divergences});
 }
 

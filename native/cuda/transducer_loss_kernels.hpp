@@ -33,8 +33,8 @@ struct TransducerSlab {
 void transducer_join(const TransducerCells& cells, const TransducerSlab& slab, const DeviceMatrix& frames, const DeviceMatrix& predictions,
                      const DeviceMatrix& hidden, const Stream& stream);
 /// Their part of the lattice (all cells, kept): NaN where a logit is not finite.
-void transducer_emissions(const TransducerCells& cells, const TransducerSlab& slab, const TransducerLogits& what, const TransducerDurations& durations,
-                          const DeviceMatrix& logits, float* lattice, const Stream& stream);
+void transducer_emissions(const TransducerCells& cells, const TransducerSlab& slab, const TransducerLogits& what,
+                          const TransducerDurations& durations, const DeviceMatrix& logits, float* lattice, const Stream& stream);
 
 /// Logarithms of the summed probability of paths, in float64: the numbers of paths are large.
 struct TransducerPaths {

@@ -48,8 +48,8 @@ __global__ void __launch_bounds__(kMaskThreads) apply_mask_kernel(const MaskArgu
 }
 
 // A warp takes a row at a time.
-__global__ void __launch_bounds__(kMaskThreads) count_mask_changes_kernel(const int8_t* before, int64_t before_stride, const int8_t* after, int64_t after_stride,
-                                                                        int64_t rows, int columns, float* counts) {
+__global__ void __launch_bounds__(kMaskThreads) count_mask_changes_kernel(const int8_t* before, int64_t before_stride, const int8_t* after,
+                                                                          int64_t after_stride, int64_t rows, int columns, float* counts) {
   ptx::take_turn();
   constexpr int kWarps = kMaskThreads / 32;
   int changed = 0;
@@ -60,7 +60,9 @@ __global__ void __launch_bounds__(kMaskThreads) count_mask_changes_kernel(const 
   if (threadIdx.x == 0) counts[blockIdx.x] = static_cast<float>(changed);
 }
 
-LaunchShape mask_shape(int64_t threads) { return {static_cast<unsigned>((threads + kMaskThreads - 1) / kMaskThreads), 1, 1, kMaskThreads, 0, 1, kernels_take_turns()}; }
+LaunchShape mask_shape(int64_t threads) {
+  return {static_cast<unsigned>((threads + kMaskThreads - 1) / kMaskThreads), 1, 1, kMaskThreads, 0, 1, kernels_take_turns()};
+}
 
 }  // namespace
 
@@ -82,8 +84,8 @@ void apply_mask(const DeviceMatrix& x, const DeviceMatrix& mask, float pruned, c
 
 void count_mask_changes(const DeviceMatrix& before, const DeviceMatrix& after, const DeviceMatrix& counts, const Stream& stream) {
   const LaunchShape shape{kMaskChangeCounts, 1, 1, kMaskThreads, kMaskThreads / 32 * sizeof(int), 1, kernels_take_turns()};
-  launch(count_mask_changes_kernel, shape, stream.handle(), before.use_on<int8_t>(stream), before.row_stride(), after.use_on<int8_t>(stream), after.row_stride(),
-         after.rows(), static_cast<int>(after.columns()), counts.use_on<float>(stream));
+  launch(count_mask_changes_kernel, shape, stream.handle(), before.use_on<int8_t>(stream), before.row_stride(), after.use_on<int8_t>(stream),
+         after.row_stride(), after.rows(), static_cast<int>(after.columns()), counts.use_on<float>(stream));
 }
 
 }  // namespace usmlite::cuda

@@ -37,11 +37,13 @@ template <bool kBackward> __global__ void __launch_bounds__(kTapThreads) weight_
   }
 }
 
-template <bool kBackward> void launch_weight_norm(WeightNormArguments a, const DeviceMatrix& gain, const DeviceMatrix& direction, const Stream& stream) {
+template <bool kBackward>
+void launch_weight_norm(WeightNormArguments a, const DeviceMatrix& gain, const DeviceMatrix& direction, const Stream& stream) {
   const auto taps = static_cast<unsigned>(gain.columns());
   a.gain = gain.use_on<float>(stream), a.direction = direction.use_on<float>(stream), a.stride = direction.row_stride();
   a.outputs = static_cast<int>(direction.rows()), a.inputs = static_cast<int>(direction.columns() / gain.columns());
-  launch(weight_norm_kernel<kBackward>, LaunchShape{taps, 1, 1, kTapThreads, 2 * kTapWarps * sizeof(float), 1, kernels_take_turns()}, stream.handle(), a);
+  launch(weight_norm_kernel<kBackward>, LaunchShape{taps, 1, 1, kTapThreads, 2 * kTapWarps * sizeof(float), 1, kernels_take_turns()}, stream.handle(),
+         a);
 }
 
 }  // namespace

@@ -40,10 +40,12 @@ LanguageScorer::LanguageScorer(NgramTables ngrams, SpellingTables spelling, Lexi
   require(ngrams_.start >= 0 && ngrams_.start < nodes, "the first context");
 
   const int64_t width = spelling_.width;
-  require(width >= 2 && !spelling_.scores.empty() && spelling_.scores.size() % width == 0 && spelling_.scores.size() == spelling_.following.size(), "spelling");
+  require(width >= 2 && !spelling_.scores.empty() && spelling_.scores.size() % width == 0 && spelling_.scores.size() == spelling_.following.size(),
+          "spelling");
   const auto states = static_cast<int64_t>(spelling_.scores.size()) / width;
   require_range(spelling_.following, 0, states, "states of spelling");
-  require(spelling_.start >= 0 && spelling_.start < states && spelling_.end_symbol >= 0 && spelling_.end_symbol < width, "the first state of spelling");
+  require(spelling_.start >= 0 && spelling_.start < states && spelling_.end_symbol >= 0 && spelling_.end_symbol < width,
+          "the first state of spelling");
   require_range(pieces_.symbols, 0, width, "letters of tokens");
   require(pieces_.offsets.size() == pieces_.begins_word.size() + 1 && std::is_sorted(pieces_.offsets.begin(), pieces_.offsets.end()) &&
               pieces_.offsets.front() == 0 && pieces_.offsets.back() == static_cast<int64_t>(pieces_.symbols.size()),

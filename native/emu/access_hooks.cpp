@@ -65,7 +65,8 @@ void __ubsan_handle_type_mismatch_v1(const MisalignedAccess* access, uintptr_t p
     return;
   }
   usmlite::emu::machine().fail("misaligned address: " + std::string(access->type->name) + " must begin at a multiple of " +
-                               std::to_string(1u << access->log_alignment) + " bytes (" + access->file + ", line " + std::to_string(access->line) + ")");
+                               std::to_string(1u << access->log_alignment) + " bytes (" + access->file + ", line " + std::to_string(access->line) +
+                               ")");
 }
 
 #define USMLITE_HOOKS(SIZE)                                                                       \

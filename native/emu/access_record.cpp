@@ -68,7 +68,8 @@ void AccessRecord::add(size_t offset, size_t bytes, Kind kind, int thread, const
   if (granule_ == 0 || granule < granule_) narrow(granule);
   const GlobalOrder& order = machine.global_order();
   const auto races = [&](const Access& other) {
-    return order.in_kernel(other.clock) && !(kind == Kind::kAtomic && other.kind == Kind::kAtomic) && !order.is_known(other.thread, other.clock, thread);
+    return order.in_kernel(other.clock) && !(kind == Kind::kAtomic && other.kind == Kind::kAtomic) &&
+           !order.is_known(other.thread, other.clock, thread);
   };
   const Access access{machine.order().clock(thread), static_cast<uint16_t>(thread), kind};
   const size_t shift = std::countr_zero(granule_), last = (offset + bytes - 1) >> shift;

@@ -42,7 +42,8 @@ struct Tile {
     if (!transposed && address % 128 + row_bytes > 128)
       machine().fail("wgmma reads " + std::to_string(row_bytes) + " bytes of each row from byte " + std::to_string(address % 128) +
                      " on, beyond its 128");
-    if (transposed ? address % 1024 != 0 : address / 128 % 8 != 0) machine().fail("wgmma with a tile that does not begin at a multiple of 1024 bytes");
+    if (transposed ? address % 1024 != 0 : address / 128 % 8 != 0)
+      machine().fail("wgmma with a tile that does not begin at a multiple of 1024 bytes");
   }
 
   uint32_t address, leading, stride;

@@ -23,7 +23,8 @@ struct Heads {
 Heads heads_argument(const Arguments& arguments, const DeviceTensor& query, size_t index) {
   const int64_t heads = arguments.integer(index, "heads", 1, 65535), head_dim = head_dimension(arguments, query, heads);
   if (head_dim == 0 || head_dim % 8 != 0 || head_dim > cuda::kLargestTrainedHeadDimension) {
-    throw Error(error_code::kUnsupportedSpec, "heads have " + std::to_string(head_dim) + " values; to be trained on the GPU they can have 8, 16, .. " +
+    throw Error(error_code::kUnsupportedSpec, "heads have " + std::to_string(head_dim) +
+                                                  " values; to be trained on the GPU they can have 8, 16, .. " +
                                                   std::to_string(cuda::kLargestTrainedHeadDimension));
   }
   return {heads, head_dim, static_cast<float>(arguments.number(index + 1, "scale", -1e6, 1e6))};
@@ -111,7 +112,8 @@ Napi::Value attention_backward(const Napi::CallbackInfo& info) {
   const auto stream = stream_argument(arguments, info, 13);
   const Keys keys(arguments, info, 7, 6, causal, stream);
   const DeviceTensor& key = key_argument(operands, 1, query, heads.dimension, keys.frames);
-  const DeviceTensor of_query(query.type(), query.shape(), stream), of_key(query.type(), key.shape(), stream), of_value(query.type(), key.shape(), stream);
+  const DeviceTensor of_query(query.type(), query.shape(), stream), of_key(query.type(), key.shape(), stream),
+      of_value(query.type(), key.shape(), stream);
   cuda::attention_backward({.query = &query,
                             .out = &operands.like(3, "out", query),
                             .gradient = &operands.like(5, "gradient", query),
@@ -145,7 +147,8 @@ Napi::Value relative_attention_backward(const Napi::CallbackInfo& info) {
   const DeviceTensor of_query(query.type(), query.shape(), stream), of_key(query.type(), key.shape(), stream);
   const DeviceTensor of_value(query.type(), key.shape(), stream), of_positions(query.type(), relative.positions->shape(), stream);
   const DeviceTensor sums(DeviceType::kFloat32, relative.positions->shape(), stream);
-  const DeviceTensor of_content_bias(DeviceType::kFloat32, {query.columns()}, stream), of_position_bias(DeviceType::kFloat32, {query.columns()}, stream);
+  const DeviceTensor of_content_bias(DeviceType::kFloat32, {query.columns()}, stream),
+      of_position_bias(DeviceType::kFloat32, {query.columns()}, stream);
   cuda::relative_attention_backward({.query = &query,
                                      .out = &operands.like(3, "out", query),
                                      .gradient = &operands.like(5, "gradient", query),

@@ -22,7 +22,8 @@ struct RelativePositions {
 };
 
 /// The arguments positions, contentBias, positionBias, origin, left, right from `index` on; left and right are -1 where all is seen.
-inline RelativePositions relative_argument(const Arguments& arguments, Operands& operands, size_t index, const cuda::DeviceTensor& query, int64_t longest) {
+inline RelativePositions relative_argument(const Arguments& arguments, Operands& operands, size_t index, const cuda::DeviceTensor& query,
+                                           int64_t longest) {
   const int64_t width = query.columns(), rows = operands.any_floats(index, "positions").rows();
   RelativePositions relative{&operands.like(index, "positions", query, {rows, width}), &operands.like(index + 1, "contentBias", query, {width}),
                              &operands.like(index + 2, "positionBias", query, {width})};

@@ -32,7 +32,8 @@ Napi::Value cached_attention(const Napi::CallbackInfo& info) {
     arguments.fail("the keys of sequences reach to row " + std::to_string(keys->rows_end() - 1) + " but key has " + std::to_string(key.rows()));
   }
   const auto stream = stream_argument(arguments, info, 8);
-  const cuda::CachedAttentionArguments attention{&query, &key, &value, static_cast<int>(heads), static_cast<float>(arguments.number(6, "scale", -1e6, 1e6)), causal};
+  const cuda::CachedAttentionArguments attention{
+      &query, &key, &value, static_cast<int>(heads), static_cast<float>(arguments.number(6, "scale", -1e6, 1e6)), causal};
   DeviceTensor out(query.type(), query.shape(), stream);
   cuda::cached_attention(attention, operands.sequences(3, query.rows(), stream), keys->use_on(stream), out, stream);
   return wrap(info.Env(), std::move(out));
@@ -46,7 +47,8 @@ Napi::Value extend_cache(const Napi::CallbackInfo& info) {
   const DeviceTensor& values = operands.like(1, "values", keys);
   const DeviceTensor& cached_keys = operands.floats(2, "cachedKeys");
   if (cached_keys.type() != keys.type() || cached_keys.columns() != keys.columns()) {
-    arguments.fail(std::string("cachedKeys must be ") + cuda::name_of(keys.type()) + " with " + std::to_string(keys.columns()) + " columns, as keys is");
+    arguments.fail(std::string("cachedKeys must be ") + cuda::name_of(keys.type()) + " with " + std::to_string(keys.columns()) +
+                   " columns, as keys is");
   }
   const DeviceTensor& cached_values = operands.like(3, "cachedValues", cached_keys);
   const auto places = DeviceSequencesObject::from(arguments, info[5], "places");

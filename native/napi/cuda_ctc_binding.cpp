@@ -17,11 +17,13 @@ std::shared_ptr<DeviceTensor> matrix_argument(const Arguments& arguments, const 
   if (tensor->type() != DeviceType::kFloat32 && tensor->type() != DeviceType::kBFloat16) {
     arguments.fail(std::string(name) + " is " + cuda::name_of(tensor->type()) + "; it must be float32 or bfloat16");
   }
-  if (tensor->shape().size() != 2) arguments.fail(std::string(name) + " has shape " + shape_text(tensor->shape()) + "; it must have frames and columns");
+  if (tensor->shape().size() != 2)
+    arguments.fail(std::string(name) + " has shape " + shape_text(tensor->shape()) + "; it must have frames and columns");
   return tensor;
 }
 
-std::shared_ptr<DeviceTensor> vector_argument(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index, const char* name, int64_t extent) {
+std::shared_ptr<DeviceTensor> vector_argument(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index, const char* name,
+                                              int64_t extent) {
   auto tensor = DeviceTensorObject::from(arguments, info[index], name);
   if (tensor->type() != DeviceType::kFloat32 || tensor->shape() != std::vector<int64_t>{extent}) {
     arguments.fail(std::string(name) + " must be float32 (" + std::to_string(extent) + ") but is " + cuda::name_of(tensor->type()) + " " +
@@ -30,7 +32,8 @@ std::shared_ptr<DeviceTensor> vector_argument(const Arguments& arguments, const 
   return tensor;
 }
 
-std::shared_ptr<cuda::DeviceSequences> sequences_argument(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index, const DeviceTensor& x) {
+std::shared_ptr<cuda::DeviceSequences> sequences_argument(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index,
+                                                          const DeviceTensor& x) {
   auto sequences = DeviceSequencesObject::from(arguments, info[index], "sequences");
   if (sequences->frames() != x.rows()) {
     arguments.fail("the sequences have " + std::to_string(sequences->frames()) + " frames but x has " + std::to_string(x.rows()));

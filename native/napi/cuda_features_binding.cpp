@@ -74,7 +74,8 @@ Napi::Value log_mel(const Napi::CallbackInfo& info) {
   if (samples->type() != DeviceType::kFloat32 || samples->shape().size() != 1) arguments.fail("samples must be float32 and have one axis");
   const Tensor& offsets = arguments.offsets(2, "sampleOffsets", samples->columns());
   const auto frames = DeviceSequencesObject::from(arguments, info[3], "frames");
-  if (offsets.count() != frames->count() + 1) arguments.fail("there are samples of " + std::to_string(offsets.count() - 1) + " utterances but frames of " + std::to_string(frames->count()));
+  if (offsets.count() != frames->count() + 1)
+    arguments.fail("there are samples of " + std::to_string(offsets.count() - 1) + " utterances but frames of " + std::to_string(frames->count()));
   const cuda::Framing framing{arguments.integer(4, "before", 0, 1 << 16), arguments.number(5, "preemphasis", 0, 1),
                               arguments.number(6, "fullScale", 0, 1 << 30), arguments.integer(7, "mirroredWindow", 0, 1 << 30)};
   const auto stream = stream_argument(arguments, info, 8);
@@ -83,7 +84,8 @@ Napi::Value log_mel(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(features));
 }
 
-std::shared_ptr<cuda::DeviceSequences> frames_of(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index, const DeviceTensor& features) {
+std::shared_ptr<cuda::DeviceSequences> frames_of(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index,
+                                                 const DeviceTensor& features) {
   auto sequences = DeviceSequencesObject::from(arguments, info[index], "sequences");
   if (sequences->frames() != features.shape()[0]) {
     arguments.fail("the sequences have " + std::to_string(sequences->frames()) + " frames but features have shape " + shape_text(features.shape()));
@@ -92,7 +94,8 @@ std::shared_ptr<cuda::DeviceSequences> frames_of(const Arguments& arguments, con
 }
 
 void check_float32(const Arguments& arguments, const DeviceTensor& features) {
-  if (features.type() != DeviceType::kFloat32) arguments.fail(std::string("features are ") + cuda::name_of(features.type()) + "; they must be float32");
+  if (features.type() != DeviceType::kFloat32)
+    arguments.fail(std::string("features are ") + cuda::name_of(features.type()) + "; they must be float32");
 }
 
 // deviceNormaliseColumns(features float32 (frames, bins) or (frames), sequences, stacked, framesPerStacked, addedVariance, addedDeviation,
@@ -105,14 +108,18 @@ Napi::Value normalise_columns(const Napi::CallbackInfo& info) {
   const auto sequences = frames_of(arguments, info, 1, *features);
   const auto stacked = DeviceSequencesObject::from(arguments, info[2], "stacked");
   const int64_t per_frame = arguments.integer(3, "framesPerStacked", 1, one_column ? 1 : 16);
-  if (stacked->count() != sequences->count()) arguments.fail("there are " + std::to_string(sequences->count()) + " sequences but " + std::to_string(stacked->count()) + " stacked ones");
+  if (stacked->count() != sequences->count()) {
+    arguments.fail("there are " + std::to_string(sequences->count()) + " sequences but " + std::to_string(stacked->count()) + " stacked ones");
+  }
   for (int i = 0; i < sequences->count(); ++i) {
     const int64_t frames = sequences->offsets()[i + 1] - sequences->offsets()[i], wanted = stacked->offsets()[i + 1] - stacked->offsets()[i];
     if (wanted != frames / per_frame) {
-      arguments.fail("sequence " + std::to_string(i) + " has " + std::to_string(frames) + " frames, which make " + std::to_string(frames / per_frame) + ", not " + std::to_string(wanted));
+      arguments.fail("sequence " + std::to_string(i) + " has " + std::to_string(frames) + " frames, which make " +
+                     std::to_string(frames / per_frame) + ", not " + std::to_string(wanted));
     }
   }
-  const cuda::Normalisation normalisation{arguments.number(4, "addedVariance", 0, 1), arguments.number(5, "addedDeviation", 0, 1), arguments.boolean(6, "varianceOfSample")};
+  const cuda::Normalisation normalisation{arguments.number(4, "addedVariance", 0, 1), arguments.number(5, "addedDeviation", 0, 1),
+                                          arguments.boolean(6, "varianceOfSample")};
   const auto stream = stream_argument(arguments, info, 7);
   DeviceTensor result(DeviceType::kFloat32, one_column ? features->shape() : std::vector<int64_t>{stacked->frames(), features->columns() * per_frame}, stream);
   cuda::normalise_columns(*features, sequences->use_on(stream), normalisation, result, stacked->use_on(stream), static_cast<int>(per_frame), stream);
@@ -143,7 +150,8 @@ Napi::Value spec_augment(const Napi::CallbackInfo& info) {
   const std::vector<int64_t> bounds = arguments.integers(2, "intervals", 0, int64_t{1} << 30);
   const std::vector<int64_t> offsets = arguments.integers(3, "offsets", 0, static_cast<int64_t>(bounds.size() / 2));
   if (offsets.size() != 2 * static_cast<size_t>(sequences->count()) + 1) {
-    arguments.fail("there are masks of " + std::to_string(offsets.size() / 2) + " utterances but " + std::to_string(sequences->count()) + " sequences");
+    arguments.fail("there are masks of " + std::to_string(offsets.size() / 2) + " utterances but " + std::to_string(sequences->count()) +
+                   " sequences");
   }
   cuda::Masks masks{{offsets.begin(), offsets.end()}, {bounds.begin(), bounds.end()}};
   for (size_t kind = 0; kind + 1 < offsets.size(); ++kind) {
@@ -151,8 +159,8 @@ Napi::Value spec_augment(const Napi::CallbackInfo& info) {
     const int64_t extent = kind % 2 == 0 ? features->columns() : sequences->offsets()[sequence + 1] - sequences->offsets()[sequence];
     for (int64_t i = offsets[kind]; i < offsets[kind + 1]; ++i) {
       if (bounds[2 * i] > bounds[2 * i + 1] || bounds[2 * i + 1] > extent) {
-        arguments.fail("mask " + std::to_string(bounds[2 * i]) + " to " + std::to_string(bounds[2 * i + 1]) + " of sequence " + std::to_string(sequence) +
-                       " does not lie within its " + std::to_string(extent) + (kind % 2 == 0 ? " bins" : " frames"));
+        arguments.fail("mask " + std::to_string(bounds[2 * i]) + " to " + std::to_string(bounds[2 * i + 1]) + " of sequence " +
+                       std::to_string(sequence) + " does not lie within its " + std::to_string(extent) + (kind % 2 == 0 ? " bins" : " frames"));
       }
     }
   }

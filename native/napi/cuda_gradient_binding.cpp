@@ -124,8 +124,8 @@ Napi::Value gather_windows_backward(const Napi::CallbackInfo& info) {
   const DeviceTensor& gradient = operands.training_floats(0, "gradient");
   const int64_t kernel = arguments.integer(2, "kernel", 1, 1 << 16), stride = arguments.integer(3, "stride", 1, 1 << 16);
   if (gradient.columns() % (8 * kernel) != 0) {
-    throw Error(error_code::kUnsupportedSpec, "rows of " + std::to_string(gradient.columns()) + " values are no windows of " + std::to_string(kernel) +
-                                                  " frames with a multiple of 8 channels");
+    throw Error(error_code::kUnsupportedSpec, "rows of " + std::to_string(gradient.columns()) + " values are no windows of " +
+                                                  std::to_string(kernel) + " frames with a multiple of 8 channels");
   }
   const auto inputs = DeviceSequencesObject::from(arguments, info[1], "sequences");
   const auto stream = stream_argument(arguments, info, 5);

@@ -61,7 +61,8 @@ Napi::Value pinned_bytes(const Napi::CallbackInfo& info) {
 struct Copied {
   Copied(const Arguments& arguments, const Napi::CallbackInfo& info)
       : tensor(DeviceTensorObject::from(arguments, info[0], "tensor")), pinned(PinnedMemoryObject::from(arguments, info[1], "pinned")) {
-    if (cuda::size_of(tensor->type()) == 1) arguments.fail(std::string("the tensor is ") + cuda::name_of(tensor->type()) + "; pinned buffers hold floats");
+    if (cuda::size_of(tensor->type()) == 1)
+      arguments.fail(std::string("the tensor is ") + cuda::name_of(tensor->type()) + "; pinned buffers hold floats");
     const int64_t wanted = tensor->rows() * tensor->columns(), there = static_cast<int64_t>(pinned->bytes() / sizeof(float));
     if (wanted > there) arguments.fail("the tensor has " + std::to_string(wanted) + " values but the buffer has " + std::to_string(there));
   }
@@ -81,8 +82,8 @@ Napi::Value write_from(const Napi::CallbackInfo& info) {
   const auto stream = stream_argument(arguments, info, 2);
   const bool direct = copied.tensor->type() == DeviceType::kFloat32;
   const DeviceTensor floats = direct ? *copied.tensor : DeviceTensor(DeviceType::kFloat32, copied.tensor->shape(), stream);
-  cuda::driver::begin_copy_to_device(floats.use_on<uint8_t>(stream), stride_bytes(floats), copied.pinned->data(), copied.row_bytes(), copied.row_bytes(),
-                                     copied.rows(), stream.handle());
+  cuda::driver::begin_copy_to_device(floats.use_on<uint8_t>(stream), stride_bytes(floats), copied.pinned->data(), copied.row_bytes(),
+                                     copied.row_bytes(), copied.rows(), stream.handle());
   if (!direct) cuda::cast(floats, *copied.tensor, stream);
   copied.pinned->used_on(stream);
   return info.Env().Undefined();
@@ -96,8 +97,8 @@ Napi::Value read_into(const Napi::CallbackInfo& info) {
   const bool direct = copied.tensor->type() == DeviceType::kFloat32;
   const DeviceTensor floats = direct ? *copied.tensor : DeviceTensor(DeviceType::kFloat32, copied.tensor->shape(), stream);
   if (!direct) cuda::cast(*copied.tensor, floats, stream);
-  cuda::driver::begin_copy_to_host(copied.pinned->data(), copied.row_bytes(), floats.use_on<uint8_t>(stream), stride_bytes(floats), copied.row_bytes(),
-                                   copied.rows(), stream.handle());
+  cuda::driver::begin_copy_to_host(copied.pinned->data(), copied.row_bytes(), floats.use_on<uint8_t>(stream), stride_bytes(floats),
+                                   copied.row_bytes(), copied.rows(), stream.handle());
   copied.pinned->used_on(stream);
   return info.Env().Undefined();
 }

@@ -147,7 +147,8 @@ Napi::Value quantize_rows(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "quantizeRows", 2);
   const auto x = DeviceTensorObject::from(arguments, info[0], "x");
   const std::string name = arguments.text(1, "type");
-  const auto* const known = std::find_if(std::begin(kIntegerActivations), std::end(kIntegerActivations), [&](const auto& one) { return name == one.first; });
+  const auto* const known =
+      std::find_if(std::begin(kIntegerActivations), std::end(kIntegerActivations), [&](const auto& one) { return name == one.first; });
   if (name != "float8" && known == std::end(kIntegerActivations)) {
     arguments.fail("type \"" + name + "\" is unknown; choose int8, int8-asymmetric, int4 or float8");
   }

@@ -60,7 +60,8 @@ Napi::Value low_rank_add(const Napi::CallbackInfo& info) {
   std::vector<cuda::LowRankSegment> segments;
   for (size_t i = 0; i < which.size(); ++i) {
     const auto factor = static_cast<size_t>(which[i]);
-    segments.push_back({offsets.i32()[i], offsets.i32()[i + 1], which[i] < 0 ? nullptr : down[factor].get(), which[i] < 0 ? nullptr : up[factor].get()});
+    segments.push_back(
+        {offsets.i32()[i], offsets.i32()[i + 1], which[i] < 0 ? nullptr : down[factor].get(), which[i] < 0 ? nullptr : up[factor].get()});
   }
   const float scale = factor_argument(arguments, 6, "scale");
   cuda::low_rank_add(segments, x, y, scale, low_rank_activation(arguments, 7), stream_argument(arguments, info, 8));

@@ -118,7 +118,8 @@ inline void check_keys(const Arguments& arguments, const cuda::DeviceSequences& 
   for (size_t i = 1; i < queries.offsets().size(); ++i) {
     const int32_t of_queries = queries.offsets()[i] - queries.offsets()[i - 1], of_keys = keys.offsets()[i] - keys.offsets()[i - 1];
     if (of_queries > 0 && of_keys < (causal ? of_queries : 1)) {
-      arguments.fail("sequence " + std::to_string(i - 1) + " has " + std::to_string(of_queries) + " queries but only " + std::to_string(of_keys) + " keys");
+      arguments.fail("sequence " + std::to_string(i - 1) + " has " + std::to_string(of_queries) + " queries but only " + std::to_string(of_keys) +
+                     " keys");
     }
   }
 }

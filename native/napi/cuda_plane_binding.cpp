@@ -79,7 +79,8 @@ Napi::Value plane_convolution_backward(const Napi::CallbackInfo& info) {
   const auto stream = stream_argument(arguments, info, 13);
   const cuda::PackedSequences sequences = operands.sequences(7, x.rows(), stream);
   const Wanted of_x(arguments.boolean(10, "wantsX"), x.type(), x.shape(), stream);
-  const Wanted of_weight(arguments.boolean(11, "wantsWeight"), DeviceType::kFloat32, {convolution.weight->rows(), convolution.weight->columns()}, stream);
+  const Wanted of_weight(arguments.boolean(11, "wantsWeight"), DeviceType::kFloat32, {convolution.weight->rows(), convolution.weight->columns()},
+                         stream);
   const Wanted of_bias(arguments.boolean(12, "wantsBias"), DeviceType::kFloat32, {convolution.weight->rows()}, stream);
   cuda::plane_convolution_backward({convolution, y, &gradient, of_x.get(), of_weight.get(), of_bias.get()}, sequences,
                                    plane.outputs->use_on(stream), stream);

@@ -22,7 +22,8 @@ Taps taps_arguments(const Arguments& arguments, Operands& operands) {
   const DeviceTensor& direction = operands.singles(1, "direction");
   const int64_t taps = gain.columns();
   if (gain.rows() != 1 || direction.shape().size() != 2 || taps == 0 || direction.columns() % taps != 0) {
-    arguments.fail("gain has shape " + shape_text(gain.shape()) + " and direction " + shape_text(direction.shape()) + "; they must be (1, taps) and (out, taps * in)");
+    arguments.fail("gain has shape " + shape_text(gain.shape()) + " and direction " + shape_text(direction.shape()) +
+                   "; they must be (1, taps) and (out, taps * in)");
   }
   return {gain, direction};
 }

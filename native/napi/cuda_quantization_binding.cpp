@@ -17,7 +17,8 @@ using cuda::DeviceType;
 std::shared_ptr<DeviceTensor> mask_argument(const Arguments& arguments, const Napi::CallbackInfo& info, size_t index, const DeviceTensor& like) {
   auto mask = DeviceTensorObject::from(arguments, info[index], "mask");
   if (mask->type() != DeviceType::kInt8 || mask->shape() != like.shape()) {
-    arguments.fail(std::string("the mask is ") + cuda::name_of(mask->type()) + " " + shape_text(mask->shape()) + "; it must be int8 " + shape_text(like.shape()));
+    arguments.fail(std::string("the mask is ") + cuda::name_of(mask->type()) + " " + shape_text(mask->shape()) + "; it must be int8 " +
+                   shape_text(like.shape()));
   }
   return mask;
 }

@@ -24,7 +24,8 @@ Napi::Value sample_windows(const Napi::CallbackInfo& info) {
   const DeviceTensor& x = operands.singles(0, "x");
   if (x.shape().size() != 1) arguments.fail("x has shape " + shape_text(x.shape()) + "; samples on the GPU are a vector");
   const int64_t kernel = arguments.integer(2, "kernel", 1, 1 << 16), stride = arguments.integer(3, "stride", 1, 1 << 16);
-  const auto inputs = DeviceSequencesObject::from(arguments, info[1], "sequences"), outputs = DeviceSequencesObject::from(arguments, info[4], "outputs");
+  const auto inputs = DeviceSequencesObject::from(arguments, info[1], "sequences"),
+             outputs = DeviceSequencesObject::from(arguments, info[4], "outputs");
   const auto stream = stream_argument(arguments, info, 5);
   const cuda::PackedSequences sequences = operands.sequences(1, x.columns(), stream);
   check_windows(arguments, *inputs, *outputs, kernel, stride);

@@ -68,7 +68,8 @@ Napi::Value cross_entropy(const Napi::CallbackInfo& info) {
     if (label >= columns) arguments.fail("label " + std::to_string(label) + " does not exist: there are " + std::to_string(columns) + " columns");
     if (label < 0) label = static_cast<int32_t>(columns);
   }
-  const auto smoothing = static_cast<float>(arguments.number(2, "smoothing", 0.0, 1.0)), factor = static_cast<float>(arguments.number(3, "factor", -1e30, 1e30));
+  const auto smoothing = static_cast<float>(arguments.number(2, "smoothing", 0.0, 1.0)),
+             factor = static_cast<float>(arguments.number(3, "factor", -1e30, 1e30));
   const auto stream = stream_argument(arguments, info, 5);
   const DeviceTensor losses(DeviceType::kFloat32, {rows}, stream);
   const Wanted gradient(arguments.boolean(4, "wantsGradient"), logits.type(), logits.shape(), stream);

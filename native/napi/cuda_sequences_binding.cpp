@@ -14,7 +14,8 @@ std::vector<int32_t> offsets_argument(const Arguments& arguments, size_t index) 
   const int64_t frames = offsets.count() ? offsets.i32()[offsets.count() - 1] : 0;
   arguments.offsets(index, "offsets", frames);
   if (offsets.count() > kMostSequences + 1) {
-    arguments.fail("there are " + std::to_string(offsets.count() - 1) + " sequences; on the GPU there can be " + std::to_string(kMostSequences) + " in a batch");
+    arguments.fail("there are " + std::to_string(offsets.count() - 1) + " sequences; on the GPU there can be " + std::to_string(kMostSequences) +
+                   " in a batch");
   }
   return {offsets.i32(), offsets.i32() + offsets.count()};
 }
@@ -53,7 +54,8 @@ Napi::Value sequences_refill(const Napi::CallbackInfo& info) {
   if (arguments.has(2) != sequences->has_rows()) arguments.fail("rows must be given where there were some, and only there");
   const std::vector<int32_t> rows = arguments.has(2) ? rows_argument(arguments, 2, offsets) : std::vector<int32_t>{};
   for (const int32_t row : rows) {
-    if (row >= sequences->rows_end()) arguments.fail("rows names row " + std::to_string(row) + " but there are " + std::to_string(sequences->rows_end()));
+    if (row >= sequences->rows_end())
+      arguments.fail("rows names row " + std::to_string(row) + " but there are " + std::to_string(sequences->rows_end()));
   }
   sequences->refill(offsets, rows, stream_argument(arguments, info, 3));
   return info.Env().Undefined();

@@ -57,7 +57,10 @@ cuda::LinearFinish linear_finish(const Arguments& arguments, Operands& operands,
     arguments.fail("activation \"" + name + "\" is unknown in training; choose none, silu, relu or gelu");
   }
   return {operands.optional_weights(first, "bias", {columns}),
-          name == "silu" ? cuda::Activation::kSilu : name == "relu" ? cuda::Activation::kRelu : name == "gelu" ? cuda::Activation::kGelu : cuda::Activation::kNone,
+          name == "silu"   ? cuda::Activation::kSilu
+          : name == "relu" ? cuda::Activation::kRelu
+          : name == "gelu" ? cuda::Activation::kGelu
+                           : cuda::Activation::kNone,
           static_cast<float>(arguments.number(first + 2, "scale", -1e30, 1e30)), arguments.dropout(first + 3)};
 }
 
@@ -110,10 +113,12 @@ std::vector<std::shared_ptr<DeviceTensor>> tensors(const Arguments& arguments, N
 std::vector<std::shared_ptr<DeviceTensor>> tensors_like(const Arguments& arguments, Napi::Value list, const std::string& name,
                                                         const std::vector<std::shared_ptr<DeviceTensor>>& like) {
   auto result = tensors(arguments, list, name);
-  if (result.size() != like.size()) arguments.fail(name + " has " + std::to_string(result.size()) + " tensors but there are " + std::to_string(like.size()) + " parameters");
+  if (result.size() != like.size())
+    arguments.fail(name + " has " + std::to_string(result.size()) + " tensors but there are " + std::to_string(like.size()) + " parameters");
   for (size_t i = 0; i < like.size(); ++i) {
     if (result[i]->shape() != like[i]->shape()) {
-      arguments.fail(name + "[" + std::to_string(i) + "] has shape " + shape_text(result[i]->shape()) + " but its parameter has " + shape_text(like[i]->shape()));
+      arguments.fail(name + "[" + std::to_string(i) + "] has shape " + shape_text(result[i]->shape()) + " but its parameter has " +
+                     shape_text(like[i]->shape()));
     }
   }
   return result;
@@ -134,7 +139,9 @@ Napi::Value adamw(const Napi::CallbackInfo& info) {
   const auto gradients = tensors_like(arguments, info[1], "gradients", values), first = tensors_like(arguments, info[2], "firstMoments", values),
              second = tensors_like(arguments, info[3], "secondMoments", values);
   const auto rates = doubles(arguments, 4, "learningRates", values.size()), decays = doubles(arguments, 5, "weightDecays", values.size());
-  const auto scalar = [&](size_t index, const char* name, double low, double high) { return static_cast<float>(arguments.number(index, name, low, high)); };
+  const auto scalar = [&](size_t index, const char* name, double low, double high) {
+    return static_cast<float>(arguments.number(index, name, low, high));
+  };
   const cpu::AdamWStep step{scalar(6, "beta1", 0, 1),           scalar(7, "beta2", 0, 1),
                             scalar(8, "epsilon", 0, 1),         scalar(9, "firstCorrection", 1e-12, 1),
                             scalar(10, "secondCorrection", 1e-12, 1), scalar(11, "gradientScale", 0, 1e30)};

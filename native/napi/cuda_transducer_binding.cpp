@@ -17,7 +17,9 @@ std::shared_ptr<DeviceTensor> matrix(const Arguments& arguments, const Napi::Cal
   auto tensor = DeviceTensorObject::from(arguments, info[index], name);
   const bool fits = tensor->type() == type && tensor->shape().size() == 2 && (rows == kAny || tensor->rows() == rows) &&
                     (columns == kAny || tensor->columns() == columns) && tensor->rows() > 0;
-  if (!fits) arguments.fail(std::string(name) + " is " + cuda::name_of(tensor->type()) + " " + shape_text(tensor->shape()) + ", which does not fit the others");
+  if (!fits)
+    arguments.fail(std::string(name) + " is " + cuda::name_of(tensor->type()) + " " + shape_text(tensor->shape()) +
+                   ", which does not fit the others");
   return tensor;
 }
 
@@ -66,7 +68,8 @@ Napi::Value decide(const Napi::CallbackInfo& info) {
   const auto steps = matrix(arguments, info, 5, "steps", DeviceType::kFloat32, state->rows(), cuda::transducer_state::kColumns);
   const std::vector<int64_t> durations = arguments.integers(3, "durations", 0, 1000);
   if (durations.size() > cuda::kMostDurations) {
-    throw Error(error_code::kUnsupportedSpec, std::to_string(durations.size()) + " durations; on the GPU there can be " + std::to_string(cuda::kMostDurations));
+    throw Error(error_code::kUnsupportedSpec,
+                std::to_string(durations.size()) + " durations; on the GPU there can be " + std::to_string(cuda::kMostDurations));
   }
   const int64_t vocabulary = scores->columns() - static_cast<int64_t>(durations.size());
   if (vocabulary < 1) arguments.fail("scores are of no token");

@@ -17,7 +17,8 @@ constexpr int64_t kLongestDuration = 1000;
 /// bfloat16 (rows, columns); an extent of kAny may be any.
 const DeviceTensor& matrix(const Arguments& arguments, Operands& operands, size_t index, const char* name, int64_t rows, int64_t columns) {
   const DeviceTensor& x = operands.any_floats(index, name);
-  const bool fits = x.type() == DeviceType::kBFloat16 && x.shape().size() == 2 && (rows == kAny || x.rows() == rows) && (columns == kAny || x.columns() == columns);
+  const bool fits =
+      x.type() == DeviceType::kBFloat16 && x.shape().size() == 2 && (rows == kAny || x.rows() == rows) && (columns == kAny || x.columns() == columns);
   if (!fits) {
     const auto extent = [](int64_t wanted) { return wanted == kAny ? std::string("any") : std::to_string(wanted); };
     arguments.fail(std::string(name) + " must be bfloat16 (" + extent(rows) + ", " + extent(columns) + ") but is " + cuda::name_of(x.type()) + " " +
@@ -46,7 +47,8 @@ Napi::Value lstm_sequence(const Napi::CallbackInfo& info) {
   Operands operands(arguments, info);
   const DeviceTensor& recurrent = recurrent_argument(arguments, operands, 1);
   const DeviceTensor& inputs = matrix(arguments, operands, 0, "inputs", kAny, recurrent.rows());
-  const auto states = cuda::lstm_sequence(inputs, recurrent, offsets_argument(arguments, 2, "offsets", inputs.rows()), stream_argument(arguments, info, 3));
+  const auto states =
+      cuda::lstm_sequence(inputs, recurrent, offsets_argument(arguments, 2, "offsets", inputs.rows()), stream_argument(arguments, info, 3));
   return wrap_all(info.Env(), {&states.hidden, &states.previous, &states.cells, &states.gates});
 }
 
@@ -59,8 +61,8 @@ Napi::Value lstm_sequence_backward(const Napi::CallbackInfo& info) {
   const int64_t rows = hidden.rows();
   const cuda::LstmStates states{hidden, operands.like(3, "previous", hidden), operands.weights(4, "cells", hidden.shape()),
                                 matrix(arguments, operands, 5, "gates", rows, recurrent.rows())};
-  return wrap(info.Env(), cuda::lstm_sequence_backward(states, recurrent, offsets_argument(arguments, 1, "offsets", rows), operands.like(6, "gradient", hidden),
-                                                       stream_argument(arguments, info, 7)));
+  return wrap(info.Env(), cuda::lstm_sequence_backward(states, recurrent, offsets_argument(arguments, 1, "offsets", rows),
+                                                       operands.like(6, "gradient", hidden), stream_argument(arguments, info, 7)));
 }
 
 /// frames, offsets, predictions, predictionOffsets, weight, bias, targets, blank, durations, undernormalization, teacher?, slabRows
@@ -122,7 +124,8 @@ Napi::Value transducer_loss(const Napi::CallbackInfo& info) {
   Operands operands(arguments, info);
   const cuda::TransducerBatch batch = batch_of(arguments, operands);
   const cuda::TransducerLosses result = cuda::transducer_loss(batch, stream_argument(arguments, info, kBatchArguments));
-  return wrap_all(info.Env(), {&result.losses, &result.lattice, batch.teacher ? &result.divergences : nullptr, batch.teacher ? &result.shares : nullptr});
+  return wrap_all(info.Env(),
+                  {&result.losses, &result.lattice, batch.teacher ? &result.divergences : nullptr, batch.teacher ? &result.shares : nullptr});
 }
 
 // deviceTransducerLossBackward(what batch_of takes, losses, lattice, shares?, factors, upstream?, divergenceUpstream?, divergenceFactor,

@@ -52,7 +52,8 @@ Napi::Value stack(const Napi::CallbackInfo& info) {
   if (!info[0].IsArray() || info[0].As<Napi::Array>().Length() == 0) arguments.fail("weights must be an array of at least one weight on the GPU");
   const auto array = info[0].As<Napi::Array>();
   std::vector<std::shared_ptr<cuda::DeviceWeight>> weights;
-  for (uint32_t i = 0; i < array.Length(); ++i) weights.push_back(DeviceWeightObject::from(arguments, array.Get(i), "weights[" + std::to_string(i) + "]"));
+  for (uint32_t i = 0; i < array.Length(); ++i)
+    weights.push_back(DeviceWeightObject::from(arguments, array.Get(i), "weights[" + std::to_string(i) + "]"));
   const auto whole = std::make_shared<cuda::DeviceWeight>(cuda::DeviceWeight::stack(weights, true));
   Napi::Array result = Napi::Array::New(info.Env());
   result.Set(uint32_t{0}, DeviceWeightObject::wrap(info.Env(), whole));

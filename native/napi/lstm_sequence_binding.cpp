@@ -17,7 +17,8 @@ Napi::Value lstm_sequence(const Napi::CallbackInfo& info) {
   if (recurrent.dim(0) != 4 * hidden) arguments.fail("recurrent must be (4 * hidden, hidden) but has shape " + shape_text(recurrent.shape()));
   const Tensor& inputs = arguments.tensor(0, "inputs", DType::kFloat32, {kAny, 4 * hidden});
   const Tensor& offsets = arguments.offsets(2, "offsets", inputs.dim(0));
-  const Tensor states(DType::kFloat32, {inputs.dim(0), hidden}), cells(DType::kFloat32, {inputs.dim(0), hidden}), gates(DType::kFloat32, inputs.shape());
+  const Tensor states(DType::kFloat32, {inputs.dim(0), hidden}), cells(DType::kFloat32, {inputs.dim(0), hidden}),
+      gates(DType::kFloat32, inputs.shape());
   std::copy_n(inputs.f32(), inputs.count(), gates.f32());
   cpu::lstm_sequence(cpu::LstmSequence{offsets.i32(), offsets.count() - 1, hidden, recurrent.f32()}, gates.f32(), states.f32(), cells.f32());
   return wrap_all(info.Env(), {states, cells, gates});

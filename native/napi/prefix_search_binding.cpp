@@ -89,7 +89,8 @@ class Tables {
   int32_t number(const char* name) const {
     const Napi::Value value = object_.Get(name);
     const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
-    if (!(number >= 0 && number < 2147483648.0 && number == std::floor(number))) arguments_.fail(std::string(name) + " must be a whole number from 0");
+    if (!(number >= 0 && number < 2147483648.0 && number == std::floor(number)))
+      arguments_.fail(std::string(name) + " must be a whole number from 0");
     return static_cast<int32_t>(number);
   }
 

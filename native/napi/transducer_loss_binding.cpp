@@ -26,7 +26,8 @@ cpu::TransducerBatch batch_of(const Arguments& arguments) {
   const Tensor& predictions = arguments.tensor(2, "predictions", DType::kFloat32, {kAny, joint});
   const Tensor& prediction_offsets = arguments.offsets(3, "predictionOffsets", predictions.dim(0));
   if (prediction_offsets.count() != offsets.count()) {
-    arguments.fail("there are " + std::to_string(sequences) + " sequences of frames but " + std::to_string(prediction_offsets.count() - 1) + " of predictions");
+    arguments.fail("there are " + std::to_string(sequences) + " sequences of frames but " + std::to_string(prediction_offsets.count() - 1) +
+                   " of predictions");
   }
   for (int64_t i = 0; i < sequences; ++i) {
     if (prediction_offsets.i32()[i] == prediction_offsets.i32()[i + 1]) {

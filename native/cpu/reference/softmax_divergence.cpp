@@ -11,7 +11,8 @@ namespace {
 std::vector<double> log_softmax(const float* x, int64_t columns, double temperature) {
   const double largest = *std::max_element(x, x + columns);
   double sum = 0;
-  for (int64_t i = 0; i < columns; ++i) sum += std::isfinite(x[i]) ? std::exp((x[i] - largest) / temperature) : std::numeric_limits<double>::quiet_NaN();
+  for (int64_t i = 0; i < columns; ++i)
+    sum += std::isfinite(x[i]) ? std::exp((x[i] - largest) / temperature) : std::numeric_limits<double>::quiet_NaN();
   std::vector<double> y(columns);
   for (int64_t i = 0; i < columns; ++i) y[i] = (x[i] - largest) / temperature - std::log(sum);
   return y;
