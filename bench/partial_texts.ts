@@ -2,16 +2,18 @@
  * What text is worth before a turn ends: word error rates of partial texts (chunk-wise attention) and of transcripts of
  * the whole, on the same speech.
  *
- * `node dist/bench/partial_texts.js --data MANIFEST.jsonl [--utterances N] [--model DIR]`; lengths other than those of the
- * service, in seconds, with `--step`, `--left-context`, `--look-ahead` and `--decision-lag`.
+ * `node dist/bench/partial_texts.js --data MANIFEST.jsonl [--utterances N] [--model DIR] [--json FILE]`; lengths other than those
+ * of the service, in seconds, with `--step`, `--left-context`, `--look-ahead` and `--decision-lag`.
  */
 import "../lib/cli/one_line_failures.js";
+import { basename } from "node:path";
 import { parseArgs } from "node:util";
+import { writeJsonFile } from "../lib/checkpoint/json_file.js";
 import { readManifest } from "../lib/data/manifest.js";
 import { readUtterance } from "../lib/data/utterance_audio.js";
 import { defaultModelFolder } from "../lib/models/default_model.js";
 import { loadModel } from "../lib/models/model_folder.js";
-import { wordErrorRate } from "../lib/text/word_error_rate.js";
+import { wordErrorRate, type ErrorRate } from "../lib/text/word_error_rate.js";
 import { PartialRecognition, streaming, type StreamingLengths } from "../lib/transcribe/partial_recognition.js";
 import { Recognizer } from "../lib/transcribe/recognizer.js";
 
@@ -21,6 +23,7 @@ const { values } = parseArgs({
     data: { type: "string" },
     utterances: { type: "string", default: "200" },
     model: { type: "string", default: defaultModelFolder },
+    json: { type: "string" },
     step: length(streaming.step),
     "left-context": length(streaming.leftContext),
     "look-ahead": length(streaming.lookAhead),
@@ -63,12 +66,30 @@ for (const utterance of utterances) {
   }
   partials.push(text);
 }
-const errors = (hypotheses: readonly string[], references: readonly string[]): string => {
-  const { rate, interval } = wordErrorRate(hypotheses.map((hypothesis, index) => ({ reference: references[index] as string, hypothesis })));
-  return `${(100 * rate).toFixed(1)} % (${interval.map((value) => (100 * value).toFixed(1)).join(" to ")} %)`;
-};
 const references = utterances.map(({ text }) => text);
+const errors = (hypotheses: readonly string[], expected: readonly string[]): ErrorRate =>
+  wordErrorRate(hypotheses.map((hypothesis, index) => ({ reference: expected[index] as string, hypothesis })));
+const percent = ({ rate, interval }: ErrorRate): string =>
+  `${(100 * rate).toFixed(1)} % (${interval.map((value) => (100 * value).toFixed(1)).join(" to ")} %)`;
+const found = {
+  whole: errors(wholes, references),
+  partial: errors(partials, references),
+  partialBesideWhole: errors(partials, wholes),
+  secondsOld: lags.reduce((a, b) => a + b, 0) / lags.length,
+};
 console.log(`${utterances.length} utterances of ${values.data}; ${JSON.stringify(lengths)}`);
-console.log(`word errors: whole ${errors(wholes, references)}, partial texts ${errors(partials, references)}`);
-console.log(`words in which partial texts differ from the whole: ${errors(partials, wholes)}`);
-console.log(`audio of which the newest text speaks is ${(lags.reduce((a, b) => a + b, 0) / lags.length).toFixed(2)} s old on average`);
+console.log(`word errors: whole ${percent(found.whole)}, partial texts ${percent(found.partial)}`);
+console.log(`words in which partial texts differ from the whole: ${percent(found.partialBesideWhole)}`);
+console.log(`audio of which the newest text speaks is ${found.secondsOld.toFixed(2)} s old on average`);
+if (values.json !== undefined) {
+  const row = ({ rate, interval, referenceLength }: ErrorRate) => ({ wer: rate, werInterval: [...interval], words: referenceLength });
+  writeJsonFile(values.json, {
+    data: basename(values.data),
+    utterances: utterances.length,
+    lengths: { ...lengths },
+    whole: row(found.whole),
+    partial: row(found.partial),
+    partialBesideWhole: row(found.partialBesideWhole),
+    secondsOld: found.secondsOld,
+  });
+}
