@@ -4,10 +4,10 @@
  * (docs/results.md).
  *
  * usage: node dist/bench/binary_transducer.js --train TRAIN.jsonl --test TEST.jsonl --out FOLDER [--dataset fsdd] [--seeds 1]
- *   [--steps 2500]
+ *   [--steps 2500] [--json FILE]
  */
 import "../lib/cli/one_line_failures.js";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import {
@@ -43,6 +43,7 @@ const { values } = parseArgs({
     dataset: { type: "string", default: "fsdd" },
     seeds: { type: "string", default: "1" },
     steps: { type: "string", default: "2500" },
+    json: { type: "string" },
   },
 });
 const { train, test, out, dataset } = values;
@@ -61,6 +62,7 @@ const tokenizer = trainTokenizer(
   31,
 );
 
+const rows: JsonObject[] = [];
 for (let seed = 1; seed <= Number(values.seeds); seed++) {
   const float = join(out, `float-${seed}`);
   if (!existsSync(join(float, "model.safetensors")) && !(await trainFloat(float, seed))) break;
@@ -78,11 +80,16 @@ for (let seed = 1; seed <= Number(values.seeds); seed++) {
       if (!(await compressModel({ model: float, recipe, manifest, out: folder }))) process.exit(0);
     }
     const { wer, werInterval, words } = await evaluate(new Recognizer(loadModel(folder)), unheard);
+    const { size } = statSync(join(folder, "model.safetensors"));
+    rows.push({ seed, weights: name, wer, werInterval: [...werInterval], words, bytes: size });
     console.log(
       `seed ${seed}, ${name}: WER ${(100 * wer).toFixed(1)} % [${werInterval.map((one) => (100 * one).toFixed(1)).join(", ")}] over ${words} words`,
     );
   }
 }
+
+if (values.json !== undefined)
+  writeJsonFile(values.json, { dataset, steps, utterances: { heard: heard.length, unheard: unheard.length }, rows });
 
 /** False when a signal stopped it. */
 async function trainFloat(folder: string, seed: number): Promise<boolean> {
