@@ -65,7 +65,7 @@ const tokenizer = trainTokenizer(
 const rows: JsonObject[] = [];
 for (let seed = 1; seed <= Number(values.seeds); seed++) {
   const float = join(out, `float-${seed}`);
-  if (!existsSync(join(float, "model.safetensors")) && !(await trainFloat(float, seed))) break;
+  if (!existsSync(join(float, "model.safetensors")) && !(await trainFloat(float, seed))) process.exit(0);
   const stages = readRecipe(join(packageRoot, "recipes", "1bit-rnnt.yaml")).document as {
     stages: { modifiers: object[]; training: object }[];
   };

@@ -6,7 +6,7 @@
  * usage: node bench/gpu/joined_kernels.mjs [--arch sm_90a] [FILE_and_others.cu...]
  */
 import { execFile } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -64,22 +64,26 @@ async function compare({ file, architecture }) {
   const alone = await kernelsOfAll(parts, architecture);
   const names = [...new Set([...together.keys(), ...alone.keys()])];
   const different = names.filter((name) => String(together.get(name)) !== String(alone.get(name)));
-  console.log(`${file} for ${architecture}: ${parts.length} files, ${names.length} kernels, ${different.length ? `different: ${different.join(" ")}` : "the same"}`);
+  const verdict = different.length ? `different: ${different.join(" ")}` : "the same";
+  console.log(`${file} for ${architecture}: ${parts.length} files, ${names.length} kernels, ${verdict}`);
   return different;
 }
 
-let jobs;
-try {
-  const files = positionals.length ? positionals.map((path) => basename(path)) : readdirSync(joinedFolder);
-  jobs = (values.arch ?? ["sm_80", "sm_90a"]).flatMap((architecture) =>
-    files
-      .filter((file) => !/_sm[89]0/.test(file) || file.includes(architecture.slice(0, 5).replace("_", "")))
-      .map((file) => ({ architecture, file })),
-  );
-} catch {
+if (!existsSync(joinedFolder)) {
   console.error(`${joinedFolder} was not found: configure a build with nvcc first (npm ci)`);
   process.exit(1);
 }
+const known = readdirSync(joinedFolder);
+const files = positionals.length ? positionals.map((path) => basename(path)) : known;
+for (const unknown of files.filter((file) => !known.includes(file))) {
+  console.error(`${unknown} is no joined file; choose from ${known.join(", ")}`);
+  process.exit(1);
+}
+/** Kernels of files that are named after an architecture are launched on it alone. */
+const has = (architecture, file) => !/_sm[89]0/.test(file) || file.includes(architecture.slice(0, 5).replace("_", ""));
+const jobs = (values.arch ?? ["sm_80", "sm_90a"]).flatMap((architecture) =>
+  files.filter((file) => has(architecture, file)).map((file) => ({ architecture, file })),
+);
 mkdirSync(written, { recursive: true });
 let different = 0;
 let next = 0;
