@@ -49,7 +49,7 @@ template <typename T, Step kStep> __global__ void __launch_bounds__(kActivationT
 template <Step kStep>
 void launch_activation(const DeviceMatrix& x, const DeviceMatrix* gradient, const Dropout& dropout, const DeviceMatrix& y,
                        const Stream& stream) {
-  if (x.rows() * x.columns() == 0) return;
+  if (x.is_empty()) return;
   const auto per_row = static_cast<uint32_t>(x.row_stride() / kHalvesPerVector);
   const uint32_t vectors = static_cast<uint32_t>(x.rows()) * per_row;
   const ActivationArguments arguments{x.use_on<uint16_t>(stream), gradient ? gradient->use_on<uint16_t>(stream) : nullptr,

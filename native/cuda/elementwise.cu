@@ -53,7 +53,7 @@ void launch_scaled_sum(const DeviceMatrix& x, float a, const DeviceMatrix& y, fl
 
 void scaled_sum(const DeviceMatrix& x, float a, const DeviceMatrix& y, float b, const DeviceMatrix& sum,
                 const Stream& stream) {
-  if (x.rows() * x.columns() == 0) return;
+  if (x.is_empty()) return;
   switch (x.type()) {
     case DeviceType::kFloat32: return launch_scaled_sum<float, float>(x, a, y, b, sum, stream);
     case DeviceType::kBFloat16: return launch_scaled_sum<BFloat16, uint16_t>(x, a, y, b, sum, stream);

@@ -61,7 +61,7 @@ LaunchShape block_per_frame(const DeviceMatrix& x) {
 }  // namespace
 
 void gated_linear_unit(const DeviceMatrix& x, const DeviceMatrix& y, const Stream& stream) {
-  if (x.rows() * x.columns() == 0) return;
+  if (x.is_empty()) return;
   const bool aligned = y.columns() % kHalvesPerVector == 0;
   const GatedArguments arguments{x.use_on<uint16_t>(stream), nullptr, y.use_on<uint16_t>(stream), nullptr, x.row_stride(), y.row_stride(),
                                  static_cast<int>(y.columns())};
@@ -71,7 +71,7 @@ void gated_linear_unit(const DeviceMatrix& x, const DeviceMatrix& y, const Strea
 
 void gated_linear_unit_backward(const DeviceMatrix& x, const DeviceMatrix& gradient, const DeviceMatrix& gradient_x,
                                 const Stream& stream) {
-  if (x.rows() * x.columns() == 0) return;
+  if (x.is_empty()) return;
   const bool aligned = gradient.columns() % kHalvesPerVector == 0;
   const GatedArguments arguments{x.use_on<uint16_t>(stream), gradient.use_on<uint16_t>(stream), nullptr, gradient_x.use_on<uint16_t>(stream),
                                  x.row_stride(), gradient.row_stride(), static_cast<int>(gradient.columns())};

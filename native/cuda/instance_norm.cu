@@ -133,7 +133,7 @@ void normalize(const Frames& frames, const PackedSequences& sequences, const Dev
 
 void instance_norm(const DeviceMatrix& x, const PackedSequences& sequences, const DeviceMatrix& weight, const DeviceMatrix& bias,
                    float epsilon, const DeviceMatrix& y, const Stream& stream) {
-  if (x.rows() * x.columns() == 0) return;
+  if (x.is_empty()) return;
   const Frames frames{x.use_on<uint16_t>(stream), x.row_stride(), static_cast<int>(x.columns()), sequences.offsets};
   const auto of_type = x.type() == DeviceType::kBFloat16 ? normalize<BFloat16> : normalize<Float16>;
   of_type(frames, sequences, weight, bias, epsilon, y.use_on<uint16_t>(stream), stream);

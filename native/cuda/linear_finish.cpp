@@ -6,7 +6,7 @@ namespace usmlite::cuda {
 
 void linear_gradient(const LinearFinish& layer, const DeviceMatrix& gradient, const DeviceMatrix* sums, const DeviceMatrix* sum_gradient,
                      const DeviceMatrix* bias_gradient, const Stream& stream) {
-  if (gradient.rows() == 0 || gradient.columns() == 0) {
+  if (gradient.is_empty()) {
     if (bias_gradient && bias_gradient->columns() > 0) {
       driver::fill(bias_gradient->use_on<uint8_t>(stream), 0, static_cast<size_t>(bias_gradient->row_stride()) * sizeof(float), stream.handle());
     }

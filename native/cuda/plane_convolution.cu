@@ -82,7 +82,7 @@ template <typename T> auto kernel_for(bool depthwise) { return depthwise ? plane
 
 void plane_convolution(const PlaneConvolutionArguments& a, const PackedSequences& sequences, const PackedSequences& outputs,
                        const DeviceMatrix& y, const Stream& stream) {
-  if (y.rows() == 0 || y.columns() == 0) return;
+  if (y.is_empty()) return;
   const int chunks = static_cast<int>(a.weight->rows()) / kPlaneChannels;
   const PlaneArguments arguments{a.x->use_on<uint16_t>(stream), y.use_on<uint16_t>(stream), a.weight->use_on<float>(stream),
                                   a.bias->use_on<float>(stream), sequences.offsets, outputs.offsets, a.x->row_stride(), y.row_stride(),

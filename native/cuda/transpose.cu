@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kTransposeThreads) transpose_floats_kernel(con
 }  // namespace
 
 void transpose(const DeviceMatrix& x, const DeviceMatrix& y, const Stream& stream) {
-  if (x.rows() * x.columns() == 0) return;
+  if (x.is_empty()) return;
   const bool wide = x.type() == DeviceType::kFloat32;
   const TransposeArguments arguments{x.use_on<void>(stream), y.use_on<void>(stream), x.row_stride(), y.row_stride(),
                                      static_cast<int>(x.rows()), static_cast<int>(x.columns())};
