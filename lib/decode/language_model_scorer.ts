@@ -68,12 +68,12 @@ export class LanguageModelScorer implements PrefixScorer<LanguageState> {
     const { spelling } = model;
     this.pieces = tokenizer.pieces.map((_, id) => {
       const { beginsWord, letters } = tokenizer.spelling(id);
-      return { beginsWord, symbols: spelling.symbolsOf(letters) };
+      return { beginsWord, symbols: [...spelling.spell([letters]).symbols] };
     });
     const { words } = model.tree;
     this.lexicon = new Lexicon(
-      words.map((word) => spelling.symbolsOf(word)),
-      words.map((_, index) => model.unigramScore(index + FIRST_WORD)),
+      spelling.spell(words),
+      Float32Array.from(words, (_, index) => model.unigramScore(index + FIRST_WORD)),
       spelling.characters.length,
     );
   }
@@ -82,7 +82,7 @@ export class LanguageModelScorer implements PrefixScorer<LanguageState> {
   get native(): LanguageScorerHandle {
     if (this.handle) return this.handle;
     const { tree, suffix, firstOfLongest, start, spelling } = this.model;
-    const { children, symbols, wordAt, bestBelow, firstBelow, endBelow } = this.lexicon;
+    const { children, wordAt, bestBelow, firstBelow, endBelow } = this.lexicon.tables;
     const pieceOffsets = new Int32Array(this.pieces.length + 1);
     this.pieces.forEach(({ symbols: letters }, index) => (pieceOffsets[index + 1] = (pieceOffsets[index] as number) + letters.length));
     return (this.handle = nativeLanguageScorer(
@@ -100,7 +100,7 @@ export class LanguageModelScorer implements PrefixScorer<LanguageState> {
         spellingStart: spelling.start,
         endSymbol: spelling.endSymbol,
         lexiconChildren: children,
-        lexiconSymbols: symbols,
+        lexiconSymbols: this.lexicon.symbols,
         wordAt,
         bestBelow,
         firstBelow,
@@ -153,7 +153,7 @@ export class LanguageModelScorer implements PrefixScorer<LanguageState> {
   /** ln P of the best word that begins like this, after `context`. */
   private bestWord(context: number, lexiconNode: number): number {
     if (lexiconNode < 0) return -Infinity;
-    const { bestBelow, firstBelow, endBelow } = this.lexicon;
+    const { bestBelow, firstBelow, endBelow } = this.lexicon.tables;
     const key = context * bestBelow.length + lexiconNode;
     let best = this.lookAheads.get(key);
     if (best === undefined) {
@@ -180,7 +180,7 @@ export class LanguageModelScorer implements PrefixScorer<LanguageState> {
   private close(state: LanguageState): { score: number; context: number } {
     if (!state.closed) {
       const { spelling } = this.model;
-      const word = state.lexiconNode < 0 ? -1 : (this.lexicon.wordAt[state.lexiconNode] as number);
+      const word = state.lexiconNode < 0 ? -1 : (this.lexicon.tables.wordAt[state.lexiconNode] as number);
       const { score, context } =
         word >= 0
           ? this.model.predict(state.context, word + FIRST_WORD)

@@ -109,8 +109,8 @@ export function decodeLanguageModel(bytes: Uint8Array, path: string): NgramLangu
     words,
     word,
     firstChild,
-    probability: Uint8Array.from(rest.subarray(textBytes, textBytes + nodes)),
-    backoff: Uint8Array.from(rest.subarray(textBytes + nodes)),
+    probability: new Uint8Array(rest.subarray(textBytes, textBytes + nodes)),
+    backoff: new Uint8Array(rest.subarray(textBytes + nodes)),
   };
   try {
     return new NgramLanguageModel(tree);
@@ -169,6 +169,11 @@ class VarintReader {
 
   /** The next number, below 2^35. */
   number(name: string): number {
+    const first = this.bytes[this.position] as number;
+    if (first < 128) {
+      this.position++;
+      return first; // nearly all are
+    }
     let value = 0;
     for (let scale = 1; scale < 2 ** 35; scale *= 128) {
       const byte = this.bytes[this.position++];

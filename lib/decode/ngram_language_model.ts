@@ -3,6 +3,7 @@
  * so every word has a probability. Trained by {@link trainLanguageModel}, stored in a file of its own (docs/format.md).
  */
 import { UsmLiteError } from "../errors.js";
+import { ngramSuffixes } from "./native_language_tables.js";
 import { SpellingModel } from "./spelling_model.js";
 
 /** Word id of the beginning of a text: only ever a context. */
@@ -57,7 +58,9 @@ export class NgramLanguageModel {
 
   constructor(readonly tree: NgramTree) {
     this.start = 1 + TEXT_BEGIN;
-    this.suffix = this.suffixes();
+    const suffix = ngramSuffixes(tree.word, tree.firstChild);
+    if (!suffix) throw new UsmLiteError("BAD_LANGUAGE_MODEL", "the language model holds an n-gram without its own suffix");
+    this.suffix = suffix;
     let begin = 0;
     for (let length = 0, end = 1; length < tree.order; length++) [begin, end] = [end, tree.firstChild[end] as number];
     this.firstOfLongest = begin;
@@ -171,31 +174,5 @@ export class NgramLanguageModel {
       else high = middle;
     }
     return low;
-  }
-
-  private suffixes(): Int32Array {
-    const { word, firstChild } = this.tree;
-    const suffix = new Int32Array(word.length);
-    // Breadth first: the suffix of the parent is known when its children are reached.
-    for (let node = 1; node < word.length; node++) {
-      const shorter = suffix[node] as number;
-      const last = firstChild[shorter + 1] as number;
-      // Both have their children in the order of the words, so that each is found a little after the one before.
-      let place = firstChild[shorter] as number;
-      for (let child = firstChild[node] as number; child < (firstChild[node + 1] as number); child++) {
-        const id = word[child] as number;
-        if (shorter === 0) place = 1 + id;
-        else {
-          let step = 1;
-          while (place + step < last && (word[place + step] as number) < id) step *= 2;
-          place = this.lowerBound(place + (step >> 1), Math.min(place + step, last), id);
-        }
-        if (place >= last || word[place] !== id) {
-          throw new UsmLiteError("BAD_LANGUAGE_MODEL", "the language model holds an n-gram without its own suffix");
-        }
-        suffix[child] = place;
-      }
-    }
-    return suffix;
   }
 }

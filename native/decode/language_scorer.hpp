@@ -1,5 +1,5 @@
 // Shallow fusion of a word n-gram with a search over sub-words: what lib/decode/language_model_scorer.ts says in TypeScript,
-// over the same tables, for the search of prefix_search.hpp. All scores are natural logarithms.
+// over the same tables (language_tables.hpp), for the search of prefix_search.hpp. All scores are natural logarithms.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -19,14 +19,14 @@ struct NgramTables {
   int32_t first_of_longest = 0;  // from here on nodes are no contexts
 };
 
-/// A character n-gram (lib/decode/spelling_model.ts): (states, width) scores and states that follow.
+/// A character n-gram: (states, width) scores and states that follow.
 struct SpellingTables {
   std::span<const float> scores;
   std::span<const int32_t> following;
   int32_t width = 0, start = 0, end_symbol = 0;
 };
 
-/// The words as a tree of characters (lib/decode/lexicon.ts); words count from 0 here, from kFirstWord in n-grams.
+/// The words as a tree of characters; words count from 0 here, from kFirstWord in n-grams.
 struct LexiconTables {
   std::span<const int32_t> children;  // (nodes, symbols), or -1
   std::span<const int32_t> word_at;   // or -1

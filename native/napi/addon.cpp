@@ -46,6 +46,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define_plane_convolution(exports);
   define_relative_attention(exports);
   define_row_copies(exports);
+  define_language_tables(exports);
   define_layer_norm(exports);
   define_softmax(exports);
   define_token_choice(exports);

@@ -28,6 +28,7 @@ void define_lstm_sequence(Napi::Object exports);
 void define_plane_convolution(Napi::Object exports);
 void define_relative_attention(Napi::Object exports);
 void define_row_copies(Napi::Object exports);
+void define_language_tables(Napi::Object exports);
 void define_layer_norm(Napi::Object exports);
 void define_softmax(Napi::Object exports);
 void define_token_choice(Napi::Object exports);

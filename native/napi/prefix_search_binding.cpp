@@ -9,6 +9,7 @@
 #include "napi/arguments.hpp"
 #include "napi/groups.hpp"
 #include "napi/object_handle.hpp"
+#include "napi/typed_arrays.hpp"
 
 namespace usmlite::binding {
 namespace {
@@ -63,18 +64,6 @@ namespace {
 
 using ScorerObject = ObjectHandle<HeldScorer>;
 using SearchObject = ObjectHandle<HeldSearch>;
-
-template <typename T> struct ElementType;
-template <> struct ElementType<int32_t> { static constexpr napi_typedarray_type kType = napi_int32_array; static constexpr const char* kName = "Int32Array"; };
-template <> struct ElementType<uint8_t> { static constexpr napi_typedarray_type kType = napi_uint8_array; static constexpr const char* kName = "Uint8Array"; };
-template <> struct ElementType<float> { static constexpr napi_typedarray_type kType = napi_float32_array; static constexpr const char* kName = "Float32Array"; };
-
-template <typename T> Napi::TypedArrayOf<T> array_of(const Arguments& arguments, Napi::Value value, const char* name) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != ElementType<T>::kType) {
-    arguments.fail(std::string(name) + " must be a " + ElementType<T>::kName);
-  }
-  return value.As<Napi::TypedArrayOf<T>>();
-}
 
 /// The tables of a scorer, by name.
 class Tables {
@@ -191,12 +180,6 @@ Napi::Value advance(const Napi::CallbackInfo& info) {
   }
   parallel_dynamic(static_cast<int64_t>(work.size()), [&](int64_t i) { work[i].held->search->advance(work[i].values, work[i].frames); });
   return info.Env().Undefined();
-}
-
-Napi::Int32Array array_from(Napi::Env env, const std::vector<int32_t>& values) {
-  Napi::Int32Array array = Napi::Int32Array::New(env, values.size());
-  std::copy(values.begin(), values.end(), array.Data());
-  return array;
 }
 
 // prefixSearchRanked(search) -> {totals, scores, ends, ids, firstFrames, endFrames, peaks}, the best sequence first; the tokens of
