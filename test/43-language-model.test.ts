@@ -97,6 +97,15 @@ test("native code refuses words and n-grams that point outside of what there is"
   for (const offsets of [[], [0, 1], [0, 3], [1, 2], [0, 2, 1, 2]]) {
     refused(() => spellingTables?.(integers(0, 1), integers(...offsets), 2), /offsets/);
   }
+  refused(
+    () =>
+      spellingTables?.(
+        Int32Array.from({ length: 70 }, (_, symbol) => symbol),
+        integers(0, 70),
+        2 ** 21,
+      ),
+    /different letters/,
+  );
   refused(() => lexiconTables?.(integers(0, 1), integers(0, 2), new Float32Array(2), 2), /a score for each word/);
   refused(() => lexiconTables?.(integers(0, 5), integers(0, 2), new Float32Array(1), 2), /symbols/);
   // Words out of order, or twice, take no more room than there is.

@@ -3,11 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
+
+#include "core/error.hpp"
 
 namespace usmlite::decode {
 namespace {
 
-constexpr int kSpellingOrder = 5;  // characters seen at once, the predicted one included
+constexpr int kSpellingOrder = 5;           // characters seen at once, the predicted one included
+constexpr size_t kMostSpellings = 1 << 27;  // contexts times symbols: 2 GiB while they are found; English has 1.5 million
 
 /// The contexts of a spelling model, found by length.
 class SpellingContexts {
@@ -27,6 +31,10 @@ class SpellingContexts {
     std::vector<double> probabilities;  // (contexts, width)
     for (int length = 0; length < kSpellingOrder; ++length) {
       const auto end = static_cast<int32_t>(shorter_.size());
+      if (row(end) > kMostSpellings) {
+        throw Error(error_code::kInvalidArgument, "the words of the language model have " + std::to_string(end_symbol_) +
+                                                      " different letters, which follow each other in too many ways to be kept");
+      }
       count(probabilities);
       longer_.assign(static_cast<size_t>(end - first_) * end_symbol_, 0);
       for (int32_t context = first_; context < end; ++context) smooth(probabilities, context);

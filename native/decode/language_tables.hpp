@@ -27,7 +27,8 @@ struct SpellingModel {
 };
 
 /// A character n-gram with Witten-Bell smoothing (Witten and Bell 1991), in which each word counts once. Its contexts are all rows of up
-/// to four symbols that precede a symbol in some word, the beginning of the word counted as one of them, shorter ones first.
+/// to four symbols that precede a symbol in some word, the beginning of the word counted as one of them, shorter ones first. Throws
+/// INVALID_ARGUMENT where a table of them would be too large, as for thousands of characters in all orders.
 SpellingModel spelling_model(const SpelledWords& words, int32_t characters);
 
 /// The words as a tree of characters: node 0 is its root.
