@@ -11,6 +11,7 @@
 #include "napi/groups.hpp"
 #include "napi/log_mel_argument.hpp"
 #include "napi/tensor_binding.hpp"
+#include "napi/typed_arrays.hpp"
 
 namespace usmlite::binding {
 namespace {
@@ -42,21 +43,12 @@ struct Samples {
 };
 
 Samples samples_from(const Arguments& arguments, Napi::Value value) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float32_array) {
-    arguments.fail("samples must be a Float32Array");
-  }
-  Napi::Float32Array array = value.As<Napi::Float32Array>();
+  const auto array = array_of<float>(arguments, value, "samples");
   return {array.Data(), static_cast<int64_t>(array.ElementLength())};
 }
 
-// `count` zeros. napi_create_arraybuffer ends the process when there is no room for them; JavaScript's own constructor throws.
 Napi::Float32Array new_samples(Napi::Env env, int64_t count) {
-  try {
-    const Napi::Value length = Napi::Number::New(env, static_cast<double>(count));
-    return env.Global().Get("Float32Array").As<Napi::Function>().New({length}).As<Napi::Float32Array>();
-  } catch (const Napi::Error&) {
-    throw Error(error_code::kOutOfMemory, "no room for " + std::to_string(count) + " samples at once; take audio in shorter pieces");
-  }
+  return new_array<float>(env, static_cast<size_t>(count), "samples at once; take audio in shorter pieces");
 }
 
 audio::WindowShape window_shape(const Arguments& arguments, size_t index) {

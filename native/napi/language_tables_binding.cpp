@@ -11,6 +11,7 @@ namespace usmlite::binding {
 namespace {
 
 constexpr size_t kMostNodes = 1 << 30;
+constexpr const char* kModelNumbers = "numbers of a language model";
 
 /// The first two arguments.
 decode::SpelledWords words_argument(const Arguments& arguments, const Napi::CallbackInfo& info, int64_t symbols) {
@@ -33,7 +34,7 @@ Napi::Value ngram_suffixes(const Napi::CallbackInfo& info) {
       !std::is_sorted(first_child.begin(), first_child.end()) || first_child.back() > static_cast<int64_t>(word.size())) {
     arguments.fail("firstChild must rise from 1 to at most the number of n-grams, and be one longer");
   }
-  auto suffix = Napi::Int32Array::New(info.Env(), word.size());
+  auto suffix = new_array<int32_t>(info.Env(), word.size(), kModelNumbers);
   if (!decode::find_suffixes(word, first_child, {suffix.Data(), suffix.ElementLength()})) return info.Env().Undefined();
   return suffix;
 }
@@ -44,8 +45,8 @@ Napi::Value spelling_tables(const Napi::CallbackInfo& info) {
   const auto characters = static_cast<int32_t>(arguments.integer(2, "characters", 0, 1 << 21));
   const decode::SpellingModel model = decode::spelling_model(words_argument(arguments, info, characters), characters);
   Napi::Object result = Napi::Object::New(info.Env());
-  result.Set("scores", array_from(info.Env(), model.scores));
-  result.Set("following", array_from(info.Env(), model.following));
+  result.Set("scores", array_from(info.Env(), model.scores, kModelNumbers));
+  result.Set("following", array_from(info.Env(), model.following, kModelNumbers));
   result.Set("start", Napi::Number::New(info.Env(), model.start));
   return result;
 }
@@ -59,11 +60,11 @@ Napi::Value lexicon_tables(const Napi::CallbackInfo& info) {
   if (scores.size() != words.count()) arguments.fail("there must be a score for each word");
   const decode::Lexicon lexicon = decode::lexicon(words, scores, width);
   Napi::Object result = Napi::Object::New(info.Env());
-  result.Set("children", array_from(info.Env(), lexicon.children));
-  result.Set("wordAt", array_from(info.Env(), lexicon.word_at));
-  result.Set("bestBelow", array_from(info.Env(), lexicon.best_below));
-  result.Set("firstBelow", array_from(info.Env(), lexicon.first_below));
-  result.Set("endBelow", array_from(info.Env(), lexicon.end_below));
+  result.Set("children", array_from(info.Env(), lexicon.children, kModelNumbers));
+  result.Set("wordAt", array_from(info.Env(), lexicon.word_at, kModelNumbers));
+  result.Set("bestBelow", array_from(info.Env(), lexicon.best_below, kModelNumbers));
+  result.Set("firstBelow", array_from(info.Env(), lexicon.first_below, kModelNumbers));
+  result.Set("endBelow", array_from(info.Env(), lexicon.end_below, kModelNumbers));
   return result;
 }
 

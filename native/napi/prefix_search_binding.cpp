@@ -221,7 +221,7 @@ Napi::Value ranked(const Napi::CallbackInfo& info) {
 // prefixSearchSettled(search) -> ids
 Napi::Value settled(const Napi::CallbackInfo& info) {
   Arguments arguments(info, "CtcBeamSearch.settledText", 1);
-  return array_from(info.Env(), search_argument(arguments, info)->search->settled());
+  return array_from(info.Env(), search_argument(arguments, info)->search->settled(), "tokens");
 }
 
 // prefixSearchSettleBefore(search, frame)
