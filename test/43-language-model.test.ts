@@ -15,7 +15,6 @@ import {
 import { decodeLanguageModel, encodeLanguageModel } from "../lib/decode/ngram_file.js";
 import { FIRST_WORD, TEXT_END, type NgramLanguageModel } from "../lib/decode/ngram_language_model.js";
 import { SpellingModel } from "../lib/decode/spelling_model.js";
-import { addon } from "../lib/native/addon.js";
 import { randomValues } from "./gradient.js";
 import { tokenizerOf } from "./lattice.js";
 
@@ -76,40 +75,6 @@ test("the tables of the spelling model are those of the formula", (t) => {
       t.true(Math.abs(score - expected) < 1e-5, `${symbol} after ${text}: ${score}, not ${expected}`);
     }
   }
-});
-
-test("native code refuses words and n-grams that point outside of what there is", (t) => {
-  const { ngramSuffixes, spellingTables, lexiconTables } = addon as Record<string, (...parts: unknown[]) => unknown>;
-  const integers = (...values: number[]): Int32Array => Int32Array.from(values);
-  const refused = (call: () => unknown, message: RegExp): void => {
-    t.throws(call, { instanceOf: UsmLiteError, code: "INVALID_ARGUMENT", message });
-  };
-  t.deepEqual(ngramSuffixes?.(integers(-1, 0, 1), integers(1, 3, 3, 3)), integers(0, 0, 0));
-  t.deepEqual(ngramSuffixes?.(integers(), integers(0)), integers());
-  refused(() => ngramSuffixes?.(integers(-1, 0, 1), integers(1, 3, 3, 4)), /firstChild/);
-  refused(() => ngramSuffixes?.(integers(-1, 0, 1), integers(1, 3, 2, 3)), /firstChild/);
-  refused(() => ngramSuffixes?.(integers(-1, 0, 1), integers(1, 3, 3)), /firstChild/);
-  refused(() => ngramSuffixes?.(new Float32Array(3), integers(1, 3, 3, 3)), /word must be an Int32Array/);
-  for (const word of [-1, 2, 2 ** 31 - 1]) t.is(ngramSuffixes?.(integers(-1, 0, 1, word), integers(1, 3, 4, 4, 4)), undefined);
-
-  refused(() => spellingTables?.(integers(0, 2), integers(0, 2), 2), /symbols must be from 0 to 1/);
-  refused(() => spellingTables?.(integers(0, -1), integers(0, 2), 2), /symbols/);
-  for (const offsets of [[], [0, 1], [0, 3], [1, 2], [0, 2, 1, 2]]) {
-    refused(() => spellingTables?.(integers(0, 1), integers(...offsets), 2), /offsets/);
-  }
-  refused(
-    () =>
-      spellingTables?.(
-        Int32Array.from({ length: 70 }, (_, symbol) => symbol),
-        integers(0, 70),
-        2 ** 21,
-      ),
-    /different letters/,
-  );
-  refused(() => lexiconTables?.(integers(0, 1), integers(0, 2), new Float32Array(2), 2), /a score for each word/);
-  refused(() => lexiconTables?.(integers(0, 5), integers(0, 2), new Float32Array(1), 2), /symbols/);
-  // Words out of order, or twice, take no more room than there is.
-  t.notThrows(() => lexiconTables?.(integers(0, 1, 1, 0, 0, 1, 0), integers(0, 2, 4, 6, 7), new Float32Array(4), 2));
 });
 
 /** The sum over all words, the unknown ones included, after `context`. */
