@@ -97,12 +97,15 @@ void SharedMemory::report_race(uint32_t index, int thread, const char* operation
   check_state(w, index, thread, operation);
   if ((w.written & mask) != mask)
     machine().fail(std::string(operation) + " of " + byte(index) + ", which nothing has been written to", thread);
-  if ((w.write_mask & mask) && !order_->known(w.writer, w.write_clock, thread))
-    report_race(index, thread, operation, "write", w.writer);
+  if (w.write_mask & mask) check_order({w.write_clock, index, w.writer, w.write_proxy}, thread, proxy, operation);
+}
+
+[[gnu::always_inline]] inline void SharedMemory::check_order(const Written& w, int thread, Proxy proxy, const char* operation) const {
+  if (!order_->known(w.party, w.clock, thread)) report_race(w.index, thread, operation, "write", w.party);
   // Either the writer's own fence or one of the reader, after it learned of the write, will do.
-  if (proxy == Proxy::kAsynchronous && w.write_proxy == Proxy::kGeneric && w.write_clock > fence_[thread] &&
-      (w.writer >= order_->threads() || w.write_clock > fence_[w.writer]))
-    machine().fail(std::string(operation) + " of " + byte(index) + ", which " + machine().describe(w.writer) +
+  if (proxy == Proxy::kAsynchronous && w.proxy == Proxy::kGeneric && w.clock > fence_[thread] &&
+      (w.party >= order_->threads() || w.clock > fence_[w.party]))
+    machine().fail(std::string(operation) + " of " + byte(w.index) + ", which " + machine().describe(w.party) +
                        " wrote without async_proxy_fence after it",
                    thread);
 }
@@ -184,8 +187,18 @@ void SharedMemory::check_product_read(int thread, uint32_t offset, uint32_t byte
   });
 }
 
-void SharedMemory::begin_use(uint32_t offset, uint32_t bytes) {
-  for_each_word(offset, bytes, [](Word& w, uint8_t, uint32_t) { ++w.products; });
+void SharedMemory::begin_use(uint32_t offset, uint32_t bytes, std::vector<Written>* written) {
+  for_each_word(offset, bytes, [written](Word& w, uint8_t mask, uint32_t index) __attribute__((always_inline)) {
+    ++w.products;
+    if (!written || !(w.write_mask & mask)) return;
+    // Most words hold what the one before does.
+    if (written->empty() || written->back().clock != w.write_clock || written->back().party != w.writer)
+      written->push_back({w.write_clock, index, w.writer, w.write_proxy});
+  });
+}
+
+void SharedMemory::check_product_order(int thread, std::span<const Written> written, const char* operation) const {
+  for (const Written& w : written) check_order(w, thread, Proxy::kAsynchronous, operation);
 }
 
 void SharedMemory::end_use(uint32_t offset, uint32_t bytes, int first_warp, std::span<const uint32_t> clocks) {

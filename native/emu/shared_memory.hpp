@@ -55,8 +55,16 @@ class SharedMemory {
 
   /// Fails where the tensor cores could not read these bytes for `thread`.
   void check_product_read(int thread, uint32_t offset, uint32_t bytes, const char* operation);
-  /// A product that is under way reads these bytes until end_use.
-  void begin_use(uint32_t offset, uint32_t bytes);
+  /// What check_product_read found that bytes hold: what `party` wrote at `clock`, in the words from `index` on.
+  struct Written {
+    uint32_t clock, index;
+    uint16_t party;
+    Proxy proxy;
+  };
+  /// A product that is under way reads these bytes until end_use. Appends what they hold to `written`, if given.
+  void begin_use(uint32_t offset, uint32_t bytes, std::vector<Written>* written = nullptr);
+  /// check_product_read for another thread of bytes in use, all of which hold what `written` says.
+  void check_product_order(int thread, std::span<const Written> written, const char* operation) const;
   /// It has ended: the warps from `first_warp` on have read them, each at a moment of its own.
   void end_use(uint32_t offset, uint32_t bytes, int first_warp, std::span<const uint32_t> clocks);
 
@@ -91,6 +99,7 @@ class SharedMemory {
   void check_read(const Word& w, uint8_t mask, uint32_t index, int thread, Proxy proxy, const char* operation) const;
   void check_write(const Word& w, uint8_t mask, uint32_t index, int thread, const char* operation) const;
   void record_read(Word& w, uint8_t mask, int party, uint32_t clock, int thread);
+  void check_order(const Written& written, int thread, Proxy proxy, const char* operation) const;
   void check_state(const Word& w, uint32_t index, int thread, const char* operation) const;
   [[noreturn]] void report_place(const void* address, uint32_t bytes, uint32_t alignment, const char* operation) const;
   [[noreturn]] void report_race(uint32_t index, int thread, const char* operation, const char* other, int party) const;

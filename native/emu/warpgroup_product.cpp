@@ -137,18 +137,20 @@ void AsynchronousProducts::issue(const ProductShape& shape, void* d, const uint3
   if (first) {
     Tile(shape.right, shape.right_transposed).check(shape.sparse ? 64 : 32);
     if (shape.left_in_shared) Tile(shape.left, shape.left_transposed).check(32);
-    group.products.push_back({shape, {}, {}, {}});
+    group.products.push_back({shape, {}, {}, {}, {}});
   }
   Product& product = group.products[place];
   if (product.shape != shape)
     machine().fail("wgmma differs from the one that other threads of its warpgroup gave; all must give the same");
   SharedMemory& shared = machine().shared();
-  if (first || lane % 32 == 0) {
+  if (first) {
     for_each_row(shape, [&](uint32_t offset) {
       shared.offset_of(shared.data() + offset, 16, 16, "wgmma");
       shared.check_product_read(self, offset, 16, "wgmma");
-      if (first) shared.begin_use(offset, 16);
+      shared.begin_use(offset, 16, &product.written);
     });
+  } else if (lane % 32 == 0) {
+    shared.check_product_order(self, product.written, "wgmma");
   }
   product.d[lane] = d;
   product.metadata[lane] = metadata;
@@ -239,10 +241,9 @@ void AsynchronousProducts::compute(const Product& product) {
     for (int lane = 0; lane < 32; ++lane) {
       void* const d = product.d[32 * warp + lane];
       const int g = lane / 4, t = lane % 4;
-      for (int j = 0; j < columns / 8; ++j)
+      for (int j = 0; j < multiplied / 8; ++j)
         for (int i = 0; i < 4; ++i) {
-          const int column = 8 * j + 2 * t + i % 2;
-          const float sum = column < multiplied ? sums[static_cast<size_t>(g + 8 * (i / 2)) * multiplied + column] : 0;
+          const float sum = sums[static_cast<size_t>(g + 8 * (i / 2)) * multiplied + 8 * j + 2 * t + i % 2];
           if (shape.element == Element::kInt8) {
             int32_t& to = static_cast<int32_t*>(d)[4 * j + i];
             to = static_cast<int32_t>((shape.accumulate ? static_cast<uint32_t>(to) : 0u) +
@@ -252,6 +253,8 @@ void AsynchronousProducts::compute(const Product& product) {
             to = shape.accumulate ? to + sum : sum;
           }
         }
+      const size_t written = accumulator_bytes(shape) / columns * multiplied;
+      if (!shape.accumulate) std::memset(static_cast<unsigned char*>(d) + written, 0, accumulator_bytes(shape) - written);
     }
   }
 }

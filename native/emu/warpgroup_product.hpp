@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "emu/matrix_product.hpp"
+#include "emu/shared_memory.hpp"
 
 namespace usmlite::emu {
 
@@ -46,6 +47,7 @@ class AsynchronousProducts {
     std::array<void*, kThreads> d;         // per thread of the warpgroup
     std::array<uint32_t, 4 * kThreads> a;  // four words per thread
     std::array<uint32_t, kThreads> metadata;
+    std::vector<SharedMemory::Written> written;  // what its tiles hold
   };
   struct Warpgroup {
     std::deque<Product> products;  // not yet computed
