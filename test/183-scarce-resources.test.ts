@@ -88,7 +88,10 @@ test("a command that may not open its own modules says so in one line", async (t
         resolve([error ? Number(error.code ?? -1) : 0, stdout, stderr]),
       );
     });
-  const [status, stdout, stderr] = await run(26);
+  // The most that are too few: versions of Node.js open more modules at once or fewer.
+  let [files, outcome] = [26, await run(26)];
+  while (outcome[0] === 0 && files > 10) outcome = await run(--files);
+  const [status, stdout, stderr] = outcome;
   t.deepEqual([status, stdout], [1, ""]);
   const told = /^usm-lite: EMFILE: too many open files, open [^\n]*; allow the process more open files [^\n]*\[FILE_UNREADABLE\]\n$/;
   t.regex(stderr, told);
@@ -132,7 +135,10 @@ test.serial("the number of threads may change in the middle of an operation", as
   try {
     for (let repeat = 0; repeat < 60; repeat++) {
       const found = weightGradient();
-      t.true(found.every((value, i) => Math.abs(value - (expected[i] as number)) < 1e-3), `time ${repeat}`);
+      t.true(
+        found.every((value, i) => Math.abs(value - (expected[i] as number)) < 1e-3),
+        `time ${repeat}`,
+      );
     }
   } finally {
     changing.postMessage("stop");
@@ -211,10 +217,16 @@ test.serial("a file is whole however little the system takes at a time, and a fu
   withSlowWrites(Infinity, () => writeFileAtomically(path, (append) => append(Buffer.from("all of it"))));
   t.is(readFileSync(path, "utf8"), "all of it");
   withSlowWrites(4, () => {
-    t.throws(() => writeFileAtomically(path, (append) => append(Buffer.from("another one"))), { code: "FILE_UNWRITABLE", message: /no space/ });
+    t.throws(() => writeFileAtomically(path, (append) => append(Buffer.from("another one"))), {
+      code: "FILE_UNWRITABLE",
+      message: /no space/,
+    });
   });
   t.is(readFileSync(path, "utf8"), "all of it");
-  t.deepEqual(readdirSync(folder.path).filter((name) => name.includes("file")), ["file"]);
+  t.deepEqual(
+    readdirSync(folder.path).filter((name) => name.includes("file")),
+    ["file"],
+  );
 });
 
 test.serial("a lock for which there is no room is an error, and is not kept", (t) => {
