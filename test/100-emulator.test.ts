@@ -37,7 +37,7 @@ const globalRace = (access: string, other: string): RegExp =>
 const raceOfBlocks = (access: string, other: string): RegExp =>
   new RegExp(`: race: ${access} of byte \\d+ of .* and a ${other} of an earlier block have no addition to a counter between them$`);
 const misaligned = (thread: number, type: string, bytes: number): RegExp =>
-  new RegExp(`thread ${thread}: misaligned address: '.*${type}' must begin at a multiple of ${bytes} bytes \\(`);
+  new RegExp(`thread ${thread}: misaligned address: '.*${type}'.* must begin at a multiple of ${bytes} bytes \\(`);
 
 /** For each wrong kernel, what its message must say. */
 const mistakes: Readonly<Record<string, RegExp>> = {
@@ -106,7 +106,7 @@ const mistakes: Readonly<Record<string, RegExp>> = {
   "unordered metadata": /: sparse metadata 2 keeps positions 2 and 0; the first must be the lower$/,
   "wgmma without fence": /: wgmma without wgmma_fence /,
   "wgmma without proxy fence": /: wgmma of byte 0 of shared memory, which thread 0 wrote without async_proxy_fence after it$/,
-  "wgmma accumulator touched": /: read of an accumulator of a product that is under way; wgmma_wait comes first$/,
+  "wgmma accumulator touched": /: (read|write) of an accumulator of a product that is under way; wgmma_wait comes first$/,
   "wgmma tile overwritten": /thread 0: write of byte 0 of shared memory, which a product that is under way reads$/,
   "wgmma different": /thread 100: wgmma differs from the one that other threads of its warpgroup gave; all must give the same$/,
   "wgmma without wait": /: the block ended while products of a warpgroup were under way; commit and wait for them first$/,

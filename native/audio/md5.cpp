@@ -26,7 +26,7 @@ void Md5::compress(const uint8_t* block) {
   const auto& sines = sine_table();
   uint32_t words[16];
   std::memcpy(words, block, 64);
-  auto [a, b, c, d] = state_;
+  uint32_t a = state_[0], b = state_[1], c = state_[2], d = state_[3];
   const auto step = [&](int i, uint32_t f, int word) {
     const uint32_t sum = a + f + sines[i] + words[word];
     a = d, d = c, c = b;

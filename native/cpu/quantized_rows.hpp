@@ -135,15 +135,16 @@ class QuantizedRows {
     for (int64_t group = 0; group < groups_; ++group) {
       const int64_t end = group + 1 == groups_ ? windows_ : (group + 1) * windows_per_scale_;
       __m128i total = _mm_setzero_si128();
-      for (; index < std::min(end, whole); next()) {
+      while (index < std::min(end, whole)) {
         Vector values[16 / Vector::kLanes];
 #pragma GCC unroll 2
         for (int64_t i = 0; i < 16; i += Vector::kLanes) values[i / Vector::kLanes] = code(Vector::load(x + index * 16 + i));
         const __m128i bytes = to_bytes(values);
         total = add_bytes(total, bytes);
         _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_xor_si128(bytes, flip));
+        next();
       }
-      for (; index < end; next()) {
+      while (index < end) {
         const int64_t rest = columns_ - index * 16;
         Vector values[16 / Vector::kLanes];
         for (int64_t i = 0; i < 16; i += Vector::kLanes) {
@@ -152,6 +153,7 @@ class QuantizedRows {
         const __m128i bytes = _mm_and_si128(to_bytes(values), first_bytes(rest));
         total = add_bytes(total, bytes);
         _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_and_si128(_mm_xor_si128(bytes, flip), first_bytes(rest)));
+        next();
       }
       if (!unsigned_) sum(row, group) = horizontal_sum(total);
     }

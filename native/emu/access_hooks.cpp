@@ -96,6 +96,11 @@ void* __tsan_memcpy(void* to, const void* from, unsigned long bytes) {
   usmlite::emu::access(to, bytes, true);
   return __builtin_memcpy(to, from, bytes);
 }
+void* __tsan_memmove(void* to, const void* from, unsigned long bytes) {  // Clang alone calls it
+  usmlite::emu::access(from, bytes, false);
+  usmlite::emu::access(to, bytes, true);
+  return __builtin_memmove(to, from, bytes);
+}
 void* __tsan_memset(void* to, int value, unsigned long bytes) {
   usmlite::emu::access(to, bytes, true);
   return __builtin_memset(to, value, bytes);

@@ -37,6 +37,21 @@ template <int Columns> [[gnu::always_inline]] inline void multiply_by(const Left
   }
 }
 
+}  // namespace
+
+[[gnu::target_clones("avx2", "default")]] void multiply(const LeftRows& left, const float* right, int stride, int columns, float* sums) {
+  switch (columns) {
+    case 8: return multiply_by<8>(left, right, stride, sums);
+    case 16: return multiply_by<16>(left, right, stride, sums);
+    case 32: return multiply_by<32>(left, right, stride, sums);
+    case 64: return multiply_by<64>(left, right, stride, sums);
+    case 128: return multiply_by<128>(left, right, stride, sums);
+    default: return multiply_by<256>(left, right, stride, sums);
+  }
+}
+
+namespace {
+
 void perform_warp_product(int, void* const* operands) {
   const auto of = [&](int lane) -> const WarpProduct& { return *static_cast<const WarpProduct*>(operands[lane]); };
   const Element element = of(0).element;
@@ -125,17 +140,6 @@ void gather_left(Element element, const uint32_t* const* registers, const uint32
       for (int group = 0; group < 16; ++group)
         read_positions(metadata[4 * g + row / 8 + 2 * (group / 8)] >> 4 * (group % 8) & 15, left.inputs[row], group);
     }
-  }
-}
-
-[[gnu::target_clones("avx2", "default")]] void multiply(const LeftRows& left, const float* right, int stride, int columns, float* sums) {
-  switch (columns) {
-    case 8: return multiply_by<8>(left, right, stride, sums);
-    case 16: return multiply_by<16>(left, right, stride, sums);
-    case 32: return multiply_by<32>(left, right, stride, sums);
-    case 64: return multiply_by<64>(left, right, stride, sums);
-    case 128: return multiply_by<128>(left, right, stride, sums);
-    default: return multiply_by<256>(left, right, stride, sums);
   }
 }
 
