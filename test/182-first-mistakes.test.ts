@@ -1,6 +1,7 @@
 /** What somebody who begins does wrong is answered with what would be right. */
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { cpSync, mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import test from "ava";
 import { AdapterBase, decodeAudio, loadModel, readAdapter, readManifest, readRecipe, UsmLiteError } from "../lib/index.js";
 import { makeFolder } from "../lib/checkpoint/atomic_folder.js";
@@ -37,6 +38,32 @@ test("models, recipes, manifests, adapters and recordings that are not there", a
   ];
   for (const [attempt, code, message] of cases) {
     await t.throwsAsync(async () => attempt(), { instanceOf: UsmLiteError, code, message }, message.source);
+  }
+});
+
+test("an addon that was not built, here or for this machine", async (t) => {
+  const library = join(dirname(fileURLToPath(import.meta.url)), "..", "lib");
+  for (const [place, advice] of [
+    [path("clone"), 'run "npm run build:native"'],
+    [path("app", "node_modules", "usm-lite"), 'run "npm rebuild usm-lite", after "npm install-scripts approve usm-lite"'],
+  ] as const) {
+    for (const file of ["errors.js", join("native", "load_addon.js")]) cpSync(join(library, file), join(place, "dist", "lib", file));
+    writeFileSync(join(place, "package.json"), '{"type":"module"}');
+    const { loadAddon } = (await import(pathToFileURL(join(place, "dist", "lib", "native", "load_addon.js")).href)) as {
+      loadAddon(): unknown;
+    };
+    const missing = t.throws(loadAddon) as UsmLiteError;
+    t.is(missing.code, "FILE_NOT_FOUND");
+    t.regex(missing.message, / is not built: none of .*usm_lite\w*\.node.* exists; run "/);
+    t.true(missing.message.includes(advice), missing.message);
+    for (const name of ["usm_lite.node", "usm_lite_emulator.node"]) {
+      mkdirSync(join(place, "build", "Release"), { recursive: true });
+      writeFileSync(join(place, "build", "Release", name), "of another machine");
+    }
+    const foreign = t.throws(loadAddon) as UsmLiteError;
+    t.is(foreign.code, "FILE_UNREADABLE");
+    t.regex(foreign.message, /cannot be loaded: .*; it must be built on this machine: run "/);
+    t.true(foreign.message.includes(advice), foreign.message);
   }
 });
 

@@ -1,16 +1,22 @@
 /** Finds and loads the compiled addon. */
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { dirname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { UsmLiteError } from "../errors.js";
+
+// dist/lib/native -> package root
+const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
+
+/** Of a package that is installed, what its install script did not do; npm and others ask first, or run none. */
+const howToBuild = root.includes(`${sep}node_modules${sep}`)
+  ? 'run "npm rebuild usm-lite", after "npm install-scripts approve usm-lite" where npm keeps install scripts back'
+  : 'run "npm run build:native"';
 
 /** `USMLITE_NATIVE_PATH` names the file; `USMLITE_EMULATE_GPU=1` asks for the one with an emulated GPU, for tests. */
 function addonPath(): string {
   const override = process.env["USMLITE_NATIVE_PATH"];
   if (override) return override;
-  // dist/lib/native -> package root
-  const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
   const emulated = process.env["USMLITE_EMULATE_GPU"] === "1";
   const name = emulated ? "usm_lite_emulator.node" : "usm_lite.node";
   const tried = [`build/Release/${name}`, `build/Debug/${name}`].map((path) => join(root, path));
@@ -18,7 +24,7 @@ function addonPath(): string {
   if (!found) {
     throw new UsmLiteError(
       "FILE_NOT_FOUND",
-      `the native addon${emulated ? " with an emulated GPU" : ""} is not built: none of ${tried.join(", ")} exists; run "npm run build:native"`,
+      `the native addon${emulated ? " with an emulated GPU" : ""} is not built: none of ${tried.join(", ")} exists; ${howToBuild}`,
     );
   }
   return found;
@@ -54,7 +60,7 @@ function load(): unknown {
     if (code === "INVALID_ARGUMENT") throw new UsmLiteError(code, `USMLITE_ISA: ${message}`, { cause });
     throw new UsmLiteError(
       "FILE_UNREADABLE",
-      `the native addon cannot be loaded: ${message.split("\n", 1)[0]}; build it on this machine with "npm run build:native"`,
+      `the native addon cannot be loaded: ${message.split("\n", 1)[0]}; it must be built on this machine: ${howToBuild}`,
       { cause },
     );
   }
