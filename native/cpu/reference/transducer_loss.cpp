@@ -56,7 +56,7 @@ void split(const TransducerBatch& p, const float* lattice, int64_t cells, std::v
 // What a cell of sequence i is to learn, where a teacher was given.
 struct Lesson {
   double share = 0.0;
-  CollapsedCell teacher;
+  CollapsedCell teacher{};
 };
 
 }  // namespace
