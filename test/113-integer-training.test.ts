@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import {
@@ -212,6 +213,35 @@ test.serial("the forward pass of training is that of the packed model, to the bi
     t.notDeepEqual(logits(network, { transformWeight: context.transformWeight }), logits(served));
     quantization.dispose();
   }
+});
+
+test.serial("later stages multiply by the activations of the stage before, layer by layer, as the packed model does", async (t) => {
+  const out = join(folder.path, "stages");
+  // So slow that no weight leaves its level: what a stage loses tells what it multiplies by.
+  const slow = { steps: 2, learningRate: 1e-12, weightDecay: 0, batchSeconds: 5, speedPerturbation: false, specAugment: false };
+  const training = { ...slow, features: join(folder.path, "features") };
+  const coded = [
+    { type: "quantization", spec: "int4", activations: "int4" },
+    { type: "quantization", spec: "int4", activations: "int8-asymmetric", targets: ["encoder.layers.1.*"] },
+  ];
+  const stages = [
+    { name: "coded", modifiers: coded, training },
+    { name: "silent", modifiers: [], training },
+    { name: "named", modifiers: [{ type: "quantization" }], training },
+    { name: "floats", modifiers: [{ type: "quantization", activations: "float32", targets: ["encoder.layers.0.*"] }], training },
+  ];
+  t.true(await compressModel({ model: float, recipe: parseRecipe(JSON.stringify({ stages }), "r"), manifest, out }));
+  const losses = (stage: string): number[] =>
+    readFileSync(join(`${out}.run`, stage, "metrics.jsonl"), "utf8")
+      .trim()
+      .split("\n")
+      .map((line) => (JSON.parse(line) as { loss: number }).loss);
+  t.deepEqual(losses("silent"), losses("coded"), "a stage that says nothing of them");
+  t.deepEqual(losses("named"), losses("coded"), "a quantization without the key");
+  t.notDeepEqual(losses("floats"), losses("coded"), "another value");
+  const served = loadModel(out).compression.activations;
+  t.is(served?.get("encoder.layers.0.self_attn.q_proj.weight"), "float32");
+  t.is(served?.get("encoder.layers.1.self_attn.q_proj.weight"), "int8-asymmetric");
 });
 
 test.serial("what weights are multiplied by is said in config.json, and checked", (t) => {

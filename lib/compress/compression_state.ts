@@ -1,5 +1,6 @@
 /** What the stages of a recipe hand on: float weights, and of each compressed one its spec, mask and scales. */
 import { UsmLiteError } from "../errors.js";
+import type { ActivationCoding } from "../quant/activation_coding.js";
 import type { LayerCoding } from "../quant/layer_coding.js";
 import { parseWeightSpec, type WeightSpec } from "../quant/weight_spec.js";
 import { keep } from "../tensor/scope.js";
@@ -36,6 +37,12 @@ export class CompressionState implements Disposable {
   /** Mask, scale and zero point of a weight, as far as they are known. */
   coding(name: string): LayerCoding {
     return this.codings.get(name) ?? {};
+  }
+
+  /** What weights are multiplied by, where a stage said it. */
+  activations(names: Iterable<string>): ReadonlyMap<string, ActivationCoding> {
+    const said = [...names].map((name) => [name, this.coding(name).activations] as const);
+    return new Map(said.filter((entry): entry is [string, ActivationCoding] => entry[1] !== undefined));
   }
 
   /**

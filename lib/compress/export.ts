@@ -20,7 +20,6 @@ import { parseWeightSpec, type WeightSpec } from "../quant/weight_spec.js";
 import { tidy } from "../tensor/scope.js";
 import { tokenizerFiles } from "../text/load_tokenizer.js";
 import type { Tensor } from "../tensor/tensor.js";
-import type { ActivationCoding } from "../quant/activation_coding.js";
 import type { LayerCoding } from "../quant/layer_coding.js";
 import type { CompressionPlan, PlannedStage } from "./compression_plan.js";
 import type { ModelVariant } from "../train/training_modifier.js";
@@ -96,7 +95,7 @@ export function exportModel(network: SpeechNetwork, { from, to, language, plan, 
     writeCompanions({ from, language }, folder, plan, {
       shapeOf: (name) => state.layer(name).weight.shape,
       format,
-      activations: activationsOf(plan, state),
+      activations: state.activations(plan.keys()),
     });
     tidy(() => {
       const entries: [string, SafetensorsEntry][] = [...network.buffers()];
@@ -136,15 +135,6 @@ export function exportVariants(
     }
   });
 }
-
-/** What packed weights are multiplied by, where a modifier said it. */
-const activationsOf = (plan: CompressionPlan, state: CompressionState): ReadonlyMap<string, ActivationCoding> =>
-  new Map(
-    [...plan.keys()].flatMap((name) => {
-      const { activations } = state.coding(name);
-      return activations ? [[name, activations] as const] : [];
-    }),
-  );
 
 /** A weight after the modifiers of all stages, which look at nothing else. */
 function compressed(name: string, weight: Tensor, stages: readonly PlannedStage[]): LayerState {

@@ -108,8 +108,8 @@ export async function calibrationBatches(
 }
 
 /**
- * The modifiers of a stage as a trainer takes them. What earlier stages pruned or quantized stays so, with their masks and scales, where
- * no modifier of this stage says otherwise.
+ * The modifiers of a stage as a trainer takes them. What earlier stages pruned or quantized stays so, with their masks, scales and
+ * activations, where no modifier of this stage says otherwise.
  */
 export function trainingModifiers(
   { stage, weights, plan }: PlannedStage,
@@ -165,7 +165,8 @@ export function trainingModifiers(
   const coded = new Set([...weights].flatMap(([{ type, specOf }, names]) => (specOf && type !== "sparsity" ? names : [])));
   const rounded = new Map([...plan].filter(([name, spec]) => !coded.has(name) && spec.bits !== 32));
   const initial = new Map([...rounded.keys()].map((name) => [name, state.coding(name)] as const).filter(([, { scale }]) => scale));
-  const quantized = rounded.size > 0 ? [new WeightQuantization(model, rounded, { masks, initial })] : [];
+  const quantized =
+    rounded.size > 0 ? [new WeightQuantization(model, rounded, { masks, initial, activations: state.activations(rounded.keys()) })] : [];
   const copies = placed.length > 0 ? [{ dispose: () => placed.forEach((mask) => mask.dispose()) }] : [];
   return [...kept, ...made, ...quantized, ...copies];
 }

@@ -45,9 +45,9 @@ export interface WeightQuantizationOptions {
   readonly scaleDecay?: number;
   /**
    * Layers multiply in whole numbers, on the kernels of inference, by activations coded like this: training computes to the bit what the
-   * packed model will compute. Default: in floats.
+   * packed model will compute. One for all weights, or by weight name. Default: in floats.
    */
-  readonly activations?: ActivationCoding;
+  readonly activations?: ActivationCoding | ReadonlyMap<string, ActivationCoding>;
 }
 
 /** Scale and zero point that outlast a step: learned, averaged or given ones. */
@@ -111,7 +111,7 @@ export class WeightQuantization implements TrainingModifier {
     }
     for (const [name, spec] of specs) {
       const weight = linearWeight(model, name);
-      const { activations = "float32" } = options;
+      const activations = this.activationsOf(name) ?? "float32";
       const dense = withSparsity(spec, undefined);
       const inIntegers = weight instanceof DeviceTensor && activations !== "float32" && dense.format !== "float32";
       // Where zero is a level, what a mask prunes is level 0.
@@ -166,7 +166,8 @@ export class WeightQuantization implements TrainingModifier {
   }
 
   packedWeight(name: string, transformed: Tensor): IntegerWeight | undefined {
-    const { activations, rounding = "nearest", start = 0 } = this.options;
+    const { rounding = "nearest", start = 0 } = this.options;
+    const activations = this.activationsOf(name);
     const quantized = this.weights.get(name);
     if (!quantized?.used || !activations || activations === "float32" || rounding !== "nearest" || this.step < start) return undefined;
     if (quantized.integers) {
@@ -184,6 +185,11 @@ export class WeightQuantization implements TrainingModifier {
     const { text } = mask && !hasZero(quantized.dense) ? quantized.sparse : quantized.dense;
     quantized.packed ??= PackedMatrix.round(transformed, text, { ...quantized.used, mask, activations });
     return quantized.packed;
+  }
+
+  private activationsOf(name: string): ActivationCoding | undefined {
+    const { activations } = this.options;
+    return typeof activations === "object" ? activations.get(name) : activations;
   }
 
   private forgetPacked(): void {
@@ -224,7 +230,7 @@ export class WeightQuantization implements TrainingModifier {
       const coding = scales ?? groupScales(weight, dense.text, { mask, rule: this.rule });
       // Packing rounds to the nearest level, these two do not: what they make of the weight is handed on.
       const rounded = statistic === "threshold" || statistic === "centred";
-      const { activations } = this.options;
+      const activations = this.activationsOf(name);
       return [
         name,
         { ...coding, ...(activations ? { activations } : {}), ...(rounded ? { weight: this.quantize(name, weight, {}) } : {}) },

@@ -28,7 +28,10 @@ const keys = {
   rounding: z.enum(["nearest", "stochastic", "noise"]).default("nearest"),
   /** Added to the gradient of every scale. */
   scaleDecay: z.number().nonnegative().default(0),
-  /** What layers multiply by: whole numbers, in training as in the packed model, or floats in training and `int8` there. */
+  /**
+   * What layers multiply by, in training as in the packed model; absent: what the stages before said, which is what will be served, or else
+   * floats in training and `int8` in the packed model.
+   */
   activations: z.enum(activationCodings).optional(),
   /** First step that quantizes. */
   start: z.number().int().nonnegative().default(0),
@@ -67,7 +70,7 @@ export const quantization = modifierType("quantization", keys, (settings) => ({
       rounding,
       scaleDecay,
       start,
-      ...(activations ? { activations } : {}),
+      activations: activations ?? state.activations(specs.keys()),
       ...(gradient ? { clipGradient: gradient === "clipped" } : {}),
     });
   },
