@@ -94,6 +94,11 @@ test("sparsity grows from shot to shot, or pruned weights fade", (t) => {
   t.deepEqual(zeros({ schedule: fewShot }, 3), [0, 0.75, 0.75]);
   t.deepEqual(zeros({ schedule: fewShot, gradual: true }, 7, { share: 0.75 }), [0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75]);
   t.deepEqual(zeros({ schedule: { kind: "one-shot", step: 1 }, fadeSteps: 2 }, 5), [0, 0, 0.75, 0.75, 0.75]);
+  // What an earlier stage pruned stays pruned until the schedule begins.
+  const earlier = (): Map<string, Tensor> =>
+    new Map([["input.weight", magnitudeMask(new SmallCtcModel().parameters().get("input.weight") as Tensor, 2, 4)]]);
+  t.deepEqual(zeros({ schedule: { kind: "one-shot", step: 1 }, fadeSteps: 2, masks: earlier() }, 1), [0.5]);
+  t.deepEqual(zeros({ schedule: { kind: "one-shot", step: 3 }, fadeSteps: 1, masks: earlier() }, 4), [0.5, 0.5, 0.5, 0.75]);
   const model = new SmallCtcModel();
   const fading = new WeightPruning(model, new Map([["input.weight", { kept: 1, of: 4 }]]), { fadeSteps: 4 });
   fading.beforeStep(0);
@@ -167,7 +172,8 @@ test("an averaged scale follows what its rule gives, as a constant", (t) => {
 
 test("misuse is a coded error", (t) => {
   const model = new SmallCtcModel();
-  const pruning = (options: WeightPruningOptions) => () => new WeightPruning(model, new Map([["input.weight", { kept: 2, of: 4 }]]), options);
+  const pruning = (options: WeightPruningOptions) => () =>
+    new WeightPruning(model, new Map([["input.weight", { kept: 2, of: 4 }]]), options);
   const bad = (body: () => unknown, message: RegExp, code = "BAD_RECIPE"): unknown => t.throws(body, { code, message });
   bad(pruning({ gradual: true }), /needs the schedule few-shot/);
   bad(pruning({ score: "wanda" }), /start must be at least 1/);

@@ -149,10 +149,11 @@ export class WeightPruning implements TrainingModifier {
     this.norms?.reset();
   }
 
-  /** What is left of pruned weights in this step. */
+  /** What is left of pruned weights in this step; nothing of those that an earlier stage pruned, until masks are made. */
   private get remainder(): number {
     const { fadeSteps = 0 } = this.options;
-    return fadeSteps === 0 ? 0 : Math.max(0, 1 - (this.step - startOf(this.schedule) + 1) / fadeSteps);
+    if (fadeSteps === 0 || !isPruned(this.schedule, this.step)) return 0;
+    return Math.max(0, 1 - (this.step - startOf(this.schedule) + 1) / fadeSteps);
   }
 
   loss(_batch: TrainingBatch, context: TrainingContext, next: (context: TrainingContext) => BatchLoss): BatchLoss {
