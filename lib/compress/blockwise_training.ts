@@ -147,7 +147,7 @@ export class BlockwiseTraining {
     });
     try {
       if (!result.completed) return false;
-      adoptTraining(trainer, { modifiers, plan: planned.plan, state, log });
+      adoptTraining(trainer, { modifiers, planned, state, log });
     } finally {
       trainer.dispose();
     }

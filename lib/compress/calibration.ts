@@ -8,7 +8,7 @@ import { packWeight, unpackWeight } from "../quant/packed_weight.js";
 import { tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { TrainingBatch } from "../train/trainable_model.js";
-import type { LayerState } from "./compression_state.js";
+import { changedLayer, floatSpec, type LayerState } from "./compression_state.js";
 import type { CalibrationSetup } from "./modifier.js";
 
 /** The key `calibration` of modifiers that look at speech. */
@@ -45,9 +45,9 @@ export async function compressWithSpeech(setup: CalibrationSetup, choice: Calibr
     for (const name of group) {
       const seconds = performance.now();
       const change = tidy(() => {
-        const layer = { ...state.layer(name), spec: specs.get(name) ?? state.layer(name).spec };
+        const layer = changedLayer(state.layer(name), { spec: specs.get(name) ?? floatSpec });
         const result = { spec: layer.spec, ...compress(layer, inputs.of(name), name) };
-        const errors = compressionError(layer.weight, effectiveWeight({ ...layer, ...result }), inputs.of(name));
+        const errors = compressionError(layer.weight, effectiveWeight(changedLayer(layer, result)), inputs.of(name));
         setup.record({
           layer: name,
           spec: result.spec.text,

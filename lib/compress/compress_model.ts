@@ -18,8 +18,8 @@ import type { TrainableModel } from "../train/trainable_model.js";
 import { chooseTrainingDevice, runTraining, type TrainingDevice } from "../train/training_device.js";
 import type { TrainingModifier } from "../train/training_modifier.js";
 import { BlockwiseTraining } from "./blockwise_training.js";
-import { planStages, type PlannedStage } from "./compression_plan.js";
-import { CompressionState } from "./compression_state.js";
+import { layersOf, planStages, type PlannedStage } from "./compression_plan.js";
+import { changedLayer, CompressionState, floatSpec } from "./compression_state.js";
 import { exportInOneShot, exportModel, exportVariants } from "./export.js";
 import {
   adoptTraining,
@@ -175,10 +175,9 @@ async function runStage(planned: PlannedStage, setup: StageSetup): Promise<Stage
       calibrationBatches: (choice) => calibrationBatches(speech, choice, featureFolder(setup.options.recipe) ?? `${run}/features`),
     };
     try {
-      for (const name of layers) {
-        tidy(() =>
-          state.update(name, { ...modifier.compressWeight?.({ ...state.layer(name), spec: specs.get(name) ?? state.layer(name).spec }) }),
-        );
+      for (const name of modifier.compressWeight ? layers : []) {
+        const layer = changedLayer(state.layer(name), { spec: specs.get(name) ?? floatSpec });
+        tidy(() => state.update(name, { spec: layer.spec, ...modifier.compressWeight?.(layer) }));
       }
       if (modifier.chooseSpecs) {
         chooseSpecs(run, stage.name, await modifier.chooseSpecs(calibration));
@@ -190,7 +189,7 @@ async function runStage(planned: PlannedStage, setup: StageSetup): Promise<Stage
     }
     speech.network.weightsChanged?.();
   }
-  for (const [name, spec] of plan) if (state.layer(name).spec.text !== spec.text) state.update(name, { ...state.coding(name), spec });
+  for (const name of layersOf(planned)) state.update(name, { spec: plan.get(name) ?? floatSpec });
   return "done";
 }
 
@@ -223,7 +222,7 @@ async function trainStage(planned: PlannedStage, training: Training, setup: Stag
   });
   try {
     if (!result.completed) return "stopped";
-    adoptTraining(trainer, { modifiers, plan: planned.plan, state, log: new StageLog(run, planned.stage.name) });
+    adoptTraining(trainer, { modifiers, planned, state, log: new StageLog(run, planned.stage.name) });
     return tidy((): StageOutcome => {
       const variants = modifiers.flatMap((modifier) => modifier.variants?.() ?? []);
       if (variants.length === 0) return "done";

@@ -1,6 +1,7 @@
 /** Which layer of a model gets which WeightSpec. */
 import { UsmLiteError } from "../errors.js";
-import { parseWeightSpec, type WeightSpec } from "../quant/weight_spec.js";
+import type { WeightSpec } from "../quant/weight_spec.js";
+import { floatSpec } from "./compression_state.js";
 import { selectWeights, type CompressibleWeights } from "./layer_selection.js";
 import type { Modifier } from "./modifier.js";
 import { assignedWeights, type Recipe, type Stage } from "./recipe.js";
@@ -17,7 +18,9 @@ export interface PlannedStage {
   readonly plan: CompressionPlan;
 }
 
-const floatSpec = parseWeightSpec("float32");
+/** The weights that the stage is about: those that have a spec after it, and those that may have lost theirs in it. */
+export const layersOf = ({ weights, plan }: PlannedStage): ReadonlySet<string> =>
+  new Set([...plan.keys(), ...[...weights.values()].flat()]);
 
 /**
  * Applies the patterns of a recipe to the weights of a model.

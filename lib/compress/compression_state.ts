@@ -13,7 +13,10 @@ export interface LayerState extends LayerCoding {
   readonly spec: WeightSpec;
 }
 
-const floatSpec = parseWeightSpec("float32");
+/** Of a weight that is not compressed. */
+export const floatSpec = parseWeightSpec("float32");
+
+const codingParts = ["mask", "scale", "zeroPoint"] as const;
 
 /** The state of all weights of a network, whose own parameters they are. */
 export class CompressionState implements Disposable {
@@ -46,24 +49,30 @@ export class CompressionState implements Disposable {
   }
 
   /**
-   * Changes a weight: `weight` overwrites the parameter, the other tensors are copied. A change of weight or spec without
-   * a scale lets go of the scale, which belonged to what was there before.
+   * Changes a weight: `weight` overwrites the parameter, the other tensors are copied. What belonged to the weight, mask or spec of before
+   * goes with it, as {@link changedLayer} says.
    */
   update(name: string, change: Partial<LayerState>): void {
-    const { weight, mask, scale, zeroPoint, spec, activations: before } = this.layer(name);
-    const activations = change.activations ?? before;
-    if (change.weight && change.weight !== weight) weight.write(change.weight.toArray());
-    if (change.spec && change.spec.text !== "float32") this.specs.set(name, change.spec);
-    else if (change.spec) this.specs.delete(name);
-    const stale = change.weight !== undefined || (change.spec !== undefined && change.spec.text !== spec.text);
-    const next: LayerCoding = {
-      ...part("mask", change.mask, mask),
-      ...part("scale", change.scale, stale ? undefined : scale),
-      ...part("zeroPoint", change.zeroPoint, stale ? undefined : zeroPoint),
-      ...(activations ? { activations } : {}),
-    };
-    for (const old of [mask, scale, zeroPoint]) if (old && old !== next.mask && old !== next.scale && old !== next.zeroPoint) old.dispose();
-    this.codings.set(name, next);
+    const before = this.layer(name);
+    const { weight, spec, ...coding } = changedLayer(before, change);
+    if (weight !== before.weight) before.weight.write(weight.toArray());
+    if (spec.text === floatSpec.text) this.specs.delete(name);
+    else this.specs.set(name, spec);
+    const parts = codingParts.flatMap((key) => {
+      const tensor = coding[key];
+      return tensor ? [[key, tensor === before[key] ? tensor : keep(tensor.clone())] as const] : [];
+    });
+    const kept = new Set<Tensor>(parts.map(([, tensor]) => tensor));
+    for (const key of codingParts) if (before[key] && !kept.has(before[key])) before[key].dispose();
+    const { activations } = coding;
+    this.codings.set(name, { ...(Object.fromEntries(parts) as LayerCoding), ...(activations ? { activations } : {}) });
+  }
+
+  /** Weights stay as they are; specs, masks, scales and activations of all of them are gone. */
+  forgetCodings(): void {
+    this.dispose();
+    this.codings.clear();
+    this.specs.clear();
   }
 
   dispose(): void {
@@ -75,12 +84,24 @@ export class CompressionState implements Disposable {
   }
 }
 
-/** The changed part, in memory of its own, or the one that was there. */
-function part<Key extends keyof LayerCoding>(
-  key: Key,
-  changed: Tensor | undefined,
-  before: Tensor | undefined,
-): Pick<LayerCoding, Key> | object {
-  if (changed && changed !== before) return { [key]: keep(changed.clone()) };
-  return before ? { [key]: before } : {};
+/**
+ * A weight after a change. What the change does not name stays, but for what cannot: the mask where N:M is another one; scale and zero
+ * point where weight, mask or spec are others than those that they were measured of; activations where the weight is float now.
+ */
+export function changedLayer(before: LayerState, change: Partial<LayerState>): LayerState {
+  const { weight = before.weight, spec = before.spec } = change;
+  const { kept, of } = before.spec.sparsity ?? {};
+  const samePattern = spec.sparsity?.kept === kept && spec.sparsity?.of === of;
+  const mask = change.mask ?? (samePattern ? before.mask : undefined);
+  const measured = change.weight !== undefined || spec.text !== before.spec.text || mask !== before.mask || change.scale !== undefined;
+  const { scale, zeroPoint } = measured ? change : before;
+  const activations = spec.bits === floatSpec.bits ? undefined : (change.activations ?? before.activations);
+  return {
+    weight,
+    spec,
+    ...(mask ? { mask } : {}),
+    ...(scale ? { scale } : {}),
+    ...(zeroPoint ? { zeroPoint } : {}),
+    ...(activations ? { activations } : {}),
+  };
 }

@@ -16,7 +16,7 @@ import { modelFiles } from "../models/model_folder.js";
 import { configInLanguage, readModelLanguage, writeOnlyLanguage } from "../models/model_language.js";
 import type { SpeechNetwork } from "../models/speech_network.js";
 import { packWeight, type PackedWeight } from "../quant/packed_weight.js";
-import { parseWeightSpec, type WeightSpec } from "../quant/weight_spec.js";
+import type { WeightSpec } from "../quant/weight_spec.js";
 import { tidy } from "../tensor/scope.js";
 import { tokenizerFiles } from "../text/load_tokenizer.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -24,7 +24,7 @@ import type { LayerCoding } from "../quant/layer_coding.js";
 import type { CompressionPlan, PlannedStage } from "./compression_plan.js";
 import type { ModelVariant } from "../train/training_modifier.js";
 import { modifierError } from "./modifier.js";
-import { CompressionState, type LayerState } from "./compression_state.js";
+import { changedLayer, CompressionState, floatSpec, type LayerState } from "./compression_state.js";
 
 /** What the header of the weights says of them: transformers asks for it. */
 export const weightsMetadata = { format: "pt" } as const;
@@ -138,13 +138,14 @@ export function exportVariants(
 
 /** A weight after the modifiers of all stages, which look at nothing else. */
 function compressed(name: string, weight: Tensor, stages: readonly PlannedStage[]): LayerState {
-  let layer: LayerState = { weight, spec: parseWeightSpec("float32") };
+  let layer: LayerState = { weight, spec: floatSpec };
   for (const { weights, plan } of stages) {
-    const spec = plan.get(name) ?? layer.spec;
+    const spec = plan.get(name) ?? floatSpec;
     for (const [modifier, names] of weights) {
       if (!names.includes(name)) continue;
       try {
-        layer = { ...layer, spec, ...modifier.compressWeight?.({ ...layer, spec }) };
+        const given = changedLayer(layer, { spec });
+        layer = changedLayer(given, modifier.compressWeight?.(given) ?? {});
       } catch (cause) {
         throw modifierError(modifier, cause);
       }

@@ -29,8 +29,8 @@ import type { TrainingModifier } from "../train/training_modifier.js";
 import { WeightPruning, type MasksInForce } from "../train/weight_pruning.js";
 import { WeightQuantization } from "../train/weight_quantization.js";
 import { effectiveWeight } from "./calibration.js";
-import type { CompressionPlan, PlannedStage } from "./compression_plan.js";
-import type { CompressionState } from "./compression_state.js";
+import { layersOf, type PlannedStage } from "./compression_plan.js";
+import { floatSpec, type CompressionState } from "./compression_state.js";
 import { matcher } from "./layer_selection.js";
 import { modifierTypes } from "./modifiers/index.js";
 import { modifierError } from "./modifier.js";
@@ -112,7 +112,7 @@ export async function calibrationBatches(
  * activations, where no modifier of this stage says otherwise.
  */
 export function trainingModifiers(
-  { stage, weights, plan }: PlannedStage,
+  planned: PlannedStage,
   setup: {
     readonly speech: TrainableSpeech;
     readonly state: CompressionState;
@@ -120,6 +120,7 @@ export function trainingModifiers(
     readonly onStatus: (sentence: string) => void;
   },
 ): readonly TrainingModifier[] {
+  const { stage, weights, plan } = planned;
   const { state, training, speech, onStatus } = setup;
   const model = speech.network;
   if (training.labelSmoothing > 0 && speech.model.network.kind !== "sequence-to-sequence") {
@@ -130,7 +131,7 @@ export function trainingModifiers(
   }
   const onGpu = isOnGpu(model);
   const masks: MasksInForce = new Map(
-    [...plan.keys()].flatMap((name) => {
+    [...layersOf(planned)].flatMap((name) => {
       const { mask } = state.coding(name);
       return entry(name, mask && onGpu ? keep(copyBeside(model.parameters().get(name) as Tensor, mask)) : mask);
     }),
@@ -216,18 +217,16 @@ export function trainerOptions(settings: Training, { folder, modifiers, settings
 /** A stage whose training is over. */
 interface TrainedStage {
   readonly modifiers: readonly TrainingModifier[];
-  readonly plan: CompressionPlan;
+  readonly planned: PlannedStage;
   readonly state: CompressionState;
   readonly log: StageLog;
 }
 
 /** After a run: what it made of the weights, their specs, masks and scales go into `state`, and into `log` what these take from the weights. */
-export function adoptTraining(trainer: Trainer, { modifiers, plan, state, log }: TrainedStage): void {
+export function adoptTraining(trainer: Trainer, { modifiers, planned, state, log }: TrainedStage): void {
   trainer.adoptAverage();
-  for (const [name, spec] of plan) {
-    const { mask } = state.coding(name);
-    state.update(name, { weight: state.layer(name).weight, spec, ...(mask ? { mask } : {}) });
-  }
+  const { plan } = planned;
+  for (const name of layersOf(planned)) state.update(name, { weight: state.layer(name).weight, spec: plan.get(name) ?? floatSpec });
   for (const modifier of modifiers) tidy(() => modifier.finish?.().forEach((coding, name) => state.update(name, coding)));
   const several = modifiers.some(({ variants }) => variants); // each of them has errors of its own
   // What pruned weights held is no part of the trained model: later stages must neither make up for it nor bring it back.

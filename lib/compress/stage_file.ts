@@ -53,6 +53,7 @@ export function restoreStage(path: string, state: CompressionState, buffers: Rea
     parseJsonObject(file.metadata[activationsKey] ?? "{}", `"${activationsKey}" of ${path}`, "BAD_CHECKPOINT"),
     about,
   );
+  state.forgetCodings(); // of the stage before; what this one dropped is not in the file
   tidy(() => {
     for (const [name, spec] of plan) {
       const tensors = parts.filter((part) => file.has(`${part}.${name}`)).map((part) => [part, readPart(file, part, name)] as const);

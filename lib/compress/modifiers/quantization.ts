@@ -3,7 +3,7 @@ import { z } from "zod";
 import { UsmLiteError } from "../../errors.js";
 import { activationCodings } from "../../quant/activation_coding.js";
 import type { GivenScales } from "../../quant/packed_weight.js";
-import { withSparsity } from "../../quant/weight_spec.js";
+import { withSparsity, type WeightSpec } from "../../quant/weight_spec.js";
 import { WeightQuantization } from "../../train/weight_quantization.js";
 import type { CompressionState } from "../compression_state.js";
 import { modifierType, specSchema } from "../modifier.js";
@@ -37,9 +37,16 @@ const keys = {
   start: z.number().int().nonnegative().default(0),
 };
 
-function keptScales(state: CompressionState, name: string): GivenScales {
-  const { scale, zeroPoint } = state.coding(name);
+function keptScales(state: CompressionState, name: string, spec: WeightSpec): GivenScales {
+  const { scale, zeroPoint, spec: before } = state.layer(name);
   if (!scale) throw new UsmLiteError("BAD_RECIPE", `the stages before left no scales for "${name}"; take another scale than kept`);
+  const [left, now] = [before, spec].map((one) => withSparsity(one, undefined).text);
+  if (left !== now) {
+    throw new UsmLiteError(
+      "BAD_RECIPE",
+      `the scales that the stages before left for "${name}" are those of ${left}; take another scale than kept`,
+    );
+  }
   return { scale, ...(zeroPoint ? { zeroPoint } : {}) };
 }
 
@@ -59,7 +66,7 @@ export const quantization = modifierType("quantization", keys, (settings) => ({
     }
     const { scale, ...others } = settings;
     const rule = scale === "kept" ? {} : scaleRuleOf({ ...others, scale });
-    const initial = new Map(scale === "kept" ? [...specs.keys()].map((name) => [name, keptScales(state, name)] as const) : []);
+    const initial = new Map(scale === "kept" ? [...specs].map(([name, spec]) => [name, keptScales(state, name, spec)] as const) : []);
     return new WeightQuantization(model, specs, {
       masks,
       rule,
