@@ -7,6 +7,9 @@ import {
   applyMask,
   groupScales,
   magnitudeMask,
+  packedLinear,
+  PackedMatrix,
+  packWeight,
   parseWeightSpec,
   prune,
   Tape,
@@ -168,6 +171,33 @@ test("an averaged scale follows what its rule gives, as a constant", (t) => {
     upstream.clone(),
   );
   t.deepEqual(tape.gradientOf(weight)?.toArray(), upstream.toArray());
+});
+
+test("formats without zero multiply whole numbers under every mask of gradual pruning, as packed with that mask", (t) => {
+  const weight = randomTensor([6, 64], 11);
+  const x = randomTensor([5, 64], 12);
+  const model = { parameters: () => new Map([["w", weight]]), linearWeights: () => ["w"] } as never;
+  for (const format of ["midrise2/g32", "uint4"]) {
+    const schedule = { kind: "few-shot", start: 0, shots: 4, interval: 1 } as const;
+    const pruning = new WeightPruning(model, new Map([["w", { kept: 1, of: 8 }]]), { schedule, gradual: true });
+    const quantization = new WeightQuantization(model, new Map([["w", parseWeightSpec(`${format}+1:8`)]]), {
+      masks: pruning.masks,
+      activations: "int8",
+    });
+    for (const [step, pattern] of ["6:8", "5:8", "3:8", "1:8"].entries()) {
+      pruning.beforeStep(step);
+      quantization.beforeStep(step, new RandomStream(1));
+      const trained = quantization.packedWeight("w", quantization.transformWeight("w", pruning.transformWeight("w", weight)));
+      using served = PackedMatrix.from(packWeight(weight, `${format}+${pattern}`, pruning.masks.get("w")));
+      t.deepEqual(packedLinear(x, trained as PackedMatrix).toArray(), packedLinear(x, served).toArray(), `${format} ${pattern}`);
+      quantization.afterStep();
+    }
+    // Of an earlier stage: of 16, not of 8.
+    pruning.masks.set("w", magnitudeMask(weight, 2, 16));
+    t.is(quantization.packedWeight("w", quantization.transformWeight("w", weight)), undefined);
+    quantization.dispose();
+    pruning.dispose();
+  }
 });
 
 test("misuse is a coded error", (t) => {

@@ -30,6 +30,33 @@ export function magnitudeMask(weight: Tensor, n: number, m: number): Tensor {
 }
 
 /**
+ * How many of every `m` adjacent inputs a mask keeps, a last, incomplete group at most as many; undefined where it is not the same number
+ * everywhere.
+ * @param mask uint8, of a weight (out, in) or (out, in, kernel)
+ *
+ * @example
+ * keptOf(magnitudeMask(weight, 3, 4), 4); // 3
+ */
+export function keptOf(mask: Tensor, m: number): number | undefined {
+  using matrix = weightMatrix(mask);
+  const kept = matrix.toArray();
+  const [rows, columns] = [matrix.dim(0), matrix.dim(1)];
+  const countIn = (begin: number, end: number): number => {
+    let count = 0;
+    for (let i = begin; i < end; i++) if (kept[i] !== 0) count++;
+    return count;
+  };
+  const wanted = countIn(0, Math.min(m, columns));
+  for (let row = 0; row < rows; row++) {
+    for (let at = 0; at < columns; at += m) {
+      const end = Math.min(at + m, columns);
+      if (countIn(row * columns + at, row * columns + end) !== Math.min(wanted, end - at)) return undefined;
+    }
+  }
+  return wanted;
+}
+
+/**
  * Prunes `share` of the weights, those with the least |w|, wherever they are; ties go to the lower index. For comparison with N:M: no
  * packed format profits from it.
  * @returns uint8 of the weight's shape, 1 where kept

@@ -17,6 +17,7 @@ import { groupScales, type ScaleRule } from "../quant/scale_rule.js";
 import { withSparsity, type WeightSpec } from "../quant/weight_spec.js";
 import { keep, tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
+import { hasZero, integerSpec } from "./integer_spec.js";
 import type { ParameterSettings } from "./optimizer.js";
 import type { TrainableModel } from "./trainable_model.js";
 import type { TrainingModifier, WeightPurpose } from "./training_modifier.js";
@@ -115,8 +116,8 @@ export class WeightQuantization implements TrainingModifier {
       const dense = withSparsity(spec, undefined);
       const inIntegers = weight instanceof DeviceTensor && activations !== "float32" && dense.format !== "float32";
       // Where zero is a level, what a mask prunes is level 0.
-      const integerSpec = hasZero(dense) ? dense.text : spec.text;
-      const integers = inIntegers ? DeviceWeight.ofIntegers(integerSpec, weight.dim(0), weight.dim(1), activations) : undefined;
+      const filled = hasZero(dense) ? dense.text : spec.text;
+      const integers = inIntegers ? DeviceWeight.ofIntegers(filled, weight.dim(0), weight.dim(1), activations) : undefined;
       const outlasting = learned || scaleAverage > 0;
       const computed = tidy(() => groupScales(outlasting ? weight : Tensor.zeros([1, 1]), spec.text, { rule: this.rule }));
       const scales = copyOf(options.initial?.get(name), weight) ?? (outlasting ? computed : undefined);
@@ -181,9 +182,10 @@ export class WeightQuantization implements TrainingModifier {
       return (quantized.packed = quantized.integers);
     }
     const mask = this.masks.get(name);
-    // Where zero is a level, what the mask prunes is level 0: a mask that still keeps more than N of M fits as well.
-    const { text } = mask && !hasZero(quantized.dense) ? quantized.sparse : quantized.dense;
-    quantized.packed ??= PackedMatrix.round(transformed, text, { ...quantized.used, mask, activations });
+    if (!quantized.packed) {
+      const spec = integerSpec(quantized.sparse, mask);
+      if (spec) quantized.packed = PackedMatrix.round(transformed, spec.text, { ...quantized.used, mask, activations });
+    }
     return quantized.packed;
   }
 
@@ -258,9 +260,6 @@ function copyOf(given: GivenScales | undefined, weight: Tensor): KeptScales | un
   if (!given?.scale) return undefined;
   return { scale: copyBeside(weight, given.scale), ...(given.zeroPoint ? { zeroPoint: copyBeside(weight, given.zeroPoint) } : {}) };
 }
-
-/** Whether a weight that is kept can be zero. */
-const hasZero = ({ format }: WeightSpec): boolean => !/^(uint|midrise|int1$)/.test(format);
 
 function keepPositive(scale: Tensor): void {
   if (scale instanceof DeviceTensor) deviceRaise(scale, minimumScale);

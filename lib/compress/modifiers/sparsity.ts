@@ -3,6 +3,7 @@ import { z } from "zod";
 import { UsmLiteError } from "../../errors.js";
 import { withSparsity, type Sparsity } from "../../quant/weight_spec.js";
 import type { MaskSchedule } from "../../sparse/schedule.js";
+import { hasZero } from "../../train/integer_spec.js";
 import { WeightPruning, type PruningPattern } from "../../train/weight_pruning.js";
 import { modifierType } from "../modifier.js";
 
@@ -49,7 +50,7 @@ export const sparsity = modifierType("sparsity", keys, (settings) => {
   return {
     specOf: (before) => withSparsity(before, structured),
     train: ({ model, layers, specs, masks, totalSteps }) => {
-      const withoutZero = [...specs.values()].find(({ format }) => /^(uint|midrise|int1$)/.test(format));
+      const withoutZero = [...specs.values()].find((spec) => !hasZero(spec));
       if (!structured && withoutZero) {
         throw new UsmLiteError(
           "BAD_RECIPE",
