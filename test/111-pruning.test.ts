@@ -213,6 +213,9 @@ test("misuse is a coded error", (t) => {
   );
   bad(pruning({ fadeSteps: 11, totalSteps: 10 }), /start and fadeSteps must be within the 10 steps/);
   const specs = new Map([["input.weight", parseWeightSpec("int4")]]);
+  for (const options of [{ straightThrough: true }, { decay: 0.5 }, { fadeSteps: 2 }]) {
+    bad(pruning({ score: "learned", ...options }), /learned scores take no straightThrough, decay or fadeSteps/);
+  }
   bad(() => new WeightQuantization(model, specs, { learned: true, scaleAverage: 0.5 }), /learned or averaged/, "INVALID_ARGUMENT");
   bad(() => new WeightQuantization(model, specs, { scaleAverage: 1 }), /below 1/, "INVALID_ARGUMENT");
   bad(() => new WeightQuantization(model, specs, { rule: { statistic: "threshold" } }), /threshold is for ternary/, "INVALID_ARGUMENT");

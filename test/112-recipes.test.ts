@@ -207,6 +207,15 @@ test.serial("what a recipe asks for and cannot be is named with its line", async
   await refuse([{ type: "quantization", spec: "int4", scale: "kept" }], /quantization: the stages before left no scales for "encoder/);
   await refuse([{ type: "sparsity", pattern: "2:4", targets: ["re:nothing"] }], /pattern "re:nothing" matches no layer/);
 
+  const integers = { name: "integers", modifiers: [{ type: "quantization", spec: "int4", activations: "int4" }], training };
+  const noise = { type: "quantization", rounding: "noise" };
+  await t.throwsAsync(compress("noise-on-integers", [integers, { name: "noise", modifiers: [noise], training }]), {
+    code: "BAD_RECIPE",
+    message: /r\.yaml:1: quantization: noise rounding gives no whole numbers for the int4 activations .*; add activations: float32/,
+  });
+  const floats = { name: "noise", modifiers: [{ ...noise, activations: "float32" }], training };
+  await t.notThrowsAsync(compress("noise-on-floats", [integers, floats]));
+
   const lines = (text: string): Promise<unknown> =>
     compressModel({ model: float, recipe: parseRecipe(text, "r.yaml"), manifest, out: join(folder.path, "refused") });
   const keys =

@@ -28,7 +28,6 @@ import {
   type LinearOptions,
 } from "../lib/index.js";
 import type { LasrForCtc } from "../lib/models/lasr/lasr_for_ctc.js";
-import { RandomStream } from "../lib/ops/random_stream.js";
 import { randomTensor, randomValues } from "./gradient.js";
 import { editJson, temporaryFolder, writeTinyCorpus, writeTinyModel } from "./tiny_model.js";
 import { onEveryInstructionSet } from "./instruction_sets.js";
@@ -270,12 +269,13 @@ test("misuse is a coded error", (t) => {
     message: /keeps 4 of the inputs from 0 on/,
   });
   t.throws(() => PackedMatrix.round(weight, "uint4", scales), { code: "INVALID_ARGUMENT", message: /needs zero points/ });
-  const quantization = new WeightQuantization(
-    { parameters: () => new Map([["w", weight]]), linearWeights: () => ["w"] } as never,
-    new Map([["w", parseWeightSpec("int4")]]),
-    { activations: "int8", rounding: "noise" },
-  );
-  quantization.beforeStep(0, new RandomStream(1));
-  quantization.transformWeight("w", weight);
-  t.is(quantization.packedWeight("w", weight), undefined, "noise is no whole number");
+  for (const rounding of ["noise", "stochastic"] as const) {
+    const model = { parameters: () => new Map([["w", weight]]), linearWeights: () => ["w"] } as never;
+    const specs = new Map([["w", parseWeightSpec("int4")]]);
+    t.throws(() => new WeightQuantization(model, specs, { activations: "int8", rounding }), {
+      code: "INVALID_ARGUMENT",
+      message: /rounding gives no whole numbers for int8 activations/,
+    });
+    t.notThrows(() => new WeightQuantization(model, specs, { activations: "float32", rounding }));
+  }
 });

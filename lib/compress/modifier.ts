@@ -97,15 +97,32 @@ export function modifierError({ source, type }: Modifier, cause: unknown): unkno
   return cause instanceof UsmLiteError ? new UsmLiteError(cause.code, `${source}: ${type}: ${cause.message}`, { cause }) : cause;
 }
 
+/** By key, why it can do nothing beside the other settings: such a key is refused, not ignored. False where it can. */
+export type Conflicts<Keys extends z.ZodRawShape> = (settings: z.output<z.ZodObject<Keys>>) => Readonly<Record<string, string | false>>;
+
 /** A {@link ModifierType} whose entry has the keys of `keys` besides `type`, `targets` and `ignore`. */
 export function modifierType<Keys extends z.ZodRawShape>(
   type: string,
   keys: Keys,
   methods: (settings: z.output<z.ZodObject<Keys>>) => ModifierMethods,
 ): ModifierType {
+  return checkedModifierType(type, keys, () => ({}), methods);
+}
+
+/** {@link modifierType} with keys that depend on others. */
+export function checkedModifierType<Keys extends z.ZodRawShape>(
+  type: string,
+  keys: Keys,
+  conflicts: Conflicts<Keys>,
+  methods: (settings: z.output<z.ZodObject<Keys>>) => ModifierMethods,
+): ModifierType {
   return {
     type,
-    schema: z.strictObject({ type: z.literal(type), ...selectionKeys, ...keys }),
+    schema: z.strictObject({ type: z.literal(type), ...selectionKeys, ...keys }).superRefine((settings, context) => {
+      for (const [key, message] of Object.entries(conflicts(settings as z.output<z.ZodObject<Keys>>))) {
+        if (message) context.addIssue({ code: "custom", path: [key], message });
+      }
+    }),
     create: (settings) => {
       const { targets, ignore } = settings as LayerSelection;
       return { selection: { targets, ignore }, methods: methods(settings as z.output<z.ZodObject<Keys>>) };

@@ -152,8 +152,8 @@ export class WeightPruning implements TrainingModifier {
   /** What is left of pruned weights in this step; nothing of those that an earlier stage pruned, until masks are made. */
   private get remainder(): number {
     const { fadeSteps = 0 } = this.options;
-    if (fadeSteps === 0 || !isPruned(this.schedule, this.step)) return 0;
-    return Math.max(0, 1 - (this.step - startOf(this.schedule) + 1) / fadeSteps);
+    const done = this.step - startOf(this.schedule) + 1;
+    return fadeSteps === 0 || done <= 0 ? 0 : Math.max(0, 1 - done / fadeSteps);
   }
 
   loss(_batch: TrainingBatch, context: TrainingContext, next: (context: TrainingContext) => BatchLoss): BatchLoss {
@@ -278,7 +278,7 @@ function product(x: Tensor, y: Tensor): Tensor {
 const startOf = (schedule: MaskSchedule): number =>
   schedule.kind === "one-shot" ? schedule.step : schedule.kind === "frozen" ? 0 : schedule.start;
 
-function checkSteps(schedule: MaskSchedule, { totalSteps, gradual, fadeSteps = 0, score }: WeightPruningOptions): void {
+function checkSteps(schedule: MaskSchedule, { totalSteps, gradual, fadeSteps = 0, score, ...others }: WeightPruningOptions): void {
   const refuse = (sentence: string): never => {
     throw new UsmLiteError("BAD_RECIPE", sentence);
   };
@@ -286,6 +286,8 @@ function checkSteps(schedule: MaskSchedule, { totalSteps, gradual, fadeSteps = 0
   if (score === "wanda" && schedule.kind !== "frozen" && startOf(schedule) === 0) {
     refuse("wanda looks at the inputs of the steps before a mask; start must be at least 1");
   }
+  const forPruned = others.straightThrough || others.decay || fadeSteps > 0;
+  if (score === "learned" && forPruned) refuse("learned scores take no straightThrough, decay or fadeSteps");
   if (totalSteps === undefined) return;
   if (!isPruned(schedule, totalSteps - 1))
     refuse(`start must be below the steps of training, ${totalSteps}; otherwise nothing is pruned in training`);

@@ -38,7 +38,10 @@ export interface WeightQuantizationOptions {
   readonly scaleAverage?: number;
   /** First step that quantizes; default 0. */
   readonly start?: number;
-  /** See {@link FakeQuantizeOptions}. Evaluation and packing round to the nearest level, whatever this says. */
+  /**
+   * See {@link FakeQuantizeOptions}. Evaluation and packing round to the nearest level, whatever this says, and so must training whose
+   * `activations` are whole numbers.
+   */
   readonly rounding?: "nearest" | "stochastic" | "noise";
   readonly stopScaleGradient?: boolean;
   /** Default: with `learned` alone. */
@@ -113,6 +116,9 @@ export class WeightQuantization implements TrainingModifier {
     for (const [name, spec] of specs) {
       const weight = linearWeight(model, name);
       const activations = this.activationsOf(name) ?? "float32";
+      if (activations !== "float32" && (options.rounding ?? "nearest") !== "nearest") {
+        throw new UsmLiteError("INVALID_ARGUMENT", `${options.rounding} rounding gives no whole numbers for ${activations} activations`);
+      }
       const dense = withSparsity(spec, undefined);
       const inIntegers = weight instanceof DeviceTensor && activations !== "float32" && dense.format !== "float32";
       // Where zero is a level, what a mask prunes is level 0.
@@ -167,10 +173,9 @@ export class WeightQuantization implements TrainingModifier {
   }
 
   packedWeight(name: string, transformed: Tensor): IntegerWeight | undefined {
-    const { rounding = "nearest", start = 0 } = this.options;
     const activations = this.activationsOf(name);
     const quantized = this.weights.get(name);
-    if (!quantized?.used || !activations || activations === "float32" || rounding !== "nearest" || this.step < start) return undefined;
+    if (!quantized?.used || !activations || activations === "float32" || this.step < (this.options.start ?? 0)) return undefined;
     if (quantized.integers) {
       if (!quantized.packed) {
         const { scale, zeroPoint } = quantized.used;

@@ -1,12 +1,12 @@
 /** `quantization`: quantization-aware training of weights. */
 import { z } from "zod";
 import { UsmLiteError } from "../../errors.js";
-import { activationCodings } from "../../quant/activation_coding.js";
+import { activationCodings, type ActivationCoding } from "../../quant/activation_coding.js";
 import type { GivenScales } from "../../quant/packed_weight.js";
 import { withSparsity, type WeightSpec } from "../../quant/weight_spec.js";
 import { WeightQuantization } from "../../train/weight_quantization.js";
 import type { CompressionState } from "../compression_state.js";
-import { modifierType, specSchema } from "../modifier.js";
+import { checkedModifierType, specSchema, type Conflicts } from "../modifier.js";
 import { scaleKeys, scaleRuleOf } from "./scale_keys.js";
 
 const keys = {
@@ -37,6 +37,34 @@ const keys = {
   start: z.number().int().nonnegative().default(0),
 };
 
+const inIntegers = (activations: ActivationCoding | undefined): boolean => activations !== undefined && activations !== "float32";
+
+const conflicts: Conflicts<typeof keys> = (settings) => {
+  const { scale, clip, clipSearch, powerOfTwo, learned, scaleAverage, stopScaleGradient, scaleDecay, rounding, activations } = settings;
+  const withKept = "does nothing with scale: kept, which takes the scales of the stage before as they are; leave it out";
+  const kept = scale === "kept";
+  const constant = !learned && (kept || scaleAverage > 0 || stopScaleGradient);
+  return {
+    clip: kept && clip !== 1 && `clip ${withKept}`,
+    clipSearch: kept && clipSearch !== undefined && `clipSearch ${withKept}`,
+    powerOfTwo: kept && powerOfTwo && `powerOfTwo ${withKept}`,
+    scaleDecay: constant && scaleDecay > 0 && "scaleDecay is for scales that get a gradient, which kept, averaged and stopped ones do not",
+    rounding:
+      rounding !== "nearest" && inIntegers(activations) && `${rounding} rounding gives no whole numbers; leave it or activations out`,
+  };
+};
+
+/** @throws UsmLiteError BAD_RECIPE where the stages before multiply whole numbers, which `rounding` does not give */
+function handedOn(state: CompressionState, names: Iterable<string>, rounding: string): ReadonlyMap<string, ActivationCoding> {
+  const activations = state.activations(names);
+  const [name, coding] = [...activations].find(([, one]) => inIntegers(one)) ?? [];
+  if (name === undefined || rounding === "nearest") return activations;
+  throw new UsmLiteError(
+    "BAD_RECIPE",
+    `${rounding} rounding gives no whole numbers for the ${coding} activations that stages before gave "${name}"; add activations: float32`,
+  );
+}
+
 function keptScales(state: CompressionState, name: string, spec: WeightSpec): GivenScales {
   const { scale, zeroPoint, spec: before } = state.layer(name);
   if (!scale) throw new UsmLiteError("BAD_RECIPE", `the stages before left no scales for "${name}"; take another scale than kept`);
@@ -50,7 +78,7 @@ function keptScales(state: CompressionState, name: string, spec: WeightSpec): Gi
   return { scale, ...(zeroPoint ? { zeroPoint } : {}) };
 }
 
-export const quantization = modifierType("quantization", keys, (settings) => ({
+export const quantization = checkedModifierType("quantization", keys, conflicts, (settings) => ({
   specOf: (before) => {
     if (settings.spec) return withSparsity(settings.spec, before.sparsity);
     if (before.bits === 32) throw new UsmLiteError("BAD_RECIPE", "no stage before gave it a number format; name one as `spec`");
@@ -77,7 +105,7 @@ export const quantization = modifierType("quantization", keys, (settings) => ({
       rounding,
       scaleDecay,
       start,
-      activations: activations ?? state.activations(specs.keys()),
+      activations: activations ?? handedOn(state, specs.keys(), rounding),
       ...(gradient ? { clipGradient: gradient === "clipped" } : {}),
     });
   },

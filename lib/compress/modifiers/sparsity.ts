@@ -5,7 +5,7 @@ import { withSparsity, type Sparsity } from "../../quant/weight_spec.js";
 import type { MaskSchedule } from "../../sparse/schedule.js";
 import { hasZero } from "../../train/integer_spec.js";
 import { WeightPruning, type PruningPattern } from "../../train/weight_pruning.js";
-import { modifierType } from "../modifier.js";
+import { checkedModifierType, type Conflicts } from "../modifier.js";
 
 const step = z.number().int().nonnegative();
 
@@ -34,12 +34,22 @@ const keys = {
   gradual: z.boolean().default(false),
   /** What pruned weights get: no gradient, that of a kept weight, or that and a pull towards zero. */
   gradient: z.enum(["none", "straight-through", "sr-ste"]).default("none"),
-  /** Of sr-ste: the strength of the pull. */
-  decay: z.number().nonnegative().default(2e-4),
+  /** Of sr-ste: the strength of the pull, by default 2e-4. */
+  decay: z.number().nonnegative().optional(),
   fadeSteps: step.default(0),
 };
 
-export const sparsity = modifierType("sparsity", keys, (settings) => {
+/** With learned scores pruned weights are gone at once, and their gradients go to the scores. */
+const conflicts: Conflicts<typeof keys> = ({ score, gradient, decay, fadeSteps }) => {
+  const withScores = "is not for score: learned, whose scores get what pruned weights would get; leave it out";
+  return {
+    gradient: score === "learned" && gradient !== "none" && `gradient ${withScores}`,
+    fadeSteps: score === "learned" && fadeSteps > 0 && `fadeSteps ${withScores}`,
+    decay: gradient !== "sr-ste" && decay !== undefined && "decay is for gradient: sr-ste; leave it out",
+  };
+};
+
+export const sparsity = checkedModifierType("sparsity", keys, conflicts, (settings) => {
   const { pattern, score, schedule, start, shots, interval, gradual, gradient, decay, fadeSteps } = settings;
   const structured: Sparsity | undefined = "share" in pattern ? undefined : pattern;
   const schedules: Record<typeof schedule, MaskSchedule> = {
@@ -64,7 +74,7 @@ export const sparsity = modifierType("sparsity", keys, (settings) => {
         score,
         gradual,
         straightThrough: gradient !== "none",
-        decay: gradient === "sr-ste" ? decay : 0,
+        decay: gradient === "sr-ste" ? (decay ?? 2e-4) : 0,
         fadeSteps,
       });
     },
