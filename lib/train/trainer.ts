@@ -15,7 +15,13 @@ import { packingOf, transformOf } from "./combined_modifiers.js";
 import { Interruption } from "./interruption.js";
 import { AdamW, type ParameterSettings } from "./optimizer.js";
 import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext, WeightTransform } from "./trainable_model.js";
-import { CheckpointFolder, refuseOtherSpeech, restoreCheckpoint, type TrainingPosition, type TrainingState } from "./training_checkpoint.js";
+import {
+  CheckpointFolder,
+  refuseOtherSpeech,
+  restoreCheckpoint,
+  type TrainingPosition,
+  type TrainingState,
+} from "./training_checkpoint.js";
 import { MetricsFile, TrainingProgress, type StepMetrics } from "./training_log.js";
 import type { TrainerOptions, TrainingResult, Validation } from "./trainer_options.js";
 import type { TrainingModifier } from "./training_modifier.js";
@@ -201,9 +207,9 @@ export class Trainer {
       : NaN;
     const skipped = !Number.isFinite(gradientNorm);
     if (skipped) for (const [buffer, before] of buffers) overwrite(buffer, before);
-    else this.average?.update();
     for (const tensor of [...losses, ...buffers.map(([, before]) => before)]) tensor.dispose();
     for (const modifier of this.modifiers) modifier.afterStep?.(this.step, skipped);
+    if (!skipped) this.average?.update(); // of what modifiers made of the parameters: a learned scale that is positive again, say
     this.skipsInARow = skipped ? this.skipsInARow + 1 : 0;
     this.step++;
     const audioPerSecond = audioSeconds / ((performance.now() - started) / 1000);
