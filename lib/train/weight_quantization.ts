@@ -227,7 +227,12 @@ export class WeightQuantization implements TrainingModifier {
   }
 
   settingsOf(name: string): ParameterSettings | undefined {
-    return name.startsWith(scalePrefix) || name.startsWith(zeroPointPrefix) ? { weightDecay: 0 } : undefined;
+    if (name.startsWith(zeroPointPrefix)) return { weightDecay: 0 };
+    const quantized = name.startsWith(scalePrefix) ? this.weights.get(name.slice(scalePrefix.length)) : undefined;
+    if (!quantized) return undefined;
+    // AdamW moves every parameter by about the learning rate, whatever the size of its gradient: scales of int8 would soon be zero. So
+    // the outermost level moves as far as a weight.
+    return { weightDecay: 0, learningRateScale: 1 / highestLevel(quantized.dense) };
   }
 
   finish(): ReadonlyMap<string, LayerCoding & { readonly weight?: Tensor }> {
@@ -273,8 +278,12 @@ function keepPositive(scale: Tensor): void {
 
 /** 1 / sqrt(weights per scale * highest level), which makes the steps of scales fit those of weights. */
 function lsqFactor({ weight, scales, dense }: QuantizedWeight): number {
-  if (!scales) return 1;
-  const highest =
-    dense.format.startsWith("int") && dense.bits > 1 ? 2 ** (dense.bits - 1) - 1 : dense.format === "ternary" ? 1 : 2 ** dense.bits - 1;
-  return 1 / Math.sqrt((weight.size / scales.scale.size) * highest);
+  return scales ? 1 / Math.sqrt((weight.size / scales.scale.size) * highestLevel(dense)) : 1;
+}
+
+/** What the outermost weights are divided by their scale. */
+function highestLevel({ format, bits }: WeightSpec): number {
+  if (format === "ternary") return 1;
+  if (format === "nf4") return 127;
+  return format.startsWith("int") && bits > 1 ? 2 ** (bits - 1) - 1 : 2 ** bits - 1;
 }
