@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import {
@@ -109,6 +109,27 @@ test("all sizes learn on shared weights, each with statistics of its own, and a 
   await run("parts", 3);
   const parts = await run("parts", 6, freshModel("lasr_ctc", 9));
   t.deepEqual(parts.bits, straight.bits);
+});
+
+test("a run that ended before its models were written gives the same ones", async (t) => {
+  const model = writeTinyModel(join(folder.path, "whole"));
+  const manifest = writeTinyCorpus(join(folder.path, "speech"), 2);
+  const out = join(folder.path, "again");
+  const sizes = [{ spec: "int8" }, { spec: "ternary+2:4" }];
+  const stages = [
+    {
+      modifiers: [{ type: "many-sizes", schedule: "one-shot", sizes }],
+      training: { steps: 2, speedPerturbation: false },
+    },
+  ];
+  const compress = (): Promise<boolean> =>
+    compressModel({ model, recipe: parseRecipe(JSON.stringify({ stages }), "r.yaml"), manifest, out });
+  const weights = (): Buffer => readFileSync(join(out, "ternary+2-4", "model.safetensors"));
+  t.true(await compress());
+  const first = weights();
+  rmSync(out, { recursive: true });
+  t.true(await compress());
+  t.deepEqual(weights(), first);
 });
 
 test("compress writes a folder for each size, which is what was trained", async (t) => {

@@ -100,6 +100,11 @@ export class ManySizes implements TrainingModifier {
     this.statistics = this.chosen.flatMap(({ buffers }) => [...buffers.values()].map((own) => [own, keep(own.clone())] as const));
   }
 
+  /** Scales are measured over what the masks of the last step keep, also where a run that was at its end only exports anew. */
+  restored(step: number): void {
+    for (const { pruning } of this.sizes) pruning?.restored(step);
+  }
+
   afterStep(_step: number, skipped: boolean): void {
     for (const [statistic, before] of this.statistics) {
       if (skipped) overwrite(statistic, before);
