@@ -3,8 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
 import {
+  groupScales,
+  keep,
+  magnitudeMask,
   parseWeightSpec,
   Tensor,
+  tidy,
   Trainer,
   warmupConstant,
   WeightPruning,
@@ -138,4 +142,58 @@ test("masks by Wanda see the inputs of the steps before", (t) => {
   const pruned = pruning.transformWeight("input.weight", weight).toArray();
   weight.toArray().forEach((value, i) => t.is(pruned[i], [2, 3, 4, 5].includes(i % 8) ? value : 0));
   t.is(pruning.metrics()["maskChanges"], 0.5);
+});
+
+test.serial("a layer that layer drop left out keeps what it was given before; one that was given nothing is scored by magnitude", (t) => {
+  const model = new SmallCtcModel();
+  const pruning = new WeightPruning(model, new Map(model.linearWeights().map((name) => [name, sparsity])), {
+    score: "wanda",
+    schedule: { kind: "every-step", start: 1 },
+  });
+  const batch = new SmallBatches().batch(0, 0);
+  const inputs = [0, 0, 1, 1];
+  const step = (index: number, given: readonly number[] | undefined): number[] => {
+    pruning.beforeStep(index);
+    pruning.loss(batch, { training: true, random: new RandomStream(1), step: index }, (inner) => {
+      const x = Tensor.from([...(given ?? inputs), ...(given ?? inputs)], [1, 8]);
+      if (given) inner.observeInput?.("input.weight", x);
+      return { loss: x };
+    });
+    return [...(pruning.masks.get("input.weight")?.toArray() ?? [])].slice(0, 4);
+  };
+  step(0, inputs);
+  for (let index = 1; index < 12; index++) t.deepEqual(step(index, undefined), [0, 0, 1, 1]);
+  const magnitudes = tidy(() => [...magnitudeMask(model.parameters().get("output.weight") as Tensor, 2, 4).toArray()]);
+  t.deepEqual([...(pruning.masks.get("output.weight")?.toArray() ?? [])], magnitudes);
+  // The eight latest steps with inputs count.
+  for (let index = 12; index < 20; index++) t.deepEqual(step(index, [1e-3, 1e-3, 0, 0]), [0, 0, 1, 1]);
+  t.deepEqual(step(20, undefined), [1, 1, 0, 0]);
+});
+
+test.serial("what modifiers do after a step is in the averages", async (t) => {
+  const own = keep(Tensor.from([-1]));
+  const trainer = new Trainer(new SmallCtcModel(), new SmallBatches(), {
+    folder: folder(),
+    totalSteps: 1,
+    schedule: warmupConstant({ peak: 0.02, warmupSteps: 1 }),
+    averageDecay: 0.9,
+    modifiers: [{ parameters: () => new Map([["own", own]]), afterStep: () => own.write(Float32Array.of(3)) }],
+  });
+  await trainer.run();
+  t.true((trainer.weights().get("own")?.toArray()[0] as number) > -1);
+  const [average] = trainer.weights().get("own")?.toArray() ?? [];
+  own.write(Float32Array.of(-1));
+  trainer.adoptAverage();
+  t.is(own.toArray()[0], average);
+});
+
+test.serial("learned scales move in proportion to their size", async (t) => {
+  for (const spec of ["int8", "int6", "nf4"]) {
+    const model = new SmallCtcModel();
+    const before = tidy(() => [...groupScales(model.parameters().get("input.weight") as Tensor, spec).scale.toArray()]);
+    const { state } = await run({ pruning: { schedule: { kind: "one-shot", step: 5 } }, quantization: { learned: true }, spec });
+    const after = state.get("quantization_scale.input.weight") as number[];
+    t.notDeepEqual(after, before);
+    after.forEach((scale, row) => t.true(scale > 0.4 * (before[row] as number) && scale < 2 * (before[row] as number), `${spec} ${row}`));
+  }
 });

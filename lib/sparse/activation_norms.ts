@@ -6,7 +6,7 @@ import { weightOfMatrix } from "../quant/weight_matrix.js";
 import { weightsTimesInputs } from "./wanda_score.js";
 
 /**
- * Sums of the squares of each input over all frames that were observed.
+ * Sums of the squares of each input over the frames of the latest steps in which its layer was given any; layer drop leaves out some.
  *
  * @example
  * const norms = new ActivationNorms(new Map([[name, weight.dim(1)]]));
@@ -14,47 +14,62 @@ import { weightsTimesInputs } from "./wanda_score.js";
  * const mask = magnitudeMask(norms.score(name, weight), 2, 4);
  */
 export class ActivationNorms {
+  /** (steps, in): of each observed weight, the sums of its latest step first. */
   private readonly sums = new Map<string, Tensor>();
+  private readonly heardNow = new Set<string>();
 
-  /** @param columns inputs of each observed weight, by its name */
-  constructor(columns: ReadonlyMap<string, number>) {
-    for (const [name, inputs] of columns) this.sums.set(name, keep(Tensor.zeros([inputs])));
+  /**
+   * @param columns inputs of each observed weight, by its name
+   * @param steps how many are kept: {@link ActivationNorms.nextStep} begins another
+   */
+  constructor(columns: ReadonlyMap<string, number>, steps = 1) {
+    for (const [name, inputs] of columns) this.sums.set(name, keep(Tensor.zeros([steps, inputs])));
+  }
+
+  /** What is observed from here on belongs to another step. */
+  nextStep(): void {
+    this.heardNow.clear();
   }
 
   /** Adds x (frames, in), if `name` is among the observed weights. */
   readonly observe = (name: string, x: Tensor): void => {
     const sum = this.sums.get(name);
     if (!sum) return;
-    const [totals, values] = [sum.toArray(), x.toArray()];
-    if (x.dim(-1) !== totals.length) {
-      throw new UsmLiteError("INVALID_ARGUMENT", `"${name}" has ${totals.length} inputs but was given ${x.dim(-1)}`);
+    const [totals, values, inputs] = [sum.toArray(), x.toArray(), sum.dim(1)];
+    if (x.dim(-1) !== inputs) {
+      throw new UsmLiteError("INVALID_ARGUMENT", `"${name}" has ${inputs} inputs but was given ${x.dim(-1)}`);
     }
+    if (!this.heardNow.has(name)) totals.copyWithin(inputs, 0).fill(0, 0, inputs); // the oldest step falls out
+    this.heardNow.add(name);
     for (let i = 0, column = 0; i < values.length; i++, column++) {
-      if (column === totals.length) column = 0;
+      if (column === inputs) column = 0;
       (totals[column] as number) += (values[i] as number) ** 2;
     }
     sum.write(totals);
   };
+
+  /** Whether anything but zeros was observed. */
+  heard(name: string): boolean {
+    return (
+      this.sums
+        .get(name)
+        ?.toArray()
+        .some((sum) => sum > 0) ?? false
+    );
+  }
 
   /**
    * |w| times the norm of its input, the weight's shape.
    * @throws UsmLiteError INVALID_ARGUMENT when nothing was observed
    */
   score(name: string, weight: Tensor): Tensor {
-    const norms = this.sums.get(name)?.toArray().map(Math.sqrt);
-    if (!norms?.some((norm) => norm > 0)) {
-      throw new UsmLiteError(
-        "INVALID_ARGUMENT",
-        `no inputs of "${name}" were observed before its mask was due; Wanda is for linear layers, from the second step on`,
-      );
-    }
+    const sums = this.sums.get(name);
+    if (!sums || !this.heard(name)) throw new UsmLiteError("INVALID_ARGUMENT", `no inputs of "${name}" were observed`);
+    const norms = new Float32Array(sums.dim(1));
+    sums.toArray().forEach((sum, i) => ((norms[i % norms.length] as number) += sum));
+    norms.forEach((sum, column) => (norms[column] = Math.sqrt(sum)));
     using scores = weightsTimesInputs(weight, norms);
     return weightOfMatrix(scores, weight.shape);
-  }
-
-  /** Forgets what was observed. */
-  reset(): void {
-    for (const sum of this.sums.values()) sum.write(new Float32Array(sum.size));
   }
 
   /** The sums by weight name; a checkpoint keeps them. */

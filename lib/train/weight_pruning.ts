@@ -1,10 +1,7 @@
 /** Pruning during training: masks by a schedule, weights multiplied by them. */
 import { copyBeside, DeviceParameter, overwrite, storedForm, storedShapeOf } from "../device/device_parameter.js";
 import { DeviceTensor } from "../device/device_tensor.js";
-import { deviceMultiply, deviceRaise } from "../device/gradient_operations.js";
-import { onGpu } from "../device/inference.js";
 import { UsmLiteError } from "../errors.js";
-import { recordStep } from "../ops/tape.js";
 import type { LayerCoding } from "../quant/layer_coding.js";
 import { weightMatrixShape } from "../quant/weight_matrix.js";
 import type { Sparsity } from "../quant/weight_spec.js";
@@ -14,6 +11,7 @@ import { applyMask, prune } from "../sparse/prune.js";
 import { checkMaskSchedule, gradualShare, isPruned, maskFrozenFrom, recomputesMask, type MaskSchedule } from "../sparse/schedule.js";
 import { keep, tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
+import { firstScore, positive, selectByScore } from "./learned_scores.js";
 import { MaskChanges } from "./mask_changes.js";
 import type { ParameterSettings } from "./optimizer.js";
 import type { BatchLoss, TrainableModel, TrainingBatch, TrainingContext } from "./trainable_model.js";
@@ -35,7 +33,7 @@ export interface WeightPruningOptions {
   readonly totalSteps?: number;
   /**
    * Which weights are kept: those with the largest |w| (the default), the largest |w| times the norm of their input (`wanda`, observed
-   * in the {@link observedSteps} steps before each mask), or the largest score, which is trained like a weight (`learned`).
+   * in the {@link observedSteps} steps before each mask, or the latest before these in which layer drop had left the layer in), or the largest score, which is trained like a weight (`learned`).
    */
   readonly score?: "magnitude" | "wanda" | "learned";
   /** A few-shot schedule prunes more from shot to shot, the full pattern at the last. */
@@ -57,7 +55,7 @@ interface PrunedWeight {
   readonly score: Tensor | undefined;
 }
 
-/** Steps before a mask in which the inputs of layers are observed for `wanda`. */
+/** Steps before a mask in which the inputs of layers are observed for `wanda`, and how many of those that gave a layer any are kept. */
 const observedSteps = 8;
 
 /** Learned scores carry this prefix before the name of their weight. */
@@ -95,6 +93,14 @@ export class WeightPruning implements TrainingModifier {
     checkSteps(this.schedule, options);
     for (const [name, pattern] of patterns) {
       const weight = linearWeight(model, name);
+      if (
+        options.score === "wanda" &&
+        storedShapeOf(weight)
+          .slice(2)
+          .some((taps) => taps > 1)
+      ) {
+        throw new UsmLiteError("BAD_RECIPE", `wanda looks at the inputs of linear layers; "${name}" is a convolution`);
+      }
       const given = this.masks.get(name);
       const mask = tidy(() =>
         keep(copyBeside(weight, given ?? Tensor.from(new Uint8Array(weight.size).fill(1), storedShapeOf(weight), "uint8"))),
@@ -104,12 +110,14 @@ export class WeightPruning implements TrainingModifier {
       this.weights.set(name, { weight, pattern, mask, score });
     }
     if (options.score === "wanda") {
-      this.norms = new ActivationNorms(new Map([...this.weights].map(([name, { weight }]) => [name, weightMatrixShape(weight.shape)[1]])));
+      const inputs = new Map([...this.weights].map(([name, { weight }]) => [name, weightMatrixShape(weight.shape)[1]]));
+      this.norms = new ActivationNorms(inputs, observedSteps);
     }
   }
 
   beforeStep(step: number): void {
     this.forgetChanges();
+    this.norms?.nextStep();
     if (recomputesMask(this.schedule, step)) tidy(() => this.renewMasks(step));
     this.enforce(step);
   }
@@ -141,12 +149,12 @@ export class WeightPruning implements TrainingModifier {
       // Scores within N:M are compared where the weight is, all else on the CPU.
       const measured = score ? positive(score) : weight;
       const placed = this.norms || "share" in pattern ? storedForm(measured) : measured;
-      const scores = this.norms?.score(name, placed) ?? placed;
+      // Magnitude decides where layer drop left a layer out of all steps before its first mask.
+      const scores = this.norms?.heard(name) ? this.norms.score(name, placed) : placed;
       replaceMask(mask, maskOf(scores, pattern, share));
       changes.add(before, mask);
     }
     this.changes = changes;
-    this.norms?.reset();
   }
 
   /** What is left of pruned weights in this step; nothing of those that an earlier stage pruned, until masks are made. */
@@ -238,41 +246,6 @@ function maskOf(scores: Tensor, pattern: PruningPattern, share: number): Tensor 
 function replaceMask(mask: Tensor, fresh: Tensor): void {
   if (mask instanceof DeviceParameter && !(fresh instanceof DeviceTensor)) mask.restore(fresh);
   else overwrite(mask, fresh);
-}
-
-/** |w|, beside the weight. */
-function firstScore(weight: Tensor): Tensor {
-  const stored = storedForm(weight);
-  return copyBeside(weight, Tensor.from(stored.toArray().map(Math.abs), stored.shape));
-}
-
-/** A score below zero counts as zero: masks compare magnitudes. */
-function positive(score: Tensor): Tensor {
-  if (!(score instanceof DeviceTensor))
-    return Tensor.from(
-      score.toArray().map((x) => Math.max(x, 0)),
-      score.shape,
-    );
-  const copy = score.clone();
-  deviceRaise(copy, 0);
-  return copy;
-}
-
-/** `weight * mask`; a score gets the gradient of its mask, as if the mask were the score. */
-function selectByScore(weight: Tensor, mask: Tensor, score: Tensor): Tensor {
-  return recordStep(applyMask(weight, mask), [weight, score], (gradient, tape) => {
-    tape.accumulate(weight, applyMask(gradient, mask));
-    tape.accumulate(score, product(gradient, weight));
-  });
-}
-
-function product(x: Tensor, y: Tensor): Tensor {
-  if (x instanceof DeviceTensor) return deviceMultiply(x, onGpu(y, "y"));
-  const factors = y.toArray();
-  return Tensor.from(
-    x.toArray().map((value, i) => value * (factors[i] as number)),
-    x.shape,
-  );
 }
 
 const startOf = (schedule: MaskSchedule): number =>
