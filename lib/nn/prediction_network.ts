@@ -1,4 +1,5 @@
 /** The prediction network of a transducer (Graves 2012): an LSTM over the tokens so far. */
+import { integerLinear } from "../ops/integer_linear.js";
 import { linear } from "../ops/linear.js";
 import { packedLinear } from "../ops/packed_linear.js";
 import { lstmCell } from "../ops/lstm_cell.js";
@@ -114,7 +115,9 @@ export class PredictionNetwork {
         return context.transformWeight?.(this.scope.nameOf(`lstm.weight_${part}_${layer.name}`), weight) ?? weight;
       }) as [Tensor, Tensor];
       context.observeInput?.(this.scope.nameOf(`lstm.weight_ih_${layer.name}`), x);
-      const gates = linear(x, input, { bias: scaledSum(layer.inputBias, 1, layer.recurrentBias, 1) });
+      const bias = scaledSum(layer.inputBias, 1, layer.recurrentBias, 1);
+      const packed = context.packedWeight?.(this.scope.nameOf(`lstm.weight_ih_${layer.name}`), input);
+      const gates = packed ? integerLinear(x, { weight: input, packed }, { bias }) : linear(x, input, { bias });
       x = lstmSequence(gates, recurrent, offsets);
       // The states of all steps but the last are what the next ones multiply.
       context.observeInput?.(this.scope.nameOf(`lstm.weight_hh_${layer.name}`), x);
