@@ -13,6 +13,7 @@ import {
   warmupConstant,
   type TrainingContext,
 } from "../lib/index.js";
+import { SequenceOffsets, Tensor } from "../lib/operations.js";
 import { exportModel } from "../lib/compress/export.js";
 import { CompressionState } from "../lib/compress/compression_state.js";
 import { parameterSettings } from "../lib/compress/fine_tuning.js";
@@ -117,6 +118,52 @@ test("every family learns an utterance by heart", async (t) => {
         [...network.buffers()].map(([, tensor]) => [...tensor.toArray()]),
         before,
       );
+  }
+});
+
+test("a batch of one utterance that is too short to learn from ends no run", (t) => {
+  for (const name of ["lasr_ctc", "parakeet_ctc"]) {
+    const network = freshModel(name);
+    const before = [...network.buffers()].map(([, tensor]) => [...tensor.toArray()]);
+    for (const frames of [1, 8, 16].filter((count) => network.hiddenFrames(count) < 2)) {
+      const batch = {
+        ...new OneBatch(network).batch(),
+        features: Tensor.zeros([frames, network.featureSize]),
+        offsets: new SequenceOffsets([frames]),
+        targets: [[1, 2, 3, 2, 1]],
+      };
+      tidy(() => {
+        const { loss, infeasible } = network.loss(batch, context());
+        t.is(infeasible, 1, `${name}: ${frames}`);
+        t.true(Number.isFinite(loss.toArray()[0]), `${name}: ${frames}`);
+      });
+    }
+    // One frame has no variance: the running statistics stay.
+    t.deepEqual(
+      [...network.buffers()].map(([, tensor]) => [...tensor.toArray()]),
+      before,
+    );
+  }
+});
+
+test("the layers of a transducer's prediction network hear whole numbers where a recipe says so", (t) => {
+  for (const name of ["parakeet_rnnt", "parakeet_tdt"]) {
+    const network = freshModel(name);
+    const lossWith = (layer: string, activations?: "int4"): number => {
+      const quantization = new WeightQuantization(network, new Map([[layer, parseWeightSpec("int8")]]), {
+        ...(activations && { activations }),
+      });
+      quantization.beforeStep(0, new RandomStream(1));
+      const loss = lossOf(network, {
+        transformWeight: (weight, tensor) => quantization.transformWeight(weight, tensor),
+        packedWeight: (weight, tensor) => quantization.packedWeight(weight, tensor),
+      });
+      quantization.dispose();
+      return loss;
+    };
+    for (const layer of ["decoder.lstm.weight_ih_l0", "decoder.lstm.weight_ih_l1", "decoder.decoder_projector.weight"]) {
+      t.not(lossWith(layer, "int4"), lossWith(layer), `${name}: ${layer}`);
+    }
   }
 });
 

@@ -99,7 +99,7 @@ export class ConvolutionModule implements ConvolutionPart {
       epsilon: batchNormEpsilon,
       momentum: batchNormMomentum,
       activation: activation === "silu" ? activation : "none",
-      training: !frozenStatistics && !keepStatistics,
+      training: !frozenStatistics && !keepStatistics && gated.dim(0) > 1, // a batch of one frame has no variance
       runningMean: this.norm.runningMean,
       runningVariance: this.norm.runningVariance,
     });
