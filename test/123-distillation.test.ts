@@ -89,6 +89,20 @@ test("only the student is trained, by its teacher's weights before rounding if i
   t.true(lossOf(student, "self", { labels: 0 }, { transformWeight: (name, weight) => quantization.transformWeight(name, weight) }) > 1e-3);
 });
 
+test("the teacher multiplies by its own weights also where the student has packed the same layers in this step", (t) => {
+  const [student, teacher] = [freshModel("parakeet_ctc"), freshModel("parakeet_ctc", 7)];
+  const weights = new Map(student.blockWeights().map((name) => [name, parseWeightSpec("int2")]));
+  const quantization = new WeightQuantization(student, weights, { activations: "int8" });
+  quantization.beforeStep(0, new RandomStream(1));
+  const more = {
+    transformWeight: (name: string, weight: Tensor) => quantization.transformWeight(name, weight),
+    packedWeight: (name: string, weight: Tensor) => quantization.packedWeight(name, weight),
+  };
+  const before = lossOf(student, teacher, { labels: 0 }, more);
+  t.is(lossOf(student, teacher, { labels: 0 }, more), before);
+  quantization.dispose();
+});
+
 test("a quantized model comes closer to its teacher", async (t) => {
   const [student, teacher] = [freshModel("parakeet_ctc", 7), freshModel("parakeet_ctc", 7)];
   const distances: number[] = [];

@@ -97,7 +97,7 @@ export class Distillation implements TrainingModifier {
   /** What the teacher makes of a batch; once, however often the student sees it. */
   private outputsOf(batch: TrainingBatch, context: TrainingContext, keepHidden: boolean): ForwardOutputs {
     if (this.taught?.batch === batch) return this.taught.outputs;
-    const { transformWeight: _, ...plain } = context;
+    const { transformWeight: _, packedWeight: __, ...plain } = context; // what the student multiplies by is not the teacher's
     const model = this.teacher === "self" ? this.model : this.teacher;
     const outputs = withoutRecording(() =>
       teacherOutputs(model, batch, { ...plain, training: false, keepHidden, keepLattice: this.options.logits > 0 }),
