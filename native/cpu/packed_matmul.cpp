@@ -150,8 +150,9 @@ void packed_matmul_int8(const PackedMatrix& weight, int64_t m, const float* x, f
     by({weight, rows, m, y, gated ? weight.rows() / 2 : weight.rows(), epilogue, gated, schedule}, pairs, alone);
   };
 #if defined(USMLITE_MATRIX_TILES)
-  // All else in vector registers, by the code of processors that have no others.
-  if (m < schedule.matrix_rows || !MatrixTiles::take(weight)) return avx512::packed_matmul_int8(weight, m, x, y, epilogue, starts, coding, &schedule);
+  // All else in vector registers, by the code of processors that have no others. A tile's two halves need a row each, whatever a schedule says.
+  const bool few = m <= kFewRows || m < schedule.matrix_rows;
+  if (few || !MatrixTiles::take(weight)) return avx512::packed_matmul_int8(weight, m, x, y, epilogue, starts, coding, &schedule);
   multiply(MatrixTiles::layout(weight, m), multiply_many_rows<MatrixTiles>);
 #else
   if constexpr (kFewRows > 0) {

@@ -53,7 +53,7 @@ void check(const std::string& text, int64_t m, int64_t n, int64_t k, cpu::Activa
   epilogue.residual = residual.data();
   std::vector<float> expected(static_cast<size_t>(m * columns));
   cpu::reference::packed_matmul_int8(weight, m, x.data(), expected.data(), epilogue);
-  const cpu::PackedSchedule tile_registers{16, 12, 12, 384, 8, 1};  // for any number of rows but few
+  const cpu::PackedSchedule tile_registers{16, 12, 12, 384, 8, 1};  // from as few rows as they take
   const auto compare = [&](const char* set, auto multiply, const cpu::PackedSchedule* schedule = nullptr) {
     std::vector<float> y(static_cast<size_t>(m * columns));
     multiply(weight, m, x.data(), y.data(), epilogue, nullptr, cpu::ActivationCoding::kInt8, schedule);
