@@ -37,6 +37,7 @@ export class RealtimeServer {
 
   attach(server: HttpServer): void {
     server.on("upgrade", (request, socket, head) => {
+      if (request.headers.upgrade?.toLowerCase() !== "websocket") return goOnWithoutUpgrade(server, request, socket, head);
       socket.on("error", () => socket.destroy());
       try {
         this.upgrade(request, socket, head);
@@ -104,6 +105,23 @@ export class RealtimeServer {
       else if (!socket.isPaused || session.isClogged) socket.terminate();
     }
   }
+}
+
+/** Of the headers, those that ask for the upgrade. */
+const upgradeHeaders: readonly string[] = ["upgrade", "connection", "http2-settings"];
+
+/**
+ * A protocol that a server does not speak is no error, it answers as if it had not been asked for (RFC 9110, section 7.8): clients offer
+ * HTTP/2 so. Node.js takes a connection out of its parser for any, so it is told to begin anew with the same request.
+ */
+function goOnWithoutUpgrade(server: HttpServer, request: IncomingMessage, socket: Duplex, head: Buffer): void {
+  const { method, url, httpVersion, rawHeaders } = request;
+  const lines = [`${method} ${url} HTTP/${httpVersion}`];
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (!upgradeHeaders.includes((rawHeaders[i] as string).toLowerCase())) lines.push(`${rawHeaders[i]}: ${rawHeaders[i + 1]}`);
+  }
+  socket.unshift(Buffer.concat([Buffer.from(`${lines.join("\r\n")}\r\n\r\n`, "latin1"), head]));
+  server.emit("encrypted" in socket ? "secureConnection" : "connection", socket);
 }
 
 function withKeyOfProtocol(request: IncomingMessage): IncomingMessage {
