@@ -1,4 +1,5 @@
 /** What a server can be told; `usm-lite serve --help` lists the same. */
+import { UsmLiteError } from "../errors.js";
 import type { RecognizerOptions } from "../transcribe/recognizer_options.js";
 import type { ApiKey } from "./api_keys.js";
 
@@ -88,3 +89,29 @@ export const serveDefaults = {
 } as const satisfies ServeOptions;
 
 export type ResolvedServeOptions = ServeOptions & Required<Pick<ServeOptions, keyof typeof serveDefaults>>;
+
+/** Timers of Node.js hold no more than 2^31 - 1 ms, and end at once where they are told more. */
+const longestSeconds = 2_000_000;
+
+/**
+ * What is given, and the defaults for the rest.
+ * @throws UsmLiteError INVALID_ARGUMENT for a time that no timer holds
+ */
+export function resolveServeOptions(given: ServeOptions): ResolvedServeOptions {
+  const options: ResolvedServeOptions = { ...serveDefaults, ...given };
+  const seconds = {
+    "wait for other recordings": options.maximumWaitMs / 1000,
+    "stream timeout": options.streamTimeoutSeconds,
+    "upload timeout": options.uploadTimeoutSeconds,
+    "recognition timeout": options.recognitionTimeoutSeconds,
+    "drain timeout": options.drainTimeoutSeconds,
+  };
+  for (const [name, value] of Object.entries(seconds)) {
+    if (value >= 0 && value <= longestSeconds) continue;
+    throw new UsmLiteError(
+      "INVALID_ARGUMENT",
+      `the ${name} is ${value} s; it must be at least 0 and at most ${longestSeconds} s (23 days)`,
+    );
+  }
+  return options;
+}

@@ -19,7 +19,7 @@ import { LogOutput } from "./log_output.js";
 import { Metrics } from "./metrics.js";
 import { RealtimeServer } from "./realtime/realtime_server.js";
 import type { LoadedModel, Service } from "./service.js";
-import { serveDefaults, type ResolvedServeOptions, type ServeOptions } from "./serve_options.js";
+import { resolveServeOptions, type ResolvedServeOptions, type ServeOptions } from "./serve_options.js";
 import { SpoolFolder } from "./spool_folder.js";
 
 /** How often a server that ends looks whether all is answered. */
@@ -83,10 +83,10 @@ export class Server implements Service, AsyncDisposable {
    * Resolves when requests are answered.
    * @param signal gives up while the model is loaded
    * @throws UsmLiteError what {@link loadModel} throws; FILE_NOT_FOUND, BAD_CONFIG and others for keys and certificates;
-   * INVALID_ARGUMENT when the address cannot be listened on, or a proxy is no address; ABORTED
+   * INVALID_ARGUMENT when the address cannot be listened on, a proxy is no address, or a time is too long; ABORTED
    */
   static async start(given: ServeOptions = {}, signal?: AbortSignal): Promise<Server> {
-    const options: ResolvedServeOptions = { ...serveDefaults, ...given };
+    const options = resolveServeOptions(given);
     const addresses = new ClientAddresses(options, (proxy) =>
       log.warn({ proxy }, "X-Forwarded-For is not believed: all who come through this proxy count as one; --trust-proxy names it"),
     );
