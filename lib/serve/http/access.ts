@@ -22,9 +22,7 @@ export function clientOf(request: IncomingMessage, { apiKeys, addresses }: Pick<
 
 /** Guards every route of `app` whose path begins with /v1, however a request spells it, and whatever does not exist below. */
 export function guard(app: FastifyInstance, service: Service): void {
-  app.decorateRequest("notes");
   app.addHook("onRequest", (request, reply, done) => {
-    request.notes = {};
     // The route that was found, not the URL: that may be absolute, or have letters in hexadecimal.
     const paths = [request.routeOptions.url ?? "", request.url];
     if (!paths.some((path) => path.startsWith("/v1/"))) return done();

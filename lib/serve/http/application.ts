@@ -40,10 +40,11 @@ export async function application(service: Service, { log, tls, requestTimeoutMs
     ...(tls ? { https: { ...tls, ...tlsTimeouts } } : { http: timeouts }),
   }) as unknown as FastifyInstance;
   const withMetrics = service.options.metricsPort === undefined;
+  app.decorateRequest("notes");
+  observe(app, service); // before others may refuse a request, so that its answer has an id and the log a line
   guard(app, service);
   const probes = `GET /health/live, /health/ready${withMetrics ? ", /metrics" : ""} and /status`;
   handleErrors(app, service, `POST /v1/audio/transcriptions, GET /v1/models, a WebSocket at /v1/realtime, and ${probes}`);
-  observe(app, service);
   await app.register(multipart);
   transcriptionRoute(app, service);
   modelRoutes(app, service);
@@ -87,6 +88,7 @@ function observe(app: FastifyInstance, { metrics }: Service): void {
     request.log[quiet ? "debug" : "info"]({ route, method: request.method, status, seconds, client: client?.name, ...notes }, "request");
   };
   app.addHook("onRequest", (request, reply, done) => {
+    request.notes = {};
     reply.header("x-request-id", request.id);
     reply.raw.once("close", () => {
       if (!reply.raw.writableFinished) record(request, reply, request.notes.answered ?? abandonedStatus);
