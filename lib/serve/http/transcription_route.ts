@@ -84,7 +84,7 @@ async function recognize(
 /** Errors speak of the client's file, not of where it lies here; one of a format without a decoder has a status of its own. */
 async function recordingError(error: unknown, { path, name }: Upload): Promise<unknown> {
   if (!(error instanceof UsmLiteError)) return error;
-  const message = error.message.replaceAll(path, name || "the file");
+  const message = error.message.replaceAll(path, () => name || "the file");
   if (error.code === "BAD_AUDIO") {
     await using source = await ByteSource.open(path);
     if (source.size && (await detectFormat(source)) === undefined)
