@@ -78,8 +78,27 @@ export async function* oggPages(source: ByteSource, accept: (firstPacket: Uint8A
   }
 }
 
-/** The position at the end of the last page of the file, where that can be read without reading all before it. */
-export async function lastGranule(source: ByteSource): Promise<number | undefined> {
+/**
+ * How many positions lie between the first page with audio and the end of the last page, where that can be told without reading all between.
+ * What was captured from a running stream, such as radio, does not begin at 0.
+ */
+export async function granulesBetween(source: ByteSource): Promise<number | undefined> {
+  const last = await lastGranule(source);
+  if (last === undefined) return undefined;
+  const head = await source.peek(2 * maximumPageBytes);
+  const view = new DataView(head.buffer, head.byteOffset, head.length);
+  for (let at = 0; at + pageHeaderBytes <= head.length && view.getUint32(at) === capturePattern;) {
+    const granule = granuleAt(view, at + 6);
+    if (granule > 0) return last >= granule ? last - granule : undefined; // otherwise another stream began in between
+    const segments = head[at + 26] as number;
+    at = head
+      .subarray(at + pageHeaderBytes, at + pageHeaderBytes + segments)
+      .reduce((sum, length) => sum + length, at + pageHeaderBytes + segments);
+  }
+  return undefined;
+}
+
+async function lastGranule(source: ByteSource): Promise<number | undefined> {
   const tail = await source.tail(maximumPageBytes);
   if (!tail) return undefined;
   const view = new DataView(tail.buffer, tail.byteOffset, tail.length);

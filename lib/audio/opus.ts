@@ -1,7 +1,7 @@
 /** Ogg-Opus (RFC 7845), decoded by libopus compiled to WebAssembly. */
 import { OpusDecoder, type OpusDecoderSampleRate } from "opus-decoder";
 import type { ByteSource } from "./byte_source.js";
-import { lastGranule, oggPages, type OggPage } from "./ogg.js";
+import { granulesBetween, oggPages, type OggPage } from "./ogg.js";
 import { badAudio, freeQuietly, mixToMono, quietly, truncatedAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
 
 // Positions in the file count samples at 48 kHz, whatever rate is decoded.
@@ -30,10 +30,10 @@ const isOpusHead = (packet: Uint8Array): boolean => beginsWith(packet, "OpusHead
 /** @throws UsmLiteError BAD_AUDIO from the stream's blocks */
 export async function decodeOpus(source: ByteSource, request: DecodeRequest): Promise<PcmStream> {
   const sampleRate = decoderRates.includes(request.targetRate) ? request.targetRate : granuleRate;
-  const granule = await lastGranule(source);
+  const granules = await granulesBetween(source);
   return {
     sampleRate,
-    declaredSamples: granule === undefined || granule < 0 ? undefined : Math.round((granule * sampleRate) / granuleRate),
+    declaredSamples: granules === undefined ? undefined : Math.round((granules * sampleRate) / granuleRate),
     blocks: opusBlocks(source, sampleRate, request.allowTruncated),
   };
 }

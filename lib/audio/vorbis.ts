@@ -1,7 +1,7 @@
 /** Ogg-Vorbis, decoded by libvorbis compiled to WebAssembly. */
 import { OggVorbisDecoder, type OggVorbisDecodedAudio } from "@wasm-audio-decoders/ogg-vorbis";
 import type { ByteSource } from "./byte_source.js";
-import { lastGranule, oggPages } from "./ogg.js";
+import { granulesBetween, oggPages } from "./ogg.js";
 import { badAudio, freeQuietly, mixToMono, truncatedAudio, type DecodeRequest, type PcmStream } from "./pcm_stream.js";
 
 const maximumChannels = 8;
@@ -12,7 +12,7 @@ const isVorbisHead = (packet: Uint8Array): boolean =>
 
 /** @throws UsmLiteError BAD_AUDIO, here and from the stream's blocks */
 export async function decodeVorbis(source: ByteSource, request: DecodeRequest): Promise<PcmStream> {
-  const granule = await lastGranule(source);
+  const granules = await granulesBetween(source);
   // The identification header follows the first page's 28 bytes.
   const head = (await source.peek(28 + 30)).subarray(28);
   if (!isVorbisHead(head)) throw truncatedAudio(source.name, "Ogg-Vorbis stream", 0, 1);
@@ -26,7 +26,7 @@ export async function decodeVorbis(source: ByteSource, request: DecodeRequest): 
   }
   return {
     sampleRate,
-    declaredSamples: granule === undefined || granule < 0 ? undefined : granule,
+    declaredSamples: granules,
     blocks: vorbisBlocks(source, sampleRate, request.allowTruncated),
   };
 }
