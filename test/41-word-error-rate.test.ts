@@ -1,6 +1,7 @@
 import test from "ava";
 import { characterErrorRate, relativeChange, wordErrorRate } from "../lib/operations.js";
-import { countEdits } from "../lib/text/word_error_rate.js";
+import { RandomStream } from "../lib/ops/random_stream.js";
+import { countEdits, type EditCounts } from "../lib/text/word_error_rate.js";
 import { randomValues } from "./gradient.js";
 
 test("edits are counted as substitutions, deletions and insertions", (t) => {
@@ -71,3 +72,42 @@ test("the relative change of two systems is paired", (t) => {
     code: "INVALID_ARGUMENT",
   });
 });
+
+test("edits of long texts, and of texts that have nothing in common, are those of the whole table", (t) => {
+  const random = new RandomStream(3);
+  const words = (length: number, kinds: number): string[] => Array.from({ length }, () => `w${random.integer(kinds)}`);
+  for (const [length, other, kinds] of [
+    [700, 0, 9],
+    [900, 3, 40],
+    [40, 1200, 5],
+    [1100, 600, 2],
+  ] as const) {
+    const reference = words(length, kinds);
+    const heard = reference.flatMap((word) => (random.integer(10) < 8 ? [word] : words(random.integer(3), kinds)));
+    const hypothesis = other === 0 ? heard : words(other, kinds);
+    t.deepEqual(countEdits(reference, hypothesis), editsOfTable(reference, hypothesis), `${length} ${other} ${kinds}`);
+  }
+  // 20 minutes of speech letter by letter: a table of both would take 1.6 GB.
+  const letters = words(20_000, 28);
+  const [first, ...rest] = letters as [string, ...string[]];
+  t.deepEqual(countEdits(letters, [...rest, first, "more"]), { substitutions: 0, deletions: 1, insertions: 2, referenceLength: 20_000 });
+});
+
+/** Wagner and Fischer 1974: all prefixes of one by all of the other, then the way back. */
+function editsOfTable(reference: readonly string[], hypothesis: readonly string[]): EditCounts {
+  const cost = [...reference, ""].map((_, i) => [...hypothesis, ""].map((__, j) => (i === 0 ? j : j === 0 ? i : 0)));
+  const at = (i: number, j: number): number => cost[i]?.[j] ?? Infinity;
+  const differs = (i: number, j: number): number => (reference[i - 1] === hypothesis[j - 1] ? 0 : 1);
+  for (let i = 1; i <= reference.length; i++) {
+    for (let j = 1; j <= hypothesis.length; j++) {
+      (cost[i] as number[])[j] = Math.min(at(i - 1, j - 1) + differs(i, j), at(i - 1, j) + 1, at(i, j - 1) + 1);
+    }
+  }
+  const counts = { substitutions: 0, deletions: 0, insertions: 0, referenceLength: reference.length };
+  for (let i = reference.length, j = hypothesis.length; i > 0 || j > 0;) {
+    if (i > 0 && j > 0 && at(i, j) === at(i - 1, j - 1) + differs(i, j)) counts.substitutions += differs(i--, j--);
+    else if (i > 0 && at(i, j) === at(i - 1, j) + 1) (counts.deletions++, i--);
+    else (counts.insertions++, j--);
+  }
+  return counts;
+}

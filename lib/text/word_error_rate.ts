@@ -94,36 +94,65 @@ export function relativeChange(baseline: ErrorRate, current: ErrorRate, options:
  * deletion with an insertion.
  */
 export function countEdits(reference: readonly string[], hypothesis: readonly string[]): EditCounts {
+  const numbers = new Map<string, number>();
+  const numbered = (symbols: readonly string[]): Int32Array =>
+    Int32Array.from(symbols, (symbol) => {
+      const number = numbers.get(symbol) ?? numbers.size;
+      numbers.set(symbol, number);
+      return number;
+    });
+  const [from, to] = [numbered(reference), numbered(hypothesis)];
+  // Alignments with as many edits as the band is wide stay in it (Ukkonen 1985): hours of speech take neither memory nor time for all pairs.
+  for (let band = Math.max(narrowestBand, Math.abs(from.length - to.length)); ; band *= 2) {
+    const counts = editsWithin(band, from, to);
+    if (counts.substitutions + counts.deletions + counts.insertions <= band) return counts;
+  }
+}
+
+const narrowestBand = 256;
+const outside = 2 ** 30;
+
+/** The fewest edits of alignments that never have `band` more symbols of one text than of the other behind them. */
+function editsWithin(band: number, reference: Int32Array, hypothesis: Int32Array): EditCounts {
   const width = hypothesis.length + 1;
-  const cost = new Int32Array((reference.length + 1) * width);
-  for (let j = 1; j < width; j++) cost[j] = j;
+  const row = (): Int32Array => new Int32Array(width).fill(outside);
+  // Of the best alignment of the first i symbols with the first j, and in the row before of the first i - 1.
+  let [cost, costBefore, substitutions, substitutionsBefore, deletions, deletionsBefore] = [row(), row(), row(), row(), row(), row()];
+  for (let j = 0; j < width && j <= band; j++) {
+    cost[j] = j;
+    substitutions[j] = deletions[j] = 0;
+  }
   for (let i = 1; i <= reference.length; i++) {
-    const row = i * width;
-    cost[row] = i;
-    for (let j = 1; j < width; j++) {
-      const diagonal = (cost[row - width + j - 1] as number) + (reference[i - 1] === hypothesis[j - 1] ? 0 : 1);
-      cost[row + j] = Math.min(diagonal, (cost[row - width + j] as number) + 1, (cost[row + j - 1] as number) + 1);
+    [cost, costBefore, substitutions, substitutionsBefore] = [costBefore, cost, substitutionsBefore, substitutions];
+    [deletions, deletionsBefore] = [deletionsBefore, deletions];
+    const symbol = reference[i - 1];
+    const begin = Math.max(0, i - band);
+    const end = Math.min(width - 1, i + band);
+    let left = outside;
+    for (let j = begin; j <= end; j++) {
+      const differs = symbol === hypothesis[j - 1] ? 0 : 1;
+      const diagonal = j > 0 ? (costBefore[j - 1] as number) + differs : outside;
+      const up = (costBefore[j] as number) + 1;
+      if (diagonal <= up && diagonal <= left + 1) {
+        left = diagonal;
+        substitutions[j] = (substitutionsBefore[j - 1] as number) + differs;
+        deletions[j] = deletionsBefore[j - 1] as number;
+      } else if (up <= left + 1) {
+        left = up;
+        substitutions[j] = substitutionsBefore[j] as number;
+        deletions[j] = (deletionsBefore[j] as number) + 1;
+      } else {
+        left += 1;
+        substitutions[j] = substitutions[j - 1] as number;
+        deletions[j] = deletions[j - 1] as number;
+      }
+      cost[j] = left;
     }
+    if (end + 1 < width) cost[end + 1] = outside;
   }
-  let substitutions = 0;
-  let deletions = 0;
-  let insertions = 0;
-  for (let i = reference.length, j = hypothesis.length; i > 0 || j > 0;) {
-    const here = cost[i * width + j] as number;
-    const differs = reference[i - 1] === hypothesis[j - 1] ? 0 : 1;
-    if (i > 0 && j > 0 && here === (cost[(i - 1) * width + j - 1] as number) + differs) {
-      substitutions += differs;
-      i--;
-      j--;
-    } else if (i > 0 && here === (cost[(i - 1) * width + j] as number) + 1) {
-      deletions++;
-      i--;
-    } else {
-      insertions++;
-      j--;
-    }
-  }
-  return { substitutions, deletions, insertions, referenceLength: reference.length };
+  const [substituted, deleted] = [substitutions.at(-1) as number, deletions.at(-1) as number];
+  const insertions = (cost.at(-1) as number) - substituted - deleted;
+  return { substitutions: substituted, deletions: deleted, insertions, referenceLength: reference.length };
 }
 
 function errorRate(transcriptions: Iterable<Transcription>, split: (text: string) => string[], options: BootstrapOptions): ErrorRate {
