@@ -241,7 +241,7 @@ async function sharedAdapter(base: string, model: SpeechModel): Promise<Adapter>
 }
 
 async function samplesOf(utterance: Utterance): Promise<Float32Array> {
-  const samples = audio.get(utterance) ?? (await readUtterance(utterance));
+  const samples = audio.get(utterance) ?? (await readUtterance(utterance, 16_000));
   audio.set(utterance, samples);
   return samples;
 }

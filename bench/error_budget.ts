@@ -169,7 +169,7 @@ const test = shuffled(
 )
   .slice(0, options.testUtterances)
   .sort((a, b) => a.duration - b.duration);
-const audio = await Promise.all(test.map(readUtterance));
+const audio = await Promise.all(test.map((utterance) => readUtterance(utterance, 16_000)));
 const recognizer = new Recognizer(model, { decoder: "greedy" });
 
 const rows = methods.map((method) => {

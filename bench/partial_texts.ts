@@ -50,7 +50,7 @@ const wholes: string[] = [];
 /** Seconds by which text lags behind the audio that it is about, each time there is some. */
 const lags: number[] = [];
 for (const utterance of utterances) {
-  const samples = await readUtterance(utterance);
+  const samples = await readUtterance(utterance, 16_000);
   wholes.push(recognizer.transcribe(samples).text);
   // Silence behind it, so that the partial text comes to cover all of it.
   const padded = new Float32Array(samples.length + Math.ceil((lengths.step + lengths.lookAhead + 0.1) * rate));

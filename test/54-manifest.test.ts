@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
-import { readUtterance } from "../lib/data/utterance_audio.js";
+import { readUtterance, readUtterances } from "../lib/data/utterance_audio.js";
 import { readManifest, UsmLiteError, type Utterance } from "../lib/index.js";
 import { sharedFolder } from "./shared.js";
 import { wavFile } from "./wav_writer.js";
@@ -71,11 +71,17 @@ test.serial("of a longer recording, an utterance is the part that offset and dur
       good,
     ),
   ) as [Utterance, Utterance, Utterance, Utterance];
-  t.deepEqual(await readUtterance(whole), samples);
-  t.deepEqual(await readUtterance(part), samples.slice(8000, 12000));
-  await t.throwsAsync(readUtterance(beyond), {
+  t.deepEqual(await readUtterance(whole, 16_000), samples);
+  t.deepEqual(await readUtterance(part, 16_000), samples.slice(8000, 12000));
+  t.is((await readUtterance(whole, 8000)).length, 16_000);
+  const several = await readUtterances([part, whole, { ...part, offset: 1.95, duration: 0.1 }, { ...part, offset: 0 }], 16_000);
+  t.deepEqual(several, [samples.slice(8000, 12000), samples, samples.slice(31200), samples.slice(0, 4000)]);
+  const parts = await readUtterances([{ ...part, offset: 1.95, duration: 0.1 }, part, { ...part, offset: 0 }], 16_000);
+  t.deepEqual(parts, [samples.slice(31200), samples.slice(8000, 12000), samples.slice(0, 4000)]);
+  t.true(parts.every((one) => one.buffer.byteLength <= 16_000)); // the rest of the file is not held
+  await t.throwsAsync(readUtterance(beyond, 16_000), {
     code: "BAD_MANIFEST",
     message: /m\.jsonl:3: offset 1\.5 and duration 1 reach beyond the end of the audio, 2\.00 s/,
   });
-  await t.throwsAsync(readUtterance(broken), { code: "BAD_AUDIO", message: /m\.jsonl:4.*a\.wav/ });
+  await t.throwsAsync(readUtterance(broken, 16_000), { code: "BAD_AUDIO", message: /m\.jsonl:4.*a\.wav/ });
 });

@@ -25,7 +25,7 @@ export async function confidentTranscripts(
   const heard: { spoken: SpokenText; confidence: number; index: number }[] = [];
   const whole = heardWhole(model, utterances, reading);
   for (const [index, utterance] of whole.entries()) {
-    const samples = await readUtterance(utterance);
+    const samples = await readUtterance(utterance, model.frontEnd.config.samplingRate);
     const [speech] = recognizer.transcribeBatch([samples], undefined, adapter);
     if (!speech || normalizeText(speech.text) === "" || speech.tokens.length === 0) continue; // no word
     const confidence = speech.tokens.reduce((sum, token) => sum + Math.log(Math.max(token.confidence, 1e-6)), 0) / speech.tokens.length;

@@ -48,7 +48,8 @@ export async function spokenTexts(
   const encode = transcriptEncoder(model, reading.language);
   const spoken: SpokenText[] = [];
   for (const utterance of heardWhole(model, utterances, reading)) {
-    spoken.push(spokenText(model, encode, { samples: await readUtterance(utterance), text: utterance.text, source: utterance.source }));
+    const samples = await readUtterance(utterance, model.frontEnd.config.samplingRate);
+    spoken.push(spokenText(model, encode, { samples, text: utterance.text, source: utterance.source }));
   }
   return writtenWhole(model, spoken, reading);
 }

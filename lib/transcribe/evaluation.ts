@@ -1,6 +1,6 @@
 /** Word error rate and speed of a model on a manifest. */
 import { hasWords, type Utterance } from "../data/manifest.js";
-import { readUtterance } from "../data/utterance_audio.js";
+import { readUtterances } from "../data/utterance_audio.js";
 import { UsmLiteError } from "../errors.js";
 import { memoryStatistics, resetPeakMemory, threadCount } from "../native/runtime.js";
 import { characterErrorRate, wordErrorRate, type ErrorRate } from "../text/word_error_rate.js";
@@ -55,6 +55,7 @@ export async function evaluate(
   if (!utterances.some(hasWords)) {
     throw new UsmLiteError("BAD_MANIFEST", "no utterance of the manifest has words in its transcript, so there is no error rate");
   }
+  const { samplingRate } = recognizer.model.frontEnd.config;
   const hypotheses = new Map<Utterance, string>();
   let audioDecodeSeconds = 0;
   let wallSeconds = 0;
@@ -62,12 +63,12 @@ export async function evaluate(
   resetPeakMemory();
   for (const batch of batchesByLength(utterances, batchSeconds)) {
     const decodeStarted = performance.now();
-    const samples = await Promise.all(batch.map(readUtterance));
+    const samples = await readUtterances(batch, samplingRate);
     const started = performance.now();
     recognizer.transcribeBatch(samples).forEach(({ text }, index) => hypotheses.set(batch[index] as Utterance, text));
     audioDecodeSeconds += (started - decodeStarted) / 1000;
     wallSeconds += (performance.now() - started) / 1000;
-    audioSeconds += samples.reduce((sum, { length }) => sum + length, 0) / recognizer.model.frontEnd.config.samplingRate;
+    audioSeconds += samples.reduce((sum, { length }) => sum + length, 0) / samplingRate;
     onProgress?.(hypotheses.size);
   }
   const measure = (part: readonly Utterance[]): { summary: EvaluationPart; wordErrors: ErrorRate } => {
@@ -100,7 +101,6 @@ export async function evaluate(
     })),
   };
 }
-
 
 /** Similar lengths together, longest first: shared passes then hold about `seconds` of audio each. */
 function batchesByLength(utterances: readonly Utterance[], seconds: number): Utterance[][] {

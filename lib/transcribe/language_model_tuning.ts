@@ -59,7 +59,7 @@ export async function tuneLanguageModel(options: LanguageModelTuningOptions): Pr
   const recognizer = new Recognizer(model, language === undefined ? {} : { language });
   const prepared: TuningUtterance[] = [];
   for (const utterance of utterances) {
-    const [logProbabilities] = recognizer.logProbabilities([await readUtterance(utterance)]);
+    const [logProbabilities] = recognizer.logProbabilities([await readUtterance(utterance, model.frontEnd.config.samplingRate)]);
     if (logProbabilities) prepared.push({ logProbabilities, reference: utterance.text });
   }
   const tried = tuneFusion(prepared, languageModel, tokenizer);
