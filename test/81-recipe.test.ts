@@ -77,6 +77,13 @@ test("what is wrong in a recipe is named with file, line and key", (t) => {
     ],
     [modifier("type: sparsity, pattern: '2:4', score: learned, fadeSteps: 3"), "BAD_RECIPE", /fadeSteps": .*not for score: learned/],
     [modifier("type: sparsity, pattern: '2:4', score: learned, decay: 0.5"), "BAD_RECIPE", /decay": decay is for gradient: sr-ste/],
+    [modifier("type: sparsity, pattern: '2:4', shots: 3"), "BAD_RECIPE", /:4: .*shots": shots is for schedule: few-shot/],
+    [modifier("type: sparsity, pattern: '2:4', schedule: every-step, interval: 3"), "BAD_RECIPE", /interval": interval is for schedule/],
+    [
+      modifier("type: many-sizes, schedule: one-shot, shots: 2, sizes: [{spec: int8}, {spec: '2:4'}]"),
+      "BAD_RECIPE",
+      /:4: .*shots": shots is for schedule: few-shot/,
+    ],
     [modifier("type: quantization, scale: kept, clip: 0.5"), "BAD_RECIPE", /:4: .*clip": .*nothing with scale: kept/],
     [modifier("type: quantization, scale: kept, clipSearch: {}"), "BAD_RECIPE", /clipSearch": .*nothing with scale: kept/],
     [modifier("type: quantization, scale: kept, powerOfTwo: true"), "BAD_RECIPE", /powerOfTwo": .*nothing with scale: kept/],

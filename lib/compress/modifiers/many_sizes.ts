@@ -3,8 +3,9 @@ import { z } from "zod";
 import { bitsPerWeight } from "../../quant/weight_spec.js";
 import type { TrainableNetwork } from "../../models/trainable.js";
 import { ManySizes, type Size } from "../../train/many_sizes.js";
-import { modifierType, specSchema } from "../modifier.js";
+import { checkedModifierType, specSchema } from "../modifier.js";
 import { scaleKeys, scaleRuleOf } from "./scale_keys.js";
+import { maskScheduleOf, maskSchedules, shotConflicts, shotKeys } from "./schedule_keys.js";
 
 const sizeSchema = z.strictObject({
   spec: specSchema,
@@ -35,25 +36,30 @@ const keys = {
   /** Weight of what smaller sizes learn from the largest in the step. */
   distillation: z.number().nonnegative().default(1),
   /** When the masks of N:M sizes are computed; frozen in between. */
-  schedule: z.enum(["one-shot", "few-shot", "every-step"]).default("few-shot"),
-  start: z.number().int().nonnegative().default(0),
-  shots: z.number().int().positive().default(4),
-  interval: z.number().int().positive().default(100),
+  schedule: z.enum(maskSchedules).default("few-shot"),
+  ...shotKeys,
   stopScaleGradient: z.boolean().default(false),
 };
 
-export const manySizes = modifierType("many-sizes", keys, ({ sizes, schedule, start, shots, interval, ...options }) => ({
-  // Whatever is said of the model as a whole is said of its largest size.
-  specOf: () => (sizes[0] as Size).spec,
-  wholeModel: true,
-  train: ({ model, layers, totalSteps }) => {
-    const schedules = {
-      "one-shot": { kind: "one-shot", step: start },
-      "few-shot": { kind: "few-shot", start, shots, interval },
-      "every-step": { kind: "every-step", start },
-    } as const;
-    const network = model as TrainableNetwork;
-    const blankId = network.kind === "sequence-to-sequence" ? -1 : network.blankId;
-    return new ManySizes(model, sizes, layers, { ...options, masks: schedules[schedule], blankId, totalSteps });
-  },
-}));
+export const manySizes = checkedModifierType(
+  "many-sizes",
+  keys,
+  shotConflicts,
+  ({ sizes, perStep, distillation, stopScaleGradient, ...times }) => ({
+    // Whatever is said of the model as a whole is said of its largest size.
+    specOf: () => (sizes[0] as Size).spec,
+    wholeModel: true,
+    train: ({ model, layers, totalSteps }) => {
+      const network = model as TrainableNetwork;
+      const blankId = network.kind === "sequence-to-sequence" ? -1 : network.blankId;
+      return new ManySizes(model, sizes, layers, {
+        perStep,
+        distillation,
+        stopScaleGradient,
+        masks: maskScheduleOf(times),
+        blankId,
+        totalSteps,
+      });
+    },
+  }),
+);

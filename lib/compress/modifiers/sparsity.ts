@@ -2,10 +2,10 @@
 import { z } from "zod";
 import { UsmLiteError } from "../../errors.js";
 import { withSparsity, type Sparsity } from "../../quant/weight_spec.js";
-import type { MaskSchedule } from "../../sparse/schedule.js";
 import { hasZero } from "../../train/integer_spec.js";
 import { WeightPruning, type PruningPattern } from "../../train/weight_pruning.js";
 import { checkedModifierType, type Conflicts } from "../modifier.js";
+import { maskScheduleOf, maskSchedules, shotConflicts, shotKeys } from "./schedule_keys.js";
 
 const step = z.number().int().nonnegative();
 
@@ -23,13 +23,8 @@ const keys = {
     return z.NEVER;
   }),
   score: z.enum(["magnitude", "wanda", "learned"]).default("magnitude"),
-  schedule: z.enum(["one-shot", "few-shot", "every-step"]).default("one-shot"),
-  /** First step that computes masks. */
-  start: step.default(0),
-  /** Of few-shot: how often. */
-  shots: z.number().int().positive().default(4),
-  /** Of few-shot: steps from one to the next. */
-  interval: z.number().int().positive().default(100),
+  schedule: z.enum(maskSchedules).default("one-shot"),
+  ...shotKeys,
   /** Of few-shot: each shot prunes more than the one before. */
   gradual: z.boolean().default(false),
   /** What pruned weights get: no gradient, that of a kept weight, or that and a pull towards zero. */
@@ -40,9 +35,11 @@ const keys = {
 };
 
 /** With learned scores pruned weights are gone at once, and their gradients go to the scores. */
-const conflicts: Conflicts<typeof keys> = ({ score, gradient, decay, fadeSteps }) => {
+const conflicts: Conflicts<typeof keys> = (settings) => {
+  const { score, gradient, decay, fadeSteps } = settings;
   const withScores = "is not for score: learned, whose scores get what pruned weights would get; leave it out";
   return {
+    ...shotConflicts(settings),
     gradient: score === "learned" && gradient !== "none" && `gradient ${withScores}`,
     fadeSteps: score === "learned" && fadeSteps > 0 && `fadeSteps ${withScores}`,
     decay: gradient !== "sr-ste" && decay !== undefined && "decay is for gradient: sr-ste; leave it out",
@@ -50,13 +47,8 @@ const conflicts: Conflicts<typeof keys> = ({ score, gradient, decay, fadeSteps }
 };
 
 export const sparsity = checkedModifierType("sparsity", keys, conflicts, (settings) => {
-  const { pattern, score, schedule, start, shots, interval, gradual, gradient, decay, fadeSteps } = settings;
+  const { pattern, score, gradual, gradient, decay, fadeSteps } = settings;
   const structured: Sparsity | undefined = "share" in pattern ? undefined : pattern;
-  const schedules: Record<typeof schedule, MaskSchedule> = {
-    "one-shot": { kind: "one-shot", step: start },
-    "few-shot": { kind: "few-shot", start, shots, interval },
-    "every-step": { kind: "every-step", start },
-  };
   return {
     specOf: (before) => withSparsity(before, structured),
     train: ({ model, layers, specs, masks, totalSteps }) => {
@@ -68,7 +60,7 @@ export const sparsity = checkedModifierType("sparsity", keys, conflicts, (settin
         );
       }
       return new WeightPruning(model, new Map(layers.map((name) => [name, pattern])), {
-        schedule: schedules[schedule],
+        schedule: maskScheduleOf(settings),
         masks,
         totalSteps,
         score,
