@@ -226,10 +226,9 @@ export class Engine {
     if (!this.closed) this.events.onCrash("process", message);
     this.process = undefined;
     this.startup?.reject(new UsmLiteError("INTERNAL", `${message} before it was ready`));
-    for (const state of this.workers) {
-      state.ready = false;
-      this.lost(state, message);
-    }
+    // None of them takes what another one lost: they are all gone.
+    for (const state of this.workers) state.ready = false;
+    for (const state of this.workers) this.lost(state, message);
     if (this.closed || this.startup) return;
     this.restartTimer = setTimeout(() => this.spawn(), this.restartDelayMs);
     this.restartDelayMs = Math.min(2 * this.restartDelayMs, longestRestartDelayMs);
