@@ -53,11 +53,11 @@ const timing = { seconds: ({ frames }: FeatureChunk): number => frames / 100, se
 /** A network that only notes which chunks it hears together, by their lengths. */
 function noting(): { passes: number[][]; network: ForwardPass<FeatureChunk, Chunk> } {
   const passes: number[][] = [];
-  const forward = (chunks: readonly FeatureChunk[]) => {
+  const outcomes = (chunks: readonly FeatureChunk[]) => {
     passes.push(chunks.map(({ frames }) => frames));
     return chunks.map(({ frames }) => ({ firstFrame: 0, frames, tokens: 1, values: new Float32Array(frames) }));
   };
-  return { passes, network: { forward, ...timing } };
+  return { passes, network: { outcomes, ...timing } };
 }
 
 test("chunks share passes, up to a number and a length, the most urgent first", async (t) => {
@@ -113,12 +113,12 @@ test("a chunk whose recording was given up is not heard, and a failing pass fail
   let fail = true;
   const faulty = new ForwardBatcher<FeatureChunk, Chunk>({
     ...timing,
-    forward: (chunks) =>
+    outcomes: (chunks) =>
       fail
         ? (() => {
             throw new RangeError("no memory");
           })()
-        : network.forward(chunks),
+        : network.outcomes(chunks),
   });
   await t.throwsAsync(faulty.forward(chunk(1), { deadline: 0, expected: false }), { message: "no memory" });
   fail = false;
@@ -130,9 +130,9 @@ test("where passes go on alone, a full one is asked for before the one before it
   const events = async (goesOnAlone: boolean, lengths: readonly number[]): Promise<string[]> => {
     const seen: string[] = [];
     const note = (what: string, chunks: readonly FeatureChunk[]) => seen.push(`${what} ${chunks.map(({ frames }) => frames).join("+")}`);
-    const forward = (chunks: readonly FeatureChunk[]) => (note("wait", chunks), network.forward(chunks));
-    const begin = (chunks: readonly FeatureChunk[]) => (note("ask", chunks), () => forward(chunks));
-    const watched = { ...network, forward, begin: goesOnAlone ? begin : undefined };
+    const outcomes = (chunks: readonly FeatureChunk[]) => (note("wait", chunks), network.outcomes(chunks));
+    const begin = (chunks: readonly FeatureChunk[]) => (note("ask", chunks), () => outcomes(chunks));
+    const watched = { ...network, outcomes, begin: goesOnAlone ? begin : undefined };
     const batcher = new ForwardBatcher(watched, { maximumBatch: 2, maximumWaitMs: 0 });
     await Promise.all(lengths.map((frames, index) => batcher.forward(chunk(frames), { deadline: index, expected: false })));
     return seen;

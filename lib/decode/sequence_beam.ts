@@ -1,6 +1,7 @@
 /** The hypotheses of one sequence that is being written: one when it is written greedily or drawn, several in a beam (Sutskever et al. 2014). */
 import { UsmLiteError } from "../errors.js";
 import type { SequenceStep } from "../nn/decoder_session.js";
+import type { Outcome } from "../outcome.js";
 import type { TokenChoice } from "../ops/token_choice.js";
 import type { Sampling } from "./token_sampling.js";
 
@@ -42,17 +43,21 @@ export class SequenceBeam {
   /** Hypotheses that may go on. */
   private going: readonly Hypothesis[] = [{ tokens: [], logProbabilities: [], score: 0, rows: [], ended: false }];
   private finished: readonly Hypothesis[] = [];
+  /** Why it cannot be written. */
+  private failure: UsmLiteError | undefined;
   private readonly width: number;
 
   constructor(readonly request: SequenceRequest) {
     this.width = request.sampling ? 1 : (request.beamWidth ?? 1);
   }
 
-  /** As many finished hypotheses as the beam is wide: none that goes on is waited for. */
+  /** As many finished hypotheses as the beam is wide: none that goes on is waited for. Or it cannot be written. */
   get isDone(): boolean {
     const { prompt, maximumLength } = this.request;
     const [first] = this.going;
-    return !first || this.finished.length >= this.width || prompt.length + first.tokens.length >= maximumLength;
+    return (
+      this.failure !== undefined || !first || this.finished.length >= this.width || prompt.length + first.tokens.length >= maximumLength
+    );
   }
 
   /** Tokens that each hypothesis can be told apart by: one may be the end. */
@@ -74,21 +79,22 @@ export class SequenceBeam {
   /**
    * @param choices the likeliest tokens after each hypothesis
    * @param rows of the cache that each consists of now
-   * @throws UsmLiteError BAD_CHECKPOINT when scores are not numbers, or no token may come
    */
   advance(choices: readonly (readonly TokenChoice[])[], rows: readonly (readonly number[])[]): void {
+    this.failure = this.problemOf(choices.flat());
+    if (this.failure) return;
     const candidates = this.going.flatMap((hypothesis, index) =>
       (choices[index] as readonly TokenChoice[]).map((choice) => this.extended(hypothesis, choice, rows[index] as readonly number[])),
     );
-    if (candidates.length === 0) throw new UsmLiteError("BAD_CHECKPOINT", "no token of the vocabulary may follow what was written");
     candidates.sort((a, b) => b.score - a.score);
     const ended = candidates.slice(0, this.width).filter((candidate) => candidate.ended);
     this.finished = [...this.finished, ...ended];
     this.going = candidates.filter((candidate) => !candidate.ended).slice(0, this.width);
   }
 
-  /** Hypotheses of different lengths are compared by the score of a token. */
-  best(): WrittenSequence {
+  /** Hypotheses of different lengths are compared by the score of a token. BAD_CHECKPOINT when scores are not numbers, or no token may come. */
+  best(): Outcome<WrittenSequence> {
+    if (this.failure) return this.failure;
     const hypotheses = this.finished.length > 0 ? this.finished : this.going;
     const meanScore = ({ score, tokens }: Hypothesis): number => score / tokens.length;
     const [best] = [...hypotheses].sort((a, b) => meanScore(b) - meanScore(a));
@@ -101,9 +107,14 @@ export class SequenceBeam {
     };
   }
 
+  private problemOf(choices: readonly TokenChoice[]): UsmLiteError | undefined {
+    if (choices.length === 0) return new UsmLiteError("BAD_CHECKPOINT", "no token of the vocabulary may follow what was written");
+    if (choices.every(({ logProbability }) => !Number.isNaN(logProbability))) return undefined;
+    return new UsmLiteError("BAD_CHECKPOINT", `the scores of token ${(this.going[0] as Hypothesis).tokens.length} are not numbers`);
+  }
+
   private extended({ tokens, logProbabilities, score }: Hypothesis, choice: TokenChoice, rows: readonly number[]): Hypothesis {
     const { id, logProbability, allowedLogProbability } = choice;
-    if (Number.isNaN(logProbability)) throw new UsmLiteError("BAD_CHECKPOINT", `the scores of token ${tokens.length} are not numbers`);
     return {
       tokens: [...tokens, id],
       logProbabilities: [...logProbabilities, logProbability],

@@ -3,6 +3,7 @@
  * 2014). What may be written is up to rules, such as those of Whisper's times.
  */
 import type { DecoderMemory, DecoderSession, SequenceStep } from "../nn/decoder_session.js";
+import { outputsOf, type Outcome } from "../outcome.js";
 import { gatherRows } from "../ops/row_copies.js";
 import { chooseTokens, ExcludedTokens, type AllowedTokens, type TokenChoice } from "../ops/token_choice.js";
 import { tidy } from "../tensor/scope.js";
@@ -36,6 +37,16 @@ export function writeSequences(
   requests: readonly SequenceRequest[],
   rules: SequenceRules = anyTokens(network),
 ): WrittenSequence[] {
+  return outputsOf(writeEach(network, session, requests, rules));
+}
+
+/** {@link writeSequences}, with the error of each sequence that cannot be written. */
+export function writeEach(
+  network: Pick<SequenceScorer, "vocabularySize" | "scores">,
+  session: DecoderSession,
+  requests: readonly SequenceRequest[],
+  rules: SequenceRules,
+): Outcome<WrittenSequence>[] {
   session.clear();
   const beams = requests.map((request) => new SequenceBeam(request));
   for (let going = beams; (going = going.filter((beam) => !beam.isDone)).length > 0;) {

@@ -1,16 +1,22 @@
 /** Audio that is pushed from outside, as a sequence to read from. */
+import { notFinite } from "../audio/finite_samples.js";
 import { concatenate } from "../audio/sample_blocks.js";
 
 /** What was pushed since the last read comes as one block, so that a slow reader catches up. */
 export class AudioFeed implements AsyncIterable<Float32Array> {
   private blocks: Float32Array[] = [];
+  /** Samples pushed so far. */
+  private pushed = 0;
   private ended = false;
   private failure: Error | undefined;
   private wake: () => void = () => undefined;
 
-  /** Without effect after the end. */
+  /** Without effect after the end. Whoever reads gets BAD_AUDIO when a sample is not finite. */
   push(samples: Float32Array): void {
     if (this.ended || samples.length === 0) return;
+    const bad = notFinite(samples, this.pushed);
+    if (bad) return this.fail(bad);
+    this.pushed += samples.length;
     this.blocks.push(samples);
     this.wake();
   }

@@ -5,6 +5,7 @@
  * al., OSDI 2022).
  */
 import { UsmLiteError } from "../errors.js";
+import type { Outcome } from "../outcome.js";
 
 export interface BatchingOptions {
   /** Most chunks of one pass; default 8. */
@@ -25,9 +26,10 @@ export interface PassStatistics {
 
 /** What computes: a {@link Recognizer} hears chunks, a {@link WindowDecoder} windows. */
 export interface ForwardPass<Chunk, Output> {
-  forward(chunks: readonly Chunk[]): Output[];
+  /** An error for each chunk that something is wrong with; whatever concerns all of them is thrown. */
+  outcomes(chunks: readonly Chunk[]): Outcome<Output>[];
   /** Asks for a pass that goes on alone; what it returns waits for it. Absent where passes keep this thread busy until they are done. */
-  readonly begin?: ((chunks: readonly Chunk[]) => () => Output[]) | undefined;
+  readonly begin?: ((chunks: readonly Chunk[]) => () => Outcome<Output>[]) | undefined;
   /** Of audio. */
   seconds(chunk: Chunk): number;
   /** Most of one pass, unless a chunk alone has more: bounds memory, and how long a chunk that is in a hurry may have to wait. */
@@ -53,7 +55,7 @@ interface Waiting<Chunk, Output> extends ForwardOptions {
 interface PassUnderWay<Chunk, Output> {
   readonly batch: readonly Waiting<Chunk, Output>[];
   readonly started: number;
-  readonly finish: () => Output[];
+  readonly finish: () => Outcome<Output>[];
 }
 
 export class ForwardBatcher<Chunk, Output> {
@@ -88,7 +90,7 @@ export class ForwardBatcher<Chunk, Output> {
 
   /**
    * What the network says about `chunk`, which does not depend on what else is in the pass.
-   * @throws UsmLiteError ABORTED when the signal was aborted before the pass began
+   * @throws UsmLiteError ABORTED when the signal was aborted before the pass began; what is wrong with the chunk, or with the whole pass
    */
   forward(chunk: Chunk, { deadline, signal, expected = true }: ForwardOptions): Promise<Output> {
     return new Promise((resolve, reject) => {
@@ -133,7 +135,7 @@ export class ForwardBatcher<Chunk, Output> {
     const chunks = batch.map(({ chunk }) => chunk);
     const started = performance.now();
     try {
-      return { batch, started, finish: this.network.begin?.(chunks) ?? (() => this.network.forward(chunks)) };
+      return { batch, started, finish: this.network.begin?.(chunks) ?? (() => this.network.outcomes(chunks)) };
     } catch (error) {
       for (const { reject } of batch) reject(error);
       return undefined;
@@ -142,12 +144,16 @@ export class ForwardBatcher<Chunk, Output> {
 
   private finish({ batch, started, finish }: PassUnderWay<Chunk, Output>): void {
     try {
-      const outputs = finish();
+      const outcomes = finish();
       const audioSeconds = batch.reduce((sum, { chunk }) => sum + this.network.seconds(chunk), 0);
       const milliseconds = performance.now() - Math.max(started, this.ended);
       this.ended = performance.now();
       this.onPass({ chunks: batch.length, audioSeconds, milliseconds });
-      batch.forEach(({ resolve }, index) => resolve(outputs[index] as Output));
+      batch.forEach(({ resolve, reject }, index) => {
+        const outcome = outcomes[index] as Outcome<Output>;
+        if (outcome instanceof UsmLiteError) reject(outcome);
+        else resolve(outcome);
+      });
     } catch (error) {
       for (const { reject } of batch) reject(error);
     }

@@ -2,7 +2,9 @@
 import type { Adapter } from "../adapt/adapter.js";
 import type { CtcBestPathSearch } from "../decode/ctc_greedy.js";
 import type { FrameRows } from "../decode/frame_rows.js";
+import type { Chunk } from "../decode/overlap.js";
 import { UsmLiteError } from "../errors.js";
+import { outputsOf, type Outcome } from "../outcome.js";
 import type { FeatureChunk } from "./feature_chunks.js";
 
 /** A chunk to pass through the network, and how. */
@@ -13,6 +15,9 @@ export interface ForwardChunk extends FeatureChunk {
   /** Whether what a transducer's encoder says may stay on the GPU, for greedy decoding there: then whoever gets it owns it ({@link FrameRows}). */
   readonly staysOnGpu?: boolean;
 }
+
+/** With which adapter a chunk passes through the network, and what is wanted of it. */
+export type ForwardSettings = Required<Pick<ForwardChunk, "adapter" | "bestPath" | "staysOnGpu">>;
 
 /** A chunk of one of several utterances. */
 export interface UtteranceChunk extends ForwardChunk {
@@ -60,6 +65,12 @@ export function* oneAhead<Pass, Results>(
     if (last) drop(last.finish());
   }
 }
+
+/** Of what is said about chunks, whatever is on the GPU and that nobody takes. */
+export const dropRows = (said: readonly Chunk[]): void => said.forEach(({ onGpu }) => onGpu?.dispose());
+
+/** What is said about chunks that all count. @throws UsmLiteError what is wrong with one of them */
+export const everyChunk = (said: readonly Outcome<Chunk>[]): Chunk[] => outputsOf(said, dropRows);
 
 /** Asked before each pass. @throws UsmLiteError ABORTED when it says so; INVALID_ARGUMENT when it cannot be asked */
 export function checkAborted(isAborted: () => boolean): void {

@@ -7,8 +7,8 @@ import { bestPath } from "../decode/ctc_greedy.js";
 import type { Hypothesis, LogProbabilities } from "../decode/hypothesis.js";
 import { ChunkPlan, joinChunks, type Chunk, type ChunkPlanner } from "../decode/overlap.js";
 import { batchInvariantly } from "../device/batch_invariance.js";
-import { featuresOnDevice, roundedFeatures } from "../device/placement.js";
 import { UsmLiteError } from "../errors.js";
+import type { Outcome } from "../outcome.js";
 import type { SpeechModel } from "../models/model_folder.js";
 import { withAdapters } from "../nn/adapter_scope.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
@@ -19,7 +19,9 @@ import { Decoding, recognizedSpeech, type RecognizedSpeech, type Search } from "
 import { FeatureChunks, type AudioChunks, type FeatureChunk } from "./feature_chunks.js";
 import type { ForwardPass } from "./forward_batcher.js";
 import { ctcFrames, transducerFrames, type PassFrames, type PendingRows } from "./frame_scores.js";
-import { checkAborted, oneAhead, passes, type ForwardChunk, type UtteranceChunk } from "./passes.js";
+import { packedFeatures } from "./packed_features.js";
+import { checkAborted, dropRows, everyChunk, oneAhead, passes } from "./passes.js";
+import type { ForwardChunk, ForwardSettings, UtteranceChunk } from "./passes.js";
 import type { ResolvedRecordingOptions, RecognizerOptions } from "./recognizer_options.js";
 import { SampleChunks } from "./sample_chunks.js";
 import { searchRest, Searches } from "./searches.js";
@@ -29,9 +31,6 @@ import type { WindowSearch } from "./window_search.js";
 
 // Of one forward pass over several short utterances of a batch; a chunk of a long one is a pass of its own.
 const secondsPerBatchPass = 30;
-
-/** With which adapter a chunk passes through the network, and what is wanted of it. */
-type ForwardSettings = Required<Pick<ForwardChunk, "adapter" | "bestPath" | "staysOnGpu">>;
 
 /**
  * Recognizes speech with a loaded model on the calling thread, which it blocks; {@link Transcriber} does the same in a worker.
@@ -175,14 +174,17 @@ export class Recognizer implements ForwardPass<ForwardChunk, Chunk> {
     isAborted: () => boolean,
     settings: readonly ForwardSettings[] = utterances.map(() => ({ adapter: this.adapter, bestPath: false, staysOnGpu: false })),
   ): Generator<{ utterance: number; chunk: Chunk }> {
-    const begin = (pass: readonly UtteranceChunk[]): (() => Chunk[]) => (checkAborted(isAborted), this.ask(pass));
-    const drop = (said: readonly Chunk[]): void => said.forEach(({ onGpu }) => onGpu?.dispose());
+    const begin = (pass: readonly UtteranceChunk[]): (() => Chunk[]) => {
+      checkAborted(isAborted);
+      const finish = this.ask(pass);
+      return () => everyChunk(finish());
+    };
     const all = passes(this.utteranceChunks(utterances, settings), secondsPerBatchPass * this.melRate);
-    for (const { pass, results: said } of oneAhead(all, begin, drop)) {
+    for (const { pass, results: said } of oneAhead(all, begin, dropRows)) {
       try {
         for (const { utterance } of pass) yield { utterance, chunk: said.shift() as Chunk };
       } finally {
-        drop(said); // that nobody took
+        dropRows(said); // that nobody took
       }
     }
   }
@@ -198,38 +200,36 @@ export class Recognizer implements ForwardPass<ForwardChunk, Chunk> {
   /**
    * One pass over packed chunks, of one recording or several; what is said about each does not depend on the others. Log-probabilities,
    * or, of a transducer, what its joint network takes, which is the caller's to dispose of where it stays on the GPU.
+   * @throws UsmLiteError what {@link Recognizer.outcomes} gives for a chunk
    */
   forward(chunks: readonly ForwardChunk[]): Chunk[] {
+    return everyChunk(this.outcomes(chunks));
+  }
+
+  /** {@link Recognizer.forward}, with BAD_ADAPTER or BAD_CHECKPOINT for each chunk of which nothing is said that is a number. */
+  outcomes(chunks: readonly ForwardChunk[]): Outcome<Chunk>[] {
     return this.ask(chunks)();
   }
 
-  /** On a GPU, {@link Recognizer.forward} in two parts: what it returns waits for the pass. */
-  get begin(): ((chunks: readonly ForwardChunk[]) => () => Chunk[]) | undefined {
+  /** On a GPU, {@link Recognizer.outcomes} in two parts: what it returns waits for the pass. */
+  get begin(): ((chunks: readonly ForwardChunk[]) => () => Outcome<Chunk>[]) | undefined {
     return this.model.device === "cuda" ? (chunks) => this.ask(chunks) : undefined;
   }
 
-  private ask(chunks: readonly ForwardChunk[]): () => Chunk[] {
+  private ask(chunks: readonly ForwardChunk[]): () => Outcome<Chunk>[] {
     const rows = tidy(() => {
       const offsets = new SequenceOffsets(chunks.map(({ frames }) => frames));
-      const features = this.features(chunks, offsets);
+      const features = packedFeatures(this.model, chunks, offsets);
       const { said, offsets: hidden } = this.adapted(chunks, () =>
         batchInvariantly(this.model.batchInvariant, () => this.encode(features, offsets, chunks)),
       );
       return chunks.map((chunk, index) => said(chunk, hidden.begin(index), hidden.begin(index) + (hidden.lengths[index] as number)));
     });
-    return () => chunks.map(({ firstFrame }, index) => ({ firstFrame: firstFrame / this.stride, ...(rows[index] as PendingRows)() }));
-  }
-
-  /** (frames of all chunks, feature size), where the network computes. */
-  private features(chunks: readonly ForwardChunk[], offsets: SequenceOffsets): Tensor {
-    const { frontEnd, device } = this.model;
-    const samples = chunks.flatMap((chunk) => (chunk.samples ? [chunk.samples] : []));
-    if (device === "cuda" && samples.length === chunks.length) return roundedFeatures(frontEnd.featuresOnGpu(samples));
-    const packed = Tensor.zeros([offsets.frames, frontEnd.config.featureSize]);
-    chunks.forEach(({ frames, values }, index) => {
-      packed.rows(offsets.begin(index), offsets.begin(index) + frames).write(values);
-    });
-    return featuresOnDevice(packed, device);
+    return () =>
+      chunks.map(({ firstFrame }, index) => {
+        const said = (rows[index] as PendingRows)();
+        return said instanceof UsmLiteError ? said : { firstFrame: firstFrame / this.stride, ...said };
+      });
   }
 
   /** A pass in which each chunk has its own adapter; where none has one, the pass is what it always was. */
@@ -283,7 +283,7 @@ export class Recognizer implements ForwardPass<ForwardChunk, Chunk> {
     }
     if (network.kind !== "transducer") throw new UsmLiteError("INTERNAL", "windows are not encoded here");
     const { projected, offsets: hidden } = network.encode(features, offsets);
-    return { said: transducerFrames(projected, network, chunks), offsets: hidden };
+    return { said: transducerFrames(projected, network, chunks, folder), offsets: hidden };
   }
 
   /** How the chunks of a recording pass through the network. */

@@ -104,7 +104,8 @@ export class Transcriber implements AsyncDisposable {
    * with the partial texts: those were computed with less context.
    *
    * @param blocks mono samples at 16 kHz in [-1, 1], in blocks of any length
-   * @throws UsmLiteError INVALID_ARGUMENT, ABORTED; and whatever `blocks` throws
+   * @throws UsmLiteError BAD_AUDIO for samples that are not finite, INVALID_ARGUMENT, ABORTED; for a speaker as
+   *   {@link Transcriber.transcribe}; and whatever `blocks` throws
    */
   async *stream(
     blocks: AsyncIterable<Float32Array> | Iterable<Float32Array>,

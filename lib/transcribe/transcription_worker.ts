@@ -3,6 +3,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { AdapterBase } from "../adapt/adapter_base.js";
 import { AdapterStore, type AdapterLease } from "../adapt/adapter_store.js";
 import { readAudio } from "../audio/decode.js";
+import { notFinite } from "../audio/finite_samples.js";
 import { UsmLiteError } from "../errors.js";
 import { loadModel, type SpeechModel } from "../models/model_folder.js";
 import { SequencePrompt } from "../models/sequence_prompt.js";
@@ -174,10 +175,8 @@ function* checkedSamples(samples: Float32Array, maximumSeconds: number, sampleRa
       `${samples.length / sampleRate} s of samples are more than the limit of ${maximumSeconds} s; raise maximumSeconds`,
     );
   }
-  const bad = samples.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0) {
-    throw new UsmLiteError("BAD_AUDIO", `sample ${bad} is ${samples[bad]}; samples must be finite numbers, -1 to 1 being full scale`);
-  }
+  const bad = notFinite(samples);
+  if (bad) throw bad;
   // A second at a time: the features of hours at once would be large.
   for (let begin = 0; begin < samples.length; begin += sampleRate) yield samples.subarray(begin, begin + sampleRate);
 }

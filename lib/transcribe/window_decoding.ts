@@ -2,29 +2,27 @@
  * Windows of audio through a sequence-to-sequence model, several at once: language, text, times, and another try where the text looks
  * wrong. What a window gives does not depend on the others.
  */
-import { deflateSync } from "node:zlib";
 import type { Adapter } from "../adapt/adapter.js";
 import type { FrontEnd } from "../audio/front_end.js";
-import type { WrittenSequence } from "../decode/sequence_beam.js";
-import { writeSequences, type SequenceRules } from "../decode/sequence_search.js";
-import { timesAllowed } from "../decode/timestamp_rules.js";
 import { attentionWeights, tokenBegins, type AttentionWeights } from "../decode/token_alignment.js";
 import { logSumExp } from "../decode/transducer.js";
 import { batchInvariantly } from "../device/batch_invariance.js";
 import { roundedFeatures } from "../device/placement.js";
+import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
 import { SequencePrompt } from "../models/sequence_prompt.js";
 import type { SequenceToSequenceNetwork } from "../models/speech_network.js";
 import { withAdapters } from "../nn/adapter_scope.js";
 import type { DecoderMemory, DecoderSession } from "../nn/decoder_session.js";
-import { RandomStream } from "../ops/random_stream.js";
-import { ExcludedTokens } from "../ops/token_choice.js";
+import { outputsOf, type Outcome } from "../outcome.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { tidy } from "../tensor/scope.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { TextTokenizer } from "../text/text_tokenizer.js";
 import type { ForwardPass } from "./forward_batcher.js";
+import { adapterTooLarge } from "./frame_scores.js";
 import { secondsPerTime, segmentsOf, type WindowSegment, type WindowText } from "./window_segments.js";
+import { isSilent, WindowWriter, type WritingRequest } from "./window_writer.js";
 
 export interface WindowDecodingOptions {
   /**
@@ -51,21 +49,6 @@ export interface DecodedWindow extends WindowText {
   readonly language: string | undefined;
 }
 
-/** A window whose text is being written. */
-interface Attempt {
-  readonly item: number;
-  readonly prompt: readonly number[];
-  readonly noSpeechProbability: number;
-  readonly random: RandomStream;
-  written: WrittenSequence | undefined;
-}
-
-// Defaults and names of openai-whisper: a text that repeats itself or is unlikely is tried again, hotter each time (section 4.5).
-const temperatures = [0, 0.2, 0.4, 0.6, 0.8, 1];
-const compressionRatioThreshold = 2.4;
-const logProbabilityThreshold = -1;
-const noSpeechThreshold = 0.6;
-
 // Keys and values that the decoder's layers make of windows, and how many gain from being written about together.
 const memoryBytesPerPass = { cpu: 2 ** 30, cuda: 2 ** 33 } as const;
 const mostWindowsPerPass = 16;
@@ -73,7 +56,7 @@ const mostWindowsPerPass = 16;
 export class WindowDecoder implements ForwardPass<Window, DecodedWindow> {
   private readonly prompts: SequencePrompt;
   private readonly noSpeechId: number | undefined;
-  private readonly rules: SequenceRules;
+  private readonly writer: WindowWriter;
   private readonly windowsPerPass: number;
   /** Of audio in windows that are handed in at once. */
   readonly secondsPerPass = 600;
@@ -85,7 +68,7 @@ export class WindowDecoder implements ForwardPass<Window, DecodedWindow> {
   constructor(
     private readonly network: SequenceToSequenceNetwork,
     private readonly frontEnd: FrontEnd,
-    private readonly tokenizer: TextTokenizer,
+    tokenizer: TextTokenizer,
     private readonly options: WindowDecodingOptions,
     /** Where and how it computes. */
     private readonly placed: Pick<SpeechModel, "device" | "batchInvariant"> = { device: "cpu", batchInvariant: true },
@@ -94,23 +77,31 @@ export class WindowDecoder implements ForwardPass<Window, DecodedWindow> {
     this.prompts = new SequencePrompt(generation, tokenizer);
     this.prompts.check(options.language, options.task);
     this.noSpeechId = tokenizer.idOf("<|nospeech|>") ?? tokenizer.idOf("<|nocaptions|>");
-    this.rules = this.sequenceRules();
+    this.writer = new WindowWriter(network, tokenizer, this.prompts, options.beamWidth);
     const frames = network.hiddenFrames(frontEnd.frames(frontEnd.config.windowSamples ?? 30 * frontEnd.config.samplingRate));
     const bytes = frames * network.memoryValuesPerFrame * (placed.device === "cuda" ? 2 : 4);
     this.windowsPerPass = Math.min(mostWindowsPerPass, Math.max(1, Math.floor(memoryBytesPerPass[placed.device] / bytes)));
   }
 
-  /** Windows with the same adapter, or none, share passes, as far as memory goes. */
+  /** @throws UsmLiteError what {@link WindowDecoder.outcomes} gives for a window */
   forward(windows: readonly Window[]): DecodedWindow[] {
-    const decoded = new Array<DecodedWindow>(windows.length);
+    return outputsOf(this.outcomes(windows));
+  }
+
+  /**
+   * Windows with the same adapter, or none, share passes, as far as memory goes. BAD_ADAPTER or BAD_CHECKPOINT for those whose scores are
+   * not numbers.
+   */
+  outcomes(windows: readonly Window[]): Outcome<DecodedWindow>[] {
+    const decoded = new Array<Outcome<DecodedWindow>>(windows.length);
     for (const adapter of new Set(windows.map((window) => window.adapter))) {
       const alike = [...windows.keys()].filter((index) => windows[index]?.adapter === adapter);
       for (let first = 0; first < alike.length; first += this.windowsPerPass) {
         const pass = alike.slice(first, first + this.windowsPerPass);
-        const decode = (): DecodedWindow[] =>
+        const decode = (): Outcome<DecodedWindow>[] =>
           batchInvariantly(this.placed.batchInvariant, () => this.decode(pass.map((index) => windows[index] as Window)));
         const said = adapter ? withAdapters({ kind: "all", adapters: [{ factors: adapter.factors, scale: 1 }] }, decode) : decode();
-        pass.forEach((index, place) => (decoded[index] = said[place] as DecodedWindow));
+        pass.forEach((index, place) => (decoded[index] = said[place] as Outcome<DecodedWindow>));
       }
     }
     return decoded;
@@ -122,7 +113,7 @@ export class WindowDecoder implements ForwardPass<Window, DecodedWindow> {
   }
 
   /** In one pass. */
-  private decode(windows: readonly Window[]): DecodedWindow[] {
+  private decode(windows: readonly Window[]): Outcome<DecodedWindow>[] {
     using memory = this.encode(windows);
     using session = this.network.session(memory);
     const startScores = this.network.generation.promptPieces ? undefined : this.startScores(session, windows.length);
@@ -130,26 +121,18 @@ export class WindowDecoder implements ForwardPass<Window, DecodedWindow> {
       ({ language }, item) =>
         this.options.language ?? language ?? (startScores && this.likeliestLanguage(startScores[item] as Float32Array)),
     );
-    const attempts = languages.map((language, item): Attempt => {
-      const prompt = this.prompts.ids(language, this.options.task);
-      return {
-        item,
-        prompt,
-        noSpeechProbability: this.noSpeechProbability(startScores?.[item]),
-        random: new RandomStream(1),
-        written: undefined,
-      };
-    });
-    this.write(session, attempts);
-    const texts = attempts.map(({ written, noSpeechProbability }, item): WindowText => {
-      const seconds = this.seconds(windows[item] as Window);
-      const sequence = written as WrittenSequence;
-      const silent = noSpeechProbability > noSpeechThreshold && meanLogProbability(sequence) < logProbabilityThreshold;
-      return silent ? { segments: [], advance: seconds } : segmentsOf(sequence, seconds, this.firstTime);
-    });
-    return texts.map((text, item) => {
-      const segments = this.withTokenTimes(text.segments, session, attempts[item] as Attempt, this.seconds(windows[item] as Window));
-      return { segments, advance: text.advance, language: languages[item] };
+    const requests = languages.map((language, item): WritingRequest => ({
+      item,
+      prompt: this.prompts.ids(language, this.options.task),
+      noSpeechProbability: this.noSpeechProbability(startScores?.[item]),
+    }));
+    return this.writer.write(session, requests).map((written, item) => {
+      const [window, request] = [windows[item] as Window, requests[item] as WritingRequest];
+      if (written instanceof UsmLiteError) return window.adapter ? adapterTooLarge(written.message) : written;
+      const seconds = this.seconds(window);
+      if (isSilent(written, request)) return { segments: [], advance: seconds, language: languages[item] };
+      const text = segmentsOf(written, seconds, this.writer.firstTime);
+      return { ...text, segments: this.withTokenTimes(text.segments, session, request, seconds), language: languages[item] };
     });
   }
 
@@ -157,7 +140,7 @@ export class WindowDecoder implements ForwardPass<Window, DecodedWindow> {
   private withTokenTimes(
     segments: readonly WindowSegment[],
     session: DecoderSession,
-    { item, prompt: ofText }: Attempt,
+    { item, prompt: ofText }: WritingRequest,
     seconds: number,
   ): readonly WindowSegment[] {
     const { alignment, positions } = this.network.generation;
@@ -226,64 +209,4 @@ export class WindowDecoder implements ForwardPass<Window, DecodedWindow> {
   private noSpeechProbability(scores: Float32Array | undefined): number {
     return scores && this.noSpeechId !== undefined ? Math.exp((scores[this.noSpeechId] as number) - logSumExp(scores)) : 0;
   }
-
-  /** Writes the text of each attempt, and again what looks wrong. */
-  private write(session: DecoderSession, attempts: readonly Attempt[]): void {
-    const { generation } = this.network;
-    let wrong = attempts;
-    for (const temperature of temperatures) {
-      const requests = wrong.map(({ item, prompt, random }) => ({
-        item,
-        prompt,
-        endId: generation.endId,
-        maximumLength: generation.maximumLength(prompt.length),
-        beamWidth: this.options.beamWidth ?? generation.beams,
-        sampling: temperature > 0 ? { temperature, random } : undefined,
-      }));
-      const written = writeSequences(this.network, session, requests, this.rules);
-      wrong.forEach((attempt, index) => (attempt.written = written[index]));
-      wrong = wrong.filter((attempt) => this.looksWrong(attempt));
-      if (wrong.length === 0) break;
-    }
-  }
-
-  private looksWrong({ written, noSpeechProbability }: Attempt): boolean {
-    const { tokens } = written as WrittenSequence;
-    const repeats = compressionRatio(this.tokenizer.decode(tokens)) > compressionRatioThreshold;
-    const unlikely = meanLogProbability(written as WrittenSequence) < logProbabilityThreshold;
-    return repeats || (unlikely && noSpeechProbability <= noSpeechThreshold);
-  }
-
-  private sequenceRules(): SequenceRules {
-    const { generation, vocabularySize } = this.network;
-    const { suppressed, suppressedFirst, endId, latestFirstTime } = generation;
-    const { noTimestampsId } = this.prompts;
-    // No token is a language, a task or a beginning in the middle of a text.
-    const special = Array.from({ length: Math.min(vocabularySize, this.firstTime, this.tokenizer.size) }, (_, id) => id).filter((id) =>
-      this.tokenizer.isSpecial(id),
-    );
-    const never = [...suppressed, ...special].filter((id) => id !== endId);
-    if (noTimestampsId !== undefined) never.push(noTimestampsId);
-    const excluded = new ExcludedTokens(vocabularySize, [never, [...never, ...suppressedFirst]]);
-    return {
-      excluded,
-      allowed: (written) => ({
-        without: written.length === 0 ? 1 : 0,
-        ...(noTimestampsId === undefined ? { forbidden: [] } : timesAllowed(written, { noTimestampsId, endId, latestFirstTime })),
-      }),
-    };
-  }
-
-  /** Ids from here on are times. */
-  private get firstTime(): number {
-    return this.prompts.noTimestampsId === undefined ? Infinity : this.prompts.noTimestampsId + 1;
-  }
-}
-
-const meanLogProbability = ({ logProbability, tokens }: WrittenSequence): number => logProbability / (tokens.length + 1);
-
-/** How many times shorter a text becomes when it is compressed: high for one that repeats itself. */
-function compressionRatio(text: string): number {
-  const bytes = Buffer.from(text, "utf8");
-  return bytes.length === 0 ? 0 : bytes.length / deflateSync(bytes).length;
 }
