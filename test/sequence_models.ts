@@ -8,7 +8,8 @@ import { tones, writeWav } from "./tiny_model.js";
 
 const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures");
 
-export function writeWhisper(path: string, seed = 1): string {
+/** @param positions most tokens that it writes about a window */
+export function writeWhisper(path: string, seed = 1, positions = 24): string {
   const config = {
     model_type: "whisper",
     vocab_size: 400,
@@ -21,7 +22,7 @@ export function writeWhisper(path: string, seed = 1): string {
     decoder_attention_heads: 2,
     decoder_ffn_dim: 48,
     max_source_positions: 50,
-    max_target_positions: 24,
+    max_target_positions: positions,
   };
   const generation = {
     decoder_start_token_id: 310,

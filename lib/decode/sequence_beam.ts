@@ -18,6 +18,8 @@ export interface SequenceRequest {
   readonly beamWidth?: number;
   /** Tokens are drawn, and there is no beam. */
   readonly sampling?: Sampling | undefined;
+  /** Asked before each token: whether nobody wants the sequence any more. */
+  readonly isAborted?: (() => boolean) | undefined;
 }
 
 export interface WrittenSequence {
@@ -51,13 +53,17 @@ export class SequenceBeam {
     this.width = request.sampling ? 1 : (request.beamWidth ?? 1);
   }
 
-  /** As many finished hypotheses as the beam is wide: none that goes on is waited for. Or it cannot be written. */
-  get isDone(): boolean {
-    const { prompt, maximumLength } = this.request;
+  /**
+   * Whether another token is to be written: not once as many hypotheses are finished as the beam is wide, since none that goes on is waited
+   * for, nor where it cannot be written, or is not wanted any more.
+   */
+  goesOn(): boolean {
+    if (this.failure) return false;
+    const { prompt, maximumLength, isAborted } = this.request;
     const [first] = this.going;
-    return (
-      this.failure !== undefined || !first || this.finished.length >= this.width || prompt.length + first.tokens.length >= maximumLength
-    );
+    if (!first || this.finished.length >= this.width || prompt.length + first.tokens.length >= maximumLength) return false;
+    if (isAborted?.()) this.failure = new UsmLiteError("ABORTED", "the sequence was given up");
+    return this.failure === undefined;
   }
 
   /** Tokens that each hypothesis can be told apart by: one may be the end. */
@@ -92,7 +98,10 @@ export class SequenceBeam {
     this.going = candidates.filter((candidate) => !candidate.ended).slice(0, this.width);
   }
 
-  /** Hypotheses of different lengths are compared by the score of a token. BAD_CHECKPOINT when scores are not numbers, or no token may come. */
+  /**
+   * Hypotheses of different lengths are compared by the score of a token. BAD_CHECKPOINT when scores are not numbers, or no token may come;
+   * ABORTED.
+   */
   best(): Outcome<WrittenSequence> {
     if (this.failure) return this.failure;
     const hypotheses = this.finished.length > 0 ? this.finished : this.going;

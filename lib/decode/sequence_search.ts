@@ -49,7 +49,7 @@ export function writeEach(
 ): Outcome<WrittenSequence>[] {
   session.clear();
   const beams = requests.map((request) => new SequenceBeam(request));
-  for (let going = beams; (going = going.filter((beam) => !beam.isDone)).length > 0;) {
+  for (let going = beams; (going = going.filter((beam) => beam.goesOn())).length > 0;) {
     const steps = going.map((beam) => beam.steps());
     const { hidden, rows } = session.advance(steps.flat());
     const choices = tidy(() => chosen(network.scores(lastRows(hidden, steps.flat())), going, rules));

@@ -17,6 +17,8 @@ export interface Recording {
   readonly windows?: ForwardBatcher<Window, DecodedWindow> | undefined;
   readonly options: ResolvedRecordingOptions;
   readonly signal: AbortSignal;
+  /** Asks whether the signal was aborted, also while a pass keeps the thread busy. */
+  readonly isAborted?: (() => boolean) | undefined;
   readonly onPartial?: ((partial: PartialText) => void) | undefined;
 }
 

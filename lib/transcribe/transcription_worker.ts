@@ -15,6 +15,7 @@ import type { RecognizedSpeech } from "./decoding.js";
 import { ForwardBatcher, type PassStatistics } from "./forward_batcher.js";
 import type { ForwardChunk } from "./passes.js";
 import { Recognizer } from "./recognizer.js";
+import { RequestPort } from "./request_port.js";
 import { recognizeFile, recognizeLive, type Recording } from "./recording.js";
 import type { DecodedWindow, Window } from "./window_decoding.js";
 import type { AudioInput, RecordingRequest, Vocabulary, WorkerAnswer, WorkerOptions, WorkerRequest } from "./worker_messages.js";
@@ -46,7 +47,11 @@ try {
   };
   const batcher = new ForwardBatcher<ForwardChunk, Chunk>(recognizer, options, passed);
   const windows = recognizer.windows && new ForwardBatcher<Window, DecodedWindow>(recognizer.windows, options, passed);
-  port.on("message", (request: WorkerRequest) => receive(request, { recognizer, batcher, windows, adapters }));
+  const requests: RequestPort = new RequestPort(
+    port,
+    (request) => receive(request, { recognizer, batcher, windows, adapters, hearAborts: () => requests.hearAborts() }),
+    giveUp,
+  );
   post({ kind: "ready", sharedMatrices: model.shareMatrices(), vocabulary: vocabularyOf(model) });
 } catch (error) {
   post({ kind: "failed", ...failure(error) });
@@ -95,6 +100,8 @@ function storeOf(model: SpeechModel): AdapterStore | undefined {
 /** What all recordings share. */
 interface Shared extends Pick<Recording, "recognizer" | "batcher" | "windows"> {
   readonly adapters: AdapterStore | undefined;
+  /** Gives up recordings that nobody waits for any more, even in the middle of a pass. */
+  readonly hearAborts: () => void;
 }
 
 function receive(request: WorkerRequest, shared: Shared): void {
@@ -115,13 +122,22 @@ function receive(request: WorkerRequest, shared: Shared): void {
     case "end":
       active.get(request.id)?.feed?.end();
       break;
-    case "abort": {
-      const recording = active.get(request.id);
-      recording?.controller.abort();
-      recording?.feed?.fail(new UsmLiteError("ABORTED", "the transcription was aborted"));
+    case "abort":
+      giveUp(request.id);
       break;
-    }
   }
+}
+
+/** Says so at once: a pass that the recording has part in may take long. False when it is not under way. */
+function giveUp(id: number): boolean {
+  const recording = active.get(id);
+  if (!recording) return false;
+  const error = new UsmLiteError("ABORTED", "the transcription was aborted");
+  active.delete(id);
+  recording.controller.abort();
+  recording.feed?.fail(error);
+  post({ kind: "failed", id, ...failure(error) });
+  return true;
 }
 
 function start(
@@ -129,24 +145,27 @@ function start(
   { partials, speaker, ...recording }: RecordingRequest,
   feed: AudioFeed | undefined,
   recognize: (recording: Recording) => Promise<RecognizedSpeech>,
-  { recognizer, batcher, windows, adapters }: Shared,
+  { recognizer, batcher, windows, adapters, hearAborts }: Shared,
 ): void {
   const controller = new AbortController();
   active.set(id, { controller, ...(feed ? { feed } : {}) });
+  const isAborted = (): boolean => {
+    hearAborts();
+    return controller.signal.aborted;
+  };
   const onPartial: Recording["onPartial"] = partials ? (partial) => post({ kind: "partial", id, ...partial }) : undefined;
   let lease: AdapterLease | undefined;
   const recognized = async (): Promise<RecognizedSpeech> => {
     lease = leaseOf(speaker, adapters);
     const options = { ...recording, adapter: lease?.adapter };
-    return recognize({ recognizer, batcher, windows, options, signal: controller.signal, onPartial });
+    return recognize({ recognizer, batcher, windows, options, signal: controller.signal, isAborted, onPartial });
   };
   recognized()
     .then((transcript): WorkerAnswer => ({ kind: "done", id, transcript }))
     .catch((error: unknown): WorkerAnswer => ({ kind: "failed", id, ...failure(error) }))
     .then((answer) => {
       lease?.release();
-      active.delete(id);
-      post(answer);
+      if (active.delete(id)) post(answer);
     });
 }
 

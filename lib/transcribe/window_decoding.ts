@@ -43,6 +43,8 @@ export interface Window {
   /** That of earlier windows of the recording. */
   readonly language?: string | undefined;
   readonly adapter?: Adapter | undefined;
+  /** Asked between tokens: whether nobody waits for it any more. A pass takes long, and others may have part in it. */
+  readonly isAborted?: (() => boolean) | undefined;
 }
 
 export interface DecodedWindow extends WindowText {
@@ -90,14 +92,19 @@ export class WindowDecoder implements ForwardPass<Window, DecodedWindow> {
 
   /**
    * Windows with the same adapter, or none, share passes, as far as memory goes. BAD_ADAPTER or BAD_CHECKPOINT for those whose scores are
-   * not numbers.
+   * not numbers, ABORTED for those that were given up: the others are written as if these were not there.
    */
   outcomes(windows: readonly Window[]): Outcome<DecodedWindow>[] {
     const decoded = new Array<Outcome<DecodedWindow>>(windows.length);
     for (const adapter of new Set(windows.map((window) => window.adapter))) {
       const alike = [...windows.keys()].filter((index) => windows[index]?.adapter === adapter);
       for (let first = 0; first < alike.length; first += this.windowsPerPass) {
-        const pass = alike.slice(first, first + this.windowsPerPass);
+        const pass = alike.slice(first, first + this.windowsPerPass).filter((index) => {
+          const isWanted = !windows[index]?.isAborted?.();
+          if (!isWanted) decoded[index] = new UsmLiteError("ABORTED", "the window was given up");
+          return isWanted;
+        });
+        if (pass.length === 0) continue;
         const decode = (): Outcome<DecodedWindow>[] =>
           batchInvariantly(this.placed.batchInvariant, () => this.decode(pass.map((index) => windows[index] as Window)));
         const said = adapter ? withAdapters({ kind: "all", adapters: [{ factors: adapter.factors, scale: 1 }] }, decode) : decode();
@@ -125,10 +132,12 @@ export class WindowDecoder implements ForwardPass<Window, DecodedWindow> {
       item,
       prompt: this.prompts.ids(language, this.options.task),
       noSpeechProbability: this.noSpeechProbability(startScores?.[item]),
+      isAborted: windows[item]?.isAborted,
     }));
     return this.writer.write(session, requests).map((written, item) => {
       const [window, request] = [windows[item] as Window, requests[item] as WritingRequest];
-      if (written instanceof UsmLiteError) return window.adapter ? adapterTooLarge(written.message) : written;
+      if (written instanceof UsmLiteError)
+        return window.adapter && written.code === "BAD_CHECKPOINT" ? adapterTooLarge(written.message) : written;
       const seconds = this.seconds(window);
       if (isSilent(written, request)) return { segments: [], advance: seconds, language: languages[item] };
       const text = segmentsOf(written, seconds, this.writer.firstTime);

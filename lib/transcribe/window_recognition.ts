@@ -55,7 +55,7 @@ function decodeTogether(recordings: readonly WindowSteps[], decoder: WindowDecod
  */
 export async function recognizeWindows(
   blocks: AsyncIterable<Float32Array> | Iterable<Float32Array>,
-  { recognizer, windows, options, signal, onPartial }: Recording & { readonly windows: ForwardBatcher<Window, DecodedWindow> },
+  { recognizer, windows, options, signal, isAborted, onPartial }: Recording & { readonly windows: ForwardBatcher<Window, DecodedWindow> },
   { window, last, expected }: { readonly window: number; readonly last: number; readonly expected: boolean },
 ): Promise<RecognizedSpeech> {
   const search = recognizer.windowSearch(options);
@@ -63,7 +63,7 @@ export async function recognizeWindows(
   let samples = 0;
   const decode = async (steps: WindowSteps, milliseconds: number): Promise<void> => {
     const settings = (): ForwardOptions => ({ deadline: performance.now() + milliseconds, signal, expected });
-    for (let step = steps.next(); !step.done;) step = steps.next(await windows.forward(step.value, settings()));
+    for (let step = steps.next(); !step.done;) step = steps.next(await windows.forward({ ...step.value, isAborted }, settings()));
   };
   if (expected) windows.join();
   try {

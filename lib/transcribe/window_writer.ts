@@ -13,7 +13,7 @@ import type { Outcome } from "../outcome.js";
 import type { TextTokenizer } from "../text/text_tokenizer.js";
 
 /** What is to be written about. */
-export interface WritingRequest extends Pick<SequenceRequest, "item" | "prompt"> {
+export interface WritingRequest extends Pick<SequenceRequest, "item" | "prompt" | "isAborted"> {
   readonly noSpeechProbability: number;
 }
 
@@ -51,9 +51,10 @@ export class WindowWriter {
     const attempts = wanted.map((request): Attempt => ({ ...request, random: new RandomStream(1), written: undefined }));
     let wrong = attempts;
     for (const temperature of temperatures) {
-      const requests = wrong.map(({ item, prompt, random }) => ({
+      const requests = wrong.map(({ item, prompt, isAborted, random }) => ({
         item,
         prompt,
+        isAborted,
         endId: generation.endId,
         maximumLength: generation.maximumLength(prompt.length),
         beamWidth: this.beamWidth ?? generation.beams,

@@ -58,8 +58,11 @@ interface Ticket {
 }
 
 const maximumLosses = 3;
-/** A worker that has not left a recording so long after it was told to hangs. */
-const abortGraceMs = 10_000;
+/**
+ * A worker that has not left a recording so long after it was told to hangs. It hears that between passes, and between the tokens that are
+ * written in one: far more than what an encoder takes for a pass, or all that others have on the same engine would be lost with it.
+ */
+const abortGraceMs = 300_000;
 
 export class Dispatcher {
   private readonly queue = new FairQueue<Ticket>();
