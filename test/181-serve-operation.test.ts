@@ -1,7 +1,7 @@
 /** What operators do to a server, and what machines do: keys that change, logs that cannot be written. */
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, constants, openSync, readSync, writeFileSync } from "node:fs";
+import { closeSync, constants, cpSync, openSync, readSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -22,6 +22,16 @@ function pipe(name: string): { reading: number; writing: number } {
   execFileSync("mkfifo", [path]);
   const reading = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   return { reading, writing: openSync(path, constants.O_WRONLY | constants.O_NONBLOCK) };
+}
+
+/** The end of a pipe to write to; undefined while nobody reads. */
+function openIfRead(path: string): number | undefined {
+  try {
+    return openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENXIO") return undefined;
+    throw error;
+  }
 }
 
 test("lines wait for a slow reader, whole and in order, and are dropped when there are too many", async (t) => {
@@ -102,6 +112,24 @@ test("health and metrics have a port of their own when they are given one", asyn
   upload.destroy();
   await drained;
   await t.throwsAsync(get("/health/live"));
+});
+
+test("a server that ends does not wait for a model that is being loaded", async (t) => {
+  const model = join(folder.path, "slow model");
+  cpSync(folder.model, model, { recursive: true });
+  const server = await startServer(model);
+  rmSync(join(model, "config.json"));
+  execFileSync("mkfifo", [join(model, "config.json")]);
+  const reloaded = server.reload();
+  const again = server.reload();
+  let writing: number | undefined; // opens once the new engine has opened the other end, to read what never comes
+  await until(() => (writing = openIfRead(join(model, "config.json"))) !== undefined);
+  await server.drain();
+  t.throws(() => writeSync(writing as number, "{"), { code: "EPIPE" }, "nobody reads any more");
+  closeSync(writing as number);
+  await reloaded;
+  await again;
+  await server.reload();
 });
 
 test("API keys are read again on reload; what they have under way still counts", async (t) => {

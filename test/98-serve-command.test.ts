@@ -8,7 +8,7 @@ import test, { type ExecutionContext } from "ava";
 import { parseAllDocuments } from "yaml";
 import { loadModel, Recognizer } from "../lib/index.js";
 import { usmLite, usmLiteHere } from "./command_line.js";
-import { asDecoded, form, servingFolder, until, wav } from "./serving.js";
+import { asDecoded, beginUpload, form, servingFolder, until, wav } from "./serving.js";
 import { tones } from "./tiny_model.js";
 
 const folder = servingFolder("serve-command");
@@ -62,6 +62,16 @@ test("it serves, reloads on SIGHUP, and on SIGTERM ends after what it accepted",
     t.true(typeof request["reqId"] === "string" && (request["audioSeconds"] as number) > 0 && (request["seconds"] as number) > 0);
   }
   t.false(output.stderr.includes(expected), "what was said is not logged");
+});
+
+test("a second signal ends at once, even of another kind", async (t) => {
+  const { child, exit, url, log } = await serve(t, "--drain-timeout", "3600", "--upload-timeout", "3600");
+  await beginUpload({ url }); // whose rest never comes
+  await until(async () => (await (await fetch(`${url}/metrics`)).text()).includes("usmlite_uploads_active 1\n"));
+  child.kill("SIGINT");
+  await until(() => log().some(({ msg }) => msg === "draining"));
+  child.kill("SIGTERM");
+  t.deepEqual(await exit, [0, null]);
 });
 
 test("transcripts are logged when asked for, and the log can be quiet", async (t) => {

@@ -47,7 +47,7 @@ export async function until(condition: () => boolean | Promise<boolean>): Promis
 }
 
 /** The beginning of an upload whose rest never comes. */
-export async function beginUpload(server: Server, headers: readonly string[] = []): Promise<Socket> {
+export async function beginUpload(server: { readonly url: string }, headers: readonly string[] = []): Promise<Socket> {
   const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
   socket.on("error", () => undefined); // the server may close it
   await once(socket, "connect");

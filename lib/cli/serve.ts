@@ -167,13 +167,13 @@ async function serve(options: CommandOptions): Promise<void> {
   const reload = (): void => void server?.reload().catch(() => undefined); // the log says why it failed
   const handlers: [NodeJS.Signals, () => void][] = [["SIGHUP", reload]];
   const ended = new Promise<void>((resolve, reject) => {
+    let asked = false;
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
-      let asked = false;
       handlers.push([
         signal,
         () => {
           stop.abort();
-          // Who asks twice does not want to wait.
+          // Who asks twice, in whatever way, does not want to wait.
           void (asked ? server?.close() : server?.drain())?.then(resolve, reject);
           asked = true;
         },

@@ -1,5 +1,4 @@
 /** Speech recognition as a service: starts, reloads its model, and ends without losing what it accepted. */
-import { availableParallelism } from "node:os";
 import { basename, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Server as TlsServer } from "node:tls";
@@ -11,7 +10,8 @@ import { ApiKeys, readApiKeys, type ApiKey } from "./api_keys.js";
 import { ClientAddresses } from "./client_addresses.js";
 import { ConnectionLimit } from "./connection_limit.js";
 import { Dispatcher } from "./engine/dispatcher.js";
-import { Engine, maximumThreads, type EngineEvents } from "./engine/engine.js";
+import type { Engine, EngineEvents } from "./engine/engine.js";
+import { startEngine } from "./engine/start_engine.js";
 import { application, operationsApplication } from "./http/application.js";
 import type { UploadLimits } from "./http/upload.js";
 import { authorityOf, isLoopback, listenAt, readTls } from "./listening.js";
@@ -47,6 +47,10 @@ export class Server implements Service, AsyncDisposable {
   private tensorBytes = 0;
   private reloading: Promise<void> = Promise.resolve();
   private closing: Promise<void> | undefined;
+  /** Aborted when it begins to end: a model that is still being loaded is not wanted any more. */
+  private readonly ending = new AbortController();
+  /** Engines whose model was replaced, until what they have under way is done. */
+  private readonly retired = new Set<Engine>();
 
   private constructor(
     readonly options: ResolvedServeOptions,
@@ -115,7 +119,8 @@ export class Server implements Service, AsyncDisposable {
     try {
       engine = await startEngine(options, given.language, events(), signal);
       server = new Server(options, log, engine, spool, addresses, apiKeys, output);
-      server.newEngine = () => startEngine(options, given.language, events());
+      const { ending } = server;
+      server.newEngine = () => startEngine(options, given.language, events(), ending.signal);
       await server.listen();
       if (!apiKeys && options.tls?.clientAuthority === undefined && !isLoopback(options.host))
         log.warn({ host: options.host }, "there are no API keys: whoever reaches this address is let in");
@@ -158,7 +163,7 @@ export class Server implements Service, AsyncDisposable {
 
   /**
    * Loads the model folder (and the certificate and the file of API keys) again, beside the one in use, then sends new recordings to it. What is
-   * under way ends where it began. When loading fails the old model stays.
+   * under way ends where it began. When loading fails the old model stays; a server that ends loads none.
    * @throws UsmLiteError as {@link Server.start}
    */
   reload(): Promise<void> {
@@ -203,8 +208,9 @@ export class Server implements Service, AsyncDisposable {
     try {
       const tls = await readTls(this.options);
       const keys = keysOf(this.options);
+      if (this.ending.signal.aborted) return;
       const engine = await this.newEngine();
-      if (this.closing) return await engine.close();
+      if (this.ending.signal.aborted) return await engine.close();
       if (tls) (this.app?.server as unknown as TlsServer).setSecureContext(tls);
       if (keys) this.apiKeys?.replace(keys);
       this.model = loadedModel(this.options, engine);
@@ -212,8 +218,13 @@ export class Server implements Service, AsyncDisposable {
       const old = this.dispatcher.replaceEngine(engine);
       this.metrics.reloads.inc({ result: "done" });
       this.log.info({ model: this.model.name }, "model reloaded");
-      void old.idle().then(() => old.close());
+      this.retired.add(old);
+      void old
+        .idle()
+        .then(() => old.close())
+        .then(() => this.retired.delete(old));
     } catch (error) {
+      if (this.ending.signal.aborted && error instanceof UsmLiteError && error.code === "ABORTED") return;
       this.metrics.reloads.inc({ result: "failed" });
       this.log.error({ err: error }, "the model was not reloaded; the old one stays");
       throw error;
@@ -227,6 +238,7 @@ export class Server implements Service, AsyncDisposable {
 
   private async end(timeoutMs: number): Promise<void> {
     this.log.info("draining");
+    this.ending.abort();
     let isCutOff = timeoutMs === 0;
     const cutOff = setTimeout(() => {
       isCutOff = true;
@@ -245,42 +257,14 @@ export class Server implements Service, AsyncDisposable {
       clearTimeout(cutOff);
       this.realtime.close();
       this.metrics.close();
-      await this.engine.close();
+      await this.reloading.catch(() => undefined);
+      await Promise.all([this.engine, ...this.retired].map((engine) => engine.close()));
       await this.operations?.close(); // until now it has said that the server is draining
       await this.spool[Symbol.asyncDispose]();
       this.log.info("ended");
       await this.logOutput.flush();
     }
   }
-}
-
-function startEngine(
-  options: ResolvedServeOptions,
-  servedLanguage: string | undefined,
-  events: EngineEvents,
-  signal?: AbortSignal,
-): Promise<Engine> {
-  const { device, arithmetic, batchInvariant, adapters, decoder, beamWidth, maximumBatch, maximumWaitMs, maximumAudioSeconds } = options;
-  const cores = availableParallelism();
-  return Engine.start(
-    {
-      model: options.model ?? defaultModelFolder,
-      workers: options.workers ?? cores,
-      maximumBatch,
-      maximumWaitMs,
-      maximumSeconds: maximumAudioSeconds,
-      ...(adapters === undefined ? {} : { adapters }),
-      ...(servedLanguage === undefined ? {} : { servedLanguage }),
-      ...(device ? { device } : {}),
-      ...(arithmetic ? { arithmetic } : {}),
-      ...(batchInvariant === undefined ? {} : { batchInvariant }),
-      ...(decoder ? { decoder } : {}),
-      ...(beamWidth === undefined ? {} : { beamWidth }),
-    },
-    options.threads ?? Math.min(cores, maximumThreads),
-    events,
-    signal,
-  );
 }
 
 function loadedModel(
