@@ -62,7 +62,7 @@ export class Server implements Service, AsyncDisposable {
     private readonly logOutput: LogOutput,
   ) {
     const { maximumBatch, maximumQueue, recognitionTimeoutSeconds, maximumUploadBytes, uploadTimeoutSeconds } = options;
-    this.model = loadedModel(options, engine);
+    this.model = loadedModel(options);
     this.uploads = { maximumBytes: maximumUploadBytes, timeoutSeconds: uploadTimeoutSeconds, folder: spool };
     this.dispatcher = new Dispatcher(engine, { maximumBatch, maximumQueue, timeoutMs: recognitionTimeoutSeconds * 1000 });
     this.realtime = new RealtimeServer(this);
@@ -213,7 +213,7 @@ export class Server implements Service, AsyncDisposable {
       if (this.ending.signal.aborted) return await engine.close();
       if (tls) (this.app?.server as unknown as TlsServer).setSecureContext(tls);
       if (keys) this.apiKeys?.replace(keys);
-      this.model = loadedModel(this.options, engine);
+      this.model = loadedModel(this.options);
       this.engine = engine;
       const old = this.dispatcher.replaceEngine(engine);
       this.metrics.reloads.inc({ result: "done" });
@@ -267,12 +267,9 @@ export class Server implements Service, AsyncDisposable {
   }
 }
 
-function loadedModel(
-  { model = defaultModelFolder, modelName, modelAliases, language }: ResolvedServeOptions,
-  { vocabulary }: Engine,
-): LoadedModel {
+function loadedModel({ model = defaultModelFolder, modelName, modelAliases, language }: ResolvedServeOptions): LoadedModel {
   const name = modelName ?? (model === defaultModelFolder ? "usm-lite-default" : basename(resolve(model)));
-  return { name, aliases: modelAliases.filter((alias) => alias !== name), language, vocabulary, created: Math.floor(Date.now() / 1000) };
+  return { name, aliases: modelAliases.filter((alias) => alias !== name), language, created: Math.floor(Date.now() / 1000) };
 }
 
 const keysOf = ({ apiKeys }: ResolvedServeOptions): readonly ApiKey[] | undefined =>

@@ -1,6 +1,5 @@
 /** What the routes share: the model that is served, the way to its workers, and what was measured. */
 import type { FastifyBaseLogger } from "fastify";
-import type { Vocabulary } from "../transcribe/worker_messages.js";
 import type { ApiKeys, Client } from "./api_keys.js";
 import type { ClientAddresses } from "./client_addresses.js";
 import type { Dispatcher, JobReport } from "./engine/dispatcher.js";
@@ -10,7 +9,6 @@ import type { Metrics } from "./metrics.js";
 import type { ResolvedServeOptions } from "./serve_options.js";
 
 export interface LoadedModel extends ServedModel {
-  readonly vocabulary: Vocabulary;
   /** Seconds since 1970 at which it was loaded. */
   readonly created: number;
 }

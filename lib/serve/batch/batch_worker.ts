@@ -115,7 +115,7 @@ async function transcribe({ data }: Job<BatchJob>, dispatcher: Dispatcher): Prom
   const { audio, output, format, keywords } = data;
   if (existsSync(output)) return; // a machine that was lost had come so far
   try {
-    const speech = await dispatcher.submit({ client: "batch", cost: 1, audio, options: { hotwords: keywords } });
+    const { speech } = await dispatcher.submit({ client: "batch", cost: 1, audio, options: { hotwords: keywords } });
     makeFolder(dirname(output));
     writeTextFile(output, formatTranscript(speech, format));
   } catch (error) {

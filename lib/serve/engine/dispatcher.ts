@@ -6,7 +6,7 @@
 import { UsmLiteError } from "../../errors.js";
 import type { RecognizedSpeech } from "../../transcribe/decoding.js";
 import type { PartialText } from "../../transcribe/partial_recognition.js";
-import type { RecordingRequest } from "../../transcribe/worker_messages.js";
+import type { RecordingRequest, Vocabulary } from "../../transcribe/worker_messages.js";
 import { ServiceError } from "../service_error.js";
 import type { Engine, Run } from "./engine.js";
 import { FairQueue } from "./fair_queue.js";
@@ -19,6 +19,12 @@ export interface DispatcherOptions {
   readonly maximumQueue: number;
   /** Longest time in the hands of a worker, in milliseconds. */
   readonly timeoutMs: number;
+}
+
+/** What was said, and the vocabulary of the model that heard it: the ids of tokens speak of that one, whatever is served by now. */
+export interface Heard {
+  readonly speech: RecognizedSpeech;
+  readonly vocabulary: Vocabulary;
 }
 
 /** What happened to a recording, for metrics and logs; times in seconds. */
@@ -54,7 +60,7 @@ interface Ticket {
   abandoned: boolean;
   run: Run | undefined;
   timer: NodeJS.Timeout | undefined;
-  settle(outcome: { transcript: RecognizedSpeech } | { error: Error }): void;
+  settle(outcome: Heard | { error: Error }): void;
 }
 
 const maximumLosses = 3;
@@ -144,7 +150,7 @@ export class Dispatcher {
   /**
    * @throws UsmLiteError as {@link Transcriber.transcribe}; ServiceError recognition_timeout, worker_lost
    */
-  submit(job: Job): Promise<RecognizedSpeech> {
+  submit(job: Job): Promise<Heard> {
     return new Promise((resolve, reject) => {
       const { signal } = job;
       if (signal?.aborted) return reject(aborted());
@@ -163,7 +169,7 @@ export class Dispatcher {
           signal?.removeEventListener("abort", abort);
           job.onReport?.(reportOf(ticket));
           if ("error" in outcome) reject(outcome.error);
-          else resolve(outcome.transcript);
+          else resolve(outcome);
         },
       };
       signal?.addEventListener("abort", abort, { once: true });
@@ -176,12 +182,13 @@ export class Dispatcher {
   private start(ticket: Ticket): boolean {
     const { job } = ticket;
     const most = typeof job.audio === "string" ? this.options.maximumBatch : Infinity;
-    const run = this.engine.run(
+    const run: Run | undefined = this.engine.run(
       {
         onAnswer: (answer) => {
           if (answer.kind === "partial") return job.onPartial?.(answer);
           this.leave(ticket);
-          ticket.settle(answer.kind === "done" ? answer : { error: new UsmLiteError(answer.code, answer.message) });
+          if (answer.kind === "done") ticket.settle({ speech: answer.transcript, vocabulary: (run as Run).vocabulary });
+          else ticket.settle({ error: new UsmLiteError(answer.code, answer.message) });
           this.pump();
         },
         onLost: (message) => this.lost(ticket, message),

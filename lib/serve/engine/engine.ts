@@ -22,6 +22,8 @@ export interface EngineEvents {
 
 /** One recording in the hands of a worker. */
 export interface Run {
+  /** Of the model that the worker has: another one may have been loaded since. */
+  readonly vocabulary: Vocabulary;
   send(request: WorkerRequest extends infer Request ? (Request extends { id: number } ? Omit<Request, "id"> : never) : never): void;
   /** Forgets the recording: no handler is called any more. */
   release(): void;
@@ -31,6 +33,7 @@ export interface Run {
 
 interface WorkerState {
   ready: boolean;
+  vocabulary: Vocabulary;
   readonly runs: Map<number, RunHandlers>;
   /** Those of `runs` that are not live. */
   readonly files: Set<number>;
@@ -51,8 +54,6 @@ export class Engine {
   private restartDelayMs = firstRestartDelayMs;
   private restartTimer: NodeJS.Timeout | undefined;
   private onIdle: () => void = () => undefined;
-  /** Of the model that it holds; known once it has started. */
-  vocabulary: Vocabulary = [];
   private startup: { resolve(): void; reject(error: Error): void } | undefined;
 
   private constructor(
@@ -60,7 +61,12 @@ export class Engine {
     private readonly threads: number,
     private readonly events: EngineEvents,
   ) {
-    this.workers = Array.from({ length: options.workers }, () => ({ ready: false, runs: new Map(), files: new Set() }));
+    this.workers = Array.from({ length: options.workers }, () => ({
+      ready: false,
+      vocabulary: [],
+      runs: new Map(),
+      files: new Set(),
+    }));
   }
 
   /**
@@ -135,6 +141,7 @@ export class Engine {
     state.runs.set(id, handlers);
     if (most < Infinity) state.files.add(id);
     return {
+      vocabulary: state.vocabulary,
       send: (request) => {
         if (state.runs.has(id)) this.send({ kind: "request", worker, request: { ...request, id } as WorkerRequest });
       },
@@ -197,7 +204,7 @@ export class Engine {
     const { answer } = message;
     if (answer.kind === "ready") {
       state.ready = true;
-      this.vocabulary = answer.vocabulary;
+      state.vocabulary = answer.vocabulary;
       this.restartDelayMs = firstRestartDelayMs;
       if (this.readyWorkers === this.workers.length) this.startup?.resolve();
       this.events.onReady();

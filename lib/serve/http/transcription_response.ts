@@ -2,6 +2,7 @@
 import type { RecognizedSpeech } from "../../transcribe/decoding.js";
 import { formatTranscript, verboseTranscript } from "../../text/transcript_formats.js";
 import type { Vocabulary } from "../../transcribe/worker_messages.js";
+import type { Heard } from "../engine/dispatcher.js";
 import type { TranscriptionRequest } from "./transcription_request.js";
 
 export interface Rendered {
@@ -16,12 +17,7 @@ const contentTypes = {
 } as const;
 
 /** @param language the name of the language, such as "english" */
-export function renderTranscript(
-  speech: RecognizedSpeech,
-  request: TranscriptionRequest,
-  vocabulary: Vocabulary,
-  language: string,
-): Rendered {
+export function renderTranscript({ speech, vocabulary }: Heard, request: TranscriptionRequest, language: string): Rendered {
   const { format, granularities, logprobs } = request;
   if (format === "json")
     return json({ text: speech.text, ...(logprobs ? { logprobs: logprobsOf(speech, vocabulary) } : {}), usage: usageOf(speech) });

@@ -3,8 +3,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { ByteSource } from "../../audio/byte_source.js";
 import { detectFormat } from "../../audio/container.js";
 import { UsmLiteError } from "../../errors.js";
-import type { RecognizedSpeech } from "../../transcribe/decoding.js";
 import type { Client } from "../api_keys.js";
+import type { Heard } from "../engine/dispatcher.js";
 import type { Service } from "../service.js";
 import { EventStream } from "./event_stream.js";
 import { errorResponse, RequestError } from "./openai_error.js";
@@ -24,14 +24,13 @@ export function transcriptionRoute(app: FastifyInstance, service: Service): void
     try {
       await using upload = await receiveUpload(request, service.uploads, signal);
       const wanted = parseTranscriptionRequest(upload.fields, service.model);
-      const submit = (onText?: (text: string) => void): Promise<RecognizedSpeech> => {
+      const submit = (onText?: (text: string) => void): Promise<Heard> => {
         const recognized = recognize(request, service, upload, wanted, signal, onText);
         release();
         return recognized;
       };
-      if (wanted.stream) return await streamed(request, reply, service, wanted, submit);
-      const speech = await submit();
-      const { contentType, body } = renderTranscript(speech, wanted, service.model.vocabulary, languageName(service.model.language));
+      if (wanted.stream) return await streamed(request, reply, wanted, submit);
+      const { contentType, body } = renderTranscript(await submit(), wanted, languageName(service.model.language));
       return await reply.type(contentType).send(body);
     } finally {
       release();
@@ -55,10 +54,10 @@ async function recognize(
   { keywords, speaker, stream }: TranscriptionRequest,
   signal: AbortSignal,
   onText: ((text: string) => void) | undefined,
-): Promise<RecognizedSpeech> {
+): Promise<Heard> {
   const { notes } = request;
   try {
-    const speech = await dispatcher.submit({
+    const heard = await dispatcher.submit({
       client: (notes.client as Client).name,
       cost: upload.bytes / bytesPerSecond,
       audio: upload.path,
@@ -71,11 +70,12 @@ async function recognize(
         metrics.recognitionSeconds.observe(report.recognitionSeconds);
       },
     });
+    const { speech } = heard;
     notes.audioSeconds = speech.duration;
     if (options.logTranscripts) notes.transcript = speech.text;
     metrics.audioSeconds.inc(speech.duration);
     metrics.rtfx.observe(speech.duration / Math.max(notes.job?.recognitionSeconds ?? 0, 1e-6));
-    return speech;
+    return heard;
   } catch (error) {
     throw await recordingError(error, upload);
   }
@@ -97,9 +97,8 @@ async function recordingError(error: unknown, { path, name }: Upload): Promise<u
 async function streamed(
   request: FastifyRequest,
   reply: FastifyReply,
-  service: Service,
   { logprobs }: TranscriptionRequest,
-  submit: (onText: (text: string) => void) => Promise<RecognizedSpeech>,
+  submit: (onText: (text: string) => void) => Promise<Heard>,
 ): Promise<FastifyReply> {
   const events = new EventStream(reply);
   let sent = "";
@@ -109,12 +108,12 @@ async function streamed(
     sent = text;
   };
   try {
-    const speech = await submit(onText);
+    const { speech, vocabulary } = await submit(onText);
     onText(speech.text);
     events.send({
       type: "transcript.text.done",
       text: speech.text,
-      ...(logprobs ? { logprobs: logprobsOf(speech, service.model.vocabulary) } : {}),
+      ...(logprobs ? { logprobs: logprobsOf(speech, vocabulary) } : {}),
       usage: usageOf(speech),
     } as { type: string });
   } catch (error) {

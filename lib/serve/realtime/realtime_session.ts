@@ -208,13 +208,13 @@ export class RealtimeSession {
       {
         onDelta: (delta, latencyMs) =>
           this.send({ type: "conversation.item.input_audio_transcription.delta", ...about, delta, latency_ms: latencyMs }),
-        onCompleted: (speech) =>
+        onCompleted: ({ speech, vocabulary }) =>
           this.send({
             type: "conversation.item.input_audio_transcription.completed",
             ...about,
             transcript: speech.text,
             usage: usageOf(speech),
-            ...(this.config.logprobs ? { logprobs: logprobsOf(speech, this.service.model.vocabulary) } : {}),
+            ...(this.config.logprobs ? { logprobs: logprobsOf(speech, vocabulary) } : {}),
           }),
         onFailed: (error) => {
           const { status, body } = errorResponse(error);

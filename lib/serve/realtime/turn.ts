@@ -1,5 +1,5 @@
 /** One turn of a realtime session: somebody's speech from its beginning to its transcript. */
-import type { RecognizedSpeech } from "../../transcribe/decoding.js";
+import type { Heard } from "../engine/dispatcher.js";
 import { LiveAudio } from "../engine/live_audio.js";
 import type { Service } from "../service.js";
 import { ArrivalClock } from "./arrival_clock.js";
@@ -9,7 +9,7 @@ import { sampleRate } from "./audio_format.js";
 export interface TurnListener {
   /** Text that is new; with what was told before it makes the text so far. */
   onDelta(delta: string, latencyMs: number): void;
-  onCompleted(speech: RecognizedSpeech): void;
+  onCompleted(heard: Heard): void;
   onFailed(error: unknown): void;
 }
 
@@ -40,11 +40,12 @@ export class Turn {
         onPartial: ({ text, settledSeconds }) => this.tell(text, settledSeconds),
       })
       .then(
-        (speech) => {
+        (heard) => {
+          const { speech } = heard;
           metrics.audioSeconds.inc(speech.duration);
           if (this.ended !== undefined) metrics.finalSeconds.observe((performance.now() - this.ended) / 1000);
           this.tell(speech.text, speech.duration);
-          listener.onCompleted(speech);
+          listener.onCompleted(heard);
         },
         (error: unknown) => {
           if (!this.controller.signal.aborted) listener.onFailed(error);
