@@ -1,9 +1,11 @@
 import test from "ava";
 import { defaultTurnDetection, TurnDetector } from "../lib/serve/realtime/turn_detector.js";
 import type { Server } from "../lib/serve/server.js";
+import { loadModel, Recognizer } from "../lib/index.js";
+import { maximumTurnSeconds } from "../lib/serve/realtime/realtime_session.js";
 import { sine } from "./audio_signals.js";
 import { Connection, pcm16 } from "./realtime_connection.js";
-import { servingFolder, startServer } from "./serving.js";
+import { asDecoded, servingFolder, startServer } from "./serving.js";
 import { tones } from "./tiny_model.js";
 
 const folder = servingFolder("serve-realtime-turns");
@@ -73,5 +75,48 @@ test("server-side turn detection cuts a conversation into turns", async (t) => {
   t.not(first?.["item_id"], second?.["item_id"]);
   t.true(Math.abs((connection.of("input_audio_buffer.speech_stopped")[0]?.["audio_end_ms"] as number) - 2900) < 150);
   for (const done of connection.of(completed)) t.is(typeof done["transcript"], "string");
+  connection.socket.close();
+});
+
+const recognizer = new Recognizer(loadModel(folder.model));
+const committed = "input_audio_buffer.committed";
+const commit = { type: "input_audio_buffer.commit" };
+
+test("nothing of a cleared buffer is heard, not even half a sample", async (t) => {
+  const connection = new Connection(server);
+  await connection.configure({ format: pcm(16000), turn_detection: null });
+  const samples = tones(1.5, 3);
+  connection.socket.send(pcm16(tones(0.2, 4)).subarray(1));
+  connection.send({ type: "input_audio_buffer.clear" });
+  connection.append(pcm16(samples));
+  connection.send(commit);
+  t.is((await connection.next(completed))["transcript"], recognizer.transcribe(asDecoded(samples)).text);
+  connection.socket.close();
+});
+
+test("a turn of the greatest length is committed once: by its client, or when more comes", async (t) => {
+  const connection = new Connection(server);
+  await connection.configure({ format: pcm(16000), turn_detection: null });
+  const [longest, more] = [pcm16(tones(maximumTurnSeconds, 5)), tones(1, 6)];
+  connection.socket.send(longest);
+  connection.send(commit);
+  await connection.next(completed);
+  connection.socket.send(longest);
+  connection.send({ type: "session.update", session: { type: "transcription" } });
+  await connection.next("session.updated", 2);
+  t.is(connection.of(committed).length, 1, "a full turn is open until something follows");
+  connection.append(pcm16(more));
+  await connection.next(committed, 2);
+  connection.send(commit);
+  await connection.next(completed, 3);
+  const items = connection.of(committed).map(({ item_id: id }) => id);
+  t.is(new Set(items).size, 3);
+  const answerOf = (item: unknown) => connection.of(completed).find(({ item_id: id }) => id === item);
+  t.deepEqual(
+    items.map((item) => (answerOf(item)?.["usage"] as { seconds: number }).seconds),
+    [maximumTurnSeconds, maximumTurnSeconds, 1],
+  );
+  t.is(answerOf(items[2])?.["transcript"], recognizer.transcribe(asDecoded(more)).text);
+  t.deepEqual(connection.of("error"), []);
   connection.socket.close();
 });

@@ -190,9 +190,10 @@ export class RealtimeSession {
 
   private pushToTurn(samples: Float32Array): void {
     const turn = this.turn as Turn;
-    const room = maximumTurnSeconds * sampleRate - turn.samples;
-    if (samples.length > 0) turn.push(samples.slice(0, room)); // a copy: what is kept must not keep the whole message
-    if (samples.length < room) return;
+    const room = Math.max(0, maximumTurnSeconds * sampleRate - turn.samples);
+    const fitting = samples.slice(0, room); // a copy: what is kept must not keep the whole message
+    if (fitting.length > 0) turn.push(fitting);
+    if (samples.length <= room) return; // a turn that is full is the client's to commit, as long as nothing follows
     this.commit();
     this.turn = this.begin(samples.slice(room));
   }
@@ -259,6 +260,7 @@ export class RealtimeSession {
     this.turn?.abandon();
     this.turn = undefined;
     this.recent.clear();
+    this.decoder = new AudioDecoder(this.config.format); // the old one may keep half a sample
     if (this.detector) this.detector = this.freshDetector();
   }
 
