@@ -99,8 +99,8 @@ function batchFor(network: TrainableNetwork, items: number): TrainingBatch {
     [offsets.frames, 16],
   );
   const targets = [
-    [5, 1, 2, 0, 4, 4, 1, 2, 3, 1, 60, 6],
-    [5, 1, 2, 0, 4, 4, 1, 2, 3, 0, 6],
+    [5, 1, 2, 0, 4, 4, 1, 2, 3, 1, 2, 9, 33, 17, 60, 6],
+    [5, 1, 2, 0, 4, 4, 1, 2, 3, 3, 40, 21, 0, 6],
     [5, ...new Array<number>(16).fill(3), 6],
   ].slice(0, items);
   return { features: heldByBfloat16(values), offsets, targets, audioSeconds: 1, labelSmoothing: 0.1 };

@@ -6,9 +6,15 @@ import { cohereFeaturesFrom } from "../lib/audio/parakeet_features.js";
 import { availableInstructionSets, compressModel, Recognizer, setInstructionSet } from "../lib/index.js";
 import { parseCohereConfig, parseCohereGeneration } from "../lib/models/cohere/cohere_config.js";
 import { cohereName } from "../lib/models/cohere/cohere_names.js";
+import { writeSequences } from "../lib/decode/sequence_search.js";
 import { describeModel, loadModel } from "../lib/models/model_folder.js";
 import { paddedForward } from "../lib/models/padded_forward.js";
-import { promptedLetters, promptPieces } from "./family_models.js";
+import { SequencePrompt } from "../lib/models/sequence_prompt.js";
+import type { SequenceToSequenceNetwork } from "../lib/models/speech_network.js";
+import { SequenceOffsets, tidy } from "../lib/operations.js";
+import type { TextTokenizer } from "../lib/text/text_tokenizer.js";
+import { WindowSearch } from "../lib/transcribe/window_search.js";
+import { promptedLetters } from "./family_models.js";
 import { writeRandomModel } from "./random_model.js";
 import { roundToNearest } from "./recipes.js";
 import { asDecoded, form, post, startServer, wav } from "./serving.js";
@@ -101,7 +107,7 @@ test("recordings of any length are written window by window, in the language tha
   const samples = tones(2.7, 1);
   const speech = recognizer.transcribe(samples);
   t.is(speech.duration, 2.7);
-  t.true(speech.tokens.length > 0 && speech.tokens.every(({ id }) => id >= promptPieces.length));
+  t.true(speech.tokens.length > 0);
   t.deepEqual(recognizer.transcribeBatch([tones(0.5, 2), samples])[1], speech, "beside another");
   t.deepEqual(await recognizer.transcribeStream([samples.subarray(0, 20000), samples.subarray(20000)]), speech, "in pieces");
   t.throws(() => new Recognizer(loadModel(model)), { code: "INVALID_ARGUMENT", message: /must be told the language; it knows en, de/ });
@@ -137,13 +143,13 @@ test("swish is another name of silu; tokens that generation_config.json suppress
 
 test("texts may become as long as in transformers, which counts the prompt in max_length", (t) => {
   const config = parseCohereConfig({ model_type: "cohere_asr", max_position_embeddings: 32 }, "config.json");
-  const longest = (json: object, own = config): number => parseCohereGeneration(json, own, "g.json").maximumLength(9);
+  const longest = (json: object, own = config): number => parseCohereGeneration(json, own, "g.json").maximumLength(10);
   for (const [keys, length] of [
-    [{ max_length: 10 }, 10],
+    [{ max_length: 11 }, 11],
     [{ max_length: 32 }, 32],
     [{ max_length: 100 }, 32],
-    [{ max_new_tokens: 1, max_length: 9 }, 10],
-    [{ max_new_tokens: 5 }, 14],
+    [{ max_new_tokens: 1, max_length: 9 }, 11],
+    [{ max_new_tokens: 5 }, 15],
     [{ max_new_tokens: 100 }, 32],
     [{ eos_token_id: 3 }, 32],
   ] as const)
@@ -151,9 +157,9 @@ test("texts may become as long as in transformers, which counts the prompt in ma
   const old = parseCohereConfig({ model_type: "cohere_asr", max_position_embeddings: 32, max_length: 12 }, "config.json");
   t.is(longest({}, old), 12, "of config.json where there is no generation_config.json");
   t.is(longest({ eos_token_id: 3 }, old), 32);
-  t.throws(() => longest({ max_length: 9 }), {
+  t.throws(() => longest({ max_length: 10 }), {
     code: "BAD_CONFIG",
-    message: /g\.json: key "max_length" is 9, which leaves no room behind the 9 tokens of the prompt/,
+    message: /g\.json: key "max_length" is 10, which leaves no room behind the 10 tokens of the prompt/,
   });
 });
 
@@ -172,4 +178,54 @@ test("published names become those of transformers", (t) => {
     t.is(cohereName(published), name);
     t.is(cohereName(name), name, "a name of transformers stays");
   }
+});
+
+test("the prompt is that of transformers, and its languages are those of the family", (t) => {
+  const model = loadModel(writeModel("prompted"));
+  const tokenizer = model.textTokenizer as TextTokenizer;
+  const prompt = new SequencePrompt((model.network as SequenceToSequenceNetwork).generation, tokenizer);
+  const pieces = prompt.ids("de").map((id) => tokenizer.piece(id));
+  // get_decoder_prompt_ids of transformers 5.18.
+  t.deepEqual(pieces, [
+    ...["▁", "<|startofcontext|>", "<|startoftranscript|>", "<|emo:undefined|>", "<|de|>", "<|de|>"],
+    ...["<|pnc|>", "<|noitn|>", "<|notimestamp|>", "<|nodiarize|>"],
+  ]);
+  t.deepEqual([...prompt.languages.keys()], ["en", "de"]); // not <|pnc|>
+});
+
+test("what it writes first is what it writes: nothing is drawn, and special tokens are no text", (t) => {
+  for (let seed = 1; seed <= 6; seed++) {
+    const model = loadModel(writeModel(`greedy-${seed}`, seed));
+    const network = model.network as SequenceToSequenceNetwork;
+    const tokenizer = model.textTokenizer as TextTokenizer;
+    const samples = tones(0.9, 2);
+    const prompt = new SequencePrompt(network.generation, tokenizer).ids("en");
+    const greedy = tidy(() => {
+      const features = model.frontEnd.features(samples);
+      const { hidden, offsets } = network.encode(features, new SequenceOffsets([features.dim(0)]));
+      using memory = network.remember({ hidden, offsets });
+      using session = network.session(memory);
+      const request = { item: 0, prompt, endId: 9, maximumLength: network.generation.maximumLength(prompt.length) };
+      return writeSequences(network, session, [request])[0]?.tokens ?? [];
+    });
+    const { text, tokens } = new Recognizer(model, { language: "en" }).transcribe(samples);
+    t.deepEqual(
+      tokens.map(({ id }) => id),
+      greedy,
+    );
+    t.is(text, tokenizer.decode(greedy).trim());
+  }
+});
+
+test("texts of windows are joined as their language is written", (t) => {
+  const tokenizer = loadModel(writeModel("joined")).textTokenizer as TextTokenizer;
+  const joined = (language: string): string => {
+    const search = new WindowSearch(tokenizer, { samplingRate: 10, windowSamples: 20, secondsPerFrame: 0.1 } as never, undefined);
+    const steps = search.push(new Float32Array(45));
+    const a = tokenizer.encode("a").at(-1) as number;
+    const segment = { start: 0, end: 2, tokens: [a], logProbabilities: [0] };
+    for (let step = steps.next(); !step.done;) step = steps.next({ segments: [segment], advance: 2, language } as never);
+    return search.settledText();
+  };
+  t.deepEqual([joined("en"), joined("ja"), joined("zh")], ["a a", "aa", "aa"]);
 });

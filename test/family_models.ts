@@ -117,6 +117,7 @@ export const familyModels = {
       encoder_config: { ...tinyFastConformer, subsampling_conv_channels: 16 },
     },
     preprocessor: { feature_extractor_type: "CohereAsrFeatureExtractor", feature_size: 16, max_audio_clip_s: 35 },
+    generation: { suppress_tokens: [0, 1, 2, 3, 4, 5, 6, 7, 8] }, // of the prompt, which random weights would write
   },
 } as const satisfies Record<string, FamilyModel>;
 export type FamilyName = keyof typeof familyModels;

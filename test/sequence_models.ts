@@ -52,13 +52,16 @@ export function writeCohere(path: string): string {
     eos_token_id: 9,
     encoder_config: { ...sizes, subsampling_conv_channels: 16, num_mel_bins: 16 },
   };
-  const model = writeRandomModel(path, config, {
+  const preprocessor = {
     feature_extractor_type: "CohereAsrFeatureExtractor",
     feature_size: 16,
     max_audio_clip_s: 2,
     overlap_chunk_second: 0.4,
     min_energy_window_samples: 800,
-  });
+  };
+  // Random weights would write tokens of the prompt, or nothing.
+  const generation = { suppress_tokens: [0, 1, 2, 3, 4, 5, 6, 7, 8], begin_suppress_tokens: [9, 10] };
+  const model = writeRandomModel(path, config, preprocessor, { generation });
   const letters = Array.from({ length: 30 }, (_, i) => (i === 0 ? "▁" : String.fromCharCode(96 + i)));
   writeFileSync(join(model, "tokenizer.json"), JSON.stringify(promptedLetters(letters)));
   return model;

@@ -236,8 +236,8 @@ def write_model(family, seed, folder):
     if family == "cohere_asr":
         model.generation_config.decoder_start_token_id = draw.below(config.vocab_size)
         model.generation_config.suppress_tokens = draw.of(None, [draw.below(config.vocab_size)])
-        # The prompt of the family has nine tokens, those drawn here have up to five.
-        random_length(model.generation_config, draw, least=10, positions=config.max_position_embeddings, prompt=5)
+        # The prompt of the family has ten tokens, those drawn here have up to five.
+        random_length(model.generation_config, draw, least=11, positions=config.max_position_embeddings, prompt=5)
     if family.startswith("parakeet") and family != "parakeet_ctc":
         model.generation_config.decoder_start_token_id = config.blank_token_id
         durations = len(getattr(config, "durations", []))

@@ -19,8 +19,16 @@ export interface SequenceGeneration {
   readonly positions: number;
   /** Most tokens of a window, prompt included, when the prompt has so many. */
   readonly maximumLength: (promptLength: number) => number;
-  /** By code, such as "en"; empty: those that the tokenizer knows. */
+  /** By code, such as "en"; empty: those that the tokenizer knows, unless the model is `english`. */
   readonly languages: ReadonlyMap<string, number>;
+  /** Of the tokenizer's languages, those that the model knows; absent: all. */
+  readonly languageCodes?: readonly string[] | undefined;
+  /** It knows English only, and is told neither language nor task, though its tokenizer may have tokens for them. */
+  readonly english?: boolean | undefined;
+  /** Code of the language that it writes unless it is told another; absent: it listens for it. */
+  readonly language?: string | undefined;
+  /** Absent: "transcribe". */
+  readonly task?: string | undefined;
   /** By name: "transcribe" and "translate". */
   readonly tasks: ReadonlyMap<string, number>;
   /** Ids at positions after the start that older configurations prescribe. */

@@ -126,7 +126,10 @@ export class WindowDecoder implements ForwardPass<Window, DecodedWindow> {
     const startScores = this.network.generation.promptPieces ? undefined : this.startScores(session, windows.length);
     const languages = windows.map(
       ({ language }, item) =>
-        this.options.language ?? language ?? (startScores && this.likeliestLanguage(startScores[item] as Float32Array)),
+        this.options.language ??
+        this.prompts.language ??
+        language ??
+        (startScores && this.likeliestLanguage(startScores[item] as Float32Array)),
     );
     const requests = languages.map((language, item): WritingRequest => ({
       item,

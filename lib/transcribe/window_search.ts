@@ -121,22 +121,29 @@ export class WindowSearch {
   private text(segments: readonly PlacedSegment[]): string {
     return segments
       .map(({ tokens }) => this.tokenizer.decode(tokens))
-      .join(this.tokenizer.separator)
+      .join(spaceless.has(this.progress.language ?? "") ? "" : this.tokenizer.separator)
       .trim();
   }
 
   private words(segment: PlacedSegment): DecodedWord[] {
     const { tokens, logProbabilities } = segment;
-    // Characters written after each token: tells which tokens spell a word.
-    const written = tokens.map((_, index) => this.tokenizer.decode(tokens.slice(0, index + 1)).length);
+    // What is written after each token: tells which tokens spell a word.
+    const written = tokens.map((_, index) => this.tokenizer.decode(tokens.slice(0, index + 1)));
     const tokenOf = (character: number): number =>
       Math.max(
         0,
-        written.findIndex((count) => count > character),
+        written.findIndex(({ length }) => length > character),
       );
+    // A letter of several bytes may take several tokens, of which all but the last write a mark in its place.
+    const completed = (token: number): number => {
+      const { length } = written[token] as string;
+      let last = token;
+      while (written[last]?.endsWith("\uFFFD") && written[last + 1]?.length === length) last++;
+      return last;
+    };
     const text = this.tokenizer.decode(tokens);
     return Array.from(text.matchAll(/\S+/g), ({ 0: word, index }): DecodedWord => {
-      const [first, last] = [tokenOf(index), tokenOf(index + word.length - 1)];
+      const [first, last] = [tokenOf(index), completed(tokenOf(index + word.length - 1))];
       const spelled = logProbabilities.slice(first, last + 1);
       const confidence = Math.exp(spelled.reduce((sum, value) => sum + value, 0) / spelled.length);
       const [start, end] = segment.tokenTimes ? tokenSpan(segment, first, last) : share(segment, index, index + word.length, text.length);
@@ -144,6 +151,9 @@ export class WindowSearch {
     });
   }
 }
+
+/** Languages that are written without spaces between sentences. */
+const spaceless: ReadonlySet<string> = new Set(["ja", "zh"]);
 
 /** Samples before the quietest stretch of the end of a window. */
 function quietCut(window: Float32Array, { within, quiet }: { within: number; quiet: number }): number {

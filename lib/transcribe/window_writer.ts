@@ -23,7 +23,8 @@ interface Attempt extends WritingRequest {
   written: Outcome<WrittenSequence> | undefined;
 }
 
-// Defaults and names of openai-whisper: a text that repeats itself or is unlikely is tried again, hotter each time (section 4.5).
+// Whisper's own rules, with the defaults and names of openai-whisper: a text that repeats itself or is unlikely is tried again, hotter each
+// time (section 4.5). Other models write what they think first.
 const temperatures = [0, 0.2, 0.4, 0.6, 0.8, 1];
 const compressionRatioThreshold = 2.4;
 const logProbabilityThreshold = -1;
@@ -50,7 +51,7 @@ export class WindowWriter {
     const { generation } = this.network;
     const attempts = wanted.map((request): Attempt => ({ ...request, random: new RandomStream(1), written: undefined }));
     let wrong = attempts;
-    for (const temperature of temperatures) {
+    for (const temperature of generation.promptPieces ? [0] : temperatures) {
       const requests = wrong.map(({ item, prompt, isAborted, random }) => ({
         item,
         prompt,
@@ -71,10 +72,12 @@ export class WindowWriter {
   private sequenceRules(noTimestampsId: number | undefined): SequenceRules {
     const { generation, vocabularySize } = this.network;
     const { suppressed, suppressedFirst, endId, latestFirstTime } = generation;
-    // No token is a language, a task or a beginning in the middle of a text.
-    const special = Array.from({ length: Math.min(vocabularySize, this.firstTime, this.tokenizer.size) }, (_, id) => id).filter((id) =>
-      this.tokenizer.isSpecial(id),
-    );
+    // No token is a language, a task or a beginning in the middle of a text of Whisper's. Others may say by one that nothing was said.
+    const special = generation.promptPieces
+      ? []
+      : Array.from({ length: Math.min(vocabularySize, this.firstTime, this.tokenizer.size) }, (_, id) => id).filter((id) =>
+          this.tokenizer.isSpecial(id),
+        );
     const never = [...suppressed, ...special].filter((id) => id !== endId);
     if (noTimestampsId !== undefined) never.push(noTimestampsId);
     const excluded = new ExcludedTokens(vocabularySize, [never, [...never, ...suppressedFirst]]);

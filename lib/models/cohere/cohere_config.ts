@@ -98,11 +98,15 @@ export function parseCohereGeneration(json: object, config: CohereConfig, source
     forced: new Map(),
     beams: generation.num_beams ?? 1,
     promptPieces,
+    languageCodes,
   };
 }
 
-/** transformers, models/cohere_asr/processing_cohere_asr.py, with punctuation. */
+const languageCodes = ["ar", "de", "el", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "vi", "zh"];
+
+/** transformers, models/cohere_asr/processing_cohere_asr.py, get_decoder_prompt_ids, with punctuation. */
 const promptPieces = (language: string): readonly string[] => [
+  "▁",
   "<|startofcontext|>",
   "<|startoftranscript|>",
   "<|emo:undefined|>",

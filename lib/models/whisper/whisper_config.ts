@@ -63,6 +63,8 @@ const generationSchema = z.looseObject({
   is_multilingual: z.boolean().nullish(),
   lang_to_id: z.record(z.string(), id).nullish(),
   task_to_id: z.record(z.string(), id).nullish(),
+  language: z.string().nullish(),
+  task: z.enum(["transcribe", "translate"]).nullish(),
   num_beams: positive.nullish(),
   alignment_heads: z
     .array(z.tuple([id, id]))
@@ -99,6 +101,10 @@ export function parseWhisperGeneration(json: object, config: WhisperConfig, sour
   // Where there is a generation_config.json, transformers looks for these nowhere else.
   const decoding = Object.keys(json).length > 0 ? generation : config;
   const { max_target_positions: positions } = config;
+  const languages = new Map(Object.entries(generation.lang_to_id ?? {}).map(([name, value]) => [codeIn(name), value]));
+  // The originals say so by their size; the tokenizers of English models have the tokens of all languages, too.
+  const english = !(generation.is_multilingual ?? (languages.size > 0 || config.vocab_size !== englishVocabularySize));
+  const { language, task } = english ? {} : generation;
   return {
     startId,
     endId,
@@ -109,12 +115,28 @@ export function parseWhisperGeneration(json: object, config: WhisperConfig, sour
     positions,
     // transformers, models/whisper/generation_whisper.py, _set_max_new_tokens_and_length: the prompt is not counted, up to half of the places.
     maximumLength: maximumLengthOf(decoding, positions, (maximum, prompt) => maximum + Math.min(prompt, (positions >> 1) - 1)),
-    languages: new Map(Object.entries(generation.lang_to_id ?? {}).map(([name, value]) => [name.replace(/^<\|(.*)\|>$/, "$1"), value])),
+    languages: english ? new Map<string, number>() : languages,
+    english,
+    ...(language ? { language: languageCode(language, languages, source) } : {}),
+    ...(task ? { task } : {}),
     tasks: new Map(Object.entries(generation.task_to_id ?? {})),
     forced: new Map(forced.flatMap(([position, value]) => (value === null ? [] : [[position, value] as const]))),
     beams: generation.num_beams ?? 1,
     alignment: { heads: alignmentHeads, headsPerLayer: config.decoder_attention_heads, filterWidth: config.median_filter_width },
   };
+}
+
+const englishVocabularySize = 51864;
+
+const codeIn = (token: string): string => token.replace(/^<\|(.*)\|>$/, "$1");
+
+/** @param language a token, a code or, as transformers takes them too, an English name */
+function languageCode(language: string, known: ReadonlyMap<string, number>, source: string): string {
+  const said = codeIn(language.toLowerCase());
+  const names = new Intl.DisplayNames(["en"], { type: "language" });
+  const code = [...known.keys()].find((one) => one === said || names.of(one)?.toLowerCase() === said);
+  if (code !== undefined || (known.size === 0 && /^[a-z]{2,3}$/.test(said))) return code ?? said;
+  throw new UsmLiteError("BAD_CONFIG", `${source}: key "language" is "${language}"; the model knows ${[...known.keys()].join(", ")}`);
 }
 
 /** All heads of the upper half of the decoder: what the original takes for a model whose best heads are not known. */
