@@ -3,6 +3,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { AdapterBase } from "../adapt/adapter_base.js";
 import { AdapterStore, type AdapterLease } from "../adapt/adapter_store.js";
 import { readAudio } from "../audio/decode.js";
+import { StreamResampler } from "../audio/resample.js";
 import { notFinite } from "../audio/finite_samples.js";
 import { UsmLiteError } from "../errors.js";
 import { loadModel, type SpeechModel } from "../models/model_folder.js";
@@ -113,7 +114,7 @@ function receive(request: WorkerRequest, shared: Shared): void {
     }
     case "listen": {
       const feed = new AudioFeed();
-      start(request.id, request.options, feed, (one) => recognizeLive(feed, one), shared);
+      start(request.id, request.options, feed, (one) => recognizeLive(atModelRate(feed, shared.recognizer), one), shared);
       break;
     }
     case "samples":
@@ -181,13 +182,35 @@ function leaseOf(speaker: string | undefined, adapters: AdapterStore | undefined
 
 function blocksOf(audio: AudioInput, recognizer: Recognizer, signal: AbortSignal): AsyncIterable<Float32Array> | Iterable<Float32Array> {
   const { maximumSeconds } = options;
-  const targetRate = recognizer.model.frontEnd.config.samplingRate;
-  if (audio instanceof Float32Array) return checkedSamples(audio, maximumSeconds, targetRate);
-  return readAudio(audio, { maximumSeconds, targetRate, signal });
+  if (audio instanceof Float32Array) return atModelRate(checkedSamples(audio, maximumSeconds), recognizer);
+  return readAudio(audio, { maximumSeconds, targetRate: recognizer.model.frontEnd.config.samplingRate, signal });
+}
+
+/** Of samples from callers, and from live speech, which few models hear at another rate. */
+const sampleRate = 16_000;
+
+function atModelRate<Blocks extends AsyncIterable<Float32Array> | Iterable<Float32Array>>(
+  blocks: Blocks,
+  recognizer: Recognizer,
+): Blocks | AsyncIterable<Float32Array> {
+  const { samplingRate } = recognizer.model.frontEnd.config;
+  return samplingRate === sampleRate ? blocks : resampled(blocks, new StreamResampler(sampleRate, samplingRate));
+}
+
+async function* resampled(
+  blocks: AsyncIterable<Float32Array> | Iterable<Float32Array>,
+  resampler: StreamResampler,
+): AsyncGenerator<Float32Array> {
+  for await (const block of blocks) {
+    const piece = resampler.push(block);
+    if (piece.length > 0) yield piece;
+  }
+  const rest = resampler.finish();
+  if (rest.length > 0) yield rest;
 }
 
 /** Samples from the caller meet the limits that decoded files do. */
-function* checkedSamples(samples: Float32Array, maximumSeconds: number, sampleRate: number): Generator<Float32Array> {
+function* checkedSamples(samples: Float32Array, maximumSeconds: number): Generator<Float32Array> {
   if (samples.length > maximumSeconds * sampleRate) {
     throw new UsmLiteError(
       "AUDIO_TOO_LONG",
