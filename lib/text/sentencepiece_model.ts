@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { unreadableFile } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import { BpeModel, type RankedMerge, type Segmentation } from "./bpe_model.js";
+import { CharacterMap } from "./character_map.js";
 import { wordPipeline, type TextPipeline } from "./text_pipeline.js";
 import { Tokenizer } from "./tokenizer.js";
 import { MAXIMUM_PIECE_LENGTH, UnigramModel, type ScoredPiece } from "./unigram_model.js";
@@ -13,7 +14,7 @@ import { MAXIMUM_PIECE_LENGTH, UnigramModel, type ScoredPiece } from "./unigram_
 const MODEL = { pieces: 1, trainer: 2, normalizer: 3 } as const;
 const PIECE = { text: 1, score: 2, type: 3 } as const;
 const TRAINER = { modelType: 3, byteFallback: 35 } as const;
-const NORMALIZER = { name: 1, addDummyPrefix: 3 } as const;
+const NORMALIZER = { charactersMap: 2, addDummyPrefix: 3 } as const;
 const modelTypes = { 1: "unigram", 2: "bpe" } as const;
 const pieceTypes = { unknown: 2, control: 3, unused: 5 } as const;
 
@@ -42,7 +43,7 @@ function tokenizerOf(bytes: Uint8Array, blankId: number): Tokenizer {
   let unknownId: number | undefined;
   let modelType = 1;
   let byteFallback = false;
-  let normalization = "";
+  let charactersMap: Uint8Array = new Uint8Array();
   let addDummyPrefix = true;
   for (const { number, value } of fields(bytes)) {
     if (number === MODEL.pieces && value instanceof Uint8Array) {
@@ -66,7 +67,7 @@ function tokenizerOf(bytes: Uint8Array, blankId: number): Tokenizer {
       }
     } else if (number === MODEL.normalizer && value instanceof Uint8Array) {
       for (const part of fields(value)) {
-        if (part.number === NORMALIZER.name) normalization = textOf(part.value);
+        if (part.number === NORMALIZER.charactersMap && part.value instanceof Uint8Array) charactersMap = part.value;
         else if (part.number === NORMALIZER.addDummyPrefix) addDummyPrefix = Number(part.value) === 1;
       }
     }
@@ -78,25 +79,14 @@ function tokenizerOf(bytes: Uint8Array, blankId: number): Tokenizer {
   if (!kind) throw new RangeError(`is of model type ${modelType}; supported are 1 (unigram) and 2 (byte-pair encoding)`);
   if (!addDummyPrefix) throw new RangeError("puts no space before the first word (add_dummy_prefix), which is not supported");
   const segmentation = kind === "unigram" ? new UnigramModel(pieces, unknownId) : bpeOf(pieces, special, unknownId, byteFallback);
-  return new Tokenizer(pieces, { unknownId, specialPieces: special, blankId, segmentation, pipeline: pipelineOf(normalization) });
+  return new Tokenizer(pieces, { unknownId, specialPieces: special, blankId, segmentation, pipeline: pipelineOf(charactersMap) });
 }
 
-function pipelineOf(normalization: string): TextPipeline {
-  switch (normalization) {
-    case "":
-    case "identity":
-      return wordPipeline;
-    case "nfkc":
-    case "nmt_nfkc":
-      return (text) => wordPipeline(text.normalize("NFKC"));
-    case "nfkc_cf":
-    case "nmt_nfkc_cf":
-      return (text) => wordPipeline(text.normalize("NFKC").toLowerCase());
-    default:
-      throw new RangeError(
-        `normalizes by rules of its own, "${normalization.slice(0, 50)}"; supported are identity, nfkc and nmt_nfkc (_cf)`,
-      );
-  }
+/** Whatever its rules are called, the file holds the map that they make; without one text stays as it is. */
+function pipelineOf(charactersMap: Uint8Array): TextPipeline {
+  if (charactersMap.length === 0) return wordPipeline;
+  const map = new CharacterMap(charactersMap);
+  return (text) => wordPipeline(map.replaceLongest(text));
 }
 
 /** SentencePiece merges whatever makes the piece of the highest score: every way to make a piece has its rank. */

@@ -3,6 +3,7 @@
  * form of Hugging Face tokenizers. Only what speech recognition checkpoints use; anything else is refused by name.
  */
 import type { JsonObject, JsonValue } from "../checkpoint/json_file.js";
+import { CharacterMap } from "./character_map.js";
 import { ForeignExpression } from "./foreign_expression.js";
 
 /** Stands for the space before a word. */
@@ -51,8 +52,10 @@ function normalizerOf(value: JsonValue | undefined, fail: Fail): Normalize {
     case "NFKC":
     case "NFKD":
       return (text) => text.normalize(type);
-    case "Precompiled": // SentencePiece's precompiled map is NFKC with small additions for control characters.
-      return (text) => text.normalize("NFKC");
+    case "Precompiled": {
+      const map = characterMapOf(textOf(json["precompiled_charsmap"], "normalizer.precompiled_charsmap", fail), fail);
+      return (text) => map.replaceGraphemes(text);
+    }
     case "Lowercase":
       return (text) => text.toLowerCase();
     case "Strip":
@@ -77,6 +80,17 @@ function normalizerOf(value: JsonValue | undefined, fail: Fail): Normalize {
       return fail(
         `has a normalizer of type ${JSON.stringify(type)}; supported are NFC, NFD, NFKC, NFKD, Precompiled, Lowercase, Strip, Prepend, Replace and Sequence`,
       );
+  }
+}
+
+function characterMapOf(base64: string, fail: Fail): CharacterMap {
+  const bytes = Buffer.from(base64, "base64");
+  if (bytes.toString("base64") !== base64) return fail('has a "normalizer.precompiled_charsmap" that is not base64');
+  try {
+    return new CharacterMap(bytes);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return fail(`has a "normalizer.precompiled_charsmap" that ${error.message}`);
   }
 }
 
