@@ -98,7 +98,7 @@ export class BpeModel implements Segmentation {
     };
     for (const character of part) {
       const id = this.ids.get(character);
-      const bytes = id === undefined && byteFallback ? this.bytes(character) : undefined;
+      const bytes = id === undefined && byteFallback ? idsOfBytes(character, this.ids) : undefined;
       if (id !== undefined) {
         endUnknown();
         symbols.push(id);
@@ -112,15 +112,16 @@ export class BpeModel implements Segmentation {
     endUnknown();
     return symbols;
   }
-
-  private bytes(character: string): number[] | undefined {
-    const ids = Array.from(new TextEncoder().encode(character), (byte) => this.ids.get(bytePiece(byte)));
-    return ids.every((id) => id !== undefined) ? (ids as number[]) : undefined;
-  }
 }
 
 /** `<0x0A>`, the piece of a byte. */
 const bytePiece = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
+
+/** The pieces of the bytes of a text in UTF-8; undefined where not all of them exist. */
+export function idsOfBytes(text: string, idOfPiece: ReadonlyMap<string, number>): number[] | undefined {
+  const ids = Array.from(new TextEncoder().encode(text), (byte) => idOfPiece.get(bytePiece(byte)));
+  return ids.every((id) => id !== undefined) ? (ids as number[]) : undefined;
+}
 
 /** The byte that a piece like `<0x0A>` stands for. */
 export function byteOfPiece(piece: string): number | undefined {

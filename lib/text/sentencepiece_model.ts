@@ -78,7 +78,8 @@ function tokenizerOf(bytes: Uint8Array, blankId: number): Tokenizer {
   const kind = modelTypes[modelType as keyof typeof modelTypes];
   if (!kind) throw new RangeError(`is of model type ${modelType}; supported are 1 (unigram) and 2 (byte-pair encoding)`);
   if (!addDummyPrefix) throw new RangeError("puts no space before the first word (add_dummy_prefix), which is not supported");
-  const segmentation = kind === "unigram" ? new UnigramModel(pieces, unknownId) : bpeOf(pieces, special, unknownId, byteFallback);
+  const segmentation =
+    kind === "unigram" ? new UnigramModel(pieces, unknownId, byteFallback) : bpeOf(pieces, special, unknownId, byteFallback);
   return new Tokenizer(pieces, { unknownId, specialPieces: special, blankId, segmentation, pipeline: pipelineOf(charactersMap) });
 }
 

@@ -36,7 +36,10 @@ export function tokenizerFromJson(json: JsonObject, path: string): TokenizerPart
     pieces,
     unknownId: unknownId ?? UNKNOWN_ID,
     specialPieces: special,
-    segmentation: type === "Unigram" ? new UnigramModel(pieces, unknownId as number) : bpeModel(model, pieces, unknownId, fail),
+    segmentation:
+      type === "Unigram"
+        ? new UnigramModel(pieces, unknownId as number, model["byte_fallback"] === true)
+        : bpeModel(model, pieces, unknownId, fail),
     // LasrTokenizer puts words together in its own way whatever the file says.
     pipeline: textPipelineOf(json, fail, type === "Unigram" ? splitWords : undefined),
   };

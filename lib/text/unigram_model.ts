@@ -3,6 +3,8 @@
  * pieces, the most probable. Agrees with the `Unigram` model of Hugging Face tokenizers, ties included.
  */
 
+import { idsOfBytes } from "./bpe_model.js";
+
 /** A sub-word and the logarithm of its probability. */
 export type ScoredPiece = readonly [piece: string, score: number];
 
@@ -26,10 +28,14 @@ export class UnigramModel {
   private readonly ids = new Map<string, number>();
   private readonly unknownScore: number;
 
-  /** @param unknownId what characters outside of all pieces become */
+  /**
+   * @param unknownId what characters outside of all pieces become
+   * @param byteFallback whether they become their UTF-8 bytes, pieces like `<0xE2>`, where all of them exist
+   */
   constructor(
     readonly pieces: readonly ScoredPiece[],
     readonly unknownId: number,
+    private readonly byteFallback = false,
   ) {
     let least = Infinity;
     pieces.forEach(([piece, score], id) => {
@@ -46,25 +52,35 @@ export class UnigramModel {
     return this.ids.get(piece);
   }
 
-  /** The ids of the most probable pieces of `word` (Viterbi). Neighbouring unknown characters become one id. */
+  /** The ids of the most probable pieces of `word` (Viterbi). Neighbouring unknown characters become one id, or their bytes. */
   segment(word: string): number[] {
     const characters = [...word];
     const best = this.bestPaths(characters);
-    const ids: number[] = [];
+    const ids: number[] = []; // from the last to the first
     let unknown = "";
+    const endUnknown = (): void => {
+      if (unknown) for (const id of this.idsOfUnknown(unknown).reverse()) ids.push(id); // too many for arguments of a call
+      unknown = "";
+    };
     for (let end = characters.length; end > 0;) {
       const { begin, id } = best[end] as PathEnd;
       if (id === this.unknownId) {
         unknown = characters.slice(begin, end).join("") + unknown;
       } else {
-        if (unknown) ids.push(this.ids.get(unknown) ?? this.unknownId);
-        unknown = "";
+        endUnknown();
         ids.push(id);
       }
       end = begin;
     }
-    if (unknown) ids.push(this.ids.get(unknown) ?? this.unknownId);
+    endUnknown();
     return ids.reverse();
+  }
+
+  /** A row of unknown characters may be a piece all the same, less probable than they are. */
+  private idsOfUnknown(text: string): number[] {
+    const id = this.ids.get(text);
+    if (id !== undefined) return [id];
+    return (this.byteFallback ? idsOfBytes(text, this.ids) : undefined) ?? [this.unknownId];
   }
 
   // best[end]: the best path that ends before character `end`.
