@@ -4,12 +4,14 @@ import { join } from "node:path";
 import { readJsonFile, type JsonObject, type JsonValue } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import type { Segmentation } from "./bpe_model.js";
+import { contentOf, specialTokensOf, tokenizerSettings } from "./special_tokens.js";
 import { WORD_BEGIN, type TextPipeline } from "./text_pipeline.js";
 import { Tokenizer } from "./tokenizer.js";
 import { rankedVocabulary } from "./tokenizer_json.js";
 
 /**
- * Reads `vocab.json`, `added_tokens.json` and what `tokenizer_config.json` says of them, as Wav2Vec2CTCTokenizer does.
+ * Reads `vocab.json`, `added_tokens.json` and what `tokenizer_config.json` and `special_tokens_map.json` say of them, as
+ * Wav2Vec2CTCTokenizer does.
  * @param blankId the network's blank, `pad_token_id`
  * @param size of the network's vocabulary: added tokens beyond it, such as `<s>`, are never heard
  * @param ofLanguage `{token: id}` where the file has one vocabulary for each language; added tokens whose ids it has are none
@@ -25,22 +27,24 @@ export function loadCtcVocabulary(folder: string, blankId: number, size = Infini
   if (Object.values(vocabulary).some((value) => typeof value === "object")) {
     fail("has one vocabulary for each language, and tokenizer_config.json has no target_lang; name a language");
   }
-  const config = optional("tokenizer_config.json");
+  const config = tokenizerSettings(optional("tokenizer_config.json"), optional("special_tokens_map.json"));
   const setting = (key: string, standard: string): string => {
     const text = contentOf(config[key] ?? standard);
-    return typeof text === "string" ? text : fail(`belongs to a tokenizer_config.json whose "${key}" is no text`);
+    return typeof text === "string" ? text : fail(`belongs to a tokenizer whose "${key}" is no text`);
   };
   const space = setting("replace_word_delimiter_char", " ");
   if (space !== " ") {
     fail(`belongs to a tokenizer_config.json whose "replace_word_delimiter_char" is ${JSON.stringify(space)}; it must be " "`);
   }
   const delimiter = setting("word_delimiter_token", "|");
-  const special = [setting("pad_token", "<pad>"), setting("unk_token", "<unk>"), setting("bos_token", "<s>"), setting("eos_token", "</s>")];
+  const unknown = setting("unk_token", "<unk>");
+  const usual = [setting("pad_token", "<pad>"), unknown, setting("bos_token", "<s>"), setting("eos_token", "</s>")];
+  const special = [...usual, ...specialTokensOf(config)];
   const added = { ...addedTokens(config["added_tokens_decoder"]), ...optional("added_tokens.json") };
   const taken = new Set(ofLanguage ? Object.values(ofLanguage).map(Number) : []);
   const heard = Object.entries(added).filter(([, id]) => !(Number(id) >= size) && !taken.has(Number(id)));
   const pieces = rankedVocabulary({ vocab: { ...Object.fromEntries(heard), ...vocabulary } }, fail);
-  const unknownId = pieces.findIndex(([piece]) => piece === special[1]);
+  const unknownId = pieces.findIndex(([piece]) => piece === unknown);
   const spelled = pieces.map(([piece]) => (piece === delimiter ? WORD_BEGIN : piece));
   // The model hears capitals, and the tokenizer takes and gives small letters for them.
   const lower = config["do_lower_case"] === true;
@@ -56,10 +60,6 @@ export function loadCtcVocabulary(folder: string, blankId: number, size = Infini
     },
   );
 }
-
-/** Special tokens may be written as objects with their text in `content`. */
-const contentOf = (value: JsonValue | undefined): JsonValue | undefined =>
-  typeof value === "object" && value !== null && !Array.isArray(value) ? value["content"] : value;
 
 /** `{id: {content}}` as `{content: id}`. */
 function addedTokens(decoder: JsonValue | undefined): JsonObject {
