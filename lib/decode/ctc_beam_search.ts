@@ -5,7 +5,15 @@
  */
 import { UsmLiteError } from "../errors.js";
 import type { Tokenizer } from "../text/tokenizer.js";
-import { hypothesisOf, textOf, type DecodedToken, type FrameTimes, type Hypothesis, type LogProbabilities } from "./hypothesis.js";
+import {
+  hypothesisOf,
+  settledTextOf,
+  textOf,
+  type DecodedToken,
+  type FrameTimes,
+  type Hypothesis,
+  type LogProbabilities,
+} from "./hypothesis.js";
 import { LanguageModelScorer } from "./language_model_scorer.js";
 import { checkLogProbabilities, logAdd } from "./log_probabilities.js";
 import { NativePrefixSearch } from "./native_prefix_search.js";
@@ -144,7 +152,7 @@ export class CtcBeamSearch {
 
   /** What every text in the beam begins with: later input only ever adds to it. */
   settledText(): string {
-    return textOf(this.search.settled(), this.tokenizer);
+    return settledTextOf(this.search.settled(), this.tokenizer);
   }
 
   /**

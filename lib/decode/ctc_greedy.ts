@@ -1,7 +1,7 @@
 /** The most probable token of every frame, repeats merged and blanks removed (Graves et al. 2006, best path decoding). */
 import { UsmLiteError } from "../errors.js";
 import type { Tokenizer } from "../text/tokenizer.js";
-import { hypothesisOf, type DecodedToken, type FrameTimes, type Hypothesis, type LogProbabilities } from "./hypothesis.js";
+import { hypothesisOf, settledTextOf, type DecodedToken, type FrameTimes, type Hypothesis, type LogProbabilities } from "./hypothesis.js";
 import { checkLogProbabilities } from "./log_probabilities.js";
 
 /**
@@ -53,7 +53,10 @@ export class CtcGreedySearch {
 
   /** The text so far, which later input only ever adds to. */
   settledText(): string {
-    return this.best()[0].text;
+    return settledTextOf(
+      this.tokens.map(({ id }) => id),
+      this.tokenizer,
+    );
   }
 
   /** The next frame's best token, and the logarithm of its probability. */

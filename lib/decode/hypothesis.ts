@@ -1,5 +1,6 @@
 /** What a decoder returns: text with the time and the confidence of every token and word. */
 import { byteOfPiece, textOfBytes } from "../text/bpe_model.js";
+import { cleanUp, cleanUpSoFar } from "../text/clean_up.js";
 import { WORD_BEGIN, type Tokenizer } from "../text/tokenizer.js";
 
 /** The output of a CTC head: natural logarithms of probabilities, row by row. */
@@ -65,14 +66,49 @@ export function hypothesisOf(tokens: readonly DecodedToken[], logProbability: nu
 
 /** The text of {@link hypothesisOf} alone. */
 export function textOf(ids: ArrayLike<number>, tokenizer: Tokenizer): string {
-  return spelledWords(ids, tokenizer)
-    .map(({ word }) => word)
-    .join(" ");
+  return textOfWords(spelledWords(ids, tokenizer));
 }
 
-/** Words, and the indices in `ids` of the tokens that have letters in them. */
-function spelledWords(ids: ArrayLike<number>, tokenizer: Tokenizer): { word: string; spelledBy: number[] }[] {
-  const words: { word: string; spelledBy: number[] }[] = [];
+/** How {@link textOf} these and whatever ids follow them begins. */
+export function settledTextOf(ids: ArrayLike<number>, tokenizer: Tokenizer): string {
+  const text = textOfWords(writtenWords(ids, tokenizer));
+  return tokenizer.cleansUp ? cleanUpSoFar(text) : text;
+}
+
+/** A word, and the indices of the tokens that have letters in it. */
+interface SpelledWord {
+  readonly word: string;
+  readonly spelledBy: readonly number[];
+}
+
+const textOfWords = (words: readonly SpelledWord[]): string => words.map(({ word }) => word).join(" ");
+
+function spelledWords(ids: ArrayLike<number>, tokenizer: Tokenizer): SpelledWord[] {
+  const words = writtenWords(ids, tokenizer);
+  return tokenizer.cleansUp ? cleanedUpWords(words) : words;
+}
+
+/** Words between which {@link cleanUp} leaves no space are one. */
+function cleanedUpWords(words: readonly SpelledWord[]): SpelledWord[] {
+  const text = cleanUp(textOfWords(words));
+  const joined: { word: string; spelledBy: number[] }[] = [];
+  let at = 0;
+  for (const { word, spelledBy } of words) {
+    if (at === 0 || text[at] === " ") joined.push({ word: "", spelledBy: [] });
+    if (at > 0 && text[at] === " ") at++;
+    const begin = at;
+    // A piece of several letters may have a space within it, which goes where others do.
+    for (const letter of word.split("")) if (letter !== " " || text[at] === " ") at++;
+    const whole = joined.at(-1) as (typeof joined)[number];
+    whole.word += text.slice(begin, at);
+    for (const index of spelledBy) whole.spelledBy.push(index);
+  }
+  return joined;
+}
+
+/** As the pieces have them. */
+function writtenWords(ids: ArrayLike<number>, tokenizer: Tokenizer): SpelledWord[] {
+  const words: SpelledWord[] = [];
   let word = "";
   let bytes: number[] = [];
   let spelledBy: number[] = [];

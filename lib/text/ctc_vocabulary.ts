@@ -55,6 +55,7 @@ export function loadCtcVocabulary(folder: string, blankId: number, size = Infini
       blankId,
       unknownId: Math.max(unknownId, 0),
       specialPieces: special,
+      cleansUp: config["clean_up_tokenization_spaces"] === true,
       segmentation: new CharacterVocabulary(new Map(spelled.map((piece, id) => [piece, id])), unknownId < 0 ? undefined : unknownId, lower),
       pipeline,
     },

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { readJsonFile, writeJsonFile, type JsonObject } from "../checkpoint/json_file.js";
 import { UsmLiteError } from "../errors.js";
 import { byteOfPiece, textOfBytes, type Segmentation } from "./bpe_model.js";
+import { cleanUp } from "./clean_up.js";
 import { normalizeText } from "./normalize.js";
 import { WORD_BEGIN, wordPipeline, type TextPipeline } from "./text_pipeline.js";
 import { SPECIAL_PIECES, tokenizerFromJson } from "./tokenizer_json.js";
@@ -27,6 +28,8 @@ interface TokenizerOptions {
   readonly specialPieces?: Iterable<string>;
   /** What CTC or a transducer emits between symbols; default the id of `<pad>`. The number of pieces: an id after them. */
   readonly blankId?: number | undefined;
+  /** Whether texts have no spaces before punctuation and the ends of contractions, see {@link cleanUp}; default false. */
+  readonly cleansUp?: boolean;
   /** Default: {@link UnigramModel} over the scores of the pieces. */
   readonly segmentation?: Segmentation;
   /** Default: {@link wordPipeline}. */
@@ -53,6 +56,8 @@ export class Tokenizer implements TextTokenizer {
   readonly pieces: readonly ScoredPiece[];
   /** What CTC emits between symbols. */
   readonly blankId: number;
+  /** Whether texts are put right by {@link cleanUp}. */
+  readonly cleansUp: boolean;
   private readonly model: Segmentation;
   private readonly specialIds: ReadonlySet<number>;
   private readonly unknownId: number;
@@ -74,6 +79,7 @@ export class Tokenizer implements TextTokenizer {
     }
     this.blankId = blankId;
     this.pieces = blankId === pieces.length ? [...pieces, ["<blank>", 0]] : pieces;
+    this.cleansUp = options.cleansUp ?? false;
     this.unknownId = options.unknownId ?? UNKNOWN_ID;
     this.model = options.segmentation ?? new UnigramModel(pieces, this.unknownId);
     const special = new Set(options.specialPieces ?? SPECIAL_PIECES);
@@ -134,7 +140,7 @@ export class Tokenizer implements TextTokenizer {
       first = false;
     }
     endBytes();
-    return text;
+    return this.cleansUp ? cleanUp(text.trim()) : text;
   }
 
   private encodePart(part: string): number[] {
