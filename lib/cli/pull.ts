@@ -11,12 +11,12 @@ interface PullCommandOptions {
 
 export function pullCommand(): Command {
   return new Command("pull")
-    .description("Download a model, unless it is there, and print its folder.")
+    .description("Download a model, unless it is there, and print its folder. HF_TOKEN holds the token for models that need one.")
     .argument("<model>", "ORG/MODEL on the hub")
     .option("--revision <revision>", "branch, tag or commit", "main")
     .option("--language <code>", "of a model with a file for each language (MMS), such as fra: bring that one too; call again for more")
-    .option("--endpoint <url>", "of the hub; HF_ENDPOINT sets the default")
-    .option("--cache <folder>", "where models are kept; USMLITE_CACHE sets the default")
+    .option("--endpoint <url>", "of the hub; HF_ENDPOINT sets the default, otherwise https://huggingface.co")
+    .option("--cache <folder>", "where models are kept; USMLITE_CACHE sets the default, otherwise ~/.cache/usm-lite")
     .option("--offline", "ask no server: find what was pulled before")
     .action(async (model: string, options: PullCommandOptions) => {
       const { pullModel } = await import("../hub/pull.js");
