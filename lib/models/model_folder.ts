@@ -20,6 +20,7 @@ import { CheckpointWeights, type SharedMatrices, type WeightForm } from "./check
 import { readCompression, type Compression } from "./compression_config.js";
 import { families, type ModelDescription } from "./families.js";
 import { readLanguageModelWeights } from "./language_model_weights.js";
+import { checkLoadOptions } from "./load_options.js";
 import { configInLanguage, readModelLanguage, weightsInLanguage, type ModelLanguage } from "./model_language.js";
 import type { SpeechNetwork } from "./speech_network.js";
 
@@ -62,14 +63,6 @@ export interface SpeechModel {
   shareMatrices(): SharedMatrices;
 }
 
-const loadChoices = {
-  weights: ["packed", "float32"],
-  device: ["auto", "cpu", "cuda"],
-  arithmetic: ["bfloat16", "int8"],
-} as const satisfies {
-  readonly [Name in "weights" | "device" | "arithmetic"]: readonly NonNullable<LoadOptions[Name]>[];
-};
-
 /** How {@link loadModel} brings a model into memory. */
 export interface LoadOptions {
   /** `packed` (the default) multiplies by packed weights; `float32` unpacks them first. */
@@ -109,7 +102,7 @@ export interface LoadOptions {
  * const { text } = new Recognizer(model).transcribe((await decodeAudio("speech.flac")).samples);
  */
 export function loadModel(folder: string, options: LoadOptions = {}): SpeechModel {
-  checkOptions(options);
+  checkLoadOptions(options);
   const described = describeFolder(folder, options.language);
   const { description } = described;
   const { device = "cpu" } = options;
@@ -250,15 +243,6 @@ function checkGpu({ folder, config, description }: DescribedFolder): void {
     );
   }
   gpuInformation();
-}
-
-/** @throws UsmLiteError INVALID_ARGUMENT */
-function checkOptions(options: LoadOptions): void {
-  for (const [name, choices] of Object.entries(loadChoices)) {
-    const chosen = options[name as keyof typeof loadChoices];
-    if (chosen === undefined || (choices as readonly unknown[]).includes(chosen)) continue;
-    throw new UsmLiteError("INVALID_ARGUMENT", `${name} ${JSON.stringify(chosen)} is unknown; choose ${choices.join(", ")}`);
-  }
 }
 
 function checkFolder(folder: string): void {

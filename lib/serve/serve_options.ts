@@ -1,5 +1,6 @@
 /** What a server can be told; `usm-lite serve --help` lists the same. */
 import { UsmLiteError } from "../errors.js";
+import { checkOptionNames, type OptionNames } from "../known_options.js";
 import type { RecognizerOptions } from "../transcribe/recognizer_options.js";
 import type { ApiKey } from "./api_keys.js";
 
@@ -63,6 +64,43 @@ export interface ServeOptions extends Pick<RecognizerOptions, "decoder" | "beamW
   readonly logTranscripts?: boolean;
 }
 
+const serveOptionNames: OptionNames<ServeOptions> = {
+  model: true,
+  adapters: true,
+  modelName: true,
+  modelAliases: true,
+  language: true,
+  host: true,
+  port: true,
+  metricsPort: true,
+  tls: true,
+  apiKeys: true,
+  workers: true,
+  threads: true,
+  maximumBatch: true,
+  maximumWaitMs: true,
+  maximumQueue: true,
+  maximumStreams: true,
+  maximumPerAddress: true,
+  maximumStreamsPerAddress: true,
+  maximumConnections: true,
+  trustedProxies: true,
+  streamTimeoutSeconds: true,
+  maximumUploadBytes: true,
+  maximumAudioSeconds: true,
+  uploadTimeoutSeconds: true,
+  recognitionTimeoutSeconds: true,
+  drainTimeoutSeconds: true,
+  spoolFolder: true,
+  logLevel: true,
+  logTranscripts: true,
+  decoder: true,
+  beamWidth: true,
+  device: true,
+  arithmetic: true,
+  batchInvariant: true,
+};
+
 /** In characters. */
 export const shortestApiKey = 16;
 
@@ -95,9 +133,10 @@ const longestSeconds = 2_000_000;
 
 /**
  * What is given, and the defaults for the rest.
- * @throws UsmLiteError INVALID_ARGUMENT for a time that no timer holds
+ * @throws UsmLiteError INVALID_ARGUMENT for an option that does not exist, and a time that no timer holds
  */
 export function resolveServeOptions(given: ServeOptions): ResolvedServeOptions {
+  checkOptionNames("Server.start", given, serveOptionNames);
   const options: ResolvedServeOptions = { ...serveDefaults, ...given };
   const seconds = {
     "wait for other recordings": options.maximumWaitMs / 1000,

@@ -5,6 +5,7 @@
  * al., OSDI 2022).
  */
 import { UsmLiteError } from "../errors.js";
+import type { OptionNames } from "../known_options.js";
 import type { Outcome } from "../outcome.js";
 
 export interface BatchingOptions {
@@ -13,6 +14,8 @@ export interface BatchingOptions {
   /** Longest wait of a pass, in milliseconds, for recordings that are being read; default 5. */
   readonly maximumWaitMs?: number;
 }
+
+export const batchingOptionNames: OptionNames<BatchingOptions> = { maximumBatch: true, maximumWaitMs: true };
 
 const defaultBatching = { maximumBatch: 8, maximumWaitMs: 5 } as const;
 

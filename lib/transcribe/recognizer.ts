@@ -8,6 +8,7 @@ import type { Hypothesis, LogProbabilities } from "../decode/hypothesis.js";
 import { ChunkPlan, joinChunks, type Chunk, type ChunkPlanner } from "../decode/overlap.js";
 import { batchInvariantly } from "../device/batch_invariance.js";
 import { UsmLiteError } from "../errors.js";
+import { checkOptionNames } from "../known_options.js";
 import type { Outcome } from "../outcome.js";
 import type { SpeechModel } from "../models/model_folder.js";
 import { withAdapters } from "../nn/adapter_scope.js";
@@ -22,7 +23,7 @@ import { ctcFrames, transducerFrames, type PassFrames, type PendingRows } from "
 import { packedFeatures } from "./packed_features.js";
 import { checkAborted, dropRows, everyChunk, oneAhead, passes } from "./passes.js";
 import type { ForwardChunk, ForwardSettings, UtteranceChunk } from "./passes.js";
-import type { ResolvedRecordingOptions, RecognizerOptions } from "./recognizer_options.js";
+import { recognizerOptionNames, type RecognizerOptions, type ResolvedRecordingOptions } from "./recognizer_options.js";
 import { SampleChunks } from "./sample_chunks.js";
 import { searchRest, Searches } from "./searches.js";
 import type { WindowDecoder } from "./window_decoding.js";
@@ -47,13 +48,14 @@ export class Recognizer implements ForwardPass<ForwardChunk, Chunk> {
   private readonly adapter: Adapter | undefined;
 
   /**
-   * @throws UsmLiteError BAD_TOKENIZER when the model has no tokenizer, or one of another size than its vocabulary; for an adapter
-   *   as {@link readAdapter}
+   * @throws UsmLiteError BAD_TOKENIZER when the model has no tokenizer, or one of another size than its vocabulary; INVALID_ARGUMENT
+   *   for an option that does not exist; for an adapter as {@link readAdapter}
    */
   constructor(
     readonly model: SpeechModel,
     options: RecognizerOptions = {},
   ) {
+    checkOptionNames("Recognizer", options, recognizerOptionNames);
     this.searches = new Searches(model, options);
     this.adapter = options.adapter === undefined ? undefined : readAdapter(options.adapter, new AdapterBase(model));
   }

@@ -2,6 +2,7 @@
 import type { Adapter } from "../adapt/adapter.js";
 import type { HotwordScorer } from "../decode/hotword_scorer.js";
 import type { LanguageModelWeights } from "../decode/language_model_scorer.js";
+import type { OptionNames } from "../known_options.js";
 import type { WeightForm } from "../models/checkpoint_weights.js";
 import type { loadModel } from "../models/model_folder.js";
 import type { WindowDecodingOptions } from "./window_decoding.js";
@@ -25,6 +26,19 @@ export interface RecognizerOptions extends Pick<WindowDecodingOptions, "language
   /** Folder of an adapter for all recordings that do not ask for another; see docs/adaptation.md. */
   readonly adapter?: string;
 }
+
+export const recognizerOptionNames: OptionNames<RecognizerOptions> = {
+  language: true,
+  task: true,
+  decoder: true,
+  beamWidth: true,
+  languageModelWeights: true,
+  weights: true,
+  device: true,
+  arithmetic: true,
+  batchInvariant: true,
+  adapter: true,
+};
 
 /** What one recording may ask for. */
 export interface RecordingOptions {

@@ -1,11 +1,12 @@
 /** Transcription off the event loop: a worker thread holds the model, the caller awaits. */
 import { Worker } from "node:worker_threads";
 import { errorOfWorker, UsmLiteError } from "../errors.js";
+import { checkOptionNames, type OptionNames } from "../known_options.js";
 import { defaultModelFolder } from "../models/default_model.js";
 import type { RecognizedSpeech } from "./decoding.js";
-import type { BatchingOptions } from "./forward_batcher.js";
+import { batchingOptionNames, type BatchingOptions } from "./forward_batcher.js";
 import type { PartialText } from "./partial_recognition.js";
-import type { RecognizerOptions, RecordingOptions } from "./recognizer_options.js";
+import { recognizerOptionNames, type RecognizerOptions, type RecordingOptions } from "./recognizer_options.js";
 import type { AudioInput, RecordingRequest, WorkerAnswer, WorkerOptions, WorkerRequest } from "./worker_messages.js";
 
 export type { AudioInput } from "./worker_messages.js";
@@ -23,11 +24,21 @@ export interface TranscriberOptions extends RecognizerOptions, BatchingOptions {
   readonly maximumSeconds?: number;
 }
 
+const transcriberOptionNames: OptionNames<TranscriberOptions> = {
+  model: true,
+  adapters: true,
+  maximumSeconds: true,
+  ...recognizerOptionNames,
+  ...batchingOptionNames,
+};
+
 /** What one transcription may ask for. */
 export interface TranscribeOptions extends RecordingOptions {
   /** Gives up: the promise rejects at once with `ABORTED`, and the worker leaves the recording at the next chunk. */
   readonly signal?: AbortSignal;
 }
+
+const transcribeOptionNames: OptionNames<TranscribeOptions> = { hotwords: true, speaker: true, signal: true };
 
 /** What {@link Transcriber.stream} yields: text that grows, and last of all the transcript. */
 export type StreamedText =
@@ -58,6 +69,7 @@ export class Transcriber implements AsyncDisposable {
    * @throws UsmLiteError as {@link loadModel} does; for an adapter FILE_NOT_FOUND, BAD_ADAPTER, ADAPTER_MISMATCH
    */
   static async load(options: TranscriberOptions = {}): Promise<Transcriber> {
+    checkOptionNames("Transcriber.load", options, transcriberOptionNames);
     const workerData: WorkerOptions = {
       ...options,
       model: options.model ?? defaultModelFolder,
@@ -94,8 +106,9 @@ export class Transcriber implements AsyncDisposable {
    * @throws UsmLiteError BAD_AUDIO, FILE_NOT_FOUND, FILE_UNREADABLE, AUDIO_TOO_LONG, INVALID_ARGUMENT, ABORTED; for a speaker
    *   UNKNOWN_SPEAKER, BAD_ADAPTER, ADAPTER_MISMATCH
    */
-  transcribe(audio: AudioInput, { signal, ...options }: TranscribeOptions = {}): Promise<RecognizedSpeech> {
-    return this.request((id) => ({ kind: "transcribe", id, audio, options }), signal).result;
+  async transcribe(audio: AudioInput, options: TranscribeOptions = {}): Promise<RecognizedSpeech> {
+    const { signal, ...recording } = checkedOptions("transcribe", options);
+    return this.request((id) => ({ kind: "transcribe", id, audio, options: recording }), signal).result;
   }
 
   /**
@@ -109,15 +122,16 @@ export class Transcriber implements AsyncDisposable {
    */
   async *stream(
     blocks: AsyncIterable<Float32Array> | Iterable<Float32Array>,
-    { signal, ...options }: TranscribeOptions = {},
+    options: TranscribeOptions = {},
   ): AsyncGenerator<StreamedText, void, undefined> {
+    const { signal, ...recording } = checkedOptions("stream", options);
     const partials: PartialText[] = [];
     let wake: () => void = () => undefined;
     const onPartial = (partial: PartialText): void => (partials.push(partial), wake());
     const listen = (id: number): WorkerRequest => ({
       kind: "listen",
       id,
-      options: { ...options, partials: true } satisfies RecordingRequest,
+      options: { ...recording, partials: true } satisfies RecordingRequest,
     });
     const { id, result, abort } = this.request(listen, signal, onPartial);
     let transcript: RecognizedSpeech | undefined;
@@ -204,6 +218,12 @@ export class Transcriber implements AsyncDisposable {
     for (const request of this.pending.values()) request.reject(error);
     this.pending.clear();
   }
+}
+
+/** @throws UsmLiteError INVALID_ARGUMENT for an option that does not exist */
+function checkedOptions(taker: string, options: TranscribeOptions): TranscribeOptions {
+  checkOptionNames(taker, options, transcribeOptionNames);
+  return options;
 }
 
 const aborted = (): UsmLiteError => new UsmLiteError("ABORTED", "the transcription was aborted by its signal");

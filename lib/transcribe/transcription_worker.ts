@@ -6,7 +6,9 @@ import { readAudio } from "../audio/decode.js";
 import { StreamResampler } from "../audio/resample.js";
 import { notFinite } from "../audio/finite_samples.js";
 import { UsmLiteError } from "../errors.js";
-import { loadModel, type SpeechModel } from "../models/model_folder.js";
+import { optionsOf } from "../known_options.js";
+import { loadOptionNames } from "../models/load_options.js";
+import { loadModel, type LoadOptions, type SpeechModel } from "../models/model_folder.js";
 import { SequencePrompt } from "../models/sequence_prompt.js";
 import { memoryStatistics, trimMemory } from "../native/runtime.js";
 import { WORD_BEGIN } from "../text/tokenizer.js";
@@ -16,6 +18,7 @@ import type { RecognizedSpeech } from "./decoding.js";
 import { ForwardBatcher, type PassStatistics } from "./forward_batcher.js";
 import type { ForwardChunk } from "./passes.js";
 import { Recognizer } from "./recognizer.js";
+import { recognizerOptionNames, type RecognizerOptions } from "./recognizer_options.js";
 import { RequestPort } from "./request_port.js";
 import { recognizeFile, recognizeLive, type Recording } from "./recording.js";
 import type { DecodedWindow, Window } from "./window_decoding.js";
@@ -39,7 +42,7 @@ const active = new Map<number, Active>();
 
 try {
   const model = loadOrShare();
-  const recognizer = new Recognizer(model, { ...options, ...told(model) });
+  const recognizer = new Recognizer(model, { ...optionsOf<RecognizerOptions>(options, recognizerOptionNames), ...told(model) });
   const adapters = storeOf(model);
   const passed = (statistics: PassStatistics): void => {
     const { bytesInUse, bytesCached } = memoryStatistics();
@@ -76,7 +79,7 @@ function vocabularyOf({ tokenizer, textTokenizer }: SpeechModel): Vocabulary {
 }
 
 function loadOrShare(): SpeechModel {
-  const choices = { ...options, language: options.language ?? options.servedLanguage };
+  const choices = { ...optionsOf<LoadOptions>(options, loadOptionNames), language: options.language ?? options.servedLanguage };
   try {
     return loadModel(options.model, choices);
   } catch (error) {
