@@ -196,7 +196,7 @@ test("misuse of the queue is said at once", async (t) => {
   const refused = (base: string, keywords: string[], message: RegExp): void =>
     void t.throws(() => jobsOf([recording], { ...settings, base, keywords }), { code: "INVALID_ARGUMENT", message });
   for (const base of [recording, join(folder.path, "x"), `${folder.path}-beside`]) refused(base, [], /does not lie below/);
-  refused(folder.path, ["?!"], /the hotword "\?!" has no letters A-Z/);
+  refused(folder.path, ["?!"], /the keyword "\?!" has no letters A-Z/);
   for (const name of ["", "a:b"]) {
     await t.throwsAsync(BatchQueue.open({ redis: "http://x", queue: name }), { code: "INVALID_ARGUMENT", message: /no queue can have the name/ });
   }

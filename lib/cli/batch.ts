@@ -9,11 +9,11 @@ import {
   arithmeticOption,
   batchInvariantOption,
   deviceOption,
+  keywords,
   languageOption,
   modelOption,
   positiveInteger,
   positiveNumber,
-  repeated,
 } from "./options.js";
 
 interface Connection {
@@ -65,7 +65,7 @@ export function batchCommand(): Command {
     .requiredOption("--out <folder>", "folder of the transcripts, on storage that every worker sees")
     .option("--base <folder>", "transcripts lie below --out as recordings lie below this folder", ".")
     .addOption(new Option("--format <format>", "output format").choices([...transcriptFormats]).default("json"))
-    .option("--keyword <phrase>", "phrase that is likely to be said, any number of times", repeated)
+    .option("--keyword <phrase>", "phrase that is likely to be said, any number of times", keywords)
     .option("--attempts <count>", "tries before a recording is a dead letter", positiveInteger("--attempts"), 5)
     .option("--backoff <s>", "seconds before the second try, doubled before each one after it", positiveNumber("--backoff"), 2)
     .action(addRecordings);

@@ -1,5 +1,6 @@
 /** Options that several commands share, and their checks. */
 import { Option } from "commander";
+import { hotwordText } from "../decode/hotword_scorer.js";
 import { UsmLiteError } from "../errors.js";
 import { defaultModelFolder } from "../models/default_model.js";
 
@@ -63,6 +64,12 @@ function showOneGpu(index: number): void {
 
 /** Gathers the values of an option that may be given any number of times. */
 export const repeated = (value: string, before: readonly string[] = []): string[] => [...before, value];
+
+/** The same for `--keyword`: a phrase without letters would fail every file. */
+export function keywords(value: string, before?: readonly string[]): string[] {
+  hotwordText(value);
+  return repeated(value, before);
+}
 
 /** A number from 0, for options such as `--max-wait-ms`. */
 export function nonNegativeNumber(name: string): (value: string) => number {

@@ -11,11 +11,11 @@ import {
   arithmeticOption,
   batchInvariantOption,
   deviceOption,
+  keywords,
   languageOption,
   modelOption,
   positiveInteger,
   positiveNumber,
-  repeated,
 } from "./options.js";
 
 interface TranscribeOptions {
@@ -52,7 +52,7 @@ export function transcribeCommand(): Command {
         "translate",
       ]),
     )
-    .option("--keyword <phrase>", "phrase that is likely to be said, any number of times; not for sequence-to-sequence models", repeated)
+    .option("--keyword <phrase>", "phrase that is likely to be said, any number of times; not for sequence-to-sequence models", keywords)
     .option("--adapter <folder>", "adapter of the speaker, which usm-lite adapt wrote")
     .option("--max-hours <hours>", "refuse longer audio", positiveNumber("--max-hours"), defaultMaximumHours)
     .option("--output-dir <folder>", "write one file per audio file instead of standard output")

@@ -29,10 +29,10 @@ interface Match {
 
 type HotwordState = PrefixState & Match;
 
-/** A hotword as it is looked for. @throws UsmLiteError INVALID_ARGUMENT when it has no letters */
+/** A hotword as it is looked for; whoever names one calls it a keyword. @throws UsmLiteError INVALID_ARGUMENT when it has no letters */
 export function hotwordText(phrase: string): string {
   const text = normalizeText(phrase);
-  if (text === "") throw new UsmLiteError("INVALID_ARGUMENT", `the hotword ${JSON.stringify(phrase)} has no letters A-Z`);
+  if (text === "") throw new UsmLiteError("INVALID_ARGUMENT", `the keyword ${JSON.stringify(phrase)} has no letters A-Z`);
   return text;
 }
 

@@ -74,7 +74,7 @@ export class Searches {
   /** @throws UsmLiteError INVALID_ARGUMENT when there are hotwords */
   windowSearch({ hotwords = [], adapter }: ResolvedRecordingOptions): WindowSearch {
     const { secondsPerFrame, textTokenizer, frontEnd } = this.model;
-    if (hotwords.length > 0) throw new UsmLiteError("INVALID_ARGUMENT", "this model takes no hotwords");
+    if (hotwords.length > 0) throw new UsmLiteError("INVALID_ARGUMENT", "this model takes no hotwords (keywords)");
     const { samplingRate, windowSamples = 30 * samplingRate, cutSamples, quietSamples } = frontEnd.config;
     const cut = cutSamples && quietSamples ? { within: cutSamples, quiet: quietSamples } : undefined;
     return new WindowSearch(textTokenizer as TextTokenizer, { samplingRate, windowSamples, secondsPerFrame, cut }, adapter);
