@@ -45,6 +45,7 @@ export async function application(service: Service, { log, tls, requestTimeoutMs
   guard(app, service);
   const probes = `GET /health/live, /health/ready${withMetrics ? ", /metrics" : ""} and /status`;
   handleErrors(app, service, `POST /v1/audio/transcriptions, GET /v1/models, a WebSocket at /v1/realtime, and ${probes}`);
+  app.removeAllContentTypeParsers(); // JSON and text are no forms: they are refused as what they are, before they are read
   await app.register(multipart);
   transcriptionRoute(app, service);
   modelRoutes(app, service);

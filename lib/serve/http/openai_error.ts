@@ -28,6 +28,10 @@ export class RequestError extends Error {
   }
 }
 
+/** Of a transcription that is asked for in another way than as a form. */
+export const notMultipart = (): RequestError =>
+  new RequestError(415, "unsupported_content_type", "send the audio as multipart/form-data, in a field called file");
+
 const serviceStatus: Record<ServiceErrorCode, number> = {
   queue_full: 429,
   too_many_streams: 429,
@@ -75,6 +79,7 @@ export function errorResponse(error: unknown): ErrorResponse {
       return response(500, "adapter_unusable", "the adapter of this speaker cannot be used with the model that is served", "speaker");
   }
   const { statusCode, message, code } = error as { statusCode?: number; message?: string; code?: string };
+  if (code === "FST_ERR_CTP_INVALID_MEDIA_TYPE") return errorResponse(notMultipart()); // the one body that is taken is that form
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return response(statusCode, code?.toLowerCase() ?? null, message ?? "the request is not valid");
   }

@@ -7,7 +7,7 @@ import { pipeline } from "node:stream/promises";
 import type { FastifyRequest } from "fastify";
 import { ServiceError } from "../service_error.js";
 import type { SpoolFolder } from "../spool_folder.js";
-import { RequestError } from "./openai_error.js";
+import { notMultipart, RequestError } from "./openai_error.js";
 
 export interface UploadLimits {
   readonly maximumBytes: number;
@@ -41,9 +41,7 @@ const allowanceBytes = 1 << 20;
  * @throws RequestError 400, 413, 415
  */
 export function checkUploadHeaders(request: FastifyRequest, limits: UploadLimits): void {
-  if (!request.isMultipart()) {
-    throw new RequestError(415, "unsupported_content_type", "send the audio as multipart/form-data, in a field called file");
-  }
+  if (!request.isMultipart()) throw notMultipart();
   const [, boundary = ""] = /boundary="?([^";]*)/i.exec(request.headers["content-type"] ?? "") ?? [];
   if (boundary.length > maximumBoundary) {
     throw new RequestError(
