@@ -1,8 +1,8 @@
-/** What docs/serving.md says of the service is what it does. */
+/** What docs/serving.md and the help of `serve` say of the service is what it does. */
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import test from "ava";
-import { main } from "./command_line.js";
+import { main, usmLiteHere } from "./command_line.js";
 import { servingFolder, startServer } from "./serving.js";
 
 const root = join(dirname(main), "..", "..", "..");
@@ -42,4 +42,10 @@ test("a body that is no form is told to be one, whatever it says it is", async (
     t.deepEqual(await send("/v1/audio/transcriptions", type, body), refusal, type);
   }
   t.deepEqual((await send("/v1/nowhere", "application/json", "{")).slice(0, 2), [404, "unknown_url"]);
+});
+
+test("the help of serve says what the model is called, and what a language is to a model of one", async (t) => {
+  const help = (await usmLiteHere("serve", "--help")).stdout.replaceAll(/\s+/g, " ");
+  t.true(help.includes("usm-lite-default for the model of this package"), help);
+  t.true(help.includes("of a model of one language a label"), help);
 });

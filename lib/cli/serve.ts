@@ -2,7 +2,7 @@
 import { Command, Option } from "commander";
 import { UsmLiteError } from "../errors.js";
 import type { Server as ServerType } from "../serve/server.js";
-import { serveDefaults, shortestApiKey, type ServeOptions } from "../serve/serve_options.js";
+import { defaultModelName, serveDefaults, shortestApiKey, type ServeOptions } from "../serve/serve_options.js";
 import {
   arithmeticOption,
   batchInvariantOption,
@@ -64,12 +64,24 @@ export function serveCommand(): Command {
     .addOption(arithmeticOption())
     .addOption(batchInvariantOption())
     .option("--adapters <folder>", "adapters of speakers, one folder for each, read when a request names its speaker")
-    .option("--model-name <name>", "what clients call the model; default: the name of its folder")
+    .option(
+      "--model-name <name>",
+      `what clients call the model; default: the name of its folder, ${defaultModelName} for the model of this package`,
+    )
     .option("--model-alias <name>", `another name for it, any number of times; default: ${serveDefaults.modelAliases.join(", ")}`, repeated)
-    .addOption(languageOption(`ISO 639-1 code of what requests may ask for (default: ${serveDefaults.language})`))
+    .addOption(
+      languageOption(
+        `ISO 639-1 code of what requests may ask for (default: ${serveDefaults.language}); ` +
+          "of a model of one language a label, which is not checked",
+      ),
+    )
     .option("--host <address>", "address to listen on; 0.0.0.0 for all", serveDefaults.host)
     .option("--port <number>", "port to listen on; 0 for any", portNumber("--port"), serveDefaults.port)
-    .option("--metrics-port <number>", "port for /metrics and /health alone, without TLS; default: they are on --port", portNumber("--metrics-port"))
+    .option(
+      "--metrics-port <number>",
+      "port for /metrics and /health alone, without TLS; default: they are on --port",
+      portNumber("--metrics-port"),
+    )
     .option("--api-keys <file>", "JSON file of API keys, read again on SIGHUP; without it (and USMLITE_API_KEY) everyone is let in")
     .option("--tls-cert <file>", "certificate chain (PEM): HTTPS and WSS")
     .option("--tls-key <file>", "private key of the certificate (PEM)")

@@ -9,13 +9,14 @@ export interface ServeOptions extends Pick<RecognizerOptions, "decoder" | "beamW
   readonly model?: string;
   /** Folder of adapters, one folder for each speaker: what requests may name as `speaker`. */
   readonly adapters?: string;
-  /** What `/v1/models` calls it; the folder's name when absent. */
+  /** What `/v1/models` calls it; the folder's name when absent, {@link defaultModelName} for the model of this package. */
   readonly modelName?: string;
   /** Other names under which clients may ask for it. */
   readonly modelAliases?: readonly string[];
   /**
-   * ISO 639-1 code of what it recognises, "en" when absent. Models of several languages are told one that is given; without, Whisper hears
-   * it itself, and models that must be told are an error. Models with weights for each (MMS) are loaded for it; it is then of three letters.
+   * ISO 639-1 code of what it recognises, "en" when absent. To a model of one language it is a label that requests are compared with.
+   * Models of several languages are told one that is given; without, Whisper hears it itself, and models that must be told are an error.
+   * Models with weights for each (MMS) are loaded for it; it is then of three letters.
    */
   readonly language?: string;
   readonly host?: string;
@@ -100,6 +101,9 @@ const serveOptionNames: OptionNames<ServeOptions> = {
   arithmetic: true,
   batchInvariant: true,
 };
+
+/** What the model of this package is called unless it is given another name: its folder says nothing to clients. */
+export const defaultModelName = "usm-lite-default";
 
 /** In characters. */
 export const shortestApiKey = 16;

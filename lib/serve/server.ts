@@ -19,7 +19,7 @@ import { LogOutput } from "./log_output.js";
 import { Metrics } from "./metrics.js";
 import { RealtimeServer } from "./realtime/realtime_server.js";
 import type { LoadedModel, Service } from "./service.js";
-import { resolveServeOptions, type ResolvedServeOptions, type ServeOptions } from "./serve_options.js";
+import { defaultModelName, resolveServeOptions, type ResolvedServeOptions, type ServeOptions } from "./serve_options.js";
 import { SpoolFolder } from "./spool_folder.js";
 
 /** How often a server that ends looks whether all is answered. */
@@ -268,7 +268,7 @@ export class Server implements Service, AsyncDisposable {
 }
 
 function loadedModel({ model = defaultModelFolder, modelName, modelAliases, language }: ResolvedServeOptions): LoadedModel {
-  const name = modelName ?? (model === defaultModelFolder ? "usm-lite-default" : basename(resolve(model)));
+  const name = modelName ?? (model === defaultModelFolder ? defaultModelName : basename(resolve(model)));
   return { name, aliases: modelAliases.filter((alias) => alias !== name), language, created: Math.floor(Date.now() / 1000) };
 }
 
