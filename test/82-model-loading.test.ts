@@ -167,7 +167,7 @@ test("weights too large to compute with are an error when something is heard, wi
     t.throws(() => recognizer.transcribe(tones(1, 1)), {
       instanceOf: UsmLiteError,
       code: "BAD_CHECKPOINT",
-      message: /scores of frame 0 are not numbers/,
+      message: /scores of frame 0 of a chunk are not numbers/,
     });
   }
 });
