@@ -198,8 +198,10 @@ test("misuse of the queue is said at once", async (t) => {
   for (const base of [recording, join(folder.path, "x"), `${folder.path}-beside`]) refused(base, [], /does not lie below/);
   refused(folder.path, ["?!"], /the keyword "\?!" has no letters A-Z/);
   for (const name of ["", "a:b"]) {
-    await t.throwsAsync(BatchQueue.open({ redis: "http://x", queue: name }), { code: "INVALID_ARGUMENT", message: /no queue can have the name/ });
+    await t.throwsAsync(BatchQueue.open({ redis: "http://x", queue: name }), {
+      code: "INVALID_ARGUMENT",
+      message: /no queue can have the name/,
+    });
   }
   await t.throwsAsync(BatchQueue.open({ redis: "http://x", queue: "a" }), { code: "INVALID_ARGUMENT", message: /no address of Redis/ });
 });
-
