@@ -51,6 +51,18 @@ test("answers that refuse a request have its id, too", async (t) => {
   t.deepEqual([refused.status, refused.headers.get("x-request-id")], [401, "gateway-1"]);
 });
 
+test("addresses that no route is looked for with are answered like others", async (t) => {
+  for (const path of ["/v1/models/%zz", `/v1/models/${"x".repeat(300)}`, "/%zz"]) {
+    for (const method of ["GET", "POST"]) {
+      const answer = await fetch(server.url + path, { method, headers: { "x-request-id": "misspelled" } });
+      t.deepEqual([answer.status, answer.headers.get("x-request-id")], [404, "misspelled"], path);
+      const { error } = (await answer.json()) as { error: { code: string; message: string } };
+      t.is(error.code, "unknown_url");
+      t.true(error.message.length < 400);
+    }
+  }
+});
+
 test("a file name is no pattern: where files lie is not told", async (t) => {
   const body = form(undefined);
   body.append("file", new Blob([wav(tones(1, 1)).subarray(0, 1000)]), "$&.$`.wav");

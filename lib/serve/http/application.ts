@@ -6,7 +6,7 @@ import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, t
 import type { Service } from "../service.js";
 import { guard } from "./access.js";
 import { limitDelivery } from "./delivery.js";
-import { handleErrors, onClientError } from "./error_handling.js";
+import { answerNoAddress, handleErrors, onClientError } from "./error_handling.js";
 import { healthRoutes, metricsRoute, modelRoutes } from "./information_routes.js";
 import { statusPage } from "./status_page.js";
 import { transcriptionRoute } from "./transcription_route.js";
@@ -37,6 +37,7 @@ export async function application(service: Service, { log, tls, requestTimeoutMs
     keepAliveTimeout: keepAliveTimeoutMs,
     return503OnClosing: false,
     clientErrorHandler: onClientError,
+    frameworkErrors: (_error, request, reply) => answerNoAddress(request as FastifyRequest, reply as FastifyReply),
     ...(tls ? { https: { ...tls, ...tlsTimeouts } } : { http: timeouts }),
   }) as unknown as FastifyInstance;
   const withMetrics = service.options.metricsPort === undefined;

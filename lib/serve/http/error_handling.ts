@@ -19,11 +19,20 @@ export function handleErrors(app: FastifyInstance, service: Service, routes: str
     send(request, reply, response);
   });
   app.setNotFoundHandler((request, reply) => {
-    const message = `there is no ${request.method} ${request.url.split("?")[0]} here; there are ${routes}`;
+    const message = `there is no ${request.method} ${pathOf(request)} here; there are ${routes}`;
     const error = new RequestError(404, "unknown_url", message);
     send(request, reply, errorResponse(error));
   });
 }
+
+/** Of addresses for which no route is even looked for, and no hook runs: letters in hexadecimal that are none, or hundreds where a name belongs. */
+export function answerNoAddress(request: FastifyRequest, reply: FastifyReply): void {
+  request.notes = {};
+  reply.header("x-request-id", request.id);
+  send(request, reply, errorResponse(new RequestError(404, "unknown_url", `"${pathOf(request)}" is no address of this server`)));
+}
+
+const pathOf = ({ url }: FastifyRequest): string => (url.split("?")[0] as string).slice(0, 100);
 
 /** Of requests that this server does not take, now or at all. */
 export function countRefusal({ status, body }: ErrorResponse, { metrics }: Pick<Service, "metrics">): void {
