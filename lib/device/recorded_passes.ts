@@ -2,6 +2,7 @@
  * Forward passes of an encoder on the GPU. A pass over few frames takes the GPU less time than asking it for hundreds of kernels
  * takes; passes of shapes that come again are therefore recorded, and run with one call.
  */
+import { UsmLiteError } from "../errors.js";
 import { SequenceOffsets } from "../tensor/sequence_offsets.js";
 import { keep, tidy } from "../tensor/scope.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -41,7 +42,7 @@ const minimumStep = 8;
 class RecordedPass {
   private readonly features: DeviceTensor;
   private readonly sequences: DeviceSequences;
-  private readonly recording: Recording;
+  private recording: Recording | undefined;
   private hidden: DeviceTensor | undefined;
 
   constructor(room: readonly number[], features: DeviceTensor, offsets: SequenceOffsets, forward: RecordedPassesOptions["forward"]) {
@@ -49,24 +50,28 @@ class RecordedPass {
     this.features = keep(DeviceTensor.zeros([roomOffsets.frames, ...features.shape.slice(1)], features.type));
     this.sequences = keep(new DeviceSequences(roomOffsets));
     placeSequences(roomOffsets, this.sequences);
-    this.fill(features, offsets);
-    tidy(() => void forward(this.features, roomOffsets)); // brings weights and positions to the GPU
-    this.recording = new Recording(() => {
-      this.hidden = keep(tidy(() => forward(this.features, roomOffsets).hidden)) as DeviceTensor;
-    });
+    try {
+      this.fill(features, offsets);
+      tidy(() => void forward(this.features, roomOffsets)); // brings weights and positions to the GPU
+      this.recording = new Recording(() => {
+        this.hidden = keep(tidy(() => forward(this.features, roomOffsets).hidden)) as DeviceTensor;
+      });
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
   }
 
   /** (`frames` hidden frames, hidden) */
   run(features: DeviceTensor, offsets: SequenceOffsets, frames: number): DeviceTensor {
     this.fill(features, offsets);
-    this.recording.run();
+    this.recording?.run();
     using rows = (this.hidden as DeviceTensor).rows(0, frames);
     return rows.clone();
   }
 
   dispose(): void {
-    this.recording.dispose();
-    for (const part of [this.features, this.sequences, this.hidden]) part?.dispose();
+    for (const part of [this.recording, this.features, this.sequences, this.hidden]) part?.dispose();
   }
 
   private fill(features: DeviceTensor, offsets: SequenceOffsets): void {
@@ -79,8 +84,11 @@ export class RecordedPasses {
   /** Least recently used first. */
   private readonly passes = new Map<string, RecordedPass>();
   private readonly seen = new Set<string>();
+  /** Shapes that there was no memory to record for. */
+  private readonly tooLarge = new Set<string>();
   private readonly capacity: number;
   private readonly maximumFrames: number;
+  private readonly self = new WeakRef(this);
 
   constructor(private readonly options: RecordedPassesOptions) {
     this.capacity = options.capacity ?? 16;
@@ -98,16 +106,30 @@ export class RecordedPasses {
     const room = offsets.lengths.map(lengthOf).sort((a, b) => b - a);
     const shape = [features.type, isBatchInvariant() ? "in any batch" : "fastest", ...room].join(" ");
     let pass = this.passes.get(shape);
-    if (!pass && !this.seen.has(shape)) {
+    if (!pass && (!this.seen.has(shape) || this.tooLarge.has(shape))) {
       if (this.seen.size === rememberedShapes) this.seen.clear();
       this.seen.add(shape);
       return forward(features, offsets);
     }
-    pass ??= new RecordedPass(room, features, offsets, forward);
+    pass ??= this.record(shape, room, features, offsets);
+    if (!pass) return forward(features, offsets);
     this.passes.delete(shape);
     this.passes.set(shape, pass);
+    holders.add(this.self);
     if (this.passes.size > this.capacity) this.forget((this.passes.keys().next() as { value: string }).value);
     return { hidden: pass.run(features, offsets, hiddenOffsets.frames), offsets: hiddenOffsets };
+  }
+
+  /** Undefined when there is no memory for it: a recording only saves time. */
+  private record(shape: string, room: readonly number[], features: DeviceTensor, offsets: SequenceOffsets): RecordedPass | undefined {
+    try {
+      return new RecordedPass(room, features, offsets, this.options.forward);
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error;
+      if (this.tooLarge.size === rememberedShapes) this.tooLarge.clear();
+      this.tooLarge.add(shape);
+      return undefined;
+    }
   }
 
   /** Recordings there are. */
@@ -117,8 +139,15 @@ export class RecordedPasses {
 
   /** Gives all recordings back: to be called when weights change or go. */
   dispose(): void {
-    for (const shape of [...this.passes.keys()]) this.forget(shape);
+    this.forgetAll();
     this.seen.clear();
+    this.tooLarge.clear();
+  }
+
+  /** Gives all recordings back; shapes that come again are recorded anew. */
+  forgetAll(): void {
+    for (const shape of [...this.passes.keys()]) this.forget(shape);
+    holders.delete(this.self);
   }
 
   private forget(shape: string): void {
@@ -126,6 +155,28 @@ export class RecordedPasses {
     this.passes.delete(shape);
   }
 }
+
+/** Those of this thread that have recordings. */
+const holders = new Set<WeakRef<RecordedPasses>>();
+
+/**
+ * What `work` gives, with the memory of this thread's recordings if there is too little without: they only save time.
+ * @throws UsmLiteError OUT_OF_MEMORY when that does not suffice
+ */
+export function withMemoryOfRecordings<Result>(work: () => Result): Result {
+  try {
+    return work();
+  } catch (error) {
+    if (!isOutOfMemory(error) || holders.size === 0) throw error;
+    for (const holder of [...holders]) {
+      holder.deref()?.forgetAll();
+      holders.delete(holder);
+    }
+    return work();
+  }
+}
+
+const isOutOfMemory = (error: unknown): boolean => error instanceof UsmLiteError && error.code === "OUT_OF_MEMORY";
 
 /** The length that sequences of `frames` frames are recorded for. */
 function roomFor(frames: number): number {

@@ -7,6 +7,7 @@ import { bestPath } from "../decode/ctc_greedy.js";
 import type { Hypothesis, LogProbabilities } from "../decode/hypothesis.js";
 import { ChunkPlan, joinChunks, type Chunk, type ChunkPlanner } from "../decode/overlap.js";
 import { batchInvariantly } from "../device/batch_invariance.js";
+import { withMemoryOfRecordings } from "../device/recorded_passes.js";
 import { UsmLiteError } from "../errors.js";
 import { checkOptionNames } from "../known_options.js";
 import type { Outcome } from "../outcome.js";
@@ -219,14 +220,15 @@ export class Recognizer implements ForwardPass<ForwardChunk, Chunk> {
   }
 
   private ask(chunks: readonly ForwardChunk[]): () => Outcome<Chunk>[] {
-    const rows = tidy(() => {
+    const begin = (): PendingRows[] => {
       const offsets = new SequenceOffsets(chunks.map(({ frames }) => frames));
       const features = packedFeatures(this.model, chunks, offsets);
       const { said, offsets: hidden } = this.adapted(chunks, () =>
         batchInvariantly(this.model.batchInvariant, () => this.encode(features, offsets, chunks)),
       );
       return chunks.map((chunk, index) => said(chunk, hidden.begin(index), hidden.begin(index) + (hidden.lengths[index] as number)));
-    });
+    };
+    const rows = withMemoryOfRecordings(() => tidy(begin));
     return () =>
       chunks.map(({ firstFrame }, index) => {
         const said = (rows[index] as PendingRows)();

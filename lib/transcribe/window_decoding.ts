@@ -8,6 +8,7 @@ import { attentionWeights, tokenBegins, type AttentionWeights } from "../decode/
 import { logSumExp } from "../decode/transducer.js";
 import { batchInvariantly } from "../device/batch_invariance.js";
 import { roundedFeatures } from "../device/placement.js";
+import { withMemoryOfRecordings } from "../device/recorded_passes.js";
 import { UsmLiteError } from "../errors.js";
 import type { SpeechModel } from "../models/model_folder.js";
 import { SequencePrompt } from "../models/sequence_prompt.js";
@@ -121,7 +122,7 @@ export class WindowDecoder implements ForwardPass<Window, DecodedWindow> {
 
   /** In one pass. */
   private decode(windows: readonly Window[]): Outcome<DecodedWindow>[] {
-    using memory = this.encode(windows);
+    using memory = withMemoryOfRecordings(() => this.encode(windows));
     using session = this.network.session(memory);
     const startScores = this.network.generation.promptPieces ? undefined : this.startScores(session, windows.length);
     const languages = windows.map(
