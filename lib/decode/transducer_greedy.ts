@@ -32,7 +32,11 @@ export class TransducerGreedySearch implements Disposable {
   private symbolsAtFrame = 0;
   private readonly heard = new HeardFrames();
 
-  constructor(private readonly network: TransducerScorer) {}
+  /** @param tooLarge the error for scores that are not numbers, of which it is told which ones */
+  constructor(
+    private readonly network: TransducerScorer,
+    private readonly tooLarge = (what: string): UsmLiteError => new UsmLiteError("BAD_CHECKPOINT", what),
+  ) {}
 
   /** The next frames of each of several utterances; the searches advance together. */
   static advance(searches: readonly TransducerGreedySearch[], inputs: readonly TransducerInput[]): void {
@@ -119,7 +123,7 @@ export class TransducerGreedySearch implements Disposable {
   /** The best id at this frame, and how far the network would go on. */
   private take(id: number, duration: number, logProbability: number): void {
     const { blankId, maximumSymbolsPerFrame } = this.network;
-    if (Number.isNaN(logProbability)) throw new UsmLiteError("BAD_CHECKPOINT", `the scores of frame ${this.frame} are not numbers`);
+    if (!Number.isFinite(logProbability)) throw this.tooLarge(`the scores of frame ${this.frame} are not numbers`);
     this.logProbability += logProbability;
     if (id === blankId) {
       duration = Math.max(1, duration);

@@ -1,4 +1,5 @@
 /** What the network says of the frames of one forward pass, as each chunk wants it: copied to the CPU, or left on the GPU. */
+import type { Adapter } from "../adapt/adapter.js";
 import type { bestPath } from "../decode/ctc_greedy.js";
 import { frameRows, type FrameRows } from "../decode/frame_rows.js";
 import { deviceCtcBestPath } from "../device/ctc_best_path.js";
@@ -83,11 +84,16 @@ function checkedRows(rows: FrameRows, column: number, { adapter }: Wanted, folde
   for (let frame = 0; frame < frames; frame++) {
     if (!Number.isNaN(values[frame * tokens + column])) continue;
     const what = `the scores of frame ${frame} of a chunk are not numbers`;
-    if (adapter) return adapterTooLarge(what);
-    return new UsmLiteError("BAD_CHECKPOINT", `${what}: the weights of ${folder} are too large to compute with, or damaged`);
+    return scoresTooLarge(what, { adapter, folder });
   }
   return rows;
 }
+
+/** The error for scores that are not numbers. @param what says which they are */
+export const scoresTooLarge = (what: string, { adapter, folder }: { adapter: Adapter | undefined; folder: string }): UsmLiteError =>
+  adapter
+    ? adapterTooLarge(what)
+    : new UsmLiteError("BAD_CHECKPOINT", `${what}: the weights of ${folder} are too large to compute with, or damaged`);
 
 /** The error for an adapter whose factors are finite, but not what comes of them. @param what of it is not */
 export const adapterTooLarge = (what: string): UsmLiteError =>

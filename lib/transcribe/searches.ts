@@ -11,6 +11,7 @@ import type { SpeechModel } from "../models/model_folder.js";
 import type { TextTokenizer } from "../text/text_tokenizer.js";
 import type { Tokenizer } from "../text/tokenizer.js";
 import type { Decoding, Search } from "./decoding.js";
+import { scoresTooLarge } from "./frame_scores.js";
 import type { ResolvedRecordingOptions, RecognizerOptions } from "./recognizer_options.js";
 import { BeamTransducerSearch, GreedyTransducerSearch } from "./transducer_search.js";
 import { WindowDecoder } from "./window_decoding.js";
@@ -81,7 +82,7 @@ export class Searches {
   }
 
   /** @throws UsmLiteError INVALID_ARGUMENT when a hotword has no letters, and for a model that decodes windows */
-  search({ hotwords = [] }: ResolvedRecordingOptions): Search {
+  search({ hotwords = [], adapter }: ResolvedRecordingOptions): Search {
     const { network, secondsPerFrame, folder } = this.model;
     const { tokenizer } = this;
     if (network.kind === "sequence-to-sequence" || !tokenizer)
@@ -98,7 +99,8 @@ export class Searches {
       if (this.takesBestPath(hotwords)) return new CtcBestPathSearch(tokenizer, times);
       return greedy ? new CtcGreedySearch(tokenizer, times) : new CtcBeamSearch(tokenizer, times, { ...beam(), blankPenalty });
     }
-    return greedy ? new GreedyTransducerSearch(network, tokenizer, times) : new BeamTransducerSearch(network, tokenizer, times, beam());
+    if (!greedy) return new BeamTransducerSearch(network, tokenizer, times, beam());
+    return new GreedyTransducerSearch(network, tokenizer, times, (what) => scoresTooLarge(what, { adapter, folder }));
   }
 
   /** Greedy decoding of a CTC network on the GPU needs no more than the best token of each frame. */

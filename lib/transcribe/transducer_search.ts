@@ -4,6 +4,7 @@ import { hypothesisOf, type FrameTimes, type Hypothesis } from "../decode/hypoth
 import { TransducerBeamSearch, type TransducerBeamOptions } from "../decode/transducer_beam_search.js";
 import { TransducerGreedySearch } from "../decode/transducer_greedy.js";
 import type { TransducerScorer } from "../decode/transducer.js";
+import type { UsmLiteError } from "../errors.js";
 import type { Tokenizer } from "../text/tokenizer.js";
 import type { Search } from "./decoding.js";
 
@@ -15,8 +16,9 @@ export class GreedyTransducerSearch implements Search {
     network: TransducerScorer,
     private readonly tokenizer: Tokenizer,
     private readonly times: FrameTimes,
+    tooLarge: (what: string) => UsmLiteError,
   ) {
-    this.search = new TransducerGreedySearch(network);
+    this.search = new TransducerGreedySearch(network, tooLarge);
   }
 
   advance(input: FrameRows): void {
