@@ -107,8 +107,9 @@ export class RealtimeServer {
   }
 }
 
-/** Of the headers, those that ask for the upgrade. */
-const upgradeHeaders: readonly string[] = ["upgrade", "connection", "http2-settings"];
+/** Names that ask for the upgrade, as headers and in what `Connection` lists. */
+const upgradeNames: readonly string[] = ["upgrade", "http2-settings"];
+const asksForUpgrade = (name: string): boolean => upgradeNames.includes(name.trim().toLowerCase());
 
 /**
  * A protocol that a server does not speak is no error, it answers as if it had not been asked for (RFC 9110, section 7.8): clients offer
@@ -118,7 +119,10 @@ function goOnWithoutUpgrade(server: HttpServer, request: IncomingMessage, socket
   const { method, url, httpVersion, rawHeaders } = request;
   const lines = [`${method} ${url} HTTP/${httpVersion}`];
   for (let i = 0; i < rawHeaders.length; i += 2) {
-    if (!upgradeHeaders.includes((rawHeaders[i] as string).toLowerCase())) lines.push(`${rawHeaders[i]}: ${rawHeaders[i + 1]}`);
+    const [name, value] = [rawHeaders[i] as string, rawHeaders[i + 1] as string];
+    if (asksForUpgrade(name)) continue;
+    const listed = value.split(",").filter((one) => !asksForUpgrade(one));
+    lines.push(`${name}: ${name.toLowerCase() === "connection" ? listed.join(",") : value}`);
   }
   socket.unshift(Buffer.concat([Buffer.from(`${lines.join("\r\n")}\r\n\r\n`, "latin1"), head]));
   server.emit("encrypted" in socket ? "secureConnection" : "connection", socket);
