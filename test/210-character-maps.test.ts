@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
@@ -10,12 +10,6 @@ import { temporaryFolder } from "./tiny_model.js";
 const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text");
 const folder = temporaryFolder("character-maps");
 test.after.always(folder.clean);
-let folders = 0;
-const emptyFolder = (): string => {
-  const path = join(folder.path, String(folders++));
-  mkdirSync(path);
-  return path;
-};
 
 interface Rules {
   readonly tokenizer: { readonly normalizer: { readonly type: string; readonly precompiled_charsmap: string } };
@@ -28,7 +22,7 @@ const { tokenizer, rows } = JSON.parse(readFileSync(join(fixtures, "tokenizer_ru
 const map = Buffer.from(tokenizer.normalizer.precompiled_charsmap, "base64");
 
 const load = (json: object) => {
-  const path = emptyFolder();
+  const path = folder.empty();
   writeFileSync(join(path, "tokenizer.json"), JSON.stringify(json));
   return loadTokenizer(path, 3);
 };
@@ -43,7 +37,7 @@ test("a precompiled normalizer replaces what its map says, grapheme by grapheme"
 });
 
 test("a SentencePiece model replaces what its map says, the longest first, whatever its rules are called", (t) => {
-  const path = emptyFolder();
+  const path = folder.empty();
   copyFileSync(join(fixtures, "sentencepiece_rules.model"), join(path, "tokenizer.model"));
   const loaded = loadTokenizer(path, 3);
   // A line end, which no rule speaks of, ends a word here.
@@ -90,7 +84,7 @@ test("maps that cannot be decoded are coded errors", (t) => {
   t.is(astray.replaceGraphemes("\x7fA"), "\x7fA");
   const model = readFileSync(join(fixtures, "sentencepiece_rules.model"));
   model.writeUInt32LE(0, model.indexOf(map));
-  const path = emptyFolder();
+  const path = folder.empty();
   writeFileSync(join(path, "tokenizer.model"), model);
   t.throws(() => loadTokenizer(path, 3), { code: "BAD_TOKENIZER", message: /tokenizer\.model: is no map of characters/ });
 });

@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
@@ -9,12 +9,6 @@ import { temporaryFolder } from "./tiny_model.js";
 const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "test", "fixtures", "text");
 const folder = temporaryFolder("byte-fallback");
 test.after.always(folder.clean);
-let folders = 0;
-const emptyFolder = (): string => {
-  const path = join(folder.path, String(folders++));
-  mkdirSync(path);
-  return path;
-};
 
 /** A unigram model of a few pieces, the bytes given, and others. */
 function unigram(bytes: readonly string[], byte_fallback: boolean, others: readonly (readonly [string, number])[] = []): Tokenizer {
@@ -28,7 +22,7 @@ function unigram(bytes: readonly string[], byte_fallback: boolean, others: reado
     ["▁a", -2.2],
   ] as const;
   const vocab = [...pieces, ...bytes.map((byte) => [`<0x${byte}>`, -20] as const), ...others];
-  const path = emptyFolder();
+  const path = folder.empty();
   writeFileSync(join(path, "tokenizer.json"), JSON.stringify({ model: { type: "Unigram", unk_id: 2, vocab, byte_fallback } }));
   return loadTokenizer(path, 0) as Tokenizer;
 }
@@ -57,7 +51,7 @@ test("unknown characters of a unigram model become their bytes where all of a ro
 });
 
 test("a SentencePiece unigram model writes unknown characters as bytes", (t) => {
-  const path = emptyFolder();
+  const path = folder.empty();
   copyFileSync(join(fixtures, "sentencepiece_byte_unigram.model"), join(path, "tokenizer.model"));
   const tokenizer = loadTokenizer(path, 1) as Tokenizer;
   // Recorded from sentencepiece 0.2.2.

@@ -35,10 +35,10 @@ export const tinyEncoder = {
   attention_dropout: 0,
 } as const;
 
-/** A temporary folder; `clean` removes it. */
-export function temporaryFolder(name: string): { path: string; clean: () => void } {
+/** A temporary folder; `clean` removes it, `empty` makes another in it. */
+export function temporaryFolder(name: string): { path: string; clean: () => void; empty: () => string } {
   const path = mkdtempSync(join(tmpdir(), `usm-lite-${name}-`));
-  return { path, clean: () => rmSync(path, { recursive: true, force: true }) };
+  return { path, clean: () => rmSync(path, { recursive: true, force: true }), empty: () => mkdtempSync(join(path, "empty-")) };
 }
 
 /** Writes a float model folder of random weights with tokenizer and, unless told otherwise, a language model. */
