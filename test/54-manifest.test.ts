@@ -83,5 +83,6 @@ test.serial("of a longer recording, an utterance is the part that offset and dur
     code: "BAD_MANIFEST",
     message: /m\.jsonl:3: offset 1\.5 and duration 1 reach beyond the end of the audio, 2\.00 s/,
   });
+  await t.throwsAsync(readUtterance({ ...part, duration: 1e12 }, 16_000), { code: "BAD_MANIFEST", message: /reach beyond the end/ });
   await t.throwsAsync(readUtterance(broken, 16_000), { code: "BAD_AUDIO", message: /m\.jsonl:4.*a\.wav/ });
 });

@@ -1,5 +1,6 @@
 /** The samples of utterances of a manifest. */
 import { decodeAudio, readAudio } from "../audio/decode.js";
+import { concatenate } from "../audio/sample_blocks.js";
 import { UsmLiteError } from "../errors.js";
 import type { Utterance } from "./manifest.js";
 
@@ -52,22 +53,19 @@ async function samplesOf(path: string, utterances: readonly Utterance[], rate: n
     const { samples } = await decodeAudio(path, { targetRate: rate });
     return utterances.map((utterance) => utteranceOf(utterance, samples, rate));
   }
-  const parts = ranges.map(({ begin, end }) => new Float32Array(end - begin));
+  const parts = ranges.map((): Float32Array[] => []);
   const last = Math.max(...ranges.map(({ end }) => end));
   let done = 0;
   for await (const piece of readAudio(path, { targetRate: rate })) {
     ranges.forEach(({ begin, end }, index) => {
-      const heard = piece.subarray(Math.max(0, begin - done), Math.max(0, end - done));
-      if (heard.length > 0) parts[index]?.set(heard, Math.max(0, done - begin));
+      const heard = piece.slice(Math.max(0, begin - done), Math.max(0, end - done)); // a copy: the rest of the piece is not held
+      if (heard.length > 0) parts[index]?.push(heard);
     });
     done += piece.length;
-    if (done >= last) return parts;
+    if (done >= last) break;
   }
-  return utterances.map((utterance, index) => {
-    const { begin, end } = ranges[index] as { begin: number; end: number };
-    checkEnd(utterance, end, done, rate);
-    return (parts[index] as Float32Array).subarray(0, Math.max(0, done - begin));
-  });
+  utterances.forEach((utterance, index) => checkEnd(utterance, ranges[index]?.end as number, done, rate));
+  return parts.map(concatenate);
 }
 
 function rangeOf({ duration }: Pick<Segment, "duration">, offset: number, rate: number): { begin: number; end: number } {
